@@ -1,0 +1,71 @@
+import { ConfigError, parseConfig } from '../config.ts'
+import { EmbeddedPostgresError } from '../db/embedded/supervisor.ts'
+import { StartError } from '../listening.ts'
+import { createLog, type Log } from '../log.ts'
+import { startServer } from '../server.ts'
+import { greeting } from './greeting.ts'
+
+// Beyond the drain itself: closing the database and stopping the embedded Postgres.
+const STOP_EXTRA_MILLISECONDS = 15_000
+
+/** `rookery serve`: runs until SIGTERM or SIGINT. Returns the exit status. */
+export async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
+  try {
+    const config = parseConfig(environment)
+    const log = createLog(config.logLevel)
+    const ending = new Ending(log)
+    const server = await startServer(config, log, (error) => ending.lost(error))
+    const { url, credential } = server
+    process.stdout.write(greeting({ url, publicUrl: config.publicUrl, credential }))
+    const status = await ending.status
+    giveUpAfter(config.drainSeconds * 1000 + STOP_EXTRA_MILLISECONDS, log)
+    await server.close()
+    log.info({}, 'stopped')
+    return status
+  } catch (error) {
+    if (!isForOperators(error)) throw error
+    process.stderr.write(`rookery: ${error.message}\n`)
+    return 1
+  }
+}
+
+/** Why the process ends: asked to, or because it cannot go on. */
+class Ending {
+  /** The exit status, once it is known that the process ends. */
+  readonly status: Promise<number>
+  readonly #log: Log
+  #end: (status: number) => void = () => {}
+
+  constructor(log: Log) {
+    this.#log = log
+    this.status = new Promise((resolve) => {
+      this.#end = resolve
+    })
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.on(signal, () => {
+        log.info({ signal }, 'stopping')
+        this.#end(0)
+      })
+    }
+  }
+
+  lost(error: Error): void {
+    this.#log.error({ err: error }, 'the embedded Postgres is gone')
+    this.#end(1)
+  }
+}
+
+function giveUpAfter(milliseconds: number, log: Log): void {
+  setTimeout(() => {
+    log.error({ milliseconds }, 'stopping took too long')
+    process.exit(1)
+  }, milliseconds).unref()
+}
+
+function isForOperators(error: unknown): error is Error {
+  return (
+    error instanceof ConfigError ||
+    error instanceof StartError ||
+    error instanceof EmbeddedPostgresError
+  )
+}

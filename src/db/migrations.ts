@@ -1,0 +1,46 @@
+import { readdir, readFile } from 'node:fs/promises'
+import type { Database } from './database.ts'
+
+const SCHEMA_FOLDER = new URL('../../schema/', import.meta.url)
+const MIGRATION_FILE = /^\d{4}-[a-z0-9-]+\.sql$/
+// Any number will do, as long as every replica uses the same.
+const MIGRATION_LOCK = 7_305_418_001
+// Another replica may be busy with a long migration.
+const LOCK_WAIT_MAX = '10min'
+
+/**
+ * Brings the schema up to date: each file of `schema/` once, in order, each in a transaction with
+ * its own record. Replicas that start together wait for one another. A database that knows newer
+ * migrations than this release is left as it is: the previous release must run on the new schema.
+ */
+export async function migrate(db: Database): Promise<string[]> {
+  const files = (await readdir(SCHEMA_FOLDER)).filter((name) => MIGRATION_FILE.test(name)).sort()
+  const client = await db.session()
+  const applied: string[] = []
+  try {
+    await client.query("select set_config('statement_timeout', '0', false)")
+    await client.query("select set_config('lock_timeout', $1, false)", [LOCK_WAIT_MAX])
+    await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK])
+    await client.query(
+      `create table if not exists schema_migrations (
+         name text primary key,
+         applied_at timestamptz not null default now()
+       )`,
+    )
+    const { rows } = await client.query<{ name: string }>('select name from schema_migrations')
+    const known = new Set(rows.map(({ name }) => name))
+    for (const name of files) {
+      if (known.has(name)) continue
+      const statements = await readFile(new URL(name, SCHEMA_FOLDER), 'utf8')
+      await client.query('begin')
+      await client.query(statements)
+      await client.query('insert into schema_migrations (name) values ($1)', [name])
+      await client.query('commit')
+      applied.push(name)
+    }
+    return applied
+  } finally {
+    // Closing the connection gives the lock back and rolls back what failed.
+    client.release(true)
+  }
+}

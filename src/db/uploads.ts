@@ -1,0 +1,212 @@
+import type { Algorithm } from '../oci/digest.ts'
+import type { Repository } from '../oci/reference.ts'
+import type { Queryable } from './database.ts'
+
+export type UploadRow = {
+  readonly id: string
+  /** Bytes received and acknowledged. */
+  readonly size: number
+  readonly algorithm: Algorithm
+  /** The store's own bookmark. */
+  readonly stage: unknown
+}
+
+/** Whose upload: a session belongs to the repository and the actor that started it. */
+export type UploadKey = {
+  readonly id: string
+  readonly repository: Repository
+  readonly actor: string
+}
+
+export async function createUpload(
+  db: Queryable,
+  upload: { id: string; actor: string; algorithm: Algorithm; stage: unknown },
+  repositoryId: number,
+  lifetimeSeconds: number,
+): Promise<void> {
+  await db.query(
+    `insert into uploads (id, repository_id, actor, algorithm, stage, expires_at)
+     values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))`,
+    [
+      upload.id,
+      repositoryId,
+      upload.actor,
+      upload.algorithm,
+      JSON.stringify(upload.stage),
+      lifetimeSeconds,
+    ],
+  )
+}
+
+export async function findUpload(db: Queryable, key: UploadKey): Promise<UploadRow | undefined> {
+  const { rows } = await db.query<UploadRow>(
+    `select u.id, u.size, u.algorithm, u.stage
+       from uploads u
+       join repositories r on r.id = u.repository_id
+      where u.id = $1
+        and r.name = $2
+        and u.actor = $3
+        and u.expires_at > now()`,
+    [key.id, key.repository, key.actor],
+  )
+  return rows[0]
+}
+
+export type Claim = UploadRow & {
+  /** False when another writer holds the upload, or it stands at another size than `start`. */
+  readonly claimed: boolean
+  /** True when the writer before never gave its lease back, and may still be writing. */
+  readonly takenOver: boolean
+}
+
+/**
+ * Makes `lease` the upload's only writer for a while, provided that nobody else is and that the
+ * upload stands at `start` bytes (when given). Undefined when there is no such upload.
+ */
+export async function claimUpload(
+  db: Queryable,
+  key: UploadKey,
+  lease: string,
+  leaseSeconds: number,
+  start: number | undefined,
+): Promise<Claim | undefined> {
+  const { rows } = await db.query<Claim>(
+    `with found as (
+       select u.id, u.size, u.algorithm, u.stage,
+              u.lease is not null as leased,
+              u.lease is null or u.lease_until < now() as free
+         from uploads u
+        where u.id = $1
+          and u.actor = $3
+          and u.expires_at > now()
+          and u.repository_id = (select r.id from repositories r where r.name = $2)
+          for update
+     ), claimed as (
+       update uploads
+          set lease = $4,
+              lease_until = now() + make_interval(secs => $5)
+         from found
+        where uploads.id = found.id
+          and found.free
+          and ($6::bigint is null or found.size = $6)
+       returning uploads.id
+     )
+     select found.id, found.size, found.algorithm, found.stage,
+            claimed.id is not null as claimed,
+            found.leased and found.free as "takenOver"
+       from found
+       left join claimed on claimed.id = found.id`,
+    [key.id, key.repository, key.actor, lease, leaseSeconds, start ?? null],
+  )
+  return rows[0]
+}
+
+/** False when the lease was lost: the writer must stop. */
+export async function renewLease(
+  db: Queryable,
+  id: string,
+  lease: string,
+  leaseSeconds: number,
+): Promise<boolean> {
+  const { rows } = await db.query<{ id: string }>(
+    `update uploads
+        set lease_until = now() + make_interval(secs => $3)
+      where id = $1
+        and lease = $2
+     returning id`,
+    [id, lease, leaseSeconds],
+  )
+  return rows.length > 0
+}
+
+/** Records what was appended and gives the lease back. False when the lease was lost. */
+export async function advanceUpload(
+  db: Queryable,
+  id: string,
+  lease: string,
+  progress: { size: number; stage: unknown },
+  lifetimeSeconds: number,
+): Promise<boolean> {
+  const { rows } = await db.query<{ id: string }>(
+    `update uploads
+        set size = $3,
+            stage = $4,
+            lease = null,
+            lease_until = null,
+            expires_at = now() + make_interval(secs => $5)
+      where id = $1
+        and lease = $2
+     returning id`,
+    [id, lease, progress.size, JSON.stringify(progress.stage), lifetimeSeconds],
+  )
+  return rows.length > 0
+}
+
+/** Puts the acknowledged bytes elsewhere. False when the lease was lost. */
+export async function replaceStage(
+  db: Queryable,
+  id: string,
+  lease: string,
+  stage: unknown,
+): Promise<boolean> {
+  const { rows } = await db.query<{ id: string }>(
+    `update uploads
+        set stage = $3
+      where id = $1
+        and lease = $2
+     returning id`,
+    [id, lease, JSON.stringify(stage)],
+  )
+  return rows.length > 0
+}
+
+/** Gives the lease back and leaves the upload where it stood. */
+export async function releaseUpload(db: Queryable, id: string, lease: string): Promise<void> {
+  await db.query(
+    `update uploads
+        set lease = null,
+            lease_until = null
+      where id = $1
+        and lease = $2`,
+    [id, lease],
+  )
+}
+
+/** Forgets an upload whose bytes are gone. */
+export async function removeUpload(db: Queryable, id: string, lease: string): Promise<void> {
+  await db.query(
+    `delete from uploads
+      where id = $1
+        and lease = $2`,
+    [id, lease],
+  )
+}
+
+/**
+ * Claims up to `limit` uploads that expired and have no writer, so that their bytes can be
+ * discarded. A sweeper that dies leaves them to the next one, when its lease runs out.
+ */
+export async function claimExpiredUploads(
+  db: Queryable,
+  lease: string,
+  leaseSeconds: number,
+  limit: number,
+): Promise<{ id: string; stage: unknown }[]> {
+  const { rows } = await db.query<{ id: string; stage: unknown }>(
+    `update uploads
+        set lease = $1,
+            lease_until = now() + make_interval(secs => $2)
+      where id in (
+        select id
+          from uploads
+         where expires_at < now()
+           and (lease is null or lease_until < now())
+         order by expires_at
+         limit $3
+           for update skip locked
+      )
+     returning id, stage`,
+    [lease, leaseSeconds, limit],
+  )
+  return rows
+}

@@ -1,0 +1,75 @@
+import { randomUUID } from 'node:crypto'
+import Koa from 'koa'
+import type { Authenticator } from '../auth/authenticator.ts'
+import { runAuthorized } from './authorize.ts'
+import { closeUnread } from './connections.ts'
+import { answerError } from './errors.ts'
+import { Matcher } from './matcher.ts'
+import type { Route, RouteContext } from './route.ts'
+
+/** One answered request, as the log and the metrics want it. */
+export type Observation = {
+  readonly requestId: string
+  readonly method: string
+  /** The row's path, so that metrics stay few whatever is asked for. */
+  readonly route: string
+  readonly path: string
+  readonly status: number
+  readonly seconds: number
+  readonly address: string
+  readonly actor: string | undefined
+  /** True for what changes something. */
+  readonly change: boolean
+}
+
+export type AppOptions = {
+  routes: readonly Route[]
+  authenticator: Authenticator
+  observe(observation: Observation): void
+  reportError(error: unknown, requestId: string): void
+  /** The client's address, seen through trusted proxies. */
+  addressOf(ctx: RouteContext): string
+}
+
+const READS: ReadonlySet<string> = new Set(['GET', 'HEAD'])
+
+/** One middleware, because each one costs every request. */
+export function createApp(options: AppOptions): Koa {
+  const matcher = new Matcher(options.routes)
+  const app = new Koa()
+  // Errors are answered and reported below; Koa's own reports are of sockets that closed.
+  app.silent = true
+  app.use(async (koaContext) => {
+    const ctx = koaContext as RouteContext
+    const startedAt = performance.now()
+    const requestId = randomUUID()
+    let route = 'unmatched'
+    ctx.res.setHeader('X-Request-Id', requestId)
+    // Node 20 keeps serving pipelined requests of a connection that is gone, and leaks files.
+    if (!ctx.res.socket) ctx.req.socket.destroy()
+    try {
+      if (ctx.path.startsWith('/v2')) {
+        ctx.res.setHeader('Docker-Distribution-API-Version', 'registry/2.0')
+      }
+      const matched = matcher.match(ctx.method, ctx.path)
+      route = matched.route.path
+      await runAuthorized(ctx, matched, options.authenticator)
+    } catch (error) {
+      answerError(ctx, error, requestId, options.reportError)
+    }
+    closeUnread(ctx.req, ctx.res)
+    const { caller } = ctx.state
+    options.observe({
+      requestId,
+      method: ctx.method,
+      route,
+      path: ctx.path,
+      status: ctx.status,
+      seconds: (performance.now() - startedAt) / 1000,
+      address: options.addressOf(ctx),
+      actor: caller === undefined || caller.kind === 'anonymous' ? undefined : caller.actor,
+      change: !READS.has(ctx.method),
+    })
+  })
+  return app
+}

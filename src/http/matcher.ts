@@ -1,0 +1,82 @@
+import Router from '@koa/router'
+import { OciError } from '../oci/errors.ts'
+import type { Route } from './route.ts'
+
+export type Matched = {
+  readonly route: Route
+  readonly params: Readonly<Record<string, string>>
+}
+
+// Names hold slashes, so the last of these words is the one that counts.
+const HOT = /^\/v2\/(.+)\/(manifests|blobs)\/([^/]+)$/
+const HOT_PATHS: ReadonlyMap<string, string> = new Map([
+  ['/v2/*repository/manifests/:reference', 'manifests'],
+  ['/v2/*repository/blobs/:digest', 'blobs'],
+])
+
+/**
+ * Finds the row of a request. The two shapes that nearly every request has are matched by one
+ * expression; the router, at twice the cost, does the rest.
+ */
+export class Matcher {
+  readonly #hot = new Map<string, Route>()
+  readonly #router = new Router({ strict: false, sensitive: true })
+  readonly #rows = new Map<unknown, Route>()
+
+  constructor(routes: readonly Route[]) {
+    for (const route of routes) {
+      const kind = HOT_PATHS.get(route.path)
+      if (kind !== undefined) this.#hot.set(`${route.method} ${kind}`, route)
+      // Only the router's matching is used: its layers stand for rows.
+      this.#rows.set(
+        this.#router.register(route.path, [route.method], () => {}),
+        route,
+      )
+    }
+  }
+
+  /** Throws PATH_UNKNOWN, UNSUPPORTED with Allow, and REQUEST_INVALID for a path that cannot be decoded. */
+  match(method: string, path: string): Matched {
+    const hot = HOT.exec(path)
+    if (hot !== null) {
+      const [, repository = '', kind = '', last = ''] = hot
+      const route = this.#hot.get(`${method} ${kind}`)
+      if (route !== undefined) {
+        const name = route.path.slice(route.path.lastIndexOf(':') + 1)
+        return { route, params: { repository: decoded(repository), [name]: decoded(last) } }
+      }
+    }
+    const { path: matching, pathAndMethod } = this.#router.match(path, method)
+    const layer = pathAndMethod[0]
+    const route = this.#rows.get(layer)
+    if (layer === undefined || route === undefined) throw unmatched(method, matching)
+    const params: Record<string, string> = {}
+    const captured = layer.regexp.exec(path)
+    layer.paramNames.forEach(({ name }, index) => {
+      params[String(name)] = decoded(captured?.[index + 1] ?? '')
+    })
+    return { route, params }
+  }
+}
+
+function unmatched(method: string, matching: readonly { methods: string[] }[]): OciError {
+  const allowed = new Set(matching.flatMap(({ methods }) => methods))
+  if (allowed.size === 0) return new OciError('PATH_UNKNOWN')
+  return new OciError(
+    'UNSUPPORTED',
+    { method, allowed: [...allowed] },
+    { headers: { Allow: [...allowed].join(', ') } },
+  )
+}
+
+function decoded(text: string): string {
+  if (!text.includes('%')) return text
+  try {
+    return decodeURIComponent(text)
+  } catch (cause) {
+    throw new OciError('REQUEST_INVALID', undefined, {
+      message: 'the path has a % that is no percent-encoding in UTF-8',
+      cause,
+    })
+  }
+}

@@ -1,0 +1,42 @@
+import type { Route } from './route.ts'
+
+/** What an operator's tools ask. */
+export type Operations = {
+  /** Throws when the database or the storage does not answer. */
+  check(): Promise<void>
+  /** Prometheus' text format, and its content type. */
+  metrics(): Promise<{ contentType: string; text: string }>
+}
+
+/** Health for load balancers, metrics for Prometheus. */
+export function operationRoutes(operations: Operations): Route[] {
+  return [
+    {
+      method: 'GET',
+      path: '/healthz',
+      access: 'none',
+      handle(ctx) {
+        ctx.body = { status: 'ok' }
+      },
+    },
+    {
+      method: 'GET',
+      path: '/readyz',
+      access: 'none',
+      async handle(ctx) {
+        await operations.check()
+        ctx.body = { status: 'ok' }
+      },
+    },
+    {
+      method: 'GET',
+      path: '/metrics',
+      access: 'admin',
+      async handle(ctx) {
+        const { contentType, text } = await operations.metrics()
+        ctx.set('Content-Type', contentType)
+        ctx.body = text
+      },
+    },
+  ]
+}

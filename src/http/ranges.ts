@@ -1,0 +1,47 @@
+import { OciError } from '../oci/errors.ts'
+import type { ByteRange } from '../registry/blobs.ts'
+
+const RANGE = /^bytes=\s*(\d{0,16})-(\d{0,16})\s*$/
+const CONTENT_RANGE = /^(\d{1,16})-(\d{1,16})$/
+
+/**
+ * The part of a blob that a Range header asks for (RFC 9110, section 14.2); undefined for the whole:
+ * no header, another unit, several ranges, or no range at all. Throws RANGE_INVALID when it lies
+ * outside, or ends before it begins.
+ */
+export function parseRange(header: string | undefined, size: number): ByteRange | undefined {
+  const match = header === undefined ? null : RANGE.exec(header)
+  if (match === null) return undefined
+  const [, first = '', last = ''] = match
+  if (first === '' && last === '') return undefined
+  const start = first === '' ? Math.max(0, size - Number(last)) : Number(first)
+  const end = first === '' || last === '' ? size - 1 : Math.min(Number(last), size - 1)
+  const backwards = first !== '' && last !== '' && Number(first) > Number(last)
+  if (backwards || start >= size || (first === '' && Number(last) === 0)) {
+    throw new OciError(
+      'RANGE_INVALID',
+      { size },
+      { headers: { 'Content-Range': `bytes */${size}` } },
+    )
+  }
+  return { start, end }
+}
+
+/** Where an uploaded chunk belongs. */
+export type ChunkRange = { readonly start: number; readonly length: number }
+
+/** Content-Range of a chunk, in the spec's own form ("Pushing a blob in chunks"): `0-1023`. */
+export function parseChunkRange(header: string | undefined): ChunkRange | undefined {
+  if (header === undefined) return undefined
+  const match = CONTENT_RANGE.exec(header.trim())
+  const start = Number(match?.[1])
+  const end = Number(match?.[2])
+  if (match === null || end < start || !Number.isSafeInteger(end)) {
+    throw new OciError(
+      'BLOB_UPLOAD_INVALID',
+      { 'Content-Range': header.slice(0, 80) },
+      { message: 'Content-Range of a chunk is its first and last position, such as 0-1023' },
+    )
+  }
+  return { start, length: end - start + 1 }
+}

@@ -1,0 +1,78 @@
+import type { Context } from 'koa'
+import type { Access, Caller } from '../auth/access.ts'
+import { OciError } from '../oci/errors.ts'
+import type { Repository } from '../oci/reference.ts'
+import type { View } from '../registry/view.ts'
+import type { RequestBody } from './body.ts'
+
+export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+
+/** A route is a row; tests read the rows. */
+export type Route = {
+  /** The endpoints of the distribution spec that it is, such as `end-2`. */
+  readonly spec?: readonly string[]
+  readonly method: Method
+  readonly path: string
+  readonly access: Access
+  handle(ctx: RouteContext): Promise<void> | void
+}
+
+/** What authorization leaves for the handler. */
+export type RouteState = {
+  caller: Caller
+  params: Readonly<Record<string, string>>
+  repository: Repository | undefined
+  /** True when only what is public may be seen. */
+  publicOnly: boolean
+  body: RequestBody
+}
+
+export type RouteContext = Context & { state: RouteState }
+
+/** A parameter of the route's path, decoded. */
+export function param(ctx: RouteContext, name: string): string {
+  const value = ctx.state.params[name]
+  if (value === undefined) throw new Error(`the route has no :${name}`)
+  return value
+}
+
+/** The repository of the path. */
+export function repositoryOf(ctx: RouteContext): Repository {
+  const { repository } = ctx.state
+  if (repository === undefined) throw new Error('the route has no *repository')
+  return repository
+}
+
+export function viewOf(ctx: RouteContext): View {
+  return { repository: repositoryOf(ctx), publicOnly: ctx.state.publicOnly }
+}
+
+/** Who is recorded as having done it. */
+export function actorOf(ctx: RouteContext): string {
+  const { caller } = ctx.state
+  if (caller.kind === 'anonymous') throw new Error('the route let an anonymous caller write')
+  return caller.actor
+}
+
+/** A query parameter that may stand once. Throws QUERY_INVALID. */
+export function queryOnce(ctx: RouteContext, name: string): string | undefined {
+  const values = queryAll(ctx, name)
+  if (values.length > 1) {
+    throw new OciError(
+      'QUERY_INVALID',
+      { [name]: values.length },
+      { message: `${name} stands twice` },
+    )
+  }
+  return values[0]
+}
+
+/** Every value of a query parameter, in order. Throws QUERY_INVALID for a character nobody means. */
+export function queryAll(ctx: RouteContext, name: string): string[] {
+  if (!ctx.querystring) return []
+  const values = new URLSearchParams(ctx.querystring).getAll(name)
+  if (values.some((value) => value.includes('\0'))) {
+    throw new OciError('QUERY_INVALID', { parameter: name }, { message: `${name} has a NUL in it` })
+  }
+  return values
+}

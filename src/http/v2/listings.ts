@@ -1,0 +1,79 @@
+import { parseDigest } from '../../oci/digest.ts'
+import { OciError } from '../../oci/errors.ts'
+import { IMAGE_INDEX } from '../../oci/media-type.ts'
+import type { Listings, Referrer } from '../../registry/listings.ts'
+import { PAGE_LIMIT_MAX, pageLimit, setNextLink } from '../pages.ts'
+import { param, queryOnce, type Route, repositoryOf, viewOf } from '../route.ts'
+
+const REFERRERS_PAGE_MAX = 500
+const CURSOR = /^\d{1,15}$/
+
+/** Distribution spec, "Listing Tags" and "Listing Referrers", and the catalog that clients know. */
+export function listingRoutes(listings: Listings): Route[] {
+  return [
+    {
+      spec: ['end-8a', 'end-8b'],
+      method: 'GET',
+      path: '/v2/*repository/tags/list',
+      access: 'pull',
+      async handle(ctx) {
+        const limit = pageLimit(ctx)
+        const last = queryOnce(ctx, 'last') ?? ''
+        const { items, more } = await listings.tags(viewOf(ctx), { last, limit })
+        if (more) setNextLink(ctx, { last: items.at(-1), n: String(limit) })
+        ctx.body = { name: repositoryOf(ctx), tags: items }
+      },
+    },
+    {
+      spec: ['end-12a', 'end-12b'],
+      method: 'GET',
+      path: '/v2/*repository/referrers/:digest',
+      access: 'pull',
+      async handle(ctx) {
+        const subject = parseDigest(param(ctx, 'digest'))
+        const artifactType = queryOnce(ctx, 'artifactType') || undefined
+        const limit = Math.min(pageLimit(ctx, REFERRERS_PAGE_MAX), REFERRERS_PAGE_MAX)
+        const after = parseCursor(queryOnce(ctx, 'last'))
+        const page = await listings.referrers(viewOf(ctx), subject, artifactType, after, limit)
+        const { items, more } = page
+        if (artifactType !== undefined) ctx.set('OCI-Filters-Applied', 'artifactType')
+        if (more && limit > 0) {
+          setNextLink(ctx, { artifactType, last: String(items.at(-1)?.id), n: String(limit) })
+        }
+        ctx.body = JSON.stringify({
+          schemaVersion: 2,
+          mediaType: IMAGE_INDEX,
+          manifests: items.map(descriptorOf),
+        })
+        ctx.set('Content-Type', IMAGE_INDEX)
+      },
+    },
+    {
+      method: 'GET',
+      path: '/v2/_catalog',
+      access: 'pull',
+      async handle(ctx) {
+        const limit = pageLimit(ctx, PAGE_LIMIT_MAX)
+        const last = queryOnce(ctx, 'last') ?? ''
+        const page = await listings.repositories(ctx.state.publicOnly, { last, limit })
+        if (page.more) setNextLink(ctx, { last: page.items.at(-1), n: String(limit) })
+        ctx.body = { repositories: page.items }
+      },
+    },
+  ]
+}
+
+function descriptorOf({ id: _, ...descriptor }: Referrer): Omit<Referrer, 'id'> {
+  return descriptor
+}
+
+/** `last` of referrers comes out of our own Link. */
+function parseCursor(text: string | undefined): number {
+  if (text === undefined) return 0
+  if (!CURSOR.test(text)) {
+    throw new OciError('QUERY_INVALID', undefined, {
+      message: 'last is the one of the Link header that came with the page before',
+    })
+  }
+  return Number(text)
+}

@@ -1,0 +1,132 @@
+import { parseDigest } from '../../oci/digest.ts'
+import { OciError } from '../../oci/errors.ts'
+import { MANIFEST_BYTES_MAX } from '../../oci/manifest.ts'
+import { isTag, parseReference, parseTag, type Reference } from '../../oci/reference.ts'
+import type { Manifests, StoredManifest } from '../../registry/manifests.ts'
+import { conditionOf, entityTag, isKnown, parseEntityTags } from '../conditions.ts'
+import {
+  actorOf,
+  param,
+  queryAll,
+  type Route,
+  type RouteContext,
+  repositoryOf,
+  viewOf,
+} from '../route.ts'
+
+const PATH = '/v2/*repository/manifests/:reference'
+// The spec asks for at least 10 ("Pushing Manifests"); each is a row that is locked and moved.
+const TAGS_A_PUSH_MAX = 64
+
+/** Distribution spec, "Pulling manifests", "Pushing Manifests" and "Deleting Manifests". */
+export function manifestRoutes(manifests: Manifests): Route[] {
+  return [
+    {
+      spec: ['end-3'],
+      method: 'HEAD',
+      path: PATH,
+      access: 'pull',
+      async handle(ctx) {
+        const manifest = await manifests.find(viewOf(ctx), wantedReference(ctx), { bytes: false })
+        describe(ctx, manifest)
+        if (isKnown(ctx.headers['if-none-match'], manifest.digest)) ctx.status = 304
+        else ctx.length = manifest.size
+      },
+    },
+    {
+      spec: ['end-3'],
+      method: 'GET',
+      path: PATH,
+      access: 'pull',
+      async handle(ctx) {
+        const ifNoneMatch = ctx.headers['if-none-match']
+        const manifest = await manifests.find(viewOf(ctx), wantedReference(ctx), {
+          bytes: ifNoneMatch?.trim() !== '*',
+          unless: knownDigest(ifNoneMatch),
+        })
+        describe(ctx, manifest)
+        if (isKnown(ifNoneMatch, manifest.digest)) {
+          ctx.status = 304
+          return
+        }
+        ctx.body = manifest.bytes
+        // Koa gives a body without a type one of its own.
+        ctx.set('Content-Type', manifest.mediaType)
+      },
+    },
+    {
+      spec: ['end-7a', 'end-7b'],
+      method: 'PUT',
+      path: PATH,
+      access: 'push',
+      async handle(ctx) {
+        const reference = parseReference(param(ctx, 'reference'))
+        const tags = queryAll(ctx, 'tag')
+        if (tags.length > TAGS_A_PUSH_MAX) {
+          throw new OciError('URI_TOO_LONG', { tags: tags.length, limit: TAGS_A_PUSH_MAX })
+        }
+        const checked = tags.map(parseTag)
+        const { digest, subject } = await manifests.put({
+          repository: repositoryOf(ctx),
+          reference,
+          tags: checked,
+          condition: conditionOf(ctx.headers),
+          contentType: ctx.headers['content-type'],
+          bytes: await ctx.state.body.read(MANIFEST_BYTES_MAX),
+          actor: actorOf(ctx),
+        })
+        ctx.status = 201
+        ctx.set({
+          Location: `/v2/${repositoryOf(ctx)}/manifests/${digest}`,
+          'Docker-Content-Digest': digest,
+          ETag: entityTag(digest),
+        })
+        if (subject !== undefined) ctx.set('OCI-Subject', subject)
+        if (checked.length > 0) ctx.set('OCI-Tag', checked.join(', '))
+        ctx.body = ''
+      },
+    },
+    {
+      spec: ['end-9'],
+      method: 'DELETE',
+      path: PATH,
+      access: 'delete',
+      async handle(ctx) {
+        const condition = conditionOf(ctx.headers)
+        await manifests.remove(repositoryOf(ctx), wantedReference(ctx), actorOf(ctx), condition)
+        ctx.status = 202
+        ctx.body = ''
+      },
+    },
+  ]
+}
+
+function describe(ctx: RouteContext, manifest: StoredManifest): void {
+  ctx.status = 200
+  ctx.set({
+    'Content-Type': manifest.mediaType,
+    'Docker-Content-Digest': manifest.digest,
+    ETag: entityTag(manifest.digest),
+  })
+}
+
+/** A tag that nobody can push is one that does not exist: 404, as the spec's own tests expect. */
+function wantedReference(ctx: RouteContext): Reference {
+  const text = param(ctx, 'reference')
+  if (!text.includes(':') && !isTag(text)) {
+    throw new OciError('MANIFEST_UNKNOWN', { reference: text.slice(0, 160) })
+  }
+  return parseReference(text)
+}
+
+/** The one digest that the client says it has, so that its bytes need not be brought. */
+function knownDigest(ifNoneMatch: string | undefined) {
+  const tags = ifNoneMatch === undefined ? [] : parseEntityTags(ifNoneMatch)
+  const only = tags.length === 1 ? tags[0] : undefined
+  try {
+    return only === undefined || only === '*' ? undefined : parseDigest(only)
+  } catch {
+    // An entity tag of somebody else's making matches nothing here.
+    return undefined
+  }
+}

@@ -1,0 +1,56 @@
+import { type Digest, digestOf, parseDigest, shortened } from './digest.ts'
+import { OciError } from './errors.ts'
+import { isMediaType, type MediaType } from './media-type.ts'
+
+/** Image spec, "OCI Content Descriptors", as far as a registry needs it. */
+export type Descriptor = {
+  readonly mediaType: MediaType
+  readonly digest: Digest
+  readonly size: number
+}
+
+/** Image spec, "Guidance for an Empty Descriptor": this blob exists in every repository. */
+export const EMPTY_JSON: Uint8Array = Buffer.from('{}')
+const EMPTY_DIGESTS: ReadonlySet<string> = new Set([
+  digestOf(EMPTY_JSON, 'sha256'),
+  digestOf(EMPTY_JSON, 'sha512'),
+])
+
+export function isEmptyDescriptor(digest: Digest): boolean {
+  return EMPTY_DIGESTS.has(digest)
+}
+
+export type JsonObject = { readonly [key: string]: unknown }
+
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** `where` names the field in errors, such as `layers[2]`. Throws MANIFEST_INVALID. */
+export function parseDescriptor(value: unknown, where: string): Descriptor {
+  if (!isObject(value)) throw invalid(where, 'must be a descriptor object')
+  const { mediaType, digest, size } = value
+  if (typeof mediaType !== 'string' || !isMediaType(mediaType)) {
+    throw invalid(`${where}.mediaType`, 'must be a media type', mediaType)
+  }
+  if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
+    throw invalid(`${where}.size`, 'must be a whole number of bytes', size)
+  }
+  if (typeof digest !== 'string') throw invalid(`${where}.digest`, 'must be a digest', digest)
+  try {
+    return { mediaType, size, digest: parseDigest(digest) }
+  } catch (cause) {
+    throw invalid(`${where}.digest`, 'must be a sha256 or sha512 digest', digest, cause)
+  }
+}
+
+/** A manifest that says something wrong at one place: MANIFEST_INVALID that names it. */
+export function invalid(where: string, right: string, found?: unknown, cause?: unknown): OciError {
+  const shown = typeof found === 'string' ? shortened(found) : found
+  const plain = ['string', 'number', 'boolean'].includes(typeof shown)
+  return new OciError(
+    'MANIFEST_INVALID',
+    { field: where, ...(plain ? { found: shown } : {}) },
+    { message: `manifest invalid: ${where} ${right}`, cause },
+  )
+}

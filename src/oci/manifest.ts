@@ -1,0 +1,218 @@
+import {
+  type Descriptor,
+  invalid,
+  isEmptyDescriptor,
+  isObject,
+  type JsonObject,
+  parseDescriptor,
+} from './descriptor.ts'
+import type { Digest } from './digest.ts'
+import { OciError } from './errors.ts'
+import {
+  DOCKER_MANIFEST,
+  DOCKER_MANIFEST_LIST,
+  IMAGE_INDEX,
+  IMAGE_MANIFEST,
+  isMediaType,
+  isNondistributable,
+  type MediaType,
+  parseContentType,
+} from './media-type.ts'
+
+// The spec wants at least 4 MiB to be taken ("Pushing Manifests").
+export const MANIFEST_BYTES_MAX = 8 * 1024 * 1024
+// A manifest costs a row an edge; real indexes and images stay far below.
+export const MANIFEST_EDGES_MAX = 10_000
+
+/** What a registry reads out of a manifest's bytes. */
+export type Manifest = {
+  readonly mediaType: MediaType
+  /** As referrers show it: its own, else the config's media type; an index has only its own. */
+  readonly artifactType: string | undefined
+  readonly subject: Descriptor | undefined
+  readonly annotations: Readonly<Record<string, string>> | undefined
+  /** Blobs that must be in the repository. */
+  readonly blobs: readonly Descriptor[]
+  /** Child manifests that must be in the repository. */
+  readonly children: readonly Descriptor[]
+  /** What a manifest of an unknown media type seems to name: kept alive when present, not demanded. */
+  readonly mentioned: readonly Digest[]
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/**
+ * Reads a manifest as far as the registry must understand it; fields it does not know are left
+ * alone. An unknown media type is never an error. Throws MANIFEST_INVALID that names the field.
+ */
+export function parseManifest(bytes: Uint8Array, contentType: string | undefined): Manifest {
+  const body = parseJson(bytes)
+  const mediaType = mediaTypeOf(body, contentType)
+  if (body?.['manifests'] != null && body['layers'] != null) {
+    throw invalid('manifests', 'and layers must not stand in one manifest')
+  }
+  if (mediaType === IMAGE_MANIFEST || mediaType === DOCKER_MANIFEST) {
+    return { mediaType, ...claims(present(body)), ...imageManifest(present(body)) }
+  }
+  if (mediaType === IMAGE_INDEX || mediaType === DOCKER_MANIFEST_LIST) {
+    return { mediaType, ...claims(present(body)), ...imageIndex(present(body)) }
+  }
+  return { mediaType, ...unknownManifest(body) }
+}
+
+type Claims = Pick<Manifest, 'subject' | 'annotations'>
+
+function claims(body: JsonObject): Claims {
+  return {
+    subject: body['subject'] == null ? undefined : parseDescriptor(body['subject'], 'subject'),
+    annotations: annotationsOf(body),
+  }
+}
+
+/** Takes what reads like the fields of an image manifest, and leaves alone what does not. */
+function unknownManifest(body: JsonObject | undefined): Omit<Manifest, 'mediaType'> {
+  const lenient = <T>(read: (body: JsonObject) => T): T | undefined => {
+    try {
+      return body === undefined ? undefined : read(body)
+    } catch {
+      // An unknown media type may give the same names another meaning.
+      return undefined
+    }
+  }
+  return {
+    subject: lenient((it) => claims({ subject: it['subject'] }).subject),
+    annotations: lenient(annotationsOf),
+    artifactType: lenient(artifactTypeOf),
+    blobs: [],
+    children: [],
+    mentioned: mentionedIn(body),
+  }
+}
+
+function parseJson(bytes: Uint8Array): JsonObject | undefined {
+  try {
+    const value: unknown = JSON.parse(decoder.decode(bytes))
+    return isObject(value) ? value : undefined
+  } catch {
+    // What is no JSON object can still be a manifest of an unknown media type.
+    return undefined
+  }
+}
+
+function present(body: JsonObject | undefined): JsonObject {
+  if (body === undefined) throw invalid('body', 'must be a JSON object in UTF-8')
+  return body
+}
+
+function mediaTypeOf(body: JsonObject | undefined, contentType: string | undefined): MediaType {
+  const inside = body?.['mediaType']
+  if (inside != null && (typeof inside !== 'string' || !isMediaType(inside))) {
+    throw invalid('mediaType', 'must be a media type', inside)
+  }
+  const outside = contentType === undefined ? undefined : parseContentType(contentType)
+  if (outside !== undefined && inside != null && outside !== inside) {
+    throw new OciError(
+      'MANIFEST_INVALID',
+      { 'Content-Type': outside, mediaType: inside },
+      { message: `Content-Type is ${outside} but the manifest's mediaType is ${inside}` },
+    )
+  }
+  const mediaType = outside ?? (inside as MediaType | null | undefined)
+  if (mediaType == null) {
+    throw new OciError(
+      'MANIFEST_INVALID',
+      { 'Content-Type': null },
+      { message: `Content-Type is missing; send for example ${IMAGE_MANIFEST}` },
+    )
+  }
+  return mediaType
+}
+
+function annotationsOf(body: JsonObject): Record<string, string> | undefined {
+  const annotations = body['annotations']
+  if (annotations == null) return undefined
+  if (!isObject(annotations)) throw invalid('annotations', 'must be an object')
+  for (const [key, value] of Object.entries(annotations)) {
+    if (typeof value !== 'string') throw invalid(`annotations[${key.slice(0, 80)}]`, 'must be text')
+  }
+  return annotations as Record<string, string>
+}
+
+function artifactTypeOf(body: JsonObject): string | undefined {
+  const artifactType = body['artifactType']
+  if (artifactType == null || artifactType === '') return undefined
+  if (typeof artifactType !== 'string' || !isMediaType(artifactType)) {
+    throw invalid('artifactType', 'must be a media type', artifactType)
+  }
+  return artifactType
+}
+
+type Contents = Pick<Manifest, 'artifactType' | 'blobs' | 'children' | 'mentioned'>
+
+/** Image spec, "OCI Image Manifest"; Docker's schema 2 has the same shape. */
+function imageManifest(body: JsonObject): Contents {
+  if (body['manifests'] != null)
+    throw invalid('manifests', 'must not stand beside config or layers')
+  const config = parseDescriptor(body['config'], 'config')
+  const layers = descriptors(body, 'layers')
+  const needed = [config, ...layers].filter(
+    ({ mediaType, digest }) => !isNondistributable(mediaType) && !isEmptyDescriptor(digest),
+  )
+  return {
+    artifactType: artifactTypeOf(body) ?? config.mediaType,
+    blobs: distinct(needed),
+    children: [],
+    mentioned: [],
+  }
+}
+
+/** Image spec, "OCI Image Index"; Docker's manifest list has the same shape. */
+function imageIndex(body: JsonObject): Contents {
+  for (const field of ['layers', 'config']) {
+    if (body[field] != null) throw invalid(field, 'must not stand beside manifests')
+  }
+  return {
+    artifactType: artifactTypeOf(body),
+    blobs: [],
+    children: distinct(descriptors(body, 'manifests')),
+    mentioned: [],
+  }
+}
+
+function descriptors(body: JsonObject, field: string): Descriptor[] {
+  // Go writes an empty list as null.
+  const list = body[field] ?? []
+  if (!Array.isArray(list)) throw invalid(field, 'must be a list of descriptors')
+  if (list.length > MANIFEST_EDGES_MAX) {
+    throw invalid(field, `must have at most ${MANIFEST_EDGES_MAX} entries`, list.length)
+  }
+  return list.map((value, index) => parseDescriptor(value, `${field}[${index}]`))
+}
+
+/** One descriptor a digest. Throws MANIFEST_INVALID when two disagree about its size. */
+function distinct(list: readonly Descriptor[]): Descriptor[] {
+  const byDigest = new Map<Digest, Descriptor>()
+  for (const descriptor of list) {
+    const seen = byDigest.get(descriptor.digest)
+    if (seen === undefined) byDigest.set(descriptor.digest, descriptor)
+    else if (seen.size !== descriptor.size) {
+      throw invalid(descriptor.digest, `has two sizes, ${seen.size} and ${descriptor.size}`)
+    }
+  }
+  return [...byDigest.values()]
+}
+
+function mentionedIn(body: JsonObject | undefined): Digest[] {
+  const digests = new Set<Digest>()
+  for (const field of ['config', 'layers', 'blobs', 'manifests']) {
+    const value = body?.[field]
+    for (const item of Array.isArray(value) ? value.slice(0, MANIFEST_EDGES_MAX) : [value]) {
+      try {
+        digests.add(parseDescriptor(item, field).digest)
+      } catch {
+        // Not a descriptor, so nothing that could be kept alive.
+      }
+    }
+  }
+  return [...digests]
+}

@@ -1,0 +1,223 @@
+import { LRUCache } from 'lru-cache'
+import { lockBlobs } from '../db/blobs.ts'
+import type { Database, Transaction } from '../db/database.ts'
+import {
+  lockManifest,
+  lockManifests,
+  type ManifestLookups,
+  manifestLookups,
+  putManifest,
+  removeManifest,
+} from '../db/manifests.ts'
+import { ensureRepository, findRepository, type View, type Visibility } from '../db/repositories.ts'
+import { findTags, findTagsOf, lockTags, moveTags, removeTags } from '../db/tags.ts'
+import { type Descriptor, invalid } from '../oci/descriptor.ts'
+import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
+import { MANIFEST_BYTES_MAX, parseManifest } from '../oci/manifest.ts'
+import type { Reference, Repository, Tag } from '../oci/reference.ts'
+import { type Condition, demand } from './condition.ts'
+
+export type StoredManifest = {
+  readonly digest: Digest
+  readonly mediaType: string
+  /** Bytes. */
+  readonly size: number
+  /** Undefined when they were not asked for. */
+  readonly bytes: Buffer | undefined
+}
+
+/** What the caller does with a manifest: only that much is brought. `unless` is a digest it has. */
+export type Wanted = { readonly bytes: boolean; readonly unless?: Digest | undefined }
+
+export type ManifestPush = {
+  readonly repository: Repository
+  readonly reference: Reference
+  /** More tags to set, from `?tag=`. */
+  readonly tags: readonly Tag[]
+  readonly contentType: string | undefined
+  readonly bytes: Uint8Array
+  readonly actor: string
+  readonly condition: Condition
+}
+
+export type Pushed = { readonly digest: Digest; readonly subject: Digest | undefined }
+
+const CACHE_BYTES_MAX = 32 * 1024 * 1024
+
+/** Distribution spec, "Pulling manifests", "Pushing Manifests" and "Deleting Manifests". */
+export class Manifests {
+  readonly #db: Database
+  readonly #visibility: Visibility
+  readonly #lookups: ManifestLookups
+  // Bytes by digest never change; who may see them is asked every time.
+  readonly #bytes = new LRUCache<Digest, Buffer>({
+    maxSize: CACHE_BYTES_MAX,
+    maxEntrySize: MANIFEST_BYTES_MAX,
+    sizeCalculation: (bytes) => bytes.length + 1,
+  })
+  // Where a tag stood last: a guess at which bytes need not travel, never an answer.
+  readonly #lastSeen = new LRUCache<string, Digest>({ max: 10_000 })
+
+  constructor(db: Database, visibility: Visibility) {
+    this.#db = db
+    this.#visibility = visibility
+    this.#lookups = manifestLookups(db)
+  }
+
+  /** end-3, in one round trip. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN. */
+  async find(view: View, reference: Reference, wanted: Wanted): Promise<StoredManifest> {
+    const name = reference.kind === 'tag' ? reference.tag : reference.digest
+    const place = `${view.repository} ${name}`
+    const guess = reference.kind === 'tag' ? this.#lastSeen.get(place) : reference.digest
+    // Held here, so that it cannot be dropped from the cache while the question travels.
+    const guessed = guess === undefined ? undefined : this.#bytes.get(guess)
+    const known = wanted.bytes ? (guessed === undefined ? wanted.unless : guess) : 'none'
+    const { repositoryId, manifest } = await this.#lookups.find({ view, reference: name, known })
+    if (repositoryId === null) throw new OciError('NAME_UNKNOWN', { name: view.repository })
+    if (manifest === undefined) throw new OciError('MANIFEST_UNKNOWN', { reference: name })
+    const { digest, mediaType, size } = manifest
+    if (manifest.bytes !== null) {
+      this.#bytes.set(digest, manifest.bytes)
+      if (reference.kind === 'tag') this.#lastSeen.set(place, digest)
+    }
+    const bytes = manifest.bytes ?? (digest === guess ? guessed : undefined)
+    return { digest, mediaType, size, bytes }
+  }
+
+  /**
+   * end-7a, end-7b: the manifest and all its tags, or nothing. Throws MANIFEST_INVALID,
+   * MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, PRECONDITION_FAILED.
+   */
+  async put(push: ManifestPush): Promise<Pushed> {
+    const manifest = parseManifest(push.bytes, push.contentType)
+    const digest = digestOfPush(push)
+    const subject = manifest.subject?.digest
+    const tags = tagsOfPush(push)
+    const repositoryId = await ensureRepository(this.#db, push.repository, this.#visibility)
+    await this.#db.transaction(async (tx) => {
+      const blobIds = await lockedBlobs(tx, repositoryId, manifest.blobs, manifest.mentioned)
+      const children = await lockedChildren(tx, repositoryId, manifest.children, manifest.mentioned)
+      if (tags.length === 0 && push.condition.kind !== 'none') {
+        const exists = await lockManifest(tx, repositoryId, digest)
+        demand(push.condition, exists ? digest : undefined)
+      }
+      const { mediaType, artifactType, annotations } = manifest
+      await putManifest(tx, {
+        repositoryId,
+        digest,
+        mediaType,
+        artifactType,
+        subject,
+        annotations,
+        bytes: push.bytes,
+        actor: push.actor,
+        blobIds,
+        children,
+      })
+      if (tags.length === 0) return
+      await lockTags(tx, repositoryId, tags)
+      if (push.condition.kind !== 'none') {
+        const before = await findTags(tx, repositoryId, tags)
+        for (const tag of tags) demand(push.condition, before.get(tag))
+      }
+      await moveTags(tx, repositoryId, tags, digest, push.actor)
+    })
+    return { digest, subject }
+  }
+
+  /** end-9: a tag alone, or a manifest with every tag on it. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN. */
+  async remove(
+    repository: Repository,
+    reference: Reference,
+    actor: string,
+    condition: Condition,
+  ): Promise<void> {
+    const repositoryId = await findRepository(this.#db, { repository, publicOnly: false })
+    if (repositoryId === undefined) throw new OciError('NAME_UNKNOWN', { name: repository })
+    await this.#db.transaction(async (tx) => {
+      if (reference.kind === 'tag') {
+        const { tag } = reference
+        await lockTags(tx, repositoryId, [tag])
+        const digest = (await findTags(tx, repositoryId, [tag])).get(tag)
+        if (digest === undefined) throw new OciError('MANIFEST_UNKNOWN', { reference: tag })
+        demand(condition, digest)
+        await removeTags(tx, repositoryId, [tag], digest, actor)
+        return
+      }
+      const { digest } = reference
+      // The manifest before its tags, as in a push: both meet in the same order.
+      if (!(await lockManifest(tx, repositoryId, digest))) {
+        throw new OciError('MANIFEST_UNKNOWN', { reference: digest })
+      }
+      demand(condition, digest)
+      const tags = await findTagsOf(tx, repositoryId, digest)
+      await lockTags(tx, repositoryId, tags)
+      await removeTags(tx, repositoryId, tags, digest, actor)
+      await removeManifest(tx, repositoryId, digest)
+    })
+  }
+}
+
+function digestOfPush({ reference, bytes }: ManifestPush): Digest {
+  if (reference.kind === 'tag') return digestOf(bytes)
+  const digest = digestOf(bytes, algorithmOf(reference.digest))
+  if (digest !== reference.digest) {
+    throw new OciError('DIGEST_INVALID', { digest: reference.digest, content: digest })
+  }
+  return digest
+}
+
+function tagsOfPush({ reference, tags }: ManifestPush): Tag[] {
+  return [...new Set(reference.kind === 'tag' ? [reference.tag, ...tags] : tags)]
+}
+
+/** The ids of the manifest's blobs. Throws MANIFEST_BLOB_UNKNOWN, MANIFEST_INVALID. */
+async function lockedBlobs(
+  tx: Transaction,
+  repositoryId: number,
+  needed: readonly Descriptor[],
+  mentioned: readonly Digest[],
+): Promise<number[]> {
+  const digests = [...needed.map(({ digest }) => digest), ...mentioned]
+  if (digests.length === 0) return []
+  const rows = await lockBlobs(tx, repositoryId, digests)
+  demandAll('blob', needed, rows)
+  return rows.map(({ id }) => id)
+}
+
+async function lockedChildren(
+  tx: Transaction,
+  repositoryId: number,
+  needed: readonly Descriptor[],
+  mentioned: readonly Digest[],
+): Promise<Digest[]> {
+  const digests = [...needed.map(({ digest }) => digest), ...mentioned]
+  if (digests.length === 0) return []
+  const rows = await lockManifests(tx, repositoryId, digests)
+  demandAll('manifest', needed, rows)
+  return rows.map(({ digest }) => digest)
+}
+
+function demandAll(
+  what: 'blob' | 'manifest',
+  needed: readonly Descriptor[],
+  rows: readonly { digest: Digest; size: number }[],
+): void {
+  const sizes = new Map(rows.map(({ digest, size }) => [digest, size]))
+  const missing = needed.filter(({ digest }) => !sizes.has(digest)).map(({ digest }) => digest)
+  const first = missing[0]
+  if (first !== undefined) {
+    throw new OciError(
+      'MANIFEST_BLOB_UNKNOWN',
+      { [what]: missing.slice(0, MISSING_SHOWN_MAX), missing: missing.length },
+      { message: `the repository has no ${what} ${first}: push it before the manifest` },
+    )
+  }
+  for (const { digest, size } of needed) {
+    const stored = sizes.get(digest)
+    if (stored !== size) throw invalid(digest, `says size ${size}, but the ${what} has ${stored}`)
+  }
+}
+
+const MISSING_SHOWN_MAX = 20

@@ -1,0 +1,1 @@
+export type { View, Visibility } from '../db/repositories.ts'

@@ -1,0 +1,148 @@
+import { type FileHandle, open } from 'node:fs/promises'
+import type { ByteRange } from '../blob-store.ts'
+
+// One large read or write costs a third of the CPU of many small ones, and memory is the price:
+// all transfers together get this budget, and each between the two bounds.
+const BUDGET_BYTES = 16 * 1024 * 1024
+const CHUNK_BYTES_MIN = 128 * 1024
+const CHUNK_BYTES_MAX = 1024 * 1024
+
+let transfers = 0
+
+/** Bytes that a transfer that starts now should move at once. */
+function chunkBytes(): number {
+  const share = Math.floor(BUDGET_BYTES / 2 / Math.max(1, transfers))
+  return Math.min(CHUNK_BYTES_MAX, Math.max(CHUNK_BYTES_MIN, share))
+}
+
+/**
+ * Reads ahead by one chunk while the consumer is busy with the one before, in two buffers that are
+ * used in turn. Throws `short` when the file ends before the range does.
+ */
+export async function* readRange(
+  path: string,
+  range: ByteRange,
+  short: () => Error,
+): AsyncGenerator<Uint8Array> {
+  const file = await open(path, 'r')
+  transfers += 1
+  let reading: Promise<Uint8Array> | undefined
+  try {
+    let position = range.start
+    const length = range.end - range.start + 1
+    const bytes = Math.min(chunkBytes(), length)
+    const buffers = [Buffer.allocUnsafeSlow(bytes)]
+    if (length > bytes) buffers.push(Buffer.allocUnsafeSlow(bytes))
+    const next = (turn: number): Promise<Uint8Array> | undefined => {
+      const wanted = Math.min(bytes, range.end + 1 - position)
+      const buffer = buffers[turn % buffers.length]
+      if (wanted <= 0 || buffer === undefined) return undefined
+      const at = position
+      position += wanted
+      return fill(file, buffer.subarray(0, wanted), at, short)
+    }
+    reading = next(0)
+    for (let turn = 1; reading !== undefined; turn += 1) {
+      const chunk = await reading
+      reading = next(turn)
+      // Whoever stops here leaves a read in flight; `finally` waits for it.
+      reading?.catch(() => {})
+      yield chunk
+    }
+  } finally {
+    transfers -= 1
+    await reading?.catch(() => {})
+    await file.close()
+  }
+}
+
+async function fill(
+  file: FileHandle,
+  buffer: Buffer,
+  position: number,
+  short: () => Error,
+): Promise<Uint8Array> {
+  let filled = 0
+  while (filled < buffer.length) {
+    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, position + filled)
+    if (bytesRead === 0) throw short()
+    filled += bytesRead
+  }
+  return buffer
+}
+
+/**
+ * Writes `source` from `position` on, one batch going to disk while the next one arrives. Returns
+ * the position behind the last byte.
+ */
+export async function writeFrom(
+  file: FileHandle,
+  position: number,
+  source: AsyncIterable<Uint8Array>,
+): Promise<number> {
+  transfers += 1
+  let writing: Promise<void> = Promise.resolve()
+  try {
+    let end = position
+    let batch: Uint8Array[] = []
+    let batchBytes = 0
+    const flush = async (): Promise<void> => {
+      await writing
+      writing = writeAll(file, batch, end)
+      // The failure is met at the next `await writing`.
+      writing.catch(() => {})
+      end += batchBytes
+      batch = []
+      batchBytes = 0
+    }
+    for await (const chunk of source) {
+      batch.push(chunk)
+      batchBytes += chunk.length
+      if (batchBytes >= chunkBytes()) await flush()
+    }
+    if (batchBytes > 0) await flush()
+    await writing
+    return end
+  } finally {
+    transfers -= 1
+    await writing.catch(() => {})
+  }
+}
+
+async function writeAll(
+  file: FileHandle,
+  chunks: readonly Uint8Array[],
+  position: number,
+): Promise<void> {
+  let rest = chunks
+  let at = position
+  while (rest.length > 0) {
+    const { bytesWritten } = await file.writev(rest, at)
+    at += bytesWritten
+    rest = after(rest, bytesWritten)
+  }
+}
+
+/** What is left of `chunks` behind their first `bytes`: a write may take fewer than it was given. */
+function after(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  const rest: Uint8Array[] = []
+  let skip = bytes
+  for (const chunk of chunks) {
+    if (skip >= chunk.length) skip -= chunk.length
+    else {
+      rest.push(chunk.subarray(skip))
+      skip = 0
+    }
+  }
+  return rest
+}
+
+/** Makes names that were added to or moved into the folder survive a power cut. */
+export async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}

@@ -1,0 +1,36 @@
+import { randomBytes } from 'node:crypto'
+import pg from 'pg'
+import { inject } from 'vitest'
+
+export type TestPostgres = { host: string; port: number; user: string; database: string }
+
+export const TEMPLATE = 'rookery_template'
+
+export type TestDatabase = {
+  readonly name: string
+  readonly url: string
+  drop(): Promise<void>
+}
+
+/** A database of one's own, migrated, on the run's Postgres. */
+export async function createTestDatabase(template = TEMPLATE): Promise<TestDatabase> {
+  const postgres = inject('postgres')
+  const name = `test_${randomBytes(8).toString('hex')}`
+  await administer(postgres, `create database ${name} template ${template}`)
+  const { host, port, user } = postgres
+  return {
+    name,
+    url: `postgres:///${name}?host=${encodeURIComponent(host)}&port=${port}&user=${user}`,
+    drop: () => administer(postgres, `drop database if exists ${name} with (force)`),
+  }
+}
+
+async function administer(postgres: TestPostgres, statement: string): Promise<void> {
+  const client = new pg.Client(postgres)
+  await client.connect()
+  try {
+    await client.query(statement)
+  } finally {
+    await client.end()
+  }
+}

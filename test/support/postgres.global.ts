@@ -1,0 +1,45 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import { pino } from 'pino'
+import type { TestProject } from 'vitest/node'
+import { Database } from '../../src/db/database.ts'
+import { startEmbeddedPostgres } from '../../src/db/embedded/supervisor.ts'
+import { migrate } from '../../src/db/migrations.ts'
+import { TEMPLATE, type TestPostgres } from './database.ts'
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    postgres: TestPostgres
+  }
+}
+
+/** One real Postgres for the whole run, with a migrated template that each test file copies. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const folder = await mkdtemp(join(tmpdir(), 'rookery-test-postgres-'))
+  const embedded = await startEmbeddedPostgres({
+    folder: join(folder, 'postgres'),
+    log: pino({ level: 'error' }),
+    onLost: (error) => {
+      throw error
+    },
+  })
+  const { connection } = embedded
+  const client = new pg.Client(connection)
+  await client.connect()
+  await client.query(`create database ${TEMPLATE}`)
+  await client.end()
+  const template = new Database({
+    connection: { ...connection, database: TEMPLATE },
+    connectionsMax: 2,
+    onIdleError: () => {},
+  })
+  await migrate(template)
+  await template.close()
+  project.provide('postgres', connection)
+  return async () => {
+    await embedded.stop()
+    await rm(folder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,72 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Writable } from 'node:stream'
+import { parseConfig } from '../../src/config.ts'
+import { createLog } from '../../src/log.ts'
+import { startServer } from '../../src/server.ts'
+import { createTestDatabase } from './database.ts'
+
+export type TestRegistry = {
+  readonly url: string
+  readonly folder: string
+  readonly databaseUrl: string
+  readonly password: string
+  /** Every log line so far. */
+  readonly log: string[]
+  /** Asks as the administrator. */
+  request(path: string, init?: RequestInit): Promise<Response>
+  /** Asks without a credential. */
+  anonymous(path: string, init?: RequestInit): Promise<Response>
+  close(): Promise<void>
+}
+
+/** A whole registry in this process: real HTTP on a free port, its own database and folder. */
+export async function startRegistry(
+  settings: Record<string, string> = {},
+): Promise<TestRegistry> {
+  const database = await createTestDatabase()
+  const folder = await mkdtemp(join(tmpdir(), 'rookery-test-'))
+  const password = randomBytes(12).toString('base64url')
+  const lines: string[] = []
+  const destination = new Writable({
+    write(chunk, _encoding, done) {
+      lines.push(String(chunk))
+      done()
+    },
+  })
+  const config = parseConfig({
+    ROOKERY_LISTEN: '127.0.0.1:0',
+    ROOKERY_DATA_DIR: folder,
+    ROOKERY_DATABASE_URL: database.url,
+    ROOKERY_ADMIN_PASSWORD: password,
+    ROOKERY_LOG_LEVEL: 'info',
+    ROOKERY_DRAIN_SECONDS: '2',
+    ...settings,
+  })
+  const server = await startServer(config, createLog(config.logLevel, destination), (error) => {
+    throw error
+  })
+  const authorization = `Basic ${Buffer.from(`admin:${password}`).toString('base64')}`
+  const ask = (path: string, init: RequestInit | undefined, headers: Record<string, string>) =>
+    fetch(new URL(path, server.url), {
+      redirect: 'manual',
+      ...init,
+      headers: { ...headers, ...(init?.headers as Record<string, string> | undefined) },
+    })
+  return {
+    url: server.url,
+    folder,
+    databaseUrl: database.url,
+    password,
+    log: lines,
+    request: (path, init) => ask(path, init, { authorization }),
+    anonymous: (path, init) => ask(path, init, {}),
+    async close() {
+      await server.close()
+      await database.drop()
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
