@@ -11,7 +11,7 @@ import { clientAddress } from './http/addresses.ts'
 import { createApp } from './http/app.ts'
 import { createHttpServer, drain } from './http/connections.ts'
 import { allRoutes } from './http/routes.ts'
-import { listen, StartError, Starting } from './listening.ts'
+import { demandFree, listen, StartError, Starting } from './listening.ts'
 import type { Log } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { Blobs } from './registry/blobs.ts'
@@ -53,6 +53,7 @@ async function assemble(
   onLost: (error: Error) => void,
   starting: Starting,
 ): Promise<RunningServer> {
+  await demandFree(config.listen)
   const dataFolder = resolve(config.dataFolder)
   await makeDataFolder(dataFolder)
   const { connection } = await database(config, dataFolder, log, onLost, starting)

@@ -37,7 +37,8 @@ export class Database implements Queryable {
     const connection =
       typeof options.connection === 'string'
         ? { connectionString: options.connection }
-        : options.connection
+        : // A Unix socket of our own speaks no TLS, whatever PGSSLMODE says.
+          { ...options.connection, ssl: false }
     this.#pool = new pg.Pool({
       ...connection,
       application_name: 'rookery',

@@ -17,7 +17,7 @@ export async function runAuthorized(
 ): Promise<void> {
   try {
     const caller = authenticator.authenticate(ctx.headers.authorization)
-    const name = params['repository']
+    const name = params.repository
     const repository = name === undefined ? undefined : parseRepository(name)
     const decision = decide(route.access, caller, repository)
     if (decision === 'authenticate') throw new OciError('UNAUTHORIZED')

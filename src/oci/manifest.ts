@@ -48,7 +48,7 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 export function parseManifest(bytes: Uint8Array, contentType: string | undefined): Manifest {
   const body = parseJson(bytes)
   const mediaType = mediaTypeOf(body, contentType)
-  if (body?.['manifests'] != null && body['layers'] != null) {
+  if (body?.manifests != null && body.layers != null) {
     throw invalid('manifests', 'and layers must not stand in one manifest')
   }
   if (mediaType === IMAGE_MANIFEST || mediaType === DOCKER_MANIFEST) {
@@ -64,7 +64,7 @@ type Claims = Pick<Manifest, 'subject' | 'annotations'>
 
 function claims(body: JsonObject): Claims {
   return {
-    subject: body['subject'] == null ? undefined : parseDescriptor(body['subject'], 'subject'),
+    subject: body.subject == null ? undefined : parseDescriptor(body.subject, 'subject'),
     annotations: annotationsOf(body),
   }
 }
@@ -80,7 +80,7 @@ function unknownManifest(body: JsonObject | undefined): Omit<Manifest, 'mediaTyp
     }
   }
   return {
-    subject: lenient((it) => claims({ subject: it['subject'] }).subject),
+    subject: lenient((it) => claims({ subject: it.subject }).subject),
     annotations: lenient(annotationsOf),
     artifactType: lenient(artifactTypeOf),
     blobs: [],
@@ -105,7 +105,7 @@ function present(body: JsonObject | undefined): JsonObject {
 }
 
 function mediaTypeOf(body: JsonObject | undefined, contentType: string | undefined): MediaType {
-  const inside = body?.['mediaType']
+  const inside = body?.mediaType
   if (inside != null && (typeof inside !== 'string' || !isMediaType(inside))) {
     throw invalid('mediaType', 'must be a media type', inside)
   }
@@ -129,7 +129,7 @@ function mediaTypeOf(body: JsonObject | undefined, contentType: string | undefin
 }
 
 function annotationsOf(body: JsonObject): Record<string, string> | undefined {
-  const annotations = body['annotations']
+  const annotations = body.annotations
   if (annotations == null) return undefined
   if (!isObject(annotations)) throw invalid('annotations', 'must be an object')
   for (const [key, value] of Object.entries(annotations)) {
@@ -139,7 +139,7 @@ function annotationsOf(body: JsonObject): Record<string, string> | undefined {
 }
 
 function artifactTypeOf(body: JsonObject): string | undefined {
-  const artifactType = body['artifactType']
+  const artifactType = body.artifactType
   if (artifactType == null || artifactType === '') return undefined
   if (typeof artifactType !== 'string' || !isMediaType(artifactType)) {
     throw invalid('artifactType', 'must be a media type', artifactType)
@@ -151,9 +151,8 @@ type Contents = Pick<Manifest, 'artifactType' | 'blobs' | 'children' | 'mentione
 
 /** Image spec, "OCI Image Manifest"; Docker's schema 2 has the same shape. */
 function imageManifest(body: JsonObject): Contents {
-  if (body['manifests'] != null)
-    throw invalid('manifests', 'must not stand beside config or layers')
-  const config = parseDescriptor(body['config'], 'config')
+  if (body.manifests != null) throw invalid('manifests', 'must not stand beside config or layers')
+  const config = parseDescriptor(body.config, 'config')
   const layers = descriptors(body, 'layers')
   const needed = [config, ...layers].filter(
     ({ mediaType, digest }) => !isNondistributable(mediaType) && !isEmptyDescriptor(digest),

@@ -16,7 +16,7 @@ declare module 'vitest' {
 }
 
 /** One real Postgres for the whole run, with a migrated template that each test file copies. */
-export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+export async function setup(project: TestProject): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'rookery-test-postgres-'))
   const embedded = await startEmbeddedPostgres({
     folder: join(folder, 'postgres'),
@@ -38,8 +38,15 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await migrate(template)
   await template.close()
   project.provide('postgres', connection)
-  return async () => {
+  stop = async () => {
     await embedded.stop()
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+let stop: () => Promise<void> = async () => {}
+
+/** Nothing stays behind. */
+export async function teardown(): Promise<void> {
+  await stop()
 }

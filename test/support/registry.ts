@@ -23,9 +23,7 @@ export type TestRegistry = {
 }
 
 /** A whole registry in this process: real HTTP on a free port, its own database and folder. */
-export async function startRegistry(
-  settings: Record<string, string> = {},
-): Promise<TestRegistry> {
+export async function startRegistry(settings: Record<string, string> = {}): Promise<TestRegistry> {
   const database = await createTestDatabase()
   const folder = await mkdtemp(join(tmpdir(), 'rookery-test-'))
   const password = randomBytes(12).toString('base64url')

@@ -154,7 +154,7 @@ export class FilesystemStore implements BlobStore {
   }
 
   #stagePath(stage: Stage): string {
-    const file = stage['file']
+    const file = stage.file
     if (typeof file !== 'string' || !STAGE_FILE.test(file)) {
       throw new Error('not a stage of this store')
     }
@@ -182,7 +182,7 @@ async function truncateSynced(path: string, size: number): Promise<void> {
 }
 
 function lost(stage: Stage): StageLost {
-  return new StageLost(`the upload ${String(stage['file'])} lost bytes while it was read`)
+  return new StageLost(`the upload ${String(stage.file)} lost bytes while it was read`)
 }
 
 function codeOf(error: unknown): unknown {

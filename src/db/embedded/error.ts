@@ -1,0 +1,16 @@
+/** A refusal that an operator can mend; `message` is one line that says what is wrong, and what to do. */
+export class EmbeddedPostgresError extends Error {
+  override readonly name: string = 'EmbeddedPostgresError'
+}
+
+/** Another process holds the folder; its Postgres must be left alone. */
+export class OwnedByAnotherError extends EmbeddedPostgresError {}
+
+/** Node puts the reason of a failed system call here: `EACCES`, `ENOENT` and so on. */
+export function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,60 @@
+import { dirname } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import type pg from 'pg'
+import type { Plan } from './bring-up.ts'
+import { codeOf, OwnedByAnotherError } from './error.ts'
+import { DATABASE } from './settings.ts'
+
+/** Key of the advisory lock that the one owner of a folder holds: "rook" and "ery" in ASCII. */
+const LOCK_CLASS = 0x726f6f6b
+const LOCK_OBJECT = 0x657279
+/** Postgres may need a moment to see that a killed owner's connection is gone. */
+const LOCK_MILLISECONDS_MAX = 2_000
+const LOCK_AGAIN_MILLISECONDS = 50
+const DUPLICATE_DATABASE = '42P04'
+
+/** Makes this connection the folder's owner for as long as it lives. Throws OwnedByAnotherError. */
+export async function takeOwnership(
+  client: pg.Client,
+  plan: Plan,
+  signal: AbortSignal,
+): Promise<void> {
+  const deadline = Date.now() + LOCK_MILLISECONDS_MAX
+  while (!(await tryLock(client))) {
+    if (Date.now() > deadline) throw await ownedByAnother(client, plan)
+    await delay(LOCK_AGAIN_MILLISECONDS, undefined, { signal })
+  }
+}
+
+/** Makes the database where it lacks; the owner calls it. */
+export async function makeDatabase(client: pg.Client): Promise<void> {
+  const { rows } = await client.query('select 1 from pg_database where datname = $1', [DATABASE])
+  if (rows.length > 0) return
+  try {
+    await client.query(`create database ${client.escapeIdentifier(DATABASE)}`)
+  } catch (error) {
+    if (codeOf(error) !== DUPLICATE_DATABASE) throw error
+  }
+}
+
+async function tryLock(client: pg.Client): Promise<boolean> {
+  const { rows } = await client.query<{ locked: boolean }>(
+    'select pg_try_advisory_lock($1, $2) as locked',
+    [LOCK_CLASS, LOCK_OBJECT],
+  )
+  return rows[0]?.locked === true
+}
+
+async function ownedByAnother(client: pg.Client, plan: Plan): Promise<OwnedByAnotherError> {
+  const { rows } = await client.query<{ name: string }>(
+    `select a.application_name as name
+       from pg_locks l
+       join pg_stat_activity a on a.pid = l.pid
+      where l.locktype = 'advisory' and l.classid = $1 and l.objid = $2 and l.granted`,
+    [LOCK_CLASS, LOCK_OBJECT],
+  )
+  const pid = /^rookery (\d+)$/.exec(rows[0]?.name ?? '')?.[1] ?? 'unknown'
+  return new OwnedByAnotherError(
+    `another rookery (pid ${pid}) is already running on ${dirname(plan.cluster)}; stop it, or give this one its own ROOKERY_DATA_DIR`,
+  )
+}

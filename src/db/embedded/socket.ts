@@ -1,0 +1,59 @@
+import { createHash } from 'node:crypto'
+import { lchown, lstat, mkdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makePrivate } from './cluster.ts'
+import { codeOf, EmbeddedPostgresError } from './error.ts'
+import type { Identity } from './identity.ts'
+import { findRunning } from './postmaster.ts'
+import { PORT } from './settings.ts'
+
+// `sun_path` without its final zero.
+const SOCKET_PATH_BYTES_MAX = process.platform === 'darwin' ? 103 : 107
+
+/** Where the postmaster that runs listens; else a folder that only the identity may enter. */
+export async function chooseSocketFolder(
+  folder: string,
+  cluster: string,
+  identity: Identity,
+): Promise<string> {
+  const running = await findRunning(cluster)
+  if (running !== undefined) return running.socketFolder
+  const inside = join(folder, 'socket')
+  if (fits(inside)) {
+    await makePrivate(inside, identity)
+    return inside
+  }
+  const short = join(
+    tmpdir(),
+    `rookery-${createHash('sha256').update(folder).digest('hex').slice(0, 16)}`,
+  )
+  if (!fits(short)) {
+    throw new EmbeddedPostgresError(
+      `${folder} and ${tmpdir()} are both too long for the path of a Unix socket; set ROOKERY_DATA_DIR or TMPDIR to a shorter one`,
+    )
+  }
+  await makePrivateAmongOthers(short, identity)
+  return short
+}
+
+/** Everyone may write to its parent, so someone else may have come first. */
+async function makePrivateAmongOthers(folder: string, identity: Identity): Promise<void> {
+  try {
+    await mkdir(folder, { mode: 0o700 })
+  } catch (error) {
+    if (codeOf(error) !== 'EEXIST') throw error
+    const found = await lstat(folder)
+    const ours = [identity.uid, process.getuid?.()].includes(found.uid)
+    if (!ours || !found.isDirectory() || (found.mode & 0o077) !== 0) {
+      throw new EmbeddedPostgresError(
+        `${folder} belongs to someone else, and Postgres needs it for its socket; remove it, or set ROOKERY_DATA_DIR to a shorter path`,
+      )
+    }
+  }
+  await lchown(folder, identity.uid, identity.gid)
+}
+
+function fits(folder: string): boolean {
+  return Buffer.byteLength(join(folder, `.s.PGSQL.${PORT}`)) <= SOCKET_PATH_BYTES_MAX
+}

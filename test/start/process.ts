@@ -1,0 +1,87 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+
+const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+const WAIT_MILLISECONDS_MAX = 30_000
+
+export type Started = {
+  readonly child: ChildProcess
+  readonly url: string
+  /** Everything that it printed for people. */
+  readonly greeting: string
+}
+
+export type Ended = {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export type Settings = Record<string, string>
+
+function run(settings: Settings, identity: { uid?: number; gid?: number; cwd?: string }) {
+  // Nothing of the surrounding environment that the registry would read as a setting.
+  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROOKERY_'))
+  const env = { ...Object.fromEntries(inherited), ROOKERY_LISTEN: '127.0.0.1:0', ...settings }
+  const child = spawn(process.execPath, [MAIN, 'serve'], { env, ...identity })
+  const output = { stdout: '', stderr: '' }
+  child.stdout.on('data', (chunk) => {
+    output.stdout += chunk
+  })
+  child.stderr.on('data', (chunk) => {
+    output.stderr += chunk
+  })
+  return { child, output }
+}
+
+/** Runs `rookery serve` until it has greeted. */
+export async function start(
+  settings: Settings,
+  identity: { uid?: number; gid?: number; cwd?: string } = {},
+): Promise<Started> {
+  const { child, output } = run(settings, identity)
+  const ended = once(child, 'exit').then(([status]) => {
+    throw new Error(`rookery ended with ${status}: ${output.stderr}`)
+  })
+  ended.catch(() => {})
+  const ready = new Promise<void>((resolve) => {
+    child.stdout.on('data', () => {
+      if (output.stdout.includes('/blobs/$DIGEST"\n')) resolve()
+    })
+  })
+  const late = new AbortController()
+  const timeout = setTimeout(() => late.abort(), WAIT_MILLISECONDS_MAX)
+  const aborted = once(late.signal, 'abort').then(() => {
+    throw new Error(`rookery did not greet: ${output.stdout} ${output.stderr}`)
+  })
+  aborted.catch(() => {})
+  try {
+    await Promise.race([ready, ended, aborted])
+  } finally {
+    clearTimeout(timeout)
+  }
+  const url = /http:\/\/[^\s]+:\d+/.exec(output.stdout)?.[0] ?? ''
+  return { child, url, greeting: output.stdout }
+}
+
+/** Runs `rookery serve` where it is expected to end by itself. */
+export async function startAndEnd(
+  settings: Settings,
+  identity: { uid?: number; gid?: number; cwd?: string } = {},
+): Promise<Ended> {
+  const { child, output } = run(settings, identity)
+  const timeout = setTimeout(() => child.kill('SIGKILL'), WAIT_MILLISECONDS_MAX)
+  const [status] = await once(child, 'close')
+  clearTimeout(timeout)
+  return { status, ...output }
+}
+
+/** Stops it as an operator would, and returns its exit status. */
+export async function stop({ child }: Started, signal: NodeJS.Signals = 'SIGTERM') {
+  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode
+  const ended = once(child, 'exit')
+  child.kill(signal)
+  const [status] = await ended
+  return status as number | null
+}

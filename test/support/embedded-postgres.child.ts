@@ -1,0 +1,23 @@
+// Owns an embedded Postgres in a process of its own: one JSON line when it runs or was refused,
+// and it stops when its stdin ends.
+import { startEmbeddedPostgres } from '../../src/db/embedded/supervisor.ts'
+
+const folder = process.argv[2] ?? ''
+const quiet = (): void => {}
+
+try {
+  const postgres = await startEmbeddedPostgres({
+    folder,
+    log: { info: quiet, warn: quiet, error: quiet },
+    onLost: quiet,
+  })
+  say({ connection: postgres.connection })
+  process.stdin.resume().once('end', () => void postgres.stop())
+} catch (error) {
+  const { name, message } = error as Error
+  say({ refused: { name, message } })
+}
+
+function say(answer: object): void {
+  process.stdout.write(`${JSON.stringify(answer)}\n`)
+}
