@@ -142,9 +142,15 @@ async function reachDatabase(db: Database): Promise<void> {
   try {
     await checkPostgres(db)
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message || codeOf(cause) : String(cause)
-    throw new StartError(`cannot use the database: ${reason}`, { cause })
+    throw new StartError(`cannot use the database: ${reasonOf(cause)}`, { cause })
   }
+}
+
+/** The innermost reason: what the operating system or Postgres said. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  if (error.cause !== undefined) return reasonOf(error.cause)
+  return error.message || codeOf(error)
 }
 
 function codeOf(error: unknown): string {

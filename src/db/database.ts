@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { OciError } from '../oci/errors.ts'
 
 /** What a named query needs: the pool, or the one connection of a transaction. */
 export interface Queryable {
@@ -71,7 +72,7 @@ export class Database implements Queryable {
   }
 
   async #transactionOnce<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    const client = await this.#pool.connect()
+    const client = await this.#connect()
     let broken: Error | undefined
     try {
       await client.query('begin')
@@ -85,9 +86,17 @@ export class Database implements Queryable {
       await client.query('rollback').catch((cause: Error) => {
         broken = cause
       })
-      throw error
+      throw isUnreachable(error) ? unavailable(error) : error
     } finally {
       client.release(broken)
+    }
+  }
+
+  async #connect(): Promise<pg.PoolClient> {
+    try {
+      return await this.#pool.connect()
+    } catch (error) {
+      throw isUnreachable(error) ? unavailable(error) : error
     }
   }
 
@@ -110,9 +119,43 @@ export class Database implements Queryable {
       name = `q${this.#names.size}`
       this.#names.set(text, name)
     }
-    const { rows } = await target.query({ name, text, values: [...values] })
-    return { rows: rows as Row[] }
+    try {
+      const { rows } = await target.query({ name, text, values: [...values] })
+      return { rows: rows as Row[] }
+    } catch (error) {
+      throw isUnreachable(error) ? unavailable(error) : error
+    }
   }
+}
+
+// Connection failures, shutdown and start of the server, too many connections.
+const UNREACHABLE = /^(?:08...|57P0[123]|53300)$/
+const UNREACHABLE_SOCKET: ReadonlySet<unknown> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOENT',
+  'EPIPE',
+  'ETIMEDOUT',
+])
+// What pg throws without a code when a connection ends or none becomes free in time.
+const UNREACHABLE_MESSAGE = /connection terminated|timeout exceeded when trying to connect/i
+const RETRY_AFTER_SECONDS = 2
+
+/** True when the statement never ran, or its connection broke: another try may well succeed. */
+function isUnreachable(error: unknown): boolean {
+  if (error instanceof pg.DatabaseError) return UNREACHABLE.test(error.code ?? '')
+  if (!(error instanceof Error)) return false
+  return 'code' in error
+    ? UNREACHABLE_SOCKET.has(error.code)
+    : UNREACHABLE_MESSAGE.test(error.message)
+}
+
+function unavailable(cause: unknown): OciError {
+  return new OciError('UNAVAILABLE', undefined, {
+    message: 'the registry cannot reach its database at the moment, try again',
+    headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
+    cause,
+  })
 }
 
 /** Throws when the server cannot be reached or is too old; the message is one line for operators. */

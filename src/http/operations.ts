@@ -1,3 +1,4 @@
+import { OciError } from '../oci/errors.ts'
 import type { Route } from './route.ts'
 
 /** What an operator's tools ask. */
@@ -24,7 +25,14 @@ export function operationRoutes(operations: Operations): Route[] {
       path: '/readyz',
       access: 'none',
       async handle(ctx) {
-        await operations.check()
+        try {
+          await operations.check()
+        } catch (cause) {
+          throw new OciError('UNAVAILABLE', undefined, {
+            message: 'the database or the storage does not answer',
+            cause,
+          })
+        }
         ctx.body = { status: 'ok' }
       },
     },
