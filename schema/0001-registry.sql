@@ -84,10 +84,13 @@ create table manifest_children (
 );
 create index manifest_children_by_digest on manifest_children (digest);
 
+-- `previous_digest` is what the last push found here. It is set by the statement that replaces it, so
+-- of two pushes at once each learns exactly what it replaced, also for a tag that is new.
 create table tags (
   repository_id bigint not null references repositories (id) on delete cascade,
   name text collate "C" not null,
   digest text collate "C" not null,
+  previous_digest text collate "C",
   moved_at timestamptz not null default now(),
   primary key (repository_id, name),
   constraint tags_digest_known foreign key (repository_id, digest)

@@ -1,7 +1,7 @@
 import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
 import { Batch } from './batch.ts'
-import type { Queryable, Transaction } from './database.ts'
+import type { Queryable } from './database.ts'
 import type { View } from './repositories.ts'
 
 export type BlobRow = {
@@ -69,27 +69,6 @@ async function findBlobs(db: Queryable, questions: readonly BlobQuestion[]): Pro
     repositoryId: row.repositoryId,
     blob: row.digest === null ? undefined : row,
   }))
-}
-
-/**
- * Locks the repository's blobs among `digests` until the transaction ends, so that neither a delete
- * nor the garbage sweeper takes one from under a manifest that is being pushed.
- */
-export async function lockBlobs(
-  tx: Transaction,
-  repositoryId: number,
-  digests: readonly Digest[],
-): Promise<{ id: number; digest: Digest; size: number }[]> {
-  const { rows } = await tx.query<{ id: number; digest: Digest; size: number }>(
-    `select b.id, b.digest, b.size
-       from blobs b
-       join repository_blobs rb on rb.blob_id = b.id and rb.repository_id = $1
-      where b.digest = any($2)
-      order by b.id
-        for key share of b, rb`,
-    [repositoryId, digests],
-  )
-  return rows
 }
 
 /**

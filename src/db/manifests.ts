@@ -1,5 +1,5 @@
 import type { Digest } from '../oci/digest.ts'
-import type { Tag } from '../oci/reference.ts'
+import type { Repository, Tag } from '../oci/reference.ts'
 import { Batch } from './batch.ts'
 import type { Queryable, Transaction } from './database.ts'
 import type { View } from './repositories.ts'
@@ -139,22 +139,58 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
   )
 }
 
-/** Locks the repository's manifests among `digests`, so that no delete takes a child away. */
-export async function lockManifests(
+export type LockedContents = {
+  /** Null when the repository does not exist yet. */
+  readonly repositoryId: number | null
+  readonly blobs: readonly { id: number; digest: Digest; size: number }[]
+  readonly children: readonly { digest: Digest; size: number }[]
+}
+
+/**
+ * Locks those of a manifest's blobs and children that the repository has until the transaction ends,
+ * so that neither a delete nor the garbage sweeper takes one from under a push.
+ */
+export async function lockContents(
   tx: Transaction,
-  repositoryId: number,
-  digests: readonly Digest[],
-): Promise<{ digest: Digest; size: number }[]> {
-  const { rows } = await tx.query<{ digest: Digest; size: number }>(
-    `select digest, octet_length(bytes) as size
-       from manifests
-      where repository_id = $1
-        and digest = any($2)
-      order by id
-        for key share`,
-    [repositoryId, digests],
+  repository: Repository,
+  blobs: readonly Digest[],
+  children: readonly Digest[],
+): Promise<LockedContents> {
+  const { rows } = await tx.query<LockedContents>(
+    // Scalar subqueries and not joins: each digest is then an index probe. Joined, the planner may
+    // walk through everything that the repository has.
+    `with repository as (
+       select id
+         from repositories
+        where name = $1
+     ), locked_blobs as (
+       select b.id, b.digest, b.size
+         from blobs b
+        where b.digest = any($2::text[])
+          and (
+            select true
+              from repository_blobs rb
+             where rb.repository_id = (select id from repository)
+               and rb.blob_id = b.id
+          )
+        order by b.id
+          for key share
+     ), locked_children as (
+       select m.digest, octet_length(m.bytes) as size
+         from manifests m
+        where m.repository_id = (select id from repository)
+          and m.digest = any($3::text[])
+        order by m.id
+          for key share
+     )
+     select (select id from repository) as "repositoryId",
+            (select coalesce(json_agg(locked_blobs), '[]') from locked_blobs) as blobs,
+            (select coalesce(json_agg(locked_children), '[]') from locked_children) as children`,
+    [repository, blobs, children],
   )
-  return rows
+  const row = rows[0]
+  if (row === undefined) throw new Error('a select of scalars answers with one row')
+  return row
 }
 
 /** Locks one manifest against every other change, before it is removed. */

@@ -3,44 +3,9 @@ import type { Tag } from '../oci/reference.ts'
 import type { Queryable, Transaction } from './database.ts'
 
 /**
- * Lets nobody else move these tags until the transaction ends, also tags that do not exist yet; so
- * what is read next is what the move replaces.
- */
-export async function lockTags(
-  tx: Transaction,
-  repositoryId: number,
-  tags: readonly Tag[],
-): Promise<void> {
-  await tx.query(
-    `select pg_advisory_xact_lock(hashtextextended(wanted.name, $1))
-       from (
-         select name
-           from unnest($2::text[]) as t (name)
-          order by name
-       ) wanted`,
-    [repositoryId, tags],
-  )
-}
-
-/** The digests that these tags have now; a tag that does not exist is absent. */
-export async function findTags(
-  tx: Queryable,
-  repositoryId: number,
-  tags: readonly Tag[],
-): Promise<Map<Tag, Digest>> {
-  const { rows } = await tx.query<{ name: Tag; digest: Digest }>(
-    `select name, digest
-       from tags
-      where repository_id = $1
-        and name = any($2)`,
-    [repositoryId, tags],
-  )
-  return new Map(rows.map(({ name, digest }) => [name, digest]))
-}
-
-/**
- * Moves locked tags to `digest` and writes their new positions into the history. A tag that is
- * there already does not move, and gets no new position.
+ * Moves tags to `digest` and writes their new positions into the history. Returns what each was at
+ * before, which nobody can change until the transaction ends. A tag that is there already gets no
+ * new position.
  */
 export async function moveTags(
   tx: Transaction,
@@ -48,49 +13,67 @@ export async function moveTags(
   tags: readonly Tag[],
   digest: Digest,
   actor: string,
-): Promise<void> {
-  await tx.query(
-    `with wanted as (
-       select w.name, t.digest as previous
-         from unnest($2::text[]) as w (name)
-         left join tags t on t.repository_id = $1 and t.name = w.name
-        where t.digest is distinct from $3
-     ), moved as (
+): Promise<{ tag: Tag; previous: Digest | null }[]> {
+  // In the order of names: two pushes of the same tags then wait instead of deadlocking.
+  const { rows } = await tx.query<{ tag: Tag; previous: Digest | null }>(
+    `with moved as (
        insert into tags (repository_id, name, digest)
-       select $1, name, $3
-         from wanted
+       select $1, t.name, $3
+         from unnest($2::text[]) as t (name)
+        order by t.name
            on conflict (repository_id, name) do update
-          set digest = excluded.digest,
-              moved_at = now()
+          set previous_digest = tags.digest,
+              digest = excluded.digest,
+              moved_at = case when tags.digest = excluded.digest then tags.moved_at else now() end
+       returning name, previous_digest
+     ), recorded as (
+       insert into tag_history (repository_id, tag, digest, previous_digest, actor, reason)
+       select $1, name, $3, previous_digest, $4, 'push'
+         from moved
+        where previous_digest is distinct from $3
      )
-     insert into tag_history (repository_id, tag, digest, previous_digest, actor, reason)
-     select $1, name, $3, previous, $4, 'push'
-       from wanted`,
+     select name as tag, previous_digest as previous
+       from moved`,
     [repositoryId, tags, digest, actor],
   )
+  return rows
 }
 
-/** The tags of a manifest; the caller holds the manifest's lock, so no tag can join them. */
-export async function findTagsOf(
+/**
+ * Removes a tag and writes that into its history. Returns what it was at, or undefined when there is
+ * no such tag.
+ */
+export async function removeTag(
   tx: Transaction,
   repositoryId: number,
-  digest: Digest,
-): Promise<Tag[]> {
-  const { rows } = await tx.query<{ name: Tag }>(
-    `select name
-       from tags
-      where repository_id = $1
-        and digest = $2`,
-    [repositoryId, digest],
+  tag: Tag,
+  actor: string,
+): Promise<Digest | undefined> {
+  const { rows } = await tx.query<{ digest: Digest }>(
+    `with gone as (
+       delete from tags
+        where repository_id = $1
+          and name = $2
+       returning name, digest
+     ), recorded as (
+       insert into tag_history (repository_id, tag, previous_digest, actor, reason)
+       select $1, name, digest, $3, 'delete'
+         from gone
+     )
+     select digest
+       from gone`,
+    [repositoryId, tag, actor],
   )
-  return rows.map(({ name }) => name)
+  return rows[0]?.digest
 }
 
-/** Removes locked tags that stand at `digest`, and writes that into their history. */
-export async function removeTags(
+/**
+ * Removes every tag of a manifest and writes that into their history. The caller holds the
+ * manifest's lock, so no tag can join them.
+ */
+export async function removeTagsOf(
   tx: Transaction,
   repositoryId: number,
-  tags: readonly Tag[],
   digest: Digest,
   actor: string,
 ): Promise<void> {
@@ -98,14 +81,13 @@ export async function removeTags(
     `with gone as (
        delete from tags
         where repository_id = $1
-          and name = any($2)
-          and digest = $3
+          and digest = $2
        returning name
      )
      insert into tag_history (repository_id, tag, previous_digest, actor, reason)
-     select $1, name, $3, $4, 'delete'
+     select $1, name, $2, $3, 'delete'
        from gone`,
-    [repositoryId, tags, digest, actor],
+    [repositoryId, digest, actor],
   )
 }
 

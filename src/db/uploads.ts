@@ -1,6 +1,7 @@
 import type { Algorithm } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Queryable } from './database.ts'
+import type { Visibility } from './repositories.ts'
 
 export type UploadRow = {
   readonly id: string
@@ -18,18 +19,36 @@ export type UploadKey = {
   readonly actor: string
 }
 
+/**
+ * Starts an upload, in a repository that the first push makes. The commit does not wait for the
+ * disk: after a power cut the client starts again, and the next commit that waits includes this one.
+ */
 export async function createUpload(
   db: Queryable,
-  upload: { id: string; actor: string; algorithm: Algorithm; stage: unknown },
-  repositoryId: number,
+  upload: UploadKey & { readonly algorithm: Algorithm; readonly stage: unknown },
+  visibility: Visibility,
   lifetimeSeconds: number,
 ): Promise<void> {
   await db.query(
-    `insert into uploads (id, repository_id, actor, algorithm, stage, expires_at)
-     values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))`,
+    `with existing as (
+       select id
+         from repositories
+        where name = $2
+     ), created as (
+       insert into repositories (name, visibility)
+       select $2, $3
+        where not exists (select 1 from existing)
+           on conflict (name) do update set name = excluded.name
+       returning id
+     )
+     insert into uploads (id, repository_id, actor, algorithm, stage, expires_at)
+     select $1, r.id, $4, $5, $6, now() + make_interval(secs => $7)
+       from (select id from existing union all select id from created) r,
+            set_config('synchronous_commit', 'off', true)`,
     [
       upload.id,
-      repositoryId,
+      upload.repository,
+      visibility,
       upload.actor,
       upload.algorithm,
       JSON.stringify(upload.stage),
@@ -61,7 +80,8 @@ export type Claim = UploadRow & {
 
 /**
  * Makes `lease` the upload's only writer for a while, provided that nobody else is and that the
- * upload stands at `start` bytes (when given). Undefined when there is no such upload.
+ * upload stands at `start` bytes (when given). Undefined when there is no such upload. The commit
+ * does not wait for the disk: after a power cut nobody holds a lease anyway.
  */
 export async function claimUpload(
   db: Queryable,
@@ -75,12 +95,13 @@ export async function claimUpload(
        select u.id, u.size, u.algorithm, u.stage,
               u.lease is not null as leased,
               u.lease is null or u.lease_until < now() as free
-         from uploads u
+         from uploads u,
+              set_config('synchronous_commit', 'off', true)
         where u.id = $1
           and u.actor = $3
           and u.expires_at > now()
           and u.repository_id = (select r.id from repositories r where r.name = $2)
-          for update
+          for update of u
      ), claimed as (
        update uploads
           set lease = $4,

@@ -1,20 +1,20 @@
 import { LRUCache } from 'lru-cache'
-import { lockBlobs } from '../db/blobs.ts'
 import type { Database, Transaction } from '../db/database.ts'
 import {
+  type LockedContents,
+  lockContents,
   lockManifest,
-  lockManifests,
   type ManifestLookups,
   manifestLookups,
   putManifest,
   removeManifest,
 } from '../db/manifests.ts'
 import { ensureRepository, findRepository, type View, type Visibility } from '../db/repositories.ts'
-import { findTags, findTagsOf, lockTags, moveTags, removeTags } from '../db/tags.ts'
+import { moveTags, removeTag, removeTagsOf } from '../db/tags.ts'
 import { type Descriptor, invalid } from '../oci/descriptor.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
-import { MANIFEST_BYTES_MAX, parseManifest } from '../oci/manifest.ts'
+import { MANIFEST_BYTES_MAX, type Manifest, parseManifest } from '../oci/manifest.ts'
 import type { Reference, Repository, Tag } from '../oci/reference.ts'
 import { type Condition, demand } from './condition.ts'
 
@@ -94,10 +94,10 @@ export class Manifests {
     const digest = digestOfPush(push)
     const subject = manifest.subject?.digest
     const tags = tagsOfPush(push)
-    const repositoryId = await ensureRepository(this.#db, push.repository, this.#visibility)
     await this.#db.transaction(async (tx) => {
-      const blobIds = await lockedBlobs(tx, repositoryId, manifest.blobs, manifest.mentioned)
-      const children = await lockedChildren(tx, repositoryId, manifest.children, manifest.mentioned)
+      const contents = await lockedContents(tx, push.repository, manifest)
+      const repositoryId =
+        contents.repositoryId ?? (await ensureRepository(tx, push.repository, this.#visibility))
       if (tags.length === 0 && push.condition.kind !== 'none') {
         const exists = await lockManifest(tx, repositoryId, digest)
         demand(push.condition, exists ? digest : undefined)
@@ -112,16 +112,13 @@ export class Manifests {
         annotations,
         bytes: push.bytes,
         actor: push.actor,
-        blobIds,
-        children,
+        blobIds: contents.blobs.map(({ id }) => id),
+        children: contents.children.map((child) => child.digest),
       })
       if (tags.length === 0) return
-      await lockTags(tx, repositoryId, tags)
-      if (push.condition.kind !== 'none') {
-        const before = await findTags(tx, repositoryId, tags)
-        for (const tag of tags) demand(push.condition, before.get(tag))
-      }
-      await moveTags(tx, repositoryId, tags, digest, push.actor)
+      // What a move replaced is known only by moving; the transaction ends if it may not be.
+      const moves = await moveTags(tx, repositoryId, tags, digest, push.actor)
+      for (const { previous } of moves) demand(push.condition, previous ?? undefined)
     })
     return { digest, subject }
   }
@@ -138,11 +135,9 @@ export class Manifests {
     await this.#db.transaction(async (tx) => {
       if (reference.kind === 'tag') {
         const { tag } = reference
-        await lockTags(tx, repositoryId, [tag])
-        const digest = (await findTags(tx, repositoryId, [tag])).get(tag)
+        const digest = await removeTag(tx, repositoryId, tag, actor)
         if (digest === undefined) throw new OciError('MANIFEST_UNKNOWN', { reference: tag })
         demand(condition, digest)
-        await removeTags(tx, repositoryId, [tag], digest, actor)
         return
       }
       const { digest } = reference
@@ -151,9 +146,7 @@ export class Manifests {
         throw new OciError('MANIFEST_UNKNOWN', { reference: digest })
       }
       demand(condition, digest)
-      const tags = await findTagsOf(tx, repositoryId, digest)
-      await lockTags(tx, repositoryId, tags)
-      await removeTags(tx, repositoryId, tags, digest, actor)
+      await removeTagsOf(tx, repositoryId, digest, actor)
       await removeManifest(tx, repositoryId, digest)
     })
   }
@@ -172,31 +165,22 @@ function tagsOfPush({ reference, tags }: ManifestPush): Tag[] {
   return [...new Set(reference.kind === 'tag' ? [reference.tag, ...tags] : tags)]
 }
 
-/** The ids of the manifest's blobs. Throws MANIFEST_BLOB_UNKNOWN, MANIFEST_INVALID. */
-async function lockedBlobs(
+/** Throws MANIFEST_BLOB_UNKNOWN, MANIFEST_INVALID when the repository lacks what it must have. */
+async function lockedContents(
   tx: Transaction,
-  repositoryId: number,
-  needed: readonly Descriptor[],
-  mentioned: readonly Digest[],
-): Promise<number[]> {
-  const digests = [...needed.map(({ digest }) => digest), ...mentioned]
-  if (digests.length === 0) return []
-  const rows = await lockBlobs(tx, repositoryId, digests)
-  demandAll('blob', needed, rows)
-  return rows.map(({ id }) => id)
-}
-
-async function lockedChildren(
-  tx: Transaction,
-  repositoryId: number,
-  needed: readonly Descriptor[],
-  mentioned: readonly Digest[],
-): Promise<Digest[]> {
-  const digests = [...needed.map(({ digest }) => digest), ...mentioned]
-  if (digests.length === 0) return []
-  const rows = await lockManifests(tx, repositoryId, digests)
-  demandAll('manifest', needed, rows)
-  return rows.map(({ digest }) => digest)
+  repository: Repository,
+  { blobs, children, mentioned }: Manifest,
+): Promise<LockedContents> {
+  const digests = (needed: readonly Descriptor[]) => needed.map(({ digest }) => digest)
+  const contents = await lockContents(
+    tx,
+    repository,
+    [...digests(blobs), ...mentioned],
+    [...digests(children), ...mentioned],
+  )
+  demandAll('blob', blobs, contents.blobs)
+  demandAll('manifest', children, contents.children)
+  return contents
 }
 
 function demandAll(

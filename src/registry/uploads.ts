@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { finishUpload } from '../db/blobs.ts'
 import type { Database } from '../db/database.ts'
-import { ensureRepository, type Visibility } from '../db/repositories.ts'
+import type { Visibility } from '../db/repositories.ts'
 import {
   advanceUpload,
   type Claim,
@@ -56,11 +56,10 @@ export class Uploads {
   async start(repository: Repository, actor: string, algorithm: Algorithm): Promise<UploadStatus> {
     const id = randomUUID()
     const stage = await this.#store.stage(id)
-    const repositoryId = await ensureRepository(this.#db, repository, this.#options.visibility)
     await createUpload(
       this.#db,
-      { id, actor, algorithm, stage },
-      repositoryId,
+      { id, repository, actor, algorithm, stage },
+      this.#options.visibility,
       this.#options.lifetimeSeconds,
     )
     return { id, size: 0 }
