@@ -1,0 +1,45 @@
+#!/usr/bin/env node
+// Adds up the JSON reports of the test runner: count-tests.mjs [--no-skips] REPORT...
+// A report that is missing, unreadable or empty, and a file that could not be loaded, count as failed.
+import { readFileSync } from 'node:fs'
+import { pathToFileURL } from 'node:url'
+
+/** @returns {{ passed: number, failed: number, skipped: number }} */
+export function countReport(text, { skipsFail = false } = {}) {
+  let report
+  try {
+    report = JSON.parse(text)
+  } catch {
+    return { passed: 0, failed: 1, skipped: 0 }
+  }
+  const passed = report.numPassedTests ?? 0
+  const skipped = (report.numPendingTests ?? 0) + (report.numTodoTests ?? 0)
+  // A suite that fails without a test that did was not even loaded.
+  const unloaded = (report.testResults ?? []).filter(
+    (file) =>
+      file.status === 'failed' &&
+      !(file.assertionResults ?? []).some((test) => test.status === 'failed'),
+  ).length
+  let failed = (report.numFailedTests ?? 0) + unloaded
+  if (skipsFail) failed += skipped
+  if (passed + failed === 0) failed = 1
+  return { passed, failed, skipped: skipsFail ? 0 : skipped }
+}
+
+function main(args) {
+  const skipsFail = args[0] === '--no-skips'
+  const total = { passed: 0, failed: 0, skipped: 0 }
+  for (const path of skipsFail ? args.slice(1) : args) {
+    let text = ''
+    try {
+      text = readFileSync(path, 'utf8')
+    } catch {
+      process.stderr.write(`no report at ${path}\n`)
+    }
+    const counts = countReport(text, { skipsFail })
+    for (const key of Object.keys(total)) total[key] += counts[key]
+  }
+  process.stdout.write(`${total.passed} ${total.failed} ${total.skipped}\n`)
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) main(process.argv.slice(2))
