@@ -31,6 +31,8 @@ export class AdminAuthenticator implements Authenticator {
         message: 'send the credential as Basic authorization, user and password',
       })
     }
+    // What skopeo and podman send to a registry that has challenged them when they have nothing.
+    if (credentials.user === '' && credentials.password === '') return { kind: 'anonymous' }
     // The secret is compared whoever the user is, so that the time taken tells nothing.
     const right = isSecret(credentials.password, this.#secretSha256)
     if (!right || credentials.user !== ADMIN_USER) {

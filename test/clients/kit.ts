@@ -1,0 +1,114 @@
+import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { expect } from 'vitest'
+import { type Started, start, stop } from '../start/process.ts'
+
+const runFile = promisify(execFile)
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const CLIENTS = join(ROOT, '.cache/clients/bin')
+const COMMAND_MILLISECONDS_MAX = 120_000
+const OUTPUT_BYTES_MAX = 16 * 1024 * 1024
+
+export const BUILD = join(ROOT, 'test/fixtures/hello-key-1')
+export const ELF = join(ROOT, 'test/fixtures/elf')
+export const PASSWORD = 'pulled out of a hat'
+
+/** True when the client is there. In CI it must be; elsewhere it is said loudly that it lacks. */
+export function have(client: 'oras' | 'skopeo'): boolean {
+  if (existsSync(join(CLIENTS, client))) return true
+  const message = `${client} is not in .cache/clients/bin: run scripts/get-clients.sh (Debian)`
+  if (process.env.CI !== undefined) throw new Error(message)
+  process.stderr.write(`\nSKIPPED: the tests with ${client}, because ${message}\n`)
+  return false
+}
+
+export type Ran = { status: number; stdout: string; stderr: string }
+
+/** A running registry, a folder to work in, and clients whose configuration stays in it. */
+export class Workshop {
+  readonly server: Started
+  readonly folder: string
+  /** As clients name it: host and port. */
+  readonly host: string
+
+  private constructor(server: Started, folder: string) {
+    this.server = server
+    this.folder = folder
+    this.host = server.url.replace('http://', '')
+  }
+
+  static async open(): Promise<Workshop> {
+    const folder = await mkdtemp(join(tmpdir(), 'rookery-clients-'))
+    const server = await start({
+      ROOKERY_DATA_DIR: join(folder, 'data'),
+      ROOKERY_ADMIN_PASSWORD: PASSWORD,
+    })
+    return new Workshop(server, folder)
+  }
+
+  async close(): Promise<void> {
+    const status = await stop(this.server)
+    await rm(this.folder, { recursive: true, force: true })
+    expect(status).toBe(0)
+  }
+
+  /** Runs a client and returns how it ended. */
+  async run(command: string, args: readonly string[], cwd = this.folder): Promise<Ran> {
+    const env = {
+      ...process.env,
+      PATH: `${CLIENTS}:${process.env.PATH}`,
+      HOME: this.folder,
+      DOCKER_CONFIG: join(this.folder, 'docker'),
+      REGISTRY_AUTH_FILE: join(this.folder, 'auth.json'),
+    }
+    const options = {
+      cwd,
+      env,
+      timeout: COMMAND_MILLISECONDS_MAX,
+      maxBuffer: OUTPUT_BYTES_MAX,
+    }
+    try {
+      return { status: 0, ...(await runFile(command, args, options)) }
+    } catch (error) {
+      const { code, stdout = '', stderr = String(error) } = error as Record<string, string>
+      return { status: Number(code ?? 1) || 1, stdout, stderr }
+    }
+  }
+
+  /** Runs a client that must succeed, and returns what it printed. */
+  async succeed(command: string, args: readonly string[], cwd = this.folder): Promise<string> {
+    const ran = await this.run(command, args, cwd)
+    expect(ran, `${command} ${args.join(' ')}`).toMatchObject({ status: 0 })
+    return ran.stdout
+  }
+
+  oras(args: readonly string[], cwd?: string): Promise<string> {
+    return this.succeed('oras', args, cwd)
+  }
+
+  /** With the credential on the command line. */
+  orasAs(args: readonly string[], cwd?: string): Promise<string> {
+    const [command = '', ...rest] = args
+    const words = command.split(' ')
+    return this.oras([...words, '--plain-http', '-u', 'admin', '-p', PASSWORD, ...rest], cwd)
+  }
+
+  curl(args: readonly string[]): Promise<string> {
+    return this.succeed('curl', ['-fsS', ...args])
+  }
+
+  get credential(): string {
+    return `admin:${PASSWORD}`
+  }
+
+  /** Peak resident memory of the server's main process in KiB. */
+  async memoryPeak(): Promise<number> {
+    const status = await readFile(`/proc/${this.server.child.pid}/status`, 'utf8')
+    return Number(/VmHWM:\s+(\d+)/.exec(status)?.[1])
+  }
+}

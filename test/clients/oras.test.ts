@@ -1,0 +1,137 @@
+import { createHash } from 'node:crypto'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { BUILD, have, PASSWORD, Workshop } from './kit.ts'
+
+const LAYERS = [
+  ['bin/hello-key.hvt', 'kernel'],
+  ['hello-key.hvt.debug', 'debug'],
+  ['opam-switch', 'opam-switch'],
+  ['system-packages', 'system-packages'],
+  ['build-environment', 'build-environment'],
+  ['hello-key.build-hashes', 'build-hashes'],
+] as const
+
+describe.skipIf(!have('oras'))('oras', () => {
+  let workshop: Workshop
+  let image: string
+  let digest: string
+
+  beforeAll(async () => {
+    workshop = await Workshop.open()
+    image = `${workshop.host}/builds/hello-key:latest`
+    const files = LAYERS.map(([file, type]) => `${file}:application/vnd.unikernel.${type}.v1`)
+    const type = 'application/vnd.unikernel.v1'
+    const printed = await workshop.orasAs(['push', '--artifact-type', type, image, ...files], BUILD)
+    digest = /Digest: (sha256:[0-9a-f]{64})/.exec(printed)?.[1] ?? 'none'
+  })
+
+  afterAll(() => workshop?.close())
+
+  it.each(['by tag', 'by digest'])('pulls a whole orb build %s, file by file', async (how) => {
+    const folder = join(workshop.folder, how)
+    const reference = how === 'by tag' ? image : image.replace(':latest', `@${digest}`)
+    await workshop.oras(['pull', '--plain-http', '-o', folder, reference])
+    for (const [file] of LAYERS) {
+      expect(await readFile(join(folder, file))).toEqual(await readFile(join(BUILD, file)))
+    }
+    expect((await readdir(folder, { recursive: true })).length).toBe(LAYERS.length + 1)
+  })
+
+  it('pulls with curl alone by tag, and the layer digest is the kernel’s sha256', async () => {
+    const base = `http://${workshop.host}/v2/builds/hello-key`
+    const manifest = JSON.parse(await workshop.curl([`${base}/manifests/latest`]))
+    const kernel = manifest.layers.find(
+      ({ mediaType }: { mediaType: string }) => mediaType === 'application/vnd.unikernel.kernel.v1',
+    )
+    const bytes = await readFile(join(BUILD, 'bin/hello-key.hvt'))
+    expect(kernel.digest).toBe(`sha256:${createHash('sha256').update(bytes).digest('hex')}`)
+    await workshop.curl(['-o', 'kernel', `${base}/blobs/${kernel.digest}`])
+    expect(await readFile(join(workshop.folder, 'kernel'))).toEqual(bytes)
+    await workshop.curl(['-r', '1-3', '-o', 'part', `${base}/blobs/${kernel.digest}`])
+    expect(await readFile(join(workshop.folder, 'part'), 'latin1')).toBe('ELF')
+    const known = ['-H', `If-None-Match: "${digest}"`, '-w', '%{http_code}']
+    expect(await workshop.curl([...known, `${base}/manifests/latest`])).toBe('304')
+  })
+
+  it('attaches and discovers', async () => {
+    await writeFile(join(workshop.folder, 'sbom.json'), '{"packages":[]}')
+    await workshop.orasAs([
+      'attach',
+      '--artifact-type',
+      'application/vnd.example.sbom',
+      image,
+      'sbom.json:application/json',
+    ])
+    for (const filter of [[], ['--artifact-type', 'application/vnd.example.sbom']]) {
+      const found = await workshop.oras([
+        'discover',
+        '--plain-http',
+        '--format',
+        'json',
+        ...filter,
+        image,
+      ])
+      const [referrer] = JSON.parse(found).manifests
+      expect(referrer.artifactType).toBe('application/vnd.example.sbom')
+      const into = join(workshop.folder, 'attached')
+      const attached = image.replace(':latest', `@${referrer.digest}`)
+      await workshop.oras(['pull', '--plain-http', '-o', into, attached])
+      expect(await readFile(join(into, 'sbom.json'), 'utf8')).toBe('{"packages":[]}')
+    }
+  })
+
+  it('logs in with the right password only, and then needs none', async () => {
+    const login = ['login', '--plain-http', '-u', 'admin', workshop.host, '-p']
+    const wrong = await workshop.run('oras', [...login, 'wrong'])
+    expect(wrong.status).not.toBe(0)
+    expect(wrong.stderr).toMatch(/401|unauthorized|wrong user name or password/i)
+    await workshop.oras([...login, PASSWORD])
+    await workshop.oras(['tag', '--plain-http', image, 'v1', 'v2'])
+    await workshop.oras(['logout', workshop.host])
+    const tags = await workshop.oras(['repo', 'tags', '--plain-http', image.replace(':latest', '')])
+    expect(tags.trim().split('\n')).toEqual(['latest', 'v1', 'v2'])
+  })
+
+  it('is refused without a credential, and nothing is left', async () => {
+    const other = `${workshop.host}/builds/refused:latest`
+    const ran = await workshop.run('oras', ['push', '--plain-http', other, 'README.md'], BUILD)
+    expect(ran.status).not.toBe(0)
+    expect(ran.stderr).toMatch(/401|unauthorized|basic credential not found/i)
+    const repositories = await workshop.orasAs(['repo ls', workshop.host])
+    expect(repositories).not.toContain('refused')
+    expect(repositories).toContain('builds/hello-key')
+  })
+
+  it('copies to another repository, with what is attached', async () => {
+    const copy = `${workshop.host}/copies/hello-key:copied`
+    const credentials = ['--from-plain-http', '--to-plain-http', '--to-username', 'admin']
+    await workshop.oras(['cp', '-r', ...credentials, '--to-password', PASSWORD, image, copy])
+    const original = await workshop.oras(['manifest', 'fetch', '--plain-http', image])
+    expect(await workshop.oras(['manifest', 'fetch', '--plain-http', copy])).toBe(original)
+    const found = await workshop.oras(['discover', '--plain-http', '--format', 'json', copy])
+    expect(JSON.parse(found).manifests).toHaveLength(1)
+  })
+
+  it('pushes, fetches and deletes blobs and manifests', async () => {
+    await mkdir(join(workshop.folder, 'small'), { recursive: true })
+    const content = join(workshop.folder, 'small', 'content')
+    await writeFile(content, 'content')
+    const blob = `sha256:${createHash('sha256').update('content').digest('hex')}`
+    const repository = `${workshop.host}/builds/small`
+    await workshop.orasAs(['blob push', repository, content])
+    const at = `${repository}@${blob}`
+    await workshop.oras(['blob', 'fetch', '--plain-http', '-o', `${content}.back`, at])
+    expect(await readFile(`${content}.back`, 'utf8')).toBe('content')
+    await workshop.orasAs(['blob delete', '--force', at])
+    expect(
+      (await workshop.run('oras', ['blob', 'fetch', '--plain-http', '-o', '-', at])).status,
+    ).not.toBe(0)
+    const copied = `${workshop.host}/copies/hello-key:copied`
+    await workshop.orasAs(['manifest delete', '--force', copied])
+    const gone = await workshop.run('oras', ['manifest', 'fetch', '--plain-http', copied])
+    expect(gone.status).not.toBe(0)
+    expect(gone.stderr).toMatch(/not found/i)
+  })
+})

@@ -1,0 +1,107 @@
+import { createHash } from 'node:crypto'
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ELF, have, PASSWORD, Workshop } from './kit.ts'
+
+const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
+const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
+const CREDENTIAL = `admin:${PASSWORD}`
+
+type Descriptor = { mediaType: string; digest: string; size: number }
+
+function descriptorOf(bytes: Buffer | string, mediaType: string): Descriptor {
+  const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+  return { mediaType, digest, size: Buffer.byteLength(bytes) }
+}
+
+describe.skipIf(!have('skopeo'))('skopeo', () => {
+  let workshop: Workshop
+  let image: string
+
+  /** An image as container tools want it, of one kernel, as an OCI layout on disk. */
+  async function layoutOf(kernels: readonly string[]): Promise<string> {
+    const layout = join(workshop.folder, 'layout')
+    await mkdir(join(layout, 'blobs/sha256'), { recursive: true })
+    const keep = async (bytes: Buffer | string, mediaType: string): Promise<Descriptor> => {
+      const descriptor = descriptorOf(bytes, mediaType)
+      await writeFile(join(layout, 'blobs/sha256', descriptor.digest.slice(7)), bytes)
+      return descriptor
+    }
+    const manifests: unknown[] = []
+    for (const kernel of kernels) {
+      await copyFile(join(ELF, kernel), join(workshop.folder, kernel))
+      await workshop.succeed('tar', ['-cf', `${kernel}.tar`, kernel])
+      const tar = await readFile(join(workshop.folder, `${kernel}.tar`))
+      const layer = await keep(gzipSync(tar), 'application/vnd.oci.image.layer.v1.tar+gzip')
+      const platform = { os: 'linux', architecture: 'amd64', variant: kernel.split('.')[1] }
+      const rootfs = { type: 'layers', diff_ids: [descriptorOf(tar, 'x').digest] }
+      const config = await keep(
+        JSON.stringify({ ...platform, rootfs, config: {} }),
+        'application/vnd.oci.image.config.v1+json',
+      )
+      const manifest = { schemaVersion: 2, mediaType: IMAGE_MANIFEST, config, layers: [layer] }
+      manifests.push({ ...(await keep(JSON.stringify(manifest), IMAGE_MANIFEST)), platform })
+    }
+    const index = { schemaVersion: 2, mediaType: IMAGE_INDEX, manifests }
+    const pushed = await keep(JSON.stringify(index), IMAGE_INDEX)
+    const annotations = { 'org.opencontainers.image.ref.name': 'latest' }
+    const top = { schemaVersion: 2, manifests: [{ ...pushed, annotations }] }
+    await writeFile(join(layout, 'index.json'), JSON.stringify(top))
+    await writeFile(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}')
+    return layout
+  }
+
+  const skopeo = (args: readonly string[]) =>
+    workshop.succeed('skopeo', ['--insecure-policy', ...args])
+
+  const copy = (from: string, to: string) => {
+    const plain = ['--src-tls-verify=false', '--dest-tls-verify=false', '--dest-creds', CREDENTIAL]
+    return skopeo(['copy', '--all', ...plain, from, to])
+  }
+
+  async function indexDigest(reference: string): Promise<string> {
+    const raw = await skopeo(['inspect', '--raw', '--tls-verify=false', reference])
+    return descriptorOf(raw, IMAGE_INDEX).digest
+  }
+
+  beforeAll(async () => {
+    workshop = await Workshop.open()
+    image = `docker://${workshop.host}/indexes/kernels:latest`
+    const layout = await layoutOf(['mini-net.hvt', 'mini-blk-net2.spt'])
+    await copy(`oci:${layout}:latest`, image)
+  })
+
+  afterAll(() => workshop?.close())
+
+  it('copies an index with all its images there and back, byte for byte', async () => {
+    const digest = await indexDigest(image)
+    const back = join(workshop.folder, 'back')
+    await copy(image, `oci:${back}:latest`)
+    const again = `docker://${workshop.host}/indexes/again:latest`
+    await copy(`oci:${back}:latest`, again)
+    expect(await indexDigest(again)).toBe(digest)
+    const copied = `docker://${workshop.host}/indexes/copied:latest`
+    await copy(image, copied)
+    expect(await indexDigest(copied)).toBe(digest)
+  })
+
+  it('lists tags', async () => {
+    const repository = image.replace(':latest', '')
+    const listed = JSON.parse(await skopeo(['list-tags', '--tls-verify=false', repository]))
+    expect(listed.Tags).toEqual(['latest'])
+  })
+
+  it('logs in, deletes, and logs out', async () => {
+    const target = `docker://${workshop.host}/indexes/doomed:latest`
+    await copy(image, target)
+    const login = ['login', '--tls-verify=false', '-u', 'admin', workshop.host, '-p']
+    expect((await workshop.run('skopeo', [...login, 'wrong'])).status).not.toBe(0)
+    await skopeo([...login, PASSWORD])
+    await skopeo(['delete', '--tls-verify=false', target])
+    await skopeo(['logout', workshop.host])
+    const gone = await workshop.run('skopeo', ['inspect', '--raw', '--tls-verify=false', target])
+    expect(gone.status).not.toBe(0)
+  })
+})
