@@ -13,6 +13,7 @@ export function generateSecret(): string {
   return `${body}_${crc32(body).toString(16).padStart(8, '0')}`
 }
 
+/** SHA-256: a secret has 256 random bits, so a slow hash would add nothing. */
 export function hashSecret(secret: string): Buffer {
   return createHash('sha256').update(secret).digest()
 }

@@ -247,6 +247,7 @@ export type ReferrerQuestion = {
   readonly annotationBytesMax: number
 }
 
+/** One page of the manifests that name `subject`, in the order in which they were pushed. */
 export async function listReferrers(
   db: Queryable,
   question: ReferrerQuestion,

@@ -57,6 +57,7 @@ export async function createUpload(
   )
 }
 
+/** Undefined when there is no such upload, it expired, or somebody else started it. */
 export async function findUpload(db: Queryable, key: UploadKey): Promise<UploadRow | undefined> {
   const { rows } = await db.query<UploadRow>(
     `select u.id, u.size, u.algorithm, u.stage

@@ -43,6 +43,7 @@ export function repositoryOf(ctx: RouteContext): Repository {
   return repository
 }
 
+/** What this caller can see of the repository of the path. */
 export function viewOf(ctx: RouteContext): View {
   return { repository: repositoryOf(ctx), publicOnly: ctx.state.publicOnly }
 }

@@ -16,12 +16,14 @@ const EMPTY_DIGESTS: ReadonlySet<string> = new Set([
   digestOf(EMPTY_JSON, 'sha512'),
 ])
 
+/** True for the digest of `{}`, under any algorithm. */
 export function isEmptyDescriptor(digest: Digest): boolean {
   return EMPTY_DIGESTS.has(digest)
 }
 
 export type JsonObject = { readonly [key: string]: unknown }
 
+/** True for a JSON object, which a list and null are not. */
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

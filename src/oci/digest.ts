@@ -36,6 +36,7 @@ export function parseAlgorithm(text: string): Algorithm {
   return text as Algorithm
 }
 
+/** The algorithm that a digest names. */
 export function algorithmOf(digest: Digest): Algorithm {
   return digest.startsWith('sha512:') ? 'sha512' : 'sha256'
 }
@@ -50,6 +51,7 @@ export function digestOfHash(algorithm: Algorithm, hash: Hash): Digest {
   return `${algorithm}:${hash.digest('hex')}` as Digest
 }
 
+/** The digest of bytes that are in memory. */
 export function digestOf(bytes: Uint8Array, algorithm: Algorithm = 'sha256'): Digest {
   return digestOfHash(algorithm, createHash(algorithm).update(bytes))
 }

@@ -13,6 +13,7 @@ const MEDIA_TYPE_LENGTH_MAX = 255
 // RFC 6838, section 4.2, with the wider token characters of RFC 9110 that are seen in the wild.
 const MEDIA_TYPE = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+\/[A-Za-z0-9!#$%&'*+.^_`|~-]+$/
 
+/** True for `type/subtype` without parameters, of a length that a header can carry. */
 export function isMediaType(text: string): text is MediaType {
   return text.length <= MEDIA_TYPE_LENGTH_MAX && MEDIA_TYPE.test(text)
 }

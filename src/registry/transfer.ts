@@ -42,6 +42,7 @@ function wrongLength(length: number): OciError {
   return new OciError('SIZE_INVALID', { expected: length })
 }
 
+/** Reads all of the bytes for their digest. */
 export async function hashOf(
   bytes: AsyncIterable<Uint8Array>,
   algorithm: Algorithm,

@@ -38,6 +38,7 @@ export async function makeFolder(folder: string, identity: Identity): Promise<vo
   }
 }
 
+/** Makes a folder that its user alone may enter. */
 export async function makePrivate(folder: string, identity: Identity): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 })
   await chown(folder, identity.uid, identity.gid)

@@ -11,6 +11,7 @@ export function codeOf(error: unknown): unknown {
   return error instanceof Error && 'code' in error ? error.code : undefined
 }
 
+/** What was thrown, as one line of text. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }

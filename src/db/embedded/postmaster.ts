@@ -23,6 +23,7 @@ const STOP_POLL_MILLISECONDS = 10
 const TROUBLE = /^(WARNING|ERROR|FATAL|PANIC):|^LOG: .*(terminated by signal|exited with exit code)/
 const FAILURE = /^(ERROR|FATAL|PANIC):\s*(.*)/
 
+/** Who says to run the cluster, or undefined when nobody does. */
 export async function readLockFile(cluster: string): Promise<LockFile | undefined> {
   try {
     // pid, cluster, start time, port, socket folder, ...; a pid below 0 is not a postmaster's.

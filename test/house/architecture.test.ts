@@ -1,0 +1,103 @@
+import { describe, expect, it } from 'vitest'
+import {
+  cycles,
+  defaultExports,
+  forbiddenImports,
+  importsOf,
+  misplacedPackages,
+  misplacedSql,
+  type Source,
+} from './architecture.ts'
+import { filesBelow } from './tree.ts'
+
+const sources = filesBelow('src', '.ts')
+
+const file = (path: string, text: string): Source[] => [{ path, text }]
+
+describe('the house', () => {
+  it('is read: files, and imports in them', () => {
+    expect(sources.length).toBeGreaterThan(40)
+    expect(sources.flatMap(importsOf).length).toBeGreaterThan(150)
+  })
+
+  it.each([
+    ['has parts that import only what they may', forbiddenImports],
+    ['keeps packages in their places', misplacedPackages],
+    ['has no circles', cycles],
+    ['has no default exports', defaultExports],
+    ['has SQL in db alone, and no values in it', misplacedSql],
+  ])('%s', (_what, check) => {
+    expect(check(sources)).toEqual([])
+  })
+})
+
+describe('a breach is caught:', () => {
+  it.each([
+    "import { a } from '../db/blobs.ts'",
+    "import type { A } from '../db/blobs.ts'",
+    "import {\n  a,\n  type B,\n} from '../db/blobs.ts'",
+    "import * as a from '../db/blobs.ts'",
+    "import '../db/blobs.ts'",
+    "export { a } from '../db/blobs.ts'",
+    "export * from '../db/blobs.ts'",
+    "export type { A } from '../db/blobs.ts'",
+    "const a = await import('../db/blobs.ts')",
+  ])('http with %s', (text) => {
+    expect(forbiddenImports(file('http/x.ts', text))).toHaveLength(1)
+  })
+
+  it('a way through a deeper folder, and one file of a part for another', () => {
+    expect(
+      forbiddenImports(file('http/v2/x.ts', "import { a } from '../../db/x.ts'")),
+    ).toHaveLength(1)
+    const store = "import { a } from '../storage/filesystem/files.ts'"
+    expect(forbiddenImports(file('registry/x.ts', store))).toHaveLength(1)
+    const seam = "import { a } from '../storage/blob-store.ts'"
+    expect(forbiddenImports(file('registry/x.ts', seam))).toEqual([])
+  })
+
+  it('a part that the table does not know', () => {
+    expect(forbiddenImports(file('cellar/x.ts', ''))[0]).toContain('say in the table')
+  })
+
+  it('not in a comment or a string', () => {
+    const text = "// import { a } from '../db/x.ts'\n/* import '../db/x.ts' */\nconst a = 1"
+    expect(forbiddenImports(file('http/x.ts', text))).toEqual([])
+  })
+
+  it('a package outside its part', () => {
+    for (const [path, name] of [
+      ['registry/x.ts', 'koa'],
+      ['registry/x.ts', 'pg'],
+      ['http/x.ts', 'jose'],
+      ['registry/x.ts', '@aws-sdk/client-s3'],
+      ['db/x.ts', 'pino'],
+      ['oci/x.ts', 'node:fs'],
+      ['oci/x.ts', 'lru-cache'],
+    ] as const) {
+      expect(misplacedPackages(file(path, `import x from '${name}'`))).toHaveLength(1)
+    }
+  })
+
+  it('a circle of three', () => {
+    const circle = [
+      { path: 'oci/a.ts', text: "import './b.ts'" },
+      { path: 'oci/b.ts', text: "import './c.ts'" },
+      { path: 'oci/c.ts', text: "import './a.ts'" },
+    ]
+    expect(cycles(circle)).toEqual(['oci/a.ts → oci/b.ts → oci/c.ts → oci/a.ts'])
+  })
+
+  it('a default export', () => {
+    expect(defaultExports(file('oci/a.ts', 'export default 1'))).toHaveLength(1)
+  })
+
+  it('SQL in an operation, and a value written into SQL', () => {
+    const operation = "await db.query('select name from tags')"
+    expect(misplacedSql(file('registry/x.ts', operation))).toHaveLength(1)
+    const typed = 'await db.query<Row>(`delete from tags`)'
+    expect(misplacedSql(file('registry/x.ts', typed))).toHaveLength(1)
+    const value = 'await db.query(`select name from tags where name = ${name}`)'
+    expect(misplacedSql(file('db/x.ts', value))).toHaveLength(1)
+  })
+})

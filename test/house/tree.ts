@@ -1,0 +1,13 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Source } from './architecture.ts'
+
+export const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+
+/** The files below a folder of the repository whose names end so, paths relative to that folder. */
+export function filesBelow(folder: string, ending: string): Source[] {
+  return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith(ending))
+    .map((path) => ({ path, text: readFileSync(join(ROOT, folder, path), 'utf8') }))
+}
