@@ -1,0 +1,68 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { parseConfig, SETTINGS } from '../../src/config.ts'
+import { ROOT } from '../house/tree.ts'
+
+describe('the settings', () => {
+  it('stand in the README’s table as they are', () => {
+    const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
+    const rows = readme.split('\n').filter((line) => line.startsWith('| `ROOKERY_'))
+    const expected = SETTINGS.map(
+      (setting) =>
+        `| \`${setting.name}\` | ${setting.default === '' ? '' : `\`${setting.default}\``} | ${setting.description} |`,
+    )
+    expect(rows).toEqual(expected)
+  })
+
+  it('have defaults that work', () => {
+    const config = parseConfig({})
+    expect(config.listen).toEqual({ host: '127.0.0.1', port: 5000 })
+    expect(config.dataFolder).toBe('./data')
+    expect(config.databaseUrl).toBeUndefined()
+    expect(config.defaultVisibility).toBe('public')
+  })
+
+  it('are the default when they are empty', () => {
+    const empty = Object.fromEntries(SETTINGS.map(({ name }) => [name, '']))
+    expect(parseConfig(empty)).toEqual(parseConfig({}))
+  })
+
+  it.each([
+    ['ROOKERY_LISTEN', '[::1]:5000', { listen: { host: '::1', port: 5000 } }],
+    ['ROOKERY_LISTEN', '0.0.0.0:0', { listen: { host: '0.0.0.0', port: 0 } }],
+    ['ROOKERY_PUBLIC_URL', 'https://r.example.org/', { publicUrl: 'https://r.example.org' }],
+    ['ROOKERY_DEFAULT_VISIBILITY', 'private', { defaultVisibility: 'private' }],
+    ['ROOKERY_DRAIN_SECONDS', '0', { drainSeconds: 0 }],
+  ])('%s=%s is taken', (name, value, expected) => {
+    expect(parseConfig({ [name]: value })).toMatchObject(expected)
+  })
+
+  it.each([
+    ['ROOKERY_LISTEN', '5000'],
+    ['ROOKERY_LISTEN', '127.0.0.1'],
+    ['ROOKERY_LISTEN', '127.0.0.1:65536'],
+    ['ROOKERY_LISTEN', '::1:5000'],
+    ['ROOKERY_PUBLIC_URL', 'r.example.org'],
+    ['ROOKERY_PUBLIC_URL', 'ftp://r.example.org'],
+    ['ROOKERY_PUBLIC_URL', 'https://r.example.org/registry'],
+    ['ROOKERY_PUBLIC_URL', 'https://u:p@r.example.org'],
+    ['ROOKERY_TRUSTED_PROXIES', '10.0.0.0/33'],
+    ['ROOKERY_TRUSTED_PROXIES', 'proxy'],
+    ['ROOKERY_DEFAULT_VISIBILITY', 'Public'],
+    ['ROOKERY_BLOB_BYTES_MAX', '1e9'],
+    ['ROOKERY_BLOB_BYTES_MAX', '0'],
+    ['ROOKERY_UPLOAD_LIFETIME_SECONDS', '-1'],
+    ['ROOKERY_DRAIN_SECONDS', '3601'],
+    ['ROOKERY_LOG_LEVEL', 'verbose'],
+    ['ROOKERY_DATABASE_URL', 'mysql://x'],
+    ['ROOKERY_UNHEARD_OF', '1'],
+  ])('%s=%s is refused in one line that names it', (name, value) => {
+    expect(() => parseConfig({ [name]: value })).toThrow(new RegExp(`^${name}[^\n]+$`))
+  })
+
+  it('never repeat a database password', () => {
+    const environment = { ROOKERY_DATABASE_URL: 'mysql://user:hunter2@host/db' }
+    expect(() => parseConfig(environment)).not.toThrow(/hunter2/)
+  })
+})

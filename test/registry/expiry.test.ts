@@ -1,0 +1,73 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import pg from 'pg'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { Database } from '../../src/db/database.ts'
+import { Uploads } from '../../src/registry/uploads.ts'
+import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
+import { digestOf, expectError, newRepository, send, startUpload } from '../conformance/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+
+let registry: TestRegistry
+let client: pg.Client
+
+beforeAll(async () => {
+  registry = await startRegistry()
+  client = new pg.Client(registry.databaseUrl)
+  await client.connect()
+})
+
+afterAll(async () => {
+  await client.end()
+  await registry.close()
+})
+
+const idOf = (location: string) => location.split('/').at(-1) ?? ''
+
+async function withUploads<T>(work: (uploads: Uploads) => Promise<T>): Promise<T> {
+  const db = new Database({
+    connection: registry.databaseUrl,
+    connectionsMax: 2,
+    onIdleError: () => {},
+  })
+  const store = await FilesystemStore.open(registry.folder)
+  const options = { lifetimeSeconds: 60, blobBytesMax: 1e9, visibility: 'public' as const }
+  try {
+    return await work(new Uploads(db, store, options))
+  } finally {
+    await db.close()
+  }
+}
+
+it('an upload that expired is unknown, and its bytes go', async () => {
+  const location = await startUpload(registry, newRepository())
+  expect((await send(registry, 'PATCH', location, 'forgotten')).status).toBe(202)
+  const other = await startUpload(registry, newRepository())
+  expect((await send(registry, 'PATCH', other, 'remembered')).status).toBe(202)
+  expect(await readdir(join(registry.folder, 'uploads'))).toHaveLength(2)
+  const age = "update uploads set expires_at = now() - interval '1 second' where id = $1"
+  await client.query(age, [idOf(location)])
+  await expectError(await registry.request(location), 404, 'BLOB_UPLOAD_UNKNOWN')
+  expect(await withUploads((uploads) => uploads.discardExpired())).toBe(1)
+  expect(await withUploads((uploads) => uploads.discardExpired())).toBe(0)
+  expect(await readdir(join(registry.folder, 'uploads'))).toEqual([idOf(other)])
+  const { rows } = await client.query('select id from uploads')
+  expect(rows).toEqual([{ id: idOf(other) }])
+})
+
+it('an upload whose writer died goes on when the lease has run out, out of its reach', async () => {
+  const location = await startUpload(registry, newRepository())
+  expect((await send(registry, 'PATCH', location, 'first ')).status).toBe(202)
+  const hold = `update uploads set lease = gen_random_uuid(), lease_until = now() + $2::interval
+                 where id = $1`
+  await client.query(hold, [idOf(location), '1 minute'])
+  const busy = await send(registry, 'PATCH', location, 'second')
+  expect(busy.headers.get('range')).toBe('0-5')
+  await expectError(busy, 416, 'RANGE_INVALID')
+  await client.query(hold, [idOf(location), '-1 second'])
+  expect((await send(registry, 'PATCH', location, 'second')).status).toBe(202)
+  const { rows } = await client.query('select stage from uploads where id = $1', [idOf(location)])
+  expect(rows[0].stage.file).not.toBe(idOf(location))
+  const closing = `${location}?digest=${digestOf('first second')}`
+  expect((await send(registry, 'PUT', closing)).status).toBe(201)
+})
