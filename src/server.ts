@@ -9,8 +9,9 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from './db/embedded/supe
 import { migrate } from './db/migrations.ts'
 import { clientAddress } from './http/addresses.ts'
 import { createApp } from './http/app.ts'
-import { createHttpServer, drain } from './http/connections.ts'
+import { Connections, createHttpServer } from './http/connections.ts'
 import { allRoutes } from './http/routes.ts'
+import { Running } from './http/running.ts'
 import { demandFree, listen, StartError, Starting } from './listening.ts'
 import type { Log } from './log.ts'
 import { createMetrics } from './metrics.ts'
@@ -20,6 +21,8 @@ import { Manifests } from './registry/manifests.ts'
 import { startSweeping } from './registry/sweeping.ts'
 import { Uploads } from './registry/uploads.ts'
 import { FilesystemStore } from './storage/filesystem/filesystem-store.ts'
+
+const HANDLERS_MILLISECONDS_MAX = 5_000
 
 export type RunningServer = {
   /** Where it listens, such as `http://127.0.0.1:5000`. */
@@ -75,6 +78,7 @@ async function assemble(
     visibility,
   })
   const metrics = createMetrics()
+  const running = new Running()
   const app = createApp({
     routes: allRoutes({
       uploads,
@@ -95,6 +99,7 @@ async function assemble(
       log[change ? 'info' : 'debug'](fields, 'request')
     },
     reportError: (error, requestId) => log.error({ err: error, requestId }, 'a request failed'),
+    running,
     addressOf: (ctx) => clientAddress(ctx.req, config.trustedProxies),
   })
   const sweeping = startSweeping(() => uploads.discardExpired(), {
@@ -103,8 +108,13 @@ async function assemble(
   })
   starting.did(() => sweeping.stop())
   const server: Server = createHttpServer(app.callback())
+  const connections = new Connections(server)
   const url = await listen(server, config.listen)
-  starting.did(() => drain(server, config.drainSeconds * 1000))
+  starting.did(async () => {
+    await connections.drain(config.drainSeconds * 1000)
+    // Handlers whose connection was cut still give back what they hold in the database.
+    await running.idle(HANDLERS_MILLISECONDS_MAX)
+  })
   log.info({ url, dataFolder }, 'listening')
   return { url, credential, close: () => starting.undo() }
 }

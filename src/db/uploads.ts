@@ -81,8 +81,7 @@ export type Claim = UploadRow & {
 
 /**
  * Makes `lease` the upload's only writer for a while, provided that nobody else is and that the
- * upload stands at `start` bytes (when given). Undefined when there is no such upload. The commit
- * does not wait for the disk: after a power cut nobody holds a lease anyway.
+ * upload stands at `start` bytes (when given). Undefined when there is no such upload.
  */
 export async function claimUpload(
   db: Queryable,
@@ -96,13 +95,12 @@ export async function claimUpload(
        select u.id, u.size, u.algorithm, u.stage,
               u.lease is not null as leased,
               u.lease is null or u.lease_until < now() as free
-         from uploads u,
-              set_config('synchronous_commit', 'off', true)
+         from uploads u
         where u.id = $1
           and u.actor = $3
           and u.expires_at > now()
           and u.repository_id = (select r.id from repositories r where r.name = $2)
-          for update of u
+          for update
      ), claimed as (
        update uploads
           set lease = $4,

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import Koa from 'koa'
 import type { Authenticator } from '../auth/authenticator.ts'
+import { OciError } from '../oci/errors.ts'
 import { runAuthorized } from './authorize.ts'
-import { closeUnread } from './connections.ts'
+import { closeUnread, ownTurn } from './connections.ts'
 import { answerError } from './errors.ts'
 import { Matcher } from './matcher.ts'
 import type { Route, RouteContext } from './route.ts'
@@ -27,6 +28,8 @@ export type AppOptions = {
   authenticator: Authenticator
   observe(observation: Observation): void
   reportError(error: unknown, requestId: string): void
+  /** Told about each request's begin and end. */
+  running: { begin(): void; end(): void }
   /** The client's address, seen through trusted proxies. */
   addressOf(ctx: RouteContext): string
 }
@@ -41,29 +44,35 @@ export function createApp(options: AppOptions): Koa {
   app.silent = true
   app.use(async (koaContext) => {
     const ctx = koaContext as RouteContext
+    if (!(await ownTurn(ctx.req, ctx.res))) {
+      ctx.respond = false
+      return
+    }
+    options.running.begin()
     const startedAt = performance.now()
     const requestId = randomUUID()
     let route = 'unmatched'
     ctx.res.setHeader('X-Request-Id', requestId)
-    // Node 20 keeps serving pipelined requests of a connection that is gone, and leaks files.
-    if (!ctx.res.socket) ctx.req.socket.destroy()
+    let path = ''
     try {
-      if (ctx.path.startsWith('/v2')) {
+      path = pathOf(ctx)
+      if (path.startsWith('/v2')) {
         ctx.res.setHeader('Docker-Distribution-API-Version', 'registry/2.0')
       }
-      const matched = matcher.match(ctx.method, ctx.path)
+      const matched = matcher.match(ctx.method, path)
       route = matched.route.path
       await runAuthorized(ctx, matched, options.authenticator)
     } catch (error) {
       answerError(ctx, error, requestId, options.reportError)
     }
+    options.running.end()
     closeUnread(ctx.req, ctx.res)
     const { caller } = ctx.state
     options.observe({
       requestId,
       method: ctx.method,
       route,
-      path: ctx.path,
+      path,
       status: ctx.status,
       seconds: (performance.now() - startedAt) / 1000,
       address: options.addressOf(ctx),
@@ -72,4 +81,20 @@ export function createApp(options: AppOptions): Koa {
     })
   })
   return app
+}
+
+/** Throws REQUEST_INVALID for a target that is no path and no URL either. */
+function pathOf(ctx: RouteContext): string {
+  let path: string | null = null
+  let cause: unknown
+  try {
+    path = ctx.path
+  } catch (error) {
+    cause = error
+  }
+  if (path !== null) return path
+  throw new OciError('REQUEST_INVALID', undefined, {
+    message: 'the request target is no path',
+    cause,
+  })
 }

@@ -5,7 +5,7 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http'
-import type { Socket } from 'node:net'
+import { Server as NetServer, type Socket } from 'node:net'
 import { expectContinue } from './body.ts'
 
 // Long bearer tokens travel in a header.
@@ -19,7 +19,6 @@ const IDLE_MILLISECONDS_MAX = 120_000
 const SOCKET_BUFFER_BYTES = 256 * 1024
 // Time for a client to read an early refusal before its connection goes.
 const LINGER_MILLISECONDS = 500
-const DRAIN_POLL_MILLISECONDS = 100
 
 /** The HTTP server with the limits that slow uploads, long tokens and load balancers need. */
 export function createHttpServer(listener: RequestListener): Server {
@@ -92,19 +91,69 @@ function hasBody(req: IncomingMessage): boolean {
   )
 }
 
-/** Stops accepting, lets running requests end within the limit, and closes what is left. */
-export async function drain(server: Server, milliseconds: number): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-  // Connections that are kept alive learn of the end with their next answer.
-  server.prependListener('request', (_req: IncomingMessage, res: ServerResponse) => {
-    res.setHeader('Connection', 'close')
+/**
+ * Node hands over pipelined requests at once, and would go on serving them after the connection is
+ * gone, with files left open. Each waits for its turn instead. False when that never comes.
+ */
+export async function ownTurn(req: IncomingMessage, res: ServerResponse): Promise<boolean> {
+  if (res.socket !== null) return true
+  const { socket } = req
+  if (socket.destroyed) return false
+  return new Promise((resolve) => {
+    const gone = () => resolve(false)
+    socket.once('close', gone)
+    res.once('socket', () => {
+      socket.off('close', gone)
+      resolve(true)
+    })
   })
-  const idle = setInterval(() => server.closeIdleConnections(), DRAIN_POLL_MILLISECONDS)
-  const late = setTimeout(() => server.closeAllConnections(), milliseconds)
-  try {
+}
+
+/** What is connected and what is being answered, so that a server can end in good order. */
+export class Connections {
+  readonly #server: Server
+  readonly #running = new Map<Socket, number>()
+  #draining = false
+
+  constructor(server: Server) {
+    this.#server = server
+    server.on('connection', (socket: Socket) => {
+      this.#running.set(socket, 0)
+      socket.once('close', () => this.#running.delete(socket))
+    })
+    for (const event of ['request', 'checkContinue']) {
+      server.prependListener(event, (req: IncomingMessage, res: ServerResponse) => {
+        this.#count(req.socket, 1)
+        // Whoever keeps the connection alive learns of the end with this answer.
+        if (this.#draining) res.setHeader('Connection', 'close')
+        res.once('close', () => {
+          this.#count(req.socket, -1)
+          if (this.#draining) this.#closeIdle()
+        })
+      })
+    }
+  }
+
+  /** Stops accepting, lets running requests end within the limit, and closes what is left. */
+  async drain(milliseconds: number): Promise<void> {
+    this.#draining = true
+    // Not the HTTP server's own close: that one takes connections for idle whose answer is on its way.
+    const closed = new Promise<void>((resolve) => {
+      NetServer.prototype.close.call(this.#server, () => resolve())
+    })
+    this.#closeIdle()
+    const late = setTimeout(() => this.#server.closeAllConnections(), milliseconds)
     await closed
-  } finally {
-    clearInterval(idle)
     clearTimeout(late)
+  }
+
+  #count(socket: Socket, change: number): void {
+    const running = this.#running.get(socket)
+    if (running !== undefined) this.#running.set(socket, running + change)
+  }
+
+  /** Also those that never sent a whole request, which Node waits for. */
+  #closeIdle(): void {
+    for (const [socket, running] of this.#running) if (running === 0) socket.destroySoon()
   }
 }

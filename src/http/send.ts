@@ -21,12 +21,9 @@ export async function sendBytes(
         res.writeHead(res.statusCode)
       }
       sent += chunk.length
-      if (sent === length) {
-        res.end(chunk)
-        await settled(res)
-      } else await written(res, chunk)
+      // The last one, too: a connection counts as idle as soon as `end` was called.
+      await written(res, chunk)
     }
-    return
   }
   ctx.respond = false
   res.end()
@@ -43,15 +40,6 @@ function written(res: ServerResponse, chunk: Uint8Array): Promise<void> {
       if (error) reject(new ClientGone(error))
       else resolve()
     })
-  })
-}
-
-/** Resolves when the answer left, or its connection closed. */
-function settled(res: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    if (res.writableFinished || res.destroyed) return resolve()
-    res.once('finish', resolve)
-    res.once('close', resolve)
   })
 }
 

@@ -97,7 +97,7 @@ describe('a breach is caught:', () => {
     expect(misplacedSql(file('registry/x.ts', operation))).toHaveLength(1)
     const typed = 'await db.query<Row>(`delete from tags`)'
     expect(misplacedSql(file('registry/x.ts', typed))).toHaveLength(1)
-    const value = 'await db.query(`select name from tags where name = ${name}`)'
+    const value = ['await db.query(`select name from tags where name = $', '{name}`)'].join('')
     expect(misplacedSql(file('db/x.ts', value))).toHaveLength(1)
   })
 })

@@ -1,0 +1,112 @@
+/** The worker that loads a server: its own process, so that its cost is not the server's. */
+import { performance } from 'node:perf_hooks'
+import { Connection } from './connection.ts'
+import { blobContent, nextMark } from './content.ts'
+import { expect, pushBlob, pushImage, walkTags } from './operations.ts'
+
+/** What one unit of work is. */
+export type Work =
+  | { kind: 'ask'; method: string; target: string; headers: string; status: number; length: number }
+  | { kind: 'push'; repository: string; bytes: number }
+  | { kind: 'image'; repository: string; bytes: number }
+  | { kind: 'tags'; repository: string; pageSize: number; tags: number }
+
+export interface Job {
+  origin: string
+  /** Header lines that authorize pushes; each ends with CR LF. */
+  credentials: string
+  work: Work
+  connections: number
+  warmUps: number
+  /** No unit begins after so many units, or after so many seconds. */
+  unitsMax: number
+  secondsMax: number
+}
+
+export interface Outcome {
+  units: number
+  seconds: number
+  /** Requests of a walk; for other work as many as units. */
+  pages: number
+}
+
+export type Order = { order: 'prepare'; job: Job } | { order: 'go' }
+export type Report =
+  | { report: 'prepared' }
+  | { report: 'done'; outcome: Outcome }
+  | { report: 'failed'; message: string }
+
+/** Does one unit and returns the pages it took. */
+async function doUnit(connection: Connection, { work, credentials }: Job): Promise<number> {
+  switch (work.kind) {
+    case 'ask':
+      // A 304 need not tell the length, nor must it be wrong.
+      await expect(connection, work, work.status, work.status === 304 ? undefined : work.length)
+      return 1
+    case 'push': {
+      const content = blobContent(work.bytes, nextMark())
+      await pushBlob(connection, work.repository, content, credentials)
+      return 1
+    }
+    case 'image':
+      await pushImage(connection, work.repository, work.bytes, nextMark(), credentials)
+      return 1
+    case 'tags':
+      return walkTags(connection, work.repository, work.pageSize, work.tags)
+  }
+}
+
+async function run(
+  connections: Connection[],
+  job: Job,
+  unitsMax: number,
+  secondsMax: number,
+): Promise<Outcome> {
+  const start = performance.now()
+  const end = start + secondsMax * 1000
+  let units = 0
+  let pages = 0
+  const each = async (connection: Connection) => {
+    while (units < unitsMax && performance.now() < end) {
+      units++
+      const taken = await doUnit(connection, job)
+      pages += taken
+    }
+  }
+  await Promise.all(connections.map(each))
+  return { units, pages, seconds: (performance.now() - start) / 1000 }
+}
+
+let connections: Connection[] = []
+let job: Job | undefined
+
+async function obey(order: Order): Promise<Report> {
+  if (order.order === 'prepare') {
+    job = order.job
+    const { origin, work, warmUps } = job
+    if (work.kind === 'push' || work.kind === 'image') blobContent(work.bytes, nextMark())
+    const opening = Array.from({ length: job.connections }, () => Connection.open(origin))
+    connections = await Promise.all(opening)
+    await run(connections, job, warmUps, Number.POSITIVE_INFINITY)
+    return { report: 'prepared' }
+  }
+  if (!job) throw new Error('go comes after prepare')
+  try {
+    return { report: 'done', outcome: await run(connections, job, job.unitsMax, job.secondsMax) }
+  } finally {
+    for (const connection of connections) connection.close()
+  }
+}
+
+process.on('message', (order: Order) => {
+  obey(order).then(
+    (report) => process.send?.(report),
+    (error: Error) => {
+      for (const connection of connections) connection.close()
+      process.send?.({ report: 'failed', message: error.message })
+    },
+  )
+})
+process.on('disconnect', () => process.exit())
+// Ctrl-C reaches the whole process group; the parent decides when the worker ends.
+process.on('SIGINT', () => {})

@@ -1,0 +1,105 @@
+/** Measures one row on one server. */
+import { type ChildProcess, fork } from 'node:child_process'
+import { setTimeout as wait } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import type { Order, Outcome, Report } from './load.ts'
+import { type Cpu, type MemoryPeaks, readCpu, readMemory } from './processes.ts'
+import { memoryLabelsOf, type Row, titleOf } from './rows.ts'
+import type { Seeds } from './seed.ts'
+import type { Server } from './servers.ts'
+
+const ORDER_MILLISECONDS_MAX = 180_000
+/** Work that a server puts off until after its answer belongs to the row too. */
+const SETTLE_MILLISECONDS = 250
+
+export interface Measurement extends Outcome {
+  cpuSeconds: number
+  /** How much of that the main process used; the rest is the database's. */
+  mainShare: number
+  /** CPU seconds per 1000 units, or per GB. */
+  cost: number
+  /** Units, or MB, a second. */
+  rate: number
+  /** When the load ran, on the monotonic clock, in microseconds. */
+  window: { start: number; end: number }
+}
+
+/** The parent's side of load.ts. */
+export class Load {
+  readonly #worker: ChildProcess = fork(fileURLToPath(new URL('load.ts', import.meta.url)))
+
+  async order(order: Order): Promise<Report> {
+    return await new Promise<Report>((resolve, reject) => {
+      const end = (act: () => void) => {
+        clearTimeout(timer)
+        this.#worker.off('message', hear).off('exit', die)
+        act()
+      }
+      const hear = (report: Report) => end(() => resolve(report))
+      const die = () => end(() => reject(new Error('the load process died')))
+      const timer = setTimeout(() => {
+        this.stop()
+        end(() => reject(new Error(`no end after ${ORDER_MILLISECONDS_MAX / 1000} s`)))
+      }, ORDER_MILLISECONDS_MAX)
+      this.#worker.on('message', hear).on('exit', die)
+      this.#worker.send(order)
+    })
+  }
+
+  stop(): void {
+    this.#worker.kill('SIGKILL')
+  }
+}
+
+const now = () => Number(process.hrtime.bigint() / 1000n)
+
+async function give(load: Load, order: Order): Promise<Report> {
+  const report = await load.order(order)
+  if (report.report === 'failed') throw new Error(report.message)
+  return report
+}
+
+export async function measure(
+  row: Row,
+  server: Server,
+  seeds: Seeds,
+  load: Load,
+  peaks: MemoryPeaks,
+): Promise<Measurement> {
+  try {
+    await seeds.prepare(row)
+    const { connections, warmUps, unitsMax, secondsMax } = row
+    const { origin, credentials } = server
+    const work = row.work()
+    const job = { origin, credentials, work, connections, warmUps, unitsMax, secondsMax }
+    await give(load, { order: 'prepare', job })
+    await wait(SETTLE_MILLISECONDS)
+    const roots = server.roots()
+    return await peaks.watch(
+      memoryLabelsOf(row),
+      () => readMemory(server.mainPid, roots),
+      async () => {
+        const before = readCpu(server.mainPid, roots)
+        const start = now()
+        const report = await give(load, { order: 'go' })
+        const end = now()
+        await wait(SETTLE_MILLISECONDS)
+        const after = readCpu(server.mainPid, roots)
+        if (report.report !== 'done') throw new Error('the load process is confused')
+        return { ...judge(row, report.outcome, before, after), window: { start, end } }
+      },
+    )
+  } catch (error) {
+    const reason = server.death ?? (error as Error).message
+    throw new Error(`${titleOf(row)} on ${server.name}: ${reason}`, { cause: error })
+  }
+}
+
+function judge(row: Row, outcome: Outcome, before: Cpu, after: Cpu) {
+  const cpuSeconds = after.totalSeconds - before.totalSeconds
+  const mainShare = (after.mainSeconds - before.mainSeconds) / cpuSeconds
+  const { units, seconds } = outcome
+  const amount = row.per === 'byte' ? (units * row.bytes) / 1e6 : units
+  const cost = (cpuSeconds / amount) * 1000
+  return { ...outcome, cpuSeconds, mainShare, cost, rate: amount / seconds }
+}

@@ -1,0 +1,101 @@
+/** What a client does with a registry: push a blob or an image, walk the tags. */
+import { type Answer, type Connection, header, type Question } from './connection.ts'
+import { blobContent, type Content, imageContent, MANIFEST_TYPE } from './content.ts'
+
+const PAGES_MAX = 10_000
+
+/** Asks, and throws unless the answer has the status and, if given, the length. */
+export async function expect(
+  connection: Connection,
+  question: Question,
+  status: number,
+  length?: number,
+): Promise<Answer> {
+  const answer = await connection.ask(question)
+  if (answer.status !== status) {
+    throw new Error(
+      `${question.method} ${question.target}: ${answer.status} instead of ${status} ` +
+        answer.text.slice(0, 300),
+    )
+  }
+  if (length !== undefined && answer.length !== length) {
+    const seen = `${answer.length} bytes instead of ${length}`
+    throw new Error(`${question.method} ${question.target}: ${seen}`)
+  }
+  return answer
+}
+
+/** POST, then one PUT with all the bytes. `headers` holds the credentials. */
+export async function pushBlob(
+  connection: Connection,
+  repository: string,
+  content: Content,
+  headers: string,
+): Promise<void> {
+  const target = `/v2/${repository}/blobs/uploads/`
+  const post = { method: 'POST', target, headers: `${headers}Content-Length: 0\r\n` }
+  const started = await expect(connection, post, 202)
+  const location = new URL(header(started, 'Location') ?? '', 'http://registry')
+  location.searchParams.set('digest', content.digest)
+  const put = {
+    method: 'PUT',
+    target: location.pathname + location.search,
+    headers: `${headers}Content-Type: application/octet-stream\r\n`,
+    body: content,
+  }
+  await expect(connection, put, 201)
+}
+
+export async function pushManifest(
+  connection: Connection,
+  repository: string,
+  tag: string,
+  manifest: Content,
+  headers: string,
+): Promise<void> {
+  const put = {
+    method: 'PUT',
+    target: `/v2/${repository}/manifests/${tag}`,
+    headers: `${headers}Content-Type: ${MANIFEST_TYPE}\r\n`,
+    body: manifest,
+  }
+  await expect(connection, put, 201)
+}
+
+/** Five requests: layer and config by POST and PUT, then the manifest by tag. */
+export async function pushImage(
+  connection: Connection,
+  repository: string,
+  layerBytes: number,
+  mark: Buffer,
+  headers: string,
+): Promise<void> {
+  const layer = blobContent(layerBytes, mark)
+  const { config, manifest } = imageContent(layer)
+  await pushBlob(connection, repository, layer, headers)
+  await pushBlob(connection, repository, config, headers)
+  await pushManifest(connection, repository, `t-${mark.toString('hex')}`, manifest, headers)
+}
+
+/** Follows the Links to the end; throws unless exactly `tags` tags came. Returns the pages. */
+export async function walkTags(
+  connection: Connection,
+  repository: string,
+  pageSize: number,
+  tags: number,
+): Promise<number> {
+  let target: string | undefined = `/v2/${repository}/tags/list?n=${pageSize}`
+  let seen = 0
+  for (let pages = 1; pages <= PAGES_MAX; pages++) {
+    const answer: Answer = await expect(connection, { method: 'GET', target, keepText: true }, 200)
+    seen += (JSON.parse(answer.text) as { tags: string[] }).tags.length
+    const link = /<([^>]*)>/.exec(header(answer, 'Link') ?? '')?.[1]
+    if (!link) {
+      if (seen !== tags) throw new Error(`${seen} tags instead of ${tags}`)
+      return pages
+    }
+    const next: URL = new URL(link, 'http://registry')
+    target = next.pathname + next.search
+  }
+  throw new Error(`more than ${PAGES_MAX} pages of tags`)
+}

@@ -1,0 +1,131 @@
+/** Turns measurements into lines of text. */
+import { MIB } from './content.ts'
+import type { Measurement } from './measure.ts'
+import type { Memory } from './processes.ts'
+import { FLAT_PAGE_AIM, type Row, titleOf } from './rows.ts'
+import type { ServerName } from './servers.ts'
+
+const IDLE_PSS_AIM_BYTES = 150 * MIB
+
+export interface Result {
+  row: Row
+  by: Partial<Record<ServerName, Measurement>>
+  failures: string[]
+}
+
+export interface MemoryReport {
+  idle: Memory
+  peaks: Map<string, Memory>
+  after: Memory
+}
+
+const COLUMNS = [
+  'row',
+  'conns',
+  'units',
+  'rookery',
+  'docker-registry',
+  '',
+  'CPU rookery',
+  'of it main',
+  'CPU docker-registry',
+  'CPU in s per',
+  'ratio',
+  'aim',
+  '',
+]
+
+function figure(value: number | undefined): string {
+  if (value === undefined) return '-'
+  if (value >= 100) return value.toFixed(0)
+  return value >= 10 ? value.toFixed(1) : value.toPrecision(2)
+}
+
+export function ratioOf({ by }: Result): number | undefined {
+  const { rookery, 'docker-registry': peer } = by
+  return rookery && peer && peer.cost > 0 ? rookery.cost / peer.cost : undefined
+}
+
+function verdict(ratio: number | undefined, aim: number | undefined): string {
+  if (ratio === undefined || aim === undefined) return ''
+  return ratio <= aim ? 'ok' : 'MISS'
+}
+
+function cellsOf(result: Result): string[] {
+  const { row, by, failures } = result
+  const { rookery, 'docker-registry': peer } = by
+  const ratio = ratioOf(result)
+  const units = [...new Set([rookery, peer].flatMap((found) => (found ? [found.units] : [])))]
+  return [
+    row.name,
+    String(row.connections),
+    units.join(' / ') || '-',
+    figure(rookery?.rate),
+    figure(peer?.rate),
+    row.per === 'byte' ? 'MB/s' : '/s',
+    figure(rookery?.cost),
+    rookery ? `${Math.round(100 * rookery.mainShare)} %` : '-',
+    figure(peer?.cost),
+    row.per === 'byte' ? 'GB' : '1000',
+    figure(ratio),
+    row.aim === undefined ? '' : String(row.aim),
+    failures.length > 0 ? 'FAILED' : verdict(ratio, row.aim),
+  ]
+}
+
+function align(lines: string[][]): string[] {
+  const widths = COLUMNS.map((_, at) => Math.max(...lines.map((line) => line[at]?.length ?? 0)))
+  return lines.map((line) =>
+    line
+      .map((cell, at) => (at === 0 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  )
+}
+
+export function describeResults(results: readonly Result[]): string[] {
+  const failures = results.flatMap((result) => result.failures)
+  const flat = describeFlatness(results)
+  return [
+    ...align([COLUMNS, ...results.map(cellsOf)]),
+    ...flat,
+    ...failures.map((f) => `FAILED ${f}`),
+  ]
+}
+
+/** CPU of one page of tags, when there are twice as many of them. */
+function describeFlatness(results: readonly Result[]): string[] {
+  const walks = results.filter(({ row }) => row.tags)
+  const [fewer, more] = walks.map(({ by: { rookery } }) =>
+    rookery ? (rookery.cpuSeconds / rookery.pages) * 1000 : undefined,
+  )
+  const titles = walks.map(({ row }) => titleOf(row)).join(', ')
+  if (!fewer || !more) return []
+  const growth = more / fewer
+  return [
+    `rookery, CPU-s per 1000 pages (${titles}): ${figure(fewer)}, ${figure(more)}; ` +
+      `growth ${figure(growth)}, aim ${FLAT_PAGE_AIM} ${verdict(growth, FLAT_PAGE_AIM)}`,
+  ]
+}
+
+const mib = (bytes: number) => `${Math.round(bytes / MIB)}`
+
+export function describeMemory(name: ServerName, report: MemoryReport): string[] {
+  const { idle, peaks, after } = report
+  const line = (what: string, memory: Memory, note = '') => {
+    const figures = `${mib(memory.mainBytes).padStart(5)} ${mib(memory.totalBytes).padStart(6)}`
+    return `  ${what.padEnd(30)} ${figures}  ${note}`.trimEnd()
+  }
+  const aim = `aim < ${mib(IDLE_PSS_AIM_BYTES)} in all`
+  const met = idle.totalBytes < IDLE_PSS_AIM_BYTES ? 'ok' : 'MISS'
+  const grown = (memory: Memory) => {
+    const growth = memory.totalBytes - idle.totalBytes
+    return `${growth < 0 ? '' : '+'}${mib(growth)} since idle`
+  }
+  return [
+    `${name}, MiB: main process, all processes`,
+    line('idle after start', idle, name === 'rookery' ? `${aim} ${met}` : ''),
+    ...[...peaks].map(([label, peak]) => line(`peak, ${label}`, peak, grown(peak))),
+    line('idle after the run', after, grown(after)),
+  ]
+}

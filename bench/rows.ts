@@ -1,0 +1,194 @@
+/** What is measured: the rows of the table, as data. */
+import { blobContent, imageContent, MANIFEST_TYPE, MIB, SEED_MARK } from './content.ts'
+import type { Work } from './load.ts'
+
+export const PULL_REPOSITORY = 'bench/app'
+export const TAGS_REPOSITORY = 'bench/tags'
+export const LAYER_BYTES = MIB
+const PAGE_SIZE = 100
+const UNITS_UNBOUNDED = 1e9
+/** A row of large bodies begins no transfer later than this. */
+const LARGE_SECONDS_MAX = 15
+
+export interface Row {
+  name: string
+  connections: number
+  /** CPU is told per 1000 units, or per GB. */
+  per: 'unit' | 'byte'
+  /** Bytes of blob that one unit moves; 0 for small answers. */
+  bytes: number
+  /** Made when its turn comes: the digest of a large blob takes time. */
+  work(): Work
+  warmUps: number
+  unitsMax: number
+  secondsMax: number
+  /** Our CPU divided by the peer's must not be higher. */
+  aim?: number
+  /** The tags that the repository must hold beforehand. */
+  tags?: number
+  writes: boolean
+}
+
+export interface Scale {
+  seconds: number
+  quick: boolean
+}
+
+/** The aims were set at 8 connections. */
+const AIMS: Record<string, number> = {
+  'manifest by tag': 0.14,
+  'manifest by digest': 0.11,
+  'HEAD blob': 0.08,
+  'pull 1 MiB': 0.25,
+  'pull 256 MiB': 0.9,
+  'push 256 MiB': 0.95,
+  'push image': 0.5,
+}
+
+export const FLAT_PAGE_AIM = 1.25
+
+function ask(method: string, target: string, status: number, length: number, headers = ''): Work {
+  return { kind: 'ask', method, target, status, length, headers }
+}
+
+const accept = `Accept: ${MANIFEST_TYPE}\r\n`
+const seedManifest = () => imageContent(blobContent(LAYER_BYTES, SEED_MARK)).manifest
+
+function askManifest(reference: (digest: string) => string, known: boolean): () => Work {
+  return () => {
+    const { digest, length } = seedManifest()
+    const target = `/v2/${PULL_REPOSITORY}/manifests/${reference(digest)}`
+    const headers = known ? `${accept}If-None-Match: "${digest}"\r\n` : accept
+    return ask('GET', target, known ? 304 : 200, length, headers)
+  }
+}
+
+function askBlob(method: string, bytes: number): () => Work {
+  return () => {
+    const { digest } = blobContent(bytes, SEED_MARK)
+    return ask(method, `/v2/${PULL_REPOSITORY}/blobs/${digest}`, 200, bytes)
+  }
+}
+
+/** A blob's size, the units to warm up with, and the units at 1, 8 and 64 connections. */
+const PULLS = [
+  { mib: 1, warmUps: 20, units: [UNITS_UNBOUNDED, UNITS_UNBOUNDED, UNITS_UNBOUNDED] },
+  { mib: 16, warmUps: 2, units: [64, 128, 128] },
+  { mib: 256, warmUps: 1, units: [4, 16, 32] },
+]
+const PUSHES = [
+  { mib: 1, warmUps: 5, units: [500, 500, 500] },
+  { mib: 16, warmUps: 1, units: [16, 32, 64] },
+  { mib: 256, warmUps: 0, units: [4, 8, 16] },
+]
+
+function rowsAt(connections: number, level: number, { seconds, quick }: Scale): Row[] {
+  const row = (name: string, work: () => Work, rest: Partial<Row>): Row => {
+    const aim = connections === 8 ? AIMS[name] : undefined
+    return {
+      name,
+      connections,
+      work,
+      per: 'unit',
+      bytes: 0,
+      warmUps: 1000,
+      unitsMax: UNITS_UNBOUNDED,
+      secondsMax: seconds,
+      writes: false,
+      ...(aim !== undefined && { aim }),
+      ...rest,
+    }
+  }
+  const transfer = (verb: string, { mib, warmUps, units }: (typeof PULLS)[number]): Row => {
+    const bytes = mib * MIB
+    const push: Work = { kind: 'push', repository: 'bench/pushes', bytes }
+    return row(`${verb} ${mib} MiB`, verb === 'push' ? () => push : askBlob('GET', bytes), {
+      per: 'byte',
+      bytes,
+      warmUps,
+      unitsMax: quick ? Math.ceil(32 / mib) : (units[level] ?? 1),
+      secondsMax: mib === 1 ? seconds : LARGE_SECONDS_MAX,
+      writes: verb === 'push',
+    })
+  }
+  const image: Work = { kind: 'image', repository: 'bench/images', bytes: LAYER_BYTES }
+  return [
+    row(
+      'manifest by tag',
+      askManifest(() => 'v1', false),
+      {},
+    ),
+    row(
+      'manifest by digest',
+      askManifest((digest) => digest, false),
+      {},
+    ),
+    row(
+      'manifest unchanged',
+      askManifest(() => 'v1', true),
+      {},
+    ),
+    row('HEAD blob', askBlob('HEAD', LAYER_BYTES), {}),
+    ...PULLS.map((pull) => transfer('pull', pull)),
+    ...PUSHES.map((push) => transfer('push', push)),
+    row('push image', () => image, {
+      bytes: LAYER_BYTES,
+      warmUps: 5,
+      unitsMax: quick ? 20 : 500,
+      writes: true,
+    }),
+  ]
+}
+
+function walkRow(tags: number, seconds: number, aim: { aim?: number }): Row {
+  return {
+    name: `walk ${tags} tags`,
+    connections: 1,
+    per: 'unit',
+    bytes: 0,
+    work: () => ({ kind: 'tags', repository: TAGS_REPOSITORY, pageSize: PAGE_SIZE, tags }),
+    warmUps: 5,
+    unitsMax: UNITS_UNBOUNDED,
+    secondsMax: seconds,
+    tags,
+    writes: false,
+    ...aim,
+  }
+}
+
+/** Every row, grouped by the work so that a row's neighbours differ only in connections. */
+export function listRows(scale: Scale): Row[] {
+  const levels = scale.quick ? [8] : [1, 8, 64]
+  const byLevel = levels.map((connections) =>
+    rowsAt(connections, [1, 8, 64].indexOf(connections), scale),
+  )
+  const names = byLevel[0]?.map(({ name }) => name) ?? []
+  const grouped = names.flatMap((name) =>
+    byLevel.flatMap((rows) => rows.filter((row) => row.name === name)),
+  )
+  const tags = scale.quick ? 200 : 2000
+  return [
+    ...grouped,
+    walkRow(tags, scale.seconds, { aim: 1 }),
+    walkRow(2 * tags, scale.seconds, {}),
+  ]
+}
+
+/** What `--rows` is matched against. */
+export function titleOf(row: Row): string {
+  return `${row.name} @${row.connections}`
+}
+
+/** The memory peaks that a row counts towards. */
+export function memoryLabelsOf(row: Row): string[] {
+  const labels = ['whole run']
+  if (row.connections === 64) labels.push('64 connections')
+  if (row.bytes === 256 * MIB) labels.push('256 MiB blobs')
+  return labels
+}
+
+/** An upper bound of what the rows leave on one server's disk. */
+export function bytesOnDisk(rows: readonly Row[]): number {
+  const pushed = rows.map((row) => (row.writes ? row.bytes * (row.unitsMax + row.warmUps) : 0))
+  return pushed.reduce((sum, bytes) => sum + bytes, 512 * MIB)
+}

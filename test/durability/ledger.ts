@@ -1,0 +1,98 @@
+import { createHash } from 'node:crypto'
+
+export type Manifest = {
+  readonly bytes: Buffer
+  readonly mediaType: string
+}
+
+/** What stands in a repository, but for its blobs. */
+export type Position = {
+  readonly manifests: ReadonlyMap<string, Manifest>
+  readonly tags: ReadonlyMap<string, string>
+}
+
+/** One request that changes a repository; it happens whole, or not at all. */
+export type Change =
+  | {
+      readonly kind: 'put'
+      readonly digest: string
+      readonly manifest: Manifest
+      readonly tags: readonly string[]
+    }
+  | { readonly kind: 'remove tag'; readonly tag: string }
+  | { readonly kind: 'remove manifest'; readonly digest: string }
+
+/** An upload session that was begun and not yet acknowledged as finished. */
+export type OpenUpload = {
+  readonly location: string
+  readonly content: Buffer
+  /** Bytes that were acknowledged. */
+  acknowledged: number
+  /** Bytes that it may have when the last chunk was taken and only its answer was lost. */
+  possible: number
+  /** True when the closing PUT was sent. */
+  closing: boolean
+}
+
+/** What one client, the only one that changes this repository, was told about it. */
+export class Ledger {
+  readonly repository: string
+  /** Acknowledged blobs, by digest. */
+  readonly blobs = new Map<string, Buffer>()
+  /** Those among them that were acknowledged since they were last verified. */
+  readonly freshBlobs = new Set<string>()
+  readonly removed = new Set<string>()
+  position: Position = { manifests: new Map(), tags: new Map() }
+  /** Sent, and not answered. */
+  change: Change | undefined
+  upload: OpenUpload | undefined
+
+  constructor(repository: string) {
+    this.repository = repository
+  }
+
+  acknowledgeBlob(digest: string, content: Buffer): void {
+    this.blobs.set(digest, content)
+    this.freshBlobs.add(digest)
+  }
+
+  /** The change happened. */
+  acknowledgeChange(): void {
+    if (this.change === undefined) return
+    this.position = positionAfter(this.position, this.change)
+    if (this.change.kind === 'remove manifest') this.removed.add(this.change.digest)
+    if (this.change.kind === 'put') this.removed.delete(this.change.digest)
+    this.change = undefined
+  }
+}
+
+export function positionAfter({ manifests, tags }: Position, change: Change): Position {
+  if (change.kind === 'put') {
+    return {
+      manifests: new Map([...manifests, [change.digest, change.manifest]]),
+      tags: new Map([...tags, ...change.tags.map((tag) => [tag, change.digest] as const)]),
+    }
+  }
+  if (change.kind === 'remove tag') {
+    return { manifests, tags: new Map([...tags].filter(([tag]) => tag !== change.tag)) }
+  }
+  return {
+    manifests: new Map([...manifests].filter(([digest]) => digest !== change.digest)),
+    tags: new Map([...tags].filter(([, digest]) => digest !== change.digest)),
+  }
+}
+
+export function sha256(bytes: Uint8Array): string {
+  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+}
+
+/** Numbers from 0 to below 1, the same ones for the same seed. */
+export function randomFrom(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}

@@ -1,0 +1,152 @@
+import fc from 'fast-check'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import {
+  anyText,
+  check,
+  encoded,
+  IMAGE_MANIFEST,
+  sha256,
+  Target,
+  written,
+  writtenRight,
+} from './support.ts'
+
+// The expressions of the distribution spec ("Pulling manifests"), as they stand there.
+const SPEC_NAME = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$/
+const SPEC_TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/
+const DIGEST = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/
+const NAME_LENGTH_MAX = 255
+const EMPTY = Buffer.from('{}')
+const MANIFEST = Buffer.from(
+  JSON.stringify({
+    schemaVersion: 2,
+    config: { mediaType: 'application/vnd.oci.empty.v1+json', digest: sha256(EMPTY), size: 2 },
+    layers: [],
+  }),
+)
+
+let target: Target
+
+beforeAll(async () => {
+  target = await Target.open()
+  await target.push('known', EMPTY)
+})
+
+afterAll(() => target.close())
+
+const component = fc
+  .tuple(
+    fc.stringMatching(/^[a-z0-9]{1,8}$/),
+    fc.constantFrom('', '.', '_', '__', '-', '---', '..', '___', '._', '/'),
+    fc.stringMatching(/^[a-zA-Z0-9]{0,8}$/),
+  )
+  .map((parts) => parts.join(''))
+const nearlyName = fc
+  .array(component, { minLength: 1, maxLength: 6 })
+  .map((parts) => parts.join('/'))
+const nearlyTag = fc.stringMatching(/^[a-zA-Z0-9._-]{1,130}$/)
+const nearlyDigest = fc
+  .tuple(
+    fc.constantFrom('sha256:', 'sha512:', 'SHA256:', 'sha384:', 'md5:', 'sha256', ''),
+    fc.constantFrom(63, 64, 65, 127, 128, 129),
+    fc.constantFrom(...'0123456789abcdefAF g'),
+  )
+  .map(([algorithm, length, digit]) => algorithm + digit.repeat(length))
+
+const name = fc.oneof(nearlyName, anyText)
+const reference = fc.oneof(nearlyTag, nearlyDigest, anyText)
+
+it('a repository name is taken exactly when the spec takes it', async () => {
+  await check(
+    fc.tuple(name, writtenRight),
+    async ([text, write]) => {
+      const { status, body } = await target.ask({
+        method: 'GET',
+        target: `/v2/${write(text)}/referrers/${sha256(EMPTY)}`,
+      })
+      // A NUL that came encoded, or text that is no UTF-8, is refused as what it is.
+      const right = SPEC_NAME.test(text) && text.length <= NAME_LENGTH_MAX
+      const code = status === 200 ? undefined : JSON.parse(body.toString()).errors[0].code
+      if (right) expect(status).toBe(200)
+      else if (status === 200) throw new Error(`${JSON.stringify(text)} was taken`)
+      else
+        expect(['NAME_INVALID', 'PATH_UNKNOWN', 'REQUEST_INVALID', 'UNSUPPORTED']).toContain(code)
+    },
+    1200,
+  )
+})
+
+it('a push under any tag: 201 and served again when the spec has such tags, else 4xx', async () => {
+  await check(
+    fc.tuple(reference, writtenRight),
+    async ([text, write]) => {
+      const path = `/v2/known/manifests/${write(text)}`
+      const put = await target.ask({
+        method: 'PUT',
+        target: path,
+        headers: { 'Content-Type': IMAGE_MANIFEST },
+        body: MANIFEST,
+      })
+      if (!SPEC_TAG.test(text)) {
+        expect(put.status).toBeGreaterThanOrEqual(text === sha256(MANIFEST) ? 201 : 400)
+        return
+      }
+      expect(put.status).toBe(201)
+      const got = await target.ask({ method: 'GET', target: path })
+      expect(got.body.equals(MANIFEST)).toBe(true)
+    },
+    800,
+  )
+})
+
+it('any reference and any digest, by every method', async () => {
+  await check(
+    fc.tuple(
+      fc.constantFrom('GET', 'HEAD', 'PUT', 'DELETE', 'POST', 'PATCH', 'OPTIONS', 'TRACE', 'QUERY'),
+      fc.constantFrom('manifests', 'blobs', 'referrers', 'blobs/uploads', 'tags', 'unknown'),
+      fc.oneof(reference, nearlyDigest),
+      name,
+      written,
+    ),
+    async ([method, kind, text, repository, write]) => {
+      const known = repository.length % 2 === 0 ? 'known' : write(repository)
+      const body = ['PUT', 'POST', 'PATCH'].includes(method) ? { body: Buffer.from('x') } : {}
+      const answer = await target.ask({
+        method,
+        target: `/v2/${known}/${kind}/${write(text)}`,
+        headers: { 'Content-Type': IMAGE_MANIFEST },
+        ...body,
+      })
+      if (known === 'known' && ['manifests', 'blobs'].includes(kind) && method === 'HEAD') {
+        if (!DIGEST.test(text) && !SPEC_TAG.test(text)) expect(answer.status).toBeGreaterThan(399)
+      }
+    },
+    1500,
+  )
+})
+
+it('any upload id, by every method', async () => {
+  await check(
+    fc.tuple(
+      fc.constantFrom('GET', 'HEAD', 'PATCH', 'PUT', 'DELETE', 'POST'),
+      fc.oneof(
+        anyText,
+        fc.uuid(),
+        fc.uuid().map((id) => id.toUpperCase()),
+      ),
+      written,
+    ),
+    async ([method, id, write]) => {
+      const { status } = await target.ask({
+        method,
+        target: `/v2/known/blobs/uploads/${write(id)}?digest=${encoded(sha256(EMPTY))}`,
+        ...(method === 'PATCH' || method === 'PUT' ? { body: EMPTY } : {}),
+      })
+      // Nothing but the collection itself is there.
+      if (/[^/]/.test(id) && !['?', '#', '.'].some((character) => id.includes(character))) {
+        expect(status).toBeGreaterThanOrEqual(400)
+      }
+    },
+    600,
+  )
+})
