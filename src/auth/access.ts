@@ -12,7 +12,7 @@ export type Caller =
  * `public-only` allows what concerns public repositories: the lookup itself must leave out the
  * others, so that the question costs no round trip of its own.
  */
-export type Decision = 'allow' | 'public-only' | 'authenticate' | 'deny'
+export type Decision = 'allow' | 'public-only' | 'authenticate'
 
 /** The one decision about every request. A pull without a repository is a look at the registry. */
 export function decide(

@@ -21,7 +21,6 @@ export async function runAuthorized(
     const repository = name === undefined ? undefined : parseRepository(name)
     const decision = decide(route.access, caller, repository)
     if (decision === 'authenticate') throw new OciError('UNAUTHORIZED')
-    if (decision === 'deny') throw new OciError('DENIED')
     const publicOnly = decision === 'public-only'
     ctx.state = {
       caller,

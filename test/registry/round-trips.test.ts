@@ -1,0 +1,85 @@
+import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
+import { Database } from '../../src/db/database.ts'
+import { parseReference, parseRepository } from '../../src/oci/reference.ts'
+import { Manifests } from '../../src/registry/manifests.ts'
+import { newRepository, pushImage } from '../conformance/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+
+let registry: TestRegistry
+let db: Database
+let sent: { text: string; rows: Promise<unknown> }[]
+
+beforeAll(async () => {
+  registry = await startRegistry()
+  db = new Database({
+    connection: registry.databaseUrl,
+    connectionsMax: 2,
+    onIdleError: () => {},
+  })
+  // Listens to what is asked of the real database.
+  const query = db.query.bind(db)
+  vi.spyOn(db, 'query').mockImplementation((text, values) => {
+    const answer = query(text, values)
+    sent.push({ text, rows: answer.then(({ rows }) => rows) })
+    return answer as never
+  })
+})
+
+beforeEach(() => {
+  sent = []
+})
+
+afterAll(async () => {
+  await db.close()
+  await registry.close()
+})
+
+const bytesSent = async () =>
+  (await Promise.all(sent.map(({ rows }) => rows)))
+    .flat()
+    .map((row) => (row as { bytes: Buffer | null }).bytes !== null)
+
+it('a manifest by tag takes one round trip, and its bytes travel once', async () => {
+  const name = newRepository()
+  const image = await pushImage(registry, name, 'live')
+  const manifests = new Manifests(db, 'public')
+  const view = { repository: parseRepository(name), publicOnly: true }
+  for (let count = 0; count < 3; count += 1) {
+    const found = await manifests.find(view, parseReference('live'), { bytes: true })
+    expect(found.bytes?.toString()).toBe(image.body)
+  }
+  expect(await bytesSent()).toEqual([true, false, false])
+  const moved = await pushImage(registry, name, 'live')
+  sent = []
+  const found = await manifests.find(view, parseReference('live'), { bytes: true })
+  expect(found.bytes?.toString()).toBe(moved.body)
+  expect(await bytesSent()).toEqual([true])
+})
+
+it('by digest, a cached manifest is only asked whether it may be seen', async () => {
+  const name = newRepository()
+  const image = await pushImage(registry, name, 'live')
+  const manifests = new Manifests(db, 'public')
+  const view = { repository: parseRepository(name), publicOnly: true }
+  await manifests.find(view, parseReference('live'), { bytes: true })
+  for (const bytes of [true, false]) {
+    const found = await manifests.find(view, parseReference(image.digest), { bytes })
+    expect(found.size).toBe(image.size)
+  }
+  expect(await bytesSent()).toEqual([true, false, false])
+  await registry.request(`/v2/${name}/manifests/${image.digest}`, { method: 'DELETE' })
+  const gone = manifests.find(view, parseReference(image.digest), { bytes: true })
+  await expect(gone).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' })
+})
+
+it('64 readers at once share round trips', async () => {
+  const name = newRepository()
+  await pushImage(registry, name, 'live')
+  const manifests = new Manifests(db, 'public')
+  const view = { repository: parseRepository(name), publicOnly: true }
+  const readers = Array.from({ length: 64 }, () =>
+    manifests.find(view, parseReference('live'), { bytes: true }),
+  )
+  await Promise.all(readers)
+  expect(sent.length).toBe(2)
+})
