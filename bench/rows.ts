@@ -34,7 +34,7 @@ export interface Scale {
   quick: boolean
 }
 
-/** The aims were set at 8 connections. */
+/** The aims were set at 8 connections, and for a server that has warmed up. */
 const AIMS: Record<string, number> = {
   'manifest by tag': 0.14,
   'manifest by digest': 0.11,
@@ -84,7 +84,7 @@ const PUSHES = [
 
 function rowsAt(connections: number, level: number, { seconds, quick }: Scale): Row[] {
   const row = (name: string, work: () => Work, rest: Partial<Row>): Row => {
-    const aim = connections === 8 ? AIMS[name] : undefined
+    const aim = connections === 8 && !quick ? AIMS[name] : undefined
     return {
       name,
       connections,
@@ -169,7 +169,7 @@ export function listRows(scale: Scale): Row[] {
   const tags = scale.quick ? 200 : 2000
   return [
     ...grouped,
-    walkRow(tags, scale.seconds, { aim: 1 }),
+    walkRow(tags, scale.seconds, scale.quick ? {} : { aim: 1 }),
     walkRow(2 * tags, scale.seconds, {}),
   ]
 }

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # Fetches oras (Debian 13's package) and skopeo (Debian 12's) into .cache/clients/bin, from the Debian
 # mirror that this machine uses itself. Nothing is installed into the system. A second run does nothing.
+#   CLIENTS_DIR=folder     another folder than .cache/clients
+#   USE_SYSTEM_CLIENTS=1   links to the oras and skopeo on PATH, and fetches nothing
 set -euo pipefail
+export LC_ALL=C
 cd "$(dirname "$0")/.."
 CLIENTS=${CLIENTS_DIR:-$PWD/.cache/clients}
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 FETCH_SECONDS_MAX=120
+LEFTOVER_MINUTES=60
+MARK=made-by-get-clients
 
 fail() {
   printf 'get-clients: %s\n' "$*" >&2
@@ -18,9 +23,38 @@ if works; then
   printf 'oras and skopeo are in %s\n' "$CLIENTS/bin"
   exit 0
 fi
+
+# It replaces the whole folder, so that must be its own.
+if [ -n "$(ls -A "$CLIENTS" 2>/dev/null)" ] && ! [ -e "$CLIENTS/$MARK" ]; then
+  fail "$CLIENTS holds something else: remove it, or choose another with CLIENTS_DIR"
+fi
+
+# What is made is made aside and moved into place; a run that was killed may have left its folder.
+mkdir -p "$(dirname "$CLIENTS")"
+find "$(dirname "$CLIENTS")" -maxdepth 1 -name 'rookery-clients.??????' -mmin "+$LEFTOVER_MINUTES" -exec rm -rf {} +
+WORK=$(mktemp -d "$(dirname "$CLIENTS")/rookery-clients.XXXXXX")
+trap 'rm -rf "$WORK"' EXIT
+mkdir -p "$WORK/made/bin"
+touch "$WORK/made/$MARK"
+
+move_into_place() {
+  rm -rf "$CLIENTS"
+  mv "$WORK/made" "$CLIENTS"
+  works || fail "the clients in $CLIENTS/bin do not run"
+  printf 'oras and skopeo are in %s\n' "$CLIENTS/bin"
+}
+
+if [ "${USE_SYSTEM_CLIENTS:-}" = 1 ]; then
+  for client in oras skopeo; do
+    path=$(command -v "$client") || fail "USE_SYSTEM_CLIENTS=1, but $client is not on PATH"
+    ln -s "$path" "$WORK/made/bin/$client"
+  done
+  move_into_place
+  exit 0
+fi
 for tool in dpkg dpkg-deb curl xz sha256sum; do
   command -v "$tool" >/dev/null ||
-    fail "needs $tool (this fetches Debian packages; elsewhere install oras and skopeo yourself and put links into $CLIENTS/bin)"
+    fail "needs $tool (this fetches Debian packages; elsewhere install oras and skopeo yourself and set USE_SYSTEM_CLIENTS=1)"
 done
 ARCHITECTURE=$(dpkg --print-architecture)
 
@@ -47,28 +81,33 @@ fetch() {
   curl -fsS --retry 3 --max-time "$FETCH_SECONDS_MAX" -o "$2" "$1" || fail "cannot fetch $1"
 }
 
+# verify SUITE: writes the suite's release as far as it is signed. At least one signature must be by a
+# key of this machine (an older keyring may lack the newest suite's), and none may be wrong. What
+# stands outside of the signed text is not part of it.
+verify() {
+  local suite=$1
+  if ! command -v gpgv >/dev/null || ! [ -r "$KEYRING" ]; then
+    printf 'get-clients: without gpgv and %s the signature of %s is not checked\n' "$KEYRING" "$suite" >&2
+    mv "$WORK/$suite.InRelease" "$WORK/$suite.Release"
+    return 0
+  fi
+  gpgv --keyring "$KEYRING" --status-fd 1 --output "$WORK/$suite.Release" "$WORK/$suite.InRelease" \
+    >"$WORK/status" 2>/dev/null || true
+  grep -q '^\[GNUPG:\] BADSIG ' "$WORK/status" && fail "the release of $suite has a bad signature"
+  grep -q '^\[GNUPG:\] GOODSIG ' "$WORK/status" ||
+    fail "the release of $suite is not signed by a key in $KEYRING"
+}
+
 # index SUITE: the list of the suite's packages, checked against the signed release.
 index() {
   local suite=$1 path="main/binary-$ARCHITECTURE/Packages.xz" expected
   fetch "$MIRROR/dists/$suite/InRelease" "$WORK/$suite.InRelease"
-  if command -v gpgv >/dev/null && [ -r "$KEYRING" ]; then
-    gpgv --quiet --keyring "$KEYRING" "$WORK/$suite.InRelease" >/dev/null 2>"$WORK/gpgv" ||
-      warn_signature "$suite"
-  else
-    printf 'get-clients: without gpgv the signature of %s is not checked\n' "$suite" >&2
-  fi
-  expected=$(sed -n '/^SHA256:/,$p' "$WORK/$suite.InRelease" | awk -v path="$path" '$3 == path && !seen { print $1; seen = 1 }')
+  verify "$suite"
+  expected=$(sed -n '/^SHA256:/,$p' "$WORK/$suite.Release" | awk -v path="$path" '$3 == path && !seen { print $1; seen = 1 }')
   [ -n "$expected" ] || fail "the release of $suite does not list $path"
   fetch "$MIRROR/dists/$suite/$path" "$WORK/$suite.xz"
-  printf '%s  %s\n' "$expected" "$WORK/$suite.xz" | sha256sum --check --quiet || fail "$path of $suite is not what its release says"
+  printf '%s  %s\n' "$expected" "$WORK/$suite.xz" | sha256sum --status --check || fail "$path of $suite is not what its release says"
   xz -dc "$WORK/$suite.xz" >"$WORK/$suite.packages"
-}
-
-# An older machine's keyring may lack the newest suite's key; a wrong signature is still refused.
-warn_signature() {
-  grep -q 'Good signature' "$WORK/gpgv" && return 0
-  grep -q 'BAD signature' "$WORK/gpgv" && fail "the release of $1 has a bad signature"
-  printf 'get-clients: this machine has no key for the signature of %s\n' "$1" >&2
 }
 
 # unpack SUITE PACKAGE FOLDER: fetches the package, checks it, and unpacks it there.
@@ -80,14 +119,11 @@ unpack() {
       print file, sum; exit
     }' "$WORK/$suite.packages") || fail "$suite has no package $package for $ARCHITECTURE"
   fetch "$MIRROR/$file" "$WORK/$package.deb"
-  printf '%s  %s\n' "$sum" "$WORK/$package.deb" | sha256sum --check --quiet || fail "$package is not what $suite says"
+  printf '%s  %s\n' "$sum" "$WORK/$package.deb" | sha256sum --status --check || fail "$package is not what $suite says"
   mkdir -p "$folder"
   dpkg-deb -x "$WORK/$package.deb" "$folder"
 }
 
-mkdir -p "$(dirname "$CLIENTS")"
-WORK=$(mktemp -d "$(dirname "$CLIENTS")/clients.XXXXXX")
-trap 'rm -rf "$WORK"' EXIT
 MIRROR=$(find_mirror) || fail 'no Debian mirror in the sources of apt answers'
 index trixie
 index bookworm
@@ -97,11 +133,10 @@ unpack bookworm skopeo "$WORK/made/skopeo"
 for library in libgpgme11 libassuan0 libgpg-error0 libdevmapper1.02.1; do
   unpack bookworm "$library" "$WORK/made/skopeo"
 done
-mkdir -p "$WORK/made/bin"
 ln -s ../oras/usr/bin/oras "$WORK/made/bin/oras"
 cat >"$WORK/made/bin/skopeo" <<'SKOPEO'
 #!/bin/sh
-root=$(cd "$(dirname "$0")/../skopeo" && pwd)
+root=$(cd "$(dirname "$(readlink -f "$0")")/../skopeo" && pwd)
 for folder in "$root"/lib/*-linux-gnu* "$root"/usr/lib/*-linux-gnu*; do
   LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder
 done
@@ -109,7 +144,4 @@ export LD_LIBRARY_PATH
 exec "$root/usr/bin/skopeo" "$@"
 SKOPEO
 chmod +x "$WORK/made/bin/skopeo"
-rm -rf "$CLIENTS"
-mv "$WORK/made" "$CLIENTS"
-works || fail "the clients in $CLIENTS/bin do not run"
-printf 'oras and skopeo are in %s\n' "$CLIENTS/bin"
+move_into_place

@@ -23,12 +23,14 @@ export class Batch<Key, Value> {
   find(key: Key): Promise<Value> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ key, resolve, reject })
-      if (!this.#flying) void this.#fly()
+      if (this.#flying) return
+      this.#flying = true
+      // Requests that arrived in the same turn of the event loop are read before this runs.
+      setImmediate(() => void this.#fly())
     })
   }
 
   async #fly(): Promise<void> {
-    this.#flying = true
     while (this.#waiting.length > 0) {
       const group = this.#waiting.splice(0, this.#keysMax)
       try {

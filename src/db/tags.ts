@@ -1,6 +1,7 @@
 import type { Digest } from '../oci/digest.ts'
 import type { Tag } from '../oci/reference.ts'
 import type { Queryable, Transaction } from './database.ts'
+import type { View } from './repositories.ts'
 
 /**
  * Moves tags to `digest` and writes their new positions into the history. Returns what each was at
@@ -91,21 +92,32 @@ export async function removeTagsOf(
   )
 }
 
-/** Tags after `last`, in the order of bytes. */
+/**
+ * Tags after `last`, in the order of bytes; undefined when the view has no such repository. They
+ * come as one value, which costs less to read than as many rows.
+ */
 export async function listTags(
   db: Queryable,
-  repositoryId: number,
+  view: View,
   last: string,
   limit: number,
-): Promise<string[]> {
-  const { rows } = await db.query<{ name: string }>(
-    `select name
-       from tags
-      where repository_id = $1
-        and name > $2
-      order by name
-      limit $3`,
-    [repositoryId, last, limit],
+): Promise<string[] | undefined> {
+  const { rows } = await db.query<{ names: string[] }>(
+    `select (
+       select coalesce(json_agg(page.name order by page.name), '[]')
+         from (
+           select name
+             from tags
+            where repository_id = r.id
+              and name > $3
+            order by name
+            limit $4
+         ) page
+     ) as names
+       from repositories r
+      where r.name = $1
+        and (r.visibility = 'public' or not $2)`,
+    [view.repository, view.publicOnly, last, limit],
   )
-  return rows.map(({ name }) => name)
+  return rows[0]?.names
 }

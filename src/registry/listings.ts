@@ -40,10 +40,9 @@ export class Listings {
 
   /** end-8a, end-8b. Throws NAME_UNKNOWN. */
   async tags(view: View, { last, limit }: PageQuestion): Promise<Page<string>> {
-    const repositoryId = await findRepository(this.#db, view)
-    if (repositoryId === undefined) throw new OciError('NAME_UNKNOWN', { name: view.repository })
-    if (limit === 0) return { items: [], more: false }
-    return page(await listTags(this.#db, repositoryId, last, limit + 1), limit)
+    const names = await listTags(this.#db, view, last, limit + 1)
+    if (names === undefined) throw new OciError('NAME_UNKNOWN', { name: view.repository })
+    return limit === 0 ? { items: [], more: false } : page(names, limit)
   }
 
   async repositories(publicOnly: boolean, { last, limit }: PageQuestion): Promise<Page<string>> {

@@ -10,7 +10,7 @@ import { type Started, start, stop } from '../start/process.ts'
 
 const runFile = promisify(execFile)
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-const CLIENTS = join(ROOT, '.cache/clients/bin')
+const CLIENTS = join(process.env.ROOKERY_CLIENTS_DIR ?? join(ROOT, '.cache/clients'), 'bin')
 const COMMAND_MILLISECONDS_MAX = 120_000
 const OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 
@@ -21,7 +21,7 @@ export const PASSWORD = 'pulled out of a hat'
 /** True when the client is there. In CI it must be; elsewhere it is said loudly that it lacks. */
 export function have(client: 'oras' | 'skopeo'): boolean {
   if (existsSync(join(CLIENTS, client))) return true
-  const message = `${client} is not in .cache/clients/bin: run scripts/get-clients.sh (Debian)`
+  const message = `${client} is not in ${CLIENTS}: run scripts/get-clients.sh (Debian)`
   if (process.env.CI !== undefined) throw new Error(message)
   process.stderr.write(`\nSKIPPED: the tests with ${client}, because ${message}\n`)
   return false
@@ -65,6 +65,9 @@ export class Workshop {
       HOME: this.folder,
       DOCKER_CONFIG: join(this.folder, 'docker'),
       REGISTRY_AUTH_FILE: join(this.folder, 'auth.json'),
+      // The registry is on this machine: no proxy of the environment may stand before it.
+      NO_PROXY: '127.0.0.1',
+      no_proxy: '127.0.0.1',
     }
     const options = {
       cwd,
@@ -75,8 +78,9 @@ export class Workshop {
     try {
       return { status: 0, ...(await runFile(command, args, options)) }
     } catch (error) {
-      const { code, stdout = '', stderr = String(error) } = error as Record<string, string>
-      return { status: Number(code ?? 1) || 1, stdout, stderr }
+      const { code, stdout = '', stderr = '' } = error as Record<string, string>
+      // One that ran out of time or was not found has printed nothing; then the error says it.
+      return { status: Number(code ?? 1) || 1, stdout, stderr: stderr || String(error) }
     }
   }
 

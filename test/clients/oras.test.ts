@@ -80,6 +80,11 @@ describe.skipIf(!have('oras'))('oras', () => {
       await workshop.oras(['pull', '--plain-http', '-o', into, attached])
       expect(await readFile(join(into, 'sbom.json'), 'utf8')).toBe('{"packages":[]}')
     }
+    const tree = await workshop.oras(['discover', '--plain-http', '--format', 'tree', image])
+    expect(tree).toContain('application/vnd.example.sbom')
+    const other = ['--format', 'json', '--artifact-type', 'application/vnd.example.other']
+    const none = await workshop.oras(['discover', '--plain-http', ...other, image])
+    expect(JSON.parse(none).manifests).toEqual([])
   })
 
   it('logs in with the right password only, and then needs none', async () => {
@@ -102,6 +107,19 @@ describe.skipIf(!have('oras'))('oras', () => {
     const repositories = await workshop.orasAs(['repo ls', workshop.host])
     expect(repositories).not.toContain('refused')
     expect(repositories).toContain('builds/hello-key')
+  })
+
+  it('copies to another repository without sending the blobs again', async () => {
+    const copy = `${workshop.host}/copies/mounted:copied`
+    const plain = ['--from-plain-http', '--to-plain-http']
+    const credentials = ['--to-username', 'admin', '--to-password', PASSWORD]
+    const printed = await workshop.oras(['cp', ...plain, ...credentials, image, copy])
+    expect(printed.match(/^Mounted /gm)).toHaveLength(LAYERS.length)
+    const folder = join(workshop.folder, 'mounted')
+    await workshop.oras(['pull', '--plain-http', '-o', folder, copy])
+    for (const [file] of LAYERS) {
+      expect(await readFile(join(folder, file))).toEqual(await readFile(join(BUILD, file)))
+    }
   })
 
   it('copies to another repository, with what is attached', async () => {

@@ -87,6 +87,33 @@ describe.skipIf(!have('skopeo'))('skopeo', () => {
     expect(await indexDigest(copied)).toBe(digest)
   })
 
+  it('inspects an image of the index', async () => {
+    const choice = [
+      '--override-os',
+      'linux',
+      '--override-arch',
+      'amd64',
+      '--override-variant',
+      'spt',
+    ]
+    const printed = await skopeo([...choice, 'inspect', '--tls-verify=false', image])
+    expect(JSON.parse(printed)).toMatchObject({ Os: 'linux', Architecture: 'amd64' })
+    const config = await skopeo([...choice, 'inspect', '--config', '--tls-verify=false', image])
+    expect(JSON.parse(config)).toMatchObject({ variant: 'spt' })
+  })
+
+  it('is refused with a wrong password or none', async () => {
+    const target = `docker://${workshop.host}/indexes/refused:latest`
+    const plain = ['--insecure-policy', 'copy', '--src-tls-verify=false', '--dest-tls-verify=false']
+    for (const credential of [[], ['--dest-creds', 'admin:wrong']]) {
+      const ran = await workshop.run('skopeo', [...plain, ...credential, image, target])
+      expect(ran.status).not.toBe(0)
+      expect(ran.stderr).toMatch(/401|unauthorized|authentication required|user name or password/i)
+    }
+    const gone = await workshop.run('skopeo', ['inspect', '--raw', '--tls-verify=false', target])
+    expect(gone.status).not.toBe(0)
+  })
+
   it('lists tags', async () => {
     const repository = image.replace(':latest', '')
     const listed = JSON.parse(await skopeo(['list-tags', '--tls-verify=false', repository]))

@@ -1,0 +1,110 @@
+import { createHash } from 'node:crypto'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { BUILD, Workshop } from './kit.ts'
+
+const MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
+const EMPTY = {
+  mediaType: 'application/vnd.oci.empty.v1+json',
+  digest: 'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a',
+  size: 2,
+}
+const KERNEL = join(BUILD, 'bin/hello-key.hvt')
+
+describe('curl', () => {
+  let workshop: Workshop
+  let base: string
+  let bytes: Buffer
+  let digest: string
+  let manifest: string
+
+  /** Status and headers of the answer; the body goes to the file `body`. */
+  async function ask(...args: string[]): Promise<string> {
+    const ran = await workshop.run('curl', ['-sS', '-D', '-', '-o', 'body', ...args])
+    expect(ran.status, ran.stderr).toBe(0)
+    return ran.stdout
+  }
+
+  const body = () => readFile(join(workshop.folder, 'body'))
+
+  beforeAll(async () => {
+    workshop = await Workshop.open()
+    base = `http://${workshop.host}/v2/by/hand`
+    bytes = await readFile(KERNEL)
+    digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+    const mediaType = 'application/vnd.unikernel.kernel.v1'
+    const annotations = { 'org.opencontainers.image.title': 'hello-key.hvt' }
+    const layers = [{ mediaType, digest, size: bytes.length, annotations }]
+    const artifactType = 'application/vnd.unikernel.v1'
+    const image = { schemaVersion: 2, mediaType: MANIFEST, artifactType, config: EMPTY, layers }
+    manifest = join(workshop.folder, 'manifest.json')
+    await writeFile(manifest, JSON.stringify(image))
+  })
+
+  afterAll(() => workshop?.close())
+
+  it('pushes an image by hand in three commands', async () => {
+    const post = await ask('-u', workshop.credential, '-X', 'POST', `${base}/blobs/uploads/`)
+    expect(post).toMatch(/^HTTP\/1.1 202/)
+    const location = /^location: (\S+)/im.exec(post)?.[1] ?? ''
+    const upload = new URL(location, base)
+    upload.searchParams.set('digest', digest)
+    const put = await ask('-u', workshop.credential, '-T', KERNEL, upload.href)
+    expect(put).toMatch(/HTTP\/1.1 201/)
+    const type = ['-H', `Content-Type: ${MANIFEST}`]
+    const named = `${base}/manifests/v1`
+    const pushed = await ask('-u', workshop.credential, '-T', manifest, ...type, named)
+    expect(pushed).toMatch(/HTTP\/1.1 201/)
+    await workshop.curl(['-o', 'pulled', named])
+    expect(await readFile(join(workshop.folder, 'pulled'))).toEqual(await readFile(manifest))
+  })
+
+  it('pulls the kernel without a credential, and asks again with what it has', async () => {
+    const answer = await ask(`${base}/blobs/${digest}`)
+    expect(answer).toMatch(/^HTTP\/1.1 200/)
+    expect(await body()).toEqual(bytes)
+    for (const path of [`blobs/${digest}`, 'manifests/v1']) {
+      const etag = /^etag: (\S+)/im.exec(await ask('-I', `${base}/${path}`))?.[1] ?? 'none'
+      const again = await ask('-H', `If-None-Match: ${etag}`, `${base}/${path}`)
+      expect(again, path).toMatch(/^HTTP\/1.1 304/)
+    }
+  })
+
+  it('pulls the part that it lacks', async () => {
+    const last = bytes.length - 1
+    for (const [range, from, to] of [
+      ['0-0', 0, 0],
+      ['1000-1999', 1000, 1999],
+      [`${last - 9}-`, last - 9, last],
+      ['-10', last - 9, last],
+    ] as const) {
+      const answer = await ask('-r', range, `${base}/blobs/${digest}`)
+      expect(answer, range).toMatch(/^HTTP\/1.1 206/)
+      expect(answer).toMatch(
+        new RegExp(`^content-range: bytes ${from}-${to}/${bytes.length}`, 'im'),
+      )
+      expect(await body(), range).toEqual(bytes.subarray(from, to + 1))
+    }
+    const half = join(workshop.folder, 'half')
+    await writeFile(half, bytes.subarray(0, 30_000))
+    await workshop.curl(['-C', '-', '-o', half, `${base}/blobs/${digest}`])
+    expect(await readFile(half)).toEqual(bytes)
+  })
+
+  it('is refused without the credential or with a wrong one, and nothing is left', async () => {
+    const refused = `http://${workshop.host}/v2/by/nobody`
+    for (const credential of [[], ['-u', 'admin:wrong'], ['-u', 'nobody:x']]) {
+      for (const request of [
+        ['-X', 'POST', `${refused}/blobs/uploads/`],
+        ['-T', manifest, '-H', `Content-Type: ${MANIFEST}`, `${refused}/manifests/v1`],
+      ]) {
+        const answer = await ask(...credential, ...request)
+        expect(answer, request.join(' ')).toMatch(/HTTP\/1.1 401/)
+        expect(JSON.parse((await body()).toString()).errors[0].code).toBe('UNAUTHORIZED')
+      }
+    }
+    const catalog = await workshop.curl(['-u', workshop.credential, `${refused}/../../_catalog`])
+    expect(JSON.parse(catalog).repositories).toEqual(['by/hand'])
+  })
+})
