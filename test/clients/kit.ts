@@ -44,11 +44,16 @@ export class Workshop {
 
   static async open(): Promise<Workshop> {
     const folder = await mkdtemp(join(tmpdir(), 'rookery-clients-'))
-    const server = await start({
-      ROOKERY_DATA_DIR: join(folder, 'data'),
-      ROOKERY_ADMIN_PASSWORD: PASSWORD,
-    })
-    return new Workshop(server, folder)
+    try {
+      const server = await start({
+        ROOKERY_DATA_DIR: join(folder, 'data'),
+        ROOKERY_ADMIN_PASSWORD: PASSWORD,
+      })
+      return new Workshop(server, folder)
+    } catch (error) {
+      await rm(folder, { recursive: true, force: true })
+      throw error
+    }
   }
 
   async close(): Promise<void> {
@@ -65,6 +70,10 @@ export class Workshop {
       HOME: this.folder,
       DOCKER_CONFIG: join(this.folder, 'docker'),
       REGISTRY_AUTH_FILE: join(this.folder, 'auth.json'),
+      // For root, skopeo keeps what it learns of blobs in /var/lib/containers, unless told that the
+      // user behind it is another one.
+      _CONTAINERS_ROOTLESS_UID: '1',
+      XDG_DATA_HOME: join(this.folder, 'share'),
       // The registry is on this machine: no proxy of the environment may stand before it.
       NO_PROXY: '127.0.0.1',
       no_proxy: '127.0.0.1',

@@ -104,7 +104,13 @@ describe.skipIf(!have('skopeo'))('skopeo', () => {
 
   it('is refused with a wrong password or none', async () => {
     const target = `docker://${workshop.host}/indexes/refused:latest`
-    const plain = ['--insecure-policy', 'copy', '--src-tls-verify=false', '--dest-tls-verify=false']
+    const plain = [
+      '--insecure-policy',
+      'copy',
+      '--all',
+      '--src-tls-verify=false',
+      '--dest-tls-verify=false',
+    ]
     for (const credential of [[], ['--dest-creds', 'admin:wrong']]) {
       const ran = await workshop.run('skopeo', [...plain, ...credential, image, target])
       expect(ran.status).not.toBe(0)
