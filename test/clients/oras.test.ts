@@ -91,7 +91,7 @@ describe.skipIf(!have('oras'))('oras', () => {
     const login = ['login', '--plain-http', '-u', 'admin', workshop.host, '-p']
     const wrong = await workshop.run('oras', [...login, 'wrong'])
     expect(wrong.status).not.toBe(0)
-    expect(wrong.stderr).toMatch(/401|unauthorized|wrong user name or password/i)
+    expect(wrong.stderr).toMatch(/wrong user name or password/)
     await workshop.oras([...login, PASSWORD])
     await workshop.oras(['tag', '--plain-http', image, 'v1', 'v2'])
     await workshop.oras(['logout', workshop.host])
@@ -103,7 +103,7 @@ describe.skipIf(!have('oras'))('oras', () => {
     const other = `${workshop.host}/builds/refused:latest`
     const ran = await workshop.run('oras', ['push', '--plain-http', other, 'README.md'], BUILD)
     expect(ran.status).not.toBe(0)
-    expect(ran.stderr).toMatch(/401|unauthorized|basic credential not found/i)
+    expect(ran.stderr).toMatch(/unauthorized|basic credential not found/i)
     const repositories = await workshop.orasAs(['repo ls', workshop.host])
     expect(repositories).not.toContain('refused')
     expect(repositories).toContain('builds/hello-key')
