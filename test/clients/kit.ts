@@ -10,7 +10,7 @@ import { type Started, start, stop } from '../start/process.ts'
 
 const runFile = promisify(execFile)
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-const CLIENTS = join(process.env.ROOKERY_CLIENTS_DIR ?? join(ROOT, '.cache/clients'), 'bin')
+const CLIENTS = join(process.env.CLIENTS_DIR ?? join(ROOT, '.cache/clients'), 'bin')
 const COMMAND_MILLISECONDS_MAX = 120_000
 const OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 

@@ -58,6 +58,9 @@ export async function start(
   aborted.catch(() => {})
   try {
     await Promise.race([ready, ended, aborted])
+  } catch (error) {
+    child.kill('SIGKILL')
+    throw error
   } finally {
     clearTimeout(timeout)
   }
