@@ -12,6 +12,7 @@ export function countReport(text, { skipsFail = false } = {}) {
   } catch {
     return { passed: 0, failed: 1, skipped: 0 }
   }
+  if (typeof report !== 'object' || report === null) return { passed: 0, failed: 1, skipped: 0 }
   const passed = report.numPassedTests ?? 0
   const skipped = (report.numPendingTests ?? 0) + (report.numTodoTests ?? 0)
   // A suite that fails without a test that did was not even loaded.
