@@ -1,5 +1,11 @@
 import { defineConfig } from 'vitest/config'
 
+const POSTGRES = 'test/support/postgres.global.ts'
+const S3 = 'test/support/s3.global.ts'
+const LIMITS = { testTimeout: 30_000, hookTimeout: 60_000 }
+/** What runs again on every store. */
+const ON_EVERY_STORE = ['test/conformance/**/*.test.ts', 'test/concurrency/**/*.test.ts']
+
 export default defineConfig({
   test: {
     projects: [
@@ -7,10 +13,27 @@ export default defineConfig({
         test: {
           name: 'main',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/clients/**'],
-          globalSetup: ['test/support/postgres.global.ts'],
-          testTimeout: 30_000,
-          hookTimeout: 60_000,
+          exclude: ['test/clients/**', 'test/s3/**', 'test/storage/s3-*'],
+          globalSetup: [POSTGRES],
+          ...LIMITS,
+        },
+      },
+      {
+        test: {
+          name: 's3',
+          include: ['test/s3/**/*.test.ts', 'test/storage/s3-*.test.ts', ...ON_EVERY_STORE],
+          globalSetup: [POSTGRES, S3],
+          env: { TEST_STORE: 's3' },
+          ...LIMITS,
+        },
+      },
+      {
+        test: {
+          name: 's3-redirect',
+          include: ['test/conformance/**/*.test.ts'],
+          globalSetup: [POSTGRES, S3],
+          env: { TEST_STORE: 's3-redirect' },
+          ...LIMITS,
         },
       },
       {

@@ -1,4 +1,7 @@
 import { BlockList, isIP } from 'node:net'
+import { SETTINGS } from './settings.ts'
+
+export { SETTINGS } from './settings.ts'
 
 /** Everything that can be set, checked. */
 export type Config = {
@@ -14,79 +17,27 @@ export type Config = {
   readonly defaultVisibility: 'public' | 'private'
   readonly blobBytesMax: number
   readonly uploadLifetimeSeconds: number
+  /** Undefined: blobs are files below the data folder. */
+  readonly s3: S3Config | undefined
+  readonly gcGraceSeconds: number
+  readonly gcIntervalSeconds: number
   readonly drainSeconds: number
   readonly logLevel: string
 }
 
-export type Setting = {
-  readonly name: string
-  readonly default: string
-  readonly description: string
+export type S3Config = {
+  readonly bucket: string
+  /** Before every key; empty, or with a slash at its end. */
+  readonly prefix: string
+  /** Undefined: AWS. */
+  readonly endpoint: string | undefined
+  readonly region: string | undefined
+  readonly pathStyle: boolean
+  readonly checksums: 'when_required' | 'when_supported'
+  readonly redirect: boolean
+  readonly publicEndpoint: string | undefined
+  readonly timeoutSeconds: number
 }
-
-/** Every environment variable there is; a test compares the README's table with it. */
-export const SETTINGS = [
-  {
-    name: 'ROOKERY_LISTEN',
-    default: '127.0.0.1:5000',
-    description: 'Address and port to listen on; port 0 takes a free one',
-  },
-  {
-    name: 'ROOKERY_DATA_DIR',
-    default: './data',
-    description: 'Folder of the blobs, the embedded Postgres and the first password',
-  },
-  {
-    name: 'ROOKERY_DATABASE_URL',
-    default: '',
-    description: 'Your Postgres (14 or newer) instead of the embedded one: `postgres://…`',
-  },
-  {
-    name: 'ROOKERY_DATABASE_CONNECTIONS',
-    default: '12',
-    description: 'Most connections to Postgres that one process opens',
-  },
-  {
-    name: 'ROOKERY_ADMIN_PASSWORD',
-    default: '',
-    description: 'Password of the user `admin`, instead of the one generated on first start',
-  },
-  {
-    name: 'ROOKERY_PUBLIC_URL',
-    default: '',
-    description: 'How clients reach the registry, when that is not the address it listens on',
-  },
-  {
-    name: 'ROOKERY_TRUSTED_PROXIES',
-    default: '',
-    description: 'Addresses or networks, separated by commas, whose X-Forwarded-For is believed',
-  },
-  {
-    name: 'ROOKERY_DEFAULT_VISIBILITY',
-    default: 'public',
-    description: 'What a new repository is: `public` (anybody may pull) or `private`',
-  },
-  {
-    name: 'ROOKERY_BLOB_BYTES_MAX',
-    default: '34359738368',
-    description: 'Size in bytes of the largest blob that is taken',
-  },
-  {
-    name: 'ROOKERY_UPLOAD_LIFETIME_SECONDS',
-    default: '86400',
-    description: 'An upload to which nothing is added for so long is forgotten',
-  },
-  {
-    name: 'ROOKERY_DRAIN_SECONDS',
-    default: '30',
-    description: 'How long running requests may take to end after SIGTERM',
-  },
-  {
-    name: 'ROOKERY_LOG_LEVEL',
-    default: 'info',
-    description: '`debug` (every request), `info` (changes), `warn`, `error` or `silent`',
-  },
-] as const satisfies readonly Setting[]
 
 type Name = (typeof SETTINGS)[number]['name']
 
@@ -96,6 +47,7 @@ export class ConfigError extends Error {
 }
 
 const PREFIX = 'ROOKERY_'
+const S3_NAMES = SETTINGS.map(({ name }) => name).filter((name) => name.startsWith('ROOKERY_S3_'))
 const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent']
 
 /** Reads and checks the environment; the only place that does. Throws ConfigError. */
@@ -132,6 +84,25 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     defaultVisibility: oneOf('ROOKERY_DEFAULT_VISIBILITY', ['public', 'private']),
     blobBytesMax: number('ROOKERY_BLOB_BYTES_MAX', 1, Number.MAX_SAFE_INTEGER),
     uploadLifetimeSeconds: number('ROOKERY_UPLOAD_LIFETIME_SECONDS', 1, 365 * 86_400),
+    s3: parseS3(
+      optional('ROOKERY_S3_BUCKET'),
+      {
+        prefix: text('ROOKERY_S3_PREFIX'),
+        endpoint: parseEndpoint('ROOKERY_S3_ENDPOINT', optional('ROOKERY_S3_ENDPOINT')),
+        region: optional('ROOKERY_S3_REGION'),
+        style: oneOf('ROOKERY_S3_STYLE', ['', 'path', 'virtual-host']),
+        checksums: oneOf('ROOKERY_S3_CHECKSUMS', ['when_required', 'when_supported']),
+        redirect: oneOf('ROOKERY_S3_REDIRECT', ['off', 'on']) === 'on',
+        publicEndpoint: parseEndpoint(
+          'ROOKERY_S3_PUBLIC_ENDPOINT',
+          optional('ROOKERY_S3_PUBLIC_ENDPOINT'),
+        ),
+        timeoutSeconds: number('ROOKERY_S3_TIMEOUT_SECONDS', 1, 3600),
+      },
+      environment,
+    ),
+    gcGraceSeconds: number('ROOKERY_GC_GRACE_SECONDS', 0, 365 * 86_400),
+    gcIntervalSeconds: number('ROOKERY_GC_INTERVAL_SECONDS', 1, 86_400),
     drainSeconds: number('ROOKERY_DRAIN_SECONDS', 0, 3600),
     logLevel: oneOf('ROOKERY_LOG_LEVEL', LOG_LEVELS),
   }
@@ -187,6 +158,49 @@ function parsePublicUrl(text: string | undefined): string | undefined {
     )
   }
   return url.origin
+}
+
+type S3Texts = Omit<S3Config, 'bucket' | 'pathStyle'> & { style: '' | 'path' | 'virtual-host' }
+
+// Every object store but AWS' own takes any region, as long as both sides say the same.
+const REGION_OF_ENDPOINTS = 'us-east-1'
+const BUCKET = /^[a-z0-9A-Z][a-z0-9A-Z._-]{1,254}$/
+
+function parseS3(
+  bucket: string | undefined,
+  { style, ...texts }: S3Texts,
+  environment: NodeJS.ProcessEnv,
+): S3Config | undefined {
+  if (bucket === undefined) {
+    const name = S3_NAMES.find((candidate) => environment[candidate])
+    if (name === undefined) return undefined
+    throw new ConfigError(`${name} needs ROOKERY_S3_BUCKET: without it blobs are files`)
+  }
+  if (!BUCKET.test(bucket)) {
+    throw new ConfigError(`ROOKERY_S3_BUCKET must be the name of a bucket, not "${bucket}"`)
+  }
+  const { prefix, endpoint } = texts
+  if (!/^(?:[\w.-]+\/)*[\w.-]*$/.test(prefix)) {
+    throw new ConfigError(`ROOKERY_S3_PREFIX must be like registry/, not "${prefix}"`)
+  }
+  const environmentRegion = environment.AWS_REGION || environment.AWS_DEFAULT_REGION
+  const region = texts.region ?? (endpoint && !environmentRegion ? REGION_OF_ENDPOINTS : undefined)
+  return {
+    ...texts,
+    bucket,
+    prefix: prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/`,
+    region,
+    pathStyle: style === '' ? endpoint !== undefined : style === 'path',
+  }
+}
+
+function parseEndpoint(name: Name, text: string | undefined): string | undefined {
+  if (text === undefined) return undefined
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== '' || url.search) {
+    throw new ConfigError(`${name} must be like https://s3.example.org, not "${text}"`)
+  }
+  return text.replace(/\/+$/, '')
 }
 
 function parseNetworks(text: string): BlockList {

@@ -16,11 +16,12 @@ import { demandFree, listen, StartError, Starting } from './listening.ts'
 import type { Log } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { Blobs } from './registry/blobs.ts'
+import { Garbage, type Swept } from './registry/garbage.ts'
 import { Listings } from './registry/listings.ts'
 import { Manifests } from './registry/manifests.ts'
 import { startSweeping } from './registry/sweeping.ts'
 import { Uploads } from './registry/uploads.ts'
-import { FilesystemStore } from './storage/filesystem/filesystem-store.ts'
+import { openStore } from './store.ts'
 
 const HANDLERS_MILLISECONDS_MAX = 5_000
 
@@ -69,7 +70,9 @@ async function assemble(
   await reachDatabase(db)
   for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
 
-  const store = await FilesystemStore.open(dataFolder)
+  const opened = await openStore(config, dataFolder)
+  const { store } = opened
+  starting.did(() => opened.close())
   const credential = await firstCredential(db, dataFolder, config.adminPassword)
   const visibility = config.defaultVisibility
   const uploads = new Uploads(db, store, {
@@ -82,7 +85,7 @@ async function assemble(
   const app = createApp({
     routes: allRoutes({
       uploads,
-      blobs: new Blobs(db, store, visibility),
+      blobs: new Blobs(db, store, { visibility, graceSeconds: config.gcGraceSeconds }),
       manifests: new Manifests(db, visibility),
       listings: new Listings(db),
       operations: {
@@ -102,9 +105,10 @@ async function assemble(
     running,
     addressOf: (ctx) => clientAddress(ctx.req, config.trustedProxies),
   })
-  const sweeping = startSweeping(() => uploads.discardExpired(), {
-    onSwept: (uploadsDiscarded) => log.info({ uploadsDiscarded }, 'expired uploads discarded'),
-    onError: (error) => log.error({ err: error }, 'sweeping expired uploads failed'),
+  const sweeping = startSweeping(new Garbage(db, store, config.gcGraceSeconds), {
+    everySeconds: config.gcIntervalSeconds,
+    onSwept: (swept) => reportSweep(swept, log),
+    onError: (error) => log.error({ err: error }, 'sweeping garbage failed'),
   })
   starting.did(() => sweeping.stop())
   const server: Server = createHttpServer(app.callback())
@@ -115,8 +119,16 @@ async function assemble(
     // Handlers whose connection was cut still give back what they hold in the database.
     await running.idle(HANDLERS_MILLISECONDS_MAX)
   })
-  log.info({ url, dataFolder }, 'listening')
+  log.info({ url, dataFolder, blobs: opened.name }, 'listening')
   return { url, credential, close: () => starting.undo() }
+}
+
+function reportSweep({ failures, checked: _checked, ...counts }: Swept, log: Log): void {
+  const [first] = failures
+  if (first !== undefined) {
+    log.error({ err: first, failures: failures.length }, 'bytes could not be removed; trying again')
+  }
+  if (counts.uploads + counts.blobs + counts.removals > 0) log.info(counts, 'garbage swept')
 }
 
 async function makeDataFolder(folder: string): Promise<void> {

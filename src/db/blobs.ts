@@ -2,6 +2,7 @@ import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
 import { Batch } from './batch.ts'
 import type { Queryable } from './database.ts'
+import { REMOVAL_LEASE_SECONDS } from './removals.ts'
 import type { View } from './repositories.ts'
 
 export type BlobRow = {
@@ -11,10 +12,15 @@ export type BlobRow = {
   readonly storageKey: string
 }
 
+export type FoundBlob = BlobRow & {
+  /** True when nobody touched it for longer than the question said. */
+  readonly stale: boolean
+}
+
 /** `repositoryId` is null when the view has no such repository, `blob` when the repository lacks it. */
 export type BlobLookup = {
   readonly repositoryId: number | null
-  readonly blob: BlobRow | undefined
+  readonly blob: FoundBlob | undefined
 }
 
 type BlobQuestion = { readonly view: View; readonly digest: Digest }
@@ -24,19 +30,23 @@ const LOOKUPS_A_QUERY_MAX = 256
 export type BlobLookups = { find(question: BlobQuestion): Promise<BlobLookup> }
 
 /** Lookups that share round trips; see `Batch`. */
-export function blobLookups(db: Queryable): BlobLookups {
-  return new Batch((questions) => findBlobs(db, questions), LOOKUPS_A_QUERY_MAX)
+export function blobLookups(db: Queryable, staleSeconds: number): BlobLookups {
+  return new Batch((questions) => findBlobs(db, questions, staleSeconds), LOOKUPS_A_QUERY_MAX)
 }
 
 type BlobLookupRow = { repositoryId: number | null } & (
-  | { digest: Digest; size: number; storageKey: string }
-  | { digest: null; size: null; storageKey: null }
+  | { digest: Digest; size: number; storageKey: string; stale: boolean }
+  | { digest: null; size: null; storageKey: null; stale: null }
 )
 
-async function findBlobs(db: Queryable, questions: readonly BlobQuestion[]): Promise<BlobLookup[]> {
+async function findBlobs(
+  db: Queryable,
+  questions: readonly BlobQuestion[],
+  staleSeconds: number,
+): Promise<BlobLookup[]> {
   // `limit 1` keeps each lookup an index probe, whatever the planner thinks of the tables' sizes.
   const { rows } = await db.query<BlobLookupRow>(
-    `select r.id as "repositoryId", b.digest, b.size, b.storage_key as "storageKey"
+    `select r.id as "repositoryId", b.digest, b.size, b.storage_key as "storageKey", b.stale
        from unnest($1::text[], $2::bool[], $3::text[])
             with ordinality as k (name, public_only, digest, position)
        left join lateral (
@@ -47,7 +57,8 @@ async function findBlobs(db: Queryable, questions: readonly BlobQuestion[]): Pro
           limit 1
        ) r on true
        left join lateral (
-         select digest, size, storage_key
+         select digest, size, storage_key,
+                touched_at <= now() - make_interval(secs => $4) as stale
            from blobs
           where digest = k.digest
             and exists (
@@ -63,6 +74,7 @@ async function findBlobs(db: Queryable, questions: readonly BlobQuestion[]): Pro
       questions.map(({ view }) => view.repository),
       questions.map(({ view }) => view.publicOnly),
       questions.map(({ digest }) => digest),
+      staleSeconds,
     ],
   )
   return rows.map((row) => ({
@@ -71,18 +83,24 @@ async function findBlobs(db: Queryable, questions: readonly BlobQuestion[]): Pro
   }))
 }
 
+export type Finished = {
+  /** The key that the blob has now. */
+  readonly storageKey: string
+  /** The removal of the bytes that were not needed: the same were here already. */
+  readonly removalId: number | null
+}
+
 /**
  * Takes the stored bytes over into the repository and ends the upload, if `lease` still holds it.
- * Returns the storage key that the blob has now: another one than `blob.storageKey` when the same
- * bytes were there already. Undefined when the lease was lost.
+ * Undefined when the lease was lost.
  */
 export async function finishUpload(
   db: Queryable,
   uploadId: string,
   lease: string,
   blob: BlobRow,
-): Promise<string | undefined> {
-  const { rows } = await db.query<{ storageKey: string }>(
+): Promise<Finished | undefined> {
+  const { rows } = await db.query<Finished>(
     `with finished as (
        delete from uploads
         where id = $1
@@ -92,19 +110,25 @@ export async function finishUpload(
        insert into blobs (digest, size, storage_key)
        select $3, $4, $5
          from finished
-           on conflict (digest) do update set touched_at = now()
+           on conflict (digest) do update set touched_at = now(), unchecked = true
        returning id, storage_key
      ), held as (
        insert into repository_blobs (repository_id, blob_id)
        select finished.repository_id, put.id
          from finished, put
            on conflict do nothing
+     ), doubled as (
+       insert into removals (storage_key, due_at)
+       select $5, now() + make_interval(secs => $6)
+         from put
+        where storage_key <> $5
+       returning id
      )
-     select storage_key as "storageKey"
+     select storage_key as "storageKey", (select id from doubled) as "removalId"
        from put`,
-    [uploadId, lease, blob.digest, blob.size, blob.storageKey],
+    [uploadId, lease, blob.digest, blob.size, blob.storageKey, REMOVAL_LEASE_SECONDS],
   )
-  return rows[0]?.storageKey
+  return rows[0]
 }
 
 /**
@@ -133,7 +157,8 @@ export async function mountBlob(
           )
      ), touched as (
        update blobs
-          set touched_at = now()
+          set touched_at = now(),
+              unchecked = true
          from source
         where blobs.id = source.id
        returning blobs.id

@@ -1,6 +1,7 @@
 import type { Algorithm } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Queryable } from './database.ts'
+import { REMOVAL_LEASE_SECONDS, type Removal } from './removals.ts'
 import type { Visibility } from './repositories.ts'
 
 export type UploadRow = {
@@ -192,41 +193,57 @@ export async function releaseUpload(db: Queryable, id: string, lease: string): P
   )
 }
 
-/** Forgets an upload whose bytes are gone. */
-export async function removeUpload(db: Queryable, id: string, lease: string): Promise<void> {
-  await db.query(
-    `delete from uploads
-      where id = $1
-        and lease = $2`,
-    [id, lease],
+/**
+ * Ends an upload and queues the removal of its bytes, if `lease` still holds it: from here on nobody
+ * can finish it. Returns the removal to do, or undefined when the lease was lost.
+ */
+export async function retireUpload(
+  db: Queryable,
+  id: string,
+  lease: string,
+): Promise<Removal | undefined> {
+  const { rows } = await db.query<Removal>(
+    `with gone as (
+       delete from uploads
+        where id = $1
+          and lease = $2
+       returning stage
+     )
+     insert into removals (stage, due_at)
+     select stage, now() + make_interval(secs => $3)
+       from gone
+     returning id, stage, storage_key as "storageKey"`,
+    [id, lease, REMOVAL_LEASE_SECONDS],
   )
+  return rows[0]
 }
 
 /**
- * Claims up to `limit` uploads that expired and have no writer, so that their bytes can be
- * discarded. A sweeper that dies leaves them to the next one, when its lease runs out.
+ * Ends up to `limit` uploads that expired and have no writer, and queues the removal of their bytes.
+ * Returns how many.
  */
-export async function claimExpiredUploads(
-  db: Queryable,
-  lease: string,
-  leaseSeconds: number,
-  limit: number,
-): Promise<{ id: string; stage: unknown }[]> {
-  const { rows } = await db.query<{ id: string; stage: unknown }>(
-    `update uploads
-        set lease = $1,
-            lease_until = now() + make_interval(secs => $2)
-      where id in (
-        select id
-          from uploads
-         where expires_at < now()
-           and (lease is null or lease_until < now())
-         order by expires_at
-         limit $3
-           for update skip locked
-      )
-     returning id, stage`,
-    [lease, leaseSeconds, limit],
+export async function retireExpiredUploads(db: Queryable, limit: number): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    `with gone as (
+       delete from uploads
+        where id in (
+          select id
+            from uploads
+           where expires_at < now()
+             and (lease is null or lease_until < now())
+           order by expires_at
+           limit $1
+             for update skip locked
+        )
+       returning stage
+     ), queued as (
+       insert into removals (stage)
+       select stage
+         from gone
+     )
+     select count(*) as count
+       from gone`,
+    [limit],
   )
-  return rows
+  return rows[0]?.count ?? 0
 }

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Database, Transaction } from '../db/database.ts'
+import { touchBlobsOf } from '../db/garbage.ts'
 import {
   type LockedContents,
   lockContents,
@@ -147,6 +148,7 @@ export class Manifests {
       }
       demand(condition, digest)
       await removeTagsOf(tx, repositoryId, digest, actor)
+      await touchBlobsOf(tx, repositoryId, digest)
       await removeManifest(tx, repositoryId, digest)
     })
   }

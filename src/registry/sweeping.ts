@@ -1,45 +1,63 @@
+import type { Garbage, Swept } from './garbage.ts'
+
 export type SweepingOptions = {
-  onSwept(count: number): void
+  readonly everySeconds: number
+  onSwept(swept: Swept): void
   onError(error: unknown): void
 }
 
-const SWEEP_EVERY_MILLISECONDS = 60_000
 // A sweep that found much to do goes on at once, but leaves the rest to the next one some time.
-const ROUNDS_A_SWEEP_MAX = 100
+const ROUNDS_A_SWEEP_MAX = 1000
 
 export type Sweeping = { stop(): Promise<void> }
 
-/** Calls `sweep` at start and every minute until it returns 0; never twice at once. */
+/** Sweeps rounds until one finds nothing; `goOn` is asked before each. */
+export async function sweepAll(garbage: Garbage, goOn: () => boolean = () => true): Promise<Swept> {
+  let total: Swept = { uploads: 0, checked: 0, blobs: 0, bytes: 0, removals: 0, failures: [] }
+  for (let round = 0; round < ROUNDS_A_SWEEP_MAX && goOn(); round += 1) {
+    const swept = await garbage.sweep()
+    total = sum(total, swept)
+    // What failed is not due again soon, so that a round of nothing but failures is the last.
+    if (swept.uploads + swept.checked + swept.removals === 0) break
+  }
+  return total
+}
+
+function sum(a: Swept, b: Swept): Swept {
+  return {
+    uploads: a.uploads + b.uploads,
+    checked: a.checked + b.checked,
+    blobs: a.blobs + b.blobs,
+    bytes: a.bytes + b.bytes,
+    removals: a.removals + b.removals,
+    failures: [...a.failures, ...b.failures],
+  }
+}
+
+/** Sweeps at start and then again and again; never twice at once in one process. */
 export function startSweeping(
-  sweep: () => Promise<number>,
-  { onSwept, onError }: SweepingOptions,
+  garbage: Garbage,
+  { everySeconds, onSwept, onError }: SweepingOptions,
 ): Sweeping {
   let stopped = false
-  const run = async (): Promise<void> => {
+  let busy = false
+  let running: Promise<void> = Promise.resolve()
+  const sweep = async (): Promise<void> => {
     try {
-      let swept = 0
-      for (let round = 0; round < ROUNDS_A_SWEEP_MAX && !stopped; round += 1) {
-        const count = await sweep()
-        if (count === 0) break
-        swept += count
-      }
-      if (swept > 0) onSwept(swept)
+      onSwept(await sweepAll(garbage, () => !stopped))
     } catch (error) {
       onError(error)
+    } finally {
+      busy = false
     }
   }
-  let running = run()
-  let busy = true
-  const settle = () => {
-    busy = false
-  }
-  void running.then(settle)
-  const timer = setInterval(() => {
+  const begin = (): void => {
     if (busy) return
     busy = true
-    running = run()
-    void running.then(settle)
-  }, SWEEP_EVERY_MILLISECONDS)
+    running = sweep()
+  }
+  begin()
+  const timer = setInterval(begin, everySeconds * 1000)
   timer.unref()
   return {
     async stop() {

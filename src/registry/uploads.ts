@@ -1,25 +1,26 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { finishUpload } from '../db/blobs.ts'
 import type { Database } from '../db/database.ts'
+import { finishRemovals, type Removal } from '../db/removals.ts'
 import type { Visibility } from '../db/repositories.ts'
 import {
   advanceUpload,
   type Claim,
-  claimExpiredUploads,
   claimUpload,
   createUpload,
   findUpload,
-  releaseUpload,
-  removeUpload,
   replaceStage,
+  retireUpload,
   type UploadKey,
 } from '../db/uploads.ts'
 import { type Algorithm, algorithmOf, type Digest, digestOfHash } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
-import { type BlobStore, type Stage, StageLost, StoreFull } from '../storage/blob-store.ts'
+import { type Appended, type BlobStore, type Stage, StageLost } from '../storage/blob-store.ts'
+import { removeBytes } from './garbage.ts'
 import { LEASE_SECONDS, Lease } from './lease.ts'
 import { RunningHashes } from './running-hashes.ts'
+import { storeError } from './store-errors.ts'
 import { type Counted, hashed, hashOf, type Incoming } from './transfer.ts'
 
 export type UploadsOptions = {
@@ -36,7 +37,6 @@ export type UploadStatus = {
   readonly size: number
 }
 
-const EXPIRED_AT_ONCE_MAX = 100
 const UPLOAD_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 /** Blob uploads: distribution spec, "Pushing blobs". All state is in Postgres and in the store. */
@@ -80,43 +80,54 @@ export class Uploads {
     return this.#claimed(key, incoming.start, async (upload, lease) => {
       const resumed = this.#hashes.resume(upload.id, upload.algorithm, upload.size)
       const hash = resumed ?? createHash(upload.algorithm)
-      const progress = await this.#receive(upload, lease, incoming, hash)
-      if (resumed !== undefined) {
-        this.#hashes.keep(upload.id, upload.algorithm, progress.size, hash)
-      }
-      await lease.giveBack(() =>
-        advanceUpload(this.#db, upload.id, lease.token, progress, this.#options.lifetimeSeconds),
+      const { stage, size } = await this.#receive(upload, lease, incoming, hash, false)
+      await this.#orUndo(upload, stage, () =>
+        lease.giveBack(() =>
+          advanceUpload(
+            this.#db,
+            upload.id,
+            lease.token,
+            { stage, size },
+            this.#options.lifetimeSeconds,
+          ),
+        ),
       )
-      return { id: upload.id, size: progress.size }
+      // Only of bytes that count: after them another process may go on.
+      if (resumed !== undefined) this.#hashes.keep(upload.id, upload.algorithm, size, hash)
+      await this.#forget(upload.stage as Stage, stage)
+      return { id: upload.id, size }
     })
   }
 
   /**
    * end-6 and end-4b: the last bytes, if any, and the digest of all. Throws DIGEST_INVALID when the
-   * content has another one; the upload then stands where it stood before.
+   * content has another one; the upload then stands where it stood before, unless its pieces came by
+   * different processes: then it is over.
    */
   async finish(key: UploadKey, digest: Digest, incoming: Incoming): Promise<void> {
     await this.#claimed(key, incoming.start, async (upload, lease) => {
       const algorithm = algorithmOf(digest)
       const resumed = this.#hashes.resume(upload.id, algorithm, upload.size)
       const hash = resumed ?? createHash(algorithm)
-      const { stage, size } = await this.#receive(upload, lease, incoming, hash)
-      const found =
-        resumed === undefined
-          ? await hashOf(this.#store.readStage(stage, size), algorithm)
-          : digestOfHash(algorithm, hash)
-      if (found !== digest) throw new OciError('DIGEST_INVALID', { digest, content: found })
-      lease.hold()
-      const storageKey = await this.#store.commit(stage, size, digest)
-      const kept = await finishUpload(this.#db, upload.id, lease.token, {
+      const { stage, size } = await this.#receive(upload, lease, incoming, hash, true)
+      const storageKey = await this.#orUndo(upload, stage, () => {
+        if (resumed !== undefined) demandDigest(digest, digestOfHash(algorithm, hash))
+        lease.hold()
+        return this.#store.commit(stage, size, digest)
+      })
+      if (resumed === undefined) await this.#demandStored(upload, lease, storageKey, size, digest)
+      const finished = await finishUpload(this.#db, upload.id, lease.token, {
         digest,
         size,
         storageKey,
       })
       this.#hashes.drop(upload.id)
-      // The same bytes were here already, or somebody took the upload over: ours are not named.
-      if (kept !== storageKey) await this.#store.remove(storageKey)
-      if (kept === undefined) throw unknownUpload(upload.id)
+      // Somebody took the upload over, and may have kept these very bytes.
+      if (finished === undefined) throw unknownUpload(upload.id)
+      if (finished.removalId !== null) {
+        await this.#remove({ id: finished.removalId, storageKey, stage: null })
+      }
+      await this.#forget(upload.stage as Stage, stage)
     })
   }
 
@@ -124,22 +135,58 @@ export class Uploads {
   async cancel(key: UploadKey): Promise<void> {
     await this.#claimed(key, undefined, async (upload, lease) => {
       this.#hashes.drop(upload.id)
-      await this.#discard(upload.id, upload.stage, lease.token)
+      await this.#retire(upload.id, lease.token)
     })
   }
 
-  /** Discards what expired, a bounded number at once. Returns how many. */
-  async discardExpired(): Promise<number> {
-    const token = randomUUID()
-    const expired = await claimExpiredUploads(this.#db, token, LEASE_SECONDS, EXPIRED_AT_ONCE_MAX)
-    for (const { id, stage } of expired) await this.#discard(id, stage, token)
-    return expired.length
+  // The row first: from then on nobody can make a blob of these bytes.
+  async #retire(id: string, token: string): Promise<void> {
+    const removal = await retireUpload(this.#db, id, token)
+    if (removal !== undefined) await this.#remove(removal)
   }
 
-  // Bytes first: a crash in between leaves a row that expires, and not bytes that nobody knows.
-  async #discard(id: string, stage: unknown, token: string): Promise<void> {
-    await this.#store.discard(stage as Stage)
-    await removeUpload(this.#db, id, token)
+  /** Does a queued removal at once; one that fails is done by a sweep. */
+  async #remove(removal: Removal): Promise<void> {
+    try {
+      await removeBytes(this.#store, removal)
+    } catch {
+      return
+    }
+    await finishRemovals(this.#db, [removal.id])
+  }
+
+  /** Lets go of what an upload had before and has no more; a sweep or a scrub finds what stays. */
+  async #forget(before: Stage, now: Stage): Promise<void> {
+    await this.#store.discard(before, now).catch(() => {})
+  }
+
+  /** Runs what makes a new stage count, and lets go of the stage when it does not. */
+  async #orUndo<T>(upload: Claim, stage: Stage, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      // An answer that was lost may have been a yes: then the upload stands at the new stage.
+      if (error instanceof OciError && error.code !== 'UNAVAILABLE') {
+        await this.#forget(stage, upload.stage as Stage)
+      }
+      throw error
+    }
+  }
+
+  /** Reads all bytes for their digest: no process saw them all pass. */
+  async #demandStored(
+    upload: Claim,
+    lease: Lease,
+    storageKey: string,
+    size: number,
+    digest: Digest,
+  ): Promise<void> {
+    const bytes = size === 0 ? nothing() : this.#store.read(storageKey, { start: 0, end: size - 1 })
+    const found = await hashOf(bytes, algorithmOf(digest))
+    if (found === digest) return
+    await this.#retire(upload.id, lease.token)
+    await this.#store.remove(storageKey)
+    demandDigest(digest, found)
   }
 
   async #receive(
@@ -147,21 +194,22 @@ export class Uploads {
     lease: Lease,
     incoming: Incoming,
     hash: ReturnType<typeof createHash>,
-  ): Promise<{ stage: Stage; size: number }> {
+    last: boolean,
+  ): Promise<Appended> {
     const counted: Counted = { received: 0 }
     const room = this.#options.blobBytesMax - upload.size
     const bytes = lease.guard(hashed(incoming, hash, counted, room))
-    return this.#store.append(upload.stage as Stage, upload.size, bytes)
+    return this.#store.append(upload.stage as Stage, upload.size, bytes, last)
   }
 
   /** The writer before may still be writing to its stage; from here on nobody reads that. */
   async #fence(upload: Claim, token: string): Promise<Claim> {
-    const stage = await this.#store.fence(upload.stage as Stage, upload.size, randomUUID())
+    const stage = await this.#store.fence(upload.stage as Stage, upload.size)
     if (!(await replaceStage(this.#db, upload.id, token, stage))) {
-      await this.#store.discard(stage)
+      await this.#forget(stage, upload.stage as Stage)
       throw unknownUpload(upload.id)
     }
-    await this.#store.discard(upload.stage as Stage)
+    await this.#forget(upload.stage as Stage, stage)
     return { ...upload, stage }
   }
 
@@ -181,24 +229,22 @@ export class Uploads {
       return await work(upload.takenOver ? await this.#fence(upload, token) : upload, lease)
     } catch (error) {
       if (error instanceof StageLost) {
-        await this.#discard(upload.id, upload.stage, token)
+        await this.#retire(upload.id, token)
         throw new OciError('BLOB_UPLOAD_UNKNOWN', { upload: upload.id }, { cause: error })
       }
-      await releaseUpload(this.#db, upload.id, token)
-      throw error instanceof StoreFull
-        ? new OciError('UNAVAILABLE', undefined, {
-            message: 'the registry has no space left for blobs',
-            headers: { 'Retry-After': String(RETRY_WHEN_FULL_SECONDS) },
-            cause: error,
-          })
-        : error
+      await lease.release()
+      throw storeError(error)
     } finally {
       lease.stop()
     }
   }
 }
 
-const RETRY_WHEN_FULL_SECONDS = 60
+async function* nothing(): AsyncGenerator<Uint8Array> {}
+
+function demandDigest(digest: Digest, found: Digest): void {
+  if (found !== digest) throw new OciError('DIGEST_INVALID', { digest, content: found })
+}
 
 // Asked before Postgres is: it refuses what is no uuid with an error.
 function isUploadId(id: string): boolean {

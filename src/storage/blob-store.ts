@@ -18,9 +18,23 @@ export type ByteRange = {
   readonly end: number
 }
 
+/** Something that lies in a store, whether or not the database knows of it. */
+export type Held = {
+  /** Unique in the store; `list` goes by it. */
+  readonly name: string
+  /** The key, when it may be a blob's bytes. */
+  readonly key: string | undefined
+  /** The id of the upload that wrote it, when the name tells. */
+  readonly upload: string | undefined
+  /** Bytes; undefined when the store cannot tell. */
+  readonly size: number | undefined
+  readonly modifiedAt: Date
+}
+
 /**
  * Where bytes lie. A store knows bytes and keys, and nothing of repositories, tags or HTTP; what
  * exists is said by the database. `test/storage/blob-store.contract.ts` says what every store does.
+ * Every method may throw StoreUnavailable when the store does not answer.
  */
 export interface BlobStore {
   /** Size in bytes, or undefined when nothing lies under the key. */
@@ -32,34 +46,57 @@ export interface BlobStore {
    */
   read(key: string, range: ByteRange): AsyncIterable<Uint8Array>
 
+  /**
+   * A URL at which whoever has it can read the bytes for a while, with ranges; undefined when this
+   * store has none to give.
+   */
+  link(key: string): Promise<string | undefined>
+
   /** Removes the bytes; it is no error when they are gone. */
   remove(key: string): Promise<void>
 
-  /** A new, empty stage. `id` is unique for ever, and a valid file name. */
+  /** A new, empty stage. `id` is a uuid, and unique for ever. */
   stage(id: string): Promise<Stage>
 
   /**
    * Adds the bytes of `source` behind the first `size` bytes of the stage, and returns when they
-   * are on disk. Nothing counts as added when it throws: the stage given can be used again, and
-   * its size is still `size`. Throws StageLost when the stage has fewer bytes than `size`.
+   * survive a power cut. Nothing counts as added when it throws: the stage given can be used again,
+   * and its size is still `size`. `last` says that `commit` comes next, and nothing else is added.
+   * Throws StageLost when the stage has fewer bytes than `size`.
    */
-  append(stage: Stage, size: number, source: AsyncIterable<Uint8Array>): Promise<Appended>
+  append(
+    stage: Stage,
+    size: number,
+    source: AsyncIterable<Uint8Array>,
+    last: boolean,
+  ): Promise<Appended>
 
-  /** The first `size` bytes of a stage, as `read` does. Throws StageLost. */
-  readStage(stage: Stage, size: number): AsyncIterable<Uint8Array>
-
-  /** A stage with the first `size` bytes that an earlier writer, still running, cannot touch. */
-  fence(stage: Stage, size: number, id: string): Promise<Stage>
+  /**
+   * A stage with the first `size` bytes into which an earlier writer, still running, gets no byte of
+   * its own: at worst `commit` throws StageLost.
+   */
+  fence(stage: Stage, size: number): Promise<Stage>
 
   /**
    * Keeps the first `size` bytes of the stage for ever under a key that no other write ever gets,
-   * and returns that key when they survive a power cut. The caller has verified `digest`. Throws
-   * StageLost.
+   * and returns that key when they survive a power cut. The stage is used up. Throws StageLost.
    */
   commit(stage: Stage, size: number, digest: Digest): Promise<string>
 
-  /** Removes a stage; it is no error when it is gone. */
-  discard(stage: Stage): Promise<void>
+  /**
+   * Removes what the stage has and `kept` has not; it is no error when it is gone, or was another
+   * store's. Without `kept` the upload is over, and nobody writes to any stage of it again.
+   */
+  discard(stage: Stage, kept?: Stage): Promise<void>
+
+  /** Keeps all of `source` under a key that some store gave; whole, or not at all. */
+  put(key: string, source: AsyncIterable<Uint8Array>): Promise<void>
+
+  /** Everything behind `after` in the store's own order; '' begins. */
+  list(after: string): AsyncIterable<Held>
+
+  /** Removes what `list` told of; it is no error when it is gone. */
+  removeHeld(held: Held): Promise<void>
 
   /** Throws when the store cannot be written. */
   check(): Promise<void>
@@ -78,4 +115,9 @@ export class StageLost extends Error {
 /** The store has no room for more bytes. */
 export class StoreFull extends Error {
   override readonly name = 'StoreFull'
+}
+
+/** The store did not answer within its limits, or could not do it now: try again later. */
+export class StoreUnavailable extends Error {
+  override readonly name = 'StoreUnavailable'
 }

@@ -13,7 +13,7 @@ export const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 const DATA_PATH = ['a', 'b', 'data']
 // What a store may make: keys of blobs, and stages.
 const STORE_FILE =
-  /^(?:blobs\/(?:sha256\/[0-9a-f]{2}\/[0-9a-f]{64}|sha512\/[0-9a-f]{2}\/[0-9a-f]{128})\.[0-9a-f]{16}|uploads\/[0-9a-f-]{36})$/
+  /^(?:blobs\/(?:sha256\/[0-9a-f]{2}\/[0-9a-f]{64}|sha512\/[0-9a-f]{2}\/[0-9a-f]{128})\.[0-9a-f-]{45}|uploads\/[0-9a-f-]{36})$/
 const CODE = /^[A-Z]+(?:_[A-Z]+)*$/
 
 /** A registry that strangers try to upset. */

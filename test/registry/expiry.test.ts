@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { Database } from '../../src/db/database.ts'
-import { Uploads } from '../../src/registry/uploads.ts'
+import { Garbage } from '../../src/registry/garbage.ts'
 import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
 import { digestOf, expectError, newRepository, send, startUpload } from '../conformance/kit.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -24,16 +24,14 @@ afterAll(async () => {
 
 const idOf = (location: string) => location.split('/').at(-1) ?? ''
 
-async function withUploads<T>(work: (uploads: Uploads) => Promise<T>): Promise<T> {
+async function withGarbage<T>(work: (garbage: Garbage) => Promise<T>): Promise<T> {
   const db = new Database({
     connection: registry.databaseUrl,
     connectionsMax: 2,
     onIdleError: () => {},
   })
-  const store = await FilesystemStore.open(registry.folder)
-  const options = { lifetimeSeconds: 60, blobBytesMax: 1e9, visibility: 'public' as const }
   try {
-    return await work(new Uploads(db, store, options))
+    return await work(new Garbage(db, await FilesystemStore.open(registry.folder), 3600))
   } finally {
     await db.close()
   }
@@ -48,8 +46,9 @@ it('an upload that expired is unknown, and its bytes go', async () => {
   const age = "update uploads set expires_at = now() - interval '1 second' where id = $1"
   await client.query(age, [idOf(location)])
   await expectError(await registry.request(location), 404, 'BLOB_UPLOAD_UNKNOWN')
-  expect(await withUploads((uploads) => uploads.discardExpired())).toBe(1)
-  expect(await withUploads((uploads) => uploads.discardExpired())).toBe(0)
+  const sweep = () => withGarbage((garbage) => garbage.sweep())
+  expect(await sweep()).toMatchObject({ uploads: 1, removals: 1, failures: [] })
+  expect(await sweep()).toMatchObject({ uploads: 0, removals: 0 })
   expect(await readdir(join(registry.folder, 'uploads'))).toEqual([idOf(other)])
   const { rows } = await client.query('select id from uploads')
   expect(rows).toEqual([{ id: idOf(other) }])

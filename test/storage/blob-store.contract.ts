@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
-import type { BlobStore, Stage } from '../../src/storage/blob-store.ts'
+import type { BlobStore, Held, Stage } from '../../src/storage/blob-store.ts'
 
 export async function* chunksOf(...chunks: (Buffer | Error)[]): AsyncGenerator<Uint8Array> {
   for (const chunk of chunks) {
@@ -20,15 +20,26 @@ export async function collected(chunks: AsyncIterable<Uint8Array>): Promise<Buff
 /** What every BlobStore must do. Each implementation's own test file calls it. */
 export function describeBlobStore(name: string, open: () => Promise<BlobStore>): void {
   async function staged(store: BlobStore, bytes: Buffer): Promise<Stage> {
-    return (await store.append(await store.stage(randomUUID()), 0, chunksOf(bytes))).stage
+    return (await store.append(await store.stage(randomUUID()), 0, chunksOf(bytes), true)).stage
   }
 
   async function stored(store: BlobStore, bytes: Buffer): Promise<string> {
     return store.commit(await staged(store, bytes), bytes.length, digestOf(bytes))
   }
 
+  async function held(store: BlobStore, after = ''): Promise<Held[]> {
+    const found: Held[] = []
+    for await (const one of store.list(after)) found.push(one)
+    return found
+  }
+
+  /** What the store holds of one upload. */
+  async function heldOf(store: BlobStore, upload: string): Promise<Held[]> {
+    return (await held(store)).filter((one) => one.upload === upload)
+  }
+
   describe(`${name} as a BlobStore`, () => {
-    it.each([1, 1000, 262_144, 262_145, 1_048_576, 5_000_001])(
+    it.each([1, 1000, 262_144, 262_145, 1_048_576, 5_000_001, 8_388_608, 20_000_001])(
       'gives back %i bytes, whole and in ranges',
       async (size) => {
         const store = await open()
@@ -86,59 +97,173 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       await expect(reading).rejects.toMatchObject({ name: 'BlobMissing' })
     })
 
-    it('appends in pieces, and reads a stage', async () => {
+    it.each([
+      ['small pieces', [5, 299_995, 400_000]],
+      ['pieces around the size of a part', [8_388_607, 1, 8_388_609, 3]],
+      ['one piece and nothing more', [1000, 0]],
+      ['parts and then a little', [9_000_000, 9_000_000, 1]],
+    ])('appends %s', async (_pieces, sizes) => {
       const store = await open()
-      const bytes = randomBytes(700_000)
-      let stage = await store.stage(randomUUID())
+      const bytes = randomBytes(sizes.reduce((sum, size) => sum + size, 0))
+      const id = randomUUID()
+      let stage = await store.stage(id)
       let size = 0
-      for (const piece of [
-        bytes.subarray(0, 5),
-        bytes.subarray(5, 300_000),
-        bytes.subarray(300_000),
-      ]) {
-        ;({ stage, size } = await store.append(stage, size, chunksOf(piece)))
+      for (const [index, length] of sizes.entries()) {
+        const piece = bytes.subarray(size, size + length)
+        const last = index === sizes.length - 1
+        const appended = await store.append(stage, size, chunksOf(piece), last)
+        await store.discard(stage, appended.stage)
+        // A bookmark travels as JSON.
+        stage = JSON.parse(JSON.stringify(appended.stage)) as Stage
+        size = appended.size
       }
       expect(size).toBe(bytes.length)
-      // A bookmark travels as JSON.
-      const travelled = JSON.parse(JSON.stringify(stage)) as Stage
-      expect((await collected(store.readStage(travelled, size))).equals(bytes)).toBe(true)
-      const key = await store.commit(travelled, size, digestOf(bytes))
-      expect((await collected(store.read(key, { start: 0, end: size - 1 }))).equals(bytes)).toBe(
-        true,
-      )
+      const key = await store.commit(stage, size, digestOf(bytes))
+      const read = await collected(store.read(key, { start: 0, end: size - 1 }))
+      expect(read.equals(bytes)).toBe(true)
+      expect(await heldOf(store, id)).toMatchObject([{ key, size }])
     })
 
-    it('counts nothing of an append that failed, and goes on from before', async () => {
+    it.each([2_000_000, 20_000_000])(
+      'counts nothing of an append that failed after %i bytes, and goes on from before',
+      async (failingBytes) => {
+        const store = await open()
+        const id = randomUUID()
+        const empty = await store.stage(id)
+        const { stage } = await store.append(empty, 0, chunksOf(Buffer.from('first ')), false)
+        const failing = chunksOf(randomBytes(failingBytes), new Error('the client went away'))
+        await expect(store.append(stage, 6, failing, true)).rejects.toThrow('the client went away')
+        const appended = await store.append(stage, 6, chunksOf(Buffer.from('second')), true)
+        await store.discard(stage, appended.stage)
+        const bytes = Buffer.from('first second')
+        const key = await store.commit(appended.stage, appended.size, digestOf(bytes))
+        expect(await store.stat(key)).toBe(12)
+        expect(await collected(store.read(key, { start: 0, end: 11 }))).toEqual(bytes)
+        expect(await heldOf(store, id)).toMatchObject([{ key }])
+      },
+    )
+
+    it('takes back an append that is not wanted', async () => {
       const store = await open()
-      const stage = await staged(store, Buffer.from('first '))
-      const failing = chunksOf(randomBytes(2_000_000), new Error('the client went away'))
-      await expect(store.append(stage, 6, failing)).rejects.toThrow('the client went away')
-      const appended = await store.append(stage, 6, chunksOf(Buffer.from('second')))
-      const bytes = Buffer.from('first second')
-      const key = await store.commit(appended.stage, appended.size, digestOf(bytes))
-      expect(await store.stat(key)).toBe(12)
-      expect(await collected(store.read(key, { start: 0, end: 11 }))).toEqual(bytes)
+      const id = randomUUID()
+      const empty = await store.stage(id)
+      const { stage } = await store.append(empty, 0, chunksOf(Buffer.from('first ')), false)
+      const bytes = randomBytes(17_000_000)
+      const unwanted = await store.append(stage, 6, chunksOf(bytes), true)
+      await store.discard(unwanted.stage, stage)
+      const right = await store.append(stage, 6, chunksOf(Buffer.from('second')), true)
+      await store.discard(stage, right.stage)
+      const key = await store.commit(right.stage, 12, digestOf(Buffer.from('first second')))
+      expect(String(await collected(store.read(key, { start: 0, end: 11 })))).toBe('first second')
+      expect(await heldOf(store, id)).toMatchObject([{ key, size: 12 }])
+    })
+
+    it.each([5, 9_000_000])('leaves nothing of a discarded upload of %i bytes', async (bytes) => {
+      const store = await open()
+      const id = randomUUID()
+      const empty = await store.stage(id)
+      const { stage } = await store.append(empty, 0, chunksOf(randomBytes(bytes)), false)
+      expect(await heldOf(store, id)).not.toEqual([])
+      await store.discard(stage)
+      expect(await heldOf(store, id)).toEqual([])
+      await store.discard(stage)
     })
 
     it('says StageLost when acknowledged bytes are gone', async () => {
       const store = await open()
-      const stage = await staged(store, Buffer.from('first'))
-      await store.discard(stage)
-      const digest = digestOf(Buffer.from('first'))
-      const lost = { name: 'StageLost' }
-      await expect(store.append(stage, 5, chunksOf())).rejects.toMatchObject(lost)
-      await expect(collected(store.readStage(stage, 5))).rejects.toMatchObject(lost)
-      await expect(store.commit(stage, 5, digest)).rejects.toMatchObject(lost)
-      await store.discard(stage)
+      for (const size of [5, 9_000_000]) {
+        const empty = await store.stage(randomUUID())
+        const { stage } = await store.append(empty, 0, chunksOf(randomBytes(size)), false)
+        await store.discard(stage)
+        const more = chunksOf(randomBytes(10))
+        const lost = { name: 'StageLost' }
+        await expect(store.append(stage, size, more, true)).rejects.toMatchObject(lost)
+        await expect(finish(store, stage, size)).rejects.toMatchObject(lost)
+        await expect(finish(store, stage, size + 1)).rejects.toMatchObject(lost)
+      }
     })
 
-    it('fences off a writer that may still be writing', async () => {
+    async function finish(store: BlobStore, stage: Stage, size: number): Promise<string> {
+      const appended = await store.append(stage, size, chunksOf(), true)
+      return store.commit(appended.stage, appended.size, digestOf(Buffer.from('')))
+    }
+
+    it("takes another store's bookmark for a lost one, and discards nothing by it", async () => {
       const store = await open()
-      const old = await staged(store, Buffer.from('first'))
-      const fenced = await store.fence(old, 5, randomUUID())
-      await store.append(old, 0, chunksOf(Buffer.from('WRONG and late')))
-      const key = await store.commit(fenced, 5, digestOf(Buffer.from('first')))
-      expect(String(await collected(store.read(key, { start: 0, end: 4 })))).toBe('first')
+      const foreign = { store: 'other', place: '../../etc/passwd', file: '../x', id: 'x' }
+      const lost = { name: 'StageLost' }
+      await expect(store.append(foreign, 0, chunksOf(), true)).rejects.toMatchObject(lost)
+      await expect(store.fence(foreign, 0)).rejects.toMatchObject(lost)
+      await store.discard(foreign)
+    })
+
+    it.each([5, 9_000_000])(
+      'fences off a writer that may still be writing behind %i bytes',
+      async (size) => {
+        const store = await open()
+        const bytes = randomBytes(size + 8_400_000)
+        const empty = await store.stage(randomUUID())
+        const first = chunksOf(bytes.subarray(0, size))
+        const old = (await store.append(empty, 0, first, false)).stage
+        const fenced = await store.fence(old, size)
+        await store.discard(old, fenced)
+        const rest = chunksOf(bytes.subarray(size))
+        const now = (await store.append(fenced, size, rest, true)).stage
+        // It may fail, and may not do harm.
+        await store.append(old, size, chunksOf(randomBytes(8_400_000)), true).catch(() => {})
+        try {
+          const key = await store.commit(now, bytes.length, digestOf(bytes))
+          const read = await collected(store.read(key, { start: 0, end: bytes.length - 1 }))
+          expect(read.equals(bytes)).toBe(true)
+        } catch (error) {
+          expect(error).toMatchObject({ name: 'StageLost' })
+        }
+      },
+    )
+
+    it.each([0, 10, 17_000_000])('puts %i bytes under a key of any store', async (size) => {
+      const store = await open()
+      const bytes = randomBytes(size)
+      const hex = digestOf(bytes).slice('sha256:'.length)
+      for (const key of [
+        `sha256/${hex.slice(0, 2)}/${hex}.0123456789abcdef`,
+        `sha256/${hex.slice(0, 2)}/${hex}.${randomUUID()}-01234567`,
+        `written/ab/${randomUUID()}-01234567`,
+      ]) {
+        const failing = chunksOf(bytes, new Error('the disk broke'))
+        await expect(store.put(key, failing)).rejects.toThrow('the disk broke')
+        expect(await store.stat(key)).toBeUndefined()
+        await store.put(key, chunksOf(bytes))
+        expect(await store.stat(key)).toBe(size)
+        if (size > 0) {
+          const read = await collected(store.read(key, { start: 0, end: size - 1 }))
+          expect(read.equals(bytes)).toBe(true)
+        }
+        await store.remove(key)
+      }
+    })
+
+    it('tells what it holds, from any place on, and removes it', async () => {
+      const store = await open()
+      const keys = await Promise.all(
+        Array.from({ length: 5 }, () => stored(store, randomBytes(10))),
+      )
+      const id = randomUUID()
+      await store.append(await store.stage(id), 0, chunksOf(randomBytes(9_000_000)), false)
+      const all = await held(store)
+      const names = all.map((one) => one.name)
+      expect(new Set(names).size).toBe(names.length)
+      for (const key of keys) {
+        const one = all.find((candidate) => candidate.key === key)
+        expect(one).toMatchObject({ size: 10 })
+        expect(Math.abs(Date.now() - Number(one?.modifiedAt))).toBeLessThan(60_000)
+      }
+      for (const index of [0, Math.floor(names.length / 2), names.length - 1]) {
+        const rest = (await held(store, names[index])).map((one) => one.name)
+        expect(rest).toEqual(names.slice(index + 1))
+      }
+      for (const one of await heldOf(store, id)) await store.removeHeld(one)
+      expect(await heldOf(store, id)).toEqual([])
     })
 
     it('can be written to', async () => {

@@ -22,7 +22,7 @@ describe('FilesystemStore', () => {
 
   it('keeps files for its owner only, under their digest', async () => {
     const key = await storedFile(await FilesystemStore.open(folder))
-    expect(key).toMatch(/^sha256\/([0-9a-f]{2})\/\1[0-9a-f]{62}\.[0-9a-f]{16}$/)
+    expect(key).toMatch(/^sha256\/([0-9a-f]{2})\/\1[0-9a-f]{62}\.[0-9a-f-]{36}-[0-9a-f]{8}$/)
     expect((await stat(join(folder, 'blobs', key))).mode & 0o777).toBe(0o600)
     expect((await stat(join(folder, 'blobs', 'sha256'))).mode & 0o777).toBe(0o700)
   })
@@ -40,7 +40,10 @@ describe('FilesystemStore', () => {
     'does not follow the stage %j',
     async (stage) => {
       const store = await FilesystemStore.open(folder)
-      await expect(store.discard(stage)).rejects.toThrow('not a stage')
+      const lost = { name: 'StageLost' }
+      await expect(store.append(stage, 0, chunksOf())).rejects.toMatchObject(lost)
+      await expect(store.commit(stage, 0, digestOf(Buffer.from('')))).rejects.toMatchObject(lost)
+      await store.discard(stage)
     },
   )
 

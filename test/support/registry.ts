@@ -6,15 +6,22 @@ import { Writable } from 'node:stream'
 import { parseConfig } from '../../src/config.ts'
 import { createLog } from '../../src/log.ts'
 import { startServer } from '../../src/server.ts'
+import type { Held } from '../../src/storage/blob-store.ts'
+import { openStore } from '../../src/store.ts'
 import { createTestDatabase } from './database.ts'
+import { createBucket, followLink, s3Settings } from './s3.ts'
 
 export type TestRegistry = {
   readonly url: string
   readonly folder: string
   readonly databaseUrl: string
   readonly password: string
+  /** Its environment: another server with it shares everything. */
+  readonly settings: Readonly<Record<string, string>>
   /** Every log line so far. */
   readonly log: string[]
+  /** Everything that lies in its store. */
+  held(): Promise<Held[]>
   /** Asks as the administrator. */
   request(path: string, init?: RequestInit): Promise<Response>
   /** Asks without a credential. */
@@ -22,8 +29,14 @@ export type TestRegistry = {
   close(): Promise<void>
 }
 
-/** A whole registry in this process: real HTTP on a free port, its own database and folder. */
+/**
+ * A whole registry in this process: real HTTP on a free port, its own database, and a folder or a
+ * bucket of its own, as the run's project says.
+ */
 export async function startRegistry(settings: Record<string, string> = {}): Promise<TestRegistry> {
+  const store = process.env.TEST_STORE ?? 'filesystem'
+  const storeSettings = store === 'filesystem' ? {} : s3Settings(await createBucket())
+  const redirect = store === 's3-redirect'
   const database = await createTestDatabase()
   const folder = await mkdtemp(join(tmpdir(), 'rookery-test-'))
   const password = randomBytes(12).toString('base64url')
@@ -34,33 +47,43 @@ export async function startRegistry(settings: Record<string, string> = {}): Prom
       done()
     },
   })
-  const config = parseConfig({
+  const environment = {
     ROOKERY_LISTEN: '127.0.0.1:0',
     ROOKERY_DATA_DIR: folder,
     ROOKERY_DATABASE_URL: database.url,
     ROOKERY_ADMIN_PASSWORD: password,
     ROOKERY_LOG_LEVEL: 'info',
     ROOKERY_DRAIN_SECONDS: '2',
+    ...storeSettings,
+    ...(redirect ? { ROOKERY_S3_REDIRECT: 'on' } : {}),
     ...settings,
-  })
+  }
+  const config = parseConfig(environment)
   const server = await startServer(config, createLog(config.logLevel, destination), (error) => {
     throw error
   })
   const authorization = `Basic ${Buffer.from(`admin:${password}`).toString('base64')}`
-  const ask = (path: string, init: RequestInit | undefined, headers: Record<string, string>) =>
-    fetch(new URL(path, server.url), {
-      redirect: 'manual',
-      ...init,
-      headers: { ...headers, ...(init?.headers as Record<string, string> | undefined) },
-    })
+  const ask = async (path: string, init: RequestInit = {}, more: Record<string, string> = {}) => {
+    const headers = { ...more, ...(init.headers as Record<string, string> | undefined) }
+    const answer = await fetch(new URL(path, server.url), { redirect: 'manual', ...init, headers })
+    return redirect && answer.status === 307 ? followLink(answer, headers) : answer
+  }
   return {
     url: server.url,
     folder,
     databaseUrl: database.url,
     password,
+    settings: environment,
     log: lines,
+    async held() {
+      const opened = await openStore(config, folder)
+      const found: Held[] = []
+      for await (const one of opened.store.list('')) found.push(one)
+      opened.close()
+      return found
+    },
     request: (path, init) => ask(path, init, { authorization }),
-    anonymous: (path, init) => ask(path, init, {}),
+    anonymous: (path, init) => ask(path, init),
     async close() {
       await server.close()
       await database.drop()

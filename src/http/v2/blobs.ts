@@ -1,5 +1,5 @@
-import { parseDigest } from '../../oci/digest.ts'
-import type { Blob, Blobs } from '../../registry/blobs.ts'
+import { type Digest, parseDigest } from '../../oci/digest.ts'
+import type { Blob, Blobs, ByteRange } from '../../registry/blobs.ts'
 import { entityTag, isKnown } from '../conditions.ts'
 import { parseRange } from '../ranges.ts'
 import { param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
@@ -16,7 +16,7 @@ export function blobRoutes(blobs: Blobs): Route[] {
       path: PATH,
       access: 'pull',
       async handle(ctx) {
-        const blob = await blobs.find(viewOf(ctx), parseDigest(param(ctx, 'digest')))
+        const blob = await blobs.confirm(viewOf(ctx), parseDigest(param(ctx, 'digest')))
         describe(ctx, blob)
         if (isKnown(ctx.headers['if-none-match'], blob.digest)) ctx.status = 304
         else ctx.length = blob.size
@@ -35,6 +35,7 @@ export function blobRoutes(blobs: Blobs): Route[] {
           return
         }
         const range = wantedRange(ctx, blob)
+        if (await sentElsewhere(ctx, blob, range)) return
         const { start, end } = range ?? { start: 0, end: blob.size - 1 }
         if (range !== undefined) {
           ctx.status = 206
@@ -58,7 +59,7 @@ export function blobRoutes(blobs: Blobs): Route[] {
   ]
 }
 
-function describe(ctx: RouteContext, blob: Blob): void {
+function describe(ctx: RouteContext, blob: { digest: Digest }): void {
   ctx.status = 200
   ctx.set({
     'Content-Type': 'application/octet-stream',
@@ -66,6 +67,25 @@ function describe(ctx: RouteContext, blob: Blob): void {
     ETag: entityTag(blob.digest),
     'Accept-Ranges': 'bytes',
   })
+}
+
+/**
+ * True when the client was sent to the store, to ask there for the same range. What stores answer in
+ * their own ways stays here: ranges that are to be ignored, and If-Range, because their ETags differ.
+ */
+async function sentElsewhere(
+  ctx: RouteContext,
+  blob: Blob,
+  range: ByteRange | undefined,
+): Promise<boolean> {
+  if (blob.size === 0 || ctx.headers['if-range'] !== undefined) return false
+  if (ctx.headers.range !== undefined && range === undefined) return false
+  const link = await blob.link()
+  if (link === undefined) return false
+  ctx.status = 307
+  ctx.set({ Location: link, 'Cache-Control': 'no-store' })
+  ctx.body = ''
+  return true
 }
 
 /** If-Range: the range counts only while the client still means these bytes. */

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { access, copyFile, mkdir, open, rename, rm, stat, truncate } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
@@ -8,32 +8,37 @@ import {
   BlobMissing,
   type BlobStore,
   type ByteRange,
+  type Held,
   type Stage,
   StageLost,
   StoreFull,
 } from '../blob-store.ts'
+import { isKey, newWrite } from '../keys.ts'
 import { readRange, syncFolder, writeFrom } from './files.ts'
+import { listFiles } from './listing.ts'
 
 const FILE_MODE = 0o600
 const FOLDER_MODE = 0o700
-const KEY = /^(?:sha256|sha512)\/[0-9a-f]{2}\/[0-9a-f]{64,128}\.[0-9a-f]{16}$/
-const STAGE_FILE = /^[0-9a-f-]{36}$/
-const GENERATION_BYTES = 8
+// The id of the upload, and for a fenced stage what tells it from the one before.
+const STAGE_FILE = /^[0-9a-f-]{36}(?:-[0-9a-f]{8})?$/
+const UPLOAD_CHARACTERS = 36
 
 /**
  * Blobs as files.
  *
- *     blobs/sha256/ab/abcd….0123456789abcdef     digest and generation
- *     uploads/0b5e8a0e-…                         stages
+ *     blobs/sha256/ab/abcd….0b5e8a0e-…     digest, and the write that brought it
+ *     uploads/0b5e8a0e-…                   stages
  *
  * Written aside, synced, renamed into place, and the folder synced: a commit survives a power cut.
  */
 export class FilesystemStore implements BlobStore {
+  readonly #folder: string
   readonly #blobs: string
   readonly #uploads: string
   readonly #folders = new Set<string>()
 
   private constructor(folder: string) {
+    this.#folder = folder
     this.#blobs = join(folder, 'blobs')
     this.#uploads = join(folder, 'uploads')
   }
@@ -60,6 +65,10 @@ export class FilesystemStore implements BlobStore {
     }
   }
 
+  async link(): Promise<undefined> {
+    return undefined
+  }
+
   async remove(key: string): Promise<void> {
     await rm(this.#blobPath(key), { force: true })
   }
@@ -69,7 +78,7 @@ export class FilesystemStore implements BlobStore {
   }
 
   async append(stage: Stage, size: number, source: AsyncIterable<Uint8Array>): Promise<Appended> {
-    const path = this.#stagePath(stage)
+    const path = this.#demandPath(stage)
     if (size > 0) await this.#demand(path, size)
     try {
       const file = await open(path, constants.O_CREAT | constants.O_RDWR, FILE_MODE)
@@ -85,43 +94,56 @@ export class FilesystemStore implements BlobStore {
     }
   }
 
-  async *readStage(stage: Stage, size: number): AsyncGenerator<Uint8Array> {
-    const path = this.#stagePath(stage)
-    await this.#demand(path, size)
-    if (size > 0) yield* readRange(path, { start: 0, end: size - 1 }, () => lost(stage))
-  }
-
-  async fence(stage: Stage, size: number, id: string): Promise<Stage> {
-    const fenced = { file: id }
+  async fence(stage: Stage, size: number): Promise<Stage> {
+    const path = this.#demandPath(stage)
+    const fenced = { file: newWrite(uploadOfStage(stage)) }
     if (size > 0) {
-      await this.#demand(this.#stagePath(stage), size)
+      await this.#demand(path, size)
       await copyFile(
-        this.#stagePath(stage),
-        this.#stagePath(fenced),
+        path,
+        this.#demandPath(fenced),
         constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL,
       )
-      await truncateSynced(this.#stagePath(fenced), size)
+      await truncateSynced(this.#demandPath(fenced), size)
     }
     return fenced
   }
 
   async commit(stage: Stage, size: number, digest: Digest): Promise<string> {
-    const path = this.#stagePath(stage)
+    const path = this.#demandPath(stage)
     const found = await this.#demand(path, size)
     // An append that failed half-way may have left bytes behind those that count.
     if (found > size) await truncateSynced(path, size)
     const hex = hexOf(digest)
-    const generation = randomBytes(GENERATION_BYTES).toString('hex')
-    const key = `${algorithmOf(digest)}/${hex.slice(0, 2)}/${hex}.${generation}`
-    const target = this.#blobPath(key)
-    await this.#ensureFolder(dirname(target))
-    await rename(path, target)
-    await syncFolder(dirname(target))
+    const write = newWrite(uploadOfStage(stage))
+    const key = `${algorithmOf(digest)}/${hex.slice(0, 2)}/${hex}.${write}`
+    await this.#moveIntoPlace(path, key)
     return key
   }
 
-  async discard(stage: Stage): Promise<void> {
-    await rm(this.#stagePath(stage), { force: true })
+  async discard(stage: Stage, kept?: Stage): Promise<void> {
+    const path = this.#stagePath(stage)
+    if (path !== undefined && stage.file !== kept?.file) await rm(path, { force: true })
+  }
+
+  async put(key: string, source: AsyncIterable<Uint8Array>): Promise<void> {
+    if (!isKey(key)) throw notKey(key)
+    const stage = await this.stage(randomUUID())
+    try {
+      await this.append(stage, 0, source)
+      await this.#moveIntoPlace(this.#demandPath(stage), key)
+    } catch (error) {
+      await this.discard(stage)
+      throw error
+    }
+  }
+
+  list(after: string): AsyncGenerator<Held> {
+    return listFiles(this.#folder, ['blobs', 'uploads'], after)
+  }
+
+  async removeHeld({ name }: Held): Promise<void> {
+    await rm(join(this.#folder, name), { force: true })
   }
 
   async check(): Promise<void> {
@@ -147,19 +169,38 @@ export class FilesystemStore implements BlobStore {
     this.#folders.add(path)
   }
 
+  async #moveIntoPlace(path: string, key: string): Promise<void> {
+    const target = this.#blobPath(key)
+    await this.#ensureFolder(dirname(target))
+    await rename(path, target)
+    await syncFolder(dirname(target))
+  }
+
   // Keys and stages come out of the database, and still never lead out of the folder.
   #blobPath(key: string): string {
-    if (!KEY.test(key)) throw new Error(`not a storage key of this store: ${key}`)
+    if (!isKey(key)) throw notKey(key)
     return join(this.#blobs, key)
   }
 
-  #stagePath(stage: Stage): string {
-    const file = stage.file
-    if (typeof file !== 'string' || !STAGE_FILE.test(file)) {
-      throw new Error('not a stage of this store')
-    }
+  /** Undefined when it is a bookmark of another store. */
+  #stagePath({ file }: Stage): string | undefined {
+    if (typeof file !== 'string' || !STAGE_FILE.test(file)) return undefined
     return join(this.#uploads, file)
   }
+
+  #demandPath(stage: Stage): string {
+    const path = this.#stagePath(stage)
+    if (path === undefined) throw new StageLost('the upload was begun in another store')
+    return path
+  }
+}
+
+function notKey(key: string): Error {
+  return new Error(`not a storage key of this store: ${key}`)
+}
+
+function uploadOfStage({ file }: Stage): string {
+  return String(file).slice(0, UPLOAD_CHARACTERS)
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {
@@ -179,10 +220,6 @@ async function truncateSynced(path: string, size: number): Promise<void> {
   } finally {
     await file.close()
   }
-}
-
-function lost(stage: Stage): StageLost {
-  return new StageLost(`the upload ${String(stage.file)} lost bytes while it was read`)
 }
 
 function codeOf(error: unknown): unknown {

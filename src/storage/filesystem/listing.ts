@@ -1,0 +1,61 @@
+import type { Dirent } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Held } from '../blob-store.ts'
+import { isKey, uploadOf } from '../keys.ts'
+
+const BLOBS = 'blobs/'
+const UPLOAD_ID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/
+
+/**
+ * The files in and below `folders`, by name, from behind `after` on. One folder's names are in memory
+ * at a time; a file that goes while this looks is left out.
+ */
+export async function* listFiles(
+  root: string,
+  folders: readonly string[],
+  after: string,
+): AsyncGenerator<Held> {
+  for (const folder of folders) yield* filesBelow(root, folder, after)
+}
+
+async function* filesBelow(root: string, folder: string, after: string): AsyncGenerator<Held> {
+  for (const entry of await entriesOf(join(root, folder))) {
+    const name = `${folder}/${entry.name}`
+    if (entry.isDirectory()) {
+      // Everything in a folder is named after it and a slash.
+      if (`${name}/` > after || after.startsWith(`${name}/`)) yield* filesBelow(root, name, after)
+    } else if (name > after) {
+      const held = await fileOf(root, name)
+      if (held !== undefined) yield held
+    }
+  }
+}
+
+async function entriesOf(path: string): Promise<Dirent[]> {
+  try {
+    const entries = await readdir(path, { withFileTypes: true })
+    return entries.sort((a, b) => (a.name < b.name ? -1 : 1))
+  } catch (error) {
+    if (isMissing(error)) return []
+    throw error
+  }
+}
+
+async function fileOf(root: string, name: string): Promise<Held | undefined> {
+  try {
+    const { size, ctimeMs } = await stat(join(root, name))
+    const path = name.startsWith(BLOBS) ? name.slice(BLOBS.length) : undefined
+    const key = path !== undefined && isKey(path) ? path : undefined
+    const upload = key === undefined ? UPLOAD_ID.exec(name)?.[0] : uploadOf(key)
+    // The time of the last change, which is the rename into place; that of the bytes is older.
+    return { name, key, upload, size, modifiedAt: new Date(ctimeMs) }
+  } catch (error) {
+    if (isMissing(error)) return undefined
+    throw error
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+}

@@ -1,0 +1,103 @@
+import {
+  ListMultipartUploadsCommand,
+  type ListMultipartUploadsCommandOutput,
+  ListObjectsV2Command,
+  type ListObjectsV2CommandOutput,
+  type S3Client,
+} from '@aws-sdk/client-s3'
+import type { Held } from '../blob-store.ts'
+import { isKey, uploadOf } from '../keys.ts'
+import { call, type S3Settings } from './calls.ts'
+
+const OBJECT = 'object '
+const MULTIPART = 'multipart '
+const PAGES_MAX = 10_000_000
+
+/** Objects first, and then multipart uploads that nobody completed. */
+export class Listing {
+  readonly #client: S3Client
+  readonly #settings: S3Settings
+  readonly #prefix: string
+
+  constructor(client: S3Client, settings: S3Settings) {
+    this.#client = client
+    this.#settings = settings
+    this.#prefix = `${settings.prefix}blobs/`
+  }
+
+  /** Everything behind `after`, or of one upload of ours alone. */
+  async *list(after: string, below = ''): AsyncGenerator<Held> {
+    if (!after.startsWith(MULTIPART)) yield* this.#objects(after.slice(OBJECT.length), below)
+    yield* this.#multiparts(after.startsWith(MULTIPART) ? after.slice(MULTIPART.length) : '', below)
+  }
+
+  async *#objects(after: string, below: string): AsyncGenerator<Held> {
+    let token: string | undefined
+    for (let page = 0; page < PAGES_MAX; page += 1) {
+      const command = new ListObjectsV2Command({
+        Bucket: this.#settings.bucket,
+        Prefix: this.#prefix + below,
+        ...(after === '' ? {} : { StartAfter: this.#prefix + after }),
+        ...(token === undefined ? {} : { ContinuationToken: token }),
+      })
+      const answer: ListObjectsV2CommandOutput = await this.#call((options) =>
+        this.#client.send(command, options),
+      )
+      for (const { Key = '', Size, LastModified } of answer.Contents ?? []) {
+        const key = Key.slice(this.#prefix.length)
+        yield held(`${OBJECT}${key}`, key, Size, LastModified)
+      }
+      token = answer.NextContinuationToken
+      if (token === undefined) return
+    }
+  }
+
+  async *#multiparts(after: string, below: string): AsyncGenerator<Held> {
+    const [afterKey = '', afterId = ''] = after.split(' ')
+    let [keyMarker, idMarker]: (string | undefined)[] = [
+      afterKey === '' ? undefined : this.#prefix + afterKey,
+      afterId === '' ? undefined : afterId,
+    ]
+    for (let page = 0; page < PAGES_MAX; page += 1) {
+      const command = new ListMultipartUploadsCommand({
+        Bucket: this.#settings.bucket,
+        Prefix: this.#prefix + below,
+        ...(keyMarker === undefined ? {} : { KeyMarker: keyMarker }),
+        ...(idMarker === undefined ? {} : { UploadIdMarker: idMarker }),
+      })
+      const answer: ListMultipartUploadsCommandOutput = await this.#call((options) =>
+        this.#client.send(command, options),
+      )
+      for (const { Key = '', UploadId = '', Initiated } of answer.Uploads ?? []) {
+        const key = Key.slice(this.#prefix.length)
+        yield {
+          ...held(`${MULTIPART}${key} ${UploadId}`, key, undefined, Initiated),
+          key: undefined,
+        }
+      }
+      if (answer.IsTruncated !== true) return
+      keyMarker = answer.NextKeyMarker
+      idMarker = answer.NextUploadIdMarker
+    }
+  }
+
+  #call<T>(send: (options: { abortSignal: AbortSignal }) => Promise<T>): Promise<T> {
+    return call(this.#settings.timeoutSeconds, send)
+  }
+}
+
+/** Where `removeHeld` finds it: an object's key, or a multipart upload's. */
+export function placeOf({ name }: Held): { key: string; uploadId: string | undefined } {
+  const [kind, key = '', uploadId] = name.split(' ')
+  return { key, uploadId: `${kind} ` === MULTIPART ? uploadId : undefined }
+}
+
+function held(name: string, key: string, size: number | undefined, at: Date | undefined): Held {
+  return {
+    name,
+    key: isKey(key) ? key : undefined,
+    upload: uploadOf(key),
+    size,
+    modifiedAt: at ?? new Date(0),
+  }
+}

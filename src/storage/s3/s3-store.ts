@@ -1,0 +1,241 @@
+import { randomUUID } from 'node:crypto'
+import {
+  DeleteObjectCommand,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  type S3Client,
+} from '@aws-sdk/client-s3'
+import type { Digest } from '../../oci/digest.ts'
+import {
+  type Appended,
+  type BlobStore,
+  type ByteRange,
+  type Held,
+  type Stage,
+  StageLost,
+} from '../blob-store.ts'
+import { isKey, newWrite, writtenKey } from '../keys.ts'
+import { call, createClient, Gone, type S3Settings } from './calls.ts'
+import { Linker } from './linker.ts'
+import { Listing, placeOf } from './listing.ts'
+import { PartBuffers } from './part-buffers.ts'
+import { readObject } from './reading.ts'
+import { demandStage, emptyStage, findStage, type S3Stage, sizeOfStage, toStage } from './stage.ts'
+import { Append, Writes } from './uploading.ts'
+
+export type { S3Settings } from './calls.ts'
+
+export type S3Options = S3Settings & {
+  /** Whether clients may be sent to the store for bytes. */
+  readonly redirect: boolean
+  /** For parts that find no room in memory. */
+  readonly spoolFolder: string
+}
+
+/**
+ * Blobs as objects: `<prefix>blobs/<key>`. A key names the write and not the digest, because the
+ * digest is known only when the bytes are there, and they are never copied.
+ */
+export class S3Store implements BlobStore {
+  readonly #client: S3Client
+  readonly #settings: S3Options
+  readonly #writes: Writes
+  readonly #listing: Listing
+  readonly #linker: Linker | undefined
+
+  private constructor(client: S3Client, settings: S3Options, buffers: PartBuffers) {
+    this.#client = client
+    this.#settings = settings
+    this.#writes = new Writes(client, settings, buffers)
+    this.#listing = new Listing(client, settings)
+    this.#linker = settings.redirect ? new Linker(client, settings) : undefined
+  }
+
+  /** Throws StoreUnavailable when the bucket cannot be written, read and listed. */
+  static async open(settings: S3Options): Promise<S3Store> {
+    const buffers = await PartBuffers.open(settings.spoolFolder)
+    const store = new S3Store(createClient(settings), settings, buffers)
+    await store.#probe()
+    return store
+  }
+
+  /** Lets go of the connections. */
+  close(): void {
+    this.#client.destroy()
+  }
+
+  async stat(key: string): Promise<number | undefined> {
+    const command = new HeadObjectCommand(this.#objectOf(key))
+    try {
+      const { ContentLength } = await this.#call((options) => this.#client.send(command, options))
+      return ContentLength
+    } catch (error) {
+      if (error instanceof Gone) return undefined
+      throw error
+    }
+  }
+
+  read(key: string, range: ByteRange): AsyncGenerator<Uint8Array> {
+    const { timeoutSeconds } = this.#settings
+    return readObject(
+      { client: this.#client, object: this.#objectOf(key), key, timeoutSeconds },
+      range,
+    )
+  }
+
+  async link(key: string): Promise<string | undefined> {
+    return this.#linker?.link(this.#objectOf(key).Key)
+  }
+
+  async remove(key: string): Promise<void> {
+    const command = new DeleteObjectCommand(this.#objectOf(key))
+    try {
+      await this.#call((options) => this.#client.send(command, options))
+    } catch (error) {
+      if (!(error instanceof Gone)) throw error
+    }
+  }
+
+  async stage(id: string): Promise<Stage> {
+    return toStage(emptyStage(id))
+  }
+
+  async append(
+    stage: Stage,
+    size: number,
+    source: AsyncIterable<Uint8Array>,
+    last: boolean,
+  ): Promise<Appended> {
+    const before = demandStage(stage, size)
+    const chunks = source[Symbol.asyncIterator]()
+    const first = await chunks.next()
+    if (first.done === true && isWhole(before, last)) {
+      await this.#demandTail(before, last)
+      return { stage, size }
+    }
+    const append = new Append(this.#writes, before)
+    try {
+      await this.#addTail(append, before)
+      for (let next = first; next.done !== true; next = await chunks.next()) {
+        await append.add(next.value)
+      }
+      const after = await append.finish(last)
+      return { stage: toStage(after), size: sizeOfStage(after) }
+    } catch (error) {
+      await append.undo(error)
+      await chunks.return?.()
+      throw error
+    }
+  }
+
+  async fence(stage: Stage, size: number): Promise<Stage> {
+    // Every write makes an object of its own, and a part that an earlier writer overwrites has another
+    // ETag than the one we keep: then the upload is lost at the end, and never wrong.
+    demandStage(stage, size)
+    return stage
+  }
+
+  async commit(stage: Stage, size: number, _digest: Digest): Promise<string> {
+    const { multipart, parts, tail } = demandStage(stage, size)
+    if (multipart === undefined) {
+      if (tail === undefined) throw new StageLost('nothing was appended to the upload')
+      return tail.key
+    }
+    if (tail !== undefined) throw new Error('commit comes after the last append')
+    await this.#writes.complete(multipart, parts)
+    return multipart.key
+  }
+
+  async discard(stage: Stage, kept?: Stage): Promise<void> {
+    const found = findStage(stage)
+    if (found === undefined) return
+    if (kept === undefined) {
+      // Also what was never recorded: a writer that died may have written more than it told.
+      const below = writtenKey(found.id)
+      for await (const held of this.#listing.list('', below)) await this.removeHeld(held)
+      return
+    }
+    const still = findStage(kept)
+    const { multipart, tail } = found
+    if (tail !== undefined && tail.key !== still?.tail?.key) await this.remove(tail.key)
+    if (multipart !== undefined && multipart.uploadId !== still?.multipart?.uploadId) {
+      await this.#writes.abort(multipart)
+    }
+  }
+
+  async put(key: string, source: AsyncIterable<Uint8Array>): Promise<void> {
+    const append = new Append(this.#writes, emptyStage(randomUUID()), key)
+    try {
+      for await (const chunk of source) await append.add(chunk)
+      await append.keep()
+    } catch (error) {
+      await append.undo(error)
+      throw error
+    }
+  }
+
+  list(after: string): AsyncGenerator<Held> {
+    return this.#listing.list(after)
+  }
+
+  async removeHeld(held: Held): Promise<void> {
+    const { key, uploadId } = placeOf(held)
+    if (uploadId !== undefined) await this.#writes.abort({ key, uploadId })
+    else await this.#removeObject(key)
+  }
+
+  async check(): Promise<void> {
+    const command = new HeadBucketCommand({ Bucket: this.#settings.bucket })
+    await this.#call((options) => this.#client.send(command, options))
+  }
+
+  /** Everything that the store is needed for, once, so that a wrong setting shows at the start. */
+  async #probe(): Promise<void> {
+    const key = writtenKey(newWrite(randomUUID()))
+    await this.#writes.putObject(key, Buffer.from('can this bucket be written?\n'))
+    await this.remove(key)
+  }
+
+  async #addTail(append: Append, { tail }: S3Stage): Promise<void> {
+    if (tail === undefined || tail.size === 0) return
+    try {
+      for await (const chunk of this.read(tail.key, { start: 0, end: tail.size - 1 })) {
+        await append.add(chunk)
+      }
+    } catch (error) {
+      if (error instanceof Error && error.name === 'BlobMissing') throw lost(error)
+      throw error
+    }
+  }
+
+  /** Nothing is written, so nothing else would notice that the bytes are gone. */
+  async #demandTail({ tail }: S3Stage, last: boolean): Promise<void> {
+    if (!last || tail === undefined) return
+    if ((await this.stat(tail.key)) !== tail.size) throw lost()
+  }
+
+  // Keys come out of the database, and still never lead out of the prefix.
+  #objectOf(key: string): { Bucket: string; Key: string } {
+    if (!isKey(key)) throw new Error(`not a storage key of this store: ${key}`)
+    return this.#writes.objectOf(key)
+  }
+
+  async #removeObject(key: string): Promise<void> {
+    const command = new DeleteObjectCommand(this.#writes.objectOf(key))
+    await this.#call((options) => this.#client.send(command, options))
+  }
+
+  #call<T>(send: (options: { abortSignal: AbortSignal }) => Promise<T>): Promise<T> {
+    return call(this.#settings.timeoutSeconds, send)
+  }
+}
+
+/** True when a stage to which nothing is added is already what an append would make of it. */
+function isWhole({ multipart, tail }: S3Stage, last: boolean): boolean {
+  if (!last) return true
+  return multipart === undefined ? tail !== undefined : tail === undefined
+}
+
+function lost(cause?: unknown): StageLost {
+  return new StageLost('the store lost the tail of the upload', { cause })
+}

@@ -1,0 +1,241 @@
+import { createHash } from 'node:crypto'
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  HeadObjectCommand,
+  PutObjectCommand,
+  type S3Client,
+  UploadPartCommand,
+} from '@aws-sdk/client-s3'
+import { StageLost } from '../blob-store.ts'
+import { newWrite, writtenKey } from '../keys.ts'
+import { call, Gone, type S3Settings } from './calls.ts'
+import { Part, type PartBuffers } from './part-buffers.ts'
+import { PART_BYTES, PARTS_MAX, type PartMark, type S3Stage } from './stage.ts'
+
+/** So many parts of one upload are on their way at once. */
+const PARTS_IN_FLIGHT_MAX = 4
+const CONTENT_TYPE = 'application/octet-stream'
+
+/** The calls that write, on one bucket. */
+export class Writes {
+  readonly #client: S3Client
+  readonly #settings: S3Settings
+  readonly buffers: PartBuffers
+
+  constructor(client: S3Client, settings: S3Settings, buffers: PartBuffers) {
+    this.#client = client
+    this.#settings = settings
+    this.buffers = buffers
+  }
+
+  objectOf(key: string): { Bucket: string; Key: string } {
+    return { Bucket: this.#settings.bucket, Key: `${this.#settings.prefix}blobs/${key}` }
+  }
+
+  async putObject(key: string, bytes: Buffer, signal?: AbortSignal): Promise<void> {
+    const command = () =>
+      new PutObjectCommand({ ...this.objectOf(key), Body: bytes, ContentType: CONTENT_TYPE })
+    await this.#call((options) => this.#client.send(command(), options), signal)
+  }
+
+  async create(key: string): Promise<NonNullable<S3Stage['multipart']>> {
+    const command = new CreateMultipartUploadCommand({
+      ...this.objectOf(key),
+      ContentType: CONTENT_TYPE,
+    })
+    const { UploadId } = await this.#call((options) => this.#client.send(command, options))
+    if (UploadId === undefined) throw new Error('the store began an upload without a name')
+    return { key, uploadId: UploadId }
+  }
+
+  /** Throws StageLost when the multipart upload is gone. */
+  async uploadPart(
+    { key, uploadId }: NonNullable<S3Stage['multipart']>,
+    number: number,
+    bytes: Buffer,
+    signal: AbortSignal,
+  ): Promise<PartMark> {
+    const command = new UploadPartCommand({
+      ...this.objectOf(key),
+      UploadId: uploadId,
+      PartNumber: number,
+      Body: bytes,
+      ContentLength: bytes.length,
+    })
+    try {
+      const { ETag } = await this.#call((options) => this.#client.send(command, options), signal)
+      if (ETag === undefined) throw new Error('the store took a part without an ETag')
+      return [number, ETag]
+    } catch (error) {
+      if (error instanceof Gone)
+        throw new StageLost('the store forgot the upload', { cause: error })
+      throw error
+    }
+  }
+
+  /** Throws StageLost when the parts are not there as they were. */
+  async complete(
+    { key, uploadId }: NonNullable<S3Stage['multipart']>,
+    parts: readonly PartMark[],
+  ): Promise<void> {
+    const command = new CompleteMultipartUploadCommand({
+      ...this.objectOf(key),
+      UploadId: uploadId,
+      MultipartUpload: {
+        Parts: parts.map(([PartNumber, ETag]) => ({ PartNumber, ETag })),
+      },
+    })
+    try {
+      await this.#call((options) => this.#client.send(command, options))
+    } catch (error) {
+      if (!(error instanceof Gone)) throw error
+      // A first try may have done it, and its answer been lost.
+      if (await this.#isMadeOf(key, parts)) return
+      throw new StageLost('the store forgot parts of the upload', { cause: error })
+    }
+  }
+
+  async abort({ key, uploadId }: NonNullable<S3Stage['multipart']>): Promise<void> {
+    const command = new AbortMultipartUploadCommand({ ...this.objectOf(key), UploadId: uploadId })
+    try {
+      await this.#call((options) => this.#client.send(command, options))
+    } catch (error) {
+      if (!(error instanceof Gone)) throw error
+    }
+  }
+
+  /** By the ETag of a multipart object: the MD5 of its parts' MD5s, and how many they are. */
+  async #isMadeOf(key: string, parts: readonly PartMark[]): Promise<boolean> {
+    const sums = parts.map(([, etag]) => Buffer.from(etag.replaceAll('"', ''), 'hex'))
+    const sum = createHash('md5').update(Buffer.concat(sums)).digest('hex')
+    const command = new HeadObjectCommand(this.objectOf(key))
+    try {
+      const { ETag } = await this.#call((options) => this.#client.send(command, options))
+      return ETag?.replaceAll('"', '') === `${sum}-${parts.length}`
+    } catch (error) {
+      if (error instanceof Gone) return false
+      throw error
+    }
+  }
+
+  #call<T>(
+    send: (options: { abortSignal: AbortSignal }) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    return call(this.#settings.timeoutSeconds, send, signal)
+  }
+}
+
+/**
+ * One append: cuts what comes into parts, several of them on their way at once, and keeps what is
+ * left aside. Nothing of it counts before `finish` returned.
+ */
+export class Append {
+  readonly #writes: Writes
+  readonly #before: S3Stage
+  readonly #key: string
+  readonly #failed = new AbortController()
+  readonly #flying = new Set<Promise<void>>()
+  readonly #parts: PartMark[] = []
+  #multipart: S3Stage['multipart']
+  #nextPart: number
+  #part: Part
+  #failure: { error: unknown } | undefined
+
+  /** `key` is of the object that a multipart upload makes, if it is this append that begins one. */
+  constructor(writes: Writes, before: S3Stage, key = writtenKey(newWrite(before.id))) {
+    this.#writes = writes
+    this.#before = before
+    this.#key = key
+    this.#multipart = before.multipart
+    this.#nextPart = before.parts.length + 1
+    this.#part = new Part(writes.buffers)
+  }
+
+  async add(chunk: Uint8Array): Promise<void> {
+    let rest = chunk
+    while (rest.length > 0) {
+      if (this.#part.room === 0) await this.#send()
+      const taken = rest.subarray(0, this.#part.room)
+      await this.#part.add(taken)
+      rest = rest.subarray(taken.length)
+    }
+  }
+
+  /** The stage as it is now. With `last`, the rest is the last part and not a tail. */
+  async finish(last: boolean): Promise<S3Stage> {
+    const rest = this.#part.size
+    // A part that is just full is one; only the end of a blob may be shorter.
+    const toMultipart = rest === PART_BYTES || (last && this.#multipart !== undefined && rest > 0)
+    if (toMultipart) await this.#send()
+    while (this.#flying.size > 0) await Promise.all(this.#flying)
+    this.#throwFailure()
+    let tail: S3Stage['tail']
+    if (!toMultipart && (rest > 0 || (last && this.#multipart === undefined))) {
+      const key = writtenKey(newWrite(this.#before.id))
+      await this.#part.carry((bytes) => this.#writes.putObject(key, bytes))
+      tail = { key, size: rest }
+    }
+    await this.#part.release()
+    const parts = [...this.#before.parts, ...this.#parts.sort(([a], [b]) => a - b)]
+    return {
+      id: this.#before.id,
+      multipart: this.#multipart,
+      parts,
+      short: toMultipart ? PART_BYTES - rest : 0,
+      tail,
+    }
+  }
+
+  /** Ends an append that was all of an object, under the key that it was begun for. */
+  async keep(): Promise<void> {
+    if (this.#multipart === undefined && this.#part.room > 0) {
+      await this.#part.carry((bytes) => this.#writes.putObject(this.#key, bytes))
+      await this.#part.release()
+      return
+    }
+    const { multipart, parts } = await this.finish(true)
+    if (multipart !== undefined) await this.#writes.complete(multipart, parts)
+  }
+
+  /** Stops what is on its way, and removes what only this append began. */
+  async undo(reason: unknown): Promise<void> {
+    this.#failed.abort(reason)
+    await this.#part.release()
+    while (this.#flying.size > 0) await Promise.all(this.#flying)
+    if (this.#multipart !== undefined && this.#before.multipart === undefined) {
+      // What stays is found by a scrub; why the append failed matters more.
+      await this.#writes.abort(this.#multipart).catch(() => {})
+    }
+  }
+
+  async #send(): Promise<void> {
+    while (this.#flying.size >= PARTS_IN_FLIGHT_MAX) await Promise.race(this.#flying)
+    this.#throwFailure()
+    this.#multipart ??= await this.#writes.create(this.#key)
+    const [multipart, number, part] = [this.#multipart, this.#nextPart, this.#part]
+    if (number > PARTS_MAX) throw new StageLost(`an upload has at most ${PARTS_MAX} parts`)
+    this.#nextPart += 1
+    this.#part = new Part(this.#writes.buffers)
+    const flight = part
+      .carry((bytes) => this.#writes.uploadPart(multipart, number, bytes, this.#failed.signal))
+      .then(
+        (mark) => void this.#parts.push(mark),
+        (error) => this.#fail(error),
+      )
+      .finally(() => part.release())
+      .finally(() => this.#flying.delete(flight))
+    this.#flying.add(flight)
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= { error }
+    this.#failed.abort(error)
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.error
+  }
+}
