@@ -4,7 +4,9 @@ const POSTGRES = 'test/support/postgres.global.ts'
 const S3 = 'test/support/s3.global.ts'
 const LIMITS = { testTimeout: 30_000, hookTimeout: 60_000 }
 /** What runs again on every store. */
-const ON_EVERY_STORE = ['test/conformance/**/*.test.ts', 'test/concurrency/**/*.test.ts']
+const ON_EVERY_STORE = ['conformance', 'concurrency', 'garbage'].map(
+  (folder) => `test/${folder}/**/*.test.ts`,
+)
 
 export default defineConfig({
   test: {

@@ -3,13 +3,24 @@ import { EmbeddedPostgresError } from '../db/embedded/supervisor.ts'
 import { StartError } from '../listening.ts'
 import { createLog, type Log } from '../log.ts'
 import { startServer } from '../server.ts'
+import { type Command, parseOptions } from './command.ts'
 import { greeting } from './greeting.ts'
 
 // Beyond the drain itself: closing the database and stopping the embedded Postgres.
 const STOP_EXTRA_MILLISECONDS = 15_000
 
-/** `rookery serve`: runs until SIGTERM or SIGINT. Returns the exit status. */
-export async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
+/** `rookery serve`: runs until SIGTERM or SIGINT. */
+export const serveCommand: Command = {
+  words: ['serve'],
+  usage: '',
+  summary: 'Start the registry',
+  run(args, environment) {
+    parseOptions(args, {})
+    return serve(environment)
+  },
+}
+
+async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   try {
     const config = parseConfig(environment)
     const log = createLog(config.logLevel)

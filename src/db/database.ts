@@ -22,7 +22,7 @@ export type DatabaseOptions = {
 const CONNECT_MILLISECONDS_MAX = 10_000
 const STATEMENT_MILLISECONDS_MAX = 30_000
 const IDLE_MILLISECONDS_MAX = 30_000
-const TRANSACTION_TRIES_MAX = 4
+const TRIES_MAX = 4
 // Deadlock, serialization failure: the database asks to try the same transaction again.
 const TRY_AGAIN: ReadonlySet<unknown> = new Set(['40P01', '40001'])
 const POSTGRES_VERSION_MIN = 14
@@ -53,8 +53,9 @@ export class Database implements Queryable {
     this.#pool.on('error', options.onIdleError)
   }
 
+  /** One statement, a transaction of its own; again when the database asks for that. */
   async query<Row>(text: string, values: readonly unknown[] = []): Promise<{ rows: Row[] }> {
-    return this.#send<Row>(this.#pool, text, values)
+    return again(() => this.#send<Row>(this.#pool, text, values))
   }
 
   /**
@@ -62,13 +63,7 @@ export class Database implements Queryable {
    * do nothing that cannot be done twice, and nothing on the network.
    */
   async transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    for (let tries = 1; ; tries += 1) {
-      try {
-        return await this.#transactionOnce(work)
-      } catch (error) {
-        if (tries === TRANSACTION_TRIES_MAX || !TRY_AGAIN.has(codeOf(error))) throw error
-      }
-    }
+    return again(() => this.#transactionOnce(work))
   }
 
   async #transactionOnce<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
@@ -124,6 +119,16 @@ export class Database implements Queryable {
       return { rows: rows as Row[] }
     } catch (error) {
       throw isUnreachable(error) ? unavailable(error) : error
+    }
+  }
+}
+
+async function again<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await attempt()
+    } catch (error) {
+      if (tries === TRIES_MAX || !TRY_AGAIN.has(codeOf(error))) throw error
     }
   }
 }

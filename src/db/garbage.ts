@@ -146,26 +146,28 @@ export async function touchBlobsOf(
   repositoryId: number,
   digest: Digest,
 ): Promise<void> {
-  // Locked in the order of ids: two removals of manifests that share blobs then wait.
+  // Locked in the order of ids: two removals of manifests that share blobs then wait. A statement of
+  // its own: one that also updates would meet the rows as they were before it waited.
+  const { rows } = await tx.query<{ id: number }>(
+    `select b.id
+       from blobs b
+      where b.id in (
+        select mb.blob_id
+          from manifests m
+          join manifest_blobs mb on mb.manifest_id = m.id
+         where m.repository_id = $1
+           and m.digest = $2
+      )
+      order by b.id
+        for no key update`,
+    [repositoryId, digest],
+  )
+  if (rows.length === 0) return
   await tx.query(
-    `with named as (
-       select b.id
-         from blobs b
-        where b.id in (
-          select mb.blob_id
-            from manifests m
-            join manifest_blobs mb on mb.manifest_id = m.id
-           where m.repository_id = $1
-             and m.digest = $2
-        )
-        order by b.id
-          for no key update
-     )
-     update blobs
+    `update blobs
         set touched_at = now(),
             unchecked = true
-       from named
-      where blobs.id = named.id`,
-    [repositoryId, digest],
+      where id = any($1::bigint[])`,
+    [rows.map(({ id }) => id)],
   )
 }

@@ -9,6 +9,7 @@ import {
 import { claimRemovals, finishRemovals, type Removal } from '../db/removals.ts'
 import { retireExpiredUploads } from '../db/uploads.ts'
 import type { BlobStore, Stage } from '../storage/blob-store.ts'
+import { together } from './together.ts'
 
 export type Swept = {
   /** Uploads that were forgotten. */
@@ -94,18 +95,14 @@ export class Garbage {
   async #removeAll(removals: readonly Removal[]): Promise<unknown[]> {
     const failures: unknown[] = []
     const done: number[] = []
-    const waiting = [...removals]
-    const work = async (): Promise<void> => {
-      for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-        try {
-          await removeBytes(this.#store, next)
-          done.push(next.id)
-        } catch (error) {
-          failures.push(error)
-        }
+    await together(removals, REMOVALS_TOGETHER_MAX, async (removal) => {
+      try {
+        await removeBytes(this.#store, removal)
+        done.push(removal.id)
+      } catch (error) {
+        failures.push(error)
       }
-    }
-    await Promise.all(Array.from({ length: REMOVALS_TOGETHER_MAX }, work))
+    })
     if (done.length > 0) await finishRemovals(this.#db, done)
     return failures
   }

@@ -35,12 +35,36 @@ const RESTART_WINDOW_MILLISECONDS = 60_000
 const RESTART_AGAIN_MILLISECONDS = 500
 
 /** Throws EmbeddedPostgresError for what an operator can mend; then nothing that we started runs. */
-export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
-  const folder = resolve(options.folder)
-  try {
-    const supervisor = new Supervisor(await makePlan(folder), options)
+export function startEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
+  return withAdvice(options, async (supervisor) => {
     await supervisor.start()
     return supervisor
+  })
+}
+
+/**
+ * The Postgres of a rookery that is running, or one that runs until `stop`: for commands that work
+ * beside a server or without one. Throws EmbeddedPostgresError.
+ */
+export function reachEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
+  return withAdvice(options, async (supervisor) => {
+    try {
+      await supervisor.start()
+      return supervisor
+    } catch (error) {
+      if (!(error instanceof OwnedByAnotherError)) throw error
+      return { connection: supervisor.connection, stop: async () => {} }
+    }
+  })
+}
+
+async function withAdvice(
+  options: EmbeddedOptions,
+  work: (supervisor: Supervisor) => Promise<EmbeddedPostgres>,
+): Promise<EmbeddedPostgres> {
+  const folder = resolve(options.folder)
+  try {
+    return await work(new Supervisor(await makePlan(folder), options))
   } catch (cause) {
     // What a system call refuses (no space, no permission) is for an operator to mend, too.
     if (cause instanceof EmbeddedPostgresError || codeOf(cause) === undefined) throw cause

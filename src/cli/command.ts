@@ -1,0 +1,115 @@
+import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { type Config, ConfigError, parseConfig } from '../config.ts'
+import { EmbeddedPostgresError, reachEmbeddedPostgres } from '../db/embedded/supervisor.ts'
+import { AlreadyRunning } from '../db/maintenance.ts'
+import { StartError, Starting } from '../listening.ts'
+import { createLog } from '../log.ts'
+import { openState, type State } from '../state.ts'
+
+/** A command: its words on the command line, what it says of itself, and what it does. */
+export type Command = {
+  readonly words: readonly string[]
+  /** The options, as they stand behind the words. */
+  readonly usage: string
+  readonly summary: string
+  /** Returns the exit status. */
+  run(args: readonly string[], environment: NodeJS.ProcessEnv): Promise<number>
+}
+
+/** The command line is wrong, in one line. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
+/** Exit statuses: nothing to complain of; something found; could not be done; stopped by a signal. */
+export const STATUS = { ok: 0, found: 1, failed: 2, stopped: 130 } as const
+
+type Options = NonNullable<ParseArgsConfig['options']>
+
+/** The options behind a command's words; anything else there is a UsageError. */
+export function parseOptions<const T extends Options>(args: readonly string[], options: T) {
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values
+  } catch (cause) {
+    throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause })
+  }
+}
+
+/** A number of an option. Throws UsageError. */
+export function parseNumber(name: string, text: string, min: number, max: number): number {
+  const value = Number(text)
+  if (!/^\d+(?:\.\d+)?$/.test(text) || value < min || value > max) {
+    throw new UsageError(`--${name} must be a number from ${min} to ${max}, not "${text}"`)
+  }
+  return value
+}
+
+const WARNINGS_ONLY = 'warn'
+
+/**
+ * Runs `work` on the registry's database and store, beside a server or without one, and lets go of
+ * them. What an operator can mend is one line on standard error, and `STATUS.failed`.
+ */
+export async function withState(
+  environment: NodeJS.ProcessEnv,
+  work: (state: State, config: Config) => Promise<number>,
+): Promise<number> {
+  const starting = new Starting()
+  try {
+    const config = parseConfig(environment)
+    const log = createLog(WARNINGS_ONLY)
+    const state = await openState(config, log, starting, (options) =>
+      reachEmbeddedPostgres({
+        ...options,
+        onLost: (error) => log.error({ err: error }, 'the embedded Postgres is gone'),
+      }),
+    )
+    return await work(state, config)
+  } catch (error) {
+    if (!isForOperators(error)) throw error
+    process.stderr.write(`rookery: ${error.message}\n`)
+    return STATUS.failed
+  } finally {
+    await starting.undo()
+  }
+}
+
+/** A signal that SIGINT and SIGTERM abort: long work saves how far it came, and ends. */
+export function stopSignal(): AbortSignal {
+  const controller = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => controller.abort(new Stopped()))
+  }
+  return controller.signal
+}
+
+/** The operator ended the command. */
+export class Stopped extends Error {
+  override readonly name = 'Stopped'
+
+  constructor() {
+    super('stopped; run it again to go on')
+  }
+}
+
+/** Bytes for people. */
+export function sizeText(bytes: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
+  let value = bytes
+  let unit = 0
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024
+    unit += 1
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
+}
+
+function isForOperators(error: unknown): error is Error {
+  return (
+    error instanceof ConfigError ||
+    error instanceof StartError ||
+    error instanceof EmbeddedPostgresError ||
+    error instanceof AlreadyRunning ||
+    (error instanceof Error && ['StoreUnavailable', 'StoreFull', 'OciError'].includes(error.name))
+  )
+}

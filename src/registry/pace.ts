@@ -1,0 +1,26 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
+// Shorter waits than this are not worth a timer.
+const WAIT_MILLISECONDS_MIN = 5
+
+/** Keeps work that reads everything from taking all of the disk or the network. */
+export class Pace {
+  readonly #bytesPerSecond: number
+  #readyAt = performance.now()
+
+  constructor(bytesPerSecond: number) {
+    this.#bytesPerSecond = bytesPerSecond
+  }
+
+  /** Passes bytes on, not faster than agreed, all streams of this pace together. */
+  async *pass(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    for await (const chunk of chunks) {
+      signal.throwIfAborted()
+      yield chunk
+      const now = performance.now()
+      this.#readyAt = Math.max(this.#readyAt, now) + (chunk.length / this.#bytesPerSecond) * 1000
+      const wait = this.#readyAt - now
+      if (wait > WAIT_MILLISECONDS_MIN) await delay(wait, undefined, { signal })
+    }
+  }
+}

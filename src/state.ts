@@ -1,0 +1,88 @@
+import { mkdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import type { Config } from './config.ts'
+import { checkPostgres, Database } from './db/database.ts'
+import type { EmbeddedOptions, EmbeddedPostgres } from './db/embedded/supervisor.ts'
+import { migrate } from './db/migrations.ts'
+import { StartError, type Starting } from './listening.ts'
+import type { Log } from './log.ts'
+import type { BlobStore } from './storage/blob-store.ts'
+import { openStore, type StoreName } from './store.ts'
+
+/** Everything that outlives a process. */
+export type State = {
+  readonly dataFolder: string
+  readonly db: Database
+  readonly store: BlobStore
+  readonly storeName: StoreName
+}
+
+/** Starts the embedded Postgres, or finds the one that runs. */
+export type Embedding = (options: Omit<EmbeddedOptions, 'onLost'>) => Promise<EmbeddedPostgres>
+
+/**
+ * Opens the database and the store that the configuration names; `starting` learns how to close them.
+ * Throws StartError or EmbeddedPostgresError.
+ */
+export async function openState(
+  config: Config,
+  log: Log,
+  starting: Starting,
+  embedding: Embedding,
+): Promise<State> {
+  const dataFolder = resolve(config.dataFolder)
+  await makeDataFolder(dataFolder)
+  const db = new Database({
+    connection: config.databaseUrl ?? (await embedded(dataFolder, log, starting, embedding)),
+    connectionsMax: config.databaseConnectionsMax,
+    onIdleError: (error) => log.warn({ err: error }, 'a database connection broke'),
+  })
+  starting.did(() => db.close())
+  await reachDatabase(db)
+  for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
+  const { name, store, close } = await openStore(config, dataFolder)
+  starting.did(close)
+  return { dataFolder, db, store, storeName: name }
+}
+
+async function makeDataFolder(folder: string): Promise<void> {
+  try {
+    // Others may pass through: the embedded Postgres may run as another user.
+    await mkdir(folder, { recursive: true, mode: 0o755 })
+  } catch (cause) {
+    throw new StartError(
+      `cannot make the data folder ${folder} (${codeOf(cause)}): set ROOKERY_DATA_DIR to a folder that this user may write`,
+      { cause },
+    )
+  }
+}
+
+async function embedded(
+  dataFolder: string,
+  log: Log,
+  starting: Starting,
+  embedding: Embedding,
+): Promise<EmbeddedPostgres['connection']> {
+  const postgres = await embedding({ folder: join(dataFolder, 'postgres'), log })
+  starting.did(() => postgres.stop())
+  return postgres.connection
+}
+
+async function reachDatabase(db: Database): Promise<void> {
+  try {
+    await checkPostgres(db)
+  } catch (cause) {
+    throw new StartError(`cannot use the database: ${reasonOf(cause)}`, { cause })
+  }
+}
+
+/** The innermost reason: what the operating system or Postgres said. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  if (error.cause !== undefined) return reasonOf(error.cause)
+  return error.message || codeOf(error)
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : 'unknown reason'
+}

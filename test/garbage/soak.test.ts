@@ -1,0 +1,186 @@
+import { createHash, randomBytes, randomInt } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { parseConfig } from '../../src/config.ts'
+import { createLog } from '../../src/log.ts'
+import { type RunningServer, startServer } from '../../src/server.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { openSweeper, type Sweeper } from './kit.ts'
+
+const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
+const WORKERS = 6
+const CYCLES = Number(process.env.SOAK_CYCLES ?? 2000)
+const SECONDS_MAX = 240
+const GRACE_MILLISECONDS_MAX = 5
+/** Few, so that every worker pushes the same ones all the time. */
+const LAYERS = Array.from({ length: 5 }, (_, index) =>
+  Buffer.from(`layer ${index} ${'x'.repeat(500)}`),
+)
+const TRIES_MAX = 200
+
+let registry: TestRegistry
+let second: RunningServer
+let sweeper: Sweeper
+
+beforeAll(async () => {
+  registry = await startRegistry({
+    ROOKERY_GC_GRACE_SECONDS: '0',
+    ROOKERY_GC_INTERVAL_SECONDS: '1',
+  })
+  second = await startServer(parseConfig({ ...registry.settings }), createLog('silent'), () => {})
+  sweeper = await openSweeper(registry)
+})
+
+afterAll(async () => {
+  const errors = registry.log.filter((line) => line.includes('"level":"error"'))
+  await sweeper.close()
+  await second.close()
+  await registry.close()
+  expect(errors).toEqual([])
+})
+
+const sha256 = (bytes: Uint8Array) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+const pick = <T>(values: readonly T[]): T => values[randomInt(values.length)] as T
+
+/** Asks one of the two replicas as the administrator. */
+async function ask(
+  path: string,
+  init: RequestInit = {},
+): Promise<{ status: number; body: Buffer }> {
+  const url = new URL(path, pick([registry.url, second.url]))
+  const authorization = `Basic ${Buffer.from(`admin:${registry.password}`).toString('base64')}`
+  const answer = await fetch(url, {
+    ...init,
+    headers: { authorization, ...(init.headers as object) },
+  })
+  return { status: answer.status, body: Buffer.from(await answer.arrayBuffer()) }
+}
+
+const counts = { pushed: 0, mounted: 0, found: 0, sweptUnderPush: 0, manifests: 0, deleted: 0 }
+
+/** As clients do: look, else mount, else push. The answer says that the blob is there. */
+async function ensureBlob(repository: string, bytes: Buffer): Promise<void> {
+  const digest = sha256(bytes)
+  if (randomInt(3) > 0) {
+    const { status } = await ask(`/v2/${repository}/blobs/${digest}`, { method: 'HEAD' })
+    if (status === 200) counts.found += 1
+    if (status === 200) return
+    expect(status).toBe(404)
+  }
+  const uploads = `/v2/${repository}/blobs/uploads/`
+  if (randomInt(3) === 0) {
+    const from = `soak/worker-${randomInt(WORKERS)}`
+    const mount = `${uploads}?mount=${digest}&from=${from}`
+    const { status } = await ask(mount, { method: 'POST' })
+    if (status === 201) counts.mounted += 1
+    if (status === 201) return
+    expect(status).toBe(202)
+  }
+  const headers = { 'content-type': 'application/octet-stream' }
+  const body = new Uint8Array(bytes)
+  const { status } = await ask(`${uploads}?digest=${digest}`, { method: 'POST', headers, body })
+  expect(status).toBe(201)
+  counts.pushed += 1
+}
+
+/** Pushes until it is acknowledged: a blob may be swept before the manifest names it. */
+async function pushImage(repository: string): Promise<{ digest: string; layers: Buffer[] }> {
+  const layers = [...new Set([pick(LAYERS), pick(LAYERS)])]
+  const [config = Buffer.alloc(0)] = layers
+  const descriptor = (bytes: Buffer) => ({
+    mediaType: 'application/octet-stream',
+    digest: sha256(bytes),
+    size: bytes.length,
+  })
+  const manifest = JSON.stringify({
+    schemaVersion: 2,
+    mediaType: IMAGE_MANIFEST,
+    config: descriptor(config),
+    layers: layers.map(descriptor),
+    annotations: { unique: randomBytes(8).toString('hex') },
+  })
+  for (let tries = 0; tries < TRIES_MAX; tries += 1) {
+    for (const layer of layers) await ensureBlob(repository, layer)
+    const tag = `v${randomInt(3)}`
+    const answer = await ask(`/v2/${repository}/manifests/${tag}`, {
+      method: 'PUT',
+      headers: { 'content-type': IMAGE_MANIFEST },
+      body: manifest,
+    })
+    if (answer.status === 201) {
+      counts.manifests += 1
+      return { digest: sha256(Buffer.from(manifest)), layers }
+    }
+    expect({ status: answer.status, body: String(answer.body) }).toMatchObject({
+      status: 400,
+      body: expect.stringContaining('MANIFEST_BLOB_UNKNOWN'),
+    })
+    counts.sweptUnderPush += 1
+  }
+  throw new Error('a push was never acknowledged')
+}
+
+/** What is acknowledged can be pulled, every byte of it. */
+async function expectWhole(repository: string, layers: readonly Buffer[]): Promise<void> {
+  for (const layer of layers) {
+    const { status, body } = await ask(`/v2/${repository}/blobs/${sha256(layer)}`)
+    expect({ status, digest: sha256(body) }).toEqual({ status: 200, digest: sha256(layer) })
+  }
+}
+
+it(
+  `${CYCLES} pushes and deletes of the same blobs meet a sweeper without patience`,
+  async () => {
+    const end = Date.now() + SECONDS_MAX * 1000
+    let cycles = 0
+    let working = true
+    const sweeping = (async () => {
+      while (working) {
+        const { failures } = await sweeper.garbage(randomInt(GRACE_MILLISECONDS_MAX) / 1000).sweep()
+        if (failures.length > 0) throw failures[0]
+        await delay(randomInt(3))
+      }
+    })()
+    const work = async (_: unknown, index: number): Promise<void> => {
+      const repository = `soak/worker-${index}`
+      const live: { digest: string; layers: Buffer[] }[] = []
+      while (cycles < CYCLES && Date.now() < end) {
+        cycles += 1
+        live.push(await pushImage(repository))
+        for (const image of live)
+          if (randomInt(3) === 0) await expectWhole(repository, image.layers)
+        while (live.length > randomInt(4)) {
+          const image = live.shift()
+          const path = `/v2/${repository}/manifests/${image?.digest}`
+          expect((await ask(path, { method: 'DELETE' })).status).toBe(202)
+          counts.deleted += 1
+        }
+      }
+      for (const image of live) {
+        await expectWhole(repository, image.layers)
+        const path = `/v2/${repository}/manifests/${image.digest}`
+        expect((await ask(path, { method: 'DELETE' })).status).toBe(202)
+      }
+    }
+    try {
+      await Promise.all(Array.from({ length: WORKERS }, work))
+    } finally {
+      working = false
+      await sweeping
+    }
+    process.stdout.write(`${cycles} cycles: ${JSON.stringify(counts)}\n`)
+    expect(cycles).toBeGreaterThanOrEqual(CYCLES)
+    // The race was really run.
+    expect(counts.sweptUnderPush).toBeGreaterThan(0)
+    expect(counts.mounted).toBeGreaterThan(0)
+    // A mount that found nothing began an upload.
+    await sweeper.client.query(`update uploads set expires_at = now() - interval '1 second'`)
+    await sweeper.sweepAll()
+    for (const table of ['blobs', 'removals', 'uploads', 'repository_blobs']) {
+      const { rows } = await sweeper.client.query(`select count(*)::int as left from ${table}`)
+      expect({ table, left: rows[0].left }).toEqual({ table, left: 0 })
+    }
+    expect(await registry.held()).toEqual([])
+  },
+  (SECONDS_MAX + 60) * 1000,
+)
