@@ -20,7 +20,9 @@ export class Pace {
       const now = performance.now()
       this.#readyAt = Math.max(this.#readyAt, now) + (chunk.length / this.#bytesPerSecond) * 1000
       const wait = this.#readyAt - now
-      if (wait > WAIT_MILLISECONDS_MIN) await delay(wait, undefined, { signal })
+      if (wait > WAIT_MILLISECONDS_MIN) {
+        await delay(wait, undefined, { signal }).catch(() => signal.throwIfAborted())
+      }
     }
   }
 }

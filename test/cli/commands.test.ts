@@ -1,0 +1,128 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { newRepository, pushBlob } from '../conformance/kit.ts'
+import { start, stop } from '../start/process.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { rookery } from './kit.ts'
+
+let registry: TestRegistry
+
+beforeAll(async () => {
+  registry = await startRegistry({ ROOKERY_GC_INTERVAL_SECONDS: '3600' })
+})
+
+afterAll(() => registry.close())
+
+describe('rookery', () => {
+  it.each([
+    [['gc', '--dry']],
+    [['gc', 'everything']],
+    [['gc', '--hold', 'long']],
+    [['gc', '--hold', '1', '--release']],
+    [['scrub', '--rate', '0']],
+    [['scrub', '--older-than', '-1']],
+    [['storage', 'copy', '--from', 'filesystem']],
+    [['storage', 'copy', '--from', 's3', '--to', 's3']],
+    [['storage']],
+    [['serve', '--port', '80']],
+    [['sweep']],
+    [[]],
+  ])('%j is refused with the usage, and does nothing', async (words) => {
+    const ran = await rookery(registry, words)
+    expect(ran).toMatchObject({ status: 2, stdout: '' })
+    expect(ran.stderr).toContain('usage:')
+    expect(ran.stderr).not.toContain('    at ')
+  })
+
+  it.each([[['--help']], [['gc', '--help']], [['storage', 'copy', '-h']]])(
+    '%j prints the usage',
+    async (words) => {
+      const ran = await rookery(registry, words)
+      expect(ran).toMatchObject({ status: 0, stderr: '' })
+      expect(ran.stdout).toContain('usage:')
+    },
+  )
+
+  it('says in one line that a bucket is needed, or cannot be reached', async () => {
+    const copy = ['storage', 'copy', '--from', 'filesystem', '--to', 's3']
+    const without = await rookery(registry, copy)
+    expect(without).toMatchObject({ status: 2, stdout: '' })
+    expect(without.stderr).toBe('rookery: ROOKERY_S3_BUCKET must name the bucket\n')
+    const settings = {
+      ...registry.settings,
+      ROOKERY_S3_BUCKET: 'some-bucket',
+      ROOKERY_S3_ENDPOINT: 'http://127.0.0.1:1',
+      ROOKERY_S3_TIMEOUT_SECONDS: '2',
+      AWS_ACCESS_KEY_ID: 'nobody',
+      AWS_SECRET_ACCESS_KEY: 'very-secret-key',
+    }
+    const unreachable = await rookery({ settings }, ['gc'])
+    expect(unreachable).toMatchObject({ status: 2, stdout: '' })
+    const lines = unreachable.stderr.split('\n').filter((line) => line.startsWith('rookery: '))
+    expect(lines).toHaveLength(1)
+    expect(lines[0]).toContain('cannot write to the bucket some-bucket')
+    expect(unreachable.stderr).not.toContain('very-secret-key')
+  })
+})
+
+describe('rookery gc', () => {
+  async function age(digest: string): Promise<void> {
+    const client = new pg.Client(registry.databaseUrl)
+    await client.connect()
+    const statement = `update blobs set touched_at = now() - interval '2 days' where digest = $1`
+    await client.query(statement, [digest])
+    await client.end()
+  }
+
+  it('tells what would go, and then removes it', async () => {
+    const blob = await pushBlob(registry, newRepository())
+    await age(blob.digest)
+    const told = await rookery(registry, ['gc', '--dry-run'])
+    expect(told.status).toBe(0)
+    expect(told.stdout).toContain(`${blob.digest} ${blob.size}\n`)
+    expect(told.stdout).toContain('Would remove 1 blobs')
+    const json = await rookery(registry, ['gc', '--dry-run', '--json'])
+    expect(JSON.parse(json.stdout)).toMatchObject({ blobs: 1, bytes: blob.size })
+    expect(await registry.held()).toHaveLength(1)
+    const done = await rookery(registry, ['gc', '--json'])
+    expect(done.status).toBe(0)
+    expect(JSON.parse(done.stdout)).toMatchObject({ blobs: 1, removals: 1, failures: 0 })
+    expect(await registry.held()).toEqual([])
+  })
+
+  it('keeps the bytes while somebody holds them', async () => {
+    const blob = await pushBlob(registry, newRepository())
+    await age(blob.digest)
+    const hold = await rookery(registry, ['gc', '--hold', '2'])
+    expect(hold).toMatchObject({ status: 0, stderr: '' })
+    const held = await rookery(registry, ['gc', '--json'])
+    expect(JSON.parse(held.stdout)).toMatchObject({ blobs: 1, removals: 0 })
+    expect(await registry.held()).toHaveLength(1)
+    const release = await rookery(registry, ['gc', '--release'])
+    expect(release.stdout).toBe('Holds ended: 1\n')
+    const done = await rookery(registry, ['gc', '--json'])
+    expect(JSON.parse(done.stdout)).toMatchObject({ blobs: 0, removals: 1 })
+    expect(await registry.held()).toEqual([])
+  })
+})
+
+it('commands work beside a server with the embedded Postgres, and without one', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'rookery-cli-'))
+  const settings = { ROOKERY_DATA_DIR: join(folder, 'data') }
+  try {
+    const server = await start(settings)
+    const beside = await rookery({ settings }, ['gc', '--dry-run', '--json'])
+    expect(beside).toMatchObject({ status: 0, stderr: '' })
+    const answer = await fetch(`${server.url}/readyz`)
+    expect(answer.status).toBe(200)
+    expect(await stop(server)).toBe(0)
+    const alone = await rookery({ settings }, ['scrub', '--json'])
+    expect(alone).toMatchObject({ status: 0, stderr: '' })
+    expect(JSON.parse(alone.stdout)).toMatchObject({ blobs: 0, missing: 0, orphans: 0 })
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+})

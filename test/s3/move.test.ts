@@ -1,0 +1,147 @@
+import { randomBytes } from 'node:crypto'
+import { rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import pg from 'pg'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { parseConfig } from '../../src/config.ts'
+import { createLog } from '../../src/log.ts'
+import { type RunningServer, startServer } from '../../src/server.ts'
+import { rookery } from '../cli/kit.ts'
+import { pushBlob, pushImage } from '../conformance/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { createBucket, s3Settings } from '../support/s3.ts'
+
+const ON_DISK = { ROOKERY_S3_BUCKET: '', ROOKERY_S3_ENDPOINT: '' }
+const COPY = ['storage', 'copy', '--from', 'filesystem', '--to', 's3', '--json']
+
+let registry: TestRegistry
+let settings: Record<string, string>
+let client: pg.Client
+
+/** A registry on files, and the settings that it has after the move. */
+beforeAll(async () => {
+  registry = await startRegistry(ON_DISK)
+  settings = { ...registry.settings, ...s3Settings(await createBucket()) }
+  client = new pg.Client(registry.databaseUrl)
+  await client.connect()
+})
+
+afterAll(async () => {
+  await client.end()
+  await registry.close()
+})
+
+async function copied() {
+  const ran = await rookery({ settings }, COPY)
+  return { status: ran.status, report: JSON.parse(ran.stdout), stderr: ran.stderr }
+}
+
+async function keyOf(digest: string): Promise<string> {
+  const { rows } = await client.query('select storage_key as key from blobs where digest = $1', [
+    digest,
+  ])
+  return rows[0].key
+}
+
+it('a registry on files moves to a bucket while it runs, and everything is there', async () => {
+  const repository = 'moving/house'
+  const blobs = [
+    await pushBlob(registry, repository, Buffer.alloc(0)),
+    await pushBlob(registry, repository, randomBytes(20_000_000)),
+    await pushBlob(registry, repository, randomBytes(1000), 'sha512'),
+  ]
+  for (let count = 0; count < 120; count += 1) blobs.push(await pushBlob(registry, repository))
+  await pushImage(registry, repository, 'live')
+  const first = await copied()
+  expect(first).toMatchObject({ status: 0, report: { blobs: 125, present: 0, failures: [] } })
+  // It goes on meanwhile; the next run brings only what came since.
+  const late = await pushBlob(registry, repository)
+  const second = await copied()
+  expect(second).toMatchObject({ status: 0, report: { blobs: 1, present: 0 } })
+  const all = await rookery({ settings }, [...COPY, '--restart'])
+  expect(JSON.parse(all.stdout)).toMatchObject({ blobs: 126, present: 126, failures: [] })
+
+  const moved = await startServer(parseConfig(settings), createLog('silent'), () => {})
+  try {
+    for (const blob of [...blobs, late]) {
+      const bytes = await read(moved, repository, blob.digest)
+      expect(bytes.equals(blob.bytes)).toBe(true)
+    }
+  } finally {
+    await moved.close()
+  }
+  const scrub = await rookery({ settings }, ['scrub', '--json', '--older-than', '0'])
+  expect(JSON.parse(scrub.stdout)).toMatchObject({ blobs: 126, missing: 0, corrupt: 0, orphans: 0 })
+  expect(scrub.status).toBe(0)
+})
+
+async function read(server: RunningServer, repository: string, digest: string): Promise<Buffer> {
+  const answer = await fetch(`${server.url}/v2/${repository}/blobs/${digest}`)
+  expect(answer.status).toBe(200)
+  return Buffer.from(await answer.arrayBuffer())
+}
+
+it('what the source has not, or has wrong, is told and not copied; the next run tries again', async () => {
+  const repository = 'moving/broken'
+  const [missing, corrupt] = [
+    await pushBlob(registry, repository),
+    await pushBlob(registry, repository),
+  ]
+  const pathOf = async (digest: string) => join(registry.folder, 'blobs', await keyOf(digest))
+  await writeFile(await pathOf(corrupt.digest), randomBytes(corrupt.size))
+  const away = `${await pathOf(missing.digest)}.away`
+  await rename(await pathOf(missing.digest), away)
+  const broken = await copied()
+  expect(broken.status).toBe(1)
+  const failures = broken.report.failures.map((failure: object) => JSON.stringify(failure)).sort()
+  expect(failures).toEqual(
+    [
+      { digest: missing.digest, reason: 'missing' },
+      { digest: corrupt.digest, reason: 'corrupt' },
+    ]
+      .map((failure) => JSON.stringify(failure))
+      .sort(),
+  )
+  await rename(away, await pathOf(missing.digest))
+  await writeFile(await pathOf(corrupt.digest), corrupt.bytes)
+  expect(await copied()).toMatchObject({ status: 0, report: { blobs: 2, failures: [] } })
+})
+
+it('a copy that was killed goes on, and what it had not finished is done again', async () => {
+  const repository = 'moving/killed'
+  const blobs = []
+  for (let count = 0; count < 12; count += 1) {
+    blobs.push(await pushBlob(registry, repository, randomBytes(12_000_000)))
+  }
+  const started = Date.now()
+  const killed = await rookery({ settings }, COPY, (kill) => {
+    setTimeout(() => kill('SIGKILL'), 900)
+  })
+  expect(killed.status).not.toBe(0)
+  expect(Date.now() - started).toBeLessThan(30_000)
+  expect(await copied()).toMatchObject({ status: 0, report: { failures: [] } })
+  const moved = await startServer(parseConfig(settings), createLog('silent'), () => {})
+  try {
+    for (const { digest, bytes } of blobs) {
+      expect((await read(moved, repository, digest)).equals(bytes)).toBe(true)
+    }
+  } finally {
+    await moved.close()
+  }
+})
+
+it('back from a bucket to files goes as well', async () => {
+  const moved = await startRegistry()
+  try {
+    const blob = await pushBlob(moved, 'moving/back', randomBytes(9_000_000))
+    const back = ['storage', 'copy', '--from', 's3', '--to', 'filesystem', '--json']
+    const ran = await rookery(moved, back)
+    expect(JSON.parse(ran.stdout)).toMatchObject({ blobs: 1, failures: [] })
+    const onDisk = { ...moved.settings, ...ON_DISK }
+    const server = await startServer(parseConfig(onDisk), createLog('silent'), () => {})
+    expect((await read(server, 'moving/back', blob.digest)).equals(blob.bytes)).toBe(true)
+    await server.close()
+  } finally {
+    await moved.close()
+  }
+})
