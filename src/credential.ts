@@ -14,7 +14,8 @@ export type FirstCredential = {
   readonly file: string | undefined
 }
 
-const PASSWORD_FILE = 'admin-password'
+/** In the data folder. */
+export const PASSWORD_FILE = 'admin-password'
 const OWNER_ONLY = 0o600
 
 /**

@@ -30,6 +30,20 @@ export async function openState(
   starting: Starting,
   embedding: Embedding,
 ): Promise<State> {
+  const { db, dataFolder } = await openDatabase(config, log, starting, embedding)
+  for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
+  const { name, store, close } = await openStore(config, dataFolder)
+  starting.did(close)
+  return { dataFolder, db, store, storeName: name }
+}
+
+/** The database alone, with the schema that it has. Throws as `openState`. */
+export async function openDatabase(
+  config: Config,
+  log: Log,
+  starting: Starting,
+  embedding: Embedding,
+): Promise<Pick<State, 'db' | 'dataFolder'>> {
   const dataFolder = resolve(config.dataFolder)
   await makeDataFolder(dataFolder)
   const db = new Database({
@@ -39,10 +53,7 @@ export async function openState(
   })
   starting.did(() => db.close())
   await reachDatabase(db)
-  for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
-  const { name, store, close } = await openStore(config, dataFolder)
-  starting.did(close)
-  return { dataFolder, db, store, storeName: name }
+  return { db, dataFolder }
 }
 
 async function makeDataFolder(folder: string): Promise<void> {

@@ -3,8 +3,8 @@ import { type Config, ConfigError, parseConfig } from '../config.ts'
 import { EmbeddedPostgresError, reachEmbeddedPostgres } from '../db/embedded/supervisor.ts'
 import { AlreadyRunning } from '../db/maintenance.ts'
 import { StartError, Starting } from '../listening.ts'
-import { createLog } from '../log.ts'
-import { openState, type State } from '../state.ts'
+import { createLog, type Log } from '../log.ts'
+import { type Embedding, openDatabase, openState, type State } from '../state.ts'
 
 /** A command: its words on the command line, what it says of itself, and what it does. */
 export type Command = {
@@ -19,6 +19,11 @@ export type Command = {
 /** The command line is wrong, in one line. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
+}
+
+/** Why a command cannot do it, in one line that says what to do. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError'
 }
 
 /** Exit statuses: nothing to complain of; something found; could not be done; stopped by a signal. */
@@ -50,25 +55,44 @@ const WARNINGS_ONLY = 'warn'
  * Runs `work` on the registry's database and store, beside a server or without one, and lets go of
  * them. What an operator can mend is one line on standard error, and `STATUS.failed`.
  */
-export async function withState(
+export function withState(
   environment: NodeJS.ProcessEnv,
   work: (state: State, config: Config) => Promise<number>,
 ): Promise<number> {
+  return forOperators(environment, async (config, log, starting) =>
+    work(await openState(config, log, starting, reach(log)), config),
+  )
+}
+
+/** The same with the database alone, and the schema that it has. */
+export function withDatabase(
+  environment: NodeJS.ProcessEnv,
+  work: (state: Pick<State, 'db' | 'dataFolder'>, config: Config) => Promise<number>,
+): Promise<number> {
+  return forOperators(environment, async (config, log, starting) =>
+    work(await openDatabase(config, log, starting, reach(log)), config),
+  )
+}
+
+function reach(log: Log): Embedding {
+  return (options) =>
+    reachEmbeddedPostgres({
+      ...options,
+      onLost: (error) => log.error({ err: error }, 'the embedded Postgres is gone'),
+    })
+}
+
+async function forOperators(
+  environment: NodeJS.ProcessEnv,
+  work: (config: Config, log: Log, starting: Starting) => Promise<number>,
+): Promise<number> {
   const starting = new Starting()
   try {
-    const config = parseConfig(environment)
-    const log = createLog(WARNINGS_ONLY)
-    const state = await openState(config, log, starting, (options) =>
-      reachEmbeddedPostgres({
-        ...options,
-        onLost: (error) => log.error({ err: error }, 'the embedded Postgres is gone'),
-      }),
-    )
-    return await work(state, config)
+    return await work(parseConfig(environment), createLog(WARNINGS_ONLY), starting)
   } catch (error) {
     if (!isForOperators(error)) throw error
     process.stderr.write(`rookery: ${error.message}\n`)
-    return STATUS.failed
+    return error instanceof Stopped ? STATUS.stopped : STATUS.failed
   } finally {
     await starting.undo()
   }
@@ -92,6 +116,20 @@ export class Stopped extends Error {
   }
 }
 
+const TELL_EVERY_MILLISECONDS = 10_000
+
+/** Tells who waits, now and then, in a line on standard error. */
+export function progressTeller(
+  done: string,
+): (report: { readonly blobs: number; readonly bytes: number }) => void {
+  let toldAt = Date.now()
+  return ({ blobs, bytes }) => {
+    if (Date.now() - toldAt < TELL_EVERY_MILLISECONDS) return
+    toldAt = Date.now()
+    process.stderr.write(`${blobs} blobs, ${sizeText(bytes)} ${done}\n`)
+  }
+}
+
 /** Bytes for people. */
 export function sizeText(bytes: number): string {
   const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
@@ -110,6 +148,8 @@ function isForOperators(error: unknown): error is Error {
     error instanceof StartError ||
     error instanceof EmbeddedPostgresError ||
     error instanceof AlreadyRunning ||
+    error instanceof Stopped ||
+    error instanceof CommandError ||
     (error instanceof Error && ['StoreUnavailable', 'StoreFull', 'OciError'].includes(error.name))
   )
 }

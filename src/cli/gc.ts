@@ -35,7 +35,7 @@ export const gc: Command = {
         : parseNumber('hold', options.hold, 0.01, HOLD_HOURS_MAX)
     return withState(environment, async ({ db, store }, config) => {
       if (hours !== undefined) {
-        const until = await holdRemovals(db, hours * 3600, 'rookery gc --hold')
+        const { until } = await holdRemovals(db, hours * 3600, 'rookery gc --hold')
         print(options.json, { heldUntil: until.toISOString() }, [
           `No bytes of blobs are removed until ${until.toISOString()}, or rookery gc --release.`,
         ])

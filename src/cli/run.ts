@@ -1,10 +1,12 @@
+import { backup } from './backup.ts'
 import { type Command, STATUS, UsageError } from './command.ts'
 import { gc } from './gc.ts'
+import { restore } from './restore.ts'
 import { scrubCommand } from './scrub.ts'
 import { serveCommand } from './serve.ts'
 import { storageCopy } from './storage-copy.ts'
 
-const COMMANDS: readonly Command[] = [serveCommand, gc, scrubCommand, storageCopy]
+const COMMANDS: readonly Command[] = [serveCommand, gc, scrubCommand, backup, restore, storageCopy]
 const HELP: ReadonlySet<string> = new Set(['help', '--help', '-h'])
 
 /** Finds the command that the words name and runs it. Returns the exit status. */

@@ -3,8 +3,8 @@ import {
   type Command,
   parseNumber,
   parseOptions,
+  progressTeller,
   STATUS,
-  Stopped,
   sizeText,
   stopSignal,
   withState,
@@ -15,7 +15,6 @@ const RATE_DEFAULT = '100'
 const RATE_MAX = 100_000
 const ORPHAN_AGE_DEFAULT = '3600'
 const AGE_SECONDS_MAX = 365 * 86_400
-const TELL_EVERY_MILLISECONDS = 10_000
 
 /** `rookery scrub`: reads every blob, and compares the store with the database both ways. */
 export const scrubCommand: Command = {
@@ -33,34 +32,18 @@ export const scrubCommand: Command = {
     const rate = parseNumber('rate', options.rate, 0.001, RATE_MAX)
     const age = parseNumber('older-than', options['older-than'], 0, AGE_SECONDS_MAX)
     return withState(environment, async ({ db, store }) => {
-      try {
-        const report = await scrub(db, store, {
-          bytesPerSecond: rate * MIB,
-          orphanAgeSeconds: age,
-          deleteOrphans: options['delete-orphans'],
-          restart: options.restart,
-          signal: stopSignal(),
-          onProgress: progressTeller(),
-        })
-        process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : textOf(report))
-        return isClean(report) ? STATUS.ok : STATUS.found
-      } catch (error) {
-        if (!(error instanceof Stopped)) throw error
-        process.stderr.write(`rookery: ${error.message}\n`)
-        return STATUS.stopped
-      }
+      const report = await scrub(db, store, {
+        bytesPerSecond: rate * MIB,
+        orphanAgeSeconds: age,
+        deleteOrphans: options['delete-orphans'],
+        restart: options.restart,
+        signal: stopSignal(),
+        onProgress: progressTeller('read'),
+      })
+      process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : textOf(report))
+      return isClean(report) ? STATUS.ok : STATUS.found
     })
   },
-}
-
-/** A line on standard error now and then, for who waits. */
-function progressTeller(): (report: ScrubReport) => void {
-  let toldAt = Date.now()
-  return ({ blobs, bytes }) => {
-    if (Date.now() - toldAt < TELL_EVERY_MILLISECONDS) return
-    toldAt = Date.now()
-    process.stderr.write(`${blobs} blobs, ${sizeText(bytes)} read\n`)
-  }
 }
 
 function textOf(report: ScrubReport): string {

@@ -1,18 +1,17 @@
 import { Starting } from '../listening.ts'
-import { type CopyReport, copyBlobs } from '../registry/copying.ts'
+import { type CopyReport, moveBlobs } from '../registry/copying.ts'
 import { openStoreNamed, type StoreName } from '../store.ts'
 import {
   type Command,
   parseOptions,
+  progressTeller,
   STATUS,
-  Stopped,
   sizeText,
   stopSignal,
   UsageError,
   withState,
 } from './command.ts'
 
-const TELL_EVERY_MILLISECONDS = 10_000
 const FAILURES_SHOWN_MAX = 100
 
 /** `rookery storage copy`: every blob's bytes from one store to the other. */
@@ -38,18 +37,14 @@ export const storageCopy: Command = {
         return opened.store
       }
       try {
-        const report = await copyBlobs(db, await open(from), await open(to), {
+        const report = await moveBlobs(db, await open(from), await open(to), {
           name: `${from} to ${to}`,
           restart: options.restart,
           signal: stopSignal(),
-          onProgress: progressTeller(),
+          onProgress: progressTeller('copied and read back'),
         })
         process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : textOf(report))
         return report.failures.length === 0 ? STATUS.ok : STATUS.found
-      } catch (error) {
-        if (!(error instanceof Stopped)) throw error
-        process.stderr.write(`rookery: ${error.message}\n`)
-        return STATUS.stopped
       } finally {
         await starting.undo()
       }
@@ -62,16 +57,13 @@ function parseStoreName(option: string, text: string | undefined): StoreName {
   throw new UsageError(`--${option} must be filesystem or s3`)
 }
 
-function progressTeller(): (report: CopyReport) => void {
-  let toldAt = Date.now()
-  return ({ blobs, bytes }) => {
-    if (Date.now() - toldAt < TELL_EVERY_MILLISECONDS) return
-    toldAt = Date.now()
-    process.stderr.write(`${blobs} blobs, ${sizeText(bytes)} copied and read back\n`)
-  }
-}
-
-function textOf({ blobs, bytes, present, failures, uploads }: CopyReport): string {
+function textOf({
+  blobs,
+  bytes,
+  present,
+  failures,
+  uploads,
+}: CopyReport & { uploads: number }): string {
   const lines = failures
     .slice(0, FAILURES_SHOWN_MAX)
     .map(({ digest, reason }) => `${reason} ${digest}`)

@@ -8,13 +8,18 @@ const MIGRATION_LOCK = 7_305_418_001
 // Another replica may be busy with a long migration.
 const LOCK_WAIT_MAX = '10min'
 
+/** The migrations that this release knows, in order. */
+export async function knownMigrations(): Promise<string[]> {
+  return (await readdir(SCHEMA_FOLDER)).filter((name) => MIGRATION_FILE.test(name)).sort()
+}
+
 /**
- * Brings the schema up to date: each file of `schema/` once, in order, each in a transaction with
+ * Brings the schema up to date, or no further than to `last`: each file of `schema/` once, in order, each in a transaction with
  * its own record. Replicas that start together wait for one another. A database that knows newer
  * migrations than this release is left as it is: the previous release must run on the new schema.
  */
-export async function migrate(db: Database): Promise<string[]> {
-  const files = (await readdir(SCHEMA_FOLDER)).filter((name) => MIGRATION_FILE.test(name)).sort()
+export async function migrate(db: Database, last?: string): Promise<string[]> {
+  const files = (await knownMigrations()).filter((name) => last === undefined || name <= last)
   const client = await db.session()
   const applied: string[] = []
   try {

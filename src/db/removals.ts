@@ -45,16 +45,29 @@ export async function finishRemovals(db: Queryable, ids: readonly number[]): Pro
 }
 
 /** Keeps the bytes of all blobs for so long, also of those that are not wanted any more. */
-export async function holdRemovals(db: Queryable, seconds: number, reason: string): Promise<Date> {
-  const { rows } = await db.query<{ until: Date }>(
+export async function holdRemovals(
+  db: Queryable,
+  seconds: number,
+  reason: string,
+): Promise<{ id: number; until: Date }> {
+  const { rows } = await db.query<{ id: number; until: Date }>(
     `insert into removal_holds (until, reason)
      values (now() + make_interval(secs => $1), $2)
-     returning until`,
+     returning id, until`,
     [seconds, reason],
   )
   const row = rows[0]
   if (row === undefined) throw new Error('an insert answers with its row')
-  return row.until
+  return row
+}
+
+/** Ends one hold; others may last. */
+export async function releaseHold(db: Queryable, id: number): Promise<void> {
+  await db.query(
+    `delete from removal_holds
+      where id = $1`,
+    [id],
+  )
 }
 
 /** Ends every hold; returns how many lasted. */

@@ -62,7 +62,8 @@ export interface BlobStore {
    * Adds the bytes of `source` behind the first `size` bytes of the stage, and returns when they
    * survive a power cut. Nothing counts as added when it throws: the stage given can be used again,
    * and its size is still `size`. `last` says that `commit` comes next, and nothing else is added.
-   * Throws StageLost when the stage has fewer bytes than `size`.
+   * The chunks' memory must stay as it is until this returns. Throws StageLost when the stage has
+   * fewer bytes than `size`.
    */
   append(
     stage: Stage,
@@ -89,7 +90,7 @@ export interface BlobStore {
    */
   discard(stage: Stage, kept?: Stage): Promise<void>
 
-  /** Keeps all of `source` under a key that some store gave; whole, or not at all. */
+  /** Keeps all of `source`, as `append` does, under a key that some store gave; or nothing of it. */
   put(key: string, source: AsyncIterable<Uint8Array>): Promise<void>
 
   /** Everything behind `after` in the store's own order; '' begins. */

@@ -16,7 +16,15 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Files beside the parts: these build everything, so they may import everything. */
-const EVERYTHING = ['cli', 'main.ts', 'server.ts', 'state.ts', 'store.ts', 'credential.ts', 'config.ts']
+const EVERYTHING = [
+  'cli',
+  'main.ts',
+  'server.ts',
+  'state.ts',
+  'store.ts',
+  'credential.ts',
+  'config.ts',
+]
 /** Files beside the parts that know nothing of them. */
 const NOTHING = ['log.ts', 'metrics.ts', 'listening.ts', 'settings.ts']
 

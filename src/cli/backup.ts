@@ -1,0 +1,81 @@
+import { copyFile, mkdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { PASSWORD_FILE } from '../credential.ts'
+import { dumpRows, listMigrations } from '../db/dump.ts'
+import { holdRemovals, releaseHold } from '../db/removals.ts'
+import { copyBlobs } from '../registry/copying.ts'
+import { FilesystemStore } from '../storage/filesystem/filesystem-store.ts'
+import {
+  type Command,
+  parseOptions,
+  progressTeller,
+  STATUS,
+  sizeText,
+  stopSignal,
+  UsageError,
+  withState,
+} from './command.ts'
+import { readDumpBlobs, writeDump } from './dump-file.ts'
+
+/** Longer than a backup takes; one that dies lets go after it. */
+const HOLD_SECONDS = 7 * 86_400
+const FAILURES_SHOWN_MAX = 100
+
+/** What a backup's folder has, beside `blobs/`. */
+export const DUMP_FILE = 'database.jsonl.gz'
+
+/** `rookery backup`: the database as it is now, and then the bytes of every blob that it names. */
+export const backup: Command = {
+  words: ['backup'],
+  usage: '--to FOLDER [--json]',
+  summary: 'Copy database and blobs to a folder, while the registry runs; again brings what is new',
+  async run(args, environment) {
+    const options = parseOptions(args, {
+      to: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    })
+    if (!options.to) throw new UsageError('--to must name the folder of the backup')
+    const folder = resolve(options.to)
+    return withState(environment, async ({ db, store, dataFolder }) => {
+      await mkdir(folder, { recursive: true, mode: 0o700 })
+      const target = await FilesystemStore.open(folder)
+      const signal = stopSignal()
+      // From here on no bytes go that the dump may name.
+      const hold = await holdRemovals(db, HOLD_SECONDS, 'rookery backup')
+      try {
+        const takenAt = new Date().toISOString()
+        const migrations = await listMigrations(db)
+        const header = { rookery: 'database', version: 1, takenAt, migrations } as const
+        const dump = join(folder, DUMP_FILE)
+        const rows = await writeDump(dump, header, (take) => dumpRows(db, take))
+        await copyPassword(dataFolder, folder)
+        const tell = progressTeller('copied and read back')
+        const report = await copyBlobs(readDumpBlobs(dump), store, target, {
+          signal,
+          onPage: async (soFar) => tell(soFar),
+          isNamed: async () => true,
+        })
+        const lines = [
+          ...report.failures
+            .slice(0, FAILURES_SHOWN_MAX)
+            .map(({ digest, reason }) => `${reason} ${digest}`),
+          `In ${folder}: ${rows} rows, and ${report.blobs} blobs with ${sizeText(report.bytes)}, ${report.present} of them from before.`,
+        ]
+        const result = { folder, takenAt, rows, ...report }
+        process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : `${lines.join('\n')}\n`)
+        return report.failures.length === 0 ? STATUS.ok : STATUS.found
+      } finally {
+        await releaseHold(db, hold.id)
+      }
+    })
+  },
+}
+
+/** The first password, where a file has it: the database has only its hash. */
+async function copyPassword(dataFolder: string, folder: string): Promise<void> {
+  try {
+    await copyFile(join(dataFolder, PASSWORD_FILE), join(folder, PASSWORD_FILE))
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+  }
+}

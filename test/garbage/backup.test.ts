@@ -1,0 +1,175 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gunzipSync, gzipSync } from 'node:zlib'
+import pg from 'pg'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { LEFT_OUT, TABLE_NAMES } from '../../src/db/dump.ts'
+import { rookery } from '../cli/kit.ts'
+import { pushBlob, pushImage, send, startUpload } from '../conformance/kit.ts'
+import { start, stop } from '../start/process.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { openSweeper, type Sweeper } from './kit.ts'
+
+let registry: TestRegistry
+let sweeper: Sweeper
+let folder: string
+const databases: TestDatabase[] = []
+
+beforeAll(async () => {
+  registry = await startRegistry({
+    ROOKERY_GC_GRACE_SECONDS: '2',
+    ROOKERY_GC_INTERVAL_SECONDS: '1',
+  })
+  sweeper = await openSweeper(registry)
+  folder = await mkdtemp(join(tmpdir(), 'rookery-backup-'))
+})
+
+afterAll(async () => {
+  await sweeper.close()
+  await registry.close()
+  for (const database of databases) await database.drop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+/** The settings of a new, empty registry on files. */
+async function emptyRegistry(name: string): Promise<Record<string, string>> {
+  const database = await createTestDatabase()
+  databases.push(database)
+  return {
+    ...registry.settings,
+    ROOKERY_DATABASE_URL: database.url,
+    ROOKERY_DATA_DIR: join(folder, name),
+    ROOKERY_S3_BUCKET: '',
+    ROOKERY_S3_ENDPOINT: '',
+    ROOKERY_GC_GRACE_SECONDS: '',
+  }
+}
+
+const backup = () => rookery(registry, ['backup', '--to', join(folder, 'backup'), '--json'])
+const restore = (settings: Record<string, string>, from = join(folder, 'backup')) =>
+  rookery({ settings }, ['restore', '--from', from, '--json'])
+
+it('every table is in a backup, or left out on purpose', async () => {
+  const statement = `select table_name as name from information_schema.tables
+                      where table_schema = 'public' order by table_name`
+  const { rows } = await sweeper.client.query(statement)
+  expect(rows.map(({ name }) => name)).toEqual([...TABLE_NAMES, ...LEFT_OUT].sort())
+})
+
+it('what was acknowledged before a backup is there after a restore, and works on', async () => {
+  const repository = 'backed/up'
+  const images = []
+  for (let count = 0; count < 30; count += 1) {
+    images.push(await pushImage(registry, repository, `v${count}`))
+  }
+  await pushImage(registry, repository, 'v0')
+  const large = await pushBlob(registry, repository, randomBytes(9_000_000))
+  const annotations = { note: 'quotes " and \\ backslashes, ünïcode \u{1f426}, a line\nend' }
+  const odd = await pushImage(registry, repository, 'odd', { annotations, layers: [] })
+  const open = await startUpload(registry, repository)
+  expect((await send(registry, 'PATCH', open, 'not finished')).status).toBe(202)
+  // Pushes and deletes go on meanwhile, and the sweeper has no patience.
+  let busy = true
+  const others = (async () => {
+    for (let count = 0; busy; count += 1) {
+      await pushBlob(registry, 'backed/other')
+      const image = images[count]
+      if (image === undefined || count > 5) continue
+      const path = `/v2/${repository}/manifests/${image.digest}`
+      expect((await registry.request(path, { method: 'DELETE' })).status).toBe(202)
+    }
+  })()
+  const taken = await backup()
+  busy = false
+  await others
+  expect(taken.status, taken.stderr).toBe(0)
+  const again = await backup()
+  expect(JSON.parse(again.stdout).present).toBeGreaterThan(20)
+  expect((await sweeper.client.query('select id from removal_holds')).rows).toEqual([])
+
+  const settings = await emptyRegistry('restored')
+  const restored = await restore(settings)
+  expect(restored.status, restored.stderr).toBe(0)
+  expect(JSON.parse(restored.stdout)).toMatchObject({ failures: [] })
+  const scrub = await rookery({ settings }, ['scrub', '--json', '--older-than', '0'])
+  expect(JSON.parse(scrub.stdout)).toMatchObject({ missing: 0, corrupt: 0, orphans: 0 })
+
+  const server = await start(settings)
+  try {
+    const tags = await fetch(`${server.url}/v2/${repository}/tags/list`)
+    const before = await registry.request(`/v2/${repository}/tags/list`)
+    expect(await tags.json()).toEqual(await before.json())
+    const manifest = await fetch(`${server.url}/v2/${repository}/manifests/odd`)
+    expect(await manifest.text()).toBe(odd.body)
+    const blob = await fetch(`${server.url}/v2/${repository}/blobs/${large.digest}`)
+    // A second push of what was restored, and of something new: identities go on.
+    const target = { ...registry, request: requestOf(server.url) }
+    await pushImage(target, repository, 'after')
+    await pushBlob(target, 'some/thing-new')
+    expect([200, 404]).toContain(blob.status)
+    const history = await countHistory(settings.ROOKERY_DATABASE_URL ?? '')
+    expect(history).toBeGreaterThan(30)
+  } finally {
+    await stop(server)
+  }
+})
+
+function requestOf(url: string): TestRegistry['request'] {
+  const authorization = `Basic ${Buffer.from(`admin:${registry.password}`).toString('base64')}`
+  return (path, init = {}) =>
+    fetch(new URL(path, url), { ...init, headers: { authorization, ...(init.headers as object) } })
+}
+
+async function countHistory(url: string): Promise<number> {
+  const client = new pg.Client(url)
+  await client.connect()
+  const { rows } = await client.query('select count(*)::int as count from tag_history')
+  await client.end()
+  return rows[0].count
+}
+
+it('a restore into a registry that has something is refused, and changes nothing', async () => {
+  const refused = await rookery(registry, ['restore', '--from', join(folder, 'backup')])
+  expect(refused).toMatchObject({ status: 2, stdout: '' })
+  expect(refused.stderr).toContain('this registry has repositories already')
+})
+
+it.each([
+  ['is cut short', (dump: Buffer) => dump.subarray(0, Math.floor(dump.length / 2))],
+  [
+    'lacks its end',
+    (dump: Buffer) => gzipSync(String(gunzipSync(dump)).split('\n').slice(0, -2).join('\n')),
+  ],
+  ['is something else', () => gzipSync('{"hello":"world"}\n')],
+  ['is of a newer release', (dump: Buffer) => changed(dump, '"0001-', '"9999-')],
+])('a backup whose dump %s is refused, and nothing is restored', async (_what, damage) => {
+  const broken = await mkdtemp(join(folder, 'broken-'))
+  const dump = await readFile(join(folder, 'backup', 'database.jsonl.gz'))
+  await writeFile(join(broken, 'database.jsonl.gz'), damage(dump))
+  const settings = await emptyRegistry(`into-${broken.slice(-6)}`)
+  const refused = await restore(settings, broken)
+  expect(refused).toMatchObject({ status: 2, stdout: '' })
+  expect(refused.stderr).toMatch(/^rookery: /m)
+  expect(refused.stderr).not.toContain('    at ')
+  const client = new pg.Client(settings.ROOKERY_DATABASE_URL)
+  await client.connect()
+  expect((await client.query('select id from repositories')).rows).toEqual([])
+  await client.end()
+})
+
+function changed(dump: Buffer, from: string, to: string): Buffer {
+  return gzipSync(String(gunzipSync(dump)).replace(from, to))
+}
+
+it('a backup without the bytes of a blob is refused, and says which', async () => {
+  const broken = await mkdtemp(join(folder, 'broken-'))
+  const dump = await readFile(join(folder, 'backup', 'database.jsonl.gz'))
+  await writeFile(join(broken, 'database.jsonl.gz'), dump)
+  const refused = await restore(await emptyRegistry('no-bytes'), broken)
+  expect(refused.status).toBe(2)
+  expect(refused.stderr).toMatch(/^missing sha256:[0-9a-f]{64}$/m)
+  expect(refused.stderr).toContain('nothing was restored')
+})
