@@ -3,6 +3,12 @@ import { defineConfig } from 'vitest/config'
 const POSTGRES = 'test/support/postgres.global.ts'
 const S3 = 'test/support/s3.global.ts'
 const LIMITS = { testTimeout: 30_000, hookTimeout: 60_000 }
+const CLIENTS = {
+  include: ['test/clients/**/*.test.ts'],
+  testTimeout: 300_000,
+  hookTimeout: 300_000,
+  fileParallelism: false,
+}
 /** What runs again on every store. */
 const ON_EVERY_STORE = ['conformance', 'concurrency', 'garbage'].map(
   (folder) => `test/${folder}/**/*.test.ts`,
@@ -38,13 +44,14 @@ export default defineConfig({
           ...LIMITS,
         },
       },
+      { test: { name: 'clients', ...CLIENTS } },
+      { test: { name: 'clients-s3', ...CLIENTS, globalSetup: [S3], env: { TEST_STORE: 's3' } } },
       {
         test: {
-          name: 'clients',
-          include: ['test/clients/**/*.test.ts'],
-          testTimeout: 300_000,
-          hookTimeout: 300_000,
-          fileParallelism: false,
+          name: 'clients-s3-redirect',
+          ...CLIENTS,
+          globalSetup: [S3],
+          env: { TEST_STORE: 's3-redirect' },
         },
       },
     ],

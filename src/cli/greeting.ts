@@ -24,7 +24,7 @@ export function greeting({ url, publicUrl, credential }: GreetingOptions): strin
     `Or with curl alone:`,
     `  DIGEST=sha256:$(sha256sum hello.txt | cut -d' ' -f1)`,
     `  curl -fsS -u admin:${password} -H 'Content-Type: application/octet-stream' --data-binary @hello.txt "${base}/v2/hello/world/blobs/uploads/?digest=$DIGEST"`,
-    `  curl -fsS "${base}/v2/hello/world/blobs/$DIGEST"`,
+    `  curl -fsSL "${base}/v2/hello/world/blobs/$DIGEST"`,
     '',
   ].join('\n')
 }

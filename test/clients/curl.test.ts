@@ -21,7 +21,7 @@ describe('curl', () => {
 
   /** Status and headers of the answer; the body goes to the file `body`. */
   async function ask(...args: string[]): Promise<string> {
-    const ran = await workshop.run('curl', ['-sS', '-D', '-', '-o', 'body', ...args])
+    const ran = await workshop.run('curl', ['-sSL', '-D', '-', '-o', 'body', ...args])
     expect(ran.status, ran.stderr).toBe(0)
     return ran.stdout
   }
@@ -62,7 +62,7 @@ describe('curl', () => {
 
   it('pulls the kernel without a credential, and asks again with what it has', async () => {
     const answer = await ask(`${base}/blobs/${digest}`)
-    expect(answer).toMatch(/^HTTP\/1.1 200/)
+    expect(answer).toMatch(/^HTTP\/1.1 200/m)
     expect(await body()).toEqual(bytes)
     for (const path of [`blobs/${digest}`, 'manifests/v1']) {
       const etag = /^etag: (\S+)/im.exec(await ask('-I', `${base}/${path}`))?.[1] ?? 'none'
@@ -80,7 +80,7 @@ describe('curl', () => {
       ['-10', last - 9, last],
     ] as const) {
       const answer = await ask('-r', range, `${base}/blobs/${digest}`)
-      expect(answer, range).toMatch(/^HTTP\/1.1 206/)
+      expect(answer, range).toMatch(/^HTTP\/1.1 206/m)
       expect(answer).toMatch(
         new RegExp(`^content-range: bytes ${from}-${to}/${bytes.length}`, 'im'),
       )

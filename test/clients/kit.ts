@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect } from 'vitest'
 import { type Started, start, stop } from '../start/process.ts'
+import { storeSettings } from '../support/s3.ts'
 
 const runFile = promisify(execFile)
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
@@ -48,6 +49,7 @@ export class Workshop {
       const server = await start({
         ROOKERY_DATA_DIR: join(folder, 'data'),
         ROOKERY_ADMIN_PASSWORD: PASSWORD,
+        ...(await storeSettings()),
       })
       return new Workshop(server, folder)
     } catch (error) {
@@ -112,7 +114,7 @@ export class Workshop {
   }
 
   curl(args: readonly string[]): Promise<string> {
-    return this.succeed('curl', ['-fsS', ...args])
+    return this.succeed('curl', ['-fsSL', ...args])
   }
 
   get credential(): string {

@@ -9,7 +9,7 @@ import { startServer } from '../../src/server.ts'
 import type { Held } from '../../src/storage/blob-store.ts'
 import { openStore } from '../../src/store.ts'
 import { createTestDatabase } from './database.ts'
-import { createBucket, followLink, s3Settings } from './s3.ts'
+import { followLink, storeSettings } from './s3.ts'
 
 export type TestRegistry = {
   readonly url: string
@@ -34,9 +34,6 @@ export type TestRegistry = {
  * bucket of its own, as the run's project says.
  */
 export async function startRegistry(settings: Record<string, string> = {}): Promise<TestRegistry> {
-  const store = process.env.TEST_STORE ?? 'filesystem'
-  const storeSettings = store === 'filesystem' ? {} : s3Settings(await createBucket())
-  const redirect = store === 's3-redirect'
   const database = await createTestDatabase()
   const folder = await mkdtemp(join(tmpdir(), 'rookery-test-'))
   const password = randomBytes(12).toString('base64url')
@@ -54,19 +51,19 @@ export async function startRegistry(settings: Record<string, string> = {}): Prom
     ROOKERY_ADMIN_PASSWORD: password,
     ROOKERY_LOG_LEVEL: 'info',
     ROOKERY_DRAIN_SECONDS: '2',
-    ...storeSettings,
-    ...(redirect ? { ROOKERY_S3_REDIRECT: 'on' } : {}),
+    ...(await storeSettings()),
     ...settings,
   }
   const config = parseConfig(environment)
   const server = await startServer(config, createLog(config.logLevel, destination), (error) => {
     throw error
   })
+  const follows = process.env.TEST_STORE === 's3-redirect'
   const authorization = `Basic ${Buffer.from(`admin:${password}`).toString('base64')}`
   const ask = async (path: string, init: RequestInit = {}, more: Record<string, string> = {}) => {
     const headers = { ...more, ...(init.headers as Record<string, string> | undefined) }
     const answer = await fetch(new URL(path, server.url), { redirect: 'manual', ...init, headers })
-    return redirect && answer.status === 307 ? followLink(answer, headers) : answer
+    return follows && answer.status === 307 ? followLink(answer, headers) : answer
   }
   return {
     url: server.url,

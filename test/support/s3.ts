@@ -83,6 +83,21 @@ export function s3Settings(bucket: string, s3 = theS3()): Record<string, string>
   return { ROOKERY_S3_BUCKET: bucket, ROOKERY_S3_ENDPOINT: s3.endpoint }
 }
 
+/** A registry's settings for a new place of its own in the kind of store that the project names. */
+export async function storeSettings(): Promise<Record<string, string>> {
+  const store = process.env.TEST_STORE ?? 'filesystem'
+  if (store === 'filesystem') return {}
+  const settings = s3Settings(await createBucket())
+  if (store === 's3') return settings
+  // Clients drop their credential on the way to another host, and a port alone makes none for Go.
+  const publicEndpoint = theS3().endpoint.replace('127.0.0.1', 'localhost')
+  return {
+    ...settings,
+    ROOKERY_S3_REDIRECT: 'on',
+    ROOKERY_S3_PUBLIC_ENDPOINT: publicEndpoint,
+  }
+}
+
 const CLIENTS_KEEP = ['docker-content-digest', 'docker-distribution-api-version', 'etag']
 
 /**

@@ -75,7 +75,8 @@ export class Listing {
           key: undefined,
         }
       }
-      if (answer.IsTruncated !== true) return
+      // Some servers say that there is more, and not where.
+      if (answer.IsTruncated !== true || !answer.NextKeyMarker) return
       keyMarker = answer.NextKeyMarker
       idMarker = answer.NextUploadIdMarker
     }

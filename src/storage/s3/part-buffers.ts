@@ -4,11 +4,12 @@ import { join } from 'node:path'
 import { PART_BYTES } from './stage.ts'
 
 /**
- * Memory for the parts of all uploads together: 8 buffers of 8 MiB, whatever is uploaded. Six are
- * filled and sent; when all of them are taken, parts gather in files, and the last two buffers carry
- * those to the store. A slow client then holds a file, and never up others.
+ * Memory for the parts of all uploads together: 14 buffers of 8 MiB, 112 MiB whatever is uploaded.
+ * Twelve are filled by clients and sent. When all of them are taken, a new part waits for one that is
+ * being sent, which takes no longer than a call may; when clients hold them all, parts gather in
+ * files, and the last two buffers carry those to the store. So slow clients never hold up others.
  */
-const FILLED_BUFFERS_MAX = 6
+const FILLED_BUFFERS_MAX = 12
 const CARRYING_BUFFERS_MAX = 2
 
 /** So much is gathered before a buffer is taken: most blobs are smaller than this. */
@@ -21,6 +22,7 @@ class Pool {
   readonly #spare: Buffer[] = []
   readonly #waiting: ((buffer: Buffer) => void)[] = []
   #room: number
+  #sending = 0
 
   constructor(buffersMax: number) {
     this.#room = buffersMax
@@ -35,10 +37,24 @@ class Pool {
     return Buffer.allocUnsafeSlow(PART_BYTES)
   }
 
-  /** Waits for one; whoever holds one is within a request's limits. */
-  take(): Promise<Buffer> {
+  /** Waits for one that is being sent; undefined when there are not enough of those. */
+  async takeSoon(): Promise<Buffer | undefined> {
     const buffer = this.tryTake()
-    if (buffer !== undefined) return Promise.resolve(buffer)
+    if (buffer !== undefined) return buffer
+    return this.#waiting.length < this.#sending ? this.#next() : undefined
+  }
+
+  /** Waits for one; whoever holds one is within a request's limits. */
+  async take(): Promise<Buffer> {
+    return this.tryTake() ?? this.#next()
+  }
+
+  /** One more buffer is on its way to the store, or one less. */
+  sending(change: 1 | -1): void {
+    this.#sending += change
+  }
+
+  #next(): Promise<Buffer> {
     return new Promise((resolve) => this.#waiting.push(resolve))
   }
 
@@ -115,9 +131,16 @@ export class Part {
   /** Gives the bytes to `use`, in memory that is valid until `use` ends. */
   async carry<T>(use: (bytes: Buffer) => Promise<T>): Promise<T> {
     const file = this.#file
-    if (file === undefined) {
-      return use((this.#pooled ?? this.#small ?? Buffer.alloc(0)).subarray(0, this.#size))
+    const pooled = this.#pooled
+    if (pooled !== undefined) {
+      this.#buffers.filled.sending(1)
+      try {
+        return await use(pooled.subarray(0, this.#size))
+      } finally {
+        this.#buffers.filled.sending(-1)
+      }
     }
+    if (file === undefined) return use((this.#small ?? Buffer.alloc(0)).subarray(0, this.#size))
     await this.#flush(file)
     const buffer = await this.#buffers.carrying.take()
     try {
@@ -156,7 +179,7 @@ export class Part {
 
   async #grow(): Promise<void> {
     const small = this.#small?.subarray(0, this.#size)
-    this.#pooled = this.#buffers.filled.tryTake()
+    this.#pooled = await this.#buffers.filled.takeSoon()
     if (this.#pooled === undefined) {
       this.#file = await this.#buffers.openFile()
       this.#small = this.#smallFor(SMALL_BYTES_MAX)
