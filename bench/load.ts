@@ -7,7 +7,8 @@ import { expect, pushBlob, pushImage, walkTags } from './operations.ts'
 /** What one unit of work is. */
 export type Work =
   | { kind: 'ask'; method: string; target: string; headers: string; status: number; length: number }
-  | { kind: 'push'; repository: string; bytes: number }
+  /** Blobs of these sizes in turn. */
+  | { kind: 'push'; repository: string; sizes: readonly number[] }
   | { kind: 'image'; repository: string; bytes: number }
   | { kind: 'tags'; repository: string; pageSize: number; tags: number }
 
@@ -36,15 +37,19 @@ export type Report =
   | { report: 'done'; outcome: Outcome }
   | { report: 'failed'; message: string }
 
-/** Does one unit and returns the pages it took. */
-async function doUnit(connection: Connection, { work, credentials }: Job): Promise<number> {
+/** Does one unit, the `index`th, and returns the pages it took. */
+async function doUnit(
+  connection: Connection,
+  { work, credentials }: Job,
+  index: number,
+): Promise<number> {
   switch (work.kind) {
     case 'ask':
       // A 304 need not tell the length, nor must it be wrong.
       await expect(connection, work, work.status, work.status === 304 ? undefined : work.length)
       return 1
     case 'push': {
-      const content = blobContent(work.bytes, nextMark())
+      const content = blobContent(work.sizes[index % work.sizes.length] ?? 0, nextMark())
       await pushBlob(connection, work.repository, content, credentials)
       return 1
     }
@@ -68,8 +73,7 @@ async function run(
   let pages = 0
   const each = async (connection: Connection) => {
     while (units < unitsMax && performance.now() < end) {
-      units++
-      const taken = await doUnit(connection, job)
+      const taken = await doUnit(connection, job, units++)
       pages += taken
     }
   }
@@ -84,7 +88,8 @@ async function obey(order: Order): Promise<Report> {
   if (order.order === 'prepare') {
     job = order.job
     const { origin, work, warmUps } = job
-    if (work.kind === 'push' || work.kind === 'image') blobContent(work.bytes, nextMark())
+    if (work.kind === 'push') for (const size of work.sizes) blobContent(size, nextMark())
+    if (work.kind === 'image') blobContent(work.bytes, nextMark())
     const opening = Array.from({ length: job.connections }, () => Connection.open(origin))
     connections = await Promise.all(opening)
     await run(connections, job, warmUps, Number.POSITIVE_INFINITY)

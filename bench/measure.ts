@@ -4,7 +4,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Order, Outcome, Report } from './load.ts'
 import { type Cpu, type MemoryPeaks, readCpu, readMemory } from './processes.ts'
-import { memoryLabelsOf, type Row, titleOf } from './rows.ts'
+import { memoryLabelsOf, type Row, titleOf, unitsMaxOn } from './rows.ts'
 import type { Seeds } from './seed.ts'
 import type { Server } from './servers.ts'
 
@@ -20,6 +20,8 @@ export interface Measurement extends Outcome {
   cost: number
   /** Units, or MB, a second. */
   rate: number
+  /** What the S3 server used meanwhile, in the same measure as `cost`; undefined without one. */
+  storeCost?: number
   /** When the load ran, on the monotonic clock, in microseconds. */
   window: { start: number; end: number }
 }
@@ -59,16 +61,24 @@ async function give(load: Load, order: Order): Promise<Report> {
   return report
 }
 
+/** A server with what the bench knows of it. */
+export interface Contender {
+  server: Server
+  seeds: Seeds
+  peaks: MemoryPeaks
+}
+
+/** `storeRoots` tells the processes of the S3 server; empty without one. */
 export async function measure(
   row: Row,
-  server: Server,
-  seeds: Seeds,
+  { server, seeds, peaks }: Contender,
   load: Load,
-  peaks: MemoryPeaks,
+  storeRoots: () => number[],
 ): Promise<Measurement> {
   try {
     await seeds.prepare(row)
-    const { connections, warmUps, unitsMax, secondsMax } = row
+    const { connections, warmUps, secondsMax } = row
+    const unitsMax = unitsMaxOn(row, server.name)
     const { origin, credentials } = server
     const work = row.work()
     const job = { origin, credentials, work, connections, warmUps, unitsMax, secondsMax }
@@ -79,14 +89,20 @@ export async function measure(
       memoryLabelsOf(row),
       () => readMemory(server.mainPid, roots),
       async () => {
-        const before = readCpu(server.mainPid, roots)
+        const store = storeRoots()
+        const [before, storeBefore] = [readCpu(server.mainPid, roots), readCpu(0, store)]
         const start = now()
         const report = await give(load, { order: 'go' })
         const end = now()
         await wait(SETTLE_MILLISECONDS)
-        const after = readCpu(server.mainPid, roots)
+        const [after, storeAfter] = [readCpu(server.mainPid, roots), readCpu(0, store)]
         if (report.report !== 'done') throw new Error('the load process is confused')
-        return { ...judge(row, report.outcome, before, after), window: { start, end } }
+        const storeSeconds = storeAfter.totalSeconds - storeBefore.totalSeconds
+        return {
+          ...judge(row, report.outcome, before, after),
+          ...(store.length > 0 && { storeCost: costOf(row, report.outcome, storeSeconds) }),
+          window: { start, end },
+        }
       },
     )
   } catch (error) {
@@ -95,11 +111,18 @@ export async function measure(
   }
 }
 
+/** Thousands of units, or GB. */
+function amountOf(row: Row, { units }: Outcome): number {
+  return row.per === 'byte' ? (units * row.bytes) / 1e9 : units / 1000
+}
+
+function costOf(row: Row, outcome: Outcome, cpuSeconds: number): number {
+  return cpuSeconds / amountOf(row, outcome)
+}
+
 function judge(row: Row, outcome: Outcome, before: Cpu, after: Cpu) {
   const cpuSeconds = after.totalSeconds - before.totalSeconds
   const mainShare = (after.mainSeconds - before.mainSeconds) / cpuSeconds
-  const { units, seconds } = outcome
-  const amount = row.per === 'byte' ? (units * row.bytes) / 1e6 : units
-  const cost = (cpuSeconds / amount) * 1000
-  return { ...outcome, cpuSeconds, mainShare, cost, rate: amount / seconds }
+  const rate = (amountOf(row, outcome) * 1000) / outcome.seconds
+  return { ...outcome, cpuSeconds, mainShare, cost: costOf(row, outcome, cpuSeconds), rate }
 }

@@ -3,10 +3,11 @@ import { MIB } from './content.ts'
 import type { Measurement } from './measure.ts'
 import type { Memory } from './processes.ts'
 import { FLAT_PAGE_AIM, type Row, titleOf } from './rows.ts'
-import type { ServerName } from './servers.ts'
+import { SERVER_NAMES, type ServerName } from './servers.ts'
 
 const IDLE_PSS_AIM_BYTES = 150 * MIB
 
+/** One row on all servers. */
 export interface Result {
   row: Row
   by: Partial<Record<ServerName, Measurement>>
@@ -19,6 +20,7 @@ export interface MemoryReport {
   after: Memory
 }
 
+/** Those of the table of docker-registry; the other tables have fewer. */
 const COLUMNS = [
   'row',
   'conns',
@@ -41,8 +43,9 @@ function figure(value: number | undefined): string {
   return value >= 10 ? value.toFixed(1) : value.toPrecision(2)
 }
 
-export function ratioOf({ by }: Result): number | undefined {
-  const { rookery, 'docker-registry': peer } = by
+/** Rookery's CPU divided by another server's, for the same work. */
+export function ratioOf({ by }: Result, other: ServerName = 'docker-registry'): number | undefined {
+  const { rookery, [other]: peer } = by
   return rookery && peer && peer.cost > 0 ? rookery.cost / peer.cost : undefined
 }
 
@@ -66,7 +69,7 @@ function cellsOf(result: Result): string[] {
     figure(rookery?.cost),
     rookery ? `${Math.round(100 * rookery.mainShare)} %` : '-',
     figure(peer?.cost),
-    row.per === 'byte' ? 'GB' : '1000',
+    unitOf(row),
     figure(ratio),
     row.aim === undefined ? '' : String(row.aim),
     failures.length > 0 ? 'FAILED' : verdict(ratio, row.aim),
@@ -74,7 +77,8 @@ function cellsOf(result: Result): string[] {
 }
 
 function align(lines: string[][]): string[] {
-  const widths = COLUMNS.map((_, at) => Math.max(...lines.map((line) => line[at]?.length ?? 0)))
+  const columns = lines[0] ?? []
+  const widths = columns.map((_, at) => Math.max(...lines.map((line) => line[at]?.length ?? 0)))
   return lines.map((line) =>
     line
       .map((cell, at) => (at === 0 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0)))
@@ -83,14 +87,54 @@ function align(lines: string[][]): string[] {
   )
 }
 
+/** The tables, and what failed. */
 export function describeResults(results: readonly Result[]): string[] {
   const failures = results.flatMap((result) => result.failures)
   const flat = describeFlatness(results)
   return [
     ...align([COLUMNS, ...results.map(cellsOf)]),
     ...flat,
+    ...describeSdk(results),
+    ...describeStore(results),
     ...failures.map((f) => `FAILED ${f}`),
   ]
+}
+
+const unitOf = ({ per }: Row) => (per === 'byte' ? 'GB' : '1000')
+const HEAD = ['row', 'conns']
+const headOf = ({ name, connections }: Row) => [name, String(connections)]
+
+/** Rookery beside the SDK alone; nothing without it. */
+function describeSdk(results: readonly Result[]): string[] {
+  const names = ['sdk', 'sdk-unsigned'] as const
+  const compared = results.filter(({ by }) => names.some((name) => by[name]))
+  if (compared.length === 0) return []
+  const lines = compared.map((result) => {
+    const { row, by } = result
+    const cells = names.flatMap((name) => {
+      const ratio = ratioOf(result, name)
+      return [figure(by[name]?.rate), figure(by[name]?.cost), figure(ratio)].concat(
+        name === 'sdk' ? [String(row.sdkAim ?? ''), verdict(ratio, row.sdkAim)] : [],
+      )
+    })
+    return [...headOf(row), figure(by.rookery?.rate), figure(by.rookery?.cost), ...cells]
+  })
+  const columns = ['rookery MB/s', 'CPU s/GB', 'sdk MB/s', 'CPU s/GB', 'ratio', 'aim', '']
+  const unsigned = ['sdk-unsigned MB/s', 'CPU s/GB', 'ratio']
+  return ['', ...align([[...HEAD, ...columns, ...unsigned], ...lines])]
+}
+
+/** What the S3 server used while each was measured: part of the machine's load, and of no ratio. */
+function describeStore(results: readonly Result[]): string[] {
+  const names = SERVER_NAMES.filter((name) => results.some(({ by }) => by[name]?.storeCost))
+  if (names.length === 0) return []
+  const lines = results.map(({ row, by }) => [
+    ...headOf(row),
+    ...names.map((name) => figure(by[name]?.storeCost)),
+    unitOf(row),
+  ])
+  const columns = [...HEAD, ...names.map((name) => `for ${name}`), 'S3 CPU in s per']
+  return ['', ...align([columns, ...lines])]
 }
 
 /** CPU of one page of tags, when there are twice as many of them. */
@@ -109,7 +153,9 @@ function describeFlatness(results: readonly Result[]): string[] {
 }
 
 const mib = (bytes: number) => `${Math.round(bytes / MIB)}`
+const signed = (bytes: number) => `${bytes < 0 ? '' : '+'}${mib(bytes)}`
 
+/** The memory of one server over the run. */
 export function describeMemory(name: ServerName, report: MemoryReport): string[] {
   const { idle, peaks, after } = report
   const line = (what: string, memory: Memory, note = '') => {
@@ -119,8 +165,8 @@ export function describeMemory(name: ServerName, report: MemoryReport): string[]
   const aim = `aim < ${mib(IDLE_PSS_AIM_BYTES)} in all`
   const met = idle.totalBytes < IDLE_PSS_AIM_BYTES ? 'ok' : 'MISS'
   const grown = (memory: Memory) => {
-    const growth = memory.totalBytes - idle.totalBytes
-    return `${growth < 0 ? '' : '+'}${mib(growth)} since idle`
+    const main = signed(memory.mainBytes - idle.mainBytes)
+    return `${main}, ${signed(memory.totalBytes - idle.totalBytes)} since idle`
   }
   return [
     `${name}, MiB: main process, all processes`,

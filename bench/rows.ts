@@ -1,14 +1,22 @@
 /** What is measured: the rows of the table, as data. */
 import { blobContent, imageContent, MANIFEST_TYPE, MIB, SEED_MARK } from './content.ts'
 import type { Work } from './load.ts'
+import { SERVER_NAMES, type ServerName } from './servers.ts'
 
 export const PULL_REPOSITORY = 'bench/app'
 export const TAGS_REPOSITORY = 'bench/tags'
+const PUSH_REPOSITORY = 'bench/pushes'
 export const LAYER_BYTES = MIB
 const PAGE_SIZE = 100
 const UNITS_UNBOUNDED = 1e9
 /** A row of large bodies begins no transfer later than this. */
 const LARGE_SECONDS_MAX = 15
+/** What one row may leave in the S3 server's memory. */
+const S3_ROW_BYTES_MAX = 2048 * MIB
+
+/** Where the servers keep their blobs. */
+export const STORE_NAMES = ['filesystem', 's3'] as const
+export type StoreName = (typeof STORE_NAMES)[number]
 
 export interface Row {
   name: string
@@ -24,12 +32,21 @@ export interface Row {
   secondsMax: number
   /** Our CPU divided by the peer's must not be higher. */
   aim?: number
+  /** Nor may our CPU divided by what the SDK alone takes. */
+  sdkAim?: number
+  /** The servers that know this work; without it those that are registries. */
+  servers?: readonly ServerName[]
+  /** What it may leave in the store; of whoever needs more, fewer units are measured. */
+  bytesMax?: number
+  /** Its memory peak is told by itself. */
+  ownPeak?: boolean
   /** The tags that the repository must hold beforehand. */
   tags?: number
   writes: boolean
 }
 
 export interface Scale {
+  store: StoreName
   seconds: number
   quick: boolean
 }
@@ -46,6 +63,8 @@ const AIMS: Record<string, number> = {
 }
 
 export const FLAT_PAGE_AIM = 1.25
+/** Pushes on S3: our CPU divided by the SDK's alone. */
+const SDK_AIM = 1.3
 
 function ask(method: string, target: string, status: number, length: number, headers = ''): Work {
   return { kind: 'ask', method, target, status, length, headers }
@@ -82,9 +101,11 @@ const PUSHES = [
   { mib: 256, warmUps: 0, units: [4, 8, 16] },
 ]
 
-function rowsAt(connections: number, level: number, { seconds, quick }: Scale): Row[] {
+function rowsAt(connections: number, level: number, scale: Scale): Row[] {
+  const { seconds, quick } = scale
+  const s3 = scale.store === 's3'
   const row = (name: string, work: () => Work, rest: Partial<Row>): Row => {
-    const aim = connections === 8 && !quick ? AIMS[name] : undefined
+    const aim = connections === 8 && !quick && !s3 ? AIMS[name] : undefined
     return {
       name,
       connections,
@@ -101,14 +122,18 @@ function rowsAt(connections: number, level: number, { seconds, quick }: Scale): 
   }
   const transfer = (verb: string, { mib, warmUps, units }: (typeof PULLS)[number]): Row => {
     const bytes = mib * MIB
-    const push: Work = { kind: 'push', repository: 'bench/pushes', bytes }
+    const push: Work = { kind: 'push', repository: PUSH_REPOSITORY, sizes: [bytes] }
+    const unitsMax = quick ? Math.ceil(32 / mib) : (units[level] ?? 1)
     return row(`${verb} ${mib} MiB`, verb === 'push' ? () => push : askBlob('GET', bytes), {
       per: 'byte',
       bytes,
       warmUps,
-      unitsMax: quick ? Math.ceil(32 / mib) : (units[level] ?? 1),
+      unitsMax,
       secondsMax: mib === 1 ? seconds : LARGE_SECONDS_MAX,
       writes: verb === 'push',
+      ...(s3 && { servers: verb === 'push' ? SERVER_NAMES : PULL_SERVERS }),
+      ...(s3 && verb === 'push' && connections === 8 && !quick && { sdkAim: SDK_AIM }),
+      ...(s3 && verb === 'push' && { bytesMax: S3_ROW_BYTES_MAX, ownPeak: mib === 256 }),
     })
   }
   const image: Work = { kind: 'image', repository: 'bench/images', bytes: LAYER_BYTES }
@@ -156,6 +181,34 @@ function walkRow(tags: number, seconds: number, aim: { aim?: number }): Row {
   }
 }
 
+/** Whether memory grows with what is pushed: the same row once more, and a larger blob among others. */
+function memoryRows(rows: readonly Row[]): Row[] {
+  const push = rows.find(({ name, connections }) => name === 'push 256 MiB' && connections === 8)
+  if (!push) return []
+  const { sdkAim: _, ...again } = push
+  const sizes = [1024 * MIB, ...Array.from({ length: 8 }, () => 256 * MIB)]
+  const bytes = sizes.reduce((sum, size) => sum + size, 0) / sizes.length
+  const shared = { ...again, servers: ['rookery'] as const }
+  return [
+    { ...shared, name: 'push 256 MiB again' },
+    {
+      ...shared,
+      name: 'push 1 GiB + 8 others',
+      connections: sizes.length,
+      bytes,
+      work: () => ({ kind: 'push', repository: PUSH_REPOSITORY, sizes }),
+      unitsMax: sizes.length,
+      bytesMax: sizes.length * bytes,
+    },
+  ]
+}
+
+/** Signing bodies is for pushes alone: one way is enough to compare pulls. */
+const PULL_SERVERS = ['docker-registry', 'rookery', 'sdk'] as const
+
+/** What is measured on S3: the rest of the rows does not touch a store of ours. */
+const S3_ROWS = /^((pull|push) .*|HEAD blob|manifest by tag)$/
+
 /** Every row, grouped by the work so that a row's neighbours differ only in connections. */
 export function listRows(scale: Scale): Row[] {
   const levels = scale.quick ? [8] : [1, 8, 64]
@@ -166,6 +219,10 @@ export function listRows(scale: Scale): Row[] {
   const grouped = names.flatMap((name) =>
     byLevel.flatMap((rows) => rows.filter((row) => row.name === name)),
   )
+  if (scale.store === 's3') {
+    const rows = grouped.filter(({ name }) => S3_ROWS.test(name))
+    return [...rows, ...(scale.quick ? [] : memoryRows(rows))]
+  }
   const tags = scale.quick ? 200 : 2000
   return [
     ...grouped,
@@ -184,7 +241,20 @@ export function memoryLabelsOf(row: Row): string[] {
   const labels = ['whole run']
   if (row.connections === 64) labels.push('64 connections')
   if (row.bytes === 256 * MIB) labels.push('256 MiB blobs')
+  if (row.ownPeak) labels.push(titleOf(row))
   return labels
+}
+
+/** Whether a server can do the row's work. */
+export function isFor(row: Row, name: ServerName): boolean {
+  return row.servers?.includes(name) ?? (name === 'docker-registry' || name === 'rookery')
+}
+
+/** No more units than what they leave has room; docker-registry copies a blob that is complete. */
+export function unitsMaxOn({ unitsMax, bytes, bytesMax }: Row, name: ServerName): number {
+  if (bytesMax === undefined) return unitsMax
+  const copies = name === 'docker-registry' ? 2 : 1
+  return Math.min(unitsMax, Math.floor(bytesMax / (bytes * copies)))
 }
 
 /** An upper bound of what the rows leave on one server's disk. */

@@ -1,4 +1,4 @@
-/** Measures Rookery beside Debian's docker-registry: the same load, disk and run. See README.md. */
+/** Measures Rookery beside Debian's docker-registry: the same load, store and run. See README.md. */
 import {
   chmodSync,
   existsSync,
@@ -10,12 +10,10 @@ import {
 } from 'node:fs'
 import { loadavg } from 'node:os'
 import { join, resolve } from 'node:path'
-import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
-import { Load, measure } from './measure.ts'
-import { type Memory, MemoryPeaks, readMemory } from './processes.ts'
-import { describeHotFunctions, profileArguments, readProfiles } from './profile.ts'
+import { Contest } from './contest.ts'
+import { type Options, parseOptions, USAGE } from './options.ts'
+import { describeHotFunctions, readProfiles } from './profile.ts'
 import {
   describeMemory,
   describeResults,
@@ -23,43 +21,17 @@ import {
   type Result,
   ratioOf,
 } from './report.ts'
-import { bytesOnDisk, listRows, type Row, titleOf } from './rows.ts'
-import { Seeds } from './seed.ts'
-import {
-  findDockerRegistry,
-  type Server,
-  type ServerName,
-  startDockerRegistry,
-  startRookery,
-} from './servers.ts'
-
-const USAGE = `npm run bench -- [options]
-  --quick          a smoke of all rows in a few seconds, at 8 connections only
-  --seconds N      how long a row of small requests lasts (4)
-  --repeat N       measure each row N times and keep the cheapest (1)
-  --rows REGEXP    only the rows whose "name @connections" matches
-  --only NAME      only rookery, or only docker-registry
-  --json FILE      write all figures there, too
-  --profile        profile Rookery's main thread for each row; measures no peer`
+import { bytesOnDisk, type StoreName, titleOf } from './rows.ts'
+import { findDockerRegistry, SERVER_NAMES, type ServerName } from './servers.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const mainFile = join(root, 'dist', 'main.js')
+/** Room for what does not fit into Rookery's memory on its way to S3. */
+const SPOOL_BYTES_MAX = 1e9
 
-function readOptions() {
+function readOptions(): Options {
   try {
-    const { values } = parseArgs({
-      options: {
-        quick: { type: 'boolean', default: false },
-        seconds: { type: 'string' },
-        repeat: { type: 'string', default: '1' },
-        rows: { type: 'string', default: '' },
-        only: { type: 'string' },
-        json: { type: 'string' },
-        profile: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    })
-    return values
+    return parseOptions(process.argv.slice(2))
   } catch (error) {
     console.error(`bench: ${(error as Error).message}\n${USAGE}`)
     process.exit(2)
@@ -67,37 +39,46 @@ function readOptions() {
 }
 
 const options = readOptions()
+let contest: Contest | undefined
+let folder: string | undefined
 
-interface Contender {
-  server: Server
-  seeds: Seeds
-  peaks: MemoryPeaks
-  idle: Memory
+interface Outcome {
+  store: StoreName
+  results: Result[]
+  memory: ReadonlyMap<ServerName, MemoryReport>
 }
 
-const contenders: Contender[] = []
-const starting: Promise<Server>[] = []
-let folder: string | undefined
-let load: Load | undefined
-
 function chooseServers(): ServerName[] {
-  if (options.profile) return ['rookery']
-  const { only } = options
-  const names: ServerName[] = ['docker-registry', 'rookery']
-  const chosen = only === undefined ? names : names.filter((name) => name === only)
-  if (chosen.length === 0) throw new Error(`--only ${only}: rookery or docker-registry`)
+  const { only, profile } = options
+  if (profile) return ['rookery']
+  const chosen = SERVER_NAMES.filter((name) => only === undefined || name === only)
   if (chosen.includes('docker-registry') && !findDockerRegistry()) {
     console.log('docker-registry is not installed (apt-get install docker-registry)')
-    return chosen.filter((name) => name === 'rookery')
+    return chosen.filter((name) => name !== 'docker-registry')
   }
   return chosen
 }
 
-function makeFolder(rows: readonly Row[], times: number): string {
+function namesOn(store: StoreName, names: readonly ServerName[]): ServerName[] {
+  const found = names.filter((name) => store === 's3' || !name.startsWith('sdk'))
+  if (found.length === 0) throw new Error(`no such server on ${store}`)
+  return found
+}
+
+/** The servers of one store after those of the other, whose bytes are gone by then. */
+function bytesNeeded(names: readonly ServerName[]): number {
+  const needs = options.stores.map((store) => {
+    if (store === 's3') return SPOOL_BYTES_MAX
+    const bytes = bytesOnDisk(options.rows.get(store) ?? [])
+    return bytes * namesOn(store, names).length * options.rounds
+  })
+  return Math.max(...needs)
+}
+
+function makeFolder(needed: number): string {
   const parent = resolve(process.env.ROOKERY_BENCH_DIR ?? join(root, '.cache', 'bench'))
   mkdirSync(parent, { recursive: true })
   const { bavail, bsize } = statfsSync(parent)
-  const needed = bytesOnDisk(rows) * times
   if (bavail * bsize < needed) {
     throw new Error(`${parent} needs ${Math.ceil(needed / 1e9)} GB of free space`)
   }
@@ -107,121 +88,75 @@ function makeFolder(rows: readonly Row[], times: number): string {
   return made
 }
 
-async function start(name: ServerName, below: string): Promise<Contender> {
-  const own = join(below, name)
-  const promise =
-    name === 'rookery'
-      ? startRookery(
-          mainFile,
-          own,
-          options.profile ? profileArguments(join(below, 'profiles')) : [],
-        )
-      : startDockerRegistry(own)
-  starting.push(promise)
-  const server = await promise
-  await wait(options.quick ? 1000 : 5000)
-  const idle = readMemory(server.mainPid, server.roots())
-  return { server, seeds: new Seeds(server), peaks: new MemoryPeaks(), idle }
+function removeFolder(path: string | undefined): void {
+  if (path) rmSync(path, { recursive: true, force: true, maxRetries: 5 })
 }
 
-/**
- * One row on each server, one right after the other, so that both meet the same machine. What else
- * the machine does only makes work dearer: of several rounds the cheapest is the truest.
- */
-async function runRow(row: Row, rounds: number): Promise<Result> {
-  const result: Result = { row, by: {}, failures: [] }
-  for (let round = 0; round < rounds; round++) {
-    for (const contender of contenders) await runRound(contender, result)
-  }
-  return result
+function toJson(outcomes: readonly Outcome[]): string {
+  const stores = outcomes.map(({ store, results, memory }) => {
+    const rows = results.map((result) => ({
+      row: result.row.name,
+      connections: result.row.connections,
+      per: result.row.per === 'byte' ? 'GB' : '1000',
+      aim: result.row.aim,
+      ratio: ratioOf(result),
+      sdkAim: result.row.sdkAim,
+      sdkRatio: ratioOf(result, 'sdk'),
+      sdkUnsignedRatio: ratioOf(result, 'sdk-unsigned'),
+      servers: result.by,
+      failures: result.failures,
+    }))
+    const memories = [...memory].map(([name, { idle, peaks, after }]) => [
+      name,
+      { idle, after, peaks: Object.fromEntries(peaks) },
+    ])
+    return { store, rows, memory: Object.fromEntries(memories) }
+  })
+  return `${JSON.stringify({ stores }, undefined, 2)}\n`
 }
 
-async function runRound({ server, seeds, peaks }: Contender, result: Result): Promise<void> {
-  if (interrupted) return
-  load ??= new Load()
-  try {
-    const found = await measure(result.row, server, seeds, load, peaks)
-    const best = result.by[server.name]
-    if (!best || found.cost < best.cost) result.by[server.name] = found
-  } catch (error) {
-    result.failures.push((error as Error).message)
-    load.stop()
-    load = undefined
-  }
-}
+const busy = () => loadavg()[0]?.toFixed(2)
 
-async function stopAll(): Promise<void> {
-  load?.stop()
-  const started = await Promise.allSettled(starting.splice(0))
-  await Promise.all(
-    started.map((one) => (one.status === 'fulfilled' ? one.value.stop() : undefined)),
-  )
-}
+async function measureStore(store: StoreName, below: string, names: ServerName[]) {
+  const own = join(below, store)
+  mkdirSync(own)
+  const profiles = options.profile ? join(own, 'profiles') : undefined
+  const { quick, rounds } = options
+  contest = new Contest({ store, folder: own, names, main: mainFile, quick, rounds, profiles })
+  await contest.start()
+  console.log(`${store}: node ${process.version}; load average ${busy()} before the first row`)
+  const results = await contest.measureRows(options.rows.get(store) ?? [], (row) => {
+    process.stderr.write(`${titleOf(row)}\n`)
+  })
+  if (interrupted) return undefined
+  const memory = await contest.readMemories()
+  await contest.stop()
 
-function removeFolder(): void {
-  if (folder) rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
-}
-
-function toJson(results: readonly Result[], memory: ReadonlyMap<ServerName, MemoryReport>): string {
-  const rows = results.map((result) => ({
-    row: result.row.name,
-    connections: result.row.connections,
-    per: result.row.per === 'byte' ? 'GB' : '1000',
-    aim: result.row.aim,
-    ratio: ratioOf(result),
-    servers: result.by,
-    failures: result.failures,
-  }))
-  const memories = [...memory].map(([name, { idle, peaks, after }]) => [
-    name,
-    { idle, after, peaks: Object.fromEntries(peaks) },
-  ])
-  return `${JSON.stringify({ rows, memory: Object.fromEntries(memories) }, undefined, 2)}\n`
+  for (const line of describeResults(results)) console.log(line)
+  for (const [name, report] of memory)
+    for (const line of describeMemory(name, report)) console.log(line)
+  if (profiles) describeProfiles(results, profiles)
+  removeFolder(own)
+  return { store, results, memory }
 }
 
 async function main(): Promise<void> {
   if (options.help) return console.log(USAGE)
   if (process.platform !== 'linux') throw new Error('the figures come from /proc: Linux only')
-  const scale = {
-    quick: options.quick,
-    seconds: Number(options.seconds ?? (options.quick ? 0.2 : 4)),
-  }
-  if (!(scale.seconds > 0)) throw new Error('--seconds needs a number above 0')
-  const rounds = Number(options.repeat)
-  if (!(Number.isInteger(rounds) && rounds > 0)) throw new Error('--repeat needs a number above 0')
-  const pattern = new RegExp(options.rows)
-  const rows = listRows(scale).filter((row) => pattern.test(titleOf(row)))
-  if (rows.length === 0) throw new Error(`--rows ${options.rows}: no such row`)
   const names = chooseServers()
   if (names.includes('rookery') && !existsSync(mainFile))
     throw new Error('npm run build comes first')
 
-  folder = makeFolder(rows, names.length * rounds)
-  for (const name of names) contenders.push(await start(name, folder))
-  const busy = () => loadavg()[0]?.toFixed(2)
-  console.log(`node ${process.version}; load average ${busy()} before the first row`)
-
-  const results: Result[] = []
-  for (const row of rows) {
-    if (interrupted) return
-    process.stderr.write(`${titleOf(row)}\n`)
-    results.push(await runRow(row, rounds))
-    if (contenders.some(({ server }) => server.death)) break
+  folder = makeFolder(bytesNeeded(names))
+  const outcomes: Outcome[] = []
+  for (const store of options.stores) {
+    const outcome = await measureStore(store, folder, namesOn(store, names))
+    if (outcome === undefined) return
+    outcomes.push(outcome)
   }
-  await wait(options.quick ? 1000 : 5000)
-  const memory = new Map<ServerName, MemoryReport>()
-  for (const { server, peaks, idle } of contenders) {
-    const after = readMemory(server.mainPid, server.roots())
-    memory.set(server.name, { idle, peaks: peaks.peaks, after })
-  }
-  await stopAll()
-
-  for (const line of describeResults(results)) console.log(line)
-  for (const [name, report] of memory)
-    for (const line of describeMemory(name, report)) console.log(line)
-  if (options.json) writeFileSync(options.json, toJson(results, memory))
-  if (options.profile) describeProfiles(results, join(folder, 'profiles'))
-  if (results.some(({ failures }) => failures.length > 0)) process.exitCode = 1
+  if (options.json) writeFileSync(options.json, toJson(outcomes))
+  const failed = outcomes.some(({ results }) => results.some(({ failures }) => failures.length > 0))
+  if (failed) process.exitCode = 1
 }
 
 function describeProfiles(results: readonly Result[], profiles: string): void {
@@ -237,8 +172,8 @@ let interrupted = false
 async function interrupt(): Promise<void> {
   if (interrupted) return
   interrupted = true
-  await stopAll()
-  removeFolder()
+  await contest?.stop()
+  removeFolder(folder)
   process.exit(130)
 }
 process.on('SIGINT', interrupt).on('SIGTERM', interrupt)
@@ -252,7 +187,7 @@ try {
   }
 } finally {
   if (!interrupted) {
-    await stopAll()
-    removeFolder()
+    await contest?.stop()
+    removeFolder(folder)
   }
 }

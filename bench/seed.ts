@@ -36,8 +36,10 @@ export class Seeds {
     const { origin, credentials } = this.#server
     const connection = await Connection.open(origin)
     try {
-      if (this.#sizes.size === 0) await pushSeedImage(connection, PULL_REPOSITORY, credentials)
-      if (bytes !== LAYER_BYTES) {
+      const { isRegistry } = this.#server
+      const first = this.#sizes.size === 0 && isRegistry
+      if (first) await pushSeedImage(connection, PULL_REPOSITORY, credentials)
+      if (bytes !== LAYER_BYTES || !isRegistry) {
         await pushBlob(connection, PULL_REPOSITORY, blobContent(bytes, SEED_MARK), credentials)
       }
     } finally {

@@ -1,19 +1,21 @@
 /** Starts and stops the servers to compare. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
-import { basename, join } from 'node:path'
-import { setTimeout as wait } from 'node:timers/promises'
-import { findPostmasters, isRunning, listFamily } from './processes.ts'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Child, findFreePort } from './child.ts'
+import { type Bucket, environmentOf, REGION } from './object-store.ts'
+import { findPostmasters } from './processes.ts'
 
-const START_MILLISECONDS_MAX = 60_000
-const STOP_MILLISECONDS_MAX = 20_000
-const OUTPUT_TAIL_CHARACTERS = 2000
+const SDK_SERVER = fileURLToPath(new URL('sdk-server.ts', import.meta.url))
+const LISTENING = /http:\/\/127\.0\.0\.1:[1-9]\d*/
 
-export type ServerName = 'rookery' | 'docker-registry'
+/** In the order in which each row is measured on them. */
+export const SERVER_NAMES = ['docker-registry', 'rookery', 'sdk', 'sdk-unsigned'] as const
+export type ServerName = (typeof SERVER_NAMES)[number]
 
+/** A running server. */
 export class Server {
   readonly name: ServerName
   readonly origin: string
@@ -28,6 +30,11 @@ export class Server {
     this.credentials = credentials
     this.#child = child
     this.#folder = folder
+  }
+
+  /** Whether it knows manifests and tags, too. */
+  get isRegistry(): boolean {
+    return this.name === 'rookery' || this.name === 'docker-registry'
   }
 
   get mainPid(): number {
@@ -50,73 +57,7 @@ export class Server {
 }
 
 function rootsOf(child: Child, folder: string): number[] {
-  // The number of a child that ended may by now be another process.
-  const own = child.death === undefined && child.pid > 0 ? [child.pid] : []
-  return [...own, ...findPostmasters(join(folder, 'postgres'))]
-}
-
-/** A child process with the end of what it wrote, in a process group of its own. */
-class Child {
-  readonly pid: number
-  output = ''
-  readonly #process: ChildProcess
-  #death: string | undefined
-
-  constructor(command: string, args: string[], stdout: 'ignore' | 'pipe', env: NodeJS.ProcessEnv) {
-    this.#process = spawn(command, args, { stdio: ['ignore', stdout, 'pipe'], env, detached: true })
-    this.pid = this.#process.pid ?? 0
-    const keep = (text: string) => {
-      this.output = (this.output + text).slice(-OUTPUT_TAIL_CHARACTERS)
-    }
-    this.#process.stdout?.setEncoding('utf8').on('data', keep)
-    this.#process.stderr?.setEncoding('utf8').on('data', keep)
-    this.#process.on('exit', (code, signal) => {
-      this.#death = `ended with ${signal ?? code}: ${this.output.trim().slice(-300)}`
-    })
-    this.#process.on('error', (error) => {
-      this.#death = error.message
-      keep(error.message)
-    })
-  }
-
-  get death(): string | undefined {
-    return this.#death
-  }
-
-  /** Waits until `probe` gives something; if it never does, leaves nothing running. */
-  async until<T>(folder: string, probe: () => T | undefined | Promise<T | undefined>): Promise<T> {
-    const end = Date.now() + START_MILLISECONDS_MAX
-    while (Date.now() < end && !this.#death) {
-      const found = await probe()
-      if (found !== undefined) return found
-      await wait(50)
-    }
-    await this.stop(rootsOf(this, folder))
-    throw new Error(`${basename(folder)} did not start: ${this.output.trim()}`)
-  }
-
-  /** SIGTERM, and SIGKILL for whatever of the family still runs after the time is up. */
-  async stop(roots: number[]): Promise<void> {
-    const family = listFamily(roots)
-    if (!this.#death) {
-      const exit = once(this.#process, 'exit')
-      this.#process.kill('SIGTERM')
-      await Promise.race([exit, wait(STOP_MILLISECONDS_MAX, undefined, { ref: false })])
-    }
-    const end = Date.now() + 2000
-    while (family.some(isRunning) && Date.now() < end) await wait(50)
-    for (const member of family.filter(isRunning)) process.kill(member.pid, 'SIGKILL')
-  }
-}
-
-async function findFreePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
+  return [...child.roots(), ...findPostmasters(join(folder, 'postgres'))]
 }
 
 /** The peer's version, or undefined when it is not installed. */
@@ -128,8 +69,25 @@ export function findDockerRegistry(): string | undefined {
   }
 }
 
-/** Filesystem storage, deletes, no authorization; the access log goes to /dev/null. */
-export async function startDockerRegistry(folder: string): Promise<Server> {
+function dockerStorage(folder: string, bucket: Bucket | undefined): Record<string, unknown> {
+  if (!bucket) return { filesystem: { rootdirectory: join(folder, 'storage') } }
+  return {
+    s3: {
+      region: REGION,
+      regionendpoint: bucket.endpoint,
+      bucket: bucket.bucket,
+      accesskey: bucket.accessKeyId,
+      secretkey: bucket.secretAccessKey,
+      secure: false,
+      v4auth: true,
+    },
+    // Both servers pass on the bytes themselves.
+    redirect: { disable: true },
+  }
+}
+
+/** Deletes, no authorization; the access log goes to /dev/null. */
+export async function startDockerRegistry(folder: string, bucket?: Bucket): Promise<Server> {
   const port = await findFreePort()
   const origin = `http://127.0.0.1:${port}`
   mkdirSync(folder, { recursive: true })
@@ -139,39 +97,68 @@ export async function startDockerRegistry(folder: string): Promise<Server> {
     JSON.stringify({
       version: 0.1,
       log: { level: 'error' },
-      storage: {
-        filesystem: { rootdirectory: join(folder, 'storage') },
-        delete: { enabled: true },
-      },
+      storage: { ...dockerStorage(folder, bucket), delete: { enabled: true } },
       http: { addr: `127.0.0.1:${port}` },
     }),
   )
-  const child = new Child('docker-registry', ['serve', config], 'ignore', process.env)
-  await child.until(folder, async () => {
-    const answer = await fetch(`${origin}/v2/`).catch(() => undefined)
-    return answer?.status === 200 ? true : undefined
-  })
+  const env = environmentOf(undefined)
+  const child = new Child('docker-registry', ['serve', config], { stdout: 'ignore', env })
+  await child.until(
+    folder,
+    () => child.roots(),
+    async () => {
+      const answer = await fetch(`${origin}/v2/`).catch(() => undefined)
+      return answer?.status === 200 ? true : undefined
+    },
+  )
   return new Server('docker-registry', origin, '', child, folder)
 }
 
-/** The built server with its defaults: embedded Postgres, blobs on disk. */
+export interface RookeryOptions {
+  main: string
+  nodeArguments?: string[]
+  /** Blobs are files without it. */
+  bucket?: Bucket | undefined
+}
+
+/** The built server with its defaults, and an embedded Postgres. */
 export async function startRookery(
-  main: string,
   folder: string,
-  nodeArguments: string[] = [],
+  { main, nodeArguments = [], bucket }: RookeryOptions,
 ): Promise<Server> {
   const password = randomBytes(18).toString('base64url')
-  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROOKERY_'))
   const env = {
-    ...Object.fromEntries(inherited),
+    ...environmentOf(bucket),
     ROOKERY_LISTEN: '127.0.0.1:0',
     ROOKERY_DATA_DIR: folder,
     ROOKERY_ADMIN_PASSWORD: password,
+    ...(bucket && {
+      ROOKERY_S3_BUCKET: bucket.bucket,
+      ROOKERY_S3_ENDPOINT: bucket.endpoint,
+    }),
   }
-  const child = new Child(process.execPath, [...nodeArguments, main, 'serve'], 'pipe', env)
-  const origin = await child.until(folder, () => {
-    return /http:\/\/127\.0\.0\.1:[1-9]\d*/.exec(child.output)?.[0]
-  })
+  const args = [...nodeArguments, main, 'serve']
+  const child = new Child(process.execPath, args, { stdout: 'pipe', env })
+  const roots = () => rootsOf(child, folder)
+  const origin = await child.until(folder, roots, () => LISTENING.exec(child.output)?.[0])
   const basic = Buffer.from(`admin:${password}`).toString('base64')
   return new Server('rookery', origin, `Authorization: Basic ${basic}\r\n`, child, folder)
+}
+
+/** The SDK alone, which hashes each body to sign it, or leaves bodies out of the signature. */
+export async function startSdkServer(
+  folder: string,
+  name: 'sdk' | 'sdk-unsigned',
+  bucket: Bucket,
+): Promise<Server> {
+  const bodies = name === 'sdk' ? 'signed' : 'unsigned'
+  const args = ['--import', 'tsx', SDK_SERVER, bucket.endpoint, bucket.bucket, bodies]
+  const env = environmentOf(bucket)
+  const child = new Child(process.execPath, args, { stdout: 'pipe', env })
+  const origin = await child.until(
+    folder,
+    () => child.roots(),
+    () => LISTENING.exec(child.output)?.[0],
+  )
+  return new Server(name, origin, '', child, folder)
 }

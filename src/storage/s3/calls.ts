@@ -105,6 +105,9 @@ export async function call<T>(
     return await send({ abortSignal: controller.signal })
   } catch (error) {
     if (signal?.aborted) throw signal.reason
+    if (controller.signal.aborted) {
+      throw new StoreUnavailable(`the object store did not answer within ${timeoutSeconds} s`)
+    }
     throw meant(error)
   } finally {
     clearTimeout(timer)

@@ -14,7 +14,6 @@ const CARRYING_BUFFERS_MAX = 2
 
 /** So much is gathered before a buffer is taken: most blobs are smaller than this. */
 const SMALL_BYTES_MAX = 256 * 1024
-const SMALL_BYTES_FIRST = 16 * 1024
 const FILE_MODE = 0o600
 
 /** Buffers of one part each, used again. */
@@ -94,11 +93,12 @@ export class PartBuffers {
 /** Up to one part's bytes on their way from a client to the store. */
 export class Part {
   readonly #buffers: PartBuffers
-  #small: Buffer | undefined
+  /** What is not yet in the buffer or the file. */
+  #chunks: Uint8Array[] = []
+  #chunkBytes = 0
   #pooled: Buffer | undefined
   #file: FileHandle | undefined
   #size = 0
-  #inFile = 0
 
   constructor(buffers: PartBuffers) {
     this.#buffers = buffers
@@ -112,36 +112,61 @@ export class Part {
     return PART_BYTES - this.#size
   }
 
-  /** Takes a copy of at most `room` bytes. */
+  /** Takes at most `room` bytes, whose memory stays as it is. */
   async add(chunk: Uint8Array): Promise<void> {
-    const size = this.#size + chunk.length
-    if (this.#pooled === undefined && this.#file === undefined && size > SMALL_BYTES_MAX) {
-      await this.#grow()
+    if (this.#pooled !== undefined) {
+      this.#pooled.set(chunk, this.#size)
+      this.#size += chunk.length
+      return
     }
-    if (this.#file === undefined) {
-      const target = this.#pooled ?? this.#smallFor(size)
-      target.set(chunk, this.#size)
-    } else {
-      // In the file lies what was flushed; the small buffer gathers until it is worth a write.
-      await this.#addToFile(this.#file, chunk)
-    }
-    this.#size = size
+    this.#chunks.push(chunk)
+    this.#chunkBytes += chunk.length
+    this.#size += chunk.length
+    if (this.#chunkBytes > SMALL_BYTES_MAX) await this.#spill()
   }
 
   /** Gives the bytes to `use`, in memory that is valid until `use` ends. */
   async carry<T>(use: (bytes: Buffer) => Promise<T>): Promise<T> {
     const file = this.#file
+    if (file !== undefined) return this.#carryFile(file, use)
     const pooled = this.#pooled
-    if (pooled !== undefined) {
-      this.#buffers.filled.sending(1)
-      try {
-        return await use(pooled.subarray(0, this.#size))
-      } finally {
-        this.#buffers.filled.sending(-1)
-      }
+    if (pooled === undefined) return use(Buffer.concat(this.#chunks))
+    this.#buffers.filled.sending(1)
+    try {
+      return await use(pooled.subarray(0, this.#size))
+    } finally {
+      this.#buffers.filled.sending(-1)
     }
-    if (file === undefined) return use((this.#small ?? Buffer.alloc(0)).subarray(0, this.#size))
-    await this.#flush(file)
+  }
+
+  /** Lets go of the memory; can be called twice. */
+  async release(): Promise<void> {
+    const [pooled, file] = [this.#pooled, this.#file]
+    this.#pooled = undefined
+    this.#file = undefined
+    this.#chunks = []
+    if (pooled !== undefined) this.#buffers.filled.give(pooled)
+    await file?.close()
+  }
+
+  /** Moves the chunks into a buffer, if there is one to be had soon, and otherwise into a file. */
+  async #spill(): Promise<void> {
+    if (this.#file === undefined) {
+      this.#pooled = await this.#buffers.filled.takeSoon()
+      if (this.#pooled === undefined) this.#file = await this.#buffers.openFile()
+    }
+    let position = this.#size - this.#chunkBytes
+    for (const chunk of this.#chunks) {
+      if (this.#file === undefined) this.#pooled?.set(chunk, position)
+      else await writeAll(this.#file, chunk, position)
+      position += chunk.length
+    }
+    this.#chunks = []
+    this.#chunkBytes = 0
+  }
+
+  async #carryFile<T>(file: FileHandle, use: (bytes: Buffer) => Promise<T>): Promise<T> {
+    await this.#spill()
     const buffer = await this.#buffers.carrying.take()
     try {
       let filled = 0
@@ -154,58 +179,6 @@ export class Part {
     } finally {
       this.#buffers.carrying.give(buffer)
     }
-  }
-
-  /** Lets go of the memory; can be called twice. */
-  async release(): Promise<void> {
-    const [pooled, file] = [this.#pooled, this.#file]
-    this.#pooled = undefined
-    this.#file = undefined
-    this.#small = undefined
-    if (pooled !== undefined) this.#buffers.filled.give(pooled)
-    await file?.close()
-  }
-
-  #smallFor(size: number): Buffer {
-    const small = this.#small
-    if (small !== undefined && small.length >= size) return small
-    let length = Math.max(SMALL_BYTES_FIRST, small?.length ?? 0)
-    while (length < size) length *= 2
-    const larger = Buffer.allocUnsafeSlow(length)
-    if (small !== undefined) larger.set(small.subarray(0, this.#size))
-    this.#small = larger
-    return larger
-  }
-
-  async #grow(): Promise<void> {
-    const small = this.#small?.subarray(0, this.#size)
-    this.#pooled = await this.#buffers.filled.takeSoon()
-    if (this.#pooled === undefined) {
-      this.#file = await this.#buffers.openFile()
-      this.#small = this.#smallFor(SMALL_BYTES_MAX)
-      return
-    }
-    if (small !== undefined) this.#pooled.set(small)
-    this.#small = undefined
-  }
-
-  async #addToFile(file: FileHandle, chunk: Uint8Array): Promise<void> {
-    const gathered = this.#size - this.#inFile
-    const small = this.#smallFor(SMALL_BYTES_MAX)
-    if (gathered + chunk.length <= small.length) {
-      small.set(chunk, gathered)
-      return
-    }
-    await this.#flush(file)
-    await writeAll(file, chunk, this.#inFile)
-    this.#inFile += chunk.length
-  }
-
-  async #flush(file: FileHandle): Promise<void> {
-    const gathered = this.#size - this.#inFile
-    if (gathered === 0 || this.#small === undefined) return
-    await writeAll(file, this.#small.subarray(0, gathered), this.#inFile)
-    this.#inFile = this.#size
   }
 }
 

@@ -1,0 +1,100 @@
+/** Child processes that the bench starts, and does not leave behind. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { basename } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { isRunning, listFamily } from './processes.ts'
+
+const START_MILLISECONDS_MAX = 60_000
+const STOP_MILLISECONDS_MAX = 20_000
+const OUTPUT_TAIL_CHARACTERS = 2000
+
+export interface ChildOptions {
+  /** A pipe stays open as long as this process lives. */
+  stdin?: 'ignore' | 'pipe'
+  stdout: 'ignore' | 'pipe'
+  env: NodeJS.ProcessEnv
+}
+
+/** A child process with the end of what it wrote, in a process group of its own. */
+export class Child {
+  readonly pid: number
+  output = ''
+  readonly #process: ChildProcess
+  #death: string | undefined
+
+  constructor(
+    command: string,
+    args: readonly string[],
+    { stdin = 'ignore', stdout, env }: ChildOptions,
+  ) {
+    this.#process = spawn(command, args, { stdio: [stdin, stdout, 'pipe'], env, detached: true })
+    this.pid = this.#process.pid ?? 0
+    const keep = (text: string) => {
+      this.output = (this.output + text).slice(-OUTPUT_TAIL_CHARACTERS)
+    }
+    this.#process.stdout?.setEncoding('utf8').on('data', keep)
+    this.#process.stderr?.setEncoding('utf8').on('data', keep)
+    // A child that ended closes its end of the pipe; its death is told by 'exit'.
+    this.#process.stdin?.on('error', () => {})
+    this.#process.on('exit', (code, signal) => {
+      this.#death = `ended with ${signal ?? code}: ${this.output.trim().slice(-300)}`
+    })
+    this.#process.on('error', (error) => {
+      this.#death = error.message
+      keep(error.message)
+    })
+  }
+
+  /** Why it is not running any more, or undefined. */
+  get death(): string | undefined {
+    return this.#death
+  }
+
+  /** Its own number while it lives; that of a child that ended may by now be another process. */
+  roots(): number[] {
+    return this.#death === undefined && this.pid > 0 ? [this.pid] : []
+  }
+
+  /** Waits until `probe` gives something; if it never does, leaves nothing running below `roots`. */
+  async until<T>(
+    folder: string,
+    roots: () => number[],
+    probe: () => T | undefined | Promise<T | undefined>,
+  ): Promise<T> {
+    const end = Date.now() + START_MILLISECONDS_MAX
+    while (Date.now() < end && !this.#death) {
+      const found = await probe()
+      if (found !== undefined) return found
+      await wait(50)
+    }
+    await this.stop(roots())
+    await wait(50) // The last words of a child may come after its end.
+    throw new Error(`${basename(folder)} did not start: ${this.output.trim()}`)
+  }
+
+  /** SIGTERM, and SIGKILL for whatever of the family still runs after the time is up. */
+  async stop(roots: readonly number[]): Promise<void> {
+    const family = listFamily(roots)
+    if (!this.#death) {
+      const exit = once(this.#process, 'exit')
+      this.#process.kill('SIGTERM')
+      await Promise.race([exit, wait(STOP_MILLISECONDS_MAX, undefined, { ref: false })])
+    }
+    const end = Date.now() + 2000
+    while (family.some(isRunning) && Date.now() < end) await wait(50)
+    for (const member of family.filter(isRunning)) process.kill(member.pid, 'SIGKILL')
+  }
+}
+
+/** A port that nobody listened on a moment ago. */
+export async function findFreePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}

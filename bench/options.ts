@@ -1,0 +1,73 @@
+/** The command line, checked. */
+import { parseArgs } from 'node:util'
+import { listRows, type Row, STORE_NAMES, type StoreName, titleOf } from './rows.ts'
+import { SERVER_NAMES, type ServerName } from './servers.ts'
+
+export const USAGE = `npm run bench -- [options]
+  --store NAME     filesystem, s3, or both, one after the other (filesystem)
+  --quick          a smoke of all rows in a few seconds, at 8 connections only
+  --seconds N      how long a row of small requests lasts (4)
+  --repeat N       measure each row N times and keep the cheapest (1)
+  --rows REGEXP    only the rows whose "name @connections" matches
+  --only NAME      only rookery, or only docker-registry; on S3 also sdk or sdk-unsigned
+  --json FILE      write all figures there, too
+  --profile        profile Rookery's main thread for each row; measures no peer`
+
+/** What the user asked for. */
+export interface Options {
+  help: boolean
+  quick: boolean
+  profile: boolean
+  rounds: number
+  stores: readonly StoreName[]
+  only: ServerName | undefined
+  json: string | undefined
+  /** Of each store. */
+  rows: ReadonlyMap<StoreName, Row[]>
+}
+
+function parseStores(text: string): readonly StoreName[] {
+  if (text === 'both') return STORE_NAMES
+  const found = STORE_NAMES.filter((name) => name === text)
+  if (found.length === 0) throw new Error(`--store ${text}: filesystem, s3 or both`)
+  return found
+}
+
+function parseServer(text: string | undefined): ServerName | undefined {
+  const found = SERVER_NAMES.find((name) => name === text)
+  if (text !== undefined && !found) throw new Error(`--only ${text}: ${SERVER_NAMES.join(', ')}`)
+  return found
+}
+
+/** Throws what to tell the user when the arguments are not right. */
+export function parseOptions(args: readonly string[]): Options {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      store: { type: 'string', default: 'filesystem' },
+      quick: { type: 'boolean', default: false },
+      seconds: { type: 'string' },
+      repeat: { type: 'string', default: '1' },
+      rows: { type: 'string', default: '' },
+      only: { type: 'string' },
+      json: { type: 'string' },
+      profile: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  const { quick, help, profile, json } = values
+  const seconds = Number(values.seconds ?? (quick ? 0.2 : 4))
+  if (!(seconds > 0)) throw new Error('--seconds needs a number above 0')
+  const rounds = Number(values.repeat)
+  if (!(Number.isInteger(rounds) && rounds > 0)) throw new Error('--repeat needs a number above 0')
+  const stores = parseStores(values.store)
+  const pattern = new RegExp(values.rows)
+  const rowsOf = (store: StoreName) =>
+    listRows({ store, seconds, quick }).filter((row) => pattern.test(titleOf(row)))
+  const rows = new Map(stores.map((store) => [store, rowsOf(store)]))
+  if ([...rows.values()].some((some) => some.length === 0)) {
+    throw new Error(`--rows ${values.rows}: no such row on ${stores.join(' and ')}`)
+  }
+  const only = parseServer(values.only)
+  return { help, quick, profile, rounds, stores, only, json, rows }
+}
