@@ -105,7 +105,7 @@ export async function finishUpload(
        delete from uploads
         where id = $1
           and lease = $2
-       returning repository_id
+       returning id, repository_id, untidy
      ), put as (
        insert into blobs (digest, size, storage_key)
        select $3, $4, $5
@@ -123,6 +123,11 @@ export async function finishUpload(
          from put
         where storage_key <> $5
        returning id
+     ), untidy as (
+       insert into removals (upload_id, digest, kept_key)
+       select finished.id, $3, put.storage_key
+         from finished, put
+        where finished.untidy
      )
      select storage_key as "storageKey", (select id from doubled) as "removalId"
        from put`,

@@ -51,6 +51,9 @@ export class Database implements Queryable {
       types: { getTypeParser: typeParser },
     })
     this.#pool.on('error', options.onIdleError)
+    // The pool listens only to connections that nobody uses; one that breaks in use would end the
+    // process. Whoever uses it reads the error from its next statement.
+    this.#pool.on('connect', (client) => client.on('error', () => {}))
   }
 
   /** One statement, a transaction of its own; again when the database asks for that. */
@@ -143,7 +146,8 @@ const UNREACHABLE_SOCKET: ReadonlySet<unknown> = new Set([
   'ETIMEDOUT',
 ])
 // What pg throws without a code when a connection ends or none becomes free in time.
-const UNREACHABLE_MESSAGE = /connection terminated|timeout exceeded when trying to connect/i
+const UNREACHABLE_MESSAGE =
+  /connection terminated|timeout exceeded when trying to connect|is not queryable/i
 const RETRY_AFTER_SECONDS = 2
 
 /** True when the statement never ran, or its connection broke: another try may well succeed. */

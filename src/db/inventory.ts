@@ -62,10 +62,9 @@ export async function findNamed(
        from uploads
       where id = any($2::uuid[])
      union all
-     select null, coalesce(stage ->> 'id', left(stage ->> 'file', 36))
+     select null, upload_id::text
        from removals
-      where stage is not null
-        and coalesce(stage ->> 'id', left(stage ->> 'file', 36)) = any($2::text[])`,
+      where upload_id = any($2::uuid[])`,
     [keys, uploads],
   )
   const found = <T>(values: (T | null)[]) => new Set(values.filter((value) => value !== null))

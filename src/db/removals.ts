@@ -1,10 +1,19 @@
+import type { Digest } from '../oci/digest.ts'
 import type { Queryable } from './database.ts'
 
-/** Bytes without a row that are to be removed: a blob's key, or an upload's stage. */
+/** Bytes without a row that are to be removed: a blob's, or all that was written for an upload. */
 export type Removal = { readonly id: number } & (
-  | { readonly storageKey: string; readonly stage: null }
-  | { readonly storageKey: null; readonly stage: unknown }
+  | { readonly storageKey: string; readonly upload: null }
+  | { readonly storageKey: null; readonly upload: UploadRemains }
 )
+
+export type UploadRemains = {
+  readonly id: string
+  /** What it was said to become; null when nobody said so. */
+  readonly digest: Digest | null
+  /** What it became, and stays. */
+  readonly keptKey: string | null
+}
 
 /** So long whoever claimed a removal has for it, before another takes it up. */
 export const REMOVAL_LEASE_SECONDS = 120
@@ -22,17 +31,30 @@ export async function claimRemovals(db: Queryable, limit: number): Promise<Remov
           from removals
          where due_at <= now()
            and (
-             stage is not null
+             upload_id is not null
              or not exists (select 1 from removal_holds where until > now())
            )
          order by due_at, id
          limit $1
            for update skip locked
       )
-     returning id, storage_key as "storageKey", stage`,
+     returning id, storage_key as "storageKey",
+               case
+                 when upload_id is not null then
+                   json_build_object('id', upload_id, 'digest', digest, 'keptKey', kept_key)
+               end as upload`,
     [limit, REMOVAL_LEASE_SECONDS],
   )
   return rows
+}
+
+/** Queues the removal of what an upload left behind. */
+export async function queueRemains(db: Queryable, remains: UploadRemains): Promise<void> {
+  await db.query(
+    `insert into removals (upload_id, digest, kept_key)
+     values ($1, $2, $3)`,
+    [remains.id, remains.digest, remains.keptKey],
+  )
 }
 
 /** Their bytes are gone. */

@@ -1,4 +1,4 @@
-import type { Algorithm } from '../oci/digest.ts'
+import type { Algorithm, Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Queryable } from './database.ts'
 import { REMOVAL_LEASE_SECONDS, type Removal } from './removals.ts'
@@ -82,7 +82,8 @@ export type Claim = UploadRow & {
 
 /**
  * Makes `lease` the upload's only writer for a while, provided that nobody else is and that the
- * upload stands at `start` bytes (when given). Undefined when there is no such upload.
+ * upload stands at `start` bytes (when given). `digest` is what the closing request says that it is.
+ * Undefined when there is no such upload.
  */
 export async function claimUpload(
   db: Queryable,
@@ -90,6 +91,7 @@ export async function claimUpload(
   lease: string,
   leaseSeconds: number,
   start: number | undefined,
+  digest: Digest | undefined,
 ): Promise<Claim | undefined> {
   const { rows } = await db.query<Claim>(
     `with found as (
@@ -105,7 +107,9 @@ export async function claimUpload(
      ), claimed as (
        update uploads
           set lease = $4,
-              lease_until = now() + make_interval(secs => $5)
+              lease_until = now() + make_interval(secs => $5),
+              digest = coalesce($7, uploads.digest),
+              untidy = uploads.untidy or found.leased
          from found
         where uploads.id = found.id
           and found.free
@@ -117,7 +121,7 @@ export async function claimUpload(
             found.leased and found.free as "takenOver"
        from found
        left join claimed on claimed.id = found.id`,
-    [key.id, key.repository, key.actor, lease, leaseSeconds, start ?? null],
+    [key.id, key.repository, key.actor, lease, leaseSeconds, start ?? null, digest ?? null],
   )
   return rows[0]
 }
@@ -181,15 +185,26 @@ export async function replaceStage(
   return rows.length > 0
 }
 
-/** Gives the lease back and leaves the upload where it stood. */
+/** Gives the lease back after a failure, and leaves the upload where it stood. */
 export async function releaseUpload(db: Queryable, id: string, lease: string): Promise<void> {
   await db.query(
     `update uploads
         set lease = null,
-            lease_until = null
+            lease_until = null,
+            untidy = true
       where id = $1
         and lease = $2`,
     [id, lease],
+  )
+}
+
+/** More lies in the store than the upload's stage tells: its end has to look for it. */
+export async function markUntidy(db: Queryable, id: string): Promise<void> {
+  await db.query(
+    `update uploads
+        set untidy = true
+      where id = $1`,
+    [id],
   )
 }
 
@@ -207,12 +222,13 @@ export async function retireUpload(
        delete from uploads
         where id = $1
           and lease = $2
-       returning stage
+       returning id, digest
      )
-     insert into removals (stage, due_at)
-     select stage, now() + make_interval(secs => $3)
+     insert into removals (upload_id, digest, due_at)
+     select id, digest, now() + make_interval(secs => $3)
        from gone
-     returning id, stage, storage_key as "storageKey"`,
+     returning id, storage_key as "storageKey",
+               json_build_object('id', upload_id, 'digest', digest, 'keptKey', kept_key) as upload`,
     [id, lease, REMOVAL_LEASE_SECONDS],
   )
   return rows[0]
@@ -235,10 +251,10 @@ export async function retireExpiredUploads(db: Queryable, limit: number): Promis
            limit $1
              for update skip locked
         )
-       returning stage
+       returning id, digest
      ), queued as (
-       insert into removals (stage)
-       select stage
+       insert into removals (upload_id, digest)
+       select id, digest
          from gone
      )
      select count(*) as count

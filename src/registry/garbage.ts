@@ -8,7 +8,7 @@ import {
 } from '../db/garbage.ts'
 import { claimRemovals, finishRemovals, type Removal } from '../db/removals.ts'
 import { retireExpiredUploads } from '../db/uploads.ts'
-import type { BlobStore, Stage } from '../storage/blob-store.ts'
+import type { BlobStore } from '../storage/blob-store.ts'
 import { together } from './together.ts'
 
 export type Swept = {
@@ -110,6 +110,10 @@ export class Garbage {
 
 /** Removes what a removal stands for. */
 export async function removeBytes(store: BlobStore, removal: Removal): Promise<void> {
-  if (removal.storageKey !== null) await store.remove(removal.storageKey)
-  else await store.discard(removal.stage as Stage)
+  if (removal.storageKey !== null) {
+    await store.remove(removal.storageKey)
+    return
+  }
+  const { id, digest, keptKey } = removal.upload
+  await store.tidy(id, digest ?? undefined, keptKey ?? undefined)
 }

@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { finishUpload } from '../db/blobs.ts'
 import type { Database } from '../db/database.ts'
-import { finishRemovals, type Removal } from '../db/removals.ts'
+import { finishRemovals, queueRemains, type Removal } from '../db/removals.ts'
 import type { Visibility } from '../db/repositories.ts'
 import {
   advanceUpload,
@@ -9,6 +9,7 @@ import {
   claimUpload,
   createUpload,
   findUpload,
+  markUntidy,
   replaceStage,
   retireUpload,
   type UploadKey,
@@ -77,10 +78,10 @@ export class Uploads {
    * the chunk does not begin where the upload stands or another request is writing.
    */
   async append(key: UploadKey, incoming: Incoming): Promise<UploadStatus> {
-    return this.#claimed(key, incoming.start, async (upload, lease) => {
+    return this.#claimed(key, { start: incoming.start }, async (upload, lease) => {
       const resumed = this.#hashes.resume(upload.id, upload.algorithm, upload.size)
       const hash = resumed ?? createHash(upload.algorithm)
-      const { stage, size } = await this.#receive(upload, lease, incoming, hash, false)
+      const { stage, size, untidy } = await this.#receive(upload, lease, incoming, hash, false)
       await this.#orUndo(upload, stage, () =>
         lease.giveBack(() =>
           advanceUpload(
@@ -94,7 +95,9 @@ export class Uploads {
       )
       // Only of bytes that count: after them another process may go on.
       if (resumed !== undefined) this.#hashes.keep(upload.id, upload.algorithm, size, hash)
-      await this.#forget(upload.stage as Stage, stage)
+      if (!(await this.#forget(upload.stage as Stage, stage)) || untidy) {
+        await markUntidy(this.#db, upload.id)
+      }
       return { id: upload.id, size }
     })
   }
@@ -105,11 +108,11 @@ export class Uploads {
    * different processes: then it is over.
    */
   async finish(key: UploadKey, digest: Digest, incoming: Incoming): Promise<void> {
-    await this.#claimed(key, incoming.start, async (upload, lease) => {
+    await this.#claimed(key, { start: incoming.start, digest }, async (upload, lease) => {
       const algorithm = algorithmOf(digest)
       const resumed = this.#hashes.resume(upload.id, algorithm, upload.size)
       const hash = resumed ?? createHash(algorithm)
-      const { stage, size } = await this.#receive(upload, lease, incoming, hash, true)
+      const { stage, size, untidy } = await this.#receive(upload, lease, incoming, hash, true)
       const storageKey = await this.#orUndo(upload, stage, () => {
         if (resumed !== undefined) demandDigest(digest, digestOfHash(algorithm, hash))
         lease.hold()
@@ -125,15 +128,17 @@ export class Uploads {
       // Somebody took the upload over, and may have kept these very bytes.
       if (finished === undefined) throw unknownUpload(upload.id)
       if (finished.removalId !== null) {
-        await this.#remove({ id: finished.removalId, storageKey, stage: null })
+        await this.#remove({ id: finished.removalId, storageKey, upload: null })
       }
-      await this.#forget(upload.stage as Stage, stage)
+      if (!(await this.#forget(upload.stage as Stage, stage)) || untidy) {
+        await queueRemains(this.#db, { id: upload.id, digest, keptKey: finished.storageKey })
+      }
     })
   }
 
   /** end-14. Throws BLOB_UPLOAD_UNKNOWN. */
   async cancel(key: UploadKey): Promise<void> {
-    await this.#claimed(key, undefined, async (upload, lease) => {
+    await this.#claimed(key, {}, async (upload, lease) => {
       this.#hashes.drop(upload.id)
       await this.#retire(upload.id, lease.token)
     })
@@ -155,9 +160,14 @@ export class Uploads {
     await finishRemovals(this.#db, [removal.id])
   }
 
-  /** Lets go of what an upload had before and has no more; a sweep or a scrub finds what stays. */
-  async #forget(before: Stage, now: Stage): Promise<void> {
-    await this.#store.discard(before, now).catch(() => {})
+  /** Lets go of what an upload had before and has no more. False when the store did not do it. */
+  async #forget(before: Stage, now: Stage): Promise<boolean> {
+    try {
+      await this.#store.discard(before, now)
+      return true
+    } catch {
+      return false
+    }
   }
 
   /** Runs what makes a new stage count, and lets go of the stage when it does not. */
@@ -165,7 +175,8 @@ export class Uploads {
     try {
       return await work()
     } catch (error) {
-      // An answer that was lost may have been a yes: then the upload stands at the new stage.
+      // An answer that was lost may have been a yes: then the upload stands at the new stage. What is
+      // not let go of here is found at the end, because the failure makes the upload untidy.
       if (error instanceof OciError && error.code !== 'UNAVAILABLE') {
         await this.#forget(stage, upload.stage as Stage)
       }
@@ -185,7 +196,6 @@ export class Uploads {
     const found = await hashOf(bytes, algorithmOf(digest))
     if (found === digest) return
     await this.#retire(upload.id, lease.token)
-    await this.#store.remove(storageKey)
     demandDigest(digest, found)
   }
 
@@ -209,6 +219,7 @@ export class Uploads {
       await this.#forget(stage, upload.stage as Stage)
       throw unknownUpload(upload.id)
     }
+    // The lease was taken over, so the upload is untidy anyway.
     await this.#forget(upload.stage as Stage, stage)
     return { ...upload, stage }
   }
@@ -216,12 +227,12 @@ export class Uploads {
   /** Runs `work` as the only writer of the upload, and gives the lease back when it fails. */
   async #claimed<T>(
     key: UploadKey,
-    start: number | undefined,
+    { start, digest }: { start?: number | undefined; digest?: Digest },
     work: (upload: Claim, lease: Lease) => Promise<T>,
   ): Promise<T> {
     if (!isUploadId(key.id)) throw unknownUpload(key.id)
     const token = randomUUID()
-    const upload = await claimUpload(this.#db, key, token, LEASE_SECONDS, start)
+    const upload = await claimUpload(this.#db, key, token, LEASE_SECONDS, start, digest)
     if (upload === undefined) throw unknownUpload(key.id)
     if (!upload.claimed) throw outOfOrder(upload, start)
     const lease = new Lease(this.#db, upload.id, token)

@@ -10,6 +10,8 @@ export type Appended = {
   readonly stage: Stage
   /** Bytes that the stage has now. */
   readonly size: number
+  /** True when the store may hold more for the upload than the stage tells: `tidy` finds it. */
+  readonly untidy?: boolean
 }
 
 /** Bytes from `start` to `end`, both counted, as in HTTP. */
@@ -86,9 +88,15 @@ export interface BlobStore {
 
   /**
    * Removes what the stage has and `kept` has not; it is no error when it is gone, or was another
-   * store's. Without `kept` the upload is over, and nobody writes to any stage of it again.
+   * store's.
    */
-  discard(stage: Stage, kept?: Stage): Promise<void>
+  discard(stage: Stage, kept: Stage): Promise<void>
+
+  /**
+   * Removes whatever was written for an upload that is over, recorded or not, but for `keptKey`.
+   * `digest` is what it was to become, if anybody said so.
+   */
+  tidy(upload: string, digest: Digest | undefined, keptKey: string | undefined): Promise<void>
 
   /** Keeps all of `source`, as `append` does, under a key that some store gave; or nothing of it. */
   put(key: string, source: AsyncIterable<Uint8Array>): Promise<void>

@@ -164,17 +164,42 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       const empty = await store.stage(id)
       const { stage } = await store.append(empty, 0, chunksOf(randomBytes(bytes)), false)
       expect(await heldOf(store, id)).not.toEqual([])
-      await store.discard(stage)
+      await store.tidy(id, undefined, undefined)
       expect(await heldOf(store, id)).toEqual([])
-      await store.discard(stage)
+      await store.tidy(id, undefined, undefined)
+      const lost = store.append(stage, bytes, chunksOf(randomBytes(10)), false)
+      await expect(lost).rejects.toMatchObject({ name: 'StageLost' })
     })
+
+    it.each([5, 9_000_000])(
+      'tidies what was never recorded of an upload of %i bytes, and keeps the blob',
+      async (bytes) => {
+        const store = await open()
+        const id = randomUUID()
+        const content = randomBytes(bytes)
+        const digest = digestOf(content)
+        const commit = async () => {
+          const { stage } = await store.append(await store.stage(id), 0, chunksOf(content), true)
+          return store.commit(stage, bytes, digest)
+        }
+        const [lost, kept, other] = [await commit(), await commit(), await stored(store, content)]
+        await store.append(await store.stage(id), 0, chunksOf(randomBytes(bytes)), false)
+        await store.tidy(id, digest, kept)
+        expect(await heldOf(store, id)).toMatchObject([{ key: kept }])
+        expect(await store.stat(lost)).toBeUndefined()
+        expect(await store.stat(other)).toBe(bytes)
+        await store.tidy(id, digest, undefined)
+        expect(await heldOf(store, id)).toEqual([])
+      },
+    )
 
     it('says StageLost when acknowledged bytes are gone', async () => {
       const store = await open()
       for (const size of [5, 9_000_000]) {
-        const empty = await store.stage(randomUUID())
+        const id = randomUUID()
+        const empty = await store.stage(id)
         const { stage } = await store.append(empty, 0, chunksOf(randomBytes(size)), false)
-        await store.discard(stage)
+        await store.tidy(id, undefined, undefined)
         const more = chunksOf(randomBytes(10))
         const lost = { name: 'StageLost' }
         await expect(store.append(stage, size, more, true)).rejects.toMatchObject(lost)
@@ -194,7 +219,8 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       const lost = { name: 'StageLost' }
       await expect(store.append(foreign, 0, chunksOf(), true)).rejects.toMatchObject(lost)
       await expect(store.fence(foreign, 0)).rejects.toMatchObject(lost)
-      await store.discard(foreign)
+      await store.discard(foreign, foreign)
+      await store.discard(foreign, await store.stage(randomUUID()))
     })
 
     it.each([5, 9_000_000])(

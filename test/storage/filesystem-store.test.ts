@@ -43,7 +43,7 @@ describe('FilesystemStore', () => {
       const lost = { name: 'StageLost' }
       await expect(store.append(stage, 0, chunksOf())).rejects.toMatchObject(lost)
       await expect(store.commit(stage, 0, digestOf(Buffer.from('')))).rejects.toMatchObject(lost)
-      await store.discard(stage)
+      await store.discard(stage, await store.stage(randomUUID()))
     },
   )
 
@@ -72,7 +72,11 @@ describe('FilesystemStore', () => {
       const full = store.append(stage, 0, chunksOf(randomBytes(8_000_000)))
       await expect(full).rejects.toMatchObject({ name: 'StoreFull' })
       expect(await store.stat(key)).toBe(2_000_000)
-      await store.discard(stage)
+      expect(await readdir(join(small, 'uploads'))).toHaveLength(1)
+      // The room is free again as soon as the append has failed.
+      const fits = chunksOf(randomBytes(1_500_000))
+      expect(await store.append(stage, 0, fits)).toMatchObject({ size: 1_500_000 })
+      await store.tidy(String(stage.file), undefined, undefined)
       expect(await readdir(join(small, 'uploads'))).toEqual([])
     } finally {
       execFileSync('umount', [small])

@@ -1,6 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
-import { access, copyFile, mkdir, open, rename, rm, stat, truncate } from 'node:fs/promises'
+import {
+  access,
+  copyFile,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rm,
+  stat,
+  truncate,
+} from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { algorithmOf, type Digest, hexOf } from '../../oci/digest.ts'
 import {
@@ -16,6 +26,7 @@ import {
 import { isKey, newWrite } from '../keys.ts'
 import { readRange, syncFolder, writeFrom } from './files.ts'
 import { listFiles } from './listing.ts'
+import { isFull, isMissing } from './system-errors.ts'
 
 const FILE_MODE = 0o600
 const FOLDER_MODE = 0o700
@@ -86,6 +97,10 @@ export class FilesystemStore implements BlobStore {
         const end = await writeFrom(file, size, source)
         await file.datasync()
         return { stage, size: end }
+      } catch (error) {
+        // Others may need the room; why it failed matters more than whether this works.
+        await file.truncate(size).catch(() => {})
+        throw error
       } finally {
         await file.close()
       }
@@ -121,9 +136,22 @@ export class FilesystemStore implements BlobStore {
     return key
   }
 
-  async discard(stage: Stage, kept?: Stage): Promise<void> {
+  async discard(stage: Stage, kept: Stage): Promise<void> {
     const path = this.#stagePath(stage)
-    if (path !== undefined && stage.file !== kept?.file) await rm(path, { force: true })
+    if (path !== undefined && stage.file !== kept.file) await rm(path, { force: true })
+  }
+
+  async tidy(
+    upload: string,
+    digest: Digest | undefined,
+    keptKey: string | undefined,
+  ): Promise<void> {
+    await removeBeginning(this.#uploads, upload)
+    if (digest === undefined) return
+    // A commit that was never recorded left its file under the digest.
+    const hex = hexOf(digest)
+    const folder = join(this.#blobs, algorithmOf(digest), hex.slice(0, 2))
+    await removeBeginning(folder, `${hex}.${upload}-`, keptKey?.split('/').at(-1))
   }
 
   async put(key: string, source: AsyncIterable<Uint8Array>): Promise<void> {
@@ -133,7 +161,7 @@ export class FilesystemStore implements BlobStore {
       await this.append(stage, 0, source)
       await this.#moveIntoPlace(this.#demandPath(stage), key)
     } catch (error) {
-      await this.discard(stage)
+      await rm(this.#demandPath(stage), { force: true })
       throw error
     }
   }
@@ -203,6 +231,19 @@ function uploadOfStage({ file }: Stage): string {
   return String(file).slice(0, UPLOAD_CHARACTERS)
 }
 
+/** Removes the folder's files whose names begin so, but for one. */
+async function removeBeginning(folder: string, beginning: string, kept?: string): Promise<void> {
+  let names: string[] = []
+  try {
+    names = await readdir(folder)
+  } catch (error) {
+    if (!isMissing(error)) throw error
+  }
+  for (const name of names) {
+    if (name.startsWith(beginning) && name !== kept) await rm(join(folder, name), { force: true })
+  }
+}
+
 async function sizeOf(path: string): Promise<number | undefined> {
   try {
     return (await stat(path)).size
@@ -220,16 +261,4 @@ async function truncateSynced(path: string, size: number): Promise<void> {
   } finally {
     await file.close()
   }
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined
-}
-
-function isMissing(error: unknown): boolean {
-  return codeOf(error) === 'ENOENT'
-}
-
-function isFull(error: unknown): boolean {
-  return ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(String(codeOf(error)))
 }

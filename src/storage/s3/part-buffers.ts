@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { StoreFull } from '../blob-store.ts'
+import { isFull } from '../filesystem/system-errors.ts'
 import { PART_BYTES } from './stage.ts'
 
 /**
@@ -149,8 +151,20 @@ export class Part {
     await file?.close()
   }
 
-  /** Moves the chunks into a buffer, if there is one to be had soon, and otherwise into a file. */
+  /**
+   * Moves the chunks into a buffer, if there is one to be had soon, and otherwise into a file. Throws
+   * StoreFull when that finds no room.
+   */
   async #spill(): Promise<void> {
+    try {
+      await this.#moveChunks()
+    } catch (error) {
+      if (!isFull(error)) throw error
+      throw new StoreFull('no space left for parts on their way to the store', { cause: error })
+    }
+  }
+
+  async #moveChunks(): Promise<void> {
     if (this.#file === undefined) {
       this.#pooled = await this.#buffers.filled.takeSoon()
       if (this.#pooled === undefined) this.#file = await this.#buffers.openFile()

@@ -120,7 +120,8 @@ export class S3Store implements BlobStore {
         await append.add(next.value)
       }
       const after = await append.finish(last)
-      return { stage: toStage(after), size: sizeOfStage(after) }
+      const { untidy } = append
+      return { stage: toStage(after), size: sizeOfStage(after), untidy }
     } catch (error) {
       await append.undo(error)
       await chunks.return?.()
@@ -146,20 +147,22 @@ export class S3Store implements BlobStore {
     return multipart.key
   }
 
-  async discard(stage: Stage, kept?: Stage): Promise<void> {
-    const found = findStage(stage)
-    if (found === undefined) return
-    if (kept === undefined) {
-      // Also what was never recorded: a writer that died may have written more than it told.
-      const below = writtenKey(found.id)
-      for await (const held of this.#listing.list('', below)) await this.removeHeld(held)
-      return
-    }
+  async discard(stage: Stage, kept: Stage): Promise<void> {
+    const { multipart, tail } = findStage(stage) ?? {}
     const still = findStage(kept)
-    const { multipart, tail } = found
     if (tail !== undefined && tail.key !== still?.tail?.key) await this.remove(tail.key)
     if (multipart !== undefined && multipart.uploadId !== still?.multipart?.uploadId) {
       await this.#writes.abort(multipart)
+    }
+  }
+
+  async tidy(
+    upload: string,
+    _digest: Digest | undefined,
+    keptKey: string | undefined,
+  ): Promise<void> {
+    for await (const held of this.#listing.list('', writtenKey(upload))) {
+      if (held.key === undefined || held.key !== keptKey) await this.removeHeld(held)
     }
   }
 

@@ -18,6 +18,8 @@ import { PART_BYTES, PARTS_MAX, type PartMark, type S3Stage } from './stage.ts'
 const PARTS_IN_FLIGHT_MAX = 4
 const CONTENT_TYPE = 'application/octet-stream'
 
+type Multipart = NonNullable<S3Stage['multipart']>
+
 /** The calls that write, on one bucket. */
 export class Writes {
   readonly #client: S3Client
@@ -40,19 +42,21 @@ export class Writes {
     await this.#call((options) => this.#client.send(command(), options), signal)
   }
 
-  async create(key: string): Promise<NonNullable<S3Stage['multipart']>> {
+  /** `tries` above one mean that the store may have begun another one, whose name was lost. */
+  async create(key: string): Promise<{ multipart: Multipart; tries: number }> {
     const command = new CreateMultipartUploadCommand({
       ...this.objectOf(key),
       ContentType: CONTENT_TYPE,
     })
-    const { UploadId } = await this.#call((options) => this.#client.send(command, options))
+    const answer = await this.#call((options) => this.#client.send(command, options))
+    const { UploadId, $metadata } = answer
     if (UploadId === undefined) throw new Error('the store began an upload without a name')
-    return { key, uploadId: UploadId }
+    return { multipart: { key, uploadId: UploadId }, tries: $metadata.attempts ?? 1 }
   }
 
   /** Throws StageLost when the multipart upload is gone. */
   async uploadPart(
-    { key, uploadId }: NonNullable<S3Stage['multipart']>,
+    { key, uploadId }: Multipart,
     number: number,
     bytes: Buffer,
     signal: AbortSignal,
@@ -76,10 +80,7 @@ export class Writes {
   }
 
   /** Throws StageLost when the parts are not there as they were. */
-  async complete(
-    { key, uploadId }: NonNullable<S3Stage['multipart']>,
-    parts: readonly PartMark[],
-  ): Promise<void> {
+  async complete({ key, uploadId }: Multipart, parts: readonly PartMark[]): Promise<void> {
     const command = new CompleteMultipartUploadCommand({
       ...this.objectOf(key),
       UploadId: uploadId,
@@ -97,7 +98,7 @@ export class Writes {
     }
   }
 
-  async abort({ key, uploadId }: NonNullable<S3Stage['multipart']>): Promise<void> {
+  async abort({ key, uploadId }: Multipart): Promise<void> {
     const command = new AbortMultipartUploadCommand({ ...this.objectOf(key), UploadId: uploadId })
     try {
       await this.#call((options) => this.#client.send(command, options))
@@ -143,6 +144,8 @@ export class Append {
   #nextPart: number
   #part: Part
   #failure: { error: unknown } | undefined
+  /** True when the store may hold something that nobody has the name of. */
+  untidy = false
 
   /** `key` is of the object that a multipart upload makes, if it is this append that begins one. */
   constructor(writes: Writes, before: S3Stage, key = writtenKey(newWrite(before.id))) {
@@ -214,7 +217,11 @@ export class Append {
   async #send(): Promise<void> {
     while (this.#flying.size >= PARTS_IN_FLIGHT_MAX) await Promise.race(this.#flying)
     this.#throwFailure()
-    this.#multipart ??= await this.#writes.create(this.#key)
+    if (this.#multipart === undefined) {
+      const { multipart, tries } = await this.#writes.create(this.#key)
+      this.#multipart = multipart
+      this.untidy ||= tries > 1
+    }
     const [multipart, number, part] = [this.#multipart, this.#nextPart, this.#part]
     if (number > PARTS_MAX) throw new StageLost(`an upload has at most ${PARTS_MAX} parts`)
     this.#nextPart += 1
