@@ -1,5 +1,6 @@
 import { BlockList, isIP } from 'node:net'
 import { SETTINGS } from './settings.ts'
+import { PART_BYTES, PARTS_MAX } from './storage/s3/stage.ts'
 
 export { SETTINGS } from './settings.ts'
 
@@ -73,7 +74,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     }
     return value
   }
-  return {
+  return demandPartsFit({
     listen: parseListen(text('ROOKERY_LISTEN')),
     dataFolder: text('ROOKERY_DATA_DIR'),
     databaseUrl: parseDatabaseUrl(optional('ROOKERY_DATABASE_URL')),
@@ -105,7 +106,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     gcIntervalSeconds: number('ROOKERY_GC_INTERVAL_SECONDS', 1, 86_400),
     drainSeconds: number('ROOKERY_DRAIN_SECONDS', 0, 3600),
     logLevel: oneOf('ROOKERY_LOG_LEVEL', LOG_LEVELS),
-  }
+  })
 }
 
 function refuseUnknown(environment: NodeJS.ProcessEnv): void {
@@ -192,6 +193,15 @@ function parseS3(
     region,
     pathStyle: style === '' ? endpoint !== undefined : style === 'path',
   }
+}
+
+function demandPartsFit(config: Config): Config {
+  if (config.s3 !== undefined && config.blobBytesMax > PART_BYTES * PARTS_MAX) {
+    throw new ConfigError(
+      `ROOKERY_BLOB_BYTES_MAX may be at most ${PART_BYTES * PARTS_MAX} with blobs on S3`,
+    )
+  }
+  return config
 }
 
 function parseEndpoint(name: Name, text: string | undefined): string | undefined {

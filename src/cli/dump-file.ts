@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { createGunzip, createGzip } from 'node:zlib'
 import { type DumpRow, TABLE_NAMES, type TableName } from '../db/dump.ts'
 import type { InventoryRow } from '../db/inventory.ts'
-import type { Digest } from '../oci/digest.ts'
+import { parseDigest } from '../oci/digest.ts'
 import { CommandError } from './command.ts'
 
 /** The first line of a dump: what it is, and the migrations that made its schema. */
@@ -103,7 +103,7 @@ export async function* readDumpBlobs(path: string): AsyncGenerator<InventoryRow[
     const blob = parseJson(path, row) as Record<string, unknown>
     page.push({
       id: Number(blob.id),
-      digest: String(blob.digest) as Digest,
+      digest: parseDigest(String(blob.digest)),
       size: Number(blob.size),
       storageKey: String(blob.storage_key),
     })

@@ -8,19 +8,39 @@ export class AlreadyRunning extends Error {
 // "main" in ASCII; the second key is the work's own.
 const LOCK_CLASS = 0x6d61696e
 
+/** Asked again and again by work that must not be done twice at once. */
+export type Lock = {
+  /** Throws AlreadyRunning when the lock was lost with its connection. */
+  demand(): void
+}
+
 /**
  * Runs work on the whole store as its only worker, among all processes. A worker that dies lets go
  * with its connection. Throws AlreadyRunning.
  */
-export async function alone<T>(db: Database, name: string, work: () => Promise<T>): Promise<T> {
+export async function alone<T>(
+  db: Database,
+  name: string,
+  work: (lock: Lock) => Promise<T>,
+): Promise<T> {
   const client = await db.session()
+  let lost = false
+  client.once('end', () => {
+    lost = true
+  })
+  const lock: Lock = {
+    demand() {
+      if (lost)
+        throw new AlreadyRunning(`the connection that locks this broke; run it again: ${name}`)
+    },
+  }
   try {
     const { rows } = await client.query<{ locked: boolean }>(
       'select pg_try_advisory_lock($1, hashtext($2)) as locked',
       [LOCK_CLASS, name],
     )
     if (rows[0]?.locked !== true) throw new AlreadyRunning(`another process is at it: ${name}`)
-    return await work()
+    return await work(lock)
   } finally {
     client.release(true)
   }

@@ -1,7 +1,7 @@
 import type { Algorithm, Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Queryable } from './database.ts'
-import { REMOVAL_LEASE_SECONDS, type Removal } from './removals.ts'
+import type { Removal } from './removals.ts'
 import type { Visibility } from './repositories.ts'
 
 export type UploadRow = {
@@ -210,12 +210,13 @@ export async function markUntidy(db: Queryable, id: string): Promise<void> {
 
 /**
  * Ends an upload and queues the removal of its bytes, if `lease` still holds it: from here on nobody
- * can finish it. Returns the removal to do, or undefined when the lease was lost.
+ * can finish it. The removal is left to the caller for `dueSeconds`. Returns the removal to do, or undefined when the lease was lost.
  */
 export async function retireUpload(
   db: Queryable,
   id: string,
   lease: string,
+  dueSeconds: number,
 ): Promise<Removal | undefined> {
   const { rows } = await db.query<Removal>(
     `with gone as (
@@ -229,7 +230,7 @@ export async function retireUpload(
        from gone
      returning id, storage_key as "storageKey",
                json_build_object('id', upload_id, 'digest', digest, 'keptKey', kept_key) as upload`,
-    [id, lease, REMOVAL_LEASE_SECONDS],
+    [id, lease, dueSeconds],
   )
   return rows[0]
 }

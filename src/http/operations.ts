@@ -9,6 +9,8 @@ export type Operations = {
   metrics(): Promise<{ contentType: string; text: string }>
 }
 
+const READY_AGAIN_SECONDS = 5
+
 /** Health for load balancers, metrics for Prometheus. */
 export function operationRoutes(operations: Operations): Route[] {
   return [
@@ -30,6 +32,7 @@ export function operationRoutes(operations: Operations): Route[] {
         } catch (cause) {
           throw new OciError('UNAVAILABLE', undefined, {
             message: 'the database or the storage does not answer',
+            headers: { 'Retry-After': String(READY_AGAIN_SECONDS) },
             cause,
           })
         }

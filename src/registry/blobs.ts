@@ -13,7 +13,7 @@ import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { BlobStore, ByteRange } from '../storage/blob-store.ts'
-import { withStoreErrors } from './store-errors.ts'
+import { storeError, withStoreErrors } from './store-errors.ts'
 
 export type { ByteRange }
 
@@ -61,7 +61,10 @@ export class Blobs {
       digest,
       size,
       read: (range) => withStoreErrors(this.#store.read(storageKey, range)),
-      link: () => this.#store.link(storageKey),
+      link: () =>
+        this.#store.link(storageKey).catch((error: unknown) => {
+          throw storeError(error)
+        }),
     }
   }
 

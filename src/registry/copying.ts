@@ -49,7 +49,7 @@ export async function moveBlobs(
   options: MoveOptions,
 ): Promise<CopyReport & { uploads: number }> {
   const name = `copy ${options.name}`
-  return alone(db, name, async () => {
+  return alone(db, name, async (lock) => {
     if (options.restart) await forgetProgress(db, name)
     const saved = await findProgress(db, name)
     const after = (saved?.progress as { after: number } | undefined)?.after ?? 0
@@ -57,6 +57,7 @@ export async function moveBlobs(
       signal: options.signal,
       isNamed: (blob) => isStillNamed(db, blob),
       async onPage(soFar, last) {
+        lock.demand()
         // A page with a failure is not done: the next run meets it again.
         if (soFar.failures.length === 0) await saveProgress(db, name, { after: last.id })
         options.onProgress(soFar)

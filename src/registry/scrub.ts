@@ -1,6 +1,6 @@
 import type { Database } from '../db/database.ts'
 import { findNamed, type InventoryRow, isStillNamed, listBlobs } from '../db/inventory.ts'
-import { alone, findProgress, forgetProgress, saveProgress } from '../db/maintenance.ts'
+import { alone, findProgress, forgetProgress, type Lock, saveProgress } from '../db/maintenance.ts'
 import { algorithmOf, type Digest } from '../oci/digest.ts'
 import { BlobMissing, type BlobStore, type Held } from '../storage/blob-store.ts'
 import { Pace } from './pace.ts'
@@ -58,11 +58,11 @@ export async function scrub(
   store: BlobStore,
   options: ScrubOptions,
 ): Promise<ScrubReport> {
-  return alone(db, NAME, async () => {
+  return alone(db, NAME, async (lock) => {
     if (options.restart) await forgetProgress(db, NAME)
     const saved = await findProgress(db, NAME)
     const progress = (saved?.progress as Progress | undefined) ?? begin()
-    const scrubbing = new Scrubbing(db, store, options, progress)
+    const scrubbing = new Scrubbing(db, store, options, progress, lock)
     await scrubbing.run()
     await forgetProgress(db, NAME)
     return progress.report
@@ -91,8 +91,16 @@ class Scrubbing {
   readonly #options: ScrubOptions
   readonly #progress: Progress
   readonly #pace: Pace
+  readonly #lock: Lock
 
-  constructor(db: Database, store: BlobStore, options: ScrubOptions, progress: Progress) {
+  constructor(
+    db: Database,
+    store: BlobStore,
+    options: ScrubOptions,
+    progress: Progress,
+    lock: Lock,
+  ) {
+    this.#lock = lock
     this.#db = db
     this.#store = store
     this.#options = options
@@ -111,6 +119,7 @@ class Scrubbing {
   }
 
   async #save(phase: Progress['phase'], after: string): Promise<void> {
+    this.#lock.demand()
     this.#progress.phase = phase
     this.#progress.after = after
     await saveProgress(this.#db, NAME, this.#progress)

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Garbage, Swept } from './garbage.ts'
 
 export type SweepingOptions = {
@@ -8,6 +9,9 @@ export type SweepingOptions = {
 
 // A sweep that found much to do goes on at once, but leaves the rest to the next one some time.
 const ROUNDS_A_SWEEP_MAX = 1000
+
+// Longer than a store that answers needs. What is cut off is queued and claimed for a while.
+const STOP_MILLISECONDS_MAX = 5_000
 
 export type Sweeping = { stop(): Promise<void> }
 
@@ -46,7 +50,7 @@ export function startSweeping(
     try {
       onSwept(await sweepAll(garbage, () => !stopped))
     } catch (error) {
-      onError(error)
+      if (!stopped) onError(error)
     } finally {
       busy = false
     }
@@ -63,7 +67,7 @@ export function startSweeping(
     async stop() {
       stopped = true
       clearInterval(timer)
-      await running
+      await Promise.race([running, delay(STOP_MILLISECONDS_MAX, undefined, { ref: false })])
     },
   }
 }

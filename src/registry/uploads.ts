@@ -1,7 +1,12 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { finishUpload } from '../db/blobs.ts'
 import type { Database } from '../db/database.ts'
-import { finishRemovals, queueRemains, type Removal } from '../db/removals.ts'
+import {
+  finishRemovals,
+  queueRemains,
+  REMOVAL_LEASE_SECONDS,
+  type Removal,
+} from '../db/removals.ts'
 import type { Visibility } from '../db/repositories.ts'
 import {
   advanceUpload,
@@ -144,9 +149,17 @@ export class Uploads {
     })
   }
 
+  /** Ends an upload that nobody can go on with; its bytes are left to a sweep, so this is quick. */
+  async abandon(key: UploadKey): Promise<void> {
+    await this.#claimed(key, {}, async (upload, lease) => {
+      this.#hashes.drop(upload.id)
+      await retireUpload(this.#db, upload.id, lease.token, 0)
+    })
+  }
+
   // The row first: from then on nobody can make a blob of these bytes.
   async #retire(id: string, token: string): Promise<void> {
-    const removal = await retireUpload(this.#db, id, token)
+    const removal = await retireUpload(this.#db, id, token, REMOVAL_LEASE_SECONDS)
     if (removal !== undefined) await this.#remove(removal)
   }
 

@@ -107,7 +107,7 @@ export interface BlobStore {
   /** Removes what `list` told of; it is no error when it is gone. */
   removeHeld(held: Held): Promise<void>
 
-  /** Throws when the store cannot be written. */
+  /** Throws when the store does not answer, or is seen to take no bytes without giving it any. */
   check(): Promise<void>
 }
 

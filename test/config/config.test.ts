@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { parseConfig, SETTINGS } from '../../src/config.ts'
+import { ConfigError, parseConfig, SETTINGS } from '../../src/config.ts'
 import { ROOT } from '../house/tree.ts'
 
 describe('the settings', () => {
@@ -21,6 +21,40 @@ describe('the settings', () => {
     expect(config.dataFolder).toBe('./data')
     expect(config.databaseUrl).toBeUndefined()
     expect(config.defaultVisibility).toBe('public')
+  })
+
+  const ON_S3 = { ROOKERY_S3_BUCKET: 'blobs' }
+
+  it.each([
+    [{}, { bucket: 'blobs', prefix: '', pathStyle: false, redirect: false }],
+    [{ AWS_REGION: 'eu-north-1' }, { region: undefined }],
+    [{ ROOKERY_S3_ENDPOINT: 'http://10.1.2.3:7480/' }, { endpoint: 'http://10.1.2.3:7480' }],
+    [{ ROOKERY_S3_ENDPOINT: 'http://s3' }, { pathStyle: true, region: 'us-east-1' }],
+    [{ ROOKERY_S3_ENDPOINT: 'http://s3', AWS_REGION: 'garage' }, { region: undefined }],
+    [{ ROOKERY_S3_ENDPOINT: 'http://s3', ROOKERY_S3_STYLE: 'virtual-host' }, { pathStyle: false }],
+    [{ ROOKERY_S3_STYLE: 'path' }, { pathStyle: true }],
+    [{ ROOKERY_S3_PREFIX: 'a/b' }, { prefix: 'a/b/' }],
+    [{ ROOKERY_S3_PREFIX: 'a/b/' }, { prefix: 'a/b/' }],
+    [{ ROOKERY_S3_REDIRECT: 'on' }, { redirect: true }],
+  ])('for a bucket, %j means what it says', (environment, expected) => {
+    expect(parseConfig({ ...ON_S3, ...environment }).s3).toMatchObject(expected)
+  })
+
+  it.each([
+    ['ROOKERY_S3_ENDPOINT', 's3.example.org'],
+    ['ROOKERY_S3_ENDPOINT', 'https://key:secret@s3.example.org'],
+    ['ROOKERY_S3_PUBLIC_ENDPOINT', 'ftp://s3.example.org'],
+    ['ROOKERY_S3_PREFIX', '/a'],
+    ['ROOKERY_S3_PREFIX', 'a//b'],
+    ['ROOKERY_S3_STYLE', 'Path'],
+    ['ROOKERY_S3_CHECKSUMS', 'always'],
+    ['ROOKERY_S3_REDIRECT', 'yes'],
+    ['ROOKERY_S3_TIMEOUT_SECONDS', '0'],
+    ['ROOKERY_BLOB_BYTES_MAX', '99999999999999'],
+  ])('for a bucket, %s=%s is refused', (name, value) => {
+    const parse = () => parseConfig({ ...ON_S3, [name]: value })
+    expect(parse).toThrow(ConfigError)
+    expect(parse).toThrow(name)
   })
 
   it('are the default when they are empty', () => {
@@ -57,6 +91,10 @@ describe('the settings', () => {
     ['ROOKERY_LOG_LEVEL', 'verbose'],
     ['ROOKERY_DATABASE_URL', 'mysql://x'],
     ['ROOKERY_UNHEARD_OF', '1'],
+    ['ROOKERY_S3_ENDPOINT', 'https://s3.example.org'],
+    ['ROOKERY_S3_REDIRECT', 'on'],
+    ['ROOKERY_S3_BUCKET', 'a bucket'],
+    ['ROOKERY_GC_INTERVAL_SECONDS', '0'],
   ])('%s=%s is refused in one line that names it', (name, value) => {
     expect(() => parseConfig({ [name]: value })).toThrow(new RegExp(`^${name}[^\n]+$`))
   })

@@ -100,7 +100,7 @@ async function pushWhole(ctx: RouteContext, uploads: Uploads, text: string): Pro
     await uploads.finish(key, digest, incoming(ctx))
   } catch (error) {
     // The client has no Location, so nobody could go on with it. It expires if this fails too.
-    await uploads.cancel(key).catch(() => {})
+    await uploads.abandon(key).catch(() => {})
     throw error
   }
   created(ctx, digest)

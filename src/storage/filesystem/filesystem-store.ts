@@ -24,9 +24,9 @@ import {
   StoreFull,
 } from '../blob-store.ts'
 import { isKey, newWrite } from '../keys.ts'
+import { isFull, isMissing } from '../system-errors.ts'
 import { readRange, syncFolder, writeFrom } from './files.ts'
 import { listFiles } from './listing.ts'
-import { isFull, isMissing } from './system-errors.ts'
 
 const FILE_MODE = 0o600
 const FOLDER_MODE = 0o700

@@ -3,7 +3,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Held } from '../blob-store.ts'
 import { isKey, uploadOf } from '../keys.ts'
-import { isMissing } from './system-errors.ts'
+import { isMissing } from '../system-errors.ts'
 
 const BLOBS = 'blobs/'
 const UPLOAD_ID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/

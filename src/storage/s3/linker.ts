@@ -1,6 +1,6 @@
 import type { S3Client } from '@aws-sdk/client-s3'
-import type { S3Settings } from './calls.ts'
-import { presign } from './presign.ts'
+import { call, type S3Settings } from './calls.ts'
+import { type Credentials, presign } from './presign.ts'
 
 /** Long enough for a slow client to begin, and for one that resumes to ask again. */
 const LINK_SECONDS = 900
@@ -16,6 +16,7 @@ export class Linker {
     this.#settings = settings
   }
 
+  /** Throws StoreUnavailable when the credentials cannot be had. */
   async link(objectKey: string): Promise<string> {
     this.#bucketUrl ??= await this.#findBucketUrl()
     const { url: base, region } = this.#bucketUrl
@@ -26,11 +27,16 @@ export class Linker {
     return presign({
       url,
       region,
-      credentials: await this.#client.config.credentials(),
+      credentials: await this.#credentials(),
       seconds: LINK_SECONDS,
       now: new Date(),
       parameters: { 'response-content-type': 'application/octet-stream' },
     })
+  }
+
+  // They may come over the network, and are kept by the SDK until they run out.
+  #credentials(): Promise<Credentials> {
+    return call(this.#settings.timeoutSeconds, () => this.#client.config.credentials())
   }
 
   /** Where the bucket is, by the SDK's own rules of endpoints and styles. */

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StoreFull } from '../blob-store.ts'
-import { isFull } from '../filesystem/system-errors.ts'
+import { isFull } from '../system-errors.ts'
 import { PART_BYTES } from './stage.ts'
 
 /**

@@ -32,6 +32,9 @@ export type S3Options = S3Settings & {
   readonly spoolFolder: string
 }
 
+/** Load balancers do not wait longer. */
+const CHECK_SECONDS_MAX = 5
+
 /**
  * Blobs as objects: `<prefix>blobs/<key>`. A key names the write and not the digest, because the
  * digest is known only when the bytes are there, and they are never copied.
@@ -189,7 +192,8 @@ export class S3Store implements BlobStore {
 
   async check(): Promise<void> {
     const command = new HeadBucketCommand({ Bucket: this.#settings.bucket })
-    await this.#call((options) => this.#client.send(command, options))
+    const seconds = Math.min(CHECK_SECONDS_MAX, this.#settings.timeoutSeconds)
+    await call(seconds, (options) => this.#client.send(command, options))
   }
 
   /** Everything that the store is needed for, once, so that a wrong setting shows at the start. */

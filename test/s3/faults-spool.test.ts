@@ -1,0 +1,87 @@
+import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { digestOf, newRepository, pushBlob, startUpload } from '../conformance/kit.ts'
+import { basic, RawConnection, requestBytes } from '../support/raw-client.ts'
+import {
+  beginPush,
+  expectPulled,
+  expectUnavailable,
+  type Faulty,
+  goOn,
+  pushAgain,
+  startFaulty,
+} from './faults-kit.ts'
+
+/** Less than a part. */
+const DISK_MIB = 4
+/** Clients that stop in the middle of a chunk: each holds a buffer, of which there are fewer. */
+const SLOW_CLIENTS = 14
+const CHUNK_BYTES = 1024 * 1024
+/** Requests after which this process has also read what the slow clients have sent. */
+const ROUND_TRIPS = 20
+const LEASED_MILLISECONDS_MAX = 10_000
+
+/** For what finds no room in memory; undefined where nobody may mount one. */
+async function mountSmallDisk(): Promise<string | undefined> {
+  const folder = await mkdtemp(join(tmpdir(), 'rookery-small-spool-'))
+  try {
+    const options = ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m`, 'tmpfs', folder]
+    execFileSync('mount', options, { stdio: 'pipe' })
+    return folder
+  } catch {
+    await rm(folder, { recursive: true })
+    process.stderr.write('SKIPPED: this machine lets nobody mount a small disk\n')
+    return undefined
+  }
+}
+
+const disk = await mountSmallDisk()
+
+describe.skipIf(disk === undefined)('when memory and the disk beside it are full', () => {
+  const folder = disk ?? ''
+  let faulty: Faulty
+  let refused: Response
+
+  afterAll(async () => {
+    await faulty.close()
+    execFileSync('umount', [folder])
+    await rm(folder, { recursive: true })
+  })
+
+  it('a large push is refused, small ones go through, and all do afterwards', async () => {
+    faulty = await startFaulty({ ROOKERY_DATA_DIR: folder })
+    const { registry, sweeper } = faulty
+    const slow: RawConnection[] = []
+    for (let count = 0; count < SLOW_CLIENTS; count += 1) {
+      const target = await startUpload(registry, newRepository())
+      const headers = { Authorization: basic(registry.password) }
+      const body = randomBytes(CHUNK_BYTES)
+      const connection = await RawConnection.open(registry.url)
+      slow.push(connection)
+      const bytes = requestBytes({ method: 'PATCH', target, headers, body })
+      await connection.send(bytes.subarray(0, bytes.length - CHUNK_BYTES / 4))
+    }
+    const leases = async () =>
+      (await sweeper.client.query('select id from uploads where lease is not null')).rows.length
+    const within = { interval: 10, timeout: LEASED_MILLISECONDS_MAX }
+    await expect.poll(leases, within).toBe(SLOW_CLIENTS)
+    for (let trip = 0; trip < ROUND_TRIPS; trip += 1) await registry.anonymous('/healthz')
+    const push = await beginPush(registry, 'large', 'PUT')
+    refused = await goOn(registry, push)
+    expect(refused.status).toBeGreaterThanOrEqual(500)
+    const small = await pushBlob(registry, newRepository(), randomBytes(64 * 1024))
+    for (const connection of slow) connection.close()
+    await expect.poll(leases, within).toBe(0)
+    expect(small.digest).toBe(digestOf(small.bytes))
+    await pushAgain(registry, push)
+    await expectPulled(registry, push)
+    expect(await faulty.leftBehind()).toEqual([])
+  })
+  it('the refusal says 503, and when to try again', async () => {
+    await expectUnavailable(refused)
+  })
+})
