@@ -1,5 +1,6 @@
 import { BlockList, isIP } from 'node:net'
 import { SETTINGS } from './settings.ts'
+import type { S3Options } from './storage/s3/s3-store.ts'
 import { PART_BYTES, PARTS_MAX } from './storage/s3/stage.ts'
 
 export { SETTINGS } from './settings.ts'
@@ -26,19 +27,8 @@ export type Config = {
   readonly logLevel: string
 }
 
-export type S3Config = {
-  readonly bucket: string
-  /** Before every key; empty, or with a slash at its end. */
-  readonly prefix: string
-  /** Undefined: AWS. */
-  readonly endpoint: string | undefined
-  readonly region: string | undefined
-  readonly pathStyle: boolean
-  readonly checksums: 'when_required' | 'when_supported'
-  readonly redirect: boolean
-  readonly publicEndpoint: string | undefined
-  readonly timeoutSeconds: number
-}
+/** Everything about the bucket but where parts gather. */
+export type S3Config = Omit<S3Options, 'spoolFolder'>
 
 type Name = (typeof SETTINGS)[number]['name']
 

@@ -136,7 +136,9 @@ export class Uploads {
         await this.#remove({ id: finished.removalId, storageKey, upload: null })
       }
       if (!(await this.#forget(upload.stage as Stage, stage)) || untidy) {
-        await queueRemains(this.#db, { id: upload.id, digest, keptKey: finished.storageKey })
+        const remains = { id: upload.id, digest, keptKey: finished.storageKey }
+        // The blob is there, and that is the answer; what stays without this is found by a scrub.
+        await queueRemains(this.#db, remains).catch(() => {})
       }
     })
   }
@@ -167,10 +169,10 @@ export class Uploads {
   async #remove(removal: Removal): Promise<void> {
     try {
       await removeBytes(this.#store, removal)
+      await finishRemovals(this.#db, [removal.id])
     } catch {
-      return
+      // It stays queued.
     }
-    await finishRemovals(this.#db, [removal.id])
   }
 
   /** Lets go of what an upload had before and has no more. False when the store did not do it. */

@@ -226,15 +226,23 @@ export class Append {
     if (number > PARTS_MAX) throw new StageLost(`an upload has at most ${PARTS_MAX} parts`)
     this.#nextPart += 1
     this.#part = new Part(this.#writes.buffers)
-    const flight = part
-      .carry((bytes) => this.#writes.uploadPart(multipart, number, bytes, this.#failed.signal))
-      .then(
-        (mark) => void this.#parts.push(mark),
-        (error) => this.#fail(error),
-      )
-      .finally(() => part.release())
-      .finally(() => this.#flying.delete(flight))
+    const flight = this.#carry(multipart, number, part).finally(() => this.#flying.delete(flight))
     this.#flying.add(flight)
+  }
+
+  /** Never rejects: a failure is met by whoever sends or finishes next. */
+  async #carry(multipart: Multipart, number: number, part: Part): Promise<void> {
+    try {
+      const { signal } = this.#failed
+      const mark = await part.carry((bytes) =>
+        this.#writes.uploadPart(multipart, number, bytes, signal),
+      )
+      this.#parts.push(mark)
+      await part.release()
+    } catch (error) {
+      this.#fail(error)
+      await part.release().catch(() => {})
+    }
   }
 
   #fail(error: unknown): void {
