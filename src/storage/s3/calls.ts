@@ -126,7 +126,9 @@ function lean(error: Error): Error {
   const known = error instanceof S3ServiceException
   const { httpStatusCode, requestId, attempts } = known ? error.$metadata : {}
   const code = 'code' in error ? error.code : undefined
-  const text = [name, code, httpStatusCode, message].filter((part) => part !== undefined).join(' ')
+  // What the SDK says when the store's answer has no words of its own.
+  const said = message === 'UnknownError' ? undefined : message
+  const text = [name, code, httpStatusCode, said].filter((part) => part !== undefined).join(' ')
   return Object.assign(new Error(text), { requestId, attempts })
 }
 
