@@ -1,0 +1,64 @@
+import { once } from 'node:events'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import type { AddressInfo, Server as NetServer } from 'node:net'
+import { type GuardedClient, OutgoingFailed } from '../../src/outgoing/client.ts'
+import { OutgoingRefused } from '../../src/outgoing/guard.ts'
+
+/** Networks of the machine that runs the tests. */
+export const LOOPBACK = ['127.0.0.0/8']
+
+export type TestServer = {
+  readonly port: number
+  /** Connections that were made to it. */
+  readonly connections: () => number
+  close(): Promise<void>
+}
+
+/** A server of others, on an address of this machine. */
+export async function serve(
+  listener: RequestListener,
+  address = '127.0.0.1',
+  port = 0,
+): Promise<TestServer> {
+  const server = createServer(listener)
+  return opened(server, address, port, () => server.closeAllConnections())
+}
+
+/** The same for any kind of server. */
+export async function opened(
+  server: NetServer | Server,
+  address = '127.0.0.1',
+  port = 0,
+  cut: () => void = () => {},
+): Promise<TestServer> {
+  let connections = 0
+  server.on('connection', () => {
+    connections += 1
+  })
+  server.listen(port, address)
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port,
+    connections: () => connections,
+    async close() {
+      server.close()
+      cut()
+      await once(server, 'close')
+    },
+  }
+}
+
+/** Why the request brought nothing: refused by the guard, or failed. */
+export async function outcome(
+  client: GuardedClient,
+  url: string,
+): Promise<{ kind: 'answered' | 'refused' | 'failed'; message: string }> {
+  try {
+    const { status } = await client.request(url)
+    return { kind: 'answered', message: String(status) }
+  } catch (error) {
+    if (error instanceof OutgoingRefused) return { kind: 'refused', message: error.message }
+    if (error instanceof OutgoingFailed) return { kind: 'failed', message: error.message }
+    throw error
+  }
+}
