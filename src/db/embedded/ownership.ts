@@ -9,19 +9,23 @@ import { DATABASE } from './settings.ts'
 const LOCK_CLASS = 0x726f6f6b
 const LOCK_OBJECT = 0x657279
 /** Postgres may need a moment to see that a killed owner's connection is gone. */
-const LOCK_MILLISECONDS_MAX = 2_000
+export const LOCK_MILLISECONDS_MAX = 2_000
 const LOCK_AGAIN_MILLISECONDS = 50
 const DUPLICATE_DATABASE = '42P04'
 
-/** Makes this connection the folder's owner for as long as it lives. Throws OwnedByAnotherError. */
+/**
+ * Makes this connection the folder's owner for as long as it lives. Throws OwnedByAnotherError when
+ * another one is it for longer than `patienceMilliseconds`.
+ */
 export async function takeOwnership(
   client: pg.Client,
   plan: Plan,
   signal: AbortSignal,
+  patienceMilliseconds: number,
 ): Promise<void> {
-  const deadline = Date.now() + LOCK_MILLISECONDS_MAX
+  const deadline = Date.now() + patienceMilliseconds
   while (!(await tryLock(client))) {
-    if (Date.now() > deadline) throw await ownedByAnother(client, plan)
+    if (Date.now() >= deadline) throw await ownedByAnother(client, plan)
     await delay(LOCK_AGAIN_MILLISECONDS, undefined, { signal })
   }
 }

@@ -7,7 +7,7 @@ import { findDataMajor, makeFolder, prepareCluster } from './cluster.ts'
 import { codeOf, EmbeddedPostgresError, messageOf, OwnedByAnotherError } from './error.ts'
 import { chooseIdentity, reaching } from './identity.ts'
 import type { Log } from './log.ts'
-import { makeDatabase, takeOwnership } from './ownership.ts'
+import { LOCK_MILLISECONDS_MAX, makeDatabase, takeOwnership } from './ownership.ts'
 import { type Postmaster, stopPostmaster } from './postmaster.ts'
 import { signal } from './processes.ts'
 import { DATABASE, PORT, USER } from './settings.ts'
@@ -49,7 +49,8 @@ export function startEmbeddedPostgres(options: EmbeddedOptions): Promise<Embedde
 export function reachEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
   return withAdvice(options, async (supervisor) => {
     try {
-      await supervisor.start()
+      // Whoever owns it is to go on owning it: there is nothing to wait for.
+      await supervisor.start(0)
       return supervisor
     } catch (error) {
       if (!(error instanceof OwnedByAnotherError)) throw error
@@ -110,8 +111,9 @@ class Supervisor implements EmbeddedPostgres {
     this.#onLost = options.onLost
   }
 
-  async start(): Promise<void> {
-    await this.#own()
+  /** For so long an owner that was killed may seem to live. */
+  async start(patienceMilliseconds = LOCK_MILLISECONDS_MAX): Promise<void> {
+    await this.#own(patienceMilliseconds)
     process.once('exit', this.#leave)
   }
 
@@ -120,10 +122,11 @@ class Supervisor implements EmbeddedPostgres {
     return this.#stopped
   }
 
-  async #own(): Promise<void> {
+  async #own(patienceMilliseconds = LOCK_MILLISECONDS_MAX): Promise<void> {
     const running = await bringUp(this.#plan, this.#log, this.#stopping.signal)
     try {
-      await takeOwnership(running.client, this.#plan, this.#stopping.signal)
+      const { signal: stopping } = this.#stopping
+      await takeOwnership(running.client, this.#plan, stopping, patienceMilliseconds)
       await makeDatabase(running.client)
     } catch (error) {
       await running.client.end()
