@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 const POSTGRES = 'test/support/postgres.global.ts'
@@ -16,6 +17,8 @@ const ON_EVERY_STORE = ['conformance', 'concurrency', 'garbage'].map(
 
 export default defineConfig({
   test: {
+    // Tests wait for processes and disks more than they compute: one worker leaves two cores idle.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     projects: [
       {
         test: {

@@ -6,7 +6,16 @@ import { expect, pushBlob, pushImage, walkTags } from './operations.ts'
 
 /** What one unit of work is. */
 export type Work =
-  | { kind: 'ask'; method: string; target: string; headers: string; status: number; length: number }
+  | {
+      kind: 'ask'
+      method: string
+      target: string
+      headers: string
+      status: number
+      length: number
+      /** Asked as nobody without it. */
+      as?: 'token' | 'password'
+    }
   /** Blobs of these sizes in turn. */
   | { kind: 'push'; repository: string; sizes: readonly number[] }
   | { kind: 'image'; repository: string; bytes: number }
@@ -16,6 +25,8 @@ export interface Job {
   origin: string
   /** Header lines that authorize pushes; each ends with CR LF. */
   credentials: string
+  /** The same with a token; empty for a server that has none. */
+  bearer: string
   work: Work
   connections: number
   warmUps: number
@@ -40,14 +51,17 @@ export type Report =
 /** Does one unit, the `index`th, and returns the pages it took. */
 async function doUnit(
   connection: Connection,
-  { work, credentials }: Job,
+  { work, credentials, bearer }: Job,
   index: number,
 ): Promise<number> {
   switch (work.kind) {
-    case 'ask':
+    case 'ask': {
+      const identity = work.as === 'token' ? bearer : work.as === 'password' ? credentials : ''
+      const question = { ...work, headers: work.headers + identity }
       // A 304 need not tell the length, nor must it be wrong.
-      await expect(connection, work, work.status, work.status === 304 ? undefined : work.length)
+      await expect(connection, question, work.status, work.status === 304 ? undefined : work.length)
       return 1
+    }
     case 'push': {
       const content = blobContent(work.sizes[index % work.sizes.length] ?? 0, nextMark())
       await pushBlob(connection, work.repository, content, credentials)

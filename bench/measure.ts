@@ -79,9 +79,9 @@ export async function measure(
     await seeds.prepare(row)
     const { connections, warmUps, secondsMax } = row
     const unitsMax = unitsMaxOn(row, server.name)
-    const { origin, credentials } = server
+    const { origin, credentials, bearer } = server
     const work = row.work()
-    const job = { origin, credentials, work, connections, warmUps, unitsMax, secondsMax }
+    const job = { origin, credentials, bearer, work, connections, warmUps, unitsMax, secondsMax }
     await give(load, { order: 'prepare', job })
     await wait(SETTLE_MILLISECONDS)
     const roots = server.roots()

@@ -1,9 +1,8 @@
 /** What is measured: the rows of the table, as data. */
 import { blobContent, imageContent, MANIFEST_TYPE, MIB, SEED_MARK } from './content.ts'
 import type { Work } from './load.ts'
-import { SERVER_NAMES, type ServerName } from './servers.ts'
+import { PULL_REPOSITORY, SERVER_NAMES, type ServerName } from './servers.ts'
 
-export const PULL_REPOSITORY = 'bench/app'
 export const TAGS_REPOSITORY = 'bench/tags'
 const PUSH_REPOSITORY = 'bench/pushes'
 export const LAYER_BYTES = MIB
@@ -142,6 +141,13 @@ function rowsAt(connections: number, level: number, scale: Scale): Row[] {
       'manifest by tag',
       askManifest(() => 'v1', false),
       {},
+    ),
+    ...(['token', 'password'] as const).map((as) =>
+      row(
+        `manifest by tag, ${as}`,
+        () => ({ ...askManifest(() => 'v1', false)(), as }) as Work,
+        {},
+      ),
     ),
     row(
       'manifest by digest',

@@ -2,8 +2,8 @@
 import { Connection } from './connection.ts'
 import { blobContent, imageContent, MIB, SEED_MARK } from './content.ts'
 import { pushBlob, pushManifest } from './operations.ts'
-import { LAYER_BYTES, PULL_REPOSITORY, type Row, TAGS_REPOSITORY } from './rows.ts'
-import type { Server } from './servers.ts'
+import { LAYER_BYTES, type Row, TAGS_REPOSITORY } from './rows.ts'
+import { PULL_REPOSITORY, type Server } from './servers.ts'
 
 const TAG_CONNECTIONS = 8
 

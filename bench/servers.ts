@@ -9,6 +9,9 @@ import { type Bucket, environmentOf, REGION } from './object-store.ts'
 import { findPostmasters } from './processes.ts'
 
 const SDK_SERVER = fileURLToPath(new URL('sdk-server.ts', import.meta.url))
+/** What is pulled. */
+export const PULL_REPOSITORY = 'bench/app'
+const TOKEN_SECONDS = '86400'
 const LISTENING = /http:\/\/127\.0\.0\.1:[1-9]\d*/
 
 /** In the order in which each row is measured on them. */
@@ -21,13 +24,22 @@ export class Server {
   readonly origin: string
   /** Header lines that authorize pushes. */
   readonly credentials: string
+  /** The same with a token; empty for a server that has none. */
+  readonly bearer: string
   readonly #child: Child
   readonly #folder: string
 
-  constructor(name: ServerName, origin: string, credentials: string, child: Child, folder: string) {
+  constructor(
+    name: ServerName,
+    origin: string,
+    child: Child,
+    folder: string,
+    { credentials = '', bearer = '' } = {},
+  ) {
     this.name = name
     this.origin = origin
     this.credentials = credentials
+    this.bearer = bearer
     this.#child = child
     this.#folder = folder
   }
@@ -111,7 +123,7 @@ export async function startDockerRegistry(folder: string, bucket?: Bucket): Prom
       return answer?.status === 200 ? true : undefined
     },
   )
-  return new Server('docker-registry', origin, '', child, folder)
+  return new Server('docker-registry', origin, child, folder)
 }
 
 export interface RookeryOptions {
@@ -132,6 +144,7 @@ export async function startRookery(
     ROOKERY_LISTEN: '127.0.0.1:0',
     ROOKERY_DATA_DIR: folder,
     ROOKERY_ADMIN_PASSWORD: password,
+    ROOKERY_TOKEN_SECONDS: TOKEN_SECONDS,
     ...(bucket && {
       ROOKERY_S3_BUCKET: bucket.bucket,
       ROOKERY_S3_ENDPOINT: bucket.endpoint,
@@ -142,7 +155,18 @@ export async function startRookery(
   const roots = () => rootsOf(child, folder)
   const origin = await child.until(folder, roots, () => LISTENING.exec(child.output)?.[0])
   const basic = Buffer.from(`admin:${password}`).toString('base64')
-  return new Server('rookery', origin, `Authorization: Basic ${basic}\r\n`, child, folder)
+  const credentials = `Authorization: Basic ${basic}\r\n`
+  const bearer = `Authorization: Bearer ${await fetchToken(origin, basic)}\r\n`
+  return new Server('rookery', origin, child, folder, { credentials, bearer })
+}
+
+/** One that lives as long as the bench. */
+async function fetchToken(origin: string, basic: string): Promise<string> {
+  const scope = encodeURIComponent(`repository:${PULL_REPOSITORY}:pull`)
+  const answer = await fetch(`${origin}/token?scope=${scope}`, {
+    headers: { authorization: `Basic ${basic}` },
+  })
+  return ((await answer.json()) as { token: string }).token
 }
 
 /** The SDK alone, which hashes each body to sign it, or leaves bodies out of the signature. */
@@ -160,5 +184,5 @@ export async function startSdkServer(
     () => child.roots(),
     () => LISTENING.exec(child.output)?.[0],
   )
-  return new Server(name, origin, '', child, folder)
+  return new Server(name, origin, child, folder)
 }
