@@ -1,4 +1,6 @@
-import { BlockList, isIP } from 'node:net'
+import { BlockList } from 'node:net'
+import { TOKEN_SECONDS_MAX } from './auth/lifetimes.ts'
+import { parseNetworks } from './auth/networks.ts'
 import { SETTINGS } from './settings.ts'
 import type { S3Options } from './storage/s3/s3-store.ts'
 import { PART_BYTES, PARTS_MAX } from './storage/s3/stage.ts'
@@ -15,6 +17,11 @@ export type Config = {
   readonly adminPassword: string | undefined
   /** Without a slash at the end; undefined: the address that it listens on. */
   readonly publicUrl: string | undefined
+  /** Undefined: `master-key` in the data folder. */
+  readonly masterKeyFile: string | undefined
+  readonly tokenSeconds: number
+  readonly oidcAllowNetworks: readonly string[]
+  readonly auditDays: number
   readonly trustedProxies: BlockList
   readonly defaultVisibility: 'public' | 'private'
   readonly blobBytesMax: number
@@ -71,7 +78,14 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     databaseConnectionsMax: number('ROOKERY_DATABASE_CONNECTIONS', 2, 1000),
     adminPassword: optional('ROOKERY_ADMIN_PASSWORD'),
     publicUrl: parsePublicUrl(optional('ROOKERY_PUBLIC_URL')),
-    trustedProxies: parseNetworks(text('ROOKERY_TRUSTED_PROXIES')),
+    masterKeyFile: optional('ROOKERY_MASTER_KEY_FILE'),
+    tokenSeconds: number('ROOKERY_TOKEN_SECONDS', 10, TOKEN_SECONDS_MAX),
+    oidcAllowNetworks: parseNetworkList(
+      'ROOKERY_OIDC_ALLOW_NETWORKS',
+      text('ROOKERY_OIDC_ALLOW_NETWORKS'),
+    ),
+    auditDays: number('ROOKERY_AUDIT_DAYS', 1, 36_500),
+    trustedProxies: parseProxies(text('ROOKERY_TRUSTED_PROXIES')),
     defaultVisibility: oneOf('ROOKERY_DEFAULT_VISIBILITY', ['public', 'private']),
     blobBytesMax: number('ROOKERY_BLOB_BYTES_MAX', 1, Number.MAX_SAFE_INTEGER),
     uploadLifetimeSeconds: number('ROOKERY_UPLOAD_LIFETIME_SECONDS', 1, 365 * 86_400),
@@ -203,20 +217,20 @@ function parseEndpoint(name: Name, text: string | undefined): string | undefined
   return text.replace(/\/+$/, '')
 }
 
-function parseNetworks(text: string): BlockList {
-  const networks = new BlockList()
-  for (const entry of text.split(',').map((part) => part.trim())) {
-    if (entry === '') continue
-    const [address = '', bits] = entry.split('/')
-    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
-    const bitsMax = family === 'ipv6' ? 128 : 32
-    const prefix = bits === undefined ? bitsMax : Number(bits)
-    if (isIP(address) === 0 || !Number.isInteger(prefix) || prefix < 0 || prefix > bitsMax) {
-      throw new ConfigError(
-        `ROOKERY_TRUSTED_PROXIES must be addresses or networks such as 10.0.0.0/8, not "${entry}"`,
-      )
-    }
-    networks.addSubnet(address, prefix, family)
+function parseNetworkList(name: Name, text: string): string[] {
+  const entries = text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+  const wrong = entries.find((entry) => parseNetworks([entry]) === undefined)
+  if (wrong !== undefined) {
+    throw new ConfigError(
+      `${name} must be addresses or networks such as 10.0.0.0/8, not "${wrong}"`,
+    )
   }
-  return networks
+  return entries
+}
+
+function parseProxies(text: string): BlockList {
+  return parseNetworks(parseNetworkList('ROOKERY_TRUSTED_PROXIES', text)) ?? new BlockList()
 }

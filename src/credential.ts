@@ -1,13 +1,14 @@
 import { chmod, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ADMIN_USER } from './auth/authenticator.ts'
+import { ADMIN_USER } from './auth/credentials.ts'
 import { generateSecret, hashSecret } from './auth/secret.ts'
 import { ensureCredential } from './db/credentials.ts'
 import type { Queryable } from './db/database.ts'
 
 /** How the operator comes to know the password. */
 export type FirstCredential = {
-  readonly secretSha256: Buffer
+  /** Hash of the password that the environment gives; the generated one is in the database. */
+  readonly givenSha256: Buffer | undefined
   /** The password itself when this start made it. */
   readonly made: string | undefined
   /** The file that has it; undefined when it came from the environment or lies elsewhere. */
@@ -29,18 +30,19 @@ export async function firstCredential(
   givenPassword: string | undefined,
 ): Promise<FirstCredential> {
   if (givenPassword !== undefined) {
-    return { secretSha256: hashSecret(givenPassword), made: undefined, file: undefined }
+    return { givenSha256: hashSecret(givenPassword), made: undefined, file: undefined }
   }
   const file = join(dataFolder, PASSWORD_FILE)
   const stored = await readPassword(file)
   // Bytes first, then the row: a crash in between leaves a file that the next start takes up.
   const secret = stored ?? (await writePassword(file))
-  const secretSha256 = await ensureCredential(db, ADMIN_USER, hashSecret(secret))
-  if (secretSha256.equals(hashSecret(secret))) {
-    return { secretSha256, made: stored === undefined ? secret : undefined, file }
+  const credential = await ensureCredential(db, ADMIN_USER, hashSecret(secret))
+  if (credential.secretSha256.equals(hashSecret(secret)) && !credential.revoked) {
+    return { givenSha256: undefined, made: stored === undefined ? secret : undefined, file }
   }
-  // Another replica, or an earlier installation with another data folder, made the credential.
-  return { secretSha256, made: undefined, file: undefined }
+  // Another replica, or an earlier installation with another data folder, made the credential; or
+  // it was revoked.
+  return { givenSha256: undefined, made: undefined, file: undefined }
 }
 
 async function readPassword(file: string): Promise<string | undefined> {

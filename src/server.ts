@@ -1,11 +1,12 @@
 import type { Server } from 'node:http'
-import { AdminAuthenticator } from './auth/authenticator.ts'
+import { openAuthority } from './authority.ts'
 import type { Config } from './config.ts'
 import { type FirstCredential, firstCredential } from './credential.ts'
 import { startEmbeddedPostgres } from './db/embedded/supervisor.ts'
-import { clientAddress } from './http/addresses.ts'
+import { clientAddress, reachedAt } from './http/addresses.ts'
 import { createApp } from './http/app.ts'
 import { Connections, createHttpServer } from './http/connections.ts'
+import type { RouteContext } from './http/route.ts'
 import { allRoutes } from './http/routes.ts'
 import { Running } from './http/running.ts'
 import { demandFree, listen, Starting } from './listening.ts'
@@ -15,6 +16,7 @@ import { Blobs } from './registry/blobs.ts'
 import { Garbage, type Swept } from './registry/garbage.ts'
 import { Listings } from './registry/listings.ts'
 import { Manifests } from './registry/manifests.ts'
+import { Repositories } from './registry/repositories.ts'
 import { startSweeping } from './registry/sweeping.ts'
 import { Uploads } from './registry/uploads.ts'
 import { openState } from './state.ts'
@@ -59,6 +61,9 @@ async function assemble(
   )
   const { db, store, dataFolder } = state
   const credential = await firstCredential(db, dataFolder, config.adminPassword)
+  const authority = await openAuthority(state, config, credential.givenSha256, log, starting)
+  const { authenticator, audit, issuer } = authority
+  const reached = (ctx: RouteContext) => reachedAt(ctx.req, config.trustedProxies, config.publicUrl)
   const visibility = config.defaultVisibility
   const uploads = new Uploads(db, store, {
     lifetimeSeconds: config.uploadLifetimeSeconds,
@@ -73,6 +78,9 @@ async function assemble(
       blobs: new Blobs(db, store, { visibility, graceSeconds: config.gcGraceSeconds }),
       manifests: new Manifests(db, visibility),
       listings: new Listings(db),
+      repositories: new Repositories(db, visibility),
+      authority,
+      reachedAt: reached,
       operations: {
         metrics: () => metrics.render(),
         async check() {
@@ -80,7 +88,7 @@ async function assemble(
         },
       },
     }),
-    authenticator: new AdminAuthenticator(credential.secretSha256, 'Rookery'),
+    keeper: { authenticator, audit, service: issuer.service, reachedAt: reached },
     observe(observation) {
       metrics.observe(observation)
       const { change, ...fields } = observation

@@ -14,7 +14,8 @@ export const SETTINGS = [
   {
     name: 'ROOKERY_DATA_DIR',
     default: './data',
-    description: 'Folder of the blobs, the embedded Postgres and the first password',
+    description:
+      'Folder of the blobs, the embedded Postgres, the first password and the master key',
   },
   {
     name: 'ROOKERY_DATABASE_URL',
@@ -35,6 +36,28 @@ export const SETTINGS = [
     name: 'ROOKERY_PUBLIC_URL',
     default: '',
     description: 'How clients reach the registry, when that is not the address it listens on',
+  },
+  {
+    name: 'ROOKERY_MASTER_KEY_FILE',
+    default: '',
+    description:
+      'File of the key that encrypts secrets in Postgres, instead of `master-key` in the data folder; the same for all replicas',
+  },
+  {
+    name: 'ROOKERY_TOKEN_SECONDS',
+    default: '900',
+    description: 'How long a token lives that a client gets for its credential',
+  },
+  {
+    name: 'ROOKERY_OIDC_ALLOW_NETWORKS',
+    default: '',
+    description:
+      'Internal addresses or networks, separated by commas, where issuers of identity tokens may be',
+  },
+  {
+    name: 'ROOKERY_AUDIT_DAYS',
+    default: '365',
+    description: 'How long entries of the audit log are kept',
   },
   {
     name: 'ROOKERY_TRUSTED_PROXIES',

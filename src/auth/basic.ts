@@ -1,7 +1,7 @@
 export type BasicCredentials = { readonly user: string; readonly password: string }
 
-// Longer than any password, and short enough to hash without a thought.
-const ENCODED_LENGTH_MAX = 8192
+// Longer than any password and any token of ours, which may stand in its place.
+const ENCODED_LENGTH_MAX = 48 * 1024
 const BASIC = /^Basic +([A-Za-z0-9+/_-]+={0,2}) *$/i
 
 /** RFC 7617. Undefined when the header is no well-formed Basic authorization. */

@@ -40,6 +40,27 @@ export function parseOptions<const T extends Options>(args: readonly string[], o
   }
 }
 
+/** The same with what stands without an option: exactly the named words, in their order. */
+export function parseArguments<const T extends Options>(
+  args: readonly string[],
+  options: T,
+  names: readonly string[],
+) {
+  const { values, positionals } = parsed(args, options)
+  if (positionals.length !== names.length) {
+    throw new UsageError(`expected ${names.join(' and ')}, not ${positionals.length} words`)
+  }
+  return { values, positionals }
+}
+
+function parsed<const T extends Options>(args: readonly string[], options: T) {
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: true })
+  } catch (cause) {
+    throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause })
+  }
+}
+
 /** A number of an option. Throws UsageError. */
 export function parseNumber(name: string, text: string, min: number, max: number): number {
   const value = Number(text)

@@ -25,6 +25,8 @@ export function greeting({ url, publicUrl, credential }: GreetingOptions): strin
     `  DIGEST=sha256:$(sha256sum hello.txt | cut -d' ' -f1)`,
     `  curl -fsS -u admin:${password} -H 'Content-Type: application/octet-stream' --data-binary @hello.txt "${base}/v2/hello/world/blobs/uploads/?digest=$DIGEST"`,
     `  curl -fsSL "${base}/v2/hello/world/blobs/$DIGEST"`,
+    'A token for a builder, for a quarter of an hour:',
+    '  npx rookery token mint --repository hello/world --action pull --action push',
     '',
   ].join('\n')
 }

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { PASSWORD_FILE } from '../credential.ts'
 import type { Database } from '../db/database.ts'
 import {
-  clearCredentials,
+  clearFirstStart,
   isEmpty,
   listMigrations,
   loadRows,
@@ -103,7 +103,7 @@ async function prepareSchema(db: Database, migrations: readonly string[]): Promi
 /** All of it, or nothing. */
 async function loadDump(db: Database, path: string): Promise<number> {
   return db.transaction(async (tx) => {
-    await clearCredentials(tx)
+    await clearFirstStart(tx)
     let [loaded, characters] = [0, 0]
     let batch: string[] = []
     let of: TableName | undefined

@@ -138,14 +138,14 @@ export async function finishUpload(
 
 /**
  * Makes a blob of `from`, or of any repository in view when `from` is undefined, also a blob of the
- * repository. False when there is none to be had.
+ * repository. In view is what is public, and what `visible` expressions match. False when there is none to be had.
  */
 export async function mountBlob(
   db: Queryable,
   repositoryId: number,
   digest: Digest,
   from: Repository | undefined,
-  publicOnly: boolean,
+  visible: readonly string[],
 ): Promise<boolean> {
   const { rows } = await db.query<{ id: number }>(
     `with source as (
@@ -158,7 +158,7 @@ export async function mountBlob(
               join repositories r on r.id = rb.repository_id
              where rb.blob_id = b.id
                and ($3::text is null or r.name = $3)
-               and (r.visibility = 'public' or not $4)
+               and (r.visibility = 'public' or r.name ~ any($4))
           )
      ), touched as (
        update blobs
@@ -175,7 +175,7 @@ export async function mountBlob(
      )
      select id
        from touched`,
-    [repositoryId, digest, from ?? null, publicOnly],
+    [repositoryId, digest, from ?? null, visible],
   )
   return rows.length > 0
 }

@@ -73,17 +73,37 @@ const TABLES = {
     renumber: `select setval(pg_get_serial_sequence('credentials', 'id'), max(id))
                  from credentials`,
   },
+  trust_policies: {
+    declare: 'declare dumped cursor for select row_to_json(t)::text as row from trust_policies t',
+    load: `insert into trust_policies overriding system value
+           select * from json_populate_recordset(null::trust_policies, $1)`,
+    renumber: `select setval(pg_get_serial_sequence('trust_policies', 'id'), max(id))
+                 from trust_policies`,
+  },
+  audit: {
+    declare: 'declare dumped cursor for select row_to_json(t)::text as row from audit t',
+    load: `insert into audit overriding system value
+           select * from json_populate_recordset(null::audit, $1)`,
+    renumber: `select setval(pg_get_serial_sequence('audit', 'id'), max(id))
+                 from audit`,
+  },
 } as const satisfies Record<string, Table>
 
 export type TableName = keyof typeof TABLES
 
 /** Tables that a backup leaves out; a test finds any that is in neither list. */
 export const LEFT_OUT: readonly string[] = [
+  'drops',
+  'installation',
   'maintenance',
   'removal_holds',
+  'refresh_tokens',
   'removals',
+  'revocations',
   'schema_migrations',
+  'signing_keys',
   'uploads',
+  'used_identity_tokens',
 ]
 
 export const TABLE_NAMES = Object.keys(TABLES) as TableName[]
@@ -130,15 +150,35 @@ export async function loadRows(
 
 /** After the last row: what is added from now on gets numbers of its own. */
 export async function renumber(tx: Transaction): Promise<void> {
+  const tables = await listTables(tx)
   for (const table of TABLE_NAMES) {
     const { renumber: statement }: Table = TABLES[table]
-    if (statement !== undefined) await tx.query(statement)
+    if (statement !== undefined && tables.has(table)) await tx.query(statement)
   }
 }
 
-/** Lets go of the credentials that a first start made: those of the backup take their place. */
-export async function clearCredentials(tx: Transaction): Promise<void> {
-  await tx.query('delete from credentials')
+/** Lets go of what a first start made: what the backup has takes its place. */
+export async function clearFirstStart(tx: Transaction): Promise<void> {
+  const tables = await listTables(tx)
+  for (const [table, statement] of Object.entries(CLEARED)) {
+    if (tables.has(table)) await tx.query(statement)
+  }
+}
+
+const CLEARED = {
+  credentials: 'delete from credentials',
+  trust_policies: 'delete from trust_policies',
+  audit: 'delete from audit',
+}
+
+/** A backup of an older release is loaded into the tables that there were then. */
+async function listTables(tx: Transaction): Promise<ReadonlySet<string>> {
+  const { rows } = await tx.query<{ name: string }>(
+    `select tablename as name
+       from pg_tables
+      where schemaname = current_schema()`,
+  )
+  return new Set(rows.map(({ name }) => name))
 }
 
 /** True when nothing was ever pushed here. */

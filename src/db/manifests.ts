@@ -1,5 +1,6 @@
 import type { Digest } from '../oci/digest.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
+import type { Actor } from './audit.ts'
 import { Batch } from './batch.ts'
 import type { Queryable, Transaction } from './database.ts'
 import type { View } from './repositories.ts'
@@ -95,12 +96,15 @@ export type NewManifest = {
   readonly subject: Digest | undefined
   readonly annotations: Readonly<Record<string, string>> | undefined
   readonly bytes: Uint8Array
-  readonly actor: string
+  /** As the audit log names them. */
+  readonly repository: Repository
+  readonly tags: readonly Tag[]
+  readonly actor: Actor
   readonly blobIds: readonly number[]
   readonly children: readonly Digest[]
 }
 
-/** Puts the manifest and its edges. The same bytes again only renew their media type. */
+/** Puts the manifest, its edges and its audit entry. The same bytes again only renew their media type. */
 export async function putManifest(tx: Transaction, manifest: NewManifest): Promise<void> {
   await tx.query(
     `with put as (
@@ -119,6 +123,10 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
        select put.id, b.id
          from put, unnest($9::bigint[]) as b (id)
            on conflict do nothing
+     ), audited as (
+       insert into audit
+              (action, decision, actor, origin, token_id, address, request_id, repository, tags, digest)
+       values ('push', 'allowed', $8, $11, $12, $13, $14, $15, $16, $2)
      )
      insert into manifest_children (manifest_id, digest)
      select put.id, c.digest
@@ -132,9 +140,15 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
       manifest.subject ?? null,
       manifest.annotations === undefined ? null : JSON.stringify(manifest.annotations),
       manifest.bytes,
-      manifest.actor,
+      manifest.actor.name,
       manifest.blobIds,
       manifest.children,
+      manifest.actor.origin,
+      manifest.actor.tokenId,
+      manifest.actor.address,
+      manifest.actor.requestId,
+      manifest.repository,
+      manifest.tags,
     ],
   )
 }

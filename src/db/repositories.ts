@@ -1,5 +1,5 @@
 import type { Repository } from '../oci/reference.ts'
-import type { Queryable } from './database.ts'
+import type { Queryable, Transaction } from './database.ts'
 
 export type Visibility = 'public' | 'private'
 
@@ -49,10 +49,22 @@ export async function findRepository(db: Queryable, view: View): Promise<number 
   return rows[0]?.id
 }
 
-/** Names after `last`, in the order of bytes. */
+/** Which of these anybody may pull. */
+export async function listPublic(db: Queryable, names: readonly string[]): Promise<string[]> {
+  const { rows } = await db.query<{ name: string }>(
+    `select name
+       from repositories
+      where name = any($1)
+        and visibility = 'public'`,
+    [names],
+  )
+  return rows.map(({ name }) => name)
+}
+
+/** Names after `last`, in the order of bytes: what is public, and what `visible` expressions match. */
 export async function listRepositories(
   db: Queryable,
-  publicOnly: boolean,
+  visible: readonly string[],
   last: string,
   limit: number,
 ): Promise<string[]> {
@@ -60,10 +72,70 @@ export async function listRepositories(
     `select name
        from repositories
       where name > $1
-        and (visibility = 'public' or not $2)
+        and (visibility = 'public' or name ~ any($2))
       order by name
       limit $3`,
-    [last, publicOnly, limit],
+    [last, visible, limit],
   )
   return rows.map(({ name }) => name)
+}
+
+export type RepositorySettings = {
+  readonly name: Repository
+  readonly visibility: Visibility
+  /** Patterns of tags that never move. */
+  readonly immutableTags: readonly string[]
+  readonly createdAt: Date
+}
+
+/** Undefined when there is none of that name. */
+export async function findSettings(
+  db: Queryable,
+  repository: Repository,
+): Promise<RepositorySettings | undefined> {
+  const { rows } = await db.query<RepositorySettings>(
+    `select name, visibility, immutable_tags as "immutableTags", created_at as "createdAt"
+       from repositories
+      where name = $1`,
+    [repository],
+  )
+  return rows[0]
+}
+
+/** Those after `last`, in the order of names. */
+export async function listSettings(
+  db: Queryable,
+  last: string,
+  limit: number,
+): Promise<RepositorySettings[]> {
+  const { rows } = await db.query<RepositorySettings>(
+    `select name, visibility, immutable_tags as "immutableTags", created_at as "createdAt"
+       from repositories
+      where name > $1
+      order by name
+      limit $2`,
+    [last, limit],
+  )
+  return rows
+}
+
+/** Changes what is given; a repository that is not there yet is made. */
+export async function putSettings(
+  tx: Transaction,
+  repository: Repository,
+  change: Partial<Pick<RepositorySettings, 'visibility' | 'immutableTags'>>,
+  visibilityDefault: Visibility,
+): Promise<RepositorySettings> {
+  const { rows } = await tx.query<RepositorySettings>(
+    `insert into repositories (name, visibility, immutable_tags)
+     values ($1, coalesce($2, $4), coalesce($3, '{}'::text[]))
+         on conflict (name) do update
+        set visibility = coalesce($2, repositories.visibility),
+            immutable_tags = coalesce($3, repositories.immutable_tags)
+     returning name, visibility, immutable_tags as "immutableTags", created_at as "createdAt"`,
+    [repository, change.visibility ?? null, change.immutableTags ?? null, visibilityDefault],
+  )
+  const row = rows[0]
+  if (row === undefined) throw new Error(`repository ${repository} was neither found nor made`)
+  return row
 }

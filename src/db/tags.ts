@@ -1,7 +1,15 @@
 import type { Digest } from '../oci/digest.ts'
+import type { Glob } from '../oci/glob.ts'
 import type { Tag } from '../oci/reference.ts'
 import type { Queryable, Transaction } from './database.ts'
 import type { View } from './repositories.ts'
+
+/** What became of a tag, and which tags of its repository never move. */
+export type TagChange = {
+  readonly tag: Tag
+  readonly previous: Digest | null
+  readonly immutableTags: readonly Glob[]
+}
 
 /**
  * Moves tags to `digest` and writes their new positions into the history. Returns what each was at
@@ -14,9 +22,9 @@ export async function moveTags(
   tags: readonly Tag[],
   digest: Digest,
   actor: string,
-): Promise<{ tag: Tag; previous: Digest | null }[]> {
+): Promise<TagChange[]> {
   // In the order of names: two pushes of the same tags then wait instead of deadlocking.
-  const { rows } = await tx.query<{ tag: Tag; previous: Digest | null }>(
+  const { rows } = await tx.query<TagChange>(
     `with moved as (
        insert into tags (repository_id, name, digest)
        select $1, t.name, $3
@@ -33,24 +41,22 @@ export async function moveTags(
          from moved
         where previous_digest is distinct from $3
      )
-     select name as tag, previous_digest as previous
+     select name as tag, previous_digest as previous,
+            (select immutable_tags from repositories where id = $1) as "immutableTags"
        from moved`,
     [repositoryId, tags, digest, actor],
   )
   return rows
 }
 
-/**
- * Removes a tag and writes that into its history. Returns what it was at, or undefined when there is
- * no such tag.
- */
+/** Removes a tag and writes that into its history. Undefined when there is no such tag. */
 export async function removeTag(
   tx: Transaction,
   repositoryId: number,
   tag: Tag,
   actor: string,
-): Promise<Digest | undefined> {
-  const { rows } = await tx.query<{ digest: Digest }>(
+): Promise<(TagChange & { readonly previous: Digest }) | undefined> {
+  const { rows } = await tx.query<TagChange & { previous: Digest }>(
     `with gone as (
        delete from tags
         where repository_id = $1
@@ -61,11 +67,12 @@ export async function removeTag(
        select $1, name, digest, $3, 'delete'
          from gone
      )
-     select digest
+     select name as tag, digest as previous,
+            (select immutable_tags from repositories where id = $1) as "immutableTags"
        from gone`,
     [repositoryId, tag, actor],
   )
-  return rows[0]?.digest
+  return rows[0]
 }
 
 /**
@@ -77,19 +84,72 @@ export async function removeTagsOf(
   repositoryId: number,
   digest: Digest,
   actor: string,
-): Promise<void> {
-  await tx.query(
+): Promise<TagChange[]> {
+  const { rows } = await tx.query<TagChange>(
     `with gone as (
        delete from tags
         where repository_id = $1
           and digest = $2
-       returning name
+       returning name, digest
+     ), recorded as (
+       insert into tag_history (repository_id, tag, previous_digest, actor, reason)
+       select $1, name, digest, $3, 'delete'
+         from gone
      )
-     insert into tag_history (repository_id, tag, previous_digest, actor, reason)
-     select $1, name, $2, $3, 'delete'
+     select name as tag, digest as previous,
+            (select immutable_tags from repositories where id = $1) as "immutableTags"
        from gone`,
     [repositoryId, digest, actor],
   )
+  return rows
+}
+
+const HOLDING_TAGS_MAX = 1000
+
+/**
+ * Tags whose image has the blob or manifest in it, directly or through indexes, in a repository that
+ * has immutable tags at all; up to a thousand of them.
+ */
+export async function listTagsHolding(
+  tx: Transaction,
+  repositoryId: number,
+  digest: Digest,
+): Promise<TagChange[]> {
+  const { rows } = await tx.query<TagChange>(
+    `with recursive repository as (
+       select id, immutable_tags
+         from repositories
+        where id = $1
+          and immutable_tags <> '{}'
+     ), holding as (
+       select m.digest
+         from manifests m
+        where m.repository_id = (select id from repository)
+          and m.id in (
+            select mb.manifest_id
+              from manifest_blobs mb
+              join blobs b on b.id = mb.blob_id
+             where b.digest = $2
+            union all
+            select c.manifest_id
+              from manifest_children c
+             where c.digest = $2
+          )
+       union
+       select p.digest
+         from holding h
+         join manifest_children c on c.digest = h.digest
+         join manifests p on p.id = c.manifest_id
+        where p.repository_id = (select id from repository)
+     )
+     select t.name as tag, t.digest as previous, r.immutable_tags as "immutableTags"
+       from holding h
+       join repository r on true
+       join tags t on t.repository_id = r.id and t.digest = h.digest
+      limit $3`,
+    [repositoryId, digest, HOLDING_TAGS_MAX],
+  )
+  return rows
 }
 
 /**

@@ -18,6 +18,8 @@ export type UploadKey = {
   readonly id: string
   readonly repository: Repository
   readonly actor: string
+  /** Only one that was started before then. */
+  readonly startedBefore?: Date | undefined
 }
 
 /**
@@ -67,8 +69,9 @@ export async function findUpload(db: Queryable, key: UploadKey): Promise<UploadR
       where u.id = $1
         and r.name = $2
         and u.actor = $3
-        and u.expires_at > now()`,
-    [key.id, key.repository, key.actor],
+        and u.expires_at > now()
+        and ($4::timestamptz is null or u.created_at < $4)`,
+    [key.id, key.repository, key.actor, key.startedBefore ?? null],
   )
   return rows[0]
 }
@@ -102,6 +105,7 @@ export async function claimUpload(
         where u.id = $1
           and u.actor = $3
           and u.expires_at > now()
+          and ($8::timestamptz is null or u.created_at < $8)
           and u.repository_id = (select r.id from repositories r where r.name = $2)
           for update
      ), claimed as (
@@ -121,7 +125,16 @@ export async function claimUpload(
             found.leased and found.free as "takenOver"
        from found
        left join claimed on claimed.id = found.id`,
-    [key.id, key.repository, key.actor, lease, leaseSeconds, start ?? null, digest ?? null],
+    [
+      key.id,
+      key.repository,
+      key.actor,
+      lease,
+      leaseSeconds,
+      start ?? null,
+      digest ?? null,
+      key.startedBefore ?? null,
+    ],
   )
   return rows[0]
 }
@@ -181,6 +194,24 @@ export async function replaceStage(
         and lease = $2
      returning id`,
     [id, lease, JSON.stringify(stage)],
+  )
+  return rows.length > 0
+}
+
+/** Says what the upload is to become, as soon as it is known. False when the lease was lost. */
+export async function noteDigest(
+  db: Queryable,
+  id: string,
+  lease: string,
+  digest: Digest,
+): Promise<boolean> {
+  const { rows } = await db.query<{ id: string }>(
+    `update uploads
+        set digest = $3
+      where id = $1
+        and lease = $2
+     returning id`,
+    [id, lease, digest],
   )
   return rows.length > 0
 }

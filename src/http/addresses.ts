@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { type BlockList, isIP } from 'node:net'
+import { isWithin } from '../auth/networks.ts'
 
 const FORWARDED_MAX = 32
 
@@ -10,23 +11,41 @@ const FORWARDED_MAX = 32
 export function clientAddress(req: IncomingMessage, trusted: BlockList): string {
   const peer = plain(req.socket.remoteAddress ?? '')
   const header = req.headers['x-forwarded-for']
-  if (header === undefined || !isTrusted(peer, trusted)) return peer
+  if (header === undefined || !isWithin(trusted, peer)) return peer
   const hops = [header].flat().join(',').split(',').slice(-FORWARDED_MAX)
   let address = peer
   for (const hop of hops.reverse().map((part) => plain(part.trim()))) {
     if (isIP(hop) === 0) break
     address = hop
-    if (!isTrusted(hop, trusted)) break
+    if (!isWithin(trusted, hop)) break
   }
   return address
-}
-
-function isTrusted(address: string, trusted: BlockList): boolean {
-  const version = isIP(address)
-  return version !== 0 && trusted.check(address, version === 6 ? 'ipv6' : 'ipv4')
 }
 
 /** IPv4 addresses arrive mapped into IPv6 on a socket that takes both. */
 function plain(address: string): string {
   return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address
+}
+
+const HOST = /^[A-Za-z0-9._[\]:-]{1,255}$/
+
+/**
+ * How the client reached the registry, such as `https://registry.example.org`: what the operator
+ * says, or what the request does. X-Forwarded-Proto and X-Forwarded-Host are believed as the address is.
+ */
+export function reachedAt(
+  req: IncomingMessage,
+  trusted: BlockList,
+  publicUrl: string | undefined,
+): string {
+  if (publicUrl !== undefined) return publicUrl
+  const proxied = isWithin(trusted, plain(req.socket.remoteAddress ?? ''))
+  const forwarded = (name: string) => {
+    const value = proxied ? [req.headers[name]].flat()[0] : undefined
+    return value?.split(',')[0]?.trim()
+  }
+  const scheme = forwarded('x-forwarded-proto') === 'https' ? 'https' : 'http'
+  const host = forwarded('x-forwarded-host') ?? req.headers.host ?? ''
+  // What nobody could have meant as a host is not repeated.
+  return `${scheme}://${HOST.test(host) ? host : 'localhost'}`
 }

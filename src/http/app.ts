@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import Koa from 'koa'
-import type { Authenticator } from '../auth/authenticator.ts'
 import { OciError } from '../oci/errors.ts'
-import { runAuthorized } from './authorize.ts'
+import { type Doorkeeper, runAuthorized } from './authorize.ts'
 import { closeUnread, ownTurn } from './connections.ts'
 import { answerError } from './errors.ts'
 import { Matcher } from './matcher.ts'
@@ -25,7 +24,7 @@ export type Observation = {
 
 export type AppOptions = {
   routes: readonly Route[]
-  authenticator: Authenticator
+  keeper: Doorkeeper
   observe(observation: Observation): void
   reportError(error: unknown, requestId: string): void
   /** Told about each request's begin and end. */
@@ -51,6 +50,7 @@ export function createApp(options: AppOptions): Koa {
     options.running.begin()
     const startedAt = performance.now()
     const requestId = randomUUID()
+    const address = options.addressOf(ctx)
     let route = 'unmatched'
     ctx.res.setHeader('X-Request-Id', requestId)
     let path = ''
@@ -61,7 +61,7 @@ export function createApp(options: AppOptions): Koa {
       }
       const matched = matcher.match(ctx.method, path)
       route = matched.route.path
-      await runAuthorized(ctx, matched, options.authenticator)
+      await runAuthorized(ctx, matched, options.keeper, { requestId, address })
     } catch (error) {
       answerError(ctx, error, requestId, options.reportError)
     }
@@ -72,10 +72,10 @@ export function createApp(options: AppOptions): Koa {
       requestId,
       method: ctx.method,
       route,
-      path,
+      path: speakable(path),
       status: ctx.status,
       seconds: (performance.now() - startedAt) / 1000,
-      address: options.addressOf(ctx),
+      address,
       actor: caller === undefined || caller.kind === 'anonymous' ? undefined : caller.actor,
       change: !READS.has(ctx.method),
     })
@@ -97,4 +97,18 @@ function pathOf(ctx: RouteContext): string {
     message: 'the request target is no path',
     cause,
   })
+}
+
+const SECRETS = /^\/+drop\/.*|rk[a-z]_[\w-]+/gi
+
+const ENCODED_ASCII = /%([2-7][0-9a-f])/gi
+
+/** A path as it may stand in a log: some hold a secret, also where it is percent-encoded. */
+function speakable(path: string): string {
+  if (!path.includes('%')) return path.replace(SECRETS, '…')
+  const plain = path.replace(ENCODED_ASCII, (_, hex) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  )
+  const spoken = plain.replace(SECRETS, '…')
+  return spoken === plain ? path : spoken
 }

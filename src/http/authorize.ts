@@ -1,10 +1,25 @@
-import { decide } from '../auth/access.ts'
-import type { Authenticator } from '../auth/authenticator.ts'
+import { ANONYMOUS, allowsTag, type Caller, type Decision, decide, knows } from '../auth/access.ts'
+import { type AuditLog, auditIdentity } from '../auth/audit.ts'
+import type { Authenticated, Authenticator } from '../auth/authenticator.ts'
 import { OciError } from '../oci/errors.ts'
-import { parseRepository } from '../oci/reference.ts'
+import { parseRepository, type Repository } from '../oci/reference.ts'
 import { RequestBody } from './body.ts'
+import { type ChallengeError, challengeFor } from './challenge.ts'
 import type { Matched } from './matcher.ts'
-import type { RouteContext } from './route.ts'
+import type { Route, RouteContext } from './route.ts'
+
+/** What authorization needs to know. */
+export type Doorkeeper = {
+  readonly authenticator: Authenticator
+  readonly audit: AuditLog
+  /** The audience of tokens. */
+  readonly service: string
+  /** How the client reached the registry: where it gets tokens. */
+  reachedAt(ctx: RouteContext): string
+}
+
+/** One request, before anything is known of it. */
+export type Visit = { readonly requestId: string; readonly address: string }
 
 /**
  * The one place where it is decided who may do what: finds out who asks, lets the row's handler run
@@ -13,35 +28,149 @@ import type { RouteContext } from './route.ts'
 export async function runAuthorized(
   ctx: RouteContext,
   { route, params }: Matched,
-  authenticator: Authenticator,
+  keeper: Doorkeeper,
+  visit: Visit,
 ): Promise<void> {
+  const { authorization } = ctx.headers
+  let held: Authenticated | undefined
+  let repository: Repository | undefined
+  let publicOnly = false
   try {
-    const caller = authenticator.authenticate(ctx.headers.authorization)
-    const name = params.repository
-    const repository = name === undefined ? undefined : parseRepository(name)
-    const decision = decide(route.access, caller, repository)
-    if (decision === 'authenticate') throw new OciError('UNAUTHORIZED')
-    const publicOnly = decision === 'public-only'
-    ctx.state = {
-      caller,
-      params,
-      repository,
-      publicOnly,
-      body: new RequestBody(ctx.req, ctx.res),
+    // First, so that a challenge can tell what to ask for.
+    repository = params.repository === undefined ? undefined : parseRepository(params.repository)
+    if (route.access !== 'none') {
+      held = await keeper.authenticator.authenticate(authorization, visit.address)
     }
+    const caller = held?.caller ?? ANONYMOUS
+    demandLive(route, caller)
+    const decision = decide(route.access, caller, repository)
+    demandAllowed(decision, route, caller)
+    publicOnly = decision === 'public-only'
+    const body = new RequestBody(ctx.req, ctx.res)
+    const networks = held?.networks
+    ctx.state = { ...visit, caller, networks, params, repository, publicOnly, body }
+    demandTags(ctx, route, caller, repository)
     await route.handle(ctx)
   } catch (error) {
-    // A private repository and none at all are the same to a stranger.
-    const hidden =
-      error instanceof OciError && error.code === 'NAME_UNKNOWN' && ctx.state.publicOnly === true
-    const refusal = hidden ? new OciError('UNAUTHORIZED', undefined, { cause: error }) : error
-    if (refusal instanceof OciError && refusal.code === 'UNAUTHORIZED') {
-      throw new OciError('UNAUTHORIZED', refusal.detail, {
-        message: refusal.message,
-        headers: { 'WWW-Authenticate': authenticator.challenge() },
-        cause: refusal,
-      })
+    const refusal = publicOnly ? hidden(error, held?.caller, repository) : error
+    if (!(refusal instanceof OciError)) throw refusal
+    const { code } = refusal
+    // Whoever has nothing is asked to come back as somebody, which is no refusal.
+    const isSomebody = authorization !== undefined && held?.caller.kind !== 'anonymous'
+    if (isSomebody && (code === 'UNAUTHORIZED' || code === 'DENIED')) {
+      noteRefusal(keeper.audit, route, visit, held?.caller, repository, refusal)
     }
-    throw refusal
+    throw code === 'UNAUTHORIZED'
+      ? challenged(ctx, route, keeper, repository, refusal, errorOf(authorization, held))
+      : refusal
   }
+}
+
+function demandLive(route: Route, caller: Caller): void {
+  if (caller.kind !== 'holder' || caller.expiredAt === undefined || route.afterExpiry) return
+  throw new OciError('UNAUTHORIZED', undefined, {
+    message: `the token expired at ${caller.expiredAt.toISOString()}`,
+  })
+}
+
+function demandAllowed(decision: Decision, route: Route, caller: Caller): void {
+  if (decision === 'authenticate') throw new OciError('UNAUTHORIZED')
+  if (decision !== 'refuse') return
+  const isToken = caller.kind === 'holder' && caller.scheme === 'bearer'
+  throw isToken && route.path.startsWith('/v2') ? tooSmall() : new OciError('DENIED')
+}
+
+/** Every way of setting or removing a tag names its tags in the row, so that none is forgotten. */
+function demandTags(
+  ctx: RouteContext,
+  route: Route,
+  caller: Caller,
+  repository: Repository | undefined,
+): void {
+  if (route.tags === undefined || route.access === 'none' || repository === undefined) return
+  const { access } = route
+  const tag = route.tags(ctx).find((one) => !allowsTag(caller, access, repository, one))
+  if (tag !== undefined) {
+    throw new OciError(
+      'DENIED',
+      { tag },
+      { message: `this credential may not ${access} tag ${tag}` },
+    )
+  }
+}
+
+/** A private repository and none at all are the same to whoever may not see it. */
+function hidden(
+  error: unknown,
+  caller: Caller | undefined,
+  repository: Repository | undefined,
+): unknown {
+  if (!(error instanceof OciError) || error.code !== 'NAME_UNKNOWN') return error
+  // To whoever may push there, the name is no secret: it simply cannot be pulled.
+  if (caller === undefined || repository === undefined || knows(caller, repository)) return error
+  if (caller.kind === 'anonymous') {
+    return new OciError('UNAUTHORIZED', undefined, { cause: error })
+  }
+  return caller.scheme === 'bearer' ? tooSmall(error) : error
+}
+
+function tooSmall(cause?: unknown): OciError {
+  return new OciError('UNAUTHORIZED', undefined, {
+    message: 'the token does not cover this: ask for one that does',
+    cause,
+  })
+}
+
+/** Who came with nothing hears of no error. */
+function errorOf(
+  authorization: string | undefined,
+  held: Authenticated | undefined,
+): ChallengeError | undefined {
+  if (authorization === undefined) return undefined
+  if (held === undefined) return 'invalid_token'
+  const { caller } = held
+  if (caller.kind === 'anonymous') return caller.hasToken ? 'insufficient_scope' : undefined
+  const isOver = caller.kind === 'holder' && caller.expiredAt !== undefined
+  return isOver ? 'invalid_token' : 'insufficient_scope'
+}
+
+function challenged(
+  ctx: RouteContext,
+  route: Route,
+  keeper: Doorkeeper,
+  repository: Repository | undefined,
+  refusal: OciError,
+  error: ChallengeError | undefined,
+): OciError {
+  const place = { base: keeper.reachedAt(ctx), service: keeper.service }
+  return new OciError('UNAUTHORIZED', refusal.detail, {
+    message: refusal.message,
+    headers: { 'WWW-Authenticate': challengeFor(route, repository, place, error) },
+    cause: refusal,
+  })
+}
+
+function noteRefusal(
+  audit: AuditLog,
+  route: Route,
+  visit: Visit,
+  caller: Caller | undefined,
+  repository: Repository | undefined,
+  refusal: OciError,
+): void {
+  audit.note({
+    ...(caller === undefined ? {} : auditIdentity(caller)),
+    action: caller === undefined ? 'authenticate' : route.access,
+    decision: 'refused',
+    ...visit,
+    repository: repository ?? null,
+    tags: tagOf(refusal.detail),
+    detail: `${route.method} ${route.path}: ${refusal.message}`,
+  })
+}
+
+/** The tag that a refusal is about, if it is about one. */
+function tagOf(detail: unknown): [string] | null {
+  const named = typeof detail === 'object' && detail !== null && 'tag' in detail
+  return named && typeof detail.tag === 'string' ? [detail.tag] : null
 }

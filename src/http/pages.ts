@@ -28,3 +28,15 @@ export function setNextLink(ctx: RouteContext, query: Record<string, string | un
   const path = ctx.path.replace(/[<>]/g, encodeURIComponent)
   ctx.set('Link', `<${path}?${parameters}>; rel="next"`)
 }
+
+/** A page of named things, those after `last`, with a Link when there are more. */
+export async function namedPage<T extends { readonly name: string }>(
+  ctx: RouteContext,
+  list: (last: string, limit: number) => Promise<T[]>,
+): Promise<T[]> {
+  const limit = pageLimit(ctx)
+  const found = await list(queryOnce(ctx, 'last') ?? '', limit + 1)
+  const shown = found.slice(0, limit)
+  if (found.length > limit) setNextLink(ctx, { last: shown.at(-1)?.name, n: String(limit) })
+  return shown
+}

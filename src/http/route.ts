@@ -1,8 +1,8 @@
 import type { Context } from 'koa'
 import type { Access, Caller } from '../auth/access.ts'
 import { OciError } from '../oci/errors.ts'
-import type { Repository } from '../oci/reference.ts'
-import type { View } from '../registry/view.ts'
+import type { Repository, Tag } from '../oci/reference.ts'
+import type { Actor, View } from '../registry/view.ts'
 import type { RequestBody } from './body.ts'
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
@@ -14,6 +14,12 @@ export type Route = {
   readonly method: Method
   readonly path: string
   readonly access: Access
+  /** The tags that it sets or removes: the caller must be allowed each. */
+  tags?(ctx: RouteContext): readonly Tag[]
+  /** What a token must be asked for, when that is no repository. */
+  readonly scope?: string
+  /** True for what may be finished with a token that has expired meanwhile. */
+  readonly afterExpiry?: true
   handle(ctx: RouteContext): Promise<void> | void
 }
 
@@ -25,6 +31,11 @@ export type RouteState = {
   /** True when only what is public may be seen. */
   publicOnly: boolean
   body: RequestBody
+  /** Those to which the caller is bound; undefined: none. */
+  networks: readonly string[] | undefined
+  requestId: string
+  /** The client's, seen through trusted proxies. */
+  address: string
 }
 
 export type RouteContext = Context & { state: RouteState }
@@ -49,10 +60,11 @@ export function viewOf(ctx: RouteContext): View {
 }
 
 /** Who is recorded as having done it. */
-export function actorOf(ctx: RouteContext): string {
-  const { caller } = ctx.state
+export function actorOf(ctx: RouteContext): Actor {
+  const { caller, address, requestId } = ctx.state
   if (caller.kind === 'anonymous') throw new Error('the route let an anonymous caller write')
-  return caller.actor
+  const { actor: name, origin = null, tokenId = null } = caller
+  return { name, origin, tokenId, address, requestId }
 }
 
 /** A query parameter that may stand once. Throws QUERY_INVALID. */

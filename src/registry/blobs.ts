@@ -1,3 +1,4 @@
+import { recordChange } from '../db/audit.ts'
 import {
   type BlobLookups,
   blobLookups,
@@ -7,13 +8,15 @@ import {
 } from '../db/blobs.ts'
 import type { Database } from '../db/database.ts'
 import { touchBlob } from '../db/garbage.ts'
-import { ensureRepository, type View, type Visibility } from '../db/repositories.ts'
+import { ensureRepository, findRepository, type View, type Visibility } from '../db/repositories.ts'
 import { EMPTY_JSON, isEmptyDescriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { BlobStore, ByteRange } from '../storage/blob-store.ts'
+import { demandSpare } from './immutable.ts'
 import { storeError, withStoreErrors } from './store-errors.ts'
+import type { Actor } from './view.ts'
 
 export type { ByteRange }
 
@@ -79,20 +82,31 @@ export class Blobs {
     return { digest, size }
   }
 
-  /** end-11. False when there is nothing to mount, and an ordinary upload has to follow. */
+  /**
+   * end-11. False when there is nothing to mount, and an ordinary upload has to follow. Sources are
+   * public, or named by `visible`: expressions of Postgres.
+   */
   async mount(
     target: Repository,
     digest: Digest,
     from: Repository | undefined,
-    publicOnly: boolean,
+    visible: readonly string[],
   ): Promise<boolean> {
     const repositoryId = await ensureRepository(this.#db, target, this.#visibility)
-    return mountBlob(this.#db, repositoryId, digest, from, publicOnly)
+    return mountBlob(this.#db, repositoryId, digest, from, visible)
   }
 
-  /** end-10. Throws NAME_UNKNOWN, BLOB_UNKNOWN. */
-  async remove(repository: Repository, digest: Digest): Promise<void> {
-    const outcome = await removeBlob(this.#db, repository, digest)
+  /** end-10. Throws NAME_UNKNOWN, BLOB_UNKNOWN, and DENIED for what an immutable tag needs. */
+  async remove(repository: Repository, digest: Digest, actor: Actor): Promise<void> {
+    const outcome = await this.#db.transaction(async (tx) => {
+      const repositoryId = await findRepository(tx, { repository, publicOnly: false })
+      if (repositoryId !== undefined) await demandSpare(tx, repositoryId, digest)
+      const removed = await removeBlob(tx, repository, digest)
+      if (removed === 'removed') {
+        await recordChange(tx, actor, { action: 'delete-blob', repository, digest })
+      }
+      return removed
+    })
     if (outcome === 'repository unknown') throw new OciError('NAME_UNKNOWN', { name: repository })
     if (outcome === 'blob unknown') throw new OciError('BLOB_UNKNOWN', { digest })
   }

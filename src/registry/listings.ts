@@ -45,9 +45,13 @@ export class Listings {
     return limit === 0 ? { items: [], more: false } : page(names, limit)
   }
 
-  async repositories(publicOnly: boolean, { last, limit }: PageQuestion): Promise<Page<string>> {
+  /** What is public, and what is named by `visible`: expressions of Postgres. */
+  async repositories(
+    visible: readonly string[],
+    { last, limit }: PageQuestion,
+  ): Promise<Page<string>> {
     if (limit === 0) return { items: [], more: false }
-    return page(await listRepositories(this.#db, publicOnly, last, limit + 1), limit)
+    return page(await listRepositories(this.#db, visible, last, limit + 1), limit)
   }
 
   /**

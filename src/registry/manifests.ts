@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { recordChange } from '../db/audit.ts'
 import type { Database, Transaction } from '../db/database.ts'
 import { touchBlobsOf } from '../db/garbage.ts'
 import {
@@ -11,13 +12,15 @@ import {
   removeManifest,
 } from '../db/manifests.ts'
 import { ensureRepository, findRepository, type View, type Visibility } from '../db/repositories.ts'
-import { moveTags, removeTag, removeTagsOf } from '../db/tags.ts'
+import { moveTags, removeTag, removeTagsOf, type TagChange } from '../db/tags.ts'
 import { type Descriptor, invalid } from '../oci/descriptor.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import { MANIFEST_BYTES_MAX, type Manifest, parseManifest } from '../oci/manifest.ts'
 import type { Reference, Repository, Tag } from '../oci/reference.ts'
 import { type Condition, demand } from './condition.ts'
+import { demandMovable, demandSpare } from './immutable.ts'
+import type { Actor } from './view.ts'
 
 export type StoredManifest = {
   readonly digest: Digest
@@ -38,8 +41,20 @@ export type ManifestPush = {
   readonly tags: readonly Tag[]
   readonly contentType: string | undefined
   readonly bytes: Uint8Array
-  readonly actor: string
+  readonly actor: Actor
   readonly condition: Condition
+  /** Runs in the same transaction, before it commits. */
+  readonly within?: (tx: Transaction, digest: Digest) => Promise<void>
+}
+
+/** What is to be removed, by whom, and when only. */
+export type Removal = {
+  readonly repository: Repository
+  readonly reference: Reference
+  readonly actor: Actor
+  readonly condition: Condition
+  /** By digest every tag on the manifest goes too: true for those that the actor may remove. */
+  readonly mayRemoveTag: (tag: Tag) => boolean
 }
 
 export type Pushed = { readonly digest: Digest; readonly subject: Digest | undefined }
@@ -88,7 +103,7 @@ export class Manifests {
 
   /**
    * end-7a, end-7b: the manifest and all its tags, or nothing. Throws MANIFEST_INVALID,
-   * MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, PRECONDITION_FAILED.
+   * MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, PRECONDITION_FAILED, and DENIED for a tag that never moves.
    */
   async put(push: ManifestPush): Promise<Pushed> {
     const manifest = parseManifest(push.bytes, push.contentType)
@@ -112,33 +127,41 @@ export class Manifests {
         subject,
         annotations,
         bytes: push.bytes,
+        repository: push.repository,
+        tags,
         actor: push.actor,
         blobIds: contents.blobs.map(({ id }) => id),
         children: contents.children.map((child) => child.digest),
       })
+      await push.within?.(tx, digest)
       if (tags.length === 0) return
       // What a move replaced is known only by moving; the transaction ends if it may not be.
-      const moves = await moveTags(tx, repositoryId, tags, digest, push.actor)
-      for (const { previous } of moves) demand(push.condition, previous ?? undefined)
+      const moves = await moveTags(tx, repositoryId, tags, digest, push.actor.name)
+      for (const move of moves) {
+        demand(push.condition, move.previous ?? undefined)
+        if (move.previous !== digest) demandMovable(move)
+      }
     })
     return { digest, subject }
   }
 
-  /** end-9: a tag alone, or a manifest with every tag on it. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN. */
-  async remove(
-    repository: Repository,
-    reference: Reference,
-    actor: string,
-    condition: Condition,
-  ): Promise<void> {
+  /**
+   * end-9: a tag alone, or a manifest with every tag on it. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN,
+   * PRECONDITION_FAILED, and DENIED for a tag that never moves or that the actor may not remove.
+   */
+  async remove(removal: Removal): Promise<void> {
+    const { repository, reference, actor, condition } = removal
     const repositoryId = await findRepository(this.#db, { repository, publicOnly: false })
     if (repositoryId === undefined) throw new OciError('NAME_UNKNOWN', { name: repository })
     await this.#db.transaction(async (tx) => {
       if (reference.kind === 'tag') {
         const { tag } = reference
-        const digest = await removeTag(tx, repositoryId, tag, actor)
-        if (digest === undefined) throw new OciError('MANIFEST_UNKNOWN', { reference: tag })
-        demand(condition, digest)
+        const gone = await removeTag(tx, repositoryId, tag, actor.name)
+        if (gone === undefined) throw new OciError('MANIFEST_UNKNOWN', { reference: tag })
+        demand(condition, gone.previous)
+        demandMovable(gone)
+        const change = { action: 'delete-tag', repository, tags: [tag], digest: gone.previous }
+        await recordChange(tx, actor, change)
         return
       }
       const { digest } = reference
@@ -147,10 +170,24 @@ export class Manifests {
         throw new OciError('MANIFEST_UNKNOWN', { reference: digest })
       }
       demand(condition, digest)
-      await removeTagsOf(tx, repositoryId, digest, actor)
+      const gone = await removeTagsOf(tx, repositoryId, digest, actor.name)
+      demandRemovable(gone, removal)
+      await demandSpare(tx, repositoryId, digest)
       await touchBlobsOf(tx, repositoryId, digest)
       await removeManifest(tx, repositoryId, digest)
+      const tags = gone.map(({ tag }) => tag)
+      await recordChange(tx, actor, { action: 'delete-manifest', repository, tags, digest })
     })
+  }
+}
+
+function demandRemovable(gone: readonly TagChange[], { mayRemoveTag }: Removal): void {
+  for (const change of gone) {
+    demandMovable(change)
+    const { tag } = change
+    if (mayRemoveTag(tag)) continue
+    const message = `tag ${tag} is on this manifest, and this credential may not delete it`
+    throw new OciError('DENIED', { tag }, { message })
   }
 }
 

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { finishUpload } from '../db/blobs.ts'
+import { type BlobRow, finishUpload } from '../db/blobs.ts'
 import type { Database } from '../db/database.ts'
 import {
   finishRemovals,
@@ -15,6 +15,7 @@ import {
   createUpload,
   findUpload,
   markUntidy,
+  noteDigest,
   replaceStage,
   retireUpload,
   type UploadKey,
@@ -117,29 +118,38 @@ export class Uploads {
       const algorithm = algorithmOf(digest)
       const resumed = this.#hashes.resume(upload.id, algorithm, upload.size)
       const hash = resumed ?? createHash(algorithm)
-      const { stage, size, untidy } = await this.#receive(upload, lease, incoming, hash, true)
+      const appended = await this.#receive(upload, lease, incoming, hash, true)
+      const { stage, size } = appended
       const storageKey = await this.#orUndo(upload, stage, () => {
         if (resumed !== undefined) demandDigest(digest, digestOfHash(algorithm, hash))
         lease.hold()
         return this.#store.commit(stage, size, digest)
       })
       if (resumed === undefined) await this.#demandStored(upload, lease, storageKey, size, digest)
-      const finished = await finishUpload(this.#db, upload.id, lease.token, {
-        digest,
-        size,
-        storageKey,
+      await this.#conclude(upload, lease, appended, { digest, size, storageKey })
+    })
+  }
+
+  /**
+   * All bytes at once, for an upload that has none yet, when nobody knows their digest beforehand.
+   * Returns it.
+   */
+  async receive(key: UploadKey, incoming: Incoming): Promise<{ digest: Digest; size: number }> {
+    return this.#claimed(key, { start: 0 }, async (upload, lease) => {
+      const hash = createHash(upload.algorithm)
+      const appended = await this.#receive(upload, lease, incoming, hash, true)
+      const { stage, size } = appended
+      const digest = digestOfHash(upload.algorithm, hash)
+      const storageKey = await this.#orUndo(upload, stage, async () => {
+        // First: by this the bytes are found that were committed and never became a blob.
+        if (!(await noteDigest(this.#db, upload.id, lease.token, digest))) {
+          throw unknownUpload(upload.id)
+        }
+        lease.hold()
+        return this.#store.commit(stage, size, digest)
       })
-      this.#hashes.drop(upload.id)
-      // Somebody took the upload over, and may have kept these very bytes.
-      if (finished === undefined) throw unknownUpload(upload.id)
-      if (finished.removalId !== null) {
-        await this.#remove({ id: finished.removalId, storageKey, upload: null })
-      }
-      if (!(await this.#forget(upload.stage as Stage, stage)) || untidy) {
-        const remains = { id: upload.id, digest, keptKey: finished.storageKey }
-        // The blob is there, and that is the answer; what stays without this is found by a scrub.
-        await queueRemains(this.#db, remains).catch(() => {})
-      }
+      await this.#conclude(upload, lease, appended, { digest, size, storageKey })
+      return { digest, size }
     })
   }
 
@@ -157,6 +167,28 @@ export class Uploads {
       this.#hashes.drop(upload.id)
       await retireUpload(this.#db, upload.id, lease.token, 0)
     })
+  }
+
+  /** Makes a blob of what was committed, which ends the upload. */
+  async #conclude(
+    upload: Claim,
+    lease: Lease,
+    { stage, untidy }: Appended,
+    blob: BlobRow,
+  ): Promise<void> {
+    const { digest, storageKey } = blob
+    const finished = await finishUpload(this.#db, upload.id, lease.token, blob)
+    this.#hashes.drop(upload.id)
+    // Somebody took the upload over, and may have kept these very bytes.
+    if (finished === undefined) throw unknownUpload(upload.id)
+    if (finished.removalId !== null) {
+      await this.#remove({ id: finished.removalId, storageKey, upload: null })
+    }
+    if (!(await this.#forget(upload.stage as Stage, stage)) || untidy) {
+      const remains = { id: upload.id, digest, keptKey: finished.storageKey }
+      // The blob is there, and that is the answer; what stays without this is found by a scrub.
+      await queueRemains(this.#db, remains).catch(() => {})
+    }
   }
 
   // The row first: from then on nobody can make a blob of these bytes.

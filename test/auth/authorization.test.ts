@@ -2,91 +2,158 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allRoutes, type RegistryParts } from '../../src/http/routes.ts'
 import { digestOf, pushImage } from '../conformance/kit.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { type Action, CALLERS, type Caller } from './every-caller.ts'
 
-const rows = allRoutes({} as RegistryParts)
+const rows = allRoutes({ authority: {} } as RegistryParts)
 
-// Each row, and what it answers: to the administrator on a repository that has nothing of the kind,
-// and to a stranger on a public repository. Everything else follows from these two.
+/** What a row wants of its caller, and what it answers one who has that, on what nobody pushed. */
+type Row = {
+  /** `anybody`; `somebody`: any credential or token; `all`: an administrator; or an action. */
+  needs: 'anybody' | 'somebody' | 'all' | Action
+  answers: number
+  /** It sets or removes the tag `missing`. */
+  tag?: true
+  /** A token that has expired still serves. */
+  finishes?: true
+  /** It answers alike for every repository, because it looks at none. */
+  looksNowhere?: true
+  /** It looks at the credential itself, whoever may come. */
+  judges?: true
+}
+
+const TABLE: Record<string, Row> = {
+  'GET /v2/': { needs: 'somebody', answers: 200 },
+  'GET /v2': { needs: 'somebody', answers: 200 },
+  'GET /v2/_oci/ext/discover': { needs: 'somebody', answers: 200 },
+  'GET /v2/*repository/_oci/ext/discover': { needs: 'pull', answers: 200, looksNowhere: true },
+  'POST /v2/*repository/blobs/uploads/': { needs: 'push', answers: 202 },
+  'PATCH /v2/*repository/blobs/uploads/:upload': { needs: 'push', answers: 404, finishes: true },
+  'PUT /v2/*repository/blobs/uploads/:upload': { needs: 'push', answers: 400, finishes: true },
+  'GET /v2/*repository/blobs/uploads/:upload': { needs: 'push', answers: 404, finishes: true },
+  'DELETE /v2/*repository/blobs/uploads/:upload': { needs: 'push', answers: 404, finishes: true },
+  'HEAD /v2/*repository/blobs/:digest': { needs: 'pull', answers: 404 },
+  'GET /v2/*repository/blobs/:digest': { needs: 'pull', answers: 404 },
+  'DELETE /v2/*repository/blobs/:digest': { needs: 'delete', answers: 404 },
+  'HEAD /v2/*repository/manifests/:reference': { needs: 'pull', answers: 404 },
+  'GET /v2/*repository/manifests/:reference': { needs: 'pull', answers: 404 },
+  'PUT /v2/*repository/manifests/:reference': { needs: 'push', answers: 400, tag: true },
+  'DELETE /v2/*repository/manifests/:reference': { needs: 'delete', answers: 404, tag: true },
+  'GET /v2/*repository/tags/list': { needs: 'pull', answers: 200 },
+  'GET /v2/*repository/referrers/:digest': { needs: 'pull', answers: 200 },
+  'GET /v2/_catalog': { needs: 'somebody', answers: 200 },
+  'GET /healthz': { needs: 'anybody', answers: 200 },
+  'GET /readyz': { needs: 'anybody', answers: 200 },
+  'GET /metrics': { needs: 'all', answers: 200 },
+  'GET /token': { needs: 'anybody', answers: 200, judges: true },
+  'POST /token': { needs: 'anybody', answers: 400 },
+  'GET /.well-known/jwks.json': { needs: 'anybody', answers: 200 },
+  'GET /.well-known/openid-configuration': { needs: 'anybody', answers: 200 },
+  'POST /api/v1/credentials': { needs: 'all', answers: 400 },
+  'GET /api/v1/credentials': { needs: 'all', answers: 200 },
+  'DELETE /api/v1/credentials/:name': { needs: 'all', answers: 404 },
+  'POST /api/v1/policies': { needs: 'all', answers: 400 },
+  'GET /api/v1/policies': { needs: 'all', answers: 200 },
+  'POST /api/v1/policies/test': { needs: 'all', answers: 400 },
+  'GET /api/v1/policies/:name': { needs: 'all', answers: 404 },
+  'DELETE /api/v1/policies/:name': { needs: 'all', answers: 404 },
+  'DELETE /api/v1/tokens/:id': { needs: 'all', answers: 400 },
+  'GET /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 200 },
+  'PUT /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 400 },
+  'POST /api/v1/repositories/*repository/tags/:tag/drops': {
+    needs: 'push',
+    answers: 201,
+    tag: true,
+  },
+  'PUT /drop/:capability': { needs: 'anybody', answers: 404 },
+  'PUT /drop/:capability/:file': { needs: 'anybody', answers: 404 },
+  'GET /api/v1/audit': { needs: 'all', answers: 200 },
+}
+
 const MISSING = digestOf('what nobody pushed')
 const UPLOAD = '00000000-0000-4000-8000-000000000000'
-const TABLE: Record<string, { admin: number; stranger: number }> = {
-  'GET /v2/': { admin: 200, stranger: 401 },
-  'GET /v2': { admin: 200, stranger: 401 },
-  'GET /v2/_oci/ext/discover': { admin: 200, stranger: 401 },
-  'GET /v2/*repository/_oci/ext/discover': { admin: 200, stranger: 200 },
-  'POST /v2/*repository/blobs/uploads/': { admin: 202, stranger: 401 },
-  'PATCH /v2/*repository/blobs/uploads/:upload': { admin: 404, stranger: 401 },
-  'PUT /v2/*repository/blobs/uploads/:upload': { admin: 400, stranger: 401 },
-  'GET /v2/*repository/blobs/uploads/:upload': { admin: 404, stranger: 401 },
-  'DELETE /v2/*repository/blobs/uploads/:upload': { admin: 404, stranger: 401 },
-  'HEAD /v2/*repository/blobs/:digest': { admin: 404, stranger: 404 },
-  'GET /v2/*repository/blobs/:digest': { admin: 404, stranger: 404 },
-  'DELETE /v2/*repository/blobs/:digest': { admin: 404, stranger: 401 },
-  'HEAD /v2/*repository/manifests/:reference': { admin: 404, stranger: 404 },
-  'GET /v2/*repository/manifests/:reference': { admin: 404, stranger: 404 },
-  'PUT /v2/*repository/manifests/:reference': { admin: 400, stranger: 401 },
-  'DELETE /v2/*repository/manifests/:reference': { admin: 404, stranger: 401 },
-  'GET /v2/*repository/tags/list': { admin: 200, stranger: 200 },
-  'GET /v2/*repository/referrers/:digest': { admin: 200, stranger: 200 },
-  'GET /v2/_catalog': { admin: 200, stranger: 401 },
-  'GET /healthz': { admin: 200, stranger: 200 },
-  'GET /readyz': { admin: 200, stranger: 200 },
-  'GET /metrics': { admin: 200, stranger: 401 },
-}
+/** As long as `a/b`, so that answers about either have one length. */
+const NEVER = 'c/n'
 
 const filled = (path: string, repository: string) =>
   path
     .replace('*repository', repository)
     .replace(':upload', UPLOAD)
     .replace(':digest', MISSING)
-    .replace(':reference', 'missing')
+    .replace(/:(reference|tag|name|id|capability|file)/, 'missing')
+    .replace(':file', 'missing')
 
-const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
-
-const STRANGERS: Record<string, (password: string) => string | undefined> = {
-  anonymous: () => undefined,
-  'nobody over Basic': () => basic(':'),
-}
-
-const REFUSED: Record<string, (password: string) => string> = {
-  'a wrong password': () => basic('admin:wrong'),
-  'another user': (password) => basic(`root:${password}`),
-  'no user': (password) => basic(`:${password}`),
-  'a user alone': () => basic('admin'),
-  'broken Basic': () => 'Basic %%%',
-  'a bearer token': (password) => `Bearer ${password}`,
-  nonsense: () => 'x',
+/** The status that a caller gets from a row, in a public or a private repository. */
+function expected(row: string, caller: Caller, isPublic: boolean): number {
+  const rule = TABLE[row] as Row
+  const { needs, answers } = rule
+  const isV2 = row.includes(' /v2')
+  if (needs === 'anybody') {
+    const believed = !['bad', 'expired token'].includes(caller.kind)
+    return rule.judges && !believed ? 401 : answers
+  }
+  if (caller.kind === 'bad') return 401
+  if (caller.kind === 'expired token') return rule.finishes ? answers : 401
+  if (caller.kind === 'admin') return answers
+  const refused = caller.kind === 'nobody' || (isV2 && caller.scheme === 'bearer') ? 401 : 403
+  if (needs === 'somebody') {
+    return caller.kind === 'holder' || caller.scheme === 'bearer' ? answers : 401
+  }
+  if (needs === 'all') return refused
+  const actions = caller.actions ?? []
+  if (actions.includes(needs)) return rule.tag && caller.bounded ? 403 : answers
+  if (needs !== 'pull') return refused
+  if (isPublic || rule.looksNowhere) return answers
+  // Who may do something there knows its name; to everybody else it is as if there were none.
+  if (actions.length > 0) return 404
+  return caller.kind === 'holder' && caller.scheme === 'basic' ? 404 : 401
 }
 
 describe('every route as every kind of caller', () => {
-  let open: TestRegistry
-  let closed: TestRegistry
+  const registries: Record<'public' | 'private', TestRegistry | undefined> = {
+    public: undefined,
+    private: undefined,
+  }
+  const headers = new Map<string, string | undefined>()
 
   beforeAll(async () => {
-    open = await startRegistry()
-    closed = await startRegistry({ ROOKERY_DEFAULT_VISIBILITY: 'private' })
-    for (const registry of [open, closed]) await pushImage(registry, 'a/b', 'v1')
+    for (const visibility of ['public', 'private'] as const) {
+      const registry = await startRegistry({
+        ROOKERY_DEFAULT_VISIBILITY: visibility,
+        ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
+      })
+      registries[visibility] = registry
+      await pushImage(registry, 'a/b', 'v1')
+      for (const [name, { authorization }] of Object.entries(CALLERS)) {
+        headers.set(`${visibility} ${name}`, await authorization(registry))
+      }
+    }
   })
 
   afterAll(async () => {
-    await open.close()
-    await closed.close()
+    for (const registry of Object.values(registries)) await registry?.close()
   })
 
   async function ask(
-    registry: TestRegistry,
+    visibility: 'public' | 'private',
     row: string,
     repository: string,
-    authorization: string | undefined,
+    who: string,
   ) {
     const [method = '', path = ''] = row.split(' ')
-    const headers: Record<string, string> = authorization === undefined ? {} : { authorization }
-    const answer = await registry.anonymous(filled(path, repository), { method, headers })
-    const challenge = answer.headers.get('www-authenticate')
-    return { status: answer.status, challenge, body: await answer.text() }
+    const authorization = headers.get(`${visibility} ${who}`)
+    const registry = registries[visibility]
+    if (registry === undefined) throw new Error('the registry did not start')
+    const answer = await registry.anonymous(filled(path, repository), {
+      method,
+      headers: {
+        ...(authorization === undefined ? {} : { authorization }),
+        // Guessing is slowed down by address: here each row and caller has its own.
+        'x-forwarded-for': addressOf(row, who),
+      },
+    })
+    const { 'x-request-id': _id, date: _date, ...rest } = Object.fromEntries(answer.headers)
+    return { status: answer.status, headers: rest, body: await answer.text() }
   }
-
-  const administrator = (registry: TestRegistry) => basic(`admin:${registry.password}`)
 
   it('is in the table', () => {
     expect(rows.map(({ method, path }) => `${method} ${path}`).sort()).toEqual(
@@ -94,61 +161,67 @@ describe('every route as every kind of caller', () => {
     )
   })
 
-  describe.each(Object.entries(TABLE))('%s', (row, expected) => {
-    const inRepository = row.includes('*repository')
-    const everybody = ['GET /healthz', 'GET /readyz'].includes(row)
-
-    it('the administrator, on public and private repositories', async () => {
-      for (const registry of [open, closed]) {
-        const { status } = await ask(registry, row, 'a/b', administrator(registry))
-        expect(status).toBe(expected.admin)
-      }
-    })
-
-    it.each(Object.entries(STRANGERS))('%s, on a public repository', async (_who, header) => {
-      const answer = await ask(open, row, 'a/b', header(open.password))
-      expect(answer.status).toBe(expected.stranger)
-      if (answer.status === 401) expect(answer.challenge).toMatch(/^Basic realm=/)
-    })
-
-    it.each(Object.entries(STRANGERS))(
-      '%s cannot tell a private repository from none',
-      async (_who, header) => {
-        if (!inRepository) return
-        const hidden = await ask(closed, row, 'a/b', header(closed.password))
-        const missing = await ask(closed, row, 'c/d', header(closed.password))
-        expect(hidden).toEqual(missing)
-        // The list of extensions is the registry's, and the same wherever it is asked for.
-        if (!row.includes('_oci')) expect(hidden.status).toBe(401)
-      },
-    )
-
-    it.each(Object.entries(REFUSED))('%s is refused', async (_who, header) => {
-      for (const registry of [open, closed]) {
-        const answer = await ask(registry, row, 'a/b', header(registry.password))
-        if (everybody) continue
-        expect(answer.status).toBe(401)
-        expect(answer.challenge).toMatch(/^Basic realm=/)
-        if (!row.startsWith('HEAD')) {
-          expect(JSON.parse(answer.body).errors[0].code).toBe('UNAUTHORIZED')
+  describe.each(Object.keys(TABLE))('%s', (row) => {
+    it.each(Object.entries(CALLERS))('%s', async (who, caller) => {
+      for (const visibility of ['public', 'private'] as const) {
+        const answer = await ask(visibility, row, 'a/b', who)
+        const wanted = expected(row, caller, visibility === 'public')
+        expect({ visibility, status: answer.status }).toEqual({ visibility, status: wanted })
+        if (answer.status === 401 && !row.startsWith('POST /token')) {
+          expectChallenge(row, caller, answer.headers['www-authenticate'])
+        } else expect(answer.headers).not.toHaveProperty('www-authenticate')
+        if (answer.status >= 400 && !row.startsWith('HEAD')) {
+          expect(JSON.parse(answer.body).errors[0].code).toMatch(/^[A-Z_]+$/)
         }
-        expect(answer.body).not.toContain(registry.password)
+        const secret = headers.get(`${visibility} ${who}`)?.split(' ')[1]
+        if (secret !== undefined && secret.length > 8) expect(answer.body).not.toContain(secret)
       }
+    })
+
+    const strangers = Object.entries(CALLERS).filter(
+      ([, { kind, actions = [] }]) =>
+        kind !== 'admin' && kind !== 'expired token' && actions.length === 0,
+    )
+    it.each(strangers)('%s cannot tell a private repository from none', async (who) => {
+      if (!row.includes('*repository')) return
+      const hidden = await ask('private', row, 'a/b', who)
+      const absent = await ask('private', row, NEVER, who)
+      const renamed = JSON.parse(JSON.stringify(absent).replaceAll(NEVER, 'a/b'))
+      expect(hidden).toEqual(renamed)
     })
   })
 
-  it('no password and no header stands in the log', () => {
-    for (const registry of [open, closed]) {
-      expect(registry.log.length).toBeGreaterThan(50)
-      const text = registry.log.join('')
-      expect(text).not.toContain(registry.password)
-      expect(text).not.toContain(administrator(registry).slice(6))
+  it('no secret and no token stands in the log', () => {
+    const log = Object.values(registries)
+      .flatMap((registry) => registry?.log ?? [])
+      .join('')
+    expect(log.length).toBeGreaterThan(10_000)
+    expect(log).not.toMatch(/rky_|eyJ/)
+    for (const registry of Object.values(registries)) {
+      expect(log).not.toContain(registry?.password ?? 'no registry')
     }
   })
-
-  it('the administrator sees private repositories in the catalog', async () => {
-    expect(await (await closed.request('/v2/_catalog')).json()).toEqual({
-      repositories: expect.arrayContaining(['a/b']),
-    })
-  })
 })
+
+/** Under /v2/ the token protocol's, with what to ask for; elsewhere Basic (RFC 6750, RFC 7617). */
+function expectChallenge(row: string, { kind, scheme }: Caller, challenge = ''): void {
+  if (!row.includes(' /v2')) {
+    expect(challenge).toMatch(/^Basic realm="Rookery"/)
+    return
+  }
+  expect(challenge).toMatch(/^Bearer realm="http:\/\/127\.0\.0\.1:\d+\/token",service="[^"]+"/)
+  const scope = /scope="([^"]*)"/.exec(challenge)?.[1]
+  const asked = { pull: 'pull', push: 'pull,push', delete: 'delete' } as Record<string, string>
+  const { needs } = TABLE[row] as Row
+  const named = row.includes('*repository') ? `repository:a/b:${asked[needs]}` : undefined
+  expect(scope).toBe(row.endsWith('_catalog') ? 'registry:catalog:*' : named)
+  const error = /error="([^"]*)"/.exec(challenge)?.[1]
+  const tooSmall = kind === 'holder' || (kind === 'nobody' && scheme === 'bearer')
+  const isBad = kind === 'bad' || kind === 'expired token'
+  expect(error).toBe(isBad ? 'invalid_token' : tooSmall ? 'insufficient_scope' : undefined)
+}
+
+function addressOf(row: string, who: string): string {
+  const hash = digestOf(`${row} ${who}`).slice(7)
+  return `10.${[0, 2, 4].map((at) => Number.parseInt(hash.slice(at, at + 2), 16)).join('.')}`
+}

@@ -58,6 +58,14 @@ export class Workshop {
     }
   }
 
+  /** True when the machine has the command. */
+  static async has(command: string): Promise<boolean> {
+    return runFile(command, ['--version']).then(
+      () => true,
+      () => false,
+    )
+  }
+
   async close(): Promise<void> {
     const status = await stop(this.server)
     await rm(this.folder, { recursive: true, force: true })

@@ -114,7 +114,9 @@ describe.skipIf(!have('skopeo'))('skopeo', () => {
     for (const credential of [[], ['--dest-creds', 'admin:wrong']]) {
       const ran = await workshop.run('skopeo', [...plain, ...credential, image, target])
       expect(ran.status).not.toBe(0)
-      expect(ran.stderr).toMatch(/unauthorized|authentication required|user name or password/i)
+      expect(ran.stderr).toMatch(
+        /unauthorized|authentication required|user name or password|denied/i,
+      )
     }
     // Asked with the credential: without one, a repository that is not there is a 401 as well.
     const known = ['--creds', CREDENTIAL, '--tls-verify=false', target]

@@ -4,7 +4,7 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { expectError, pushImage } from './kit.ts'
 
 // Rows only hold what they would call.
-const rows = allRoutes({} as RegistryParts)
+const rows = allRoutes({ authority: {} } as RegistryParts)
 
 const SPEC =
   'end-1 end-2 end-3 end-4a end-4b end-4c end-5 end-6 end-7a end-7b end-8a end-8b end-9 end-10 end-11 end-12a end-12b end-13 end-14'
@@ -102,7 +102,9 @@ describe('requests that fit no row', () => {
   it('end-1: /v2/ is 200 for a credential and 401 with a challenge without', async () => {
     expect((await registry.request('/v2/')).status).toBe(200)
     const answer = await registry.anonymous('/v2/')
-    expect(answer.headers.get('www-authenticate')).toMatch(/^Basic realm="/)
+    expect(answer.headers.get('www-authenticate')).toMatch(
+      /^Bearer realm="http:[^"]+\/token",service="[^"]+"$/,
+    )
     expect(answer.headers.get('docker-distribution-api-version')).toBe('registry/2.0')
     await expectError(answer, 401, 'UNAUTHORIZED')
   })

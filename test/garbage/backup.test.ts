@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync, gzipSync } from 'node:zlib'
@@ -162,6 +162,36 @@ it.each([
 
 function changed(dump: Buffer, from: string, to: string): Buffer {
   return gzipSync(String(gunzipSync(dump)).replace(from, to))
+}
+
+it('a backup of the release before is restored, and its schema brought up to date', async () => {
+  const old = await mkdtemp(join(folder, 'old-'))
+  await cp(join(folder, 'backup'), old, { recursive: true })
+  const dump = await readFile(join(old, 'database.jsonl.gz'))
+  await writeFile(join(old, 'database.jsonl.gz'), withoutAccess(dump))
+  const settings = { ...(await emptyRegistry('from-old')) }
+  const database = await createTestDatabase('template0')
+  try {
+    const restored = await restore({ ...settings, ROOKERY_DATABASE_URL: database.url }, old)
+    expect(restored).toMatchObject({ status: 0 })
+    const client = new pg.Client(database.url)
+    await client.connect()
+    const { rows } = await client.query('select immutable_tags as patterns from repositories')
+    await client.end()
+    expect(rows.length).toBeGreaterThan(0)
+    expect(rows[0]).toEqual({ patterns: [] })
+  } finally {
+    await database.drop()
+  }
+})
+
+/** As it was before there were rights: no such tables, and no such migration. */
+function withoutAccess(dump: Buffer): Buffer {
+  const [header = '', ...lines] = String(gunzipSync(dump)).trimEnd().split('\n')
+  const rows = lines.slice(0, -1).filter((line) => !/^(?:audit|trust_policies) /.test(line))
+  const before = header.replace(',"0003-access.sql"', '')
+  expect(before).not.toBe(header)
+  return gzipSync(`${[before, ...rows, `end ${rows.length}`].join('\n')}\n`)
 }
 
 it('a backup without the bytes of a blob is refused, and says which', async () => {

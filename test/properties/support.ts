@@ -11,9 +11,9 @@ export const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 
 // Below a folder of its own, and this deep, so that a path that climbs out is seen.
 const DATA_PATH = ['a', 'b', 'data']
-// What a store may make: keys of blobs, and stages.
+// What a registry may make: keys of blobs, stages, and the key of its secrets.
 const STORE_FILE =
-  /^(?:blobs\/(?:sha256\/[0-9a-f]{2}\/[0-9a-f]{64}|sha512\/[0-9a-f]{2}\/[0-9a-f]{128})\.[0-9a-f-]{45}|uploads\/[0-9a-f-]{36})$/
+  /^(?:master-key|blobs\/(?:sha256\/[0-9a-f]{2}\/[0-9a-f]{64}|sha512\/[0-9a-f]{2}\/[0-9a-f]{128})\.[0-9a-f-]{45}|uploads\/[0-9a-f-]{36})$/
 const CODE = /^[A-Z]+(?:_[A-Z]+)*$/
 
 /** A registry that strangers try to upset. */

@@ -88,6 +88,7 @@ beforeAll(async () => {
     ROOKERY_ADMIN_PASSWORD: 'to be killed',
     ROOKERY_GC_INTERVAL_SECONDS: '3600',
     ROOKERY_DATA_DIR: join(folder, 'survivor'),
+    ROOKERY_MASTER_KEY_FILE: join(folder, 'master-key'),
   }
   survivor = await start(shared)
   registry = registryAt(survivor.url, folder, shared)

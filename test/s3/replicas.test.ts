@@ -25,6 +25,7 @@ beforeAll(async () => {
     ...s3Settings(await createBucket()),
     ROOKERY_DATABASE_URL: database.url,
     ROOKERY_ADMIN_PASSWORD: PASSWORD,
+    ROOKERY_MASTER_KEY_FILE: join(folder, 'master-key'),
   }
   servers = await Promise.all(
     Array.from({ length: REPLICAS }, (_, index) =>

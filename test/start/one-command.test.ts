@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { generateSecret } from '../../src/auth/secret.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { type Started, start, startAndEnd, stop } from './process.ts'
 
@@ -166,9 +167,10 @@ describe('rookery serve elsewhere', () => {
     const data = join(folder, 'data')
     await stop(first)
     await rm(join(data, 'postgres'), { recursive: true })
-    await writeFile(join(data, 'admin-password'), 'rky_left_behind\n', { mode: 0o600 })
+    const left = generateSecret()
+    await writeFile(join(data, 'admin-password'), `${left}\n`, { mode: 0o600 })
     const second = await begin()
-    await push(second.url, 'rky_left_behind', 'kept')
+    await push(second.url, left, 'kept')
   })
 })
 

@@ -2,7 +2,7 @@ import { type Digest, parseDigest } from '../../oci/digest.ts'
 import type { Blob, Blobs, ByteRange } from '../../registry/blobs.ts'
 import { entityTag, isKnown } from '../conditions.ts'
 import { parseRange } from '../ranges.ts'
-import { param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
+import { actorOf, param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { sendBytes } from '../send.ts'
 
 const PATH = '/v2/*repository/blobs/:digest'
@@ -51,7 +51,7 @@ export function blobRoutes(blobs: Blobs): Route[] {
       path: PATH,
       access: 'delete',
       async handle(ctx) {
-        await blobs.remove(repositoryOf(ctx), parseDigest(param(ctx, 'digest')))
+        await blobs.remove(repositoryOf(ctx), parseDigest(param(ctx, 'digest')), actorOf(ctx))
         ctx.status = 202
         ctx.body = ''
       },

@@ -1,3 +1,4 @@
+import { listableNames } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
@@ -52,10 +53,11 @@ export function listingRoutes(listings: Listings): Route[] {
       method: 'GET',
       path: '/v2/_catalog',
       access: 'pull',
+      scope: 'registry:catalog:*',
       async handle(ctx) {
         const limit = pageLimit(ctx, PAGE_LIMIT_MAX)
         const last = queryOnce(ctx, 'last') ?? ''
-        const page = await listings.repositories(ctx.state.publicOnly, { last, limit })
+        const page = await listings.repositories(listableNames(ctx.state.caller), { last, limit })
         if (page.more) setNextLink(ctx, { last: page.items.at(-1), n: String(limit) })
         ctx.body = { repositories: page.items }
       },

@@ -1,7 +1,8 @@
+import { allowsTag } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
 import { MANIFEST_BYTES_MAX } from '../../oci/manifest.ts'
-import { isTag, parseReference, parseTag, type Reference } from '../../oci/reference.ts'
+import { isTag, parseReference, parseTag, type Reference, type Tag } from '../../oci/reference.ts'
 import type { Manifests, StoredManifest } from '../../registry/manifests.ts'
 import { conditionOf, entityTag, isKnown, parseEntityTags } from '../conditions.ts'
 import {
@@ -59,13 +60,10 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       method: 'PUT',
       path: PATH,
       access: 'push',
+      tags: (ctx) => [...tagsOf(parseReference(param(ctx, 'reference'))), ...queriedTags(ctx)],
       async handle(ctx) {
         const reference = parseReference(param(ctx, 'reference'))
-        const tags = queryAll(ctx, 'tag')
-        if (tags.length > TAGS_A_PUSH_MAX) {
-          throw new OciError('URI_TOO_LONG', { tags: tags.length, limit: TAGS_A_PUSH_MAX })
-        }
-        const checked = tags.map(parseTag)
+        const checked = queriedTags(ctx)
         const { digest, subject } = await manifests.put({
           repository: repositoryOf(ctx),
           reference,
@@ -91,14 +89,34 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       method: 'DELETE',
       path: PATH,
       access: 'delete',
+      tags: (ctx) => tagsOf(wantedReference(ctx)),
       async handle(ctx) {
-        const condition = conditionOf(ctx.headers)
-        await manifests.remove(repositoryOf(ctx), wantedReference(ctx), actorOf(ctx), condition)
+        const repository = repositoryOf(ctx)
+        await manifests.remove({
+          repository,
+          reference: wantedReference(ctx),
+          actor: actorOf(ctx),
+          condition: conditionOf(ctx.headers),
+          mayRemoveTag: (tag) => allowsTag(ctx.state.caller, 'delete', repository, tag),
+        })
         ctx.status = 202
         ctx.body = ''
       },
     },
   ]
+}
+
+/** Throws TAG_INVALID, URI_TOO_LONG. */
+function queriedTags(ctx: RouteContext): Tag[] {
+  const tags = queryAll(ctx, 'tag')
+  if (tags.length > TAGS_A_PUSH_MAX) {
+    throw new OciError('URI_TOO_LONG', { tags: tags.length, limit: TAGS_A_PUSH_MAX })
+  }
+  return tags.map(parseTag)
+}
+
+function tagsOf(reference: Reference): Tag[] {
+  return reference.kind === 'tag' ? [reference.tag] : []
 }
 
 function describe(ctx: RouteContext, manifest: StoredManifest): void {

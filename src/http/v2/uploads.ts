@@ -1,3 +1,4 @@
+import { pullableNames } from '../../auth/access.ts'
 import { parseAlgorithm, parseDigest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
 import { parseRepository } from '../../oci/reference.ts'
@@ -27,7 +28,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
           return
         }
         const algorithm = parseAlgorithm(queryOnce(ctx, 'digest-algorithm') ?? 'sha256')
-        const upload = await uploads.start(repositoryOf(ctx), actorOf(ctx), algorithm)
+        const upload = await uploads.start(repositoryOf(ctx), actorOf(ctx).name, algorithm)
         acknowledge(ctx, 202, upload)
       },
     },
@@ -36,6 +37,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'PATCH',
       path: UPLOAD_PATH,
       access: 'push',
+      afterExpiry: true,
       async handle(ctx) {
         acknowledge(ctx, 202, await uploads.append(uploadKey(ctx), incoming(ctx)))
       },
@@ -45,6 +47,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'PUT',
       path: UPLOAD_PATH,
       access: 'push',
+      afterExpiry: true,
       async handle(ctx) {
         const text = queryOnce(ctx, 'digest')
         if (text === undefined) {
@@ -62,6 +65,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'GET',
       path: UPLOAD_PATH,
       access: 'push',
+      afterExpiry: true,
       async handle(ctx) {
         acknowledge(ctx, 204, await uploads.status(uploadKey(ctx)))
       },
@@ -71,6 +75,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'DELETE',
       path: UPLOAD_PATH,
       access: 'push',
+      afterExpiry: true,
       async handle(ctx) {
         await uploads.cancel(uploadKey(ctx))
         ctx.status = 204
@@ -84,7 +89,8 @@ async function mounted(ctx: RouteContext, blobs: Blobs, mount: string): Promise<
   const digest = parseDigest(mount)
   const from = queryOnce(ctx, 'from')
   const source = from === undefined ? undefined : parseRepository(from)
-  if (!(await blobs.mount(repositoryOf(ctx), digest, source, ctx.state.publicOnly))) return false
+  const { caller } = ctx.state
+  if (!(await blobs.mount(repositoryOf(ctx), digest, source, pullableNames(caller)))) return false
   created(ctx, digest)
   return true
 }
@@ -92,10 +98,9 @@ async function mounted(ctx: RouteContext, blobs: Blobs, mount: string): Promise<
 /** end-4b: an upload of one request. */
 async function pushWhole(ctx: RouteContext, uploads: Uploads, text: string): Promise<void> {
   const digest = parseDigest(text)
-  const actor = actorOf(ctx)
-  const repository = repositoryOf(ctx)
-  const { id } = await uploads.start(repository, actor, 'sha256')
-  const key = { id, repository, actor }
+  const owner = uploadOwner(ctx)
+  const { id } = await uploads.start(owner.repository, owner.actor, 'sha256')
+  const key = { id, ...owner }
   try {
     await uploads.finish(key, digest, incoming(ctx))
   } catch (error) {
@@ -107,7 +112,14 @@ async function pushWhole(ctx: RouteContext, uploads: Uploads, text: string): Pro
 }
 
 function uploadKey(ctx: RouteContext) {
-  return { id: param(ctx, 'upload'), repository: repositoryOf(ctx), actor: actorOf(ctx) }
+  return { id: param(ctx, 'upload'), ...uploadOwner(ctx) }
+}
+
+/** A session belongs to a repository and an actor; a token that expired finishes what it began. */
+function uploadOwner(ctx: RouteContext) {
+  const { caller } = ctx.state
+  const startedBefore = caller.kind === 'holder' ? caller.expiredAt : undefined
+  return { repository: repositoryOf(ctx), actor: actorOf(ctx).name, startedBefore }
 }
 
 /** The body, and where the client says that it belongs. Throws SIZE_INVALID when it disagrees. */

@@ -1,0 +1,186 @@
+import { type Actor, recordChange } from '../db/audit.ts'
+import {
+  addCredential,
+  type CredentialKind,
+  type CredentialRow,
+  listCredentials,
+  revokeCredential,
+} from '../db/credentials.ts'
+import type { Database } from '../db/database.ts'
+import { OciError } from '../oci/errors.ts'
+import { type Glob, parseRepositoryGlob, parseTagGlob } from '../oci/glob.ts'
+import { ACTIONS, type Action, type Grant } from './access.ts'
+import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
+import { parseNetworks } from './networks.ts'
+import { generateSecret, hashSecret } from './secret.ts'
+
+export type { CredentialKind }
+
+/** The user of the password that a first start makes or the environment gives. */
+export const ADMIN_USER = 'admin'
+
+/** What a credential is asked to be; `parseCredential` checks it. */
+export type CredentialRequest = {
+  readonly name: string
+  readonly kind: CredentialKind
+  readonly repositories: readonly string[]
+  readonly actions: readonly string[]
+  readonly tags: readonly string[] | undefined
+  readonly networks: readonly string[] | undefined
+  readonly expiresAt: Date | undefined
+}
+
+/** A credential as everybody who may list them sees it: without its secret. */
+export type Credential = Omit<CredentialRow, 'id'> & {
+  readonly state: 'valid' | 'expired' | 'revoked'
+}
+
+const NAME = /^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$/
+/** Names that the audit log and the clients know as something else. */
+const RESERVED: ReadonlySet<string> = new Set([ADMIN_USER, 'operator', 'token'])
+const NAME_LENGTH_MAX = 64
+/** What a credential says goes into tokens, and these into headers. */
+const PATTERNS_LENGTH_MAX = 4096
+const PATTERNS_MAX = 100
+
+/** The credentials of a registry. Every change is in the audit log. */
+export class Credentials {
+  readonly #db: Database
+  readonly #onRevoked: () => Promise<void>
+
+  /** `onRevoked` lets this process know at once what the others will hear of. */
+  constructor(db: Database, onRevoked: () => Promise<void> = async () => {}) {
+    this.#db = db
+    this.#onRevoked = onRevoked
+  }
+
+  /**
+   * Makes one. Its secret is in the answer and nowhere else. Throws REQUEST_INVALID, and CONFLICT for
+   * a name that was used before.
+   */
+  async create(
+    request: CredentialRequest,
+    actor: Actor,
+  ): Promise<{ credential: Credential; secret: string }> {
+    checkName(request.name)
+    const grant = request.kind === 'admin' ? unbounded(request) : parseGrant(request)
+    checkNetworks(request.networks)
+    if (request.expiresAt !== undefined && !(request.expiresAt.getTime() > Date.now())) {
+      throw invalid('the time of expiry must be in the future')
+    }
+    const secret = generateSecret()
+    const row = await this.#db.transaction(async (tx) => {
+      await recordChange(tx, actor, { action: 'create-credential', detail: request.name })
+      const { name, kind, networks = null, expiresAt = null } = request
+      const added = { name, kind, ...grant, networks, expiresAt, createdBy: actor.name }
+      return (await addCredential(tx, added, hashSecret(secret))) ?? taken(name)
+    })
+    return { credential: credentialOf(row), secret }
+  }
+
+  /** Those after `last`, in the order of names. */
+  async list(last: string, limit: number): Promise<Credential[]> {
+    return (await listCredentials(this.#db, last, limit)).map(credentialOf)
+  }
+
+  /** Ends it, and all tokens that came from it, on every replica within seconds. Throws NOT_FOUND. */
+  async revoke(name: string, actor: Actor): Promise<void> {
+    await this.#db.transaction(async (tx) => {
+      // What can be nobody's name, Postgres is not even asked for.
+      const id = NAME.test(name)
+        ? await revokeCredential(tx, name, REVOCATION_KEPT_SECONDS)
+        : undefined
+      if (id === undefined) {
+        const message = `there is no credential ${name.slice(0, NAME_LENGTH_MAX)}`
+        throw new OciError('NOT_FOUND', undefined, { message })
+      }
+      await recordChange(tx, actor, { action: 'revoke-credential', detail: name })
+    })
+    await this.#onRevoked()
+  }
+}
+
+function taken(name: string): never {
+  throw new OciError('CONFLICT', undefined, {
+    message: `there is or was a credential named ${name}: names are used once`,
+  })
+}
+
+/** As tokens that come from it name it. */
+export function originOf({ id }: { id: number }): string {
+  return `credential:${id}`
+}
+
+/** What its holder may do. */
+export function grantOf(row: Pick<CredentialRow, 'repositories' | 'actions' | 'tags'>): Grant {
+  return {
+    repositories: row.repositories as Glob[],
+    actions: row.actions as Action[],
+    tags: row.tags as Glob[] | null,
+  }
+}
+
+const EVERYTHING = { repositories: [], actions: [], tags: null }
+
+type GrantRequest = Pick<CredentialRequest, 'repositories' | 'actions' | 'tags'>
+
+/** Throws REQUEST_INVALID for bounds: whoever gave them did not mean everything. */
+function unbounded({ repositories, actions, tags }: GrantRequest): typeof EVERYTHING {
+  if (repositories.length === 0 && actions.length === 0 && tags === undefined) return EVERYTHING
+  throw invalid('an admin may do everything: leave out repositories, actions and tags')
+}
+
+/** Throws REQUEST_INVALID for patterns or actions that there cannot be. */
+export function parseGrant({ repositories, actions, tags }: GrantRequest): {
+  repositories: Glob[]
+  actions: Action[]
+  tags: Glob[] | null
+} {
+  if (repositories.length === 0 || actions.length === 0) {
+    throw invalid('at least one repository pattern and one action are needed')
+  }
+  if (Math.max(repositories.length, tags?.length ?? 0) > PATTERNS_MAX) {
+    throw invalid(`there may be at most ${PATTERNS_MAX} patterns`)
+  }
+  const length = [...repositories, ...(tags ?? [])].join().length
+  if (length > PATTERNS_LENGTH_MAX) {
+    throw invalid(`all patterns together may have at most ${PATTERNS_LENGTH_MAX} characters`)
+  }
+  const unknown = actions.find((action) => !ACTIONS.some((one) => one === action))
+  if (unknown !== undefined) {
+    throw invalid(`an action is ${ACTIONS.join(', ')}, not "${unknown.slice(0, 32)}"`)
+  }
+  if (tags?.length === 0)
+    throw invalid('an empty list of tag patterns allows nothing: leave it out')
+  return {
+    repositories: repositories.map(parseRepositoryGlob),
+    actions: ACTIONS.filter((action) => actions.includes(action)),
+    tags: tags === undefined ? null : tags.map(parseTagGlob),
+  }
+}
+
+/** Throws REQUEST_INVALID for a name that cannot stand in a URL as a user. */
+export function checkName(name: string): void {
+  if (!NAME.test(name) || RESERVED.has(name)) {
+    throw invalid(
+      `a name has lower-case letters, digits and . _ - inside, at most ${NAME_LENGTH_MAX} characters, and is not ${[...RESERVED].join(' or ')}`,
+    )
+  }
+}
+
+function checkNetworks(networks: readonly string[] | undefined): void {
+  if (networks === undefined) return
+  const right = networks.length > 0 && networks.length <= PATTERNS_MAX
+  if (!right || parseNetworks(networks) === undefined) {
+    throw invalid('networks are addresses or ranges such as 10.0.0.0/8')
+  }
+}
+
+function credentialOf({ id: _, ...row }: CredentialRow): Credential {
+  const expired = row.expiresAt !== null && row.expiresAt.getTime() <= Date.now()
+  return { ...row, state: row.revokedAt !== null ? 'revoked' : expired ? 'expired' : 'valid' }
+}
+
+function invalid(message: string): OciError {
+  return new OciError('REQUEST_INVALID', undefined, { message })
+}

@@ -1,0 +1,131 @@
+import { type Glob, matchesAny } from '../oci/glob.ts'
+import type { Repository } from '../oci/reference.ts'
+import { parseRepository } from '../oci/reference.ts'
+import { ACTIONS, type Action, type Caller, type Grant } from './access.ts'
+
+/** A resource scope of the token protocol (distribution, "Token Scope Documentation"). */
+export type Scope = {
+  readonly type: string
+  readonly name: string
+  readonly actions: readonly string[]
+}
+
+/** One entry of a token's `access` claim. */
+export type AccessEntry = {
+  readonly type: 'repository' | 'registry'
+  /** A repository, or a pattern of them; for `registry`, `catalog` or `admin`. */
+  readonly name: string
+  readonly actions: readonly string[]
+  /** Patterns of the tags that may be set or removed; without it, any. */
+  readonly tags?: readonly string[]
+  /** For the catalog: patterns of the private repositories that it shows. */
+  readonly repositories?: readonly string[]
+  /** Granted because anybody may pull: it counts as long as that is so. */
+  readonly public?: true
+}
+
+const SCOPE = /^([a-z]+)(?:\([a-z0-9]+\))?:([^\s]*):([a-z*,]*)$/
+const SCOPES_MAX = 100
+/** What `*` asks for. */
+const EVERYTHING: readonly Action[] = ['pull', 'push', 'delete']
+
+/**
+ * Reads `scope` parameters, each of which may hold several, separated by spaces. What is no scope is
+ * passed over, as is all above a hundred: to ask for too much is never an error.
+ */
+export function parseScopes(texts: readonly string[]): Scope[] {
+  return texts
+    .flatMap((text) => text.split(' '))
+    .slice(0, SCOPES_MAX)
+    .flatMap((text) => {
+      const match = SCOPE.exec(text)
+      if (match === null) return []
+      const [, type = '', name = '', actions = ''] = match
+      return [{ type, name, actions: actions.split(',').filter((action) => action !== '') }]
+    })
+}
+
+/** What the caller asked for and may do. `isPublic` tells the repositories that anybody may pull. */
+export function intersect(
+  scopes: readonly Scope[],
+  caller: Caller,
+  isPublic: (name: string) => boolean,
+): AccessEntry[] {
+  return scopes.flatMap(({ type, name, actions }): AccessEntry[] => {
+    if (type === 'registry') return registryEntries(name, actions, caller)
+    if (type !== 'repository') return []
+    const repository = repositoryNamed(name)
+    if (repository === undefined) return []
+    const asked = actions.includes('*') ? [...new Set([...actions, ...EVERYTHING])] : actions
+    const entries = grantedEntries(repository, asked, caller)
+    const pulls = entries.some((entry) => entry.actions.includes('pull'))
+    if (asked.includes('pull') && !pulls && isPublic(name)) {
+      entries.push({ type: 'repository', name, actions: ['pull'], public: true })
+    }
+    return entries
+  })
+}
+
+/** The names in scopes that are repositories, to ask which of them are public. */
+export function repositoriesOf(scopes: readonly Scope[]): Repository[] {
+  const names = scopes.filter(({ type }) => type === 'repository').map(({ name }) => name)
+  return [...new Set(names)].map(repositoryNamed).filter((name) => name !== undefined)
+}
+
+/** What the entries of a token let its holder do. */
+export function grantsOf(entries: readonly AccessEntry[]): Grant[] {
+  return entries.flatMap((entry): Grant[] => {
+    if (entry.public) return []
+    if (entry.type === 'repository') {
+      const actions = ACTIONS.filter((action) => entry.actions.includes(action))
+      const tags = entry.tags === undefined ? null : (entry.tags as Glob[])
+      return [{ repositories: [entry.name as Glob], actions, tags }]
+    }
+    if (entry.name !== 'catalog') return []
+    return [{ repositories: (entry.repositories ?? []) as Glob[], actions: ['list'], tags: null }]
+  })
+}
+
+function registryEntries(name: string, actions: readonly string[], caller: Caller): AccessEntry[] {
+  if (!actions.includes('*')) return []
+  if (name === 'catalog') {
+    const repositories = listedBy(caller)
+    return [{ type: 'registry', name, actions: ['*'], repositories }]
+  }
+  return name === 'admin' && caller.kind === 'admin'
+    ? [{ type: 'registry', name, actions: ['*'] }]
+    : []
+}
+
+function listedBy(caller: Caller): string[] {
+  if (caller.kind === 'admin') return ['**']
+  if (caller.kind === 'anonymous') return []
+  return caller.grants
+    .filter(({ actions }) => actions.includes('pull') || actions.includes('list'))
+    .flatMap(({ repositories }) => [...repositories])
+}
+
+function grantedEntries(name: Repository, asked: readonly string[], caller: Caller): AccessEntry[] {
+  if (caller.kind === 'anonymous') return []
+  const wanted = ACTIONS.filter((action) => asked.includes(action))
+  if (caller.kind === 'admin') {
+    return wanted.length === 0 ? [] : [{ type: 'repository', name, actions: wanted }]
+  }
+  return caller.grants
+    .filter(({ repositories }) => matchesAny(repositories, name))
+    .map((grant): AccessEntry => {
+      const actions = wanted.filter((action) => grant.actions.includes(action))
+      const tags = grant.tags === null ? {} : { tags: grant.tags }
+      return { type: 'repository', name, actions, ...tags }
+    })
+    .filter(({ actions }) => actions.length > 0)
+}
+
+function repositoryNamed(name: string): Repository | undefined {
+  try {
+    return parseRepository(name)
+  } catch {
+    // Somebody else's kind of name: nothing here can be granted on it.
+    return undefined
+  }
+}

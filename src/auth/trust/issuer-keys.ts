@@ -1,0 +1,155 @@
+import {
+  type CryptoKey,
+  createLocalJWKSet,
+  type JSONWebKeySet,
+  type JWSHeaderParameters,
+} from 'jose'
+import { LRUCache } from 'lru-cache'
+import type { GuardedClient } from '../../outgoing/client.ts'
+
+/** The keys of an issuer could not be had: why, in one line for operators. */
+export class IssuerUnavailable extends Error {
+  override readonly name = 'IssuerUnavailable'
+}
+
+type FindKey = (header: JWSHeaderParameters) => Promise<CryptoKey>
+
+/** What is known of an issuer. */
+type Known = {
+  find: FindKey | undefined
+  fetchedAt: number
+  triedAt: number
+  failure: IssuerUnavailable | undefined
+  fetching: Promise<FindKey> | undefined
+}
+
+const ISSUERS_MAX = 100
+/** Fetched keys are believed for so long. */
+const KEYS_MILLISECONDS_MAX = 10 * 60_000
+/** Keys are fetched again for one that is not among them, at most so often. */
+const UNKNOWN_MILLISECONDS_MIN = 30_000
+/** An issuer that failed is left alone for so long. */
+const FAILURE_MILLISECONDS = 5_000
+const DOCUMENT_BYTES_MAX = 256 * 1024
+const DISCOVERY = '/.well-known/openid-configuration'
+
+/** The public keys of issuers of identity tokens, as their discovery documents tell. */
+export class IssuerKeys {
+  readonly #client: GuardedClient
+  readonly #now: () => number
+  readonly #known = new LRUCache<string, Known>({ max: ISSUERS_MAX })
+
+  /** `now` tells milliseconds since the epoch. */
+  constructor(client: GuardedClient, now: () => number) {
+    this.#client = client
+    this.#now = now
+  }
+
+  /**
+   * The key that the header of a token names; undefined when the issuer has no such key. Throws
+   * IssuerUnavailable.
+   */
+  async find(issuer: string, header: JWSHeaderParameters): Promise<CryptoKey | undefined> {
+    const known = this.#knownOf(issuer)
+    const isFresh = this.#now() - known.fetchedAt < KEYS_MILLISECONDS_MAX
+    const find = (isFresh ? known.find : undefined) ?? (await this.#fetch(issuer, known))
+    const key = await keyOf(find, header)
+    const isRecent = this.#now() - known.triedAt < UNKNOWN_MILLISECONDS_MIN
+    if (key !== undefined || (isRecent && known.fetching === undefined)) return key
+    return keyOf(await this.#fetch(issuer, known), header)
+  }
+
+  #knownOf(issuer: string): Known {
+    const known = this.#known.get(issuer) ?? {
+      find: undefined,
+      fetchedAt: Number.NEGATIVE_INFINITY,
+      triedAt: Number.NEGATIVE_INFINITY,
+      failure: undefined,
+      fetching: undefined,
+    }
+    this.#known.set(issuer, known)
+    return known
+  }
+
+  /** Those who ask while it runs, or shortly after it failed, get the same. */
+  async #fetch(issuer: string, known: Known): Promise<FindKey> {
+    if (known.fetching !== undefined) return known.fetching
+    if (known.failure !== undefined && this.#now() - known.triedAt < FAILURE_MILLISECONDS) {
+      throw known.failure
+    }
+    known.triedAt = this.#now()
+    known.fetching = this.#fetchKeys(issuer)
+      .then((find) => {
+        Object.assign(known, { find, fetchedAt: this.#now(), failure: undefined })
+        return find
+      })
+      .catch((error: unknown) => {
+        known.failure = unavailable(issuer, error)
+        throw known.failure
+      })
+      .finally(() => {
+        known.triedAt = this.#now()
+        known.fetching = undefined
+      })
+    return known.fetching
+  }
+
+  async #fetchKeys(issuer: string): Promise<FindKey> {
+    // OpenID Connect Discovery 1.0, section 4.1: one slash at the end goes.
+    const discovery = await this.#fetchObject(`${issuer.replace(/\/$/, '')}${DISCOVERY}`)
+    if (discovery.issuer !== issuer) {
+      throw new IssuerUnavailable('its discovery document is of another issuer')
+    }
+    if (typeof discovery.jwks_uri !== 'string') {
+      throw new IssuerUnavailable('its discovery document has no jwks_uri')
+    }
+    const keySet = await this.#fetchObject(discovery.jwks_uri)
+    if (!isKeySet(keySet)) throw new IssuerUnavailable('its keys are no JSON Web Key Set')
+    return createLocalJWKSet(keySet)
+  }
+
+  async #fetchObject(url: string): Promise<Readonly<Record<string, unknown>>> {
+    const { status, body } = await this.#client.request(url, {
+      headers: { accept: 'application/json' },
+      bytesMax: DOCUMENT_BYTES_MAX,
+    })
+    if (status !== 200) throw new IssuerUnavailable(`${url} answered ${status} instead of 200`)
+    const value = parseJson(body.toString('utf8'))
+    if (typeof value !== 'object' || value === null) {
+      throw new IssuerUnavailable(`${url} answered no JSON object`)
+    }
+    return { ...value }
+  }
+}
+
+async function keyOf(find: FindKey, header: JWSHeaderParameters): Promise<CryptoKey | undefined> {
+  try {
+    return await find(header)
+  } catch {
+    // There is none, or several fit a token without `kid`, or what is published is no key.
+    return undefined
+  }
+}
+
+function unavailable(issuer: string, error: unknown): IssuerUnavailable {
+  const reason = error instanceof Error ? error.message : String(error)
+  return new IssuerUnavailable(`the keys of ${issuer} cannot be fetched: ${reason}`, {
+    cause: error,
+  })
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+function isKeySet(value: object): value is JSONWebKeySet {
+  return (
+    'keys' in value &&
+    Array.isArray(value.keys) &&
+    value.keys.every((key) => typeof key === 'object' && key !== null && !Array.isArray(key))
+  )
+}

@@ -1,0 +1,58 @@
+import type { AuditLog, AuditRow } from '../../auth/audit.ts'
+import { OciError } from '../../oci/errors.ts'
+import { pageLimit, setNextLink } from '../pages.ts'
+import { queryOnce, type Route, type RouteContext } from '../route.ts'
+
+const PAGE_DEFAULT = 100
+const ID = /^\d{1,15}$/
+
+/** Who did what, or was not allowed to; the newest first. */
+export function auditRoutes(audit: AuditLog): Route[] {
+  return [
+    {
+      method: 'GET',
+      path: '/api/v1/audit',
+      access: 'admin',
+      async handle(ctx) {
+        const limit = pageLimit(ctx, PAGE_DEFAULT)
+        const filters = {
+          action: queryOnce(ctx, 'action'),
+          actor: queryOnce(ctx, 'actor'),
+          repository: queryOnce(ctx, 'repository'),
+          decision: queryOnce(ctx, 'decision'),
+          since: queryOnce(ctx, 'since'),
+        }
+        const page = await audit.list({
+          ...filters,
+          since: timeOf(filters.since),
+          before: beforeOf(ctx),
+          limit: limit + 1,
+        })
+        const shown = page.slice(0, limit)
+        if (page.length > limit) {
+          setNextLink(ctx, { ...filters, before: String(shown.at(-1)?.id ?? 0), n: String(limit) })
+        }
+        ctx.body = { entries: shown satisfies AuditRow[] }
+      },
+    },
+  ]
+}
+
+function beforeOf(ctx: RouteContext): number {
+  const text = queryOnce(ctx, 'before')
+  if (text === undefined) return Number.MAX_SAFE_INTEGER
+  if (!ID.test(text)) throw wrong('before is the one of the Link header')
+  return Number(text)
+}
+
+function timeOf(text: string | undefined): Date | undefined {
+  if (text === undefined) return undefined
+  const time = new Date(text)
+  // Postgres knows no times as early as a Date can be.
+  if (!(time.getTime() >= 0)) throw wrong('since is a time such as 2030-01-31T12:00:00Z')
+  return time
+}
+
+function wrong(message: string): OciError {
+  return new OciError('QUERY_INVALID', undefined, { message })
+}

@@ -1,0 +1,63 @@
+import type { Credentials } from '../../auth/credentials.ts'
+import { OciError } from '../../oci/errors.ts'
+import { namedPage } from '../pages.ts'
+import { actorOf, param, type Route, type RouteContext } from '../route.ts'
+import { Fields } from './json.ts'
+
+const PATH = '/api/v1/credentials'
+
+/** Credentials: made, listed, revoked. The secret is in the answer to the POST, and nowhere else. */
+export function credentialRoutes(credentials: Credentials): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: PATH,
+      access: 'admin',
+      async handle(ctx) {
+        const request = await readRequest(ctx)
+        const made = await credentials.create(request, actorOf(ctx))
+        ctx.status = 201
+        ctx.set({ 'Cache-Control': 'no-store', Location: `${PATH}/${request.name}` })
+        ctx.body = { ...made.credential, secret: made.secret }
+      },
+    },
+    {
+      method: 'GET',
+      path: PATH,
+      access: 'admin',
+      async handle(ctx) {
+        ctx.body = {
+          credentials: await namedPage(ctx, (last, limit) => credentials.list(last, limit)),
+        }
+      },
+    },
+    {
+      method: 'DELETE',
+      path: `${PATH}/:name`,
+      access: 'admin',
+      async handle(ctx) {
+        await credentials.revoke(param(ctx, 'name'), actorOf(ctx))
+        ctx.status = 204
+      },
+    },
+  ]
+}
+
+async function readRequest(ctx: RouteContext) {
+  const fields = await Fields.read(ctx)
+  const kind = fields.optionalText('kind') ?? 'builder'
+  if (kind !== 'builder' && kind !== 'admin') {
+    throw new OciError('REQUEST_INVALID', undefined, { message: 'kind must be builder or admin' })
+  }
+  const request = {
+    name: fields.text('name'),
+    kind,
+    repositories: fields.optionalTexts('repositories') ?? [],
+    actions: fields.optionalTexts('actions') ?? [],
+    tags: fields.optionalTexts('tags'),
+    networks: fields.optionalTexts('networks'),
+    expiresAt: fields.optionalTime('expiresAt'),
+  } as const
+  fields.done()
+  return request
+}

@@ -1,0 +1,75 @@
+import type { TrustPolicies } from '../../auth/trust/policies.ts'
+import { namedPage } from '../pages.ts'
+import { actorOf, param, type Route, type RouteContext } from '../route.ts'
+import { Fields } from './json.ts'
+
+const PATH = '/api/v1/policies'
+
+/** Trust policies: made, listed, removed, and tried on an identity token. */
+export function policyRoutes(policies: TrustPolicies): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: PATH,
+      access: 'admin',
+      async handle(ctx) {
+        const policy = await policies.create(await readRequest(ctx), actorOf(ctx))
+        ctx.status = 201
+        ctx.set('Location', `${PATH}/${policy.name}`)
+        ctx.body = policy
+      },
+    },
+    {
+      method: 'GET',
+      path: PATH,
+      access: 'admin',
+      async handle(ctx) {
+        ctx.body = { policies: await namedPage(ctx, (last, limit) => policies.list(last, limit)) }
+      },
+    },
+    {
+      method: 'POST',
+      path: `${PATH}/test`,
+      access: 'admin',
+      async handle(ctx) {
+        const fields = await Fields.read(ctx)
+        const token = fields.text('token')
+        fields.done()
+        ctx.body = await policies.explain(token)
+      },
+    },
+    {
+      method: 'GET',
+      path: `${PATH}/:name`,
+      access: 'admin',
+      async handle(ctx) {
+        ctx.body = await policies.named(param(ctx, 'name'))
+      },
+    },
+    {
+      method: 'DELETE',
+      path: `${PATH}/:name`,
+      access: 'admin',
+      async handle(ctx) {
+        await policies.remove(param(ctx, 'name'), actorOf(ctx))
+        ctx.status = 204
+      },
+    },
+  ]
+}
+
+async function readRequest(ctx: RouteContext) {
+  const fields = await Fields.read(ctx)
+  const request = {
+    name: fields.text('name'),
+    issuer: fields.text('issuer'),
+    audience: fields.text('audience'),
+    conditions: fields.raw('conditions'),
+    repositories: fields.optionalTexts('repositories') ?? [],
+    actions: fields.optionalTexts('actions') ?? [],
+    tags: fields.optionalTexts('tags'),
+    tokenSeconds: fields.optionalNumber('tokenSeconds'),
+  }
+  fields.done()
+  return request
+}

@@ -1,0 +1,44 @@
+import { OciError } from '../../oci/errors.ts'
+import { parseTagGlob } from '../../oci/glob.ts'
+import type { Repositories, RepositorySettings } from '../../registry/repositories.ts'
+import { actorOf, type Route, repositoryOf } from '../route.ts'
+import { Fields } from './json.ts'
+
+const PATH = '/api/v1/repositories/*repository/settings'
+
+/** What a repository is: who may pull from it, and which of its tags never move. */
+export function repositoryRoutes(repositories: Repositories): Route[] {
+  return [
+    {
+      method: 'GET',
+      path: PATH,
+      access: 'admin',
+      async handle(ctx) {
+        ctx.body = await repositories.settings(repositoryOf(ctx))
+      },
+    },
+    {
+      method: 'PUT',
+      path: PATH,
+      access: 'admin',
+      async handle(ctx) {
+        const fields = await Fields.read(ctx)
+        const visibility = parseVisibility(fields.optionalText('visibility'))
+        const immutableTags = fields.optionalTexts('immutableTags')?.map(parseTagGlob)
+        fields.done()
+        const change = {
+          ...(visibility === undefined ? {} : { visibility }),
+          ...(immutableTags === undefined ? {} : { immutableTags }),
+        }
+        ctx.body = await repositories.change(repositoryOf(ctx), change, actorOf(ctx))
+      },
+    },
+  ]
+}
+
+function parseVisibility(text: string | undefined): RepositorySettings['visibility'] | undefined {
+  if (text === undefined || text === 'public' || text === 'private') return text
+  throw new OciError('REQUEST_INVALID', undefined, {
+    message: 'visibility must be public or private',
+  })
+}

@@ -1,0 +1,61 @@
+import { createHash } from 'node:crypto'
+import type { KeyRing } from '../auth/keys.ts'
+import { JWKS_SECONDS_MAX } from '../auth/lifetimes.ts'
+import type { Issuer } from '../auth/tokens.ts'
+import type { Route, RouteContext } from './route.ts'
+
+const JWKS_PATH = '/.well-known/jwks.json'
+
+/** What others need to verify our tokens: RFC 7517 and OpenID Connect Discovery 1.0. */
+export function wellKnownRoutes(
+  keys: KeyRing,
+  issuer: Issuer,
+  reachedAt: (ctx: RouteContext) => string,
+): Route[] {
+  return [
+    {
+      method: 'GET',
+      path: JWKS_PATH,
+      access: 'none',
+      handle(ctx) {
+        sendPublic(ctx, keys.published())
+        ctx.type = 'application/jwk-set+json'
+      },
+    },
+    {
+      method: 'GET',
+      path: '/.well-known/openid-configuration',
+      access: 'none',
+      handle(ctx) {
+        const base = reachedAt(ctx)
+        sendPublic(ctx, {
+          issuer: issuer.url,
+          jwks_uri: `${base}${JWKS_PATH}`,
+          token_endpoint: `${base}/token`,
+          response_types_supported: ['none'],
+          subject_types_supported: ['public'],
+          id_token_signing_alg_values_supported: ['ES256', 'EdDSA'],
+          grant_types_supported: [
+            'password',
+            'refresh_token',
+            'urn:ietf:params:oauth:grant-type:token-exchange',
+          ],
+          token_endpoint_auth_methods_supported: ['client_secret_basic', 'none'],
+        })
+      },
+    },
+  ]
+}
+
+/** Verifiers ask often, and get the same for a while. */
+function sendPublic(ctx: RouteContext, value: unknown): void {
+  const text = JSON.stringify(value)
+  const tag = `"${createHash('sha256').update(text).digest('base64url')}"`
+  ctx.set({ 'Cache-Control': `public, max-age=${JWKS_SECONDS_MAX}`, ETag: tag })
+  if (ctx.headers['if-none-match'] === tag) {
+    ctx.status = 304
+    return
+  }
+  ctx.type = 'application/json'
+  ctx.body = text
+}

@@ -1,0 +1,47 @@
+import { describe, expect, it } from 'vitest'
+import { isWithin, parseNetworks } from '../../src/auth/networks.ts'
+
+describe('networks', () => {
+  it.each([
+    ['10.0.0.0/8', '10.255.1.2', true],
+    ['10.0.0.0/8', '11.0.0.1', false],
+    ['10.0.0.0/8', '::ffff:10.1.2.3', true],
+    ['10.0.0.0/8', '::ffff:0b01:0203', false],
+    ['192.0.2.1', '192.0.2.1', true],
+    ['192.0.2.1', '192.0.2.2', false],
+    ['192.0.2.77/24', '192.0.2.1', true],
+    ['0.0.0.0/0', '203.0.113.9', true],
+    ['0.0.0.0/0', '2001:db8::1', false],
+    ['::/0', '2001:db8::1', true],
+    ['2001:db8::/32', '2001:DB8:0:1::7', true],
+    ['2001:db8::/32', '2001:db9::7', false],
+    ['2001:db8::1', '2001:db8::2', false],
+    ['10.0.0.0/8', '', false],
+    ['10.0.0.0/8', 'localhost', false],
+    ['10.0.0.0/8', '10.0.0.1, 10.0.0.2', false],
+  ])('%s has %s in it: %s', (network, address, within) => {
+    const networks = parseNetworks([network])
+    expect(networks && isWithin(networks, address)).toBe(within)
+  })
+
+  it('have an address in them when one of them has', () => {
+    const networks = parseNetworks(['10.0.0.0/8', '2001:db8::/32'])
+    const within = (address: string) => networks && isWithin(networks, address)
+    expect(['10.1.1.1', '2001:db8::1', '192.0.2.1'].map(within)).toEqual([true, true, false])
+  })
+
+  it.each(['', '10.0.0.0/', '10.0.0.0/33', '10.0.0.0/-1', '10.0.0.0/8/8', '10.0.0.0/8 ', '10.0.0'])(
+    'are not %j',
+    (text) => {
+      expect(parseNetworks([text])).toBeUndefined()
+      expect(parseNetworks(['10.0.0.0/8', text])).toBeUndefined()
+    },
+  )
+
+  it.each(['010.0.0.1', '0x0a.0.0.1', '2001:db8::/129', '2001:db8::g/32', 'example.org', '*'])(
+    'are not %j',
+    (text) => {
+      expect(parseNetworks([text])).toBeUndefined()
+    },
+  )
+})

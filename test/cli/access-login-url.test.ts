@@ -1,0 +1,148 @@
+import { execFile } from 'node:child_process'
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { UsageError } from '../../src/cli/command.ts'
+import { parseLoginUrl } from '../../src/cli/login.ts'
+import { startRegistry } from '../support/registry.ts'
+import { basic, complaint, printed, pushStatus, told } from './access-kit.ts'
+
+// It needs neither a database nor a configuration, and a wrong one does not disturb it.
+const nothing = { settings: { ROOKERY_NONSENSE: 'x' } }
+const PASSWORD = `it's "$(id)" \`id\` \${HOME} \\n %41 !! #?/@: *é ;&|<>~`
+
+let folder: string
+
+/** Stand-ins for clients: each writes down its arguments and what it was given to read. */
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'rookery-login-'))
+  for (const name of ['curl', 'oras', 'docker']) {
+    const input = name === 'curl' ? '' : `cat > '${folder}/${name}.stdin'\n`
+    const script = `#!/bin/sh\nprintf '%s\\0' "$@" > '${folder}/${name}.arguments'\n${input}`
+    await writeFile(join(folder, name), script)
+    await chmod(join(folder, name), 0o755)
+  }
+})
+
+afterAll(() => rm(folder, { recursive: true }))
+
+/** What each client received when a shell ran the lines. */
+async function pasted(lines: string, shell: string) {
+  const env = { PATH: `${folder}:${process.env.PATH}`, HOME: '/nowhere' }
+  const [command = '', ...options] = shell.split(' ')
+  const words = [...options, '-eu', '-c', lines]
+  const { stderr } = await promisify(execFile)(command, words, { env })
+  expect(stderr).toBe('')
+  const received = async (file: string) => readFile(join(folder, file), 'utf8')
+  const wordsOf = async (name: string) =>
+    (await received(`${name}.arguments`)).split('\0').slice(0, -1)
+  return {
+    curl: await wordsOf('curl'),
+    oras: { words: await wordsOf('oras'), stdin: await received('oras.stdin') },
+    docker: { words: await wordsOf('docker'), stdin: await received('docker.stdin') },
+  }
+}
+
+const urlOf = (user: string, password: string, rest: string) =>
+  `${rest.replace('//', `//${encodeURIComponent(user)}:${encodeURIComponent(password)}@`)}`
+
+describe('rookery login-url', () => {
+  it.each([
+    ['sh', 'orb-1', `rky_${'a'.repeat(43)}_0123abcd`],
+    ['sh', '-u it', PASSWORD],
+    ['bash --norc', "o'rb$1", `${PASSWORD}'`],
+    ['bash --norc', 'é', "'''"],
+    ['sh', 'x', '-'],
+  ])('prints lines that give a client in %s the user %j and its password', async (...row) => {
+    const [shell, user, password] = row
+    const url = urlOf(user, password, 'http://registry.example.org:5000/builds/www:v1')
+    const { curl, oras, docker } = await pasted(await printed(nothing, 'login-url', url), shell)
+    const host = 'registry.example.org:5000'
+    expect(curl).toEqual(['-fsS', '-u', `${user}:${password}`, `http://${host}/v2/`])
+    expect(oras).toEqual({
+      words: ['login', '--plain-http', '-u', user, '--password-stdin', host],
+      stdin: password,
+    })
+    expect(docker).toEqual({
+      words: ['login', '-u', user, '--password-stdin', host],
+      stdin: password,
+    })
+    expect(await told(nothing, 'login-url', url)).toEqual({
+      host,
+      plainHttp: true,
+      username: user,
+      password,
+      repository: 'builds/www',
+      reference: 'v1',
+    })
+  })
+
+  it('does not let a host into the shell', async () => {
+    const { curl, oras } = await pasted(
+      await printed(nothing, 'login-url', "https://u:p@a$(touch$IFSx);'b'`c`&"),
+      'sh',
+    )
+    expect(curl.at(-1)).toBe("https://a$(touch$ifsx);'b'`c`&/v2/")
+    expect(oras.words).not.toContain('--plain-http')
+  })
+
+  it.each([
+    ['https://u:p@h', { host: 'h', plainHttp: false }],
+    ['https://u:p@h:443/', { host: 'h' }],
+    ['http://u:p@[::1]:5000/a', { host: '[::1]:5000', repository: 'a' }],
+    ['https://u:p@h/a/b/', { repository: 'a/b' }],
+    [`https://u:p@h/a@sha256:${'0'.repeat(64)}`, { reference: `sha256:${'0'.repeat(64)}` }],
+    ['https://u:a@b@h', { password: 'a@b' }],
+  ])('understands %s', (url, answer) => {
+    expect(parseLoginUrl(url)).toMatchObject(answer)
+  })
+
+  it.each([
+    ['registry.example.org'],
+    ['ftp://u:secret@h'],
+    ['https://h/a'],
+    ['https://secret@h/a'],
+    ['https://u:sec/ret@h'],
+    ['https://u:12#secret@h'],
+    ['https://u:12?secret@h'],
+    ['https://u:12\\secret@h'],
+    ['https://u:secret%zz@h'],
+    ['https://u:secret%ff@h'],
+    ['https://u:secret%0a@h'],
+    ['https://u:sec\nret@h'],
+    ['https://u%3ax:secret@h'],
+    ['https://u:secret@h/A'],
+    ['https://u:secret@h/a:b:c'],
+    ['https://u:secret@h/a@sha256:1'],
+    ['https://u:secret@h/%'],
+    [`https://u:secret@h/${'a'.repeat(100_000)}`],
+  ])('refuses a wrong one (%#), and does not repeat it', (url) => {
+    expect(() => parseLoginUrl(url)).toThrow(UsageError)
+    expect(() => parseLoginUrl(url)).not.toThrow('secret')
+  })
+
+  it('wants one URL, and says in one line what is wrong with it', async () => {
+    expect(await complaint(nothing, 'login-url', 'https://u:sec/ret@h')).not.toContain('ret@')
+    await complaint(nothing, 'login-url')
+    await complaint(nothing, 'login-url', 'https://u:p@h', 'https://u:p@h')
+  })
+
+  it('reads what the registry hands over, and what comes out is believed', async () => {
+    const registry = await startRegistry({ ROOKERY_ADMIN_PASSWORD: PASSWORD })
+    try {
+      const url = urlOf('admin', PASSWORD, registry.url)
+      const { curl } = await pasted(await printed(registry, 'login-url', url), 'sh')
+      const [user = '', ...password] = (curl[2] ?? '').split(':')
+      expect(await pushStatus(registry, 'a', basic(user, password.join(':')))).toBe(202)
+      const words = ['credential', 'create', 'orb', '--repository', 'a']
+      const made = await told(registry, ...words)
+      const handedOver = made.url.replace('127.0.0.1:0', new URL(registry.url).host)
+      const { username, password: secret } = await told(registry, 'login-url', handedOver)
+      expect(await pushStatus(registry, 'a', basic(username, secret))).toBe(202)
+    } finally {
+      await registry.close()
+    }
+  })
+})

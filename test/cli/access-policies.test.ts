@@ -1,0 +1,118 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startIssuer, type TestIssuer } from '../auth/issuer-kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { complaint, printed, printedFor, told } from './access-kit.ts'
+import { rookery } from './kit.ts'
+
+let registry: TestRegistry
+let issuer: TestIssuer
+
+beforeAll(async () => {
+  registry = await startRegistry({ ROOKERY_OIDC_ALLOW_NETWORKS: '127.0.0.0/8' })
+  issuer = await startIssuer()
+})
+
+afterAll(async () => {
+  await issuer.close()
+  await registry.close()
+})
+
+const create = (name: string, ...more: string[]) => [
+  ...['policy', 'create', name, '--issuer', issuer.url, '--audience', 'https://registry.example'],
+  ...['--condition', 'repository=octo/kernel', '--repository', 'builds/octo', ...more],
+]
+
+describe('rookery policy', () => {
+  it('makes a trust policy, lists it and removes it', async () => {
+    const conditions = [
+      ...['--condition', 'ref=refs/heads/main', '--condition', 'ref=refs/tags/v*'],
+      ...['--condition', 'sub=repo:octo/kernel:**', '--condition', '/kubernetes.io/pod=a=b,c'],
+    ]
+    const more = ['--action', 'push', '--tag', 'v*,main', '--ttl', '10m']
+    const policy = await told(registry, ...create('kernels', ...conditions, ...more))
+    expect(policy).toMatchObject({
+      name: 'kernels',
+      issuer: issuer.url,
+      conditions: {
+        repository: ['octo/kernel'],
+        ref: ['refs/heads/main', 'refs/tags/v*'],
+        sub: ['repo:octo/kernel:**'],
+        '/kubernetes.io/pod': ['a=b,c'],
+      },
+      repositories: ['builds/octo'],
+      actions: ['push'],
+      tags: ['v*', 'main'],
+      tokenSeconds: 600,
+      createdBy: 'operator',
+    })
+    expect(await told(registry, 'policy', 'list')).toEqual({ policies: [policy] })
+    const table = await printed(registry, 'policy', 'list')
+    expect(table).toMatch(/^NAME +ISSUER/)
+    expect(table).toContain('kernels')
+    expect(await told(registry, 'policy', 'remove', 'kernels')).toEqual({ removed: 'kernels' })
+    expect(await printed(registry, 'policy', 'list')).toBe('There are none.\n')
+    const changes = await told(registry, 'audit', '--actor', 'operator', '--limit', '1')
+    expect(changes).toMatchObject({ action: 'remove-policy', detail: 'kernels' })
+  })
+
+  it('says in words what it trusts, and lets push and pull where nothing else was said', async () => {
+    const text = await printed(registry, ...create('in-words'))
+    expect(text).toContain(`in-words: ${issuer.url} may vouch`)
+    expect(text).toContain('  repository=octo/kernel\n')
+    expect(text).toContain('pull, push in builds/octo; for 15m.')
+    expect(await printed(registry, 'policy', 'remove', 'in-words')).toContain('within seconds')
+  })
+
+  it('tells whether a token matches, and why not, by its exit status, too', async () => {
+    await printed(registry, ...create('first'))
+    await printed(registry, ...create('second', '--condition', 'ref=refs/heads/release'))
+    const right = await issuer.token()
+    const text = await printed(registry, 'policy', 'test', right)
+    expect(text).toContain(`A token of ${issuer.url} for repo:octo/kernel:ref:refs/heads/main.`)
+    expect(text).toContain('first: matches\n')
+    expect(text).toContain('second: does not match\n')
+    expect(text).toContain(
+      'FAILS  condition ref: wanted "refs/heads/release", found "refs/heads/main"',
+    )
+    expect(text).toContain('It would be exchanged by first.\n')
+    expect(await told(registry, 'policy', 'test', right)).toMatchObject({ matches: 'first' })
+    const wrong = await issuer.token({ repository: 'evil/\u001b[2Jkernel', aud: undefined })
+    const ran = await rookery(registry, ['policy', 'test', wrong])
+    expect(ran).toMatchObject({ status: 1, stderr: '' })
+    expect(ran.stdout).toContain(
+      'FAILS  audience: wanted "https://registry.example", found nothing',
+    )
+    expect(ran.stdout).toContain('No trust policy matches')
+    expect(ran.stdout).not.toContain('\u001b')
+    for (const input of [right, `${right}\n`]) {
+      expect(await printedFor(registry, input, 'policy', 'test', '-')).toMatchObject({ status: 0 })
+    }
+    const unknown = await printedFor(registry, wrong, 'policy', 'test', '-', '--json')
+    expect(unknown.status).toBe(1)
+    expect(JSON.parse(unknown.stdout)).toMatchObject({ matches: null })
+    const stranger = await rookery(registry, [
+      ...['policy', 'test', await issuer.token({ iss: 'https://stranger.example' })],
+    ])
+    expect(stranger).toMatchObject({ status: 1, stderr: '' })
+    expect(stranger.stdout).toContain('No trust policy trusts this issuer.')
+  })
+
+  it('says in one line what is wrong', async () => {
+    for (const [words, message] of [
+      [['policy', 'create'], 'expected NAME'],
+      [['policy', 'create', 'x'], '--issuer must say'],
+      [['policy', 'create', 'x', '--issuer', 'https://a.example'], '--audience must say'],
+      [create('x', '--condition', 'repository'), '--condition is like'],
+      [create('x', '--condition', '=octo'), '--condition is like'],
+      [create('x', '--ttl', '2h'), '--ttl must be'],
+      [create('x', '--action', 'own'), 'an action is'],
+      [create('X'), 'a name has'],
+      [create('x', '--issuer', 'https://10.0.0.1'), 'ROOKERY_OIDC_ALLOW_NETWORKS'],
+      [['policy', 'remove', 'missing'], 'there is no trust policy missing'],
+      [['policy', 'test', 'missing'], 'an identity token is a signed'],
+      [['policy', 'test'], 'expected TOKEN'],
+    ] as const) {
+      expect(await complaint(registry, ...words), words.join(' ')).toContain(message)
+    }
+  })
+})

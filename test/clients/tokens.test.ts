@@ -1,0 +1,309 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { BUILD, have, PASSWORD, type Ran, Workshop } from './kit.ts'
+
+const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
+const FILE = 'opam-switch:application/vnd.unikernel.opam-switch.v1'
+const SECONDS_MAX = 5
+
+let workshop: Workshop
+let base: string
+let builder: Credential
+let remover: Credential
+
+type Credential = { name: string; secret: string }
+
+beforeAll(async () => {
+  workshop = await Workshop.open()
+  base = `http://${workshop.host}`
+  builder = await credential('orb-1', ['pull', 'push'], ['v*', 'latest'])
+  remover = await credential('keeper', ['pull', 'delete'])
+  await api('PUT', '/api/v1/repositories/builds/private/settings', { visibility: 'private' })
+})
+
+afterAll(() => workshop?.close())
+
+async function api(method: string, path: string, body?: unknown): Promise<Response> {
+  const answer = await fetch(base + path, {
+    method,
+    headers: {
+      authorization: `Basic ${Buffer.from(`admin:${PASSWORD}`).toString('base64')}`,
+      'content-type': 'application/json',
+    },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  })
+  expect(answer.ok, `${method} ${path}: ${answer.status}`).toBe(true)
+  return answer
+}
+
+async function credential(name: string, actions: string[], tags?: string[]): Promise<Credential> {
+  const request = { name, repositories: ['builds/**'], actions, ...(tags && { tags }) }
+  return (await (await api('POST', '/api/v1/credentials', request)).json()) as Credential
+}
+
+const basic = ({ name, secret }: Credential) => `${name}:${secret}`
+
+/** As a CI job would: with curl, from /token. */
+async function token(scope: string, by: Credential = builder): Promise<string> {
+  const printed = await workshop.curl(['-u', basic(by), `${base}/token?scope=${scope}`])
+  return (JSON.parse(printed) as { token: string }).token
+}
+
+/** A client that keeps what it learns in a folder of its own, so that nobody is logged in twice. */
+async function as(home: string, command: string, args: string[], input?: string): Promise<Ran> {
+  const folder = join(workshop.folder, home)
+  await mkdir(folder, { recursive: true })
+  const login = input === undefined ? '' : `printf %s '${input}' | `
+  const environment = `HOME='${folder}' DOCKER_CONFIG='${folder}' REGISTRY_AUTH_FILE='${folder}/auth.json'`
+  const words = args.map((word) => `'${word}'`).join(' ')
+  return workshop.run('bash', ['-c', `${login}${environment} ${command} ${words}`], BUILD)
+}
+
+function expectRefusal(ran: Ran, message: RegExp): void {
+  expect(ran.status, ran.stdout + ran.stderr).not.toBe(0)
+  expect(ran.stdout + ran.stderr).toMatch(message)
+  expect(ran.stdout + ran.stderr).not.toContain(builder.secret)
+}
+
+const succeed = async (ran: Promise<Ran>) => {
+  const { status, stdout, stderr } = await ran
+  expect({ status, stderr }).toMatchObject({ status: 0 })
+  return stdout
+}
+
+describe.skipIf(!have('oras'))('oras', () => {
+  const image = (tag: string) => `${workshop.host}/builds/private:${tag}`
+
+  it.each([
+    ['a credential', async () => [builder.name, builder.secret]],
+    [
+      'a token as the password',
+      async () => ['token', await token('repository:builds/private:pull,push')],
+    ],
+  ] as const)('logs in with %s, and then pushes, tags, attaches and pulls', async (what, who) => {
+    const [user, secret] = await who()
+    const home = `oras with ${what}`
+    const login = ['login', '--plain-http', '-u', user ?? '', '--password-stdin', workshop.host]
+    await succeed(as(home, 'oras', login, secret))
+    const oras = (command: string, ...args: string[]) =>
+      succeed(as(home, 'oras', [...command.split(' '), '--plain-http', ...args]))
+    await oras('push', image('v1'), FILE)
+    await oras('tag', image('v1'), 'v2', 'latest')
+    await oras('attach', '--artifact-type', 'application/vnd.example.note', image('v1'), FILE)
+    await oras('pull', '-o', join(workshop.folder, home, 'pulled'), image('latest'))
+    const pulled = await readFile(join(workshop.folder, home, 'pulled/opam-switch'))
+    expect(pulled).toEqual(await readFile(join(BUILD, 'opam-switch')))
+    expect((await oras('repo tags', image('v1').replace(':v1', ''))).split('\n')).toContain('v2')
+  })
+
+  it('is refused elsewhere, for other tags, and for what it may not do', async () => {
+    const as_ = (command: string, ...args: string[]) =>
+      as('oras refused', 'oras', [
+        ...command.split(' '),
+        '--plain-http',
+        '-u',
+        builder.name,
+        '-p',
+        builder.secret,
+        ...args,
+      ])
+    expectRefusal(
+      await as_('push', `${workshop.host}/other/image:v1`, FILE),
+      /unauthorized|denied/i,
+    )
+    expectRefusal(await as_('push', image('w1'), FILE), /may not push tag w1/)
+    expectRefusal(await as_('tag', image('v1'), 'stable'), /may not push tag stable/)
+    const removal = [image('v1'), '--force']
+    expectRefusal(await as_('manifest delete', ...removal), /unauthorized|denied/i)
+    const keeper = ['-u', remover.name, '-p', remover.secret]
+    const args = ['manifest', 'delete', '--plain-http', ...keeper, ...removal]
+    await succeed(as('oras keeper', 'oras', args))
+    await succeed(as_('push', image('v1'), FILE))
+  })
+
+  it('says what is wrong with a wrong password', async () => {
+    const login = ['login', '--plain-http', '-u', builder.name, '--password-stdin', workshop.host]
+    expectRefusal(await as('oras wrong', 'oras', login, 'wrong'), /wrong user name or password/)
+  })
+
+  it('pulls what is public without a secret, and nothing else', async () => {
+    const open = `${workshop.host}/builds/open:v1`
+    const who = ['-u', builder.name, '-p', builder.secret]
+    await succeed(as('oras open', 'oras', ['push', '--plain-http', ...who, open, FILE]))
+    const into = join(workshop.folder, 'oras nobody')
+    const pull = (name: string) => ['pull', '--plain-http', '-o', into, name]
+    await succeed(as('oras nobody', 'oras', pull(open)))
+    expectRefusal(await as('oras nobody', 'oras', pull(image('v1'))), /unauthorized|credential/i)
+  })
+
+  it('mounts what it may pull elsewhere', async () => {
+    const plain = ['--from-plain-http', '--to-plain-http']
+    const who = ['from', 'to'].flatMap((side) => [
+      `--${side}-username`,
+      builder.name,
+      `--${side}-password`,
+      builder.secret,
+    ])
+    const target = `${workshop.host}/builds/copy:v1`
+    const printed = await succeed(
+      as('oras cp', 'oras', ['cp', ...plain, ...who, image('v1'), target]),
+    )
+    expect(printed).toMatch(/^Mounted /m)
+  })
+})
+
+describe.skipIf(!have('skopeo') || !have('oras'))('skopeo', () => {
+  const at = (name: string) => `docker://${workshop.host}/${name}`
+  const COPY = ['copy', '--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false']
+
+  beforeAll(async () => {
+    const who = ['-u', builder.name, '-p', builder.secret]
+    const image = `${workshop.host}/builds/private:v9`
+    await succeed(as('skopeo seed', 'oras', ['push', '--plain-http', ...who, image, FILE]))
+  })
+
+  it('logs in and copies there and back', async () => {
+    const login = [
+      'login',
+      '--tls-verify=false',
+      '-u',
+      builder.name,
+      '--password-stdin',
+      workshop.host,
+    ]
+    await succeed(as('skopeo', 'skopeo', login, builder.secret))
+    const folder = `dir:${join(workshop.folder, 'skopeo copy')}`
+    await succeed(as('skopeo', 'skopeo', [...COPY, at('builds/private:v9'), folder]))
+    await succeed(as('skopeo', 'skopeo', [...COPY, folder, at('builds/private:v10')]))
+    const inspect = ['inspect', '--raw', '--tls-verify=false']
+    const raw = await succeed(as('skopeo', 'skopeo', [...inspect, at('builds/private:v10')]))
+    expect(JSON.parse(raw)).toMatchObject({ schemaVersion: 2 })
+    const elsewhere = await as('skopeo', 'skopeo', [...COPY, folder, at('other/image:v1')])
+    expectRefusal(elsewhere, /unauthorized|denied|does not cover/i)
+    const tag = await as('skopeo', 'skopeo', [...COPY, folder, at('builds/private:w1')])
+    expectRefusal(tag, /may not push tag w1/)
+    const removal = ['delete', '--tls-verify=false', at('builds/private:v10')]
+    expectRefusal(await as('skopeo', 'skopeo', removal), /unauthorized|denied|does not cover/i)
+    const keeper = ['--creds', basic(remover)]
+    await succeed(as('skopeo keeper', 'skopeo', [...removal, ...keeper]))
+  })
+
+  it('copies with a credential or a token on the command line', async () => {
+    const folder = `dir:${join(workshop.folder, 'skopeo copy')}`
+    const target = at('builds/private:v11')
+    await succeed(
+      as('skopeo one', 'skopeo', [...COPY, '--dest-creds', basic(builder), folder, target]),
+    )
+    const bearer = await token('repository:builds/private:pull,push')
+    await succeed(
+      as('skopeo two', 'skopeo', [...COPY, '--dest-registry-token', bearer, folder, target]),
+    )
+    const login = ['login', '--tls-verify=false', '-u', 'token', '--password-stdin', workshop.host]
+    await succeed(as('skopeo three', 'skopeo', login, bearer))
+    await succeed(as('skopeo three', 'skopeo', [...COPY, folder, target]))
+  })
+
+  it('says what is wrong with a wrong password', async () => {
+    const login = [
+      'login',
+      '--tls-verify=false',
+      '-u',
+      builder.name,
+      '--password-stdin',
+      workshop.host,
+    ]
+    const ran = await as('skopeo wrong', 'skopeo', login, 'wrong')
+    expectRefusal(ran, /invalid username\/password|wrong user name or password/)
+  })
+})
+
+describe('curl', () => {
+  const EMPTY = 'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a'
+  const IMAGE = {
+    schemaVersion: 2,
+    mediaType: MANIFEST_TYPE,
+    artifactType: 'application/vnd.example.note',
+    config: { mediaType: 'application/vnd.oci.empty.v1+json', digest: EMPTY, size: 2 },
+    layers: [{ mediaType: 'application/vnd.oci.empty.v1+json', digest: EMPTY, size: 2 }],
+  }
+
+  const ways: [string, () => Promise<{ options: string[]; base: string }>][] = [
+    ['-u', async () => ({ options: ['-u', basic(builder)], base })],
+    [
+      '--oauth2-bearer',
+      async () => {
+        const bearer = await token('repository:builds/private:pull,push')
+        return { options: ['--oauth2-bearer', bearer], base }
+      },
+    ],
+    [
+      'a URL that was handed over',
+      async () => ({ options: [], base: base.replace('//', `//${basic(builder)}@`) }),
+    ],
+    [
+      'a URL with a token in it',
+      async () => {
+        const bearer = await token('repository:builds/private:pull,push')
+        return { options: [], base: base.replace('//', `//token:${bearer}@`) }
+      },
+    ],
+  ]
+
+  it.each(ways)('pushes and pulls with %s', async (way, open) => {
+    const { options, base: root } = await open()
+    const file = join(workshop.folder, 'image.json')
+    await writeFile(file, JSON.stringify({ ...IMAGE, annotations: { way } }))
+    const url = `${root}/v2/builds/private`
+    const type = ['-H', `Content-Type: ${MANIFEST_TYPE}`]
+    await workshop.curl([...options, '-T', file, ...type, `${url}/manifests/v20`])
+    const pulled = await workshop.curl([...options, `${url}/manifests/v20`])
+    expect(JSON.parse(pulled)).toMatchObject({ annotations: { way } })
+    const status = ['-sS', '-o', '/dev/null', '-w', '%{http_code}']
+    const elsewhere = `${root}/v2/other/image/blobs/uploads/`
+    const refused = await workshop.run('curl', [...status, ...options, '-X', 'POST', elsewhere])
+    expect(refused.stdout).toMatch(/^40[13]$/)
+    const tag = [...status, ...options, '-T', file, ...type, `${url}/manifests/stable`]
+    expect((await workshop.run('curl', tag)).stdout).toBe('403')
+  })
+})
+
+/** docker's own login needs no engine; it is here only where somebody installed it. */
+if (await Workshop.has('docker')) describe('docker', describeDocker)
+else process.stderr.write('\ndocker is not here: its login is not tested\n')
+
+function describeDocker(): void {
+  it('logs in, and keeps a refresh token instead of the password', async () => {
+    const login = ['login', '-u', builder.name, '--password-stdin', workshop.host]
+    const wrong = await as('docker wrong', 'docker', login, 'wrong')
+    expectRefusal(wrong, /wrong user name or password|unauthorized/i)
+    await succeed(as('docker', 'docker', login, builder.secret))
+    const config = await readFile(join(workshop.folder, 'docker/config.json'), 'utf8')
+    const kept = JSON.parse(config).auths[workshop.host]
+    expect(config).not.toContain(Buffer.from(basic(builder)).toString('base64'))
+    const form = ['grant_type=refresh_token', `refresh_token=${kept.identitytoken}`]
+    const scope = 'scope=repository:builds/private:pull,push'
+    const fields = [...form, 'service=x', 'client_id=docker', scope]
+    const printed = await workshop.curl([...fields.flatMap((one) => ['-d', one]), `${base}/token`])
+    const { access_token: renewed } = JSON.parse(printed)
+    const tags = `${base}/v2/builds/private/tags/list`
+    expect(await workshop.curl(['--oauth2-bearer', renewed, tags])).toContain('builds/private')
+  })
+}
+
+describe('a credential that was revoked', () => {
+  it('is of no use to those who are logged in with it, within seconds', async () => {
+    const short = await credential('short', ['pull', 'push'])
+    const bearer = await token('repository:builds/private:pull', short)
+    const tags = `${base}/v2/builds/private/tags/list`
+    const status = ['-sS', '-o', '/dev/null', '-w', '%{http_code}']
+    const ask = async (...options: string[]) =>
+      (await workshop.run('curl', [...status, ...options, tags])).stdout
+    expect(await ask('-u', basic(short))).toBe('200')
+    expect(await ask('--oauth2-bearer', bearer)).toBe('200')
+    await api('DELETE', '/api/v1/credentials/short')
+    const options = { timeout: SECONDS_MAX * 1000 }
+    await expect.poll(() => ask('-u', basic(short)), options).toBe('401')
+    await expect.poll(() => ask('--oauth2-bearer', bearer), options).toBe('401')
+  })
+})
