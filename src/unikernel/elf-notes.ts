@@ -1,0 +1,75 @@
+import { Buffer } from 'node:buffer'
+import type { Part } from './elf.ts'
+import { Fields, type Format, MalformedKernel } from './elf-bytes.ts'
+
+/** One note of an ELF. */
+export type Note = {
+  /** Bytes from the beginning of the kernel to the note's header. */
+  readonly offset: number
+  readonly type: number
+  /** Whose note it is; with the NUL that should end it. */
+  readonly name: Uint8Array
+  /** What it says. */
+  readonly descriptor: Uint8Array
+  /** Bytes from the beginning of the kernel to the descriptor. */
+  readonly descriptorOffset: number
+}
+
+const HEADER_BYTES = 12
+const SOLO5 = 'Solo5'
+
+/**
+ * The notes in the bytes of a segment or section, one after the other (ELF specification, "Note Section"):
+ *
+ *     | namesz | descsz | type | name, padded | descriptor, padded |
+ *
+ * Throws MalformedKernel when a note does not end within these bytes.
+ */
+export function listNotes({ offset, align }: Part, bytes: Uint8Array, format: Format): Note[] {
+  const fields = new Fields(bytes, format)
+  // The specification says 8 for 64-bit ELFs; everyone writes 4, and says 8 where it is meant.
+  const padding = align === 8 ? 8 : 4
+  const notes: Note[] = []
+  let at = 0
+  while (at < bytes.length) {
+    const left = bytes.length - at
+    if (left < HEADER_BYTES) {
+      if (bytes.subarray(at).every((byte) => byte === 0)) break
+      throw new MalformedKernel(
+        offset + at,
+        `${left} bytes are left for notes, and a header must have ${HEADER_BYTES}`,
+      )
+    }
+    const nameBytes = fields.u32(at)
+    const descriptorBytes = fields.u32(at + 4)
+    const name = bytes.subarray(at + HEADER_BYTES, at + HEADER_BYTES + nameBytes)
+    // Solo5's structures have 20 bytes before the descriptor, however the segment is aligned.
+    const headBytes = padded(HEADER_BYTES + nameBytes, isSolo5s(name) ? 4 : padding)
+    const end = descriptorBytes === 0 ? HEADER_BYTES + nameBytes : headBytes + descriptorBytes
+    if (end > left) {
+      throw new MalformedKernel(
+        offset + at,
+        `a note with a name of ${nameBytes} bytes and a descriptor of ${descriptorBytes} must end within the ${left} bytes that are left for notes`,
+      )
+    }
+    const descriptorAt = Math.min(at + headBytes, bytes.length)
+    notes.push({
+      offset: offset + at,
+      type: fields.u32(at + 8),
+      name,
+      descriptor: bytes.subarray(descriptorAt, descriptorAt + descriptorBytes),
+      descriptorOffset: offset + descriptorAt,
+    })
+    at += padded(headBytes + descriptorBytes, padding)
+  }
+  return notes
+}
+
+/** True for a note whose name begins as Solo5's does, whether or not it ends so. */
+export function isSolo5s(name: Uint8Array): boolean {
+  return Buffer.from(name.subarray(0, SOLO5.length)).toString('latin1') === SOLO5
+}
+
+function padded(bytes: number, padding: number): number {
+  return Math.ceil(bytes / padding) * padding
+}

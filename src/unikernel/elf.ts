@@ -1,0 +1,139 @@
+import { type Area, Fields, type Format, type KernelBytes, MalformedKernel } from './elf-bytes.ts'
+import {
+  BYTE_ORDERS,
+  CLASSES,
+  ELF_VERSION,
+  EXECUTABLE,
+  IDENTIFICATION,
+  LAYOUTS,
+  MACHINE_AT,
+  PT_LOAD,
+  PT_NOTE,
+  SHT_NOTE,
+  type TableLayout,
+  TYPE_AT,
+  VERSION_AT,
+} from './elf-layout.ts'
+
+// Every Solo5 note there can be takes 7 KiB; a linker puts a few others beside them.
+export const NOTE_AREA_BYTES_MAX = 64 * 1024
+
+/** A segment or section of an ELF. */
+export type Part = Area & {
+  /** PT_NOTE and so on, or SHT_NOTE and so on. */
+  readonly type: number
+  /** Bytes to whose multiples notes in it are padded. */
+  readonly align: number
+}
+
+/** What an executable says of itself: only what it takes to find its notes. */
+export type Elf = Format & {
+  /** e_machine: the number that the ELF specification gives the processor. */
+  readonly machine: number
+  /** PT_NOTE segments in the order of the file. They lie in it, and none overlaps another. */
+  readonly noteSegments: readonly Part[]
+  /** SHT_NOTE sections, likewise. */
+  readonly noteSections: readonly Part[]
+  /** What would be loaded into memory (PT_LOAD), unchecked. */
+  readonly loadedSegments: readonly Part[]
+}
+
+/**
+ * Reads the headers of an executable, as the ELF specification (System V ABI, chapters 4 and 5) lays
+ * them out. Undefined for what is no ELF, and for an ELF that nobody can run: an object file, a core
+ * dump. Throws MalformedKernel for an ELF that is cut off or contradicts itself.
+ */
+export async function findElf(kernel: KernelBytes): Promise<Elf | undefined> {
+  const { magic, classAt, byteOrderAt, versionAt } = IDENTIFICATION
+  if (kernel.size < magic.length) return undefined
+  const beginning = await kernel.bytesOf(headerOf(magic.length))
+  if (!magic.every((byte, at) => beginning[at] === byte)) return undefined
+
+  const identification = await kernel.bytesOf(headerOf(IDENTIFICATION.bytes))
+  const bits = CLASSES[identification[classAt] ?? 0]
+  if (!bits) throw wrong(classAt, 'ELF class', identification[classAt], '1 or 2')
+  const endianness = BYTE_ORDERS[identification[byteOrderAt] ?? 0]
+  if (!endianness) throw wrong(byteOrderAt, 'byte order', identification[byteOrderAt], '1 or 2')
+  demand(versionAt, 'ELF version', identification[versionAt], ELF_VERSION)
+
+  const layout = LAYOUTS[bits]
+  const format = { bits, endianness }
+  const header = new Fields(await kernel.bytesOf(headerOf(layout.bytes)), format)
+  demand(VERSION_AT, 'ELF version', header.u32(VERSION_AT), ELF_VERSION)
+  if (!EXECUTABLE.includes(header.u16(TYPE_AT))) return undefined
+  demand(layout.sizeAt, 'size of the ELF header', header.u16(layout.sizeAt), layout.bytes)
+  const segments = await listParts(kernel, header, format, layout.segments)
+  const sections = await listParts(kernel, header, format, layout.sections)
+  return {
+    ...format,
+    machine: header.u16(MACHINE_AT),
+    noteSegments: notesOf(segments, PT_NOTE, kernel),
+    noteSections: notesOf(sections, SHT_NOTE, kernel),
+    loadedSegments: segments.filter((part) => part.type === PT_LOAD && part.length > 0),
+  }
+}
+
+function headerOf(length: number): Area {
+  return { offset: 0, length, what: 'the ELF header', saidAt: 0 }
+}
+
+/** What the program headers or the section headers describe. */
+async function listParts(
+  kernel: KernelBytes,
+  header: Fields,
+  format: Format,
+  { what, max, offsetAt, rowSizeAt, countAt, rowBytes, row }: TableLayout,
+): Promise<Part[]> {
+  const offset = header.word(offsetAt)
+  const count = header.u16(countAt)
+  if (count > max) throw wrong(countAt, `number of ${what}s`, count, `at most ${max}`)
+  if (count === 0) {
+    // "Extended numbering": there are more sections than the field can say, 65 280 at least.
+    if (what === 'segment' || offset === 0) return []
+    throw wrong(countAt, 'number of sections', count, `1 to ${max}, as there is a table of them`)
+  }
+  demand(rowSizeAt, `size of the header of a ${what}`, header.u16(rowSizeAt), rowBytes)
+  const table = { offset, length: count * rowBytes, what: `the table of ${what}s` }
+  const fields = new Fields(await kernel.bytesOf({ ...table, saidAt: offsetAt }), format)
+  return Array.from({ length: count }, (_, index) => {
+    const at = index * rowBytes
+    return {
+      type: fields.u32(at + row.type),
+      offset: fields.word(at + row.offset),
+      length: fields.word(at + row.size),
+      align: fields.word(at + row.align),
+      what: `${what} ${index}`,
+      saidAt: offset + at,
+    }
+  })
+}
+
+/** Those that hold notes, by their offsets. An empty one holds none: `objcopy` leaves such. */
+function notesOf(parts: readonly Part[], type: number, kernel: KernelBytes): Part[] {
+  const notes = parts
+    .filter((part) => part.type === type && part.length > 0)
+    .sort((a, b) => a.offset - b.offset)
+  for (const [index, part] of notes.entries()) {
+    kernel.demandInside(part)
+    if (part.length > NOTE_AREA_BYTES_MAX) {
+      const what = `number of bytes in the notes of ${part.what}`
+      throw wrong(part.saidAt, what, part.length, `at most ${NOTE_AREA_BYTES_MAX}`)
+    }
+    const before = notes[index - 1]
+    if (before && before.offset + before.length > part.offset) {
+      throw new MalformedKernel(
+        part.saidAt,
+        `the notes of ${part.what} overlap those of ${before.what}; they must lie apart`,
+      )
+    }
+  }
+  return notes
+}
+
+function demand(at: number, what: string, found: number | undefined, right: number): void {
+  if (found !== right) throw wrong(at, what, found, String(right))
+}
+
+function wrong(at: number, what: string, found: number | undefined, right: string) {
+  return new MalformedKernel(at, `the ${what} is ${found}, and must be ${right}`)
+}

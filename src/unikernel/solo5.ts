@@ -1,0 +1,103 @@
+import { Buffer } from 'node:buffer'
+import { type Elf, findElf } from './elf.ts'
+import { type Format, KernelBytes, MalformedKernel, type ReadRange } from './elf-bytes.ts'
+import { isSolo5s, listNotes, type Note } from './elf-notes.ts'
+import {
+  type Abi,
+  type ApplicationManifest,
+  parseAbi,
+  parseApplicationManifest,
+} from './solo5-notes.ts'
+
+/** The processors that Solo5 runs on, by the names that it and uname give them. */
+export type Architecture = 'x86_64' | 'aarch64' | 'ppc64le' | 'riscv64'
+
+/** What a Solo5 kernel says of itself, checked. */
+export type Solo5Kernel = Format & {
+  /** e_machine: the number that the ELF specification gives the processor. */
+  readonly machine: number
+  /** Undefined when Solo5 has no name for this machine with this width and byte order. */
+  readonly architecture: Architecture | undefined
+  readonly abi: Abi
+  readonly manifest: ApplicationManifest
+}
+
+// EM_PPC64, EM_X86_64, EM_AARCH64, EM_RISCV; all of 64 bits and little endian.
+const ARCHITECTURES: Readonly<Record<number, Architecture>> = {
+  21: 'ppc64le',
+  62: 'x86_64',
+  183: 'aarch64',
+  243: 'riscv64',
+}
+
+const NOTE_NAME = 'Solo5\0'
+// Their names in ASCII, when they stand in little endian.
+const ABI1 = 0x31494241
+const MFT1 = 0x3154464d
+const LABELS: Readonly<Record<number, string>> = { [ABI1]: 'ABI1', [MFT1]: 'MFT1' }
+
+/**
+ * What a kernel of `size` bytes says of itself in its Solo5 notes (elf_abi.h and mft_abi.h of Solo5).
+ * Reads ranges: READS_MAX at most, and READ_BYTES_MAX together. Undefined for what is no ELF
+ * executable or has no Solo5 notes. Throws MalformedKernel for an ELF that is cut off, or whose
+ * headers or notes break their rules; and whatever `read` throws.
+ *
+ * Notes are found by program headers, as Solo5's tenders find them, and by section headers, as
+ * OCaml's tools do. A second one elsewhere is refused, so that nobody reads another kernel than we.
+ */
+export async function findSolo5Kernel(
+  size: number,
+  read: ReadRange,
+): Promise<Solo5Kernel | undefined> {
+  const kernel = new KernelBytes(size, read)
+  const elf = await findElf(kernel)
+  if (!elf) return undefined
+  const notes = await findNotes(kernel, elf)
+  const [first] = notes.values()
+  if (!first) return undefined
+  const abi = notes.get(ABI1)
+  const manifest = notes.get(MFT1)
+  if (!abi || !manifest) {
+    const [there, missing] = abi ? ['ABI1', 'MFT1'] : ['MFT1', 'ABI1']
+    throw new MalformedKernel(
+      first.offset,
+      `there is an ${there} note but no ${missing} note; a Solo5 kernel must have both`,
+    )
+  }
+  for (const segment of elf.loadedSegments) kernel.demandInside(segment)
+  const { bits, endianness, machine } = elf
+  return {
+    bits,
+    endianness,
+    machine,
+    architecture: bits === 64 && endianness === 'little' ? ARCHITECTURES[machine] : undefined,
+    abi: parseAbi(abi, elf),
+    manifest: parseApplicationManifest(manifest, elf),
+  }
+}
+
+/** The ABI1 and the MFT1 note by their types. Other notes of Solo5's are left alone. */
+async function findNotes(kernel: KernelBytes, elf: Elf): Promise<Map<number, Note>> {
+  const found = new Map<number, Note>()
+  for (const part of [...elf.noteSegments, ...elf.noteSections]) {
+    for (const note of listNotes(part, await kernel.bytesOf(part), elf)) {
+      const label = LABELS[note.type]
+      if (label === undefined || !isSolo5s(note.name)) continue
+      if (Buffer.from(note.name).toString('latin1') !== NOTE_NAME) {
+        throw new MalformedKernel(
+          note.offset,
+          `the name of the ${label} note has ${note.name.length} bytes, and must have ${NOTE_NAME.length}: Solo5 and a NUL`,
+        )
+      }
+      const other = found.get(note.type)
+      if (other && other.offset !== note.offset) {
+        throw new MalformedKernel(
+          note.offset,
+          `there is another ${label} note than at byte ${other.offset}; there must be one`,
+        )
+      }
+      found.set(note.type, note)
+    }
+  }
+  return found
+}
