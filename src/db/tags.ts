@@ -104,7 +104,8 @@ export async function removeTagsOf(
   return rows
 }
 
-const HOLDING_TAGS_MAX = 1000
+/** More tags than these are not looked at. */
+export const HOLDING_TAGS_MAX = 1000
 
 /**
  * Tags whose image has the blob or manifest in it, directly or through indexes, in a repository that

@@ -1,5 +1,5 @@
 import type { Transaction } from '../db/database.ts'
-import { listTagsHolding, type TagChange } from '../db/tags.ts'
+import { HOLDING_TAGS_MAX, listTagsHolding, type TagChange } from '../db/tags.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import { matchesAny } from '../oci/glob.ts'
@@ -20,5 +20,11 @@ export async function demandSpare(
   repositoryId: number,
   digest: Digest,
 ): Promise<void> {
-  for (const holding of await listTagsHolding(tx, repositoryId, digest)) demandMovable(holding)
+  const holding = await listTagsHolding(tx, repositoryId, digest)
+  for (const one of holding) demandMovable(one)
+  if (holding.length < HOLDING_TAGS_MAX) return
+  // There may be an immutable one among those that were not looked at.
+  throw new OciError('DENIED', undefined, {
+    message: `the images of ${HOLDING_TAGS_MAX} tags or more are made of it`,
+  })
 }

@@ -40,7 +40,7 @@ export class Repositories {
 
   /**
    * Changes what is given, also before the first push. A tag that is to stay where it is stays from
-   * this commit on. Throws REQUEST_INVALID.
+   * this commit on, but for pushes that run meanwhile. Throws REQUEST_INVALID.
    */
   async change(
     repository: Repository,

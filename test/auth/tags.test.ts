@@ -152,6 +152,19 @@ describe('an immutable tag', () => {
     expect((await remove(repository, spare.digest, admin())).status).toBe(202)
   })
 
+  it('keeps it also when a thousand other tags have the same', async () => {
+    const crowded = newRepository()
+    await set(crowded, { immutableTags: ['v*'] })
+    const { body, digest } = await pushImage(registry, crowded, 'v1')
+    for (let round = 0; round < 16; round += 1) {
+      const tags = Array.from({ length: 64 }, (_, index) => `tag=a-${round}-${index}`).join('&')
+      expect((await put(crowded, digest, body, admin(), `?${tags}`)).status).toBe(201)
+    }
+    const layer = JSON.parse(body).layers[0].digest
+    const path = `/v2/${crowded}/blobs/${layer}`
+    expect((await registry.request(path, { method: 'DELETE' })).status).toBe(403)
+  })
+
   it('of pushes at once, exactly one sets it', async () => {
     const images = await Promise.all(Array.from({ length: 8 }, () => imageOf(registry, repository)))
     const answers = await Promise.all(images.map((image) => put(repository, 'v2', image, admin())))
