@@ -24,6 +24,16 @@ export const MANIFEST_BYTES_MAX = 8 * 1024 * 1024
 // A manifest costs a row an edge; real indexes and images stay far below.
 export const MANIFEST_EDGES_MAX = 10_000
 
+/** A layer, and the name under which clients save it. */
+export type Layer = Descriptor & { readonly title: string | undefined }
+
+/** What an index says of one of its manifests: image spec, "OCI Image Index". */
+export type Child = Descriptor & {
+  readonly platform:
+    | { readonly os: string; readonly architecture: string; readonly variant: string | undefined }
+    | undefined
+}
+
 /** What a registry reads out of a manifest's bytes. */
 export type Manifest = {
   readonly mediaType: MediaType
@@ -31,10 +41,14 @@ export type Manifest = {
   readonly artifactType: string | undefined
   readonly subject: Descriptor | undefined
   readonly annotations: Readonly<Record<string, string>> | undefined
+  /** Of an image manifest. */
+  readonly config: Descriptor | undefined
+  /** Of an image manifest, as they stand. */
+  readonly layers: readonly Layer[]
   /** Blobs that must be in the repository. */
   readonly blobs: readonly Descriptor[]
   /** Child manifests that must be in the repository. */
-  readonly children: readonly Descriptor[]
+  readonly children: readonly Child[]
   /** What a manifest of an unknown media type seems to name: kept alive when present, not demanded. */
   readonly mentioned: readonly Digest[]
 }
@@ -83,6 +97,8 @@ function unknownManifest(body: JsonObject | undefined): Omit<Manifest, 'mediaTyp
     subject: lenient((it) => claims({ subject: it.subject }).subject),
     annotations: lenient(annotationsOf),
     artifactType: lenient(artifactTypeOf),
+    config: undefined,
+    layers: [],
     blobs: [],
     children: [],
     mentioned: mentionedIn(body),
@@ -147,18 +163,23 @@ function artifactTypeOf(body: JsonObject): string | undefined {
   return artifactType
 }
 
-type Contents = Pick<Manifest, 'artifactType' | 'blobs' | 'children' | 'mentioned'>
+type Contents = Pick<
+  Manifest,
+  'artifactType' | 'config' | 'layers' | 'blobs' | 'children' | 'mentioned'
+>
 
 /** Image spec, "OCI Image Manifest"; Docker's schema 2 has the same shape. */
 function imageManifest(body: JsonObject): Contents {
   if (body.manifests != null) throw invalid('manifests', 'must not stand beside config or layers')
   const config = parseDescriptor(body.config, 'config')
-  const layers = descriptors(body, 'layers')
+  const layers = descriptors(body, 'layers', parseLayer)
   const needed = [config, ...layers].filter(
     ({ mediaType, digest }) => !isNondistributable(mediaType) && !isEmptyDescriptor(digest),
   )
   return {
     artifactType: artifactTypeOf(body) ?? config.mediaType,
+    config,
+    layers,
     blobs: distinct(needed),
     children: [],
     mentioned: [],
@@ -172,25 +193,50 @@ function imageIndex(body: JsonObject): Contents {
   }
   return {
     artifactType: artifactTypeOf(body),
+    config: undefined,
+    layers: [],
     blobs: [],
-    children: distinct(descriptors(body, 'manifests')),
+    children: distinct(descriptors(body, 'manifests', parseChild)),
     mentioned: [],
   }
 }
 
-function descriptors(body: JsonObject, field: string): Descriptor[] {
+const TITLE = 'org.opencontainers.image.title'
+
+function parseLayer(value: unknown, where: string): Layer {
+  const layer = parseDescriptor(value, where)
+  const title = isObject(value) && isObject(value.annotations) && value.annotations[TITLE]
+  return { ...layer, title: typeof title === 'string' ? title : undefined }
+}
+
+function parseChild(value: unknown, where: string): Child {
+  const child = parseDescriptor(value, where)
+  const platform = isObject(value) && isObject(value.platform) ? value.platform : undefined
+  const { os, architecture, variant } = platform ?? {}
+  if (typeof os !== 'string' || typeof architecture !== 'string') {
+    return { ...child, platform: undefined }
+  }
+  const known = typeof variant === 'string' ? variant : undefined
+  return { ...child, platform: { os, architecture, variant: known } }
+}
+
+function descriptors<T>(
+  body: JsonObject,
+  field: string,
+  parse: (value: unknown, where: string) => T,
+): T[] {
   // Go writes an empty list as null.
   const list = body[field] ?? []
   if (!Array.isArray(list)) throw invalid(field, 'must be a list of descriptors')
   if (list.length > MANIFEST_EDGES_MAX) {
     throw invalid(field, `must have at most ${MANIFEST_EDGES_MAX} entries`, list.length)
   }
-  return list.map((value, index) => parseDescriptor(value, `${field}[${index}]`))
+  return list.map((value, index) => parse(value, `${field}[${index}]`))
 }
 
 /** One descriptor a digest. Throws MANIFEST_INVALID when two disagree about its size. */
-function distinct(list: readonly Descriptor[]): Descriptor[] {
-  const byDigest = new Map<Digest, Descriptor>()
+function distinct<T extends Descriptor>(list: readonly T[]): T[] {
+  const byDigest = new Map<Digest, T>()
   for (const descriptor of list) {
     const seen = byDigest.get(descriptor.digest)
     if (seen === undefined) byDigest.set(descriptor.digest, descriptor)

@@ -1,10 +1,14 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
-import { MalformedKernel, READ_BYTES_MAX, READS_MAX } from '../../src/unikernel/elf-bytes.ts'
-import { findSolo5Kernel, type Solo5Kernel } from '../../src/unikernel/solo5.ts'
+import {
+  MalformedKernel,
+  READ_BYTES_MAX,
+  READS_MAX,
+} from '../../../src/unikernel/kernel/elf-bytes.ts'
+import { findSolo5Kernel, type Solo5Kernel } from '../../../src/unikernel/kernel/solo5.ts'
 
-const FIXTURES = new URL('../fixtures/', import.meta.url)
+const FIXTURES = new URL('../../fixtures/', import.meta.url)
 
 /** A copy of a fixture, free to be changed. */
 export function fixture(path: string): Buffer {

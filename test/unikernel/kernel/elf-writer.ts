@@ -1,4 +1,4 @@
-import type { Bits, Endianness } from '../../src/unikernel/elf-bytes.ts'
+import type { Bits, Endianness } from '../../../src/unikernel/kernel/elf-bytes.ts'
 
 /** Writes numbers as an ELF of this class and byte order does. */
 class Pen {

@@ -60,7 +60,7 @@ describe('notes are read', () => {
       manifest: {
         version: 1,
         devices: [
-          { kind: 'network', name: 'service' },
+          { kind: 'net', name: 'service' },
           { kind: 'block', name: 'storage' },
         ],
       },
@@ -227,7 +227,7 @@ describe('a kernel is refused', () => {
     'that wants a device of type %i',
     async (type) => {
       expect(await complaintAbout(withEntries(BLOCK, { type, name: 'x' }))).toContain(
-        `entry 2 is ${type}, and must be one of 1 (block), 2 (network)`,
+        `entry 2 is ${type}, and must be one of 1 (block), 2 (net)`,
       )
     },
   )

@@ -1,10 +1,10 @@
 import { readdirSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
-import { findSolo5Kernel } from '../../src/unikernel/solo5.ts'
+import { findSolo5Kernel } from '../../../src/unikernel/kernel/solo5.ts'
 import { factsOf, fixture, Source } from './elf-kit.ts'
 
-const SERVICE = { kind: 'network', name: 'service' }
+const SERVICE = { kind: 'net', name: 'service' }
 
 const X86 = { bits: 64, endianness: 'little', machine: 62, architecture: 'x86_64' }
 
@@ -20,7 +20,7 @@ const KERNELS = {
   'elf/mini-blk-net2.spt': facts('spt', 2, [
     { kind: 'block', name: 'storage' },
     SERVICE,
-    { kind: 'network', name: 'private' },
+    { kind: 'net', name: 'private' },
   ]),
   'elf/mini-max63.hvt': facts(
     'hvt',
@@ -32,8 +32,8 @@ const KERNELS = {
   'elf/mini.genode': facts('genode', 1),
   'elf/mini.xen': facts('xen', 1, [SERVICE]),
   'elf/mini-arm.hvt': { ...facts('hvt', 2, [SERVICE]), machine: 183, architecture: 'aarch64' },
-  'hello-key-1/bin/hello-key.hvt': facts('hvt', 2),
-  'hello-key-1/hello-key.hvt.debug': facts('hvt', 2),
+  'builds/hello-key-1/bin/hello-key.hvt': facts('hvt', 2),
+  'builds/hello-key-1/hello-key.hvt.debug': facts('hvt', 2),
 }
 
 describe('a kernel says what its name says:', () => {
@@ -42,14 +42,14 @@ describe('a kernel says what its name says:', () => {
   })
 
   it('and every fixture was asked', () => {
-    const folder = new URL('../fixtures/elf/', import.meta.url)
+    const folder = new URL('../../fixtures/elf/', import.meta.url)
     for (const name of readdirSync(folder)) expect(KERNELS).toHaveProperty([`elf/${name}`])
   })
 })
 
 describe('only a little of a kernel is read:', () => {
   it('its beginning and its end, once each', async () => {
-    const source = new Source(fixture('hello-key-1/bin/hello-key.hvt'))
+    const source = new Source(fixture('builds/hello-key-1/bin/hello-key.hvt'))
     await findSolo5Kernel(source.size, source.read)
     expect(source.reads).toBe(2)
     expect(source.bytesRead).toBeLessThan(20_000)
@@ -75,7 +75,7 @@ describe('no Solo5 kernel is', () => {
     ['text', Buffer.from('#!/bin/sh\necho Solo5\n')],
     ['zeros', Buffer.alloc(10_000)],
     ['a kernel that begins a byte later', Buffer.concat([Buffer.of(0), fixture('elf/mini.xen')])],
-    ['a package list', fixture('hello-key-1/system-packages')],
+    ['a package list', fixture('builds/hello-key-1/system-packages')],
   ])('%s', async (_what, bytes) => {
     expect(await factsOf(bytes)).toBeUndefined()
   })

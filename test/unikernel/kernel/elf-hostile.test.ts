@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { READ_BYTES_MAX, READS_MAX } from '../../src/unikernel/elf-bytes.ts'
-import { findSolo5Kernel } from '../../src/unikernel/solo5.ts'
+import { READ_BYTES_MAX, READS_MAX } from '../../../src/unikernel/kernel/elf-bytes.ts'
+import { findSolo5Kernel } from '../../../src/unikernel/kernel/solo5.ts'
 import { complaintAbout, factsOf, fixture, Source } from './elf-kit.ts'
 import {
   ABI1,

@@ -10,7 +10,7 @@ export type Target = (typeof TARGETS)[number]
 export type Abi = { readonly target: Target; readonly version: number }
 
 /** What a kernel can ask of its host, in the order of `enum mft_type` (mft_abi.h), from 1. */
-export const DEVICE_KINDS = ['block', 'network'] as const
+export const DEVICE_KINDS = ['block', 'net'] as const
 export type DeviceKind = (typeof DEVICE_KINDS)[number]
 
 /** A device that must be attached when the kernel is started. */

@@ -1,14 +1,14 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { MalformedKernel } from '../../src/unikernel/elf-bytes.ts'
-import { findSolo5Kernel } from '../../src/unikernel/solo5.ts'
-import { DEVICE_KINDS, TARGETS } from '../../src/unikernel/solo5-notes.ts'
+import { MalformedKernel } from '../../../src/unikernel/kernel/elf-bytes.ts'
+import { findSolo5Kernel } from '../../../src/unikernel/kernel/solo5.ts'
+import { DEVICE_KINDS, TARGETS } from '../../../src/unikernel/kernel/solo5-notes.ts'
 import { factsOf, fixture, Source } from './elf-kit.ts'
 import { ABI1, abi, elf, MFT1, manifest, note, RESERVED_FIRST } from './elf-writer.ts'
 
 const FIXTURES = ['mini-net.hvt', 'mini-blk-net2.spt', 'mini-max63.hvt', 'mini-arm.hvt', 'mini.xen']
   .map((name) => `elf/${name}`)
-  .concat('hello-key-1/bin/hello-key.hvt')
+  .concat('builds/hello-key-1/bin/hello-key.hvt')
 
 /** Whatever the bytes: facts that hold, nothing, or a complaint in one line, within the limits. */
 async function expectSound(bytes: Uint8Array, size: number = bytes.length): Promise<void> {

@@ -1,0 +1,62 @@
+import { type Ecosystem, versionOrder } from '../versions/orders.ts'
+
+/** One thing on both sides. */
+export type Change<T> = { readonly from: T; readonly to: T }
+
+/** What is on one side only, and what is on both and not the same. Each in the order of keys. */
+export type Differences<T, C> = {
+  readonly added: readonly T[]
+  readonly removed: readonly T[]
+  readonly changed: readonly C[]
+}
+
+/**
+ * Compares two lists by the keys of their items, which each has once: `change` says what became of an
+ * item, or nothing when it is the same. Linear, but for the order.
+ */
+export function differences<T, C>(
+  from: readonly T[],
+  to: readonly T[],
+  keyOf: (item: T) => string,
+  change: (from: T, to: T) => C | undefined,
+): Differences<T, C> {
+  const before = byKey(from, keyOf)
+  const after = byKey(to, keyOf)
+  const changed: C[] = []
+  for (const [key, item] of after) {
+    const was = before.get(key)
+    const found = was === undefined ? undefined : change(was, item)
+    if (found !== undefined) changed.push(found)
+  }
+  return {
+    added: [...after].flatMap(([key, item]) => (before.has(key) ? [] : [item])),
+    removed: [...before].flatMap(([key, item]) => (after.has(key) ? [] : [item])),
+    changed,
+  }
+}
+
+function byKey<T>(items: readonly T[], keyOf: (item: T) => string): Map<string, T> {
+  const keyed = items.map((item): [string, T] => [keyOf(item), item])
+  return new Map(keyed.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
+}
+
+/** True when nothing differs. */
+export function isNone({ added, removed, changed }: Differences<unknown, unknown>): boolean {
+  return added.length + removed.length + changed.length === 0
+}
+
+/** Which way a version went; undefined when both are the same to the ecosystem, or it is unknown. */
+export function directionOf(
+  ecosystem: Ecosystem | undefined,
+  from: string,
+  to: string,
+): 'upgrade' | 'downgrade' | undefined {
+  const order = ecosystem === undefined ? 0 : versionOrder(ecosystem)(from, to)
+  if (order === 0) return undefined
+  return order < 0 ? 'upgrade' : 'downgrade'
+}
+
+/** True for the same strings in the same order. */
+export function sameTexts(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((text, index) => text === b[index])
+}

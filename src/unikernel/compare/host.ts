@@ -1,0 +1,85 @@
+import type { BuildEnvironment } from '../host/build-environment.ts'
+import type { PackageManager, SystemPackage, SystemPackages } from '../host/system-packages.ts'
+import { ecosystemOf } from '../versions/orders.ts'
+import {
+  type Change,
+  type Differences,
+  differences,
+  directionOf,
+  sameTexts,
+} from './differences.ts'
+
+/** A package of the host with the versions that it has; mostly one. */
+export type HostPackage = {
+  readonly name: string
+  readonly architecture?: string
+  readonly versions: readonly string[]
+}
+
+export type ChangedHostPackage = {
+  readonly name: string
+  readonly architecture?: string
+  readonly versions: Change<readonly string[]>
+  /** Undefined when there are several versions on a side. */
+  readonly direction: 'upgrade' | 'downgrade' | undefined
+}
+
+export type HostComparison = Differences<HostPackage, ChangedHostPackage> & {
+  readonly manager: Change<PackageManager | undefined>
+}
+
+/** Compares the packages of two hosts by name and, where it is said, architecture. */
+export function compareHosts(from: SystemPackages, to: SystemPackages): HostComparison {
+  const ecosystem = from.manager === to.manager && to.manager ? ecosystemOf(to.manager) : undefined
+  const found = differences(
+    grouped(from.packages),
+    grouped(to.packages),
+    keyOf,
+    (was, is): ChangedHostPackage | undefined => {
+      if (sameTexts(was.versions, is.versions)) return undefined
+      const [before, ...othersBefore] = was.versions
+      const [after, ...othersAfter] = is.versions
+      const isOne = othersBefore.length + othersAfter.length === 0
+      const { versions, ...named } = is
+      return {
+        ...named,
+        versions: { from: was.versions, to: versions },
+        direction: isOne ? directionOf(ecosystem, before ?? '', after ?? '') : undefined,
+      }
+    },
+  )
+  return { manager: { from: from.manager, to: to.manager }, ...found }
+}
+
+const keyOf = ({ name, architecture = '' }: { name: string; architecture?: string }) =>
+  `${name} ${architecture}`
+
+function grouped(packages: readonly SystemPackage[]): HostPackage[] {
+  const groups = new Map<string, { named: Omit<HostPackage, 'versions'>; versions: string[] }>()
+  for (const { version, ...named } of packages) {
+    const group = groups.get(keyOf(named)) ?? { named, versions: [] }
+    group.versions.push(version)
+    groups.set(keyOf(named), group)
+  }
+  return [...groups.values()].map(({ named, versions }) => ({ ...named, versions }))
+}
+
+export type Variable = { readonly name: string; readonly value: string }
+export type EnvironmentComparison = Differences<
+  Variable,
+  { readonly name: string; readonly value: Change<string> }
+>
+
+/** Compares the variables of two environments. */
+export function compareEnvironments(
+  from: BuildEnvironment,
+  to: BuildEnvironment,
+): EnvironmentComparison {
+  return differences(from.variables, to.variables, variableName, (was, is) =>
+    was.value === is.value
+      ? undefined
+      : { name: is.name, value: { from: was.value, to: is.value } },
+  )
+}
+
+const variableName = ({ name }: Variable) => name

@@ -1,0 +1,93 @@
+import type { Differences } from './differences.ts'
+import type { ChangedHostPackage, HostPackage } from './host.ts'
+import type { Comparison, Verdict } from './images.ts'
+import type { ChangedPackage } from './opam.ts'
+
+const VERDICTS: Readonly<Record<Verdict, string>> = {
+  reproduced: 'the same kernel from the same inputs: reproduced',
+  'not-reproducible': 'ANOTHER kernel from the SAME inputs: the build is not reproducible',
+  'same-output': 'the same kernel from other inputs',
+  different: 'another kernel from other inputs',
+  unknown: 'the inputs of at least one are not known',
+}
+
+/** A comparison for people, what a deployer wants to know first: one change a line, `+`, `-` or `~`. */
+export function describeComparison(comparison: Comparison): string[] {
+  const { verdict, kernel, devices, opam, systemPackages, buildEnvironment } = comparison
+  const { from, to } = kernel
+  const abi = (side: typeof from) => `${side.target} ABI ${side.abiVersion}`
+  return [
+    VERDICTS[verdict],
+    ...titled('kernel', [
+      ...(kernel.same ? [] : [`~ ${from.digest} → ${to.digest}`]),
+      ...(from.size === to.size ? [] : [`~ ${from.size} → ${to.size} bytes`]),
+      ...(abi(from) === abi(to) ? [] : [`~ ${abi(from)} → ${abi(to)}`]),
+    ]),
+    ...titled('devices', [
+      ...devices.added.map(({ kind, name }) => `+ ${kind}:${name}`),
+      ...devices.removed.map(({ kind, name }) => `- ${kind}:${name}`),
+    ]),
+    ...(opam == null
+      ? ['opam packages: not known of both']
+      : [
+          ...titled('opam packages', listed(opam.packages, plainVersion, changedPackage)),
+          ...titled(
+            'roots',
+            listed(opam.roots, plainVersion, (one) => `${one.name} ${one.from} → ${one.version}`),
+          ),
+          ...titled(
+            'vendored sources',
+            listed(
+              opam.vendored,
+              ({ directory, url }) => `${directory} ${url}`,
+              ({ directory, url }) => `${directory} ${url.from} → ${url.to}`,
+            ),
+          ),
+        ]),
+    ...(systemPackages == null
+      ? ['host packages: not known of both']
+      : titled('host packages', listed(systemPackages, hostPackage, changedHostPackage))),
+    ...(buildEnvironment == null
+      ? ['build environment: not known of both']
+      : titled(
+          'build environment',
+          listed(
+            buildEnvironment,
+            ({ name, value }) => `${name}=${value}`,
+            ({ name, value }) => `${name}=${value.from} → ${value.to}`,
+          ),
+        )),
+  ]
+}
+
+function titled(title: string, lines: readonly string[]): string[] {
+  return lines.length === 0 ? [] : [title, ...lines.map((line) => `  ${line}`)]
+}
+
+function listed<T, C>(
+  { added, removed, changed }: Differences<T, C>,
+  text: (item: T) => string,
+  changedText: (change: C) => string,
+): string[] {
+  return [
+    ...added.map((item) => `+ ${text(item)}`),
+    ...removed.map((item) => `- ${text(item)}`),
+    ...changed.map((change) => `~ ${changedText(change)}`),
+  ]
+}
+
+const plainVersion = ({ name, version }: { name: string; version: string }) => `${name} ${version}`
+
+function changedPackage({ name, version, direction, aspects }: ChangedPackage): string {
+  const what = aspects.length === 0 ? '' : ` (${aspects.join(', ')})`
+  if (version.from === version.to) return `${name} ${version.to}${what}`
+  const down = direction === 'downgrade' ? ' DOWNGRADE' : ''
+  return `${name} ${version.from} → ${version.to}${down}${what}`
+}
+
+const hostPackage = ({ name, versions }: HostPackage) => `${name} ${versions.join(', ')}`
+
+function changedHostPackage({ name, versions, direction }: ChangedHostPackage): string {
+  const down = direction === 'downgrade' ? ' DOWNGRADE' : ''
+  return `${name} ${versions.from.join(', ')} → ${versions.to.join(', ')}${down}`
+}

@@ -1,0 +1,119 @@
+import type { VendoredSource } from '../opam/definition.ts'
+import type { FromPackage, InstalledPackage, OpamSwitch } from '../opam/switch.ts'
+import {
+  type Change,
+  type Differences,
+  differences,
+  directionOf,
+  sameTexts,
+} from './differences.ts'
+
+/** A package by its name and version. */
+export type PackageVersion = { readonly name: string; readonly version: string }
+
+/**
+ * What is not the same about a package of one version. `checksums`: other bytes, or nothing says that
+ * they are the same; `checksum-list`: more or fewer checksums, which agree where both have one.
+ */
+export type Aspect = 'url' | 'checksums' | 'checksum-list' | 'extra-sources' | 'pinned'
+
+/** A package on both sides: another version, or the same from elsewhere or of other bytes. */
+export type ChangedPackage = {
+  readonly name: string
+  readonly version: Change<string>
+  readonly direction: 'upgrade' | 'downgrade' | undefined
+  /** Beside the version; of another version, the source is another anyway. */
+  readonly aspects: readonly Aspect[]
+  /** Only when there are aspects. */
+  readonly source?: Change<InstalledPackage['source']>
+}
+
+/** Sources that were built with the unikernel. */
+export type ChangedSource = {
+  readonly package: string
+  readonly directory: string
+  readonly url: Change<string>
+  readonly checksums: Change<readonly string[]>
+}
+
+export type OpamComparison = {
+  readonly packages: Differences<PackageVersion, ChangedPackage>
+  readonly roots: Differences<PackageVersion, PackageVersion & { readonly from: string }>
+  readonly compiler: Differences<PackageVersion, PackageVersion & { readonly from: string }>
+  /** Sources below `duniverse`. */
+  readonly vendored: Differences<FromPackage<VendoredSource>, ChangedSource>
+}
+
+/** Compares two switches: packages, what was asked for, the compiler, and vendored sources. */
+export function compareSwitches(from: OpamSwitch, to: OpamSwitch): OpamComparison {
+  const name = (one: { name: string }) => one.name
+  const packages = differences(from.installed, to.installed, name, changedPackage)
+  return {
+    packages: {
+      added: packages.added.map(plain),
+      removed: packages.removed.map(plain),
+      changed: packages.changed,
+    },
+    roots: differences(from.roots, to.roots, name, changedVersion),
+    compiler: differences(from.compiler, to.compiler, name, changedVersion),
+    vendored: differences(
+      from.duniverse,
+      to.duniverse,
+      (source) => `${source.package} ${source.directory}`,
+      changedSource,
+    ),
+  }
+}
+
+const plain = ({ name, version }: PackageVersion) => ({ name, version })
+
+function changedVersion(from: PackageVersion, to: PackageVersion) {
+  return from.version === to.version ? undefined : { ...plain(to), from: from.version }
+}
+
+function changedPackage(from: InstalledPackage, to: InstalledPackage): ChangedPackage | undefined {
+  const aspects = aspectsOf(from, to)
+  if (from.version === to.version && aspects.length === 0) return undefined
+  return {
+    name: to.name,
+    version: { from: from.version, to: to.version },
+    direction: directionOf('opam', from.version, to.version),
+    aspects,
+    ...(aspects.length === 0 ? {} : { source: { from: from.source, to: to.source } }),
+  }
+}
+
+function aspectsOf(from: InstalledPackage, to: InstalledPackage): Aspect[] {
+  const pinned: Aspect[] = from.pinned === to.pinned ? [] : ['pinned']
+  if (from.version !== to.version) return pinned
+  const sums = (one: InstalledPackage) => one.source?.checksums ?? []
+  const extras = (one: InstalledPackage) => JSON.stringify(one.extraSources)
+  return [
+    ...(from.source?.url === to.source?.url ? [] : ['url' as const]),
+    ...checksumAspects(sums(from), sums(to)),
+    ...(extras(from) === extras(to) ? [] : ['extra-sources' as const]),
+    ...pinned,
+  ]
+}
+
+function checksumAspects(from: readonly string[], to: readonly string[]): Aspect[] {
+  if (sameTexts(from, to)) return []
+  const algorithmOf = (checksum: string) => checksum.slice(0, checksum.indexOf('='))
+  const before = new Map(from.map((checksum) => [algorithmOf(checksum), checksum]))
+  const common = to.filter((checksum) => before.has(algorithmOf(checksum)))
+  const agree = common.every((checksum) => before.get(algorithmOf(checksum)) === checksum)
+  return common.length > 0 && agree ? ['checksum-list'] : ['checksums']
+}
+
+function changedSource(
+  from: FromPackage<VendoredSource>,
+  to: FromPackage<VendoredSource>,
+): ChangedSource | undefined {
+  if (from.url === to.url && sameTexts(from.checksums, to.checksums)) return undefined
+  return {
+    package: to.package,
+    directory: to.directory,
+    url: { from: from.url, to: to.url },
+    checksums: { from: from.checksums, to: to.checksums },
+  }
+}

@@ -1,0 +1,145 @@
+import { isObject } from '../oci/descriptor.ts'
+import { DEVICE_KINDS, type DeviceKind, TARGETS, type Target } from './kernel/solo5-notes.ts'
+
+// A config is some lines; what is longer is something else.
+export const CONFIG_BYTES_MAX = 64 * 1024
+const TEXT_CHARACTERS_MAX = 4096
+const LIST_MAX = 1000
+// MFT_MAX_ENTRIES less the reserved one.
+const DEVICES_MAX = 63
+// No 64-bit machine has more: a petabyte.
+const MEMORY_MIB_MAX = 2 ** 30
+
+/** What the config of an image declares: all of it optional (spec/unikernel-image.md, "Config"). */
+export type UnikernelConfig = {
+  readonly name?: string
+  readonly target?: Target
+  readonly abi?: { readonly target?: Target; readonly version?: number }
+  readonly architecture?: string
+  readonly devices?: readonly { readonly name: string; readonly kind: DeviceKind }[]
+  /** What the kernel wants at the least, in MiB. */
+  readonly memory?: number
+  readonly argv?: readonly string[]
+  /** RFC 3339. */
+  readonly created?: string
+}
+
+/** A config that breaks the format's rules. The message is one line: which field, and what is right. */
+export class MalformedConfig extends Error {
+  override readonly name = 'MalformedConfig'
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true })
+
+/**
+ * Reads the config of a unikernel image. Fields that it does not know are left alone. Throws
+ * MalformedConfig that names the field.
+ */
+export function parseConfig(bytes: Uint8Array): UnikernelConfig {
+  if (bytes.length > CONFIG_BYTES_MAX) {
+    throw invalid('config', `must have at most ${CONFIG_BYTES_MAX} bytes`, bytes.length)
+  }
+  const body = parseObject(bytes)
+  const config = {
+    name: optional(body.name, 'config.name', text),
+    target: optional(body.target, 'config.target', target),
+    abi: optional(body.abi, 'config.abi', abi),
+    architecture: optional(body.architecture, 'config.architecture', text),
+    devices: optional(body.devices, 'config.devices', devices),
+    memory: optional(body.memory, 'config.memory', memory),
+    argv: optional(body.argv, 'config.argv', argv),
+    created: optional(body.created, 'config.created', time),
+  }
+  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined))
+}
+
+const SHOWN_MAX = 80
+
+function invalid(where: string, right: string, found?: unknown, cause?: unknown): MalformedConfig {
+  const shown = found === undefined ? '' : `, not ${JSON.stringify(found).slice(0, SHOWN_MAX)}`
+  return new MalformedConfig(`${where} ${right}${shown}`, { cause })
+}
+
+type Read<T> = (value: unknown, where: string) => T
+
+function parseObject(bytes: Uint8Array) {
+  let value: unknown
+  try {
+    value = JSON.parse(decoder.decode(bytes))
+  } catch (cause) {
+    throw invalid('config', 'must be JSON in UTF-8', undefined, cause)
+  }
+  if (!isObject(value)) throw invalid('config', 'must be a JSON object')
+  return value
+}
+
+function optional<T>(value: unknown, where: string, read: Read<T>): T | undefined {
+  return value == null ? undefined : read(value, where)
+}
+
+function text(value: unknown, where: string): string {
+  if (typeof value === 'string' && value.length <= TEXT_CHARACTERS_MAX && !value.includes('\0')) {
+    return value
+  }
+  throw invalid(where, `must be text of at most ${TEXT_CHARACTERS_MAX} characters, without NUL`)
+}
+
+function target(value: unknown, where: string): Target {
+  const found = TARGETS.find((one) => one === value)
+  if (found === undefined) throw invalid(where, `must be one of ${TARGETS.join(', ')}`, value)
+  return found
+}
+
+function abi(value: unknown, where: string): NonNullable<UnikernelConfig['abi']> {
+  if (!isObject(value)) throw invalid(where, 'must be an object with target and version')
+  const declared = optional(value.target, `${where}.target`, target)
+  const version = optional(value.version, `${where}.version`, natural)
+  return {
+    ...(declared === undefined ? {} : { target: declared }),
+    ...(version === undefined ? {} : { version }),
+  }
+}
+
+function natural(value: unknown, where: string): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 2 ** 32) {
+    return value
+  }
+  throw invalid(where, 'must be a whole number', value)
+}
+
+function memory(value: unknown, where: string): number {
+  const mebibytes = natural(value, where)
+  if (mebibytes > 0 && mebibytes <= MEMORY_MIB_MAX) return mebibytes
+  throw invalid(where, `must be a number of MiB, at least 1 and at most ${MEMORY_MIB_MAX}`, value)
+}
+
+function listOf<T>(value: unknown, where: string, max: number, read: Read<T>): T[] {
+  if (!Array.isArray(value) || value.length > max) {
+    throw invalid(where, `must be a list of at most ${max}`)
+  }
+  return value.map((one, index) => read(one, `${where}[${index}]`))
+}
+
+function argv(value: unknown, where: string): string[] {
+  return listOf(value, where, LIST_MAX, text)
+}
+
+function devices(value: unknown, where: string): NonNullable<UnikernelConfig['devices']> {
+  return listOf(value, where, DEVICES_MAX, (one, place) => {
+    if (!isObject(one)) throw invalid(place, 'must be an object with name and kind')
+    const kind = DEVICE_KINDS.find((known) => known === one.kind)
+    if (kind === undefined) {
+      throw invalid(`${place}.kind`, `must be one of ${DEVICE_KINDS.join(', ')}`, one.kind)
+    }
+    return { name: text(one.name, `${place}.name`), kind }
+  })
+}
+
+// RFC 3339, section 5.6, as far as an expression can tell.
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/
+
+function time(value: unknown, where: string): string {
+  const said = text(value, where)
+  if (TIME.test(said) && !Number.isNaN(Date.parse(said))) return said
+  throw invalid(where, 'must be a time such as 2026-05-20T18:07:42Z', said)
+}

@@ -1,0 +1,159 @@
+import type { ImageLayer, UnikernelImage } from '../image.ts'
+import type { OpamSource } from '../opam/definition.ts'
+import {
+  blobUrl,
+  type DocumentContext,
+  documentUuid,
+  type Hash,
+  hashOf,
+  madeAt,
+  manifestUrl,
+  plainText,
+} from './context.ts'
+import { type Ingredient, type Ingredients, ingredientsOf } from './ingredients.ts'
+import { type Json, type JsonObject, present } from './json.ts'
+import { ociPurl } from './purl.ts'
+import { isLink, readAddress } from './source-address.ts'
+
+const IMAGE = 'image'
+const ALGORITHMS = { md5: 'MD5', sha256: 'SHA-256', sha512: 'SHA-512' } as const
+
+/**
+ * The bill of materials of an image as CycloneDX 1.6 JSON. The same image gives the same document.
+ *
+ * The unikernel is an `application`: `firmware` is what belongs to a device, and tools list it apart
+ * from what is deployed. Packages of the host are components with the scope `excluded`, which tools
+ * know as "not there at runtime"; `formulation` says more of a build, and hardly any tool reads it.
+ */
+export function cycloneDx(image: UnikernelImage, context: DocumentContext): JsonObject {
+  const ingredients = ingredientsOf(image)
+  const { list, roots, dependencies } = ingredients
+  return {
+    $schema: 'http://cyclonedx.org/schema/bom-1.6.schema.json',
+    bomFormat: 'CycloneDX',
+    specVersion: '1.6',
+    serialNumber: `urn:uuid:${documentUuid('cyclonedx', context)}`,
+    version: 1,
+    metadata: {
+      timestamp: madeAt(context),
+      lifecycles: [{ phase: 'post-build' }],
+      tools: {
+        components: [{ type: 'application', name: 'rookery', version: context.version }],
+      },
+      component: imageComponent(image, context),
+    },
+    components: list.map(component),
+    dependencies: [
+      present({ ref: IMAGE, dependsOn: roots }),
+      ...[...dependencies].map(([ref, dependsOn]) => present({ ref, dependsOn })),
+    ],
+    compositions: [
+      {
+        aggregate: isIncomplete(image, ingredients) ? 'incomplete' : 'unknown',
+        assemblies: [IMAGE],
+      },
+    ],
+  }
+}
+
+/** True when something is known to lack; without that, nobody knows. */
+function isIncomplete(
+  { opamSwitch, systemPackages }: UnikernelImage,
+  { omitted }: Ingredients,
+): boolean {
+  const parts = [opamSwitch, systemPackages]
+  return omitted > 0 || parts.some((one) => one === undefined || one.problems.length > 0)
+}
+
+function imageComponent(image: UnikernelImage, context: DocumentContext): JsonObject {
+  const { repository, digest, mediaType } = context
+  return present({
+    type: 'application',
+    'bom-ref': IMAGE,
+    'mime-type': mimeType(mediaType),
+    name: repository,
+    version: digest,
+    hashes: hashes([hashOf(digest)]),
+    purl: ociPurl(context),
+    externalReferences: [{ type: 'distribution', url: manifestUrl(context) }],
+    components: image.layers.map((layer, index) => layerComponent(layer, index, context)),
+    properties: imageProperties(image),
+  })
+}
+
+function layerComponent(layer: ImageLayer, index: number, context: DocumentContext): JsonObject {
+  const { role, title, digest, size, mediaType, problem } = layer
+  return present({
+    type: 'file',
+    'bom-ref': `layer/${index}`,
+    'mime-type': mimeType(mediaType),
+    name: plainText(title ?? '') || (role ?? digest),
+    hashes: hashes([hashOf(digest)]),
+    externalReferences: [{ type: 'distribution', url: blobUrl(context, digest) }],
+    properties: [
+      ...(role === undefined ? [] : [property('role', role)]),
+      property('bytes', `${size}`),
+      ...(problem === undefined ? [] : [property('problem', plainText(problem))]),
+    ],
+  })
+}
+
+// The schema takes these only; a media type in capitals is left out.
+function mimeType(mediaType: string | undefined): string | undefined {
+  return /^[-+a-z0-9.]+\/[-+a-z0-9.]+$/.test(mediaType ?? '') ? mediaType : undefined
+}
+
+/** What has no field of its own, under a prefix that is nobody else's. */
+function property(name: string, value: string): JsonObject {
+  return { name: `unikernel:${name}`, value }
+}
+
+function imageProperties({ kernel, config, inputId }: UnikernelImage): readonly JsonObject[] {
+  const { abi, architecture, manifest } = kernel.solo5
+  const memory = config?.memory
+  return [
+    property('kernel-digest', kernel.digest),
+    property('target', abi.target),
+    property('abi-version', `${abi.version}`),
+    ...(architecture === undefined ? [] : [property('architecture', architecture)]),
+    ...manifest.devices.map(({ kind, name }) => property('device', `${kind}:${name}`)),
+    ...(memory === undefined ? [] : [property('memory-mib', `${memory}`)]),
+    ...(inputId === undefined ? [] : [property('input-id', inputId)]),
+  ]
+}
+
+function component(one: Ingredient): JsonObject {
+  const { ref, kind, name, version, purl, source, extraSources } = one
+  return present({
+    type: kind === 'host' ? 'application' : 'library',
+    'bom-ref': ref,
+    name,
+    version,
+    // Which packages of the switch are linked, and which only build, nobody tells: they have no scope.
+    scope: kind === 'host' ? 'excluded' : undefined,
+    hashes: hashes(source?.checksums.map(hashOf) ?? []),
+    purl,
+    externalReferences: [
+      ...(source === undefined ? [] : references(source)),
+      ...extraSources.flatMap((extra) =>
+        references(extra).map((one) => ({
+          ...one,
+          ...present({ hashes: hashes(extra.checksums.map(hashOf)) }),
+        })),
+      ),
+    ],
+    properties: [property('ingredient', kind)],
+  })
+}
+
+function references({ url }: OpamSource): JsonObject[] {
+  const source = readAddress(url)
+  if (!isLink(source)) return []
+  const { vcs, address, reference } = source
+  const type = vcs === undefined ? 'source-distribution' : 'vcs'
+  return [present({ type, url: address, comment: reference })]
+}
+
+function hashes(found: readonly Hash[]): readonly Json[] {
+  return found.map(({ algorithm, hex }) => ({ alg: ALGORITHMS[algorithm], content: hex }))
+}

@@ -1,0 +1,13 @@
+/** What JSON can say: nothing undefined is among it. */
+export type Json = string | number | boolean | readonly Json[] | JsonObject
+export type JsonObject = { readonly [name: string]: Json }
+
+/** The fields that have a value; lists without items have none. */
+export function present(fields: { readonly [name: string]: Json | undefined }): JsonObject {
+  const kept: [string, Json][] = []
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === undefined || (Array.isArray(value) && value.length === 0)) continue
+    kept.push([name, value])
+  }
+  return Object.fromEntries(kept)
+}

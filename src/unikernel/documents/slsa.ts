@@ -1,0 +1,120 @@
+import type { Digest } from '../../oci/digest.ts'
+import { INPUTS } from '../format.ts'
+import { describeHost } from '../host/build-environment.ts'
+import type { ImageLayer, UnikernelImage } from '../image.ts'
+import type { OpamSource } from '../opam/definition.ts'
+import { actorUri, blobUrl, type DocumentContext, type Hash, hashOf, plainText } from './context.ts'
+import { type Ingredient, ingredientsOf } from './ingredients.ts'
+import { type JsonObject, present } from './json.ts'
+import { findCommit, findLocation, readAddress } from './source-address.ts'
+
+/**
+ * How unikernels are built here: spec/unikernel-image.md, "Provenance". A UUID, because an address
+ * would be somebody's.
+ */
+export const BUILD_TYPE = 'urn:uuid:b8f2a1c4-0d37-4c1e-8a52-6e9d3f70c5b1'
+
+/**
+ * SLSA provenance v1 in an in-toto statement v1, not signed: what an image says of its own build. The
+ * builder is whoever pushed it, as this registry names them. Times and an id of the build are not
+ * known, so there is no metadata.
+ */
+export function slsaProvenance(image: UnikernelImage, context: DocumentContext): JsonObject {
+  const { layers } = image
+  const withRole = (...roles: readonly string[]) =>
+    layers.filter(({ role }) => role !== undefined && roles.includes(role))
+  const byproducts = withRole('build-hashes', 'console')
+  return {
+    _type: 'https://in-toto.io/Statement/v1',
+    subject: subjects(image),
+    predicateType: 'https://slsa.dev/provenance/v1',
+    predicate: {
+      buildDefinition: present({
+        buildType: BUILD_TYPE,
+        externalParameters: externalParameters(image),
+        internalParameters: internalParameters(image),
+        resolvedDependencies: [
+          ...withRole(...INPUTS, 'script').map((layer) => layerDescriptor(layer, context)),
+          ...ingredientsOf(image).list.flatMap(ingredientDescriptors),
+        ],
+      }),
+      runDetails: present({
+        builder: { id: actorUri(context) },
+        byproducts: byproducts.map((layer) => layerDescriptor(layer, context)),
+      }),
+    },
+  }
+}
+
+/** The kernel and its twin with symbols. in-toto, "Statement": their names should be unique. */
+function subjects({ kernel, layers }: UnikernelImage): JsonObject[] {
+  const name = nameOf(kernel.title, 'kernel')
+  const debug = layers.find(({ role }) => role === 'debug')
+  if (debug === undefined) return [subject(name, kernel.digest)]
+  const twin = nameOf(debug.title, 'debug')
+  const unique = twin === name ? `${twin}.debug` : twin
+  return [subject(name, kernel.digest), subject(unique, debug.digest)]
+}
+
+function subject(name: string, digest: Digest): JsonObject {
+  return { name, digest: digestSet([hashOf(digest)]) }
+}
+
+/** What was asked for: packages, a target, and the inputs by their id. */
+function externalParameters({ kernel, opamSwitch, inputId }: UnikernelImage): JsonObject {
+  const { target } = kernel.solo5.abi
+  const packages = opamSwitch?.roots.map(({ name, version }) => `${name}.${version}`)
+  return present({ target, packages, inputId })
+}
+
+function internalParameters({ buildEnvironment }: UnikernelImage): JsonObject | undefined {
+  if (buildEnvironment === undefined) return undefined
+  const environment = buildEnvironment.variables.map(({ name, value }) => [name, value])
+  return { host: describeHost(buildEnvironment), environment: Object.fromEntries(environment) }
+}
+
+function nameOf(title: string | undefined, otherwise: string): string {
+  return plainText(title ?? '') || otherwise
+}
+
+function layerDescriptor(layer: ImageLayer, context: DocumentContext): JsonObject {
+  const { role, title, digest, mediaType } = layer
+  return present({
+    name: nameOf(title, role ?? digest),
+    uri: blobUrl(context, digest),
+    digest: digestSet([hashOf(digest)]),
+    mediaType: plainText(mediaType),
+    annotations: role === undefined ? undefined : { role },
+  })
+}
+
+function ingredientDescriptors(one: Ingredient): JsonObject[] {
+  const { kind, name, purl, source, extraSources } = one
+  const annotations = { ingredient: kind }
+  return [
+    present({ name, uri: purl, ...(source && sourceFields(source)), annotations }),
+    ...extraSources.flatMap((extra) => {
+      const { digest, downloadLocation } = sourceFields(extra)
+      // in-toto, "ResourceDescriptor": without a place and a digest there is nothing to say.
+      if (digest === undefined && downloadLocation === undefined) return []
+      return [
+        present({ name: `${name}: ${extra.name}`, uri: downloadLocation, digest, annotations }),
+      ]
+    }),
+  ]
+}
+
+function sourceFields({ url, checksums }: OpamSource) {
+  const address = readAddress(url)
+  const digest = digestSet(checksums.map(hashOf), findCommit(address))
+  return {
+    digest: Object.keys(digest).length === 0 ? undefined : digest,
+    downloadLocation: findLocation(address),
+  }
+}
+
+/** in-toto's DigestSet: one hash an algorithm, so of two of one kind the first. */
+function digestSet(hashes: readonly Hash[], gitCommit?: string): JsonObject {
+  const reversed = hashes.toReversed().map(({ algorithm, hex }) => [algorithm, hex])
+  return { ...Object.fromEntries(reversed), ...present({ gitCommit }) }
+}

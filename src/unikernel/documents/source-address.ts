@@ -1,0 +1,115 @@
+import { Buffer } from 'node:buffer'
+
+/** An address of opam, taken apart: opam manual, "URLs". */
+export type SourceAddress = {
+  readonly vcs: 'git' | 'hg' | 'darcs' | undefined
+  /** A URI, or a path of a file, without what names the version system and a reference. */
+  readonly address: string
+  /** A commit, tag or branch behind `#`. Only with a version system. */
+  readonly reference: string | undefined
+}
+
+/** Reads an address such as `git+https://example.org/x.git#0f1e…` or `https://example.org/x.tbz`. */
+export function readAddress(url: string): SourceAddress {
+  const [, prefix, rest = url] = /^(git|hg|darcs)\+(.*)$/s.exec(url) ?? []
+  const hash = rest.indexOf('#')
+  const address = hash === -1 ? rest : rest.slice(0, hash)
+  // As opam guesses.
+  const isGit = prefix === 'git' || /^git:/.test(address) || address.endsWith('.git')
+  const vcs = isGit ? 'git' : prefix === 'hg' || prefix === 'darcs' ? prefix : undefined
+  if (vcs === undefined) return { vcs, address: uriOf(rest), reference: undefined }
+  const reference = hash === -1 ? undefined : rest.slice(hash + 1)
+  return { vcs, address: uriOf(address), reference: reference === '' ? undefined : reference }
+}
+
+/**
+ * A location as SPDX 2.3 writes it (7.7), `git+https://example.org/x.git@0f1e…`; undefined for what
+ * is no address on a network.
+ */
+export function findLocation({ vcs, address, reference }: SourceAddress): string | undefined {
+  if (vcs === undefined) return /^(?:https?|ftp):\/\/[^/]/.test(address) ? address : undefined
+  if (vcs === 'darcs' || !/^(?:https?|ssh|git):\/\/[^/]/.test(address)) return undefined
+  const at = reference === undefined ? '' : `@${uriOf(reference)}`
+  return `${vcs}+${address.replace(/#.*$/s, '')}${at}`
+}
+
+/** True when an address has a scheme of sources: a document links to nothing else. */
+export function isLink({ address }: SourceAddress): boolean {
+  return /^(?:https?|ftp|ssh|git|rsync|file):\/\/./.test(address)
+}
+
+/** The commit of git that an address names by all of its digits, of SHA-1 or of SHA-256. */
+export function findCommit({ vcs, reference = '' }: SourceAddress): string | undefined {
+  return vcs === 'git' && /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(reference) ? reference : undefined
+}
+
+/** Where an address leads on GitHub. */
+export type GithubSource = {
+  readonly owner: string
+  readonly name: string
+  /** A tag or commit. */
+  readonly version: string | undefined
+}
+
+const WORD = /^[A-Za-z0-9._-]+$/
+
+/** The repository of GitHub of which an address is a commit, a tag's archive or a release. */
+export function findGithub({ vcs, address, reference }: SourceAddress): GithubSource | undefined {
+  const [scheme = '', , host = '', owner = '', repository = '', ...path] = address.split('/')
+  const name = repository.replace(/\.git$/, '')
+  if (!/^(?:https?|ssh|git):$/.test(scheme) || !/^(?:[^@]*@)?(?:www\.)?github\.com$/.test(host)) {
+    return undefined
+  }
+  if (!WORD.test(owner) || !WORD.test(name) || /^\.+$/.test(name)) return undefined
+  if (vcs === 'git') return { owner, name, version: reference }
+  const version = findTag(path)
+  return version === undefined || vcs !== undefined ? undefined : { owner, name, version }
+}
+
+function findTag(path: readonly string[]): string | undefined {
+  const [kind, second, ...rest] = path
+  if (kind === 'releases' && second === 'download' && rest.length === 2) return tagOf(rest[0])
+  if (kind !== 'archive' || second === undefined) return undefined
+  // What is below refs/heads is a branch, which moves.
+  if (second === 'refs') return rest[0] === 'tags' ? tagOf(cut(rest.slice(1).join('/'))) : undefined
+  return rest.length === 0 ? tagOf(cut(second)) : undefined
+}
+
+const tagOf = (text = '') => (/^[A-Za-z0-9._+~/-]+$/.test(text) ? text : undefined)
+
+const ENDINGS = ['.tar.gz', '.tgz', '.tar.bz2', '.tbz', '.tbz2', '.tar.xz', '.txz', '.zip']
+
+function cut(file: string): string {
+  const ending = ENDINGS.find((one) => file.endsWith(one))
+  return ending === undefined ? '' : file.slice(0, -ending.length)
+}
+
+/** The version in the name of an archive, `2.1.1` of `…/cmdliner-2.1.1.tbz`, for a name it has. */
+export function findArchiveVersion({ vcs, address }: SourceAddress): string | undefined {
+  if (vcs !== undefined) return undefined
+  const file = cut(address.slice(address.lastIndexOf('/') + 1))
+  return /^[A-Za-z][A-Za-z0-9._+]*(?:-[A-Za-z][A-Za-z0-9._+]*)*-v?(\d[A-Za-z0-9.+~-]*)$/.exec(
+    file,
+  )?.[1]
+}
+
+/** Text with what RFC 3986 has no place for percent-encoded, so that it can stand as a URI. */
+export function uriOf(text: string): string {
+  const hash = text.indexOf('#')
+  const [before, after] = hash === -1 ? [text, ''] : [text.slice(0, hash), text.slice(hash + 1)]
+  const host = /^[a-z][a-z0-9+.-]*:\/\/(?:[^/?[\]]*@)?\[[0-9a-f:.]*\]/i.exec(before)?.[0] ?? ''
+  return host + escaped(before.slice(host.length)) + (after === '' ? '' : `#${escaped(after)}`)
+}
+
+function escaped(text: string): string {
+  return text.replaceAll(/%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?@!$&'()*+,;=%]+/g, (found) =>
+    percentEncoded(found),
+  )
+}
+
+/** Every byte of the text's UTF-8. What is no UTF-16 is U+FFFD. */
+export function percentEncoded(text: string): string {
+  return [...Buffer.from(text)]
+    .map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`)
+    .join('')
+}

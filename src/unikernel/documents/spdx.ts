@@ -1,0 +1,151 @@
+import type { ImageLayer, UnikernelImage } from '../image.ts'
+import {
+  blobUrl,
+  type DocumentContext,
+  documentUuid,
+  type Hash,
+  hashOf,
+  madeAt,
+  manifestUrl,
+  plainText,
+} from './context.ts'
+import { type Ingredient, ingredientsOf } from './ingredients.ts'
+import { type Json, type JsonObject, present } from './json.ts'
+import { ociPurl } from './purl.ts'
+import { findLocation, readAddress } from './source-address.ts'
+
+const DOCUMENT = 'SPDXRef-DOCUMENT'
+const IMAGE = 'SPDXRef-image'
+const NOASSERTION = 'NOASSERTION'
+
+/**
+ * The bill of materials of an image as SPDX 2.3 JSON (ISO/IEC 5962 is 2.2.1, and 2.3 only adds to it).
+ * The same image gives the same document. Not SPDX 3: it is another model in JSON-LD, and most tools
+ * that take SPDX read only the second version.
+ *
+ * Layers are packages and not files: a file must have its SHA-1 (8.4), which a registry does not know.
+ */
+export function spdx(image: UnikernelImage, context: DocumentContext): JsonObject {
+  const { list, roots, dependencies, omitted } = ingredientsOf(image)
+  const layers = image.layers.map((layer, index) => ({ layer, id: `SPDXRef-layer-${index}` }))
+  const ids = new Map(list.map((one, index) => [one.ref, ingredientId(one, index)]))
+  const idOf = (ref: string) => ids.get(ref) ?? IMAGE
+  const rootRefs = new Set(roots)
+  const kernel = layers.find(({ layer }) => layer.role === 'kernel')?.id ?? IMAGE
+  return present({
+    spdxVersion: 'SPDX-2.3',
+    dataLicense: 'CC0-1.0',
+    SPDXID: DOCUMENT,
+    name: `${context.repository}@${context.digest}`,
+    comment: omitted === 0 ? undefined : `${omitted} packages or dependencies more are not listed`,
+    documentNamespace: `urn:uuid:${documentUuid('spdx', context)}`,
+    creationInfo: {
+      created: madeAt(context),
+      creators: [`Tool: rookery-${context.version}`],
+    },
+    packages: [
+      imagePackage(image, context),
+      ...layers.map(({ layer, id }) => layerPackage(layer, id, context)),
+      ...list.map((one) => ingredientPackage(one, idOf(one.ref))),
+    ],
+    relationships: [
+      relation(DOCUMENT, 'DESCRIBES', IMAGE),
+      ...layers.map(({ id }) => relation(IMAGE, 'CONTAINS', id)),
+      ...layers.flatMap(({ layer, id }) => layerRelation(layer, id, kernel)),
+      ...roots.map((ref) => relation(kernel, 'GENERATED_FROM', idOf(ref))),
+      ...list.flatMap((one) => ingredientRelation(one, idOf(one.ref), kernel, rootRefs)),
+      ...[...dependencies].flatMap(([ref, targets]) =>
+        targets.map((target) => relation(idOf(ref), 'DEPENDS_ON', idOf(target))),
+      ),
+    ],
+  })
+}
+
+// 3.2: letters, digits, `.` and `-`. The number keeps apart what is written the same without the rest.
+function ingredientId({ kind, name }: Ingredient, index: number): string {
+  return `SPDXRef-${kind}-${index}-${name.replaceAll(/[^A-Za-z0-9.-]/g, '-')}`
+}
+
+function relation(from: string, relationshipType: string, to: string): JsonObject {
+  return { spdxElementId: from, relationshipType, relatedSpdxElement: to }
+}
+
+function layerRelation({ role }: ImageLayer, id: string, kernel: string): JsonObject[] {
+  if (role === undefined || role === 'kernel') return []
+  return [relation(id, role === 'debug' ? 'VARIANT_OF' : 'METAFILE_OF', kernel)]
+}
+
+function ingredientRelation(
+  { kind, ref }: Ingredient,
+  id: string,
+  kernel: string,
+  roots: ReadonlySet<string>,
+): JsonObject[] {
+  if (kind === 'vendored') return [relation(kernel, 'GENERATED_FROM', id)]
+  if (kind === 'host') return [relation(id, 'BUILD_TOOL_OF', kernel)]
+  return roots.has(ref) ? [] : [relation(id, 'BUILD_DEPENDENCY_OF', kernel)]
+}
+
+function imagePackage({ kernel }: UnikernelImage, context: DocumentContext): JsonObject {
+  const { abi, architecture, manifest } = kernel.solo5
+  const devices = manifest.devices.map(({ kind, name }) => `${kind}:${name}`).join(', ')
+  return {
+    SPDXID: IMAGE,
+    name: context.repository,
+    versionInfo: context.digest,
+    downloadLocation: manifestUrl(context),
+    filesAnalyzed: false,
+    supplier: NOASSERTION,
+    primaryPackagePurpose: 'APPLICATION',
+    checksums: checksums([hashOf(context.digest)]),
+    externalRefs: [purlRef(ociPurl(context))],
+    comment: `Solo5 ${abi.target}, ABI ${abi.version}, ${architecture ?? 'another architecture'}, devices: ${devices || 'none'}`,
+  }
+}
+
+function layerPackage(layer: ImageLayer, id: string, context: DocumentContext): JsonObject {
+  const { title, role, digest, problem } = layer
+  const file = plainText(title ?? '')
+  return present({
+    SPDXID: id,
+    name: file || (role ?? digest),
+    packageFileName: file || undefined,
+    downloadLocation: blobUrl(context, digest),
+    filesAnalyzed: false,
+    supplier: NOASSERTION,
+    primaryPackagePurpose: role === 'kernel' ? 'APPLICATION' : 'FILE',
+    checksums: checksums([hashOf(digest)]),
+    comment: problem === undefined ? role : plainText(problem),
+  })
+}
+
+function ingredientPackage(one: Ingredient, id: string): JsonObject {
+  const { kind, name, version, purl, source } = one
+  const location = source && findLocation(readAddress(source.url))
+  return present({
+    SPDXID: id,
+    name,
+    versionInfo: version,
+    downloadLocation: location ?? NOASSERTION,
+    filesAnalyzed: false,
+    supplier: NOASSERTION,
+    primaryPackagePurpose: kind === 'host' ? 'APPLICATION' : 'SOURCE',
+    checksums: checksums(source?.checksums.map(hashOf) ?? []),
+    externalRefs: [purlRef(purl)],
+  })
+}
+
+function purlRef(purl: string): JsonObject {
+  return {
+    referenceCategory: 'PACKAGE-MANAGER',
+    referenceType: 'purl',
+    referenceLocator: purl,
+  }
+}
+
+function checksums(found: readonly Hash[]): readonly Json[] {
+  return found.map(({ algorithm, hex }) => ({
+    algorithm: algorithm.toUpperCase(),
+    checksumValue: hex,
+  }))
+}

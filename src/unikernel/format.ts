@@ -1,0 +1,132 @@
+import { Buffer } from 'node:buffer'
+import { type Descriptor, EMPTY_JSON } from '../oci/descriptor.ts'
+import { type Digest, digestOf } from '../oci/digest.ts'
+import { IMAGE_MANIFEST, type MediaType } from '../oci/media-type.ts'
+
+/** The artifact type of a unikernel image. */
+export const UNIKERNEL = 'application/vnd.unikernel.v1'
+/** The media type of its config, when it has another than the empty one. */
+export const UNIKERNEL_CONFIG = 'application/vnd.unikernel.config.v1+json'
+
+/** What a layer of a unikernel image is, in the order in which the layers stand. */
+export const ROLES = [
+  'kernel',
+  'opam-switch',
+  'system-packages',
+  'build-environment',
+  'build-hashes',
+  'debug',
+  'console',
+  'script',
+] as const
+export type Role = (typeof ROLES)[number]
+
+/** The layers that say from what the kernel was made: together they make the input id. */
+export const INPUTS = ['opam-switch', 'build-environment', 'system-packages'] as const
+export type Input = (typeof INPUTS)[number]
+
+export const TITLE = 'org.opencontainers.image.title'
+export const CREATED = 'org.opencontainers.image.created'
+/** The time of an image whose inputs name none: the first of 1970, as reproducible builds have it. */
+export const NO_TIME = '1970-01-01T00:00:00Z'
+
+/** Annotations of a manifest that claim something of its kernel. Each is optional, and is judged. */
+export const CLAIMS = {
+  target: 'vnd.unikernel.target',
+  abi: 'vnd.unikernel.abi',
+  architecture: 'vnd.unikernel.architecture',
+  devices: 'vnd.unikernel.devices',
+  kernel: 'vnd.unikernel.kernel.digest',
+  inputId: 'vnd.unikernel.input-id',
+} as const
+
+/** The media type of a layer of this role. */
+export function mediaTypeOf(role: Role): MediaType {
+  return `application/vnd.unikernel.${role}.v1` as MediaType
+}
+
+const ROLE_BY_MEDIA_TYPE: ReadonlyMap<string, Role> = new Map(
+  ROLES.map((role) => [mediaTypeOf(role), role]),
+)
+
+/** The role that a layer's media type declares. */
+export function findDeclaredRole(mediaType: string): Role | undefined {
+  return ROLE_BY_MEDIA_TYPE.get(mediaType)
+}
+
+/** The role of a file by the name that orb gives it, beside a kernel that is known as one. */
+export function findRoleOfTitle(title: string): Role | undefined {
+  const name = baseName(title)
+  const same = INPUTS.find((input) => input === name)
+  if (same !== undefined) return same
+  if (name.endsWith('.build-hashes')) return 'build-hashes'
+  return name.endsWith('.debug') ? 'debug' : undefined
+}
+
+/** A path's last part. */
+export function baseName(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1)
+}
+
+/** A file that becomes a layer. */
+export type ImageFile = {
+  readonly role: Role
+  /** Under this name clients save it. */
+  readonly title: string
+  readonly digest: Digest
+  /** Bytes. */
+  readonly size: number
+}
+
+/** What an image is made of. */
+export type ImageParts = {
+  /** In any order. */
+  readonly files: readonly ImageFile[]
+  /** Undefined: the empty config. */
+  readonly config: Pick<Descriptor, 'digest' | 'size'> | undefined
+  /** RFC 3339. */
+  readonly created: string
+}
+
+/**
+ * The manifest of a unikernel image: byte for byte what `oras push` makes of the same files in the
+ * order of ROLES, with the same time (spec/unikernel-image.md, "Making an image").
+ */
+export function imageManifest({ files, config, created }: ImageParts): Uint8Array {
+  const ordered = files.toSorted((a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role))
+  const image = {
+    schemaVersion: 2,
+    mediaType: IMAGE_MANIFEST,
+    artifactType: UNIKERNEL,
+    config: config === undefined ? EMPTY_CONFIG : { mediaType: UNIKERNEL_CONFIG, ...config },
+    layers: ordered.map(({ role, title, digest, size }) => ({
+      mediaType: mediaTypeOf(role),
+      digest,
+      size,
+      annotations: { [TITLE]: title },
+    })),
+    annotations: { [CREATED]: created },
+  }
+  return Buffer.from(goJson(image))
+}
+
+const EMPTY_CONFIG = {
+  mediaType: 'application/vnd.oci.empty.v1+json',
+  digest: digestOf(EMPTY_JSON),
+  size: EMPTY_JSON.length,
+  data: Buffer.from(EMPTY_JSON).toString('base64'),
+}
+
+/** JSON as Go's `json.Marshal` writes it, which escapes what HTML or JavaScript would misread. */
+function goJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[<>&\u2028\u2029]/g,
+    (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/** The time to annotate: that of the sources, as `SOURCE_DATE_EPOCH` has it (seconds), or NO_TIME. */
+export function createdAt(sourceDateEpoch: number | undefined): string {
+  if (sourceDateEpoch === undefined) return NO_TIME
+  return new Date(sourceDateEpoch * 1000).toISOString().replace(/\.\d+Z$/, 'Z')
+}

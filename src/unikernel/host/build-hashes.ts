@@ -1,0 +1,112 @@
+import { parseOpam } from '../opam/parser.ts'
+import {
+  byName,
+  findField,
+  findText,
+  type OpamProblem,
+  Problems,
+  valuesOf,
+} from '../opam/reading.ts'
+import type { OpamField, OpamValue } from '../opam/value.ts'
+
+const PATH_CHARACTERS_MAX = 4096
+
+/** A hash of a file, in hexadecimal digits and lower case. */
+export type FileHash = {
+  readonly algorithm: 'md5' | 'sha256' | 'sha512'
+  readonly hex: string
+}
+
+/** What became of a path: opam's own words for the fields of `.changes`. */
+export const CHANGES = ['added', 'contents-changed', 'kind-changed', 'perm-changed'] as const
+export type Change = (typeof CHANGES)[number]
+
+/** A file, folder or link that a build made or changed. */
+export type BuiltFile = {
+  /** Below the switch's prefix, such as `bin/www.hvt`. */
+  readonly path: string
+  readonly change: Change
+  readonly kind: 'file' | 'directory' | 'link' | 'other'
+  /** Of a file, if it is said: opam may have looked at size and time alone. */
+  readonly digest: FileHash | undefined
+}
+
+/** What the build hashes say. */
+export type BuildHashes = {
+  /** By path, in the order of UTF-16 units; each once. */
+  readonly files: readonly BuiltFile[]
+  /** What was not understood, and so left out. In the order of the file. */
+  readonly problems: readonly OpamProblem[]
+}
+
+/**
+ * Reads the `.changes` of opam, which orb keeps as build hashes: lists of paths, each with what lies
+ * there in braces, such as `"bin/www.hvt" {"F:9b2b…"}` (opam, OpamDirTrack). Throws MalformedOpam.
+ */
+export function parseBuildHashes(source: Uint8Array): BuildHashes {
+  const items = parseOpam(source)
+  const problems = new Problems()
+  const found = new Map<string, BuiltFile & { readonly name: string }>()
+  for (const change of CHANGES) {
+    const field = findField(items, change, problems)
+    for (const value of field ? valuesOf(field.value) : []) {
+      const file = findFile(value, change, problems)
+      if (file && found.has(file.path))
+        problems.add(value, `${file.path} stands here a second time`)
+      else if (file) found.set(file.path, { ...file, name: file.path })
+    }
+  }
+  for (const item of items) {
+    if (item.kind === 'field' && isKnown(item)) continue
+    problems.add(item, 'build hashes have no such field or section')
+  }
+  const files = [...found.values()].toSorted(byName)
+  return { files: files.map(({ name: _name, ...file }) => file), problems: problems.list() }
+}
+
+function isKnown({ name }: OpamField): boolean {
+  return ['opam-version', 'removed', ...CHANGES].includes(name)
+}
+
+function findFile(value: OpamValue, change: Change, problems: Problems): BuiltFile | undefined {
+  const [name, options] = value.kind === 'option' ? [value.value, value.options] : [value, []]
+  const path = findText(name, problems)
+  if (path === undefined) return undefined
+  if (path === '' || path.length > PATH_CHARACTERS_MAX || /[\0\p{Cs}]/u.test(path)) {
+    problems.add(value, 'a path has characters, and no NUL among them')
+    return undefined
+  }
+  const [first] = options
+  const said = first === undefined ? undefined : findText(first, problems)
+  return { path, change, ...describe(said ?? '', value, problems) }
+}
+
+const HASH = /^(?:(md5|sha256|sha512)=)?([0-9a-f]+)$/i
+// opam's tracking that is not precise: `F:S`, the bytes, `T`, and the time as OCaml writes a float.
+const SIZE_AND_TIME = /^F:S\d+T[\d.e+-]+$/
+const HEX_DIGITS = { md5: 32, sha256: 64, sha512: 128 } as const
+
+/** `F:` and a hash, `D`, `L:` and where the link leads, or `S:` and the numbers of a device. */
+function describe(
+  said: string,
+  value: OpamValue,
+  problems: Problems,
+): Pick<BuiltFile, 'kind' | 'digest'> {
+  if (said === 'D') return { kind: 'directory', digest: undefined }
+  if (said.startsWith('L')) return { kind: 'link', digest: undefined }
+  if (!said.startsWith('F')) return { kind: 'other', digest: undefined }
+  if (SIZE_AND_TIME.test(said)) return { kind: 'file', digest: undefined }
+  // Without an algorithm it is MD5, and permissions may follow.
+  const [, algorithm, hex = ''] = HASH.exec(said.slice(2).split(':')[0] ?? '') ?? []
+  const kind = algorithmOf(algorithm)
+  if (hex.length === HEX_DIGITS[kind]) {
+    return { kind: 'file', digest: { algorithm: kind, hex: hex.toLowerCase() } }
+  }
+  problems.add(value, 'a file is F: and an MD5, or F: and sha256= or sha512= and that hash')
+  return { kind: 'file', digest: undefined }
+}
+
+function algorithmOf(name = 'md5'): FileHash['algorithm'] {
+  const known = name.toLowerCase()
+  return known === 'sha256' || known === 'sha512' ? known : 'md5'
+}

@@ -1,0 +1,204 @@
+import { isOpamName, isOpamVersion, type OpamChecksum } from './package.ts'
+import {
+  byName,
+  findField,
+  findUrl,
+  findWord,
+  listChecksums,
+  listSections,
+  listWords,
+  type Problems,
+  valuesOf,
+} from './reading.ts'
+import type { OpamItem, OpamSection, OpamValue, Position } from './value.ts'
+
+// Names of files and of folders of sources, and of fields.
+export const LABEL_CHARACTERS_MAX = 255
+// One string of an `x-mirage-` field: a command, at most a script.
+export const EXTENSION_CHARACTERS_MAX = 64 * 1024
+
+/** A value of a field as JSON has it. An identifier, such as `make`, is its name. */
+export type PlainValue = string | number | boolean | readonly PlainValue[]
+
+/** Where bytes came from. */
+export type OpamSource = {
+  /** As opam writes it, such as `https://…` or `git+https://…#commit`. */
+  readonly url: string
+  /** Each once, in order. */
+  readonly checksums: readonly OpamChecksum[]
+}
+
+/** A file that goes into the source tree of a package: opam manual, `extra-source`. */
+export type ExtraSource = OpamSource & { readonly name: string }
+
+/** A source tree that opam-monorepo put below `duniverse`, to be built with the unikernel. */
+export type VendoredSource = OpamSource & {
+  /** Its folder below `duniverse`. */
+  readonly directory: string
+}
+
+/** What orb says of a package among the vendored ones or beside them: what it depends on. */
+export type OrbDependencies = { readonly name: string; readonly dependsOn: readonly string[] }
+
+/** A field whose name begins with `x-mirage-`. */
+export type MirageField = { readonly name: string; readonly value: PlainValue }
+
+/** What a `package` section says of a package, as far as the registry asks. Lists are by name. */
+export type OpamDefinition = Position & {
+  readonly name: string
+  readonly version: string | undefined
+  /** Undefined for packages without a source, such as `conf-` packages. */
+  readonly source: OpamSource | undefined
+  readonly extraSources: readonly ExtraSource[]
+  readonly mirage: readonly MirageField[]
+  readonly duniverse: readonly VendoredSource[]
+  readonly dependencies: readonly OrbDependencies[]
+}
+
+/** What a `package` section says. Undefined, and a problem, when not even the package's name. */
+export function findDefinition(
+  section: OpamSection,
+  problems: Problems,
+): OpamDefinition | undefined {
+  const { items, line, column } = section
+  const name = findName(section, problems)
+  if (name === undefined) return undefined
+  const version = findField(items, 'version', problems)
+  const isVersion = (text: string) => (isOpamVersion(text) ? text : undefined)
+  const [url, ...others] = listSections(items, 'url')
+  for (const other of others) problems.add(other, 'a second section url')
+  const duniverse = findField(items, 'x-opam-monorepo-duniverse-dirs', problems)
+  const dependencies = findField(items, 'x-orb-dependencies', problems)
+  return {
+    line,
+    column,
+    name,
+    version: version && findWord(version.value, isVersion, 'version', problems),
+    source: url && findSource(url, problems),
+    extraSources: listExtraSources(items, problems),
+    mirage: listMirageFields(items, problems),
+    duniverse: duniverse ? listVendored(duniverse.value, problems) : [],
+    dependencies: dependencies ? listDependencies(dependencies.value, problems) : [],
+  }
+}
+
+const findPackageName = (text: string) => (isOpamName(text) ? text : undefined)
+
+function findName(section: OpamSection, problems: Problems): string | undefined {
+  const field = findField(section.items, 'name', problems)
+  if (section.name === undefined && field) {
+    return findWord(field.value, findPackageName, 'package name', problems)
+  }
+  const name = findPackageName(section.name ?? '')
+  if (name === undefined) problems.add(section, 'a package section without a package name')
+  return name
+}
+
+/** The fields of a `url` or `extra-source` section: opam manual, "url". */
+function findSource({ items, line, column }: OpamSection, problems: Problems) {
+  const field =
+    findField(items, 'src', problems) ??
+    findField(items, 'archive', problems) ??
+    findField(items, 'http', problems)
+  const checksum = findField(items, 'checksum', problems)
+  const checksums = checksum ? listChecksums(checksum.value, problems) : []
+  if (!field) problems.add({ line, column }, 'a source without src')
+  const url = field && findUrl(field.value, problems)
+  return url === undefined ? undefined : { url, checksums }
+}
+
+function listExtraSources(items: readonly OpamItem[], problems: Problems): ExtraSource[] {
+  const found = new Map<string, ExtraSource>()
+  for (const section of listSections(items, 'extra-source')) {
+    const name = findLabel(section.name ?? '')
+    const source = findSource(section, problems)
+    if (name === undefined) problems.add(section, 'an extra-source without the name of a file')
+    else if (found.has(name)) problems.add(section, 'a second extra-source for this file')
+    else if (source) found.set(name, { name, ...source })
+  }
+  return [...found.values()].toSorted(byName)
+}
+
+function listMirageFields(items: readonly OpamItem[], problems: Problems): MirageField[] {
+  const found = new Map<string, MirageField>()
+  for (const item of items) {
+    if (item.kind !== 'field' || !item.name.startsWith('x-mirage-')) continue
+    const value = findPlain(item.value)
+    if (item.name.length > LABEL_CHARACTERS_MAX || value === undefined) {
+      problems.add(item, 'a field that is more than lists of strings and other simple values')
+    } else if (found.has(item.name)) problems.add(item, `a second field ${item.name}`)
+    else found.set(item.name, { name: item.name, value })
+  }
+  return [...found.values()].toSorted(byName)
+}
+
+/** Undefined when there is more than lists of atoms, or what JSON or Postgres cannot hold. */
+function findPlain(value: OpamValue): PlainValue | undefined {
+  switch (value.kind) {
+    case 'boolean':
+      return value.value
+    case 'integer':
+      return Number.isSafeInteger(value.value) ? value.value : undefined
+    case 'string':
+    case 'identifier':
+      return value.value.length > EXTENSION_CHARACTERS_MAX || /[\0\p{Cs}]/u.test(value.value)
+        ? undefined
+        : value.value
+    case 'list': {
+      const values: PlainValue[] = []
+      for (const part of value.values) {
+        const plain = findPlain(part)
+        if (plain === undefined) return undefined
+        values.push(plain)
+      }
+      return values
+    }
+    default:
+      return undefined
+  }
+}
+
+/** opam-monorepo's lists of a URL, a folder and, unless it is a repository of git, checksums. */
+function listVendored(value: OpamValue, problems: Problems): VendoredSource[] {
+  const found = new Map<string, VendoredSource>()
+  for (const entry of valuesOf(value)) {
+    const parts = entry.kind === 'list' ? entry.values : []
+    const [address, folder, checksum] = parts
+    if (!address || !folder || parts.length > 3) {
+      problems.add(entry, 'expected a list of a URL, a folder and checksums')
+      continue
+    }
+    const url = findUrl(address, problems)
+    const directory = findWord(folder, findLabel, 'name of a folder', problems)
+    const checksums = checksum ? listChecksums(checksum, problems) : []
+    if (url === undefined || directory === undefined) continue
+    if (found.has(directory)) problems.add(folder, 'a second source for this folder')
+    else found.set(directory, { directory, url, checksums })
+  }
+  return [...found.values()].toSorted((a, b) =>
+    byName({ name: a.directory }, { name: b.directory }),
+  )
+}
+
+/** orb's lists of a package's name and the names of those that it depends on. */
+function listDependencies(value: OpamValue, problems: Problems): OrbDependencies[] {
+  const found = new Map<string, OrbDependencies>()
+  for (const entry of valuesOf(value)) {
+    const [first, second, ...rest] = entry.kind === 'list' ? entry.values : []
+    if (!first || !second || rest.length > 0) {
+      problems.add(entry, 'expected a list of a package and of those that it depends on')
+      continue
+    }
+    const name = findWord(first, findPackageName, 'package name', problems)
+    const dependsOn = listWords(second, findPackageName, 'package name', problems)
+    if (name === undefined) continue
+    if (found.has(name)) problems.add(first, 'a second list for this package')
+    else found.set(name, { name, dependsOn: [...new Set(dependsOn)].toSorted() })
+  }
+  return [...found.values()].toSorted(byName)
+}
+
+/** A name to show: on one line, and not endless. */
+function findLabel(text: string): string | undefined {
+  return text.length <= LABEL_CHARACTERS_MAX && /^[^\p{Cc}\p{Cs}]+$/u.test(text) ? text : undefined
+}

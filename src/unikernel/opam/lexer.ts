@@ -1,0 +1,300 @@
+import { Buffer } from 'node:buffer'
+import { readOpamString } from './string.ts'
+import type { OpamAtom, Position, RelationalOperator, UpdateOperator } from './value.ts'
+
+// The switch of a unikernel takes 80 KB, and 300 packages with files inside about a megabyte.
+export const OPAM_BYTES_MAX = 4 * 1024 * 1024
+// The switch of a unikernel has 6000. As many as this take a quarter of a second, or less.
+export const OPAM_TOKENS_MAX = 300_000
+// Characters of a file that a message repeats.
+const SHOWN_MAX = 40
+
+/** Not in the opam format. The message is one line, with the place and what is wrong there. */
+export class MalformedOpam extends Error {
+  override readonly name = 'MalformedOpam'
+  /** From 1. */
+  readonly line: number
+  /** From 1, in UTF-16 units. */
+  readonly column: number
+
+  constructor({ line, column }: Position, problem: string) {
+    super(`malformed opam file: line ${line}, column ${column}: ${problem}`)
+    this.line = line
+    this.column = column
+  }
+}
+
+/** A word of the opam format. Brackets and the colon stand for themselves. */
+export type Token =
+  | OpamAtom
+  | (Position &
+      (
+        | { readonly kind: '[' | ']' | '(' | ')' | '{' | '}' | ':' | 'end' }
+        | { readonly kind: 'logical'; readonly value: '&' | '|' }
+        | { readonly kind: 'prefix'; readonly value: '!' | '?' }
+        | { readonly kind: 'relation'; readonly value: RelationalOperator }
+        | { readonly kind: 'update'; readonly value: UpdateOperator }
+      ))
+
+/**
+ * The tokens of an opam file, one after the other, in time linear in its length: opam manual,
+ * "General syntax", and where that is silent, the longest token wins, as in opam's own lexer.
+ */
+export class OpamLexer {
+  readonly #text: string
+  #at = 0
+  #line = 1
+  #lineStart = 0
+  #tokens = 0
+  // The last run of letters, digits, `_` and `-`. Kept, because a run such as `1-1-1-1` is many
+  // tokens, and each would have to look for a letter up to its end.
+  #runStart = 0
+  #runEnd = 0
+  #lastLetter = -1
+
+  /** Bytes are decoded as UTF-8, and what is none becomes U+FFFD. Throws MalformedOpam. */
+  constructor(source: Uint8Array | string) {
+    const size = typeof source === 'string' ? Buffer.byteLength(source) : source.length
+    if (size > OPAM_BYTES_MAX) {
+      throw new MalformedOpam(
+        { line: 1, column: 1 },
+        `the file has ${size} bytes; ${OPAM_BYTES_MAX} is the limit`,
+      )
+    }
+    this.#text =
+      typeof source === 'string'
+        ? source
+        : Buffer.from(source.buffer, source.byteOffset, source.length).toString('utf8')
+  }
+
+  /** The next token; `end` after the last, again and again. Throws MalformedOpam. */
+  next(): Token {
+    this.#skipBlanks()
+    const here = this.#position(this.#at)
+    if (this.#at === this.#text.length) return { kind: 'end', ...here }
+    this.#tokens += 1
+    if (this.#tokens > OPAM_TOKENS_MAX) {
+      throw new MalformedOpam(here, `there are more than ${OPAM_TOKENS_MAX} tokens`)
+    }
+    if (this.#text[this.#at] === '"') return this.#string(here)
+    return this.#symbol(here) ?? this.#word(here)
+  }
+
+  #position(at: number): Position {
+    return { line: this.#line, column: at - this.#lineStart + 1 }
+  }
+
+  #newLine(start: number): void {
+    this.#line += 1
+    this.#lineStart = start
+  }
+
+  #skipBlanks(): void {
+    const text = this.#text
+    for (;;) {
+      switch (text[this.#at]) {
+        case ' ':
+        case '\t':
+          this.#at += 1
+          break
+        case '\r':
+          if (text[this.#at + 1] !== '\n') return
+          this.#at += 1
+          break
+        case '\n':
+          this.#at += 1
+          this.#newLine(this.#at)
+          break
+        case '#': {
+          const end = text.indexOf('\n', this.#at)
+          this.#at = end === -1 ? text.length : end
+          break
+        }
+        case '(':
+          if (text[this.#at + 1] !== '*') return
+          this.#skipComment()
+          break
+        default:
+          return
+      }
+    }
+  }
+
+  /** `(* ... *)`, which nest. A string means nothing in it. */
+  #skipComment(): void {
+    const text = this.#text
+    const start = this.#position(this.#at)
+    let depth = 0
+    do {
+      const pair = text.slice(this.#at, this.#at + 2)
+      if (pair === '') throw new MalformedOpam(start, 'the comment that begins here does not end')
+      if (pair === '(*') depth += 1
+      if (pair === '*)') depth -= 1
+      this.#at += pair === '(*' || pair === '*)' ? 2 : 1
+      if (pair[0] === '\n') this.#newLine(this.#at)
+    } while (depth > 0)
+  }
+
+  #string(here: Position): Token {
+    const read = readOpamString(this.#text, this.#at)
+    for (const start of read.lineStarts) this.#newLine(start)
+    if (read.problem !== undefined) {
+      throw new MalformedOpam(read.at === this.#at ? here : this.#position(read.at), read.problem)
+    }
+    this.#at = read.at
+    return { kind: 'string', value: read.value, ...here }
+  }
+
+  #symbol(here: Position): Token | undefined {
+    const first = this.#text[this.#at]
+    const second = this.#text[this.#at + 1]
+    switch (first) {
+      case '[':
+      case ']':
+      case '(':
+      case ')':
+      case '{':
+      case '}':
+        return this.#taken(1, { kind: first, ...here })
+      case '&':
+      case '|':
+        return this.#taken(1, { kind: 'logical', value: first, ...here })
+      case '?':
+        return this.#taken(1, { kind: 'prefix', value: first, ...here })
+      case '!':
+        return second === '='
+          ? this.#taken(2, { kind: 'relation', value: '!=', ...here })
+          : this.#taken(1, { kind: 'prefix', value: first, ...here })
+      case '<':
+      case '>':
+        return second === '='
+          ? this.#taken(2, { kind: 'relation', value: `${first}=`, ...here })
+          : this.#taken(1, { kind: 'relation', value: first, ...here })
+      case '~':
+        // An old spelling, which opam reads so and never writes.
+        return this.#taken(1, { kind: 'relation', value: '>=', ...here })
+      case ':':
+        return second === '='
+          ? this.#taken(2, { kind: 'update', value: ':=', ...here })
+          : this.#taken(1, { kind: ':', ...here })
+      case '+':
+        if (second !== '=') return undefined
+        return this.#taken(2, { kind: 'update', value: '+=', ...here })
+      case '=':
+        if (second === '+' || second === ':') {
+          const value = `=${second}${this.#text[this.#at + 2] === '=' ? '=' : ''}` as const
+          if (value === '=:=') throw new MalformedOpam(here, '=:= is no operator')
+          return this.#taken(value.length, { kind: 'update', value, ...here })
+        }
+        return this.#taken(1, { kind: 'relation', value: first, ...here })
+      default:
+        return undefined
+    }
+  }
+
+  #taken(length: number, token: Token): Token {
+    this.#at += length
+    return token
+  }
+
+  /** An identifier, a boolean or an integer: whichever is longest, and an integer before others. */
+  #word(here: Position): Token {
+    const start = this.#at
+    const integerEnd = this.#integerEnd(start)
+    const identifierEnd = this.#identifierEnd(start)
+    this.#at = Math.max(integerEnd, identifierEnd)
+    const text = this.#text.slice(start, this.#at)
+    if (identifierEnd > integerEnd) {
+      if (text === 'true' || text === 'false') {
+        return { kind: 'boolean', value: text === 'true', ...here }
+      }
+      return { kind: 'identifier', value: text, ...here }
+    }
+    if (integerEnd === start) {
+      const character = String.fromCodePoint(this.#text.codePointAt(start) ?? 0)
+      throw new MalformedOpam(here, `${quoted(character)} means nothing here`)
+    }
+    const value = Number(text.replaceAll('_', ''))
+    if (!/^-?[0-9]/.test(text) || Math.abs(value) > INTEGER_MAX) {
+      throw new MalformedOpam(here, `${quoted(text)} is no integer that can be read`)
+    }
+    return { kind: 'integer', value, ...here }
+  }
+
+  /** The end of digits and `_`, maybe with a sign before them; `start` when there are none. */
+  #integerEnd(start: number): number {
+    const digits = this.#text[start] === '-' ? start + 1 : start
+    let end = digits
+    while (isDigitOrLine(this.#text.charCodeAt(end))) end += 1
+    return end === digits ? start : end
+  }
+
+  /** The end of a variable, maybe a package's or several packages'; `start` when there is none. */
+  #identifierEnd(start: number): number {
+    let end = this.#nameEnd(start)
+    if (end === start) return start
+    while (this.#text[end] === '+' && this.#nameEnd(end + 1) > end + 1) end = this.#nameEnd(end + 1)
+    return this.#text[end] === ':' && this.#hasLetter(end + 1) ? this.#runEnd : end
+  }
+
+  /** The end of a name, or of the single `_` that stands for the package itself. */
+  #nameEnd(start: number): number {
+    if (this.#hasLetter(start)) return this.#runEnd
+    return this.#text[start] === '_' ? start + 1 : start
+  }
+
+  /** Whether the run that goes on at `start` has a letter from there on. `#runEnd` is its end. */
+  #hasLetter(start: number): boolean {
+    if (start < this.#runStart || start >= this.#runEnd) {
+      this.#runStart = start
+      this.#lastLetter = -1
+      let end = start
+      for (;;) {
+        const code = this.#text.charCodeAt(end)
+        if (isLetter(code)) this.#lastLetter = end
+        else if (!isDigitOrLine(code) && code !== MINUS) break
+        end += 1
+      }
+      this.#runEnd = end
+    }
+    return this.#lastLetter >= start
+  }
+}
+
+/** What a token is, for a message. */
+export function describeToken(token: Token): string {
+  switch (token.kind) {
+    case 'end':
+      return 'the end of the file'
+    case 'string':
+      return `the string ${quoted(token.value)}`
+    case 'identifier':
+    case 'boolean':
+    case 'integer':
+      return `the ${token.kind} ${quoted(String(token.value))}`
+    case 'logical':
+    case 'prefix':
+    case 'relation':
+    case 'update':
+      return token.value
+    default:
+      return token.kind
+  }
+}
+
+/** Text of a file as a message may show it: on one line, and not more than a little of it. */
+export function quoted(text: string): string {
+  return JSON.stringify(text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}…` : text)
+}
+
+const MINUS = 0x2d
+// Integers of OCaml have 63 bits.
+const INTEGER_MAX = 2 ** 62
+
+function isDigitOrLine(code: number): boolean {
+  return (code >= 0x30 && code <= 0x39) || code === 0x5f
+}
+
+function isLetter(code: number): boolean {
+  return (code >= 0x61 && code <= 0x7a) || (code >= 0x41 && code <= 0x5a)
+}

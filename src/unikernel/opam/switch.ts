@@ -1,0 +1,181 @@
+import {
+  type ExtraSource,
+  findDefinition,
+  type MirageField,
+  type OpamDefinition,
+  type OpamSource,
+  type OrbDependencies,
+  type VendoredSource,
+} from './definition.ts'
+import { findOpamPackage, type OpamPackage } from './package.ts'
+import { parseOpam } from './parser.ts'
+import {
+  byName,
+  findField,
+  findText,
+  findWord,
+  listSections,
+  type OpamProblem,
+  Problems,
+  valuesOf,
+} from './reading.ts'
+import type { OpamItem, Position } from './value.ts'
+
+/** A package of a switch. */
+export type InstalledPackage = OpamPackage & {
+  /** Fixed by someone to a version or a source of their own: opam manual, "Pinning". */
+  readonly pinned: boolean
+  /** Undefined for packages without a source, and for those that the export does not describe. */
+  readonly source: OpamSource | undefined
+  /** By name. */
+  readonly extraSources: readonly ExtraSource[]
+}
+
+/** Something that the section of a package says, with the name of that package. */
+export type FromPackage<T> = T & { readonly package: string }
+
+/** What `opam switch export --full --freeze` says, checked. Lists are by name, without doubles. */
+export type OpamSwitch = {
+  readonly opamVersion: string | undefined
+  /** The packages that cannot be removed. */
+  readonly compiler: readonly OpamPackage[]
+  /** The packages that were asked for, such as the unikernel itself. */
+  readonly roots: readonly OpamPackage[]
+  readonly pinned: readonly OpamPackage[]
+  readonly installed: readonly InstalledPackage[]
+  /** By package, then by folder. */
+  readonly duniverse: readonly FromPackage<VendoredSource>[]
+  /** By package, then by name. */
+  readonly mirage: readonly FromPackage<MirageField>[]
+  /** By package, then by name. */
+  readonly dependencies: readonly FromPackage<OrbDependencies>[]
+  /** What was not understood, and so left out. In the order of the file. */
+  readonly problems: readonly OpamProblem[]
+}
+
+// `invariant` says what may be installed, `extra-files` holds patches by their hashes: not read.
+const FIELDS = [
+  'opam-version',
+  'compiler',
+  'roots',
+  'installed',
+  'pinned',
+  'invariant',
+  'extra-files',
+]
+
+/**
+ * What an opam switch export says: opam manual, "switch-export" and "switch-state", and the `x-`
+ * fields of mirage, opam-monorepo and orb. What it does not understand is in `problems`. Throws
+ * MalformedOpam, with the place, for what is not in the opam format or beyond its limits.
+ */
+export function parseOpamSwitch(source: Uint8Array | string): OpamSwitch {
+  const items = parseOpam(source)
+  const problems = new Problems()
+  const compiler = listPackages(items, 'compiler', problems)
+  const roots = listPackages(items, 'roots', problems)
+  const pinned = listPackages(items, 'pinned', problems)
+  const installed = listPackages(items, 'installed', problems)
+  for (const found of [...compiler.values(), ...roots.values()]) {
+    if (installed.get(found.name)?.version === found.version) continue
+    problems.add(found, `${found.name}.${found.version} is not among the installed packages`)
+  }
+  const definitions = listDefinitions(
+    items,
+    (name) => installed.get(name) ?? pinned.get(name),
+    problems,
+  )
+  const undescribed = [...installed.values()].filter(({ name }) => !definitions.has(name))
+  const [first] = undescribed
+  if (first) {
+    problems.add(
+      first,
+      `${undescribed.length} installed packages are not described, such as ${first.name}; opam switch export --full describes all but those pinned to a version`,
+    )
+  }
+  reportUnknown(items, problems)
+  const all = [...definitions.values()].toSorted(byName)
+  const plain = ({ name, version }: OpamPackage) => ({ name, version })
+  return {
+    opamVersion: findOpamVersion(items, problems),
+    compiler: [...compiler.values()].map(plain),
+    roots: [...roots.values()].map(plain),
+    pinned: [...pinned.values()].map(plain),
+    installed: [...installed.values()].map(({ name, version }) => ({
+      name,
+      version,
+      pinned: pinned.has(name),
+      source: definitions.get(name)?.source,
+      extraSources: definitions.get(name)?.extraSources ?? [],
+    })),
+    duniverse: all.flatMap(({ name, duniverse }) => duniverse.map(withPackage(name))),
+    mirage: all.flatMap(({ name, mirage }) => mirage.map(withPackage(name))),
+    dependencies: all.flatMap(({ name, dependencies }) => dependencies.map(withPackage(name))),
+    problems: problems.list(),
+  }
+}
+
+function withPackage(name: string) {
+  return <T>(said: T): FromPackage<T> => ({ package: name, ...said })
+}
+
+function findOpamVersion(items: readonly OpamItem[], problems: Problems): string | undefined {
+  const field = findField(items, 'opam-version', problems)
+  const version = field && findText(field.value, problems)
+  if (field && version !== undefined && !/^2\.[0-9.]{1,20}$/.test(version)) {
+    problems.add(field, 'an opam-version other than 2; read as if it were 2')
+    return undefined
+  }
+  return version
+}
+
+/** The packages of a field by their names, in the order of names. */
+function listPackages(
+  items: readonly OpamItem[],
+  name: string,
+  problems: Problems,
+): Map<string, OpamPackage & Position> {
+  const found = new Map<string, OpamPackage & Position>()
+  const field = findField(items, name, problems)
+  for (const value of field ? valuesOf(field.value) : []) {
+    const { line, column } = value
+    const one = findWord(value, findOpamPackage, 'name.version of a package', problems)
+    if (one && found.has(one.name)) problems.add(value, `a second version of ${one.name}`)
+    else if (one) found.set(one.name, { ...one, line, column })
+  }
+  return new Map([...found].toSorted(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** What sections say of packages, by their names, where it is of the version that is installed. */
+function listDefinitions(
+  items: readonly OpamItem[],
+  findInstalled: (name: string) => OpamPackage | undefined,
+  problems: Problems,
+): Map<string, OpamDefinition> {
+  const found = new Map<string, OpamDefinition>()
+  for (const section of listSections(items, 'package')) {
+    const definition = findDefinition(section, problems)
+    if (!definition) continue
+    const { name, version } = definition
+    const installed = findInstalled(name)
+    if (!installed) problems.add(section, `${name} is described but not installed`)
+    else if (version !== undefined && version !== installed.version) {
+      problems.add(
+        section,
+        `version ${version} is described, but ${installed.version} is installed`,
+      )
+    } else if (found.has(name)) problems.add(section, `a second section of ${name}`)
+    else found.set(name, definition)
+  }
+  return found
+}
+
+function reportUnknown(items: readonly OpamItem[], problems: Problems): void {
+  for (const item of items) {
+    if (item.kind === 'field') {
+      if (!FIELDS.includes(item.name)) problems.add(item, 'a field that no switch export has')
+    } else if (item.type !== 'package') {
+      problems.add(item, 'a section that no switch export has')
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import type { VendoredSource } from './definition.ts'
+import { isOpamName, isOpamVersion, type OpamPackage } from './package.ts'
+
+const ARCHIVE = /\.(?:tbz|tgz|txz|tar\.(?:gz|bz2|xz|lz|zst)|zip)$/
+// `ipaddr-5.6.2`, `v0.12.1`, `solo5-v0.12.1`: the name ends before the first dash and a digit.
+const NAMED = /^(?:(?<name>[A-Za-z0-9_+.-]*?[A-Za-z0-9_+])-)?(?<version>v?\d[A-Za-z0-9_.+~-]*)$/
+// Of all who tag releases with a `v`, these alone have it in opam's versions as well.
+const KEEPS_V = /\/janestreet(?:-v0)?\//
+
+/**
+ * The package that a vendored source is, as far as its URL tells: the name and version of its archive,
+ * or the name of its folder. The version is undefined for repositories and for archives without one;
+ * nothing is known of a folder that is named like no package.
+ */
+export function findVendoredPackage({
+  url,
+  directory,
+}: VendoredSource):
+  | (Pick<OpamPackage, 'name'> & { readonly version: string | undefined })
+  | undefined {
+  const { name, version } = archiveOf(url)
+  const found = [name, directory].find((one) => one !== undefined && isOpamName(one))
+  return found === undefined ? undefined : { name: found, version }
+}
+
+function archiveOf(url: string): { name: string | undefined; version: string | undefined } {
+  const path = url.split(/[?#]/, 1)[0] ?? ''
+  const file = path.slice(path.lastIndexOf('/') + 1)
+  const stem = ARCHIVE.test(file) ? file.replace(ARCHIVE, '') : undefined
+  const { name, version } = (stem && NAMED.exec(stem)?.groups) || {}
+  if (version === undefined) return { name: undefined, version: undefined }
+  const plain = KEEPS_V.test(path) ? version : version.replace(/^v/, '')
+  return { name, version: isOpamVersion(plain) ? plain : undefined }
+}

@@ -1,0 +1,24 @@
+import { compareNumbers } from './numbers.ts'
+import { compareOpamVersions } from './opam.ts'
+
+// `epoch:upstream-revision`
+const EPOCH = /^([0-9]+):/
+
+/**
+ * The order of versions in Debian: negative when `a` is before `b`, 0 for versions that dpkg takes
+ * for the same (`1.0` and `0:1.00-0`), else positive. Debian policy, 5.6.12, and deb-version(7). The
+ * rest behind the epoch is ordered as in opam, which took its order from here. Takes any text, in
+ * linear time: before a `:`, what is not only digits is no epoch.
+ */
+export function compareDebianVersions(a: string, b: string): number {
+  const [epochA, restA] = splitEpoch(a)
+  const [epochB, restB] = splitEpoch(b)
+  return compareNumbers(epochA, epochB) || compareOpamVersions(restA, restB)
+}
+
+function splitEpoch(version: string): [epoch: string, rest: string] {
+  const [head, epoch] = EPOCH.exec(version) ?? []
+  return head === undefined || epoch === undefined
+    ? ['', version]
+    : [epoch, version.slice(head.length)]
+}

@@ -1,0 +1,19 @@
+import { compareParts } from './parts.ts'
+
+/**
+ * The order of versions in opam: negative when `a` is before `b`, 0 when opam takes them for the
+ * same (`1.0`, `1.00` and `1.0-0`), else positive. Opam manual, "Version Ordering", which follows
+ * "Version" of Debian's policy: what stands behind the last `-` decides only between equals. Takes
+ * any text, in time linear in its length.
+ */
+export function compareOpamVersions(a: string, b: string): number {
+  if (a === b) return 0
+  const [upstreamA, revisionA] = splitRevision(a)
+  const [upstreamB, revisionB] = splitRevision(b)
+  return compareParts(upstreamA, upstreamB) || compareParts(revisionA, revisionB)
+}
+
+function splitRevision(version: string): [upstream: string, revision: string] {
+  const dash = version.lastIndexOf('-')
+  return dash === -1 ? [version, ''] : [version.slice(0, dash), version.slice(dash + 1)]
+}

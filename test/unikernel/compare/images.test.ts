@@ -1,0 +1,176 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { compareImages } from '../../../src/unikernel/compare/images.ts'
+import { readBuild } from '../kit.ts'
+
+const ONE = 'hello-key-1'
+const TWO = 'hello-key-2'
+const SAME_OUTPUT = 'hello-key-3-freebsd-same-output'
+const SAME_INPUT = 'hello-key-4-same-input-different-output'
+const read = (path: string) => readFileSync(new URL(`../../fixtures/${path}`, import.meta.url))
+
+describe('the pairs of the fixtures', () => {
+  it('1 and 2: other inputs and other output', async () => {
+    const found = compareImages(await readBuild(ONE), await readBuild(TWO))
+    expect(found.verdict).toBe('different')
+    expect(found.kernel).toMatchObject({ same: false, from: { target: 'hvt', abiVersion: 2 } })
+    expect(found.devices).toEqual({ added: [], removed: [] })
+    const { packages, roots, vendored } = found.opam ?? {}
+    expect(
+      packages?.changed.map(({ name, version, direction }) => [
+        name,
+        version.from,
+        version.to,
+        direction,
+      ]),
+    ).toEqual([
+      // The repository had got to know more of its checksums.
+      ['bigstringaf', '0.10.0', '0.10.0', undefined],
+      ['conf-pkg-config', '4', '5', 'upgrade'],
+      ['dune', '3.23.1', '3.24.2', 'upgrade'],
+      ['dune-configurator', '3.23.1', '3.24.2', 'upgrade'],
+      ['mirage', '4.11.0', '4.11.2', 'upgrade'],
+      ['solo5', '0.10.1', '0.12.1', 'upgrade'],
+    ])
+    expect(packages).toMatchObject({ added: [], removed: [] })
+    expect(packages?.changed[0]?.aspects).toEqual(['checksum-list'])
+    expect(roots).toEqual({ added: [], removed: [], changed: [] })
+    expect(vendored?.added.length).toBe(1)
+    const host = found.systemPackages
+    expect(host?.changed.map(({ name, direction }) => [name, direction])).toEqual([
+      ['bash', 'upgrade'],
+      ['binutils', 'upgrade'],
+    ])
+    expect(host?.added.map(({ name }) => name)).toEqual(['libseccomp-dev'])
+    expect(host?.removed).toEqual([])
+  })
+
+  it('are the other way round the other way', async () => {
+    const there = compareImages(await readBuild(ONE), await readBuild(TWO))
+    const back = compareImages(await readBuild(TWO), await readBuild(ONE))
+    expect(back.opam?.packages.changed.map(({ direction }) => direction)).toEqual(
+      there.opam?.packages.changed.map(({ direction }) => direction && 'downgrade'),
+    )
+    expect(back.systemPackages?.removed).toEqual(there.systemPackages?.added)
+    expect(back.opam?.vendored.removed).toEqual(there.opam?.vendored.added)
+  })
+
+  it('2 and 3: other inputs, the same output, on other systems', async () => {
+    const found = compareImages(await readBuild(TWO), await readBuild(SAME_OUTPUT))
+    expect(found).toMatchObject({ verdict: 'same-output', kernel: { same: true } })
+    expect(found.systemPackages?.manager).toEqual({ from: 'dpkg', to: 'pkg' })
+    expect(found.buildEnvironment?.changed).toContainEqual({
+      name: 'OS',
+      value: { from: 'linux', to: 'freebsd' },
+    })
+  })
+
+  it('2 and 4: the same inputs, another output', async () => {
+    const found = compareImages(await readBuild(TWO), await readBuild(SAME_INPUT))
+    expect(found).toMatchObject({ verdict: 'not-reproducible', kernel: { same: false } })
+    expect(found.opam?.packages).toEqual({ added: [], removed: [], changed: [] })
+    expect(found.systemPackages).toMatchObject({ added: [], removed: [], changed: [] })
+    expect(found.buildEnvironment).toEqual({ added: [], removed: [], changed: [] })
+  })
+
+  it('each and itself', async () => {
+    for (const build of [ONE, TWO, SAME_OUTPUT, SAME_INPUT]) {
+      const image = await readBuild(build)
+      expect(compareImages(image, image)).toMatchObject({
+        verdict: 'reproduced',
+        kernel: { same: true },
+        opam: { packages: { changed: [] }, vendored: { changed: [], added: [], removed: [] } },
+      })
+    }
+  })
+})
+
+describe('changes that a version does not show', () => {
+  const text = read(`builds/${ONE}/opam-switch`).toString()
+  it.each([
+    [
+      'another source',
+      text.replace('download/3.23.1/dune-3.23.1.tbz', 'download/evil/dune-3.23.1.tbz'),
+      ['url'],
+    ],
+    [
+      'other bytes',
+      text.replace(/(dune-3\.23\.1\.tbz"\s+checksum: \[\s+"sha256=)./, '$1f'),
+      ['checksums'],
+    ],
+    ['a pin', text.replace('roots:', 'pinned: ["dune.3.23.1"]\nroots:'), ['pinned']],
+  ])('%s of the same version is told', async (_what, changed, aspects) => {
+    expect(changed).not.toBe(text)
+    const found = compareImages(
+      await readBuild(ONE),
+      await readBuild(ONE, { 'opam-switch': changed }),
+    )
+    expect(found.opam?.packages.changed[0]).toMatchObject({
+      name: 'dune',
+      version: { from: '3.23.1', to: '3.23.1' },
+      direction: undefined,
+      aspects,
+      source: expect.anything(),
+    })
+  })
+
+  it('a vendored source from elsewhere is told', async () => {
+    const other = text.replace(
+      'releases/fmt-0.11.0.tbz"\n      "fmt"',
+      'releases/fmt-0.9.9.tbz"\n      "fmt"',
+    )
+    const found = compareImages(
+      await readBuild(ONE),
+      await readBuild(ONE, { 'opam-switch': other }),
+    )
+    expect(found.opam?.vendored.changed).toMatchObject([
+      { directory: 'fmt', url: { to: expect.stringMatching(/0\.9\.9/) } },
+    ])
+  })
+})
+
+it('devices that come and go are told', async () => {
+  const kernel = (name: string) => ({
+    kernel: read(`elf/${name}`),
+    debug: null,
+    'build-hashes': null,
+  })
+  const found = compareImages(
+    await readBuild(ONE, kernel('mini-net.hvt')),
+    await readBuild(ONE, kernel('mini-blk-net2.spt')),
+  )
+  expect(found.kernel).toMatchObject({ from: { target: 'hvt' }, to: { target: 'spt' } })
+  expect(found.devices.added.length).toBeGreaterThan(0)
+  expect([...found.devices.added, ...found.devices.removed].map(({ kind }) => kind)).toContain(
+    'block',
+  )
+})
+
+it('what a side does not tell is not compared', async () => {
+  const bare = await readBuild(ONE, {
+    'opam-switch': null,
+    'system-packages': null,
+    'build-environment': null,
+  })
+  const found = compareImages(bare, await readBuild(TWO))
+  expect(found).toMatchObject({
+    verdict: 'unknown',
+    opam: undefined,
+    systemPackages: undefined,
+    buildEnvironment: undefined,
+  })
+})
+
+it('packages with several versions are compared by all of them', async () => {
+  const list = (text: string) => ({ 'system-packages': text })
+  const found = compareImages(
+    await readBuild(ONE, list('a=1\nb:amd64=1\nb:i386=1\nc=1\nc=2\nd=1:1')),
+    await readBuild(ONE, list('a=2~\nb:amd64=1\nb:i386=2\nc=2\nc=3\nd=2')),
+  )
+  expect(found.systemPackages?.changed).toEqual([
+    { name: 'a', versions: { from: ['1'], to: ['2~'] }, direction: 'upgrade' },
+    { name: 'b', architecture: 'i386', versions: { from: ['1'], to: ['2'] }, direction: 'upgrade' },
+    { name: 'c', versions: { from: ['1', '2'], to: ['2', '3'] }, direction: undefined },
+    { name: 'd', versions: { from: ['1:1'], to: ['2'] }, direction: 'downgrade' },
+  ])
+})

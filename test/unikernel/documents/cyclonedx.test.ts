@@ -1,0 +1,166 @@
+import { Spec, Validation } from '@cyclonedx/cyclonedx-library'
+import { PackageURL } from 'packageurl-js'
+import { describe, expect, it } from 'vitest'
+import { cycloneDx } from '../../../src/unikernel/documents/cyclonedx.ts'
+import { readBuild } from '../kit.ts'
+import { allImages, CONTEXT, unsayable } from './images.ts'
+
+const validator = new Validation.JsonStrictValidator(Spec.Version.v1dot6)
+
+type Component = {
+  'bom-ref': string
+  name: string
+  version?: string
+  scope?: string
+  purl?: string
+  type: string
+  hashes?: { alg: string; content: string }[]
+  externalReferences?: { type: string; url: string; comment?: string }[]
+  properties?: { name: string; value: string }[]
+  components?: Component[]
+}
+type Bom = {
+  serialNumber: string
+  metadata: { timestamp: string; component: Component }
+  components: Component[]
+  dependencies: { ref: string; dependsOn?: string[] }[]
+  compositions: { aggregate: string }[]
+}
+
+async function bomOf(build: string, replaced = {}): Promise<Bom> {
+  const image = await readBuild(build, replaced)
+  return JSON.parse(JSON.stringify(cycloneDx(image, CONTEXT)))
+}
+
+const found = (bom: Bom, ref: string) => bom.components.find((one) => one['bom-ref'] === ref)
+
+describe('the CycloneDX document of an image', () => {
+  it('is valid by the schema of CycloneDX 1.6, whatever the image says', async () => {
+    for (const [name, image] of await allImages()) {
+      const document = cycloneDx(image, CONTEXT)
+      expect(unsayable(document), name).toEqual([])
+      expect(await validator.validate(JSON.stringify(document)), name).toBeNull()
+    }
+  })
+
+  it('would be refused with a field that the schema does not have', async () => {
+    const document = { ...cycloneDx(await readBuild('hello-key-1'), CONTEXT), other: 1 }
+    expect(await validator.validate(JSON.stringify(document))).not.toBeNull()
+  })
+
+  it('names nothing twice and refers to nothing that is not there', async () => {
+    for (const [name, image] of await allImages()) {
+      const bom: Bom = JSON.parse(JSON.stringify(cycloneDx(image, CONTEXT)))
+      const { component } = bom.metadata
+      const all = [component, ...(component.components ?? []), ...bom.components]
+      const refs = all.map((one) => one['bom-ref'])
+      expect(new Set(refs).size, name).toBe(refs.length)
+      const sources = bom.dependencies.map(({ ref }) => ref)
+      expect(new Set(sources).size, name).toBe(sources.length)
+      const targets = bom.dependencies.flatMap(({ dependsOn = [] }) => dependsOn)
+      for (const ref of [...sources, ...targets]) expect(refs, name).toContain(ref)
+      for (const { purl } of all) {
+        if (purl !== undefined) expect(() => PackageURL.fromString(purl), purl).not.toThrow()
+      }
+    }
+  })
+
+  it('links only to where sources are', async () => {
+    for (const [name, image] of await allImages()) {
+      const bom: Bom = JSON.parse(JSON.stringify(cycloneDx(image, CONTEXT)))
+      const links = bom.components.flatMap(({ externalReferences = [] }) => externalReferences)
+      for (const { url } of links) expect(url, name).toMatch(/^(https?|ssh|git|file):\/\//)
+    }
+  })
+
+  it('says what the unikernel is and where it is', async () => {
+    const { metadata } = await bomOf('hello-key-1')
+    expect(metadata.timestamp).toBe('2026-08-22T10:11:12Z')
+    expect(metadata.component).toMatchObject({
+      type: 'application',
+      name: 'hello/key',
+      version: CONTEXT.digest,
+      purl: `pkg:oci/key@${CONTEXT.digest}?repository_url=registry.example:5000%2Fhello%2Fkey`,
+      externalReferences: [
+        {
+          type: 'distribution',
+          url: `https://registry.example:5000/v2/hello/key/manifests/${CONTEXT.digest}`,
+        },
+      ],
+    })
+    const said = new Map(metadata.component.properties?.map(({ name, value }) => [name, value]))
+    expect(said.get('unikernel:target')).toBe('hvt')
+    expect(said.get('unikernel:architecture')).toBe('x86_64')
+    expect(said.get('unikernel:kernel-digest')).toMatch(/^sha256:3e8948195482/)
+    expect(said.get('unikernel:input-id')).toMatch(/^d9f3ed4f3b71/)
+    expect(metadata.component.components?.map(({ name }) => name)).toEqual([
+      'hello-key.hvt',
+      'opam-switch',
+      'system-packages',
+      'build-environment',
+      'hello-key.build-hashes',
+      'hello-key.hvt.debug',
+    ])
+  })
+
+  it('tells packages of the switch, vendored sources and packages of the host apart', async () => {
+    const bom = await bomOf('hello-key-2')
+    expect(found(bom, 'opam/solo5')).toMatchObject({
+      type: 'library',
+      version: '0.12.1',
+      purl: 'pkg:opam/solo5@0.12.1',
+    })
+    expect(found(bom, 'vendored/hello-key/lwt')).toMatchObject({
+      name: 'lwt',
+      version: '6.1.2',
+      purl: 'pkg:github/ocsigen/lwt@6.1.2',
+      hashes: [
+        { alg: 'MD5', content: '00bc7eb2772a28530f7365a7040f0c4f' },
+        { alg: 'SHA-512', content: expect.stringMatching(/^a4737a2f/) },
+      ],
+      externalReferences: [
+        {
+          type: 'source-distribution',
+          url: 'https://github.com/ocsigen/lwt/archive/refs/tags/6.1.2.tar.gz',
+        },
+      ],
+    })
+    expect(found(bom, 'host/bash/5.2.15-2+b8/')).toMatchObject({
+      scope: 'excluded',
+      purl: 'pkg:deb/debian/bash@5.2.15-2%2Bb8?distro=debian-12',
+    })
+    expect(bom.components.filter(({ scope }) => scope === 'excluded').length).toBeGreaterThan(100)
+  })
+
+  it('follows the dependencies as far as the switch tells, also into vendored sources', async () => {
+    const bom = await bomOf('hello-key-1')
+    const edges = new Map(bom.dependencies.map(({ ref, dependsOn }) => [ref, dependsOn ?? []]))
+    expect(edges.get('image')).toEqual(['opam/hello-key'])
+    expect(edges.get('opam/hello-key')).toContain('vendored/hello-key/mirage-solo5')
+    expect(edges.get('vendored/hello-key/mirage-solo5')).toContain('vendored/hello-key/lwt')
+    expect(edges.get('opam/base-bigarray')).toEqual([])
+    // A package of a vendored source of another name: known by its name only.
+    expect(edges.get('vendored/hello-key/mirage-solo5')).toContain('opam/mirage-runtime')
+    expect(found(bom, 'opam/mirage-runtime')).toMatchObject({ purl: 'pkg:opam/mirage-runtime' })
+    const reached = new Set(['image'])
+    for (const ref of reached) for (const next of edges.get(ref) ?? []) reached.add(next)
+    const vendored = bom.components.filter((one) => one['bom-ref'].startsWith('vendored/'))
+    for (const one of vendored) expect(reached).toContain(one['bom-ref'])
+  })
+
+  it('is the same for the same image, and says another id for another', async () => {
+    const first = await bomOf('hello-key-1')
+    expect(await bomOf('hello-key-1')).toEqual(first)
+    expect(first.serialNumber).toMatch(/^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab]/)
+    const image = await readBuild('hello-key-1')
+    for (const other of [{ repository: 'other' }, { version: '0.2.0' }, { registry: 'a' }]) {
+      const { serialNumber } = cycloneDx(image, { ...CONTEXT, ...other })
+      expect(serialNumber).not.toBe(first.serialNumber)
+    }
+  })
+
+  it('does not pretend to be complete when a layer lacks', async () => {
+    const [known] = (await bomOf('hello-key-1', { 'system-packages': null })).compositions
+    expect(known?.aggregate).toBe('incomplete')
+  })
+})
