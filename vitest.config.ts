@@ -11,7 +11,7 @@ const CLIENTS = {
   fileParallelism: false,
 }
 /** What runs again on every store. */
-const ON_EVERY_STORE = ['conformance', 'concurrency', 'garbage'].map(
+const ON_EVERY_STORE = ['conformance', 'concurrency', 'garbage', 'images'].map(
   (folder) => `test/${folder}/**/*.test.ts`,
 )
 

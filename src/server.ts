@@ -14,12 +14,19 @@ import type { Log } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { Blobs } from './registry/blobs.ts'
 import { Garbage, type Swept } from './registry/garbage.ts'
+import { ImageMaker } from './registry/image-making.ts'
+import { ImageReader } from './registry/image-reading.ts'
+import { Images } from './registry/images.ts'
 import { Listings } from './registry/listings.ts'
 import { Manifests } from './registry/manifests.ts'
+import { PackageSearch } from './registry/package-search.ts'
+import { startReindexing } from './registry/reindexing.ts'
 import { Repositories } from './registry/repositories.ts'
 import { startSweeping } from './registry/sweeping.ts'
+import { TagHistory } from './registry/tag-history.ts'
 import { Uploads } from './registry/uploads.ts'
 import { openState } from './state.ts'
+import { VERSION } from './version.ts'
 
 const HANDLERS_MILLISECONDS_MAX = 5_000
 
@@ -70,17 +77,24 @@ async function assemble(
     blobBytesMax: config.blobBytesMax,
     visibility,
   })
+  const reader = new ImageReader(db, store)
+  const manifests = new Manifests(db, visibility, reader)
   const metrics = createMetrics()
   const running = new Running()
   const app = createApp({
     routes: allRoutes({
       uploads,
       blobs: new Blobs(db, store, { visibility, graceSeconds: config.gcGraceSeconds }),
-      manifests: new Manifests(db, visibility),
+      manifests,
+      maker: new ImageMaker(uploads, manifests, reader),
+      images: new Images(db),
+      packages: new PackageSearch(db),
+      tagHistory: new TagHistory(db),
       listings: new Listings(db),
       repositories: new Repositories(db, visibility),
       authority,
       reachedAt: reached,
+      version: VERSION,
       operations: {
         metrics: () => metrics.render(),
         async check() {
@@ -104,6 +118,13 @@ async function assemble(
     onError: (error) => log.error({ err: error }, 'sweeping garbage failed'),
   })
   starting.did(() => sweeping.stop())
+  const reindexing = startReindexing(
+    db,
+    reader,
+    (counts) => log.info(counts, 'earlier manifests were read'),
+    (error) => log.error({ err: error }, 'reading earlier manifests failed; trying again'),
+  )
+  starting.did(() => reindexing.stop())
   const server: Server = createHttpServer(app.callback())
   const connections = new Connections(server)
   const url = await listen(server, config.listen)

@@ -146,4 +146,10 @@ export const SETTINGS = [
     default: 'info',
     description: '`debug` (every request), `info` (changes), `warn`, `error` or `silent`',
   },
+  {
+    name: 'ROOKERY_TOKEN',
+    default: '',
+    description:
+      'Token with which `rookery push`, `inspect` and other commands that ask a registry log in; the server leaves it alone',
+  },
 ] as const satisfies readonly Setting[]

@@ -1,8 +1,11 @@
 import { expressionOf, type Glob, matchesAny } from '../oci/glob.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 
-/** What a route needs. `none` is for everybody; the others mean the repository of the path, if any. */
-export type Access = 'none' | Action
+/**
+ * What a route needs. `none` is for everybody; `look` too, but what is answered depends on who asks:
+ * the lookup leaves out what they may not pull. The others mean the repository of the path, if any.
+ */
+export type Access = 'none' | 'look' | Action
 
 /** What may be done in a repository. Each is given by itself: none implies another. */
 export const ACTIONS = ['pull', 'push', 'delete', 'admin'] as const
@@ -57,6 +60,7 @@ export function decide(
   repository: Repository | undefined,
 ): Decision {
   if (access === 'none' || caller.kind === 'admin') return 'allow'
+  if (access === 'look') return 'public-only'
   if (repository === undefined) {
     if (access !== 'pull') return caller.kind === 'holder' ? 'refuse' : 'authenticate'
     return caller.kind === 'holder' || caller.hasToken ? 'public-only' : 'authenticate'

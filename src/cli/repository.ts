@@ -25,8 +25,10 @@ const showCommand: Command = {
 
 const setCommand: Command = {
   words: ['repository', 'set'],
-  usage: 'REPOSITORY [--visibility public|private] [--immutable TAG_GLOB... | --mutable] [--json]',
-  summary: 'Change who may pull, or which tags never move, also before the first push',
+  usage:
+    'REPOSITORY [--visibility public|private] [--immutable TAG_GLOB... | --mutable] ' +
+    '[--provenance optional|required] [--json]',
+  summary: 'Change who may pull, which tags never move, or what an image must bring',
   async run(args, environment) {
     const { values, positionals } = parseArguments(
       args,
@@ -34,6 +36,7 @@ const setCommand: Command = {
         visibility: { type: 'string' },
         immutable: { type: 'string', multiple: true },
         mutable: { type: 'boolean', default: false },
+        provenance: { type: 'string' },
         json: { type: 'boolean', default: false },
       },
       ['REPOSITORY'],
@@ -42,16 +45,21 @@ const setCommand: Command = {
     if (values.mutable && patterns !== undefined) {
       throw new UsageError('--immutable and --mutable contradict each other')
     }
-    if (!values.mutable && patterns === undefined && values.visibility === undefined) {
-      throw new UsageError('nothing to set: say --visibility, --immutable or --mutable')
-    }
     const visibility = parseVisibility(values.visibility)
+    const provenance = parseProvenance(values.provenance)
+    const said = [visibility, provenance, patterns].some((one) => one !== undefined)
+    if (!values.mutable && !said) {
+      throw new UsageError(
+        'nothing to set: say --visibility, --immutable, --mutable or --provenance',
+      )
+    }
     return withRegistry(environment, async ({ db }, config) => {
       const repositories = new Repositories(db, config.defaultVisibility)
       const immutableTags = values.mutable ? [] : patterns?.map(parseTagGlob)
       const change = {
         ...(visibility === undefined ? {} : { visibility }),
         ...(immutableTags === undefined ? {} : { immutableTags }),
+        ...(provenance === undefined ? {} : { provenance }),
       }
       const repository = parseRepository(positionals[0] ?? '')
       print(values.json, await repositories.change(repository, change, OPERATOR))
@@ -84,6 +92,11 @@ function parseVisibility(text: string | undefined): RepositorySettings['visibili
   throw new UsageError(`--visibility must be public or private, not "${text}"`)
 }
 
+function parseProvenance(text: string | undefined): RepositorySettings['provenance'] | undefined {
+  if (text === undefined || text === 'optional' || text === 'required') return text
+  throw new UsageError(`--provenance must be optional or required, not "${text}"`)
+}
+
 function print(json: boolean, settings: RepositorySettings): void {
   if (json) {
     printJson(settings)
@@ -93,6 +106,7 @@ function print(json: boolean, settings: RepositorySettings): void {
     `repository      ${settings.name}`,
     `visibility      ${settings.visibility}`,
     `immutable tags  ${immutableText(settings)}`,
+    `provenance      ${settings.provenance}`,
     `created         ${utcText(settings.createdAt)}`,
   ])
 }
@@ -102,9 +116,10 @@ function tableOf(repositories: readonly RepositorySettings[]): string[] {
     one.name,
     one.visibility,
     immutableText(one),
+    one.provenance,
     utcText(one.createdAt),
   ])
-  return columns(['REPOSITORY', 'VISIBILITY', 'IMMUTABLE TAGS', 'CREATED'], rows)
+  return columns(['REPOSITORY', 'VISIBILITY', 'IMMUTABLE TAGS', 'PROVENANCE', 'CREATED'], rows)
 }
 
 function immutableText({ immutableTags }: RepositorySettings): string {

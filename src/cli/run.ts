@@ -7,6 +7,12 @@ import { gc } from './gc.ts'
 import { keysCommands } from './keys.ts'
 import { loginUrlCommand } from './login-url.ts'
 import { policyCommands } from './policy.ts'
+import { compareCommand } from './remote/compare.ts'
+import { documentCommands } from './remote/documents.ts'
+import { askingCommands } from './remote/images.ts'
+import { inspectCommand } from './remote/inspect.ts'
+import { pushCommand } from './remote/push.ts'
+import { tagCommands } from './remote/tags.ts'
 import { repositoryCommands } from './repository.ts'
 import { restore } from './restore.ts'
 import { scrubCommand } from './scrub.ts'
@@ -16,6 +22,12 @@ import { tokenCommands } from './token.ts'
 
 const COMMANDS: readonly Command[] = [
   serveCommand,
+  pushCommand,
+  inspectCommand,
+  ...askingCommands,
+  compareCommand,
+  ...documentCommands,
+  ...tagCommands,
   ...credentialCommands,
   ...tokenCommands,
   dropCommand,

@@ -54,6 +54,33 @@ const TABLES = {
     load: `insert into manifest_children
            select * from json_populate_recordset(null::manifest_children, $1)`,
   },
+  layer_facts: {
+    declare: 'declare dumped cursor for select row_to_json(t)::text as row from layer_facts t',
+    load: `insert into layer_facts
+           select * from json_populate_recordset(null::layer_facts, $1)`,
+  },
+  packages: {
+    declare: 'declare dumped cursor for select row_to_json(t)::text as row from packages t',
+    load: `insert into packages overriding system value
+           select * from json_populate_recordset(null::packages, $1)`,
+    renumber: `select setval(pg_get_serial_sequence('packages', 'id'), max(id))
+                 from packages`,
+  },
+  layer_packages: {
+    declare: 'declare dumped cursor for select row_to_json(t)::text as row from layer_packages t',
+    load: `insert into layer_packages
+           select * from json_populate_recordset(null::layer_packages, $1)`,
+  },
+  images: {
+    declare: 'declare dumped cursor for select row_to_json(t)::text as row from images t',
+    load: `insert into images
+           select * from json_populate_recordset(null::images, $1)`,
+  },
+  image_layers: {
+    declare: 'declare dumped cursor for select row_to_json(t)::text as row from image_layers t',
+    load: `insert into image_layers
+           select * from json_populate_recordset(null::image_layers, $1)`,
+  },
   tags: {
     declare: 'declare dumped cursor for select row_to_json(t)::text as row from tags t',
     load: `insert into tags
@@ -108,8 +135,9 @@ export const LEFT_OUT: readonly string[] = [
 
 export const TABLE_NAMES = Object.keys(TABLES) as TableName[]
 
-// A manifest may be 8 MiB, which is twice as much in JSON; other rows are small.
-const MANIFESTS_AT_ONCE = { statement: 'fetch 4 from dumped', rows: 4 }
+// A manifest may be 8 MiB, which is twice as much in JSON, and facts about as much; others are small.
+const LARGE_TABLES: ReadonlySet<string> = new Set(['manifests', 'layer_facts'])
+const LARGE_AT_ONCE = { statement: 'fetch 4 from dumped', rows: 4 }
 const ROWS_AT_ONCE = { statement: 'fetch 500 from dumped', rows: 500 }
 
 /** The migrations that made this schema, in order. */
@@ -127,7 +155,7 @@ export async function dumpRows(db: Database, take: (row: DumpRow) => Promise<voi
   await db.transaction(async (tx) => {
     await tx.query('set transaction isolation level repeatable read, read only')
     for (const table of TABLE_NAMES) {
-      const fetch = table === 'manifests' ? MANIFESTS_AT_ONCE : ROWS_AT_ONCE
+      const fetch = LARGE_TABLES.has(table) ? LARGE_AT_ONCE : ROWS_AT_ONCE
       await tx.query(TABLES[table].declare)
       for (;;) {
         const { rows } = await tx.query<{ row: string }>(fetch.statement)

@@ -102,6 +102,8 @@ export type NewManifest = {
   readonly actor: Actor
   readonly blobIds: readonly number[]
   readonly children: readonly Digest[]
+  /** The version of the reader that looked at it. */
+  readonly reader: number
 }
 
 /** Puts the manifest, its edges and its audit entry. The same bytes again only renew their media type. */
@@ -110,13 +112,14 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
     `with put as (
        insert into manifests
               (repository_id, digest, media_type, artifact_type, subject, annotations, bytes,
-               pushed_by)
-       values ($1, $2, $3, $4, $5, $6, $7, $8)
+               pushed_by, reader)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $17)
            on conflict (repository_id, digest) do update
           set media_type = excluded.media_type,
               artifact_type = excluded.artifact_type,
               subject = excluded.subject,
-              annotations = excluded.annotations
+              annotations = excluded.annotations,
+              reader = excluded.reader
        returning id
      ), blob_edges as (
        insert into manifest_blobs (manifest_id, blob_id)
@@ -149,6 +152,7 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
       manifest.actor.requestId,
       manifest.repository,
       manifest.tags,
+      manifest.reader,
     ],
   )
 }
@@ -156,6 +160,8 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
 export type LockedContents = {
   /** Null when the repository does not exist yet. */
   readonly repositoryId: number | null
+  /** What the repository demands of an image; null when it does not exist yet. */
+  readonly provenance: 'optional' | 'required' | null
   readonly blobs: readonly { id: number; digest: Digest; size: number }[]
   readonly children: readonly { digest: Digest; size: number }[]
 }
@@ -174,7 +180,7 @@ export async function lockContents(
     // Scalar subqueries and not joins: each digest is then an index probe. Joined, the planner may
     // walk through everything that the repository has.
     `with repository as (
-       select id
+       select id, provenance
          from repositories
         where name = $1
      ), locked_blobs as (
@@ -198,6 +204,7 @@ export async function lockContents(
           for key share
      )
      select (select id from repository) as "repositoryId",
+            (select provenance from repository) as provenance,
             (select coalesce(json_agg(locked_blobs), '[]') from locked_blobs) as blobs,
             (select coalesce(json_agg(locked_children), '[]') from locked_children) as children`,
     [repository, blobs, children],

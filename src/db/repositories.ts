@@ -85,6 +85,8 @@ export type RepositorySettings = {
   readonly visibility: Visibility
   /** Patterns of tags that never move. */
   readonly immutableTags: readonly string[]
+  /** Whether an image must come with what it was made from. */
+  readonly provenance: 'optional' | 'required'
   readonly createdAt: Date
 }
 
@@ -94,7 +96,8 @@ export async function findSettings(
   repository: Repository,
 ): Promise<RepositorySettings | undefined> {
   const { rows } = await db.query<RepositorySettings>(
-    `select name, visibility, immutable_tags as "immutableTags", created_at as "createdAt"
+    `select name, visibility, immutable_tags as "immutableTags", provenance,
+            created_at as "createdAt"
        from repositories
       where name = $1`,
     [repository],
@@ -109,7 +112,8 @@ export async function listSettings(
   limit: number,
 ): Promise<RepositorySettings[]> {
   const { rows } = await db.query<RepositorySettings>(
-    `select name, visibility, immutable_tags as "immutableTags", created_at as "createdAt"
+    `select name, visibility, immutable_tags as "immutableTags", provenance,
+            created_at as "createdAt"
        from repositories
       where name > $1
       order by name
@@ -123,17 +127,25 @@ export async function listSettings(
 export async function putSettings(
   tx: Transaction,
   repository: Repository,
-  change: Partial<Pick<RepositorySettings, 'visibility' | 'immutableTags'>>,
+  change: Partial<Pick<RepositorySettings, 'visibility' | 'immutableTags' | 'provenance'>>,
   visibilityDefault: Visibility,
 ): Promise<RepositorySettings> {
   const { rows } = await tx.query<RepositorySettings>(
-    `insert into repositories (name, visibility, immutable_tags)
-     values ($1, coalesce($2, $4), coalesce($3, '{}'::text[]))
+    `insert into repositories (name, visibility, immutable_tags, provenance)
+     values ($1, coalesce($2, $4), coalesce($3, '{}'::text[]), coalesce($5, 'optional'))
          on conflict (name) do update
         set visibility = coalesce($2, repositories.visibility),
-            immutable_tags = coalesce($3, repositories.immutable_tags)
-     returning name, visibility, immutable_tags as "immutableTags", created_at as "createdAt"`,
-    [repository, change.visibility ?? null, change.immutableTags ?? null, visibilityDefault],
+            immutable_tags = coalesce($3, repositories.immutable_tags),
+            provenance = coalesce($5, repositories.provenance)
+     returning name, visibility, immutable_tags as "immutableTags", provenance,
+            created_at as "createdAt"`,
+    [
+      repository,
+      change.visibility ?? null,
+      change.immutableTags ?? null,
+      visibilityDefault,
+      change.provenance ?? null,
+    ],
   )
   const row = rows[0]
   if (row === undefined) throw new Error(`repository ${repository} was neither found nor made`)

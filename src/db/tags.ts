@@ -11,6 +11,9 @@ export type TagChange = {
   readonly immutableTags: readonly Glob[]
 }
 
+/** Why a tag moved, as its history has it. */
+export type MoveReason = 'push' | 'rollback'
+
 /**
  * Moves tags to `digest` and writes their new positions into the history. Returns what each was at
  * before, which nobody can change until the transaction ends. A tag that is there already gets no
@@ -22,8 +25,10 @@ export async function moveTags(
   tags: readonly Tag[],
   digest: Digest,
   actor: string,
+  reason: MoveReason = 'push',
 ): Promise<TagChange[]> {
-  // In the order of names: two pushes of the same tags then wait instead of deadlocking.
+  // In the order of names: two pushes of the same tags then wait instead of deadlocking. `for share`
+  // brings the patterns as they are when the first tag is ours, and holds off who would change them.
   const { rows } = await tx.query<TagChange>(
     `with moved as (
        insert into tags (repository_id, name, digest)
@@ -37,14 +42,14 @@ export async function moveTags(
        returning name, previous_digest
      ), recorded as (
        insert into tag_history (repository_id, tag, digest, previous_digest, actor, reason)
-       select $1, name, $3, previous_digest, $4, 'push'
+       select $1, name, $3, previous_digest, $4, $5
          from moved
         where previous_digest is distinct from $3
      )
      select name as tag, previous_digest as previous,
-            (select immutable_tags from repositories where id = $1) as "immutableTags"
+            (select immutable_tags from repositories where id = $1 for share) as "immutableTags"
        from moved`,
-    [repositoryId, tags, digest, actor],
+    [repositoryId, tags, digest, actor, reason],
   )
   return rows
 }

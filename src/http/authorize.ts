@@ -87,8 +87,9 @@ function demandTags(
   caller: Caller,
   repository: Repository | undefined,
 ): void {
-  if (route.tags === undefined || route.access === 'none' || repository === undefined) return
   const { access } = route
+  if (route.tags === undefined || repository === undefined) return
+  if (access === 'none' || access === 'look') return
   const tag = route.tags(ctx).find((one) => !allowsTag(caller, access, repository, one))
   if (tag !== undefined) {
     throw new OciError(

@@ -2,13 +2,18 @@ import type { Drops } from '../auth/drops.ts'
 import { OciError } from '../oci/errors.ts'
 import { isMediaType, isNondistributable, type MediaType } from '../oci/media-type.ts'
 import type { Repository } from '../oci/reference.ts'
-import { receiveFile } from '../registry/drops.ts'
-import type { Manifests } from '../registry/manifests.ts'
-import type { Uploads } from '../registry/uploads.ts'
+import type { ImageMaker } from '../registry/image-making.ts'
+import type { ManifestPush } from '../registry/manifests.ts'
+import { answerMade, ImageForm } from './api/image-making.ts'
+import { fileTitle } from './file-title.ts'
+import { isForm } from './multipart.ts'
 import { param, type Route, type RouteContext } from './route.ts'
 
-/** Where a builder leaves one file with `curl -T`: whoever has the address needs nothing else. */
-export function dropRoutes(drops: Drops, uploads: Uploads, manifests: Manifests): Route[] {
+/**
+ * Where a builder leaves a file with `curl -T`, or a whole image with `curl -X PUT -F`: whoever has
+ * the address needs nothing else.
+ */
+export function dropRoutes(drops: Drops, maker: ImageMaker): Route[] {
   const row = (path: string): Route => ({
     method: 'PUT',
     path,
@@ -18,21 +23,29 @@ export function dropRoutes(drops: Drops, uploads: Uploads, manifests: Manifests)
       await drops.open(param(ctx, 'capability'), { address, requestId }, async (drop) => {
         const { repository, tag, actor } = drop
         demandWhole(ctx)
-        const { digest, blob } = await receiveFile(uploads, manifests, {
+        const within: ManifestPush['within'] = (tx, pushed) => drop.use(tx, pushed)
+        const target = {
           repository,
-          tag,
+          tags: [tag],
+          actor,
+          condition: { kind: 'none' as const },
+          within,
+        }
+        if (isForm(ctx)) {
+          const form = new ImageForm(ctx)
+          const parts = form.files()
+          const made = await maker.make({ ...target, parts, created: () => form.created })
+          answerMade(ctx, repository, [tag], made)
+          return
+        }
+        const made = await maker.makeOfFile({
+          ...target,
           title: titleOf(ctx, repository),
           mediaType: mediaTypeOf(ctx),
           incoming: { bytes: body.bytes(), start: undefined, length: body.length },
-          actor,
-          within: (tx, pushed) => drop.use(tx, pushed),
         })
-        ctx.status = 201
-        ctx.set({
-          Location: `/v2/${repository}/manifests/${digest}`,
-          'Docker-Content-Digest': digest,
-        })
-        ctx.body = { repository, tag, digest, blob }
+        answerMade(ctx, repository, [tag], made)
+        ctx.body = { repository, tag, digest: made.digest, blob: made.blob }
       })
     },
   })
@@ -46,20 +59,10 @@ function demandWhole(ctx: RouteContext): void {
   throw invalid('Content-Range is not understood here: send the whole file')
 }
 
-// As most file systems have it.
-const NAME_BYTES_MAX = 255
-// Clients save the file under this name.
-const UNFIT = /^\.{0,2}$|[/\\\p{Cc}]/u
-
 function titleOf(ctx: RouteContext, repository: Repository): string {
   const { file } = ctx.state.params
   if (file === undefined) return repository.slice(repository.lastIndexOf('/') + 1)
-  if (UNFIT.test(file) || Buffer.byteLength(file) > NAME_BYTES_MAX) {
-    throw invalid(
-      `a file name has no slash, backslash or control character, and at most ${NAME_BYTES_MAX} bytes`,
-    )
-  }
-  return file
+  return fileTitle(file)
 }
 
 const OCTETS = 'application/octet-stream' as MediaType

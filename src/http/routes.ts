@@ -8,15 +8,24 @@ import type { RevokedTokens } from '../auth/revocations.ts'
 import type { Issuer } from '../auth/tokens.ts'
 import type { TrustPolicies } from '../auth/trust/policies.ts'
 import type { Blobs } from '../registry/blobs.ts'
+import type { ImageMaker } from '../registry/image-making.ts'
+import type { Images } from '../registry/images.ts'
 import type { Listings } from '../registry/listings.ts'
 import type { Manifests } from '../registry/manifests.ts'
+import type { PackageSearch } from '../registry/package-search.ts'
 import type { Repositories } from '../registry/repositories.ts'
+import type { TagHistory } from '../registry/tag-history.ts'
 import type { Uploads } from '../registry/uploads.ts'
 import { auditRoutes } from './api/audit.ts'
 import { credentialRoutes } from './api/credentials.ts'
+import { documentRoutes } from './api/documents.ts'
 import { dropCreationRoutes } from './api/drops.ts'
+import { imageMakingRoutes } from './api/image-making.ts'
+import { imageRoutes } from './api/images.ts'
+import { packageRoutes } from './api/packages.ts'
 import { policyRoutes } from './api/policies.ts'
 import { repositoryRoutes } from './api/repositories.ts'
+import { tagRoutes } from './api/tags.ts'
 import { tokenRevocationRoutes } from './api/tokens.ts'
 import { dropRoutes } from './drop.ts'
 import { type Operations, operationRoutes } from './operations.ts'
@@ -35,10 +44,16 @@ export type RegistryParts = {
   blobs: Blobs
   manifests: Manifests
   listings: Listings
+  maker: ImageMaker
+  images: Images
+  packages: PackageSearch
+  tagHistory: TagHistory
   operations: Operations
   repositories: Repositories
   authority: AuthorityParts
   reachedAt(ctx: RouteContext): string
+  /** Of Rookery. */
+  version: string
 }
 
 /** What decides who may do what, and what can be changed about that. */
@@ -71,7 +86,12 @@ export function allRoutes(parts: RegistryParts): Route[] {
     ...tokenRevocationRoutes(authority.revokedTokens),
     ...repositoryRoutes(parts.repositories),
     ...dropCreationRoutes(authority.drops, parts.reachedAt),
-    ...dropRoutes(authority.drops, parts.uploads, parts.manifests),
+    ...dropRoutes(authority.drops, parts.maker),
+    ...imageMakingRoutes(parts.maker),
+    ...imageRoutes(parts.images, parts.blobs),
+    ...documentRoutes(parts.images, parts.reachedAt, parts.version),
+    ...packageRoutes(parts.packages),
+    ...tagRoutes(parts.tagHistory),
     ...auditRoutes(authority.audit),
   ]
 }

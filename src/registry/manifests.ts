@@ -18,7 +18,10 @@ import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import { MANIFEST_BYTES_MAX, type Manifest, parseManifest } from '../oci/manifest.ts'
 import type { Reference, Repository, Tag } from '../oci/reference.ts'
+import { demandProvenance } from '../unikernel/judging.ts'
+import { READER } from '../unikernel/reading.ts'
 import { type Condition, demand } from './condition.ts'
+import { type ImageReader, indexImage } from './image-reading.ts'
 import { demandMovable, demandSpare } from './immutable.ts'
 import type { Actor } from './view.ts'
 
@@ -65,6 +68,7 @@ const CACHE_BYTES_MAX = 32 * 1024 * 1024
 export class Manifests {
   readonly #db: Database
   readonly #visibility: Visibility
+  readonly #images: ImageReader
   readonly #lookups: ManifestLookups
   // Bytes by digest never change; who may see them is asked every time.
   readonly #bytes = new LRUCache<Digest, Buffer>({
@@ -75,9 +79,10 @@ export class Manifests {
   // Where a tag stood last: a guess at which bytes need not travel, never an answer.
   readonly #lastSeen = new LRUCache<string, Digest>({ max: 10_000 })
 
-  constructor(db: Database, visibility: Visibility) {
+  constructor(db: Database, visibility: Visibility, images: ImageReader) {
     this.#db = db
     this.#visibility = visibility
+    this.#images = images
     this.#lookups = manifestLookups(db)
   }
 
@@ -110,8 +115,11 @@ export class Manifests {
     const digest = digestOfPush(push)
     const subject = manifest.subject?.digest
     const tags = tagsOfPush(push)
+    // Before the transaction, because it reads from the store.
+    const reading = await this.#images.read(push.repository, manifest)
     await this.#db.transaction(async (tx) => {
       const contents = await lockedContents(tx, push.repository, manifest)
+      if (contents.provenance === 'required') demandProvenance(manifest, reading.image, tags)
       const repositoryId =
         contents.repositoryId ?? (await ensureRepository(tx, push.repository, this.#visibility))
       if (tags.length === 0 && push.condition.kind !== 'none') {
@@ -132,7 +140,9 @@ export class Manifests {
         actor: push.actor,
         blobIds: contents.blobs.map(({ id }) => id),
         children: contents.children.map((child) => child.digest),
+        reader: READER,
       })
+      await indexImage(tx, repositoryId, digest, reading)
       await push.within?.(tx, digest)
       if (tags.length === 0) return
       // What a move replaced is known only by moving; the transaction ends if it may not be.

@@ -12,7 +12,9 @@ import type { Actor, Visibility } from './view.ts'
 
 export type { RepositorySettings }
 
-export type SettingsChange = Partial<Pick<RepositorySettings, 'visibility' | 'immutableTags'>>
+export type SettingsChange = Partial<
+  Pick<RepositorySettings, 'visibility' | 'immutableTags' | 'provenance'>
+>
 
 const PATTERNS_MAX = 100
 

@@ -1,5 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Garbage, Swept } from './garbage.ts'
+import { type Repeating, startRepeating } from './repeating.ts'
 
 export type SweepingOptions = {
   readonly everySeconds: number
@@ -9,11 +9,6 @@ export type SweepingOptions = {
 
 // A sweep that found much to do goes on at once, but leaves the rest to the next one some time.
 const ROUNDS_A_SWEEP_MAX = 1000
-
-// Longer than a store that answers needs. What is cut off is queued and claimed for a while.
-const STOP_MILLISECONDS_MAX = 5_000
-
-export type Sweeping = { stop(): Promise<void> }
 
 /** Sweeps rounds until one finds nothing; `goOn` is asked before each. */
 export async function sweepAll(garbage: Garbage, goOn: () => boolean = () => true): Promise<Swept> {
@@ -38,36 +33,11 @@ function sum(a: Swept, b: Swept): Swept {
   }
 }
 
-/** Sweeps at start and then again and again; never twice at once in one process. */
+/** Sweeps at start and then again and again. */
 export function startSweeping(
   garbage: Garbage,
   { everySeconds, onSwept, onError }: SweepingOptions,
-): Sweeping {
-  let stopped = false
-  let busy = false
-  let running: Promise<void> = Promise.resolve()
-  const sweep = async (): Promise<void> => {
-    try {
-      onSwept(await sweepAll(garbage, () => !stopped))
-    } catch (error) {
-      if (!stopped) onError(error)
-    } finally {
-      busy = false
-    }
-  }
-  const begin = (): void => {
-    if (busy) return
-    busy = true
-    running = sweep()
-  }
-  begin()
-  const timer = setInterval(begin, everySeconds * 1000)
-  timer.unref()
-  return {
-    async stop() {
-      stopped = true
-      clearInterval(timer)
-      await Promise.race([running, delay(STOP_MILLISECONDS_MAX, undefined, { ref: false })])
-    },
-  }
+): Repeating {
+  const sweep = async (goOn: () => boolean) => onSwept(await sweepAll(garbage, goOn))
+  return startRepeating(everySeconds, sweep, onError)
 }

@@ -51,3 +51,13 @@ export async function hashOf(
   for await (const chunk of bytes) hash.update(chunk)
   return digestOfHash(algorithm, hash)
 }
+
+/** Reads all of the bytes for a hash in hexadecimal, also one that no digest may have. */
+export async function hashBytes(
+  bytes: AsyncIterable<Uint8Array>,
+  algorithm: string,
+): Promise<string> {
+  const hash = createHash(algorithm)
+  for await (const chunk of bytes) hash.update(chunk)
+  return hash.digest('hex')
+}

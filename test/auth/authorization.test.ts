@@ -64,6 +64,29 @@ const TABLE: Record<string, Row> = {
     answers: 201,
     tag: true,
   },
+  'GET /api/v1/repositories/*repository/images': { needs: 'pull', answers: 200 },
+  'POST /api/v1/repositories/*repository/images': { needs: 'push', answers: 400 },
+  'HEAD /api/v1/repositories/*repository/images/:reference/kernel': { needs: 'pull', answers: 404 },
+  'GET /api/v1/repositories/*repository/images/:reference/kernel': { needs: 'pull', answers: 404 },
+  'GET /api/v1/repositories/*repository/images/:reference': { needs: 'pull', answers: 404 },
+  'GET /api/v1/repositories/*repository/images/:reference/compare/:other': {
+    needs: 'pull',
+    answers: 404,
+  },
+  'GET /v2/*repository/_oci/tag-history/:tag': { needs: 'pull', answers: 404 },
+  'GET /api/v1/repositories/*repository/tags/:tag/history': { needs: 'pull', answers: 404 },
+  'POST /api/v1/repositories/*repository/tags/:tag/rollback': {
+    needs: 'push',
+    answers: 404,
+    tag: true,
+  },
+  'GET /api/v1/repositories/*repository/images/:reference/documents/:format': {
+    needs: 'pull',
+    answers: 404,
+  },
+  'GET /api/v1/kernels/:digest': { needs: 'anybody', answers: 200, judges: true },
+  'GET /api/v1/inputs/:inputId': { needs: 'anybody', answers: 200, judges: true },
+  'GET /api/v1/packages/:ecosystem/:name': { needs: 'anybody', answers: 200, judges: true },
   'PUT /drop/:capability': { needs: 'anybody', answers: 404 },
   'PUT /drop/:capability/:file': { needs: 'anybody', answers: 404 },
   'GET /api/v1/audit': { needs: 'all', answers: 200 },
@@ -79,8 +102,11 @@ const filled = (path: string, repository: string) =>
     .replace('*repository', repository)
     .replace(':upload', UPLOAD)
     .replace(':digest', MISSING)
+    .replace(':ecosystem', 'opam')
+    .replace(':format', 'spdx')
+    .replace(':inputId', '0'.repeat(64))
     .replace(/:(reference|tag|name|id|capability|file)/, 'missing')
-    .replace(':file', 'missing')
+    .replace(/:(file|other)/, 'missing')
 
 /** The status that a caller gets from a row, in a public or a private repository. */
 function expected(row: string, caller: Caller, isPublic: boolean): number {

@@ -164,7 +164,7 @@ describe('an upload address takes a file', () => {
 
   it('of whatever type and size, with a length or in chunks', async () => {
     const kinds: [string, string][] = [
-      ['application/vnd.unikernel.kernel.v1', 'application/vnd.unikernel.kernel.v1'],
+      ['application/vnd.example.kernel', 'application/vnd.example.kernel'],
       ['text/plain; charset=utf-8', 'text/plain'],
       ['application/x-www-form-urlencoded', 'application/octet-stream'],
       ['nonsense', 'application/octet-stream'],

@@ -51,7 +51,7 @@ describe('rookery repository', () => {
     expect(names.filter((name: string) => name.startsWith('many/'))).toHaveLength(1200)
     expect(names).toEqual([...new Set(names)].sort())
     const table = await printed(registry, 'repository', 'list')
-    expect(table).toMatch(/^many\/r0042 +private +v\* +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/m)
+    expect(table).toMatch(/^many\/r0042 +private +v\* +optional +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/m)
   })
 
   it.each([
@@ -64,6 +64,7 @@ describe('rookery repository', () => {
     [['set', 'a', '--immutable', 'v/1']],
     [['set', 'a', '--immutable', 'v1', '--mutable']],
     [['set', 'a', '--immutable']],
+    [['set', 'a', '--provenance', 'perhaps']],
     [['list', 'a']],
   ])('%j is refused in one line', async (words) => {
     await complaint(registry, 'repository', ...words)

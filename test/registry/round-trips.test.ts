@@ -1,12 +1,15 @@
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { parseReference, parseRepository } from '../../src/oci/reference.ts'
+import { ImageReader } from '../../src/registry/image-reading.ts'
 import { Manifests } from '../../src/registry/manifests.ts'
+import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
 import { newRepository, pushImage } from '../conformance/kit.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 let registry: TestRegistry
 let db: Database
+let reader: ImageReader
 let sent: { text: string; rows: Promise<unknown> }[]
 
 beforeAll(async () => {
@@ -16,6 +19,8 @@ beforeAll(async () => {
     connectionsMax: 2,
     onIdleError: () => {},
   })
+  // Of a pull nothing is read.
+  reader = new ImageReader(db, await FilesystemStore.open(registry.folder))
   // Listens to what is asked of the real database.
   const query = db.query.bind(db)
   vi.spyOn(db, 'query').mockImplementation((text, values) => {
@@ -42,7 +47,7 @@ const bytesSent = async () =>
 it('a manifest by tag takes one round trip, and its bytes travel once', async () => {
   const name = newRepository()
   const image = await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public')
+  const manifests = new Manifests(db, 'public', reader)
   const view = { repository: parseRepository(name), publicOnly: true }
   for (let count = 0; count < 3; count += 1) {
     const found = await manifests.find(view, parseReference('live'), { bytes: true })
@@ -59,7 +64,7 @@ it('a manifest by tag takes one round trip, and its bytes travel once', async ()
 it('by digest, a cached manifest is only asked whether it may be seen', async () => {
   const name = newRepository()
   const image = await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public')
+  const manifests = new Manifests(db, 'public', reader)
   const view = { repository: parseRepository(name), publicOnly: true }
   await manifests.find(view, parseReference('live'), { bytes: true })
   for (const bytes of [true, false]) {
@@ -75,7 +80,7 @@ it('by digest, a cached manifest is only asked whether it may be seen', async ()
 it('64 readers at once share round trips', async () => {
   const name = newRepository()
   await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public')
+  const manifests = new Manifests(db, 'public', reader)
   const view = { repository: parseRepository(name), publicOnly: true }
   const readers = Array.from({ length: 64 }, () =>
     manifests.find(view, parseReference('live'), { bytes: true }),

@@ -25,15 +25,24 @@ export function repositoryRoutes(repositories: Repositories): Route[] {
         const fields = await Fields.read(ctx)
         const visibility = parseVisibility(fields.optionalText('visibility'))
         const immutableTags = fields.optionalTexts('immutableTags')?.map(parseTagGlob)
+        const provenance = parseProvenance(fields.optionalText('provenance'))
         fields.done()
         const change = {
           ...(visibility === undefined ? {} : { visibility }),
           ...(immutableTags === undefined ? {} : { immutableTags }),
+          ...(provenance === undefined ? {} : { provenance }),
         }
         ctx.body = await repositories.change(repositoryOf(ctx), change, actorOf(ctx))
       },
     },
   ]
+}
+
+function parseProvenance(text: string | undefined): RepositorySettings['provenance'] | undefined {
+  if (text === undefined || text === 'optional' || text === 'required') return text
+  throw new OciError('REQUEST_INVALID', undefined, {
+    message: 'provenance must be optional or required',
+  })
 }
 
 function parseVisibility(text: string | undefined): RepositorySettings['visibility'] | undefined {

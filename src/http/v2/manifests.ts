@@ -2,22 +2,13 @@ import { allowsTag } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
 import { MANIFEST_BYTES_MAX } from '../../oci/manifest.ts'
-import { isTag, parseReference, parseTag, type Reference, type Tag } from '../../oci/reference.ts'
+import { isTag, parseReference, type Reference, type Tag } from '../../oci/reference.ts'
 import type { Manifests, StoredManifest } from '../../registry/manifests.ts'
 import { conditionOf, entityTag, isKnown, parseEntityTags } from '../conditions.ts'
-import {
-  actorOf,
-  param,
-  queryAll,
-  type Route,
-  type RouteContext,
-  repositoryOf,
-  viewOf,
-} from '../route.ts'
+import { actorOf, param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
+import { queriedTags } from '../tags.ts'
 
 const PATH = '/v2/*repository/manifests/:reference'
-// The spec asks for at least 10 ("Pushing Manifests"); each is a row that is locked and moved.
-const TAGS_A_PUSH_MAX = 64
 
 /** Distribution spec, "Pulling manifests", "Pushing Manifests" and "Deleting Manifests". */
 export function manifestRoutes(manifests: Manifests): Route[] {
@@ -106,15 +97,6 @@ export function manifestRoutes(manifests: Manifests): Route[] {
   ]
 }
 
-/** Throws TAG_INVALID, URI_TOO_LONG. */
-function queriedTags(ctx: RouteContext): Tag[] {
-  const tags = queryAll(ctx, 'tag')
-  if (tags.length > TAGS_A_PUSH_MAX) {
-    throw new OciError('URI_TOO_LONG', { tags: tags.length, limit: TAGS_A_PUSH_MAX })
-  }
-  return tags.map(parseTag)
-}
-
 function tagsOf(reference: Reference): Tag[] {
   return reference.kind === 'tag' ? [reference.tag] : []
 }
@@ -129,8 +111,8 @@ function describe(ctx: RouteContext, manifest: StoredManifest): void {
 }
 
 /** A tag that nobody can push is one that does not exist: 404, as the spec's own tests expect. */
-function wantedReference(ctx: RouteContext): Reference {
-  const text = param(ctx, 'reference')
+export function wantedReference(ctx: RouteContext, name = 'reference'): Reference {
+  const text = param(ctx, name)
   if (!text.includes(':') && !isTag(text)) {
     throw new OciError('MANIFEST_UNKNOWN', { reference: text.slice(0, 160) })
   }

@@ -1,0 +1,61 @@
+import { OciError } from '../../oci/errors.ts'
+import type { Images } from '../../registry/images.ts'
+import type { DocumentContext } from '../../unikernel/documents/context.ts'
+import { cycloneDx } from '../../unikernel/documents/cyclonedx.ts'
+import type { JsonObject } from '../../unikernel/documents/json.ts'
+import { slsaProvenance } from '../../unikernel/documents/slsa.ts'
+import { spdx } from '../../unikernel/documents/spdx.ts'
+import type { UnikernelImage } from '../../unikernel/image.ts'
+import { param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
+import { wantedReference } from '../v2/manifests.ts'
+import { choiceOf } from './images.ts'
+
+type Format = {
+  readonly mediaType: string
+  write(image: UnikernelImage, context: DocumentContext): JsonObject
+}
+
+/** What is written about an image when it is asked for, and nobody signed. */
+const FORMATS: ReadonlyMap<string, Format> = new Map([
+  ['cyclonedx', { mediaType: 'application/vnd.cyclonedx+json; version=1.6', write: cycloneDx }],
+  ['spdx', { mediaType: 'application/spdx+json', write: spdx }],
+  ['slsa', { mediaType: 'application/vnd.in-toto+json', write: slsaProvenance }],
+])
+
+/** SBOMs and provenance of any image, derived from what was read out of it. */
+export function documentRoutes(
+  images: Images,
+  reachedAt: (ctx: RouteContext) => string,
+  version: string,
+): Route[] {
+  return [
+    {
+      method: 'GET',
+      path: '/api/v1/repositories/*repository/images/:reference/documents/:format',
+      access: 'pull',
+      async handle(ctx) {
+        const format = formatOf(param(ctx, 'format'))
+        const known = await images.read(viewOf(ctx), wantedReference(ctx), choiceOf(ctx))
+        const { digest, mediaType, pushedAt, pushedBy, image } = known
+        const document = format.write(image, {
+          repository: repositoryOf(ctx),
+          registry: new URL(reachedAt(ctx)).host,
+          digest,
+          mediaType,
+          pushedAt,
+          pushedBy,
+          version,
+        })
+        ctx.body = JSON.stringify(document)
+        ctx.set('Content-Type', format.mediaType)
+      },
+    },
+  ]
+}
+
+function formatOf(name: string): Format {
+  const format = FORMATS.get(name)
+  if (format !== undefined) return format
+  const known = [...FORMATS.keys()].join(', ')
+  throw new OciError('REQUEST_INVALID', undefined, { message: `documents are ${known}` })
+}

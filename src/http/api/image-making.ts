@@ -1,0 +1,101 @@
+import { OciError } from '../../oci/errors.ts'
+import type { Repository, Tag } from '../../oci/reference.ts'
+import type { ImageMaker, IncomingPart, MadeImage } from '../../registry/image-making.ts'
+import { baseName, ROLES } from '../../unikernel/format.ts'
+import { conditionOf, entityTag } from '../conditions.ts'
+import { fileTitle } from '../file-title.ts'
+import { formParts } from '../multipart.ts'
+import { actorOf, type Route, type RouteContext, repositoryOf } from '../route.ts'
+import { queriedTags } from '../tags.ts'
+
+const PATH = '/api/v1/repositories/*repository/images'
+// RFC 3339, section 5.6, to the second, as oras writes it.
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/
+
+/** An image in one request, as `curl -F` sends it. */
+export function imageMakingRoutes(maker: ImageMaker): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: PATH,
+      access: 'push',
+      tags: queriedTags,
+      async handle(ctx) {
+        const repository = repositoryOf(ctx)
+        const tags = queriedTags(ctx)
+        const form = new ImageForm(ctx)
+        const made = await maker.make({
+          repository,
+          tags,
+          parts: form.files(),
+          created: () => form.created,
+          actor: actorOf(ctx),
+          condition: conditionOf(ctx.headers),
+        })
+        answerMade(ctx, repository, tags, made)
+      },
+    },
+  ]
+}
+
+/** 201, with where the image is and what it is made of. */
+export function answerMade(
+  ctx: RouteContext,
+  repository: Repository,
+  tags: readonly Tag[],
+  { digest, files }: MadeImage,
+): void {
+  ctx.status = 201
+  ctx.set({
+    Location: `/v2/${repository}/manifests/${digest}`,
+    'Docker-Content-Digest': digest,
+    ETag: entityTag(digest),
+  })
+  ctx.body = { repository, tags, digest, layers: files }
+}
+
+/** What a form says of an image: files by what they are, and perhaps the time. */
+export class ImageForm {
+  created: string | undefined
+  readonly #ctx: RouteContext
+
+  constructor(ctx: RouteContext) {
+    this.#ctx = ctx
+  }
+
+  /** The files, as they come. Throws REQUEST_INVALID for a part that is not known. */
+  async *files(): AsyncGenerator<IncomingPart> {
+    for await (const part of formParts(this.#ctx)) {
+      if (part.kind === 'value') {
+        this.#value(part.name, part.value)
+        continue
+      }
+      const role = PART_ROLES.find((one) => one === part.name)
+      if (role === undefined) throw unknownPart(part.name)
+      const title = fileTitle(baseName(part.fileName ?? role))
+      yield { role, title, incoming: { bytes: part.bytes, start: undefined, length: undefined } }
+    }
+  }
+
+  #value(name: string, value: string): void {
+    if (name === 'created') {
+      if (!TIME.test(value) || Number.isNaN(Date.parse(value))) {
+        throw invalid('created must be a time such as 2026-05-20T18:07:42Z')
+      }
+      this.created = value
+    } else if (PART_ROLES.some((one) => one === name)) {
+      throw invalid(`${name} must be a file: send it with -F ${name}=@FILE`)
+    } else throw unknownPart(name)
+  }
+}
+
+const PART_ROLES = [...ROLES, 'config'] as const
+
+function unknownPart(name: string): OciError {
+  const known = [...PART_ROLES, 'created'].join(', ')
+  return invalid(`part ${JSON.stringify(name.slice(0, 80))} is not known; known are ${known}`)
+}
+
+function invalid(message: string): OciError {
+  return new OciError('REQUEST_INVALID', undefined, { message })
+}

@@ -1,0 +1,166 @@
+import { pullableNames } from '../../auth/access.ts'
+import { parseDigest } from '../../oci/digest.ts'
+import { OciError } from '../../oci/errors.ts'
+import type { Blobs } from '../../registry/blobs.ts'
+import type { Choice, ImageFilter, Images } from '../../registry/images.ts'
+import { compareImages } from '../../unikernel/compare/images.ts'
+import { describeBlob, passBlob } from '../blob-answer.ts'
+import { pageLimit, setNextLink } from '../pages.ts'
+import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
+import { wantedReference } from '../v2/manifests.ts'
+import { imageFacts, imageSummary } from './image-json.ts'
+
+const IMAGES = '/api/v1/repositories/*repository/images'
+const KERNEL = `${IMAGES}/:reference/kernel`
+const LIMIT = 100
+
+/** What unikernels there are, what is known of them, and their kernels for hosts. */
+export function imageRoutes(images: Images, blobs: Blobs): Route[] {
+  const kernelRow = (
+    method: 'HEAD' | 'GET',
+    answer: (ctx: RouteContext, blob: Awaited<ReturnType<Blobs['find']>>) => Promise<void> | void,
+  ): Route => ({
+    method,
+    path: KERNEL,
+    access: 'pull',
+    async handle(ctx) {
+      const found = await images.find(viewOf(ctx), wantedReference(ctx), choiceOf(ctx))
+      const { kernelDigest, kernelTitle, digest } = found
+      const blob = await blobs.find(viewOf(ctx), kernelDigest)
+      ctx.set({ 'OCI-Image-Digest': digest })
+      if (kernelTitle !== null) ctx.set('Content-Disposition', disposition(kernelTitle))
+      await answer(ctx, blob)
+    },
+  })
+  return [
+    {
+      method: 'GET',
+      path: IMAGES,
+      access: 'pull',
+      async handle(ctx) {
+        const limit = pageLimit(ctx, LIMIT)
+        const filter = filterOf(ctx)
+        const page = await images.list(viewOf(ctx), filter, cursorOf(ctx), limit)
+        if (page.next !== undefined) nextPage(ctx, page.next, limit)
+        ctx.body = { images: page.images.map(imageSummary) }
+      },
+    },
+    kernelRow('HEAD', describeBlob),
+    kernelRow('GET', passBlob),
+    {
+      method: 'GET',
+      path: `${IMAGES}/:reference`,
+      access: 'pull',
+      async handle(ctx) {
+        const known = await images.read(viewOf(ctx), wantedReference(ctx), choiceOf(ctx))
+        ctx.body = imageFacts(repositoryOf(ctx), known)
+      },
+    },
+    {
+      method: 'GET',
+      path: `${IMAGES}/:reference/compare/:other`,
+      access: 'pull',
+      async handle(ctx) {
+        const choice = choiceOf(ctx)
+        const view = viewOf(ctx)
+        const from = await images.read(view, wantedReference(ctx), choice)
+        const to = await images.read(view, wantedReference(ctx, 'other'), choice)
+        ctx.body = {
+          repository: repositoryOf(ctx),
+          from: { digest: from.digest, tags: from.tags },
+          to: { digest: to.digest, tags: to.tags },
+          ...compareImages(from.image, to.image),
+        }
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/v1/kernels/:digest',
+      access: 'look',
+      async handle(ctx) {
+        const limit = pageLimit(ctx, LIMIT)
+        const digest = parseDigest(param(ctx, 'digest'))
+        const visible = pullableNames(ctx.state.caller)
+        const page = await images.withKernel(digest, visible, cursorOf(ctx), limit)
+        const last = page.items.at(-1)
+        if (page.more && last !== undefined) nextPage(ctx, last.id, limit)
+        ctx.body = { kernel: digest, images: page.items.map(imageSummary) }
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/v1/inputs/:inputId',
+      access: 'look',
+      async handle(ctx) {
+        const inputId = param(ctx, 'inputId')
+        if (!/^[0-9a-f]{64}$/.test(inputId)) throw invalid('an input id has 64 hexadecimal digits')
+        const found = await images.withInputs(inputId, pullableNames(ctx.state.caller))
+        ctx.body = {
+          inputId,
+          outputs: found.outputs.map(({ kernel, images: made }) => ({
+            kernel,
+            images: made.map(imageSummary),
+          })),
+          otherInputs: found.otherInputs.map(imageSummary),
+          more: found.more,
+        }
+      },
+    },
+  ]
+}
+
+function nextPage(ctx: RouteContext, last: number, limit: number): void {
+  const asked = Object.fromEntries(new URLSearchParams(ctx.querystring))
+  setNextLink(ctx, { ...asked, last: String(last), n: String(limit) })
+}
+
+function filterOf(ctx: RouteContext): ImageFilter {
+  return {
+    ...choiceOf(ctx),
+    device: queryOnce(ctx, 'device') || undefined,
+    builder: queryOnce(ctx, 'builder') || undefined,
+  }
+}
+
+/** As OCI, uname and Solo5 name them. */
+const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' }
+
+/** Throws QUERY_INVALID. */
+export function choiceOf(ctx: RouteContext): Choice {
+  const architecture = queryOnce(ctx, 'arch') || undefined
+  const abi = queryOnce(ctx, 'abi') || undefined
+  if (abi !== undefined && !/^\d{1,10}$/.test(abi)) {
+    throw new OciError('QUERY_INVALID', { abi: abi.slice(0, 40) }, { message: 'abi is a number' })
+  }
+  return {
+    target: queryOnce(ctx, 'target') || undefined,
+    abiVersion: abi === undefined ? undefined : Number(abi),
+    architecture: architecture && (ARCHITECTURES[architecture] ?? architecture),
+  }
+}
+
+/** Where the page before ended, out of our own Link. */
+function cursorOf(ctx: RouteContext): number | undefined {
+  const text = queryOnce(ctx, 'last')
+  if (text === undefined) return undefined
+  if (!/^\d{1,15}$/.test(text)) {
+    throw new OciError('QUERY_INVALID', undefined, {
+      message: 'last is the one of the Link header that came with the page before',
+    })
+  }
+  return Number(text)
+}
+
+/** RFC 6266, with the encoding of RFC 8187 for names that a quoted string cannot hold. */
+function disposition(title: string): string {
+  const name = title.slice(title.lastIndexOf('/') + 1)
+  if (/^[\w .+-]+$/.test(name)) return `attachment; filename="${name}"`
+  const encoded = encodeURIComponent(name).replace(/['()*]/g, (found) => {
+    return `%${found.charCodeAt(0).toString(16).toUpperCase()}`
+  })
+  return `attachment; filename*=UTF-8''${encoded}`
+}
+
+function invalid(message: string): OciError {
+  return new OciError('REQUEST_INVALID', undefined, { message })
+}

@@ -1,0 +1,67 @@
+import { pullableNames } from '../../auth/access.ts'
+import { OciError } from '../../oci/errors.ts'
+import type { PackageCursor, PackageSearch } from '../../registry/package-search.ts'
+import { ECOSYSTEMS, type Ecosystem } from '../../unikernel/versions/orders.ts'
+import { pageLimit, setNextLink } from '../pages.ts'
+import { param, queryOnce, type Route, type RouteContext } from '../route.ts'
+import { packageHit } from './image-json.ts'
+
+const LIMIT = 100
+const CURSOR = /^(\d{1,15})\.(\d{1,15})$/
+
+/** Which images contain a package. */
+export function packageRoutes(search: PackageSearch): Route[] {
+  return [
+    {
+      method: 'GET',
+      path: '/api/v1/packages/:ecosystem/:name',
+      access: 'look',
+      async handle(ctx) {
+        const ecosystem = ecosystemOf(param(ctx, 'ecosystem'))
+        const name = nameOf(param(ctx, 'name'))
+        const version = queryOnce(ctx, 'version') || undefined
+        const limit = pageLimit(ctx, LIMIT)
+        const visible = pullableNames(ctx.state.caller)
+        const question = { ecosystem, name, version }
+        const page = await search.images(question, visible, cursorOf(ctx), limit)
+        if (page.next !== undefined) {
+          const cursor = `${page.next.blobId}.${page.next.manifestId}`
+          setNextLink(ctx, { version, last: cursor, n: String(limit) })
+        }
+        ctx.body = {
+          ecosystem,
+          name,
+          version: version ?? null,
+          images: page.hits.map(packageHit),
+        }
+      },
+    },
+  ]
+}
+
+/** Postgres takes no NUL, and no list has it in a name. */
+function nameOf(name: string): string {
+  if (name.includes('\0')) throw invalid('a package has no NUL in its name')
+  return name
+}
+
+function ecosystemOf(text: string): Ecosystem {
+  const found = ECOSYSTEMS.find((one) => one === text)
+  if (found !== undefined) return found
+  throw invalid(`packages are of ${ECOSYSTEMS.join(', ')}, such as /api/v1/packages/opam/mirage`)
+}
+
+/** Where the page before ended, out of our own Link. */
+function cursorOf(ctx: RouteContext): PackageCursor | undefined {
+  const text = queryOnce(ctx, 'last')
+  if (text === undefined) return undefined
+  const [, blobId, manifestId] = CURSOR.exec(text) ?? []
+  if (blobId === undefined || manifestId === undefined) {
+    throw invalid('last is the one of the Link header that came with the page before')
+  }
+  return { blobId: Number(blobId), manifestId: Number(manifestId) }
+}
+
+function invalid(message: string): OciError {
+  return new OciError('QUERY_INVALID', undefined, { message })
+}

@@ -1,0 +1,116 @@
+import { allows } from '../../auth/access.ts'
+import { parseDigest } from '../../oci/digest.ts'
+import { OciError } from '../../oci/errors.ts'
+import { parseTag } from '../../oci/reference.ts'
+import type { TagHistory, TagPosition } from '../../registry/tag-history.ts'
+import { conditionOf, entityTag } from '../conditions.ts'
+import { pageLimit, setNextLink } from '../pages.ts'
+import {
+  actorOf,
+  param,
+  queryOnce,
+  type Route,
+  type RouteContext,
+  repositoryOf,
+  viewOf,
+} from '../route.ts'
+import { Fields } from './json.ts'
+
+const TAG = '/api/v1/repositories/*repository/tags/:tag'
+const LIMIT = 100
+const CURSOR = /^\d{1,15}$/
+
+/** Where tags were, and back to it. */
+export function tagRoutes(history: TagHistory): Route[] {
+  const page = async (ctx: RouteContext) => {
+    const limit = pageLimit(ctx, LIMIT)
+    const tag = parseTag(param(ctx, 'tag'))
+    const found = await history.list(viewOf(ctx), tag, cursorOf(ctx), limit)
+    const last = found.items.at(-1)
+    if (found.more && last !== undefined)
+      setNextLink(ctx, { last: String(last.id), n: String(limit) })
+    return { tag, positions: found.items }
+  }
+  return [
+    {
+      method: 'GET',
+      path: '/v2/*repository/_oci/tag-history/:tag',
+      access: 'pull',
+      async handle(ctx) {
+        const { positions } = await page(ctx)
+        ctx.body = positions.filter(({ digest }) => digest !== null).map(descriptorOf)
+      },
+    },
+    {
+      method: 'GET',
+      path: `${TAG}/history`,
+      access: 'pull',
+      async handle(ctx) {
+        const { tag, positions } = await page(ctx)
+        const repository = repositoryOf(ctx)
+        // Who moves tags is nobody's business but of those who may.
+        const showsActor = allows(ctx.state.caller, 'push', repository)
+        ctx.body = {
+          repository,
+          tag,
+          positions: positions.map((position) => positionOf(position, showsActor)),
+        }
+      },
+    },
+    {
+      method: 'POST',
+      path: `${TAG}/rollback`,
+      access: 'push',
+      tags: (ctx) => [parseTag(param(ctx, 'tag'))],
+      async handle(ctx) {
+        const repository = repositoryOf(ctx)
+        const tag = parseTag(param(ctx, 'tag'))
+        const { digest, previousDigest } = await history.rollback({
+          repository,
+          tag,
+          digest: await wantedDigest(ctx),
+          actor: actorOf(ctx),
+          condition: conditionOf(ctx.headers),
+        })
+        ctx.set({ 'Docker-Content-Digest': digest, ETag: entityTag(digest) })
+        ctx.body = { repository, tag, digest, previousDigest: previousDigest ?? null }
+      },
+    },
+  ]
+}
+
+/** The body is optional: it names another digest than the last. */
+async function wantedDigest(ctx: RouteContext) {
+  if (!ctx.state.body.present) return undefined
+  const fields = await Fields.read(ctx)
+  const digest = fields.optionalText('digest')
+  fields.done()
+  return digest === undefined ? undefined : parseDigest(digest)
+}
+
+/** As proposed for the distribution spec: of a manifest that is gone, only digest and time are known. */
+function descriptorOf({ digest, mediaType, size, movedAt }: TagPosition) {
+  const known = mediaType === null ? {} : { mediaType, size }
+  return { ...known, digest, created: movedAt }
+}
+
+function positionOf(position: TagPosition, showsActor: boolean) {
+  const { digest, previousDigest, actor, reason, movedAt, mediaType } = position
+  return {
+    digest,
+    previousDigest,
+    reason,
+    movedAt,
+    present: mediaType !== null,
+    ...(showsActor ? { actor } : {}),
+  }
+}
+
+function cursorOf(ctx: RouteContext): number | undefined {
+  const text = queryOnce(ctx, 'last')
+  if (text === undefined) return undefined
+  if (CURSOR.test(text)) return Number(text)
+  throw new OciError('QUERY_INVALID', undefined, {
+    message: 'last is the one of the Link header that came with the page before',
+  })
+}

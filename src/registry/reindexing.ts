@@ -1,0 +1,73 @@
+import type { Database } from '../db/database.ts'
+import { listUnread, markRead, type UnreadRow } from '../db/images.ts'
+import { OciError } from '../oci/errors.ts'
+import { parseManifest } from '../oci/manifest.ts'
+import { READER } from '../unikernel/reading.ts'
+import { type ImageReader, indexImage, type Reading } from './image-reading.ts'
+import { type Repeating, startRepeating } from './repeating.ts'
+
+// A manifest waits for this at most after a store did not answer.
+const REPEAT_SECONDS = 60
+// Manifests in memory at once: each may have 8 MiB.
+const BATCH_MAX = 4
+
+/** What one round did. */
+export type Reindexed = {
+  readonly manifests: number
+  readonly images: number
+  /** Those that would be refused today; they stay, and are known as no images. */
+  readonly refused: number
+}
+
+/**
+ * Looks at some manifests that were pushed before this reader was made: what they are is asked for
+ * like of new ones. A manifest that was looked at by two processes at once is the same after both.
+ */
+export async function reindexSome(db: Database, reader: ImageReader): Promise<Reindexed> {
+  const rows = await listUnread(db, READER, BATCH_MAX)
+  let images = 0
+  let refused = 0
+  for (const row of rows) {
+    const reading = await readAgain(reader, row)
+    if (reading === undefined) refused += 1
+    else if (reading.image !== undefined) images += 1
+    await db.transaction(async (tx) => {
+      await markRead(tx, row.id, READER, reading?.image !== undefined)
+      if (reading !== undefined) await indexImage(tx, row.repositoryId, row.digest, reading)
+    })
+  }
+  return { manifests: rows.length, images, refused }
+}
+
+/** Looks at all that was not looked at, in the background, and again when that failed. */
+export function startReindexing(
+  db: Database,
+  reader: ImageReader,
+  onDone: (reindexed: Reindexed) => void,
+  onError: (error: unknown) => void,
+): Repeating {
+  const work = async (goOn: () => boolean): Promise<void> => {
+    let total: Reindexed = { manifests: 0, images: 0, refused: 0 }
+    while (goOn()) {
+      const { manifests, images, refused } = await reindexSome(db, reader)
+      if (manifests === 0) break
+      total = {
+        manifests: total.manifests + manifests,
+        images: total.images + images,
+        refused: total.refused + refused,
+      }
+    }
+    if (total.manifests > 0) onDone(total)
+  }
+  return startRepeating(REPEAT_SECONDS, work, onError)
+}
+
+async function readAgain(reader: ImageReader, row: UnreadRow): Promise<Reading | undefined> {
+  try {
+    return await reader.read(row.repository, parseManifest(row.bytes, row.mediaType))
+  } catch (error) {
+    // It was taken when less was asked of it. A store that does not answer is another matter.
+    if (error instanceof OciError && error.code === 'MANIFEST_INVALID') return undefined
+    throw error
+  }
+}

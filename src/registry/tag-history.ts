@@ -1,0 +1,189 @@
+import { recordChange } from '../db/audit.ts'
+import type { Database } from '../db/database.ts'
+import { lockContents } from '../db/manifests.ts'
+import { findRepository, type View } from '../db/repositories.ts'
+import { listTagPositions, type TagPosition } from '../db/tag-history.ts'
+import { moveTags } from '../db/tags.ts'
+import type { Digest } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
+import type { Repository, Tag } from '../oci/reference.ts'
+import { type Condition, demand } from './condition.ts'
+import { demandMovable } from './immutable.ts'
+import type { Page } from './listings.ts'
+import type { Actor } from './view.ts'
+
+export type { TagPosition }
+
+/** A tag that is to go back. */
+export type Rollback = {
+  readonly repository: Repository
+  readonly tag: Tag
+  /** Where it was before; undefined: its last position before the one that it has. */
+  readonly digest: Digest | undefined
+  readonly actor: Actor
+  readonly condition: Condition
+}
+
+export type RolledBack = {
+  readonly digest: Digest
+  /** Undefined for a tag that was deleted. */
+  readonly previousDigest: Digest | undefined
+}
+
+// As far as a rollback looks back. Who needs more names the digest.
+const POSITIONS_MAX = 1000
+// Somebody else may move the tag while it is decided where it goes.
+const TRIES_MAX = 4
+const SHOWN_MAX = 5
+
+/** Where tags were, and back to it. */
+export class TagHistory {
+  readonly #db: Database
+
+  constructor(db: Database) {
+    this.#db = db
+  }
+
+  /** Positions before `before`, the newest first. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN for a tag that never was. */
+  async list(
+    view: View,
+    tag: Tag,
+    before: number | undefined,
+    limit: number,
+  ): Promise<Page<TagPosition>> {
+    const from = before ?? Number.MAX_SAFE_INTEGER
+    const rows = await listTagPositions(this.#db, view, tag, from, limit + 1)
+    if (rows.length === 0 && before === undefined) await this.#demandKnown(view, tag)
+    return { items: rows.slice(0, limit), more: rows.length > limit }
+  }
+
+  /**
+   * Moves a tag to where it was: an undo, so a second one goes further back, and not forth again.
+   * Throws NAME_UNKNOWN, MANIFEST_UNKNOWN for a tag that never was or a manifest that is gone,
+   * REQUEST_INVALID for a digest where it never was, PRECONDITION_FAILED, CONFLICT when there is
+   * nothing to go back to, and DENIED for a tag that never moves.
+   */
+  async rollback(rollback: Rollback): Promise<RolledBack> {
+    for (let tries = 1; ; tries += 1) {
+      const done = await this.#rollbackOnce(rollback)
+      if (done !== undefined) return done
+      if (tries === TRIES_MAX) {
+        throw new OciError('CONFLICT', undefined, {
+          message: `tag ${rollback.tag} is being moved by others: try again, with If-Match`,
+        })
+      }
+    }
+  }
+
+  /** Undefined when the tag was moved meanwhile. */
+  async #rollbackOnce(rollback: Rollback): Promise<RolledBack | undefined> {
+    const { repository, tag, actor, condition } = rollback
+    const view = { repository, publicOnly: false }
+    const positions = await listTagPositions(
+      this.#db,
+      view,
+      tag,
+      Number.MAX_SAFE_INTEGER,
+      POSITIONS_MAX,
+    )
+    const [now] = positions
+    if (now === undefined) throw await this.#unknown(view, tag)
+    const current = now.digest ?? undefined
+    demand(condition, current)
+    const digest = targetOf(positions, rollback)
+    try {
+      return await this.#db.transaction(async (tx) => {
+        const { repositoryId, children } = await lockContents(tx, repository, [], [digest])
+        if (repositoryId === null || children.length === 0) throw gone(tag, digest)
+        const [move] = await moveTags(tx, repositoryId, [tag], digest, actor.name, 'rollback')
+        const previous = move?.previous ?? undefined
+        // Undone with the transaction: it was decided for another position.
+        if (previous !== current) throw new Moved()
+        if (move !== undefined && previous !== digest) demandMovable(move)
+        const detail = current === undefined ? 'it was deleted' : `from ${current}`
+        const change = { action: 'rollback', repository, tags: [tag], digest, detail }
+        await recordChange(tx, actor, change)
+        return { digest, previousDigest: current }
+      })
+    } catch (error) {
+      if (error instanceof Moved) return undefined
+      throw error
+    }
+  }
+
+  async #demandKnown(view: View, tag: Tag): Promise<void> {
+    const first = await listTagPositions(this.#db, view, tag, Number.MAX_SAFE_INTEGER, 1)
+    if (first.length === 0) throw await this.#unknown(view, tag)
+  }
+
+  async #unknown(view: View, tag: Tag): Promise<OciError> {
+    const id = await findRepository(this.#db, view)
+    return id === undefined
+      ? new OciError('NAME_UNKNOWN', { name: view.repository })
+      : new OciError('MANIFEST_UNKNOWN', { tag }, { message: `there never was a tag ${tag}` })
+  }
+}
+
+class Moved extends Error {}
+
+/** Where a rollback goes. `positions` are the newest first. */
+function targetOf(positions: readonly TagPosition[], { tag, digest }: Rollback): Digest {
+  if (digest === undefined) {
+    const last = findUndone(positions)
+    if (last !== undefined) return last
+    throw new OciError(
+      'CONFLICT',
+      { tag },
+      {
+        message: `tag ${tag} has no position before this one whose manifest is still there`,
+      },
+    )
+  }
+  const there = positions.filter((position) => position.digest === digest)
+  if (there.length === 0) {
+    const known = [...new Set(positions.flatMap((one) => one.digest ?? []))].slice(0, SHOWN_MAX)
+    throw new OciError(
+      'REQUEST_INVALID',
+      { tag, digest },
+      {
+        message: `tag ${tag} was never at ${digest}; a rollback goes back, such as to ${known.join(' or ')}`,
+      },
+    )
+  }
+  if (there.every(({ mediaType }) => mediaType === null)) throw gone(tag, digest)
+  return digest
+}
+
+/**
+ * The position before the present one, whatever was undone since: pushes pile up, and a rollback
+ * takes away what lies above its target. Manifests that are gone are passed over.
+ */
+function findUndone(positions: readonly TagPosition[]): Digest | undefined {
+  const pile: TagPosition[] = []
+  for (const position of positions.toReversed()) {
+    const { digest, reason } = position
+    if (digest === null) continue
+    if (reason === 'rollback') {
+      const at = pile.findLastIndex((one) => one.digest === digest)
+      if (at !== -1) pile.length = at
+    }
+    pile.push(position)
+  }
+  const isDeleted = positions[0]?.digest === null
+  const current = pile.at(-1)?.digest
+  const below = isDeleted ? pile : pile.slice(0, -1)
+  const target = below.findLast(
+    ({ digest, mediaType }) => mediaType !== null && (isDeleted || digest !== current),
+  )
+  return target?.digest ?? undefined
+}
+
+function gone(tag: Tag, digest: Digest): OciError {
+  return new OciError(
+    'MANIFEST_UNKNOWN',
+    { tag, digest },
+    {
+      message: `manifest ${digest}, where tag ${tag} was, is deleted: push it again`,
+    },
+  )
+}

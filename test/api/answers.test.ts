@@ -1,0 +1,385 @@
+import { readdirSync } from 'node:fs'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { askForToken, basic } from '../auth/callers.ts'
+import { startIssuer, type TestIssuer } from '../auth/issuer-kit.ts'
+import { IMAGE_INDEX, IMAGE_MANIFEST, newRepository, putManifest } from '../conformance/kit.ts'
+import { ROOT } from '../house/tree.ts'
+import { BUILDS, expectedOf, fixture, formOf, pushBuild, pushLayers } from '../images/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { OPERATIONS, partsOf } from './document.ts'
+import { seen } from './expect-answer.ts'
+import { type Ask, asked, listed, nextOf } from './kit.ts'
+import { pathOf } from './refusals-kit.ts'
+
+let registry: TestRegistry
+let issuer: TestIssuer
+let admin: Ask
+let anybody: Ask
+
+beforeAll(async () => {
+  registry = await startRegistry({
+    ROOKERY_OIDC_ALLOW_NETWORKS: '127.0.0.0/8',
+    ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
+  })
+  issuer = await startIssuer()
+  admin = registry.request
+  anybody = registry.anonymous
+})
+afterAll(async () => {
+  await issuer.close()
+  await registry.close()
+})
+
+const images = (repository: string) => `/api/v1/repositories/${repository}/images`
+
+function kernelForm(bytes: Buffer, name: string): FormData {
+  const form = new FormData()
+  form.append('kernel', new Blob([new Uint8Array(bytes)]), name)
+  return form
+}
+
+describe('images are answered as described', () => {
+  it('when they are made, of every part there is, with tags and without', async () => {
+    const path = images(newRepository())
+    const extra = {
+      console: Buffer.from('built\n'),
+      script: Buffer.from('make\n'),
+      config: Buffer.from(
+        JSON.stringify({
+          name: 'hello',
+          target: 'hvt',
+          abi: { target: 'hvt', version: 2 },
+          architecture: 'amd64',
+          memory: 32,
+          argv: ['--ipv4=10.0.0.2/24'],
+          created: '2026-05-20T18:07:42Z',
+        }),
+      ),
+    }
+    const form = formOf('hello-key-1', extra)
+    form.append('created', '2026-05-20T18:07:42Z')
+    const made = await asked(admin, 'POST', `${path}?tag=v1&tag=live`, form, {
+      'if-none-match': '*',
+    })
+    expect(made).toMatchObject({ status: 201, body: { tags: ['v1', 'live'] } })
+    const again = await asked(admin, 'POST', path, formOf('hello-key-2'))
+    expect(again).toMatchObject({ status: 201, body: { tags: [] } })
+    const read = await asked(anybody, 'GET', `${path}/v1`)
+    expect(read.body).toMatchObject({ config: { memory: 32 }, tags: ['live', 'v1'] })
+  })
+
+  it.each(BUILDS)('with everything that is known of %s', async (build) => {
+    const repository = newRepository()
+    const digest = await pushBuild(registry, repository, 'v1', build)
+    for (const reference of ['v1', digest]) {
+      const { body } = await asked(anybody, 'GET', `${images(repository)}/${reference}`)
+      expect(body).toMatchObject({ digest, inputId: expectedOf(build).input_id })
+      for (const part of ['opam', 'systemPackages', 'buildEnvironment', 'buildHashes']) {
+        expect(body[part], part).not.toBeNull()
+      }
+    }
+  })
+
+  it.each(readdirSync(`${ROOT}test/fixtures/elf`))('of a kernel alone: %s', async (name) => {
+    const repository = newRepository()
+    await asked(
+      admin,
+      'POST',
+      `${images(repository)}?tag=v1`,
+      kernelForm(fixture(`elf/${name}`), name),
+    )
+    const { body } = await asked(anybody, 'GET', `${images(repository)}/v1`)
+    expect(body).toMatchObject({ opam: null, inputId: null, kernel: { title: name } })
+    expect((await asked(anybody, 'GET', images(repository))).body).toMatchObject({
+      images: [{ kernel: { title: name }, tags: ['v1'] }],
+    })
+  })
+
+  it('with layers that are not understood, or not known at all', async () => {
+    const repository = newRepository()
+    const pushed = await pushLayers(registry, repository, 'v1', [
+      { mediaType: 'application/octet-stream', bytes: fixture('elf/mini-net.hvt') },
+      {
+        mediaType: 'application/vnd.unikernel.opam-switch.v1',
+        bytes: Buffer.from('installed: ['),
+        title: 'opam-switch',
+      },
+      {
+        mediaType: 'application/vnd.unikernel.system-packages.v1',
+        bytes: Buffer.from('bash=5.2\n\0\n=\nzsh'),
+        title: 'system-packages',
+      },
+      {
+        mediaType: 'application/vnd.unikernel.build-environment.v1',
+        bytes: Buffer.from('A=1\nA=2\nno variable\nSOURCE_DATE_EPOCH=never'),
+        title: 'build-environment',
+      },
+      {
+        mediaType: 'application/vnd.unikernel.build-hashes.v1',
+        bytes: Buffer.from(`added: ["a" {"F:${'0'.repeat(32)}"} "b" {"D"} "c" {"L"} "d" {"?"} 7]`),
+        title: 'www.build-hashes',
+      },
+      { mediaType: 'application/x-notes', bytes: Buffer.from('notes') },
+    ])
+    expect(pushed.status).toBe(201)
+    const { body } = await asked(anybody, 'GET', `${images(repository)}/v1`)
+    expect(body).toMatchObject({
+      kernel: { title: null },
+      layers: [{}, { role: 'opam-switch' }, {}, {}, {}, { role: null, title: null }],
+    })
+  })
+
+  it('in pages, also where the slashes of a name are encoded', async () => {
+    const repository = newRepository()
+    for (const name of ['mini-net.hvt', 'mini.xen', 'mini-arm.hvt']) {
+      const form = kernelForm(fixture(`elf/${name}`), name)
+      await asked(admin, 'POST', `${images(repository)}?tag=${name.replace('.', '-')}`, form)
+    }
+    for (const name of [repository, repository.replaceAll('/', '%2F')]) {
+      expect(await listed(anybody, `${images(name)}?n=1`, 'images')).toHaveLength(3)
+      const filtered = await listed(
+        anybody,
+        `${images(name)}?target=hvt&arch=arm64&abi=2`,
+        'images',
+      )
+      expect(filtered).toHaveLength(1)
+    }
+    const empty = await asked(anybody, 'GET', `${images(repository)}?n=0`)
+    expect({ next: nextOf(empty), body: empty.body }).toEqual({ body: { images: [] } })
+  })
+
+  it('for an index, of which a kernel is chosen', async () => {
+    const repository = newRepository()
+    const manifests = []
+    for (const name of ['mini-net.hvt', 'mini-blk-net2.spt']) {
+      const form = kernelForm(fixture(`elf/${name}`), name)
+      const { body } = await asked(admin, 'POST', images(repository), form)
+      const manifest = await registry.request(`/v2/${repository}/manifests/${body.digest}`)
+      const size = (await manifest.arrayBuffer()).byteLength
+      manifests.push({ mediaType: IMAGE_MANIFEST, digest: body.digest, size })
+    }
+    const index = { schemaVersion: 2, mediaType: IMAGE_INDEX, manifests }
+    expect((await putManifest(registry, repository, 'all', index)).status).toBe(201)
+    const path = `${images(repository)}/all`
+    expect(await asked(anybody, 'GET', path)).toMatchObject({ status: 400 })
+    const chosen = await asked(anybody, 'GET', `${path}?target=spt`)
+    expect(chosen.body).toMatchObject({ target: 'spt', digest: manifests[1]?.digest })
+    const kernel = await asked(anybody, 'GET', `${path}/kernel?target=hvt`)
+    expect(kernel.headers.get('oci-image-digest')).toBe(manifests[0]?.digest)
+  })
+
+  it('as kernels: whole, in part, and unchanged', async () => {
+    const repository = newRepository()
+    await pushBuild(registry, repository, 'live')
+    const path = `${images(repository)}/live/kernel`
+    for (const method of ['HEAD', 'GET']) {
+      const whole = await asked(anybody, method, path)
+      expect(whole.status).toBe(200)
+      const etag = whole.headers.get('etag') ?? ''
+      const same = await asked(anybody, method, path, undefined, { 'if-none-match': etag })
+      expect(same.status).toBe(304)
+    }
+    const range = await asked(anybody, 'GET', path, undefined, { range: 'bytes=0-9' })
+    expect(range.headers.get('content-range')).toMatch(/^bytes 0-9\//)
+    const outside = await asked(anybody, 'GET', path, undefined, { range: 'bytes=99999999-' })
+    expect(outside.status).toBe(416)
+  })
+
+  it('when two are compared', async () => {
+    const repository = newRepository()
+    for (const build of BUILDS) await pushBuild(registry, repository, build, build)
+    const form = kernelForm(fixture('elf/mini-blk-net2.spt'), 'mini.spt')
+    await asked(admin, 'POST', `${images(repository)}?tag=alone`, form)
+    const tags = [...BUILDS, 'alone']
+    for (const from of tags) {
+      for (const to of tags) {
+        const compared = await asked(anybody, 'GET', `${images(repository)}/${from}/compare/${to}`)
+        expect(compared).toMatchObject({ status: 200, body: { from: { tags: [from] } } })
+      }
+    }
+  })
+})
+
+describe('what is in images is answered as described', () => {
+  it('as documents', async () => {
+    const repository = newRepository()
+    await pushBuild(registry, repository, 'v1', 'hello-key-1')
+    for (const format of ['cyclonedx', 'spdx', 'slsa']) {
+      const path = `${images(repository)}/v1/documents/${format}`
+      expect(await asked(anybody, 'GET', path)).toMatchObject({ status: 200 })
+    }
+  })
+
+  it('which have a kernel, which came of the same inputs', async () => {
+    const repository = newRepository()
+    for (const build of BUILDS) await pushBuild(registry, repository, build, build)
+    const { main_binary_sha256: hex, input_id: inputId } = expectedOf('hello-key-2')
+    const found = await listed(anybody, `/api/v1/kernels/sha256:${hex}?n=1`, 'images')
+    expect(found.length).toBeGreaterThan(1)
+    const nobody = await asked(anybody, 'GET', `/api/v1/kernels/sha256:${'0'.repeat(64)}`)
+    expect(nobody.body.images).toEqual([])
+    const made = await asked(anybody, 'GET', `/api/v1/inputs/${inputId}`)
+    expect(made.body).toMatchObject({ outputs: [{}, {}], otherInputs: expect.anything() })
+    await asked(anybody, 'GET', `/api/v1/inputs/${'0'.repeat(64)}`)
+  })
+
+  it.each([
+    ['opam', 'mirage', '>= 4 & < 5'],
+    ['deb', 'bash', undefined],
+    ['freebsd', 'bash', undefined],
+    ['opam', 'a package that is not there', '= 1'],
+  ])('which have the package %s %s %s', async (ecosystem, name, version) => {
+    for (const build of BUILDS) await pushBuild(registry, newRepository(), 'v1', build)
+    const path = `/api/v1/packages/${ecosystem}/${encodeURIComponent(name)}`
+    const query = version === undefined ? '' : `&version=${encodeURIComponent(version)}`
+    const found = await listed(admin, `${path}?n=2${query}`, 'images')
+    expect(found.length > 0).toBe(!name.includes(' '))
+  })
+})
+
+describe('tags are answered as described', () => {
+  it('where they were, and back there', async () => {
+    const repository = newRepository()
+    const digests: string[] = []
+    for (const name of ['mini-net.hvt', 'mini.xen', 'mini-arm.hvt']) {
+      const form = kernelForm(fixture(`elf/${name}`), name)
+      const { body } = await asked(admin, 'POST', `${images(repository)}?tag=live`, form)
+      digests.push(String(body.digest))
+    }
+    const [first, second, third] = digests
+    const path = `/api/v1/repositories/${repository}/tags/live`
+    const back = (sent?: unknown, headers?: Record<string, string>) =>
+      asked(admin, 'POST', `${path}/rollback`, sent, headers)
+    const undone = await back(undefined, { 'if-match': `"${third}"` })
+    expect(undone.body).toMatchObject({ digest: second, previousDigest: third })
+    expect((await back({ digest: first })).body).toMatchObject({ digest: first })
+    await registry.request(`/v2/${repository}/manifests/live`, { method: 'DELETE' })
+    expect((await back()).body).toMatchObject({ previousDigest: null })
+    const positions = await listed(admin, `${path}/history?n=2`, 'positions')
+    expect(positions).toHaveLength(7)
+    expect(positions[0]).toMatchObject({ reason: 'rollback', actor: 'admin' })
+    const [seenByAnybody] = await listed(anybody, `${path}/history`, 'positions')
+    expect(seenByAnybody).not.toHaveProperty('actor')
+  })
+})
+
+describe('rights are answered as described:', () => {
+  it('upload addresses, and what is sent there', async () => {
+    const path = `/api/v1/repositories/${newRepository()}/tags/v1/drops`
+    const drop = async (sent?: unknown) => {
+      const { body } = await asked(admin, 'POST', path, sent)
+      expect(body.url).toMatch(/\/drop\/rkd_/)
+      return String(body.url)
+    }
+    const kernel = new Blob([new Uint8Array(fixture('elf/mini-net.hvt'))])
+    const put = async (url: string, sent: FormData | Blob) =>
+      expect((await asked(anybody, 'PUT', url, sent)).status).toBe(201)
+    await put(await drop(), kernel)
+    await put(await drop({}), new Blob(['no kernel']))
+    await put(await drop({ ttlSeconds: 60 }), formOf('hello-key-1'))
+    await put(`${await drop({ ttlSeconds: 3600 })}/hello.hvt`, kernel)
+    await put(`${await drop()}/`, kernel)
+  })
+
+  it('settings', async () => {
+    const path = `/api/v1/repositories/${newRepository()}/settings`
+    for (const change of [
+      {},
+      { visibility: 'private', immutableTags: ['v*'], provenance: 'required' },
+    ]) {
+      expect((await asked(admin, 'PUT', path, change)).body).toMatchObject(change)
+      expect((await asked(admin, 'GET', path)).body).toMatchObject(change)
+    }
+  })
+
+  it('credentials, with and without bounds, in pages, used and revoked', async () => {
+    const path = '/api/v1/credentials'
+    const requests = [
+      { kind: 'admin' },
+      { repositories: ['a/**'], actions: ['pull'] },
+      {
+        repositories: ['a/*', 'b'],
+        actions: ['delete', 'push', 'admin', 'pull'],
+        tags: ['v*'],
+        networks: ['127.0.0.0/8', '::1'],
+        expiresAt: '2100-01-01T00:00:00Z',
+      },
+    ]
+    for (const [index, more] of requests.entries()) {
+      const name = `c${index}`
+      const { body, headers } = await asked(admin, 'POST', path, { name, ...more })
+      const authorization = basic(name, String(body.secret))
+      expect((await registry.anonymous('/v2/', { headers: { authorization } })).status).toBe(200)
+      expect(await asked(admin, 'DELETE', headers.get('location') ?? '')).toMatchObject({
+        status: 204,
+      })
+    }
+    expect(await listed(admin, `${path}?n=1`, 'credentials')).toHaveLength(3)
+  })
+
+  it('trust policies, and why a token is believed or not', async () => {
+    const path = '/api/v1/policies'
+    const policy = {
+      name: 'all',
+      issuer: issuer.url,
+      audience: 'https://registry.example',
+      conditions: { repository: 'octo/*', '/kubernetes.io/namespace': ['ci', 'cd'] },
+      repositories: ['builds/**'],
+      actions: ['push', 'pull'],
+    }
+    await asked(admin, 'POST', path, policy)
+    const bounded = { ...policy, name: 'bounded', tags: ['v*'], tokenSeconds: 60 }
+    const { headers } = await asked(admin, 'POST', path, bounded)
+    expect((await asked(admin, 'GET', headers.get('location') ?? '')).status).toBe(200)
+    expect(await listed(admin, `${path}?n=1`, 'policies')).toHaveLength(2)
+    const matching = await issuer.token()
+    const other = await issuer.token({ repository: 'else/where', exp: 1 })
+    const stranger = await issuer.token({ iss: 'https://nobody.example' })
+    for (const [token, matches] of [
+      [matching, 'all'],
+      [other, null],
+      [stranger, null],
+    ]) {
+      const { body } = await asked(admin, 'POST', `${path}/test`, { token })
+      expect(body.matches).toBe(matches)
+    }
+    for (const name of ['all', 'bounded']) {
+      expect((await asked(admin, 'DELETE', `${path}/${name}`)).status).toBe(204)
+    }
+  })
+
+  it('tokens that are taken back', async () => {
+    const token = await askForToken(registry, basic('admin', registry.password), 'registry:admin:*')
+    const claims = Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()
+    const { jti } = JSON.parse(claims)
+    expect((await asked(admin, 'DELETE', `/api/v1/tokens/${jti}`)).status).toBe(204)
+  })
+
+  it('the audit log, with everything that happened above', async () => {
+    await registry.anonymous('/v2/', { headers: { authorization: basic('admin', 'wrong') } })
+    const refusals = () => listed(admin, '/api/v1/audit?decision=refused&n=10', 'entries')
+    await expect.poll(refusals).not.toEqual([])
+    expect((await listed(admin, '/api/v1/audit?n=20', 'entries')).length).toBeGreaterThan(50)
+    const query = 'action=push&actor=admin&since=2026-01-01T00:00:00Z&repository=nowhere'
+    expect(await listed(admin, `/api/v1/audit?${query}`, 'entries')).toEqual([])
+  })
+})
+
+it('HEAD answers wherever GET does, with the same status and no body', async () => {
+  const gets = OPERATIONS.filter(({ method }) => method === 'GET')
+  for (const operation of gets) {
+    const path = pathOf(operation, 'never/was')
+    const [head, whole] = [await admin(path, { method: 'HEAD' }), await admin(path)]
+    expect({ path, status: head.status }).toEqual({ path, status: whole.status })
+    expect(await head.text()).toBe('')
+  }
+})
+
+it('every success that is described was seen', () => {
+  const described = OPERATIONS.flatMap(({ method, path, place }) =>
+    partsOf(place, 'responses')
+      .filter(([status]) => /^[23]/.test(status))
+      .map(([status]) => `${method} ${path} ${status}`),
+  )
+  expect(described.filter((one) => !seen.has(one))).toEqual([])
+})

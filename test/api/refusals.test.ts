@@ -1,0 +1,207 @@
+import { mkdtemp, rm, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { basic, makeCredential } from '../auth/callers.ts'
+import { digestOf } from '../conformance/kit.ts'
+import { pushBuild } from '../images/kit.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { OPERATIONS, type Operation, partOf, partsOf } from './document.ts'
+import { seen } from './expect-answer.ts'
+import { type Ask, asked } from './kit.ts'
+import { keyOf, pathOf, rightBody, WRONG } from './refusals-kit.ts'
+
+const BLOB_BYTES_MAX = 8 * 1024 * 1024
+
+let registry: TestRegistry
+let admin: Ask
+let anybody: Ask
+
+beforeAll(async () => {
+  registry = await startRegistry({
+    ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
+    ROOKERY_BLOB_BYTES_MAX: String(BLOB_BYTES_MAX),
+  })
+  admin = registry.request
+  anybody = registry.anonymous
+  await pushBuild(registry, 'a/b', 'v1')
+})
+afterAll(() => registry.close())
+
+/** Operations that say that they may answer so. */
+const answering = (status: number, among: readonly Operation[] = OPERATIONS) =>
+  among
+    .filter(({ place }) => partOf(place, 'responses', String(status)) !== undefined)
+    .map((operation) => [keyOf(operation), operation] as const)
+
+const isDrop = ({ path }: Operation) => path.startsWith('/drop/')
+const withSecurity = OPERATIONS.filter((operation) => !isDrop(operation))
+const drops = OPERATIONS.filter(isDrop)
+
+let addresses = 0
+/** Guessing is slowed down by address: here each request comes from elsewhere. */
+function fromElsewhere(): Record<string, string> {
+  addresses += 1
+  return { 'x-forwarded-for': `10.0.${addresses >> 8}.${addresses & 255}` }
+}
+
+/** An upload address for tag `v2`. */
+async function createDrop(as: Ask = admin, headers: Record<string, string> = {}): Promise<string> {
+  const path = '/api/v1/repositories/a/b/tags/v2/drops'
+  const { body } = await asked(as, 'POST', path, undefined, headers)
+  return String(body.url)
+}
+const named = (url: string, { path }: Operation) => (path.endsWith('{file}') ? `${url}/file` : url)
+
+async function expectStatus(
+  status: number,
+  ask: Ask,
+  operation: Operation,
+  {
+    path = pathOf(operation),
+    sent = rightBody(operation),
+    headers = {},
+  }: { path?: string; sent?: unknown; headers?: Record<string, string> } = {},
+): Promise<void> {
+  const answer = await asked(ask, operation.method, path, sent, headers)
+  expect({ path, status: answer.status }).toEqual({ path, status })
+}
+
+describe('who asks is refused as described', () => {
+  it.each(answering(401))('401 without the right secret: %s', async (_key, operation) => {
+    const headers = { authorization: basic('admin', 'wrong'), ...fromElsewhere() }
+    await expectStatus(401, anybody, operation, { headers })
+  })
+
+  it.each(answering(401))('401 or not at all with none: %s', async (_key, operation) => {
+    const { security } = operation.place.node
+    if (JSON.stringify(security ?? '').startsWith('[{}')) return
+    await expectStatus(401, anybody, operation)
+  })
+
+  it.each(answering(403, withSecurity))('403 with another: %s', async (_key, operation) => {
+    const other = await makeCredential(registry, { repositories: ['c/**'], actions: ['pull'] })
+    const headers = { authorization: basic(other.name, other.secret) }
+    await expectStatus(403, anybody, operation, { headers })
+  })
+
+  it.each(answering(403, drops))('403 from elsewhere: %s', async (_key, operation) => {
+    const bound = { repositories: ['a/b'], actions: ['push'], networks: ['192.0.2.0/24'] }
+    const { name, secret } = await makeCredential(registry, bound)
+    const within = { authorization: basic(name, secret), 'x-forwarded-for': '192.0.2.7' }
+    const path = named(await createDrop(anybody, within), operation)
+    await expectStatus(403, anybody, operation, { path, headers: fromElsewhere() })
+  })
+
+  it.each(answering(429))('429 after too many guesses: %s', async (_key, operation) => {
+    const headers = { authorization: basic('admin', 'wrong'), ...fromElsewhere() }
+    for (let guess = 0; guess < 25; guess += 1) await anybody('/v2/', { headers })
+    await expectStatus(429, anybody, operation, { headers })
+  })
+})
+
+describe('what is asked for is refused as described', () => {
+  it.each(answering(400, withSecurity))('400 when it is wrong: %s', async (key, operation) => {
+    const requests = WRONG[key] ?? []
+    expect(requests.length).toBeGreaterThan(0)
+    for (const wrong of requests) await expectStatus(400, admin, operation, wrong)
+  })
+
+  it.each(answering(400, drops))('400 when the file is wrong: %s', async (_key, operation) => {
+    const path = named(await createDrop(), operation)
+    await expectStatus(400, anybody, operation, { path, sent: new Blob([]) })
+    await expectStatus(400, anybody, operation, { path, sent: new FormData() })
+    const headers = { 'content-range': 'bytes 0-5/10' }
+    await expectStatus(400, anybody, operation, { path, headers })
+  })
+
+  it.each(answering(404))('404 when there is none: %s', async (_key, operation) => {
+    const path = pathOf(operation, 'never/was')
+    await expectStatus(404, admin, operation, { path, headers: fromElsewhere() })
+  })
+
+  const isRollback = ({ path }: Operation) => path.endsWith('/rollback')
+  const naming = OPERATIONS.filter((operation) => !isRollback(operation))
+  it.each(answering(409, naming))('409 when the name is taken: %s', async (_key, operation) => {
+    await expectStatus(201, admin, operation)
+    await expectStatus(409, admin, operation)
+  })
+
+  const rollbacks = OPERATIONS.filter(isRollback)
+  it.each(answering(409, rollbacks))('409 with nowhere to go: %s', async (_key, operation) => {
+    await expectStatus(409, admin, operation, { path: pathOf(operation).replace('missing', 'v1') })
+  })
+
+  it.each(answering(410))('410 when it was used: %s', async (_key, operation) => {
+    const path = named(await createDrop(), operation)
+    await expectStatus(201, anybody, operation, { path })
+    await expectStatus(410, anybody, operation, { path })
+  })
+
+  it.each(answering(412))('412 when a tag is elsewhere: %s', async (_key, operation) => {
+    const path = isRollback(operation)
+      ? pathOf(operation).replace('missing', 'v1')
+      : `${pathOf(operation)}?tag=v1`
+    for (const headers of [{ 'if-none-match': '*' }, { 'if-match': `"${digestOf('another')}"` }]) {
+      await expectStatus(412, admin, operation, { path, headers })
+    }
+  })
+
+  it.each(answering(413))('413 when it is too large: %s', async (_key, operation) => {
+    const large = new Blob([new Uint8Array(BLOB_BYTES_MAX + 1)])
+    const form = new FormData()
+    form.append('kernel', large, 'kernel')
+    const path = isDrop(operation) ? named(await createDrop(), operation) : pathOf(operation)
+    const isForm = partOf(operation.place, 'requestBody', 'content', 'multipart/form-data')
+    const sent = isDrop(operation) ? large : isForm ? form : { name: 'x'.repeat(70_000) }
+    await expectStatus(413, admin, operation, { path, sent })
+  })
+
+  it.each(answering(414))('414 with too many tags: %s', async (_key, operation) => {
+    const tags = Array.from({ length: 65 }, (_, index) => `tag=t${index}`).join('&')
+    await expectStatus(414, admin, operation, { path: `${pathOf(operation)}?${tags}` })
+  })
+
+  it.each(answering(416))('416 outside of the bytes: %s', async (_key, operation) => {
+    const path = pathOf(operation).replace('missing', 'v1')
+    await expectStatus(416, anybody, operation, { path, headers: { range: 'bytes=99999999-' } })
+  })
+})
+
+describe('without its database', () => {
+  let folder: string
+  let database: TestDatabase
+  let lonely: TestRegistry
+
+  beforeAll(async () => {
+    const { host, port } = inject('postgres')
+    const socket = `.s.PGSQL.${port}`
+    folder = await mkdtemp(join(tmpdir(), 'rookery-test-socket-'))
+    await symlink(join(host, socket), join(folder, socket))
+    database = await createTestDatabase()
+    const url = new URL(database.url)
+    url.searchParams.set('host', folder)
+    lonely = await startRegistry({ ROOKERY_DATABASE_URL: url.href })
+    await rm(join(folder, socket))
+    await database.drop()
+  })
+  afterAll(async () => {
+    await lonely.close()
+    await rm(folder, { recursive: true, force: true })
+  })
+
+  it.each(answering(503))('503, and when to try again: %s', async (_key, operation) => {
+    const ask = isDrop(operation) ? lonely.anonymous : lonely.request
+    await expectStatus(503, ask, operation)
+  })
+})
+
+it('every refusal that is described was seen', () => {
+  const described = OPERATIONS.flatMap((operation) =>
+    partsOf(operation.place, 'responses')
+      .filter(([status]) => /^[45]/.test(status))
+      .map(([status]) => `${keyOf(operation)} ${status}`),
+  )
+  expect(described.filter((one) => !seen.has(one))).toEqual([])
+})

@@ -1,0 +1,126 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { ask, expectedOf, messageOf, pushBuild } from './kit.ts'
+
+type Listed = { digest: string; repository: string; tags: string[]; version?: string }
+
+let registry: TestRegistry
+
+// Each group has a registry of its own: it asks about everything there is.
+beforeAll(async () => {
+  registry = await startRegistry()
+})
+afterAll(() => registry.close())
+
+describe('which images contain a package', () => {
+  let own: TestRegistry
+  beforeAll(async () => {
+    own = await startRegistry()
+    await pushBuild(own, 'a/1', 'v1', 'hello-key-1')
+    await pushBuild(own, 'a/2', 'v2', 'hello-key-2')
+    await pushBuild(own, 'a/2', 'live', 'hello-key-4-same-input-different-output')
+    await pushBuild(own, 'a/3', 'v3', 'hello-key-3-freebsd-same-output')
+  })
+  afterAll(() => own.close())
+
+  const hits = async (path: string, version?: string) => {
+    const query = version === undefined ? '' : `?version=${encodeURIComponent(version)}`
+    const { images } = await ask(own, `packages/${path}${query}`)
+    return images.map(({ repository, tags, version: is }: Listed) => [repository, tags.join(), is])
+  }
+  const first = ['a/1', 'v1', '3.23.1']
+  const later = [
+    ['a/3', 'v3', '3.24.2'],
+    ['a/2', 'live', '3.24.2'],
+    ['a/2', 'v2', '3.24.2'],
+  ]
+
+  it('of opam, in any version or in some', async () => {
+    expect(await hits('opam/dune')).toEqual([...later, first])
+    expect(await hits('opam/dune', '>= 3.24')).toEqual(later)
+    expect(await hits('opam/dune', '< 3.24')).toEqual([first])
+    expect(await hits('opam/dune', '= 3.23.1 | > 3.24.1 & < 3.24.2')).toEqual([first])
+    expect(await hits('opam/dune', '!= 3.23.1')).toEqual(later)
+    expect(await hits('opam/dune', '> 4')).toEqual([])
+    expect(await hits('opam/dunes')).toEqual([])
+  })
+
+  it('of the build host, by the order of its own versions', async () => {
+    expect((await hits('deb/bash')).length).toBe(3)
+    expect(await hits('deb/bash', '< 5')).toEqual([])
+    expect((await hits('deb/bash', '>= 5.2.15-2+b8')).length).toBe(2)
+    expect(await hits('freebsd/bash')).toEqual([['a/3', 'v3', '5.2.37']])
+    expect(await hits('deb/libseccomp-dev')).toHaveLength(2)
+  })
+
+  it('page by page', async () => {
+    const seen: string[] = []
+    let path: string | undefined = '/api/v1/packages/opam/dune?n=1&version=%3E%3D3'
+    while (path !== undefined) {
+      const answer = await own.anonymous(path)
+      const { images } = (await answer.json()) as { images: Listed[] }
+      seen.push(...images.map(({ repository, version }) => `${repository} ${version}`))
+      path = /<([^>]+)>; rel="next"/.exec(answer.headers.get('link') ?? '')?.[1]
+      expect(seen.length).toBeLessThan(10)
+    }
+    expect(seen).toEqual(['a/3 3.24.2', 'a/2 3.24.2', 'a/2 3.24.2', 'a/1 3.23.1'])
+  })
+
+  it.each([
+    ['opam/dune?version=3.24', /at character 1, expected one of = != < <= > >= before a version/],
+    ['opam/dune?version=%3E%3D', /found the end/],
+    ['npm/left-pad', /packages are of opam, deb, apk, freebsd/],
+    ['opam/dune?last=1', /last is the one of the Link header/],
+    ['opam/%00', /NUL/],
+  ])('%s is refused', async (path, message) => {
+    const answer = await own.anonymous(`/api/v1/packages/${path}`)
+    expect(answer.status).toBe(400)
+    expect(await messageOf(answer)).toMatch(message)
+  })
+
+  it('and no more when its image is deleted', async () => {
+    const gone = await pushBuild(own, 'a/4', 'v4', 'hello-key-1')
+    expect((await hits('opam/dune', '= 3.23.1')).length).toBe(2)
+    await own.request(`/v2/a/4/manifests/${gone}`, { method: 'DELETE' })
+    expect(await hits('opam/dune', '= 3.23.1')).toEqual([first])
+  })
+})
+
+describe('what is private stays so', () => {
+  it('to everybody who may not pull it', async () => {
+    const own = await startRegistry({ ROOKERY_DEFAULT_VISIBILITY: 'private' })
+    try {
+      await pushBuild(own, 'secret/www', 'v1')
+      const made = await own.request('/api/v1/credentials', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ name: 'host', repositories: ['secret/**'], actions: ['pull'] }),
+      })
+      const { secret } = (await made.json()) as { secret: string }
+      const authorization = `Basic ${Buffer.from(`host:${secret}`).toString('base64')}`
+      const { input_id, main_binary_sha256 } = expectedOf('hello-key-1')
+      for (const path of [
+        `kernels/sha256:${main_binary_sha256}`,
+        `inputs/${input_id}`,
+        'packages/opam/dune',
+      ]) {
+        const stranger = await (await own.anonymous(`/api/v1/${path}`)).text()
+        expect(stranger).not.toMatch(/secret/)
+        expect(JSON.parse(stranger)).toMatchObject(
+          path.startsWith('inputs') ? { outputs: [] } : { images: [] },
+        )
+        const host = await own.anonymous(`/api/v1/${path}`, { headers: { authorization } })
+        expect(await host.text()).toMatch(/"repository":"secret\/www"/)
+      }
+      const path = '/api/v1/repositories/secret/www/images'
+      for (const more of ['', '/v1', '/v1/kernel', '/v1/compare/v1']) {
+        expect((await own.anonymous(path + more)).status).toBe(401)
+        const host = await own.anonymous(path + more, { headers: { authorization } })
+        expect(host.status).toBe(200)
+        await host.arrayBuffer()
+      }
+    } finally {
+      await own.close()
+    }
+  })
+})

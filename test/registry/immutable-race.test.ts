@@ -1,0 +1,47 @@
+import pg from 'pg'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { imageOf, newRepository, pushImage, putManifest } from '../conformance/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+
+let registry: TestRegistry
+let client: pg.Client
+
+beforeAll(async () => {
+  registry = await startRegistry()
+  client = new pg.Client(registry.databaseUrl)
+  await client.connect()
+})
+afterAll(async () => {
+  await client.end()
+  await registry.close()
+})
+
+it('a push that waits for a tag while it becomes immutable does not move it', async () => {
+  const repository = newRepository()
+  const { digest } = await pushImage(registry, repository, 'live')
+  const image = await imageOf(registry, repository)
+  await client.query('begin')
+  await client.query(
+    `update tags
+        set moved_at = moved_at
+      where name = 'live'
+        and repository_id = (select id from repositories where name = $1)`,
+    [repository],
+  )
+  const pushed = putManifest(registry, repository, 'live', image)
+  const waiting = async () =>
+    (await client.query('select count(*)::int as n from pg_locks where not granted')).rows[0].n
+  await expect.poll(waiting).toBeGreaterThan(0)
+  const settings = await registry.request(`/api/v1/repositories/${repository}/settings`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ immutableTags: ['live'] }),
+  })
+  expect(settings.status).toBe(200)
+  await client.query('rollback')
+  const refused = await pushed
+  expect(refused.status).toBe(403)
+  expect(await refused.text()).toMatch(/tag live is immutable/)
+  const there = await registry.request(`/v2/${repository}/manifests/live`, { method: 'HEAD' })
+  expect(there.headers.get('docker-content-digest')).toBe(digest)
+})

@@ -1,0 +1,296 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { newRepository, pushImage } from '../conformance/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+
+type Position = {
+  digest: string | null
+  previousDigest: string | null
+  reason: string
+  movedAt: string
+  present: boolean
+  actor?: string
+}
+
+let registry: TestRegistry
+
+beforeAll(async () => {
+  registry = await startRegistry()
+})
+afterAll(() => registry.close())
+
+const push = async (repository: string, tag = 'live') =>
+  (await pushImage(registry, repository, tag)).digest
+const tagPath = (repository: string, tag = 'live') =>
+  `/api/v1/repositories/${repository}/tags/${tag}`
+
+async function positions(repository: string, tag = 'live', query = ''): Promise<Position[]> {
+  const answer = await registry.request(`${tagPath(repository, tag)}/history${query}`)
+  expect(answer.status).toBe(200)
+  return ((await answer.json()) as { positions: Position[] }).positions
+}
+
+function rollback(repository: string, init: RequestInit & { digest?: string } = {}, tag = 'live') {
+  const { digest, ...rest } = init
+  return registry.request(`${tagPath(repository, tag)}/rollback`, {
+    method: 'POST',
+    ...rest,
+    ...(digest === undefined
+      ? {}
+      : {
+          headers: { 'content-type': 'application/json', ...rest.headers },
+          body: JSON.stringify({ digest }),
+        }),
+  })
+}
+
+async function rolledBack(repository: string, digest?: string): Promise<string> {
+  const answer = await rollback(repository, digest === undefined ? {} : { digest })
+  expect(answer.status).toBe(200)
+  const body = (await answer.json()) as { digest: string }
+  expect(answer.headers.get('docker-content-digest')).toBe(body.digest)
+  expect(await at(repository)).toBe(body.digest)
+  return body.digest
+}
+
+async function at(repository: string, tag = 'live') {
+  const answer = await registry.request(`/v2/${repository}/manifests/${tag}`, { method: 'HEAD' })
+  return answer.headers.get('docker-content-digest')
+}
+
+const messageOf = async (answer: Response) =>
+  ((await answer.json()) as { errors: { message: string }[] }).errors[0]?.message
+
+describe('the history of a tag', () => {
+  it('has every position, the newest first', async () => {
+    const repository = newRepository()
+    const [a, b] = [await push(repository), await push(repository)]
+    await registry.request(`/v2/${repository}/manifests/live`, { method: 'DELETE' })
+    const c = await push(repository)
+    const found = await positions(repository)
+    expect(
+      found.map(({ digest, previousDigest, reason }) => [digest, previousDigest, reason]),
+    ).toEqual([
+      [c, null, 'push'],
+      [null, b, 'delete'],
+      [b, a, 'push'],
+      [a, null, 'push'],
+    ])
+    for (const { movedAt, actor } of found) {
+      expect(movedAt).toMatch(/^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+      expect(actor).toBe('admin')
+    }
+  })
+
+  it('comes in pages', async () => {
+    const repository = newRepository()
+    const pushed = []
+    for (let count = 0; count < 5; count += 1) pushed.push(await push(repository))
+    const seen: (string | null)[] = []
+    let path: string | undefined = `${tagPath(repository)}/history?n=2`
+    while (path !== undefined) {
+      const answer = await registry.request(path)
+      seen.push(
+        ...((await answer.json()) as { positions: Position[] }).positions.map((one) => one.digest),
+      )
+      path = /<([^>]+)>; rel="next"/.exec(answer.headers.get('link') ?? '')?.[1]
+      expect(seen.length).toBeLessThan(10)
+    }
+    expect(seen).toEqual(pushed.toReversed())
+    expect(await positions(repository, 'live', '?n=0')).toEqual([])
+  })
+
+  it('says which manifests are gone', async () => {
+    const repository = newRepository()
+    const [a, b] = [await push(repository), await push(repository)]
+    await registry.request(`/v2/${repository}/manifests/${a}`, { method: 'DELETE' })
+    const found = await positions(repository)
+    expect(found.map(({ digest, present }) => [digest, present])).toEqual([
+      [b, true],
+      [a, false],
+    ])
+  })
+
+  it('under /v2/ is a list of descriptors with times', async () => {
+    const repository = newRepository()
+    const [a, b] = [await push(repository), await push(repository)]
+    await registry.request(`/v2/${repository}/manifests/live`, { method: 'DELETE' })
+    const answer = await registry.anonymous(`/v2/${repository}/_oci/tag-history/live`)
+    expect(answer.status).toBe(200)
+    const list = (await answer.json()) as Record<string, unknown>[]
+    expect(list.map(({ digest }) => digest)).toEqual([b, a])
+    expect(list[0]).toEqual({
+      mediaType: 'application/vnd.oci.image.manifest.v1+json',
+      digest: b,
+      size: expect.any(Number),
+      created: expect.stringMatching(/Z$/),
+    })
+  })
+
+  it('of a tag that never was is not there', async () => {
+    const repository = newRepository()
+    await push(repository)
+    for (const path of [
+      `${tagPath(repository, 'no')}/history`,
+      `/v2/${repository}/_oci/tag-history/no`,
+    ]) {
+      const answer = await registry.request(path)
+      expect(answer.status).toBe(404)
+      expect(await messageOf(answer)).toBe('there never was a tag no')
+    }
+    expect((await registry.request(`${tagPath(newRepository())}/history`)).status).toBe(404)
+    expect((await registry.request(`${tagPath(repository)}/history?last=x`)).status).toBe(400)
+  })
+
+  it('names who moved it to those alone who may push there', async () => {
+    const repository = newRepository()
+    await push(repository)
+    const answer = await registry.anonymous(`${tagPath(repository)}/history`)
+    expect(answer.status).toBe(200)
+    expect(await answer.text()).not.toMatch(/admin|actor/)
+  })
+})
+
+describe('a rollback', () => {
+  it('goes back, and then further back', async () => {
+    const repository = newRepository()
+    const [a, b, c] = [await push(repository), await push(repository), await push(repository)]
+    expect(await rolledBack(repository)).toBe(b)
+    expect(await rolledBack(repository)).toBe(a)
+    const nothing = await rollback(repository)
+    expect(nothing.status).toBe(409)
+    expect(await messageOf(nothing)).toMatch(/no position before this one/)
+    expect((await positions(repository)).map(({ digest, reason }) => [digest, reason])).toEqual([
+      [a, 'rollback'],
+      [b, 'rollback'],
+      [c, 'push'],
+      [b, 'push'],
+      [a, 'push'],
+    ])
+  })
+
+  it('after a push goes to what was before the push', async () => {
+    const repository = newRepository()
+    const [a, b] = [await push(repository), await push(repository)]
+    expect(await rolledBack(repository)).toBe(a)
+    const d = await push(repository)
+    expect(await rolledBack(repository)).toBe(a)
+    expect(await rolledBack(repository, d)).toBe(d)
+    expect(await rolledBack(repository, b)).toBe(b)
+    expect(await rolledBack(repository)).toBe(d)
+  })
+
+  it('brings back a tag that was deleted', async () => {
+    const repository = newRepository()
+    await push(repository)
+    const b = await push(repository)
+    await registry.request(`/v2/${repository}/manifests/live`, { method: 'DELETE' })
+    expect(await rolledBack(repository)).toBe(b)
+  })
+
+  it('passes over manifests that are gone, unless one is named', async () => {
+    const repository = newRepository()
+    const [a, b] = [await push(repository), await push(repository)]
+    await push(repository)
+    await registry.request(`/v2/${repository}/manifests/${b}`, { method: 'DELETE' })
+    const gone = await rollback(repository, { digest: b })
+    expect(gone.status).toBe(404)
+    expect(await messageOf(gone)).toMatch(/is deleted: push it again/)
+    expect(await rolledBack(repository)).toBe(a)
+  })
+
+  it('goes nowhere where the tag never was', async () => {
+    const repository = newRepository()
+    const a = await push(repository)
+    const other = await push(repository, 'other')
+    const answer = await rollback(repository, { digest: other })
+    expect(answer.status).toBe(400)
+    expect(await messageOf(answer)).toBe(
+      `tag live was never at ${other}; a rollback goes back, such as to ${a}`,
+    )
+    expect((await rollback(repository, { digest: 'x' })).status).toBe(400)
+    expect((await rollback(repository, {}, 'never')).status).toBe(404)
+    expect((await rollback(newRepository())).status).toBe(404)
+    expect(
+      (
+        await rollback(repository, {
+          body: '{"to":1}',
+          headers: { 'content-type': 'application/json' },
+        })
+      ).status,
+    ).toBe(400)
+  })
+
+  it('happens only from where its sender says the tag is', async () => {
+    const repository = newRepository()
+    const [a, b] = [await push(repository), await push(repository)]
+    const stale = await rollback(repository, { headers: { 'if-match': `"${a}"` } })
+    expect(stale.status).toBe(412)
+    expect(await at(repository)).toBe(b)
+    const right = await rollback(repository, { headers: { 'if-match': `"${b}"` } })
+    expect(right.status).toBe(200)
+    expect(right.headers.get('etag')).toBe(`"${a}"`)
+    expect(await right.json()).toEqual({ repository, tag: 'live', digest: a, previousDigest: b })
+  })
+
+  it('of an immutable tag is refused, and so is one by who may not move it', async () => {
+    const repository = newRepository()
+    await push(repository)
+    const b = await push(repository)
+    await registry.request(`/api/v1/repositories/${repository}/settings`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ immutableTags: ['li*'] }),
+    })
+    const refused = await rollback(repository)
+    expect(refused.status).toBe(403)
+    expect(await messageOf(refused)).toMatch(/tag live is immutable/)
+    expect(await at(repository)).toBe(b)
+    expect(
+      (await registry.anonymous(`${tagPath(repository)}/rollback`, { method: 'POST' })).status,
+    ).toBe(401)
+    const made = await registry.request('/api/v1/credentials', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({
+        name: `other-${repository.slice(-8)}`,
+        repositories: [repository],
+        actions: ['push'],
+        tags: ['v*'],
+      }),
+    })
+    const { name, secret } = (await made.json()) as { name: string; secret: string }
+    const bound = await registry.anonymous(`${tagPath(repository)}/rollback`, {
+      method: 'POST',
+      headers: { authorization: `Basic ${Buffer.from(`${name}:${secret}`).toString('base64')}` },
+    })
+    expect(bound.status).toBe(403)
+    expect(await messageOf(bound)).toMatch(/may not push tag live/)
+  })
+
+  it('stands in the audit log', async () => {
+    const repository = newRepository()
+    const [a, b] = [await push(repository), await push(repository)]
+    await rolledBack(repository)
+    const audit = await registry.request(`/api/v1/audit?repository=${repository}&action=rollback`)
+    expect(((await audit.json()) as { entries: unknown[] }).entries).toMatchObject([
+      { actor: 'admin', tags: ['live'], digest: a, detail: `from ${b}`, decision: 'allowed' },
+    ])
+  })
+})
+
+it('of moves and rollbacks at once each follows the one before', async () => {
+  const repository = newRepository()
+  for (let count = 0; count < 3; count += 1) await push(repository)
+  const statuses = await Promise.all(
+    Array.from({ length: 20 }, async (_, index) => {
+      if (index % 2 === 0) return push(repository).then(() => 201)
+      return (await rollback(repository)).status
+    }),
+  )
+  for (const status of statuses) expect([200, 201, 409]).toContain(status)
+  const found = await positions(repository)
+  for (const [index, { previousDigest }] of found.slice(0, -1).entries()) {
+    expect(previousDigest).toBe(found[index + 1]?.digest)
+  }
+  expect(await at(repository)).toBe(found[0]?.digest)
+})
