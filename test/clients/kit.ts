@@ -15,7 +15,7 @@ const CLIENTS = join(process.env.CLIENTS_DIR ?? join(ROOT, '.cache/clients'), 'b
 const COMMAND_MILLISECONDS_MAX = 120_000
 const OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 
-export const BUILD = join(ROOT, 'test/fixtures/hello-key-1')
+export const BUILD = join(ROOT, 'test/fixtures/builds/hello-key-1')
 export const ELF = join(ROOT, 'test/fixtures/elf')
 export const PASSWORD = 'pulled out of a hat'
 

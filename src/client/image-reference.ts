@@ -1,0 +1,78 @@
+import { type Digest, parseDigest } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
+import { parseRepository, parseTag, type Repository, type Tag } from '../oci/reference.ts'
+
+/** Where a registry is. */
+export type RegistryPlace = {
+  /** With the port, when it is not the usual one. */
+  readonly host: string
+  /** Without TLS. */
+  readonly plainHttp: boolean
+}
+
+/** An image in a registry, as clients write it: `host:port/repository:tag@digest`. */
+export type ImageReference = RegistryPlace & {
+  readonly repository: Repository
+  readonly tag: Tag | undefined
+  /** Counts before the tag. */
+  readonly digest: Digest | undefined
+}
+
+/** Text that is no image reference. The message is one line that shows a right one. */
+export class MalformedReference extends Error {
+  override readonly name = 'MalformedReference'
+}
+
+const REFERENCE_LENGTH_MAX = 1024
+const RIGHT = 'registry.example.org/builds/www:v1'
+const PARTS = /^(?:(https?):\/\/)?([^/@]+)\/([^:@]+)(?::([^@]*))?(?:@(.*))?$/
+const HOST = /^(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/
+// Without one of these, other clients take the first word for a part of the name.
+const LIKE_A_HOST = /[.:]|^localhost$/
+
+/**
+ * Takes `[http://|https://]HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]` apart. Registries on this machine
+ * are asked without TLS, others with it, unless the reference says it. Throws MalformedReference.
+ */
+export function parseImageReference(text: string): ImageReference {
+  const found = text.length > REFERENCE_LENGTH_MAX ? null : PARTS.exec(text)
+  if (found === null) throw malformed('it must be like', RIGHT)
+  const [, scheme, host = '', name = '', tag, digest] = found
+  if (!HOST.test(host) || !URL.canParse(`https://${host}`))
+    throw malformed('it must begin with a host, as in', RIGHT)
+  if (scheme === undefined && !LIKE_A_HOST.test(host)) {
+    throw malformed('it must begin with a host that has a dot or a port, as in', RIGHT)
+  }
+  return {
+    host,
+    plainHttp: scheme === undefined ? isLoopback(host) : scheme === 'http',
+    repository: checked(() => parseRepository(name)),
+    tag: tag === undefined ? undefined : checked(() => parseTag(tag)),
+    digest: digest === undefined ? undefined : checked(() => parseDigest(digest)),
+  }
+}
+
+/** True for names and addresses of this machine, with or without a port. */
+export function isLoopback(host: string): boolean {
+  const name = host.replace(/:\d+$/, '').toLowerCase()
+  return name === 'localhost' || name === '[::1]' || /^127(?:\.\d{1,3}){3}$/.test(name)
+}
+
+/** As clients write it. */
+export function referenceText({ host, repository, tag, digest }: ImageReference): string {
+  const behind = `${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`
+  return `${host}/${repository}${behind}`
+}
+
+function checked<T>(parse: () => T): T {
+  try {
+    return parse()
+  } catch (cause) {
+    if (!(cause instanceof OciError)) throw cause
+    throw new MalformedReference(`no reference to an image: ${cause.message}`, { cause })
+  }
+}
+
+function malformed(problem: string, right: string): MalformedReference {
+  return new MalformedReference(`no reference to an image: ${problem} ${right}`)
+}

@@ -1,0 +1,99 @@
+import type { Credential } from './credential.ts'
+import { Exchange } from './exchange.ts'
+import { RegistryRefused } from './failures.ts'
+import type { RegistryPlace } from './image-reference.ts'
+import { type OnWait, retrying } from './retrying.ts'
+import { type Answer, readWhole, type TransportOptions } from './transport.ts'
+
+export type ApiOptions = TransportOptions & {
+  readonly credential?: Credential | undefined
+  readonly onWait?: OnWait
+}
+
+// Everything that is known of one image has some 50 KB, and of the largest some MiB.
+const ANSWER_BYTES_MAX = 64 * 1024 * 1024
+const PAGES_MAX = 10_000
+const NEXT = /<([^>]*)>; rel="next"/
+
+/** The API of a Rookery (spec/openapi.yaml). Throws RegistryRefused and RegistryUnreachable. */
+export class RegistryApi {
+  readonly #exchange: Exchange
+  readonly #onWait: OnWait | undefined
+
+  constructor(place: RegistryPlace, { credential, onWait, ...transport }: ApiOptions) {
+    this.#exchange = new Exchange(place, credential, '', transport)
+    this.#onWait = onWait
+  }
+
+  close(): Promise<void> {
+    return this.#exchange.close()
+  }
+
+  /** What a path answers. `what` is it for messages, such as `the package opam/dune`. */
+  async find(path: string, what: string): Promise<unknown> {
+    return (await this.#read(path, what)).value
+  }
+
+  /** The lists under `field` of a path's pages, up to `limit` items together. */
+  async list(path: string, field: string, what: string, limit: number): Promise<unknown[]> {
+    const items: unknown[] = []
+    let next: string | undefined = path
+    for (let page = 0; next !== undefined && items.length < limit; page += 1) {
+      if (page === PAGES_MAX) throw wrong(this.#exchange, `${what} has no last page`)
+      const { answer, value }: Read = await this.#read(next, what)
+      const found = fieldOf(value, field)
+      if (!Array.isArray(found)) throw wrong(this.#exchange, `${what} has no list ${field}`)
+      items.push(...found)
+      next = NEXT.exec(answer.header('link') ?? '')?.[1]
+    }
+    return items.slice(0, limit)
+  }
+
+  /** Asks for a change. It is tried once: whether it happened is not known after a failure. */
+  async change(
+    path: string,
+    what: string,
+    body: unknown,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<unknown> {
+    const bytes = Buffer.from(JSON.stringify(body))
+    const answer = await this.#exchange.ask({
+      method: 'POST',
+      url: this.#exchange.url(path),
+      what,
+      headers: { 'content-type': 'application/json', ...headers },
+      body: { size: bytes.length, open: () => bytes },
+    })
+    return this.#parsed(answer, what)
+  }
+
+  #read(path: string, what: string): Promise<Read> {
+    return retrying(async () => {
+      const url = this.#exchange.url(path)
+      const answer = await this.#exchange.ask({ method: 'GET', url, what })
+      return { answer, value: await this.#parsed(answer, what) }
+    }, this.#onWait)
+  }
+
+  async #parsed(answer: Answer, what: string): Promise<unknown> {
+    const bytes = await readWhole(answer, ANSWER_BYTES_MAX)
+    try {
+      return JSON.parse(bytes.toString())
+    } catch {
+      throw wrong(this.#exchange, `${what} is no JSON`)
+    }
+  }
+}
+
+type Read = { readonly answer: Answer; readonly value: unknown }
+
+function fieldOf(value: unknown, field: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, field) : undefined
+}
+
+function wrong({ place }: Exchange, problem: string): RegistryRefused {
+  return new RegistryRefused(
+    `${place.host} does not answer like a Rookery: ${problem}; is it another registry?`,
+    { status: 502 },
+  )
+}

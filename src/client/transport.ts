@@ -1,0 +1,127 @@
+import type { Readable } from 'node:stream'
+import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici'
+import { FileChanged, unreachable } from './failures.ts'
+import { isLoopback } from './image-reference.ts'
+
+/** Bytes to send: opened anew for every attempt. */
+export type Body = {
+  /** Bytes. */
+  readonly size: number
+  open(): Readable | Uint8Array
+}
+
+export type Sent = {
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT'
+  readonly url: URL
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: Body
+  /** A transfer may take as long as bytes keep moving; anything else has a limit in all. */
+  readonly transfer?: boolean
+}
+
+/** Whoever gets one reads its body to the end or discards it. */
+export type Answer = {
+  readonly status: number
+  readonly url: URL
+  readonly body: Readable
+  /** A header's value by its name in lower case; of several, all with commas between. */
+  header(name: string): string | undefined
+}
+
+export type TransportOptions = {
+  /** Of proxies: `http_proxy`, `https_proxy` and `no_proxy`, also in capitals. */
+  readonly environment?: Readonly<Record<string, string | undefined>>
+  /** Until the connection stands. */
+  readonly connectMilliseconds?: number
+  /** While nothing is sent and nothing comes. */
+  readonly idleMilliseconds?: number
+}
+
+const CONNECT_MILLISECONDS_MAX = 10_000
+// A registry that copies a large blob to an object store before it answers takes its time.
+const IDLE_MILLISECONDS_MAX = 300_000
+const REQUEST_MILLISECONDS_MAX = 120_000
+const CONNECTIONS_MAX = 8
+const HEADER_BYTES_MAX = 64 * 1024
+const DISCARDED_BYTES_MAX = 1024 * 1024
+
+/** Connections to one registry and to where it sends us. */
+export class Transport {
+  readonly #dispatcher: Dispatcher
+  #answered = false
+
+  constructor(host: string, options: TransportOptions = {}) {
+    const idle = options.idleMilliseconds ?? IDLE_MILLISECONDS_MAX
+    const limits = {
+      connect: { timeout: options.connectMilliseconds ?? CONNECT_MILLISECONDS_MAX },
+      connections: CONNECTIONS_MAX,
+      headersTimeout: idle,
+      bodyTimeout: idle,
+      maxHeaderSize: HEADER_BYTES_MAX,
+      pipelining: 1,
+    }
+    const { environment = {} } = options
+    const proxy = (name: string) => environment[name] || environment[name.toUpperCase()] || ''
+    // What is on this machine is never behind a proxy.
+    this.#dispatcher = isLoopback(host)
+      ? new Agent(limits)
+      : new EnvHttpProxyAgent({
+          ...limits,
+          httpProxy: proxy('http_proxy'),
+          httpsProxy: proxy('https_proxy'),
+          noProxy: proxy('no_proxy'),
+        })
+  }
+
+  /** Sends once, and follows nothing. Throws RegistryUnreachable, and FileChanged of its body. */
+  async send({ method, url, headers, body, transfer = false }: Sent): Promise<Answer> {
+    const length = body === undefined ? {} : { 'content-length': String(body.size) }
+    try {
+      const answer = await request(url, {
+        method,
+        headers: { 'user-agent': 'rookery', ...headers, ...length },
+        body: body?.open() ?? null,
+        dispatcher: this.#dispatcher,
+        ...(transfer ? {} : { signal: AbortSignal.timeout(REQUEST_MILLISECONDS_MAX) }),
+      })
+      this.#answered = true
+      const header = (name: string) => {
+        const value = answer.headers[name]
+        return Array.isArray(value) ? value.join(', ') : value
+      }
+      return { status: answer.statusCode, url, body: answer.body, header }
+    } catch (error) {
+      throw error instanceof FileChanged ? error : unreachable(url, error, this.#answered)
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#dispatcher.destroy()
+  }
+}
+
+/**
+ * An answer's body, whole. Throws RegistryUnreachable when it breaks off, and RangeError when it has
+ * more than `bytesMax` bytes.
+ */
+export async function readWhole({ url, body }: Answer, bytesMax: number): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let left = bytesMax
+  try {
+    for await (const chunk of body) {
+      const bytes = Buffer.from(chunk)
+      left -= bytes.length
+      if (left < 0) throw new RangeError(`${url.host} answered with more than ${bytesMax} bytes`)
+      chunks.push(bytes)
+    }
+  } catch (error) {
+    throw error instanceof RangeError ? error : unreachable(url, error, true)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** Lets go of an answer whose body says nothing, so that its connection can be used again. */
+export async function discard(answer: Answer): Promise<void> {
+  // One that is long or breaks off costs its connection, and that is all.
+  await readWhole(answer, DISCARDED_BYTES_MAX).catch(() => answer.body.destroy())
+}

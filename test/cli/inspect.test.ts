@@ -1,0 +1,156 @@
+import { appendFile, cp, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { IMAGE_INDEX } from '../../src/oci/media-type.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { printed } from './access-kit.ts'
+import { build, builder, built, complaint, elf, told } from './push-kit.ts'
+
+let registry: TestRegistry
+let host: string
+let folder: string
+let login: string
+
+beforeAll(async () => {
+  registry = await startRegistry()
+  host = registry.url.replace('http://', '')
+  login = `http://admin:${registry.password}@${host}`
+  folder = await mkdtemp(join(tmpdir(), 'rookery-inspect-'))
+  await built(['push', build('hello-key-2'), `${login}/hello/key:live`])
+})
+
+afterAll(async () => {
+  await registry?.close()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const line = (text: string, heading: string) =>
+  text
+    .split('\n')
+    .find((one) => one.startsWith(`${heading} `))
+    ?.slice(heading.length)
+    .trim()
+
+describe('rookery inspect', () => {
+  it('shows a kernel, and how a tender is started with its devices', async () => {
+    const shown = await built(['inspect', elf('mini-blk-net2.spt')])
+    expect(line(shown, 'target')).toBe('spt, ABI 2, x86_64')
+    expect(line(shown, 'devices')).toMatch(/^(?:block|net) \S+$/)
+    const { devices } = await told(['inspect', elf('mini-blk-net2.spt')])
+    const options = devices.map(
+      ({ kind, name }: { kind: string; name: string }) =>
+        `--${kind}:${name}=${kind === 'net' ? 'TAP' : 'DISK'}`,
+    )
+    expect(options).toHaveLength(3)
+    expect(line(shown, 'run')).toBe(`solo5-spt ${options.join(' ')} -- mini-blk-net2.spt`)
+  })
+
+  it('knows every target and processor', async () => {
+    for (const [name, target, architecture] of [
+      ['mini-none.hvt', 'hvt', 'x86_64'],
+      ['mini-arm.hvt', 'hvt', 'aarch64'],
+      ['mini.virtio', 'virtio', 'x86_64'],
+      ['mini.muen', 'muen', 'x86_64'],
+      ['mini.genode', 'genode', 'x86_64'],
+      ['mini.xen', 'xen', 'x86_64'],
+    ]) {
+      const shown = await told(['inspect', elf(name ?? '')])
+      expect(shown, name).toMatchObject({ target, architecture, digest: null })
+    }
+    expect((await told(['inspect', elf('mini-max63.hvt')])).devices).toHaveLength(63)
+  })
+
+  it('shows the same of a folder and of what was pushed from it', async () => {
+    const here = await told(['inspect', build('hello-key-2'), '--packages'])
+    const there = await told(['inspect', `${host}/hello/key:live`, '--packages', '--verify'])
+    expect({ ...there, name: '' }).toEqual({ ...here, name: '' })
+    expect(there).toMatchObject({
+      inputId: '9423c054627a2b252e2add614e4fc6faf8b326eb9c79b94e2ce64046374a9d1d',
+      lacks: [],
+      contradiction: null,
+      buildHash: { algorithm: 'md5', same: true },
+      buildEnvironment: { host: { os: 'linux', distribution: 'debian', version: '12' } },
+      opam: { count: 43, roots: [{ name: 'hello-key', version: '1.0.0' }] },
+      systemPackages: { manager: 'dpkg', count: 110 },
+    })
+    const byDigest = await told(['inspect', `${host}/hello/key@${there.digest}`])
+    expect(byDigest).toMatchObject({ digest: there.digest, verified: false, buildHash: null })
+  })
+
+  it('is read by people', async () => {
+    const shown = await built(['inspect', `${host}/hello/key:live`, '--packages'])
+    expect(line(shown, 'opam')).toMatch(/^43 packages, ocaml 5\.2\.1, mirage 4\.11\.2/)
+    expect(line(shown, 'system')).toBe('110 dpkg packages')
+    expect(line(shown, 'built on')).toBe('debian 12, x86_64, SOURCE_DATE_EPOCH 1589138087')
+    expect(line(shown, 'dune')).toMatch(/^3\.24\.2 /)
+    expect(line(shown, 'debug')).toMatch(/^hello-key\.hvt\.debug +132\.7 KiB +sha256:/)
+    expect(Math.max(...shown.split('\n').map(({ length }) => length))).toBeLessThan(200)
+  })
+
+  it('of an index shows what there is, and one by its target', async () => {
+    const digests: Record<string, string> = {}
+    const manifests = []
+    for (const [variant, architecture, file] of [
+      ['spt', 'amd64', 'mini-blk-net2.spt'],
+      ['hvt', 'amd64', 'mini-net.hvt'],
+      ['hvt', 'arm64', 'mini-arm.hvt'],
+    ] as const) {
+      const ran = await builder(['push', elf(file), `${login}/several:${file}`, '--json'])
+      const { digest } = JSON.parse(ran.stdout)
+      digests[file] = digest
+      const answer = await registry.anonymous(`/v2/several/manifests/${digest}`)
+      const size = (await answer.arrayBuffer()).byteLength
+      const mediaType = answer.headers.get('content-type')
+      manifests.push({ mediaType, digest, size, platform: { os: 'solo5', architecture, variant } })
+    }
+    const put = await registry.request('/v2/several/manifests/all', {
+      method: 'PUT',
+      headers: { 'content-type': IMAGE_INDEX },
+      body: JSON.stringify({ schemaVersion: 2, mediaType: IMAGE_INDEX, manifests }),
+    })
+    expect(put.status).toBe(201)
+    const all = `${host}/several:all`
+    expect(await built(['inspect', all])).toMatch(/solo5 +spt +amd64 +sha256:/)
+    const index = await told(['inspect', all])
+    expect(index.images).toHaveLength(3)
+    const chosen = async (...more: string[]) => (await told(['inspect', all, ...more])).digest
+    expect(await chosen('--target', 'spt')).toBe(digests['mini-blk-net2.spt'])
+    expect(await chosen('--target', 'hvt', '--arch', 'aarch64')).toBe(digests['mini-arm.hvt'])
+    expect(await chosen('--arch', 'arm64')).toBe(digests['mini-arm.hvt'])
+    const one = await told(['inspect', all, '--target', 'spt'])
+    expect(one.index).toBe(index.index)
+    expect(await complaint(['inspect', all, '--target', 'hvt'])).toMatch(
+      /has several images for hvt: choose with --target and --arch, of spt amd64, hvt amd64, hvt/,
+    )
+    expect(await complaint(['inspect', all, '--target', 'xen'])).toMatch(/has no image for xen/)
+  })
+
+  it('shows what is private to whoever may pull it', async () => {
+    await built(['push', build('hello-key-2'), `${login}/secret/key:live`])
+    await printed(registry, 'repository', 'set', 'secret/key', '--visibility', 'private')
+    const place = ['inspect', `${host}/secret/key:live`]
+    expect(await complaint(place)).toMatch(/authentication required.*; log in: --username/)
+    const password = ['--username', 'admin', '--password-stdin']
+    const shown = await told([...place, ...password], { input: registry.password })
+    expect(shown).toMatchObject({ target: 'hvt' })
+  })
+
+  it('refuses what is not there, and what is no unikernel', async () => {
+    const cut = join(folder, 'build')
+    await cp(build('hello-key-2'), cut, { recursive: true })
+    await appendFile(join(cut, 'bin/hello-key.hvt'), 'more')
+    const wrong: [words: string[], right: RegExp][] = [
+      [['inspect', 'absent.hvt'], /there is no file or folder absent\.hvt$/],
+      [['inspect', './absent/x'], /there is no file or folder/],
+      [['inspect', `${host}/hello/key:absent`], /there is no image absent in hello\/key/],
+      [['inspect', `${host}/hello/key`], /must end with :TAG or @DIGEST$/],
+      [['inspect', build('hello-key-5-failed')], /there is no Solo5 kernel/],
+      [['inspect', join(build('hello-key-1'), 'opam-switch')], /is no ELF executable/],
+      [['inspect', elf('mini-net.hvt'), '--target', 'spt'], /is for hvt, not spt$/],
+      [['inspect', elf('mini-net.hvt'), '--arch', 'arm64'], /is for x86_64, not arm64$/],
+      [['inspect', cut], /build-hashes says that the md5 of the kernel is/],
+    ]
+    for (const [words, right] of wrong) expect(await complaint(words)).toMatch(right)
+  })
+})

@@ -1,0 +1,169 @@
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { printed } from './access-kit.ts'
+import { build, builder, built, complaint, elf } from './push-kit.ts'
+
+const KERNEL = elf('mini-net.hvt')
+
+let registry: TestRegistry
+let host: string
+let folder: string
+
+beforeAll(async () => {
+  registry = await startRegistry()
+  host = registry.url.replace('http://', '')
+  folder = await mkdtemp(join(tmpdir(), 'rookery-push-'))
+})
+
+afterAll(async () => {
+  await registry?.close()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const mint = async (...more: string[]) => {
+  const words = ['token', 'mint', '--action', 'pull', '--action', 'push', ...more]
+  return (await printed(registry, ...words)).trim()
+}
+
+describe('what is no build', () => {
+  it('is refused before anything is sent, in one line that says why', async () => {
+    const cut = join(folder, 'cut.hvt')
+    await writeFile(cut, (await readFile(KERNEL)).subarray(0, 300))
+    await mkdir(join(folder, 'empty'))
+    await mkdir(join(folder, 'broken/bin'), { recursive: true })
+    await cp(cut, join(folder, 'broken/bin/cut.hvt'))
+    const wrong: [path: string, right: RegExp][] = [
+      [
+        build('hello-key-5-failed'),
+        /there is no Solo5 kernel in .*: a build that failed leaves none$/,
+      ],
+      [join(folder, 'empty'), /there is no Solo5 kernel/],
+      [join(folder, 'broken'), /: bin\/cut\.hvt: malformed kernel: at byte/],
+      [join(folder, 'absent'), /there is no file or folder .*absent$/],
+      [cut, /cut\.hvt is no kernel: malformed kernel: at byte/],
+      [join(build('hello-key-1'), 'opam-switch'), /is no kernel: it is no ELF executable/],
+    ]
+    for (const [path, right] of wrong) {
+      expect(await complaint(['push', path, '127.0.0.1:1/x:v1'])).toMatch(right)
+    }
+  })
+
+  it('because its parts contradict one another is refused by all registries', async () => {
+    const copy = join(folder, 'contradicting')
+    await cp(build('hello-key-1'), copy, { recursive: true })
+    const words = ['push', copy, '127.0.0.1:1/x:v1']
+    await writeFile(join(folder, 'spt.json'), '{"target":"spt"}')
+    expect(await complaint([...words, '--config', join(folder, 'spt.json')])).toMatch(
+      /config\.target says spt, but the image has hvt$/,
+    )
+    await writeFile(join(folder, 'none.json'), '{"memory":"much"}')
+    expect(await complaint([...words, '--config', join(folder, 'none.json')])).toMatch(
+      /none\.json is no config of a unikernel: config\.memory /,
+    )
+    const other = join(build('hello-key-2'), 'hello-key.build-hashes')
+    await cp(other, join(copy, 'hello-key.build-hashes'))
+    expect(await complaint(words)).toMatch(/build-hashes says that the md5 of the kernel is/)
+  })
+
+  it('is told of the command line with its usage', async () => {
+    const wrong: [words: string[], right: RegExp][] = [
+      [['push'], /expected DIR, HOST\/REPOSITORY:TAG and more tags, not 0 words$/],
+      [['push', KERNEL, `${host}/x`], /must end with a tag and no digest/],
+      [['push', KERNEL, `${host}/x:v1`, '../v2'], /a tag has letters/],
+      [['push', KERNEL, 'www:v1'], /no reference to an image: it must be like/],
+      [['push', KERNEL, `${host}/x:v1`, '--created', 'yesterday'], /must be a time such as/],
+      [['push', KERNEL, `${host}/x:v1`, '--username', 'orb'], /--password-stdin stand together$/],
+      [['push', KERNEL, `${host}/x:v1`, '--nonsense'], /nonsense/],
+    ]
+    for (const [words, right] of wrong) expect(await complaint(words)).toMatch(right)
+  })
+})
+
+describe('a login', () => {
+  const words = (name: string) => ['push', KERNEL, `${host}/${name}:v1`]
+  const pushes = async (name: string, more: string[], environment: Record<string, string> = {}) => {
+    const ran = await builder([...words(name), ...more], environment)
+    expect(ran, name).toMatchObject({ status: 0 })
+    expect((await registry.anonymous(`/v2/${name}/manifests/v1`)).status).toBe(200)
+  }
+
+  it('is a password or a token from standard input, a file, the environment or the URL', async () => {
+    const token = await mint('--repository', 'by/*')
+    const file = join(folder, 'token')
+    await writeFile(file, `${token}\n`)
+    const { password } = registry
+    await pushes('by/password', ['--username', 'admin', '--password-stdin'], { input: password })
+    await pushes('by/file', ['--token-file', file])
+    await pushes('by/input', ['--token-file', '-'], { input: `${token}\n` })
+    await pushes('by/environment', [], { ROOKERY_TOKEN: token })
+    for (const [user, secret] of [
+      ['admin', password],
+      ['token', token],
+    ]) {
+      const url = `http://${user}:${secret}@${host}/by/url-${user}:v1`
+      expect((await builder(['push', KERNEL, url])).stdout).toContain(`${host}/by/url-${user}:v1`)
+    }
+  })
+
+  it('in the environment does not stand in the way of other commands', async () => {
+    const settings = { ...registry.settings, ROOKERY_TOKEN: await mint('--repository', 'x') }
+    expect(await printed({ settings }, 'keys', 'list')).not.toBe('')
+  })
+
+  it('may be what docker or oras left', async () => {
+    const auth = Buffer.from(`admin:${registry.password}`).toString('base64')
+    const config = JSON.stringify({ auths: { [host]: { auth } } })
+    await writeFile(join(folder, 'config.json'), config)
+    await pushes('by/docker', [], { DOCKER_CONFIG: folder })
+  })
+
+  it('that is wrong, or lacks, or is not enough, says what to do', async () => {
+    const elsewhere = await mint('--repository', 'elsewhere')
+    const tagged = await mint('--repository', 'by/*', '--tag', 'v2')
+    const wrong: [environment: Record<string, string>, more: string[], right: RegExp][] = [
+      [{}, [], /authentication required; log in: --username/],
+      [{ ROOKERY_TOKEN: 'nonsense' }, [], /the token is expired, revoked/],
+      [{ ROOKERY_TOKEN: 'non sense' }, [], /characters in it that no token has$/],
+      [{ ROOKERY_TOKEN: elsewhere }, [], /may not do this there|the token is expired, revoked/],
+      [{ ROOKERY_TOKEN: tagged }, [], /the manifest v1.*\(DENIED\)/],
+      [{ input: 'wrong' }, ['--username', 'admin', '--password-stdin'], /the user admin or its/],
+      [{ input: '' }, ['--username', 'admin', '--password-stdin'], /has nothing in it/],
+      [{}, ['--token-file', join(folder, 'absent')], /cannot be read from .*absent/],
+    ]
+    for (const [environment, more, right] of wrong) {
+      expect(await complaint([...words('by/nobody'), ...more], environment)).toMatch(right)
+    }
+    expect((await registry.anonymous('/v2/by/nobody/manifests/v1')).status).toBe(404)
+  })
+
+  it('in a URL is never repeated', async () => {
+    for (const rest of ['', '/x', '/X:v1', '/x:v1?y', '/x@sha256:1']) {
+      const ran = await builder(['push', KERNEL, `http://orb:SECRET@${host}${rest}`])
+      expect(ran.status, rest).toBe(2)
+      expect(ran.stderr + ran.stdout).not.toContain('SECRET')
+    }
+  })
+})
+
+describe('a registry that refuses', () => {
+  it('is quoted', async () => {
+    await built(['push', build('hello-key-1'), `${host}/strict:v0`], {
+      ROOKERY_TOKEN: await mint('--repository', 'strict'),
+    })
+    await printed(registry, 'repository', 'set', 'strict', '--provenance', 'required')
+    const environment = { ROOKERY_TOKEN: await mint('--repository', 'strict') }
+    expect(await complaint(['push', KERNEL, `${host}/strict:v1`], environment)).toMatch(
+      /this repository requires provenance, and the image lacks opam-switch/,
+    )
+  })
+
+  it('is not there, or speaks something else', async () => {
+    const closed = ['push', KERNEL, '127.0.0.1:1/x:v1']
+    expect(await complaint(closed)).toMatch(/nothing listens at 127\.0\.0\.1:1/)
+    const tls = ['push', KERNEL, `https://${host}/x:v1`]
+    expect(await complaint(tls)).toMatch(/does not speak TLS/)
+  })
+})

@@ -1,0 +1,290 @@
+import { randomBytes } from 'node:crypto'
+import type { ServerResponse } from 'node:http'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { Credential } from '../../src/client/credential.ts'
+import { RemoteRepository } from '../../src/client/remote-repository.ts'
+import { digestOf } from '../../src/oci/digest.ts'
+import { IMAGE_MANIFEST } from '../../src/oci/media-type.ts'
+import { parseRepository } from '../../src/oci/reference.ts'
+import { failure, first, PlayedRegistry } from './kit.ts'
+
+const NAME = parseRepository('builds/www')
+const CONTENT = randomBytes(300_000)
+const DIGEST = digestOf(CONTENT)
+
+let registry: PlayedRegistry
+let elsewhere: PlayedRegistry
+const opened: RemoteRepository[] = []
+const waits: string[] = []
+
+beforeEach(async () => {
+  registry = await PlayedRegistry.open()
+  elsewhere = await PlayedRegistry.open()
+  waits.length = 0
+})
+
+afterEach(async () => {
+  for (const repository of opened.splice(0)) await repository.close()
+  await registry.close()
+  await elsewhere.close()
+})
+
+function repository(credential?: Credential): RemoteRepository {
+  const one = new RemoteRepository(registry.place, NAME, {
+    credential,
+    actions: 'pull,push',
+    idleMilliseconds: 5_000,
+    onWait: (_milliseconds, reason) => waits.push(reason),
+  })
+  opened.push(one)
+  return one
+}
+
+const body = { size: CONTENT.length, open: () => CONTENT }
+const push = (credential?: Credential) => repository(credential).putBlob(DIGEST, 'www.hvt', body)
+
+const end = ([status, headers, bytes]: ReturnType<typeof failure>) => {
+  return (response: ServerResponse) => void response.writeHead(status, headers).end(bytes)
+}
+const isPut = ({ method, path }: { method: string; path: string }) =>
+  method === 'PUT' && path.startsWith('/upload/')
+
+describe('a blob', () => {
+  it('is brought in one piece, and what the registry put into its address stays as it was', async () => {
+    expect(await push()).toBe(true)
+    expect(registry.blobs.get(DIGEST)?.equals(CONTENT)).toBe(true)
+    expect(registry.seen.map(({ method }) => method)).toEqual(['HEAD', 'POST', 'PUT'])
+    const [, , put] = registry.seen
+    expect(put?.headers['content-length']).toBe(String(CONTENT.length))
+    expect(put?.query.get('state')).toBe('a b')
+  })
+
+  it('that is there is not brought again', async () => {
+    registry.put(CONTENT)
+    expect(await push()).toBe(false)
+    expect(registry.seen.map(({ method }) => method)).toEqual(['HEAD'])
+  })
+
+  it('is brought again when the registry fails for a moment', async () => {
+    for (const status of [500, 502, 503, 504]) {
+      registry.blobs.clear()
+      registry.interfere = first(1, isPut, (response) => response.writeHead(status).end())
+      expect(await push(), String(status)).toBe(true)
+      expect(registry.blobs.size).toBe(1)
+    }
+  })
+
+  it('is brought again when the connection was cut in the middle', async () => {
+    let cuts = 2
+    registry.cut = (method) => method === 'PUT' && cuts-- > 0
+    expect(await push()).toBe(true)
+    expect(waits).toHaveLength(2)
+    expect(registry.blobs.get(DIGEST)?.equals(CONTENT)).toBe(true)
+  })
+
+  it('whose answer was lost is not brought twice', async () => {
+    registry.interfere = first(1, isPut, (response, seen) => {
+      registry.blobs.set(DIGEST, seen.body)
+      response.destroy()
+    })
+    expect(await push()).toBe(true)
+    expect(registry.seen.filter(isPut)).toHaveLength(1)
+  })
+
+  it('is brought anew when the registry forgot the upload', async () => {
+    registry.interfere = first(1, isPut, end(failure(404, 'BLOB_UPLOAD_UNKNOWN', 'gone')))
+    expect(await push()).toBe(true)
+  })
+
+  it('waits as long as the registry asks', async () => {
+    registry.interfere = first(
+      1,
+      ({ method }) => method === 'POST',
+      (response) => response.writeHead(429, { 'retry-after': '1' }).end(),
+    )
+    const before = Date.now()
+    expect(await push()).toBe(true)
+    expect(Date.now() - before).toBeGreaterThan(900)
+    expect(waits).toEqual([expect.stringContaining('status 429')])
+  })
+
+  it('is given up when the registry asks to wait for an hour, and that is said', async () => {
+    registry.interfere = (_seen, response) => {
+      response.writeHead(429, { 'retry-after': '3600' }).end()
+      return true
+    }
+    await expect(push()).rejects.toThrow(/status 429; it asks to wait 3600 s$/)
+    expect(registry.seen).toHaveLength(1)
+  })
+
+  it('is given up after five attempts', async () => {
+    registry.interfere = (_seen, response) => {
+      response.writeHead(503, { 'retry-after': '0' }).end()
+      return true
+    }
+    await expect(push()).rejects.toThrow('status 503')
+    expect(registry.seen).toHaveLength(5)
+  })
+
+  it('that is refused says why in one line, and is not tried again', async () => {
+    const message = 'too\r\nlarge \u001b[31m'
+    registry.interfere = first(9, isPut, end(failure(413, 'SIZE_INVALID', message)))
+    await expect(push()).rejects.toThrow(
+      /^127\.0\.0\.1:\d+ refused www\.hvt: too large \[31m \(SIZE_INVALID\); it is larger[^\n]+$/,
+    )
+    expect(registry.seen.filter(isPut)).toHaveLength(1)
+  })
+})
+
+describe('the address of an upload', () => {
+  const located = (location: string | undefined) =>
+    first(
+      1,
+      ({ method }) => method === 'POST',
+      (response) => {
+        response.writeHead(202, location === undefined ? {} : { location }).end()
+      },
+    )
+
+  it('may be absolute, relative, and without a query', async () => {
+    for (const location of [`http://${registry.host}/upload/x`, '/upload/x', '/upload/x?a=b&c']) {
+      registry.blobs.clear()
+      registry.interfere = located(location)
+      expect(await push(), location).toBe(true)
+    }
+  })
+
+  it('elsewhere is used without the login', async () => {
+    registry.interfere = located(`http://${elsewhere.host}/upload/x`)
+    await push({ kind: 'token', token: 'secret' })
+    expect(registry.seen.every(({ headers }) => headers.authorization === 'Bearer secret')).toBe(
+      true,
+    )
+    expect(elsewhere.blobs.has(DIGEST)).toBe(true)
+    expect(elsewhere.seen.map(({ headers }) => headers.authorization)).toEqual([undefined])
+  })
+
+  it('that lacks or is none is told', async () => {
+    for (const location of [undefined, 'http://', 'http://[', '']) {
+      registry.interfere = located(location)
+      const pushed = push()
+      // What is empty leads back to where it was asked for, and no upload is there.
+      await expect(pushed, String(location)).rejects.toThrow(/Location|refused/)
+    }
+  })
+
+  it('may redirect the upload, which goes there from its beginning', async () => {
+    for (const status of [307, 308]) {
+      elsewhere.blobs.clear()
+      registry.interfere = first(1, isPut, (response) => {
+        response.writeHead(status, { location: `http://${elsewhere.host}/upload/y?${query()}` })
+        response.end()
+      })
+      expect(await push({ kind: 'token', token: 'secret' })).toBe(true)
+      expect(elsewhere.blobs.get(DIGEST)?.equals(CONTENT)).toBe(true)
+      expect(elsewhere.seen.at(-1)?.headers.authorization).toBeUndefined()
+    }
+  })
+
+  it('may not redirect for ever, nor turn the upload into something else', async () => {
+    registry.interfere = ({ method }, response) => {
+      if (method !== 'PUT') return false
+      response.writeHead(307, { location: '/upload/again' }).end()
+      return true
+    }
+    await expect(push()).rejects.toThrow(/more than 5 times/)
+    registry.interfere = first(1, isPut, (response) => {
+      response.writeHead(301, { location: 'https://other.example/' }).end()
+    })
+    await expect(push()).rejects.toThrow(/sends www\.hvt to https:\/\/other\.example/)
+  })
+
+  const query = () => `digest=${DIGEST}`
+})
+
+describe('a manifest', () => {
+  const bytes = Buffer.from('{"schemaVersion":2}')
+
+  it('comes back as it was put, by tag and by digest', async () => {
+    const one = repository()
+    await one.putManifest('v1', IMAGE_MANIFEST, bytes, digestOf(bytes))
+    for (const at of ['v1', digestOf(bytes)]) {
+      const found = await one.findManifest(at)
+      expect(found).toEqual({ bytes, mediaType: IMAGE_MANIFEST, digest: digestOf(bytes) })
+    }
+    expect(await one.findManifest('v2')).toBeUndefined()
+  })
+
+  it('that the registry took for another is told', async () => {
+    const other = digestOf(CONTENT)
+    registry.interfere = (_seen, response) => {
+      response.writeHead(201, { 'docker-content-digest': other }).end()
+      return true
+    }
+    const put = repository().putManifest('v1', IMAGE_MANIFEST, bytes, digestOf(bytes))
+    await expect(put).rejects.toThrow(/has other bytes: the manifest v1 should have/)
+  })
+
+  it('that is served with other bytes is told', async () => {
+    registry.manifests.set(DIGEST, { type: IMAGE_MANIFEST, bytes })
+    await expect(repository().findManifest(DIGEST)).rejects.toThrow(/has other bytes/)
+  })
+
+  it('that is invalid is refused with what the registry says of it', async () => {
+    registry.interfere = (_seen, response) => {
+      end(failure(400, 'MANIFEST_INVALID', 'config.target says spt, but the image has hvt'))(
+        response,
+      )
+      return true
+    }
+    const put = repository().putManifest('v1', IMAGE_MANIFEST, bytes, digestOf(bytes))
+    await expect(put).rejects.toThrow('config.target says spt, but the image has hvt')
+  })
+
+  it('of eight megabytes and more is not read', async () => {
+    registry.interfere = (_seen, response) => {
+      response.writeHead(200).end(Buffer.alloc(9 * 1024 * 1024))
+      return true
+    }
+    await expect(repository().findManifest('v1')).rejects.toThrow(/more than 8388608 bytes/)
+  })
+})
+
+describe('a range', () => {
+  it('is read alone, also where the registry knows no ranges', async () => {
+    registry.put(CONTENT)
+    const right = CONTENT.subarray(70_000, 70_011)
+    expect((await repository().readRange(DIGEST, 70_000, 70_010)).equals(right)).toBe(true)
+    registry.interfere = (_seen, response) => {
+      response.writeHead(200).end(CONTENT)
+      return true
+    }
+    expect((await repository().readRange(DIGEST, 70_000, 70_010)).equals(right)).toBe(true)
+  })
+
+  it('is followed to where blobs lie, without the login', async () => {
+    elsewhere.put(CONTENT)
+    registry.interfere = (_seen, response) => {
+      const location = `http://${elsewhere.host}/any/blobs/${DIGEST}?signature=x`
+      response.writeHead(307, { location }).end()
+      return true
+    }
+    const found = await repository({ kind: 'token', token: 'secret' }).readRange(DIGEST, 1, 3)
+    expect(found.equals(CONTENT.subarray(1, 4))).toBe(true)
+    expect(elsewhere.seen[0]?.headers).not.toHaveProperty('authorization')
+    expect(elsewhere.seen[0]?.headers.range).toBe('bytes=1-3')
+  })
+
+  it('that is cut short is read again', async () => {
+    registry.put(CONTENT)
+    registry.interfere = first(
+      1,
+      () => true,
+      (response) => {
+        response.writeHead(206).end(CONTENT.subarray(0, 2))
+      },
+    )
+    expect(await repository().readRange(DIGEST, 0, 9)).toHaveLength(10)
+    expect(registry.seen).toHaveLength(2)
+  })
+})

@@ -1,0 +1,120 @@
+import { cp, readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { mediaTypeOf, ROLES, type Role } from '../../src/unikernel/format.ts'
+import { BUILD, have, PASSWORD, Workshop } from './kit.ts'
+
+const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+const CREATED = '2020-05-10T19:14:47Z'
+const BUILDS = [
+  'hello-key-1',
+  'hello-key-2',
+  'hello-key-3-freebsd-same-output',
+  'hello-key-4-same-input-different-output',
+]
+/** As orb names them; of what it has no name for, as `--console` and `--script` were given. */
+const FILES: Readonly<Record<Role, string>> = {
+  kernel: 'hello-key.hvt',
+  'opam-switch': 'opam-switch',
+  'system-packages': 'system-packages',
+  'build-environment': 'build-environment',
+  'build-hashes': 'hello-key.build-hashes',
+  debug: 'hello-key.hvt.debug',
+  console: 'console',
+  script: 'build.sh',
+}
+
+let workshop: Workshop
+
+beforeAll(async () => {
+  workshop = await Workshop.open()
+})
+
+afterAll(() => workshop?.close())
+
+const rookery = (...words: string[]) => workshop.succeed(process.execPath, [MAIN, ...words])
+const login = () => `http://admin:${encodeURIComponent(PASSWORD)}@${workshop.host}`
+
+/** What `oras push` makes of the same files, in the order of ROLES. */
+async function pushedByOras(folder: string, repository: string, more: readonly string[] = []) {
+  const there = await readdir(folder)
+  const files = ROLES.filter((role) => there.includes(FILES[role]))
+  const printed = await workshop.orasAs(
+    [
+      'push',
+      '--format',
+      'json',
+      '--artifact-type',
+      'application/vnd.unikernel.v1',
+      '--annotation',
+      `org.opencontainers.image.created=${CREATED}`,
+      ...more,
+      `${workshop.host}/${repository}:live`,
+      ...files.map((role) => `${FILES[role]}:${mediaTypeOf(role)}`),
+    ],
+    folder,
+  )
+  return JSON.parse(printed).digest as string
+}
+
+async function copied(name: string): Promise<string> {
+  const folder = join(workshop.folder, name)
+  await cp(join(BUILD, '..', name), folder, { recursive: true })
+  // oras puts folders into titles.
+  await cp(join(folder, 'bin/hello-key.hvt'), join(folder, FILES.kernel))
+  return folder
+}
+
+describe.runIf(have('oras'))('rookery push', () => {
+  it('makes of every build what oras makes of it', async () => {
+    for (const name of BUILDS) {
+      const folder = await copied(name)
+      const printed = await rookery('push', folder, `${login()}/own/${name}:live`, '--json')
+      expect(JSON.parse(printed).digest, name).toBe(await pushedByOras(folder, `oras/${name}`))
+    }
+  })
+
+  it('makes the same of one with console, script and config', async () => {
+    const folder = await copied('hello-key-1')
+    const config = join(workshop.folder, 'config.json')
+    await cp(join(folder, 'README.md'), join(folder, FILES.console))
+    await cp(join(folder, 'README.md'), join(folder, FILES.script))
+    await workshop.succeed('bash', ['-c', `printf '{"memory":32}' > ${config}`])
+    const more = ['--console', join(folder, 'console'), '--script', join(folder, 'build.sh')]
+    const place = `${login()}/own/more:live`
+    const printed = await rookery('push', folder, place, '--config', config, ...more, '--json')
+    const type = 'application/vnd.unikernel.config.v1+json'
+    const digest = await pushedByOras(folder, 'oras/more', ['--config', `../config.json:${type}`])
+    expect(JSON.parse(printed).digest).toBe(digest)
+  })
+
+  it('pushes what oras pulls, with the login that oras left', async () => {
+    const folder = await copied('hello-key-2')
+    const oras = `printf %s '${PASSWORD}' | oras login --plain-http -u admin --password-stdin`
+    await workshop.succeed('bash', ['-c', `${oras} ${workshop.host}`])
+    await rookery('push', folder, `${workshop.host}/own/pulled:live`)
+    const place = `${workshop.host}/own/pulled:live`
+    await workshop.oras(['pull', '--plain-http', '-o', 'pulled', place])
+    const pulled = await readdir(join(workshop.folder, 'pulled'))
+    expect(pulled.sort()).toEqual(
+      ROLES.slice(0, 6)
+        .map((role) => FILES[role])
+        .sort(),
+    )
+    const kernel = await readFile(join(workshop.folder, 'pulled', FILES.kernel))
+    expect(kernel.equals(await readFile(join(folder, FILES.kernel)))).toBe(true)
+  })
+
+  it('of oras, undeclared as it is, is understood by rookery inspect', async () => {
+    const folder = await copied('hello-key-1')
+    const place = `${workshop.host}/oras/plain:live`
+    await workshop.orasAs(['push', place, FILES.kernel, 'opam-switch'], folder)
+    const shown = JSON.parse(await rookery('inspect', place, '--verify', '--json'))
+    expect(shown).toMatchObject({
+      target: 'hvt',
+      lacks: ['build-environment', 'system-packages'],
+      opam: { count: 43 },
+    })
+  })
+})

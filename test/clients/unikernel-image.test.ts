@@ -1,0 +1,149 @@
+import { createHash } from 'node:crypto'
+import { cp, readFile, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { BUILD, ELF, have, PASSWORD, Workshop } from './kit.ts'
+
+const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+const SPEC = new URL('../../spec/unikernel-image.md', import.meta.url)
+const LARGE_BYTES = 256 * 1024 * 1024
+const GROWTH_KIBIBYTES_MAX = 128 * 1024
+
+let workshop: Workshop
+let folder: string
+let ways: string[]
+
+beforeAll(async () => {
+  workshop = await Workshop.open()
+  folder = join(workshop.folder, 'build')
+  await cp(BUILD, folder, { recursive: true })
+  const spec = await readFile(SPEC, 'utf8')
+  ways = [...spec.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, block]) => block ?? '')
+})
+
+afterAll(() => workshop?.close())
+
+/** Pastes a block of the specification, for this host and another repository. */
+async function paste(block: string | undefined, repository: string): Promise<string> {
+  const plain = (block ?? '')
+    .replaceAll('https://', 'http://')
+    .replaceAll('hello/key', repository)
+    .replaceAll('token:$TOKEN', `admin:${PASSWORD}`)
+    .replaceAll(
+      'rookery push',
+      `printf %s '${PASSWORD}' | node '${MAIN}' push --username admin --password-stdin`,
+    )
+    .replaceAll('oras push', `oras push --plain-http -u admin -p '${PASSWORD}'`)
+  const script = `set -eu\nHOST=${workshop.host}\n${plain}`
+  return workshop.succeed('bash', ['-c', script], folder)
+}
+
+async function facts(repository: string) {
+  const address = `http://${workshop.host}/api/v1/repositories/${repository}/images/live`
+  return JSON.parse(await workshop.curl(['-u', workshop.credential, address]))
+}
+
+describe('the specification can be pasted', () => {
+  it('has five blocks: rookery, oras, one request, plain curl, and the host', () => {
+    expect(ways.length).toBe(5)
+  })
+
+  it.runIf(have('oras'))('and all four ways make the same image', async () => {
+    const known = []
+    for (const [way, repository] of ['by/rookery', 'by/oras', 'by/form', 'by/steps'].entries()) {
+      await paste(ways[way], repository)
+      const { pushedAt: _at, repository: _name, ...rest } = await facts(repository)
+      known.push(rest)
+    }
+    expect(known[0]).toMatchObject({
+      inputId: 'd9f3ed4f3b71237666fc6b1285d9fed7d7a2eead9df0e78262ab32ff1e4f0474',
+      target: 'hvt',
+    })
+    expect(known[1]).toEqual(known[0])
+    expect(known[2]).toEqual(known[0])
+    expect(known[3]).toEqual(known[0])
+  })
+
+  it('and a host gets its kernel', async () => {
+    await paste(ways[2], 'for/host')
+    const host = (ways[4] ?? '').replace('-fLo hello-key.hvt', '-fsSLo got.hvt')
+    await paste(host, 'for/host')
+    const got = await readFile(join(folder, 'got.hvt'))
+    expect(got.equals(await readFile(join(BUILD, 'bin/hello-key.hvt')))).toBe(true)
+  })
+})
+
+describe('curl -F', () => {
+  it('with a kernel of 256 MiB needs little memory', async () => {
+    const path = join(folder, 'large.hvt')
+    await cp(join(ELF, 'mini-net.hvt'), path)
+    await truncate(path, LARGE_BYTES)
+    const before = await workshop.memoryPeak()
+    const address = `http://${workshop.host}/api/v1/repositories/large/images?tag=live`
+    const printed = await workshop.curl([
+      '-u',
+      workshop.credential,
+      '-F',
+      `kernel=@${path}`,
+      address,
+    ])
+    const hash = createHash('sha256')
+      .update(await readFile(path))
+      .digest('hex')
+    expect(JSON.parse(printed).layers[0].digest).toBe(`sha256:${hash}`)
+    expect((await workshop.memoryPeak()) - before).toBeLessThan(GROWTH_KIBIBYTES_MAX)
+  })
+
+  it('that is refused says why, and exits with an error', async () => {
+    const path = join(folder, 'cut.hvt')
+    const mini = await readFile(join(ELF, 'mini-net.hvt'))
+    await writeFile(path, mini.subarray(0, 300))
+    const address = `http://${workshop.host}/api/v1/repositories/refused/images?tag=live`
+    const ran = await workshop.run('curl', [
+      '-sS',
+      '--fail-with-body',
+      '-u',
+      workshop.credential,
+      '-F',
+      `kernel=@${path}`,
+      address,
+    ])
+    expect(ran.status).toBe(22)
+    expect(ran.stdout).toMatch(/layer cut\.hvt is no kernel: malformed kernel: at byte/)
+  })
+})
+
+describe('a host polls', () => {
+  it('with curl, and hears of a move alone', async () => {
+    await paste(ways[2], 'polled')
+    const address = `http://${workshop.host}/api/v1/repositories/polled/images/live/kernel`
+    const poll = async () => {
+      const args = ['-w', '%{http_code}', '--etag-save', 'etag', '--etag-compare', 'etag']
+      return workshop.succeed('curl', ['-fsSL', ...args, '-o', 'polled.hvt', address], folder)
+    }
+    await writeFile(join(folder, 'etag'), '')
+    expect(await poll()).toBe('200')
+    expect(await poll()).toBe('304')
+    await workshop.curl([
+      '-u',
+      workshop.credential,
+      '-F',
+      `kernel=@${join(ELF, 'mini-net.hvt')}`,
+      `http://${workshop.host}/api/v1/repositories/polled/images?tag=live`,
+    ])
+    expect(await poll()).toBe('200')
+    const got = await readFile(join(folder, 'polled.hvt'))
+    expect(got.equals(await readFile(join(ELF, 'mini-net.hvt')))).toBe(true)
+  })
+
+  it.runIf(have('oras'))('and what oras pushed as it is has a kernel too', async () => {
+    await workshop.orasAs(['push', `${workshop.host}/plain:live`, 'mini-blk-net2.spt'], ELF)
+    const known = await facts('plain')
+    expect(known).toMatchObject({ target: 'spt', kernel: { title: 'mini-blk-net2.spt' } })
+    const address = `http://${workshop.host}/api/v1/repositories/plain/images/live/kernel`
+    await workshop.curl(['-OJ', '--output-dir', folder, address])
+    const got = await readFile(join(folder, 'mini-blk-net2.spt'))
+    expect(got.equals(await readFile(join(ELF, 'mini-blk-net2.spt')))).toBe(true)
+  })
+})
