@@ -13,7 +13,7 @@ export type TagPosition = {
   readonly actor: string
   readonly reason: string
   readonly movedAt: Date
-  /** Null when the manifest is not there any more. */
+  /** Of the manifest where the tag was, or was before it was deleted. Null when that is gone. */
   readonly mediaType: string | null
   /** Bytes. Null as `mediaType`. */
   readonly size: number | null
@@ -44,7 +44,8 @@ export async function listTagPositions(
           order by id desc
           limit $5
        ) h
-       left join manifests m on m.repository_id = h.repository_id and m.digest = h.digest
+       left join manifests m on m.repository_id = h.repository_id
+                         and m.digest = coalesce(h.digest, h.previous_digest)
       order by h.id desc`,
     [view.repository, view.publicOnly, tag, before, limit],
   )

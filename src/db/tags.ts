@@ -54,7 +54,10 @@ export async function moveTags(
   return rows
 }
 
-/** Removes a tag and writes that into its history. Undefined when there is no such tag. */
+/**
+ * Removes a tag and writes that into its history. Undefined when there is no such tag. The patterns
+ * are those of when the tag is ours, and stay: see `moveTags`.
+ */
 export async function removeTag(
   tx: Transaction,
   repositoryId: number,
@@ -73,7 +76,7 @@ export async function removeTag(
          from gone
      )
      select name as tag, digest as previous,
-            (select immutable_tags from repositories where id = $1) as "immutableTags"
+            (select immutable_tags from repositories where id = $1 for share) as "immutableTags"
        from gone`,
     [repositoryId, tag, actor],
   )
@@ -82,7 +85,7 @@ export async function removeTag(
 
 /**
  * Removes every tag of a manifest and writes that into their history. The caller holds the
- * manifest's lock, so no tag can join them.
+ * manifest's lock, so no tag can join them. The patterns are read as in `moveTags`.
  */
 export async function removeTagsOf(
   tx: Transaction,
@@ -102,7 +105,7 @@ export async function removeTagsOf(
          from gone
      )
      select name as tag, digest as previous,
-            (select immutable_tags from repositories where id = $1) as "immutableTags"
+            (select immutable_tags from repositories where id = $1 for share) as "immutableTags"
        from gone`,
     [repositoryId, digest, actor],
   )

@@ -30,7 +30,7 @@ export type RolledBack = {
   readonly previousDigest: Digest | undefined
 }
 
-// As far as a rollback looks back. Who needs more names the digest.
+// As far as a rollback looks back, also for a digest that is named.
 const POSITIONS_MAX = 1000
 // Somebody else may move the tag while it is decided where it goes.
 const TRIES_MAX = 4
@@ -53,7 +53,7 @@ export class TagHistory {
   ): Promise<Page<TagPosition>> {
     const from = before ?? Number.MAX_SAFE_INTEGER
     const rows = await listTagPositions(this.#db, view, tag, from, limit + 1)
-    if (rows.length === 0 && before === undefined) await this.#demandKnown(view, tag)
+    if (rows.length === 0) await this.#demandKnown(view, tag)
     return { items: rows.slice(0, limit), more: rows.length > limit }
   }
 
@@ -135,7 +135,7 @@ function targetOf(positions: readonly TagPosition[], { tag, digest }: Rollback):
       'CONFLICT',
       { tag },
       {
-        message: `tag ${tag} has no position before this one whose manifest is still there`,
+        message: `tag ${tag} has no position before this one${within(positions)} whose manifest is still there`,
       },
     )
   }
@@ -146,7 +146,7 @@ function targetOf(positions: readonly TagPosition[], { tag, digest }: Rollback):
       'REQUEST_INVALID',
       { tag, digest },
       {
-        message: `tag ${tag} was never at ${digest}; a rollback goes back, such as to ${known.join(' or ')}`,
+        message: `tag ${tag} ${isCut(positions) ? 'was not' : 'was never'} at ${digest}${within(positions)}; a rollback goes back, such as to ${known.join(' or ')}`,
       },
     )
   }
@@ -176,6 +176,15 @@ function findUndone(positions: readonly TagPosition[]): Digest | undefined {
     ({ digest, mediaType }) => mediaType !== null && (isDeleted || digest !== current),
   )
   return target?.digest ?? undefined
+}
+
+function isCut(positions: readonly TagPosition[]): boolean {
+  return positions.length === POSITIONS_MAX
+}
+
+/** Older positions were not looked at, so nothing is said of them. */
+function within(positions: readonly TagPosition[]): string {
+  return isCut(positions) ? ` among its last ${POSITIONS_MAX}` : ''
 }
 
 function gone(tag: Tag, digest: Digest): OciError {

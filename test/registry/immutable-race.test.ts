@@ -16,32 +16,55 @@ afterAll(async () => {
   await registry.close()
 })
 
-it('a push that waits for a tag while it becomes immutable does not move it', async () => {
-  const repository = newRepository()
-  const { digest } = await pushImage(registry, repository, 'live')
-  const image = await imageOf(registry, repository)
-  await client.query('begin')
-  await client.query(
-    `update tags
+type Change = (repository: string, digest: string) => Promise<Response>
+
+const remove = (repository: string, reference: string) =>
+  registry.request(`/v2/${repository}/manifests/${reference}`, { method: 'DELETE' })
+
+const CHANGES: readonly (readonly [string, Change])[] = [
+  [
+    'push',
+    async (repository) =>
+      putManifest(registry, repository, 'live', await imageOf(registry, repository)),
+  ],
+  [
+    'rollback',
+    (repository) =>
+      registry.request(`/api/v1/repositories/${repository}/tags/live/rollback`, { method: 'POST' }),
+  ],
+  ['delete of the tag', (repository) => remove(repository, 'live')],
+  ['delete of its manifest', remove],
+]
+
+it.each(CHANGES)(
+  'a %s that waits for a tag while it becomes immutable is refused',
+  async (...[, change]) => {
+    const repository = newRepository()
+    await pushImage(registry, repository, 'live')
+    const { digest } = await pushImage(registry, repository, 'live')
+    await client.query('begin')
+    await client.query(
+      `update tags
         set moved_at = moved_at
       where name = 'live'
         and repository_id = (select id from repositories where name = $1)`,
-    [repository],
-  )
-  const pushed = putManifest(registry, repository, 'live', image)
-  const waiting = async () =>
-    (await client.query('select count(*)::int as n from pg_locks where not granted')).rows[0].n
-  await expect.poll(waiting).toBeGreaterThan(0)
-  const settings = await registry.request(`/api/v1/repositories/${repository}/settings`, {
-    method: 'PUT',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ immutableTags: ['live'] }),
-  })
-  expect(settings.status).toBe(200)
-  await client.query('rollback')
-  const refused = await pushed
-  expect(refused.status).toBe(403)
-  expect(await refused.text()).toMatch(/tag live is immutable/)
-  const there = await registry.request(`/v2/${repository}/manifests/live`, { method: 'HEAD' })
-  expect(there.headers.get('docker-content-digest')).toBe(digest)
-})
+      [repository],
+    )
+    const changed = change(repository, digest)
+    const waiting = async () =>
+      (await client.query('select count(*)::int as n from pg_locks where not granted')).rows[0].n
+    await expect.poll(waiting).toBeGreaterThan(0)
+    const settings = await registry.request(`/api/v1/repositories/${repository}/settings`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ immutableTags: ['live'] }),
+    })
+    expect(settings.status).toBe(200)
+    await client.query('rollback')
+    const refused = await changed
+    expect(refused.status).toBe(403)
+    expect(await refused.text()).toMatch(/tag live is immutable/)
+    const there = await registry.request(`/v2/${repository}/manifests/live`, { method: 'HEAD' })
+    expect(there.headers.get('docker-content-digest')).toBe(digest)
+  },
+)

@@ -1,3 +1,4 @@
+import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { newRepository, pushImage } from '../conformance/kit.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -110,20 +111,74 @@ describe('the history of a tag', () => {
     ])
   })
 
-  it('under /v2/ is a list of descriptors with times', async () => {
+  it('under /v2/ is an index of moves and deletes with times', async () => {
     const repository = newRepository()
     const [a, b] = [await push(repository), await push(repository)]
     await registry.request(`/v2/${repository}/manifests/live`, { method: 'DELETE' })
     const answer = await registry.anonymous(`/v2/${repository}/_oci/tag-history/live`)
     expect(answer.status).toBe(200)
-    const list = (await answer.json()) as Record<string, unknown>[]
-    expect(list.map(({ digest }) => digest)).toEqual([b, a])
-    expect(list[0]).toEqual({
+    const INDEX = 'application/vnd.oci.image.index.v1+json'
+    expect(answer.headers.get('content-type')).toBe(INDEX)
+    const entry = (digest: string, event: string) => ({
       mediaType: 'application/vnd.oci.image.manifest.v1+json',
-      digest: b,
+      digest,
       size: expect.any(Number),
-      created: expect.stringMatching(/Z$/),
+      annotations: {
+        'org.opencontainers.distribution.tag.timestamp': expect.stringMatching(/\.\d{3}Z$/),
+        'org.opencontainers.distribution.tag.event': event,
+      },
     })
+    expect(await answer.json()).toEqual({
+      schemaVersion: 2,
+      mediaType: INDEX,
+      manifests: [entry(b, 'deleted'), entry(b, 'created'), entry(a, 'created')],
+    })
+    expect((await positions(repository))[0]).toMatchObject({ digest: null, present: false })
+  })
+
+  it('under /v2/ keeps manifests that are gone, comes in pages, and refuses other filters', async () => {
+    const repository = newRepository()
+    const [a, b] = [await push(repository), await push(repository)]
+    await registry.request(`/v2/${repository}/manifests/${b}`, { method: 'DELETE' })
+    const path = `/v2/${repository}/_oci/tag-history/live`
+    const digests: string[] = []
+    let next: string | undefined = `${path}?n=2`
+    while (next !== undefined) {
+      const answer = await registry.anonymous(next)
+      const { manifests } = (await answer.json()) as { manifests: { digest: string }[] }
+      digests.push(...manifests.map(({ digest }) => digest))
+      next = /<([^>]+)>; rel="next"/.exec(answer.headers.get('link') ?? '')?.[1]
+      expect(digests.length).toBeLessThan(10)
+    }
+    expect(digests).toEqual([b, b, a])
+    const none = await registry.anonymous(`${path}?n=0`)
+    expect(none.headers.get('link')).toBeNull()
+    expect(await none.json()).toMatchObject({ manifests: [] })
+    for (const filter of ['before=2026-04-03T02%3A01%3A00Z', 'since=x', `digest=${a}`]) {
+      const refused = await registry.anonymous(`${path}?${filter}`)
+      expect(refused.status).toBe(400)
+      expect(await messageOf(refused)).toMatch(/follow the Link header$/)
+    }
+  })
+
+  it('asks strangers of a private repository to come back as somebody, on every page', async () => {
+    const repository = newRepository()
+    await push(repository)
+    await registry.request(`/api/v1/repositories/${repository}/settings`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ visibility: 'private' }),
+    })
+    for (const place of [repository, newRepository()]) {
+      for (const path of [`${tagPath(place)}/history`, `/v2/${place}/_oci/tag-history/live`]) {
+        for (const query of ['', '?last=1', '?n=0', `?last=${'9'.repeat(15)}`]) {
+          expect((await registry.anonymous(`${path}${query}`)).status).toBe(401)
+        }
+      }
+    }
+    expect(await positions(repository, 'live', '?last=1')).toEqual([])
+    const never = await registry.request(`${tagPath(repository, 'no')}/history?last=1`)
+    expect(never.status).toBe(404)
   })
 
   it('of a tag that never was is not there', async () => {
@@ -218,6 +273,34 @@ describe('a rollback', () => {
         })
       ).status,
     ).toBe(400)
+  })
+
+  it('looks back over a thousand positions, and says that it did not look further', async () => {
+    const repository = newRepository()
+    const [a, b] = [await push(repository), await push(repository)]
+    const client = new pg.Client(registry.databaseUrl)
+    await client.connect()
+    try {
+      await client.query(
+        `insert into tag_history (repository_id, tag, digest, previous_digest, actor, reason)
+         select id, 'live', $2, $2, 'ci', 'push'
+           from repositories, generate_series(1, 1000)
+          where name = $1`,
+        [repository, b],
+      )
+    } finally {
+      await client.end()
+    }
+    const named = await rollback(repository, { digest: a })
+    expect(named.status).toBe(400)
+    expect(await messageOf(named)).toMatch(
+      /^tag live was not at .* among its last 1000; a rollback/,
+    )
+    const nothing = await rollback(repository)
+    expect(nothing.status).toBe(409)
+    expect(await messageOf(nothing)).toMatch(
+      /no position before this one among its last 1000 whose/,
+    )
   })
 
   it('happens only from where its sender says the tag is', async () => {

@@ -1,6 +1,7 @@
 import { allows } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
+import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import { parseTag } from '../../oci/reference.ts'
 import type { TagHistory, TagPosition } from '../../registry/tag-history.ts'
 import { conditionOf, entityTag } from '../conditions.ts'
@@ -18,6 +19,9 @@ import { Fields } from './json.ts'
 
 const TAG = '/api/v1/repositories/*repository/tags/:tag'
 const LIMIT = 100
+const ANNOTATION = 'org.opencontainers.distribution.tag'
+/** What the proposal filters by, and we do not. */
+const FILTERS = ['before', 'since', 'digest']
 const CURSOR = /^\d{1,15}$/
 
 /** Where tags were, and back to it. */
@@ -37,8 +41,14 @@ export function tagRoutes(history: TagHistory): Route[] {
       path: '/v2/*repository/_oci/tag-history/:tag',
       access: 'pull',
       async handle(ctx) {
+        demandUnfiltered(ctx)
         const { positions } = await page(ctx)
-        ctx.body = positions.filter(({ digest }) => digest !== null).map(descriptorOf)
+        ctx.body = JSON.stringify({
+          schemaVersion: 2,
+          mediaType: IMAGE_INDEX,
+          manifests: positions.map(descriptorOf),
+        })
+        ctx.set('Content-Type', IMAGE_INDEX)
       },
     },
     {
@@ -88,10 +98,28 @@ async function wantedDigest(ctx: RouteContext) {
   return digest === undefined ? undefined : parseDigest(digest)
 }
 
-/** As proposed for the distribution spec: of a manifest that is gone, only digest and time are known. */
-function descriptorOf({ digest, mediaType, size, movedAt }: TagPosition) {
+/** A client that pages by these would otherwise read its first page for ever. */
+function demandUnfiltered(ctx: RouteContext): void {
+  const filter = FILTERS.find((name) => queryOnce(ctx, name) !== undefined)
+  if (filter === undefined) return
+  throw new OciError(
+    'QUERY_INVALID',
+    { parameter: filter },
+    { message: `${filter} does not filter a tag's history; follow the Link header` },
+  )
+}
+
+/**
+ * As proposed for the distribution spec: where the tag was put, or from where it was deleted. Of a
+ * manifest that is gone, media type and size are not known.
+ */
+function descriptorOf({ digest, previousDigest, mediaType, size, movedAt }: TagPosition) {
   const known = mediaType === null ? {} : { mediaType, size }
-  return { ...known, digest, created: movedAt }
+  const annotations = {
+    [`${ANNOTATION}.timestamp`]: movedAt,
+    [`${ANNOTATION}.event`]: digest === null ? 'deleted' : 'created',
+  }
+  return { ...known, digest: digest ?? previousDigest, annotations }
 }
 
 function positionOf(position: TagPosition, showsActor: boolean) {
@@ -101,7 +129,7 @@ function positionOf(position: TagPosition, showsActor: boolean) {
     previousDigest,
     reason,
     movedAt,
-    present: mediaType !== null,
+    present: digest !== null && mediaType !== null,
     ...(showsActor ? { actor } : {}),
   }
 }
