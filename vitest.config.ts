@@ -10,6 +10,19 @@ const CLIENTS = {
   hookTimeout: 300_000,
   fileParallelism: false,
 }
+const MAIN = {
+  include: ['test/**/*.test.ts'],
+  exclude: ['test/clients/**', 'test/s3/**', 'test/storage/s3-*'],
+  globalSetup: [POSTGRES],
+  ...LIMITS,
+}
+/** What is the same on every Node: words of commands, rules of the source, Postgres' own crashes. */
+const ALIKE = [
+  'test/cli/{access,asking,inspect,push-refused,webhook}*',
+  'test/house/**',
+  'test/durability/crash*',
+  'test/db/embedded*',
+]
 /** What runs again on every store. */
 const ON_EVERY_STORE = ['conformance', 'concurrency', 'garbage', 'images'].map(
   (folder) => `test/${folder}/**/*.test.ts`,
@@ -20,15 +33,8 @@ export default defineConfig({
     // Tests wait for processes and disks more than they compute: one worker leaves two cores idle.
     maxWorkers: Math.max(2, availableParallelism() - 1),
     projects: [
-      {
-        test: {
-          name: 'main',
-          include: ['test/**/*.test.ts'],
-          exclude: ['test/clients/**', 'test/s3/**', 'test/storage/s3-*'],
-          globalSetup: [POSTGRES],
-          ...LIMITS,
-        },
-      },
+      { test: { name: 'main', ...MAIN } },
+      { test: { name: 'other-node', ...MAIN, exclude: [...MAIN.exclude, ...ALIKE] } },
       {
         test: {
           name: 's3',

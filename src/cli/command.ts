@@ -1,3 +1,5 @@
+import { access } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { type Config, ConfigError, parseConfig } from '../config.ts'
 import { EmbeddedPostgresError, reachEmbeddedPostgres } from '../db/embedded/supervisor.ts'
@@ -73,16 +75,45 @@ export function parseNumber(name: string, text: string, min: number, max: number
 const WARNINGS_ONLY = 'warn'
 
 /**
- * Runs `work` on the registry's database and store, beside a server or without one, and lets go of
+ * Runs `work` on the database and store of a registry that is there, beside a server or without one, and lets go of
  * them. What an operator can mend is one line on standard error, and `STATUS.failed`.
  */
-export function withState(
+export async function withState(
   environment: NodeJS.ProcessEnv,
   work: (state: State, config: Config) => Promise<number>,
 ): Promise<number> {
+  if (await tellAbsence(environment)) return STATUS.failed
   return forOperators(environment, async (config, log, starting) =>
     work(await openState(config, log, starting, reach(log)), config),
   )
+}
+
+/**
+ * True when there is no registry where the environment says, after a line about that on standard error:
+ * in the wrong folder a new one would be made without a word, and what is asked there helps nobody.
+ */
+export async function tellAbsence(environment: NodeJS.ProcessEnv): Promise<boolean> {
+  const absent = await absentRegistry(environment)
+  if (absent === undefined) return false
+  process.stderr.write(
+    `rookery: there is no registry in ${absent}: ROOKERY_DATA_DIR or ROOKERY_DATABASE_URL says where it is, and rookery serve makes one\n`,
+  )
+  return true
+}
+
+/** The data folder that has no database yet but would get one. */
+async function absentRegistry(environment: NodeJS.ProcessEnv): Promise<string | undefined> {
+  try {
+    const { databaseUrl, dataFolder } = parseConfig(environment)
+    if (databaseUrl !== undefined) return undefined
+    const folder = resolve(dataFolder)
+    const found = access(join(folder, 'postgres')).then(() => true)
+    return (await found.catch(() => false)) ? undefined : folder
+  } catch (error) {
+    // Opening it says the same, and tells the operator.
+    if (error instanceof ConfigError) return undefined
+    throw error
+  }
 }
 
 /** The same with the database alone, and the schema that it has. */

@@ -1,10 +1,8 @@
-import { access } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
-import { type Config, ConfigError, parseConfig } from '../config.ts'
+import type { Config } from '../config.ts'
 import type { Actor } from '../db/audit.ts'
 import { migrate } from '../db/migrations.ts'
 import type { State } from '../state.ts'
-import { STATUS, withDatabase } from './command.ts'
+import { STATUS, tellAbsence, withDatabase } from './command.ts'
 
 /** Whoever may run commands on this machine, as the audit log calls them. */
 export const OPERATOR: Actor = {
@@ -22,39 +20,17 @@ export const ACTIONS_DEFAULT: readonly string[] = ['pull', 'push']
 export type RegistryState = Pick<State, 'db' | 'dataFolder'>
 
 /**
- * Runs `work` on the database of a registry that is there, its schema brought up to date. In the
- * wrong folder a new registry would be made without a word, and its secrets would open nothing.
+ * Runs `work` on the database of a registry that is there, its schema brought up to date.
  */
 export async function withRegistry(
   environment: NodeJS.ProcessEnv,
   work: (state: RegistryState, config: Config) => Promise<number>,
 ): Promise<number> {
-  const absent = await absentRegistry(environment)
-  if (absent !== undefined) {
-    process.stderr.write(
-      `rookery: there is no registry in ${absent}: ROOKERY_DATA_DIR or ROOKERY_DATABASE_URL says where it is, and rookery serve makes one\n`,
-    )
-    return STATUS.failed
-  }
+  if (await tellAbsence(environment)) return STATUS.failed
   return withDatabase(environment, async (state, config) => {
     await migrate(state.db)
     return work(state, config)
   })
-}
-
-/** The data folder that has no database yet but would get one. */
-async function absentRegistry(environment: NodeJS.ProcessEnv): Promise<string | undefined> {
-  try {
-    const { databaseUrl, dataFolder } = parseConfig(environment)
-    if (databaseUrl !== undefined) return undefined
-    const folder = resolve(dataFolder)
-    const found = access(join(folder, 'postgres')).then(() => true)
-    return (await found.catch(() => false)) ? undefined : folder
-  } catch (error) {
-    // Opening it says the same, and tells the operator.
-    if (error instanceof ConfigError) return undefined
-    throw error
-  }
 }
 
 /** How clients reach the registry, as far as the configuration tells. */

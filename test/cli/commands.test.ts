@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
@@ -36,6 +36,19 @@ describe('rookery', () => {
     expect(ran.stderr).toContain('usage:')
     expect(ran.stderr).not.toContain('    at ')
   })
+
+  it.each([[['gc']], [['scrub']], [['backup', '--to', 'backup']]])(
+    '%j makes no registry in a folder that has none',
+    async (words) => {
+      const folder = await mkdtemp(join(tmpdir(), 'rookery-wrong-'))
+      const settings = { ROOKERY_DATA_DIR: join(folder, 'data') }
+      const ran = await rookery({ settings }, words)
+      expect(ran).toMatchObject({ status: 2, stdout: '' })
+      expect(ran.stderr).toContain(`there is no registry in ${settings.ROOKERY_DATA_DIR}`)
+      expect(await readdir(folder)).toEqual([])
+      await rm(folder, { recursive: true })
+    },
+  )
 
   it.each([[['--help']], [['gc', '--help']], [['storage', 'copy', '-h']]])(
     '%j prints the usage',
