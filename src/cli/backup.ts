@@ -1,5 +1,6 @@
 import { copyFile, mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { MASTER_KEY_FILE } from '../authority.ts'
 import { PASSWORD_FILE } from '../credential.ts'
 import { dumpRows, listMigrations } from '../db/dump.ts'
 import { holdRemovals, releaseHold } from '../db/removals.ts'
@@ -23,6 +24,7 @@ const FAILURES_SHOWN_MAX = 100
 
 /** What a backup's folder has, beside `blobs/`. */
 export const DUMP_FILE = 'database.jsonl.gz'
+export const SECRET_FILES = [PASSWORD_FILE, MASTER_KEY_FILE]
 
 /** `rookery backup`: the database as it is now, and then the bytes of every blob that it names. */
 export const backup: Command = {
@@ -48,7 +50,7 @@ export const backup: Command = {
         const header = { rookery: 'database', version: 1, takenAt, migrations } as const
         const dump = join(folder, DUMP_FILE)
         const rows = await writeDump(dump, header, (take) => dumpRows(db, take))
-        await copyPassword(dataFolder, folder)
+        await copySecrets(dataFolder, folder)
         const tell = progressTeller('copied and read back')
         const report = await copyBlobs(readDumpBlobs(dump), store, target, {
           signal,
@@ -71,11 +73,16 @@ export const backup: Command = {
   },
 }
 
-/** The first password, where a file has it: the database has only its hash. */
-async function copyPassword(dataFolder: string, folder: string): Promise<void> {
-  try {
-    await copyFile(join(dataFolder, PASSWORD_FILE), join(folder, PASSWORD_FILE))
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+/**
+ * The first password, of which the database has only the hash, and the key that opens the secrets of
+ * webhooks: where the data folder has them.
+ */
+async function copySecrets(dataFolder: string, folder: string): Promise<void> {
+  for (const name of SECRET_FILES) {
+    try {
+      await copyFile(join(dataFolder, name), join(folder, name))
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+    }
   }
 }

@@ -1,6 +1,5 @@
 import { constants, copyFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { PASSWORD_FILE } from '../credential.ts'
 import type { Database } from '../db/database.ts'
 import {
   clearFirstStart,
@@ -14,7 +13,7 @@ import { knownMigrations, migrate } from '../db/migrations.ts'
 import { copyBlobs } from '../registry/copying.ts'
 import { FilesystemStore } from '../storage/filesystem/filesystem-store.ts'
 import { openStore } from '../store.ts'
-import { DUMP_FILE } from './backup.ts'
+import { DUMP_FILE, SECRET_FILES } from './backup.ts'
 import {
   type Command,
   CommandError,
@@ -67,7 +66,7 @@ export const restore: Command = {
         }
         const rows = await loadDump(db, dump)
         await migrate(db)
-        await copyPassword(folder, dataFolder)
+        await copySecrets(folder, dataFolder)
         const result = { rows, ...report }
         const text = `Restored ${rows} rows, and ${report.blobs} blobs with ${sizeText(report.bytes)}.\n`
         process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : text)
@@ -126,13 +125,14 @@ async function loadDump(db: Database, path: string): Promise<number> {
   })
 }
 
-async function copyPassword(folder: string, dataFolder: string): Promise<void> {
-  try {
-    const target = join(dataFolder, PASSWORD_FILE)
-    await copyFile(join(folder, PASSWORD_FILE), target, constants.COPYFILE_EXCL)
-  } catch (error) {
-    // The backup has none, or this folder has one already.
-    const code = error instanceof Error && 'code' in error ? error.code : undefined
-    if (code !== 'ENOENT' && code !== 'EEXIST') throw error
+async function copySecrets(folder: string, dataFolder: string): Promise<void> {
+  for (const name of SECRET_FILES) {
+    try {
+      await copyFile(join(folder, name), join(dataFolder, name), constants.COPYFILE_EXCL)
+    } catch (error) {
+      // The backup has none, or this folder has one already.
+      const code = error instanceof Error && 'code' in error ? error.code : undefined
+      if (code !== 'ENOENT' && code !== 'EEXIST') throw error
+    }
   }
 }

@@ -106,9 +106,12 @@ export type NewManifest = {
   readonly reader: number
 }
 
-/** Puts the manifest, its edges and its audit entry. The same bytes again only renew their media type. */
-export async function putManifest(tx: Transaction, manifest: NewManifest): Promise<void> {
-  await tx.query(
+/**
+ * Puts the manifest, its edges and its audit entry. Returns true when it is new: the same bytes again
+ * only renew their media type.
+ */
+export async function putManifest(tx: Transaction, manifest: NewManifest): Promise<boolean> {
+  const { rows } = await tx.query<{ isNew: boolean }>(
     `with put as (
        insert into manifests
               (repository_id, digest, media_type, artifact_type, subject, annotations, bytes,
@@ -120,7 +123,8 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
               subject = excluded.subject,
               annotations = excluded.annotations,
               reader = excluded.reader
-       returning id
+       -- A row that was there has been updated, and so has an updating transaction.
+       returning id, xmax = 0 as is_new
      ), blob_edges as (
        insert into manifest_blobs (manifest_id, blob_id)
        select put.id, b.id
@@ -130,11 +134,14 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
        insert into audit
               (action, decision, actor, origin, token_id, address, request_id, repository, tags, digest)
        values ('push', 'allowed', $8, $11, $12, $13, $14, $15, $16, $2)
+     ), child_edges as (
+       insert into manifest_children (manifest_id, digest)
+       select put.id, c.digest
+         from put, unnest($10::text[]) as c (digest)
+           on conflict do nothing
      )
-     insert into manifest_children (manifest_id, digest)
-     select put.id, c.digest
-       from put, unnest($10::text[]) as c (digest)
-         on conflict do nothing`,
+     select is_new as "isNew"
+       from put`,
     [
       manifest.repositoryId,
       manifest.digest,
@@ -155,6 +162,7 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
       manifest.reader,
     ],
   )
+  return rows[0]?.isNew === true
 }
 
 export type LockedContents = {

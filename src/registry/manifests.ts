@@ -21,6 +21,7 @@ import type { Reference, Repository, Tag } from '../oci/reference.ts'
 import { demandProvenance } from '../unikernel/judging.ts'
 import { READER } from '../unikernel/reading.ts'
 import { type Condition, demand } from './condition.ts'
+import { recordPush, recordRemoval } from './image-events.ts'
 import { type ImageReader, indexImage } from './image-reading.ts'
 import { demandMovable, demandSpare } from './immutable.ts'
 import type { Actor } from './view.ts'
@@ -69,6 +70,7 @@ export class Manifests {
   readonly #db: Database
   readonly #visibility: Visibility
   readonly #images: ImageReader
+  readonly #onCommitted: () => void
   readonly #lookups: ManifestLookups
   // Bytes by digest never change; who may see them is asked every time.
   readonly #bytes = new LRUCache<Digest, Buffer>({
@@ -79,10 +81,17 @@ export class Manifests {
   // Where a tag stood last: a guess at which bytes need not travel, never an answer.
   readonly #lastSeen = new LRUCache<string, Digest>({ max: 10_000 })
 
-  constructor(db: Database, visibility: Visibility, images: ImageReader) {
+  /** `onCommitted` hears of every change, so that who waits for events need not. */
+  constructor(
+    db: Database,
+    visibility: Visibility,
+    images: ImageReader,
+    onCommitted: () => void = () => {},
+  ) {
     this.#db = db
     this.#visibility = visibility
     this.#images = images
+    this.#onCommitted = onCommitted
     this.#lookups = manifestLookups(db)
   }
 
@@ -127,7 +136,7 @@ export class Manifests {
         demand(push.condition, exists ? digest : undefined)
       }
       const { mediaType, artifactType, annotations } = manifest
-      await putManifest(tx, {
+      const isNew = await putManifest(tx, {
         repositoryId,
         digest,
         mediaType,
@@ -144,14 +153,28 @@ export class Manifests {
       })
       await indexImage(tx, repositoryId, digest, reading)
       await push.within?.(tx, digest)
-      if (tags.length === 0) return
       // What a move replaced is known only by moving; the transaction ends if it may not be.
-      const moves = await moveTags(tx, repositoryId, tags, digest, push.actor.name)
+      const moves =
+        tags.length === 0 ? [] : await moveTags(tx, repositoryId, tags, digest, push.actor.name)
       for (const move of moves) {
         demand(push.condition, move.previous ?? undefined)
         if (move.previous !== digest) demandMovable(move)
       }
+      await recordPush(tx, {
+        repositoryId,
+        repository: push.repository,
+        digest,
+        mediaType,
+        artifactType: artifactType ?? null,
+        size: push.bytes.length,
+        subject,
+        mayHaveUnikernels: reading.image !== undefined || manifest.children.length > 0,
+        actor: push.actor.name,
+        isNew,
+        moves: moves.filter(({ previous }) => previous !== digest),
+      })
     })
+    this.#onCommitted()
     return { digest, subject }
   }
 
@@ -172,6 +195,7 @@ export class Manifests {
         demandMovable(gone)
         const change = { action: 'delete-tag', repository, tags: [tag], digest: gone.previous }
         await recordChange(tx, actor, change)
+        await recordRemoval(tx, { repositoryId, repository, actor: actor.name, gone: [gone] })
         return
       }
       const { digest } = reference
@@ -187,7 +211,9 @@ export class Manifests {
       await removeManifest(tx, repositoryId, digest)
       const tags = gone.map(({ tag }) => tag)
       await recordChange(tx, actor, { action: 'delete-manifest', repository, tags, digest })
+      await recordRemoval(tx, { repositoryId, repository, actor: actor.name, gone, digest })
     })
+    this.#onCommitted()
   }
 }
 

@@ -8,6 +8,7 @@ import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import { type Condition, demand } from './condition.ts'
+import { recordRollback } from './image-events.ts'
 import { demandMovable } from './immutable.ts'
 import type { Page } from './listings.ts'
 import type { Actor } from './view.ts'
@@ -39,9 +40,12 @@ const SHOWN_MAX = 5
 /** Where tags were, and back to it. */
 export class TagHistory {
   readonly #db: Database
+  readonly #onCommitted: () => void
 
-  constructor(db: Database) {
+  /** `onCommitted` hears of every rollback. */
+  constructor(db: Database, onCommitted: () => void = () => {}) {
     this.#db = db
+    this.#onCommitted = onCommitted
   }
 
   /** Positions before `before`, the newest first. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN for a tag that never was. */
@@ -66,7 +70,10 @@ export class TagHistory {
   async rollback(rollback: Rollback): Promise<RolledBack> {
     for (let tries = 1; ; tries += 1) {
       const done = await this.#rollbackOnce(rollback)
-      if (done !== undefined) return done
+      if (done !== undefined) {
+        this.#onCommitted()
+        return done
+      }
       if (tries === TRIES_MAX) {
         throw new OciError('CONFLICT', undefined, {
           message: `tag ${rollback.tag} is being moved by others: try again, with If-Match`,
@@ -103,6 +110,9 @@ export class TagHistory {
         const detail = current === undefined ? 'it was deleted' : `from ${current}`
         const change = { action: 'rollback', repository, tags: [tag], digest, detail }
         await recordChange(tx, actor, change)
+        if (move !== undefined && previous !== digest) {
+          await recordRollback(tx, { repositoryId, repository, digest, actor: actor.name, move })
+        }
         return { digest, previousDigest: current }
       })
     } catch (error) {

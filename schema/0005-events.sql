@@ -1,0 +1,140 @@
+-- What happened, who wants to know, and whom it reached.
+
+-- Events of a transaction, written in it. They wait here until they get their place in the order that
+-- everybody sees: only what is committed can get one, so no reader passes over a row that appears late.
+create table event_outbox (
+  id bigint generated always as identity primary key,
+  event_id uuid not null default gen_random_uuid(),
+  type text not null,
+  repository_id bigint references repositories (id) on delete cascade,
+  tag text collate "C",
+  digest text collate "C",
+  -- When only one endpoint is told.
+  webhook_id bigint,
+  -- JSON.
+  data text not null,
+  occurred_at timestamptz not null default clock_timestamp()
+);
+
+-- One row, locked by whoever gives out places: the last place, and what all places belong to. A copy
+-- of the database that goes its own way takes another epoch.
+create table feed (
+  single boolean primary key default true,
+  epoch uuid not null default gen_random_uuid(),
+  position bigint not null default 0,
+  -- Places up to here are forgotten.
+  forgotten bigint not null default 0,
+  constraint feed_once check (single)
+);
+insert into feed default values;
+
+-- The last sequence of each repository; without gaps.
+create table repository_sequences (
+  repository_id bigint primary key references repositories (id) on delete cascade,
+  last bigint not null
+);
+
+-- What happened, in the order that everybody sees. `body` is what is sent and signed, byte by byte.
+create table events (
+  position bigint primary key,
+  event_id uuid not null,
+  type text not null,
+  repository_id bigint references repositories (id) on delete cascade,
+  sequence bigint,
+  tag text collate "C",
+  digest text collate "C",
+  webhook_id bigint,
+  occurred_at timestamptz not null,
+  body text not null,
+  constraint events_id_once unique (event_id)
+);
+create index events_by_repository on events (repository_id, position);
+create index events_by_tag on events (repository_id, tag, position) where tag is not null;
+
+-- Endpoints that are told. `secrets_jwe` is encrypted with the master key. `owner_origin` is the
+-- credential or trust policy that vouches for it, and `owner_grants` what it could do then; null:
+-- an administrator. A removed endpoint stays until its deliveries are gone.
+create table webhooks (
+  id bigint generated always as identity primary key,
+  name text collate "C" not null,
+  url text not null,
+  repositories text[] not null,
+  tags text[],
+  types text[] not null,
+  format text not null,
+  signatures text[] not null default '{}',
+  oidc_audience text,
+  secrets_jwe text not null,
+  headers jsonb not null default '{}',
+  description text,
+  max_age_seconds integer,
+  coalesce_tags boolean not null default false,
+  state text not null default 'active',
+  disabled_reason text,
+  owner_name text not null,
+  owner_origin text,
+  owner_grants jsonb,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  removed_at timestamptz,
+  constraint webhooks_format_known check (format in ('cloudevents', 'docker')),
+  constraint webhooks_state_known check (state in ('active', 'paused', 'disabled')),
+  constraint webhooks_bounded check (repositories <> '{}' and types <> '{}')
+);
+create unique index webhooks_name_once on webhooks (name) where removed_at is null;
+
+-- One row, counted up by every change of `webhooks`: who remembers them knows when to look again.
+create table webhook_changes (
+  single boolean primary key default true,
+  count bigint not null default 0,
+  constraint webhook_changes_once check (single)
+);
+insert into webhook_changes default values;
+
+-- How an endpoint fares. While `open_until` lies ahead it is left alone; then one delivery tries it.
+create table webhook_health (
+  webhook_id bigint primary key references webhooks (id) on delete cascade,
+  failures integer not null default 0,
+  failing_since timestamptz,
+  open_until timestamptz,
+  succeeded_at timestamptz,
+  failed_at timestamptz
+);
+
+-- One event for one endpoint. While `lease` is held, `due_at` is when the lease ends.
+create table deliveries (
+  webhook_id bigint not null references webhooks (id) on delete cascade,
+  event_position bigint not null,
+  state text not null default 'pending',
+  -- Tries of this round, which a redelivery begins anew, and of all.
+  tries integer not null default 0,
+  attempts integer not null default 0,
+  due_at timestamptz not null default now(),
+  lease uuid,
+  created_at timestamptz not null default now(),
+  finished_at timestamptz,
+  primary key (webhook_id, event_position),
+  constraint deliveries_state_known check (
+    state in ('pending', 'delivered', 'failed', 'expired', 'superseded', 'refused')
+  ),
+  constraint deliveries_end_whole check ((finished_at is null) = (state = 'pending'))
+);
+create index deliveries_due on deliveries (webhook_id, due_at, event_position)
+  where state = 'pending';
+
+-- What was sent and what came back. Secrets are not in it.
+create table delivery_attempts (
+  webhook_id bigint not null,
+  event_position bigint not null,
+  attempt integer not null,
+  at timestamptz not null default now(),
+  milliseconds integer not null,
+  status integer,
+  error text,
+  request_headers jsonb not null,
+  response_headers jsonb,
+  response_body text,
+  primary key (webhook_id, event_position, attempt),
+  foreign key (webhook_id, event_position)
+    references deliveries (webhook_id, event_position) on delete cascade
+);

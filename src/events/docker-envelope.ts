@@ -1,0 +1,61 @@
+import type { RegistryEvent } from './event.ts'
+
+/** What the distribution project sends its notifications as. */
+export const DOCKER_EVENTS_TYPE = 'application/vnd.docker.distribution.events.v1+json'
+
+const ACTIONS: Readonly<Partial<Record<RegistryEvent['type'], 'push' | 'delete'>>> = {
+  'image.pushed': 'push',
+  'image.tag.updated': 'push',
+  'image.referrer.added': 'push',
+  'image.tag.deleted': 'delete',
+  'image.deleted': 'delete',
+}
+
+/** What of a stored body is read here. */
+type StoredEvent = {
+  readonly id: string
+  readonly source: string
+  readonly type: RegistryEvent['type']
+  readonly time: string
+  readonly data: {
+    readonly registry: string
+    readonly repository: string
+    readonly tag: string | null
+    readonly digest: string | null
+    readonly previousDigest: string | null
+    readonly actor: string
+    readonly mediaType?: string
+    readonly size?: number
+  }
+}
+
+/**
+ * A stored event as the distribution project's notifications have it (its documentation, "Work with
+ * notifications"): one event in an envelope, and none for what they have no word for. The same body
+ * makes the same bytes.
+ */
+export function renderDockerEnvelope(body: string): string {
+  const { id, source, type, time, data } = JSON.parse(body) as StoredEvent
+  const action = ACTIONS[type]
+  if (action === undefined) return JSON.stringify({ events: [] })
+  const { registry, repository, tag, digest, previousDigest, actor, mediaType, size } = data
+  const scheme = source.startsWith('http://') ? 'http' : 'https'
+  const named = digest ?? previousDigest
+  const event = {
+    id,
+    timestamp: time,
+    action,
+    target: {
+      ...(mediaType === undefined ? {} : { mediaType }),
+      ...(size === undefined ? {} : { size, length: size }),
+      digest: named,
+      repository,
+      url: `${scheme}://${registry}/v2/${repository}/manifests/${named}`,
+      ...(tag === null ? {} : { tag }),
+    },
+    request: { id, host: registry, method: action === 'push' ? 'PUT' : 'DELETE' },
+    actor: { name: actor },
+    source: { addr: registry },
+  }
+  return JSON.stringify({ events: [event] })
+}
