@@ -131,12 +131,14 @@ export interface RookeryOptions {
   nodeArguments?: string[]
   /** Blobs are files without it. */
   bucket?: Bucket | undefined
+  /** More settings. */
+  settings?: Readonly<Record<string, string>>
 }
 
 /** The built server with its defaults, and an embedded Postgres. */
 export async function startRookery(
   folder: string,
-  { main, nodeArguments = [], bucket }: RookeryOptions,
+  { main, nodeArguments = [], bucket, settings = {} }: RookeryOptions,
 ): Promise<Server> {
   const password = randomBytes(18).toString('base64url')
   const env = {
@@ -149,6 +151,7 @@ export async function startRookery(
       ROOKERY_S3_BUCKET: bucket.bucket,
       ROOKERY_S3_ENDPOINT: bucket.endpoint,
     }),
+    ...settings,
   }
   const args = [...nodeArguments, main, 'serve']
   const child = new Child(process.execPath, args, { stdout: 'pipe', env })

@@ -21,7 +21,7 @@ import type { Log } from './log.ts'
 import { GuardedClient } from './outgoing/client.ts'
 
 /** In the data folder. */
-const MASTER_KEY_FILE = 'master-key'
+export const MASTER_KEY_FILE = 'master-key'
 
 /** The database, and where secrets of this machine lie. */
 export type AuthorityState = { readonly db: Database; readonly dataFolder: string }
@@ -36,8 +36,8 @@ export async function openAuthority(
   adminSha256: Buffer | undefined,
   log: Log,
   starting: Starting,
-): Promise<AuthorityParts> {
-  const keys = await openKeys({ db, dataFolder }, config)
+): Promise<AuthorityParts & { readonly masterKey: MasterKey }> {
+  const { keys, masterKey } = await openKeys({ db, dataFolder }, config)
   const issuer = await openIssuer(db, config)
   const tokens = new Tokens(keys, issuer)
   const revocations = new RevocationList(db)
@@ -87,6 +87,7 @@ export async function openAuthority(
     revokedTokens,
     drops,
     audit,
+    masterKey,
   }
 }
 
@@ -106,17 +107,17 @@ export async function openIssuer(db: Database, { publicUrl }: Config): Promise<I
   return { url: `urn:uuid:${id}`, service: `rookery-${id}` }
 }
 
-/** The keys that sign, made on first start. Throws StartError. */
+/** The keys that sign, made on first start, and what they are encrypted with. Throws StartError. */
 export async function openKeys(
   { db, dataFolder }: AuthorityState,
   config: Config,
-): Promise<KeyRing> {
+): Promise<{ keys: KeyRing; masterKey: MasterKey }> {
   return forOperators(async () => {
     const inUse = (await listSigningKeys(db)).length > 0
     const masterKey = await openMasterKey(masterKeyFile(dataFolder, config), !inUse)
     const keys = new KeyRing(db, masterKey)
     await keys.open()
-    return keys
+    return { keys, masterKey }
   })
 }
 

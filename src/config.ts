@@ -21,6 +21,9 @@ export type Config = {
   readonly masterKeyFile: string | undefined
   readonly tokenSeconds: number
   readonly oidcAllowNetworks: readonly string[]
+  readonly webhookAllowNetworks: readonly string[]
+  readonly feedClientsPerAddress: number
+  readonly eventDays: number
   readonly auditDays: number
   readonly trustedProxies: BlockList
   readonly defaultVisibility: 'public' | 'private'
@@ -84,6 +87,12 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
       'ROOKERY_OIDC_ALLOW_NETWORKS',
       text('ROOKERY_OIDC_ALLOW_NETWORKS'),
     ),
+    webhookAllowNetworks: parseNetworkList(
+      'ROOKERY_WEBHOOK_ALLOW_NETWORKS',
+      text('ROOKERY_WEBHOOK_ALLOW_NETWORKS'),
+    ),
+    feedClientsPerAddress: number('ROOKERY_FEED_CLIENTS_PER_ADDRESS', 1, 10_000),
+    eventDays: number('ROOKERY_EVENT_DAYS', 1, 3650),
     auditDays: number('ROOKERY_AUDIT_DAYS', 1, 36_500),
     trustedProxies: parseProxies(text('ROOKERY_TRUSTED_PROXIES')),
     defaultVisibility: oneOf('ROOKERY_DEFAULT_VISIBILITY', ['public', 'private']),

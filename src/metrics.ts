@@ -1,7 +1,13 @@
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 
 export type Metrics = {
   observe(answer: { method: string; route: string; status: number; seconds: number }): void
+  /** So many events became public, dispatched by this process. */
+  dispatched(events: number): void
+  /** A try of a delivery ended, such as with `delivered`. */
+  attempted(outcome: string): void
+  /** Tells how many clients hold the feed, whenever somebody asks. */
+  watchFeed(clients: () => number): void
   render(): Promise<{ contentType: string; text: string }>
 }
 
@@ -25,7 +31,30 @@ export function createMetrics(): Metrics {
     buckets: SECONDS_BUCKETS,
     registers: [registry],
   })
+  const events = new Counter({
+    name: 'rookery_events_total',
+    help: 'Events that this process gave their place.',
+    registers: [registry],
+  })
+  const attempts = new Counter({
+    name: 'rookery_delivery_attempts_total',
+    help: 'Deliveries that this process tried, by what came of it.',
+    labelNames: ['outcome'] as const,
+    registers: [registry],
+  })
   return {
+    dispatched: (count) => events.inc(count),
+    attempted: (outcome) => attempts.inc({ outcome }),
+    watchFeed(clients) {
+      new Gauge({
+        name: 'rookery_feed_clients',
+        help: 'Clients that hold a stream of events.',
+        registers: [registry],
+        collect() {
+          this.set(clients())
+        },
+      })
+    },
     observe({ method, route, status, seconds: taken }) {
       requests.inc({ method, route, status })
       seconds.observe({ method, route }, taken)

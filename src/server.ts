@@ -6,6 +6,7 @@ import { startEmbeddedPostgres } from './db/embedded/supervisor.ts'
 import { clientAddress, reachedAt } from './http/addresses.ts'
 import { createApp } from './http/app.ts'
 import { Connections, createHttpServer } from './http/connections.ts'
+import { Waiters } from './http/event-stream.ts'
 import type { RouteContext } from './http/route.ts'
 import { allRoutes } from './http/routes.ts'
 import { Running } from './http/running.ts'
@@ -26,6 +27,7 @@ import { startSweeping } from './registry/sweeping.ts'
 import { TagHistory } from './registry/tag-history.ts'
 import { Uploads } from './registry/uploads.ts'
 import { openState } from './state.ts'
+import { openTelling, registryName } from './telling.ts'
 import { VERSION } from './version.ts'
 
 const HANDLERS_MILLISECONDS_MAX = 5_000
@@ -69,7 +71,19 @@ async function assemble(
   const { db, store, dataFolder } = state
   const credential = await firstCredential(db, dataFolder, config.adminPassword)
   const authority = await openAuthority(state, config, credential.givenSha256, log, starting)
-  const { authenticator, audit, issuer } = authority
+  const { authenticator, audit, issuer, keys, masterKey } = authority
+  const metrics = createMetrics()
+  let listensAt: string | undefined
+  const registry = () => registryName(config, listensAt)
+  const telling = openTelling(
+    { db, issuer, keys, masterKey, metrics, registry },
+    config,
+    log,
+    starting,
+  )
+  const waiters = new Waiters(config.feedClientsPerAddress)
+  metrics.watchFeed(() => waiters.count)
+  const onCommitted = () => telling.dispatcher.nudge()
   const reached = (ctx: RouteContext) => reachedAt(ctx.req, config.trustedProxies, config.publicUrl)
   const visibility = config.defaultVisibility
   const uploads = new Uploads(db, store, {
@@ -78,8 +92,7 @@ async function assemble(
     visibility,
   })
   const reader = new ImageReader(db, store)
-  const manifests = new Manifests(db, visibility, reader)
-  const metrics = createMetrics()
+  const manifests = new Manifests(db, visibility, reader, onCommitted)
   const running = new Running()
   const app = createApp({
     routes: allRoutes({
@@ -89,9 +102,12 @@ async function assemble(
       maker: new ImageMaker(uploads, manifests, reader),
       images: new Images(db),
       packages: new PackageSearch(db),
-      tagHistory: new TagHistory(db),
+      tagHistory: new TagHistory(db, onCommitted),
       listings: new Listings(db),
       repositories: new Repositories(db, visibility),
+      webhooks: telling.webhooks,
+      webhookDeliveries: telling.webhookDeliveries,
+      feed: { feed: telling.feed, waiters, authenticator, registry },
       authority,
       reachedAt: reached,
       version: VERSION,
@@ -129,10 +145,13 @@ async function assemble(
   const connections = new Connections(server)
   const url = await listen(server, config.listen)
   starting.did(async () => {
+    waiters.close()
     await connections.drain(config.drainSeconds * 1000)
     // Handlers whose connection was cut still give back what they hold in the database.
     await running.idle(HANDLERS_MILLISECONDS_MAX)
   })
+  listensAt = url
+  telling.start()
   log.info({ url, dataFolder, blobs: state.storeName }, 'listening')
   return { url, credential, close: () => starting.undo() }
 }

@@ -55,6 +55,22 @@ export const SETTINGS = [
       'Internal addresses or networks, separated by commas, where issuers of identity tokens may be',
   },
   {
+    name: 'ROOKERY_WEBHOOK_ALLOW_NETWORKS',
+    default: '',
+    description:
+      'Internal addresses or networks, separated by commas, where webhooks may be sent, also by http',
+  },
+  {
+    name: 'ROOKERY_FEED_CLIENTS_PER_ADDRESS',
+    default: '100',
+    description: 'How many clients of one address may wait for events at once, for each process',
+  },
+  {
+    name: 'ROOKERY_EVENT_DAYS',
+    default: '30',
+    description: 'How long events and the log of their deliveries are kept',
+  },
+  {
     name: 'ROOKERY_AUDIT_DAYS',
     default: '365',
     description: 'How long entries of the audit log are kept',

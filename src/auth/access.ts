@@ -3,9 +3,10 @@ import type { Repository, Tag } from '../oci/reference.ts'
 
 /**
  * What a route needs. `none` is for everybody; `look` too, but what is answered depends on who asks:
- * the lookup leaves out what they may not pull. The others mean the repository of the path, if any.
+ * the lookup leaves out what they may not pull. `manage` is for whoever has a credential: the operation
+ * itself decides what of it they may touch. The others mean the repository of the path, if any.
  */
-export type Access = 'none' | 'look' | Action
+export type Access = 'none' | 'look' | 'manage' | Action
 
 /** What may be done in a repository. Each is given by itself: none implies another. */
 export const ACTIONS = ['pull', 'push', 'delete', 'admin'] as const
@@ -61,6 +62,7 @@ export function decide(
 ): Decision {
   if (access === 'none' || caller.kind === 'admin') return 'allow'
   if (access === 'look') return 'public-only'
+  if (access === 'manage') return caller.kind === 'holder' ? 'allow' : 'authenticate'
   if (repository === undefined) {
     if (access !== 'pull') return caller.kind === 'holder' ? 'refuse' : 'authenticate'
     return caller.kind === 'holder' || caller.hasToken ? 'public-only' : 'authenticate'

@@ -9,6 +9,7 @@ import { loginUrlCommand } from './login-url.ts'
 import { policyCommands } from './policy.ts'
 import { compareCommand } from './remote/compare.ts'
 import { documentCommands } from './remote/documents.ts'
+import { eventsCommand } from './remote/events.ts'
 import { askingCommands } from './remote/images.ts'
 import { inspectCommand } from './remote/inspect.ts'
 import { pushCommand } from './remote/push.ts'
@@ -19,6 +20,7 @@ import { scrubCommand } from './scrub.ts'
 import { serveCommand } from './serve.ts'
 import { storageCopy } from './storage-copy.ts'
 import { tokenCommands } from './token.ts'
+import { webhookCommands } from './webhook.ts'
 
 const COMMANDS: readonly Command[] = [
   serveCommand,
@@ -28,6 +30,7 @@ const COMMANDS: readonly Command[] = [
   compareCommand,
   ...documentCommands,
   ...tagCommands,
+  eventsCommand,
   ...credentialCommands,
   ...tokenCommands,
   dropCommand,
@@ -35,6 +38,7 @@ const COMMANDS: readonly Command[] = [
   ...policyCommands,
   ...keysCommands,
   ...repositoryCommands,
+  ...webhookCommands,
   auditCommand,
   gc,
   scrubCommand,

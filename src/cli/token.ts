@@ -200,7 +200,8 @@ async function idOf(state: RegistryState, config: Config, token: string): Promis
 }
 
 async function openTokens(state: RegistryState, config: Config): Promise<Tokens> {
-  return new Tokens(await openKeys(state, config), await openIssuer(state.db, config))
+  const { keys } = await openKeys(state, config)
+  return new Tokens(keys, await openIssuer(state.db, config))
 }
 
 function auditOf({ db }: RegistryState): AuditLog {

@@ -3,7 +3,7 @@ import { Exchange } from './exchange.ts'
 import { RegistryRefused } from './failures.ts'
 import type { RegistryPlace } from './image-reference.ts'
 import { type OnWait, retrying } from './retrying.ts'
-import { type Answer, readWhole, type TransportOptions } from './transport.ts'
+import { type Answer, discard, readWhole, type TransportOptions } from './transport.ts'
 
 export type ApiOptions = TransportOptions & {
   readonly credential?: Credential | undefined
@@ -50,21 +50,37 @@ export class RegistryApi {
   }
 
   /** Asks for a change. It is tried once: whether it happened is not known after a failure. */
-  async change(
+  change(
     path: string,
     what: string,
     body: unknown,
     headers: Readonly<Record<string, string>>,
   ): Promise<unknown> {
-    const bytes = Buffer.from(JSON.stringify(body))
+    return this.send('POST', path, what, body, headers)
+  }
+
+  /** The same by another method; without a body when that is undefined. Undefined: 204. */
+  async send(
+    method: 'POST' | 'PUT' | 'PATCH' | 'DELETE',
+    path: string,
+    what: string,
+    body: unknown,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<unknown> {
+    const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
     const answer = await this.#exchange.ask({
-      method: 'POST',
+      method,
       url: this.#exchange.url(path),
       what,
-      headers: { 'content-type': 'application/json', ...headers },
-      body: { size: bytes.length, open: () => bytes },
+      headers: {
+        ...(bytes === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      ...(bytes === undefined ? {} : { body: { size: bytes.length, open: () => bytes } }),
     })
-    return this.#parsed(answer, what)
+    if (answer.status !== 204) return this.#parsed(answer, what)
+    await discard(answer)
+    return undefined
   }
 
   #read(path: string, what: string): Promise<Read> {

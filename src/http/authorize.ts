@@ -89,7 +89,7 @@ function demandTags(
 ): void {
   const { access } = route
   if (route.tags === undefined || repository === undefined) return
-  if (access === 'none' || access === 'look') return
+  if (access === 'none' || access === 'look' || access === 'manage') return
   const tag = route.tags(ctx).find((one) => !allowsTag(caller, access, repository, one))
   if (tag !== undefined) {
     throw new OciError(

@@ -8,6 +8,7 @@ export type ChallengeError = 'invalid_token' | 'insufficient_scope'
 const ASKED: Readonly<Record<Access, string>> = {
   none: '',
   look: '',
+  manage: '',
   pull: 'pull',
   // Whoever pushes looks first what is there.
   push: 'pull,push',

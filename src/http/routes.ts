@@ -16,10 +16,13 @@ import type { PackageSearch } from '../registry/package-search.ts'
 import type { Repositories } from '../registry/repositories.ts'
 import type { TagHistory } from '../registry/tag-history.ts'
 import type { Uploads } from '../registry/uploads.ts'
+import type { WebhookDeliveries } from '../webhooks/subscription-deliveries.ts'
+import type { Webhooks } from '../webhooks/webhooks.ts'
 import { auditRoutes } from './api/audit.ts'
 import { credentialRoutes } from './api/credentials.ts'
 import { documentRoutes } from './api/documents.ts'
 import { dropCreationRoutes } from './api/drops.ts'
+import { eventRoutes, type FeedParts } from './api/events.ts'
 import { imageMakingRoutes } from './api/image-making.ts'
 import { imageRoutes } from './api/images.ts'
 import { packageRoutes } from './api/packages.ts'
@@ -27,6 +30,7 @@ import { policyRoutes } from './api/policies.ts'
 import { repositoryRoutes } from './api/repositories.ts'
 import { tagRoutes } from './api/tags.ts'
 import { tokenRevocationRoutes } from './api/tokens.ts'
+import { webhookDeliveryRoutes, webhookRoutes } from './api/webhooks.ts'
 import { dropRoutes } from './drop.ts'
 import { type Operations, operationRoutes } from './operations.ts'
 import type { Route, RouteContext } from './route.ts'
@@ -50,6 +54,9 @@ export type RegistryParts = {
   tagHistory: TagHistory
   operations: Operations
   repositories: Repositories
+  webhooks: Webhooks
+  webhookDeliveries: WebhookDeliveries
+  feed: FeedParts
   authority: AuthorityParts
   reachedAt(ctx: RouteContext): string
   /** Of Rookery. */
@@ -92,6 +99,9 @@ export function allRoutes(parts: RegistryParts): Route[] {
     ...documentRoutes(parts.images, parts.reachedAt, parts.version),
     ...packageRoutes(parts.packages),
     ...tagRoutes(parts.tagHistory),
+    ...webhookRoutes(parts.webhooks),
+    ...webhookDeliveryRoutes(parts.webhookDeliveries),
+    ...eventRoutes(parts.feed),
     ...auditRoutes(authority.audit),
   ]
 }

@@ -1,7 +1,8 @@
 import { lookup } from 'node:dns/promises'
 import { isIP, type LookupFunction } from 'node:net'
-import { buildConnector, Client } from 'undici'
+import { buildConnector, Client, type Dispatcher, type Pool } from 'undici'
 import { Guard, type GuardOptions, OutgoingRefused } from './guard.ts'
+import { isClosed, Pools } from './pools.ts'
 
 /** The request went out, or tried to, and brought no answer. In one line, without path and query. */
 export class OutgoingFailed extends Error {
@@ -16,6 +17,8 @@ export type GuardedClientOptions = GuardOptions & {
   readonly connectMilliseconds?: number
   /** For everything together, from the look-up of the name to the last byte. */
   readonly requestMilliseconds?: number
+  /** How long a connection of a pool stays open for the next request; without it, there are no pools. */
+  readonly keepAliveMilliseconds?: number
   /** Instead of the system's. */
   readonly resolve?: Resolve
 }
@@ -28,6 +31,10 @@ export type OutgoingRequest = {
   readonly bytesMax?: number
   /** What a longer body is: a failure, or cut off there. */
   readonly longer?: 'refuse' | 'truncate'
+  /** Requests of one name and origin share connections. */
+  readonly pool?: string | undefined
+  /** Ends it early. */
+  readonly signal?: AbortSignal | undefined
 }
 
 export type OutgoingAnswer = {
@@ -47,8 +54,8 @@ const BODY_BYTES_MAX = 64 * 1024
 const ADDRESS_MILLISECONDS_MAX = 1_000
 
 /**
- * The one client for requests to others. It checks every address before it connects, and each request
- * has a connection of its own: what one server does touches no other request.
+ * The one client for requests to others. It checks every address before it connects. Each request has a
+ * connection of its own, or shares those of its pool: what one server does touches nobody else.
  */
 export class GuardedClient {
   readonly #guard: Guard
@@ -56,6 +63,7 @@ export class GuardedClient {
   readonly #connectMilliseconds: number
   readonly #requestMilliseconds: number
   readonly #running = new Set<AbortController>()
+  readonly #pools: Pools | undefined
   #closed = false
 
   constructor(options: GuardedClientOptions) {
@@ -63,11 +71,33 @@ export class GuardedClient {
     this.#resolve = options.resolve ?? systemResolve
     this.#connectMilliseconds = options.connectMilliseconds ?? CONNECT_MILLISECONDS_MAX
     this.#requestMilliseconds = options.requestMilliseconds ?? REQUEST_MILLISECONDS_MAX
+    const { keepAliveMilliseconds } = options
+    if (keepAliveMilliseconds !== undefined) {
+      this.#pools = new Pools({
+        keepAliveMilliseconds,
+        headerBytesMax: HEADER_BYTES_MAX,
+        connectorFor: (url) => this.#connectorFor(url),
+      })
+    }
   }
 
   /** Throws OutgoingRefused for a URL that can be seen never to be reached, whatever its name means. */
   demandReachable(url: string): void {
     this.#guard.parse(url)
+  }
+
+  /**
+   * Throws OutgoingRefused also for a name that leads nowhere but to what is refused, and OutgoingFailed
+   * when it cannot be looked up.
+   */
+  async demandAllowed(text: string): Promise<void> {
+    const url = this.#guard.parse(text)
+    if (isIP(url.hostname.replace(/^\[|\]$/g, '')) !== 0) return
+    try {
+      await this.#find(url, url.hostname)
+    } catch (error) {
+      throw failure(url, error)
+    }
   }
 
   /** Throws OutgoingRefused for what the guard does not let out, and OutgoingFailed for the rest. */
@@ -80,15 +110,22 @@ export class GuardedClient {
     const timer = setTimeout(() => {
       controller.abort(new OutgoingFailed(`${url.origin} took longer than ${seconds} s`))
     }, this.#requestMilliseconds)
-    const client = this.#connectTo(url, controller.signal)
+    const giveUp = () => {
+      controller.abort(new OutgoingFailed(`the request to ${url.origin} was given up`))
+    }
+    request.signal?.addEventListener('abort', giveUp, { once: true })
+    if (request.signal?.aborted) giveUp()
+    const { signal } = controller
     try {
-      return await exchange(client, url, request, controller.signal)
+      return request.pool === undefined || this.#pools === undefined
+        ? await this.#askAlone(url, request, signal)
+        : await this.#askPool(this.#pools.find(request.pool, url), url, request, signal)
     } catch (error) {
-      throw failure(url, controller.signal.aborted ? controller.signal.reason : error)
+      throw failure(url, signal.aborted ? signal.reason : error)
     } finally {
       clearTimeout(timer)
+      request.signal?.removeEventListener('abort', giveUp)
       this.#running.delete(controller)
-      await client.destroy()
     }
   }
 
@@ -98,21 +135,60 @@ export class GuardedClient {
     for (const controller of this.#running) {
       controller.abort(new OutgoingFailed('the request was given up: this is the end'))
     }
+    this.#pools?.close()
+  }
+
+  #connectorFor(url: URL, signal?: AbortSignal): buildConnector.connector {
+    return buildConnector({
+      // Said here, so that no environment variable switches it off.
+      rejectUnauthorized: true,
+      timeout: this.#connectMilliseconds,
+      maxCachedSessions: 0,
+      autoSelectFamily: true,
+      autoSelectFamilyAttemptTimeout: ADDRESS_MILLISECONDS_MAX,
+      lookup: this.#lookupFor(url),
+      // Ends a look-up or a handshake, too; the client alone would wait for it.
+      ...(signal === undefined ? {} : { signal }),
+    })
+  }
+
+  async #askAlone(
+    url: URL,
+    request: OutgoingRequest,
+    signal: AbortSignal,
+  ): Promise<OutgoingAnswer> {
+    const client = this.#connectTo(url, signal)
+    try {
+      return await read(url, request, await ask(client, url, request, signal))
+    } finally {
+      await client.destroy()
+    }
+  }
+
+  /**
+   * Once more when it went out on a connection that was there already and turned out to be closed, now by
+   * one of its own. The server may have read it nevertheless, so it can get a request twice.
+   */
+  async #askPool(
+    pool: Pool,
+    url: URL,
+    request: OutgoingRequest,
+    signal: AbortSignal,
+  ): Promise<OutgoingAnswer> {
+    const mayBeOld = pool.stats.connected > 0
+    let answer: Dispatcher.ResponseData
+    try {
+      answer = await ask(pool, url, request, signal)
+    } catch (error) {
+      if (!mayBeOld || signal.aborted || !isClosed(error)) throw error
+      return this.#askAlone(url, request, signal)
+    }
+    return read(url, request, answer)
   }
 
   #connectTo(url: URL, signal: AbortSignal): Client {
     return new Client(url.origin, {
-      connect: buildConnector({
-        // Said here, so that no environment variable switches it off.
-        rejectUnauthorized: true,
-        timeout: this.#connectMilliseconds,
-        maxCachedSessions: 0,
-        autoSelectFamily: true,
-        autoSelectFamilyAttemptTimeout: ADDRESS_MILLISECONDS_MAX,
-        lookup: this.#lookupFor(url),
-        // Ends a look-up or a handshake, too; the client alone would wait for it.
-        signal,
-      }),
+      connect: this.#connectorFor(url, signal),
       maxHeaderSize: HEADER_BYTES_MAX,
       pipelining: 0,
       // The time for the whole request bounds these, too.
@@ -121,17 +197,18 @@ export class GuardedClient {
     })
   }
 
+  async #find(url: URL, name: string) {
+    const addresses = await this.#resolve(name)
+    if (addresses.length === 0) throw new OutgoingFailed(`${url.origin} has no address`)
+    return this.#guard
+      .permitted(url, addresses)
+      .map((address) => ({ address, family: isIP(address) }))
+  }
+
   /** Asked once a connection, so what was checked is what is connected to; never for addresses. */
   #lookupFor(url: URL): LookupFunction {
-    const find = async (name: string) => {
-      const addresses = await this.#resolve(name)
-      if (addresses.length === 0) throw new OutgoingFailed(`${url.origin} has no address`)
-      return this.#guard
-        .permitted(url, addresses)
-        .map((address) => ({ address, family: isIP(address) }))
-    }
     return (name, options, callback) => {
-      find(name).then(
+      this.#find(url, name).then(
         (found) => {
           const [first] = found
           if (options.all || first === undefined) callback(null, found)
@@ -143,24 +220,22 @@ export class GuardedClient {
   }
 }
 
-async function exchange(
-  client: Client,
+/** Until the headers of the answer are there. */
+async function ask(
+  dispatcher: Dispatcher,
   url: URL,
-  request: OutgoingRequest,
+  { method = 'GET', headers = {}, body }: OutgoingRequest,
   signal: AbortSignal,
+): Promise<Dispatcher.ResponseData> {
+  const path = `${url.pathname}${url.search}`
+  return dispatcher.request({ path, method, headers: { ...headers }, body: body ?? null, signal })
+}
+
+async function read(
+  url: URL,
+  { bytesMax = BODY_BYTES_MAX, longer }: OutgoingRequest,
+  { statusCode, headers, body }: Dispatcher.ResponseData,
 ): Promise<OutgoingAnswer> {
-  const { method = 'GET', headers = {}, body: sent = null, bytesMax = BODY_BYTES_MAX } = request
-  const {
-    statusCode,
-    headers: received,
-    body,
-  } = await client.request({
-    path: `${url.pathname}${url.search}`,
-    method,
-    headers: { ...headers },
-    body: sent,
-    signal,
-  })
   // Leaving a body early is an error of the stream, and ours is no failure.
   body.on('error', () => {})
   const chunks: Buffer[] = []
@@ -168,16 +243,16 @@ async function exchange(
   for await (const chunk of body) {
     const bytes = Buffer.from(chunk)
     if (bytes.length > left) {
-      if (request.longer !== 'truncate') {
+      if (longer !== 'truncate') {
         throw new OutgoingFailed(`${url.origin} answered with more than ${bytesMax} bytes`)
       }
       chunks.push(bytes.subarray(0, left))
-      return answerOf(statusCode, received, chunks, true)
+      return answerOf(statusCode, headers, chunks, true)
     }
     left -= bytes.length
     chunks.push(bytes)
   }
-  return answerOf(statusCode, received, chunks, false)
+  return answerOf(statusCode, headers, chunks, false)
 }
 
 function answerOf(

@@ -21,7 +21,7 @@ type Network = ReturnType<typeof ipaddr.parseCIDR>
 
 /**
  * Which addresses requests may go to: public ones by https, and those of the allowed networks. What
- * carries an IPv4 address inside (mapped, NAT64, 6to4, Teredo) is not public, whatever it carries.
+ * carries an IPv4 address inside (mapped, NAT64, 6to4, Teredo, ISATAP) is not public, whatever it carries.
  */
 export class Guard {
   readonly #allowed: readonly Network[]
@@ -99,7 +99,13 @@ function literalOf({ hostname }: URL): string | undefined {
 function isPublic(address: string): boolean {
   const parsed = parseAddress(address)
   if (parsed === undefined || parsed.range() !== 'unicast') return false
-  return parsed.kind() === 'ipv4' || parsed.match(GLOBAL_UNICAST)
+  if (parsed instanceof ipaddr.IPv4) return true
+  return parsed.match(GLOBAL_UNICAST) && !isIsatap(parsed)
+}
+
+/** RFC 5214, 6.1: behind any prefix, an IPv4 address of the tunnel's other end. */
+function isIsatap({ parts }: ipaddr.IPv6): boolean {
+  return (parts[4] === 0 || parts[4] === 0x200) && parts[5] === 0x5efe
 }
 
 /** Undefined for what is no plain address, also for one with a zone, which is never public. */

@@ -4,6 +4,9 @@ import type { Operation } from './document.ts'
 
 export const keyOf = ({ method, path }: Pick<Operation, 'method' | 'path'>) => `${method} ${path}`
 
+/** Webhooks have their own test: what they refuse depends on how they are. */
+export const isWebhook = ({ path }: Pick<Operation, 'path'>) => path.startsWith('/api/v1/webhooks')
+
 const DROP = `rkd_${'a'.repeat(43)}`
 const TOKEN_ID = '00000000-0000-4000-8000-000000000000'
 /** Of `DROP`: whoever mistypes an address is not even looked up. */
@@ -39,6 +42,8 @@ const POLICY = {
   actions: ['push'],
 }
 
+const WEBHOOK = { name: 'taken', url: 'https://receiver.example/', repositories: ['a/b'] }
+
 /** What an operation is sent, where it is sent something, and nothing is wrong with it. */
 export function rightBody(operation: Operation): unknown {
   const bodies: Record<string, unknown> = {
@@ -49,6 +54,9 @@ export function rightBody(operation: Operation): unknown {
     'POST /api/v1/policies/test': {
       token: `${encoded({ alg: 'RS256', kid: 'k' })}.${encoded(CLAIMS)}.c2lnbmF0dXJl`,
     },
+    'POST /api/v1/webhooks': WEBHOOK,
+    'PATCH /api/v1/webhooks/{name}': { paused: true },
+    'POST /api/v1/webhooks/{name}/redeliver': { after: '2026-01-01T00:00:00Z' },
     'PUT /drop/{capability}': new Blob(['a file']),
     'PUT /drop/{capability}/{file}': new Blob(['a file']),
   }
@@ -125,6 +133,26 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
   'GET /api/v1/policies': [{ path: '/api/v1/policies?n=all' }],
   'POST /api/v1/policies': [{ sent: {} }, { sent: { ...POLICY, conditions: {} } }],
   'POST /api/v1/policies/test': [{ sent: {} }, { sent: { token: 'no token' } }],
+  'GET /api/v1/events': [
+    { path: '/api/v1/events?after=1' },
+    { path: '/api/v1/events?type=image.burnt' },
+    { path: '/api/v1/events?wait=61' },
+    { path: '/api/v1/events?snapshot=yes' },
+    { path: '/api/v1/events?repository=A' },
+  ],
+  'GET /api/v1/webhooks': [{ path: '/api/v1/webhooks?n=all' }],
+  'POST /api/v1/webhooks': [{ sent: {} }, { sent: { ...WEBHOOK, url: 'http://10.0.0.1/' } }],
+  'PATCH /api/v1/webhooks/{name}': [{ sent: { surprise: 1 } }, { sent: { paused: 'yes' } }],
+  'POST /api/v1/webhooks/{name}/rotate-secret': [{ sent: { overlapSeconds: 'long' } }],
+  'GET /api/v1/webhooks/{name}/deliveries': [
+    { path: '/api/v1/webhooks/missing/deliveries?n=all' },
+    { path: '/api/v1/webhooks/missing/deliveries?state=lost' },
+    { path: '/api/v1/webhooks/missing/deliveries?last=x' },
+  ],
+  'POST /api/v1/webhooks/{name}/redeliver': [
+    { sent: {} },
+    { sent: { after: '2026-01-01T00:00:00Z', states: ['lost'] } },
+  ],
   'DELETE /api/v1/tokens/{id}': [{ path: '/api/v1/tokens/x' }],
   'GET /api/v1/audit': [
     { path: '/api/v1/audit?n=all' },

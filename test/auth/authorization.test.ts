@@ -8,8 +8,11 @@ const rows = allRoutes({ authority: {} } as RegistryParts)
 
 /** What a row wants of its caller, and what it answers one who has that, on what nobody pushed. */
 type Row = {
-  /** `anybody`; `somebody`: any credential or token; `all`: an administrator; or an action. */
-  needs: 'anybody' | 'somebody' | 'all' | Action
+  /**
+   * `anybody`; `somebody`: any credential or token; `holder`: the same, but no token that anybody gets;
+   * `all`: an administrator; or an action.
+   */
+  needs: 'anybody' | 'somebody' | 'holder' | 'all' | Action
   answers: number
   /** It sets or removes the tag `missing`. */
   tag?: true
@@ -84,12 +87,24 @@ const TABLE: Record<string, Row> = {
     needs: 'pull',
     answers: 404,
   },
+  'GET /api/v1/events': { needs: 'anybody', answers: 200, judges: true },
   'GET /api/v1/kernels/:digest': { needs: 'anybody', answers: 200, judges: true },
   'GET /api/v1/inputs/:inputId': { needs: 'anybody', answers: 200, judges: true },
   'GET /api/v1/packages/:ecosystem/:name': { needs: 'anybody', answers: 200, judges: true },
   'PUT /drop/:capability': { needs: 'anybody', answers: 404 },
   'PUT /drop/:capability/:file': { needs: 'anybody', answers: 404 },
   'GET /api/v1/audit': { needs: 'all', answers: 200 },
+  'POST /api/v1/webhooks': { needs: 'holder', answers: 400 },
+  'GET /api/v1/webhooks': { needs: 'holder', answers: 200 },
+  'GET /api/v1/webhooks/:name': { needs: 'holder', answers: 404 },
+  'PATCH /api/v1/webhooks/:name': { needs: 'holder', answers: 400 },
+  'DELETE /api/v1/webhooks/:name': { needs: 'holder', answers: 404 },
+  'POST /api/v1/webhooks/:name/rotate-secret': { needs: 'holder', answers: 404 },
+  'POST /api/v1/webhooks/:name/test': { needs: 'holder', answers: 404 },
+  'GET /api/v1/webhooks/:name/deliveries': { needs: 'holder', answers: 404 },
+  'GET /api/v1/webhooks/:name/deliveries/:event': { needs: 'holder', answers: 404 },
+  'POST /api/v1/webhooks/:name/deliveries/:event/redeliver': { needs: 'holder', answers: 404 },
+  'POST /api/v1/webhooks/:name/redeliver': { needs: 'holder', answers: 400 },
 }
 
 const MISSING = digestOf('what nobody pushed')
@@ -106,7 +121,7 @@ const filled = (path: string, repository: string) =>
     .replace(':format', 'spdx')
     .replace(':inputId', '0'.repeat(64))
     .replace(/:(reference|tag|name|id|capability|file)/, 'missing')
-    .replace(/:(file|other)/, 'missing')
+    .replace(/:(file|other|event)/, 'missing')
 
 /** The status that a caller gets from a row, in a public or a private repository. */
 function expected(row: string, caller: Caller, isPublic: boolean): number {
@@ -124,6 +139,7 @@ function expected(row: string, caller: Caller, isPublic: boolean): number {
   if (needs === 'somebody') {
     return caller.kind === 'holder' || caller.scheme === 'bearer' ? answers : 401
   }
+  if (needs === 'holder') return caller.kind === 'holder' ? answers : 401
   if (needs === 'all') return refused
   const actions = caller.actions ?? []
   if (actions.includes(needs)) return rule.tag && caller.bounded ? 403 : answers

@@ -61,7 +61,7 @@ export async function openMint(registry: TestRegistry) {
     connectionsMax: 2,
     onIdleError: () => {},
   })
-  const keys = await openKeys({ db, dataFolder: registry.folder }, config)
+  const { keys } = await openKeys({ db, dataFolder: registry.folder }, config)
   const issuer = await openIssuer(db, config)
   return { db, tokens: new Tokens(keys, issuer), keys, issuer, close: () => db.close() }
 }

@@ -17,7 +17,7 @@ describe('the rows', () => {
 
   it('each state their access', () => {
     for (const { access } of rows) {
-      expect(['none', 'pull', 'push', 'delete', 'admin', 'look']).toContain(access)
+      expect(['none', 'pull', 'push', 'delete', 'admin', 'look', 'manage']).toContain(access)
     }
   })
 

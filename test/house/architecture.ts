@@ -12,9 +12,10 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   auth: ['oci', 'db', 'outgoing'],
   db: ['oci', 'events'],
   registry: ['oci', 'events', 'unikernel', 'db', 'storage/blob-store.ts'],
-  webhooks: ['oci', 'events', 'db'],
+  webhooks: ['oci', 'events', 'db', 'auth', 'outgoing'],
+  feed: ['oci', 'events', 'db'],
   web: ['oci', 'unikernel'],
-  http: ['oci', 'auth', 'registry', 'unikernel', 'web', 'webhooks'],
+  http: ['oci', 'auth', 'registry', 'unikernel', 'web', 'webhooks', 'feed', 'events'],
 }
 
 /** Files beside the parts: these build everything, so they may import everything. */
@@ -26,6 +27,7 @@ const EVERYTHING = [
   'store.ts',
   'authority.ts',
   'credential.ts',
+  'telling.ts',
   'config.ts',
 ]
 /** Files beside the parts that know nothing of them. */

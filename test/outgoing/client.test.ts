@@ -1,10 +1,10 @@
 import { once } from 'node:events'
-import { createServer as createNetServer, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
-import { afterEach, expect, it } from 'vitest'
+import { afterEach, expect, it, vi } from 'vitest'
 import { GuardedClient, type GuardedClientOptions } from '../../src/outgoing/client.ts'
 import { selfSigned } from './certificate.ts'
-import { LOOPBACK, opened, outcome, serve, type TestServer } from './kit.ts'
+import { LOOPBACK, opened, outcome, serve, serveRaw, type TestServer } from './kit.ts'
 
 const open: TestServer[] = []
 
@@ -18,17 +18,8 @@ async function answering(...given: Parameters<typeof serve>): Promise<string> {
   return `http://127.0.0.1:${server.port}`
 }
 
-/** A server that speaks for itself, below HTTP. */
-async function speaking(speak: (socket: Socket) => void): Promise<string> {
-  const sockets = new Set<Socket>()
-  const listener = createNetServer((socket) => {
-    sockets.add(socket.on('error', () => {}))
-    speak(socket)
-  })
-  const cut = () => {
-    for (const socket of sockets) socket.destroy()
-  }
-  const server = await opened(listener, '127.0.0.1', 0, cut)
+async function speaking(...given: Parameters<typeof serveRaw>): Promise<string> {
+  const server = await serveRaw(...given)
   open.push(server)
   return `http://127.0.0.1:${server.port}`
 }
@@ -240,4 +231,32 @@ it('the end ends what runs, and lets nothing out any more', async () => {
   expect((await running).message).toContain('given up')
   expect((await other).kind).toBe('failed')
   expect((await outcome(client, url)).message).toContain('is not asked')
+})
+
+it('a request that is cut by its signal fails at once, also before it began', async () => {
+  const url = await speaking((socket) => socket.resume())
+  const client = clientOf()
+  const controller = new AbortController()
+  const running = outcome(client, url, { signal: controller.signal })
+  controller.abort()
+  const given = { kind: 'failed', message: `the request to ${url} was given up` }
+  expect(await running).toEqual(given)
+  expect(await outcome(client, url, { signal: controller.signal })).toEqual(given)
+})
+
+it('a proxy that the environment names is not used', async () => {
+  const proxy = await serve((_, response) => response.end('proxy'))
+  open.push(proxy)
+  const url = await answering((_, response) => response.end('here'))
+  const names = ['http_proxy', 'https_proxy', 'all_proxy', 'HTTP_PROXY', 'ALL_PROXY']
+  const value = `http://127.0.0.1:${proxy.port}`
+  for (const name of [...names, 'NODE_USE_ENV_PROXY']) vi.stubEnv(name, value)
+  vi.stubEnv('no_proxy', '')
+  for (const pool of [undefined, 'one']) {
+    const client = clientOf({ keepAliveMilliseconds: 1_000 })
+    expect(String((await client.request(url, { pool })).body)).toBe('here')
+    client.close()
+  }
+  vi.unstubAllEnvs()
+  expect(proxy.connections()).toBe(0)
 })

@@ -23,6 +23,7 @@ const INTERNAL: readonly (readonly [string, ...string[]])[] = [
   ['IPv4 in IPv6', '::127.0.0.1', '::ffff:127.0.0.1', '::ffff:7f00:1', '::ffff:0:127.0.0.1'],
   ['NAT64', '64:ff9b::127.0.0.1', '64:ff9b::a9fe:a9fe', '64:ff9b::', '64:ff9b:1::1'],
   ['6to4', '2002:7f00:1::1', '2002:a00:1::', '2002:a9fe:a9fe::1'],
+  ['ISATAP', '2606:4700::5efe:127.0.0.1', '2a00:1450::200:5efe:10.0.0.1', 'fe80::5efe:a00:1'],
   ['Teredo', '2001:0:7f00:1::1', '2001::1', '2001:0:4136:e378:8000:63bf:3fff:fdd2'],
 ]
 
@@ -33,6 +34,7 @@ const PUBLIC = [
   '100.128.0.1',
   '2606:4700::1111',
   '2a00:1450::1',
+  '2a00:1450::1:5efe:0:1',
 ]
 
 const inUrl = (address: string) => (address.includes(':') ? `[${address}]` : address)

@@ -1,7 +1,16 @@
 import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
-import type { AddressInfo, Server as NetServer } from 'node:net'
-import { type GuardedClient, OutgoingFailed } from '../../src/outgoing/client.ts'
+import {
+  type AddressInfo,
+  createServer as createNetServer,
+  type Server as NetServer,
+  type Socket,
+} from 'node:net'
+import {
+  type GuardedClient,
+  OutgoingFailed,
+  type OutgoingRequest,
+} from '../../src/outgoing/client.ts'
 import { OutgoingRefused } from '../../src/outgoing/guard.ts'
 
 /** Networks of the machine that runs the tests. */
@@ -48,13 +57,26 @@ export async function opened(
   }
 }
 
+/** A server that speaks for itself, below HTTP; `speak` gets each connection. */
+export async function serveRaw(speak: (socket: Socket) => void): Promise<TestServer> {
+  const sockets = new Set<Socket>()
+  const listener = createNetServer((socket) => {
+    sockets.add(socket.on('error', () => {}))
+    speak(socket)
+  })
+  return opened(listener, '127.0.0.1', 0, () => {
+    for (const socket of sockets) socket.destroy()
+  })
+}
+
 /** Why the request brought nothing: refused by the guard, or failed. */
 export async function outcome(
   client: GuardedClient,
   url: string,
+  request: OutgoingRequest = {},
 ): Promise<{ kind: 'answered' | 'refused' | 'failed'; message: string }> {
   try {
-    const { status } = await client.request(url)
+    const { status } = await client.request(url, request)
     return { kind: 'answered', message: String(status) }
   } catch (error) {
     if (error instanceof OutgoingRefused) return { kind: 'refused', message: error.message }

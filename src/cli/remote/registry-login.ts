@@ -94,8 +94,8 @@ export async function findLogin(
   return findDockerLogin(reference.host, reference.repository, environment)
 }
 
-/** A secret out of a file, or with `-` out of standard input, without the line's end. */
-async function secretFrom(place: string, what: string): Promise<string> {
+/** A secret out of a file, or with `-` out of standard input, without the line's end. Throws CommandError. */
+export async function secretFrom(place: string, what: string): Promise<string> {
   const text = place === STDIN ? await readStdin(what) : await readSecret(place, what)
   const secret = text.replace(/\r?\n$/, '')
   const where = place === STDIN ? 'standard input' : visible(place)

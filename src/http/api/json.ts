@@ -7,9 +7,12 @@ const BODY_BYTES_MAX = 64 * 1024
 export class Fields {
   readonly #values: Readonly<Record<string, unknown>>
   readonly #asked = new Set<string>()
+  /** What stands before their names in messages. */
+  readonly #path: string
 
-  private constructor(values: Readonly<Record<string, unknown>>) {
+  private constructor(values: Readonly<Record<string, unknown>>, path = '') {
     this.#values = values
+    this.#path = path
   }
 
   /** Reads the request's body. Throws REQUEST_INVALID, PAYLOAD_TOO_LARGE. */
@@ -32,14 +35,14 @@ export class Fields {
 
   text(name: string): string {
     const value = this.optionalText(name)
-    if (value === undefined) throw invalid(`${name} is missing`)
+    if (value === undefined) throw this.#wrong(name, 'is missing')
     return value
   }
 
   optionalText(name: string): string | undefined {
     const value = this.#value(name)
     if (value === undefined || value === null) return undefined
-    if (typeof value !== 'string') throw invalid(`${name} must be a string`)
+    if (typeof value !== 'string') throw this.#wrong(name, 'must be a string')
     return value
   }
 
@@ -47,7 +50,7 @@ export class Fields {
     const value = this.#value(name)
     if (value === undefined || value === null) return undefined
     if (typeof value !== 'number' || !Number.isSafeInteger(value)) {
-      throw invalid(`${name} must be a whole number`)
+      throw this.#wrong(name, 'must be a whole number')
     }
     return value
   }
@@ -56,9 +59,55 @@ export class Fields {
     const value = this.#value(name)
     if (value === undefined || value === null) return undefined
     if (!Array.isArray(value) || !value.every((item) => typeof item === 'string')) {
-      throw invalid(`${name} must be a list of strings`)
+      throw this.#wrong(name, 'must be a list of strings')
     }
     return value
+  }
+
+  optionalFlag(name: string): boolean | undefined {
+    const value = this.#value(name)
+    if (value === undefined || value === null) return undefined
+    if (typeof value !== 'boolean') throw this.#wrong(name, 'must be true or false')
+    return value
+  }
+
+  /** An object whose values are strings. */
+  optionalNamedTexts(name: string): Record<string, string> | undefined {
+    const value = this.#value(name)
+    if (value === undefined || value === null) return undefined
+    if (typeof value !== 'object' || Array.isArray(value)) {
+      throw this.#wrong(name, 'must be an object of strings')
+    }
+    const entries = Object.entries(value)
+    const texts = entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string')
+    if (texts.length < entries.length) throw this.#wrong(name, 'must be an object of strings')
+    return Object.fromEntries(texts)
+  }
+
+  /** The fields of an object; none when it is left out. `done` of them is to be called, too. */
+  optionalFields(name: string): Fields {
+    const value = this.#value(name) ?? {}
+    if (typeof value !== 'object' || Array.isArray(value)) {
+      throw this.#wrong(name, 'must be an object')
+    }
+    return new Fields({ ...value }, `${this.#path}${name}.`)
+  }
+
+  /** Throws REQUEST_INVALID for a field that is null: it can be left out, but not taken back. */
+  demandNotNull(...names: readonly string[]): void {
+    const name = names.find((one) => this.#value(one) === null)
+    if (name !== undefined) throw this.#wrong(name, 'cannot be null: leave it out')
+  }
+
+  /** What `read` makes of a field, or null where it is null: that is not the same as left out. */
+  orNull<T>(name: string, read: (name: string) => T): T | null {
+    return this.#value(name) === null ? null : read(name)
+  }
+
+  texts(name: string): string[] {
+    const values = this.optionalTexts(name)
+    if (values === undefined) throw this.#wrong(name, 'is missing')
+    return values
   }
 
   /** RFC 3339. */
@@ -67,7 +116,7 @@ export class Fields {
     if (text === undefined) return undefined
     const time = new Date(text)
     if (!/^\d{4}-\d\d-\d\dT/.test(text) || Number.isNaN(time.getTime())) {
-      throw invalid(`${name} must be a time such as 2030-01-31T12:00:00Z`)
+      throw this.#wrong(name, 'must be a time such as 2030-01-31T12:00:00Z')
     }
     return time
   }
@@ -82,9 +131,13 @@ export class Fields {
     const unknown = Object.keys(this.#values).find((name) => !this.#asked.has(name))
     if (unknown !== undefined) {
       throw invalid(
-        `${unknown.slice(0, 64)} is no field; those that are: ${[...this.#asked].join(', ')}`,
+        `${this.#path}${unknown.slice(0, 64)} is no field; those that are: ${[...this.#asked].join(', ')}`,
       )
     }
+  }
+
+  #wrong(name: string, rule: string): OciError {
+    return invalid(`${this.#path}${name} ${rule}`)
   }
 
   #value(name: string): unknown {

@@ -1,0 +1,15 @@
+#!/bin/sh
+# poll.sh REGISTRY REPOSITORY TAG TARGET NAME: runs what a tag stands for, and asks every half minute.
+set -u
+registry=$1 repository=$2 tag=$3 target=$4 name=$5
+kernel=${STATE_DIRECTORY:-/var/lib/unikernels}/$name.$target
+
+while :; do
+  rm -f "$kernel.new" "$kernel.etag.new"
+  if curl -fsS -m 600 --etag-compare "$kernel.etag" --etag-save "$kernel.etag.new" -o "$kernel.new" \
+    "$registry/api/v1/repositories/$repository/images/$tag/kernel?target=$target" && [ -s "$kernel.new" ]; then
+    mv "$kernel.new" "$kernel" && mv "$kernel.etag.new" "$kernel.etag"
+    systemctl restart "unikernel@$name"
+  fi
+  sleep "${WAIT_SECONDS:-30}"
+done

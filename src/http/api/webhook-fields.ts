@@ -1,0 +1,55 @@
+import type { WebhookChange, WebhookRequest } from '../../webhooks/subscription.ts'
+import type { RouteContext } from '../route.ts'
+import { Fields } from './json.ts'
+
+/** The body that makes a webhook. Throws REQUEST_INVALID. */
+export async function readWebhookRequest(ctx: RouteContext): Promise<WebhookRequest> {
+  const fields = await Fields.read(ctx)
+  const authentication = fields.optionalFields('authentication')
+  const request = {
+    name: fields.text('name'),
+    ...changeOf(fields, authentication),
+    url: fields.text('url'),
+    repositories: fields.texts('repositories'),
+    secret: authentication.optionalText('secret'),
+  }
+  authentication.done()
+  fields.done()
+  return request
+}
+
+/** The body that changes one: what is left out stays, null takes back. Throws REQUEST_INVALID. */
+export async function readWebhookChange(ctx: RouteContext): Promise<WebhookChange> {
+  const fields = await Fields.read(ctx)
+  const authentication = fields.optionalFields('authentication')
+  const change = changeOf(fields, authentication)
+  authentication.done()
+  fields.done()
+  return change
+}
+
+function changeOf(fields: Fields, authentication: Fields): WebhookChange {
+  fields.demandNotNull('url', 'repositories', 'paused')
+  const text = (name: string) => fields.optionalText(name)
+  const texts = (name: string) => fields.optionalTexts(name)
+  const secret = (name: string) =>
+    authentication.orNull(name, () => authentication.optionalText(name))
+  return {
+    url: text('url'),
+    repositories: texts('repositories'),
+    tags: fields.orNull('tags', texts),
+    types: fields.orNull('types', texts),
+    format: fields.orNull('format', text),
+    authentication: {
+      signatures: authentication.orNull('signatures', (name) => authentication.optionalTexts(name)),
+      authorization: secret('authorization'),
+      webhookSecret: secret('webhookSecret'),
+      oidcAudience: secret('oidcAudience'),
+    },
+    headers: fields.orNull('headers', (name) => fields.optionalNamedTexts(name)),
+    description: fields.orNull('description', text),
+    maxAgeSeconds: fields.orNull('maxAgeSeconds', (name) => fields.optionalNumber(name)),
+    coalesceTags: fields.orNull('coalesceTags', (name) => fields.optionalFlag(name)),
+    paused: fields.optionalFlag('paused'),
+  }
+}

@@ -1,0 +1,33 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { newRepository } from '../conformance/kit.ts'
+import { pushBuild } from '../images/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { asked } from './kit.ts'
+
+let registry: TestRegistry
+
+beforeAll(async () => {
+  registry = await startRegistry()
+})
+
+afterAll(() => registry.close())
+
+describe('what happens is answered as described', () => {
+  it('page by page, from a snapshot, and after a place that is gone', async () => {
+    const repository = newRepository()
+    await pushBuild(registry, repository, 'v1', 'hello-key-1')
+    const path = `/api/v1/events?repository=${repository}`
+    const begun = await asked(registry.anonymous, 'GET', `${path}&snapshot=1`)
+    expect(begun.body).toMatchObject({ events: [], snapshot: [{ tag: 'v1', unikernels: [{}] }] })
+    await pushBuild(registry, repository, 'v1', 'hello-key-2')
+    const { cursor } = begun.body as { cursor: string }
+    const page = await asked(
+      registry.anonymous,
+      'GET',
+      `${path}&after=${cursor}&wait=5&type=image.tag.updated`,
+    )
+    expect(page.body).toMatchObject({ events: [{ type: 'image.tag.updated' }] })
+    const lost = await asked(registry.anonymous, 'GET', `${path}&after=00000000-7`)
+    expect(lost.body).toMatchObject({ events: [], reset: { reason: 'another-epoch' } })
+  })
+})

@@ -1,0 +1,220 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { basic, makeCredential, sql } from '../auth/callers.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { OPERATIONS, partsOf } from './document.ts'
+import { seen } from './expect-answer.ts'
+import { type Ask, asked, listed } from './kit.ts'
+import { isWebhook } from './refusals-kit.ts'
+
+let registry: TestRegistry
+let admin: Ask
+
+const PATH = '/api/v1/webhooks'
+const EVENT = '0c5d8f0e-6f0e-4d0a-9b57-6d7c5f9a1b2c'
+
+beforeAll(async () => {
+  registry = await startRegistry({ ROOKERY_PUBLIC_URL: 'https://registry.example' })
+  admin = registry.request
+})
+afterAll(() => registry.close())
+
+let names = 0
+async function made(more: Record<string, unknown> = {}): Promise<string> {
+  names += 1
+  const request = {
+    name: `hook-${names}`,
+    url: 'https://receiver.example/hook',
+    repositories: ['a/**'],
+    ...more,
+  }
+  const { status, headers } = await asked(admin, 'POST', PATH, request)
+  expect(status).toBe(201)
+  return headers.get('location') ?? ''
+}
+
+async function expectStatus(
+  status: number,
+  ask: Ask,
+  method: string,
+  path: string,
+  sent?: unknown,
+) {
+  const answer = await asked(ask, method, path, sent)
+  expect({ path, status: answer.status }).toEqual({ path, status })
+}
+
+/** An event that was sent to a webhook, and what came back. */
+async function delivered(webhook: string, event: string, status: number | null): Promise<void> {
+  await sql(
+    registry,
+    `with placed as (
+       update feed
+          set position = position + 1
+       returning position
+     ), event as (
+       insert into events (position, event_id, type, occurred_at, body)
+       select position, $2, 'endpoint.disabled', now(), '{"subject":"other"}'
+         from placed
+     ), delivery as (
+       insert into deliveries (webhook_id, event_position, state, tries, attempts, finished_at)
+       select w.id, p.position, case when $3::int = 200 then 'delivered' else 'failed' end, 1, 1, now()
+         from placed p, webhooks w
+        where w.name = $1
+       returning webhook_id, event_position
+     )
+     insert into delivery_attempts (webhook_id, event_position, attempt, milliseconds, status, error,
+                                    request_headers, response_headers, response_body)
+     select webhook_id, event_position, 1, 12, $3::int, case when $3::int = 200 then null else 'no' end,
+            '{"webhook-id":"x"}', case when $3::int is null then null else '{"server":"x"}'::jsonb end,
+            case when $3::int is null then null else 'thanks' end
+       from delivery`,
+    [webhook.replace(`${PATH}/`, ''), event, status],
+  )
+}
+
+describe('webhooks are answered as described', () => {
+  it('whatever they are told to be', async () => {
+    await made()
+    await made({
+      tags: ['v*'],
+      types: ['image.tag.updated', 'endpoint.disabled'],
+      format: 'docker',
+      authentication: {
+        signatures: ['v1a', 'x-signature', 'x-hub-signature-256'],
+        secret: `whsec_${Buffer.alloc(64, 1).toString('base64')}`,
+        webhookSecret: 'hush',
+        oidcAudience: 'flux',
+      },
+      headers: { 'x-team': 'kernels' },
+      description: 'For people.\n',
+      maxAgeSeconds: 60,
+      coalesceTags: true,
+      paused: true,
+    })
+    const path = await made({ authentication: { authorization: 'Bearer x' } })
+    expect((await asked(admin, 'GET', path)).status).toBe(200)
+    const changes = [
+      {},
+      { paused: true, tags: ['v1'], authentication: { webhookSecret: 'x' } },
+      {
+        paused: false,
+        tags: null,
+        types: null,
+        format: null,
+        authentication: {
+          signatures: null,
+          authorization: null,
+          webhookSecret: null,
+          oidcAudience: null,
+        },
+        headers: null,
+        description: null,
+        maxAgeSeconds: null,
+        coalesceTags: null,
+      },
+    ]
+    for (const change of changes) {
+      expect((await asked(admin, 'PATCH', path, change)).status).toBe(200)
+    }
+    expect(await listed(admin, `${PATH}?n=1`, 'webhooks')).toHaveLength(3)
+    await expectStatus(204, admin, 'DELETE', path)
+  })
+
+  it('however they fare', async () => {
+    const path = await made()
+    await sql(
+      registry,
+      `insert into webhook_health (webhook_id, failures, failing_since, open_until, succeeded_at, failed_at)
+       select id, 3, now(), now(), now(), now()
+         from webhooks`,
+    )
+    await sql(registry, "update webhooks set state = 'disabled', disabled_reason = 'gone: bye'")
+    expect((await asked(admin, 'GET', path)).body).toMatchObject({ state: 'disabled' })
+  })
+
+  it('with another secret', async () => {
+    const path = `${await made()}/rotate-secret`
+    const secret = `whsec_${Buffer.alloc(24, 2).toString('base64')}`
+    for (const sent of [undefined, {}, { overlapSeconds: 0 }, { secret, overlapSeconds: 60 }]) {
+      await expectStatus(200, admin, 'POST', path, sent)
+    }
+  })
+
+  it('when they are tried', async () => {
+    const path = await made()
+    const { status, body } = await asked(admin, 'POST', `${path}/test`)
+    expect({ status, body }).toEqual({ status: 202, body: { event: expect.any(String) } })
+    const deliveries = () => listed(admin, `${path}/deliveries`, 'deliveries')
+    await expect.poll(deliveries).toMatchObject([{ event: body.event, type: 'endpoint.ping' }])
+  })
+
+  it('with what was sent, and sent again', async () => {
+    const path = await made()
+    const others = [EVENT.replace('0', '1'), EVENT.replace('0', '2')]
+    await delivered(path, EVENT, 200)
+    await delivered(path, others[0] ?? '', 500)
+    await delivered(path, others[1] ?? '', null)
+    const all = await listed(admin, `${path}/deliveries?n=2`, 'deliveries')
+    expect(all).toMatchObject([
+      { event: others[1], state: 'failed', status: null, error: 'no', subject: 'other' },
+      { event: others[0], state: 'failed', status: 500 },
+      { event: EVENT, state: 'delivered', status: 200, error: null, tries: 1 },
+    ])
+    expect(await listed(admin, `${path}/deliveries?state=delivered`, 'deliveries')).toHaveLength(1)
+    const answers = [null, null, 'thanks']
+    for (const event of [EVENT, ...others]) {
+      const { body } = await asked(admin, 'GET', `${path}/deliveries/${event}`)
+      expect(body).toMatchObject({ event, body: '{"subject":"other"}', attempts: [{}] })
+    }
+    expect(answers).toContain('thanks')
+    await expectStatus(202, admin, 'POST', `${path}/deliveries/${EVENT}/redeliver`)
+    const range = {
+      after: '2026-01-01T00:00:00Z',
+      until: '2100-01-01T00:00:00Z',
+      states: ['failed'],
+    }
+    const again = await asked(admin, 'POST', `${path}/redeliver`, range)
+    expect(again).toMatchObject({ status: 202, body: { next: null } })
+  })
+})
+
+describe('refusals of their own are answered as described', () => {
+  const holder = async (actions: string[], repositories = ['a/**']): Promise<Ask> => {
+    const { name, secret } = await makeCredential(registry, { repositories, actions })
+    return (path, init = {}) => {
+      const headers = { ...init.headers, authorization: basic(name, secret) }
+      return registry.anonymous(path, { ...init, headers })
+    }
+  }
+
+  it('403 for what lies beyond the credential', async () => {
+    const path = await made()
+    const settings = await holder(['admin'])
+    const request = { name: 'beyond', url: 'https://receiver.example/', repositories: ['a/b'] }
+    await expectStatus(403, settings, 'POST', PATH, request)
+    await expectStatus(403, settings, 'PATCH', path, { paused: true })
+    await expectStatus(403, settings, 'POST', `${path}/rotate-secret`)
+  })
+
+  it('409 for a name that is taken, and for what the webhook cannot do as it is', async () => {
+    const path = await made({ paused: true })
+    const request = { name: path.replace(`${PATH}/`, ''), url: 'https://a.example/' }
+    await expectStatus(409, admin, 'POST', PATH, { ...request, repositories: ['a'] })
+    await expectStatus(409, admin, 'POST', `${path}/test`)
+    for (const status of [200, 200, 409]) {
+      await expectStatus(status, admin, 'POST', `${path}/rotate-secret`)
+    }
+    await sql(registry, "update webhooks set secrets_jwe = 'of another key'")
+    await expectStatus(409, admin, 'PATCH', path, { authentication: { signatures: [] } })
+  })
+})
+
+it('everything that is described of webhooks alone was seen', () => {
+  const described = OPERATIONS.filter(isWebhook).flatMap(({ method, path, place }) =>
+    partsOf(place, 'responses')
+      .filter(([status]) => /^2|403|409/.test(status))
+      .map(([status]) => `${method} ${path} ${status}`),
+  )
+  expect(described.length).toBeGreaterThan(15)
+  expect(described.filter((one) => !seen.has(one))).toEqual([])
+})

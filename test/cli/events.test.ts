@@ -1,0 +1,135 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { pushImage } from '../conformance/kit.ts'
+import { registryAt } from '../faults/process-registry.ts'
+import { type Started, start, stop } from '../start/process.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import type { TestRegistry } from '../support/registry.ts'
+import { rookery } from './kit.ts'
+
+const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+
+let database: TestDatabase
+let folder: string
+let settings: Record<string, string>
+let server: Started
+let registry: TestRegistry
+let host: string
+
+async function serve(listen: string): Promise<void> {
+  server = await start({ ...settings, ROOKERY_LISTEN: listen })
+  registry = registryAt(server.url, folder, settings)
+  host = new URL(server.url).host
+}
+
+beforeAll(async () => {
+  database = await createTestDatabase()
+  folder = await mkdtemp(join(tmpdir(), 'rookery-events-'))
+  settings = {
+    ROOKERY_DATABASE_URL: database.url,
+    ROOKERY_DATA_DIR: folder,
+    ROOKERY_ADMIN_PASSWORD: 'tell me',
+    ROOKERY_LOG_LEVEL: 'silent',
+  }
+  await serve('127.0.0.1:0')
+})
+
+afterAll(async () => {
+  await stop(server)
+  await database.drop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const events = (...words: string[]) => rookery({ settings: {} }, ['events', host, ...words])
+
+/** The command while it runs, and what it printed so far. */
+function following(...words: string[]) {
+  const child = spawn(process.execPath, [MAIN, 'events', host, '--follow', ...words])
+  const output = { stdout: '', stderr: '' }
+  child.stdout.on('data', (chunk) => {
+    output.stdout += chunk
+  })
+  child.stderr.on('data', (chunk) => {
+    output.stderr += chunk
+  })
+  return {
+    output,
+    lines: () => output.stdout.split('\n').filter((line) => line !== ''),
+    async interrupt() {
+      child.kill('SIGINT')
+      const [status] = await once(child, 'exit')
+      return status
+    },
+  }
+}
+
+describe('rookery events', () => {
+  it('shows where tags are, and what happened since a cursor', async () => {
+    await pushImage(registry, 'a/b', 'v1')
+    const snapshot = await events('--snapshot', '--repository', 'a/*')
+    expect(snapshot).toMatchObject({ status: 0, stderr: '' })
+    expect(snapshot.stdout).toMatch(
+      /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ {2}a\/b:v1 {2}is at sha256:[0-9a-f]{12}\n$/,
+    )
+    const page = (await (await registry.anonymous('/api/v1/events')).json()) as { cursor: string }
+    await pushImage(registry, 'a/b', 'v1')
+    await pushImage(registry, 'c/d', 'v1')
+    await expect
+      .poll(async () => (await events('--after', page.cursor)).stdout.split('\n').length)
+      .toBe(5)
+    const since = await events(
+      '--after',
+      page.cursor,
+      '--repository',
+      'a/b',
+      '--type',
+      'image.tag.updated',
+    )
+    expect(since.stdout).toMatch(
+      /a\/b:v1 {2}moved to sha256:[0-9a-f]{12} from sha256:[0-9a-f]{12}\n$/,
+    )
+  })
+
+  it('follows what happens, over a restart of the registry, each event once', async () => {
+    const follower = following('--json', '--type', 'image.tag.updated', '--snapshot')
+    await expect.poll(() => follower.lines().length, { timeout: 10_000 }).toBeGreaterThan(0)
+    await pushImage(registry, 'f/g', 'before')
+    const subjects = () =>
+      follower
+        .lines()
+        .map((line) => JSON.parse(line).subject)
+        .filter((subject) => subject !== undefined)
+    await expect.poll(subjects, { timeout: 10_000 }).toEqual(['f/g:before'])
+    const listen = new URL(server.url).host
+    await stop(server)
+    await expect.poll(() => follower.output.stderr, { timeout: 30_000 }).toMatch(/coming back/)
+    await serve(listen)
+    await pushImage(registry, 'f/g', 'after')
+    await expect.poll(subjects, { timeout: 40_000 }).toEqual(['f/g:before', 'f/g:after'])
+    expect(follower.output.stderr.match(/coming back/g)).toHaveLength(1)
+    expect(follower.output.stderr).toContain('connected again')
+    expect(await follower.interrupt()).toBe(0)
+  }, 120_000)
+
+  it.each([
+    [['events'], /expected HOST/],
+    [['events', '127.0.0.1:1'], /nothing listens at 127\.0\.0\.1:1/],
+  ])('%j is refused in one line', async (words, message) => {
+    const ran = await rookery({ settings: {} }, words)
+    expect(ran.status).toBe(2)
+    expect(ran.stderr).toMatch(message)
+  })
+
+  it('says what is wrong with a cursor or a type', async () => {
+    const cursor = await events('--after', 'yesterday')
+    expect(cursor).toMatchObject({ status: 2, stdout: '' })
+    expect(cursor.stderr).toContain('a cursor is what an event or a page had')
+    const type = await events('--type', 'image.burnt')
+    expect(type.stderr).toContain('type is one of image.pushed')
+  })
+})

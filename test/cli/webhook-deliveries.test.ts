@@ -1,0 +1,142 @@
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { basic, makeCredential } from '../auth/callers.ts'
+import { pushImage } from '../conformance/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { complaint, printed, told } from './access-kit.ts'
+import { rookery } from './kit.ts'
+import * as far from './push-kit.ts'
+
+type Received = { readonly path: string; readonly id: string; readonly type: string }
+
+let registry: TestRegistry
+let receiver: Server
+let url: string
+let host: string
+const received: Received[] = []
+
+beforeAll(async () => {
+  registry = await startRegistry({ ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.0/8' })
+  host = new URL(registry.url).host
+  receiver = createServer((request, response) => {
+    let body = ''
+    request.on('data', (chunk) => {
+      body += chunk
+    })
+    request.on('end', () => {
+      const { type } = JSON.parse(body) as { type: string }
+      const path = request.url ?? ''
+      received.push({ path, id: String(request.headers['webhook-id']), type })
+      response.statusCode = path.startsWith('/broken') ? 500 : 200
+      response.end(path.startsWith('/broken') ? 'no\u001b[2J disk\nleft' : 'thanks')
+    })
+  })
+  await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve))
+  url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}`
+})
+afterAll(async () => {
+  await registry.close()
+  receiver.closeAllConnections()
+  await new Promise((resolve) => receiver.close(resolve))
+})
+
+const create = (name: string, path: string, ...more: string[]) =>
+  told(registry, 'webhook', 'create', name, `${url}${path}`, '--repository', 'builds/**', ...more)
+const arrivedAt = (path: string) => received.filter((one) => one.path === path)
+
+describe('rookery webhook test', () => {
+  it('sends a ping to one alone, and says what it answered', async () => {
+    await create('works', '/works')
+    await create('other', '/other')
+    expect(await printed(registry, 'webhook', 'test', 'works')).toMatch(
+      /^works answered 200, after \d+ ms: delivered\n {2}thanks\n$/,
+    )
+    expect(arrivedAt('/works')).toMatchObject([{ type: 'endpoint.ping' }])
+    expect(arrivedAt('/other')).toEqual([])
+    expect(await printed(registry, 'webhook', 'show', 'works')).toMatch(/took one at 20/)
+  })
+
+  it('says by its status that it failed, and shows no control characters', async () => {
+    await create('broken', '/broken')
+    const ran = await rookery(registry, ['webhook', 'test', 'broken'])
+    expect(ran).toMatchObject({ status: 1, stderr: '' })
+    expect(ran.stdout).toMatch(
+      /^broken answered 500.*: it is tried again at 20\S+Z\n {2}no\ufffd\[2J disk\n {2}left\n$/,
+    )
+    await expect
+      .poll(() => printed(registry, 'webhook', 'show', 'broken'), { timeout: 10_000 })
+      .toMatch(/failed \d+ times, since 20/)
+  })
+
+  it('does so through the API, too, and tells programs', async () => {
+    const login = { ROOKERY_TOKEN: await tokenOfAdmin() }
+    const tried = await far.told(['webhook', 'test', 'works', '--registry', host], login)
+    expect(tried).toMatchObject({
+      type: 'endpoint.ping',
+      subject: 'works',
+      state: 'delivered',
+      status: 200,
+      attempts: [{ status: 200, response: { body: 'thanks' } }],
+    })
+  })
+
+  it('is refused while nothing is sent', async () => {
+    await create('resting', '/resting', '--paused')
+    const line = await complaint(registry, 'webhook', 'test', 'resting')
+    expect(line).toContain('resting is paused')
+  })
+})
+
+describe('rookery webhook deliveries and redeliver', () => {
+  it('show what was sent, and send it again with the same id', async () => {
+    await create('told', '/told', '--type', 'image.tag.updated')
+    await pushImage(registry, 'builds/hello', 'v1')
+    await pushImage(registry, 'builds/hello', 'v2')
+    await expect.poll(() => arrivedAt('/told').length).toBe(2)
+    const listed = () => told(registry, 'webhook', 'deliveries', 'told')
+    await expect
+      .poll(async () => (await listed()).deliveries)
+      .toMatchObject([
+        { subject: 'builds/hello:v2', state: 'delivered', tries: 1, status: 200 },
+        { subject: 'builds/hello:v1', state: 'delivered', tries: 1, status: 200 },
+      ])
+    const [, { event }] = (await listed()).deliveries
+    const table = await printed(registry, 'webhook', 'deliveries', 'told', '--state', 'delivered')
+    expect(table).toMatch(/^TIME +EVENT +TYPE +SUBJECT +STATE +TRIES +LAST\n20/)
+    expect(table).toMatch(/image\.tag\.updated +builds\/hello:v2 +delivered +1 +200\n/)
+    const one = await printed(registry, 'webhook', 'deliveries', 'told', event)
+    expect(one).toContain(`${event}  image.tag.updated of builds/hello:v1 at 20`)
+    expect(one).toContain(`> webhook-id: ${event}\n`)
+    expect(one).toContain('< thanks\n')
+    expect(await printed(registry, 'webhook', 'redeliver', 'told', event)).toBe(
+      '1 is sent again.\n',
+    )
+    await expect
+      .poll(() =>
+        arrivedAt('/told')
+          .map(({ id }) => id)
+          .filter((id) => id === event),
+      )
+      .toHaveLength(2)
+    const login = { ROOKERY_TOKEN: await tokenOfAdmin() }
+    const again = ['webhook', 'redeliver', 'told', '--since', '1h', '--registry', host]
+    expect(await far.built(again, login)).toBe('2 are sent again.\n')
+    await expect.poll(() => arrivedAt('/told').length).toBe(5)
+    const failed = ['webhook', 'redeliver', 'told', '--since', '1h', '--failed']
+    expect(await told(registry, ...failed)).toEqual({ deliveries: 0 })
+    const nothing = '00000000-0000-4000-8000-000000000000'
+    for (const word of ['deliveries', 'redeliver']) {
+      const line = await complaint(registry, 'webhook', word, 'told', nothing)
+      expect(line).toContain(`told was sent no event ${nothing}`)
+    }
+  })
+})
+
+async function tokenOfAdmin(): Promise<string> {
+  const { name, secret } = await makeCredential(registry, { kind: 'admin' })
+  const answer = await registry.anonymous('/token?scope=registry:admin:*', {
+    headers: { authorization: basic(name, secret) },
+  })
+  return ((await answer.json()) as { token: string }).token
+}

@@ -1,0 +1,172 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { registryAt } from '../faults/process-registry.ts'
+import { fixtureOf, pushBuild } from '../images/kit.ts'
+import { type Started, start, stop } from '../start/process.ts'
+import type { TestRegistry } from '../support/registry.ts'
+
+const DOCUMENT = readFileSync(new URL('../../docs/deploy.md', import.meta.url), 'utf8')
+const EXAMPLES = fileURLToPath(new URL('../../docs/examples/', import.meta.url))
+
+let folder: string
+let settings: Record<string, string>
+let server: Started
+let registry: TestRegistry
+let state: string
+let running: ChildProcess | undefined
+
+async function serve(listen: string): Promise<void> {
+  server = await start({ ...settings, ROOKERY_LISTEN: listen })
+  registry = registryAt(server.url, folder, settings)
+}
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'rookery-deploy-'))
+  // Postgres may run as another user.
+  await chmod(folder, 0o755)
+  settings = {
+    ROOKERY_DATA_DIR: join(folder, 'data'),
+    ROOKERY_ADMIN_PASSWORD: 'from build to host',
+    ROOKERY_LOG_LEVEL: 'silent',
+  }
+  await serve('127.0.0.1:0')
+  // All that is not real: it writes down what it is asked for.
+  await mkdir(join(folder, 'bin'))
+  await writeFile(join(folder, 'bin', 'systemctl'), '#!/bin/sh\necho "$*" >> "$RESTARTS"\n')
+  await chmod(join(folder, 'bin', 'systemctl'), 0o755)
+})
+
+beforeEach(async () => {
+  state = await mkdtemp(join(folder, 'state-'))
+})
+
+afterEach(async () => {
+  if (running?.pid !== undefined) process.kill(-running.pid, 'SIGKILL')
+  running = undefined
+})
+
+afterAll(async () => {
+  await stop(server)
+  await rm(folder, { recursive: true, force: true })
+})
+
+function run(script: string, repository: string, url = server.url): void {
+  running = spawn('sh', [join(EXAMPLES, script), url, repository, 'live', 'hvt', 'www'], {
+    // A group of its own, so that its curl ends with it.
+    detached: true,
+    stdio: 'ignore',
+    env: {
+      PATH: `${join(folder, 'bin')}:${process.env.PATH}`,
+      STATE_DIRECTORY: state,
+      RESTARTS: join(state, 'restarts'),
+      WAIT_SECONDS: '1',
+    },
+  })
+}
+
+const restarts = async (): Promise<string[]> =>
+  existsSync(join(state, 'restarts'))
+    ? (await readFile(join(state, 'restarts'), 'utf8')).trim().split('\n')
+    : []
+
+const restarted = (count: number, seconds = 20) =>
+  expect
+    .poll(async () => (await restarts()).length, { timeout: seconds * 1000, interval: 100 })
+    .toBe(count)
+
+const kernel = () => readFile(join(state, 'www.hvt'))
+const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds))
+
+it('the document shows the scripts as they are', () => {
+  for (const name of ['follow.sh', 'poll.sh']) {
+    expect(DOCUMENT).toContain(readFileSync(join(EXAMPLES, name), 'utf8'))
+  }
+})
+
+describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
+  it('runs what the tag stands for, and what it moves to, and nothing twice', async () => {
+    const repository = `deploy/${script.slice(0, -3)}`
+    await pushBuild(registry, repository, 'live', 'hello-key-1')
+    run(script, repository)
+    await restarted(1)
+    expect(await restarts()).toEqual(['restart unikernel@www'])
+    expect((await kernel()).equals(fixtureOf('hello-key-1', 'kernel'))).toBe(true)
+    await pushBuild(registry, repository, 'live', 'hello-key-2')
+    await restarted(2)
+    expect((await kernel()).equals(fixtureOf('hello-key-2', 'kernel'))).toBe(true)
+    // Another tag, and the same again: nothing to do.
+    await pushBuild(registry, repository, 'other', 'hello-key-1')
+    await pushBuild(registry, repository, 'live', 'hello-key-2')
+    await pause(3_000)
+    expect(await restarts()).toHaveLength(2)
+    const rollback = `/api/v1/repositories/${repository}/tags/live/rollback`
+    expect((await registry.request(rollback, { method: 'POST' })).status).toBe(200)
+    await restarted(3)
+    expect((await kernel()).equals(fixtureOf('hello-key-1', 'kernel'))).toBe(true)
+  })
+
+  it('goes on after the registry was away, with what it missed', async () => {
+    const repository = `away/${script.slice(0, -3)}`
+    await pushBuild(registry, repository, 'live', 'hello-key-1')
+    run(script, repository)
+    await restarted(1)
+    const listen = new URL(server.url).host
+    await stop(server)
+    await pause(1_500)
+    await serve(listen)
+    await pushBuild(registry, repository, 'live', 'hello-key-2')
+    await restarted(2, 40)
+    expect((await kernel()).equals(fixtureOf('hello-key-2', 'kernel'))).toBe(true)
+  })
+
+  it('never runs half a kernel', async () => {
+    const repository = `cut/${script.slice(0, -3)}`
+    await pushBuild(registry, repository, 'live', 'hello-key-1')
+    // Cuts kernels off as long as it is told to.
+    let cutting = false
+    let cuts = 0
+    const proxy = createServer(async (req, res) => {
+      const headers = Object.fromEntries(
+        Object.entries(req.headers).filter(([name]) => name !== 'host'),
+      ) as Record<string, string>
+      const answer = await fetch(new URL(req.url ?? '', server.url), { headers })
+      res.writeHead(answer.status, Object.fromEntries(answer.headers))
+      if (req.url?.includes('/kernel') && answer.status === 200 && cutting) {
+        const bytes = Buffer.from(await answer.arrayBuffer())
+        cuts += 1
+        res.write(bytes.subarray(0, bytes.length / 2), () => setTimeout(() => res.destroy(), 100))
+        return
+      }
+      try {
+        for await (const chunk of answer.body ?? []) res.write(chunk)
+      } catch {
+        // The other side is gone.
+      }
+      res.end()
+    })
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+    const { port } = proxy.address() as { port: number }
+    try {
+      run(script, repository, `http://127.0.0.1:${port}`)
+      await restarted(1)
+      cutting = true
+      await pushBuild(registry, repository, 'live', 'hello-key-2')
+      await expect.poll(() => cuts, { timeout: 20_000 }).toBeGreaterThan(0)
+      await pause(500)
+      expect(await restarts()).toHaveLength(1)
+      expect((await kernel()).equals(fixtureOf('hello-key-1', 'kernel'))).toBe(true)
+      cutting = false
+      await restarted(2, 40)
+      expect((await kernel()).equals(fixtureOf('hello-key-2', 'kernel'))).toBe(true)
+    } finally {
+      proxy.closeAllConnections()
+      proxy.close()
+    }
+  })
+})

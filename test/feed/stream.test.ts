@@ -1,0 +1,318 @@
+import pg from 'pg'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { basic, makeCredential } from '../auth/callers.ts'
+import { newRepository, pushImage } from '../conformance/kit.ts'
+import { pushBuild } from '../images/kit.ts'
+import { eventBodies } from '../support/events.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { hearsBlocks, openStream, type Stream, said, subjects } from './kit.ts'
+
+let registry: TestRegistry
+let client: pg.Client
+const streams: Stream[] = []
+
+beforeAll(async () => {
+  registry = await startRegistry({ ROOKERY_FEED_CLIENTS_PER_ADDRESS: '1500' })
+  client = new pg.Client(registry.databaseUrl)
+  await client.connect()
+})
+
+afterEach(() => {
+  for (const stream of streams.splice(0)) stream.close()
+})
+
+afterAll(async () => {
+  await client.end()
+  await registry.close()
+})
+
+async function open(query = '', headers: Record<string, string> = {}): Promise<Stream> {
+  const stream = await openStream(registry.url, query, headers)
+  streams.push(stream)
+  return stream
+}
+
+const makePrivate = (repository: string) =>
+  registry.request(`/api/v1/repositories/${repository}/settings`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ visibility: 'private' }),
+  })
+
+describe('the stream', () => {
+  it('tells anybody what happens, and nothing that was there before', async () => {
+    const repository = newRepository()
+    await pushImage(registry, repository, 'before')
+    await eventBodies(registry, repository, 2)
+    const stream = await open(`?repository=${repository}`)
+    expect(stream.status).toBe(200)
+    expect(stream.headers).toMatchObject({
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-transform',
+      'x-accel-buffering': 'no',
+    })
+    expect(stream.headers['content-encoding']).toBeUndefined()
+    await expect.poll(() => stream.lastId).toBeDefined()
+    const { digest } = await pushImage(registry, repository, 'live')
+    await hearsBlocks(stream, 2)
+    expect(subjects(stream)).toEqual([`${repository}@${digest}`, `${repository}:live`])
+    expect(stream.blocks[1]?.event).toBe('image.tag.updated')
+    expect(stream.lastId).toBe(stream.blocks[1]?.id)
+  })
+
+  it('tells only what was asked for', async () => {
+    const [one, other] = [newRepository(), newRepository()]
+    const wanted = await open(
+      `?repository=${one}&tag=v*&type=image.tag.updated&type=image.tag.deleted`,
+    )
+    await expect.poll(() => wanted.lastId).toBeDefined()
+    await pushImage(registry, other, 'v1')
+    await pushImage(registry, one, 'live')
+    await pushImage(registry, one, 'v1')
+    await registry.request(`/v2/${one}/manifests/v1`, { method: 'DELETE' })
+    await hearsBlocks(wanted, 2)
+    expect(wanted.blocks.map(({ event }) => event)).toEqual([
+      'image.tag.updated',
+      'image.tag.deleted',
+    ])
+    expect(subjects(wanted)).toEqual([`${one}:v1`, `${one}:v1`])
+  })
+
+  it('goes on from where a client was, without a gap and without a double', async () => {
+    const repository = newRepository()
+    const query = `?repository=${repository}&type=image.tag.updated`
+    const first = await open(query)
+    await expect.poll(() => first.lastId).toBeDefined()
+    const begun = first.lastId ?? ''
+    first.close()
+    const heard: string[] = []
+    let cursor = begun
+    let pushing = true
+    const tags = Array.from({ length: 40 }, (_, index) => `t${index}`)
+    const pushes = (async () => {
+      for (const tag of tags) await pushImage(registry, repository, tag)
+      pushing = false
+    })()
+    // Cut off again and again while more happens.
+    for (let cuts = 0; cuts < 400 && (pushing || heard.length < tags.length); cuts += 1) {
+      const stream = await open(query, { 'last-event-id': cursor })
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 60))
+      stream.close()
+      heard.push(...subjects(stream))
+      cursor = stream.lastId ?? cursor
+    }
+    await pushes
+    expect(heard).toEqual(tags.map((tag) => `${repository}:${tag}`))
+    const whole = await open(`${query}&after=${begun}`)
+    await hearsBlocks(whole, tags.length)
+    expect(subjects(whole)).toEqual(heard)
+  })
+
+  it('catches up with much that was missed, and then goes on', async () => {
+    const repository = newRepository()
+    const before = await open(`?repository=${repository}`)
+    await expect.poll(() => before.lastId).toBeDefined()
+    for (let count = 0; count < 130; count += 1) await pushImage(registry, repository, `t${count}`)
+    const after = await open(`?repository=${repository}&after=${before.blocks[0]?.id}`)
+    await hearsBlocks(after, 259)
+    await pushImage(registry, repository, 'last')
+    await hearsBlocks(after, 261)
+    await hearsBlocks(before, 262)
+    expect(subjects(after)).toEqual(subjects(before).slice(1))
+  })
+
+  it('a transaction that commits late is not passed over', async () => {
+    const repository = newRepository()
+    await pushImage(registry, repository, 'a')
+    await eventBodies(registry, repository, 2)
+    const stream = await open(`?repository=${repository}&type=image.tag.updated`)
+    await expect.poll(() => stream.lastId).toBeDefined()
+    // Written first and committed last.
+    const late = new pg.Client(registry.databaseUrl)
+    await late.connect()
+    await late.query('begin')
+    await late.query(
+      `insert into event_outbox (type, repository_id, tag, digest, data)
+       select type, repository_id, 'late', digest,
+              (body::jsonb -> 'data' || '{"type":"image.tag.updated","tag":"late"}') - 'registry'
+         from events
+        where type = 'image.tag.updated'
+          and repository_id = (select id from repositories where name = $1)`,
+      [repository],
+    )
+    await pushImage(registry, repository, 'early')
+    await hearsBlocks(stream, 1)
+    await late.query('commit')
+    await late.end()
+    await hearsBlocks(stream, 2)
+    expect(subjects(stream)).toEqual([`${repository}:early`, `${repository}:late`])
+    const sequences = stream.blocks.map((block) => Number(said(block).sequence))
+    expect(sequences[1]).toBe((sequences[0] ?? 0) + 1)
+  })
+})
+
+describe('a snapshot', () => {
+  it('says where all tags are, and then what happens: nothing in between is left out', async () => {
+    const repository = newRepository()
+    await pushBuild(registry, repository, 'live', 'hello-key-1')
+    await pushImage(registry, repository, 'plain')
+    const stream = await open(`?repository=${repository}&snapshot=1`)
+    await hearsBlocks(stream, 3)
+    expect(stream.blocks.map(({ event }) => event)).toEqual(['snapshot', 'snapshot', 'live'])
+    const [live, plain] = stream.blocks.map(said)
+    expect(live).toMatchObject({
+      registry: new URL(registry.url).host,
+      repository,
+      tag: 'live',
+      unikernels: [{ target: 'hvt', kernelDigest: expect.stringMatching(/^sha256:/) }],
+    })
+    expect(plain).toMatchObject({ tag: 'plain', unikernels: [] })
+    await pushImage(registry, repository, 'live')
+    await hearsBlocks(stream, 5)
+    expect(subjects(stream)[1]).toBe(`${repository}:live`)
+  })
+
+  it('and events together are the tags as they are, however busy it is', async () => {
+    const repository = newRepository()
+    let pushing = true
+    const places = new Map<string, string>()
+    const pushes = (async () => {
+      for (let count = 0; count < 40; count += 1) {
+        const tag = `t${count % 4}`
+        places.set(tag, (await pushImage(registry, repository, tag)).digest)
+      }
+      pushing = false
+    })()
+    const opened: Stream[] = []
+    while (pushing) {
+      opened.push(await open(`?repository=${repository}&snapshot=1&type=image.tag.updated`))
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    await pushes
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    for (const stream of opened) {
+      const known = new Map<string, string>()
+      for (const block of stream.blocks) {
+        const value = said(block)
+        if (block.event === 'snapshot') known.set(value.tag, value.digest)
+        if (block.event === 'image.tag.updated') {
+          // Never told to go back to where it was before.
+          expect(value.data.digest).not.toBe(known.get(value.data.tag))
+          known.set(value.data.tag, value.data.digest)
+        }
+      }
+      expect(known).toEqual(places)
+    }
+  })
+
+  it('is not repeated to a client that goes on from its cursor', async () => {
+    const repository = newRepository()
+    await pushImage(registry, repository, 'live')
+    const first = await open(`?repository=${repository}&snapshot=1`)
+    await hearsBlocks(first, 2)
+    const again = await open(`?repository=${repository}&snapshot=1`, {
+      'last-event-id': first.lastId ?? '',
+    })
+    await pushImage(registry, repository, 'next')
+    await hearsBlocks(again, 2)
+    expect(again.blocks.map(({ event }) => event)).toEqual(['image.pushed', 'image.tag.updated'])
+  })
+})
+
+describe('a reset', () => {
+  it.each([
+    ['another-epoch', async () => '00000000-1'],
+    [
+      'ahead',
+      async () => {
+        const page = (await (await registry.anonymous('/api/v1/events')).json()) as {
+          cursor: string
+        }
+        return `${page.cursor.slice(0, 9)}999999999`
+      },
+    ],
+    [
+      'forgotten',
+      async () => {
+        const page = (await (await registry.anonymous('/api/v1/events')).json()) as {
+          cursor: string
+        }
+        await pushImage(registry, newRepository(), 'live')
+        await expect
+          .poll(async () => (await client.query('select position from feed')).rows[0].position)
+          .not.toBe(page.cursor.slice(9))
+        await client.query('update feed set forgotten = position')
+        return page.cursor
+      },
+    ],
+  ])('is said when the cursor is of no use: %s', async (reason, cursorOf) => {
+    const repository = newRepository()
+    await pushImage(registry, repository, 'live')
+    const cursor = await cursorOf()
+    const stream = await open(`?repository=${repository}&snapshot=1`, { 'last-event-id': cursor })
+    await hearsBlocks(stream, 3)
+    expect(stream.blocks.map(({ event }) => event)).toEqual(['reset', 'snapshot', 'live'])
+    expect(said(stream.blocks[0] ?? {})).toMatchObject({ reason })
+    await pushImage(registry, repository, 'next')
+    await hearsBlocks(stream, 5)
+  })
+})
+
+describe('who may see what', () => {
+  it('a private repository is told only to those who may pull', async () => {
+    const repository = newRepository()
+    await pushImage(registry, repository, 'live')
+    await makePrivate(repository)
+    const { name, secret } = await makeCredential(registry, {
+      repositories: [repository],
+      actions: ['pull'],
+    })
+    const query = `?repository=${repository}&snapshot=1`
+    const stranger = await open(query)
+    const holder = await open(query, { authorization: basic(name, secret) })
+    const admin = await open(query, { authorization: basic('admin', registry.password) })
+    await pushImage(registry, repository, 'next')
+    for (const stream of [holder, admin]) await hearsBlocks(stream, 4)
+    await hearsBlocks(stranger, 1)
+    expect(stranger.blocks.map(({ event }) => event)).toEqual(['live'])
+    const page = await registry.anonymous(
+      `/api/v1/events?repository=${repository}&after=${holder.blocks[1]?.id}`,
+    )
+    expect(await page.json()).toMatchObject({ events: [] })
+  })
+
+  it('a repository that becomes private is not told of from then on', async () => {
+    const repository = newRepository()
+    const stream = await open(`?repository=${repository}`)
+    await expect.poll(() => stream.lastId).toBeDefined()
+    await pushImage(registry, repository, 'live')
+    await hearsBlocks(stream, 2)
+    await makePrivate(repository)
+    await pushImage(registry, repository, 'secret')
+    const other = newRepository()
+    const witness = await open(`?repository=${other}`)
+    await pushImage(registry, other, 'seen')
+    await hearsBlocks(witness, 2)
+    expect(stream.blocks).toHaveLength(2)
+  })
+
+  it('a wrong credential is refused, and not taken for nobody', async () => {
+    const refused = await open('', { authorization: basic('admin', 'wrong') })
+    expect(refused.status).toBe(401)
+  })
+})
+
+it('a thousand clients hear of it, and none holds up another', async () => {
+  const repository = newRepository()
+  const many = await Promise.all(
+    Array.from({ length: 1000 }, (_, index) =>
+      open(`?repository=${index % 2 === 0 ? repository : 'somewhere/else'}`),
+    ),
+  )
+  await expect.poll(() => many.every(({ lastId }) => lastId !== undefined)).toBe(true)
+  await pushImage(registry, repository, 'live')
+  const heard = () => many.filter(({ blocks }) => blocks.length === 2).length
+  await expect.poll(heard, { timeout: 10_000 }).toBe(500)
+  const metrics = await (await registry.request('/metrics')).text()
+  expect(Number(/^rookery_feed_clients (\d+)/m.exec(metrics)?.[1])).toBeGreaterThanOrEqual(1000)
+})

@@ -1,0 +1,289 @@
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { Database } from '../../src/db/database.ts'
+import { redeliver } from '../../src/db/deliveries.ts'
+import {
+  claimDeliveries,
+  listDueEndpoints,
+  settleDeliveries,
+} from '../../src/db/delivery-claims.ts'
+import { DeliveryDesk, type MadeEndpoint, type MadeEvent } from './deliverer-kit.ts'
+import { type Answering, hears, type Receiver, startReceiver } from './kit.ts'
+
+let desk: DeliveryDesk
+const receivers: Receiver[] = []
+const HANG: Answering = () => {}
+const ACCEPT: Answering = (_, res) => void res.writeHead(204).end()
+const LEASES = ['0', '1'].map((digit) => `00000000-0000-0000-0000-00000000000${digit}`)
+
+beforeAll(async () => {
+  desk = await DeliveryDesk.open()
+})
+
+afterEach(async () => {
+  await desk.clear()
+  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+})
+
+afterAll(() => desk.close())
+
+async function receive(answer?: Answering): Promise<Receiver> {
+  const receiver = await startReceiver(answer)
+  receivers.push(receiver)
+  return receiver
+}
+
+async function events(hooks: MadeEndpoint[], count: number): Promise<MadeEvent[]> {
+  const made: MadeEvent[] = []
+  for (let index = 0; index < count; index += 1) made.push(await desk.event(hooks))
+  return made
+}
+
+function claim(lease: string | undefined, hooks: MadeEndpoint[], slots: number) {
+  return claimDeliveries(desk.db, {
+    lease: lease ?? '',
+    leaseSeconds: 60,
+    endpoints: hooks.map(({ id }) => ({ webhookId: id, slots })),
+    failuresMax: 5,
+  })
+}
+
+it('a hundred deliveries reach each of ten endpoints once, by three processes', async () => {
+  const receiver = await receive()
+  const hooks: MadeEndpoint[] = []
+  for (let index = 0; index < 10; index += 1) {
+    hooks.push(await desk.endpoint({ url: `${receiver.url}/${index}` }))
+  }
+  const made = await events(hooks, 100)
+  for (let count = 0; count < 3; count += 1) desk.start()
+  await hears(receiver, 1000, 20)
+  for (const event of made) await desk.becomes(hooks[9] as MadeEndpoint, event, { finished: true })
+  const heard = receiver.received.map(({ path, headers }) => `${path} ${headers['webhook-id']}`)
+  expect(heard).toHaveLength(1000)
+  expect(new Set(heard).size).toBe(1000)
+})
+
+it('a process that dies leaves what it held to others, once its lease is over', async () => {
+  const receiver = await receive()
+  const hook = await desk.endpoint({ url: receiver.url })
+  const [event] = (await events([hook], 1)) as [MadeEvent]
+  expect(await claim(LEASES[0], [hook], 8)).toHaveLength(1)
+  expect(await claim(LEASES[1], [hook], 8)).toEqual([])
+  const { dueIn } = await desk.delivery(hook, event)
+  expect(dueIn).toBeGreaterThan(55)
+  expect(dueIn).toBeLessThanOrEqual(60)
+  desk.start()
+  await desk.client.query('update deliveries set due_at = now()')
+  await desk.becomes(hook, event, { state: 'delivered', attempts: 1 })
+})
+
+it('who lost the lease changes nothing any more; what was sent is logged', async () => {
+  const hook = await desk.endpoint({ url: 'http://127.0.0.1:1' })
+  const [event] = (await events([hook], 1)) as [MadeEvent]
+  const [slow] = await claim(LEASES[0], [hook], 8)
+  await desk.client.query('update deliveries set due_at = now()')
+  const [quick] = await claim(LEASES[1], [hook], 8)
+  if (slow === undefined || quick === undefined) throw new Error('nothing was claimed')
+  const attempt = {
+    at: new Date(),
+    milliseconds: 70_000,
+    status: 500,
+    error: 'late',
+    requestHeaders: {},
+    responseHeaders: {},
+    responseBody: '',
+  }
+  const failed = { state: 'failed', tries: 13, delaySeconds: 0, attempt } as const
+  await settleDeliveries(desk.db, [{ ...slow, ...failed }])
+  expect(await desk.delivery(hook, event)).toMatchObject({
+    state: 'pending',
+    lease: LEASES[1],
+    tries: 0,
+    attempts: 1,
+  })
+  const delivered = { state: 'delivered', tries: 1, delaySeconds: 0 } as const
+  await settleDeliveries(desk.db, [
+    { ...quick, ...delivered, attempt: { ...attempt, status: 204 } },
+  ])
+  expect(await desk.delivery(hook, event)).toMatchObject({ state: 'delivered', attempts: 2 })
+  await settleDeliveries(desk.db, [{ ...slow, ...failed }])
+  expect(await desk.delivery(hook, event)).toMatchObject({ state: 'delivered', attempts: 3 })
+  const attempts = await desk.attempts(hook, event)
+  expect(attempts.map((one) => [one.attempt, one.status])).toEqual([
+    [1, 500],
+    [2, 204],
+    [3, 500],
+  ])
+})
+
+it('what is sent again while it is under way is sent once more', async () => {
+  const receiver = await receive(HANG)
+  const hook = await desk.endpoint({ url: receiver.url })
+  const [event] = (await events([hook], 1)) as [MadeEvent]
+  desk.start()
+  await hears(receiver, 1)
+  receiver.answer = ACCEPT
+  await desk.db.transaction((tx) => redeliver(tx, hook.id, event.position))
+  await hears(receiver, 2)
+  await desk.becomes(hook, event, { state: 'delivered' })
+})
+
+it('a process that ends lets run what ends soon, and gives the rest to others', async () => {
+  const receiver = await receive((_, res) => {
+    // The first ends soon; the others do not.
+    if (receiver.received.length === 1) setTimeout(() => res.writeHead(204).end(), 100)
+  })
+  const [soon, never] = [
+    await desk.endpoint({ url: receiver.url }),
+    await desk.endpoint({ url: receiver.url }),
+  ]
+  const quick = await desk.event([soon])
+  const deliverer = desk.start({ stopMilliseconds: 500 })
+  await hears(receiver, 1)
+  const slow = await desk.event([never])
+  await hears(receiver, 2)
+  const waiting = await events([soon, never], 5)
+  await deliverer.stop()
+  expect(await desk.delivery(soon, quick)).toMatchObject({ state: 'delivered' })
+  expect(await desk.delivery(never, slow)).toMatchObject({
+    state: 'pending',
+    lease: null,
+    tries: 0,
+  })
+  const { rows } = await desk.client.query('select 1 from deliveries where lease is not null')
+  expect(rows).toEqual([])
+  const before = receiver.received.length
+  deliverer.nudge([soon.id, never.id])
+  deliverer.look()
+  receiver.answer = ACCEPT
+  desk.start()
+  for (const event of [slow, ...waiting]) await desk.becomes(never, event, { state: 'delivered' })
+  expect(receiver.received.length - before).toBeLessThanOrEqual(11)
+})
+
+it.each(['paused', 'disabled'] as const)('a %s endpoint keeps what waits for it', async (state) => {
+  const receiver = await receive()
+  const hook = await desk.endpoint({ url: receiver.url, state })
+  const other = await desk.endpoint({ url: receiver.url })
+  const [event] = (await events([hook, other], 1)) as [MadeEvent]
+  desk.start()
+  await desk.becomes(other, event, { state: 'delivered' })
+  expect(await desk.delivery(hook, event)).toMatchObject({ state: 'pending', tries: 0 })
+  await desk.client.query(`update webhooks set state = 'active'`)
+  await desk.changed()
+  await desk.becomes(hook, event, { state: 'delivered' })
+})
+
+it('an endpoint that was taken away is told nothing more', async () => {
+  const receiver = await receive()
+  const [gone, other] = [
+    await desk.endpoint({ url: `${receiver.url}/gone` }),
+    await desk.endpoint({ url: receiver.url }),
+  ]
+  await desk.client.query('update webhooks set removed_at = now() where id = $1', [gone.id])
+  await desk.changed()
+  const [event] = (await events([gone, other], 1)) as [MadeEvent]
+  desk.start()
+  await desk.becomes(other, event, { state: 'delivered' })
+  expect(receiver.received.map(({ path }) => path)).toEqual(['/'])
+})
+
+it('hundreds of endpoints that hang hold up nobody else', async () => {
+  const hanging = await receive(HANG)
+  const hooks: MadeEndpoint[] = []
+  for (let index = 0; index < 200; index += 1) {
+    hooks.push(await desk.endpoint({ url: hanging.url }))
+  }
+  await events(hooks, 8)
+  // Longer than this test waits.
+  desk.start({ client: desk.guarded(60_000) })
+  await hears(hanging, 200, 10)
+  const receiver = await receive()
+  const hook = await desk.endpoint({ url: receiver.url })
+  const [event] = (await events([hook], 1)) as [MadeEvent]
+  await desk.becomes(hook, event, { state: 'delivered' })
+  expect(hanging.received).toHaveLength(200)
+})
+
+it('one endpoint gets at most eight at a time, and eight only when it takes them', async () => {
+  let [open, most] = [0, 0]
+  const widths: number[] = []
+  const receiver = await receive((_, res) => {
+    open += 1
+    most = Math.max(most, open)
+    widths.push(open)
+    setTimeout(() => {
+      open -= 1
+      res.writeHead(204).end()
+    }, 20)
+  })
+  const hook = await desk.endpoint({ url: receiver.url })
+  const made = await events([hook], 60)
+  desk.start()
+  for (const event of made) await desk.becomes(hook, event, { state: 'delivered' })
+  expect(widths[0]).toBe(1)
+  expect(Math.max(...widths.slice(0, 3))).toBeLessThanOrEqual(2)
+  expect(most).toBe(8)
+})
+
+it('a hundred thousand that wait for one endpoint cost a claim nothing', async () => {
+  const [busy, idle] = [
+    await desk.endpoint({ url: 'http://127.0.0.1:1' }),
+    await desk.endpoint({ url: 'http://127.0.0.1:1' }),
+  ]
+  const [event] = (await events([busy, idle], 1)) as [MadeEvent]
+  await desk.client.query(
+    `insert into events (position, event_id, type, repository_id, tag, occurred_at, body)
+     select position + n, gen_random_uuid(), type, repository_id, tag, occurred_at, body
+       from events, generate_series(1, 100000) as n
+      where position = $1`,
+    [event.position],
+  )
+  await desk.client.query(
+    `insert into deliveries (webhook_id, event_position)
+     select $1, $2::bigint + n
+       from generate_series(1, 100000) as n`,
+    [busy.id, event.position],
+  )
+  await desk.client.query('analyze deliveries, events')
+  expect(await listDueEndpoints(desk.db, 10)).toEqual([busy.id, idle.id])
+  const blocks = async () => {
+    await desk.client.query('select pg_stat_clear_snapshot()')
+    const { rows } = await desk.client.query<{ blocks: number }>(
+      `select coalesce(sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read), 0)::int
+                as blocks
+         from pg_statio_user_tables
+        where relname in ('deliveries', 'events')`,
+    )
+    return rows[0]?.blocks ?? 0
+  }
+  // Statistics are written when a connection ends: one of its own tells what these statements read.
+  const before = await blocks()
+  const db = new Database({ connection: desk.databaseUrl, connectionsMax: 1, onIdleError() {} })
+  const options = { leaseSeconds: 60, failuresMax: 5 }
+  let claimed = 0
+  for (let count = 0; count < 20; count += 1) {
+    const lease = LEASES[0] as string
+    const endpoints = (await listDueEndpoints(db, 10)).map((webhookId) => ({ webhookId, slots: 8 }))
+    claimed += (await claimDeliveries(db, { ...options, lease, endpoints })).length
+  }
+  await db.close()
+  expect(claimed).toBe(161)
+  await expect.poll(blocks).toBeGreaterThan(before)
+  // One of these tables alone has more than a thousand blocks.
+  expect(((await blocks()) - before) / 20).toBeLessThan(400)
+})
+
+it('what went wrong is told once, and deliveries go on', async () => {
+  const receiver = await receive()
+  const hook = await desk.endpoint({ url: receiver.url })
+  const made = await events([hook], 5)
+  await desk.client.query('alter table delivery_attempts rename to elsewhere')
+  desk.start({ leaseSeconds: 1 })
+  await hears(receiver, 1)
+  await expect.poll(() => desk.errors.length, { timeout: 5_000 }).toBeGreaterThan(0)
+  await desk.client.query('alter table elsewhere rename to delivery_attempts')
+  for (const event of made) await desk.becomes(hook, event, { state: 'delivered' })
+  for (const error of desk.errors.splice(0)) {
+    expect(String(error)).toContain('delivery_attempts')
+  }
+})

@@ -1,0 +1,131 @@
+import pg from 'pg'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { Database } from '../../src/db/database.ts'
+import { forgetOldEvents } from '../../src/webhooks/retention.ts'
+import { basic, makeCredential } from '../auth/callers.ts'
+import { newRepository, pushImage } from '../conformance/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import {
+  answering,
+  api,
+  deliveriesOf,
+  endedOf,
+  hears,
+  type Receiver,
+  startReceiver,
+  subscribe,
+} from './kit.ts'
+
+let registry: TestRegistry
+let client: pg.Client
+const receivers: Receiver[] = []
+
+beforeAll(async () => {
+  registry = await startRegistry({ ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1' })
+  client = new pg.Client(registry.databaseUrl)
+  await client.connect()
+})
+
+afterEach(async () => {
+  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+})
+
+afterAll(async () => {
+  await client.end()
+  await registry.close()
+})
+
+async function receive(...args: Parameters<typeof startReceiver>): Promise<Receiver> {
+  const receiver = await startReceiver(...args)
+  receivers.push(receiver)
+  return receiver
+}
+
+const ended = (name: string, count: number) => endedOf(registry, name, count)
+const deliveries = (name: string) => deliveriesOf(registry, name)
+const tagUpdates = { types: ['image.tag.updated'] }
+
+describe('whoever may not pull any more', () => {
+  const asHolder = (secret: string, name: string) => ({
+    request: (path: string, init: RequestInit = {}) =>
+      registry.anonymous(path, {
+        ...init,
+        headers: { ...(init.headers as object), authorization: basic(name, secret) },
+      }),
+  })
+
+  it('hears nothing of a repository that became private', async () => {
+    const receiver = await receive()
+    const repository = newRepository()
+    const credential = await makeCredential(registry, {
+      repositories: [repository],
+      actions: ['admin', 'pull'],
+    })
+    const holder = asHolder(credential.secret, credential.name)
+    const { name } = await subscribe(holder, receiver.url, repository, tagUpdates)
+    // As if it had been made with less.
+    await client.query(
+      `update webhooks set owner_grants = '[{"repositories":["${repository}"],"actions":["admin"],"tags":null}]'
+        where name = $1`,
+      [name],
+    )
+    await client.query('update webhook_changes set count = count + 1')
+    await pushImage(registry, repository, 'live')
+    await hears(receiver, 1)
+    await registry.request(`/api/v1/repositories/${repository}/settings`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ visibility: 'private' }),
+    })
+    await pushImage(registry, repository, 'secret')
+    expect((await ended(name, 2))[0]).toMatchObject({ state: 'refused', tries: 0 })
+    expect(receiver.received).toHaveLength(1)
+  })
+
+  it('hears nothing more after its credential was revoked, and administrators see why', async () => {
+    const receiver = await receive()
+    const repository = newRepository()
+    const credential = await makeCredential(registry, {
+      repositories: [repository],
+      actions: ['admin', 'pull'],
+    })
+    const { name } = await subscribe(
+      asHolder(credential.secret, credential.name),
+      receiver.url,
+      repository,
+      tagUpdates,
+    )
+    await pushImage(registry, repository, 'live')
+    await hears(receiver, 1)
+    await registry.request(`/api/v1/credentials/${credential.name}`, { method: 'DELETE' })
+    await new Promise((resolve) => setTimeout(resolve, 2_100))
+    await pushImage(registry, repository, 'next')
+    const state = async () => (await api(registry, 'GET', `/${name}`)).body
+    await expect
+      .poll(state)
+      .toMatchObject({ state: 'disabled', disabledReason: expect.stringMatching(/^owner: /) })
+    expect(receiver.received).toHaveLength(1)
+  })
+})
+
+it('old events are forgotten with their log, and what still waited for them is too late', async () => {
+  const receiver = await receive(answering(500))
+  const repository = newRepository()
+  const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+  await pushImage(registry, repository, 'live')
+  await hears(receiver, 1)
+  await client.query(`update events set occurred_at = now() - interval '31 days'`)
+  const db = new Database({
+    connection: registry.databaseUrl,
+    connectionsMax: 2,
+    onIdleError() {},
+  })
+  await forgetOldEvents(db, 30)
+  await db.close()
+  expect(await deliveries(name)).toEqual([])
+  const { rows } = await client.query(
+    'select (select count(*)::int from delivery_attempts) as log, position::int, forgotten::int from feed',
+  )
+  expect(rows[0].log).toBe(0)
+  expect(rows[0].forgotten).toBe(rows[0].position)
+})

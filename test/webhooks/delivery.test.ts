@@ -1,0 +1,319 @@
+import pg from 'pg'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { newRepository, pushImage } from '../conformance/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import {
+  answering,
+  api,
+  deliveriesOf,
+  endedOf,
+  hears,
+  type Receiver,
+  type Shown,
+  startReceiver,
+  subscribe,
+} from './kit.ts'
+
+let registry: TestRegistry
+let client: pg.Client
+const receivers: Receiver[] = []
+
+beforeAll(async () => {
+  registry = await startRegistry({ ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1' })
+  client = new pg.Client(registry.databaseUrl)
+  await client.connect()
+})
+
+afterEach(async () => {
+  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+})
+
+afterAll(async () => {
+  await client.end()
+  await registry.close()
+})
+
+async function receive(...args: Parameters<typeof startReceiver>): Promise<Receiver> {
+  const receiver = await startReceiver(...args)
+  receivers.push(receiver)
+  return receiver
+}
+
+const ended = (name: string, count: number) => endedOf(registry, name, count)
+const deliveries = (name: string) => deliveriesOf(registry, name)
+const tagUpdates = { types: ['image.tag.updated'] }
+/** As if the time until the next try were over. */
+const hurry = () => client.query(`update deliveries set due_at = now() where state = 'pending'`)
+
+describe('a delivery', () => {
+  it('is sent once, and what was sent and answered can be seen without its secrets', async () => {
+    const receiver = await receive((_, res) => {
+      res.writeHead(202, { 'x-received': 'yes' }).end('thank you')
+    })
+    const repository = newRepository()
+    const { name } = await subscribe(registry, `${receiver.url}/hook?a=b`, repository, {
+      ...tagUpdates,
+      headers: { 'X-Team': 'falcons' },
+      authentication: { authorization: 'Bearer s3cret', webhookSecret: 'hush' },
+    })
+    await pushImage(registry, repository, 'live')
+    const [delivery] = await ended(name, 1)
+    expect(receiver.received).toHaveLength(1)
+    expect(receiver.received[0]).toMatchObject({
+      path: '/hook?a=b',
+      headers: { authorization: 'Bearer s3cret', 'x-webhook-secret': 'hush', 'x-team': 'falcons' },
+    })
+    expect(delivery).toMatchObject({ state: 'delivered', tries: 1, status: 202, error: null })
+    const { body } = await api(registry, 'GET', `/${name}/deliveries/${delivery?.event}`)
+    expect(body.attempts).toMatchObject([
+      {
+        status: 202,
+        request: { headers: { 'webhook-id': delivery?.event, authorization: 'Bearer …' } },
+        response: { headers: { 'x-received': 'yes' }, body: 'thank you' },
+      },
+    ])
+    expect(JSON.stringify(body)).not.toMatch(/s3cret|hush|falcons/)
+    expect(body.body).toBe(receiver.received[0]?.body)
+  })
+
+  it('that fails is tried again with the same id and the same body, and newly signed', async () => {
+    const receiver = await receive(answering(500))
+    const repository = newRepository()
+    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    await pushImage(registry, repository, 'live')
+    await hears(receiver, 1)
+    await expect
+      .poll(() => deliveries(name))
+      .toMatchObject([{ state: 'pending', tries: 1, status: 500 }])
+    const [{ dueAt }] = (await deliveries(name)) as [Shown]
+    const seconds = (new Date(dueAt ?? '').getTime() - Date.now()) / 1000
+    expect(seconds).toBeLessThan(2.5)
+    receiver.answer = (_, res) => res.writeHead(200).end()
+    await hears(receiver, 2)
+    const [first, second] = receiver.received
+    expect(second?.headers['webhook-id']).toBe(first?.headers['webhook-id'])
+    expect(second?.body).toBe(first?.body)
+    expect(await ended(name, 1)).toMatchObject([{ state: 'delivered', tries: 2 }])
+  })
+
+  it.each([
+    ['a number of seconds', '3600', 3600],
+    ['a date', () => new Date(Date.now() + 7_200_000).toUTCString(), 7200],
+    ['nothing that can be read', 'soon', 2],
+    ['more than a day', '900000', 86_400],
+  ])('waits as long as Retry-After says: %s', async (_, header, seconds) => {
+    const text = typeof header === 'string' ? header : header()
+    const receiver = await receive(answering(429, { 'retry-after': text }))
+    const repository = newRepository()
+    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    await pushImage(registry, repository, 'live')
+    await expect.poll(async () => (await deliveries(name))[0]?.tries).toBe(1)
+    const [delivery] = await deliveries(name)
+    const wait = (new Date(delivery?.dueAt ?? '').getTime() - Date.now()) / 1000
+    expect(wait).toBeGreaterThan(seconds * 0.75 - 2)
+    expect(wait).toBeLessThan(seconds * 1.25 + 2)
+  })
+
+  it('does not follow redirects, and says so', async () => {
+    const elsewhere = await receive()
+    const receiver = await receive(answering(307, { location: elsewhere.url }))
+    const repository = newRepository()
+    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    await pushImage(registry, repository, 'live')
+    await expect
+      .poll(async () => (await deliveries(name))[0]?.error)
+      .toBe('the receiver answered 307: redirects are not followed')
+    expect(elsewhere.received).toEqual([])
+  })
+
+  it('ends as failed after its last try, and can be sent again', async () => {
+    const receiver = await receive(answering(503))
+    const repository = newRepository()
+    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    await pushImage(registry, repository, 'live')
+    await hears(receiver, 1)
+    await client.query(`update deliveries set tries = 12, due_at = now() where state = 'pending'`)
+    const [failed] = await ended(name, 1)
+    expect(failed).toMatchObject({ state: 'failed', status: 503, dueAt: null })
+    receiver.answer = (_, res) => res.writeHead(200).end()
+    const path = `/${name}/deliveries/${failed?.event}/redeliver`
+    expect((await api(registry, 'POST', path)).status).toBe(202)
+    await expect.poll(async () => (await deliveries(name))[0]?.state).toBe('delivered')
+    const ids = receiver.received.map(({ headers }) => headers['webhook-id'])
+    expect(new Set(ids)).toEqual(new Set([failed?.event]))
+  })
+
+  it('that comes too late to be of use is not sent', async () => {
+    const receiver = await receive(answering(500))
+    const repository = newRepository()
+    const more = { ...tagUpdates, maxAgeSeconds: 1 }
+    const { name } = await subscribe(registry, receiver.url, repository, more)
+    await pushImage(registry, repository, 'live')
+    expect(await ended(name, 1)).toMatchObject([{ state: 'expired', tries: 1 }])
+  })
+
+  it('of a tag that moved on meanwhile is left out where that was asked for', async () => {
+    const receiver = await receive(answering(500))
+    const repository = newRepository()
+    const more = { ...tagUpdates, coalesceTags: true }
+    const { name } = await subscribe(registry, receiver.url, repository, more)
+    const all = await subscribe(registry, receiver.url, repository, tagUpdates)
+    await pushImage(registry, repository, 'live')
+    await hears(receiver, 2)
+    receiver.answer = (_, res) => res.writeHead(200).end()
+    await pushImage(registry, repository, 'live')
+    await pushImage(registry, repository, 'other')
+    await hurry()
+    const states = (shown: Shown[]) => shown.map(({ state }) => state)
+    expect(states(await ended(name, 3))).toEqual(['delivered', 'delivered', 'superseded'])
+    expect(states(await ended(all.name, 3))).toEqual(['delivered', 'delivered', 'delivered'])
+  })
+
+  it('in the docker format has the same id, and bytes that do not change', async () => {
+    const receiver = await receive(answering(500))
+    const repository = newRepository()
+    const more = { ...tagUpdates, format: 'docker' }
+    const { name } = await subscribe(registry, receiver.url, repository, more)
+    await pushImage(registry, repository, 'live')
+    await hears(receiver, 1)
+    receiver.answer = (_, res) => res.writeHead(200).end()
+    await ended(name, 1)
+    const [first, second] = receiver.received
+    expect(first?.headers['content-type']).toBe(
+      'application/vnd.docker.distribution.events.v1+json',
+    )
+    expect(second?.body).toBe(first?.body)
+    const { events } = JSON.parse(first?.body ?? '')
+    expect(events).toMatchObject([{ id: first?.headers['webhook-id'], target: { tag: 'live' } }])
+  })
+
+  it('takes no longer than it may from a receiver that never ends its answer', async () => {
+    const receiver = await receive((_, res) => {
+      res.writeHead(200)
+      const more = setInterval(() => res.write('x'.repeat(10_000)), 5)
+      res.on('close', () => clearInterval(more))
+    })
+    const repository = newRepository()
+    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    await pushImage(registry, repository, 'live')
+    const [delivery] = await ended(name, 1)
+    expect(delivery).toMatchObject({ state: 'delivered' })
+    const { body } = await api(registry, 'GET', `/${name}/deliveries/${delivery?.event}`)
+    const [attempt] = body.attempts as unknown as { response: { body: string } }[]
+    expect(attempt?.response.body).toHaveLength(4096)
+  })
+})
+
+describe('an endpoint', () => {
+  it('that answers 410 is told nothing more, and administrators hear of it', async () => {
+    const administrator = await receive()
+    await subscribe(registry, administrator.url, 'none', { types: ['endpoint.disabled'] })
+    const receiver = await receive(answering(410))
+    const repository = newRepository()
+    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    await pushImage(registry, repository, 'live')
+    await hears(administrator, 1)
+    expect(JSON.parse(administrator.received[0]?.body ?? '')).toMatchObject({
+      type: 'endpoint.disabled',
+      data: { webhook: name, reason: 'gone' },
+    })
+    const { body } = await api(registry, 'GET', `/${name}`)
+    expect(body).toMatchObject({ state: 'disabled', disabledReason: expect.stringMatching(/410/) })
+    await pushImage(registry, repository, 'next')
+    await hurry()
+    await new Promise((resolve) => setTimeout(resolve, 1_500))
+    expect(receiver.received).toHaveLength(1)
+    // What it missed waits for it.
+    receiver.answer = (_, res) => res.writeHead(200).end()
+    await api(registry, 'PATCH', `/${name}`, { paused: false })
+    expect(await ended(name, 2)).toMatchObject([{ state: 'delivered' }, { state: 'delivered' }])
+  })
+
+  it('that keeps failing is left alone, and tried by one delivery at a time', async () => {
+    const receiver = await receive(answering(500))
+    const repository = newRepository()
+    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    for (let count = 0; count < 6; count += 1) await pushImage(registry, repository, `t${count}`)
+    const health = async () => (await api(registry, 'GET', `/${name}`)).body.health
+    await expect.poll(health).toMatchObject({ retryingAt: expect.any(String) })
+    const before = receiver.received.length
+    await hurry()
+    await new Promise((resolve) => setTimeout(resolve, 1_500))
+    expect(receiver.received).toHaveLength(before)
+    // When its time is over, one tries it; then all go.
+    receiver.answer = (_, res) => res.writeHead(200).end()
+    await client.query(
+      `update webhook_health set open_until = now()
+        where webhook_id = (select id from webhooks where name = $1)`,
+      [name],
+    )
+    const shown = await ended(name, 6)
+    expect(shown.every(({ state }) => state === 'delivered')).toBe(true)
+    expect(await health()).toMatchObject({ failures: 0, retryingAt: null })
+  })
+
+  it('that took nothing for five days is disabled by the next failure, and not before', async () => {
+    const receiver = await receive(answering(500))
+    const repository = newRepository()
+    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    const since = (days: number) =>
+      client.query(
+        `update webhook_health
+            set failing_since = now() - make_interval(days => $2), open_until = null, failures = 1
+          where webhook_id = (select id from webhooks where name = $1)`,
+        [name, days],
+      )
+    const state = async () => (await api(registry, 'GET', `/${name}`)).body.state
+    await pushImage(registry, repository, 'live')
+    await hears(receiver, 1)
+    await expect.poll(async () => (await deliveries(name))[0]?.tries).toBe(1)
+    await since(4)
+    await hurry()
+    await hears(receiver, 2)
+    await expect.poll(async () => (await deliveries(name))[0]?.tries).toBe(2)
+    expect(await state()).toBe('active')
+    await since(6)
+    await hurry()
+    await expect.poll(state).toBe('disabled')
+    expect((await deliveries(name))[0]).toMatchObject({ state: 'pending' })
+  })
+
+  it('that is paused keeps what it misses', async () => {
+    const receiver = await receive()
+    const repository = newRepository()
+    const { name } = await subscribe(registry, receiver.url, repository, {
+      ...tagUpdates,
+      paused: true,
+    })
+    await pushImage(registry, repository, 'live')
+    await expect.poll(async () => (await deliveries(name)).length).toBe(1)
+    await new Promise((resolve) => setTimeout(resolve, 1_200))
+    expect(receiver.received).toEqual([])
+    await api(registry, 'PATCH', `/${name}`, { paused: false })
+    await hears(receiver, 1)
+  })
+
+  it('that hangs holds up nobody else', async () => {
+    const hanging = await receive(() => {})
+    const quick = await receive()
+    const repository = newRepository()
+    for (let count = 0; count < 3; count += 1) {
+      await subscribe(registry, hanging.url, repository, tagUpdates)
+    }
+    await subscribe(registry, quick.url, repository, tagUpdates)
+    for (let count = 0; count < 20; count += 1) await pushImage(registry, repository, `t${count}`)
+    await hears(quick, 20, 5)
+    expect(hanging.received.length).toBeLessThanOrEqual(24)
+  })
+
+  it('in a network that is not allowed gets nothing, and its log says why', async () => {
+    const repository = newRepository()
+    const { name } = await subscribe(registry, 'http://127.0.0.1:1/', repository, tagUpdates)
+    await client.query(`update webhooks set url = 'http://127.0.0.2:1/' where name = $1`, [name])
+    await client.query('update webhook_changes set count = count + 1')
+    await pushImage(registry, repository, 'live')
+    await expect
+      .poll(async () => (await deliveries(name))[0]?.error)
+      .toMatch(/127\.0\.0\.2.* is no public address.*ROOKERY_WEBHOOK_ALLOW_NETWORKS/)
+  })
+})

@@ -1,0 +1,240 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import pg from 'pg'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { imageOf, pushImage, putManifest } from '../conformance/kit.ts'
+import { registryAt } from '../faults/process-registry.ts'
+import { type Started, start, stop } from '../start/process.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import type { TestRegistry } from '../support/registry.ts'
+import { answering, hears, type Receiver, startReceiver, subscribe } from './kit.ts'
+
+const PASSWORD = 'nothing is lost'
+const REPOSITORIES = ['lost/a', 'lost/b', 'lost/c']
+const PUSHES = 240
+const PUSHERS = 6
+
+let database: TestDatabase
+let client: pg.Client
+let folder: string
+let settings: Record<string, string>
+const servers: Started[] = []
+const receivers: Receiver[] = []
+
+beforeAll(async () => {
+  database = await createTestDatabase()
+  client = new pg.Client(database.url)
+  client.on('error', () => {})
+  await client.connect()
+  folder = await mkdtemp(join(tmpdir(), 'rookery-lost-'))
+  // Replicas that share the blobs as files, too.
+  settings = {
+    ROOKERY_DATABASE_URL: database.url,
+    ROOKERY_DATA_DIR: folder,
+    ROOKERY_ADMIN_PASSWORD: PASSWORD,
+    ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
+    ROOKERY_LOG_LEVEL: 'silent',
+    ROOKERY_DRAIN_SECONDS: '1',
+  }
+})
+
+afterEach(async () => {
+  await Promise.all(servers.splice(0).map((server) => stop(server)))
+  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+})
+
+afterAll(async () => {
+  await client.end()
+  await database.drop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+async function serve(): Promise<{ server: Started; registry: TestRegistry }> {
+  const server = await start(settings)
+  servers.push(server)
+  return { server, registry: registryAt(server.url, folder, settings) }
+}
+
+async function kill(server: Started): Promise<void> {
+  servers.splice(servers.indexOf(server), 1)
+  const gone = new Promise((resolve) => server.child.once('exit', resolve))
+  server.child.kill('SIGKILL')
+  await gone
+}
+
+async function receive(...args: Parameters<typeof startReceiver>): Promise<Receiver> {
+  const receiver = await startReceiver(...args)
+  receivers.push(receiver)
+  return receiver
+}
+
+const idsOf = ({ received }: Receiver) => received.map(({ headers }) => headers['webhook-id'])
+
+it('a process that is killed between commit and dispatch leaves its events to others', async () => {
+  const first = await serve()
+  const receiver = await receive()
+  await subscribe(first.registry, receiver.url, 'killed/early', { types: ['image.tag.updated'] })
+  await pushImage(first.registry, 'killed/early', 'before')
+  await hears(receiver, 1)
+  // Nobody can give out places while this lasts.
+  const holder = new pg.Client(database.url)
+  await holder.connect()
+  await holder.query('begin')
+  await holder.query('select position from feed for update')
+  await pushImage(first.registry, 'killed/early', 'acknowledged')
+  await kill(first.server)
+  await holder.query('rollback')
+  await holder.end()
+  expect(receiver.received).toHaveLength(1)
+  await serve()
+  await hears(receiver, 2)
+  expect(JSON.parse(receiver.received[1]?.body ?? '')).toMatchObject({
+    subject: 'killed/early:acknowledged',
+  })
+})
+
+it('a process that is killed in the middle of a POST leaves it to others, with the same id', async () => {
+  const first = await serve()
+  const receiver = await receive(() => {})
+  await subscribe(first.registry, receiver.url, 'killed/late', { types: ['image.tag.updated'] })
+  await pushImage(first.registry, 'killed/late', 'live')
+  await hears(receiver, 1)
+  await kill(first.server)
+  receiver.answer = (_, res) => res.writeHead(200).end()
+  await serve()
+  await wait(1_500)
+  // The dead process still holds it.
+  expect(receiver.received).toHaveLength(1)
+  await client.query(`update deliveries set due_at = now() where state = 'pending'`)
+  await hears(receiver, 2)
+  expect(new Set(idsOf(receiver)).size).toBe(1)
+})
+
+it('every committed event reaches everybody, whatever dies meanwhile', async () => {
+  let [one, two] = [await serve(), await serve()]
+  const steady = await receive()
+  const moody = await receive((received, res) => {
+    if (Math.random() < 0.3) answering(500)(received, res)
+    else if (Math.random() < 0.1) res.destroy()
+    else res.writeHead(200).end()
+  })
+  // Nobody is there at first, for longer than the first tries take.
+  const late = await receive()
+  const port = Number(new URL(late.url).port)
+  await late.close()
+  for (const { url } of [steady, moody, late]) {
+    await subscribe(one.registry, url, 'lost/*', { types: ['image.tag.updated'] })
+  }
+  const acknowledged = new Set<string>()
+  let left = PUSHES
+  const pusher = async (): Promise<void> => {
+    while (left > 0) {
+      left -= 1
+      const repository = REPOSITORIES[left % REPOSITORIES.length] ?? ''
+      const tag = `t${left}`
+      for (let tries = 0; tries < 200; tries += 1) {
+        const { registry } = left % 2 === 0 ? one : two
+        try {
+          const more = { annotations: { n: randomBytes(8).toString('hex') } }
+          const image = await imageOf(registry, repository, more)
+          if ((await putManifest(registry, repository, tag, image)).status === 201) {
+            acknowledged.add(`${repository}:${tag}`)
+            break
+          }
+        } catch {
+          // Killed under it: whether it happened is not known, so it is pushed again.
+        }
+        await wait(50)
+      }
+    }
+  }
+  const pushing = Promise.all(Array.from({ length: PUSHERS }, pusher))
+  const mischief = (async () => {
+    for (let round = 0; round < 3; round += 1) {
+      await wait(1_000)
+      const victim = round % 2 === 0 ? one : two
+      await kill(victim.server)
+      await client.query(
+        `select pg_terminate_backend(pid)
+           from pg_stat_activity
+          where datname = current_database()
+            and pid <> pg_backend_pid()`,
+      )
+      if (round === 1) {
+        receivers.splice(receivers.indexOf(late), 1)
+        receivers.push(
+          await startReceiver(undefined, port).then((back) => Object.assign(late, back)),
+        )
+      }
+      const next = await serve()
+      if (victim === one) one = next
+      else two = next
+    }
+  })()
+  await Promise.all([pushing, mischief])
+  expect(acknowledged.size).toBe(PUSHES)
+  const { rows: history } = await client.query<{ count: number }>(
+    `select count(*)::int as count
+       from tag_history h
+       join repositories r on r.id = h.repository_id
+      where r.name like 'lost/%'`,
+  )
+  const committed = async () => {
+    const { rows } = await client.query<{ id: string; repository: string; sequence: number }>(
+      `select e.event_id as id, r.name as repository, e.sequence::int as sequence
+         from events e
+         join repositories r on r.id = e.repository_id
+        where r.name like 'lost/%'
+          and e.type = 'image.tag.updated'
+        order by e.position`,
+    )
+    return rows
+  }
+  // One event for each move of a tag, not one more and not one less.
+  await expect
+    .poll(async () => (await committed()).length, { timeout: 10_000 })
+    .toBe(history[0]?.count)
+  const events = await committed()
+  for (const repository of REPOSITORIES) {
+    const sequences = events.filter((event) => event.repository === repository)
+    const sorted = sequences.map(({ sequence }) => sequence).toSorted((a, b) => a - b)
+    expect(sequences.map(({ sequence }) => sequence)).toEqual(sorted)
+    expect(new Set(sorted).size).toBe(sorted.length)
+  }
+  // As if leases and waits were over: retries of minutes are not waited for here.
+  const hurry = setInterval(() => {
+    void client
+      .query(
+        `with healed as (update webhook_health set open_until = null)
+         update deliveries set due_at = now() where state = 'pending' and due_at > now() + interval '3 s'`,
+      )
+      .catch(() => {})
+  }, 500)
+  try {
+    for (const receiver of [steady, moody, late]) {
+      const missing = () => {
+        const ids = new Set(idsOf(receiver))
+        return events.filter(({ id }) => !ids.has(id)).length
+      }
+      await expect.poll(missing, { timeout: 40_000, interval: 200 }).toBe(0)
+      const bodies = new Map<string, string>()
+      for (const { headers, body } of receiver.received) {
+        const id = String(headers['webhook-id'])
+        expect(bodies.get(id) ?? body).toBe(body)
+        bodies.set(id, body)
+      }
+    }
+    const waiting = async () => {
+      const { rows } = await client.query(
+        `select count(*)::int as count from deliveries where state <> 'delivered'`,
+      )
+      return rows[0].count
+    }
+    await expect.poll(waiting, { timeout: 20_000 }).toBe(0)
+  } finally {
+    clearInterval(hurry)
+  }
+}, 120_000)

@@ -1,0 +1,43 @@
+import { Writable } from 'node:stream'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { parseConfig } from '../../src/config.ts'
+import { createLog } from '../../src/log.ts'
+import { startServer } from '../../src/server.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { subscribe } from './kit.ts'
+
+let registry: TestRegistry
+
+beforeAll(async () => {
+  registry = await startRegistry({ ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1' })
+})
+
+afterAll(() => registry.close())
+
+it('a server says at its start which webhooks its network guard does not let out', async () => {
+  const blocked = await subscribe(registry, 'http://127.0.0.1:9/hook?key=secret', 'a/*')
+  await subscribe(registry, 'https://192.0.66.7/hook', 'a/*')
+  await subscribe(registry, 'https://name-that-is-nowhere.invalid/hook', 'a/*')
+  const lines: string[] = []
+  const destination = new Writable({
+    write(chunk, _encoding, done) {
+      lines.push(String(chunk))
+      done()
+    },
+  })
+  const config = parseConfig({ ...registry.settings, ROOKERY_WEBHOOK_ALLOW_NETWORKS: '' })
+  const server = await startServer(config, createLog('info', destination), (error) => {
+    throw error
+  })
+  try {
+    const said = () => lines.filter((line) => line.includes('a webhook cannot be reached'))
+    await expect.poll(() => said().length).toBe(1)
+    expect(JSON.parse(said()[0] ?? '')).toMatchObject({
+      webhook: blocked.name,
+      problem: expect.stringMatching(/^http:\/\/127\.0\.0\.1:9 .*ROOKERY_WEBHOOK_ALLOW_NETWORKS/),
+    })
+    expect(said()[0]).not.toContain('secret')
+  } finally {
+    await server.close()
+  }
+})

@@ -1,0 +1,282 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { type AddressInfo, createServer } from 'node:net'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { newSigningSecret } from '../../src/webhooks/signing.ts'
+import { newRepository, pushImage } from '../conformance/kit.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { api, deliveriesOf, endedOf, type Receiver, subscribe } from './kit.ts'
+import {
+  argoEvents,
+  argoImageUpdater,
+  fluxGeneric,
+  fluxHarbor,
+  fluxHmac,
+  fluxOidc,
+  fluxPath,
+  hookRunner,
+  isBelieved,
+  keel,
+  portainer,
+  type Rule,
+  standardWebhooks,
+  startRuled,
+} from './receivers-kit.ts'
+
+let registry: TestRegistry
+let host: string
+const receivers: Receiver[] = []
+
+async function findFreePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+beforeAll(async () => {
+  host = `127.0.0.1:${await findFreePort()}`
+  registry = await startRegistry({
+    ROOKERY_LISTEN: host,
+    ROOKERY_PUBLIC_URL: `http://${host}`,
+    ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
+  })
+})
+
+afterEach(async () => {
+  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+})
+
+afterAll(() => registry.close())
+
+type Webhook = Record<string, unknown>
+
+/** Tells a receiver of a push, as a webhook with these settings; what it did, and what it answered. */
+async function told(
+  rule: Rule,
+  path: string,
+  webhook: Webhook = {},
+): Promise<{ done: unknown[]; statuses: (number | null)[]; digest: string; repository: string }> {
+  const receiver = await startRuled(rule)
+  receivers.push(receiver)
+  const repository = newRepository()
+  const settings = { types: ['image.tag.updated'], ...webhook }
+  const { name } = await subscribe(registry, `${receiver.url}${path}`, repository, settings)
+  const { digest } = await pushImage(registry, repository, 'live')
+  await expect
+    .poll(async () => (await deliveriesOf(registry, name)).map(({ status }) => status), {
+      timeout: 10_000,
+    })
+    .toEqual([expect.any(Number)])
+  const deliveries = await deliveriesOf(registry, name)
+  await api(registry, 'DELETE', `/${name}`)
+  const statuses = deliveries.map(({ status }) => status)
+  return { done: receiver.done, statuses, digest, repository }
+}
+
+const token = randomBytes(16).toString('hex')
+const secret = newSigningSecret()
+const other = newSigningSecret()
+const id = randomUUID()
+const audience = 'https://flux.example'
+const isDeploy = ({ sub }: Record<string, unknown>) => /^webhook:hook-\d+$/.test(String(sub))
+
+it.each<[string, () => Rule, string, Webhook, number]>([
+  ['Flux, generic', () => fluxGeneric(token), fluxPath(token), {}, 200],
+  [
+    'Flux, generic-hmac',
+    () => fluxHmac(secret),
+    fluxPath(secret),
+    { authentication: { secret, signatures: ['x-signature'] } },
+    200,
+  ],
+  [
+    'Flux, generic-oidc',
+    () => fluxOidc(`http://${host}`, audience, isDeploy),
+    '/hook/oidc',
+    { authentication: { oidcAudience: audience } },
+    200,
+  ],
+  [
+    'Flux, harbor',
+    () => fluxHarbor(token),
+    fluxPath(token),
+    { authentication: { authorization: token } },
+    200,
+  ],
+  ['Portainer', () => portainer(id), `/api/stacks/webhooks/${id}`, {}, 202],
+])('%s acts upon a push', async (_receiver, rule, path, webhook, status) => {
+  const { done, statuses } = await told(rule(), path, webhook)
+  expect(done).toHaveLength(1)
+  expect(statuses).toEqual([status])
+})
+
+it('Keel learns which image, tag and digest', async () => {
+  const path = '/v1/webhooks/registry'
+  const { done, statuses, digest, repository } = await told(keel, path, { format: 'docker' })
+  expect(statuses).toEqual([200])
+  expect(done).toEqual([[{ image: `${host}/${repository}`, tag: 'live', digest }]])
+})
+
+it.each<[string, string, Webhook]>([
+  ['a header', '/webhook?type=cloudevents', { authentication: { webhookSecret: token } }],
+  ['the address', `/webhook?type=cloudevents&secret=${token}`, {}],
+  [
+    'headers alone',
+    '/webhook',
+    { headers: { 'X-Registry-Type': 'cloudevents' }, authentication: { webhookSecret: token } },
+  ],
+])('Argo CD Image Updater, with its secret in %s, learns what to update', async (...row) => {
+  const [, path, webhook] = row
+  const rule = argoImageUpdater(token)
+  const { done, statuses, digest, repository } = await told(rule, path, webhook)
+  expect(statuses).toEqual([200])
+  expect(done).toEqual([{ registry: host, repository, tag: 'live', digest }])
+})
+
+it('sensors of Argo Events see the whole event', async () => {
+  const { done, statuses, digest, repository } = await told(argoEvents(token), '/images', {
+    authentication: { authorization: `Bearer ${token}` },
+  })
+  expect(statuses).toEqual([200])
+  expect(done).toMatchObject([
+    {
+      specversion: '1.0',
+      type: 'image.tag.updated',
+      source: `http://${host}`,
+      subject: `${repository}:live`,
+      data: { registry: host, repository, tag: 'live', digest },
+    },
+  ])
+})
+
+it('a runner of commands that verifies X-Hub-Signature-256 gets the tag', async () => {
+  const { done } = await told(hookRunner(secret), '/hooks/deploy', {
+    authentication: { secret, signatures: ['x-hub-signature-256'] },
+  })
+  expect(done).toEqual(['live'])
+})
+
+describe('whoever verifies with the library of Standard Webhooks', () => {
+  it('believes what we send, in either format', async () => {
+    for (const format of ['cloudevents', 'docker']) {
+      const webhook = { format, authentication: { secret } }
+      const { statuses, done } = await told(standardWebhooks(secret), '/', webhook)
+      expect(statuses, format).toEqual([204])
+      expect(done, format).toHaveLength(1)
+    }
+  })
+
+  it('goes on while the secret is rotated, with the old one and the new one', async () => {
+    const believed: string[] = []
+    const receiver = await startRuled((received) => {
+      believed.push(...[secret, other].filter((one) => isBelieved(one, received)))
+      return { status: 204 }
+    })
+    receivers.push(receiver)
+    const repository = newRepository()
+    const { name } = await subscribe(registry, receiver.url, repository, {
+      types: ['image.tag.updated'],
+      authentication: { secret },
+    })
+    const rotated = await api(registry, 'POST', `/${name}/rotate-secret`, { secret: other })
+    expect(rotated.status).toBe(200)
+    await pushImage(registry, repository, 'live')
+    expect(await endedOf(registry, name, 1)).toMatchObject([{ state: 'delivered', status: 204 }])
+    expect(believed).toEqual([secret, other])
+    await api(registry, 'POST', `/${name}/rotate-secret`, { overlapSeconds: 0 })
+    await pushImage(registry, repository, 'live')
+    await endedOf(registry, name, 2)
+    // Neither of them signs any more.
+    expect(believed).toEqual([secret, other])
+  })
+})
+
+it.each<[string, () => Rule, string, Webhook, number]>([
+  ['Flux, with another path', () => fluxGeneric(token), fluxPath(other), {}, 404],
+  [
+    'Flux, with another secret',
+    () => fluxHmac(secret),
+    fluxPath(secret),
+    { authentication: { secret: other, signatures: ['x-signature'] } },
+    400,
+  ],
+  [
+    'Flux, without the signature that it wants',
+    () => fluxHmac(secret),
+    fluxPath(secret),
+    { authentication: { secret } },
+    400,
+  ],
+  [
+    'Flux, with a token for another audience',
+    () => fluxOidc(`http://${host}`, audience, isDeploy),
+    '/hook/oidc',
+    { authentication: { oidcAudience: 'https://other.example' } },
+    400,
+  ],
+  [
+    'Flux, with a token of another webhook',
+    () => fluxOidc(`http://${host}`, audience, ({ sub }) => sub === 'webhook:other'),
+    '/hook/oidc',
+    { authentication: { oidcAudience: audience } },
+    400,
+  ],
+  [
+    'Flux, with another Authorization',
+    () => fluxHarbor(token),
+    fluxPath(token),
+    { authentication: { authorization: `Bearer ${token}` } },
+    400,
+  ],
+  ['Keel, with events that it does not read', () => keel, '/v1/webhooks/registry', {}, 400],
+  [
+    'Argo CD Image Updater, with another secret',
+    () => argoImageUpdater(token),
+    '/webhook?type=cloudevents',
+    { authentication: { webhookSecret: other } },
+    400,
+  ],
+  [
+    'Argo CD Image Updater, without a type',
+    () => argoImageUpdater(token),
+    '/webhook',
+    { authentication: { webhookSecret: token } },
+    400,
+  ],
+  [
+    'Argo Events, with another token',
+    () => argoEvents(token),
+    '/images',
+    { authentication: { authorization: `Bearer ${other}` } },
+    401,
+  ],
+  [
+    'Portainer, with another id',
+    () => portainer(id),
+    `/api/stacks/webhooks/${randomUUID()}`,
+    {},
+    404,
+  ],
+  [
+    'a runner of commands, with another secret',
+    () => hookRunner(secret),
+    '/hooks/deploy',
+    { authentication: { secret: other, signatures: ['x-hub-signature-256'] } },
+    403,
+  ],
+  [
+    'the library of Standard Webhooks, with another secret',
+    () => standardWebhooks(secret),
+    '/',
+    { authentication: { secret: other } },
+    401,
+  ],
+])(
+  '%s does nothing, and the log has its answer',
+  async (_receiver, rule, path, webhook, status) => {
+    const { done, statuses } = await told(rule(), path, webhook)
+    expect(done).toEqual([])
+    expect(statuses).toEqual([status])
+  },
+)

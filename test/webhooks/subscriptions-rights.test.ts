@@ -1,0 +1,186 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { askForToken, basic, bearer, makeCredential, sql } from '../auth/callers.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import {
+  adminDesk,
+  type Desk,
+  deskOf,
+  holderDesk,
+  made,
+  refusalOf,
+  request,
+} from './subscriptions-kit.ts'
+
+let registry: TestRegistry
+let admin: Desk
+
+beforeAll(async () => {
+  registry = await startRegistry()
+  admin = adminDesk(registry)
+})
+afterAll(() => registry.close())
+
+const EVERYTHING = ['pull', 'push', 'delete', 'admin']
+const namesOf = ({ body }: { body: { webhooks: { name: string }[] } }) =>
+  body.webhooks.map(({ name }) => name)
+
+describe('whoever may admin and pull', () => {
+  it('has webhooks for what lies within that', async () => {
+    const { name, desk } = await holderDesk(registry, {
+      repositories: ['team/**', 'other/kernel'],
+      actions: ['admin', 'pull'],
+    })
+    for (const repositories of [['team/**'], ['team/a', 'other/kernel'], ['team/*/www']]) {
+      expect(await made(desk, { repositories })).toMatchObject({ repositories, owner: name })
+    }
+  })
+
+  it('has none for anything beyond, nor for what it may only do one of', async () => {
+    const within = { repositories: ['team/**'], actions: EVERYTHING }
+    const { desk } = await holderDesk(registry, within)
+    for (const repositories of [['**'], ['team/a', 'team*/**'], ['other/kernel'], ['*/a']]) {
+      const answer = await desk('POST', '', request({ repositories }))
+      expect({ repositories, status: answer.status }).toEqual({ repositories, status: 403 })
+      expect(refusalOf(answer, 'DENIED')).toMatch(/may not admin all of /)
+    }
+    const { desk: settings } = await holderDesk(registry, {
+      repositories: ['team/**'],
+      actions: ['admin'],
+    })
+    const answer = await settings('POST', '', request({ repositories: ['team/a'] }))
+    expect(refusalOf(answer, 'DENIED')).toContain('may not pull all of team/a')
+    const { desk: puller } = await holderDesk(registry, {
+      repositories: ['team/**'],
+      actions: ['pull', 'push', 'delete'],
+    })
+    expect((await puller('POST', '', request({ repositories: ['team/a'] }))).status).toBe(403)
+  })
+
+  it('is not told of the registry itself', async () => {
+    const { desk } = await holderDesk(registry, { repositories: ['**'], actions: EVERYTHING })
+    const refused = await desk('POST', '', request({ types: ['endpoint.disabled'] }))
+    expect(refusalOf(refused, 'DENIED')).toContain('only administrators')
+    const { name } = await made(desk)
+    const changed = await desk('PATCH', `/${name}`, { types: ['endpoint.disabled'] })
+    expect(changed.status).toBe(403)
+    const { name: others } = await made(admin, { types: ['image.pushed', 'endpoint.disabled'] })
+    expect((await desk('GET', `/${others}`)).status).toBe(404)
+  })
+
+  it('sees and changes what others made within that, and nothing else', async () => {
+    const { name: inside } = await made(admin, { repositories: ['seen/a', 'seen/b/*'] })
+    const { name: outside } = await made(admin, { repositories: ['seen/a', 'hidden/b'] })
+    const { name: me, desk } = await holderDesk(registry, {
+      repositories: ['seen/**'],
+      actions: EVERYTHING,
+    })
+    expect(namesOf(await desk('GET', ''))).toEqual([inside])
+    const hidden = await desk('GET', `/${outside}`)
+    const absent = await desk('GET', '/nothing')
+    const renamed = JSON.parse(JSON.stringify(absent).replaceAll('nothing', outside))
+    expect(hidden).toEqual(renamed)
+    for (const [method, path, sent] of [
+      ['PATCH', '', { paused: true }],
+      ['DELETE', '', undefined],
+      ['POST', '/rotate-secret', undefined],
+      ['POST', '/test', undefined],
+      ['GET', '/deliveries', undefined],
+      ['POST', '/redeliver', { after: '2030-01-01T00:00:00Z' }],
+    ] as const) {
+      expect((await desk(method, `/${outside}${path}`, sent)).status).toBe(404)
+    }
+    expect((await admin('GET', `/${outside}`)).body).toMatchObject({ state: 'active' })
+    const { body } = await desk('PATCH', `/${inside}`, { paused: true })
+    expect(body).toMatchObject({ state: 'paused', owner: me })
+    expect((await desk('PATCH', `/${inside}`, { repositories: ['hidden/b'] })).status).toBe(403)
+    expect((await desk('DELETE', `/${inside}`)).status).toBe(204)
+  })
+
+  it('finds its own also behind many that it may not see', async () => {
+    await sql(
+      registry,
+      `insert into webhooks (name, url, repositories, types, format, secrets_jwe, owner_name)
+       select 'many-' || i, 'https://receiver.example/', '{elsewhere/**}', '{image.pushed}',
+              'cloudevents', 'x', 'admin'
+         from generate_series(1, 1200) as i`,
+    )
+    const { desk } = await holderDesk(registry, { repositories: ['mine/**'], actions: EVERYTHING })
+    for (const name of ['aaa', 'many-5', 'zzz-1', 'zzz-2']) {
+      const mine = { name: `${name}-mine`, repositories: ['mine/a'] }
+      await made(desk, mine)
+    }
+    const { body } = await desk('GET', '?n=3')
+    expect(namesOf({ body })).toEqual(['aaa-mine', 'many-5-mine', 'zzz-1-mine'])
+    expect(namesOf(await desk('GET', '?n=3&last=zzz-1-mine'))).toEqual(['zzz-2-mine'])
+    await sql(registry, "delete from webhooks where repositories = '{elsewhere/**}'")
+  })
+
+  it('may do as much with a token, and as little as it was asked for', async () => {
+    const { name, secret } = await makeCredential(registry, {
+      repositories: ['team/**'],
+      actions: EVERYTHING,
+    })
+    const asked = (scope: string) => askForToken(registry, basic(name, secret), scope)
+    const token = deskOf(registry, bearer(await asked('repository:team/a:pull,admin')))
+    await made(token, { repositories: ['team/a'] })
+    expect((await token('POST', '', request({ repositories: ['team/b'] }))).status).toBe(403)
+    const puller = deskOf(registry, bearer(await asked('repository:team/a:pull')))
+    expect((await puller('POST', '', request({ repositories: ['team/a'] }))).status).toBe(403)
+    expect(namesOf(await puller('GET', ''))).toEqual([])
+  })
+})
+
+describe('the owner', () => {
+  const ownerOf = async (name: string) => {
+    const [row] = await sql<{ origin: string | null; grants: unknown }>(
+      registry,
+      'select owner_origin as origin, owner_grants as grants from webhooks where name = $1',
+      [name],
+    )
+    return row
+  }
+
+  it('is who wrote last, with what it may do, and may pull what is sent', async () => {
+    const { name } = await made(admin, { repositories: ['team/a'] })
+    expect(await ownerOf(name)).toMatchObject({ grants: null })
+    const { name: holder, desk } = await holderDesk(registry, {
+      repositories: ['team/**'],
+      actions: EVERYTHING,
+    })
+    expect((await desk('PATCH', `/${name}`, {})).body).toMatchObject({ owner: holder })
+    expect(await ownerOf(name)).toEqual({
+      origin: expect.stringMatching(/^credential:\d+$/),
+      grants: [{ repositories: ['team/**'], actions: expect.any(Array), tags: null }],
+    })
+    await admin('PATCH', `/${name}`, {})
+    expect(await ownerOf(name)).toMatchObject({ grants: null })
+  })
+
+  it('has at most a hundred, an administrator more, and a registry ten thousand', async () => {
+    const { name, desk } = await holderDesk(registry, {
+      repositories: ['team/**'],
+      actions: EVERYTHING,
+    })
+    const { name: first } = await made(desk, { repositories: ['team/a'] })
+    const fill = (count: number, origin: string, grants: string | null) =>
+      sql(
+        registry,
+        `insert into webhooks (name, url, repositories, types, format, secrets_jwe, owner_name,
+                               owner_origin, owner_grants)
+         select $2 || i, 'https://receiver.example/', '{full/**}', '{image.pushed}',
+                'cloudevents', 'x', $4, $2, $3::jsonb
+           from generate_series(1, $1::int) as i`,
+        [count, origin, grants, name],
+      )
+    const { origin } = (await ownerOf(first)) ?? {}
+    await fill(99, String(origin), '[]')
+    const answer = await desk('POST', '', request({ repositories: ['team/a'] }))
+    expect(answer.status).toBe(409)
+    expect(refusalOf(answer, 'CONFLICT')).toContain('at most 100 webhooks')
+    await made(admin)
+    await fill(10_000, 'many', null)
+    expect(refusalOf(await admin('POST', '', request()), 'CONFLICT')).toContain('10000')
+    await sql(registry, "delete from webhooks where repositories = '{full/**}'")
+    await made(desk, { repositories: ['team/a'] })
+  })
+})
