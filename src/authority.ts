@@ -1,37 +1,27 @@
-import { join } from 'node:path'
 import { AuditLog } from './auth/audit.ts'
 import { Authenticator } from './auth/authenticator.ts'
 import { Brakes } from './auth/brakes.ts'
 import { Credentials } from './auth/credentials.ts'
 import { Drops } from './auth/drops.ts'
 import { TokenIssuer } from './auth/issuing.ts'
-import { KeyRing } from './auth/keys.ts'
-import { type MasterKey, MasterKeyError, openMasterKey } from './auth/master-key.ts'
+import type { MasterKey } from './auth/master-key.ts'
 import { RevocationList, RevokedTokens } from './auth/revocations.ts'
-import { type Issuer, Tokens } from './auth/tokens.ts'
+import { Tokens } from './auth/tokens.ts'
 import { TrustPolicies } from './auth/trust/policies.ts'
 import { startUpkeep } from './auth/upkeep.ts'
 import type { Config } from './config.ts'
-import type { Database } from './db/database.ts'
-import { findInstallationId } from './db/installation.ts'
-import { listSigningKeys } from './db/signing-keys.ts'
 import type { AuthorityParts } from './http/routes.ts'
-import { StartError, type Starting } from './listening.ts'
+import { type KeyState, openIssuer, openKeys } from './keys.ts'
+import type { Starting } from './listening.ts'
 import type { Log } from './log.ts'
 import { GuardedClient } from './outgoing/client.ts'
-
-/** In the data folder. */
-export const MASTER_KEY_FILE = 'master-key'
-
-/** The database, and where secrets of this machine lie. */
-export type AuthorityState = { readonly db: Database; readonly dataFolder: string }
 
 /**
  * Opens the keys and builds what decides about requests; `starting` learns how to stop it. Throws
  * StartError for keys that cannot be used.
  */
 export async function openAuthority(
-  { db, dataFolder }: AuthorityState,
+  { db, dataFolder }: KeyState,
   config: Config,
   adminSha256: Buffer | undefined,
   log: Log,
@@ -97,45 +87,4 @@ export function openClient({ oidcAllowNetworks }: Config): GuardedClient {
     allowed: oidcAllowNetworks,
     hint: 'ROOKERY_OIDC_ALLOW_NETWORKS allows networks',
   })
-}
-
-/** What tokens call this registry. */
-export async function openIssuer(db: Database, { publicUrl }: Config): Promise<Issuer> {
-  if (publicUrl !== undefined) return { url: publicUrl, service: new URL(publicUrl).host }
-  // Replicas on any address then still believe each other's tokens.
-  const id = await findInstallationId(db)
-  return { url: `urn:uuid:${id}`, service: `rookery-${id}` }
-}
-
-/** The keys that sign, made on first start, and what they are encrypted with. Throws StartError. */
-export async function openKeys(
-  { db, dataFolder }: AuthorityState,
-  config: Config,
-): Promise<{ keys: KeyRing; masterKey: MasterKey }> {
-  return forOperators(async () => {
-    const inUse = (await listSigningKeys(db)).length > 0
-    const masterKey = await openMasterKey(masterKeyFile(dataFolder, config), !inUse)
-    const keys = new KeyRing(db, masterKey)
-    await keys.open()
-    return { keys, masterKey }
-  })
-}
-
-/** The master key, made when it is missing. Throws StartError. */
-export async function masterKeyOf(dataFolder: string, config: Config): Promise<MasterKey> {
-  return forOperators(() => openMasterKey(masterKeyFile(dataFolder, config), true))
-}
-
-/** Where the master key lies. */
-export function masterKeyFile(dataFolder: string, { masterKeyFile: given }: Config): string {
-  return given ?? join(dataFolder, MASTER_KEY_FILE)
-}
-
-async function forOperators<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (cause) {
-    if (!(cause instanceof MasterKeyError)) throw cause
-    throw new StartError(cause.message, { cause })
-  }
 }

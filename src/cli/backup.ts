@@ -1,9 +1,9 @@
 import { copyFile, mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { MASTER_KEY_FILE } from '../authority.ts'
 import { PASSWORD_FILE } from '../credential.ts'
 import { dumpRows, listMigrations } from '../db/dump.ts'
 import { holdRemovals, releaseHold } from '../db/removals.ts'
+import { MASTER_KEY_FILE } from '../keys.ts'
 import { copyBlobs } from '../registry/copying.ts'
 import { FilesystemStore } from '../storage/filesystem/filesystem-store.ts'
 import {
@@ -14,9 +14,9 @@ import {
   sizeText,
   stopSignal,
   UsageError,
-  withState,
 } from './command.ts'
 import { readDumpBlobs, writeDump } from './dump-file.ts'
+import { withState } from './operator.ts'
 
 /** Longer than a backup takes; one that dies lets go after it. */
 const HOLD_SECONDS = 7 * 86_400

@@ -1,15 +1,8 @@
 import { holdRemovals, releaseRemovals } from '../db/removals.ts'
 import { Garbage } from '../registry/garbage.ts'
 import { sweepAll } from '../registry/sweeping.ts'
-import {
-  type Command,
-  parseNumber,
-  parseOptions,
-  STATUS,
-  sizeText,
-  UsageError,
-  withState,
-} from './command.ts'
+import { type Command, parseNumber, parseOptions, STATUS, sizeText, UsageError } from './command.ts'
+import { withState } from './operator.ts'
 
 const HOLD_HOURS_MAX = 24 * 30
 

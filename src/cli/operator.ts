@@ -1,8 +1,14 @@
-import type { Config } from '../config.ts'
+import { access } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { type Config, ConfigError, parseConfig } from '../config.ts'
 import type { Actor } from '../db/audit.ts'
+import { EmbeddedPostgresError, reachEmbeddedPostgres } from '../db/embedded/supervisor.ts'
+import { AlreadyRunning } from '../db/maintenance.ts'
 import { migrate } from '../db/migrations.ts'
-import type { State } from '../state.ts'
-import { STATUS, tellAbsence, withDatabase } from './command.ts'
+import { StartError, Starting } from '../listening.ts'
+import { createLog, type Log } from '../log.ts'
+import { type Embedding, openDatabase, openState, type State } from '../state.ts'
+import { CommandError, STATUS, Stopped } from './command.ts'
 
 /** Whoever may run commands on this machine, as the audit log calls them. */
 export const OPERATOR: Actor = {
@@ -20,8 +26,30 @@ export const ACTIONS_DEFAULT: readonly string[] = ['pull', 'push']
 export type RegistryState = Pick<State, 'db' | 'dataFolder'>
 
 /**
- * Runs `work` on the database of a registry that is there, its schema brought up to date.
+ * Runs `work` on the database and store of a registry that is there, beside a server or without one, and lets go of
+ * them. What an operator can mend is one line on standard error, and `STATUS.failed`.
  */
+export async function withState(
+  environment: NodeJS.ProcessEnv,
+  work: (state: State, config: Config) => Promise<number>,
+): Promise<number> {
+  if (await tellAbsence(environment)) return STATUS.failed
+  return forOperators(environment, async (config, log, starting) =>
+    work(await openState(config, log, starting, reach(log)), config),
+  )
+}
+
+/** The same with the database alone, and the schema that it has. */
+export function withDatabase(
+  environment: NodeJS.ProcessEnv,
+  work: (state: Pick<State, 'db' | 'dataFolder'>, config: Config) => Promise<number>,
+): Promise<number> {
+  return forOperators(environment, async (config, log, starting) =>
+    work(await openDatabase(config, log, starting, reach(log)), config),
+  )
+}
+
+/** The same for a registry that is there, its schema brought up to date. */
 export async function withRegistry(
   environment: NodeJS.ProcessEnv,
   work: (state: RegistryState, config: Config) => Promise<number>,
@@ -31,6 +59,69 @@ export async function withRegistry(
     await migrate(state.db)
     return work(state, config)
   })
+}
+
+// In the wrong folder a new registry would be made without a word, and what is asked there helps nobody.
+async function tellAbsence(environment: NodeJS.ProcessEnv): Promise<boolean> {
+  const absent = await absentRegistry(environment)
+  if (absent === undefined) return false
+  process.stderr.write(
+    `rookery: there is no registry in ${absent}: ROOKERY_DATA_DIR or ROOKERY_DATABASE_URL says where it is, and rookery serve makes one\n`,
+  )
+  return true
+}
+
+/** The data folder that has no database yet but would get one. */
+async function absentRegistry(environment: NodeJS.ProcessEnv): Promise<string | undefined> {
+  try {
+    const { databaseUrl, dataFolder } = parseConfig(environment)
+    if (databaseUrl !== undefined) return undefined
+    const folder = resolve(dataFolder)
+    const found = access(join(folder, 'postgres')).then(() => true)
+    return (await found.catch(() => false)) ? undefined : folder
+  } catch (error) {
+    // Opening it says the same, and tells the operator.
+    if (error instanceof ConfigError) return undefined
+    throw error
+  }
+}
+
+const WARNINGS_ONLY = 'warn'
+
+function reach(log: Log): Embedding {
+  return (options) =>
+    reachEmbeddedPostgres({
+      ...options,
+      onLost: (error) => log.error({ err: error }, 'the embedded Postgres is gone'),
+    })
+}
+
+async function forOperators(
+  environment: NodeJS.ProcessEnv,
+  work: (config: Config, log: Log, starting: Starting) => Promise<number>,
+): Promise<number> {
+  const starting = new Starting()
+  try {
+    return await work(parseConfig(environment), createLog(WARNINGS_ONLY), starting)
+  } catch (error) {
+    if (!isForOperators(error)) throw error
+    process.stderr.write(`rookery: ${error.message}\n`)
+    return error instanceof Stopped ? STATUS.stopped : STATUS.failed
+  } finally {
+    await starting.undo()
+  }
+}
+
+function isForOperators(error: unknown): error is Error {
+  return (
+    error instanceof ConfigError ||
+    error instanceof StartError ||
+    error instanceof EmbeddedPostgresError ||
+    error instanceof AlreadyRunning ||
+    error instanceof Stopped ||
+    error instanceof CommandError ||
+    (error instanceof Error && ['StoreUnavailable', 'StoreFull', 'OciError'].includes(error.name))
+  )
 }
 
 /** How clients reach the registry, as far as the configuration tells. */

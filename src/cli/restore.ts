@@ -23,9 +23,9 @@ import {
   sizeText,
   stopSignal,
   UsageError,
-  withDatabase,
 } from './command.ts'
 import { readDumpBlobs, readDumpHeader, readDumpRows } from './dump-file.ts'
+import { withDatabase } from './operator.ts'
 
 const FAILURES_SHOWN_MAX = 100
 const LOAD_ROWS_MAX = 500

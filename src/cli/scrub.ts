@@ -7,8 +7,8 @@ import {
   STATUS,
   sizeText,
   stopSignal,
-  withState,
 } from './command.ts'
+import { withState } from './operator.ts'
 
 const MIB = 1024 * 1024
 const RATE_DEFAULT = '100'

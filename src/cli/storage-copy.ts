@@ -9,8 +9,8 @@ import {
   sizeText,
   stopSignal,
   UsageError,
-  withState,
 } from './command.ts'
+import { withState } from './operator.ts'
 
 const FAILURES_SHOWN_MAX = 100
 

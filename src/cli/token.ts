@@ -11,10 +11,10 @@ import {
   TokenRefused,
   Tokens,
 } from '../auth/tokens.ts'
-import { openIssuer, openKeys } from '../authority.ts'
 import type { Config } from '../config.ts'
 import { findCredentialByName } from '../db/credentials.ts'
 import type { Queryable } from '../db/database.ts'
+import { openIssuer, openKeys } from '../keys.ts'
 import {
   type Command,
   CommandError,

@@ -1,4 +1,4 @@
-import { openIssuer, openKeys } from '../authority.ts'
+import { openIssuer, openKeys } from '../keys.ts'
 import { OciError } from '../oci/errors.ts'
 import { webhookClient } from '../telling.ts'
 import { WebhookDeliveries } from '../webhooks/subscription-deliveries.ts'

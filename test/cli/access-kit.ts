@@ -7,7 +7,7 @@ import { rookery } from './kit.ts'
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
 /** As long as a change of rights may take to reach every replica. */
-const EFFECTIVE_MILLISECONDS_MAX = 5_000
+const EFFECTIVE_MILLISECONDS_MAX = 20_000
 
 type Operated = Pick<TestRegistry, 'settings'>
 

@@ -26,6 +26,7 @@ const EVERYTHING = [
   'state.ts',
   'store.ts',
   'authority.ts',
+  'keys.ts',
   'credential.ts',
   'telling.ts',
   'config.ts',
