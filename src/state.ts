@@ -45,10 +45,17 @@ export async function openDatabase(
   embedding: Embedding,
 ): Promise<Pick<State, 'db' | 'dataFolder'>> {
   const dataFolder = resolve(config.dataFolder)
+  const { databaseConnectionsMax: connectionsMax } = config
   await makeDataFolder(dataFolder)
   const db = new Database({
-    connection: config.databaseUrl ?? (await embedded(dataFolder, log, starting, embedding)),
-    connectionsMax: config.databaseConnectionsMax,
+    connection:
+      config.databaseUrl ??
+      (await embedded(
+        { folder: join(dataFolder, 'postgres'), log, connectionsMax },
+        starting,
+        embedding,
+      )),
+    connectionsMax,
     onIdleError: (error) => log.warn({ err: error }, 'a database connection broke'),
   })
   starting.did(() => db.close())
@@ -69,12 +76,11 @@ async function makeDataFolder(folder: string): Promise<void> {
 }
 
 async function embedded(
-  dataFolder: string,
-  log: Log,
+  options: Parameters<Embedding>[0],
   starting: Starting,
   embedding: Embedding,
 ): Promise<EmbeddedPostgres['connection']> {
-  const postgres = await embedding({ folder: join(dataFolder, 'postgres'), log })
+  const postgres = await embedding(options)
   starting.did(() => postgres.stop())
   return postgres.connection
 }

@@ -16,7 +16,6 @@ import {
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
@@ -28,6 +27,7 @@ import {
 } from '../../src/db/embedded/native-package.ts'
 import { isPostgres } from '../../src/db/embedded/processes.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded/supervisor.ts'
+import { until } from '../support/until.ts'
 
 const run = promisify(execFile)
 
@@ -37,7 +37,6 @@ const CHILD = fileURLToPath(new URL('../support/embedded-postgres.child.ts', imp
 const ROOT = process.getuid?.() === 0
 const DAEMON = 1
 const NO_SUCH_UID = 54_321
-const WAIT_MILLISECONDS_MAX = 15_000
 
 const exitListeners = process.listenerCount('exit')
 
@@ -88,6 +87,13 @@ describe('the embedded Postgres', () => {
     expect(lost).toEqual([])
     expect(process.listenerCount('exit')).toBe(exitListeners)
     expect(await read((await start()).connection)).toBe('kept')
+  })
+
+  it('has room for as many connections as its owner opens, and for commands beside it', async () => {
+    const { connection } = await start(100)
+    const clients = Array.from({ length: 130 }, () => new pg.Client(connection))
+    await Promise.all(clients.map((client) => client.connect()))
+    await Promise.all(clients.map((client) => client.end()))
   })
 
   it('refuses a second start on the same folder in one line, and the first goes on', async () => {
@@ -291,7 +297,7 @@ describe.runIf(ROOT)('the embedded Postgres for other users', () => {
   })
 })
 
-async function start(): Promise<EmbeddedPostgres> {
+async function start(connectionsMax?: number): Promise<EmbeddedPostgres> {
   const say = (level: string) => (_fields: object, message: string) => {
     logged.push({ level, message })
   }
@@ -299,6 +305,7 @@ async function start(): Promise<EmbeddedPostgres> {
     folder,
     log: { info: say('info'), warn: say('warn'), error: say('error') },
     onLost: (error) => lost.push(error),
+    ...(connectionsMax === undefined ? {} : { connectionsMax }),
   })
   running.push(postgres)
   return postgres
@@ -364,14 +371,6 @@ async function postgresBelow(path: string): Promise<string[]> {
     if (command.includes(`-D\0${path}/`)) found.push(pid)
   }
   return found
-}
-
-async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + WAIT_MILLISECONDS_MAX
-  while (!(await holds())) {
-    if (Date.now() > deadline) throw new Error('waited in vain')
-    await delay(20)
-  }
 }
 
 async function untilAnswers(connection: Connection | undefined): Promise<void> {

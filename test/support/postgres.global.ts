@@ -15,12 +15,16 @@ declare module 'vitest' {
   }
 }
 
+const CONNECTIONS = 500
+
 /** One real Postgres for the whole run, with a migrated template that each test file copies. */
 export async function setup(project: TestProject): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'rookery-test-postgres-'))
   const embedded = await startEmbeddedPostgres({
     folder: join(folder, 'postgres'),
     log: pino({ level: 'error' }),
+    // Every worker of the run has servers on it, some three at once.
+    connectionsMax: CONNECTIONS,
     onLost: (error) => {
       throw error
     },

@@ -14,6 +14,8 @@ export type Plan = {
   readonly socketFolder: string
   readonly binaries: Binaries
   readonly identity: Identity
+  /** What its owner opens beside the connection that owns it. */
+  readonly connectionsMax: number
 }
 
 /** A postmaster that answers. `spawned` only when this call started it. */
@@ -87,8 +89,8 @@ export async function bringUp(plan: Plan, log: Log, signal: AbortSignal): Promis
   }
 }
 
-function start({ cluster, socketFolder, binaries, identity }: Plan): Postmaster {
-  const args = serverArguments(cluster, socketFolder, binaries.major)
+function start({ cluster, socketFolder, binaries, identity, connectionsMax }: Plan): Postmaster {
+  const args = serverArguments(cluster, socketFolder, binaries.major, connectionsMax)
   return new Postmaster(identity, binaries.postgres, args)
 }
 

@@ -5,6 +5,10 @@ export const DATABASE = 'rookery'
 
 const IO_METHOD_SINCE = 18
 
+/** What a server opens without being told otherwise, and what is left for its owner, commands and others. */
+export const CONNECTIONS_DEFAULT = 12
+const CONNECTIONS_BESIDE = 48
+
 /**
  * The server's arguments. Settings stand on the command line, so neither the cluster's files nor
  * `alter system` change them; who wants to tune Postgres runs one of their own.
@@ -12,14 +16,19 @@ const IO_METHOD_SINCE = 18
  * Idle, all processes together and one connection take 14 MB of memory (Pss, Postgres 18); with
  * the settings that initdb chooses they take 24 MB.
  */
-export function serverArguments(cluster: string, socketFolder: string, major: number): string[] {
+export function serverArguments(
+  cluster: string,
+  socketFolder: string,
+  major: number,
+  connectionsMax: number,
+): string[] {
   const settings = {
     listen_addresses: '',
     port: PORT,
     // A list of names, so quoted: a folder may have a comma.
     unix_socket_directories: `"${socketFolder.replaceAll('"', '""')}"`,
     unix_socket_permissions: '0700',
-    max_connections: 60,
+    max_connections: connectionsMax + CONNECTIONS_BESIDE,
     shared_buffers: '32MB',
 
     // What was acknowledged survives a power cut.

@@ -10,7 +10,7 @@ import type { Log } from './log.ts'
 import { LOCK_MILLISECONDS_MAX, makeDatabase, takeOwnership } from './ownership.ts'
 import { type Postmaster, stopPostmaster } from './postmaster.ts'
 import { signal } from './processes.ts'
-import { DATABASE, PORT, USER } from './settings.ts'
+import { CONNECTIONS_DEFAULT, DATABASE, PORT, USER } from './settings.ts'
 import { chooseSocketFolder } from './socket.ts'
 
 export { EmbeddedPostgresError } from './error.ts'
@@ -26,6 +26,8 @@ export type EmbeddedOptions = {
   /** `<data>/postgres`; created when missing. */
   folder: string
   log: Log
+  /** Most connections that the owner opens; commands find room beside them. */
+  connectionsMax?: number
   /** Called once when Postgres is gone for good, or another rookery took the folder. */
   onLost(error: Error): void
 }
@@ -63,9 +65,10 @@ async function withAdvice(
   options: EmbeddedOptions,
   work: (supervisor: Supervisor) => Promise<EmbeddedPostgres>,
 ): Promise<EmbeddedPostgres> {
+  const { connectionsMax = CONNECTIONS_DEFAULT } = options
   const folder = resolve(options.folder)
   try {
-    return await work(new Supervisor(await makePlan(folder), options))
+    return await work(new Supervisor(await makePlan(folder, connectionsMax), options))
   } catch (cause) {
     // What a system call refuses (no space, no permission) is for an operator to mend, too.
     if (cause instanceof EmbeddedPostgresError || codeOf(cause) === undefined) throw cause
@@ -76,7 +79,7 @@ async function withAdvice(
   }
 }
 
-async function makePlan(path: string): Promise<Plan> {
+async function makePlan(path: string, connectionsMax: number): Promise<Plan> {
   const nobody = chooseIdentity()
   await makeFolder(path, nobody)
   const folder = await realpath(path)
@@ -85,7 +88,7 @@ async function makePlan(path: string): Promise<Plan> {
   const binaries = await findBinaries(folder, identity, await findDataMajor(cluster))
   await prepareCluster(cluster, binaries, identity)
   const socketFolder = await chooseSocketFolder(folder, cluster, identity)
-  return { cluster, socketFolder, binaries, identity }
+  return { cluster, socketFolder, binaries, identity, connectionsMax }
 }
 
 /**
