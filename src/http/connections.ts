@@ -17,8 +17,9 @@ const KEEP_ALIVE_MILLISECONDS = 75_000
 const IDLE_MILLISECONDS_MAX = 120_000
 // Fewer and larger reads: 64 KiB costs a third more CPU on uploads.
 const SOCKET_BUFFER_BYTES = 256 * 1024
-// Time for a client to read an early refusal before its connection goes.
-const LINGER_MILLISECONDS = 500
+// What a client still sends after an early refusal is thrown away, until it has read that and stops.
+const LINGER_MILLISECONDS_MAX = 5_000
+const LINGER_BYTES_MAX = 16 * 1024 * 1024
 
 /** The HTTP server with the limits that slow uploads, long tokens and load balancers need. */
 export function createHttpServer(listener: RequestListener): Server {
@@ -70,19 +71,33 @@ function refuseMalformed(error: Error & { code?: string }, socket: Socket): void
 }
 
 /**
- * After an answer that left the request's body unread, the connection cannot be used again. Node
- * would read all that the client still sends; instead the client gets the answer, a moment to read
- * it, and then the connection closes.
+ * After an answer that left the request's body unread, the connection cannot be used again. Node would
+ * read all that the client still sends, or close at once: then the system answers what still arrives
+ * with a reset, and a proxy that is sending makes a 502 of it. So this side ends, reads a little on, and
+ * then closes (RFC 9112, section 9.6).
  */
 export function closeUnread(req: IncomingMessage, res: ServerResponse): void {
   if (req.complete || !hasBody(req)) return
   if (!res.headersSent) res.setHeader('Connection', 'close')
   const { socket } = req
-  res.once('finish', () => {
-    if (req.complete) return
-    socket.pause()
-    setTimeout(() => socket.destroy(), LINGER_MILLISECONDS).unref()
+  // How Node closes after its last answer.
+  socket.destroySoon = () => {}
+  res.once('finish', () => linger(socket))
+}
+
+function linger(socket: Socket): void {
+  const timer = setTimeout(() => socket.destroy(), LINGER_MILLISECONDS_MAX).unref()
+  let left = LINGER_BYTES_MAX
+  // Nothing of it is a request any more.
+  socket.removeAllListeners('data')
+  socket.on('data', (chunk: Buffer) => {
+    left -= chunk.length
+    if (left < 0) socket.destroy()
   })
+  socket.once('end', () => socket.destroy())
+  socket.once('close', () => clearTimeout(timer))
+  socket.end()
+  socket.resume()
 }
 
 function hasBody(req: IncomingMessage): boolean {

@@ -86,7 +86,9 @@ describe('a builder that has nothing but curl -T', () => {
     await writeFile(large, Buffer.alloc(64 * 1024 * 1024, 'x'))
     const url = await created('builds/large:v1')
     expect((await dropped('-T', large, url)).status).toBe('201')
-    const sent = ['-T', large, '-o', 'answer', '-w', '%{http_code} %{size_upload}']
+    // Otherwise it sends after a second, whatever it was told.
+    const patient = ['--expect100-timeout', '60']
+    const sent = [...patient, '-T', large, '-o', 'answer', '-w', '%{http_code} %{size_upload}']
     expect(await workshop.succeed('curl', ['-sS', ...sent, url])).toBe('410 0')
     const unheard = `${workshop.server.url}/drop/unheard-of`
     expect(await workshop.succeed('curl', ['-sS', ...sent, unheard])).toBe('404 0')

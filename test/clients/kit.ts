@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect } from 'vitest'
@@ -19,10 +19,21 @@ export const BUILD = join(ROOT, 'test/fixtures/builds/hello-key-1')
 export const ELF = join(ROOT, 'test/fixtures/elf')
 export const PASSWORD = 'pulled out of a hat'
 
+/** Where each client is looked for, and how it is had. */
+const PLACES = {
+  oras: { folders: [CLIENTS], how: 'run scripts/get-clients.sh (Debian)' },
+  skopeo: { folders: [CLIENTS], how: 'run scripts/get-clients.sh (Debian)' },
+  nginx: {
+    folders: (process.env.PATH ?? '').split(delimiter),
+    how: 'apt-get install --no-install-recommends nginx-light',
+  },
+} as const
+
 /** True when the client is there. In CI it must be; elsewhere it is said loudly that it lacks. */
-export function have(client: 'oras' | 'skopeo'): boolean {
-  if (existsSync(join(CLIENTS, client))) return true
-  const message = `${client} is not in ${CLIENTS}: run scripts/get-clients.sh (Debian)`
+export function have(client: keyof typeof PLACES): boolean {
+  const { folders, how } = PLACES[client]
+  if (folders.some((folder) => existsSync(join(folder, client)))) return true
+  const message = `${client} is not in ${folders.join(', ')}: ${how}`
   if (process.env.CI !== undefined) throw new Error(message)
   process.stderr.write(`\nSKIPPED: the tests with ${client}, because ${message}\n`)
   return false
@@ -43,13 +54,14 @@ export class Workshop {
     this.host = server.url.replace('http://', '')
   }
 
-  static async open(): Promise<Workshop> {
+  static async open(settings: Record<string, string> = {}): Promise<Workshop> {
     const folder = await mkdtemp(join(tmpdir(), 'rookery-clients-'))
     try {
       const server = await start({
         ROOKERY_DATA_DIR: join(folder, 'data'),
         ROOKERY_ADMIN_PASSWORD: PASSWORD,
         ...(await storeSettings()),
+        ...settings,
       })
       return new Workshop(server, folder)
     } catch (error) {

@@ -3,49 +3,27 @@ import { readdir, readlink, rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import {
-  basic,
-  NoAnswer,
-  type RawAnswer,
-  RawConnection,
-  requestBytes,
-} from '../support/raw-client.ts'
+import { basic, NoAnswer, requestBytes } from '../support/raw-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { Connections, codeOf, IMAGE_MANIFEST, MANIFEST_BYTES_MAX, MIB } from './kit.ts'
 
-const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
-const MIB = 1024 * 1024
-const MANIFEST_BYTES_MAX = 8 * MIB
 const HEADER_BYTES_MAX = 64 * 1024
-// What the kernel's buffers on both sides, and one read of the server's, may swallow.
-const SWALLOWED_BYTES_MAX = 24 * MIB
-const CLOSE_MILLISECONDS_MAX = 2_000
 
 let registry: TestRegistry
-let opened: RawConnection[]
+const connections = new Connections()
+const connect = () => connections.open(registry.url)
 
 beforeEach(async () => {
   registry = await startRegistry()
-  opened = []
 })
 
 afterEach(async () => {
-  for (const connection of opened) connection.close()
+  connections.close()
   await registry.close()
 })
 
-async function connect(): Promise<RawConnection> {
-  const connection = await RawConnection.open(registry.url)
-  opened.push(connection)
-  return connection
-}
-
 function sha256(bytes: Uint8Array): string {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
-}
-
-function codeOf({ headers, body }: RawAnswer): string {
-  expect(headers.get('content-type')).toMatch(/^application\/json/)
-  return JSON.parse(body.toString()).errors[0].code
 }
 
 /** Pushes a blob and returns its path. */
@@ -153,66 +131,6 @@ it('Expect: a manifest that is too large is refused without asking for it', asyn
   const answer = await connection.answer()
   expect(answer.status).toBe(413)
   expect(codeOf(answer)).toBe('PAYLOAD_TOO_LARGE')
-})
-
-it.each([
-  ['a wrong password', 401, 'POST', `blobs/uploads/?digest=sha256:${'0'.repeat(64)}`, 'wrong'],
-  ['a digest that is none', 400, 'POST', 'blobs/uploads/?digest=sha256:0', undefined],
-  ['no such upload', 404, 'PATCH', 'blobs/uploads/0b5e8a0e-0000-4000-8000-000000000000', undefined],
-  ['a manifest too large', 413, 'PUT', 'manifests/large', undefined],
-  ['no such path', 404, 'PUT', 'nothing/here', undefined],
-] as const)(
-  'an early refusal (%s) is read, the rest of the body is not, and the connection closes',
-  async (_name, status, method, path, password) => {
-    const connection = await connect()
-    const { socket } = connection
-    await connection.send(
-      requestBytes({
-        method,
-        target: `/v2/wire/test/${path}`,
-        headers: {
-          Authorization: basic(password ?? registry.password),
-          'Content-Length': String(1024 * MIB),
-        },
-      }),
-    )
-    const block = Buffer.alloc(MIB)
-    const pour = (): void => {
-      while (connection.usable && socket.write(block));
-      if (connection.usable) socket.once('drain', pour)
-    }
-    pour()
-    const answer = await connection.answer()
-    const answeredAt = performance.now()
-    expect(answer.status).toBe(status)
-    codeOf(answer)
-    await connection.closed
-    expect(performance.now() - answeredAt).toBeLessThan(CLOSE_MILLISECONDS_MAX)
-    expect(socket.bytesWritten - socket.writableLength).toBeLessThan(SWALLOWED_BYTES_MAX)
-  },
-)
-
-it('a chunked manifest that grows too large is refused while it comes', async () => {
-  const connection = await connect()
-  await connection.send(
-    requestBytes({
-      method: 'PUT',
-      target: '/v2/wire/test/manifests/large',
-      headers: {
-        Authorization: basic(registry.password),
-        'Content-Type': IMAGE_MANIFEST,
-        'Transfer-Encoding': 'chunked',
-      },
-    }),
-  )
-  for (let sent = 0; sent <= MANIFEST_BYTES_MAX; sent += MIB) {
-    void connection.send(`${MIB.toString(16)}\r\n`)
-    void connection.send(Buffer.alloc(MIB, ' '))
-    void connection.send('\r\n')
-  }
-  const answer = await connection.answer()
-  expect(answer.status).toBe(413)
-  await connection.closed
 })
 
 it('pipelined downloads are answered in order', async () => {

@@ -1,0 +1,27 @@
+import { expect } from 'vitest'
+import { type RawAnswer, RawConnection } from '../support/raw-client.ts'
+
+export const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
+export const MIB = 1024 * 1024
+export const MANIFEST_BYTES_MAX = 8 * MIB
+
+/** The code of a refusal. */
+export function codeOf({ headers, body }: RawAnswer): string {
+  expect(headers.get('content-type')).toMatch(/^application\/json/)
+  return JSON.parse(body.toString()).errors[0].code
+}
+
+/** Connections that are closed together. */
+export class Connections {
+  readonly #opened: RawConnection[] = []
+
+  async open(url: string): Promise<RawConnection> {
+    const connection = await RawConnection.open(url)
+    this.#opened.push(connection)
+    return connection
+  }
+
+  close(): void {
+    for (const connection of this.#opened.splice(0)) connection.close()
+  }
+}
