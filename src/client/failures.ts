@@ -50,6 +50,9 @@ export function unreachable(url: URL, error: unknown, answered: boolean): Regist
   const fail = (message: string, passing: boolean) =>
     new RegistryUnreachable(message, passing, error)
   if (NO_NAME.includes(code)) return fail(`there is no host ${hostname}: check its name`, false)
+  if (code === 'EAI_AGAIN') {
+    return fail(`no name server says where ${hostname} is: check the network`, true)
+  }
   if (code === 'ECONNREFUSED') {
     return fail(`nothing listens at ${host}: check host and port`, answered)
   }

@@ -100,10 +100,11 @@ export type UnreadRow = {
   readonly bytes: Buffer
 }
 
-/** Manifests behind `after` that this reader has not looked at. */
+/** Manifests that this reader has not looked at, but for those with these ids. */
 export async function listUnread(
   db: Queryable,
   reader: number,
+  without: readonly number[],
   limit: number,
 ): Promise<UnreadRow[]> {
   const { rows } = await db.query<UnreadRow>(
@@ -112,9 +113,10 @@ export async function listUnread(
        from manifests m
        join repositories r on r.id = m.repository_id
       where m.reader < $1
+        and m.id <> all($2::bigint[])
       order by m.reader, m.id
-      limit $2`,
-    [reader, limit],
+      limit $3`,
+    [reader, without, limit],
   )
   return rows
 }

@@ -23,13 +23,21 @@ export async function listVersions(
   return rows
 }
 
-/** Where a page of images with a package ended. */
-export type PackageCursor = { readonly blobId: number; readonly manifestId: number }
+/** Where a page of images with a package ended: a list may have it in several versions. */
+export type PackageCursor = {
+  readonly blobId: number
+  readonly manifestId: number
+  readonly packageId: number
+}
+
+/** Behind every id; a cursor has to bear it. */
+export const ID_MAX = 999_999_999_999_999
 
 /** An image that has one of the versions. */
 export type PackageHit = {
   readonly blobId: number
   readonly manifestId: number
+  readonly packageId: number
   readonly version: string
   readonly repository: Repository
   /** Of the manifest. */
@@ -72,8 +80,8 @@ export async function listImagesWith(
         order by hit.blob_id desc
         limit $7
      )
-     select page.blob_id as "blobId", page.manifest_id as "manifestId", p.version,
-            page.repository, m.digest, page.kernel_digest as "kernelDigest", page.target,
+     select page.blob_id as "blobId", page.manifest_id as "manifestId",
+            page.package_id as "packageId", p.version, page.repository, m.digest, page.kernel_digest as "kernelDigest", page.target,
             m.pushed_at as "pushedAt",
             array(
               select name
@@ -90,19 +98,29 @@ export async function listImagesWith(
            join image_layers il on il.blob_id = lists.blob_id and il.role = $2
            join images i on i.manifest_id = il.manifest_id
            join repositories r on r.id = i.repository_id
-          where (lists.blob_id, il.manifest_id) < ($4, $5)
+          where (lists.blob_id, il.manifest_id, lists.package_id) < ($4, $5, $9)
             and (r.visibility = 'public' or r.name ~ any($3))
-          order by lists.blob_id desc, il.manifest_id desc
+          order by lists.blob_id desc, il.manifest_id desc, lists.package_id desc
           limit $6
        ) page
        join packages p on p.id = page.package_id
        join manifests m on m.id = page.manifest_id
-      order by page.blob_id desc, page.manifest_id desc`,
-    [packageIds, role, visible, before.blobId, before.manifestId, limit, scan, IMAGE_TAGS_MAX],
+      order by page.blob_id desc, page.manifest_id desc, page.package_id desc`,
+    [
+      packageIds,
+      role,
+      visible,
+      before.blobId,
+      before.manifestId,
+      limit,
+      scan,
+      IMAGE_TAGS_MAX,
+      before.packageId,
+    ],
   )
   if (rows.length === limit) return { hits: rows, scannedTo: undefined }
   const { rows: last } = await db.query<PackageCursor>(
-    `select hit.blob_id - 1 as "blobId", $4::bigint as "manifestId"
+    `select hit.blob_id - 1 as "blobId", $4::bigint as "manifestId", $4::bigint as "packageId"
        from unnest($1::bigint[]) as wanted (id)
       cross join lateral (
         select blob_id
@@ -115,7 +133,7 @@ export async function listImagesWith(
       order by hit.blob_id desc
      offset $3 - 1
       limit 1`,
-    [packageIds, before.blobId, scan, Number.MAX_SAFE_INTEGER],
+    [packageIds, before.blobId, scan, ID_MAX],
   )
   return { hits: rows, scannedTo: last[0] }
 }

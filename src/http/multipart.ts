@@ -62,7 +62,10 @@ class Form {
     this.#parser = parserFor(ctx)
     this.#parser.on('file', (name, stream, fileName) => this.#file(name, stream, fileName))
     this.#parser.on('field', (name, value, _nameCut, valueCut) => {
-      if (valueCut) this.#fail(invalid(`${shown(name)} has more than ${VALUE_BYTES_MAX} bytes`))
+      if (valueCut) {
+        const hint = 'a file is sent with -F NAME=@FILE'
+        this.#fail(invalid(`${shown(name)} has more than ${VALUE_BYTES_MAX} bytes; ${hint}`))
+      }
       this.#arrive({ kind: 'value', name: String(name), value })
     })
     this.#parser.on('partsLimit', () =>

@@ -75,8 +75,9 @@ export class ImageReader {
     const rows = await listParts(this.#db, repository, digests, READER, LARGE_ROLES)
     const parts = new Parts(rows, this.#store)
     const complete = candidates.every(({ digest }) => parts.has(digest))
-    // Of each some KB, so all at once.
-    await Promise.all(candidates.map((part) => parts.read([{ part, role: 'kernel' }])))
+    // Of each some KB, so all at once; but the same bytes once, where several layers have them.
+    const distinct = new Map(candidates.map((part) => [part.digest, part])).values()
+    await Promise.all([...distinct].map((part) => parts.read([{ part, role: 'kernel' }])))
     const kernel = findKernel(manifest, parts.findFacts)
     if (kernel !== undefined) await parts.read(planProvenance(manifest, kernel))
     const image = assembleImage(manifest, parts.findFacts)

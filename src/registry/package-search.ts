@@ -1,5 +1,6 @@
 import type { Database } from '../db/database.ts'
 import {
+  ID_MAX,
   listImagesWith,
   listVersions,
   type PackageCursor,
@@ -28,10 +29,7 @@ export type PackageQuestion = {
 // Lists that a page looks at, however few of their images the caller may see.
 const SCAN_MIN = 1000
 
-const FIRST: PackageCursor = {
-  blobId: Number.MAX_SAFE_INTEGER,
-  manifestId: Number.MAX_SAFE_INTEGER,
-}
+const FIRST: PackageCursor = { blobId: ID_MAX, manifestId: ID_MAX, packageId: ID_MAX }
 
 /** Which images contain which packages. */
 export class PackageSearch {

@@ -10,6 +10,9 @@ import { type Repeating, startRepeating } from './repeating.ts'
 const REPEAT_SECONDS = 60
 // Manifests in memory at once: each may have 8 MiB.
 const BATCH_MAX = 4
+// One that cannot be looked at, such as one whose bytes are missing, must not hold up those behind it.
+const LEFT_MILLISECONDS = 3_600_000
+const LEFT_MAX = 1_000
 
 /** What one round did. */
 export type Reindexed = {
@@ -19,24 +22,53 @@ export type Reindexed = {
   readonly refused: number
 }
 
+/** Manifests that could not be looked at, by id, and until when they are left alone. */
+type Left = Map<number, number>
+
+type Round = Reindexed & {
+  /** Of those that were left now. */
+  readonly errors: readonly Error[]
+  readonly isLast: boolean
+}
+
 /**
  * Looks at some manifests that were pushed before this reader was made: what they are is asked for
  * like of new ones. A manifest that was looked at by two processes at once is the same after both.
  */
-export async function reindexSome(db: Database, reader: ImageReader): Promise<Reindexed> {
-  const rows = await listUnread(db, READER, BATCH_MAX)
+async function reindexSome(db: Database, reader: ImageReader, left: Left): Promise<Round> {
+  const now = performance.now()
+  for (const [id, until] of left) if (until <= now) left.delete(id)
+  const rows = await listUnread(db, READER, [...left.keys()], BATCH_MAX)
+  const errors: Error[] = []
   let images = 0
   let refused = 0
   for (const row of rows) {
-    const reading = await readAgain(reader, row)
-    if (reading === undefined) refused += 1
-    else if (reading.image !== undefined) images += 1
-    await db.transaction(async (tx) => {
-      await markRead(tx, row.id, READER, reading?.image !== undefined)
-      if (reading !== undefined) await indexImage(tx, row.repositoryId, row.digest, reading)
-    })
+    try {
+      const reading = await reindex(db, reader, row)
+      if (reading === undefined) refused += 1
+      else if (reading.image !== undefined) images += 1
+    } catch (cause) {
+      const isAway = cause instanceof OciError && cause.code === 'UNAVAILABLE'
+      if (isAway || left.size === LEFT_MAX) throw cause
+      left.set(row.id, now + LEFT_MILLISECONDS)
+      errors.push(new Error(`${row.repository}@${row.digest} cannot be looked at`, { cause }))
+    }
   }
-  return { manifests: rows.length, images, refused }
+  const manifests = rows.length - errors.length
+  return { manifests, images, refused, errors, isLast: rows.length === 0 }
+}
+
+async function reindex(
+  db: Database,
+  reader: ImageReader,
+  row: UnreadRow,
+): Promise<Reading | undefined> {
+  const reading = await readAgain(reader, row)
+  await db.transaction(async (tx) => {
+    await markRead(tx, row.id, READER, reading?.image !== undefined)
+    if (reading !== undefined) await indexImage(tx, row.repositoryId, row.digest, reading)
+  })
+  return reading
 }
 
 /** Looks at all that was not looked at, in the background, and again when that failed. */
@@ -46,11 +78,13 @@ export function startReindexing(
   onDone: (reindexed: Reindexed) => void,
   onError: (error: unknown) => void,
 ): Repeating {
+  const left: Left = new Map()
   const work = async (goOn: () => boolean): Promise<void> => {
     let total: Reindexed = { manifests: 0, images: 0, refused: 0 }
     while (goOn()) {
-      const { manifests, images, refused } = await reindexSome(db, reader)
-      if (manifests === 0) break
+      const { manifests, images, refused, errors, isLast } = await reindexSome(db, reader, left)
+      for (const error of errors) onError(error)
+      if (isLast) break
       total = {
         manifests: total.manifests + manifests,
         images: total.images + images,

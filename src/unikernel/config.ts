@@ -1,5 +1,6 @@
 import { isObject } from '../oci/descriptor.ts'
 import { DEVICE_KINDS, type DeviceKind, TARGETS, type Target } from './kernel/solo5-notes.ts'
+import { isTime } from './time.ts'
 
 // A config is some lines; what is longer is something else.
 export const CONFIG_BYTES_MAX = 64 * 1024
@@ -135,11 +136,8 @@ function devices(value: unknown, where: string): NonNullable<UnikernelConfig['de
   })
 }
 
-// RFC 3339, section 5.6, as far as an expression can tell.
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/
-
 function time(value: unknown, where: string): string {
   const said = text(value, where)
-  if (TIME.test(said) && !Number.isNaN(Date.parse(said))) return said
+  if (isTime(said)) return said
   throw invalid(where, 'must be a time such as 2026-05-20T18:07:42Z', said)
 }

@@ -177,10 +177,17 @@ export function judgeHash(algorithm: string, said: string, found: string): void 
   }
 }
 
-/** What the build hashes say of the kernel, found by its name; undefined when they say nothing. */
+/**
+ * What the build hashes say of the kernel, found by its name; undefined when they say nothing. Of
+ * several files of that name it is the installed one, or nobody knows which.
+ */
 export function findSaidHash({ kernel, buildHashes }: UnikernelImage) {
   const name = kernel.title === undefined ? undefined : baseName(kernel.title)
-  const file = buildHashes?.files.find(({ path }) => baseName(path) === name)
+  const files = buildHashes?.files.filter(
+    ({ path, digest }) => digest !== undefined && baseName(path) === name,
+  )
+  const [only, another] = files ?? []
+  const file = files?.find(({ path }) => path === `bin/${name}`) ?? (another ? undefined : only)
   if (file?.digest === undefined) return undefined
   const { algorithm, hex } = file.digest
   // The kernel's own digest answers at once.

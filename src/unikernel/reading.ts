@@ -21,7 +21,7 @@ import { MalformedOpam, OPAM_BYTES_MAX } from './opam/lexer.ts'
 import { type OpamSwitch, parseOpamSwitch } from './opam/switch.ts'
 
 /** Grows when layers are read in another way: what was read before is read again. */
-export const READER = 1
+export const READER = 2
 
 /** What comes of each part that is read. */
 export type Values = {
@@ -42,7 +42,7 @@ export type ReadRole = keyof Values
  */
 export type Facts<R extends ReadRole = ReadRole> = {
   readonly value: Values[R] | undefined
-  /** Why it was not understood, in one line. */
+  /** Why it was not understood, or of what use it is not, in one line. */
   readonly problem: string | undefined
   /** Of the bytes, in hexadecimal. Undefined for what is too large and not named by it. */
   readonly sha256: string | undefined
@@ -89,7 +89,17 @@ export async function readPart(role: ReadRole, source: PartSource): Promise<Fact
   }
   const bytes = source.size === 0 ? Buffer.alloc(0) : await source.read(0, source.size - 1)
   const digest = sha256 ?? createHash('sha256').update(bytes).digest('hex')
-  return { sha256: digest, ...(await understood(() => parse(bytes))) }
+  const { value, problem } = await understood(() => parse(bytes))
+  return { sha256: digest, value, problem: problem ?? emptinessOf(value) }
+}
+
+/** What says nothing is read, and still tells nobody from what an image was made. */
+function emptinessOf(value: Values[ReadRole] | undefined): string | undefined {
+  if (value === undefined) return undefined
+  if ('installed' in value && value.installed.length === 0) return 'it lists no installed package'
+  if ('manager' in value && value.packages.length === 0) return 'it lists no package'
+  if ('variables' in value && value.variables.length === 0) return 'it has no variable'
+  return undefined
 }
 
 async function understood(

@@ -33,6 +33,8 @@ describe('what is no build', () => {
     const cut = join(folder, 'cut.hvt')
     await writeFile(cut, (await readFile(KERNEL)).subarray(0, 300))
     await mkdir(join(folder, 'empty'))
+    await mkdir(join(folder, 'file'))
+    await writeFile(join(folder, 'file/bin'), 'no folder')
     await mkdir(join(folder, 'broken/bin'), { recursive: true })
     await cp(cut, join(folder, 'broken/bin/cut.hvt'))
     const wrong: [path: string, right: RegExp][] = [
@@ -41,6 +43,7 @@ describe('what is no build', () => {
         /there is no Solo5 kernel in .*: a build that failed leaves none$/,
       ],
       [join(folder, 'empty'), /there is no Solo5 kernel/],
+      [join(folder, 'file'), /there is no Solo5 kernel/],
       [join(folder, 'broken'), /: bin\/cut\.hvt: malformed kernel: at byte/],
       [join(folder, 'absent'), /there is no file or folder .*absent$/],
       [cut, /cut\.hvt is no kernel: malformed kernel: at byte/],

@@ -38,6 +38,13 @@ const layer = (role: FileRole, bytes = fixtureOf('hello-key-1', role), title?: s
 const push = (files: LayerFile[], more: Record<string, unknown> = {}, repository?: string) =>
   pushLayers(registry, repository ?? newRepository(), 'v1', files, more)
 
+const RIGHT = `sha256=${digestOf(net).slice(7)}`
+const WRONG = `sha256=${'0'.repeat(64)}`
+const hashes = (files: Record<string, string>) => {
+  const added = Object.entries(files).map(([path, hash]) => `"${path}" {"F:${hash}"}`)
+  return Buffer.from(`opam-version: "2.0"\nadded: [${added.join('\n')}]\n`)
+}
+
 describe('what an image says of its kernel', () => {
   const claim = (name: string, value: string) => ({
     annotations: { [`vnd.unikernel.${name}`]: value },
@@ -182,6 +189,14 @@ describe('a declared unikernel', () => {
       /debug twin: devices says none, but/,
     ],
     [
+      'whose build hashes have another hash for the installed file',
+      [
+        kernel(),
+        layer('build-hashes', hashes({ 'a/mini-net.hvt': RIGHT, 'bin/mini-net.hvt': WRONG })),
+      ],
+      /build-hashes says that the sha256 of the kernel is 0{64}, but it is/,
+    ],
+    [
       'whose build hashes are of another file',
       [kernel(net, 'hello-key.hvt'), layer('build-hashes')],
       /build-hashes says that the md5 of the kernel is 9b2b9d51.*, but it is/,
@@ -189,6 +204,18 @@ describe('a declared unikernel', () => {
   ])('%s is refused', async (_what, files, message) => {
     await expectRefusal(await push(files, UNIKERNEL), message)
   })
+
+  it.each([
+    ['is installed', { 'a/mini-net.hvt': WRONG, 'bin/mini-net.hvt': RIGHT }],
+    ['is not known', { 'a/mini-net.hvt': WRONG, 'b/mini-net.hvt': RIGHT }],
+  ])(
+    'with build hashes of several files of its name is taken when one %s',
+    async (_what, files) => {
+      expect((await push([kernel(), layer('build-hashes', hashes(files))], UNIKERNEL)).status).toBe(
+        201,
+      )
+    },
+  )
 
   it.each([
     ['artifact type', UNIKERNEL, []],

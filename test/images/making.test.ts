@@ -177,6 +177,24 @@ describe('what is wrong with a form is said, and nothing is changed', () => {
       /created must be a time/,
     ],
     [
+      'no such day',
+      (form) => form.append('created', '2026-02-31T18:07:42Z'),
+      /created must be a time/,
+    ],
+    [
+      'a time with a zone',
+      (form) => form.append('created', '2026-02-28T00:00:00+01:00'),
+      /created must be a time/,
+    ],
+    [
+      'two times',
+      (form) => {
+        form.append('created', '2026-02-01T18:07:42Z')
+        form.append('created', '2026-02-02T18:07:42Z')
+      },
+      /created may be there once/,
+    ],
+    [
       'a name like a folder',
       (form) => last(form, 'kernel', file('x'), 'a\u0001'),
       /a file name has no slash/,

@@ -1,6 +1,7 @@
+import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { ask, expectedOf, messageOf, pushBuild } from './kit.ts'
+import { ask, expectedOf, formOf, messageOf, postImage, pushBuild } from './kit.ts'
 
 type Listed = { digest: string; repository: string; tags: string[]; version?: string }
 
@@ -53,17 +54,57 @@ describe('which images contain a package', () => {
     expect(await hits('deb/libseccomp-dev')).toHaveLength(2)
   })
 
-  it('page by page', async () => {
-    const seen: string[] = []
-    let path: string | undefined = '/api/v1/packages/opam/dune?n=1&version=%3E%3D3'
+  const pages = async (first: string): Promise<Listed[][]> => {
+    const found: Listed[][] = []
+    let path: string | undefined = `/api/v1/packages/${first}`
     while (path !== undefined) {
       const answer = await own.anonymous(path)
-      const { images } = (await answer.json()) as { images: Listed[] }
-      seen.push(...images.map(({ repository, version }) => `${repository} ${version}`))
+      expect(answer.status).toBe(200)
+      found.push(((await answer.json()) as { images: Listed[] }).images)
       path = /<([^>]+)>; rel="next"/.exec(answer.headers.get('link') ?? '')?.[1]
-      expect(seen.length).toBeLessThan(10)
+      expect(found.length).toBeLessThan(10)
     }
+    return found
+  }
+
+  it('page by page', async () => {
+    const seen = (await pages('opam/dune?n=1&version=%3E%3D3'))
+      .flat()
+      .map(({ repository, version }) => `${repository} ${version}`)
     expect(seen).toEqual(['a/3 3.24.2', 'a/2 3.24.2', 'a/2 3.24.2', 'a/1 3.23.1'])
+  })
+
+  it('page by page, also where one host has it in two versions', async () => {
+    const list = Buffer.from('both:amd64=1.0-1\nboth:i386=1.1-1\nboth:arm64=1.0-1\n')
+    const form = formOf('hello-key-2', { 'system-packages': list })
+    expect((await postImage(own, 'b/1', '?tag=v1', form)).status).toBe(201)
+    expect((await postImage(own, 'b/2', '?tag=v1', form)).status).toBe(201)
+    const seen = (await pages('deb/both?n=1'))
+      .flat()
+      .map(({ repository, version }) => `${repository} ${version}`)
+    expect(seen.sort()).toEqual(['b/1 1.0-1', 'b/1 1.1-1', 'b/2 1.0-1', 'b/2 1.1-1'])
+  })
+
+  it('page by page, past very many that the caller may not see', async () => {
+    const client = new pg.Client(own.databaseUrl)
+    await client.connect()
+    // Lists of images that are gone: to who asks, the same as of private ones.
+    await client.query(
+      `with made as (
+         insert into blobs (digest, size, storage_key)
+         select 'sha256:' || lpad(to_hex(i), 64, '0'), 1, 'made/' || i
+           from generate_series(1, 2500) as i
+         returning id
+       )
+       insert into layer_packages (package_id, blob_id)
+       select p.id, made.id
+         from packages p, made
+        where p.name = 'bigstringaf'`,
+    )
+    await client.end()
+    const found = await pages('opam/bigstringaf')
+    expect(found.length).toBeGreaterThan(2)
+    expect(found.flat().length).toBeGreaterThan(0)
   })
 
   it.each([

@@ -43,6 +43,16 @@ const push = (files: LayerFile[], more: Record<string, unknown> = {}, repository
   pushLayers(registry, repository ?? newRepository(), 'v1', files, more)
 
 describe('an image that declares nothing', () => {
+  it('may have the same file in several layers', async () => {
+    const repository = newRepository()
+    const text = { mediaType: PLAIN, bytes: Buffer.from('the same'), title: 'a' }
+    const kernels = ['www', 'www.hvt'].map((title) => ({ ...text, bytes: net, title }))
+    const files = [text, { ...text, title: 'b' }, ...kernels]
+    expect((await push(files, {}, repository)).status).toBe(201)
+    const image = await ask(registry, `repositories/${repository}/images/v1`)
+    expect(image).toMatchObject({ target: 'hvt' })
+  })
+
   it.each([
     'mini-none.hvt',
     'mini-net.hvt',
@@ -225,6 +235,30 @@ describe('a repository that requires provenance', () => {
     const answer = await postImage(registry, await strict(), '?tag=live', form)
     await expectRefusal(answer, /lacks opam-switch \(malformed opam file: .*\), system-packages$/)
   })
+
+  it.each([
+    ['', '', ''],
+    ['opam-version: "2.0"\nroots: []', 'nothing here', '\u0000\u0001'],
+  ])(
+    'refuses one whose layers are there and say nothing: %j, %j, %j',
+    async (opam, system, environment) => {
+      const form = formOf('hello-key-1', {
+        'opam-switch': Buffer.from(opam),
+        'system-packages': Buffer.from(system),
+        'build-environment': Buffer.from(environment),
+      })
+      const repository = await strict()
+      const message = [
+        /lacks opam-switch \(it lists no installed package\), /,
+        /build-environment \(it has no variable\), system-packages \(it lists no package\)$/,
+      ].map(({ source }) => source)
+      const refused = new RegExp(message.join(''))
+      await expectRefusal(await postImage(registry, repository, '?tag=live', form), refused)
+      // Also when all of it is known already.
+      expect((await postImage(registry, newRepository(), '?tag=live', form)).status).toBe(201)
+      await expectRefusal(await postImage(registry, repository, '?tag=live', form), refused)
+    },
+  )
 
   it('refuses what has no kernel, but for claims about images', async () => {
     const repository = await strict()

@@ -63,3 +63,34 @@ it('what was pushed to an earlier release is read after the first start of this 
   const manifest = await registry.request('/v2/old/gone/manifests/v1')
   expect(manifest.status).toBe(200)
 })
+
+it('what lacks its bytes does not hold up what was pushed after it', async () => {
+  for (let count = 0; count < 6; count += 1) {
+    await pushLayers(registry, 'old/lost', `v${count}`, [
+      { mediaType: 'application/octet-stream', bytes: Buffer.from(`lost ${count}`), title: 'x' },
+    ])
+  }
+  await pushBuild(registry, 'old/behind', 'v1', 'hello-key-2')
+  const gone = `update blobs set storage_key = storage_key || 'gone' where size = 6`
+  expect((await client.query(gone)).rowCount).toBe(6)
+  await client.query('delete from images')
+  await client.query('delete from layer_facts')
+  await client.query('update manifests set reader = 0')
+  const errors: unknown[] = []
+  const left = async () =>
+    (await client.query('select count(*)::int as n from manifests where reader = 0')).rows[0].n
+  const log = createLog('error', { write: (line: string) => void errors.push(line) })
+  const settings = { ...registry.settings, ROOKERY_LISTEN: '127.0.0.1:0' }
+  const later = await startServer(parseConfig(settings), log, (error) => {
+    throw error
+  })
+  try {
+    await expect.poll(left).toBe(6)
+    expect(
+      errors.filter((line) => /old\/lost@sha256:.* cannot be looked at/.test(String(line))),
+    ).toHaveLength(6)
+  } finally {
+    await later.close()
+  }
+  await ask(registry, 'repositories/old/behind/images/v1')
+})

@@ -1,7 +1,11 @@
 import { stat } from 'node:fs/promises'
 import type { PartStore } from '../../client/image-parts.ts'
 import { compareBuildHash, readImage, verifyPart } from '../../client/image-parts.ts'
-import { type ImageReference, referenceText } from '../../client/image-reference.ts'
+import {
+  type ImageReference,
+  MalformedReference,
+  referenceText,
+} from '../../client/image-reference.ts'
 import { type RemoteManifest, RemoteRepository } from '../../client/remote-repository.ts'
 import { type Child, type Manifest, parseManifest } from '../../oci/manifest.ts'
 import { judgeChild, judgeHash, judgeImage } from '../../unikernel/judging.ts'
@@ -73,7 +77,13 @@ function isHere(path: string): Promise<boolean> {
 function namedOrAbsent(what: string, options: LoginOptions): NamedImage {
   const isPath = /^[./~]/.test(what) || !what.includes('/')
   if (isPath) throw new CommandError(`there is no file or folder ${visible(what)}`)
-  return parseNamedImage(what, options)
+  try {
+    return parseNamedImage(what, options)
+  } catch (error) {
+    if (!(error instanceof MalformedReference)) throw error
+    const message = `there is no file or folder ${visible(what)}, and it is ${error.message}`
+    throw new CommandError(message, { cause: error })
+  }
 }
 
 async function inspectFiles(path: string, kernel: string | undefined): Promise<Inspected> {

@@ -134,13 +134,16 @@ function stem(name: string): string {
   return dot < 1 ? name : name.slice(0, dot)
 }
 
+const NO_FOLDER: ReadonlySet<unknown> = new Set(['ENOENT', 'ENOTDIR'])
+
 /** Names of what are files, also behind links, in their order. */
 async function listFiles(folder: string): Promise<string[]> {
   let entries: Dirent[]
   try {
     entries = await readdir(folder, { withFileTypes: true })
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []
+    const isNone = error instanceof Error && 'code' in error && NO_FOLDER.has(error.code)
+    if (isNone) return []
     throw unreadable(folder, error)
   }
   if (entries.length > FILES_MAX) {

@@ -4,6 +4,7 @@ import { RemoteRepository } from '../../client/remote-repository.ts'
 import { parseTag, type Tag } from '../../oci/reference.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
 import { listLackingInputs } from '../../unikernel/judging.ts'
+import { isTime } from '../../unikernel/time.ts'
 import { type Command, CommandError, STATUS, UsageError } from '../command.ts'
 import { printJson, printLines, visible } from '../printing.ts'
 import { type LocalImage, makeLocalImage } from './local-image.ts'
@@ -21,8 +22,6 @@ import {
 
 // As many as the registry takes in one request.
 const TAGS_MAX = 64
-// RFC 3339, section 5.6, with what Date reads of it.
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/
 
 /** `rookery push`: an orb build as it stands becomes an image in any registry. */
 export const pushCommand: Command = {
@@ -94,7 +93,7 @@ function extraFiles(role: 'console' | 'script', path: string | undefined): OrbFi
 }
 
 function parseCreated(text: string | undefined): string | undefined {
-  if (text === undefined || (TIME.test(text) && !Number.isNaN(Date.parse(text)))) return text
+  if (text === undefined || isTime(text)) return text
   throw new UsageError('--created must be a time such as 2026-05-20T12:00:00Z')
 }
 

@@ -37,9 +37,11 @@ export function documentRoutes(
         const format = formatOf(param(ctx, 'format'))
         const known = await images.read(viewOf(ctx), wantedReference(ctx), choiceOf(ctx))
         const { digest, mediaType, pushedAt, pushedBy, image } = known
+        const { host, protocol } = new URL(reachedAt(ctx))
         const document = format.write(image, {
           repository: repositoryOf(ctx),
-          registry: new URL(reachedAt(ctx)).host,
+          registry: host,
+          scheme: protocol === 'http:' ? 'http' : 'https',
           digest,
           mediaType,
           pushedAt,

@@ -2,6 +2,7 @@ import { OciError } from '../../oci/errors.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { ImageMaker, IncomingPart, MadeImage } from '../../registry/image-making.ts'
 import { baseName, ROLES } from '../../unikernel/format.ts'
+import { isTime } from '../../unikernel/time.ts'
 import { conditionOf, entityTag } from '../conditions.ts'
 import { fileTitle } from '../file-title.ts'
 import { formParts } from '../multipart.ts'
@@ -9,8 +10,8 @@ import { actorOf, type Route, type RouteContext, repositoryOf } from '../route.t
 import { queriedTags } from '../tags.ts'
 
 const PATH = '/api/v1/repositories/*repository/images'
-// RFC 3339, section 5.6, to the second, as oras writes it.
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/
+// `2026-05-20T18:07:42Z`: to the second, as oras writes it.
+const TIME_LENGTH = 20
 
 /** An image in one request, as `curl -F` sends it. */
 export function imageMakingRoutes(maker: ImageMaker): Route[] {
@@ -79,9 +80,10 @@ export class ImageForm {
 
   #value(name: string, value: string): void {
     if (name === 'created') {
-      if (!TIME.test(value) || Number.isNaN(Date.parse(value))) {
+      if (!isTime(value) || value.length !== TIME_LENGTH) {
         throw invalid('created must be a time such as 2026-05-20T18:07:42Z')
       }
+      if (this.created !== undefined) throw invalid('created may be there once')
       this.created = value
     } else if (PART_ROLES.some((one) => one === name)) {
       throw invalid(`${name} must be a file: send it with -F ${name}=@FILE`)

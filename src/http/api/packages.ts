@@ -7,7 +7,7 @@ import { param, queryOnce, type Route, type RouteContext } from '../route.ts'
 import { packageHit } from './image-json.ts'
 
 const LIMIT = 100
-const CURSOR = /^(\d{1,15})\.(\d{1,15})$/
+const CURSOR = /^(\d{1,15})\.(\d{1,15})\.(\d{1,15})$/
 
 /** Which images contain a package. */
 export function packageRoutes(search: PackageSearch): Route[] {
@@ -25,7 +25,8 @@ export function packageRoutes(search: PackageSearch): Route[] {
         const question = { ecosystem, name, version }
         const page = await search.images(question, visible, cursorOf(ctx), limit)
         if (page.next !== undefined) {
-          const cursor = `${page.next.blobId}.${page.next.manifestId}`
+          const { blobId, manifestId, packageId } = page.next
+          const cursor = [blobId, manifestId, packageId].join('.')
           setNextLink(ctx, { version, last: cursor, n: String(limit) })
         }
         ctx.body = {
@@ -55,11 +56,11 @@ function ecosystemOf(text: string): Ecosystem {
 function cursorOf(ctx: RouteContext): PackageCursor | undefined {
   const text = queryOnce(ctx, 'last')
   if (text === undefined) return undefined
-  const [, blobId, manifestId] = CURSOR.exec(text) ?? []
-  if (blobId === undefined || manifestId === undefined) {
+  const [, blobId, manifestId, packageId] = (CURSOR.exec(text) ?? []).map(Number)
+  if (blobId === undefined || manifestId === undefined || packageId === undefined) {
     throw invalid('last is the one of the Link header that came with the page before')
   }
-  return { blobId: Number(blobId), manifestId: Number(manifestId) }
+  return { blobId, manifestId, packageId }
 }
 
 function invalid(message: string): OciError {

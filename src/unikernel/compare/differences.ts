@@ -12,7 +12,7 @@ export type Differences<T, C> = {
 
 /**
  * Compares two lists by the keys of their items, which each has once: `change` says what became of an
- * item, or nothing when it is the same. Linear, but for the order.
+ * item, or nothing when it is the same. Linear, but for the order of what differs.
  */
 export function differences<T, C>(
   from: readonly T[],
@@ -22,22 +22,26 @@ export function differences<T, C>(
 ): Differences<T, C> {
   const before = byKey(from, keyOf)
   const after = byKey(to, keyOf)
-  const changed: C[] = []
+  const changed = new Map<string, C>()
   for (const [key, item] of after) {
     const was = before.get(key)
     const found = was === undefined ? undefined : change(was, item)
-    if (found !== undefined) changed.push(found)
+    if (found !== undefined) changed.set(key, found)
   }
   return {
-    added: [...after].flatMap(([key, item]) => (before.has(key) ? [] : [item])),
-    removed: [...before].flatMap(([key, item]) => (after.has(key) ? [] : [item])),
-    changed,
+    added: inOrder([...after].filter(([key]) => !before.has(key))),
+    removed: inOrder([...before].filter(([key]) => !after.has(key))),
+    changed: inOrder([...changed]),
   }
 }
 
 function byKey<T>(items: readonly T[], keyOf: (item: T) => string): Map<string, T> {
-  const keyed = items.map((item): [string, T] => [keyOf(item), item])
-  return new Map(keyed.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
+  return new Map(items.map((item) => [keyOf(item), item]))
+}
+
+/** Only what differs is sorted: mostly that is little of much. */
+function inOrder<T>(keyed: readonly (readonly [string, T])[]): T[] {
+  return keyed.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).map(([, item]) => item)
 }
 
 /** True when nothing differs. */

@@ -34,34 +34,47 @@ export function compareHosts(from: SystemPackages, to: SystemPackages): HostComp
   const found = differences(
     grouped(from.packages),
     grouped(to.packages),
-    keyOf,
+    ({ key }) => key,
     (was, is): ChangedHostPackage | undefined => {
       if (sameTexts(was.versions, is.versions)) return undefined
       const [before, ...othersBefore] = was.versions
       const [after, ...othersAfter] = is.versions
       const isOne = othersBefore.length + othersAfter.length === 0
-      const { versions, ...named } = is
       return {
-        ...named,
-        versions: { from: was.versions, to: versions },
+        ...namedAs(is.first),
+        versions: { from: was.versions, to: is.versions },
         direction: isOne ? directionOf(ecosystem, before ?? '', after ?? '') : undefined,
       }
     },
   )
-  return { manager: { from: from.manager, to: to.manager }, ...found }
+  return {
+    manager: { from: from.manager, to: to.manager },
+    added: found.added.map(hostPackage),
+    removed: found.removed.map(hostPackage),
+    changed: found.changed,
+  }
 }
 
-const keyOf = ({ name, architecture = '' }: { name: string; architecture?: string }) =>
-  `${name} ${architecture}`
+/** The versions of one name and architecture. A host has thousands of these, and few differ. */
+type Group = { readonly key: string; readonly first: SystemPackage; readonly versions: string[] }
 
-function grouped(packages: readonly SystemPackage[]): HostPackage[] {
-  const groups = new Map<string, { named: Omit<HostPackage, 'versions'>; versions: string[] }>()
-  for (const { version, ...named } of packages) {
-    const group = groups.get(keyOf(named)) ?? { named, versions: [] }
-    group.versions.push(version)
-    groups.set(keyOf(named), group)
+function grouped(packages: readonly SystemPackage[]): Group[] {
+  const groups = new Map<string, Group>()
+  for (const one of packages) {
+    const key = `${one.name} ${one.architecture ?? ''}`
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, { key, first: one, versions: [one.version] })
+    else group.versions.push(one.version)
   }
-  return [...groups.values()].map(({ named, versions }) => ({ ...named, versions }))
+  return [...groups.values()]
+}
+
+function hostPackage({ first, versions }: Group): HostPackage {
+  return { ...namedAs(first), versions }
+}
+
+function namedAs({ name, architecture }: SystemPackage): Omit<HostPackage, 'versions'> {
+  return architecture === undefined ? { name } : { name, architecture }
 }
 
 export type Variable = { readonly name: string; readonly value: string }

@@ -15,7 +15,8 @@ const VERDICTS: Readonly<Record<Verdict, string>> = {
 export function describeComparison(comparison: Comparison): string[] {
   const { verdict, kernel, devices, opam, systemPackages, buildEnvironment } = comparison
   const { from, to } = kernel
-  const abi = (side: typeof from) => `${side.target} ABI ${side.abiVersion}`
+  const abi = ({ target, abiVersion, architecture }: typeof from) =>
+    `${target} ABI ${abiVersion}${from.architecture === to.architecture ? '' : ` on ${architecture ?? 'an unknown processor'}`}`
   return [
     VERDICTS[verdict],
     ...titled('kernel', [

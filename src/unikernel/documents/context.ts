@@ -9,6 +9,8 @@ export type DocumentContext = {
   readonly repository: string
   /** Under what name clients know the registry, `host` or `host:port`. */
   readonly registry: string
+  /** How clients reach it. */
+  readonly scheme: 'http' | 'https'
   /** Of the manifest. */
   readonly digest: Digest
   readonly mediaType?: string
@@ -51,18 +53,19 @@ export function documentUuid(format: string, context: DocumentContext): string {
 }
 
 /** Where the manifest is: distribution spec, end-3. */
-export function manifestUrl({ registry, repository, digest }: DocumentContext): string {
-  return `https://${registry}/v2/${repository}/manifests/${digest}`
+export function manifestUrl({ scheme, registry, repository, digest }: DocumentContext): string {
+  return `${scheme}://${registry}/v2/${repository}/manifests/${digest}`
 }
 
 /** Where a blob is: distribution spec, end-2. */
-export function blobUrl({ registry, repository }: DocumentContext, digest: Digest): string {
-  return `https://${registry}/v2/${repository}/blobs/${digest}`
+export function blobUrl(context: DocumentContext, digest: Digest): string {
+  const { scheme, registry, repository } = context
+  return `${scheme}://${registry}/v2/${repository}/blobs/${digest}`
 }
 
 /** Who pushed, as a URI below the registry. It names, and nothing answers there. */
-export function actorUri({ registry, pushedBy }: DocumentContext): string {
-  return `https://${registry}/actors/${encoded(pushedBy)}`
+export function actorUri({ scheme, registry, pushedBy }: DocumentContext): string {
+  return `${scheme}://${registry}/actors/${encoded(pushedBy)}`
 }
 
 /** Text as UTF-8 can carry it, on one line: titles of layers are whatever a client wrote. */

@@ -1,4 +1,5 @@
 import { Buffer } from 'node:buffer'
+import { cutArchiveEnding, findArchiveName } from '../opam/archive.ts'
 
 /** An address of opam, taken apart: opam manual, "URLs". */
 export type SourceAddress = {
@@ -71,26 +72,18 @@ function findTag(path: readonly string[]): string | undefined {
   if (kind === 'releases' && second === 'download' && rest.length === 2) return tagOf(rest[0])
   if (kind !== 'archive' || second === undefined) return undefined
   // What is below refs/heads is a branch, which moves.
-  if (second === 'refs') return rest[0] === 'tags' ? tagOf(cut(rest.slice(1).join('/'))) : undefined
-  return rest.length === 0 ? tagOf(cut(second)) : undefined
+  if (second === 'refs')
+    return rest[0] === 'tags' ? tagOf(cutArchiveEnding(rest.slice(1).join('/'))) : undefined
+  return rest.length === 0 ? tagOf(cutArchiveEnding(second)) : undefined
 }
 
 const tagOf = (text = '') => (/^[A-Za-z0-9._+~/-]+$/.test(text) ? text : undefined)
 
-const ENDINGS = ['.tar.gz', '.tgz', '.tar.bz2', '.tbz', '.tbz2', '.tar.xz', '.txz', '.zip']
-
-function cut(file: string): string {
-  const ending = ENDINGS.find((one) => file.endsWith(one))
-  return ending === undefined ? '' : file.slice(0, -ending.length)
-}
-
 /** The version in the name of an archive, `2.1.1` of `…/cmdliner-2.1.1.tbz`, for a name it has. */
 export function findArchiveVersion({ vcs, address }: SourceAddress): string | undefined {
   if (vcs !== undefined) return undefined
-  const file = cut(address.slice(address.lastIndexOf('/') + 1))
-  return /^[A-Za-z][A-Za-z0-9._+]*(?:-[A-Za-z][A-Za-z0-9._+]*)*-v?(\d[A-Za-z0-9.+~-]*)$/.exec(
-    file,
-  )?.[1]
+  const archive = findArchiveName(address.slice(address.lastIndexOf('/') + 1))
+  return archive?.name === undefined ? undefined : archive.version.replace(/^v/, '')
 }
 
 /** Text with what RFC 3986 has no place for percent-encoded, so that it can stand as a URI. */

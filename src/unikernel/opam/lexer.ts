@@ -4,7 +4,7 @@ import type { OpamAtom, Position, RelationalOperator, UpdateOperator } from './v
 
 // The switch of a unikernel takes 80 KB, and 300 packages with files inside about a megabyte.
 export const OPAM_BYTES_MAX = 4 * 1024 * 1024
-// The switch of a unikernel has 6000. As many as this take a quarter of a second, or less.
+// The switch of a unikernel has 6000. As many as this take less than a second.
 export const OPAM_TOKENS_MAX = 300_000
 // Characters of a file that a message repeats.
 const SHOWN_MAX = 40

@@ -1,9 +1,7 @@
+import { findArchiveName } from './archive.ts'
 import type { VendoredSource } from './definition.ts'
 import { isOpamName, isOpamVersion, type OpamPackage } from './package.ts'
 
-const ARCHIVE = /\.(?:tbz|tgz|txz|tar\.(?:gz|bz2|xz|lz|zst)|zip)$/
-// `ipaddr-5.6.2`, `v0.12.1`, `solo5-v0.12.1`: the name ends before the first dash and a digit.
-const NAMED = /^(?:(?<name>[A-Za-z0-9_+.-]*?[A-Za-z0-9_+])-)?(?<version>v?\d[A-Za-z0-9_.+~-]*)$/
 // Of all who tag releases with a `v`, these alone have it in opam's versions as well.
 const KEEPS_V = /\/janestreet(?:-v0)?\//
 
@@ -25,10 +23,9 @@ export function findVendoredPackage({
 
 function archiveOf(url: string): { name: string | undefined; version: string | undefined } {
   const path = url.split(/[?#]/, 1)[0] ?? ''
-  const file = path.slice(path.lastIndexOf('/') + 1)
-  const stem = ARCHIVE.test(file) ? file.replace(ARCHIVE, '') : undefined
-  const { name, version } = (stem && NAMED.exec(stem)?.groups) || {}
-  if (version === undefined) return { name: undefined, version: undefined }
+  const archive = findArchiveName(path.slice(path.lastIndexOf('/') + 1))
+  if (archive === undefined) return { name: undefined, version: undefined }
+  const { name, version } = archive
   const plain = KEEPS_V.test(path) ? version : version.replace(/^v/, '')
   return { name, version: isOpamVersion(plain) ? plain : undefined }
 }

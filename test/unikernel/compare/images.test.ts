@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { compareImages } from '../../../src/unikernel/compare/images.ts'
+import { describeComparison } from '../../../src/unikernel/compare/lines.ts'
 import { readBuild } from '../kit.ts'
 
 const ONE = 'hello-key-1'
@@ -173,4 +174,12 @@ it('packages with several versions are compared by all of them', async () => {
     { name: 'c', versions: { from: ['1', '2'], to: ['2', '3'] }, direction: undefined },
     { name: 'd', versions: { from: ['1:1'], to: ['2'] }, direction: 'downgrade' },
   ])
+})
+
+it('another machine is told, also where nothing else of the kernel is another', async () => {
+  const kernel = (name: string) => readBuild(ONE, { kernel: read(`elf/${name}`) })
+  const found = compareImages(await kernel('mini-net.hvt'), await kernel('mini-arm.hvt'))
+  expect(describeComparison(found).join('\n')).toMatch(
+    /~ hvt ABI 2 on x86_64 → hvt ABI 2 on aarch64/,
+  )
 })

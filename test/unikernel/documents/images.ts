@@ -13,6 +13,7 @@ export const BUILDS = [
 export const CONTEXT: DocumentContext = {
   repository: 'hello/key',
   registry: 'registry.example:5000',
+  scheme: 'https',
   digest: digestOf(Buffer.from('a manifest')),
   mediaType: 'application/vnd.oci.image.manifest.v1+json',
   pushedAt: new Date('2026-08-22T10:11:12.345Z'),
