@@ -112,6 +112,8 @@ create table deliveries (
   due_at timestamptz not null default now(),
   lease uuid,
   created_at timestamptz not null default now(),
+  -- When somebody had it sent again: then it is as new as that, however old its event is.
+  asked_at timestamptz,
   finished_at timestamptz,
   primary key (webhook_id, event_position),
   constraint deliveries_state_known check (
@@ -121,6 +123,9 @@ create table deliveries (
 );
 create index deliveries_due on deliveries (webhook_id, due_at, event_position)
   where state = 'pending';
+-- So that the few that went wrong are found among the many that did not.
+create index deliveries_undelivered on deliveries (webhook_id, state, event_position)
+  where state not in ('pending', 'delivered');
 
 -- What was sent and what came back. Secrets are not in it.
 create table delivery_attempts (

@@ -4,19 +4,20 @@ set -u
 registry=$1 repository=$2 tag=$3 target=$4 name=$5
 kernel=${STATE_DIRECTORY:-/var/lib/unikernels}/$name.$target
 
+ask() { curl -fsS ${NETRC:+--netrc-file "$NETRC"} "$@"; } # NETRC: a login, for what is private
+
 deploy() {
   rm -f "$kernel.new" "$kernel.etag.new"
-  curl -fsS -m 600 --etag-compare "$kernel.etag" --etag-save "$kernel.etag.new" -D "$kernel.head" -o "$kernel.new" \
+  ask -m 600 --etag-compare "$kernel.etag" --etag-save "$kernel.etag.new" -D "$kernel.head" -o "$kernel.new" \
     "$registry/api/v1/repositories/$repository/images/$tag/kernel?target=$target" || return 1
   [ -s "$kernel.new" ] || return 0 # it has not changed
   digest=$(sed -n 's/^docker-content-digest: sha256:\([0-9a-f]*\).*/\1/Ip' "$kernel.head")
   echo "$digest  $kernel.new" | sha256sum -c --status || return 1
-  mv "$kernel.new" "$kernel" && mv "$kernel.etag.new" "$kernel.etag"
-  systemctl restart "unikernel@$name"
+  mv "$kernel.new" "$kernel" && systemctl restart "unikernel@$name" && mv "$kernel.etag.new" "$kernel.etag"
 }
 
 while :; do
-  curl -fsSN --speed-limit 1 --speed-time 60 -H 'Accept: text/event-stream' \
+  ask -N --speed-limit 1 --speed-time 60 -H 'Accept: text/event-stream' \
     "$registry/api/v1/events?repository=$repository&tag=$tag&snapshot=1" |
     while read -r line; do # a comment comes every 15 seconds: what failed is tried again then
       case $line in event:*) due=1 ;; esac

@@ -1,4 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises'
+import type { EndpointState } from '../webhooks/endpoint.ts'
 import {
   DELIVERY_STATES,
   type DeliveryDetail,
@@ -96,8 +97,9 @@ const redeliverCommand: Command = {
       if (event !== undefined) await desk.redeliver(name, event)
       const deliveries =
         after === undefined ? 1 : await redeliverAll(desk, name, { ...range, after })
-      if (values.json) printJson({ deliveries })
-      else printLines([`${deliveries} ${deliveries === 1 ? 'is' : 'are'} sent again.`])
+      const { state } = await desk.named(name)
+      if (values.json) printJson({ deliveries, state })
+      else printLines([redeliveredText(name, deliveries, state)].map(visible))
       return STATUS.ok
     })
   },
@@ -177,6 +179,12 @@ async function redeliverAll(
     after = next
   }
   return total
+}
+
+function redeliveredText(name: string, deliveries: number, state: EndpointState): string {
+  const are = deliveries === 1 ? 'is' : 'are'
+  if (state === 'active' || deliveries === 0) return `${deliveries} ${are} sent again.`
+  return `${name} is ${state}: ${deliveries} ${are} sent again after rookery webhook update ${name} --resume.`
 }
 
 function placeOf(name: 'since' | 'until', text: string): string {

@@ -21,6 +21,8 @@ export type DeliveryRow = {
   readonly eventId: string
   readonly type: EventType
   readonly repository: Repository | null
+  /** As it is now; null when the event is about the registry. */
+  readonly visibility: 'public' | 'private' | null
   readonly tag: Tag | null
   readonly digest: Digest | null
   readonly occurredAt: Date
@@ -42,7 +44,7 @@ export async function listDeliveries(
 ): Promise<DeliveryRow[]> {
   const { rows } = await db.query<DeliveryRow>(
     `select d.event_position as position, e.event_id as "eventId", e.type, r.name as repository,
-            e.tag, e.digest, e.occurred_at as "occurredAt", d.state, d.attempts,
+            r.visibility, e.tag, e.digest, e.occurred_at as "occurredAt", d.state, d.attempts,
             d.due_at as "dueAt", d.finished_at as "finishedAt", a.status, a.error
        from deliveries d
        join events e on e.position = d.event_position
@@ -78,7 +80,7 @@ export async function findDelivery(
 > {
   const { rows } = await db.query<DeliveryRow & { body: string }>(
     `select d.event_position as position, e.event_id as "eventId", e.type, r.name as repository,
-            e.tag, e.digest, e.occurred_at as "occurredAt", d.state, d.attempts,
+            r.visibility, e.tag, e.digest, e.occurred_at as "occurredAt", d.state, d.attempts,
             d.due_at as "dueAt", d.finished_at as "finishedAt", e.body
        from events e
        join deliveries d on d.webhook_id = $1 and d.event_position = e.position
@@ -112,11 +114,34 @@ export async function redeliver(
         set state = 'pending',
             tries = 0,
             due_at = now(),
+            asked_at = now(),
             lease = null,
             finished_at = null
       where webhook_id = $1
         and event_position = $2`,
     [webhookId, position],
+  )
+}
+
+const HURRIED_MAX = 10_000
+
+/** Makes due what waits for another try; of very many, those that would have waited for the shortest time. */
+export async function hurryDeliveries(tx: Transaction, webhookId: number): Promise<void> {
+  await tx.query(
+    `update deliveries
+        set due_at = now()
+      where (webhook_id, event_position) in (
+            select webhook_id, event_position
+              from deliveries
+             where webhook_id = $1
+               and state = 'pending'
+               and due_at > now()
+               and lease is null
+             order by due_at
+             limit $2
+               for update skip locked
+            )`,
+    [webhookId, HURRIED_MAX],
   )
 }
 
@@ -171,13 +196,14 @@ export async function redeliverRange(
         order by s.position
         limit $8
      ), renewed as (
-       insert into deliveries (webhook_id, event_position)
-       select $1, position
+       insert into deliveries (webhook_id, event_position, asked_at)
+       select $1, position, now()
          from wanted
            on conflict (webhook_id, event_position) do update
           set state = 'pending',
               tries = 0,
               due_at = now(),
+              asked_at = now(),
               lease = null,
               finished_at = null
        returning event_position

@@ -45,6 +45,8 @@ export type ClaimedDelivery = {
   readonly eventId: string
   readonly type: EventType
   readonly occurredAt: Date
+  /** When somebody had it sent again. */
+  readonly askedAt: Date | null
   readonly body: string
   /** Null when the event is about the registry. */
   readonly repository: Repository | null
@@ -123,11 +125,11 @@ export async function claimDeliveries(db: Queryable, claim: Claim): Promise<Clai
          from taken p
         where d.webhook_id = p.webhook_id
           and d.event_position = p.event_position
-       returning d.webhook_id, d.event_position, d.lease, d.tries, p.failures
+       returning d.webhook_id, d.event_position, d.lease, d.tries, d.asked_at, p.failures
      )
      select l.webhook_id as "webhookId", l.event_position as position, l.lease, l.tries,
-            l.failures, e.event_id as "eventId", e.type, e.occurred_at as "occurredAt", e.body,
-            r.name as repository, r.visibility,
+            l.failures, l.asked_at as "askedAt", e.event_id as "eventId", e.type,
+            e.occurred_at as "occurredAt", e.body, r.name as repository, r.visibility,
             w.coalesce_tags and e.type in ('image.tag.updated', 'image.tag.deleted') and exists (
               select 1
                 from events n
@@ -135,7 +137,14 @@ export async function claimDeliveries(db: Queryable, claim: Claim): Promise<Clai
                  and n.tag = e.tag
                  and n.position > e.position
                  and n.type in ('image.tag.updated', 'image.tag.deleted')
-                 and n.type = any(w.types)
+                 and exists (
+                       select 1
+                         from deliveries
+                        where webhook_id = l.webhook_id
+                          and event_position = n.position
+                          -- Who asks for one again wants it, whatever came behind it before.
+                          and (l.asked_at is null or coalesce(asked_at, created_at) >= l.asked_at)
+                     )
             ) as superseded
        from leased l
        join webhooks w on w.id = l.webhook_id

@@ -58,10 +58,10 @@ export async function listStandingOrigins(
   const { rows } = await db.query<{ origin: string }>(
     `select o.origin
        from unnest($1::text[]) as o (origin)
-       left join credentials c on o.origin = 'credential:' || c.id
+       left join credentials c on c.id = substring(o.origin from '^credential:([0-9]{1,18})$')::bigint
                           and c.revoked_at is null
                           and (c.expires_at is null or c.expires_at > now())
-       left join trust_policies p on o.origin = 'policy:' || p.id
+       left join trust_policies p on p.id = substring(o.origin from '^policy:([0-9]{1,18})$')::bigint
       where c.id is not null
          or p.id is not null`,
     [origins],

@@ -17,7 +17,7 @@ export type MemberRow = {
   readonly inputId: string | null
 }
 
-/** What the manifests have of unikernels, in the order in which those were pushed. */
+/** What the manifests have of unikernels, at most `limit` each, in the order in which those were pushed. */
 export async function listMembers(
   db: Queryable,
   repositoryId: number,
@@ -38,14 +38,19 @@ export async function listMembers(
          from asked a
          join manifest_children mc on mc.manifest_id = a.id
          join manifests c on c.repository_id = $1 and c.digest = mc.digest
+     ), numbered as (
+       select m.of, m.digest, i.manifest_id, i.kernel_digest, i.target, i.abi_version,
+              i.architecture, i.devices, i.input_id,
+              row_number() over (partition by m.of order by i.manifest_id) as number
+         from members m
+         join images i on i.manifest_id = m.id
      )
-     select m.of, i.manifest_id as "manifestId", m.digest, i.kernel_digest as "kernelDigest",
-            i.target, i.abi_version as "abiVersion", i.architecture, i.devices,
-            i.input_id as "inputId"
-       from members m
-       join images i on i.manifest_id = m.id
-      order by i.manifest_id
-      limit $3`,
+     select n.of, n.manifest_id as "manifestId", n.digest, n.kernel_digest as "kernelDigest",
+            n.target, n.abi_version as "abiVersion", n.architecture, n.devices,
+            n.input_id as "inputId"
+       from numbered n
+      where n.number <= $3
+      order by n.manifest_id`,
     [repositoryId, digests, limit],
   )
   return rows

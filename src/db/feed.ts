@@ -90,18 +90,23 @@ export type FeedQuestion = {
   readonly visible: readonly string[] | null
 }
 
-/**
- * Events behind `after` that are wanted, at most `limit` of them, of the next `scan` that there are;
- * `scannedTo` is where to go on.
- */
+/** Events that are wanted; `scannedTo` is where to go on, `isEnd` when there is nothing there yet. */
+export type FeedPage = {
+  readonly events: FeedEvent[]
+  readonly scannedTo: number
+  readonly isEnd: boolean
+}
+
+/** Events behind `after` that are wanted, at most `limit` of them, of the next `scan` that there are. */
 export async function searchFeed(
   db: Queryable,
   after: number,
   question: FeedQuestion,
   limit: number,
   scan: number,
-): Promise<{ events: FeedEvent[]; scannedTo: number }> {
-  const { rows } = await db.query<{ events: FeedEvent[]; last: number | null }>(
+): Promise<FeedPage> {
+  type Found = { events: FeedEvent[]; last: number | null; scanned: number }
+  const { rows } = await db.query<Found>(
     `with scanned as (
        select position, type, repository_id, tag, webhook_id
          from events
@@ -126,13 +131,15 @@ export async function searchFeed(
                     '[]')
                from wanted w
                join events e on e.position = w.position) as events,
-            (select max(position) from scanned) as last`,
+            (select max(position) from scanned) as last,
+            (select count(*) from scanned) as scanned`,
     [after, question.types, question.repositories, question.tags, question.visible, limit, scan],
   )
   const row = rows[0]
   const events = row?.events ?? []
   const full = events.length === limit ? events.at(-1)?.position : undefined
-  return { events, scannedTo: full ?? row?.last ?? after }
+  const isEnd = full === undefined && row?.scanned !== scan
+  return { events, scannedTo: full ?? row?.last ?? after, isEnd }
 }
 
 /** A unikernel that a tag stands for. */
@@ -154,25 +161,61 @@ export type CurrentTag = {
   readonly unikernels: readonly CurrentUnikernel[]
 }
 
+/** Some names as they are, and expressions of Postgres for others. */
+export type NamePatterns = {
+  readonly names: readonly string[]
+  readonly expressions: readonly string[]
+}
+
+/** Which tags are wanted. */
+export type TagQuestion = {
+  readonly repositories: NamePatterns
+  readonly tags: NamePatterns
+  /** As in a FeedQuestion. */
+  readonly visible: readonly string[] | null
+}
+
 /**
  * All tags that are wanted, and the place as of which that is so: both of one moment. `waits` is true
  * when something happened before that has no place yet. `tags` has one more than `limit` when there
- * are more.
+ * are more. What is named as it is costs the same however much is stored beside it.
  */
 export async function findCurrentTags(
   db: Queryable,
-  question: Omit<FeedQuestion, 'types'>,
+  { repositories, tags, visible }: TagQuestion,
   limit: number,
 ): Promise<FeedPlaces & { readonly waits: boolean; readonly tags: readonly CurrentTag[] }> {
   const { rows } = await db.query<FeedPlaces & { waits: boolean; tags: CurrentTag[] }>(
-    `with current as (
-       select r.id, r.name as repository, t.name as tag, t.digest, t.moved_at
-         from repositories r
-         join tags t on t.repository_id = r.id
-        where r.name ~ any($1::text[])
-          and ($2::text[] is null or t.name ~ any($2::text[]))
-          and ($3::text[] is null or r.visibility = 'public' or r.name ~ any($3::text[]))
-        limit $4 + 1
+    `with asked as (
+       select id, name, visibility
+         from repositories
+        where name = any($1::text[])
+       union all
+       select id, name, visibility
+         from repositories
+        where cardinality($2::text[]) > 0
+          and name ~ any($2::text[])
+          and name <> all($1::text[])
+     ), visible as (
+       select id, name
+         from asked
+        where $5::text[] is null
+           or visibility = 'public'
+           or name ~ any($5::text[])
+     ), current as (
+       (select v.id, v.name as repository, t.name as tag, t.digest, t.moved_at
+          from visible v
+          join tags t on t.repository_id = v.id
+         where t.name = any($3::text[])
+         limit $6 + 1)
+       union all
+       (select v.id, v.name as repository, t.name as tag, t.digest, t.moved_at
+          from visible v
+          join tags t on t.repository_id = v.id
+         where cardinality($4::text[]) > 0
+           and t.name ~ any($4::text[])
+           and t.name <> all($3::text[])
+         limit $6 + 1)
      )
      select left(f.epoch::text, 8) as epoch, f.position, f.forgotten,
             exists (select 1 from event_outbox) as waits,
@@ -202,7 +245,7 @@ export async function findCurrentTags(
                       )) order by c.repository, c.tag), '[]')
                from current c) as tags
        from feed f`,
-    [question.repositories, question.tags, question.visible, limit],
+    [repositories.names, repositories.expressions, tags.names, tags.expressions, visible, limit],
   )
   const row = rows[0]
   if (row === undefined) throw new Error('the feed has no row')

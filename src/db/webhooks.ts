@@ -137,37 +137,18 @@ export async function lockWebhook(tx: Transaction, name: string): Promise<number
 
 /** The one of that name. */
 export async function findWebhook(db: Queryable, name: string): Promise<WebhookRow | undefined> {
-  const { rows } = await db.query<WebhookRow>(
-    `select w.id, w.name, w.url, w.repositories, w.tags, w.types, w.format, w.signatures,
-            w.oidc_audience as "oidcAudience", w.headers, w.description,
-            w.max_age_seconds as "maxAgeSeconds", w.coalesce_tags as "coalesceTags",
-            w.secrets_jwe as "secretsJwe", w.state, w.disabled_reason as "disabledReason",
-            w.owner_name as "ownerName", w.owner_origin as "ownerOrigin",
-            w.owner_grants as "ownerGrants", w.created_at as "createdAt",
-            w.updated_at as "updatedAt", coalesce(h.failures, 0) as failures,
-            h.failing_since as "failingSince", h.open_until as "openUntil",
-            h.succeeded_at as "succeededAt", h.failed_at as "failedAt", p.waiting
-       from webhooks w
-       left join webhook_health h on h.webhook_id = w.id
-      cross join lateral (
-            select count(*) as waiting
-              from (select 1
-                      from deliveries d
-                     where d.webhook_id = w.id
-                       and d.state = 'pending'
-                     limit $2) as counted
-            ) as p
-      where w.name = $1
-        and w.removed_at is null`,
-    [name, WAITING_COUNTED_MAX],
-  )
-  return rows[0]
+  return (await selectWebhooks(db, name, null, 1))[0]
 }
 
 /** Those after `last`, in the order of names. */
-export async function listWebhooks(
+export function listWebhooks(db: Queryable, last: string, limit: number): Promise<WebhookRow[]> {
+  return selectWebhooks(db, null, last, limit)
+}
+
+async function selectWebhooks(
   db: Queryable,
-  last: string,
+  name: string | null,
+  after: string | null,
   limit: number,
 ): Promise<WebhookRow[]> {
   const { rows } = await db.query<WebhookRow>(
@@ -188,13 +169,14 @@ export async function listWebhooks(
                       from deliveries d
                      where d.webhook_id = w.id
                        and d.state = 'pending'
-                     limit $3) as counted
+                     limit $4) as counted
             ) as p
-      where w.name > $1
+      where ($1::text is null or w.name = $1)
+        and ($2::text is null or w.name > $2)
         and w.removed_at is null
       order by w.name
-      limit $2`,
-    [last, limit, WAITING_COUNTED_MAX],
+      limit $3`,
+    [name, after, limit, WAITING_COUNTED_MAX],
   )
   return rows
 }

@@ -1,4 +1,6 @@
-import type { RegistryEvent } from './event.ts'
+import type { Pushed, RegistryEvent, TagUpdated, UnikernelFacts } from './event.ts'
+
+type WithUnikernels = Pushed | TagUpdated
 
 /** What an event gets beside what it says. */
 export type Envelope = {
@@ -16,7 +18,7 @@ export type Envelope = {
 /** `application/cloudevents+json`: one event in structured mode (CloudEvents, HTTP binding, 3.2). */
 export const CLOUD_EVENT_TYPE = 'application/cloudevents+json'
 
-/** Bytes of a rendered event: what is longer tells less of what changed. */
+/** Bytes of a rendered event: what is longer tells less of its unikernels. */
 export const EVENT_BYTES_MAX = 20_000
 
 // As texts they then sort like numbers: CloudEvents, Sequence extension.
@@ -30,10 +32,25 @@ export function renderCloudEvent(event: RegistryEvent, envelope: Envelope): stri
     const text = render(shortened(event, shown), envelope)
     if (Buffer.byteLength(text) <= EVENT_BYTES_MAX) return text
   }
-  return render(withoutFacts(event), envelope)
+  return 'unikernels' in event ? renderFewer(event, envelope) : render(event, envelope)
 }
 
-function render(event: RegistryEvent, envelope: Envelope): string {
+/** As many unikernels as there is room for, without what changed: whoever is told can still ask. */
+function renderFewer(event: WithUnikernels, envelope: Envelope): string {
+  const frame = render({ ...event, unikernels: [] }, envelope, true)
+  let room = EVENT_BYTES_MAX - Buffer.byteLength(frame)
+  const kept: UnikernelFacts[] = []
+  for (const unikernel of event.unikernels) {
+    const shown = { ...unikernel, changes: null }
+    // With the comma before it.
+    room -= Buffer.byteLength(JSON.stringify(shown)) + 1
+    if (room < 0) break
+    kept.push(shown)
+  }
+  return render({ ...event, unikernels: kept }, envelope, true)
+}
+
+function render(event: RegistryEvent, envelope: Envelope, truncated = false): string {
   const { type, ...data } = event
   const { id, source, registry, occurredAt, sequence } = envelope
   return JSON.stringify({
@@ -45,7 +62,7 @@ function render(event: RegistryEvent, envelope: Envelope): string {
     time: occurredAt,
     datacontenttype: 'application/json',
     ...(sequence === null ? {} : { sequence: String(sequence).padStart(SEQUENCE_DIGITS, '0') }),
-    data: { registry, ...data },
+    data: { registry, ...data, ...('unikernels' in event ? { truncated } : {}) },
   })
 }
 
@@ -71,9 +88,4 @@ function shortened(event: RegistryEvent, shown: number): RegistryEvent {
     return { ...unikernel, changes: { ...changes, packages } }
   })
   return { ...event, unikernels }
-}
-
-/** Kernels with devices of thousands of characters: whoever is told can still ask. */
-function withoutFacts(event: RegistryEvent): RegistryEvent {
-  return 'unikernels' in event ? { ...event, unikernels: [] } : event
 }

@@ -3,6 +3,7 @@ import type { Database } from '../db/database.ts'
 import {
   type CurrentTag,
   type FeedEvent,
+  type FeedPage,
   type FeedPlaces,
   findCurrentTags,
   findFeedPlaces,
@@ -11,7 +12,7 @@ import {
 } from '../db/feed.ts'
 import { type EventFilter, isWanted } from '../events/filter.ts'
 import { OciError } from '../oci/errors.ts'
-import { expressionOf } from '../oci/glob.ts'
+import { expressionOf, type Glob } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
 
 export type { CurrentTag, FeedEvent, FeedPlaces }
@@ -106,12 +107,8 @@ export class Feed {
     return Math.max(position, this.#tail?.position ?? 0)
   }
 
-  /** Events behind `after` that the viewer wants; `scannedTo` is where to go on. */
-  page(
-    after: number,
-    viewer: Viewer,
-    limit: number,
-  ): Promise<{ events: FeedEvent[]; scannedTo: number }> {
+  /** Events behind `after` that the viewer wants, as far as one look goes. */
+  page(after: number, viewer: Viewer, limit: number): Promise<FeedPage> {
     return searchFeed(this.#options.db, after, questionOf(viewer), limit, SCANNED_MAX)
   }
 
@@ -128,8 +125,10 @@ export class Feed {
         return this.#followers.add(follower, at)
       }
       const { events, scannedTo } = await this.page(at, follower, EVENTS_AT_ONCE)
-      for (const event of events) follower.take(event)
-      await follower.drained()
+      for (const event of events) {
+        follower.take(event)
+        await follower.drained()
+      }
       if (scannedTo === at) await this.#next(POLL_MILLISECONDS)
       at = scannedTo
     }
@@ -142,27 +141,36 @@ export class Feed {
   }
 
   /** Resolves when something new was read, or after so long. */
-  async #next(milliseconds: number): Promise<void> {
+  async #next(milliseconds: number, gone?: AbortSignal): Promise<void> {
+    if (gone?.aborted) return
     await new Promise<void>((resolve) => {
       const wake = () => {
         clearTimeout(timer)
         this.#waiting.delete(wake)
+        gone?.removeEventListener('abort', wake)
         resolve()
       }
       const timer = setTimeout(wake, milliseconds)
       this.#waiting.add(wake)
+      gone?.addEventListener('abort', wake)
     })
   }
 
-  /** Resolves when something new was read, at the latest after so many milliseconds. */
-  async change(milliseconds: number): Promise<void> {
-    if (!this.#stopped) await this.#next(milliseconds)
+  /** Resolves when something new was read or the client is gone, at the latest after so many milliseconds. */
+  async change(milliseconds: number, gone: AbortSignal): Promise<void> {
+    if (!this.#stopped) await this.#next(milliseconds, gone)
   }
 
   /** Where all tags are that the viewer wants, and as of which place. Throws REQUEST_INVALID. */
   async snapshot(viewer: Viewer): Promise<FeedPlaces & { readonly tags: readonly CurrentTag[] }> {
+    const { repositories, tags } = viewer.filter
+    const question = {
+      repositories: patternsOf(repositories),
+      tags: tags === null ? ANY : patternsOf(tags),
+      visible: viewer.visible,
+    }
     for (let tries = 1; ; tries += 1) {
-      const found = await findCurrentTags(this.#options.db, questionOf(viewer), SNAPSHOT_TAGS_MAX)
+      const found = await findCurrentTags(this.#options.db, question, SNAPSHOT_TAGS_MAX)
       if (found.tags.length > SNAPSHOT_TAGS_MAX) {
         throw new OciError('REQUEST_INVALID', undefined, {
           message: `a snapshot has at most ${SNAPSHOT_TAGS_MAX} tags: name repositories or tags`,
@@ -263,5 +271,15 @@ function questionOf({ filter, visible }: Viewer) {
     repositories: repositories.map(expressionOf),
     tags: tags === null ? null : tags.map(expressionOf),
     visible,
+  }
+}
+
+const ANY = { names: [], expressions: [''] }
+
+/** Names without a star can be looked up. */
+function patternsOf(globs: readonly Glob[]) {
+  return {
+    names: globs.filter((glob) => !glob.includes('*')),
+    expressions: globs.filter((glob) => glob.includes('*')).map(expressionOf),
   }
 }

@@ -240,17 +240,23 @@ async function read(
   body.on('error', () => {})
   const chunks: Buffer[] = []
   let left = bytesMax
-  for await (const chunk of body) {
-    const bytes = Buffer.from(chunk)
-    if (bytes.length > left) {
-      if (longer !== 'truncate') {
-        throw new OutgoingFailed(`${url.origin} answered with more than ${bytesMax} bytes`)
+  try {
+    for await (const chunk of body) {
+      const bytes = Buffer.from(chunk)
+      if (bytes.length > left) {
+        if (longer !== 'truncate') {
+          throw new OutgoingFailed(`${url.origin} answered with more than ${bytesMax} bytes`)
+        }
+        chunks.push(bytes.subarray(0, left))
+        return answerOf(statusCode, headers, chunks, true)
       }
-      chunks.push(bytes.subarray(0, left))
-      return answerOf(statusCode, headers, chunks, true)
+      left -= bytes.length
+      chunks.push(bytes)
     }
-    left -= bytes.length
-    chunks.push(bytes)
+  } catch (error) {
+    // Whoever takes the beginning of a body has its answer with the status.
+    if (longer !== 'truncate') throw error
+    return answerOf(statusCode, headers, chunks, true)
   }
   return answerOf(statusCode, headers, chunks, false)
 }

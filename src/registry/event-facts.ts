@@ -14,8 +14,9 @@ import type {
 } from '../events/event.ts'
 import type { Digest } from '../oci/digest.ts'
 
-// An index has some six, and a tag a handful of positions that one push replaces.
-const MEMBERS_MAX = 256
+// Of each manifest. An index has some six, and no event has room for so many.
+const MEMBERS_MAX = 100
+// One push replaces a handful of positions of tags.
 const COMPARED_MAX = 16
 const DIFFERENCES_MAX = 300
 

@@ -49,6 +49,7 @@ const CLAIMED_ENDPOINTS_MAX = 256
 const DUE_ENDPOINTS_MAX = 10_000
 const SETTLED_AT_ONCE_MAX = 256
 const SETTLE_TRIES_MAX = 3
+const PING_SECONDS = [0]
 const SETTLE_AGAIN_MILLISECONDS = 200
 const STOP_MILLISECONDS_MAX = 5_000
 
@@ -235,7 +236,9 @@ export class Deliverer {
     if (this.#abort.signal.aborted && sent.status === null) return
     this.#options.onOutcome?.(sent.outcome)
     await this.#settling.find(this.#resultOf(delivery, sent))
-    await this.#breakers.note(endpoint, delivery.failures, sent)
+    // Receivers that know only images refuse a ping, and that says nothing of them.
+    const isRefusedPing = delivery.type === 'endpoint.ping' && sent.outcome === 'failed'
+    if (!isRefusedPing) await this.#breakers.note(endpoint, delivery.failures, sent)
     const isDelivered = sent.outcome === 'delivered'
     this.#slots.note(endpoint.id, isDelivered)
     // It was tried with one: now it gets the others.
@@ -254,7 +257,9 @@ export class Deliverer {
     const { webhookId, position, lease } = delivery
     const { outcome, retryAfterSeconds, ...attempt } = sent
     const tries = delivery.tries + 1
-    const schedule = this.#options.schedule ?? RETRY_SECONDS
+    // Somebody waits for what comes of a ping, and nobody for another.
+    const schedule =
+      delivery.type === 'endpoint.ping' ? PING_SECONDS : (this.#options.schedule ?? RETRY_SECONDS)
     const seconds =
       outcome === 'delivered' ? undefined : nextTry(tries, retryAfterSeconds, schedule)
     const state =
@@ -287,6 +292,8 @@ export class Deliverer {
   }
 }
 
-function isLate({ maxAgeSeconds }: Endpoint, { occurredAt }: ClaimedDelivery): boolean {
-  return maxAgeSeconds !== null && Date.now() - occurredAt.getTime() > maxAgeSeconds * 1000
+/** What somebody asked for again is as old as that. */
+function isLate({ maxAgeSeconds }: Endpoint, { occurredAt, askedAt }: ClaimedDelivery): boolean {
+  const age = Date.now() - (askedAt ?? occurredAt).getTime()
+  return maxAgeSeconds !== null && age > maxAgeSeconds * 1000
 }

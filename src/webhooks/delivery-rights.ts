@@ -42,11 +42,11 @@ export function isStanding({ origin }: EndpointOwner, standing: ReadonlySet<stri
 }
 
 /**
- * True when whoever made the endpoint could pull what the event is about, as it is now. What is about
+ * True when whoever made the endpoint, or asks about it, could pull what the event is about, as it is now. What is about
  * other endpoints is for administrators.
  */
 export function mayHear(
-  { grants }: EndpointOwner,
+  { grants }: Pick<EndpointOwner, 'grants'>,
   { type, repository, visibility }: Pick<ClaimedDelivery, 'type' | 'repository' | 'visibility'>,
 ): boolean {
   if (grants === null || type === 'endpoint.ping' || visibility === 'public') return true

@@ -1,5 +1,5 @@
 import { recordChange } from '../db/audit.ts'
-import type { Database, Transaction } from '../db/database.ts'
+import type { Database, Queryable, Transaction } from '../db/database.ts'
 import {
   type DeliveryRow,
   findDelivery,
@@ -13,6 +13,7 @@ import { lockWebhook, type WebhookRow } from '../db/webhooks.ts'
 import { cursorText } from '../events/cursor.ts'
 import { OciError } from '../oci/errors.ts'
 import { expressionOf } from '../oci/glob.ts'
+import { mayHear } from './delivery-rights.ts'
 import {
   DELIVERY_STATES,
   type Delivery,
@@ -34,7 +35,7 @@ export type WebhookDeliveriesOptions = {
   onDue(): void
 }
 
-/** The newest first; `next` is where the next page begins. */
+/** The newest first, without what the manager may not see; `next` is where the next page begins. */
 export type DeliveryPage = { readonly deliveries: Delivery[]; readonly next: number | null }
 
 /** Events of one redelivery, so that its transaction is short. */
@@ -59,23 +60,23 @@ export class WebhookDeliveries {
     const rows = await listDeliveries(this.#db, id, filter, limit + 1)
     const shown = rows.slice(0, limit)
     const next = rows.length > limit ? (shown.at(-1)?.position ?? null) : null
-    return { deliveries: await this.#told(shown), next }
+    return { deliveries: await this.#told(shown.filter((row) => mayHear(manager, row))), next }
   }
 
   /** One event with all tries. Throws NOT_FOUND. */
   async one(name: string, event: string, manager: Manager): Promise<DeliveryDetail> {
     const webhook = await findManaged(this.#db, name, manager)
-    const row = EVENT_ID.test(event) ? await findDelivery(this.#db, webhook.id, event) : undefined
-    const [told] = row === undefined ? [] : await this.#told([row])
-    if (row === undefined || told === undefined) return absent(name, event)
+    const row = await findVisible(this.#db, webhook, event, manager)
+    const [told] = await this.#told([row])
+    if (told === undefined) return absent(name, event)
     return { ...told, attempts: row.log.map(tryOf), body: row.body }
   }
 
   /** Sends one event again, with the same id. Throws NOT_FOUND. */
   async redeliver(name: string, event: string, manager: Manager): Promise<void> {
-    await this.#changing(name, manager, event, async (tx, { id }) => {
-      const found = EVENT_ID.test(event) ? await findDelivery(tx, id, event) : undefined
-      await redeliver(tx, id, (found ?? absent(name, event)).position)
+    await this.#changing(name, manager, event, async (tx, webhook) => {
+      const { position } = await findVisible(tx, webhook, event, manager)
+      await redeliver(tx, webhook.id, position)
     })
   }
 
@@ -139,6 +140,20 @@ export class WebhookDeliveries {
     this.#onDue()
     return result
   }
+}
+
+/**
+ * A delivery that the manager may see: it was made when the webhook named other repositories, or had
+ * another owner. Throws NOT_FOUND.
+ */
+async function findVisible(
+  db: Queryable,
+  { id, name }: WebhookRow,
+  event: string,
+  manager: Manager,
+) {
+  const row = EVENT_ID.test(event) ? await findDelivery(db, id, event) : undefined
+  return row !== undefined && mayHear(manager, row) ? row : absent(name, event)
 }
 
 function checkedStates(texts: readonly string[] | undefined): readonly DeliveryState[] | 'all' {

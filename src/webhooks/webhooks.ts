@@ -2,6 +2,7 @@ import { checkName } from '../auth/credentials.ts'
 import type { MasterKey } from '../auth/master-key.ts'
 import { recordChange } from '../db/audit.ts'
 import type { Database, Queryable, Transaction } from '../db/database.ts'
+import { hurryDeliveries } from '../db/deliveries.ts'
 import { noteEndpointChange } from '../db/endpoints.ts'
 import { addEvents } from '../db/events.ts'
 import {
@@ -109,8 +110,8 @@ export class Webhooks {
   }
 
   /**
-   * Changes what is given; whoever does becomes its owner. One that was disabled comes back by
-   * `paused: false`. Throws NOT_FOUND, REQUEST_INVALID, DENIED, and CONFLICT.
+   * Changes what is given; whoever changes more than `paused` becomes its owner. One that was disabled comes back by
+   * `paused: false`, and what waits for another try is tried at once. Throws NOT_FOUND, REQUEST_INVALID, DENIED, and CONFLICT.
    */
   async change(name: string, change: WebhookChange, manager: Manager): Promise<Webhook> {
     return this.#rewrite(name, manager, 'update-webhook', async (row, tx) => {
@@ -120,12 +121,17 @@ export class Webhooks {
       demandOneAuthorization(settings.oidcAudience, secrets)
       demandSecretsGoAlong(row.url, settings.url, secrets, change)
       const { paused } = change
-      if (paused === false || settings.url !== row.url) await forgetWebhookFailures(tx, row.id)
+      if (paused === false || settings.url !== row.url) {
+        await forgetWebhookFailures(tx, row.id)
+        await hurryDeliveries(tx, row.id)
+      }
       const state =
         paused === undefined
           ? { state: row.state, disabledReason: row.disabledReason }
           : { state: paused ? ('paused' as const) : ('active' as const), disabledReason: null }
-      return { written: { ...settings, ...state }, secrets }
+      // Whoever pauses or resumes what is another's does not vouch for it.
+      const keepsOwner = isPauseAlone(change) && !row.disabledReason?.startsWith('owner: ')
+      return { written: { ...settings, ...state }, secrets, keepsOwner }
     })
   }
 
@@ -198,11 +204,13 @@ export class Webhooks {
   ): Promise<Webhook> {
     return this.#db.transaction(async (tx) => {
       const before = await lockManaged(tx, name, manager)
-      const { written, secrets } = await work(before, tx)
+      const { written, secrets, keepsOwner = false } = await work(before, tx)
       const { masterKey } = this.#options
       const secretsJwe =
         secrets === undefined ? before.secretsJwe : await sealed(masterKey, secrets)
-      await updateWebhook(tx, before.id, { ...written, secretsJwe, ...ownerOf(manager) })
+      const { ownerName, ownerOrigin, ownerGrants } = before
+      const owner = keepsOwner ? { ownerName, ownerOrigin, ownerGrants } : ownerOf(manager)
+      await updateWebhook(tx, before.id, { ...written, secretsJwe, ...owner })
       await noteEndpointChange(tx)
       await recordChange(tx, manager.actor, { action, detail: name })
       const after = (await findWebhook(tx, name)) ?? absent(name)
@@ -234,6 +242,14 @@ type Rewritten = {
   readonly written: Omit<Parameters<typeof updateWebhook>[2], 'secretsJwe' | `owner${string}`>
   /** Undefined: they stay as they are. */
   readonly secrets: EndpointSecrets | undefined
+  /** Undefined: whoever changes it becomes its owner. */
+  readonly keepsOwner?: boolean
+}
+
+function isPauseAlone({ authentication, paused: _paused, ...others }: WebhookChange): boolean {
+  return [...Object.values(others), ...Object.values(authentication)].every(
+    (value) => value === undefined,
+  )
 }
 
 const UNCHANGED = {
@@ -289,12 +305,12 @@ function demandSecretsGoAlong(
   secrets: EndpointSecrets | undefined,
   { authentication }: WebhookChange,
 ): void {
-  if (secrets === undefined || new URL(from).origin === new URL(to).origin) return
+  if (secrets === undefined || from === to) return
   for (const name of ['authorization', 'webhookSecret'] as const) {
     if (secrets[name] === null || authentication[name] !== undefined) continue
     throw invalid(
       `authentication.${name}`,
-      `must be given again, or null, because the URL moves to ${new URL(to).origin}`,
+      'must be given again, or null, because the URL changes: behind another one may be somebody else',
     )
   }
 }

@@ -207,6 +207,9 @@ describe('what is in images is answered as described', () => {
     for (const format of ['cyclonedx', 'spdx', 'slsa']) {
       const path = `${images(repository)}/v1/documents/${format}`
       expect(await asked(anybody, 'GET', path)).toMatchObject({ status: 200 })
+      // Whoever has the document finds the image where it was asked for.
+      const document = await registry.anonymous(path)
+      expect(await document.text()).toContain(`"${registry.url}/v2/${repository}/`)
     }
   })
 

@@ -9,9 +9,11 @@ import { pushImage } from '../conformance/kit.ts'
 import { registryAt } from '../faults/process-registry.ts'
 import { type Started, start, stop } from '../start/process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { eventBodies } from '../support/events.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { rookery } from './kit.ts'
 
+const CURSOR = /^rookery: --after ([0-9a-f]{8}-\d+) goes on from here\n$/
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
 let database: TestDatabase
@@ -72,7 +74,8 @@ describe('rookery events', () => {
   it('shows where tags are, and what happened since a cursor', async () => {
     await pushImage(registry, 'a/b', 'v1')
     const snapshot = await events('--snapshot', '--repository', 'a/*')
-    expect(snapshot).toMatchObject({ status: 0, stderr: '' })
+    expect(snapshot.status).toBe(0)
+    expect(snapshot.stderr).toMatch(CURSOR)
     expect(snapshot.stdout).toMatch(
       /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ {2}a\/b:v1 {2}is at sha256:[0-9a-f]{12}\n$/,
     )
@@ -91,8 +94,25 @@ describe('rookery events', () => {
       'image.tag.updated',
     )
     expect(since.stdout).toMatch(
-      /a\/b:v1 {2}moved to sha256:[0-9a-f]{12} from sha256:[0-9a-f]{12}\n$/,
+      /^\S+ {2}a\/b:v1 {2}moved to sha256:[0-9a-f]{12} from sha256:[0-9a-f]{12}\n$/,
     )
+  })
+
+  it('says where it stopped, and goes on from there', async () => {
+    const now = await events()
+    expect(now).toMatchObject({ status: 0, stdout: '' })
+    const cursor = CURSOR.exec(now.stderr)?.[1] ?? ''
+    for (const tag of ['v1', 'v2', 'v3']) await pushImage(registry, 'p/q', tag)
+    await eventBodies(registry, 'p/q', 6)
+    const since = await events('--after', cursor, '--type', 'image.tag.updated', '--json')
+    expect(since.stderr).toBe('')
+    const lines = since.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(lines.map(({ subject }) => subject)).toEqual(['p/q:v1', 'p/q:v2', 'p/q:v3', undefined])
+    const rest = await events('--after', lines.at(-1).cursor, '--json')
+    expect(rest.stdout).toBe(`${JSON.stringify(lines.at(-1))}\n`)
   })
 
   it('follows what happens, over a restart of the registry, each event once', async () => {
@@ -114,6 +134,9 @@ describe('rookery events', () => {
     expect(follower.output.stderr.match(/coming back/g)).toHaveLength(1)
     expect(follower.output.stderr).toContain('connected again')
     expect(await follower.interrupt()).toBe(0)
+    expect(JSON.parse(follower.lines().at(-1) ?? '')).toEqual({
+      cursor: expect.stringMatching(/^[0-9a-f]{8}-\d+$/),
+    })
   }, 120_000)
 
   it.each([

@@ -54,19 +54,14 @@ describe('rookery webhook test', () => {
     )
     expect(arrivedAt('/works')).toMatchObject([{ type: 'endpoint.ping' }])
     expect(arrivedAt('/other')).toEqual([])
-    expect(await printed(registry, 'webhook', 'show', 'works')).toMatch(/took one at 20/)
+    await expect.poll(() => printed(registry, 'webhook', 'show', 'works')).toMatch(/took one at 20/)
   })
 
   it('says by its status that it failed, and shows no control characters', async () => {
     await create('broken', '/broken')
     const ran = await rookery(registry, ['webhook', 'test', 'broken'])
     expect(ran).toMatchObject({ status: 1, stderr: '' })
-    expect(ran.stdout).toMatch(
-      /^broken answered 500.*: it is tried again at 20\S+Z\n {2}no\ufffd\[2J disk\n {2}left\n$/,
-    )
-    await expect
-      .poll(() => printed(registry, 'webhook', 'show', 'broken'), { timeout: 10_000 })
-      .toMatch(/failed \d+ times, since 20/)
+    expect(ran.stdout).toMatch(/^broken answered 500[^\n]*\n {2}no\ufffd\[2J disk\n {2}left\n$/)
   })
 
   it('does so through the API, too, and tells programs', async () => {
@@ -124,7 +119,11 @@ describe('rookery webhook deliveries and redeliver', () => {
     expect(await far.built(again, login)).toBe('2 are sent again.\n')
     await expect.poll(() => arrivedAt('/told').length).toBe(5)
     const failed = ['webhook', 'redeliver', 'told', '--since', '1h', '--failed']
-    expect(await told(registry, ...failed)).toEqual({ deliveries: 0 })
+    expect(await told(registry, ...failed)).toEqual({ deliveries: 0, state: 'active' })
+    await told(registry, 'webhook', 'update', 'told', '--pause')
+    expect(await printed(registry, 'webhook', 'redeliver', 'told', '--since', '1h')).toBe(
+      'told is paused: 2 are sent again after rookery webhook update told --resume.\n',
+    )
     const nothing = '00000000-0000-4000-8000-000000000000'
     for (const word of ['deliveries', 'redeliver']) {
       const line = await complaint(registry, 'webhook', word, 'told', nothing)

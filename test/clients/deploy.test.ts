@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { makeCredential } from '../auth/callers.ts'
 import { registryAt } from '../faults/process-registry.ts'
 import { fixtureOf, pushBuild } from '../images/kit.ts'
 import { type Started, start, stop } from '../start/process.ts'
@@ -38,7 +39,10 @@ beforeAll(async () => {
   await serve('127.0.0.1:0')
   // All that is not real: it writes down what it is asked for.
   await mkdir(join(folder, 'bin'))
-  await writeFile(join(folder, 'bin', 'systemctl'), '#!/bin/sh\necho "$*" >> "$RESTARTS"\n')
+  await writeFile(
+    join(folder, 'bin', 'systemctl'),
+    '#!/bin/sh\necho "$*" >> "$RESTARTS"\n[ "$(wc -l < "$RESTARTS")" -gt "$FAIL_UNTIL" ]\n',
+  )
   await chmod(join(folder, 'bin', 'systemctl'), 0o755)
 })
 
@@ -56,7 +60,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-function run(script: string, repository: string, url = server.url): void {
+function run(script: string, repository: string, url = server.url, environment = {}): void {
   running = spawn('sh', [join(EXAMPLES, script), url, repository, 'live', 'hvt', 'www'], {
     // A group of its own, so that its curl ends with it.
     detached: true,
@@ -66,6 +70,8 @@ function run(script: string, repository: string, url = server.url): void {
       STATE_DIRECTORY: state,
       RESTARTS: join(state, 'restarts'),
       WAIT_SECONDS: '1',
+      FAIL_UNTIL: '0',
+      ...environment,
     },
   })
 }
@@ -123,6 +129,38 @@ describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
     await pushBuild(registry, repository, 'live', 'hello-key-2')
     await restarted(2, 40)
     expect((await kernel()).equals(fixtureOf('hello-key-2', 'kernel'))).toBe(true)
+  })
+
+  it('tries a restart again that failed', async () => {
+    const repository = `failing/${script.slice(0, -3)}`
+    await pushBuild(registry, repository, 'live', 'hello-key-1')
+    run(script, repository, server.url, { FAIL_UNTIL: '2' })
+    await restarted(3, 60)
+    await pause(3_000)
+    expect(await restarts()).toHaveLength(3)
+  })
+
+  it('pulls what is private with a login', async () => {
+    const repository = `private/${script.slice(0, -3)}`
+    await pushBuild(registry, repository, 'live', 'hello-key-1')
+    const settings = await registry.request(`/api/v1/repositories/${repository}/settings`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ visibility: 'private' }),
+    })
+    expect(settings.status).toBe(200)
+    const { name, secret } = await makeCredential(registry, {
+      repositories: [repository],
+      actions: ['pull'],
+    })
+    const { hostname } = new URL(server.url)
+    const file = join(state, 'netrc')
+    await writeFile(file, `machine ${hostname} login ${name} password ${secret}\n`)
+    run(script, repository, server.url, { NETRC: file })
+    await restarted(1)
+    expect((await kernel()).equals(fixtureOf('hello-key-1', 'kernel'))).toBe(true)
+    await pushBuild(registry, repository, 'live', 'hello-key-2')
+    await restarted(2)
   })
 
   it('never runs half a kernel', async () => {

@@ -74,7 +74,19 @@ describe('an event', () => {
           const body = renderCloudEvent(updated(unikernels), ENVELOPE)
           expect(Buffer.byteLength(body)).toBeLessThanOrEqual(EVENT_BYTES_MAX)
           validateEvent(body)
-          for (const { changes } of JSON.parse(body).data.unikernels) {
+          const { data } = JSON.parse(body)
+          if (data.truncated) {
+            // What is left is as it was, only without what changed.
+            expect(data.unikernels).toEqual(
+              unikernels
+                .slice(0, data.unikernels.length)
+                .map((unikernel) => ({ ...unikernel, changes: null })),
+            )
+            expect(data.unikernels.length).toBeGreaterThan(0)
+            return
+          }
+          expect(data.unikernels).toHaveLength(members)
+          for (const { changes } of data.unikernels) {
             const { added, truncated } = changes.packages
             expect(truncated).toBe(added.length < packages)
           }
@@ -83,6 +95,20 @@ describe('an event', () => {
       { numRuns: 60 },
     )
   })
+})
+
+it('an event of an index with very many kernels tells of as many as there is room for', () => {
+  const unikernels = Array.from({ length: 100 }, () => facts(0, 1, 'service'))
+  const body = renderCloudEvent(updated(unikernels), ENVELOPE)
+  const { data } = JSON.parse(body)
+  expect(data).toMatchObject({ truncated: true })
+  const more = data.unikernels[0]
+  expect(Buffer.byteLength(body) + Buffer.byteLength(JSON.stringify(more))).toBeGreaterThanOrEqual(
+    EVENT_BYTES_MAX,
+  )
+  expect(
+    JSON.parse(renderCloudEvent(updated(unikernels.slice(0, 20)), ENVELOPE)).data,
+  ).toMatchObject({ truncated: false, unikernels: unikernels.slice(0, 20) })
 })
 
 describe('the docker envelope', () => {

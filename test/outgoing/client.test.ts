@@ -1,10 +1,9 @@
-import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 import { afterEach, expect, it, vi } from 'vitest'
 import { GuardedClient, type GuardedClientOptions } from '../../src/outgoing/client.ts'
 import { selfSigned } from './certificate.ts'
-import { LOOPBACK, opened, outcome, serve, serveRaw, type TestServer } from './kit.ts'
+import { closing, LOOPBACK, opened, outcome, serve, serveRaw, type TestServer } from './kit.ts'
 
 const open: TestServer[] = []
 
@@ -138,7 +137,7 @@ it.each<[string, (socket: Socket) => void]>([
   const closed: Promise<unknown>[] = []
   const url = await speaking((socket) => {
     socket.resume()
-    closed.push(once(socket, 'close'))
+    closed.push(closing(socket))
     speak(socket)
   })
   const client = clientOf({ requestMilliseconds: 300 })

@@ -30,6 +30,8 @@ export async function serve(
   port = 0,
 ): Promise<TestServer> {
   const server = createServer(listener)
+  // On a busy machine a test may take longer than Node's five seconds.
+  server.keepAliveTimeout = 60_000
   return opened(server, address, port, () => server.closeAllConnections())
 }
 
@@ -55,6 +57,11 @@ export async function opened(
       await once(server, 'close')
     },
   }
+}
+
+/** Resolves when a connection is closed, also by a reset. */
+export function closing(socket: Socket): Promise<void> {
+  return new Promise((resolve) => socket.once('close', () => resolve()))
 }
 
 /** A server that speaks for itself, below HTTP; `speak` gets each connection. */

@@ -1,8 +1,7 @@
-import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { GuardedClient, type GuardedClientOptions } from '../../src/outgoing/client.ts'
-import { LOOPBACK, outcome, serve, serveRaw, type TestServer } from './kit.ts'
+import { closing, LOOPBACK, outcome, serve, serveRaw, type TestServer } from './kit.ts'
 
 const servers: TestServer[] = []
 const clients: GuardedClient[] = []
@@ -256,7 +255,7 @@ describe('in a pool, too', () => {
     let hangs = true
     const closed: Promise<unknown>[] = []
     const [, url] = await speaking((socket) => {
-      closed.push(once(socket, 'close'))
+      closed.push(closing(socket))
       socket.once('data', () => (hangs ? speak(socket) : socket.end(OK)))
     })
     const client = clientOf({ requestMilliseconds: 300 })

@@ -1,9 +1,10 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { DeliveryDesk, type EndpointColumns, type EventColumns } from './deliverer-kit.ts'
-import { type Answering, answering, hears, type Receiver, startReceiver } from './kit.ts'
+import { answering, hears, Receivers } from './kit.ts'
 
 let desk: DeliveryDesk
-const receivers: Receiver[] = []
+const receivers = new Receivers()
+const receive = receivers.start
 
 beforeAll(async () => {
   desk = await DeliveryDesk.open()
@@ -11,16 +12,10 @@ beforeAll(async () => {
 
 afterEach(async () => {
   await desk.clear()
-  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+  await receivers.close()
 })
 
 afterAll(() => desk.close())
-
-async function receive(answer?: Answering): Promise<Receiver> {
-  const receiver = await startReceiver(answer)
-  receivers.push(receiver)
-  return receiver
-}
 
 const grant = (actions: string[], ...repositories: string[]) => ({
   actions,

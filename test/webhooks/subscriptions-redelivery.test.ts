@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sql } from '../auth/callers.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { adminDesk, type Desk, made, refusalOf } from './subscriptions-kit.ts'
+import { adminDesk, type Desk, holderDesk, made, refusalOf } from './subscriptions-kit.ts'
 
 const EVENTS = 2500
 
@@ -188,6 +188,45 @@ describe('a place is refused', () => {
       expect(refusalOf(answer, 'REQUEST_INVALID')).toContain('states')
     }
   })
+})
+
+it('whoever manages a webhook now sees nothing of what it was told before of others', async () => {
+  await sql(registry, `insert into repositories (name, visibility) values ('secret/x', 'private')`)
+  const event = '11111111-1111-4111-8111-111111111111'
+  await sql(
+    registry,
+    `insert into events (position, event_id, type, repository_id, tag, occurred_at, body)
+     select $1::int + 1, $2::uuid, 'image.tag.updated', id, 'live', now(), '{"subject":"secret/x:live"}'
+       from repositories
+      where name = 'secret/x'`,
+    [EVENTS, event],
+  )
+  const name = await paused()
+  await sql(
+    registry,
+    `insert into deliveries (webhook_id, event_position)
+     select id, position
+       from webhooks, generate_series($2::int, $2::int + 1) as position
+      where name = $1`,
+    [name, EVENTS],
+  )
+  const { desk } = await holderDesk(registry, {
+    repositories: ['builds/**'],
+    actions: ['admin', 'pull'],
+  })
+  const subjects = async (who: Desk) => {
+    const { body } = await who('GET', `/${name}/deliveries`)
+    return body.deliveries.map(({ subject }: { subject: string }) => subject)
+  }
+  expect(await subjects(admin)).toEqual(['secret/x:live', 'builds/even:live'])
+  expect(await subjects(desk)).toEqual(['builds/even:live'])
+  for (const [method, path] of [
+    ['GET', ''],
+    ['POST', '/redeliver'],
+  ] as const) {
+    expect((await desk(method, `/${name}/deliveries/${event}${path}`)).status).toBe(404)
+  }
+  expect((await admin('GET', `/${name}/deliveries/${event}`)).status).toBe(200)
 })
 
 it('an event that was never sent there is none of the webhook', async () => {

@@ -90,7 +90,7 @@ describe('whoever may admin and pull', () => {
       expect((await desk(method, `/${outside}${path}`, sent)).status).toBe(404)
     }
     expect((await admin('GET', `/${outside}`)).body).toMatchObject({ state: 'active' })
-    const { body } = await desk('PATCH', `/${inside}`, { paused: true })
+    const { body } = await desk('PATCH', `/${inside}`, { description: 'seen', paused: true })
     expect(body).toMatchObject({ state: 'paused', owner: me })
     expect((await desk('PATCH', `/${inside}`, { repositories: ['hidden/b'] })).status).toBe(403)
     expect((await desk('DELETE', `/${inside}`)).status).toBe(204)
@@ -147,12 +147,19 @@ describe('the owner', () => {
       repositories: ['team/**'],
       actions: EVERYTHING,
     })
-    expect((await desk('PATCH', `/${name}`, {})).body).toMatchObject({ owner: holder })
+    // To pause and to resume is not to vouch for it.
+    for (const paused of [true, false]) {
+      expect((await desk('PATCH', `/${name}`, { paused })).body).toMatchObject({ owner: 'admin' })
+    }
+    const described = await desk('PATCH', `/${name}`, { description: 'mine' })
+    expect(described.body).toMatchObject({ owner: holder })
     expect(await ownerOf(name)).toEqual({
       origin: expect.stringMatching(/^credential:\d+$/),
       grants: [{ repositories: ['team/**'], actions: expect.any(Array), tags: null }],
     })
-    await admin('PATCH', `/${name}`, {})
+    await admin('PATCH', `/${name}`, { paused: true })
+    expect(await ownerOf(name)).toMatchObject({ grants: [{}] })
+    await admin('PATCH', `/${name}`, { description: 'ours' })
     expect(await ownerOf(name)).toMatchObject({ grants: null })
   })
 

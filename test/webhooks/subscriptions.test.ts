@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openKeys } from '../../src/authority.ts'
 import { parseConfig } from '../../src/config.ts'
+import { openKeys } from '../../src/keys.ts'
 import { openMint, sql } from '../auth/callers.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
@@ -306,7 +306,7 @@ describe('its secrets', () => {
         `authentication.${field} must be given`,
       )
       const within = await admin('PATCH', `/${name}`, { url: 'https://receiver.example/other' })
-      expect(within.status).toBe(200)
+      expect(within.status).toBe(400)
       const given = await admin('PATCH', `/${name}`, { ...moved, authentication })
       expect(given.body.authentication).toMatchObject({ [field]: true })
       const without = { url: 'https://third.example/', authentication: { [field]: null } }

@@ -11,6 +11,7 @@ import { LOGIN_OPTIONS, LOGIN_USAGE } from './registry-login.ts'
 type Page = {
   readonly events: readonly ShownEvent[]
   readonly cursor: string
+  readonly more: boolean
   readonly reset?: { readonly reason: string }
   readonly snapshot?: readonly ShownTag[]
 }
@@ -39,6 +40,7 @@ type ShownTag = {
 /** A page waits for so long when nothing happens. */
 const WAIT_SECONDS = 25
 const PAGE = 1000
+const PAGES_MAX = 1_000_000
 const FIRST_WAIT_MILLISECONDS = 500
 const WAIT_MILLISECONDS_MAX = 30_000
 
@@ -74,6 +76,7 @@ export const eventsCommand: Command = {
       const show = (page: Page) => print(page, json)
       if (follow) await untilInterrupted((signal) => followFeed(reader, show, signal))
       else await readToEnd(reader, show)
+      if (reader.cursor !== undefined) sayCursor(reader.cursor, json)
       return STATUS.ok
     })
   },
@@ -91,6 +94,11 @@ class Reader {
     this.#wanted = wanted
     this.#cursor = cursor
     this.#snapshot = snapshot
+  }
+
+  /** Where it would go on; undefined before the first page, without a place to begin. */
+  get cursor(): string | undefined {
+    return this.#cursor
   }
 
   async next(waitSeconds: number): Promise<Page> {
@@ -114,10 +122,10 @@ class Reader {
 }
 
 async function readToEnd(reader: Reader, show: (page: Page) => void): Promise<void> {
-  for (;;) {
+  for (let pages = 0; pages < PAGES_MAX; pages += 1) {
     const page = await reader.next(0)
     show(page)
-    if (page.events.length < PAGE) return
+    if (!page.more) return
   }
 }
 
@@ -166,6 +174,12 @@ async function untilInterrupted(work: (signal: AbortSignal) => Promise<void>): P
 
 function say(text: string): void {
   process.stderr.write(`rookery: ${visible(text)}\n`)
+}
+
+/** So that whoever looks again sees nothing twice and misses nothing. */
+function sayCursor(cursor: string, json: boolean): void {
+  if (json) printJson({ cursor })
+  else say(`--after ${cursor} goes on from here`)
 }
 
 function print({ events, reset, snapshot = [] }: Page, json: boolean): void {

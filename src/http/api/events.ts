@@ -44,7 +44,8 @@ export function eventRoutes(parts: FeedParts): Route[] {
       async handle(ctx) {
         const question = readQuestion(ctx)
         const wantsStream = ctx.headers.accept?.includes('text/event-stream') === true
-        await (wantsStream ? stream(ctx, question, parts) : answerPage(ctx, question, parts))
+        if (wantsStream && ctx.method === 'HEAD') describeStream(ctx)
+        else await (wantsStream ? stream(ctx, question, parts) : answerPage(ctx, question, parts))
       },
     },
   ]
@@ -120,30 +121,39 @@ async function answerPage(ctx: RouteContext, question: Question, parts: FeedPart
   const seconds = readNumber(ctx, 'wait', WAIT_SECONDS_MAX, 0)
   const limit = readNumber(ctx, 'n', PAGE_MAX, PAGE_DEFAULT)
   const begun = await begin(question, parts)
-  let { position } = begun
+  let { position, isEnd } = begun
   let events: FeedEvent[] = []
   let isOver = begun.reset !== undefined || begun.tags !== undefined
+  const closing = new AbortController()
+  const close = () => closing.abort()
   const look = async (): Promise<void> => {
     const deadline = performance.now() + seconds * 1000
     for (;;) {
       const found = await feed.page(position, viewer, limit)
-      const isEnd = found.scannedTo === position
-      position = found.scannedTo
       events = found.events
+      position = found.scannedTo
+      isEnd = found.isEnd
       const left = deadline - performance.now()
-      if (isOver || events.length > 0 || ctx.res.destroyed || (isEnd && left <= 0)) return
-      if (isEnd) await feed.change(left)
+      if (isOver || events.length > 0 || ctx.res.destroyed || left <= 0) return
+      if (isEnd) await feed.change(left, closing.signal)
     }
   }
   const end = () => {
     isOver = true
     feed.wake()
   }
+  ctx.res.once('close', close)
   if (limit > 0) await (seconds > 0 ? waiters.admit(ctx.state.address, end, look) : look())
+  ctx.res.off('close', close)
+  // Who waited may have lost the right to hear it.
+  if (seconds > 0 && !(await stillHolds(ctx, parts.authenticator))) {
+    throw new OciError('UNAUTHORIZED', undefined, { message: 'the credential has expired' })
+  }
   ctx.set('Cache-Control', 'no-store')
   ctx.type = 'application/json'
   const rest = JSON.stringify({
     cursor: cursorText({ epoch: begun.epoch, position }),
+    more: !isEnd,
     ...(begun.reset === undefined ? {} : { reset: { reason: begun.reset } }),
     ...(begun.tags === undefined ? {} : { snapshot: begun.tags }),
   })
@@ -155,12 +165,20 @@ async function answerPage(ctx: RouteContext, question: Question, parts: FeedPart
 async function begin(question: Question, { feed, registry }: FeedParts) {
   const places = await feed.places()
   const { at, reset } = beginning(question, places)
-  const begun = { epoch: places.epoch, position: at, reset, tags: undefined }
+  const isEnd = at >= places.position
+  const begun = { epoch: places.epoch, position: at, isEnd, reset, tags: undefined }
   const isNew = question.cursor === undefined || reset !== undefined
   if (!question.withSnapshot || !isNew) return begun
   const { tags, position } = await feed.snapshot(question.viewer)
   const shown = tags.map((tag) => ({ registry: registry(), ...tag }))
   return { ...begun, position, tags: shown }
+}
+
+function describeStream(ctx: RouteContext): void {
+  ctx.set('Cache-Control', 'no-store')
+  ctx.type = 'text/event-stream'
+  ctx.body = ''
+  ctx.remove('Content-Length')
 }
 
 async function stream(ctx: RouteContext, question: Question, parts: FeedParts): Promise<void> {
@@ -173,8 +191,11 @@ async function stream(ctx: RouteContext, question: Question, parts: FeedParts): 
     const sink = new EventStream(ctx)
     opened = sink
     if (reset !== undefined) {
-      const data = JSON.stringify({ reason: reset, cursor: cursorAt(position) })
-      sink.send({ id: cursorAt(position), event: 'reset', data })
+      const cursor = cursorAt(position)
+      // What is cut off within a snapshot begins anew: only its end is a place to go on from.
+      if (tags !== undefined) sink.send({ event: 'reset', data: JSON.stringify({ reason: reset }) })
+      else
+        sink.send({ id: cursor, event: 'reset', data: JSON.stringify({ reason: reset, cursor }) })
     }
     for (const tag of tags ?? []) {
       sink.send({ event: 'snapshot', data: JSON.stringify(tag) })
@@ -196,9 +217,11 @@ async function followFeed(
   cursorAt: (position: number) => string,
 ): Promise<void> {
   let isLive = false
+  let told = position
   const follower = {
     ...viewer,
     take(event: FeedEvent) {
+      told = event.position
       sink.send({ id: cursorAt(event.position), event: event.type, data: event.body })
       if (isLive) sink.demandTaken()
     },
@@ -208,7 +231,7 @@ async function followFeed(
     stillHolds(ctx, authenticator).then(
       (holds) => {
         if (!holds) sink.end()
-        else if (isLive) sink.send({ id: cursorAt(feed.heard(position)) })
+        else if (isLive) sink.send({ id: cursorAt(feed.heard(told)) })
         sink.comment('still here')
       },
       () => sink.end(),
