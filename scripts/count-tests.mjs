@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Adds up the JSON reports of the test runner: count-tests.mjs [--no-skips] REPORT...
 // A report that is missing, unreadable or empty, and a file that could not be loaded, count as failed.
+// What failed, and why, goes to standard error: the runner's own words are far above by then.
 import { readFileSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 
@@ -27,6 +28,31 @@ export function countReport(text, { skipsFail = false } = {}) {
   return { passed, failed, skipped: skipsFail ? 0 : skipped }
 }
 
+const REASON_LINES_MAX = 12
+
+/** @returns {string[]} what failed in a report, each with the beginning of its reason */
+export function failuresOf(text) {
+  let files
+  try {
+    files = JSON.parse(text).testResults
+  } catch {
+    files = undefined
+  }
+  if (!Array.isArray(files)) return []
+  return files
+    .filter((file) => file.status === 'failed')
+    .flatMap((file) => {
+      const tests = (file.assertionResults ?? []).filter((test) => test.status === 'failed')
+      if (tests.length === 0) return [told(`${file.name}: could not be loaded`, [file.message])]
+      return tests.map((test) => told(`${file.name}: ${test.fullName}`, test.failureMessages))
+    })
+}
+
+function told(what, reasons) {
+  const lines = (reasons ?? []).join('\n').split('\n').slice(0, REASON_LINES_MAX)
+  return `failed: ${what}\n${lines.map((line) => `    ${line}\n`).join('')}`
+}
+
 function main(args) {
   const skipsFail = args[0] === '--no-skips'
   const total = { passed: 0, failed: 0, skipped: 0 }
@@ -37,6 +63,7 @@ function main(args) {
     } catch {
       process.stderr.write(`no report at ${path}\n`)
     }
+    for (const failure of failuresOf(text)) process.stderr.write(failure)
     const counts = countReport(text, { skipsFail })
     for (const key of Object.keys(total)) total[key] += counts[key]
   }

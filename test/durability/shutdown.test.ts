@@ -8,9 +8,11 @@ import { KillableServer, PASSWORD } from './server.ts'
 
 const BLOB_BYTES = 512 * 1024
 const SLOW_MILLISECONDS = 500
-const DRAIN_SECONDS = 2
+// What does not wait for it ends long before, on a busy machine too.
+const DRAIN_SECONDS = 20
+const SHORT_DRAIN_SECONDS = 2
 // Closing the pool and leaving, on a busy machine.
-const LEAVE_MILLISECONDS_MAX = 1_500
+const LEAVE_MILLISECONDS_MAX = 10_000
 const HEADERS = { Authorization: basic(PASSWORD) }
 
 let server: KillableServer
@@ -22,9 +24,9 @@ afterEach(async () => {
   await server.dispose()
 })
 
-async function begin(): Promise<void> {
+async function begin(drainSeconds = DRAIN_SECONDS): Promise<void> {
   server = await KillableServer.create('external', {
-    ROOKERY_DRAIN_SECONDS: String(DRAIN_SECONDS),
+    ROOKERY_DRAIN_SECONDS: String(drainSeconds),
     ROOKERY_LOG_LEVEL: 'info',
   })
   await server.start()
@@ -95,7 +97,7 @@ it('an upload that runs at SIGTERM is finished, acknowledged and kept', async ()
   await upload.closed
   const { status, milliseconds } = await ending
   expect(status).toBe(0)
-  expect(milliseconds).toBeLessThan(DRAIN_SECONDS * 1000 + LEAVE_MILLISECONDS_MAX)
+  expect(milliseconds).toBeLessThan(LEAVE_MILLISECONDS_MAX)
   server.expectNoErrors()
 
   await server.start()
@@ -132,7 +134,7 @@ it('a download that runs at SIGTERM arrives whole', async () => {
 })
 
 it('an upload that stands still is cut at the limit, and can be gone on with at once', async () => {
-  await begin()
+  await begin(SHORT_DRAIN_SECONDS)
   const content = randomBytes(BLOB_BYTES)
   const client = new RawClient(server.url)
   open.push(client)
@@ -146,8 +148,8 @@ it('an upload that stands still is cut at the limit, and can be gone on with at 
 
   const { status, milliseconds } = await terminate()
   expect(status).toBe(0)
-  expect(milliseconds).toBeGreaterThan(DRAIN_SECONDS * 1000 - 100)
-  expect(milliseconds).toBeLessThan(DRAIN_SECONDS * 1000 + LEAVE_MILLISECONDS_MAX)
+  expect(milliseconds).toBeGreaterThan(SHORT_DRAIN_SECONDS * 1000 - 100)
+  expect(milliseconds).toBeLessThan(SHORT_DRAIN_SECONDS * 1000 + LEAVE_MILLISECONDS_MAX)
   await stalled.closed
   server.expectNoErrors()
 

@@ -1,5 +1,4 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { parseConfig } from '../../src/config.ts'
 import type { BlobStore } from '../../src/storage/blob-store.ts'
@@ -7,6 +6,7 @@ import { openStore } from '../../src/store.ts'
 import { type Ran, rookery } from '../cli/kit.ts'
 import { newRepository, pushBlob, send, startUpload } from '../conformance/kit.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { until } from '../support/until.ts'
 import { openSweeper, type Sweeper } from './kit.ts'
 
 let registry: TestRegistry
@@ -36,13 +36,6 @@ beforeEach(async () => {
 
 async function* one(bytes: Buffer): AsyncGenerator<Uint8Array> {
   yield bytes
-}
-
-const UNTIL_MILLISECONDS_MAX = 20_000
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + UNTIL_MILLISECONDS_MAX
-  while (!(await condition()) && Date.now() < end) await delay(20)
 }
 
 async function keyOf(digest: string): Promise<string> {
@@ -137,7 +130,12 @@ it('one that is stopped goes on where it was, and remembers what it found', asyn
 it('two do not run at once', async () => {
   await pushBlob(registry, newRepository(), randomBytes(200_000))
   const locked = async () => {
-    const statement = `select 1 from pg_locks where locktype = 'advisory' and classid = $1`
+    // The locks of other databases are there, too.
+    const statement = `select 1
+                         from pg_locks
+                        where locktype = 'advisory'
+                          and classid = $1
+                          and database = (select oid from pg_database where datname = current_database())`
     return (await sweeper.client.query(statement, [SCRUB_LOCK_CLASS])).rows.length > 0
   }
   // At this rate it takes a minute, unless it is stopped.

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,6 +6,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { ROOT } from './tree.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'rookery-count-'))
+const SCRIPT = join(ROOT, 'scripts/count-tests.mjs')
 afterAll(() => rmSync(folder, { recursive: true }))
 
 function count(reports: unknown[], ...options: string[]): string {
@@ -14,8 +15,7 @@ function count(reports: unknown[], ...options: string[]): string {
     writeFileSync(path, typeof report === 'string' ? report : JSON.stringify(report))
     return path
   })
-  const script = join(ROOT, 'scripts/count-tests.mjs')
-  return execFileSync(process.execPath, [script, ...options, ...paths], { encoding: 'utf8' }).trim()
+  return execFileSync(process.execPath, [SCRIPT, ...options, ...paths], { encoding: 'utf8' }).trim()
 }
 
 describe('counting tests: passed, failed, skipped', () => {
@@ -34,6 +34,30 @@ describe('counting tests: passed, failed, skipped', () => {
     expect(count([unloaded])).toBe('5 1 2')
   })
 
+  it('tells what failed, and why', () => {
+    const failures = {
+      ...good,
+      testResults: [
+        {
+          name: 'test/a.test.ts',
+          status: 'failed',
+          assertionResults: [
+            { status: 'passed', fullName: 'a works' },
+            { status: 'failed', fullName: 'a breaks', failureMessages: ['expected 1 to be 2'] },
+          ],
+        },
+        { name: 'test/b.test.ts', status: 'failed', assertionResults: [], message: 'no such file' },
+      ],
+    }
+    const path = join(folder, 'failures.json')
+    writeFileSync(path, JSON.stringify(failures))
+    const { stderr } = spawnSync(process.execPath, [SCRIPT, path], { encoding: 'utf8' })
+    expect(stderr).toBe(
+      'failed: test/a.test.ts: a breaks\n    expected 1 to be 2\n' +
+        'failed: test/b.test.ts: could not be loaded\n    no such file\n',
+    )
+  })
+
   it.each([
     ['no JSON', 'x'],
     ['no tests', {}],
@@ -43,9 +67,8 @@ describe('counting tests: passed, failed, skipped', () => {
   })
 
   it('a report that is missing is a failure', () => {
-    const script = join(ROOT, 'scripts/count-tests.mjs')
     const missing = join(folder, 'missing.json')
-    const printed = execFileSync(process.execPath, [script, missing], {
+    const printed = execFileSync(process.execPath, [SCRIPT, missing], {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'ignore'],
     })

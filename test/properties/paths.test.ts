@@ -116,7 +116,7 @@ it('a path as long as a request may have it does not keep the server busy', asyn
     for (const method of ['GET', 'POST', 'DELETE']) {
       const begun = performance.now()
       await target.ask({ method, target: path })
-      expect(performance.now() - begun, `${method} ${piece}`).toBeLessThan(1_000)
+      expect(performance.now() - begun, `${method} ${piece}`).toBeLessThan(5_000)
     }
   }
 })

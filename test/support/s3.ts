@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
+import { CreateBucketCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3'
 import { inject } from 'vitest'
 import { type S3Options, S3Store } from '../../src/storage/s3/s3-store.ts'
 
@@ -29,6 +29,14 @@ export function s3Client({ endpoint, accessKeyId, secretAccessKey }: TestS3): S3
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
   })
+}
+
+/** How many objects there are, of a thousand at most. */
+export async function countObjects(bucket: string, s3 = theS3()): Promise<number> {
+  const client = s3Client(s3)
+  const { KeyCount } = await client.send(new ListObjectsV2Command({ Bucket: bucket }))
+  client.destroy()
+  return KeyCount ?? 0
 }
 
 /** A new bucket. */

@@ -1,10 +1,11 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { noteFailures } from '../../src/db/webhook-health.ts'
 import { DeliveryDesk, type MadeEndpoint, type MadeEvent } from './deliverer-kit.ts'
-import { type Answering, answering, hears, type Receiver, startReceiver } from './kit.ts'
+import { type Answering, answering, hears, Receivers } from './kit.ts'
 
 let desk: DeliveryDesk
-const receivers: Receiver[] = []
+const receivers = new Receivers()
+const receive = receivers.start
 
 beforeAll(async () => {
   desk = await DeliveryDesk.open()
@@ -12,16 +13,10 @@ beforeAll(async () => {
 
 afterEach(async () => {
   await desk.clear()
-  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+  await receivers.close()
 })
 
 afterAll(() => desk.close())
-
-async function receive(answer?: Answering): Promise<Receiver> {
-  const receiver = await startReceiver(answer)
-  receivers.push(receiver)
-  return receiver
-}
 
 const ACCEPT: Answering = (_, res) => void res.writeHead(204).end()
 
@@ -76,9 +71,12 @@ it('then one delivery tries it: while it fails, no other is sent', async () => {
   await expect.poll(async () => (await desk.health(hook))?.openFor ?? 0).toBeGreaterThan(20)
   await passed(200)
   const before = receiver.received.length
+  const failures = (await desk.health(hook))?.failures ?? 0
   for (let probe = 1; probe <= 3; probe += 1) {
     await over(hook)
     await hears(receiver, before + probe)
+    // While one is under way, nothing else is either: it is over when it is counted.
+    await expect.poll(async () => (await desk.health(hook))?.failures).toBe(failures + probe)
     await expect.poll(async () => (await desk.health(hook))?.openFor ?? 0).toBeGreaterThan(20)
     await passed(200)
     expect(receiver.received).toHaveLength(before + probe)
@@ -116,6 +114,15 @@ it('one success between failures makes them no row', async () => {
   desk.start({ schedule: [0, ...Array(50).fill(0.01)] })
   for (const event of all) await desk.becomes(hook, event, { state: 'delivered' })
   expect(count).toBeGreaterThan(25)
+})
+
+it('a ping that is refused is sent once, and says nothing of the endpoint', async () => {
+  const receiver = await receive(answering(400))
+  const hook = await desk.endpoint({ url: receiver.url, types: ['endpoint.ping'] })
+  const ping = await desk.event([hook], { type: 'endpoint.ping', repository: null, tag: null })
+  desk.start()
+  await desk.becomes(hook, ping, { state: 'failed', tries: 1 })
+  expect((await desk.health(hook))?.failures ?? 0).toBe(0)
 })
 
 it('others get theirs while one is left alone', async () => {
@@ -190,9 +197,10 @@ it('what failed for five days and fails again is disabled, and told so', async (
     )
   await failSince('4 days 23 hours')
   const event = await desk.event([hook])
-  desk.start({ schedule: [0, 0.01, 0.01] })
-  await hears(receiver, 1)
-  await expect.poll(async () => (await desk.health(hook))?.failures).toBeGreaterThan(3)
+  desk.start({ schedule: [0, 0.01, 0.01, 0.01, 0.01] })
+  // With the three from before these open the breaker, so that nothing is under way.
+  await hears(receiver, 2)
+  await expect.poll(async () => (await desk.health(hook))?.failures).toBe(5)
   expect(desk.disabled).toEqual([])
   await failSince('5 days 1 hour')
   await over(hook)

@@ -7,10 +7,11 @@ import {
   settleDeliveries,
 } from '../../src/db/delivery-claims.ts'
 import { DeliveryDesk, type MadeEndpoint, type MadeEvent } from './deliverer-kit.ts'
-import { type Answering, hears, type Receiver, startReceiver } from './kit.ts'
+import { type Answering, hears, Receivers } from './kit.ts'
 
 let desk: DeliveryDesk
-const receivers: Receiver[] = []
+const receivers = new Receivers()
+const receive = receivers.start
 const HANG: Answering = () => {}
 const ACCEPT: Answering = (_, res) => void res.writeHead(204).end()
 const LEASES = ['0', '1'].map((digit) => `00000000-0000-0000-0000-00000000000${digit}`)
@@ -21,16 +22,10 @@ beforeAll(async () => {
 
 afterEach(async () => {
   await desk.clear()
-  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+  await receivers.close()
 })
 
 afterAll(() => desk.close())
-
-async function receive(answer?: Answering): Promise<Receiver> {
-  const receiver = await startReceiver(answer)
-  receivers.push(receiver)
-  return receiver
-}
 
 async function events(hooks: MadeEndpoint[], count: number): Promise<MadeEvent[]> {
   const made: MadeEvent[] = []
@@ -119,7 +114,7 @@ it('what is sent again while it is under way is sent once more', async () => {
   const receiver = await receive(HANG)
   const hook = await desk.endpoint({ url: receiver.url })
   const [event] = (await events([hook], 1)) as [MadeEvent]
-  desk.start()
+  desk.start({ client: desk.guarded(1_000) })
   await hears(receiver, 1)
   receiver.answer = ACCEPT
   await desk.db.transaction((tx) => redeliver(tx, hook.id, event.position))
@@ -214,7 +209,7 @@ it('one endpoint gets at most eight at a time, and eight only when it takes them
     setTimeout(() => {
       open -= 1
       res.writeHead(204).end()
-    }, 20)
+    }, 100)
   })
   const hook = await desk.endpoint({ url: receiver.url })
   const made = await events([hook], 60)
@@ -244,9 +239,14 @@ it('a hundred thousand that wait for one endpoint cost a claim nothing', async (
        from generate_series(1, 100000) as n`,
     [busy.id, event.position],
   )
+  // Upkeep would read them meanwhile.
+  await desk.client.query('alter table deliveries set (autovacuum_enabled = off)')
+  await desk.client.query('alter table events set (autovacuum_enabled = off)')
   await desk.client.query('analyze deliveries, events')
   expect(await listDueEndpoints(desk.db, 10)).toEqual([busy.id, idle.id])
   const blocks = async () => {
+    // Else what this connection wrote above is counted some seconds later.
+    await desk.client.query('select pg_stat_force_next_flush()')
     await desk.client.query('select pg_stat_clear_snapshot()')
     const { rows } = await desk.client.query<{ blocks: number }>(
       `select coalesce(sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read), 0)::int

@@ -5,20 +5,12 @@ import { forgetOldEvents } from '../../src/webhooks/retention.ts'
 import { basic, makeCredential } from '../auth/callers.ts'
 import { newRepository, pushImage } from '../conformance/kit.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import {
-  answering,
-  api,
-  deliveriesOf,
-  endedOf,
-  hears,
-  type Receiver,
-  startReceiver,
-  subscribe,
-} from './kit.ts'
+import { answering, api, deliveriesOf, endedOf, hears, Receivers, subscribe } from './kit.ts'
 
 let registry: TestRegistry
 let client: pg.Client
-const receivers: Receiver[] = []
+const receivers = new Receivers()
+const receive = receivers.start
 
 beforeAll(async () => {
   registry = await startRegistry({ ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1' })
@@ -27,19 +19,13 @@ beforeAll(async () => {
 })
 
 afterEach(async () => {
-  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+  await receivers.close()
 })
 
 afterAll(async () => {
   await client.end()
   await registry.close()
 })
-
-async function receive(...args: Parameters<typeof startReceiver>): Promise<Receiver> {
-  const receiver = await startReceiver(...args)
-  receivers.push(receiver)
-  return receiver
-}
 
 const ended = (name: string, count: number) => endedOf(registry, name, count)
 const deliveries = (name: string) => deliveriesOf(registry, name)
@@ -106,6 +92,28 @@ describe('whoever may not pull any more', () => {
       .toMatchObject({ state: 'disabled', disabledReason: expect.stringMatching(/^owner: /) })
     expect(receiver.received).toHaveLength(1)
   })
+})
+
+it('what waits for another try is tried at once when somebody resumes', async () => {
+  const receiver = await receive(answering(503))
+  const repository = newRepository()
+  const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+  await pushImage(registry, repository, 'live')
+  await expect
+    .poll(async () => (await deliveries(name))[0])
+    .toMatchObject({ state: 'pending', status: 503 })
+  await client.query(
+    `update deliveries d
+        set due_at = now() + interval '20 hours'
+       from webhooks w
+      where w.id = d.webhook_id
+        and w.name = $1`,
+    [name],
+  )
+  receiver.answer = (_, res) => void res.writeHead(204).end()
+  const { status } = await api(registry, 'PATCH', `/${name}`, { paused: false })
+  expect(status).toBe(200)
+  expect((await ended(name, 1))[0]).toMatchObject({ state: 'delivered', status: 204 })
 })
 
 it('old events are forgotten with their log, and what still waited for them is too late', async () => {

@@ -1,10 +1,11 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { redeliver } from '../../src/db/deliveries.ts'
 import { DeliveryDesk } from './deliverer-kit.ts'
-import { type Answering, answering, hears, type Receiver, startReceiver } from './kit.ts'
+import { type Answering, answering, hears, Receivers } from './kit.ts'
 
 let desk: DeliveryDesk
-const receivers: Receiver[] = []
+const receivers = new Receivers()
+const receive = receivers.start
 /** So that the breaker leaves alone nobody of whom these tests speak. */
 const PATIENT = { breaker: { failuresMax: 1000 } }
 
@@ -14,16 +15,10 @@ beforeAll(async () => {
 
 afterEach(async () => {
   await desk.clear()
-  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+  await receivers.close()
 })
 
 afterAll(() => desk.close())
-
-async function receive(answer?: Answering, port?: number): Promise<Receiver> {
-  const receiver = await startReceiver(answer, port)
-  receivers.push(receiver)
-  return receiver
-}
 
 const ACCEPT: Answering = (_, res) => void res.writeHead(204).end()
 

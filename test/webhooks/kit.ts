@@ -62,6 +62,21 @@ export async function startReceiver(answer: Answering = ACCEPT, port = 0): Promi
   })
 }
 
+/** Receivers that are closed together. */
+export class Receivers {
+  readonly #open: Receiver[] = []
+
+  readonly start = async (answer?: Answering, port?: number): Promise<Receiver> => {
+    const receiver = await startReceiver(answer, port)
+    this.#open.push(receiver)
+    return receiver
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#open.splice(0).map((receiver) => receiver.close()))
+  }
+}
+
 /** Asks the API as the administrator, with JSON. */
 export async function api(
   registry: Pick<TestRegistry, 'request'>,

@@ -10,7 +10,7 @@ import { registryAt } from '../faults/process-registry.ts'
 import { type Started, start, stop } from '../start/process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import type { TestRegistry } from '../support/registry.ts'
-import { answering, hears, type Receiver, startReceiver, subscribe } from './kit.ts'
+import { answering, hears, type Receiver, Receivers, subscribe } from './kit.ts'
 
 const PASSWORD = 'nothing is lost'
 const REPOSITORIES = ['lost/a', 'lost/b', 'lost/c']
@@ -22,7 +22,8 @@ let client: pg.Client
 let folder: string
 let settings: Record<string, string>
 const servers: Started[] = []
-const receivers: Receiver[] = []
+const receivers = new Receivers()
+const receive = receivers.start
 
 beforeAll(async () => {
   database = await createTestDatabase()
@@ -43,7 +44,7 @@ beforeAll(async () => {
 
 afterEach(async () => {
   await Promise.all(servers.splice(0).map((server) => stop(server)))
-  await Promise.all(receivers.splice(0).map((receiver) => receiver.close()))
+  await receivers.close()
 })
 
 afterAll(async () => {
@@ -63,12 +64,6 @@ async function kill(server: Started): Promise<void> {
   const gone = new Promise((resolve) => server.child.once('exit', resolve))
   server.child.kill('SIGKILL')
   await gone
-}
-
-async function receive(...args: Parameters<typeof startReceiver>): Promise<Receiver> {
-  const receiver = await startReceiver(...args)
-  receivers.push(receiver)
-  return receiver
 }
 
 const idsOf = ({ received }: Receiver) => received.map(({ headers }) => headers['webhook-id'])
@@ -163,12 +158,7 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
           where datname = current_database()
             and pid <> pg_backend_pid()`,
       )
-      if (round === 1) {
-        receivers.splice(receivers.indexOf(late), 1)
-        receivers.push(
-          await startReceiver(undefined, port).then((back) => Object.assign(late, back)),
-        )
-      }
+      if (round === 1) Object.assign(late, await receive(undefined, port))
       const next = await serve()
       if (victim === one) one = next
       else two = next

@@ -31,7 +31,7 @@ it('a server says at its start which webhooks its network guard does not let out
   })
   try {
     const said = () => lines.filter((line) => line.includes('a webhook cannot be reached'))
-    await expect.poll(() => said().length).toBe(1)
+    await expect.poll(() => said().length, { timeout: 30_000 }).toBe(1)
     expect(JSON.parse(said()[0] ?? '')).toMatchObject({
       webhook: blocked.name,
       problem: expect.stringMatching(/^http:\/\/127\.0\.0\.1:9 .*ROOKERY_WEBHOOK_ALLOW_NETWORKS/),
