@@ -117,7 +117,10 @@ it('any reference and any digest, by every method', async () => {
         headers: { 'Content-Type': IMAGE_MANIFEST },
         ...body,
       })
-      if (known === 'known' && ['manifests', 'blobs'].includes(kind) && method === 'HEAD') {
+      // What stands before a question mark that was not encoded may well be there.
+      const isWhole = !['?', '#'].some((character) => text.includes(character))
+      const isAsked = known === 'known' && ['manifests', 'blobs'].includes(kind)
+      if (isWhole && isAsked && method === 'HEAD') {
         if (!DIGEST.test(text) && !SPEC_TAG.test(text)) expect(answer.status).toBeGreaterThan(399)
       }
     },
