@@ -10,7 +10,6 @@ const CLIENTS = {
   include: ['test/clients/**/*.test.ts'],
   testTimeout: 300_000,
   hookTimeout: 300_000,
-  fileParallelism: false,
   ...POLL,
 }
 /** Hosts fetch kernels in the same way from every store: they are never redirected to it. */
@@ -21,13 +20,15 @@ const MAIN = {
   globalSetup: [POSTGRES],
   ...LIMITS,
 }
-/** What is the same on every Node: words of commands, rules of the source, what is computed, Postgres' own part. */
+/** What is the same on every Node: words, rules of the source, what is computed, Postgres' own part. */
 const ALIKE = [
   'test/cli/{access,asking,inspect,push-refused,webhook}*',
-  'test/{house,oci,unikernel}/**',
+  'test/{api,concurrency,house,oci,properties,unikernel}/**',
+  'test/auth/authorization*',
+  'test/db/embedded*',
   'test/durability/crash*',
   'test/garbage/soak*',
-  'test/db/embedded*',
+  'test/webhooks/delivery-claims*',
 ]
 /** What runs again on every store. */
 const ON_EVERY_STORE = ['conformance', 'concurrency', 'garbage', 'images'].map(
