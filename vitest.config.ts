@@ -23,7 +23,7 @@ const MAIN = {
 /** What is the same on every Node: words, rules of the source, what is computed, Postgres' own part. */
 const ALIKE = [
   'test/cli/{access,asking,inspect,push-refused,webhook}*',
-  'test/{api,concurrency,house,oci,properties,unikernel}/**',
+  'test/{concurrency,house,oci,unikernel}/**',
   'test/auth/authorization*',
   'test/db/embedded*',
   'test/durability/crash*',
