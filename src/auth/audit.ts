@@ -4,7 +4,7 @@ import {
   type AuditRow,
   addAuditEntries,
   listAudit,
-} from '../db/audit.ts'
+} from '../db/auth/audit.ts'
 import type { Queryable } from '../db/database.ts'
 import type { Caller } from './access.ts'
 

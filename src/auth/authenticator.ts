@@ -1,14 +1,18 @@
 import { createHash } from 'node:crypto'
 import { BlockList } from 'node:net'
 import { LRUCache } from 'lru-cache'
-import { type CredentialRow, findCredentialBySecret, touchCredential } from '../db/credentials.ts'
+import {
+  type CredentialRow,
+  findCredentialBySecret,
+  touchCredential,
+} from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
 import { OciError } from '../oci/errors.ts'
 import { ANONYMOUS, type Caller } from './access.ts'
 import { parseBasic } from './basic.ts'
-import type { Brakes } from './brakes.ts'
 import { ADMIN_USER, grantOf, originOf } from './credentials.ts'
 import { FINISH_SECONDS_MAX } from './lifetimes.ts'
+import type { Brakes } from './login-throttle.ts'
 import { isWithin, parseNetworks } from './networks.ts'
 import type { RevocationList } from './revocations.ts'
 import { grantsOf } from './scope.ts'

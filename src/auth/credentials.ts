@@ -1,11 +1,11 @@
-import { type Actor, recordChange } from '../db/audit.ts'
+import { type Actor, recordChange } from '../db/auth/audit.ts'
 import {
   addCredential,
   type CredentialKind,
   type CredentialRow,
   listCredentials,
   revokeCredential,
-} from '../db/credentials.ts'
+} from '../db/auth/credentials.ts'
 import type { Database } from '../db/database.ts'
 import { OciError } from '../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../oci/glob.ts'

@@ -1,6 +1,6 @@
-import { type Actor, recordChange } from '../db/audit.ts'
+import { type Actor, recordChange } from '../db/auth/audit.ts'
+import { addRevocation, listRevocations } from '../db/auth/revocations.ts'
 import type { Database, Queryable } from '../db/database.ts'
-import { addRevocation, listRevocations } from '../db/revocations.ts'
 import { OciError } from '../oci/errors.ts'
 import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose'
-import type { KeyRing } from './keys.ts'
 import type { AccessEntry } from './scope.ts'
+import type { KeyRing } from './signing-keys.ts'
 
 /** What this registry is called in tokens. */
 export type Issuer = {

@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { removeOldAudit } from '../db/audit.ts'
+import { removeOldAudit } from '../db/auth/audit.ts'
+import { removeExpiredRefreshTokens } from '../db/auth/refresh-tokens.ts'
+import { removeExpiredRevocations } from '../db/auth/revocations.ts'
+import { removeGoneKeys } from '../db/auth/signing-keys.ts'
+import { removeExpiredIdentityTokens } from '../db/auth/trust-policies.ts'
+import { removeOldDrops } from '../db/auth/upload-urls.ts'
 import type { Database } from '../db/database.ts'
-import { removeOldDrops } from '../db/drops.ts'
-import { removeExpiredRefreshTokens } from '../db/refresh-tokens.ts'
-import { removeExpiredRevocations } from '../db/revocations.ts'
-import { removeGoneKeys } from '../db/signing-keys.ts'
-import { removeExpiredIdentityTokens } from '../db/trust-policies.ts'
-import type { KeyRing } from './keys.ts'
 import { REVOCATION_SECONDS, type RevocationList } from './revocations.ts'
+import type { KeyRing } from './signing-keys.ts'
 
 export type UpkeepOptions = {
   readonly db: Database

@@ -1,10 +1,10 @@
 import { copyFile, mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { PASSWORD_FILE } from '../credential.ts'
-import { dumpRows, listMigrations } from '../db/dump.ts'
-import { holdRemovals, releaseHold } from '../db/removals.ts'
-import { MASTER_KEY_FILE } from '../keys.ts'
-import { copyBlobs } from '../registry/copying.ts'
+import { dumpRows, listMigrations } from '../db/maintenance/dump.ts'
+import { holdRemovals, releaseHold } from '../db/maintenance/removals.ts'
+import { copyBlobs } from '../registry/maintenance/copy.ts'
+import { PASSWORD_FILE } from '../server/admin-password.ts'
+import { MASTER_KEY_FILE } from '../server/signing-keys.ts'
 import { FilesystemStore } from '../storage/filesystem/filesystem-store.ts'
 import {
   type Command,

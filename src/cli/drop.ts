@@ -1,4 +1,4 @@
-import { createDrop, DROP_SECONDS_MAX } from '../auth/drops.ts'
+import { createDrop, DROP_SECONDS_MAX } from '../auth/upload-urls.ts'
 import { parseRepository, parseTag } from '../oci/reference.ts'
 import { type Command, parseArguments, STATUS, UsageError } from './command.ts'
 import { parseDuration } from './durations.ts'

@@ -1,6 +1,6 @@
-import { holdRemovals, releaseRemovals } from '../db/removals.ts'
-import { Garbage } from '../registry/garbage.ts'
-import { sweepAll } from '../registry/sweeping.ts'
+import { holdRemovals, releaseRemovals } from '../db/maintenance/removals.ts'
+import { Garbage } from '../registry/maintenance/garbage.ts'
+import { sweepAll } from '../registry/maintenance/gc-loop.ts'
 import { type Command, parseNumber, parseOptions, STATUS, sizeText, UsageError } from './command.ts'
 import { withState } from './operator.ts'
 

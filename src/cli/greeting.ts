@@ -1,4 +1,4 @@
-import type { FirstCredential } from '../credential.ts'
+import type { FirstCredential } from '../server/admin-password.ts'
 
 export type GreetingOptions = {
   readonly url: string

@@ -1,7 +1,12 @@
 import { access } from 'node:fs/promises'
-import { type ListedKey, listKeys, rotateKeys, type SigningAlgorithm } from '../auth/keys.ts'
-import type { Config } from '../config.ts'
-import { masterKeyFile, masterKeyOf, openKeys } from '../keys.ts'
+import {
+  type ListedKey,
+  listKeys,
+  rotateKeys,
+  type SigningAlgorithm,
+} from '../auth/signing-keys.ts'
+import type { Config } from '../config/config.ts'
+import { masterKeyFile, masterKeyOf, openKeys } from '../server/signing-keys.ts'
 import { type Command, parseOptions, STATUS, UsageError } from './command.ts'
 import { OPERATOR, type RegistryState, withRegistry } from './operator.ts'
 import { columns, printJson, printLines, utcText } from './printing.ts'

@@ -1,13 +1,13 @@
 import { access } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { type Config, ConfigError, parseConfig } from '../config.ts'
-import type { Actor } from '../db/audit.ts'
-import { EmbeddedPostgresError, reachEmbeddedPostgres } from '../db/embedded/supervisor.ts'
-import { AlreadyRunning } from '../db/maintenance.ts'
+import { type Config, ConfigError, parseConfig } from '../config/config.ts'
+import type { Actor } from '../db/auth/audit.ts'
+import { AlreadyRunning } from '../db/maintenance/jobs.ts'
 import { migrate } from '../db/migrations.ts'
-import { StartError, Starting } from '../listening.ts'
-import { createLog, type Log } from '../log.ts'
-import { type Embedding, openDatabase, openState, type State } from '../state.ts'
+import { EmbeddedPostgresError, reachEmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
+import { CleanupStack, StartError } from '../server/cleanup.ts'
+import { createLog, type Log } from '../server/log.ts'
+import { type Embedding, openDatabase, openState, type State } from '../server/state.ts'
 import { CommandError, STATUS, Stopped } from './command.ts'
 
 /** Whoever may run commands on this machine, as the audit log calls them. */
@@ -34,8 +34,8 @@ export async function withState(
   work: (state: State, config: Config) => Promise<number>,
 ): Promise<number> {
   if (await tellAbsence(environment)) return STATUS.failed
-  return forOperators(environment, async (config, log, starting) =>
-    work(await openState(config, log, starting, reach(log)), config),
+  return forOperators(environment, async (config, log, cleanup) =>
+    work(await openState(config, log, cleanup, reach(log)), config),
   )
 }
 
@@ -44,8 +44,8 @@ export function withDatabase(
   environment: NodeJS.ProcessEnv,
   work: (state: Pick<State, 'db' | 'dataFolder'>, config: Config) => Promise<number>,
 ): Promise<number> {
-  return forOperators(environment, async (config, log, starting) =>
-    work(await openDatabase(config, log, starting, reach(log)), config),
+  return forOperators(environment, async (config, log, cleanup) =>
+    work(await openDatabase(config, log, cleanup, reach(log)), config),
   )
 }
 
@@ -98,17 +98,17 @@ function reach(log: Log): Embedding {
 
 async function forOperators(
   environment: NodeJS.ProcessEnv,
-  work: (config: Config, log: Log, starting: Starting) => Promise<number>,
+  work: (config: Config, log: Log, cleanup: CleanupStack) => Promise<number>,
 ): Promise<number> {
-  const starting = new Starting()
+  const cleanup = new CleanupStack()
   try {
-    return await work(parseConfig(environment), createLog(WARNINGS_ONLY), starting)
+    return await work(parseConfig(environment), createLog(WARNINGS_ONLY), cleanup)
   } catch (error) {
     if (!isForOperators(error)) throw error
     process.stderr.write(`rookery: ${error.message}\n`)
     return error instanceof Stopped ? STATUS.stopped : STATUS.failed
   } finally {
-    await starting.undo()
+    await cleanup.run()
   }
 }
 

@@ -5,7 +5,7 @@ import {
   type PolicyCheck,
   TrustPolicies,
 } from '../auth/trust/policies.ts'
-import { openClient } from '../authority.ts'
+import { openClient } from '../server/auth.ts'
 import { type Command, parseArguments, parseOptions, STATUS, UsageError } from './command.ts'
 import { durationText, parseDuration } from './durations.ts'
 import { ACTIONS_DEFAULT, allNamed, listOf, OPERATOR, withRegistry } from './operator.ts'

@@ -8,11 +8,11 @@ import {
   loadRows,
   renumber,
   type TableName,
-} from '../db/dump.ts'
+} from '../db/maintenance/dump.ts'
 import { knownMigrations, migrate } from '../db/migrations.ts'
-import { copyBlobs } from '../registry/copying.ts'
+import { copyBlobs } from '../registry/maintenance/copy.ts'
+import { openStore } from '../server/blob-store.ts'
 import { FilesystemStore } from '../storage/filesystem/filesystem-store.ts'
-import { openStore } from '../store.ts'
 import { DUMP_FILE, SECRET_FILES } from './backup.ts'
 import {
   type Command,

@@ -1,4 +1,4 @@
-import { type Finding, isClean, type ScrubReport, scrub } from '../registry/scrub.ts'
+import { type Finding, isClean, type ScrubReport, scrub } from '../registry/maintenance/scrub.ts'
 import {
   type Command,
   parseNumber,

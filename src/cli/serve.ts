@@ -1,8 +1,8 @@
-import { ConfigError, parseConfig } from '../config.ts'
-import { EmbeddedPostgresError } from '../db/embedded/supervisor.ts'
-import { StartError } from '../listening.ts'
-import { createLog, type Log } from '../log.ts'
-import { startServer } from '../server.ts'
+import { ConfigError, parseConfig } from '../config/config.ts'
+import { EmbeddedPostgresError } from '../embedded-postgres/supervisor.ts'
+import { StartError } from '../server/cleanup.ts'
+import { createLog, type Log } from '../server/log.ts'
+import { startServer } from '../server/server.ts'
 import { type Command, parseOptions } from './command.ts'
 import { greeting } from './greeting.ts'
 

@@ -1,6 +1,6 @@
-import { Starting } from '../listening.ts'
-import { type CopyReport, moveBlobs } from '../registry/copying.ts'
-import { openStoreNamed, type StoreName } from '../store.ts'
+import { type CopyReport, moveBlobs } from '../registry/maintenance/copy.ts'
+import { openStoreNamed, type StoreName } from '../server/blob-store.ts'
+import { CleanupStack } from '../server/cleanup.ts'
 import {
   type Command,
   parseOptions,
@@ -30,10 +30,10 @@ export const storageCopy: Command = {
     const to = parseStoreName('to', options.to)
     if (from === to) throw new UsageError('--from and --to are the same store')
     return withState(environment, async ({ db, dataFolder }, config) => {
-      const starting = new Starting()
+      const cleanup = new CleanupStack()
       const open = async (name: StoreName) => {
         const opened = await openStoreNamed(name, config, dataFolder)
-        starting.did(() => opened.close())
+        cleanup.defer(() => opened.close())
         return opened.store
       }
       try {
@@ -46,7 +46,7 @@ export const storageCopy: Command = {
         process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : textOf(report))
         return report.failures.length === 0 ? STATUS.ok : STATUS.found
       } finally {
-        await starting.undo()
+        await cleanup.run()
       }
     })
   },

@@ -11,10 +11,10 @@ import {
   TokenRefused,
   Tokens,
 } from '../auth/tokens.ts'
-import type { Config } from '../config.ts'
-import { findCredentialByName } from '../db/credentials.ts'
+import type { Config } from '../config/config.ts'
+import { findCredentialByName } from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
-import { openIssuer, openKeys } from '../keys.ts'
+import { openIssuer, openKeys } from '../server/signing-keys.ts'
 import {
   type Command,
   CommandError,

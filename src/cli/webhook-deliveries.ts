@@ -1,11 +1,11 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import type { EndpointState } from '../webhooks/endpoint.ts'
 import {
   DELIVERY_STATES,
   type DeliveryDetail,
   type DeliveryState,
   type RedeliveryRange,
-} from '../webhooks/subscription.ts'
+} from '../webhooks/management/types.ts'
+import type { EndpointState } from '../webhooks/webhook.ts'
 import { type Command, CommandError, parseArguments, STATUS, UsageError } from './command.ts'
 import { parseSince } from './durations.ts'
 import { printJson, printLines, visible } from './printing.ts'

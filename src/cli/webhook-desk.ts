@@ -8,7 +8,7 @@ import type {
   Webhook,
   WebhookChange,
   WebhookRequest,
-} from '../webhooks/subscription.ts'
+} from '../webhooks/management/types.ts'
 
 /** What commands ask of the webhooks of a registry, on this machine or far away. */
 export type WebhookDesk = {

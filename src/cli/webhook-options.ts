@@ -1,5 +1,5 @@
-import type { AuthenticationChange, WebhookChange } from '../webhooks/subscription.ts'
-import { AGE_SECONDS_MAX } from '../webhooks/subscription-checks.ts'
+import type { AuthenticationChange, WebhookChange } from '../webhooks/management/types.ts'
+import { AGE_SECONDS_MAX } from '../webhooks/management/validation.ts'
 import { UsageError } from './command.ts'
 import { parseDuration } from './durations.ts'
 import { listOf } from './operator.ts'

@@ -1,5 +1,10 @@
-import { WAITING_COUNTED_MAX } from '../db/webhooks.ts'
-import type { Delivery, DeliveryDetail, DeliveryTry, Webhook } from '../webhooks/subscription.ts'
+import { WAITING_COUNTED_MAX } from '../db/webhooks/webhooks.ts'
+import type {
+  Delivery,
+  DeliveryDetail,
+  DeliveryTry,
+  Webhook,
+} from '../webhooks/management/types.ts'
 import { durationText } from './durations.ts'
 import { columns } from './printing.ts'
 

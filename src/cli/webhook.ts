@@ -1,5 +1,5 @@
-import type { MadeWebhook, Webhook } from '../webhooks/subscription.ts'
-import { OVERLAP_SECONDS_MAX } from '../webhooks/subscription-secrets.ts'
+import { OVERLAP_SECONDS_MAX } from '../webhooks/management/secrets.ts'
+import type { MadeWebhook, Webhook } from '../webhooks/management/types.ts'
 import { type Command, parseArguments, parseOptions, STATUS, UsageError } from './command.ts'
 import { parseDuration } from './durations.ts'
 import { printJson, printLines, visible } from './printing.ts'

@@ -10,9 +10,9 @@ import {
   planProvenance,
 } from '../unikernel/assembly.ts'
 import type { UnikernelImage } from '../unikernel/image.ts'
-import { findSaidHash } from '../unikernel/judging.ts'
 import type { ReadRange } from '../unikernel/kernel/elf-bytes.ts'
 import { type Facts, type ReadRole, readPart } from '../unikernel/reading.ts'
+import { findSaidHash } from '../unikernel/validation.ts'
 
 /** Where the parts of an image are: files here, or blobs elsewhere. */
 export type PartStore = {

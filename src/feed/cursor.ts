@@ -1,4 +1,4 @@
-import type { FeedPlaces } from '../db/feed.ts'
+import type { FeedPlaces } from '../db/events/feed.ts'
 import { type Cursor, readCursor } from '../events/cursor.ts'
 import { OciError } from '../oci/errors.ts'
 

@@ -9,7 +9,7 @@ import {
   findFeedPlaces,
   listFeed,
   searchFeed,
-} from '../db/feed.ts'
+} from '../db/events/feed.ts'
 import { type EventFilter, isWanted } from '../events/filter.ts'
 import { OciError } from '../oci/errors.ts'
 import { expressionOf, type Glob } from '../oci/glob.ts'

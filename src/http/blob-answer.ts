@@ -1,6 +1,6 @@
 import type { Digest } from '../oci/digest.ts'
 import type { Blob, ByteRange } from '../registry/blobs.ts'
-import { entityTag, isKnown } from './conditions.ts'
+import { entityTag, isKnown } from './preconditions.ts'
 import { parseRange } from './ranges.ts'
 import type { RouteContext } from './route.ts'
 import { sendBytes } from './send.ts'

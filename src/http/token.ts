@@ -1,7 +1,12 @@
 import type { AuditLog } from '../auth/audit.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
-import { scopeText, type TokenAnswer, type TokenAsk, type TokenIssuer } from '../auth/issuing.ts'
 import { parseScopes } from '../auth/scope.ts'
+import {
+  scopeText,
+  type TokenAnswer,
+  type TokenAsk,
+  type TokenIssuer,
+} from '../auth/token-issuer.ts'
 import { type ErrorCode, OciError } from '../oci/errors.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from './route.ts'
 

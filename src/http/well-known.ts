@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { KeyRing } from '../auth/keys.ts'
 import { JWKS_SECONDS_MAX } from '../auth/lifetimes.ts'
+import type { KeyRing } from '../auth/signing-keys.ts'
 import type { Issuer } from '../auth/tokens.ts'
 import type { Route, RouteContext } from './route.ts'
 

@@ -1,20 +1,25 @@
-import { recordChange } from '../db/audit.ts'
+import { recordChange } from '../db/auth/audit.ts'
+import type { Database } from '../db/database.ts'
+import { touchBlob } from '../db/maintenance/garbage.ts'
 import {
   type BlobLookups,
   blobLookups,
   type FoundBlob,
   mountBlob,
   removeBlob,
-} from '../db/blobs.ts'
-import type { Database } from '../db/database.ts'
-import { touchBlob } from '../db/garbage.ts'
-import { ensureRepository, findRepository, type View, type Visibility } from '../db/repositories.ts'
+} from '../db/registry/blobs.ts'
+import {
+  ensureRepository,
+  findRepository,
+  type View,
+  type Visibility,
+} from '../db/registry/repositories.ts'
 import { EMPTY_JSON, isEmptyDescriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { BlobStore, ByteRange } from '../storage/blob-store.ts'
-import { demandSpare } from './immutable.ts'
+import { demandSpare } from './immutable-tags.ts'
 import { storeError, withStoreErrors } from './store-errors.ts'
 import type { Actor } from './view.ts'
 

@@ -1,7 +1,7 @@
 import type { Database } from '../db/database.ts'
-import { listReferrers, type ReferrerRow } from '../db/manifests.ts'
-import { findRepository, listRepositories, type View } from '../db/repositories.ts'
-import { listTags } from '../db/tags.ts'
+import { listReferrers, type ReferrerRow } from '../db/registry/manifests.ts'
+import { findRepository, listRepositories, type View } from '../db/registry/repositories.ts'
+import { listTags } from '../db/registry/tags.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 

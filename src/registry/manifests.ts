@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
-import { recordChange } from '../db/audit.ts'
+import { recordChange } from '../db/auth/audit.ts'
 import type { Database, Transaction } from '../db/database.ts'
-import { touchBlobsOf } from '../db/garbage.ts'
+import { touchBlobsOf } from '../db/maintenance/garbage.ts'
 import {
   type LockedContents,
   lockContents,
@@ -10,20 +10,25 @@ import {
   manifestLookups,
   putManifest,
   removeManifest,
-} from '../db/manifests.ts'
-import { ensureRepository, findRepository, type View, type Visibility } from '../db/repositories.ts'
-import { moveTags, removeTag, removeTagsOf, type TagChange } from '../db/tags.ts'
+} from '../db/registry/manifests.ts'
+import {
+  ensureRepository,
+  findRepository,
+  type View,
+  type Visibility,
+} from '../db/registry/repositories.ts'
+import { moveTags, removeTag, removeTagsOf, type TagChange } from '../db/registry/tags.ts'
 import { type Descriptor, invalid } from '../oci/descriptor.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import { MANIFEST_BYTES_MAX, type Manifest, parseManifest } from '../oci/manifest.ts'
 import type { Reference, Repository, Tag } from '../oci/reference.ts'
-import { demandProvenance } from '../unikernel/judging.ts'
 import { READER } from '../unikernel/reading.ts'
-import { type Condition, demand } from './condition.ts'
-import { recordPush, recordRemoval } from './image-events.ts'
-import { type ImageReader, indexImage } from './image-reading.ts'
-import { demandMovable, demandSpare } from './immutable.ts'
+import { demandProvenance } from '../unikernel/validation.ts'
+import { recordPush, recordRemoval } from './events/record.ts'
+import { type ImageReader, indexImage } from './images/reader.ts'
+import { demandMovable, demandSpare } from './immutable-tags.ts'
+import { type Condition, demand } from './precondition.ts'
 import type { Actor } from './view.ts'
 
 export type StoredManifest = {

@@ -1,11 +1,11 @@
-import { recordChange } from '../db/audit.ts'
+import { recordChange } from '../db/auth/audit.ts'
 import type { Database } from '../db/database.ts'
 import {
   findSettings,
   listSettings,
   putSettings,
   type RepositorySettings,
-} from '../db/repositories.ts'
+} from '../db/registry/repositories.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Actor, Visibility } from './view.ts'

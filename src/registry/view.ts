@@ -1,2 +1,2 @@
-export type { Actor } from '../db/audit.ts'
-export type { View, Visibility } from '../db/repositories.ts'
+export type { Actor } from '../db/auth/audit.ts'
+export type { View, Visibility } from '../db/registry/repositories.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { Brakes } from '../../src/auth/brakes.ts'
+import { Brakes } from '../../src/auth/login-throttle.ts'
 
 const FAILURES_AT_ONCE = 20
 

@@ -1,9 +1,9 @@
 import pg from 'pg'
 import { expect } from 'vitest'
 import { Tokens } from '../../src/auth/tokens.ts'
-import { parseConfig } from '../../src/config.ts'
+import { parseConfig } from '../../src/config/config.ts'
 import { Database } from '../../src/db/database.ts'
-import { openIssuer, openKeys } from '../../src/keys.ts'
+import { openIssuer, openKeys } from '../../src/server/signing-keys.ts'
 import type { TestRegistry } from '../support/registry.ts'
 
 export const basic = (user: string, secret: string) =>

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { Garbage } from '../../src/registry/garbage.ts'
+import { Garbage } from '../../src/registry/maintenance/garbage.ts'
 import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
 import { digestOf, expectError, IMAGE_MANIFEST } from '../conformance/kit.ts'
 import { RawClient, RawConnection, requestBytes } from '../support/raw-client.ts'

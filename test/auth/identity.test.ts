@@ -1,7 +1,7 @@
 import { createHmac, createPublicKey, generateKeyPairSync, sign } from 'node:crypto'
 import { exportJWK, exportSPKI } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { removeExpiredIdentityTokens } from '../../src/db/trust-policies.ts'
+import { removeExpiredIdentityTokens } from '../../src/db/auth/trust-policies.ts'
 import { serve } from '../outgoing/kit.ts'
 import { claimsOf, newKey, startIssuer, type TestIssuer, unsigned } from './issuer-kit.ts'
 import { ACTOR, answered, asked, openTrust, type Trust } from './policies-kit.ts'

@@ -1,9 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { parseConfig } from '../../src/config.ts'
-import { createLog } from '../../src/log.ts'
-import { type RunningServer, startServer } from '../../src/server.ts'
+import { parseConfig } from '../../src/config/config.ts'
+import { createLog } from '../../src/server/log.ts'
+import { type RunningServer, startServer } from '../../src/server/server.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'

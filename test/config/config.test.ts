@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { ConfigError, parseConfig, SETTINGS } from '../../src/config.ts'
+import { ConfigError, parseConfig, SETTINGS } from '../../src/config/config.ts'
 import { ROOT } from '../house/tree.ts'
 
 describe('the settings', () => {

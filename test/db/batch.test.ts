@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { Batch } from '../../src/db/batch.ts'
+import { Batch } from '../../src/async/batcher.ts'
 
 /** A batch whose every flight lands when the test says so. */
 function heldBatch(keysMax = 10) {

@@ -24,9 +24,12 @@ import {
   findNativePackage,
   type NativePackage,
   prepareNativePackage,
-} from '../../src/db/embedded/native-package.ts'
-import { isPostgres } from '../../src/db/embedded/processes.ts'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded/supervisor.ts'
+} from '../../src/embedded-postgres/native-package.ts'
+import { isPostgres } from '../../src/embedded-postgres/processes.ts'
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from '../../src/embedded-postgres/supervisor.ts'
 import { until } from '../support/until.ts'
 
 const run = promisify(execFile)

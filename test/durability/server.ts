@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { expect } from 'vitest'
-import { DATABASE, USER } from '../../src/db/embedded/settings.ts'
+import { DATABASE, USER } from '../../src/embedded-postgres/settings.ts'
 import { type Settings, type Started, start, stop } from '../start/process.ts'
 import { createTestDatabase } from '../support/database.ts'
 

@@ -1,6 +1,6 @@
-import { parseConfig } from '../../src/config.ts'
+import { parseConfig } from '../../src/config/config.ts'
+import { openStore } from '../../src/server/blob-store.ts'
 import type { Held } from '../../src/storage/blob-store.ts'
-import { openStore } from '../../src/store.ts'
 import type { TestRegistry } from '../support/registry.ts'
 
 /** A registry that runs as a process of its own, as tests ask one in theirs; its owner ends it. */

@@ -1,8 +1,8 @@
 import pg from 'pg'
-import { parseConfig } from '../../src/config.ts'
+import { parseConfig } from '../../src/config/config.ts'
 import { Database } from '../../src/db/database.ts'
-import { Garbage } from '../../src/registry/garbage.ts'
-import { openStore } from '../../src/store.ts'
+import { Garbage } from '../../src/registry/maintenance/garbage.ts'
+import { openStore } from '../../src/server/blob-store.ts'
 import type { TestRegistry } from '../support/registry.ts'
 
 /** What a sweeper needs, on a registry that runs. */

@@ -1,9 +1,9 @@
 import { createHash, randomBytes, randomInt } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { parseConfig } from '../../src/config.ts'
-import { createLog } from '../../src/log.ts'
-import { type RunningServer, startServer } from '../../src/server.ts'
+import { parseConfig } from '../../src/config/config.ts'
+import { createLog } from '../../src/server/log.ts'
+import { type RunningServer, startServer } from '../../src/server/server.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { openSweeper, type Sweeper } from './kit.ts'
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { parseReference, parseRepository } from '../../src/oci/reference.ts'
-import { ImageReader } from '../../src/registry/image-reading.ts'
+import { ImageReader } from '../../src/registry/images/reader.ts'
 import { Manifests } from '../../src/registry/manifests.ts'
 import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
 import { newRepository, pushImage } from '../conformance/kit.ts'

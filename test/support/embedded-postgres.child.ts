@@ -1,6 +1,6 @@
 // Owns an embedded Postgres in a process of its own: one JSON line when it runs or was refused,
 // and it stops when its stdin ends.
-import { startEmbeddedPostgres } from '../../src/db/embedded/supervisor.ts'
+import { startEmbeddedPostgres } from '../../src/embedded-postgres/supervisor.ts'
 
 const folder = process.argv[2] ?? ''
 const quiet = (): void => {}

@@ -5,8 +5,8 @@ import pg from 'pg'
 import { pino } from 'pino'
 import type { TestProject } from 'vitest/node'
 import { Database } from '../../src/db/database.ts'
-import { startEmbeddedPostgres } from '../../src/db/embedded/supervisor.ts'
 import { migrate } from '../../src/db/migrations.ts'
+import { startEmbeddedPostgres } from '../../src/embedded-postgres/supervisor.ts'
 import { TEMPLATE, type TestPostgres } from './database.ts'
 
 declare module 'vitest' {

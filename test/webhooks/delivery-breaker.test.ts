@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
-import { noteFailures } from '../../src/db/webhook-health.ts'
+import { noteFailures } from '../../src/db/webhooks/health.ts'
 import { DeliveryDesk, type MadeEndpoint, type MadeEvent } from './deliverer-kit.ts'
 import { type Answering, answering, hears, Receivers } from './kit.ts'
 

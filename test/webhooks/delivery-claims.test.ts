@@ -1,11 +1,11 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { Database } from '../../src/db/database.ts'
-import { redeliver } from '../../src/db/deliveries.ts'
+import { redeliver } from '../../src/db/webhooks/deliveries.ts'
 import {
   claimDeliveries,
   listDueEndpoints,
   settleDeliveries,
-} from '../../src/db/delivery-claims.ts'
+} from '../../src/db/webhooks/delivery-claims.ts'
 import { DeliveryDesk, type MadeEndpoint, type MadeEvent } from './deliverer-kit.ts'
 import { type Answering, hears, Receivers } from './kit.ts'
 

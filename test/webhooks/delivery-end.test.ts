@@ -1,7 +1,7 @@
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { Database } from '../../src/db/database.ts'
-import { forgetOldEvents } from '../../src/webhooks/retention.ts'
+import { forgetOldEvents } from '../../src/sequencer/retention.ts'
 import { basic, makeCredential } from '../auth/callers.ts'
 import { newRepository, pushImage } from '../conformance/kit.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'

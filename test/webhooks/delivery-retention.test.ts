@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
-import { forgetOldEvents } from '../../src/webhooks/retention.ts'
+import { forgetOldEvents } from '../../src/sequencer/retention.ts'
 import { DeliveryDesk, type MadeEndpoint, type MadeEvent } from './deliverer-kit.ts'
 import { type Receiver, startReceiver } from './kit.ts'
 

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
-import { redeliver } from '../../src/db/deliveries.ts'
+import { redeliver } from '../../src/db/webhooks/deliveries.ts'
 import { DeliveryDesk } from './deliverer-kit.ts'
 import { type Answering, answering, hears, Receivers } from './kit.ts'
 

@@ -1,6 +1,10 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { nextTry, parseRetryAfter, RETRY_SECONDS } from '../../src/webhooks/schedule.ts'
+import {
+  nextTry,
+  parseRetryAfter,
+  RETRY_SECONDS,
+} from '../../src/webhooks/delivery/retry-schedule.ts'
 
 const DAY = 86_400
 const NOW = new Date('2026-03-01T12:00:00Z')

@@ -2,7 +2,7 @@ import { createHmac, createPublicKey, verify } from 'node:crypto'
 import { decodeJwt } from 'jose'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { MasterKey } from '../../src/auth/master-key.ts'
-import { newEd25519Secret, publicKeyOf } from '../../src/webhooks/signing.ts'
+import { newEd25519Secret, publicKeyOf } from '../../src/webhooks/signature.ts'
 import { DeliveryDesk } from './deliverer-kit.ts'
 import { type Answering, answering, hears, Receivers } from './kit.ts'
 

@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded/supervisor.ts'
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from '../../src/embedded-postgres/supervisor.ts'
 import { imageOf, putManifest } from '../conformance/kit.ts'
 import { registryAt } from '../faults/process-registry.ts'
 import { type Started, start, stop } from '../start/process.ts'

@@ -1,8 +1,8 @@
 import { Writable } from 'node:stream'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { parseConfig } from '../../src/config.ts'
-import { createLog } from '../../src/log.ts'
-import { startServer } from '../../src/server.ts'
+import { parseConfig } from '../../src/config/config.ts'
+import { createLog } from '../../src/server/log.ts'
+import { startServer } from '../../src/server/server.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { subscribe } from './kit.ts'
 

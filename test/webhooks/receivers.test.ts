@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { type AddressInfo, createServer } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { newSigningSecret } from '../../src/webhooks/signing.ts'
+import { newSigningSecret } from '../../src/webhooks/signature.ts'
 import { newRepository, pushImage } from '../conformance/kit.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { api, deliveriesOf, endedOf, type Receiver, subscribe } from './kit.ts'

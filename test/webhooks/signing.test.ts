@@ -2,7 +2,6 @@ import { createPublicKey, verify } from 'node:crypto'
 import fc from 'fast-check'
 import { Webhook } from 'standardwebhooks'
 import { describe, expect, it } from 'vitest'
-import type { Endpoint, EndpointSecrets } from '../../src/webhooks/endpoint.ts'
 import {
   isFreeHeader,
   isSigningSecret,
@@ -10,7 +9,8 @@ import {
   newSigningSecret,
   publicKeyOf,
   signedHeaders,
-} from '../../src/webhooks/signing.ts'
+} from '../../src/webhooks/signature.ts'
+import type { Endpoint, EndpointSecrets } from '../../src/webhooks/webhook.ts'
 
 type Options = Partial<Omit<Endpoint, 'secrets'>> & { readonly secrets?: Partial<EndpointSecrets> }
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { parseConfig } from '../../src/config.ts'
-import { openKeys } from '../../src/keys.ts'
+import { parseConfig } from '../../src/config/config.ts'
+import { openKeys } from '../../src/server/signing-keys.ts'
 import { openMint, sql } from '../auth/callers.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {

@@ -1,5 +1,4 @@
-import { type Actor, recordChange } from '../../db/audit.ts'
-import type { Database } from '../../db/database.ts'
+import { type Actor, recordChange } from '../../db/auth/audit.ts'
 import {
   addTrustPolicy,
   countTrustPoliciesOf,
@@ -9,14 +8,14 @@ import {
   removeTrustPolicy,
   type TrustPolicyRow,
   useIdentityToken,
-} from '../../db/trust-policies.ts'
+} from '../../db/auth/trust-policies.ts'
+import type { Database } from '../../db/database.ts'
 import { OciError } from '../../oci/errors.ts'
 import type { GuardedClient } from '../../outgoing/client.ts'
 import { OutgoingRefused } from '../../outgoing/guard.ts'
 import { checkName, grantOf, parseGrant } from '../credentials.ts'
-import type { TrustedIdentity } from '../issuing.ts'
 import { REVOCATION_KEPT_SECONDS } from '../lifetimes.ts'
-import { faultOf, type PolicyCheck, policyChecks, tokenCheck } from './checks.ts'
+import type { TrustedIdentity } from '../token-issuer.ts'
 import { type Conditions, parseConditions } from './conditions.ts'
 import {
   forgottenAt,
@@ -28,6 +27,7 @@ import {
   verifySignature,
 } from './identity.ts'
 import { IssuerKeys, IssuerUnavailable } from './issuer-keys.ts'
+import { faultOf, type PolicyCheck, policyChecks, tokenCheck } from './validation.ts'
 
 export type { PolicyCheck }
 

@@ -8,7 +8,7 @@ import {
 } from '../../client/image-reference.ts'
 import { type RemoteManifest, RemoteRepository } from '../../client/remote-repository.ts'
 import { type Child, type Manifest, parseManifest } from '../../oci/manifest.ts'
-import { judgeChild, judgeHash, judgeImage } from '../../unikernel/judging.ts'
+import { judgeChild, judgeHash, judgeImage } from '../../unikernel/validation.ts'
 import { type Command, CommandError, STATUS, UsageError } from '../command.ts'
 import { printJson, printLines, visible } from '../printing.ts'
 import { type Inspected, imageJson, imageLines, indexJson, indexLines } from './inspect-report.ts'

@@ -10,7 +10,7 @@ import type {
   Webhook,
   WebhookChange,
   WebhookRequest,
-} from '../../webhooks/subscription.ts'
+} from '../../webhooks/management/types.ts'
 import type { WebhookDesk } from '../webhook-desk.ts'
 import { LISTED_MAX, queryOf } from './registry.ts'
 

@@ -1,5 +1,5 @@
 import { OciError } from '../../oci/errors.ts'
-import type { Images } from '../../registry/images.ts'
+import type { Images } from '../../registry/images/images.ts'
 import type { DocumentContext } from '../../unikernel/documents/context.ts'
 import { cycloneDx } from '../../unikernel/documents/cyclonedx.ts'
 import type { JsonObject } from '../../unikernel/documents/json.ts'

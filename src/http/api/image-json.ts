@@ -1,5 +1,5 @@
-import type { ImageRow, KnownImage } from '../../registry/images.ts'
-import type { PackageHit } from '../../registry/package-search.ts'
+import type { ImageRow, KnownImage } from '../../registry/images/images.ts'
+import type { PackageHit } from '../../registry/images/package-search.ts'
 import { describeHost } from '../../unikernel/host/build-environment.ts'
 import type { ImageLayer } from '../../unikernel/image.ts'
 

@@ -1,11 +1,11 @@
 import { OciError } from '../../oci/errors.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
-import type { ImageMaker, IncomingPart, MadeImage } from '../../registry/image-making.ts'
+import type { ImageMaker, IncomingPart, MadeImage } from '../../registry/images/builder.ts'
 import { baseName, ROLES } from '../../unikernel/format.ts'
 import { isTime } from '../../unikernel/time.ts'
-import { conditionOf, entityTag } from '../conditions.ts'
 import { fileTitle } from '../file-title.ts'
 import { formParts } from '../multipart.ts'
+import { conditionOf, entityTag } from '../preconditions.ts'
 import { actorOf, type Route, type RouteContext, repositoryOf } from '../route.ts'
 import { queriedTags } from '../tags.ts'
 

@@ -1,6 +1,6 @@
 import { pullableNames } from '../../auth/access.ts'
 import { OciError } from '../../oci/errors.ts'
-import type { PackageCursor, PackageSearch } from '../../registry/package-search.ts'
+import type { PackageCursor, PackageSearch } from '../../registry/images/package-search.ts'
 import { ECOSYSTEMS, type Ecosystem } from '../../unikernel/versions/orders.ts'
 import { pageLimit, setNextLink } from '../pages.ts'
 import { param, queryOnce, type Route, type RouteContext } from '../route.ts'

@@ -4,8 +4,8 @@ import { OciError } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import { parseTag } from '../../oci/reference.ts'
 import type { TagHistory, TagPosition } from '../../registry/tag-history.ts'
-import { conditionOf, entityTag } from '../conditions.ts'
 import { pageLimit, setNextLink } from '../pages.ts'
+import { conditionOf, entityTag } from '../preconditions.ts'
 import {
   actorOf,
   param,

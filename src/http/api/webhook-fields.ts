@@ -1,4 +1,4 @@
-import type { WebhookChange, WebhookRequest } from '../../webhooks/subscription.ts'
+import type { WebhookChange, WebhookRequest } from '../../webhooks/management/types.ts'
 import type { RouteContext } from '../route.ts'
 import { Fields } from './json.ts'
 

@@ -1,7 +1,11 @@
 import { OciError } from '../../oci/errors.ts'
-import { DELIVERY_STATES, type DeliveryState, type Manager } from '../../webhooks/subscription.ts'
-import type { WebhookDeliveries } from '../../webhooks/subscription-deliveries.ts'
-import type { Webhooks } from '../../webhooks/webhooks.ts'
+import type { WebhookDeliveries } from '../../webhooks/management/deliveries.ts'
+import {
+  DELIVERY_STATES,
+  type DeliveryState,
+  type Manager,
+} from '../../webhooks/management/types.ts'
+import type { Webhooks } from '../../webhooks/management/webhooks.ts'
 import { namedPage, pageLimit, setNextLink } from '../pages.ts'
 import { actorOf, param, queryOnce, type Route, type RouteContext } from '../route.ts'
 import { Fields } from './json.ts'

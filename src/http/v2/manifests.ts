@@ -4,7 +4,7 @@ import { OciError } from '../../oci/errors.ts'
 import { MANIFEST_BYTES_MAX } from '../../oci/manifest.ts'
 import { isTag, parseReference, type Reference, type Tag } from '../../oci/reference.ts'
 import type { Manifests, StoredManifest } from '../../registry/manifests.ts'
-import { conditionOf, entityTag, isKnown, parseEntityTags } from '../conditions.ts'
+import { conditionOf, entityTag, isKnown, parseEntityTags } from '../preconditions.ts'
 import { actorOf, param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { queriedTags } from '../tags.ts'
 

@@ -23,7 +23,7 @@ import {
   StageLost,
   StoreFull,
 } from '../blob-store.ts'
-import { isKey, newWrite } from '../keys.ts'
+import { isKey, newWrite } from '../storage-key.ts'
 import { isFull, isMissing } from '../system-errors.ts'
 import { readRange, syncFolder, writeFrom } from './files.ts'
 import { listFiles } from './listing.ts'

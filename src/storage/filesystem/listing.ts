@@ -2,7 +2,7 @@ import type { Dirent } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Held } from '../blob-store.ts'
-import { isKey, uploadOf } from '../keys.ts'
+import { isKey, uploadOf } from '../storage-key.ts'
 import { isMissing } from '../system-errors.ts'
 
 const BLOBS = 'blobs/'

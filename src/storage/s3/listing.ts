@@ -6,7 +6,7 @@ import {
   type S3Client,
 } from '@aws-sdk/client-s3'
 import type { Held } from '../blob-store.ts'
-import { isKey, uploadOf } from '../keys.ts'
+import { isKey, uploadOf } from '../storage-key.ts'
 import { call, type S3Settings } from './calls.ts'
 
 const OBJECT = 'object '

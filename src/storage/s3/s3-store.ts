@@ -14,7 +14,7 @@ import {
   type Stage,
   StageLost,
 } from '../blob-store.ts'
-import { isKey, newWrite, writtenKey } from '../keys.ts'
+import { isKey, newWrite, writtenKey } from '../storage-key.ts'
 import { call, createClient, Gone, type S3Settings } from './calls.ts'
 import { Linker } from './linker.ts'
 import { Listing, placeOf } from './listing.ts'

@@ -1,5 +1,5 @@
 import { type Stage, StageLost } from '../blob-store.ts'
-import { isKey } from '../keys.ts'
+import { isKey } from '../storage-key.ts'
 
 /**
  * Every part of a multipart upload but the last. S3 takes 5 MiB at least and 10,000 parts at most,

@@ -9,7 +9,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3'
 import { StageLost } from '../blob-store.ts'
-import { newWrite, writtenKey } from '../keys.ts'
+import { newWrite, writtenKey } from '../storage-key.ts'
 import { call, Gone, type S3Settings } from './calls.ts'
 import { Part, type PartBuffers } from './part-buffers.ts'
 import { PART_BYTES, PARTS_MAX, type PartMark, type S3Stage } from './stage.ts'

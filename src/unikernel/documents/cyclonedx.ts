@@ -1,5 +1,6 @@
 import type { ImageLayer, UnikernelImage } from '../image.ts'
 import type { OpamSource } from '../opam/definition.ts'
+import { type Ingredient, type Ingredients, ingredientsOf } from './components.ts'
 import {
   blobUrl,
   type DocumentContext,
@@ -10,7 +11,6 @@ import {
   manifestUrl,
   plainText,
 } from './context.ts'
-import { type Ingredient, type Ingredients, ingredientsOf } from './ingredients.ts'
 import { type Json, type JsonObject, present } from './json.ts'
 import { ociPurl } from './purl.ts'
 import { isLink, readAddress } from './source-address.ts'

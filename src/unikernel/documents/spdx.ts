@@ -1,4 +1,5 @@
 import type { ImageLayer, UnikernelImage } from '../image.ts'
+import { type Ingredient, ingredientsOf } from './components.ts'
 import {
   blobUrl,
   type DocumentContext,
@@ -9,7 +10,6 @@ import {
   manifestUrl,
   plainText,
 } from './context.ts'
-import { type Ingredient, ingredientsOf } from './ingredients.ts'
 import { type Json, type JsonObject, present } from './json.ts'
 import { ociPurl } from './purl.ts'
 import { findLocation, readAddress } from './source-address.ts'

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { cycloneDx } from '../../../src/unikernel/documents/cyclonedx.ts'
 import {
   DEPENDENCIES_MAX,
   INGREDIENTS_MAX,
   ingredientsOf,
-} from '../../../src/unikernel/documents/ingredients.ts'
+} from '../../../src/unikernel/documents/components.ts'
+import { cycloneDx } from '../../../src/unikernel/documents/cyclonedx.ts'
 import { slsaProvenance } from '../../../src/unikernel/documents/slsa.ts'
 import { spdx } from '../../../src/unikernel/documents/spdx.ts'
 import { readBuild } from '../kit.ts'

@@ -1,0 +1,236 @@
+import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject } from 'node:crypto'
+import { promisify } from 'node:util'
+import { calculateJwkThumbprint, type JWK } from 'jose'
+import { type Actor, recordChange } from '../db/auth/audit.ts'
+import {
+  addSigningKey,
+  listSigningKeys,
+  lockSigningKeys,
+  type NewSigningKey,
+  removeSigningKeys,
+  type SigningAlgorithm,
+  type SigningKeyRow,
+} from '../db/auth/signing-keys.ts'
+import type { Database, Transaction } from '../db/database.ts'
+import { OciError } from '../oci/errors.ts'
+import { NEXT_SECONDS, RETIRING_SECONDS } from './lifetimes.ts'
+import { type MasterKey, MasterKeyError } from './master-key.ts'
+
+export type { SigningAlgorithm }
+
+/** A key of ours: what verifies, and what signs. */
+export type SigningKey = {
+  readonly kid: string
+  readonly algorithm: SigningAlgorithm
+  readonly publicJwk: JWK
+  readonly publicKey: KeyObject
+  readonly privateKey: KeyObject
+  readonly activeAt: Date
+  readonly retiredAt: Date | null
+  readonly goneAt: Date | null
+}
+
+/** How a key stands: published, signing, believed only, forgotten. */
+export type KeyState = 'next' | 'active' | 'retiring' | 'gone'
+
+export type ListedKey = {
+  readonly kid: string
+  readonly algorithm: SigningAlgorithm
+  readonly state: KeyState
+  readonly createdAt: Date
+  readonly activeAt: Date
+  readonly goneAt: Date | null
+}
+
+/** A token may name a key that another replica has just made; asked for at most this often. */
+const LOOK_AGAIN_MILLISECONDS = 1000
+const RETRY_AFTER_SECONDS = 10
+
+const generate = promisify(generateKeyPair)
+
+/** The keys that sign our tokens, as the database has them; the same on every replica. */
+export class KeyRing {
+  readonly #db: Database
+  readonly #masterKey: MasterKey
+  #keys = new Map<string, SigningKey>()
+  #soughtAt = Number.NEGATIVE_INFINITY
+
+  constructor(db: Database, masterKey: MasterKey) {
+    this.#db = db
+    this.#masterKey = masterKey
+  }
+
+  /** Reads the keys, and makes the first one. Throws MasterKeyError when they cannot be read. */
+  async open(algorithm: SigningAlgorithm = 'ES256'): Promise<void> {
+    await this.#db.transaction(async (tx) => {
+      await lockSigningKeys(tx)
+      const rows = await listSigningKeys(tx)
+      // Made on first start, and again when every key is gone.
+      if (rows.every(({ retiredAt }) => retiredAt !== null)) {
+        await addSigningKey(tx, await this.#make(algorithm), 0, RETIRING_SECONDS)
+      }
+    })
+    await this.refresh()
+  }
+
+  /**
+   * Reads them again. What is no longer in the database is forgotten, also when the rest cannot be
+   * read; then throws MasterKeyError.
+   */
+  async refresh(): Promise<void> {
+    const rows = await listSigningKeys(this.#db)
+    const keys = new Map<string, SigningKey>()
+    let failure: unknown
+    for (const row of rows) {
+      try {
+        keys.set(row.kid, this.#known(row) ?? (await this.#read(row)))
+      } catch (error) {
+        failure = error
+      }
+    }
+    this.#keys = keys
+    if (failure !== undefined) throw failure
+  }
+
+  /** The key that signs now. Throws UNAVAILABLE when there is none. */
+  signing(now = new Date()): SigningKey {
+    const active = [...this.#keys.values()].findLast((key) => stateOf(key, now) === 'active')
+    if (active === undefined) {
+      throw new OciError('UNAVAILABLE', undefined, {
+        message: 'the registry has no key at the moment to sign with, try again',
+        headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
+      })
+    }
+    return active
+  }
+
+  /** True while signatures of that key are believed. */
+  believes(kid: string, now = new Date()): boolean {
+    const key = this.#keys.get(kid)
+    return key !== undefined && stateOf(key, now) !== 'gone'
+  }
+
+  /** A key whose signatures are believed. Undefined for an unknown one, after another look. */
+  async find(kid: string): Promise<SigningKey | undefined> {
+    if (!this.#keys.has(kid) && performance.now() - this.#soughtAt > LOOK_AGAIN_MILLISECONDS) {
+      this.#soughtAt = performance.now()
+      await this.refresh().catch((error: unknown) => {
+        // Keys that this process cannot read are no fault of whoever asks; its operator hears of them.
+        if (!(error instanceof MasterKeyError)) throw error
+      })
+    }
+    return this.believes(kid) ? this.#keys.get(kid) : undefined
+  }
+
+  /** The public halves (RFC 7517), for everybody. */
+  published(now = new Date()): { keys: JWK[] } {
+    const keys = [...this.#keys.values()].filter((key) => stateOf(key, now) !== 'gone')
+    return { keys: keys.map(({ publicJwk }) => publicJwk) }
+  }
+
+  #known(row: SigningKeyRow): SigningKey | undefined {
+    const key = this.#keys.get(row.kid)
+    return key && { ...key, activeAt: row.activeAt, retiredAt: row.retiredAt, goneAt: row.goneAt }
+  }
+
+  async #read(row: SigningKeyRow): Promise<SigningKey> {
+    const text = await this.#masterKey.decrypt(row.privateJwe)
+    if (text === undefined) {
+      throw new MasterKeyError(
+        'the signing keys in the database were encrypted with another master key: give every replica the file of the first one (ROOKERY_MASTER_KEY_FILE), or make new keys with: rookery keys rotate --now',
+      )
+    }
+    return { ...row, ...checkedPair(row, text) }
+  }
+
+  async #make(algorithm: SigningAlgorithm): Promise<NewSigningKey> {
+    return makeKey(algorithm, this.#masterKey)
+  }
+}
+
+/** What an operator sees; gone keys are not kept. */
+export async function listKeys(db: Database, now = new Date()): Promise<ListedKey[]> {
+  const rows = await listSigningKeys(db)
+  return rows.map((row) => ({
+    kid: row.kid,
+    algorithm: row.algorithm,
+    state: stateOf(row, now),
+    createdAt: row.createdAt,
+    activeAt: row.activeAt,
+    goneAt: row.goneAt,
+  }))
+}
+
+/**
+ * Adds a key. It is published at once, signs when all who keep the published keys must have seen it,
+ * and the one before is believed until its last token has expired. With `atOnce`, as after a leak,
+ * the others are gone and the new one signs now.
+ */
+export async function rotateKeys(
+  db: Database,
+  masterKey: MasterKey,
+  algorithm: SigningAlgorithm,
+  atOnce: boolean,
+  actor: Actor,
+): Promise<string> {
+  const key = await makeKey(algorithm, masterKey)
+  await db.transaction(async (tx: Transaction) => {
+    await lockSigningKeys(tx)
+    if (atOnce) await removeSigningKeys(tx)
+    await addSigningKey(tx, key, atOnce ? 0 : NEXT_SECONDS, RETIRING_SECONDS)
+    const detail = `${algorithm} ${key.kid}${atOnce ? ', and all others void' : ''}`
+    await recordChange(tx, actor, { action: 'rotate-keys', detail })
+  })
+  return key.kid
+}
+
+async function makeKey(algorithm: SigningAlgorithm, masterKey: MasterKey): Promise<NewSigningKey> {
+  const { publicKey, privateKey } =
+    algorithm === 'ES256'
+      ? await generate('ec', { namedCurve: 'P-256' })
+      : await generate('ed25519')
+  const bare = publicKey.export({ format: 'jwk' }) as JWK
+  const kid = await calculateJwkThumbprint(bare)
+  const pem = privateKey.export({ format: 'pem', type: 'pkcs8' })
+  return {
+    kid,
+    algorithm,
+    publicJwk: { ...bare, kid, alg: algorithm, use: 'sig' },
+    privateJwe: await masterKey.encrypt(String(pem)),
+  }
+}
+
+/** Throws MasterKeyError for a key that is not what its row says. */
+function checkedPair(
+  { kid, algorithm, publicJwk }: SigningKeyRow,
+  pem: string,
+): Pick<SigningKey, 'publicJwk' | 'publicKey' | 'privateKey'> {
+  const unusable = (cause?: unknown) =>
+    new MasterKeyError(
+      `signing key ${kid} is malformed: make new ones with: rookery keys rotate --now`,
+      {
+        cause,
+      },
+    )
+  try {
+    const privateKey = createPrivateKey(pem)
+    const publicKey = createPublicKey(privateKey)
+    const curve = privateKey.asymmetricKeyDetails?.namedCurve
+    const right =
+      algorithm === 'ES256' ? curve === 'prime256v1' : privateKey.asymmetricKeyType === 'ed25519'
+    const { x, y } = publicKey.export({ format: 'jwk' }) as JWK
+    if (!right || x !== publicJwk.x || y !== publicJwk.y) throw unusable()
+    return { publicJwk: publicJwk as JWK, publicKey, privateKey }
+  } catch (error) {
+    throw error instanceof MasterKeyError ? error : unusable(error)
+  }
+}
+
+function stateOf(
+  { activeAt, retiredAt, goneAt }: Pick<SigningKey, 'activeAt' | 'retiredAt' | 'goneAt'>,
+  now: Date,
+): KeyState {
+  if (goneAt !== null && goneAt <= now) return 'gone'
+  if (retiredAt !== null && retiredAt <= now) return 'retiring'
+  return activeAt > now ? 'next' : 'active'
+}

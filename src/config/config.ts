@@ -1,0 +1,245 @@
+import { BlockList } from 'node:net'
+import { TOKEN_SECONDS_MAX } from '../auth/lifetimes.ts'
+import { parseNetworks } from '../auth/networks.ts'
+import type { S3Options } from '../storage/s3/s3-store.ts'
+import { PART_BYTES, PARTS_MAX } from '../storage/s3/stage.ts'
+import { SETTINGS } from './settings.ts'
+
+export { SETTINGS } from './settings.ts'
+
+/** Everything that can be set, checked. */
+export type Config = {
+  readonly listen: { readonly host: string; readonly port: number }
+  readonly dataFolder: string
+  /** Undefined: the embedded Postgres. */
+  readonly databaseUrl: string | undefined
+  readonly databaseConnectionsMax: number
+  readonly adminPassword: string | undefined
+  /** Without a slash at the end; undefined: the address that it listens on. */
+  readonly publicUrl: string | undefined
+  /** Undefined: `master-key` in the data folder. */
+  readonly masterKeyFile: string | undefined
+  readonly tokenSeconds: number
+  readonly oidcAllowNetworks: readonly string[]
+  readonly webhookAllowNetworks: readonly string[]
+  readonly feedClientsPerAddress: number
+  readonly eventDays: number
+  readonly auditDays: number
+  readonly trustedProxies: BlockList
+  readonly defaultVisibility: 'public' | 'private'
+  readonly blobBytesMax: number
+  readonly uploadLifetimeSeconds: number
+  /** Undefined: blobs are files below the data folder. */
+  readonly s3: S3Config | undefined
+  readonly gcGraceSeconds: number
+  readonly gcIntervalSeconds: number
+  readonly drainSeconds: number
+  readonly logLevel: string
+}
+
+/** Everything about the bucket but where parts gather. */
+export type S3Config = Omit<S3Options, 'spoolFolder'>
+
+type Name = (typeof SETTINGS)[number]['name']
+
+/** What is wrong with the environment, in one line. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+const PREFIX = 'ROOKERY_'
+const S3_NAMES = SETTINGS.map(({ name }) => name).filter((name) => name.startsWith('ROOKERY_S3_'))
+const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent']
+
+/** Reads and checks the environment; the only place that does. Throws ConfigError. */
+export function parseConfig(environment: NodeJS.ProcessEnv): Config {
+  refuseUnknown(environment)
+  // An empty variable is one that was not set: many tools cannot unset.
+  const text = (name: Name): string =>
+    environment[name] || (SETTINGS.find((setting) => setting.name === name)?.default ?? '')
+  const optional = (name: Name): string | undefined => text(name) || undefined
+  const number = (name: Name, min: number, max: number): number => {
+    const value = Number(text(name))
+    if (!/^\d+$/.test(text(name)) || value < min || value > max) {
+      throw new ConfigError(
+        `${name} must be a whole number from ${min} to ${max}, not "${text(name)}"`,
+      )
+    }
+    return value
+  }
+  const oneOf = <T extends string>(name: Name, values: readonly T[]): T => {
+    const value = values.find((candidate) => candidate === text(name))
+    if (value === undefined) {
+      throw new ConfigError(`${name} must be ${values.join(' or ')}, not "${text(name)}"`)
+    }
+    return value
+  }
+  return demandPartsFit({
+    listen: parseListen(text('ROOKERY_LISTEN')),
+    dataFolder: text('ROOKERY_DATA_DIR'),
+    databaseUrl: parseDatabaseUrl(optional('ROOKERY_DATABASE_URL')),
+    databaseConnectionsMax: number('ROOKERY_DATABASE_CONNECTIONS', 2, 1000),
+    adminPassword: optional('ROOKERY_ADMIN_PASSWORD'),
+    publicUrl: parsePublicUrl(optional('ROOKERY_PUBLIC_URL')),
+    masterKeyFile: optional('ROOKERY_MASTER_KEY_FILE'),
+    tokenSeconds: number('ROOKERY_TOKEN_SECONDS', 10, TOKEN_SECONDS_MAX),
+    oidcAllowNetworks: parseNetworkList(
+      'ROOKERY_OIDC_ALLOW_NETWORKS',
+      text('ROOKERY_OIDC_ALLOW_NETWORKS'),
+    ),
+    webhookAllowNetworks: parseNetworkList(
+      'ROOKERY_WEBHOOK_ALLOW_NETWORKS',
+      text('ROOKERY_WEBHOOK_ALLOW_NETWORKS'),
+    ),
+    feedClientsPerAddress: number('ROOKERY_FEED_CLIENTS_PER_ADDRESS', 1, 10_000),
+    eventDays: number('ROOKERY_EVENT_DAYS', 1, 3650),
+    auditDays: number('ROOKERY_AUDIT_DAYS', 1, 36_500),
+    trustedProxies: parseProxies(text('ROOKERY_TRUSTED_PROXIES')),
+    defaultVisibility: oneOf('ROOKERY_DEFAULT_VISIBILITY', ['public', 'private']),
+    blobBytesMax: number('ROOKERY_BLOB_BYTES_MAX', 1, Number.MAX_SAFE_INTEGER),
+    uploadLifetimeSeconds: number('ROOKERY_UPLOAD_LIFETIME_SECONDS', 1, 365 * 86_400),
+    s3: parseS3(
+      optional('ROOKERY_S3_BUCKET'),
+      {
+        prefix: text('ROOKERY_S3_PREFIX'),
+        endpoint: parseEndpoint('ROOKERY_S3_ENDPOINT', optional('ROOKERY_S3_ENDPOINT')),
+        region: optional('ROOKERY_S3_REGION'),
+        style: oneOf('ROOKERY_S3_STYLE', ['', 'path', 'virtual-host']),
+        checksums: oneOf('ROOKERY_S3_CHECKSUMS', ['when_required', 'when_supported']),
+        redirect: oneOf('ROOKERY_S3_REDIRECT', ['off', 'on']) === 'on',
+        publicEndpoint: parseEndpoint(
+          'ROOKERY_S3_PUBLIC_ENDPOINT',
+          optional('ROOKERY_S3_PUBLIC_ENDPOINT'),
+        ),
+        timeoutSeconds: number('ROOKERY_S3_TIMEOUT_SECONDS', 1, 3600),
+      },
+      environment,
+    ),
+    gcGraceSeconds: number('ROOKERY_GC_GRACE_SECONDS', 0, 365 * 86_400),
+    gcIntervalSeconds: number('ROOKERY_GC_INTERVAL_SECONDS', 1, 86_400),
+    drainSeconds: number('ROOKERY_DRAIN_SECONDS', 0, 3600),
+    logLevel: oneOf('ROOKERY_LOG_LEVEL', LOG_LEVELS),
+  })
+}
+
+function refuseUnknown(environment: NodeJS.ProcessEnv): void {
+  const known: ReadonlySet<string> = new Set(SETTINGS.map(({ name }) => name))
+  const unknown = Object.keys(environment).find(
+    (name) => name.startsWith(PREFIX) && !known.has(name),
+  )
+  if (unknown !== undefined) {
+    throw new ConfigError(
+      `${unknown} is not a setting; those that are: ${[...known].sort().join(', ')}`,
+    )
+  }
+}
+
+function parseListen(text: string): Config['listen'] {
+  const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text)
+  const host = match?.[1] ?? match?.[2]
+  const port = Number(match?.[3])
+  if (host === undefined || port > 65_535) {
+    throw new ConfigError(
+      `ROOKERY_LISTEN must be address:port, such as 127.0.0.1:5000 or [::]:5000, not "${text}"`,
+    )
+  }
+  return { host, port }
+}
+
+function parseDatabaseUrl(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined
+  // The value may hold a password, so the message must not.
+  if (!/^postgres(?:ql)?:\/\//.test(text) || !URL.canParse(text.replace('///', '//localhost/'))) {
+    throw new ConfigError(
+      'ROOKERY_DATABASE_URL must be like postgres://user:password@host:5432/database',
+    )
+  }
+  return text
+}
+
+function parsePublicUrl(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  const right =
+    url !== undefined &&
+    ['http:', 'https:'].includes(url.protocol) &&
+    url.pathname === '/' &&
+    url.search === '' &&
+    url.username === ''
+  if (!right) {
+    throw new ConfigError(
+      `ROOKERY_PUBLIC_URL must be like https://registry.example.org, without a path, not "${text}"`,
+    )
+  }
+  return url.origin
+}
+
+type S3Texts = Omit<S3Config, 'bucket' | 'pathStyle'> & { style: '' | 'path' | 'virtual-host' }
+
+// Every object store but AWS' own takes any region, as long as both sides say the same.
+const REGION_OF_ENDPOINTS = 'us-east-1'
+const BUCKET = /^[a-z0-9A-Z][a-z0-9A-Z._-]{1,254}$/
+
+function parseS3(
+  bucket: string | undefined,
+  { style, ...texts }: S3Texts,
+  environment: NodeJS.ProcessEnv,
+): S3Config | undefined {
+  if (bucket === undefined) {
+    const name = S3_NAMES.find((candidate) => environment[candidate])
+    if (name === undefined) return undefined
+    throw new ConfigError(`${name} needs ROOKERY_S3_BUCKET: without it blobs are files`)
+  }
+  if (!BUCKET.test(bucket)) {
+    throw new ConfigError(`ROOKERY_S3_BUCKET must be the name of a bucket, not "${bucket}"`)
+  }
+  const { prefix, endpoint } = texts
+  if (!/^(?:[\w.-]+\/)*[\w.-]*$/.test(prefix)) {
+    throw new ConfigError(`ROOKERY_S3_PREFIX must be like registry/, not "${prefix}"`)
+  }
+  const environmentRegion = environment.AWS_REGION || environment.AWS_DEFAULT_REGION
+  const region = texts.region ?? (endpoint && !environmentRegion ? REGION_OF_ENDPOINTS : undefined)
+  return {
+    ...texts,
+    bucket,
+    prefix: prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/`,
+    region,
+    pathStyle: style === '' ? endpoint !== undefined : style === 'path',
+  }
+}
+
+function demandPartsFit(config: Config): Config {
+  if (config.s3 !== undefined && config.blobBytesMax > PART_BYTES * PARTS_MAX) {
+    throw new ConfigError(
+      `ROOKERY_BLOB_BYTES_MAX may be at most ${PART_BYTES * PARTS_MAX} with blobs on S3`,
+    )
+  }
+  return config
+}
+
+function parseEndpoint(name: Name, text: string | undefined): string | undefined {
+  if (text === undefined) return undefined
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== '' || url.search) {
+    throw new ConfigError(`${name} must be like https://s3.example.org, not "${text}"`)
+  }
+  return text.replace(/\/+$/, '')
+}
+
+function parseNetworkList(name: Name, text: string): string[] {
+  const entries = text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+  const wrong = entries.find((entry) => parseNetworks([entry]) === undefined)
+  if (wrong !== undefined) {
+    throw new ConfigError(
+      `${name} must be addresses or networks such as 10.0.0.0/8, not "${wrong}"`,
+    )
+  }
+  return entries
+}
+
+function parseProxies(text: string): BlockList {
+  return parseNetworks(parseNetworkList('ROOKERY_TRUSTED_PROXIES', text)) ?? new BlockList()
+}

@@ -1,0 +1,126 @@
+import type { Queryable, Transaction } from '../database.ts'
+
+/** Who does something, as the audit log wants it. */
+export type Actor = {
+  readonly name: string
+  /** See `Identity.origin` of `auth`. */
+  readonly origin: string | null
+  readonly tokenId: string | null
+  /** Null when it was no request. */
+  readonly address: string | null
+  readonly requestId: string | null
+}
+
+/** One entry to be written. */
+export type AuditEntry = {
+  /** Such as `push`, `delete-tag`, `mint`. */
+  readonly action: string
+  readonly decision: 'allowed' | 'refused'
+  readonly actor: string | null
+  readonly origin: string | null
+  readonly tokenId: string | null
+  readonly address: string | null
+  readonly requestId: string | null
+  readonly repository: string | null
+  readonly tags: readonly string[] | null
+  readonly digest: string | null
+  readonly detail: string | null
+}
+
+/** Writes entries, all in one statement. */
+export async function addAuditEntries(
+  db: Queryable,
+  entries: readonly AuditEntry[],
+): Promise<void> {
+  await db.query(
+    `insert into audit
+            (action, decision, actor, origin, token_id, address, request_id, repository, tags, digest,
+             detail)
+     select action, decision, actor, origin, "tokenId", address, "requestId", repository, tags, digest,
+            detail
+       from json_to_recordset($1) as e (
+              action text, decision text, actor text, origin text, "tokenId" text, address text,
+              "requestId" text, repository text, tags text[], digest text, detail text
+            )`,
+    [JSON.stringify(entries)],
+  )
+}
+
+/** What may be left out of an entry about a change. */
+export type Change = Pick<AuditEntry, 'action'> &
+  Partial<Pick<AuditEntry, 'repository' | 'tags' | 'digest' | 'detail'>>
+
+/** Writes what an actor changed, with the change itself. */
+export async function recordChange(tx: Transaction, actor: Actor, change: Change): Promise<void> {
+  const { name, ...rest } = actor
+  const entry: AuditEntry = {
+    repository: null,
+    tags: null,
+    digest: null,
+    detail: null,
+    ...rest,
+    actor: name,
+    decision: 'allowed',
+    ...change,
+  }
+  await addAuditEntries(tx, [entry])
+}
+
+export type AuditRow = AuditEntry & { readonly id: number; readonly at: Date }
+
+export type AuditQuestion = {
+  /** Only those before this id; the newest come first. */
+  readonly before: number
+  readonly limit: number
+  readonly action: string | undefined
+  readonly actor: string | undefined
+  readonly repository: string | undefined
+  readonly decision: string | undefined
+  readonly since: Date | undefined
+}
+
+/** One page, the newest first. */
+export async function listAudit(db: Queryable, question: AuditQuestion): Promise<AuditRow[]> {
+  const { rows } = await db.query<AuditRow>(
+    `select id, at, action, decision, actor, origin, token_id as "tokenId", address,
+            request_id as "requestId", repository, tags, digest, detail
+       from audit
+      where id < $1
+        and ($3::text is null or action = $3)
+        and ($4::text is null or actor = $4)
+        and ($5::text is null or repository = $5)
+        and ($6::text is null or decision = $6)
+        and ($7::timestamptz is null or at >= $7)
+      order by id desc
+      limit $2`,
+    [
+      question.before,
+      question.limit,
+      question.action ?? null,
+      question.actor ?? null,
+      question.repository ?? null,
+      question.decision ?? null,
+      question.since ?? null,
+    ],
+  )
+  return rows
+}
+
+const REMOVED_AT_ONCE = 1000
+
+/** Forgets what is older. Returns how many entries there were, at most a thousand at once. */
+export async function removeOldAudit(db: Queryable, days: number): Promise<number> {
+  const { rows } = await db.query<{ id: number }>(
+    `delete from audit
+      where id in (
+        select id
+          from audit
+         where at < now() - make_interval(days => $1)
+         order by at
+         limit $2
+      )
+     returning id`,
+    [days, REMOVED_AT_ONCE],
+  )
+  return rows.length
+}

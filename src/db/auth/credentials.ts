@@ -1,0 +1,178 @@
+import type { Queryable } from '../database.ts'
+
+export type CredentialKind = 'admin' | 'builder'
+
+export type CredentialRow = {
+  readonly id: number
+  readonly name: string
+  readonly kind: CredentialKind
+  readonly repositories: readonly string[]
+  readonly actions: readonly string[]
+  /** Null: any tag. */
+  readonly tags: readonly string[] | null
+  /** Null: from anywhere. */
+  readonly networks: readonly string[] | null
+  readonly createdBy: string | null
+  readonly createdAt: Date
+  readonly expiresAt: Date | null
+  readonly revokedAt: Date | null
+  readonly usedAt: Date | null
+}
+
+/**
+ * The credential of that name: `secretSha256` is its secret's hash when it did not exist, and else
+ * the one it had. Of replicas that start at once, one makes it.
+ */
+export async function ensureCredential(
+  db: Queryable,
+  name: string,
+  secretSha256: Buffer,
+): Promise<{ secretSha256: Buffer; revoked: boolean }> {
+  await db.query(
+    `insert into credentials (name, kind, secret_sha256)
+     values ($1, 'admin', $2)
+         on conflict (name) do nothing`,
+    [name, secretSha256],
+  )
+  const { rows } = await db.query<{ secretSha256: Buffer; revoked: boolean }>(
+    `select secret_sha256 as "secretSha256", revoked_at is not null as revoked
+       from credentials
+      where name = $1`,
+    [name],
+  )
+  const row = rows[0]
+  if (row === undefined) throw new Error(`credential ${name} vanished while it was made`)
+  return row
+}
+
+export type NewCredential = Pick<
+  CredentialRow,
+  'name' | 'kind' | 'repositories' | 'actions' | 'tags' | 'networks' | 'createdBy' | 'expiresAt'
+>
+
+/** Undefined when there is, or was, one of that name. */
+export async function addCredential(
+  db: Queryable,
+  credential: NewCredential,
+  secretSha256: Buffer,
+): Promise<CredentialRow | undefined> {
+  const { rows } = await db.query<CredentialRow>(
+    `insert into credentials
+            (name, kind, secret_sha256, repositories, actions, tags, networks, created_by, expires_at)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         on conflict (name) do nothing
+     returning id, name, kind, repositories, actions, tags, networks, created_by as "createdBy",
+               created_at as "createdAt", expires_at as "expiresAt", revoked_at as "revokedAt",
+               used_at as "usedAt"`,
+    [
+      credential.name,
+      credential.kind,
+      secretSha256,
+      credential.repositories,
+      credential.actions,
+      credential.tags,
+      credential.networks,
+      credential.createdBy,
+      credential.expiresAt,
+    ],
+  )
+  return rows[0]
+}
+
+/** The one whose secret has this hash, also when it is revoked or has expired. */
+export async function findCredentialBySecret(
+  db: Queryable,
+  secretSha256: Buffer,
+): Promise<CredentialRow | undefined> {
+  const { rows } = await db.query<CredentialRow>(
+    `select id, name, kind, repositories, actions, tags, networks, created_by as "createdBy",
+            created_at as "createdAt", expires_at as "expiresAt", revoked_at as "revokedAt",
+            used_at as "usedAt"
+       from credentials
+      where secret_sha256 = $1`,
+    [secretSha256],
+  )
+  return rows[0]
+}
+
+/** The one of that name, also when it is revoked or has expired. */
+export async function findCredentialByName(
+  db: Queryable,
+  name: string,
+): Promise<CredentialRow | undefined> {
+  const { rows } = await db.query<CredentialRow>(
+    `select id, name, kind, repositories, actions, tags, networks, created_by as "createdBy",
+            created_at as "createdAt", expires_at as "expiresAt", revoked_at as "revokedAt",
+            used_at as "usedAt"
+       from credentials
+      where name = $1`,
+    [name],
+  )
+  return rows[0]
+}
+
+/** Those after `last`, in the order of names. */
+export async function listCredentials(
+  db: Queryable,
+  last: string,
+  limit: number,
+): Promise<CredentialRow[]> {
+  const { rows } = await db.query<CredentialRow>(
+    `select id, name, kind, repositories, actions, tags, networks, created_by as "createdBy",
+            created_at as "createdAt", expires_at as "expiresAt", revoked_at as "revokedAt",
+            used_at as "usedAt"
+       from credentials
+      where name > $1
+      order by name
+      limit $2`,
+    [last, limit],
+  )
+  return rows
+}
+
+/**
+ * Marks it revoked, and has every replica told: what came from it is not believed any more. Undefined
+ * when there is none of that name.
+ */
+export async function revokeCredential(
+  db: Queryable,
+  name: string,
+  keepSeconds: number,
+): Promise<number | undefined> {
+  const { rows } = await db.query<{ id: number }>(
+    `with revoked as (
+       update credentials
+          set revoked_at = coalesce(revoked_at, now())
+        where name = $1
+       returning id
+     ), forgotten as (
+       delete from refresh_tokens
+        using revoked
+        where credential_id = revoked.id
+     ), told as (
+       insert into revocations (subject, expires_at)
+       select 'credential:' || id, now() + make_interval(secs => $2)
+         from revoked
+           on conflict (subject) do update
+          set revoked_at = now(),
+              expires_at = excluded.expires_at
+     )
+     select id
+       from revoked`,
+    [name, keepSeconds],
+  )
+  return rows[0]?.id
+}
+
+const USE_RECORDED_SECONDS = 60
+
+/** Remembers that it is used, to the minute. */
+export async function touchCredential(db: Queryable, id: number): Promise<void> {
+  await db.query(
+    `update credentials
+        set used_at = now()
+      where id = $1
+        and (used_at is null or used_at < now() - make_interval(secs => $2))`,
+    [id, USE_RECORDED_SECONDS],
+  )
+}

@@ -1,0 +1,52 @@
+import type { Queryable } from '../database.ts'
+
+/** Adds a subject, or keeps it for longer. */
+export async function addRevocation(
+  db: Queryable,
+  subject: string,
+  keepSeconds: number,
+): Promise<void> {
+  await db.query(
+    `insert into revocations (subject, expires_at)
+     values ($1, now() + make_interval(secs => $2))
+         on conflict (subject) do update
+        set revoked_at = now(),
+            expires_at = greatest(revocations.expires_at, excluded.expires_at)`,
+    [subject, keepSeconds],
+  )
+}
+
+export type RevocationRow = { readonly subject: string; readonly expiresAt: Date }
+
+/** Those that were written since so many seconds ago; all of them without a number. */
+export async function listRevocations(
+  db: Queryable,
+  sinceSeconds: number | undefined,
+): Promise<RevocationRow[]> {
+  const { rows } = await db.query<RevocationRow>(
+    `select subject, expires_at as "expiresAt"
+       from revocations
+      where expires_at > now()
+        and ($1::float8 is null or revoked_at > now() - make_interval(secs => $1))`,
+    [sinceSeconds ?? null],
+  )
+  return rows
+}
+
+const REMOVED_AT_ONCE = 1000
+
+/** Forgets what has expired by itself. Returns how many there were, at most a thousand at once. */
+export async function removeExpiredRevocations(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ id: number }>(
+    `delete from revocations
+      where id in (
+        select id
+          from revocations
+         where expires_at < now()
+         limit $1
+      )
+     returning id`,
+    [REMOVED_AT_ONCE],
+  )
+  return rows.length
+}

@@ -1,0 +1,253 @@
+import type { EventType } from '../../events/event.ts'
+import type { Digest } from '../../oci/digest.ts'
+import type { Repository, Tag } from '../../oci/reference.ts'
+import type { Queryable } from '../database.ts'
+
+/** The places that events have. */
+export type FeedPlaces = {
+  /** The first eight digits of what all places belong to. */
+  readonly epoch: string
+  /** The last place given. */
+  readonly position: number
+  /** Places up to here are forgotten. */
+  readonly forgotten: number
+}
+
+/** Which places there are. */
+export async function findFeedPlaces(db: Queryable): Promise<FeedPlaces> {
+  const { rows } = await db.query<FeedPlaces>(
+    'select left(epoch::text, 8) as epoch, position, forgotten from feed',
+  )
+  const row = rows[0]
+  if (row === undefined) throw new Error('the feed has no row')
+  return row
+}
+
+/** When the first event at this place or behind it happened. */
+export async function findEventTime(db: Queryable, position: number): Promise<Date | undefined> {
+  const { rows } = await db.query<{ occurredAt: Date }>(
+    `select occurred_at as "occurredAt"
+       from events
+      where position >= $1
+      order by position
+      limit 1`,
+    [position],
+  )
+  return rows[0]?.occurredAt
+}
+
+/** What events are about, as they say themselves, by their places. */
+export async function listEventSubjects(
+  db: Queryable,
+  positions: readonly number[],
+): Promise<ReadonlyMap<number, string>> {
+  const { rows } = await db.query<{ position: number; subject: string | null }>(
+    `select position, body::json ->> 'subject' as subject
+       from events
+      where position = any($1)`,
+    [positions],
+  )
+  return new Map(rows.map(({ position, subject }) => [position, subject ?? '']))
+}
+
+/** An event, and who may see it. */
+export type FeedEvent = {
+  readonly position: number
+  readonly type: EventType
+  /** Null when it is about the registry. */
+  readonly repository: Repository | null
+  readonly visibility: 'public' | 'private' | null
+  readonly tag: Tag | null
+  readonly body: string
+}
+
+/** Every event behind `after`, in their order. Those that are meant for one endpoint are in no feed. */
+export async function listFeed(
+  db: Queryable,
+  after: number,
+  limit: number,
+): Promise<{ events: FeedEvent[]; scannedTo: number }> {
+  const { rows } = await db.query<FeedEvent & { alone: boolean }>(
+    `select e.position, e.type, r.name as repository, r.visibility, e.tag, e.body,
+            e.webhook_id is not null as alone
+       from events e
+       left join repositories r on r.id = e.repository_id
+      where e.position > $1
+      order by e.position
+      limit $2`,
+    [after, limit],
+  )
+  const events = rows.filter(({ alone }) => !alone)
+  return { events, scannedTo: rows.at(-1)?.position ?? after }
+}
+
+/** What of the feed is wanted, with expressions of Postgres for names. */
+export type FeedQuestion = {
+  readonly types: readonly string[]
+  readonly repositories: readonly string[]
+  readonly tags: readonly string[] | null
+  /** Private repositories that may be seen; null: all of them, and what is about the registry. */
+  readonly visible: readonly string[] | null
+}
+
+/** Events that are wanted; `scannedTo` is where to go on, `isEnd` when there is nothing there yet. */
+export type FeedPage = {
+  readonly events: FeedEvent[]
+  readonly scannedTo: number
+  readonly isEnd: boolean
+}
+
+/** Events behind `after` that are wanted, at most `limit` of them, of the next `scan` that there are. */
+export async function searchFeed(
+  db: Queryable,
+  after: number,
+  question: FeedQuestion,
+  limit: number,
+  scan: number,
+): Promise<FeedPage> {
+  type Found = { events: FeedEvent[]; last: number | null; scanned: number }
+  const { rows } = await db.query<Found>(
+    `with scanned as (
+       select position, type, repository_id, tag, webhook_id
+         from events
+        where position > $1
+        order by position
+        limit $7
+     ), wanted as (
+       select s.position, s.type, r.name as repository, r.visibility, s.tag
+         from scanned s
+         left join repositories r on r.id = s.repository_id
+        where s.webhook_id is null
+          and s.type = any($2::text[])
+          and (r.name is null or r.name ~ any($3::text[]))
+          and (r.name is null or $4::text[] is null or s.tag ~ any($4::text[]))
+          and ($5::text[] is null or r.visibility = 'public' or r.name ~ any($5::text[]))
+        order by s.position
+        limit $6
+     )
+     select (select coalesce(json_agg(json_build_object(
+                      'position', w.position, 'type', w.type, 'repository', w.repository,
+                      'visibility', w.visibility, 'tag', w.tag, 'body', e.body) order by w.position),
+                    '[]')
+               from wanted w
+               join events e on e.position = w.position) as events,
+            (select max(position) from scanned) as last,
+            (select count(*) from scanned) as scanned`,
+    [after, question.types, question.repositories, question.tags, question.visible, limit, scan],
+  )
+  const row = rows[0]
+  const events = row?.events ?? []
+  const full = events.length === limit ? events.at(-1)?.position : undefined
+  const isEnd = full === undefined && row?.scanned !== scan
+  return { events, scannedTo: full ?? row?.last ?? after, isEnd }
+}
+
+/** A unikernel that a tag stands for. */
+export type CurrentUnikernel = {
+  readonly digest: Digest
+  readonly kernelDigest: Digest
+  readonly target: string
+  readonly abiVersion: number
+  readonly architecture: string | null
+  readonly inputId: string | null
+}
+
+/** Where a tag is now. */
+export type CurrentTag = {
+  readonly repository: Repository
+  readonly tag: Tag
+  readonly digest: Digest
+  readonly movedAt: string
+  readonly unikernels: readonly CurrentUnikernel[]
+}
+
+/** Some names as they are, and expressions of Postgres for others. */
+export type NamePatterns = {
+  readonly names: readonly string[]
+  readonly expressions: readonly string[]
+}
+
+/** Which tags are wanted. */
+export type TagQuestion = {
+  readonly repositories: NamePatterns
+  readonly tags: NamePatterns
+  /** As in a FeedQuestion. */
+  readonly visible: readonly string[] | null
+}
+
+/**
+ * All tags that are wanted, and the place as of which that is so: both of one moment. `waits` is true
+ * when something happened before that has no place yet. `tags` has one more than `limit` when there
+ * are more. What is named as it is costs the same however much is stored beside it.
+ */
+export async function findCurrentTags(
+  db: Queryable,
+  { repositories, tags, visible }: TagQuestion,
+  limit: number,
+): Promise<FeedPlaces & { readonly waits: boolean; readonly tags: readonly CurrentTag[] }> {
+  const { rows } = await db.query<FeedPlaces & { waits: boolean; tags: CurrentTag[] }>(
+    `with asked as (
+       select id, name, visibility
+         from repositories
+        where name = any($1::text[])
+       union all
+       select id, name, visibility
+         from repositories
+        where cardinality($2::text[]) > 0
+          and name ~ any($2::text[])
+          and name <> all($1::text[])
+     ), visible as (
+       select id, name
+         from asked
+        where $5::text[] is null
+           or visibility = 'public'
+           or name ~ any($5::text[])
+     ), current as (
+       (select v.id, v.name as repository, t.name as tag, t.digest, t.moved_at
+          from visible v
+          join tags t on t.repository_id = v.id
+         where t.name = any($3::text[])
+         limit $6 + 1)
+       union all
+       (select v.id, v.name as repository, t.name as tag, t.digest, t.moved_at
+          from visible v
+          join tags t on t.repository_id = v.id
+         where cardinality($4::text[]) > 0
+           and t.name ~ any($4::text[])
+           and t.name <> all($3::text[])
+         limit $6 + 1)
+     )
+     select left(f.epoch::text, 8) as epoch, f.position, f.forgotten,
+            exists (select 1 from event_outbox) as waits,
+            (select coalesce(json_agg(json_build_object(
+                      'repository', c.repository, 'tag', c.tag, 'digest', c.digest,
+                      'movedAt', c.moved_at, 'unikernels', (
+                        select coalesce(json_agg(json_build_object(
+                                 'digest', members.digest, 'kernelDigest', i.kernel_digest,
+                                 'target', i.target, 'abiVersion', i.abi_version,
+                                 'architecture', i.architecture, 'inputId', i.input_id)
+                                 order by i.manifest_id), '[]')
+                          from (
+                            select m.id, m.digest
+                              from manifests m
+                             where m.repository_id = c.id
+                               and m.digest = c.digest
+                            union all
+                            select mm.id, mm.digest
+                              from manifests m
+                              join manifest_children mc on mc.manifest_id = m.id
+                              join manifests mm on mm.repository_id = c.id
+                                               and mm.digest = mc.digest
+                             where m.repository_id = c.id
+                               and m.digest = c.digest
+                          ) members
+                          join images i on i.manifest_id = members.id
+                      )) order by c.repository, c.tag), '[]')
+               from current c) as tags
+       from feed f`,
+    [repositories.names, repositories.expressions, tags.names, tags.expressions, visible, limit],
+  )
+  const row = rows[0]
+  if (row === undefined) throw new Error('the feed has no row')
+  return row
+}

@@ -1,0 +1,139 @@
+import type { Queryable, Transaction } from '../database.ts'
+
+/** The last place whose event is older than so many days; 0 when there is none. */
+export async function findOldPosition(db: Queryable, days: number): Promise<number> {
+  // Places are in the order of time, nearly: looked at from the oldest, a batch at a time.
+  const { rows } = await db.query<{ position: number }>(
+    `select coalesce(max(position), 0) as position
+       from (
+         select position, occurred_at
+           from events
+          order by position
+          limit 1000
+       ) oldest
+      where occurred_at < now() - make_interval(days => $1)`,
+    [days],
+  )
+  return rows[0]?.position ?? 0
+}
+
+/** Deliveries that wait for events up to this place are too late. Returns how many. */
+export async function expireDeliveries(
+  db: Queryable,
+  position: number,
+  limit: number,
+): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    `with late as (
+       select d.webhook_id, d.event_position
+         from webhooks w
+        cross join lateral (
+              select webhook_id, event_position
+                from deliveries
+               where webhook_id = w.id
+                 and event_position <= $1
+                 and state = 'pending'
+               order by event_position
+               limit $2
+                 for update skip locked
+              ) d
+        limit $2
+     ), expired as (
+       update deliveries d
+          set state = 'expired',
+              lease = null,
+              finished_at = now()
+         from late l
+        where d.webhook_id = l.webhook_id
+          and d.event_position = l.event_position
+       returning d.webhook_id
+     )
+     select count(*) as count
+       from expired`,
+    [position, limit],
+  )
+  return rows[0]?.count ?? 0
+}
+
+/** Forgets deliveries of events up to this place, with what was sent. Returns how many. */
+export async function removeDeliveries(
+  db: Queryable,
+  position: number,
+  limit: number,
+): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    `with old as (
+       select d.webhook_id, d.event_position
+         from webhooks w
+        cross join lateral (
+              select webhook_id, event_position
+                from deliveries
+               where webhook_id = w.id
+                 and event_position <= $1
+               order by event_position
+               limit $2
+              ) d
+        limit $2
+     ), removed as (
+       delete from deliveries d
+        using old o
+        where d.webhook_id = o.webhook_id
+          and d.event_position = o.event_position
+       returning d.webhook_id
+     )
+     select count(*) as count
+       from removed`,
+    [position, limit],
+  )
+  return rows[0]?.count ?? 0
+}
+
+/** Forgets events up to this place, and tells so whoever asks for one of them. */
+export async function removeEvents(tx: Transaction, position: number): Promise<void> {
+  await tx.query(
+    `with moved as (
+       update feed
+          set forgotten = greatest(forgotten, $1)
+     )
+     delete from events
+      where position <= $1`,
+    [position],
+  )
+}
+
+/** Forgets deliveries of endpoints that were taken away. Returns how many. */
+export async function removeLeftDeliveries(db: Queryable, limit: number): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    `with left_over as (
+       select d.webhook_id, d.event_position
+         from webhooks w
+        cross join lateral (
+              select webhook_id, event_position
+                from deliveries
+               where webhook_id = w.id
+               limit $1
+              ) d
+        where w.removed_at is not null
+        limit $1
+     ), removed as (
+       delete from deliveries d
+        using left_over l
+        where d.webhook_id = l.webhook_id
+          and d.event_position = l.event_position
+       returning d.webhook_id
+     )
+     select count(*) as count
+       from removed`,
+    [limit],
+  )
+  return rows[0]?.count ?? 0
+}
+
+/** Forgets endpoints that were taken away and have nothing left. */
+export async function removeLeftWebhooks(db: Queryable): Promise<void> {
+  await db.query(
+    `delete from webhooks w
+      where w.removed_at < now() - interval '1 minute'
+        and not exists (select 1 from deliveries where webhook_id = w.id)`,
+  )
+}

@@ -1,0 +1,285 @@
+import type { Digest } from '../../oci/digest.ts'
+import type { Repository, Tag } from '../../oci/reference.ts'
+import type { Queryable } from '../database.ts'
+import type { View } from '../registry/repositories.ts'
+
+/** An image as lists show it. */
+export type ImageRow = {
+  /** Images pushed later have larger ones. */
+  readonly id: number
+  readonly repository: Repository
+  /** Of the manifest. */
+  readonly digest: Digest
+  readonly kernelDigest: Digest
+  readonly kernelTitle: string | null
+  readonly target: string
+  readonly abiVersion: number
+  readonly architecture: string | null
+  /** `net:service`, in the order of the kernel. */
+  readonly devices: readonly string[]
+  readonly inputId: string | null
+  readonly pushedAt: Date
+  readonly pushedBy: string
+  /** The first IMAGE_TAGS_MAX by name. */
+  readonly tags: readonly Tag[]
+}
+
+export const IMAGE_TAGS_MAX = 100
+
+/** Which images of a repository are meant; undefined matches any. */
+export type ImageFilter = {
+  readonly target: string | undefined
+  readonly abiVersion: number | undefined
+  readonly architecture: string | undefined
+  /** `net`, `service` or `net:service`. */
+  readonly device: string | undefined
+  readonly builder: string | undefined
+}
+
+/**
+ * Images of a repository, the newest first, behind `before`. At most `scan` are looked at: then
+ * `scannedTo` is where to go on, however few were found.
+ */
+export async function listImages(
+  db: Queryable,
+  repositoryId: number,
+  filter: ImageFilter,
+  before: number,
+  limit: number,
+  scan: number,
+): Promise<{ images: ImageRow[]; scannedTo: number | undefined }> {
+  const { rows } = await db.query<ImageRow>(
+    `select i.manifest_id as id, r.name as repository, m.digest, i.kernel_digest as "kernelDigest",
+            i.kernel_title as "kernelTitle", i.target, i.abi_version as "abiVersion", i.architecture,
+            i.devices, i.input_id as "inputId", m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
+            array(
+              select name
+                from tags
+               where repository_id = i.repository_id
+                 and digest = m.digest
+               order by name
+               limit $10
+            ) as tags
+       from (
+         select *
+           from images
+          where repository_id = $1
+            and manifest_id < $2
+          order by manifest_id desc
+          limit $9
+       ) i
+       join manifests m on m.id = i.manifest_id
+       join repositories r on r.id = i.repository_id
+      where ($3::text is null or i.target = $3)
+        and ($4::bigint is null or i.abi_version = $4)
+        and ($5::text is null or i.architecture = $5)
+        and ($6::text is null or exists (
+              select 1
+                from unnest(i.devices) as d (name)
+               where d.name = $6
+                  or split_part(d.name, ':', 1) = $6
+                  or substr(d.name, strpos(d.name, ':') + 1) = $6))
+        and ($7::text is null or m.pushed_by = $7)
+      order by i.manifest_id desc
+      limit $8`,
+    [
+      repositoryId,
+      before,
+      filter.target ?? null,
+      filter.abiVersion ?? null,
+      filter.architecture ?? null,
+      filter.device ?? null,
+      filter.builder ?? null,
+      limit,
+      scan,
+      IMAGE_TAGS_MAX,
+    ],
+  )
+  if (rows.length === limit) return { images: rows, scannedTo: undefined }
+  const { rows: last } = await db.query<{ id: number }>(
+    `select manifest_id as id
+       from images
+      where repository_id = $1
+        and manifest_id < $2
+      order by manifest_id desc
+     offset $3
+      limit 1`,
+    [repositoryId, before, scan - 1],
+  )
+  return { images: rows, scannedTo: last[0]?.id }
+}
+
+/** Which images, of all repositories that the caller may see, are meant; undefined matches any. */
+export type ImageKey = {
+  readonly kernels?: readonly Digest[]
+  readonly inputId?: string
+  /** Made from inputs that are known, and others than these. */
+  readonly otherThan?: string
+}
+
+/**
+ * Images with these kernels or these inputs in what is public and in what `visible` names
+ * (expressions of Postgres), the newest first, behind `before`.
+ */
+export async function listImagesBy(
+  db: Queryable,
+  key: ImageKey,
+  visible: readonly string[],
+  before: number,
+  limit: number,
+): Promise<ImageRow[]> {
+  const { rows } = await db.query<ImageRow>(
+    `select i.manifest_id as id, r.name as repository, m.digest, i.kernel_digest as "kernelDigest",
+            i.kernel_title as "kernelTitle", i.target, i.abi_version as "abiVersion", i.architecture,
+            i.devices, i.input_id as "inputId", m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
+            array(
+              select name
+                from tags
+               where repository_id = i.repository_id
+                 and digest = m.digest
+               order by name
+               limit $7
+            ) as tags
+       from images i
+       join manifests m on m.id = i.manifest_id
+       join repositories r on r.id = i.repository_id
+      where ($1::text[] is null or i.kernel_digest = any($1))
+        and ($2::text is null or i.input_id = $2)
+        and ($3::text is null or i.input_id <> $3)
+        and (r.visibility = 'public' or r.name ~ any($4))
+        and i.manifest_id < $5
+      order by i.manifest_id desc
+      limit $6`,
+    [
+      key.kernels ?? null,
+      key.inputId ?? null,
+      key.otherThan ?? null,
+      visible,
+      before,
+      limit,
+      IMAGE_TAGS_MAX,
+    ],
+  )
+  return rows
+}
+
+/** A manifest of a repository, and the images in it: itself, or those of its index. */
+export type FoundImages = {
+  /** Null when the view has no such repository. */
+  readonly repositoryId: number | null
+  /** Null when the repository has no such manifest. */
+  readonly digest: Digest | null
+  readonly images: readonly FoundImage[]
+}
+
+export type FoundImage = {
+  readonly id: number
+  /** Of the manifest. */
+  readonly digest: Digest
+  readonly kernelDigest: Digest
+  readonly kernelTitle: string | null
+  readonly target: string
+  readonly abiVersion: number
+  readonly architecture: string | null
+}
+
+// An index has some six: one a target, or two.
+const INDEX_IMAGES_MAX = 64
+
+/** What a tag or digest stands for, in one round trip. */
+export async function findImages(
+  db: Queryable,
+  view: View,
+  reference: Tag | Digest,
+): Promise<FoundImages> {
+  const { rows } = await db.query<FoundImages>(
+    `with r as (
+       select id
+         from repositories
+        where name = $1
+          and (visibility = 'public' or not $2)
+     ), m as (
+       select id, digest
+         from manifests
+        where repository_id = (select id from r)
+          and digest = coalesce((
+                select digest
+                  from tags
+                 where repository_id = (select id from r)
+                   and name = $3
+              ), $3)
+     ), members as (
+       select id, digest
+         from m
+       union all
+       select c.id, c.digest
+         from m
+         join manifest_children mc on mc.manifest_id = m.id
+         join manifests c on c.repository_id = (select id from r) and c.digest = mc.digest
+        limit $4
+     )
+     select (select id from r) as "repositoryId",
+            (select digest from m) as digest,
+            coalesce((
+              select json_agg(json_build_object(
+                       'id', i.manifest_id, 'digest', members.digest,
+                       'kernelDigest', i.kernel_digest, 'kernelTitle', i.kernel_title,
+                       'target', i.target, 'abiVersion', i.abi_version,
+                       'architecture', i.architecture) order by i.manifest_id)
+                from members
+                join images i on i.manifest_id = members.id
+            ), '[]') as images`,
+    [view.repository, view.publicOnly, reference, INDEX_IMAGES_MAX],
+  )
+  const row = rows[0]
+  if (row === undefined) throw new Error('a select of scalars answers with one row')
+  return row
+}
+
+/** One image, and everything that was read for it. */
+export type ImageFactsRow = {
+  readonly mediaType: string
+  readonly bytes: Buffer
+  readonly pushedAt: Date
+  readonly pushedBy: string
+  readonly tags: readonly Tag[]
+  readonly facts: readonly {
+    readonly digest: Digest
+    readonly role: string
+    readonly sha256: string | null
+    readonly problem: string | null
+    readonly facts: string | null
+  }[]
+}
+
+/** Undefined when it is gone meanwhile. */
+export async function findImageFacts(
+  db: Queryable,
+  id: number,
+): Promise<ImageFactsRow | undefined> {
+  const { rows } = await db.query<ImageFactsRow>(
+    `select m.media_type as "mediaType", m.bytes, m.pushed_at as "pushedAt",
+            m.pushed_by as "pushedBy",
+            array(
+              select name
+                from tags
+               where repository_id = m.repository_id
+                 and digest = m.digest
+               order by name
+               limit $2
+            ) as tags,
+            coalesce((
+              select json_agg(json_build_object(
+                       'digest', b.digest, 'role', f.role, 'sha256', f.sha256,
+                       'problem', f.problem, 'facts', f.facts))
+                from manifest_blobs mb
+                join blobs b on b.id = mb.blob_id
+                join layer_facts f on f.blob_id = b.id
+               where mb.manifest_id = m.id
+            ), '[]') as facts
+       from manifests m
+      where m.id = $1`,
+    [id, IMAGE_TAGS_MAX],
+  )
+  return rows[0]
+}

@@ -1,0 +1,142 @@
+import type { Digest } from '../../oci/digest.ts'
+import type { Repository } from '../../oci/reference.ts'
+import type { Queryable, Transaction } from '../database.ts'
+
+/** What an image is asked for, beside what its layers say. */
+export type NewImage = {
+  readonly repositoryId: number
+  /** Of the manifest. */
+  readonly digest: Digest
+  readonly kernelDigest: Digest
+  readonly kernelTitle: string | undefined
+  readonly target: string
+  readonly abiVersion: number
+  readonly architecture: string | undefined
+  /** `net:service`, in the order of the kernel. */
+  readonly devices: readonly string[]
+  readonly inputId: string | undefined
+  readonly layers: readonly { readonly blobId: number; readonly role: string }[]
+}
+
+/** Notes that a manifest of the repository is an image, and what its layers are. */
+export async function putImage(tx: Transaction, image: NewImage): Promise<void> {
+  await tx.query(
+    `with put as (
+       insert into images
+              (manifest_id, repository_id, kernel_digest, target, abi_version, architecture, devices,
+               input_id, kernel_title)
+       select id, $1, $3, $4, $5, $6, $7, $8, $11
+         from manifests
+        where repository_id = $1
+          and digest = $2
+           on conflict (manifest_id) do update
+          set kernel_digest = excluded.kernel_digest,
+              kernel_title = excluded.kernel_title,
+              target = excluded.target,
+              abi_version = excluded.abi_version,
+              architecture = excluded.architecture,
+              devices = excluded.devices,
+              input_id = excluded.input_id
+       returning manifest_id
+     ), cleared as (
+       delete from image_layers
+        where manifest_id in (select manifest_id from put)
+          and (blob_id, role) not in (select * from unnest($9::bigint[], $10::text[]))
+     )
+     insert into image_layers (manifest_id, blob_id, role)
+     select put.manifest_id, l.blob_id, l.role
+       from put, unnest($9::bigint[], $10::text[]) as l (blob_id, role)
+         on conflict do nothing`,
+    [
+      image.repositoryId,
+      image.digest,
+      image.kernelDigest,
+      image.target,
+      image.abiVersion,
+      image.architecture ?? null,
+      image.devices,
+      image.inputId ?? null,
+      image.layers.map(({ blobId }) => blobId),
+      image.layers.map(({ role }) => role),
+      image.kernelTitle ?? null,
+    ],
+  )
+}
+
+/** What a manifest of a repository turned out to be. */
+export type ChildRow = {
+  readonly digest: Digest
+  /** False when nobody looked at it yet. */
+  readonly read: boolean
+  /** Null when it is no image. */
+  readonly target: string | null
+  readonly architecture: string | null
+}
+
+/** Those of the manifests that the repository has. */
+export async function listChildren(
+  db: Queryable,
+  repository: Repository,
+  digests: readonly Digest[],
+): Promise<ChildRow[]> {
+  const { rows } = await db.query<ChildRow>(
+    `select m.digest, m.reader > 0 as read, i.target, i.architecture
+       from manifests m
+       left join images i on i.manifest_id = m.id
+      where m.repository_id = (select id from repositories where name = $1)
+        and m.digest = any($2::text[])`,
+    [repository, digests],
+  )
+  return rows
+}
+
+/** A manifest that an earlier reader looked at, or none. */
+export type UnreadRow = {
+  readonly id: number
+  readonly repositoryId: number
+  readonly repository: Repository
+  readonly digest: Digest
+  readonly mediaType: string
+  readonly bytes: Buffer
+}
+
+/** Manifests that this reader has not looked at, but for those with these ids. */
+export async function listUnread(
+  db: Queryable,
+  reader: number,
+  without: readonly number[],
+  limit: number,
+): Promise<UnreadRow[]> {
+  const { rows } = await db.query<UnreadRow>(
+    `select m.id, m.repository_id as "repositoryId", r.name as repository, m.digest,
+            m.media_type as "mediaType", m.bytes
+       from manifests m
+       join repositories r on r.id = m.repository_id
+      where m.reader < $1
+        and m.id <> all($2::bigint[])
+      order by m.reader, m.id
+      limit $3`,
+    [reader, without, limit],
+  )
+  return rows
+}
+
+/** Notes that this reader looked at a manifest; what is no image any more is forgotten as one. */
+export async function markRead(
+  tx: Transaction,
+  id: number,
+  reader: number,
+  isImage: boolean,
+): Promise<void> {
+  await tx.query(
+    `with marked as (
+       update manifests
+          set reader = $2
+        where id = $1
+     )
+     delete from images
+      where manifest_id = $1
+        and not $3`,
+    [id, reader, isImage],
+  )
+}

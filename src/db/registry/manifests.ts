@@ -1,0 +1,317 @@
+import { Batch } from '../../async/batcher.ts'
+import type { Digest } from '../../oci/digest.ts'
+import type { Repository, Tag } from '../../oci/reference.ts'
+import type { Actor } from '../auth/audit.ts'
+import type { Queryable, Transaction } from '../database.ts'
+import type { View } from './repositories.ts'
+
+export type ManifestRow = {
+  readonly digest: Digest
+  readonly mediaType: string
+  /** Bytes. */
+  readonly size: number
+  /** Null when the question said that they are not needed. */
+  readonly bytes: Buffer | null
+}
+
+/** `repositoryId` is null when the view has no such repository. */
+export type ManifestLookup = {
+  readonly repositoryId: number | null
+  readonly manifest: ManifestRow | undefined
+}
+
+export type ManifestQuestion = {
+  readonly view: View
+  readonly reference: Tag | Digest
+  /** No bytes are sent for this digest: they are known. `none` sends bytes for no digest. */
+  readonly known: Digest | 'none' | undefined
+}
+
+const LOOKUPS_A_QUERY_MAX = 64
+
+export type ManifestLookups = { find(question: ManifestQuestion): Promise<ManifestLookup> }
+
+/** Lookups that share round trips; see `Batch`. */
+export function manifestLookups(db: Queryable): ManifestLookups {
+  return new Batch((questions) => findManifests(db, questions), LOOKUPS_A_QUERY_MAX)
+}
+
+type ManifestLookupRow = { repositoryId: number | null } & (
+  | { digest: Digest; mediaType: string; size: number; bytes: Buffer | null }
+  | { digest: null; mediaType: null; size: null; bytes: null }
+)
+
+async function findManifests(
+  db: Queryable,
+  questions: readonly ManifestQuestion[],
+): Promise<ManifestLookup[]> {
+  // A digest has a colon and a tag never does, so one column serves both. `limit 1` keeps each
+  // lookup an index probe, whatever the planner thinks of the tables' sizes.
+  const { rows } = await db.query<ManifestLookupRow>(
+    `select r.id as "repositoryId", m.digest, m.media_type as "mediaType",
+            octet_length(m.bytes) as size,
+            case when k.known = 'none' or k.known = m.digest then null else m.bytes end as bytes
+       from unnest($1::text[], $2::bool[], $3::text[], $4::text[])
+            with ordinality as k (name, public_only, reference, known, position)
+       left join lateral (
+         select id
+           from repositories
+          where name = k.name
+            and (visibility = 'public' or not k.public_only)
+          limit 1
+       ) r on true
+       left join lateral (
+         select digest
+           from tags
+          where repository_id = r.id
+            and name = k.reference
+          limit 1
+       ) t on true
+       left join lateral (
+         select digest, media_type, bytes
+           from manifests
+          where repository_id = r.id
+            and digest = coalesce(t.digest, k.reference)
+          limit 1
+       ) m on true
+      order by k.position`,
+    [
+      questions.map(({ view }) => view.repository),
+      questions.map(({ view }) => view.publicOnly),
+      questions.map(({ reference }) => reference),
+      questions.map(({ known }) => known ?? ''),
+    ],
+  )
+  return rows.map((row) => ({
+    repositoryId: row.repositoryId,
+    manifest: row.digest === null ? undefined : row,
+  }))
+}
+
+export type NewManifest = {
+  readonly repositoryId: number
+  readonly digest: Digest
+  readonly mediaType: string
+  readonly artifactType: string | undefined
+  readonly subject: Digest | undefined
+  readonly annotations: Readonly<Record<string, string>> | undefined
+  readonly bytes: Uint8Array
+  /** As the audit log names them. */
+  readonly repository: Repository
+  readonly tags: readonly Tag[]
+  readonly actor: Actor
+  readonly blobIds: readonly number[]
+  readonly children: readonly Digest[]
+  /** The version of the reader that looked at it. */
+  readonly reader: number
+}
+
+/**
+ * Puts the manifest, its edges and its audit entry. Returns true when it is new: the same bytes again
+ * only renew their media type.
+ */
+export async function putManifest(tx: Transaction, manifest: NewManifest): Promise<boolean> {
+  const { rows } = await tx.query<{ isNew: boolean }>(
+    `with put as (
+       insert into manifests
+              (repository_id, digest, media_type, artifact_type, subject, annotations, bytes,
+               pushed_by, reader)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $17)
+           on conflict (repository_id, digest) do update
+          set media_type = excluded.media_type,
+              artifact_type = excluded.artifact_type,
+              subject = excluded.subject,
+              annotations = excluded.annotations,
+              reader = excluded.reader
+       -- A row that was there has been updated, and so has an updating transaction.
+       returning id, xmax = 0 as is_new
+     ), blob_edges as (
+       insert into manifest_blobs (manifest_id, blob_id)
+       select put.id, b.id
+         from put, unnest($9::bigint[]) as b (id)
+           on conflict do nothing
+     ), audited as (
+       insert into audit
+              (action, decision, actor, origin, token_id, address, request_id, repository, tags, digest)
+       values ('push', 'allowed', $8, $11, $12, $13, $14, $15, $16, $2)
+     ), child_edges as (
+       insert into manifest_children (manifest_id, digest)
+       select put.id, c.digest
+         from put, unnest($10::text[]) as c (digest)
+           on conflict do nothing
+     )
+     select is_new as "isNew"
+       from put`,
+    [
+      manifest.repositoryId,
+      manifest.digest,
+      manifest.mediaType,
+      manifest.artifactType ?? null,
+      manifest.subject ?? null,
+      manifest.annotations === undefined ? null : JSON.stringify(manifest.annotations),
+      manifest.bytes,
+      manifest.actor.name,
+      manifest.blobIds,
+      manifest.children,
+      manifest.actor.origin,
+      manifest.actor.tokenId,
+      manifest.actor.address,
+      manifest.actor.requestId,
+      manifest.repository,
+      manifest.tags,
+      manifest.reader,
+    ],
+  )
+  return rows[0]?.isNew === true
+}
+
+export type LockedContents = {
+  /** Null when the repository does not exist yet. */
+  readonly repositoryId: number | null
+  /** What the repository demands of an image; null when it does not exist yet. */
+  readonly provenance: 'optional' | 'required' | null
+  readonly blobs: readonly { id: number; digest: Digest; size: number }[]
+  readonly children: readonly { digest: Digest; size: number }[]
+}
+
+/**
+ * Locks those of a manifest's blobs and children that the repository has until the transaction ends,
+ * so that neither a delete nor the garbage sweeper takes one from under a push.
+ */
+export async function lockContents(
+  tx: Transaction,
+  repository: Repository,
+  blobs: readonly Digest[],
+  children: readonly Digest[],
+): Promise<LockedContents> {
+  const { rows } = await tx.query<LockedContents>(
+    // Scalar subqueries and not joins: each digest is then an index probe. Joined, the planner may
+    // walk through everything that the repository has.
+    `with repository as (
+       select id, provenance
+         from repositories
+        where name = $1
+     ), locked_blobs as (
+       select b.id, b.digest, b.size
+         from blobs b
+        where b.digest = any($2::text[])
+          and (
+            select true
+              from repository_blobs rb
+             where rb.repository_id = (select id from repository)
+               and rb.blob_id = b.id
+          )
+        order by b.id
+          for key share
+     ), locked_children as (
+       select m.digest, octet_length(m.bytes) as size
+         from manifests m
+        where m.repository_id = (select id from repository)
+          and m.digest = any($3::text[])
+        order by m.id
+          for key share
+     )
+     select (select id from repository) as "repositoryId",
+            (select provenance from repository) as provenance,
+            (select coalesce(json_agg(locked_blobs), '[]') from locked_blobs) as blobs,
+            (select coalesce(json_agg(locked_children), '[]') from locked_children) as children`,
+    [repository, blobs, children],
+  )
+  const row = rows[0]
+  if (row === undefined) throw new Error('a select of scalars answers with one row')
+  return row
+}
+
+/** Locks one manifest against every other change, before it is removed. */
+export async function lockManifest(
+  tx: Transaction,
+  repositoryId: number,
+  digest: Digest,
+): Promise<boolean> {
+  const { rows } = await tx.query<{ id: number }>(
+    `select id
+       from manifests
+      where repository_id = $1
+        and digest = $2
+        for update`,
+    [repositoryId, digest],
+  )
+  return rows.length > 0
+}
+
+/** Its tags must be gone. */
+export async function removeManifest(
+  tx: Transaction,
+  repositoryId: number,
+  digest: Digest,
+): Promise<void> {
+  await tx.query(
+    `delete from manifests
+      where repository_id = $1
+        and digest = $2`,
+    [repositoryId, digest],
+  )
+}
+
+export type ReferrerRow = {
+  readonly id: number
+  readonly digest: Digest
+  readonly mediaType: string
+  readonly artifactType: string | null
+  /** JSON. */
+  readonly annotations: string | null
+  readonly size: number
+  /** How many rows there were up to the limit, also those that the annotations left out. */
+  readonly found: number
+}
+
+export type ReferrerQuestion = {
+  readonly repositoryId: number
+  readonly subject: Digest
+  readonly artifactType: string | undefined
+  /** Only those after this id, in the order in which they were pushed. */
+  readonly after: number
+  readonly limit: number
+  /** A page ends before its annotations would exceed this, but never before its first row. */
+  readonly annotationBytesMax: number
+}
+
+/** One page of the manifests that name `subject`, in the order in which they were pushed. */
+export async function listReferrers(
+  db: Queryable,
+  question: ReferrerQuestion,
+): Promise<ReferrerRow[]> {
+  const { rows } = await db.query<ReferrerRow>(
+    `select id, digest, media_type as "mediaType", artifact_type as "artifactType", annotations, size,
+            found
+       from (
+         select page.id, page.digest, page.media_type, page.artifact_type, page.annotations, page.size,
+                coalesce(sum(octet_length(page.annotations)) over (
+                  order by page.id rows between unbounded preceding and current row
+                ), 0) as annotation_bytes,
+                row_number() over (order by page.id) as position,
+                count(*) over () as found
+           from (
+             select id, digest, media_type, artifact_type, annotations, octet_length(bytes) as size
+               from manifests
+              where repository_id = $1
+                and subject = $2
+                and ($3::text is null or artifact_type = $3)
+                and id > $4
+              order by id
+              limit $5
+           ) page
+       ) summed
+      where position = 1 or annotation_bytes <= $6
+      order by id`,
+    [
+      question.repositoryId,
+      question.subject,
+      question.artifactType ?? null,
+      question.after,
+      question.limit,
+      question.annotationBytesMax,
+    ],
+  )
+  return rows
+}

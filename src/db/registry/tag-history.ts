@@ -1,0 +1,53 @@
+import type { Digest } from '../../oci/digest.ts'
+import type { Tag } from '../../oci/reference.ts'
+import type { Queryable } from '../database.ts'
+import type { View } from './repositories.ts'
+
+/** One position of a tag. */
+export type TagPosition = {
+  /** Later positions of a tag have larger ones. */
+  readonly id: number
+  /** Null where the tag was deleted. */
+  readonly digest: Digest | null
+  readonly previousDigest: Digest | null
+  readonly actor: string
+  readonly reason: string
+  readonly movedAt: Date
+  /** Of the manifest where the tag was, or was before it was deleted. Null when that is gone. */
+  readonly mediaType: string | null
+  /** Bytes. Null as `mediaType`. */
+  readonly size: number | null
+}
+
+/** Positions of a tag, also one that was deleted, before `before`, the newest first. */
+export async function listTagPositions(
+  db: Queryable,
+  view: View,
+  tag: Tag,
+  before: number,
+  limit: number,
+): Promise<TagPosition[]> {
+  const { rows } = await db.query<TagPosition>(
+    `select h.id, h.digest, h.previous_digest as "previousDigest", h.actor, h.reason,
+            h.moved_at as "movedAt", m.media_type as "mediaType", octet_length(m.bytes) as size
+       from (
+         select id, repository_id, digest, previous_digest, actor, reason, moved_at
+           from tag_history
+          where repository_id = (
+                  select id
+                    from repositories
+                   where name = $1
+                     and (visibility = 'public' or not $2)
+                )
+            and tag = $3
+            and id < $4
+          order by id desc
+          limit $5
+       ) h
+       left join manifests m on m.repository_id = h.repository_id
+                         and m.digest = coalesce(h.digest, h.previous_digest)
+      order by h.id desc`,
+    [view.repository, view.publicOnly, tag, before, limit],
+  )
+  return rows
+}

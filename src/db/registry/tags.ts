@@ -1,0 +1,192 @@
+import type { Digest } from '../../oci/digest.ts'
+import type { Glob } from '../../oci/glob.ts'
+import type { Tag } from '../../oci/reference.ts'
+import type { Queryable, Transaction } from '../database.ts'
+import type { View } from './repositories.ts'
+
+/** What became of a tag, and which tags of its repository never move. */
+export type TagChange = {
+  readonly tag: Tag
+  readonly previous: Digest | null
+  readonly immutableTags: readonly Glob[]
+}
+
+/** Why a tag moved, as its history has it. */
+export type MoveReason = 'push' | 'rollback'
+
+/**
+ * Moves tags to `digest` and writes their new positions into the history. Returns what each was at
+ * before, which nobody can change until the transaction ends. A tag that is there already gets no
+ * new position.
+ */
+export async function moveTags(
+  tx: Transaction,
+  repositoryId: number,
+  tags: readonly Tag[],
+  digest: Digest,
+  actor: string,
+  reason: MoveReason = 'push',
+): Promise<TagChange[]> {
+  // In the order of names: two pushes of the same tags then wait instead of deadlocking. `for share`
+  // brings the patterns as they are when the first tag is ours, and holds off who would change them.
+  const { rows } = await tx.query<TagChange>(
+    `with moved as (
+       insert into tags (repository_id, name, digest)
+       select $1, t.name, $3
+         from unnest($2::text[]) as t (name)
+        order by t.name
+           on conflict (repository_id, name) do update
+          set previous_digest = tags.digest,
+              digest = excluded.digest,
+              moved_at = case when tags.digest = excluded.digest then tags.moved_at else now() end
+       returning name, previous_digest
+     ), recorded as (
+       insert into tag_history (repository_id, tag, digest, previous_digest, actor, reason)
+       select $1, name, $3, previous_digest, $4, $5
+         from moved
+        where previous_digest is distinct from $3
+     )
+     select name as tag, previous_digest as previous,
+            (select immutable_tags from repositories where id = $1 for share) as "immutableTags"
+       from moved`,
+    [repositoryId, tags, digest, actor, reason],
+  )
+  return rows
+}
+
+/**
+ * Removes a tag and writes that into its history. Undefined when there is no such tag. The patterns
+ * are those of when the tag is ours, and stay: see `moveTags`.
+ */
+export async function removeTag(
+  tx: Transaction,
+  repositoryId: number,
+  tag: Tag,
+  actor: string,
+): Promise<(TagChange & { readonly previous: Digest }) | undefined> {
+  const { rows } = await tx.query<TagChange & { previous: Digest }>(
+    `with gone as (
+       delete from tags
+        where repository_id = $1
+          and name = $2
+       returning name, digest
+     ), recorded as (
+       insert into tag_history (repository_id, tag, previous_digest, actor, reason)
+       select $1, name, digest, $3, 'delete'
+         from gone
+     )
+     select name as tag, digest as previous,
+            (select immutable_tags from repositories where id = $1 for share) as "immutableTags"
+       from gone`,
+    [repositoryId, tag, actor],
+  )
+  return rows[0]
+}
+
+/**
+ * Removes every tag of a manifest and writes that into their history. The caller holds the
+ * manifest's lock, so no tag can join them. The patterns are read as in `moveTags`.
+ */
+export async function removeTagsOf(
+  tx: Transaction,
+  repositoryId: number,
+  digest: Digest,
+  actor: string,
+): Promise<TagChange[]> {
+  const { rows } = await tx.query<TagChange>(
+    `with gone as (
+       delete from tags
+        where repository_id = $1
+          and digest = $2
+       returning name, digest
+     ), recorded as (
+       insert into tag_history (repository_id, tag, previous_digest, actor, reason)
+       select $1, name, digest, $3, 'delete'
+         from gone
+     )
+     select name as tag, digest as previous,
+            (select immutable_tags from repositories where id = $1 for share) as "immutableTags"
+       from gone`,
+    [repositoryId, digest, actor],
+  )
+  return rows
+}
+
+/** More tags than these are not looked at. */
+export const HOLDING_TAGS_MAX = 1000
+
+/**
+ * Tags whose image has the blob or manifest in it, directly or through indexes, in a repository that
+ * has immutable tags at all; up to a thousand of them.
+ */
+export async function listTagsHolding(
+  tx: Transaction,
+  repositoryId: number,
+  digest: Digest,
+): Promise<TagChange[]> {
+  const { rows } = await tx.query<TagChange>(
+    `with recursive repository as (
+       select id, immutable_tags
+         from repositories
+        where id = $1
+          and immutable_tags <> '{}'
+     ), holding as (
+       select m.digest
+         from manifests m
+        where m.repository_id = (select id from repository)
+          and m.id in (
+            select mb.manifest_id
+              from manifest_blobs mb
+              join blobs b on b.id = mb.blob_id
+             where b.digest = $2
+            union all
+            select c.manifest_id
+              from manifest_children c
+             where c.digest = $2
+          )
+       union
+       select p.digest
+         from holding h
+         join manifest_children c on c.digest = h.digest
+         join manifests p on p.id = c.manifest_id
+        where p.repository_id = (select id from repository)
+     )
+     select t.name as tag, t.digest as previous, r.immutable_tags as "immutableTags"
+       from holding h
+       join repository r on true
+       join tags t on t.repository_id = r.id and t.digest = h.digest
+      limit $3`,
+    [repositoryId, digest, HOLDING_TAGS_MAX],
+  )
+  return rows
+}
+
+/**
+ * Tags after `last`, in the order of bytes; undefined when the view has no such repository. They
+ * come as one value, which costs less to read than as many rows.
+ */
+export async function listTags(
+  db: Queryable,
+  view: View,
+  last: string,
+  limit: number,
+): Promise<string[] | undefined> {
+  const { rows } = await db.query<{ names: string[] }>(
+    `select (
+       select coalesce(json_agg(page.name order by page.name), '[]')
+         from (
+           select name
+             from tags
+            where repository_id = r.id
+              and name > $3
+            order by name
+            limit $4
+         ) page
+     ) as names
+       from repositories r
+      where r.name = $1
+        and (r.visibility = 'public' or not $2)`,
+    [view.repository, view.publicOnly, last, limit],
+  )
+  return rows[0]?.names
+}

@@ -1,0 +1,37 @@
+import type { Drops } from '../../auth/upload-urls.ts'
+import { parseTag } from '../../oci/reference.ts'
+import { actorOf, param, type Route, type RouteContext, repositoryOf } from '../route.ts'
+import { Fields } from './json.ts'
+
+/** Upload addresses: made by whoever may push the tag. The address is in the answer, and nowhere else. */
+export function dropCreationRoutes(
+  drops: Drops,
+  reachedAt: (ctx: RouteContext) => string,
+): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: '/api/v1/repositories/*repository/tags/:tag/drops',
+      access: 'push',
+      tags: (ctx) => [parseTag(param(ctx, 'tag'))],
+      async handle(ctx) {
+        const repository = repositoryOf(ctx)
+        const tag = parseTag(param(ctx, 'tag'))
+        const { networks } = ctx.state
+        const request = { repository, tag, networks, seconds: await readSeconds(ctx) }
+        const created = await drops.create(request, actorOf(ctx), reachedAt(ctx))
+        ctx.status = 201
+        ctx.set('Cache-Control', 'no-store')
+        ctx.body = { ...created, repository, tag }
+      },
+    },
+  ]
+}
+
+async function readSeconds(ctx: RouteContext): Promise<number | undefined> {
+  if (!ctx.state.body.present) return undefined
+  const fields = await Fields.read(ctx)
+  const seconds = fields.optionalNumber('ttlSeconds')
+  fields.done()
+  return seconds
+}

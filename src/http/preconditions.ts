@@ -1,0 +1,47 @@
+import { OciError } from '../oci/errors.ts'
+import type { Condition } from '../registry/precondition.ts'
+
+const ENTITY_TAGS_MAX = 32
+
+/** The quoted digest: what is named by a digest never changes. */
+export function entityTag(digest: string): string {
+  return `"${digest}"`
+}
+
+/** The digests in an If-Match or If-None-Match header, quoted or, as some clients send them, bare. */
+export function parseEntityTags(header: string): readonly string[] | '*' {
+  if (header.trim() === '*') return '*'
+  return header
+    .split(',', ENTITY_TAGS_MAX)
+    .map((tag) =>
+      tag
+        .trim()
+        .replace(/^W\//, '')
+        .replace(/^"(.*)"$/, '$1'),
+    )
+    .filter((tag) => tag !== '')
+}
+
+/** True when the client has this already, and 304 is the answer. */
+export function isKnown(ifNoneMatch: string | undefined, digest: string): boolean {
+  if (ifNoneMatch === undefined) return false
+  const tags = parseEntityTags(ifNoneMatch)
+  return tags === '*' || tags.includes(digest)
+}
+
+/** The condition of a change. Throws REQUEST_INVALID when there are two. */
+export function conditionOf(headers: {
+  'if-match'?: string | undefined
+  'if-none-match'?: string | undefined
+}): Condition {
+  const match = headers['if-match']
+  const noneMatch = headers['if-none-match']
+  if (match !== undefined && noneMatch !== undefined) {
+    throw new OciError('REQUEST_INVALID', undefined, {
+      message: 'send If-Match or If-None-Match, not both',
+    })
+  }
+  if (match !== undefined) return { kind: 'match', digests: parseEntityTags(match) }
+  if (noneMatch !== undefined) return { kind: 'none-match', digests: parseEntityTags(noneMatch) }
+  return { kind: 'none' }
+}

@@ -1,0 +1,42 @@
+import type { ListedPackage } from '../../db/images/layer-facts.ts'
+import type { SystemPackages } from '../../unikernel/host/system-packages.ts'
+import type { OpamSwitch } from '../../unikernel/opam/switch.ts'
+import { findVendoredPackage } from '../../unikernel/opam/vendored.ts'
+import type { Facts, ReadRole } from '../../unikernel/reading.ts'
+import { ecosystemOf } from '../../unikernel/versions/orders.ts'
+
+/** The version of a package of which only the name is known. No manager has an empty one. */
+export const UNKNOWN = ''
+
+/** The packages that a part lists, each once. */
+export function listPackages(role: ReadRole, { value }: Facts): ListedPackage[] {
+  if (value === undefined) return []
+  if (role === 'opam-switch' && 'installed' in value) return opamPackages(value)
+  if (role === 'system-packages' && 'manager' in value) return systemPackages(value)
+  return []
+}
+
+/** What the switch has, and the sources that were built with the unikernel: it contains both. */
+function opamPackages({ installed, duniverse }: OpamSwitch): ListedPackage[] {
+  const vendored = duniverse.flatMap((source) => {
+    const found = findVendoredPackage(source)
+    return found === undefined ? [] : [{ name: found.name, version: found.version ?? UNKNOWN }]
+  })
+  return distinct([...installed, ...vendored]).map((one) => ({ ecosystem: 'opam', ...one }))
+}
+
+function systemPackages({ manager, packages }: SystemPackages): ListedPackage[] {
+  if (manager === undefined) return []
+  const ecosystem = ecosystemOf(manager)
+  // One package for two architectures is listed twice.
+  return distinct(packages).map((one) => ({ ecosystem, ...one }))
+}
+
+type Named = { readonly name: string; readonly version: string }
+
+function distinct(packages: readonly Named[]): Named[] {
+  const found = new Map(
+    packages.map(({ name, version }) => [`${name} ${version}`, { name, version }]),
+  )
+  return [...found.values()]
+}

@@ -1,0 +1,86 @@
+import type { Database } from '../../db/database.ts'
+import {
+  ID_MAX,
+  listImagesWith,
+  listVersions,
+  type PackageCursor,
+  type PackageHit,
+} from '../../db/images/packages.ts'
+import { OciError } from '../../oci/errors.ts'
+import {
+  MalformedConstraint,
+  parseVersionConstraint,
+  satisfies,
+  type VersionConstraint,
+} from '../../unikernel/versions/constraint.ts'
+import { type Ecosystem, versionOrder } from '../../unikernel/versions/orders.ts'
+import { UNKNOWN } from './package-lists.ts'
+
+export type { Ecosystem, PackageCursor, PackageHit }
+
+/** A package, and which of its versions are meant. */
+export type PackageQuestion = {
+  readonly ecosystem: Ecosystem
+  readonly name: string
+  /** Such as `>= 1.2 & < 2`; undefined: all, also where the version is not known. */
+  readonly version: string | undefined
+}
+
+// Lists that a page looks at, however few of their images the caller may see.
+const SCAN_MIN = 1000
+
+const FIRST: PackageCursor = { blobId: ID_MAX, manifestId: ID_MAX, packageId: ID_MAX }
+
+/** Which images contain which packages. */
+export class PackageSearch {
+  readonly #db: Database
+
+  constructor(db: Database) {
+    this.#db = db
+  }
+
+  /**
+   * Images that contain a package, in what is public or named by `visible` (expressions of
+   * Postgres); `next` is where the next page begins, which may follow a short one. Throws
+   * REQUEST_INVALID for a malformed constraint.
+   */
+  async images(
+    question: PackageQuestion,
+    visible: readonly string[],
+    before: PackageCursor | undefined,
+    limit: number,
+  ): Promise<{ hits: readonly PackageHit[]; next: PackageCursor | undefined }> {
+    const isMeant = versionFilter(question)
+    if (limit === 0) return { hits: [], next: undefined }
+    const { ecosystem, name } = question
+    const versions = await listVersions(this.#db, ecosystem, name)
+    const ids = versions.filter(({ version }) => isMeant(version)).map(({ id }) => id)
+    if (ids.length === 0) return { hits: [], next: undefined }
+    const role = ecosystem === 'opam' ? 'opam-switch' : 'system-packages'
+    const from = before ?? FIRST
+    const scan = Math.max(limit + 1, SCAN_MIN)
+    const found = await listImagesWith(this.#db, ids, role, visible, from, limit + 1, scan)
+    const hits = found.hits.slice(0, limit)
+    return { hits, next: found.hits.length > limit ? hits.at(-1) : found.scannedTo }
+  }
+}
+
+function versionFilter({ ecosystem, version }: PackageQuestion): (version: string) => boolean {
+  if (version === undefined) return () => true
+  const constraint = parseConstraint(version)
+  const order = versionOrder(ecosystem)
+  return (one) => one !== UNKNOWN && satisfies(one, constraint, order)
+}
+
+function parseConstraint(version: string): VersionConstraint {
+  try {
+    return parseVersionConstraint(version)
+  } catch (cause) {
+    if (!(cause instanceof MalformedConstraint)) throw cause
+    throw invalid(`version: ${cause.message}; write for example >= 1.2 & < 2`, cause)
+  }
+}
+
+function invalid(message: string, cause?: unknown): OciError {
+  return new OciError('REQUEST_INVALID', undefined, { message, cause })
+}

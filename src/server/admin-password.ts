@@ -1,0 +1,63 @@
+import { chmod, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ADMIN_USER } from '../auth/credentials.ts'
+import { generateSecret, hashSecret } from '../auth/secret.ts'
+import { ensureCredential } from '../db/auth/credentials.ts'
+import type { Queryable } from '../db/database.ts'
+
+/** How the operator comes to know the password. */
+export type FirstCredential = {
+  /** Hash of the password that the environment gives; the generated one is in the database. */
+  readonly givenSha256: Buffer | undefined
+  /** The password itself when this start made it. */
+  readonly made: string | undefined
+  /** The file that has it; undefined when it came from the environment or lies elsewhere. */
+  readonly file: string | undefined
+}
+
+/** In the data folder. */
+export const PASSWORD_FILE = 'admin-password'
+const OWNER_ONLY = 0o600
+
+/**
+ * The `admin` credential: the given password, or the one generated on first start. Postgres keeps
+ * its hash; the file beside the data keeps the password, for its owner only, because the operator
+ * who missed the first start needs it.
+ */
+export async function firstCredential(
+  db: Queryable,
+  dataFolder: string,
+  givenPassword: string | undefined,
+): Promise<FirstCredential> {
+  if (givenPassword !== undefined) {
+    return { givenSha256: hashSecret(givenPassword), made: undefined, file: undefined }
+  }
+  const file = join(dataFolder, PASSWORD_FILE)
+  const stored = await readPassword(file)
+  // Bytes first, then the row: a crash in between leaves a file that the next start takes up.
+  const secret = stored ?? (await writePassword(file))
+  const credential = await ensureCredential(db, ADMIN_USER, hashSecret(secret))
+  if (credential.secretSha256.equals(hashSecret(secret)) && !credential.revoked) {
+    return { givenSha256: undefined, made: stored === undefined ? secret : undefined, file }
+  }
+  // Another replica, or an earlier installation with another data folder, made the credential; or
+  // it was revoked.
+  return { givenSha256: undefined, made: undefined, file: undefined }
+}
+
+async function readPassword(file: string): Promise<string | undefined> {
+  try {
+    const password = (await readFile(file, 'utf8')).trim()
+    return password === '' ? undefined : password
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+async function writePassword(file: string): Promise<string> {
+  const secret = generateSecret()
+  await writeFile(file, `${secret}\n`, { mode: OWNER_ONLY, flush: true })
+  await chmod(file, OWNER_ONLY)
+  return secret
+}

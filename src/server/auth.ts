@@ -1,0 +1,90 @@
+import { AuditLog } from '../auth/audit.ts'
+import { Authenticator } from '../auth/authenticator.ts'
+import { Credentials } from '../auth/credentials.ts'
+import { Brakes } from '../auth/login-throttle.ts'
+import type { MasterKey } from '../auth/master-key.ts'
+import { RevocationList, RevokedTokens } from '../auth/revocations.ts'
+import { TokenIssuer } from '../auth/token-issuer.ts'
+import { Tokens } from '../auth/tokens.ts'
+import { TrustPolicies } from '../auth/trust/policies.ts'
+import { startUpkeep } from '../auth/upkeep.ts'
+import { Drops } from '../auth/upload-urls.ts'
+import type { Config } from '../config/config.ts'
+import type { AuthorityParts } from '../http/routes.ts'
+import { GuardedClient } from '../outgoing/client.ts'
+import type { CleanupStack } from './cleanup.ts'
+import type { Log } from './log.ts'
+import { type KeyState, openIssuer, openKeys } from './signing-keys.ts'
+
+/**
+ * Opens the keys and builds what decides about requests; `starting` learns how to stop it. Throws
+ * StartError for keys that cannot be used.
+ */
+export async function openAuthority(
+  { db, dataFolder }: KeyState,
+  config: Config,
+  adminSha256: Buffer | undefined,
+  log: Log,
+  cleanup: CleanupStack,
+): Promise<AuthorityParts & { readonly masterKey: MasterKey }> {
+  const { keys, masterKey } = await openKeys({ db, dataFolder }, config)
+  const issuer = await openIssuer(db, config)
+  const tokens = new Tokens(keys, issuer)
+  const revocations = new RevocationList(db)
+  await revocations.refresh()
+  const audit = new AuditLog(db, (error) => log.error({ err: error }, 'audit entries were lost'))
+  const authenticator = new Authenticator({
+    db,
+    tokens,
+    revocations,
+    brakes: new Brakes(),
+    adminSha256,
+  })
+  const upkeep = startUpkeep({
+    db,
+    keys,
+    revocations,
+    auditDays: config.auditDays,
+    onError: (error) => log.error({ err: error }, 'keys and revocations could not be looked at'),
+  })
+  cleanup.defer(async () => {
+    await upkeep.stop()
+    await audit.settle()
+  })
+  const client = openClient(config)
+  cleanup.defer(() => client.close())
+  const policies = new TrustPolicies({ db, client })
+  const tokenIssuer = new TokenIssuer({
+    db,
+    tokens,
+    authenticator,
+    audit,
+    tokenSeconds: config.tokenSeconds,
+    exchange: (identityToken) => policies.exchange(identityToken),
+  })
+  // Known here already, a list that cannot be read now is read again in a moment.
+  const onRevoked = () => revocations.refresh().catch(() => {})
+  const credentials = new Credentials(db, onRevoked)
+  const revokedTokens = new RevokedTokens(db, onRevoked)
+  const drops = new Drops({ db, authenticator, audit })
+  return {
+    issuer,
+    keys,
+    authenticator,
+    tokenIssuer,
+    credentials,
+    policies,
+    revokedTokens,
+    drops,
+    audit,
+    masterKey,
+  }
+}
+
+/** What asks issuers of identity tokens for their keys. */
+export function openClient({ oidcAllowNetworks }: Config): GuardedClient {
+  return new GuardedClient({
+    allowed: oidcAllowNetworks,
+    hint: 'ROOKERY_OIDC_ALLOW_NETWORKS allows networks',
+  })
+}

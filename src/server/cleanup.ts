@@ -1,0 +1,27 @@
+/** Why the server cannot start, in one line that says what to do. */
+export class StartError extends Error {
+  override readonly name = 'StartError'
+}
+
+/** Undo steps of what was opened so far: they run once, in the reverse order. */
+export class CleanupStack {
+  readonly #steps: (() => Promise<void> | void)[] = []
+
+  /** Adds a step that `run` takes before the steps added earlier. */
+  defer(step: () => Promise<void> | void): void {
+    this.#steps.push(step)
+  }
+
+  /** Runs every step, also when one of them fails, and throws the first failure. */
+  async run(): Promise<void> {
+    let failure: { error: unknown } | undefined
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      try {
+        await step()
+      } catch (error) {
+        failure ??= { error }
+      }
+    }
+    if (failure !== undefined) throw failure.error
+  }
+}

@@ -1,0 +1,38 @@
+import { type AddressInfo, createServer, type Server } from 'node:net'
+import { StartError } from './cleanup.ts'
+
+const REASONS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'something listens there already, perhaps another rookery',
+  EACCES: 'this user may not listen there',
+  EADDRNOTAVAIL: 'this machine has no such address',
+  ENOTFOUND: 'this machine has no such address',
+}
+
+export type Endpoint = { readonly host: string; readonly port: number }
+
+/** Asks before anything else is started whether the address is free. Throws StartError. */
+export async function demandFree(endpoint: Endpoint): Promise<void> {
+  const probe = createServer()
+  await listen(probe, endpoint)
+  await new Promise((resolve) => probe.close(resolve))
+}
+
+/** Returns the URL. Throws StartError in one line. */
+export async function listen(server: Server, { host, port }: Endpoint): Promise<string> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const reason = REASONS[error.code ?? ''] ?? error.message
+      reject(
+        new StartError(
+          `cannot listen on ${host}:${port}: ${reason}; ROOKERY_LISTEN sets another address`,
+          {
+            cause: error,
+          },
+        ),
+      )
+    })
+    server.listen(port, host, resolve)
+  })
+  const { port: taken } = server.address() as AddressInfo
+  return `http://${host.includes(':') ? `[${host}]` : host}:${taken}`
+}

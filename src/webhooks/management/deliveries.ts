@@ -1,0 +1,211 @@
+import { recordChange } from '../../db/auth/audit.ts'
+import type { Database, Queryable, Transaction } from '../../db/database.ts'
+import type { AttemptRow } from '../../db/delivery-attempts.ts'
+import { listEventSubjects } from '../../db/events/feed.ts'
+import {
+  type DeliveryRow,
+  findDelivery,
+  listDeliveries,
+  redeliver,
+  redeliverRange,
+} from '../../db/webhooks/deliveries.ts'
+import { lockWebhook, type WebhookRow } from '../../db/webhooks/webhooks.ts'
+import { cursorText } from '../../events/cursor.ts'
+import { OciError } from '../../oci/errors.ts'
+import { expressionOf } from '../../oci/glob.ts'
+import { mayHear } from '../delivery/authorization.ts'
+import { findPlaces } from './redelivery-range.ts'
+import {
+  DELIVERY_STATES,
+  type Delivery,
+  type DeliveryDetail,
+  type DeliveryQuestion,
+  type DeliveryState,
+  type DeliveryTry,
+  type Manager,
+  type Redelivered,
+  type RedeliveryRange,
+} from './types.ts'
+import { invalid } from './validation.ts'
+import { findManaged } from './webhooks.ts'
+
+export type WebhookDeliveriesOptions = {
+  readonly db: Database
+  /** Called when something is due again. */
+  onDue(): void
+}
+
+/** The newest first, without what the manager may not see; `next` is where the next page begins. */
+export type DeliveryPage = { readonly deliveries: Delivery[]; readonly next: number | null }
+
+/** Events of one redelivery, so that its transaction is short. */
+const REDELIVERED_AT_ONCE = 1000
+const EVENT_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+const SHOWN_LENGTH_MAX = 64
+
+/** What became of events for the webhooks of a registry, for those who may manage these. */
+export class WebhookDeliveries {
+  readonly #db: Database
+  readonly #onDue: () => void
+
+  constructor({ db, onDue }: WebhookDeliveriesOptions) {
+    this.#db = db
+    this.#onDue = onDue
+  }
+
+  /** One page. Throws NOT_FOUND for a webhook that the manager may not see. */
+  async list(name: string, question: DeliveryQuestion, manager: Manager): Promise<DeliveryPage> {
+    const { id } = await findManaged(this.#db, name, manager)
+    const { limit, ...filter } = question
+    const rows = await listDeliveries(this.#db, id, filter, limit + 1)
+    const shown = rows.slice(0, limit)
+    const next = rows.length > limit ? (shown.at(-1)?.position ?? null) : null
+    return { deliveries: await this.#told(shown.filter((row) => mayHear(manager, row))), next }
+  }
+
+  /** One event with all tries. Throws NOT_FOUND. */
+  async one(name: string, event: string, manager: Manager): Promise<DeliveryDetail> {
+    const webhook = await findManaged(this.#db, name, manager)
+    const row = await findVisible(this.#db, webhook, event, manager)
+    const [told] = await this.#told([row])
+    if (told === undefined) return absent(name, event)
+    return { ...told, attempts: row.log.map(tryOf), body: row.body }
+  }
+
+  /** Sends one event again, with the same id. Throws NOT_FOUND. */
+  async redeliver(name: string, event: string, manager: Manager): Promise<void> {
+    await this.#changing(name, manager, event, async (tx, webhook) => {
+      const { position } = await findVisible(tx, webhook, event, manager)
+      await redeliver(tx, webhook.id, position)
+    })
+  }
+
+  /**
+   * Sends what happened in a range again, as far as the webhook wants it now. Throws NOT_FOUND and
+   * REQUEST_INVALID.
+   */
+  async redeliverRange(
+    name: string,
+    range: RedeliveryRange,
+    manager: Manager,
+  ): Promise<Redelivered> {
+    const states = checkedStates(range.states)
+    await findManaged(this.#db, name, manager)
+    const { after, until, epoch } = await findPlaces(this.#db, range.after, range.until)
+    const what = `${cursorText({ epoch, position: after })} to ${cursorText({ epoch, position: until })}`
+    return this.#changing(name, manager, what, async (tx, webhook) => {
+      const { id, repositories, tags, types } = webhook
+      const done = await redeliverRange(
+        tx,
+        id,
+        {
+          types,
+          repositories: repositories.map(expressionOf),
+          tags: tags === null ? null : tags.map(expressionOf),
+        },
+        { after, until },
+        states,
+        REDELIVERED_AT_ONCE,
+      )
+      const next = done.next === null ? null : cursorText({ epoch, position: done.next })
+      return { deliveries: done.deliveries, next }
+    })
+  }
+
+  async #told(rows: readonly DeliveryRow[]): Promise<Delivery[]> {
+    // Of events about the registry, only the event itself says what they are about.
+    const others = rows.filter(({ repository }) => repository === null)
+    const positions = others.map(({ position }) => position)
+    const subjects =
+      positions.length === 0
+        ? new Map<number, string>()
+        : await listEventSubjects(this.#db, positions)
+    return rows.map((row) => deliveryOf(row, subjects.get(row.position) ?? ''))
+  }
+
+  async #changing<T>(
+    name: string,
+    manager: Manager,
+    what: string,
+    work: (tx: Transaction, webhook: WebhookRow) => Promise<T>,
+  ): Promise<T> {
+    const result = await this.#db.transaction(async (tx) => {
+      // So that it is not removed meanwhile.
+      if (!name.includes('\0')) await lockWebhook(tx, name)
+      const webhook = await findManaged(tx, name, manager)
+      const done = await work(tx, webhook)
+      await recordChange(tx, manager.actor, { action: 'redeliver', detail: `${name}: ${what}` })
+      return done
+    })
+    this.#onDue()
+    return result
+  }
+}
+
+/**
+ * A delivery that the manager may see: it was made when the webhook named other repositories, or had
+ * another owner. Throws NOT_FOUND.
+ */
+async function findVisible(
+  db: Queryable,
+  { id, name }: WebhookRow,
+  event: string,
+  manager: Manager,
+) {
+  const row = EVENT_ID.test(event) ? await findDelivery(db, id, event) : undefined
+  return row !== undefined && mayHear(manager, row) ? row : absent(name, event)
+}
+
+function checkedStates(texts: readonly string[] | undefined): readonly DeliveryState[] | 'all' {
+  if (texts === undefined) return 'all'
+  const unknown = texts.find((text) => !DELIVERY_STATES.some((state) => state === text))
+  if (unknown !== undefined || texts.length === 0) {
+    const wrong = unknown === undefined ? 'is empty' : `has "${shown(unknown)}" in it`
+    throw invalid('states', `${wrong}; there are ${DELIVERY_STATES.join(', ')}`)
+  }
+  return DELIVERY_STATES.filter((state) => texts.includes(state))
+}
+
+function deliveryOf(row: DeliveryRow, subject: string): Delivery {
+  return {
+    event: row.eventId,
+    type: row.type,
+    subject: subjectOf(row) ?? subject,
+    time: row.occurredAt.toISOString(),
+    state: row.state,
+    tries: row.attempts,
+    status: row.status,
+    error: row.error,
+    dueAt: row.state === 'pending' ? row.dueAt.toISOString() : null,
+    finishedAt: row.finishedAt === null ? null : row.finishedAt.toISOString(),
+  }
+}
+
+/** As the event itself has it; undefined when it is about no repository. */
+function subjectOf({ repository, tag, digest }: DeliveryRow): string | undefined {
+  if (repository === null) return undefined
+  return tag === null ? `${repository}@${digest}` : `${repository}:${tag}`
+}
+
+function tryOf(row: AttemptRow): DeliveryTry {
+  const { responseHeaders, responseBody } = row
+  return {
+    at: row.at.toISOString(),
+    milliseconds: row.milliseconds,
+    status: row.status,
+    error: row.error,
+    request: { headers: row.requestHeaders },
+    response:
+      responseHeaders === null ? null : { headers: responseHeaders, body: responseBody ?? '' },
+  }
+}
+
+function absent(name: string, event: string): never {
+  throw new OciError('NOT_FOUND', undefined, {
+    message: `${name} was sent no event ${shown(event)}`,
+  })
+}
+
+function shown(text: string): string {
+  return text.slice(0, SHOWN_LENGTH_MAX)
+}

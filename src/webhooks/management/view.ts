@@ -1,0 +1,56 @@
+import type { WebhookRow } from '../../db/webhooks/webhooks.ts'
+import { publicKeyOf } from '../signature.ts'
+import type { EndpointFormat, EndpointSecrets, Signature } from '../webhook.ts'
+import { liveSecrets } from './secrets.ts'
+import type { Webhook } from './types.ts'
+
+/** A webhook as it is told to those who may manage it; the columns hold only what was checked. */
+export function webhookOf(row: WebhookRow, secrets: EndpointSecrets | undefined): Webhook {
+  return {
+    name: row.name,
+    url: row.url,
+    repositories: row.repositories,
+    tags: row.tags,
+    types: row.types,
+    format: row.format as EndpointFormat,
+    authentication: {
+      signatures: row.signatures as Signature[],
+      publicKey: publicKey(secrets),
+      authorization: secrets !== undefined && secrets.authorization !== null,
+      webhookSecret: secrets !== undefined && secrets.webhookSecret !== null,
+      oidcAudience: row.oidcAudience,
+      earlierUntil: earlierUntil(secrets),
+      readable: secrets !== undefined,
+    },
+    headers: row.headers,
+    description: row.description,
+    maxAgeSeconds: row.maxAgeSeconds,
+    coalesceTags: row.coalesceTags,
+    state: row.state,
+    disabledReason: row.disabledReason,
+    owner: row.ownerName,
+    createdAt: row.createdAt.toISOString(),
+    updatedAt: row.updatedAt.toISOString(),
+    health: {
+      failures: row.failures,
+      failingSince: timeOf(row.failingSince),
+      retryingAt: timeOf(row.openUntil),
+      succeededAt: timeOf(row.succeededAt),
+      failedAt: timeOf(row.failedAt),
+      waiting: row.waiting,
+    },
+  }
+}
+
+function publicKey(secrets: EndpointSecrets | undefined): string | null {
+  return secrets === undefined || secrets.ed25519 === null ? null : publicKeyOf(secrets.ed25519)
+}
+
+function earlierUntil(secrets: EndpointSecrets | undefined): string[] {
+  if (secrets === undefined) return []
+  return liveSecrets(secrets, new Date()).flatMap(({ until }) => (until === null ? [] : [until]))
+}
+
+function timeOf(date: Date | null): string | null {
+  return date === null ? null : date.toISOString()
+}
