@@ -26,7 +26,7 @@ const ALIKE = [
   'test/{concurrency,house,oci,unikernel}/**',
   'test/auth/authorization*',
   'test/db/embedded*',
-  'test/durability/crash*',
+  'test/process-faults/crash*',
   'test/garbage/soak*',
   'test/webhooks/delivery-claims*',
 ]

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { basename } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { isRunning, listFamily } from './processes.ts'
+import { isRunning, listProcessTree } from './processes.ts'
 
 const START_MILLISECONDS_MAX = 60_000
 const STOP_MILLISECONDS_MAX = 20_000
@@ -48,7 +48,7 @@ export class Child {
   }
 
   /** Why it is not running any more, or undefined. */
-  get death(): string | undefined {
+  get exitReason(): string | undefined {
     return this.#death
   }
 
@@ -76,7 +76,7 @@ export class Child {
 
   /** SIGTERM, and SIGKILL for whatever of the family still runs after the time is up. */
   async stop(roots: readonly number[]): Promise<void> {
-    const family = listFamily(roots)
+    const family = listProcessTree(roots)
     if (!this.#death) {
       const exit = once(this.#process, 'exit')
       this.#process.kill('SIGTERM')

@@ -4,7 +4,7 @@ const IDLE_MILLISECONDS_MAX = 120_000
 const HEAD_BYTES_MAX = 8192
 const READ_BYTES = 128 * 1024
 
-export interface Answer {
+export interface HttpResponse {
   status: number
   /** The status line and the headers, as received. */
   head: string
@@ -14,7 +14,7 @@ export interface Answer {
   text: string
 }
 
-export interface Question {
+export interface HttpRequest {
   method: string
   target: string
   /** Each line ends with CR LF. */
@@ -23,13 +23,13 @@ export interface Question {
   keepText?: boolean
 }
 
-export function header(answer: Answer, name: string): string | undefined {
+export function header(answer: HttpResponse, name: string): string | undefined {
   return new RegExp(`\r\n${name}: *([^\r]*)`, 'i').exec(answer.head)?.[1]
 }
 
 interface Pending {
-  question: Question
-  resolve(answer: Answer): void
+  question: HttpRequest
+  resolve(answer: HttpResponse): void
   reject(error: Error): void
 }
 
@@ -42,7 +42,7 @@ export class Connection {
   readonly #host: string
   #pending: Pending | undefined
   #head = ''
-  #answer: Answer | undefined
+  #answer: HttpResponse | undefined
   #chunked = false
   #keepText = false
   #left = 0
@@ -76,10 +76,10 @@ export class Connection {
     })
   }
 
-  async ask(question: Question): Promise<Answer> {
+  async ask(question: HttpRequest): Promise<HttpResponse> {
     const { method, target, body } = question
     const length = body ? `Content-Length: ${body.length}\r\n` : ''
-    const answer = new Promise<Answer>((resolve, reject) => {
+    const answer = new Promise<HttpResponse>((resolve, reject) => {
       this.#pending = { question, resolve, reject }
     })
     // Corked until the next tick, so that the head and a small body leave together.
@@ -143,7 +143,7 @@ export class Connection {
     this.#finish(answer)
   }
 
-  #begin(head: string): Answer {
+  #begin(head: string): HttpResponse {
     const status = Number(head.slice(9, 12))
     const length = Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0)
     const bodiless = status === 204 || status === 304 || this.#pending?.question.method === 'HEAD'
@@ -153,7 +153,7 @@ export class Connection {
     return { status, head, length, text: '' }
   }
 
-  #finish(answer: Answer): void {
+  #finish(answer: HttpResponse): void {
     const pending = this.#pending
     this.#pending = undefined
     this.#answer = undefined

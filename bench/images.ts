@@ -2,8 +2,8 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { withDatabase } from '../src/cli/operator.ts'
-import { READER } from '../src/unikernel/reading.ts'
+import { withDatabase } from '../src/cli/server/operator.ts'
+import { ANALYZER_VERSION } from '../src/unikernel/layer-analysis.ts'
 import { readCpu } from './processes.ts'
 import { type Server, startRookery } from './servers.ts'
 
@@ -132,7 +132,7 @@ const SEED = [
      from generate_series(1, ${2 * IMAGES}) as i`,
   `insert into manifests (repository_id, digest, media_type, bytes, pushed_by, reader)
    select r.id, 'sha256:e' || lpad(to_hex(i), 63, '0'), 'application/vnd.oci.image.manifest.v1+json',
-          '{}', 'bench', ${READER}
+          '{}', 'bench', ${ANALYZER_VERSION}
      from generate_series(1, ${IMAGES}) as i
      join repositories r on r.name = 'seed/r' || (1 + i % 100)`,
   `insert into tags (repository_id, name, digest)

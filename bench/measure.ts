@@ -62,7 +62,7 @@ async function give(load: Load, order: Order): Promise<Report> {
 }
 
 /** A server with what the bench knows of it. */
-export interface Contender {
+export interface SeededServer {
   server: Server
   seeds: Seeds
   peaks: MemoryPeaks
@@ -71,7 +71,7 @@ export interface Contender {
 /** `storeRoots` tells the processes of the S3 server; empty without one. */
 export async function measure(
   row: Row,
-  { server, seeds, peaks }: Contender,
+  { server, seeds, peaks }: SeededServer,
   load: Load,
   storeRoots: () => number[],
 ): Promise<Measurement> {
@@ -99,14 +99,14 @@ export async function measure(
         if (report.report !== 'done') throw new Error('the load process is confused')
         const storeSeconds = storeAfter.totalSeconds - storeBefore.totalSeconds
         return {
-          ...judge(row, report.outcome, before, after),
+          ...measurementOf(row, report.outcome, before, after),
           ...(store.length > 0 && { storeCost: costOf(row, report.outcome, storeSeconds) }),
           window: { start, end },
         }
       },
     )
   } catch (error) {
-    const reason = server.death ?? (error as Error).message
+    const reason = server.exitReason ?? (error as Error).message
     throw new Error(`${titleOf(row)} on ${server.name}: ${reason}`, { cause: error })
   }
 }
@@ -120,7 +120,7 @@ function costOf(row: Row, outcome: Outcome, cpuSeconds: number): number {
   return cpuSeconds / amountOf(row, outcome)
 }
 
-function judge(row: Row, outcome: Outcome, before: Cpu, after: Cpu) {
+function measurementOf(row: Row, outcome: Outcome, before: Cpu, after: Cpu) {
   const cpuSeconds = after.totalSeconds - before.totalSeconds
   const mainShare = (after.mainSeconds - before.mainSeconds) / cpuSeconds
   const rate = (amountOf(row, outcome) * 1000) / outcome.seconds

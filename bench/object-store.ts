@@ -81,8 +81,8 @@ export class ObjectStore {
     return new ObjectStore(child, folder, JSON.parse(line) as Access)
   }
 
-  get death(): string | undefined {
-    return this.#child.death
+  get exitReason(): string | undefined {
+    return this.#child.exitReason
   }
 
   /** The process from which all others of the gateway descend. */

@@ -1,5 +1,5 @@
 /** What a client does with a registry: push a blob or an image, walk the tags. */
-import { type Answer, type Connection, header, type Question } from './connection.ts'
+import { type Connection, type HttpRequest, type HttpResponse, header } from './connection.ts'
 import { blobContent, type Content, imageContent, MANIFEST_TYPE } from './content.ts'
 
 const PAGES_MAX = 10_000
@@ -7,10 +7,10 @@ const PAGES_MAX = 10_000
 /** Asks, and throws unless the answer has the status and, if given, the length. */
 export async function expect(
   connection: Connection,
-  question: Question,
+  question: HttpRequest,
   status: number,
   length?: number,
-): Promise<Answer> {
+): Promise<HttpResponse> {
   const answer = await connection.ask(question)
   if (answer.status !== status) {
     throw new Error(
@@ -87,7 +87,11 @@ export async function walkTags(
   let target: string | undefined = `/v2/${repository}/tags/list?n=${pageSize}`
   let seen = 0
   for (let pages = 1; pages <= PAGES_MAX; pages++) {
-    const answer: Answer = await expect(connection, { method: 'GET', target, keepText: true }, 200)
+    const answer: HttpResponse = await expect(
+      connection,
+      { method: 'GET', target, keepText: true },
+      200,
+    )
     seen += (JSON.parse(answer.text) as { tags: string[] }).tags.length
     const link = /<([^>]*)>/.exec(header(answer, 'Link') ?? '')?.[1]
     if (!link) {

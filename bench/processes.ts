@@ -48,7 +48,7 @@ function readProcess(pid: string): Process | undefined {
 }
 
 /** The processes `roots` and everything below them. */
-export function listFamily(roots: readonly number[]): Process[] {
+export function listProcessTree(roots: readonly number[]): Process[] {
   const table: Process[] = []
   for (const name of readdirSync('/proc')) {
     const found = /^\d+$/.test(name) ? readProcess(name) : undefined
@@ -99,7 +99,7 @@ export interface Cpu {
 /** The CPU time that the family has used so far, in user and system mode. */
 export function readCpu(main: number, roots: readonly number[]): Cpu {
   clockTicks ||= ticksPerSecond()
-  const family = listFamily(roots)
+  const family = listProcessTree(roots)
   const ticks = family.reduce((sum, member) => sum + member.ticks, 0)
   const mainTicks = family.find(({ pid }) => pid === main)?.ticks ?? 0
   return { mainSeconds: mainTicks / clockTicks, totalSeconds: ticks / clockTicks }
@@ -112,7 +112,7 @@ function readKilobytes(path: string, name: string): number {
 
 export function readMemory(main: number, roots: readonly number[]): Memory {
   const mainBytes = readKilobytes(`/proc/${main}/status`, 'VmRSS')
-  const others = listFamily(roots).filter(({ pid }) => pid !== main)
+  const others = listProcessTree(roots).filter(({ pid }) => pid !== main)
   const totalBytes = others.reduce(
     (sum, { pid }) => sum + readKilobytes(`/proc/${pid}/smaps_rollup`, 'Pss'),
     mainBytes,

@@ -11,7 +11,7 @@ import {
 import { loadavg } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Contest } from './contest.ts'
+import { Comparison } from './comparison.ts'
 import { type Options, parseOptions, USAGE } from './options.ts'
 import { describeHotFunctions, readProfiles } from './profile.ts'
 import {
@@ -39,7 +39,7 @@ function readOptions(): Options {
 }
 
 const options = readOptions()
-let contest: Contest | undefined
+let contest: Comparison | undefined
 let folder: string | undefined
 
 interface Outcome {
@@ -122,7 +122,7 @@ async function measureStore(store: StoreName, below: string, names: ServerName[]
   mkdirSync(own)
   const profiles = options.profile ? join(own, 'profiles') : undefined
   const { quick, rounds } = options
-  contest = new Contest({ store, folder: own, names, main: mainFile, quick, rounds, profiles })
+  contest = new Comparison({ store, folder: own, names, main: mainFile, quick, rounds, profiles })
   await contest.start()
   console.log(`${store}: node ${process.version}; load average ${busy()} before the first row`)
   const results = await contest.measureRows(options.rows.get(store) ?? [], (row) => {

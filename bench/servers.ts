@@ -54,8 +54,8 @@ export class Server {
   }
 
   /** Why the server is not running any more, or undefined. */
-  get death(): string | undefined {
-    return this.#child.death
+  get exitReason(): string | undefined {
+    return this.#child.exitReason
   }
 
   /** The processes from which all others of this server descend. */

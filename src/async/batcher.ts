@@ -8,7 +8,7 @@ type Waiting<Key, Value> = {
  * One lookup at a time: those that arrive while one is in flight travel together in the next. So
  * under load a round trip is shared, and an answer is never older than its question.
  */
-export class Batch<Key, Value> {
+export class Batcher<Key, Value> {
   readonly #run: (keys: Key[]) => Promise<Value[]>
   readonly #keysMax: number
   #waiting: Waiting<Key, Value>[] = []

@@ -1,7 +1,7 @@
 /** Runs `work` for each item, so many at once; the first that fails ends it. */
-export async function together<T>(
+export async function forEachConcurrent<T>(
   items: readonly T[],
-  atOnceMax: number,
+  concurrencyMax: number,
   work: (item: T) => Promise<void>,
 ): Promise<void> {
   let next = 0
@@ -12,5 +12,5 @@ export async function together<T>(
       await work(item)
     }
   }
-  await Promise.all(Array.from({ length: Math.min(atOnceMax, items.length) }, worker))
+  await Promise.all(Array.from({ length: Math.min(concurrencyMax, items.length) }, worker))
 }

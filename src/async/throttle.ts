@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 const WAIT_MILLISECONDS_MIN = 5
 
 /** Keeps work that reads everything from taking all of the disk or the network. */
-export class Pace {
+export class Throttle {
   readonly #bytesPerSecond: number
   #readyAt = performance.now()
 
@@ -13,7 +13,7 @@ export class Pace {
   }
 
   /** Passes bytes on, not faster than agreed, all streams of this pace together. */
-  async *pass(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *limit(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     for await (const chunk of chunks) {
       signal.throwIfAborted()
       yield chunk

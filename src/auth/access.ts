@@ -1,4 +1,4 @@
-import { expressionOf, type Glob, matchesAny } from '../oci/glob.ts'
+import { type Glob, matchesAnyGlob, postgresRegexOf } from '../oci/glob.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 
 /**
@@ -21,7 +21,7 @@ export type Grant = {
   readonly tags: readonly Glob[] | null
 }
 
-export type Identity = {
+export type CallerIdentity = {
   /** Who is recorded as having done it. */
   readonly actor: string
   /** What the right comes from, such as `credential:7`: revoked, it takes everything along. */
@@ -38,8 +38,8 @@ export type Caller =
       /** True for a token that anybody gets: it is known to speak our protocol. */
       readonly hasToken: boolean
     }
-  | (Identity & { readonly kind: 'admin' })
-  | (Identity & {
+  | (CallerIdentity & { readonly kind: 'admin' })
+  | (CallerIdentity & {
       readonly kind: 'holder'
       readonly grants: readonly Grant[]
       /** When the token expired. It then serves to finish uploads, and for nothing else. */
@@ -86,21 +86,21 @@ export function allowsTag(
 ): boolean {
   const grants = grantsFor(caller, action, repository)
   if (typeof grants === 'string') return grants === 'all'
-  return grants.some(({ tags }) => tags === null || matchesAny(tags, tag))
+  return grants.some(({ tags }) => tags === null || matchesAnyGlob(tags, tag))
 }
 
 /** True when the caller may do anything at all there, so that its name is no secret. */
-export function knows(caller: Caller, repository: Repository): boolean {
+export function hasAnyAccess(caller: Caller, repository: Repository): boolean {
   return ACTIONS.some((action) => allows(caller, action, repository))
 }
 
 /** Which private repositories the caller may pull from: expressions of Postgres for their names. */
-export function pullableNames(caller: Caller): string[] {
+export function pullablePatterns(caller: Caller): string[] {
   return namesFor(caller, ['pull'])
 }
 
 /** Which private repositories the caller may see in the catalog: expressions of Postgres. */
-export function listableNames(caller: Caller): string[] {
+export function listablePatterns(caller: Caller): string[] {
   return namesFor(caller, ['pull', 'list'])
 }
 
@@ -109,7 +109,7 @@ function namesFor(caller: Caller, needed: readonly (Action | 'list')[]): string[
   if (caller.kind === 'anonymous') return []
   return caller.grants
     .filter(({ actions }) => needed.some((action) => actions.includes(action)))
-    .flatMap(({ repositories }) => repositories.map(expressionOf))
+    .flatMap(({ repositories }) => repositories.map(postgresRegexOf))
 }
 
 function grantsFor(
@@ -120,7 +120,8 @@ function grantsFor(
   if (caller.kind === 'admin') return 'all'
   if (caller.kind === 'anonymous') return 'none'
   const grants = caller.grants.filter(
-    ({ actions, repositories }) => actions.includes(action) && matchesAny(repositories, repository),
+    ({ actions, repositories }) =>
+      actions.includes(action) && matchesAnyGlob(repositories, repository),
   )
   return grants.length === 0 ? 'none' : grants
 }

@@ -1,17 +1,17 @@
 import {
   type AuditEntry,
-  type AuditQuestion,
+  type AuditFilter,
   type AuditRow,
   addAuditEntries,
-  listAudit,
+  listAuditEntries,
 } from '../db/auth/audit.ts'
 import type { Queryable } from '../db/database.ts'
 import type { Caller } from './access.ts'
 
-export type { AuditEntry, AuditQuestion, AuditRow }
+export type { AuditEntry, AuditFilter, AuditRow }
 
 /** What may be left out of an entry. */
-export type AuditNote = Pick<AuditEntry, 'action' | 'decision'> & Partial<AuditEntry>
+export type NewAuditEntry = Pick<AuditEntry, 'action' | 'decision'> & Partial<AuditEntry>
 
 const WAITING_MAX = 10_000
 const WRITTEN_AT_ONCE = 500
@@ -34,12 +34,12 @@ export class AuditLog {
   }
 
   /** Resolves when it is written: what it tells of may then be acknowledged. */
-  async record(note: AuditNote): Promise<void> {
-    await addAuditEntries(this.#db, [entryOf(note)])
+  async record(enqueue: NewAuditEntry): Promise<void> {
+    await addAuditEntries(this.#db, [entryOf(enqueue)])
   }
 
   /** Is written soon. */
-  note(note: AuditNote): void {
+  note(note: NewAuditEntry): void {
     if (this.#waiting.length >= WAITING_MAX) {
       this.#lost += 1
       return
@@ -49,12 +49,12 @@ export class AuditLog {
   }
 
   /** One page, the newest first. */
-  list(question: AuditQuestion): Promise<AuditRow[]> {
-    return listAudit(this.#db, question)
+  list(question: AuditFilter): Promise<AuditRow[]> {
+    return listAuditEntries(this.#db, question)
   }
 
   /** Resolves when what was noted is written, or was tried. */
-  async settle(): Promise<void> {
+  async flush(): Promise<void> {
     await this.#writing
   }
 
@@ -88,7 +88,7 @@ export function auditIdentity(caller: Caller): Pick<AuditEntry, 'actor' | 'origi
   }
 }
 
-function entryOf(note: AuditNote): AuditEntry {
+function entryOf(note: NewAuditEntry): AuditEntry {
   return {
     actor: null,
     origin: null,

@@ -7,39 +7,44 @@ import {
   touchCredential,
 } from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import { ANONYMOUS, type Caller } from './access.ts'
-import { parseBasic } from './basic.ts'
+import {
+  type AccessTokens,
+  InvalidTokenError,
+  isTokenLike,
+  type VerifiedToken,
+} from './access-tokens.ts'
+import { parseBasic } from './basic-login.ts'
 import { ADMIN_USER, grantOf, originOf } from './credentials.ts'
-import { FINISH_SECONDS_MAX } from './lifetimes.ts'
-import type { Brakes } from './login-throttle.ts'
+import { UPLOAD_FINISH_SECONDS_MAX } from './lifetimes.ts'
+import type { LoginThrottle } from './login-throttle.ts'
 import { isWithin, parseNetworks } from './networks.ts'
 import type { RevocationList } from './revocations.ts'
 import { grantsOf } from './scope.ts'
-import { hashSecret, isSecret, isSecretLike } from './secret.ts'
-import { isTokenLike, TokenRefused, type Tokens, type VerifiedToken } from './tokens.ts'
+import { hashSecret, isSecretLike, matchesSecretHash } from './secrets.ts'
 
 export type AuthenticatorOptions = {
   readonly db: Queryable
-  readonly tokens: Tokens
+  readonly tokens: AccessTokens
   readonly revocations: RevocationList
-  readonly brakes: Brakes
+  readonly loginThrottle: LoginThrottle
   /** Hash of the password that the environment gives the user `admin`. */
-  readonly adminSha256: Buffer | undefined
+  readonly adminPasswordSha256: Buffer | undefined
 }
 
 /** What a header was found to mean, for as long as that can be remembered. */
-type Known = Authenticated & {
+type CachedAuthentication = Authentication & {
   /** What must not be revoked. */
   readonly subjects: readonly string[]
   /** `networks`, ready to be asked. */
-  readonly within: BlockList | undefined
+  readonly networkList: BlockList | undefined
   /** The key that signed it, if it came as a token. */
   readonly kid: string | undefined
 }
 
 /** Who asks, and what bounds everything that comes from it. */
-export type Authenticated = {
+export type Authentication = {
   readonly caller: Caller
   /** The credential that was presented, if it was one. */
   readonly credential: CredentialRow | undefined
@@ -52,14 +57,14 @@ export type Authenticated = {
 const KNOWN_MAX = 10_000
 /** A credential is looked up again after so long; its revocation is known sooner. */
 const CREDENTIAL_MILLISECONDS_MAX = 60_000
-const FINISH_MILLISECONDS_MAX = FINISH_SECONDS_MAX * 1000
+const FINISH_MILLISECONDS_MAX = UPLOAD_FINISH_SECONDS_MAX * 1000
 const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i
-const NOBODY: Known = {
+const ANONYMOUS_AUTHENTICATION: CachedAuthentication = {
   caller: ANONYMOUS,
   credential: undefined,
   subjects: [],
   networks: undefined,
-  within: undefined,
+  networkList: undefined,
   kid: undefined,
   expiresAt: Number.POSITIVE_INFINITY,
 }
@@ -67,7 +72,7 @@ const NOBODY: Known = {
 /** Says who asks, from the Authorization header: a signature is checked once, and then remembered. */
 export class Authenticator {
   readonly #options: AuthenticatorOptions
-  readonly #known = new LRUCache<string, Known>({ max: KNOWN_MAX })
+  readonly #cache = new LRUCache<string, CachedAuthentication>({ max: KNOWN_MAX })
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options
@@ -78,12 +83,13 @@ export class Authenticator {
    * UNAVAILABLE while nobody can tell. Without a header, and for an empty user with an empty
    * password, the caller is anonymous.
    */
-  async authenticate(authorization: string | undefined, address: string): Promise<Authenticated> {
-    if (authorization === undefined) return NOBODY
+  async authenticate(authorization: string | undefined, address: string): Promise<Authentication> {
+    if (authorization === undefined) return ANONYMOUS_AUTHENTICATION
     // Secrets are not kept: only what they hash to.
     const key = createHash('sha256').update(authorization).digest('base64')
-    const known = this.#known.get(key) ?? (await this.#learn(authorization, key, address))
-    return this.#hold(known, address)
+    const known =
+      this.#cache.get(key) ?? (await this.#authenticateUncached(authorization, key, address))
+    return this.#requireUsable(known, address)
   }
 
   /** The same for a user and a password that came in a form. */
@@ -91,58 +97,66 @@ export class Authenticator {
     user: string,
     password: string,
     address: string,
-  ): Promise<Authenticated> {
+  ): Promise<Authentication> {
     const encoded = Buffer.from(`${user}:${password}`).toString('base64')
     return this.authenticate(`Basic ${encoded}`, address)
   }
 
   /** What a credential that was found by other means lets its holder do. Throws UNAUTHORIZED. */
-  async holderOf(credential: CredentialRow, address: string): Promise<Authenticated> {
+  async authenticateCredential(
+    credential: CredentialRow,
+    address: string,
+  ): Promise<Authentication> {
     if (credential.revokedAt !== null) throw refused('the credential was revoked')
-    return this.#hold(knownCredential(credential, 'basic'), address)
+    return this.#requireUsable(authenticationOfCredential(credential, 'basic'), address)
   }
 
   /**
    * Finds what a secret or somebody else's token stands for; who guesses is slowed down. Throws as
    * `authenticate`.
    */
-  async guarded<T>(address: string, find: () => Promise<T | undefined> | undefined): Promise<T> {
-    this.#options.brakes.demand(address)
+  async throttled<T>(address: string, find: () => Promise<T | undefined> | undefined): Promise<T> {
+    this.#options.loginThrottle.assertBelowLimit(address)
     try {
       const found = await find()
       if (found !== undefined) return found
       throw refused('it is unknown or has expired')
     } catch (error) {
-      if (error instanceof OciError && error.code === 'UNAUTHORIZED') {
-        this.#options.brakes.failed(address)
+      if (error instanceof RegistryError && error.code === 'UNAUTHORIZED') {
+        this.#options.loginThrottle.recordFailure(address)
       }
       throw error
     }
   }
 
   /** What a header means, whoever sent it from wherever: that may change from request to request. */
-  async #learn(authorization: string, key: string, address: string): Promise<Known> {
-    this.#options.brakes.demand(address)
+  async #authenticateUncached(
+    authorization: string,
+    key: string,
+    address: string,
+  ): Promise<CachedAuthentication> {
+    this.#options.loginThrottle.assertBelowLimit(address)
     try {
       const known = await this.#identify(authorization)
       const ttl = known.credential === undefined ? 0 : CREDENTIAL_MILLISECONDS_MAX
-      this.#known.set(key, known, { ttl })
+      this.#cache.set(key, known, { ttl })
       return known
     } catch (error) {
-      if (error instanceof Guess) this.#options.brakes.failed(address)
-      throw error instanceof Guess || error instanceof TokenRefused
+      if (error instanceof InvalidCredentialsError)
+        this.#options.loginThrottle.recordFailure(address)
+      throw error instanceof InvalidCredentialsError || error instanceof InvalidTokenError
         ? refused(error.message, error)
         : error
     }
   }
 
-  async #hold(known: Known, address: string): Promise<Authenticated> {
-    const { caller, subjects, within, kid, expiresAt } = known
-    if (kid !== undefined && !this.#options.tokens.believes({ kid })) {
+  async #requireUsable(known: CachedAuthentication, address: string): Promise<Authentication> {
+    const { caller, subjects, networkList: within, kid, expiresAt } = known
+    if (kid !== undefined && !this.#options.tokens.isKeyTrusted({ kid })) {
       throw refused('the key that signed the token is not in use any more')
     }
     if (subjects.length > 0) {
-      const fresh = this.#options.revocations.hasFresh(subjects)
+      const fresh = this.#options.revocations.hasWithoutRefresh(subjects)
       if (fresh ?? (await this.#options.revocations.has(subjects))) {
         throw refused('the credential or token was revoked')
       }
@@ -162,43 +176,50 @@ export class Authenticator {
     return { ...known, caller: { ...caller, expiredAt: new Date(expiresAt) } }
   }
 
-  async #identify(authorization: string): Promise<Known> {
+  async #identify(authorization: string): Promise<CachedAuthentication> {
     const token = BEARER.exec(authorization)?.[1]
     if (token !== undefined) {
       return isTokenLike(token) ? this.#byToken(token) : this.#bySecret(token, undefined)
     }
     const credentials = parseBasic(authorization)
     if (credentials === undefined) {
-      throw new Guess('send a token as Bearer, or a credential as Basic authorization')
+      throw new InvalidCredentialsError(
+        'send a token as Bearer, or a credential as Basic authorization',
+      )
     }
     const { user, password } = credentials
     // What skopeo and podman send to a registry that has challenged them when they have nothing.
-    if (user === '' && password === '') return NOBODY
+    if (user === '' && password === '') return ANONYMOUS_AUTHENTICATION
     // Clients that know only passwords hand over tokens as such, under any name.
     return isTokenLike(password) ? this.#byToken(password) : this.#bySecret(password, user)
   }
 
-  async #byToken(token: string): Promise<Known> {
+  async #byToken(token: string): Promise<CachedAuthentication> {
     try {
-      return knownToken(await this.#options.tokens.verify(token))
+      return authenticationOfToken(await this.#options.tokens.verify(token))
     } catch (error) {
-      if (error instanceof TokenRefused && !error.genuine) throw new Guess(error.message, error)
+      if (error instanceof InvalidTokenError && !error.hasValidSignature)
+        throw new InvalidCredentialsError(error.message, error)
       throw error
     }
   }
 
   /** `user` is undefined when the secret came alone. */
-  async #bySecret(secret: string, user: string | undefined): Promise<Known> {
-    const { adminSha256, db } = this.#options
+  async #bySecret(secret: string, user: string | undefined): Promise<CachedAuthentication> {
+    const { adminPasswordSha256: adminSha256, db } = this.#options
     // Compared whoever the user is, so that the time taken tells nothing.
-    if (adminSha256 !== undefined && isSecret(secret, adminSha256) && user === ADMIN_USER) {
-      return { ...NOBODY, caller: adminCaller(ADMIN_USER, undefined, 'basic') }
+    if (
+      adminSha256 !== undefined &&
+      matchesSecretHash(secret, adminSha256) &&
+      user === ADMIN_USER
+    ) {
+      return { ...ANONYMOUS_AUTHENTICATION, caller: adminCaller(ADMIN_USER, undefined, 'basic') }
     }
     const row = isSecretLike(secret, 'credential')
       ? await findCredentialBySecret(db, hashSecret(secret))
       : undefined
     if (row === undefined || (user !== undefined && user !== row.name)) {
-      throw new Guess(
+      throw new InvalidCredentialsError(
         user === undefined
           ? 'this is no token of this registry, and no secret that it knows'
           : 'wrong user name or password',
@@ -207,12 +228,12 @@ export class Authenticator {
     if (row.revokedAt !== null) throw refused('the credential was revoked')
     // Whether it is remembered matters to nobody who waits.
     void touchCredential(db, row.id).catch(() => {})
-    return knownCredential(row, user === undefined ? 'bearer' : 'basic')
+    return authenticationOfCredential(row, user === undefined ? 'bearer' : 'basic')
   }
 }
 
 /** Somebody presented what was never given out. */
-class Guess extends Error {
+class InvalidCredentialsError extends Error {
   override readonly name = 'Guess'
 
   constructor(message: string, cause?: unknown) {
@@ -220,8 +241,8 @@ class Guess extends Error {
   }
 }
 
-function refused(message: string, cause?: unknown): OciError {
-  return new OciError('UNAUTHORIZED', undefined, { message, cause })
+function refused(message: string, cause?: unknown): RegistryError {
+  return new RegistryError('UNAUTHORIZED', undefined, { message, cause })
 }
 
 function adminCaller(
@@ -238,7 +259,10 @@ function within(networks: readonly string[]): BlockList {
   return parseNetworks(networks) ?? new BlockList()
 }
 
-function knownCredential(row: CredentialRow, scheme: 'basic' | 'bearer'): Known {
+function authenticationOfCredential(
+  row: CredentialRow,
+  scheme: 'basic' | 'bearer',
+): CachedAuthentication {
   const origin = originOf(row)
   const caller: Caller =
     row.kind === 'admin'
@@ -257,13 +281,13 @@ function knownCredential(row: CredentialRow, scheme: 'basic' | 'bearer'): Known 
     credential: row,
     subjects: [origin],
     networks: row.networks ?? undefined,
-    within: row.networks === null ? undefined : within(row.networks),
+    networkList: row.networks === null ? undefined : within(row.networks),
     kid: undefined,
     expiresAt: row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY,
   }
 }
 
-function knownToken(token: VerifiedToken): Known {
+function authenticationOfToken(token: VerifiedToken): CachedAuthentication {
   const { subject, origin, tokenId, access, networks, expiresAt } = token
   const isAdmin = access.some(({ type, name }) => type === 'registry' && name === 'admin')
   const caller: Caller =
@@ -285,7 +309,7 @@ function knownToken(token: VerifiedToken): Known {
     credential: undefined,
     subjects: [`token:${tokenId}`, ...(origin === undefined ? [] : [origin])],
     networks,
-    within: networks === undefined ? undefined : within(networks),
+    networkList: networks === undefined ? undefined : within(networks),
     kid: token.kid,
     expiresAt: expiresAt.getTime(),
   }

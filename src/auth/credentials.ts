@@ -7,12 +7,12 @@ import {
   revokeCredential,
 } from '../db/auth/credentials.ts'
 import type { Database } from '../db/database.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../oci/glob.ts'
 import { ACTIONS, type Action, type Grant } from './access.ts'
 import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
 import { parseNetworks } from './networks.ts'
-import { generateSecret, hashSecret } from './secret.ts'
+import { generateSecret, hashSecret } from './secrets.ts'
 
 export type { CredentialKind }
 
@@ -62,9 +62,9 @@ export class Credentials {
     request: CredentialRequest,
     actor: Actor,
   ): Promise<{ credential: Credential; secret: string }> {
-    checkName(request.name)
-    const grant = request.kind === 'admin' ? unbounded(request) : parseGrant(request)
-    checkNetworks(request.networks)
+    assertName(request.name)
+    const grant = request.kind === 'admin' ? requireUnrestricted(request) : parseGrant(request)
+    assertNetworks(request.networks)
     if (request.expiresAt !== undefined && !(request.expiresAt.getTime() > Date.now())) {
       throw invalid('the time of expiry must be in the future')
     }
@@ -92,7 +92,7 @@ export class Credentials {
         : undefined
       if (id === undefined) {
         const message = `there is no credential ${name.slice(0, NAME_LENGTH_MAX)}`
-        throw new OciError('NOT_FOUND', undefined, { message })
+        throw new RegistryError('NOT_FOUND', undefined, { message })
       }
       await recordChange(tx, actor, { action: 'revoke-credential', detail: name })
     })
@@ -101,7 +101,7 @@ export class Credentials {
 }
 
 function taken(name: string): never {
-  throw new OciError('CONFLICT', undefined, {
+  throw new RegistryError('CONFLICT', undefined, {
     message: `there is or was a credential named ${name}: names are used once`,
   })
 }
@@ -120,13 +120,13 @@ export function grantOf(row: Pick<CredentialRow, 'repositories' | 'actions' | 't
   }
 }
 
-const EVERYTHING = { repositories: [], actions: [], tags: null }
+const UNRESTRICTED = { repositories: [], actions: [], tags: null }
 
 type GrantRequest = Pick<CredentialRequest, 'repositories' | 'actions' | 'tags'>
 
 /** Throws REQUEST_INVALID for bounds: whoever gave them did not mean everything. */
-function unbounded({ repositories, actions, tags }: GrantRequest): typeof EVERYTHING {
-  if (repositories.length === 0 && actions.length === 0 && tags === undefined) return EVERYTHING
+function requireUnrestricted({ repositories, actions, tags }: GrantRequest): typeof UNRESTRICTED {
+  if (repositories.length === 0 && actions.length === 0 && tags === undefined) return UNRESTRICTED
   throw invalid('an admin may do everything: leave out repositories, actions and tags')
 }
 
@@ -160,7 +160,7 @@ export function parseGrant({ repositories, actions, tags }: GrantRequest): {
 }
 
 /** Throws REQUEST_INVALID for a name that cannot stand in a URL as a user. */
-export function checkName(name: string): void {
+export function assertName(name: string): void {
   if (!NAME.test(name) || RESERVED.has(name)) {
     throw invalid(
       `a name has lower-case letters, digits and . _ - inside, at most ${NAME_LENGTH_MAX} characters, and is not ${[...RESERVED].join(' or ')}`,
@@ -168,7 +168,7 @@ export function checkName(name: string): void {
   }
 }
 
-function checkNetworks(networks: readonly string[] | undefined): void {
+function assertNetworks(networks: readonly string[] | undefined): void {
   if (networks === undefined) return
   const right = networks.length > 0 && networks.length <= PATTERNS_MAX
   if (!right || parseNetworks(networks) === undefined) {
@@ -181,6 +181,6 @@ function credentialOf({ id: _, ...row }: CredentialRow): Credential {
   return { ...row, state: row.revokedAt !== null ? 'revoked' : expired ? 'expired' : 'valid' }
 }
 
-function invalid(message: string): OciError {
-  return new OciError('REQUEST_INVALID', undefined, { message })
+function invalid(message: string): RegistryError {
+  return new RegistryError('REQUEST_INVALID', undefined, { message })
 }

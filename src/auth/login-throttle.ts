@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net'
 import { LRUCache } from 'lru-cache'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 
 /** So many failures in a row cost nothing: clients try twice, and people mistype. */
 const FAILURES_AT_ONCE = 20
@@ -11,7 +11,7 @@ const ADDRESSES_MAX = 100_000
 type Bucket = { failures: number; at: number }
 
 /** Slows down those who guess: failed authentication, by address. */
-export class Brakes {
+export class LoginThrottle {
   readonly #buckets = new LRUCache<string, Bucket>({ max: ADDRESSES_MAX })
   readonly #now: () => number
 
@@ -21,17 +21,17 @@ export class Brakes {
   }
 
   /** Throws TOOMANYREQUESTS, with Retry-After, when the address has failed too often. */
-  demand(address: string): void {
+  assertBelowLimit(address: string): void {
     const failures = this.#failures(address)
     if (failures < FAILURES_AT_ONCE) return
     const seconds = Math.ceil((failures - FAILURES_AT_ONCE + 1) * SECONDS_A_FAILURE)
-    throw new OciError('TOOMANYREQUESTS', undefined, {
+    throw new RegistryError('TOOMANYREQUESTS', undefined, {
       message: `too many failed logins from ${address}, try again in ${seconds} s`,
       headers: { 'Retry-After': String(seconds) },
     })
   }
 
-  failed(address: string): void {
+  recordFailure(address: string): void {
     const failures = this.#failures(address) + 1
     this.#buckets.set(networkOf(address), { failures, at: this.#now() })
   }

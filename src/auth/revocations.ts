@@ -1,11 +1,11 @@
 import { type Actor, recordChange } from '../db/auth/audit.ts'
 import { addRevocation, listRevocations } from '../db/auth/revocations.ts'
 import type { Database, Queryable } from '../db/database.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
 
 /** How often every replica looks: a revocation is effective everywhere within this and a moment. */
-export const REVOCATION_SECONDS = 2
+export const REVOCATION_REFRESH_SECONDS = 2
 /** A list that is older says nothing: then nobody is believed. */
 const STALE_SECONDS_MAX = 60
 // A row is seen when its transaction commits, which may be this long after its time.
@@ -39,11 +39,11 @@ export class RevocationList {
         throw stale(cause)
       })
     }
-    return this.hasFresh(subjects) === true
+    return this.hasWithoutRefresh(subjects) === true
   }
 
   /** The same without waiting; undefined when the list is too old to tell. */
-  hasFresh(subjects: readonly string[]): boolean | undefined {
+  hasWithoutRefresh(subjects: readonly string[]): boolean | undefined {
     return this.#isStale() ? undefined : subjects.some((subject) => this.#subjects.has(subject))
   }
 
@@ -64,8 +64,8 @@ export class RevocationList {
   }
 }
 
-function stale(cause: unknown): OciError {
-  return new OciError('UNAVAILABLE', undefined, {
+function stale(cause: unknown): RegistryError {
+  return new RegistryError('UNAVAILABLE', undefined, {
     message: 'the registry cannot tell at the moment what was revoked, try again',
     headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
     cause,
@@ -73,7 +73,7 @@ function stale(cause: unknown): OciError {
 }
 
 /** Takes single tokens back. */
-export class RevokedTokens {
+export class TokenRevocations {
   readonly #db: Database
   readonly #onRevoked: () => Promise<void>
 
@@ -89,7 +89,7 @@ export class RevokedTokens {
    */
   async revoke(tokenId: string, actor: Actor): Promise<void> {
     if (!TOKEN_ID.test(tokenId)) {
-      throw new OciError('REQUEST_INVALID', undefined, {
+      throw new RegistryError('REQUEST_INVALID', undefined, {
         message: 'a token is revoked by its jti, which is a UUID, and not by the token itself',
       })
     }

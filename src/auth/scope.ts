@@ -1,4 +1,4 @@
-import { type Glob, matchesAny } from '../oci/glob.ts'
+import { type Glob, matchesAnyGlob } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
 import { parseRepository } from '../oci/reference.ts'
 import { ACTIONS, type Action, type Caller, type Grant } from './access.ts'
@@ -112,7 +112,7 @@ function grantedEntries(name: Repository, asked: readonly string[], caller: Call
     return wanted.length === 0 ? [] : [{ type: 'repository', name, actions: wanted }]
   }
   return caller.grants
-    .filter(({ repositories }) => matchesAny(repositories, name))
+    .filter(({ repositories }) => matchesAnyGlob(repositories, name))
     .map((grant): AccessEntry => {
       const actions = wanted.filter((action) => grant.actions.includes(action))
       const tags = grant.tags === null ? {} : { tags: grant.tags }

@@ -12,8 +12,8 @@ import {
   type SigningKeyRow,
 } from '../db/auth/signing-keys.ts'
 import type { Database, Transaction } from '../db/database.ts'
-import { OciError } from '../oci/errors.ts'
-import { NEXT_SECONDS, RETIRING_SECONDS } from './lifetimes.ts'
+import { RegistryError } from '../oci/errors.ts'
+import { KEY_ACTIVATION_SECONDS, KEY_RETIRING_SECONDS } from './lifetimes.ts'
 import { type MasterKey, MasterKeyError } from './master-key.ts'
 
 export type { SigningAlgorithm }
@@ -31,19 +31,19 @@ export type SigningKey = {
 }
 
 /** How a key stands: published, signing, believed only, forgotten. */
-export type KeyState = 'next' | 'active' | 'retiring' | 'gone'
+export type SigningKeyState = 'next' | 'active' | 'retiring' | 'gone'
 
-export type ListedKey = {
+export type SigningKeySummary = {
   readonly kid: string
   readonly algorithm: SigningAlgorithm
-  readonly state: KeyState
+  readonly state: SigningKeyState
   readonly createdAt: Date
   readonly activeAt: Date
   readonly goneAt: Date | null
 }
 
 /** A token may name a key that another replica has just made; asked for at most this often. */
-const LOOK_AGAIN_MILLISECONDS = 1000
+const UNKNOWN_KEY_LOOKUP_MILLISECONDS = 1000
 const RETRY_AFTER_SECONDS = 10
 
 const generate = promisify(generateKeyPair)
@@ -53,7 +53,7 @@ export class KeyRing {
   readonly #db: Database
   readonly #masterKey: MasterKey
   #keys = new Map<string, SigningKey>()
-  #soughtAt = Number.NEGATIVE_INFINITY
+  #unknownKeyLookupAt = Number.NEGATIVE_INFINITY
 
   constructor(db: Database, masterKey: MasterKey) {
     this.#db = db
@@ -67,7 +67,7 @@ export class KeyRing {
       const rows = await listSigningKeys(tx)
       // Made on first start, and again when every key is gone.
       if (rows.every(({ retiredAt }) => retiredAt !== null)) {
-        await addSigningKey(tx, await this.#make(algorithm), 0, RETIRING_SECONDS)
+        await addSigningKey(tx, await this.#make(algorithm), 0, KEY_RETIRING_SECONDS)
       }
     })
     await this.refresh()
@@ -93,10 +93,10 @@ export class KeyRing {
   }
 
   /** The key that signs now. Throws UNAVAILABLE when there is none. */
-  signing(now = new Date()): SigningKey {
+  signingKey(now = new Date()): SigningKey {
     const active = [...this.#keys.values()].findLast((key) => stateOf(key, now) === 'active')
     if (active === undefined) {
-      throw new OciError('UNAVAILABLE', undefined, {
+      throw new RegistryError('UNAVAILABLE', undefined, {
         message: 'the registry has no key at the moment to sign with, try again',
         headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
       })
@@ -105,25 +105,28 @@ export class KeyRing {
   }
 
   /** True while signatures of that key are believed. */
-  believes(kid: string, now = new Date()): boolean {
+  isTrusted(kid: string, now = new Date()): boolean {
     const key = this.#keys.get(kid)
     return key !== undefined && stateOf(key, now) !== 'gone'
   }
 
   /** A key whose signatures are believed. Undefined for an unknown one, after another look. */
   async find(kid: string): Promise<SigningKey | undefined> {
-    if (!this.#keys.has(kid) && performance.now() - this.#soughtAt > LOOK_AGAIN_MILLISECONDS) {
-      this.#soughtAt = performance.now()
+    if (
+      !this.#keys.has(kid) &&
+      performance.now() - this.#unknownKeyLookupAt > UNKNOWN_KEY_LOOKUP_MILLISECONDS
+    ) {
+      this.#unknownKeyLookupAt = performance.now()
       await this.refresh().catch((error: unknown) => {
         // Keys that this process cannot read are no fault of whoever asks; its operator hears of them.
         if (!(error instanceof MasterKeyError)) throw error
       })
     }
-    return this.believes(kid) ? this.#keys.get(kid) : undefined
+    return this.isTrusted(kid) ? this.#keys.get(kid) : undefined
   }
 
   /** The public halves (RFC 7517), for everybody. */
-  published(now = new Date()): { keys: JWK[] } {
+  publicKeySet(now = new Date()): { keys: JWK[] } {
     const keys = [...this.#keys.values()].filter((key) => stateOf(key, now) !== 'gone')
     return { keys: keys.map(({ publicJwk }) => publicJwk) }
   }
@@ -149,7 +152,10 @@ export class KeyRing {
 }
 
 /** What an operator sees; gone keys are not kept. */
-export async function listKeys(db: Database, now = new Date()): Promise<ListedKey[]> {
+export async function listKeySummaries(
+  db: Database,
+  now = new Date(),
+): Promise<SigningKeySummary[]> {
   const rows = await listSigningKeys(db)
   return rows.map((row) => ({
     kid: row.kid,
@@ -166,7 +172,7 @@ export async function listKeys(db: Database, now = new Date()): Promise<ListedKe
  * and the one before is believed until its last token has expired. With `atOnce`, as after a leak,
  * the others are gone and the new one signs now.
  */
-export async function rotateKeys(
+export async function rotateSigningKeys(
   db: Database,
   masterKey: MasterKey,
   algorithm: SigningAlgorithm,
@@ -177,7 +183,7 @@ export async function rotateKeys(
   await db.transaction(async (tx: Transaction) => {
     await lockSigningKeys(tx)
     if (atOnce) await removeSigningKeys(tx)
-    await addSigningKey(tx, key, atOnce ? 0 : NEXT_SECONDS, RETIRING_SECONDS)
+    await addSigningKey(tx, key, atOnce ? 0 : KEY_ACTIVATION_SECONDS, KEY_RETIRING_SECONDS)
     const detail = `${algorithm} ${key.kid}${atOnce ? ', and all others void' : ''}`
     await recordChange(tx, actor, { action: 'rotate-keys', detail })
   })
@@ -229,7 +235,7 @@ function checkedPair(
 function stateOf(
   { activeAt, retiredAt, goneAt }: Pick<SigningKey, 'activeAt' | 'retiredAt' | 'goneAt'>,
   now: Date,
-): KeyState {
+): SigningKeyState {
   if (goneAt !== null && goneAt <= now) return 'gone'
   if (retiredAt !== null && retiredAt <= now) return 'retiring'
   return activeAt > now ? 'next' : 'active'

@@ -1,21 +1,21 @@
 import { addRefreshToken, findCredentialByRefreshToken } from '../db/auth/refresh-tokens.ts'
 import type { Queryable } from '../db/database.ts'
 import { listPublic } from '../db/registry/repositories.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { Caller, Grant } from './access.ts'
+import type { AccessTokens, MintedToken } from './access-tokens.ts'
 import { type AuditLog, auditIdentity } from './audit.ts'
-import type { Authenticated, Authenticator } from './authenticator.ts'
+import type { Authentication, Authenticator } from './authenticator.ts'
 import { type AccessEntry, intersect, repositoriesOf, type Scope } from './scope.ts'
-import { generateSecret, hashSecret, isSecretLike } from './secret.ts'
-import type { MintedToken, Tokens } from './tokens.ts'
+import { generateSecret, hashSecret, isSecretLike } from './secrets.ts'
 
-export type TokenAnswer = MintedToken & {
+export type AccessTokenResponse = MintedToken & {
   readonly access: readonly AccessEntry[]
   /** Only when it was asked for, and the caller has a credential. */
   readonly refreshToken: string | undefined
 }
 
-export type TokenAsk = {
+export type AccessTokenRequest = {
   readonly scopes: readonly Scope[]
   readonly address: string
   readonly requestId: string
@@ -35,7 +35,7 @@ export type TrustedIdentity = {
 
 export type TokenIssuerOptions = {
   readonly db: Queryable
-  readonly tokens: Tokens
+  readonly tokens: AccessTokens
   readonly authenticator: Authenticator
   readonly audit: AuditLog
   /** How long a token lives. */
@@ -44,7 +44,7 @@ export type TokenIssuerOptions = {
   readonly exchange: (identityToken: string) => Promise<TrustedIdentity>
 }
 
-type Holder = Pick<Authenticated, 'caller' | 'networks' | 'expiresAt'>
+type Holder = Pick<Authentication, 'caller' | 'networks' | 'expiresAt'>
 
 /** Base64 makes a third more of it, and servers take headers of 64 KiB. */
 const ACCESS_LENGTH_MAX = 16 * 1024
@@ -59,10 +59,10 @@ export class TokenIssuer {
   }
 
   /** For whoever came with a header or a password. */
-  async issue(holder: Authenticated, ask: TokenAsk): Promise<TokenAnswer> {
+  async issue(holder: Authentication, ask: AccessTokenRequest): Promise<AccessTokenResponse> {
     const { caller, credential } = holder
     if (caller.kind === 'holder' && caller.expiredAt !== undefined) {
-      throw new OciError('UNAUTHORIZED', undefined, { message: 'the token has expired' })
+      throw new RegistryError('UNAUTHORIZED', undefined, { message: 'the token has expired' })
     }
     const answer = await this.#mint(holder, ask, this.#options.tokenSeconds)
     if (!ask.offline || credential === undefined) return answer
@@ -77,21 +77,21 @@ export class TokenIssuer {
   }
 
   /** For a refresh token that was given out before. Throws UNAUTHORIZED. */
-  async refresh(refreshToken: string, ask: TokenAsk): Promise<TokenAnswer> {
+  async refresh(refreshToken: string, ask: AccessTokenRequest): Promise<AccessTokenResponse> {
     const { db, authenticator } = this.#options
-    const credential = await authenticator.guarded(ask.address, () =>
+    const credential = await authenticator.throttled(ask.address, () =>
       isSecretLike(refreshToken, 'refresh')
         ? findCredentialByRefreshToken(db, hashSecret(refreshToken))
         : undefined,
     )
-    const holder = await authenticator.holderOf(credential, ask.address)
+    const holder = await authenticator.authenticateCredential(credential, ask.address)
     return this.#mint(holder, ask, this.#options.tokenSeconds)
   }
 
   /** For an identity that somebody else vouches for: RFC 8693. Throws UNAUTHORIZED. */
-  async exchange(identityToken: string, ask: TokenAsk): Promise<TokenAnswer> {
+  async exchange(identityToken: string, ask: AccessTokenRequest): Promise<AccessTokenResponse> {
     const { authenticator, exchange } = this.#options
-    const identity = await authenticator.guarded(ask.address, () => exchange(identityToken))
+    const identity = await authenticator.throttled(ask.address, () => exchange(identityToken))
     const { actor, origin, grants, tokenSeconds } = identity
     const caller: Caller = {
       kind: 'holder',
@@ -106,7 +106,11 @@ export class TokenIssuer {
     return this.#mint({ caller, networks, expiresAt: Number.POSITIVE_INFINITY }, ask, tokenSeconds)
   }
 
-  async #mint(holder: Holder, ask: TokenAsk, seconds: number): Promise<TokenAnswer> {
+  async #mint(
+    holder: Holder,
+    ask: AccessTokenRequest,
+    seconds: number,
+  ): Promise<AccessTokenResponse> {
     const { caller, networks } = holder
     const { db, tokens, audit } = this.#options
     const needed = caller.kind === 'admin' ? [] : repositoriesOf(ask.scopes)

@@ -1,16 +1,21 @@
 import { type Actor, recordChange } from '../db/auth/audit.ts'
-import { addDrop, type DropRow, findDrop, useDrop } from '../db/auth/upload-urls.ts'
+import {
+  addUploadUrl,
+  findUploadUrl,
+  markUploadUrlUsed,
+  type UploadUrlRow,
+} from '../db/auth/upload-urls.ts'
 import type { Database, Transaction } from '../db/database.ts'
 import type { Digest } from '../oci/digest.ts'
-import { type ErrorCode, OciError } from '../oci/errors.ts'
+import { type ErrorCode, RegistryError } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import type { AuditLog } from './audit.ts'
 import type { Authenticator } from './authenticator.ts'
 import { isWithin, parseNetworks } from './networks.ts'
-import { generateSecret, hashSecret, isSecretLike } from './secret.ts'
+import { generateSecret, hashSecret, isSecretLike } from './secrets.ts'
 
 /** What an upload address is asked to be: good for one push of one tag. */
-export type DropRequest = {
+export type UploadUrlRequest = {
   readonly repository: Repository
   readonly tag: Tag
   /** Undefined: a quarter of an hour. */
@@ -19,24 +24,24 @@ export type DropRequest = {
   readonly networks?: readonly string[] | undefined
 }
 
-export type CreatedDrop = { readonly url: string; readonly expiresAt: Date }
+export type CreatedUploadUrl = { readonly url: string; readonly expiresAt: Date }
 
-export const DROP_SECONDS_MAX = 3600
-const DROP_SECONDS_DEFAULT = 900
+export const UPLOAD_URL_SECONDS_MAX = 3600
+const UPLOAD_URL_SECONDS_DEFAULT = 900
 
 /**
  * Makes an address to which one file may be sent once, by whoever has it, below `base`. Whether the
  * actor may push that tag was decided before. Throws REQUEST_INVALID.
  */
-export async function createDrop(
+export async function createUploadUrl(
   db: Database,
-  { repository, tag, seconds = DROP_SECONDS_DEFAULT, networks }: DropRequest,
+  { repository, tag, seconds = UPLOAD_URL_SECONDS_DEFAULT, networks }: UploadUrlRequest,
   actor: Actor,
   base: string,
-): Promise<CreatedDrop> {
-  if (!(seconds >= 1 && seconds <= DROP_SECONDS_MAX)) {
-    throw new OciError('REQUEST_INVALID', undefined, {
-      message: `an upload address lives for 1 to ${DROP_SECONDS_MAX} seconds`,
+): Promise<CreatedUploadUrl> {
+  if (!(seconds >= 1 && seconds <= UPLOAD_URL_SECONDS_MAX)) {
+    throw new RegistryError('REQUEST_INVALID', undefined, {
+      message: `an upload address lives for 1 to ${UPLOAD_URL_SECONDS_MAX} seconds`,
     })
   }
   const secret = generateSecret('drop')
@@ -44,7 +49,7 @@ export async function createDrop(
   const expiresAt = await db.transaction(async (tx) => {
     const bound = networks ?? null
     const drop = { repository, tag, actor: name, origin, tokenId, networks: bound }
-    const added = await addDrop(tx, drop, hashSecret(secret), seconds)
+    const added = await addUploadUrl(tx, drop, hashSecret(secret), seconds)
     const detail = `${nameOf(added)}, until ${timeText(added.expiresAt)}`
     await recordChange(tx, actor, { action: 'create-drop', repository, tags: [tag], detail })
     return added.expiresAt
@@ -53,30 +58,30 @@ export async function createDrop(
 }
 
 /** What an address lets its holder do. */
-export type OpenDrop = Pick<DropRow, 'repository' | 'tag'> & {
+export type UploadUrl = Pick<UploadUrlRow, 'repository' | 'tag'> & {
   /** Who is recorded as having pushed: the one who made the address. */
   readonly actor: Actor
   /** Uses the address up, with the push itself. Throws GONE when somebody was faster. */
-  use(tx: Transaction, digest: Digest): Promise<void>
+  markUsed(tx: Transaction, digest: Digest): Promise<void>
 }
 
-export type DropsOptions = {
+export type UploadUrlsOptions = {
   readonly db: Database
   readonly authenticator: Authenticator
   readonly audit: AuditLog
 }
 
 /** Addresses at which a push needs no credential. Refusals are in the audit log. */
-export class Drops {
-  readonly #options: DropsOptions
+export class UploadUrls {
+  readonly #options: UploadUrlsOptions
 
-  constructor(options: DropsOptions) {
+  constructor(options: UploadUrlsOptions) {
     this.#options = options
   }
 
   /** See `createDrop`. */
-  create(request: DropRequest, actor: Actor, base: string): Promise<CreatedDrop> {
-    return createDrop(this.#options.db, request, actor, base)
+  create(request: UploadUrlRequest, actor: Actor, base: string): Promise<CreatedUploadUrl> {
+    return createUploadUrl(this.#options.db, request, actor, base)
   }
 
   /**
@@ -87,9 +92,9 @@ export class Drops {
   async open<T>(
     secret: string,
     visit: { readonly requestId: string; readonly address: string },
-    push: (drop: OpenDrop) => Promise<T>,
+    push: (drop: UploadUrl) => Promise<T>,
   ): Promise<T> {
-    let found: DropRow | undefined
+    let found: UploadUrlRow | undefined
     try {
       const drop = await this.#find(secret, visit.address)
       found = drop
@@ -100,34 +105,34 @@ export class Drops {
         repository: drop.repository,
         tag: drop.tag,
         actor,
-        use: (tx, digest) => use(tx, drop, secret, actor, digest),
+        markUsed: (tx, digest) => use(tx, drop, secret, actor, digest),
       })
     } catch (error) {
-      if (error instanceof OciError && REFUSALS.has(error.code)) {
+      if (error instanceof RegistryError && REFUSALS.has(error.code)) {
         this.#options.audit.note({ ...refusalOf(found, error), ...visit })
       }
       throw error
     }
   }
 
-  async #find(secret: string, address: string): Promise<DropRow> {
+  async #find(secret: string, address: string): Promise<UploadUrlRow> {
     const { authenticator, db } = this.#options
     try {
-      return await authenticator.guarded(address, () =>
-        isSecretLike(secret, 'drop') ? findDrop(db, hashSecret(secret)) : undefined,
+      return await authenticator.throttled(address, () =>
+        isSecretLike(secret, 'drop') ? findUploadUrl(db, hashSecret(secret)) : undefined,
       )
     } catch (cause) {
-      if (!(cause instanceof OciError) || cause.code !== 'UNAUTHORIZED') throw cause
+      if (!(cause instanceof RegistryError) || cause.code !== 'UNAUTHORIZED') throw cause
       // No credential would help, so no client is asked for one.
       const message = 'there is no such upload address'
-      throw new OciError('NOT_FOUND', undefined, { message, cause })
+      throw new RegistryError('NOT_FOUND', undefined, { message, cause })
     }
   }
 }
 
 const REFUSALS: ReadonlySet<ErrorCode> = new Set(['NOT_FOUND', 'GONE', 'DENIED'])
 
-function refusalOf(drop: DropRow | undefined, { message }: OciError) {
+function refusalOf(drop: UploadUrlRow | undefined, { message }: RegistryError) {
   const about =
     drop === undefined
       ? { detail: message }
@@ -143,13 +148,13 @@ function refusalOf(drop: DropRow | undefined, { message }: OciError) {
 
 async function use(
   tx: Transaction,
-  drop: DropRow,
+  drop: UploadUrlRow,
   secret: string,
   actor: Actor,
   digest: Digest,
 ): Promise<void> {
-  if (!(await useDrop(tx, drop.id, digest))) {
-    const now = await findDrop(tx, hashSecret(secret))
+  if (!(await markUploadUrlUsed(tx, drop.id, digest))) {
+    const now = await findUploadUrl(tx, hashSecret(secret))
     if (now !== undefined) demandUsable(now)
     throw gone(`expired at ${timeText(drop.expiresAt)}`)
   }
@@ -158,23 +163,23 @@ async function use(
   await recordChange(tx, actor, { action: 'use-drop', repository, tags: [tag], digest, detail })
 }
 
-function demandUsable({ usedAt, isRevoked, isExpired, expiresAt }: DropRow): void {
+function demandUsable({ usedAt, isRevoked, isExpired, expiresAt }: UploadUrlRow): void {
   if (usedAt !== null) throw gone(`was used already, at ${timeText(usedAt)}`)
   if (isRevoked) throw gone('is void: what made it was revoked')
   if (isExpired) throw gone(`expired at ${timeText(expiresAt)}`)
 }
 
 /** What somebody makes is bound to the networks that they are bound to. */
-function demandWithin({ networks }: DropRow, address: string): void {
+function demandWithin({ networks }: UploadUrlRow, address: string): void {
   const within = networks === null ? undefined : parseNetworks(networks)
   if (networks === null || (within !== undefined && isWithin(within, address))) return
-  throw new OciError('DENIED', undefined, {
+  throw new RegistryError('DENIED', undefined, {
     message: `this upload address may not be used from ${address}`,
   })
 }
 
-function gone(what: string): OciError {
-  return new OciError('GONE', undefined, { message: `this upload address ${what}` })
+function gone(what: string): RegistryError {
+  return new RegistryError('GONE', undefined, { message: `this upload address ${what}` })
 }
 
 /** As the audit log names it, from its creation to its use. */

@@ -68,13 +68,13 @@ export function parseNumber(name: string, text: string, min: number, max: number
 export function stopSignal(): AbortSignal {
   const controller = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(name, () => controller.abort(new Stopped()))
+    process.once(name, () => controller.abort(new InterruptedError()))
   }
   return controller.signal
 }
 
 /** The operator ended the command. */
-export class Stopped extends Error {
+export class InterruptedError extends Error {
   override readonly name = 'Stopped'
 
   constructor() {

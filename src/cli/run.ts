@@ -1,5 +1,5 @@
 import { type Command, STATUS, UsageError } from './command.ts'
-import { familyOf, loadAll } from './families.ts'
+import { familyOf, loadAll } from './command-index.ts'
 
 const HELP: ReadonlySet<string> = new Set(['help', '--help', '-h'])
 

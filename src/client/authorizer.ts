@@ -1,10 +1,10 @@
 import { isObject } from '../oci/descriptor.ts'
 import type { Challenge } from './challenges.ts'
-import { basicHeader, type Credential } from './credential.ts'
-import { RegistryRefused } from './failures.ts'
-import type { RegistryPlace } from './image-reference.ts'
-import { refusalOf } from './refusals.ts'
-import { type Answer, readWhole, type Transport } from './transport.ts'
+import { RegistryResponseError } from './errors.ts'
+import { httpErrorOf } from './http-errors.ts'
+import type { RegistryAddress } from './image-reference.ts'
+import { basicHeader, type Login } from './login.ts'
+import { type HttpResponse, readBody, type Transport } from './transport.ts'
 
 const TOKEN_ANSWER_BYTES_MAX = 256 * 1024
 const TOKEN_CHARACTERS_MAX = 48 * 1024
@@ -16,8 +16,8 @@ const CLIENT_ID = 'rookery'
  */
 export class Authorizer {
   readonly #transport: Transport
-  readonly #place: RegistryPlace
-  readonly #credential: Credential | undefined
+  readonly #place: RegistryAddress
+  readonly #credential: Login | undefined
   /** What is asked for besides what a challenge names, such as `repository:builds/www:pull,push`. */
   readonly #scope: string
   #header: string | undefined
@@ -25,8 +25,8 @@ export class Authorizer {
 
   constructor(
     transport: Transport,
-    place: RegistryPlace,
-    credential: Credential | undefined,
+    place: RegistryAddress,
+    credential: Login | undefined,
     scope: string,
   ) {
     this.#transport = transport
@@ -84,16 +84,16 @@ export class Authorizer {
     }
     const answer = await this.#ask(realm, asked)
     if (answer.status !== 200) {
-      throw await refusalOf(answer, {
+      throw await httpErrorOf(answer, {
         host: this.#place.host,
         what: 'a token',
         credential: this.#credential,
       })
     }
-    return parseToken(await readWhole(answer, TOKEN_ANSWER_BYTES_MAX), realm)
+    return parseToken(await readBody(answer, TOKEN_ANSWER_BYTES_MAX), realm)
   }
 
-  #ask(realm: URL, asked: URLSearchParams): Promise<Answer> {
+  #ask(realm: URL, asked: URLSearchParams): Promise<HttpResponse> {
     const credential = this.#credential
     if (credential?.kind === 'identity-token') {
       const form = new URLSearchParams([
@@ -125,7 +125,7 @@ export class Authorizer {
     const right = url?.protocol === 'https:' || (plainHttp && url?.protocol === 'http:')
     if (url === undefined || !right) {
       const shown = text === undefined ? 'nowhere' : text.slice(0, 160)
-      throw new RegistryRefused(
+      throw new RegistryResponseError(
         `${host} sends for a token to ${shown}: it must be an https:// address; the registry is set up wrongly`,
         { status: 401 },
       )
@@ -139,7 +139,7 @@ function parseToken(bytes: Buffer, realm: URL): string {
   if (token !== undefined && token.length <= TOKEN_CHARACTERS_MAX && /^[\x21-\x7e]+$/.test(token)) {
     return token
   }
-  throw new RegistryRefused(`${realm.host} was asked for a token, and its answer has none`, {
+  throw new RegistryResponseError(`${realm.host} was asked for a token, and its answer has none`, {
     status: 401,
   })
 }

@@ -3,10 +3,10 @@ import { readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { isObject, type JsonObject } from '../oci/descriptor.ts'
-import type { Credential } from './credential.ts'
+import type { Login } from './login.ts'
 
 /** A file of logins, or a program that keeps them, that does not do what it should. In one line. */
-export class LoginsUnreadable extends Error {
+export class UnreadableLoginsError extends Error {
   override readonly name = 'LoginsUnreadable'
 }
 
@@ -30,7 +30,7 @@ export async function findDockerLogin(
   host: string,
   repository: string,
   environment: Environment,
-): Promise<Credential | undefined> {
+): Promise<Login | undefined> {
   const { REGISTRY_AUTH_FILE: named, XDG_RUNTIME_DIR: runtime } = environment
   const docker = environment.DOCKER_CONFIG || join(environment.HOME || homedir(), '.docker')
   const paths = [
@@ -50,7 +50,7 @@ async function findInFile(
   host: string,
   repository: string,
   environment: Environment,
-): Promise<Credential | undefined> {
+): Promise<Login | undefined> {
   const config = await findConfig(path)
   if (config === undefined) return undefined
   const hosts = DOCKER_HUB.includes(host) ? ['https://index.docker.io/v1/', ...DOCKER_HUB] : [host]
@@ -79,10 +79,12 @@ async function findConfig(path: string): Promise<JsonObject | undefined> {
   } catch (error) {
     if (isMissing(error)) return undefined
     const reason = error instanceof SyntaxError ? 'it is not JSON' : messageOf(error)
-    throw new LoginsUnreadable(`the logins in ${path} cannot be read: ${reason}`, { cause: error })
+    throw new UnreadableLoginsError(`the logins in ${path} cannot be read: ${reason}`, {
+      cause: error,
+    })
   }
   if (!isObject(config)) {
-    throw new LoginsUnreadable(`the logins in ${path} cannot be read: it is no JSON object`)
+    throw new UnreadableLoginsError(`the logins in ${path} cannot be read: it is no JSON object`)
   }
   return config
 }
@@ -93,7 +95,7 @@ function findEntry(
   host: string,
   repository: string,
   path: string,
-): Credential | undefined {
+): Login | undefined {
   const components = repository.split('/')
   const names = components.map((_, index) =>
     [host, ...components.slice(0, components.length - index)].join('/'),
@@ -108,7 +110,7 @@ function findEntry(
   return undefined
 }
 
-function findInEntry(entry: JsonObject, key: string, path: string): Credential | undefined {
+function findInEntry(entry: JsonObject, key: string, path: string): Login | undefined {
   const { identitytoken, registrytoken, auth, username, password } = entry
   if (typeof identitytoken === 'string' && identitytoken !== '') {
     return { kind: 'identity-token', token: identitytoken }
@@ -120,7 +122,9 @@ function findInEntry(entry: JsonObject, key: string, path: string): Credential |
     const text = Buffer.from(auth, 'base64').toString()
     const colon = text.indexOf(':')
     if (colon < 1) {
-      throw new LoginsUnreadable(`the login of ${key} in ${path} is not user:password in base64`)
+      throw new UnreadableLoginsError(
+        `the login of ${key} in ${path} is not user:password in base64`,
+      )
     }
     // Docker pads with NULs.
     const secret = text.slice(colon + 1).replace(/\0+$/, '')
@@ -137,19 +141,21 @@ async function askHelper(
   helper: string,
   host: string,
   environment: Environment,
-): Promise<Credential | undefined> {
+): Promise<Login | undefined> {
   if (!HELPER_NAME.test(helper)) {
-    throw new LoginsUnreadable(`"${helper.slice(0, 80)}" is no name of a credential helper`)
+    throw new UnreadableLoginsError(`"${helper.slice(0, 80)}" is no name of a credential helper`)
   }
   const program = `docker-credential-${helper}`
   const { status, output } = await runHelper(program, host, environment)
   if (status !== 0) {
     if (/credentials not found/i.test(output)) return undefined
-    throw new LoginsUnreadable(`${program} failed: ${output.replace(/\s+/g, ' ').slice(0, 200)}`)
+    throw new UnreadableLoginsError(
+      `${program} failed: ${output.replace(/\s+/g, ' ').slice(0, 200)}`,
+    )
   }
   const found = parseHelper(output)
   if (found === undefined) {
-    throw new LoginsUnreadable(`${program} printed no JSON with Username and Secret`)
+    throw new UnreadableLoginsError(`${program} printed no JSON with Username and Secret`)
   }
   const { username, secret } = found
   if (secret === '') return undefined
@@ -176,7 +182,7 @@ function runHelper(
     })
     child.on('error', (cause) => {
       const reason = isMissing(cause) ? 'it is not installed' : cause.message
-      reject(new LoginsUnreadable(`${program} cannot be run: ${reason}`, { cause }))
+      reject(new UnreadableLoginsError(`${program} cannot be run: ${reason}`, { cause }))
     })
     child.on('close', (status) => resolve({ status, output }))
     // A helper that ends without reading is heard of by its status.

@@ -1,9 +1,9 @@
 import { type Digest, parseDigest } from '../oci/digest.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import { parseRepository, parseTag, type Repository, type Tag } from '../oci/reference.ts'
 
 /** Where a registry is. */
-export type RegistryPlace = {
+export type RegistryAddress = {
   /** With the port, when it is not the usual one. */
   readonly host: string
   /** Without TLS. */
@@ -11,7 +11,7 @@ export type RegistryPlace = {
 }
 
 /** An image in a registry, as clients write it: `host:port/repository:tag@digest`. */
-export type ImageReference = RegistryPlace & {
+export type ImageReference = RegistryAddress & {
   readonly repository: Repository
   readonly tag: Tag | undefined
   /** Counts before the tag. */
@@ -19,7 +19,7 @@ export type ImageReference = RegistryPlace & {
 }
 
 /** Text that is no image reference. The message is one line that shows a right one. */
-export class MalformedReference extends Error {
+export class MalformedReferenceError extends Error {
   override readonly name = 'MalformedReference'
 }
 
@@ -59,7 +59,7 @@ export function isLoopback(host: string): boolean {
 }
 
 /** As clients write it. */
-export function referenceText({ host, repository, tag, digest }: ImageReference): string {
+export function formatReference({ host, repository, tag, digest }: ImageReference): string {
   const behind = `${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`
   return `${host}/${repository}${behind}`
 }
@@ -68,11 +68,11 @@ function checked<T>(parse: () => T): T {
   try {
     return parse()
   } catch (cause) {
-    if (!(cause instanceof OciError)) throw cause
-    throw new MalformedReference(`no reference to an image: ${cause.message}`, { cause })
+    if (!(cause instanceof RegistryError)) throw cause
+    throw new MalformedReferenceError(`no reference to an image: ${cause.message}`, { cause })
   }
 }
 
-function malformed(problem: string, right: string): MalformedReference {
-  return new MalformedReference(`no reference to an image: ${problem} ${right}`)
+function malformed(problem: string, right: string): MalformedReferenceError {
+  return new MalformedReferenceError(`no reference to an image: ${problem} ${right}`)
 }

@@ -1,12 +1,12 @@
-import type { Credential } from './credential.ts'
-import { Exchange } from './exchange.ts'
-import { RegistryRefused } from './failures.ts'
-import type { RegistryPlace } from './image-reference.ts'
-import { type OnWait, retrying } from './retrying.ts'
-import { type Answer, discard, readWhole, type TransportOptions } from './transport.ts'
+import { AuthorizedSession } from './authorized-session.ts'
+import { RegistryResponseError } from './errors.ts'
+import type { RegistryAddress } from './image-reference.ts'
+import type { Login } from './login.ts'
+import { type OnWait, withRetries } from './retry.ts'
+import { discardBody, type HttpResponse, readBody, type TransportOptions } from './transport.ts'
 
 export type ApiOptions = TransportOptions & {
-  readonly credential?: Credential | undefined
+  readonly credential?: Login | undefined
   readonly onWait?: OnWait
 }
 
@@ -17,11 +17,11 @@ const NEXT = /<([^>]*)>; rel="next"/
 
 /** The API of a Rookery (spec/openapi.yaml). Throws RegistryRefused and RegistryUnreachable. */
 export class RegistryApi {
-  readonly #exchange: Exchange
+  readonly #exchange: AuthorizedSession
   readonly #onWait: OnWait | undefined
 
-  constructor(place: RegistryPlace, { credential, onWait, ...transport }: ApiOptions) {
-    this.#exchange = new Exchange(place, credential, '', transport)
+  constructor(place: RegistryAddress, { credential, onWait, ...transport }: ApiOptions) {
+    this.#exchange = new AuthorizedSession(place, credential, '', transport)
     this.#onWait = onWait
   }
 
@@ -68,7 +68,7 @@ export class RegistryApi {
     headers: Readonly<Record<string, string>> = {},
   ): Promise<unknown> {
     const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
-    const answer = await this.#exchange.ask({
+    const answer = await this.#exchange.request({
       method,
       url: this.#exchange.url(path),
       what,
@@ -79,20 +79,20 @@ export class RegistryApi {
       ...(bytes === undefined ? {} : { body: { size: bytes.length, open: () => bytes } }),
     })
     if (answer.status !== 204) return this.#parsed(answer, what)
-    await discard(answer)
+    await discardBody(answer)
     return undefined
   }
 
   #read(path: string, what: string): Promise<Read> {
-    return retrying(async () => {
+    return withRetries(async () => {
       const url = this.#exchange.url(path)
-      const answer = await this.#exchange.ask({ method: 'GET', url, what })
+      const answer = await this.#exchange.request({ method: 'GET', url, what })
       return { answer, value: await this.#parsed(answer, what) }
     }, this.#onWait)
   }
 
-  async #parsed(answer: Answer, what: string): Promise<unknown> {
-    const bytes = await readWhole(answer, ANSWER_BYTES_MAX)
+  async #parsed(answer: HttpResponse, what: string): Promise<unknown> {
+    const bytes = await readBody(answer, ANSWER_BYTES_MAX)
     try {
       return JSON.parse(bytes.toString())
     } catch {
@@ -101,14 +101,14 @@ export class RegistryApi {
   }
 }
 
-type Read = { readonly answer: Answer; readonly value: unknown }
+type Read = { readonly answer: HttpResponse; readonly value: unknown }
 
 function fieldOf(value: unknown, field: string): unknown {
   return typeof value === 'object' && value !== null ? Reflect.get(value, field) : undefined
 }
 
-function wrong({ place }: Exchange, problem: string): RegistryRefused {
-  return new RegistryRefused(
+function wrong({ address: place }: AuthorizedSession, problem: string): RegistryResponseError {
+  return new RegistryResponseError(
     `${place.host} does not answer like a Rookery: ${problem}; is it another registry?`,
     { status: 502 },
   )

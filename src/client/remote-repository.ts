@@ -7,15 +7,21 @@ import {
   IMAGE_MANIFEST,
 } from '../oci/media-type.ts'
 import type { Repository } from '../oci/reference.ts'
-import type { Credential } from './credential.ts'
-import { Exchange } from './exchange.ts'
-import { RegistryRefused, RegistryUnreachable, unreachable } from './failures.ts'
-import type { RegistryPlace } from './image-reference.ts'
-import { type OnWait, retrying } from './retrying.ts'
-import { type Answer, type Body, discard, readWhole, type TransportOptions } from './transport.ts'
+import { AuthorizedSession } from './authorized-session.ts'
+import { RegistryResponseError, RegistryUnreachableError, unreachableError } from './errors.ts'
+import type { RegistryAddress } from './image-reference.ts'
+import type { Login } from './login.ts'
+import { type OnWait, withRetries } from './retry.ts'
+import {
+  type Body,
+  discardBody,
+  type HttpResponse,
+  readBody,
+  type TransportOptions,
+} from './transport.ts'
 
 export type RepositoryOptions = TransportOptions & {
-  readonly credential?: Credential | undefined
+  readonly credential?: Login | undefined
   /** What is asked for: `pull`, or `pull,push`. */
   readonly actions: 'pull' | 'pull,push'
   readonly onWait?: OnWait
@@ -36,16 +42,16 @@ const OCTETS = 'application/octet-stream'
  * tried again after passing failures, and throws RegistryRefused or RegistryUnreachable.
  */
 export class RemoteRepository {
-  readonly #exchange: Exchange
+  readonly #exchange: AuthorizedSession
   readonly #name: Repository
   readonly #onWait: OnWait | undefined
 
-  constructor(place: RegistryPlace, name: Repository, options: RepositoryOptions) {
+  constructor(place: RegistryAddress, name: Repository, options: RepositoryOptions) {
     const { credential, actions, onWait } = options
     this.#name = name
     this.#onWait = onWait
     const scope = `repository:${name}:${actions}`
-    this.#exchange = new Exchange(place, credential, scope, options)
+    this.#exchange = new AuthorizedSession(place, credential, scope, options)
   }
 
   close(): Promise<void> {
@@ -67,12 +73,12 @@ export class RemoteRepository {
       // An attempt whose answer was lost may have brought it.
       if (await this.#hasBlob(digest)) return sent
       const url = this.#url('blobs/uploads/')
-      const begun = await this.#exchange.ask({ method: 'POST', url, what, body: NOTHING })
-      await discard(begun)
+      const begun = await this.#exchange.request({ method: 'POST', url, what, body: NOTHING })
+      await discardBody(begun)
       const at = this.#exchange.locationOf(begun, what)
       at.search = `${at.search === '' ? '?' : `${at.search}&`}digest=${digest}`
       sent = true
-      const done = await this.#exchange.ask({
+      const done = await this.#exchange.request({
         method: 'PUT',
         url: at,
         what,
@@ -80,7 +86,7 @@ export class RemoteRepository {
         body,
         transfer: true,
       })
-      await discard(done)
+      await discardBody(done)
       return true
     })
   }
@@ -94,14 +100,14 @@ export class RemoteRepository {
   ): Promise<void> {
     const what = `the manifest ${reference}`
     return this.#again(async () => {
-      const answer = await this.#exchange.ask({
+      const answer = await this.#exchange.request({
         method: 'PUT',
         url: this.#url(`manifests/${reference}`),
         what,
         headers: { 'content-type': mediaType },
         body: { size: bytes.length, open: () => bytes },
       })
-      await discard(answer)
+      await discardBody(answer)
       const said = answer.header('docker-content-digest')
       if (said !== undefined && said !== digest) throw this.#other(what, digest, said)
     })
@@ -111,7 +117,7 @@ export class RemoteRepository {
   findManifest(reference: string): Promise<RemoteManifest | undefined> {
     const what = `the manifest ${reference}`
     return this.#again(async () => {
-      const answer = await this.#exchange.ask({
+      const answer = await this.#exchange.request({
         method: 'GET',
         url: this.#url(`manifests/${reference}`),
         what,
@@ -119,7 +125,7 @@ export class RemoteRepository {
         accept: [404],
       })
       if (answer.status === 404) {
-        await discard(answer)
+        await discardBody(answer)
         return undefined
       }
       const bytes = await this.#whole(answer, MANIFEST_BYTES_MAX)
@@ -137,7 +143,7 @@ export class RemoteRepository {
   readRange(digest: Digest, start: number, end: number): Promise<Buffer> {
     const what = `bytes ${start} to ${end} of the blob ${digest}`
     return this.#again(async () => {
-      const answer = await this.#exchange.ask({
+      const answer = await this.#exchange.request({
         method: 'GET',
         url: this.#url(`blobs/${digest}`),
         what,
@@ -146,7 +152,7 @@ export class RemoteRepository {
       })
       const found = await bytesOf(answer, answer.status === 206 ? 0 : start, end - start + 1)
       if (found.length !== end - start + 1) {
-        throw new RegistryUnreachable(
+        throw new RegistryUnreachableError(
           `${this.#host} sent ${found.length} bytes instead of ${what}`,
           true,
         )
@@ -158,7 +164,7 @@ export class RemoteRepository {
   /** end-2: everything, as it comes. Read to the end, it may still be another blob: hash it. */
   async openBlob(digest: Digest): Promise<AsyncIterable<Buffer>> {
     const answer = await this.#again(() =>
-      this.#exchange.ask({
+      this.#exchange.request({
         method: 'GET',
         url: this.#url(`blobs/${digest}`),
         what: `the blob ${digest}`,
@@ -169,18 +175,18 @@ export class RemoteRepository {
   }
 
   async #hasBlob(digest: Digest): Promise<boolean> {
-    const answer = await this.#exchange.ask({
+    const answer = await this.#exchange.request({
       method: 'HEAD',
       url: this.#url(`blobs/${digest}`),
       what: `a look for the blob ${digest}`,
       accept: [404],
     })
-    await discard(answer)
+    await discardBody(answer)
     return answer.status === 200
   }
 
   get #host(): string {
-    return this.#exchange.place.host
+    return this.#exchange.address.host
   }
 
   #url(path: string): URL {
@@ -188,20 +194,20 @@ export class RemoteRepository {
   }
 
   #again<T>(work: () => Promise<T>): Promise<T> {
-    return retrying(work, this.#onWait)
+    return withRetries(work, this.#onWait)
   }
 
-  async #whole(answer: Answer, bytesMax: number): Promise<Buffer> {
+  async #whole(answer: HttpResponse, bytesMax: number): Promise<Buffer> {
     try {
-      return await readWhole(answer, bytesMax)
+      return await readBody(answer, bytesMax)
     } catch (error) {
       if (!(error instanceof RangeError)) throw error
-      throw new RegistryRefused(error.message, { status: answer.status })
+      throw new RegistryResponseError(error.message, { status: answer.status })
     }
   }
 
-  #other(what: string, right: string, found: string): RegistryRefused {
-    return new RegistryRefused(
+  #other(what: string, right: string, found: string): RegistryResponseError {
+    return new RegistryResponseError(
       `${this.#host} has other bytes: ${what} should have the digest ${right}, and has ${found.slice(0, 160)}`,
       { status: 200 },
     )
@@ -211,7 +217,7 @@ export class RemoteRepository {
 const NOTHING: Body = { size: 0, open: () => new Uint8Array(0) }
 
 /** So many bytes behind those that are passed over; the rest is left. */
-async function bytesOf(answer: Answer, passed: number, wanted: number): Promise<Buffer> {
+async function bytesOf(answer: HttpResponse, passed: number, wanted: number): Promise<Buffer> {
   const chunks: Buffer[] = []
   let [before, left] = [passed, wanted]
   for await (const chunk of chunksOf(answer)) {
@@ -224,10 +230,10 @@ async function bytesOf(answer: Answer, passed: number, wanted: number): Promise<
   return Buffer.concat(chunks)
 }
 
-async function* chunksOf({ url, body }: Answer): AsyncGenerator<Buffer> {
+async function* chunksOf({ url, body }: HttpResponse): AsyncGenerator<Buffer> {
   try {
     for await (const chunk of body) yield Buffer.from(chunk)
   } catch (error) {
-    throw unreachable(url, error, true)
+    throw unreachableError(url, error, true)
   }
 }

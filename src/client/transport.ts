@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici'
-import { FileChanged, unreachable } from './failures.ts'
+import { FileChangedError, unreachableError } from './errors.ts'
 import { isLoopback } from './image-reference.ts'
 
 /** Bytes to send: opened anew for every attempt. */
@@ -10,7 +10,7 @@ export type Body = {
   open(): Readable | Uint8Array
 }
 
-export type Sent = {
+export type HttpRequest = {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   readonly url: URL
   readonly headers: Readonly<Record<string, string>>
@@ -20,7 +20,7 @@ export type Sent = {
 }
 
 /** Whoever gets one reads its body to the end or discards it. */
-export type Answer = {
+export type HttpResponse = {
   readonly status: number
   readonly url: URL
   readonly body: Readable
@@ -74,7 +74,7 @@ export class Transport {
   }
 
   /** Sends once, and follows nothing. Throws RegistryUnreachable, and FileChanged of its body. */
-  async send({ method, url, headers, body, transfer = false }: Sent): Promise<Answer> {
+  async send({ method, url, headers, body, transfer = false }: HttpRequest): Promise<HttpResponse> {
     const length = body === undefined ? {} : { 'content-length': String(body.size) }
     try {
       const answer = await request(url, {
@@ -91,7 +91,7 @@ export class Transport {
       }
       return { status: answer.statusCode, url, body: answer.body, header }
     } catch (error) {
-      throw error instanceof FileChanged ? error : unreachable(url, error, this.#answered)
+      throw error instanceof FileChangedError ? error : unreachableError(url, error, this.#answered)
     }
   }
 
@@ -104,7 +104,7 @@ export class Transport {
  * An answer's body, whole. Throws RegistryUnreachable when it breaks off, and RangeError when it has
  * more than `bytesMax` bytes.
  */
-export async function readWhole({ url, body }: Answer, bytesMax: number): Promise<Buffer> {
+export async function readBody({ url, body }: HttpResponse, bytesMax: number): Promise<Buffer> {
   const chunks: Buffer[] = []
   let left = bytesMax
   try {
@@ -115,13 +115,13 @@ export async function readWhole({ url, body }: Answer, bytesMax: number): Promis
       chunks.push(bytes)
     }
   } catch (error) {
-    throw error instanceof RangeError ? error : unreachable(url, error, true)
+    throw error instanceof RangeError ? error : unreachableError(url, error, true)
   }
   return Buffer.concat(chunks)
 }
 
 /** Lets go of an answer whose body says nothing, so that its connection can be used again. */
-export async function discard(answer: Answer): Promise<void> {
+export async function discardBody(answer: HttpResponse): Promise<void> {
   // One that is long or breaks off costs its connection, and that is all.
-  await readWhole(answer, DISCARDED_BYTES_MAX).catch(() => answer.body.destroy())
+  await readBody(answer, DISCARDED_BYTES_MAX).catch(() => answer.body.destroy())
 }

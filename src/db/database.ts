@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 
 /** What a named query needs: the pool, or the one connection of a transaction. */
 export interface Queryable {
@@ -159,8 +159,8 @@ function isUnreachable(error: unknown): boolean {
     : UNREACHABLE_MESSAGE.test(error.message)
 }
 
-function unavailable(cause: unknown): OciError {
-  return new OciError('UNAVAILABLE', undefined, {
+function unavailable(cause: unknown): RegistryError {
+  return new RegistryError('UNAVAILABLE', undefined, {
     message: 'the registry cannot reach its database at the moment, try again',
     headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
     cause,

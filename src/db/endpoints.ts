@@ -3,7 +3,7 @@ import type { Glob } from '../oci/glob.ts'
 import type { Queryable } from './database.ts'
 
 /** An endpoint as it is told; how it fares is in `webhook_health`. */
-export type EndpointRow = {
+export type CachedWebhookRow = {
   readonly id: number
   readonly name: string
   readonly url: string
@@ -24,14 +24,14 @@ export type EndpointRow = {
 }
 
 /** How often endpoints were changed: the same number means that nothing was. */
-export async function countEndpointChanges(db: Queryable): Promise<number> {
+export async function readWebhookChangeCount(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ count: number }>('select count from webhook_changes')
   return rows[0]?.count ?? 0
 }
 
 /** Every endpoint that was not removed. */
-export async function listEndpoints(db: Queryable): Promise<EndpointRow[]> {
-  const { rows } = await db.query<EndpointRow>(
+export async function listAllWebhooks(db: Queryable): Promise<CachedWebhookRow[]> {
+  const { rows } = await db.query<CachedWebhookRow>(
     `select id, name, url, repositories, tags, types, format, signatures,
             oidc_audience as "oidcAudience", secrets_jwe as "secretsJwe", headers,
             max_age_seconds as "maxAgeSeconds", coalesce_tags as "coalesceTags", state,
@@ -43,7 +43,7 @@ export async function listEndpoints(db: Queryable): Promise<EndpointRow[]> {
 }
 
 /** Counts up what `countEndpointChanges` answers; in the transaction of the change. */
-export async function noteEndpointChange(tx: Queryable): Promise<void> {
+export async function incrementWebhookChangeCount(tx: Queryable): Promise<void> {
   await tx.query('update webhook_changes set count = count + 1')
 }
 
@@ -51,7 +51,7 @@ export async function noteEndpointChange(tx: Queryable): Promise<void> {
  * Which of these origins, such as `credential:7` or `policy:3`, still stand: a credential that was
  * neither revoked nor has expired, a trust policy that is still there.
  */
-export async function listStandingOrigins(
+export async function listActiveOrigins(
   db: Queryable,
   origins: readonly string[],
 ): Promise<string[]> {

@@ -9,7 +9,7 @@ const MIGRATION_LOCK = 7_305_418_001
 const LOCK_WAIT_MAX = '10min'
 
 /** The migrations that this release knows, in order. */
-export async function knownMigrations(): Promise<string[]> {
+export async function listMigrationFiles(): Promise<string[]> {
   return (await readdir(SCHEMA_FOLDER)).filter((name) => MIGRATION_FILE.test(name)).sort()
 }
 
@@ -19,7 +19,7 @@ export async function knownMigrations(): Promise<string[]> {
  * migrations than this release is left as it is: the previous release must run on the new schema.
  */
 export async function migrate(db: Database, last?: string): Promise<string[]> {
-  const files = (await knownMigrations()).filter((name) => last === undefined || name <= last)
+  const files = (await listMigrationFiles()).filter((name) => last === undefined || name <= last)
   const client = await db.session()
   const applied: string[] = []
   try {

@@ -2,9 +2,9 @@ import { execFile } from 'node:child_process'
 import { access, constants, readdir, realpath } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
-import { codeOf, EmbeddedPostgresError, messageOf } from './error.ts'
-import { findClosedFolder, type Identity } from './identity.ts'
+import { codeOf, EmbeddedPostgresError, messageOf } from './errors.ts'
 import { findNativePackage, prepareNativePackage } from './native-package.ts'
+import { findClosedFolder, type OsUser } from './os-user.ts'
 
 export type Binaries = {
   readonly postgres: string
@@ -30,7 +30,7 @@ const run = promisify(execFile)
  */
 export async function findBinaries(
   folder: string,
-  identity: Identity,
+  identity: OsUser,
   dataMajor: number | undefined,
 ): Promise<Binaries> {
   const rejected: string[] = []
@@ -55,7 +55,7 @@ export async function findBinaries(
   )
 }
 
-async function* candidates(folder: string, identity: Identity): AsyncGenerator<string> {
+async function* candidates(folder: string, identity: OsUser): AsyncGenerator<string> {
   const native = await findNativePackage()
   if (native !== undefined) yield prepareNativePackage(native, folder, identity)
   const seen = new Set<string>()

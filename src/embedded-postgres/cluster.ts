@@ -14,9 +14,9 @@ import {
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Binaries } from './binaries.ts'
-import { codeOf, EmbeddedPostgresError, messageOf } from './error.ts'
-import { commandAs, type Identity } from './identity.ts'
-import { findRunning } from './postmaster.ts'
+import { codeOf, EmbeddedPostgresError, messageOf } from './errors.ts'
+import { commandAs, type OsUser } from './os-user.ts'
+import { findRunningPostmaster } from './postmaster.ts'
 import { isAnotherProcess } from './processes.ts'
 import { USER } from './settings.ts'
 
@@ -26,10 +26,10 @@ const UNFINISHED = /^cluster\.(\d+)\.new$/
 const run = promisify(execFile)
 
 /** Makes `folder`, for Postgres' identity alone; root gets in everywhere. */
-export async function makeFolder(folder: string, identity: Identity): Promise<void> {
+export async function preparePostgresFolder(folder: string, identity: OsUser): Promise<void> {
   try {
     await mkdir(dirname(folder), { recursive: true })
-    await makePrivate(folder, identity)
+    await makePrivateFolder(folder, identity)
   } catch (cause) {
     throw new EmbeddedPostgresError(
       `cannot make ${folder} ready for Postgres (${messageOf(cause)}); give it to the user that runs rookery, or set ROOKERY_DATA_DIR to another place, or ROOKERY_DATABASE_URL to a Postgres of your own`,
@@ -39,7 +39,7 @@ export async function makeFolder(folder: string, identity: Identity): Promise<vo
 }
 
 /** Makes a folder that its user alone may enter. */
-export async function makePrivate(folder: string, identity: Identity): Promise<void> {
+export async function makePrivateFolder(folder: string, identity: OsUser): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 })
   await chown(folder, identity.uid, identity.gid)
   await chmod(folder, 0o700)
@@ -59,14 +59,14 @@ export async function findDataMajor(cluster: string): Promise<number | undefined
 export async function prepareCluster(
   cluster: string,
   binaries: Binaries,
-  identity: Identity,
+  identity: OsUser,
 ): Promise<void> {
   await removeUnfinished(dirname(cluster))
   if ((await findDataMajor(cluster)) === undefined) await initialize(cluster, binaries, identity)
   const { uid } = await stat(cluster)
   if (uid === identity.uid) return
   if (identity.via === 'self') throw notReadable(cluster, new Error(`it belongs to uid ${uid}`))
-  const running = await findRunning(cluster)
+  const running = await findRunningPostmaster(cluster)
   if (running !== undefined) {
     throw new EmbeddedPostgresError(
       `a Postgres of uid ${uid} (pid ${running.pid}) still runs on ${cluster}; stop it, or start rookery as that user`,
@@ -79,10 +79,10 @@ export async function prepareCluster(
  * initdb works aside and the result is moved into place, so a cluster is there whole or not at
  * all. The name tells who works there: what a living process makes is left alone.
  */
-async function initialize(cluster: string, binaries: Binaries, identity: Identity): Promise<void> {
+async function initialize(cluster: string, binaries: Binaries, identity: OsUser): Promise<void> {
   const aside = `${cluster}.${process.pid}.new`
   try {
-    await makePrivate(aside, identity)
+    await makePrivateFolder(aside, identity)
     // Whoever opens the socket is trusted: it lies in a folder of mode 0700, so only the identity
     // and root get there, and both could read the files anyway.
     const { command, args, options } = commandAs(identity, binaries.initdb, [
@@ -127,7 +127,7 @@ async function removeUnfinished(folder: string): Promise<void> {
 }
 
 /** For data that were restored by root, or made by another user. The top comes last, as the mark. */
-async function giveAll(cluster: string, identity: Identity): Promise<void> {
+async function giveAll(cluster: string, identity: OsUser): Promise<void> {
   for (const name of await readdir(cluster, { recursive: true })) {
     await lchown(join(cluster, name), identity.uid, identity.gid)
   }

@@ -1,8 +1,8 @@
 import { cp, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, relative } from 'node:path'
-import { codeOf } from './error.ts'
-import { findClosedFolder, type Identity } from './identity.ts'
+import { codeOf } from './errors.ts'
+import { findClosedFolder, type OsUser } from './os-user.ts'
 import { isAnotherProcess } from './processes.ts'
 
 /** The npm package that brings Postgres for this system, where it is installed. */
@@ -34,7 +34,7 @@ export async function findNativePackage(): Promise<NativePackage | undefined> {
 export async function prepareNativePackage(
   native: NativePackage,
   folder: string,
-  identity: Identity,
+  identity: OsUser,
 ): Promise<string> {
   const source = join(native.folder, 'native')
   if ((await findClosedFolder(identity, join(source, 'bin'))) === undefined) {

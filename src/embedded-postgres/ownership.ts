@@ -1,8 +1,8 @@
 import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
-import type { Plan } from './bring-up.ts'
-import { codeOf, OwnedByAnotherError } from './error.ts'
+import type { ClusterPlan } from './connect-or-start.ts'
+import { codeOf, OwnedByAnotherError } from './errors.ts'
 import { DATABASE } from './settings.ts'
 
 /** Key of the advisory lock that the one owner of a folder holds: "rook" and "ery" in ASCII. */
@@ -19,7 +19,7 @@ const DUPLICATE_DATABASE = '42P04'
  */
 export async function takeOwnership(
   client: pg.Client,
-  plan: Plan,
+  plan: ClusterPlan,
   signal: AbortSignal,
   patienceMilliseconds: number,
 ): Promise<void> {
@@ -31,7 +31,7 @@ export async function takeOwnership(
 }
 
 /** Makes the database where it lacks; the owner calls it. */
-export async function makeDatabase(client: pg.Client): Promise<void> {
+export async function createDatabase(client: pg.Client): Promise<void> {
   const { rows } = await client.query('select 1 from pg_database where datname = $1', [DATABASE])
   if (rows.length > 0) return
   try {
@@ -49,7 +49,7 @@ async function tryLock(client: pg.Client): Promise<boolean> {
   return rows[0]?.locked === true
 }
 
-async function ownedByAnother(client: pg.Client, plan: Plan): Promise<OwnedByAnotherError> {
+async function ownedByAnother(client: pg.Client, plan: ClusterPlan): Promise<OwnedByAnotherError> {
   const { rows } = await client.query<{ name: string }>(
     `select a.application_name as name
        from pg_locks l

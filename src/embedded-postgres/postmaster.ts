@@ -3,10 +3,10 @@ import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
-import { codeOf } from './error.ts'
-import { commandAs, type Identity } from './identity.ts'
+import { codeOf } from './errors.ts'
 import type { Log } from './log.ts'
-import { isPostgres, signal } from './processes.ts'
+import { commandAs, type OsUser } from './os-user.ts'
+import { isPostgres, sendSignal } from './processes.ts'
 import { PORT } from './settings.ts'
 
 /** What a postmaster writes into `postmaster.pid`, and what stays there when it is killed. */
@@ -37,7 +37,7 @@ export async function readLockFile(cluster: string): Promise<LockFile | undefine
 }
 
 /** What the lock file says, when the postmaster that wrote it lives. */
-export async function findRunning(cluster: string): Promise<LockFile | undefined> {
+export async function findRunningPostmaster(cluster: string): Promise<LockFile | undefined> {
   const lock = await readLockFile(cluster)
   return lock !== undefined && (await isPostgres(lock.pid)) ? lock : undefined
 }
@@ -67,12 +67,12 @@ export class Postmaster {
   /** Undefined when it could not even be started. */
   readonly pid: number | undefined
   /** The last complaint of Postgres, without its severity. */
-  complaint = 'it ended without a word'
+  lastError = 'it ended without a word'
   ended = false
   endedBySignal = false
   #log: Log | undefined
 
-  constructor(identity: Identity, binary: string, serverArguments: readonly string[]) {
+  constructor(identity: OsUser, binary: string, serverArguments: readonly string[]) {
     const { command, args, options } = commandAs(identity, binary, serverArguments)
     const child = spawn(command, args, {
       ...options,
@@ -82,7 +82,7 @@ export class Postmaster {
     })
     this.pid = child.pid
     child.once('error', (error) => {
-      this.complaint = error.message
+      this.lastError = error.message
       this.ended = true
     })
     child.once('close', (_code, by) => {
@@ -94,17 +94,17 @@ export class Postmaster {
   }
 
   /** From now on complaints are logged; before, they only explain why a start failed. */
-  speakTo(log: Log): void {
+  startLogging(log: Log): void {
     this.#log = log
   }
 
-  hush(): void {
+  stopLogging(): void {
     this.#log = undefined
   }
 
   #hear(line: string): void {
-    this.complaint =
-      FAILURE.exec(line)?.[2] ?? (FAILURE.test(this.complaint) ? line : this.complaint)
+    this.lastError =
+      FAILURE.exec(line)?.[2] ?? (FAILURE.test(this.lastError) ? line : this.lastError)
     if (TROUBLE.test(line)) this.#log?.warn({ line }, 'Postgres reports trouble')
   }
 }
@@ -112,7 +112,7 @@ export class Postmaster {
 /** Stops a postmaster, also one of another parent. False when it is still there. */
 export async function stopPostmaster(pid: number): Promise<boolean> {
   for (const [name, milliseconds] of STOP_STEPS) {
-    if (!(await isPostgres(pid)) || !signal(pid, name)) return true
+    if (!(await isPostgres(pid)) || !sendSignal(pid, name)) return true
     const deadline = Date.now() + milliseconds
     while (Date.now() < deadline) {
       if (!(await isPostgres(pid))) return true

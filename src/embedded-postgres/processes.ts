@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { codeOf } from './error.ts'
+import { codeOf } from './errors.ts'
 
 /** Whether a process other than this one has the pid. */
 export function isAnotherProcess(pid: number): boolean {
@@ -26,7 +26,7 @@ export async function isPostgres(pid: number): Promise<boolean> {
 }
 
 /** Whether a signal was sent; false when nobody was there to get it. */
-export function signal(pid: number, name: NodeJS.Signals): boolean {
+export function sendSignal(pid: number, name: NodeJS.Signals): boolean {
   try {
     process.kill(pid, name)
     return true

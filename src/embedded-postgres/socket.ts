@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto'
 import { lchown, lstat, mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { makePrivate } from './cluster.ts'
-import { codeOf, EmbeddedPostgresError } from './error.ts'
-import type { Identity } from './identity.ts'
-import { findRunning } from './postmaster.ts'
+import { makePrivateFolder } from './cluster.ts'
+import { codeOf, EmbeddedPostgresError } from './errors.ts'
+import type { OsUser } from './os-user.ts'
+import { findRunningPostmaster } from './postmaster.ts'
 import { PORT } from './settings.ts'
 
 // `sun_path` without its final zero.
@@ -15,13 +15,13 @@ const SOCKET_PATH_BYTES_MAX = process.platform === 'darwin' ? 103 : 107
 export async function chooseSocketFolder(
   folder: string,
   cluster: string,
-  identity: Identity,
+  identity: OsUser,
 ): Promise<string> {
-  const running = await findRunning(cluster)
+  const running = await findRunningPostmaster(cluster)
   if (running !== undefined) return running.socketFolder
   const inside = join(folder, 'socket')
   if (fits(inside)) {
-    await makePrivate(inside, identity)
+    await makePrivateFolder(inside, identity)
     return inside
   }
   const short = join(
@@ -38,7 +38,7 @@ export async function chooseSocketFolder(
 }
 
 /** Everyone may write to its parent, so someone else may have come first. */
-async function makePrivateAmongOthers(folder: string, identity: Identity): Promise<void> {
+async function makePrivateAmongOthers(folder: string, identity: OsUser): Promise<void> {
   try {
     await mkdir(folder, { mode: 0o700 })
   } catch (error) {

@@ -2,18 +2,18 @@ import { realpath } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { findBinaries } from './binaries.ts'
-import { bringUp, type Plan, type Running } from './bring-up.ts'
-import { findDataMajor, makeFolder, prepareCluster } from './cluster.ts'
-import { codeOf, EmbeddedPostgresError, messageOf, OwnedByAnotherError } from './error.ts'
-import { chooseIdentity, reaching } from './identity.ts'
+import { findDataMajor, prepareCluster, preparePostgresFolder } from './cluster.ts'
+import { type ClusterPlan, connectOrStart, type RunningPostgres } from './connect-or-start.ts'
+import { codeOf, EmbeddedPostgresError, messageOf, OwnedByAnotherError } from './errors.ts'
 import type { Log } from './log.ts'
-import { LOCK_MILLISECONDS_MAX, makeDatabase, takeOwnership } from './ownership.ts'
+import { chooseOsUser, withFolderAccess } from './os-user.ts'
+import { createDatabase, LOCK_MILLISECONDS_MAX, takeOwnership } from './ownership.ts'
 import { type Postmaster, stopPostmaster } from './postmaster.ts'
-import { signal } from './processes.ts'
+import { sendSignal } from './processes.ts'
 import { CONNECTIONS_DEFAULT, DATABASE, PORT, USER } from './settings.ts'
 import { chooseSocketFolder } from './socket.ts'
 
-export { EmbeddedPostgresError } from './error.ts'
+export { EmbeddedPostgresError } from './errors.ts'
 
 export type EmbeddedPostgres = {
   /** What `pg` needs to connect: host is the socket folder. */
@@ -48,7 +48,7 @@ export function startEmbeddedPostgres(options: EmbeddedOptions): Promise<Embedde
  * The Postgres of a rookery that is running, or one that runs until `stop`: for commands that work
  * beside a server or without one. Throws EmbeddedPostgresError.
  */
-export function reachEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
+export function connectToEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
   return withAdvice(options, async (supervisor) => {
     try {
       // Whoever owns it is to go on owning it: there is nothing to wait for.
@@ -79,12 +79,12 @@ async function withAdvice(
   }
 }
 
-async function makePlan(path: string, connectionsMax: number): Promise<Plan> {
-  const nobody = chooseIdentity()
-  await makeFolder(path, nobody)
+async function makePlan(path: string, connectionsMax: number): Promise<ClusterPlan> {
+  const nobody = chooseOsUser()
+  await preparePostgresFolder(path, nobody)
   const folder = await realpath(path)
   const cluster = join(folder, 'cluster')
-  const identity = await reaching(nobody, folder)
+  const identity = await withFolderAccess(nobody, folder)
   const binaries = await findBinaries(folder, identity, await findDataMajor(cluster))
   await prepareCluster(cluster, binaries, identity)
   const socketFolder = await chooseSocketFolder(folder, cluster, identity)
@@ -97,17 +97,17 @@ async function makePlan(path: string, connectionsMax: number): Promise<Plan> {
  */
 class Supervisor implements EmbeddedPostgres {
   readonly connection: EmbeddedPostgres['connection']
-  readonly #plan: Plan
+  readonly #plan: ClusterPlan
   readonly #log: Log
   readonly #onLost: (error: Error) => void
   readonly #stopping = new AbortController()
-  #owned: Running | undefined
+  #owned: RunningPostgres | undefined
   #postmaster: Postmaster | undefined
   #restarts: number[] = []
   #restarting: Promise<void> | undefined
   #stopped: Promise<void> | undefined
 
-  constructor(plan: Plan, options: EmbeddedOptions) {
+  constructor(plan: ClusterPlan, options: EmbeddedOptions) {
     this.connection = { host: plan.socketFolder, port: PORT, user: USER, database: DATABASE }
     this.#plan = plan
     this.#log = options.log
@@ -126,11 +126,11 @@ class Supervisor implements EmbeddedPostgres {
   }
 
   async #own(patienceMilliseconds = LOCK_MILLISECONDS_MAX): Promise<void> {
-    const running = await bringUp(this.#plan, this.#log, this.#stopping.signal)
+    const running = await connectOrStart(this.#plan, this.#log, this.#stopping.signal)
     try {
       const { signal: stopping } = this.#stopping
       await takeOwnership(running.client, this.#plan, stopping, patienceMilliseconds)
-      await makeDatabase(running.client)
+      await createDatabase(running.client)
     } catch (error) {
       await running.client.end()
       // An owner that was faster already works on what we started.
@@ -181,7 +181,7 @@ class Supervisor implements EmbeddedPostgres {
     this.#stopping.abort()
     await this.#restarting
     process.off('exit', this.#leave)
-    this.#postmaster?.hush()
+    this.#postmaster?.stopLogging()
     const owned = this.#owned
     if (owned === undefined) return
     // Still the owner while it stops, so nobody takes over a postmaster that is about to end.
@@ -192,6 +192,6 @@ class Supervisor implements EmbeddedPostgres {
 
   /** At `process.exit` there is time for one signal. */
   readonly #leave = (): void => {
-    if (this.#owned !== undefined) signal(this.#owned.pid, 'SIGINT')
+    if (this.#owned !== undefined) sendSignal(this.#owned.pid, 'SIGINT')
   }
 }

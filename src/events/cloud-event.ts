@@ -1,9 +1,9 @@
-import type { Pushed, RegistryEvent, TagUpdated, UnikernelFacts } from './event.ts'
+import type { Pushed, RegistryEvent, TagUpdated, UnikernelSummary } from './event.ts'
 
 type WithUnikernels = Pushed | TagUpdated
 
 /** What an event gets beside what it says. */
-export type Envelope = {
+export type EventContext = {
   /** UUID, the same for all who are told, and in every retry. */
   readonly id: string
   /** What this registry is called: its public URL, or a URN. */
@@ -27,7 +27,7 @@ const SEQUENCE_DIGITS = 16
 const PACKAGES_SHOWN = [100, 25, 5, 0]
 
 /** The event as JSON (CloudEvents 1.0.2), at most EVENT_BYTES_MAX long. */
-export function renderCloudEvent(event: RegistryEvent, envelope: Envelope): string {
+export function renderCloudEvent(event: RegistryEvent, envelope: EventContext): string {
   for (const shown of PACKAGES_SHOWN) {
     const text = render(shortened(event, shown), envelope)
     if (Buffer.byteLength(text) <= EVENT_BYTES_MAX) return text
@@ -36,10 +36,10 @@ export function renderCloudEvent(event: RegistryEvent, envelope: Envelope): stri
 }
 
 /** As many unikernels as there is room for, without what changed: whoever is told can still ask. */
-function renderFewer(event: WithUnikernels, envelope: Envelope): string {
+function renderFewer(event: WithUnikernels, envelope: EventContext): string {
   const frame = render({ ...event, unikernels: [] }, envelope, true)
   let room = EVENT_BYTES_MAX - Buffer.byteLength(frame)
-  const kept: UnikernelFacts[] = []
+  const kept: UnikernelSummary[] = []
   for (const unikernel of event.unikernels) {
     const shown = { ...unikernel, changes: null }
     // With the comma before it.
@@ -50,7 +50,7 @@ function renderFewer(event: WithUnikernels, envelope: Envelope): string {
   return render({ ...event, unikernels: kept }, envelope, true)
 }
 
-function render(event: RegistryEvent, envelope: Envelope, truncated = false): string {
+function render(event: RegistryEvent, envelope: EventContext, truncated = false): string {
   const { type, ...data } = event
   const { id, source, registry, occurredAt, sequence } = envelope
   return JSON.stringify({

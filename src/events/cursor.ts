@@ -4,12 +4,12 @@ export type Cursor = { readonly epoch: string; readonly position: number }
 const CURSOR = /^([0-9a-f]{8})-(\d{1,15})$/
 
 /** Undefined for what is no cursor. */
-export function readCursor(text: string): Cursor | undefined {
+export function tryParseCursor(text: string): Cursor | undefined {
   const [, epoch, position] = CURSOR.exec(text) ?? []
   return epoch === undefined ? undefined : { epoch, position: Number(position) }
 }
 
 /** Such as `1a2b3c4d-123`. */
-export function cursorText({ epoch, position }: Cursor): string {
+export function formatCursor({ epoch, position }: Cursor): string {
   return `${epoch}-${position}`
 }

@@ -52,7 +52,7 @@ export type UnikernelChanges = {
 }
 
 /** What is known of one unikernel; an index has several. */
-export type UnikernelFacts = {
+export type UnikernelSummary = {
   /** Of the manifest. */
   readonly digest: Digest
   readonly kernelDigest: Digest
@@ -82,7 +82,7 @@ type ManifestData = {
   /** Bytes of the manifest. */
   readonly size: number
   /** Empty for what is no unikernel. */
-  readonly unikernels: readonly UnikernelFacts[]
+  readonly unikernels: readonly UnikernelSummary[]
 }
 
 export type Pushed = ImageData &
@@ -121,7 +121,7 @@ export type Ping = { readonly type: 'endpoint.ping'; readonly webhook: string }
 /** `gone`: it answered 410. `failing`: no success for days. `owner`: who made it may no longer. */
 export type DisabledReason = 'gone' | 'failing' | 'owner'
 
-export type EndpointDisabled = {
+export type WebhookDisabled = {
   readonly type: 'endpoint.disabled'
   readonly webhook: string
   readonly reason: DisabledReason
@@ -130,7 +130,7 @@ export type EndpointDisabled = {
 }
 
 export type ImageEvent = Pushed | TagUpdated | TagDeleted | Deleted | ReferrerAdded
-export type RegistryEvent = ImageEvent | Ping | EndpointDisabled
+export type RegistryEvent = ImageEvent | Ping | WebhookDisabled
 
 /** What an event is about, as those who filter see it. */
 export type EventSubject = {

@@ -4,21 +4,21 @@ import {
   type CurrentTag,
   type FeedEvent,
   type FeedPage,
-  type FeedPlaces,
+  type FeedState,
   findCurrentTags,
-  findFeedPlaces,
+  findFeedState,
   listFeed,
   searchFeed,
 } from '../db/events/feed.ts'
-import { type EventFilter, isWanted } from '../events/filter.ts'
-import { OciError } from '../oci/errors.ts'
-import { expressionOf, type Glob } from '../oci/glob.ts'
+import { type EventFilter, matchesFilter } from '../events/filter.ts'
+import { RegistryError } from '../oci/errors.ts'
+import { type Glob, postgresRegexOf } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
 
-export type { CurrentTag, FeedEvent, FeedPlaces }
+export type { CurrentTag, FeedEvent, FeedState }
 
 /** What a client wants, and what it may see. */
-export type Viewer = {
+export type FeedReader = {
   readonly filter: EventFilter
   /** Expressions of Postgres for private repositories that it may pull; null: an administrator. */
   readonly visible: readonly string[] | null
@@ -26,9 +26,9 @@ export type Viewer = {
 }
 
 /** Whoever holds a stream. */
-export type Follower = Viewer & {
+export type FeedFollower = FeedReader & {
   /** Told of each event that it wants, in their order. */
-  take(event: FeedEvent): void
+  onEvent(event: FeedEvent): void
   /** Resolves when it can take more. */
   drained(): Promise<void>
 }
@@ -36,7 +36,7 @@ export type Follower = Viewer & {
 export type FeedOptions = {
   readonly db: Database
   /** Resolves when what is committed has its place. */
-  settle(): Promise<void>
+  flush(): Promise<void>
   onError(error: unknown): void
 }
 
@@ -59,7 +59,7 @@ export class Feed {
   readonly #options: FeedOptions
   readonly #followers = new Followers()
   readonly #waiting = new Set<() => void>()
-  #tail: FeedPlaces | undefined
+  #tail: FeedState | undefined
   #timer: NodeJS.Timeout | undefined
   #reading: Promise<void> | undefined
   #asked = false
@@ -71,13 +71,13 @@ export class Feed {
 
   /** Looks now, and from then on each second. */
   start(): void {
-    this.#timer = setInterval(() => this.nudge(), POLL_MILLISECONDS)
+    this.#timer = setInterval(() => this.poke(), POLL_MILLISECONDS)
     this.#timer.unref()
-    this.nudge()
+    this.poke()
   }
 
   /** Something happened. */
-  nudge(): void {
+  poke(): void {
     this.#asked = true
     if (this.#reading !== undefined || this.#stopped) return
     this.#reading = this.#readAll()
@@ -98,17 +98,17 @@ export class Feed {
   }
 
   /** Which places there are now. */
-  places(): Promise<FeedPlaces> {
-    return findFeedPlaces(this.#options.db)
+  state(): Promise<FeedState> {
+    return findFeedState(this.#options.db)
   }
 
   /** The place up to which a follower that has caught up heard everything, and at least `position`. */
-  heard(position: number): number {
+  deliveredUpTo(position: number): number {
     return Math.max(position, this.#tail?.position ?? 0)
   }
 
   /** Events behind `after` that the viewer wants, as far as one look goes. */
-  page(after: number, viewer: Viewer, limit: number): Promise<FeedPage> {
+  page(after: number, viewer: FeedReader, limit: number): Promise<FeedPage> {
     return searchFeed(this.#options.db, after, questionOf(viewer), limit, SCANNED_MAX)
   }
 
@@ -116,7 +116,7 @@ export class Feed {
    * Hands over every event behind `after`, first those that are there and then those that come, none
    * twice and none left out. Resolves with a function that ends it, once it has caught up.
    */
-  async follow(follower: Follower, after: number, goOn: () => boolean): Promise<() => void> {
+  async follow(follower: FeedFollower, after: number, goOn: () => boolean): Promise<() => void> {
     let at = after
     for (let pages = 0; pages < PAGES_MAX && goOn() && !this.#stopped; pages += 1) {
       const tail = this.#tail
@@ -126,7 +126,7 @@ export class Feed {
       }
       const { events, scannedTo } = await this.page(at, follower, EVENTS_AT_ONCE)
       for (const event of events) {
-        follower.take(event)
+        follower.onEvent(event)
         await follower.drained()
       }
       if (scannedTo === at) await this.#next(POLL_MILLISECONDS)
@@ -162,7 +162,9 @@ export class Feed {
   }
 
   /** Where all tags are that the viewer wants, and as of which place. Throws REQUEST_INVALID. */
-  async snapshot(viewer: Viewer): Promise<FeedPlaces & { readonly tags: readonly CurrentTag[] }> {
+  async snapshot(
+    viewer: FeedReader,
+  ): Promise<FeedState & { readonly tags: readonly CurrentTag[] }> {
     const { repositories, tags } = viewer.filter
     const question = {
       repositories: patternsOf(repositories),
@@ -172,20 +174,20 @@ export class Feed {
     for (let tries = 1; ; tries += 1) {
       const found = await findCurrentTags(this.#options.db, question, SNAPSHOT_TAGS_MAX)
       if (found.tags.length > SNAPSHOT_TAGS_MAX) {
-        throw new OciError('REQUEST_INVALID', undefined, {
+        throw new RegistryError('REQUEST_INVALID', undefined, {
           message: `a snapshot has at most ${SNAPSHOT_TAGS_MAX} tags: name repositories or tags`,
         })
       }
       if (!found.waits || tries === SNAPSHOT_TRIES_MAX) return found
       // Else a move that is in the snapshot would be told once more behind it.
-      await this.#options.settle()
+      await this.#options.flush()
     }
   }
 
   async #readAll(): Promise<void> {
     while (this.#asked && !this.#stopped) {
       this.#asked = false
-      this.#tail ??= await this.places()
+      this.#tail ??= await this.state()
       for (;;) {
         const { events, scannedTo } = await listFeed(
           this.#options.db,
@@ -208,14 +210,14 @@ export class Feed {
 
   #tell(event: FeedEvent): void {
     for (const { follower, after } of this.#followers.about(event.repository)) {
-      if (event.position <= after || !isWanted(follower.filter, event)) continue
-      if (maySee(follower, event)) follower.take(event)
+      if (event.position <= after || !matchesFilter(follower.filter, event)) continue
+      if (maySee(follower, event)) follower.onEvent(event)
     }
   }
 }
 
 /** `after` is the place from which it is told. */
-type Followed = { readonly follower: Follower; readonly after: number }
+type Followed = { readonly follower: FeedFollower; readonly after: number }
 
 /** Those who caught up. Whoever names repositories as they are is not even looked at for others. */
 class Followers {
@@ -223,7 +225,7 @@ class Followers {
   readonly #others = new Set<Followed>()
 
   /** Returns what takes it away again. */
-  add(follower: Follower, after: number): () => void {
+  add(follower: FeedFollower, after: number): () => void {
     const followed = { follower, after }
     const { repositories, types } = follower.filter
     // What is about the registry is about no repository.
@@ -259,17 +261,17 @@ class Followers {
   }
 }
 
-function maySee({ visible, mayPull }: Viewer, { repository, visibility }: FeedEvent): boolean {
+function maySee({ visible, mayPull }: FeedReader, { repository, visibility }: FeedEvent): boolean {
   if (visible === null || visibility === 'public') return true
   return repository !== null && mayPull(repository)
 }
 
-function questionOf({ filter, visible }: Viewer) {
+function questionOf({ filter, visible }: FeedReader) {
   const { types, repositories, tags } = filter
   return {
     types,
-    repositories: repositories.map(expressionOf),
-    tags: tags === null ? null : tags.map(expressionOf),
+    repositories: repositories.map(postgresRegexOf),
+    tags: tags === null ? null : tags.map(postgresRegexOf),
     visible,
   }
 }
@@ -280,6 +282,6 @@ const ANY = { names: [], expressions: [''] }
 function patternsOf(globs: readonly Glob[]) {
   return {
     names: globs.filter((glob) => !glob.includes('*')),
-    expressions: globs.filter((glob) => glob.includes('*')).map(expressionOf),
+    expressions: globs.filter((glob) => glob.includes('*')).map(postgresRegexOf),
   }
 }

@@ -33,7 +33,7 @@ const HOST = /^[A-Za-z0-9._[\]:-]{1,255}$/
  * How the client reached the registry, such as `https://registry.example.org`: what the operator
  * says, or what the request does. X-Forwarded-Proto and X-Forwarded-Host are believed as the address is.
  */
-export function reachedAt(
+export function publicBaseUrl(
   req: IncomingMessage,
   trusted: BlockList,
   publicUrl: string | undefined,

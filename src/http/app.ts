@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import Koa from 'koa'
-import { OciError } from '../oci/errors.ts'
-import { type Doorkeeper, runAuthorized } from './authorize.ts'
-import { closeUnread, ownTurn } from './connections.ts'
+import { RegistryError } from '../oci/errors.ts'
+import { type AuthorizationDeps, runAuthorized } from './authorize.ts'
+import { awaitPipelineTurn, closeAfterUnreadBody } from './connections.ts'
 import { answerError } from './errors.ts'
 import { Matcher } from './matcher.ts'
 import type { Route, RouteContext } from './route.ts'
@@ -19,16 +19,16 @@ export type Observation = {
   readonly address: string
   readonly actor: string | undefined
   /** True for what changes something. */
-  readonly change: boolean
+  readonly isWrite: boolean
 }
 
 export type AppOptions = {
   routes: readonly Route[]
-  keeper: Doorkeeper
+  authorization: AuthorizationDeps
   observe(observation: Observation): void
   reportError(error: unknown, requestId: string): void
   /** Told about each request's begin and end. */
-  running: { begin(): void; end(): void }
+  inFlight: { begin(): void; end(): void }
   /** The client's address, seen through trusted proxies. */
   addressOf(ctx: RouteContext): string
 }
@@ -43,11 +43,11 @@ export function createApp(options: AppOptions): Koa {
   app.silent = true
   app.use(async (koaContext) => {
     const ctx = koaContext as RouteContext
-    if (!(await ownTurn(ctx.req, ctx.res))) {
+    if (!(await awaitPipelineTurn(ctx.req, ctx.res))) {
       ctx.respond = false
       return
     }
-    options.running.begin()
+    options.inFlight.begin()
     const startedAt = performance.now()
     const requestId = randomUUID()
     const address = options.addressOf(ctx)
@@ -61,23 +61,23 @@ export function createApp(options: AppOptions): Koa {
       }
       const matched = matcher.match(ctx.method, path)
       route = matched.route.path
-      await runAuthorized(ctx, matched, options.keeper, { requestId, address })
+      await runAuthorized(ctx, matched, options.authorization, { requestId, address })
     } catch (error) {
       answerError(ctx, error, requestId, options.reportError)
     }
-    options.running.end()
-    closeUnread(ctx.req, ctx.res)
+    options.inFlight.end()
+    closeAfterUnreadBody(ctx.req, ctx.res)
     const { caller } = ctx.state
     options.observe({
       requestId,
       method: ctx.method,
       route,
-      path: speakable(path),
+      path: redactPath(path),
       status: ctx.status,
       seconds: (performance.now() - startedAt) / 1000,
       address,
       actor: caller === undefined || caller.kind === 'anonymous' ? undefined : caller.actor,
-      change: !READS.has(ctx.method),
+      isWrite: !READS.has(ctx.method),
     })
   })
   return app
@@ -93,7 +93,7 @@ function pathOf(ctx: RouteContext): string {
     cause = error
   }
   if (path !== null) return path
-  throw new OciError('REQUEST_INVALID', undefined, {
+  throw new RegistryError('REQUEST_INVALID', undefined, {
     message: 'the request target is no path',
     cause,
   })
@@ -104,7 +104,7 @@ const SECRETS = /^\/+drop\/.*|rk[a-z]_[\w-]+/gi
 const ENCODED_ASCII = /%([2-7][0-9a-f])/gi
 
 /** A path as it may stand in a log: some hold a secret, also where it is percent-encoded. */
-function speakable(path: string): string {
+function redactPath(path: string): string {
   if (!path.includes('%')) return path.replace(SECRETS, '…')
   const plain = path.replace(ENCODED_ASCII, (_, hex) =>
     String.fromCharCode(Number.parseInt(hex, 16)),

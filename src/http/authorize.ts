@@ -1,25 +1,32 @@
-import { ANONYMOUS, allowsTag, type Caller, type Decision, decide, knows } from '../auth/access.ts'
+import {
+  ANONYMOUS,
+  allowsTag,
+  type Caller,
+  type Decision,
+  decide,
+  hasAnyAccess,
+} from '../auth/access.ts'
 import { type AuditLog, auditIdentity } from '../auth/audit.ts'
-import type { Authenticated, Authenticator } from '../auth/authenticator.ts'
-import { OciError } from '../oci/errors.ts'
+import type { Authentication, Authenticator } from '../auth/authenticator.ts'
+import { RegistryError } from '../oci/errors.ts'
 import { parseRepository, type Repository } from '../oci/reference.ts'
-import { RequestBody } from './body.ts'
 import { type ChallengeError, challengeFor } from './challenge.ts'
 import type { Matched } from './matcher.ts'
+import { RequestBody } from './request-body.ts'
 import type { Route, RouteContext } from './route.ts'
 
 /** What authorization needs to know. */
-export type Doorkeeper = {
+export type AuthorizationDeps = {
   readonly authenticator: Authenticator
   readonly audit: AuditLog
   /** The audience of tokens. */
   readonly service: string
   /** How the client reached the registry: where it gets tokens. */
-  reachedAt(ctx: RouteContext): string
+  publicBaseUrl(ctx: RouteContext): string
 }
 
 /** One request, before anything is known of it. */
-export type Visit = { readonly requestId: string; readonly address: string }
+export type RequestInfo = { readonly requestId: string; readonly address: string }
 
 /**
  * The one place where it is decided who may do what: finds out who asks, lets the row's handler run
@@ -28,11 +35,11 @@ export type Visit = { readonly requestId: string; readonly address: string }
 export async function runAuthorized(
   ctx: RouteContext,
   { route, params }: Matched,
-  keeper: Doorkeeper,
-  visit: Visit,
+  keeper: AuthorizationDeps,
+  visit: RequestInfo,
 ): Promise<void> {
   const { authorization } = ctx.headers
-  let held: Authenticated | undefined
+  let held: Authentication | undefined
   let repository: Repository | undefined
   let publicOnly = false
   try {
@@ -42,18 +49,18 @@ export async function runAuthorized(
       held = await keeper.authenticator.authenticate(authorization, visit.address)
     }
     const caller = held?.caller ?? ANONYMOUS
-    demandLive(route, caller)
+    requireUnexpired(route, caller)
     const decision = decide(route.access, caller, repository)
-    demandAllowed(decision, route, caller)
+    requireAllowed(decision, route, caller)
     publicOnly = decision === 'public-only'
     const body = new RequestBody(ctx.req, ctx.res)
     const networks = held?.networks
     ctx.state = { ...visit, caller, networks, params, repository, publicOnly, body }
-    demandTags(ctx, route, caller, repository)
+    requireTags(ctx, route, caller, repository)
     await route.handle(ctx)
   } catch (error) {
-    const refusal = publicOnly ? hidden(error, held?.caller, repository) : error
-    if (!(refusal instanceof OciError)) throw refusal
+    const refusal = publicOnly ? maskPrivate(error, held?.caller, repository) : error
+    if (!(refusal instanceof RegistryError)) throw refusal
     const { code } = refusal
     // Whoever has nothing is asked to come back as somebody, which is no refusal.
     const isSomebody = authorization !== undefined && held?.caller.kind !== 'anonymous'
@@ -66,22 +73,22 @@ export async function runAuthorized(
   }
 }
 
-function demandLive(route: Route, caller: Caller): void {
-  if (caller.kind !== 'holder' || caller.expiredAt === undefined || route.afterExpiry) return
-  throw new OciError('UNAUTHORIZED', undefined, {
+function requireUnexpired(route: Route, caller: Caller): void {
+  if (caller.kind !== 'holder' || caller.expiredAt === undefined || route.allowsExpiredToken) return
+  throw new RegistryError('UNAUTHORIZED', undefined, {
     message: `the token expired at ${caller.expiredAt.toISOString()}`,
   })
 }
 
-function demandAllowed(decision: Decision, route: Route, caller: Caller): void {
-  if (decision === 'authenticate') throw new OciError('UNAUTHORIZED')
+function requireAllowed(decision: Decision, route: Route, caller: Caller): void {
+  if (decision === 'authenticate') throw new RegistryError('UNAUTHORIZED')
   if (decision !== 'refuse') return
   const isToken = caller.kind === 'holder' && caller.scheme === 'bearer'
-  throw isToken && route.path.startsWith('/v2') ? tooSmall() : new OciError('DENIED')
+  throw isToken && route.path.startsWith('/v2') ? insufficientScope() : new RegistryError('DENIED')
 }
 
 /** Every way of setting or removing a tag names its tags in the row, so that none is forgotten. */
-function demandTags(
+function requireTags(
   ctx: RouteContext,
   route: Route,
   caller: Caller,
@@ -92,7 +99,7 @@ function demandTags(
   if (access === 'none' || access === 'look' || access === 'manage') return
   const tag = route.tags(ctx).find((one) => !allowsTag(caller, access, repository, one))
   if (tag !== undefined) {
-    throw new OciError(
+    throw new RegistryError(
       'DENIED',
       { tag },
       { message: `this credential may not ${access} tag ${tag}` },
@@ -101,22 +108,23 @@ function demandTags(
 }
 
 /** A private repository and none at all are the same to whoever may not see it. */
-function hidden(
+function maskPrivate(
   error: unknown,
   caller: Caller | undefined,
   repository: Repository | undefined,
 ): unknown {
-  if (!(error instanceof OciError) || error.code !== 'NAME_UNKNOWN') return error
+  if (!(error instanceof RegistryError) || error.code !== 'NAME_UNKNOWN') return error
   // To whoever may push there, the name is no secret: it simply cannot be pulled.
-  if (caller === undefined || repository === undefined || knows(caller, repository)) return error
+  if (caller === undefined || repository === undefined || hasAnyAccess(caller, repository))
+    return error
   if (caller.kind === 'anonymous') {
-    return new OciError('UNAUTHORIZED', undefined, { cause: error })
+    return new RegistryError('UNAUTHORIZED', undefined, { cause: error })
   }
-  return caller.scheme === 'bearer' ? tooSmall(error) : error
+  return caller.scheme === 'bearer' ? insufficientScope(error) : error
 }
 
-function tooSmall(cause?: unknown): OciError {
-  return new OciError('UNAUTHORIZED', undefined, {
+function insufficientScope(cause?: unknown): RegistryError {
+  return new RegistryError('UNAUTHORIZED', undefined, {
     message: 'the token does not cover this: ask for one that does',
     cause,
   })
@@ -125,7 +133,7 @@ function tooSmall(cause?: unknown): OciError {
 /** Who came with nothing hears of no error. */
 function errorOf(
   authorization: string | undefined,
-  held: Authenticated | undefined,
+  held: Authentication | undefined,
 ): ChallengeError | undefined {
   if (authorization === undefined) return undefined
   if (held === undefined) return 'invalid_token'
@@ -138,13 +146,13 @@ function errorOf(
 function challenged(
   ctx: RouteContext,
   route: Route,
-  keeper: Doorkeeper,
+  keeper: AuthorizationDeps,
   repository: Repository | undefined,
-  refusal: OciError,
+  refusal: RegistryError,
   error: ChallengeError | undefined,
-): OciError {
-  const place = { base: keeper.reachedAt(ctx), service: keeper.service }
-  return new OciError('UNAUTHORIZED', refusal.detail, {
+): RegistryError {
+  const place = { base: keeper.publicBaseUrl(ctx), service: keeper.service }
+  return new RegistryError('UNAUTHORIZED', refusal.detail, {
     message: refusal.message,
     headers: { 'WWW-Authenticate': challengeFor(route, repository, place, error) },
     cause: refusal,
@@ -154,10 +162,10 @@ function challenged(
 function noteRefusal(
   audit: AuditLog,
   route: Route,
-  visit: Visit,
+  visit: RequestInfo,
   caller: Caller | undefined,
   repository: Repository | undefined,
-  refusal: OciError,
+  refusal: RegistryError,
 ): void {
   audit.note({
     ...(caller === undefined ? {} : auditIdentity(caller)),

@@ -6,7 +6,7 @@ import {
   type ServerResponse,
 } from 'node:http'
 import { Server as NetServer, type Socket } from 'node:net'
-import { expectContinue } from './body.ts'
+import { expectContinue } from './request-body.ts'
 
 // Long bearer tokens travel in a header.
 const HEADER_BYTES_MAX = 64 * 1024
@@ -76,7 +76,7 @@ function refuseMalformed(error: Error & { code?: string }, socket: Socket): void
  * with a reset, and a proxy that is sending makes a 502 of it. So this side ends, reads a little on, and
  * then closes (RFC 9112, section 9.6).
  */
-export function closeUnread(req: IncomingMessage, res: ServerResponse): void {
+export function closeAfterUnreadBody(req: IncomingMessage, res: ServerResponse): void {
   if (req.complete || !hasBody(req)) return
   if (!res.headersSent) res.setHeader('Connection', 'close')
   const { socket } = req
@@ -110,7 +110,10 @@ function hasBody(req: IncomingMessage): boolean {
  * Node hands over pipelined requests at once, and would go on serving them after the connection is
  * gone, with files left open. Each waits for its turn instead. False when that never comes.
  */
-export async function ownTurn(req: IncomingMessage, res: ServerResponse): Promise<boolean> {
+export async function awaitPipelineTurn(
+  req: IncomingMessage,
+  res: ServerResponse,
+): Promise<boolean> {
   if (res.socket !== null) return true
   const { socket } = req
   if (socket.destroyed) return false

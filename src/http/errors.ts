@@ -1,6 +1,6 @@
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { RouteContext } from './route.ts'
-import { ClientGone } from './send.ts'
+import { ClientDisconnectedError } from './send-bytes.ts'
 
 /** What the operator's log is told about an error that is not the client's. */
 export type ReportError = (error: unknown, requestId: string) => void
@@ -15,10 +15,12 @@ export function answerError(
   requestId: string,
   report: ReportError,
 ): void {
-  if (error instanceof ClientGone) return
-  const known = error instanceof OciError
+  if (error instanceof ClientDisconnectedError) return
+  const known = error instanceof RegistryError
   if (!known || (known && error.status >= 500)) report(error, requestId)
-  const answer = known ? error : new OciError('UNKNOWN', { request: requestId }, { cause: error })
+  const answer = known
+    ? error
+    : new RegistryError('UNKNOWN', { request: requestId }, { cause: error })
   if (ctx.res.headersSent) {
     // Half an answer went out: the client must see that it is not whole.
     ctx.res.destroy()

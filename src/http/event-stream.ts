@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { RouteContext } from './route.ts'
 
 /** One block of a stream of events (HTML, section 9.2). */
@@ -61,7 +61,7 @@ export class EventStream {
   }
 
   /** Cuts off a client that does not take what it is sent. */
-  demandTaken(): void {
+  disconnectIfBehind(): void {
     if (this.#res.writableLength > UNSENT_BYTES_MAX) this.#res.destroy()
   }
 
@@ -91,7 +91,7 @@ const CLIENTS_MAX = 10_000
 const RETRY_AFTER_SECONDS = 10
 
 /** Who waits for events in this process: so many in all, and so many of one address. */
-export class Waiters {
+export class ConnectionLimit {
   readonly #addressMax: number
   readonly #counts = new Map<string, number>()
   readonly #ends = new Set<() => void>()
@@ -109,7 +109,7 @@ export class Waiters {
    * Runs `work` for as long as somebody waits; `end` is how it is told to stop. Throws TOOMANYREQUESTS,
    * and UNAVAILABLE while the server ends.
    */
-  async admit(address: string, end: () => void, work: () => Promise<void>): Promise<void> {
+  async run(address: string, end: () => void, work: () => Promise<void>): Promise<void> {
     const count = this.#counts.get(address) ?? 0
     if (this.#closed) throw refused('UNAVAILABLE', 'this server ends, come again')
     if (this.#ends.size >= CLIENTS_MAX) {
@@ -140,7 +140,7 @@ export class Waiters {
   }
 }
 
-function refused(code: 'TOOMANYREQUESTS' | 'UNAVAILABLE', message: string): OciError {
+function refused(code: 'TOOMANYREQUESTS' | 'UNAVAILABLE', message: string): RegistryError {
   const headers = { 'Retry-After': String(RETRY_AFTER_SECONDS) }
-  return new OciError(code, undefined, { message, headers })
+  return new RegistryError(code, undefined, { message, headers })
 }

@@ -1,4 +1,4 @@
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 
 // As most file systems have it.
 const NAME_BYTES_MAX = 255
@@ -6,9 +6,9 @@ const NAME_BYTES_MAX = 255
 const UNFIT = /^\.{0,2}$|[/\\\p{Cc}]/u
 
 /** A file's name, fit to be saved under. Throws REQUEST_INVALID. */
-export function fileTitle(name: string): string {
+export function parseFileTitle(name: string): string {
   if (UNFIT.test(name) || Buffer.byteLength(name) > NAME_BYTES_MAX) {
-    throw new OciError('REQUEST_INVALID', undefined, {
+    throw new RegistryError('REQUEST_INVALID', undefined, {
       message: `a file name has no slash, backslash or control character, and at most ${NAME_BYTES_MAX} bytes`,
     })
   }

@@ -1,5 +1,5 @@
 /** Counts what is running, for whoever must wait until nothing is. */
-export class Running {
+export class InFlightRequests {
   #count = 0
   #idle: (() => void)[] = []
 
@@ -14,7 +14,7 @@ export class Running {
   }
 
   /** Resolves when nothing runs, or when the time is over. */
-  async idle(milliseconds: number): Promise<void> {
+  async waitUntilIdle(milliseconds: number): Promise<void> {
     if (this.#count === 0) return
     await new Promise<void>((resolve) => {
       const late = setTimeout(resolve, milliseconds)

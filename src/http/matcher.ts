@@ -1,5 +1,5 @@
 import Router from '@koa/router'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { Route } from './route.ts'
 
 export type Matched = {
@@ -59,10 +59,10 @@ export class Matcher {
   }
 }
 
-function unmatched(method: string, matching: readonly { methods: string[] }[]): OciError {
+function unmatched(method: string, matching: readonly { methods: string[] }[]): RegistryError {
   const allowed = new Set(matching.flatMap(({ methods }) => methods))
-  if (allowed.size === 0) return new OciError('PATH_UNKNOWN')
-  return new OciError(
+  if (allowed.size === 0) return new RegistryError('PATH_UNKNOWN')
+  return new RegistryError(
     'UNSUPPORTED',
     { method, allowed: [...allowed] },
     { headers: { Allow: [...allowed].join(', ') } },
@@ -74,7 +74,7 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch (cause) {
-    throw new OciError('REQUEST_INVALID', undefined, {
+    throw new RegistryError('REQUEST_INVALID', undefined, {
       message: 'the path has a % that is no percent-encoding in UTF-8',
       cause,
     })

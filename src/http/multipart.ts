@@ -1,5 +1,5 @@
 import { Busboy, type BusboyConfig, type BusboyInstance } from '@fastify/busboy'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { RouteContext } from './route.ts'
 
 // An image has ten parts at most; who sends more is mistaken, and hears which are known.
@@ -179,10 +179,10 @@ function shown(name: unknown): string {
   return `part ${JSON.stringify(name)?.slice(0, 80)}`
 }
 
-function malformed(cause: unknown): OciError {
+function malformed(cause: unknown): RegistryError {
   return invalid('the form is malformed or cut off: it must end with its boundary', cause)
 }
 
-function invalid(message: string, cause?: unknown): OciError {
-  return new OciError('REQUEST_INVALID', undefined, { message, cause })
+function invalid(message: string, cause?: unknown): RegistryError {
+  return new RegistryError('REQUEST_INVALID', undefined, { message, cause })
 }

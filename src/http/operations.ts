@@ -1,4 +1,4 @@
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { Route } from './route.ts'
 
 /** What an operator's tools ask. */
@@ -30,7 +30,7 @@ export function operationRoutes(operations: Operations): Route[] {
         try {
           await operations.check()
         } catch (cause) {
-          throw new OciError('UNAVAILABLE', undefined, {
+          throw new RegistryError('UNAVAILABLE', undefined, {
             message: 'the database or the storage does not answer',
             headers: { 'Retry-After': String(READY_AGAIN_SECONDS) },
             cause,

@@ -1,4 +1,4 @@
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import { queryOnce, type RouteContext } from './route.ts'
 
 // 1000 names are some 30 kB. A client that asks for more gets a Link instead.
@@ -10,7 +10,7 @@ export function pageLimit(ctx: RouteContext, otherwise = PAGE_LIMIT_MAX): number
   const text = queryOnce(ctx, 'n')
   if (text === undefined) return otherwise
   if (!NUMBER.test(text)) {
-    throw new OciError(
+    throw new RegistryError(
       'PAGINATION_NUMBER_INVALID',
       { n: text.slice(0, 40) },
       { message: 'n must be a whole number, 0 or more' },
@@ -30,7 +30,7 @@ export function setNextLink(ctx: RouteContext, query: Record<string, string | un
 }
 
 /** A page of named things, those after `last`, with a Link when there are more. */
-export async function namedPage<T extends { readonly name: string }>(
+export async function pageByName<T extends { readonly name: string }>(
   ctx: RouteContext,
   list: (last: string, limit: number) => Promise<T[]>,
 ): Promise<T[]> {

@@ -1,5 +1,5 @@
-import { OciError } from '../oci/errors.ts'
-import type { Condition } from '../registry/precondition.ts'
+import { RegistryError } from '../oci/errors.ts'
+import type { Precondition } from '../registry/precondition.ts'
 
 const ENTITY_TAGS_MAX = 32
 
@@ -23,21 +23,21 @@ export function parseEntityTags(header: string): readonly string[] | '*' {
 }
 
 /** True when the client has this already, and 304 is the answer. */
-export function isKnown(ifNoneMatch: string | undefined, digest: string): boolean {
+export function isNotModified(ifNoneMatch: string | undefined, digest: string): boolean {
   if (ifNoneMatch === undefined) return false
   const tags = parseEntityTags(ifNoneMatch)
   return tags === '*' || tags.includes(digest)
 }
 
 /** The condition of a change. Throws REQUEST_INVALID when there are two. */
-export function conditionOf(headers: {
+export function parsePrecondition(headers: {
   'if-match'?: string | undefined
   'if-none-match'?: string | undefined
-}): Condition {
+}): Precondition {
   const match = headers['if-match']
   const noneMatch = headers['if-none-match']
   if (match !== undefined && noneMatch !== undefined) {
-    throw new OciError('REQUEST_INVALID', undefined, {
+    throw new RegistryError('REQUEST_INVALID', undefined, {
       message: 'send If-Match or If-None-Match, not both',
     })
   }

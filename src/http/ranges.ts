@@ -1,4 +1,4 @@
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { ByteRange } from '../registry/blobs.ts'
 
 const RANGE = /^bytes=\s*(\d{0,16})-(\d{0,16})\s*$/
@@ -18,7 +18,7 @@ export function parseRange(header: string | undefined, size: number): ByteRange 
   const end = first === '' || last === '' ? size - 1 : Math.min(Number(last), size - 1)
   const backwards = first !== '' && last !== '' && Number(first) > Number(last)
   if (backwards || start >= size || (first === '' && Number(last) === 0)) {
-    throw new OciError(
+    throw new RegistryError(
       'RANGE_INVALID',
       { size },
       { headers: { 'Content-Range': `bytes */${size}` } },
@@ -37,7 +37,7 @@ export function parseChunkRange(header: string | undefined): ChunkRange | undefi
   const start = Number(match?.[1])
   const end = Number(match?.[2])
   if (match === null || end < start || !Number.isSafeInteger(end)) {
-    throw new OciError(
+    throw new RegistryError(
       'BLOB_UPLOAD_INVALID',
       { 'Content-Range': header.slice(0, 80) },
       { message: 'Content-Range of a chunk is its first and last position, such as 0-1023' },

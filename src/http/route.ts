@@ -1,9 +1,9 @@
 import type { Context } from 'koa'
 import type { Access, Caller } from '../auth/access.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import type { Actor, View } from '../registry/view.ts'
-import type { RequestBody } from './body.ts'
+import type { RequestBody } from './request-body.ts'
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
@@ -19,7 +19,7 @@ export type Route = {
   /** What a token must be asked for, when that is no repository. */
   readonly scope?: string
   /** True for what may be finished with a token that has expired meanwhile. */
-  readonly afterExpiry?: true
+  readonly allowsExpiredToken?: true
   handle(ctx: RouteContext): Promise<void> | void
 }
 
@@ -71,7 +71,7 @@ export function actorOf(ctx: RouteContext): Actor {
 export function queryOnce(ctx: RouteContext, name: string): string | undefined {
   const values = queryAll(ctx, name)
   if (values.length > 1) {
-    throw new OciError(
+    throw new RegistryError(
       'QUERY_INVALID',
       { [name]: values.length },
       { message: `${name} stands twice` },
@@ -85,7 +85,11 @@ export function queryAll(ctx: RouteContext, name: string): string[] {
   if (!ctx.querystring) return []
   const values = new URLSearchParams(ctx.querystring).getAll(name)
   if (values.some((value) => value.includes('\0'))) {
-    throw new OciError('QUERY_INVALID', { parameter: name }, { message: `${name} has a NUL in it` })
+    throw new RegistryError(
+      'QUERY_INVALID',
+      { parameter: name },
+      { message: `${name} has a NUL in it` },
+    )
   }
   return values
 }

@@ -1,14 +1,14 @@
+import type { RegistryIssuer } from '../auth/access-tokens.ts'
 import type { AuditLog } from '../auth/audit.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
 import type { Credentials } from '../auth/credentials.ts'
-import type { RevokedTokens } from '../auth/revocations.ts'
+import type { TokenRevocations } from '../auth/revocations.ts'
 import type { KeyRing } from '../auth/signing-keys.ts'
 import type { TokenIssuer } from '../auth/token-issuer.ts'
-import type { Issuer } from '../auth/tokens.ts'
 import type { TrustPolicies } from '../auth/trust/policies.ts'
-import type { Drops } from '../auth/upload-urls.ts'
+import type { UploadUrls } from '../auth/upload-urls.ts'
 import type { Blobs } from '../registry/blobs.ts'
-import type { ImageMaker } from '../registry/images/builder.ts'
+import type { ImageBuilder } from '../registry/images/builder.ts'
 import type { Images } from '../registry/images/images.ts'
 import type { PackageSearch } from '../registry/images/package-search.ts'
 import type { Listings } from '../registry/listings.ts'
@@ -21,20 +21,20 @@ import type { Webhooks } from '../webhooks/management/webhooks.ts'
 import { auditRoutes } from './api/audit.ts'
 import { credentialRoutes } from './api/credentials.ts'
 import { documentRoutes } from './api/documents.ts'
-import { eventRoutes, type FeedParts } from './api/events.ts'
-import { imageMakingRoutes } from './api/image-making.ts'
+import { type EventRouteDeps, eventRoutes } from './api/events.ts'
+import { imageBuildRoutes } from './api/image-builds.ts'
 import { imageRoutes } from './api/images.ts'
 import { packageRoutes } from './api/packages.ts'
 import { policyRoutes } from './api/policies.ts'
 import { repositoryRoutes } from './api/repositories.ts'
 import { tagRoutes } from './api/tags.ts'
 import { tokenRevocationRoutes } from './api/tokens.ts'
-import { dropCreationRoutes } from './api/upload-urls.ts'
+import { uploadUrlCreationRoutes } from './api/upload-urls.ts'
 import { webhookDeliveryRoutes, webhookRoutes } from './api/webhooks.ts'
 import { type Operations, operationRoutes } from './operations.ts'
 import type { Route, RouteContext } from './route.ts'
 import { tokenRoutes } from './token.ts'
-import { dropRoutes } from './upload-urls.ts'
+import { uploadUrlRoutes } from './upload-urls.ts'
 import { baseRoutes } from './v2/base.ts'
 import { blobRoutes } from './v2/blobs.ts'
 import { listingRoutes } from './v2/listings.ts'
@@ -43,42 +43,42 @@ import { uploadRoutes } from './v2/uploads.ts'
 import { wellKnownRoutes } from './well-known.ts'
 
 /** What the routes call. */
-export type RegistryParts = {
+export type RouteDeps = {
   uploads: Uploads
   blobs: Blobs
   manifests: Manifests
   listings: Listings
-  maker: ImageMaker
+  imageBuilder: ImageBuilder
   images: Images
-  packages: PackageSearch
+  packageSearch: PackageSearch
   tagHistory: TagHistory
   operations: Operations
   repositories: Repositories
   webhooks: Webhooks
   webhookDeliveries: WebhookDeliveries
-  feed: FeedParts
-  authority: AuthorityParts
-  reachedAt(ctx: RouteContext): string
+  feed: EventRouteDeps
+  auth: AuthServices
+  publicBaseUrl(ctx: RouteContext): string
   /** Of Rookery. */
   version: string
 }
 
 /** What decides who may do what, and what can be changed about that. */
-export type AuthorityParts = {
-  issuer: Issuer
+export type AuthServices = {
+  issuer: RegistryIssuer
   keys: KeyRing
   authenticator: Authenticator
   tokenIssuer: TokenIssuer
   credentials: Credentials
   policies: TrustPolicies
-  revokedTokens: RevokedTokens
-  drops: Drops
+  revokedTokens: TokenRevocations
+  uploadUrls: UploadUrls
   audit: AuditLog
 }
 
 /** Every row there is. */
-export function allRoutes(parts: RegistryParts): Route[] {
-  const { authority } = parts
+export function allRoutes(parts: RouteDeps): Route[] {
+  const { auth: authority } = parts
   return [
     ...baseRoutes(),
     ...uploadRoutes(parts.uploads, parts.blobs),
@@ -87,17 +87,17 @@ export function allRoutes(parts: RegistryParts): Route[] {
     ...listingRoutes(parts.listings),
     ...operationRoutes(parts.operations),
     ...tokenRoutes(authority.tokenIssuer, authority.authenticator, authority.audit),
-    ...wellKnownRoutes(authority.keys, authority.issuer, parts.reachedAt),
+    ...wellKnownRoutes(authority.keys, authority.issuer, parts.publicBaseUrl),
     ...credentialRoutes(authority.credentials),
     ...policyRoutes(authority.policies),
     ...tokenRevocationRoutes(authority.revokedTokens),
     ...repositoryRoutes(parts.repositories),
-    ...dropCreationRoutes(authority.drops, parts.reachedAt),
-    ...dropRoutes(authority.drops, parts.maker),
-    ...imageMakingRoutes(parts.maker),
+    ...uploadUrlCreationRoutes(authority.uploadUrls, parts.publicBaseUrl),
+    ...uploadUrlRoutes(authority.uploadUrls, parts.imageBuilder),
+    ...imageBuildRoutes(parts.imageBuilder),
     ...imageRoutes(parts.images, parts.blobs),
-    ...documentRoutes(parts.images, parts.reachedAt, parts.version),
-    ...packageRoutes(parts.packages),
+    ...documentRoutes(parts.images, parts.publicBaseUrl, parts.version),
+    ...packageRoutes(parts.packageSearch),
     ...tagRoutes(parts.tagHistory),
     ...webhookRoutes(parts.webhooks),
     ...webhookDeliveryRoutes(parts.webhookDeliveries),

@@ -2,12 +2,12 @@ import type { AuditLog } from '../auth/audit.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
 import { parseScopes } from '../auth/scope.ts'
 import {
+  type AccessTokenRequest,
+  type AccessTokenResponse,
   scopeText,
-  type TokenAnswer,
-  type TokenAsk,
   type TokenIssuer,
 } from '../auth/token-issuer.ts'
-import { type ErrorCode, OciError } from '../oci/errors.ts'
+import { type ErrorCode, RegistryError } from '../oci/errors.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from './route.ts'
 
 const FORM_BYTES_MAX = 64 * 1024
@@ -58,7 +58,7 @@ async function granted(
   form: URLSearchParams,
   issuer: TokenIssuer,
   authenticator: Authenticator,
-): Promise<TokenAnswer> {
+): Promise<AccessTokenResponse> {
   const ask = {
     ...askOf(ctx, form.getAll('scope')),
     offline: form.get('access_type') === 'offline',
@@ -80,25 +80,25 @@ async function granted(
       const token = needed(form, 'subject_token')
       const type = needed(form, 'subject_token_type')
       if (IDENTITY_TYPES.has(type)) return issuer.exchange(token, ask)
-      throw new OciError('REQUEST_INVALID', undefined, {
+      throw new RegistryError('REQUEST_INVALID', undefined, {
         message: `subject_token_type is ${[...IDENTITY_TYPES].join(' or ')}`,
       })
     }
     default:
-      throw new OciError('REQUEST_INVALID', undefined, {
+      throw new RegistryError('REQUEST_INVALID', undefined, {
         message: `grant_type is password, refresh_token or ${TOKEN_EXCHANGE}`,
       })
   }
 }
 
-function askOf(ctx: RouteContext, scopes: readonly string[]): Omit<TokenAsk, 'offline'> {
+function askOf(ctx: RouteContext, scopes: readonly string[]): Omit<AccessTokenRequest, 'offline'> {
   const { address, requestId } = ctx.state
   return { scopes: parseScopes(scopes), address, requestId }
 }
 
 async function readForm(ctx: RouteContext): Promise<URLSearchParams> {
   if (!ctx.is('application/x-www-form-urlencoded')) {
-    throw new OciError('REQUEST_INVALID', undefined, {
+    throw new RegistryError('REQUEST_INVALID', undefined, {
       message: 'send a form: Content-Type application/x-www-form-urlencoded',
     })
   }
@@ -108,10 +108,10 @@ async function readForm(ctx: RouteContext): Promise<URLSearchParams> {
 function needed(form: URLSearchParams, name: string): string {
   const value = form.get(name)
   if (value) return value
-  throw new OciError('REQUEST_INVALID', undefined, { message: `${name} is missing` })
+  throw new RegistryError('REQUEST_INVALID', undefined, { message: `${name} is missing` })
 }
 
-function answer(ctx: RouteContext, minted: TokenAnswer): void {
+function answer(ctx: RouteContext, minted: AccessTokenResponse): void {
   const { token, access, refreshToken } = minted
   ctx.set('Cache-Control', 'no-store')
   ctx.body = {
@@ -129,7 +129,7 @@ function answer(ctx: RouteContext, minted: TokenAnswer): void {
 
 /** What came in the form, and not in a header, is seen only here. */
 function noteRefusal(ctx: RouteContext, audit: AuditLog, error: unknown): void {
-  if (!(error instanceof OciError) || error.code !== 'UNAUTHORIZED') return
+  if (!(error instanceof RegistryError) || error.code !== 'UNAUTHORIZED') return
   const { address, requestId } = ctx.state
   const detail = `POST /token: ${error.message}`
   audit.note({ action: 'authenticate', decision: 'refused', address, requestId, detail })
@@ -143,8 +143,8 @@ const OAUTH_ERRORS: Partial<Record<ErrorCode, string>> = {
 
 /** RFC 6749, section 5.2, and the distribution spec's errors in the same answer: clients read either. */
 function answerOauth(ctx: RouteContext, error: unknown): void {
-  const code = error instanceof OciError ? OAUTH_ERRORS[error.code] : undefined
-  if (!(error instanceof OciError) || code === undefined) throw error
+  const code = error instanceof RegistryError ? OAUTH_ERRORS[error.code] : undefined
+  if (!(error instanceof RegistryError) || code === undefined) throw error
   ctx.status = error.status
   ctx.set('Cache-Control', 'no-store')
   ctx.body = { error: code, error_description: error.message, ...error.toJSON() }

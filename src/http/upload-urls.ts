@@ -1,11 +1,11 @@
-import type { Drops } from '../auth/upload-urls.ts'
-import { OciError } from '../oci/errors.ts'
+import type { UploadUrls } from '../auth/upload-urls.ts'
+import { RegistryError } from '../oci/errors.ts'
 import { isMediaType, isNondistributable, type MediaType } from '../oci/media-type.ts'
 import type { Repository } from '../oci/reference.ts'
-import type { ImageMaker } from '../registry/images/builder.ts'
+import type { ImageBuilder } from '../registry/images/builder.ts'
 import type { ManifestPush } from '../registry/manifests.ts'
-import { answerMade, ImageForm } from './api/image-making.ts'
-import { fileTitle } from './file-title.ts'
+import { ImageForm, sendBuiltImage } from './api/image-builds.ts'
+import { parseFileTitle } from './file-title.ts'
 import { isForm } from './multipart.ts'
 import { param, type Route, type RouteContext } from './route.ts'
 
@@ -13,7 +13,7 @@ import { param, type Route, type RouteContext } from './route.ts'
  * Where a builder leaves a file with `curl -T`, or a whole image with `curl -X PUT -F`: whoever has
  * the address needs nothing else.
  */
-export function dropRoutes(drops: Drops, maker: ImageMaker): Route[] {
+export function uploadUrlRoutes(drops: UploadUrls, maker: ImageBuilder): Route[] {
   const row = (path: string): Route => ({
     method: 'PUT',
     path,
@@ -22,8 +22,8 @@ export function dropRoutes(drops: Drops, maker: ImageMaker): Route[] {
       const { address, requestId, body } = ctx.state
       await drops.open(param(ctx, 'capability'), { address, requestId }, async (drop) => {
         const { repository, tag, actor } = drop
-        demandWhole(ctx)
-        const within: ManifestPush['within'] = (tx, pushed) => drop.use(tx, pushed)
+        assertWholeFile(ctx)
+        const within: ManifestPush['inTransaction'] = (tx, pushed) => drop.markUsed(tx, pushed)
         const target = {
           repository,
           tags: [tag],
@@ -34,17 +34,17 @@ export function dropRoutes(drops: Drops, maker: ImageMaker): Route[] {
         if (isForm(ctx)) {
           const form = new ImageForm(ctx)
           const parts = form.files()
-          const made = await maker.make({ ...target, parts, created: () => form.created })
-          answerMade(ctx, repository, [tag], made)
+          const made = await maker.build({ ...target, parts, created: () => form.created })
+          sendBuiltImage(ctx, repository, [tag], made)
           return
         }
-        const made = await maker.makeOfFile({
+        const made = await maker.buildFromFile({
           ...target,
           title: titleOf(ctx, repository),
           mediaType: mediaTypeOf(ctx),
           incoming: { bytes: body.bytes(), start: undefined, length: body.length },
         })
-        answerMade(ctx, repository, [tag], made)
+        sendBuiltImage(ctx, repository, [tag], made)
         ctx.body = { repository, tag, digest: made.digest, blob: made.blob }
       })
     },
@@ -54,7 +54,7 @@ export function dropRoutes(drops: Drops, maker: ImageMaker): Route[] {
 }
 
 /** RFC 9110, section 14.5: a part must not be taken for the whole. */
-function demandWhole(ctx: RouteContext): void {
+function assertWholeFile(ctx: RouteContext): void {
   if (ctx.headers['content-range'] === undefined) return
   throw invalid('Content-Range is not understood here: send the whole file')
 }
@@ -62,7 +62,7 @@ function demandWhole(ctx: RouteContext): void {
 function titleOf(ctx: RouteContext, repository: Repository): string {
   const { file } = ctx.state.params
   if (file === undefined) return repository.slice(repository.lastIndexOf('/') + 1)
-  return fileTitle(file)
+  return parseFileTitle(file)
 }
 
 const OCTETS = 'application/octet-stream' as MediaType
@@ -76,6 +76,6 @@ function mediaTypeOf(ctx: RouteContext): MediaType {
   return isNondistributable(said) ? OCTETS : said
 }
 
-function invalid(message: string): OciError {
-  return new OciError('REQUEST_INVALID', undefined, { message })
+function invalid(message: string): RegistryError {
+  return new RegistryError('REQUEST_INVALID', undefined, { message })
 }

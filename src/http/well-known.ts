@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { JWKS_SECONDS_MAX } from '../auth/lifetimes.ts'
+import type { RegistryIssuer } from '../auth/access-tokens.ts'
+import { JWKS_CACHE_SECONDS } from '../auth/lifetimes.ts'
 import type { KeyRing } from '../auth/signing-keys.ts'
-import type { Issuer } from '../auth/tokens.ts'
 import type { Route, RouteContext } from './route.ts'
 
 const JWKS_PATH = '/.well-known/jwks.json'
@@ -9,8 +9,8 @@ const JWKS_PATH = '/.well-known/jwks.json'
 /** What others need to verify our tokens: RFC 7517 and OpenID Connect Discovery 1.0. */
 export function wellKnownRoutes(
   keys: KeyRing,
-  issuer: Issuer,
-  reachedAt: (ctx: RouteContext) => string,
+  issuer: RegistryIssuer,
+  publicBaseUrl: (ctx: RouteContext) => string,
 ): Route[] {
   return [
     {
@@ -18,7 +18,7 @@ export function wellKnownRoutes(
       path: JWKS_PATH,
       access: 'none',
       handle(ctx) {
-        sendPublic(ctx, keys.published())
+        sendPublic(ctx, keys.publicKeySet())
         ctx.type = 'application/jwk-set+json'
       },
     },
@@ -27,7 +27,7 @@ export function wellKnownRoutes(
       path: '/.well-known/openid-configuration',
       access: 'none',
       handle(ctx) {
-        const base = reachedAt(ctx)
+        const base = publicBaseUrl(ctx)
         sendPublic(ctx, {
           issuer: issuer.url,
           jwks_uri: `${base}${JWKS_PATH}`,
@@ -51,7 +51,7 @@ export function wellKnownRoutes(
 function sendPublic(ctx: RouteContext, value: unknown): void {
   const text = JSON.stringify(value)
   const tag = `"${createHash('sha256').update(text).digest('base64url')}"`
-  ctx.set({ 'Cache-Control': `public, max-age=${JWKS_SECONDS_MAX}`, ETag: tag })
+  ctx.set({ 'Cache-Control': `public, max-age=${JWKS_CACHE_SECONDS}`, ETag: tag })
   if (ctx.headers['if-none-match'] === tag) {
     ctx.status = 304
     return

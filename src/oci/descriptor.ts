@@ -1,5 +1,5 @@
 import { type Digest, digestOf, parseDigest, shortened } from './digest.ts'
-import { OciError } from './errors.ts'
+import { RegistryError } from './errors.ts'
 import { isMediaType, type MediaType } from './media-type.ts'
 
 /** Image spec, "OCI Content Descriptors", as far as a registry needs it. */
@@ -30,27 +30,33 @@ export function isObject(value: unknown): value is JsonObject {
 
 /** `where` names the field in errors, such as `layers[2]`. Throws MANIFEST_INVALID. */
 export function parseDescriptor(value: unknown, where: string): Descriptor {
-  if (!isObject(value)) throw invalid(where, 'must be a descriptor object')
+  if (!isObject(value)) throw invalidManifest(where, 'must be a descriptor object')
   const { mediaType, digest, size } = value
   if (typeof mediaType !== 'string' || !isMediaType(mediaType)) {
-    throw invalid(`${where}.mediaType`, 'must be a media type', mediaType)
+    throw invalidManifest(`${where}.mediaType`, 'must be a media type', mediaType)
   }
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
-    throw invalid(`${where}.size`, 'must be a whole number of bytes', size)
+    throw invalidManifest(`${where}.size`, 'must be a whole number of bytes', size)
   }
-  if (typeof digest !== 'string') throw invalid(`${where}.digest`, 'must be a digest', digest)
+  if (typeof digest !== 'string')
+    throw invalidManifest(`${where}.digest`, 'must be a digest', digest)
   try {
     return { mediaType, size, digest: parseDigest(digest) }
   } catch (cause) {
-    throw invalid(`${where}.digest`, 'must be a sha256 or sha512 digest', digest, cause)
+    throw invalidManifest(`${where}.digest`, 'must be a sha256 or sha512 digest', digest, cause)
   }
 }
 
 /** A manifest that says something wrong at one place: MANIFEST_INVALID that names it. */
-export function invalid(where: string, right: string, found?: unknown, cause?: unknown): OciError {
+export function invalidManifest(
+  where: string,
+  right: string,
+  found?: unknown,
+  cause?: unknown,
+): RegistryError {
   const shown = typeof found === 'string' ? shortened(found) : found
   const plain = ['string', 'number', 'boolean'].includes(typeof shown)
-  return new OciError(
+  return new RegistryError(
     'MANIFEST_INVALID',
     { field: where, ...(plain ? { found: shown } : {}) },
     { message: `manifest invalid: ${where} ${right}`, cause },

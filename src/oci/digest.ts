@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto'
-import { OciError } from './errors.ts'
+import { RegistryError } from './errors.ts'
 
 /** The hash algorithms of the image spec ("Registered Algorithms") that this registry computes. */
 export const ALGORITHMS = { sha256: 64, sha512: 128 } as const
@@ -15,7 +15,7 @@ const DIGEST_LENGTH_MAX = 'sha512:'.length + ALGORITHMS.sha512
 /** Image spec, "Digests". Throws DIGEST_INVALID for a malformed digest or an unknown algorithm. */
 export function parseDigest(text: string): Digest {
   if (text.length > DIGEST_LENGTH_MAX || !DIGEST.test(text)) {
-    throw new OciError(
+    throw new RegistryError(
       'DIGEST_INVALID',
       { digest: shortened(text) },
       { message: 'a digest is sha256: and 64, or sha512: and 128 lower-case hexadecimal digits' },
@@ -27,7 +27,7 @@ export function parseDigest(text: string): Digest {
 /** Throws DIGEST_INVALID for an algorithm that this registry does not compute. */
 export function parseAlgorithm(text: string): Algorithm {
   if (!Object.hasOwn(ALGORITHMS, text)) {
-    throw new OciError(
+    throw new RegistryError(
       'DIGEST_INVALID',
       { 'digest-algorithm': shortened(text) },
       { message: `the digest algorithm must be one of ${Object.keys(ALGORITHMS).join(', ')}` },

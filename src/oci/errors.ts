@@ -36,7 +36,7 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS
 
-export type OciErrorOptions = {
+export type RegistryErrorOptions = {
   /** One sentence that says what was wrong and what is right, instead of the code's own. */
   message?: string
   /** Response headers that belong to the answer, such as `Range` after an out-of-order chunk. */
@@ -45,13 +45,13 @@ export type OciErrorOptions = {
 }
 
 /** What a client did wrong, or may not do, in the distribution spec's own words. */
-export class OciError extends Error {
+export class RegistryError extends Error {
   override readonly name = 'OciError'
   readonly code: ErrorCode
   readonly detail: unknown
   readonly headers: Readonly<Record<string, string>>
 
-  constructor(code: ErrorCode, detail?: unknown, options: OciErrorOptions = {}) {
+  constructor(code: ErrorCode, detail?: unknown, options: RegistryErrorOptions = {}) {
     super(options.message ?? ERRORS[code][1], { cause: options.cause })
     this.code = code
     this.detail = detail

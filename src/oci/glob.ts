@@ -1,4 +1,4 @@
-import { OciError } from './errors.ts'
+import { RegistryError } from './errors.ts'
 
 /** Made only by the functions below: `*` stands for anything but `/`, `**` for anything. */
 export type Glob = string & { readonly __type: 'Glob' }
@@ -25,7 +25,7 @@ export function parseClaimGlob(text: string): Glob {
 
 function checked(text: string, allowed: RegExp, right: string): Glob {
   if (text.length > GLOB_LENGTH_MAX || !allowed.test(text)) {
-    throw new OciError(
+    throw new RegistryError(
       'REQUEST_INVALID',
       { pattern: text.slice(0, GLOB_LENGTH_MAX) },
       { message: `${right}, of at most ${GLOB_LENGTH_MAX} characters` },
@@ -49,7 +49,7 @@ export function matchesGlob(glob: Glob, text: string): boolean {
 }
 
 /** True when any of them matches. */
-export function matchesAny(globs: readonly Glob[], text: string): boolean {
+export function matchesAnyGlob(globs: readonly Glob[], text: string): boolean {
   return globs.some((glob) => matchesGlob(glob, text))
 }
 
@@ -74,7 +74,7 @@ function isWithinComponent(step: Step): boolean {
 }
 
 /** The same as a regular expression of Postgres, for names of repositories. */
-export function expressionOf(glob: Glob): string {
+export function postgresRegexOf(glob: Glob): string {
   const parts = stepsOf(glob).map((step) => {
     if (step.kind === 'literal') return step.text.replace(/[.\\+?^${}()|[\]]/g, '\\$&')
     return step.kind === '*' ? '[^/]*' : '.*'

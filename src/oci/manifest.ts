@@ -1,13 +1,13 @@
 import {
   type Descriptor,
-  invalid,
+  invalidManifest,
   isEmptyDescriptor,
   isObject,
   type JsonObject,
   parseDescriptor,
 } from './descriptor.ts'
 import type { Digest } from './digest.ts'
-import { OciError } from './errors.ts'
+import { RegistryError } from './errors.ts'
 import {
   DOCKER_MANIFEST,
   DOCKER_MANIFEST_LIST,
@@ -63,7 +63,7 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
   const body = parseJson(bytes)
   const mediaType = mediaTypeOf(body, contentType)
   if (body?.manifests != null && body.layers != null) {
-    throw invalid('manifests', 'and layers must not stand in one manifest')
+    throw invalidManifest('manifests', 'and layers must not stand in one manifest')
   }
   if (mediaType === IMAGE_MANIFEST || mediaType === DOCKER_MANIFEST) {
     return { mediaType, ...claims(present(body)), ...imageManifest(present(body)) }
@@ -116,18 +116,18 @@ function parseJson(bytes: Uint8Array): JsonObject | undefined {
 }
 
 function present(body: JsonObject | undefined): JsonObject {
-  if (body === undefined) throw invalid('body', 'must be a JSON object in UTF-8')
+  if (body === undefined) throw invalidManifest('body', 'must be a JSON object in UTF-8')
   return body
 }
 
 function mediaTypeOf(body: JsonObject | undefined, contentType: string | undefined): MediaType {
   const inside = body?.mediaType
   if (inside != null && (typeof inside !== 'string' || !isMediaType(inside))) {
-    throw invalid('mediaType', 'must be a media type', inside)
+    throw invalidManifest('mediaType', 'must be a media type', inside)
   }
   const outside = contentType === undefined ? undefined : parseContentType(contentType)
   if (outside !== undefined && inside != null && outside !== inside) {
-    throw new OciError(
+    throw new RegistryError(
       'MANIFEST_INVALID',
       { 'Content-Type': outside, mediaType: inside },
       { message: `Content-Type is ${outside} but the manifest's mediaType is ${inside}` },
@@ -135,7 +135,7 @@ function mediaTypeOf(body: JsonObject | undefined, contentType: string | undefin
   }
   const mediaType = outside ?? (inside as MediaType | null | undefined)
   if (mediaType == null) {
-    throw new OciError(
+    throw new RegistryError(
       'MANIFEST_INVALID',
       { 'Content-Type': null },
       { message: `Content-Type is missing; send for example ${IMAGE_MANIFEST}` },
@@ -147,9 +147,10 @@ function mediaTypeOf(body: JsonObject | undefined, contentType: string | undefin
 function annotationsOf(body: JsonObject): Record<string, string> | undefined {
   const annotations = body.annotations
   if (annotations == null) return undefined
-  if (!isObject(annotations)) throw invalid('annotations', 'must be an object')
+  if (!isObject(annotations)) throw invalidManifest('annotations', 'must be an object')
   for (const [key, value] of Object.entries(annotations)) {
-    if (typeof value !== 'string') throw invalid(`annotations[${key.slice(0, 80)}]`, 'must be text')
+    if (typeof value !== 'string')
+      throw invalidManifest(`annotations[${key.slice(0, 80)}]`, 'must be text')
   }
   return annotations as Record<string, string>
 }
@@ -158,7 +159,7 @@ function artifactTypeOf(body: JsonObject): string | undefined {
   const artifactType = body.artifactType
   if (artifactType == null || artifactType === '') return undefined
   if (typeof artifactType !== 'string' || !isMediaType(artifactType)) {
-    throw invalid('artifactType', 'must be a media type', artifactType)
+    throw invalidManifest('artifactType', 'must be a media type', artifactType)
   }
   return artifactType
 }
@@ -170,7 +171,8 @@ type Contents = Pick<
 
 /** Image spec, "OCI Image Manifest"; Docker's schema 2 has the same shape. */
 function imageManifest(body: JsonObject): Contents {
-  if (body.manifests != null) throw invalid('manifests', 'must not stand beside config or layers')
+  if (body.manifests != null)
+    throw invalidManifest('manifests', 'must not stand beside config or layers')
   const config = parseDescriptor(body.config, 'config')
   const layers = descriptors(body, 'layers', parseLayer)
   const needed = [config, ...layers].filter(
@@ -189,7 +191,7 @@ function imageManifest(body: JsonObject): Contents {
 /** Image spec, "OCI Image Index"; Docker's manifest list has the same shape. */
 function imageIndex(body: JsonObject): Contents {
   for (const field of ['layers', 'config']) {
-    if (body[field] != null) throw invalid(field, 'must not stand beside manifests')
+    if (body[field] != null) throw invalidManifest(field, 'must not stand beside manifests')
   }
   return {
     artifactType: artifactTypeOf(body),
@@ -227,9 +229,9 @@ function descriptors<T>(
 ): T[] {
   // Go writes an empty list as null.
   const list = body[field] ?? []
-  if (!Array.isArray(list)) throw invalid(field, 'must be a list of descriptors')
+  if (!Array.isArray(list)) throw invalidManifest(field, 'must be a list of descriptors')
   if (list.length > MANIFEST_EDGES_MAX) {
-    throw invalid(field, `must have at most ${MANIFEST_EDGES_MAX} entries`, list.length)
+    throw invalidManifest(field, `must have at most ${MANIFEST_EDGES_MAX} entries`, list.length)
   }
   return list.map((value, index) => parse(value, `${field}[${index}]`))
 }
@@ -241,7 +243,7 @@ function distinct<T extends Descriptor>(list: readonly T[]): T[] {
     const seen = byDigest.get(descriptor.digest)
     if (seen === undefined) byDigest.set(descriptor.digest, descriptor)
     else if (seen.size !== descriptor.size) {
-      throw invalid(descriptor.digest, `has two sizes, ${seen.size} and ${descriptor.size}`)
+      throw invalidManifest(descriptor.digest, `has two sizes, ${seen.size} and ${descriptor.size}`)
     }
   }
   return [...byDigest.values()]

@@ -1,5 +1,5 @@
 import { shortened } from './digest.ts'
-import { OciError } from './errors.ts'
+import { RegistryError } from './errors.ts'
 
 export const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 export const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
@@ -23,7 +23,7 @@ export function parseContentType(header: string): MediaType {
   const end = header.indexOf(';')
   const text = (end === -1 ? header : header.slice(0, end)).trim()
   if (!isMediaType(text)) {
-    throw new OciError(
+    throw new RegistryError(
       'MANIFEST_INVALID',
       { 'Content-Type': shortened(header) },
       { message: `Content-Type is no media type; send for example ${IMAGE_MANIFEST}` },

@@ -1,5 +1,5 @@
 import { type Digest, parseDigest, shortened } from './digest.ts'
-import { OciError } from './errors.ts'
+import { RegistryError } from './errors.ts'
 
 /** Made only by `parseRepository`: a `<name>` of the distribution spec. */
 export type Repository = string & { readonly __type: 'Repository' }
@@ -24,7 +24,7 @@ const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/
 export function parseRepository(text: string): Repository {
   // The length is looked at first, so that no expression ever runs over a huge name.
   if (text.length > REPOSITORY_LENGTH_MAX || !REPOSITORY.test(text)) {
-    throw new OciError(
+    throw new RegistryError(
       'NAME_INVALID',
       { name: shortened(text) },
       {
@@ -45,7 +45,7 @@ export function isTag(text: string): text is Tag {
 /** Throws TAG_INVALID. */
 export function parseTag(text: string): Tag {
   if (!isTag(text)) {
-    throw new OciError(
+    throw new RegistryError(
       'TAG_INVALID',
       { tag: shortened(text) },
       {

@@ -1,11 +1,11 @@
 import { lookup } from 'node:dns/promises'
 import { isIP, type LookupFunction } from 'node:net'
 import { buildConnector, Client, type Dispatcher, type Pool } from 'undici'
-import { Guard, type GuardOptions, OutgoingRefused } from './guard.ts'
-import { isClosed, Pools } from './pools.ts'
+import { ConnectionPools, isConnectionClosed } from './connection-pools.ts'
+import { Guard, type GuardOptions, OutgoingRefusedError } from './guard.ts'
 
 /** The request went out, or tried to, and brought no answer. In one line, without path and query. */
-export class OutgoingFailed extends Error {
+export class OutgoingFailedError extends Error {
   override readonly name = 'OutgoingFailed'
 }
 
@@ -30,14 +30,14 @@ export type OutgoingRequest = {
   /** As much of the answer's body is read. */
   readonly bytesMax?: number
   /** What a longer body is: a failure, or cut off there. */
-  readonly longer?: 'refuse' | 'truncate'
+  readonly oversize?: 'refuse' | 'truncate'
   /** Requests of one name and origin share connections. */
   readonly pool?: string | undefined
   /** Ends it early. */
   readonly signal?: AbortSignal | undefined
 }
 
-export type OutgoingAnswer = {
+export type OutgoingResponse = {
   /** Also a 3xx: redirects are not followed. */
   readonly status: number
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
@@ -63,7 +63,7 @@ export class GuardedClient {
   readonly #connectMilliseconds: number
   readonly #requestMilliseconds: number
   readonly #running = new Set<AbortController>()
-  readonly #pools: Pools | undefined
+  readonly #pools: ConnectionPools | undefined
   #closed = false
 
   constructor(options: GuardedClientOptions) {
@@ -73,7 +73,7 @@ export class GuardedClient {
     this.#requestMilliseconds = options.requestMilliseconds ?? REQUEST_MILLISECONDS_MAX
     const { keepAliveMilliseconds } = options
     if (keepAliveMilliseconds !== undefined) {
-      this.#pools = new Pools({
+      this.#pools = new ConnectionPools({
         keepAliveMilliseconds,
         headerBytesMax: HEADER_BYTES_MAX,
         connectorFor: (url) => this.#connectorFor(url),
@@ -90,7 +90,7 @@ export class GuardedClient {
    * Throws OutgoingRefused also for a name that leads nowhere but to what is refused, and OutgoingFailed
    * when it cannot be looked up.
    */
-  async demandAllowed(text: string): Promise<void> {
+  async assertHostAllowed(text: string): Promise<void> {
     const url = this.#guard.parse(text)
     if (isIP(url.hostname.replace(/^\[|\]$/g, '')) !== 0) return
     try {
@@ -101,17 +101,17 @@ export class GuardedClient {
   }
 
   /** Throws OutgoingRefused for what the guard does not let out, and OutgoingFailed for the rest. */
-  async request(text: string, request: OutgoingRequest = {}): Promise<OutgoingAnswer> {
+  async request(text: string, request: OutgoingRequest = {}): Promise<OutgoingResponse> {
     const url = this.#guard.parse(text)
-    if (this.#closed) throw new OutgoingFailed(`${url.origin} is not asked: this is the end`)
+    if (this.#closed) throw new OutgoingFailedError(`${url.origin} is not asked: this is the end`)
     const controller = new AbortController()
     this.#running.add(controller)
     const seconds = this.#requestMilliseconds / 1000
     const timer = setTimeout(() => {
-      controller.abort(new OutgoingFailed(`${url.origin} took longer than ${seconds} s`))
+      controller.abort(new OutgoingFailedError(`${url.origin} took longer than ${seconds} s`))
     }, this.#requestMilliseconds)
     const giveUp = () => {
-      controller.abort(new OutgoingFailed(`the request to ${url.origin} was given up`))
+      controller.abort(new OutgoingFailedError(`the request to ${url.origin} was given up`))
     }
     request.signal?.addEventListener('abort', giveUp, { once: true })
     if (request.signal?.aborted) giveUp()
@@ -133,7 +133,7 @@ export class GuardedClient {
   close(): void {
     this.#closed = true
     for (const controller of this.#running) {
-      controller.abort(new OutgoingFailed('the request was given up: this is the end'))
+      controller.abort(new OutgoingFailedError('the request was given up: this is the end'))
     }
     this.#pools?.close()
   }
@@ -156,7 +156,7 @@ export class GuardedClient {
     url: URL,
     request: OutgoingRequest,
     signal: AbortSignal,
-  ): Promise<OutgoingAnswer> {
+  ): Promise<OutgoingResponse> {
     const client = this.#connectTo(url, signal)
     try {
       return await read(url, request, await ask(client, url, request, signal))
@@ -174,13 +174,13 @@ export class GuardedClient {
     url: URL,
     request: OutgoingRequest,
     signal: AbortSignal,
-  ): Promise<OutgoingAnswer> {
+  ): Promise<OutgoingResponse> {
     const mayBeOld = pool.stats.connected > 0
     let answer: Dispatcher.ResponseData
     try {
       answer = await ask(pool, url, request, signal)
     } catch (error) {
-      if (!mayBeOld || signal.aborted || !isClosed(error)) throw error
+      if (!mayBeOld || signal.aborted || !isConnectionClosed(error)) throw error
       return this.#askAlone(url, request, signal)
     }
     return read(url, request, answer)
@@ -199,7 +199,7 @@ export class GuardedClient {
 
   async #find(url: URL, name: string) {
     const addresses = await this.#resolve(name)
-    if (addresses.length === 0) throw new OutgoingFailed(`${url.origin} has no address`)
+    if (addresses.length === 0) throw new OutgoingFailedError(`${url.origin} has no address`)
     return this.#guard
       .permitted(url, addresses)
       .map((address) => ({ address, family: isIP(address) }))
@@ -233,9 +233,9 @@ async function ask(
 
 async function read(
   url: URL,
-  { bytesMax = BODY_BYTES_MAX, longer }: OutgoingRequest,
+  { bytesMax = BODY_BYTES_MAX, oversize: longer }: OutgoingRequest,
   { statusCode, headers, body }: Dispatcher.ResponseData,
-): Promise<OutgoingAnswer> {
+): Promise<OutgoingResponse> {
   // Leaving a body early is an error of the stream, and ours is no failure.
   body.on('error', () => {})
   const chunks: Buffer[] = []
@@ -245,7 +245,7 @@ async function read(
       const bytes = Buffer.from(chunk)
       if (bytes.length > left) {
         if (longer !== 'truncate') {
-          throw new OutgoingFailed(`${url.origin} answered with more than ${bytesMax} bytes`)
+          throw new OutgoingFailedError(`${url.origin} answered with more than ${bytesMax} bytes`)
         }
         chunks.push(bytes.subarray(0, left))
         return answerOf(statusCode, headers, chunks, true)
@@ -263,16 +263,18 @@ async function read(
 
 function answerOf(
   status: number,
-  headers: OutgoingAnswer['headers'],
+  headers: OutgoingResponse['headers'],
   chunks: readonly Buffer[],
   truncated: boolean,
-): OutgoingAnswer {
+): OutgoingResponse {
   return { status, headers, body: Buffer.concat(chunks), truncated }
 }
 
 function failure(url: URL, error: unknown): Error {
-  if (error instanceof OutgoingRefused || error instanceof OutgoingFailed) return error
-  return new OutgoingFailed(`${url.origin} did not answer: ${reasonOf(error)}`, { cause: error })
+  if (error instanceof OutgoingRefusedError || error instanceof OutgoingFailedError) return error
+  return new OutgoingFailedError(`${url.origin} did not answer: ${reasonOf(error)}`, {
+    cause: error,
+  })
 }
 
 /** Several addresses that failed have no words of their own, only those of each. */

@@ -2,7 +2,7 @@ import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
 /** The guard does not let a request out: what was wrong and what is right, in one line. */
-export class OutgoingRefused extends Error {
+export class OutgoingRefusedError extends Error {
   override readonly name = 'OutgoingRefused'
 }
 
@@ -36,19 +36,23 @@ export class Guard {
   parse(text: string): URL {
     const url = text.length > URL_LENGTH_MAX || !URL.canParse(text) ? undefined : new URL(text)
     if (url === undefined) {
-      throw new OutgoingRefused(
+      throw new OutgoingRefusedError(
         `a URL is like https://example.org/path, of at most ${URL_LENGTH_MAX} characters`,
       )
     }
     if (url.protocol !== 'https:' && url.protocol !== 'http:') {
-      throw new OutgoingRefused(`requests go out by https, not by ${url.protocol.slice(0, 32)}`)
+      throw new OutgoingRefusedError(
+        `requests go out by https, not by ${url.protocol.slice(0, 32)}`,
+      )
     }
     // The text is not repeated here: it may hold a password.
     if (url.username !== '' || url.password !== '') {
-      throw new OutgoingRefused('a URL of an outgoing request has no user and no password in it')
+      throw new OutgoingRefusedError(
+        'a URL of an outgoing request has no user and no password in it',
+      )
     }
     if (url.hostname === '' || url.hostname.endsWith('.')) {
-      throw new OutgoingRefused(`${url.origin} must have a host, without a dot at its end`)
+      throw new OutgoingRefusedError(`${url.origin} must have a host, without a dot at its end`)
     }
     if (url.protocol === 'http:' && this.#allowed.length === 0) throw this.#plain(url)
     const literal = literalOf(url)
@@ -67,7 +71,7 @@ export class Guard {
     if (refused === undefined) throw this.#plain(url)
     const place =
       refused === literalOf(url) ? `${url.origin} is` : `${url.origin} leads to ${refused},`
-    throw new OutgoingRefused(
+    throw new OutgoingRefusedError(
       `${place} no public address, and in no network that is allowed${this.#hint}`,
     )
   }
@@ -83,8 +87,8 @@ export class Guard {
     )
   }
 
-  #plain(url: URL): OutgoingRefused {
-    return new OutgoingRefused(
+  #plain(url: URL): OutgoingRefusedError {
+    return new OutgoingRefusedError(
       `${url.origin} is plain http, which only networks that are allowed may be asked by: say https${this.#hint}`,
     )
   }

@@ -16,11 +16,11 @@ import {
 } from '../db/registry/repositories.ts'
 import { EMPTY_JSON, isEmptyDescriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { BlobStore, ByteRange } from '../storage/blob-store.ts'
-import { demandSpare } from './immutable-tags.ts'
-import { storeError, withStoreErrors } from './store-errors.ts'
+import { assertNotUsedByImmutableTag } from './immutable-tags.ts'
+import { translateStoreError, withStoreErrors } from './store-errors.ts'
 import type { Actor } from './view.ts'
 
 export type { ByteRange }
@@ -71,18 +71,18 @@ export class Blobs {
       read: (range) => withStoreErrors(this.#store.read(storageKey, range)),
       link: () =>
         this.#store.link(storageKey).catch((error: unknown) => {
-          throw storeError(error)
+          throw translateStoreError(error)
         }),
     }
   }
 
   /** end-2, for who asks whether it has to push: what is told to be there stays for the grace period. */
-  async confirm(view: View, digest: Digest): Promise<{ digest: Digest; size: number }> {
+  async stat(view: View, digest: Digest): Promise<{ digest: Digest; size: number }> {
     const blob = await this.#look(view, digest)
     if (blob === undefined) return emptyJson(digest)
     const { size, storageKey, stale } = blob
     if (stale && !(await touchBlob(this.#db, digest, storageKey))) {
-      throw new OciError('BLOB_UNKNOWN', { digest })
+      throw new RegistryError('BLOB_UNKNOWN', { digest })
     }
     return { digest, size }
   }
@@ -105,28 +105,29 @@ export class Blobs {
   async remove(repository: Repository, digest: Digest, actor: Actor): Promise<void> {
     const outcome = await this.#db.transaction(async (tx) => {
       const repositoryId = await findRepository(tx, { repository, publicOnly: false })
-      if (repositoryId !== undefined) await demandSpare(tx, repositoryId, digest)
+      if (repositoryId !== undefined) await assertNotUsedByImmutableTag(tx, repositoryId, digest)
       const removed = await removeBlob(tx, repository, digest)
       if (removed === 'removed') {
         await recordChange(tx, actor, { action: 'delete-blob', repository, digest })
       }
       return removed
     })
-    if (outcome === 'repository unknown') throw new OciError('NAME_UNKNOWN', { name: repository })
-    if (outcome === 'blob unknown') throw new OciError('BLOB_UNKNOWN', { digest })
+    if (outcome === 'repository unknown')
+      throw new RegistryError('NAME_UNKNOWN', { name: repository })
+    if (outcome === 'blob unknown') throw new RegistryError('BLOB_UNKNOWN', { digest })
   }
 
   /** Throws NAME_UNKNOWN; undefined when the repository lacks the blob. */
   async #look(view: View, digest: Digest): Promise<FoundBlob | undefined> {
     const { repositoryId, blob } = await this.#lookups.find({ view, digest })
-    if (repositoryId === null) throw new OciError('NAME_UNKNOWN', { name: view.repository })
+    if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     return blob
   }
 }
 
 /** The one blob that is always there. Throws BLOB_UNKNOWN for any other. */
 function emptyJson(digest: Digest): Blob {
-  if (!isEmptyDescriptor(digest)) throw new OciError('BLOB_UNKNOWN', { digest })
+  if (!isEmptyDescriptor(digest)) throw new RegistryError('BLOB_UNKNOWN', { digest })
   return { digest, size: EMPTY_JSON.length, read: readEmptyJson, link: async () => undefined }
 }
 

@@ -1,13 +1,13 @@
 import type { Transaction } from '../db/database.ts'
-import { HOLDING_TAGS_MAX, listTagsHolding, type TagChange } from '../db/registry/tags.ts'
+import { listTagsUsing, type TagChange, USING_TAGS_MAX } from '../db/registry/tags.ts'
 import type { Digest } from '../oci/digest.ts'
-import { OciError } from '../oci/errors.ts'
-import { matchesAny } from '../oci/glob.ts'
+import { RegistryError } from '../oci/errors.ts'
+import { matchesAnyGlob } from '../oci/glob.ts'
 
 /** Throws DENIED for a tag that was set before and stays where it is. */
-export function demandMovable({ tag, previous, immutableTags }: TagChange): void {
-  if (previous === null || !matchesAny(immutableTags, tag)) return
-  throw new OciError(
+export function assertTagMutable({ tag, previous, immutableTags }: TagChange): void {
+  if (previous === null || !matchesAnyGlob(immutableTags, tag)) return
+  throw new RegistryError(
     'DENIED',
     { tag, digest: previous },
     { message: `tag ${tag} is immutable, and is at ${previous}` },
@@ -15,16 +15,16 @@ export function demandMovable({ tag, previous, immutableTags }: TagChange): void
 }
 
 /** Throws DENIED for a blob or manifest without which the image of an immutable tag is not whole. */
-export async function demandSpare(
+export async function assertNotUsedByImmutableTag(
   tx: Transaction,
   repositoryId: number,
   digest: Digest,
 ): Promise<void> {
-  const holding = await listTagsHolding(tx, repositoryId, digest)
-  for (const one of holding) demandMovable(one)
-  if (holding.length < HOLDING_TAGS_MAX) return
+  const holding = await listTagsUsing(tx, repositoryId, digest)
+  for (const one of holding) assertTagMutable(one)
+  if (holding.length < USING_TAGS_MAX) return
   // There may be an immutable one among those that were not looked at.
-  throw new OciError('DENIED', undefined, {
-    message: `the images of ${HOLDING_TAGS_MAX} tags or more are made of it`,
+  throw new RegistryError('DENIED', undefined, {
+    message: `the images of ${USING_TAGS_MAX} tags or more are made of it`,
   })
 }

@@ -3,7 +3,7 @@ import { listReferrers, type ReferrerRow } from '../db/registry/manifests.ts'
 import { findRepository, listRepositories, type View } from '../db/registry/repositories.ts'
 import { listTags } from '../db/registry/tags.ts'
 import type { Digest } from '../oci/digest.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 
 export type Page<Item> = {
   readonly items: readonly Item[]
@@ -11,7 +11,7 @@ export type Page<Item> = {
   readonly more: boolean
 }
 
-export type PageQuestion = {
+export type PageRequest = {
   /** Only items behind this one; empty for the first page. */
   readonly last: string
   readonly limit: number
@@ -39,16 +39,16 @@ export class Listings {
   }
 
   /** end-8a, end-8b. Throws NAME_UNKNOWN. */
-  async tags(view: View, { last, limit }: PageQuestion): Promise<Page<string>> {
+  async tags(view: View, { last, limit }: PageRequest): Promise<Page<string>> {
     const names = await listTags(this.#db, view, last, limit + 1)
-    if (names === undefined) throw new OciError('NAME_UNKNOWN', { name: view.repository })
+    if (names === undefined) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     return limit === 0 ? { items: [], more: false } : page(names, limit)
   }
 
   /** What is public, and what is named by `visible`: expressions of Postgres. */
   async repositories(
     visible: readonly string[],
-    { last, limit }: PageQuestion,
+    { last, limit }: PageRequest,
   ): Promise<Page<string>> {
     if (limit === 0) return { items: [], more: false }
     return page(await listRepositories(this.#db, visible, last, limit + 1), limit)
@@ -67,7 +67,7 @@ export class Listings {
   ): Promise<Page<Referrer>> {
     const repositoryId = await findRepository(this.#db, view)
     if (repositoryId === undefined) {
-      if (view.publicOnly) throw new OciError('NAME_UNKNOWN', { name: view.repository })
+      if (view.publicOnly) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
       return { items: [], more: false }
     }
     const rows = await listReferrers(this.#db, {

@@ -18,17 +18,17 @@ import {
   type Visibility,
 } from '../db/registry/repositories.ts'
 import { moveTags, removeTag, removeTagsOf, type TagChange } from '../db/registry/tags.ts'
-import { type Descriptor, invalid } from '../oci/descriptor.ts'
+import { type Descriptor, invalidManifest } from '../oci/descriptor.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import { MANIFEST_BYTES_MAX, type Manifest, parseManifest } from '../oci/manifest.ts'
 import type { Reference, Repository, Tag } from '../oci/reference.ts'
-import { READER } from '../unikernel/reading.ts'
-import { demandProvenance } from '../unikernel/validation.ts'
+import { ANALYZER_VERSION } from '../unikernel/layer-analysis.ts'
+import { assertProvenance } from '../unikernel/validation.ts'
 import { recordPush, recordRemoval } from './events/record.ts'
-import { type ImageReader, indexImage } from './images/reader.ts'
-import { demandMovable, demandSpare } from './immutable-tags.ts'
-import { type Condition, demand } from './precondition.ts'
+import { type ImageAnalyzer, recordImage } from './images/analyzer.ts'
+import { assertNotUsedByImmutableTag, assertTagMutable } from './immutable-tags.ts'
+import { assertPrecondition, type Precondition } from './precondition.ts'
 import type { Actor } from './view.ts'
 
 export type StoredManifest = {
@@ -41,7 +41,10 @@ export type StoredManifest = {
 }
 
 /** What the caller does with a manifest: only that much is brought. `unless` is a digest it has. */
-export type Wanted = { readonly bytes: boolean; readonly unless?: Digest | undefined }
+export type ManifestFindOptions = {
+  readonly withBytes: boolean
+  readonly cachedDigest?: Digest | undefined
+}
 
 export type ManifestPush = {
   readonly repository: Repository
@@ -51,22 +54,22 @@ export type ManifestPush = {
   readonly contentType: string | undefined
   readonly bytes: Uint8Array
   readonly actor: Actor
-  readonly condition: Condition
+  readonly precondition: Precondition
   /** Runs in the same transaction, before it commits. */
-  readonly within?: (tx: Transaction, digest: Digest) => Promise<void>
+  readonly inTransaction?: (tx: Transaction, digest: Digest) => Promise<void>
 }
 
 /** What is to be removed, by whom, and when only. */
-export type Removal = {
+export type ManifestRemoval = {
   readonly repository: Repository
   readonly reference: Reference
   readonly actor: Actor
-  readonly condition: Condition
+  readonly precondition: Precondition
   /** By digest every tag on the manifest goes too: true for those that the actor may remove. */
   readonly mayRemoveTag: (tag: Tag) => boolean
 }
 
-export type Pushed = { readonly digest: Digest; readonly subject: Digest | undefined }
+export type PushedManifest = { readonly digest: Digest; readonly subject: Digest | undefined }
 
 const CACHE_BYTES_MAX = 32 * 1024 * 1024
 
@@ -74,7 +77,7 @@ const CACHE_BYTES_MAX = 32 * 1024 * 1024
 export class Manifests {
   readonly #db: Database
   readonly #visibility: Visibility
-  readonly #images: ImageReader
+  readonly #images: ImageAnalyzer
   readonly #onCommitted: () => void
   readonly #lookups: ManifestLookups
   // Bytes by digest never change; who may see them is asked every time.
@@ -90,7 +93,7 @@ export class Manifests {
   constructor(
     db: Database,
     visibility: Visibility,
-    images: ImageReader,
+    images: ImageAnalyzer,
     onCommitted: () => void = () => {},
   ) {
     this.#db = db
@@ -101,16 +104,20 @@ export class Manifests {
   }
 
   /** end-3, in one round trip. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN. */
-  async find(view: View, reference: Reference, wanted: Wanted): Promise<StoredManifest> {
+  async find(
+    view: View,
+    reference: Reference,
+    wanted: ManifestFindOptions,
+  ): Promise<StoredManifest> {
     const name = reference.kind === 'tag' ? reference.tag : reference.digest
     const place = `${view.repository} ${name}`
     const guess = reference.kind === 'tag' ? this.#lastSeen.get(place) : reference.digest
     // Held here, so that it cannot be dropped from the cache while the question travels.
     const guessed = guess === undefined ? undefined : this.#bytes.get(guess)
-    const known = wanted.bytes ? (guessed === undefined ? wanted.unless : guess) : 'none'
+    const known = wanted.withBytes ? (guessed === undefined ? wanted.cachedDigest : guess) : 'none'
     const { repositoryId, manifest } = await this.#lookups.find({ view, reference: name, known })
-    if (repositoryId === null) throw new OciError('NAME_UNKNOWN', { name: view.repository })
-    if (manifest === undefined) throw new OciError('MANIFEST_UNKNOWN', { reference: name })
+    if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
+    if (manifest === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: name })
     const { digest, mediaType, size } = manifest
     if (manifest.bytes !== null) {
       this.#bytes.set(digest, manifest.bytes)
@@ -124,21 +131,21 @@ export class Manifests {
    * end-7a, end-7b: the manifest and all its tags, or nothing. Throws MANIFEST_INVALID,
    * MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, PRECONDITION_FAILED, and DENIED for a tag that never moves.
    */
-  async put(push: ManifestPush): Promise<Pushed> {
+  async put(push: ManifestPush): Promise<PushedManifest> {
     const manifest = parseManifest(push.bytes, push.contentType)
     const digest = digestOfPush(push)
     const subject = manifest.subject?.digest
     const tags = tagsOfPush(push)
     // Before the transaction, because it reads from the store.
-    const reading = await this.#images.read(push.repository, manifest)
+    const reading = await this.#images.analyze(push.repository, manifest)
     await this.#db.transaction(async (tx) => {
       const contents = await lockedContents(tx, push.repository, manifest)
-      if (contents.provenance === 'required') demandProvenance(manifest, reading.image, tags)
+      if (contents.provenance === 'required') assertProvenance(manifest, reading.image, tags)
       const repositoryId =
         contents.repositoryId ?? (await ensureRepository(tx, push.repository, this.#visibility))
-      if (tags.length === 0 && push.condition.kind !== 'none') {
+      if (tags.length === 0 && push.precondition.kind !== 'none') {
         const exists = await lockManifest(tx, repositoryId, digest)
-        demand(push.condition, exists ? digest : undefined)
+        assertPrecondition(push.precondition, exists ? digest : undefined)
       }
       const { mediaType, artifactType, annotations } = manifest
       const isNew = await putManifest(tx, {
@@ -154,16 +161,16 @@ export class Manifests {
         actor: push.actor,
         blobIds: contents.blobs.map(({ id }) => id),
         children: contents.children.map((child) => child.digest),
-        reader: READER,
+        reader: ANALYZER_VERSION,
       })
-      await indexImage(tx, repositoryId, digest, reading)
-      await push.within?.(tx, digest)
+      await recordImage(tx, repositoryId, digest, reading)
+      await push.inTransaction?.(tx, digest)
       // What a move replaced is known only by moving; the transaction ends if it may not be.
       const moves =
         tags.length === 0 ? [] : await moveTags(tx, repositoryId, tags, digest, push.actor.name)
       for (const move of moves) {
-        demand(push.condition, move.previous ?? undefined)
-        if (move.previous !== digest) demandMovable(move)
+        assertPrecondition(push.precondition, move.previous ?? undefined)
+        if (move.previous !== digest) assertTagMutable(move)
       }
       await recordPush(tx, {
         repositoryId,
@@ -187,17 +194,17 @@ export class Manifests {
    * end-9: a tag alone, or a manifest with every tag on it. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN,
    * PRECONDITION_FAILED, and DENIED for a tag that never moves or that the actor may not remove.
    */
-  async remove(removal: Removal): Promise<void> {
-    const { repository, reference, actor, condition } = removal
+  async remove(removal: ManifestRemoval): Promise<void> {
+    const { repository, reference, actor, precondition: condition } = removal
     const repositoryId = await findRepository(this.#db, { repository, publicOnly: false })
-    if (repositoryId === undefined) throw new OciError('NAME_UNKNOWN', { name: repository })
+    if (repositoryId === undefined) throw new RegistryError('NAME_UNKNOWN', { name: repository })
     await this.#db.transaction(async (tx) => {
       if (reference.kind === 'tag') {
         const { tag } = reference
         const gone = await removeTag(tx, repositoryId, tag, actor.name)
-        if (gone === undefined) throw new OciError('MANIFEST_UNKNOWN', { reference: tag })
-        demand(condition, gone.previous)
-        demandMovable(gone)
+        if (gone === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: tag })
+        assertPrecondition(condition, gone.previous)
+        assertTagMutable(gone)
         const change = { action: 'delete-tag', repository, tags: [tag], digest: gone.previous }
         await recordChange(tx, actor, change)
         await recordRemoval(tx, { repositoryId, repository, actor: actor.name, gone: [gone] })
@@ -206,12 +213,12 @@ export class Manifests {
       const { digest } = reference
       // The manifest before its tags, as in a push: both meet in the same order.
       if (!(await lockManifest(tx, repositoryId, digest))) {
-        throw new OciError('MANIFEST_UNKNOWN', { reference: digest })
+        throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
       }
-      demand(condition, digest)
+      assertPrecondition(condition, digest)
       const gone = await removeTagsOf(tx, repositoryId, digest, actor.name)
       demandRemovable(gone, removal)
-      await demandSpare(tx, repositoryId, digest)
+      await assertNotUsedByImmutableTag(tx, repositoryId, digest)
       await touchBlobsOf(tx, repositoryId, digest)
       await removeManifest(tx, repositoryId, digest)
       const tags = gone.map(({ tag }) => tag)
@@ -222,13 +229,13 @@ export class Manifests {
   }
 }
 
-function demandRemovable(gone: readonly TagChange[], { mayRemoveTag }: Removal): void {
+function demandRemovable(gone: readonly TagChange[], { mayRemoveTag }: ManifestRemoval): void {
   for (const change of gone) {
-    demandMovable(change)
+    assertTagMutable(change)
     const { tag } = change
     if (mayRemoveTag(tag)) continue
     const message = `tag ${tag} is on this manifest, and this credential may not delete it`
-    throw new OciError('DENIED', { tag }, { message })
+    throw new RegistryError('DENIED', { tag }, { message })
   }
 }
 
@@ -236,7 +243,7 @@ function digestOfPush({ reference, bytes }: ManifestPush): Digest {
   if (reference.kind === 'tag') return digestOf(bytes)
   const digest = digestOf(bytes, algorithmOf(reference.digest))
   if (digest !== reference.digest) {
-    throw new OciError('DIGEST_INVALID', { digest: reference.digest, content: digest })
+    throw new RegistryError('DIGEST_INVALID', { digest: reference.digest, content: digest })
   }
   return digest
 }
@@ -272,7 +279,7 @@ function demandAll(
   const missing = needed.filter(({ digest }) => !sizes.has(digest)).map(({ digest }) => digest)
   const first = missing[0]
   if (first !== undefined) {
-    throw new OciError(
+    throw new RegistryError(
       'MANIFEST_BLOB_UNKNOWN',
       { [what]: missing.slice(0, MISSING_SHOWN_MAX), missing: missing.length },
       { message: `the repository has no ${what} ${first}: push it before the manifest` },
@@ -280,7 +287,8 @@ function demandAll(
   }
   for (const { digest, size } of needed) {
     const stored = sizes.get(digest)
-    if (stored !== size) throw invalid(digest, `says size ${size}, but the ${what} has ${stored}`)
+    if (stored !== size)
+      throw invalidManifest(digest, `says size ${size}, but the ${what} has ${stored}`)
   }
 }
 

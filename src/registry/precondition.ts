@@ -1,8 +1,8 @@
 import type { Digest } from '../oci/digest.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 
 /** What must hold before a change: RFC 9110, section 13.1, with digests as entity tags. */
-export type Condition =
+export type Precondition =
   | { readonly kind: 'none' }
   /** If-Match: one of these, or anything at all for `*`. */
   | { readonly kind: 'match'; readonly digests: readonly string[] | '*' }
@@ -10,11 +10,11 @@ export type Condition =
   | { readonly kind: 'none-match'; readonly digests: readonly string[] | '*' }
 
 /** Throws PRECONDITION_FAILED, naming the digest that is there now. */
-export function demand(condition: Condition, current: Digest | undefined): void {
+export function assertPrecondition(condition: Precondition, current: Digest | undefined): void {
   if (condition.kind === 'none') return
   const { digests } = condition
   const matches = current !== undefined && (digests === '*' || digests.includes(current))
   if (matches !== (condition.kind === 'match')) {
-    throw new OciError('PRECONDITION_FAILED', { current: current ?? null })
+    throw new RegistryError('PRECONDITION_FAILED', { current: current ?? null })
   }
 }

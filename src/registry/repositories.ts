@@ -6,7 +6,7 @@ import {
   putSettings,
   type RepositorySettings,
 } from '../db/registry/repositories.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Actor, Visibility } from './view.ts'
 
@@ -31,7 +31,7 @@ export class Repositories {
   /** Throws NAME_UNKNOWN. */
   async settings(repository: Repository): Promise<RepositorySettings> {
     const settings = await findSettings(this.#db, repository)
-    if (settings === undefined) throw new OciError('NAME_UNKNOWN', { name: repository })
+    if (settings === undefined) throw new RegistryError('NAME_UNKNOWN', { name: repository })
     return settings
   }
 
@@ -50,7 +50,7 @@ export class Repositories {
     actor: Actor,
   ): Promise<RepositorySettings> {
     if ((change.immutableTags?.length ?? 0) > PATTERNS_MAX) {
-      throw new OciError('REQUEST_INVALID', undefined, {
+      throw new RegistryError('REQUEST_INVALID', undefined, {
         message: `there may be at most ${PATTERNS_MAX} patterns`,
       })
     }

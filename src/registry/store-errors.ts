@@ -1,15 +1,15 @@
-import { OciError } from '../oci/errors.ts'
-import { StoreFull, StoreUnavailable } from '../storage/blob-store.ts'
+import { RegistryError } from '../oci/errors.ts'
+import { StoreFullError, StoreUnavailableError } from '../storage/blob-store.ts'
 
 const RETRY_WHEN_FULL_SECONDS = 60
 const RETRY_WHEN_UNAVAILABLE_SECONDS = 5
 
 /** What a client is told of a store that cannot do it now; any other error as it is. */
-export function storeError(error: unknown): unknown {
-  if (error instanceof StoreFull) {
+export function translateStoreError(error: unknown): unknown {
+  if (error instanceof StoreFullError) {
     return unavailable('the registry has no space left for blobs', RETRY_WHEN_FULL_SECONDS, error)
   }
-  if (error instanceof StoreUnavailable) {
+  if (error instanceof StoreUnavailableError) {
     const message = 'the registry cannot reach its blob storage at the moment, try again'
     return unavailable(message, RETRY_WHEN_UNAVAILABLE_SECONDS, error)
   }
@@ -23,12 +23,12 @@ export async function* withStoreErrors(
   try {
     yield* chunks
   } catch (error) {
-    throw storeError(error)
+    throw translateStoreError(error)
   }
 }
 
-function unavailable(message: string, retrySeconds: number, cause: Error): OciError {
-  return new OciError('UNAVAILABLE', undefined, {
+function unavailable(message: string, retrySeconds: number, cause: Error): RegistryError {
+  return new RegistryError('UNAVAILABLE', undefined, {
     message,
     headers: { 'Retry-After': String(retrySeconds) },
     cause,

@@ -5,12 +5,12 @@ import { findRepository, type View } from '../db/registry/repositories.ts'
 import { listTagPositions, type TagPosition } from '../db/registry/tag-history.ts'
 import { moveTags } from '../db/registry/tags.ts'
 import type { Digest } from '../oci/digest.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import { recordRollback } from './events/record.ts'
-import { demandMovable } from './immutable-tags.ts'
+import { assertTagMutable } from './immutable-tags.ts'
 import type { Page } from './listings.ts'
-import { type Condition, demand } from './precondition.ts'
+import { assertPrecondition, type Precondition } from './precondition.ts'
 import type { Actor } from './view.ts'
 
 export type { TagPosition }
@@ -22,7 +22,7 @@ export type Rollback = {
   /** Where it was before; undefined: its last position before the one that it has. */
   readonly digest: Digest | undefined
   readonly actor: Actor
-  readonly condition: Condition
+  readonly precondition: Precondition
 }
 
 export type RolledBack = {
@@ -75,7 +75,7 @@ export class TagHistory {
         return done
       }
       if (tries === TRIES_MAX) {
-        throw new OciError('CONFLICT', undefined, {
+        throw new RegistryError('CONFLICT', undefined, {
           message: `tag ${rollback.tag} is being moved by others: try again, with If-Match`,
         })
       }
@@ -84,7 +84,7 @@ export class TagHistory {
 
   /** Undefined when the tag was moved meanwhile. */
   async #rollbackOnce(rollback: Rollback): Promise<RolledBack | undefined> {
-    const { repository, tag, actor, condition } = rollback
+    const { repository, tag, actor, precondition: condition } = rollback
     const view = { repository, publicOnly: false }
     const positions = await listTagPositions(
       this.#db,
@@ -96,7 +96,7 @@ export class TagHistory {
     const [now] = positions
     if (now === undefined) throw await this.#unknown(view, tag)
     const current = now.digest ?? undefined
-    demand(condition, current)
+    assertPrecondition(condition, current)
     const digest = targetOf(positions, rollback)
     try {
       return await this.#db.transaction(async (tx) => {
@@ -105,8 +105,8 @@ export class TagHistory {
         const [move] = await moveTags(tx, repositoryId, [tag], digest, actor.name, 'rollback')
         const previous = move?.previous ?? undefined
         // Undone with the transaction: it was decided for another position.
-        if (previous !== current) throw new Moved()
-        if (move !== undefined && previous !== digest) demandMovable(move)
+        if (previous !== current) throw new TagMovedError()
+        if (move !== undefined && previous !== digest) assertTagMutable(move)
         const detail = current === undefined ? 'it was deleted' : `from ${current}`
         const change = { action: 'rollback', repository, tags: [tag], digest, detail }
         await recordChange(tx, actor, change)
@@ -116,7 +116,7 @@ export class TagHistory {
         return { digest, previousDigest: current }
       })
     } catch (error) {
-      if (error instanceof Moved) return undefined
+      if (error instanceof TagMovedError) return undefined
       throw error
     }
   }
@@ -126,22 +126,22 @@ export class TagHistory {
     if (first.length === 0) throw await this.#unknown(view, tag)
   }
 
-  async #unknown(view: View, tag: Tag): Promise<OciError> {
+  async #unknown(view: View, tag: Tag): Promise<RegistryError> {
     const id = await findRepository(this.#db, view)
     return id === undefined
-      ? new OciError('NAME_UNKNOWN', { name: view.repository })
-      : new OciError('MANIFEST_UNKNOWN', { tag }, { message: `there never was a tag ${tag}` })
+      ? new RegistryError('NAME_UNKNOWN', { name: view.repository })
+      : new RegistryError('MANIFEST_UNKNOWN', { tag }, { message: `there never was a tag ${tag}` })
   }
 }
 
-class Moved extends Error {}
+class TagMovedError extends Error {}
 
 /** Where a rollback goes. `positions` are the newest first. */
 function targetOf(positions: readonly TagPosition[], { tag, digest }: Rollback): Digest {
   if (digest === undefined) {
     const last = findUndone(positions)
     if (last !== undefined) return last
-    throw new OciError(
+    throw new RegistryError(
       'CONFLICT',
       { tag },
       {
@@ -152,7 +152,7 @@ function targetOf(positions: readonly TagPosition[], { tag, digest }: Rollback):
   const there = positions.filter((position) => position.digest === digest)
   if (there.length === 0) {
     const known = [...new Set(positions.flatMap((one) => one.digest ?? []))].slice(0, SHOWN_MAX)
-    throw new OciError(
+    throw new RegistryError(
       'REQUEST_INVALID',
       { tag, digest },
       {
@@ -197,8 +197,8 @@ function within(positions: readonly TagPosition[]): string {
   return isCut(positions) ? ` among its last ${POSITIONS_MAX}` : ''
 }
 
-function gone(tag: Tag, digest: Digest): OciError {
-  return new OciError(
+function gone(tag: Tag, digest: Digest): RegistryError {
+  return new RegistryError(
     'MANIFEST_UNKNOWN',
     { tag, digest },
     {

@@ -1,28 +1,28 @@
 import type { Database, Transaction } from '../db/database.ts'
 import {
-  hasOutbox,
+  hasOutboxEvents,
   listOutbox,
   lockFeed,
   type NewDelivery,
   type OutboxRow,
-  type PlacedEvent,
   publishEvents,
+  type SequencedEvent,
 } from '../db/events/outbox.ts'
 import { renderCloudEvent } from '../events/cloud-event.ts'
 import type { RegistryEvent } from '../events/event.ts'
-import { isWanted } from '../events/filter.ts'
+import { matchesFilter } from '../events/filter.ts'
 import type { Endpoint } from '../webhooks/webhook.ts'
-import type { Endpoints } from '../webhooks/webhook-cache.ts'
+import type { WebhookCache } from '../webhooks/webhook-cache.ts'
 
-export type DispatcherOptions = {
+export type SequencerOptions = {
   readonly db: Database
-  readonly endpoints: Endpoints
+  readonly endpoints: WebhookCache
   /** What events call this registry: its URL or URN, and what clients put before a repository. */
   readonly source: string
   /** Asked for each batch: a server that listens on any free port knows it late. */
   registry(): string
   /** Told when events became public: how many, and which endpoints are to be told. */
-  onDispatched(events: number, webhookIds: ReadonlySet<number>): void
+  onSequenced(events: number, webhookIds: ReadonlySet<number>): void
   onError(error: unknown): void
 }
 
@@ -38,14 +38,14 @@ const NOTHING = { found: 0, placed: 0, told: new Set<number>() }
  * Gives committed events their place in the one order that everybody sees, and notes whom to tell.
  * Every process does; the lock of the feed lets them do it one after the other.
  */
-export class Dispatcher {
-  readonly #options: DispatcherOptions
+export class Sequencer {
+  readonly #options: SequencerOptions
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
   #asked = false
   #stopped = false
 
-  constructor(options: DispatcherOptions) {
+  constructor(options: SequencerOptions) {
     this.#options = options
   }
 
@@ -55,16 +55,16 @@ export class Dispatcher {
       this.#look().catch(this.#options.onError)
     }, POLL_MILLISECONDS)
     this.#timer.unref()
-    this.nudge()
+    this.poke()
   }
 
   /** Something was committed. */
-  nudge(): void {
-    void this.settle()
+  poke(): void {
+    void this.flush()
   }
 
   /** Resolves when everything that is committed now has its place, or could not get it. */
-  async settle(): Promise<void> {
+  async flush(): Promise<void> {
     this.#asked = true
     // Who runs already may have looked before: it looks once more.
     this.#running ??= this.#run().finally(() => {
@@ -81,8 +81,12 @@ export class Dispatcher {
   }
 
   async #look(): Promise<void> {
-    if (this.#running === undefined && !this.#stopped && (await hasOutbox(this.#options.db))) {
-      await this.settle()
+    if (
+      this.#running === undefined &&
+      !this.#stopped &&
+      (await hasOutboxEvents(this.#options.db))
+    ) {
+      await this.flush()
     }
   }
 
@@ -108,7 +112,7 @@ export class Dispatcher {
       const known = [...(await endpoints.current(tx)).values()]
       return { found: rows.length, ...(await this.#publish(tx, rows, last, known)) }
     })
-    if (placed > 0) this.#options.onDispatched(placed, told)
+    if (placed > 0) this.#options.onSequenced(placed, told)
     return placed < found || found === EVENTS_A_BATCH_MAX
   }
 
@@ -119,7 +123,7 @@ export class Dispatcher {
     endpoints: readonly Endpoint[],
   ): Promise<{ placed: number; told: ReadonlySet<number> }> {
     const places = new Places(last)
-    const events: PlacedEvent[] = []
+    const events: SequencedEvent[] = []
     const deliveries: NewDelivery[] = []
     for (const row of rows) {
       if (deliveries.length > DELIVERIES_A_BATCH_MAX) break
@@ -146,7 +150,7 @@ export class Dispatcher {
 
 function isFor({ id, filter }: Endpoint, row: OutboxRow, { type }: RegistryEvent): boolean {
   if (row.webhookId !== null) return row.webhookId === id
-  return isWanted(filter, { type, repository: row.repository, tag: row.tag })
+  return matchesFilter(filter, { type, repository: row.repository, tag: row.tag })
 }
 
 /** Counts on, for all events and within each repository. */

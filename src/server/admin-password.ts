@@ -1,22 +1,22 @@
 import { chmod, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ADMIN_USER } from '../auth/credentials.ts'
-import { generateSecret, hashSecret } from '../auth/secret.ts'
+import { generateSecret, hashSecret } from '../auth/secrets.ts'
 import { ensureCredential } from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
 
 /** How the operator comes to know the password. */
-export type FirstCredential = {
+export type AdminPassword = {
   /** Hash of the password that the environment gives; the generated one is in the database. */
-  readonly givenSha256: Buffer | undefined
+  readonly configuredSha256: Buffer | undefined
   /** The password itself when this start made it. */
-  readonly made: string | undefined
+  readonly generated: string | undefined
   /** The file that has it; undefined when it came from the environment or lies elsewhere. */
   readonly file: string | undefined
 }
 
 /** In the data folder. */
-export const PASSWORD_FILE = 'admin-password'
+export const ADMIN_PASSWORD_FILE = 'admin-password'
 const OWNER_ONLY = 0o600
 
 /**
@@ -24,25 +24,29 @@ const OWNER_ONLY = 0o600
  * its hash; the file beside the data keeps the password, for its owner only, because the operator
  * who missed the first start needs it.
  */
-export async function firstCredential(
+export async function ensureAdminPassword(
   db: Queryable,
   dataFolder: string,
   givenPassword: string | undefined,
-): Promise<FirstCredential> {
+): Promise<AdminPassword> {
   if (givenPassword !== undefined) {
-    return { givenSha256: hashSecret(givenPassword), made: undefined, file: undefined }
+    return { configuredSha256: hashSecret(givenPassword), generated: undefined, file: undefined }
   }
-  const file = join(dataFolder, PASSWORD_FILE)
+  const file = join(dataFolder, ADMIN_PASSWORD_FILE)
   const stored = await readPassword(file)
   // Bytes first, then the row: a crash in between leaves a file that the next start takes up.
   const secret = stored ?? (await writePassword(file))
   const credential = await ensureCredential(db, ADMIN_USER, hashSecret(secret))
   if (credential.secretSha256.equals(hashSecret(secret)) && !credential.revoked) {
-    return { givenSha256: undefined, made: stored === undefined ? secret : undefined, file }
+    return {
+      configuredSha256: undefined,
+      generated: stored === undefined ? secret : undefined,
+      file,
+    }
   }
   // Another replica, or an earlier installation with another data folder, made the credential; or
   // it was revoked.
-  return { givenSha256: undefined, made: undefined, file: undefined }
+  return { configuredSha256: undefined, generated: undefined, file: undefined }
 }
 
 async function readPassword(file: string): Promise<string | undefined> {

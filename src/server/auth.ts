@@ -1,35 +1,35 @@
+import { AccessTokens } from '../auth/access-tokens.ts'
 import { AuditLog } from '../auth/audit.ts'
 import { Authenticator } from '../auth/authenticator.ts'
 import { Credentials } from '../auth/credentials.ts'
-import { Brakes } from '../auth/login-throttle.ts'
+import { LoginThrottle } from '../auth/login-throttle.ts'
 import type { MasterKey } from '../auth/master-key.ts'
-import { RevocationList, RevokedTokens } from '../auth/revocations.ts'
+import { startAuthRefresh } from '../auth/refresh-loop.ts'
+import { RevocationList, TokenRevocations } from '../auth/revocations.ts'
 import { TokenIssuer } from '../auth/token-issuer.ts'
-import { Tokens } from '../auth/tokens.ts'
 import { TrustPolicies } from '../auth/trust/policies.ts'
-import { startUpkeep } from '../auth/upkeep.ts'
-import { Drops } from '../auth/upload-urls.ts'
+import { UploadUrls } from '../auth/upload-urls.ts'
 import type { Config } from '../config/config.ts'
-import type { AuthorityParts } from '../http/routes.ts'
+import type { AuthServices } from '../http/routes.ts'
 import { GuardedClient } from '../outgoing/client.ts'
 import type { CleanupStack } from './cleanup.ts'
 import type { Log } from './log.ts'
-import { type KeyState, openIssuer, openKeys } from './signing-keys.ts'
+import { findIssuer, type KeyStores, openSigningKeys } from './signing-keys.ts'
 
 /**
  * Opens the keys and builds what decides about requests; `starting` learns how to stop it. Throws
  * StartError for keys that cannot be used.
  */
-export async function openAuthority(
-  { db, dataFolder }: KeyState,
+export async function buildAuth(
+  { db, dataFolder }: KeyStores,
   config: Config,
   adminSha256: Buffer | undefined,
   log: Log,
   cleanup: CleanupStack,
-): Promise<AuthorityParts & { readonly masterKey: MasterKey }> {
-  const { keys, masterKey } = await openKeys({ db, dataFolder }, config)
-  const issuer = await openIssuer(db, config)
-  const tokens = new Tokens(keys, issuer)
+): Promise<AuthServices & { readonly masterKey: MasterKey }> {
+  const { keys, masterKey } = await openSigningKeys({ db, dataFolder }, config)
+  const issuer = await findIssuer(db, config)
+  const tokens = new AccessTokens(keys, issuer)
   const revocations = new RevocationList(db)
   await revocations.refresh()
   const audit = new AuditLog(db, (error) => log.error({ err: error }, 'audit entries were lost'))
@@ -37,10 +37,10 @@ export async function openAuthority(
     db,
     tokens,
     revocations,
-    brakes: new Brakes(),
-    adminSha256,
+    loginThrottle: new LoginThrottle(),
+    adminPasswordSha256: adminSha256,
   })
-  const upkeep = startUpkeep({
+  const upkeep = startAuthRefresh({
     db,
     keys,
     revocations,
@@ -49,9 +49,9 @@ export async function openAuthority(
   })
   cleanup.defer(async () => {
     await upkeep.stop()
-    await audit.settle()
+    await audit.flush()
   })
-  const client = openClient(config)
+  const client = createIssuerClient(config)
   cleanup.defer(() => client.close())
   const policies = new TrustPolicies({ db, client })
   const tokenIssuer = new TokenIssuer({
@@ -65,8 +65,8 @@ export async function openAuthority(
   // Known here already, a list that cannot be read now is read again in a moment.
   const onRevoked = () => revocations.refresh().catch(() => {})
   const credentials = new Credentials(db, onRevoked)
-  const revokedTokens = new RevokedTokens(db, onRevoked)
-  const drops = new Drops({ db, authenticator, audit })
+  const revokedTokens = new TokenRevocations(db, onRevoked)
+  const drops = new UploadUrls({ db, authenticator, audit })
   return {
     issuer,
     keys,
@@ -75,14 +75,14 @@ export async function openAuthority(
     credentials,
     policies,
     revokedTokens,
-    drops,
+    uploadUrls: drops,
     audit,
     masterKey,
   }
 }
 
 /** What asks issuers of identity tokens for their keys. */
-export function openClient({ oidcAllowNetworks }: Config): GuardedClient {
+export function createIssuerClient({ oidcAllowNetworks }: Config): GuardedClient {
   return new GuardedClient({
     allowed: oidcAllowNetworks,
     hint: 'ROOKERY_OIDC_ALLOW_NETWORKS allows networks',

@@ -1,25 +1,25 @@
 import { join } from 'node:path'
 import type { Config } from '../config/config.ts'
-import { type BlobStore, StoreUnavailable } from '../storage/blob-store.ts'
+import { type BlobStore, StoreUnavailableError } from '../storage/blob-store.ts'
 import { FilesystemStore } from '../storage/filesystem/filesystem-store.ts'
 import { StartError } from './cleanup.ts'
 
 export type StoreName = 'filesystem' | 's3'
 
 /** A store and what lets go of it. */
-export type OpenStore = { readonly name: StoreName; readonly store: BlobStore; close(): void }
+export type OpenBlobStore = { readonly name: StoreName; readonly store: BlobStore; close(): void }
 
 /** The store that the configuration names. Throws StartError. */
-export function openStore(config: Config, dataFolder: string): Promise<OpenStore> {
-  return openStoreNamed(config.s3 === undefined ? 'filesystem' : 's3', config, dataFolder)
+export function openBlobStore(config: Config, dataFolder: string): Promise<OpenBlobStore> {
+  return openBlobStoreNamed(config.s3 === undefined ? 'filesystem' : 's3', config, dataFolder)
 }
 
 /** Either store, whichever one is in use: bytes are copied from one to the other. Throws StartError. */
-export async function openStoreNamed(
+export async function openBlobStoreNamed(
   name: StoreName,
   { s3 }: Config,
   dataFolder: string,
-): Promise<OpenStore> {
+): Promise<OpenBlobStore> {
   if (name === 'filesystem') {
     return { name, store: await FilesystemStore.open(dataFolder), close: () => {} }
   }
@@ -30,7 +30,7 @@ export async function openStoreNamed(
     const store = await S3Store.open({ ...s3, spoolFolder: join(dataFolder, 'spool') })
     return { name, store, close: () => store.close() }
   } catch (cause) {
-    if (!(cause instanceof StoreUnavailable)) throw cause
+    if (!(cause instanceof StoreUnavailableError)) throw cause
     throw new StartError(
       `cannot write to the bucket ${s3.bucket}: ${cause.message}; the ROOKERY_S3_* settings say where it is, and AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY (or the SDK's other places) who asks`,
       { cause },

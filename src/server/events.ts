@@ -1,28 +1,28 @@
 import { startRepeating } from '../async/loop.ts'
-import { IdentityTokens } from '../auth/identity-tokens.ts'
+import type { RegistryIssuer } from '../auth/access-tokens.ts'
+import { IdentityTokenMinter } from '../auth/identity-token-minter.ts'
 import type { MasterKey } from '../auth/master-key.ts'
 import type { KeyRing } from '../auth/signing-keys.ts'
-import type { Issuer } from '../auth/tokens.ts'
 import type { Config } from '../config/config.ts'
 import type { Database } from '../db/database.ts'
 import { listenForEvents } from '../db/events/notifications.ts'
 import { Feed } from '../feed/feed.ts'
 import { GuardedClient } from '../outgoing/client.ts'
-import { forgetOldEvents } from '../sequencer/retention.ts'
-import { Dispatcher } from '../sequencer/sequencer.ts'
-import { Deliverer } from '../webhooks/delivery/deliverer.ts'
-import { listBlocked } from '../webhooks/delivery/reachability.ts'
+import { pruneEvents } from '../sequencer/retention.ts'
+import { Sequencer } from '../sequencer/sequencer.ts'
+import { DeliveryWorker } from '../webhooks/delivery/delivery-worker.ts'
+import { listBlockedWebhooks } from '../webhooks/delivery/reachability.ts'
 import { WebhookDeliveries } from '../webhooks/management/deliveries.ts'
 import { Webhooks } from '../webhooks/management/webhooks.ts'
-import { Endpoints } from '../webhooks/webhook-cache.ts'
+import { WebhookCache } from '../webhooks/webhook-cache.ts'
 import type { CleanupStack } from './cleanup.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { VERSION } from './version.ts'
 
 /** What tells others what happened. */
-export type Telling = {
-  readonly dispatcher: Dispatcher
+export type EventPipeline = {
+  readonly sequencer: Sequencer
   readonly webhooks: Webhooks
   readonly webhookDeliveries: WebhookDeliveries
   readonly feed: Feed
@@ -30,9 +30,9 @@ export type Telling = {
   start(): void
 }
 
-export type TellingParts = {
+export type EventPipelineDeps = {
   readonly db: Database
-  readonly issuer: Issuer
+  readonly issuer: RegistryIssuer
   readonly keys: KeyRing
   readonly masterKey: MasterKey
   readonly metrics: Metrics
@@ -47,40 +47,40 @@ const REQUEST_MILLISECONDS_MAX = 15_000
 const KEEP_ALIVE_MILLISECONDS = 4_000
 
 /** Builds what tells others; `starting` learns how to stop it. */
-export function openTelling(
-  { db, issuer, keys, masterKey, metrics, registry }: TellingParts,
+export function buildEventPipeline(
+  { db, issuer, keys, masterKey, metrics, registry }: EventPipelineDeps,
   config: Config,
   log: Log,
   cleanup: CleanupStack,
-): Telling {
-  const endpoints = new Endpoints(db, masterKey)
-  const client = webhookClient(config)
+): EventPipeline {
+  const endpoints = new WebhookCache(db, masterKey)
+  const client = createWebhookClient(config)
   cleanup.defer(() => client.close())
-  const deliverer = new Deliverer({
+  const deliverer = new DeliveryWorker({
     db,
-    endpoints,
+    webhooks: endpoints,
     client,
-    identityTokens: new IdentityTokens(keys, issuer),
+    identityTokens: new IdentityTokenMinter(keys, issuer),
     userAgent: `Rookery/${VERSION}`,
     onOutcome: (outcome) => metrics.attempted(outcome),
     onDisabled: (webhook, detail) => log.warn({ webhook, detail }, 'a webhook was disabled'),
-    onCommitted: () => dispatcher.nudge(),
+    onCommitted: () => dispatcher.poke(),
     onError: (error) => log.error({ err: error }, 'deliveries wait; trying again'),
   })
   const feed = new Feed({
     db,
-    settle: () => dispatcher.settle(),
+    flush: () => dispatcher.flush(),
     onError: (error) => log.error({ err: error }, 'the feed waits; trying again'),
   })
-  const dispatcher = new Dispatcher({
+  const dispatcher = new Sequencer({
     db,
     endpoints,
     source: issuer.url,
     registry,
-    onDispatched(events, webhookIds) {
-      metrics.dispatched(events)
-      deliverer.nudge(webhookIds)
-      feed.nudge()
+    onSequenced(events, webhookIds) {
+      metrics.sequenced(events)
+      deliverer.poke(webhookIds)
+      feed.poke()
     },
     onError: (error) => log.error({ err: error }, 'events wait; trying again'),
   })
@@ -88,30 +88,30 @@ export function openTelling(
   cleanup.defer(() => deliverer.stop())
   cleanup.defer(() => dispatcher.stop())
   return {
-    dispatcher,
+    sequencer: dispatcher,
     feed,
     webhooks: new Webhooks({
       db,
       masterKey,
       issuer,
       client,
-      onCommitted: () => dispatcher.nudge(),
+      onCommitted: () => dispatcher.poke(),
     }),
-    webhookDeliveries: new WebhookDeliveries({ db, onDue: () => deliverer.look() }),
+    webhookDeliveries: new WebhookDeliveries({ db, onDue: () => deliverer.poll() }),
     start() {
       dispatcher.start()
       deliverer.start()
       feed.start()
       const listening = listenForEvents(
         db,
-        () => feed.nudge(),
+        () => feed.poke(),
         (error) => log.warn({ err: error }, 'news of events comes late; connecting again'),
       )
       cleanup.defer(() => listening.stop())
       const forgetting = startRepeating(
         RETENTION_SECONDS,
         async (goOn) => {
-          await forgetOldEvents(db, config.eventDays, goOn)
+          await pruneEvents(db, config.eventDays, goOn)
         },
         (error) => log.error({ err: error }, 'old events could not be forgotten; trying again'),
       )
@@ -124,14 +124,18 @@ export function openTelling(
 }
 
 /** Says which webhooks the network guard would not let out, so that nobody wonders. */
-async function reportBlocked(endpoints: Endpoints, client: GuardedClient, log: Log): Promise<void> {
-  for (const { webhook, problem } of await listBlocked(endpoints, client)) {
+async function reportBlocked(
+  endpoints: WebhookCache,
+  client: GuardedClient,
+  log: Log,
+): Promise<void> {
+  for (const { webhook, problem } of await listBlockedWebhooks(endpoints, client)) {
     log.warn({ webhook, problem }, 'a webhook cannot be reached')
   }
 }
 
 /** What knows which addresses webhooks may have. */
-export function webhookClient({ webhookAllowNetworks }: Config): GuardedClient {
+export function createWebhookClient({ webhookAllowNetworks }: Config): GuardedClient {
   return new GuardedClient({
     allowed: webhookAllowNetworks,
     hint: 'ROOKERY_WEBHOOK_ALLOW_NETWORKS allows networks',

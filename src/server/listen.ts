@@ -8,17 +8,17 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOTFOUND: 'this machine has no such address',
 }
 
-export type Endpoint = { readonly host: string; readonly port: number }
+export type ListenAddress = { readonly host: string; readonly port: number }
 
 /** Asks before anything else is started whether the address is free. Throws StartError. */
-export async function demandFree(endpoint: Endpoint): Promise<void> {
+export async function assertAddressFree(endpoint: ListenAddress): Promise<void> {
   const probe = createServer()
   await listen(probe, endpoint)
   await new Promise((resolve) => probe.close(resolve))
 }
 
 /** Returns the URL. Throws StartError in one line. */
-export async function listen(server: Server, { host, port }: Endpoint): Promise<string> {
+export async function listen(server: Server, { host, port }: ListenAddress): Promise<string> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const reason = REASONS[error.code ?? ''] ?? error.message

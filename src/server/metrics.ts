@@ -3,11 +3,11 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 export type Metrics = {
   observe(answer: { method: string; route: string; status: number; seconds: number }): void
   /** So many events became public, dispatched by this process. */
-  dispatched(events: number): void
+  sequenced(events: number): void
   /** A try of a delivery ended, such as with `delivered`. */
   attempted(outcome: string): void
   /** Tells how many clients hold the feed, whenever somebody asks. */
-  watchFeed(clients: () => number): void
+  registerFeedClients(clients: () => number): void
   render(): Promise<{ contentType: string; text: string }>
 }
 
@@ -43,9 +43,9 @@ export function createMetrics(): Metrics {
     registers: [registry],
   })
   return {
-    dispatched: (count) => events.inc(count),
+    sequenced: (count) => events.inc(count),
     attempted: (outcome) => attempts.inc({ outcome }),
-    watchFeed(clients) {
+    registerFeedClients(clients) {
       new Gauge({
         name: 'rookery_feed_clients',
         help: 'Clients that hold a stream of events.',

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
+import type { RegistryIssuer } from '../auth/access-tokens.ts'
 import { type MasterKey, MasterKeyError, openMasterKey } from '../auth/master-key.ts'
 import { KeyRing } from '../auth/signing-keys.ts'
-import type { Issuer } from '../auth/tokens.ts'
 import type { Config } from '../config/config.ts'
 import { listSigningKeys } from '../db/auth/signing-keys.ts'
 import type { Database } from '../db/database.ts'
@@ -12,10 +12,10 @@ import { StartError } from './cleanup.ts'
 export const MASTER_KEY_FILE = 'master-key'
 
 /** The database, and where secrets of this machine lie. */
-export type KeyState = { readonly db: Database; readonly dataFolder: string }
+export type KeyStores = { readonly db: Database; readonly dataFolder: string }
 
 /** What tokens call this registry. */
-export async function openIssuer(db: Database, { publicUrl }: Config): Promise<Issuer> {
+export async function findIssuer(db: Database, { publicUrl }: Config): Promise<RegistryIssuer> {
   if (publicUrl !== undefined) return { url: publicUrl, service: new URL(publicUrl).host }
   // Replicas on any address then still believe each other's tokens.
   const id = await findInstallationId(db)
@@ -23,13 +23,13 @@ export async function openIssuer(db: Database, { publicUrl }: Config): Promise<I
 }
 
 /** The keys that sign, made on first start, and what they are encrypted with. Throws StartError. */
-export async function openKeys(
-  { db, dataFolder }: KeyState,
+export async function openSigningKeys(
+  { db, dataFolder }: KeyStores,
   config: Config,
 ): Promise<{ keys: KeyRing; masterKey: MasterKey }> {
   return forOperators(async () => {
     const inUse = (await listSigningKeys(db)).length > 0
-    const masterKey = await openMasterKey(masterKeyFile(dataFolder, config), !inUse)
+    const masterKey = await openMasterKey(masterKeyPath(dataFolder, config), !inUse)
     const keys = new KeyRing(db, masterKey)
     await keys.open()
     return { keys, masterKey }
@@ -37,12 +37,12 @@ export async function openKeys(
 }
 
 /** The master key, made when it is missing. Throws StartError. */
-export async function masterKeyOf(dataFolder: string, config: Config): Promise<MasterKey> {
-  return forOperators(() => openMasterKey(masterKeyFile(dataFolder, config), true))
+export async function ensureMasterKey(dataFolder: string, config: Config): Promise<MasterKey> {
+  return forOperators(() => openMasterKey(masterKeyPath(dataFolder, config), true))
 }
 
 /** Where the master key lies. */
-export function masterKeyFile(dataFolder: string, { masterKeyFile: given }: Config): string {
+export function masterKeyPath(dataFolder: string, { masterKeyFile: given }: Config): string {
   return given ?? join(dataFolder, MASTER_KEY_FILE)
 }
 

@@ -11,7 +11,7 @@ export type Appended = {
   /** Bytes that the stage has now. */
   readonly size: number
   /** True when the store may hold more for the upload than the stage tells: `tidy` finds it. */
-  readonly untidy?: boolean
+  readonly needsCleanup?: boolean
 }
 
 /** Bytes from `start` to `end`, both counted, as in HTTP. */
@@ -21,7 +21,7 @@ export type ByteRange = {
 }
 
 /** Something that lies in a store, whether or not the database knows of it. */
-export type Held = {
+export type StoredObject = {
   /** Unique in the store; `list` goes by it. */
   readonly name: string
   /** The key, when it may be a blob's bytes. */
@@ -96,37 +96,37 @@ export interface BlobStore {
    * Removes whatever was written for an upload that is over, recorded or not, but for `keptKey`.
    * `digest` is what it was to become, if anybody said so.
    */
-  tidy(upload: string, digest: Digest | undefined, keptKey: string | undefined): Promise<void>
+  cleanUp(upload: string, digest: Digest | undefined, keptKey: string | undefined): Promise<void>
 
   /** Keeps all of `source`, as `append` does, under a key that some store gave; or nothing of it. */
   put(key: string, source: AsyncIterable<Uint8Array>): Promise<void>
 
   /** Everything behind `after` in the store's own order; '' begins. */
-  list(after: string): AsyncIterable<Held>
+  list(after: string): AsyncIterable<StoredObject>
 
   /** Removes what `list` told of; it is no error when it is gone. */
-  removeHeld(held: Held): Promise<void>
+  removeObject(held: StoredObject): Promise<void>
 
   /** Throws when the store does not answer, or is seen to take no bytes without giving it any. */
   check(): Promise<void>
 }
 
 /** The database names bytes that the store does not have. */
-export class BlobMissing extends Error {
+export class BlobMissingError extends Error {
   override readonly name = 'BlobMissing'
 }
 
 /** The stage's bytes are gone or too few: the upload has to start again. */
-export class StageLost extends Error {
+export class StageLostError extends Error {
   override readonly name = 'StageLost'
 }
 
 /** The store has no room for more bytes. */
-export class StoreFull extends Error {
+export class StoreFullError extends Error {
   override readonly name = 'StoreFull'
 }
 
 /** The store did not answer within its limits, or could not do it now: try again later. */
-export class StoreUnavailable extends Error {
+export class StoreUnavailableError extends Error {
   override readonly name = 'StoreUnavailable'
 }

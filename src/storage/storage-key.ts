@@ -14,21 +14,21 @@ const WRITE_BYTES = 4
  * True for what one of our stores gave as a key. Every store takes every store's keys, so that blobs
  * can be copied from one to another without a change in the database.
  */
-export function isKey(text: string): boolean {
+export function isStorageKey(text: string): boolean {
   return KEY.test(text)
 }
 
 /** A name that no other write of this upload has, nor any other upload. */
-export function newWrite(upload: string): string {
+export function newWriteId(upload: string): string {
   return `${upload}-${randomBytes(WRITE_BYTES).toString('hex')}`
 }
 
 /** The key of bytes whose digest is not known when they are written. */
-export function writtenKey(write: string): string {
+export function keyOfWrite(write: string): string {
   return `written/${write.slice(0, 2)}/${write}`
 }
 
 /** The upload that wrote it; undefined for keys of the first release. */
-export function uploadOf(key: string): string | undefined {
+export function uploadIdOf(key: string): string | undefined {
   return UPLOAD_OF_KEY.exec(key)?.[1]
 }

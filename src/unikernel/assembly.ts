@@ -11,7 +11,7 @@ import {
   UNIKERNEL_CONFIG,
 } from './format.ts'
 import { type ImageLayer, inputIdOf, type UnikernelImage } from './image.ts'
-import { type Facts, isReadRole, type ReadRole } from './reading.ts'
+import { type AnalyzedRole, isAnalyzedRole, type LayerAnalysis } from './layer-analysis.ts'
 
 // Of an image that does not say which layer is the kernel, so many are looked at.
 const CANDIDATES_MAX = 8
@@ -19,13 +19,16 @@ const CANDIDATES_MAX = 8
 const COMPRESSED = /\+(?:gzip|zstd)$|\.(?:gzip|zstd)$/
 
 /** What is known of a part; undefined when it was not read. */
-export type FindFacts = <R extends ReadRole>(digest: Digest, role: R) => Facts<R> | undefined
+export type AnalysisLookup = <R extends AnalyzedRole>(
+  digest: Digest,
+  role: R,
+) => LayerAnalysis<R> | undefined
 
 /** A part that should be read. */
-export type PlannedPart = { readonly part: Descriptor; readonly role: ReadRole }
+export type PlannedAnalysis = { readonly part: Descriptor; readonly role: AnalyzedRole }
 
 /** True when an image says of itself that it is a unikernel. */
-export function isDeclared({ artifactType, config, layers }: Manifest): boolean {
+export function declaresUnikernel({ artifactType, config, layers }: Manifest): boolean {
   return (
     artifactType === UNIKERNEL ||
     config?.mediaType === UNIKERNEL_CONFIG ||
@@ -43,12 +46,12 @@ export function kernelCandidates({ layers }: Manifest): readonly Layer[] {
 }
 
 /** The other parts that are read, once it is known which layer is the kernel. */
-export function planProvenance(manifest: Manifest, kernel: Layer): PlannedPart[] {
+export function planProvenance(manifest: Manifest, kernel: Layer): PlannedAnalysis[] {
   const { config } = manifest
   const roles = rolesOf(manifest.layers, kernel)
-  const parts = manifest.layers.flatMap((part, index): PlannedPart[] => {
+  const parts = manifest.layers.flatMap((part, index): PlannedAnalysis[] => {
     const role = roles[index]
-    return role === undefined || role === 'kernel' || !isReadRole(role) ? [] : [{ part, role }]
+    return role === undefined || role === 'kernel' || !isAnalyzedRole(role) ? [] : [{ part, role }]
   })
   return config?.mediaType === UNIKERNEL_CONFIG
     ? [...parts, { part: config, role: 'config' }]
@@ -56,7 +59,7 @@ export function planProvenance(manifest: Manifest, kernel: Layer): PlannedPart[]
 }
 
 /** The kernel of an image, by what its layers turned out to be. Undefined when there is none. */
-export function findKernel(manifest: Manifest, findFacts: FindFacts): Layer | undefined {
+export function findKernel(manifest: Manifest, findFacts: AnalysisLookup): Layer | undefined {
   const kernels = kernelCandidates(manifest).filter(
     ({ digest }) => findFacts(digest, 'kernel')?.value !== undefined,
   )
@@ -67,14 +70,14 @@ export function findKernel(manifest: Manifest, findFacts: FindFacts): Layer | un
 /** Everything that is known of an image; undefined when it has no kernel. */
 export function assembleImage(
   manifest: Manifest,
-  findFacts: FindFacts,
+  findFacts: AnalysisLookup,
 ): UnikernelImage | undefined {
   const kernel = findKernel(manifest, findFacts)
   const solo5 = kernel && findFacts(kernel.digest, 'kernel')?.value
   if (kernel === undefined || solo5 === undefined) return undefined
   const roles = rolesOf(manifest.layers, kernel)
   const layers = manifest.layers.map((layer, index) => described(layer, roles[index], findFacts))
-  const found = <R extends ReadRole & Role>(role: R) => {
+  const found = <R extends AnalyzedRole & Role>(role: R) => {
     const layer = layers.find((one) => one.role === role)
     return layer && findFacts(layer.digest, role)?.value
   }
@@ -109,9 +112,9 @@ function rolesOf(layers: readonly Layer[], kernel: Layer): (Role | undefined)[] 
   })
 }
 
-function described(layer: Layer, role: Role | undefined, findFacts: FindFacts): ImageLayer {
+function described(layer: Layer, role: Role | undefined, findFacts: AnalysisLookup): ImageLayer {
   const { mediaType, digest, size, title } = layer
-  const facts = role !== undefined && isReadRole(role) ? findFacts(digest, role) : undefined
+  const facts = role !== undefined && isAnalyzedRole(role) ? findFacts(digest, role) : undefined
   const none = role === 'debug' && facts !== undefined && facts.value === undefined
   const problem = facts?.problem ?? (none ? 'it has no Solo5 notes' : undefined)
   return { role, title, mediaType, digest, size, problem: problem ?? unknownLayer(role, title) }
@@ -123,7 +126,7 @@ function unknownLayer(role: Role | undefined, title: string | undefined): string
   return `${name} is none of the layers that a unikernel image has once`
 }
 
-function findInputId(layers: readonly ImageLayer[], findFacts: FindFacts): string | undefined {
+function findInputId(layers: readonly ImageLayer[], findFacts: AnalysisLookup): string | undefined {
   const found = INPUTS.map((input) => {
     const layer = layers.find(({ role }) => role === input)
     return layer && findFacts(layer.digest, input)?.sha256

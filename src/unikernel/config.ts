@@ -26,7 +26,7 @@ export type UnikernelConfig = {
 }
 
 /** A config that breaks the format's rules. The message is one line: which field, and what is right. */
-export class MalformedConfig extends Error {
+export class MalformedConfigError extends Error {
   override readonly name = 'MalformedConfig'
 }
 
@@ -56,9 +56,14 @@ export function parseConfig(bytes: Uint8Array): UnikernelConfig {
 
 const SHOWN_MAX = 80
 
-function invalid(where: string, right: string, found?: unknown, cause?: unknown): MalformedConfig {
+function invalid(
+  where: string,
+  right: string,
+  found?: unknown,
+  cause?: unknown,
+): MalformedConfigError {
   const shown = found === undefined ? '' : `, not ${JSON.stringify(found).slice(0, SHOWN_MAX)}`
-  return new MalformedConfig(`${where} ${right}${shown}`, { cause })
+  return new MalformedConfigError(`${where} ${right}${shown}`, { cause })
 }
 
 type Read<T> = (value: unknown, where: string) => T

@@ -79,7 +79,7 @@ export type ImageFile = {
 }
 
 /** What an image is made of. */
-export type ImageParts = {
+export type ImageContents = {
   /** In any order. */
   readonly files: readonly ImageFile[]
   /** Undefined: the empty config. */
@@ -92,7 +92,7 @@ export type ImageParts = {
  * The manifest of a unikernel image: byte for byte what `oras push` makes of the same files in the
  * order of ROLES, with the same time (spec/unikernel-image.md, "Making an image").
  */
-export function imageManifest({ files, config, created }: ImageParts): Uint8Array {
+export function imageManifest({ files, config, created }: ImageContents): Uint8Array {
   const ordered = files.toSorted((a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role))
   const image = {
     schemaVersion: 2,
@@ -126,7 +126,7 @@ function goJson(value: unknown): string {
 }
 
 /** The time to annotate: that of the sources, as `SOURCE_DATE_EPOCH` has it (seconds), or NO_TIME. */
-export function createdAt(sourceDateEpoch: number | undefined): string {
+export function createdTime(sourceDateEpoch: number | undefined): string {
   if (sourceDateEpoch === undefined) return NO_TIME
   return new Date(sourceDateEpoch * 1000).toISOString().replace(/\.\d+Z$/, 'Z')
 }

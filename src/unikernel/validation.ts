@@ -1,8 +1,8 @@
-import { invalid } from '../oci/descriptor.ts'
+import { invalidManifest } from '../oci/descriptor.ts'
 import { algorithmOf } from '../oci/digest.ts'
-import { OciError } from '../oci/errors.ts'
+import { RegistryError } from '../oci/errors.ts'
 import type { Child, Layer, Manifest } from '../oci/manifest.ts'
-import { type FindFacts, isDeclared, kernelCandidates } from './assembly.ts'
+import { type AnalysisLookup, declaresUnikernel, kernelCandidates } from './assembly.ts'
 import { baseName, CLAIMS, findDeclaredRole, INPUTS, ROLES } from './format.ts'
 import type { UnikernelImage } from './image.ts'
 import type { Device } from './kernel/solo5-notes.ts'
@@ -11,7 +11,7 @@ import type { Device } from './kernel/solo5-notes.ts'
 const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' }
 
 /** What a child of an index turned out to be. */
-export type ChildFacts = {
+export type ChildKernel = {
   readonly target: string
   readonly architecture: string | undefined
 }
@@ -20,12 +20,12 @@ export type ChildFacts = {
  * Holds what an image says of itself against its bytes (spec/unikernel-image.md, "Judging"). `image`
  * is what was read, if it has a kernel. Throws MANIFEST_INVALID that names both sides.
  */
-export function judgeImage(
+export function validateImage(
   manifest: Manifest,
   image: UnikernelImage | undefined,
-  findFacts: FindFacts,
+  findFacts: AnalysisLookup,
 ): void {
-  const declared = isDeclared(manifest)
+  const declared = declaresUnikernel(manifest)
   if (declared) demandOnce(manifest.layers)
   if (image === undefined) {
     if (declared) throw noKernel(manifest, findFacts)
@@ -38,18 +38,19 @@ export function judgeImage(
 }
 
 /** Holds the platform that an index gives to a child against the child. Throws MANIFEST_INVALID. */
-export function judgeChild(child: Child, facts: ChildFacts | undefined): void {
+export function validateChild(child: Child, facts: ChildKernel | undefined): void {
   const { platform, digest } = child
   if (platform?.os !== 'solo5') return
   const where = `platform of ${digest}`
-  if (facts === undefined) throw invalid(where, 'is solo5, but this manifest has no Solo5 kernel')
+  if (facts === undefined)
+    throw invalidManifest(where, 'is solo5, but this manifest has no Solo5 kernel')
   const { variant, architecture } = platform
   if (variant !== undefined) demandSame(`variant in ${where}`, variant, facts.target)
   demandArchitecture(`architecture in ${where}`, architecture, facts.architecture)
 }
 
 /** The layers that say from what an image was made, and that it lacks or that were not understood. */
-export function listLackingInputs(image: UnikernelImage): string[] {
+export function listMissingInputs(image: UnikernelImage): string[] {
   return INPUTS.flatMap((input) => {
     const layer = image.layers.find(({ role }) => role === input)
     if (layer === undefined) return [input]
@@ -65,7 +66,7 @@ const CLAIM_TAG = /^sha256-[0-9a-f]{64}(?:\.[a-z0-9-]+)?$/
  * were judged already; claims about another manifest are let through, as long as they have no kernel.
  * Throws MANIFEST_INVALID that says what lacks.
  */
-export function demandProvenance(
+export function assertProvenance(
   manifest: Manifest,
   image: UnikernelImage | undefined,
   tags: readonly string[],
@@ -75,44 +76,46 @@ export function demandProvenance(
     if (tags.length > 0 && tags.every((tag) => CLAIM_TAG.test(tag))) return
     throw lacking('this repository takes unikernels only, and this manifest has no Solo5 kernel')
   }
-  const lacks = listLackingInputs(image)
+  const lacks = listMissingInputs(image)
   if (lacks.length === 0) return
   const names = lacks.join(', ')
   throw lacking(`this repository requires provenance, and the image lacks ${names}`, lacks)
 }
 
-function lacking(message: string, lacks?: readonly string[]): OciError {
+function lacking(message: string, lacks?: readonly string[]): RegistryError {
   const detail = lacks === undefined ? undefined : { lacking: lacks }
-  return new OciError('MANIFEST_INVALID', detail, { message })
+  return new RegistryError('MANIFEST_INVALID', detail, { message })
 }
 
 function demandOnce(layers: readonly Layer[]): void {
   for (const role of ROLES) {
     const same = layers.filter(({ mediaType }) => findDeclaredRole(mediaType) === role)
-    if (same.length > 1) throw invalid('layers', `must have one ${role} at most`, same.length)
+    if (same.length > 1)
+      throw invalidManifest('layers', `must have one ${role} at most`, same.length)
   }
 }
 
-function noKernel(manifest: Manifest, findFacts: FindFacts): OciError {
+function noKernel(manifest: Manifest, findFacts: AnalysisLookup): RegistryError {
   const candidates = kernelCandidates(manifest)
   for (const layer of candidates) {
     const facts = findFacts(layer.digest, 'kernel')
-    if (facts?.problem !== undefined) return invalid(named(layer), `is no kernel: ${facts.problem}`)
+    if (facts?.problem !== undefined)
+      return invalidManifest(named(layer), `is no kernel: ${facts.problem}`)
   }
   const only = candidates.find(({ mediaType }) => findDeclaredRole(mediaType) === 'kernel')
   if (only !== undefined) {
-    return invalid(named(only), 'is no kernel: it is no ELF executable with Solo5 notes')
+    return invalidManifest(named(only), 'is no kernel: it is no ELF executable with Solo5 notes')
   }
-  return invalid('layers', 'must have a kernel: the manifest says that it is a unikernel')
+  return invalidManifest('layers', 'must have a kernel: the manifest says that it is a unikernel')
 }
 
 function named({ title, digest }: Layer): string {
   return title === undefined ? `layer ${digest}` : `layer ${baseName(title).slice(0, 80)}`
 }
 
-function demandUnderstoodConfig({ config }: Manifest, findFacts: FindFacts): void {
+function demandUnderstoodConfig({ config }: Manifest, findFacts: AnalysisLookup): void {
   const problem = config && findFacts(config.digest, 'config')?.problem
-  if (problem !== undefined) throw invalid('config', `is none of a unikernel: ${problem}`)
+  if (problem !== undefined) throw invalidManifest('config', `is none of a unikernel: ${problem}`)
 }
 
 function judgeClaims(said: Readonly<Record<string, string>>, image: UnikernelImage): void {
@@ -156,7 +159,7 @@ function judgeConfig({ config, kernel }: UnikernelImage): void {
 }
 
 /** The twin with symbols must be one: made for the same as the kernel. */
-function judgeDebug({ layers, kernel }: UnikernelImage, findFacts: FindFacts): void {
+function judgeDebug({ layers, kernel }: UnikernelImage, findFacts: AnalysisLookup): void {
   const debug = layers.find(({ role }) => role === 'debug')
   const twin = debug && findFacts(debug.digest, 'debug')?.value
   if (twin === undefined) return
@@ -168,9 +171,9 @@ function judgeDebug({ layers, kernel }: UnikernelImage, findFacts: FindFacts): v
 }
 
 /** Holds what the build hashes say of the kernel's file against the file. Throws MANIFEST_INVALID. */
-export function judgeHash(algorithm: string, said: string, found: string): void {
+export function assertBuildHash(algorithm: string, said: string, found: string): void {
   if (said !== found) {
-    throw invalid(
+    throw invalidManifest(
       'build-hashes',
       `says that the ${algorithm} of the kernel is ${said}, but it is ${found}`,
     )
@@ -181,7 +184,7 @@ export function judgeHash(algorithm: string, said: string, found: string): void 
  * What the build hashes say of the kernel, found by its name; undefined when they say nothing. Of
  * several files of that name it is the installed one, or nobody knows which.
  */
-export function findSaidHash({ kernel, buildHashes }: UnikernelImage) {
+export function findDeclaredKernelHash({ kernel, buildHashes }: UnikernelImage) {
   const name = kernel.title === undefined ? undefined : baseName(kernel.title)
   const files = buildHashes?.files.filter(
     ({ path, digest }) => digest !== undefined && baseName(path) === name,
@@ -198,7 +201,7 @@ export function findSaidHash({ kernel, buildHashes }: UnikernelImage) {
 function demandSame(where: string, said: string, found: string | undefined): void {
   if (said === found) return
   const truth = found === undefined ? 'the image has none' : `the image has ${found}`
-  throw invalid(where, `says ${said.slice(0, 160)}, but ${truth}`)
+  throw invalidManifest(where, `says ${said.slice(0, 160)}, but ${truth}`)
 }
 
 function demandArchitecture(where: string, said: string, found: string | undefined): void {
@@ -215,6 +218,9 @@ function demandDevices(where: string, said: readonly string[], devices: readonly
   const claimed = shown(said.filter((name) => name !== ''))
   const found = shown(devices.map(deviceName))
   if (claimed !== found) {
-    throw invalid(where, `says ${claimed.slice(0, 400)}, but the kernel has ${found.slice(0, 400)}`)
+    throw invalidManifest(
+      where,
+      `says ${claimed.slice(0, 400)}, but the kernel has ${found.slice(0, 400)}`,
+    )
   }
 }

@@ -10,7 +10,7 @@ import { LRUCache } from 'lru-cache'
 import type { Endpoint } from './webhook.ts'
 
 /** What is signed. */
-export type Message = {
+export type SignedMessage = {
   /** Of the event: the same in every try. */
   readonly id: string
   /** Of this try. */
@@ -31,8 +31,8 @@ const SEED_BYTES = 32
 const PRIVATE_KEYS_MAX = 1000
 
 /** Bytes of the value of one of an endpoint's own headers, and how many of them there may be. */
-export const FREE_HEADER_BYTES_MAX = 4096
-export const FREE_HEADERS_MAX = 20
+export const CUSTOM_HEADER_BYTES_MAX = 4096
+export const CUSTOM_HEADERS_MAX = 20
 
 /** A secret that is shared with a receiver: `whsec_` and base64. */
 export function newSigningSecret(): string {
@@ -87,7 +87,7 @@ const TAKEN: ReadonlySet<string> = new Set([
 const TAKEN_PREFIX = /^(?:content-|proxy-|webhook-|x-forwarded-)/
 
 /** True for a name that an endpoint's own headers may have: none that we or HTTP set. */
-export function isFreeHeader(name: string): boolean {
+export function isCustomHeader(name: string): boolean {
   const lower = name.toLowerCase()
   return (
     /^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$/.test(lower) && !TAKEN.has(lower) && !TAKEN_PREFIX.test(lower)
@@ -99,7 +99,7 @@ export function isFreeHeader(name: string): boolean {
  * `webhook-timestamp`, `webhook-signature`), and what the endpoint asks for beside. Throws for an
  * endpoint whose secrets cannot be read.
  */
-export function signedHeaders(endpoint: Endpoint, message: Message): Record<string, string> {
+export function signedHeaders(endpoint: Endpoint, message: SignedMessage): Record<string, string> {
   const { secrets, signatures } = endpoint
   if (secrets === undefined) {
     throw new Error('the secrets of this webhook were encrypted with another master key')

@@ -1,15 +1,15 @@
 import type { Grant } from '../auth/access.ts'
 import type { MasterKey } from '../auth/master-key.ts'
 import type { Database, Queryable } from '../db/database.ts'
-import { countEndpointChanges, type EndpointRow, listEndpoints } from '../db/endpoints.ts'
-import type { Endpoint, EndpointFormat, EndpointSecrets, Signature } from './webhook.ts'
+import { type CachedWebhookRow, listAllWebhooks, readWebhookChangeCount } from '../db/endpoints.ts'
+import type { Endpoint, Signature, WebhookFormat, WebhookSecrets } from './webhook.ts'
 
 /** The endpoints as this process knows them; they are read again when one was changed. */
-export class Endpoints {
+export class WebhookCache {
   readonly #db: Database
   readonly #masterKey: MasterKey
   #known: ReadonlyMap<number, Endpoint> = new Map()
-  #secrets = new Map<string, EndpointSecrets | undefined>()
+  #secrets = new Map<string, WebhookSecrets | undefined>()
   #changes = -1
 
   constructor(db: Database, masterKey: MasterKey) {
@@ -19,11 +19,11 @@ export class Endpoints {
 
   /** All that were not removed, by their ids. One small statement when nothing was changed. */
   async current(db: Queryable = this.#db): Promise<ReadonlyMap<number, Endpoint>> {
-    const changes = await countEndpointChanges(db)
+    const changes = await readWebhookChangeCount(db)
     if (changes === this.#changes) return this.#known
     // The count first: what changes in between is then only read once more.
-    const rows = await listEndpoints(db)
-    const secrets = new Map<string, EndpointSecrets | undefined>()
+    const rows = await listAllWebhooks(db)
+    const secrets = new Map<string, WebhookSecrets | undefined>()
     const known = new Map<number, Endpoint>()
     for (const row of rows) {
       const opened = this.#secrets.has(row.secretsJwe)
@@ -38,21 +38,21 @@ export class Endpoints {
     return known
   }
 
-  async #open(jwe: string): Promise<EndpointSecrets | undefined> {
+  async #open(jwe: string): Promise<WebhookSecrets | undefined> {
     const text = await this.#masterKey.decrypt(jwe)
-    return text === undefined ? undefined : (JSON.parse(text) as EndpointSecrets)
+    return text === undefined ? undefined : (JSON.parse(text) as WebhookSecrets)
   }
 }
 
 /** The columns hold only what was checked when the endpoint was written. */
-function endpointOf(row: EndpointRow, secrets: EndpointSecrets | undefined): Endpoint {
+function endpointOf(row: CachedWebhookRow, secrets: WebhookSecrets | undefined): Endpoint {
   const { repositories, tags, types } = row
   return {
     id: row.id,
     name: row.name,
     url: row.url,
     filter: { repositories, tags, types },
-    format: row.format as EndpointFormat,
+    format: row.format as WebhookFormat,
     signatures: row.signatures as Signature[],
     oidcAudience: row.oidcAudience,
     headers: row.headers,

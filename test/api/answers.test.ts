@@ -1,15 +1,22 @@
 import { readdirSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { askForToken, basic } from '../auth/callers.ts'
-import { startIssuer, type TestIssuer } from '../auth/issuer-kit.ts'
-import { IMAGE_INDEX, IMAGE_MANIFEST, newRepository, putManifest } from '../conformance/kit.ts'
+import { basic, requestToken } from '../auth/credentials-client.ts'
+import { startIssuer, type TestIssuer } from '../auth/issuer.ts'
 import { ROOT } from '../house/tree.ts'
-import { BUILDS, expectedOf, fixture, formOf, pushBuild, pushLayers } from '../images/kit.ts'
+import {
+  BUILDS,
+  expectedOf,
+  fixture,
+  formOf,
+  pushBuild,
+  pushLayers,
+} from '../images/image-fixtures.ts'
+import { IMAGE_INDEX, IMAGE_MANIFEST, newRepository, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { OPERATIONS, partsOf } from './document.ts'
+import { type Ask, asked, listed, nextOf } from './described-request.ts'
 import { seen } from './expect-answer.ts'
-import { type Ask, asked, listed, nextOf } from './kit.ts'
-import { isWebhook, pathOf } from './refusals-kit.ts'
+import { OPERATIONS, partsOf } from './openapi-document.ts'
+import { isWebhook, pathOf } from './wrong-requests.ts'
 
 let registry: TestRegistry
 let issuer: TestIssuer
@@ -352,7 +359,11 @@ describe('rights are answered as described:', () => {
   })
 
   it('tokens that are taken back', async () => {
-    const token = await askForToken(registry, basic('admin', registry.password), 'registry:admin:*')
+    const token = await requestToken(
+      registry,
+      basic('admin', registry.password),
+      'registry:admin:*',
+    )
     const claims = Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()
     const { jti } = JSON.parse(claims)
     expect((await asked(admin, 'DELETE', `/api/v1/tokens/${jti}`)).status).toBe(204)

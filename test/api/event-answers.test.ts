@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { newRepository } from '../conformance/kit.ts'
-import { pushBuild } from '../images/kit.ts'
+import { pushBuild } from '../images/image-fixtures.ts'
+import { newRepository } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { asked } from './kit.ts'
+import { asked } from './described-request.ts'
 
 let registry: TestRegistry
 

@@ -2,7 +2,7 @@ import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
 import { expect } from 'vitest'
 import { ERRORS } from '../../src/oci/errors.ts'
-import { DOCUMENT, findOperation, nodeOf, type Place, partOf, partsOf } from './document.ts'
+import { DOCUMENT, findOperation, nodeOf, type Place, partOf, partsOf } from './openapi-document.ts'
 
 const NAME = 'openapi'
 const OPTIONS = { strict: true, allowUnionTypes: true, allErrors: true } as const

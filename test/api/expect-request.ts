@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
-import { findOperation, type Operation, partOf, partsOf, WHOLE } from './document.ts'
 import { faultsOf, faultsOfText } from './expect-answer.ts'
+import { findOperation, type Operation, partOf, partsOf, WHOLE } from './openapi-document.ts'
 
 /**
  * Holds a request that was answered against spec/openapi.yaml: its query and its body. So nothing is

@@ -1,10 +1,11 @@
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { describe, expect, it } from 'vitest'
-import { allRoutes, type RegistryParts } from '../../src/http/routes.ts'
+import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
 import { ERRORS } from '../../src/oci/errors.ts'
 import { ROLES } from '../../src/unikernel/format.ts'
 import { DEVICE_KINDS, TARGETS } from '../../src/unikernel/kernel/solo5-notes.ts'
 import { ECOSYSTEMS } from '../../src/unikernel/versions/orders.ts'
+import { expectAnswer, faultsOf } from './expect-answer.ts'
 import {
   DOCUMENT,
   findOperation,
@@ -14,10 +15,9 @@ import {
   partOf,
   partsOf,
   WHOLE,
-} from './document.ts'
-import { expectAnswer, faultsOf } from './expect-answer.ts'
+} from './openapi-document.ts'
 
-const rows = allRoutes({ authority: {} } as RegistryParts).filter(({ path }) =>
+const rows = allRoutes({ auth: {} } as RouteDeps).filter(({ path }) =>
   /^\/(api\/v1|drop)\//.test(path),
 )
 const keyOf = ({ method, path }: { method: string; path: string }) =>

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { basic, makeCredential, sql } from '../auth/callers.ts'
+import { basic, makeCredential, sql } from '../auth/credentials-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { OPERATIONS, partsOf } from './document.ts'
+import { type Ask, asked, listed } from './described-request.ts'
 import { seen } from './expect-answer.ts'
-import { type Ask, asked, listed } from './kit.ts'
-import { isWebhook } from './refusals-kit.ts'
+import { OPERATIONS, partsOf } from './openapi-document.ts'
+import { isWebhook } from './wrong-requests.ts'
 
 let registry: TestRegistry
 let admin: Ask

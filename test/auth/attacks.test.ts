@@ -1,25 +1,35 @@
 import { createPublicKey, generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto'
 import { exportJWK, type JWTPayload, SignJWT } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { generateSecret } from '../../src/auth/secret.ts'
+import { generateSecret } from '../../src/auth/secrets.ts'
 import { RawConnection } from '../support/raw-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { askForToken, basic, bearer, claimsOf, makeCredential, openMint, sql } from './callers.ts'
+import {
+  basic,
+  bearer,
+  claimsOf,
+  makeCredential,
+  openTokenMinter,
+  requestToken,
+  sql,
+} from './credentials-client.ts'
 
 let registry: TestRegistry
-let mint: Awaited<ReturnType<typeof openMint>>
+let mint: Awaited<ReturnType<typeof openTokenMinter>>
 let privateKey: KeyObject
 let kid: string
 let payload: JWTPayload
 
 beforeAll(async () => {
   registry = await startRegistry({ ROOKERY_TRUSTED_PROXIES: '127.0.0.1' })
-  mint = await openMint(registry)
-  const key = mint.keys.signing()
+  mint = await openTokenMinter(registry)
+  const key = mint.keys.signingKey()
   privateKey = key.privateKey
   kid = key.kid
   payload = {
-    ...claimsOf(await askForToken(registry, basic('admin', registry.password), 'registry:admin:*')),
+    ...claimsOf(
+      await requestToken(registry, basic('admin', registry.password), 'registry:admin:*'),
+    ),
   }
 })
 
@@ -145,7 +155,7 @@ describe('a forged token', () => {
   })
 
   it('a key that was taken back is believed no more, also where its tokens were known', async () => {
-    const token = await askForToken(registry, basic('admin', registry.password))
+    const token = await requestToken(registry, basic('admin', registry.password))
     expect((await visit('/v2/', bearer(token))).status).toBe(200)
     await sql(registry, `update signing_keys set retired_at = now(), gone_at = now()`)
     await expect
@@ -229,7 +239,7 @@ describe('a secret of one purpose', () => {
   })
 
   it('is none of another: credentials and tokens do not refresh, nor are they addresses', async () => {
-    const token = await askForToken(registry, basic(credential.name, credential.secret))
+    const token = await requestToken(registry, basic(credential.name, credential.secret))
     for (const secret of [credential.secret, token, generateSecret('drop'), registry.password]) {
       const ask = form({ grant_type: 'refresh_token', refresh_token: secret, service: 'x' })
       expect((await visit('/token', '', ask)).status).toBe(401)
@@ -257,7 +267,7 @@ describe('guessing', () => {
     registry.anonymous('/v2/', { headers: { authorization, 'x-forwarded-for': from } })
 
   it('is slowed down by address, and two tries in a row are not', async () => {
-    const token = await askForToken(registry, basic('admin', registry.password))
+    const token = await requestToken(registry, basic('admin', registry.password))
     await guess('198.51.100.7', bearer(token))
     const statuses: number[] = []
     for (let tries = 0; tries < 30; tries += 1) statuses.push((await guess('198.51.100.7')).status)

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { imageOf, pushBlob, pushImage, walk } from '../conformance/kit.ts'
+import { pushBlob, pushImage, pushImageBlobs, readPages } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { askForToken, basic, bearer, claimsOf, makeCredential } from './callers.ts'
+import { basic, bearer, claimsOf, makeCredential, requestToken } from './credentials-client.ts'
 
 let registry: TestRegistry
 
@@ -31,7 +31,7 @@ it('a push and a delete are there with who, what, where, digest, address and tok
     actions: ['pull', 'push', 'delete'],
   })
   const scope = 'repository:audited/a:pull,push,delete'
-  const token = await askForToken(registry, basic(name, secret), scope)
+  const token = await requestToken(registry, basic(name, secret), scope)
   const { jti, origin } = claimsOf(token)
   expect(await newest('mint')).toMatchObject({
     actor: name,
@@ -45,7 +45,7 @@ it('a push and a delete are there with who, what, where, digest, address and tok
     'content-type': 'application/vnd.oci.image.manifest.v1+json',
     ...FROM,
   }
-  const manifest = await imageOf(registry, 'audited/a')
+  const manifest = await pushImageBlobs(registry, 'audited/a')
   const path = '/v2/audited/a/manifests/v1'
   const body = JSON.stringify(manifest)
   const pushed = await registry.anonymous(`${path}?tag=v2`, { method: 'PUT', headers, body })
@@ -98,13 +98,13 @@ it('each token that somebody got is there, however it was asked for', async () =
   expect(renewedId).not.toBe(claimsOf(given.token).jti)
   expect(await newest('mint')).toMatchObject({ ...entry, requestId, tokenId: renewedId })
   // Asked for with a token: known by the same name.
-  await askForToken(registry, bearer(renewed.token))
+  await requestToken(registry, bearer(renewed.token))
   expect(await newest('mint')).toMatchObject({ actor: name, tokenId: renewedId, detail: '' })
 })
 
 it('tokens that anybody gets are not there', async () => {
   const before = await entries()
-  const token = await askForToken(registry, undefined, 'repository:audited/a:pull')
+  const token = await requestToken(registry, undefined, 'repository:audited/a:pull')
   const headers = { authorization: bearer(token) }
   expect((await registry.anonymous('/v2/', { headers })).status).toBe(200)
   const refused = await registry.anonymous('/v2/a/blobs/uploads/', { method: 'POST', headers })
@@ -122,7 +122,7 @@ it('a refused token is there with its id, and what was asked for', async () => {
     repositories: ['audited/**'],
     actions: ['pull'],
   })
-  const token = await askForToken(registry, basic(name, secret), 'repository:audited/a:pull')
+  const token = await requestToken(registry, basic(name, secret), 'repository:audited/a:pull')
   const headers = { authorization: bearer(token), ...FROM }
   const path = '/v2/audited/a/blobs/uploads/'
   const answer = await registry.anonymous(path, { method: 'POST', headers })
@@ -142,7 +142,7 @@ it('a refused token is there with its id, and what was asked for', async () => {
 
 it('a push that failed is no push', async () => {
   const before = (await entries('&action=push')).length
-  const manifest = await imageOf(registry, 'audited/elsewhere')
+  const manifest = await pushImageBlobs(registry, 'audited/elsewhere')
   const answer = await registry.request('/v2/audited/b/manifests/v1', {
     method: 'PUT',
     headers: { 'content-type': 'application/vnd.oci.image.manifest.v1+json' },
@@ -202,7 +202,7 @@ it('refusals are there, and challenges to nobody are not', async () => {
 it('comes in pages, the newest first, and filtered', async () => {
   for (const tag of ['a', 'b', 'c', 'd', 'e']) await pushImage(registry, 'audited/pages', tag)
   const query = '/api/v1/audit?n=2&action=push&repository=audited/pages'
-  const { pages, links } = await walk(registry, query)
+  const { pages, links } = await readPages(registry, query)
   const tags = pages.flatMap((page) => (page.entries as Entry[]).flatMap((entry) => entry.tags))
   expect(tags).toEqual(['e', 'd', 'c', 'b', 'a'])
   expect(links).toBe(2)

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { allRoutes, type RegistryParts } from '../../src/http/routes.ts'
-import { digestOf, pushImage } from '../conformance/kit.ts'
+import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
+import { digestOf, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { type Action, CALLERS, type Caller } from './every-caller.ts'
+import { type Action, CALLERS, type Caller } from './caller-kinds.ts'
 
-const rows = allRoutes({ authority: {} } as RegistryParts)
+const rows = allRoutes({ auth: {} } as RouteDeps)
 
 /** What a row wants of its caller, and what it answers one who has that, on what nobody pushed. */
 type Row = {

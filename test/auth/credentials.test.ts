@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { expectError } from '../conformance/kit.ts'
+import { expectError } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { basic, makeCredential } from './callers.ts'
+import { basic, makeCredential } from './credentials-client.ts'
 
 let registry: TestRegistry
 

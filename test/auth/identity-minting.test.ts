@@ -1,20 +1,20 @@
 import { type AddressInfo, createServer } from 'node:net'
 import { createRemoteJWKSet, decodeProtectedHeader, jwtVerify } from 'jose'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { IdentityTokens } from '../../src/auth/identity-tokens.ts'
+import { IdentityTokenMinter } from '../../src/auth/identity-token-minter.ts'
 import { openMasterKey } from '../../src/auth/master-key.ts'
-import { rotateKeys } from '../../src/auth/signing-keys.ts'
+import { rotateSigningKeys } from '../../src/auth/signing-keys.ts'
 import { parseConfig } from '../../src/config/config.ts'
-import { masterKeyFile } from '../../src/server/signing-keys.ts'
+import { masterKeyPath } from '../../src/server/signing-keys.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { basic, bearer, claimsOf, openMint } from './callers.ts'
+import { basic, bearer, claimsOf, openTokenMinter } from './credentials-client.ts'
 
 const AUDIENCE = 'https://deploy.example'
 const ACTOR = { name: 'test', origin: null, tokenId: null, address: null, requestId: null }
 
 let registry: TestRegistry
 let base: string
-let mint: Awaited<ReturnType<typeof openMint>>
+let mint: Awaited<ReturnType<typeof openTokenMinter>>
 
 async function findFreePort(): Promise<number> {
   const server = createServer()
@@ -31,7 +31,7 @@ beforeAll(async () => {
     ROOKERY_LISTEN: `127.0.0.1:${port}`,
     ROOKERY_PUBLIC_URL: base,
   })
-  mint = await openMint(registry)
+  mint = await openTokenMinter(registry)
 })
 
 afterAll(async () => {
@@ -39,7 +39,7 @@ afterAll(async () => {
   await registry.close()
 })
 
-const tokensAt = (now?: () => number) => new IdentityTokens(mint.keys, mint.issuer, now)
+const tokensAt = (now?: () => number) => new IdentityTokenMinter(mint.keys, mint.issuer, now)
 
 /** What a receiver makes of it that knows nothing but the registry's URL. */
 async function verifiedAt(url: string, token: string, audience: string) {
@@ -117,8 +117,8 @@ it('when another key signs, so does it at once', async () => {
   const identityTokens = tokensAt()
   const before = await identityTokens.mint(AUDIENCE, 'webhook:deploy')
   const config = parseConfig(registry.settings)
-  const masterKey = await openMasterKey(masterKeyFile(registry.folder, config), false)
-  const kid = await rotateKeys(mint.db, masterKey, 'EdDSA', true, ACTOR)
+  const masterKey = await openMasterKey(masterKeyPath(registry.folder, config), false)
+  const kid = await rotateSigningKeys(mint.db, masterKey, 'EdDSA', true, ACTOR)
   await mint.keys.refresh()
   const after = await identityTokens.mint(AUDIENCE, 'webhook:deploy')
   expect(decodeProtectedHeader(after)).toEqual({ alg: 'EdDSA', kid, typ: 'JWT' })

@@ -2,9 +2,9 @@ import { createHmac, createPublicKey, generateKeyPairSync, sign } from 'node:cry
 import { exportJWK, exportSPKI } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { removeExpiredIdentityTokens } from '../../src/db/auth/trust-policies.ts'
-import { serve } from '../outgoing/kit.ts'
-import { claimsOf, newKey, startIssuer, type TestIssuer, unsigned } from './issuer-kit.ts'
-import { ACTOR, answered, asked, openTrust, type Trust } from './policies-kit.ts'
+import { serve } from '../outgoing/loopback-servers.ts'
+import { claimsOf, newKey, startIssuer, type TestIssuer, unsigned } from './issuer.ts'
+import { ACTOR, openTrust, policyRequest, resultOf, type Trust } from './trust-policies.ts'
 
 let trust: Trust
 let issuer: TestIssuer
@@ -17,14 +17,14 @@ afterAll(() => trust.close())
 
 beforeEach(async () => {
   issuer = await startIssuer()
-  await trust.policies.create(asked(issuer), ACTOR)
+  await trust.policies.create(policyRequest(issuer), ACTOR)
 })
 
 afterEach(() => issuer.close())
 
 /** `accepted`, or why not. */
 async function verdict(token: string, policies = trust.policies): Promise<string> {
-  const came = await answered(policies.exchange(token))
+  const came = await resultOf(policies.exchange(token))
   return 'code' in came ? `${came.code}: ${came.message}` : 'accepted'
 }
 
@@ -230,7 +230,7 @@ describe('an identity token counts once', () => {
     expect(await verdict(again)).toContain('used already')
     expect(await verdict(await issuer.token({ ...times, jti: 'SAME' }))).toBe('accepted')
     const other = await startIssuer()
-    await trust.policies.create(asked(other), ACTOR)
+    await trust.policies.create(policyRequest(other), ACTOR)
     expect(await verdict(await other.token({ ...times, jti }))).toBe('accepted')
     await other.close()
   })
@@ -251,7 +251,10 @@ describe('an identity token counts once', () => {
     const token = await issuer.token(await shifted({ repository: 'octo/later' }))
     expect(await verdict(token)).toContain('no trust policy matches')
     await trust.policies.explain(token)
-    await trust.policies.create(asked(issuer, { conditions: { repository: 'octo/later' } }), ACTOR)
+    await trust.policies.create(
+      policyRequest(issuer, { conditions: { repository: 'octo/later' } }),
+      ACTOR,
+    )
     await trust.policies.explain(token)
     expect(await verdict(token)).toBe('accepted')
     expect(await verdict(token)).toContain('used already')

@@ -1,9 +1,9 @@
 import type { RequestListener } from 'node:http'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { OciError } from '../../src/oci/errors.ts'
-import { serve } from '../outgoing/kit.ts'
-import { newKey, startIssuer, type TestIssuer } from './issuer-kit.ts'
-import { ACTOR, answered, asked, openTrust, type Trust } from './policies-kit.ts'
+import { RegistryError } from '../../src/oci/errors.ts'
+import { serve } from '../outgoing/loopback-servers.ts'
+import { newKey, startIssuer, type TestIssuer } from './issuer.ts'
+import { ACTOR, openTrust, policyRequest, resultOf, type Trust } from './trust-policies.ts'
 
 let trust: Trust
 let issuer: TestIssuer
@@ -16,7 +16,7 @@ afterAll(() => trust.close())
 
 beforeEach(async () => {
   issuer = await startIssuer()
-  await trust.policies.create(asked(issuer, { name: `p-${trust.now()}` }), ACTOR)
+  await trust.policies.create(policyRequest(issuer, { name: `p-${trust.now()}` }), ACTOR)
 })
 
 afterEach(() => issuer.close())
@@ -29,7 +29,7 @@ const NO_KEYS = {
 async function exchanged(policies = trust.policies, key = issuer.key): Promise<string> {
   const now = Math.floor(trust.now() / 1000)
   const token = await issuer.token({ iat: now, nbf: now, exp: now + 300 }, {}, key)
-  const came = await answered(policies.exchange(token))
+  const came = await resultOf(policies.exchange(token))
   return 'code' in came ? came.code : 'accepted'
 }
 
@@ -132,7 +132,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
   ])('%s', async (_what, listener, problem) => {
     const policies = trust.another()
     issuer.answer = listener(issuer)
-    expect(await answered(policies.exchange(await issuer.token()))).toEqual(NO_KEYS)
+    expect(await resultOf(policies.exchange(await issuer.token()))).toEqual(NO_KEYS)
     expect(await fault(policies)).toContain(problem)
   })
 
@@ -173,7 +173,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
   ])('%s', async (_what, discovery, problem) => {
     const policies = trust.another()
     issuer.discovery = discovery(issuer)
-    expect(await answered(policies.exchange(await issuer.token()))).toEqual(NO_KEYS)
+    expect(await resultOf(policies.exchange(await issuer.token()))).toEqual(NO_KEYS)
     expect(await fault(policies)).toContain(problem)
   })
 
@@ -181,7 +181,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     const inside = await serve((_, response) => response.end('{}'), '127.0.0.2')
     issuer.discovery.jwks_uri = `http://127.0.0.2:${inside.port}/keys`
     const policies = trust.another(['127.0.0.1'])
-    expect(await answered(policies.exchange(await issuer.token()))).toEqual(NO_KEYS)
+    expect(await resultOf(policies.exchange(await issuer.token()))).toEqual(NO_KEYS)
     expect(await fault(policies)).toContain('ask the operator')
     expect(inside.connections()).toBe(0)
     await inside.close()
@@ -225,11 +225,11 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
 
   it('a client is told when to try again, and nothing about addresses', async () => {
     const gone = await startIssuer()
-    await trust.policies.create(asked(gone), ACTOR)
+    await trust.policies.create(policyRequest(gone), ACTOR)
     const token = await gone.token()
     await gone.close()
     const error: unknown = await trust.policies.exchange(token).catch((reason: unknown) => reason)
-    expect(error).toBeInstanceOf(OciError)
+    expect(error).toBeInstanceOf(RegistryError)
     expect(error).toMatchObject({ status: 503, headers: { 'Retry-After': '5' } })
     expect(JSON.stringify(error)).not.toContain('127.0.0.1')
   })

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { MasterKey, openMasterKey } from '../../src/auth/master-key.ts'
-import { rotateKeys } from '../../src/auth/signing-keys.ts'
+import { rotateSigningKeys } from '../../src/auth/signing-keys.ts'
 import { parseConfig } from '../../src/config/config.ts'
 import { Database } from '../../src/db/database.ts'
 import { createLog } from '../../src/server/log.ts'
@@ -111,7 +111,7 @@ describe('the master key', () => {
       onIdleError: () => {},
     })
     const actor = { name: 'operator', origin: null, tokenId: null, address: null, requestId: null }
-    const kid = await rotateKeys(db, await openMasterKey(file, true), 'EdDSA', true, actor)
+    const kid = await rotateSigningKeys(db, await openMasterKey(file, true), 'EdDSA', true, actor)
     await db.query(`select 1`)
     await db.close()
     const after = await startOnce()

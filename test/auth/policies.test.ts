@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { startIssuer, type TestIssuer } from './issuer-kit.ts'
-import { ACTOR, answered, asked, openTrust, type Trust } from './policies-kit.ts'
+import { startIssuer, type TestIssuer } from './issuer.ts'
+import { ACTOR, openTrust, policyRequest, resultOf, type Trust } from './trust-policies.ts'
 
 let trust: Trust
 let issuer: TestIssuer
@@ -17,7 +17,7 @@ afterAll(async () => {
 
 describe('a trust policy', () => {
   it('is made, seen, listed and removed, and each change is in the audit log', async () => {
-    const request = asked(issuer, {
+    const request = policyRequest(issuer, {
       name: 'kernels',
       conditions: { repository: 'octo/*', ref: ['refs/heads/main', 'refs/tags/**'] },
       tags: ['v*'],
@@ -36,7 +36,7 @@ describe('a trust policy', () => {
       createdBy: 'tester',
       createdAt: expect.any(Date),
     })
-    expect(await trust.policies.named('kernels')).toEqual(policy)
+    expect(await trust.policies.requireByName('kernels')).toEqual(policy)
     expect(await trust.policies.list('', 10)).toEqual([policy])
     expect(await trust.policies.list('kernels', 10)).toEqual([])
     await trust.policies.remove('kernels', ACTOR)
@@ -50,7 +50,7 @@ describe('a trust policy', () => {
   })
 
   it('that is removed takes its tokens along, and its name is free again', async () => {
-    const request = asked(issuer, { conditions: { repository: 'octo/again' } })
+    const request = policyRequest(issuer, { conditions: { repository: 'octo/again' } })
     const exchanged = async () =>
       trust.policies.exchange(await issuer.token({ repository: 'octo/again' }))
     await trust.policies.create(request, ACTOR)
@@ -59,16 +59,16 @@ describe('a trust policy', () => {
     const revoked = `select subject, expires_at > now() + interval '1 day' as long
                        from revocations where subject = '${first.origin}'`
     expect(await trust.rows(revoked)).toEqual([{ subject: first.origin, long: true }])
-    expect(await answered(exchanged())).toMatchObject({ code: 'UNAUTHORIZED' })
+    expect(await resultOf(exchanged())).toMatchObject({ code: 'UNAUTHORIZED' })
     await trust.policies.create(request, ACTOR)
     expect((await exchanged()).origin).not.toBe(first.origin)
     await trust.policies.remove(request.name, ACTOR)
   })
 
   it('of a name that is in use, or that is not there, is said so', async () => {
-    const request = asked(issuer)
+    const request = policyRequest(issuer)
     await trust.policies.create(request, ACTOR)
-    expect(await answered(trust.policies.create(request, ACTOR))).toEqual({
+    expect(await resultOf(trust.policies.create(request, ACTOR))).toEqual({
       code: 'CONFLICT',
       message: `there is a trust policy named ${request.name}: remove it first, or choose another name`,
     })
@@ -77,8 +77,8 @@ describe('a trust policy', () => {
         code: 'NOT_FOUND',
         message: expect.stringContaining('there is no trust policy'),
       }
-      expect(await answered(trust.policies.named(name))).toEqual(absent)
-      expect(await answered(trust.policies.remove(name, ACTOR))).toEqual(absent)
+      expect(await resultOf(trust.policies.requireByName(name))).toEqual(absent)
+      expect(await resultOf(trust.policies.remove(name, ACTOR))).toEqual(absent)
     }
     await trust.policies.remove(request.name, ACTOR)
   })
@@ -86,7 +86,7 @@ describe('a trust policy', () => {
   it('must be right in everything, and is told what is wrong', async () => {
     const many = (count: number) =>
       Object.fromEntries(Array.from({ length: count }, (_, index) => [`claim-${index}`, 'x']))
-    const wrong: [Parameters<typeof asked>[1], string][] = [
+    const wrong: [Parameters<typeof policyRequest>[1], string][] = [
       [{ name: '' }, 'a name has'],
       [{ name: 'Big' }, 'a name has'],
       [{ name: 'admin' }, 'a name has'],
@@ -148,9 +148,9 @@ describe('a trust policy', () => {
       ]),
     ]
     for (const [changes, message] of wrong) {
-      const request = asked(issuer, changes)
+      const request = policyRequest(issuer, changes)
       expect(
-        await answered(trust.policies.create(request, ACTOR)),
+        await resultOf(trust.policies.create(request, ACTOR)),
         JSON.stringify(changes),
       ).toEqual({
         code: 'REQUEST_INVALID',
@@ -173,8 +173,8 @@ describe('a trust policy', () => {
       [trust.policies, 'http://gitlab.example/', undefined],
       [trust.policies, 'http://10.0.0.1', 'REQUEST_INVALID'],
     ] as const) {
-      const request = asked(issuer, { issuer: url })
-      const made = await answered(policies.create(request, ACTOR))
+      const request = policyRequest(issuer, { issuer: url })
+      const made = await resultOf(policies.create(request, ACTOR))
       expect('code' in made ? made.code : undefined, url).toBe(code)
       if (code === undefined) await trust.policies.remove(request.name, ACTOR)
     }
@@ -189,7 +189,11 @@ describe('what a policy wants', () => {
   })
 
   it('is given: the grants of the policy, under its name and the subject of the token', async () => {
-    const request = asked(issuer, { tags: ['v*'], tokenSeconds: 1200, actions: ['delete', 'push'] })
+    const request = policyRequest(issuer, {
+      tags: ['v*'],
+      tokenSeconds: 1200,
+      actions: ['delete', 'push'],
+    })
     await trust.policies.create(request, ACTOR)
     expect(await trust.policies.exchange(await issuer.token())).toEqual({
       actor: `${request.name}/repo:octo/kernel:ref:refs/heads/main`,
@@ -250,9 +254,9 @@ describe('what a policy wants', () => {
       [{ toString: 'f**' }, false],
     ]
     for (const [conditions, holds] of cases) {
-      const request = asked(issuer, { conditions })
+      const request = policyRequest(issuer, { conditions })
       await trust.policies.create(request, ACTOR)
-      const came = await answered(trust.policies.exchange(await issuer.token()))
+      const came = await resultOf(trust.policies.exchange(await issuer.token()))
       expect('actor' in came, JSON.stringify(conditions)).toBe(holds)
       if (!holds) expect(came).toEqual(NO_MATCH)
       await trust.policies.remove(request.name, ACTOR)
@@ -261,22 +265,22 @@ describe('what a policy wants', () => {
 
   it('is compared with nothing that is too long, and takes no time over it', async () => {
     await trust.policies.create(
-      asked(issuer, { conditions: { ref: `${'*a'.repeat(100)}b` } }),
+      policyRequest(issuer, { conditions: { ref: `${'*a'.repeat(100)}b` } }),
       ACTOR,
     )
-    await trust.policies.create(asked(issuer, { conditions: { ref: 'a**' } }), ACTOR)
-    const short = await answered(
+    await trust.policies.create(policyRequest(issuer, { conditions: { ref: 'a**' } }), ACTOR)
+    const short = await resultOf(
       trust.policies.exchange(await issuer.token({ ref: 'a'.repeat(1024) })),
     )
     expect(short).toMatchObject({ actor: expect.any(String) })
-    const long = await answered(
+    const long = await resultOf(
       trust.policies.exchange(await issuer.token({ ref: 'a'.repeat(1025) })),
     )
     expect(long).toEqual(NO_MATCH)
   })
 
   it('is an audience: the one of the token, or one of its several', async () => {
-    await trust.policies.create(asked(issuer), ACTOR)
+    await trust.policies.create(policyRequest(issuer), ACTOR)
     const right = 'https://registry.example'
     for (const [aud, holds] of [
       [right, true],
@@ -293,7 +297,7 @@ describe('what a policy wants', () => {
       [{ [right]: right }, false],
     ] as const) {
       const token = await issuer.token({ aud })
-      const came = await answered(trust.policies.exchange(token))
+      const came = await resultOf(trust.policies.exchange(token))
       expect('actor' in came, JSON.stringify(aud)).toBe(holds)
       if (!holds) expect(came).toEqual(NO_MATCH)
     }
@@ -307,7 +311,7 @@ describe('what a policy wants', () => {
     ]
     for (const [name, conditions] of names) {
       const repositories = [`builds/${name}`]
-      await trust.policies.create(asked(issuer, { name, conditions, repositories }), ACTOR)
+      await trust.policies.create(policyRequest(issuer, { name, conditions, repositories }), ACTOR)
     }
     const { actor, grants } = await trust.policies.exchange(await issuer.token())
     expect(actor).toMatch(/^b-second\//)
@@ -316,19 +320,19 @@ describe('what a policy wants', () => {
 
   it('is of exactly its issuer: a slash more makes another', async () => {
     const slashed = await startIssuer('/')
-    await trust.policies.create(asked(slashed), ACTOR)
+    await trust.policies.create(policyRequest(slashed), ACTOR)
     expect(await trust.policies.exchange(await slashed.token())).toHaveProperty('actor')
     const without = await slashed.token({ iss: slashed.url.slice(0, -1) })
-    expect(await answered(trust.policies.exchange(without))).toEqual(NO_MATCH)
+    expect(await resultOf(trust.policies.exchange(without))).toEqual(NO_MATCH)
     const deep = await startIssuer('/realms/octo')
-    await trust.policies.create(asked(deep), ACTOR)
+    await trust.policies.create(policyRequest(deep), ACTOR)
     expect(await trust.policies.exchange(await deep.token())).toHaveProperty('actor')
     expect(deep.requests).toEqual(['/realms/octo/.well-known/openid-configuration', '/keys'])
     await Promise.all([slashed.close(), deep.close()])
   })
 
   it('names whoever it was shortly, and without characters that nobody sees', async () => {
-    const { name } = await trust.policies.create(asked(issuer), ACTOR)
+    const { name } = await trust.policies.create(policyRequest(issuer), ACTOR)
     const actorOf = async (sub: string) =>
       (await trust.policies.exchange(await issuer.token({ sub }))).actor
     expect(await actorOf('a\nb\u202ec\u001b[31m')).toBe(`${name}/a\uFFFDb\uFFFDc\uFFFD[31m`)

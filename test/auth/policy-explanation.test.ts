@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { newKey, startIssuer, type TestIssuer } from './issuer-kit.ts'
-import { ACTOR, answered, asked, openTrust, type Trust } from './policies-kit.ts'
+import { newKey, startIssuer, type TestIssuer } from './issuer.ts'
+import { ACTOR, openTrust, policyRequest, resultOf, type Trust } from './trust-policies.ts'
 
 let trust: Trust
 let issuer: TestIssuer
@@ -9,9 +9,9 @@ beforeAll(async () => {
   trust = await openTrust()
   issuer = await startIssuer()
   const conditions = { repository: ['octo/app', 'octo/k*'], '/kubernetes.io/namespace': 'cd' }
-  await trust.policies.create(asked(issuer, { name: 'a-strict', conditions }), ACTOR)
-  await trust.policies.create(asked(issuer, { name: 'b-right' }), ACTOR)
-  await trust.policies.create(asked(issuer, { name: 'c-other', audience: 'other' }), ACTOR)
+  await trust.policies.create(policyRequest(issuer, { name: 'a-strict', conditions }), ACTOR)
+  await trust.policies.create(policyRequest(issuer, { name: 'b-right' }), ACTOR)
+  await trust.policies.create(policyRequest(issuer, { name: 'c-other', audience: 'other' }), ACTOR)
 })
 
 afterAll(async () => {
@@ -119,7 +119,7 @@ it('does not use the token up', async () => {
 
 it('refuses what is no token', async () => {
   for (const text of ['', 'x', 'a.b.c', 'x'.repeat(20_000)]) {
-    expect(await answered(trust.policies.explain(text))).toMatchObject({
+    expect(await resultOf(trust.policies.explain(text))).toMatchObject({
       code: 'REQUEST_INVALID',
       message: expect.stringContaining('an identity token'),
     })

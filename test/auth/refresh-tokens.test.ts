@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { basic, bearer, claimsOf, makeCredential, sql } from './callers.ts'
-import { askAs, grantedBy, type TokenAsk } from './token-kit.ts'
+import { basic, bearer, claimsOf, makeCredential, sql } from './credentials-client.ts'
+import { grantedBy, requestToken, type TokenEndpointRequest } from './token-endpoint.ts'
 
 let registry: TestRegistry
 let builder: { name: string; secret: string }
@@ -17,13 +17,17 @@ beforeAll(async () => {
 
 afterAll(() => registry.close())
 
-const ask = (asked: TokenAsk) => askAs(registry, asked)
+const ask = (asked: TokenEndpointRequest) => requestToken(registry, asked)
 const asBuilder = () => basic(builder.name, builder.secret)
 const PUSH = 'repository:builds/a:pull,push'
 const PULL_PUSH = { 'builds/a': 'pull,push' }
 
 describe('a refresh token', () => {
-  const refresh = (token: string | undefined, more: Omit<TokenAsk, 'form'> = {}, scope = PUSH) =>
+  const refresh = (
+    token: string | undefined,
+    more: Omit<TokenEndpointRequest, 'form'> = {},
+    scope = PUSH,
+  ) =>
     ask({
       form: [
         ['grant_type', 'refresh_token'],

@@ -8,7 +8,7 @@ import {
   allowsTag,
   type Caller,
   type Grant,
-  listableNames,
+  listablePatterns,
 } from '../../src/auth/access.ts'
 import { grantsOf, intersect, parseScopes, repositoriesOf } from '../../src/auth/scope.ts'
 import type { Glob } from '../../src/oci/glob.ts'
@@ -200,7 +200,7 @@ describe('a token of any credential, asked for with any scopes', () => {
             }
             for (const name of NAMES) {
               const shows = (caller: Caller) =>
-                listableNames(caller).some((one) => new RegExp(one).test(name))
+                listablePatterns(caller).some((one) => new RegExp(one).test(name))
               if (shows(held)) expect(shows(before)).toBe(true)
             }
           }

@@ -3,9 +3,16 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { exportJWK } from 'jose'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { pushImage } from '../conformance/kit.ts'
+import { pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { askForToken, basic, bearer, makeCredential, openMint, sql } from './callers.ts'
+import {
+  basic,
+  bearer,
+  makeCredential,
+  openTokenMinter,
+  requestToken,
+  sql,
+} from './credentials-client.ts'
 
 let registry: TestRegistry
 /** Every secret that was given out, by what it is. */
@@ -24,7 +31,7 @@ beforeAll(async () => {
     actions: ['pull', 'push'],
   })
   const authorization = basic(name, secret)
-  const token = await askForToken(registry, authorization, 'repository:a/b:pull,push')
+  const token = await requestToken(registry, authorization, 'repository:a/b:pull,push')
   const refreshed = await registry.anonymous('/token?offline_token=true', {
     headers: { authorization },
   })
@@ -159,8 +166,8 @@ it('no column of the database has one: there are only hashes', async () => {
     const query = `select 1 from ${table} where secret_sha256 = $1`
     expect(await sql(registry, query, [hashOf(what)])).toHaveLength(1)
   }
-  const mint = await openMint(registry)
-  const { privateKey } = mint.keys.signing()
+  const mint = await openTokenMinter(registry)
+  const { privateKey } = mint.keys.signingKey()
   await mint.close()
   const pem = privateKey.export({ format: 'pem', type: 'pkcs8' }) as string
   const { d } = await exportJWK(privateKey)

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { imageOf, newRepository, pushBlob, pushImage } from '../conformance/kit.ts'
+import { newRepository, pushBlob, pushImage, pushImageBlobs } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { askForToken, basic, bearer, makeCredential } from './callers.ts'
+import { basic, bearer, makeCredential, requestToken } from './credentials-client.ts'
 
 let registry: TestRegistry
 
@@ -50,13 +50,13 @@ describe.each(['basic', 'bearer'])('a credential for some tags, by %s', (scheme)
     })
     const authorization = basic(name, secret)
     const scope = `repository:${repository}:pull,push,delete`
-    const token = await askForToken(registry, authorization, scope)
+    const token = await requestToken(registry, authorization, scope)
     as = { authorization: scheme === 'basic' ? authorization : bearer(token) }
     await pushImage(registry, repository, 'latest')
   })
 
   it('sets those and no others, in every way there is', async () => {
-    const manifest = await imageOf(registry, repository)
+    const manifest = await pushImageBlobs(registry, repository)
     const { digest } = await pushImage(registry, repository, undefined, { annotations: { a: 'b' } })
     for (const tag of ['v1', 'v2.0', 'edge']) {
       expect((await put(repository, tag, manifest, as)).status).toBe(201)
@@ -91,7 +91,7 @@ describe.each(['basic', 'bearer'])('a credential for some tags, by %s', (scheme)
     expect((await remove(repository, digest, as)).status).toBe(202)
     expect(await tagsOf(repository)).not.toContain('v8')
     expect((await remove(repository, 'edge', as)).status).toBe(202)
-    await put(repository, 'edge', await imageOf(registry, repository), as)
+    await put(repository, 'edge', await pushImageBlobs(registry, repository), as)
   })
 })
 
@@ -108,7 +108,7 @@ describe('an immutable tag', () => {
   })
 
   it('is not moved by anybody; the same digest is fine', async () => {
-    const other = await imageOf(registry, repository)
+    const other = await pushImageBlobs(registry, repository)
     const refused = await put(repository, 'v1', other, admin())
     expect(refused.status).toBe(403)
     expect(await refused.json()).toMatchObject({
@@ -166,7 +166,9 @@ describe('an immutable tag', () => {
   })
 
   it('of pushes at once, exactly one sets it', async () => {
-    const images = await Promise.all(Array.from({ length: 8 }, () => imageOf(registry, repository)))
+    const images = await Promise.all(
+      Array.from({ length: 8 }, () => pushImageBlobs(registry, repository)),
+    )
     const answers = await Promise.all(images.map((image) => put(repository, 'v2', image, admin())))
     expect(answers.map(({ status }) => status).sort()).toEqual([201, ...Array(7).fill(403)])
   })
@@ -178,9 +180,9 @@ describe('an immutable tag', () => {
     expect((await set(repository, { immutableTags: ['v 1'] })).status).toBe(400)
     expect((await set(repository, { immutable: ['v1'] })).status).toBe(400)
     expect((await set(repository, { immutableTags: [] })).status).toBe(200)
-    expect((await put(repository, 'v1', await imageOf(registry, repository), admin())).status).toBe(
-      201,
-    )
+    expect(
+      (await put(repository, 'v1', await pushImageBlobs(registry, repository), admin())).status,
+    ).toBe(201)
   })
 })
 
@@ -200,7 +202,7 @@ describe('private repositories', () => {
     expect(await listOf(basic(name, secret))).toEqual(['a/one', 'a/two'])
     expect(await listOf(basic(pusher.name, pusher.secret))).toEqual([])
     expect(await listOf(basic('admin', other.password))).toEqual(['a/one', 'a/two', 'b/one'])
-    expect(await listOf(bearer(await askForToken(other, undefined)))).toEqual([])
+    expect(await listOf(bearer(await requestToken(other, undefined)))).toEqual([])
     await other.close()
   })
 

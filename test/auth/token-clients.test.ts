@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { pushImage } from '../conformance/kit.ts'
+import { pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { basic, bearer, claimsOf, makeCredential } from './callers.ts'
-import { askAs, grantedBy, type TokenAsk } from './token-kit.ts'
+import { basic, bearer, claimsOf, makeCredential } from './credentials-client.ts'
+import { grantedBy, requestToken, type TokenEndpointRequest } from './token-endpoint.ts'
 
 let registry: TestRegistry
 let builder: { name: string; secret: string }
@@ -38,7 +38,7 @@ async function setVisibility(repository: string, visibility: string): Promise<vo
   expect(status).toBe(200)
 }
 
-const ask = (asked: TokenAsk) => askAs(registry, asked)
+const ask = (asked: TokenEndpointRequest) => requestToken(registry, asked)
 const asBuilder = () => basic(builder.name, builder.secret)
 
 const MOUNT = 'repository:builds/from:pull'
@@ -122,7 +122,7 @@ const CLIENTS: Client[] = [
   ],
 ]
 
-function asked(how: 'GET' | 'POST', text: string, secret: string): TokenAsk {
+function asked(how: 'GET' | 'POST', text: string, secret: string): TokenEndpointRequest {
   const filled = text
     .replace('NAME', builder.name)
     .replace('SECRET', secret)

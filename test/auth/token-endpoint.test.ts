@@ -1,8 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { digestOf, imageOf, pushImage } from '../conformance/kit.ts'
+import { digestOf, pushImage, pushImageBlobs } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { askForToken, basic, bearer, claimsOf, makeCredential, openMint, sql } from './callers.ts'
+import {
+  basic,
+  bearer,
+  claimsOf,
+  makeCredential,
+  openTokenMinter,
+  requestToken,
+  sql,
+} from './credentials-client.ts'
 
 let registry: TestRegistry
 let builder: { name: string; secret: string }
@@ -64,8 +72,8 @@ const accessOf = ({ token }: { token: string }) => claimsOf(token).access
 describe('GET /token', () => {
   it('several scopes in one parameter or in several give the same', async () => {
     const [a, b] = ['repository:builds/a:pull', 'repository:builds/b:push,delete']
-    const one = await askForToken(registry, asBuilder(), `${a} ${b}`)
-    const two = await askForToken(registry, asBuilder(), a ?? '', b ?? '')
+    const one = await requestToken(registry, asBuilder(), `${a} ${b}`)
+    const two = await requestToken(registry, asBuilder(), a ?? '', b ?? '')
     expect(claimsOf(one).access).toEqual([
       { type: 'repository', name: 'builds/a', actions: ['pull'], tags: ['v*'] },
       { type: 'repository', name: 'builds/b', actions: ['push'], tags: ['v*'] },
@@ -88,7 +96,7 @@ describe('GET /token', () => {
       'repository:builds/a:fly',
       'x'.repeat(5000),
     ]
-    const token = await askForToken(registry, asBuilder(), ...scopes)
+    const token = await requestToken(registry, asBuilder(), ...scopes)
     expect(claimsOf(token).access).toEqual([])
     const many = Array.from({ length: 1000 }, (_, index) => `repository:builds/n${index}:pull`)
     const form = { grant_type: 'password', username: builder.name, password: builder.secret }
@@ -100,7 +108,7 @@ describe('GET /token', () => {
   })
 
   it('the catalog shows what the credential may pull', async () => {
-    const token = await askForToken(registry, asBuilder(), 'registry:catalog:*')
+    const token = await requestToken(registry, asBuilder(), 'registry:catalog:*')
     const headers = { authorization: bearer(token) }
     const answer = await registry.anonymous('/v2/_catalog', { headers })
     expect(await answer.json()).toEqual({ repositories: ['builds/image', 'open/image'] })
@@ -127,12 +135,12 @@ describe('GET /token', () => {
   })
 
   it('a token gives no more than it has, nor for longer, and ends with it', async () => {
-    const mint = await openMint(registry)
+    const mint = await openTokenMinter(registry)
     const entry = { type: 'repository', name: 'builds/a', actions: ['pull'], tags: ['v*'] } as const
     const claims = { subject: 'brief', origin: 'credential:0', access: [entry] }
     const { token, tokenId } = await mint.tokens.mint(claims, 60)
     await mint.close()
-    const again = await askForToken(registry, bearer(token), 'repository:builds/a:pull,push')
+    const again = await requestToken(registry, bearer(token), 'repository:builds/a:pull,push')
     expect(claimsOf(again).access).toEqual([entry])
     expect(claimsOf(again).exp).toBeLessThanOrEqual(claimsOf(token).exp)
     expect(claimsOf(again)).toMatchObject({ sub: 'brief', origin: 'credential:0', jti: tokenId })
@@ -145,7 +153,7 @@ describe('GET /token', () => {
       actions: ['pull'],
       expiresAt: expiresAt.toISOString(),
     })
-    const token = await askForToken(registry, basic(brief.name, brief.secret))
+    const token = await requestToken(registry, basic(brief.name, brief.secret))
     expect(claimsOf(token).exp * 1000).toBeLessThanOrEqual(expiresAt.getTime())
   })
 })
@@ -242,11 +250,11 @@ it('a credential for one network is refused elsewhere, and so are its tokens', a
 describe('an upload that began with a valid token', () => {
   const bytes = randomBytes(1000)
   const digest = digestOf(bytes)
-  let mint: Awaited<ReturnType<typeof openMint>>
+  let mint: Awaited<ReturnType<typeof openTokenMinter>>
   const entry = { type: 'repository', name: 'builds/late', actions: ['pull', 'push'] } as const
 
   beforeAll(async () => {
-    mint = await openMint(registry)
+    mint = await openTokenMinter(registry)
   })
   afterAll(() => mint.close())
 
@@ -277,7 +285,7 @@ describe('an upload that began with a valid token', () => {
     const begun = await send('POST', '/v2/builds/late/blobs/uploads/', token)
     expect(begun.status).toBe(401)
     expect(begun.headers.get('www-authenticate')).toContain('error="invalid_token"')
-    const manifest = Buffer.from(JSON.stringify(await imageOf(registry, 'builds/late')))
+    const manifest = Buffer.from(JSON.stringify(await pushImageBlobs(registry, 'builds/late')))
     expect((await send('PUT', '/v2/builds/late/manifests/v1', token, manifest)).status).toBe(401)
     // Another one that expired before the upload began is of no use for it.
     const live = await mint.tokens.mint(claims, 60)

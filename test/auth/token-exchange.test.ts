@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { startIssuer, type TestIssuer } from './issuer-kit.ts'
+import { startIssuer, type TestIssuer } from './issuer.ts'
 
 let registry: TestRegistry
 let issuer: TestIssuer

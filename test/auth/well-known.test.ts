@@ -2,7 +2,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { askForToken, basic } from './callers.ts'
+import { basic, requestToken } from './credentials-client.ts'
 
 let registry: TestRegistry
 let base: string
@@ -27,7 +27,7 @@ beforeAll(async () => {
 afterAll(() => registry.close())
 
 it('who knows nothing but the URL can verify a token', async () => {
-  const token = await askForToken(
+  const token = await requestToken(
     registry,
     basic('admin', registry.password),
     'repository:a/b:pull',

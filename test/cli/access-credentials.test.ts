@@ -2,20 +2,20 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { imageOf, newRepository, putManifest } from '../conformance/kit.ts'
-import { start, stop } from '../start/process.ts'
+import { startProcess, stopProcess } from '../start/rookery-process.ts'
+import { newRepository, pushImageBlobs, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   basic,
   bearer,
   becomes,
-  complaint,
+  errorLine,
   printed,
+  printedJson,
   pushStatus,
   tokenFor,
-  told,
-} from './access-kit.ts'
-import { rookery } from './kit.ts'
+} from './operator.ts'
+import { rookery } from './rookery.ts'
 
 const SECRET = /^rky_[\w-]{43}_[0-9a-f]{8}$/
 
@@ -29,7 +29,7 @@ afterAll(() => registry.close())
 
 describe('rookery credential', () => {
   it('makes one that pushes at once, by password and by token, until it is revoked', async () => {
-    const { secret, url, ...credential } = await told(
+    const { secret, url, ...credential } = await printedJson(
       registry,
       ...['credential', 'create', 'orb-1', '--repository', 'orb/**'],
     )
@@ -43,11 +43,13 @@ describe('rookery credential', () => {
     const token = bearer(await tokenFor(registry, 'repository:orb/www:pull,push', password))
     expect(await pushStatus(registry, 'orb/www', token)).toBe(202)
 
-    expect(await told(registry, 'credential', 'revoke', 'orb-1')).toEqual({ revoked: 'orb-1' })
+    expect(await printedJson(registry, 'credential', 'revoke', 'orb-1')).toEqual({
+      revoked: 'orb-1',
+    })
     await becomes(401, () => pushStatus(registry, 'orb/www', password))
     await becomes(401, () => pushStatus(registry, 'orb/www', token))
     expect(
-      await complaint(registry, 'credential', 'create', 'orb-1', '--repository', 'a'),
+      await errorLine(registry, 'credential', 'create', 'orb-1', '--repository', 'a'),
     ).toContain('names are used once')
   })
 
@@ -73,8 +75,8 @@ describe('rookery credential', () => {
   it('bounds the tags that may be set', async () => {
     const repository = newRepository()
     const bounds = ['--repository', repository, '--tag', 'v*', '--tag', 'latest']
-    const { secret } = await told(registry, 'credential', 'create', 'tagger', ...bounds)
-    const manifest = await imageOf(registry, repository)
+    const { secret } = await printedJson(registry, 'credential', 'create', 'tagger', ...bounds)
+    const manifest = await pushImageBlobs(registry, repository)
     const status = async (tag: string) =>
       (await putManifest(registry, repository, tag, manifest, basic('tagger', secret))).status
     expect(await status('v1')).toBe(201)
@@ -84,25 +86,25 @@ describe('rookery credential', () => {
 
   it('bounds where from', async () => {
     const far = ['--repository', 'far', '--network', '10.0.0.0/8,fd00::/8']
-    const { secret } = await told(registry, 'credential', 'create', 'far', ...far)
+    const { secret } = await printedJson(registry, 'credential', 'create', 'far', ...far)
     expect(await pushStatus(registry, 'far', basic('far', secret))).toBe(401)
   })
 
   it('makes administrators, and lists all with what they may do', async () => {
-    const { secret } = await told(registry, 'credential', 'create', 'boss', '--admin')
+    const { secret } = await printedJson(registry, 'credential', 'create', 'boss', '--admin')
     const answer = await fetch(`${registry.url}/api/v1/credentials`, {
       headers: basic('boss', secret),
     })
     expect(answer.status).toBe(200)
     const listed = ['--repository', 'a/*', '--repository', 'b', '--action', 'delete,pull']
     const time = '2035-01-31T12:00:00+02:00'
-    await told(registry, 'credential', 'create', 'listed', ...listed, '--expires', time)
+    await printedJson(registry, 'credential', 'create', 'listed', ...listed, '--expires', time)
     const table = await printed(registry, 'credential', 'list')
     expect(table).toMatch(
       /^listed +valid +pull,delete +a\/\*,b +any +any +2035-01-31T10:00:00Z +never$/m,
     )
     expect(table).toMatch(/^boss +valid +everything +all +any +any +never +\d{4}-\S+Z$/m)
-    const { credentials } = await told(registry, 'credential', 'list')
+    const { credentials } = await printedJson(registry, 'credential', 'list')
     const found = credentials.find(({ name }: { name: string }) => name === 'listed')
     expect(found).toMatchObject({ actions: ['pull', 'delete'], createdBy: 'operator', tags: null })
   })
@@ -129,7 +131,7 @@ describe('rookery credential', () => {
     [['revoke', 'nobody']],
     [['list', 'everything']],
   ])('%j is refused in one line, and changes nothing', async (words) => {
-    expect(await complaint(registry, 'credential', ...words)).not.toContain('rky_')
+    expect(await errorLine(registry, 'credential', ...words)).not.toContain('rky_')
   })
 
   it('shows the commands of its family, and all when it knows none', async () => {
@@ -149,14 +151,14 @@ it('rights are changed beside a server with the embedded Postgres, and without o
   const settings = { ROOKERY_DATA_DIR: join(folder, 'data'), ROOKERY_LISTEN: '0.0.0.0:0' }
   try {
     // In the wrong folder no second registry comes to be.
-    expect(await complaint({ settings }, 'token', 'mint', '--repository', 'a')).toContain(
+    expect(await errorLine({ settings }, 'token', 'mint', '--repository', 'a')).toContain(
       `there is no registry in ${settings.ROOKERY_DATA_DIR}`,
     )
     expect(await readdir(folder)).toEqual([])
-    const server = await start(settings)
+    const server = await startProcess(settings)
     const url = server.url.replace('0.0.0.0', '127.0.0.1')
     const make = ['--repository', 'a', '--action', 'push']
-    const { secret, url: handedOver } = await told(
+    const { secret, url: handedOver } = await printedJson(
       { settings },
       ...['credential', 'create', 'one', ...make],
     )
@@ -166,14 +168,14 @@ it('rights are changed beside a server with the embedded Postgres, and without o
     expect(await pushStatus({ url }, 'a', bearer(token))).toBe(202)
     await printed({ settings }, 'credential', 'revoke', 'one')
     await becomes(401, () => pushStatus({ url }, 'a', basic('one', secret)))
-    expect(await stop(server)).toBe(0)
+    expect(await stopProcess(server)).toBe(0)
 
     await printed({ settings }, 'repository', 'set', 'b', '--visibility', 'private')
-    const again = await start(settings)
+    const again = await startProcess(settings)
     const reached = { url: again.url.replace('0.0.0.0', '127.0.0.1') }
     expect(await pushStatus(reached, 'a', bearer(token))).toBe(202)
     expect(await pushStatus(reached, 'a', basic('one', secret))).toBe(401)
-    expect(await stop(again)).toBe(0)
+    expect(await stopProcess(again)).toBe(0)
   } finally {
     await rm(folder, { recursive: true, force: true })
   }

@@ -8,27 +8,34 @@ import {
   basic,
   bearer,
   becomes,
-  complaint,
+  errorLine,
   printed,
+  printedJson,
   pushStatus,
   tokenFor,
-  told,
-} from './access-kit.ts'
-import { rookery } from './kit.ts'
+} from './operator.ts'
+import { rookery } from './rookery.ts'
 
 let registry: TestRegistry
 let secret: string
 
 beforeEach(async () => {
   registry = await startRegistry()
-  ;({ secret } = await told(registry, 'credential', 'create', 'orb', '--repository', 'orb/*'))
+  ;({ secret } = await printedJson(
+    registry,
+    'credential',
+    'create',
+    'orb',
+    '--repository',
+    'orb/*',
+  ))
 })
 
 afterEach(() => registry.close())
 
 const mint = async () => (await printed(registry, 'token', 'mint', '--repository', 'orb/a')).trim()
 const push = (token: string) => pushStatus(registry, 'orb/a', bearer(token))
-const keys = async () => (await told(registry, 'keys', 'list')).keys
+const keys = async () => (await printedJson(registry, 'keys', 'list')).keys
 const published = async (): Promise<{ kid: string; alg: string }[]> => {
   const answer = await registry.anonymous('/.well-known/jwks.json')
   return ((await answer.json()) as { keys: { kid: string; alg: string }[] }).keys
@@ -41,7 +48,7 @@ describe('rookery keys rotate', () => {
     const before = await mint()
     const [first] = await keys()
     expect(first).toMatchObject({ kid: kidOf(before), algorithm: 'ES256', state: 'active' })
-    const rotated = await told(registry, 'keys', 'rotate', '--algorithm', 'EdDSA')
+    const rotated = await printedJson(registry, 'keys', 'rotate', '--algorithm', 'EdDSA')
     expect(rotated).toMatchObject({ algorithm: 'EdDSA', state: 'next', until: null, voided: false })
     expect(Date.parse(rotated.since)).toBeGreaterThan(Date.now() + 300_000)
     const { voided: _, ...next } = rotated
@@ -65,7 +72,7 @@ describe('rookery keys rotate', () => {
     const given = await tokenFor(registry, 'repository:orb/a:push', basic('orb', secret))
     expect(await push(old)).toBe(202)
     expect(await push(given)).toBe(202)
-    const rotated = await told(registry, 'keys', 'rotate', '--now')
+    const rotated = await printedJson(registry, 'keys', 'rotate', '--now')
     expect(rotated).toMatchObject({ state: 'active', voided: true })
     expect(await keys()).toHaveLength(1)
     await becomes(401, () => push(old))
@@ -78,13 +85,13 @@ describe('rookery keys rotate', () => {
     const again = await tokenFor(registry, 'repository:orb/a:push', basic('orb', secret))
     expect(kidOf(again)).toBe(rotated.kid)
     expect(await push(again)).toBe(202)
-    expect(await complaint(registry, 'token', 'revoke', old)).toContain('not signed by this')
+    expect(await errorLine(registry, 'token', 'revoke', old)).toContain('not signed by this')
   })
 
   it.each([[['rotate', '--algorithm', 'RS256']], [['rotate', 'all']], [['list', '--now']]])(
     '%j is refused in one line',
     async (words) => {
-      await complaint(registry, 'keys', ...words)
+      await errorLine(registry, 'keys', ...words)
     },
   )
 })
@@ -105,17 +112,17 @@ describe('with a master key that is not the one', () => {
     const file = join(folder, 'master-key')
     const [first] = await keys()
     // It is not there; and then there is another one.
-    expect(await complaint(elsewhere, 'keys', 'rotate')).toContain(`${file} is missing`)
+    expect(await errorLine(elsewhere, 'keys', 'rotate')).toContain(`${file} is missing`)
     await writeFile(file, randomBytes(32).toString('base64'), { mode: 0o600 })
     for (const words of [
       ['keys', 'rotate'],
       ['token', 'mint', '--repository', 'a'],
     ]) {
-      expect(await complaint(elsewhere, ...words)).toContain('encrypted with another master key')
+      expect(await errorLine(elsewhere, ...words)).toContain('encrypted with another master key')
     }
-    expect(await told(elsewhere, 'keys', 'list')).toEqual({ keys: [first] })
+    expect(await printedJson(elsewhere, 'keys', 'list')).toEqual({ keys: [first] })
     await chmod(file, 0o644)
-    expect(await complaint(elsewhere, 'keys', 'rotate', '--now')).toContain('can be read by')
+    expect(await errorLine(elsewhere, 'keys', 'rotate', '--now')).toContain('can be read by')
     expect(await keys()).toEqual([first])
 
     await rm(file)

@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { UsageError } from '../../src/cli/command.ts'
-import { parseLoginUrl } from '../../src/cli/login.ts'
+import { parseLoginUrl } from '../../src/cli/registry/login.ts'
 import { startRegistry } from '../support/registry.ts'
-import { basic, complaint, printed, pushStatus, told } from './access-kit.ts'
+import { basic, errorLine, printed, printedJson, pushStatus } from './operator.ts'
 
 // It needs neither a database nor a configuration, and a wrong one does not disturb it.
 const nothing = { settings: { ROOKERY_NONSENSE: 'x' } }
@@ -69,7 +69,7 @@ describe('rookery login-url', () => {
       words: ['login', '-u', user, '--password-stdin', host],
       stdin: password,
     })
-    expect(await told(nothing, 'login-url', url)).toEqual({
+    expect(await printedJson(nothing, 'login-url', url)).toEqual({
       host,
       plainHttp: true,
       username: user,
@@ -124,9 +124,9 @@ describe('rookery login-url', () => {
   })
 
   it('wants one URL, and says in one line what is wrong with it', async () => {
-    expect(await complaint(nothing, 'login-url', 'https://u:sec/ret@h')).not.toContain('ret@')
-    await complaint(nothing, 'login-url')
-    await complaint(nothing, 'login-url', 'https://u:p@h', 'https://u:p@h')
+    expect(await errorLine(nothing, 'login-url', 'https://u:sec/ret@h')).not.toContain('ret@')
+    await errorLine(nothing, 'login-url')
+    await errorLine(nothing, 'login-url', 'https://u:p@h', 'https://u:p@h')
   })
 
   it('reads what the registry hands over, and what comes out is believed', async () => {
@@ -137,9 +137,9 @@ describe('rookery login-url', () => {
       const [user = '', ...password] = (curl[2] ?? '').split(':')
       expect(await pushStatus(registry, 'a', basic(user, password.join(':')))).toBe(202)
       const words = ['credential', 'create', 'orb', '--repository', 'a']
-      const made = await told(registry, ...words)
+      const made = await printedJson(registry, ...words)
       const handedOver = made.url.replace('127.0.0.1:0', new URL(registry.url).host)
-      const { username, password: secret } = await told(registry, 'login-url', handedOver)
+      const { username, password: secret } = await printedJson(registry, 'login-url', handedOver)
       expect(await pushStatus(registry, 'a', basic(username, secret))).toBe(202)
     } finally {
       await registry.close()

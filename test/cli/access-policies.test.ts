@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { startIssuer, type TestIssuer } from '../auth/issuer-kit.ts'
+import { startIssuer, type TestIssuer } from '../auth/issuer.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { complaint, printed, printedFor, told } from './access-kit.ts'
-import { rookery } from './kit.ts'
+import { errorLine, printed, printedFor, printedJson } from './operator.ts'
+import { rookery } from './rookery.ts'
 
 let registry: TestRegistry
 let issuer: TestIssuer
@@ -29,7 +29,7 @@ describe('rookery policy', () => {
       ...['--condition', 'sub=repo:octo/kernel:**', '--condition', '/kubernetes.io/pod=a=b,c'],
     ]
     const more = ['--action', 'push', '--tag', 'v*,main', '--ttl', '10m']
-    const policy = await told(registry, ...create('kernels', ...conditions, ...more))
+    const policy = await printedJson(registry, ...create('kernels', ...conditions, ...more))
     expect(policy).toMatchObject({
       name: 'kernels',
       issuer: issuer.url,
@@ -45,13 +45,15 @@ describe('rookery policy', () => {
       tokenSeconds: 600,
       createdBy: 'operator',
     })
-    expect(await told(registry, 'policy', 'list')).toEqual({ policies: [policy] })
+    expect(await printedJson(registry, 'policy', 'list')).toEqual({ policies: [policy] })
     const table = await printed(registry, 'policy', 'list')
     expect(table).toMatch(/^NAME +ISSUER/)
     expect(table).toContain('kernels')
-    expect(await told(registry, 'policy', 'remove', 'kernels')).toEqual({ removed: 'kernels' })
+    expect(await printedJson(registry, 'policy', 'remove', 'kernels')).toEqual({
+      removed: 'kernels',
+    })
     expect(await printed(registry, 'policy', 'list')).toBe('There are none.\n')
-    const changes = await told(registry, 'audit', '--actor', 'operator', '--limit', '1')
+    const changes = await printedJson(registry, 'audit', '--actor', 'operator', '--limit', '1')
     expect(changes).toMatchObject({ action: 'remove-policy', detail: 'kernels' })
   })
 
@@ -75,7 +77,7 @@ describe('rookery policy', () => {
       'FAILS  condition ref: wanted "refs/heads/release", found "refs/heads/main"',
     )
     expect(text).toContain('It would be exchanged by first.\n')
-    expect(await told(registry, 'policy', 'test', right)).toMatchObject({ matches: 'first' })
+    expect(await printedJson(registry, 'policy', 'test', right)).toMatchObject({ matches: 'first' })
     const wrong = await issuer.token({ repository: 'evil/\u001b[2Jkernel', aud: undefined })
     const ran = await rookery(registry, ['policy', 'test', wrong])
     expect(ran).toMatchObject({ status: 1, stderr: '' })
@@ -112,7 +114,7 @@ describe('rookery policy', () => {
       [['policy', 'test', 'missing'], 'an identity token is a signed'],
       [['policy', 'test'], 'expected TOKEN'],
     ] as const) {
-      expect(await complaint(registry, ...words), words.join(' ')).toContain(message)
+      expect(await errorLine(registry, ...words), words.join(' ')).toContain(message)
     }
   })
 })

@@ -3,9 +3,9 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { newRepository, pushImage } from '../conformance/kit.ts'
+import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { basic, bearer, complaint, printed, pushStatus, told } from './access-kit.ts'
+import { basic, bearer, errorLine, printed, printedJson, pushStatus } from './operator.ts'
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
@@ -22,10 +22,10 @@ describe('rookery repository', () => {
     const repository = newRepository()
     const set = ['repository', 'set', repository]
     const immutable = ['--immutable', 'v*', '--immutable', 'r1,r2']
-    const settings = await told(registry, ...set, '--visibility', 'private', ...immutable)
+    const settings = await printedJson(registry, ...set, '--visibility', 'private', ...immutable)
     expect(settings).toMatchObject({ name: repository, visibility: 'private' })
     expect(settings.immutableTags).toEqual(['v*', 'r1', 'r2'])
-    expect(await told(registry, 'repository', 'show', repository)).toEqual(settings)
+    expect(await printedJson(registry, 'repository', 'show', repository)).toEqual(settings)
     await pushImage(registry, repository, 'v1')
     const pull = () => registry.anonymous(`/v2/${repository}/manifests/v1`)
     expect((await pull()).status).toBe(401)
@@ -34,7 +34,7 @@ describe('rookery repository', () => {
     const text = await printed(registry, ...set, '--visibility', 'public')
     expect(text).toContain('visibility      public\nimmutable tags  v*,r1,r2\n')
     expect((await pull()).status).toBe(200)
-    expect((await told(registry, ...set, '--mutable')).immutableTags).toEqual([])
+    expect((await printedJson(registry, ...set, '--mutable')).immutableTags).toEqual([])
     await pushImage(registry, repository, 'v1')
   })
 
@@ -46,7 +46,7 @@ describe('rookery repository', () => {
        select 'many/r' || lpad(i::text, 4, '0'), 'private', '{v*}' from generate_series(1, 1200) i`,
     )
     await client.end()
-    const { repositories } = await told(registry, 'repository', 'list')
+    const { repositories } = await printedJson(registry, 'repository', 'list')
     const names = repositories.map(({ name }: { name: string }) => name)
     expect(names.filter((name: string) => name.startsWith('many/'))).toHaveLength(1200)
     expect(names).toEqual([...new Set(names)].sort())
@@ -67,7 +67,7 @@ describe('rookery repository', () => {
     [['set', 'a', '--provenance', 'perhaps']],
     [['list', 'a']],
   ])('%j is refused in one line', async (words) => {
-    await complaint(registry, 'repository', ...words)
+    await errorLine(registry, 'repository', ...words)
   })
 })
 
@@ -90,9 +90,17 @@ describe('rookery audit', () => {
   it('tells what was done on the command line and over HTTP, and never a secret', async () => {
     const repository = newRepository()
     const only = ['--repository', repository]
-    const made = await told(registry, 'credential', 'create', 'orb', ...only, '--tag', 'v*')
-    const minted = await told(registry, 'token', 'mint', '--credential', 'orb', '--tag', 'v1')
-    const own = await told(registry, 'token', 'mint', ...only, '--action', 'pull')
+    const made = await printedJson(registry, 'credential', 'create', 'orb', ...only, '--tag', 'v*')
+    const minted = await printedJson(
+      registry,
+      'token',
+      'mint',
+      '--credential',
+      'orb',
+      '--tag',
+      'v1',
+    )
+    const own = await printedJson(registry, 'token', 'mint', ...only, '--action', 'pull')
     expect(await pushStatus(registry, repository, bearer(minted.token))).toBe(202)
     expect(await pushStatus(registry, 'elsewhere', basic('orb', made.secret))).toBe(403)
     await printed(registry, 'repository', 'set', repository, '--immutable', 'v*')
@@ -191,6 +199,6 @@ describe('rookery audit', () => {
     [['--repository', 'A']],
     [['orb']],
   ])('%j is refused in one line', async (words) => {
-    await complaint(registry, 'audit', ...words)
+    await errorLine(registry, 'audit', ...words)
   })
 })

@@ -1,17 +1,17 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { imageOf, newRepository, putManifest } from '../conformance/kit.ts'
+import { newRepository, pushImageBlobs, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   basic,
   bearer,
   becomes,
   claimsOf,
-  complaint,
+  errorLine,
   printed,
   printedFor,
+  printedJson,
   pushStatus,
-  told,
-} from './access-kit.ts'
+} from './operator.ts'
 
 let registry: TestRegistry
 
@@ -46,7 +46,7 @@ describe('rookery token mint', () => {
 
   it('takes patterns, actions, tags, a time and a name', async () => {
     const repository = newRepository()
-    const told_ = await told(
+    const told_ = await printedJson(
       registry,
       ...['token', 'mint', '--repository', 'conformance/*', '--repository', 'x', '--url'],
       ...['--action', 'push', '--tag', 'v*', '--ttl', '2h', '--subject', 'www-ci'],
@@ -64,7 +64,7 @@ describe('rookery token mint', () => {
     expect(claims).toMatchObject({ sub: 'www-ci', jti: told_.id, access: told_.access })
     expect(claims.exp - claims.iat).toBe(7200)
     expect(Date.parse(told_.expiresAt)).toBe(claims.exp * 1000)
-    const manifest = await imageOf(registry, repository)
+    const manifest = await pushImageBlobs(registry, repository)
     const status = async (tag: string) =>
       (await putManifest(registry, repository, tag, manifest, bearer(told_.token))).status
     expect(await status('v2')).toBe(201)
@@ -103,7 +103,7 @@ describe('rookery token mint', () => {
     [['--admin', '--repository', 'a']],
     [['builds/www']],
   ])('%j is refused in one line', async (words) => {
-    await complaint(registry, 'token', 'mint', ...words)
+    await errorLine(registry, 'token', 'mint', ...words)
   })
 })
 
@@ -124,7 +124,10 @@ describe('a token out of a credential', () => {
   })
 
   it('has what the credential has, but not what nobody asked for, and ends with it', async () => {
-    const { token, access, subject, networks } = await told(registry, ...from('--ttl', '24h'))
+    const { token, access, subject, networks } = await printedJson(
+      registry,
+      ...from('--ttl', '24h'),
+    )
     const bounds = { actions: ['pull', 'push'], tags: ['v*', 'main'] }
     expect(access).toEqual([
       { type: 'repository', name: 'orb/**', ...bounds },
@@ -138,7 +141,10 @@ describe('a token out of a credential', () => {
 
   it('has less, when less is asked for', async () => {
     const less = ['--repository', 'orb/a/b,one/*', '--action', 'delete', '--tag', 'v1,main']
-    const { access, networks } = await told(registry, ...from(...less, '--network', '127.0.0.1'))
+    const { access, networks } = await printedJson(
+      registry,
+      ...from(...less, '--network', '127.0.0.1'),
+    )
     const bounds = { actions: ['delete'], tags: ['v1', 'main'] }
     expect(access).toEqual([
       { type: 'repository', name: 'orb/a/b', ...bounds },
@@ -160,7 +166,7 @@ describe('a token out of a credential', () => {
     [['--admin'], '--admin'],
     [['--action', 'admin', '--tag', 'x', '--tag', 'v1'], 'action admin, tag x'],
   ])('%j is more than it has, and is refused', async (words, what) => {
-    const line = await complaint(registry, ...from(...words))
+    const line = await errorLine(registry, ...from(...words))
     expect(line).toBe(`rookery: the credential orb does not have: ${what}`)
   })
 
@@ -170,38 +176,40 @@ describe('a token out of a credential', () => {
     expect(await pushStatus(registry, 'gone', bearer(token))).toBe(202)
     await printed(registry, 'credential', 'revoke', 'gone')
     await becomes(401, () => pushStatus(registry, 'gone', bearer(token)))
-    expect(await complaint(registry, 'token', 'mint', '--credential', 'gone')).toContain('revoked')
+    expect(await errorLine(registry, 'token', 'mint', '--credential', 'gone')).toContain('revoked')
   })
 
   it('of an administrator is what is asked for', async () => {
     await printed(registry, 'credential', 'create', 'boss', '--admin')
     const boss = ['token', 'mint', '--credential', 'boss']
-    await complaint(registry, ...boss)
-    const small = await told(registry, ...boss, '--repository', 'x')
+    await errorLine(registry, ...boss)
+    const small = await printedJson(registry, ...boss, '--repository', 'x')
     expect(small.access).toEqual([{ type: 'repository', name: 'x', actions: ['pull', 'push'] }])
     expect(claimsOf(small.token).origin).toMatch(/^credential:\d+$/)
-    const large = await told(registry, ...boss, '--admin')
+    const large = await printedJson(registry, ...boss, '--admin')
     expect(large.access).toEqual([{ type: 'registry', name: 'admin', actions: ['*'] }])
   })
 
   it('cannot come from one that only deletes, unless that is asked for', async () => {
     const bounds = ['--repository', 'x', '--action', 'delete']
     await printed(registry, 'credential', 'create', 'cleaner', ...bounds)
-    await complaint(registry, 'token', 'mint', '--credential', 'cleaner')
+    await errorLine(registry, 'token', 'mint', '--credential', 'cleaner')
     await mint('--credential', 'cleaner', '--action', 'delete')
   })
 })
 
 describe('rookery token revoke', () => {
   it('takes a token back by its jti, by itself, and from standard input', async () => {
-    const minted = await told(registry, 'token', 'mint', '--repository', 'x')
+    const minted = await printedJson(registry, 'token', 'mint', '--repository', 'x')
     const [second, third, kept] = await Promise.all([
       mint('--repository', 'x'),
       mint('--repository', 'x'),
       mint('--repository', 'x'),
     ])
-    expect(await told(registry, 'token', 'revoke', minted.id)).toEqual({ revoked: minted.id })
-    const revoked = await told(registry, 'token', 'revoke', second)
+    expect(await printedJson(registry, 'token', 'revoke', minted.id)).toEqual({
+      revoked: minted.id,
+    })
+    const revoked = await printedJson(registry, 'token', 'revoke', second)
     expect(revoked).toEqual({ revoked: claimsOf(second).jti })
     const read = await printedFor(registry, `${third}\n`, 'token', 'revoke', '-')
     expect(read.status).toBe(0)
@@ -215,11 +223,11 @@ describe('rookery token revoke', () => {
   it('of somebody else is refused, and so is what is no token', async () => {
     const token = await mint('--repository', 'x')
     const forged = `${token.slice(0, token.lastIndexOf('.'))}.${'A'.repeat(86)}`
-    expect(await complaint(registry, 'token', 'revoke', forged)).toContain(
+    expect(await errorLine(registry, 'token', 'revoke', forged)).toContain(
       'not signed by this registry',
     )
     for (const words of [[], ['x'], ['a', 'b'], [token.slice(0, 40)]]) {
-      await complaint(registry, 'token', 'revoke', ...words)
+      await errorLine(registry, 'token', 'revoke', ...words)
     }
     const tooLong = await printedFor(registry, 'x'.repeat(100_000), 'token', 'revoke', '-')
     expect(tooLong).toEqual({ status: 2, stdout: '' })

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { newRepository, pushBlob } from '../conformance/kit.ts'
-import { start, stop } from '../start/process.ts'
+import { startProcess, stopProcess } from '../start/rookery-process.ts'
+import { newRepository, pushBlob } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { rookery } from './kit.ts'
+import { rookery } from './rookery.ts'
 
 let registry: TestRegistry
 
@@ -102,7 +102,7 @@ describe('rookery gc', () => {
     expect(await registry.held()).toHaveLength(1)
     const done = await rookery(registry, ['gc', '--json'])
     expect(done.status).toBe(0)
-    expect(JSON.parse(done.stdout)).toMatchObject({ blobs: 1, removals: 1, failures: 0 })
+    expect(JSON.parse(done.stdout)).toMatchObject({ blobs: 1, deletions: 1, failures: 0 })
     expect(await registry.held()).toEqual([])
   })
 
@@ -112,12 +112,12 @@ describe('rookery gc', () => {
     const hold = await rookery(registry, ['gc', '--hold', '2'])
     expect(hold).toMatchObject({ status: 0, stderr: '' })
     const held = await rookery(registry, ['gc', '--json'])
-    expect(JSON.parse(held.stdout)).toMatchObject({ blobs: 1, removals: 0 })
+    expect(JSON.parse(held.stdout)).toMatchObject({ blobs: 1, deletions: 0 })
     expect(await registry.held()).toHaveLength(1)
     const release = await rookery(registry, ['gc', '--release'])
     expect(release.stdout).toBe('Holds ended: 1\n')
     const done = await rookery(registry, ['gc', '--json'])
-    expect(JSON.parse(done.stdout)).toMatchObject({ blobs: 0, removals: 1 })
+    expect(JSON.parse(done.stdout)).toMatchObject({ blobs: 0, deletions: 1 })
     expect(await registry.held()).toEqual([])
   })
 })
@@ -126,12 +126,12 @@ it('commands work beside a server with the embedded Postgres, and without one', 
   const folder = await mkdtemp(join(tmpdir(), 'rookery-cli-'))
   const settings = { ROOKERY_DATA_DIR: join(folder, 'data') }
   try {
-    const server = await start(settings)
+    const server = await startProcess(settings)
     const beside = await rookery({ settings }, ['gc', '--dry-run', '--json'])
     expect(beside).toMatchObject({ status: 0, stderr: '' })
     const answer = await fetch(`${server.url}/readyz`)
     expect(answer.status).toBe(200)
-    expect(await stop(server)).toBe(0)
+    expect(await stopProcess(server)).toBe(0)
     const alone = await rookery({ settings }, ['scrub', '--json'])
     expect(alone).toMatchObject({ status: 0, stderr: '' })
     expect(JSON.parse(alone.stdout)).toMatchObject({ blobs: 0, missing: 0, orphans: 0 })

@@ -5,13 +5,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { pushImage } from '../conformance/kit.ts'
-import { registryAt } from '../faults/process-registry.ts'
-import { type Started, start, stop } from '../start/process.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { eventBodies } from '../support/events.ts'
+import { registryAt } from '../support/process-registry.ts'
+import { pushImage } from '../support/push.ts'
 import type { TestRegistry } from '../support/registry.ts'
-import { rookery } from './kit.ts'
+import { rookery } from './rookery.ts'
 
 const CURSOR = /^rookery: --after ([0-9a-f]{8}-\d+) goes on from here\n$/
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
@@ -19,12 +19,12 @@ const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 let database: TestDatabase
 let folder: string
 let settings: Record<string, string>
-let server: Started
+let server: ServerProcess
 let registry: TestRegistry
 let host: string
 
 async function serve(listen: string): Promise<void> {
-  server = await start({ ...settings, ROOKERY_LISTEN: listen })
+  server = await startProcess({ ...settings, ROOKERY_LISTEN: listen })
   registry = registryAt(server.url, folder, settings)
   host = new URL(server.url).host
 }
@@ -42,7 +42,7 @@ beforeAll(async () => {
 })
 
 afterAll(async () => {
-  await stop(server)
+  await stopProcess(server)
   await database.drop()
   await rm(folder, { recursive: true, force: true })
 })
@@ -126,7 +126,7 @@ describe('rookery events', () => {
         .filter((subject) => subject !== undefined)
     await expect.poll(subjects, { timeout: 10_000 }).toEqual(['f/g:before'])
     const listen = new URL(server.url).host
-    await stop(server)
+    await stopProcess(server)
     await expect.poll(() => follower.output.stderr, { timeout: 30_000 }).toMatch(/coming back/)
     await serve(listen)
     await pushImage(registry, 'f/g', 'after')

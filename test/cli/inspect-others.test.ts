@@ -4,13 +4,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
 import { IMAGE_INDEX, IMAGE_MANIFEST } from '../../src/oci/media-type.ts'
 import { CLAIMS, mediaTypeOf, UNIKERNEL } from '../../src/unikernel/format.ts'
-import { failure, first, PlayedRegistry } from '../client/kit.ts'
-import { build, builder, built, complaint, elf, told } from './push-kit.ts'
+import { FakeRegistry, failure, first } from '../client/fake-registry.ts'
+import { build, builder, builderOutput, elf, errorLine, printedJson } from './builder.ts'
 
-let registry: PlayedRegistry
+let registry: FakeRegistry
 
 beforeEach(async () => {
-  registry = await PlayedRegistry.open()
+  registry = await FakeRegistry.open()
 })
 
 afterEach(() => registry.close())
@@ -41,14 +41,14 @@ const kernelOf = async (name: string) =>
 describe('any registry', () => {
   it('takes a build and shows it again', async () => {
     const place = `${registry.host}/hello/key:v1`
-    const pushed = await told(['push', build('hello-key-1'), place, 'v2'])
+    const pushed = await printedJson(['push', build('hello-key-1'), place, 'v2'])
     expect([...registry.manifests.keys()].sort()).toEqual(['v1', 'v2', pushed.digest].sort())
     // The empty config, too, which Rookery would not need.
     expect(registry.blobs.get(config.digest)?.toString()).toBe('{}')
-    const shown = await told(['inspect', place, '--verify'])
+    const shown = await printedJson(['inspect', place, '--verify'])
     expect(shown).toMatchObject({ digest: pushed.digest, inputId: pushed.inputId })
     const again = registry.seen.length
-    await built(['push', build('hello-key-1'), place])
+    await builderOutput(['push', build('hello-key-1'), place])
     const more = registry.seen.slice(again).map(({ method }) => method)
     expect(more.filter((method) => method === 'POST')).toEqual([])
   })
@@ -76,7 +76,7 @@ describe('any registry', () => {
       config,
       layers: [layer(kernel, mediaTypeOf('kernel'), 'large.hvt')],
     })
-    expect(await told(['inspect', `${registry.host}/x:v1`])).toMatchObject({ target: 'hvt' })
+    expect(await printedJson(['inspect', `${registry.host}/x:v1`])).toMatchObject({ target: 'hvt' })
     const ranges = registry.seen.flatMap(({ headers }) => headers.range ?? [])
     expect(ranges.length).toBeGreaterThan(0)
     expect(ranges.length).toBeLessThanOrEqual(4)
@@ -111,17 +111,17 @@ describe('an image that nobody judged', () => {
   })
 
   it('with other bytes than its digests say is refused', async () => {
-    await built(['push', build('hello-key-1'), `${registry.host}/x:v1`])
+    await builderOutput(['push', build('hello-key-1'), `${registry.host}/x:v1`])
     const file = await readFile(join(build('hello-key-1'), 'system-packages'))
     registry.blobs.set(digestOf(file), Buffer.from(file.toString().replace('bash', 'bush')))
     const place = ['inspect', `${registry.host}/x:v1`]
-    expect(await complaint(place)).toMatch(/the blob sha256:[0-9a-f]+ has other bytes/)
+    expect(await errorLine(place)).toMatch(/the blob sha256:[0-9a-f]+ has other bytes/)
     registry.blobs.set(digestOf(file), file)
     const kernel = await readFile(join(build('hello-key-1'), 'bin/hello-key.hvt'))
     const changed = Buffer.from(kernel)
     changed.writeUInt8(changed.readUInt8(changed.length - 1) ^ 1, changed.length - 1)
     registry.blobs.set(digestOf(kernel), changed)
-    expect(await complaint([...place, '--verify'])).toMatch(/has other bytes/)
+    expect(await errorLine([...place, '--verify'])).toMatch(/has other bytes/)
   })
 
   it('is no unikernel', async () => {
@@ -136,7 +136,7 @@ describe('an image that nobody judged', () => {
       ['none', /is no unikernel image/],
       ['junk', /manifest invalid: body must be a JSON object/],
     ] as const) {
-      expect(await complaint(['inspect', `${registry.host}/x:${tag}`])).toMatch(right)
+      expect(await errorLine(['inspect', `${registry.host}/x:${tag}`])).toMatch(right)
     }
   })
 
@@ -145,7 +145,7 @@ describe('an image that nobody judged', () => {
     const kernel = layer(await readFile(elf('mini-net.hvt')), mediaTypeOf('kernel'), evil)
     const annotations = { 'org.opencontainers.image.created': '\u001b]0;x\u0007' }
     keep('v1', IMAGE_MANIFEST, { artifactType: UNIKERNEL, config, layers: [kernel], annotations })
-    const shown = await built(['inspect', `${registry.host}/x:v1`])
+    const shown = await builderOutput(['inspect', `${registry.host}/x:v1`])
     expect(shown).not.toMatch(/[^\P{C}\n]/u)
     expect(shown).toContain('evil.hvt')
   })

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { IMAGE_INDEX } from '../../src/oci/media-type.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { printed } from './access-kit.ts'
-import { build, builder, built, complaint, elf, told } from './push-kit.ts'
+import { build, builder, builderOutput, elf, errorLine, printedJson } from './builder.ts'
+import { printed } from './operator.ts'
 
 let registry: TestRegistry
 let host: string
@@ -17,7 +17,7 @@ beforeAll(async () => {
   host = registry.url.replace('http://', '')
   login = `http://admin:${registry.password}@${host}`
   folder = await mkdtemp(join(tmpdir(), 'rookery-inspect-'))
-  await built(['push', build('hello-key-2'), `${login}/hello/key:live`])
+  await builderOutput(['push', build('hello-key-2'), `${login}/hello/key:live`])
 })
 
 afterAll(async () => {
@@ -34,10 +34,10 @@ const line = (text: string, heading: string) =>
 
 describe('rookery inspect', () => {
   it('shows a kernel, and how a tender is started with its devices', async () => {
-    const shown = await built(['inspect', elf('mini-blk-net2.spt')])
+    const shown = await builderOutput(['inspect', elf('mini-blk-net2.spt')])
     expect(line(shown, 'target')).toBe('spt, ABI 2, x86_64')
     expect(line(shown, 'devices')).toMatch(/^(?:block|net) \S+$/)
-    const { devices } = await told(['inspect', elf('mini-blk-net2.spt')])
+    const { devices } = await printedJson(['inspect', elf('mini-blk-net2.spt')])
     const options = devices.map(
       ({ kind, name }: { kind: string; name: string }) =>
         `--${kind}:${name}=${kind === 'net' ? 'TAP' : 'DISK'}`,
@@ -55,15 +55,15 @@ describe('rookery inspect', () => {
       ['mini.genode', 'genode', 'x86_64'],
       ['mini.xen', 'xen', 'x86_64'],
     ]) {
-      const shown = await told(['inspect', elf(name ?? '')])
+      const shown = await printedJson(['inspect', elf(name ?? '')])
       expect(shown, name).toMatchObject({ target, architecture, digest: null })
     }
-    expect((await told(['inspect', elf('mini-max63.hvt')])).devices).toHaveLength(63)
+    expect((await printedJson(['inspect', elf('mini-max63.hvt')])).devices).toHaveLength(63)
   })
 
   it('shows the same of a folder and of what was pushed from it', async () => {
-    const here = await told(['inspect', build('hello-key-2'), '--packages'])
-    const there = await told(['inspect', `${host}/hello/key:live`, '--packages', '--verify'])
+    const here = await printedJson(['inspect', build('hello-key-2'), '--packages'])
+    const there = await printedJson(['inspect', `${host}/hello/key:live`, '--packages', '--verify'])
     expect({ ...there, name: '' }).toEqual({ ...here, name: '' })
     expect(there).toMatchObject({
       inputId: '9423c054627a2b252e2add614e4fc6faf8b326eb9c79b94e2ce64046374a9d1d',
@@ -74,12 +74,12 @@ describe('rookery inspect', () => {
       opam: { count: 43, roots: [{ name: 'hello-key', version: '1.0.0' }] },
       systemPackages: { manager: 'dpkg', count: 110 },
     })
-    const byDigest = await told(['inspect', `${host}/hello/key@${there.digest}`])
+    const byDigest = await printedJson(['inspect', `${host}/hello/key@${there.digest}`])
     expect(byDigest).toMatchObject({ digest: there.digest, verified: false, buildHash: null })
   })
 
   it('is read by people', async () => {
-    const shown = await built(['inspect', `${host}/hello/key:live`, '--packages'])
+    const shown = await builderOutput(['inspect', `${host}/hello/key:live`, '--packages'])
     expect(line(shown, 'opam')).toMatch(/^43 packages, ocaml 5\.2\.1, mirage 4\.11\.2/)
     expect(line(shown, 'system')).toBe('110 dpkg packages')
     expect(line(shown, 'built on')).toBe('debian 12, x86_64, SOURCE_DATE_EPOCH 1589138087')
@@ -111,28 +111,29 @@ describe('rookery inspect', () => {
     })
     expect(put.status).toBe(201)
     const all = `${host}/several:all`
-    expect(await built(['inspect', all])).toMatch(/solo5 +spt +amd64 +sha256:/)
-    const index = await told(['inspect', all])
+    expect(await builderOutput(['inspect', all])).toMatch(/solo5 +spt +amd64 +sha256:/)
+    const index = await printedJson(['inspect', all])
     expect(index.images).toHaveLength(3)
-    const chosen = async (...more: string[]) => (await told(['inspect', all, ...more])).digest
+    const chosen = async (...more: string[]) =>
+      (await printedJson(['inspect', all, ...more])).digest
     expect(await chosen('--target', 'spt')).toBe(digests['mini-blk-net2.spt'])
     expect(await chosen('--target', 'hvt', '--arch', 'aarch64')).toBe(digests['mini-arm.hvt'])
     expect(await chosen('--arch', 'arm64')).toBe(digests['mini-arm.hvt'])
-    const one = await told(['inspect', all, '--target', 'spt'])
+    const one = await printedJson(['inspect', all, '--target', 'spt'])
     expect(one.index).toBe(index.index)
-    expect(await complaint(['inspect', all, '--target', 'hvt'])).toMatch(
+    expect(await errorLine(['inspect', all, '--target', 'hvt'])).toMatch(
       /has several images for hvt: choose with --target and --arch, of spt amd64, hvt amd64, hvt/,
     )
-    expect(await complaint(['inspect', all, '--target', 'xen'])).toMatch(/has no image for xen/)
+    expect(await errorLine(['inspect', all, '--target', 'xen'])).toMatch(/has no image for xen/)
   })
 
   it('shows what is private to whoever may pull it', async () => {
-    await built(['push', build('hello-key-2'), `${login}/secret/key:live`])
+    await builderOutput(['push', build('hello-key-2'), `${login}/secret/key:live`])
     await printed(registry, 'repository', 'set', 'secret/key', '--visibility', 'private')
     const place = ['inspect', `${host}/secret/key:live`]
-    expect(await complaint(place)).toMatch(/authentication required.*; log in: --username/)
+    expect(await errorLine(place)).toMatch(/authentication required.*; log in: --username/)
     const password = ['--username', 'admin', '--password-stdin']
-    const shown = await told([...place, ...password], { input: registry.password })
+    const shown = await printedJson([...place, ...password], { input: registry.password })
     expect(shown).toMatchObject({ target: 'hvt' })
   })
 
@@ -152,6 +153,6 @@ describe('rookery inspect', () => {
       [['inspect', elf('mini-net.hvt'), '--arch', 'arm64'], /is for x86_64, not arm64$/],
       [['inspect', cut], /build-hashes says that the md5 of the kernel is/],
     ]
-    for (const [words, right] of wrong) expect(await complaint(words)).toMatch(right)
+    for (const [words, right] of wrong) expect(await errorLine(words)).toMatch(right)
   })
 })

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { ProgressBar } from '../../src/cli/remote/progress-bar.ts'
-import type { LocalBlob } from '../../src/client/pushing.ts'
+import { ProgressBar } from '../../src/cli/registry/progress-bar.ts'
+import type { LocalBlob } from '../../src/client/push.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 
 const MIB = 1024 * 1024

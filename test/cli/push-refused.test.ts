@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { printed } from './access-kit.ts'
-import { build, builder, built, complaint, elf } from './push-kit.ts'
+import { build, builder, builderOutput, elf, errorLine } from './builder.ts'
+import { printed } from './operator.ts'
 
 const KERNEL = elf('mini-net.hvt')
 
@@ -50,7 +50,7 @@ describe('what is no build', () => {
       [join(build('hello-key-1'), 'opam-switch'), /is no kernel: it is no ELF executable/],
     ]
     for (const [path, right] of wrong) {
-      expect(await complaint(['push', path, '127.0.0.1:1/x:v1'])).toMatch(right)
+      expect(await errorLine(['push', path, '127.0.0.1:1/x:v1'])).toMatch(right)
     }
   })
 
@@ -59,16 +59,16 @@ describe('what is no build', () => {
     await cp(build('hello-key-1'), copy, { recursive: true })
     const words = ['push', copy, '127.0.0.1:1/x:v1']
     await writeFile(join(folder, 'spt.json'), '{"target":"spt"}')
-    expect(await complaint([...words, '--config', join(folder, 'spt.json')])).toMatch(
+    expect(await errorLine([...words, '--config', join(folder, 'spt.json')])).toMatch(
       /config\.target says spt, but the image has hvt$/,
     )
     await writeFile(join(folder, 'none.json'), '{"memory":"much"}')
-    expect(await complaint([...words, '--config', join(folder, 'none.json')])).toMatch(
+    expect(await errorLine([...words, '--config', join(folder, 'none.json')])).toMatch(
       /none\.json is no config of a unikernel: config\.memory /,
     )
     const other = join(build('hello-key-2'), 'hello-key.build-hashes')
     await cp(other, join(copy, 'hello-key.build-hashes'))
-    expect(await complaint(words)).toMatch(/build-hashes says that the md5 of the kernel is/)
+    expect(await errorLine(words)).toMatch(/build-hashes says that the md5 of the kernel is/)
   })
 
   it('is told of the command line with its usage', async () => {
@@ -81,7 +81,7 @@ describe('what is no build', () => {
       [['push', KERNEL, `${host}/x:v1`, '--username', 'orb'], /--password-stdin stand together$/],
       [['push', KERNEL, `${host}/x:v1`, '--nonsense'], /nonsense/],
     ]
-    for (const [words, right] of wrong) expect(await complaint(words)).toMatch(right)
+    for (const [words, right] of wrong) expect(await errorLine(words)).toMatch(right)
   })
 })
 
@@ -137,7 +137,7 @@ describe('a login', () => {
       [{}, ['--token-file', join(folder, 'absent')], /cannot be read from .*absent/],
     ]
     for (const [environment, more, right] of wrong) {
-      expect(await complaint([...words('by/nobody'), ...more], environment)).toMatch(right)
+      expect(await errorLine([...words('by/nobody'), ...more], environment)).toMatch(right)
     }
     expect((await registry.anonymous('/v2/by/nobody/manifests/v1')).status).toBe(404)
   })
@@ -153,20 +153,20 @@ describe('a login', () => {
 
 describe('a registry that refuses', () => {
   it('is quoted', async () => {
-    await built(['push', build('hello-key-1'), `${host}/strict:v0`], {
+    await builderOutput(['push', build('hello-key-1'), `${host}/strict:v0`], {
       ROOKERY_TOKEN: await mint('--repository', 'strict'),
     })
     await printed(registry, 'repository', 'set', 'strict', '--provenance', 'required')
     const environment = { ROOKERY_TOKEN: await mint('--repository', 'strict') }
-    expect(await complaint(['push', KERNEL, `${host}/strict:v1`], environment)).toMatch(
+    expect(await errorLine(['push', KERNEL, `${host}/strict:v1`], environment)).toMatch(
       /this repository requires provenance, and the image lacks opam-switch/,
     )
   })
 
   it('is not there, or speaks something else', async () => {
     const closed = ['push', KERNEL, '127.0.0.1:1/x:v1']
-    expect(await complaint(closed)).toMatch(/nothing listens at 127\.0\.0\.1:1/)
+    expect(await errorLine(closed)).toMatch(/nothing listens at 127\.0\.0\.1:1/)
     const tls = ['push', KERNEL, `https://${host}/x:v1`]
-    expect(await complaint(tls)).toMatch(/does not speak TLS/)
+    expect(await errorLine(tls)).toMatch(/does not speak TLS/)
   })
 })

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { printed } from './access-kit.ts'
-import { build, builder, built, complaint, elf, told } from './push-kit.ts'
+import { build, builder, builderOutput, elf, errorLine, printedJson } from './builder.ts'
+import { printed } from './operator.ts'
 
 const BUILDS = [
   'hello-key-1',
@@ -49,7 +49,7 @@ describe('rookery push', () => {
   it('takes each build as orb left it', async () => {
     for (const name of BUILDS) {
       const expected = JSON.parse(await readFile(`${build(name)}.json`, 'utf8'))
-      const answer = await told(['push', build(name), `${host}/builds/${name}:live`], token)
+      const answer = await printedJson(['push', build(name), `${host}/builds/${name}:live`], token)
       expect(answer).toMatchObject({
         inputId: expected.input_id,
         references: [`${host}/builds/${name}:live`],
@@ -72,7 +72,7 @@ describe('rookery push', () => {
 
   it('prints digest, references and input id, and sets every tag', async () => {
     const place = `${host}/lines:v1`
-    const lines = await built(['push', build('hello-key-1'), place, 'latest', 'v1'], token)
+    const lines = await builderOutput(['push', build('hello-key-1'), place, 'latest', 'v1'], token)
     expect(lines).toBe(
       `digest     ${FIRST_DIGEST}\n` +
         `reference  ${place}\n` +
@@ -116,7 +116,7 @@ describe('rookery push', () => {
       expect(await known('mini', name)).toMatchObject({ kernel: { title: name } })
     }
     const words = ['push', elf('mini-none.hvt'), `${host}/mini:strict`, '--require-provenance']
-    expect(await complaint(words, token)).toBe(
+    expect(await errorLine(words, token)).toBe(
       'rookery: the image lacks opam-switch, build-environment, system-packages: nothing was pushed',
     )
     expect((await registry.anonymous('/v2/mini/manifests/strict')).status).toBe(404)
@@ -124,12 +124,12 @@ describe('rookery push', () => {
 
   it('sends nothing when it is dry, and needs neither login nor registry', async () => {
     const words = ['push', build('hello-key-1'), '127.0.0.1:1/x:v1', '--dry-run']
-    const answer = await told(words)
+    const answer = await printedJson(words)
     expect(answer.digest).toBe(FIRST_DIGEST)
     expect(answer.manifest.annotations['org.opencontainers.image.created']).toBe(
       '2020-05-10T19:14:47Z',
     )
-    const lines = (await built(words)).split('\n')
+    const lines = (await builderOutput(words)).split('\n')
     const manifest = lines.find((line) => line.startsWith('manifest ')) ?? ''
     const bytes = manifest.replace(/^manifest +/, '')
     expect(`sha256:${createHash('sha256').update(bytes).digest('hex')}`).toBe(FIRST_DIGEST)
@@ -146,7 +146,7 @@ describe('rookery push', () => {
     const more = ['--config', config, '--console', console, '--script', script]
     const when = ['--created', '2026-01-02T03:04:05Z']
     const words = ['push', build('hello-key-2'), `${host}/more:v1`, ...more, ...when]
-    const { layers } = await told(words, token)
+    const { layers } = await printedJson(words, token)
     expect(layers.slice(-2)).toMatchObject([
       { role: 'console', title: 'console' },
       { role: 'script', title: 'build.sh' },
@@ -163,19 +163,19 @@ describe('rookery push', () => {
     await cp(elf('mini-net.hvt'), join(copy, 'bin', 'other.hvt'))
     await writeFile(join(copy, 'bin', 'script.hvt'), '#!/bin/sh\n')
     const words = ['push', copy, `${host}/several:v1`]
-    expect(await complaint(words, token)).toMatch(
+    expect(await errorLine(words, token)).toMatch(
       /there are 2 kernels in .*: choose one with --kernel, of bin\/hello-key\.hvt, bin\/other\.hvt$/,
     )
     for (const kernel of ['hello-key.hvt', 'bin/hello-key.hvt']) {
-      const { digest } = await told([...words, '--kernel', kernel], token)
+      const { digest } = await printedJson([...words, '--kernel', kernel], token)
       expect(digest, kernel).toBe(FIRST_DIGEST)
     }
-    const other = await told([...words, '--kernel', 'other.hvt'], token)
+    const other = await printedJson([...words, '--kernel', 'other.hvt'], token)
     expect(other.layers[0]).toMatchObject({ role: 'kernel', title: 'other.hvt' })
-    expect(await complaint([...words, '--kernel', 'script.hvt'], token)).toMatch(
+    expect(await errorLine([...words, '--kernel', 'script.hvt'], token)).toMatch(
       /script\.hvt is no kernel: it is no ELF executable with Solo5 notes$/,
     )
-    expect(await complaint([...words, '--kernel', 'absent'], token)).toMatch(/there is no kernel/)
+    expect(await errorLine([...words, '--kernel', 'absent'], token)).toMatch(/there is no kernel/)
   })
 
   it('finds a kernel outside of bin, and behind a link', async () => {
@@ -187,7 +187,9 @@ describe('rookery push', () => {
     await rm(join(linked, 'bin/hello-key.hvt'))
     await symlink(join(folder, 'target'), join(linked, 'bin/hello-key.hvt'))
     for (const path of [plain, linked]) {
-      expect((await told(['push', path, `${host}/plain:v1`], token)).digest).toBe(FIRST_DIGEST)
+      expect((await printedJson(['push', path, `${host}/plain:v1`], token)).digest).toBe(
+        FIRST_DIGEST,
+      )
     }
   })
 })

@@ -1,12 +1,12 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { basic, makeCredential } from '../auth/callers.ts'
-import { pushImage } from '../conformance/kit.ts'
+import { basic, makeCredential } from '../auth/credentials-client.ts'
+import { pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { complaint, printed, told } from './access-kit.ts'
-import { rookery } from './kit.ts'
-import * as far from './push-kit.ts'
+import * as far from './builder.ts'
+import { errorLine, printed, printedJson } from './operator.ts'
+import { rookery } from './rookery.ts'
 
 type Received = { readonly path: string; readonly id: string; readonly type: string }
 
@@ -42,7 +42,16 @@ afterAll(async () => {
 })
 
 const create = (name: string, path: string, ...more: string[]) =>
-  told(registry, 'webhook', 'create', name, `${url}${path}`, '--repository', 'builds/**', ...more)
+  printedJson(
+    registry,
+    'webhook',
+    'create',
+    name,
+    `${url}${path}`,
+    '--repository',
+    'builds/**',
+    ...more,
+  )
 const arrivedAt = (path: string) => received.filter((one) => one.path === path)
 
 describe('rookery webhook test', () => {
@@ -66,7 +75,7 @@ describe('rookery webhook test', () => {
 
   it('does so through the API, too, and tells programs', async () => {
     const login = { ROOKERY_TOKEN: await tokenOfAdmin() }
-    const tried = await far.told(['webhook', 'test', 'works', '--registry', host], login)
+    const tried = await far.printedJson(['webhook', 'test', 'works', '--registry', host], login)
     expect(tried).toMatchObject({
       type: 'endpoint.ping',
       subject: 'works',
@@ -78,7 +87,7 @@ describe('rookery webhook test', () => {
 
   it('is refused while nothing is sent', async () => {
     await create('resting', '/resting', '--paused')
-    const line = await complaint(registry, 'webhook', 'test', 'resting')
+    const line = await errorLine(registry, 'webhook', 'test', 'resting')
     expect(line).toContain('resting is paused')
   })
 })
@@ -89,7 +98,7 @@ describe('rookery webhook deliveries and redeliver', () => {
     await pushImage(registry, 'builds/hello', 'v1')
     await pushImage(registry, 'builds/hello', 'v2')
     await expect.poll(() => arrivedAt('/told').length).toBe(2)
-    const listed = () => told(registry, 'webhook', 'deliveries', 'told')
+    const listed = () => printedJson(registry, 'webhook', 'deliveries', 'told')
     await expect
       .poll(async () => (await listed()).deliveries)
       .toMatchObject([
@@ -116,17 +125,17 @@ describe('rookery webhook deliveries and redeliver', () => {
       .toHaveLength(2)
     const login = { ROOKERY_TOKEN: await tokenOfAdmin() }
     const again = ['webhook', 'redeliver', 'told', '--since', '1h', '--registry', host]
-    expect(await far.built(again, login)).toBe('2 are sent again.\n')
+    expect(await far.builderOutput(again, login)).toBe('2 are sent again.\n')
     await expect.poll(() => arrivedAt('/told').length).toBe(5)
     const failed = ['webhook', 'redeliver', 'told', '--since', '1h', '--failed']
-    expect(await told(registry, ...failed)).toEqual({ deliveries: 0, state: 'active' })
-    await told(registry, 'webhook', 'update', 'told', '--pause')
+    expect(await printedJson(registry, ...failed)).toEqual({ deliveries: 0, state: 'active' })
+    await printedJson(registry, 'webhook', 'update', 'told', '--pause')
     expect(await printed(registry, 'webhook', 'redeliver', 'told', '--since', '1h')).toBe(
       'told is paused: 2 are sent again after rookery webhook update told --resume.\n',
     )
     const nothing = '00000000-0000-4000-8000-000000000000'
     for (const word of ['deliveries', 'redeliver']) {
-      const line = await complaint(registry, 'webhook', word, 'told', nothing)
+      const line = await errorLine(registry, 'webhook', word, 'told', nothing)
       expect(line).toContain(`told was sent no event ${nothing}`)
     }
   })

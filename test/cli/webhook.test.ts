@@ -2,11 +2,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { askForToken, basic, makeCredential, sql } from '../auth/callers.ts'
+import { basic, makeCredential, requestToken, sql } from '../auth/credentials-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { complaint, printed, told } from './access-kit.ts'
-import { rookery } from './kit.ts'
-import * as far from './push-kit.ts'
+import * as far from './builder.ts'
+import { errorLine, printed, printedJson } from './operator.ts'
+import { rookery } from './rookery.ts'
 
 let registry: TestRegistry
 let folder: string
@@ -43,7 +43,7 @@ const create = (name: string, ...more: string[]) => [
 describe('rookery webhook, on the machine of the registry,', () => {
   it('makes, shows, lists, changes and ends webhooks', async () => {
     const authorization = await fileOf('Bearer letmein')
-    const { secret, ...made } = await told(
+    const { secret, ...made } = await printedJson(
       registry,
       ...create('deploy', '--repository', 'a,b', '--tag', 'v*,live', '--type', 'image.tag.updated'),
       ...['--format', 'docker', '--signature', 'v1a', '--authorization-file', authorization],
@@ -66,10 +66,10 @@ describe('rookery webhook, on the machine of the registry,', () => {
       state: 'paused',
       owner: 'operator',
     })
-    expect(await told(registry, 'webhook', 'show', 'deploy')).toEqual(made)
-    expect(await told(registry, 'webhook', 'list')).toEqual({ webhooks: [made] })
+    expect(await printedJson(registry, 'webhook', 'show', 'deploy')).toEqual(made)
+    expect(await printedJson(registry, 'webhook', 'list')).toEqual({ webhooks: [made] })
     const cleared = ['--clear', 'tag,header,authorization', '--clear', 'max-age', '--resume']
-    const changed = await told(registry, 'webhook', 'update', 'deploy', ...cleared)
+    const changed = await printedJson(registry, 'webhook', 'update', 'deploy', ...cleared)
     expect(changed).toMatchObject({
       tags: null,
       headers: {},
@@ -78,9 +78,11 @@ describe('rookery webhook, on the machine of the registry,', () => {
       state: 'active',
       authentication: { signatures: ['v1a'], authorization: false },
     })
-    expect(await told(registry, 'webhook', 'delete', 'deploy')).toEqual({ deleted: 'deploy' })
+    expect(await printedJson(registry, 'webhook', 'delete', 'deploy')).toEqual({
+      deleted: 'deploy',
+    })
     expect(await printed(registry, 'webhook', 'list')).toBe('There are none.\n')
-    const entry = await told(registry, 'audit', '--actor', 'operator', '--limit', '1')
+    const entry = await printedJson(registry, 'audit', '--actor', 'operator', '--limit', '1')
     expect(entry).toMatchObject({ action: 'remove-webhook', detail: 'deploy' })
   })
 
@@ -108,7 +110,7 @@ describe('rookery webhook, on the machine of the registry,', () => {
     ['owner', 'that made it is no more (so it said)'],
   ])('says why one is disabled, and how it fares: %s', async (reason, words) => {
     const name = `is-${reason}`
-    await told(registry, ...create(name))
+    await printedJson(registry, ...create(name))
     await sql(
       registry,
       `with disabled as (
@@ -132,13 +134,16 @@ describe('rookery webhook, on the machine of the registry,', () => {
 
   it('takes secrets out of files, and repeats none', async () => {
     const given = `whsec_${Buffer.alloc(24, 3).toString('base64')}`
-    const made = await told(registry, ...create('filed', '--secret-file', await fileOf(given)))
+    const made = await printedJson(
+      registry,
+      ...create('filed', '--secret-file', await fileOf(given)),
+    )
     expect(made.secret).toBe(given)
     const wrong = await fileOf('hunter2')
-    const line = await complaint(registry, ...create('other', '--secret-file', wrong))
+    const line = await errorLine(registry, ...create('other', '--secret-file', wrong))
     expect(line).toContain('whsec_')
     expect(line).not.toContain('hunter2')
-    expect(await complaint(registry, ...create('other', '--secret-file', '/nowhere'))).toContain(
+    expect(await errorLine(registry, ...create('other', '--secret-file', '/nowhere'))).toContain(
       'cannot be read',
     )
   })
@@ -166,7 +171,7 @@ describe('rookery webhook, on the machine of the registry,', () => {
     [['webhook', 'deliveries', 'nothing'], 'there is no webhook nothing'],
     [['webhook', 'redeliver', 'nothing', '--since', '1h'], 'there is no webhook nothing'],
   ])('refuses %s in one line', async (words, message) => {
-    expect(await complaint(registry, ...words)).toContain(message)
+    expect(await errorLine(registry, ...words)).toContain(message)
   })
 
   it('names its options, and the others of its family', async () => {
@@ -184,35 +189,37 @@ describe('rookery webhook --registry, through the API,', () => {
       actions: ['admin', 'pull'],
     })
     const scope = 'repository:team/a:admin,pull'
-    const token = await askForToken(registry, basic(name, secret), scope)
+    const token = await requestToken(registry, basic(name, secret), scope)
     const login = { ROOKERY_TOKEN: token }
     const there = ['--registry', host]
     const words = ['webhook', 'create', 'mine', URL_, ...there, '--repository', 'team/a']
-    const made = await far.told([...words, '--tag', 'v*'], login)
+    const made = await far.printedJson([...words, '--tag', 'v*'], login)
     expect(made).toMatchObject({
       name: 'mine',
       owner: name,
       secret: expect.stringMatching(/^whsec_/),
     })
     const { secret: _, ...webhook } = made
-    expect(await far.told(['webhook', 'list', ...there], login)).toEqual({ webhooks: [webhook] })
-    expect(await far.told(['webhook', 'show', 'mine', ...there], login)).toEqual(webhook)
+    expect(await far.printedJson(['webhook', 'list', ...there], login)).toEqual({
+      webhooks: [webhook],
+    })
+    expect(await far.printedJson(['webhook', 'show', 'mine', ...there], login)).toEqual(webhook)
     const update = ['webhook', 'update', 'mine', ...there, '--clear', 'tag', '--pause']
-    expect(await far.told(update, login)).toMatchObject({ tags: null, state: 'paused' })
+    expect(await far.printedJson(update, login)).toMatchObject({ tags: null, state: 'paused' })
     const rotate = ['webhook', 'rotate-secret', 'mine', ...there, '--now']
-    expect((await far.told(rotate, login)).authentication.earlierUntil).toEqual([])
-    expect(await far.complaint(['webhook', 'test', 'mine', ...there], login)).toContain('is paused')
+    expect((await far.printedJson(rotate, login)).authentication.earlierUntil).toEqual([])
+    expect(await far.errorLine(['webhook', 'test', 'mine', ...there], login)).toContain('is paused')
     const deliveries = ['webhook', 'deliveries', 'mine', ...there]
-    expect(await far.built(deliveries, login)).toBe('There are none.\n')
+    expect(await far.builderOutput(deliveries, login)).toBe('There are none.\n')
     const beyond = ['webhook', 'create', 'more', URL_, ...there, '--repository', 'team/b']
-    expect(await far.complaint(beyond, login)).toContain('may not admin all of team/b')
-    const again = await far.complaint(words, login)
+    expect(await far.errorLine(beyond, login)).toContain('may not admin all of team/b')
+    const again = await far.errorLine(words, login)
     expect(again).toContain('there is a webhook named mine')
-    expect(await far.built(['webhook', 'delete', 'mine', ...there], login)).toBe(
+    expect(await far.builderOutput(['webhook', 'delete', 'mine', ...there], login)).toBe(
       'mine is told nothing any more.\n',
     )
-    const gone = await far.complaint(['webhook', 'show', 'mine', ...there], login)
+    const gone = await far.errorLine(['webhook', 'show', 'mine', ...there], login)
     expect(gone).toContain('there is no webhook mine')
-    expect(await far.complaint(['webhook', 'list', ...there])).toMatch(/log in/)
+    expect(await far.errorLine(['webhook', 'list', ...there])).toMatch(/log in/)
   })
 })

@@ -1,16 +1,16 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Credential } from '../../src/client/credential.ts'
+import type { Login } from '../../src/client/login.ts'
 import { RemoteRepository } from '../../src/client/remote-repository.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { parseRepository } from '../../src/oci/reference.ts'
-import { failure, PlayedRegistry, type Seen } from './kit.ts'
+import { FakeRegistry, failure, type RecordedRequest } from './fake-registry.ts'
 
-const PASSWORD: Credential = { kind: 'password', username: 'orb', password: 'käse:1' }
+const PASSWORD: Login = { kind: 'password', username: 'orb', password: 'käse:1' }
 const BASIC = `Basic ${Buffer.from('orb:käse:1').toString('base64')}`
 const CONTENT = Buffer.from('a kernel')
 const DIGEST = digestOf(CONTENT)
 
-let registry: PlayedRegistry
+let registry: FakeRegistry
 let repository: RemoteRepository
 /** What the registry believes, and what its token endpoint gives. */
 let believed: string
@@ -18,7 +18,7 @@ let given: number
 let realm: string
 
 beforeEach(async () => {
-  registry = await PlayedRegistry.open()
+  registry = await FakeRegistry.open()
   believed = 'Bearer token-1'
   given = 0
   realm = `http://${registry.host}/token`
@@ -41,7 +41,7 @@ afterEach(async () => {
   await registry.close()
 })
 
-function tokenFor({ headers, method, body }: Seen): object | undefined {
+function tokenFor({ headers, method, body }: RecordedRequest): object | undefined {
   given += 1
   if (method === 'POST') {
     return body.toString().includes('refresh_token=kept')
@@ -51,7 +51,7 @@ function tokenFor({ headers, method, body }: Seen): object | undefined {
   return headers.authorization === BASIC ? { token: `token-${given}` } : undefined
 }
 
-function opened(credential: Credential | undefined): RemoteRepository {
+function opened(credential: Login | undefined): RemoteRepository {
   repository = new RemoteRepository(registry.place, parseRepository('builds/www'), {
     credential,
     actions: 'pull,push',
@@ -59,7 +59,7 @@ function opened(credential: Credential | undefined): RemoteRepository {
   return repository
 }
 
-const push = (credential: Credential | undefined) =>
+const push = (credential: Login | undefined) =>
   opened(credential).putBlob(DIGEST, 'www.hvt', { size: CONTENT.length, open: () => CONTENT })
 
 describe('a login', () => {

@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { findDockerLogin, LoginsUnreadable } from '../../src/client/docker-logins.ts'
+import { findDockerLogin, UnreadableLoginsError } from '../../src/client/docker-logins.ts'
 
 const base64 = (text: string) => Buffer.from(text).toString('base64')
 const password = (username: string, secret: string) => ({
@@ -131,7 +131,7 @@ describe('a login that other tools left', () => {
       await keep(config)
       const found = find('a.example')
       await expect(found).rejects.toThrow(right)
-      await expect(found).rejects.toBeInstanceOf(LoginsUnreadable)
+      await expect(found).rejects.toBeInstanceOf(UnreadableLoginsError)
       await expect(found).rejects.not.toThrow(/SECRET/)
     }
   })

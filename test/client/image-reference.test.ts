@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
+  formatReference,
   isLoopback,
-  MalformedReference,
+  MalformedReferenceError,
   parseImageReference,
-  referenceText,
 } from '../../src/client/image-reference.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}`
@@ -66,7 +66,7 @@ describe('an image reference', () => {
     ]
     for (const text of wrong) {
       const parse = () => parseImageReference(text)
-      expect(parse, text.slice(0, 40)).toThrow(MalformedReference)
+      expect(parse, text.slice(0, 40)).toThrow(MalformedReferenceError)
       expect(parse).toThrow(/^no reference to an image: [^\n]+$/)
       expect(parse).not.toThrow(/secret/)
     }
@@ -81,7 +81,7 @@ describe('an image reference', () => {
         word,
         (host, names, tag) => {
           const text = `${host}.example:5000/${names.join('/')}:${tag}`
-          expect(referenceText(parseImageReference(text))).toBe(text)
+          expect(formatReference(parseImageReference(text))).toBe(text)
         },
       ),
     )
@@ -93,7 +93,7 @@ describe('an image reference', () => {
         try {
           parseImageReference(text)
         } catch (error) {
-          expect(error).toBeInstanceOf(MalformedReference)
+          expect(error).toBeInstanceOf(MalformedReferenceError)
         }
       }),
     )

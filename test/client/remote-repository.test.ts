@@ -1,25 +1,25 @@
 import { randomBytes } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Credential } from '../../src/client/credential.ts'
+import type { Login } from '../../src/client/login.ts'
 import { RemoteRepository } from '../../src/client/remote-repository.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { IMAGE_MANIFEST } from '../../src/oci/media-type.ts'
 import { parseRepository } from '../../src/oci/reference.ts'
-import { failure, first, PlayedRegistry } from './kit.ts'
+import { FakeRegistry, failure, first } from './fake-registry.ts'
 
 const NAME = parseRepository('builds/www')
 const CONTENT = randomBytes(300_000)
 const DIGEST = digestOf(CONTENT)
 
-let registry: PlayedRegistry
-let elsewhere: PlayedRegistry
+let registry: FakeRegistry
+let elsewhere: FakeRegistry
 const opened: RemoteRepository[] = []
 const waits: string[] = []
 
 beforeEach(async () => {
-  registry = await PlayedRegistry.open()
-  elsewhere = await PlayedRegistry.open()
+  registry = await FakeRegistry.open()
+  elsewhere = await FakeRegistry.open()
   waits.length = 0
 })
 
@@ -29,7 +29,7 @@ afterEach(async () => {
   await elsewhere.close()
 })
 
-function repository(credential?: Credential): RemoteRepository {
+function repository(credential?: Login): RemoteRepository {
   const one = new RemoteRepository(registry.place, NAME, {
     credential,
     actions: 'pull,push',
@@ -41,7 +41,7 @@ function repository(credential?: Credential): RemoteRepository {
 }
 
 const body = { size: CONTENT.length, open: () => CONTENT }
-const push = (credential?: Credential) => repository(credential).putBlob(DIGEST, 'www.hvt', body)
+const push = (credential?: Login) => repository(credential).putBlob(DIGEST, 'www.hvt', body)
 
 const end = ([status, headers, bytes]: ReturnType<typeof failure>) => {
   return (response: ServerResponse) => void response.writeHead(status, headers).end(bytes)

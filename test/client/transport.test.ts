@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, connect, createServer, type Server } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
-import { RegistryUnreachable } from '../../src/client/failures.ts'
-import { readWhole, Transport } from '../../src/client/transport.ts'
-import { PlayedRegistry } from './kit.ts'
+import { RegistryUnreachableError } from '../../src/client/errors.ts'
+import { readBody, Transport } from '../../src/client/transport.ts'
+import { FakeRegistry } from './fake-registry.ts'
 
 const ends: (() => Promise<unknown>)[] = []
 
@@ -59,24 +59,24 @@ describe('no answer', () => {
     for (const [host, scheme, right] of wrong) {
       const asked = ask(host, scheme)
       await expect(asked, host).rejects.toThrow(right)
-      await expect(asked).rejects.toBeInstanceOf(RegistryUnreachable)
+      await expect(asked).rejects.toBeInstanceOf(RegistryUnreachableError)
     }
   })
 
   it('of a body that breaks off is told, too', async () => {
     const host = await saying('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc')
-    await expect(readWhole(await ask(host), 100)).rejects.toThrow(/broke/)
+    await expect(readBody(await ask(host), 100)).rejects.toThrow(/broke/)
   })
 
   it('is made of more bytes than are wanted', async () => {
     const host = await saying('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789')
-    await expect(readWhole(await ask(host), 9)).rejects.toThrow(/more than 9 bytes/)
+    await expect(readBody(await ask(host), 9)).rejects.toThrow(/more than 9 bytes/)
   })
 })
 
 describe('a proxy of the environment', () => {
   it('is used, unless the host is excepted or this machine', async () => {
-    const registry = await PlayedRegistry.open()
+    const registry = await FakeRegistry.open()
     ends.push(() => registry.close())
     const tunnels: string[] = []
     const proxy = createHttpServer().on('connect', (request, socket) => {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { BUILD, Workshop } from './kit.ts'
+import { BUILD, ClientSandbox } from './client-sandbox.ts'
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 const EMPTY = {
@@ -13,7 +13,7 @@ const EMPTY = {
 const KERNEL = join(BUILD, 'bin/hello-key.hvt')
 
 describe('curl', () => {
-  let workshop: Workshop
+  let workshop: ClientSandbox
   let base: string
   let bytes: Buffer
   let digest: string
@@ -29,7 +29,7 @@ describe('curl', () => {
   const body = () => readFile(join(workshop.folder, 'body'))
 
   beforeAll(async () => {
-    workshop = await Workshop.open()
+    workshop = await ClientSandbox.open()
     base = `http://${workshop.host}/v2/by/hand`
     bytes = await readFile(KERNEL)
     digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`

@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { makeCredential } from '../auth/callers.ts'
-import { registryAt } from '../faults/process-registry.ts'
-import { fixtureOf, pushBuild } from '../images/kit.ts'
-import { type Started, start, stop } from '../start/process.ts'
+import { makeCredential } from '../auth/credentials-client.ts'
+import { fixtureOf, pushBuild } from '../images/image-fixtures.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
+import { registryAt } from '../support/process-registry.ts'
 import type { TestRegistry } from '../support/registry.ts'
 
 const DOCUMENT = readFileSync(new URL('../../docs/deploy.md', import.meta.url), 'utf8')
@@ -17,13 +17,13 @@ const EXAMPLES = fileURLToPath(new URL('../../docs/examples/', import.meta.url))
 
 let folder: string
 let settings: Record<string, string>
-let server: Started
+let server: ServerProcess
 let registry: TestRegistry
 let state: string
 let running: ChildProcess | undefined
 
 async function serve(listen: string): Promise<void> {
-  server = await start({ ...settings, ROOKERY_LISTEN: listen })
+  server = await startProcess({ ...settings, ROOKERY_LISTEN: listen })
   registry = registryAt(server.url, folder, settings)
 }
 
@@ -56,7 +56,7 @@ afterEach(async () => {
 })
 
 afterAll(async () => {
-  await stop(server)
+  await stopProcess(server)
   await rm(folder, { recursive: true, force: true })
 })
 
@@ -123,7 +123,7 @@ describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
     run(script, repository)
     await restarted(1)
     const listen = new URL(server.url).host
-    await stop(server)
+    await stopProcess(server)
     await pause(1_500)
     await serve(listen)
     await pushBuild(registry, repository, 'live', 'hello-key-2')

@@ -1,7 +1,7 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ELF, have, PASSWORD, Workshop } from './kit.ts'
+import { ClientSandbox, ELF, hasClient, PASSWORD } from './client-sandbox.ts'
 
 const INDEX = 'application/vnd.oci.image.index.v1+json'
 const KERNELS = [
@@ -9,19 +9,19 @@ const KERNELS = [
   ['spt', 'mini-blk-net2.spt'],
 ] as const
 
-describe.skipIf(!have('oras'))('an index of one unikernel for two targets', () => {
-  let workshop: Workshop
+describe.skipIf(!hasClient('oras'))('an index of one unikernel for two targets', () => {
+  let workshop: ClientSandbox
   let repository: string
 
   beforeAll(async () => {
-    workshop = await Workshop.open()
+    workshop = await ClientSandbox.open()
     repository = `${workshop.host}/targets/mini`
     const manifests: unknown[] = []
     for (const [variant, file] of KERNELS) {
       const image = `${repository}:${variant}`
       const type = ['--artifact-type', 'application/vnd.unikernel.v1']
       const layer = `${file}:application/vnd.unikernel.kernel.v1`
-      await workshop.orasAs(['push', ...type, image, layer], ELF)
+      await workshop.orasAsAdmin(['push', ...type, image, layer], ELF)
       const descriptor = ['manifest', 'fetch', '--plain-http', '--descriptor', image]
       const platform = { os: 'solo5', architecture: 'amd64', variant }
       manifests.push({ ...JSON.parse(await workshop.oras(descriptor)), platform })
@@ -29,7 +29,7 @@ describe.skipIf(!have('oras'))('an index of one unikernel for two targets', () =
     const index = { schemaVersion: 2, mediaType: INDEX, manifests }
     await writeFile(join(workshop.folder, 'index.json'), JSON.stringify(index))
     const push = ['manifest push', '--media-type', INDEX, `${repository}:latest`, 'index.json']
-    await workshop.orasAs(push)
+    await workshop.orasAsAdmin(push)
   })
 
   afterAll(() => workshop?.close())

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs'
 import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { have, Workshop } from './kit.ts'
+import { ClientSandbox, hasClient } from './client-sandbox.ts'
 
 const MEBIBYTE = 1024 * 1024
 const SIZE_MEBIBYTES = 256
@@ -18,13 +18,13 @@ async function sha256Of(path: string): Promise<string> {
 }
 
 describe('a blob of 256 MiB', () => {
-  let workshop: Workshop
+  let workshop: ClientSandbox
   let file: string
   let digest: string
   let before: number
 
   beforeAll(async () => {
-    workshop = await Workshop.open()
+    workshop = await ClientSandbox.open()
     file = join(workshop.folder, 'large')
     const handle = await open(file, 'w')
     for (let count = 0; count < SIZE_MEBIBYTES; count += 1) {
@@ -66,9 +66,9 @@ describe('a blob of 256 MiB', () => {
     await expectBoundedMemory('curl')
   })
 
-  it.skipIf(!have('oras'))('goes there and back with oras in bounded memory', async () => {
+  it.skipIf(!hasClient('oras'))('goes there and back with oras in bounded memory', async () => {
     const repository = `${workshop.host}/large/oras`
-    await workshop.orasAs(['blob push', repository, file])
+    await workshop.orasAsAdmin(['blob push', repository, file])
     const back = `${file}.oras`
     await workshop.oras(['blob', 'fetch', '--plain-http', '-o', back, `${repository}@${digest}`])
     expect(await sha256Of(back)).toBe(digest)

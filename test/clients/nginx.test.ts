@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { BUILD, have, PASSWORD, Workshop } from './kit.ts'
+import { BUILD, ClientSandbox, hasClient, PASSWORD } from './client-sandbox.ts'
 
 const EXAMPLE = new URL('../../docs/examples/nginx.conf', import.meta.url)
 const KERNEL = join(BUILD, 'bin/hello-key.hvt')
@@ -19,152 +19,171 @@ async function freePorts(count: number): Promise<number[]> {
   return ports
 }
 
-describe.skipIf(!have('nginx') || !have('oras'))('behind nginx, as the example has it', () => {
-  let workshop: Workshop
-  let nginx: ChildProcess
-  let host: string
-  let trust: string[]
+describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
+  'behind nginx, as the example has it',
+  () => {
+    let workshop: ClientSandbox
+    let nginx: ChildProcess
+    let host: string
+    let trust: string[]
 
-  const inFolder = (...path: string[]) => join(workshop.folder, 'nginx', ...path)
+    const inFolder = (...path: string[]) => join(workshop.folder, 'nginx', ...path)
 
-  beforeAll(async () => {
-    const [behind, before] = await freePorts(2)
-    host = `localhost:${before}`
-    workshop = await Workshop.open({
-      ROOKERY_LISTEN: `127.0.0.1:${behind}`,
-      ROOKERY_PUBLIC_URL: `https://${host}`,
-      ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
-    })
-    await mkdir(inFolder('temporary'), { recursive: true })
-    await workshop.succeed('openssl', [
-      ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost'],
-      ...['-addext', 'subjectAltName=DNS:localhost'],
-      ...['-keyout', inFolder('privkey.pem'), '-out', inFolder('fullchain.pem')],
-    ])
-    trust = ['--cacert', inFolder('fullchain.pem')]
-    const example = (await readFile(EXAMPLE, 'utf8'))
-      .replace('127.0.0.1:5000', `127.0.0.1:${behind}`)
-      .replace('listen 443 ', `listen 127.0.0.1:${before} `)
-      .replaceAll('/etc/letsencrypt/live/registry.example.org', inFolder())
-      .replace('registry.example.org;', 'localhost;')
-    const folders = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-      (name) => `${name}_temp_path ${inFolder('temporary', name)};`,
-    )
-    await writeFile(
-      inFolder('nginx.conf'),
-      `daemon off; master_process off; pid ${inFolder('pid')}; error_log stderr warn;
+    beforeAll(async () => {
+      const [behind, before] = await freePorts(2)
+      host = `localhost:${before}`
+      workshop = await ClientSandbox.open({
+        ROOKERY_LISTEN: `127.0.0.1:${behind}`,
+        ROOKERY_PUBLIC_URL: `https://${host}`,
+        ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
+      })
+      await mkdir(inFolder('temporary'), { recursive: true })
+      await workshop.succeed('openssl', [
+        ...[
+          'req',
+          '-x509',
+          '-newkey',
+          'rsa:2048',
+          '-nodes',
+          '-days',
+          '2',
+          '-subj',
+          '/CN=localhost',
+        ],
+        ...['-addext', 'subjectAltName=DNS:localhost'],
+        ...['-keyout', inFolder('privkey.pem'), '-out', inFolder('fullchain.pem')],
+      ])
+      trust = ['--cacert', inFolder('fullchain.pem')]
+      const example = (await readFile(EXAMPLE, 'utf8'))
+        .replace('127.0.0.1:5000', `127.0.0.1:${behind}`)
+        .replace('listen 443 ', `listen 127.0.0.1:${before} `)
+        .replaceAll('/etc/letsencrypt/live/registry.example.org', inFolder())
+        .replace('registry.example.org;', 'localhost;')
+      const folders = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+        (name) => `${name}_temp_path ${inFolder('temporary', name)};`,
+      )
+      await writeFile(
+        inFolder('nginx.conf'),
+        `daemon off; master_process off; pid ${inFolder('pid')}; error_log stderr warn;
        events {}
        http { access_log ${inFolder('access.log')}; ${folders.join(' ')}
        ${example}
        }`,
-    )
-    nginx = spawn('nginx', ['-c', inFolder('nginx.conf'), '-p', inFolder()], { stdio: 'inherit' })
-    const patiently = ['--retry', '20', '--retry-connrefused', '--retry-delay', '1']
-    await workshop.curl([...trust, ...patiently, `https://${host}/healthz`])
-  })
-
-  afterAll(async () => {
-    nginx?.kill('SIGKILL')
-    await workshop?.close()
-  })
-
-  it('images are pushed and pulled with oras, after a login', async () => {
-    // Without it, oras takes plain HTTP to a host of this name.
-    const ca = ['--plain-http=false', '--ca-file', inFolder('fullchain.pem')]
-    await workshop.oras(['login', ...ca, '-u', 'admin', '-p', PASSWORD, host])
-    const kernel = 'bin/hello-key.hvt:application/vnd.unikernel.kernel.v1'
-    const image = `${host}/builds/hello-key:latest`
-    await workshop.oras(['push', ...ca, image, kernel], BUILD)
-    await workshop.oras(['pull', ...ca, '-o', join(workshop.folder, 'pulled'), image])
-    expect(await readFile(join(workshop.folder, 'pulled/bin/hello-key.hvt'))).toEqual(
-      await readFile(KERNEL),
-    )
-    const { headers } = await asked(`/v2/builds/hello-key/manifests/latest`, '-I')
-    expect(headers).toMatch(/^docker-content-digest: sha256:/im)
-  })
-
-  it('what is large passes through, and lies in no file of the proxy', async () => {
-    const large = join(workshop.folder, 'large')
-    await writeFile(large, Buffer.concat([await readFile(KERNEL), randomBytes(LARGE_BYTES)]))
-    await workshop.curl([
-      ...[...trust, '-u', workshop.credential, '-F', `kernel=@${large};filename=bin/large`],
-      `https://${host}/api/v1/repositories/builds/large/images?tag=live`,
-    ])
-    const manifest = JSON.parse((await asked('/v2/builds/large/manifests/live')).body)
-    const blob = `https://${host}/v2/builds/large/blobs/${manifest.layers[0].digest}`
-    await workshop.curl([...trust, '-o', join(workshop.folder, 'back'), blob])
-    expect((await readFile(join(workshop.folder, 'back'))).equals(await readFile(large))).toBe(true)
-    const kept = await readdir(inFolder('temporary'), { recursive: true, withFileTypes: true })
-    expect(kept.filter((entry) => entry.isFile())).toEqual([])
-  })
-
-  it('an upload without a credential is refused with a reason', async () => {
-    const large = join(workshop.folder, 'refused')
-    await writeFile(large, randomBytes(LARGE_BYTES))
-    const address = '/api/v1/repositories/builds/large/images?tag=live'
-    const { status, body } = await asked(address, '-F', `kernel=@${large}`)
-    expect(status).toBe(401)
-    expect(JSON.parse(body).errors[0].code).toBe('UNAUTHORIZED')
-  })
-
-  it('a tag that moves is heard of at once', async () => {
-    const heard = spawn('curl', [
-      ...['-sSN', ...trust, '-H', 'Accept: text/event-stream'],
-      `https://${host}/api/v1/events?repository=builds/moving&snapshot=1`,
-    ])
-    let lines = ''
-    heard.stdout.on('data', (chunk) => {
-      lines += chunk
+      )
+      nginx = spawn('nginx', ['-c', inFolder('nginx.conf'), '-p', inFolder()], { stdio: 'inherit' })
+      const patiently = ['--retry', '20', '--retry-connrefused', '--retry-delay', '1']
+      await workshop.curl([...trust, ...patiently, `https://${host}/healthz`])
     })
-    try {
-      // What is there comes first, and the first comment with it.
-      await expect.poll(() => lines).not.toBe('')
-      const address = `https://${host}/api/v1/repositories/builds/moving/images?tag=live`
-      const kernel = `kernel=@${KERNEL}`
-      await workshop.curl([...trust, '-u', workshop.credential, '-F', kernel, address])
-      await expect.poll(() => lines).toContain('event: image.tag.updated')
-      expect(lines).toContain(`"registry":"${host}"`)
-    } finally {
-      heard.kill()
+
+    afterAll(async () => {
+      nginx?.kill('SIGKILL')
+      await workshop?.close()
+    })
+
+    it('images are pushed and pulled with oras, after a login', async () => {
+      // Without it, oras takes plain HTTP to a host of this name.
+      const ca = ['--plain-http=false', '--ca-file', inFolder('fullchain.pem')]
+      await workshop.oras(['login', ...ca, '-u', 'admin', '-p', PASSWORD, host])
+      const kernel = 'bin/hello-key.hvt:application/vnd.unikernel.kernel.v1'
+      const image = `${host}/builds/hello-key:latest`
+      await workshop.oras(['push', ...ca, image, kernel], BUILD)
+      await workshop.oras(['pull', ...ca, '-o', join(workshop.folder, 'pulled'), image])
+      expect(await readFile(join(workshop.folder, 'pulled/bin/hello-key.hvt'))).toEqual(
+        await readFile(KERNEL),
+      )
+      const { headers } = await asked(`/v2/builds/hello-key/manifests/latest`, '-I')
+      expect(headers).toMatch(/^docker-content-digest: sha256:/im)
+    })
+
+    it('what is large passes through, and lies in no file of the proxy', async () => {
+      const large = join(workshop.folder, 'large')
+      await writeFile(large, Buffer.concat([await readFile(KERNEL), randomBytes(LARGE_BYTES)]))
+      await workshop.curl([
+        ...[...trust, '-u', workshop.credential, '-F', `kernel=@${large};filename=bin/large`],
+        `https://${host}/api/v1/repositories/builds/large/images?tag=live`,
+      ])
+      const manifest = JSON.parse((await asked('/v2/builds/large/manifests/live')).body)
+      const blob = `https://${host}/v2/builds/large/blobs/${manifest.layers[0].digest}`
+      await workshop.curl([...trust, '-o', join(workshop.folder, 'back'), blob])
+      expect((await readFile(join(workshop.folder, 'back'))).equals(await readFile(large))).toBe(
+        true,
+      )
+      const kept = await readdir(inFolder('temporary'), { recursive: true, withFileTypes: true })
+      expect(kept.filter((entry) => entry.isFile())).toEqual([])
+    })
+
+    it('an upload without a credential is refused with a reason', async () => {
+      const large = join(workshop.folder, 'refused')
+      await writeFile(large, randomBytes(LARGE_BYTES))
+      const address = '/api/v1/repositories/builds/large/images?tag=live'
+      const { status, body } = await asked(address, '-F', `kernel=@${large}`)
+      expect(status).toBe(401)
+      expect(JSON.parse(body).errors[0].code).toBe('UNAUTHORIZED')
+    })
+
+    it('a tag that moves is heard of at once', async () => {
+      const heard = spawn('curl', [
+        ...['-sSN', ...trust, '-H', 'Accept: text/event-stream'],
+        `https://${host}/api/v1/events?repository=builds/moving&snapshot=1`,
+      ])
+      let lines = ''
+      heard.stdout.on('data', (chunk) => {
+        lines += chunk
+      })
+      try {
+        // What is there comes first, and the first comment with it.
+        await expect.poll(() => lines).not.toBe('')
+        const address = `https://${host}/api/v1/repositories/builds/moving/images?tag=live`
+        const kernel = `kernel=@${KERNEL}`
+        await workshop.curl([...trust, '-u', workshop.credential, '-F', kernel, address])
+        await expect.poll(() => lines).toContain('event: image.tag.updated')
+        expect(lines).toContain(`"registry":"${host}"`)
+      } finally {
+        heard.kill()
+      }
+    })
+
+    it('the registry knows where clients are, and believes nobody who says so', async () => {
+      const attempt = ['-u', 'admin:wrong', '-X', 'POST', '--interface', '127.0.0.7']
+      const lie = ['-H', 'X-Forwarded-For: 192.0.2.1']
+      const { status } = await asked('/v2/builds/large/blobs/uploads/', ...attempt, ...lie)
+      expect(status).toBe(401)
+      const addresses = async () => {
+        const { body } = await asked('/api/v1/audit?limit=50', '-u', workshop.credential)
+        return JSON.parse(body).entries.map(({ address }: { address: string }) => address)
+      }
+      await expect.poll(addresses).toContain('127.0.0.7')
+      expect(await addresses()).not.toContain('192.0.2.1')
+    })
+
+    it('no address to drop an image stands in the log', async () => {
+      await asked('/drop/rkd_not-a-real-one', '-T', KERNEL)
+      await asked('/healthz?seen')
+      const log = () => readFile(inFolder('access.log'), 'utf8')
+      await expect.poll(log).toContain('/healthz?seen')
+      expect(await log()).not.toContain('rkd_')
+    })
+
+    it('metrics are for the inside', async () => {
+      expect((await asked('/metrics', '-u', workshop.credential)).status).toBe(404)
+    })
+
+    /** The status, headers and body of an answer. */
+    async function asked(path: string, ...args: string[]) {
+      const form = ['-o', 'body', '-D', 'headers', '-w', '%{http_code}']
+      const ran = await workshop.run('curl', [
+        '-sS',
+        ...trust,
+        ...form,
+        ...args,
+        `https://${host}${path}`,
+      ])
+      const text = (name: string) => readFile(join(workshop.folder, name), 'utf8').catch(() => '')
+      return {
+        status: Number(ran.stdout),
+        headers: await text('headers'),
+        body: await text('body'),
+      }
     }
-  })
-
-  it('the registry knows where clients are, and believes nobody who says so', async () => {
-    const attempt = ['-u', 'admin:wrong', '-X', 'POST', '--interface', '127.0.0.7']
-    const lie = ['-H', 'X-Forwarded-For: 192.0.2.1']
-    const { status } = await asked('/v2/builds/large/blobs/uploads/', ...attempt, ...lie)
-    expect(status).toBe(401)
-    const addresses = async () => {
-      const { body } = await asked('/api/v1/audit?limit=50', '-u', workshop.credential)
-      return JSON.parse(body).entries.map(({ address }: { address: string }) => address)
-    }
-    await expect.poll(addresses).toContain('127.0.0.7')
-    expect(await addresses()).not.toContain('192.0.2.1')
-  })
-
-  it('no address to drop an image stands in the log', async () => {
-    await asked('/drop/rkd_not-a-real-one', '-T', KERNEL)
-    await asked('/healthz?seen')
-    const log = () => readFile(inFolder('access.log'), 'utf8')
-    await expect.poll(log).toContain('/healthz?seen')
-    expect(await log()).not.toContain('rkd_')
-  })
-
-  it('metrics are for the inside', async () => {
-    expect((await asked('/metrics', '-u', workshop.credential)).status).toBe(404)
-  })
-
-  /** The status, headers and body of an answer. */
-  async function asked(path: string, ...args: string[]) {
-    const form = ['-o', 'body', '-D', 'headers', '-w', '%{http_code}']
-    const ran = await workshop.run('curl', [
-      '-sS',
-      ...trust,
-      ...form,
-      ...args,
-      `https://${host}${path}`,
-    ])
-    const text = (name: string) => readFile(join(workshop.folder, name), 'utf8').catch(() => '')
-    return { status: Number(ran.stdout), headers: await text('headers'), body: await text('body') }
-  }
-})
+  },
+)

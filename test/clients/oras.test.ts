@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { BUILD, have, PASSWORD, Workshop } from './kit.ts'
+import { BUILD, ClientSandbox, hasClient, PASSWORD } from './client-sandbox.ts'
 
 const LAYERS = [
   ['bin/hello-key.hvt', 'kernel'],
@@ -13,17 +13,20 @@ const LAYERS = [
   ['hello-key.build-hashes', 'build-hashes'],
 ] as const
 
-describe.skipIf(!have('oras'))('oras', () => {
-  let workshop: Workshop
+describe.skipIf(!hasClient('oras'))('oras', () => {
+  let workshop: ClientSandbox
   let image: string
   let digest: string
 
   beforeAll(async () => {
-    workshop = await Workshop.open()
+    workshop = await ClientSandbox.open()
     image = `${workshop.host}/builds/hello-key:latest`
     const files = LAYERS.map(([file, type]) => `${file}:application/vnd.unikernel.${type}.v1`)
     const type = 'application/vnd.unikernel.v1'
-    const printed = await workshop.orasAs(['push', '--artifact-type', type, image, ...files], BUILD)
+    const printed = await workshop.orasAsAdmin(
+      ['push', '--artifact-type', type, image, ...files],
+      BUILD,
+    )
     digest = /Digest: (sha256:[0-9a-f]{64})/.exec(printed)?.[1] ?? 'none'
   })
 
@@ -57,7 +60,7 @@ describe.skipIf(!have('oras'))('oras', () => {
 
   it('attaches and discovers', async () => {
     await writeFile(join(workshop.folder, 'sbom.json'), '{"packages":[]}')
-    await workshop.orasAs([
+    await workshop.orasAsAdmin([
       'attach',
       '--artifact-type',
       'application/vnd.example.sbom',
@@ -104,7 +107,7 @@ describe.skipIf(!have('oras'))('oras', () => {
     const ran = await workshop.run('oras', ['push', '--plain-http', other, 'README.md'], BUILD)
     expect(ran.status).not.toBe(0)
     expect(ran.stderr).toMatch(/unauthorized|basic credential not found/i)
-    const repositories = await workshop.orasAs(['repo ls', workshop.host])
+    const repositories = await workshop.orasAsAdmin(['repo ls', workshop.host])
     expect(repositories).not.toContain('refused')
     expect(repositories).toContain('builds/hello-key')
   })
@@ -138,16 +141,16 @@ describe.skipIf(!have('oras'))('oras', () => {
     await writeFile(content, 'content')
     const blob = `sha256:${createHash('sha256').update('content').digest('hex')}`
     const repository = `${workshop.host}/builds/small`
-    await workshop.orasAs(['blob push', repository, content])
+    await workshop.orasAsAdmin(['blob push', repository, content])
     const at = `${repository}@${blob}`
     await workshop.oras(['blob', 'fetch', '--plain-http', '-o', `${content}.back`, at])
     expect(await readFile(`${content}.back`, 'utf8')).toBe('content')
-    await workshop.orasAs(['blob delete', '--force', at])
+    await workshop.orasAsAdmin(['blob delete', '--force', at])
     expect(
       (await workshop.run('oras', ['blob', 'fetch', '--plain-http', '-o', '-', at])).status,
     ).not.toBe(0)
     const copied = `${workshop.host}/copies/hello-key:copied`
-    await workshop.orasAs(['manifest delete', '--force', copied])
+    await workshop.orasAsAdmin(['manifest delete', '--force', copied])
     const gone = await workshop.run('oras', ['manifest', 'fetch', '--plain-http', copied])
     expect(gone.status).not.toBe(0)
     expect(gone.stderr).toMatch(/not found/i)

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { mediaTypeOf, ROLES, type Role } from '../../src/unikernel/format.ts'
-import { BUILD, have, PASSWORD, Workshop } from './kit.ts'
+import { BUILD, ClientSandbox, hasClient, PASSWORD } from './client-sandbox.ts'
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 const CREATED = '2020-05-10T19:14:47Z'
@@ -25,10 +25,10 @@ const FILES: Readonly<Record<Role, string>> = {
   script: 'build.sh',
 }
 
-let workshop: Workshop
+let workshop: ClientSandbox
 
 beforeAll(async () => {
-  workshop = await Workshop.open()
+  workshop = await ClientSandbox.open()
 })
 
 afterAll(() => workshop?.close())
@@ -40,7 +40,7 @@ const login = () => `http://admin:${encodeURIComponent(PASSWORD)}@${workshop.hos
 async function pushedByOras(folder: string, repository: string, more: readonly string[] = []) {
   const there = await readdir(folder)
   const files = ROLES.filter((role) => there.includes(FILES[role]))
-  const printed = await workshop.orasAs(
+  const printed = await workshop.orasAsAdmin(
     [
       'push',
       '--format',
@@ -66,7 +66,7 @@ async function copied(name: string): Promise<string> {
   return folder
 }
 
-describe.runIf(have('oras'))('rookery push', () => {
+describe.runIf(hasClient('oras'))('rookery push', () => {
   it('makes of every build what oras makes of it', async () => {
     for (const name of BUILDS) {
       const folder = await copied(name)
@@ -109,7 +109,7 @@ describe.runIf(have('oras'))('rookery push', () => {
   it('of oras, undeclared as it is, is understood by rookery inspect', async () => {
     const folder = await copied('hello-key-1')
     const place = `${workshop.host}/oras/plain:live`
-    await workshop.orasAs(['push', place, FILES.kernel, 'opam-switch'], folder)
+    await workshop.orasAsAdmin(['push', place, FILES.kernel, 'opam-switch'], folder)
     const shown = JSON.parse(await rookery('inspect', place, '--verify', '--json'))
     expect(shown).toMatchObject({
       target: 'hvt',

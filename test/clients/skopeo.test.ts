@@ -3,7 +3,7 @@ import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ELF, have, PASSWORD, Workshop } from './kit.ts'
+import { ClientSandbox, ELF, hasClient, PASSWORD } from './client-sandbox.ts'
 
 const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
@@ -16,8 +16,8 @@ function descriptorOf(bytes: Buffer | string, mediaType: string): Descriptor {
   return { mediaType, digest, size: Buffer.byteLength(bytes) }
 }
 
-describe.skipIf(!have('skopeo'))('skopeo', () => {
-  let workshop: Workshop
+describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
+  let workshop: ClientSandbox
   let image: string
 
   /** An image as container tools want it, of one kernel, as an OCI layout on disk. */
@@ -67,7 +67,7 @@ describe.skipIf(!have('skopeo'))('skopeo', () => {
   }
 
   beforeAll(async () => {
-    workshop = await Workshop.open()
+    workshop = await ClientSandbox.open()
     image = `docker://${workshop.host}/indexes/kernels:latest`
     const layout = await layoutOf(['mini-net.hvt', 'mini-blk-net2.spt'])
     await copy(`oci:${layout}:latest`, image)

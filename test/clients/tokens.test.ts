@@ -1,13 +1,13 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { BUILD, have, PASSWORD, type Ran, Workshop } from './kit.ts'
+import { BUILD, ClientSandbox, hasClient, PASSWORD, type Ran } from './client-sandbox.ts'
 
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
 const FILE = 'opam-switch:application/vnd.unikernel.opam-switch.v1'
 const SECONDS_MAX = 5
 
-let workshop: Workshop
+let workshop: ClientSandbox
 let base: string
 let builder: Credential
 let remover: Credential
@@ -15,7 +15,7 @@ let remover: Credential
 type Credential = { name: string; secret: string }
 
 beforeAll(async () => {
-  workshop = await Workshop.open()
+  workshop = await ClientSandbox.open()
   base = `http://${workshop.host}`
   builder = await credential('orb-1', ['pull', 'push'], ['v*', 'latest'])
   remover = await credential('keeper', ['pull', 'delete'])
@@ -72,7 +72,7 @@ const succeed = async (ran: Promise<Ran>) => {
   return stdout
 }
 
-describe.skipIf(!have('oras'))('oras', () => {
+describe.skipIf(!hasClient('oras'))('oras', () => {
   const image = (tag: string) => `${workshop.host}/builds/private:${tag}`
 
   it.each([
@@ -153,7 +153,7 @@ describe.skipIf(!have('oras'))('oras', () => {
   })
 })
 
-describe.skipIf(!have('skopeo') || !have('oras'))('skopeo', () => {
+describe.skipIf(!hasClient('skopeo') || !hasClient('oras'))('skopeo', () => {
   const at = (name: string) => `docker://${workshop.host}/${name}`
   const COPY = ['copy', '--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false']
 
@@ -269,7 +269,7 @@ describe('curl', () => {
 })
 
 /** docker's own login needs no engine; it is here only where somebody installed it. */
-if (await Workshop.has('docker')) describe('docker', describeDocker)
+if (await ClientSandbox.has('docker')) describe('docker', describeDocker)
 else process.stderr.write('\ndocker is not here: its login is not tested\n')
 
 function describeDocker(): void {

@@ -3,19 +3,19 @@ import { cp, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { BUILD, ELF, have, PASSWORD, Workshop } from './kit.ts'
+import { BUILD, ClientSandbox, ELF, hasClient, PASSWORD } from './client-sandbox.ts'
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 const SPEC = new URL('../../spec/unikernel-image.md', import.meta.url)
 const LARGE_BYTES = 256 * 1024 * 1024
 const GROWTH_KIBIBYTES_MAX = 128 * 1024
 
-let workshop: Workshop
+let workshop: ClientSandbox
 let folder: string
 let ways: string[]
 
 beforeAll(async () => {
-  workshop = await Workshop.open()
+  workshop = await ClientSandbox.open()
   folder = join(workshop.folder, 'build')
   await cp(BUILD, folder, { recursive: true })
   const spec = await readFile(SPEC, 'utf8')
@@ -49,7 +49,7 @@ describe('the specification can be pasted', () => {
     expect(ways.length).toBe(5)
   })
 
-  it.runIf(have('oras'))('and all four ways make the same image', async () => {
+  it.runIf(hasClient('oras'))('and all four ways make the same image', async () => {
     const known = []
     for (const [way, repository] of ['by/rookery', 'by/oras', 'by/form', 'by/steps'].entries()) {
       await paste(ways[way], repository)
@@ -137,8 +137,8 @@ describe('a host polls', () => {
     expect(got.equals(await readFile(join(ELF, 'mini-net.hvt')))).toBe(true)
   })
 
-  it.runIf(have('oras'))('and what oras pushed as it is has a kernel too', async () => {
-    await workshop.orasAs(['push', `${workshop.host}/plain:live`, 'mini-blk-net2.spt'], ELF)
+  it.runIf(hasClient('oras'))('and what oras pushed as it is has a kernel too', async () => {
+    await workshop.orasAsAdmin(['push', `${workshop.host}/plain:live`, 'mini-blk-net2.spt'], ELF)
     const known = await facts('plain')
     expect(known).toMatchObject({ target: 'spt', kernel: { title: 'mini-blk-net2.spt' } })
     const address = `http://${workshop.host}/api/v1/repositories/plain/images/live/kernel`

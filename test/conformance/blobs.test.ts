@@ -1,7 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import {
+  digestOf,
+  expectError,
+  newRepository,
+  pushBlob,
+  send,
+  startUpload,
+} from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { digestOf, expectError, newRepository, pushBlob, send, startUpload } from './kit.ts'
 
 let registry: TestRegistry
 let repository: string

@@ -1,17 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   digestOf,
   expectError,
   IMAGE_INDEX,
-  imageOf,
   newRepository,
   pushBlob,
   pushImage,
+  pushImageBlobs,
   putManifest,
-  walk,
-} from './kit.ts'
+  readPages,
+} from '../support/push.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 let registry: TestRegistry
 
@@ -27,7 +27,7 @@ describe('end-8: tags', () => {
 
   beforeAll(async () => {
     name = newRepository()
-    const body = JSON.stringify(await imageOf(registry, name))
+    const body = JSON.stringify(await pushImageBlobs(registry, name))
     const tags = [...sorted].reverse().map((tag) => `tag=${tag}`)
     await putManifest(registry, name, `${digestOf(body)}?${tags.join('&')}`, body)
   })
@@ -39,7 +39,7 @@ describe('end-8: tags', () => {
   })
 
   it.each([1, 2, 3, 4, 5, 9, 10, 11])('end-8b: by pages of %i are all of them', async (n) => {
-    const { pages, links } = await walk(registry, `/v2/${name}/tags/list?n=${n}`)
+    const { pages, links } = await readPages(registry, `/v2/${name}/tags/list?n=${n}`)
     expect(pages.flatMap(({ tags }) => tags)).toEqual(sorted)
     expect(links).toBe(Math.ceil(sorted.length / n) - 1)
   })
@@ -174,7 +174,7 @@ describe('end-12: referrers', () => {
       '?n=2',
       '?artifactType=application/vnd.oci.image.config.v1%2Bjson',
     ]) {
-      const { pages, links } = await walk(
+      const { pages, links } = await readPages(
         registry,
         `/v2/${name}/referrers/${subject.digest}${query}`,
       )
@@ -197,7 +197,7 @@ describe('the catalog and extensions', () => {
   it('lists repositories by pages in the order of their bytes', async () => {
     const names = ['zz/a', 'zz/a-b', 'zz/a/b', 'zz/b']
     for (const name of names) await pushBlob(registry, name)
-    const { pages } = await walk(registry, '/v2/_catalog?last=zz/&n=3')
+    const { pages } = await readPages(registry, '/v2/_catalog?last=zz/&n=3')
     expect(pages.flatMap(({ repositories }) => repositories)).toEqual(names)
   })
 

@@ -1,16 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   digestOf,
   expectError,
   IMAGE_INDEX,
   IMAGE_MANIFEST,
-  imageOf,
   newRepository,
   pushImage,
+  pushImageBlobs,
   putManifest,
-} from './kit.ts'
+} from '../support/push.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 let registry: TestRegistry
 let repository: string
@@ -26,7 +26,7 @@ const at = (reference: string, name = repository) => `/v2/${name}/manifests/${re
 
 describe('end-3: pulling a manifest', () => {
   it('by tag and by digest gives the very bytes that were pushed', async () => {
-    const manifest = await imageOf(registry, repository)
+    const manifest = await pushImageBlobs(registry, repository)
     // Spaces, order, unknown fields and escapes are the pusher's.
     const body = `  ${JSON.stringify({ 'x-unknown': { '\u0000': 'é' }, ...manifest }, null, 3)}\n`
     expect((await putManifest(registry, repository, 'exact', body)).status).toBe(201)
@@ -77,7 +77,7 @@ describe('end-3: pulling a manifest', () => {
 
 describe('end-7a: pushing a manifest', () => {
   it('by its sha512 digest, and a tag with it', async () => {
-    const body = JSON.stringify(await imageOf(registry, repository))
+    const body = JSON.stringify(await pushImageBlobs(registry, repository))
     const digest = digestOf(body, 'sha512')
     const answer = await putManifest(registry, repository, `${digest}?tag=long`, body)
     expect(answer.status).toBe(201)
@@ -87,13 +87,13 @@ describe('end-7a: pushing a manifest', () => {
   })
 
   it('under another digest than its own is 400', async () => {
-    const manifest = await imageOf(registry, repository)
+    const manifest = await pushImageBlobs(registry, repository)
     const answer = await putManifest(registry, repository, digestOf('other'), manifest)
     await expectError(answer, 400, 'DIGEST_INVALID')
   })
 
   it.each([4, 8])('of %i MiB is kept, byte for byte', async (mebibytes) => {
-    const manifest = await imageOf(registry, repository)
+    const manifest = await pushImageBlobs(registry, repository)
     const bare = JSON.stringify({ ...manifest, annotations: { padding: '' } }).length
     const padding = 'x'.repeat(mebibytes * 1024 * 1024 - bare)
     const body = JSON.stringify({ ...manifest, annotations: { padding } })
@@ -113,7 +113,7 @@ describe('end-7a: pushing a manifest', () => {
   })
 
   it('whose blobs lack is refused and names them', async () => {
-    const manifest = await imageOf(registry, repository)
+    const manifest = await pushImageBlobs(registry, repository)
     const missing = { mediaType: 'a/b', size: 1, digest: digestOf(randomBytes(9)) }
     const answer = await putManifest(registry, repository, 'lacking', {
       ...manifest,
@@ -125,13 +125,13 @@ describe('end-7a: pushing a manifest', () => {
   })
 
   it('whose blob is only in another repository is refused', async () => {
-    const manifest = await imageOf(registry, newRepository())
+    const manifest = await pushImageBlobs(registry, newRepository())
     const answer = await putManifest(registry, repository, 'foreign', manifest)
     await expectError(answer, 400, 'MANIFEST_BLOB_UNKNOWN')
   })
 
   it('that says another size than the blob has is refused', async () => {
-    const manifest = await imageOf(registry, repository)
+    const manifest = await pushImageBlobs(registry, repository)
     const [layer] = manifest.layers as { size: number }[]
     const layers = [{ ...layer, size: (layer?.size ?? 0) + 1 }]
     const answer = await putManifest(registry, repository, 'size', { ...manifest, layers })
@@ -160,7 +160,7 @@ describe('end-7a: pushing a manifest', () => {
   })
 
   it('whose media type is not its Content-Type is refused, naming both', async () => {
-    const manifest = await imageOf(registry, repository)
+    const manifest = await pushImageBlobs(registry, repository)
     const headers = { 'content-type': IMAGE_INDEX }
     const answer = await putManifest(registry, repository, 'two-types', manifest, headers)
     const text = await answer.clone().text()
@@ -170,7 +170,7 @@ describe('end-7a: pushing a manifest', () => {
   })
 
   it('with manifests and layers is refused', async () => {
-    const manifest = { ...(await imageOf(registry, repository)), manifests: [] }
+    const manifest = { ...(await pushImageBlobs(registry, repository)), manifests: [] }
     const answer = await putManifest(registry, repository, 'both', manifest)
     await expectError(answer, 400, 'MANIFEST_INVALID')
   })
@@ -188,7 +188,7 @@ describe('end-7a: pushing a manifest', () => {
   })
 
   it('ignores parameters of the Content-Type, and needs none when the body says it', async () => {
-    const manifest = await imageOf(registry, repository)
+    const manifest = await pushImageBlobs(registry, repository)
     const headers = { 'content-type': `${IMAGE_MANIFEST}; charset=utf-8` }
     expect((await putManifest(registry, repository, 'p', manifest, headers)).status).toBe(201)
     const answer = await registry.anonymous(at('p'))
@@ -222,7 +222,7 @@ describe('end-7a: pushing a manifest', () => {
 
   it('with a subject answers OCI-Subject, also when the subject is not there', async () => {
     const subject = { mediaType: IMAGE_MANIFEST, digest: digestOf(randomBytes(4)), size: 4 }
-    const manifest = await imageOf(registry, repository, { subject })
+    const manifest = await pushImageBlobs(registry, repository, { subject })
     const answer = await putManifest(registry, repository, 'refers', manifest)
     expect(answer.status).toBe(201)
     expect(answer.headers.get('oci-subject')).toBe(subject.digest)
@@ -232,7 +232,7 @@ describe('end-7a: pushing a manifest', () => {
 describe('end-7b: several tags in one push', () => {
   it('are all set, and echoed', async () => {
     const name = newRepository()
-    const body = JSON.stringify(await imageOf(registry, name))
+    const body = JSON.stringify(await pushImageBlobs(registry, name))
     const digest = digestOf(body)
     const answer = await putManifest(registry, name, `${digest}?tag=1.2.3&tag=1.2&tag=latest`, body)
     expect(answer.status).toBe(201)
@@ -245,7 +245,7 @@ describe('end-7b: several tags in one push', () => {
 
   it('one of them malformed: 400 and none is set; more than 64: 414', async () => {
     const name = newRepository()
-    const body = JSON.stringify(await imageOf(registry, name))
+    const body = JSON.stringify(await pushImageBlobs(registry, name))
     const digest = digestOf(body)
     const bad = await putManifest(registry, name, `${digest}?tag=good&tag=-bad`, body)
     await expectError(bad, 400, 'TAG_INVALID')
@@ -305,8 +305,8 @@ describe('end-9: deleting', () => {
 describe('end-7a, end-9: conditional changes', () => {
   it('If-None-Match: * creates a tag once', async () => {
     const name = newRepository()
-    const first = await imageOf(registry, name)
-    const second = await imageOf(registry, name)
+    const first = await pushImageBlobs(registry, name)
+    const second = await pushImageBlobs(registry, name)
     const once = { 'if-none-match': '*' }
     expect((await putManifest(registry, name, 'v1', first, once)).status).toBe(201)
     const answer = await putManifest(registry, name, 'v1', second, once)
@@ -322,7 +322,7 @@ describe('end-7a, end-9: conditional changes', () => {
   it('If-Match moves a tag only from where it was seen', async () => {
     const name = newRepository()
     const seen = await pushImage(registry, name, 'live')
-    const next = await imageOf(registry, name)
+    const next = await pushImageBlobs(registry, name)
     const matching = (digest: string) => ({ 'if-match': `"${digest}"` })
     const wrong = await putManifest(registry, name, 'live', next, matching(digestOf('x')))
     await expectError(wrong, 412, 'PRECONDITION_FAILED')
@@ -335,7 +335,7 @@ describe('end-7a, end-9: conditional changes', () => {
   it('of several tags, all or none', async () => {
     const name = newRepository()
     await pushImage(registry, name, 'taken')
-    const manifest = await imageOf(registry, name)
+    const manifest = await pushImageBlobs(registry, name)
     const digest = digestOf(JSON.stringify(manifest))
     const reference = `${digest}?tag=free&tag=taken`
     const once = { 'if-none-match': '*' }

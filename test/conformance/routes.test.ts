@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { allRoutes, type RegistryParts } from '../../src/http/routes.ts'
+import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
+import { expectError, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { expectError, pushImage } from './kit.ts'
 
 // Rows only hold what they would call.
-const rows = allRoutes({ authority: {} } as RegistryParts)
+const rows = allRoutes({ auth: {} } as RouteDeps)
 
 const SPEC =
   'end-1 end-2 end-3 end-4a end-4b end-4c end-5 end-6 end-7a end-7b end-8a end-8b end-9 end-10 end-11 end-12a end-12b end-13 end-14'

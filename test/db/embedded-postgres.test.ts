@@ -30,7 +30,7 @@ import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from '../../src/embedded-postgres/supervisor.ts'
-import { until } from '../support/until.ts'
+import { waitUntil } from '../support/wait-until.ts'
 
 const run = promisify(execFile)
 
@@ -153,7 +153,9 @@ describe('the embedded Postgres', () => {
     const sql = `select pg_terminate_backend(pid) from pg_stat_activity where ${owner}`
     const pid = await postmasterPid()
     expect(await query(connection, sql)).toBe(true)
-    await until(() => logged.filter((line) => line.message.startsWith('took over')).length === 1)
+    await waitUntil(
+      () => logged.filter((line) => line.message.startsWith('took over')).length === 1,
+    )
     expect(await postmasterPid()).toBe(pid)
     expect((await startChild(folder)).refused?.message).toMatch(/^another rookery /)
   })
@@ -163,7 +165,7 @@ describe('the embedded Postgres', () => {
     const pid = await postmasterPid()
     await writeFile(join(folder, 'cluster', 'PG_VERSION'), 'nonsense\n')
     process.kill(pid, 'SIGKILL')
-    await until(() => lost.length > 0)
+    await waitUntil(() => lost.length > 0)
     expect(lost).toHaveLength(1)
     expect(lost[0]?.message).toMatch(/^Postgres is gone for good: /)
     expect(await postgresBelow(base)).toEqual([])
@@ -378,7 +380,7 @@ async function postgresBelow(path: string): Promise<string[]> {
 
 async function untilAnswers(connection: Connection | undefined): Promise<void> {
   if (connection === undefined) throw new Error('there is no connection')
-  await until(() =>
+  await waitUntil(() =>
     query(connection, 'select 1').then(
       () => true,
       () => false,

@@ -2,12 +2,12 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { EVENT_BYTES_MAX, renderCloudEvent } from '../../src/events/cloud-event.ts'
 import { renderDockerEnvelope } from '../../src/events/docker-envelope.ts'
-import type { TagUpdated, UnikernelFacts } from '../../src/events/event.ts'
-import { isWanted } from '../../src/events/filter.ts'
+import type { TagUpdated, UnikernelSummary } from '../../src/events/event.ts'
+import { matchesFilter } from '../../src/events/filter.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import type { Glob } from '../../src/oci/glob.ts'
 import type { Repository, Tag } from '../../src/oci/reference.ts'
-import { validateEvent } from './schema.ts'
+import { validateEvent } from './event-schema.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
 const OTHER = `sha256:${'b'.repeat(64)}` as Digest
@@ -19,7 +19,7 @@ const ENVELOPE = {
   sequence: 7,
 }
 
-function facts(packages: number, devices: number, name: string): UnikernelFacts {
+function facts(packages: number, devices: number, name: string): UnikernelSummary {
   const listed = Array.from({ length: packages }, (_, index) => ({
     ecosystem: 'opam',
     name: `${name}-${index}`,
@@ -45,7 +45,7 @@ function facts(packages: number, devices: number, name: string): UnikernelFacts 
   }
 }
 
-function updated(unikernels: readonly UnikernelFacts[]): TagUpdated {
+function updated(unikernels: readonly UnikernelSummary[]): TagUpdated {
   return {
     type: 'image.tag.updated',
     repository: 'builds/www' as Repository,
@@ -201,6 +201,6 @@ describe('a filter', () => {
       false,
     ],
   ] as const)('wants %s', (_, one, event, wanted) => {
-    expect(isWanted(one, event)).toBe(wanted)
+    expect(matchesFilter(one, event)).toBe(wanted)
   })
 })

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { EVENT_TYPES } from '../../src/events/event.ts'
-import { validateEvent } from './schema.ts'
+import { validateEvent } from './event-schema.ts'
 
 const SPEC = readFileSync(new URL('../../spec/events.md', import.meta.url), 'utf8')
 const EXAMPLES = [...SPEC.matchAll(/```json event\n([\s\S]*?)```/g)].map((match) => match[1] ?? '')

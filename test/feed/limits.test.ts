@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { basic, makeCredential } from '../auth/callers.ts'
-import { newRepository, pushImage } from '../conformance/kit.ts'
-import { registryAt } from '../faults/process-registry.ts'
-import { start, stop } from '../start/process.ts'
+import { basic, makeCredential } from '../auth/credentials-client.ts'
+import { startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { eventBodies } from '../support/events.ts'
+import { registryAt } from '../support/process-registry.ts'
+import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { hearsBlocks, openStream, subjects } from './kit.ts'
+import { openStream, subjects, waitForBlocks } from './event-stream-client.ts'
 
 let registry: TestRegistry
 
@@ -209,7 +209,7 @@ it('a client that takes what it is sent is not cut off, however much comes at on
   await client.connect()
   await noteLarge(client, repository, 500)
   await client.end()
-  await hearsBlocks(stream, 500)
+  await waitForBlocks(stream, 500)
   expect(stream.isOver).toBe(false)
   stream.close()
 })
@@ -234,7 +234,7 @@ it('a client that takes nothing is cut off, and goes on from where it was', asyn
   const slow = await openStream(`http://127.0.0.1:${port}`, `?repository=${repository}`)
   await expect.poll(() => slow.lastId).toBeDefined()
   await pushImage(registry, repository, 'first')
-  await hearsBlocks(slow, 2)
+  await waitForBlocks(slow, 2)
   stopped = true
   // Many more than sockets buffer.
   const client = new pg.Client(registry.databaseUrl)
@@ -280,16 +280,16 @@ it('streams end at once when a server does, and go on at another replica from th
     ROOKERY_ADMIN_PASSWORD: 'two of a kind',
     ROOKERY_LOG_LEVEL: 'silent',
   }
-  const [one, two] = [await start(settings), await start(settings)]
+  const [one, two] = [await startProcess(settings), await startProcess(settings)]
   try {
     const other = registryAt(two.url, folder, settings)
     const stream = await openStream(one.url, '?type=image.tag.updated')
     await expect.poll(() => stream.lastId).toBeDefined()
     // What one replica takes is told by the other within a moment.
     await pushImage(other, 'a/b', 'v1')
-    await hearsBlocks(stream, 1)
+    await waitForBlocks(stream, 1)
     const started = performance.now()
-    await stop(one)
+    await stopProcess(one)
     expect(performance.now() - started).toBeLessThan(15_000)
     await expect.poll(() => stream.isOver).toBe(true)
     await pushImage(other, 'a/b', 'v2')
@@ -297,11 +297,11 @@ it('streams end at once when a server does, and go on at another replica from th
       'last-event-id': stream.lastId ?? '',
     })
     await pushImage(other, 'a/b', 'v3')
-    await hearsBlocks(again, 2)
+    await waitForBlocks(again, 2)
     expect(subjects(again)).toEqual(['a/b:v2', 'a/b:v3'])
     again.close()
   } finally {
-    await stop(two)
+    await stopProcess(two)
     await database.drop()
     await rm(folder, { recursive: true, force: true })
   }

@@ -1,11 +1,11 @@
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { basic, makeCredential } from '../auth/callers.ts'
-import { newRepository, pushImage } from '../conformance/kit.ts'
-import { pushBuild } from '../images/kit.ts'
+import { basic, makeCredential } from '../auth/credentials-client.ts'
+import { pushBuild } from '../images/image-fixtures.ts'
 import { eventBodies } from '../support/events.ts'
+import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { hearsBlocks, openStream, type Stream, said, subjects } from './kit.ts'
+import { openStream, type Stream, said, subjects, waitForBlocks } from './event-stream-client.ts'
 
 let registry: TestRegistry
 let client: pg.Client
@@ -54,7 +54,7 @@ describe('the stream', () => {
     expect(stream.headers['content-encoding']).toBeUndefined()
     await expect.poll(() => stream.lastId).toBeDefined()
     const { digest } = await pushImage(registry, repository, 'live')
-    await hearsBlocks(stream, 2)
+    await waitForBlocks(stream, 2)
     expect(subjects(stream)).toEqual([`${repository}@${digest}`, `${repository}:live`])
     expect(stream.blocks[1]?.event).toBe('image.tag.updated')
     expect(stream.lastId).toBe(stream.blocks[1]?.id)
@@ -70,7 +70,7 @@ describe('the stream', () => {
     await pushImage(registry, one, 'live')
     await pushImage(registry, one, 'v1')
     await registry.request(`/v2/${one}/manifests/v1`, { method: 'DELETE' })
-    await hearsBlocks(wanted, 2)
+    await waitForBlocks(wanted, 2)
     expect(wanted.blocks.map(({ event }) => event)).toEqual([
       'image.tag.updated',
       'image.tag.deleted',
@@ -98,7 +98,7 @@ describe('the stream', () => {
       const stream = await open(query, { 'last-event-id': cursor })
       await new Promise((resolve) => setTimeout(resolve, Math.random() * 60))
       // However slow it is: whoever reconnects hears something in the end.
-      if (!pushing) await hearsBlocks(stream, 1)
+      if (!pushing) await waitForBlocks(stream, 1)
       stream.close()
       heard.push(...subjects(stream))
       cursor = stream.lastId ?? cursor
@@ -106,7 +106,7 @@ describe('the stream', () => {
     await pushes
     expect(heard).toEqual(tags.map((tag) => `${repository}:${tag}`))
     const whole = await open(`${query}&after=${begun}`)
-    await hearsBlocks(whole, tags.length)
+    await waitForBlocks(whole, tags.length)
     expect(subjects(whole)).toEqual(heard)
   })
 
@@ -116,10 +116,10 @@ describe('the stream', () => {
     await expect.poll(() => before.lastId).toBeDefined()
     for (let count = 0; count < 130; count += 1) await pushImage(registry, repository, `t${count}`)
     const after = await open(`?repository=${repository}&after=${before.blocks[0]?.id}`)
-    await hearsBlocks(after, 259)
+    await waitForBlocks(after, 259)
     await pushImage(registry, repository, 'last')
-    await hearsBlocks(after, 261)
-    await hearsBlocks(before, 262)
+    await waitForBlocks(after, 261)
+    await waitForBlocks(before, 262)
     expect(subjects(after)).toEqual(subjects(before).slice(1))
   })
 
@@ -143,10 +143,10 @@ describe('the stream', () => {
       [repository],
     )
     await pushImage(registry, repository, 'early')
-    await hearsBlocks(stream, 1)
+    await waitForBlocks(stream, 1)
     await late.query('commit')
     await late.end()
-    await hearsBlocks(stream, 2)
+    await waitForBlocks(stream, 2)
     expect(subjects(stream)).toEqual([`${repository}:early`, `${repository}:late`])
     const sequences = stream.blocks.map((block) => Number(said(block).sequence))
     expect(sequences[1]).toBe((sequences[0] ?? 0) + 1)
@@ -159,7 +159,7 @@ describe('a snapshot', () => {
     await pushBuild(registry, repository, 'live', 'hello-key-1')
     await pushImage(registry, repository, 'plain')
     const stream = await open(`?repository=${repository}&snapshot=1`)
-    await hearsBlocks(stream, 3)
+    await waitForBlocks(stream, 3)
     expect(stream.blocks.map(({ event }) => event)).toEqual(['snapshot', 'snapshot', 'live'])
     const [live, plain] = stream.blocks.map(said)
     expect(live).toMatchObject({
@@ -170,7 +170,7 @@ describe('a snapshot', () => {
     })
     expect(plain).toMatchObject({ tag: 'plain', unikernels: [] })
     await pushImage(registry, repository, 'live')
-    await hearsBlocks(stream, 5)
+    await waitForBlocks(stream, 5)
     expect(subjects(stream)[1]).toBe(`${repository}:live`)
   })
 
@@ -211,12 +211,12 @@ describe('a snapshot', () => {
     const repository = newRepository()
     await pushImage(registry, repository, 'live')
     const first = await open(`?repository=${repository}&snapshot=1`)
-    await hearsBlocks(first, 2)
+    await waitForBlocks(first, 2)
     const again = await open(`?repository=${repository}&snapshot=1`, {
       'last-event-id': first.lastId ?? '',
     })
     await pushImage(registry, repository, 'next')
-    await hearsBlocks(again, 2)
+    await waitForBlocks(again, 2)
     expect(again.blocks.map(({ event }) => event)).toEqual(['image.pushed', 'image.tag.updated'])
   })
 })
@@ -252,16 +252,16 @@ describe('a reset', () => {
     await pushImage(registry, repository, 'live')
     const cursor = await cursorOf()
     const stream = await open(`?repository=${repository}&snapshot=1`, { 'last-event-id': cursor })
-    await hearsBlocks(stream, 3)
+    await waitForBlocks(stream, 3)
     expect(stream.blocks.map(({ event }) => event)).toEqual(['reset', 'snapshot', 'live'])
     expect(said(stream.blocks[0] ?? {})).toEqual({ reason })
     // Whoever is cut off within the snapshot begins anew.
     expect(stream.blocks.map(({ id }) => id !== undefined)).toEqual([false, false, true])
     const plain = await open(`?repository=${repository}`, { 'last-event-id': cursor })
-    await hearsBlocks(plain, 1)
+    await waitForBlocks(plain, 1)
     expect(said(plain.blocks[0] ?? {})).toEqual({ reason, cursor: plain.lastId })
     await pushImage(registry, repository, 'next')
-    await hearsBlocks(stream, 5)
+    await waitForBlocks(stream, 5)
   })
 })
 
@@ -279,8 +279,8 @@ describe('who may see what', () => {
     const holder = await open(query, { authorization: basic(name, secret) })
     const admin = await open(query, { authorization: basic('admin', registry.password) })
     await pushImage(registry, repository, 'next')
-    for (const stream of [holder, admin]) await hearsBlocks(stream, 4)
-    await hearsBlocks(stranger, 1)
+    for (const stream of [holder, admin]) await waitForBlocks(stream, 4)
+    await waitForBlocks(stranger, 1)
     expect(stranger.blocks.map(({ event }) => event)).toEqual(['live'])
     const page = await registry.anonymous(
       `/api/v1/events?repository=${repository}&after=${holder.blocks[1]?.id}`,
@@ -293,13 +293,13 @@ describe('who may see what', () => {
     const stream = await open(`?repository=${repository}`)
     await expect.poll(() => stream.lastId).toBeDefined()
     await pushImage(registry, repository, 'live')
-    await hearsBlocks(stream, 2)
+    await waitForBlocks(stream, 2)
     await makePrivate(repository)
     await pushImage(registry, repository, 'secret')
     const other = newRepository()
     const witness = await open(`?repository=${other}`)
     await pushImage(registry, other, 'seen')
-    await hearsBlocks(witness, 2)
+    await waitForBlocks(witness, 2)
     expect(stream.blocks).toHaveLength(2)
   })
 

@@ -5,13 +5,13 @@ import { join } from 'node:path'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { LEFT_OUT, TABLE_NAMES } from '../../src/db/maintenance/dump.ts'
-import { rookery } from '../cli/kit.ts'
-import { pushBlob, pushImage, send, startUpload } from '../conformance/kit.ts'
-import { start, stop } from '../start/process.ts'
+import { EXCLUDED_TABLES, TABLE_NAMES } from '../../src/db/maintenance/dump.ts'
+import { rookery } from '../cli/rookery.ts'
+import { startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { pushBlob, pushImage, send, startUpload } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { openSweeper, type Sweeper } from './kit.ts'
+import { openSweeper, type Sweeper } from './sweeper.ts'
 
 let registry: TestRegistry
 let sweeper: Sweeper
@@ -56,7 +56,7 @@ it('every table is in a backup, or left out on purpose', async () => {
   const statement = `select table_name as name from information_schema.tables
                       where table_schema = 'public' order by table_name`
   const { rows } = await sweeper.client.query(statement)
-  expect(rows.map(({ name }) => name)).toEqual([...TABLE_NAMES, ...LEFT_OUT].sort())
+  expect(rows.map(({ name }) => name)).toEqual([...TABLE_NAMES, ...EXCLUDED_TABLES].sort())
 })
 
 it('what was acknowledged before a backup is there after a restore, and works on', async () => {
@@ -105,7 +105,7 @@ it('what was acknowledged before a backup is there after a restore, and works on
   expect(after.position).toBeGreaterThan(30)
   expect(after.epoch).not.toBe(before.epoch)
 
-  const server = await start(settings)
+  const server = await startProcess(settings)
   try {
     const tags = await fetch(`${server.url}/v2/${repository}/tags/list`)
     const listed = await registry.request(`/v2/${repository}/tags/list`)
@@ -124,7 +124,7 @@ it('what was acknowledged before a backup is there after a restore, and works on
     const url = settings.ROOKERY_DATABASE_URL ?? ''
     await expect.poll(async () => (await feedOf(url)).position).toBeGreaterThan(after.position)
   } finally {
-    await stop(server)
+    await stopProcess(server)
   }
 })
 

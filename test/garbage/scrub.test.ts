@@ -1,13 +1,13 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { parseConfig } from '../../src/config/config.ts'
-import { openStore } from '../../src/server/blob-store.ts'
+import { openBlobStore } from '../../src/server/blob-store.ts'
 import type { BlobStore } from '../../src/storage/blob-store.ts'
-import { type Ran, rookery } from '../cli/kit.ts'
-import { newRepository, pushBlob, send, startUpload } from '../conformance/kit.ts'
+import { type Ran, rookery } from '../cli/rookery.ts'
+import { newRepository, pushBlob, send, startUpload } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { until } from '../support/until.ts'
-import { openSweeper, type Sweeper } from './kit.ts'
+import { waitUntil } from '../support/wait-until.ts'
+import { openSweeper, type Sweeper } from './sweeper.ts'
 
 let registry: TestRegistry
 let sweeper: Sweeper
@@ -17,7 +17,7 @@ let closeStore: () => void
 beforeAll(async () => {
   registry = await startRegistry({ ROOKERY_GC_INTERVAL_SECONDS: '3600' })
   sweeper = await openSweeper(registry)
-  const opened = await openStore(parseConfig({ ...registry.settings }), registry.folder)
+  const opened = await openBlobStore(parseConfig({ ...registry.settings }), registry.folder)
   store = opened.store
   closeStore = opened.close
 })
@@ -31,7 +31,7 @@ afterAll(async () => {
 beforeEach(async () => {
   await sweeper.client.query(`update uploads set expires_at = now() - interval '1 second'`)
   await sweeper.sweepAll()
-  for await (const held of store.list('')) await store.removeHeld(held)
+  for await (const held of store.list('')) await store.removeObject(held)
 })
 
 async function* one(bytes: Buffer): AsyncGenerator<Uint8Array> {
@@ -117,7 +117,7 @@ it('one that is stopped goes on where it was, and remembers what it found', asyn
     return (await sweeper.client.query(statement)).rows[0]?.after
   }
   const slow = await rookery(registry, ['scrub', '--rate', '0.003'], (kill) => {
-    void until(async () => (await saved()) !== undefined).then(() => kill('SIGTERM'))
+    void waitUntil(async () => (await saved()) !== undefined).then(() => kill('SIGTERM'))
   })
   expect(slow.status).toBe(130)
   expect(slow.stderr).toContain('stopped; run it again to go on')
@@ -141,7 +141,7 @@ it('two do not run at once', async () => {
   // At this rate it takes a minute, unless it is stopped.
   let second: Ran | undefined
   const first = await rookery(registry, ['scrub', '--rate', '0.003'], (kill) => {
-    void until(locked).then(async () => {
+    void waitUntil(locked).then(async () => {
       second = await rookery(registry, ['scrub'])
       kill('SIGTERM')
     })

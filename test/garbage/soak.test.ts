@@ -5,7 +5,7 @@ import { parseConfig } from '../../src/config/config.ts'
 import { createLog } from '../../src/server/log.ts'
 import { type RunningServer, startServer } from '../../src/server/server.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { openSweeper, type Sweeper } from './kit.ts'
+import { openSweeper, type Sweeper } from './sweeper.ts'
 
 const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 const WORKERS = 6

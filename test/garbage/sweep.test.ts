@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import {
   expectError,
-  imageOf,
   newRepository,
   pushBlob,
   pushImage,
+  pushImageBlobs,
   putManifest,
   send,
   startUpload,
-} from '../conformance/kit.ts'
+} from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { openSweeper, type Sweeper } from './kit.ts'
+import { openSweeper, type Sweeper } from './sweeper.ts'
 
 let registry: TestRegistry
 let sweeper: Sweeper
@@ -119,7 +119,7 @@ it('HEAD writes nothing while a blob was touched a moment ago', async () => {
 
 it('a push that meets the sweep is told which blob lacks', async () => {
   const repository = newRepository()
-  const manifest = await imageOf(registry, repository)
+  const manifest = await pushImageBlobs(registry, repository)
   await sweeper.sweepAll()
   const answer = await putManifest(registry, repository, 'v1', manifest)
   await expectError(answer, 400, 'MANIFEST_BLOB_UNKNOWN')

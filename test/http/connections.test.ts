@@ -3,9 +3,9 @@ import { readdir, readlink, rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { basic, NoAnswer, requestBytes } from '../support/raw-client.ts'
+import { basic, NoAnswerError, requestBytes } from '../support/raw-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { Connections, codeOf, IMAGE_MANIFEST, MANIFEST_BYTES_MAX, MIB } from './kit.ts'
+import { Connections, codeOf, IMAGE_MANIFEST, MANIFEST_BYTES_MAX, MIB } from './raw-connections.ts'
 
 const HEADER_BYTES_MAX = 64 * 1024
 
@@ -271,7 +271,7 @@ it('a blob that is cut off on disk ends in a broken connection, and an error in 
   await truncate(await fileOf(content), 5 * MIB)
   const connection = await connect()
   await connection.send(requestBytes({ method: 'GET', target: path }))
-  await expect(connection.answer()).rejects.toBeInstanceOf(NoAnswer)
+  await expect(connection.answer()).rejects.toBeInstanceOf(NoAnswerError)
   await expect.poll(errorsLogged).toHaveLength(1)
   expect(errorsLogged()[0]).toContain('BlobMissing')
   expect(await openFiles()).toEqual([])

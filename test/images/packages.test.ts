@@ -1,7 +1,7 @@
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { ask, expectedOf, formOf, messageOf, postImage, pushBuild } from './kit.ts'
+import { ask, expectedOf, formOf, messageOf, postImage, pushBuild } from './image-fixtures.ts'
 
 type Listed = { digest: string; repository: string; tags: string[]; version?: string }
 

@@ -1,11 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
-  expressionOf,
   type Glob,
   matchesGlob,
   parseRepositoryGlob,
   parseTagGlob,
+  postgresRegexOf,
 } from '../../src/oci/glob.ts'
 
 const glob = (text: string) => text as Glob
@@ -44,7 +44,7 @@ describe('a pattern', () => {
     const text = fc.string({ unit: fc.constantFrom('a', 'b', '/', '.', '-'), maxLength: 8 })
     fc.assert(
       fc.property(pattern, text, (some, name) => {
-        const expression = new RegExp(expressionOf(glob(some)))
+        const expression = new RegExp(postgresRegexOf(glob(some)))
         expect(matchesGlob(glob(some), name)).toBe(expression.test(name))
       }),
       { numRuns: 5000 },

@@ -3,7 +3,15 @@ import { createServer as createTlsServer } from 'node:tls'
 import { afterEach, expect, it, vi } from 'vitest'
 import { GuardedClient, type GuardedClientOptions } from '../../src/outgoing/client.ts'
 import { selfSigned } from './certificate.ts'
-import { closing, LOOPBACK, opened, outcome, serve, serveRaw, type TestServer } from './kit.ts'
+import {
+  closing,
+  LOOPBACK,
+  opened,
+  outcome,
+  serve,
+  serveRaw,
+  type TestServer,
+} from './loopback-servers.ts'
 
 const open: TestServer[] = []
 
@@ -72,7 +80,7 @@ it('refuses a body that is too long, or cuts it off, as it is told', async () =>
     [9, '012345678', true],
     [0, '', true],
   ] as const) {
-    const answer = await clientOf().request(url, { bytesMax, longer: 'truncate' })
+    const answer = await clientOf().request(url, { bytesMax, oversize: 'truncate' })
     expect({ body: String(answer.body), truncated: answer.truncated }).toEqual({ body, truncated })
     const refused = clientOf().request(url, { bytesMax })
     if (!truncated) await refused
@@ -92,7 +100,7 @@ it('leaves an endless body at the limit, and the connection with it', async () =
     response.on('drain', write)
     write()
   })
-  const cut = await clientOf().request(url, { bytesMax: 1_000_000, longer: 'truncate' })
+  const cut = await clientOf().request(url, { bytesMax: 1_000_000, oversize: 'truncate' })
   expect(cut.body).toHaveLength(1_000_000)
   expect(await outcome(clientOf(), url)).toMatchObject({ kind: 'failed' })
   await expect.poll(() => closed).toBe(2)

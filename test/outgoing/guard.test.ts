@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { GuardedClient } from '../../src/outgoing/client.ts'
-import { Guard, OutgoingRefused } from '../../src/outgoing/guard.ts'
-import { LOOPBACK, outcome, serve } from './kit.ts'
+import { Guard, OutgoingRefusedError } from '../../src/outgoing/guard.ts'
+import { LOOPBACK, outcome, serve } from './loopback-servers.ts'
 
 /** IANA's registries of special addresses, and what hides an internal one. */
 const INTERNAL: readonly (readonly [string, ...string[]])[] = [
@@ -45,7 +45,7 @@ it.each(INTERNAL)(
     const [, ...addresses] = row
     for (const address of addresses) {
       const guard = new Guard({ allowed: [] })
-      expect(() => guard.parse(`https://${inUrl(address)}/`), address).toThrow(OutgoingRefused)
+      expect(() => guard.parse(`https://${inUrl(address)}/`), address).toThrow(OutgoingRefusedError)
       const client = new GuardedClient({ allowed: [], resolve: async () => [address] })
       expect(await outcome(client, 'https://issuer.example/'), address).toMatchObject({
         kind: 'refused',
@@ -93,7 +93,7 @@ it('other ways to write an internal address are refused', () => {
     '1.2.3.4.5',
   ]) {
     for (const scheme of ['https', 'http']) {
-      expect(() => guard.parse(`${scheme}://${host}/`), host).toThrow(OutgoingRefused)
+      expect(() => guard.parse(`${scheme}://${host}/`), host).toThrow(OutgoingRefusedError)
     }
   }
 })

@@ -1,7 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { anyHeader, anyText, check, IMAGE_MANIFEST, sha256, Target } from './support.ts'
+import {
+  anyHeader,
+  anyText,
+  checkProperty,
+  FuzzTarget,
+  IMAGE_MANIFEST,
+  sha256,
+} from './fuzz-target.ts'
 
 const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
 const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json'
@@ -38,10 +45,10 @@ const index: Json = {
   annotations: { 'org.example.key': 'value' },
 }
 
-let target: Target
+let target: FuzzTarget
 
 beforeAll(async () => {
-  target = await Target.open()
+  target = await FuzzTarget.open()
   await target.push('known', BLOB)
   expect(await put(CHILD, IMAGE_MANIFEST)).toBe(201)
   expect(await put(Buffer.from(JSON.stringify(index)), IMAGE_INDEX)).toBe(201)
@@ -55,14 +62,14 @@ const taken = new Set<string>()
 async function put(bytes: Uint8Array, mediaType: string | undefined): Promise<number> {
   const digest = sha256(bytes)
   const path = `/v2/known/manifests/${digest}`
-  const { status } = await target.ask({
+  const { status } = await target.request({
     method: 'PUT',
     target: path,
     headers: mediaType === undefined ? {} : { 'Content-Type': mediaType },
     body: bytes,
   })
   if (status === 201) taken.add(digest)
-  const got = await target.ask({ method: 'GET', target: path })
+  const got = await target.request({ method: 'GET', target: path })
   expect(got.status).toBe(taken.has(digest) ? 200 : 404)
   if (taken.has(digest)) expect(got.body.equals(bytes)).toBe(true)
   return status
@@ -70,7 +77,7 @@ async function put(bytes: Uint8Array, mediaType: string | undefined): Promise<nu
 
 /** Whatever was pushed, the list of what refers to the blob can be read. */
 async function expectReferrers(): Promise<void> {
-  const { status, body } = await target.ask({
+  const { status, body } = await target.request({
     method: 'GET',
     target: `/v2/known/referrers/${DIGEST}`,
   })
@@ -144,7 +151,7 @@ const mutant = fc.constantFrom(image, index).chain((base) =>
 
 it('a valid manifest with wrong values, keys too many or too few', async () => {
   const before = taken.size
-  await check(
+  await checkProperty(
     fc.tuple(mutant, mediaType),
     async ([value, type]) => {
       const inside = (value as { mediaType?: unknown } | null)?.mediaType
@@ -160,7 +167,7 @@ it('a valid manifest with wrong values, keys too many or too few', async () => {
 })
 
 it('any JSON under any media type', async () => {
-  await check(
+  await checkProperty(
     fc.tuple(fc.jsonValue({ maxDepth: 6, noUnicodeString: false }), mediaType),
     async ([value, type]) => {
       await put(Buffer.from(JSON.stringify(value)), type)
@@ -170,7 +177,7 @@ it('any JSON under any media type', async () => {
 })
 
 it('any Content-Type', async () => {
-  await check(
+  await checkProperty(
     fc.tuple(anyHeader, fc.constantFrom('', 'application/', 'a/b; ')),
     async ([text, prefix]) => {
       await put(CHILD, prefix + text)
@@ -196,7 +203,7 @@ it('a valid manifest with bytes that are cut off, put in, changed or doubled', a
       ...[[0x0a], [0x20], [0x7b], [0x7d], [0x22], [0x5c], [0x5c, 0x75, 0x64, 0x38, 0x30, 0x30]],
     ),
   )
-  await check(
+  await checkProperty(
     fc.tuple(fc.nat({ max: text.length }), fc.nat({ max: 8 }), noise, mediaType),
     async ([at, removed, added, type]) => {
       const bytes = Buffer.from(text)

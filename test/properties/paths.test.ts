@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { RawClient } from '../support/raw-client.ts'
-import { anyText, check, HOSTILE, sha256, Target, written } from './support.ts'
+import { anyEncoding, anyText, checkProperty, FuzzTarget, HOSTILE, sha256 } from './fuzz-target.ts'
 
 const METHODS = ['GET', 'HEAD', 'PUT', 'POST', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'PROPFIND']
 const WORDS = [
@@ -21,10 +21,10 @@ const WORDS = [
   sha256(Buffer.from('{}')),
 ]
 
-let target: Target
+let target: FuzzTarget
 
 beforeAll(async () => {
-  target = await Target.open()
+  target = await FuzzTarget.open()
   await target.push('known', Buffer.from('{}'))
 })
 
@@ -40,21 +40,21 @@ function oneLine(bytes: Iterable<number>): Buffer {
 }
 
 it('any bytes in the request line below /v2/', async () => {
-  await check(
+  await checkProperty(
     fc.tuple(fc.constantFrom(...METHODS), fc.uint8Array({ maxLength: 60 })),
     async ([method, bytes]) => {
       const path = Buffer.concat([Buffer.from('/v2/'), oneLine(bytes)])
-      await target.ask({ method, target: path, ...withBody(method) })
+      await target.request({ method, target: path, ...withBody(method) })
     },
     1200,
   )
 })
 
 it('any bytes as a request target', async () => {
-  await check(
+  await checkProperty(
     fc.uint8Array({ minLength: 1, maxLength: 30 }),
     async (bytes) => {
-      await target.ask({ method: 'GET', target: oneLine(bytes) })
+      await target.request({ method: 'GET', target: oneLine(bytes) })
     },
     500,
   )
@@ -63,9 +63,9 @@ it('any bytes as a request target', async () => {
 it('the words of the paths in any order', async () => {
   const word = fc.oneof(
     { weight: 5, arbitrary: fc.constantFrom(...WORDS) },
-    { weight: 1, arbitrary: fc.tuple(anyText, written).map(([text, write]) => write(text)) },
+    { weight: 1, arbitrary: fc.tuple(anyText, anyEncoding).map(([text, write]) => write(text)) },
   )
-  await check(
+  await checkProperty(
     fc.tuple(
       fc.constantFrom(...METHODS),
       fc.array(word, { maxLength: 8 }),
@@ -74,7 +74,7 @@ it('the words of the paths in any order', async () => {
     ),
     async ([method, words, separator, end]) => {
       const path = `/v2/${words.join(separator)}${end}`.slice(0, 60_000)
-      await target.ask({ method, target: path, ...withBody(method) })
+      await target.request({ method, target: path, ...withBody(method) })
     },
     1200,
   )
@@ -85,11 +85,11 @@ it('a target with a scheme and a host', async () => {
     fc.constantFrom('registry.test', '[', '[::1', 'a:99999999', 'a:b', '%', '@', 'a@b@c', '..', ''),
     fc.constantFrom(...HOSTILE),
   )
-  await check(
+  await checkProperty(
     fc.tuple(fc.constantFrom('http', 'https', 'ftp', 'HTTP'), host, fc.constantFrom(...METHODS)),
     async ([scheme, text, method]) => {
       const authority = oneLine(Buffer.from(text)).toString('latin1')
-      await target.ask({
+      await target.request({
         method,
         target: `${scheme}://${authority}/v2/known/tags/list`,
         ...withBody(method),
@@ -115,7 +115,7 @@ it('a path as long as a request may have it does not keep the server busy', asyn
     const path = `/v2/${piece.repeat(BYTES / piece.length)}`
     for (const method of ['GET', 'POST', 'DELETE']) {
       const begun = performance.now()
-      await target.ask({ method, target: path })
+      await target.request({ method, target: path })
       expect(performance.now() - begun, `${method} ${piece}`).toBeLessThan(5_000)
     }
   }
@@ -123,17 +123,17 @@ it('a path as long as a request may have it does not keep the server busy', asyn
 
 it('a stranger gets no further than the administrator', async () => {
   const client = new RawClient(target.registry.url)
-  await check(
+  await checkProperty(
     fc.tuple(
       fc.constantFrom('PUT', 'POST', 'PATCH', 'DELETE'),
       fc.array(anyText, { maxLength: 4 }),
-      written,
+      anyEncoding,
     ),
     async ([method, words, write]) => {
       const path = `/v2/known/${words.map(write).join('/')}`.slice(0, 60_000)
       const request = { method, target: path, body: Buffer.from('{}') }
-      const answer = await client.ask(request)
-      target.expectSound(request, answer)
+      const answer = await client.request(request)
+      target.expectWellFormedAnswer(request, answer)
       expect(answer.status).toBeGreaterThanOrEqual(400)
     },
     500,

@@ -1,7 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { anyHeader, anyText, check, IMAGE_MANIFEST, sha256, Target, written } from './support.ts'
+import {
+  anyEncoding,
+  anyHeader,
+  anyText,
+  checkProperty,
+  FuzzTarget,
+  IMAGE_MANIFEST,
+  sha256,
+} from './fuzz-target.ts'
 
 const BLOB = randomBytes(1000)
 const EMPTY = Buffer.from('{}')
@@ -14,14 +22,14 @@ const MANIFEST = Buffer.from(
   }),
 )
 
-let target: Target
+let target: FuzzTarget
 let location: string
 
 beforeAll(async () => {
-  target = await Target.open()
+  target = await FuzzTarget.open()
   await target.push('known', BLOB)
   for (const tag of TAGS) {
-    const { status } = await target.ask({
+    const { status } = await target.request({
       method: 'PUT',
       target: `/v2/known/manifests/${tag}`,
       headers: { 'Content-Type': IMAGE_MANIFEST },
@@ -29,7 +37,7 @@ beforeAll(async () => {
     })
     expect(status).toBe(201)
   }
-  const started = await target.ask({ method: 'POST', target: '/v2/known/blobs/uploads/' })
+  const started = await target.request({ method: 'POST', target: '/v2/known/blobs/uploads/' })
   location = started.headers.get('location') ?? ''
 })
 
@@ -46,10 +54,10 @@ const range = fc.oneof(
 )
 
 it('any Range: the whole, exactly the part that Content-Range says, or 416', async () => {
-  await check(
+  await checkProperty(
     range,
     async (header) => {
-      const { status, headers, body } = await target.ask({
+      const { status, headers, body } = await target.request({
         method: 'GET',
         target: `/v2/known/blobs/${sha256(BLOB)}`,
         headers: { Range: header },
@@ -81,12 +89,12 @@ it('any Content-Range: the session stands where its Range says, and stays usable
     anyHeader,
     fc.tuple(edge, edge).map(([from, to]) => `${from}-${to}`),
   )
-  await check(
+  await checkProperty(
     fc.tuple(chunkRange, fc.uint8Array({ maxLength: 20 })),
     async ([given, chunk]) => {
       const start = typeof given === 'string' ? 0 : size + given[0]
       const header = typeof given === 'string' ? given : `${start}-${start + given[1] - 1}`
-      const { status, headers } = await target.ask({
+      const { status, headers } = await target.request({
         method: 'PATCH',
         target: location,
         headers: { 'Content-Range': header },
@@ -106,7 +114,7 @@ it('any Content-Range: the session stands where its Range says, and stays usable
     },
     600,
   )
-  const { status, headers } = await target.ask({ method: 'GET', target: location })
+  const { status, headers } = await target.request({ method: 'GET', target: location })
   expect(status).toBe(204)
   expect(headers.get('range')).toBe(`0-${Math.max(0, size - 1)}`)
 })
@@ -114,10 +122,10 @@ it('any Content-Range: the session stands where its Range says, and stays usable
 it('any n and last: the page that belongs there, or 400', async () => {
   const number = fc.oneof(fc.nat({ max: 20 }).map(String), anyText)
   const last = fc.oneof(fc.constantFrom(...TAGS), anyText)
-  await check(
-    fc.tuple(number, last, written),
+  await checkProperty(
+    fc.tuple(number, last, anyEncoding),
     async ([n, after, write]) => {
-      const { status, headers, body } = await target.ask({
+      const { status, headers, body } = await target.request({
         method: 'GET',
         target: `/v2/known/tags/list?n=${write(n)}&last=${write(after)}`,
       })
@@ -154,15 +162,15 @@ it('any values of every query parameter, everywhere', async () => {
     anyText,
     fc.constantFrom(sha256(BLOB), sha256(EMPTY), 'known', 'sha256', 'sha512', 'tag-1'),
   )
-  const pairs = fc.array(fc.tuple(fc.constantFrom(...NAMES), value, written), {
+  const pairs = fc.array(fc.tuple(fc.constantFrom(...NAMES), value, anyEncoding), {
     minLength: 1,
     maxLength: 4,
   })
-  await check(
+  await checkProperty(
     fc.tuple(fc.constantFrom(...PLACES), pairs),
     async ([[method, path], parameters]) => {
       const query = parameters.map(([name, text, write]) => `${name}=${write(text)}`).join('&')
-      await target.ask({
+      await target.request({
         method,
         target: `${path}?${query}`,
         headers: { 'Content-Type': IMAGE_MANIFEST },
@@ -194,7 +202,7 @@ it('any value of every header that is read', async () => {
     anyHeader.map((text) => `"${text}", W/"${text}"`),
     fc.constant('"",'.repeat(3000)),
   )
-  await check(
+  await checkProperty(
     fc.tuple(
       fc.constantFrom('GET', 'HEAD', 'PUT', 'DELETE'),
       fc.constantFrom(`manifests/${sha256(MANIFEST)}`, `blobs/${sha256(BLOB)}`, 'tags/list'),
@@ -204,7 +212,7 @@ it('any value of every header that is read', async () => {
     async ([method, path, name, text]) => {
       // What the others read must stay.
       const kept = method === 'DELETE' ? path.replaceAll('sha256:', 'sha256:0') : path
-      await target.ask({
+      await target.request({
         method,
         target: `/v2/known/${kept}`,
         headers: { 'Content-Type': IMAGE_MANIFEST, [name]: text },

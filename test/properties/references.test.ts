@@ -1,15 +1,15 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import {
+  anyEncoding,
   anyText,
-  check,
+  checkProperty,
   encoded,
+  FuzzTarget,
   IMAGE_MANIFEST,
   sha256,
-  Target,
-  written,
-  writtenRight,
-} from './support.ts'
+  validEncoding,
+} from './fuzz-target.ts'
 
 // The expressions of the distribution spec ("Pulling manifests"), as they stand there.
 const SPEC_NAME = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$/
@@ -25,10 +25,10 @@ const MANIFEST = Buffer.from(
   }),
 )
 
-let target: Target
+let target: FuzzTarget
 
 beforeAll(async () => {
-  target = await Target.open()
+  target = await FuzzTarget.open()
   await target.push('known', EMPTY)
 })
 
@@ -57,10 +57,10 @@ const name = fc.oneof(nearlyName, anyText)
 const reference = fc.oneof(nearlyTag, nearlyDigest, anyText)
 
 it('a repository name is taken exactly when the spec takes it', async () => {
-  await check(
-    fc.tuple(name, writtenRight),
+  await checkProperty(
+    fc.tuple(name, validEncoding),
     async ([text, write]) => {
-      const { status, body } = await target.ask({
+      const { status, body } = await target.request({
         method: 'GET',
         target: `/v2/${write(text)}/referrers/${sha256(EMPTY)}`,
       })
@@ -77,11 +77,11 @@ it('a repository name is taken exactly when the spec takes it', async () => {
 })
 
 it('a push under any tag: 201 and served again when the spec has such tags, else 4xx', async () => {
-  await check(
-    fc.tuple(reference, writtenRight),
+  await checkProperty(
+    fc.tuple(reference, validEncoding),
     async ([text, write]) => {
       const path = `/v2/known/manifests/${write(text)}`
-      const put = await target.ask({
+      const put = await target.request({
         method: 'PUT',
         target: path,
         headers: { 'Content-Type': IMAGE_MANIFEST },
@@ -92,7 +92,7 @@ it('a push under any tag: 201 and served again when the spec has such tags, else
         return
       }
       expect(put.status).toBe(201)
-      const got = await target.ask({ method: 'GET', target: path })
+      const got = await target.request({ method: 'GET', target: path })
       expect(got.body.equals(MANIFEST)).toBe(true)
     },
     800,
@@ -100,19 +100,19 @@ it('a push under any tag: 201 and served again when the spec has such tags, else
 })
 
 it('any reference and any digest, by every method', async () => {
-  await check(
+  await checkProperty(
     fc.tuple(
       fc.constantFrom('GET', 'HEAD', 'PUT', 'DELETE', 'POST', 'PATCH', 'OPTIONS', 'TRACE', 'QUERY'),
       fc.constantFrom('manifests', 'blobs', 'referrers', 'blobs/uploads', 'tags', 'unknown'),
       fc.oneof(reference, nearlyDigest),
       name,
-      written,
+      anyEncoding,
     ),
     async ([method, kind, text, repository, write]) => {
       const known = repository.length % 2 === 0 ? 'known' : write(repository)
       const last = write(text)
       const body = ['PUT', 'POST', 'PATCH'].includes(method) ? { body: Buffer.from('x') } : {}
-      const answer = await target.ask({
+      const answer = await target.request({
         method,
         target: `/v2/${known}/${kind}/${last}`,
         headers: { 'Content-Type': IMAGE_MANIFEST },
@@ -130,7 +130,7 @@ it('any reference and any digest, by every method', async () => {
 })
 
 it('any upload id, by every method', async () => {
-  await check(
+  await checkProperty(
     fc.tuple(
       fc.constantFrom('GET', 'HEAD', 'PATCH', 'PUT', 'DELETE', 'POST'),
       fc.oneof(
@@ -138,10 +138,10 @@ it('any upload id, by every method', async () => {
         fc.uuid(),
         fc.uuid().map((id) => id.toUpperCase()),
       ),
-      written,
+      anyEncoding,
     ),
     async ([method, id, write]) => {
-      const { status } = await target.ask({
+      const { status } = await target.request({
         method,
         target: `/v2/known/blobs/uploads/${write(id)}?digest=${encoded(sha256(EMPTY))}`,
         ...(method === 'PATCH' || method === 'PUT' ? { body: EMPTY } : {}),

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { Database } from '../../src/db/database.ts'
-import { Garbage } from '../../src/registry/maintenance/garbage.ts'
+import { GarbageCollector } from '../../src/registry/maintenance/garbage.ts'
 import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
-import { digestOf, expectError, newRepository, send, startUpload } from '../conformance/kit.ts'
+import { digestOf, expectError, newRepository, send, startUpload } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 let registry: TestRegistry
@@ -24,14 +24,14 @@ afterAll(async () => {
 
 const idOf = (location: string) => location.split('/').at(-1) ?? ''
 
-async function withGarbage<T>(work: (garbage: Garbage) => Promise<T>): Promise<T> {
+async function withGarbage<T>(work: (garbage: GarbageCollector) => Promise<T>): Promise<T> {
   const db = new Database({
     connection: registry.databaseUrl,
     connectionsMax: 2,
     onIdleError: () => {},
   })
   try {
-    return await work(new Garbage(db, await FilesystemStore.open(registry.folder), 3600))
+    return await work(new GarbageCollector(db, await FilesystemStore.open(registry.folder), 3600))
   } finally {
     await db.close()
   }

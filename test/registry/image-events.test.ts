@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type Build, expectedOf, fixtureOf, pushBuild } from '../images/image-fixtures.ts'
+import { eventsOf, type SentEvent } from '../support/events.ts'
 import {
   digestOf,
   IMAGE_INDEX,
-  imageOf,
   newRepository,
   pushImage,
+  pushImageBlobs,
   putManifest,
-} from '../conformance/kit.ts'
-import { type Build, expectedOf, fixtureOf, pushBuild } from '../images/kit.ts'
-import { eventsOf, type SentEvent } from '../support/events.ts'
+} from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 let registry: TestRegistry
@@ -25,7 +25,7 @@ const remove = (repository: string, reference: string) =>
 describe('a push', () => {
   it('of a new image with tags is one event for the image and one for each tag', async () => {
     const repository = newRepository()
-    const image = await imageOf(registry, repository)
+    const image = await pushImageBlobs(registry, repository)
     const body = JSON.stringify(image)
     const answer = await putManifest(registry, repository, 'live?tag=v1', body)
     expect(answer.status).toBe(201)
@@ -91,7 +91,7 @@ describe('a push', () => {
   it('of what speaks of another manifest is an event of its own', async () => {
     const repository = newRepository()
     const { bytes: _, ...subject } = { ...(await pushImage(registry, repository)), bytes: 0 }
-    const claim = await imageOf(registry, repository, {
+    const claim = await pushImageBlobs(registry, repository, {
       artifactType: 'application/vnd.example.signature',
       subject: { mediaType: subject.mediaType, digest: subject.digest, size: subject.size },
     })
@@ -117,7 +117,7 @@ describe('a push', () => {
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ immutableTags: ['live'] }),
     })
-    const image = await imageOf(registry, repository)
+    const image = await pushImageBlobs(registry, repository)
     expect((await putManifest(registry, repository, 'live', image)).status).toBe(403)
     expect((await putManifest(registry, repository, 'other', image)).status).toBe(201)
     const events = await eventsOf(registry, repository, 4)

@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { imageOf, newRepository, pushImage, putManifest } from '../conformance/kit.ts'
+import { newRepository, pushImage, pushImageBlobs, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 let registry: TestRegistry
@@ -25,7 +25,7 @@ const CHANGES: readonly (readonly [string, Change])[] = [
   [
     'push',
     async (repository) =>
-      putManifest(registry, repository, 'live', await imageOf(registry, repository)),
+      putManifest(registry, repository, 'live', await pushImageBlobs(registry, repository)),
   ],
   [
     'rollback',

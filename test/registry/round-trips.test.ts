@@ -1,15 +1,15 @@
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { parseReference, parseRepository } from '../../src/oci/reference.ts'
-import { ImageReader } from '../../src/registry/images/reader.ts'
+import { ImageAnalyzer } from '../../src/registry/images/analyzer.ts'
 import { Manifests } from '../../src/registry/manifests.ts'
 import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
-import { newRepository, pushImage } from '../conformance/kit.ts'
+import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 let registry: TestRegistry
 let db: Database
-let reader: ImageReader
+let reader: ImageAnalyzer
 let sent: { text: string; rows: Promise<unknown> }[]
 
 beforeAll(async () => {
@@ -20,7 +20,7 @@ beforeAll(async () => {
     onIdleError: () => {},
   })
   // Of a pull nothing is read.
-  reader = new ImageReader(db, await FilesystemStore.open(registry.folder))
+  reader = new ImageAnalyzer(db, await FilesystemStore.open(registry.folder))
   // Listens to what is asked of the real database.
   const query = db.query.bind(db)
   vi.spyOn(db, 'query').mockImplementation((text, values) => {
@@ -50,13 +50,13 @@ it('a manifest by tag takes one round trip, and its bytes travel once', async ()
   const manifests = new Manifests(db, 'public', reader)
   const view = { repository: parseRepository(name), publicOnly: true }
   for (let count = 0; count < 3; count += 1) {
-    const found = await manifests.find(view, parseReference('live'), { bytes: true })
+    const found = await manifests.find(view, parseReference('live'), { withBytes: true })
     expect(found.bytes?.toString()).toBe(image.body)
   }
   expect(await bytesSent()).toEqual([true, false, false])
   const moved = await pushImage(registry, name, 'live')
   sent = []
-  const found = await manifests.find(view, parseReference('live'), { bytes: true })
+  const found = await manifests.find(view, parseReference('live'), { withBytes: true })
   expect(found.bytes?.toString()).toBe(moved.body)
   expect(await bytesSent()).toEqual([true])
 })
@@ -66,14 +66,14 @@ it('by digest, a cached manifest is only asked whether it may be seen', async ()
   const image = await pushImage(registry, name, 'live')
   const manifests = new Manifests(db, 'public', reader)
   const view = { repository: parseRepository(name), publicOnly: true }
-  await manifests.find(view, parseReference('live'), { bytes: true })
+  await manifests.find(view, parseReference('live'), { withBytes: true })
   for (const bytes of [true, false]) {
-    const found = await manifests.find(view, parseReference(image.digest), { bytes })
+    const found = await manifests.find(view, parseReference(image.digest), { withBytes: bytes })
     expect(found.size).toBe(image.size)
   }
   expect(await bytesSent()).toEqual([true, false, false])
   await registry.request(`/v2/${name}/manifests/${image.digest}`, { method: 'DELETE' })
-  const gone = manifests.find(view, parseReference(image.digest), { bytes: true })
+  const gone = manifests.find(view, parseReference(image.digest), { withBytes: true })
   await expect(gone).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' })
 })
 
@@ -83,7 +83,7 @@ it('64 readers at once share round trips', async () => {
   const manifests = new Manifests(db, 'public', reader)
   const view = { repository: parseRepository(name), publicOnly: true }
   const readers = Array.from({ length: 64 }, () =>
-    manifests.find(view, parseReference('live'), { bytes: true }),
+    manifests.find(view, parseReference('live'), { withBytes: true }),
   )
   await Promise.all(readers)
   expect(sent.length).toBe(1)

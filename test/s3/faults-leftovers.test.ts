@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { rookery } from '../cli/kit.ts'
+import { rookery } from '../cli/rookery.ts'
 import type { Fault, Matching, Times } from './fault-proxy.ts'
 import {
   beginPush,
@@ -12,7 +12,7 @@ import {
   startFaulty,
   unnamed,
   type Way,
-} from './faults-kit.ts'
+} from './faulty-store.ts'
 
 type Case = {
   readonly name: string

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { newRepository, pushBlob, send } from '../conformance/kit.ts'
+import { newRepository, pushBlob, send } from '../support/push.ts'
 import type { Fault, Times } from './fault-proxy.ts'
 import {
   beginPush,
@@ -14,7 +14,7 @@ import {
   startFaulty,
   TIMEOUT_SECONDS,
   within,
-} from './faults-kit.ts'
+} from './faulty-store.ts'
 
 type Blob = { path: string; bytes: Buffer }
 

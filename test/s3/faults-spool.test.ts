@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { digestOf, newRepository, pushBlob, startUpload } from '../conformance/kit.ts'
+import { digestOf, newRepository, pushBlob, startUpload } from '../support/push.ts'
 import { basic, RawConnection, requestBytes } from '../support/raw-client.ts'
 import {
   beginPush,
@@ -14,7 +14,7 @@ import {
   goOn,
   pushAgain,
   startFaulty,
-} from './faults-kit.ts'
+} from './faulty-store.ts'
 
 /** Less than a part. */
 const DISK_MIB = 4

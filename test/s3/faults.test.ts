@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { digestOf, send } from '../conformance/kit.ts'
+import { digestOf, send } from '../support/push.ts'
 import type { Fault, Operation, Times } from './fault-proxy.ts'
 import {
   beginPush,
@@ -14,7 +14,7 @@ import {
   startFaulty,
   type Way,
   within,
-} from './faults-kit.ts'
+} from './faulty-store.ts'
 
 let faulty: Faulty
 

@@ -3,13 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { imageOf, newRepository, pushBlob, putManifest } from '../conformance/kit.ts'
-import { registryAt } from '../faults/process-registry.ts'
-import { openSweeper, type Sweeper } from '../garbage/kit.ts'
-import { type Started, start, stop } from '../start/process.ts'
+import { openSweeper, type Sweeper } from '../garbage/sweeper.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { registryAt } from '../support/process-registry.ts'
+import { newRepository, pushBlob, pushImageBlobs, putManifest } from '../support/push.ts'
 import type { TestRegistry } from '../support/registry.ts'
-import { createBucket, s3Settings, theS3 } from '../support/s3.ts'
+import { createBucket, s3Server, s3Settings } from '../support/s3.ts'
 import { type Fault, FaultProxy, type Operation } from './fault-proxy.ts'
 import {
   beginPush,
@@ -22,7 +22,7 @@ import {
   type Size,
   unnamed,
   type Way,
-} from './faults-kit.ts'
+} from './faulty-store.ts'
 
 type Stage = {
   /** What had happened when the process died. */
@@ -73,7 +73,7 @@ let database: TestDatabase
 let folder: string
 let proxy: FaultProxy
 let shared: Record<string, string>
-let survivor: Started
+let survivor: ServerProcess
 let registry: TestRegistry
 let sweeper: Sweeper
 
@@ -81,7 +81,7 @@ let sweeper: Sweeper
 beforeAll(async () => {
   database = await createTestDatabase()
   folder = await mkdtemp(join(tmpdir(), 'rookery-kill-'))
-  proxy = await FaultProxy.start(theS3().endpoint)
+  proxy = await FaultProxy.start(s3Server().endpoint)
   shared = {
     ...s3Settings(await createBucket()),
     ROOKERY_DATABASE_URL: database.url,
@@ -90,14 +90,14 @@ beforeAll(async () => {
     ROOKERY_DATA_DIR: join(folder, 'survivor'),
     ROOKERY_MASTER_KEY_FILE: join(folder, 'master-key'),
   }
-  survivor = await start(shared)
+  survivor = await startProcess(shared)
   registry = registryAt(survivor.url, folder, shared)
   sweeper = await openSweeper(registry)
 })
 
 afterAll(async () => {
   await sweeper.close()
-  const status = await stop(survivor)
+  const status = await stopProcess(survivor)
   await proxy.close()
   await database.drop()
   await rm(folder, { recursive: true, force: true })
@@ -108,7 +108,7 @@ const idOf = ({ location }: Push) => location.split('/').at(-1) ?? ''
 
 /** A process that is killed while each of its pushes stands at another stage. */
 async function killAtEveryStage(name: string): Promise<Killed> {
-  const victim = await start({
+  const victim = await startProcess({
     ...shared,
     ROOKERY_S3_ENDPOINT: proxy.url,
     ROOKERY_DATA_DIR: join(folder, name),
@@ -126,7 +126,7 @@ async function killAtEveryStage(name: string): Promise<Killed> {
     ended.push(goOn(dying, push).catch(() => 'no answer'))
     await injected.reached()
   }
-  await stop(victim, 'SIGKILL')
+  await stopProcess(victim, 'SIGKILL')
   expect(await Promise.all(ended)).toEqual(STAGES.map(() => 'no answer'))
   proxy.clear()
   return { acknowledged, pushes }
@@ -136,7 +136,7 @@ async function pushAcknowledged(dying: TestRegistry): Promise<Acknowledged> {
   const repository = newRepository()
   const layer = await pushBlob(dying, repository, randomBytes(9_000_000))
   const { bytes: _bytes, ...descriptor } = layer
-  const manifest = JSON.stringify(await imageOf(dying, repository, { layers: [descriptor] }))
+  const manifest = JSON.stringify(await pushImageBlobs(dying, repository, { layers: [descriptor] }))
   expect((await putManifest(dying, repository, 'live', manifest)).status).toBe(201)
   return { repository, manifest, layer }
 }

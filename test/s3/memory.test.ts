@@ -4,7 +4,7 @@ import { type IncomingMessage, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { type Started, start, stop } from '../start/process.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { createBucket, s3Settings } from '../support/s3.ts'
 
@@ -18,12 +18,12 @@ const PASSWORD = 'bounded'
 
 let database: TestDatabase
 let folder: string
-let server: Started
+let server: ServerProcess
 
 beforeAll(async () => {
   database = await createTestDatabase()
   folder = await mkdtemp(join(tmpdir(), 'rookery-memory-'))
-  server = await start({
+  server = await startProcess({
     ...s3Settings(await createBucket()),
     ROOKERY_DATABASE_URL: database.url,
     ROOKERY_DATA_DIR: folder,
@@ -32,7 +32,7 @@ beforeAll(async () => {
 })
 
 afterAll(async () => {
-  await stop(server)
+  await stopProcess(server)
   await database.drop()
   await rm(folder, { recursive: true, force: true })
 })

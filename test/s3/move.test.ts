@@ -6,11 +6,11 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { parseConfig } from '../../src/config/config.ts'
 import { createLog } from '../../src/server/log.ts'
 import { type RunningServer, startServer } from '../../src/server/server.ts'
-import { rookery } from '../cli/kit.ts'
-import { pushBlob, pushImage } from '../conformance/kit.ts'
+import { rookery } from '../cli/rookery.ts'
+import { pushBlob, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { countObjects, createBucket, s3Settings } from '../support/s3.ts'
-import { until } from '../support/until.ts'
+import { waitUntil } from '../support/wait-until.ts'
 
 const ON_DISK = { ROOKERY_S3_BUCKET: '', ROOKERY_S3_ENDPOINT: '' }
 const COPY = ['storage', 'copy', '--from', 'filesystem', '--to', 's3', '--json']
@@ -118,7 +118,7 @@ it('a copy that was killed goes on, and what it had not finished is done again',
   }
   const before = await countObjects(bucket)
   const killed = await rookery({ settings }, COPY, (kill) => {
-    void until(async () => (await countObjects(bucket)) > before).then(() => kill('SIGKILL'))
+    void waitUntil(async () => (await countObjects(bucket)) > before).then(() => kill('SIGKILL'))
   })
   expect(killed.status).not.toBe(0)
   expect(await copied()).toMatchObject({ status: 0, report: { failures: [] } })

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { expectError, newRepository, pushBlob } from '../conformance/kit.ts'
+import { expectError, newRepository, pushBlob } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { theS3 } from '../support/s3.ts'
+import { s3Server } from '../support/s3.ts'
 
 let registry: TestRegistry
 let repository: string
@@ -10,7 +10,7 @@ let blob: Awaited<ReturnType<typeof pushBlob>>
 let path: string
 
 beforeAll(async () => {
-  const { endpoint } = theS3()
+  const { endpoint } = s3Server()
   registry = await startRegistry({
     ROOKERY_S3_REDIRECT: 'on',
     // As clients reach it: another name for the same server.

@@ -3,9 +3,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { digestOf } from '../conformance/kit.ts'
-import { type Started, start, stop } from '../start/process.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { digestOf } from '../support/push.ts'
 import { createBucket, s3Settings } from '../support/s3.ts'
 
 const REPLICAS = 3
@@ -15,7 +15,7 @@ const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 
 let database: TestDatabase
 let folder: string
-let servers: Started[]
+let servers: ServerProcess[]
 
 /** Three processes that share nothing but Postgres and a bucket. */
 beforeAll(async () => {
@@ -29,13 +29,13 @@ beforeAll(async () => {
   }
   servers = await Promise.all(
     Array.from({ length: REPLICAS }, (_, index) =>
-      start({ ...shared, ROOKERY_DATA_DIR: join(folder, String(index)) }),
+      startProcess({ ...shared, ROOKERY_DATA_DIR: join(folder, String(index)) }),
     ),
   )
 })
 
 afterAll(async () => {
-  const statuses = await Promise.all(servers.map((server) => stop(server)))
+  const statuses = await Promise.all(servers.map((server) => stopProcess(server)))
   await database.drop()
   await rm(folder, { recursive: true, force: true })
   expect(statuses).toEqual(servers.map(() => 0))

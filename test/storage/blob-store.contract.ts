@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
-import type { BlobStore, Held, Stage } from '../../src/storage/blob-store.ts'
+import type { BlobStore, Stage, StoredObject } from '../../src/storage/blob-store.ts'
 
 export async function* chunksOf(...chunks: (Buffer | Error)[]): AsyncGenerator<Uint8Array> {
   for (const chunk of chunks) {
@@ -27,14 +27,14 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
     return store.commit(await staged(store, bytes), bytes.length, digestOf(bytes))
   }
 
-  async function held(store: BlobStore, after = ''): Promise<Held[]> {
-    const found: Held[] = []
+  async function held(store: BlobStore, after = ''): Promise<StoredObject[]> {
+    const found: StoredObject[] = []
     for await (const one of store.list(after)) found.push(one)
     return found
   }
 
   /** What the store holds of one upload. */
-  async function heldOf(store: BlobStore, upload: string): Promise<Held[]> {
+  async function heldOf(store: BlobStore, upload: string): Promise<StoredObject[]> {
     return (await held(store)).filter((one) => one.upload === upload)
   }
 
@@ -164,9 +164,9 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       const empty = await store.stage(id)
       const { stage } = await store.append(empty, 0, chunksOf(randomBytes(bytes)), false)
       expect(await heldOf(store, id)).not.toEqual([])
-      await store.tidy(id, undefined, undefined)
+      await store.cleanUp(id, undefined, undefined)
       expect(await heldOf(store, id)).toEqual([])
-      await store.tidy(id, undefined, undefined)
+      await store.cleanUp(id, undefined, undefined)
       const lost = store.append(stage, bytes, chunksOf(randomBytes(10)), false)
       await expect(lost).rejects.toMatchObject({ name: 'StageLost' })
     })
@@ -184,11 +184,11 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
         }
         const [lost, kept, other] = [await commit(), await commit(), await stored(store, content)]
         await store.append(await store.stage(id), 0, chunksOf(randomBytes(bytes)), false)
-        await store.tidy(id, digest, kept)
+        await store.cleanUp(id, digest, kept)
         expect(await heldOf(store, id)).toMatchObject([{ key: kept }])
         expect(await store.stat(lost)).toBeUndefined()
         expect(await store.stat(other)).toBe(bytes)
-        await store.tidy(id, digest, undefined)
+        await store.cleanUp(id, digest, undefined)
         expect(await heldOf(store, id)).toEqual([])
       },
     )
@@ -199,7 +199,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
         const id = randomUUID()
         const empty = await store.stage(id)
         const { stage } = await store.append(empty, 0, chunksOf(randomBytes(size)), false)
-        await store.tidy(id, undefined, undefined)
+        await store.cleanUp(id, undefined, undefined)
         const more = chunksOf(randomBytes(10))
         const lost = { name: 'StageLost' }
         await expect(store.append(stage, size, more, true)).rejects.toMatchObject(lost)
@@ -288,7 +288,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
         const rest = (await held(store, names[index])).map((one) => one.name)
         expect(rest).toEqual(names.slice(index + 1))
       }
-      for (const one of await heldOf(store, id)) await store.removeHeld(one)
+      for (const one of await heldOf(store, id)) await store.removeObject(one)
       expect(await heldOf(store, id)).toEqual([])
     })
 

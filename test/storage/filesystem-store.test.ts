@@ -76,7 +76,7 @@ describe('FilesystemStore', () => {
       // The room is free again as soon as the append has failed.
       const fits = chunksOf(randomBytes(1_500_000))
       expect(await store.append(stage, 0, fits)).toMatchObject({ size: 1_500_000 })
-      await store.tidy(String(stage.file), undefined, undefined)
+      await store.cleanUp(String(stage.file), undefined, undefined)
       expect(await readdir(join(small, 'uploads'))).toEqual([])
     } finally {
       execFileSync('umount', [small])

@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { expect } from 'vitest'
-import { validateEvent } from '../events/schema.ts'
+import { validateEvent } from '../events/event-schema.ts'
 import type { TestRegistry } from './registry.ts'
 
 /** An event as it is sent. */

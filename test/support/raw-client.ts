@@ -16,7 +16,7 @@ export type RawRequest = {
 }
 
 /** The other side closed the connection, or did not answer in time. */
-export class NoAnswer extends Error {
+export class NoAnswerError extends Error {
   override readonly name = 'NoAnswer'
 }
 
@@ -150,9 +150,9 @@ export class RawConnection {
 
   async #more(until: number): Promise<void> {
     const so = `of the answer, ${this.#received.length} bytes are here`
-    if (this.#ended) throw new NoAnswer(`the connection closed too early: ${so}`)
+    if (this.#ended) throw new NoAnswerError(`the connection closed too early: ${so}`)
     const left = until - performance.now()
-    if (left <= 0) throw new NoAnswer(`no answer in time: ${so}`)
+    if (left <= 0) throw new NoAnswerError(`no answer in time: ${so}`)
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, left)
       this.#wake = () => {
@@ -178,7 +178,7 @@ export class RawClient {
   }
 
   /** Throws NoAnswer. */
-  async ask(request: RawRequest): Promise<RawAnswer> {
+  async request(request: RawRequest): Promise<RawAnswer> {
     if (!this.#connection?.usable) this.#connection = await RawConnection.open(this.#url)
     const connection = this.#connection
     try {

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { parseConfig } from '../../src/config/config.ts'
-import { openStore } from '../../src/server/blob-store.ts'
+import { openBlobStore } from '../../src/server/blob-store.ts'
 import { createLog } from '../../src/server/log.ts'
 import { startServer } from '../../src/server/server.ts'
-import type { Held } from '../../src/storage/blob-store.ts'
+import type { StoredObject } from '../../src/storage/blob-store.ts'
 import { createTestDatabase } from './database.ts'
 import { followLink, storeSettings } from './s3.ts'
 
@@ -21,7 +21,7 @@ export type TestRegistry = {
   /** Every log line so far. */
   readonly log: string[]
   /** Everything that lies in its store. */
-  held(): Promise<Held[]>
+  held(): Promise<StoredObject[]>
   /** Asks as the administrator. */
   request(path: string, init?: RequestInit): Promise<Response>
   /** Asks without a credential. */
@@ -73,8 +73,8 @@ export async function startRegistry(settings: Record<string, string> = {}): Prom
     settings: environment,
     log: lines,
     async held() {
-      const opened = await openStore(config, folder)
-      const found: Held[] = []
+      const opened = await openBlobStore(config, folder)
+      const found: StoredObject[] = []
       for await (const one of opened.store.list('')) found.push(one)
       opened.close()
       return found

@@ -14,7 +14,7 @@ export type TestS3 = {
 }
 
 /** The S3 server of this run; throws where the run has none. */
-export function theS3(): TestS3 {
+export function s3Server(): TestS3 {
   const s3 = inject('s3')
   if (s3 === undefined) throw new Error('this test runs in a project with an S3 server')
   return s3
@@ -32,7 +32,7 @@ export function s3Client({ endpoint, accessKeyId, secretAccessKey }: TestS3): S3
 }
 
 /** How many objects there are, of a thousand at most. */
-export async function countObjects(bucket: string, s3 = theS3()): Promise<number> {
+export async function countObjects(bucket: string, s3 = s3Server()): Promise<number> {
   const client = s3Client(s3)
   const { KeyCount } = await client.send(new ListObjectsV2Command({ Bucket: bucket }))
   client.destroy()
@@ -40,7 +40,7 @@ export async function countObjects(bucket: string, s3 = theS3()): Promise<number
 }
 
 /** A new bucket. */
-export async function createBucket(s3 = theS3()): Promise<string> {
+export async function createBucket(s3 = s3Server()): Promise<string> {
   const bucket = `test-${randomBytes(8).toString('hex')}`
   const client = s3Client(s3)
   await client.send(new CreateBucketCommand({ Bucket: bucket }))
@@ -57,7 +57,7 @@ export function s3Environment({ accessKeyId, secretAccessKey }: TestS3): Record<
 export async function openS3Store(
   more: Partial<S3Options> = {},
 ): Promise<{ store: S3Store; bucket: string; close(): Promise<void> }> {
-  const s3 = theS3()
+  const s3 = s3Server()
   Object.assign(process.env, s3Environment(s3))
   const bucket = await createBucket(s3)
   const folder = await mkdtemp(join(tmpdir(), 'rookery-spool-'))
@@ -85,7 +85,7 @@ export async function openS3Store(
 }
 
 /** A registry's settings for a bucket. */
-export function s3Settings(bucket: string, s3 = theS3()): Record<string, string> {
+export function s3Settings(bucket: string, s3 = s3Server()): Record<string, string> {
   // The SDK reads these where it runs: here, or in a server of its own process.
   Object.assign(process.env, s3Environment(s3))
   return { ROOKERY_S3_BUCKET: bucket, ROOKERY_S3_ENDPOINT: s3.endpoint }
@@ -98,7 +98,7 @@ export async function storeSettings(): Promise<Record<string, string>> {
   const settings = s3Settings(await createBucket())
   if (store === 's3') return settings
   // Clients drop their credential on the way to another host, and a port alone makes none for Go.
-  const publicEndpoint = theS3().endpoint.replace('127.0.0.1', 'localhost')
+  const publicEndpoint = s3Server().endpoint.replace('127.0.0.1', 'localhost')
   return {
     ...settings,
     ROOKERY_S3_REDIRECT: 'on',

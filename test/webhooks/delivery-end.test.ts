@@ -1,11 +1,19 @@
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { Database } from '../../src/db/database.ts'
-import { forgetOldEvents } from '../../src/sequencer/retention.ts'
-import { basic, makeCredential } from '../auth/callers.ts'
-import { newRepository, pushImage } from '../conformance/kit.ts'
+import { pruneEvents } from '../../src/sequencer/retention.ts'
+import { basic, makeCredential } from '../auth/credentials-client.ts'
+import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { answering, api, deliveriesOf, endedOf, hears, Receivers, subscribe } from './kit.ts'
+import {
+  createWebhook,
+  listDeliveries,
+  Receivers,
+  requestWebhooks,
+  respondWith,
+  waitForEndedDeliveries,
+  waitForRequests,
+} from './receiver.ts'
 
 let registry: TestRegistry
 let client: pg.Client
@@ -27,8 +35,8 @@ afterAll(async () => {
   await registry.close()
 })
 
-const ended = (name: string, count: number) => endedOf(registry, name, count)
-const deliveries = (name: string) => deliveriesOf(registry, name)
+const ended = (name: string, count: number) => waitForEndedDeliveries(registry, name, count)
+const deliveries = (name: string) => listDeliveries(registry, name)
 const tagUpdates = { types: ['image.tag.updated'] }
 
 describe('whoever may not pull any more', () => {
@@ -48,7 +56,7 @@ describe('whoever may not pull any more', () => {
       actions: ['admin', 'pull'],
     })
     const holder = asHolder(credential.secret, credential.name)
-    const { name } = await subscribe(holder, receiver.url, repository, tagUpdates)
+    const { name } = await createWebhook(holder, receiver.url, repository, tagUpdates)
     // As if it had been made with less.
     await client.query(
       `update webhooks set owner_grants = '[{"repositories":["${repository}"],"actions":["admin"],"tags":null}]'
@@ -57,7 +65,7 @@ describe('whoever may not pull any more', () => {
     )
     await client.query('update webhook_changes set count = count + 1')
     await pushImage(registry, repository, 'live')
-    await hears(receiver, 1)
+    await waitForRequests(receiver, 1)
     await registry.request(`/api/v1/repositories/${repository}/settings`, {
       method: 'PUT',
       headers: { 'content-type': 'application/json' },
@@ -75,18 +83,18 @@ describe('whoever may not pull any more', () => {
       repositories: [repository],
       actions: ['admin', 'pull'],
     })
-    const { name } = await subscribe(
+    const { name } = await createWebhook(
       asHolder(credential.secret, credential.name),
       receiver.url,
       repository,
       tagUpdates,
     )
     await pushImage(registry, repository, 'live')
-    await hears(receiver, 1)
+    await waitForRequests(receiver, 1)
     await registry.request(`/api/v1/credentials/${credential.name}`, { method: 'DELETE' })
     await new Promise((resolve) => setTimeout(resolve, 2_100))
     await pushImage(registry, repository, 'next')
-    const state = async () => (await api(registry, 'GET', `/${name}`)).body
+    const state = async () => (await requestWebhooks(registry, 'GET', `/${name}`)).body
     await expect
       .poll(state)
       .toMatchObject({ state: 'disabled', disabledReason: expect.stringMatching(/^owner: /) })
@@ -95,9 +103,9 @@ describe('whoever may not pull any more', () => {
 })
 
 it('what waits for another try is tried at once when somebody resumes', async () => {
-  const receiver = await receive(answering(503))
+  const receiver = await receive(respondWith(503))
   const repository = newRepository()
-  const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+  const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
   await pushImage(registry, repository, 'live')
   await expect
     .poll(async () => (await deliveries(name))[0])
@@ -111,24 +119,24 @@ it('what waits for another try is tried at once when somebody resumes', async ()
     [name],
   )
   receiver.answer = (_, res) => void res.writeHead(204).end()
-  const { status } = await api(registry, 'PATCH', `/${name}`, { paused: false })
+  const { status } = await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: false })
   expect(status).toBe(200)
   expect((await ended(name, 1))[0]).toMatchObject({ state: 'delivered', status: 204 })
 })
 
 it('old events are forgotten with their log, and what still waited for them is too late', async () => {
-  const receiver = await receive(answering(500))
+  const receiver = await receive(respondWith(500))
   const repository = newRepository()
-  const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+  const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
   await pushImage(registry, repository, 'live')
-  await hears(receiver, 1)
+  await waitForRequests(receiver, 1)
   await client.query(`update events set occurred_at = now() - interval '31 days'`)
   const db = new Database({
     connection: registry.databaseUrl,
     connectionsMax: 2,
     onIdleError() {},
   })
-  await forgetOldEvents(db, 30)
+  await pruneEvents(db, 30)
   await db.close()
   expect(await deliveries(name)).toEqual([])
   const { rows } = await client.query(

@@ -1,14 +1,14 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
-import { forgetOldEvents } from '../../src/sequencer/retention.ts'
-import { DeliveryDesk, type MadeEndpoint, type MadeEvent } from './deliverer-kit.ts'
-import { type Receiver, startReceiver } from './kit.ts'
+import { pruneEvents } from '../../src/sequencer/retention.ts'
+import { DeliveryFixture, type TestEvent, type TestWebhook } from './delivery-fixture.ts'
+import { type Receiver, startReceiver } from './receiver.ts'
 
-let desk: DeliveryDesk
+let desk: DeliveryFixture
 let receiver: Receiver
 const DAYS = 30
 
 beforeAll(async () => {
-  desk = await DeliveryDesk.open()
+  desk = await DeliveryFixture.open()
   receiver = await startReceiver()
 })
 
@@ -39,7 +39,7 @@ async function forgotten(): Promise<number> {
 }
 
 /** Many events at once, the oldest first, each with a delivery in this state. */
-async function fill(hook: MadeEndpoint, first: MadeEvent, events: number, state: string) {
+async function fill(hook: TestWebhook, first: TestEvent, events: number, state: string) {
   await desk.client.query(
     `with more as (
        insert into events (position, event_id, type, repository_id, tag, occurred_at, body)
@@ -57,30 +57,30 @@ async function fill(hook: MadeEndpoint, first: MadeEvent, events: number, state:
 }
 
 it('events are forgotten when they are old, and younger ones are not', async () => {
-  const hook = await desk.endpoint({ url: receiver.url })
+  const hook = await desk.webhook({ url: receiver.url })
   const old = await desk.event([hook], { occurredAt: ago(30.1) })
   const young = await desk.event([hook], { occurredAt: ago(29.9) })
-  desk.start()
-  for (const event of [old, young]) await desk.becomes(hook, event, { state: 'delivered' })
+  desk.startWorker()
+  for (const event of [old, young]) await desk.waitForDelivery(hook, event, { state: 'delivered' })
   await expect.poll(() => count('delivery_attempts')).toBe(2)
-  expect(await forgetOldEvents(desk.db, DAYS)).toEqual({ events: true, deliveries: 1 })
+  expect(await pruneEvents(desk.db, DAYS)).toEqual({ events: true, deliveries: 1 })
   expect(await forgotten()).toBe(old.position)
   expect(await count('events')).toBe(1)
   expect(await count('deliveries')).toBe(1)
   expect(await count('delivery_attempts')).toBe(1)
   expect(await desk.delivery(hook, young)).toMatchObject({ state: 'delivered' })
-  expect(await forgetOldEvents(desk.db, DAYS)).toEqual({ events: false, deliveries: 0 })
+  expect(await pruneEvents(desk.db, DAYS)).toEqual({ events: false, deliveries: 0 })
 })
 
 it('thousands go in small steps, whatever became of them', async () => {
-  const hook = await desk.endpoint({ url: receiver.url, state: 'paused' })
+  const hook = await desk.webhook({ url: receiver.url, state: 'paused' })
   const first = await desk.event([hook], { occurredAt: ago(31) })
   await fill(hook, first, 2500, 'delivered')
   const late = await desk.event([hook], { occurredAt: ago(31) })
   await fill(hook, late, 1200, 'pending')
   const young = await desk.event([hook])
   let asked = 0
-  const done = await forgetOldEvents(desk.db, DAYS, () => {
+  const done = await pruneEvents(desk.db, DAYS, () => {
     asked += 1
     return true
   })
@@ -93,12 +93,12 @@ it('thousands go in small steps, whatever became of them', async () => {
 })
 
 it('it ends between two steps when it is told so, and nothing is half done', async () => {
-  const hook = await desk.endpoint({ url: receiver.url })
+  const hook = await desk.webhook({ url: receiver.url })
   const first = await desk.event([hook], { occurredAt: ago(31) })
   await fill(hook, first, 3000, 'delivered')
   for (let steps = 0; steps < 12; steps += 1) {
     let left = steps
-    await forgetOldEvents(desk.db, DAYS, () => {
+    await pruneEvents(desk.db, DAYS, () => {
       left -= 1
       return left >= 0
     })
@@ -109,7 +109,7 @@ it('it ends between two steps when it is told so, and nothing is half done', asy
     )
     expect(rows).toEqual([{ lost: 0, told: 0 }])
   }
-  await forgetOldEvents(desk.db, DAYS)
+  await pruneEvents(desk.db, DAYS)
   expect(await count('events')).toBe(0)
 })
 
@@ -118,22 +118,22 @@ it('what is under way while its event is forgotten comes to its end', async () =
   receiver.answer = (_, res) => {
     release = () => res.writeHead(204).end()
   }
-  const hook = await desk.endpoint({ url: receiver.url })
+  const hook = await desk.webhook({ url: receiver.url })
   await desk.event([hook], { occurredAt: ago(31) })
-  desk.start()
+  desk.startWorker()
   await expect.poll(() => receiver.received.length).toBe(1)
-  await forgetOldEvents(desk.db, DAYS)
+  await pruneEvents(desk.db, DAYS)
   release()
   await expect.poll(() => desk.outcomes).toEqual(['delivered'])
   receiver.answer = (_, res) => void res.writeHead(204).end()
   const next = await desk.event([hook])
-  await desk.becomes(hook, next, { state: 'delivered' })
+  await desk.waitForDelivery(hook, next, { state: 'delivered' })
 })
 
 it('an endpoint that was taken away goes when its deliveries are gone', async () => {
   const [gone, stays] = [
-    await desk.endpoint({ url: receiver.url }),
-    await desk.endpoint({ url: receiver.url }),
+    await desk.webhook({ url: receiver.url }),
+    await desk.webhook({ url: receiver.url }),
   ]
   const event = await desk.event([gone, stays])
   await fill(gone, event, 2500, 'pending')
@@ -141,8 +141,8 @@ it('an endpoint that was taken away goes when its deliveries are gone', async ()
     `update webhooks set removed_at = now() - interval '2 minutes' where id = $1`,
     [gone.id],
   )
-  await desk.changed()
-  expect(await forgetOldEvents(desk.db, DAYS)).toEqual({ events: false, deliveries: 2501 })
+  await desk.incrementChangeCount()
+  expect(await pruneEvents(desk.db, DAYS)).toEqual({ events: false, deliveries: 2501 })
   expect(await count('webhooks')).toBe(1)
   expect(await count('deliveries')).toBe(1)
   expect(await count('events')).toBe(2501)

@@ -1,16 +1,16 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { redeliver } from '../../src/db/webhooks/deliveries.ts'
-import { DeliveryDesk } from './deliverer-kit.ts'
-import { type Answering, answering, hears, Receivers } from './kit.ts'
+import { DeliveryFixture } from './delivery-fixture.ts'
+import { Receivers, type Responder, respondWith, waitForRequests } from './receiver.ts'
 
-let desk: DeliveryDesk
+let desk: DeliveryFixture
 const receivers = new Receivers()
 const receive = receivers.start
 /** So that the breaker leaves alone nobody of whom these tests speak. */
 const PATIENT = { breaker: { failuresMax: 1000 } }
 
 beforeAll(async () => {
-  desk = await DeliveryDesk.open()
+  desk = await DeliveryFixture.open()
 })
 
 afterEach(async () => {
@@ -20,17 +20,22 @@ afterEach(async () => {
 
 afterAll(() => desk.close())
 
-const ACCEPT: Answering = (_, res) => void res.writeHead(204).end()
+const ACCEPT: Responder = (_, res) => void res.writeHead(204).end()
 
 it('a receiver that fails twice gets it a third time, and the log has all three', async () => {
-  const receiver = await receive(answering(503))
-  const hook = await desk.endpoint({ url: receiver.url })
+  const receiver = await receive(respondWith(503))
+  const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
   receiver.answer = (_, res) => {
     res.writeHead(receiver.received.length < 3 ? 503 : 200).end()
   }
-  desk.start(PATIENT)
-  await desk.becomes(hook, event, { state: 'delivered', tries: 3, attempts: 3, lease: null })
+  desk.startWorker(PATIENT)
+  await desk.waitForDelivery(hook, event, {
+    state: 'delivered',
+    tries: 3,
+    attempts: 3,
+    lease: null,
+  })
   const attempts = await desk.attempts(hook, event)
   expect(attempts.map(({ attempt, status }) => [attempt, status])).toEqual([
     [1, 503],
@@ -44,22 +49,27 @@ it('a receiver that fails twice gets it a third time, and the log has all three'
 })
 
 it('after the last try it has failed, and nothing more is sent', async () => {
-  const receiver = await receive(answering(500))
-  const hook = await desk.endpoint({ url: receiver.url })
+  const receiver = await receive(respondWith(500))
+  const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
-  desk.start({ ...PATIENT, schedule: [0, 0.01, 0.01, 0.01] })
-  await desk.becomes(hook, event, { state: 'failed', tries: 4, attempts: 4, finished: true })
+  desk.startWorker({ ...PATIENT, schedule: [0, 0.01, 0.01, 0.01] })
+  await desk.waitForDelivery(hook, event, {
+    state: 'failed',
+    tries: 4,
+    attempts: 4,
+    finished: true,
+  })
   const other = await desk.event([hook])
-  await desk.becomes(hook, other, { state: 'failed' })
+  await desk.waitForDelivery(hook, other, { state: 'failed' })
   expect(receiver.received).toHaveLength(8)
 })
 
 it('the next try waits as long as the schedule says', async () => {
-  const receiver = await receive(answering(500))
-  const hook = await desk.endpoint({ url: receiver.url })
+  const receiver = await receive(respondWith(500))
+  const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
-  desk.start({ ...PATIENT, schedule: [0, 1000] })
-  await desk.becomes(hook, event, { state: 'pending', tries: 1, lease: null })
+  desk.startWorker({ ...PATIENT, schedule: [0, 1000] })
+  await desk.waitForDelivery(hook, event, { state: 'pending', tries: 1, lease: null })
   const { dueIn } = await desk.delivery(hook, event)
   expect(dueIn).toBeGreaterThan(790)
   expect(dueIn).toBeLessThan(1200)
@@ -76,11 +86,11 @@ it.each([
   [503, '999999999', 86_390, 86_400],
 ])('with status %i and Retry-After: %s it waits accordingly', async (...row) => {
   const [status, header, min, max] = row
-  const receiver = await receive(answering(status, { 'retry-after': header }))
-  const hook = await desk.endpoint({ url: receiver.url })
+  const receiver = await receive(respondWith(status, { 'retry-after': header }))
+  const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
-  desk.start({ ...PATIENT, schedule: [0, 1000] })
-  await desk.becomes(hook, event, { state: 'pending', tries: 1, lease: null })
+  desk.startWorker({ ...PATIENT, schedule: [0, 1000] })
+  await desk.waitForDelivery(hook, event, { state: 'pending', tries: 1, lease: null })
   const { dueIn } = await desk.delivery(hook, event)
   expect(dueIn).toBeGreaterThan(min)
   expect(dueIn).toBeLessThan(max)
@@ -90,23 +100,23 @@ it('a receiver that was not there gets everything once it is', async () => {
   const first = await receive()
   const port = Number(new URL(first.url).port)
   await first.close()
-  const hook = await desk.endpoint({ url: first.url })
+  const hook = await desk.webhook({ url: first.url })
   const events = []
   for (let count = 0; count < 20; count += 1) events.push(await desk.event([hook]))
-  desk.start({ breaker: { seconds: 0.2, secondsMax: 0.3 }, schedule: Array(200).fill(0.1) })
+  desk.startWorker({ breaker: { seconds: 0.2, secondsMax: 0.3 }, schedule: Array(200).fill(0.1) })
   await expect.poll(async () => (await desk.health(hook))?.failures ?? 0).toBeGreaterThan(5)
   const receiver = await receive(ACCEPT, port)
-  for (const event of events) await desk.becomes(hook, event, { state: 'delivered' })
+  for (const event of events) await desk.waitForDelivery(hook, event, { state: 'delivered' })
   const heard = new Set(receiver.received.map(({ headers }) => headers['webhook-id']))
   expect([...heard].sort()).toEqual(events.map(({ id }) => id).sort())
 })
 
 it('410 disables the endpoint at once, which is told, and what it missed is kept', async () => {
-  const receiver = await receive(answering(410))
-  const hook = await desk.endpoint({ url: receiver.url })
+  const receiver = await receive(respondWith(410))
+  const hook = await desk.webhook({ url: receiver.url })
   let committed = 0
   const event = await desk.event([hook])
-  desk.start({
+  desk.startWorker({
     schedule: [0, 0.01, 0.01],
     onCommitted() {
       committed += 1
@@ -119,7 +129,7 @@ it('410 disables the endpoint at once, which is told, and what it missed is kept
     [hook.id],
   )
   expect(rows).toEqual([{ state: 'disabled', reason: expect.stringMatching(/^gone: .*410/) }])
-  expect(await desk.told()).toEqual([
+  expect(await desk.listOutbox()).toEqual([
     {
       type: 'endpoint.disabled',
       webhook: hook.name,
@@ -130,9 +140,9 @@ it('410 disables the endpoint at once, which is told, and what it missed is kept
   expect(committed).toBe(1)
   // Somebody else's delivery shows that the deliverer went on meanwhile.
   const fine = await receive()
-  const other = await desk.endpoint({ url: fine.url })
+  const other = await desk.webhook({ url: fine.url })
   await desk.event([other])
-  await hears(fine, 1)
+  await waitForRequests(fine, 1)
   expect(receiver.received).toHaveLength(1)
   for (const one of [event, later]) {
     expect(await desk.delivery(hook, one)).toMatchObject({ state: 'pending' })
@@ -140,36 +150,36 @@ it('410 disables the endpoint at once, which is told, and what it missed is kept
 
   receiver.answer = ACCEPT
   await desk.client.query(`update webhooks set state = 'active' where id = $1`, [hook.id])
-  await desk.changed()
-  for (const one of [event, later]) await desk.becomes(hook, one, { state: 'delivered' })
+  await desk.incrementChangeCount()
+  for (const one of [event, later]) await desk.waitForDelivery(hook, one, { state: 'delivered' })
 })
 
 it('410 to several at once is told once', async () => {
-  const receiver = await receive(answering(410))
-  const hook = await desk.endpoint({ url: receiver.url })
+  const receiver = await receive(respondWith(410))
+  const hook = await desk.webhook({ url: receiver.url })
   for (let count = 0; count < 8; count += 1) await desk.event([hook])
   // Two processes, each with one under way.
-  const first = desk.deliverer()
-  const second = desk.deliverer()
+  const first = desk.worker()
+  const second = desk.worker()
   first.start()
   second.start()
   await expect.poll(() => desk.disabled.length).toBe(1)
   await Promise.all([first.stop(), second.stop()])
-  expect(await desk.told()).toHaveLength(1)
+  expect(await desk.listOutbox()).toHaveLength(1)
 })
 
 it('a redelivery begins a new round of tries, and the log goes on', async () => {
-  const receiver = await receive(answering(500))
-  const hook = await desk.endpoint({ url: receiver.url })
+  const receiver = await receive(respondWith(500))
+  const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
-  const deliverer = desk.start(PATIENT)
-  await desk.becomes(hook, event, { state: 'failed', tries: 3, attempts: 3 })
+  const deliverer = desk.startWorker(PATIENT)
+  await desk.waitForDelivery(hook, event, { state: 'failed', tries: 3, attempts: 3 })
   await desk.db.transaction((tx) => redeliver(tx, hook.id, event.position))
-  deliverer.nudge([hook.id])
-  await desk.becomes(hook, event, { state: 'failed', tries: 3, attempts: 6 })
+  deliverer.poke([hook.id])
+  await desk.waitForDelivery(hook, event, { state: 'failed', tries: 3, attempts: 6 })
   receiver.answer = ACCEPT
   await desk.db.transaction((tx) => redeliver(tx, hook.id, event.position))
-  await desk.becomes(hook, event, { state: 'delivered', tries: 1, attempts: 7 })
+  await desk.waitForDelivery(hook, event, { state: 'delivered', tries: 1, attempts: 7 })
   const attempts = await desk.attempts(hook, event)
   expect(attempts.map(({ attempt }) => attempt)).toEqual([1, 2, 3, 4, 5, 6, 7])
 })

@@ -1,17 +1,17 @@
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { newRepository, pushImage } from '../conformance/kit.ts'
+import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
-  answering,
-  api,
-  deliveriesOf,
-  endedOf,
-  hears,
+  createWebhook,
+  type DeliveryJson,
+  listDeliveries,
   Receivers,
-  type Shown,
-  subscribe,
-} from './kit.ts'
+  requestWebhooks,
+  respondWith,
+  waitForEndedDeliveries,
+  waitForRequests,
+} from './receiver.ts'
 
 let registry: TestRegistry
 let client: pg.Client
@@ -33,8 +33,8 @@ afterAll(async () => {
   await registry.close()
 })
 
-const ended = (name: string, count: number) => endedOf(registry, name, count)
-const deliveries = (name: string) => deliveriesOf(registry, name)
+const ended = (name: string, count: number) => waitForEndedDeliveries(registry, name, count)
+const deliveries = (name: string) => listDeliveries(registry, name)
 const tagUpdates = { types: ['image.tag.updated'] }
 /** As if the time until the next try were over. */
 const hurry = () =>
@@ -46,7 +46,7 @@ describe('a delivery', () => {
       res.writeHead(202, { 'x-received': 'yes' }).end('thank you')
     })
     const repository = newRepository()
-    const { name } = await subscribe(registry, `${receiver.url}/hook?a=b`, repository, {
+    const { name } = await createWebhook(registry, `${receiver.url}/hook?a=b`, repository, {
       ...tagUpdates,
       headers: { 'X-Team': 'falcons' },
       authentication: { authorization: 'Bearer s3cret', webhookSecret: 'hush' },
@@ -59,7 +59,11 @@ describe('a delivery', () => {
       headers: { authorization: 'Bearer s3cret', 'x-webhook-secret': 'hush', 'x-team': 'falcons' },
     })
     expect(delivery).toMatchObject({ state: 'delivered', tries: 1, status: 202, error: null })
-    const { body } = await api(registry, 'GET', `/${name}/deliveries/${delivery?.event}`)
+    const { body } = await requestWebhooks(
+      registry,
+      'GET',
+      `/${name}/deliveries/${delivery?.event}`,
+    )
     expect(body.attempts).toMatchObject([
       {
         status: 202,
@@ -72,19 +76,19 @@ describe('a delivery', () => {
   })
 
   it('that fails is tried again with the same id and the same body, and newly signed', async () => {
-    const receiver = await receive(answering(500))
+    const receiver = await receive(respondWith(500))
     const repository = newRepository()
-    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
     await pushImage(registry, repository, 'live')
-    await hears(receiver, 1)
+    await waitForRequests(receiver, 1)
     await expect
       .poll(() => deliveries(name))
       .toMatchObject([{ state: 'pending', tries: 1, status: 500 }])
-    const [{ dueAt }] = (await deliveries(name)) as [Shown]
+    const [{ dueAt }] = (await deliveries(name)) as [DeliveryJson]
     const seconds = (new Date(dueAt ?? '').getTime() - Date.now()) / 1000
     expect(seconds).toBeLessThan(2.5)
     receiver.answer = (_, res) => res.writeHead(200).end()
-    await hears(receiver, 2)
+    await waitForRequests(receiver, 2)
     const [first, second] = receiver.received
     expect(second?.headers['webhook-id']).toBe(first?.headers['webhook-id'])
     expect(second?.body).toBe(first?.body)
@@ -98,9 +102,9 @@ describe('a delivery', () => {
     ['more than a day', '900000', 86_400],
   ])('waits as long as Retry-After says: %s', async (_, header, seconds) => {
     const text = typeof header === 'string' ? header : header()
-    const receiver = await receive(answering(429, { 'retry-after': text }))
+    const receiver = await receive(respondWith(429, { 'retry-after': text }))
     const repository = newRepository()
-    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
     await pushImage(registry, repository, 'live')
     await expect.poll(async () => (await deliveries(name))[0]?.tries).toBeGreaterThan(0)
     const [delivery] = await deliveries(name)
@@ -112,9 +116,9 @@ describe('a delivery', () => {
 
   it('does not follow redirects, and says so', async () => {
     const elsewhere = await receive()
-    const receiver = await receive(answering(307, { location: elsewhere.url }))
+    const receiver = await receive(respondWith(307, { location: elsewhere.url }))
     const repository = newRepository()
-    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
     await pushImage(registry, repository, 'live')
     await expect
       .poll(async () => (await deliveries(name))[0]?.error)
@@ -123,29 +127,29 @@ describe('a delivery', () => {
   })
 
   it('ends as failed after its last try, and can be sent again', async () => {
-    const receiver = await receive(answering(503))
+    const receiver = await receive(respondWith(503))
     const repository = newRepository()
     const wish = { ...tagUpdates, paused: true }
-    const { name } = await subscribe(registry, receiver.url, repository, wish)
+    const { name } = await createWebhook(registry, receiver.url, repository, wish)
     await pushImage(registry, repository, 'live')
     await expect.poll(() => deliveries(name)).toHaveLength(1)
     await client.query(`update deliveries set tries = 12 where state = 'pending'`)
-    await api(registry, 'PATCH', `/${name}`, { paused: false })
+    await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: false })
     const [failed] = await ended(name, 1)
     expect(failed).toMatchObject({ state: 'failed', status: 503, dueAt: null })
     receiver.answer = (_, res) => res.writeHead(200).end()
     const path = `/${name}/deliveries/${failed?.event}/redeliver`
-    expect((await api(registry, 'POST', path)).status).toBe(202)
+    expect((await requestWebhooks(registry, 'POST', path)).status).toBe(202)
     await expect.poll(async () => (await deliveries(name))[0]?.state).toBe('delivered')
     const ids = receiver.received.map(({ headers }) => headers['webhook-id'])
     expect(new Set(ids)).toEqual(new Set([failed?.event]))
   })
 
   it('that comes too late to be of use is not sent, only when somebody asks for it', async () => {
-    const receiver = await receive(answering(500, { 'retry-after': '3600' }))
+    const receiver = await receive(respondWith(500, { 'retry-after': '3600' }))
     const repository = newRepository()
     const more = { ...tagUpdates, maxAgeSeconds: 3600 }
-    const { name } = await subscribe(registry, receiver.url, repository, more)
+    const { name } = await createWebhook(registry, receiver.url, repository, more)
     await pushImage(registry, repository, 'live')
     await expect.poll(async () => (await deliveries(name))[0]?.tries).toBe(1)
     await client.query(
@@ -158,32 +162,32 @@ describe('a delivery', () => {
     const [late] = await ended(name, 1)
     expect(late).toMatchObject({ state: 'expired', tries: 1 })
     receiver.answer = (_, res) => res.writeHead(200).end()
-    await api(registry, 'POST', `/${name}/deliveries/${late?.event}/redeliver`)
+    await requestWebhooks(registry, 'POST', `/${name}/deliveries/${late?.event}/redeliver`)
     await expect.poll(async () => (await deliveries(name))[0]?.state).toBe('delivered')
   })
 
   it('of a tag that moved on meanwhile is left out where that was asked for', async () => {
-    const receiver = await receive(answering(500))
+    const receiver = await receive(respondWith(500))
     const repository = newRepository()
     const more = { ...tagUpdates, coalesceTags: true }
-    const { name } = await subscribe(registry, receiver.url, repository, more)
-    const all = await subscribe(registry, receiver.url, repository, tagUpdates)
+    const { name } = await createWebhook(registry, receiver.url, repository, more)
+    const all = await createWebhook(registry, receiver.url, repository, tagUpdates)
     await pushImage(registry, repository, 'live')
-    await hears(receiver, 2)
+    await waitForRequests(receiver, 2)
     receiver.answer = (_, res) => res.writeHead(200).end()
     await pushImage(registry, repository, 'live')
     await pushImage(registry, repository, 'other')
     await hurry()
-    const states = (shown: Shown[]) => shown.map(({ state }) => state)
+    const states = (shown: DeliveryJson[]) => shown.map(({ state }) => state)
     const told = await ended(name, 3)
     expect(states(told)).toEqual(['delivered', 'delivered', 'superseded'])
     expect(states(await ended(all.name, 3))).toEqual(['delivered', 'delivered', 'delivered'])
     // Whoever asks for it gets it; of many that are sent again, the last of each tag is enough.
-    await api(registry, 'POST', `/${name}/deliveries/${told[2]?.event}/redeliver`)
+    await requestWebhooks(registry, 'POST', `/${name}/deliveries/${told[2]?.event}/redeliver`)
     await expect.poll(async () => (await deliveries(name))[2]?.state).toBe('delivered')
-    await api(registry, 'PATCH', `/${name}`, { paused: true })
-    await api(registry, 'POST', `/${name}/redeliver`, { after: '2000-01-01T00:00:00Z' })
-    await api(registry, 'PATCH', `/${name}`, { paused: false })
+    await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: true })
+    await requestWebhooks(registry, 'POST', `/${name}/redeliver`, { after: '2000-01-01T00:00:00Z' })
+    await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: false })
     expect(states(await ended(name, 3))).toEqual(['delivered', 'delivered', 'superseded'])
   })
 
@@ -191,25 +195,25 @@ describe('a delivery', () => {
     const receiver = await receive()
     const repository = newRepository()
     const wish = { ...tagUpdates, coalesceTags: true, tags: ['v*'], paused: true }
-    const { name } = await subscribe(registry, receiver.url, repository, wish)
+    const { name } = await createWebhook(registry, receiver.url, repository, wish)
     await pushImage(registry, repository, 'v1')
     await expect.poll(() => deliveries(name)).toHaveLength(1)
-    await api(registry, 'PATCH', `/${name}`, { tags: ['live'] })
+    await requestWebhooks(registry, 'PATCH', `/${name}`, { tags: ['live'] })
     await pushImage(registry, repository, 'v1')
     // What comes after it has its place after it.
     await pushImage(registry, repository, 'live')
     await expect.poll(() => deliveries(name)).toHaveLength(2)
-    await api(registry, 'PATCH', `/${name}`, { tags: ['v*'], paused: false })
+    await requestWebhooks(registry, 'PATCH', `/${name}`, { tags: ['v*'], paused: false })
     expect(await ended(name, 2)).toMatchObject([{ state: 'delivered' }, { state: 'delivered' }])
   })
 
   it('in the docker format has the same id, and bytes that do not change', async () => {
-    const receiver = await receive(answering(500))
+    const receiver = await receive(respondWith(500))
     const repository = newRepository()
     const more = { ...tagUpdates, format: 'docker' }
-    const { name } = await subscribe(registry, receiver.url, repository, more)
+    const { name } = await createWebhook(registry, receiver.url, repository, more)
     await pushImage(registry, repository, 'live')
-    await hears(receiver, 1)
+    await waitForRequests(receiver, 1)
     receiver.answer = (_, res) => res.writeHead(200).end()
     await ended(name, 1)
     const [first, second] = receiver.received
@@ -228,11 +232,15 @@ describe('a delivery', () => {
       res.on('close', () => clearInterval(more))
     })
     const repository = newRepository()
-    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
     await pushImage(registry, repository, 'live')
     const [delivery] = await ended(name, 1)
     expect(delivery).toMatchObject({ state: 'delivered' })
-    const { body } = await api(registry, 'GET', `/${name}/deliveries/${delivery?.event}`)
+    const { body } = await requestWebhooks(
+      registry,
+      'GET',
+      `/${name}/deliveries/${delivery?.event}`,
+    )
     const [attempt] = body.attempts as unknown as { response: { body: string } }[]
     expect(attempt?.response.body).toHaveLength(4096)
   })
@@ -241,17 +249,17 @@ describe('a delivery', () => {
 describe('an endpoint', () => {
   it('that answers 410 is told nothing more, and administrators hear of it', async () => {
     const administrator = await receive()
-    await subscribe(registry, administrator.url, 'none', { types: ['endpoint.disabled'] })
-    const receiver = await receive(answering(410))
+    await createWebhook(registry, administrator.url, 'none', { types: ['endpoint.disabled'] })
+    const receiver = await receive(respondWith(410))
     const repository = newRepository()
-    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
     await pushImage(registry, repository, 'live')
-    await hears(administrator, 1)
+    await waitForRequests(administrator, 1)
     expect(JSON.parse(administrator.received[0]?.body ?? '')).toMatchObject({
       type: 'endpoint.disabled',
       data: { webhook: name, reason: 'gone' },
     })
-    const { body } = await api(registry, 'GET', `/${name}`)
+    const { body } = await requestWebhooks(registry, 'GET', `/${name}`)
     expect(body).toMatchObject({ state: 'disabled', disabledReason: expect.stringMatching(/410/) })
     await pushImage(registry, repository, 'next')
     await hurry()
@@ -259,16 +267,16 @@ describe('an endpoint', () => {
     expect(receiver.received).toHaveLength(1)
     // What it missed waits for it.
     receiver.answer = (_, res) => res.writeHead(200).end()
-    await api(registry, 'PATCH', `/${name}`, { paused: false })
+    await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: false })
     expect(await ended(name, 2)).toMatchObject([{ state: 'delivered' }, { state: 'delivered' }])
   })
 
   it('that keeps failing is left alone, and tried by one delivery at a time', async () => {
-    const receiver = await receive(answering(500))
+    const receiver = await receive(respondWith(500))
     const repository = newRepository()
-    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
     for (let count = 0; count < 6; count += 1) await pushImage(registry, repository, `t${count}`)
-    const health = async () => (await api(registry, 'GET', `/${name}`)).body.health
+    const health = async () => (await requestWebhooks(registry, 'GET', `/${name}`)).body.health
     await expect.poll(health).toMatchObject({ retryingAt: expect.any(String) })
     const before = receiver.received.length
     await hurry()
@@ -287,9 +295,9 @@ describe('an endpoint', () => {
   })
 
   it('that took nothing for five days is disabled by the next failure, and not before', async () => {
-    const receiver = await receive(answering(500))
+    const receiver = await receive(respondWith(500))
     const repository = newRepository()
-    const { name } = await subscribe(registry, receiver.url, repository, tagUpdates)
+    const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
     const since = (days: number) =>
       client.query(
         `update webhook_health
@@ -297,13 +305,13 @@ describe('an endpoint', () => {
           where webhook_id = (select id from webhooks where name = $1)`,
         [name, days],
       )
-    const state = async () => (await api(registry, 'GET', `/${name}`)).body.state
+    const state = async () => (await requestWebhooks(registry, 'GET', `/${name}`)).body.state
     await pushImage(registry, repository, 'live')
-    await hears(receiver, 1)
+    await waitForRequests(receiver, 1)
     await expect.poll(async () => (await deliveries(name))[0]?.tries).toBe(1)
     await since(4)
     await hurry()
-    await hears(receiver, 2)
+    await waitForRequests(receiver, 2)
     await expect.poll(async () => (await deliveries(name))[0]?.tries).toBe(2)
     expect(await state()).toBe('active')
     await since(6)
@@ -315,7 +323,7 @@ describe('an endpoint', () => {
   it('that is paused keeps what it misses', async () => {
     const receiver = await receive()
     const repository = newRepository()
-    const { name } = await subscribe(registry, receiver.url, repository, {
+    const { name } = await createWebhook(registry, receiver.url, repository, {
       ...tagUpdates,
       paused: true,
     })
@@ -323,8 +331,8 @@ describe('an endpoint', () => {
     await expect.poll(async () => (await deliveries(name)).length).toBe(1)
     await new Promise((resolve) => setTimeout(resolve, 1_200))
     expect(receiver.received).toEqual([])
-    await api(registry, 'PATCH', `/${name}`, { paused: false })
-    await hears(receiver, 1)
+    await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: false })
+    await waitForRequests(receiver, 1)
   })
 
   it('that hangs holds up nobody else', async () => {
@@ -332,17 +340,17 @@ describe('an endpoint', () => {
     const quick = await receive()
     const repository = newRepository()
     for (let count = 0; count < 3; count += 1) {
-      await subscribe(registry, hanging.url, repository, tagUpdates)
+      await createWebhook(registry, hanging.url, repository, tagUpdates)
     }
-    await subscribe(registry, quick.url, repository, tagUpdates)
+    await createWebhook(registry, quick.url, repository, tagUpdates)
     for (let count = 0; count < 20; count += 1) await pushImage(registry, repository, `t${count}`)
-    await hears(quick, 20, 5)
+    await waitForRequests(quick, 20, 5)
     expect(hanging.received.length).toBeLessThanOrEqual(24)
   })
 
   it('in a network that is not allowed gets nothing, and its log says why', async () => {
     const repository = newRepository()
-    const { name } = await subscribe(registry, 'http://127.0.0.1:1/', repository, tagUpdates)
+    const { name } = await createWebhook(registry, 'http://127.0.0.1:1/', repository, tagUpdates)
     await client.query(`update webhooks set url = 'http://127.0.0.2:1/' where name = $1`, [name])
     await client.query('update webhook_changes set count = count + 1')
     await pushImage(registry, repository, 'live')

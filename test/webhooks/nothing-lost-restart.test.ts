@@ -7,18 +7,18 @@ import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from '../../src/embedded-postgres/supervisor.ts'
-import { imageOf, putManifest } from '../conformance/kit.ts'
-import { registryAt } from '../faults/process-registry.ts'
-import { type Started, start, stop } from '../start/process.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
+import { registryAt } from '../support/process-registry.ts'
+import { pushImageBlobs, putManifest } from '../support/push.ts'
 import type { TestRegistry } from '../support/registry.ts'
-import { hears, type Receiver, startReceiver, subscribe } from './kit.ts'
+import { createWebhook, type Receiver, startReceiver, waitForRequests } from './receiver.ts'
 
 const RESTARTS = 3
 const PUSHES_BETWEEN = 10
 
 let base: string
 let postgres: EmbeddedPostgres
-let server: Started
+let server: ServerProcess
 let registry: TestRegistry
 let receiver: Receiver
 
@@ -35,13 +35,13 @@ beforeAll(async () => {
     ROOKERY_LOG_LEVEL: 'warn',
     ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
   }
-  server = await start(settings)
+  server = await startProcess(settings)
   registry = registryAt(server.url, settings.ROOKERY_DATA_DIR, settings)
   receiver = await startReceiver()
 })
 
 afterAll(async () => {
-  await stop(server)
+  await stopProcess(server)
   await receiver.close()
   await postgres.stop()
   await rm(base, { recursive: true, force: true })
@@ -72,14 +72,14 @@ const heard = () => receiver.received.map(({ headers }) => String(headers['webho
 
 it('what was under way when Postgres went is known to be delivered when it is back', async () => {
   const repository = 'told/slowly'
-  await subscribe(registry, receiver.url, repository, { types: ['image.tag.updated'] })
+  await createWebhook(registry, receiver.url, repository, { types: ['image.tag.updated'] })
   let answer: () => void = () => {}
   receiver.answer = (_, res) => {
     answer = () => res.writeHead(204).end()
   }
-  const image = await imageOf(registry, repository)
+  const image = await pushImageBlobs(registry, repository)
   expect((await putManifest(registry, repository, 'live', image)).status).toBe(201)
-  await hears(receiver, 1)
+  await waitForRequests(receiver, 1)
   await postgres.stop()
   // The receiver took it, and there is nowhere to write that down.
   answer()
@@ -94,8 +94,8 @@ it('what was under way when Postgres went is known to be delivered when it is ba
 
 it('everything that was acknowledged is told, though Postgres restarts again and again', async () => {
   const repository = 'told/all'
-  await subscribe(registry, receiver.url, repository, { types: ['image.tag.updated'] })
-  const image = await imageOf(registry, repository)
+  await createWebhook(registry, receiver.url, repository, { types: ['image.tag.updated'] })
+  const image = await pushImageBlobs(registry, repository)
   let [over, serial] = [false, 0]
   const acknowledged: string[] = []
   const pusher = async (): Promise<void> => {

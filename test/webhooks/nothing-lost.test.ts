@@ -5,12 +5,18 @@ import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
-import { imageOf, pushImage, putManifest } from '../conformance/kit.ts'
-import { registryAt } from '../faults/process-registry.ts'
-import { type Started, start, stop } from '../start/process.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { registryAt } from '../support/process-registry.ts'
+import { pushImage, pushImageBlobs, putManifest } from '../support/push.ts'
 import type { TestRegistry } from '../support/registry.ts'
-import { answering, hears, type Receiver, Receivers, subscribe } from './kit.ts'
+import {
+  createWebhook,
+  type Receiver,
+  Receivers,
+  respondWith,
+  waitForRequests,
+} from './receiver.ts'
 
 const PASSWORD = 'nothing is lost'
 const REPOSITORIES = ['lost/a', 'lost/b', 'lost/c']
@@ -21,7 +27,7 @@ let database: TestDatabase
 let client: pg.Client
 let folder: string
 let settings: Record<string, string>
-const servers: Started[] = []
+const servers: ServerProcess[] = []
 const receivers = new Receivers()
 const receive = receivers.start
 
@@ -43,7 +49,7 @@ beforeAll(async () => {
 })
 
 afterEach(async () => {
-  await Promise.all(servers.splice(0).map((server) => stop(server)))
+  await Promise.all(servers.splice(0).map((server) => stopProcess(server)))
   await receivers.close()
 })
 
@@ -53,13 +59,13 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-async function serve(): Promise<{ server: Started; registry: TestRegistry }> {
-  const server = await start(settings)
+async function serve(): Promise<{ server: ServerProcess; registry: TestRegistry }> {
+  const server = await startProcess(settings)
   servers.push(server)
   return { server, registry: registryAt(server.url, folder, settings) }
 }
 
-async function kill(server: Started): Promise<void> {
+async function kill(server: ServerProcess): Promise<void> {
   servers.splice(servers.indexOf(server), 1)
   const gone = new Promise((resolve) => server.child.once('exit', resolve))
   server.child.kill('SIGKILL')
@@ -71,9 +77,11 @@ const idsOf = ({ received }: Receiver) => received.map(({ headers }) => headers[
 it('a process that is killed between commit and dispatch leaves its events to others', async () => {
   const first = await serve()
   const receiver = await receive()
-  await subscribe(first.registry, receiver.url, 'killed/early', { types: ['image.tag.updated'] })
+  await createWebhook(first.registry, receiver.url, 'killed/early', {
+    types: ['image.tag.updated'],
+  })
   await pushImage(first.registry, 'killed/early', 'before')
-  await hears(receiver, 1)
+  await waitForRequests(receiver, 1)
   // Nobody can give out places while this lasts.
   const holder = new pg.Client(database.url)
   await holder.connect()
@@ -85,7 +93,7 @@ it('a process that is killed between commit and dispatch leaves its events to ot
   await holder.end()
   expect(receiver.received).toHaveLength(1)
   await serve()
-  await hears(receiver, 2)
+  await waitForRequests(receiver, 2)
   expect(JSON.parse(receiver.received[1]?.body ?? '')).toMatchObject({
     subject: 'killed/early:acknowledged',
   })
@@ -94,9 +102,9 @@ it('a process that is killed between commit and dispatch leaves its events to ot
 it('a process that is killed in the middle of a POST leaves it to others, with the same id', async () => {
   const first = await serve()
   const receiver = await receive(() => {})
-  await subscribe(first.registry, receiver.url, 'killed/late', { types: ['image.tag.updated'] })
+  await createWebhook(first.registry, receiver.url, 'killed/late', { types: ['image.tag.updated'] })
   await pushImage(first.registry, 'killed/late', 'live')
-  await hears(receiver, 1)
+  await waitForRequests(receiver, 1)
   await kill(first.server)
   receiver.answer = (_, res) => res.writeHead(200).end()
   await serve()
@@ -104,7 +112,7 @@ it('a process that is killed in the middle of a POST leaves it to others, with t
   // The dead process still holds it.
   expect(receiver.received).toHaveLength(1)
   await client.query(`update deliveries set due_at = now() where state = 'pending'`)
-  await hears(receiver, 2)
+  await waitForRequests(receiver, 2)
   expect(new Set(idsOf(receiver)).size).toBe(1)
 })
 
@@ -112,7 +120,7 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
   let [one, two] = [await serve(), await serve()]
   const steady = await receive()
   const moody = await receive((received, res) => {
-    if (Math.random() < 0.3) answering(500)(received, res)
+    if (Math.random() < 0.3) respondWith(500)(received, res)
     else if (Math.random() < 0.1) res.destroy()
     else res.writeHead(200).end()
   })
@@ -121,7 +129,7 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
   const port = Number(new URL(late.url).port)
   await late.close()
   for (const { url } of [steady, moody, late]) {
-    await subscribe(one.registry, url, 'lost/*', { types: ['image.tag.updated'] })
+    await createWebhook(one.registry, url, 'lost/*', { types: ['image.tag.updated'] })
   }
   const acknowledged = new Set<string>()
   let left = PUSHES
@@ -134,7 +142,7 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
         const { registry } = left % 2 === 0 ? one : two
         try {
           const more = { annotations: { n: randomBytes(8).toString('hex') } }
-          const image = await imageOf(registry, repository, more)
+          const image = await pushImageBlobs(registry, repository, more)
           if ((await putManifest(registry, repository, tag, image)).status === 201) {
             acknowledged.add(`${repository}:${tag}`)
             break

@@ -4,7 +4,7 @@ import { parseConfig } from '../../src/config/config.ts'
 import { createLog } from '../../src/server/log.ts'
 import { startServer } from '../../src/server/server.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { subscribe } from './kit.ts'
+import { createWebhook } from './receiver.ts'
 
 let registry: TestRegistry
 
@@ -15,9 +15,9 @@ beforeAll(async () => {
 afterAll(() => registry.close())
 
 it('a server says at its start which webhooks its network guard does not let out', async () => {
-  const blocked = await subscribe(registry, 'http://127.0.0.1:9/hook?key=secret', 'a/*')
-  await subscribe(registry, 'https://192.0.66.7/hook', 'a/*')
-  await subscribe(registry, 'https://name-that-is-nowhere.invalid/hook', 'a/*')
+  const blocked = await createWebhook(registry, 'http://127.0.0.1:9/hook?key=secret', 'a/*')
+  await createWebhook(registry, 'https://192.0.66.7/hook', 'a/*')
+  await createWebhook(registry, 'https://name-that-is-nowhere.invalid/hook', 'a/*')
   const lines: string[] = []
   const destination = new Writable({
     write(chunk, _encoding, done) {

@@ -2,9 +2,15 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { type AddressInfo, createServer } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { newSigningSecret } from '../../src/webhooks/signature.ts'
-import { newRepository, pushImage } from '../conformance/kit.ts'
+import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { api, deliveriesOf, endedOf, type Receiver, subscribe } from './kit.ts'
+import {
+  createWebhook,
+  listDeliveries,
+  type Receiver,
+  requestWebhooks,
+  waitForEndedDeliveries,
+} from './receiver.ts'
 import {
   argoEvents,
   argoImageUpdater,
@@ -14,13 +20,13 @@ import {
   fluxOidc,
   fluxPath,
   hookRunner,
-  isBelieved,
+  isVerified,
   keel,
   portainer,
-  type Rule,
+  type ReceiverRule,
   standardWebhooks,
-  startRuled,
-} from './receivers-kit.ts'
+  startRuledReceiver,
+} from './receiver-rules.ts'
 
 let registry: TestRegistry
 let host: string
@@ -53,23 +59,23 @@ type Webhook = Record<string, unknown>
 
 /** Tells a receiver of a push, as a webhook with these settings; what it did, and what it answered. */
 async function told(
-  rule: Rule,
+  rule: ReceiverRule,
   path: string,
   webhook: Webhook = {},
 ): Promise<{ done: unknown[]; statuses: (number | null)[]; digest: string; repository: string }> {
-  const receiver = await startRuled(rule)
+  const receiver = await startRuledReceiver(rule)
   receivers.push(receiver)
   const repository = newRepository()
   const settings = { types: ['image.tag.updated'], ...webhook }
-  const { name } = await subscribe(registry, `${receiver.url}${path}`, repository, settings)
+  const { name } = await createWebhook(registry, `${receiver.url}${path}`, repository, settings)
   const { digest } = await pushImage(registry, repository, 'live')
   await expect
-    .poll(async () => (await deliveriesOf(registry, name)).map(({ status }) => status), {
+    .poll(async () => (await listDeliveries(registry, name)).map(({ status }) => status), {
       timeout: 10_000,
     })
     .toEqual([expect.any(Number)])
-  const deliveries = await deliveriesOf(registry, name)
-  await api(registry, 'DELETE', `/${name}`)
+  const deliveries = await listDeliveries(registry, name)
+  await requestWebhooks(registry, 'DELETE', `/${name}`)
   const statuses = deliveries.map(({ status }) => status)
   return { done: receiver.done, statuses, digest, repository }
 }
@@ -81,7 +87,7 @@ const id = randomUUID()
 const audience = 'https://flux.example'
 const isDeploy = ({ sub }: Record<string, unknown>) => /^webhook:hook-\d+$/.test(String(sub))
 
-it.each<[string, () => Rule, string, Webhook, number]>([
+it.each<[string, () => ReceiverRule, string, Webhook, number]>([
   ['Flux, generic', () => fluxGeneric(token), fluxPath(token), {}, 200],
   [
     'Flux, generic-hmac',
@@ -169,30 +175,34 @@ describe('whoever verifies with the library of Standard Webhooks', () => {
 
   it('goes on while the secret is rotated, with the old one and the new one', async () => {
     const believed: string[] = []
-    const receiver = await startRuled((received) => {
-      believed.push(...[secret, other].filter((one) => isBelieved(one, received)))
+    const receiver = await startRuledReceiver((received) => {
+      believed.push(...[secret, other].filter((one) => isVerified(one, received)))
       return { status: 204 }
     })
     receivers.push(receiver)
     const repository = newRepository()
-    const { name } = await subscribe(registry, receiver.url, repository, {
+    const { name } = await createWebhook(registry, receiver.url, repository, {
       types: ['image.tag.updated'],
       authentication: { secret },
     })
-    const rotated = await api(registry, 'POST', `/${name}/rotate-secret`, { secret: other })
+    const rotated = await requestWebhooks(registry, 'POST', `/${name}/rotate-secret`, {
+      secret: other,
+    })
     expect(rotated.status).toBe(200)
     await pushImage(registry, repository, 'live')
-    expect(await endedOf(registry, name, 1)).toMatchObject([{ state: 'delivered', status: 204 }])
+    expect(await waitForEndedDeliveries(registry, name, 1)).toMatchObject([
+      { state: 'delivered', status: 204 },
+    ])
     expect(believed).toEqual([secret, other])
-    await api(registry, 'POST', `/${name}/rotate-secret`, { overlapSeconds: 0 })
+    await requestWebhooks(registry, 'POST', `/${name}/rotate-secret`, { overlapSeconds: 0 })
     await pushImage(registry, repository, 'live')
-    await endedOf(registry, name, 2)
+    await waitForEndedDeliveries(registry, name, 2)
     // Neither of them signs any more.
     expect(believed).toEqual([secret, other])
   })
 })
 
-it.each<[string, () => Rule, string, Webhook, number]>([
+it.each<[string, () => ReceiverRule, string, Webhook, number]>([
   ['Flux, with another path', () => fluxGeneric(token), fluxPath(other), {}, 404],
   [
     'Flux, with another secret',

@@ -1,6 +1,6 @@
-import { OciError } from '../../oci/errors.ts'
-import { type Glob, matchesAny, parseClaimGlob } from '../../oci/glob.ts'
-import type { Claims } from './identity.ts'
+import { RegistryError } from '../../oci/errors.ts'
+import { type Glob, matchesAnyGlob, parseClaimGlob } from '../../oci/glob.ts'
+import type { Claims } from './identity-token.ts'
 
 /** For each claim the globs, one of which must match; all claims must. */
 export type Conditions = Readonly<Record<string, readonly Glob[]>>
@@ -36,9 +36,9 @@ export function parseConditions(value: unknown): Conditions {
 }
 
 /** True when what the token says in that claim is matched by one of the globs. */
-export function holds(claims: Claims, claim: string, globs: readonly Glob[]): boolean {
+export function conditionHolds(claims: Claims, claim: string, globs: readonly Glob[]): boolean {
   return claimTexts(claims, claim).some(
-    (text) => text.length <= VALUE_LENGTH_MAX && matchesAny(globs, text),
+    (text) => text.length <= VALUE_LENGTH_MAX && matchesAnyGlob(globs, text),
   )
 }
 
@@ -96,6 +96,6 @@ function parseGlobs(claim: string, value: unknown): Glob[] {
   })
 }
 
-function invalid(message: string): OciError {
-  return new OciError('REQUEST_INVALID', undefined, { message })
+function invalid(message: string): RegistryError {
+  return new RegistryError('REQUEST_INVALID', undefined, { message })
 }

@@ -8,18 +8,18 @@ import { LRUCache } from 'lru-cache'
 import type { GuardedClient } from '../../outgoing/client.ts'
 
 /** The keys of an issuer could not be had: why, in one line for operators. */
-export class IssuerUnavailable extends Error {
+export class IssuerUnavailableError extends Error {
   override readonly name = 'IssuerUnavailable'
 }
 
 type FindKey = (header: JWSHeaderParameters) => Promise<CryptoKey>
 
 /** What is known of an issuer. */
-type Known = {
+type CachedIssuer = {
   find: FindKey | undefined
   fetchedAt: number
   triedAt: number
-  failure: IssuerUnavailable | undefined
+  failure: IssuerUnavailableError | undefined
   fetching: Promise<FindKey> | undefined
 }
 
@@ -37,7 +37,7 @@ const DISCOVERY = '/.well-known/openid-configuration'
 export class IssuerKeys {
   readonly #client: GuardedClient
   readonly #now: () => number
-  readonly #known = new LRUCache<string, Known>({ max: ISSUERS_MAX })
+  readonly #cache = new LRUCache<string, CachedIssuer>({ max: ISSUERS_MAX })
 
   /** `now` tells milliseconds since the epoch. */
   constructor(client: GuardedClient, now: () => number) {
@@ -50,7 +50,7 @@ export class IssuerKeys {
    * IssuerUnavailable.
    */
   async find(issuer: string, header: JWSHeaderParameters): Promise<CryptoKey | undefined> {
-    const known = this.#knownOf(issuer)
+    const known = this.#cachedIssuer(issuer)
     const isFresh = this.#now() - known.fetchedAt < KEYS_MILLISECONDS_MAX
     const find = (isFresh ? known.find : undefined) ?? (await this.#fetch(issuer, known))
     const key = await keyOf(find, header)
@@ -59,20 +59,20 @@ export class IssuerKeys {
     return keyOf(await this.#fetch(issuer, known), header)
   }
 
-  #knownOf(issuer: string): Known {
-    const known = this.#known.get(issuer) ?? {
+  #cachedIssuer(issuer: string): CachedIssuer {
+    const known = this.#cache.get(issuer) ?? {
       find: undefined,
       fetchedAt: Number.NEGATIVE_INFINITY,
       triedAt: Number.NEGATIVE_INFINITY,
       failure: undefined,
       fetching: undefined,
     }
-    this.#known.set(issuer, known)
+    this.#cache.set(issuer, known)
     return known
   }
 
   /** Those who ask while it runs, or shortly after it failed, get the same. */
-  async #fetch(issuer: string, known: Known): Promise<FindKey> {
+  async #fetch(issuer: string, known: CachedIssuer): Promise<FindKey> {
     if (known.fetching !== undefined) return known.fetching
     if (known.failure !== undefined && this.#now() - known.triedAt < FAILURE_MILLISECONDS) {
       throw known.failure
@@ -98,13 +98,13 @@ export class IssuerKeys {
     // OpenID Connect Discovery 1.0, section 4.1: one slash at the end goes.
     const discovery = await this.#fetchObject(`${issuer.replace(/\/$/, '')}${DISCOVERY}`)
     if (discovery.issuer !== issuer) {
-      throw new IssuerUnavailable('its discovery document is of another issuer')
+      throw new IssuerUnavailableError('its discovery document is of another issuer')
     }
     if (typeof discovery.jwks_uri !== 'string') {
-      throw new IssuerUnavailable('its discovery document has no jwks_uri')
+      throw new IssuerUnavailableError('its discovery document has no jwks_uri')
     }
     const keySet = await this.#fetchObject(discovery.jwks_uri)
-    if (!isKeySet(keySet)) throw new IssuerUnavailable('its keys are no JSON Web Key Set')
+    if (!isKeySet(keySet)) throw new IssuerUnavailableError('its keys are no JSON Web Key Set')
     return createLocalJWKSet(keySet)
   }
 
@@ -113,10 +113,10 @@ export class IssuerKeys {
       headers: { accept: 'application/json' },
       bytesMax: DOCUMENT_BYTES_MAX,
     })
-    if (status !== 200) throw new IssuerUnavailable(`${url} answered ${status} instead of 200`)
+    if (status !== 200) throw new IssuerUnavailableError(`${url} answered ${status} instead of 200`)
     const value = parseJson(body.toString('utf8'))
     if (typeof value !== 'object' || value === null) {
-      throw new IssuerUnavailable(`${url} answered no JSON object`)
+      throw new IssuerUnavailableError(`${url} answered no JSON object`)
     }
     return { ...value }
   }
@@ -131,9 +131,9 @@ async function keyOf(find: FindKey, header: JWSHeaderParameters): Promise<Crypto
   }
 }
 
-function unavailable(issuer: string, error: unknown): IssuerUnavailable {
+function unavailable(issuer: string, error: unknown): IssuerUnavailableError {
   const reason = error instanceof Error ? error.message : String(error)
-  return new IssuerUnavailable(`the keys of ${issuer} cannot be fetched: ${reason}`, {
+  return new IssuerUnavailableError(`the keys of ${issuer} cannot be fetched: ${reason}`, {
     cause: error,
   })
 }

@@ -1,38 +1,38 @@
 import { type Actor, recordChange } from '../../db/auth/audit.ts'
 import {
   addTrustPolicy,
-  countTrustPoliciesOf,
+  countTrustPoliciesOfIssuer,
   findTrustPolicy,
   listTrustPolicies,
-  listTrustPoliciesOf,
+  listTrustPoliciesOfIssuer,
+  markIdentityTokenUsed,
   removeTrustPolicy,
   type TrustPolicyRow,
-  useIdentityToken,
 } from '../../db/auth/trust-policies.ts'
 import type { Database } from '../../db/database.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import type { GuardedClient } from '../../outgoing/client.ts'
-import { OutgoingRefused } from '../../outgoing/guard.ts'
-import { checkName, grantOf, parseGrant } from '../credentials.ts'
+import { OutgoingRefusedError } from '../../outgoing/guard.ts'
+import { assertName, grantOf, parseGrant } from '../credentials.ts'
 import { REVOCATION_KEPT_SECONDS } from '../lifetimes.ts'
 import type { TrustedIdentity } from '../token-issuer.ts'
 import { type Conditions, parseConditions } from './conditions.ts'
 import {
-  forgottenAt,
-  IdentityRefused,
+  decodeIdentityToken,
+  findTimeProblem,
   type IdentityToken,
+  InvalidIdentityTokenError,
   identityTokenId,
-  readIdentityToken,
-  timeFault,
+  replayCheckedUntil,
   verifySignature,
-} from './identity.ts'
-import { IssuerKeys, IssuerUnavailable } from './issuer-keys.ts'
-import { faultOf, type PolicyCheck, policyChecks, tokenCheck } from './validation.ts'
+} from './identity-token.ts'
+import { IssuerKeys, IssuerUnavailableError } from './issuer-keys.ts'
+import { findProblem, type PolicyCheck, policyChecks, tokenCheck } from './policy-checks.ts'
 
 export type { PolicyCheck }
 
 /** What a policy is asked to be; `TrustPolicies.create` checks it. */
-export type PolicyRequest = {
+export type TrustPolicyRequest = {
   readonly name: string
   /** `iss` of the tokens, letter by letter. */
   readonly issuer: string
@@ -46,10 +46,10 @@ export type PolicyRequest = {
 }
 
 /** A trust policy: whose identity tokens are exchanged for which tokens of ours. */
-export type Policy = Omit<TrustPolicyRow, 'id'>
+export type TrustPolicy = Omit<TrustPolicyRow, 'id'>
 
 /** What every policy of a token's issuer makes of it. */
-export type Explanation = {
+export type PolicyExplanation = {
   readonly issuer: string
   readonly subject: string
   /** The policy whose grants it would get: the first that matches, in the order of names. */
@@ -92,16 +92,16 @@ export class TrustPolicies {
   }
 
   /** Throws REQUEST_INVALID, and CONFLICT for a name that is in use. */
-  async create(request: PolicyRequest, actor: Actor): Promise<Policy> {
+  async create(request: TrustPolicyRequest, actor: Actor): Promise<TrustPolicy> {
     const { name, issuer, audience, tokenSeconds = TOKEN_SECONDS_DEFAULT } = request
-    checkName(name)
+    assertName(name)
     this.#checkIssuer(issuer)
     checkAudience(audience)
     checkSeconds(tokenSeconds)
     const conditions: Conditions = parseConditions(request.conditions)
     const grant = parseGrant(request)
     const row = await this.#db.transaction(async (tx) => {
-      if ((await countTrustPoliciesOf(tx, issuer)) >= POLICIES_OF_ISSUER_MAX) {
+      if ((await countTrustPoliciesOfIssuer(tx, issuer)) >= POLICIES_OF_ISSUER_MAX) {
         throw invalid(`an issuer may have at most ${POLICIES_OF_ISSUER_MAX} trust policies`)
       }
       await recordChange(tx, actor, { action: 'create-policy', detail: name })
@@ -112,12 +112,12 @@ export class TrustPolicies {
   }
 
   /** Those after `last`, in the order of names. */
-  async list(last: string, limit: number): Promise<Policy[]> {
+  async list(last: string, limit: number): Promise<TrustPolicy[]> {
     return (await listTrustPolicies(this.#db, last, limit)).map(policyOf)
   }
 
   /** The one of that name. Throws NOT_FOUND. */
-  async named(name: string): Promise<Policy> {
+  async requireByName(name: string): Promise<TrustPolicy> {
     return policyOf((await findTrustPolicy(this.#db, storable(name))) ?? absent(name))
   }
 
@@ -136,10 +136,10 @@ export class TrustPolicies {
    */
   async exchange(identityToken: string): Promise<TrustedIdentity> {
     try {
-      return await this.#exchange(readIdentityToken(identityToken))
+      return await this.#exchange(decodeIdentityToken(identityToken))
     } catch (error) {
-      if (error instanceof IdentityRefused) throw refused(error.message, error)
-      if (error instanceof IssuerUnavailable) throw unavailable(error)
+      if (error instanceof InvalidIdentityTokenError) throw refused(error.message, error)
+      if (error instanceof IssuerUnavailableError) throw unavailable(error)
       throw error
     }
   }
@@ -147,15 +147,17 @@ export class TrustPolicies {
   async #exchange(token: IdentityToken): Promise<TrustedIdentity> {
     // An issuer that nobody trusts is never asked anything.
     const policies = await this.#policiesFor(token)
-    if (policies.length === 0) throw new IdentityRefused(NO_MATCH)
+    if (policies.length === 0) throw new InvalidIdentityTokenError(NO_MATCH)
     await verifySignature(token, this.#keys)
-    const fault = timeFault(token, this.#now())
-    if (fault !== undefined) throw new IdentityRefused(fault)
+    const fault = findTimeProblem(token, this.#now())
+    if (fault !== undefined) throw new InvalidIdentityTokenError(fault)
     const policy = policies.find((one) => policyChecks(one, token).every(({ holds }) => holds))
-    if (policy === undefined) throw new IdentityRefused(NO_MATCH)
+    if (policy === undefined) throw new InvalidIdentityTokenError(NO_MATCH)
     const tokenId = identityTokenId(token)
-    if (!(await useIdentityToken(this.#db, token.issuer, tokenId, forgottenAt(token)))) {
-      throw new IdentityRefused('this identity token was used already')
+    if (
+      !(await markIdentityTokenUsed(this.#db, token.issuer, tokenId, replayCheckedUntil(token)))
+    ) {
+      throw new InvalidIdentityTokenError('this identity token was used already')
     }
     return {
       actor: actorOf(policy, token),
@@ -169,15 +171,15 @@ export class TrustPolicies {
    * What would come of an exchange, and why, for administrators; the token is not used up. Throws
    * REQUEST_INVALID for what is no identity token.
    */
-  async explain(identityToken: string): Promise<Explanation> {
+  async explain(identityToken: string): Promise<PolicyExplanation> {
     const token = readForExplanation(identityToken)
     const rows = await this.#policiesFor(token)
     const common =
       rows.length === 0
         ? []
         : [
-            tokenCheck('signature', await faultOf(verifySignature(token, this.#keys))),
-            tokenCheck('time', timeFault(token, this.#now())),
+            tokenCheck('signature', await findProblem(verifySignature(token, this.#keys))),
+            tokenCheck('time', findTimeProblem(token, this.#now())),
           ]
     const policies = rows.map((row) => {
       const checks = [...common, ...policyChecks(row, token)]
@@ -189,7 +191,7 @@ export class TrustPolicies {
   }
 
   #policiesFor({ issuer }: IdentityToken): Promise<TrustPolicyRow[]> {
-    return listTrustPoliciesOf(this.#db, issuer, POLICIES_OF_ISSUER_MAX)
+    return listTrustPoliciesOfIssuer(this.#db, issuer, POLICIES_OF_ISSUER_MAX)
   }
 
   #checkIssuer(issuer: string): void {
@@ -201,7 +203,7 @@ export class TrustPolicies {
     try {
       this.#client.demandReachable(issuer)
     } catch (error) {
-      throw error instanceof OutgoingRefused ? invalid(error.message, error) : error
+      throw error instanceof OutgoingRefusedError ? invalid(error.message, error) : error
     }
   }
 }
@@ -216,15 +218,15 @@ function actorOf({ name }: TrustPolicyRow, { subject }: IdentityToken): string {
   return cut.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, '\uFFFD')
 }
 
-function policyOf({ id: _, ...policy }: TrustPolicyRow): Policy {
+function policyOf({ id: _, ...policy }: TrustPolicyRow): TrustPolicy {
   return policy
 }
 
 function readForExplanation(identityToken: string): IdentityToken {
   try {
-    return readIdentityToken(identityToken)
+    return decodeIdentityToken(identityToken)
   } catch (error) {
-    throw error instanceof IdentityRefused ? invalid(error.message, error) : error
+    throw error instanceof InvalidIdentityTokenError ? invalid(error.message, error) : error
   }
 }
 
@@ -249,26 +251,26 @@ function storable(name: string): string {
 
 function absent(name: string): never {
   const message = `there is no trust policy ${name.slice(0, NAME_SHOWN_MAX)}`
-  throw new OciError('NOT_FOUND', undefined, { message })
+  throw new RegistryError('NOT_FOUND', undefined, { message })
 }
 
 const NAME_SHOWN_MAX = 64
 
 function taken(name: string): never {
   const message = `there is a trust policy named ${name}: remove it first, or choose another name`
-  throw new OciError('CONFLICT', undefined, { message })
+  throw new RegistryError('CONFLICT', undefined, { message })
 }
 
-function invalid(message: string, cause?: unknown): OciError {
-  return new OciError('REQUEST_INVALID', undefined, { message, cause })
+function invalid(message: string, cause?: unknown): RegistryError {
+  return new RegistryError('REQUEST_INVALID', undefined, { message, cause })
 }
 
-function refused(message: string, cause: unknown): OciError {
-  return new OciError('UNAUTHORIZED', undefined, { message, cause })
+function refused(message: string, cause: unknown): RegistryError {
+  return new RegistryError('UNAUTHORIZED', undefined, { message, cause })
 }
 
-function unavailable(cause: IssuerUnavailable): OciError {
-  return new OciError('UNAVAILABLE', undefined, {
+function unavailable(cause: IssuerUnavailableError): RegistryError {
+  return new RegistryError('UNAVAILABLE', undefined, {
     message: 'the keys of the issuer cannot be fetched at the moment, try again',
     headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
     cause,

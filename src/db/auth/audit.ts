@@ -47,11 +47,15 @@ export async function addAuditEntries(
 }
 
 /** What may be left out of an entry about a change. */
-export type Change = Pick<AuditEntry, 'action'> &
+export type AuditedChange = Pick<AuditEntry, 'action'> &
   Partial<Pick<AuditEntry, 'repository' | 'tags' | 'digest' | 'detail'>>
 
 /** Writes what an actor changed, with the change itself. */
-export async function recordChange(tx: Transaction, actor: Actor, change: Change): Promise<void> {
+export async function recordChange(
+  tx: Transaction,
+  actor: Actor,
+  change: AuditedChange,
+): Promise<void> {
   const { name, ...rest } = actor
   const entry: AuditEntry = {
     repository: null,
@@ -68,7 +72,7 @@ export async function recordChange(tx: Transaction, actor: Actor, change: Change
 
 export type AuditRow = AuditEntry & { readonly id: number; readonly at: Date }
 
-export type AuditQuestion = {
+export type AuditFilter = {
   /** Only those before this id; the newest come first. */
   readonly before: number
   readonly limit: number
@@ -80,7 +84,7 @@ export type AuditQuestion = {
 }
 
 /** One page, the newest first. */
-export async function listAudit(db: Queryable, question: AuditQuestion): Promise<AuditRow[]> {
+export async function listAuditEntries(db: Queryable, question: AuditFilter): Promise<AuditRow[]> {
   const { rows } = await db.query<AuditRow>(
     `select id, at, action, decision, actor, origin, token_id as "tokenId", address,
             request_id as "requestId", repository, tags, digest, detail
@@ -109,7 +113,7 @@ export async function listAudit(db: Queryable, question: AuditQuestion): Promise
 const REMOVED_AT_ONCE = 1000
 
 /** Forgets what is older. Returns how many entries there were, at most a thousand at once. */
-export async function removeOldAudit(db: Queryable, days: number): Promise<number> {
+export async function removeOldAuditEntries(db: Queryable, days: number): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
     `delete from audit
       where id in (

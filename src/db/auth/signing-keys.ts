@@ -72,7 +72,7 @@ export async function removeSigningKeys(tx: Transaction): Promise<void> {
 }
 
 /** Forgets the keys that nobody needs to know any more. */
-export async function removeGoneKeys(db: Queryable): Promise<void> {
+export async function removeExpiredSigningKeys(db: Queryable): Promise<void> {
   await db.query(
     `delete from signing_keys
       where gone_at < now()`,

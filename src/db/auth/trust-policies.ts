@@ -80,7 +80,7 @@ export async function findTrustPolicy(
 }
 
 /** Those that trust exactly this issuer, in the order of names. */
-export async function listTrustPoliciesOf(
+export async function listTrustPoliciesOfIssuer(
   db: Queryable,
   issuer: string,
   limit: number,
@@ -98,7 +98,7 @@ export async function listTrustPoliciesOf(
 }
 
 /** How many trust this issuer. */
-export async function countTrustPoliciesOf(db: Queryable, issuer: string): Promise<number> {
+export async function countTrustPoliciesOfIssuer(db: Queryable, issuer: string): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
     `select count(*) as count
        from trust_policies
@@ -138,7 +138,7 @@ export async function removeTrustPolicy(
 }
 
 /** Remembers that it was exchanged. False when it was before: of replicas that try at once, one may. */
-export async function useIdentityToken(
+export async function markIdentityTokenUsed(
   db: Queryable,
   issuer: string,
   tokenId: string,

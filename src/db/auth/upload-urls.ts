@@ -2,7 +2,7 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
-export type NewDrop = {
+export type NewUploadUrl = {
   readonly repository: Repository
   readonly tag: Tag
   /** Whose push it will be. */
@@ -15,9 +15,9 @@ export type NewDrop = {
 }
 
 /** Adds one that ends after so many seconds, and never after the credential that it came from. */
-export async function addDrop(
+export async function addUploadUrl(
   db: Queryable,
-  drop: NewDrop,
+  drop: NewUploadUrl,
   secretSha256: Buffer,
   seconds: number,
 ): Promise<{ id: number; expiresAt: Date }> {
@@ -44,7 +44,7 @@ export async function addDrop(
   return row
 }
 
-export type DropRow = NewDrop & {
+export type UploadUrlRow = NewUploadUrl & {
   readonly id: number
   readonly expiresAt: Date
   readonly isExpired: boolean
@@ -54,8 +54,11 @@ export type DropRow = NewDrop & {
 }
 
 /** The one whose secret has this hash, also when it is of no use any more. */
-export async function findDrop(db: Queryable, secretSha256: Buffer): Promise<DropRow | undefined> {
-  const { rows } = await db.query<DropRow>(
+export async function findUploadUrl(
+  db: Queryable,
+  secretSha256: Buffer,
+): Promise<UploadUrlRow | undefined> {
+  const { rows } = await db.query<UploadUrlRow>(
     `select d.id, d.repository, d.tag, d.actor, d.origin, d.token_id as "tokenId", d.networks,
             d.expires_at as "expiresAt", d.expires_at <= now() as "isExpired",
             d.used_at as "usedAt",
@@ -75,7 +78,11 @@ export async function findDrop(db: Queryable, secretSha256: Buffer): Promise<Dro
  * Uses it up. Of two at once the second waits for the first, and gets false; so does one whose
  * creator was revoked meanwhile. Time is not looked at: what began in time may end later.
  */
-export async function useDrop(tx: Transaction, id: number, digest: Digest): Promise<boolean> {
+export async function markUploadUrlUsed(
+  tx: Transaction,
+  id: number,
+  digest: Digest,
+): Promise<boolean> {
   const { rows } = await tx.query<{ id: number }>(
     `update drops
         set used_at = now(),
@@ -98,7 +105,7 @@ const KEPT_SECONDS = 86_400
 const REMOVED_AT_ONCE = 1000
 
 /** Forgets those that expired a day ago. Returns how many there were, at most a thousand at once. */
-export async function removeOldDrops(db: Queryable): Promise<number> {
+export async function removeExpiredUploadUrls(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
     `delete from drops
       where id in (

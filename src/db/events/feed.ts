@@ -4,19 +4,19 @@ import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
 
 /** The places that events have. */
-export type FeedPlaces = {
+export type FeedState = {
   /** The first eight digits of what all places belong to. */
   readonly epoch: string
   /** The last place given. */
   readonly position: number
   /** Places up to here are forgotten. */
-  readonly forgotten: number
+  readonly prunedThrough: number
 }
 
 /** Which places there are. */
-export async function findFeedPlaces(db: Queryable): Promise<FeedPlaces> {
-  const { rows } = await db.query<FeedPlaces>(
-    'select left(epoch::text, 8) as epoch, position, forgotten from feed',
+export async function findFeedState(db: Queryable): Promise<FeedState> {
+  const { rows } = await db.query<FeedState>(
+    'select left(epoch::text, 8) as epoch, position, forgotten as "prunedThrough" from feed',
   )
   const row = rows[0]
   if (row === undefined) throw new Error('the feed has no row')
@@ -82,7 +82,7 @@ export async function listFeed(
 }
 
 /** What of the feed is wanted, with expressions of Postgres for names. */
-export type FeedQuestion = {
+export type FeedQuery = {
   readonly types: readonly string[]
   readonly repositories: readonly string[]
   readonly tags: readonly string[] | null
@@ -101,7 +101,7 @@ export type FeedPage = {
 export async function searchFeed(
   db: Queryable,
   after: number,
-  question: FeedQuestion,
+  question: FeedQuery,
   limit: number,
   scan: number,
 ): Promise<FeedPage> {
@@ -168,7 +168,7 @@ export type NamePatterns = {
 }
 
 /** Which tags are wanted. */
-export type TagQuestion = {
+export type TagQuery = {
   readonly repositories: NamePatterns
   readonly tags: NamePatterns
   /** As in a FeedQuestion. */
@@ -182,10 +182,10 @@ export type TagQuestion = {
  */
 export async function findCurrentTags(
   db: Queryable,
-  { repositories, tags, visible }: TagQuestion,
+  { repositories, tags, visible }: TagQuery,
   limit: number,
-): Promise<FeedPlaces & { readonly waits: boolean; readonly tags: readonly CurrentTag[] }> {
-  const { rows } = await db.query<FeedPlaces & { waits: boolean; tags: CurrentTag[] }>(
+): Promise<FeedState & { readonly waits: boolean; readonly tags: readonly CurrentTag[] }> {
+  const { rows } = await db.query<FeedState & { waits: boolean; tags: CurrentTag[] }>(
     `with asked as (
        select id, name, visibility
          from repositories
@@ -217,7 +217,7 @@ export async function findCurrentTags(
            and t.name <> all($3::text[])
          limit $6 + 1)
      )
-     select left(f.epoch::text, 8) as epoch, f.position, f.forgotten,
+     select left(f.epoch::text, 8) as epoch, f.position, f.forgotten as "prunedThrough",
             exists (select 1 from event_outbox) as waits,
             (select coalesce(json_agg(json_build_object(
                       'repository', c.repository, 'tag', c.tag, 'digest', c.digest,

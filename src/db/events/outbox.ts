@@ -16,7 +16,10 @@ export type NewEvent = {
  * Writes events into the transaction in which they happen; the caller holds the locks of what they are
  * about, so that the order of events about one thing is theirs. Returns their ids.
  */
-export async function addEvents(tx: Transaction, events: readonly NewEvent[]): Promise<string[]> {
+export async function appendEvents(
+  tx: Transaction,
+  events: readonly NewEvent[],
+): Promise<string[]> {
   const { rows } = await tx.query<{ id: string }>(
     `insert into event_outbox (type, repository_id, webhook_id, tag, digest, data)
      select e.type, e.repository_id, e.webhook_id, e.tag, e.digest, e.data
@@ -53,7 +56,7 @@ export type OutboxRow = {
 }
 
 /** True when an event waits for its place. */
-export async function hasOutbox(db: Queryable): Promise<boolean> {
+export async function hasOutboxEvents(db: Queryable): Promise<boolean> {
   const { rows } = await db.query<{ waits: boolean }>(
     'select exists (select 1 from event_outbox) as waits',
   )
@@ -85,7 +88,7 @@ export async function listOutbox(tx: Transaction, limit: number): Promise<Outbox
 }
 
 /** An event with its place. */
-export type PlacedEvent = {
+export type SequencedEvent = {
   readonly position: number
   readonly sequence: number | null
   readonly outboxId: number
@@ -108,7 +111,7 @@ export type NewDelivery = { readonly webhookId: number; readonly position: numbe
  */
 export async function publishEvents(
   tx: Transaction,
-  events: readonly PlacedEvent[],
+  events: readonly SequencedEvent[],
   deliveries: readonly NewDelivery[],
 ): Promise<void> {
   await tx.query(

@@ -1,7 +1,7 @@
 import type { Queryable, Transaction } from '../database.ts'
 
 /** The last place whose event is older than so many days; 0 when there is none. */
-export async function findOldPosition(db: Queryable, days: number): Promise<number> {
+export async function findExpiredPosition(db: Queryable, days: number): Promise<number> {
   // Places are in the order of time, nearly: looked at from the oldest, a batch at a time.
   const { rows } = await db.query<{ position: number }>(
     `select coalesce(max(position), 0) as position
@@ -102,7 +102,7 @@ export async function removeEvents(tx: Transaction, position: number): Promise<v
 }
 
 /** Forgets deliveries of endpoints that were taken away. Returns how many. */
-export async function removeLeftDeliveries(db: Queryable, limit: number): Promise<number> {
+export async function removeOrphanedDeliveries(db: Queryable, limit: number): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
     `with left_over as (
        select d.webhook_id, d.event_position
@@ -130,7 +130,7 @@ export async function removeLeftDeliveries(db: Queryable, limit: number): Promis
 }
 
 /** Forgets endpoints that were taken away and have nothing left. */
-export async function removeLeftWebhooks(db: Queryable): Promise<void> {
+export async function purgeRemovedWebhooks(db: Queryable): Promise<void> {
   await db.query(
     `delete from webhooks w
       where w.removed_at < now() - interval '1 minute'

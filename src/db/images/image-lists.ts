@@ -237,7 +237,7 @@ export async function findImages(
 }
 
 /** One image, and everything that was read for it. */
-export type ImageFactsRow = {
+export type ImageAnalysesRow = {
   readonly mediaType: string
   readonly bytes: Buffer
   readonly pushedAt: Date
@@ -253,11 +253,11 @@ export type ImageFactsRow = {
 }
 
 /** Undefined when it is gone meanwhile. */
-export async function findImageFacts(
+export async function findImageAnalyses(
   db: Queryable,
   id: number,
-): Promise<ImageFactsRow | undefined> {
-  const { rows } = await db.query<ImageFactsRow>(
+): Promise<ImageAnalysesRow | undefined> {
+  const { rows } = await db.query<ImageAnalysesRow>(
     `select m.media_type as "mediaType", m.bytes, m.pushed_at as "pushedAt",
             m.pushed_by as "pushedBy",
             array(

@@ -91,7 +91,7 @@ export async function listChildren(
 }
 
 /** A manifest that an earlier reader looked at, or none. */
-export type UnreadRow = {
+export type UnanalyzedManifest = {
   readonly id: number
   readonly repositoryId: number
   readonly repository: Repository
@@ -101,13 +101,13 @@ export type UnreadRow = {
 }
 
 /** Manifests that this reader has not looked at, but for those with these ids. */
-export async function listUnread(
+export async function listUnanalyzed(
   db: Queryable,
   reader: number,
   without: readonly number[],
   limit: number,
-): Promise<UnreadRow[]> {
-  const { rows } = await db.query<UnreadRow>(
+): Promise<UnanalyzedManifest[]> {
+  const { rows } = await db.query<UnanalyzedManifest>(
     `select m.id, m.repository_id as "repositoryId", r.name as repository, m.digest,
             m.media_type as "mediaType", m.bytes
        from manifests m
@@ -122,7 +122,7 @@ export async function listUnread(
 }
 
 /** Notes that this reader looked at a manifest; what is no image any more is forgotten as one. */
-export async function markRead(
+export async function markAnalyzed(
   tx: Transaction,
   id: number,
   reader: number,

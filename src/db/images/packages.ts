@@ -54,7 +54,7 @@ export type PackageHit = {
  * names (expressions of Postgres); those whose list was pushed last come first. At most `scan` lists
  * are looked at: then `scannedTo` is where to go on, however few were found.
  */
-export async function listImagesWith(
+export async function listImagesWithPackage(
   db: Queryable,
   packageIds: readonly number[],
   role: string,

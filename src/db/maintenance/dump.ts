@@ -156,7 +156,7 @@ const TABLES = {
 export type TableName = keyof typeof TABLES
 
 /** Tables that a backup leaves out; a test finds any that is in neither list. */
-export const LEFT_OUT: readonly string[] = [
+export const EXCLUDED_TABLES: readonly string[] = [
   'delivery_attempts',
   'drops',
   'installation',
@@ -181,7 +181,7 @@ const LARGE_AT_ONCE = { statement: 'fetch 4 from dumped', rows: 4 }
 const ROWS_AT_ONCE = { statement: 'fetch 500 from dumped', rows: 500 }
 
 /** The migrations that made this schema, in order. */
-export async function listMigrations(db: Queryable): Promise<string[]> {
+export async function listAppliedMigrations(db: Queryable): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(
     `select name
        from schema_migrations
@@ -217,7 +217,7 @@ export async function loadRows(
 }
 
 /** After the last row: what is added from now on gets numbers of its own. */
-export async function renumber(tx: Transaction): Promise<void> {
+export async function advanceIdentities(tx: Transaction): Promise<void> {
   const tables = await listTables(tx)
   for (const table of TABLE_NAMES) {
     const { renumber: statement }: Table = TABLES[table]
@@ -250,7 +250,7 @@ async function listTables(tx: Transaction): Promise<ReadonlySet<string>> {
 }
 
 /** True when nothing was ever pushed here. */
-export async function isEmpty(db: Queryable): Promise<boolean> {
+export async function isEmptyRegistry(db: Queryable): Promise<boolean> {
   const { rows } = await db.query<{ empty: boolean }>(
     `select not exists (select 1 from repositories)
         and not exists (select 1 from blobs) as empty`,

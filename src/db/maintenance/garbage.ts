@@ -34,7 +34,7 @@ export async function lockUntouchedBlobs(
  * a repository, and queues the removal of their bytes. The others count as checked. It must be a
  * statement of its own: only what it sees now includes the push that held a row a moment ago.
  */
-export async function removeUnnamedBlobs(
+export async function removeUnreferencedBlobs(
   tx: Transaction,
   ids: readonly number[],
 ): Promise<GarbageRow[]> {
@@ -102,7 +102,7 @@ export async function listGarbage(
 }
 
 /** How many uploads expired and wait for a sweep, and how many removals are queued. */
-export async function countLeftovers(
+export async function countPendingCleanup(
   db: Queryable,
 ): Promise<{ expiredUploads: number; queuedRemovals: number }> {
   const { rows } = await db.query<{ expiredUploads: number; queuedRemovals: number }>(

@@ -28,7 +28,7 @@ export async function listBlobs(
 }
 
 /** True while this blob's bytes are still under this key. */
-export async function isStillNamed(db: Queryable, blob: InventoryRow): Promise<boolean> {
+export async function isStillReferenced(db: Queryable, blob: InventoryRow): Promise<boolean> {
   const { rows } = await db.query<{ id: number }>(
     `select id
        from blobs
@@ -44,7 +44,7 @@ export async function isStillNamed(db: Queryable, blob: InventoryRow): Promise<b
  * a removal that is queued. Seen in one statement: an upload becomes a blob in one, too, so nothing
  * falls in between.
  */
-export async function findNamed(
+export async function findReferenced(
   db: Queryable,
   keys: readonly string[],
   uploads: readonly string[],

@@ -1,7 +1,7 @@
 import type { Database, Queryable } from '../database.ts'
 
 /** Somebody else does this work already. */
-export class AlreadyRunning extends Error {
+export class AlreadyRunningError extends Error {
   override readonly name = 'AlreadyRunning'
 }
 
@@ -9,29 +9,29 @@ export class AlreadyRunning extends Error {
 const LOCK_CLASS = 0x6d61696e
 
 /** Asked again and again by work that must not be done twice at once. */
-export type Lock = {
+export type JobLock = {
   /** Throws AlreadyRunning when the lock was lost with its connection. */
-  demand(): void
+  assertHeld(): void
 }
 
 /**
  * Runs work on the whole store as its only worker, among all processes. A worker that dies lets go
  * with its connection. Throws AlreadyRunning.
  */
-export async function alone<T>(
+export async function runExclusively<T>(
   db: Database,
   name: string,
-  work: (lock: Lock) => Promise<T>,
+  work: (lock: JobLock) => Promise<T>,
 ): Promise<T> {
   const client = await db.session()
   let lost = false
   client.once('end', () => {
     lost = true
   })
-  const lock: Lock = {
-    demand() {
+  const lock: JobLock = {
+    assertHeld() {
       if (lost)
-        throw new AlreadyRunning(`the connection that locks this broke; run it again: ${name}`)
+        throw new AlreadyRunningError(`the connection that locks this broke; run it again: ${name}`)
     },
   }
   try {
@@ -39,7 +39,7 @@ export async function alone<T>(
       'select pg_try_advisory_lock($1, hashtext($2)) as locked',
       [LOCK_CLASS, name],
     )
-    if (rows[0]?.locked !== true) throw new AlreadyRunning(`another process is at it: ${name}`)
+    if (rows[0]?.locked !== true) throw new AlreadyRunningError(`another process is at it: ${name}`)
     return await work(lock)
   } finally {
     client.release(true)
@@ -73,7 +73,7 @@ export async function saveProgress(db: Queryable, name: string, progress: unknow
 }
 
 /** The work is done, or begins anew. */
-export async function forgetProgress(db: Queryable, name: string): Promise<void> {
+export async function clearProgress(db: Queryable, name: string): Promise<void> {
   await db.query(
     `delete from maintenance
       where name = $1`,

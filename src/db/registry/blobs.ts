@@ -1,8 +1,8 @@
-import { Batch } from '../../async/batcher.ts'
+import { Batcher } from '../../async/batcher.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
-import { REMOVAL_LEASE_SECONDS } from '../maintenance/removals.ts'
+import { DELETION_LEASE_SECONDS } from '../maintenance/deletion-queue.ts'
 import type { View } from './repositories.ts'
 
 export type BlobRow = {
@@ -31,7 +31,7 @@ export type BlobLookups = { find(question: BlobQuestion): Promise<BlobLookup> }
 
 /** Lookups that share round trips; see `Batch`. */
 export function blobLookups(db: Queryable, staleSeconds: number): BlobLookups {
-  return new Batch((questions) => findBlobs(db, questions, staleSeconds), LOOKUPS_A_QUERY_MAX)
+  return new Batcher((questions) => findBlobs(db, questions, staleSeconds), LOOKUPS_A_QUERY_MAX)
 }
 
 type BlobLookupRow = { repositoryId: number | null } & (
@@ -83,7 +83,7 @@ async function findBlobs(
   }))
 }
 
-export type Finished = {
+export type FinishedUpload = {
   /** The key that the blob has now. */
   readonly storageKey: string
   /** The removal of the bytes that were not needed: the same were here already. */
@@ -99,8 +99,8 @@ export async function finishUpload(
   uploadId: string,
   lease: string,
   blob: BlobRow,
-): Promise<Finished | undefined> {
-  const { rows } = await db.query<Finished>(
+): Promise<FinishedUpload | undefined> {
+  const { rows } = await db.query<FinishedUpload>(
     `with finished as (
        delete from uploads
         where id = $1
@@ -131,7 +131,7 @@ export async function finishUpload(
      )
      select storage_key as "storageKey", (select id from doubled) as "removalId"
        from put`,
-    [uploadId, lease, blob.digest, blob.size, blob.storageKey, REMOVAL_LEASE_SECONDS],
+    [uploadId, lease, blob.digest, blob.size, blob.storageKey, DELETION_LEASE_SECONDS],
   )
   return rows[0]
 }

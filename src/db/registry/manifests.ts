@@ -1,4 +1,4 @@
-import { Batch } from '../../async/batcher.ts'
+import { Batcher } from '../../async/batcher.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Actor } from '../auth/audit.ts'
@@ -33,7 +33,7 @@ export type ManifestLookups = { find(question: ManifestQuestion): Promise<Manife
 
 /** Lookups that share round trips; see `Batch`. */
 export function manifestLookups(db: Queryable): ManifestLookups {
-  return new Batch((questions) => findManifests(db, questions), LOOKUPS_A_QUERY_MAX)
+  return new Batcher((questions) => findManifests(db, questions), LOOKUPS_A_QUERY_MAX)
 }
 
 type ManifestLookupRow = { repositoryId: number | null } & (

@@ -113,13 +113,13 @@ export async function removeTagsOf(
 }
 
 /** More tags than these are not looked at. */
-export const HOLDING_TAGS_MAX = 1000
+export const USING_TAGS_MAX = 1000
 
 /**
  * Tags whose image has the blob or manifest in it, directly or through indexes, in a repository that
  * has immutable tags at all; up to a thousand of them.
  */
-export async function listTagsHolding(
+export async function listTagsUsing(
   tx: Transaction,
   repositoryId: number,
   digest: Digest,
@@ -156,7 +156,7 @@ export async function listTagsHolding(
        join repository r on true
        join tags t on t.repository_id = r.id and t.digest = h.digest
       limit $3`,
-    [repositoryId, digest, HOLDING_TAGS_MAX],
+    [repositoryId, digest, USING_TAGS_MAX],
   )
   return rows
 }

@@ -1,7 +1,7 @@
 import type { Algorithm, Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
-import type { Removal } from '../maintenance/removals.ts'
+import type { QueuedDeletion } from '../maintenance/deletion-queue.ts'
 import type { Visibility } from './repositories.ts'
 
 export type UploadRow = {
@@ -76,7 +76,7 @@ export async function findUpload(db: Queryable, key: UploadKey): Promise<UploadR
   return rows[0]
 }
 
-export type Claim = UploadRow & {
+export type UploadClaim = UploadRow & {
   /** False when another writer holds the upload, or it stands at another size than `start`. */
   readonly claimed: boolean
   /** True when the writer before never gave its lease back, and may still be writing. */
@@ -95,8 +95,8 @@ export async function claimUpload(
   leaseSeconds: number,
   start: number | undefined,
   digest: Digest | undefined,
-): Promise<Claim | undefined> {
-  const { rows } = await db.query<Claim>(
+): Promise<UploadClaim | undefined> {
+  const { rows } = await db.query<UploadClaim>(
     `with found as (
        select u.id, u.size, u.algorithm, u.stage,
               u.lease is not null as leased,
@@ -199,7 +199,7 @@ export async function replaceStage(
 }
 
 /** Says what the upload is to become, as soon as it is known. False when the lease was lost. */
-export async function noteDigest(
+export async function recordDigest(
   db: Queryable,
   id: string,
   lease: string,
@@ -230,7 +230,7 @@ export async function releaseUpload(db: Queryable, id: string, lease: string): P
 }
 
 /** More lies in the store than the upload's stage tells: its end has to look for it. */
-export async function markUntidy(db: Queryable, id: string): Promise<void> {
+export async function markNeedsCleanup(db: Queryable, id: string): Promise<void> {
   await db.query(
     `update uploads
         set untidy = true
@@ -248,8 +248,8 @@ export async function retireUpload(
   id: string,
   lease: string,
   dueSeconds: number,
-): Promise<Removal | undefined> {
-  const { rows } = await db.query<Removal>(
+): Promise<QueuedDeletion | undefined> {
+  const { rows } = await db.query<QueuedDeletion>(
     `with gone as (
        delete from uploads
         where id = $1

@@ -126,7 +126,7 @@ export async function redeliver(
 const HURRIED_MAX = 10_000
 
 /** Makes due what waits for another try; of very many, those that would have waited for the shortest time. */
-export async function hurryDeliveries(tx: Transaction, webhookId: number): Promise<void> {
+export async function retryDeliveriesNow(tx: Transaction, webhookId: number): Promise<void> {
   await tx.query(
     `update deliveries
         set due_at = now()
@@ -146,7 +146,7 @@ export async function hurryDeliveries(tx: Transaction, webhookId: number): Promi
 }
 
 /** What an endpoint wants: types, and expressions of Postgres for repositories and tags. */
-export type WantedEvents = {
+export type EventPatterns = {
   readonly types: readonly string[]
   readonly repositories: readonly string[]
   readonly tags: readonly string[] | null
@@ -170,7 +170,7 @@ const SCANNED_MAX = 10_000
 export async function redeliverRange(
   tx: Transaction,
   webhookId: number,
-  wanted: WantedEvents,
+  wanted: EventPatterns,
   range: { readonly after: number; readonly until: number },
   states: readonly DeliveryState[] | 'all',
   limit: number,

@@ -5,7 +5,7 @@ import type { AttemptRow } from '../delivery-attempts.ts'
 import type { DeliveryState } from './deliveries.ts'
 
 /** Endpoints that have something due, in the order of ids. */
-export async function listDueEndpoints(db: Queryable, limit: number): Promise<number[]> {
+export async function listDueWebhooks(db: Queryable, limit: number): Promise<number[]> {
   // Walks from one endpoint to the next, so that it costs the same however much waits for each.
   const { rows } = await db.query<{ webhookId: number }>(
     `with recursive waiting as (
@@ -57,12 +57,12 @@ export type ClaimedDelivery = {
   readonly failures: number
 }
 
-export type Claim = {
+export type DeliveryClaim = {
   /** Of this claim alone, so that what came of an earlier one settles nothing of it. */
   readonly lease: string
   readonly leaseSeconds: number
   /** How many of each endpoint are wanted. */
-  readonly endpoints: readonly { readonly webhookId: number; readonly slots: number }[]
+  readonly webhooks: readonly { readonly webhookId: number; readonly slots: number }[]
   /** An endpoint that failed so often in a row gets one, and no other before that one is back. */
   readonly failuresMax: number
 }
@@ -71,8 +71,11 @@ export type Claim = {
  * Takes deliveries that are due. An endpoint that is left alone for a while gets none; when that time
  * is over, it gets one, from one process.
  */
-export async function claimDeliveries(db: Queryable, claim: Claim): Promise<ClaimedDelivery[]> {
-  const { lease, leaseSeconds, endpoints, failuresMax } = claim
+export async function claimDeliveries(
+  db: Queryable,
+  claim: DeliveryClaim,
+): Promise<ClaimedDelivery[]> {
+  const { lease, leaseSeconds, webhooks: endpoints, failuresMax } = claim
   // `taken` is `picked` by way of arrays: the planner cannot know how few these are, and where much
   // waits for one endpoint it would read the whole table for them.
   const { rows } = await db.query<ClaimedDelivery>(

@@ -1,17 +1,17 @@
 import type { Queryable, Transaction } from '../database.ts'
 
 /** How often an endpoint failed just now. */
-export type Failing = { readonly webhookId: number; readonly failures: number }
+export type WebhookFailures = { readonly webhookId: number; readonly failures: number }
 
 /** An endpoint that fails. */
-export type FailingRow = {
+export type FailingWebhookRow = {
   readonly webhookId: number
   /** In a row, with those that were just noted. */
   readonly failures: number
   readonly failingSince: Date
 }
 
-export type BreakerOptions = {
+export type FailureLimits = {
   /** After so many failures in a row it is left alone. */
   readonly failuresMax: number
   /** As long as it has failed already, but no shorter and no longer than this. */
@@ -25,12 +25,12 @@ export type BreakerOptions = {
  * Notes that endpoints failed, and until when they are left alone. Deliveries that were under way
  * together fail together, so the time doubles with the time and not with each failure.
  */
-export async function noteFailures(
+export async function recordFailures(
   db: Queryable,
-  failing: readonly Failing[],
-  { failuresMax, seconds, secondsMax, jitter }: BreakerOptions,
-): Promise<FailingRow[]> {
-  const { rows } = await db.query<FailingRow>(
+  failing: readonly WebhookFailures[],
+  { failuresMax, seconds, secondsMax, jitter }: FailureLimits,
+): Promise<FailingWebhookRow[]> {
+  const { rows } = await db.query<FailingWebhookRow>(
     `insert into webhook_health as h (webhook_id, failures, failing_since, failed_at, open_until)
      select w.id, f.failures, now(), now(),
             case when f.failures >= $3
@@ -62,7 +62,7 @@ export async function noteFailures(
 }
 
 /** Notes that endpoints took what they were sent: from now on they get everything. */
-export async function noteSuccesses(db: Queryable, webhookIds: readonly number[]): Promise<void> {
+export async function recordSuccesses(db: Queryable, webhookIds: readonly number[]): Promise<void> {
   await db.query(
     `insert into webhook_health (webhook_id, succeeded_at)
      select id, now()
@@ -79,7 +79,7 @@ export async function noteSuccesses(db: Queryable, webhookIds: readonly number[]
 }
 
 /** Sends nothing to an endpoint any more, until somebody says so. False when it was so already. */
-export async function disableEndpoint(
+export async function disableWebhook(
   tx: Transaction,
   webhookId: number,
   reason: string,

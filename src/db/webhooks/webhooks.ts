@@ -19,7 +19,7 @@ export type WebhookSettings = {
 }
 
 /** An endpoint with its state and its owner: all that is written. */
-export type WrittenWebhook = WebhookSettings & {
+export type WebhookColumns = WebhookSettings & {
   readonly secretsJwe: string
   readonly state: 'active' | 'paused' | 'disabled'
   /** In words; null unless it is disabled. */
@@ -31,7 +31,7 @@ export type WrittenWebhook = WebhookSettings & {
 }
 
 /** An endpoint, and how it fares. */
-export type WebhookRow = WrittenWebhook & {
+export type WebhookRow = WebhookColumns & {
   readonly id: number
   readonly name: string
   readonly createdAt: Date
@@ -53,7 +53,7 @@ export const WAITING_COUNTED_MAX = 100
 export async function addWebhook(
   tx: Transaction,
   name: string,
-  webhook: WrittenWebhook,
+  webhook: WebhookColumns,
 ): Promise<boolean> {
   const { rows } = await tx.query<{ id: number }>(
     `insert into webhooks
@@ -72,7 +72,7 @@ export async function addWebhook(
 export async function updateWebhook(
   tx: Transaction,
   id: number,
-  webhook: WrittenWebhook,
+  webhook: WebhookColumns,
 ): Promise<void> {
   await tx.query(
     `update webhooks
@@ -99,7 +99,7 @@ export async function updateWebhook(
   )
 }
 
-function columnsOf(webhook: WrittenWebhook): unknown[] {
+function columnsOf(webhook: WebhookColumns): unknown[] {
   const { ownerGrants } = webhook
   return [
     webhook.url,
@@ -208,7 +208,7 @@ export async function removeWebhook(tx: Transaction, id: number): Promise<void> 
 }
 
 /** Forgets that it failed: it is somewhere else now, or somebody mended it. */
-export async function forgetWebhookFailures(tx: Transaction, id: number): Promise<void> {
+export async function clearWebhookFailures(tx: Transaction, id: number): Promise<void> {
   await tx.query(
     `update webhook_health
         set failures = 0,

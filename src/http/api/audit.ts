@@ -1,5 +1,5 @@
 import type { AuditLog, AuditRow } from '../../auth/audit.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { pageLimit, setNextLink } from '../pages.ts'
 import { queryOnce, type Route, type RouteContext } from '../route.ts'
 
@@ -53,6 +53,6 @@ function timeOf(text: string | undefined): Date | undefined {
   return time
 }
 
-function wrong(message: string): OciError {
-  return new OciError('QUERY_INVALID', undefined, { message })
+function wrong(message: string): RegistryError {
+  return new RegistryError('QUERY_INVALID', undefined, { message })
 }

@@ -1,8 +1,8 @@
 import type { Credentials } from '../../auth/credentials.ts'
-import { OciError } from '../../oci/errors.ts'
-import { namedPage } from '../pages.ts'
+import { RegistryError } from '../../oci/errors.ts'
+import { pageByName } from '../pages.ts'
 import { actorOf, param, type Route, type RouteContext } from '../route.ts'
-import { Fields } from './json.ts'
+import { JsonFields } from './json-fields.ts'
 
 const PATH = '/api/v1/credentials'
 
@@ -27,7 +27,7 @@ export function credentialRoutes(credentials: Credentials): Route[] {
       access: 'admin',
       async handle(ctx) {
         ctx.body = {
-          credentials: await namedPage(ctx, (last, limit) => credentials.list(last, limit)),
+          credentials: await pageByName(ctx, (last, limit) => credentials.list(last, limit)),
         }
       },
     },
@@ -44,10 +44,12 @@ export function credentialRoutes(credentials: Credentials): Route[] {
 }
 
 async function readRequest(ctx: RouteContext) {
-  const fields = await Fields.read(ctx)
+  const fields = await JsonFields.read(ctx)
   const kind = fields.optionalText('kind') ?? 'builder'
   if (kind !== 'builder' && kind !== 'admin') {
-    throw new OciError('REQUEST_INVALID', undefined, { message: 'kind must be builder or admin' })
+    throw new RegistryError('REQUEST_INVALID', undefined, {
+      message: 'kind must be builder or admin',
+    })
   }
   const request = {
     name: fields.text('name'),

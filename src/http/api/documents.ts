@@ -1,4 +1,4 @@
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import type { Images } from '../../registry/images/images.ts'
 import type { DocumentContext } from '../../unikernel/documents/context.ts'
 import { cycloneDx } from '../../unikernel/documents/cyclonedx.ts'
@@ -7,8 +7,8 @@ import { slsaProvenance } from '../../unikernel/documents/slsa.ts'
 import { spdx } from '../../unikernel/documents/spdx.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
 import { param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
-import { wantedReference } from '../v2/manifests.ts'
-import { choiceOf } from './images.ts'
+import { parseLookupReference } from '../v2/manifests.ts'
+import { selectorOf } from './images.ts'
 
 type Format = {
   readonly mediaType: string
@@ -35,7 +35,7 @@ export function documentRoutes(
       access: 'pull',
       async handle(ctx) {
         const format = formatOf(param(ctx, 'format'))
-        const known = await images.read(viewOf(ctx), wantedReference(ctx), choiceOf(ctx))
+        const known = await images.read(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
         const { digest, mediaType, pushedAt, pushedBy, image } = known
         const { host, protocol } = new URL(reachedAt(ctx))
         const document = format.write(image, {
@@ -59,5 +59,5 @@ function formatOf(name: string): Format {
   const format = FORMATS.get(name)
   if (format !== undefined) return format
   const known = [...FORMATS.keys()].join(', ')
-  throw new OciError('REQUEST_INVALID', undefined, { message: `documents are ${known}` })
+  throw new RegistryError('REQUEST_INVALID', undefined, { message: `documents are ${known}` })
 }

@@ -1,18 +1,18 @@
-import { allows, pullableNames } from '../../auth/access.ts'
+import { allows, pullablePatterns } from '../../auth/access.ts'
 import type { Authenticator } from '../../auth/authenticator.ts'
-import { cursorText } from '../../events/cursor.ts'
+import { formatCursor } from '../../events/cursor.ts'
 import { type EventType, SUBSCRIBABLE_TYPES } from '../../events/event.ts'
 import type { EventFilter } from '../../events/filter.ts'
 import { parseCursor, resetReason } from '../../feed/cursor.ts'
-import type { Feed, FeedEvent, FeedPlaces, Viewer } from '../../feed/feed.ts'
-import { OciError } from '../../oci/errors.ts'
+import type { Feed, FeedEvent, FeedReader, FeedState } from '../../feed/feed.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
-import { EventStream, type Waiters } from '../event-stream.ts'
+import { type ConnectionLimit, EventStream } from '../event-stream.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from '../route.ts'
 
-export type FeedParts = {
+export type EventRouteDeps = {
   readonly feed: Feed
-  readonly waiters: Waiters
+  readonly connections: ConnectionLimit
   readonly authenticator: Authenticator
   /** Host and port that clients put before a repository's name. */
   registry(): string
@@ -20,7 +20,7 @@ export type FeedParts = {
 
 /** What a client asked for. */
 type Question = {
-  readonly viewer: Viewer
+  readonly viewer: FeedReader
   readonly cursor: string | undefined
   readonly withSnapshot: boolean
 }
@@ -35,7 +35,7 @@ const ANY = ['**' as Glob]
 const COMMENT_MILLISECONDS = 15_000
 
 /** What happens, as a stream or page by page: spec/events.md, "The feed". */
-export function eventRoutes(parts: FeedParts): Route[] {
+export function eventRoutes(parts: EventRouteDeps): Route[] {
   return [
     {
       method: 'GET',
@@ -65,7 +65,7 @@ function readQuestion(ctx: RouteContext): Question {
   return {
     viewer: {
       filter,
-      visible: caller.kind === 'admin' ? null : pullableNames(caller),
+      visible: caller.kind === 'admin' ? null : pullablePatterns(caller),
       mayPull: (repository) => allows(caller, 'pull', repository),
     },
     cursor: header ?? queryOnce(ctx, 'after'),
@@ -103,20 +103,24 @@ function readNumber(ctx: RouteContext, name: string, most: number, otherwise: nu
   return Number(text)
 }
 
-function invalid(parameter: string, rule: string): OciError {
-  return new OciError('QUERY_INVALID', { parameter }, { message: `${parameter} ${rule}` })
+function invalid(parameter: string, rule: string): RegistryError {
+  return new RegistryError('QUERY_INVALID', { parameter }, { message: `${parameter} ${rule}` })
 }
 
 /** Where a client begins, and why not where it says. */
-function beginning({ cursor }: Question, places: FeedPlaces) {
+function beginning({ cursor }: Question, places: FeedState) {
   if (cursor === undefined) return { at: places.position, reset: undefined }
   const parsed = parseCursor(cursor)
   const reset = resetReason(parsed, places)
   return { at: reset === undefined ? parsed.position : places.position, reset }
 }
 
-async function answerPage(ctx: RouteContext, question: Question, parts: FeedParts): Promise<void> {
-  const { feed, waiters } = parts
+async function answerPage(
+  ctx: RouteContext,
+  question: Question,
+  parts: EventRouteDeps,
+): Promise<void> {
+  const { feed, connections: waiters } = parts
   const { viewer } = question
   const seconds = readNumber(ctx, 'wait', WAIT_SECONDS_MAX, 0)
   const limit = readNumber(ctx, 'n', PAGE_MAX, PAGE_DEFAULT)
@@ -143,16 +147,16 @@ async function answerPage(ctx: RouteContext, question: Question, parts: FeedPart
     feed.wake()
   }
   ctx.res.once('close', close)
-  if (limit > 0) await (seconds > 0 ? waiters.admit(ctx.state.address, end, look) : look())
+  if (limit > 0) await (seconds > 0 ? waiters.run(ctx.state.address, end, look) : look())
   ctx.res.off('close', close)
   // Who waited may have lost the right to hear it.
   if (seconds > 0 && !(await stillHolds(ctx, parts.authenticator))) {
-    throw new OciError('UNAUTHORIZED', undefined, { message: 'the credential has expired' })
+    throw new RegistryError('UNAUTHORIZED', undefined, { message: 'the credential has expired' })
   }
   ctx.set('Cache-Control', 'no-store')
   ctx.type = 'application/json'
   const rest = JSON.stringify({
-    cursor: cursorText({ epoch: begun.epoch, position }),
+    cursor: formatCursor({ epoch: begun.epoch, position }),
     more: !isEnd,
     ...(begun.reset === undefined ? {} : { reset: { reason: begun.reset } }),
     ...(begun.tags === undefined ? {} : { snapshot: begun.tags }),
@@ -162,8 +166,8 @@ async function answerPage(ctx: RouteContext, question: Question, parts: FeedPart
 }
 
 /** The place from which a client goes on; with what it needs to begin, if it cannot go on. */
-async function begin(question: Question, { feed, registry }: FeedParts) {
-  const places = await feed.places()
+async function begin(question: Question, { feed, registry }: EventRouteDeps) {
+  const places = await feed.state()
   const { at, reset } = beginning(question, places)
   const isEnd = at >= places.position
   const begun = { epoch: places.epoch, position: at, isEnd, reset, tags: undefined }
@@ -181,13 +185,13 @@ function describeStream(ctx: RouteContext): void {
   ctx.remove('Content-Length')
 }
 
-async function stream(ctx: RouteContext, question: Question, parts: FeedParts): Promise<void> {
-  const { waiters } = parts
+async function stream(ctx: RouteContext, question: Question, parts: EventRouteDeps): Promise<void> {
+  const { connections: waiters } = parts
   let opened: EventStream | undefined
   const end = () => opened?.end()
-  await waiters.admit(ctx.state.address, end, async () => {
+  await waiters.run(ctx.state.address, end, async () => {
     const { epoch, position, reset, tags } = await begin(question, parts)
-    const cursorAt = (at: number) => cursorText({ epoch, position: at })
+    const cursorAt = (at: number) => formatCursor({ epoch, position: at })
     const sink = new EventStream(ctx)
     opened = sink
     if (reset !== undefined) {
@@ -210,20 +214,20 @@ async function stream(ctx: RouteContext, question: Question, parts: FeedParts): 
 
 async function followFeed(
   ctx: RouteContext,
-  viewer: Viewer,
+  viewer: FeedReader,
   position: number,
   sink: EventStream,
-  { feed, authenticator }: FeedParts,
+  { feed, authenticator }: EventRouteDeps,
   cursorAt: (position: number) => string,
 ): Promise<void> {
   let isLive = false
   let told = position
   const follower = {
     ...viewer,
-    take(event: FeedEvent) {
+    onEvent(event: FeedEvent) {
       told = event.position
       sink.send({ id: cursorAt(event.position), event: event.type, data: event.body })
-      if (isLive) sink.demandTaken()
+      if (isLive) sink.disconnectIfBehind()
     },
     drained: () => sink.drained(),
   }
@@ -231,7 +235,7 @@ async function followFeed(
     stillHolds(ctx, authenticator).then(
       (holds) => {
         if (!holds) sink.end()
-        else if (isLive) sink.send({ id: cursorAt(feed.heard(told)) })
+        else if (isLive) sink.send({ id: cursorAt(feed.deliveredUpTo(told)) })
         sink.comment('still here')
       },
       () => sink.end(),
@@ -244,7 +248,7 @@ async function followFeed(
     leave()
   } catch (error) {
     // The answer has begun, so all that can be said is its end. The client comes back.
-    if (!(error instanceof OciError)) throw error
+    if (!(error instanceof RegistryError)) throw error
   } finally {
     clearInterval(ticking)
     sink.end()

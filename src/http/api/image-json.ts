@@ -1,4 +1,4 @@
-import type { ImageRow, KnownImage } from '../../registry/images/images.ts'
+import type { ImageDetails, ImageRow } from '../../registry/images/images.ts'
 import type { PackageHit } from '../../registry/images/package-search.ts'
 import { describeHost } from '../../unikernel/host/build-environment.ts'
 import type { ImageLayer } from '../../unikernel/image.ts'
@@ -21,7 +21,7 @@ export function imageSummary(row: ImageRow) {
 }
 
 /** An image with everything that is known of it: spec/openapi.yaml, Image. */
-export function imageFacts(repository: string, known: KnownImage) {
+export function imageDetails(repository: string, known: ImageDetails) {
   const { digest, mediaType, tags, pushedAt, pushedBy, image } = known
   const { kernel, config, opamSwitch, systemPackages, buildEnvironment, buildHashes } = image
   const { abi, architecture, manifest, bits, endianness } = kernel.solo5

@@ -1,14 +1,14 @@
-import { pullableNames } from '../../auth/access.ts'
+import { pullablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import type { Blobs } from '../../registry/blobs.ts'
-import type { Choice, ImageFilter, Images } from '../../registry/images/images.ts'
+import type { ImageFilter, Images, KernelSelector } from '../../registry/images/images.ts'
 import { compareImages } from '../../unikernel/compare/images.ts'
-import { describeBlob, passBlob } from '../blob-answer.ts'
 import { pageLimit, setNextLink } from '../pages.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
-import { wantedReference } from '../v2/manifests.ts'
-import { imageFacts, imageSummary } from './image-json.ts'
+import { passBlob, sendBlobHeaders } from '../send-blob.ts'
+import { parseLookupReference } from '../v2/manifests.ts'
+import { imageDetails, imageSummary } from './image-json.ts'
 
 const IMAGES = '/api/v1/repositories/*repository/images'
 const KERNEL = `${IMAGES}/:reference/kernel`
@@ -24,7 +24,7 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
     path: KERNEL,
     access: 'pull',
     async handle(ctx) {
-      const found = await images.find(viewOf(ctx), wantedReference(ctx), choiceOf(ctx))
+      const found = await images.find(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
       const { kernelDigest, kernelTitle, digest } = found
       const blob = await blobs.find(viewOf(ctx), kernelDigest)
       ctx.set({ 'OCI-Image-Digest': digest })
@@ -45,15 +45,15 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
         ctx.body = { images: page.images.map(imageSummary) }
       },
     },
-    kernelRow('HEAD', describeBlob),
+    kernelRow('HEAD', sendBlobHeaders),
     kernelRow('GET', passBlob),
     {
       method: 'GET',
       path: `${IMAGES}/:reference`,
       access: 'pull',
       async handle(ctx) {
-        const known = await images.read(viewOf(ctx), wantedReference(ctx), choiceOf(ctx))
-        ctx.body = imageFacts(repositoryOf(ctx), known)
+        const known = await images.read(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
+        ctx.body = imageDetails(repositoryOf(ctx), known)
       },
     },
     {
@@ -61,10 +61,10 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       path: `${IMAGES}/:reference/compare/:other`,
       access: 'pull',
       async handle(ctx) {
-        const choice = choiceOf(ctx)
+        const choice = selectorOf(ctx)
         const view = viewOf(ctx)
-        const from = await images.read(view, wantedReference(ctx), choice)
-        const to = await images.read(view, wantedReference(ctx, 'other'), choice)
+        const from = await images.read(view, parseLookupReference(ctx), choice)
+        const to = await images.read(view, parseLookupReference(ctx, 'other'), choice)
         ctx.body = {
           repository: repositoryOf(ctx),
           from: { digest: from.digest, tags: from.tags },
@@ -80,8 +80,8 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
         const digest = parseDigest(param(ctx, 'digest'))
-        const visible = pullableNames(ctx.state.caller)
-        const page = await images.withKernel(digest, visible, cursorOf(ctx), limit)
+        const visible = pullablePatterns(ctx.state.caller)
+        const page = await images.listByKernel(digest, visible, cursorOf(ctx), limit)
         const last = page.items.at(-1)
         if (page.more && last !== undefined) nextPage(ctx, last.id, limit)
         ctx.body = { kernel: digest, images: page.items.map(imageSummary) }
@@ -94,7 +94,7 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       async handle(ctx) {
         const inputId = param(ctx, 'inputId')
         if (!/^[0-9a-f]{64}$/.test(inputId)) throw invalid('an input id has 64 hexadecimal digits')
-        const found = await images.withInputs(inputId, pullableNames(ctx.state.caller))
+        const found = await images.listByInputs(inputId, pullablePatterns(ctx.state.caller))
         ctx.body = {
           inputId,
           outputs: found.outputs.map(({ kernel, images: made }) => ({
@@ -116,7 +116,7 @@ function nextPage(ctx: RouteContext, last: number, limit: number): void {
 
 function filterOf(ctx: RouteContext): ImageFilter {
   return {
-    ...choiceOf(ctx),
+    ...selectorOf(ctx),
     device: queryOnce(ctx, 'device') || undefined,
     builder: queryOnce(ctx, 'builder') || undefined,
   }
@@ -126,11 +126,15 @@ function filterOf(ctx: RouteContext): ImageFilter {
 const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' }
 
 /** Throws QUERY_INVALID. */
-export function choiceOf(ctx: RouteContext): Choice {
+export function selectorOf(ctx: RouteContext): KernelSelector {
   const architecture = queryOnce(ctx, 'arch') || undefined
   const abi = queryOnce(ctx, 'abi') || undefined
   if (abi !== undefined && !/^\d{1,10}$/.test(abi)) {
-    throw new OciError('QUERY_INVALID', { abi: abi.slice(0, 40) }, { message: 'abi is a number' })
+    throw new RegistryError(
+      'QUERY_INVALID',
+      { abi: abi.slice(0, 40) },
+      { message: 'abi is a number' },
+    )
   }
   return {
     target: queryOnce(ctx, 'target') || undefined,
@@ -144,7 +148,7 @@ function cursorOf(ctx: RouteContext): number | undefined {
   const text = queryOnce(ctx, 'last')
   if (text === undefined) return undefined
   if (!/^\d{1,15}$/.test(text)) {
-    throw new OciError('QUERY_INVALID', undefined, {
+    throw new RegistryError('QUERY_INVALID', undefined, {
       message: 'last is the one of the Link header that came with the page before',
     })
   }
@@ -161,6 +165,6 @@ function disposition(title: string): string {
   return `attachment; filename*=UTF-8''${encoded}`
 }
 
-function invalid(message: string): OciError {
-  return new OciError('REQUEST_INVALID', undefined, { message })
+function invalid(message: string): RegistryError {
+  return new RegistryError('REQUEST_INVALID', undefined, { message })
 }

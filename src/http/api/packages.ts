@@ -1,5 +1,5 @@
-import { pullableNames } from '../../auth/access.ts'
-import { OciError } from '../../oci/errors.ts'
+import { pullablePatterns } from '../../auth/access.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import type { PackageCursor, PackageSearch } from '../../registry/images/package-search.ts'
 import { ECOSYSTEMS, type Ecosystem } from '../../unikernel/versions/orders.ts'
 import { pageLimit, setNextLink } from '../pages.ts'
@@ -21,9 +21,9 @@ export function packageRoutes(search: PackageSearch): Route[] {
         const name = nameOf(param(ctx, 'name'))
         const version = queryOnce(ctx, 'version') || undefined
         const limit = pageLimit(ctx, LIMIT)
-        const visible = pullableNames(ctx.state.caller)
+        const visible = pullablePatterns(ctx.state.caller)
         const question = { ecosystem, name, version }
-        const page = await search.images(question, visible, cursorOf(ctx), limit)
+        const page = await search.listImages(question, visible, cursorOf(ctx), limit)
         if (page.next !== undefined) {
           const { blobId, manifestId, packageId } = page.next
           const cursor = [blobId, manifestId, packageId].join('.')
@@ -63,6 +63,6 @@ function cursorOf(ctx: RouteContext): PackageCursor | undefined {
   return { blobId, manifestId, packageId }
 }
 
-function invalid(message: string): OciError {
-  return new OciError('QUERY_INVALID', undefined, { message })
+function invalid(message: string): RegistryError {
+  return new RegistryError('QUERY_INVALID', undefined, { message })
 }

@@ -1,7 +1,7 @@
 import type { TrustPolicies } from '../../auth/trust/policies.ts'
-import { namedPage } from '../pages.ts'
+import { pageByName } from '../pages.ts'
 import { actorOf, param, type Route, type RouteContext } from '../route.ts'
-import { Fields } from './json.ts'
+import { JsonFields } from './json-fields.ts'
 
 const PATH = '/api/v1/policies'
 
@@ -24,7 +24,7 @@ export function policyRoutes(policies: TrustPolicies): Route[] {
       path: PATH,
       access: 'admin',
       async handle(ctx) {
-        ctx.body = { policies: await namedPage(ctx, (last, limit) => policies.list(last, limit)) }
+        ctx.body = { policies: await pageByName(ctx, (last, limit) => policies.list(last, limit)) }
       },
     },
     {
@@ -32,7 +32,7 @@ export function policyRoutes(policies: TrustPolicies): Route[] {
       path: `${PATH}/test`,
       access: 'admin',
       async handle(ctx) {
-        const fields = await Fields.read(ctx)
+        const fields = await JsonFields.read(ctx)
         const token = fields.text('token')
         fields.done()
         ctx.body = await policies.explain(token)
@@ -43,7 +43,7 @@ export function policyRoutes(policies: TrustPolicies): Route[] {
       path: `${PATH}/:name`,
       access: 'admin',
       async handle(ctx) {
-        ctx.body = await policies.named(param(ctx, 'name'))
+        ctx.body = await policies.requireByName(param(ctx, 'name'))
       },
     },
     {
@@ -59,7 +59,7 @@ export function policyRoutes(policies: TrustPolicies): Route[] {
 }
 
 async function readRequest(ctx: RouteContext) {
-  const fields = await Fields.read(ctx)
+  const fields = await JsonFields.read(ctx)
   const request = {
     name: fields.text('name'),
     issuer: fields.text('issuer'),

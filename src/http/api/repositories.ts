@@ -1,8 +1,8 @@
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { parseTagGlob } from '../../oci/glob.ts'
 import type { Repositories, RepositorySettings } from '../../registry/repositories.ts'
 import { actorOf, type Route, repositoryOf } from '../route.ts'
-import { Fields } from './json.ts'
+import { JsonFields } from './json-fields.ts'
 
 const PATH = '/api/v1/repositories/*repository/settings'
 
@@ -22,7 +22,7 @@ export function repositoryRoutes(repositories: Repositories): Route[] {
       path: PATH,
       access: 'admin',
       async handle(ctx) {
-        const fields = await Fields.read(ctx)
+        const fields = await JsonFields.read(ctx)
         const visibility = parseVisibility(fields.optionalText('visibility'))
         const immutableTags = fields.optionalTexts('immutableTags')?.map(parseTagGlob)
         const provenance = parseProvenance(fields.optionalText('provenance'))
@@ -40,14 +40,14 @@ export function repositoryRoutes(repositories: Repositories): Route[] {
 
 function parseProvenance(text: string | undefined): RepositorySettings['provenance'] | undefined {
   if (text === undefined || text === 'optional' || text === 'required') return text
-  throw new OciError('REQUEST_INVALID', undefined, {
+  throw new RegistryError('REQUEST_INVALID', undefined, {
     message: 'provenance must be optional or required',
   })
 }
 
 function parseVisibility(text: string | undefined): RepositorySettings['visibility'] | undefined {
   if (text === undefined || text === 'public' || text === 'private') return text
-  throw new OciError('REQUEST_INVALID', undefined, {
+  throw new RegistryError('REQUEST_INVALID', undefined, {
     message: 'visibility must be public or private',
   })
 }

@@ -1,11 +1,11 @@
 import { allows } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import { parseTag } from '../../oci/reference.ts'
 import type { TagHistory, TagPosition } from '../../registry/tag-history.ts'
 import { pageLimit, setNextLink } from '../pages.ts'
-import { conditionOf, entityTag } from '../preconditions.ts'
+import { entityTag, parsePrecondition } from '../preconditions.ts'
 import {
   actorOf,
   param,
@@ -15,7 +15,7 @@ import {
   repositoryOf,
   viewOf,
 } from '../route.ts'
-import { Fields } from './json.ts'
+import { JsonFields } from './json-fields.ts'
 
 const TAG = '/api/v1/repositories/*repository/tags/:tag'
 const LIMIT = 100
@@ -80,7 +80,7 @@ export function tagRoutes(history: TagHistory): Route[] {
           tag,
           digest: await wantedDigest(ctx),
           actor: actorOf(ctx),
-          condition: conditionOf(ctx.headers),
+          precondition: parsePrecondition(ctx.headers),
         })
         ctx.set({ 'Docker-Content-Digest': digest, ETag: entityTag(digest) })
         ctx.body = { repository, tag, digest, previousDigest: previousDigest ?? null }
@@ -92,7 +92,7 @@ export function tagRoutes(history: TagHistory): Route[] {
 /** The body is optional: it names another digest than the last. */
 async function wantedDigest(ctx: RouteContext) {
   if (!ctx.state.body.present) return undefined
-  const fields = await Fields.read(ctx)
+  const fields = await JsonFields.read(ctx)
   const digest = fields.optionalText('digest')
   fields.done()
   return digest === undefined ? undefined : parseDigest(digest)
@@ -102,7 +102,7 @@ async function wantedDigest(ctx: RouteContext) {
 function demandUnfiltered(ctx: RouteContext): void {
   const filter = FILTERS.find((name) => queryOnce(ctx, name) !== undefined)
   if (filter === undefined) return
-  throw new OciError(
+  throw new RegistryError(
     'QUERY_INVALID',
     { parameter: filter },
     { message: `${filter} does not filter a tag's history; follow the Link header` },
@@ -138,7 +138,7 @@ function cursorOf(ctx: RouteContext): number | undefined {
   const text = queryOnce(ctx, 'last')
   if (text === undefined) return undefined
   if (CURSOR.test(text)) return Number(text)
-  throw new OciError('QUERY_INVALID', undefined, {
+  throw new RegistryError('QUERY_INVALID', undefined, {
     message: 'last is the one of the Link header that came with the page before',
   })
 }

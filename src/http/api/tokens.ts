@@ -1,8 +1,8 @@
-import type { RevokedTokens } from '../../auth/revocations.ts'
+import type { TokenRevocations } from '../../auth/revocations.ts'
 import { actorOf, param, type Route } from '../route.ts'
 
 /** Tokens that were given out can be taken back one by one, by their `jti`. */
-export function tokenRevocationRoutes(revoked: RevokedTokens): Route[] {
+export function tokenRevocationRoutes(revoked: TokenRevocations): Route[] {
   return [
     {
       method: 'DELETE',

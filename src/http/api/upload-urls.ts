@@ -1,12 +1,12 @@
-import type { Drops } from '../../auth/upload-urls.ts'
+import type { UploadUrls } from '../../auth/upload-urls.ts'
 import { parseTag } from '../../oci/reference.ts'
 import { actorOf, param, type Route, type RouteContext, repositoryOf } from '../route.ts'
-import { Fields } from './json.ts'
+import { JsonFields } from './json-fields.ts'
 
 /** Upload addresses: made by whoever may push the tag. The address is in the answer, and nowhere else. */
-export function dropCreationRoutes(
-  drops: Drops,
-  reachedAt: (ctx: RouteContext) => string,
+export function uploadUrlCreationRoutes(
+  drops: UploadUrls,
+  publicBaseUrl: (ctx: RouteContext) => string,
 ): Route[] {
   return [
     {
@@ -19,7 +19,7 @@ export function dropCreationRoutes(
         const tag = parseTag(param(ctx, 'tag'))
         const { networks } = ctx.state
         const request = { repository, tag, networks, seconds: await readSeconds(ctx) }
-        const created = await drops.create(request, actorOf(ctx), reachedAt(ctx))
+        const created = await drops.create(request, actorOf(ctx), publicBaseUrl(ctx))
         ctx.status = 201
         ctx.set('Cache-Control', 'no-store')
         ctx.body = { ...created, repository, tag }
@@ -30,7 +30,7 @@ export function dropCreationRoutes(
 
 async function readSeconds(ctx: RouteContext): Promise<number | undefined> {
   if (!ctx.state.body.present) return undefined
-  const fields = await Fields.read(ctx)
+  const fields = await JsonFields.read(ctx)
   const seconds = fields.optionalNumber('ttlSeconds')
   fields.done()
   return seconds

@@ -1,10 +1,10 @@
 import type { WebhookChange, WebhookRequest } from '../../webhooks/management/types.ts'
 import type { RouteContext } from '../route.ts'
-import { Fields } from './json.ts'
+import { JsonFields } from './json-fields.ts'
 
 /** The body that makes a webhook. Throws REQUEST_INVALID. */
 export async function readWebhookRequest(ctx: RouteContext): Promise<WebhookRequest> {
-  const fields = await Fields.read(ctx)
+  const fields = await JsonFields.read(ctx)
   const authentication = fields.optionalFields('authentication')
   const request = {
     name: fields.text('name'),
@@ -20,7 +20,7 @@ export async function readWebhookRequest(ctx: RouteContext): Promise<WebhookRequ
 
 /** The body that changes one: what is left out stays, null takes back. Throws REQUEST_INVALID. */
 export async function readWebhookChange(ctx: RouteContext): Promise<WebhookChange> {
-  const fields = await Fields.read(ctx)
+  const fields = await JsonFields.read(ctx)
   const authentication = fields.optionalFields('authentication')
   const change = changeOf(fields, authentication)
   authentication.done()
@@ -28,8 +28,8 @@ export async function readWebhookChange(ctx: RouteContext): Promise<WebhookChang
   return change
 }
 
-function changeOf(fields: Fields, authentication: Fields): WebhookChange {
-  fields.demandNotNull('url', 'repositories', 'paused')
+function changeOf(fields: JsonFields, authentication: JsonFields): WebhookChange {
+  fields.assertNotNull('url', 'repositories', 'paused')
   const text = (name: string) => fields.optionalText(name)
   const texts = (name: string) => fields.optionalTexts(name)
   const secret = (name: string) =>

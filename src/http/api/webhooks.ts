@@ -1,14 +1,14 @@
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import type { WebhookDeliveries } from '../../webhooks/management/deliveries.ts'
 import {
   DELIVERY_STATES,
   type DeliveryState,
-  type Manager,
+  type Requester,
 } from '../../webhooks/management/types.ts'
 import type { Webhooks } from '../../webhooks/management/webhooks.ts'
-import { namedPage, pageLimit, setNextLink } from '../pages.ts'
+import { pageByName, pageLimit, setNextLink } from '../pages.ts'
 import { actorOf, param, queryOnce, type Route, type RouteContext } from '../route.ts'
-import { Fields } from './json.ts'
+import { JsonFields } from './json-fields.ts'
 import { readWebhookChange, readWebhookRequest } from './webhook-fields.ts'
 
 const PATH = '/api/v1/webhooks'
@@ -37,7 +37,7 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
       async handle(ctx) {
         const manager = managerOf(ctx)
         const list = (last: string, limit: number) => webhooks.list(last, limit, manager)
-        ctx.body = { webhooks: await namedPage(ctx, list) }
+        ctx.body = { webhooks: await pageByName(ctx, list) }
       },
     },
     {
@@ -45,7 +45,7 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
       path: ONE,
       access: 'manage',
       async handle(ctx) {
-        ctx.body = await webhooks.named(param(ctx, 'name'), managerOf(ctx))
+        ctx.body = await webhooks.read(param(ctx, 'name'), managerOf(ctx))
       },
     },
     {
@@ -114,7 +114,7 @@ export function webhookDeliveryRoutes(deliveries: WebhookDeliveries): Route[] {
       access: 'manage',
       async handle(ctx) {
         const [name, event] = [param(ctx, 'name'), param(ctx, 'event')]
-        ctx.body = await deliveries.one(name, event, managerOf(ctx))
+        ctx.body = await deliveries.read(name, event, managerOf(ctx))
       },
     },
     {
@@ -142,7 +142,7 @@ export function webhookDeliveryRoutes(deliveries: WebhookDeliveries): Route[] {
   ]
 }
 
-function managerOf(ctx: RouteContext): Manager {
+function managerOf(ctx: RouteContext): Requester {
   const { caller } = ctx.state
   const grants = caller.kind === 'holder' ? caller.grants : []
   return { actor: actorOf(ctx), grants: caller.kind === 'admin' ? null : grants }
@@ -151,7 +151,7 @@ function managerOf(ctx: RouteContext): Manager {
 /** The body is optional. */
 async function readRotation(ctx: RouteContext) {
   if (!ctx.state.body.present) return { secret: undefined, overlapSeconds: undefined }
-  const fields = await Fields.read(ctx)
+  const fields = await JsonFields.read(ctx)
   const rotation = {
     secret: fields.optionalText('secret'),
     overlapSeconds: fields.optionalNumber('overlapSeconds'),
@@ -161,7 +161,7 @@ async function readRotation(ctx: RouteContext) {
 }
 
 async function readRange(ctx: RouteContext) {
-  const fields = await Fields.read(ctx)
+  const fields = await JsonFields.read(ctx)
   const range = {
     after: fields.text('after'),
     until: fields.optionalText('until'),
@@ -175,7 +175,7 @@ function stateOf(ctx: RouteContext): DeliveryState | undefined {
   const text = queryOnce(ctx, 'state')
   const state = DELIVERY_STATES.find((one) => one === text)
   if (text === undefined || state !== undefined) return state
-  throw new OciError('QUERY_INVALID', undefined, {
+  throw new RegistryError('QUERY_INVALID', undefined, {
     message: `state is ${DELIVERY_STATES.join(', ')}, not "${text.slice(0, 32)}"`,
   })
 }
@@ -184,7 +184,7 @@ function cursorOf(ctx: RouteContext): number | undefined {
   const text = queryOnce(ctx, 'last')
   if (text === undefined) return undefined
   if (CURSOR.test(text)) return Number(text)
-  throw new OciError('QUERY_INVALID', undefined, {
+  throw new RegistryError('QUERY_INVALID', undefined, {
     message: 'last is the one of the Link header that came with the page before',
   })
 }

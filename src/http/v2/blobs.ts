@@ -1,7 +1,7 @@
 import { parseDigest } from '../../oci/digest.ts'
 import type { Blobs } from '../../registry/blobs.ts'
-import { describeBlob, sendBlob } from '../blob-answer.ts'
 import { actorOf, param, type Route, repositoryOf, viewOf } from '../route.ts'
+import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
 
 const PATH = '/v2/*repository/blobs/:digest'
 
@@ -14,8 +14,8 @@ export function blobRoutes(blobs: Blobs): Route[] {
       path: PATH,
       access: 'pull',
       async handle(ctx) {
-        const blob = await blobs.confirm(viewOf(ctx), parseDigest(param(ctx, 'digest')))
-        describeBlob(ctx, blob)
+        const blob = await blobs.stat(viewOf(ctx), parseDigest(param(ctx, 'digest')))
+        sendBlobHeaders(ctx, blob)
       },
     },
     {

@@ -1,6 +1,6 @@
-import { listableNames } from '../../auth/access.ts'
+import { listablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import type { Listings, Referrer } from '../../registry/listings.ts'
 import { PAGE_LIMIT_MAX, pageLimit, setNextLink } from '../pages.ts'
@@ -57,7 +57,10 @@ export function listingRoutes(listings: Listings): Route[] {
       async handle(ctx) {
         const limit = pageLimit(ctx, PAGE_LIMIT_MAX)
         const last = queryOnce(ctx, 'last') ?? ''
-        const page = await listings.repositories(listableNames(ctx.state.caller), { last, limit })
+        const page = await listings.repositories(listablePatterns(ctx.state.caller), {
+          last,
+          limit,
+        })
         if (page.more) setNextLink(ctx, { last: page.items.at(-1), n: String(limit) })
         ctx.body = { repositories: page.items }
       },
@@ -73,7 +76,7 @@ function descriptorOf({ id: _, ...descriptor }: Referrer): Omit<Referrer, 'id'> 
 function parseCursor(text: string | undefined): number {
   if (text === undefined) return 0
   if (!CURSOR.test(text)) {
-    throw new OciError('QUERY_INVALID', undefined, {
+    throw new RegistryError('QUERY_INVALID', undefined, {
       message: 'last is the one of the Link header that came with the page before',
     })
   }

@@ -1,12 +1,12 @@
 import { allowsTag } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { MANIFEST_BYTES_MAX } from '../../oci/manifest.ts'
 import { isTag, parseReference, type Reference, type Tag } from '../../oci/reference.ts'
 import type { Manifests, StoredManifest } from '../../registry/manifests.ts'
-import { conditionOf, entityTag, isKnown, parseEntityTags } from '../preconditions.ts'
+import { entityTag, isNotModified, parseEntityTags, parsePrecondition } from '../preconditions.ts'
 import { actorOf, param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
-import { queriedTags } from '../tags.ts'
+import { queryTags } from '../tag-query.ts'
 
 const PATH = '/v2/*repository/manifests/:reference'
 
@@ -19,9 +19,11 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       path: PATH,
       access: 'pull',
       async handle(ctx) {
-        const manifest = await manifests.find(viewOf(ctx), wantedReference(ctx), { bytes: false })
+        const manifest = await manifests.find(viewOf(ctx), parseLookupReference(ctx), {
+          withBytes: false,
+        })
         describe(ctx, manifest)
-        if (isKnown(ctx.headers['if-none-match'], manifest.digest)) ctx.status = 304
+        if (isNotModified(ctx.headers['if-none-match'], manifest.digest)) ctx.status = 304
         else ctx.length = manifest.size
       },
     },
@@ -32,12 +34,12 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       access: 'pull',
       async handle(ctx) {
         const ifNoneMatch = ctx.headers['if-none-match']
-        const manifest = await manifests.find(viewOf(ctx), wantedReference(ctx), {
-          bytes: ifNoneMatch?.trim() !== '*',
-          unless: knownDigest(ifNoneMatch),
+        const manifest = await manifests.find(viewOf(ctx), parseLookupReference(ctx), {
+          withBytes: ifNoneMatch?.trim() !== '*',
+          cachedDigest: knownDigest(ifNoneMatch),
         })
         describe(ctx, manifest)
-        if (isKnown(ifNoneMatch, manifest.digest)) {
+        if (isNotModified(ifNoneMatch, manifest.digest)) {
           ctx.status = 304
           return
         }
@@ -51,15 +53,15 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       method: 'PUT',
       path: PATH,
       access: 'push',
-      tags: (ctx) => [...tagsOf(parseReference(param(ctx, 'reference'))), ...queriedTags(ctx)],
+      tags: (ctx) => [...tagsOf(parseReference(param(ctx, 'reference'))), ...queryTags(ctx)],
       async handle(ctx) {
         const reference = parseReference(param(ctx, 'reference'))
-        const checked = queriedTags(ctx)
+        const checked = queryTags(ctx)
         const { digest, subject } = await manifests.put({
           repository: repositoryOf(ctx),
           reference,
           tags: checked,
-          condition: conditionOf(ctx.headers),
+          precondition: parsePrecondition(ctx.headers),
           contentType: ctx.headers['content-type'],
           bytes: await ctx.state.body.read(MANIFEST_BYTES_MAX),
           actor: actorOf(ctx),
@@ -80,14 +82,14 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       method: 'DELETE',
       path: PATH,
       access: 'delete',
-      tags: (ctx) => tagsOf(wantedReference(ctx)),
+      tags: (ctx) => tagsOf(parseLookupReference(ctx)),
       async handle(ctx) {
         const repository = repositoryOf(ctx)
         await manifests.remove({
           repository,
-          reference: wantedReference(ctx),
+          reference: parseLookupReference(ctx),
           actor: actorOf(ctx),
-          condition: conditionOf(ctx.headers),
+          precondition: parsePrecondition(ctx.headers),
           mayRemoveTag: (tag) => allowsTag(ctx.state.caller, 'delete', repository, tag),
         })
         ctx.status = 202
@@ -111,10 +113,10 @@ function describe(ctx: RouteContext, manifest: StoredManifest): void {
 }
 
 /** A tag that nobody can push is one that does not exist: 404, as the spec's own tests expect. */
-export function wantedReference(ctx: RouteContext, name = 'reference'): Reference {
+export function parseLookupReference(ctx: RouteContext, name = 'reference'): Reference {
   const text = param(ctx, name)
   if (!text.includes(':') && !isTag(text)) {
-    throw new OciError('MANIFEST_UNKNOWN', { reference: text.slice(0, 160) })
+    throw new RegistryError('MANIFEST_UNKNOWN', { reference: text.slice(0, 160) })
   }
   return parseReference(text)
 }

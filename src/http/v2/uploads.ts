@@ -1,9 +1,9 @@
-import { pullableNames } from '../../auth/access.ts'
+import { pullablePatterns } from '../../auth/access.ts'
 import { parseAlgorithm, parseDigest } from '../../oci/digest.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import type { Blobs } from '../../registry/blobs.ts'
-import type { Incoming } from '../../registry/uploads/hash-stream.ts'
+import type { UploadBody } from '../../registry/uploads/hash-stream.ts'
 import { receivedRange, type UploadStatus, type Uploads } from '../../registry/uploads/uploads.ts'
 import { parseChunkRange } from '../ranges.ts'
 import { actorOf, param, queryOnce, type Route, type RouteContext, repositoryOf } from '../route.ts'
@@ -37,7 +37,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'PATCH',
       path: UPLOAD_PATH,
       access: 'push',
-      afterExpiry: true,
+      allowsExpiredToken: true,
       async handle(ctx) {
         acknowledge(ctx, 202, await uploads.append(uploadKey(ctx), incoming(ctx)))
       },
@@ -47,11 +47,11 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'PUT',
       path: UPLOAD_PATH,
       access: 'push',
-      afterExpiry: true,
+      allowsExpiredToken: true,
       async handle(ctx) {
         const text = queryOnce(ctx, 'digest')
         if (text === undefined) {
-          throw new OciError('DIGEST_INVALID', undefined, {
+          throw new RegistryError('DIGEST_INVALID', undefined, {
             message: 'the closing PUT needs ?digest= with the digest of the whole blob',
           })
         }
@@ -65,7 +65,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'GET',
       path: UPLOAD_PATH,
       access: 'push',
-      afterExpiry: true,
+      allowsExpiredToken: true,
       async handle(ctx) {
         acknowledge(ctx, 204, await uploads.status(uploadKey(ctx)))
       },
@@ -75,7 +75,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'DELETE',
       path: UPLOAD_PATH,
       access: 'push',
-      afterExpiry: true,
+      allowsExpiredToken: true,
       async handle(ctx) {
         await uploads.cancel(uploadKey(ctx))
         ctx.status = 204
@@ -90,7 +90,8 @@ async function mounted(ctx: RouteContext, blobs: Blobs, mount: string): Promise<
   const from = queryOnce(ctx, 'from')
   const source = from === undefined ? undefined : parseRepository(from)
   const { caller } = ctx.state
-  if (!(await blobs.mount(repositoryOf(ctx), digest, source, pullableNames(caller)))) return false
+  if (!(await blobs.mount(repositoryOf(ctx), digest, source, pullablePatterns(caller))))
+    return false
   created(ctx, digest)
   return true
 }
@@ -123,11 +124,11 @@ function uploadOwner(ctx: RouteContext) {
 }
 
 /** The body, and where the client says that it belongs. Throws SIZE_INVALID when it disagrees. */
-function incoming(ctx: RouteContext): Incoming {
+function incoming(ctx: RouteContext): UploadBody {
   const { body } = ctx.state
   const range = parseChunkRange(ctx.headers['content-range'])
   if (range !== undefined && body.length !== undefined && body.length !== range.length) {
-    throw new OciError('SIZE_INVALID', {
+    throw new RegistryError('SIZE_INVALID', {
       'Content-Range': ctx.headers['content-range'],
       'Content-Length': body.length,
     })

@@ -1,16 +1,16 @@
 import type { Transaction } from '../../db/database.ts'
 import {
-  listMembers,
   listPackageDifferences,
-  type MemberRow,
+  listUnikernels,
   type PackageDifference,
-} from '../../db/events/event-facts.ts'
+  type UnikernelRow,
+} from '../../db/events/image-diff.ts'
 import type {
   ChangedPackage,
   Device,
   ListedPackage,
   UnikernelChanges,
-  UnikernelFacts,
+  UnikernelSummary,
 } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
 
@@ -29,9 +29,9 @@ export async function unikernelFacts(
   repositoryId: number,
   digest: Digest,
   previous: readonly Digest[],
-): Promise<(against: Digest | undefined) => readonly UnikernelFacts[]> {
+): Promise<(against: Digest | undefined) => readonly UnikernelSummary[]> {
   const asked = [...new Set([digest, ...previous])]
-  const rows = await listMembers(tx, repositoryId, asked, MEMBERS_MAX)
+  const rows = await listUnikernels(tx, repositoryId, asked, MEMBERS_MAX)
   const membersOf = (of: Digest) => rows.filter((row) => row.of === of)
   const members = membersOf(digest)
   const changes = new Map<string, UnikernelChanges>()
@@ -51,14 +51,14 @@ export async function unikernelFacts(
     }))
 }
 
-const keyOf = ({ digest }: MemberRow, against: Digest) => `${digest} ${against}`
+const keyOf = ({ digest }: UnikernelRow, against: Digest) => `${digest} ${against}`
 
 /** Each unikernel and the one of the same kind in a manifest that it replaces. */
 function pairsOf(
-  members: readonly MemberRow[],
+  members: readonly UnikernelRow[],
   previous: readonly Digest[],
-  membersOf: (of: Digest) => readonly MemberRow[],
-): { member: MemberRow; from: MemberRow }[] {
+  membersOf: (of: Digest) => readonly UnikernelRow[],
+): { member: UnikernelRow; from: UnikernelRow }[] {
   return [...new Set(previous)].flatMap((of) =>
     members.flatMap((member) => {
       const others = membersOf(of)
@@ -70,11 +70,15 @@ function pairsOf(
   )
 }
 
-function isSameKind(one: MemberRow, other: MemberRow): boolean {
+function isSameKind(one: UnikernelRow, other: UnikernelRow): boolean {
   return one.target === other.target && one.architecture === other.architecture
 }
 
-async function compare(tx: Transaction, from: MemberRow, to: MemberRow): Promise<UnikernelChanges> {
+async function compare(
+  tx: Transaction,
+  from: UnikernelRow,
+  to: UnikernelRow,
+): Promise<UnikernelChanges> {
   const found = await listPackageDifferences(
     tx,
     from.manifestId,
@@ -92,7 +96,7 @@ async function compare(tx: Transaction, from: MemberRow, to: MemberRow): Promise
   }
 }
 
-function without({ devices }: MemberRow, other: MemberRow): Device[] {
+function without({ devices }: UnikernelRow, other: UnikernelRow): Device[] {
   return devices.filter((device) => !other.devices.includes(device)).map(deviceOf)
 }
 

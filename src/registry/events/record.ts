@@ -1,6 +1,6 @@
 import type { Transaction } from '../../db/database.ts'
-import { findManifestSummary } from '../../db/events/event-facts.ts'
-import { addEvents, type NewEvent } from '../../db/events/outbox.ts'
+import { findManifestSummary } from '../../db/events/image-diff.ts'
+import { appendEvents, type NewEvent } from '../../db/events/outbox.ts'
 import type { TagChange } from '../../db/registry/tags.ts'
 import type { ImageEvent, TagUpdated } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
@@ -125,5 +125,5 @@ async function record(
   events: readonly ImageEvent[],
 ): Promise<void> {
   const rows = events.map((event): NewEvent => ({ event, repositoryId }))
-  if (rows.length > 0) await addEvents(tx, rows)
+  if (rows.length > 0) await appendEvents(tx, rows)
 }

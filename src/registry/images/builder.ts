@@ -1,10 +1,10 @@
 import { type Descriptor, EMPTY_JSON } from '../../oci/descriptor.ts'
 import { type Digest, digestOf } from '../../oci/digest.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { IMAGE_MANIFEST, type MediaType } from '../../oci/media-type.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import {
-  createdAt,
+  createdTime,
   type ImageFile,
   imageManifest,
   mediaTypeOf,
@@ -18,17 +18,17 @@ import {
   parseBuildEnvironment,
 } from '../../unikernel/host/build-environment.ts'
 import type { ManifestPush, Manifests } from '../manifests.ts'
-import type { Condition } from '../precondition.ts'
-import type { Incoming } from '../uploads/hash-stream.ts'
+import type { Precondition } from '../precondition.ts'
+import type { UploadBody } from '../uploads/hash-stream.ts'
 import type { Uploads } from '../uploads/uploads.ts'
 import type { Actor } from '../view.ts'
-import type { ImageReader } from './reader.ts'
+import type { ImageAnalyzer } from './analyzer.ts'
 
 /** A file that comes for an image. */
-export type IncomingPart = {
+export type IncomingImagePart = {
   readonly role: Role | 'config'
   readonly title: string
-  readonly incoming: Incoming
+  readonly incoming: UploadBody
 }
 
 /** Where an image goes, and by whom. */
@@ -37,14 +37,14 @@ type Target = {
   /** None: it is found by its digest alone. */
   readonly tags: readonly Tag[]
   readonly actor: Actor
-  readonly condition: Condition
-  readonly within?: ManifestPush['within']
+  readonly condition: Precondition
+  readonly within?: ManifestPush['inTransaction']
 }
 
 /** An image whose files come one after the other. */
 export type IncomingImage = Target & {
   /** Each is read before the next is asked for. */
-  readonly parts: AsyncIterable<IncomingPart>
+  readonly parts: AsyncIterable<IncomingImagePart>
   /** RFC 3339. Asked for after the last part; undefined: the time of the sources. */
   created(): string | undefined
 }
@@ -53,22 +53,22 @@ export type IncomingImage = Target & {
 export type IncomingFile = Target & {
   readonly title: string
   readonly mediaType: MediaType
-  readonly incoming: Incoming
+  readonly incoming: UploadBody
 }
 
-export type MadeImage = {
+export type BuiltImage = {
   /** Of the manifest. */
   readonly digest: Digest
   readonly files: readonly ImageFile[]
 }
 
 /** Makes images of files that come in one request. */
-export class ImageMaker {
+export class ImageBuilder {
   readonly #uploads: Uploads
   readonly #manifests: Manifests
-  readonly #reader: ImageReader
+  readonly #reader: ImageAnalyzer
 
-  constructor(uploads: Uploads, manifests: Manifests, reader: ImageReader) {
+  constructor(uploads: Uploads, manifests: Manifests, reader: ImageAnalyzer) {
     this.#uploads = uploads
     this.#manifests = manifests
     this.#reader = reader
@@ -79,7 +79,7 @@ export class ImageMaker {
    * same manifest as `oras push` makes of them. Throws REQUEST_INVALID for a part too many or none,
    * and as `Uploads.receive` and `Manifests.put` do; then every tag is where it was.
    */
-  async make(image: IncomingImage): Promise<MadeImage> {
+  async build(image: IncomingImage): Promise<BuiltImage> {
     const { repository, actor } = image
     const files: ImageFile[] = []
     let config: { digest: Digest; size: number } | undefined
@@ -98,7 +98,7 @@ export class ImageMaker {
     if (!files.some(({ role }) => role === 'kernel')) {
       throw invalid('the part kernel is missing: send it with -F kernel=@FILE')
     }
-    const created = image.created() ?? createdAt(sourceDateEpoch)
+    const created = image.created() ?? createdTime(sourceDateEpoch)
     return { files, digest: await this.#put(image, imageManifest({ files, config, created })) }
   }
 
@@ -106,7 +106,7 @@ export class ImageMaker {
    * Makes an image of one file: of a kernel a unikernel, of anything else an artifact of its media
    * type. Throws REQUEST_INVALID for an empty one, MANIFEST_INVALID for a kernel that is malformed.
    */
-  async makeOfFile(file: IncomingFile): Promise<MadeImage & { readonly blob: Descriptor }> {
+  async buildFromFile(file: IncomingFile): Promise<BuiltImage & { readonly blob: Descriptor }> {
     const { repository, title, mediaType, actor, incoming } = file
     const blob = await this.#receive(repository, actor, incoming)
     if (blob.size === 0) throw invalid('the body is empty: send the file as it is')
@@ -134,8 +134,8 @@ export class ImageMaker {
       contentType: IMAGE_MANIFEST,
       bytes,
       actor,
-      condition,
-      ...(within === undefined ? {} : { within }),
+      precondition: condition,
+      ...(within === undefined ? {} : { inTransaction: within }),
     })
     return digest
   }
@@ -143,12 +143,12 @@ export class ImageMaker {
   async #receive(
     repository: Repository,
     actor: Actor,
-    incoming: Incoming,
+    incoming: UploadBody,
   ): Promise<{ digest: Digest; size: number }> {
     const { id } = await this.#uploads.start(repository, actor.name, 'sha256')
     const key = { id, repository, actor: actor.name }
     try {
-      return await this.#uploads.receive(key, incoming)
+      return await this.#uploads.uploadWhole(key, incoming)
     } catch (error) {
       // Nobody knows of the upload, so nobody could go on with it. It expires if this fails too.
       await this.#uploads.abandon(key).catch(() => {})
@@ -178,14 +178,14 @@ function artifactOfFile(file: Descriptor, title: string): Uint8Array {
 }
 
 /** Passes bytes on, and keeps the first of them. */
-class Beginning implements Incoming {
+class Beginning implements UploadBody {
   readonly start = undefined
   readonly length: number | undefined
-  readonly #incoming: Incoming
+  readonly #incoming: UploadBody
   readonly #chunks: Uint8Array[] = []
   #size = 0
 
-  constructor(incoming: Incoming) {
+  constructor(incoming: UploadBody) {
     this.#incoming = incoming
     this.length = incoming.length
   }
@@ -209,6 +209,6 @@ class Beginning implements Incoming {
   }
 }
 
-function invalid(message: string): OciError {
-  return new OciError('REQUEST_INVALID', undefined, { message })
+function invalid(message: string): RegistryError {
+  return new RegistryError('REQUEST_INVALID', undefined, { message })
 }

@@ -1,7 +1,7 @@
 import type { Database } from '../../db/database.ts'
 import {
   type FoundImage,
-  findImageFacts,
+  findImageAnalyses,
   findImages,
   type ImageFilter,
   type ImageRow,
@@ -10,25 +10,25 @@ import {
 } from '../../db/images/image-lists.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
 import type { Digest } from '../../oci/digest.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { parseManifest } from '../../oci/manifest.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
 import { assembleImage } from '../../unikernel/assembly.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
 import type { Page } from '../listings.ts'
-import { factsFinder } from './stored-facts.ts'
+import { analysisLookup } from './stored-analyses.ts'
 
 export type { ImageFilter, ImageRow }
 
 /** Which image of an index is meant; undefined matches any. */
-export type Choice = {
+export type KernelSelector = {
   readonly target: string | undefined
   readonly abiVersion: number | undefined
   readonly architecture: string | undefined
 }
 
 /** One image with everything that was read out of it. */
-export type KnownImage = {
+export type ImageDetails = {
   /** Of the manifest. */
   readonly digest: Digest
   readonly mediaType: string
@@ -70,7 +70,8 @@ export class Images {
     limit: number,
   ): Promise<{ images: readonly ImageRow[]; next: number | undefined }> {
     const repositoryId = await findRepository(this.#db, view)
-    if (repositoryId === undefined) throw new OciError('NAME_UNKNOWN', { name: view.repository })
+    if (repositoryId === undefined)
+      throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     if (limit === 0) return { images: [], next: undefined }
     const from = before ?? NEWEST
     const found = await listImages(this.#db, repositoryId, filter, from, limit + 1, SCAN_MAX)
@@ -84,11 +85,11 @@ export class Images {
    * NAME_UNKNOWN, MANIFEST_UNKNOWN, NOT_FOUND for what is no such unikernel, and REQUEST_INVALID when
    * several are left: it says what to choose by.
    */
-  async find(view: View, reference: Reference, choice: Choice): Promise<FoundImage> {
+  async find(view: View, reference: Reference, choice: KernelSelector): Promise<FoundImage> {
     const name = reference.kind === 'tag' ? reference.tag : reference.digest
     const { repositoryId, digest, images } = await findImages(this.#db, view, name)
-    if (repositoryId === null) throw new OciError('NAME_UNKNOWN', { name: view.repository })
-    if (digest === null) throw new OciError('MANIFEST_UNKNOWN', { reference: name })
+    if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
+    if (digest === null) throw new RegistryError('MANIFEST_UNKNOWN', { reference: name })
     const [first, ...others] = images.filter((image) => isChosen(image, choice))
     if (first === undefined) throw noneChosen(name, images)
     if (others.length > 0) throw severalChosen([first, ...others])
@@ -96,18 +97,18 @@ export class Images {
   }
 
   /** Everything that is known of one image. Throws as `find`. */
-  async read(view: View, reference: Reference, choice: Choice): Promise<KnownImage> {
+  async read(view: View, reference: Reference, choice: KernelSelector): Promise<ImageDetails> {
     const { id, digest } = await this.find(view, reference, choice)
-    const row = await findImageFacts(this.#db, id)
-    if (row === undefined) throw new OciError('MANIFEST_UNKNOWN', { reference: digest })
+    const row = await findImageAnalyses(this.#db, id)
+    if (row === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
     const { mediaType, bytes, tags, pushedAt, pushedBy, facts } = row
-    const image = assembleImage(parseManifest(bytes, mediaType), factsFinder(facts))
+    const image = assembleImage(parseManifest(bytes, mediaType), analysisLookup(facts))
     if (image === undefined) throw new Error(`what was read of ${digest} is gone`)
     return { digest, mediaType, tags, pushedAt, pushedBy, image }
   }
 
   /** Images with this kernel, in what is public or named by `visible`, the newest first. */
-  async withKernel(
+  async listByKernel(
     kernel: Digest,
     visible: readonly string[],
     before: number | undefined,
@@ -120,7 +121,7 @@ export class Images {
   }
 
   /** What came of these inputs, and from what else the same came. */
-  async withInputs(inputId: string, visible: readonly string[]): Promise<Reproductions> {
+  async listByInputs(inputId: string, visible: readonly string[]): Promise<Reproductions> {
     const limit = REPRODUCTIONS_MAX + 1
     const found = await listImagesBy(this.#db, { inputId }, visible, NEWEST, limit)
     const images = found.slice(0, REPRODUCTIONS_MAX)
@@ -141,7 +142,10 @@ export class Images {
   }
 }
 
-function isChosen(image: FoundImage, { target, abiVersion, architecture }: Choice): boolean {
+function isChosen(
+  image: FoundImage,
+  { target, abiVersion, architecture }: KernelSelector,
+): boolean {
   return (
     (target === undefined || image.target === target) &&
     (abiVersion === undefined || image.abiVersion === abiVersion) &&
@@ -149,17 +153,17 @@ function isChosen(image: FoundImage, { target, abiVersion, architecture }: Choic
   )
 }
 
-function noneChosen(name: string, images: readonly FoundImage[]): OciError {
+function noneChosen(name: string, images: readonly FoundImage[]): RegistryError {
   const message =
     images.length === 0
       ? `${name} is no unikernel: no Solo5 kernel was found in it`
       : `${name} has no such kernel, but ${images.map(describedKind).join('; ')}`
-  return new OciError('NOT_FOUND', { reference: name }, { message })
+  return new RegistryError('NOT_FOUND', { reference: name }, { message })
 }
 
-function severalChosen(images: readonly FoundImage[]): OciError {
+function severalChosen(images: readonly FoundImage[]): RegistryError {
   const kinds = images.map(describedKind).join('; ')
-  return new OciError('REQUEST_INVALID', undefined, {
+  return new RegistryError('REQUEST_INVALID', undefined, {
     message: `there are several kernels, choose one with ?target=, ?abi= or ?arch=: ${kinds}`,
   })
 }

@@ -1,15 +1,15 @@
-import type { ListedPackage } from '../../db/images/layer-facts.ts'
+import type { ListedPackage } from '../../db/images/layer-analyses.ts'
 import type { SystemPackages } from '../../unikernel/host/system-packages.ts'
+import type { AnalyzedRole, LayerAnalysis } from '../../unikernel/layer-analysis.ts'
 import type { OpamSwitch } from '../../unikernel/opam/switch.ts'
 import { findVendoredPackage } from '../../unikernel/opam/vendored.ts'
-import type { Facts, ReadRole } from '../../unikernel/reading.ts'
 import { ecosystemOf } from '../../unikernel/versions/orders.ts'
 
 /** The version of a package of which only the name is known. No manager has an empty one. */
-export const UNKNOWN = ''
+export const UNKNOWN_VERSION = ''
 
 /** The packages that a part lists, each once. */
-export function listPackages(role: ReadRole, { value }: Facts): ListedPackage[] {
+export function listPackages(role: AnalyzedRole, { value }: LayerAnalysis): ListedPackage[] {
   if (value === undefined) return []
   if (role === 'opam-switch' && 'installed' in value) return opamPackages(value)
   if (role === 'system-packages' && 'manager' in value) return systemPackages(value)
@@ -20,7 +20,9 @@ export function listPackages(role: ReadRole, { value }: Facts): ListedPackage[] 
 function opamPackages({ installed, duniverse }: OpamSwitch): ListedPackage[] {
   const vendored = duniverse.flatMap((source) => {
     const found = findVendoredPackage(source)
-    return found === undefined ? [] : [{ name: found.name, version: found.version ?? UNKNOWN }]
+    return found === undefined
+      ? []
+      : [{ name: found.name, version: found.version ?? UNKNOWN_VERSION }]
   })
   return distinct([...installed, ...vendored]).map((one) => ({ ecosystem: 'opam', ...one }))
 }

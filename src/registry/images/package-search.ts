@@ -1,25 +1,25 @@
 import type { Database } from '../../db/database.ts'
 import {
   ID_MAX,
-  listImagesWith,
+  listImagesWithPackage,
   listVersions,
   type PackageCursor,
   type PackageHit,
 } from '../../db/images/packages.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import {
-  MalformedConstraint,
+  MalformedConstraintError,
   parseVersionConstraint,
   satisfies,
   type VersionConstraint,
 } from '../../unikernel/versions/constraint.ts'
 import { type Ecosystem, versionOrder } from '../../unikernel/versions/orders.ts'
-import { UNKNOWN } from './package-lists.ts'
+import { UNKNOWN_VERSION } from './package-lists.ts'
 
 export type { Ecosystem, PackageCursor, PackageHit }
 
 /** A package, and which of its versions are meant. */
-export type PackageQuestion = {
+export type PackageQuery = {
   readonly ecosystem: Ecosystem
   readonly name: string
   /** Such as `>= 1.2 & < 2`; undefined: all, also where the version is not known. */
@@ -44,8 +44,8 @@ export class PackageSearch {
    * Postgres); `next` is where the next page begins, which may follow a short one. Throws
    * REQUEST_INVALID for a malformed constraint.
    */
-  async images(
-    question: PackageQuestion,
+  async listImages(
+    question: PackageQuery,
     visible: readonly string[],
     before: PackageCursor | undefined,
     limit: number,
@@ -59,28 +59,28 @@ export class PackageSearch {
     const role = ecosystem === 'opam' ? 'opam-switch' : 'system-packages'
     const from = before ?? FIRST
     const scan = Math.max(limit + 1, SCAN_MIN)
-    const found = await listImagesWith(this.#db, ids, role, visible, from, limit + 1, scan)
+    const found = await listImagesWithPackage(this.#db, ids, role, visible, from, limit + 1, scan)
     const hits = found.hits.slice(0, limit)
     return { hits, next: found.hits.length > limit ? hits.at(-1) : found.scannedTo }
   }
 }
 
-function versionFilter({ ecosystem, version }: PackageQuestion): (version: string) => boolean {
+function versionFilter({ ecosystem, version }: PackageQuery): (version: string) => boolean {
   if (version === undefined) return () => true
   const constraint = parseConstraint(version)
   const order = versionOrder(ecosystem)
-  return (one) => one !== UNKNOWN && satisfies(one, constraint, order)
+  return (one) => one !== UNKNOWN_VERSION && satisfies(one, constraint, order)
 }
 
 function parseConstraint(version: string): VersionConstraint {
   try {
     return parseVersionConstraint(version)
   } catch (cause) {
-    if (!(cause instanceof MalformedConstraint)) throw cause
+    if (!(cause instanceof MalformedConstraintError)) throw cause
     throw invalid(`version: ${cause.message}; write for example >= 1.2 & < 2`, cause)
   }
 }
 
-function invalid(message: string, cause?: unknown): OciError {
-  return new OciError('REQUEST_INVALID', undefined, { message, cause })
+function invalid(message: string, cause?: unknown): RegistryError {
+  return new RegistryError('REQUEST_INVALID', undefined, { message, cause })
 }

@@ -1,15 +1,20 @@
-import { together } from '../../async/for-each.ts'
+import { forEachConcurrent } from '../../async/for-each.ts'
 import type { Database } from '../../db/database.ts'
 import {
   countUploads,
   type InventoryRow,
-  isStillNamed,
+  isStillReferenced,
   listBlobs,
 } from '../../db/maintenance/inventory.ts'
-import { alone, findProgress, forgetProgress, saveProgress } from '../../db/maintenance/jobs.ts'
+import {
+  clearProgress,
+  findProgress,
+  runExclusively,
+  saveProgress,
+} from '../../db/maintenance/jobs.ts'
 import { algorithmOf, type Digest } from '../../oci/digest.ts'
-import { BlobMissing, type BlobStore } from '../../storage/blob-store.ts'
-import { hashOf } from '../uploads/hash-stream.ts'
+import { BlobMissingError, type BlobStore } from '../../storage/blob-store.ts'
+import { digestOfStream } from '../uploads/hash-stream.ts'
 
 export type CopyReport = {
   /** Blobs and bytes that the target has, read back and found right. */
@@ -26,10 +31,10 @@ export type CopyOptions = {
   /** Called behind each page. */
   onPage(report: CopyReport, last: InventoryRow): Promise<void>
   /** False for a blob that was swept since its page was read: then it need not be copied. */
-  isNamed(blob: InventoryRow): Promise<boolean>
+  isReferenced(blob: InventoryRow): Promise<boolean>
 }
 
-export type MoveOptions = {
+export type CopyStoreOptions = {
   /** What tells this copy from others, such as `filesystem to s3`. */
   readonly name: string
   /** Looks at everything again, instead of going on behind what was copied before. */
@@ -47,22 +52,22 @@ const BLOBS_AT_ONCE_MAX = 4
  * `uploads` are in progress, and go on in the source only. Throws AlreadyRunning, and the signal's
  * reason.
  */
-export async function moveBlobs(
+export async function copyStore(
   db: Database,
   source: BlobStore,
   target: BlobStore,
-  options: MoveOptions,
+  options: CopyStoreOptions,
 ): Promise<CopyReport & { uploads: number }> {
   const name = `copy ${options.name}`
-  return alone(db, name, async (lock) => {
-    if (options.restart) await forgetProgress(db, name)
+  return runExclusively(db, name, async (lock) => {
+    if (options.restart) await clearProgress(db, name)
     const saved = await findProgress(db, name)
     const after = (saved?.progress as { after: number } | undefined)?.after ?? 0
     const report = await copyBlobs(pagesOf(db, after), source, target, {
       signal: options.signal,
-      isNamed: (blob) => isStillNamed(db, blob),
+      isReferenced: (blob) => isStillReferenced(db, blob),
       async onPage(soFar, last) {
-        lock.demand()
+        lock.assertHeld()
         // A page with a failure is not done: the next run meets it again.
         if (soFar.failures.length === 0) await saveProgress(db, name, { after: last.id })
         options.onProgress(soFar)
@@ -97,7 +102,7 @@ export async function copyBlobs(
   for await (const page of pages) {
     const last = page.at(-1)
     if (last === undefined) continue
-    await together(page, BLOBS_AT_ONCE_MAX, (blob) =>
+    await forEachConcurrent(page, BLOBS_AT_ONCE_MAX, (blob) =>
       copyBlob(source, target, blob, report, options),
     )
     await options.onPage(report, last)
@@ -111,7 +116,7 @@ async function copyBlob(
   target: BlobStore,
   blob: InventoryRow,
   report: CopyReport,
-  { signal, isNamed }: CopyOptions,
+  { signal, isReferenced: isNamed }: CopyOptions,
 ): Promise<void> {
   const { digest, size, storageKey } = blob
   const isPresent = await isRight(target, blob)
@@ -119,7 +124,7 @@ async function copyBlob(
     try {
       await target.put(storageKey, kept(bytesOf(source, blob), signal))
     } catch (error) {
-      if (!(error instanceof BlobMissing)) throw error
+      if (!(error instanceof BlobMissingError)) throw error
       if (await isNamed(blob)) report.failures.push({ digest, reason: 'missing' })
       return
     }
@@ -137,7 +142,7 @@ async function copyBlob(
 /** True when the store has the blob's bytes: they are read, every one. */
 async function isRight(store: BlobStore, blob: InventoryRow): Promise<boolean> {
   if ((await store.stat(blob.storageKey)) !== blob.size) return false
-  return (await hashOf(bytesOf(store, blob), algorithmOf(blob.digest))) === blob.digest
+  return (await digestOfStream(bytesOf(store, blob), algorithmOf(blob.digest))) === blob.digest
 }
 
 async function* bytesOf(
@@ -145,7 +150,7 @@ async function* bytesOf(
   { storageKey, size }: InventoryRow,
 ): AsyncGenerator<Uint8Array> {
   if (size > 0) yield* store.read(storageKey, { start: 0, end: size - 1 })
-  else if ((await store.stat(storageKey)) === undefined) throw new BlobMissing(storageKey)
+  else if ((await store.stat(storageKey)) === undefined) throw new BlobMissingError(storageKey)
 }
 
 /** Copies of the chunks: one store uses their memory again while the other one still writes them. */

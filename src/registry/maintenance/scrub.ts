@@ -1,22 +1,22 @@
-import { together } from '../../async/for-each.ts'
-import { Pace } from '../../async/throttle.ts'
+import { forEachConcurrent } from '../../async/for-each.ts'
+import { Throttle } from '../../async/throttle.ts'
 import type { Database } from '../../db/database.ts'
 import {
-  findNamed,
+  findReferenced,
   type InventoryRow,
-  isStillNamed,
+  isStillReferenced,
   listBlobs,
 } from '../../db/maintenance/inventory.ts'
 import {
-  alone,
+  clearProgress,
   findProgress,
-  forgetProgress,
-  type Lock,
+  type JobLock,
+  runExclusively,
   saveProgress,
 } from '../../db/maintenance/jobs.ts'
 import { algorithmOf, type Digest } from '../../oci/digest.ts'
-import { BlobMissing, type BlobStore, type Held } from '../../storage/blob-store.ts'
-import { hashOf } from '../uploads/hash-stream.ts'
+import { BlobMissingError, type BlobStore, type StoredObject } from '../../storage/blob-store.ts'
+import { digestOfStream } from '../uploads/hash-stream.ts'
 
 export type ScrubOptions = {
   readonly bytesPerSecond: number
@@ -69,13 +69,13 @@ export async function scrub(
   store: BlobStore,
   options: ScrubOptions,
 ): Promise<ScrubReport> {
-  return alone(db, NAME, async (lock) => {
-    if (options.restart) await forgetProgress(db, NAME)
+  return runExclusively(db, NAME, async (lock) => {
+    if (options.restart) await clearProgress(db, NAME)
     const saved = await findProgress(db, NAME)
     const progress = (saved?.progress as Progress | undefined) ?? begin()
     const scrubbing = new Scrubbing(db, store, options, progress, lock)
     await scrubbing.run()
-    await forgetProgress(db, NAME)
+    await clearProgress(db, NAME)
     return progress.report
   })
 }
@@ -101,22 +101,22 @@ class Scrubbing {
   readonly #store: BlobStore
   readonly #options: ScrubOptions
   readonly #progress: Progress
-  readonly #pace: Pace
-  readonly #lock: Lock
+  readonly #pace: Throttle
+  readonly #lock: JobLock
 
   constructor(
     db: Database,
     store: BlobStore,
     options: ScrubOptions,
     progress: Progress,
-    lock: Lock,
+    lock: JobLock,
   ) {
     this.#lock = lock
     this.#db = db
     this.#store = store
     this.#options = options
     this.#progress = progress
-    this.#pace = new Pace(options.bytesPerSecond)
+    this.#pace = new Throttle(options.bytesPerSecond)
   }
 
   async run(): Promise<void> {
@@ -130,7 +130,7 @@ class Scrubbing {
   }
 
   async #save(phase: Progress['phase'], after: string): Promise<void> {
-    this.#lock.demand()
+    this.#lock.assertHeld()
     this.#progress.phase = phase
     this.#progress.after = after
     await saveProgress(this.#db, NAME, this.#progress)
@@ -143,7 +143,7 @@ class Scrubbing {
       const page = await listBlobs(this.#db, Number(this.#progress.after), BLOBS_A_PAGE)
       const last = page.at(-1)
       if (last === undefined) return
-      await together(page, BLOBS_AT_ONCE_MAX, (blob) => this.#readBlob(blob))
+      await forEachConcurrent(page, BLOBS_AT_ONCE_MAX, (blob) => this.#readBlob(blob))
       await this.#save('blobs', String(last.id))
     }
   }
@@ -158,7 +158,7 @@ class Scrubbing {
       return
     }
     // It may have been swept since the page was read.
-    if (!(await isStillNamed(this.#db, blob))) return
+    if (!(await isStillReferenced(this.#db, blob))) return
     report.blobs += 1
     if (found === undefined) {
       report.missing += 1
@@ -175,19 +175,19 @@ class Scrubbing {
     const has = await this.#store.stat(storageKey)
     if (has === undefined) return undefined
     if (has !== size) return `${has} bytes`
-    if (size === 0) return hashOf(nothing(), algorithmOf(digest))
+    if (size === 0) return digestOfStream(nothing(), algorithmOf(digest))
     const bytes = this.#store.read(storageKey, { start: 0, end: size - 1 })
     try {
       const { signal } = this.#options
-      return await hashOf(this.#pace.pass(bytes, signal), algorithmOf(digest))
+      return await digestOfStream(this.#pace.limit(bytes, signal), algorithmOf(digest))
     } catch (error) {
-      if (error instanceof BlobMissing) return undefined
+      if (error instanceof BlobMissingError) return undefined
       throw error
     }
   }
 
   async #findOrphans(): Promise<void> {
-    let page: Held[] = []
+    let page: StoredObject[] = []
     for await (const held of this.#store.list(this.#progress.after)) {
       page.push(held)
       if (page.length < HELD_A_PAGE) continue
@@ -197,12 +197,12 @@ class Scrubbing {
     await this.#judge(page)
   }
 
-  async #judge(page: readonly Held[]): Promise<void> {
+  async #judge(page: readonly StoredObject[]): Promise<void> {
     const last = page.at(-1)
     if (last === undefined) return
     const oldest = Date.now() - this.#options.orphanAgeSeconds * 1000
     const present = <T>(values: (T | undefined)[]) => values.filter((value) => value !== undefined)
-    const named = await findNamed(
+    const named = await findReferenced(
       this.#db,
       present(page.map(({ key }) => key)),
       present(page.map(({ upload }) => upload)),
@@ -216,12 +216,12 @@ class Scrubbing {
     await this.#save('orphans', last.name)
   }
 
-  async #orphan(held: Held): Promise<void> {
+  async #orphan(held: StoredObject): Promise<void> {
     const { report } = this.#progress
     const { name, size, modifiedAt } = held
     const deleted = this.#options.deleteOrphans
     if (deleted) {
-      await this.#store.removeHeld(held)
+      await this.#store.removeObject(held)
       report.deletedOrphans += 1
     }
     report.orphans += 1

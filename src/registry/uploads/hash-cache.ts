@@ -16,7 +16,7 @@ const RUNNING_HASHES_MAX = 4096
  * The hashes of uploads that this process serves, so that a blob which arrives in several requests
  * is read from disk only when they came by different replicas.
  */
-export class RunningHashes {
+export class HashCache {
   readonly #hashes = new LRUCache<string, Running>({ max: RUNNING_HASHES_MAX })
 
   /** A hash to go on with, or undefined when the stored bytes must be read to know it. */

@@ -1,9 +1,9 @@
 import { createHash, type Hash } from 'node:crypto'
 import { type Algorithm, type Digest, digestOfHash } from '../../oci/digest.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 
 /** Bytes on their way in, and what the client said about them beforehand. */
-export type Incoming = {
+export type UploadBody = {
   readonly bytes: AsyncIterable<Uint8Array>
   /** Where the client says that they begin, from Content-Range. */
   readonly start: number | undefined
@@ -14,8 +14,8 @@ export type Incoming = {
 export type Counted = { received: number }
 
 /** Passes bytes on while hashing them, and stops a body that is longer than it may be. */
-export async function* hashed(
-  incoming: Incoming,
+export async function* hashStream(
+  incoming: UploadBody,
   hash: Hash,
   counted: Counted,
   bytesMax: number,
@@ -32,18 +32,18 @@ export async function* hashed(
   if (length !== undefined && counted.received !== length) throw wrongLength(length)
 }
 
-function tooLarge(): OciError {
-  return new OciError('PAYLOAD_TOO_LARGE', undefined, {
+function tooLarge(): RegistryError {
+  return new RegistryError('PAYLOAD_TOO_LARGE', undefined, {
     message: 'the blob is larger than this registry takes (ROOKERY_BLOB_BYTES_MAX)',
   })
 }
 
-function wrongLength(length: number): OciError {
-  return new OciError('SIZE_INVALID', { expected: length })
+function wrongLength(length: number): RegistryError {
+  return new RegistryError('SIZE_INVALID', { expected: length })
 }
 
 /** Reads all of the bytes for their digest. */
-export async function hashOf(
+export async function digestOfStream(
   bytes: AsyncIterable<Uint8Array>,
   algorithm: Algorithm,
 ): Promise<Digest> {
@@ -53,7 +53,7 @@ export async function hashOf(
 }
 
 /** Reads all of the bytes for a hash in hexadecimal, also one that no digest may have. */
-export async function hashBytes(
+export async function hexHashOfStream(
   bytes: AsyncIterable<Uint8Array>,
   algorithm: string,
 ): Promise<string> {

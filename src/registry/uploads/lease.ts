@@ -1,6 +1,6 @@
 import type { Queryable } from '../../db/database.ts'
 import { releaseUpload, renewLease } from '../../db/registry/uploads.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 
 /** So long a writer that died keeps others from its upload. */
 export const LEASE_SECONDS = 60
@@ -36,19 +36,19 @@ export class Lease {
   /** Passes bytes on for as long as the lease is held. */
   async *guard(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     for await (const chunk of bytes) {
-      this.hold()
+      this.assertHeld()
       yield chunk
     }
   }
 
   /** Throws RANGE_INVALID when the lease was lost. */
-  hold(): void {
+  assertHeld(): void {
     // By the clock, too: a process that was stopped for a while has not heard of it yet.
     if (this.#lost || performance.now() > this.#heldUntil) throw lost()
   }
 
   /** `write` is the statement that ends the lease; false from it means that it was lost before. */
-  async giveBack(write: () => Promise<boolean>): Promise<void> {
+  async endWith(write: () => Promise<boolean>): Promise<void> {
     if (!(await write())) throw lost()
   }
 
@@ -83,8 +83,8 @@ function endOfLease(): number {
   return performance.now() + LEASE_SECONDS * 1000
 }
 
-function lost(): OciError {
-  return new OciError('RANGE_INVALID', undefined, {
+function lost(): RegistryError {
+  return new RegistryError('RANGE_INVALID', undefined, {
     message: 'another request took this upload over; ask for its status and go on from there',
   })
 }

@@ -1,33 +1,38 @@
 import { createHash, randomUUID } from 'node:crypto'
 import type { Database } from '../../db/database.ts'
 import {
-  finishRemovals,
-  queueRemains,
-  REMOVAL_LEASE_SECONDS,
-  type Removal,
-} from '../../db/maintenance/removals.ts'
+  DELETION_LEASE_SECONDS,
+  finishDeletions,
+  type QueuedDeletion,
+  queueLeftovers,
+} from '../../db/maintenance/deletion-queue.ts'
 import { type BlobRow, finishUpload } from '../../db/registry/blobs.ts'
 import type { Visibility } from '../../db/registry/repositories.ts'
 import {
   advanceUpload,
-  type Claim,
   claimUpload,
   createUpload,
   findUpload,
-  markUntidy,
-  noteDigest,
+  markNeedsCleanup,
+  recordDigest,
   replaceStage,
   retireUpload,
+  type UploadClaim,
   type UploadKey,
 } from '../../db/registry/uploads.ts'
 import { type Algorithm, algorithmOf, type Digest, digestOfHash } from '../../oci/digest.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import type { Repository } from '../../oci/reference.ts'
-import { type Appended, type BlobStore, type Stage, StageLost } from '../../storage/blob-store.ts'
+import {
+  type Appended,
+  type BlobStore,
+  type Stage,
+  StageLostError,
+} from '../../storage/blob-store.ts'
 import { removeBytes } from '../maintenance/garbage.ts'
-import { storeError } from '../store-errors.ts'
-import { RunningHashes } from './hash-cache.ts'
-import { type Counted, hashed, hashOf, type Incoming } from './hash-stream.ts'
+import { translateStoreError } from '../store-errors.ts'
+import { HashCache } from './hash-cache.ts'
+import { type Counted, digestOfStream, hashStream, type UploadBody } from './hash-stream.ts'
 import { LEASE_SECONDS, Lease } from './lease.ts'
 
 export type UploadsOptions = {
@@ -51,7 +56,7 @@ export class Uploads {
   readonly #db: Database
   readonly #store: BlobStore
   readonly #options: UploadsOptions
-  readonly #hashes = new RunningHashes()
+  readonly #hashes = new HashCache()
 
   constructor(db: Database, store: BlobStore, options: UploadsOptions) {
     this.#db = db
@@ -83,13 +88,17 @@ export class Uploads {
    * end-5: a chunk, whole or not at all. Throws RANGE_INVALID, with the range received so far, when
    * the chunk does not begin where the upload stands or another request is writing.
    */
-  async append(key: UploadKey, incoming: Incoming): Promise<UploadStatus> {
+  async append(key: UploadKey, incoming: UploadBody): Promise<UploadStatus> {
     return this.#claimed(key, { start: incoming.start }, async (upload, lease) => {
       const resumed = this.#hashes.resume(upload.id, upload.algorithm, upload.size)
       const hash = resumed ?? createHash(upload.algorithm)
-      const { stage, size, untidy } = await this.#receive(upload, lease, incoming, hash, false)
+      const {
+        stage,
+        size,
+        needsCleanup: untidy,
+      } = await this.#receive(upload, lease, incoming, hash, false)
       await this.#orUndo(upload, stage, () =>
-        lease.giveBack(() =>
+        lease.endWith(() =>
           advanceUpload(
             this.#db,
             upload.id,
@@ -102,7 +111,7 @@ export class Uploads {
       // Only of bytes that count: after them another process may go on.
       if (resumed !== undefined) this.#hashes.keep(upload.id, upload.algorithm, size, hash)
       if (!(await this.#forget(upload.stage as Stage, stage)) || untidy) {
-        await markUntidy(this.#db, upload.id)
+        await markNeedsCleanup(this.#db, upload.id)
       }
       return { id: upload.id, size }
     })
@@ -113,7 +122,7 @@ export class Uploads {
    * content has another one; the upload then stands where it stood before, unless its pieces came by
    * different processes: then it is over.
    */
-  async finish(key: UploadKey, digest: Digest, incoming: Incoming): Promise<void> {
+  async finish(key: UploadKey, digest: Digest, incoming: UploadBody): Promise<void> {
     await this.#claimed(key, { start: incoming.start, digest }, async (upload, lease) => {
       const algorithm = algorithmOf(digest)
       const resumed = this.#hashes.resume(upload.id, algorithm, upload.size)
@@ -122,7 +131,7 @@ export class Uploads {
       const { stage, size } = appended
       const storageKey = await this.#orUndo(upload, stage, () => {
         if (resumed !== undefined) demandDigest(digest, digestOfHash(algorithm, hash))
-        lease.hold()
+        lease.assertHeld()
         return this.#store.commit(stage, size, digest)
       })
       if (resumed === undefined) await this.#demandStored(upload, lease, storageKey, size, digest)
@@ -134,7 +143,10 @@ export class Uploads {
    * All bytes at once, for an upload that has none yet, when nobody knows their digest beforehand.
    * Returns it.
    */
-  async receive(key: UploadKey, incoming: Incoming): Promise<{ digest: Digest; size: number }> {
+  async uploadWhole(
+    key: UploadKey,
+    incoming: UploadBody,
+  ): Promise<{ digest: Digest; size: number }> {
     return this.#claimed(key, { start: 0 }, async (upload, lease) => {
       const hash = createHash(upload.algorithm)
       const appended = await this.#receive(upload, lease, incoming, hash, true)
@@ -142,10 +154,10 @@ export class Uploads {
       const digest = digestOfHash(upload.algorithm, hash)
       const storageKey = await this.#orUndo(upload, stage, async () => {
         // First: by this the bytes are found that were committed and never became a blob.
-        if (!(await noteDigest(this.#db, upload.id, lease.token, digest))) {
+        if (!(await recordDigest(this.#db, upload.id, lease.token, digest))) {
           throw unknownUpload(upload.id)
         }
-        lease.hold()
+        lease.assertHeld()
         return this.#store.commit(stage, size, digest)
       })
       await this.#conclude(upload, lease, appended, { digest, size, storageKey })
@@ -171,9 +183,9 @@ export class Uploads {
 
   /** Makes a blob of what was committed, which ends the upload. */
   async #conclude(
-    upload: Claim,
+    upload: UploadClaim,
     lease: Lease,
-    { stage, untidy }: Appended,
+    { stage, needsCleanup: untidy }: Appended,
     blob: BlobRow,
   ): Promise<void> {
     const { digest, storageKey } = blob
@@ -187,21 +199,21 @@ export class Uploads {
     if (!(await this.#forget(upload.stage as Stage, stage)) || untidy) {
       const remains = { id: upload.id, digest, keptKey: finished.storageKey }
       // The blob is there, and that is the answer; what stays without this is found by a scrub.
-      await queueRemains(this.#db, remains).catch(() => {})
+      await queueLeftovers(this.#db, remains).catch(() => {})
     }
   }
 
   // The row first: from then on nobody can make a blob of these bytes.
   async #retire(id: string, token: string): Promise<void> {
-    const removal = await retireUpload(this.#db, id, token, REMOVAL_LEASE_SECONDS)
+    const removal = await retireUpload(this.#db, id, token, DELETION_LEASE_SECONDS)
     if (removal !== undefined) await this.#remove(removal)
   }
 
   /** Does a queued removal at once; one that fails is done by a sweep. */
-  async #remove(removal: Removal): Promise<void> {
+  async #remove(removal: QueuedDeletion): Promise<void> {
     try {
       await removeBytes(this.#store, removal)
-      await finishRemovals(this.#db, [removal.id])
+      await finishDeletions(this.#db, [removal.id])
     } catch {
       // It stays queued.
     }
@@ -218,13 +230,13 @@ export class Uploads {
   }
 
   /** Runs what makes a new stage count, and lets go of the stage when it does not. */
-  async #orUndo<T>(upload: Claim, stage: Stage, work: () => Promise<T>): Promise<T> {
+  async #orUndo<T>(upload: UploadClaim, stage: Stage, work: () => Promise<T>): Promise<T> {
     try {
       return await work()
     } catch (error) {
       // An answer that was lost may have been a yes: then the upload stands at the new stage. What is
       // not let go of here is found at the end, because the failure makes the upload untidy.
-      if (error instanceof OciError && error.code !== 'UNAVAILABLE') {
+      if (error instanceof RegistryError && error.code !== 'UNAVAILABLE') {
         await this.#forget(stage, upload.stage as Stage)
       }
       throw error
@@ -233,34 +245,34 @@ export class Uploads {
 
   /** Reads all bytes for their digest: no process saw them all pass. */
   async #demandStored(
-    upload: Claim,
+    upload: UploadClaim,
     lease: Lease,
     storageKey: string,
     size: number,
     digest: Digest,
   ): Promise<void> {
     const bytes = size === 0 ? nothing() : this.#store.read(storageKey, { start: 0, end: size - 1 })
-    const found = await hashOf(bytes, algorithmOf(digest))
+    const found = await digestOfStream(bytes, algorithmOf(digest))
     if (found === digest) return
     await this.#retire(upload.id, lease.token)
     demandDigest(digest, found)
   }
 
   async #receive(
-    upload: Claim,
+    upload: UploadClaim,
     lease: Lease,
-    incoming: Incoming,
+    incoming: UploadBody,
     hash: ReturnType<typeof createHash>,
     last: boolean,
   ): Promise<Appended> {
     const counted: Counted = { received: 0 }
     const room = this.#options.blobBytesMax - upload.size
-    const bytes = lease.guard(hashed(incoming, hash, counted, room))
+    const bytes = lease.guard(hashStream(incoming, hash, counted, room))
     return this.#store.append(upload.stage as Stage, upload.size, bytes, last)
   }
 
   /** The writer before may still be writing to its stage; from here on nobody reads that. */
-  async #fence(upload: Claim, token: string): Promise<Claim> {
+  async #fence(upload: UploadClaim, token: string): Promise<UploadClaim> {
     const stage = await this.#store.fence(upload.stage as Stage, upload.size)
     if (!(await replaceStage(this.#db, upload.id, token, stage))) {
       await this.#forget(stage, upload.stage as Stage)
@@ -275,7 +287,7 @@ export class Uploads {
   async #claimed<T>(
     key: UploadKey,
     { start, digest }: { start?: number | undefined; digest?: Digest },
-    work: (upload: Claim, lease: Lease) => Promise<T>,
+    work: (upload: UploadClaim, lease: Lease) => Promise<T>,
   ): Promise<T> {
     if (!isUploadId(key.id)) throw unknownUpload(key.id)
     const token = randomUUID()
@@ -286,12 +298,12 @@ export class Uploads {
     try {
       return await work(upload.takenOver ? await this.#fence(upload, token) : upload, lease)
     } catch (error) {
-      if (error instanceof StageLost) {
+      if (error instanceof StageLostError) {
         await this.#retire(upload.id, token)
-        throw new OciError('BLOB_UPLOAD_UNKNOWN', { upload: upload.id }, { cause: error })
+        throw new RegistryError('BLOB_UPLOAD_UNKNOWN', { upload: upload.id }, { cause: error })
       }
       await lease.release()
-      throw storeError(error)
+      throw translateStoreError(error)
     } finally {
       lease.stop()
     }
@@ -301,7 +313,7 @@ export class Uploads {
 async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 function demandDigest(digest: Digest, found: Digest): void {
-  if (found !== digest) throw new OciError('DIGEST_INVALID', { digest, content: found })
+  if (found !== digest) throw new RegistryError('DIGEST_INVALID', { digest, content: found })
 }
 
 // Asked before Postgres is: it refuses what is no uuid with an error.
@@ -309,16 +321,16 @@ function isUploadId(id: string): boolean {
   return UPLOAD_ID.test(id)
 }
 
-function unknownUpload(id: string): OciError {
-  return new OciError('BLOB_UPLOAD_UNKNOWN', { upload: id.slice(0, 80) })
+function unknownUpload(id: string): RegistryError {
+  return new RegistryError('BLOB_UPLOAD_UNKNOWN', { upload: id.slice(0, 80) })
 }
 
-function outOfOrder(upload: UploadStatus, start: number | undefined): OciError {
+function outOfOrder(upload: UploadStatus, start: number | undefined): RegistryError {
   const message =
     start === undefined || start === upload.size
       ? 'another request is writing to this upload'
       : `the next chunk must begin at ${upload.size}, not at ${start}`
-  return new OciError(
+  return new RegistryError(
     'RANGE_INVALID',
     { received: upload.size },
     { message, headers: { Range: receivedRange(upload.size) } },

@@ -15,15 +15,15 @@ import { dirname, join, resolve } from 'node:path'
 import { algorithmOf, type Digest, hexOf } from '../../oci/digest.ts'
 import {
   type Appended,
-  BlobMissing,
+  BlobMissingError,
   type BlobStore,
   type ByteRange,
-  type Held,
   type Stage,
-  StageLost,
-  StoreFull,
+  StageLostError,
+  type StoredObject,
+  StoreFullError,
 } from '../blob-store.ts'
-import { isKey, newWrite } from '../storage-key.ts'
+import { isStorageKey, newWriteId } from '../storage-key.ts'
 import { isFull, isMissing } from '../system-errors.ts'
 import { readRange, syncFolder, writeFrom } from './files.ts'
 import { listFiles } from './listing.ts'
@@ -68,7 +68,7 @@ export class FilesystemStore implements BlobStore {
   }
 
   async *read(key: string, range: ByteRange): AsyncGenerator<Uint8Array> {
-    const missing = (cause?: unknown) => new BlobMissing(`storage has no ${key}`, { cause })
+    const missing = (cause?: unknown) => new BlobMissingError(`storage has no ${key}`, { cause })
     try {
       yield* readRange(this.#blobPath(key), range, missing)
     } catch (error) {
@@ -105,13 +105,13 @@ export class FilesystemStore implements BlobStore {
         await file.close()
       }
     } catch (error) {
-      throw isFull(error) ? new StoreFull('no space left for blobs', { cause: error }) : error
+      throw isFull(error) ? new StoreFullError('no space left for blobs', { cause: error }) : error
     }
   }
 
   async fence(stage: Stage, size: number): Promise<Stage> {
     const path = this.#demandPath(stage)
-    const fenced = { file: newWrite(uploadOfStage(stage)) }
+    const fenced = { file: newWriteId(uploadOfStage(stage)) }
     if (size > 0) {
       await this.#demand(path, size)
       await copyFile(
@@ -130,7 +130,7 @@ export class FilesystemStore implements BlobStore {
     // An append that failed half-way may have left bytes behind those that count.
     if (found > size) await truncateSynced(path, size)
     const hex = hexOf(digest)
-    const write = newWrite(uploadOfStage(stage))
+    const write = newWriteId(uploadOfStage(stage))
     const key = `${algorithmOf(digest)}/${hex.slice(0, 2)}/${hex}.${write}`
     await this.#moveIntoPlace(path, key)
     return key
@@ -141,7 +141,7 @@ export class FilesystemStore implements BlobStore {
     if (path !== undefined && stage.file !== kept.file) await rm(path, { force: true })
   }
 
-  async tidy(
+  async cleanUp(
     upload: string,
     digest: Digest | undefined,
     keptKey: string | undefined,
@@ -155,7 +155,7 @@ export class FilesystemStore implements BlobStore {
   }
 
   async put(key: string, source: AsyncIterable<Uint8Array>): Promise<void> {
-    if (!isKey(key)) throw notKey(key)
+    if (!isStorageKey(key)) throw notKey(key)
     const stage = await this.stage(randomUUID())
     try {
       await this.append(stage, 0, source)
@@ -166,11 +166,11 @@ export class FilesystemStore implements BlobStore {
     }
   }
 
-  list(after: string): AsyncGenerator<Held> {
+  list(after: string): AsyncGenerator<StoredObject> {
     return listFiles(this.#folder, ['blobs', 'uploads'], after)
   }
 
-  async removeHeld({ name }: Held): Promise<void> {
+  async removeObject({ name }: StoredObject): Promise<void> {
     await rm(join(this.#folder, name), { force: true })
   }
 
@@ -183,7 +183,7 @@ export class FilesystemStore implements BlobStore {
   async #demand(path: string, size: number): Promise<number> {
     const found = await sizeOf(path)
     if (found === undefined || found < size) {
-      throw new StageLost(`the upload has ${found ?? 'no'} bytes on disk instead of ${size}`)
+      throw new StageLostError(`the upload has ${found ?? 'no'} bytes on disk instead of ${size}`)
     }
     return found
   }
@@ -206,7 +206,7 @@ export class FilesystemStore implements BlobStore {
 
   // Keys and stages come out of the database, and still never lead out of the folder.
   #blobPath(key: string): string {
-    if (!isKey(key)) throw notKey(key)
+    if (!isStorageKey(key)) throw notKey(key)
     return join(this.#blobs, key)
   }
 
@@ -218,7 +218,7 @@ export class FilesystemStore implements BlobStore {
 
   #demandPath(stage: Stage): string {
     const path = this.#stagePath(stage)
-    if (path === undefined) throw new StageLost('the upload was begun in another store')
+    if (path === undefined) throw new StageLostError('the upload was begun in another store')
     return path
   }
 }

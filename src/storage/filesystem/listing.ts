@@ -1,8 +1,8 @@
 import type { Dirent } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Held } from '../blob-store.ts'
-import { isKey, uploadOf } from '../storage-key.ts'
+import type { StoredObject } from '../blob-store.ts'
+import { isStorageKey, uploadIdOf } from '../storage-key.ts'
 import { isMissing } from '../system-errors.ts'
 
 const BLOBS = 'blobs/'
@@ -16,11 +16,15 @@ export async function* listFiles(
   root: string,
   folders: readonly string[],
   after: string,
-): AsyncGenerator<Held> {
+): AsyncGenerator<StoredObject> {
   for (const folder of folders) yield* filesBelow(root, folder, after)
 }
 
-async function* filesBelow(root: string, folder: string, after: string): AsyncGenerator<Held> {
+async function* filesBelow(
+  root: string,
+  folder: string,
+  after: string,
+): AsyncGenerator<StoredObject> {
   for (const entry of await entriesOf(join(root, folder))) {
     const name = `${folder}/${entry.name}`
     if (entry.isDirectory()) {
@@ -43,12 +47,12 @@ async function entriesOf(path: string): Promise<Dirent[]> {
   }
 }
 
-async function fileOf(root: string, name: string): Promise<Held | undefined> {
+async function fileOf(root: string, name: string): Promise<StoredObject | undefined> {
   try {
     const { size, ctimeMs } = await stat(join(root, name))
     const path = name.startsWith(BLOBS) ? name.slice(BLOBS.length) : undefined
-    const key = path !== undefined && isKey(path) ? path : undefined
-    const upload = key === undefined ? UPLOAD_ID.exec(name)?.[0] : uploadOf(key)
+    const key = path !== undefined && isStorageKey(path) ? path : undefined
+    const upload = key === undefined ? UPLOAD_ID.exec(name)?.[0] : uploadIdOf(key)
     // The time of the last change, which is the rename into place; that of the bytes is older.
     return { name, key, upload, size, modifiedAt: new Date(ctimeMs) }
   } catch (error) {

@@ -5,16 +5,16 @@ import {
   type ListObjectsV2CommandOutput,
   type S3Client,
 } from '@aws-sdk/client-s3'
-import type { Held } from '../blob-store.ts'
-import { isKey, uploadOf } from '../storage-key.ts'
-import { call, type S3Settings } from './calls.ts'
+import type { StoredObject } from '../blob-store.ts'
+import { isStorageKey, uploadIdOf } from '../storage-key.ts'
+import { call, type S3Settings } from './client.ts'
 
 const OBJECT = 'object '
 const MULTIPART = 'multipart '
 const PAGES_MAX = 10_000_000
 
 /** Objects first, and then multipart uploads that nobody completed. */
-export class Listing {
+export class ObjectListing {
   readonly #client: S3Client
   readonly #settings: S3Settings
   readonly #prefix: string
@@ -26,12 +26,12 @@ export class Listing {
   }
 
   /** Everything behind `after`, or of one upload of ours alone. */
-  async *list(after: string, below = ''): AsyncGenerator<Held> {
+  async *list(after: string, below = ''): AsyncGenerator<StoredObject> {
     if (!after.startsWith(MULTIPART)) yield* this.#objects(after.slice(OBJECT.length), below)
     yield* this.#multiparts(after.startsWith(MULTIPART) ? after.slice(MULTIPART.length) : '', below)
   }
 
-  async *#objects(after: string, below: string): AsyncGenerator<Held> {
+  async *#objects(after: string, below: string): AsyncGenerator<StoredObject> {
     let token: string | undefined
     for (let page = 0; page < PAGES_MAX; page += 1) {
       const command = new ListObjectsV2Command({
@@ -52,7 +52,7 @@ export class Listing {
     }
   }
 
-  async *#multiparts(after: string, below: string): AsyncGenerator<Held> {
+  async *#multiparts(after: string, below: string): AsyncGenerator<StoredObject> {
     const [afterKey = '', afterId = ''] = after.split(' ')
     let [keyMarker, idMarker]: (string | undefined)[] = [
       afterKey === '' ? undefined : this.#prefix + afterKey,
@@ -88,16 +88,21 @@ export class Listing {
 }
 
 /** Where `removeHeld` finds it: an object's key, or a multipart upload's. */
-export function placeOf({ name }: Held): { key: string; uploadId: string | undefined } {
+export function locationOf({ name }: StoredObject): { key: string; uploadId: string | undefined } {
   const [kind, key = '', uploadId] = name.split(' ')
   return { key, uploadId: `${kind} ` === MULTIPART ? uploadId : undefined }
 }
 
-function held(name: string, key: string, size: number | undefined, at: Date | undefined): Held {
+function held(
+  name: string,
+  key: string,
+  size: number | undefined,
+  at: Date | undefined,
+): StoredObject {
   return {
     name,
-    key: isKey(key) ? key : undefined,
-    upload: uploadOf(key),
+    key: isStorageKey(key) ? key : undefined,
+    upload: uploadIdOf(key),
     size,
     modifiedAt: at ?? new Date(0),
   }

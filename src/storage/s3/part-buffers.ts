@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { StoreFull } from '../blob-store.ts'
+import { StoreFullError } from '../blob-store.ts'
 import { isFull } from '../system-errors.ts'
 import { PART_BYTES } from './stage.ts'
 
@@ -93,7 +93,7 @@ export class PartBuffers {
 }
 
 /** Up to one part's bytes on their way from a client to the store. */
-export class Part {
+export class BufferedPart {
   readonly #buffers: PartBuffers
   /** What is not yet in the buffer or the file. */
   #chunks: Uint8Array[] = []
@@ -160,7 +160,9 @@ export class Part {
       await this.#moveChunks()
     } catch (error) {
       if (!isFull(error)) throw error
-      throw new StoreFull('no space left for parts on their way to the store', { cause: error })
+      throw new StoreFullError('no space left for parts on their way to the store', {
+        cause: error,
+      })
     }
   }
 

@@ -10,20 +10,20 @@ import {
   type Appended,
   type BlobStore,
   type ByteRange,
-  type Held,
   type Stage,
-  StageLost,
+  StageLostError,
+  type StoredObject,
 } from '../blob-store.ts'
-import { isKey, newWrite, writtenKey } from '../storage-key.ts'
-import { call, createClient, Gone, type S3Settings } from './calls.ts'
-import { Linker } from './linker.ts'
-import { Listing, placeOf } from './listing.ts'
+import { isStorageKey, keyOfWrite, newWriteId } from '../storage-key.ts'
+import { Append, ObjectWriter } from './append.ts'
+import { call, createClient, ObjectMissingError, type S3Settings } from './client.ts'
+import { DownloadLinks } from './download-links.ts'
+import { locationOf, ObjectListing } from './listing.ts'
 import { PartBuffers } from './part-buffers.ts'
-import { readObject } from './reading.ts'
-import { demandStage, emptyStage, findStage, type S3Stage, sizeOfStage, toStage } from './stage.ts'
-import { Append, Writes } from './uploading.ts'
+import { readObject } from './read-object.ts'
+import { emptyStage, findStage, requireStage, type S3Stage, sizeOfStage, toStage } from './stage.ts'
 
-export type { S3Settings } from './calls.ts'
+export type { S3Settings } from './client.ts'
 
 export type S3Options = S3Settings & {
   /** Whether clients may be sent to the store for bytes. */
@@ -42,16 +42,16 @@ const CHECK_SECONDS_MAX = 5
 export class S3Store implements BlobStore {
   readonly #client: S3Client
   readonly #settings: S3Options
-  readonly #writes: Writes
-  readonly #listing: Listing
-  readonly #linker: Linker | undefined
+  readonly #writes: ObjectWriter
+  readonly #listing: ObjectListing
+  readonly #linker: DownloadLinks | undefined
 
   private constructor(client: S3Client, settings: S3Options, buffers: PartBuffers) {
     this.#client = client
     this.#settings = settings
-    this.#writes = new Writes(client, settings, buffers)
-    this.#listing = new Listing(client, settings)
-    this.#linker = settings.redirect ? new Linker(client, settings) : undefined
+    this.#writes = new ObjectWriter(client, settings, buffers)
+    this.#listing = new ObjectListing(client, settings)
+    this.#linker = settings.redirect ? new DownloadLinks(client, settings) : undefined
   }
 
   /** Throws StoreUnavailable when the bucket cannot be written, read and listed. */
@@ -73,7 +73,7 @@ export class S3Store implements BlobStore {
       const { ContentLength } = await this.#call((options) => this.#client.send(command, options))
       return ContentLength
     } catch (error) {
-      if (error instanceof Gone) return undefined
+      if (error instanceof ObjectMissingError) return undefined
       throw error
     }
   }
@@ -95,7 +95,7 @@ export class S3Store implements BlobStore {
     try {
       await this.#call((options) => this.#client.send(command, options))
     } catch (error) {
-      if (!(error instanceof Gone)) throw error
+      if (!(error instanceof ObjectMissingError)) throw error
     }
   }
 
@@ -109,7 +109,7 @@ export class S3Store implements BlobStore {
     source: AsyncIterable<Uint8Array>,
     last: boolean,
   ): Promise<Appended> {
-    const before = demandStage(stage, size)
+    const before = requireStage(stage, size)
     const chunks = source[Symbol.asyncIterator]()
     const first = await chunks.next()
     if (first.done === true && isWhole(before, last)) {
@@ -123,8 +123,8 @@ export class S3Store implements BlobStore {
         await append.add(next.value)
       }
       const after = await append.finish(last)
-      const { untidy } = append
-      return { stage: toStage(after), size: sizeOfStage(after), untidy }
+      const { needsCleanup: untidy } = append
+      return { stage: toStage(after), size: sizeOfStage(after), needsCleanup: untidy }
     } catch (error) {
       await append.undo(error)
       await chunks.return?.()
@@ -135,14 +135,14 @@ export class S3Store implements BlobStore {
   async fence(stage: Stage, size: number): Promise<Stage> {
     // Every write makes an object of its own, and a part that an earlier writer overwrites has another
     // ETag than the one we keep: then the upload is lost at the end, and never wrong.
-    demandStage(stage, size)
+    requireStage(stage, size)
     return stage
   }
 
   async commit(stage: Stage, size: number, _digest: Digest): Promise<string> {
-    const { multipart, parts, tail } = demandStage(stage, size)
+    const { multipart, parts, tail } = requireStage(stage, size)
     if (multipart === undefined) {
-      if (tail === undefined) throw new StageLost('nothing was appended to the upload')
+      if (tail === undefined) throw new StageLostError('nothing was appended to the upload')
       return tail.key
     }
     if (tail !== undefined) throw new Error('commit comes after the last append')
@@ -159,13 +159,13 @@ export class S3Store implements BlobStore {
     }
   }
 
-  async tidy(
+  async cleanUp(
     upload: string,
     _digest: Digest | undefined,
     keptKey: string | undefined,
   ): Promise<void> {
-    for await (const held of this.#listing.list('', writtenKey(upload))) {
-      if (held.key === undefined || held.key !== keptKey) await this.removeHeld(held)
+    for await (const held of this.#listing.list('', keyOfWrite(upload))) {
+      if (held.key === undefined || held.key !== keptKey) await this.removeObject(held)
     }
   }
 
@@ -180,12 +180,12 @@ export class S3Store implements BlobStore {
     }
   }
 
-  list(after: string): AsyncGenerator<Held> {
+  list(after: string): AsyncGenerator<StoredObject> {
     return this.#listing.list(after)
   }
 
-  async removeHeld(held: Held): Promise<void> {
-    const { key, uploadId } = placeOf(held)
+  async removeObject(held: StoredObject): Promise<void> {
+    const { key, uploadId } = locationOf(held)
     if (uploadId !== undefined) await this.#writes.abort({ key, uploadId })
     else await this.#removeObject(key)
   }
@@ -198,7 +198,7 @@ export class S3Store implements BlobStore {
 
   /** Everything that the store is needed for, once, so that a wrong setting shows at the start. */
   async #probe(): Promise<void> {
-    const key = writtenKey(newWrite(randomUUID()))
+    const key = keyOfWrite(newWriteId(randomUUID()))
     await this.#writes.putObject(key, Buffer.from('can this bucket be written?\n'))
     await this.remove(key)
   }
@@ -223,7 +223,7 @@ export class S3Store implements BlobStore {
 
   // Keys come out of the database, and still never lead out of the prefix.
   #objectOf(key: string): { Bucket: string; Key: string } {
-    if (!isKey(key)) throw new Error(`not a storage key of this store: ${key}`)
+    if (!isStorageKey(key)) throw new Error(`not a storage key of this store: ${key}`)
     return this.#writes.objectOf(key)
   }
 
@@ -243,6 +243,6 @@ function isWhole({ multipart, tail }: S3Stage, last: boolean): boolean {
   return multipart === undefined ? tail !== undefined : tail === undefined
 }
 
-function lost(cause?: unknown): StageLost {
-  return new StageLost('the store lost the tail of the upload', { cause })
+function lost(cause?: unknown): StageLostError {
+  return new StageLostError('the store lost the tail of the upload', { cause })
 }

@@ -1,5 +1,5 @@
-import { type Stage, StageLost } from '../blob-store.ts'
-import { isKey } from '../storage-key.ts'
+import { type Stage, StageLostError } from '../blob-store.ts'
+import { isStorageKey } from '../storage-key.ts'
 
 /**
  * Every part of a multipart upload but the last. S3 takes 5 MiB at least and 10,000 parts at most,
@@ -9,7 +9,7 @@ export const PART_BYTES = 8 * 1024 * 1024
 export const PARTS_MAX = 10_000
 
 /** A part as CompleteMultipartUpload wants it: its number, and the ETag that the server gave. */
-export type PartMark = readonly [number: number, etag: string]
+export type UploadedPart = readonly [number: number, etag: string]
 
 /**
  * An unfinished blob in S3.
@@ -24,7 +24,7 @@ export type S3Stage = {
   readonly id: string
   /** The object that the multipart upload makes. */
   readonly multipart: { readonly key: string; readonly uploadId: string } | undefined
-  readonly parts: readonly PartMark[]
+  readonly parts: readonly UploadedPart[]
   /** Bytes that the last part lacks to a whole one; only the end of a blob lacks any. */
   readonly short: number
   readonly tail: { readonly key: string; readonly size: number } | undefined
@@ -50,15 +50,15 @@ export function findStage(stage: Stage): S3Stage | undefined {
   if (stage.store !== 's3') return undefined
   const { id, multipart, parts, short, tail } = stage as unknown as S3Stage
   const keys = [multipart?.key, tail?.key].filter((key) => key !== undefined)
-  if (typeof id !== 'string' || !keys.every(isKey)) return undefined
+  if (typeof id !== 'string' || !keys.every(isStorageKey)) return undefined
   return { id, multipart, parts, short, tail }
 }
 
 /** Throws StageLost for another store's, or one that has not `size` bytes. */
-export function demandStage(stage: Stage, size: number): S3Stage {
+export function requireStage(stage: Stage, size: number): S3Stage {
   const found = findStage(stage)
-  if (found === undefined) throw new StageLost('the upload was begun in another store')
+  if (found === undefined) throw new StageLostError('the upload was begun in another store')
   const has = sizeOfStage(found)
-  if (has !== size) throw new StageLost(`the upload has ${has} bytes instead of ${size}`)
+  if (has !== size) throw new StageLostError(`the upload has ${has} bytes instead of ${size}`)
   return found
 }

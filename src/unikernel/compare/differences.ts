@@ -1,7 +1,7 @@
 import { type Ecosystem, versionOrder } from '../versions/orders.ts'
 
 /** One thing on both sides. */
-export type Change<T> = { readonly from: T; readonly to: T }
+export type ValueChange<T> = { readonly from: T; readonly to: T }
 
 /** What is on one side only, and what is on both and not the same. Each in the order of keys. */
 export type Differences<T, C> = {
@@ -45,7 +45,7 @@ function inOrder<T>(keyed: readonly (readonly [string, T])[]): T[] {
 }
 
 /** True when nothing differs. */
-export function isNone({ added, removed, changed }: Differences<unknown, unknown>): boolean {
+export function isEmpty({ added, removed, changed }: Differences<unknown, unknown>): boolean {
   return added.length + removed.length + changed.length === 0
 }
 
@@ -61,6 +61,6 @@ export function directionOf(
 }
 
 /** True for the same strings in the same order. */
-export function sameTexts(a: readonly string[], b: readonly string[]): boolean {
+export function equalTexts(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((text, index) => text === b[index])
 }

@@ -2,11 +2,11 @@ import type { BuildEnvironment } from '../host/build-environment.ts'
 import type { PackageManager, SystemPackage, SystemPackages } from '../host/system-packages.ts'
 import { ecosystemOf } from '../versions/orders.ts'
 import {
-  type Change,
   type Differences,
   differences,
   directionOf,
-  sameTexts,
+  equalTexts,
+  type ValueChange,
 } from './differences.ts'
 
 /** A package of the host with the versions that it has; mostly one. */
@@ -19,13 +19,13 @@ export type HostPackage = {
 export type ChangedHostPackage = {
   readonly name: string
   readonly architecture?: string
-  readonly versions: Change<readonly string[]>
+  readonly versions: ValueChange<readonly string[]>
   /** Undefined when there are several versions on a side. */
   readonly direction: 'upgrade' | 'downgrade' | undefined
 }
 
 export type HostComparison = Differences<HostPackage, ChangedHostPackage> & {
-  readonly manager: Change<PackageManager | undefined>
+  readonly manager: ValueChange<PackageManager | undefined>
 }
 
 /** Compares the packages of two hosts by name and, where it is said, architecture. */
@@ -36,7 +36,7 @@ export function compareHosts(from: SystemPackages, to: SystemPackages): HostComp
     grouped(to.packages),
     ({ key }) => key,
     (was, is): ChangedHostPackage | undefined => {
-      if (sameTexts(was.versions, is.versions)) return undefined
+      if (equalTexts(was.versions, is.versions)) return undefined
       const [before, ...othersBefore] = was.versions
       const [after, ...othersAfter] = is.versions
       const isOne = othersBefore.length + othersAfter.length === 0
@@ -80,7 +80,7 @@ function namedAs({ name, architecture }: SystemPackage): Omit<HostPackage, 'vers
 export type Variable = { readonly name: string; readonly value: string }
 export type EnvironmentComparison = Differences<
   Variable,
-  { readonly name: string; readonly value: Change<string> }
+  { readonly name: string; readonly value: ValueChange<string> }
 >
 
 /** Compares the variables of two environments. */

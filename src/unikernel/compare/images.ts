@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { UnikernelImage } from '../image.ts'
 import type { Device } from '../kernel/solo5-notes.ts'
-import type { Change } from './differences.ts'
+import type { ValueChange } from './differences.ts'
 import {
   compareEnvironments,
   compareHosts,
@@ -30,8 +30,8 @@ export type Verdict = 'reproduced' | 'not-reproducible' | 'same-output' | 'diffe
 /** How one image differs from another. A part that a side does not tell of is undefined. */
 export type Comparison = {
   readonly verdict: Verdict
-  readonly inputId: Change<string | undefined>
-  readonly kernel: Change<KernelSide> & { readonly same: boolean }
+  readonly inputId: ValueChange<string | undefined>
+  readonly kernel: ValueChange<KernelSide> & { readonly same: boolean }
   readonly devices: { readonly added: readonly Device[]; readonly removed: readonly Device[] }
   readonly opam: OpamComparison | undefined
   readonly systemPackages: HostComparison | undefined

@@ -1,11 +1,11 @@
 import type { VendoredSource } from '../opam/definition.ts'
 import type { FromPackage, InstalledPackage, OpamSwitch } from '../opam/switch.ts'
 import {
-  type Change,
   type Differences,
   differences,
   directionOf,
-  sameTexts,
+  equalTexts,
+  type ValueChange,
 } from './differences.ts'
 
 /** A package by its name and version. */
@@ -20,20 +20,20 @@ export type Aspect = 'url' | 'checksums' | 'checksum-list' | 'extra-sources' | '
 /** A package on both sides: another version, or the same from elsewhere or of other bytes. */
 export type ChangedPackage = {
   readonly name: string
-  readonly version: Change<string>
+  readonly version: ValueChange<string>
   readonly direction: 'upgrade' | 'downgrade' | undefined
   /** Beside the version; of another version, the source is another anyway. */
   readonly aspects: readonly Aspect[]
   /** Only when there are aspects. */
-  readonly source?: Change<InstalledPackage['source']>
+  readonly source?: ValueChange<InstalledPackage['source']>
 }
 
 /** Sources that were built with the unikernel. */
 export type ChangedSource = {
   readonly package: string
   readonly directory: string
-  readonly url: Change<string>
-  readonly checksums: Change<readonly string[]>
+  readonly url: ValueChange<string>
+  readonly checksums: ValueChange<readonly string[]>
 }
 
 export type OpamComparison = {
@@ -97,7 +97,7 @@ function aspectsOf(from: InstalledPackage, to: InstalledPackage): Aspect[] {
 }
 
 function checksumAspects(from: readonly string[], to: readonly string[]): Aspect[] {
-  if (sameTexts(from, to)) return []
+  if (equalTexts(from, to)) return []
   const algorithmOf = (checksum: string) => checksum.slice(0, checksum.indexOf('='))
   const before = new Map(from.map((checksum) => [algorithmOf(checksum), checksum]))
   const common = to.filter((checksum) => before.has(algorithmOf(checksum)))
@@ -109,7 +109,7 @@ function changedSource(
   from: FromPackage<VendoredSource>,
   to: FromPackage<VendoredSource>,
 ): ChangedSource | undefined {
-  if (from.url === to.url && sameTexts(from.checksums, to.checksums)) return undefined
+  if (from.url === to.url && equalTexts(from.checksums, to.checksums)) return undefined
   return {
     package: to.package,
     directory: to.directory,

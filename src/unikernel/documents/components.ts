@@ -3,15 +3,15 @@ import type { UnikernelImage } from '../image.ts'
 import type { ExtraSource, OpamSource } from '../opam/definition.ts'
 import type { OpamSwitch } from '../opam/switch.ts'
 import { hostPurl, opamNamePurl, opamPurl, vendoredPurl } from './purl.ts'
-import { findArchiveVersion, findGithub, readAddress } from './source-address.ts'
+import { findArchiveVersion, findGithub, parseSourceAddress } from './source-address.ts'
 
 // A desktop with everything has some 5000 packages. Lists of a hostile image have many more, and each
 // entry becomes half a kilobyte of a document.
-export const INGREDIENTS_MAX = 10_000
+export const COMPONENTS_MAX = 10_000
 export const DEPENDENCIES_MAX = 50_000
 
 /** Something that an image was made of or with. */
-export type Ingredient = {
+export type Component = {
   /** No other ingredient of the image has it. */
   readonly ref: string
   /** A package of the switch, a source that was built with the unikernel, a package of the host. */
@@ -25,8 +25,8 @@ export type Ingredient = {
 }
 
 /** What an image was made of, and what depends on what. */
-export type Ingredients = {
-  readonly list: readonly Ingredient[]
+export type Components = {
+  readonly list: readonly Component[]
   /** Refs of the packages that were asked for, such as the unikernel itself. */
   readonly roots: readonly string[]
   /** By ref, as far as the switch tells. Each ref once, none to itself; of some, that they have none. */
@@ -36,12 +36,12 @@ export type Ingredients = {
 }
 
 /** Lists what an image was made of, up to INGREDIENTS_MAX: of what is not known, nothing. Linear but for the order. */
-export function ingredientsOf(image: UnikernelImage): Ingredients {
+export function componentsOf(image: UnikernelImage): Components {
   const { opamSwitch } = image
   const hosts = hostPackages(image)
   if (opamSwitch === undefined) return limited([hosts], [], new Map())
   const vendored = vendoredSources(opamSwitch)
-  const graph = new Graph(opamSwitch, vendored)
+  const graph = new DependencyGraph(opamSwitch, vendored)
   const roots = opamSwitch.roots.filter(({ name }) => graph.has(name))
   return limited(
     [opamPackages(opamSwitch), graph.unversioned, vendored, hosts],
@@ -52,12 +52,12 @@ export function ingredientsOf(image: UnikernelImage): Ingredients {
 
 /** Lets go of what is beyond the limits, and of what leads there. */
 function limited(
-  lists: readonly (readonly Ingredient[])[],
+  lists: readonly (readonly Component[])[],
   roots: readonly string[],
   edges: ReadonlyMap<string, readonly string[]>,
-): Ingredients {
+): Components {
   const all = lists.flat()
-  const list = all.slice(0, INGREDIENTS_MAX)
+  const list = all.slice(0, COMPONENTS_MAX)
   const known = new Set(list.map(({ ref }) => ref))
   const dependencies = new Map<string, readonly string[]>()
   let left = DEPENDENCIES_MAX
@@ -74,7 +74,7 @@ function limited(
 const opamRef = (name: string) => `opam/${name}`
 const vendoredRef = (owner: string, directory: string) => `vendored/${owner}/${directory}`
 
-function opamPackages({ installed }: OpamSwitch): Ingredient[] {
+function opamPackages({ installed }: OpamSwitch): Component[] {
   return installed.map((one) => ({
     ref: opamRef(one.name),
     kind: 'opam',
@@ -86,9 +86,9 @@ function opamPackages({ installed }: OpamSwitch): Ingredient[] {
   }))
 }
 
-function vendoredSources({ duniverse }: OpamSwitch): Ingredient[] {
+function vendoredSources({ duniverse }: OpamSwitch): Component[] {
   return duniverse.map((source) => {
-    const address = readAddress(source.url)
+    const address = parseSourceAddress(source.url)
     const { url, checksums } = source
     return {
       ref: vendoredRef(source.package, source.directory),
@@ -102,7 +102,7 @@ function vendoredSources({ duniverse }: OpamSwitch): Ingredient[] {
   })
 }
 
-function hostPackages({ systemPackages, buildEnvironment }: UnikernelImage): Ingredient[] {
+function hostPackages({ systemPackages, buildEnvironment }: UnikernelImage): Component[] {
   if (systemPackages === undefined) return []
   const host = buildEnvironment && describeHost(buildEnvironment)
   return systemPackages.packages.map((one) => ({
@@ -117,13 +117,13 @@ function hostPackages({ systemPackages, buildEnvironment }: UnikernelImage): Ing
 }
 
 /** What orb says of the dependencies, between the ingredients. */
-class Graph {
+class DependencyGraph {
   readonly #edges = new Map<string, Set<string>>()
   readonly #installed: ReadonlySet<string>
   readonly #vendored: ReadonlySet<string>
-  readonly #unversioned = new Map<string, Ingredient>()
+  readonly #unversioned = new Map<string, Component>()
 
-  constructor(opamSwitch: OpamSwitch, vendored: readonly Ingredient[]) {
+  constructor(opamSwitch: OpamSwitch, vendored: readonly Component[]) {
     this.#installed = new Set(opamSwitch.installed.map(({ name }) => name))
     this.#vendored = new Set(vendored.map(({ ref }) => ref))
     for (const { package: owner, name, dependsOn } of opamSwitch.dependencies) {
@@ -144,7 +144,7 @@ class Graph {
   }
 
   /** Packages that others depend on, and of which neither version nor source is known. */
-  get unversioned(): readonly Ingredient[] {
+  get unversioned(): readonly Component[] {
     return [...this.#unversioned.values()].toSorted((a, b) => (a.ref < b.ref ? -1 : 1))
   }
 

@@ -34,7 +34,7 @@ export function hashOf(text: Digest | OpamChecksum): Hash {
  * When a document was made: when the registry learned what it says. Not SOURCE_DATE_EPOCH, which is
  * often years before the build. RFC 3339 without fractions, which SPDX does not take.
  */
-export function madeAt({ pushedAt }: DocumentContext): string {
+export function documentTime({ pushedAt }: DocumentContext): string {
   return pushedAt.toISOString().replace(/\.\d+Z$/, 'Z')
 }
 

@@ -1,19 +1,19 @@
 import type { ImageLayer, UnikernelImage } from '../image.ts'
 import type { OpamSource } from '../opam/definition.ts'
-import { type Ingredient, type Ingredients, ingredientsOf } from './components.ts'
+import { type Component, type Components, componentsOf } from './components.ts'
 import {
   blobUrl,
   type DocumentContext,
+  documentTime,
   documentUuid,
   type Hash,
   hashOf,
-  madeAt,
   manifestUrl,
   plainText,
 } from './context.ts'
-import { type Json, type JsonObject, present } from './json.ts'
+import { type Json, type JsonObject, withoutUndefined } from './json.ts'
 import { ociPurl } from './purl.ts'
-import { isLink, readAddress } from './source-address.ts'
+import { isLink, parseSourceAddress } from './source-address.ts'
 
 const IMAGE = 'image'
 const ALGORITHMS = { md5: 'MD5', sha256: 'SHA-256', sha512: 'SHA-512' } as const
@@ -26,7 +26,7 @@ const ALGORITHMS = { md5: 'MD5', sha256: 'SHA-256', sha512: 'SHA-512' } as const
  * know as "not there at runtime"; `formulation` says more of a build, and hardly any tool reads it.
  */
 export function cycloneDx(image: UnikernelImage, context: DocumentContext): JsonObject {
-  const ingredients = ingredientsOf(image)
+  const ingredients = componentsOf(image)
   const { list, roots, dependencies } = ingredients
   return {
     $schema: 'http://cyclonedx.org/schema/bom-1.6.schema.json',
@@ -35,7 +35,7 @@ export function cycloneDx(image: UnikernelImage, context: DocumentContext): Json
     serialNumber: `urn:uuid:${documentUuid('cyclonedx', context)}`,
     version: 1,
     metadata: {
-      timestamp: madeAt(context),
+      timestamp: documentTime(context),
       lifecycles: [{ phase: 'post-build' }],
       tools: {
         components: [{ type: 'application', name: 'rookery', version: context.version }],
@@ -44,8 +44,8 @@ export function cycloneDx(image: UnikernelImage, context: DocumentContext): Json
     },
     components: list.map(component),
     dependencies: [
-      present({ ref: IMAGE, dependsOn: roots }),
-      ...[...dependencies].map(([ref, dependsOn]) => present({ ref, dependsOn })),
+      withoutUndefined({ ref: IMAGE, dependsOn: roots }),
+      ...[...dependencies].map(([ref, dependsOn]) => withoutUndefined({ ref, dependsOn })),
     ],
     compositions: [
       {
@@ -59,7 +59,7 @@ export function cycloneDx(image: UnikernelImage, context: DocumentContext): Json
 /** True when something is known to lack; without that, nobody knows. */
 function isIncomplete(
   { opamSwitch, systemPackages }: UnikernelImage,
-  { omitted }: Ingredients,
+  { omitted }: Components,
 ): boolean {
   const parts = [opamSwitch, systemPackages]
   return omitted > 0 || parts.some((one) => one === undefined || one.problems.length > 0)
@@ -67,7 +67,7 @@ function isIncomplete(
 
 function imageComponent(image: UnikernelImage, context: DocumentContext): JsonObject {
   const { repository, digest, mediaType } = context
-  return present({
+  return withoutUndefined({
     type: 'application',
     'bom-ref': IMAGE,
     'mime-type': mimeType(mediaType),
@@ -83,7 +83,7 @@ function imageComponent(image: UnikernelImage, context: DocumentContext): JsonOb
 
 function layerComponent(layer: ImageLayer, index: number, context: DocumentContext): JsonObject {
   const { role, title, digest, size, mediaType, problem } = layer
-  return present({
+  return withoutUndefined({
     type: 'file',
     'bom-ref': `layer/${index}`,
     'mime-type': mimeType(mediaType),
@@ -122,9 +122,9 @@ function imageProperties({ kernel, config, inputId }: UnikernelImage): readonly 
   ]
 }
 
-function component(one: Ingredient): JsonObject {
+function component(one: Component): JsonObject {
   const { ref, kind, name, version, purl, source, extraSources } = one
-  return present({
+  return withoutUndefined({
     type: kind === 'host' ? 'application' : 'library',
     'bom-ref': ref,
     name,
@@ -138,7 +138,7 @@ function component(one: Ingredient): JsonObject {
       ...extraSources.flatMap((extra) =>
         references(extra).map((one) => ({
           ...one,
-          ...present({ hashes: hashes(extra.checksums.map(hashOf)) }),
+          ...withoutUndefined({ hashes: hashes(extra.checksums.map(hashOf)) }),
         })),
       ),
     ],
@@ -147,11 +147,11 @@ function component(one: Ingredient): JsonObject {
 }
 
 function references({ url }: OpamSource): JsonObject[] {
-  const source = readAddress(url)
+  const source = parseSourceAddress(url)
   if (!isLink(source)) return []
   const { vcs, address, reference } = source
   const type = vcs === undefined ? 'source-distribution' : 'vcs'
-  return [present({ type, url: address, comment: reference })]
+  return [withoutUndefined({ type, url: address, comment: reference })]
 }
 
 function hashes(found: readonly Hash[]): readonly Json[] {

@@ -3,7 +3,9 @@ export type Json = string | number | boolean | readonly Json[] | JsonObject
 export type JsonObject = { readonly [name: string]: Json }
 
 /** The fields that have a value; lists without items have none. */
-export function present(fields: { readonly [name: string]: Json | undefined }): JsonObject {
+export function withoutUndefined(fields: {
+  readonly [name: string]: Json | undefined
+}): JsonObject {
   const kept: [string, Json][] = []
   for (const [name, value] of Object.entries(fields)) {
     if (value === undefined || (Array.isArray(value) && value.length === 0)) continue

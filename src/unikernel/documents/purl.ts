@@ -6,8 +6,8 @@ import {
   findArchiveVersion,
   findGithub,
   isLink,
+  parseSourceAddress,
   percentEncoded,
-  readAddress,
   uriOf,
 } from './source-address.ts'
 
@@ -55,7 +55,7 @@ export function opamNamePurl(name: string): string {
  * else a generic one that says where it is. Its version is as the name of the archive says.
  */
 export function vendoredPurl(source: VendoredSource): string {
-  const address = readAddress(source.url)
+  const address = parseSourceAddress(source.url)
   const github = findGithub(address)
   if (github !== undefined) {
     const { owner, name, version } = github
@@ -72,7 +72,7 @@ export function vendoredPurl(source: VendoredSource): string {
 }
 
 function sourceQualifiers({ url, checksums }: OpamSource): Readonly<Record<string, string>> {
-  const address = readAddress(url)
+  const address = parseSourceAddress(url)
   const checksum = checksums.map((one) => one.replace('=', ':')).join(',')
   if (!isLink(address)) return { checksum }
   if (address.vcs === undefined) return { download_url: address.address, checksum }

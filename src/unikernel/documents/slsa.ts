@@ -3,10 +3,10 @@ import { INPUTS } from '../format.ts'
 import { describeHost } from '../host/build-environment.ts'
 import type { ImageLayer, UnikernelImage } from '../image.ts'
 import type { OpamSource } from '../opam/definition.ts'
-import { type Ingredient, ingredientsOf } from './components.ts'
+import { type Component, componentsOf } from './components.ts'
 import { actorUri, blobUrl, type DocumentContext, type Hash, hashOf, plainText } from './context.ts'
-import { type JsonObject, present } from './json.ts'
-import { findCommit, findLocation, readAddress } from './source-address.ts'
+import { type JsonObject, withoutUndefined } from './json.ts'
+import { findCommit, findLocation, parseSourceAddress } from './source-address.ts'
 
 /**
  * How unikernels are built here: spec/unikernel-image.md, "Provenance". A UUID, because an address
@@ -29,16 +29,16 @@ export function slsaProvenance(image: UnikernelImage, context: DocumentContext):
     subject: subjects(image),
     predicateType: 'https://slsa.dev/provenance/v1',
     predicate: {
-      buildDefinition: present({
+      buildDefinition: withoutUndefined({
         buildType: BUILD_TYPE,
         externalParameters: externalParameters(image),
         internalParameters: internalParameters(image),
         resolvedDependencies: [
           ...withRole(...INPUTS, 'script').map((layer) => layerDescriptor(layer, context)),
-          ...ingredientsOf(image).list.flatMap(ingredientDescriptors),
+          ...componentsOf(image).list.flatMap(ingredientDescriptors),
         ],
       }),
-      runDetails: present({
+      runDetails: withoutUndefined({
         builder: { id: actorUri(context) },
         byproducts: byproducts.map((layer) => layerDescriptor(layer, context)),
       }),
@@ -64,7 +64,7 @@ function subject(name: string, digest: Digest): JsonObject {
 function externalParameters({ kernel, opamSwitch, inputId }: UnikernelImage): JsonObject {
   const { target } = kernel.solo5.abi
   const packages = opamSwitch?.roots.map(({ name, version }) => `${name}.${version}`)
-  return present({ target, packages, inputId })
+  return withoutUndefined({ target, packages, inputId })
 }
 
 function internalParameters({ buildEnvironment }: UnikernelImage): JsonObject | undefined {
@@ -79,7 +79,7 @@ function nameOf(title: string | undefined, otherwise: string): string {
 
 function layerDescriptor(layer: ImageLayer, context: DocumentContext): JsonObject {
   const { role, title, digest, mediaType } = layer
-  return present({
+  return withoutUndefined({
     name: nameOf(title, role ?? digest),
     uri: blobUrl(context, digest),
     digest: digestSet([hashOf(digest)]),
@@ -88,24 +88,29 @@ function layerDescriptor(layer: ImageLayer, context: DocumentContext): JsonObjec
   })
 }
 
-function ingredientDescriptors(one: Ingredient): JsonObject[] {
+function ingredientDescriptors(one: Component): JsonObject[] {
   const { kind, name, purl, source, extraSources } = one
   const annotations = { ingredient: kind }
   return [
-    present({ name, uri: purl, ...(source && sourceFields(source)), annotations }),
+    withoutUndefined({ name, uri: purl, ...(source && sourceFields(source)), annotations }),
     ...extraSources.flatMap((extra) => {
       const { digest, downloadLocation } = sourceFields(extra)
       // in-toto, "ResourceDescriptor": without a place and a digest there is nothing to say.
       if (digest === undefined && downloadLocation === undefined) return []
       return [
-        present({ name: `${name}: ${extra.name}`, uri: downloadLocation, digest, annotations }),
+        withoutUndefined({
+          name: `${name}: ${extra.name}`,
+          uri: downloadLocation,
+          digest,
+          annotations,
+        }),
       ]
     }),
   ]
 }
 
 function sourceFields({ url, checksums }: OpamSource) {
-  const address = readAddress(url)
+  const address = parseSourceAddress(url)
   const digest = digestSet(checksums.map(hashOf), findCommit(address))
   return {
     digest: Object.keys(digest).length === 0 ? undefined : digest,
@@ -116,5 +121,5 @@ function sourceFields({ url, checksums }: OpamSource) {
 /** in-toto's DigestSet: one hash an algorithm, so of two of one kind the first. */
 function digestSet(hashes: readonly Hash[], gitCommit?: string): JsonObject {
   const reversed = hashes.toReversed().map(({ algorithm, hex }) => [algorithm, hex])
-  return { ...Object.fromEntries(reversed), ...present({ gitCommit }) }
+  return { ...Object.fromEntries(reversed), ...withoutUndefined({ gitCommit }) }
 }

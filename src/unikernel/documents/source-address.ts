@@ -11,7 +11,7 @@ export type SourceAddress = {
 }
 
 /** Reads an address such as `git+https://example.org/x.git#0f1e…` or `https://example.org/x.tbz`. */
-export function readAddress(url: string): SourceAddress {
+export function parseSourceAddress(url: string): SourceAddress {
   const [, prefix, rest = url] = /^(git|hg|darcs)\+(.*)$/s.exec(url) ?? []
   const hash = rest.indexOf('#')
   const address = hash === -1 ? rest : rest.slice(0, hash)

@@ -1,18 +1,18 @@
 import type { ImageLayer, UnikernelImage } from '../image.ts'
-import { type Ingredient, ingredientsOf } from './components.ts'
+import { type Component, componentsOf } from './components.ts'
 import {
   blobUrl,
   type DocumentContext,
+  documentTime,
   documentUuid,
   type Hash,
   hashOf,
-  madeAt,
   manifestUrl,
   plainText,
 } from './context.ts'
-import { type Json, type JsonObject, present } from './json.ts'
+import { type Json, type JsonObject, withoutUndefined } from './json.ts'
 import { ociPurl } from './purl.ts'
-import { findLocation, readAddress } from './source-address.ts'
+import { findLocation, parseSourceAddress } from './source-address.ts'
 
 const DOCUMENT = 'SPDXRef-DOCUMENT'
 const IMAGE = 'SPDXRef-image'
@@ -26,13 +26,13 @@ const NOASSERTION = 'NOASSERTION'
  * Layers are packages and not files: a file must have its SHA-1 (8.4), which a registry does not know.
  */
 export function spdx(image: UnikernelImage, context: DocumentContext): JsonObject {
-  const { list, roots, dependencies, omitted } = ingredientsOf(image)
+  const { list, roots, dependencies, omitted } = componentsOf(image)
   const layers = image.layers.map((layer, index) => ({ layer, id: `SPDXRef-layer-${index}` }))
   const ids = new Map(list.map((one, index) => [one.ref, ingredientId(one, index)]))
   const idOf = (ref: string) => ids.get(ref) ?? IMAGE
   const rootRefs = new Set(roots)
   const kernel = layers.find(({ layer }) => layer.role === 'kernel')?.id ?? IMAGE
-  return present({
+  return withoutUndefined({
     spdxVersion: 'SPDX-2.3',
     dataLicense: 'CC0-1.0',
     SPDXID: DOCUMENT,
@@ -40,7 +40,7 @@ export function spdx(image: UnikernelImage, context: DocumentContext): JsonObjec
     comment: omitted === 0 ? undefined : `${omitted} packages or dependencies more are not listed`,
     documentNamespace: `urn:uuid:${documentUuid('spdx', context)}`,
     creationInfo: {
-      created: madeAt(context),
+      created: documentTime(context),
       creators: [`Tool: rookery-${context.version}`],
     },
     packages: [
@@ -62,7 +62,7 @@ export function spdx(image: UnikernelImage, context: DocumentContext): JsonObjec
 }
 
 // 3.2: letters, digits, `.` and `-`. The number keeps apart what is written the same without the rest.
-function ingredientId({ kind, name }: Ingredient, index: number): string {
+function ingredientId({ kind, name }: Component, index: number): string {
   return `SPDXRef-${kind}-${index}-${name.replaceAll(/[^A-Za-z0-9.-]/g, '-')}`
 }
 
@@ -76,7 +76,7 @@ function layerRelation({ role }: ImageLayer, id: string, kernel: string): JsonOb
 }
 
 function ingredientRelation(
-  { kind, ref }: Ingredient,
+  { kind, ref }: Component,
   id: string,
   kernel: string,
   roots: ReadonlySet<string>,
@@ -106,7 +106,7 @@ function imagePackage({ kernel }: UnikernelImage, context: DocumentContext): Jso
 function layerPackage(layer: ImageLayer, id: string, context: DocumentContext): JsonObject {
   const { title, role, digest, problem } = layer
   const file = plainText(title ?? '')
-  return present({
+  return withoutUndefined({
     SPDXID: id,
     name: file || (role ?? digest),
     packageFileName: file || undefined,
@@ -119,10 +119,10 @@ function layerPackage(layer: ImageLayer, id: string, context: DocumentContext): 
   })
 }
 
-function ingredientPackage(one: Ingredient, id: string): JsonObject {
+function ingredientPackage(one: Component, id: string): JsonObject {
   const { kind, name, version, purl, source } = one
-  const location = source && findLocation(readAddress(source.url))
-  return present({
+  const location = source && findLocation(parseSourceAddress(source.url))
+  return withoutUndefined({
     SPDXID: id,
     name,
     versionInfo: version,

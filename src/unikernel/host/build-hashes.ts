@@ -1,12 +1,12 @@
-import { parseOpam } from '../opam/parser.ts'
 import {
   byName,
   findField,
   findText,
   type OpamProblem,
-  Problems,
+  OpamProblems,
   valuesOf,
-} from '../opam/reading.ts'
+} from '../opam/fields.ts'
+import { parseOpam } from '../opam/parser.ts'
 import type { OpamField, OpamValue } from '../opam/value.ts'
 
 const PATH_CHARACTERS_MAX = 4096
@@ -18,14 +18,14 @@ export type FileHash = {
 }
 
 /** What became of a path: opam's own words for the fields of `.changes`. */
-export const CHANGES = ['added', 'contents-changed', 'kind-changed', 'perm-changed'] as const
-export type Change = (typeof CHANGES)[number]
+export const FILE_CHANGES = ['added', 'contents-changed', 'kind-changed', 'perm-changed'] as const
+export type FileChange = (typeof FILE_CHANGES)[number]
 
 /** A file, folder or link that a build made or changed. */
 export type BuiltFile = {
   /** Below the switch's prefix, such as `bin/www.hvt`. */
   readonly path: string
-  readonly change: Change
+  readonly change: FileChange
   readonly kind: 'file' | 'directory' | 'link' | 'other'
   /** Of a file, if it is said: opam may have looked at size and time alone. */
   readonly digest: FileHash | undefined
@@ -45,9 +45,9 @@ export type BuildHashes = {
  */
 export function parseBuildHashes(source: Uint8Array): BuildHashes {
   const items = parseOpam(source)
-  const problems = new Problems()
+  const problems = new OpamProblems()
   const found = new Map<string, BuiltFile & { readonly name: string }>()
-  for (const change of CHANGES) {
+  for (const change of FILE_CHANGES) {
     const field = findField(items, change, problems)
     for (const value of field ? valuesOf(field.value) : []) {
       const file = findFile(value, change, problems)
@@ -65,10 +65,14 @@ export function parseBuildHashes(source: Uint8Array): BuildHashes {
 }
 
 function isKnown({ name }: OpamField): boolean {
-  return ['opam-version', 'removed', ...CHANGES].includes(name)
+  return ['opam-version', 'removed', ...FILE_CHANGES].includes(name)
 }
 
-function findFile(value: OpamValue, change: Change, problems: Problems): BuiltFile | undefined {
+function findFile(
+  value: OpamValue,
+  change: FileChange,
+  problems: OpamProblems,
+): BuiltFile | undefined {
   const [name, options] = value.kind === 'option' ? [value.value, value.options] : [value, []]
   const path = findText(name, problems)
   if (path === undefined) return undefined
@@ -90,7 +94,7 @@ const HEX_DIGITS = { md5: 32, sha256: 64, sha512: 128 } as const
 function describe(
   said: string,
   value: OpamValue,
-  problems: Problems,
+  problems: OpamProblems,
 ): Pick<BuiltFile, 'kind' | 'digest'> {
   if (said === 'D') return { kind: 'directory', digest: undefined }
   if (said.startsWith('L')) return { kind: 'link', digest: undefined }

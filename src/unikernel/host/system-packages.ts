@@ -30,7 +30,7 @@ export type SystemPackages = {
 }
 
 /** Too large to be read. The message is one line. */
-export class MalformedPackages extends Error {
+export class MalformedPackagesError extends Error {
   override readonly name = 'MalformedPackages'
 }
 
@@ -43,14 +43,14 @@ export class MalformedPackages extends Error {
  */
 export function parseSystemPackages(bytes: Uint8Array): SystemPackages {
   if (bytes.length > SYSTEM_PACKAGES_BYTES_MAX) {
-    throw new MalformedPackages(
+    throw new MalformedPackagesError(
       `the list of packages has ${bytes.length} bytes, and ${SYSTEM_PACKAGES_BYTES_MAX} are the limit`,
     )
   }
   const lines: Line[] = []
   for (const line of linesOf(bytes)) {
     if (lines.length === SYSTEM_PACKAGES_MAX) {
-      throw new MalformedPackages(`the list has more than ${SYSTEM_PACKAGES_MAX} packages`)
+      throw new MalformedPackagesError(`the list has more than ${SYSTEM_PACKAGES_MAX} packages`)
     }
     lines.push(line)
   }

@@ -12,7 +12,7 @@ export const READ_BYTES_MAX = 512 * 1024
 const BLOCK_BYTES = 16 * 1024
 
 /** An ELF that breaks the rules of ELF or of Solo5. The message is one line, with what is right. */
-export class MalformedKernel extends Error {
+export class MalformedKernelError extends Error {
   override readonly name = 'MalformedKernel'
   /** Bytes from the beginning of the kernel to what is wrong. */
   readonly offset: number
@@ -55,7 +55,7 @@ export class KernelBytes {
    * the kernel or a limit is passed, and whatever the read throws.
    */
   async bytesOf(area: Area): Promise<Uint8Array> {
-    this.demandInside(area)
+    this.assertInside(area)
     const { offset, length, saidAt } = area
     const end = offset + length
     const kept = this.#blocks.find(
@@ -64,7 +64,7 @@ export class KernelBytes {
     if (kept) return kept.bytes.subarray(offset - kept.start, end - kept.start)
     const wanted = Math.min(Math.max(length, BLOCK_BYTES), this.size - offset)
     if (this.#blocks.length === READS_MAX || this.#bytesRead + wanted > READ_BYTES_MAX) {
-      throw new MalformedKernel(
+      throw new MalformedKernelError(
         saidAt,
         `headers and notes are scattered; they must be readable in ${READS_MAX} reads of together ${READ_BYTES_MAX} bytes`,
       )
@@ -79,9 +79,9 @@ export class KernelBytes {
   }
 
   /** Throws MalformedKernel when an area does not lie in the kernel. */
-  demandInside({ offset, length, what, saidAt }: Area): void {
+  assertInside({ offset, length, what, saidAt }: Area): void {
     if (offset <= this.size && length <= this.size - offset) return
-    throw new MalformedKernel(
+    throw new MalformedKernelError(
       saidAt,
       `${what} should be ${shown(length)} bytes from byte ${shown(offset)}, but the kernel ends at ${this.size}`,
     )
@@ -99,15 +99,15 @@ export type Bits = 32 | 64
 export type Endianness = 'little' | 'big'
 
 /** How an ELF writes its numbers. */
-export type Format = { readonly bits: Bits; readonly endianness: Endianness }
+export type ElfFormat = { readonly bits: Bits; readonly endianness: Endianness }
 
 /** Numbers in an ELF, by their offsets in `bytes`. Throws RangeError beyond these. */
-export class Fields {
+export class ElfFields {
   readonly #view: DataView
   readonly #bits: Bits
   readonly #little: boolean
 
-  constructor(bytes: Uint8Array, { bits, endianness }: Format) {
+  constructor(bytes: Uint8Array, { bits, endianness }: ElfFormat) {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.#bits = bits
     this.#little = endianness === 'little'

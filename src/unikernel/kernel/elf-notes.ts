@@ -1,6 +1,6 @@
 import { Buffer } from 'node:buffer'
-import type { Part } from './elf.ts'
-import { Fields, type Format, MalformedKernel } from './elf-bytes.ts'
+import type { ElfPart } from './elf.ts'
+import { ElfFields, type ElfFormat, MalformedKernelError } from './elf-bytes.ts'
 
 /** One note of an ELF. */
 export type Note = {
@@ -25,8 +25,12 @@ const SOLO5 = 'Solo5'
  *
  * Throws MalformedKernel when a note does not end within these bytes.
  */
-export function listNotes({ offset, align }: Part, bytes: Uint8Array, format: Format): Note[] {
-  const fields = new Fields(bytes, format)
+export function listNotes(
+  { offset, align }: ElfPart,
+  bytes: Uint8Array,
+  format: ElfFormat,
+): Note[] {
+  const fields = new ElfFields(bytes, format)
   // The specification says 8 for 64-bit ELFs; everyone writes 4, and says 8 where it is meant.
   const padding = align === 8 ? 8 : 4
   const notes: Note[] = []
@@ -35,7 +39,7 @@ export function listNotes({ offset, align }: Part, bytes: Uint8Array, format: Fo
     const left = bytes.length - at
     if (left < HEADER_BYTES) {
       if (bytes.subarray(at).every((byte) => byte === 0)) break
-      throw new MalformedKernel(
+      throw new MalformedKernelError(
         offset + at,
         `${left} bytes are left for notes, and a header must have ${HEADER_BYTES}`,
       )
@@ -44,10 +48,10 @@ export function listNotes({ offset, align }: Part, bytes: Uint8Array, format: Fo
     const descriptorBytes = fields.u32(at + 4)
     const name = bytes.subarray(at + HEADER_BYTES, at + HEADER_BYTES + nameBytes)
     // Solo5's structures have 20 bytes before the descriptor, however the segment is aligned.
-    const headBytes = padded(HEADER_BYTES + nameBytes, isSolo5s(name) ? 4 : padding)
+    const headBytes = padded(HEADER_BYTES + nameBytes, isSolo5Name(name) ? 4 : padding)
     const end = descriptorBytes === 0 ? HEADER_BYTES + nameBytes : headBytes + descriptorBytes
     if (end > left) {
-      throw new MalformedKernel(
+      throw new MalformedKernelError(
         offset + at,
         `a note with a name of ${nameBytes} bytes and a descriptor of ${descriptorBytes} must end within the ${left} bytes that are left for notes`,
       )
@@ -66,7 +70,7 @@ export function listNotes({ offset, align }: Part, bytes: Uint8Array, format: Fo
 }
 
 /** True for a note whose name begins as Solo5's does, whether or not it ends so. */
-export function isSolo5s(name: Uint8Array): boolean {
+export function isSolo5Name(name: Uint8Array): boolean {
   return Buffer.from(name.subarray(0, SOLO5.length)).toString('latin1') === SOLO5
 }
 

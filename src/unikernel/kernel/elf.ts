@@ -1,4 +1,10 @@
-import { type Area, Fields, type Format, type KernelBytes, MalformedKernel } from './elf-bytes.ts'
+import {
+  type Area,
+  ElfFields,
+  type ElfFormat,
+  type KernelBytes,
+  MalformedKernelError,
+} from './elf-bytes.ts'
 import {
   BYTE_ORDERS,
   CLASSES,
@@ -19,7 +25,7 @@ import {
 export const NOTE_AREA_BYTES_MAX = 64 * 1024
 
 /** A segment or section of an ELF. */
-export type Part = Area & {
+export type ElfPart = Area & {
   /** PT_NOTE and so on, or SHT_NOTE and so on. */
   readonly type: number
   /** Bytes to whose multiples notes in it are padded. */
@@ -27,15 +33,15 @@ export type Part = Area & {
 }
 
 /** What an executable says of itself: only what it takes to find its notes. */
-export type Elf = Format & {
+export type Elf = ElfFormat & {
   /** e_machine: the number that the ELF specification gives the processor. */
   readonly machine: number
   /** PT_NOTE segments in the order of the file. They lie in it, and none overlaps another. */
-  readonly noteSegments: readonly Part[]
+  readonly noteSegments: readonly ElfPart[]
   /** SHT_NOTE sections, likewise. */
-  readonly noteSections: readonly Part[]
+  readonly noteSections: readonly ElfPart[]
   /** What would be loaded into memory (PT_LOAD), unchecked. */
-  readonly loadedSegments: readonly Part[]
+  readonly loadedSegments: readonly ElfPart[]
 }
 
 /**
@@ -58,7 +64,7 @@ export async function findElf(kernel: KernelBytes): Promise<Elf | undefined> {
 
   const layout = LAYOUTS[bits]
   const format = { bits, endianness }
-  const header = new Fields(await kernel.bytesOf(headerOf(layout.bytes)), format)
+  const header = new ElfFields(await kernel.bytesOf(headerOf(layout.bytes)), format)
   demand(VERSION_AT, 'ELF version', header.u32(VERSION_AT), ELF_VERSION)
   if (!EXECUTABLE.includes(header.u16(TYPE_AT))) return undefined
   demand(layout.sizeAt, 'size of the ELF header', header.u16(layout.sizeAt), layout.bytes)
@@ -80,10 +86,10 @@ function headerOf(length: number): Area {
 /** What the program headers or the section headers describe. */
 async function listParts(
   kernel: KernelBytes,
-  header: Fields,
-  format: Format,
+  header: ElfFields,
+  format: ElfFormat,
   { what, max, offsetAt, rowSizeAt, countAt, rowBytes, row }: TableLayout,
-): Promise<Part[]> {
+): Promise<ElfPart[]> {
   const offset = header.word(offsetAt)
   const count = header.u16(countAt)
   if (count > max) throw wrong(countAt, `number of ${what}s`, count, `at most ${max}`)
@@ -94,7 +100,7 @@ async function listParts(
   }
   demand(rowSizeAt, `size of the header of a ${what}`, header.u16(rowSizeAt), rowBytes)
   const table = { offset, length: count * rowBytes, what: `the table of ${what}s` }
-  const fields = new Fields(await kernel.bytesOf({ ...table, saidAt: offsetAt }), format)
+  const fields = new ElfFields(await kernel.bytesOf({ ...table, saidAt: offsetAt }), format)
   return Array.from({ length: count }, (_, index) => {
     const at = index * rowBytes
     return {
@@ -109,19 +115,19 @@ async function listParts(
 }
 
 /** Those that hold notes, by their offsets. An empty one holds none: `objcopy` leaves such. */
-function notesOf(parts: readonly Part[], type: number, kernel: KernelBytes): Part[] {
+function notesOf(parts: readonly ElfPart[], type: number, kernel: KernelBytes): ElfPart[] {
   const notes = parts
     .filter((part) => part.type === type && part.length > 0)
     .sort((a, b) => a.offset - b.offset)
   for (const [index, part] of notes.entries()) {
-    kernel.demandInside(part)
+    kernel.assertInside(part)
     if (part.length > NOTE_AREA_BYTES_MAX) {
       const what = `number of bytes in the notes of ${part.what}`
       throw wrong(part.saidAt, what, part.length, `at most ${NOTE_AREA_BYTES_MAX}`)
     }
     const before = notes[index - 1]
     if (before && before.offset + before.length > part.offset) {
-      throw new MalformedKernel(
+      throw new MalformedKernelError(
         part.saidAt,
         `the notes of ${part.what} overlap those of ${before.what}; they must lie apart`,
       )
@@ -135,5 +141,5 @@ function demand(at: number, what: string, found: number | undefined, right: numb
 }
 
 function wrong(at: number, what: string, found: number | undefined, right: string) {
-  return new MalformedKernel(at, `the ${what} is ${found}, and must be ${right}`)
+  return new MalformedKernelError(at, `the ${what} is ${found}, and must be ${right}`)
 }

@@ -1,5 +1,5 @@
 import { Buffer } from 'node:buffer'
-import { Fields, type Format, MalformedKernel } from './elf-bytes.ts'
+import { ElfFields, type ElfFormat, MalformedKernelError } from './elf-bytes.ts'
 import type { Note } from './elf-notes.ts'
 
 /** Solo5's targets, in the order of `enum abi_target` (elf_abi.h), which begins with 1. */
@@ -53,18 +53,18 @@ const DEVICE_NAME = /^[!-~]+$/
  * Reads the descriptor of an ABI1 note: `struct abi1_info` of Solo5's elf_abi.h. What is reserved is
  * not looked at, as tenders do not. Throws MalformedKernel for another size or an unknown target.
  */
-export function parseAbi({ descriptor, descriptorOffset }: Note, format: Format): Abi {
+export function parseAbi({ descriptor, descriptorOffset }: Note, format: ElfFormat): Abi {
   if (descriptor.length !== ABI_BYTES) {
-    throw new MalformedKernel(
+    throw new MalformedKernelError(
       descriptorOffset,
       `the ABI1 note has ${descriptor.length} bytes, and must have ${ABI_BYTES}`,
     )
   }
-  const fields = new Fields(descriptor, format)
+  const fields = new ElfFields(descriptor, format)
   const number = fields.u32(0)
   const target = TARGETS[number - 1]
   if (!target) {
-    throw new MalformedKernel(
+    throw new MalformedKernelError(
       descriptorOffset,
       `the target of the ABI1 note is ${number}, and must be one of ${numbered(TARGETS)}`,
     )
@@ -80,16 +80,16 @@ export function parseAbi({ descriptor, descriptorOffset }: Note, format: Format)
  */
 export function parseApplicationManifest(
   { descriptor, descriptorOffset }: Note,
-  format: Format,
+  format: ElfFormat,
 ): ApplicationManifest {
   const demand = (holds: boolean, at: number, problem: () => string) => {
-    if (!holds) throw new MalformedKernel(descriptorOffset + at, `${problem()} (MFT1 note)`)
+    if (!holds) throw new MalformedKernelError(descriptorOffset + at, `${problem()} (MFT1 note)`)
   }
   const size = descriptor.length
   demand(size >= MANIFEST_HEAD_BYTES, 0, () => {
     return `the manifest has ${size} bytes, and must have ${MANIFEST_HEAD_BYTES} at least`
   })
-  const fields = new Fields(descriptor, format)
+  const fields = new ElfFields(descriptor, format)
   const version = fields.u32(VERSION_AT)
   demand(version === MANIFEST_VERSION, VERSION_AT, () => {
     return `the version is ${version}, and must be ${MANIFEST_VERSION}`
@@ -123,7 +123,7 @@ export function parseApplicationManifest(
     }
     const kind = DEVICE_KINDS[type - 1]
     if (!kind) {
-      throw new MalformedKernel(
+      throw new MalformedKernelError(
         descriptorOffset + at + TYPE_AT,
         `the type of entry ${index} is ${type}, and must be one of ${numbered(DEVICE_KINDS)} (MFT1 note)`,
       )

@@ -1,7 +1,7 @@
 import { Buffer } from 'node:buffer'
 import { type Elf, findElf } from './elf.ts'
-import { type Format, KernelBytes, MalformedKernel, type ReadRange } from './elf-bytes.ts'
-import { isSolo5s, listNotes, type Note } from './elf-notes.ts'
+import { type ElfFormat, KernelBytes, MalformedKernelError, type ReadRange } from './elf-bytes.ts'
+import { isSolo5Name, listNotes, type Note } from './elf-notes.ts'
 import {
   type Abi,
   type ApplicationManifest,
@@ -13,7 +13,7 @@ import {
 export type Architecture = 'x86_64' | 'aarch64' | 'ppc64le' | 'riscv64'
 
 /** What a Solo5 kernel says of itself, checked. */
-export type Solo5Kernel = Format & {
+export type Solo5Kernel = ElfFormat & {
   /** e_machine: the number that the ELF specification gives the processor. */
   readonly machine: number
   /** Undefined when Solo5 has no name for this machine with this width and byte order. */
@@ -59,12 +59,12 @@ export async function findSolo5Kernel(
   const manifest = notes.get(MFT1)
   if (!abi || !manifest) {
     const [there, missing] = abi ? ['ABI1', 'MFT1'] : ['MFT1', 'ABI1']
-    throw new MalformedKernel(
+    throw new MalformedKernelError(
       first.offset,
       `there is an ${there} note but no ${missing} note; a Solo5 kernel must have both`,
     )
   }
-  for (const segment of elf.loadedSegments) kernel.demandInside(segment)
+  for (const segment of elf.loadedSegments) kernel.assertInside(segment)
   const { bits, endianness, machine } = elf
   return {
     bits,
@@ -82,16 +82,16 @@ async function findNotes(kernel: KernelBytes, elf: Elf): Promise<Map<number, Not
   for (const part of [...elf.noteSegments, ...elf.noteSections]) {
     for (const note of listNotes(part, await kernel.bytesOf(part), elf)) {
       const label = LABELS[note.type]
-      if (label === undefined || !isSolo5s(note.name)) continue
+      if (label === undefined || !isSolo5Name(note.name)) continue
       if (Buffer.from(note.name).toString('latin1') !== NOTE_NAME) {
-        throw new MalformedKernel(
+        throw new MalformedKernelError(
           note.offset,
           `the name of the ${label} note has ${note.name.length} bytes, and must have ${NOTE_NAME.length}: Solo5 and a NUL`,
         )
       }
       const other = found.get(note.type)
       if (other && other.offset !== note.offset) {
-        throw new MalformedKernel(
+        throw new MalformedKernelError(
           note.offset,
           `there is another ${label} note than at byte ${other.offset}; there must be one`,
         )

@@ -1,4 +1,3 @@
-import { isOpamName, isOpamVersion, type OpamChecksum } from './package.ts'
 import {
   byName,
   findField,
@@ -7,9 +6,10 @@ import {
   listChecksums,
   listSections,
   listWords,
-  type Problems,
+  type OpamProblems,
   valuesOf,
-} from './reading.ts'
+} from './fields.ts'
+import { isOpamName, isOpamVersion, type OpamChecksum } from './package.ts'
 import type { OpamItem, OpamSection, OpamValue, Position } from './value.ts'
 
 // Names of files and of folders of sources, and of fields.
@@ -58,7 +58,7 @@ export type OpamDefinition = Position & {
 /** What a `package` section says. Undefined, and a problem, when not even the package's name. */
 export function findDefinition(
   section: OpamSection,
-  problems: Problems,
+  problems: OpamProblems,
 ): OpamDefinition | undefined {
   const { items, line, column } = section
   const name = findName(section, problems)
@@ -84,7 +84,7 @@ export function findDefinition(
 
 const findPackageName = (text: string) => (isOpamName(text) ? text : undefined)
 
-function findName(section: OpamSection, problems: Problems): string | undefined {
+function findName(section: OpamSection, problems: OpamProblems): string | undefined {
   const field = findField(section.items, 'name', problems)
   if (section.name === undefined && field) {
     return findWord(field.value, findPackageName, 'package name', problems)
@@ -95,7 +95,7 @@ function findName(section: OpamSection, problems: Problems): string | undefined 
 }
 
 /** The fields of a `url` or `extra-source` section: opam manual, "url". */
-function findSource({ items, line, column }: OpamSection, problems: Problems) {
+function findSource({ items, line, column }: OpamSection, problems: OpamProblems) {
   const field =
     findField(items, 'src', problems) ??
     findField(items, 'archive', problems) ??
@@ -107,7 +107,7 @@ function findSource({ items, line, column }: OpamSection, problems: Problems) {
   return url === undefined ? undefined : { url, checksums }
 }
 
-function listExtraSources(items: readonly OpamItem[], problems: Problems): ExtraSource[] {
+function listExtraSources(items: readonly OpamItem[], problems: OpamProblems): ExtraSource[] {
   const found = new Map<string, ExtraSource>()
   for (const section of listSections(items, 'extra-source')) {
     const name = findLabel(section.name ?? '')
@@ -119,7 +119,7 @@ function listExtraSources(items: readonly OpamItem[], problems: Problems): Extra
   return [...found.values()].toSorted(byName)
 }
 
-function listMirageFields(items: readonly OpamItem[], problems: Problems): MirageField[] {
+function listMirageFields(items: readonly OpamItem[], problems: OpamProblems): MirageField[] {
   const found = new Map<string, MirageField>()
   for (const item of items) {
     if (item.kind !== 'field' || !item.name.startsWith('x-mirage-')) continue
@@ -159,7 +159,7 @@ function findPlain(value: OpamValue): PlainValue | undefined {
 }
 
 /** opam-monorepo's lists of a URL, a folder and, unless it is a repository of git, checksums. */
-function listVendored(value: OpamValue, problems: Problems): VendoredSource[] {
+function listVendored(value: OpamValue, problems: OpamProblems): VendoredSource[] {
   const found = new Map<string, VendoredSource>()
   for (const entry of valuesOf(value)) {
     const parts = entry.kind === 'list' ? entry.values : []
@@ -181,7 +181,7 @@ function listVendored(value: OpamValue, problems: Problems): VendoredSource[] {
 }
 
 /** orb's lists of a package's name and the names of those that it depends on. */
-function listDependencies(value: OpamValue, problems: Problems): OrbDependencies[] {
+function listDependencies(value: OpamValue, problems: OpamProblems): OrbDependencies[] {
   const found = new Map<string, OrbDependencies>()
   for (const entry of valuesOf(value)) {
     const [first, second, ...rest] = entry.kind === 'list' ? entry.values : []

@@ -10,7 +10,7 @@ export const OPAM_TOKENS_MAX = 300_000
 const SHOWN_MAX = 40
 
 /** Not in the opam format. The message is one line, with the place and what is wrong there. */
-export class MalformedOpam extends Error {
+export class MalformedOpamError extends Error {
   override readonly name = 'MalformedOpam'
   /** From 1. */
   readonly line: number
@@ -56,7 +56,7 @@ export class OpamLexer {
   constructor(source: Uint8Array | string) {
     const size = typeof source === 'string' ? Buffer.byteLength(source) : source.length
     if (size > OPAM_BYTES_MAX) {
-      throw new MalformedOpam(
+      throw new MalformedOpamError(
         { line: 1, column: 1 },
         `the file has ${size} bytes; ${OPAM_BYTES_MAX} is the limit`,
       )
@@ -74,7 +74,7 @@ export class OpamLexer {
     if (this.#at === this.#text.length) return { kind: 'end', ...here }
     this.#tokens += 1
     if (this.#tokens > OPAM_TOKENS_MAX) {
-      throw new MalformedOpam(here, `there are more than ${OPAM_TOKENS_MAX} tokens`)
+      throw new MalformedOpamError(here, `there are more than ${OPAM_TOKENS_MAX} tokens`)
     }
     if (this.#text[this.#at] === '"') return this.#string(here)
     return this.#symbol(here) ?? this.#word(here)
@@ -127,7 +127,8 @@ export class OpamLexer {
     let depth = 0
     do {
       const pair = text.slice(this.#at, this.#at + 2)
-      if (pair === '') throw new MalformedOpam(start, 'the comment that begins here does not end')
+      if (pair === '')
+        throw new MalformedOpamError(start, 'the comment that begins here does not end')
       if (pair === '(*') depth += 1
       if (pair === '*)') depth -= 1
       this.#at += pair === '(*' || pair === '*)' ? 2 : 1
@@ -139,7 +140,10 @@ export class OpamLexer {
     const read = readOpamString(this.#text, this.#at)
     for (const start of read.lineStarts) this.#newLine(start)
     if (read.problem !== undefined) {
-      throw new MalformedOpam(read.at === this.#at ? here : this.#position(read.at), read.problem)
+      throw new MalformedOpamError(
+        read.at === this.#at ? here : this.#position(read.at),
+        read.problem,
+      )
     }
     this.#at = read.at
     return { kind: 'string', value: read.value, ...here }
@@ -183,7 +187,7 @@ export class OpamLexer {
       case '=':
         if (second === '+' || second === ':') {
           const value = `=${second}${this.#text[this.#at + 2] === '=' ? '=' : ''}` as const
-          if (value === '=:=') throw new MalformedOpam(here, '=:= is no operator')
+          if (value === '=:=') throw new MalformedOpamError(here, '=:= is no operator')
           return this.#taken(value.length, { kind: 'update', value, ...here })
         }
         return this.#taken(1, { kind: 'relation', value: first, ...here })
@@ -212,11 +216,11 @@ export class OpamLexer {
     }
     if (integerEnd === start) {
       const character = String.fromCodePoint(this.#text.codePointAt(start) ?? 0)
-      throw new MalformedOpam(here, `${quoted(character)} means nothing here`)
+      throw new MalformedOpamError(here, `${quoted(character)} means nothing here`)
     }
     const value = Number(text.replaceAll('_', ''))
     if (!/^-?[0-9]/.test(text) || Math.abs(value) > INTEGER_MAX) {
-      throw new MalformedOpam(here, `${quoted(text)} is no integer that can be read`)
+      throw new MalformedOpamError(here, `${quoted(text)} is no integer that can be read`)
     }
     return { kind: 'integer', value, ...here }
   }

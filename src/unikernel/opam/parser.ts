@@ -1,4 +1,4 @@
-import { describeToken, MalformedOpam, OpamLexer, type Token } from './lexer.ts'
+import { describeToken, MalformedOpamError, OpamLexer, type Token } from './lexer.ts'
 import type { OpamAtom, OpamItem, OpamValue, Position } from './value.ts'
 
 // Real files nest 6 deep. One more is a few frames of the stack, here and in whoever walks a value.
@@ -38,7 +38,7 @@ class Parser {
         return items
       }
       if (token.kind === 'end' && opened) {
-        throw new MalformedOpam(opened, 'the section that begins here does not end')
+        throw new MalformedOpamError(opened, 'the section that begins here does not end')
       }
       throw this.#unexpected('a field or a section')
     }
@@ -157,7 +157,7 @@ class Parser {
     const values: OpamValue[] = []
     while (this.#token.kind !== closing) {
       if (this.#token.kind === 'end') {
-        throw new MalformedOpam(opened, `the ${opened.kind} that stands here is not closed`)
+        throw new MalformedOpamError(opened, `the ${opened.kind} that stands here is not closed`)
       }
       values.push(this.#value(depth))
     }
@@ -172,10 +172,13 @@ class Parser {
 
   #demandDepth(depth: number): void {
     if (depth <= OPAM_DEPTH_MAX) return
-    throw new MalformedOpam(this.#token, `nested deeper than ${OPAM_DEPTH_MAX}`)
+    throw new MalformedOpamError(this.#token, `nested deeper than ${OPAM_DEPTH_MAX}`)
   }
 
-  #unexpected(wanted: string): MalformedOpam {
-    return new MalformedOpam(this.#token, `expected ${wanted}, found ${describeToken(this.#token)}`)
+  #unexpected(wanted: string): MalformedOpamError {
+    return new MalformedOpamError(
+      this.#token,
+      `expected ${wanted}, found ${describeToken(this.#token)}`,
+    )
   }
 }

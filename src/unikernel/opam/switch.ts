@@ -7,8 +7,6 @@ import {
   type OrbDependencies,
   type VendoredSource,
 } from './definition.ts'
-import { findOpamPackage, type OpamPackage } from './package.ts'
-import { parseOpam } from './parser.ts'
 import {
   byName,
   findField,
@@ -16,9 +14,11 @@ import {
   findWord,
   listSections,
   type OpamProblem,
-  Problems,
+  OpamProblems,
   valuesOf,
-} from './reading.ts'
+} from './fields.ts'
+import { findOpamPackage, type OpamPackage } from './package.ts'
+import { parseOpam } from './parser.ts'
 import type { OpamItem, Position } from './value.ts'
 
 /** A package of a switch. */
@@ -71,7 +71,7 @@ const FIELDS = [
  */
 export function parseOpamSwitch(source: Uint8Array | string): OpamSwitch {
   const items = parseOpam(source)
-  const problems = new Problems()
+  const problems = new OpamProblems()
   const compiler = listPackages(items, 'compiler', problems)
   const roots = listPackages(items, 'roots', problems)
   const pinned = listPackages(items, 'pinned', problems)
@@ -119,7 +119,7 @@ function withPackage(name: string) {
   return <T>(said: T): FromPackage<T> => ({ package: name, ...said })
 }
 
-function findOpamVersion(items: readonly OpamItem[], problems: Problems): string | undefined {
+function findOpamVersion(items: readonly OpamItem[], problems: OpamProblems): string | undefined {
   const field = findField(items, 'opam-version', problems)
   const version = field && findText(field.value, problems)
   if (field && version !== undefined && !/^2\.[0-9.]{1,20}$/.test(version)) {
@@ -133,7 +133,7 @@ function findOpamVersion(items: readonly OpamItem[], problems: Problems): string
 function listPackages(
   items: readonly OpamItem[],
   name: string,
-  problems: Problems,
+  problems: OpamProblems,
 ): Map<string, OpamPackage & Position> {
   const found = new Map<string, OpamPackage & Position>()
   const field = findField(items, name, problems)
@@ -150,7 +150,7 @@ function listPackages(
 function listDefinitions(
   items: readonly OpamItem[],
   findInstalled: (name: string) => OpamPackage | undefined,
-  problems: Problems,
+  problems: OpamProblems,
 ): Map<string, OpamDefinition> {
   const found = new Map<string, OpamDefinition>()
   for (const section of listSections(items, 'package')) {
@@ -170,7 +170,7 @@ function listDefinitions(
   return found
 }
 
-function reportUnknown(items: readonly OpamItem[], problems: Problems): void {
+function reportUnknown(items: readonly OpamItem[], problems: OpamProblems): void {
   for (const item of items) {
     if (item.kind === 'field') {
       if (!FIELDS.includes(item.name)) problems.add(item, 'a field that no switch export has')

@@ -12,7 +12,7 @@ export type VersionConstraint =
   | { readonly kind: 'not'; readonly part: VersionConstraint }
 
 /** No version constraint. The message is one line, with the place and what is wrong there. */
-export class MalformedConstraint extends Error {
+export class MalformedConstraintError extends Error {
   override readonly name = 'MalformedConstraint'
   /** From 1, in UTF-16 units. */
   readonly column: number
@@ -39,7 +39,7 @@ const RELATIONS = {
  */
 export function parseVersionConstraint(text: string): VersionConstraint {
   if (text.length > CONSTRAINT_CHARACTERS_MAX) {
-    throw new MalformedConstraint(
+    throw new MalformedConstraintError(
       CONSTRAINT_CHARACTERS_MAX + 1,
       `it goes on; ${CONSTRAINT_CHARACTERS_MAX} characters are the limit`,
     )
@@ -106,7 +106,7 @@ class Parser {
   #part(depth: number): VersionConstraint {
     const { text, column } = this.#word
     if (depth > CONSTRAINT_DEPTH_MAX) {
-      throw new MalformedConstraint(column, `nested deeper than ${CONSTRAINT_DEPTH_MAX}`)
+      throw new MalformedConstraintError(column, `nested deeper than ${CONSTRAINT_DEPTH_MAX}`)
     }
     if (isRelation(text)) {
       this.#next += 1
@@ -128,10 +128,10 @@ class Parser {
     return true
   }
 
-  #unexpected(wanted: string): MalformedConstraint {
+  #unexpected(wanted: string): MalformedConstraintError {
     const { text, column } = this.#word
     const found = text === '' ? 'the end' : JSON.stringify(text)
-    return new MalformedConstraint(column, `expected ${wanted}, found ${found}`)
+    return new MalformedConstraintError(column, `expected ${wanted}, found ${found}`)
   }
 }
 

@@ -1,16 +1,16 @@
 import { LRUCache } from 'lru-cache'
 import { allows } from '../../auth/access.ts'
 import type { Database } from '../../db/database.ts'
-import { listStandingOrigins } from '../../db/endpoints.ts'
+import { listActiveOrigins } from '../../db/endpoints.ts'
 import type { ClaimedDelivery } from '../../db/webhooks/delivery-claims.ts'
-import type { Endpoint, EndpointOwner } from '../webhook.ts'
+import type { Endpoint, WebhookOwner } from '../webhook.ts'
 
 /** What does not stand any more is noticed after so long. */
 const STANDING_MILLISECONDS = 2_000
 const REMEMBERED_MAX = 10_000
 
 /** Which of those that vouch for endpoints still stand. */
-export class StandingOrigins {
+export class ActiveOwners {
   readonly #db: Database
   readonly #known = new LRUCache<string, boolean>({
     max: REMEMBERED_MAX,
@@ -22,12 +22,12 @@ export class StandingOrigins {
   }
 
   /** Of these endpoints' owners those that stand; each is asked about once in a while. */
-  async among(endpoints: readonly Endpoint[]): Promise<ReadonlySet<string>> {
+  async listActive(endpoints: readonly Endpoint[]): Promise<ReadonlySet<string>> {
     const origins = new Set(endpoints.flatMap(({ owner }) => owner.origin ?? []))
     const standing = new Set([...origins].filter((one) => this.#known.get(one) === true))
     const unsure = [...origins].filter((one) => !this.#known.has(one))
     if (unsure.length === 0) return standing
-    const found = new Set(await listStandingOrigins(this.#db, unsure))
+    const found = new Set(await listActiveOrigins(this.#db, unsure))
     for (const one of unsure) {
       this.#known.set(one, found.has(one))
       if (found.has(one)) standing.add(one)
@@ -37,7 +37,7 @@ export class StandingOrigins {
 }
 
 /** True while what an endpoint was made with holds; the operator's always does. */
-export function isStanding({ origin }: EndpointOwner, standing: ReadonlySet<string>): boolean {
+export function isOwnerActive({ origin }: WebhookOwner, standing: ReadonlySet<string>): boolean {
   return origin === null || standing.has(origin)
 }
 
@@ -45,8 +45,8 @@ export function isStanding({ origin }: EndpointOwner, standing: ReadonlySet<stri
  * True when whoever made the endpoint, or asks about it, could pull what the event is about, as it is now. What is about
  * other endpoints is for administrators.
  */
-export function mayHear(
-  { grants }: Pick<EndpointOwner, 'grants'>,
+export function canReceive(
+  { grants }: Pick<WebhookOwner, 'grants'>,
   { type, repository, visibility }: Pick<ClaimedDelivery, 'type' | 'repository' | 'visibility'>,
 ): boolean {
   if (grants === null || type === 'endpoint.ping' || visibility === 'public') return true

@@ -1,17 +1,17 @@
-import { Batch } from '../../async/batcher.ts'
+import { Batcher } from '../../async/batcher.ts'
 import type { Database } from '../../db/database.ts'
-import { noteEndpointChange } from '../../db/endpoints.ts'
-import { addEvents } from '../../db/events/outbox.ts'
+import { incrementWebhookChangeCount } from '../../db/endpoints.ts'
+import { appendEvents } from '../../db/events/outbox.ts'
 import {
-  disableEndpoint,
-  type Failing,
-  type FailingRow,
-  noteFailures,
-  noteSuccesses,
+  disableWebhook,
+  type FailingWebhookRow,
+  recordFailures,
+  recordSuccesses,
+  type WebhookFailures,
 } from '../../db/webhooks/health.ts'
 import type { DisabledReason } from '../../events/event.ts'
 import type { Endpoint } from '../webhook.ts'
-import type { Sent } from './send.ts'
+import type { AttemptResult } from './send.ts'
 
 /** When an endpoint that fails is left alone, and when for good. */
 export type BreakerLimits = {
@@ -20,21 +20,21 @@ export type BreakerLimits = {
   readonly seconds: number
   readonly secondsMax: number
   /** Without one success, and failing still. */
-  readonly givenUpSeconds: number
+  readonly disableAfterSeconds: number
 }
 
 const LIMITS: BreakerLimits = {
   failuresMax: 5,
   seconds: 30,
   secondsMax: 600,
-  givenUpSeconds: 5 * 86_400,
+  disableAfterSeconds: 5 * 86_400,
 }
 const JITTER = 0.2
 const NOTED_AT_ONCE_MAX = 256
 /** A success is written at most so often, unless failures came before it. */
 const SUCCESS_MILLISECONDS = 10_000
 
-export type BreakersOptions = {
+export type CircuitBreakerOptions = {
   readonly db: Database
   readonly breaker?: Partial<BreakerLimits>
   onDisabled?(name: string, detail: string): void
@@ -42,25 +42,25 @@ export type BreakersOptions = {
 }
 
 /** How endpoints fare, as all processes share it. */
-export class Breakers {
+export class CircuitBreaker {
   readonly limits: BreakerLimits
-  readonly #options: BreakersOptions
-  readonly #failing: Batch<number, FailingRow | undefined>
-  readonly #succeeding: Batch<number, undefined>
+  readonly #options: CircuitBreakerOptions
+  readonly #failing: Batcher<number, FailingWebhookRow | undefined>
+  readonly #succeeding: Batcher<number, undefined>
   readonly #succeededAt = new Map<number, number>()
 
-  constructor(options: BreakersOptions) {
+  constructor(options: CircuitBreakerOptions) {
     this.#options = options
     this.limits = { ...LIMITS, ...options.breaker }
-    this.#failing = new Batch((ids) => this.#noteFailures(ids), NOTED_AT_ONCE_MAX)
-    this.#succeeding = new Batch(async (ids) => {
-      await noteSuccesses(options.db, [...new Set(ids)])
+    this.#failing = new Batcher((ids) => this.#noteFailures(ids), NOTED_AT_ONCE_MAX)
+    this.#succeeding = new Batcher(async (ids) => {
+      await recordSuccesses(options.db, [...new Set(ids)])
       return ids.map(() => undefined)
     }, NOTED_AT_ONCE_MAX)
   }
 
   /** Notes what came of a try; `failures` are those in a row before it, as they were known. */
-  async note(endpoint: Endpoint, failures: number, sent: Sent): Promise<void> {
+  async record(endpoint: Endpoint, failures: number, sent: AttemptResult): Promise<void> {
     const { id } = endpoint
     if (sent.outcome === 'delivered') {
       const now = performance.now()
@@ -75,7 +75,7 @@ export class Breakers {
     if (sent.outcome === 'gone') {
       await this.disable(endpoint, 'gone', sent.error ?? '')
     } else if (row !== undefined && this.#isGivenUp(row)) {
-      const days = Math.floor(this.limits.givenUpSeconds / 86_400)
+      const days = Math.floor(this.limits.disableAfterSeconds / 86_400)
       await this.disable(
         endpoint,
         'failing',
@@ -89,10 +89,10 @@ export class Breakers {
     const { db, onDisabled, onCommitted } = this.#options
     const { id, name } = endpoint
     const isNews = await db.transaction(async (tx) => {
-      if (!(await disableEndpoint(tx, id, `${reason}: ${detail}`))) return false
-      await noteEndpointChange(tx)
+      if (!(await disableWebhook(tx, id, `${reason}: ${detail}`))) return false
+      await incrementWebhookChangeCount(tx)
       const event = { type: 'endpoint.disabled', webhook: name, reason, detail } as const
-      await addEvents(tx, [{ event, repositoryId: null }])
+      await appendEvents(tx, [{ event, repositoryId: null }])
       return true
     })
     if (!isNews) return
@@ -100,19 +100,21 @@ export class Breakers {
     onCommitted()
   }
 
-  #isGivenUp({ failingSince }: FailingRow): boolean {
-    return Date.now() - failingSince.getTime() > this.limits.givenUpSeconds * 1000
+  #isGivenUp({ failingSince }: FailingWebhookRow): boolean {
+    return Date.now() - failingSince.getTime() > this.limits.disableAfterSeconds * 1000
   }
 
   /** Several failures of one endpoint are one row. */
-  async #noteFailures(ids: readonly number[]): Promise<(FailingRow | undefined)[]> {
+  async #noteFailures(ids: readonly number[]): Promise<(FailingWebhookRow | undefined)[]> {
     const counts = new Map<number, number>()
     for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1)
-    const failing = [...counts].map(([webhookId, failures]): Failing => ({ webhookId, failures }))
+    const failing = [...counts].map(
+      ([webhookId, failures]): WebhookFailures => ({ webhookId, failures }),
+    )
     const { failuresMax, seconds, secondsMax } = this.limits
     const jitter = JITTER * Math.random()
     const options = { failuresMax, seconds, secondsMax, jitter }
-    const rows = await noteFailures(this.#options.db, failing, options)
+    const rows = await recordFailures(this.#options.db, failing, options)
     const byId = new Map(rows.map((row) => [row.webhookId, row]))
     return ids.map((id) => byId.get(id))
   }

@@ -26,7 +26,7 @@ const RETRY_AFTER_SECONDS_MAX = 24 * HOUR
  * Seconds until the next try, after `tries` have failed; undefined when that was the last. A receiver
  * that names a time gets none before it.
  */
-export function nextTry(
+export function secondsUntilRetry(
   tries: number,
   retryAfterSeconds: number | undefined,
   schedule: readonly number[] = RETRY_SECONDS,

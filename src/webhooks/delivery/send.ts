@@ -1,20 +1,20 @@
-import type { IdentityTokens } from '../../auth/identity-tokens.ts'
+import type { IdentityTokenMinter } from '../../auth/identity-token-minter.ts'
 import type { ClaimedDelivery } from '../../db/webhooks/delivery-claims.ts'
 import { CLOUD_EVENT_TYPE } from '../../events/cloud-event.ts'
 import { DOCKER_EVENTS_TYPE, renderDockerEnvelope } from '../../events/docker-envelope.ts'
-import type { GuardedClient, OutgoingAnswer } from '../../outgoing/client.ts'
+import type { GuardedClient, OutgoingResponse } from '../../outgoing/client.ts'
 import { signedHeaders } from '../signature.ts'
 import type { Endpoint } from '../webhook.ts'
 import { parseRetryAfter } from './retry-schedule.ts'
 
-export type SendingOptions = {
+export type SendOptions = {
   readonly client: GuardedClient
-  readonly identityTokens: IdentityTokens
+  readonly identityTokens: IdentityTokenMinter
   readonly userAgent: string
 }
 
 /** What came of one try. */
-export type Sent = {
+export type AttemptResult = {
   readonly outcome: 'delivered' | 'gone' | 'failed'
   readonly at: Date
   readonly milliseconds: number
@@ -36,18 +36,18 @@ const GONE = 410
 
 /** Sends an event once. Never throws for what the receiver, the network or the guard do. */
 export async function send(
-  { client, identityTokens, userAgent }: SendingOptions,
+  { client, identityTokens, userAgent }: SendOptions,
   endpoint: Endpoint,
   delivery: ClaimedDelivery,
   signal: AbortSignal,
-): Promise<Sent> {
+): Promise<AttemptResult> {
   const at = new Date()
   const started = performance.now()
   let headers: Record<string, string> = {}
   const done = (
-    rest: Pick<Sent, 'outcome' | 'error'>,
-    answer: OutgoingAnswer | undefined,
-  ): Sent => ({
+    rest: Pick<AttemptResult, 'outcome' | 'error'>,
+    answer: OutgoingResponse | undefined,
+  ): AttemptResult => ({
     ...rest,
     at,
     milliseconds: Math.round(performance.now() - started),
@@ -74,7 +74,7 @@ export async function send(
       headers,
       body,
       bytesMax: LOGGED_BYTES_MAX,
-      longer: 'truncate',
+      oversize: 'truncate',
       pool: String(endpoint.id),
       signal,
     })
@@ -85,7 +85,7 @@ export async function send(
   }
 }
 
-function judged({ status }: OutgoingAnswer): Pick<Sent, 'outcome' | 'error'> {
+function judged({ status }: OutgoingResponse): Pick<AttemptResult, 'outcome' | 'error'> {
   if (status >= 200 && status < 300) return { outcome: 'delivered', error: null }
   if (status === GONE) {
     return { outcome: 'gone', error: 'the receiver answered 410: it wants nothing any more' }
@@ -110,7 +110,7 @@ function withoutSecrets(
   return Object.fromEntries(shown)
 }
 
-function boundedHeaders(headers: OutgoingAnswer['headers']): Record<string, string> {
+function boundedHeaders(headers: OutgoingResponse['headers']): Record<string, string> {
   let left = LOGGED_BYTES_MAX
   const kept: [string, string][] = []
   for (const [name, value] of Object.entries(headers)) {
@@ -122,7 +122,7 @@ function boundedHeaders(headers: OutgoingAnswer['headers']): Record<string, stri
   return Object.fromEntries(kept)
 }
 
-function bodyText({ body }: OutgoingAnswer): string {
+function bodyText({ body }: OutgoingResponse): string {
   return storable(body.subarray(0, LOGGED_BYTES_MAX).toString('utf8'))
 }
 

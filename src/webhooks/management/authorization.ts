@@ -1,11 +1,11 @@
 import type { Action, Grant } from '../../auth/access.ts'
 import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { coversGlob, type Glob } from '../../oci/glob.ts'
-import type { Manager } from './types.ts'
+import type { Requester } from './types.ts'
 
 /** Webhooks that one credential or trust policy may own; administrators' are bounded by all there are. */
-export const OWNED_MAX = 100
+export const WEBHOOKS_PER_OWNER_MAX = 100
 /** Webhooks of a registry: each event is compared with all of them. */
 export const WEBHOOKS_MAX = 10_000
 
@@ -15,7 +15,7 @@ type Bounds = Pick<WebhookSettings, 'repositories' | 'types'>
  * True when this manager may see, change, try and remove such a webhook: an administrator, or whoever
  * may `admin` everything that it names. Those that tell of the registry itself are administrators'.
  */
-export function mayManage({ grants }: Manager, { repositories, types }: Bounds): boolean {
+export function canManage({ grants }: Requester, { repositories, types }: Bounds): boolean {
   if (grants === null) return true
   if (types.some((type) => !type.startsWith('image.'))) return false
   return repositories.every((glob) => isCovered(grants, 'admin', glob))
@@ -25,7 +25,7 @@ export function mayManage({ grants }: Manager, { repositories, types }: Bounds):
  * Throws DENIED unless the manager may have such a webhook: it needs `admin`, and also `pull`, because
  * without that nothing about a private repository would ever be sent.
  */
-export function demandMayWrite({ grants }: Manager, { repositories, types }: Bounds): void {
+export function assertCanWrite({ grants }: Requester, { repositories, types }: Bounds): void {
   if (grants === null) return
   const type = types.find((one) => !one.startsWith('image.'))
   if (type !== undefined) throw denied('types', type, `only administrators may be told ${type}`)
@@ -47,6 +47,6 @@ function isCovered(grants: readonly Grant[], action: Action, glob: Glob): boolea
   )
 }
 
-function denied(field: string, value: string, message: string): OciError {
-  return new OciError('DENIED', { field, value }, { message })
+function denied(field: string, value: string, message: string): RegistryError {
+  return new RegistryError('DENIED', { field, value }, { message })
 }

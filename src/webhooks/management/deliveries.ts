@@ -10,24 +10,24 @@ import {
   redeliverRange,
 } from '../../db/webhooks/deliveries.ts'
 import { lockWebhook, type WebhookRow } from '../../db/webhooks/webhooks.ts'
-import { cursorText } from '../../events/cursor.ts'
-import { OciError } from '../../oci/errors.ts'
-import { expressionOf } from '../../oci/glob.ts'
-import { mayHear } from '../delivery/authorization.ts'
-import { findPlaces } from './redelivery-range.ts'
+import { formatCursor } from '../../events/cursor.ts'
+import { RegistryError } from '../../oci/errors.ts'
+import { postgresRegexOf } from '../../oci/glob.ts'
+import { canReceive } from '../delivery/authorization.ts'
+import { resolveRedeliveryRange } from './redelivery-range.ts'
 import {
   DELIVERY_STATES,
   type Delivery,
+  type DeliveryAttempt,
   type DeliveryDetail,
-  type DeliveryQuestion,
+  type DeliveryQuery,
   type DeliveryState,
-  type DeliveryTry,
-  type Manager,
-  type Redelivered,
   type RedeliveryRange,
+  type RedeliveryResult,
+  type Requester,
 } from './types.ts'
 import { invalid } from './validation.ts'
-import { findManaged } from './webhooks.ts'
+import { requireWebhook } from './webhooks.ts'
 
 export type WebhookDeliveriesOptions = {
   readonly db: Database
@@ -54,18 +54,18 @@ export class WebhookDeliveries {
   }
 
   /** One page. Throws NOT_FOUND for a webhook that the manager may not see. */
-  async list(name: string, question: DeliveryQuestion, manager: Manager): Promise<DeliveryPage> {
-    const { id } = await findManaged(this.#db, name, manager)
+  async list(name: string, question: DeliveryQuery, manager: Requester): Promise<DeliveryPage> {
+    const { id } = await requireWebhook(this.#db, name, manager)
     const { limit, ...filter } = question
     const rows = await listDeliveries(this.#db, id, filter, limit + 1)
     const shown = rows.slice(0, limit)
     const next = rows.length > limit ? (shown.at(-1)?.position ?? null) : null
-    return { deliveries: await this.#told(shown.filter((row) => mayHear(manager, row))), next }
+    return { deliveries: await this.#told(shown.filter((row) => canReceive(manager, row))), next }
   }
 
   /** One event with all tries. Throws NOT_FOUND. */
-  async one(name: string, event: string, manager: Manager): Promise<DeliveryDetail> {
-    const webhook = await findManaged(this.#db, name, manager)
+  async read(name: string, event: string, manager: Requester): Promise<DeliveryDetail> {
+    const webhook = await requireWebhook(this.#db, name, manager)
     const row = await findVisible(this.#db, webhook, event, manager)
     const [told] = await this.#told([row])
     if (told === undefined) return absent(name, event)
@@ -73,7 +73,7 @@ export class WebhookDeliveries {
   }
 
   /** Sends one event again, with the same id. Throws NOT_FOUND. */
-  async redeliver(name: string, event: string, manager: Manager): Promise<void> {
+  async redeliver(name: string, event: string, manager: Requester): Promise<void> {
     await this.#changing(name, manager, event, async (tx, webhook) => {
       const { position } = await findVisible(tx, webhook, event, manager)
       await redeliver(tx, webhook.id, position)
@@ -87,12 +87,12 @@ export class WebhookDeliveries {
   async redeliverRange(
     name: string,
     range: RedeliveryRange,
-    manager: Manager,
-  ): Promise<Redelivered> {
+    manager: Requester,
+  ): Promise<RedeliveryResult> {
     const states = checkedStates(range.states)
-    await findManaged(this.#db, name, manager)
-    const { after, until, epoch } = await findPlaces(this.#db, range.after, range.until)
-    const what = `${cursorText({ epoch, position: after })} to ${cursorText({ epoch, position: until })}`
+    await requireWebhook(this.#db, name, manager)
+    const { after, until, epoch } = await resolveRedeliveryRange(this.#db, range.after, range.until)
+    const what = `${formatCursor({ epoch, position: after })} to ${formatCursor({ epoch, position: until })}`
     return this.#changing(name, manager, what, async (tx, webhook) => {
       const { id, repositories, tags, types } = webhook
       const done = await redeliverRange(
@@ -100,14 +100,14 @@ export class WebhookDeliveries {
         id,
         {
           types,
-          repositories: repositories.map(expressionOf),
-          tags: tags === null ? null : tags.map(expressionOf),
+          repositories: repositories.map(postgresRegexOf),
+          tags: tags === null ? null : tags.map(postgresRegexOf),
         },
         { after, until },
         states,
         REDELIVERED_AT_ONCE,
       )
-      const next = done.next === null ? null : cursorText({ epoch, position: done.next })
+      const next = done.next === null ? null : formatCursor({ epoch, position: done.next })
       return { deliveries: done.deliveries, next }
     })
   }
@@ -125,14 +125,14 @@ export class WebhookDeliveries {
 
   async #changing<T>(
     name: string,
-    manager: Manager,
+    manager: Requester,
     what: string,
     work: (tx: Transaction, webhook: WebhookRow) => Promise<T>,
   ): Promise<T> {
     const result = await this.#db.transaction(async (tx) => {
       // So that it is not removed meanwhile.
       if (!name.includes('\0')) await lockWebhook(tx, name)
-      const webhook = await findManaged(tx, name, manager)
+      const webhook = await requireWebhook(tx, name, manager)
       const done = await work(tx, webhook)
       await recordChange(tx, manager.actor, { action: 'redeliver', detail: `${name}: ${what}` })
       return done
@@ -150,10 +150,10 @@ async function findVisible(
   db: Queryable,
   { id, name }: WebhookRow,
   event: string,
-  manager: Manager,
+  manager: Requester,
 ) {
   const row = EVENT_ID.test(event) ? await findDelivery(db, id, event) : undefined
-  return row !== undefined && mayHear(manager, row) ? row : absent(name, event)
+  return row !== undefined && canReceive(manager, row) ? row : absent(name, event)
 }
 
 function checkedStates(texts: readonly string[] | undefined): readonly DeliveryState[] | 'all' {
@@ -187,7 +187,7 @@ function subjectOf({ repository, tag, digest }: DeliveryRow): string | undefined
   return tag === null ? `${repository}@${digest}` : `${repository}:${tag}`
 }
 
-function tryOf(row: AttemptRow): DeliveryTry {
+function tryOf(row: AttemptRow): DeliveryAttempt {
   const { responseHeaders, responseBody } = row
   return {
     at: row.at.toISOString(),
@@ -201,7 +201,7 @@ function tryOf(row: AttemptRow): DeliveryTry {
 }
 
 function absent(name: string, event: string): never {
-  throw new OciError('NOT_FOUND', undefined, {
+  throw new RegistryError('NOT_FOUND', undefined, {
     message: `${name} was sent no event ${shown(event)}`,
   })
 }

@@ -1,9 +1,9 @@
 import type { MasterKey } from '../../auth/master-key.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { newEd25519Secret, newSigningSecret } from '../signature.ts'
-import type { EndpointSecrets, Signature } from '../webhook.ts'
+import type { Signature, WebhookSecrets } from '../webhook.ts'
 import type { AuthenticationChange } from './types.ts'
-import { checkedCredential, checkedSecret, invalid } from './validation.ts'
+import { invalid, parseHeaderSecret, parseSigningSecret } from './validation.ts'
 
 /** Secrets that sign at once: every delivery has a signature of each. */
 const LIVE_SECRETS_MAX = 3
@@ -12,8 +12,8 @@ export const OVERLAP_SECONDS_DEFAULT = 86_400
 export const OVERLAP_SECONDS_MAX = 30 * 86_400
 
 /** Those of a new webhook. Throws REQUEST_INVALID for a secret that is none. */
-export function newSecrets(given: string | undefined): EndpointSecrets {
-  const secret = given === undefined ? newSigningSecret() : checkedSecret(given)
+export function newSecrets(given: string | undefined): WebhookSecrets {
+  const secret = given === undefined ? newSigningSecret() : parseSigningSecret(given)
   return {
     signing: [{ secret, until: null }],
     ed25519: null,
@@ -23,11 +23,11 @@ export function newSecrets(given: string | undefined): EndpointSecrets {
 }
 
 /** What they become by a change; `signatures` are those after it. Throws REQUEST_INVALID. */
-export function amendedSecrets(
-  current: EndpointSecrets,
+export function applySecretsChange(
+  current: WebhookSecrets,
   { authorization, webhookSecret }: AuthenticationChange,
   signatures: readonly string[],
-): EndpointSecrets {
+): WebhookSecrets {
   const signsPublicly = signatures.includes('v1a' satisfies Signature)
   return {
     signing: current.signing,
@@ -43,19 +43,19 @@ function credentialOf(
   current: string | null,
 ): string | null {
   if (wanted === undefined) return current
-  return wanted === null ? null : checkedCredential(`authentication.${name}`, wanted)
+  return wanted === null ? null : parseHeaderSecret(`authentication.${name}`, wanted)
 }
 
 /**
  * With a new secret first; earlier ones sign beside it until `overlapSeconds` are over, at the latest.
  * Throws REQUEST_INVALID, and CONFLICT when too many would sign at once.
  */
-export function rotatedSecrets(
-  current: EndpointSecrets,
+export function rotateSecrets(
+  current: WebhookSecrets,
   given: string | undefined,
   overlapSeconds: number,
   now: Date,
-): EndpointSecrets {
+): WebhookSecrets {
   if (
     !Number.isInteger(overlapSeconds) ||
     overlapSeconds < 0 ||
@@ -63,16 +63,16 @@ export function rotatedSecrets(
   ) {
     throw invalid('overlapSeconds', `is 0 to ${OVERLAP_SECONDS_MAX}, not ${overlapSeconds}`)
   }
-  const secret = given === undefined ? newSigningSecret() : checkedSecret(given)
+  const secret = given === undefined ? newSigningSecret() : parseSigningSecret(given)
   const end = new Date(now.getTime() + overlapSeconds * 1000).toISOString()
   // Times of one form: their order is that of their texts.
-  const earlier = liveSecrets(current, now)
+  const earlier = activeSigningSecrets(current, now)
     .map((one) => ({ ...one, until: one.until === null || one.until > end ? end : one.until }))
     .filter(({ until }) => until > now.toISOString())
   if (earlier.some((one) => one.secret === secret)) throw invalid('secret', 'signs already')
   if (earlier.length >= LIVE_SECRETS_MAX) {
     const soonest = earlier.map(({ until }) => until).sort()[0]
-    throw new OciError('CONFLICT', undefined, {
+    throw new RegistryError('CONFLICT', undefined, {
       message: `${earlier.length} earlier secrets still sign, the next ends at ${soonest}: wait, or end them now with overlapSeconds 0`,
     })
   }
@@ -80,20 +80,23 @@ export function rotatedSecrets(
 }
 
 /** Those that sign at that moment, the present one first. */
-export function liveSecrets({ signing }: EndpointSecrets, now: Date): EndpointSecrets['signing'] {
+export function activeSigningSecrets(
+  { signing }: WebhookSecrets,
+  now: Date,
+): WebhookSecrets['signing'] {
   return signing.filter(({ until }) => until === null || until > now.toISOString())
 }
 
 /** As the database keeps them. */
-export function sealed(masterKey: MasterKey, secrets: EndpointSecrets): Promise<string> {
+export function encryptSecrets(masterKey: MasterKey, secrets: WebhookSecrets): Promise<string> {
   return masterKey.encrypt(JSON.stringify(secrets))
 }
 
 /** Undefined when they were encrypted with another master key. */
-export async function unsealed(
+export async function decryptSecrets(
   masterKey: MasterKey,
   jwe: string,
-): Promise<EndpointSecrets | undefined> {
+): Promise<WebhookSecrets | undefined> {
   const text = await masterKey.decrypt(jwe)
-  return text === undefined ? undefined : (JSON.parse(text) as EndpointSecrets)
+  return text === undefined ? undefined : (JSON.parse(text) as WebhookSecrets)
 }

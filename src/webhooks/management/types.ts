@@ -2,10 +2,10 @@ import type { Grant } from '../../auth/access.ts'
 import type { Actor } from '../../db/auth/audit.ts'
 import { DELIVERY_STATES, type DeliveryState } from '../../db/webhooks/deliveries.ts'
 import type { EventType } from '../../events/event.ts'
-import type { EndpointFormat, EndpointState, Signature } from '../webhook.ts'
+import type { Signature, WebhookFormat, WebhookState } from '../webhook.ts'
 
 /** Who writes, tries or removes webhooks. */
-export type Manager = {
+export type Requester = {
   readonly actor: Actor
   /** What they may do; null: everything. */
   readonly grants: readonly Grant[] | null
@@ -60,14 +60,14 @@ export type WebhookHealth = {
 }
 
 /** A webhook as those see it who may manage it: without its secrets. Times are RFC 3339. */
-export type Webhook = {
+export type WebhookView = {
   readonly name: string
   readonly url: string
   readonly repositories: readonly string[]
   /** Null: also what is about no tag. */
   readonly tags: readonly string[] | null
   readonly types: readonly EventType[]
-  readonly format: EndpointFormat
+  readonly format: WebhookFormat
   readonly authentication: {
     readonly signatures: readonly Signature[]
     /** `whpk_…`, which verifies `v1a`. */
@@ -85,7 +85,7 @@ export type Webhook = {
   readonly description: string | null
   readonly maxAgeSeconds: number | null
   readonly coalesceTags: boolean
-  readonly state: EndpointState
+  readonly state: WebhookState
   readonly disabledReason: string | null
   /** Who wrote it last: what they may pull is what is sent. */
   readonly owner: string
@@ -95,7 +95,7 @@ export type Webhook = {
 }
 
 /** A webhook, and its secret this once. */
-export type MadeWebhook = Webhook & { readonly secret: string }
+export type CreatedWebhook = WebhookView & { readonly secret: string }
 
 export { DELIVERY_STATES, type DeliveryState }
 
@@ -121,7 +121,7 @@ export type Delivery = {
 }
 
 /** One try: what was sent, without secrets, and what came back. */
-export type DeliveryTry = {
+export type DeliveryAttempt = {
   readonly at: string
   readonly milliseconds: number
   readonly status: number | null
@@ -135,13 +135,13 @@ export type DeliveryTry = {
 
 /** A delivery with its tries, the newest first, and what is sent. */
 export type DeliveryDetail = Delivery & {
-  readonly attempts: readonly DeliveryTry[]
+  readonly attempts: readonly DeliveryAttempt[]
   /** The event as JSON, letter by letter as it is signed in the format `cloudevents`. */
   readonly body: string
 }
 
 /** Which deliveries are shown. */
-export type DeliveryQuestion = {
+export type DeliveryQuery = {
   readonly state: DeliveryState | undefined
   /** Only earlier ones than this place. */
   readonly before: number | undefined
@@ -157,4 +157,4 @@ export type RedeliveryRange = {
 }
 
 /** How many deliveries are due again; `next` is where to go on when there is more. */
-export type Redelivered = { readonly deliveries: number; readonly next: string | null }
+export type RedeliveryResult = { readonly deliveries: number; readonly next: string | null }

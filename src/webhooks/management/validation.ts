@@ -1,23 +1,23 @@
-import type { Issuer } from '../../auth/tokens.ts'
+import type { RegistryIssuer } from '../../auth/access-tokens.ts'
 import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
 import { type EventType, SUBSCRIBABLE_TYPES } from '../../events/event.ts'
-import { OciError } from '../../oci/errors.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
 import type { GuardedClient } from '../../outgoing/client.ts'
-import { OutgoingRefused } from '../../outgoing/guard.ts'
+import { OutgoingRefusedError } from '../../outgoing/guard.ts'
 import {
-  FREE_HEADER_BYTES_MAX,
-  FREE_HEADERS_MAX,
-  isFreeHeader,
+  CUSTOM_HEADER_BYTES_MAX,
+  CUSTOM_HEADERS_MAX,
+  isCustomHeader,
   isSigningSecret,
 } from '../signature.ts'
-import { ENDPOINT_FORMATS, SIGNATURES } from '../webhook.ts'
+import { SIGNATURES, WEBHOOK_FORMATS } from '../webhook.ts'
 import type { WebhookChange } from './types.ts'
 
 /** What checking needs to know of this registry. */
-export type Surroundings = {
+export type ValidationContext = {
   readonly client: Pick<GuardedClient, 'demandReachable'>
-  readonly issuer: Issuer
+  readonly issuer: RegistryIssuer
 }
 
 /** Longest that an event may wait before it is of no use any more: the registry itself forgets it. */
@@ -47,10 +47,10 @@ export const SETTINGS_DEFAULT = {
  * What a webhook becomes by a change. Throws REQUEST_INVALID, which names the field, what was wrong and
  * what is right.
  */
-export function amended(
+export function applyChange(
   current: WebhookSettings,
   change: WebhookChange,
-  surroundings: Surroundings,
+  surroundings: ValidationContext,
 ): WebhookSettings {
   const { authentication } = change
   const { signatures, oidcAudience } = authentication
@@ -64,7 +64,7 @@ export function amended(
     ),
     types: changed(change.types, current.types, SETTINGS_DEFAULT.types, checkedTypes),
     format: changed(change.format, current.format, SETTINGS_DEFAULT.format, (text) =>
-      oneOf('format', ENDPOINT_FORMATS, text),
+      oneOf('format', WEBHOOK_FORMATS, text),
     ),
     signatures: changed(signatures, current.signatures, SETTINGS_DEFAULT.signatures, (texts) => {
       const named = texts.map((text) => oneOf('authentication.signatures', SIGNATURES, text))
@@ -81,23 +81,23 @@ export function amended(
 }
 
 /** `authorization` or `webhookSecret`. Throws REQUEST_INVALID, which never repeats it. */
-export function checkedCredential(name: string, value: string): string {
-  if (value !== '' && value.length <= FREE_HEADER_BYTES_MAX && isHeaderValue(value)) return value
+export function parseHeaderSecret(name: string, value: string): string {
+  if (value !== '' && value.length <= CUSTOM_HEADER_BYTES_MAX && isHeaderValue(value)) return value
   throw invalid(
     name,
-    `is a header's value: 1 to ${FREE_HEADER_BYTES_MAX} ASCII characters without control characters, and no space at either end`,
+    `is a header's value: 1 to ${CUSTOM_HEADER_BYTES_MAX} ASCII characters without control characters, and no space at either end`,
   )
 }
 
 /** A signing secret that was given. Throws REQUEST_INVALID, which never repeats it. */
-export function checkedSecret(secret: string): string {
+export function parseSigningSecret(secret: string): string {
   if (isSigningSecret(secret)) return secret
   throw invalid('secret', 'is whsec_ and 24 to 64 random bytes in base64; leave it out to get one')
 }
 
 /** REQUEST_INVALID about one field. */
-export function invalid(field: string, rule: string, cause?: unknown): OciError {
-  return new OciError('REQUEST_INVALID', { field }, { message: `${field} ${rule}`, cause })
+export function invalid(field: string, rule: string, cause?: unknown): RegistryError {
+  return new RegistryError('REQUEST_INVALID', { field }, { message: `${field} ${rule}`, cause })
 }
 
 function changed<T, U>(
@@ -110,7 +110,7 @@ function changed<T, U>(
   return wanted === null ? otherwise : check(wanted)
 }
 
-function checkedUrl(url: string, { client }: Surroundings): string {
+function checkedUrl(url: string, { client }: ValidationContext): string {
   // As it will be sent: the parser of URLs leaves out what it does not like.
   if (!/^https?:\/\/[\x21-\x7e]+$/.test(url)) {
     throw invalid('url', 'is like https://example.org/hook, in ASCII and without spaces')
@@ -119,7 +119,7 @@ function checkedUrl(url: string, { client }: Surroundings): string {
   try {
     client.demandReachable(url)
   } catch (error) {
-    if (!(error instanceof OutgoingRefused)) throw error
+    if (!(error instanceof OutgoingRefusedError)) throw error
     throw invalid('url', `cannot be used: ${error.message}`, error)
   }
   return url
@@ -136,7 +136,7 @@ function globsOf(field: string, texts: readonly string[], parse: (text: string) 
     try {
       return parse(text)
     } catch (error) {
-      if (!(error instanceof OciError)) throw error
+      if (!(error instanceof RegistryError)) throw error
       throw invalid(field, `has "${shown(text)}" in it, and ${error.message}`, error)
     }
   })
@@ -148,7 +148,7 @@ function checkedTypes(texts: readonly string[]): EventType[] {
   return SUBSCRIBABLE_TYPES.filter((type) => named.includes(type))
 }
 
-function checkedAudience(text: string, { url, service }: Issuer): string {
+function checkedAudience(text: string, { url, service }: RegistryIssuer): string {
   const field = 'authentication.oidcAudience'
   if (text === '' || text.length > AUDIENCE_LENGTH_MAX || /\p{C}/u.test(text)) {
     throw invalid(
@@ -167,23 +167,23 @@ function checkedAudience(text: string, { url, service }: Issuer): string {
 
 function checkedHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
   const entries = Object.entries(headers)
-  if (entries.length > FREE_HEADERS_MAX) {
-    throw invalid('headers', `may be ${FREE_HEADERS_MAX}, not ${entries.length}`)
+  if (entries.length > CUSTOM_HEADERS_MAX) {
+    throw invalid('headers', `may be ${CUSTOM_HEADERS_MAX}, not ${entries.length}`)
   }
   const names = new Set<string>()
   let length = 0
   for (const [name, value] of entries) {
-    if (!isFreeHeader(name)) {
+    if (!isCustomHeader(name)) {
       throw invalid(
         'headers',
         `has "${shown(name)}" in it, which is no header's name or is set by the registry`,
       )
     }
     if (names.has(name.toLowerCase())) throw invalid('headers', `has ${shown(name)} twice`)
-    if (value.length > FREE_HEADER_BYTES_MAX || !isHeaderValue(value)) {
+    if (value.length > CUSTOM_HEADER_BYTES_MAX || !isHeaderValue(value)) {
       throw invalid(
         `headers.${shown(name)}`,
-        `has at most ${FREE_HEADER_BYTES_MAX} ASCII characters, no control characters, and no space at either end`,
+        `has at most ${CUSTOM_HEADER_BYTES_MAX} ASCII characters, no control characters, and no space at either end`,
       )
     }
     names.add(name.toLowerCase())

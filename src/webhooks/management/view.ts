@@ -1,18 +1,18 @@
 import type { WebhookRow } from '../../db/webhooks/webhooks.ts'
 import { publicKeyOf } from '../signature.ts'
-import type { EndpointFormat, EndpointSecrets, Signature } from '../webhook.ts'
-import { liveSecrets } from './secrets.ts'
-import type { Webhook } from './types.ts'
+import type { Signature, WebhookFormat, WebhookSecrets } from '../webhook.ts'
+import { activeSigningSecrets } from './secrets.ts'
+import type { WebhookView } from './types.ts'
 
 /** A webhook as it is told to those who may manage it; the columns hold only what was checked. */
-export function webhookOf(row: WebhookRow, secrets: EndpointSecrets | undefined): Webhook {
+export function webhookView(row: WebhookRow, secrets: WebhookSecrets | undefined): WebhookView {
   return {
     name: row.name,
     url: row.url,
     repositories: row.repositories,
     tags: row.tags,
     types: row.types,
-    format: row.format as EndpointFormat,
+    format: row.format as WebhookFormat,
     authentication: {
       signatures: row.signatures as Signature[],
       publicKey: publicKey(secrets),
@@ -42,13 +42,15 @@ export function webhookOf(row: WebhookRow, secrets: EndpointSecrets | undefined)
   }
 }
 
-function publicKey(secrets: EndpointSecrets | undefined): string | null {
+function publicKey(secrets: WebhookSecrets | undefined): string | null {
   return secrets === undefined || secrets.ed25519 === null ? null : publicKeyOf(secrets.ed25519)
 }
 
-function earlierUntil(secrets: EndpointSecrets | undefined): string[] {
+function earlierUntil(secrets: WebhookSecrets | undefined): string[] {
   if (secrets === undefined) return []
-  return liveSecrets(secrets, new Date()).flatMap(({ until }) => (until === null ? [] : [until]))
+  return activeSigningSecrets(secrets, new Date()).flatMap(({ until }) =>
+    until === null ? [] : [until],
+  )
 }
 
 function timeOf(date: Date | null): string | null {

@@ -1,37 +1,43 @@
-import { checkName } from '../../auth/credentials.ts'
+import { assertName } from '../../auth/credentials.ts'
 import type { MasterKey } from '../../auth/master-key.ts'
 import { recordChange } from '../../db/auth/audit.ts'
 import type { Database, Queryable, Transaction } from '../../db/database.ts'
-import { noteEndpointChange } from '../../db/endpoints.ts'
-import { addEvents } from '../../db/events/outbox.ts'
-import { hurryDeliveries } from '../../db/webhooks/deliveries.ts'
+import { incrementWebhookChangeCount } from '../../db/endpoints.ts'
+import { appendEvents } from '../../db/events/outbox.ts'
+import { retryDeliveriesNow } from '../../db/webhooks/deliveries.ts'
 import {
   addWebhook,
+  clearWebhookFailures,
   countWebhooks,
   findWebhook,
-  forgetWebhookFailures,
   listWebhooks,
   lockWebhook,
   removeWebhook,
   updateWebhook,
   type WebhookRow,
 } from '../../db/webhooks/webhooks.ts'
-import { OciError } from '../../oci/errors.ts'
-import type { EndpointSecrets } from '../webhook.ts'
-import { demandMayWrite, mayManage, OWNED_MAX, WEBHOOKS_MAX } from './authorization.ts'
+import { RegistryError } from '../../oci/errors.ts'
+import type { WebhookSecrets } from '../webhook.ts'
+import { assertCanWrite, canManage, WEBHOOKS_MAX, WEBHOOKS_PER_OWNER_MAX } from './authorization.ts'
 import {
-  amendedSecrets,
+  applySecretsChange,
+  decryptSecrets,
+  encryptSecrets,
   newSecrets,
   OVERLAP_SECONDS_DEFAULT,
-  rotatedSecrets,
-  sealed,
-  unsealed,
+  rotateSecrets,
 } from './secrets.ts'
-import type { MadeWebhook, Manager, Webhook, WebhookChange, WebhookRequest } from './types.ts'
-import { amended, invalid, SETTINGS_DEFAULT, type Surroundings } from './validation.ts'
-import { webhookOf } from './view.ts'
+import type {
+  CreatedWebhook,
+  Requester,
+  WebhookChange,
+  WebhookRequest,
+  WebhookView,
+} from './types.ts'
+import { applyChange, invalid, SETTINGS_DEFAULT, type ValidationContext } from './validation.ts'
+import { webhookView } from './view.ts'
 
-export type WebhooksOptions = Surroundings & {
+export type WebhooksOptions = ValidationContext & {
   readonly db: Database
   readonly masterKey: MasterKey
   /** Called when an event was committed. */
@@ -58,66 +64,66 @@ export class Webhooks {
    * Makes one. Its secret is in the answer, and in no other. Throws REQUEST_INVALID, DENIED, and
    * CONFLICT for a name that is in use or when there are too many.
    */
-  async create(request: WebhookRequest, manager: Manager): Promise<MadeWebhook> {
+  async create(request: WebhookRequest, manager: Requester): Promise<CreatedWebhook> {
     const { name, authentication } = request
-    checkName(name)
+    assertName(name)
     const empty = { ...SETTINGS_DEFAULT, url: request.url, repositories: [] }
-    const settings = amended(empty, request, this.#options)
-    demandMayWrite(manager, settings)
+    const settings = applyChange(empty, request, this.#options)
+    assertCanWrite(manager, settings)
     const made = newSecrets(request.secret)
-    const secrets = amendedSecrets(made, authentication, settings.signatures)
+    const secrets = applySecretsChange(made, authentication, settings.signatures)
     demandOneAuthorization(settings.oidcAudience, secrets)
     const state = request.paused ? ('paused' as const) : ('active' as const)
     const written = { ...settings, state, disabledReason: null, ...ownerOf(manager) }
-    const secretsJwe = await sealed(this.#options.masterKey, secrets)
+    const secretsJwe = await encryptSecrets(this.#options.masterKey, secrets)
     const row = await this.#db.transaction(async (tx) => {
       // First, because it lets one after the other: so there are never more than may be.
-      await noteEndpointChange(tx)
+      await incrementWebhookChangeCount(tx)
       await demandRoom(tx, manager)
       if (!(await addWebhook(tx, name, { ...written, secretsJwe }))) taken(name)
       await recordChange(tx, manager.actor, { action: 'create-webhook', detail: name })
       return (await findWebhook(tx, name)) ?? absent(name)
     })
-    return { ...webhookOf(row, secrets), secret: presentOf(secrets) }
+    return { ...webhookView(row, secrets), secret: presentOf(secrets) }
   }
 
   /** Those after `last` that the manager may see, in the order of names. */
-  async list(last: string, limit: number, manager: Manager): Promise<Webhook[]> {
+  async list(last: string, limit: number, manager: Requester): Promise<WebhookView[]> {
     const page = manager.grants === null ? limit : LISTED_AT_ONCE
     const found: WebhookRow[] = []
     let after: string | undefined = last
     // Of WEBHOOKS_MAX, at most: a page is full, or it is the last.
     while (after !== undefined && found.length < limit) {
       const rows: WebhookRow[] = await listWebhooks(this.#db, after, page)
-      found.push(...rows.filter((row) => mayManage(manager, row)))
+      found.push(...rows.filter((row) => canManage(manager, row)))
       after = rows.length < page ? undefined : rows.at(-1)?.name
     }
     return Promise.all(
-      found.slice(0, limit).map(async (row) => webhookOf(row, await this.#secretsOf(row))),
+      found.slice(0, limit).map(async (row) => webhookView(row, await this.#secretsOf(row))),
     )
   }
 
   /** The one of that name. Throws NOT_FOUND. */
-  async named(name: string, manager: Manager): Promise<Webhook> {
-    const row = await findManaged(this.#db, name, manager)
-    return webhookOf(row, await this.#secretsOf(row))
+  async read(name: string, manager: Requester): Promise<WebhookView> {
+    const row = await requireWebhook(this.#db, name, manager)
+    return webhookView(row, await this.#secretsOf(row))
   }
 
   /**
    * Changes what is given; whoever changes more than `paused` becomes its owner. One that was disabled comes back by
    * `paused: false`, and what waits for another try is tried at once. Throws NOT_FOUND, REQUEST_INVALID, DENIED, and CONFLICT.
    */
-  async change(name: string, change: WebhookChange, manager: Manager): Promise<Webhook> {
+  async change(name: string, change: WebhookChange, manager: Requester): Promise<WebhookView> {
     return this.#rewrite(name, manager, 'update-webhook', async (row, tx) => {
-      const settings = amended(row, change, this.#options)
-      demandMayWrite(manager, settings)
+      const settings = applyChange(row, change, this.#options)
+      assertCanWrite(manager, settings)
       const secrets = await this.#amended(row, change, settings.signatures)
       demandOneAuthorization(settings.oidcAudience, secrets)
       demandSecretsGoAlong(row.url, settings.url, secrets, change)
       const { paused } = change
       if (paused === false || settings.url !== row.url) {
-        await forgetWebhookFailures(tx, row.id)
-        await hurryDeliveries(tx, row.id)
+        await clearWebhookFailures(tx, row.id)
+        await retryDeliveriesNow(tx, row.id)
       }
       const state =
         paused === undefined
@@ -137,18 +143,18 @@ export class Webhooks {
     name: string,
     given: string | undefined,
     overlapSeconds: number | undefined,
-    manager: Manager,
-  ): Promise<MadeWebhook> {
+    manager: Requester,
+  ): Promise<CreatedWebhook> {
     let secret = ''
     const webhook = await this.#rewrite(name, manager, 'rotate-webhook-secret', async (row) => {
-      demandMayWrite(manager, row)
+      assertCanWrite(manager, row)
       const current = await this.#secretsOf(row)
       const seconds = overlapSeconds ?? OVERLAP_SECONDS_DEFAULT
       // What nobody can read any more is lost, and this is how the webhook becomes whole again.
       const secrets =
         current === undefined
-          ? amendedSecrets(newSecrets(given), UNCHANGED, row.signatures)
-          : rotatedSecrets(current, given, seconds, new Date())
+          ? applySecretsChange(newSecrets(given), UNCHANGED, row.signatures)
+          : rotateSecrets(current, given, seconds, new Date())
       secret = presentOf(secrets)
       return { written: row, secrets }
     })
@@ -156,11 +162,11 @@ export class Webhooks {
   }
 
   /** Takes it away, with what was not delivered. Throws NOT_FOUND. */
-  async remove(name: string, manager: Manager): Promise<void> {
+  async remove(name: string, manager: Requester): Promise<void> {
     await this.#db.transaction(async (tx) => {
       const { id } = await lockManaged(tx, name, manager)
       await removeWebhook(tx, id)
-      await noteEndpointChange(tx)
+      await incrementWebhookChangeCount(tx)
       await recordChange(tx, manager.actor, { action: 'remove-webhook', detail: name })
     })
   }
@@ -169,11 +175,11 @@ export class Webhooks {
    * Sends it `endpoint.ping`, and nobody else. Returns the event's id. Throws NOT_FOUND, and CONFLICT
    * while nothing is sent to it.
    */
-  async test(name: string, manager: Manager): Promise<string> {
+  async test(name: string, manager: Requester): Promise<string> {
     const id = await this.#db.transaction(async (tx) => {
-      const { id: webhookId, state } = await findManaged(tx, name, manager)
+      const { id: webhookId, state } = await requireWebhook(tx, name, manager)
       if (state !== 'active') {
-        throw new OciError(
+        throw new RegistryError(
           'CONFLICT',
           { state },
           {
@@ -183,7 +189,7 @@ export class Webhooks {
       }
       await recordChange(tx, manager.actor, { action: 'test-webhook', detail: name })
       const event = { type: 'endpoint.ping', webhook: name } as const
-      return (await addEvents(tx, [{ event, repositoryId: null, webhookId }]))[0]
+      return (await appendEvents(tx, [{ event, repositoryId: null, webhookId }]))[0]
     })
     if (id === undefined) throw new Error('the ping has no id')
     this.#options.onCommitted()
@@ -192,23 +198,23 @@ export class Webhooks {
 
   async #rewrite(
     name: string,
-    manager: Manager,
+    manager: Requester,
     action: string,
     work: (row: WebhookRow, tx: Transaction) => Promise<Rewritten>,
-  ): Promise<Webhook> {
+  ): Promise<WebhookView> {
     return this.#db.transaction(async (tx) => {
       const before = await lockManaged(tx, name, manager)
       const { written, secrets, keepsOwner = false } = await work(before, tx)
       const { masterKey } = this.#options
       const secretsJwe =
-        secrets === undefined ? before.secretsJwe : await sealed(masterKey, secrets)
+        secrets === undefined ? before.secretsJwe : await encryptSecrets(masterKey, secrets)
       const { ownerName, ownerOrigin, ownerGrants } = before
       const owner = keepsOwner ? { ownerName, ownerOrigin, ownerGrants } : ownerOf(manager)
       await updateWebhook(tx, before.id, { ...written, secretsJwe, ...owner })
-      await noteEndpointChange(tx)
+      await incrementWebhookChangeCount(tx)
       await recordChange(tx, manager.actor, { action, detail: name })
       const after = (await findWebhook(tx, name)) ?? absent(name)
-      return webhookOf(after, secrets)
+      return webhookView(after, secrets)
     })
   }
 
@@ -217,25 +223,25 @@ export class Webhooks {
     row: WebhookRow,
     { authentication }: WebhookChange,
     signatures: readonly string[],
-  ): Promise<EndpointSecrets | undefined> {
+  ): Promise<WebhookSecrets | undefined> {
     const current = await this.#secretsOf(row)
-    if (current !== undefined) return amendedSecrets(current, authentication, signatures)
+    if (current !== undefined) return applySecretsChange(current, authentication, signatures)
     const { authorization, webhookSecret, signatures: wanted } = authentication
     if ([authorization, webhookSecret, wanted].every((one) => one === undefined)) return undefined
-    throw new OciError('CONFLICT', undefined, {
+    throw new RegistryError('CONFLICT', undefined, {
       message: `the secrets of ${row.name} were encrypted with another master key: rotate its secret first`,
     })
   }
 
-  #secretsOf({ secretsJwe }: WebhookRow): Promise<EndpointSecrets | undefined> {
-    return unsealed(this.#options.masterKey, secretsJwe)
+  #secretsOf({ secretsJwe }: WebhookRow): Promise<WebhookSecrets | undefined> {
+    return decryptSecrets(this.#options.masterKey, secretsJwe)
   }
 }
 
 type Rewritten = {
   readonly written: Omit<Parameters<typeof updateWebhook>[2], 'secretsJwe' | `owner${string}`>
   /** Undefined: they stay as they are. */
-  readonly secrets: EndpointSecrets | undefined
+  readonly secrets: WebhookSecrets | undefined
   /** Undefined: whoever changes it becomes its owner. */
   readonly keepsOwner?: boolean
 }
@@ -254,36 +260,36 @@ const UNCHANGED = {
 } as const
 
 /** The one of that name, if the manager may know of it. Throws NOT_FOUND. */
-export async function findManaged(
+export async function requireWebhook(
   db: Queryable,
   name: string,
-  manager: Manager,
+  manager: Requester,
 ): Promise<WebhookRow> {
   // Postgres cannot even be asked for this character.
   const row = name.includes('\0') ? undefined : await findWebhook(db, name)
-  return row !== undefined && mayManage(manager, row) ? row : absent(name)
+  return row !== undefined && canManage(manager, row) ? row : absent(name)
 }
 
-async function lockManaged(tx: Transaction, name: string, manager: Manager): Promise<WebhookRow> {
+async function lockManaged(tx: Transaction, name: string, manager: Requester): Promise<WebhookRow> {
   if (!name.includes('\0')) await lockWebhook(tx, name)
-  return findManaged(tx, name, manager)
+  return requireWebhook(tx, name, manager)
 }
 
-async function demandRoom(tx: Transaction, { actor, grants }: Manager): Promise<void> {
+async function demandRoom(tx: Transaction, { actor, grants }: Requester): Promise<void> {
   const { all, owned } = await countWebhooks(tx, actor.origin)
   if (all >= WEBHOOKS_MAX) throw full(`a registry has at most ${WEBHOOKS_MAX} webhooks`)
-  if (grants !== null && owned >= OWNED_MAX) {
-    throw full(`a credential or trust policy has at most ${OWNED_MAX} webhooks`)
+  if (grants !== null && owned >= WEBHOOKS_PER_OWNER_MAX) {
+    throw full(`a credential or trust policy has at most ${WEBHOOKS_PER_OWNER_MAX} webhooks`)
   }
 }
 
-function ownerOf({ actor, grants }: Manager) {
+function ownerOf({ actor, grants }: Requester) {
   return { ownerName: actor.name, ownerOrigin: actor.origin, ownerGrants: grants }
 }
 
 function demandOneAuthorization(
   oidcAudience: string | null,
-  secrets: EndpointSecrets | undefined,
+  secrets: WebhookSecrets | undefined,
 ): void {
   if (oidcAudience === null || secrets === undefined || secrets.authorization === null) return
   throw invalid(
@@ -296,7 +302,7 @@ function demandOneAuthorization(
 function demandSecretsGoAlong(
   from: string,
   to: string,
-  secrets: EndpointSecrets | undefined,
+  secrets: WebhookSecrets | undefined,
   { authentication }: WebhookChange,
 ): void {
   if (secrets === undefined || from === to) return
@@ -309,7 +315,7 @@ function demandSecretsGoAlong(
   }
 }
 
-function presentOf({ signing }: EndpointSecrets): string {
+function presentOf({ signing }: WebhookSecrets): string {
   const [first] = signing
   if (first === undefined) throw new Error('the webhook has no secret')
   return first.secret
@@ -317,14 +323,14 @@ function presentOf({ signing }: EndpointSecrets): string {
 
 function absent(name: string): never {
   const message = `there is no webhook ${name.slice(0, NAME_SHOWN_MAX)}`
-  throw new OciError('NOT_FOUND', undefined, { message })
+  throw new RegistryError('NOT_FOUND', undefined, { message })
 }
 
 function taken(name: string): never {
   const message = `there is a webhook named ${name}: remove it first, or choose another name`
-  throw new OciError('CONFLICT', undefined, { message })
+  throw new RegistryError('CONFLICT', undefined, { message })
 }
 
-function full(rule: string): OciError {
-  return new OciError('CONFLICT', undefined, { message: `${rule}: remove one first` })
+function full(rule: string): RegistryError {
+  return new RegistryError('CONFLICT', undefined, { message: `${rule}: remove one first` })
 }

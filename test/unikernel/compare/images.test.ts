@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { compareImages } from '../../../src/unikernel/compare/images.ts'
-import { describeComparison } from '../../../src/unikernel/compare/lines.ts'
-import { readBuild } from '../kit.ts'
+import { describeComparison } from '../../../src/unikernel/compare/report.ts'
+import { fixtureImage } from '../fixture-image.ts'
 
 const ONE = 'hello-key-1'
 const TWO = 'hello-key-2'
@@ -12,7 +12,7 @@ const read = (path: string) => readFileSync(new URL(`../../fixtures/${path}`, im
 
 describe('the pairs of the fixtures', () => {
   it('1 and 2: other inputs and other output', async () => {
-    const found = compareImages(await readBuild(ONE), await readBuild(TWO))
+    const found = compareImages(await fixtureImage(ONE), await fixtureImage(TWO))
     expect(found.verdict).toBe('different')
     expect(found.kernel).toMatchObject({ same: false, from: { target: 'hvt', abiVersion: 2 } })
     expect(found.devices).toEqual({ added: [], removed: [] })
@@ -47,8 +47,8 @@ describe('the pairs of the fixtures', () => {
   })
 
   it('are the other way round the other way', async () => {
-    const there = compareImages(await readBuild(ONE), await readBuild(TWO))
-    const back = compareImages(await readBuild(TWO), await readBuild(ONE))
+    const there = compareImages(await fixtureImage(ONE), await fixtureImage(TWO))
+    const back = compareImages(await fixtureImage(TWO), await fixtureImage(ONE))
     expect(back.opam?.packages.changed.map(({ direction }) => direction)).toEqual(
       there.opam?.packages.changed.map(({ direction }) => direction && 'downgrade'),
     )
@@ -57,7 +57,7 @@ describe('the pairs of the fixtures', () => {
   })
 
   it('2 and 3: other inputs, the same output, on other systems', async () => {
-    const found = compareImages(await readBuild(TWO), await readBuild(SAME_OUTPUT))
+    const found = compareImages(await fixtureImage(TWO), await fixtureImage(SAME_OUTPUT))
     expect(found).toMatchObject({ verdict: 'same-output', kernel: { same: true } })
     expect(found.systemPackages?.manager).toEqual({ from: 'dpkg', to: 'pkg' })
     expect(found.buildEnvironment?.changed).toContainEqual({
@@ -67,7 +67,7 @@ describe('the pairs of the fixtures', () => {
   })
 
   it('2 and 4: the same inputs, another output', async () => {
-    const found = compareImages(await readBuild(TWO), await readBuild(SAME_INPUT))
+    const found = compareImages(await fixtureImage(TWO), await fixtureImage(SAME_INPUT))
     expect(found).toMatchObject({ verdict: 'not-reproducible', kernel: { same: false } })
     expect(found.opam?.packages).toEqual({ added: [], removed: [], changed: [] })
     expect(found.systemPackages).toMatchObject({ added: [], removed: [], changed: [] })
@@ -76,7 +76,7 @@ describe('the pairs of the fixtures', () => {
 
   it('each and itself', async () => {
     for (const build of [ONE, TWO, SAME_OUTPUT, SAME_INPUT]) {
-      const image = await readBuild(build)
+      const image = await fixtureImage(build)
       expect(compareImages(image, image)).toMatchObject({
         verdict: 'reproduced',
         kernel: { same: true },
@@ -103,8 +103,8 @@ describe('changes that a version does not show', () => {
   ])('%s of the same version is told', async (_what, changed, aspects) => {
     expect(changed).not.toBe(text)
     const found = compareImages(
-      await readBuild(ONE),
-      await readBuild(ONE, { 'opam-switch': changed }),
+      await fixtureImage(ONE),
+      await fixtureImage(ONE, { 'opam-switch': changed }),
     )
     expect(found.opam?.packages.changed[0]).toMatchObject({
       name: 'dune',
@@ -121,8 +121,8 @@ describe('changes that a version does not show', () => {
       'releases/fmt-0.9.9.tbz"\n      "fmt"',
     )
     const found = compareImages(
-      await readBuild(ONE),
-      await readBuild(ONE, { 'opam-switch': other }),
+      await fixtureImage(ONE),
+      await fixtureImage(ONE, { 'opam-switch': other }),
     )
     expect(found.opam?.vendored.changed).toMatchObject([
       { directory: 'fmt', url: { to: expect.stringMatching(/0\.9\.9/) } },
@@ -137,8 +137,8 @@ it('devices that come and go are told', async () => {
     'build-hashes': null,
   })
   const found = compareImages(
-    await readBuild(ONE, kernel('mini-net.hvt')),
-    await readBuild(ONE, kernel('mini-blk-net2.spt')),
+    await fixtureImage(ONE, kernel('mini-net.hvt')),
+    await fixtureImage(ONE, kernel('mini-blk-net2.spt')),
   )
   expect(found.kernel).toMatchObject({ from: { target: 'hvt' }, to: { target: 'spt' } })
   expect(found.devices.added.length).toBeGreaterThan(0)
@@ -148,12 +148,12 @@ it('devices that come and go are told', async () => {
 })
 
 it('what a side does not tell is not compared', async () => {
-  const bare = await readBuild(ONE, {
+  const bare = await fixtureImage(ONE, {
     'opam-switch': null,
     'system-packages': null,
     'build-environment': null,
   })
-  const found = compareImages(bare, await readBuild(TWO))
+  const found = compareImages(bare, await fixtureImage(TWO))
   expect(found).toMatchObject({
     verdict: 'unknown',
     opam: undefined,
@@ -165,8 +165,8 @@ it('what a side does not tell is not compared', async () => {
 it('packages with several versions are compared by all of them', async () => {
   const list = (text: string) => ({ 'system-packages': text })
   const found = compareImages(
-    await readBuild(ONE, list('a=1\nb:amd64=1\nb:i386=1\nc=1\nc=2\nd=1:1')),
-    await readBuild(ONE, list('a=2~\nb:amd64=1\nb:i386=2\nc=2\nc=3\nd=2')),
+    await fixtureImage(ONE, list('a=1\nb:amd64=1\nb:i386=1\nc=1\nc=2\nd=1:1')),
+    await fixtureImage(ONE, list('a=2~\nb:amd64=1\nb:i386=2\nc=2\nc=3\nd=2')),
   )
   expect(found.systemPackages?.changed).toEqual([
     { name: 'a', versions: { from: ['1'], to: ['2~'] }, direction: 'upgrade' },
@@ -177,7 +177,7 @@ it('packages with several versions are compared by all of them', async () => {
 })
 
 it('another machine is told, also where nothing else of the kernel is another', async () => {
-  const kernel = (name: string) => readBuild(ONE, { kernel: read(`elf/${name}`) })
+  const kernel = (name: string) => fixtureImage(ONE, { kernel: read(`elf/${name}`) })
   const found = compareImages(await kernel('mini-net.hvt'), await kernel('mini-arm.hvt'))
   expect(describeComparison(found).join('\n')).toMatch(
     /~ hvt ABI 2 on x86_64 → hvt ABI 2 on aarch64/,

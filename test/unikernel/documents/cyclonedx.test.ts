@@ -2,7 +2,7 @@ import { Spec, Validation } from '@cyclonedx/cyclonedx-library'
 import { PackageURL } from 'packageurl-js'
 import { describe, expect, it } from 'vitest'
 import { cycloneDx } from '../../../src/unikernel/documents/cyclonedx.ts'
-import { readBuild } from '../kit.ts'
+import { fixtureImage } from '../fixture-image.ts'
 import { allImages, CONTEXT, unsayable } from './images.ts'
 
 const validator = new Validation.JsonStrictValidator(Spec.Version.v1dot6)
@@ -28,7 +28,7 @@ type Bom = {
 }
 
 async function bomOf(build: string, replaced = {}): Promise<Bom> {
-  const image = await readBuild(build, replaced)
+  const image = await fixtureImage(build, replaced)
   return JSON.parse(JSON.stringify(cycloneDx(image, CONTEXT)))
 }
 
@@ -44,7 +44,7 @@ describe('the CycloneDX document of an image', () => {
   })
 
   it('would be refused with a field that the schema does not have', async () => {
-    const document = { ...cycloneDx(await readBuild('hello-key-1'), CONTEXT), other: 1 }
+    const document = { ...cycloneDx(await fixtureImage('hello-key-1'), CONTEXT), other: 1 }
     expect(await validator.validate(JSON.stringify(document))).not.toBeNull()
   })
 
@@ -152,7 +152,7 @@ describe('the CycloneDX document of an image', () => {
     const first = await bomOf('hello-key-1')
     expect(await bomOf('hello-key-1')).toEqual(first)
     expect(first.serialNumber).toMatch(/^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab]/)
-    const image = await readBuild('hello-key-1')
+    const image = await fixtureImage('hello-key-1')
     for (const other of [{ repository: 'other' }, { version: '0.2.0' }, { registry: 'a' }]) {
       const { serialNumber } = cycloneDx(image, { ...CONTEXT, ...other })
       expect(serialNumber).not.toBe(first.serialNumber)

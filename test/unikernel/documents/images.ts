@@ -1,7 +1,7 @@
 import { digestOf } from '../../../src/oci/digest.ts'
 import type { DocumentContext } from '../../../src/unikernel/documents/context.ts'
 import type { UnikernelImage } from '../../../src/unikernel/image.ts'
-import { readBuild } from '../kit.ts'
+import { fixtureImage } from '../fixture-image.ts'
 
 export const BUILDS = [
   'hello-key-1',
@@ -78,7 +78,7 @@ const ENVIRONMENT =
 
 /** Images that are hard to describe, by what is hard about them. */
 export async function hardImages(): Promise<ReadonlyMap<string, UnikernelImage>> {
-  const hostile = await readBuild('hello-key-1', {
+  const hostile = await fixtureImage('hello-key-1', {
     'opam-switch': HOSTILE_SWITCH,
     'system-packages': PACKAGES,
     'build-environment': ENVIRONMENT,
@@ -93,7 +93,7 @@ export async function hardImages(): Promise<ReadonlyMap<string, UnikernelImage>>
     problem: 'it has\nsome \ud800',
   }))
   const [first, ...others] = layers
-  const onlyKernel = await readBuild('hello-key-1', {
+  const onlyKernel = await fixtureImage('hello-key-1', {
     'opam-switch': null,
     'system-packages': null,
     'build-environment': null,
@@ -113,17 +113,19 @@ export async function hardImages(): Promise<ReadonlyMap<string, UnikernelImage>>
       { ...onlyKernel, kernel: { ...onlyKernel.kernel, title: undefined } },
     ],
     ['no layers', { ...onlyKernel, layers: [] }],
-    ['no switch', await readBuild('hello-key-2', { 'opam-switch': null })],
-    ['no packages', await readBuild('hello-key-2', { 'system-packages': null })],
-    ['no environment', await readBuild('hello-key-2', { 'build-environment': null })],
-    ['a switch that is none', await readBuild('hello-key-2', { 'opam-switch': 'installed: [' })],
+    ['no switch', await fixtureImage('hello-key-2', { 'opam-switch': null })],
+    ['no packages', await fixtureImage('hello-key-2', { 'system-packages': null })],
+    ['no environment', await fixtureImage('hello-key-2', { 'build-environment': null })],
+    ['a switch that is none', await fixtureImage('hello-key-2', { 'opam-switch': 'installed: [' })],
     [
       'Alpine',
-      await readBuild('hello-key-2', { 'system-packages': 'musl-1.2.5-r0 x86_64 {musl} (MIT)\n' }),
+      await fixtureImage('hello-key-2', {
+        'system-packages': 'musl-1.2.5-r0 x86_64 {musl} (MIT)\n',
+      }),
     ],
     [
       'empty lists',
-      await readBuild('hello-key-2', { 'opam-switch': 'installed: []', 'system-packages': '' }),
+      await fixtureImage('hello-key-2', { 'opam-switch': 'installed: []', 'system-packages': '' }),
     ],
   ])
 }
@@ -131,7 +133,9 @@ export async function hardImages(): Promise<ReadonlyMap<string, UnikernelImage>>
 /** Every image of the tests, by a name. */
 export async function allImages(): Promise<ReadonlyMap<string, UnikernelImage>> {
   const builds = await Promise.all(
-    BUILDS.map(async (build): Promise<[string, UnikernelImage]> => [build, await readBuild(build)]),
+    BUILDS.map(
+      async (build): Promise<[string, UnikernelImage]> => [build, await fixtureImage(build)],
+    ),
   )
   return new Map([...builds, ...(await hardImages())])
 }

@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import {
+  COMPONENTS_MAX,
+  componentsOf,
   DEPENDENCIES_MAX,
-  INGREDIENTS_MAX,
-  ingredientsOf,
 } from '../../../src/unikernel/documents/components.ts'
 import { cycloneDx } from '../../../src/unikernel/documents/cyclonedx.ts'
 import { slsaProvenance } from '../../../src/unikernel/documents/slsa.ts'
 import { spdx } from '../../../src/unikernel/documents/spdx.ts'
-import { readBuild } from '../kit.ts'
+import { fixtureImage } from '../fixture-image.ts'
 import { CONTEXT } from './images.ts'
 import { spdxErrors } from './spdx-rules.ts'
 
@@ -15,11 +15,11 @@ const numbers = (count: number) => [...new Array(count).keys()]
 
 describe('documents of an image with more than anybody has', () => {
   it('list as many packages as the limit says, and say that there are more', async () => {
-    const packages = numbers(5 * INGREDIENTS_MAX).map((at) => `p${at}=1`)
-    const image = await readBuild('hello-key-1', { 'system-packages': packages.join('\n') })
-    const { list, omitted } = ingredientsOf(image)
-    expect(list).toHaveLength(INGREDIENTS_MAX)
-    expect(list.length + omitted).toBeGreaterThan(5 * INGREDIENTS_MAX)
+    const packages = numbers(5 * COMPONENTS_MAX).map((at) => `p${at}=1`)
+    const image = await fixtureImage('hello-key-1', { 'system-packages': packages.join('\n') })
+    const { list, omitted } = componentsOf(image)
+    expect(list).toHaveLength(COMPONENTS_MAX)
+    expect(list.length + omitted).toBeGreaterThan(5 * COMPONENTS_MAX)
     // What is nearer to the kernel comes first.
     expect(list.some(({ ref }) => ref === 'vendored/hello-key/lwt')).toBe(true)
     const bom = cycloneDx(image, CONTEXT)
@@ -33,12 +33,12 @@ describe('documents of an image with more than anybody has', () => {
   it('follow as many dependencies as the limit says, and none to what is not listed', async () => {
     const names = numbers(400).map((at) => `p${at}`)
     const all = names.map((name) => `"${name}"`).join(' ')
-    const image = await readBuild('hello-key-1', {
+    const image = await fixtureImage('hello-key-1', {
       'opam-switch': `
         installed: [${names.map((name) => `"${name}.1"`).join(' ')}]
         package "p0" { x-orb-dependencies: [${names.map((one) => `["${one}" [${all}]]`).join('\n')}] }`,
     })
-    const { dependencies, list, omitted } = ingredientsOf(image)
+    const { dependencies, list, omitted } = componentsOf(image)
     expect([...dependencies.values()].flat()).toHaveLength(DEPENDENCIES_MAX)
     expect(omitted).toBe(400 * 399 - DEPENDENCIES_MAX)
     const refs = new Set(list.map(({ ref }) => ref))

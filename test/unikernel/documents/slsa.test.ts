@@ -2,7 +2,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
 import { describe, expect, it } from 'vitest'
 import { BUILD_TYPE, slsaProvenance } from '../../../src/unikernel/documents/slsa.ts'
-import { readBuild } from '../kit.ts'
+import { fixtureImage } from '../fixture-image.ts'
 import { allImages, CONTEXT, unsayable } from './images.ts'
 
 // Made from in-toto's Statement and ResourceDescriptor v1 and from SLSA's Provenance v1.
@@ -86,7 +86,7 @@ type Statement = {
 }
 
 async function statementOf(build: string, replaced = {}): Promise<Statement> {
-  const image = await readBuild(build, replaced)
+  const image = await fixtureImage(build, replaced)
   return JSON.parse(JSON.stringify(slsaProvenance(image, CONTEXT)))
 }
 
@@ -120,7 +120,7 @@ describe('the provenance of an image', () => {
       const { subject }: Statement = JSON.parse(JSON.stringify(slsaProvenance(image, CONTEXT)))
       expect(new Set(subject.map((one) => one.name)).size, name).toBe(subject.length)
     }
-    const image = await readBuild('hello-key-1')
+    const image = await fixtureImage('hello-key-1')
     const layers = image.layers.map((layer) => ({ ...layer, title: 'hello-key.hvt' }))
     expect(slsaProvenance({ ...image, layers }, CONTEXT)).toMatchObject({
       subject: [{ name: 'hello-key.hvt' }, { name: 'hello-key.hvt.debug' }],

@@ -6,7 +6,7 @@ import {
   findGithub,
   findLocation,
   isLink,
-  readAddress,
+  parseSourceAddress,
   uriOf,
 } from '../../../src/unikernel/documents/source-address.ts'
 
@@ -25,7 +25,7 @@ describe('an address of a source', () => {
       '/home/x': [undefined, '/home/x', undefined],
     } as const
     for (const [url, [vcs, address, reference]] of Object.entries(known)) {
-      expect(readAddress(url), url).toEqual({ vcs, address, reference })
+      expect(parseSourceAddress(url), url).toEqual({ vcs, address, reference })
     }
   })
 
@@ -43,26 +43,26 @@ describe('an address of a source', () => {
       '': undefined,
     }
     for (const [url, location] of Object.entries(known)) {
-      expect(findLocation(readAddress(url)), url).toBe(location)
+      expect(findLocation(parseSourceAddress(url)), url).toBe(location)
     }
   })
 
   it('names a commit only with all of its digits, and only of git', () => {
-    expect(findCommit(readAddress(`git+https://example.org/x#${COMMIT}`))).toBe(COMMIT)
+    expect(findCommit(parseSourceAddress(`git+https://example.org/x#${COMMIT}`))).toBe(COMMIT)
     const sha256 = 'c'.repeat(64)
-    expect(findCommit(readAddress(`git+https://example.org/x#${sha256}`))).toBe(sha256)
+    expect(findCommit(parseSourceAddress(`git+https://example.org/x#${sha256}`))).toBe(sha256)
     for (const url of [
       `git+https://example.org/x#${COMMIT.slice(1)}`,
       `git+https://example.org/x#${COMMIT}0`,
       `hg+https://e/x#${COMMIT}`,
     ]) {
-      expect(findCommit(readAddress(url)), url).toBeUndefined()
+      expect(findCommit(parseSourceAddress(url)), url).toBeUndefined()
     }
   })
 
   it('is a link only with a scheme of sources', () => {
     for (const url of ['https://e/x', 'git+ssh://git@e/x', 'git+file:///srv/x', 'rsync://e/x']) {
-      expect(isLink(readAddress(url)), url).toBe(true)
+      expect(isLink(parseSourceAddress(url)), url).toBe(true)
     }
     for (const url of [
       'javascript:alert(1)',
@@ -72,7 +72,7 @@ describe('an address of a source', () => {
       'https:',
       '#',
     ]) {
-      expect(isLink(readAddress(url)), url).toBe(false)
+      expect(isLink(parseSourceAddress(url)), url).toBe(false)
     }
   })
 
@@ -88,7 +88,7 @@ describe('an address of a source', () => {
       [`https://e/${'a-'.repeat(50_000)}.tbz`]: undefined,
     }
     for (const [url, version] of Object.entries(known)) {
-      expect(findArchiveVersion(readAddress(url)), url.slice(0, 50)).toBe(version)
+      expect(findArchiveVersion(parseSourceAddress(url)), url.slice(0, 50)).toBe(version)
     }
   })
 
@@ -99,7 +99,7 @@ describe('an address of a source', () => {
       fc.property(fc.string({ unit: 'binary' }), (text) => {
         expect(uriOf(text)).toMatch(uri)
         expect(uriOf(uriOf(text))).toBe(uriOf(text))
-        expect(() => [readAddress(text), findGithub(readAddress(text))]).not.toThrow()
+        expect(() => [parseSourceAddress(text), findGithub(parseSourceAddress(text))]).not.toThrow()
       }),
     )
     const known = {

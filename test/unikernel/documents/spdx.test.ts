@@ -1,7 +1,7 @@
 import { PackageURL } from 'packageurl-js'
 import { describe, expect, it } from 'vitest'
 import { spdx } from '../../../src/unikernel/documents/spdx.ts'
-import { readBuild } from '../kit.ts'
+import { fixtureImage } from '../fixture-image.ts'
 import { allImages, CONTEXT, unsayable } from './images.ts'
 import { spdxErrors } from './spdx-rules.ts'
 
@@ -17,7 +17,7 @@ type Relation = { spdxElementId: string; relationshipType: string; relatedSpdxEl
 type Spdx = { documentNamespace: string; packages: Package[]; relationships: Relation[] }
 
 const plain = (document: object): Spdx => JSON.parse(JSON.stringify(document))
-const documentOf = async (build: string) => plain(spdx(await readBuild(build), CONTEXT))
+const documentOf = async (build: string) => plain(spdx(await fixtureImage(build), CONTEXT))
 
 describe('the SPDX document of an image', () => {
   it('is valid by the rules of SPDX 2.3, whatever the image says', async () => {
@@ -72,7 +72,7 @@ describe('the SPDX document of an image', () => {
   })
 
   it('says where sources are in words of SPDX, and asserts nothing of others', async () => {
-    const image = await readBuild('hello-key-1', {
+    const image = await fixtureImage('hello-key-1', {
       'opam-switch': `
         installed: ["a.1" "b.1" "c.1" "d.1"]
         package "a" { version: "1" url { src: "git+https://example.org/a.git#0f1e" } }

@@ -8,7 +8,7 @@ import {
   parseBuildEnvironment,
 } from '../../../src/unikernel/host/build-environment.ts'
 import { parseBuildHashes } from '../../../src/unikernel/host/build-hashes.ts'
-import { MalformedOpam } from '../../../src/unikernel/opam/lexer.ts'
+import { MalformedOpamError } from '../../../src/unikernel/opam/lexer.ts'
 
 const file = (build: string, name: string) =>
   readFileSync(new URL(`../../fixtures/builds/${build}/${name}`, import.meta.url))
@@ -233,7 +233,7 @@ removed: ["r"]`)
         try {
           parseBuildHashes(bytes)
         } catch (error) {
-          expect(error).toBeInstanceOf(MalformedOpam)
+          expect(error).toBeInstanceOf(MalformedOpamError)
         }
       }),
     )
@@ -241,7 +241,7 @@ removed: ["r"]`)
 
   it('that are no opam file are refused', () => {
     for (const text of ['added: [', 'added', '}', '"x']) {
-      expect(() => hashes(text)).toThrow(MalformedOpam)
+      expect(() => hashes(text)).toThrow(MalformedOpamError)
     }
   })
 })

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
-  MalformedPackages,
+  MalformedPackagesError,
   parseSystemPackages,
   SYSTEM_PACKAGES_BYTES_MAX,
   SYSTEM_PACKAGES_MAX,
@@ -187,7 +187,7 @@ describe('hostile lists', () => {
       /has 16777217 bytes, and 16777216 are the limit/,
     )
     const many = Buffer.from('a=1\n'.repeat(SYSTEM_PACKAGES_MAX + 1))
-    expect(() => parseSystemPackages(many)).toThrow(MalformedPackages)
+    expect(() => parseSystemPackages(many)).toThrow(MalformedPackagesError)
   })
 })
 

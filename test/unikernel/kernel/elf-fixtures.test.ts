@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
 import { findSolo5Kernel } from '../../../src/unikernel/kernel/solo5.ts'
-import { factsOf, fixture, Source } from './elf-kit.ts'
+import { factsOf, fixture, Source } from './kernel-source.ts'
 
 const SERVICE = { kind: 'net', name: 'service' }
 

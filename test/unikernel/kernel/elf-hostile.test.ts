@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { READ_BYTES_MAX, READS_MAX } from '../../../src/unikernel/kernel/elf-bytes.ts'
 import { findSolo5Kernel } from '../../../src/unikernel/kernel/solo5.ts'
-import { complaintAbout, factsOf, fixture, Source } from './elf-kit.ts'
 import {
   ABI1,
   abi,
@@ -12,6 +11,7 @@ import {
   type PartPlan,
   RESERVED_FIRST,
 } from './elf-writer.ts'
+import { complaintAbout, factsOf, fixture, Source } from './kernel-source.ts'
 
 // Where mini-net.hvt has its headers: five segments, the last three of notes, and seven sections.
 const SEGMENTS = 64

@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { MalformedKernel } from '../../../src/unikernel/kernel/elf-bytes.ts'
+import { MalformedKernelError } from '../../../src/unikernel/kernel/elf-bytes.ts'
 import { findSolo5Kernel } from '../../../src/unikernel/kernel/solo5.ts'
 import { DEVICE_KINDS, TARGETS } from '../../../src/unikernel/kernel/solo5-notes.ts'
-import { factsOf, fixture, Source } from './elf-kit.ts'
 import { ABI1, abi, elf, MFT1, manifest, note, RESERVED_FIRST } from './elf-writer.ts'
+import { factsOf, fixture, Source } from './kernel-source.ts'
 
 const FIXTURES = ['mini-net.hvt', 'mini-blk-net2.spt', 'mini-max63.hvt', 'mini-arm.hvt', 'mini.xen']
   .map((name) => `elf/${name}`)
@@ -14,7 +14,7 @@ const FIXTURES = ['mini-net.hvt', 'mini-blk-net2.spt', 'mini-max63.hvt', 'mini-a
 async function expectSound(bytes: Uint8Array, size: number = bytes.length): Promise<void> {
   const source = new Source(bytes, size)
   const facts = await findSolo5Kernel(source.size, source.read).catch((error: unknown) => {
-    if (!(error instanceof MalformedKernel)) throw error
+    if (!(error instanceof MalformedKernelError)) throw error
     expect(error.message).toMatch(/^malformed kernel: at byte \d+, [\x20-\x7e]{1,280}$/)
     expect(Number.isSafeInteger(error.offset)).toBe(true)
     return undefined

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest'
-import { complaintAbout, factsOf } from './elf-kit.ts'
 import {
   ABI1,
   abi,
@@ -11,6 +10,7 @@ import {
   note,
   RESERVED_FIRST,
 } from './elf-writer.ts'
+import { complaintAbout, factsOf } from './kernel-source.ts'
 
 const BLOCK = { type: 1, name: 'storage' }
 const NETWORK = { type: 2, name: 'service' }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { PROBLEMS_MAX } from '../../../src/unikernel/opam/fields.ts'
 import { OPAM_BYTES_MAX, OPAM_TOKENS_MAX } from '../../../src/unikernel/opam/lexer.ts'
 import { OPAM_DEPTH_MAX, parseOpam } from '../../../src/unikernel/opam/parser.ts'
-import { PROBLEMS_MAX } from '../../../src/unikernel/opam/reading.ts'
 import { parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
 
 const MALFORMED = expect.objectContaining({ name: 'MalformedOpam' })

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { MalformedOpam } from '../../../src/unikernel/opam/lexer.ts'
+import { PROBLEMS_MAX } from '../../../src/unikernel/opam/fields.ts'
+import { MalformedOpamError } from '../../../src/unikernel/opam/lexer.ts'
 import { parseOpam } from '../../../src/unikernel/opam/parser.ts'
-import { PROBLEMS_MAX } from '../../../src/unikernel/opam/reading.ts'
 import { parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
 
 const FIXTURE = new URL('../../fixtures/opam/pinned-switch', import.meta.url)
@@ -20,7 +20,7 @@ function expectReadOrRefused(source: Uint8Array | string): void {
       return value
     })
   } catch (error) {
-    if (!(error instanceof MalformedOpam)) throw error
+    if (!(error instanceof MalformedOpamError)) throw error
     expect(error.line).toBeGreaterThanOrEqual(1)
     expect(error.column).toBeGreaterThanOrEqual(1)
     expect(error.message).toMatch(/^malformed opam file: [^\n]{1,300}$/)

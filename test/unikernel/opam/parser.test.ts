@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { MalformedOpam } from '../../../src/unikernel/opam/lexer.ts'
+import { MalformedOpamError } from '../../../src/unikernel/opam/lexer.ts'
 import { parseOpam } from '../../../src/unikernel/opam/parser.ts'
 import type { OpamItem, OpamValue } from '../../../src/unikernel/opam/value.ts'
 
@@ -42,7 +42,7 @@ const problemOf = (source: string | Uint8Array) => {
   try {
     parseOpam(source)
   } catch (error) {
-    if (error instanceof MalformedOpam) return error
+    if (error instanceof MalformedOpamError) return error
     throw error
   }
   return undefined

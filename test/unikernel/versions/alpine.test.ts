@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { compareAlpineVersions } from '../../../src/unikernel/versions/alpine.ts'
-import { expectAscending, expectOrder, expectSameOrder } from './order-kit.ts'
+import { expectAscending, expectOrder, expectSameOrder } from './expect-order.ts'
 
 describe('Alpine', () => {
   // apk-package(5): what may stand in a version, and the order of suffixes.

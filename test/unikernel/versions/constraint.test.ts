@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
   CONSTRAINT_CHARACTERS_MAX,
-  MalformedConstraint,
+  MalformedConstraintError,
   parseVersionConstraint,
   satisfies,
 } from '../../../src/unikernel/versions/constraint.ts'
@@ -51,7 +51,7 @@ describe('a constraint', () => {
     [`${'!'.repeat(30)}= 1`, /nested deeper than 20/],
     [`= ${'1'.repeat(CONSTRAINT_CHARACTERS_MAX)}`, /1000 characters are the limit/],
   ])('%.20j is refused, and where', (text, message) => {
-    expect(() => parseVersionConstraint(text)).toThrow(MalformedConstraint)
+    expect(() => parseVersionConstraint(text)).toThrow(MalformedConstraintError)
     expect(() => parseVersionConstraint(text)).toThrow(message)
   })
 
@@ -61,7 +61,7 @@ describe('a constraint', () => {
         try {
           satisfies('1', parseVersionConstraint(text), compareOpamVersions)
         } catch (error) {
-          expect(error).toBeInstanceOf(MalformedConstraint)
+          expect(error).toBeInstanceOf(MalformedConstraintError)
         }
       }),
     )

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { parseVersionConstraint, satisfies } from '../../../src/unikernel/versions/constraint.ts'
 import { compareFreebsdVersions } from '../../../src/unikernel/versions/freebsd.ts'
-import { expectAscending, expectOrder, expectSameOrder } from './order-kit.ts'
+import { expectAscending, expectOrder, expectSameOrder } from './expect-order.ts'
 
 describe('FreeBSD', () => {
   // What pkg's own tests ask of `pkg version -t` and of `pkg info` (tests/frontend/version.sh).

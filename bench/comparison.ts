@@ -1,0 +1,173 @@
+/** The servers on one kind of store, measured row by row. */
+import { freemem } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { Load, measure, type SeededServer } from './measure.ts'
+import { type Bucket, OBJECT_STORE_BYTES_MAX, ObjectStore } from './object-store.ts'
+import { type Memory, MemoryPeaks, readMemory } from './processes.ts'
+import { profileArguments } from './profile.ts'
+import type { MemoryReport, Result } from './report.ts'
+import { isFor, type Row, type StoreName } from './rows.ts'
+import { Seeds } from './seed.ts'
+import {
+  type Server,
+  type ServerName,
+  startDockerRegistry,
+  startRookery,
+  startSdkServer,
+} from './servers.ts'
+
+/** What the S3 server needs beside what it holds. */
+const OBJECT_STORE_OVERHEAD_BYTES = 2 * 1024 ** 3
+
+export interface ComparisonOptions {
+  store: StoreName
+  /** Everything on disk is below it. */
+  folder: string
+  names: readonly ServerName[]
+  /** Rookery's built main file. */
+  main: string
+  quick: boolean
+  rounds: number
+  /** Where Rookery's profiles go, if wanted. */
+  profiles: string | undefined
+}
+
+interface Participant extends SeededServer {
+  idle: Memory
+  bucket: Bucket | undefined
+}
+
+/** Starts the servers, measures rows on them, and stops them. */
+export class Comparison {
+  readonly #options: ComparisonOptions
+  readonly #participants: Participant[] = []
+  readonly #starting: Promise<{ stop(): Promise<void> }>[] = []
+  #objectStore: ObjectStore | undefined
+  #load: Load | undefined
+  #stopped = false
+
+  constructor(options: ComparisonOptions) {
+    this.#options = options
+  }
+
+  get store(): StoreName {
+    return this.#options.store
+  }
+
+  async start(): Promise<void> {
+    const { store, folder, names } = this.#options
+    if (store === 's3') this.#objectStore = await this.#startObjectStore(join(folder, 's3'))
+    for (const name of names) {
+      const bucket = await this.#objectStore?.createBucket(`bench-${name}`)
+      if (this.#stopped) return
+      const server = await this.#keep(this.#startServer(name, bucket))
+      await this.#settle()
+      const idle = readMemory(server.mainPid, server.roots())
+      const seeds = new Seeds(server)
+      this.#participants.push({ server, seeds, peaks: new MemoryPeaks(), idle, bucket })
+    }
+  }
+
+  /** All rows, until one of the servers dies. */
+  async measureRows(rows: readonly Row[], begin: (row: Row) => void): Promise<Result[]> {
+    const results: Result[] = []
+    for (const row of rows) {
+      if (this.#stopped || this.#death() !== undefined) break
+      begin(row)
+      results.push(await this.#measureRow(row))
+    }
+    const death = this.#objectStore?.exitReason
+    if (death !== undefined) results.at(-1)?.failures.push(`the S3 server ${death}`)
+    return results
+  }
+
+  async readMemories(): Promise<Map<ServerName, MemoryReport>> {
+    await this.#settle()
+    const memories = this.#participants.map(({ server, peaks, idle }) => {
+      const after = readMemory(server.mainPid, server.roots())
+      return [server.name, { idle, peaks: peaks.peaks, after }] as const
+    })
+    return new Map(memories)
+  }
+
+  /** Also what is only about to start; can be called twice. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#load?.stop()
+    const started = await Promise.allSettled(this.#starting.splice(0))
+    const running = started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
+    const isStore = (one: object) => one instanceof ObjectStore
+    // The servers first: they still write to the store.
+    await Promise.all(running.filter((one) => !isStore(one)).map((one) => one.stop()))
+    await Promise.all(running.filter(isStore).map((one) => one.stop()))
+  }
+
+  #death(): string | undefined {
+    const servers = this.#participants.map(({ server }) => server.exitReason)
+    return [this.#objectStore?.exitReason, ...servers].find((death) => death !== undefined)
+  }
+
+  async #settle(): Promise<void> {
+    await wait(this.#options.quick ? 1000 : 5000)
+  }
+
+  #keep<T extends { stop(): Promise<void> }>(starting: Promise<T>): Promise<T> {
+    this.#starting.push(starting)
+    return starting
+  }
+
+  #startObjectStore(folder: string): Promise<ObjectStore> {
+    const needed = OBJECT_STORE_BYTES_MAX + OBJECT_STORE_OVERHEAD_BYTES
+    if (freemem() < needed) {
+      const text = `${Math.ceil(needed / 1e9)} GB of free memory`
+      throw new Error(`the S3 server keeps everything in memory: it needs ${text}`)
+    }
+    return this.#keep(ObjectStore.start(folder))
+  }
+
+  #startServer(name: ServerName, bucket: Bucket | undefined): Promise<Server> {
+    const { folder, main, profiles } = this.#options
+    const own = join(folder, name)
+    if (name === 'docker-registry') return startDockerRegistry(own, bucket)
+    if (name === 'rookery') {
+      const nodeArguments = profiles === undefined ? [] : profileArguments(profiles)
+      return startRookery(own, { main, nodeArguments, bucket })
+    }
+    if (!bucket) throw new Error(`${name} needs S3`)
+    return startSdkServer(own, name, bucket)
+  }
+
+  /**
+   * One row on each server, one right after the other, so that all meet the same machine. What else
+   * the machine does only makes work dearer: of several rounds the cheapest is the truest.
+   */
+  async #measureRow(row: Row): Promise<Result> {
+    const result: Result = { row, by: {}, failures: [] }
+    const able = this.#participants.filter(({ server }) => isFor(row, server.name))
+    for (let round = 0; round < this.#options.rounds; round++) {
+      for (const participant of able) await this.#measureRound(participant, result)
+    }
+    return result
+  }
+
+  async #measureRound(participant: Participant, result: Result): Promise<void> {
+    if (this.#stopped) return
+    const { server, bucket } = participant
+    const { row } = result
+    const [store, pushesTo] = [this.#objectStore, row.writes ? bucket : undefined]
+    this.#load ??= new Load()
+    try {
+      const kept = pushesTo && (await store?.listKeys(pushesTo))
+      const roots = () => store?.roots() ?? []
+      const found = await measure(row, participant, this.#load, roots)
+      const best = result.by[server.name]
+      if (!best || found.cost < best.cost) result.by[server.name] = found
+      if (pushesTo && kept) await store?.clear(pushesTo, kept)
+    } catch (error) {
+      result.failures.push((error as Error).message)
+      this.#load.stop()
+      this.#load = undefined
+    }
+  }
+}

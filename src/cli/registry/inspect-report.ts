@@ -1,0 +1,252 @@
+import type { Digest } from '../../oci/digest.ts'
+import type { Child, Manifest } from '../../oci/manifest.ts'
+import { baseName, CREATED } from '../../unikernel/format.ts'
+import { describeHost, type Host } from '../../unikernel/host/build-environment.ts'
+import type { ImageLayer, UnikernelImage } from '../../unikernel/image.ts'
+import type { Device } from '../../unikernel/kernel/solo5-notes.ts'
+import { listMissingInputs } from '../../unikernel/validation.ts'
+import { sizeText } from '../command.ts'
+import { columns, visible } from '../printing.ts'
+import { quoted } from './login.ts'
+
+/** An image, and what became known of it. */
+export type Inspected = {
+  /** As it was named on the command line. */
+  readonly name: string
+  /** Of the manifest; undefined for a kernel alone. */
+  readonly digest: Digest | undefined
+  /** From which index it was chosen. */
+  readonly index?: Digest
+  readonly image: UnikernelImage
+  readonly manifest: Manifest
+  /** Undefined when it was not compared, or there is nothing to compare. */
+  readonly buildHash: { algorithm: string; said: string; found: string } | undefined
+  /** True when all bytes were held against their digests. */
+  readonly verified: boolean
+  /** Between what the image says of itself and what it is. */
+  readonly contradiction: string | undefined
+}
+
+/** Tenders that take devices as options. */
+const TENDERS: Readonly<Record<string, string>> = { hvt: 'solo5-hvt', spt: 'solo5-spt' }
+const PLAIN_WORD = /^[A-Za-z0-9_./:=-]+$/
+const ROOTS_SHOWN_MAX = 5
+/** Packages whose versions say most about a kernel. */
+const TOOLCHAIN = ['ocaml', 'mirage', 'solo5', 'ocaml-solo5']
+
+/** The report for people. */
+export function imageLines(inspected: Inspected, packages: boolean): string[] {
+  const { image, manifest, index, digest, name } = inspected
+  const { kernel, opamSwitch, systemPackages, buildEnvironment } = image
+  const { abi, architecture } = kernel.solo5
+  const host = buildEnvironment && hostText(describeHost(buildEnvironment))
+  const created = manifest.annotations?.[CREATED]
+  const rows: (readonly [string, string | undefined])[] = [
+    ['image', name],
+    ['index', index],
+    ['digest', digest],
+    ['created', digest === undefined ? undefined : created],
+    ['kernel', `${kernel.title ?? 'without a name'}, ${sizeText(kernel.size)}`],
+    ['', kernel.digest],
+    ['target', `${abi.target}, ABI ${abi.version}, ${architecture ?? 'unknown processor'}`],
+    ...devicesRows(kernel.solo5.manifest.devices),
+    ['run', runLine(image)],
+    ['config', configText(image)],
+    ['input id', image.inputId ?? `none: lacks ${listMissingInputs(image).join(', ')}`],
+    ['opam', opamText(image)],
+    ['roots', opamSwitch && rootsText(opamSwitch.roots)],
+    [
+      'system',
+      systemPackages &&
+        `${systemPackages.packages.length} ${systemPackages.manager ?? ''} packages`,
+    ],
+    ['built on', host],
+    ['build hash', buildHashText(inspected)],
+    ['wrong', inspected.contradiction],
+  ]
+  return [
+    ...rows
+      .filter(([, text]) => text !== undefined)
+      .map(([heading, text]) => `${heading.padEnd(11)} ${visible(text ?? '')}`.trimEnd()),
+    '',
+    ...layerLines(image.layers),
+    ...(packages ? packageLines(image) : []),
+  ]
+}
+
+/** The same for programs. */
+export function imageJson(inspected: Inspected, packages: boolean) {
+  const { image, manifest, name, digest, index, buildHash, verified, contradiction } = inspected
+  const { kernel, opamSwitch, systemPackages, buildEnvironment, config } = image
+  const { abi, architecture, manifest: needs } = kernel.solo5
+  return {
+    name,
+    digest: digest ?? null,
+    index: index ?? null,
+    created: manifest.annotations?.[CREATED] ?? null,
+    kernel: { digest: kernel.digest, title: kernel.title ?? null, size: kernel.size },
+    target: abi.target,
+    abiVersion: abi.version,
+    architecture: architecture ?? null,
+    devices: needs.devices,
+    inputId: image.inputId ?? null,
+    lacks: listMissingInputs(image),
+    config: config ?? null,
+    layers: image.layers.map(({ role, title, problem, ...layer }) => ({
+      role: role ?? null,
+      title: title ?? null,
+      ...layer,
+      problem: problem ?? null,
+    })),
+    opam: opamSwitch
+      ? {
+          compiler: opamSwitch.compiler,
+          roots: opamSwitch.roots,
+          count: opamSwitch.installed.length,
+          ...(packages ? { packages: opamSwitch.installed } : {}),
+        }
+      : null,
+    systemPackages: systemPackages
+      ? {
+          manager: systemPackages.manager ?? null,
+          count: systemPackages.packages.length,
+          ...(packages ? { packages: systemPackages.packages } : {}),
+        }
+      : null,
+    buildEnvironment: buildEnvironment
+      ? { variables: buildEnvironment.variables, host: describeHost(buildEnvironment) }
+      : null,
+    buildHash: buildHash ? { ...buildHash, same: buildHash.said === buildHash.found } : null,
+    verified,
+    contradiction: contradiction ?? null,
+  }
+}
+
+/** An index of which nothing was chosen. */
+export function indexLines(name: string, digest: Digest, children: readonly Child[]): string[] {
+  const rows = children.map(({ platform, digest: child }) => [
+    platform?.os ?? '',
+    platform?.variant ?? '',
+    platform?.architecture ?? '',
+    child,
+  ])
+  return [
+    `index       ${visible(name)}`,
+    `digest      ${digest}`,
+    '',
+    ...wideColumns(['os', 'target', 'arch', 'image'], rows),
+    '',
+    'Choose one with --target and --arch.',
+  ]
+}
+
+/** The same for programs. */
+export function indexJson(name: string, digest: Digest, children: readonly Child[]) {
+  const images = children.map(({ digest: child, platform }) => ({
+    digest: child,
+    os: platform?.os ?? null,
+    target: platform?.os === 'solo5' ? (platform.variant ?? null) : null,
+    architecture: platform?.architecture ?? null,
+  }))
+  return { name, index: digest, images }
+}
+
+/** Digests are longer than a column may be, so they stand last. */
+function wideColumns(headings: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const heads = columns(
+    headings.slice(0, -1),
+    rows.map((row) => row.slice(0, -1)),
+  )
+  const width = Math.max(...heads.map(({ length }) => length))
+  const last = [headings.at(-1) ?? '', ...rows.map((row) => visible(row.at(-1) ?? ''))]
+  return heads.map((line, index) => `${line.padEnd(width)}  ${last[index]}`.trimEnd())
+}
+
+function layerLines(layers: readonly ImageLayer[]): string[] {
+  const rows = layers.map(({ role, title, size, digest }) => [
+    role ?? '-',
+    title === undefined ? '-' : baseName(title),
+    sizeText(size),
+    digest,
+  ])
+  const problems = layers.flatMap(({ title, digest, problem }) =>
+    problem === undefined ? [] : [`not understood: ${visible(`${title ?? digest}: ${problem}`)}`],
+  )
+  return [...wideColumns(['layer', 'title', 'size', 'digest'], rows), ...problems]
+}
+
+function packageLines({ opamSwitch, systemPackages }: UnikernelImage): string[] {
+  const opam = (opamSwitch?.installed ?? []).map(({ name, version, pinned, source }) => [
+    name,
+    pinned ? `${version} (pinned)` : version,
+    source?.url ?? '',
+  ])
+  const system = (systemPackages?.packages ?? []).map(({ name, version }) => [name, version])
+  return [
+    ...(opam.length > 0 ? ['', ...wideColumns(['opam package', 'version', 'source'], opam)] : []),
+    ...(system.length > 0 ? ['', ...wideColumns(['system package', 'version'], system)] : []),
+  ]
+}
+
+function devicesRows(devices: readonly Device[]): (readonly [string, string])[] {
+  if (devices.length === 0) return [['devices', 'none']]
+  return devices.map(({ kind, name }, index) => [index === 0 ? 'devices' : '', `${kind} ${name}`])
+}
+
+/** How a tender is started, with each device as an option: solo5's docs, "Running Solo5 unikernels". */
+function runLine({ kernel, config }: UnikernelImage): string | undefined {
+  const { abi, manifest } = kernel.solo5
+  const tender = TENDERS[abi.target]
+  if (tender === undefined) return undefined
+  const devices = manifest.devices.map(({ kind, name }) =>
+    word(`--${kind}:${name}=${kind === 'net' ? 'TAP' : 'DISK'}`),
+  )
+  const memory = config?.memory === undefined ? [] : [`--mem=${config.memory}`]
+  const title = baseName(kernel.title ?? 'KERNEL')
+  const argv = (config?.argv ?? []).map(word)
+  return [tender, ...memory, ...devices, '--', word(title), ...argv].join(' ')
+}
+
+function word(text: string): string {
+  return PLAIN_WORD.test(text) ? text : quoted(text)
+}
+
+function configText({ config }: UnikernelImage): string | undefined {
+  if (config === undefined) return undefined
+  return [config.name, config.memory === undefined ? undefined : `${config.memory} MiB of memory`]
+    .filter((part) => part !== undefined)
+    .join(', ')
+}
+
+function opamText({ opamSwitch }: UnikernelImage): string | undefined {
+  if (opamSwitch === undefined) return undefined
+  const { installed } = opamSwitch
+  const toolchain = TOOLCHAIN.flatMap((name) => {
+    const found = installed.find((one) => one.name === name)
+    return found === undefined ? [] : [`${name} ${found.version}`]
+  })
+  return [`${installed.length} packages`, ...toolchain].join(', ')
+}
+
+function rootsText(roots: readonly { name: string; version: string }[]): string {
+  const shown = roots.slice(0, ROOTS_SHOWN_MAX).map(({ name, version }) => `${name}.${version}`)
+  const more = roots.length - shown.length
+  return `${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`
+}
+
+function hostText({ os, distribution, version, architecture, sourceDateEpoch }: Host): string {
+  const system = [distribution ?? os, version].filter((part) => part !== undefined).join(' ')
+  const epoch = sourceDateEpoch === undefined ? undefined : `SOURCE_DATE_EPOCH ${sourceDateEpoch}`
+  return [system || 'unknown', architecture, epoch].filter((part) => part !== undefined).join(', ')
+}
+
+function buildHashText({ buildHash, image, verified }: Inspected): string | undefined {
+  if (buildHash !== undefined) {
+    const { algorithm, said, found } = buildHash
+    return said === found
+      ? `${algorithm} ${said}, and the kernel has it`
+      : `${algorithm} ${said}, but the kernel has ${found}`
+  }
+  if (image.buildHashes === undefined) return undefined
+  return verified ? 'nothing of the kernel' : 'not compared: --verify reads the whole kernel'
+}

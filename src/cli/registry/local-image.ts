@@ -1,0 +1,151 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { readFile, stat } from 'node:fs/promises'
+import { basename } from 'node:path'
+import {
+  compareBuildHash,
+  type ImageSource,
+  type ReadImage,
+  readImage,
+} from '../../client/image-source.ts'
+import type { LocalBlob } from '../../client/push.ts'
+import { EMPTY_JSON } from '../../oci/descriptor.ts'
+import { type Digest, digestOf, digestOfHash } from '../../oci/digest.ts'
+import { type Manifest, parseManifest } from '../../oci/manifest.ts'
+import { IMAGE_MANIFEST } from '../../oci/media-type.ts'
+import { CONFIG_BYTES_MAX, MalformedConfigError, parseConfig } from '../../unikernel/config.ts'
+import { createdTime, type ImageFile, imageManifest } from '../../unikernel/format.ts'
+import { describeHost } from '../../unikernel/host/build-environment.ts'
+import { analyzeBlob } from '../../unikernel/layer-analysis.ts'
+import { assertBuildHash, validateImage } from '../../unikernel/validation.ts'
+import { CommandError } from '../command.ts'
+import { visible } from '../printing.ts'
+import { type OrbFile, rangesOf } from './orb-folder.ts'
+
+/** An image made of files, as it would be pushed. */
+export type LocalImage = ReadImage & {
+  readonly blobs: readonly LocalBlob[]
+  readonly bytes: Uint8Array
+  readonly digest: Digest
+  readonly manifest: Manifest
+  readonly store: ImageSource
+}
+
+export type ImageWish = {
+  readonly files: readonly OrbFile[]
+  /** A file. */
+  readonly config?: string | undefined
+  /** RFC 3339; undefined: the time of the sources. */
+  readonly created?: string | undefined
+}
+
+/**
+ * Makes the manifest of an image, and holds its parts against one another, as a registry that judges
+ * does. Throws CommandError for what cannot be read, and MANIFEST_INVALID for a contradiction.
+ */
+export async function makeLocalImage(wish: ImageWish): Promise<LocalImage> {
+  const files: (ImageFile & { readonly path: string })[] = []
+  for (const { role, path } of wish.files) {
+    files.push({ role, path, title: basename(path), ...(await hashed(path)) })
+  }
+  const config = wish.config === undefined ? undefined : await configBlob(wish.config)
+  const created = wish.created ?? (await timeOf(files))
+  const bytes = imageManifest({
+    files: files.map(({ role, title, digest, size }) => ({ role, title, digest, size })),
+    config: config && { digest: config.digest, size: config.size },
+    created,
+  })
+  const blobs: LocalBlob[] = [
+    ...files.map(({ path, title, digest, size }) => ({ digest, size, title, from: { path } })),
+    config ?? EMPTY,
+  ]
+  const manifest = parseManifest(bytes, IMAGE_MANIFEST)
+  const store = storeOf(blobs)
+  const read = await readImage(manifest, store)
+  validateImage(manifest, read.image, read.findFacts)
+  const hash = read.image && (await compareBuildHash(read.image, store))
+  if (hash !== undefined) assertBuildHash(hash.algorithm, hash.said, hash.found)
+  return { ...read, blobs, bytes, digest: digestOf(bytes), manifest, store }
+}
+
+const EMPTY: LocalBlob = {
+  digest: digestOf(EMPTY_JSON),
+  size: EMPTY_JSON.length,
+  title: 'the empty config',
+  from: { bytes: EMPTY_JSON },
+}
+
+/** Digest and size of the bytes that were read, whatever becomes of the file meanwhile. */
+async function hashed(path: string): Promise<{ digest: Digest; size: number }> {
+  const hash = createHash('sha256')
+  let size = 0
+  try {
+    // A pipe could not be read a second time.
+    if (!(await stat(path)).isFile()) throw new Error('it is no file')
+    for await (const chunk of createReadStream(path)) {
+      hash.update(chunk)
+      size += chunk.length
+    }
+  } catch (cause) {
+    throw unreadable(path, cause)
+  }
+  return { digest: digestOfHash('sha256', hash), size }
+}
+
+async function configBlob(path: string): Promise<LocalBlob> {
+  try {
+    const { size } = await stat(path)
+    if (size > CONFIG_BYTES_MAX) {
+      throw new CommandError(
+        `${visible(path)} has ${size} bytes; a config has ${CONFIG_BYTES_MAX} at most`,
+      )
+    }
+    const bytes = await readFile(path)
+    parseConfig(bytes)
+    return { digest: digestOf(bytes), size: bytes.length, title: 'the config', from: { bytes } }
+  } catch (error) {
+    if (error instanceof CommandError) throw error
+    if (!(error instanceof MalformedConfigError)) throw unreadable(path, error)
+    throw new CommandError(`${visible(path)} is no config of a unikernel: ${error.message}`, {
+      cause: error,
+    })
+  }
+}
+
+/** The time of the sources, as the build environment has it. */
+async function timeOf(files: readonly (ImageFile & { readonly path: string })[]): Promise<string> {
+  const file = files.find(({ role }) => role === 'build-environment')
+  if (file === undefined) return createdTime(undefined)
+  const { digest, size, path } = file
+  const { value } = await analyzeBlob('build-environment', { digest, size, read: rangesOf(path) })
+  const environment = value !== undefined && 'variables' in value ? value : undefined
+  return createdTime(environment && describeHost(environment).sourceDateEpoch)
+}
+
+function storeOf(blobs: readonly LocalBlob[]): ImageSource {
+  const sourceOf = (digest: Digest) => {
+    const blob = blobs.find((one) => one.digest === digest)
+    if (blob === undefined) throw new Error(`${digest} is no part of this image`)
+    return blob.from
+  }
+  return {
+    rangeOf({ digest }) {
+      const from = sourceOf(digest)
+      if ('path' in from) return rangesOf(from.path)
+      return async (start, end) => from.bytes.subarray(start, end + 1)
+    },
+    async open(digest) {
+      const from = sourceOf(digest)
+      return 'path' in from ? createReadStream(from.path) : toAsync(from.bytes)
+    },
+  }
+}
+
+async function* toAsync(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes
+}
+
+function unreadable(path: string, error: unknown): CommandError {
+  const reason = error instanceof Error ? error.message : String(error)
+  return new CommandError(`${visible(path)} cannot be read: ${reason}`, { cause: error })
+}

@@ -1,0 +1,170 @@
+import type { Dirent } from 'node:fs'
+import { open, readdir, stat } from 'node:fs/promises'
+import { basename, join, resolve } from 'node:path'
+import { INPUTS, type Role } from '../../unikernel/format.ts'
+import { MalformedKernelError, type ReadRange } from '../../unikernel/kernel/elf-bytes.ts'
+import { findSolo5Kernel } from '../../unikernel/kernel/solo5.ts'
+import { CommandError } from '../command.ts'
+import { visible } from '../printing.ts'
+
+/** A file that becomes a layer. */
+export type OrbFile = { readonly role: Role; readonly path: string }
+
+/** Of a folder with more, it is not looked at what they are. */
+const FILES_MAX = 1000
+const SHOWN_MAX = 10
+/** Where orb puts what a package installs as a program. */
+const PROGRAMS = 'bin'
+
+/**
+ * The files of an image, by what orb names them: the kernel in `bin`, else in the folder itself, found
+ * by its Solo5 notes; its twin with symbols; and what it was built from. A file is a kernel alone.
+ * `kernel` says which of several. Throws CommandError.
+ */
+export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFile[]> {
+  const found = await stat(path).catch((cause) => {
+    throw new CommandError(`there is no file or folder ${visible(path)}`, { cause })
+  })
+  if (!found.isDirectory()) {
+    if (kernel !== undefined) {
+      throw new CommandError(`${visible(path)} is a file: --kernel chooses from a folder`)
+    }
+    await demandKernel(path)
+    return [{ role: 'kernel', path }]
+  }
+  const here = await listFiles(path)
+  const main = kernel === undefined ? await onlyKernel(path, here) : await named(path, kernel)
+  const name = basename(main)
+  const present = (file: string) => (here.includes(file) ? file : undefined)
+  const others: [Role, string | undefined][] = [
+    ...INPUTS.map((input): [Role, string | undefined] => [input, present(input)]),
+    ['debug', present(`${name}.debug`)],
+    ['build-hashes', findBuildHashes(here, `${stem(name)}.build-hashes`)],
+  ]
+  return [
+    { role: 'kernel', path: main },
+    ...others.flatMap(([role, file]) =>
+      file === undefined ? [] : [{ role, path: join(path, file) }],
+    ),
+  ]
+}
+
+/** Reads parts of a file. */
+export function rangesOf(path: string): ReadRange {
+  return async (start, end) => {
+    const file = await open(path)
+    try {
+      const bytes = Buffer.alloc(end - start + 1)
+      const { bytesRead } = await file.read(bytes, 0, bytes.length, start)
+      return bytes.subarray(0, bytesRead)
+    } finally {
+      await file.close()
+    }
+  }
+}
+
+async function onlyKernel(folder: string, here: readonly string[]): Promise<string> {
+  const installed = await listFiles(join(folder, PROGRAMS))
+  const broken: string[] = []
+  for (const files of [installed.map((file) => join(PROGRAMS, file)), here]) {
+    const kernels: string[] = []
+    for (const file of files.filter((one) => !one.endsWith('.debug'))) {
+      const problem = await findKernelProblem(join(folder, file))
+      if (problem === undefined) kernels.push(file)
+      else if (problem !== NO_KERNEL) broken.push(`${visible(file)}: ${problem}`)
+    }
+    const [first, second] = kernels
+    if (second !== undefined) {
+      const shown = kernels.slice(0, SHOWN_MAX).map(visible).join(', ')
+      throw new CommandError(
+        `there are ${kernels.length} kernels in ${visible(folder)}: choose one with --kernel, of ${shown}`,
+      )
+    }
+    if (first !== undefined) return join(folder, first)
+  }
+  const [problem] = broken
+  if (problem !== undefined) throw new CommandError(problem)
+  throw new CommandError(
+    `there is no Solo5 kernel in ${visible(folder)}, nor in its ${PROGRAMS}: a build that failed leaves none`,
+  )
+}
+
+/** A kernel by its name in the folder, or by its own path. */
+async function named(folder: string, kernel: string): Promise<string> {
+  const places = [join(folder, kernel), join(folder, PROGRAMS, kernel), resolve(kernel)]
+  for (const place of places) {
+    const found = await stat(place).catch(() => undefined)
+    if (found?.isFile()) {
+      await demandKernel(place)
+      return place
+    }
+  }
+  throw new CommandError(`there is no kernel ${visible(kernel)} in ${visible(folder)}`)
+}
+
+const NO_KERNEL = 'it is no ELF executable with Solo5 notes'
+
+async function demandKernel(path: string): Promise<void> {
+  const problem = await findKernelProblem(path)
+  if (problem !== undefined) {
+    throw new CommandError(`${visible(path)} is no kernel: ${problem}`)
+  }
+}
+
+async function findKernelProblem(path: string): Promise<string | undefined> {
+  try {
+    const { size } = await stat(path)
+    const kernel = await findSolo5Kernel(size, rangesOf(path))
+    return kernel === undefined ? NO_KERNEL : undefined
+  } catch (error) {
+    if (error instanceof MalformedKernelError) return error.message
+    throw unreadable(path, error)
+  }
+}
+
+/** Named after the package, which a kernel often is, too. */
+function findBuildHashes(files: readonly string[], right: string): string | undefined {
+  const ending = files.filter((name) => name.endsWith('.build-hashes'))
+  return ending.length === 1 ? ending[0] : ending.find((name) => name === right)
+}
+
+/** Without its target: `hello-key` of `hello-key.hvt`. */
+function stem(name: string): string {
+  const dot = name.lastIndexOf('.')
+  return dot < 1 ? name : name.slice(0, dot)
+}
+
+const NO_FOLDER: ReadonlySet<unknown> = new Set(['ENOENT', 'ENOTDIR'])
+
+/** Names of what are files, also behind links, in their order. */
+async function listFiles(folder: string): Promise<string[]> {
+  let entries: Dirent[]
+  try {
+    entries = await readdir(folder, { withFileTypes: true })
+  } catch (error) {
+    const isNone = error instanceof Error && 'code' in error && NO_FOLDER.has(error.code)
+    if (isNone) return []
+    throw unreadable(folder, error)
+  }
+  if (entries.length > FILES_MAX) {
+    throw new CommandError(
+      `${visible(folder)} has ${entries.length} entries, and an orb folder has few: choose the kernel alone, as a file`,
+    )
+  }
+  const files = await Promise.all(
+    entries.map(async (entry) => {
+      if (!entry.isSymbolicLink()) return entry.isFile()
+      const behind = await stat(join(folder, entry.name)).catch(() => undefined)
+      return behind?.isFile() === true
+    }),
+  )
+  return entries
+    .filter((_, index) => files[index])
+    .map(({ name }) => name)
+    .sort()
+}
+
+function unreadable(path: string, error: unknown): CommandError {
+  const reason = error instanceof Error ? error.message : String(error)
+  return new CommandError(`${visible(path)} cannot be read: ${reason}`, { cause: error })
+}

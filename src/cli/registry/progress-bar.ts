@@ -1,0 +1,69 @@
+import type { LocalBlob, PushProgress } from '../../client/push.ts'
+import { sizeText } from '../command.ts'
+import { visible } from '../printing.ts'
+
+/** Where a bar is drawn: standard error, when that is a terminal. */
+export type Terminal = {
+  readonly isTTY?: boolean
+  readonly columns?: number
+  write(text: string): unknown
+}
+
+const REDRAW_MILLISECONDS = 100
+const BAR_CHARACTERS = 24
+const START_OF_LINE = '\r\u001b[K'
+
+/** How far a push came: bytes and rate on a terminal, and nothing where nobody looks. */
+export class ProgressBar implements PushProgress {
+  readonly #terminal: Terminal
+  readonly #now: () => number
+  readonly #startedAt: number
+  #left: number
+  #sent = 0
+  #drawnAt = 0
+
+  /** `total`: bytes of all blobs. */
+  constructor(terminal: Terminal, total: number, now: () => number = Date.now) {
+    this.#terminal = terminal
+    this.#now = now
+    this.#startedAt = now()
+    this.#left = total
+  }
+
+  sent(bytes: number): void {
+    this.#sent += bytes
+    this.#draw()
+  }
+
+  done({ size }: LocalBlob, sent: boolean): void {
+    // What was there already is nothing to wait for.
+    if (!sent) this.#left -= size
+    this.#draw()
+  }
+
+  /** A line for people that stays, such as why it waits. */
+  note(text: string): void {
+    this.clear()
+    this.#terminal.write(`${text}\n`)
+  }
+
+  /** Takes the bar away. */
+  clear(): void {
+    if (this.#terminal.isTTY) this.#terminal.write(START_OF_LINE)
+    this.#drawnAt = 0
+  }
+
+  #draw(): void {
+    const now = this.#now()
+    if (!this.#terminal.isTTY || now - this.#drawnAt < REDRAW_MILLISECONDS) return
+    this.#drawnAt = now
+    const part = this.#left <= 0 ? 1 : Math.min(1, Math.max(0, this.#sent / this.#left))
+    const full = Math.round(part * BAR_CHARACTERS)
+    const bar = `${'='.repeat(full)}${' '.repeat(BAR_CHARACTERS - full)}`
+    const seconds = Math.max(0.001, (now - this.#startedAt) / 1000)
+    const rate = sizeText(Math.max(0, Math.round(this.#sent / seconds)))
+    const line = `[${bar}] ${Math.round(part * 100)} %  ${sizeText(this.#sent)} of ${sizeText(this.#left)}  ${rate}/s`
+    const columns = this.#terminal.columns ?? 80
+    this.#terminal.write(`${START_OF_LINE}${visible(line).slice(0, columns - 1)}`)
+  }
+}

@@ -1,0 +1,142 @@
+import { createReadStream, createWriteStream } from 'node:fs'
+import { open, rename } from 'node:fs/promises'
+import { createInterface } from 'node:readline'
+import { PassThrough } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { createGunzip, createGzip } from 'node:zlib'
+import { type DumpRow, TABLE_NAMES, type TableName } from '../../db/maintenance/dump.ts'
+import type { InventoryRow } from '../../db/maintenance/inventory.ts'
+import { parseDigest } from '../../oci/digest.ts'
+import { CommandError } from '../command.ts'
+
+/** The first line of a dump: what it is, and the migrations that made its schema. */
+export type DumpHeader = {
+  readonly rookery: 'database'
+  readonly version: 1
+  readonly takenAt: string
+  readonly migrations: readonly string[]
+}
+
+const BLOBS_A_PAGE = 100
+
+/**
+ * Writes a dump: gzip of lines of JSON.
+ *
+ *     {"rookery":"database","version":1,"takenAt":"…","migrations":["0001-…"]}
+ *     blobs {"id":1,"digest":"sha256:…",…}          one line a row, the table before it
+ *     end 1234                                      how many rows there were
+ *
+ * It is written aside, synced, and moved into place whole.
+ */
+export async function writeDump(
+  path: string,
+  header: DumpHeader,
+  dump: (take: (row: DumpRow) => Promise<void>) => Promise<void>,
+): Promise<number> {
+  const lines = new PassThrough()
+  const aside = `${path}.partial`
+  const written = pipeline(lines, createGzip(), createWriteStream(aside, { mode: 0o600 }))
+  // Met below; a dump that fails must not be an unhandled one, too.
+  written.catch(() => {})
+  const write = async (line: string): Promise<void> => {
+    if (lines.write(`${line}\n`)) return
+    await Promise.race([new Promise((resolve) => lines.once('drain', resolve)), written])
+  }
+  let rows = 0
+  try {
+    await write(JSON.stringify(header))
+    await dump(async ({ table, row }) => {
+      rows += 1
+      await write(`${table} ${row}`)
+    })
+    lines.end(`end ${rows}\n`)
+    await written
+  } catch (error) {
+    lines.destroy()
+    throw error
+  }
+  const file = await open(aside, 'r+')
+  await file.sync()
+  await file.close()
+  await rename(aside, path)
+  return rows
+}
+
+/** The header of a dump. Throws CommandError for a file that is none. */
+export async function readDumpHeader(path: string): Promise<DumpHeader> {
+  for await (const line of linesOf(path)) {
+    const header = parseJson(path, line) as Partial<DumpHeader>
+    if (header.rookery === 'database' && header.version === 1) return header as DumpHeader
+    break
+  }
+  throw damaged(path, 'it does not begin as one')
+}
+
+/** Every row of a dump. Throws CommandError at its end when it is not whole. */
+export async function* readDumpRows(path: string): AsyncGenerator<DumpRow> {
+  let rows = 0
+  let ended = false
+  let first = true
+  for await (const line of linesOf(path)) {
+    if (first) {
+      first = false
+      continue
+    }
+    const space = line.indexOf(' ')
+    const table = line.slice(0, space)
+    if (table === 'end') {
+      ended = Number(line.slice(space + 1)) === rows
+      continue
+    }
+    if (!TABLE_NAMES.includes(table as TableName)) throw damaged(path, `it has a table ${table}`)
+    rows += 1
+    yield { table: table as TableName, row: line.slice(space + 1) }
+  }
+  if (!ended) throw damaged(path, 'its end is missing')
+}
+
+/** The blobs of a dump, in pages. */
+export async function* readDumpBlobs(path: string): AsyncGenerator<InventoryRow[]> {
+  let page: InventoryRow[] = []
+  for await (const { table, row } of readDumpRows(path)) {
+    if (table !== 'blobs') continue
+    const blob = parseJson(path, row) as Record<string, unknown>
+    page.push({
+      id: Number(blob.id),
+      digest: parseDigest(String(blob.digest)),
+      size: Number(blob.size),
+      storageKey: String(blob.storage_key),
+    })
+    if (page.length < BLOBS_A_PAGE) continue
+    yield page
+    page = []
+  }
+  yield page
+}
+
+async function* linesOf(path: string): AsyncGenerator<string> {
+  const lines = new PassThrough()
+  const read = pipeline(createReadStream(path), createGunzip(), lines)
+  read.catch(() => {})
+  try {
+    yield* createInterface({ input: lines, crlfDelay: Number.POSITIVE_INFINITY })
+    await read
+  } catch (cause) {
+    if (cause instanceof CommandError) throw cause
+    throw damaged(path, cause instanceof Error ? cause.message : String(cause))
+  } finally {
+    lines.destroy()
+  }
+}
+
+function parseJson(path: string, text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw damaged(path, 'a line of it is no JSON')
+  }
+}
+
+function damaged(path: string, why: string): CommandError {
+  return new CommandError(`${path} is no whole dump of a registry: ${why}`)
+}

@@ -1,0 +1,138 @@
+import { constants, copyFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import type { Database } from '../../db/database.ts'
+import {
+  advanceIdentities,
+  clearFirstStart,
+  isEmptyRegistry,
+  listAppliedMigrations,
+  loadRows,
+  type TableName,
+} from '../../db/maintenance/dump.ts'
+import { listMigrationFiles, migrate } from '../../db/migrations.ts'
+import { copyBlobs } from '../../registry/maintenance/copy.ts'
+import { openBlobStore } from '../../server/blob-store.ts'
+import { FilesystemStore } from '../../storage/filesystem/filesystem-store.ts'
+import {
+  type Command,
+  CommandError,
+  parseOptions,
+  progressTeller,
+  STATUS,
+  sizeText,
+  stopSignal,
+  UsageError,
+} from '../command.ts'
+import { DUMP_FILE, SECRET_FILES } from './backup.ts'
+import { readDumpBlobs, readDumpHeader, readDumpRows } from './dump-file.ts'
+import { withDatabase } from './operator.ts'
+
+const FAILURES_SHOWN_MAX = 100
+const LOAD_ROWS_MAX = 500
+const LOAD_CHARACTERS_MAX = 8 * 1024 * 1024
+
+/** `rookery restore`: the blobs of a backup into the store, and then its rows into an empty database. */
+export const restore: Command = {
+  words: ['restore'],
+  usage: '--from FOLDER [--json]',
+  summary: 'Fill an empty registry from a backup; one that was stopped can be run again',
+  async run(args, environment) {
+    const options = parseOptions(args, {
+      from: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    })
+    if (!options.from) throw new UsageError('--from must name the folder of the backup')
+    const folder = resolve(options.from)
+    const dump = join(folder, DUMP_FILE)
+    return withDatabase(environment, async ({ db, dataFolder }, config) => {
+      const { migrations } = await readDumpHeader(dump)
+      await prepareSchema(db, migrations)
+      const opened = await openBlobStore(config, dataFolder)
+      try {
+        const tell = progressTeller('copied and read back')
+        const source = await FilesystemStore.open(folder)
+        const report = await copyBlobs(readDumpBlobs(dump), source, opened.store, {
+          signal: stopSignal(),
+          onPage: async (soFar) => tell(soFar),
+          isReferenced: async () => true,
+        })
+        if (report.failures.length > 0) {
+          for (const { digest, reason } of report.failures.slice(0, FAILURES_SHOWN_MAX)) {
+            process.stderr.write(`${reason} ${digest}\n`)
+          }
+          throw new CommandError(
+            `the backup lacks the bytes of ${report.failures.length} blobs; nothing was restored`,
+          )
+        }
+        const rows = await loadDump(db, dump)
+        await migrate(db)
+        await copySecrets(folder, dataFolder)
+        const result = { rows, ...report }
+        const text = `Restored ${rows} rows, and ${report.blobs} blobs with ${sizeText(report.bytes)}.\n`
+        process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : text)
+        return STATUS.ok
+      } finally {
+        opened.close()
+      }
+    })
+  },
+}
+
+/** The schema as it was when the backup was taken, in a database without anything in it. */
+async function prepareSchema(db: Database, migrations: readonly string[]): Promise<void> {
+  const known = await listMigrationFiles()
+  const unknown = migrations.find((name) => !known.includes(name))
+  if (unknown !== undefined) {
+    throw new CommandError(`the backup is of a newer release, whose schema has ${unknown}`)
+  }
+  await migrate(db, migrations.at(-1))
+  const has = await listAppliedMigrations(db)
+  if (has.length !== migrations.length) {
+    throw new CommandError(
+      'the backup is of an older schema than this database has: restore into a new database',
+    )
+  }
+  if (!(await isEmptyRegistry(db))) {
+    throw new CommandError(
+      'this registry has repositories already: a backup is restored into an empty one, such as a new ROOKERY_DATA_DIR or database',
+    )
+  }
+}
+
+/** All of it, or nothing. */
+async function loadDump(db: Database, path: string): Promise<number> {
+  return db.transaction(async (tx) => {
+    await clearFirstStart(tx)
+    let [loaded, characters] = [0, 0]
+    let batch: string[] = []
+    let of: TableName | undefined
+    const flush = async (): Promise<void> => {
+      if (of !== undefined && batch.length > 0) await loadRows(tx, of, batch)
+      loaded += batch.length
+      batch = []
+      characters = 0
+    }
+    for await (const { table, row } of readDumpRows(path)) {
+      const isFull = batch.length >= LOAD_ROWS_MAX || characters >= LOAD_CHARACTERS_MAX
+      if (table !== of || isFull) await flush()
+      of = table
+      batch.push(row)
+      characters += row.length
+    }
+    await flush()
+    await advanceIdentities(tx)
+    return loaded
+  })
+}
+
+async function copySecrets(folder: string, dataFolder: string): Promise<void> {
+  for (const name of SECRET_FILES) {
+    try {
+      await copyFile(join(folder, name), join(dataFolder, name), constants.COPYFILE_EXCL)
+    } catch (error) {
+      // The backup has none, or this folder has one already.
+      const code = error instanceof Error && 'code' in error ? error.code : undefined
+      if (code !== 'ENOENT' && code !== 'EEXIST') throw error
+    }
+  }
+}

@@ -1,0 +1,119 @@
+import type { Digest } from '../../oci/digest.ts'
+import type { Queryable } from '../database.ts'
+
+/** A unikernel that a manifest is, or that an index has. */
+export type UnikernelRow = {
+  /** The manifest that was asked about. */
+  readonly of: Digest
+  readonly manifestId: number
+  /** Of the member. */
+  readonly digest: Digest
+  readonly kernelDigest: Digest
+  readonly target: string
+  readonly abiVersion: number
+  readonly architecture: string | null
+  /** `net:service`, in the order of the kernel. */
+  readonly devices: readonly string[]
+  readonly inputId: string | null
+}
+
+/** What the manifests have of unikernels, at most `limit` each, in the order in which those were pushed. */
+export async function listUnikernels(
+  db: Queryable,
+  repositoryId: number,
+  digests: readonly Digest[],
+  limit: number,
+): Promise<UnikernelRow[]> {
+  const { rows } = await db.query<UnikernelRow>(
+    `with asked as (
+       select id, digest
+         from manifests
+        where repository_id = $1
+          and digest = any($2::text[])
+     ), members as (
+       select a.digest as of, a.id, a.digest
+         from asked a
+       union all
+       select a.digest as of, c.id, c.digest
+         from asked a
+         join manifest_children mc on mc.manifest_id = a.id
+         join manifests c on c.repository_id = $1 and c.digest = mc.digest
+     ), numbered as (
+       select m.of, m.digest, i.manifest_id, i.kernel_digest, i.target, i.abi_version,
+              i.architecture, i.devices, i.input_id,
+              row_number() over (partition by m.of order by i.manifest_id) as number
+         from members m
+         join images i on i.manifest_id = m.id
+     )
+     select n.of, n.manifest_id as "manifestId", n.digest, n.kernel_digest as "kernelDigest",
+            n.target, n.abi_version as "abiVersion", n.architecture, n.devices,
+            n.input_id as "inputId"
+       from numbered n
+      where n.number <= $3
+      order by n.manifest_id`,
+    [repositoryId, digests, limit],
+  )
+  return rows
+}
+
+/** A package that only one of two images has. */
+export type PackageDifference = {
+  readonly side: 'added' | 'removed'
+  readonly ecosystem: string
+  readonly name: string
+  readonly version: string
+}
+
+/** Packages that only one of two images has, in the order of names. */
+export async function listPackageDifferences(
+  db: Queryable,
+  fromManifestId: number,
+  toManifestId: number,
+  limit: number,
+): Promise<PackageDifference[]> {
+  const { rows } = await db.query<PackageDifference>(
+    `with listed as (
+       select il.manifest_id, lp.package_id
+         from image_layers il
+         join layer_packages lp on lp.blob_id = il.blob_id
+        where il.manifest_id in ($1, $2)
+     ), one_sided as (
+       select package_id, min(manifest_id) as manifest_id
+         from listed
+        group by package_id
+       having count(distinct manifest_id) = 1
+     )
+     select case when o.manifest_id = $1 then 'removed' else 'added' end as side,
+            p.ecosystem, p.name, p.version
+       from one_sided o
+       join packages p on p.id = o.package_id
+      order by p.ecosystem, p.name, p.version
+      limit $3`,
+    [fromManifestId, toManifestId, limit],
+  )
+  return rows
+}
+
+/** What a manifest says of itself. */
+export type ManifestSummary = {
+  readonly mediaType: string
+  readonly artifactType: string | null
+  /** Bytes. */
+  readonly size: number
+}
+
+/** Undefined when it is not there. */
+export async function findManifestSummary(
+  db: Queryable,
+  repositoryId: number,
+  digest: Digest,
+): Promise<ManifestSummary | undefined> {
+  const { rows } = await db.query<ManifestSummary>(
+    `select media_type as "mediaType", artifact_type as "artifactType", octet_length(bytes) as size
+       from manifests
+      where repository_id = $1
+        and digest = $2`,
+    [repositoryId, digest],
+  )
+  return rows[0]
+}

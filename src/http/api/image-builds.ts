@@ -1,0 +1,103 @@
+import { RegistryError } from '../../oci/errors.ts'
+import type { Repository, Tag } from '../../oci/reference.ts'
+import type { BuiltImage, ImageBuilder, IncomingImagePart } from '../../registry/images/builder.ts'
+import { baseName, ROLES } from '../../unikernel/format.ts'
+import { isTime } from '../../unikernel/time.ts'
+import { parseFileTitle } from '../file-title.ts'
+import { formParts } from '../multipart.ts'
+import { entityTag, parsePrecondition } from '../preconditions.ts'
+import { actorOf, type Route, type RouteContext, repositoryOf } from '../route.ts'
+import { queryTags } from '../tag-query.ts'
+
+const PATH = '/api/v1/repositories/*repository/images'
+// `2026-05-20T18:07:42Z`: to the second, as oras writes it.
+const TIME_LENGTH = 20
+
+/** An image in one request, as `curl -F` sends it. */
+export function imageBuildRoutes(maker: ImageBuilder): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: PATH,
+      access: 'push',
+      tags: queryTags,
+      async handle(ctx) {
+        const repository = repositoryOf(ctx)
+        const tags = queryTags(ctx)
+        const form = new ImageForm(ctx)
+        const made = await maker.build({
+          repository,
+          tags,
+          parts: form.files(),
+          created: () => form.created,
+          actor: actorOf(ctx),
+          condition: parsePrecondition(ctx.headers),
+        })
+        sendBuiltImage(ctx, repository, tags, made)
+      },
+    },
+  ]
+}
+
+/** 201, with where the image is and what it is made of. */
+export function sendBuiltImage(
+  ctx: RouteContext,
+  repository: Repository,
+  tags: readonly Tag[],
+  { digest, files }: BuiltImage,
+): void {
+  ctx.status = 201
+  ctx.set({
+    Location: `/v2/${repository}/manifests/${digest}`,
+    'Docker-Content-Digest': digest,
+    ETag: entityTag(digest),
+  })
+  ctx.body = { repository, tags, digest, layers: files }
+}
+
+/** What a form says of an image: files by what they are, and perhaps the time. */
+export class ImageForm {
+  created: string | undefined
+  readonly #ctx: RouteContext
+
+  constructor(ctx: RouteContext) {
+    this.#ctx = ctx
+  }
+
+  /** The files, as they come. Throws REQUEST_INVALID for a part that is not known. */
+  async *files(): AsyncGenerator<IncomingImagePart> {
+    for await (const part of formParts(this.#ctx)) {
+      if (part.kind === 'value') {
+        this.#value(part.name, part.value)
+        continue
+      }
+      const role = PART_ROLES.find((one) => one === part.name)
+      if (role === undefined) throw unknownPart(part.name)
+      const title = parseFileTitle(baseName(part.fileName ?? role))
+      yield { role, title, incoming: { bytes: part.bytes, start: undefined, length: undefined } }
+    }
+  }
+
+  #value(name: string, value: string): void {
+    if (name === 'created') {
+      if (!isTime(value) || value.length !== TIME_LENGTH) {
+        throw invalid('created must be a time such as 2026-05-20T18:07:42Z')
+      }
+      if (this.created !== undefined) throw invalid('created may be there once')
+      this.created = value
+    } else if (PART_ROLES.some((one) => one === name)) {
+      throw invalid(`${name} must be a file: send it with -F ${name}=@FILE`)
+    } else throw unknownPart(name)
+  }
+}
+
+const PART_ROLES = [...ROLES, 'config'] as const
+
+function unknownPart(name: string): RegistryError {
+  const known = [...PART_ROLES, 'created'].join(', ')
+  return invalid(`part ${JSON.stringify(name.slice(0, 80))} is not known; known are ${known}`)
+}
+
+function invalid(message: string): RegistryError {
+  return new RegistryError('REQUEST_INVALID', undefined, { message })
+}

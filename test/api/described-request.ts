@@ -1,0 +1,56 @@
+import { expect } from 'vitest'
+import { expectAnswer } from './expect-answer.ts'
+import { expectRequest } from './expect-request.ts'
+import { nodeOf } from './openapi-document.ts'
+
+/** Whom a request goes to; `TestRegistry` has two of them. */
+export type Ask = (path: string, init?: RequestInit) => Promise<Response>
+
+export type Asked = {
+  readonly status: number
+  readonly headers: Headers
+  /** Empty for what is no object. */
+  readonly body: Readonly<Record<string, unknown>>
+}
+
+/** Asks, and holds request and answer against the description; `sent` goes as JSON unless it is a form. */
+export async function asked(
+  ask: Ask,
+  method: string,
+  path: string,
+  sent?: unknown,
+  headers: Record<string, string> = {},
+): Promise<Asked> {
+  const answer = await ask(path, { method, ...bodyOf(sent, headers) })
+  const body = await expectAnswer(method, path, answer)
+  const { status } = answer
+  if (status < 400) expectRequest(method, path, sent)
+  return { status, headers: answer.headers, body: body === undefined ? {} : nodeOf(body) }
+}
+
+/** The address of the next page; undefined on the last. */
+export function nextOf({ headers }: Asked): string | undefined {
+  return /<([^>]+)>; rel="next"/.exec(headers.get('link') ?? '')?.[1]
+}
+
+const PAGES_MAX = 50
+
+/** Every element of the list of that name, page by page, each page held against the description. */
+export async function listed(ask: Ask, path: string, name: string): Promise<unknown[]> {
+  const found: unknown[] = []
+  let next: string | undefined = path
+  for (let page = 0; next !== undefined; page += 1) {
+    expect(page).toBeLessThan(PAGES_MAX)
+    const answer: Asked = await asked(ask, 'GET', next)
+    found.push(...Object.values(nodeOf(answer.body[name])))
+    next = nextOf(answer)
+  }
+  return found
+}
+
+function bodyOf(sent: unknown, headers: Record<string, string>): RequestInit {
+  if (sent === undefined) return { headers }
+  if (sent instanceof FormData || sent instanceof Blob) return { body: sent, headers }
+  const body = typeof sent === 'string' ? sent : JSON.stringify(sent)
+  return { body, headers: { 'content-type': 'application/json', ...headers } }
+}

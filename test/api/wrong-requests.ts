@@ -1,0 +1,169 @@
+import { fixture } from '../images/image-fixtures.ts'
+import { digestOf } from '../support/push.ts'
+import type { Operation } from './openapi-document.ts'
+
+export const keyOf = ({ method, path }: Pick<Operation, 'method' | 'path'>) => `${method} ${path}`
+
+/** Webhooks have their own test: what they refuse depends on how they are. */
+export const isWebhook = ({ path }: Pick<Operation, 'path'>) => path.startsWith('/api/v1/webhooks')
+
+const DROP = `rkd_${'a'.repeat(43)}`
+const TOKEN_ID = '00000000-0000-4000-8000-000000000000'
+/** Of `DROP`: whoever mistypes an address is not even looked up. */
+const CHECKSUM = 'aced49e7'
+
+/** The path of an operation, about what nobody made unless it is said otherwise. */
+export function pathOf(operation: Operation, repository = 'a/b'): string {
+  return operation.path
+    .replace('{repository}', repository)
+    .replace('{digest}', digestOf('what nobody pushed'))
+    .replace('{inputId}', '0'.repeat(64))
+    .replace('{ecosystem}', 'opam')
+    .replace('{format}', 'spdx')
+    .replace('{id}', TOKEN_ID)
+    .replace('{capability}', `${DROP}_${CHECKSUM}`)
+    .replace(/\{\w+\}/g, 'missing')
+}
+
+/** An image of one small kernel. */
+export function kernelForm(): FormData {
+  const form = new FormData()
+  form.append('kernel', new Blob([new Uint8Array(fixture('elf/mini-net.hvt'))]), 'mini-net.hvt')
+  return form
+}
+
+const CREDENTIAL = { name: 'taken', repositories: ['a/**'], actions: ['push'] }
+const POLICY = {
+  name: 'taken',
+  issuer: 'https://ci.example',
+  audience: 'https://registry.example',
+  conditions: { repository: 'octo/kernel' },
+  repositories: ['a/b'],
+  actions: ['push'],
+}
+
+const WEBHOOK = { name: 'taken', url: 'https://receiver.example/', repositories: ['a/b'] }
+
+/** What an operation is sent, where it is sent something, and nothing is wrong with it. */
+export function rightBody(operation: Operation): unknown {
+  const bodies: Record<string, unknown> = {
+    'POST /api/v1/repositories/{repository}/images': kernelForm(),
+    'PUT /api/v1/repositories/{repository}/settings': { visibility: 'public' },
+    'POST /api/v1/credentials': CREDENTIAL,
+    'POST /api/v1/policies': POLICY,
+    'POST /api/v1/policies/test': {
+      token: `${encoded({ alg: 'RS256', kid: 'k' })}.${encoded(CLAIMS)}.c2lnbmF0dXJl`,
+    },
+    'POST /api/v1/webhooks': WEBHOOK,
+    'PATCH /api/v1/webhooks/{name}': { paused: true },
+    'POST /api/v1/webhooks/{name}/redeliver': { after: '2026-01-01T00:00:00Z' },
+    'PUT /drop/{capability}': new Blob(['a file']),
+    'PUT /drop/{capability}/{file}': new Blob(['a file']),
+  }
+  return bodies[keyOf(operation)]
+}
+
+const encoded = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
+const CLAIMS = { iss: 'https://ci.example', sub: 'a', aud: 'b', jti: 'c', iat: 1, exp: 2 }
+
+/** What is wrong with a request: another path, another body. */
+export type Wrong = { readonly path?: string; readonly sent?: unknown }
+
+/** A request for each operation that can be wrong. */
+export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
+  'GET /api/v1/repositories/{repository}/images': [
+    { path: '/api/v1/repositories/a/b/images?n=all' },
+    { path: '/api/v1/repositories/a/b/images?abi=two' },
+    { path: '/api/v1/repositories/a/b/images?last=x' },
+    { path: '/api/v1/repositories/A/images' },
+  ],
+  'POST /api/v1/repositories/{repository}/images': [
+    { sent: { kernel: 'json' } },
+    { sent: new FormData() },
+    { sent: kernelForm(), path: '/api/v1/repositories/a/b/images?tag=-' },
+    { sent: formOfText() },
+  ],
+  'GET /api/v1/repositories/{repository}/images/{reference}': [
+    { path: '/api/v1/repositories/a/b/images/sha256:1' },
+  ],
+  'HEAD /api/v1/repositories/{repository}/images/{reference}/kernel': [
+    { path: '/api/v1/repositories/a/b/images/sha256:1/kernel' },
+  ],
+  'GET /api/v1/repositories/{repository}/images/{reference}/kernel': [
+    { path: '/api/v1/repositories/a/b/images/sha256:1/kernel' },
+    { path: '/api/v1/repositories/a/b/images/v1/kernel?abi=two' },
+  ],
+  'GET /api/v1/repositories/{repository}/images/{reference}/compare/{other}': [
+    { path: '/api/v1/repositories/a/b/images/v1/compare/sha256:1' },
+  ],
+  'GET /api/v1/repositories/{repository}/images/{reference}/documents/{format}': [
+    { path: '/api/v1/repositories/a/b/images/v1/documents/pdf' },
+    { path: '/api/v1/repositories/a/b/images/sha256:1/documents/spdx' },
+  ],
+  'GET /api/v1/kernels/{digest}': [{ path: '/api/v1/kernels/sha256:1' }],
+  'GET /api/v1/inputs/{inputId}': [{ path: '/api/v1/inputs/1' }],
+  'GET /api/v1/packages/{ecosystem}/{name}': [
+    { path: '/api/v1/packages/npm/left-pad' },
+    { path: '/api/v1/packages/opam/mirage?version=%3E%3E' },
+    { path: '/api/v1/packages/opam/mirage?last=1' },
+  ],
+  'POST /api/v1/repositories/{repository}/tags/{tag}/drops': [
+    { sent: { ttlSeconds: 0 } },
+    { sent: { ttlSeconds: 'long' } },
+    { path: '/api/v1/repositories/a/b/tags/-/drops' },
+  ],
+  'GET /api/v1/repositories/{repository}/tags/{tag}/history': [
+    { path: '/api/v1/repositories/a/b/tags/v1/history?last=x' },
+    { path: '/api/v1/repositories/a/b/tags/-/history' },
+  ],
+  'POST /api/v1/repositories/{repository}/tags/{tag}/rollback': [
+    { sent: { digest: 'v1' } },
+    { path: '/api/v1/repositories/a/b/tags/v1/rollback', sent: { digest: digestOf('elsewhere') } },
+    { path: '/api/v1/repositories/a/b/tags/-/rollback' },
+  ],
+  'GET /api/v1/repositories/{repository}/settings': [{ path: '/api/v1/repositories/A/settings' }],
+  'PUT /api/v1/repositories/{repository}/settings': [
+    { sent: { visibility: 'secret' } },
+    { sent: { immutableTags: ['/'] } },
+    { sent: { provenance: 'some' } },
+    { sent: { surprise: 1 } },
+  ],
+  'GET /api/v1/credentials': [{ path: '/api/v1/credentials?n=all' }],
+  'POST /api/v1/credentials': [{ sent: {} }, { sent: '[' }, { sent: { ...CREDENTIAL, name: 'A' } }],
+  'GET /api/v1/policies': [{ path: '/api/v1/policies?n=all' }],
+  'POST /api/v1/policies': [{ sent: {} }, { sent: { ...POLICY, conditions: {} } }],
+  'POST /api/v1/policies/test': [{ sent: {} }, { sent: { token: 'no token' } }],
+  'GET /api/v1/events': [
+    { path: '/api/v1/events?after=1' },
+    { path: '/api/v1/events?type=image.burnt' },
+    { path: '/api/v1/events?wait=61' },
+    { path: '/api/v1/events?snapshot=yes' },
+    { path: '/api/v1/events?repository=A' },
+  ],
+  'GET /api/v1/webhooks': [{ path: '/api/v1/webhooks?n=all' }],
+  'POST /api/v1/webhooks': [{ sent: {} }, { sent: { ...WEBHOOK, url: 'http://10.0.0.1/' } }],
+  'PATCH /api/v1/webhooks/{name}': [{ sent: { surprise: 1 } }, { sent: { paused: 'yes' } }],
+  'POST /api/v1/webhooks/{name}/rotate-secret': [{ sent: { overlapSeconds: 'long' } }],
+  'GET /api/v1/webhooks/{name}/deliveries': [
+    { path: '/api/v1/webhooks/missing/deliveries?n=all' },
+    { path: '/api/v1/webhooks/missing/deliveries?state=lost' },
+    { path: '/api/v1/webhooks/missing/deliveries?last=x' },
+  ],
+  'POST /api/v1/webhooks/{name}/redeliver': [
+    { sent: {} },
+    { sent: { after: '2026-01-01T00:00:00Z', states: ['lost'] } },
+  ],
+  'DELETE /api/v1/tokens/{id}': [{ path: '/api/v1/tokens/x' }],
+  'GET /api/v1/audit': [
+    { path: '/api/v1/audit?n=all' },
+    { path: '/api/v1/audit?since=then' },
+    { path: '/api/v1/audit?before=x' },
+  ],
+}
+
+/** A kernel that is no file. */
+function formOfText(): FormData {
+  const form = new FormData()
+  form.append('kernel', 'a kernel')
+  return form
+}

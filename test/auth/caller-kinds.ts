@@ -1,0 +1,209 @@
+import { expect } from 'vitest'
+import type { TestRegistry } from '../support/registry.ts'
+import {
+  basic,
+  bearer,
+  claimsOf,
+  makeCredential,
+  openTokenMinter,
+  requestToken,
+  sql,
+} from './credentials-client.ts'
+
+export type Action = 'pull' | 'push' | 'delete' | 'admin'
+
+/** Who comes, and what is known of them. */
+export type Caller = {
+  kind: 'nobody' | 'bad' | 'expired token' | 'holder' | 'admin'
+  scheme: 'none' | 'basic' | 'bearer'
+  /** What they may do in `a/b`. */
+  actions?: readonly Action[]
+  /** May not touch the tag `missing`. */
+  bounded?: true
+  authorization(registry: TestRegistry): Promise<string | undefined>
+}
+
+const EVERYTHING = ['pull', 'push', 'delete', 'admin'] as const
+const ALL_SCOPES = [
+  `repository:a/b:${EVERYTHING.join()}`,
+  'registry:catalog:*',
+  'registry:admin:*',
+] as const
+
+const credentialOf =
+  (repositories: string[], actions: readonly Action[], tags?: string[]) =>
+  async (registry: TestRegistry) => {
+    const made = await makeCredential(registry, {
+      repositories,
+      actions: [...actions],
+      ...(tags === undefined ? {} : { tags }),
+    })
+    return basic(made.name, made.secret)
+  }
+
+const HOLDERS: Record<string, [Caller['actions'], Caller['authorization'], bounded?: true]> = {
+  'another repository': [[], credentialOf(['x/y', 'a/b/c', 'a'], EVERYTHING)],
+  'pull only': [['pull'], credentialOf(['a/*'], ['pull'])],
+  'push only': [['push'], credentialOf(['a/*'], ['push'])],
+  'delete only': [['delete'], credentialOf(['**'], ['delete'])],
+  'settings only': [['admin'], credentialOf(['a/b'], ['admin'])],
+  'a tag outside the pattern': [EVERYTHING, credentialOf(['a/b'], EVERYTHING, ['v*']), true],
+  'a builder that may do everything there': [EVERYTHING, credentialOf(['a/b'], EVERYTHING)],
+}
+
+const asAdministrator = async (registry: TestRegistry) => basic('admin', registry.password)
+
+async function asOtherAdministrator(registry: TestRegistry): Promise<string> {
+  const { name, secret } = await makeCredential(registry, { kind: 'admin' })
+  return basic(name, secret)
+}
+
+/** The secret is right, and the name is another's. */
+async function underAnotherName(registry: TestRegistry): Promise<string> {
+  const { secret } = await makeCredential(registry, { kind: 'admin' })
+  const { name } = await makeCredential(registry, { repositories: ['**'], actions: ['pull'] })
+  return basic(name, secret)
+}
+
+async function expiredCredential(registry: TestRegistry): Promise<string> {
+  const { name, secret } = await makeCredential(registry, {
+    repositories: ['**'],
+    actions: [...EVERYTHING],
+  })
+  await sql(
+    registry,
+    `update credentials
+        set expires_at = now() - interval '1 second'
+      where name = $1`,
+    [name],
+  )
+  return basic(name, secret)
+}
+
+async function revokedCredential(registry: TestRegistry): Promise<string> {
+  const { name, secret } = await makeCredential(registry, { kind: 'admin' })
+  const { status } = await registry.request(`/api/v1/credentials/${name}`, { method: 'DELETE' })
+  expect(status).toBe(204)
+  return basic(name, secret)
+}
+
+const elsewhere = async (registry: TestRegistry) => {
+  const made = await makeCredential(registry, { kind: 'admin', networks: ['192.0.2.0/24'] })
+  return basic(made.name, made.secret)
+}
+
+async function refreshToken(registry: TestRegistry): Promise<string> {
+  const headers = { authorization: (await asOtherAdministrator(registry)) ?? '' }
+  const answer = await registry.anonymous('/token?offline_token=true', { headers })
+  return bearer(((await answer.json()) as { refresh_token: string }).refresh_token)
+}
+
+/** Its credential was revoked, and nobody ever heard of the token. */
+async function orphanedToken(registry: TestRegistry): Promise<string> {
+  const { name, secret } = await makeCredential(registry, { kind: 'admin' })
+  const token = await requestToken(registry, basic(name, secret), ...ALL_SCOPES)
+  const { status } = await registry.request(`/api/v1/credentials/${name}`, { method: 'DELETE' })
+  expect(status).toBe(204)
+  return bearer(token)
+}
+
+async function expiredToken(registry: TestRegistry): Promise<string> {
+  const mint = await openTokenMinter(registry)
+  const entry = { type: 'repository' as const, name: 'a/b', actions: [...EVERYTHING] }
+  const { token } = await mint.tokens.mint({ subject: 'late', access: [entry] }, -60)
+  await mint.close()
+  return bearer(token)
+}
+
+/** Revoked before it was ever used: nothing remembers it. */
+async function revokedToken(registry: TestRegistry): Promise<string> {
+  const token = await requestToken(registry, await asAdministrator(registry), ...ALL_SCOPES)
+  const path = `/api/v1/tokens/${claimsOf(token).jti}`
+  const { status } = await registry.request(path, { method: 'DELETE' })
+  expect(status).toBe(204)
+  return bearer(token)
+}
+
+/** The same caller with a token for everything that it may ask for. */
+const withToken = (authorization: Caller['authorization']) => async (registry: TestRegistry) =>
+  bearer(await requestToken(registry, await authorization(registry), ...ALL_SCOPES))
+
+/** Clients that know only passwords hand over the token as one. */
+const asPassword = (authorization: Caller['authorization']) => async (registry: TestRegistry) =>
+  basic('token', (await authorization(registry))?.replace('Bearer ', '') ?? '')
+
+/** A narrow token of somebody who may do everything. */
+const forPulls = async (registry: TestRegistry) =>
+  bearer(await requestToken(registry, await asAdministrator(registry), 'repository:a/b:pull'))
+
+/** The secret without its name. */
+const alone = (authorization: Caller['authorization']) => async (registry: TestRegistry) => {
+  const encoded = (await authorization(registry))?.slice('Basic '.length) ?? ''
+  return bearer(Buffer.from(encoded, 'base64').toString().split(':')[1] ?? '')
+}
+
+const never = async () => undefined
+const text = (value: string) => async () => value
+const wrong = (authorization: Caller['authorization'], scheme: Caller['scheme'] = 'basic') =>
+  ({ kind: 'bad', scheme, authorization }) as const
+
+/** Every kind of caller there is, each by its name. */
+export const CALLERS: Record<string, Caller> = {
+  anonymous: { kind: 'nobody', scheme: 'none', authorization: never },
+  'nobody over Basic': { kind: 'nobody', scheme: 'basic', authorization: text(basic('', '')) },
+  'nobody with a token': { kind: 'nobody', scheme: 'bearer', authorization: withToken(never) },
+  'a wrong password': wrong(text(basic('admin', 'wrong'))),
+  'a right password for another user': wrong(async ({ password }) => basic('root', password)),
+  'a credential under another name': wrong(underAnotherName),
+  'a user alone': wrong(text(basic('admin', ''))),
+  'broken Basic': wrong(text('Basic %%%')),
+  'another scheme': wrong(text('Digest username="admin"')),
+  'a token of somebody else': wrong(text(`Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.`), 'bearer'),
+  'an expired credential': wrong(expiredCredential),
+  'a revoked credential': wrong(revokedCredential),
+  'a credential for another network': wrong(elsewhere),
+  'a revoked token': wrong(revokedToken, 'bearer'),
+  'a token of a revoked credential': wrong(orphanedToken, 'bearer'),
+  'a refresh token': wrong(refreshToken, 'bearer'),
+  'an expired token': { kind: 'expired token', scheme: 'bearer', authorization: expiredToken },
+  'an expired token as password': {
+    kind: 'expired token',
+    scheme: 'bearer',
+    authorization: asPassword(expiredToken),
+  },
+  'a builder’s secret alone': {
+    kind: 'holder',
+    scheme: 'bearer',
+    actions: EVERYTHING,
+    authorization: alone(credentialOf(['a/b'], EVERYTHING)),
+  },
+  'an administrator’s token for pulls': {
+    kind: 'holder',
+    scheme: 'bearer',
+    actions: ['pull'],
+    authorization: forPulls,
+  },
+  'the administrator': { kind: 'admin', scheme: 'basic', authorization: asAdministrator },
+  'another administrator': { kind: 'admin', scheme: 'basic', authorization: asOtherAdministrator },
+  'an administrator’s token': {
+    kind: 'admin',
+    scheme: 'bearer',
+    authorization: withToken(asAdministrator),
+  },
+  ...Object.fromEntries(
+    Object.entries(HOLDERS).flatMap(([name, [actions, authorization, bounded]]) => {
+      const caller = { kind: 'holder', actions, ...(bounded && { bounded }) } as const
+      return [
+        [name, { ...caller, scheme: 'basic', authorization }],
+        [
+          `${name}, by token`,
+          { ...caller, scheme: 'bearer', authorization: withToken(authorization) },
+        ],
+        [
+          `${name}, by token as password`,
+          { ...caller, scheme: 'bearer', authorization: asPassword(withToken(authorization)) },
+        ],
+      ]
+    }),
+  ),
+}

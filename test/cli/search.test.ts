@@ -1,0 +1,170 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { build, builder, type Ran } from './builder.ts'
+
+let registry: TestRegistry
+let host: string
+
+beforeAll(async () => {
+  registry = await startRegistry()
+  host = new URL(registry.url).host
+  await pushBuild(registry, 'hello/key', 'v1', 'hello-key-1')
+  await pushBuild(registry, 'hello/key', 'v2', 'hello-key-2')
+  await pushBuild(registry, 'hello/key', 'live', 'hello-key-1')
+  await pushBuild(registry, 'hello/key', 'live', 'hello-key-2')
+  await pushBuild(registry, 'hello/again', 'v2', 'hello-key-4-same-input-different-output')
+})
+afterAll(() => registry.close())
+
+const ask = (...words: string[]): Promise<Ran> => builder(words)
+
+async function told(...words: string[]) {
+  const { status, stdout, stderr } = await ask(...words, '--json')
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  return JSON.parse(stdout)
+}
+
+async function printed(...words: string[]): Promise<string> {
+  const { status, stdout, stderr } = await ask(...words)
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  return stdout
+}
+
+describe('rookery images', () => {
+  it('lists what a repository has, for people and for programs', async () => {
+    const { images } = await told('images', `${host}/hello/key`)
+    expect(images.map(({ tags }: { tags: string[] }) => tags)).toEqual([['live', 'v2'], ['v1']])
+    expect(await printed('images', `${host}/hello/key`)).toMatch(
+      /^REPOSITORY .*\nhello\/key +live,v2 +sha256:[0-9a-f]{12} +hvt +- +admin +20/,
+    )
+    expect(await printed('images', `${host}/hello/key`, '--target', 'spt')).toBe(
+      'There are none.\n',
+    )
+    expect((await told('images', `${host}/hello/key`, '--limit', '1')).images.length).toBe(1)
+  })
+})
+
+describe('rookery kernel', () => {
+  it('tells where the kernel in a file is, and by its status whether it is anywhere', async () => {
+    const file = `${build('hello-key-1')}/bin/hello-key.hvt`
+    const { main_binary_sha256: hex } = expectedOf('hello-key-1')
+    for (const kernel of [file, `sha256:${hex}`]) {
+      const { kernel: digest, images } = await told('kernel', host, kernel)
+      expect(digest).toBe(`sha256:${hex}`)
+      expect(images.length).toBe(1)
+    }
+    const unknown = await ask('kernel', host, `sha256:${'0'.repeat(64)}`)
+    expect(unknown).toMatchObject({ status: 1, stdout: 'There are none.\n' })
+  })
+})
+
+describe('rookery inputs', () => {
+  it('tells what came of them, and by its status whether it was always the same', async () => {
+    const { input_id: reproducible } = expectedOf('hello-key-1')
+    expect(await printed('inputs', host, reproducible)).toMatch(/^kernel sha256:/)
+    const { input_id: not } = expectedOf('hello-key-2')
+    const found = await ask('inputs', host, not)
+    expect(found.status).toBe(1)
+    expect(found.stdout).toMatch(/different kernels: not reproducible/)
+    expect(await printed('inputs', host, '0'.repeat(64))).toMatch(/^Nothing here was built/)
+  })
+})
+
+describe('rookery packages', () => {
+  it('lists images with a package, by its versions', async () => {
+    const versions = async (...words: string[]) =>
+      (await told('packages', host, ...words)).images.map(
+        ({ repository, version }: { repository: string; version: string }) =>
+          `${repository} ${version}`,
+      )
+    expect(await versions('opam/dune', '< 3.24')).toEqual(['hello/key 3.23.1'])
+    expect((await versions('opam/dune')).length).toBe(3)
+    // Vendored, and not installed in the switch.
+    expect(await versions('opam/mirage-solo5', '>= 0.10')).toHaveLength(3)
+    expect(await printed('packages', host, 'deb/bash')).toMatch(/\nhello\/again +v2 .* 5\.2\.15/)
+  })
+})
+
+describe('rookery compare', () => {
+  it('says what changed', async () => {
+    const text = await printed('compare', `${host}/hello/key:v1`, 'v2')
+    expect(text).toMatch(/^another kernel from other inputs\nkernel\n {2}~ sha256:/)
+    expect(text).toMatch(/\nopam packages\n(?: {2}.*\n)* {2}~ solo5 0\.10\.1 → 0\.12\.1\n/)
+    expect(text).toMatch(/\nhost packages\n {2}\+ libseccomp-dev .*\n {2}~ bash 5\.2\.15-2\+b7 → /)
+    expect(await printed('compare', `${host}/hello/key:v2`, 'v1')).toMatch(/0\.10\.1 DOWNGRADE\n/)
+    const { verdict } = await told('compare', `${host}/hello/key:v2`, 'live')
+    expect(verdict).toBe('reproduced')
+  })
+})
+
+describe('rookery sbom and provenance', () => {
+  it('print documents', async () => {
+    const document = async (...words: string[]) => JSON.parse(await printed(...words))
+    const image = `${host}/hello/key:v1`
+    expect(await document('sbom', image)).toMatchObject({ bomFormat: 'CycloneDX' })
+    expect(await document('sbom', image, '--format', 'spdx')).toMatchObject({
+      spdxVersion: 'SPDX-2.3',
+    })
+    expect(await document('provenance', image)).toMatchObject({
+      predicateType: 'https://slsa.dev/provenance/v1',
+    })
+  })
+})
+
+describe('rookery tag', () => {
+  it('shows where a tag was, and takes it back', async () => {
+    const login = { ROOKERY_TOKEN: await pushToken() }
+    const image = `${host}/hello/key:live`
+    const { positions } = await told('tag', 'history', image)
+    expect(positions).toMatchObject([{ reason: 'push', present: true }, { reason: 'push' }])
+    const [now, before] = positions.map(({ digest }: { digest: string }) => digest)
+    const refused = await builder(['tag', 'rollback', image, '--if', before], login)
+    expect(refused.status).toBe(2)
+    expect(refused.stderr).toMatch(/^rookery: .*condition.*\n$/)
+    const done = await builder(['tag', 'rollback', image, '--if', now], login)
+    expect(done).toMatchObject({ status: 0, stdout: `live is at ${before}; it was at ${now}\n` })
+    expect(await printed('tag', 'history', image)).toMatch(/\n20\S+ +rollback +sha256:/)
+    const forth = await builder(['tag', 'rollback', image, '--to', now, '--json'], login)
+    expect(JSON.parse(forth.stdout)).toMatchObject({ digest: now, previousDigest: before })
+    const stranger = await ask('tag', 'rollback', image)
+    expect(stranger.status).toBe(2)
+    expect(stranger.stderr).toMatch(/log in|login|credential|token/i)
+  })
+})
+
+async function pushToken(): Promise<string> {
+  const scope = encodeURIComponent('repository:hello/key:pull,push')
+  const answer = await registry.request(`/token?scope=${scope}`)
+  return ((await answer.json()) as { token: string }).token
+}
+
+describe('what is asked wrongly is said', () => {
+  it.each([
+    [['images', 'hello/key'], /must begin with a host/],
+    [['images', 'HOST/no/such'], /refused the list of images/],
+    [['images', 'HOST/hello/key', '--limit', '0'], /--limit must be a number from 1/],
+    [['images', 'HOST/hello/key', '--abi', 'two'], /abi is a number/],
+    [['kernel', 'HOST', 'no-such-file'], /is no digest, and cannot be read/],
+    [['kernel', 'HOST', 'sha256:12'], /digest/],
+    [['inputs', 'HOST', 'x'], /64 hexadecimal digits/],
+    [['packages', 'HOST', 'dune'], /a package is like opam\/tls/],
+    [['packages', 'HOST', 'npm/left-pad'], /packages are of opam, deb, apk, freebsd/],
+    [['packages', 'HOST', 'opam/dune', '3.24'], /expected one of = != /],
+    [['compare', 'HOST/hello/key:v1', 'no'], /manifest|MANIFEST_UNKNOWN/],
+    [['compare', 'HOST/hello/key', 'v1'], /must end with :TAG or @DIGEST/],
+    [['sbom', 'HOST/hello/key:v1', '--format', 'pdf'], /--format must be cyclonedx or spdx/],
+    [['tag', 'history', 'HOST/hello/key'], /must end with :TAG/],
+    [['tag', 'history', 'HOST/hello/key:never'], /there never was a tag never/],
+    [['packages', '127.0.0.1:1', 'opam/dune'], /127\.0\.0\.1:1/],
+  ])(
+    '%j',
+    async (words, message) => {
+      const { status, stdout, stderr } = await ask(...words.map((one) => one.replace('HOST', host)))
+      expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+      expect(stderr).toMatch(message)
+      expect(stderr).toMatch(/^rookery: \S/)
+    },
+    30_000,
+  )
+})

@@ -1,0 +1,149 @@
+import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { expect } from 'vitest'
+import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
+import { storeSettings } from '../support/s3.ts'
+
+const runFile = promisify(execFile)
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const CLIENTS = join(process.env.CLIENTS_DIR ?? join(ROOT, '.cache/clients'), 'bin')
+const COMMAND_MILLISECONDS_MAX = 120_000
+const OUTPUT_BYTES_MAX = 16 * 1024 * 1024
+
+export const BUILD = join(ROOT, 'test/fixtures/builds/hello-key-1')
+export const ELF = join(ROOT, 'test/fixtures/elf')
+export const PASSWORD = 'pulled out of a hat'
+
+/** Where each client is looked for, and how it is had. */
+const PLACES = {
+  oras: { folders: [CLIENTS], how: 'run scripts/get-clients.sh (Debian)' },
+  skopeo: { folders: [CLIENTS], how: 'run scripts/get-clients.sh (Debian)' },
+  nginx: {
+    folders: (process.env.PATH ?? '').split(delimiter),
+    how: 'apt-get install --no-install-recommends nginx-light',
+  },
+} as const
+
+/** True when the client is there. In CI it must be; elsewhere it is said loudly that it lacks. */
+export function hasClient(client: keyof typeof PLACES): boolean {
+  const { folders, how } = PLACES[client]
+  if (folders.some((folder) => existsSync(join(folder, client)))) return true
+  const message = `${client} is not in ${folders.join(', ')}: ${how}`
+  if (process.env.CI !== undefined) throw new Error(message)
+  process.stderr.write(`\nSKIPPED: the tests with ${client}, because ${message}\n`)
+  return false
+}
+
+export type Ran = { status: number; stdout: string; stderr: string }
+
+/** A running registry, a folder to work in, and clients whose configuration stays in it. */
+export class ClientSandbox {
+  readonly server: ServerProcess
+  readonly folder: string
+  /** As clients name it: host and port. */
+  readonly host: string
+
+  private constructor(server: ServerProcess, folder: string) {
+    this.server = server
+    this.folder = folder
+    this.host = server.url.replace('http://', '')
+  }
+
+  static async open(settings: Record<string, string> = {}): Promise<ClientSandbox> {
+    const folder = await mkdtemp(join(tmpdir(), 'rookery-clients-'))
+    try {
+      const server = await startProcess({
+        ROOKERY_DATA_DIR: join(folder, 'data'),
+        ROOKERY_ADMIN_PASSWORD: PASSWORD,
+        ...(await storeSettings()),
+        ...settings,
+      })
+      return new ClientSandbox(server, folder)
+    } catch (error) {
+      await rm(folder, { recursive: true, force: true })
+      throw error
+    }
+  }
+
+  /** True when the machine has the command. */
+  static async has(command: string): Promise<boolean> {
+    return runFile(command, ['--version']).then(
+      () => true,
+      () => false,
+    )
+  }
+
+  async close(): Promise<void> {
+    const status = await stopProcess(this.server)
+    await rm(this.folder, { recursive: true, force: true })
+    expect(status).toBe(0)
+  }
+
+  /** Runs a client and returns how it ended. */
+  async run(command: string, args: readonly string[], cwd = this.folder): Promise<Ran> {
+    const env = {
+      ...process.env,
+      PATH: `${CLIENTS}:${process.env.PATH}`,
+      HOME: this.folder,
+      DOCKER_CONFIG: join(this.folder, 'docker'),
+      REGISTRY_AUTH_FILE: join(this.folder, 'auth.json'),
+      // For root, skopeo keeps what it learns of blobs in /var/lib/containers, unless told that the
+      // user behind it is another one.
+      _CONTAINERS_ROOTLESS_UID: '1',
+      XDG_DATA_HOME: join(this.folder, 'share'),
+      // The registry is on this machine: no proxy of the environment may stand before it.
+      NO_PROXY: '127.0.0.1',
+      no_proxy: '127.0.0.1',
+    }
+    const options = {
+      cwd,
+      env,
+      timeout: COMMAND_MILLISECONDS_MAX,
+      maxBuffer: OUTPUT_BYTES_MAX,
+    }
+    try {
+      return { status: 0, ...(await runFile(command, args, options)) }
+    } catch (error) {
+      const { code, stdout = '', stderr = '' } = error as Record<string, string>
+      // One that ran out of time or was not found has printed nothing; then the error says it.
+      return { status: Number(code ?? 1) || 1, stdout, stderr: stderr || String(error) }
+    }
+  }
+
+  /** Runs a client that must succeed, and returns what it printed. */
+  async succeed(command: string, args: readonly string[], cwd = this.folder): Promise<string> {
+    const ran = await this.run(command, args, cwd)
+    expect(ran, `${command} ${args.join(' ')}`).toMatchObject({ status: 0 })
+    return ran.stdout
+  }
+
+  oras(args: readonly string[], cwd?: string): Promise<string> {
+    return this.succeed('oras', args, cwd)
+  }
+
+  /** With the credential on the command line. */
+  orasAsAdmin(args: readonly string[], cwd?: string): Promise<string> {
+    const [command = '', ...rest] = args
+    const words = command.split(' ')
+    return this.oras([...words, '--plain-http', '-u', 'admin', '-p', PASSWORD, ...rest], cwd)
+  }
+
+  curl(args: readonly string[]): Promise<string> {
+    return this.succeed('curl', ['-fsSL', ...args])
+  }
+
+  get credential(): string {
+    return `admin:${PASSWORD}`
+  }
+
+  /** Peak resident memory of the server's main process in KiB. */
+  async memoryPeak(): Promise<number> {
+    const status = await readFile(`/proc/${this.server.child.pid}/status`, 'utf8')
+    return Number(/VmHWM:\s+(\d+)/.exec(status)?.[1])
+  }
+}

@@ -1,0 +1,88 @@
+import { type IncomingMessage, request } from 'node:http'
+import { expect } from 'vitest'
+import { validateEvent } from '../events/event-schema.ts'
+
+/** One block of a stream. */
+export type Block = { readonly id?: string; readonly event?: string; readonly data?: string }
+
+export type Stream = {
+  readonly status: number
+  readonly headers: IncomingMessage['headers']
+  /** Blocks with an event in them, in their order. */
+  readonly blocks: Block[]
+  readonly comments: string[]
+  /** The last id that was heard, as a browser keeps it. */
+  readonly lastId: string | undefined
+  readonly isOver: boolean
+  /** Reads nothing any more, and leaves the connection open. */
+  pause(): void
+  close(): void
+}
+
+/** Opens a stream of events, and reads what comes as HTML section 9.2.6 says. */
+export async function openStream(
+  url: string,
+  query = '',
+  headers: Record<string, string> = {},
+): Promise<Stream> {
+  const path = `/api/v1/events${query}`
+  const sent = request(new URL(path, url), {
+    headers: { accept: 'text/event-stream', ...headers },
+    agent: false,
+  })
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    sent.on('response', resolve).on('error', reject).end()
+  })
+  const state = { lastId: undefined as string | undefined, isOver: false }
+  const blocks: Block[] = []
+  const comments: string[] = []
+  let text = ''
+  response.setEncoding('utf8')
+  response.on('error', () => {})
+  response.on('close', () => {
+    state.isOver = true
+  })
+  response.on('data', (chunk: string) => {
+    text += chunk
+    const parts = text.split('\n\n')
+    text = parts.pop() ?? ''
+    for (const part of parts) {
+      const block = new Map<string, string>()
+      for (const line of part.split('\n')) {
+        if (line.startsWith(':')) comments.push(line)
+        else block.set(line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2))
+      }
+      const [id, event, data] = ['id', 'event', 'data'].map((name) => block.get(name))
+      if (id !== undefined) state.lastId = id
+      if (data === undefined) continue
+      if (event?.startsWith('image.') || event?.startsWith('endpoint.')) validateEvent(data)
+      blocks.push({ ...(id && { id }), ...(event && { event }), data })
+    }
+  })
+  return {
+    status: response.statusCode ?? 0,
+    headers: response.headers,
+    blocks,
+    comments,
+    get lastId() {
+      return state.lastId
+    },
+    get isOver() {
+      return state.isOver
+    },
+    pause: () => response.pause(),
+    close: () => response.destroy(),
+  }
+}
+
+/** What a block says. */
+export const said = ({ data }: Block) => JSON.parse(data ?? '')
+
+/** `repository:tag` and the like, of every event that was heard. */
+export const subjects = ({ blocks }: Stream): string[] =>
+  blocks.filter(({ event }) => event?.startsWith('image.')).map((block) => said(block).subject)
+
+/** Waits until so many blocks came. */
+export async function waitForBlocks({ blocks }: Stream, count: number): Promise<void> {
+  await expect.poll(() => blocks.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(count)
+}

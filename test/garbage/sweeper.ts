@@ -1,0 +1,45 @@
+import pg from 'pg'
+import { parseConfig } from '../../src/config/config.ts'
+import { Database } from '../../src/db/database.ts'
+import { GarbageCollector } from '../../src/registry/maintenance/garbage.ts'
+import { openBlobStore } from '../../src/server/blob-store.ts'
+import type { TestRegistry } from '../support/registry.ts'
+
+/** What a sweeper needs, on a registry that runs. */
+export type Sweeper = {
+  /** A sweeper with this grace period; fractions of a second count. */
+  garbage(graceSeconds: number): GarbageCollector
+  readonly client: pg.Client
+  /** Sweeps without a grace period until nothing is left to do. */
+  sweepAll(): Promise<void>
+  close(): Promise<void>
+}
+
+/** Opens the registry's database and store a second time, as another process would. */
+export async function openSweeper(registry: TestRegistry): Promise<Sweeper> {
+  const db = new Database({
+    connection: registry.databaseUrl,
+    connectionsMax: 4,
+    onIdleError: () => {},
+  })
+  const opened = await openBlobStore(parseConfig({ ...registry.settings }), registry.folder)
+  const client = new pg.Client(registry.databaseUrl)
+  await client.connect()
+  const garbage = (graceSeconds: number) => new GarbageCollector(db, opened.store, graceSeconds)
+  return {
+    garbage,
+    client,
+    async sweepAll() {
+      for (;;) {
+        const { uploads, checked, deletions: removals, failures } = await garbage(0).sweep()
+        if (failures.length > 0) throw failures[0]
+        if (uploads + checked + removals === 0) return
+      }
+    },
+    async close() {
+      await client.end()
+      await db.close()
+      opened.close()
+    },
+  }
+}

@@ -1,0 +1,226 @@
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type pg from 'pg'
+import { expect } from 'vitest'
+import { basic, type RawAnswer, RawClient } from '../support/raw-client.ts'
+import {
+  type Ledger,
+  type OpenUpload,
+  type Position,
+  positionAfter,
+  sha256,
+} from './acknowledged-pushes.ts'
+import { type KillableServer, PASSWORD } from './killable-server.ts'
+
+/** How the uploads that a crash interrupted could be gone on with. */
+export type Resumed = 'at once' | 'after the lease' | 'was finished' | 'had to start again'
+
+/** Compares what a restarted server has with what its clients were told. */
+export class Verifier {
+  readonly #server: KillableServer
+  readonly #db: pg.Client
+  readonly #client: RawClient
+  readonly #postgresDied: boolean
+  readonly resumed: Resumed[] = []
+
+  constructor(server: KillableServer, db: pg.Client, postgresDied = false) {
+    this.#server = server
+    this.#postgresDied = postgresDied
+    this.#db = db
+    this.#client = new RawClient(server.url)
+  }
+
+  close(): void {
+    this.#client.close()
+  }
+
+  async verify(ledgers: readonly Ledger[]): Promise<void> {
+    for (const ledger of ledgers) {
+      await this.#settle(ledger)
+      if (ledger.upload !== undefined) await this.#resume(ledger, ledger.upload)
+      for (const digest of ledger.freshBlobs) await this.#verifyBlob(ledger, digest)
+      ledger.freshBlobs.clear()
+    }
+    await this.#verifyRows()
+    await this.#verifyFiles()
+  }
+
+  /** Everything that was ever acknowledged, byte by byte. */
+  async verifyAll(ledgers: readonly Ledger[]): Promise<void> {
+    for (const ledger of ledgers) {
+      for (const digest of ledger.blobs.keys()) await this.#verifyBlob(ledger, digest)
+      for (const [digest, { bytes, mediaType }] of ledger.position.manifests) {
+        const answer = await this.#get(`/v2/${ledger.repository}/manifests/${digest}`)
+        expect(answer.status).toBe(200)
+        expect(answer.headers.get('content-type')).toBe(mediaType)
+        expect(answer.body.equals(bytes)).toBe(true)
+      }
+      for (const digest of ledger.removed) {
+        expect((await this.#get(`/v2/${ledger.repository}/manifests/${digest}`)).status).toBe(404)
+      }
+    }
+  }
+
+  /** What stands there is what was acknowledged, or that and the whole of the unanswered change. */
+  async #settle(ledger: Ledger): Promise<void> {
+    const { position, change, repository } = ledger
+    const found = await this.#tags(repository)
+    if (change === undefined) {
+      expect(found, `tags of ${repository}`).toEqual(position.tags)
+      return
+    }
+    const after = positionAfter(position, change)
+    const happened = await this.#happened(repository, position, after)
+    expect(found, `tags of ${repository} after ${JSON.stringify(change)}`).toEqual(
+      happened ? after.tags : position.tags,
+    )
+    if (happened) ledger.acknowledgeChange()
+    ledger.change = undefined
+  }
+
+  /** Told by the manifest that the change puts or removes, or by the tag that it removes. */
+  async #happened(repository: string, before: Position, after: Position): Promise<boolean> {
+    for (const [digest, { bytes }] of [...before.manifests, ...after.manifests]) {
+      if (before.manifests.has(digest) && after.manifests.has(digest)) continue
+      const answer = await this.#get(`/v2/${repository}/manifests/${digest}`)
+      expect([200, 404]).toContain(answer.status)
+      if (answer.status === 200) expect(answer.body.equals(bytes)).toBe(true)
+      return (answer.status === 200) === after.manifests.has(digest)
+    }
+    const found = await this.#tags(repository)
+    return [...before.tags.keys()].some((tag) => !after.tags.has(tag) && !found.has(tag))
+  }
+
+  /** Every tag, and the digest to which it resolves. */
+  async #tags(repository: string): Promise<Map<string, string>> {
+    const answer = await this.#get(`/v2/${repository}/tags/list`)
+    if (answer.status === 404) return new Map()
+    const { tags } = JSON.parse(answer.body.toString()) as { tags: string[] }
+    const found = new Map<string, string>()
+    for (const tag of tags) {
+      const manifest = await this.#get(`/v2/${repository}/manifests/${tag}`)
+      expect(manifest.status, `${tag} resolves`).toBe(200)
+      found.set(tag, sha256(manifest.body))
+    }
+    return found
+  }
+
+  async #verifyBlob(ledger: Ledger, digest: string): Promise<void> {
+    const answer = await this.#get(`/v2/${ledger.repository}/blobs/${digest}`)
+    expect(answer.status, `${ledger.repository} ${digest}`).toBe(200)
+    expect(answer.body.equals(ledger.blobs.get(digest) ?? Buffer.alloc(0))).toBe(true)
+  }
+
+  /** Goes on where the status says, as a client would. */
+  async #resume(ledger: Ledger, upload: OpenUpload): Promise<void> {
+    const { content } = upload
+    const digest = sha256(content)
+    ledger.upload = undefined
+    const blob = await this.#get(`/v2/${ledger.repository}/blobs/${digest}`)
+    if (upload.closing && blob.status === 200) {
+      ledger.acknowledgeBlob(digest, content)
+      this.resumed.push('was finished')
+      return
+    }
+    const status = await this.#get(upload.location)
+    const { acknowledged, possible, closing } = upload
+    if (status.status === 404 && acknowledged === 0 && this.#postgresDied) {
+      // The 202 of a session without bytes does not wait for Postgres' disk.
+      this.resumed.push('had to start again')
+      return
+    }
+    const told = `${acknowledged} bytes, perhaps ${possible}, closing: ${closing}`
+    expect(status.status, `the upload with ${told}`).toBe(204)
+    const size = receivedOf(status, upload)
+    expect([acknowledged, possible]).toContain(size)
+
+    const put = (from: number) =>
+      this.#client.request({
+        method: 'PUT',
+        target: `${upload.location}?digest=${digest}`,
+        headers: {
+          Authorization: basic(PASSWORD),
+          ...(from < content.length
+            ? { 'Content-Range': `${from}-${content.length - 1}` }
+            : { 'Content-Length': '0' }),
+        },
+        body: content.subarray(from),
+      })
+    const leased = await this.#isLeased(upload)
+    if (leased) {
+      const busy = await put(size)
+      expect(busy.status).toBe(416)
+      expect(receivedOf(busy, upload)).toBe(size)
+      await this.#endLease(upload)
+    }
+    const answer = await put(size)
+    if (upload.closing && answer.status === 404) {
+      // The crash fell between moving the bytes into place and naming them.
+      this.resumed.push('had to start again')
+      return
+    }
+    expect(answer.status, answer.body.toString()).toBe(201)
+    this.resumed.push(leased ? 'after the lease' : 'at once')
+    ledger.acknowledgeBlob(digest, content)
+  }
+
+  async #isLeased({ location }: OpenUpload): Promise<boolean> {
+    const { rows } = await this.#db.query<{ leased: boolean }>(
+      'select lease_until > now() as leased from uploads where id = $1',
+      [location.split('/').at(-1)],
+    )
+    return rows[0]?.leased === true
+  }
+
+  /** Time passes. */
+  async #endLease({ location }: OpenUpload): Promise<void> {
+    await this.#db.query(
+      `update uploads set lease_until = now() - interval '1 second' where id = $1`,
+      [location.split('/').at(-1)],
+    )
+  }
+
+  /** No name without what it names: each manifest's blobs are in its repository. */
+  async #verifyRows(): Promise<void> {
+    const { rows: manifests } = await this.#db.query<{ repository: string; bytes: Buffer }>(
+      'select repository_id as repository, bytes from manifests',
+    )
+    const { rows: held } = await this.#db.query<{ repository: string; digest: string }>(
+      `select rb.repository_id as repository, b.digest
+         from repository_blobs rb
+         join blobs b on b.id = rb.blob_id`,
+    )
+    const present = new Set(held.map(({ repository, digest }) => `${repository} ${digest}`))
+    for (const { repository, bytes } of manifests) {
+      const { config, layers = [] } = JSON.parse(bytes.toString())
+      for (const { digest } of config === undefined ? [] : [config, ...layers]) {
+        expect(present.has(`${repository} ${digest}`), `blob ${digest}`).toBe(true)
+      }
+    }
+  }
+
+  /** No row without its bytes. */
+  async #verifyFiles(): Promise<void> {
+    const { rows } = await this.#db.query<{ key: string; size: string }>(
+      'select storage_key as key, size from blobs',
+    )
+    for (const { key, size } of rows) {
+      const file = await stat(join(this.#server.data, 'blobs', key))
+      expect(file.size, key).toBe(Number(size))
+    }
+  }
+
+  #get(target: string): Promise<RawAnswer> {
+    return this.#client.request({
+      method: 'GET',
+      target,
+      headers: { Authorization: basic(PASSWORD) },
+    })
+  }
+}
+
+/** `Range: 0-0` is ambiguous in the spec: nothing, or one byte. */
+function receivedOf({ headers }: RawAnswer, { acknowledged, possible }: OpenUpload): number {
+  const last = Number(/^0-(\d+)$/.exec(headers.get('range') ?? '')?.[1])
+  return last === 0 && (acknowledged === 0 || possible === 0) ? 0 : last + 1
+}

@@ -1,0 +1,198 @@
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { chmod, chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { generateSecret } from '../../src/auth/secrets.ts'
+import {
+  runUntilExit,
+  type ServerProcess,
+  startProcess,
+  stopProcess,
+} from '../start/rookery-process.ts'
+import { createTestDatabase } from '../support/database.ts'
+
+const runFile = promisify(execFile)
+const AS_ROOT = process.getuid?.() === 0
+const ORDINARY_USER = 1
+
+let folder: string
+let running: ServerProcess[]
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'rookery-start-'))
+  await chmod(folder, 0o755)
+  running = []
+})
+
+afterEach(async () => {
+  for (const server of running) await stopProcess(server)
+  await rm(folder, { recursive: true, force: true })
+})
+
+async function begin(
+  settings: Record<string, string> = {},
+  identity: { uid?: number; gid?: number } = {},
+): Promise<ServerProcess> {
+  const server = await startProcess(
+    { ROOKERY_DATA_DIR: join(folder, 'data'), ...settings },
+    identity,
+  )
+  running.push(server)
+  return server
+}
+
+async function push(url: string, password: string, content: string): Promise<string> {
+  const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`
+  const answer = await fetch(`${url}/v2/a/b/blobs/uploads/?digest=${digest}`, {
+    method: 'POST',
+    headers: { authorization: `Basic ${Buffer.from(`admin:${password}`).toString('base64')}` },
+    body: content,
+  })
+  expect(answer.status).toBe(201)
+  return digest
+}
+
+async function passwordIn(data: string): Promise<string> {
+  return (await readFile(join(data, 'admin-password'), 'utf8')).trim()
+}
+
+describe('rookery serve with no configuration but where to be', () => {
+  it('prints a push and a pull that work when pasted', async () => {
+    const { banner: greeting } = await begin()
+    // The curl lines, and what they need; the oras lines are pasted by the client tests.
+    const lines = greeting.split('\n').filter((line) => /^ {2}(echo|DIGEST=|curl)/.test(line))
+    expect(lines).toHaveLength(4)
+    const { stdout } = await runFile('bash', ['-euc', lines.join('\n')], { cwd: folder })
+    expect(stdout).toContain('Hello, unikernel')
+  })
+
+  it('keeps the password in a file that only its owner reads', async () => {
+    const { banner: greeting } = await begin()
+    const data = join(folder, 'data')
+    const password = await passwordIn(data)
+    expect(greeting).toContain(password)
+    expect((await stat(join(data, 'admin-password'))).mode & 0o777).toBe(0o600)
+  })
+
+  it('starts again on the same data, without telling the password again', async () => {
+    const first = await begin()
+    const password = await passwordIn(join(folder, 'data'))
+    const digest = await push(first.url, password, 'kept')
+    expect(await stopProcess(first)).toBe(0)
+    const second = await begin()
+    expect(second.banner).not.toContain(password)
+    expect(second.banner).toContain('admin-password')
+    expect(await (await fetch(`${second.url}/v2/a/b/blobs/${digest}`)).text()).toBe('kept')
+  })
+
+  it('starts again after kill -9, and the Postgres that lived on is used', async () => {
+    const first = await begin()
+    const digest = await push(first.url, await passwordIn(join(folder, 'data')), 'kept')
+    await stopProcess(first, 'SIGKILL')
+    const second = await begin()
+    expect(await (await fetch(`${second.url}/v2/a/b/blobs/${digest}`)).text()).toBe('kept')
+  })
+
+  it('leaves no process behind after SIGTERM', async () => {
+    const server = await begin()
+    const data = join(folder, 'data')
+    expect(await processesOf(data)).not.toHaveLength(0)
+    expect(await stopProcess(server)).toBe(0)
+    expect(await processesOf(data)).toHaveLength(0)
+  })
+
+  it('refuses a second process on the same data in one line', async () => {
+    await begin()
+    const second = await runUntilExit({ ROOKERY_DATA_DIR: join(folder, 'data') })
+    expect(second.status).toBe(1)
+    expect(lastLine(second.stderr)).toMatch(/^rookery: another rookery \(pid \d+\) is already/)
+    expect(second.stdout).toBe('')
+  })
+
+  it('says in one line that the port is taken, before it starts anything', async () => {
+    const taken = createServer()
+    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve))
+    const address = taken.address()
+    const port = typeof address === 'object' ? address?.port : undefined
+    const ended = await runUntilExit({
+      ROOKERY_LISTEN: `127.0.0.1:${port}`,
+      ROOKERY_DATA_DIR: join(folder, 'data'),
+    })
+    taken.close()
+    expect(ended.status).toBe(1)
+    expect(ended.stderr).toMatch(/^rookery: cannot listen on 127\.0\.0\.1:\d+: [^\n]+\n$/)
+    expect(await readdir(folder)).toEqual([])
+  })
+})
+
+describe('rookery serve with a setting that is wrong', () => {
+  it.each([
+    [{ ROOKERY_LISTEN: '5000' }, 'ROOKERY_LISTEN must be address:port'],
+    [{ ROOKERY_LISTNE: '127.0.0.1:1' }, 'ROOKERY_LISTNE is not a setting'],
+    [{ ROOKERY_DATABASE_URL: 'mysql://x' }, 'ROOKERY_DATABASE_URL must be like postgres://'],
+    [
+      { ROOKERY_DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' },
+      'cannot use the database: connect ECONNREFUSED 127.0.0.1:1',
+    ],
+    [{ ROOKERY_DATA_DIR: '/dev/null/data' }, 'cannot make the data folder /dev/null/data'],
+  ])('%j: one line that says so', async (settings, message) => {
+    const ended = await runUntilExit({ ROOKERY_DATA_DIR: join(folder, 'data'), ...settings })
+    expect(ended.status).toBe(1)
+    expect(ended.stderr).toContain(`rookery: ${message}`)
+    expect(ended.stderr.trim().split('\n')).toHaveLength(1)
+  })
+})
+
+describe('rookery serve elsewhere', () => {
+  it('works on a Postgres of the user, with the password of the user', async () => {
+    const database = await createTestDatabase('template1')
+    const server = await begin({
+      ROOKERY_DATABASE_URL: database.url,
+      ROOKERY_ADMIN_PASSWORD: 'chosen by hand',
+    })
+    const digest = await push(server.url, 'chosen by hand', 'kept')
+    expect((await fetch(`${server.url}/v2/a/b/blobs/${digest}`)).status).toBe(200)
+    expect(await readdir(join(folder, 'data'))).not.toContain('postgres')
+    await stopProcess(server)
+    await database.drop()
+  })
+
+  it.skipIf(!AS_ROOT)('works as an ordinary user', async () => {
+    await chown(folder, ORDINARY_USER, ORDINARY_USER)
+    const server = await begin({ HOME: folder }, { uid: ORDINARY_USER, gid: ORDINARY_USER })
+    const password = await passwordIn(join(folder, 'data'))
+    const digest = await push(server.url, password, 'kept')
+    expect((await fetch(`${server.url}/v2/a/b/blobs/${digest}`)).status).toBe(200)
+    expect((await stat(join(folder, 'data', 'blobs'))).uid).toBe(ORDINARY_USER)
+  })
+
+  it('takes up a password that a crash left without its credential', async () => {
+    const first = await begin()
+    const data = join(folder, 'data')
+    await stopProcess(first)
+    await rm(join(data, 'postgres'), { recursive: true })
+    const left = generateSecret()
+    await writeFile(join(data, 'admin-password'), `${left}\n`, { mode: 0o600 })
+    const second = await begin()
+    await push(second.url, left, 'kept')
+  })
+})
+
+function lastLine(text: string): string {
+  return text.trim().split('\n').at(-1) ?? ''
+}
+
+/** Processes whose command line names the folder, or that work in it. */
+async function processesOf(data: string): Promise<string[]> {
+  const found: string[] = []
+  for (const pid of await readdir('/proc')) {
+    if (!/^\d+$/.test(pid)) continue
+    const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+    if (command.includes(data)) found.push(command)
+  }
+  return found
+}

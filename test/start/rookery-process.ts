@@ -1,0 +1,90 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+
+const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+const WAIT_MILLISECONDS_MAX = 30_000
+
+export type ServerProcess = {
+  readonly child: ChildProcess
+  readonly url: string
+  /** Everything that it printed for people. */
+  readonly banner: string
+}
+
+export type ExitedProcess = {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export type Settings = Record<string, string>
+
+function run(settings: Settings, identity: { uid?: number; gid?: number; cwd?: string }) {
+  // Nothing of the surrounding environment that the registry would read as a setting.
+  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROOKERY_'))
+  const env = { ...Object.fromEntries(inherited), ROOKERY_LISTEN: '127.0.0.1:0', ...settings }
+  const child = spawn(process.execPath, [MAIN, 'serve'], { env, ...identity })
+  const output = { stdout: '', stderr: '' }
+  child.stdout.on('data', (chunk) => {
+    output.stdout += chunk
+  })
+  child.stderr.on('data', (chunk) => {
+    output.stderr += chunk
+  })
+  return { child, output }
+}
+
+/** Runs `rookery serve` until it has greeted. */
+export async function startProcess(
+  settings: Settings,
+  identity: { uid?: number; gid?: number; cwd?: string } = {},
+): Promise<ServerProcess> {
+  const { child, output } = run(settings, identity)
+  const ended = once(child, 'exit').then(([status]) => {
+    throw new Error(`rookery ended with ${status}: ${output.stderr}`)
+  })
+  ended.catch(() => {})
+  const ready = new Promise<void>((resolve) => {
+    child.stdout.on('data', () => {
+      if (output.stdout.includes('/blobs/$DIGEST"\n')) resolve()
+    })
+  })
+  const late = new AbortController()
+  const timeout = setTimeout(() => late.abort(), WAIT_MILLISECONDS_MAX)
+  const aborted = once(late.signal, 'abort').then(() => {
+    throw new Error(`rookery did not greet: ${output.stdout} ${output.stderr}`)
+  })
+  aborted.catch(() => {})
+  try {
+    await Promise.race([ready, ended, aborted])
+  } catch (error) {
+    child.kill('SIGKILL')
+    throw error
+  } finally {
+    clearTimeout(timeout)
+  }
+  const url = /http:\/\/[^\s]+:\d+/.exec(output.stdout)?.[0] ?? ''
+  return { child, url, banner: output.stdout }
+}
+
+/** Runs `rookery serve` where it is expected to end by itself. */
+export async function runUntilExit(
+  settings: Settings,
+  identity: { uid?: number; gid?: number; cwd?: string } = {},
+): Promise<ExitedProcess> {
+  const { child, output } = run(settings, identity)
+  const timeout = setTimeout(() => child.kill('SIGKILL'), WAIT_MILLISECONDS_MAX)
+  const [status] = await once(child, 'close')
+  clearTimeout(timeout)
+  return { status, ...output }
+}
+
+/** Stops it as an operator would, and returns its exit status. */
+export async function stopProcess({ child }: ServerProcess, signal: NodeJS.Signals = 'SIGTERM') {
+  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode
+  const ended = once(child, 'exit')
+  child.kill(signal)
+  const [status] = await ended
+  return status as number | null
+}

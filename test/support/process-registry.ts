@@ -1,0 +1,29 @@
+import { parseConfig } from '../../src/config/config.ts'
+import { openBlobStore } from '../../src/server/blob-store.ts'
+import type { StoredObject } from '../../src/storage/blob-store.ts'
+import type { TestRegistry } from './registry.ts'
+
+/** A registry that runs as a process of its own, as tests ask one in theirs; its owner ends it. */
+export function registryAt(
+  url: string,
+  folder: string,
+  settings: Readonly<Record<string, string>>,
+): TestRegistry {
+  const password = settings.ROOKERY_ADMIN_PASSWORD ?? ''
+  const databaseUrl = settings.ROOKERY_DATABASE_URL ?? ''
+  const authorization = `Basic ${Buffer.from(`admin:${password}`).toString('base64')}`
+  const anonymous = (path: string, init: RequestInit = {}) => fetch(new URL(path, url), init)
+  return {
+    ...{ url, folder, databaseUrl, password, settings, log: [], anonymous },
+    async held() {
+      const opened = await openBlobStore(parseConfig({ ...settings }), folder)
+      const found: StoredObject[] = []
+      for await (const one of opened.store.list('')) found.push(one)
+      opened.close()
+      return found
+    },
+    request: (path, init) =>
+      anonymous(path, { ...init, headers: { authorization, ...(init?.headers as object) } }),
+    close: async () => {},
+  }
+}

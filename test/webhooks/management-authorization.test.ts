@@ -1,0 +1,208 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { basic, bearer, makeCredential, requestToken, sql } from '../auth/credentials-client.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import {
+  adminWebhookClient,
+  createdWebhook,
+  credentialWebhookClient,
+  errorMessage,
+  type WebhookClient,
+  webhookClient,
+  webhookRequest,
+} from './webhook-client.ts'
+
+let registry: TestRegistry
+let admin: WebhookClient
+
+beforeAll(async () => {
+  registry = await startRegistry()
+  admin = adminWebhookClient(registry)
+})
+afterAll(() => registry.close())
+
+const EVERYTHING = ['pull', 'push', 'delete', 'admin']
+const namesOf = ({ body }: { body: { webhooks: { name: string }[] } }) =>
+  body.webhooks.map(({ name }) => name)
+
+describe('whoever may admin and pull', () => {
+  it('has webhooks for what lies within that', async () => {
+    const { name, desk } = await credentialWebhookClient(registry, {
+      repositories: ['team/**', 'other/kernel'],
+      actions: ['admin', 'pull'],
+    })
+    for (const repositories of [['team/**'], ['team/a', 'other/kernel'], ['team/*/www']]) {
+      expect(await createdWebhook(desk, { repositories })).toMatchObject({
+        repositories,
+        owner: name,
+      })
+    }
+  })
+
+  it('has none for anything beyond, nor for what it may only do one of', async () => {
+    const within = { repositories: ['team/**'], actions: EVERYTHING }
+    const { desk } = await credentialWebhookClient(registry, within)
+    for (const repositories of [['**'], ['team/a', 'team*/**'], ['other/kernel'], ['*/a']]) {
+      const answer = await desk('POST', '', webhookRequest({ repositories }))
+      expect({ repositories, status: answer.status }).toEqual({ repositories, status: 403 })
+      expect(errorMessage(answer, 'DENIED')).toMatch(/may not admin all of /)
+    }
+    const { desk: settings } = await credentialWebhookClient(registry, {
+      repositories: ['team/**'],
+      actions: ['admin'],
+    })
+    const answer = await settings('POST', '', webhookRequest({ repositories: ['team/a'] }))
+    expect(errorMessage(answer, 'DENIED')).toContain('may not pull all of team/a')
+    const { desk: puller } = await credentialWebhookClient(registry, {
+      repositories: ['team/**'],
+      actions: ['pull', 'push', 'delete'],
+    })
+    expect((await puller('POST', '', webhookRequest({ repositories: ['team/a'] }))).status).toBe(
+      403,
+    )
+  })
+
+  it('is not told of the registry itself', async () => {
+    const { desk } = await credentialWebhookClient(registry, {
+      repositories: ['**'],
+      actions: EVERYTHING,
+    })
+    const refused = await desk('POST', '', webhookRequest({ types: ['endpoint.disabled'] }))
+    expect(errorMessage(refused, 'DENIED')).toContain('only administrators')
+    const { name } = await createdWebhook(desk)
+    const changed = await desk('PATCH', `/${name}`, { types: ['endpoint.disabled'] })
+    expect(changed.status).toBe(403)
+    const { name: others } = await createdWebhook(admin, {
+      types: ['image.pushed', 'endpoint.disabled'],
+    })
+    expect((await desk('GET', `/${others}`)).status).toBe(404)
+  })
+
+  it('sees and changes what others made within that, and nothing else', async () => {
+    const { name: inside } = await createdWebhook(admin, { repositories: ['seen/a', 'seen/b/*'] })
+    const { name: outside } = await createdWebhook(admin, { repositories: ['seen/a', 'hidden/b'] })
+    const { name: me, desk } = await credentialWebhookClient(registry, {
+      repositories: ['seen/**'],
+      actions: EVERYTHING,
+    })
+    expect(namesOf(await desk('GET', ''))).toEqual([inside])
+    const hidden = await desk('GET', `/${outside}`)
+    const absent = await desk('GET', '/nothing')
+    const renamed = JSON.parse(JSON.stringify(absent).replaceAll('nothing', outside))
+    expect(hidden).toEqual(renamed)
+    for (const [method, path, sent] of [
+      ['PATCH', '', { paused: true }],
+      ['DELETE', '', undefined],
+      ['POST', '/rotate-secret', undefined],
+      ['POST', '/test', undefined],
+      ['GET', '/deliveries', undefined],
+      ['POST', '/redeliver', { after: '2030-01-01T00:00:00Z' }],
+    ] as const) {
+      expect((await desk(method, `/${outside}${path}`, sent)).status).toBe(404)
+    }
+    expect((await admin('GET', `/${outside}`)).body).toMatchObject({ state: 'active' })
+    const { body } = await desk('PATCH', `/${inside}`, { description: 'seen', paused: true })
+    expect(body).toMatchObject({ state: 'paused', owner: me })
+    expect((await desk('PATCH', `/${inside}`, { repositories: ['hidden/b'] })).status).toBe(403)
+    expect((await desk('DELETE', `/${inside}`)).status).toBe(204)
+  })
+
+  it('finds its own also behind many that it may not see', async () => {
+    await sql(
+      registry,
+      `insert into webhooks (name, url, repositories, types, format, secrets_jwe, owner_name)
+       select 'many-' || i, 'https://receiver.example/', '{elsewhere/**}', '{image.pushed}',
+              'cloudevents', 'x', 'admin'
+         from generate_series(1, 1200) as i`,
+    )
+    const { desk } = await credentialWebhookClient(registry, {
+      repositories: ['mine/**'],
+      actions: EVERYTHING,
+    })
+    for (const name of ['aaa', 'many-5', 'zzz-1', 'zzz-2']) {
+      const mine = { name: `${name}-mine`, repositories: ['mine/a'] }
+      await createdWebhook(desk, mine)
+    }
+    const { body } = await desk('GET', '?n=3')
+    expect(namesOf({ body })).toEqual(['aaa-mine', 'many-5-mine', 'zzz-1-mine'])
+    expect(namesOf(await desk('GET', '?n=3&last=zzz-1-mine'))).toEqual(['zzz-2-mine'])
+    await sql(registry, "delete from webhooks where repositories = '{elsewhere/**}'")
+  })
+
+  it('may do as much with a token, and as little as it was asked for', async () => {
+    const { name, secret } = await makeCredential(registry, {
+      repositories: ['team/**'],
+      actions: EVERYTHING,
+    })
+    const asked = (scope: string) => requestToken(registry, basic(name, secret), scope)
+    const token = webhookClient(registry, bearer(await asked('repository:team/a:pull,admin')))
+    await createdWebhook(token, { repositories: ['team/a'] })
+    expect((await token('POST', '', webhookRequest({ repositories: ['team/b'] }))).status).toBe(403)
+    const puller = webhookClient(registry, bearer(await asked('repository:team/a:pull')))
+    expect((await puller('POST', '', webhookRequest({ repositories: ['team/a'] }))).status).toBe(
+      403,
+    )
+    expect(namesOf(await puller('GET', ''))).toEqual([])
+  })
+})
+
+describe('the owner', () => {
+  const ownerOf = async (name: string) => {
+    const [row] = await sql<{ origin: string | null; grants: unknown }>(
+      registry,
+      'select owner_origin as origin, owner_grants as grants from webhooks where name = $1',
+      [name],
+    )
+    return row
+  }
+
+  it('is who wrote last, with what it may do, and may pull what is sent', async () => {
+    const { name } = await createdWebhook(admin, { repositories: ['team/a'] })
+    expect(await ownerOf(name)).toMatchObject({ grants: null })
+    const { name: holder, desk } = await credentialWebhookClient(registry, {
+      repositories: ['team/**'],
+      actions: EVERYTHING,
+    })
+    // To pause and to resume is not to vouch for it.
+    for (const paused of [true, false]) {
+      expect((await desk('PATCH', `/${name}`, { paused })).body).toMatchObject({ owner: 'admin' })
+    }
+    const described = await desk('PATCH', `/${name}`, { description: 'mine' })
+    expect(described.body).toMatchObject({ owner: holder })
+    expect(await ownerOf(name)).toEqual({
+      origin: expect.stringMatching(/^credential:\d+$/),
+      grants: [{ repositories: ['team/**'], actions: expect.any(Array), tags: null }],
+    })
+    await admin('PATCH', `/${name}`, { paused: true })
+    expect(await ownerOf(name)).toMatchObject({ grants: [{}] })
+    await admin('PATCH', `/${name}`, { description: 'ours' })
+    expect(await ownerOf(name)).toMatchObject({ grants: null })
+  })
+
+  it('has at most a hundred, an administrator more, and a registry ten thousand', async () => {
+    const { name, desk } = await credentialWebhookClient(registry, {
+      repositories: ['team/**'],
+      actions: EVERYTHING,
+    })
+    const { name: first } = await createdWebhook(desk, { repositories: ['team/a'] })
+    const fill = (count: number, origin: string, grants: string | null) =>
+      sql(
+        registry,
+        `insert into webhooks (name, url, repositories, types, format, secrets_jwe, owner_name,
+                               owner_origin, owner_grants)
+         select $2 || i, 'https://receiver.example/', '{full/**}', '{image.pushed}',
+                'cloudevents', 'x', $4, $2, $3::jsonb
+           from generate_series(1, $1::int) as i`,
+        [count, origin, grants, name],
+      )
+    const { origin } = (await ownerOf(first)) ?? {}
+    await fill(99, String(origin), '[]')
+    const answer = await desk('POST', '', webhookRequest({ repositories: ['team/a'] }))
+    expect(answer.status).toBe(409)
+    expect(errorMessage(answer, 'CONFLICT')).toContain('at most 100 webhooks')
+    await createdWebhook(admin)
+    await fill(10_000, 'many', null)
+    expect(errorMessage(await admin('POST', '', webhookRequest()), 'CONFLICT')).toContain('10000')
+    await sql(registry, "delete from webhooks where repositories = '{full/**}'")
+    await createdWebhook(desk, { repositories: ['team/a'] })
+  })
+})

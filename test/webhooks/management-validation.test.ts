@@ -1,0 +1,192 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import {
+  adminWebhookClient,
+  createdWebhook,
+  errorMessage,
+  type WebhookClient,
+  webhookRequest,
+} from './webhook-client.ts'
+
+let registry: TestRegistry
+let nameless: TestRegistry
+let admin: WebhookClient
+
+beforeAll(async () => {
+  registry = await startRegistry({ ROOKERY_PUBLIC_URL: 'https://registry.example' })
+  nameless = await startRegistry({ ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.0/8' })
+  admin = adminWebhookClient(registry)
+})
+afterAll(async () => {
+  await registry.close()
+  await nameless.close()
+})
+
+const long = (length: number) => 'x'.repeat(length)
+const many = <T>(length: number, make: (index: number) => T) =>
+  Array.from({ length }, (_, index) => make(index))
+
+const WRONG: Record<string, readonly Record<string, unknown>[]> = {
+  'a name': [{ name: 'Upper' }, { name: '' }, { name: 'a/b' }, { name: 'operator' }],
+  url: [
+    { url: 'http://receiver.example/' },
+    { url: 'https://127.0.0.1/' },
+    { url: 'https://[::1]/' },
+    { url: 'https://2130706433/' },
+    { url: 'https://user:pass@receiver.example/' },
+    { url: 'ftp://receiver.example/' },
+    { url: 'receiver.example' },
+    { url: 'https://receiver.example/\tx' },
+    { url: 'https://rücken.example/' },
+    { url: 'https://receiver.example/#there' },
+    { url: `https://receiver.example/${long(2048)}` },
+    { url: '' },
+    { url: null },
+  ],
+  repositories: [
+    { repositories: [] },
+    { repositories: ['Upper/*'] },
+    { repositories: ['a//b'] },
+    { repositories: [long(256)] },
+    { repositories: many(51, (index) => `a${index}`) },
+    { repositories: many(30, (index) => `${long(200)}${index}`) },
+    { repositories: 'builds/**' },
+    { repositories: null },
+  ],
+  tags: [
+    { tags: [] },
+    { tags: ['a/b'] },
+    { tags: many(51, (index) => `v${index}`) },
+    { tags: [7] },
+  ],
+  types: [
+    { types: [] },
+    { types: ['image.pulled'] },
+    { types: ['endpoint.ping'] },
+    { types: ['Image.Pushed'] },
+  ],
+  format: [{ format: 'xml' }, { format: 7 }],
+  'authentication.signatures': [
+    { authentication: { signatures: ['v1'] } },
+    { authentication: { signatures: ['rot13'] } },
+  ],
+  'authentication.oidcAudience': [
+    { authentication: { oidcAudience: '' } },
+    { authentication: { oidcAudience: long(256) } },
+    { authentication: { oidcAudience: 'a\nb' } },
+    { authentication: { oidcAudience: 'registry.example' } },
+    { authentication: { oidcAudience: 'https://registry.example' } },
+  ],
+  authentication: [
+    { authentication: { authorization: 'Bearer x', oidcAudience: 'flux' } },
+    { authentication: 'secret' },
+    { authentication: [] },
+    { authentication: { surprise: 1 } },
+  ],
+  headers: [
+    { headers: { Host: 'x' } },
+    { headers: { 'content-length': '5' } },
+    { headers: { 'Content-Type': 'text/plain' } },
+    { headers: { Authorization: 'Bearer x' } },
+    { headers: { 'Webhook-Id': 'x' } },
+    { headers: { 'webhook-signature': 'x' } },
+    { headers: { Connection: 'close' } },
+    { headers: { 'Transfer-Encoding': 'chunked' } },
+    { headers: { 'X-Hub-Signature-256': 'x' } },
+    { headers: { '': 'x' } },
+    { headers: { 'a b': 'x' } },
+    { headers: { 'x-a': 'line\r\nX-Evil: 1' } },
+    { headers: { 'x-a': ' x' } },
+    { headers: { 'x-a': 'é' } },
+    { headers: { 'x-a': long(4097) } },
+    { headers: { 'x-a': 'x', 'X-A': 'y' } },
+    { headers: Object.fromEntries(many(21, (index) => [`x-${index}`, 'x'])) },
+    { headers: Object.fromEntries(many(2, (index) => [`x-${index}`, long(4000)])) },
+    { headers: { 'x-a': 7 } },
+    { headers: ['x-a'] },
+  ],
+  description: [{ description: long(1001) }, { description: 'a\u0000b' }, { description: 7 }],
+  maxAgeSeconds: [
+    { maxAgeSeconds: 0 },
+    { maxAgeSeconds: -1 },
+    { maxAgeSeconds: 2_592_001 },
+    { maxAgeSeconds: 1.5 },
+    { maxAgeSeconds: '1h' },
+  ],
+  coalesceTags: [{ coalesceTags: 'yes' }],
+  paused: [{ paused: 1 }, { paused: null }],
+  surprise: [{ surprise: true }],
+}
+
+describe.each(Object.entries(WRONG))('a webhook is refused for %s,', (field, requests) => {
+  it.each(requests.map((one) => [JSON.stringify(one).slice(0, 70), one] as const))(
+    'as in %s, in one line that names it',
+    async (_text, more) => {
+      const answer = await admin('POST', '', webhookRequest(more))
+      expect(answer.status).toBe(400)
+      const message = errorMessage(answer, 'REQUEST_INVALID')
+      expect(message.slice(0, 400)).toContain(field)
+      expect(message.length).toBeLessThan(600)
+    },
+  )
+})
+
+it('a change is refused for the same, and nothing has changed', async () => {
+  const { secret: _, ...webhook } = await createdWebhook(admin)
+  const { 'a name': __, ...others } = WRONG
+  for (const change of Object.values(others).flat()) {
+    const answer = await admin('PATCH', `/${webhook.name}`, { description: 'changed', ...change })
+    expect({ change, status: answer.status }).toEqual({ change, status: 400 })
+  }
+  for (const change of [{ name: 'other' }, { authentication: { secret: 'whsec_x' } }]) {
+    const answer = await admin('PATCH', `/${webhook.name}`, change)
+    expect(errorMessage(answer, 'REQUEST_INVALID')).toContain('is no field')
+  }
+  expect((await admin('GET', `/${webhook.name}`)).body).toEqual(webhook)
+})
+
+it('an Authorization header and a token exclude each other, also when one comes later', async () => {
+  const { name } = await createdWebhook(admin, { authentication: { oidcAudience: 'flux' } })
+  const change = { authentication: { authorization: 'Bearer x' } }
+  const refused = await admin('PATCH', `/${name}`, change)
+  expect(errorMessage(refused, 'REQUEST_INVALID')).toContain('set one of them to null')
+  const instead = { authentication: { ...change.authentication, oidcAudience: null } }
+  expect((await admin('PATCH', `/${name}`, instead)).status).toBe(200)
+})
+
+describe('without a public URL', () => {
+  it('no token is sent that nobody could verify', async () => {
+    const answer = await adminWebhookClient(nameless)(
+      'POST',
+      '',
+      webhookRequest({ authentication: { oidcAudience: 'flux' } }),
+    )
+    expect(errorMessage(answer, 'REQUEST_INVALID')).toContain('ROOKERY_PUBLIC_URL')
+  })
+})
+
+describe('internal addresses', () => {
+  it('are refused with the setting that allows them', async () => {
+    const answer = await admin('POST', '', webhookRequest({ url: 'https://10.1.2.3/' }))
+    expect(errorMessage(answer, 'REQUEST_INVALID')).toContain('ROOKERY_WEBHOOK_ALLOW_NETWORKS')
+  })
+
+  it('are taken where they are allowed, also by http', async () => {
+    const desk = adminWebhookClient(nameless)
+    const webhook = await createdWebhook(desk, { url: 'http://127.0.0.1:9/hook' })
+    expect(webhook.url).toBe('http://127.0.0.1:9/hook')
+    const other = await desk('POST', '', webhookRequest({ url: 'http://10.1.2.3/' }))
+    expect(other.status).toBe(400)
+  })
+})
+
+it('a body that is no JSON object is refused', async () => {
+  for (const body of ['', '[', '[]', 'null', '7']) {
+    const answer = await registry.request('/api/v1/webhooks', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body,
+    })
+    expect(answer.status).toBe(400)
+  }
+})

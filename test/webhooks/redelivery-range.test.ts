@@ -1,0 +1,249 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { sql } from '../auth/credentials-client.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import {
+  adminWebhookClient,
+  createdWebhook,
+  credentialWebhookClient,
+  errorMessage,
+  type WebhookClient,
+} from './webhook-client.ts'
+
+const EVENTS = 2500
+
+let registry: TestRegistry
+let admin: WebhookClient
+let epoch: string
+
+/** An event each minute since the first of May, in `builds/even` or `builds/odd`, of two tags. */
+beforeAll(async () => {
+  registry = await startRegistry()
+  admin = adminWebhookClient(registry)
+  await sql(
+    registry,
+    `insert into repositories (name, visibility)
+     values ('builds/even', 'public'), ('builds/odd', 'public')`,
+  )
+  await sql(
+    registry,
+    `insert into events (position, event_id, type, repository_id, tag, occurred_at, body)
+     select i, gen_random_uuid(), 'image.tag.updated', r.id, case when i % 10 = 0 then 'live' else 'dev' end,
+            '2026-05-01T00:00:00Z'::timestamptz + make_interval(mins => i), '{}'
+       from generate_series(1, $1::int) as i
+       join repositories r on r.name = case when i % 2 = 0 then 'builds/even' else 'builds/odd' end`,
+    [EVENTS],
+  )
+  const [feed] = await sql<{ epoch: string }>(
+    registry,
+    'update feed set position = $1 returning left(epoch::text, 8) as epoch',
+    [EVENTS],
+  )
+  epoch = feed?.epoch ?? ''
+})
+afterAll(() => registry.close())
+
+/** Nothing is sent, so that what is due stays so. */
+const paused = async (more: Record<string, unknown> = {}): Promise<string> =>
+  (await createdWebhook(admin, { paused: true, ...more })).name
+
+async function positionsOf(name: string): Promise<number[]> {
+  const rows = await sql<{ position: string }>(
+    registry,
+    `select d.event_position as position
+       from deliveries d
+       join webhooks w on w.id = d.webhook_id
+      where w.name = $1
+        and d.state = 'pending'
+      order by d.event_position`,
+    [name],
+  )
+  return rows.map(({ position }) => Number(position))
+}
+
+const range = (from: number, to: number, step = 1) =>
+  Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, index) => from + index * step)
+const cursor = (position: number) => `${epoch}-${position}`
+const timeOf = (minutes: number) => new Date(Date.UTC(2026, 4, 1, 0, minutes)).toISOString()
+
+describe('what happened is sent again', () => {
+  it('behind one cursor and up to another, also what was before the webhook', async () => {
+    const name = await paused()
+    const asked = { after: cursor(100), until: cursor(120) }
+    const { status, body } = await admin('POST', `/${name}/redeliver`, asked)
+    expect({ status, body }).toEqual({ status: 202, body: { deliveries: 20, next: null } })
+    expect(await positionsOf(name)).toEqual(range(101, 120))
+  })
+
+  it('since a time, a minute wider on both sides', async () => {
+    const name = await paused()
+    const asked = { after: timeOf(200), until: timeOf(210) }
+    const { body } = await admin('POST', `/${name}/redeliver`, asked)
+    expect(body.deliveries).toBe((await positionsOf(name)).length)
+    const positions = await positionsOf(name)
+    expect(positions).toEqual(expect.arrayContaining(range(200, 210)))
+    expect(Math.min(...positions)).toBeGreaterThanOrEqual(198)
+    expect(Math.max(...positions)).toBeLessThanOrEqual(212)
+  })
+
+  it('from the first to the last, when the times lie outside', async () => {
+    const name = await paused({ tags: ['live'] })
+    const asked = { after: '2000-01-01T00:00:00Z', until: '2100-01-01T00:00:00+02:00' }
+    const { body } = await admin('POST', `/${name}/redeliver`, asked)
+    expect(body).toEqual({ deliveries: EVENTS / 10, next: null })
+    const none = await paused()
+    const later = { after: '2100-01-01T00:00:00Z' }
+    expect((await admin('POST', `/${none}/redeliver`, later)).body).toEqual({
+      deliveries: 0,
+      next: null,
+    })
+  })
+
+  it('only what the webhook wants now', async () => {
+    const name = await paused({ repositories: ['builds/e*'], tags: ['l*'] })
+    await admin('POST', `/${name}/redeliver`, { after: cursor(0), until: cursor(100) })
+    expect(await positionsOf(name)).toEqual(range(10, 100, 10))
+    const other = await paused({ types: ['image.deleted'] })
+    const { body } = await admin('POST', `/${other}/redeliver`, { after: cursor(0) })
+    expect(body.deliveries).toBe(0)
+  })
+
+  it('a thousand at once, and goes on where it says', async () => {
+    const name = await paused()
+    let after: string | null = cursor(0)
+    const counts: number[] = []
+    while (after !== null) {
+      const { body }: { body: { deliveries: number; next: string | null } } = await admin(
+        'POST',
+        `/${name}/redeliver`,
+        { after },
+      )
+      counts.push(body.deliveries)
+      after = body.next
+    }
+    expect(counts).toEqual([1000, 1000, 500])
+    expect(await positionsOf(name)).toEqual(range(1, EVENTS))
+  })
+
+  it('only deliveries that stand where it is said', async () => {
+    const name = await paused()
+    await admin('POST', `/${name}/redeliver`, { after: cursor(0), until: cursor(3) })
+    const states = ['failed', 'delivered', 'expired']
+    for (const [index, state] of states.entries()) {
+      await sql(
+        registry,
+        `update deliveries d
+            set state = $2,
+                finished_at = now()
+           from webhooks w
+          where w.id = d.webhook_id
+            and w.name = $1
+            and d.event_position = $3`,
+        [name, state, index + 1],
+      )
+    }
+    const asked = { after: cursor(0), states: ['failed', 'expired'] }
+    const { body } = await admin('POST', `/${name}/redeliver`, asked)
+    expect(body.deliveries).toBe(2)
+    expect(await positionsOf(name)).toEqual([1, 3])
+    const listed = await admin('GET', `/${name}/deliveries?state=delivered`)
+    const [{ event }] = listed.body.deliveries
+    expect(event).toMatch(/^[0-9a-f-]{36}$/)
+    expect((await admin('POST', `/${name}/deliveries/${event}/redeliver`)).status).toBe(202)
+    expect(await positionsOf(name)).toEqual([1, 2, 3])
+  })
+})
+
+describe('a place is refused', () => {
+  it.each([
+    'yesterday',
+    '2026-05-01',
+    '2026-13-01T00:00:00Z',
+    '2026-05-01T00:00:00',
+    '',
+    '-1',
+    '1',
+  ])('that is neither cursor nor time: %j', async (after) => {
+    const name = await paused()
+    const answer = await admin('POST', `/${name}/redeliver`, { after })
+    expect(answer.status).toBe(400)
+    expect(errorMessage(answer, 'REQUEST_INVALID')).toContain(`after is a cursor such as ${epoch}-`)
+  })
+
+  it('that is of another registry, ahead, forgotten, or behind its end', async () => {
+    const name = await paused()
+    const message = async (after: string, until?: string) => {
+      const answer = await admin('POST', `/${name}/redeliver`, { after, until })
+      return errorMessage(answer, 'REQUEST_INVALID')
+    }
+    const other = epoch === '00000000' ? '11111111' : '00000000'
+    expect(await message(`${other}-5`)).toContain('another registry')
+    expect(await message(cursor(EVENTS + 1))).toContain(
+      `lies ahead of the last event, ${cursor(EVENTS)}`,
+    )
+    expect(await message(cursor(0), `${epoch}-999999999999999`)).toContain('until lies ahead')
+    expect(await message(cursor(9), cursor(8))).toContain('exchange them')
+    await sql(registry, 'update feed set forgotten = 7')
+    expect(await message(cursor(6))).toContain(`the oldest that is known is ${cursor(7)}`)
+    await sql(registry, 'update feed set forgotten = 0')
+  })
+
+  it('and states that there are not', async () => {
+    const name = await paused()
+    for (const states of [['lost'], [], 'failed']) {
+      const answer = await admin('POST', `/${name}/redeliver`, { after: cursor(0), states })
+      expect(errorMessage(answer, 'REQUEST_INVALID')).toContain('states')
+    }
+  })
+})
+
+it('whoever manages a webhook now sees nothing of what it was told before of others', async () => {
+  await sql(registry, `insert into repositories (name, visibility) values ('secret/x', 'private')`)
+  const event = '11111111-1111-4111-8111-111111111111'
+  await sql(
+    registry,
+    `insert into events (position, event_id, type, repository_id, tag, occurred_at, body)
+     select $1::int + 1, $2::uuid, 'image.tag.updated', id, 'live', now(), '{"subject":"secret/x:live"}'
+       from repositories
+      where name = 'secret/x'`,
+    [EVENTS, event],
+  )
+  const name = await paused()
+  await sql(
+    registry,
+    `insert into deliveries (webhook_id, event_position)
+     select id, position
+       from webhooks, generate_series($2::int, $2::int + 1) as position
+      where name = $1`,
+    [name, EVENTS],
+  )
+  const { desk } = await credentialWebhookClient(registry, {
+    repositories: ['builds/**'],
+    actions: ['admin', 'pull'],
+  })
+  const subjects = async (who: WebhookClient) => {
+    const { body } = await who('GET', `/${name}/deliveries`)
+    return body.deliveries.map(({ subject }: { subject: string }) => subject)
+  }
+  expect(await subjects(admin)).toEqual(['secret/x:live', 'builds/even:live'])
+  expect(await subjects(desk)).toEqual(['builds/even:live'])
+  for (const [method, path] of [
+    ['GET', ''],
+    ['POST', '/redeliver'],
+  ] as const) {
+    expect((await desk(method, `/${name}/deliveries/${event}${path}`)).status).toBe(404)
+  }
+  expect((await admin('GET', `/${name}/deliveries/${event}`)).status).toBe(200)
+})
+
+it('an event that was never sent there is none of the webhook', async () => {
+  const name = await paused()
+  for (const event of ['00000000-0000-4000-8000-000000000000', 'x', '%00']) {
+    for (const [method, path] of [
+      ['GET', ''],
+      ['POST', '/redeliver'],
+    ] as const) {
+      const answer = await admin(method, `/${name}/deliveries/${event}${path}`)
+      expect({ event, status: answer.status }).toEqual({ event, status: 404 })
+    }
+  }
+})

@@ -1,0 +1,89 @@
+import fc from 'fast-check'
+import { expect, it } from 'vitest'
+import {
+  parseRetryAfter,
+  RETRY_SECONDS,
+  secondsUntilRetry,
+} from '../../src/webhooks/delivery/retry-schedule.ts'
+
+const DAY = 86_400
+const NOW = new Date('2026-03-01T12:00:00Z')
+
+it('the first try is at once, the last one three days and three hours later', () => {
+  expect(RETRY_SECONDS[0]).toBe(0)
+  expect(RETRY_SECONDS).toHaveLength(13)
+  const all = RETRY_SECONDS.reduce((sum, seconds) => sum + seconds, 0)
+  expect(all / 3600).toBeCloseTo(75.6, 1)
+})
+
+it('each wait is as long as planned, give or take a fifth, and there is none after the last', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 40 }),
+      fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+      (tries, random) => {
+        const planned = RETRY_SECONDS[tries]
+        const seconds = secondsUntilRetry(tries, undefined, RETRY_SECONDS, () => random)
+        if (planned === undefined) return seconds === undefined
+        return seconds !== undefined && Math.abs(seconds - planned) <= planned * 0.2 + 1e-9
+      },
+    ),
+  )
+})
+
+it('what a receiver asks for makes a wait longer, never shorter, and a day at most', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 12 }),
+      fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+      fc.oneof(fc.integer({ min: 0, max: 10 * DAY }), fc.double({ min: 0, noNaN: true })),
+      (tries, random, asked) => {
+        const plain = secondsUntilRetry(tries, undefined, RETRY_SECONDS, () => random) ?? 0
+        const seconds = secondsUntilRetry(tries, asked, RETRY_SECONDS, () => random) ?? 0
+        return (
+          seconds >= plain && seconds >= Math.min(asked, DAY) && seconds <= Math.max(plain, DAY)
+        )
+      },
+    ),
+  )
+  expect(secondsUntilRetry(13, 60)).toBeUndefined()
+})
+
+it.each([
+  ['0', 0],
+  ['120', 120],
+  [' 7 ', 7],
+  ['999999999', 999_999_999],
+  ['Sun, 01 Mar 2026 12:01:30 GMT', 90],
+  ['Sun, 01 Mar 2026 11:00:00 GMT', 0],
+  [['30', '60'], 30],
+])('Retry-After: %s is understood', (header, seconds) => {
+  expect(parseRetryAfter(header, NOW)).toBe(seconds)
+})
+
+it.each([
+  undefined,
+  '',
+  '-1',
+  '1.5',
+  '1e3',
+  '0x10',
+  '9999999999',
+  'soon',
+  '2026-03-01T12:01:30Z',
+  'Mon, 99 Zzz 2026 12:01:30 GMT',
+  'NaN',
+  'Infinity',
+  [],
+])('Retry-After: %s asks for nothing', (header) => {
+  expect(parseRetryAfter(header, NOW)).toBeUndefined()
+})
+
+it('no header at all makes it fail, or wait for less than nothing', () => {
+  fc.assert(
+    fc.property(fc.string(), (header) => {
+      const seconds = parseRetryAfter(header, NOW)
+      return seconds === undefined || (seconds >= 0 && Number.isFinite(seconds))
+    }),
+  )
+})

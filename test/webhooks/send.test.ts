@@ -1,0 +1,253 @@
+import { createHmac, createPublicKey, verify } from 'node:crypto'
+import { decodeJwt } from 'jose'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { MasterKey } from '../../src/auth/master-key.ts'
+import { newEd25519Secret, publicKeyOf } from '../../src/webhooks/signature.ts'
+import { DeliveryFixture } from './delivery-fixture.ts'
+import { Receivers, type Responder, respondWith, waitForRequests } from './receiver.ts'
+
+let desk: DeliveryFixture
+const receivers = new Receivers()
+const receive = receivers.start
+
+beforeAll(async () => {
+  desk = await DeliveryFixture.open()
+})
+
+afterEach(async () => {
+  await desk.clear()
+  await receivers.close()
+})
+
+afterAll(() => desk.close())
+
+function hmac(secret: string, content: string): string {
+  const key = Buffer.from(secret.slice('whsec_'.length), 'base64')
+  return createHmac('sha256', key).update(content).digest('base64')
+}
+
+it('what arrives is the stored event, byte by byte, and its signature is of these bytes', async () => {
+  const receiver = await receive()
+  const hook = await desk.webhook({ url: `${receiver.url}/a/path?with=query` })
+  const event = await desk.event([hook])
+  const before = Math.floor(Date.now() / 1000)
+  desk.startWorker()
+  await waitForRequests(receiver, 1)
+  const [one] = receiver.received
+  expect(one?.path).toBe('/a/path?with=query')
+  expect(one?.body).toBe(event.body)
+  expect(one?.headers).toMatchObject({
+    'content-type': 'application/cloudevents+json',
+    'content-length': String(Buffer.byteLength(event.body)),
+    'user-agent': 'Rookery/test',
+    'webhook-id': event.id,
+  })
+  const timestamp = Number(one?.headers['webhook-timestamp'])
+  expect(timestamp).toBeGreaterThanOrEqual(before)
+  expect(timestamp).toBeLessThanOrEqual(Date.now() / 1000)
+  const signed = hmac(hook.secret, `${event.id}.${timestamp}.${event.body}`)
+  expect(one?.headers['webhook-signature']).toBe(`v1,${signed}`)
+  await desk.waitForDelivery(hook, event, {
+    state: 'delivered',
+    attempts: 1,
+    finished: true,
+    lease: null,
+  })
+  expect(desk.outcomes).toEqual(['delivered'])
+})
+
+it('the docker format is an envelope of one event with the same id', async () => {
+  const receiver = await receive()
+  const hook = await desk.webhook({ url: receiver.url, format: 'docker' })
+  const event = await desk.event([hook])
+  desk.startWorker()
+  await waitForRequests(receiver, 1)
+  const [one] = receiver.received
+  expect(one?.headers['content-type']).toBe('application/vnd.docker.distribution.events.v1+json')
+  expect(one?.headers['webhook-id']).toBe(event.id)
+  expect(JSON.parse(one?.body ?? '').events).toMatchObject([
+    { action: 'push', target: { repository: 'builds/hello', tag: 'live' } },
+  ])
+  const timestamp = one?.headers['webhook-timestamp']
+  const signed = hmac(hook.secret, `${event.id}.${timestamp}.${one?.body}`)
+  expect(one?.headers['webhook-signature']).toBe(`v1,${signed}`)
+})
+
+it('a redelivery has the same id and a signature of its own time', async () => {
+  const receiver = await receive(respondWith(500))
+  const hook = await desk.webhook({ url: receiver.url })
+  const event = await desk.event([hook])
+  desk.startWorker({ schedule: [0, 1.2, 1] })
+  await waitForRequests(receiver, 2)
+  const [first, second] = receiver.received
+  expect(second?.headers['webhook-id']).toBe(first?.headers['webhook-id'])
+  expect(second?.body).toBe(event.body)
+  expect(second?.headers['webhook-timestamp']).not.toBe(first?.headers['webhook-timestamp'])
+  expect(second?.headers['webhook-signature']).not.toBe(first?.headers['webhook-signature'])
+})
+
+it('everything that an endpoint asks for is sent, and nothing of it can be read in the log', async () => {
+  const receiver = await receive()
+  const ed25519 = newEd25519Secret()
+  const hook = await desk.webhook({
+    url: receiver.url,
+    signatures: ['v1a', 'x-hub-signature-256', 'x-signature'],
+    headers: { 'x-team': 'very secret too' },
+    secrets: { ed25519, authorization: 'Bearer letmein', webhookSecret: 'open sesame' },
+  })
+  const event = await desk.event([hook])
+  desk.startWorker()
+  await waitForRequests(receiver, 1)
+  const headers = receiver.received[0]?.headers ?? {}
+  expect(headers).toMatchObject({
+    authorization: 'Bearer letmein',
+    'x-webhook-secret': 'open sesame',
+    'x-team': 'very secret too',
+    'x-hub-signature-256': expect.stringMatching(/^sha256=[0-9a-f]{64}$/),
+    'x-signature': expect.stringMatching(/^sha256=[0-9a-f]{64}$/),
+  })
+  const [, v1a] = String(headers['webhook-signature']).split(' ')
+  const x = Buffer.from(publicKeyOf(ed25519).slice('whpk_'.length), 'base64').toString('base64url')
+  const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' })
+  const content = Buffer.from(`${event.id}.${headers['webhook-timestamp']}.${event.body}`)
+  expect(v1a).toMatch(/^v1a,/)
+  expect(verify(null, content, key, Buffer.from(v1a?.slice(4) ?? '', 'base64'))).toBe(true)
+
+  await desk.waitForDelivery(hook, event, { state: 'delivered' })
+  const [attempt] = await desk.attempts(hook, event)
+  expect(attempt?.requestHeaders).toEqual({
+    authorization: 'Bearer …',
+    'content-type': 'application/cloudevents+json',
+    'user-agent': 'Rookery/test',
+    'webhook-id': event.id,
+    'webhook-signature': 'v1,… v1a,…',
+    'webhook-timestamp': headers['webhook-timestamp'],
+    'x-hub-signature-256': 'sha256=…',
+    'x-signature': 'sha256=…',
+    'x-team': '…',
+    'x-webhook-secret': '…',
+  })
+})
+
+it('an endpoint with an audience gets a token for it, and the log has none', async () => {
+  const receiver = await receive()
+  const hook = await desk.webhook({ url: receiver.url, oidcAudience: 'https://deploy.example' })
+  const event = await desk.event([hook])
+  desk.startWorker()
+  await waitForRequests(receiver, 1)
+  const authorization = String(receiver.received[0]?.headers.authorization)
+  expect(authorization).toMatch(/^Bearer ey/)
+  expect(decodeJwt(authorization.slice('Bearer '.length))).toMatchObject({
+    aud: 'https://deploy.example',
+    iss: 'https://registry.example.org',
+    sub: `webhook:${hook.name}`,
+  })
+  await desk.waitForDelivery(hook, event, { state: 'delivered' })
+  const [attempt] = await desk.attempts(hook, event)
+  expect(attempt?.requestHeaders.authorization).toBe('Bearer …')
+})
+
+it('an answer is logged as text, as far as it is short', async () => {
+  const receiver = await receive((_, res) => {
+    res.writeHead(200, {
+      'x-good': 'day',
+      'x-long': 'l'.repeat(3000),
+      'x-longer': 'm'.repeat(3000),
+    })
+    res.end(Buffer.concat([Buffer.from('a\0b\xff', 'latin1'), Buffer.alloc(1_000_000, 'x')]))
+  })
+  const hook = await desk.webhook({ url: receiver.url })
+  const event = await desk.event([hook])
+  desk.startWorker()
+  await desk.waitForDelivery(hook, event, { state: 'delivered' })
+  const [attempt] = await desk.attempts(hook, event)
+  expect(attempt).toMatchObject({ attempt: 1, status: 200, error: null })
+  expect(attempt?.milliseconds).toBeGreaterThanOrEqual(0)
+  expect(attempt?.responseBody?.slice(0, 5)).toBe('a\uFFFDb\uFFFDx')
+  expect(attempt?.responseBody?.length).toBe(4096)
+  expect(attempt?.responseHeaders).toMatchObject({ 'x-good': 'day', 'x-long': 'l'.repeat(3000) })
+  expect(JSON.stringify(attempt?.responseHeaders).length).toBeLessThan(4500)
+})
+
+it.each([
+  [300, /300: redirects are not followed/],
+  [302, /302: redirects are not followed/],
+  [307, /307: redirects are not followed/],
+  [400, /answered 400/],
+  [404, /answered 404/],
+  [500, /answered 500/],
+])('an answer of %i is a failure, which the log explains', async (status, error) => {
+  const other = await receive()
+  const receiver = await receive(respondWith(status, { location: other.url }))
+  const hook = await desk.webhook({ url: receiver.url })
+  const event = await desk.event([hook])
+  desk.startWorker({ schedule: [0] })
+  await desk.waitForDelivery(hook, event, { state: 'failed', tries: 1, attempts: 1 })
+  const [attempt] = await desk.attempts(hook, event)
+  expect(attempt).toMatchObject({ status, error: expect.stringMatching(error) })
+  expect(attempt?.responseBody).toBe('no\n')
+  expect(other.received).toEqual([])
+})
+
+it.each<[string, Responder, RegExp]>([
+  ['hangs', () => {}, /took longer than 0\.3 s/],
+  ['hangs up', (_, res) => void res.destroy(), /did not answer/],
+  ['speaks no HTTP', (_, res) => void res.socket?.end('220 mail.example\r\n'), /did not answer/],
+])('a receiver that %s gets it again, and the log says in one line why', async (...row) => {
+  const [, answer, error] = row
+  const receiver = await receive(answer)
+  const hook = await desk.webhook({ url: receiver.url })
+  const event = await desk.event([hook])
+  desk.startWorker({ client: desk.outgoingClient(300) })
+  await desk.waitForDelivery(hook, event, { state: 'failed', tries: 3, attempts: 3 })
+  for (const attempt of await desk.attempts(hook, event)) {
+    expect(attempt).toMatchObject({ status: null, responseHeaders: null, responseBody: null })
+    expect(attempt.error).toMatch(error)
+    expect(attempt.error).toMatch(/^[^\n]{1,500}$/)
+    expect(attempt.requestHeaders['webhook-id']).toBe(event.id)
+  }
+  receiver.answer = (_, res) => void res.writeHead(204).end()
+})
+
+it.each<[number, string]>([
+  [200, 'delivered'],
+  [500, 'failed'],
+])(
+  'a receiver that answers %i has said so, though its answer never ends',
+  async (status, state) => {
+    const receiver = await receive((_, res) => void res.writeHead(status).write('a'))
+    const hook = await desk.webhook({ url: receiver.url })
+    const event = await desk.event([hook])
+    desk.startWorker({ client: desk.outgoingClient(300), schedule: [0] })
+    await desk.waitForDelivery(hook, event, { state, tries: 1, attempts: 1 })
+    const [attempt] = await desk.attempts(hook, event)
+    expect(attempt).toMatchObject({ status, responseBody: 'a' })
+  },
+)
+
+it.each([
+  'http://10.1.2.3/hook',
+  'http://169.254.169.254/latest/meta-data',
+  'https://[::1]/hook',
+  'http://localhost:1/hook',
+])('nothing is sent to %s, and the log says so', async (url) => {
+  const hook = await desk.webhook({ url })
+  const event = await desk.event([hook])
+  desk.startWorker({ schedule: [0] })
+  await desk.waitForDelivery(hook, event, { state: 'failed' })
+  const [attempt] = await desk.attempts(hook, event)
+  expect(attempt).toMatchObject({ status: null, responseHeaders: null })
+  expect(attempt?.error).toMatch(/\S/)
+})
+
+it('secrets of another master key count as a failed try, which says so', async () => {
+  const receiver = await receive()
+  const masterKey = new MasterKey(Buffer.alloc(32, 8))
+  const hook = await desk.webhook({ url: receiver.url, masterKey })
+  const event = await desk.event([hook])
+  desk.startWorker()
+  await desk.waitForDelivery(hook, event, { state: 'failed', tries: 3 })
+  const [attempt] = await desk.attempts(hook, event)
+  expect(attempt?.error).toMatch(/encrypted with another master key/)
+  expect(receiver.received).toEqual([])
+})
