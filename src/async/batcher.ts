@@ -1,47 +1,58 @@
-type Waiting<Key, Value> = {
-  key: Key
-  resolve(value: Value): void
+type Entry<Item, Result> = {
+  readonly item: Item
+  resolve(result: Result): void
   reject(error: unknown): void
 }
 
 /**
- * One lookup at a time: those that arrive while one is in flight travel together in the next. So
- * under load a round trip is shared, and an answer is never older than its question.
+ * Collects items into batches, one batch at a time: items that arrive while a batch is in flight
+ * travel together in the next. So a round trip is shared under load, and a result is never older
+ * than its request. When a batch fails, each of its items fails.
  */
-export class Batcher<Key, Value> {
-  readonly #run: (keys: Key[]) => Promise<Value[]>
-  readonly #keysMax: number
-  #waiting: Waiting<Key, Value>[] = []
-  #flying = false
+export class Batcher<Item, Result> {
+  readonly #run: (items: Item[]) => Promise<Result[]>
+  readonly #itemsMax: number
+  #queue: Entry<Item, Result>[] = []
+  #isRunning = false
 
-  /** `run` answers in the order of its keys. */
-  constructor(run: (keys: Key[]) => Promise<Value[]>, keysMax: number) {
+  /** `run` returns its results in the order of its items, of which there are at most `itemsMax`. */
+  constructor(run: (items: Item[]) => Promise<Result[]>, itemsMax: number) {
     this.#run = run
-    this.#keysMax = keysMax
+    this.#itemsMax = itemsMax
   }
 
-  find(key: Key): Promise<Value> {
+  /** Looks up one key: for a batcher that reads. */
+  load(key: Item): Promise<Result> {
+    return this.#add(key)
+  }
+
+  /** Adds one item to write: for a batcher that writes. */
+  submit(item: Item): Promise<Result> {
+    return this.#add(item)
+  }
+
+  #add(item: Item): Promise<Result> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ key, resolve, reject })
-      if (this.#flying) return
-      this.#flying = true
+      this.#queue.push({ item, resolve, reject })
+      if (this.#isRunning) return
+      this.#isRunning = true
       // Requests that arrived in the same turn of the event loop are read before this runs.
-      setImmediate(() => void this.#fly())
+      setImmediate(() => void this.#drain())
     })
   }
 
-  async #fly(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const group = this.#waiting.splice(0, this.#keysMax)
+  async #drain(): Promise<void> {
+    while (this.#queue.length > 0) {
+      const batch = this.#queue.splice(0, this.#itemsMax)
       try {
-        const values = await this.#run(group.map(({ key }) => key))
-        group.forEach(({ resolve }, index) => {
-          resolve(values[index] as Value)
+        const results = await this.#run(batch.map(({ item }) => item))
+        batch.forEach(({ resolve }, index) => {
+          resolve(results[index] as Result)
         })
       } catch (error) {
-        for (const { reject } of group) reject(error)
+        for (const { reject } of batch) reject(error)
       }
     }
-    this.#flying = false
+    this.#isRunning = false
   }
 }

@@ -1,4 +1,7 @@
-/** Runs `work` for each item, so many at once; the first that fails ends it. */
+/**
+ * Runs `work` for each item, at most `concurrencyMax` at once. Rejects with the first failure, after
+ * which no further item is started.
+ */
 export async function forEachConcurrent<T>(
   items: readonly T[],
   concurrencyMax: number,
@@ -9,7 +12,12 @@ export async function forEachConcurrent<T>(
     while (next < items.length) {
       const item = items[next] as T
       next += 1
-      await work(item)
+      try {
+        await work(item)
+      } catch (error) {
+        next = items.length
+        throw error
+      }
     }
   }
   await Promise.all(Array.from({ length: Math.min(concurrencyMax, items.length) }, worker))

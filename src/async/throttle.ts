@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 // Shorter waits than this are not worth a timer.
 const WAIT_MILLISECONDS_MIN = 5
 
-/** Keeps work that reads everything from taking all of the disk or the network. */
+/** A byte rate that several streams share, so that background work leaves disk and network to others. */
 export class Throttle {
   readonly #bytesPerSecond: number
   #readyAt = performance.now()
@@ -12,7 +12,7 @@ export class Throttle {
     this.#bytesPerSecond = bytesPerSecond
   }
 
-  /** Passes bytes on, not faster than agreed, all streams of this pace together. */
+  /** Yields the chunks at the rate of the throttle. Throws when the signal is aborted. */
   async *limit(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     for await (const chunk of chunks) {
       signal.throwIfAborted()

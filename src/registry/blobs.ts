@@ -119,7 +119,7 @@ export class Blobs {
 
   /** Throws NAME_UNKNOWN; undefined when the repository lacks the blob. */
   async #look(view: View, digest: Digest): Promise<FoundBlob | undefined> {
-    const { repositoryId, blob } = await this.#lookups.find({ view, digest })
+    const { repositoryId, blob } = await this.#lookups.load({ view, digest })
     if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     return blob
   }

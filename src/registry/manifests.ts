@@ -115,7 +115,7 @@ export class Manifests {
     // Held here, so that it cannot be dropped from the cache while the question travels.
     const guessed = guess === undefined ? undefined : this.#bytes.get(guess)
     const known = wanted.withBytes ? (guessed === undefined ? wanted.cachedDigest : guess) : 'none'
-    const { repositoryId, manifest } = await this.#lookups.find({ view, reference: name, known })
+    const { repositoryId, manifest } = await this.#lookups.load({ view, reference: name, known })
     if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     if (manifest === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: name })
     const { digest, mediaType, size } = manifest

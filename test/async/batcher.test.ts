@@ -1,71 +1,80 @@
 import { describe, expect, it } from 'vitest'
 import { Batcher } from '../../src/async/batcher.ts'
 
-/** A batch whose every flight lands when the test says so. */
-function heldBatch(keysMax = 10) {
-  const flights: { keys: number[]; land(error?: Error): void }[] = []
-  const batch = new Batcher<number, string>(
+/** A batcher whose batches end when the test says so. */
+function manualBatcher(itemsMax = 10) {
+  const batches: { keys: number[]; end(error?: Error): void }[] = []
+  const batcher = new Batcher<number, string>(
     (keys) =>
       new Promise((resolve, reject) => {
-        flights.push({
+        batches.push({
           keys,
-          land: (error) => (error ? reject(error) : resolve(keys.map((key) => `v${key}`))),
+          end: (error) => (error ? reject(error) : resolve(keys.map((key) => `v${key}`))),
         })
       }),
-    keysMax,
+    itemsMax,
   )
-  return { batch, flights }
+  return { batcher, batches }
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve))
 
 describe('lookups that share a round trip', () => {
-  it('a lookup alone leaves at once; those that come meanwhile travel together in the next', async () => {
-    const { batch, flights } = heldBatch()
-    const answers = [batch.find(1)]
+  it('a single lookup is sent at once; lookups during a batch travel together in the next', async () => {
+    const { batcher, batches } = manualBatcher()
+    const results = [batcher.load(1)]
     await turn()
-    answers.push(batch.find(2), batch.find(3))
-    expect(flights.map(({ keys }) => keys)).toEqual([[1]])
-    flights[0]?.land()
+    results.push(batcher.load(2), batcher.load(3))
+    expect(batches.map(({ keys }) => keys)).toEqual([[1]])
+    batches[0]?.end()
     await turn()
-    expect(flights.map(({ keys }) => keys)).toEqual([[1], [2, 3]])
-    flights[1]?.land()
-    expect(await Promise.all(answers)).toEqual(['v1', 'v2', 'v3'])
+    expect(batches.map(({ keys }) => keys)).toEqual([[1], [2, 3]])
+    batches[1]?.end()
+    expect(await Promise.all(results)).toEqual(['v1', 'v2', 'v3'])
   })
 
-  it('a question is never answered by a flight that left before it', async () => {
-    const { batch, flights } = heldBatch()
-    void batch.find(1)
+  it('a lookup is never answered by a batch that was sent before it', async () => {
+    const { batcher, batches } = manualBatcher()
+    void batcher.load(1)
     await turn()
-    const again = batch.find(1)
-    flights[0]?.land()
+    const again = batcher.load(1)
+    batches[0]?.end()
     await turn()
-    expect(flights).toHaveLength(2)
-    flights[1]?.land()
+    expect(batches).toHaveLength(2)
+    batches[1]?.end()
     expect(await again).toBe('v1')
   })
 
-  it('carries at most its limit, and the rest in the next', async () => {
-    const { batch, flights } = heldBatch(2)
-    const answers = [1, 2, 3, 4, 5].map((key) => batch.find(key))
+  it('a batch has at most its limit of items, and the rest are in the next', async () => {
+    const { batcher, batches } = manualBatcher(2)
+    const results = [1, 2, 3, 4, 5].map((key) => batcher.load(key))
     await turn()
     for (let index = 0; index < 3; index += 1) {
-      flights[index]?.land()
+      batches[index]?.end()
       await turn()
     }
-    expect(flights.map(({ keys }) => keys)).toEqual([[1, 2], [3, 4], [5]])
-    expect(await Promise.all(answers)).toHaveLength(5)
+    expect(batches.map(({ keys }) => keys)).toEqual([[1, 2], [3, 4], [5]])
+    expect(await Promise.all(results)).toHaveLength(5)
   })
 
-  it('a flight that fails fails its own lookups, and the next one leaves', async () => {
-    const { batch, flights } = heldBatch()
-    const first = batch.find(1)
+  it('a failed batch fails its own lookups, and the next one is sent', async () => {
+    const { batcher, batches } = manualBatcher()
+    const first = batcher.load(1)
     await turn()
-    const second = batch.find(2)
-    flights[0]?.land(new Error('lost'))
+    const second = batcher.load(2)
+    batches[0]?.end(new Error('lost'))
     await expect(first).rejects.toThrow('lost')
     await turn()
-    flights[1]?.land()
+    batches[1]?.end()
     expect(await second).toBe('v2')
   })
+})
+
+it('a batcher that writes submits its items in their order', async () => {
+  const { batcher, batches } = manualBatcher()
+  const results = [3, 1, 2].map((item) => batcher.submit(item))
+  await turn()
+  expect(batches.map(({ keys }) => keys)).toEqual([[3, 1, 2]])
+  batches[0]?.end()
+  expect(await Promise.all(results)).toEqual(['v3', 'v1', 'v2'])
 })

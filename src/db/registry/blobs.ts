@@ -27,7 +27,7 @@ type BlobQuestion = { readonly view: View; readonly digest: Digest }
 
 const LOOKUPS_A_QUERY_MAX = 256
 
-export type BlobLookups = { find(question: BlobQuestion): Promise<BlobLookup> }
+export type BlobLookups = { load(question: BlobQuestion): Promise<BlobLookup> }
 
 /** Lookups that share round trips; see `Batch`. */
 export function blobLookups(db: Queryable, staleSeconds: number): BlobLookups {

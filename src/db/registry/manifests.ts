@@ -29,7 +29,7 @@ export type ManifestQuestion = {
 
 const LOOKUPS_A_QUERY_MAX = 64
 
-export type ManifestLookups = { find(question: ManifestQuestion): Promise<ManifestLookup> }
+export type ManifestLookups = { load(question: ManifestQuestion): Promise<ManifestLookup> }
 
 /** Lookups that share round trips; see `Batch`. */
 export function manifestLookups(db: Queryable): ManifestLookups {

@@ -67,11 +67,11 @@ export class CircuitBreaker {
       const last = this.#succeededAt.get(id) ?? Number.NEGATIVE_INFINITY
       if (failures === 0 && now - last < SUCCESS_MILLISECONDS) return
       this.#succeededAt.set(id, now)
-      await this.#succeeding.find(id)
+      await this.#succeeding.submit(id)
       return
     }
     this.#succeededAt.delete(id)
-    const row = await this.#failing.find(id)
+    const row = await this.#failing.submit(id)
     if (sent.outcome === 'gone') {
       await this.disable(endpoint, 'gone', sent.error ?? '')
     } else if (row !== undefined && this.#isGivenUp(row)) {

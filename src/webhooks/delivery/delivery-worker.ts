@@ -235,7 +235,7 @@ export class DeliveryWorker {
     // Cut off by our own end: somebody else sends it.
     if (this.#abort.signal.aborted && sent.status === null) return
     this.#options.onOutcome?.(sent.outcome)
-    await this.#settling.find(this.#resultOf(delivery, sent))
+    await this.#settling.submit(this.#resultOf(delivery, sent))
     // Receivers that know only images refuse a ping, and that says nothing of them.
     const isRefusedPing = delivery.type === 'endpoint.ping' && sent.outcome === 'failed'
     if (!isRefusedPing) await this.#breakers.record(endpoint, delivery.failures, sent)
@@ -250,7 +250,7 @@ export class DeliveryWorker {
     const { webhookId, position, lease, tries } = delivery
     if (state !== 'pending') this.#options.onOutcome?.(state)
     const result = { webhookId, position, lease, state, tries, delaySeconds: 0 }
-    await this.#settling.find({ ...result, attempt: undefined })
+    await this.#settling.submit({ ...result, attempt: undefined })
   }
 
   #resultOf(delivery: ClaimedDelivery, sent: AttemptResult): DeliveryResult {
