@@ -65,6 +65,17 @@ describe('a breach is caught:', () => {
     expect(forbiddenImports(file('http/x.ts', text))).toEqual([])
   })
 
+  it('not SQL with constants of the file or of another, or with an escaped identifier', () => {
+    const text = [
+      "import {\n  BLOB_COLUMNS,\n  LIMIT_MAX,\n} from './columns.ts'",
+      "export const TAG_COLUMNS = 'name, digest'",
+      "const TABLE = 'tags'",
+      `const a = \`select \${TAG_COLUMNS}, \${BLOB_COLUMNS} from tags limit \${LIMIT_MAX}\``,
+      `const b = (name: string) => \`select 1 from \${pg.escapeIdentifier(name)}\``,
+    ].join('\n')
+    expect(misplacedSql(file('db/x.ts', text))).toEqual([])
+  })
+
   it('a package outside its part', () => {
     for (const [path, name] of [
       ['registry/x.ts', 'koa'],
@@ -97,7 +108,25 @@ describe('a breach is caught:', () => {
     expect(misplacedSql(file('registry/x.ts', operation))).toHaveLength(1)
     const typed = 'await db.query<Row>(`delete from tags`)'
     expect(misplacedSql(file('registry/x.ts', typed))).toHaveLength(1)
-    const value = ['await db.query(`select name from tags where name = $', '{name}`)'].join('')
-    expect(misplacedSql(file('db/x.ts', value))).toHaveLength(1)
+  })
+
+  it.each([
+    ['a lower-case name', 'name'],
+    ['a call', 'NAMES()'],
+    ['an expression', 'NAME + OTHER'],
+    ['a property', 'NAMES.name'],
+    ['an element', 'NAMES[0]'],
+    ['a constant that the file neither declares nor imports', 'UNKNOWN'],
+    ['a constant inside a function', 'LOCAL'],
+    ['an escape of another kind', 'escapeIdentifier(name)'],
+    ['a call beside an escape', 'pg.escapeIdentifier(name) + name()'],
+  ])('SQL with %s in it', (_what, value) => {
+    const text = [
+      "import { NAMES, type OTHERS } from './names.ts'",
+      "const NAME = 'name'\nconst OTHER = 'other'",
+      'async function f(name: string) {\n  const LOCAL = name',
+      `  await db.query(\`select name from tags where name = $\{${value}}\`)\n}`,
+    ].join('\n')
+    expect(misplacedSql(file('db/x.ts', text))).toHaveLength(1)
   })
 })

@@ -156,7 +156,20 @@ export function defaultExports(sources: readonly Source[]): string[] {
 /** The embedded Postgres asks its own cluster a few questions before there is a pool. */
 const SQL_PARTS = ['db', 'embedded-postgres']
 
-const SQL = /^\s*(?:select|insert|update|delete|with|create|alter|drop|set)\s/i
+const SQL = /^\s*(?:select|insert|update|delete|with|create|alter|drop|set|declare|fetch)\s/i
+
+/** Identifiers cannot be `$1`; the driver escapes them. */
+const ESCAPED_IDENTIFIER = /^(?:pg|client)\.escapeIdentifier\(\w+\)$/
+
+const CONSTANT = /^[A-Z][A-Z0-9_]*$/
+
+/** True when `name` is a constant at the top level of the file, or an import: never a local value. */
+function isConstant(name: string, code: string): boolean {
+  if (!CONSTANT.test(name)) return false
+  const declared = new RegExp(`^(?:export )?const ${name}\\b`, 'm')
+  const imported = new RegExp(`^import (?:[^'";]*[{,\\s])?${name}\\b[^'";]*from`, 'm')
+  return declared.test(code) || imported.test(code)
+}
 
 /** SQL outside db, and SQL with a value written into it instead of `$1`. */
 export function misplacedSql(sources: readonly Source[]): string[] {
@@ -171,13 +184,14 @@ export function misplacedSql(sources: readonly Source[]): string[] {
       )
         continue
       const line = code.slice(0, match.index).split('\n').length
-      // A name cannot be `$1`: that one is escaped by the driver.
-      const values = template.replace(/\$\{client\.escapeIdentifier\([A-Z_]+\)\}/g, '')
-      if (values.includes('${')) found.push(`${path}:${line} writes a value into SQL; use $1`)
+      for (const [, value = ''] of template.matchAll(/\$\{([^}]*)\}?/g)) {
+        if (isConstant(value, code) || ESCAPED_IDENTIFIER.test(value)) continue
+        found.push(`${path}:${line} writes ${value} into SQL; use $1, or a constant in capitals`)
+      }
     }
     for (const match of code.matchAll(/\bquery(?:<[^(]*>)?\s*\(\s*(['"`])([^'"`]*)/g)) {
       if (SQL_PARTS.includes(partOf(path)) || !SQL.test(match[2] ?? '')) continue
-      // The health check's statement asks nothing of any table.
+      // The health check's statement reads no table.
       if (/^select 1 as one$/.test(match[2] ?? '')) continue
       const line = code.slice(0, match.index).split('\n').length
       found.push(`${path}:${line} has SQL; make it a named query in src/db`)
