@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { BlockList } from 'node:net'
 import { LRUCache } from 'lru-cache'
 import {
   type CredentialRow,
@@ -7,6 +6,7 @@ import {
   touchCredential,
 } from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
+import { type NetworkList, NO_NETWORKS, parseNetworks } from '../networks/networks.ts'
 import { RegistryError } from '../oci/errors.ts'
 import { ANONYMOUS, type Caller } from './access.ts'
 import {
@@ -19,7 +19,6 @@ import { parseBasic } from './basic-login.ts'
 import { ADMIN_USER, grantOf, originOf } from './credentials.ts'
 import { UPLOAD_FINISH_SECONDS_MAX } from './lifetimes.ts'
 import type { LoginThrottle } from './login-throttle.ts'
-import { isWithin, parseNetworks } from './networks.ts'
 import type { RevocationList } from './revocations.ts'
 import { grantsOf } from './scope.ts'
 import { hashSecret, isSecretLike, matchesSecretHash } from './secrets.ts'
@@ -38,7 +37,7 @@ type CachedAuthentication = Authentication & {
   /** What must not be revoked. */
   readonly subjects: readonly string[]
   /** `networks`, ready to be asked. */
-  readonly networkList: BlockList | undefined
+  readonly networkList: NetworkList | undefined
   /** The key that signed it, if it came as a token. */
   readonly kid: string | undefined
 }
@@ -161,7 +160,7 @@ export class Authenticator {
         throw refused('the credential or token was revoked')
       }
     }
-    if (within !== undefined && !isWithin(within, address)) {
+    if (within !== undefined && !within.has(address)) {
       throw refused(`it may not be used from ${address}`)
     }
     const late = Date.now() - expiresAt
@@ -255,8 +254,8 @@ function adminCaller(
 }
 
 /** Bounds that cannot be read let nobody in. */
-function within(networks: readonly string[]): BlockList {
-  return parseNetworks(networks) ?? new BlockList()
+function within(networks: readonly string[]): NetworkList {
+  return parseNetworks(networks) ?? NO_NETWORKS
 }
 
 function authenticationOfCredential(

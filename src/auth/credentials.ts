@@ -7,11 +7,11 @@ import {
   revokeCredential,
 } from '../db/auth/credentials.ts'
 import type { Database } from '../db/database.ts'
+import { findNetworkProblem } from '../networks/networks.ts'
 import { RegistryError } from '../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../oci/glob.ts'
 import { ACTIONS, type Action, type Grant } from './access.ts'
 import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
-import { parseNetworks } from './networks.ts'
 import { generateSecret, hashSecret } from './secrets.ts'
 
 export type { CredentialKind }
@@ -170,10 +170,11 @@ export function assertName(name: string): void {
 
 function assertNetworks(networks: readonly string[] | undefined): void {
   if (networks === undefined) return
-  const right = networks.length > 0 && networks.length <= PATTERNS_MAX
-  if (!right || parseNetworks(networks) === undefined) {
-    throw invalid('networks are addresses or ranges such as 10.0.0.0/8')
+  if (networks.length === 0 || networks.length > PATTERNS_MAX) {
+    throw invalid(`networks must have 1 to ${PATTERNS_MAX} entries`)
   }
+  const problem = findNetworkProblem(networks)
+  if (problem !== undefined) throw invalid(`networks: ${problem}`)
 }
 
 function credentialOf({ id: _, ...row }: CredentialRow): Credential {

@@ -1,5 +1,5 @@
-import { isIPv6 } from 'node:net'
 import { LRUCache } from 'lru-cache'
+import { subscriberNetwork } from '../networks/networks.ts'
 import { RegistryError } from '../oci/errors.ts'
 
 /** So many failures in a row cost nothing: clients try twice, and people mistype. */
@@ -33,27 +33,13 @@ export class LoginThrottle {
 
   recordFailure(address: string): void {
     const failures = this.#failures(address) + 1
-    this.#buckets.set(networkOf(address), { failures, at: this.#now() })
+    this.#buckets.set(subscriberNetwork(address), { failures, at: this.#now() })
   }
 
   #failures(address: string): number {
-    const bucket = this.#buckets.get(networkOf(address))
+    const bucket = this.#buckets.get(subscriberNetwork(address))
     if (bucket === undefined) return 0
     const forgiven = (this.#now() - bucket.at) / 1000 / SECONDS_A_FAILURE
     return Math.max(0, bucket.failures - forgiven)
   }
-}
-
-/** Whoever has an IPv6 address has the 2^64 beside it. */
-function networkOf(address: string): string {
-  if (!isIPv6(address)) return address
-  const [head = '', tail = ''] = address.split('::')
-  const before = head.split(':').filter((part) => part !== '')
-  const after = tail.split(':').filter((part) => part !== '')
-  const zeros = address.includes('::') ? 8 - before.length - after.length : 0
-  const groups = [...before, ...Array<string>(Math.max(0, zeros)).fill('0'), ...after]
-  return groups
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16))
-    .join(':')
 }

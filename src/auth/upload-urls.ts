@@ -6,12 +6,12 @@ import {
   type UploadUrlRow,
 } from '../db/auth/upload-urls.ts'
 import type { Database, Transaction } from '../db/database.ts'
+import { parseNetworks } from '../networks/networks.ts'
 import type { Digest } from '../oci/digest.ts'
 import { type ErrorCode, RegistryError } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import type { AuditLog } from './audit.ts'
 import type { Authenticator } from './authenticator.ts'
-import { isWithin, parseNetworks } from './networks.ts'
 import { generateSecret, hashSecret, isSecretLike } from './secrets.ts'
 
 /** What an upload address is asked to be: good for one push of one tag. */
@@ -171,8 +171,7 @@ function demandUsable({ usedAt, isRevoked, isExpired, expiresAt }: UploadUrlRow)
 
 /** What somebody makes is bound to the networks that they are bound to. */
 function demandWithin({ networks }: UploadUrlRow, address: string): void {
-  const within = networks === null ? undefined : parseNetworks(networks)
-  if (networks === null || (within !== undefined && isWithin(within, address))) return
+  if (networks === null || parseNetworks(networks)?.has(address)) return
   throw new RegistryError('DENIED', undefined, {
     message: `this upload address may not be used from ${address}`,
   })

@@ -1,6 +1,10 @@
-import { BlockList } from 'node:net'
 import { TOKEN_SECONDS_MAX } from '../auth/lifetimes.ts'
-import { parseNetworks } from '../auth/networks.ts'
+import {
+  findNetworkProblem,
+  type NetworkList,
+  NO_NETWORKS,
+  parseNetworks,
+} from '../networks/networks.ts'
 import type { S3Options } from '../storage/s3/s3-store.ts'
 import { PART_BYTES, PARTS_MAX } from '../storage/s3/stage.ts'
 import { SETTINGS } from './settings.ts'
@@ -25,7 +29,7 @@ export type Config = {
   readonly feedClientsPerAddress: number
   readonly eventDays: number
   readonly auditDays: number
-  readonly trustedProxies: BlockList
+  readonly trustedProxies: NetworkList
   readonly defaultVisibility: 'public' | 'private'
   readonly blobBytesMax: number
   readonly uploadLifetimeSeconds: number
@@ -231,15 +235,11 @@ function parseNetworkList(name: Name, text: string): string[] {
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '')
-  const wrong = entries.find((entry) => parseNetworks([entry]) === undefined)
-  if (wrong !== undefined) {
-    throw new ConfigError(
-      `${name} must be addresses or networks such as 10.0.0.0/8, not "${wrong}"`,
-    )
-  }
+  const problem = findNetworkProblem(entries)
+  if (problem !== undefined) throw new ConfigError(`${name}: ${problem}`)
   return entries
 }
 
-function parseProxies(text: string): BlockList {
-  return parseNetworks(parseNetworkList('ROOKERY_TRUSTED_PROXIES', text)) ?? new BlockList()
+function parseProxies(text: string): NetworkList {
+  return parseNetworks(parseNetworkList('ROOKERY_TRUSTED_PROXIES', text)) ?? NO_NETWORKS
 }

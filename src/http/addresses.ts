@@ -1,6 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { type BlockList, isIP } from 'node:net'
-import { isWithin } from '../auth/networks.ts'
+import { type NetworkList, parseAddress, unmapAddress } from '../networks/networks.ts'
 
 const FORWARDED_MAX = 32
 
@@ -8,23 +7,18 @@ const FORWARDED_MAX = 32
  * The client's address: the nearest one in X-Forwarded-For that is not a trusted proxy. Without a
  * trusted proxy at the other end, the header is what anybody may have written, and is not read.
  */
-export function clientAddress(req: IncomingMessage, trusted: BlockList): string {
-  const peer = plain(req.socket.remoteAddress ?? '')
+export function clientAddress(req: IncomingMessage, trusted: NetworkList): string {
+  const peer = unmapAddress(req.socket.remoteAddress ?? '')
   const header = req.headers['x-forwarded-for']
-  if (header === undefined || !isWithin(trusted, peer)) return peer
+  if (header === undefined || !trusted.has(peer)) return peer
   const hops = [header].flat().join(',').split(',').slice(-FORWARDED_MAX)
   let address = peer
-  for (const hop of hops.reverse().map((part) => plain(part.trim()))) {
-    if (isIP(hop) === 0) break
+  for (const hop of hops.reverse().map((part) => unmapAddress(part.trim()))) {
+    if (parseAddress(hop) === undefined) break
     address = hop
-    if (!isWithin(trusted, hop)) break
+    if (!trusted.has(hop)) break
   }
   return address
-}
-
-/** IPv4 addresses arrive mapped into IPv6 on a socket that takes both. */
-function plain(address: string): string {
-  return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address
 }
 
 const HOST = /^[A-Za-z0-9._[\]:-]{1,255}$/
@@ -35,11 +29,11 @@ const HOST = /^[A-Za-z0-9._[\]:-]{1,255}$/
  */
 export function publicBaseUrl(
   req: IncomingMessage,
-  trusted: BlockList,
+  trusted: NetworkList,
   publicUrl: string | undefined,
 ): string {
   if (publicUrl !== undefined) return publicUrl
-  const proxied = isWithin(trusted, plain(req.socket.remoteAddress ?? ''))
+  const proxied = trusted.has(unmapAddress(req.socket.remoteAddress ?? ''))
   const forwarded = (name: string) => {
     const value = proxied ? [req.headers[name]].flat()[0] : undefined
     return value?.split(',')[0]?.trim()

@@ -5,20 +5,21 @@ export type Source = { readonly path: string; readonly text: string }
 export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   async: [],
   oci: [],
+  networks: [],
   events: ['oci'],
   unikernel: ['oci'],
-  config: ['oci'],
+  config: ['oci', 'networks'],
   storage: ['oci'],
-  outgoing: ['oci'],
+  outgoing: ['oci', 'networks'],
   'embedded-postgres': [],
   client: ['oci', 'async', 'unikernel'],
   db: ['oci', 'events', 'async'],
-  auth: ['oci', 'async', 'db', 'outgoing'],
+  auth: ['oci', 'networks', 'async', 'db', 'outgoing'],
   registry: ['oci', 'async', 'events', 'unikernel', 'db', 'storage/blob-store.ts'],
   sequencer: ['oci', 'async', 'events', 'db'],
   feed: ['oci', 'async', 'events', 'db'],
   webhooks: ['oci', 'async', 'events', 'db', 'auth', 'outgoing'],
-  http: ['oci', 'async', 'auth', 'registry', 'unikernel', 'webhooks', 'feed', 'events'],
+  http: ['oci', 'networks', 'async', 'auth', 'registry', 'unikernel', 'webhooks', 'feed', 'events'],
 }
 
 /** Parts that build everything, so they may import everything. */
@@ -31,7 +32,7 @@ const HIDDEN: readonly (readonly [package_: RegExp, places: readonly string[]])[
   [/^@embedded-postgres\//, ['embedded-postgres']],
   [/^jose$/, ['auth']],
   [/^undici$/, ['outgoing', 'client']],
-  [/^ipaddr\.js$/, ['outgoing']],
+  [/^ipaddr\.js$/, ['networks', 'outgoing']],
   [/^@aws-sdk\//, ['storage']],
   [/^pino$/, ['server']],
   [/^prom-client$/, ['server']],
@@ -41,6 +42,7 @@ const PURE: Readonly<Record<string, RegExp>> = {
   oci: /^node:crypto$/,
   events: /^node:(crypto|buffer)$/,
   unikernel: /^node:(crypto|buffer)$/,
+  networks: /^(node:net|ipaddr\.js)$/,
 }
 
 /** Text without comments, so that what they speak of does not count. Line numbers stay. */

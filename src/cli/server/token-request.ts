@@ -1,10 +1,9 @@
-import { isIP } from 'node:net'
 import { ACTIONS } from '../../auth/access.ts'
 import type { TokenClaims } from '../../auth/access-tokens.ts'
 import { originOf, parseGrant } from '../../auth/credentials.ts'
-import { isWithin, parseNetworks } from '../../auth/networks.ts'
 import type { AccessEntry } from '../../auth/scope.ts'
 import type { CredentialRow } from '../../db/auth/credentials.ts'
+import { parseAddress, parseNetworks } from '../../networks/networks.ts'
 import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
 import { CommandError, UsageError } from '../command.ts'
 import { ACTIONS_DEFAULT } from './operator.ts'
@@ -125,6 +124,6 @@ function exceedingNetworks({ networks }: CredentialRow, wish: TokenRequest): str
   if (networks === null || within === undefined) return []
   return (wish.networks ?? [])
     .filter((text) => !networks.includes(text))
-    .filter((text) => isIP(text) === 0 || !isWithin(within, text))
+    .filter((text) => parseAddress(text) === undefined || !within.has(text))
     .map((text) => `network ${text}`)
 }

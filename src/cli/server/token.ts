@@ -8,12 +8,12 @@ import {
 import { AuditLog } from '../../auth/audit.ts'
 import { assertName } from '../../auth/credentials.ts'
 import { TOKEN_SECONDS_MAX } from '../../auth/lifetimes.ts'
-import { parseNetworks } from '../../auth/networks.ts'
 import { TokenRevocations } from '../../auth/revocations.ts'
 import type { AccessEntry } from '../../auth/scope.ts'
 import type { Config } from '../../config/config.ts'
 import { findCredentialByName } from '../../db/auth/credentials.ts'
 import type { Queryable } from '../../db/database.ts'
+import { findNetworkProblem } from '../../networks/networks.ts'
 import { findIssuer, openSigningKeys } from '../../server/signing-keys.ts'
 import {
   type Command,
@@ -119,9 +119,8 @@ function parseWish({ admin, repository, action, tag, network }: WishOptions): To
     throw new UsageError('--admin may do everything, and takes no --repository, --action or --tag')
   }
   const networks = listOf(network)
-  if (networks !== undefined && parseNetworks(networks) === undefined) {
-    throw new UsageError('--network must be an address or a network such as 10.0.0.0/8')
-  }
+  const problem = findNetworkProblem(networks ?? [])
+  if (problem !== undefined) throw new UsageError(`--network: ${problem}`)
   return {
     admin,
     repositories: listOf(repository),
