@@ -11,7 +11,8 @@ import {
   pushBuild,
   pushLayers,
 } from '../images/image-fixtures.ts'
-import { IMAGE_INDEX, IMAGE_MANIFEST, newRepository, putManifest } from '../support/push.ts'
+import { IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
+import { newRepository, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { type Ask, asked, listed, nextOf } from './described-request.ts'
 import { seen } from './expect-answer.ts'

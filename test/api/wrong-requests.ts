@@ -1,5 +1,5 @@
 import { fixture } from '../images/image-fixtures.ts'
-import { digestOf } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
 import type { Operation } from './openapi-document.ts'
 
 export const keyOf = ({ method, path }: Pick<Operation, 'method' | 'path'>) => `${method} ${path}`

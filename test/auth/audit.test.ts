@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { pushBlob, pushImage, pushImageBlobs, readPages } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { basic, bearer, claimsOf, makeCredential, requestToken } from './credentials-client.ts'
@@ -42,7 +43,7 @@ it('a push and a delete are there with who, what, where, digest, address and tok
   })
   const headers = {
     authorization: bearer(token),
-    'content-type': 'application/vnd.oci.image.manifest.v1+json',
+    'content-type': IMAGE_MANIFEST,
     ...FROM,
   }
   const manifest = await pushImageBlobs(registry, 'audited/a')
@@ -145,7 +146,7 @@ it('a push that failed is no push', async () => {
   const manifest = await pushImageBlobs(registry, 'audited/elsewhere')
   const answer = await registry.request('/v2/audited/b/manifests/v1', {
     method: 'PUT',
-    headers: { 'content-type': 'application/vnd.oci.image.manifest.v1+json' },
+    headers: { 'content-type': IMAGE_MANIFEST },
     body: JSON.stringify(manifest),
   })
   expect(answer.status).toBe(400)

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
-import { digestOf, pushImage } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { type Action, CALLERS, type Caller } from './caller-kinds.ts'
 

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { newRepository, pushBlob, pushImage, pushImageBlobs } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { basic, bearer, makeCredential, requestToken } from './credentials-client.ts'
@@ -16,7 +17,7 @@ type As = { authorization: string }
 const put = (repository: string, reference: string, manifest: unknown, as: As, query = '') =>
   registry.anonymous(`/v2/${repository}/manifests/${reference}${query}`, {
     method: 'PUT',
-    headers: { 'content-type': 'application/vnd.oci.image.manifest.v1+json', ...as },
+    headers: { 'content-type': IMAGE_MANIFEST, ...as },
     body: typeof manifest === 'string' ? manifest : JSON.stringify(manifest),
   })
 
@@ -132,7 +133,7 @@ describe('an immutable tag', () => {
     const { mediaType, size } = child
     const index = {
       schemaVersion: 2,
-      mediaType: 'application/vnd.oci.image.index.v1+json',
+      mediaType: IMAGE_INDEX,
       manifests: [{ mediaType, size, digest: child.digest }],
     }
     const answer = await registry.request(`/v2/${repository}/manifests/v0`, {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { digestOf, pushImage, pushImageBlobs } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { pushImage, pushImageBlobs } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   basic,

@@ -3,7 +3,9 @@ import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { GarbageCollector } from '../../src/registry/maintenance/garbage.ts'
 import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
-import { digestOf, expectError, IMAGE_MANIFEST } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { EMPTY_JSON, IMAGE_MANIFEST } from '../support/media-types.ts'
+import { expectError } from '../support/push.ts'
 import { RawClient, RawConnection, requestBytes } from '../support/raw-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
@@ -135,7 +137,7 @@ describe('an upload address takes a file', () => {
     const title = { 'org.opencontainers.image.title': 'hello wörld.hvt' }
     expect(JSON.parse(text)).toMatchObject({
       artifactType: blob.mediaType,
-      config: { mediaType: 'application/vnd.oci.empty.v1+json', size: 2 },
+      config: { mediaType: EMPTY_JSON, size: 2 },
       layers: [{ ...blob, annotations: title }],
     })
     const bytes = await registry.anonymous(`/v2/${repository}/blobs/${blob.digest}`)
@@ -268,7 +270,7 @@ describe('a failure does not use the address up:', () => {
       })
     // What earlier failures left.
     await sweep()
-    const held = (await registry.held()).length
+    const held = (await registry.storedObjects()).length
     await client.query(
       `create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
        create trigger refuse before insert on blobs execute function refuse()`,
@@ -277,9 +279,9 @@ describe('a failure does not use the address up:', () => {
     await client.query('drop trigger refuse on blobs')
     expect(answer.status).toBe(500)
     expect(await uploadsIn(client, repository)).toBe(0)
-    expect(await registry.held()).toHaveLength(held + 1)
+    expect(await registry.storedObjects()).toHaveLength(held + 1)
     await sweep()
-    expect(await registry.held()).toHaveLength(held)
+    expect(await registry.storedObjects()).toHaveLength(held)
     expect((await put(url, 'a kernel that nobody sent before')).status).toBe(201)
   })
 

@@ -2,9 +2,9 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { startProcess, stopProcess } from '../start/rookery-process.ts'
 import { newRepository, pushImageBlobs, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { startProcess, stopProcess } from '../support/server-process.ts'
 import {
   basic,
   bearer,

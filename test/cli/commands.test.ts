@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { startProcess, stopProcess } from '../start/rookery-process.ts'
 import { newRepository, pushBlob } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { startProcess, stopProcess } from '../support/server-process.ts'
 import { rookery } from './rookery.ts'
 
 let registry: TestRegistry
@@ -99,11 +99,11 @@ describe('rookery gc', () => {
     expect(told.stdout).toContain('Would remove 1 blobs')
     const json = await rookery(registry, ['gc', '--dry-run', '--json'])
     expect(JSON.parse(json.stdout)).toMatchObject({ blobs: 1, bytes: blob.size })
-    expect(await registry.held()).toHaveLength(1)
+    expect(await registry.storedObjects()).toHaveLength(1)
     const done = await rookery(registry, ['gc', '--json'])
     expect(done.status).toBe(0)
     expect(JSON.parse(done.stdout)).toMatchObject({ blobs: 1, deletions: 1, failures: 0 })
-    expect(await registry.held()).toEqual([])
+    expect(await registry.storedObjects()).toEqual([])
   })
 
   it('keeps the bytes while somebody holds them', async () => {
@@ -113,12 +113,12 @@ describe('rookery gc', () => {
     expect(hold).toMatchObject({ status: 0, stderr: '' })
     const held = await rookery(registry, ['gc', '--json'])
     expect(JSON.parse(held.stdout)).toMatchObject({ blobs: 1, deletions: 0 })
-    expect(await registry.held()).toHaveLength(1)
+    expect(await registry.storedObjects()).toHaveLength(1)
     const release = await rookery(registry, ['gc', '--release'])
     expect(release.stdout).toBe('Holds ended: 1\n')
     const done = await rookery(registry, ['gc', '--json'])
     expect(JSON.parse(done.stdout)).toMatchObject({ blobs: 0, deletions: 1 })
-    expect(await registry.held()).toEqual([])
+    expect(await registry.storedObjects()).toEqual([])
   })
 })
 

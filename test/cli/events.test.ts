@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { eventBodies } from '../support/events.ts'
 import { registryAt } from '../support/process-registry.ts'
 import { pushImage } from '../support/push.ts'
 import type { TestRegistry } from '../support/registry.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 import { rookery } from './rookery.ts'
 
 const CURSOR = /^rookery: --after ([0-9a-f]{8}-\d+) goes on from here\n$/

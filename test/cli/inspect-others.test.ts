@@ -5,6 +5,7 @@ import { digestOf } from '../../src/oci/digest.ts'
 import { IMAGE_INDEX, IMAGE_MANIFEST } from '../../src/oci/media-type.ts'
 import { CLAIMS, mediaTypeOf, UNIKERNEL } from '../../src/unikernel/format.ts'
 import { FakeRegistry, failure, first } from '../client/fake-registry.ts'
+import { EMPTY_JSON } from '../support/media-types.ts'
 import { build, builder, builderOutput, elf, errorLine, printedJson } from './builder.ts'
 
 let registry: FakeRegistry
@@ -30,7 +31,7 @@ function keep(tag: string, mediaType: string, content: object): { digest: string
 }
 
 const config = {
-  mediaType: 'application/vnd.oci.empty.v1+json',
+  mediaType: EMPTY_JSON,
   digest: digestOf(Buffer.from('{}')),
   size: 2,
 }

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
 import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { digestOf } from '../support/digest.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { build, builder, builderOutput, elf, errorLine, printedJson } from './builder.ts'
 import { printed } from './operator.ts'
@@ -132,7 +132,7 @@ describe('rookery push', () => {
     const lines = (await builderOutput(words)).split('\n')
     const manifest = lines.find((line) => line.startsWith('manifest ')) ?? ''
     const bytes = manifest.replace(/^manifest +/, '')
-    expect(`sha256:${createHash('sha256').update(bytes).digest('hex')}`).toBe(FIRST_DIGEST)
+    expect(digestOf(bytes)).toBe(FIRST_DIGEST)
     expect(lines.filter((line) => line.startsWith('layer '))).toHaveLength(6)
   })
 

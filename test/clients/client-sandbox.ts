@@ -6,8 +6,8 @@ import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect } from 'vitest'
-import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { storeSettings } from '../support/s3.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 
 const runFile = promisify(execFile)
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))

@@ -1,19 +1,19 @@
-import { createHash } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { digestOf } from '../support/digest.ts'
+import { EMPTY_JSON, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { BUILD, ClientSandbox } from './client-sandbox.ts'
 
-const MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 const EMPTY = {
-  mediaType: 'application/vnd.oci.empty.v1+json',
+  mediaType: EMPTY_JSON,
   digest: 'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a',
   size: 2,
 }
 const KERNEL = join(BUILD, 'bin/hello-key.hvt')
 
 describe('curl', () => {
-  let workshop: ClientSandbox
+  let sandbox: ClientSandbox
   let base: string
   let bytes: Buffer
   let digest: string
@@ -21,43 +21,49 @@ describe('curl', () => {
 
   /** Status and headers of the answer; the body goes to the file `body`. */
   async function ask(...args: string[]): Promise<string> {
-    const ran = await workshop.run('curl', ['-sSL', '-D', '-', '-o', 'body', ...args])
+    const ran = await sandbox.run('curl', ['-sSL', '-D', '-', '-o', 'body', ...args])
     expect(ran.status, ran.stderr).toBe(0)
     return ran.stdout
   }
 
-  const body = () => readFile(join(workshop.folder, 'body'))
+  const body = () => readFile(join(sandbox.folder, 'body'))
 
   beforeAll(async () => {
-    workshop = await ClientSandbox.open()
-    base = `http://${workshop.host}/v2/by/hand`
+    sandbox = await ClientSandbox.open()
+    base = `http://${sandbox.host}/v2/by/hand`
     bytes = await readFile(KERNEL)
-    digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+    digest = digestOf(bytes)
     const mediaType = 'application/vnd.unikernel.kernel.v1'
     const annotations = { 'org.opencontainers.image.title': 'hello-key.hvt' }
     const layers = [{ mediaType, digest, size: bytes.length, annotations }]
     const artifactType = 'application/vnd.unikernel.v1'
-    const image = { schemaVersion: 2, mediaType: MANIFEST, artifactType, config: EMPTY, layers }
-    manifest = join(workshop.folder, 'manifest.json')
+    const image = {
+      schemaVersion: 2,
+      mediaType: IMAGE_MANIFEST,
+      artifactType,
+      config: EMPTY,
+      layers,
+    }
+    manifest = join(sandbox.folder, 'manifest.json')
     await writeFile(manifest, JSON.stringify(image))
   })
 
-  afterAll(() => workshop?.close())
+  afterAll(() => sandbox?.close())
 
   it('pushes an image by hand in three commands', async () => {
-    const post = await ask('-u', workshop.credential, '-X', 'POST', `${base}/blobs/uploads/`)
+    const post = await ask('-u', sandbox.credential, '-X', 'POST', `${base}/blobs/uploads/`)
     expect(post).toMatch(/^HTTP\/1.1 202/)
     const location = /^location: (\S+)/im.exec(post)?.[1] ?? ''
     const upload = new URL(location, base)
     upload.searchParams.set('digest', digest)
-    const put = await ask('-u', workshop.credential, '-T', KERNEL, upload.href)
+    const put = await ask('-u', sandbox.credential, '-T', KERNEL, upload.href)
     expect(put).toMatch(/HTTP\/1.1 201/)
-    const type = ['-H', `Content-Type: ${MANIFEST}`]
+    const type = ['-H', `Content-Type: ${IMAGE_MANIFEST}`]
     const named = `${base}/manifests/v1`
-    const pushed = await ask('-u', workshop.credential, '-T', manifest, ...type, named)
+    const pushed = await ask('-u', sandbox.credential, '-T', manifest, ...type, named)
     expect(pushed).toMatch(/HTTP\/1.1 201/)
-    await workshop.curl(['-o', 'pulled', named])
-    expect(await readFile(join(workshop.folder, 'pulled'))).toEqual(await readFile(manifest))
+    await sandbox.curl(['-o', 'pulled', named])
+    expect(await readFile(join(sandbox.folder, 'pulled'))).toEqual(await readFile(manifest))
   })
 
   it('pulls the kernel without a credential, and asks again with what it has', async () => {
@@ -86,25 +92,25 @@ describe('curl', () => {
       )
       expect(await body(), range).toEqual(bytes.subarray(from, to + 1))
     }
-    const half = join(workshop.folder, 'half')
+    const half = join(sandbox.folder, 'half')
     await writeFile(half, bytes.subarray(0, 30_000))
-    await workshop.curl(['-C', '-', '-o', half, `${base}/blobs/${digest}`])
+    await sandbox.curl(['-C', '-', '-o', half, `${base}/blobs/${digest}`])
     expect(await readFile(half)).toEqual(bytes)
   })
 
   it('is refused without the credential or with a wrong one, and nothing is left', async () => {
-    const refused = `http://${workshop.host}/v2/by/nobody`
+    const refused = `http://${sandbox.host}/v2/by/nobody`
     for (const credential of [[], ['-u', 'admin:wrong'], ['-u', 'nobody:x']]) {
       for (const request of [
         ['-X', 'POST', `${refused}/blobs/uploads/`],
-        ['-T', manifest, '-H', `Content-Type: ${MANIFEST}`, `${refused}/manifests/v1`],
+        ['-T', manifest, '-H', `Content-Type: ${IMAGE_MANIFEST}`, `${refused}/manifests/v1`],
       ]) {
         const answer = await ask(...credential, ...request)
         expect(answer, request.join(' ')).toMatch(/HTTP\/1.1 401/)
         expect(JSON.parse((await body()).toString()).errors[0].code).toBe('UNAUTHORIZED')
       }
     }
-    const catalog = await workshop.curl(['-u', workshop.credential, `${refused}/../../_catalog`])
+    const catalog = await sandbox.curl(['-u', sandbox.credential, `${refused}/../../_catalog`])
     expect(JSON.parse(catalog).repositories).toEqual(['by/hand'])
   })
 })

@@ -8,9 +8,9 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { makeCredential } from '../auth/credentials-client.ts'
 import { fixtureOf, pushBuild } from '../images/image-fixtures.ts'
-import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { registryAt } from '../support/process-registry.ts'
 import type { TestRegistry } from '../support/registry.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 
 const DOCUMENT = readFileSync(new URL('../../docs/deploy.md', import.meta.url), 'utf8')
 const EXAMPLES = fileURLToPath(new URL('../../docs/examples/', import.meta.url))

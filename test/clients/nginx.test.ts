@@ -22,23 +22,23 @@ async function freePorts(count: number): Promise<number[]> {
 describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
   'behind nginx, as the example has it',
   () => {
-    let workshop: ClientSandbox
+    let sandbox: ClientSandbox
     let nginx: ChildProcess
     let host: string
     let trust: string[]
 
-    const inFolder = (...path: string[]) => join(workshop.folder, 'nginx', ...path)
+    const inFolder = (...path: string[]) => join(sandbox.folder, 'nginx', ...path)
 
     beforeAll(async () => {
       const [behind, before] = await freePorts(2)
       host = `localhost:${before}`
-      workshop = await ClientSandbox.open({
+      sandbox = await ClientSandbox.open({
         ROOKERY_LISTEN: `127.0.0.1:${behind}`,
         ROOKERY_PUBLIC_URL: `https://${host}`,
         ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
       })
       await mkdir(inFolder('temporary'), { recursive: true })
-      await workshop.succeed('openssl', [
+      await sandbox.succeed('openssl', [
         ...[
           'req',
           '-x509',
@@ -72,23 +72,23 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
       )
       nginx = spawn('nginx', ['-c', inFolder('nginx.conf'), '-p', inFolder()], { stdio: 'inherit' })
       const patiently = ['--retry', '20', '--retry-connrefused', '--retry-delay', '1']
-      await workshop.curl([...trust, ...patiently, `https://${host}/healthz`])
+      await sandbox.curl([...trust, ...patiently, `https://${host}/healthz`])
     })
 
     afterAll(async () => {
       nginx?.kill('SIGKILL')
-      await workshop?.close()
+      await sandbox?.close()
     })
 
     it('images are pushed and pulled with oras, after a login', async () => {
       // Without it, oras takes plain HTTP to a host of this name.
       const ca = ['--plain-http=false', '--ca-file', inFolder('fullchain.pem')]
-      await workshop.oras(['login', ...ca, '-u', 'admin', '-p', PASSWORD, host])
+      await sandbox.oras(['login', ...ca, '-u', 'admin', '-p', PASSWORD, host])
       const kernel = 'bin/hello-key.hvt:application/vnd.unikernel.kernel.v1'
       const image = `${host}/builds/hello-key:latest`
-      await workshop.oras(['push', ...ca, image, kernel], BUILD)
-      await workshop.oras(['pull', ...ca, '-o', join(workshop.folder, 'pulled'), image])
-      expect(await readFile(join(workshop.folder, 'pulled/bin/hello-key.hvt'))).toEqual(
+      await sandbox.oras(['push', ...ca, image, kernel], BUILD)
+      await sandbox.oras(['pull', ...ca, '-o', join(sandbox.folder, 'pulled'), image])
+      expect(await readFile(join(sandbox.folder, 'pulled/bin/hello-key.hvt'))).toEqual(
         await readFile(KERNEL),
       )
       const { headers } = await asked(`/v2/builds/hello-key/manifests/latest`, '-I')
@@ -96,16 +96,16 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
     })
 
     it('what is large passes through, and lies in no file of the proxy', async () => {
-      const large = join(workshop.folder, 'large')
+      const large = join(sandbox.folder, 'large')
       await writeFile(large, Buffer.concat([await readFile(KERNEL), randomBytes(LARGE_BYTES)]))
-      await workshop.curl([
-        ...[...trust, '-u', workshop.credential, '-F', `kernel=@${large};filename=bin/large`],
+      await sandbox.curl([
+        ...[...trust, '-u', sandbox.credential, '-F', `kernel=@${large};filename=bin/large`],
         `https://${host}/api/v1/repositories/builds/large/images?tag=live`,
       ])
       const manifest = JSON.parse((await asked('/v2/builds/large/manifests/live')).body)
       const blob = `https://${host}/v2/builds/large/blobs/${manifest.layers[0].digest}`
-      await workshop.curl([...trust, '-o', join(workshop.folder, 'back'), blob])
-      expect((await readFile(join(workshop.folder, 'back'))).equals(await readFile(large))).toBe(
+      await sandbox.curl([...trust, '-o', join(sandbox.folder, 'back'), blob])
+      expect((await readFile(join(sandbox.folder, 'back'))).equals(await readFile(large))).toBe(
         true,
       )
       const kept = await readdir(inFolder('temporary'), { recursive: true, withFileTypes: true })
@@ -113,7 +113,7 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
     })
 
     it('an upload without a credential is refused with a reason', async () => {
-      const large = join(workshop.folder, 'refused')
+      const large = join(sandbox.folder, 'refused')
       await writeFile(large, randomBytes(LARGE_BYTES))
       const address = '/api/v1/repositories/builds/large/images?tag=live'
       const { status, body } = await asked(address, '-F', `kernel=@${large}`)
@@ -135,7 +135,7 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
         await expect.poll(() => lines).not.toBe('')
         const address = `https://${host}/api/v1/repositories/builds/moving/images?tag=live`
         const kernel = `kernel=@${KERNEL}`
-        await workshop.curl([...trust, '-u', workshop.credential, '-F', kernel, address])
+        await sandbox.curl([...trust, '-u', sandbox.credential, '-F', kernel, address])
         await expect.poll(() => lines).toContain('event: image.tag.updated')
         expect(lines).toContain(`"registry":"${host}"`)
       } finally {
@@ -149,7 +149,7 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
       const { status } = await asked('/v2/builds/large/blobs/uploads/', ...attempt, ...lie)
       expect(status).toBe(401)
       const addresses = async () => {
-        const { body } = await asked('/api/v1/audit?limit=50', '-u', workshop.credential)
+        const { body } = await asked('/api/v1/audit?limit=50', '-u', sandbox.credential)
         return JSON.parse(body).entries.map(({ address }: { address: string }) => address)
       }
       await expect.poll(addresses).toContain('127.0.0.7')
@@ -165,20 +165,20 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
     })
 
     it('metrics are for the inside', async () => {
-      expect((await asked('/metrics', '-u', workshop.credential)).status).toBe(404)
+      expect((await asked('/metrics', '-u', sandbox.credential)).status).toBe(404)
     })
 
     /** The status, headers and body of an answer. */
     async function asked(path: string, ...args: string[]) {
       const form = ['-o', 'body', '-D', 'headers', '-w', '%{http_code}']
-      const ran = await workshop.run('curl', [
+      const ran = await sandbox.run('curl', [
         '-sS',
         ...trust,
         ...form,
         ...args,
         `https://${host}${path}`,
       ])
-      const text = (name: string) => readFile(join(workshop.folder, name), 'utf8').catch(() => '')
+      const text = (name: string) => readFile(join(sandbox.folder, name), 'utf8').catch(() => '')
       return {
         status: Number(ran.stdout),
         headers: await text('headers'),

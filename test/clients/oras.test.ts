@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { digestOf } from '../support/digest.ts'
 import { BUILD, ClientSandbox, hasClient, PASSWORD } from './client-sandbox.ts'
 
 const LAYERS = [
@@ -14,28 +14,28 @@ const LAYERS = [
 ] as const
 
 describe.skipIf(!hasClient('oras'))('oras', () => {
-  let workshop: ClientSandbox
+  let sandbox: ClientSandbox
   let image: string
   let digest: string
 
   beforeAll(async () => {
-    workshop = await ClientSandbox.open()
-    image = `${workshop.host}/builds/hello-key:latest`
+    sandbox = await ClientSandbox.open()
+    image = `${sandbox.host}/builds/hello-key:latest`
     const files = LAYERS.map(([file, type]) => `${file}:application/vnd.unikernel.${type}.v1`)
     const type = 'application/vnd.unikernel.v1'
-    const printed = await workshop.orasAsAdmin(
+    const printed = await sandbox.orasAsAdmin(
       ['push', '--artifact-type', type, image, ...files],
       BUILD,
     )
     digest = /Digest: (sha256:[0-9a-f]{64})/.exec(printed)?.[1] ?? 'none'
   })
 
-  afterAll(() => workshop?.close())
+  afterAll(() => sandbox?.close())
 
   it.each(['by tag', 'by digest'])('pulls a whole orb build %s, file by file', async (how) => {
-    const folder = join(workshop.folder, how)
+    const folder = join(sandbox.folder, how)
     const reference = how === 'by tag' ? image : image.replace(':latest', `@${digest}`)
-    await workshop.oras(['pull', '--plain-http', '-o', folder, reference])
+    await sandbox.oras(['pull', '--plain-http', '-o', folder, reference])
     for (const [file] of LAYERS) {
       expect(await readFile(join(folder, file))).toEqual(await readFile(join(BUILD, file)))
     }
@@ -43,24 +43,24 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
   })
 
   it('pulls with curl alone by tag, and the layer digest is the kernel’s sha256', async () => {
-    const base = `http://${workshop.host}/v2/builds/hello-key`
-    const manifest = JSON.parse(await workshop.curl([`${base}/manifests/latest`]))
+    const base = `http://${sandbox.host}/v2/builds/hello-key`
+    const manifest = JSON.parse(await sandbox.curl([`${base}/manifests/latest`]))
     const kernel = manifest.layers.find(
       ({ mediaType }: { mediaType: string }) => mediaType === 'application/vnd.unikernel.kernel.v1',
     )
     const bytes = await readFile(join(BUILD, 'bin/hello-key.hvt'))
-    expect(kernel.digest).toBe(`sha256:${createHash('sha256').update(bytes).digest('hex')}`)
-    await workshop.curl(['-o', 'kernel', `${base}/blobs/${kernel.digest}`])
-    expect(await readFile(join(workshop.folder, 'kernel'))).toEqual(bytes)
-    await workshop.curl(['-r', '1-3', '-o', 'part', `${base}/blobs/${kernel.digest}`])
-    expect(await readFile(join(workshop.folder, 'part'), 'latin1')).toBe('ELF')
+    expect(kernel.digest).toBe(digestOf(bytes))
+    await sandbox.curl(['-o', 'kernel', `${base}/blobs/${kernel.digest}`])
+    expect(await readFile(join(sandbox.folder, 'kernel'))).toEqual(bytes)
+    await sandbox.curl(['-r', '1-3', '-o', 'part', `${base}/blobs/${kernel.digest}`])
+    expect(await readFile(join(sandbox.folder, 'part'), 'latin1')).toBe('ELF')
     const known = ['-H', `If-None-Match: "${digest}"`, '-w', '%{http_code}']
-    expect(await workshop.curl([...known, `${base}/manifests/latest`])).toBe('304')
+    expect(await sandbox.curl([...known, `${base}/manifests/latest`])).toBe('304')
   })
 
   it('attaches and discovers', async () => {
-    await writeFile(join(workshop.folder, 'sbom.json'), '{"packages":[]}')
-    await workshop.orasAsAdmin([
+    await writeFile(join(sandbox.folder, 'sbom.json'), '{"packages":[]}')
+    await sandbox.orasAsAdmin([
       'attach',
       '--artifact-type',
       'application/vnd.example.sbom',
@@ -68,7 +68,7 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
       'sbom.json:application/json',
     ])
     for (const filter of [[], ['--artifact-type', 'application/vnd.example.sbom']]) {
-      const found = await workshop.oras([
+      const found = await sandbox.oras([
         'discover',
         '--plain-http',
         '--format',
@@ -78,80 +78,80 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
       ])
       const [referrer] = JSON.parse(found).manifests
       expect(referrer.artifactType).toBe('application/vnd.example.sbom')
-      const into = join(workshop.folder, 'attached')
+      const into = join(sandbox.folder, 'attached')
       const attached = image.replace(':latest', `@${referrer.digest}`)
-      await workshop.oras(['pull', '--plain-http', '-o', into, attached])
+      await sandbox.oras(['pull', '--plain-http', '-o', into, attached])
       expect(await readFile(join(into, 'sbom.json'), 'utf8')).toBe('{"packages":[]}')
     }
-    const tree = await workshop.oras(['discover', '--plain-http', '--format', 'tree', image])
+    const tree = await sandbox.oras(['discover', '--plain-http', '--format', 'tree', image])
     expect(tree).toContain('application/vnd.example.sbom')
     const other = ['--format', 'json', '--artifact-type', 'application/vnd.example.other']
-    const none = await workshop.oras(['discover', '--plain-http', ...other, image])
+    const none = await sandbox.oras(['discover', '--plain-http', ...other, image])
     expect(JSON.parse(none).manifests).toEqual([])
   })
 
   it('logs in with the right password only, and then needs none', async () => {
-    const login = ['login', '--plain-http', '-u', 'admin', workshop.host, '-p']
-    const wrong = await workshop.run('oras', [...login, 'wrong'])
+    const login = ['login', '--plain-http', '-u', 'admin', sandbox.host, '-p']
+    const wrong = await sandbox.run('oras', [...login, 'wrong'])
     expect(wrong.status).not.toBe(0)
     expect(wrong.stderr).toMatch(/wrong user name or password/)
-    await workshop.oras([...login, PASSWORD])
-    await workshop.oras(['tag', '--plain-http', image, 'v1', 'v2'])
-    await workshop.oras(['logout', workshop.host])
-    const tags = await workshop.oras(['repo', 'tags', '--plain-http', image.replace(':latest', '')])
+    await sandbox.oras([...login, PASSWORD])
+    await sandbox.oras(['tag', '--plain-http', image, 'v1', 'v2'])
+    await sandbox.oras(['logout', sandbox.host])
+    const tags = await sandbox.oras(['repo', 'tags', '--plain-http', image.replace(':latest', '')])
     expect(tags.trim().split('\n')).toEqual(['latest', 'v1', 'v2'])
   })
 
   it('is refused without a credential, and nothing is left', async () => {
-    const other = `${workshop.host}/builds/refused:latest`
-    const ran = await workshop.run('oras', ['push', '--plain-http', other, 'README.md'], BUILD)
+    const other = `${sandbox.host}/builds/refused:latest`
+    const ran = await sandbox.run('oras', ['push', '--plain-http', other, 'README.md'], BUILD)
     expect(ran.status).not.toBe(0)
     expect(ran.stderr).toMatch(/unauthorized|basic credential not found/i)
-    const repositories = await workshop.orasAsAdmin(['repo ls', workshop.host])
+    const repositories = await sandbox.orasAsAdmin(['repo ls', sandbox.host])
     expect(repositories).not.toContain('refused')
     expect(repositories).toContain('builds/hello-key')
   })
 
   it('copies to another repository without sending the blobs again', async () => {
-    const copy = `${workshop.host}/copies/mounted:copied`
+    const copy = `${sandbox.host}/copies/mounted:copied`
     const plain = ['--from-plain-http', '--to-plain-http']
     const credentials = ['--to-username', 'admin', '--to-password', PASSWORD]
-    const printed = await workshop.oras(['cp', ...plain, ...credentials, image, copy])
+    const printed = await sandbox.oras(['cp', ...plain, ...credentials, image, copy])
     expect(printed.match(/^Mounted /gm)).toHaveLength(LAYERS.length)
-    const folder = join(workshop.folder, 'mounted')
-    await workshop.oras(['pull', '--plain-http', '-o', folder, copy])
+    const folder = join(sandbox.folder, 'mounted')
+    await sandbox.oras(['pull', '--plain-http', '-o', folder, copy])
     for (const [file] of LAYERS) {
       expect(await readFile(join(folder, file))).toEqual(await readFile(join(BUILD, file)))
     }
   })
 
   it('copies to another repository, with what is attached', async () => {
-    const copy = `${workshop.host}/copies/hello-key:copied`
+    const copy = `${sandbox.host}/copies/hello-key:copied`
     const credentials = ['--from-plain-http', '--to-plain-http', '--to-username', 'admin']
-    await workshop.oras(['cp', '-r', ...credentials, '--to-password', PASSWORD, image, copy])
-    const original = await workshop.oras(['manifest', 'fetch', '--plain-http', image])
-    expect(await workshop.oras(['manifest', 'fetch', '--plain-http', copy])).toBe(original)
-    const found = await workshop.oras(['discover', '--plain-http', '--format', 'json', copy])
+    await sandbox.oras(['cp', '-r', ...credentials, '--to-password', PASSWORD, image, copy])
+    const original = await sandbox.oras(['manifest', 'fetch', '--plain-http', image])
+    expect(await sandbox.oras(['manifest', 'fetch', '--plain-http', copy])).toBe(original)
+    const found = await sandbox.oras(['discover', '--plain-http', '--format', 'json', copy])
     expect(JSON.parse(found).manifests).toHaveLength(1)
   })
 
   it('pushes, fetches and deletes blobs and manifests', async () => {
-    await mkdir(join(workshop.folder, 'small'), { recursive: true })
-    const content = join(workshop.folder, 'small', 'content')
+    await mkdir(join(sandbox.folder, 'small'), { recursive: true })
+    const content = join(sandbox.folder, 'small', 'content')
     await writeFile(content, 'content')
-    const blob = `sha256:${createHash('sha256').update('content').digest('hex')}`
-    const repository = `${workshop.host}/builds/small`
-    await workshop.orasAsAdmin(['blob push', repository, content])
+    const blob = digestOf('content')
+    const repository = `${sandbox.host}/builds/small`
+    await sandbox.orasAsAdmin(['blob push', repository, content])
     const at = `${repository}@${blob}`
-    await workshop.oras(['blob', 'fetch', '--plain-http', '-o', `${content}.back`, at])
+    await sandbox.oras(['blob', 'fetch', '--plain-http', '-o', `${content}.back`, at])
     expect(await readFile(`${content}.back`, 'utf8')).toBe('content')
-    await workshop.orasAsAdmin(['blob delete', '--force', at])
+    await sandbox.orasAsAdmin(['blob delete', '--force', at])
     expect(
-      (await workshop.run('oras', ['blob', 'fetch', '--plain-http', '-o', '-', at])).status,
+      (await sandbox.run('oras', ['blob', 'fetch', '--plain-http', '-o', '-', at])).status,
     ).not.toBe(0)
-    const copied = `${workshop.host}/copies/hello-key:copied`
-    await workshop.orasAsAdmin(['manifest delete', '--force', copied])
-    const gone = await workshop.run('oras', ['manifest', 'fetch', '--plain-http', copied])
+    const copied = `${sandbox.host}/copies/hello-key:copied`
+    await sandbox.orasAsAdmin(['manifest delete', '--force', copied])
+    const gone = await sandbox.run('oras', ['manifest', 'fetch', '--plain-http', copied])
     expect(gone.status).not.toBe(0)
     expect(gone.stderr).toMatch(/not found/i)
   })

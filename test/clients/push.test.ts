@@ -25,22 +25,22 @@ const FILES: Readonly<Record<Role, string>> = {
   script: 'build.sh',
 }
 
-let workshop: ClientSandbox
+let sandbox: ClientSandbox
 
 beforeAll(async () => {
-  workshop = await ClientSandbox.open()
+  sandbox = await ClientSandbox.open()
 })
 
-afterAll(() => workshop?.close())
+afterAll(() => sandbox?.close())
 
-const rookery = (...words: string[]) => workshop.succeed(process.execPath, [MAIN, ...words])
-const login = () => `http://admin:${encodeURIComponent(PASSWORD)}@${workshop.host}`
+const rookery = (...words: string[]) => sandbox.succeed(process.execPath, [MAIN, ...words])
+const login = () => `http://admin:${encodeURIComponent(PASSWORD)}@${sandbox.host}`
 
 /** What `oras push` makes of the same files, in the order of ROLES. */
 async function pushedByOras(folder: string, repository: string, more: readonly string[] = []) {
   const there = await readdir(folder)
   const files = ROLES.filter((role) => there.includes(FILES[role]))
-  const printed = await workshop.orasAsAdmin(
+  const printed = await sandbox.orasAsAdmin(
     [
       'push',
       '--format',
@@ -50,7 +50,7 @@ async function pushedByOras(folder: string, repository: string, more: readonly s
       '--annotation',
       `org.opencontainers.image.created=${CREATED}`,
       ...more,
-      `${workshop.host}/${repository}:live`,
+      `${sandbox.host}/${repository}:live`,
       ...files.map((role) => `${FILES[role]}:${mediaTypeOf(role)}`),
     ],
     folder,
@@ -59,7 +59,7 @@ async function pushedByOras(folder: string, repository: string, more: readonly s
 }
 
 async function copied(name: string): Promise<string> {
-  const folder = join(workshop.folder, name)
+  const folder = join(sandbox.folder, name)
   await cp(join(BUILD, '..', name), folder, { recursive: true })
   // oras puts folders into titles.
   await cp(join(folder, 'bin/hello-key.hvt'), join(folder, FILES.kernel))
@@ -77,10 +77,10 @@ describe.runIf(hasClient('oras'))('rookery push', () => {
 
   it('makes the same of one with console, script and config', async () => {
     const folder = await copied('hello-key-1')
-    const config = join(workshop.folder, 'config.json')
+    const config = join(sandbox.folder, 'config.json')
     await cp(join(folder, 'README.md'), join(folder, FILES.console))
     await cp(join(folder, 'README.md'), join(folder, FILES.script))
-    await workshop.succeed('bash', ['-c', `printf '{"memory":32}' > ${config}`])
+    await sandbox.succeed('bash', ['-c', `printf '{"memory":32}' > ${config}`])
     const more = ['--console', join(folder, 'console'), '--script', join(folder, 'build.sh')]
     const place = `${login()}/own/more:live`
     const printed = await rookery('push', folder, place, '--config', config, ...more, '--json')
@@ -92,24 +92,24 @@ describe.runIf(hasClient('oras'))('rookery push', () => {
   it('pushes what oras pulls, with the login that oras left', async () => {
     const folder = await copied('hello-key-2')
     const oras = `printf %s '${PASSWORD}' | oras login --plain-http -u admin --password-stdin`
-    await workshop.succeed('bash', ['-c', `${oras} ${workshop.host}`])
-    await rookery('push', folder, `${workshop.host}/own/pulled:live`)
-    const place = `${workshop.host}/own/pulled:live`
-    await workshop.oras(['pull', '--plain-http', '-o', 'pulled', place])
-    const pulled = await readdir(join(workshop.folder, 'pulled'))
+    await sandbox.succeed('bash', ['-c', `${oras} ${sandbox.host}`])
+    await rookery('push', folder, `${sandbox.host}/own/pulled:live`)
+    const place = `${sandbox.host}/own/pulled:live`
+    await sandbox.oras(['pull', '--plain-http', '-o', 'pulled', place])
+    const pulled = await readdir(join(sandbox.folder, 'pulled'))
     expect(pulled.sort()).toEqual(
       ROLES.slice(0, 6)
         .map((role) => FILES[role])
         .sort(),
     )
-    const kernel = await readFile(join(workshop.folder, 'pulled', FILES.kernel))
+    const kernel = await readFile(join(sandbox.folder, 'pulled', FILES.kernel))
     expect(kernel.equals(await readFile(join(folder, FILES.kernel)))).toBe(true)
   })
 
   it('of oras, undeclared as it is, is understood by rookery inspect', async () => {
     const folder = await copied('hello-key-1')
-    const place = `${workshop.host}/oras/plain:live`
-    await workshop.orasAsAdmin(['push', place, FILES.kernel, 'opam-switch'], folder)
+    const place = `${sandbox.host}/oras/plain:live`
+    await sandbox.orasAsAdmin(['push', place, FILES.kernel, 'opam-switch'], folder)
     const shown = JSON.parse(await rookery('inspect', place, '--verify', '--json'))
     expect(shown).toMatchObject({
       target: 'hvt',

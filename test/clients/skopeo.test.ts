@@ -1,28 +1,27 @@
-import { createHash } from 'node:crypto'
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { digestOf } from '../support/digest.ts'
+import { IMAGE_CONFIG, IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { ClientSandbox, ELF, hasClient, PASSWORD } from './client-sandbox.ts'
 
-const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
-const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
 const CREDENTIAL = `admin:${PASSWORD}`
 
 type Descriptor = { mediaType: string; digest: string; size: number }
 
 function descriptorOf(bytes: Buffer | string, mediaType: string): Descriptor {
-  const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+  const digest = digestOf(bytes)
   return { mediaType, digest, size: Buffer.byteLength(bytes) }
 }
 
 describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
-  let workshop: ClientSandbox
+  let sandbox: ClientSandbox
   let image: string
 
   /** An image as container tools want it, of one kernel, as an OCI layout on disk. */
   async function layoutOf(kernels: readonly string[]): Promise<string> {
-    const layout = join(workshop.folder, 'layout')
+    const layout = join(sandbox.folder, 'layout')
     await mkdir(join(layout, 'blobs/sha256'), { recursive: true })
     const keep = async (bytes: Buffer | string, mediaType: string): Promise<Descriptor> => {
       const descriptor = descriptorOf(bytes, mediaType)
@@ -31,16 +30,13 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
     }
     const manifests: unknown[] = []
     for (const kernel of kernels) {
-      await copyFile(join(ELF, kernel), join(workshop.folder, kernel))
-      await workshop.succeed('tar', ['-cf', `${kernel}.tar`, kernel])
-      const tar = await readFile(join(workshop.folder, `${kernel}.tar`))
+      await copyFile(join(ELF, kernel), join(sandbox.folder, kernel))
+      await sandbox.succeed('tar', ['-cf', `${kernel}.tar`, kernel])
+      const tar = await readFile(join(sandbox.folder, `${kernel}.tar`))
       const layer = await keep(gzipSync(tar), 'application/vnd.oci.image.layer.v1.tar+gzip')
       const platform = { os: 'linux', architecture: 'amd64', variant: kernel.split('.')[1] }
       const rootfs = { type: 'layers', diff_ids: [descriptorOf(tar, 'x').digest] }
-      const config = await keep(
-        JSON.stringify({ ...platform, rootfs, config: {} }),
-        'application/vnd.oci.image.config.v1+json',
-      )
+      const config = await keep(JSON.stringify({ ...platform, rootfs, config: {} }), IMAGE_CONFIG)
       const manifest = { schemaVersion: 2, mediaType: IMAGE_MANIFEST, config, layers: [layer] }
       manifests.push({ ...(await keep(JSON.stringify(manifest), IMAGE_MANIFEST)), platform })
     }
@@ -54,7 +50,7 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
   }
 
   const skopeo = (args: readonly string[]) =>
-    workshop.succeed('skopeo', ['--insecure-policy', ...args])
+    sandbox.succeed('skopeo', ['--insecure-policy', ...args])
 
   const copy = (from: string, to: string) => {
     const plain = ['--src-tls-verify=false', '--dest-tls-verify=false', '--dest-creds', CREDENTIAL]
@@ -67,22 +63,22 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
   }
 
   beforeAll(async () => {
-    workshop = await ClientSandbox.open()
-    image = `docker://${workshop.host}/indexes/kernels:latest`
+    sandbox = await ClientSandbox.open()
+    image = `docker://${sandbox.host}/indexes/kernels:latest`
     const layout = await layoutOf(['mini-net.hvt', 'mini-blk-net2.spt'])
     await copy(`oci:${layout}:latest`, image)
   })
 
-  afterAll(() => workshop?.close())
+  afterAll(() => sandbox?.close())
 
   it('copies an index with all its images there and back, byte for byte', async () => {
     const digest = await indexDigest(image)
-    const back = join(workshop.folder, 'back')
+    const back = join(sandbox.folder, 'back')
     await copy(image, `oci:${back}:latest`)
-    const again = `docker://${workshop.host}/indexes/again:latest`
+    const again = `docker://${sandbox.host}/indexes/again:latest`
     await copy(`oci:${back}:latest`, again)
     expect(await indexDigest(again)).toBe(digest)
-    const copied = `docker://${workshop.host}/indexes/copied:latest`
+    const copied = `docker://${sandbox.host}/indexes/copied:latest`
     await copy(image, copied)
     expect(await indexDigest(copied)).toBe(digest)
   })
@@ -103,7 +99,7 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
   })
 
   it('is refused with a wrong password or none', async () => {
-    const target = `docker://${workshop.host}/indexes/refused:latest`
+    const target = `docker://${sandbox.host}/indexes/refused:latest`
     const plain = [
       '--insecure-policy',
       'copy',
@@ -112,7 +108,7 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
       '--dest-tls-verify=false',
     ]
     for (const credential of [[], ['--dest-creds', 'admin:wrong']]) {
-      const ran = await workshop.run('skopeo', [...plain, ...credential, image, target])
+      const ran = await sandbox.run('skopeo', [...plain, ...credential, image, target])
       expect(ran.status).not.toBe(0)
       expect(ran.stderr).toMatch(
         /unauthorized|authentication required|user name or password|denied/i,
@@ -120,7 +116,7 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
     }
     // Asked with the credential: without one, a repository that is not there is a 401 as well.
     const known = ['--creds', CREDENTIAL, '--tls-verify=false', target]
-    const gone = await workshop.run('skopeo', ['inspect', '--raw', ...known])
+    const gone = await sandbox.run('skopeo', ['inspect', '--raw', ...known])
     expect(gone.status).not.toBe(0)
     expect(gone.stderr).toMatch(/(name|manifest) unknown/)
   })
@@ -132,14 +128,14 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
   })
 
   it('logs in, deletes, and logs out', async () => {
-    const target = `docker://${workshop.host}/indexes/doomed:latest`
+    const target = `docker://${sandbox.host}/indexes/doomed:latest`
     await copy(image, target)
-    const login = ['login', '--tls-verify=false', '-u', 'admin', workshop.host, '-p']
-    expect((await workshop.run('skopeo', [...login, 'wrong'])).status).not.toBe(0)
+    const login = ['login', '--tls-verify=false', '-u', 'admin', sandbox.host, '-p']
+    expect((await sandbox.run('skopeo', [...login, 'wrong'])).status).not.toBe(0)
     await skopeo([...login, PASSWORD])
     await skopeo(['delete', '--tls-verify=false', target])
-    await skopeo(['logout', workshop.host])
-    const gone = await workshop.run('skopeo', ['inspect', '--raw', '--tls-verify=false', target])
+    await skopeo(['logout', sandbox.host])
+    const gone = await sandbox.run('skopeo', ['inspect', '--raw', '--tls-verify=false', target])
     expect(gone.status).not.toBe(0)
   })
 })

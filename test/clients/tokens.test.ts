@@ -1,13 +1,13 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { EMPTY_JSON, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { BUILD, ClientSandbox, hasClient, PASSWORD, type Ran } from './client-sandbox.ts'
 
-const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
 const FILE = 'opam-switch:application/vnd.unikernel.opam-switch.v1'
 const SECONDS_MAX = 5
 
-let workshop: ClientSandbox
+let sandbox: ClientSandbox
 let base: string
 let builder: Credential
 let remover: Credential
@@ -15,14 +15,14 @@ let remover: Credential
 type Credential = { name: string; secret: string }
 
 beforeAll(async () => {
-  workshop = await ClientSandbox.open()
-  base = `http://${workshop.host}`
+  sandbox = await ClientSandbox.open()
+  base = `http://${sandbox.host}`
   builder = await credential('orb-1', ['pull', 'push'], ['v*', 'latest'])
   remover = await credential('keeper', ['pull', 'delete'])
   await api('PUT', '/api/v1/repositories/builds/private/settings', { visibility: 'private' })
 })
 
-afterAll(() => workshop?.close())
+afterAll(() => sandbox?.close())
 
 async function api(method: string, path: string, body?: unknown): Promise<Response> {
   const answer = await fetch(base + path, {
@@ -46,18 +46,18 @@ const basic = ({ name, secret }: Credential) => `${name}:${secret}`
 
 /** As a CI job would: with curl, from /token. */
 async function token(scope: string, by: Credential = builder): Promise<string> {
-  const printed = await workshop.curl(['-u', basic(by), `${base}/token?scope=${scope}`])
+  const printed = await sandbox.curl(['-u', basic(by), `${base}/token?scope=${scope}`])
   return (JSON.parse(printed) as { token: string }).token
 }
 
 /** A client that keeps what it learns in a folder of its own, so that nobody is logged in twice. */
 async function as(home: string, command: string, args: string[], input?: string): Promise<Ran> {
-  const folder = join(workshop.folder, home)
+  const folder = join(sandbox.folder, home)
   await mkdir(folder, { recursive: true })
   const login = input === undefined ? '' : `printf %s '${input}' | `
   const environment = `HOME='${folder}' DOCKER_CONFIG='${folder}' REGISTRY_AUTH_FILE='${folder}/auth.json'`
   const words = args.map((word) => `'${word}'`).join(' ')
-  return workshop.run('bash', ['-c', `${login}${environment} ${command} ${words}`], BUILD)
+  return sandbox.run('bash', ['-c', `${login}${environment} ${command} ${words}`], BUILD)
 }
 
 function expectRefusal(ran: Ran, message: RegExp): void {
@@ -73,7 +73,7 @@ const succeed = async (ran: Promise<Ran>) => {
 }
 
 describe.skipIf(!hasClient('oras'))('oras', () => {
-  const image = (tag: string) => `${workshop.host}/builds/private:${tag}`
+  const image = (tag: string) => `${sandbox.host}/builds/private:${tag}`
 
   it.each([
     ['a credential', async () => [builder.name, builder.secret]],
@@ -84,15 +84,15 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
   ] as const)('logs in with %s, and then pushes, tags, attaches and pulls', async (what, who) => {
     const [user, secret] = await who()
     const home = `oras with ${what}`
-    const login = ['login', '--plain-http', '-u', user ?? '', '--password-stdin', workshop.host]
+    const login = ['login', '--plain-http', '-u', user ?? '', '--password-stdin', sandbox.host]
     await succeed(as(home, 'oras', login, secret))
     const oras = (command: string, ...args: string[]) =>
       succeed(as(home, 'oras', [...command.split(' '), '--plain-http', ...args]))
     await oras('push', image('v1'), FILE)
     await oras('tag', image('v1'), 'v2', 'latest')
     await oras('attach', '--artifact-type', 'application/vnd.example.note', image('v1'), FILE)
-    await oras('pull', '-o', join(workshop.folder, home, 'pulled'), image('latest'))
-    const pulled = await readFile(join(workshop.folder, home, 'pulled/opam-switch'))
+    await oras('pull', '-o', join(sandbox.folder, home, 'pulled'), image('latest'))
+    const pulled = await readFile(join(sandbox.folder, home, 'pulled/opam-switch'))
     expect(pulled).toEqual(await readFile(join(BUILD, 'opam-switch')))
     expect((await oras('repo tags', image('v1').replace(':v1', ''))).split('\n')).toContain('v2')
   })
@@ -108,10 +108,7 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
         builder.secret,
         ...args,
       ])
-    expectRefusal(
-      await as_('push', `${workshop.host}/other/image:v1`, FILE),
-      /unauthorized|denied/i,
-    )
+    expectRefusal(await as_('push', `${sandbox.host}/other/image:v1`, FILE), /unauthorized|denied/i)
     expectRefusal(await as_('push', image('w1'), FILE), /may not push tag w1/)
     expectRefusal(await as_('tag', image('v1'), 'stable'), /may not push tag stable/)
     const removal = [image('v1'), '--force']
@@ -123,15 +120,15 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
   })
 
   it('says what is wrong with a wrong password', async () => {
-    const login = ['login', '--plain-http', '-u', builder.name, '--password-stdin', workshop.host]
+    const login = ['login', '--plain-http', '-u', builder.name, '--password-stdin', sandbox.host]
     expectRefusal(await as('oras wrong', 'oras', login, 'wrong'), /wrong user name or password/)
   })
 
   it('pulls what is public without a secret, and nothing else', async () => {
-    const open = `${workshop.host}/builds/open:v1`
+    const open = `${sandbox.host}/builds/open:v1`
     const who = ['-u', builder.name, '-p', builder.secret]
     await succeed(as('oras open', 'oras', ['push', '--plain-http', ...who, open, FILE]))
-    const into = join(workshop.folder, 'oras nobody')
+    const into = join(sandbox.folder, 'oras nobody')
     const pull = (name: string) => ['pull', '--plain-http', '-o', into, name]
     await succeed(as('oras nobody', 'oras', pull(open)))
     expectRefusal(await as('oras nobody', 'oras', pull(image('v1'))), /unauthorized|credential/i)
@@ -145,7 +142,7 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
       `--${side}-password`,
       builder.secret,
     ])
-    const target = `${workshop.host}/builds/copy:v1`
+    const target = `${sandbox.host}/builds/copy:v1`
     const printed = await succeed(
       as('oras cp', 'oras', ['cp', ...plain, ...who, image('v1'), target]),
     )
@@ -154,12 +151,12 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
 })
 
 describe.skipIf(!hasClient('skopeo') || !hasClient('oras'))('skopeo', () => {
-  const at = (name: string) => `docker://${workshop.host}/${name}`
+  const at = (name: string) => `docker://${sandbox.host}/${name}`
   const COPY = ['copy', '--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false']
 
   beforeAll(async () => {
     const who = ['-u', builder.name, '-p', builder.secret]
-    const image = `${workshop.host}/builds/private:v9`
+    const image = `${sandbox.host}/builds/private:v9`
     await succeed(as('skopeo seed', 'oras', ['push', '--plain-http', ...who, image, FILE]))
   })
 
@@ -170,10 +167,10 @@ describe.skipIf(!hasClient('skopeo') || !hasClient('oras'))('skopeo', () => {
       '-u',
       builder.name,
       '--password-stdin',
-      workshop.host,
+      sandbox.host,
     ]
     await succeed(as('skopeo', 'skopeo', login, builder.secret))
-    const folder = `dir:${join(workshop.folder, 'skopeo copy')}`
+    const folder = `dir:${join(sandbox.folder, 'skopeo copy')}`
     await succeed(as('skopeo', 'skopeo', [...COPY, at('builds/private:v9'), folder]))
     await succeed(as('skopeo', 'skopeo', [...COPY, folder, at('builds/private:v10')]))
     const inspect = ['inspect', '--raw', '--tls-verify=false']
@@ -190,7 +187,7 @@ describe.skipIf(!hasClient('skopeo') || !hasClient('oras'))('skopeo', () => {
   })
 
   it('copies with a credential or a token on the command line', async () => {
-    const folder = `dir:${join(workshop.folder, 'skopeo copy')}`
+    const folder = `dir:${join(sandbox.folder, 'skopeo copy')}`
     const target = at('builds/private:v11')
     await succeed(
       as('skopeo one', 'skopeo', [...COPY, '--dest-creds', basic(builder), folder, target]),
@@ -199,7 +196,7 @@ describe.skipIf(!hasClient('skopeo') || !hasClient('oras'))('skopeo', () => {
     await succeed(
       as('skopeo two', 'skopeo', [...COPY, '--dest-registry-token', bearer, folder, target]),
     )
-    const login = ['login', '--tls-verify=false', '-u', 'token', '--password-stdin', workshop.host]
+    const login = ['login', '--tls-verify=false', '-u', 'token', '--password-stdin', sandbox.host]
     await succeed(as('skopeo three', 'skopeo', login, bearer))
     await succeed(as('skopeo three', 'skopeo', [...COPY, folder, target]))
   })
@@ -211,7 +208,7 @@ describe.skipIf(!hasClient('skopeo') || !hasClient('oras'))('skopeo', () => {
       '-u',
       builder.name,
       '--password-stdin',
-      workshop.host,
+      sandbox.host,
     ]
     const ran = await as('skopeo wrong', 'skopeo', login, 'wrong')
     expectRefusal(ran, /invalid username\/password|wrong user name or password/)
@@ -222,10 +219,10 @@ describe('curl', () => {
   const EMPTY = 'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a'
   const IMAGE = {
     schemaVersion: 2,
-    mediaType: MANIFEST_TYPE,
+    mediaType: IMAGE_MANIFEST,
     artifactType: 'application/vnd.example.note',
-    config: { mediaType: 'application/vnd.oci.empty.v1+json', digest: EMPTY, size: 2 },
-    layers: [{ mediaType: 'application/vnd.oci.empty.v1+json', digest: EMPTY, size: 2 }],
+    config: { mediaType: EMPTY_JSON, digest: EMPTY, size: 2 },
+    layers: [{ mediaType: EMPTY_JSON, digest: EMPTY, size: 2 }],
   }
 
   const ways: [string, () => Promise<{ options: string[]; base: string }>][] = [
@@ -252,19 +249,19 @@ describe('curl', () => {
 
   it.each(ways)('pushes and pulls with %s', async (way, open) => {
     const { options, base: root } = await open()
-    const file = join(workshop.folder, 'image.json')
+    const file = join(sandbox.folder, 'image.json')
     await writeFile(file, JSON.stringify({ ...IMAGE, annotations: { way } }))
     const url = `${root}/v2/builds/private`
-    const type = ['-H', `Content-Type: ${MANIFEST_TYPE}`]
-    await workshop.curl([...options, '-T', file, ...type, `${url}/manifests/v20`])
-    const pulled = await workshop.curl([...options, `${url}/manifests/v20`])
+    const type = ['-H', `Content-Type: ${IMAGE_MANIFEST}`]
+    await sandbox.curl([...options, '-T', file, ...type, `${url}/manifests/v20`])
+    const pulled = await sandbox.curl([...options, `${url}/manifests/v20`])
     expect(JSON.parse(pulled)).toMatchObject({ annotations: { way } })
     const status = ['-sS', '-o', '/dev/null', '-w', '%{http_code}']
     const elsewhere = `${root}/v2/other/image/blobs/uploads/`
-    const refused = await workshop.run('curl', [...status, ...options, '-X', 'POST', elsewhere])
+    const refused = await sandbox.run('curl', [...status, ...options, '-X', 'POST', elsewhere])
     expect(refused.stdout).toMatch(/^40[13]$/)
     const tag = [...status, ...options, '-T', file, ...type, `${url}/manifests/stable`]
-    expect((await workshop.run('curl', tag)).stdout).toBe('403')
+    expect((await sandbox.run('curl', tag)).stdout).toBe('403')
   })
 })
 
@@ -274,20 +271,20 @@ else process.stderr.write('\ndocker is not here: its login is not tested\n')
 
 function describeDocker(): void {
   it('logs in, and keeps a refresh token instead of the password', async () => {
-    const login = ['login', '-u', builder.name, '--password-stdin', workshop.host]
+    const login = ['login', '-u', builder.name, '--password-stdin', sandbox.host]
     const wrong = await as('docker wrong', 'docker', login, 'wrong')
     expectRefusal(wrong, /wrong user name or password|unauthorized/i)
     await succeed(as('docker', 'docker', login, builder.secret))
-    const config = await readFile(join(workshop.folder, 'docker/config.json'), 'utf8')
-    const kept = JSON.parse(config).auths[workshop.host]
+    const config = await readFile(join(sandbox.folder, 'docker/config.json'), 'utf8')
+    const kept = JSON.parse(config).auths[sandbox.host]
     expect(config).not.toContain(Buffer.from(basic(builder)).toString('base64'))
     const form = ['grant_type=refresh_token', `refresh_token=${kept.identitytoken}`]
     const scope = 'scope=repository:builds/private:pull,push'
     const fields = [...form, 'service=x', 'client_id=docker', scope]
-    const printed = await workshop.curl([...fields.flatMap((one) => ['-d', one]), `${base}/token`])
+    const printed = await sandbox.curl([...fields.flatMap((one) => ['-d', one]), `${base}/token`])
     const { access_token: renewed } = JSON.parse(printed)
     const tags = `${base}/v2/builds/private/tags/list`
-    expect(await workshop.curl(['--oauth2-bearer', renewed, tags])).toContain('builds/private')
+    expect(await sandbox.curl(['--oauth2-bearer', renewed, tags])).toContain('builds/private')
   })
 }
 
@@ -298,7 +295,7 @@ describe('a credential that was revoked', () => {
     const tags = `${base}/v2/builds/private/tags/list`
     const status = ['-sS', '-o', '/dev/null', '-w', '%{http_code}']
     const ask = async (...options: string[]) =>
-      (await workshop.run('curl', [...status, ...options, tags])).stdout
+      (await sandbox.run('curl', [...status, ...options, tags])).stdout
     expect(await ask('-u', basic(short))).toBe('200')
     expect(await ask('--oauth2-bearer', bearer)).toBe('200')
     await api('DELETE', '/api/v1/credentials/short')

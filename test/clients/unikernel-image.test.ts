@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
 import { cp, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { digestOf } from '../support/digest.ts'
 import { BUILD, ClientSandbox, ELF, hasClient, PASSWORD } from './client-sandbox.ts'
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
@@ -10,19 +10,19 @@ const SPEC = new URL('../../spec/unikernel-image.md', import.meta.url)
 const LARGE_BYTES = 256 * 1024 * 1024
 const GROWTH_KIBIBYTES_MAX = 128 * 1024
 
-let workshop: ClientSandbox
+let sandbox: ClientSandbox
 let folder: string
 let ways: string[]
 
 beforeAll(async () => {
-  workshop = await ClientSandbox.open()
-  folder = join(workshop.folder, 'build')
+  sandbox = await ClientSandbox.open()
+  folder = join(sandbox.folder, 'build')
   await cp(BUILD, folder, { recursive: true })
   const spec = await readFile(SPEC, 'utf8')
   ways = [...spec.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, block]) => block ?? '')
 })
 
-afterAll(() => workshop?.close())
+afterAll(() => sandbox?.close())
 
 /** Pastes a block of the specification, for this host and another repository. */
 async function paste(block: string | undefined, repository: string): Promise<string> {
@@ -35,13 +35,13 @@ async function paste(block: string | undefined, repository: string): Promise<str
       `printf %s '${PASSWORD}' | node '${MAIN}' push --username admin --password-stdin`,
     )
     .replaceAll('oras push', `oras push --plain-http -u admin -p '${PASSWORD}'`)
-  const script = `set -eu\nHOST=${workshop.host}\n${plain}`
-  return workshop.succeed('bash', ['-c', script], folder)
+  const script = `set -eu\nHOST=${sandbox.host}\n${plain}`
+  return sandbox.succeed('bash', ['-c', script], folder)
 }
 
 async function facts(repository: string) {
-  const address = `http://${workshop.host}/api/v1/repositories/${repository}/images/live`
-  return JSON.parse(await workshop.curl(['-u', workshop.credential, address]))
+  const address = `http://${sandbox.host}/api/v1/repositories/${repository}/images/live`
+  return JSON.parse(await sandbox.curl(['-u', sandbox.credential, address]))
 }
 
 describe('the specification can be pasted', () => {
@@ -79,32 +79,23 @@ describe('curl -F', () => {
     const path = join(folder, 'large.hvt')
     await cp(join(ELF, 'mini-net.hvt'), path)
     await truncate(path, LARGE_BYTES)
-    const before = await workshop.memoryPeak()
-    const address = `http://${workshop.host}/api/v1/repositories/large/images?tag=live`
-    const printed = await workshop.curl([
-      '-u',
-      workshop.credential,
-      '-F',
-      `kernel=@${path}`,
-      address,
-    ])
-    const hash = createHash('sha256')
-      .update(await readFile(path))
-      .digest('hex')
-    expect(JSON.parse(printed).layers[0].digest).toBe(`sha256:${hash}`)
-    expect((await workshop.memoryPeak()) - before).toBeLessThan(GROWTH_KIBIBYTES_MAX)
+    const before = await sandbox.memoryPeak()
+    const address = `http://${sandbox.host}/api/v1/repositories/large/images?tag=live`
+    const printed = await sandbox.curl(['-u', sandbox.credential, '-F', `kernel=@${path}`, address])
+    expect(JSON.parse(printed).layers[0].digest).toBe(digestOf(await readFile(path)))
+    expect((await sandbox.memoryPeak()) - before).toBeLessThan(GROWTH_KIBIBYTES_MAX)
   })
 
   it('that is refused says why, and exits with an error', async () => {
     const path = join(folder, 'cut.hvt')
     const mini = await readFile(join(ELF, 'mini-net.hvt'))
     await writeFile(path, mini.subarray(0, 300))
-    const address = `http://${workshop.host}/api/v1/repositories/refused/images?tag=live`
-    const ran = await workshop.run('curl', [
+    const address = `http://${sandbox.host}/api/v1/repositories/refused/images?tag=live`
+    const ran = await sandbox.run('curl', [
       '-sS',
       '--fail-with-body',
       '-u',
-      workshop.credential,
+      sandbox.credential,
       '-F',
       `kernel=@${path}`,
       address,
@@ -117,20 +108,20 @@ describe('curl -F', () => {
 describe('a host polls', () => {
   it('with curl, and hears of a move alone', async () => {
     await paste(ways[2], 'polled')
-    const address = `http://${workshop.host}/api/v1/repositories/polled/images/live/kernel`
+    const address = `http://${sandbox.host}/api/v1/repositories/polled/images/live/kernel`
     const poll = async () => {
       const args = ['-w', '%{http_code}', '--etag-save', 'etag', '--etag-compare', 'etag']
-      return workshop.succeed('curl', ['-fsSL', ...args, '-o', 'polled.hvt', address], folder)
+      return sandbox.succeed('curl', ['-fsSL', ...args, '-o', 'polled.hvt', address], folder)
     }
     await writeFile(join(folder, 'etag'), '')
     expect(await poll()).toBe('200')
     expect(await poll()).toBe('304')
-    await workshop.curl([
+    await sandbox.curl([
       '-u',
-      workshop.credential,
+      sandbox.credential,
       '-F',
       `kernel=@${join(ELF, 'mini-net.hvt')}`,
-      `http://${workshop.host}/api/v1/repositories/polled/images?tag=live`,
+      `http://${sandbox.host}/api/v1/repositories/polled/images?tag=live`,
     ])
     expect(await poll()).toBe('200')
     const got = await readFile(join(folder, 'polled.hvt'))
@@ -138,11 +129,11 @@ describe('a host polls', () => {
   })
 
   it.runIf(hasClient('oras'))('and what oras pushed as it is has a kernel too', async () => {
-    await workshop.orasAsAdmin(['push', `${workshop.host}/plain:live`, 'mini-blk-net2.spt'], ELF)
+    await sandbox.orasAsAdmin(['push', `${sandbox.host}/plain:live`, 'mini-blk-net2.spt'], ELF)
     const known = await facts('plain')
     expect(known).toMatchObject({ target: 'spt', kernel: { title: 'mini-blk-net2.spt' } })
-    const address = `http://${workshop.host}/api/v1/repositories/plain/images/live/kernel`
-    await workshop.curl(['-OJ', '--output-dir', folder, address])
+    const address = `http://${sandbox.host}/api/v1/repositories/plain/images/live/kernel`
+    await sandbox.curl(['-OJ', '--output-dir', folder, address])
     const got = await readFile(join(folder, 'mini-blk-net2.spt'))
     expect(got.equals(await readFile(join(ELF, 'mini-blk-net2.spt')))).toBe(true)
   })

@@ -12,15 +12,15 @@ const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 const KERNEL = join(BUILD, 'bin/hello-key.hvt')
 
 describe('a builder that has nothing but curl -T', () => {
-  let workshop: ClientSandbox
+  let sandbox: ClientSandbox
   let kernel: Buffer
 
   /** Runs `rookery drop create` beside the server. */
   async function created(...words: string[]): Promise<string> {
     const env = {
       ...process.env,
-      ROOKERY_DATA_DIR: join(workshop.folder, 'data'),
-      ROOKERY_PUBLIC_URL: workshop.server.url,
+      ROOKERY_DATA_DIR: join(sandbox.folder, 'data'),
+      ROOKERY_PUBLIC_URL: sandbox.server.url,
       ...(await storeSettings()),
     }
     const { stdout } = await runFile(process.execPath, [MAIN, 'drop', 'create', ...words], { env })
@@ -29,28 +29,28 @@ describe('a builder that has nothing but curl -T', () => {
 
   /** The status, and what was answered. */
   async function dropped(...args: string[]): Promise<{ status: string; body: string }> {
-    const stdout = await workshop.succeed('curl', ['-sS', '-w', '\n%{http_code}', ...args])
+    const stdout = await sandbox.succeed('curl', ['-sS', '-w', '\n%{http_code}', ...args])
     const end = stdout.lastIndexOf('\n')
     return { status: stdout.slice(end + 1), body: stdout.slice(0, end) }
   }
 
   async function pulled(reference: string): Promise<Buffer> {
-    const manifest = JSON.parse(await workshop.curl([`http://${workshop.host}/v2/${reference}`]))
+    const manifest = JSON.parse(await sandbox.curl([`http://${sandbox.host}/v2/${reference}`]))
     const blob = `${reference.replace(/manifests\/.*/, 'blobs')}/${manifest.layers[0].digest}`
-    await workshop.curl(['-o', 'pulled', `http://${workshop.host}/v2/${blob}`])
-    return readFile(join(workshop.folder, 'pulled'))
+    await sandbox.curl(['-o', 'pulled', `http://${sandbox.host}/v2/${blob}`])
+    return readFile(join(sandbox.folder, 'pulled'))
   }
 
   beforeAll(async () => {
-    workshop = await ClientSandbox.open()
+    sandbox = await ClientSandbox.open()
     kernel = await readFile(KERNEL)
   })
 
-  afterAll(() => workshop?.close())
+  afterAll(() => sandbox?.close())
 
   it('leaves a file, once', async () => {
     const url = await created('builds/www:v1')
-    expect(url).toMatch(new RegExp(`^${workshop.server.url}/drop/rkd_[\\w-]+$`))
+    expect(url).toMatch(new RegExp(`^${sandbox.server.url}/drop/rkd_[\\w-]+$`))
     const { status, body } = await dropped('-T', KERNEL, url)
     expect(status).toBe('201')
     expect(JSON.parse(body)).toMatchObject({ repository: 'builds/www', tag: 'v1' })
@@ -58,40 +58,40 @@ describe('a builder that has nothing but curl -T', () => {
     const again = await dropped('-T', KERNEL, url)
     expect(again.status).toBe('410')
     expect(again.body).toContain('used already')
-    expect((await workshop.run('curl', ['-f', '-T', KERNEL, url])).status).toBe(22)
+    expect((await sandbox.run('curl', ['-f', '-T', KERNEL, url])).status).toBe(22)
   })
 
   it('leaves a file under its name, and oras saves it so', async () => {
     const told = JSON.parse(await created('builds/named:v1', '--ttl', '30m', '--json'))
     expect(told).toMatchObject({ repository: 'builds/named', tag: 'v1' })
     expect(Date.parse(told.expiresAt) - Date.now()).toBeGreaterThan(1_700_000)
-    const file = join(workshop.folder, 'hello key #1.hvt')
+    const file = join(sandbox.folder, 'hello key #1.hvt')
     await copyFile(KERNEL, file)
     expect((await dropped('-T', file, `${told.url}/`)).status).toBe('201')
     if (!hasClient('oras')) return
-    await workshop.oras(['pull', '--plain-http', '-o', 'saved', `${workshop.host}/builds/named:v1`])
-    expect(await readFile(join(workshop.folder, 'saved/hello key #1.hvt'))).toEqual(kernel)
+    await sandbox.oras(['pull', '--plain-http', '-o', 'saved', `${sandbox.host}/builds/named:v1`])
+    expect(await readFile(join(sandbox.folder, 'saved/hello key #1.hvt'))).toEqual(kernel)
   })
 
   it('pipes what it builds, and calls it what it is', async () => {
     const url = await created('builds/piped:v1')
     const type = 'application/vnd.unikernel.kernel.v1'
     const script = 'cat "$1" | curl -sS -T - -H "Content-Type: $2" "$3"'
-    const body = await workshop.succeed('sh', ['-c', script, 'sh', KERNEL, type, url])
+    const body = await sandbox.succeed('sh', ['-c', script, 'sh', KERNEL, type, url])
     expect(JSON.parse(body).blob).toMatchObject({ mediaType: type, size: kernel.length })
   })
 
   it('sends a large file only to an address that is good', async () => {
-    const large = join(workshop.folder, 'large')
+    const large = join(sandbox.folder, 'large')
     await writeFile(large, Buffer.alloc(64 * 1024 * 1024, 'x'))
     const url = await created('builds/large:v1')
     expect((await dropped('-T', large, url)).status).toBe('201')
     // Otherwise it sends after a second, whatever it was told.
     const patient = ['--expect100-timeout', '60']
     const sent = [...patient, '-T', large, '-o', 'answer', '-w', '%{http_code} %{size_upload}']
-    expect(await workshop.succeed('curl', ['-sS', ...sent, url])).toBe('410 0')
-    const unheard = `${workshop.server.url}/drop/unheard-of`
-    expect(await workshop.succeed('curl', ['-sS', ...sent, unheard])).toBe('404 0')
+    expect(await sandbox.succeed('curl', ['-sS', ...sent, url])).toBe('410 0')
+    const unheard = `${sandbox.server.url}/drop/unheard-of`
+    expect(await sandbox.succeed('curl', ['-sS', ...sent, unheard])).toBe('404 0')
   })
 
   it.each(['builds/www', ':v1', 'builds/www:', 'a:b:c', 'UPPER:v1', 'a:-b'])(

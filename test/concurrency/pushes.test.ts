@@ -1,13 +1,12 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { parseConfig } from '../../src/config/config.ts'
 import { createLog } from '../../src/server/log.ts'
 import { type RunningServer, startServer } from '../../src/server/server.ts'
+import { digestOf } from '../support/digest.ts'
+import { EMPTY_JSON, IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-
-const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
-const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
 
 let registry: TestRegistry
 let second: RunningServer
@@ -28,10 +27,6 @@ afterAll(async () => {
   expect(errors).toEqual([])
 })
 
-function sha256(bytes: Uint8Array): string {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
-}
-
 /** Asks one of the two servers as the administrator. */
 function ask(path: string, init: RequestInit = {}, server = 0): Promise<Response> {
   const url = new URL(path, server === 0 ? registry.url : second.url)
@@ -45,7 +40,7 @@ function manifest(mediaType: string, fields: object): Pushable {
   const bytes = Buffer.from(
     JSON.stringify({ schemaVersion: 2, mediaType, ...fields, annotations: { unique: unique() } }),
   )
-  return { digest: sha256(bytes), mediaType, bytes }
+  return { digest: digestOf(bytes), mediaType, bytes }
 }
 
 function unique(): string {
@@ -55,8 +50,8 @@ function unique(): string {
 /** An image of blobs that the repository has; without any, of the empty blob. */
 function image(blobs: readonly { digest: string; size: number }[] = []): Pushable {
   const empty = {
-    mediaType: 'application/vnd.oci.empty.v1+json',
-    digest: sha256(Buffer.from('{}')),
+    mediaType: EMPTY_JSON,
+    digest: digestOf(Buffer.from('{}')),
   }
   const layers = blobs.map((blob) => ({ mediaType: 'application/octet-stream', ...blob }))
   return manifest(IMAGE_MANIFEST, { config: { ...empty, size: 2 }, layers })
@@ -72,7 +67,7 @@ async function put(repository: string, reference: string, it: Pushable, server =
 }
 
 async function pushBlob(repository: string, bytes: Uint8Array): Promise<number> {
-  const path = `/v2/${repository}/blobs/uploads/?digest=${sha256(bytes)}`
+  const path = `/v2/${repository}/blobs/uploads/?digest=${digestOf(bytes)}`
   const answer = await ask(path, { method: 'POST', body: new Uint8Array(bytes) })
   await answer.arrayBuffer()
   return answer.status
@@ -89,8 +84,8 @@ async function standing(repository: string, tag: string): Promise<string | undef
   const bytes = Buffer.from(await answer.arrayBuffer())
   if (answer.status === 404) return undefined
   expect(answer.status).toBe(200)
-  expect(answer.headers.get('docker-content-digest')).toBe(sha256(bytes))
-  return sha256(bytes)
+  expect(answer.headers.get('docker-content-digest')).toBe(digestOf(bytes))
+  return digestOf(bytes)
 }
 
 /** Demands that each move begins where the one before ended. Returns the tag's last position. */
@@ -166,7 +161,7 @@ it('a read that began after the answer to a push never shows what was there befo
     const digest = answer.headers.get('docker-content-digest') ?? ''
     expect([200, 304]).toContain(answer.status)
     if (answer.status === 304) expect(digest).toBe(known)
-    else if (kind !== 1) expect(sha256(bytes)).toBe(digest)
+    else if (kind !== 1) expect(digestOf(bytes)).toBe(digest)
     const position = positions.get(digest) ?? -1
     if (position < atLeast) stale.push(`${kind} on server ${server}: ${position} < ${atLeast}`)
     reads += 1
@@ -189,7 +184,7 @@ it('a read that began after the answer to a push never shows what was there befo
 
 it('20 clients push one blob at once: one row, bytes once', async () => {
   const bytes = randomBytes(300_000)
-  const digest = sha256(bytes)
+  const digest = digestOf(bytes)
   const statuses = await Promise.all(
     Array.from({ length: 20 }, (_, index) => pushBlob(`one/blob-${index % 4}`, bytes)),
   )
@@ -198,7 +193,7 @@ it('20 clients push one blob at once: one row, bytes once', async () => {
     digest,
   ])
   expect(rows).toHaveLength(1)
-  const held = (await registry.held()).filter(({ size }) => size === bytes.length)
+  const held = (await registry.storedObjects()).filter(({ size }) => size === bytes.length)
   expect(held.map(({ key }) => key)).toEqual([rows[0].key])
   expect((await db.query('select id from uploads')).rows).toEqual([])
   for (let index = 0; index < 4; index += 1) {
@@ -232,7 +227,7 @@ it('of two chunks for the same place one is taken, and the other client can go o
     const rest = randomBytes(1000)
     const whole = Buffer.concat([winner, rest])
     const end = await ask(
-      `${location}?digest=${sha256(whole)}`,
+      `${location}?digest=${digestOf(whole)}`,
       {
         method: 'PUT',
         headers: { 'content-range': `${winner.length}-${whole.length - 1}` },
@@ -241,7 +236,7 @@ it('of two chunks for the same place one is taken, and the other client can go o
       round % 2,
     )
     expect(end.status).toBe(201)
-    const blob = await ask(`/v2/two/chunks/blobs/${sha256(whole)}`)
+    const blob = await ask(`/v2/two/chunks/blobs/${digestOf(whole)}`)
     expect(Buffer.from(await blob.arrayBuffer()).equals(whole)).toBe(true)
   }
 })
@@ -287,7 +282,7 @@ it('pushes that lock tags, blobs and children in every order never stand in a de
   const repository = 'dead/lock'
   const blobs = Array.from({ length: 6 }, () => randomBytes(100))
   for (const blob of blobs) expect(await pushBlob(repository, blob)).toBe(201)
-  const described = blobs.map((blob) => ({ digest: sha256(blob), size: blob.length }))
+  const described = blobs.map((blob) => ({ digest: digestOf(blob), size: blob.length }))
   const children = [image(), image(), image()]
   for (const child of children)
     expect((await put(repository, child.digest, child)).status).toBe(201)

@@ -1,13 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import {
-  digestOf,
-  expectError,
-  newRepository,
-  pushBlob,
-  send,
-  startUpload,
-} from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { expectError, newRepository, pushBlob, send, startUpload } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 let registry: TestRegistry

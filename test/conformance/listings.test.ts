@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { digestOf } from '../support/digest.ts'
+import { IMAGE_CONFIG, IMAGE_INDEX } from '../support/media-types.ts'
 import {
-  digestOf,
   expectError,
-  IMAGE_INDEX,
   newRepository,
   pushBlob,
   pushImage,
@@ -120,7 +120,7 @@ describe('end-12: referrers', () => {
           mediaType: configured.mediaType,
           digest: configured.digest,
           size: configured.size,
-          artifactType: 'application/vnd.oci.image.config.v1+json',
+          artifactType: IMAGE_CONFIG,
         },
         { mediaType: IMAGE_INDEX, digest: digestOf(indexBody), size: indexBody.length },
       ],

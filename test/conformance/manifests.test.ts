@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { digestOf } from '../support/digest.ts'
+import { EMPTY_JSON, IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
 import {
-  digestOf,
   expectError,
-  IMAGE_INDEX,
-  IMAGE_MANIFEST,
   newRepository,
   pushImage,
   pushImageBlobs,
@@ -141,7 +140,7 @@ describe('end-7a: pushing a manifest', () => {
   it('needs neither non-distributable layers nor the empty descriptor’s blob', async () => {
     const name = newRepository()
     const empty = {
-      mediaType: 'application/vnd.oci.empty.v1+json',
+      mediaType: EMPTY_JSON,
       digest: digestOf('{}'),
       size: 2,
     }

@@ -7,6 +7,7 @@ import { matchesFilter } from '../../src/events/filter.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import type { Glob } from '../../src/oci/glob.ts'
 import type { Repository, Tag } from '../../src/oci/reference.ts'
+import { IMAGE_INDEX } from '../support/media-types.ts'
 import { validateEvent } from './event-schema.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
@@ -54,7 +55,7 @@ function updated(unikernels: readonly UnikernelSummary[]): TagUpdated {
     previousDigest: OTHER,
     actor: 'orb-1',
     reason: 'push',
-    mediaType: 'application/vnd.oci.image.index.v1+json',
+    mediaType: IMAGE_INDEX,
     artifactType: null,
     size: 500,
     unikernels,
@@ -123,7 +124,7 @@ describe('the docker envelope', () => {
           timestamp: '1970-01-01T00:00:00.000Z',
           action: 'push',
           target: {
-            mediaType: 'application/vnd.oci.image.index.v1+json',
+            mediaType: IMAGE_INDEX,
             size: 500,
             length: 500,
             digest: DIGEST,

@@ -5,12 +5,12 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
-import { startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { eventBodies } from '../support/events.ts'
 import { registryAt } from '../support/process-registry.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { startProcess, stopProcess } from '../support/server-process.ts'
 import { openStream, subjects, waitForBlocks } from './event-stream-client.ts'
 
 let registry: TestRegistry

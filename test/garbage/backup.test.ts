@@ -7,10 +7,10 @@ import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { EXCLUDED_TABLES, TABLE_NAMES } from '../../src/db/maintenance/dump.ts'
 import { rookery } from '../cli/rookery.ts'
-import { startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { pushBlob, pushImage, send, startUpload } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { startProcess, stopProcess } from '../support/server-process.ts'
 import { openSweeper, type Sweeper } from './sweeper.ts'
 
 let registry: TestRegistry

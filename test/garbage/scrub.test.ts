@@ -103,7 +103,7 @@ it('orphans go when that is asked for, unless they are young', async () => {
   expect(report.orphans).toBeGreaterThanOrEqual(2)
   expect(report.deletedOrphans).toBe(report.orphans)
   expect(status).toBe(0)
-  expect(await registry.held()).toMatchObject([{ key: await keyOf(blob.digest) }])
+  expect(await registry.storedObjects()).toMatchObject([{ key: await keyOf(blob.digest) }])
 })
 
 it('one that is stopped goes on where it was, and remembers what it found', async () => {

@@ -1,13 +1,14 @@
-import { createHash, randomBytes, randomInt } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { parseConfig } from '../../src/config/config.ts'
 import { createLog } from '../../src/server/log.ts'
 import { type RunningServer, startServer } from '../../src/server/server.ts'
+import { digestOf } from '../support/digest.ts'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { openSweeper, type Sweeper } from './sweeper.ts'
 
-const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 const WORKERS = 6
 const CYCLES = Number(process.env.SOAK_CYCLES ?? 2000)
 const SECONDS_MAX = 240
@@ -41,7 +42,6 @@ afterAll(async () => {
   expect(errors).toEqual([])
 })
 
-const sha256 = (bytes: Uint8Array) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 const pick = <T>(values: readonly T[]): T => values[randomInt(values.length)] as T
 
 /** Asks one of the two replicas as the administrator. */
@@ -71,7 +71,7 @@ const counts = { pushed: 0, mounted: 0, found: 0, sweptUnderPush: 0, manifests: 
 
 /** As clients do: look, else mount, else push. The answer says that the blob is there. */
 async function ensureBlob(repository: string, bytes: Buffer): Promise<void> {
-  const digest = sha256(bytes)
+  const digest = digestOf(bytes)
   if (randomInt(3) > 0) {
     const { status } = await ask(`/v2/${repository}/blobs/${digest}`, { method: 'HEAD' })
     if (status === 200) counts.found += 1
@@ -100,7 +100,7 @@ async function pushImage(repository: string): Promise<{ digest: string; layers: 
   const [config = Buffer.alloc(0)] = layers
   const descriptor = (bytes: Buffer) => ({
     mediaType: 'application/octet-stream',
-    digest: sha256(bytes),
+    digest: digestOf(bytes),
     size: bytes.length,
   })
   const manifest = JSON.stringify({
@@ -121,7 +121,7 @@ async function pushImage(repository: string): Promise<{ digest: string; layers: 
     })
     if (answer.status === 201) {
       counts.manifests += 1
-      return { digest: sha256(Buffer.from(manifest)), layers }
+      return { digest: digestOf(Buffer.from(manifest)), layers }
     }
     expect({ status: answer.status, body: String(answer.body) }).toMatchObject({
       status: 400,
@@ -135,8 +135,8 @@ async function pushImage(repository: string): Promise<{ digest: string; layers: 
 /** What is acknowledged can be pulled, every byte of it. */
 async function expectWhole(repository: string, layers: readonly Buffer[]): Promise<void> {
   for (const layer of layers) {
-    const { status, body } = await ask(`/v2/${repository}/blobs/${sha256(layer)}`)
-    expect({ status, digest: sha256(body) }).toEqual({ status: 200, digest: sha256(layer) })
+    const { status, body } = await ask(`/v2/${repository}/blobs/${digestOf(layer)}`)
+    expect({ status, digest: digestOf(body) }).toEqual({ status: 200, digest: digestOf(layer) })
   }
 }
 
@@ -194,7 +194,7 @@ it(
         (await sweeper.client.query(`select count(*)::int as left from ${table}`)).rows[0].left
       await expect.poll(left, { message: table, timeout: 30_000 }).toBe(0)
     }
-    expect(await registry.held()).toEqual([])
+    expect(await registry.storedObjects()).toEqual([])
   },
   (SECONDS_MAX + 60) * 1000,
 )

@@ -48,7 +48,7 @@ it('a blob that no manifest names goes after the grace period, and its bytes wit
   expect(await sweeper.garbage(3600).sweep()).toMatchObject({ blobs: 1, bytes: blob.size })
   expect(await statusOf(repository, blob.digest)).toBe(404)
   await sweeper.garbage(3600).sweep()
-  expect(await registry.held()).toEqual([])
+  expect(await registry.storedObjects()).toEqual([])
   expect(await pushBlob(registry, repository, blob.bytes)).toMatchObject({ digest: blob.digest })
   expect(await statusOf(repository, blob.digest, 'GET')).toBe(200)
 })
@@ -127,18 +127,18 @@ it('a push that meets the sweep is told which blob lacks', async () => {
 
 it('a cancelled and an expired upload leave nothing behind', async () => {
   await sweeper.sweepAll()
-  const before = (await registry.held()).length
+  const before = (await registry.storedObjects()).length
   const expired = await startUpload(registry, newRepository())
   const cancelled = await startUpload(registry, newRepository())
   for (const location of [expired, cancelled]) {
     const chunk = Buffer.alloc(9_000_000, location)
     expect((await send(registry, 'PATCH', location, chunk)).status).toBe(202)
   }
-  expect((await registry.held()).length).toBeGreaterThan(before)
+  expect((await registry.storedObjects()).length).toBeGreaterThan(before)
   expect((await registry.request(cancelled, { method: 'DELETE' })).status).toBe(204)
   await sweeper.client.query(`update uploads set expires_at = now() - interval '1 second'`)
   await sweeper.sweepAll()
-  expect(await registry.held()).toHaveLength(before)
+  expect(await registry.storedObjects()).toHaveLength(before)
   expect((await sweeper.client.query('select id from removals')).rows).toEqual([])
 })
 
@@ -147,7 +147,8 @@ it('while a hold lasts no bytes go, and afterwards they do', async () => {
   const blob = await pushBlob(registry, repository)
   const key = `select storage_key as key from blobs where digest = $1`
   const { rows } = await sweeper.client.query(key, [blob.digest])
-  const isHeld = async () => (await registry.held()).some((held) => held.key === rows[0].key)
+  const isHeld = async () =>
+    (await registry.storedObjects()).some((held) => held.key === rows[0].key)
   const hold = `insert into removal_holds (until, reason) values (now() + interval '1 hour', 'test')`
   await sweeper.client.query(hold)
   await sweeper.sweepAll()

@@ -1,11 +1,13 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { readdir, readlink, rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { digestOf } from '../support/digest.ts'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { basic, NoAnswerError, requestBytes } from '../support/raw-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { Connections, codeOf, IMAGE_MANIFEST, MANIFEST_BYTES_MAX, MIB } from './raw-connections.ts'
+import { Connections, codeOf, MANIFEST_BYTES_MAX, MIB } from './raw-connections.ts'
 
 const HEADER_BYTES_MAX = 64 * 1024
 
@@ -22,16 +24,12 @@ afterEach(async () => {
   await registry.close()
 })
 
-function sha256(bytes: Uint8Array): string {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
-}
-
 /** Pushes a blob and returns its path. */
 async function push(content: Uint8Array): Promise<string> {
-  const path = `/v2/wire/test/blobs/uploads/?digest=${sha256(content)}`
+  const path = `/v2/wire/test/blobs/uploads/?digest=${digestOf(content)}`
   const answer = await registry.request(path, { method: 'POST', body: new Uint8Array(content) })
   expect(answer.status).toBe(201)
-  return `/v2/wire/test/blobs/${sha256(content)}`
+  return `/v2/wire/test/blobs/${digestOf(content)}`
 }
 
 /** The file under which a blob lies. */
@@ -39,7 +37,7 @@ async function fileOf(content: Uint8Array): Promise<string> {
   const db = new pg.Client(registry.databaseUrl)
   await db.connect()
   const { rows } = await db.query('select storage_key as key from blobs where digest = $1', [
-    sha256(content),
+    digestOf(content),
   ])
   await db.end()
   return join(registry.folder, 'blobs', rows[0].key)
@@ -75,7 +73,7 @@ it('Expect: a wrong password is refused before a byte of the body is asked for',
   await connection.send(
     requestBytes({
       method: 'POST',
-      target: `/v2/wire/test/blobs/uploads/?digest=${sha256(content)}`,
+      target: `/v2/wire/test/blobs/uploads/?digest=${digestOf(content)}`,
       headers: {
         Authorization: basic('wrong'),
         Expect: '100-continue',
@@ -96,7 +94,7 @@ it('Expect: with the right password the body is asked for, and the upload finish
   await connection.send(
     requestBytes({
       method: 'POST',
-      target: `/v2/wire/test/blobs/uploads/?digest=${sha256(content)}`,
+      target: `/v2/wire/test/blobs/uploads/?digest=${digestOf(content)}`,
       headers: {
         Authorization: basic(registry.password),
         Expect: '100-continue',
@@ -109,7 +107,7 @@ it('Expect: with the right password the body is asked for, and the upload finish
   expect((await connection.answer()).status).toBe(201)
   // The connection can be used again.
   await connection.send(
-    requestBytes({ method: 'GET', target: `/v2/wire/test/blobs/${sha256(content)}` }),
+    requestBytes({ method: 'GET', target: `/v2/wire/test/blobs/${digestOf(content)}` }),
   )
   expect((await connection.answer()).body.equals(content)).toBe(true)
 })

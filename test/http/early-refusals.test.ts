@@ -2,9 +2,10 @@ import { once } from 'node:events'
 import net from 'node:net'
 import pg from 'pg'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { basic, requestBytes } from '../support/raw-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { Connections, codeOf, IMAGE_MANIFEST, MANIFEST_BYTES_MAX, MIB } from './raw-connections.ts'
+import { Connections, codeOf, MANIFEST_BYTES_MAX, MIB } from './raw-connections.ts'
 
 // What the kernel's buffers on both sides, and one read of the server's, may swallow.
 const SWALLOWED_BYTES_MAX = 24 * MIB

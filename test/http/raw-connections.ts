@@ -1,7 +1,6 @@
 import { expect } from 'vitest'
 import { type RawAnswer, RawConnection } from '../support/raw-client.ts'
 
-export const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 export const MIB = 1024 * 1024
 export const MANIFEST_BYTES_MAX = 8 * MIB
 

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { digestOf, IMAGE_INDEX, newRepository, putManifest } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
+import { newRepository, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   ask,
@@ -265,7 +267,7 @@ describe('a repository that requires provenance', () => {
     const text = [{ mediaType: 'text/plain', bytes: Buffer.from('a signature'), title: 'x' }]
     await expectRefusal(await push(text, {}, repository), /takes unikernels only/)
     const digest = await pushBuild(registry, repository, 'live')
-    const subject = { mediaType: 'application/vnd.oci.image.manifest.v1+json', digest, size: 1 }
+    const subject = { mediaType: IMAGE_MANIFEST, digest, size: 1 }
     expect((await push(text, { subject }, repository)).status).toBe(201)
     const tag = `${digest.replace(':', '-')}.sig`
     expect((await pushLayers(registry, repository, tag, text)).status).toBe(201)

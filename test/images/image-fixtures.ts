@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { expect } from 'vitest'
-import { digestOf, IMAGE_MANIFEST, pushBlob, putManifest } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { EMPTY_JSON, IMAGE_MANIFEST } from '../support/media-types.ts'
+import { pushBlob, putManifest } from '../support/push.ts'
 import type { TestRegistry } from '../support/registry.ts'
 
 export const BUILDS = [
@@ -104,7 +106,7 @@ export async function pushLayers(
 }
 
 export const EMPTY = {
-  mediaType: 'application/vnd.oci.empty.v1+json',
+  mediaType: EMPTY_JSON,
   digest: digestOf('{}'),
   size: 2,
 }

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { digestOf, newRepository, putManifest } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { newRepository, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   ask,

@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto'
-
 export type Manifest = {
   readonly bytes: Buffer
   readonly mediaType: string
@@ -80,10 +78,6 @@ export function positionAfter({ manifests, tags }: Position, change: Change): Po
     manifests: new Map([...manifests].filter(([digest]) => digest !== change.digest)),
     tags: new Map([...tags].filter(([, digest]) => digest !== change.digest)),
   }
-}
-
-export function sha256(bytes: Uint8Array): string {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 }
 
 /** Numbers from 0 to below 1, the same ones for the same seed. */

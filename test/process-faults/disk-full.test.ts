@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { openSweeper, type Sweeper } from '../garbage/sweeper.ts'
-import { digestOf, newRepository, pushBlob, send, startUpload } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { newRepository, pushBlob, send, startUpload } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 const MIB = 1024 * 1024

@@ -5,13 +5,13 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { expect } from 'vitest'
 import { DATABASE, USER } from '../../src/embedded-postgres/settings.ts'
+import { createTestDatabase } from '../support/database.ts'
 import {
   type ServerProcess,
   type Settings,
   startProcess,
   stopProcess,
-} from '../start/rookery-process.ts'
-import { createTestDatabase } from '../support/database.ts'
+} from '../support/server-process.ts'
 
 export const PASSWORD = 'durable'
 

@@ -9,10 +9,10 @@ import {
   startEmbeddedPostgres,
 } from '../../src/embedded-postgres/supervisor.ts'
 import { openSweeper } from '../garbage/sweeper.ts'
-import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
+import { digestOf } from '../support/digest.ts'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { registryAt } from '../support/process-registry.ts'
 import {
-  digestOf,
   newRepository,
   pushBlob,
   pushImageBlobs,
@@ -22,12 +22,12 @@ import {
 } from '../support/push.ts'
 import { basic, type RawAnswer, RawConnection, requestBytes } from '../support/raw-client.ts'
 import type { TestRegistry } from '../support/registry.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 
 const BLOB_BYTES = 400_000
 /** So long after the database is back a client that tries again may still be refused. */
 const BACK_SECONDS_MAX = 5
 const ANSWER_MILLISECONDS_MAX = 20_000
-const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 
 let base: string
 let postgres: EmbeddedPostgres
@@ -383,7 +383,7 @@ it('nothing is left of any try when all uploads have expired', async () => {
     await sweeper.sweepAll()
     const text = 'select storage_key as key from blobs'
     const { rows } = await sweeper.client.query<{ key: string }>(text)
-    const held = (await registry.held()).map(({ key, name }) => key ?? name)
+    const held = (await registry.storedObjects()).map(({ key, name }) => key ?? name)
     expect(held.sort()).toEqual(rows.map(({ key }) => key).sort())
   } finally {
     await sweeper.close()

@@ -1,12 +1,8 @@
 import { randomBytes } from 'node:crypto'
+import { digestOf } from '../support/digest.ts'
+import { IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { basic, RawConnection, type RawRequest, requestBytes } from '../support/raw-client.ts'
-import {
-  type Change,
-  type Ledger,
-  type Manifest,
-  type OpenUpload,
-  sha256,
-} from './acknowledged-pushes.ts'
+import type { Change, Ledger, Manifest, OpenUpload } from './acknowledged-pushes.ts'
 import { PASSWORD } from './killable-server.ts'
 
 /** Every moment of a push at which the process may die. */
@@ -39,8 +35,6 @@ export type Reached = (point: Point) => Promise<void> | void
 /** The points of one request: in the middle of its body, behind its last byte, behind its answer. */
 type Points = { readonly body?: Point; readonly sent: Point; readonly answered: Point }
 
-const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
-const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
 const BLOB_BYTES_MAX = 200_000
 const TAGS = 6
 // After a refused connection, or one that died, the answer will not come.
@@ -104,7 +98,7 @@ export class Pusher {
 
   async pushSingle(): Promise<void> {
     const content = this.#content()
-    const digest = sha256(content)
+    const digest = digestOf(content)
     const answer = await this.#ask(
       { method: 'POST', target: `${this.#uploads()}?digest=${digest}`, body: content },
       { body: 'in single POST body', sent: 'single POST sent', answered: 'single POST 201' },
@@ -149,7 +143,7 @@ export class Pusher {
         },
       )
     }
-    const digest = sha256(content)
+    const digest = digestOf(content)
     upload.closing = true
     await this.#ask(
       {
@@ -225,7 +219,7 @@ export class Pusher {
     const body = { schemaVersion: 2, mediaType, ...fields, annotations }
     const bytes = Buffer.from(JSON.stringify(body))
     const manifest: Manifest = { bytes, mediaType }
-    const digest = sha256(bytes)
+    const digest = digestOf(bytes)
     const byTag = tags.length > 0 && this.#random() < 0.5
     const reference = byTag ? tags[0] : digest
     const query = tags.slice(byTag ? 1 : 0).map((tag) => `tag=${tag}`)

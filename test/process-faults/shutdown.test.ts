@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { Agent, get } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, expect, it } from 'vitest'
+import { digestOf } from '../support/digest.ts'
 import { basic, RawClient, RawConnection, requestBytes } from '../support/raw-client.ts'
-import { sha256 } from './acknowledged-pushes.ts'
 import { KillableServer, PASSWORD } from './killable-server.ts'
 
 const BLOB_BYTES = 512 * 1024
@@ -43,7 +43,7 @@ async function halfUpload(content: Buffer): Promise<{ upload: RawConnection; res
   const upload = await connection()
   const bytes = requestBytes({
     method: 'POST',
-    target: `/v2/slow/upload/blobs/uploads/?digest=${sha256(content)}`,
+    target: `/v2/slow/upload/blobs/uploads/?digest=${digestOf(content)}`,
     headers: HEADERS,
     body: content,
   })
@@ -103,7 +103,7 @@ it('an upload that runs at SIGTERM is finished, acknowledged and kept', async ()
   await server.start()
   const client = new RawClient(server.url)
   open.push(client)
-  const target = `/v2/slow/upload/blobs/${sha256(content)}`
+  const target = `/v2/slow/upload/blobs/${digestOf(content)}`
   const { body } = await client.request({ method: 'GET', target })
   expect(body.equals(content)).toBe(true)
 })
@@ -113,13 +113,13 @@ it('a download that runs at SIGTERM arrives whole', async () => {
   const client = new RawClient(server.url)
   open.push(client)
   const content = randomBytes(16 * 1024 * 1024)
-  const target = `/v2/slow/download/blobs/uploads/?digest=${sha256(content)}`
+  const target = `/v2/slow/download/blobs/uploads/?digest=${digestOf(content)}`
   const pushed = await client.request({ method: 'POST', target, headers: HEADERS, body: content })
   expect(pushed.status).toBe(201)
   client.close()
   const download = await connection()
   await download.send(
-    requestBytes({ method: 'GET', target: `/v2/slow/download/blobs/${sha256(content)}` }),
+    requestBytes({ method: 'GET', target: `/v2/slow/download/blobs/${digestOf(content)}` }),
   )
   await new Promise((resolve) => download.socket.once('data', resolve))
   download.socket.pause()

@@ -2,13 +2,13 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type pg from 'pg'
 import { expect } from 'vitest'
+import { digestOf } from '../support/digest.ts'
 import { basic, type RawAnswer, RawClient } from '../support/raw-client.ts'
 import {
   type Ledger,
   type OpenUpload,
   type Position,
   positionAfter,
-  sha256,
 } from './acknowledged-pushes.ts'
 import { type KillableServer, PASSWORD } from './killable-server.ts'
 
@@ -100,7 +100,7 @@ export class Verifier {
     for (const tag of tags) {
       const manifest = await this.#get(`/v2/${repository}/manifests/${tag}`)
       expect(manifest.status, `${tag} resolves`).toBe(200)
-      found.set(tag, sha256(manifest.body))
+      found.set(tag, digestOf(manifest.body))
     }
     return found
   }
@@ -114,7 +114,7 @@ export class Verifier {
   /** Goes on where the status says, as a client would. */
   async #resume(ledger: Ledger, upload: OpenUpload): Promise<void> {
     const { content } = upload
-    const digest = sha256(content)
+    const digest = digestOf(content)
     ledger.upload = undefined
     const blob = await this.#get(`/v2/${ledger.repository}/blobs/${digest}`)
     if (upload.closing && blob.status === 200) {

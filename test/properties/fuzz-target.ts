@@ -1,13 +1,12 @@
-import { createHash } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import fc from 'fast-check'
 import { expect } from 'vitest'
+import { digestOf } from '../support/digest.ts'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { basic, type RawAnswer, RawClient, type RawRequest } from '../support/raw-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-
-export const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 
 // Below a folder of its own, and this deep, so that a path that climbs out is seen.
 const DATA_PATH = ['a', 'b', 'data']
@@ -72,7 +71,7 @@ export class FuzzTarget {
 
   /** Puts a blob and returns its digest. */
   async push(repository: string, content: Uint8Array): Promise<string> {
-    const digest = sha256(content)
+    const digest = digestOf(content)
     const target = `/v2/${repository}/blobs/uploads/?digest=${digest}`
     const { status } = await this.request({ method: 'POST', target, body: content })
     expect(status).toBe(201)
@@ -102,10 +101,6 @@ async function filesBelow(folder: string): Promise<string[]> {
   return entries
     .filter((entry) => !entry.isDirectory())
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
-}
-
-export function sha256(bytes: Uint8Array): string {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 }
 
 /** Runs a property as often as asked; the cases are counted by the target. */
@@ -204,7 +199,7 @@ export const HOSTILE = [
   '0b5e8a0e-0000-4000-8000-000000000000',
   '0B5E8A0E-0000-4000-8000-000000000000',
   '{0b5e8a0e-0000-4000-8000-000000000000}',
-  'application/vnd.oci.image.manifest.v1+json',
+  IMAGE_MANIFEST,
   'text/plain; charset=utf-16',
   'a'.repeat(127),
   'a'.repeat(129),

@@ -1,20 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import {
-  anyHeader,
-  anyText,
-  checkProperty,
-  FuzzTarget,
-  IMAGE_MANIFEST,
-  sha256,
-} from './fuzz-target.ts'
+import { digestOf } from '../support/digest.ts'
+import { DOCKER_MANIFEST, IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
+import { anyHeader, anyText, checkProperty, FuzzTarget } from './fuzz-target.ts'
 
-const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
-const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json'
 const UNKNOWN_TYPE = 'application/vnd.example.unknown+json'
 const BLOB = randomBytes(100)
-const DIGEST = sha256(BLOB)
+const DIGEST = digestOf(BLOB)
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
@@ -38,7 +31,7 @@ const index: Json = {
   mediaType: IMAGE_INDEX,
   manifests: [
     {
-      ...{ mediaType: IMAGE_MANIFEST, digest: sha256(CHILD), size: CHILD.length },
+      ...{ mediaType: IMAGE_MANIFEST, digest: digestOf(CHILD), size: CHILD.length },
       platform: { os: 'linux', architecture: 'arm', variant: 'v7' },
     },
   ],
@@ -60,7 +53,7 @@ const taken = new Set<string>()
 
 /** Pushes it; what was taken is served again as the very bytes, and what was not is not there. */
 async function put(bytes: Uint8Array, mediaType: string | undefined): Promise<number> {
-  const digest = sha256(bytes)
+  const digest = digestOf(bytes)
   const path = `/v2/known/manifests/${digest}`
   const { status } = await target.request({
     method: 'PUT',

@@ -1,15 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import {
-  anyEncoding,
-  anyHeader,
-  anyText,
-  checkProperty,
-  FuzzTarget,
-  IMAGE_MANIFEST,
-  sha256,
-} from './fuzz-target.ts'
+import { digestOf } from '../support/digest.ts'
+import { EMPTY_JSON, IMAGE_MANIFEST } from '../support/media-types.ts'
+import { anyEncoding, anyHeader, anyText, checkProperty, FuzzTarget } from './fuzz-target.ts'
 
 const BLOB = randomBytes(1000)
 const EMPTY = Buffer.from('{}')
@@ -17,7 +11,7 @@ const TAGS = Array.from({ length: 12 }, (_, index) => `tag-${index}`).sort()
 const MANIFEST = Buffer.from(
   JSON.stringify({
     schemaVersion: 2,
-    config: { mediaType: 'application/vnd.oci.empty.v1+json', digest: sha256(EMPTY), size: 2 },
+    config: { mediaType: EMPTY_JSON, digest: digestOf(EMPTY), size: 2 },
     layers: [],
   }),
 )
@@ -59,7 +53,7 @@ it('any Range: the whole, exactly the part that Content-Range says, or 416', asy
     async (header) => {
       const { status, headers, body } = await target.request({
         method: 'GET',
-        target: `/v2/known/blobs/${sha256(BLOB)}`,
+        target: `/v2/known/blobs/${digestOf(BLOB)}`,
         headers: { Range: header },
       })
       expect([200, 206, 416]).toContain(status)
@@ -151,16 +145,16 @@ it('any values of every query parameter, everywhere', async () => {
   const PLACES = [
     ['GET', '/v2/_catalog'],
     ['GET', '/v2/known/tags/list'],
-    ['GET', `/v2/known/referrers/${sha256(MANIFEST)}`],
+    ['GET', `/v2/known/referrers/${digestOf(MANIFEST)}`],
     ['POST', '/v2/known/blobs/uploads/'],
     ['PUT', '/v2/known/manifests/tag-0'],
     ['PUT', '/v2/known/blobs/uploads/0b5e8a0e-0000-4000-8000-000000000000'],
-    ['GET', `/v2/known/blobs/${sha256(BLOB)}`],
+    ['GET', `/v2/known/blobs/${digestOf(BLOB)}`],
     ['DELETE', '/v2/known/manifests/none'],
   ] as const
   const value = fc.oneof(
     anyText,
-    fc.constantFrom(sha256(BLOB), sha256(EMPTY), 'known', 'sha256', 'sha512', 'tag-1'),
+    fc.constantFrom(digestOf(BLOB), digestOf(EMPTY), 'known', 'sha256', 'sha512', 'tag-1'),
   )
   const pairs = fc.array(fc.tuple(fc.constantFrom(...NAMES), value, anyEncoding), {
     minLength: 1,
@@ -205,7 +199,7 @@ it('any value of every header that is read', async () => {
   await checkProperty(
     fc.tuple(
       fc.constantFrom('GET', 'HEAD', 'PUT', 'DELETE'),
-      fc.constantFrom(`manifests/${sha256(MANIFEST)}`, `blobs/${sha256(BLOB)}`, 'tags/list'),
+      fc.constantFrom(`manifests/${digestOf(MANIFEST)}`, `blobs/${digestOf(BLOB)}`, 'tags/list'),
       fc.constantFrom(...NAMES),
       value,
     ),

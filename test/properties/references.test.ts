@@ -1,13 +1,13 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { digestOf } from '../support/digest.ts'
+import { EMPTY_JSON, IMAGE_MANIFEST } from '../support/media-types.ts'
 import {
   anyEncoding,
   anyText,
   checkProperty,
   encoded,
   FuzzTarget,
-  IMAGE_MANIFEST,
-  sha256,
   validEncoding,
 } from './fuzz-target.ts'
 
@@ -20,7 +20,7 @@ const EMPTY = Buffer.from('{}')
 const MANIFEST = Buffer.from(
   JSON.stringify({
     schemaVersion: 2,
-    config: { mediaType: 'application/vnd.oci.empty.v1+json', digest: sha256(EMPTY), size: 2 },
+    config: { mediaType: EMPTY_JSON, digest: digestOf(EMPTY), size: 2 },
     layers: [],
   }),
 )
@@ -62,7 +62,7 @@ it('a repository name is taken exactly when the spec takes it', async () => {
     async ([text, write]) => {
       const { status, body } = await target.request({
         method: 'GET',
-        target: `/v2/${write(text)}/referrers/${sha256(EMPTY)}`,
+        target: `/v2/${write(text)}/referrers/${digestOf(EMPTY)}`,
       })
       // A NUL that came encoded, or text that is no UTF-8, is refused as what it is.
       const right = SPEC_NAME.test(text) && text.length <= NAME_LENGTH_MAX
@@ -88,7 +88,7 @@ it('a push under any tag: 201 and served again when the spec has such tags, else
         body: MANIFEST,
       })
       if (!SPEC_TAG.test(text)) {
-        expect(put.status).toBeGreaterThanOrEqual(text === sha256(MANIFEST) ? 201 : 400)
+        expect(put.status).toBeGreaterThanOrEqual(text === digestOf(MANIFEST) ? 201 : 400)
         return
       }
       expect(put.status).toBe(201)
@@ -143,7 +143,7 @@ it('any upload id, by every method', async () => {
     async ([method, id, write]) => {
       const { status } = await target.request({
         method,
-        target: `/v2/known/blobs/uploads/${write(id)}?digest=${encoded(sha256(EMPTY))}`,
+        target: `/v2/known/blobs/uploads/${write(id)}?digest=${encoded(digestOf(EMPTY))}`,
         ...(method === 'PATCH' || method === 'PUT' ? { body: EMPTY } : {}),
       })
       // Nothing but the collection itself is there.

@@ -5,7 +5,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { GarbageCollector } from '../../src/registry/maintenance/garbage.ts'
 import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
-import { digestOf, expectError, newRepository, send, startUpload } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { expectError, newRepository, send, startUpload } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 let registry: TestRegistry

@@ -1,14 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Build, expectedOf, fixtureOf, pushBuild } from '../images/image-fixtures.ts'
+import { digestOf } from '../support/digest.ts'
 import { eventsOf, type SentEvent } from '../support/events.ts'
-import {
-  digestOf,
-  IMAGE_INDEX,
-  newRepository,
-  pushImage,
-  pushImageBlobs,
-  putManifest,
-} from '../support/push.ts'
+import { IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
+import { newRepository, pushImage, pushImageBlobs, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 let registry: TestRegistry
@@ -46,7 +41,7 @@ describe('a push', () => {
           digest,
           previousDigest: null,
           actor: 'admin',
-          mediaType: 'application/vnd.oci.image.manifest.v1+json',
+          mediaType: IMAGE_MANIFEST,
           size: body.length,
           unikernels: [],
         },

@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
@@ -117,10 +118,9 @@ describe('the history of a tag', () => {
     await registry.request(`/v2/${repository}/manifests/live`, { method: 'DELETE' })
     const answer = await registry.anonymous(`/v2/${repository}/_oci/tag-history/live`)
     expect(answer.status).toBe(200)
-    const INDEX = 'application/vnd.oci.image.index.v1+json'
-    expect(answer.headers.get('content-type')).toBe(INDEX)
+    expect(answer.headers.get('content-type')).toBe(IMAGE_INDEX)
     const entry = (digest: string, event: string) => ({
-      mediaType: 'application/vnd.oci.image.manifest.v1+json',
+      mediaType: IMAGE_MANIFEST,
       digest,
       size: expect.any(Number),
       annotations: {
@@ -130,7 +130,7 @@ describe('the history of a tag', () => {
     })
     expect(await answer.json()).toEqual({
       schemaVersion: 2,
-      mediaType: INDEX,
+      mediaType: IMAGE_INDEX,
       manifests: [entry(b, 'deleted'), entry(b, 'created'), entry(a, 'created')],
     })
     expect((await positions(repository))[0]).toMatchObject({ digest: null, present: false })

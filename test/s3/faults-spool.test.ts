@@ -4,7 +4,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { digestOf, newRepository, pushBlob, startUpload } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { newRepository, pushBlob, startUpload } from '../support/push.ts'
 import { basic, RawConnection, requestBytes } from '../support/raw-client.ts'
 import {
   beginPush,

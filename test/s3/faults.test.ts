@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { digestOf, send } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { send } from '../support/push.ts'
 import type { Fault, Operation, Times } from './fault-proxy.ts'
 import {
   beginPush,

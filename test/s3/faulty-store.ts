@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto'
 import type pg from 'pg'
 import { expect } from 'vitest'
 import { openSweeper, type Sweeper } from '../garbage/sweeper.ts'
-import { digestOf, newRepository, send, startUpload } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { newRepository, send, startUpload } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { s3Server } from '../support/s3.ts'
 import { FaultProxy } from './fault-proxy.ts'
@@ -89,12 +90,12 @@ export async function expireAll(client: pg.Client): Promise<void> {
 
 /** What lies in the bucket and is no blob's. */
 export async function unnamed(
-  registry: Pick<TestRegistry, 'held'>,
+  registry: Pick<TestRegistry, 'storedObjects'>,
   client: pg.Client,
 ): Promise<string[]> {
   const { rows } = await client.query<{ key: string }>('select storage_key as key from blobs')
   const named = new Set(rows.map(({ key }) => `object ${key}`))
-  const held = await registry.held()
+  const held = await registry.storedObjects()
   return held.map(({ name }) => name).filter((name) => !named.has(name))
 }
 

@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openSweeper, type Sweeper } from '../garbage/sweeper.ts'
-import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { registryAt } from '../support/process-registry.ts'
 import { newRepository, pushBlob, pushImageBlobs, putManifest } from '../support/push.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { createBucket, s3Server, s3Settings } from '../support/s3.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 import { type Fault, FaultProxy, type Operation } from './fault-proxy.ts'
 import {
   beginPush,

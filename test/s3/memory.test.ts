@@ -4,9 +4,9 @@ import { type IncomingMessage, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { createBucket, s3Settings } from '../support/s3.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 
 const MIB = 1024 * 1024
 /** What all uploads together may hold for parts: see the table of sizes in ARCHITECTURE.md. */

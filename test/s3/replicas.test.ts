@@ -3,15 +3,15 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { digestOf } from '../support/push.ts'
+import { digestOf } from '../support/digest.ts'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { createBucket, s3Settings } from '../support/s3.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 
 const REPLICAS = 3
 const PASSWORD = 'three of a kind'
 const AUTHORIZATION = `Basic ${Buffer.from(`admin:${PASSWORD}`).toString('base64')}`
-const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 
 let database: TestDatabase
 let folder: string

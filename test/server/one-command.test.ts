@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { chmod, chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -7,13 +6,14 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { generateSecret } from '../../src/auth/secrets.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { digestOf } from '../support/digest.ts'
 import {
   runUntilExit,
   type ServerProcess,
   startProcess,
   stopProcess,
-} from '../start/rookery-process.ts'
-import { createTestDatabase } from '../support/database.ts'
+} from '../support/server-process.ts'
 
 const runFile = promisify(execFile)
 const AS_ROOT = process.getuid?.() === 0
@@ -46,7 +46,7 @@ async function begin(
 }
 
 async function push(url: string, password: string, content: string): Promise<string> {
-  const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`
+  const digest = digestOf(content)
   const answer = await fetch(`${url}/v2/a/b/blobs/uploads/?digest=${digest}`, {
     method: 'POST',
     headers: { authorization: `Basic ${Buffer.from(`admin:${password}`).toString('base64')}` },

@@ -15,7 +15,7 @@ export function registryAt(
   const anonymous = (path: string, init: RequestInit = {}) => fetch(new URL(path, url), init)
   return {
     ...{ url, folder, databaseUrl, password, settings, log: [], anonymous },
-    async held() {
+    async storedObjects() {
       const opened = await openBlobStore(parseConfig({ ...settings }), folder)
       const found: StoredObject[] = []
       for await (const one of opened.store.list('')) found.push(one)

@@ -1,16 +1,12 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { expect } from 'vitest'
+import { digestOf } from './digest.ts'
+import { IMAGE_CONFIG, IMAGE_MANIFEST } from './media-types.ts'
 import type { TestRegistry } from './registry.ts'
 
-export const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
-export const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
 export const OCTETS = { 'content-type': 'application/octet-stream' }
 
 export type Descriptor = { mediaType: string; digest: string; size: number }
-
-export function digestOf(bytes: Buffer | string, algorithm = 'sha256'): string {
-  return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`
-}
 
 let names = 0
 
@@ -48,7 +44,7 @@ export async function pushImageBlobs(
   return {
     schemaVersion: 2,
     mediaType: IMAGE_MANIFEST,
-    config: { ...config, mediaType: 'application/vnd.oci.image.config.v1+json' },
+    config: { ...config, mediaType: IMAGE_CONFIG },
     layers: [layer],
     ...more,
   }

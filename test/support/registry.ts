@@ -20,8 +20,8 @@ export type TestRegistry = {
   readonly settings: Readonly<Record<string, string>>
   /** Every log line so far. */
   readonly log: string[]
-  /** Everything that lies in its store. */
-  held(): Promise<StoredObject[]>
+  /** Lists every object in its store. */
+  storedObjects(): Promise<StoredObject[]>
   /** Asks as the administrator. */
   request(path: string, init?: RequestInit): Promise<Response>
   /** Asks without a credential. */
@@ -72,7 +72,7 @@ export async function startRegistry(settings: Record<string, string> = {}): Prom
     password,
     settings: environment,
     log: lines,
-    async held() {
+    async storedObjects() {
       const opened = await openBlobStore(config, folder)
       const found: StoredObject[] = []
       for await (const one of opened.store.list('')) found.push(one)

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Digest } from '../../src/oci/digest.ts'
 import { parseManifest } from '../../src/oci/manifest.ts'
@@ -12,6 +11,7 @@ import {
   isAnalyzedRole,
   type LayerAnalysis,
 } from '../../src/unikernel/layer-analysis.ts'
+import { digestOf } from '../support/digest.ts'
 
 const FILES: Partial<Record<Role, string>> = {
   kernel: 'bin/hello-key.hvt',
@@ -34,7 +34,7 @@ export async function fixtureImage(
     if (other === null) continue
     const path = new URL(`../fixtures/builds/${build}/${FILES[role]}`, import.meta.url)
     const bytes = other === undefined ? readFileSync(path) : Buffer.from(other as string)
-    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest
+    const digest = digestOf(bytes) as Digest
     const read = async (start: number, end: number) => bytes.subarray(start, end + 1)
     if (isAnalyzedRole(role)) {
       facts.set(`${role} ${digest}`, await analyzeBlob(role, { digest, size: bytes.length, read }))

@@ -17,6 +17,7 @@ import {
 import { newSigningSecret } from '../../src/webhooks/signature.ts'
 import { WebhookCache } from '../../src/webhooks/webhook-cache.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
 
 /** What an endpoint is made of; without it, one that is told of everything and belongs to the operator. */
 export type TestWebhookOptions = {
@@ -335,7 +336,7 @@ function registryEvent(type: EventType, columns: TestEventOptions): RegistryEven
   }
   const manifest = {
     digest: DIGEST,
-    mediaType: 'application/vnd.oci.image.manifest.v1+json',
+    mediaType: IMAGE_MANIFEST,
     artifactType: null,
     size: 500,
   }

@@ -7,10 +7,10 @@ import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from '../../src/embedded-postgres/supervisor.ts'
-import { type ServerProcess, startProcess, stopProcess } from '../start/rookery-process.ts'
 import { registryAt } from '../support/process-registry.ts'
 import { pushImageBlobs, putManifest } from '../support/push.ts'
 import type { TestRegistry } from '../support/registry.ts'
+import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 import { createWebhook, type Receiver, startReceiver, waitForRequests } from './receiver.ts'
 
 const RESTARTS = 3

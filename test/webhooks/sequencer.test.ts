@@ -10,6 +10,7 @@ import type { Repository, Tag } from '../../src/oci/reference.ts'
 import { Sequencer } from '../../src/sequencer/sequencer.ts'
 import { WebhookCache } from '../../src/webhooks/webhook-cache.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
 
 let database: TestDatabase
 let client: pg.Client
@@ -64,7 +65,7 @@ function updated(tag: string, repository: Repository = REPOSITORY): RegistryEven
     previousDigest: null,
     actor: 'ci',
     reason: 'push',
-    mediaType: 'application/vnd.oci.image.manifest.v1+json',
+    mediaType: IMAGE_MANIFEST,
     artifactType: null,
     size: 500,
     unikernels: [],

@@ -1,6 +1,7 @@
 import { digestOf } from '../../../src/oci/digest.ts'
 import type { DocumentContext } from '../../../src/unikernel/documents/context.ts'
 import type { UnikernelImage } from '../../../src/unikernel/image.ts'
+import { IMAGE_MANIFEST } from '../../support/media-types.ts'
 import { fixtureImage } from '../fixture-image.ts'
 
 export const BUILDS = [
@@ -15,7 +16,7 @@ export const CONTEXT: DocumentContext = {
   registry: 'registry.example:5000',
   scheme: 'https',
   digest: digestOf(Buffer.from('a manifest')),
-  mediaType: 'application/vnd.oci.image.manifest.v1+json',
+  mediaType: IMAGE_MANIFEST,
   pushedAt: new Date('2026-08-22T10:11:12.345Z'),
   pushedBy: 'token:ci builds',
   version: '0.1.0',
