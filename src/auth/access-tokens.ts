@@ -40,7 +40,7 @@ export type VerifiedToken = TokenClaims & {
 
 /** Why a token is not believed, in one sentence for its holder. */
 export class InvalidTokenError extends Error {
-  override readonly name = 'TokenRefused'
+  override readonly name = 'InvalidTokenError'
   /** True when the signature was ours, so that this was no attempt at guessing. */
   readonly hasValidSignature: boolean
 
@@ -102,7 +102,7 @@ export class AccessTokens {
   }
 
   /**
-   * What the token says, also when it has expired: `expiresAt` tells. Throws TokenRefused for one that
+   * What the token says, also when it has expired: `expiresAt` tells. Throws InvalidTokenError for one that
    * was never ours, is meant for something else, or is not valid yet.
    */
   async verify(token: string): Promise<VerifiedToken> {

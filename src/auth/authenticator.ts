@@ -7,7 +7,7 @@ import {
 } from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
 import { type NetworkList, NO_NETWORKS, parseNetworks } from '../networks/networks.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { RegistryError, unauthorized } from '../oci/errors.ts'
 import { ANONYMOUS, type Caller } from './access.ts'
 import {
   type AccessTokens,
@@ -106,7 +106,7 @@ export class Authenticator {
     credential: CredentialRow,
     address: string,
   ): Promise<Authentication> {
-    if (credential.revokedAt !== null) throw refused('the credential was revoked')
+    if (credential.revokedAt !== null) throw unauthorized('the credential was revoked')
     return this.#requireUsable(authenticationOfCredential(credential, 'basic'), address)
   }
 
@@ -119,7 +119,7 @@ export class Authenticator {
     try {
       const found = await find()
       if (found !== undefined) return found
-      throw refused('it is unknown or has expired')
+      throw unauthorized('it is unknown or has expired')
     } catch (error) {
       if (error instanceof RegistryError && error.code === 'UNAUTHORIZED') {
         this.#options.loginThrottle.recordFailure(address)
@@ -144,7 +144,7 @@ export class Authenticator {
       if (error instanceof InvalidCredentialsError)
         this.#options.loginThrottle.recordFailure(address)
       throw error instanceof InvalidCredentialsError || error instanceof InvalidTokenError
-        ? refused(error.message, error)
+        ? unauthorized(error.message, error)
         : error
     }
   }
@@ -152,16 +152,16 @@ export class Authenticator {
   async #requireUsable(known: CachedAuthentication, address: string): Promise<Authentication> {
     const { caller, subjects, networkList: within, kid, expiresAt } = known
     if (kid !== undefined && !this.#options.tokens.isKeyTrusted({ kid })) {
-      throw refused('the key that signed the token is not in use any more')
+      throw unauthorized('the key that signed the token is not in use any more')
     }
     if (subjects.length > 0) {
       const fresh = this.#options.revocations.hasWithoutRefresh(subjects)
       if (fresh ?? (await this.#options.revocations.has(subjects))) {
-        throw refused('the credential or token was revoked')
+        throw unauthorized('the credential or token was revoked')
       }
     }
     if (within !== undefined && !within.has(address)) {
-      throw refused(`it may not be used from ${address}`)
+      throw unauthorized(`it may not be used from ${address}`)
     }
     const late = Date.now() - expiresAt
     if (late < 0) return known
@@ -170,7 +170,7 @@ export class Authenticator {
       caller.tokenId === undefined ||
       late > FINISH_MILLISECONDS_MAX
     ) {
-      throw refused('the credential or token has expired')
+      throw unauthorized('the credential or token has expired')
     }
     return { ...known, caller: { ...caller, expiredAt: new Date(expiresAt) } }
   }
@@ -224,7 +224,7 @@ export class Authenticator {
           : 'wrong user name or password',
       )
     }
-    if (row.revokedAt !== null) throw refused('the credential was revoked')
+    if (row.revokedAt !== null) throw unauthorized('the credential was revoked')
     // Whether it is remembered matters to nobody who waits.
     void touchCredential(db, row.id).catch(() => {})
     return authenticationOfCredential(row, user === undefined ? 'bearer' : 'basic')
@@ -233,15 +233,11 @@ export class Authenticator {
 
 /** Somebody presented what was never given out. */
 class InvalidCredentialsError extends Error {
-  override readonly name = 'Guess'
+  override readonly name = 'InvalidCredentialsError'
 
   constructor(message: string, cause?: unknown) {
     super(message, { cause })
   }
-}
-
-function refused(message: string, cause?: unknown): RegistryError {
-  return new RegistryError('UNAUTHORIZED', undefined, { message, cause })
 }
 
 function adminCaller(

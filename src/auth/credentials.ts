@@ -8,7 +8,7 @@ import {
 } from '../db/auth/credentials.ts'
 import type { Database } from '../db/database.ts'
 import { findNetworkProblem } from '../networks/networks.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest, conflict, notFound } from '../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../oci/glob.ts'
 import { ACTIONS, type Action, type Grant } from './access.ts'
 import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
@@ -66,14 +66,14 @@ export class Credentials {
     const grant = request.kind === 'admin' ? requireUnrestricted(request) : parseGrant(request)
     assertNetworks(request.networks)
     if (request.expiresAt !== undefined && !(request.expiresAt.getTime() > Date.now())) {
-      throw invalid('the time of expiry must be in the future')
+      throw badRequest('the time of expiry must be in the future')
     }
     const secret = generateSecret()
     const row = await this.#db.transaction(async (tx) => {
       await recordChange(tx, actor, { action: 'create-credential', detail: request.name })
       const { name, kind, networks = null, expiresAt = null } = request
       const added = { name, kind, ...grant, networks, expiresAt, createdBy: actor.name }
-      return (await addCredential(tx, added, hashSecret(secret))) ?? taken(name)
+      return (await addCredential(tx, added, hashSecret(secret))) ?? throwNameTaken(name)
     })
     return { credential: credentialOf(row), secret }
   }
@@ -92,7 +92,7 @@ export class Credentials {
         : undefined
       if (id === undefined) {
         const message = `there is no credential ${name.slice(0, NAME_LENGTH_MAX)}`
-        throw new RegistryError('NOT_FOUND', undefined, { message })
+        throw notFound(message)
       }
       await recordChange(tx, actor, { action: 'revoke-credential', detail: name })
     })
@@ -100,10 +100,8 @@ export class Credentials {
   }
 }
 
-function taken(name: string): never {
-  throw new RegistryError('CONFLICT', undefined, {
-    message: `there is or was a credential named ${name}: names are used once`,
-  })
+function throwNameTaken(name: string): never {
+  throw conflict(`there is or was a credential named ${name}: names are used once`)
 }
 
 /** As tokens that come from it name it. */
@@ -127,7 +125,7 @@ type GrantRequest = Pick<CredentialRequest, 'repositories' | 'actions' | 'tags'>
 /** Throws REQUEST_INVALID for bounds: whoever gave them did not mean everything. */
 function requireUnrestricted({ repositories, actions, tags }: GrantRequest): typeof UNRESTRICTED {
   if (repositories.length === 0 && actions.length === 0 && tags === undefined) return UNRESTRICTED
-  throw invalid('an admin may do everything: leave out repositories, actions and tags')
+  throw badRequest('an admin may do everything: leave out repositories, actions and tags')
 }
 
 /** Throws REQUEST_INVALID for patterns or actions that there cannot be. */
@@ -137,21 +135,21 @@ export function parseGrant({ repositories, actions, tags }: GrantRequest): {
   tags: Glob[] | null
 } {
   if (repositories.length === 0 || actions.length === 0) {
-    throw invalid('at least one repository pattern and one action are needed')
+    throw badRequest('at least one repository pattern and one action are needed')
   }
   if (Math.max(repositories.length, tags?.length ?? 0) > PATTERNS_MAX) {
-    throw invalid(`there may be at most ${PATTERNS_MAX} patterns`)
+    throw badRequest(`there may be at most ${PATTERNS_MAX} patterns`)
   }
   const length = [...repositories, ...(tags ?? [])].join().length
   if (length > PATTERNS_LENGTH_MAX) {
-    throw invalid(`all patterns together may have at most ${PATTERNS_LENGTH_MAX} characters`)
+    throw badRequest(`all patterns together may have at most ${PATTERNS_LENGTH_MAX} characters`)
   }
   const unknown = actions.find((action) => !ACTIONS.some((one) => one === action))
   if (unknown !== undefined) {
-    throw invalid(`an action is ${ACTIONS.join(', ')}, not "${unknown.slice(0, 32)}"`)
+    throw badRequest(`an action is ${ACTIONS.join(', ')}, not "${unknown.slice(0, 32)}"`)
   }
   if (tags?.length === 0)
-    throw invalid('an empty list of tag patterns allows nothing: leave it out')
+    throw badRequest('an empty list of tag patterns allows nothing: leave it out')
   return {
     repositories: repositories.map(parseRepositoryGlob),
     actions: ACTIONS.filter((action) => actions.includes(action)),
@@ -162,7 +160,7 @@ export function parseGrant({ repositories, actions, tags }: GrantRequest): {
 /** Throws REQUEST_INVALID for a name that cannot stand in a URL as a user. */
 export function assertName(name: string): void {
   if (!NAME.test(name) || RESERVED.has(name)) {
-    throw invalid(
+    throw badRequest(
       `a name has lower-case letters, digits and . _ - inside, at most ${NAME_LENGTH_MAX} characters, and is not ${[...RESERVED].join(' or ')}`,
     )
   }
@@ -171,17 +169,13 @@ export function assertName(name: string): void {
 function assertNetworks(networks: readonly string[] | undefined): void {
   if (networks === undefined) return
   if (networks.length === 0 || networks.length > PATTERNS_MAX) {
-    throw invalid(`networks must have 1 to ${PATTERNS_MAX} entries`)
+    throw badRequest(`networks must have 1 to ${PATTERNS_MAX} entries`)
   }
   const problem = findNetworkProblem(networks)
-  if (problem !== undefined) throw invalid(`networks: ${problem}`)
+  if (problem !== undefined) throw badRequest(`networks: ${problem}`)
 }
 
 function credentialOf({ id: _, ...row }: CredentialRow): Credential {
   const expired = row.expiresAt !== null && row.expiresAt.getTime() <= Date.now()
   return { ...row, state: row.revokedAt !== null ? 'revoked' : expired ? 'expired' : 'valid' }
-}
-
-function invalid(message: string): RegistryError {
-  return new RegistryError('REQUEST_INVALID', undefined, { message })
 }

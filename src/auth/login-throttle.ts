@@ -27,7 +27,7 @@ export class LoginThrottle {
     const seconds = Math.ceil((failures - FAILURES_AT_ONCE + 1) * SECONDS_A_FAILURE)
     throw new RegistryError('TOOMANYREQUESTS', undefined, {
       message: `too many failed logins from ${address}, try again in ${seconds} s`,
-      headers: { 'Retry-After': String(seconds) },
+      retryAfterSeconds: seconds,
     })
   }
 

@@ -1,7 +1,7 @@
 import { type Actor, recordChange } from '../db/auth/audit.ts'
 import { addRevocation, listRevocations } from '../db/auth/revocations.ts'
 import type { Database, Queryable } from '../db/database.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest, type RegistryError, unavailable } from '../oci/errors.ts'
 import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
 
 /** How often every replica looks: a revocation is effective everywhere within this and a moment. */
@@ -36,7 +36,7 @@ export class RevocationList {
   async has(subjects: readonly string[]): Promise<boolean> {
     if (this.#isStale()) {
       await this.refresh().catch((cause: unknown) => {
-        throw stale(cause)
+        throw revocationsUnavailable(cause)
       })
     }
     return this.hasWithoutRefresh(subjects) === true
@@ -64,10 +64,9 @@ export class RevocationList {
   }
 }
 
-function stale(cause: unknown): RegistryError {
-  return new RegistryError('UNAVAILABLE', undefined, {
-    message: 'the registry cannot tell at the moment what was revoked, try again',
-    headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
+function revocationsUnavailable(cause: unknown): RegistryError {
+  return unavailable('the registry cannot tell at the moment what was revoked, try again', {
+    retryAfterSeconds: RETRY_AFTER_SECONDS,
     cause,
   })
 }
@@ -89,9 +88,9 @@ export class TokenRevocations {
    */
   async revoke(tokenId: string, actor: Actor): Promise<void> {
     if (!TOKEN_ID.test(tokenId)) {
-      throw new RegistryError('REQUEST_INVALID', undefined, {
-        message: 'a token is revoked by its jti, which is a UUID, and not by the token itself',
-      })
+      throw badRequest(
+        'a token is revoked by its jti, which is a UUID, and not by the token itself',
+      )
     }
     await this.#db.transaction(async (tx) => {
       await addRevocation(tx, `token:${tokenId}`, REVOCATION_KEPT_SECONDS)

@@ -12,7 +12,7 @@ import {
   type SigningKeyRow,
 } from '../db/auth/signing-keys.ts'
 import type { Database, Transaction } from '../db/database.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { unavailable } from '../oci/errors.ts'
 import { KEY_ACTIVATION_SECONDS, KEY_RETIRING_SECONDS } from './lifetimes.ts'
 import { type MasterKey, MasterKeyError } from './master-key.ts'
 
@@ -96,9 +96,8 @@ export class KeyRing {
   signingKey(now = new Date()): SigningKey {
     const active = [...this.#keys.values()].findLast((key) => stateOf(key, now) === 'active')
     if (active === undefined) {
-      throw new RegistryError('UNAVAILABLE', undefined, {
-        message: 'the registry has no key at the moment to sign with, try again',
-        headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
+      throw unavailable('the registry has no key at the moment to sign with, try again', {
+        retryAfterSeconds: RETRY_AFTER_SECONDS,
       })
     }
     return active

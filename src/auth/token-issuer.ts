@@ -1,7 +1,7 @@
 import { addRefreshToken, findCredentialByRefreshToken } from '../db/auth/refresh-tokens.ts'
 import type { Queryable } from '../db/database.ts'
 import { listPublic } from '../db/registry/repositories.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { unauthorized } from '../oci/errors.ts'
 import type { Caller, Grant } from './access.ts'
 import type { AccessTokens, MintedToken } from './access-tokens.ts'
 import { type AuditLog, auditIdentity } from './audit.ts'
@@ -62,7 +62,7 @@ export class TokenIssuer {
   async issue(holder: Authentication, ask: AccessTokenRequest): Promise<AccessTokenResponse> {
     const { caller, credential } = holder
     if (caller.kind === 'holder' && caller.expiredAt !== undefined) {
-      throw new RegistryError('UNAUTHORIZED', undefined, { message: 'the token has expired' })
+      throw unauthorized('the token has expired')
     }
     const answer = await this.#mint(holder, ask, this.#options.tokenSeconds)
     if (!ask.offline || credential === undefined) return answer

@@ -8,7 +8,7 @@ import {
 import type { Database, Transaction } from '../db/database.ts'
 import { parseNetworks } from '../networks/networks.ts'
 import type { Digest } from '../oci/digest.ts'
-import { type ErrorCode, RegistryError } from '../oci/errors.ts'
+import { badRequest, denied, type ErrorCode, notFound, RegistryError } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import type { AuditLog } from './audit.ts'
 import type { Authenticator } from './authenticator.ts'
@@ -40,9 +40,7 @@ export async function createUploadUrl(
   base: string,
 ): Promise<CreatedUploadUrl> {
   if (!(seconds >= 1 && seconds <= UPLOAD_URL_SECONDS_MAX)) {
-    throw new RegistryError('REQUEST_INVALID', undefined, {
-      message: `an upload address lives for 1 to ${UPLOAD_URL_SECONDS_MAX} seconds`,
-    })
+    throw badRequest(`an upload address lives for 1 to ${UPLOAD_URL_SECONDS_MAX} seconds`)
   }
   const secret = generateSecret('drop')
   const { name, origin, tokenId } = actor
@@ -125,7 +123,7 @@ export class UploadUrls {
       if (!(cause instanceof RegistryError) || cause.code !== 'UNAUTHORIZED') throw cause
       // No credential would help, so no client is asked for one.
       const message = 'there is no such upload address'
-      throw new RegistryError('NOT_FOUND', undefined, { message, cause })
+      throw notFound(message, { cause })
     }
   }
 }
@@ -172,9 +170,7 @@ function demandUsable({ usedAt, isRevoked, isExpired, expiresAt }: UploadUrlRow)
 /** What somebody makes is bound to the networks that they are bound to. */
 function demandWithin({ networks }: UploadUrlRow, address: string): void {
   if (networks === null || parseNetworks(networks)?.has(address)) return
-  throw new RegistryError('DENIED', undefined, {
-    message: `this upload address may not be used from ${address}`,
-  })
+  throw denied(`this upload address may not be used from ${address}`)
 }
 
 function gone(what: string): RegistryError {

@@ -75,7 +75,7 @@ export function stopSignal(): AbortSignal {
 
 /** The operator ended the command. */
 export class InterruptedError extends Error {
-  override readonly name = 'Stopped'
+  override readonly name = 'InterruptedError'
 
   constructor() {
     super('stopped; run it again to go on')

@@ -51,7 +51,7 @@ export class AuthorizedSession {
     return new URL(`${plainHttp ? 'http' : 'https'}://${apiHost(host)}${path}`)
   }
 
-  /** Where an answer's Location leads. Throws RegistryRefused when it leads nowhere. */
+  /** Where an answer's Location leads. Throws RegistryResponseError when it leads nowhere. */
   locationOf(answer: HttpResponse, what: string): URL {
     const location = answer.header('location')
     if (location === undefined || !URL.canParse(location, answer.url.href)) {
@@ -63,7 +63,7 @@ export class AuthorizedSession {
     return this.#secured(new URL(location, answer.url), answer.url)
   }
 
-  /** Sends once. Throws RegistryRefused for 400 and more, and RegistryUnreachable. */
+  /** Sends once. Throws RegistryResponseError for 400 and more, and RegistryUnreachableError. */
   async request(asking: SessionRequest): Promise<HttpResponse> {
     const answer = await this.#authorized(asking)
     const { accept = [], what } = asking

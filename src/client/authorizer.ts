@@ -43,7 +43,7 @@ export class Authorizer {
 
   /**
    * A header for another attempt after a 401, undefined when there is none to be had. Requests that
-   * are refused together renew it together. Throws RegistryRefused and RegistryUnreachable.
+   * are refused together renew it together. Throws RegistryResponseError and RegistryUnreachableError.
    */
   async renew(
     challenges: readonly Challenge[],

@@ -7,7 +7,7 @@ import type { Login } from './login.ts'
 
 /** A file of logins, or a program that keeps them, that does not do what it should. In one line. */
 export class UnreadableLoginsError extends Error {
-  override readonly name = 'LoginsUnreadable'
+  override readonly name = 'UnreadableLoginsError'
 }
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -24,7 +24,7 @@ const DOCKER_HUB = ['docker.io', 'registry-1.docker.io', 'index.docker.io']
  * The login that `docker login`, `oras login` or `podman login` left for a registry: in the file
  * `$REGISTRY_AUTH_FILE`, in `config.json` of `$DOCKER_CONFIG` or `~/.docker`, in podman's own file, or
  * with the credential helper that one of these names. Undefined when there is none. Throws
- * LoginsUnreadable.
+ * UnreadableLoginsError.
  */
 export async function findDockerLogin(
   host: string,

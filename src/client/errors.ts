@@ -1,6 +1,6 @@
 /** A registry, or what stands before it, answered that it will not. The message is one line. */
 export class RegistryResponseError extends Error {
-  override readonly name = 'RegistryRefused'
+  override readonly name = 'RegistryResponseError'
   readonly status: number
   /** Of the distribution spec's error codes, when the answer had one. */
   readonly code: string | undefined
@@ -23,7 +23,7 @@ type Refusal = {
 
 /** There was no answer, or none that a registry gives. The message is one line that says what to do. */
 export class RegistryUnreachableError extends Error {
-  override readonly name = 'RegistryUnreachable'
+  override readonly name = 'RegistryUnreachableError'
   /** True when the same may succeed a moment later. */
   readonly transient: boolean
 
@@ -35,7 +35,7 @@ export class RegistryUnreachableError extends Error {
 
 /** A file cannot be read, or is another than it was when the push began. One line. */
 export class FileChangedError extends Error {
-  override readonly name = 'FileChanged'
+  override readonly name = 'FileChangedError'
 }
 
 const NOT_TLS = ['EPROTO', 'ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG']

@@ -20,7 +20,7 @@ export type ImageReference = RegistryAddress & {
 
 /** Text that is no image reference. The message is one line that shows a right one. */
 export class MalformedReferenceError extends Error {
-  override readonly name = 'MalformedReference'
+  override readonly name = 'MalformedReferenceError'
 }
 
 const REFERENCE_LENGTH_MAX = 1024
@@ -32,7 +32,7 @@ const LIKE_A_HOST = /[.:]|^localhost$/
 
 /**
  * Takes `[http://|https://]HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]` apart. Registries on this machine
- * are asked without TLS, others with it, unless the reference says it. Throws MalformedReference.
+ * are asked without TLS, others with it, unless the reference says it. Throws MalformedReferenceError.
  */
 export function parseImageReference(text: string): ImageReference {
   const found = text.length > REFERENCE_LENGTH_MAX ? null : PARTS.exec(text)

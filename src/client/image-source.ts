@@ -31,12 +31,12 @@ export type ReadImage = {
 
 /** A blob is not what its digest says. The message is one line. */
 export class DigestMismatchError extends Error {
-  override readonly name = 'OtherBytes'
+  override readonly name = 'DigestMismatchError'
 }
 
 /**
  * Reads the parts of an image manifest that the format knows: of kernels headers and notes, of others
- * everything, held against its digest. Throws OtherBytes, and what the store throws.
+ * everything, held against its digest. Throws DigestMismatchError, and what the store throws.
  */
 export async function readImage(manifest: Manifest, store: ImageSource): Promise<ReadImage> {
   const known = new Map<string, LayerAnalysis>()
@@ -68,7 +68,7 @@ export async function compareBuildHash(
   return { algorithm, said, found: known ?? (await hashOf(store, image.kernel.digest, algorithm)) }
 }
 
-/** Reads a part to its end. Throws OtherBytes when it is not what its digest says. */
+/** Reads a part to its end. Throws DigestMismatchError when it is not what its digest says. */
 export async function verifyPart(store: ImageSource, part: Descriptor): Promise<void> {
   const algorithm = algorithmOf(part.digest)
   const found = `${algorithm}:${await hashOf(store, part.digest, algorithm)}`

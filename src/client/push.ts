@@ -38,7 +38,7 @@ const READ_BYTES = 256 * 1024
 
 /**
  * Pushes an image: blobs that lack, several at a time, and when all are there the manifest, under one
- * tag after the other. Throws RegistryRefused, RegistryUnreachable and FileChanged; what is there then
+ * tag after the other. Throws RegistryResponseError, RegistryUnreachableError and FileChangedError; what is there then
  * stays.
  */
 export async function pushImage(repository: RemoteRepository, push: ImagePush): Promise<void> {

@@ -15,7 +15,7 @@ const ANSWER_BYTES_MAX = 64 * 1024 * 1024
 const PAGES_MAX = 10_000
 const NEXT = /<([^>]*)>; rel="next"/
 
-/** The API of a Rookery (spec/openapi.yaml). Throws RegistryRefused and RegistryUnreachable. */
+/** The API of a Rookery (spec/openapi.yaml). Throws RegistryResponseError and RegistryUnreachableError. */
 export class RegistryApi {
   readonly #exchange: AuthorizedSession
   readonly #onWait: OnWait | undefined

@@ -39,7 +39,7 @@ const OCTETS = 'application/octet-stream'
 
 /**
  * A repository of any registry that speaks the OCI distribution specification. Every operation is
- * tried again after passing failures, and throws RegistryRefused or RegistryUnreachable.
+ * tried again after passing failures, and throws RegistryResponseError or RegistryUnreachableError.
  */
 export class RemoteRepository {
   readonly #exchange: AuthorizedSession

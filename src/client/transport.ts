@@ -73,7 +73,7 @@ export class Transport {
         })
   }
 
-  /** Sends once, and follows nothing. Throws RegistryUnreachable, and FileChanged of its body. */
+  /** Sends once, and follows nothing. Throws RegistryUnreachableError, and FileChangedError of its body. */
   async send({ method, url, headers, body, transfer = false }: HttpRequest): Promise<HttpResponse> {
     const length = body === undefined ? {} : { 'content-length': String(body.size) }
     try {
@@ -101,7 +101,7 @@ export class Transport {
 }
 
 /**
- * An answer's body, whole. Throws RegistryUnreachable when it breaks off, and RangeError when it has
+ * An answer's body, whole. Throws RegistryUnreachableError when it breaks off, and RangeError when it has
  * more than `bytesMax` bytes.
  */
 export async function readBody({ url, body }: HttpResponse, bytesMax: number): Promise<Buffer> {

@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { RegistryError } from '../oci/errors.ts'
+import { type RegistryError, unavailable } from '../oci/errors.ts'
 
 /** What a named query needs: the pool, or the one connection of a transaction. */
 export interface Queryable {
@@ -84,7 +84,7 @@ export class Database implements Queryable {
       await client.query('rollback').catch((cause: Error) => {
         broken = cause
       })
-      throw isUnreachable(error) ? unavailable(error) : error
+      throw isUnreachable(error) ? databaseUnavailable(error) : error
     } finally {
       client.release(broken)
     }
@@ -94,7 +94,7 @@ export class Database implements Queryable {
     try {
       return await this.#pool.connect()
     } catch (error) {
-      throw isUnreachable(error) ? unavailable(error) : error
+      throw isUnreachable(error) ? databaseUnavailable(error) : error
     }
   }
 
@@ -121,7 +121,7 @@ export class Database implements Queryable {
       const { rows } = await target.query({ name, text, values: [...values] })
       return { rows: rows as Row[] }
     } catch (error) {
-      throw isUnreachable(error) ? unavailable(error) : error
+      throw isUnreachable(error) ? databaseUnavailable(error) : error
     }
   }
 }
@@ -159,10 +159,9 @@ function isUnreachable(error: unknown): boolean {
     : UNREACHABLE_MESSAGE.test(error.message)
 }
 
-function unavailable(cause: unknown): RegistryError {
-  return new RegistryError('UNAVAILABLE', undefined, {
-    message: 'the registry cannot reach its database at the moment, try again',
-    headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
+function databaseUnavailable(cause: unknown): RegistryError {
+  return unavailable('the registry cannot reach its database at the moment, try again', {
+    retryAfterSeconds: RETRY_AFTER_SECONDS,
     cause,
   })
 }

@@ -1,6 +1,6 @@
 import type { FeedState } from '../db/events/feed.ts'
 import { type Cursor, tryParseCursor } from '../events/cursor.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { invalidQuery } from '../oci/errors.ts'
 
 /** Why a client has to begin anew: what it missed cannot be told any more. */
 export type ResetReason = 'forgotten' | 'another-epoch' | 'ahead'
@@ -11,11 +11,9 @@ const SHOWN_MAX = 64
 export function parseCursor(text: string): Cursor {
   const cursor = tryParseCursor(text)
   if (cursor !== undefined) return cursor
-  throw new RegistryError(
-    'QUERY_INVALID',
-    { cursor: text.slice(0, SHOWN_MAX) },
-    { message: 'a cursor is what an event or a page had, such as 1a2b3c4d-123' },
-  )
+  throw invalidQuery('a cursor is what an event or a page had, such as 1a2b3c4d-123', {
+    cursor: text.slice(0, SHOWN_MAX),
+  })
 }
 
 /** Undefined when a client can go on from its cursor without missing anything. */

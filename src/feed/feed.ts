@@ -11,7 +11,7 @@ import {
   searchFeed,
 } from '../db/events/feed.ts'
 import { type EventFilter, matchesFilter } from '../events/filter.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest } from '../oci/errors.ts'
 import { type Glob, postgresRegexOf } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
 
@@ -174,9 +174,9 @@ export class Feed {
     for (let tries = 1; ; tries += 1) {
       const found = await findCurrentTags(this.#options.db, question, SNAPSHOT_TAGS_MAX)
       if (found.tags.length > SNAPSHOT_TAGS_MAX) {
-        throw new RegistryError('REQUEST_INVALID', undefined, {
-          message: `a snapshot has at most ${SNAPSHOT_TAGS_MAX} tags: name repositories or tags`,
-        })
+        throw badRequest(
+          `a snapshot has at most ${SNAPSHOT_TAGS_MAX} tags: name repositories or tags`,
+        )
       }
       if (!found.waits || tries === SNAPSHOT_TRIES_MAX) return found
       // Else a move that is in the snapshot would be told once more behind it.

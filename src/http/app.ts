@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import Koa from 'koa'
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest } from '../oci/errors.ts'
 import { type AuthorizationDeps, runAuthorized } from './authorize.ts'
 import { awaitPipelineTurn, closeAfterUnreadBody } from './connections.ts'
 import { answerError } from './errors.ts'
@@ -93,10 +93,7 @@ function pathOf(ctx: RouteContext): string {
     cause = error
   }
   if (path !== null) return path
-  throw new RegistryError('REQUEST_INVALID', undefined, {
-    message: 'the request target is no path',
-    cause,
-  })
+  throw badRequest('the request target is no path', { cause })
 }
 
 const SECRETS = /^\/+drop\/.*|rk[a-z]_[\w-]+/gi

@@ -8,9 +8,9 @@ import {
 } from '../auth/access.ts'
 import { type AuditLog, auditIdentity } from '../auth/audit.ts'
 import type { Authentication, Authenticator } from '../auth/authenticator.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { type BearerErrorCode, denied, RegistryError, unauthorized } from '../oci/errors.ts'
 import { parseRepository, type Repository } from '../oci/reference.ts'
-import { type ChallengeError, challengeFor } from './challenge.ts'
+import { challengeFor } from './challenge.ts'
 import type { Matched } from './matcher.ts'
 import { RequestBody } from './request-body.ts'
 import type { Route, RouteContext } from './route.ts'
@@ -75,9 +75,7 @@ export async function runAuthorized(
 
 function requireUnexpired(route: Route, caller: Caller): void {
   if (caller.kind !== 'holder' || caller.expiredAt === undefined || route.allowsExpiredToken) return
-  throw new RegistryError('UNAUTHORIZED', undefined, {
-    message: `the token expired at ${caller.expiredAt.toISOString()}`,
-  })
+  throw unauthorized(`the token expired at ${caller.expiredAt.toISOString()}`)
 }
 
 function requireAllowed(decision: Decision, route: Route, caller: Caller): void {
@@ -99,11 +97,7 @@ function requireTags(
   if (access === 'none' || access === 'look' || access === 'manage') return
   const tag = route.tags(ctx).find((one) => !allowsTag(caller, access, repository, one))
   if (tag !== undefined) {
-    throw new RegistryError(
-      'DENIED',
-      { tag },
-      { message: `this credential may not ${access} tag ${tag}` },
-    )
+    throw denied(`this credential may not ${access} tag ${tag}`, { tag })
   }
 }
 
@@ -124,17 +118,14 @@ function maskPrivate(
 }
 
 function insufficientScope(cause?: unknown): RegistryError {
-  return new RegistryError('UNAUTHORIZED', undefined, {
-    message: 'the token does not cover this: ask for one that does',
-    cause,
-  })
+  return unauthorized('the token does not cover this: ask for one that does', cause)
 }
 
 /** Who came with nothing hears of no error. */
 function errorOf(
   authorization: string | undefined,
   held: Authentication | undefined,
-): ChallengeError | undefined {
+): BearerErrorCode | undefined {
   if (authorization === undefined) return undefined
   if (held === undefined) return 'invalid_token'
   const { caller } = held
@@ -149,12 +140,12 @@ function challenged(
   keeper: AuthorizationDeps,
   repository: Repository | undefined,
   refusal: RegistryError,
-  error: ChallengeError | undefined,
+  error: BearerErrorCode | undefined,
 ): RegistryError {
   const place = { base: keeper.publicBaseUrl(ctx), service: keeper.service }
   return new RegistryError('UNAUTHORIZED', refusal.detail, {
     message: refusal.message,
-    headers: { 'WWW-Authenticate': challengeFor(route, repository, place, error) },
+    challenge: challengeFor(route, repository, place, error),
     cause: refusal,
   })
 }

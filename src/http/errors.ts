@@ -1,4 +1,5 @@
-import { RegistryError } from '../oci/errors.ts'
+import { type Challenge, type ErrorData, RegistryError } from '../oci/errors.ts'
+import { receivedRange } from './ranges.ts'
 import type { RouteContext } from './route.ts'
 import { ClientDisconnectedError } from './send-bytes.ts'
 
@@ -6,7 +7,7 @@ import { ClientDisconnectedError } from './send-bytes.ts'
 export type ReportError = (error: unknown, requestId: string) => void
 
 /**
- * The only place that makes a response out of an error: the spec's JSON. What is not an `OciError`
+ * The only place that makes a response out of an error: the spec's JSON. What is not a `RegistryError`
  * is reported, and the client reads a bare 500 with the id to ask the operator about.
  */
 export function answerError(
@@ -31,7 +32,7 @@ export function answerError(
   }
   ctx.respond = true
   ctx.status = answer.status
-  ctx.set(answer.headers)
+  ctx.set(headersOf(answer.data))
   ctx.body = answer.toJSON()
 }
 
@@ -39,3 +40,32 @@ const KEPT_HEADERS: ReadonlySet<string> = new Set([
   'x-request-id',
   'docker-distribution-api-version',
 ])
+
+function headersOf({
+  retryAfterSeconds,
+  received,
+  blobSize,
+  allowedMethods,
+  challenge,
+}: ErrorData): Record<string, string> {
+  return {
+    ...(retryAfterSeconds === undefined ? {} : { 'Retry-After': String(retryAfterSeconds) }),
+    ...(received === undefined ? {} : { Range: receivedRange(received) }),
+    ...(blobSize === undefined ? {} : { 'Content-Range': `bytes */${blobSize}` }),
+    ...(allowedMethods === undefined ? {} : { Allow: allowedMethods.join(', ') }),
+    ...(challenge === undefined ? {} : { 'WWW-Authenticate': challengeHeader(challenge) }),
+  }
+}
+
+function challengeHeader(challenge: Challenge): string {
+  // RFC 7617, section 2.1.
+  if (challenge.scheme === 'Basic') return `Basic realm="${challenge.realm}", charset="UTF-8"`
+  const { realm, service, scope, error } = challenge
+  const parameters = [
+    `realm="${realm}"`,
+    `service="${service}"`,
+    ...(scope === undefined ? [] : [`scope="${scope}"`]),
+    ...(error === undefined ? [] : [`error="${error}"`]),
+  ]
+  return `Bearer ${parameters.join(',')}`
+}

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http'
-import { RegistryError } from '../oci/errors.ts'
+import { RegistryError, unavailable } from '../oci/errors.ts'
 import type { RouteContext } from './route.ts'
 
 /** One block of a stream of events (HTML, section 9.2). */
@@ -111,15 +111,15 @@ export class ConnectionLimit {
    */
   async run(address: string, end: () => void, work: () => Promise<void>): Promise<void> {
     const count = this.#counts.get(address) ?? 0
-    if (this.#closed) throw refused('UNAVAILABLE', 'this server ends, come again')
+    if (this.#closed)
+      throw unavailable('this server is shutting down, try again', {
+        retryAfterSeconds: RETRY_AFTER_SECONDS,
+      })
     if (this.#ends.size >= CLIENTS_MAX) {
-      throw refused('TOOMANYREQUESTS', `${CLIENTS_MAX} clients wait for events here already`)
+      throw tooManyClients(`${CLIENTS_MAX} clients wait for events here already`)
     }
     if (count >= this.#addressMax) {
-      throw refused(
-        'TOOMANYREQUESTS',
-        `${this.#addressMax} clients of ${address} wait for events already`,
-      )
+      throw tooManyClients(`${this.#addressMax} clients of ${address} wait for events already`)
     }
     this.#counts.set(address, count + 1)
     this.#ends.add(end)
@@ -140,7 +140,7 @@ export class ConnectionLimit {
   }
 }
 
-function refused(code: 'TOOMANYREQUESTS' | 'UNAVAILABLE', message: string): RegistryError {
-  const headers = { 'Retry-After': String(RETRY_AFTER_SECONDS) }
-  return new RegistryError(code, undefined, { message, headers })
+function tooManyClients(message: string): RegistryError {
+  const retryAfterSeconds = RETRY_AFTER_SECONDS
+  return new RegistryError('TOOMANYREQUESTS', undefined, { message, retryAfterSeconds })
 }

@@ -1,5 +1,5 @@
 import Router from '@koa/router'
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest, RegistryError } from '../oci/errors.ts'
 import type { Route } from './route.ts'
 
 export type Matched = {
@@ -65,7 +65,7 @@ function unmatched(method: string, matching: readonly { methods: string[] }[]): 
   return new RegistryError(
     'UNSUPPORTED',
     { method, allowed: [...allowed] },
-    { headers: { Allow: [...allowed].join(', ') } },
+    { allowedMethods: [...allowed] },
   )
 }
 
@@ -74,9 +74,6 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch (cause) {
-    throw new RegistryError('REQUEST_INVALID', undefined, {
-      message: 'the path has a % that is no percent-encoding in UTF-8',
-      cause,
-    })
+    throw badRequest('the path has a % that is no percent-encoding in UTF-8', { cause })
   }
 }

@@ -1,5 +1,5 @@
 import { Busboy, type BusboyConfig, type BusboyInstance } from '@fastify/busboy'
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest, type RegistryError } from '../oci/errors.ts'
 import type { RouteContext } from './route.ts'
 
 // An image has ten parts at most; who sends more is mistaken, and hears which are known.
@@ -64,12 +64,12 @@ class Form {
     this.#parser.on('field', (name, value, _nameCut, valueCut) => {
       if (valueCut) {
         const hint = 'a file is sent with -F NAME=@FILE'
-        this.#fail(invalid(`${shown(name)} has more than ${VALUE_BYTES_MAX} bytes; ${hint}`))
+        this.#fail(badRequest(`${shown(name)} has more than ${VALUE_BYTES_MAX} bytes; ${hint}`))
       }
       this.#arrive({ kind: 'value', name: String(name), value })
     })
     this.#parser.on('partsLimit', () =>
-      this.#fail(invalid(`there are more than ${PARTS_MAX} parts`)),
+      this.#fail(badRequest(`there are more than ${PARTS_MAX} parts`)),
     )
     this.#parser.on('finish', () => {
       this.#finished = true
@@ -111,7 +111,7 @@ class Form {
       }
       this.#parser.end()
     } catch (error) {
-      this.#fail(error instanceof Error ? error : invalid(String(error)))
+      this.#fail(error instanceof Error ? error : badRequest(String(error)))
     }
   }
 
@@ -154,7 +154,7 @@ class Form {
 function parserFor(ctx: RouteContext): BusboyInstance {
   const contentType = ctx.headers['content-type']
   if (contentType === undefined || !isForm(ctx)) {
-    throw invalid('send a form: multipart/form-data, as curl -F does')
+    throw badRequest('send a form: multipart/form-data, as curl -F does')
   }
   const config: BusboyConfig = {
     headers: { ...ctx.headers, 'content-type': contentType },
@@ -171,7 +171,7 @@ function parserFor(ctx: RouteContext): BusboyInstance {
   try {
     return new Busboy(config)
   } catch (cause) {
-    throw invalid('the Content-Type multipart/form-data must have a boundary', cause)
+    throw badRequest('the Content-Type multipart/form-data must have a boundary', { cause })
   }
 }
 
@@ -180,9 +180,5 @@ function shown(name: unknown): string {
 }
 
 function malformed(cause: unknown): RegistryError {
-  return invalid('the form is malformed or cut off: it must end with its boundary', cause)
-}
-
-function invalid(message: string, cause?: unknown): RegistryError {
-  return new RegistryError('REQUEST_INVALID', undefined, { message, cause })
+  return badRequest('the form is malformed or cut off: it must end with its boundary', { cause })
 }

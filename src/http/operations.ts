@@ -1,4 +1,4 @@
-import { RegistryError } from '../oci/errors.ts'
+import { unavailable } from '../oci/errors.ts'
 import type { Route } from './route.ts'
 
 /** What an operator's tools ask. */
@@ -30,9 +30,8 @@ export function operationRoutes(operations: Operations): Route[] {
         try {
           await operations.check()
         } catch (cause) {
-          throw new RegistryError('UNAVAILABLE', undefined, {
-            message: 'the database or the storage does not answer',
-            headers: { 'Retry-After': String(READY_AGAIN_SECONDS) },
+          throw unavailable('the database or the storage does not answer', {
+            retryAfterSeconds: READY_AGAIN_SECONDS,
             cause,
           })
         }

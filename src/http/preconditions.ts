@@ -1,4 +1,4 @@
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest } from '../oci/errors.ts'
 import type { Precondition } from '../registry/precondition.ts'
 
 const ENTITY_TAGS_MAX = 32
@@ -37,9 +37,7 @@ export function parsePrecondition(headers: {
   const match = headers['if-match']
   const noneMatch = headers['if-none-match']
   if (match !== undefined && noneMatch !== undefined) {
-    throw new RegistryError('REQUEST_INVALID', undefined, {
-      message: 'send If-Match or If-None-Match, not both',
-    })
+    throw badRequest('send If-Match or If-None-Match, not both')
   }
   if (match !== undefined) return { kind: 'match', digests: parseEntityTags(match) }
   if (noneMatch !== undefined) return { kind: 'none-match', digests: parseEntityTags(noneMatch) }

@@ -18,11 +18,7 @@ export function parseRange(header: string | undefined, size: number): ByteRange 
   const end = first === '' || last === '' ? size - 1 : Math.min(Number(last), size - 1)
   const backwards = first !== '' && last !== '' && Number(first) > Number(last)
   if (backwards || start >= size || (first === '' && Number(last) === 0)) {
-    throw new RegistryError(
-      'RANGE_INVALID',
-      { size },
-      { headers: { 'Content-Range': `bytes */${size}` } },
-    )
+    throw new RegistryError('RANGE_INVALID', { size }, { blobSize: size })
   }
   return { start, end }
 }
@@ -44,4 +40,9 @@ export function parseChunkRange(header: string | undefined): ChunkRange | undefi
     )
   }
   return { start, length: end - start + 1 }
+}
+
+/** The Range header of an upload: the spec gives the position of the last byte received. */
+export function receivedRange(size: number): string {
+  return `0-${Math.max(0, size - 1)}`
 }

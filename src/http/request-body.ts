@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest, RegistryError } from '../oci/errors.ts'
 
 const awaitingContinue = new WeakSet<IncomingMessage>()
 
@@ -36,10 +36,7 @@ export class RequestBody {
       // The connection is still needed for the answer when the consumer stops early.
       yield* this.#req.iterator({ destroyOnReturn: false })
     } catch (cause) {
-      throw new RegistryError('REQUEST_INVALID', undefined, {
-        message: 'the body ended before it was complete',
-        cause,
-      })
+      throw badRequest('the body ended before it was complete', { cause })
     }
   }
 

@@ -1,6 +1,6 @@
 import type { Context } from 'koa'
 import type { Access, Caller } from '../auth/access.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { invalidQuery } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import type { Actor, View } from '../registry/view.ts'
 import type { RequestBody } from './request-body.ts'
@@ -71,11 +71,7 @@ export function actorOf(ctx: RouteContext): Actor {
 export function queryOnce(ctx: RouteContext, name: string): string | undefined {
   const values = queryAll(ctx, name)
   if (values.length > 1) {
-    throw new RegistryError(
-      'QUERY_INVALID',
-      { [name]: values.length },
-      { message: `${name} stands twice` },
-    )
+    throw invalidQuery(`${name} is given twice`, { [name]: values.length })
   }
   return values[0]
 }
@@ -85,11 +81,7 @@ export function queryAll(ctx: RouteContext, name: string): string[] {
   if (!ctx.querystring) return []
   const values = new URLSearchParams(ctx.querystring).getAll(name)
   if (values.some((value) => value.includes('\0'))) {
-    throw new RegistryError(
-      'QUERY_INVALID',
-      { parameter: name },
-      { message: `${name} has a NUL in it` },
-    )
+    throw invalidQuery(`${name} contains a NUL character`, { parameter: name })
   }
   return values
 }

@@ -45,7 +45,7 @@ function written(res: ServerResponse, chunk: Uint8Array): Promise<void> {
 
 /** The client went away before it had everything: nobody's fault, and nothing to answer. */
 export class ClientDisconnectedError extends Error {
-  override readonly name = 'ClientGone'
+  override readonly name = 'ClientDisconnectedError'
 
   constructor(cause?: unknown) {
     super('the client closed the connection', { cause })

@@ -7,7 +7,7 @@ import {
   scopeText,
   type TokenIssuer,
 } from '../auth/token-issuer.ts'
-import { type ErrorCode, RegistryError } from '../oci/errors.ts'
+import { badRequest, type ErrorCode, RegistryError } from '../oci/errors.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from './route.ts'
 
 const FORM_BYTES_MAX = 64 * 1024
@@ -80,14 +80,10 @@ async function granted(
       const token = needed(form, 'subject_token')
       const type = needed(form, 'subject_token_type')
       if (IDENTITY_TYPES.has(type)) return issuer.exchange(token, ask)
-      throw new RegistryError('REQUEST_INVALID', undefined, {
-        message: `subject_token_type is ${[...IDENTITY_TYPES].join(' or ')}`,
-      })
+      throw badRequest(`subject_token_type is ${[...IDENTITY_TYPES].join(' or ')}`)
     }
     default:
-      throw new RegistryError('REQUEST_INVALID', undefined, {
-        message: `grant_type is password, refresh_token or ${TOKEN_EXCHANGE}`,
-      })
+      throw badRequest(`grant_type is password, refresh_token or ${TOKEN_EXCHANGE}`)
   }
 }
 
@@ -98,9 +94,7 @@ function askOf(ctx: RouteContext, scopes: readonly string[]): Omit<AccessTokenRe
 
 async function readForm(ctx: RouteContext): Promise<URLSearchParams> {
   if (!ctx.is('application/x-www-form-urlencoded')) {
-    throw new RegistryError('REQUEST_INVALID', undefined, {
-      message: 'send a form: Content-Type application/x-www-form-urlencoded',
-    })
+    throw badRequest('send a form: Content-Type application/x-www-form-urlencoded')
   }
   return new URLSearchParams((await ctx.state.body.read(FORM_BYTES_MAX)).toString('utf8'))
 }
@@ -108,7 +102,7 @@ async function readForm(ctx: RouteContext): Promise<URLSearchParams> {
 function needed(form: URLSearchParams, name: string): string {
   const value = form.get(name)
   if (value) return value
-  throw new RegistryError('REQUEST_INVALID', undefined, { message: `${name} is missing` })
+  throw badRequest(`${name} is missing`)
 }
 
 function answer(ctx: RouteContext, minted: AccessTokenResponse): void {

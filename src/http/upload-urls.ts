@@ -1,5 +1,5 @@
 import type { UploadUrls } from '../auth/upload-urls.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest } from '../oci/errors.ts'
 import { isMediaType, isNondistributable, type MediaType } from '../oci/media-type.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { ImageBuilder } from '../registry/images/builder.ts'
@@ -56,7 +56,7 @@ export function uploadUrlRoutes(drops: UploadUrls, maker: ImageBuilder): Route[]
 /** RFC 9110, section 14.5: a part must not be taken for the whole. */
 function assertWholeFile(ctx: RouteContext): void {
   if (ctx.headers['content-range'] === undefined) return
-  throw invalid('Content-Range is not understood here: send the whole file')
+  throw badRequest('Content-Range is not understood here: send the whole file')
 }
 
 function titleOf(ctx: RouteContext, repository: Repository): string {
@@ -74,8 +74,4 @@ function mediaTypeOf(ctx: RouteContext): MediaType {
   if (said === undefined || said === UNSAID || !isMediaType(said)) return OCTETS
   // By such a type a manifest would say that the bytes lie elsewhere, and they would be swept.
   return isNondistributable(said) ? OCTETS : said
-}
-
-function invalid(message: string): RegistryError {
-  return new RegistryError('REQUEST_INVALID', undefined, { message })
 }

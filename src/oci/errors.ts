@@ -1,8 +1,5 @@
-/**
- * Every error code of the distribution spec ("Error Codes") and the few that registries have added
- * to it: the status it answers with, and its default message.
- */
-export const ERRORS = {
+/** The error codes of the distribution spec ("Error Codes"): the status and the default message of each. */
+const SPEC_ERRORS = {
   BLOB_UNKNOWN: [404, 'blob unknown to registry'],
   BLOB_UPLOAD_INVALID: [400, 'blob upload invalid'],
   BLOB_UPLOAD_UNKNOWN: [404, 'blob upload unknown to registry'],
@@ -17,7 +14,10 @@ export const ERRORS = {
   DENIED: [403, 'requested access to the resource is denied'],
   UNSUPPORTED: [405, 'the operation is unsupported'],
   TOOMANYREQUESTS: [429, 'too many requests'],
-  // Not in the spec's table, but what its statuses need and what clients already know.
+} as const satisfies ErrorTable
+
+/** Codes that the spec does not list: its statuses need some, and clients already know the others. */
+const OWN_ERRORS = {
   TAG_INVALID: [400, 'tag is malformed'],
   PAGINATION_NUMBER_INVALID: [400, 'invalid number of results requested'],
   QUERY_INVALID: [400, 'invalid query parameter'],
@@ -32,37 +32,69 @@ export const ERRORS = {
   RANGE_INVALID: [416, 'requested range is not satisfiable'],
   UNKNOWN: [500, 'unknown error'],
   UNAVAILABLE: [503, 'the registry cannot serve this at the moment, try again'],
-} as const satisfies Record<string, readonly [status: number, message: string]>
+} as const satisfies ErrorTable
+
+type ErrorTable = Record<string, readonly [status: number, message: string]>
+
+/** Every error code of the registry: the status of its response, and its default message. */
+export const ERRORS = { ...SPEC_ERRORS, ...OWN_ERRORS } as const
 
 export type ErrorCode = keyof typeof ERRORS
 
-export type RegistryErrorOptions = {
-  /** One sentence that says what was wrong and what is right, instead of the code's own. */
-  message?: string
-  /** Response headers that belong to the answer, such as `Range` after an out-of-order chunk. */
-  headers?: Readonly<Record<string, string>>
-  cause?: unknown
+/** Data of an error that HTTP answers with headers. */
+export type ErrorData = {
+  /** How long a client should wait before it tries again. */
+  readonly retryAfterSeconds?: number
+  /** Bytes of the upload that the registry has. */
+  readonly received?: number
+  /** Bytes of the blob whose range was requested. */
+  readonly blobSize?: number
+  /** The methods that the path supports. */
+  readonly allowedMethods?: readonly string[]
+  readonly challenge?: Challenge
 }
 
-/** What a client did wrong, or may not do, in the distribution spec's own words. */
+/** How a client may authenticate (RFC 9110, section 11.6.1). */
+export type Challenge =
+  | { readonly scheme: 'Basic'; readonly realm: string }
+  | {
+      readonly scheme: 'Bearer'
+      /** The URL that issues tokens. */
+      readonly realm: string
+      readonly service: string
+      readonly scope: string | undefined
+      readonly error: BearerErrorCode | undefined
+    }
+
+/** Why the presented credential was refused: RFC 6750, section 3.1. */
+export type BearerErrorCode = 'invalid_token' | 'insufficient_scope'
+
+export type RegistryErrorOptions = ErrorData & {
+  /** One sentence that says what was wrong and what is right, in place of the code's default. */
+  readonly message?: string
+  readonly cause?: unknown
+}
+
+/** A request that the registry refuses: a code of the table, and data for the client. */
 export class RegistryError extends Error {
-  override readonly name = 'OciError'
+  override readonly name = 'RegistryError'
   readonly code: ErrorCode
   readonly detail: unknown
-  readonly headers: Readonly<Record<string, string>>
+  readonly data: ErrorData
 
   constructor(code: ErrorCode, detail?: unknown, options: RegistryErrorOptions = {}) {
-    super(options.message ?? ERRORS[code][1], { cause: options.cause })
+    const { message, cause, ...data } = options
+    super(message ?? ERRORS[code][1], { cause })
     this.code = code
     this.detail = detail
-    this.headers = options.headers ?? {}
+    this.data = data
   }
 
   get status(): number {
     return ERRORS[this.code][0]
   }
 
-  /** The body of the answer: distribution spec, "Error Codes". */
+  /** The body of the response: distribution spec, "Error Codes". */
   toJSON(): { errors: [{ code: ErrorCode; message: string; detail?: unknown }] } {
     return {
       errors: [
@@ -74,4 +106,56 @@ export class RegistryError extends Error {
       ],
     }
   }
+}
+
+type BadRequestOptions = {
+  /** The field that is wrong: the detail names it. */
+  readonly field?: string
+  readonly detail?: object
+  readonly cause?: unknown
+}
+
+/** A request that is malformed or breaks a rule: 400. */
+export function badRequest(
+  message: string,
+  { field, detail, cause }: BadRequestOptions = {},
+): RegistryError {
+  const named = field === undefined ? detail : { field, ...detail }
+  return new RegistryError('REQUEST_INVALID', named, { message, cause })
+}
+
+/** A malformed query parameter: 400. */
+export function invalidQuery(message: string, detail?: object): RegistryError {
+  return new RegistryError('QUERY_INVALID', detail, { message })
+}
+
+/** Missing or invalid credentials: 401. */
+export function unauthorized(message: string, cause?: unknown): RegistryError {
+  return new RegistryError('UNAUTHORIZED', undefined, { message, cause })
+}
+
+/** Valid credentials that do not permit this: 403. */
+export function denied(message: string, detail?: object): RegistryError {
+  return new RegistryError('DENIED', detail, { message })
+}
+
+/** A resource that does not exist: 404. */
+export function notFound(
+  message: string,
+  { detail, cause }: { detail?: object; cause?: unknown } = {},
+): RegistryError {
+  return new RegistryError('NOT_FOUND', detail, { message, cause })
+}
+
+/** A request that the present state does not permit: 409. */
+export function conflict(message: string, detail?: object): RegistryError {
+  return new RegistryError('CONFLICT', detail, { message })
+}
+
+/** A passing failure: 503, with the time to wait before the next attempt. */
+export function unavailable(
+  message: string,
+  { retryAfterSeconds, cause }: { retryAfterSeconds: number; cause?: unknown },
+): RegistryError {
+  return new RegistryError('UNAVAILABLE', undefined, { message, retryAfterSeconds, cause })
 }

@@ -1,4 +1,4 @@
-import { RegistryError } from './errors.ts'
+import { badRequest } from './errors.ts'
 
 /** Made only by the functions below: `*` stands for anything but `/`, `**` for anything. */
 export type Glob = string & { readonly __type: 'Glob' }
@@ -25,11 +25,9 @@ export function parseClaimGlob(text: string): Glob {
 
 function checked(text: string, allowed: RegExp, right: string): Glob {
   if (text.length > GLOB_LENGTH_MAX || !allowed.test(text)) {
-    throw new RegistryError(
-      'REQUEST_INVALID',
-      { pattern: text.slice(0, GLOB_LENGTH_MAX) },
-      { message: `${right}, of at most ${GLOB_LENGTH_MAX} characters` },
-    )
+    throw badRequest(`${right}, of at most ${GLOB_LENGTH_MAX} characters`, {
+      detail: { pattern: text.slice(0, GLOB_LENGTH_MAX) },
+    })
   }
   return text as Glob
 }

@@ -6,7 +6,7 @@ import { Guard, type GuardOptions, OutgoingRefusedError } from './guard.ts'
 
 /** The request went out, or tried to, and brought no answer. In one line, without path and query. */
 export class OutgoingFailedError extends Error {
-  override readonly name = 'OutgoingFailed'
+  override readonly name = 'OutgoingFailedError'
 }
 
 /** All addresses of a name. */
@@ -81,13 +81,13 @@ export class GuardedClient {
     }
   }
 
-  /** Throws OutgoingRefused for a URL that can be seen never to be reached, whatever its name means. */
+  /** Throws OutgoingRefusedError for a URL that can be seen never to be reached, whatever its name means. */
   demandReachable(url: string): void {
     this.#guard.parse(url)
   }
 
   /**
-   * Throws OutgoingRefused also for a name that leads nowhere but to what is refused, and OutgoingFailed
+   * Throws OutgoingRefusedError also for a name that leads nowhere but to what is refused, and OutgoingFailedError
    * when it cannot be looked up.
    */
   async assertHostAllowed(text: string): Promise<void> {
@@ -100,7 +100,7 @@ export class GuardedClient {
     }
   }
 
-  /** Throws OutgoingRefused for what the guard does not let out, and OutgoingFailed for the rest. */
+  /** Throws OutgoingRefusedError for what the guard does not let out, and OutgoingFailedError for the rest. */
   async request(text: string, request: OutgoingRequest = {}): Promise<OutgoingResponse> {
     const url = this.#guard.parse(text)
     if (this.#closed) throw new OutgoingFailedError(`${url.origin} is not asked: this is the end`)

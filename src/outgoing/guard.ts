@@ -3,7 +3,7 @@ import ipaddr from 'ipaddr.js'
 
 /** The guard does not let a request out: what was wrong and what is right, in one line. */
 export class OutgoingRefusedError extends Error {
-  override readonly name = 'OutgoingRefused'
+  override readonly name = 'OutgoingRefusedError'
 }
 
 export type GuardOptions = {
@@ -32,7 +32,7 @@ export class Guard {
     this.#hint = hint === undefined ? '' : `; ${hint}`
   }
 
-  /** The URL, as far as its text tells: names are looked up later. Throws OutgoingRefused. */
+  /** The URL, as far as its text tells: names are looked up later. Throws OutgoingRefusedError. */
   parse(text: string): URL {
     const url = text.length > URL_LENGTH_MAX || !URL.canParse(text) ? undefined : new URL(text)
     if (url === undefined) {
@@ -61,7 +61,7 @@ export class Guard {
   }
 
   /**
-   * Those of the addresses that may be connected to; all others are left out. Throws OutgoingRefused
+   * Those of the addresses that may be connected to; all others are left out. Throws OutgoingRefusedError
    * when none remains.
    */
   permitted(url: URL, addresses: readonly string[]): string[] {

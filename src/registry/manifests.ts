@@ -20,7 +20,7 @@ import {
 import { moveTags, removeTag, removeTagsOf, type TagChange } from '../db/registry/tags.ts'
 import { type Descriptor, invalidManifest } from '../oci/descriptor.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { denied, RegistryError } from '../oci/errors.ts'
 import { MANIFEST_BYTES_MAX, type Manifest, parseManifest } from '../oci/manifest.ts'
 import type { Reference, Repository, Tag } from '../oci/reference.ts'
 import { ANALYZER_VERSION } from '../unikernel/layer-analysis.ts'
@@ -235,7 +235,7 @@ function demandRemovable(gone: readonly TagChange[], { mayRemoveTag }: ManifestR
     const { tag } = change
     if (mayRemoveTag(tag)) continue
     const message = `tag ${tag} is on this manifest, and this credential may not delete it`
-    throw new RegistryError('DENIED', { tag }, { message })
+    throw denied(message, { tag })
   }
 }
 

@@ -6,7 +6,7 @@ import {
   putSettings,
   type RepositorySettings,
 } from '../db/registry/repositories.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest, RegistryError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Actor, Visibility } from './view.ts'
 
@@ -50,9 +50,7 @@ export class Repositories {
     actor: Actor,
   ): Promise<RepositorySettings> {
     if ((change.immutableTags?.length ?? 0) > PATTERNS_MAX) {
-      throw new RegistryError('REQUEST_INVALID', undefined, {
-        message: `there may be at most ${PATTERNS_MAX} patterns`,
-      })
+      throw badRequest(`there may be at most ${PATTERNS_MAX} patterns`)
     }
     return this.#db.transaction(async (tx) => {
       const settings = await putSettings(tx, repository, change, this.#visibility)

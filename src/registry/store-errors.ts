@@ -1,4 +1,4 @@
-import { RegistryError } from '../oci/errors.ts'
+import { unavailable } from '../oci/errors.ts'
 import { StoreFullError, StoreUnavailableError } from '../storage/blob-store.ts'
 
 const RETRY_WHEN_FULL_SECONDS = 60
@@ -7,11 +7,16 @@ const RETRY_WHEN_UNAVAILABLE_SECONDS = 5
 /** What a client is told of a store that cannot do it now; any other error as it is. */
 export function translateStoreError(error: unknown): unknown {
   if (error instanceof StoreFullError) {
-    return unavailable('the registry has no space left for blobs', RETRY_WHEN_FULL_SECONDS, error)
+    return unavailable('the registry has no space left for blobs', {
+      retryAfterSeconds: RETRY_WHEN_FULL_SECONDS,
+      cause: error,
+    })
   }
   if (error instanceof StoreUnavailableError) {
-    const message = 'the registry cannot reach its blob storage at the moment, try again'
-    return unavailable(message, RETRY_WHEN_UNAVAILABLE_SECONDS, error)
+    return unavailable('the registry cannot reach its blob storage at the moment, try again', {
+      retryAfterSeconds: RETRY_WHEN_UNAVAILABLE_SECONDS,
+      cause: error,
+    })
   }
   return error
 }
@@ -25,12 +30,4 @@ export async function* withStoreErrors(
   } catch (error) {
     throw translateStoreError(error)
   }
-}
-
-function unavailable(message: string, retrySeconds: number, cause: Error): RegistryError {
-  return new RegistryError('UNAVAILABLE', undefined, {
-    message,
-    headers: { 'Retry-After': String(retrySeconds) },
-    cause,
-  })
 }

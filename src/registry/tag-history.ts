@@ -5,7 +5,7 @@ import { findRepository, type View } from '../db/registry/repositories.ts'
 import { listTagPositions, type TagPosition } from '../db/registry/tag-history.ts'
 import { moveTags } from '../db/registry/tags.ts'
 import type { Digest } from '../oci/digest.ts'
-import { RegistryError } from '../oci/errors.ts'
+import { badRequest, conflict, RegistryError } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import { recordRollback } from './events/record.ts'
 import { assertTagMutable } from './immutable-tags.ts'
@@ -75,9 +75,7 @@ export class TagHistory {
         return done
       }
       if (tries === TRIES_MAX) {
-        throw new RegistryError('CONFLICT', undefined, {
-          message: `tag ${rollback.tag} is being moved by others: try again, with If-Match`,
-        })
+        throw conflict(`tag ${rollback.tag} is being moved by others: try again, with If-Match`)
       }
     }
   }
@@ -101,7 +99,7 @@ export class TagHistory {
     try {
       return await this.#db.transaction(async (tx) => {
         const { repositoryId, children } = await lockContents(tx, repository, [], [digest])
-        if (repositoryId === null || children.length === 0) throw gone(tag, digest)
+        if (repositoryId === null || children.length === 0) throw manifestDeleted(tag, digest)
         const [move] = await moveTags(tx, repositoryId, [tag], digest, actor.name, 'rollback')
         const previous = move?.previous ?? undefined
         // Undone with the transaction: it was decided for another position.
@@ -141,26 +139,20 @@ function targetOf(positions: readonly TagPosition[], { tag, digest }: Rollback):
   if (digest === undefined) {
     const last = findUndone(positions)
     if (last !== undefined) return last
-    throw new RegistryError(
-      'CONFLICT',
+    throw conflict(
+      `tag ${tag} has no position before this one${within(positions)} whose manifest is still there`,
       { tag },
-      {
-        message: `tag ${tag} has no position before this one${within(positions)} whose manifest is still there`,
-      },
     )
   }
   const there = positions.filter((position) => position.digest === digest)
   if (there.length === 0) {
     const known = [...new Set(positions.flatMap((one) => one.digest ?? []))].slice(0, SHOWN_MAX)
-    throw new RegistryError(
-      'REQUEST_INVALID',
-      { tag, digest },
-      {
-        message: `tag ${tag} ${isCut(positions) ? 'was not' : 'was never'} at ${digest}${within(positions)}; a rollback goes back, such as to ${known.join(' or ')}`,
-      },
+    throw badRequest(
+      `tag ${tag} ${isCut(positions) ? 'was not' : 'was never'} at ${digest}${within(positions)}; a rollback goes back, such as to ${known.join(' or ')}`,
+      { detail: { tag, digest } },
     )
   }
-  if (there.every(({ mediaType }) => mediaType === null)) throw gone(tag, digest)
+  if (there.every(({ mediaType }) => mediaType === null)) throw manifestDeleted(tag, digest)
   return digest
 }
 
@@ -197,7 +189,7 @@ function within(positions: readonly TagPosition[]): string {
   return isCut(positions) ? ` among its last ${POSITIONS_MAX}` : ''
 }
 
-function gone(tag: Tag, digest: Digest): RegistryError {
+function manifestDeleted(tag: Tag, digest: Digest): RegistryError {
   return new RegistryError(
     'MANIFEST_UNKNOWN',
     { tag, digest },

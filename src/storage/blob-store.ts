@@ -36,7 +36,7 @@ export type StoredObject = {
 /**
  * Where bytes lie. A store knows bytes and keys, and nothing of repositories, tags or HTTP; what
  * exists is said by the database. `test/storage/blob-store.contract.ts` says what every store does.
- * Every method may throw StoreUnavailable when the store does not answer.
+ * Every method may throw StoreUnavailableError when the store does not answer.
  */
 export interface BlobStore {
   /** Size in bytes, or undefined when nothing lies under the key. */
@@ -44,7 +44,7 @@ export interface BlobStore {
 
   /**
    * The bytes of `range`, in chunks of bounded size. A chunk is valid until the next one is asked
-   * for: its memory is used again. Throws BlobMissing.
+   * for: its memory is used again. Throws BlobMissingError.
    */
   read(key: string, range: ByteRange): AsyncIterable<Uint8Array>
 
@@ -64,7 +64,7 @@ export interface BlobStore {
    * Adds the bytes of `source` behind the first `size` bytes of the stage, and returns when they
    * survive a power cut. Nothing counts as added when it throws: the stage given can be used again,
    * and its size is still `size`. `last` says that `commit` comes next, and nothing else is added.
-   * The chunks' memory must stay as it is until this returns. Throws StageLost when the stage has
+   * The chunks' memory must stay as it is until this returns. Throws StageLostError when the stage has
    * fewer bytes than `size`.
    */
   append(
@@ -76,13 +76,13 @@ export interface BlobStore {
 
   /**
    * A stage with the first `size` bytes into which an earlier writer, still running, gets no byte of
-   * its own: at worst `commit` throws StageLost.
+   * its own: at worst `commit` throws StageLostError.
    */
   fence(stage: Stage, size: number): Promise<Stage>
 
   /**
    * Keeps the first `size` bytes of the stage for ever under a key that no other write ever gets,
-   * and returns that key when they survive a power cut. The stage is used up. Throws StageLost.
+   * and returns that key when they survive a power cut. The stage is used up. Throws StageLostError.
    */
   commit(stage: Stage, size: number, digest: Digest): Promise<string>
 
@@ -113,20 +113,20 @@ export interface BlobStore {
 
 /** The database names bytes that the store does not have. */
 export class BlobMissingError extends Error {
-  override readonly name = 'BlobMissing'
+  override readonly name = 'BlobMissingError'
 }
 
 /** The stage's bytes are gone or too few: the upload has to start again. */
 export class StageLostError extends Error {
-  override readonly name = 'StageLost'
+  override readonly name = 'StageLostError'
 }
 
 /** The store has no room for more bytes. */
 export class StoreFullError extends Error {
-  override readonly name = 'StoreFull'
+  override readonly name = 'StoreFullError'
 }
 
 /** The store did not answer within its limits, or could not do it now: try again later. */
 export class StoreUnavailableError extends Error {
-  override readonly name = 'StoreUnavailable'
+  override readonly name = 'StoreUnavailableError'
 }

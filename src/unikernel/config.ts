@@ -27,14 +27,14 @@ export type UnikernelConfig = {
 
 /** A config that breaks the format's rules. The message is one line: which field, and what is right. */
 export class MalformedConfigError extends Error {
-  override readonly name = 'MalformedConfig'
+  override readonly name = 'MalformedConfigError'
 }
 
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
 /**
  * Reads the config of a unikernel image. Fields that it does not know are left alone. Throws
- * MalformedConfig that names the field.
+ * MalformedConfigError that names the field.
  */
 export function parseConfig(bytes: Uint8Array): UnikernelConfig {
   if (bytes.length > CONFIG_BYTES_MAX) {

@@ -271,7 +271,7 @@ it('a blob that is cut off on disk ends in a broken connection, and an error in 
   await connection.send(requestBytes({ method: 'GET', target: path }))
   await expect(connection.answer()).rejects.toBeInstanceOf(NoAnswerError)
   await expect.poll(errorsLogged).toHaveLength(1)
-  expect(errorsLogged()[0]).toContain('BlobMissing')
+  expect(errorsLogged()[0]).toContain('BlobMissingError')
   expect(await openFiles()).toEqual([])
 })
 

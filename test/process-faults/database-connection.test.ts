@@ -72,7 +72,7 @@ describe('a connection that breaks', () => {
     await uncaughtDuring(async () => {
       thrown = await brokenTransaction()
     })
-    expect(thrown).toMatchObject({ name: 'OciError', code: 'UNAVAILABLE' })
+    expect(thrown).toMatchObject({ name: 'RegistryError', code: 'UNAVAILABLE' })
     expect(thrown).toHaveProperty('headers.Retry-After')
   })
 

@@ -283,7 +283,7 @@ export class Pusher {
 
 /** A living server answered something that it must not. */
 export class UnexpectedAnswerError extends Error {
-  override readonly name = 'UnexpectedAnswer'
+  override readonly name = 'UnexpectedAnswerError'
 
   constructor({ method, target }: RawRequest, answer: { status: number; body: Buffer }) {
     super(`${method} ${target} was answered ${answer.status}: ${answer.body.toString()}`)

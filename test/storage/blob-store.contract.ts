@@ -89,12 +89,12 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       await store.remove(first)
     })
 
-    it('throws BlobMissing for a key whose bytes are gone', async () => {
+    it('throws BlobMissingError for a key whose bytes are gone', async () => {
       const store = await open()
       const key = await stored(store, randomBytes(10))
       await store.remove(key)
       const reading = collected(store.read(key, { start: 0, end: 9 }))
-      await expect(reading).rejects.toMatchObject({ name: 'BlobMissing' })
+      await expect(reading).rejects.toMatchObject({ name: 'BlobMissingError' })
     })
 
     it.each([
@@ -168,7 +168,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       expect(await heldOf(store, id)).toEqual([])
       await store.cleanUp(id, undefined, undefined)
       const lost = store.append(stage, bytes, chunksOf(randomBytes(10)), false)
-      await expect(lost).rejects.toMatchObject({ name: 'StageLost' })
+      await expect(lost).rejects.toMatchObject({ name: 'StageLostError' })
     })
 
     it.each([5, 9_000_000])(
@@ -193,7 +193,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       },
     )
 
-    it('says StageLost when acknowledged bytes are gone', async () => {
+    it('says StageLostError when acknowledged bytes are gone', async () => {
       const store = await open()
       for (const size of [5, 9_000_000]) {
         const id = randomUUID()
@@ -201,7 +201,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
         const { stage } = await store.append(empty, 0, chunksOf(randomBytes(size)), false)
         await store.cleanUp(id, undefined, undefined)
         const more = chunksOf(randomBytes(10))
-        const lost = { name: 'StageLost' }
+        const lost = { name: 'StageLostError' }
         await expect(store.append(stage, size, more, true)).rejects.toMatchObject(lost)
         await expect(finish(store, stage, size)).rejects.toMatchObject(lost)
         await expect(finish(store, stage, size + 1)).rejects.toMatchObject(lost)
@@ -216,7 +216,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
     it("takes another store's bookmark for a lost one, and discards nothing by it", async () => {
       const store = await open()
       const foreign = { store: 'other', place: '../../etc/passwd', file: '../x', id: 'x' }
-      const lost = { name: 'StageLost' }
+      const lost = { name: 'StageLostError' }
       await expect(store.append(foreign, 0, chunksOf(), true)).rejects.toMatchObject(lost)
       await expect(store.fence(foreign, 0)).rejects.toMatchObject(lost)
       await store.discard(foreign, foreign)
@@ -242,7 +242,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
           const read = await collected(store.read(key, { start: 0, end: bytes.length - 1 }))
           expect(read.equals(bytes)).toBe(true)
         } catch (error) {
-          expect(error).toMatchObject({ name: 'StageLost' })
+          expect(error).toMatchObject({ name: 'StageLostError' })
         }
       },
     )

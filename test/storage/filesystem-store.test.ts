@@ -40,7 +40,7 @@ describe('FilesystemStore', () => {
     'does not follow the stage %j',
     async (stage) => {
       const store = await FilesystemStore.open(folder)
-      const lost = { name: 'StageLost' }
+      const lost = { name: 'StageLostError' }
       await expect(store.append(stage, 0, chunksOf())).rejects.toMatchObject(lost)
       await expect(store.commit(stage, 0, digestOf(Buffer.from('')))).rejects.toMatchObject(lost)
       await store.discard(stage, await store.stage(randomUUID()))
@@ -70,7 +70,7 @@ describe('FilesystemStore', () => {
       const key = await storedFile(store)
       const stage = await store.stage(randomUUID())
       const full = store.append(stage, 0, chunksOf(randomBytes(8_000_000)))
-      await expect(full).rejects.toMatchObject({ name: 'StoreFull' })
+      await expect(full).rejects.toMatchObject({ name: 'StoreFullError' })
       expect(await store.stat(key)).toBe(2_000_000)
       expect(await readdir(join(small, 'uploads'))).toHaveLength(1)
       // The room is free again as soon as the append has failed.

@@ -17,7 +17,7 @@ export type RawRequest = {
 
 /** The other side closed the connection, or did not answer in time. */
 export class NoAnswerError extends Error {
-  override readonly name = 'NoAnswer'
+  override readonly name = 'NoAnswerError'
 }
 
 const ANSWER_MILLISECONDS_MAX = 5_000
@@ -97,7 +97,7 @@ export class RawConnection {
     await Promise.race([written, this.closed])
   }
 
-  /** The next answer, also an interim one such as 100. Throws NoAnswer. */
+  /** The next answer, also an interim one such as 100. Throws NoAnswerError. */
   async answer(method = 'GET', millisecondsMax = ANSWER_MILLISECONDS_MAX): Promise<RawAnswer> {
     const until = performance.now() + millisecondsMax
     let end = this.#received.indexOf(END_OF_HEAD)
@@ -177,7 +177,7 @@ export class RawClient {
     this.#url = url
   }
 
-  /** Throws NoAnswer. */
+  /** Throws NoAnswerError. */
   async request(request: RawRequest): Promise<RawAnswer> {
     if (!this.#connection?.usable) this.#connection = await RawConnection.open(this.#url)
     const connection = this.#connection

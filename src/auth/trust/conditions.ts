@@ -1,4 +1,4 @@
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest } from '../../oci/errors.ts'
 import { type Glob, matchesAnyGlob, parseClaimGlob } from '../../oci/glob.ts'
 import type { Claims } from './identity-token.ts'
 
@@ -20,17 +20,17 @@ const UNSTORABLE = /[\0\p{Cs}]/u
  */
 export function parseConditions(value: unknown): Conditions {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw invalid('conditions is an object, such as {"repository": "octo/kernel"}')
+    throw badRequest('conditions is an object, such as {"repository": "octo/kernel"}')
   }
   const entries = Object.entries(value).map(([claim, globs]): [string, Glob[]] => {
     checkClaim(claim)
     return [claim, parseGlobs(claim, globs)]
   })
   if (entries.length === 0 || entries.length > CONDITIONS_MAX) {
-    throw invalid(`there must be a condition, and at most ${CONDITIONS_MAX}`)
+    throw badRequest(`there must be a condition, and at most ${CONDITIONS_MAX}`)
   }
   if (entries.every(([, globs]) => globs.some((glob) => /^\*+$/.test(glob)))) {
-    throw invalid('conditions that anything meets are none: one must say more than *')
+    throw badRequest('conditions that anything meets are none: one must say more than *')
   }
   return Object.fromEntries(entries)
 }
@@ -77,7 +77,7 @@ function checkClaim(claim: string): void {
     UNSTORABLE.test(claim) ||
     (isPointer && /~(?![01])/.test(claim))
   ) {
-    throw invalid(
+    throw badRequest(
       `a condition is about a claim, such as repository, or about a JSON Pointer, such as /kubernetes.io/namespace, of at most ${CLAIM_LENGTH_MAX} characters`,
     )
   }
@@ -86,16 +86,14 @@ function checkClaim(claim: string): void {
 function parseGlobs(claim: string, value: unknown): Glob[] {
   const globs: unknown[] = Array.isArray(value) ? value : [value]
   if (globs.length === 0 || globs.length > GLOBS_MAX) {
-    throw invalid(`the claim ${claim} needs a value that it must have, or at most ${GLOBS_MAX}`)
+    throw badRequest(`the claim ${claim} needs a value that it must have, or at most ${GLOBS_MAX}`)
   }
   return globs.map((glob) => {
     if (typeof glob !== 'string' || UNSTORABLE.test(glob)) {
-      throw invalid(`the condition of ${claim} must be a string, without characters that are none`)
+      throw badRequest(
+        `the condition of ${claim} must be a string, without characters that are none`,
+      )
     }
     return parseClaimGlob(glob)
   })
-}
-
-function invalid(message: string): RegistryError {
-  return new RegistryError('REQUEST_INVALID', undefined, { message })
 }

@@ -18,7 +18,7 @@ export type IdentityToken = {
 
 /** Why an identity token is not believed, in one sentence for its holder. */
 export class InvalidIdentityTokenError extends Error {
-  override readonly name = 'IdentityRefused'
+  override readonly name = 'InvalidIdentityTokenError'
 }
 
 const TOKEN_LENGTH_MAX = 16 * 1024
@@ -48,7 +48,7 @@ const KEPT_SECONDS = 900
  */
 export const IDENTITY_AGE_SECONDS_MAX = 6 * 3600
 
-/** Reads a token without believing it. Throws IdentityRefused for what is none. */
+/** Reads a token without believing it. Throws InvalidIdentityTokenError for what is none. */
 export function decodeIdentityToken(text: string): IdentityToken {
   if (text.length > TOKEN_LENGTH_MAX) {
     throw new InvalidIdentityTokenError(
@@ -68,7 +68,7 @@ export function decodeIdentityToken(text: string): IdentityToken {
   )
 }
 
-/** Throws IdentityRefused when the issuer did not sign it, and IssuerUnavailable. */
+/** Throws InvalidIdentityTokenError when the issuer did not sign it, and IssuerUnavailableError. */
 export async function verifySignature(token: IdentityToken, keys: IssuerKeys): Promise<void> {
   const { text, header, issuer } = token
   const forbidden = FORBIDDEN_HEADERS.find((name) => name in header)

@@ -9,7 +9,7 @@ import type { GuardedClient } from '../../outgoing/client.ts'
 
 /** The keys of an issuer could not be had: why, in one line for operators. */
 export class IssuerUnavailableError extends Error {
-  override readonly name = 'IssuerUnavailable'
+  override readonly name = 'IssuerUnavailableError'
 }
 
 type FindKey = (header: JWSHeaderParameters) => Promise<CryptoKey>
@@ -47,7 +47,7 @@ export class IssuerKeys {
 
   /**
    * The key that the header of a token names; undefined when the issuer has no such key. Throws
-   * IssuerUnavailable.
+   * IssuerUnavailableError.
    */
   async find(issuer: string, header: JWSHeaderParameters): Promise<CryptoKey | undefined> {
     const known = this.#cachedIssuer(issuer)

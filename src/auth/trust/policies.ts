@@ -10,7 +10,14 @@ import {
   type TrustPolicyRow,
 } from '../../db/auth/trust-policies.ts'
 import type { Database } from '../../db/database.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import {
+  badRequest,
+  conflict,
+  notFound,
+  type RegistryError,
+  unauthorized,
+  unavailable,
+} from '../../oci/errors.ts'
 import type { GuardedClient } from '../../outgoing/client.ts'
 import { OutgoingRefusedError } from '../../outgoing/guard.ts'
 import { assertName, grantOf, parseGrant } from '../credentials.ts'
@@ -102,11 +109,11 @@ export class TrustPolicies {
     const grant = parseGrant(request)
     const row = await this.#db.transaction(async (tx) => {
       if ((await countTrustPoliciesOfIssuer(tx, issuer)) >= POLICIES_OF_ISSUER_MAX) {
-        throw invalid(`an issuer may have at most ${POLICIES_OF_ISSUER_MAX} trust policies`)
+        throw badRequest(`an issuer may have at most ${POLICIES_OF_ISSUER_MAX} trust policies`)
       }
       await recordChange(tx, actor, { action: 'create-policy', detail: name })
       const added = { name, issuer, audience, conditions, ...grant, tokenSeconds }
-      return (await addTrustPolicy(tx, { ...added, createdBy: actor.name })) ?? taken(name)
+      return (await addTrustPolicy(tx, { ...added, createdBy: actor.name })) ?? throwNameTaken(name)
     })
     return policyOf(row)
   }
@@ -118,13 +125,14 @@ export class TrustPolicies {
 
   /** The one of that name. Throws NOT_FOUND. */
   async requireByName(name: string): Promise<TrustPolicy> {
-    return policyOf((await findTrustPolicy(this.#db, storable(name))) ?? absent(name))
+    return policyOf((await findTrustPolicy(this.#db, storable(name))) ?? throwNotFound(name))
   }
 
   /** Ends it, and all tokens that came from it, on every replica within seconds. Throws NOT_FOUND. */
   async remove(name: string, actor: Actor): Promise<void> {
     await this.#db.transaction(async (tx) => {
-      if (!(await removeTrustPolicy(tx, storable(name), REVOCATION_KEPT_SECONDS))) absent(name)
+      if (!(await removeTrustPolicy(tx, storable(name), REVOCATION_KEPT_SECONDS)))
+        throwNotFound(name)
       await recordChange(tx, actor, { action: 'remove-policy', detail: name })
     })
   }
@@ -138,8 +146,8 @@ export class TrustPolicies {
     try {
       return await this.#exchange(decodeIdentityToken(identityToken))
     } catch (error) {
-      if (error instanceof InvalidIdentityTokenError) throw refused(error.message, error)
-      if (error instanceof IssuerUnavailableError) throw unavailable(error)
+      if (error instanceof InvalidIdentityTokenError) throw unauthorized(error.message, error)
+      if (error instanceof IssuerUnavailableError) throw issuerUnavailable(error)
       throw error
     }
   }
@@ -197,13 +205,15 @@ export class TrustPolicies {
   #checkIssuer(issuer: string): void {
     // As a token would say it: nothing is added or taken away before it is compared.
     if (issuer.length > ISSUER_LENGTH_MAX || !/^https?:\/\/[!-~]+$/.test(issuer)) {
-      throw invalid(ISSUER_RULE)
+      throw badRequest(ISSUER_RULE)
     }
-    if (/[?#]/.test(issuer)) throw invalid(ISSUER_RULE)
+    if (/[?#]/.test(issuer)) throw badRequest(ISSUER_RULE)
     try {
       this.#client.demandReachable(issuer)
     } catch (error) {
-      throw error instanceof OutgoingRefusedError ? invalid(error.message, error) : error
+      throw error instanceof OutgoingRefusedError
+        ? badRequest(error.message, { cause: error })
+        : error
     }
   }
 }
@@ -226,13 +236,15 @@ function readForExplanation(identityToken: string): IdentityToken {
   try {
     return decodeIdentityToken(identityToken)
   } catch (error) {
-    throw error instanceof InvalidIdentityTokenError ? invalid(error.message, error) : error
+    throw error instanceof InvalidIdentityTokenError
+      ? badRequest(error.message, { cause: error })
+      : error
   }
 }
 
 function checkAudience(audience: string): void {
   if (audience === '' || audience.length > AUDIENCE_LENGTH_MAX || /[\p{C}]/u.test(audience)) {
-    throw invalid(
+    throw badRequest(
       `an audience is what tokens have in aud, at most ${AUDIENCE_LENGTH_MAX} characters`,
     )
   }
@@ -240,39 +252,30 @@ function checkAudience(audience: string): void {
 
 function checkSeconds(seconds: number): void {
   if (!Number.isInteger(seconds) || seconds < 1 || seconds > POLICY_TOKEN_SECONDS_MAX) {
-    throw invalid(`tokens live from 1 to ${POLICY_TOKEN_SECONDS_MAX} seconds`)
+    throw badRequest(`tokens live from 1 to ${POLICY_TOKEN_SECONDS_MAX} seconds`)
   }
 }
 
 /** No name has this character, and Postgres cannot even be asked for it. */
 function storable(name: string): string {
-  return name.includes('\0') ? absent(name) : name
+  return name.includes('\0') ? throwNotFound(name) : name
 }
 
-function absent(name: string): never {
+function throwNotFound(name: string): never {
   const message = `there is no trust policy ${name.slice(0, NAME_SHOWN_MAX)}`
-  throw new RegistryError('NOT_FOUND', undefined, { message })
+  throw notFound(message)
 }
 
 const NAME_SHOWN_MAX = 64
 
-function taken(name: string): never {
+function throwNameTaken(name: string): never {
   const message = `there is a trust policy named ${name}: remove it first, or choose another name`
-  throw new RegistryError('CONFLICT', undefined, { message })
+  throw conflict(message)
 }
 
-function invalid(message: string, cause?: unknown): RegistryError {
-  return new RegistryError('REQUEST_INVALID', undefined, { message, cause })
-}
-
-function refused(message: string, cause: unknown): RegistryError {
-  return new RegistryError('UNAUTHORIZED', undefined, { message, cause })
-}
-
-function unavailable(cause: IssuerUnavailableError): RegistryError {
-  return new RegistryError('UNAVAILABLE', undefined, {
-    message: 'the keys of the issuer cannot be fetched at the moment, try again',
-    headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
+function issuerUnavailable(cause: IssuerUnavailableError): RegistryError {
+  return unavailable('the keys of the issuer cannot be fetched at the moment, try again', {
+    retryAfterSeconds: RETRY_AFTER_SECONDS,
     cause,
   })
 }

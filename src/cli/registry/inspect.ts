@@ -7,6 +7,7 @@ import {
 import type { ImageSource } from '../../client/image-source.ts'
 import { compareBuildHash, readImage, verifyPart } from '../../client/image-source.ts'
 import { type RemoteManifest, RemoteRepository } from '../../client/remote-repository.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { type Child, type Manifest, parseManifest } from '../../oci/manifest.ts'
 import { assertBuildHash, validateChild, validateImage } from '../../unikernel/validation.ts'
 import { type Command, CommandError, STATUS, UsageError } from '../command.ts'
@@ -197,7 +198,7 @@ function findContradiction(judge: () => void): string | undefined {
     judge()
     return undefined
   } catch (error) {
-    if (error instanceof Error && error.name === 'OciError') return error.message
+    if (error instanceof RegistryError) return error.message
     throw error
   }
 }

@@ -28,7 +28,7 @@ export function withApi(
   })
 }
 
-/** A registry by its host alone, or by a URL with a login in it. Throws MalformedReference. */
+/** A registry by its host alone, or by a URL with a login in it. Throws MalformedReferenceError. */
 export function parseNamedRegistry(text: string, options: LoginOptions): NamedImage {
   // Whatever repository: logins are kept by host, and nothing else is asked about it.
   return parseNamedImage(`${text.replace(/\/+$/, '')}/any`, options)
@@ -66,7 +66,7 @@ export function queryOf(parameters: Readonly<Record<string, string | undefined>>
   return found.length === 0 ? '' : `?${new URLSearchParams(found as [string, string][])}`
 }
 
-/** A digest that a command was given. Throws OciError. */
+/** A digest that a command was given. Throws RegistryError. */
 export function digestOption(text: string | undefined): Digest | undefined {
   return text === undefined ? undefined : parseDigest(text)
 }

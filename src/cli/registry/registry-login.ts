@@ -38,7 +38,7 @@ const SECRET_CHARACTERS_MAX = 64 * 1024
 const HAS_LOGIN = /^https?:\/\/[^/]*@/
 
 /**
- * An image by its reference, or by a URL with user and password in it. Throws MalformedReference and
+ * An image by its reference, or by a URL with user and password in it. Throws MalformedReferenceError and
  * UsageError, which never repeat the text: there may be a secret in it.
  */
 export function parseNamedImage(text: string, options: LoginOptions): NamedImage {
@@ -66,7 +66,7 @@ function imageOfUrl(text: string): NamedImage {
 
 /**
  * How to log in to the registry of an image: by the options, by the URL, by ROOKERY_TOKEN, or by what
- * `docker login` left. Undefined: without a login. Throws UsageError, CommandError, LoginsUnreadable.
+ * `docker login` left. Undefined: without a login. Throws UsageError, CommandError, UnreadableLoginsError.
  */
 export async function findLogin(
   { reference, login }: NamedImage,

@@ -8,9 +8,11 @@ import {
   connectToEmbeddedPostgres,
   EmbeddedPostgresError,
 } from '../../embedded-postgres/supervisor.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import { CleanupStack, StartError } from '../../server/cleanup.ts'
 import { createLog, type Log } from '../../server/log.ts'
 import { openDatabase, openStores, type StartEmbedded, type Stores } from '../../server/stores.ts'
+import { StoreFullError, StoreUnavailableError } from '../../storage/blob-store.ts'
 import { CommandError, InterruptedError, STATUS } from '../command.ts'
 
 /** Whoever may run commands on this machine, as the audit log calls them. */
@@ -123,7 +125,9 @@ function isForOperators(error: unknown): error is Error {
     error instanceof AlreadyRunningError ||
     error instanceof InterruptedError ||
     error instanceof CommandError ||
-    (error instanceof Error && ['StoreUnavailable', 'StoreFull', 'OciError'].includes(error.name))
+    error instanceof StoreUnavailableError ||
+    error instanceof StoreFullError ||
+    error instanceof RegistryError
   )
 }
 

@@ -2,7 +2,7 @@ import type { Database, Queryable } from '../database.ts'
 
 /** Somebody else does this work already. */
 export class AlreadyRunningError extends Error {
-  override readonly name = 'AlreadyRunning'
+  override readonly name = 'AlreadyRunningError'
 }
 
 // "main" in ASCII; the second key is the work's own.
@@ -10,13 +10,13 @@ const LOCK_CLASS = 0x6d61696e
 
 /** Asked again and again by work that must not be done twice at once. */
 export type JobLock = {
-  /** Throws AlreadyRunning when the lock was lost with its connection. */
+  /** Throws AlreadyRunningError when the lock was lost with its connection. */
   assertHeld(): void
 }
 
 /**
  * Runs work on the whole store as its only worker, among all processes. A worker that dies lets go
- * with its connection. Throws AlreadyRunning.
+ * with its connection. Throws AlreadyRunningError.
  */
 export async function runExclusively<T>(
   db: Database,

@@ -1,5 +1,5 @@
 import type { AuditLog, AuditRow } from '../../auth/audit.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { invalidQuery } from '../../oci/errors.ts'
 import { pageLimit, setNextLink } from '../pages.ts'
 import { queryOnce, type Route, type RouteContext } from '../route.ts'
 
@@ -41,7 +41,7 @@ export function auditRoutes(audit: AuditLog): Route[] {
 function beforeOf(ctx: RouteContext): number {
   const text = queryOnce(ctx, 'before')
   if (text === undefined) return Number.MAX_SAFE_INTEGER
-  if (!ID.test(text)) throw wrong('before is the one of the Link header')
+  if (!ID.test(text)) throw invalidQuery('before is the one of the Link header')
   return Number(text)
 }
 
@@ -49,10 +49,6 @@ function timeOf(text: string | undefined): Date | undefined {
   if (text === undefined) return undefined
   const time = new Date(text)
   // Postgres knows no times as early as a Date can be.
-  if (!(time.getTime() >= 0)) throw wrong('since is a time such as 2030-01-31T12:00:00Z')
+  if (!(time.getTime() >= 0)) throw invalidQuery('since is a time such as 2030-01-31T12:00:00Z')
   return time
-}
-
-function wrong(message: string): RegistryError {
-  return new RegistryError('QUERY_INVALID', undefined, { message })
 }

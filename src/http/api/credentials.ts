@@ -1,5 +1,5 @@
 import type { Credentials } from '../../auth/credentials.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest } from '../../oci/errors.ts'
 import { pageByName } from '../pages.ts'
 import { actorOf, param, type Route, type RouteContext } from '../route.ts'
 import { JsonFields } from './json-fields.ts'
@@ -47,9 +47,7 @@ async function readRequest(ctx: RouteContext) {
   const fields = await JsonFields.read(ctx)
   const kind = fields.optionalText('kind') ?? 'builder'
   if (kind !== 'builder' && kind !== 'admin') {
-    throw new RegistryError('REQUEST_INVALID', undefined, {
-      message: 'kind must be builder or admin',
-    })
+    throw badRequest('kind must be builder or admin')
   }
   const request = {
     name: fields.text('name'),

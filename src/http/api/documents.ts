@@ -1,4 +1,4 @@
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest } from '../../oci/errors.ts'
 import type { Images } from '../../registry/images/images.ts'
 import type { DocumentContext } from '../../unikernel/documents/context.ts'
 import { cycloneDx } from '../../unikernel/documents/cyclonedx.ts'
@@ -59,5 +59,5 @@ function formatOf(name: string): Format {
   const format = FORMATS.get(name)
   if (format !== undefined) return format
   const known = [...FORMATS.keys()].join(', ')
-  throw new RegistryError('REQUEST_INVALID', undefined, { message: `documents are ${known}` })
+  throw badRequest(`documents are ${known}`)
 }

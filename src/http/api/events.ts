@@ -5,7 +5,7 @@ import { type EventType, SUBSCRIBABLE_TYPES } from '../../events/event.ts'
 import type { EventFilter } from '../../events/filter.ts'
 import { parseCursor, resetReason } from '../../feed/cursor.ts'
 import type { Feed, FeedEvent, FeedReader, FeedState } from '../../feed/feed.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { invalidQuery, RegistryError, unauthorized } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
 import { type ConnectionLimit, EventStream } from '../event-stream.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from '../route.ts'
@@ -104,7 +104,7 @@ function readNumber(ctx: RouteContext, name: string, most: number, otherwise: nu
 }
 
 function invalid(parameter: string, rule: string): RegistryError {
-  return new RegistryError('QUERY_INVALID', { parameter }, { message: `${parameter} ${rule}` })
+  return invalidQuery(`${parameter} ${rule}`, { parameter })
 }
 
 /** Where a client begins, and why not where it says. */
@@ -151,7 +151,7 @@ async function answerPage(
   ctx.res.off('close', close)
   // Who waited may have lost the right to hear it.
   if (seconds > 0 && !(await stillHolds(ctx, parts.authenticator))) {
-    throw new RegistryError('UNAUTHORIZED', undefined, { message: 'the credential has expired' })
+    throw unauthorized('the credential has expired')
   }
   ctx.set('Cache-Control', 'no-store')
   ctx.type = 'application/json'

@@ -1,4 +1,4 @@
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest, type RegistryError } from '../../oci/errors.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { BuiltImage, ImageBuilder, IncomingImagePart } from '../../registry/images/builder.ts'
 import { baseName, ROLES } from '../../unikernel/format.ts'
@@ -81,12 +81,12 @@ export class ImageForm {
   #value(name: string, value: string): void {
     if (name === 'created') {
       if (!isTime(value) || value.length !== TIME_LENGTH) {
-        throw invalid('created must be a time such as 2026-05-20T18:07:42Z')
+        throw badRequest('created must be a time such as 2026-05-20T18:07:42Z')
       }
-      if (this.created !== undefined) throw invalid('created may be there once')
+      if (this.created !== undefined) throw badRequest('created may be there once')
       this.created = value
     } else if (PART_ROLES.some((one) => one === name)) {
-      throw invalid(`${name} must be a file: send it with -F ${name}=@FILE`)
+      throw badRequest(`${name} must be a file: send it with -F ${name}=@FILE`)
     } else throw unknownPart(name)
   }
 }
@@ -95,9 +95,5 @@ const PART_ROLES = [...ROLES, 'config'] as const
 
 function unknownPart(name: string): RegistryError {
   const known = [...PART_ROLES, 'created'].join(', ')
-  return invalid(`part ${JSON.stringify(name.slice(0, 80))} is not known; known are ${known}`)
-}
-
-function invalid(message: string): RegistryError {
-  return new RegistryError('REQUEST_INVALID', undefined, { message })
+  return badRequest(`part ${JSON.stringify(name.slice(0, 80))} is not known; known are ${known}`)
 }

@@ -1,6 +1,6 @@
 import { pullablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest, invalidQuery } from '../../oci/errors.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { ImageFilter, Images, KernelSelector } from '../../registry/images/images.ts'
 import { compareImages } from '../../unikernel/compare/images.ts'
@@ -93,7 +93,8 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       access: 'look',
       async handle(ctx) {
         const inputId = param(ctx, 'inputId')
-        if (!/^[0-9a-f]{64}$/.test(inputId)) throw invalid('an input id has 64 hexadecimal digits')
+        if (!/^[0-9a-f]{64}$/.test(inputId))
+          throw badRequest('an input id has 64 hexadecimal digits')
         const found = await images.listByInputs(inputId, pullablePatterns(ctx.state.caller))
         ctx.body = {
           inputId,
@@ -130,11 +131,7 @@ export function selectorOf(ctx: RouteContext): KernelSelector {
   const architecture = queryOnce(ctx, 'arch') || undefined
   const abi = queryOnce(ctx, 'abi') || undefined
   if (abi !== undefined && !/^\d{1,10}$/.test(abi)) {
-    throw new RegistryError(
-      'QUERY_INVALID',
-      { abi: abi.slice(0, 40) },
-      { message: 'abi is a number' },
-    )
+    throw invalidQuery('abi must be a number', { abi: abi.slice(0, 40) })
   }
   return {
     target: queryOnce(ctx, 'target') || undefined,
@@ -148,9 +145,7 @@ function cursorOf(ctx: RouteContext): number | undefined {
   const text = queryOnce(ctx, 'last')
   if (text === undefined) return undefined
   if (!/^\d{1,15}$/.test(text)) {
-    throw new RegistryError('QUERY_INVALID', undefined, {
-      message: 'last is the one of the Link header that came with the page before',
-    })
+    throw invalidQuery('last is the one of the Link header that came with the page before')
   }
   return Number(text)
 }
@@ -163,8 +158,4 @@ function disposition(title: string): string {
     return `%${found.charCodeAt(0).toString(16).toUpperCase()}`
   })
   return `attachment; filename*=UTF-8''${encoded}`
-}
-
-function invalid(message: string): RegistryError {
-  return new RegistryError('REQUEST_INVALID', undefined, { message })
 }

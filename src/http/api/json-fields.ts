@@ -1,4 +1,4 @@
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest, type RegistryError } from '../../oci/errors.ts'
 import type { RouteContext } from '../route.ts'
 
 const BODY_BYTES_MAX = 64 * 1024
@@ -18,17 +18,17 @@ export class JsonFields {
   /** Reads the request's body. Throws REQUEST_INVALID, PAYLOAD_TOO_LARGE. */
   static async read(ctx: RouteContext): Promise<JsonFields> {
     if (!ctx.is('application/json')) {
-      throw invalid('send JSON: Content-Type application/json')
+      throw badRequest('send JSON: Content-Type application/json')
     }
     const text = (await ctx.state.body.read(BODY_BYTES_MAX)).toString('utf8')
     let value: unknown
     try {
       value = JSON.parse(text)
     } catch (cause) {
-      throw invalid('the body is no JSON', cause)
+      throw badRequest('the body is no JSON', { cause })
     }
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw invalid('the body must be a JSON object')
+      throw badRequest('the body must be a JSON object')
     }
     return new JsonFields({ ...value })
   }
@@ -130,22 +130,18 @@ export class JsonFields {
   done(): void {
     const unknown = Object.keys(this.#values).find((name) => !this.#asked.has(name))
     if (unknown !== undefined) {
-      throw invalid(
+      throw badRequest(
         `${this.#path}${unknown.slice(0, 64)} is no field; those that are: ${[...this.#asked].join(', ')}`,
       )
     }
   }
 
   #wrong(name: string, rule: string): RegistryError {
-    return invalid(`${this.#path}${name} ${rule}`)
+    return badRequest(`${this.#path}${name} ${rule}`)
   }
 
   #value(name: string): unknown {
     this.#asked.add(name)
     return Object.hasOwn(this.#values, name) ? this.#values[name] : undefined
   }
-}
-
-function invalid(message: string, cause?: unknown): RegistryError {
-  return new RegistryError('REQUEST_INVALID', undefined, { message, cause })
 }

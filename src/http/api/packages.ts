@@ -1,5 +1,5 @@
 import { pullablePatterns } from '../../auth/access.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { invalidQuery } from '../../oci/errors.ts'
 import type { PackageCursor, PackageSearch } from '../../registry/images/package-search.ts'
 import { ECOSYSTEMS, type Ecosystem } from '../../unikernel/versions/orders.ts'
 import { pageLimit, setNextLink } from '../pages.ts'
@@ -42,14 +42,16 @@ export function packageRoutes(search: PackageSearch): Route[] {
 
 /** Postgres takes no NUL, and no list has it in a name. */
 function nameOf(name: string): string {
-  if (name.includes('\0')) throw invalid('a package has no NUL in its name')
+  if (name.includes('\0')) throw invalidQuery('a package has no NUL in its name')
   return name
 }
 
 function ecosystemOf(text: string): Ecosystem {
   const found = ECOSYSTEMS.find((one) => one === text)
   if (found !== undefined) return found
-  throw invalid(`packages are of ${ECOSYSTEMS.join(', ')}, such as /api/v1/packages/opam/mirage`)
+  throw invalidQuery(
+    `packages are of ${ECOSYSTEMS.join(', ')}, such as /api/v1/packages/opam/mirage`,
+  )
 }
 
 /** Where the page before ended, out of our own Link. */
@@ -58,11 +60,7 @@ function cursorOf(ctx: RouteContext): PackageCursor | undefined {
   if (text === undefined) return undefined
   const [, blobId, manifestId, packageId] = (CURSOR.exec(text) ?? []).map(Number)
   if (blobId === undefined || manifestId === undefined || packageId === undefined) {
-    throw invalid('last is the one of the Link header that came with the page before')
+    throw invalidQuery('last is the one of the Link header that came with the page before')
   }
   return { blobId, manifestId, packageId }
-}
-
-function invalid(message: string): RegistryError {
-  return new RegistryError('QUERY_INVALID', undefined, { message })
 }

@@ -1,4 +1,4 @@
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest } from '../../oci/errors.ts'
 import { parseTagGlob } from '../../oci/glob.ts'
 import type { Repositories, RepositorySettings } from '../../registry/repositories.ts'
 import { actorOf, type Route, repositoryOf } from '../route.ts'
@@ -40,14 +40,10 @@ export function repositoryRoutes(repositories: Repositories): Route[] {
 
 function parseProvenance(text: string | undefined): RepositorySettings['provenance'] | undefined {
   if (text === undefined || text === 'optional' || text === 'required') return text
-  throw new RegistryError('REQUEST_INVALID', undefined, {
-    message: 'provenance must be optional or required',
-  })
+  throw badRequest('provenance must be optional or required')
 }
 
 function parseVisibility(text: string | undefined): RepositorySettings['visibility'] | undefined {
   if (text === undefined || text === 'public' || text === 'private') return text
-  throw new RegistryError('REQUEST_INVALID', undefined, {
-    message: 'visibility must be public or private',
-  })
+  throw badRequest('visibility must be public or private')
 }

@@ -1,6 +1,6 @@
 import { allows } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { invalidQuery } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import { parseTag } from '../../oci/reference.ts'
 import type { TagHistory, TagPosition } from '../../registry/tag-history.ts'
@@ -102,11 +102,9 @@ async function wantedDigest(ctx: RouteContext) {
 function demandUnfiltered(ctx: RouteContext): void {
   const filter = FILTERS.find((name) => queryOnce(ctx, name) !== undefined)
   if (filter === undefined) return
-  throw new RegistryError(
-    'QUERY_INVALID',
-    { parameter: filter },
-    { message: `${filter} does not filter a tag's history; follow the Link header` },
-  )
+  throw invalidQuery(`${filter} does not filter a tag's history; follow the Link header`, {
+    parameter: filter,
+  })
 }
 
 /**
@@ -138,7 +136,5 @@ function cursorOf(ctx: RouteContext): number | undefined {
   const text = queryOnce(ctx, 'last')
   if (text === undefined) return undefined
   if (CURSOR.test(text)) return Number(text)
-  throw new RegistryError('QUERY_INVALID', undefined, {
-    message: 'last is the one of the Link header that came with the page before',
-  })
+  throw invalidQuery('last is the one of the Link header that came with the page before')
 }

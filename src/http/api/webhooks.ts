@@ -1,4 +1,4 @@
-import { RegistryError } from '../../oci/errors.ts'
+import { invalidQuery } from '../../oci/errors.ts'
 import type { WebhookDeliveries } from '../../webhooks/management/deliveries.ts'
 import {
   DELIVERY_STATES,
@@ -175,16 +175,12 @@ function stateOf(ctx: RouteContext): DeliveryState | undefined {
   const text = queryOnce(ctx, 'state')
   const state = DELIVERY_STATES.find((one) => one === text)
   if (text === undefined || state !== undefined) return state
-  throw new RegistryError('QUERY_INVALID', undefined, {
-    message: `state is ${DELIVERY_STATES.join(', ')}, not "${text.slice(0, 32)}"`,
-  })
+  throw invalidQuery(`state is ${DELIVERY_STATES.join(', ')}, not "${text.slice(0, 32)}"`)
 }
 
 function cursorOf(ctx: RouteContext): number | undefined {
   const text = queryOnce(ctx, 'last')
   if (text === undefined) return undefined
   if (CURSOR.test(text)) return Number(text)
-  throw new RegistryError('QUERY_INVALID', undefined, {
-    message: 'last is the one of the Link header that came with the page before',
-  })
+  throw invalidQuery('last is the one of the Link header that came with the page before')
 }

@@ -1,6 +1,6 @@
 import { listablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { invalidQuery } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import type { Listings, Referrer } from '../../registry/listings.ts'
 import { PAGE_LIMIT_MAX, pageLimit, setNextLink } from '../pages.ts'
@@ -76,9 +76,7 @@ function descriptorOf({ id: _, ...descriptor }: Referrer): Omit<Referrer, 'id'> 
 function parseCursor(text: string | undefined): number {
   if (text === undefined) return 0
   if (!CURSOR.test(text)) {
-    throw new RegistryError('QUERY_INVALID', undefined, {
-      message: 'last is the one of the Link header that came with the page before',
-    })
+    throw invalidQuery('last is the one of the Link header that came with the page before')
   }
   return Number(text)
 }

@@ -1,6 +1,6 @@
 import { type Descriptor, EMPTY_JSON } from '../../oci/descriptor.ts'
 import { type Digest, digestOf } from '../../oci/digest.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest } from '../../oci/errors.ts'
 import { IMAGE_MANIFEST, type MediaType } from '../../oci/media-type.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import {
@@ -87,16 +87,16 @@ export class ImageBuilder {
     for await (const { role, title, incoming } of image.parts) {
       const taken =
         role === 'config' ? config !== undefined : files.some((one) => one.role === role)
-      if (taken) throw invalid(`there are two parts ${role}; an image has one`)
+      if (taken) throw badRequest(`there are two parts ${role}; an image has one`)
       const kept = role === 'build-environment' ? new Beginning(incoming) : incoming
       const blob = await this.#receive(repository, actor, kept)
-      if (role === 'kernel' && blob.size === 0) throw invalid('the kernel is empty')
+      if (role === 'kernel' && blob.size === 0) throw badRequest('the kernel is empty')
       if (role === 'config') config = blob
       else files.push({ role, title, ...blob })
       if (kept instanceof Beginning) sourceDateEpoch = kept.sourceDateEpoch()
     }
     if (!files.some(({ role }) => role === 'kernel')) {
-      throw invalid('the part kernel is missing: send it with -F kernel=@FILE')
+      throw badRequest('the part kernel is missing: send it with -F kernel=@FILE')
     }
     const created = image.created() ?? createdTime(sourceDateEpoch)
     return { files, digest: await this.#put(image, imageManifest({ files, config, created })) }
@@ -109,7 +109,7 @@ export class ImageBuilder {
   async buildFromFile(file: IncomingFile): Promise<BuiltImage & { readonly blob: Descriptor }> {
     const { repository, title, mediaType, actor, incoming } = file
     const blob = await this.#receive(repository, actor, incoming)
-    if (blob.size === 0) throw invalid('the body is empty: send the file as it is')
+    if (blob.size === 0) throw badRequest('the body is empty: send the file as it is')
     const files = [{ role: 'kernel' as const, title, ...blob }]
     const isKernel = await this.#reader.isKernel(repository, { ...blob, mediaType, title })
     const bytes = isKernel
@@ -207,8 +207,4 @@ class Beginning implements UploadBody {
     if (this.#size > BUILD_ENVIRONMENT_BYTES_MAX) return undefined
     return describeHost(parseBuildEnvironment(Buffer.concat(this.#chunks))).sourceDateEpoch
   }
-}
-
-function invalid(message: string): RegistryError {
-  return new RegistryError('REQUEST_INVALID', undefined, { message })
 }

@@ -10,7 +10,7 @@ import {
 } from '../../db/images/image-lists.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
 import type { Digest } from '../../oci/digest.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
 import { parseManifest } from '../../oci/manifest.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
 import { assembleImage } from '../../unikernel/assembly.ts'
@@ -158,14 +158,14 @@ function noneChosen(name: string, images: readonly FoundImage[]): RegistryError 
     images.length === 0
       ? `${name} is no unikernel: no Solo5 kernel was found in it`
       : `${name} has no such kernel, but ${images.map(describedKind).join('; ')}`
-  return new RegistryError('NOT_FOUND', { reference: name }, { message })
+  return notFound(message, { detail: { reference: name } })
 }
 
 function severalChosen(images: readonly FoundImage[]): RegistryError {
   const kinds = images.map(describedKind).join('; ')
-  return new RegistryError('REQUEST_INVALID', undefined, {
-    message: `there are several kernels, choose one with ?target=, ?abi= or ?arch=: ${kinds}`,
-  })
+  return badRequest(
+    `there are several kernels, choose one with ?target=, ?abi= or ?arch=: ${kinds}`,
+  )
 }
 
 function describedKind({ target, abiVersion, architecture, digest }: FoundImage): string {

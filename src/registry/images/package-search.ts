@@ -6,7 +6,7 @@ import {
   type PackageCursor,
   type PackageHit,
 } from '../../db/images/packages.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest } from '../../oci/errors.ts'
 import {
   MalformedConstraintError,
   parseVersionConstraint,
@@ -77,10 +77,6 @@ function parseConstraint(version: string): VersionConstraint {
     return parseVersionConstraint(version)
   } catch (cause) {
     if (!(cause instanceof MalformedConstraintError)) throw cause
-    throw invalid(`version: ${cause.message}; write for example >= 1.2 & < 2`, cause)
+    throw badRequest(`version: ${cause.message}; write for example >= 1.2 & < 2`, { cause })
   }
-}
-
-function invalid(message: string, cause?: unknown): RegistryError {
-  return new RegistryError('REQUEST_INVALID', undefined, { message, cause })
 }

@@ -49,7 +49,7 @@ const BLOBS_AT_ONCE_MAX = 4
 /**
  * Copies the bytes of every blob of the registry to another store. The registry may go on meanwhile;
  * what comes later is copied when this runs again, which goes on behind the last page that went well.
- * `uploads` are in progress, and go on in the source only. Throws AlreadyRunning, and the signal's
+ * `uploads` are in progress, and go on in the source only. Throws AlreadyRunningError, and the signal's
  * reason.
  */
 export async function copyStore(

@@ -62,7 +62,7 @@ const FINDINGS_MAX = 1000
 /**
  * Reads every blob for its digest, and looks for bytes that nothing names. It changes nothing but
  * orphans, and those only when it is told to. What it found is kept in Postgres page by page, so that
- * one that was stopped goes on. Throws AlreadyRunning, and the signal's reason.
+ * one that was stopped goes on. Throws AlreadyRunningError, and the signal's reason.
  */
 export async function scrub(
   db: Database,

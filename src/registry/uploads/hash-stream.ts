@@ -21,24 +21,24 @@ export async function* hashStream(
   bytesMax: number,
 ): AsyncGenerator<Uint8Array> {
   const { length } = incoming
-  if (length !== undefined && length > bytesMax) throw tooLarge()
+  if (length !== undefined && length > bytesMax) throw blobTooLarge()
   for await (const chunk of incoming.bytes) {
     counted.received += chunk.length
-    if (counted.received > bytesMax) throw tooLarge()
-    if (length !== undefined && counted.received > length) throw wrongLength(length)
+    if (counted.received > bytesMax) throw blobTooLarge()
+    if (length !== undefined && counted.received > length) throw sizeMismatch(length)
     hash.update(chunk)
     yield chunk
   }
-  if (length !== undefined && counted.received !== length) throw wrongLength(length)
+  if (length !== undefined && counted.received !== length) throw sizeMismatch(length)
 }
 
-function tooLarge(): RegistryError {
+function blobTooLarge(): RegistryError {
   return new RegistryError('PAYLOAD_TOO_LARGE', undefined, {
     message: 'the blob is larger than this registry takes (ROOKERY_BLOB_BYTES_MAX)',
   })
 }
 
-function wrongLength(length: number): RegistryError {
+function sizeMismatch(length: number): RegistryError {
   return new RegistryError('SIZE_INVALID', { expected: length })
 }
 

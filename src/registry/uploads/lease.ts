@@ -44,12 +44,12 @@ export class Lease {
   /** Throws RANGE_INVALID when the lease was lost. */
   assertHeld(): void {
     // By the clock, too: a process that was stopped for a while has not heard of it yet.
-    if (this.#lost || performance.now() > this.#heldUntil) throw lost()
+    if (this.#lost || performance.now() > this.#heldUntil) throw leaseLost()
   }
 
   /** `write` is the statement that ends the lease; false from it means that it was lost before. */
   async endWith(write: () => Promise<boolean>): Promise<void> {
-    if (!(await write())) throw lost()
+    if (!(await write())) throw leaseLost()
   }
 
   /**
@@ -83,7 +83,7 @@ function endOfLease(): number {
   return performance.now() + LEASE_SECONDS * 1000
 }
 
-function lost(): RegistryError {
+function leaseLost(): RegistryError {
   return new RegistryError('RANGE_INVALID', undefined, {
     message: 'another request took this upload over; ask for its status and go on from there',
   })

@@ -80,7 +80,7 @@ export class Uploads {
   /** end-13. Throws BLOB_UPLOAD_UNKNOWN. */
   async status(key: UploadKey): Promise<UploadStatus> {
     const upload = isUploadId(key.id) ? await findUpload(this.#db, key) : undefined
-    if (upload === undefined) throw unknownUpload(key.id)
+    if (upload === undefined) throw uploadUnknown(key.id)
     return upload
   }
 
@@ -155,7 +155,7 @@ export class Uploads {
       const storageKey = await this.#orUndo(upload, stage, async () => {
         // First: by this the bytes are found that were committed and never became a blob.
         if (!(await recordDigest(this.#db, upload.id, lease.token, digest))) {
-          throw unknownUpload(upload.id)
+          throw uploadUnknown(upload.id)
         }
         lease.assertHeld()
         return this.#store.commit(stage, size, digest)
@@ -192,7 +192,7 @@ export class Uploads {
     const finished = await finishUpload(this.#db, upload.id, lease.token, blob)
     this.#hashes.drop(upload.id)
     // Somebody took the upload over, and may have kept these very bytes.
-    if (finished === undefined) throw unknownUpload(upload.id)
+    if (finished === undefined) throw uploadUnknown(upload.id)
     if (finished.removalId !== null) {
       await this.#remove({ id: finished.removalId, storageKey, upload: null })
     }
@@ -276,7 +276,7 @@ export class Uploads {
     const stage = await this.#store.fence(upload.stage as Stage, upload.size)
     if (!(await replaceStage(this.#db, upload.id, token, stage))) {
       await this.#forget(stage, upload.stage as Stage)
-      throw unknownUpload(upload.id)
+      throw uploadUnknown(upload.id)
     }
     // The lease was taken over, so the upload is untidy anyway.
     await this.#forget(upload.stage as Stage, stage)
@@ -289,10 +289,10 @@ export class Uploads {
     { start, digest }: { start?: number | undefined; digest?: Digest },
     work: (upload: UploadClaim, lease: Lease) => Promise<T>,
   ): Promise<T> {
-    if (!isUploadId(key.id)) throw unknownUpload(key.id)
+    if (!isUploadId(key.id)) throw uploadUnknown(key.id)
     const token = randomUUID()
     const upload = await claimUpload(this.#db, key, token, LEASE_SECONDS, start, digest)
-    if (upload === undefined) throw unknownUpload(key.id)
+    if (upload === undefined) throw uploadUnknown(key.id)
     if (!upload.claimed) throw outOfOrder(upload, start)
     const lease = new Lease(this.#db, upload.id, token)
     try {
@@ -321,7 +321,7 @@ function isUploadId(id: string): boolean {
   return UPLOAD_ID.test(id)
 }
 
-function unknownUpload(id: string): RegistryError {
+function uploadUnknown(id: string): RegistryError {
   return new RegistryError('BLOB_UPLOAD_UNKNOWN', { upload: id.slice(0, 80) })
 }
 
@@ -333,11 +333,6 @@ function outOfOrder(upload: UploadStatus, start: number | undefined): RegistryEr
   return new RegistryError(
     'RANGE_INVALID',
     { received: upload.size },
-    { message, headers: { Range: receivedRange(upload.size) } },
+    { message, received: upload.size },
   )
-}
-
-/** How the spec says how much was received: the position of the last byte. */
-export function receivedRange(size: number): string {
-  return `0-${Math.max(0, size - 1)}`
 }

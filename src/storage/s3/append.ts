@@ -54,7 +54,7 @@ export class ObjectWriter {
     return { multipart: { key, uploadId: UploadId }, tries: $metadata.attempts ?? 1 }
   }
 
-  /** Throws StageLost when the multipart upload is gone. */
+  /** Throws StageLostError when the multipart upload is gone. */
   async uploadPart(
     { key, uploadId }: Multipart,
     number: number,
@@ -79,7 +79,7 @@ export class ObjectWriter {
     }
   }
 
-  /** Throws StageLost when the parts are not there as they were. */
+  /** Throws StageLostError when the parts are not there as they were. */
   async complete({ key, uploadId }: Multipart, parts: readonly UploadedPart[]): Promise<void> {
     const command = new CompleteMultipartUploadCommand({
       ...this.objectOf(key),

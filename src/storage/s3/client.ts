@@ -88,7 +88,7 @@ function sendUnsigned(client: S3Client): void {
 }
 
 /**
- * Runs one call within its limit. Throws Gone for "it is not there", and StoreFull or StoreUnavailable
+ * Runs one call within its limit. Throws ObjectMissingError for "it is not there", and StoreFullError or StoreUnavailableError
  * for anything else that goes wrong.
  */
 export async function call<T>(
@@ -117,7 +117,7 @@ export async function call<T>(
 
 /** What was asked for is not there, or not any more. */
 export class ObjectMissingError extends Error {
-  override readonly name = 'Gone'
+  override readonly name = 'ObjectMissingError'
 }
 
 /** What is worth knowing of the SDK's errors, which carry whole connections and their headers. */

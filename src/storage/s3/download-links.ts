@@ -16,7 +16,7 @@ export class DownloadLinks {
     this.#settings = settings
   }
 
-  /** Throws StoreUnavailable when the credentials cannot be had. */
+  /** Throws StoreUnavailableError when the credentials cannot be had. */
   async link(objectKey: string): Promise<string> {
     this.#bucketUrl ??= await this.#findBucketUrl()
     const { url: base, region } = this.#bucketUrl

@@ -153,7 +153,7 @@ export class BufferedPart {
 
   /**
    * Moves the chunks into a buffer, if there is one to be had soon, and otherwise into a file. Throws
-   * StoreFull when that finds no room.
+   * StoreFullError when that finds no room.
    */
   async #spill(): Promise<void> {
     try {

@@ -15,7 +15,7 @@ export type ReadOptions = {
 
 /**
  * The bytes of `range` as the connection brings them. One that breaks is replaced by another that
- * begins where it broke. Throws BlobMissing, also for an object that is shorter than the range.
+ * begins where it broke. Throws BlobMissingError, also for an object that is shorter than the range.
  */
 export async function* readObject(
   options: ReadOptions,

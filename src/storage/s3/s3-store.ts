@@ -8,6 +8,7 @@ import {
 import type { Digest } from '../../oci/digest.ts'
 import {
   type Appended,
+  BlobMissingError,
   type BlobStore,
   type ByteRange,
   type Stage,
@@ -54,7 +55,7 @@ export class S3Store implements BlobStore {
     this.#linker = settings.redirect ? new DownloadLinks(client, settings) : undefined
   }
 
-  /** Throws StoreUnavailable when the bucket cannot be written, read and listed. */
+  /** Throws StoreUnavailableError when the bucket cannot be written, read and listed. */
   static async open(settings: S3Options): Promise<S3Store> {
     const buffers = await PartBuffers.open(settings.spoolFolder)
     const store = new S3Store(createClient(settings), settings, buffers)
@@ -210,7 +211,7 @@ export class S3Store implements BlobStore {
         await append.add(chunk)
       }
     } catch (error) {
-      if (error instanceof Error && error.name === 'BlobMissing') throw lost(error)
+      if (error instanceof BlobMissingError) throw stageLost(error)
       throw error
     }
   }
@@ -218,7 +219,7 @@ export class S3Store implements BlobStore {
   /** Nothing is written, so nothing else would notice that the bytes are gone. */
   async #demandTail({ tail }: S3Stage, last: boolean): Promise<void> {
     if (!last || tail === undefined) return
-    if ((await this.stat(tail.key)) !== tail.size) throw lost()
+    if ((await this.stat(tail.key)) !== tail.size) throw stageLost()
   }
 
   // Keys come out of the database, and still never lead out of the prefix.
@@ -243,6 +244,6 @@ function isWhole({ multipart, tail }: S3Stage, last: boolean): boolean {
   return multipart === undefined ? tail !== undefined : tail === undefined
 }
 
-function lost(cause?: unknown): StageLostError {
+function stageLost(cause?: unknown): StageLostError {
   return new StageLostError('the store lost the tail of the upload', { cause })
 }

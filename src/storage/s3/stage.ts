@@ -54,7 +54,7 @@ export function findStage(stage: Stage): S3Stage | undefined {
   return { id, multipart, parts, short, tail }
 }
 
-/** Throws StageLost for another store's, or one that has not `size` bytes. */
+/** Throws StageLostError for another store's, or one that has not `size` bytes. */
 export function requireStage(stage: Stage, size: number): S3Stage {
   const found = findStage(stage)
   if (found === undefined) throw new StageLostError('the upload was begun in another store')

@@ -41,7 +41,7 @@ export type BuildHashes = {
 
 /**
  * Reads the `.changes` of opam, which orb keeps as build hashes: lists of paths, each with what lies
- * there in braces, such as `"bin/www.hvt" {"F:9b2b…"}` (opam, OpamDirTrack). Throws MalformedOpam.
+ * there in braces, such as `"bin/www.hvt" {"F:9b2b…"}` (opam, OpamDirTrack). Throws MalformedOpamError.
  */
 export function parseBuildHashes(source: Uint8Array): BuildHashes {
   const items = parseOpam(source)

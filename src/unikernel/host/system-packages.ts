@@ -31,7 +31,7 @@ export type SystemPackages = {
 
 /** Too large to be read. The message is one line. */
 export class MalformedPackagesError extends Error {
-  override readonly name = 'MalformedPackages'
+  override readonly name = 'MalformedPackagesError'
 }
 
 /**
@@ -39,7 +39,7 @@ export class MalformedPackagesError extends Error {
  * `name-version-rN` with or without what `apk list` adds, FreeBSD's `name-version`. Whose list it is
  * follows from the first SAMPLE_LINES_MAX lines: most of them decide. A line that is not as the others
  * is a problem.
- * Throws MalformedPackages beyond the limits.
+ * Throws MalformedPackagesError beyond the limits.
  */
 export function parseSystemPackages(bytes: Uint8Array): SystemPackages {
   if (bytes.length > SYSTEM_PACKAGES_BYTES_MAX) {

@@ -13,7 +13,7 @@ const BLOCK_BYTES = 16 * 1024
 
 /** An ELF that breaks the rules of ELF or of Solo5. The message is one line, with what is right. */
 export class MalformedKernelError extends Error {
-  override readonly name = 'MalformedKernel'
+  override readonly name = 'MalformedKernelError'
   /** Bytes from the beginning of the kernel to what is wrong. */
   readonly offset: number
 
@@ -51,7 +51,7 @@ export class KernelBytes {
   }
 
   /**
-   * The bytes of an area, which stay valid. Throws MalformedKernel when the area does not lie in
+   * The bytes of an area, which stay valid. Throws MalformedKernelError when the area does not lie in
    * the kernel or a limit is passed, and whatever the read throws.
    */
   async bytesOf(area: Area): Promise<Uint8Array> {
@@ -78,7 +78,7 @@ export class KernelBytes {
     return bytes.subarray(0, length)
   }
 
-  /** Throws MalformedKernel when an area does not lie in the kernel. */
+  /** Throws MalformedKernelError when an area does not lie in the kernel. */
   assertInside({ offset, length, what, saidAt }: Area): void {
     if (offset <= this.size && length <= this.size - offset) return
     throw new MalformedKernelError(

@@ -23,7 +23,7 @@ const SOLO5 = 'Solo5'
  *
  *     | namesz | descsz | type | name, padded | descriptor, padded |
  *
- * Throws MalformedKernel when a note does not end within these bytes.
+ * Throws MalformedKernelError when a note does not end within these bytes.
  */
 export function listNotes(
   { offset, align }: ElfPart,

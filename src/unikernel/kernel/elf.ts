@@ -47,7 +47,7 @@ export type Elf = ElfFormat & {
 /**
  * Reads the headers of an executable, as the ELF specification (System V ABI, chapters 4 and 5) lays
  * them out. Undefined for what is no ELF, and for an ELF that nobody can run: an object file, a core
- * dump. Throws MalformedKernel for an ELF that is cut off or contradicts itself.
+ * dump. Throws MalformedKernelError for an ELF that is cut off or contradicts itself.
  */
 export async function findElf(kernel: KernelBytes): Promise<Elf | undefined> {
   const { magic, classAt, byteOrderAt, versionAt } = IDENTIFICATION

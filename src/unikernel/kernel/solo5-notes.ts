@@ -51,7 +51,7 @@ const DEVICE_NAME = /^[!-~]+$/
 
 /**
  * Reads the descriptor of an ABI1 note: `struct abi1_info` of Solo5's elf_abi.h. What is reserved is
- * not looked at, as tenders do not. Throws MalformedKernel for another size or an unknown target.
+ * not looked at, as tenders do not. Throws MalformedKernelError for another size or an unknown target.
  */
 export function parseAbi({ descriptor, descriptorOffset }: Note, format: ElfFormat): Abi {
   if (descriptor.length !== ABI_BYTES) {
@@ -74,7 +74,7 @@ export function parseAbi({ descriptor, descriptorOffset }: Note, format: ElfForm
 
 /**
  * Reads the descriptor of an MFT1 note: `struct mft` of Solo5's mft_abi.h, by the rules of its
- * mft_validate. Throws MalformedKernel for another version or size, 0 or more than 64 entries, a
+ * mft_validate. Throws MalformedKernelError for another version or size, 0 or more than 64 entries, a
  * first entry that is not the reserved one, a device of unknown kind, one that is attached already,
  * and a name that is empty, not terminated, or not visible ASCII.
  */

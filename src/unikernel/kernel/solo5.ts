@@ -39,7 +39,7 @@ const LABELS: Readonly<Record<number, string>> = { [ABI1]: 'ABI1', [MFT1]: 'MFT1
 /**
  * What a kernel of `size` bytes says of itself in its Solo5 notes (elf_abi.h and mft_abi.h of Solo5).
  * Reads ranges: READS_MAX at most, and READ_BYTES_MAX together. Undefined for what is no ELF
- * executable or has no Solo5 notes. Throws MalformedKernel for an ELF that is cut off, or whose
+ * executable or has no Solo5 notes. Throws MalformedKernelError for an ELF that is cut off, or whose
  * headers or notes break their rules; and whatever `read` throws.
  *
  * Notes are found by program headers, as Solo5's tenders find them, and by section headers, as

@@ -11,7 +11,7 @@ const SHOWN_MAX = 40
 
 /** Not in the opam format. The message is one line, with the place and what is wrong there. */
 export class MalformedOpamError extends Error {
-  override readonly name = 'MalformedOpam'
+  override readonly name = 'MalformedOpamError'
   /** From 1. */
   readonly line: number
   /** From 1, in UTF-16 units. */
@@ -52,7 +52,7 @@ export class OpamLexer {
   #runEnd = 0
   #lastLetter = -1
 
-  /** Bytes are decoded as UTF-8, and what is none becomes U+FFFD. Throws MalformedOpam. */
+  /** Bytes are decoded as UTF-8, and what is none becomes U+FFFD. Throws MalformedOpamError. */
   constructor(source: Uint8Array | string) {
     const size = typeof source === 'string' ? Buffer.byteLength(source) : source.length
     if (size > OPAM_BYTES_MAX) {
@@ -67,7 +67,7 @@ export class OpamLexer {
         : Buffer.from(source.buffer, source.byteOffset, source.length).toString('utf8')
   }
 
-  /** The next token; `end` after the last, again and again. Throws MalformedOpam. */
+  /** The next token; `end` after the last, again and again. Throws MalformedOpamError. */
   next(): Token {
     this.#skipBlanks()
     const here = this.#position(this.#at)

@@ -7,7 +7,7 @@ export const OPAM_DEPTH_MAX = 100
 /**
  * The fields and sections of an opam file, in their order: opam manual, "Common file format", and
  * the precedences of opam's own grammar: braces, then `!` and `?`, then `&`, then `|`. Bytes that
- * are not UTF-8 become U+FFFD. Throws MalformedOpam, with the place, for anything else; never more
+ * are not UTF-8 become U+FFFD. Throws MalformedOpamError, with the place, for anything else; never more
  * than OPAM_BYTES_MAX bytes, OPAM_TOKENS_MAX tokens or OPAM_DEPTH_MAX levels are read. Takes time
  * linear in the size.
  */

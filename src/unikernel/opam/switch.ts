@@ -67,7 +67,7 @@ const FIELDS = [
 /**
  * What an opam switch export says: opam manual, "switch-export" and "switch-state", and the `x-`
  * fields of mirage, opam-monorepo and orb. What it does not understand is in `problems`. Throws
- * MalformedOpam, with the place, for what is not in the opam format or beyond its limits.
+ * MalformedOpamError, with the place, for what is not in the opam format or beyond its limits.
  */
 export function parseOpamSwitch(source: Uint8Array | string): OpamSwitch {
   const items = parseOpam(source)

@@ -13,7 +13,7 @@ export type VersionConstraint =
 
 /** No version constraint. The message is one line, with the place and what is wrong there. */
 export class MalformedConstraintError extends Error {
-  override readonly name = 'MalformedConstraint'
+  override readonly name = 'MalformedConstraintError'
   /** From 1, in UTF-16 units. */
   readonly column: number
 
@@ -35,7 +35,7 @@ const RELATIONS = {
 /**
  * A constraint such as `>= 1.2 & < 2`, `= 1.0 | > 3` or `!(> 2 & < 3.5)`: the version formulas of
  * opam's manual, "Package Formulas", where versions may go without quotes. `&` goes before `|`.
- * Throws MalformedConstraint.
+ * Throws MalformedConstraintError.
  */
 export function parseVersionConstraint(text: string): VersionConstraint {
   if (text.length > CONSTRAINT_CHARACTERS_MAX) {

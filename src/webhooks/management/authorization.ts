@@ -1,6 +1,6 @@
 import type { Action, Grant } from '../../auth/access.ts'
 import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { denied } from '../../oci/errors.ts'
 import { coversGlob, type Glob } from '../../oci/glob.ts'
 import type { Requester } from './types.ts'
 
@@ -28,14 +28,17 @@ export function canManage({ grants }: Requester, { repositories, types }: Bounds
 export function assertCanWrite({ grants }: Requester, { repositories, types }: Bounds): void {
   if (grants === null) return
   const type = types.find((one) => !one.startsWith('image.'))
-  if (type !== undefined) throw denied('types', type, `only administrators may be told ${type}`)
+  if (type !== undefined)
+    throw denied(`only administrators may be told ${type}`, { field: 'types', value: type })
   for (const action of ['admin', 'pull'] as const) {
     const glob = repositories.find((one) => !isCovered(grants, action, one))
     if (glob === undefined) continue
     throw denied(
-      'repositories',
-      glob,
       `this credential may not ${action} all of ${glob}: a webhook needs admin and pull for what it names`,
+      {
+        field: 'repositories',
+        value: glob,
+      },
     )
   }
 }
@@ -45,8 +48,4 @@ function isCovered(grants: readonly Grant[], action: Action, glob: Glob): boolea
     ({ actions, repositories }) =>
       actions.includes(action) && repositories.some((one) => coversGlob(one, glob)),
   )
-}
-
-function denied(field: string, value: string, message: string): RegistryError {
-  return new RegistryError('DENIED', { field, value }, { message })
 }

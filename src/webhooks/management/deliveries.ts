@@ -11,7 +11,7 @@ import {
 } from '../../db/webhooks/deliveries.ts'
 import { lockWebhook, type WebhookRow } from '../../db/webhooks/webhooks.ts'
 import { formatCursor } from '../../events/cursor.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { notFound } from '../../oci/errors.ts'
 import { postgresRegexOf } from '../../oci/glob.ts'
 import { canReceive } from '../delivery/authorization.ts'
 import { resolveRedeliveryRange } from './redelivery-range.ts'
@@ -68,7 +68,7 @@ export class WebhookDeliveries {
     const webhook = await requireWebhook(this.#db, name, manager)
     const row = await findVisible(this.#db, webhook, event, manager)
     const [told] = await this.#told([row])
-    if (told === undefined) return absent(name, event)
+    if (told === undefined) return throwNotFound(name, event)
     return { ...told, attempts: row.log.map(tryOf), body: row.body }
   }
 
@@ -153,7 +153,7 @@ async function findVisible(
   manager: Requester,
 ) {
   const row = EVENT_ID.test(event) ? await findDelivery(db, id, event) : undefined
-  return row !== undefined && canReceive(manager, row) ? row : absent(name, event)
+  return row !== undefined && canReceive(manager, row) ? row : throwNotFound(name, event)
 }
 
 function checkedStates(texts: readonly string[] | undefined): readonly DeliveryState[] | 'all' {
@@ -200,10 +200,8 @@ function tryOf(row: AttemptRow): DeliveryAttempt {
   }
 }
 
-function absent(name: string, event: string): never {
-  throw new RegistryError('NOT_FOUND', undefined, {
-    message: `${name} was sent no event ${shown(event)}`,
-  })
+function throwNotFound(name: string, event: string): never {
+  throw notFound(`${name} was sent no event ${shown(event)}`)
 }
 
 function shown(text: string): string {

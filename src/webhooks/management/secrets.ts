@@ -1,5 +1,5 @@
 import type { MasterKey } from '../../auth/master-key.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { conflict } from '../../oci/errors.ts'
 import { newEd25519Secret, newSigningSecret } from '../signature.ts'
 import type { Signature, WebhookSecrets } from '../webhook.ts'
 import type { AuthenticationChange } from './types.ts'
@@ -72,9 +72,9 @@ export function rotateSecrets(
   if (earlier.some((one) => one.secret === secret)) throw invalid('secret', 'signs already')
   if (earlier.length >= LIVE_SECRETS_MAX) {
     const soonest = earlier.map(({ until }) => until).sort()[0]
-    throw new RegistryError('CONFLICT', undefined, {
-      message: `${earlier.length} earlier secrets still sign, the next ends at ${soonest}: wait, or end them now with overlapSeconds 0`,
-    })
+    throw conflict(
+      `${earlier.length} earlier secrets still sign, the next ends at ${soonest}: wait, or end them now with overlapSeconds 0`,
+    )
   }
   return { ...current, signing: [{ secret, until: null }, ...earlier] }
 }

@@ -1,7 +1,7 @@
 import type { RegistryIssuer } from '../../auth/access-tokens.ts'
 import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
 import { type EventType, SUBSCRIBABLE_TYPES } from '../../events/event.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { badRequest, RegistryError } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
 import type { GuardedClient } from '../../outgoing/client.ts'
 import { OutgoingRefusedError } from '../../outgoing/guard.ts'
@@ -97,7 +97,7 @@ export function parseSigningSecret(secret: string): string {
 
 /** REQUEST_INVALID about one field. */
 export function invalid(field: string, rule: string, cause?: unknown): RegistryError {
-  return new RegistryError('REQUEST_INVALID', { field }, { message: `${field} ${rule}`, cause })
+  return badRequest(`${field} ${rule}`, { field, cause })
 }
 
 function changed<T, U>(

@@ -16,7 +16,7 @@ import {
   updateWebhook,
   type WebhookRow,
 } from '../../db/webhooks/webhooks.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { conflict, notFound, type RegistryError } from '../../oci/errors.ts'
 import type { WebhookSecrets } from '../webhook.ts'
 import { assertCanWrite, canManage, WEBHOOKS_MAX, WEBHOOKS_PER_OWNER_MAX } from './authorization.ts'
 import {
@@ -80,9 +80,9 @@ export class Webhooks {
       // First, because it lets one after the other: so there are never more than may be.
       await incrementWebhookChangeCount(tx)
       await demandRoom(tx, manager)
-      if (!(await addWebhook(tx, name, { ...written, secretsJwe }))) taken(name)
+      if (!(await addWebhook(tx, name, { ...written, secretsJwe }))) throwNameTaken(name)
       await recordChange(tx, manager.actor, { action: 'create-webhook', detail: name })
-      return (await findWebhook(tx, name)) ?? absent(name)
+      return (await findWebhook(tx, name)) ?? throwNotFound(name)
     })
     return { ...webhookView(row, secrets), secret: presentOf(secrets) }
   }
@@ -179,12 +179,9 @@ export class Webhooks {
     const id = await this.#db.transaction(async (tx) => {
       const { id: webhookId, state } = await requireWebhook(tx, name, manager)
       if (state !== 'active') {
-        throw new RegistryError(
-          'CONFLICT',
+        throw conflict(
+          `${name} is ${state}, and nothing is sent to it: set paused to false first`,
           { state },
-          {
-            message: `${name} is ${state}, and nothing is sent to it: set paused to false first`,
-          },
         )
       }
       await recordChange(tx, manager.actor, { action: 'test-webhook', detail: name })
@@ -213,7 +210,7 @@ export class Webhooks {
       await updateWebhook(tx, before.id, { ...written, secretsJwe, ...owner })
       await incrementWebhookChangeCount(tx)
       await recordChange(tx, manager.actor, { action, detail: name })
-      const after = (await findWebhook(tx, name)) ?? absent(name)
+      const after = (await findWebhook(tx, name)) ?? throwNotFound(name)
       return webhookView(after, secrets)
     })
   }
@@ -228,9 +225,9 @@ export class Webhooks {
     if (current !== undefined) return applySecretsChange(current, authentication, signatures)
     const { authorization, webhookSecret, signatures: wanted } = authentication
     if ([authorization, webhookSecret, wanted].every((one) => one === undefined)) return undefined
-    throw new RegistryError('CONFLICT', undefined, {
-      message: `the secrets of ${row.name} were encrypted with another master key: rotate its secret first`,
-    })
+    throw conflict(
+      `the secrets of ${row.name} were encrypted with another master key: rotate its secret first`,
+    )
   }
 
   #secretsOf({ secretsJwe }: WebhookRow): Promise<WebhookSecrets | undefined> {
@@ -267,7 +264,7 @@ export async function requireWebhook(
 ): Promise<WebhookRow> {
   // Postgres cannot even be asked for this character.
   const row = name.includes('\0') ? undefined : await findWebhook(db, name)
-  return row !== undefined && canManage(manager, row) ? row : absent(name)
+  return row !== undefined && canManage(manager, row) ? row : throwNotFound(name)
 }
 
 async function lockManaged(tx: Transaction, name: string, manager: Requester): Promise<WebhookRow> {
@@ -277,9 +274,11 @@ async function lockManaged(tx: Transaction, name: string, manager: Requester): P
 
 async function demandRoom(tx: Transaction, { actor, grants }: Requester): Promise<void> {
   const { all, owned } = await countWebhooks(tx, actor.origin)
-  if (all >= WEBHOOKS_MAX) throw full(`a registry has at most ${WEBHOOKS_MAX} webhooks`)
+  if (all >= WEBHOOKS_MAX) throw limitReached(`a registry has at most ${WEBHOOKS_MAX} webhooks`)
   if (grants !== null && owned >= WEBHOOKS_PER_OWNER_MAX) {
-    throw full(`a credential or trust policy has at most ${WEBHOOKS_PER_OWNER_MAX} webhooks`)
+    throw limitReached(
+      `a credential or trust policy has at most ${WEBHOOKS_PER_OWNER_MAX} webhooks`,
+    )
   }
 }
 
@@ -321,16 +320,16 @@ function presentOf({ signing }: WebhookSecrets): string {
   return first.secret
 }
 
-function absent(name: string): never {
+function throwNotFound(name: string): never {
   const message = `there is no webhook ${name.slice(0, NAME_SHOWN_MAX)}`
-  throw new RegistryError('NOT_FOUND', undefined, { message })
+  throw notFound(message)
 }
 
-function taken(name: string): never {
+function throwNameTaken(name: string): never {
   const message = `there is a webhook named ${name}: remove it first, or choose another name`
-  throw new RegistryError('CONFLICT', undefined, { message })
+  throw conflict(message)
 }
 
-function full(rule: string): RegistryError {
-  return new RegistryError('CONFLICT', undefined, { message: `${rule}: remove one first` })
+function limitReached(rule: string): RegistryError {
+  return conflict(`${rule}: remove one first`)
 }

@@ -4,7 +4,7 @@ import { OPAM_BYTES_MAX, OPAM_TOKENS_MAX } from '../../../src/unikernel/opam/lex
 import { OPAM_DEPTH_MAX, parseOpam } from '../../../src/unikernel/opam/parser.ts'
 import { parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
 
-const MALFORMED = expect.objectContaining({ name: 'MalformedOpam' })
+const MALFORMED = expect.objectContaining({ name: 'MalformedOpamError' })
 const DEEP = 100_000
 /** As much of something as an opam file may hold, beside a few bytes more. */
 const full = (text: string, width = Buffer.byteLength(text)) =>
