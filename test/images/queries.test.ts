@@ -112,7 +112,7 @@ describe('the images of a repository', () => {
     ['?abi=two', /abi is a number/],
     ['?last=x', /last is the one of the Link header/],
     ['?n=x', /n must be a whole number/],
-    ['?target=a&target=b', /target stands twice/],
+    ['?target=a&target=b', /target is given twice/],
   ])('%s is refused', async (query, message) => {
     const answer = await registry.anonymous(`/api/v1/repositories/${repository}/images${query}`)
     expect(answer.status).toBe(400)
