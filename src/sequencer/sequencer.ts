@@ -11,7 +11,7 @@ import {
 import { renderCloudEvent } from '../events/cloud-event.ts'
 import type { RegistryEvent } from '../events/event.ts'
 import { matchesFilter } from '../events/filter.ts'
-import type { Endpoint } from '../webhooks/webhook.ts'
+import type { Webhook } from '../webhooks/webhook.ts'
 import type { WebhookCache } from '../webhooks/webhook-cache.ts'
 
 export type SequencerOptions = {
@@ -120,7 +120,7 @@ export class Sequencer {
     tx: Transaction,
     rows: readonly OutboxRow[],
     last: number,
-    endpoints: readonly Endpoint[],
+    endpoints: readonly Webhook[],
   ): Promise<{ placed: number; told: ReadonlySet<number> }> {
     const places = new Places(last)
     const events: SequencedEvent[] = []
@@ -148,7 +148,7 @@ export class Sequencer {
   }
 }
 
-function isFor({ id, filter }: Endpoint, row: OutboxRow, { type }: RegistryEvent): boolean {
+function isFor({ id, filter }: Webhook, row: OutboxRow, { type }: RegistryEvent): boolean {
   if (row.webhookId !== null) return row.webhookId === id
   return matchesFilter(filter, { type, repository: row.repository, tag: row.tag })
 }

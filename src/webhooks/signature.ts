@@ -7,7 +7,7 @@ import {
   sign,
 } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import type { Endpoint } from './webhook.ts'
+import type { Webhook } from './webhook.ts'
 
 /** What is signed. */
 export type SignedMessage = {
@@ -99,7 +99,7 @@ export function isCustomHeader(name: string): boolean {
  * `webhook-timestamp`, `webhook-signature`), and what the endpoint asks for beside. Throws for an
  * endpoint whose secrets cannot be read.
  */
-export function signedHeaders(endpoint: Endpoint, message: SignedMessage): Record<string, string> {
+export function signedHeaders(endpoint: Webhook, message: SignedMessage): Record<string, string> {
   const { secrets, signatures } = endpoint
   if (secrets === undefined) {
     throw new Error('the secrets of this webhook were encrypted with another master key')

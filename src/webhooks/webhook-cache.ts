@@ -2,13 +2,13 @@ import type { Grant } from '../auth/access.ts'
 import type { MasterKey } from '../auth/master-key.ts'
 import type { Database, Queryable } from '../db/database.ts'
 import { type CachedWebhookRow, listAllWebhooks, readWebhookChangeCount } from '../db/endpoints.ts'
-import type { Endpoint, Signature, WebhookFormat, WebhookSecrets } from './webhook.ts'
+import type { Signature, Webhook, WebhookFormat, WebhookSecrets } from './webhook.ts'
 
 /** The endpoints as this process knows them; they are read again when one was changed. */
 export class WebhookCache {
   readonly #db: Database
   readonly #masterKey: MasterKey
-  #known: ReadonlyMap<number, Endpoint> = new Map()
+  #known: ReadonlyMap<number, Webhook> = new Map()
   #secrets = new Map<string, WebhookSecrets | undefined>()
   #changes = -1
 
@@ -18,13 +18,13 @@ export class WebhookCache {
   }
 
   /** All that were not removed, by their ids. One small statement when nothing was changed. */
-  async current(db: Queryable = this.#db): Promise<ReadonlyMap<number, Endpoint>> {
+  async current(db: Queryable = this.#db): Promise<ReadonlyMap<number, Webhook>> {
     const changes = await readWebhookChangeCount(db)
     if (changes === this.#changes) return this.#known
     // The count first: what changes in between is then only read once more.
     const rows = await listAllWebhooks(db)
     const secrets = new Map<string, WebhookSecrets | undefined>()
-    const known = new Map<number, Endpoint>()
+    const known = new Map<number, Webhook>()
     for (const row of rows) {
       const opened = this.#secrets.has(row.secretsJwe)
         ? this.#secrets.get(row.secretsJwe)
@@ -45,7 +45,7 @@ export class WebhookCache {
 }
 
 /** The columns hold only what was checked when the endpoint was written. */
-function endpointOf(row: CachedWebhookRow, secrets: WebhookSecrets | undefined): Endpoint {
+function endpointOf(row: CachedWebhookRow, secrets: WebhookSecrets | undefined): Webhook {
   const { repositories, tags, types } = row
   return {
     id: row.id,

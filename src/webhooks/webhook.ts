@@ -33,7 +33,7 @@ export type WebhookOwner = {
 }
 
 /** Somebody who is told. */
-export type Endpoint = {
+export type Webhook = {
   readonly id: number
   readonly name: string
   readonly url: string

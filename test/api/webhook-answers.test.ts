@@ -56,7 +56,7 @@ async function delivered(webhook: string, event: string, status: number | null):
        select position, $2, 'endpoint.disabled', now(), '{"subject":"other"}'
          from placed
      ), delivery as (
-       insert into deliveries (webhook_id, event_position, state, tries, attempts, finished_at)
+       insert into deliveries (webhook_id, event_position, state, round_attempts, attempts, finished_at)
        select w.id, p.position, case when $3::int = 200 then 'delivered' else 'failed' end, 1, 1, now()
          from placed p, webhooks w
         where w.name = $1
@@ -158,13 +158,13 @@ describe('webhooks are answered as described', () => {
     expect(all).toMatchObject([
       { event: others[1], state: 'failed', status: null, error: 'no', subject: 'other' },
       { event: others[0], state: 'failed', status: 500 },
-      { event: EVENT, state: 'delivered', status: 200, error: null, tries: 1 },
+      { event: EVENT, state: 'delivered', status: 200, error: null, attempts: 1 },
     ])
     expect(await listed(admin, `${path}/deliveries?state=delivered`, 'deliveries')).toHaveLength(1)
     const answers = [null, null, 'thanks']
     for (const event of [EVENT, ...others]) {
       const { body } = await asked(admin, 'GET', `${path}/deliveries/${event}`)
-      expect(body).toMatchObject({ event, body: '{"subject":"other"}', attempts: [{}] })
+      expect(body).toMatchObject({ event, body: '{"subject":"other"}', attemptLog: [{}] })
     }
     expect(answers).toContain('thanks')
     await expectStatus(202, admin, 'POST', `${path}/deliveries/${EVENT}/redeliver`)

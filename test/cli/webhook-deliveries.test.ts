@@ -81,7 +81,7 @@ describe('rookery webhook test', () => {
       subject: 'works',
       state: 'delivered',
       status: 200,
-      attempts: [{ status: 200, response: { body: 'thanks' } }],
+      attemptLog: [{ status: 200, response: { body: 'thanks' } }],
     })
   })
 
@@ -102,8 +102,8 @@ describe('rookery webhook deliveries and redeliver', () => {
     await expect
       .poll(async () => (await listed()).deliveries)
       .toMatchObject([
-        { subject: 'builds/hello:v2', state: 'delivered', tries: 1, status: 200 },
-        { subject: 'builds/hello:v1', state: 'delivered', tries: 1, status: 200 },
+        { subject: 'builds/hello:v2', state: 'delivered', attempts: 1, status: 200 },
+        { subject: 'builds/hello:v1', state: 'delivered', attempts: 1, status: 200 },
       ])
     const [, { event }] = (await listed()).deliveries
     const table = await printed(registry, 'webhook', 'deliveries', 'told', '--state', 'delivered')

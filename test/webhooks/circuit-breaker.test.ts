@@ -55,7 +55,7 @@ it('after five failures in a row an endpoint is left alone, and no tries are use
   for (const event of waiting) {
     const delivery = await desk.delivery(hook, event)
     expect(delivery.state).toBe('pending')
-    tries += delivery.tries
+    tries += delivery.roundAttempts
   }
   expect(tries).toBe(5)
 })
@@ -124,7 +124,7 @@ it('a ping that is refused is sent once, and says nothing of the endpoint', asyn
   const hook = await desk.webhook({ url: receiver.url, types: ['endpoint.ping'] })
   const ping = await desk.event([hook], { type: 'endpoint.ping', repository: null, tag: null })
   desk.startWorker()
-  await desk.waitForDelivery(hook, ping, { state: 'failed', tries: 1 })
+  await desk.waitForDelivery(hook, ping, { state: 'failed', roundAttempts: 1 })
   expect((await desk.health(hook))?.failures ?? 0).toBe(0)
 })
 

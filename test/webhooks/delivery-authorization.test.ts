@@ -59,7 +59,7 @@ it.each(REFUSED)('whoever has %s hears nothing of it', async (_, columns, event)
   desk.startWorker()
   await desk.waitForDelivery(hook, made, {
     state: 'refused',
-    tries: 0,
+    roundAttempts: 0,
     attempts: 0,
     finished: true,
   })
@@ -110,7 +110,7 @@ it.each([
     { type: 'endpoint.disabled', webhook: hook.name, reason: 'owner' },
   ])
   for (const event of events) {
-    await desk.waitForDelivery(hook, event, { state: 'pending', tries: 0, lease: null })
+    await desk.waitForDelivery(hook, event, { state: 'pending', roundAttempts: 0, lease: null })
   }
   expect(receiver.received).toEqual([])
 })
@@ -150,7 +150,7 @@ it('of what waits for one tag only the last is sent, to whom asked for that', as
   // Not wanted by `last`, so it makes nothing useless.
   await desk.event([all], { tag: 'live', type: 'image.tag.deleted' })
   desk.startWorker()
-  await desk.waitForDelivery(last, first, { state: 'superseded', tries: 0, finished: true })
+  await desk.waitForDelivery(last, first, { state: 'superseded', roundAttempts: 0, finished: true })
   for (const event of [other, elsewhere, pushed, second]) {
     await desk.waitForDelivery(last, event, { state: 'delivered' })
   }

@@ -88,15 +88,15 @@ it('who lost the lease changes nothing any more; what was sent is logged', async
     responseHeaders: {},
     responseBody: '',
   }
-  const failed = { state: 'failed', tries: 13, delaySeconds: 0, attempt } as const
+  const failed = { state: 'failed', roundAttempts: 13, delaySeconds: 0, attempt } as const
   await settleDeliveries(desk.db, [{ ...slow, ...failed }])
   expect(await desk.delivery(hook, event)).toMatchObject({
     state: 'pending',
     lease: LEASES[1],
-    tries: 0,
+    roundAttempts: 0,
     attempts: 1,
   })
-  const delivered = { state: 'delivered', tries: 1, delaySeconds: 0 } as const
+  const delivered = { state: 'delivered', roundAttempts: 1, delaySeconds: 0 } as const
   await settleDeliveries(desk.db, [
     { ...quick, ...delivered, attempt: { ...attempt, status: 204 } },
   ])
@@ -143,7 +143,7 @@ it('a process that ends lets run what ends soon, and gives the rest to others', 
   expect(await desk.delivery(never, slow)).toMatchObject({
     state: 'pending',
     lease: null,
-    tries: 0,
+    roundAttempts: 0,
   })
   const { rows } = await desk.client.query('select 1 from deliveries where lease is not null')
   expect(rows).toEqual([])
@@ -164,7 +164,7 @@ it.each(['paused', 'disabled'] as const)('a %s endpoint keeps what waits for it'
   const [event] = (await events([hook, other], 1)) as [TestEvent]
   desk.startWorker()
   await desk.waitForDelivery(other, event, { state: 'delivered' })
-  expect(await desk.delivery(hook, event)).toMatchObject({ state: 'pending', tries: 0 })
+  expect(await desk.delivery(hook, event)).toMatchObject({ state: 'pending', roundAttempts: 0 })
   await desk.client.query(`update webhooks set state = 'active'`)
   await desk.incrementChangeCount()
   await desk.waitForDelivery(hook, event, { state: 'delivered' })

@@ -72,7 +72,7 @@ describe('whoever may not pull any more', () => {
       body: JSON.stringify({ visibility: 'private' }),
     })
     await pushImage(registry, repository, 'secret')
-    expect((await ended(name, 2))[0]).toMatchObject({ state: 'refused', tries: 0 })
+    expect((await ended(name, 2))[0]).toMatchObject({ state: 'refused', attempts: 0 })
     expect(receiver.received).toHaveLength(1)
   })
 

@@ -47,7 +47,7 @@ export type TestEventOptions = {
 
 export type StoredDelivery = {
   readonly state: string
-  readonly tries: number
+  readonly roundAttempts: number
   readonly attempts: number
   readonly lease: string | null
   /** Seconds from now. */
@@ -230,7 +230,7 @@ export class DeliveryFixture {
 
   async delivery(endpoint: TestWebhook, event: TestEvent): Promise<StoredDelivery> {
     const { rows } = await this.client.query<StoredDelivery>(
-      `select state, tries, attempts, lease, finished_at is not null as finished,
+      `select state, round_attempts as "roundAttempts", attempts, lease, finished_at is not null as finished,
               extract(epoch from due_at - clock_timestamp())::float8 as "dueIn"
          from deliveries
         where webhook_id = $1

@@ -32,7 +32,7 @@ it('a receiver that fails twice gets it a third time, and the log has all three'
   desk.startWorker(PATIENT)
   await desk.waitForDelivery(hook, event, {
     state: 'delivered',
-    tries: 3,
+    roundAttempts: 3,
     attempts: 3,
     lease: null,
   })
@@ -55,7 +55,7 @@ it('after the last try it has failed, and nothing more is sent', async () => {
   desk.startWorker({ ...PATIENT, schedule: [0, 0.01, 0.01, 0.01] })
   await desk.waitForDelivery(hook, event, {
     state: 'failed',
-    tries: 4,
+    roundAttempts: 4,
     attempts: 4,
     finished: true,
   })
@@ -69,7 +69,7 @@ it('the next try waits as long as the schedule says', async () => {
   const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
   desk.startWorker({ ...PATIENT, schedule: [0, 1000] })
-  await desk.waitForDelivery(hook, event, { state: 'pending', tries: 1, lease: null })
+  await desk.waitForDelivery(hook, event, { state: 'pending', roundAttempts: 1, lease: null })
   const { dueIn } = await desk.delivery(hook, event)
   expect(dueIn).toBeGreaterThan(790)
   expect(dueIn).toBeLessThan(1200)
@@ -90,7 +90,7 @@ it.each([
   const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
   desk.startWorker({ ...PATIENT, schedule: [0, 1000] })
-  await desk.waitForDelivery(hook, event, { state: 'pending', tries: 1, lease: null })
+  await desk.waitForDelivery(hook, event, { state: 'pending', roundAttempts: 1, lease: null })
   const { dueIn } = await desk.delivery(hook, event)
   expect(dueIn).toBeGreaterThan(min)
   expect(dueIn).toBeLessThan(max)
@@ -173,13 +173,13 @@ it('a redelivery begins a new round of tries, and the log goes on', async () => 
   const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
   const deliverer = desk.startWorker(PATIENT)
-  await desk.waitForDelivery(hook, event, { state: 'failed', tries: 3, attempts: 3 })
+  await desk.waitForDelivery(hook, event, { state: 'failed', roundAttempts: 3, attempts: 3 })
   await desk.db.transaction((tx) => redeliver(tx, hook.id, event.position))
   deliverer.poke([hook.id])
-  await desk.waitForDelivery(hook, event, { state: 'failed', tries: 3, attempts: 6 })
+  await desk.waitForDelivery(hook, event, { state: 'failed', roundAttempts: 3, attempts: 6 })
   receiver.answer = ACCEPT
   await desk.db.transaction((tx) => redeliver(tx, hook.id, event.position))
-  await desk.waitForDelivery(hook, event, { state: 'delivered', tries: 1, attempts: 7 })
+  await desk.waitForDelivery(hook, event, { state: 'delivered', roundAttempts: 1, attempts: 7 })
   const attempts = await desk.attempts(hook, event)
   expect(attempts.map(({ attempt }) => attempt)).toEqual([1, 2, 3, 4, 5, 6, 7])
 })

@@ -58,13 +58,13 @@ describe('a delivery', () => {
       path: '/hook?a=b',
       headers: { authorization: 'Bearer s3cret', 'x-webhook-secret': 'hush', 'x-team': 'falcons' },
     })
-    expect(delivery).toMatchObject({ state: 'delivered', tries: 1, status: 202, error: null })
+    expect(delivery).toMatchObject({ state: 'delivered', attempts: 1, status: 202, error: null })
     const { body } = await requestWebhooks(
       registry,
       'GET',
       `/${name}/deliveries/${delivery?.event}`,
     )
-    expect(body.attempts).toMatchObject([
+    expect(body.attemptLog).toMatchObject([
       {
         status: 202,
         request: { headers: { 'webhook-id': delivery?.event, authorization: 'Bearer …' } },
@@ -83,7 +83,7 @@ describe('a delivery', () => {
     await waitForRequests(receiver, 1)
     await expect
       .poll(() => deliveries(name))
-      .toMatchObject([{ state: 'pending', tries: 1, status: 500 }])
+      .toMatchObject([{ state: 'pending', attempts: 1, status: 500 }])
     const [{ dueAt }] = (await deliveries(name)) as [DeliveryJson]
     const seconds = (new Date(dueAt ?? '').getTime() - Date.now()) / 1000
     expect(seconds).toBeLessThan(2.5)
@@ -92,7 +92,7 @@ describe('a delivery', () => {
     const [first, second] = receiver.received
     expect(second?.headers['webhook-id']).toBe(first?.headers['webhook-id'])
     expect(second?.body).toBe(first?.body)
-    expect(await ended(name, 1)).toMatchObject([{ state: 'delivered', tries: 2 }])
+    expect(await ended(name, 1)).toMatchObject([{ state: 'delivered', attempts: 2 }])
   })
 
   it.each([
@@ -106,7 +106,7 @@ describe('a delivery', () => {
     const repository = newRepository()
     const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
     await pushImage(registry, repository, 'live')
-    await expect.poll(async () => (await deliveries(name))[0]?.tries).toBeGreaterThan(0)
+    await expect.poll(async () => (await deliveries(name))[0]?.attempts).toBeGreaterThan(0)
     const [delivery] = await deliveries(name)
     const wait = (new Date(delivery?.dueAt ?? '').getTime() - Date.now()) / 1000
     expect(wait).toBeGreaterThan(seconds * 0.75 - 2)
@@ -133,7 +133,7 @@ describe('a delivery', () => {
     const { name } = await createWebhook(registry, receiver.url, repository, wish)
     await pushImage(registry, repository, 'live')
     await expect.poll(() => deliveries(name)).toHaveLength(1)
-    await client.query(`update deliveries set tries = 12 where state = 'pending'`)
+    await client.query(`update deliveries set round_attempts = 12 where state = 'pending'`)
     await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: false })
     const [failed] = await ended(name, 1)
     expect(failed).toMatchObject({ state: 'failed', status: 503, dueAt: null })
@@ -151,7 +151,7 @@ describe('a delivery', () => {
     const more = { ...tagUpdates, maxAgeSeconds: 3600 }
     const { name } = await createWebhook(registry, receiver.url, repository, more)
     await pushImage(registry, repository, 'live')
-    await expect.poll(async () => (await deliveries(name))[0]?.tries).toBe(1)
+    await expect.poll(async () => (await deliveries(name))[0]?.attempts).toBe(1)
     await client.query(
       `update events
           set occurred_at = now() - interval '61 minutes'
@@ -160,7 +160,7 @@ describe('a delivery', () => {
     )
     await hurry()
     const [late] = await ended(name, 1)
-    expect(late).toMatchObject({ state: 'expired', tries: 1 })
+    expect(late).toMatchObject({ state: 'expired', attempts: 1 })
     receiver.answer = (_, res) => res.writeHead(200).end()
     await requestWebhooks(registry, 'POST', `/${name}/deliveries/${late?.event}/redeliver`)
     await expect.poll(async () => (await deliveries(name))[0]?.state).toBe('delivered')
@@ -241,7 +241,7 @@ describe('a delivery', () => {
       'GET',
       `/${name}/deliveries/${delivery?.event}`,
     )
-    const [attempt] = body.attempts as unknown as { response: { body: string } }[]
+    const [attempt] = body.attemptLog as unknown as { response: { body: string } }[]
     expect(attempt?.response.body).toHaveLength(4096)
   })
 })
@@ -308,11 +308,11 @@ describe('an endpoint', () => {
     const state = async () => (await requestWebhooks(registry, 'GET', `/${name}`)).body.state
     await pushImage(registry, repository, 'live')
     await waitForRequests(receiver, 1)
-    await expect.poll(async () => (await deliveries(name))[0]?.tries).toBe(1)
+    await expect.poll(async () => (await deliveries(name))[0]?.attempts).toBe(1)
     await since(4)
     await hurry()
     await waitForRequests(receiver, 2)
-    await expect.poll(async () => (await deliveries(name))[0]?.tries).toBe(2)
+    await expect.poll(async () => (await deliveries(name))[0]?.attempts).toBe(2)
     expect(await state()).toBe('active')
     await since(6)
     await hurry()

@@ -1,6 +1,6 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
-import { Webhook } from 'standardwebhooks'
+import { Webhook as WebhookVerifier } from 'standardwebhooks'
 import { type Received, type Receiver, startReceiver } from './receiver.ts'
 
 /** What a receiver makes of a POST: its status, and what it would do now. */
@@ -190,7 +190,7 @@ export const hookRunner =
 /** True for what the library of Standard Webhooks believes. */
 export function isVerified(secret: string, { headers, body }: Received): boolean {
   try {
-    new Webhook(secret).verify(body, headers as Record<string, string>)
+    new WebhookVerifier(secret).verify(body, headers as Record<string, string>)
     return true
   } catch {
     return false

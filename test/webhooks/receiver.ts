@@ -131,7 +131,7 @@ export type DeliveryJson = {
   event: string
   state: string
   type: string
-  tries: number
+  attempts: number
   status: number | null
   error: string | null
   dueAt: string | null

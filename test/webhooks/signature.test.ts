@@ -1,6 +1,6 @@
 import { createPublicKey, verify } from 'node:crypto'
 import fc from 'fast-check'
-import { Webhook } from 'standardwebhooks'
+import { Webhook as WebhookVerifier } from 'standardwebhooks'
 import { describe, expect, it } from 'vitest'
 import {
   isCustomHeader,
@@ -10,11 +10,11 @@ import {
   publicKeyOf,
   signedHeaders,
 } from '../../src/webhooks/signature.ts'
-import type { Endpoint, WebhookSecrets } from '../../src/webhooks/webhook.ts'
+import type { Webhook, WebhookSecrets } from '../../src/webhooks/webhook.ts'
 
-type Options = Partial<Omit<Endpoint, 'secrets'>> & { readonly secrets?: Partial<WebhookSecrets> }
+type Options = Partial<Omit<Webhook, 'secrets'>> & { readonly secrets?: Partial<WebhookSecrets> }
 
-function endpointOf({ secrets, ...more }: Options): Endpoint {
+function endpointOf({ secrets, ...more }: Options): Webhook {
   return {
     id: 1,
     name: 'deploy',
@@ -43,7 +43,7 @@ const MESSAGE = {
 
 function verifies(secret: string, body: string, headers: Record<string, string>): boolean {
   try {
-    new Webhook(secret).verify(body, headers, { jsonParse: false })
+    new WebhookVerifier(secret).verify(body, headers, { jsonParse: false })
     return true
   } catch {
     return false
@@ -167,7 +167,7 @@ describe('other headers', () => {
 })
 
 it('nothing is signed with secrets that cannot be read, or that have ended', () => {
-  const unreadable: Endpoint = { ...endpointOf({}), secrets: undefined }
+  const unreadable: Webhook = { ...endpointOf({}), secrets: undefined }
   expect(() => signedHeaders(unreadable, MESSAGE)).toThrow('another master key')
   for (const signing of [[], [{ secret: newSigningSecret(), until: '2020-01-01T00:00:00.000Z' }]]) {
     const endpoint = endpointOf({ secrets: { signing }, signatures: ['x-signature'] })

@@ -117,7 +117,7 @@ async function outcomeOf(desk: WebhookAdmin, name: string, event: string): Promi
   const end = Date.now() + OUTCOME_MILLISECONDS_MAX
   for (;;) {
     const delivery = await desk.delivery(name, event)
-    if (delivery !== undefined && (delivery.tries > 0 || delivery.state !== 'pending')) {
+    if (delivery !== undefined && (delivery.attempts > 0 || delivery.state !== 'pending')) {
       return delivery
     }
     if (Date.now() > end) throw new CommandError(await lateText(desk, name))
@@ -137,9 +137,9 @@ async function lateText(desk: WebhookAdmin, name: string): Promise<string> {
 
 function outcomeLines(
   name: string,
-  { state, status, error, dueAt, attempts }: DeliveryDetail,
+  { state, status, error, dueAt, attemptLog }: DeliveryDetail,
 ): string[] {
-  const [last] = attempts
+  const [last] = attemptLog
   const outcome = dueAt === null ? state : `it is tried again at ${secondText(dueAt)}`
   const after = last === undefined ? '' : `, after ${last.milliseconds} ms`
   const body = last?.response?.body ?? ''

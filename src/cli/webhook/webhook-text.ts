@@ -141,7 +141,7 @@ export function deliveryTable(deliveries: readonly Delivery[]): string[] {
     one.type,
     one.subject,
     one.state,
-    String(one.tries),
+    String(one.attempts),
     lastText(one),
   ])
   return columns(DELIVERY_HEADINGS, rows)
@@ -149,18 +149,18 @@ export function deliveryTable(deliveries: readonly Delivery[]): string[] {
 
 /** One delivery with all its tries. */
 export function deliveryLines(delivery: DeliveryDetail): string[] {
-  const { event, type, subject, time, state, dueAt, attempts } = delivery
+  const { event, type, subject, time, state, dueAt, attemptLog } = delivery
   const next = dueAt === null ? '' : `; next try at ${secondText(dueAt)}`
   return [
     `${event}  ${type} of ${subject} at ${secondText(time)}`,
     `${state}${next}`,
-    ...attempts.flatMap((one) => ['', ...tryLines(one)]),
+    ...attemptLog.flatMap((one) => ['', ...attemptLines(one)]),
     '',
     delivery.body,
   ]
 }
 
-function tryLines({
+function attemptLines({
   at,
   milliseconds,
   status,

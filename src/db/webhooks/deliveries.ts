@@ -112,9 +112,9 @@ export async function redeliver(
   await tx.query(
     `update deliveries
         set state = 'pending',
-            tries = 0,
+            round_attempts = 0,
             due_at = now(),
-            asked_at = now(),
+            redelivered_at = now(),
             lease = null,
             finished_at = null
       where webhook_id = $1
@@ -196,14 +196,14 @@ export async function redeliverRange(
         order by s.position
         limit $8
      ), renewed as (
-       insert into deliveries (webhook_id, event_position, asked_at)
+       insert into deliveries (webhook_id, event_position, redelivered_at)
        select $1, position, now()
          from wanted
            on conflict (webhook_id, event_position) do update
           set state = 'pending',
-              tries = 0,
+              round_attempts = 0,
               due_at = now(),
-              asked_at = now(),
+              redelivered_at = now(),
               lease = null,
               finished_at = null
        returning event_position

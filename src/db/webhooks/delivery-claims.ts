@@ -41,12 +41,12 @@ export type ClaimedDelivery = {
   readonly position: number
   readonly lease: string
   /** Tries of this round, before this one. */
-  readonly tries: number
+  readonly roundAttempts: number
   readonly eventId: string
   readonly type: EventType
   readonly occurredAt: Date
   /** When somebody had it sent again. */
-  readonly askedAt: Date | null
+  readonly redeliveredAt: Date | null
   readonly body: string
   /** Null when the event is about the registry. */
   readonly repository: Repository | null
@@ -128,10 +128,10 @@ export async function claimDeliveries(
          from taken p
         where d.webhook_id = p.webhook_id
           and d.event_position = p.event_position
-       returning d.webhook_id, d.event_position, d.lease, d.tries, d.asked_at, p.failures
+       returning d.webhook_id, d.event_position, d.lease, d.round_attempts, d.redelivered_at, p.failures
      )
-     select l.webhook_id as "webhookId", l.event_position as position, l.lease, l.tries,
-            l.failures, l.asked_at as "askedAt", e.event_id as "eventId", e.type,
+     select l.webhook_id as "webhookId", l.event_position as position, l.lease, l.round_attempts as "roundAttempts",
+            l.failures, l.redelivered_at as "redeliveredAt", e.event_id as "eventId", e.type,
             e.occurred_at as "occurredAt", e.body, r.name as repository, r.visibility,
             w.coalesce_tags and e.type in ('image.tag.updated', 'image.tag.deleted') and exists (
               select 1
@@ -146,7 +146,7 @@ export async function claimDeliveries(
                         where webhook_id = l.webhook_id
                           and event_position = n.position
                           -- Who asks for one again wants it, whatever came behind it before.
-                          and (l.asked_at is null or coalesce(asked_at, created_at) >= l.asked_at)
+                          and (l.redelivered_at is null or coalesce(redelivered_at, created_at) >= l.redelivered_at)
                      )
             ) as superseded
        from leased l
@@ -171,7 +171,7 @@ export type DeliveryResult = {
   readonly position: number
   readonly lease: string
   readonly state: DeliveryState
-  readonly tries: number
+  readonly roundAttempts: number
   /** When it is due again, if it is still pending. */
   readonly delaySeconds: number
   /** Undefined when nothing was sent. */
@@ -188,21 +188,21 @@ export async function settleDeliveries(
 ): Promise<void> {
   await db.query(
     `with results as (
-       select r."webhookId", r.position, r.lease, r.state, r.tries, r."delaySeconds", r.attempt
+       select r."webhookId", r.position, r.lease, r.state, r."roundAttempts", r."delaySeconds", r.attempt
          from json_to_recordset($1) as r (
-                "webhookId" bigint, position bigint, lease uuid, state text, tries integer,
+                "webhookId" bigint, position bigint, lease uuid, state text, "roundAttempts" integer,
                 "delaySeconds" double precision, attempt json)
      ), settled as (
        update deliveries d
-          set (state, tries, lease, due_at, finished_at) = (
-                select r.state, r.tries, null::uuid,
+          set (state, round_attempts, lease, due_at, finished_at) = (
+                select r.state, r."roundAttempts", null::uuid,
                        case when r.state = 'pending'
                             then now() + make_interval(secs => r."delaySeconds")
                             else d.due_at end,
                        case when r.state = 'pending' then null else now() end
                  where d.lease = r.lease
                  union all
-                select d.state, d.tries, d.lease, d.due_at, d.finished_at
+                select d.state, d.round_attempts, d.lease, d.due_at, d.finished_at
                  where d.lease is distinct from r.lease
               ),
               attempts = d.attempts + case when r.attempt is null then 0 else 1 end

@@ -3,7 +3,7 @@ import { allows } from '../../auth/access.ts'
 import type { Database } from '../../db/database.ts'
 import { listActiveOrigins } from '../../db/endpoints.ts'
 import type { ClaimedDelivery } from '../../db/webhooks/delivery-claims.ts'
-import type { Endpoint, WebhookOwner } from '../webhook.ts'
+import type { Webhook, WebhookOwner } from '../webhook.ts'
 
 /** What does not stand any more is noticed after so long. */
 const STANDING_MILLISECONDS = 2_000
@@ -22,7 +22,7 @@ export class ActiveOwners {
   }
 
   /** Of these endpoints' owners those that stand; each is asked about once in a while. */
-  async listActive(endpoints: readonly Endpoint[]): Promise<ReadonlySet<string>> {
+  async listActive(endpoints: readonly Webhook[]): Promise<ReadonlySet<string>> {
     const origins = new Set(endpoints.flatMap(({ owner }) => owner.origin ?? []))
     const standing = new Set([...origins].filter((one) => this.#known.get(one) === true))
     const unsure = [...origins].filter((one) => !this.#known.has(one))

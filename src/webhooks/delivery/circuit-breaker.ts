@@ -10,7 +10,7 @@ import {
   type WebhookFailures,
 } from '../../db/webhooks/health.ts'
 import type { DisabledReason } from '../../events/event.ts'
-import type { Endpoint } from '../webhook.ts'
+import type { Webhook } from '../webhook.ts'
 import type { AttemptResult } from './send.ts'
 
 /** When an endpoint that fails is left alone, and when for good. */
@@ -60,7 +60,7 @@ export class CircuitBreaker {
   }
 
   /** Notes what came of a try; `failures` are those in a row before it, as they were known. */
-  async record(endpoint: Endpoint, failures: number, sent: AttemptResult): Promise<void> {
+  async record(endpoint: Webhook, failures: number, sent: AttemptResult): Promise<void> {
     const { id } = endpoint
     if (sent.outcome === 'delivered') {
       const now = performance.now()
@@ -85,7 +85,7 @@ export class CircuitBreaker {
   }
 
   /** Sends nothing any more, and tells those who want to know. */
-  async disable(endpoint: Endpoint, reason: DisabledReason, detail: string): Promise<void> {
+  async disable(endpoint: Webhook, reason: DisabledReason, detail: string): Promise<void> {
     const { db, onDisabled, onCommitted } = this.#options
     const { id, name } = endpoint
     const isNews = await db.transaction(async (tx) => {

@@ -13,7 +13,7 @@ import {
   settleDeliveries,
 } from '../../db/webhooks/delivery-claims.ts'
 import { RegistryError } from '../../oci/errors.ts'
-import type { Endpoint } from '../webhook.ts'
+import type { Webhook } from '../webhook.ts'
 import type { WebhookCache } from '../webhook-cache.ts'
 import { ActiveOwners, canReceive, isOwnerActive } from './authorization.ts'
 import { type BreakerLimits, CircuitBreaker } from './circuit-breaker.ts'
@@ -176,7 +176,7 @@ export class DeliveryWorker {
   }
 
   /** Takes endpoints that are wanted and have room, the one that has waited longest first. */
-  #choose(known: ReadonlyMap<number, Endpoint>): { webhookId: number; slots: number }[] {
+  #choose(known: ReadonlyMap<number, Webhook>): { webhookId: number; slots: number }[] {
     const chosen: { webhookId: number; slots: number }[] = []
     let left = this.#slots.free
     for (const webhookId of this.#wanted) {
@@ -197,7 +197,7 @@ export class DeliveryWorker {
 
   #begin(
     delivery: ClaimedDelivery,
-    endpoint: Endpoint | undefined,
+    endpoint: Webhook | undefined,
     standing: ReadonlySet<string>,
   ): void {
     const { webhookId } = delivery
@@ -218,7 +218,7 @@ export class DeliveryWorker {
 
   async #deliver(
     delivery: ClaimedDelivery,
-    endpoint: Endpoint | undefined,
+    endpoint: Webhook | undefined,
     standing: ReadonlySet<string>,
   ): Promise<void> {
     // Taken away meanwhile.
@@ -247,25 +247,27 @@ export class DeliveryWorker {
 
   /** Nothing was sent. */
   async #end(delivery: ClaimedDelivery, state: DeliveryState): Promise<void> {
-    const { webhookId, position, lease, tries } = delivery
+    const { webhookId, position, lease, roundAttempts } = delivery
     if (state !== 'pending') this.#options.onOutcome?.(state)
-    const result = { webhookId, position, lease, state, tries, delaySeconds: 0 }
+    const result = { webhookId, position, lease, state, roundAttempts, delaySeconds: 0 }
     await this.#settling.submit({ ...result, attempt: undefined })
   }
 
   #resultOf(delivery: ClaimedDelivery, sent: AttemptResult): DeliveryResult {
     const { webhookId, position, lease } = delivery
     const { outcome, retryAfterSeconds, ...attempt } = sent
-    const tries = delivery.tries + 1
+    const roundAttempts = delivery.roundAttempts + 1
     // Somebody waits for what comes of a ping, and nobody for another.
     const schedule =
       delivery.type === 'endpoint.ping' ? PING_SECONDS : (this.#options.schedule ?? RETRY_SECONDS)
     const seconds =
-      outcome === 'delivered' ? undefined : secondsUntilRetry(tries, retryAfterSeconds, schedule)
+      outcome === 'delivered'
+        ? undefined
+        : secondsUntilRetry(roundAttempts, retryAfterSeconds, schedule)
     const state =
       outcome === 'delivered' ? 'delivered' : seconds === undefined ? 'failed' : 'pending'
     const delaySeconds = seconds ?? 0
-    return { webhookId, position, lease, state, tries, delaySeconds, attempt }
+    return { webhookId, position, lease, state, roundAttempts, delaySeconds, attempt }
   }
 
   async #settle(results: readonly DeliveryResult[]): Promise<undefined[]> {
@@ -293,7 +295,10 @@ export class DeliveryWorker {
 }
 
 /** What somebody asked for again is as old as that. */
-function isLate({ maxAgeSeconds }: Endpoint, { occurredAt, askedAt }: ClaimedDelivery): boolean {
+function isLate(
+  { maxAgeSeconds }: Webhook,
+  { occurredAt, redeliveredAt: askedAt }: ClaimedDelivery,
+): boolean {
   const age = Date.now() - (askedAt ?? occurredAt).getTime()
   return maxAgeSeconds !== null && age > maxAgeSeconds * 1000
 }

@@ -4,7 +4,7 @@ import { CLOUD_EVENT_TYPE } from '../../events/cloud-event.ts'
 import { DOCKER_EVENTS_TYPE, renderDockerEnvelope } from '../../events/docker-envelope.ts'
 import type { GuardedClient, OutgoingResponse } from '../../outgoing/client.ts'
 import { signedHeaders } from '../signature.ts'
-import type { Endpoint } from '../webhook.ts'
+import type { Webhook } from '../webhook.ts'
 import { parseRetryAfter } from './retry-schedule.ts'
 
 export type SendOptions = {
@@ -37,7 +37,7 @@ const GONE = 410
 /** Sends an event once. Never throws for what the receiver, the network or the guard do. */
 export async function send(
   { client, identityTokens, userAgent }: SendOptions,
-  endpoint: Endpoint,
+  endpoint: Webhook,
   delivery: ClaimedDelivery,
   signal: AbortSignal,
 ): Promise<AttemptResult> {
@@ -99,7 +99,7 @@ const SIGNATURE_HEADERS = ['webhook-signature', 'x-hub-signature-256', 'x-signat
 /** Who sees a log must not be able to send what it shows. An endpoint's own headers may be secrets. */
 function withoutSecrets(
   headers: Readonly<Record<string, string>>,
-  { headers: own }: Endpoint,
+  { headers: own }: Webhook,
 ): Record<string, string> {
   const shown = Object.entries(headers).map(([name, value]): [string, string] => {
     if (SIGNATURE_HEADERS.includes(name)) return [name, value.replace(/([,=])[^\s,]+/g, '$1…')]

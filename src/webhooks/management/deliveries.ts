@@ -69,7 +69,7 @@ export class WebhookDeliveries {
     const row = await findVisible(this.#db, webhook, event, manager)
     const [told] = await this.#told([row])
     if (told === undefined) return throwNotFound(name, event)
-    return { ...told, attempts: row.log.map(tryOf), body: row.body }
+    return { ...told, attemptLog: row.log.map(tryOf), body: row.body }
   }
 
   /** Sends one event again, with the same id. Throws NOT_FOUND. */
@@ -173,7 +173,7 @@ function deliveryOf(row: DeliveryRow, subject: string): Delivery {
     subject: subjectOf(row) ?? subject,
     time: row.occurredAt.toISOString(),
     state: row.state,
-    tries: row.attempts,
+    attempts: row.attempts,
     status: row.status,
     error: row.error,
     dueAt: row.state === 'pending' ? row.dueAt.toISOString() : null,

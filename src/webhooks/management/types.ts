@@ -110,7 +110,7 @@ export type Delivery = {
   readonly time: string
   readonly state: DeliveryState
   /** How often it was tried. */
-  readonly tries: number
+  readonly attempts: number
   /** What came back from the last try; null: nothing, or there was none. */
   readonly status: number | null
   /** Why the last try failed. */
@@ -135,7 +135,7 @@ export type DeliveryAttempt = {
 
 /** A delivery with its tries, the newest first, and what is sent. */
 export type DeliveryDetail = Delivery & {
-  readonly attempts: readonly DeliveryAttempt[]
+  readonly attemptLog: readonly DeliveryAttempt[]
   /** The event as JSON, letter by letter as it is signed in the format `cloudevents`. */
   readonly body: string
 }
