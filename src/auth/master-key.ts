@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { chmod, link, open, readFile, stat, unlink, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { CompactEncrypt, compactDecrypt } from 'jose'
+import { errnoOf } from '../async/errno.ts'
 
 const KEY_BYTES = 32
 const OWNER_ONLY = 0o600
@@ -73,8 +74,8 @@ async function readKey(file: string): Promise<string | undefined> {
     return await readFile(file, 'utf8')
   } catch (error) {
     if (error instanceof MasterKeyError) throw error
-    if (codeOf(error) === 'ENOENT') return undefined
-    throw new MasterKeyError(`cannot read ${file} (${String(codeOf(error))})`, { cause: error })
+    if (errnoOf(error) === 'ENOENT') return undefined
+    throw new MasterKeyError(`cannot read ${file} (${String(errnoOf(error))})`, { cause: error })
   }
 }
 
@@ -104,16 +105,12 @@ async function writeKey(file: string, text: string): Promise<void> {
     await writeFile(aside, text, { mode: OWNER_ONLY, flag: 'wx', flush: true })
     await chmod(aside, OWNER_ONLY)
     await link(aside, file).catch((error: unknown) => {
-      if (codeOf(error) !== 'EEXIST') throw error
+      if (errnoOf(error) !== 'EEXIST') throw error
     })
     await unlink(aside)
     const folder = await open(dirname(file), 'r')
     await folder.sync().finally(() => folder.close())
   } catch (cause) {
-    throw new MasterKeyError(`cannot write ${file} (${String(codeOf(cause))})`, { cause })
+    throw new MasterKeyError(`cannot write ${file} (${String(errnoOf(cause))})`, { cause })
   }
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined
 }

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
+import { errnoOf } from '../async/errno.ts'
 import { isObject, type JsonObject } from '../oci/descriptor.ts'
 import type { Login } from './login.ts'
 
@@ -205,7 +206,7 @@ function parseHelper(output: string): { username: string; secret: string } | und
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+  return errnoOf(error) === 'ENOENT'
 }
 
 function messageOf(error: unknown): string {

@@ -1,3 +1,4 @@
+import { errnoOf } from '../async/errno.ts'
 /** A registry, or what stands before it, answered that it will not. The message is one line. */
 export class RegistryResponseError extends Error {
   override readonly name = 'RegistryResponseError'
@@ -81,7 +82,7 @@ function codeOf(error: unknown): string {
   if (error instanceof AggregateError) return codeOf(error.errors[0])
   if (!(error instanceof Error)) return ''
   if (error.name === 'TimeoutError') return 'TIMEOUT'
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
+  const code = errnoOf(error) ?? ''
   if (code === '' && error.cause !== undefined) return codeOf(error.cause)
   return code
 }

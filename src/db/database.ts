@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { errnoOf } from '../async/errno.ts'
 import { type RegistryError, unavailable } from '../oci/errors.ts'
 
 /** What a named query needs: the pool, or the one connection of a transaction. */
@@ -154,9 +155,10 @@ const RETRY_AFTER_SECONDS = 2
 function isUnreachable(error: unknown): boolean {
   if (error instanceof pg.DatabaseError) return UNREACHABLE.test(error.code ?? '')
   if (!(error instanceof Error)) return false
-  return 'code' in error
-    ? UNREACHABLE_SOCKET.has(error.code)
-    : UNREACHABLE_MESSAGE.test(error.message)
+  const errno = errnoOf(error)
+  return errno === undefined
+    ? UNREACHABLE_MESSAGE.test(error.message)
+    : UNREACHABLE_SOCKET.has(errno)
 }
 
 function databaseUnavailable(cause: unknown): RegistryError {

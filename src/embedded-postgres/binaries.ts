@@ -2,7 +2,8 @@ import { execFile } from 'node:child_process'
 import { access, constants, readdir, realpath } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
-import { codeOf, EmbeddedPostgresError, messageOf } from './errors.ts'
+import { errnoOf } from '../async/errno.ts'
+import { EmbeddedPostgresError, messageOf } from './errors.ts'
 import { findNativePackage, prepareNativePackage } from './native-package.ts'
 import { findClosedFolder, type OsUser } from './os-user.ts'
 
@@ -105,7 +106,7 @@ async function majorOf(bin: string): Promise<number | string> {
     return major === undefined ? `unknown version ${stdout.trim()}` : Number(major)
   } catch (error) {
     // The file is there, so what was not found is the loader that it names.
-    if (codeOf(error) === 'ENOENT')
+    if (errnoOf(error) === 'ENOENT')
       return 'made for glibc, and this system has another C library (musl?)'
     return messageOf(error).trim().split('\n').at(-1) ?? 'does not run'
   }

@@ -13,8 +13,9 @@ import {
 } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { errnoOf } from '../async/errno.ts'
 import type { Binaries } from './binaries.ts'
-import { codeOf, EmbeddedPostgresError, messageOf } from './errors.ts'
+import { EmbeddedPostgresError, messageOf } from './errors.ts'
 import { commandAs, type OsUser } from './os-user.ts'
 import { findRunningPostmaster } from './postmaster.ts'
 import { isAnotherProcess } from './processes.ts'
@@ -50,7 +51,7 @@ export async function findDataMajor(cluster: string): Promise<number | undefined
   try {
     return Number.parseInt(await readFile(join(cluster, 'PG_VERSION'), 'utf8'), 10)
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined
+    if (errnoOf(error) === 'ENOENT') return undefined
     throw notReadable(cluster, error)
   }
 }
@@ -101,7 +102,7 @@ async function initialize(cluster: string, binaries: Binaries, identity: OsUser)
 }
 
 function initdbFailed(cluster: string, cause: unknown): EmbeddedPostgresError {
-  const code = codeOf(cause)
+  const code = errnoOf(cause)
   if (code === 'ENOTEMPTY' || code === 'EEXIST') {
     return new EmbeddedPostgresError(
       `${cluster} is not empty, and holds no Postgres data; move it away`,

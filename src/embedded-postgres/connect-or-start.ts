@@ -1,8 +1,9 @@
 import { realpath } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
+import { errnoOf } from '../async/errno.ts'
 import type { Binaries } from './binaries.ts'
-import { codeOf, EmbeddedPostgresError, messageOf } from './errors.ts'
+import { EmbeddedPostgresError, messageOf } from './errors.ts'
 import type { Log } from './log.ts'
 import type { OsUser } from './os-user.ts'
 import { clearStaleLocks, Postmaster, readLockFile, stopPostmaster } from './postmaster.ts'
@@ -133,7 +134,7 @@ async function connect(plan: ClusterPlan): Promise<Answer> {
     void client.end().catch(() => {})
     if (error instanceof EmbeddedPostgresError) throw error
     // Nobody listens: that is what one expects before the first try.
-    if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ECONNREFUSED')
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ECONNREFUSED')
       return { problem: undefined }
     return { problem: messageOf(error) }
   }

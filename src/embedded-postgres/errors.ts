@@ -6,11 +6,6 @@ export class EmbeddedPostgresError extends Error {
 /** Another process holds the folder; its Postgres must be left alone. */
 export class OwnedByAnotherError extends EmbeddedPostgresError {}
 
-/** Node puts the reason of a failed system call here: `EACCES`, `ENOENT` and so on. */
-export function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined
-}
-
 /** What was thrown, as one line of text. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)

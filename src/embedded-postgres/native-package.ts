@@ -1,7 +1,7 @@
 import { cp, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, relative } from 'node:path'
-import { codeOf } from './errors.ts'
+import { errnoOf } from '../async/errno.ts'
 import { findClosedFolder, type OsUser } from './os-user.ts'
 import { isAnotherProcess } from './processes.ts'
 
@@ -18,7 +18,7 @@ export async function findNativePackage(): Promise<NativePackage | undefined> {
   try {
     entry = createRequire(import.meta.url).resolve(name)
   } catch (error) {
-    if (codeOf(error) === 'MODULE_NOT_FOUND') return undefined
+    if (errnoOf(error) === 'MODULE_NOT_FOUND') return undefined
     throw error
   }
   const folder = dirname(dirname(entry))
@@ -42,7 +42,7 @@ export async function prepareNativePackage(
       await makeLinks(source)
       return join(source, 'bin')
     } catch (error) {
-      if (!NOT_WRITABLE.has(codeOf(error))) throw error
+      if (!NOT_WRITABLE.has(errnoOf(error))) throw error
     }
   }
   return join(await copyOnce(source, folder, native.version), 'bin')
@@ -57,7 +57,7 @@ async function makeLinks(native: string): Promise<void> {
     try {
       await symlink(relative(dirname(link.target), link.source), at)
     } catch (error) {
-      if (codeOf(error) !== 'EEXIST') throw error
+      if (errnoOf(error) !== 'EEXIST') throw error
     }
   }
 }
@@ -81,7 +81,7 @@ async function copyOnce(source: string, folder: string, version: string): Promis
     await rename(aside, target)
   } catch (error) {
     // Another start was faster, and its copy is as good as ours.
-    if (codeOf(error) !== 'ENOTEMPTY' && codeOf(error) !== 'EEXIST') throw error
+    if (errnoOf(error) !== 'ENOTEMPTY' && errnoOf(error) !== 'EEXIST') throw error
     await rm(aside, { recursive: true, force: true })
   }
   return target

@@ -3,7 +3,8 @@ import { realpath, stat } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
-import { codeOf, EmbeddedPostgresError, messageOf } from './errors.ts'
+import { errnoOf } from '../async/errno.ts'
+import { EmbeddedPostgresError, messageOf } from './errors.ts'
 
 /** As whom Postgres runs: as this process, as `nobody`, or as `nobody` that may pass closed folders. */
 export type OsUser = {
@@ -65,7 +66,7 @@ export async function withFolderAccess(identity: OsUser, folder: string): Promis
     })
   } catch (cause) {
     const why =
-      codeOf(cause) === 'ENOENT'
+      errnoOf(cause) === 'ENOENT'
         ? 'setpriv is not installed'
         : `setpriv failed: ${messageOf(cause).trim().split('\n').at(-1)}`
     throw new EmbeddedPostgresError(

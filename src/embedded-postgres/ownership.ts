@@ -1,8 +1,8 @@
 import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import type pg from 'pg'
+import pg from 'pg'
 import type { ClusterPlan } from './connect-or-start.ts'
-import { codeOf, OwnedByAnotherError } from './errors.ts'
+import { OwnedByAnotherError } from './errors.ts'
 import { DATABASE } from './settings.ts'
 
 /** Key of the advisory lock that the one owner of a folder holds: "rook" and "ery" in ASCII. */
@@ -37,7 +37,7 @@ export async function createDatabase(client: pg.Client): Promise<void> {
   try {
     await client.query(`create database ${client.escapeIdentifier(DATABASE)}`)
   } catch (error) {
-    if (codeOf(error) !== DUPLICATE_DATABASE) throw error
+    if (!(error instanceof pg.DatabaseError && error.code === DUPLICATE_DATABASE)) throw error
   }
 }
 

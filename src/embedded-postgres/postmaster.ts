@@ -3,7 +3,7 @@ import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
-import { codeOf } from './errors.ts'
+import { errnoOf } from '../async/errno.ts'
 import type { Log } from './log.ts'
 import { commandAs, type OsUser } from './os-user.ts'
 import { isPostgres, sendSignal } from './processes.ts'
@@ -31,7 +31,7 @@ export async function readLockFile(cluster: string): Promise<LockFile | undefine
     const pid = Number(lines[0])
     return pid > 0 ? { pid, socketFolder: lines[4] ?? '' } : undefined
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined
+    if (errnoOf(error) === 'ENOENT') return undefined
     throw error
   }
 }
@@ -53,7 +53,7 @@ export async function clearStaleLocks(cluster: string, socketFolder: string): Pr
     join(socketFolder, `.s.PGSQL.${PORT}.lock`),
   ]) {
     const text = await readFile(file, 'utf8').catch((error: unknown) => {
-      if (codeOf(error) === 'ENOENT') return undefined
+      if (errnoOf(error) === 'ENOENT') return undefined
       throw error
     })
     if (text === undefined) continue

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { codeOf } from './errors.ts'
+import { errnoOf } from '../async/errno.ts'
 
 /** Whether a process other than this one has the pid. */
 export function isAnotherProcess(pid: number): boolean {
@@ -21,7 +21,7 @@ export async function isPostgres(pid: number): Promise<boolean> {
     return name === 'postgres' && state !== 'Z'
   } catch (error) {
     // ENOENT, ESRCH: it ended meanwhile.
-    return exists(pid) && codeOf(error) !== 'ESRCH'
+    return exists(pid) && errnoOf(error) !== 'ESRCH'
   }
 }
 
@@ -31,7 +31,7 @@ export function sendSignal(pid: number, name: NodeJS.Signals): boolean {
     process.kill(pid, name)
     return true
   } catch (error) {
-    if (codeOf(error) === 'ESRCH') return false
+    if (errnoOf(error) === 'ESRCH') return false
     throw error
   }
 }
@@ -41,6 +41,6 @@ function exists(pid: number): boolean {
     process.kill(pid, 0)
     return true
   } catch (error) {
-    return codeOf(error) === 'EPERM'
+    return errnoOf(error) === 'EPERM'
   }
 }

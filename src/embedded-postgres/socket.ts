@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto'
 import { lchown, lstat, mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { errnoOf } from '../async/errno.ts'
 import { makePrivateFolder } from './cluster.ts'
-import { codeOf, EmbeddedPostgresError } from './errors.ts'
+import { EmbeddedPostgresError } from './errors.ts'
 import type { OsUser } from './os-user.ts'
 import { findRunningPostmaster } from './postmaster.ts'
 import { PORT } from './settings.ts'
@@ -42,7 +43,7 @@ async function makePrivateAmongOthers(folder: string, identity: OsUser): Promise
   try {
     await mkdir(folder, { mode: 0o700 })
   } catch (error) {
-    if (codeOf(error) !== 'EEXIST') throw error
+    if (errnoOf(error) !== 'EEXIST') throw error
     const found = await lstat(folder)
     const ours = [identity.uid, process.getuid?.()].includes(found.uid)
     if (!ours || !found.isDirectory() || (found.mode & 0o077) !== 0) {

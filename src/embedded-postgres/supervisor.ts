@@ -1,10 +1,11 @@
 import { realpath } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { errnoOf } from '../async/errno.ts'
 import { findBinaries } from './binaries.ts'
 import { findDataMajor, prepareCluster, preparePostgresFolder } from './cluster.ts'
 import { type ClusterPlan, connectOrStart, type RunningPostgres } from './connect-or-start.ts'
-import { codeOf, EmbeddedPostgresError, messageOf, OwnedByAnotherError } from './errors.ts'
+import { EmbeddedPostgresError, messageOf, OwnedByAnotherError } from './errors.ts'
 import type { Log } from './log.ts'
 import { chooseOsUser, withFolderAccess } from './os-user.ts'
 import { createDatabase, LOCK_MILLISECONDS_MAX, takeOwnership } from './ownership.ts'
@@ -71,7 +72,7 @@ async function withAdvice(
     return await work(new Supervisor(await makePlan(folder, connectionsMax), options))
   } catch (cause) {
     // What a system call refuses (no space, no permission) is for an operator to mend, too.
-    if (cause instanceof EmbeddedPostgresError || codeOf(cause) === undefined) throw cause
+    if (cause instanceof EmbeddedPostgresError || errnoOf(cause) === undefined) throw cause
     throw new EmbeddedPostgresError(
       `cannot run Postgres in ${folder} (${messageOf(cause)}); mend that, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
       { cause },

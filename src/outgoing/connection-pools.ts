@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { type buildConnector, Pool } from 'undici'
+import { errnoOf } from '../async/errno.ts'
 
 export type ConnectionPoolsOptions = {
   /** How long a connection that nobody uses stays open. */
@@ -63,5 +64,5 @@ const CLOSED_CODES: ReadonlySet<unknown> = new Set(['UND_ERR_SOCKET', 'ECONNRESE
 
 /** True when the other side closed the connection instead of answering. */
 export function isConnectionClosed(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && CLOSED_CODES.has(error.code)
+  return CLOSED_CODES.has(errnoOf(error))
 }

@@ -1,5 +1,6 @@
 import { chmod, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { errnoOf } from '../async/errno.ts'
 import { ADMIN_USER } from '../auth/credentials.ts'
 import { generateSecret, hashSecret } from '../auth/secrets.ts'
 import { ensureCredential } from '../db/auth/credentials.ts'
@@ -54,7 +55,7 @@ async function readPassword(file: string): Promise<string | undefined> {
     const password = (await readFile(file, 'utf8')).trim()
     return password === '' ? undefined : password
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    if (errnoOf(error) === 'ENOENT') return undefined
     throw error
   }
 }

@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { errnoOf } from '../async/errno.ts'
 import type { Config } from '../config/config.ts'
 import { checkPostgres, Database } from '../db/database.ts'
 import { migrate } from '../db/migrations.ts'
@@ -69,7 +70,7 @@ async function makeDataFolder(folder: string): Promise<void> {
     await mkdir(folder, { recursive: true, mode: 0o755 })
   } catch (cause) {
     throw new StartError(
-      `cannot make the data folder ${folder} (${codeOf(cause)}): set ROOKERY_DATA_DIR to a folder that this user may write`,
+      `cannot make the data folder ${folder} (${errnoOf(cause) ?? 'unknown reason'}): set ROOKERY_DATA_DIR to a folder that this user may write`,
       { cause },
     )
   }
@@ -97,9 +98,5 @@ async function reachDatabase(db: Database): Promise<void> {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   if (error.cause !== undefined) return reasonOf(error.cause)
-  return error.message || codeOf(error)
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : 'unknown reason'
+  return error.message || (errnoOf(error) ?? 'unknown reason')
 }

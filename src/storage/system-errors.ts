@@ -1,13 +1,11 @@
-/** True when there is no such file. */
+import { errnoOf } from '../async/errno.ts'
+
+/** True when the file does not exist. */
 export function isMissing(error: unknown): boolean {
-  return codeOf(error) === 'ENOENT'
+  return errnoOf(error) === 'ENOENT'
 }
 
-/** True when the disk, the quota or the largest file's size is reached. */
+/** True when the disk, the quota or the maximum size of a file is reached. */
 export function isFull(error: unknown): boolean {
-  return ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(String(codeOf(error)))
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined
+  return ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(errnoOf(error) ?? '')
 }

@@ -1,6 +1,7 @@
 import type { Dirent } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
+import { errnoOf } from '../../async/errno.ts'
 import { INPUTS, type Role } from '../../unikernel/format.ts'
 import { MalformedKernelError, type ReadRange } from '../../unikernel/kernel/elf-bytes.ts'
 import { findSolo5Kernel } from '../../unikernel/kernel/solo5.ts'
@@ -142,8 +143,7 @@ async function listFiles(folder: string): Promise<string[]> {
   try {
     entries = await readdir(folder, { withFileTypes: true })
   } catch (error) {
-    const isNone = error instanceof Error && 'code' in error && NO_FOLDER.has(error.code)
-    if (isNone) return []
+    if (NO_FOLDER.has(errnoOf(error))) return []
     throw unreadable(folder, error)
   }
   if (entries.length > FILES_MAX) {

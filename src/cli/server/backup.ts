@@ -1,5 +1,6 @@
 import { copyFile, mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { errnoOf } from '../../async/errno.ts'
 import { endDeletionPause, pauseDeletions } from '../../db/maintenance/deletion-queue.ts'
 import { dumpRows, listAppliedMigrations } from '../../db/maintenance/dump.ts'
 import { copyBlobs } from '../../registry/maintenance/copy.ts'
@@ -82,7 +83,7 @@ async function copySecrets(dataFolder: string, folder: string): Promise<void> {
     try {
       await copyFile(join(dataFolder, name), join(folder, name))
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+      if (errnoOf(error) !== 'ENOENT') throw error
     }
   }
 }

@@ -1,5 +1,6 @@
 import { constants, copyFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { errnoOf } from '../../async/errno.ts'
 import type { Database } from '../../db/database.ts'
 import {
   advanceIdentities,
@@ -131,7 +132,7 @@ async function copySecrets(folder: string, dataFolder: string): Promise<void> {
       await copyFile(join(folder, name), join(dataFolder, name), constants.COPYFILE_EXCL)
     } catch (error) {
       // The backup has none, or this folder has one already.
-      const code = error instanceof Error && 'code' in error ? error.code : undefined
+      const code = errnoOf(error)
       if (code !== 'ENOENT' && code !== 'EEXIST') throw error
     }
   }

@@ -1,4 +1,5 @@
 import { S3Client, type S3ClientConfig, S3ServiceException } from '@aws-sdk/client-s3'
+import { errnoOf } from '../../async/errno.ts'
 import { StoreFullError, StoreUnavailableError } from '../blob-store.ts'
 
 export type S3Settings = {
@@ -125,7 +126,7 @@ function lean(error: Error): Error {
   const { name, message } = error
   const known = error instanceof S3ServiceException
   const { httpStatusCode, requestId, attempts } = known ? error.$metadata : {}
-  const code = 'code' in error ? error.code : undefined
+  const code = errnoOf(error)
   // What the SDK says when the store's answer has no words of its own.
   const said = message === 'UnknownError' ? undefined : message
   const text = [name, code, httpStatusCode, said].filter((part) => part !== undefined).join(' ')
