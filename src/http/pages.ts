@@ -1,11 +1,11 @@
-import { RegistryError } from '../oci/errors.ts'
+import { invalidQuery, RegistryError } from '../oci/errors.ts'
 import { queryOnce, type RouteContext } from './route.ts'
 
 // 1000 names are some 30 kB. A client that asks for more gets a Link instead.
 export const PAGE_LIMIT_MAX = 1000
 const NUMBER = /^\d{1,15}$/
 
-/** `n`, clamped. Throws PAGINATION_NUMBER_INVALID. */
+/** The parameter `n`, at most PAGE_LIMIT_MAX; `otherwise` when it is missing. Throws PAGINATION_NUMBER_INVALID. */
 export function pageLimit(ctx: RouteContext, otherwise = PAGE_LIMIT_MAX): number {
   const text = queryOnce(ctx, 'n')
   if (text === undefined) return otherwise
@@ -19,7 +19,27 @@ export function pageLimit(ctx: RouteContext, otherwise = PAGE_LIMIT_MAX): number
   return Math.min(Number(text), PAGE_LIMIT_MAX)
 }
 
-/** The Link header of a page that has another behind it (RFC 8288). */
+/** The number that the cursor of the previous page holds; undefined for the first page. Throws QUERY_INVALID. */
+export function pageCursor(ctx: RouteContext, parameter = 'last'): number | undefined {
+  return pageCursorNumbers(ctx, 1, parameter)?.[0]
+}
+
+/** The `count` numbers, joined by dots, that a cursor holds; undefined for the first page. Throws QUERY_INVALID. */
+export function pageCursorNumbers(
+  ctx: RouteContext,
+  count: number,
+  parameter = 'last',
+): number[] | undefined {
+  const text = queryOnce(ctx, parameter)
+  if (text === undefined) return undefined
+  const numbers = text.split('.', count + 1)
+  if (numbers.length !== count || !numbers.every((number) => NUMBER.test(number))) {
+    throw invalidQuery(`${parameter} must be the cursor from the previous page's Link header`)
+  }
+  return numbers.map(Number)
+}
+
+/** Sets the Link header to the next page (RFC 8288). */
 export function setNextLink(ctx: RouteContext, query: Record<string, string | undefined>): void {
   const parameters = new URLSearchParams()
   for (const [name, value] of Object.entries(query)) {
@@ -29,7 +49,7 @@ export function setNextLink(ctx: RouteContext, query: Record<string, string | un
   ctx.set('Link', `<${path}?${parameters}>; rel="next"`)
 }
 
-/** A page of named things, those after `last`, with a Link when there are more. */
+/** Answers a page of resources in the order of their names, after `last`, with a Link to the next page. */
 export async function pageByName<T extends { readonly name: string }>(
   ctx: RouteContext,
   list: (last: string, limit: number) => Promise<T[]>,

@@ -109,8 +109,8 @@ describe('the images of a repository', () => {
   })
 
   it.each([
-    ['?abi=two', /abi is a number/],
-    ['?last=x', /last is the one of the Link header/],
+    ['?abi=two', /abi must be a number/],
+    ['?last=x', /last must be the cursor from the previous page/],
     ['?n=x', /n must be a whole number/],
     ['?target=a&target=b', /target is given twice/],
   ])('%s is refused', async (query, message) => {

@@ -140,7 +140,7 @@ it('a change is refused for the same, and nothing has changed', async () => {
   }
   for (const change of [{ name: 'other' }, { authentication: { secret: 'whsec_x' } }]) {
     const answer = await admin('PATCH', `/${webhook.name}`, change)
-    expect(errorMessage(answer, 'REQUEST_INVALID')).toContain('is no field')
+    expect(errorMessage(answer, 'REQUEST_INVALID')).toContain('is not a field')
   }
   expect((await admin('GET', `/${webhook.name}`)).body).toEqual(webhook)
 })

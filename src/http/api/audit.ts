@@ -1,10 +1,9 @@
 import type { AuditLog, AuditRow } from '../../auth/audit.ts'
 import { invalidQuery } from '../../oci/errors.ts'
-import { pageLimit, setNextLink } from '../pages.ts'
-import { queryOnce, type Route, type RouteContext } from '../route.ts'
+import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
+import { queryOnce, type Route } from '../route.ts'
 
 const PAGE_DEFAULT = 100
-const ID = /^\d{1,15}$/
 
 /** Who did what, or was not allowed to; the newest first. */
 export function auditRoutes(audit: AuditLog): Route[] {
@@ -25,7 +24,7 @@ export function auditRoutes(audit: AuditLog): Route[] {
         const page = await audit.list({
           ...filters,
           since: timeOf(filters.since),
-          before: beforeOf(ctx),
+          before: pageCursor(ctx, 'before') ?? Number.MAX_SAFE_INTEGER,
           limit: limit + 1,
         })
         const shown = page.slice(0, limit)
@@ -36,13 +35,6 @@ export function auditRoutes(audit: AuditLog): Route[] {
       },
     },
   ]
-}
-
-function beforeOf(ctx: RouteContext): number {
-  const text = queryOnce(ctx, 'before')
-  if (text === undefined) return Number.MAX_SAFE_INTEGER
-  if (!ID.test(text)) throw invalidQuery('before is the one of the Link header')
-  return Number(text)
 }
 
 function timeOf(text: string | undefined): Date | undefined {

@@ -2,7 +2,7 @@ import type { Credentials } from '../../auth/credentials.ts'
 import { badRequest } from '../../oci/errors.ts'
 import { pageByName } from '../pages.ts'
 import { actorOf, param, type Route, type RouteContext } from '../route.ts'
-import { JsonFields } from './json-fields.ts'
+import { readFields } from './json-fields.ts'
 
 const PATH = '/api/v1/credentials'
 
@@ -43,21 +43,18 @@ export function credentialRoutes(credentials: Credentials): Route[] {
   ]
 }
 
-async function readRequest(ctx: RouteContext) {
-  const fields = await JsonFields.read(ctx)
-  const kind = fields.optionalText('kind') ?? 'builder'
-  if (kind !== 'builder' && kind !== 'admin') {
-    throw badRequest('kind must be builder or admin')
-  }
-  const request = {
-    name: fields.text('name'),
-    kind,
-    repositories: fields.optionalTexts('repositories') ?? [],
-    actions: fields.optionalTexts('actions') ?? [],
-    tags: fields.optionalTexts('tags'),
-    networks: fields.optionalTexts('networks'),
-    expiresAt: fields.optionalTime('expiresAt'),
-  } as const
-  fields.done()
-  return request
+function readRequest(ctx: RouteContext) {
+  return readFields(ctx, (fields) => {
+    const kind = fields.optionalText('kind') ?? 'builder'
+    if (kind !== 'builder' && kind !== 'admin') throw badRequest('kind must be builder or admin')
+    return {
+      name: fields.text('name'),
+      kind,
+      repositories: fields.optionalTexts('repositories') ?? [],
+      actions: fields.optionalTexts('actions') ?? [],
+      tags: fields.optionalTexts('tags'),
+      networks: fields.optionalTexts('networks'),
+      expiresAt: fields.optionalTime('expiresAt'),
+    } as const
+  })
 }

@@ -4,7 +4,7 @@ import { badRequest, invalidQuery } from '../../oci/errors.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { ImageFilter, Images, KernelSelector } from '../../registry/images/images.ts'
 import { compareImages } from '../../unikernel/compare/images.ts'
-import { pageLimit, setNextLink } from '../pages.ts'
+import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { passBlob, sendBlobHeaders } from '../send-blob.ts'
 import { parseLookupReference } from '../v2/manifests.ts'
@@ -40,7 +40,7 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
         const filter = filterOf(ctx)
-        const page = await images.list(viewOf(ctx), filter, cursorOf(ctx), limit)
+        const page = await images.list(viewOf(ctx), filter, pageCursor(ctx), limit)
         if (page.next !== undefined) nextPage(ctx, page.next, limit)
         ctx.body = { images: page.images.map(imageSummary) }
       },
@@ -81,7 +81,7 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
         const limit = pageLimit(ctx, LIMIT)
         const digest = parseDigest(param(ctx, 'digest'))
         const visible = pullablePatterns(ctx.state.caller)
-        const page = await images.listByKernel(digest, visible, cursorOf(ctx), limit)
+        const page = await images.listByKernel(digest, visible, pageCursor(ctx), limit)
         const last = page.items.at(-1)
         if (page.more && last !== undefined) nextPage(ctx, last.id, limit)
         ctx.body = { kernel: digest, images: page.items.map(imageSummary) }
@@ -138,16 +138,6 @@ export function selectorOf(ctx: RouteContext): KernelSelector {
     abiVersion: abi === undefined ? undefined : Number(abi),
     architecture: architecture && (ARCHITECTURES[architecture] ?? architecture),
   }
-}
-
-/** Where the page before ended, out of our own Link. */
-function cursorOf(ctx: RouteContext): number | undefined {
-  const text = queryOnce(ctx, 'last')
-  if (text === undefined) return undefined
-  if (!/^\d{1,15}$/.test(text)) {
-    throw invalidQuery('last is the one of the Link header that came with the page before')
-  }
-  return Number(text)
 }
 
 /** RFC 6266, with the encoding of RFC 8187 for names that a quoted string cannot hold. */

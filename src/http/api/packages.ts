@@ -2,12 +2,11 @@ import { pullablePatterns } from '../../auth/access.ts'
 import { invalidQuery } from '../../oci/errors.ts'
 import type { PackageCursor, PackageSearch } from '../../registry/images/package-search.ts'
 import { ECOSYSTEMS, type Ecosystem } from '../../unikernel/versions/orders.ts'
-import { pageLimit, setNextLink } from '../pages.ts'
+import { pageCursorNumbers, pageLimit, setNextLink } from '../pages.ts'
 import { param, queryOnce, type Route, type RouteContext } from '../route.ts'
 import { packageHit } from './image-json.ts'
 
 const LIMIT = 100
-const CURSOR = /^(\d{1,15})\.(\d{1,15})\.(\d{1,15})$/
 
 /** Which images contain a package. */
 export function packageRoutes(search: PackageSearch): Route[] {
@@ -54,13 +53,8 @@ function ecosystemOf(text: string): Ecosystem {
   )
 }
 
-/** Where the page before ended, out of our own Link. */
 function cursorOf(ctx: RouteContext): PackageCursor | undefined {
-  const text = queryOnce(ctx, 'last')
-  if (text === undefined) return undefined
-  const [, blobId, manifestId, packageId] = (CURSOR.exec(text) ?? []).map(Number)
-  if (blobId === undefined || manifestId === undefined || packageId === undefined) {
-    throw invalidQuery('last is the one of the Link header that came with the page before')
-  }
+  const [blobId, manifestId, packageId] = pageCursorNumbers(ctx, 3) ?? []
+  if (blobId === undefined || manifestId === undefined || packageId === undefined) return undefined
   return { blobId, manifestId, packageId }
 }

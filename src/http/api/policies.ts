@@ -1,7 +1,7 @@
 import type { TrustPolicies } from '../../auth/trust/policies.ts'
 import { pageByName } from '../pages.ts'
 import { actorOf, param, type Route, type RouteContext } from '../route.ts'
-import { JsonFields } from './json-fields.ts'
+import { readFields } from './json-fields.ts'
 
 const PATH = '/api/v1/policies'
 
@@ -32,9 +32,7 @@ export function policyRoutes(policies: TrustPolicies): Route[] {
       path: `${PATH}/test`,
       access: 'admin',
       async handle(ctx) {
-        const fields = await JsonFields.read(ctx)
-        const token = fields.text('token')
-        fields.done()
+        const token = await readFields(ctx, (fields) => fields.text('token'))
         ctx.body = await policies.explain(token)
       },
     },
@@ -58,9 +56,8 @@ export function policyRoutes(policies: TrustPolicies): Route[] {
   ]
 }
 
-async function readRequest(ctx: RouteContext) {
-  const fields = await JsonFields.read(ctx)
-  const request = {
+function readRequest(ctx: RouteContext) {
+  return readFields(ctx, (fields) => ({
     name: fields.text('name'),
     issuer: fields.text('issuer'),
     audience: fields.text('audience'),
@@ -69,7 +66,5 @@ async function readRequest(ctx: RouteContext) {
     actions: fields.optionalTexts('actions') ?? [],
     tags: fields.optionalTexts('tags'),
     tokenSeconds: fields.optionalNumber('tokenSeconds'),
-  }
-  fields.done()
-  return request
+  }))
 }

@@ -1,8 +1,8 @@
 import { badRequest } from '../../oci/errors.ts'
 import { parseTagGlob } from '../../oci/glob.ts'
 import type { Repositories, RepositorySettings } from '../../registry/repositories.ts'
-import { actorOf, type Route, repositoryOf } from '../route.ts'
-import { JsonFields } from './json-fields.ts'
+import { actorOf, type Route, type RouteContext, repositoryOf } from '../route.ts'
+import { readFields } from './json-fields.ts'
 
 const PATH = '/api/v1/repositories/*repository/settings'
 
@@ -22,20 +22,24 @@ export function repositoryRoutes(repositories: Repositories): Route[] {
       path: PATH,
       access: 'admin',
       async handle(ctx) {
-        const fields = await JsonFields.read(ctx)
-        const visibility = parseVisibility(fields.optionalText('visibility'))
-        const immutableTags = fields.optionalTexts('immutableTags')?.map(parseTagGlob)
-        const provenance = parseProvenance(fields.optionalText('provenance'))
-        fields.done()
-        const change = {
-          ...(visibility === undefined ? {} : { visibility }),
-          ...(immutableTags === undefined ? {} : { immutableTags }),
-          ...(provenance === undefined ? {} : { provenance }),
-        }
+        const change = await readSettings(ctx)
         ctx.body = await repositories.change(repositoryOf(ctx), change, actorOf(ctx))
       },
     },
   ]
+}
+
+function readSettings(ctx: RouteContext) {
+  return readFields(ctx, (fields) => {
+    const visibility = parseVisibility(fields.optionalText('visibility'))
+    const immutableTags = fields.optionalTexts('immutableTags')?.map(parseTagGlob)
+    const provenance = parseProvenance(fields.optionalText('provenance'))
+    return {
+      ...(visibility === undefined ? {} : { visibility }),
+      ...(immutableTags === undefined ? {} : { immutableTags }),
+      ...(provenance === undefined ? {} : { provenance }),
+    }
+  })
 }
 
 function parseProvenance(text: string | undefined): RepositorySettings['provenance'] | undefined {

@@ -4,7 +4,7 @@ import { invalidQuery } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import { parseTag } from '../../oci/reference.ts'
 import type { TagHistory, TagPosition } from '../../registry/tag-history.ts'
-import { pageLimit, setNextLink } from '../pages.ts'
+import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
 import { entityTag, parsePrecondition } from '../preconditions.ts'
 import {
   actorOf,
@@ -15,21 +15,20 @@ import {
   repositoryOf,
   viewOf,
 } from '../route.ts'
-import { JsonFields } from './json-fields.ts'
+import { readOptionalFields } from './json-fields.ts'
 
 const TAG = '/api/v1/repositories/*repository/tags/:tag'
 const LIMIT = 100
 const ANNOTATION = 'org.opencontainers.distribution.tag'
 /** What the proposal filters by, and we do not. */
 const FILTERS = ['before', 'since', 'digest']
-const CURSOR = /^\d{1,15}$/
 
 /** Where tags were, and back to it. */
 export function tagRoutes(history: TagHistory): Route[] {
   const page = async (ctx: RouteContext) => {
     const limit = pageLimit(ctx, LIMIT)
     const tag = parseTag(param(ctx, 'tag'))
-    const found = await history.list(viewOf(ctx), tag, cursorOf(ctx), limit)
+    const found = await history.list(viewOf(ctx), tag, pageCursor(ctx), limit)
     const last = found.items.at(-1)
     if (found.more && last !== undefined)
       setNextLink(ctx, { last: String(last.id), n: String(limit) })
@@ -91,10 +90,7 @@ export function tagRoutes(history: TagHistory): Route[] {
 
 /** The body is optional: it names another digest than the last. */
 async function wantedDigest(ctx: RouteContext) {
-  if (!ctx.state.body.present) return undefined
-  const fields = await JsonFields.read(ctx)
-  const digest = fields.optionalText('digest')
-  fields.done()
+  const digest = await readOptionalFields(ctx, (fields) => fields.optionalText('digest'))
   return digest === undefined ? undefined : parseDigest(digest)
 }
 
@@ -130,11 +126,4 @@ function positionOf(position: TagPosition, showsActor: boolean) {
     present: digest !== null && mediaType !== null,
     ...(showsActor ? { actor } : {}),
   }
-}
-
-function cursorOf(ctx: RouteContext): number | undefined {
-  const text = queryOnce(ctx, 'last')
-  if (text === undefined) return undefined
-  if (CURSOR.test(text)) return Number(text)
-  throw invalidQuery('last is the one of the Link header that came with the page before')
 }

@@ -1,7 +1,7 @@
 import type { UploadUrls } from '../../auth/upload-urls.ts'
 import { parseTag } from '../../oci/reference.ts'
 import { actorOf, param, type Route, type RouteContext, repositoryOf } from '../route.ts'
-import { JsonFields } from './json-fields.ts'
+import { readOptionalFields } from './json-fields.ts'
 
 /** Upload addresses: made by whoever may push the tag. The address is in the answer, and nowhere else. */
 export function uploadUrlCreationRoutes(
@@ -28,10 +28,6 @@ export function uploadUrlCreationRoutes(
   ]
 }
 
-async function readSeconds(ctx: RouteContext): Promise<number | undefined> {
-  if (!ctx.state.body.present) return undefined
-  const fields = await JsonFields.read(ctx)
-  const seconds = fields.optionalNumber('ttlSeconds')
-  fields.done()
-  return seconds
+function readSeconds(ctx: RouteContext): Promise<number | undefined> {
+  return readOptionalFields(ctx, (fields) => fields.optionalNumber('ttlSeconds'))
 }

@@ -1,31 +1,25 @@
 import type { WebhookChange, WebhookRequest } from '../../webhooks/management/types.ts'
 import type { RouteContext } from '../route.ts'
-import { JsonFields } from './json-fields.ts'
+import { type JsonFields, readFields } from './json-fields.ts'
 
 /** The body that makes a webhook. Throws REQUEST_INVALID. */
-export async function readWebhookRequest(ctx: RouteContext): Promise<WebhookRequest> {
-  const fields = await JsonFields.read(ctx)
-  const authentication = fields.optionalFields('authentication')
-  const request = {
-    name: fields.text('name'),
-    ...changeOf(fields, authentication),
-    url: fields.text('url'),
-    repositories: fields.texts('repositories'),
-    secret: authentication.optionalText('secret'),
-  }
-  authentication.done()
-  fields.done()
-  return request
+export function readWebhookRequest(ctx: RouteContext): Promise<WebhookRequest> {
+  return readFields(ctx, (fields) =>
+    fields.optionalFields('authentication', (authentication) => ({
+      name: fields.text('name'),
+      ...changeOf(fields, authentication),
+      url: fields.text('url'),
+      repositories: fields.texts('repositories'),
+      secret: authentication.optionalText('secret'),
+    })),
+  )
 }
 
 /** The body that changes one: what is left out stays, null takes back. Throws REQUEST_INVALID. */
-export async function readWebhookChange(ctx: RouteContext): Promise<WebhookChange> {
-  const fields = await JsonFields.read(ctx)
-  const authentication = fields.optionalFields('authentication')
-  const change = changeOf(fields, authentication)
-  authentication.done()
-  fields.done()
-  return change
+export function readWebhookChange(ctx: RouteContext): Promise<WebhookChange> {
+  return readFields(ctx, (fields) =>
+    fields.optionalFields('authentication', (authentication) => changeOf(fields, authentication)),
+  )
 }
 
 function changeOf(fields: JsonFields, authentication: JsonFields): WebhookChange {

@@ -6,14 +6,13 @@ import {
   type Requester,
 } from '../../webhooks/management/types.ts'
 import type { Webhooks } from '../../webhooks/management/webhooks.ts'
-import { pageByName, pageLimit, setNextLink } from '../pages.ts'
+import { pageByName, pageCursor, pageLimit, setNextLink } from '../pages.ts'
 import { actorOf, param, queryOnce, type Route, type RouteContext } from '../route.ts'
-import { JsonFields } from './json-fields.ts'
+import { readFields, readOptionalFields } from './json-fields.ts'
 import { readWebhookChange, readWebhookRequest } from './webhook-fields.ts'
 
 const PATH = '/api/v1/webhooks'
 const ONE = `${PATH}/:name`
-const CURSOR = /^\d{1,15}$/
 const DELIVERIES = 100
 
 /** Webhooks: made, listed, changed, removed, tried. A secret is in the answer that makes it, and in no other. */
@@ -99,7 +98,7 @@ export function webhookDeliveryRoutes(deliveries: WebhookDeliveries): Route[] {
       access: 'manage',
       async handle(ctx) {
         const limit = pageLimit(ctx, DELIVERIES)
-        const question = { state: stateOf(ctx), before: cursorOf(ctx), limit }
+        const question = { state: stateOf(ctx), before: pageCursor(ctx), limit }
         const page = await deliveries.list(param(ctx, 'name'), question, managerOf(ctx))
         if (page.next !== null && limit > 0) {
           const state = question.state
@@ -150,25 +149,19 @@ function managerOf(ctx: RouteContext): Requester {
 
 /** The body is optional. */
 async function readRotation(ctx: RouteContext) {
-  if (!ctx.state.body.present) return { secret: undefined, overlapSeconds: undefined }
-  const fields = await JsonFields.read(ctx)
-  const rotation = {
+  const rotation = await readOptionalFields(ctx, (fields) => ({
     secret: fields.optionalText('secret'),
     overlapSeconds: fields.optionalNumber('overlapSeconds'),
-  }
-  fields.done()
-  return rotation
+  }))
+  return rotation ?? { secret: undefined, overlapSeconds: undefined }
 }
 
-async function readRange(ctx: RouteContext) {
-  const fields = await JsonFields.read(ctx)
-  const range = {
+function readRange(ctx: RouteContext) {
+  return readFields(ctx, (fields) => ({
     after: fields.text('after'),
     until: fields.optionalText('until'),
     states: fields.optionalTexts('states'),
-  }
-  fields.done()
-  return range
+  }))
 }
 
 function stateOf(ctx: RouteContext): DeliveryState | undefined {
@@ -176,11 +169,4 @@ function stateOf(ctx: RouteContext): DeliveryState | undefined {
   const state = DELIVERY_STATES.find((one) => one === text)
   if (text === undefined || state !== undefined) return state
   throw invalidQuery(`state is ${DELIVERY_STATES.join(', ')}, not "${text.slice(0, 32)}"`)
-}
-
-function cursorOf(ctx: RouteContext): number | undefined {
-  const text = queryOnce(ctx, 'last')
-  if (text === undefined) return undefined
-  if (CURSOR.test(text)) return Number(text)
-  throw invalidQuery('last is the one of the Link header that came with the page before')
 }

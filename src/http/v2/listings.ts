@@ -1,13 +1,11 @@
 import { listablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { invalidQuery } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import type { Listings, Referrer } from '../../registry/listings.ts'
-import { PAGE_LIMIT_MAX, pageLimit, setNextLink } from '../pages.ts'
+import { PAGE_LIMIT_MAX, pageCursor, pageLimit, setNextLink } from '../pages.ts'
 import { param, queryOnce, type Route, repositoryOf, viewOf } from '../route.ts'
 
 const REFERRERS_PAGE_MAX = 500
-const CURSOR = /^\d{1,15}$/
 
 /** Distribution spec, "Listing Tags" and "Listing Referrers", and the catalog that clients know. */
 export function listingRoutes(listings: Listings): Route[] {
@@ -34,7 +32,7 @@ export function listingRoutes(listings: Listings): Route[] {
         const subject = parseDigest(param(ctx, 'digest'))
         const artifactType = queryOnce(ctx, 'artifactType') || undefined
         const limit = Math.min(pageLimit(ctx, REFERRERS_PAGE_MAX), REFERRERS_PAGE_MAX)
-        const after = parseCursor(queryOnce(ctx, 'last'))
+        const after = pageCursor(ctx) ?? 0
         const page = await listings.referrers(viewOf(ctx), subject, artifactType, after, limit)
         const { items, more } = page
         if (artifactType !== undefined) ctx.set('OCI-Filters-Applied', 'artifactType')
@@ -70,13 +68,4 @@ export function listingRoutes(listings: Listings): Route[] {
 
 function descriptorOf({ id: _, ...descriptor }: Referrer): Omit<Referrer, 'id'> {
   return descriptor
-}
-
-/** `last` of referrers comes out of our own Link. */
-function parseCursor(text: string | undefined): number {
-  if (text === undefined) return 0
-  if (!CURSOR.test(text)) {
-    throw invalidQuery('last is the one of the Link header that came with the page before')
-  }
-  return Number(text)
 }
