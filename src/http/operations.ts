@@ -1,17 +1,15 @@
 import { unavailable } from '../oci/errors.ts'
 import type { Route } from './route.ts'
 
-/** The state of the server, for an operator's tools. */
+/** What an operator's tools ask. */
 export type Operations = {
-  /** The version of this Rookery. */
-  readonly version: string
   /** Throws when the database or the storage does not answer. */
   check(): Promise<void>
-  /** Returns the metrics in Prometheus' text format, with its content type. */
+  /** Prometheus' text format, and its content type. */
   metrics(): Promise<{ contentType: string; text: string }>
 }
 
-const READY_RETRY_SECONDS = 5
+const READY_AGAIN_SECONDS = 5
 
 /** Health for load balancers, metrics for Prometheus. */
 export function operationRoutes(operations: Operations): Route[] {
@@ -21,7 +19,7 @@ export function operationRoutes(operations: Operations): Route[] {
       path: '/healthz',
       access: 'none',
       handle(ctx) {
-        ctx.body = { status: 'ok', version: operations.version }
+        ctx.body = { status: 'ok' }
       },
     },
     {
@@ -33,7 +31,7 @@ export function operationRoutes(operations: Operations): Route[] {
           await operations.check()
         } catch (cause) {
           throw unavailable('the database or the storage does not answer', {
-            retryAfterSeconds: READY_RETRY_SECONDS,
+            retryAfterSeconds: READY_AGAIN_SECONDS,
             cause,
           })
         }

@@ -33,10 +33,7 @@ beforeAll(async () => {
   admin = registry.request
   anybody = registry.anonymous
 })
-afterAll(async () => {
-  await issuer.close()
-  await registry.close()
-})
+afterAll(() => Promise.all([issuer.close(), registry.close()]))
 
 const images = (repository: string) => `/api/v1/repositories/${repository}/images`
 

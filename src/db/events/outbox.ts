@@ -3,19 +3,18 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
-/** An event of a transaction that is not committed yet. */
+/** Something that happened in a transaction. */
 export type NewEvent = {
   readonly event: RegistryEvent
   /** Null when it is about the registry. */
   readonly repositoryId: number | null
-  /** The only webhook that gets it; undefined: every webhook whose filter matches. */
+  /** The only endpoint that is told; undefined: all that want to know. */
   readonly webhookId?: number
 }
 
 /**
- * Appends events to the outbox, in the transaction of their change. The caller holds the locks of the
- * changed rows, so that events about one tag or manifest are in the order of its changes. Returns
- * their ids.
+ * Writes events into the transaction in which they happen; the caller holds the locks of what they are
+ * about, so that the order of events about one thing is theirs. Returns their ids.
  */
 export async function appendEvents(
   tx: Transaction,
@@ -40,7 +39,7 @@ export async function appendEvents(
   return rows.map(({ id }) => id)
 }
 
-/** An event that has no position yet. */
+/** An event that waits for its place. */
 export type OutboxRow = {
   readonly id: number
   readonly eventId: string
@@ -56,15 +55,15 @@ export type OutboxRow = {
   readonly occurredAt: Date
 }
 
-/** Returns true when an event has no position yet. */
+/** True when an event waits for its place. */
 export async function hasOutboxEvents(db: Queryable): Promise<boolean> {
-  const { rows } = await db.query<{ found: boolean }>(
-    'select exists (select 1 from event_outbox) as found',
+  const { rows } = await db.query<{ waits: boolean }>(
+    'select exists (select 1 from event_outbox) as waits',
   )
-  return rows[0]?.found === true
+  return rows[0]?.waits === true
 }
 
-/** Locks the feed until the transaction ends. Returns the last position that was given. */
+/** Takes the right to give out places until the transaction ends. Returns the last place given. */
 export async function lockFeed(tx: Transaction): Promise<number> {
   const { rows } = await tx.query<{ position: number }>('select position from feed for update')
   const row = rows[0]
@@ -72,7 +71,7 @@ export async function lockFeed(tx: Transaction): Promise<number> {
   return row.position
 }
 
-/** Returns the oldest events of the outbox. The caller holds the lock of the feed. */
+/** The oldest events that wait; to be asked while the feed is locked. */
 export async function listOutbox(tx: Transaction, limit: number): Promise<OutboxRow[]> {
   const { rows } = await tx.query<OutboxRow>(
     `select o.id, o.event_id as "eventId", o.repository_id as "repositoryId",
@@ -88,7 +87,7 @@ export async function listOutbox(tx: Transaction, limit: number): Promise<Outbox
   return rows
 }
 
-/** An event with its position. */
+/** An event with its place. */
 export type SequencedEvent = {
   readonly position: number
   readonly sequence: number | null
@@ -103,12 +102,12 @@ export type SequencedEvent = {
   readonly body: string
 }
 
-/** A delivery of the event at a position to a webhook. */
+/** Who is to be told what: the same position stands once for each endpoint. */
 export type NewDelivery = { readonly webhookId: number; readonly position: number }
 
 /**
- * Publishes events in one statement: moves them from the outbox to their positions, adds their
- * deliveries, and notifies every process when the transaction commits.
+ * Makes events public in one statement: their places, the deliveries of those who want to know, and a
+ * notification to every process when the transaction commits.
  */
 export async function publishEvents(
   tx: Transaction,
@@ -116,7 +115,7 @@ export async function publishEvents(
   deliveries: readonly NewDelivery[],
 ): Promise<void> {
   await tx.query(
-    `with sequenced as (
+    `with placed as (
        select *
          from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::bigint[],
                      $7::bigint[], $8::text[], $9::text[], $10::timestamptz[], $11::text[])
@@ -127,25 +126,25 @@ export async function publishEvents(
                            occurred_at, body)
        select position, event_id, type, repository_id, sequence, tag, digest, webhook_id, occurred_at,
               body
-         from sequenced
+         from placed
      ), counted as (
        insert into repository_sequences (repository_id, last)
        select repository_id, max(sequence)
-         from sequenced
+         from placed
         where sequence is not null
         group by repository_id
            on conflict (repository_id) do update set last = excluded.last
      ), taken as (
        delete from event_outbox
         where id = any($3)
-     ), delivered as (
+     ), told as (
        insert into deliveries (webhook_id, event_position)
        select w.id, d.position
          from unnest($12::bigint[], $13::bigint[]) as d (webhook_id, position)
          join webhooks w on w.id = d.webhook_id
      ), moved as (
        update feed
-          set position = (select max(position) from sequenced)
+          set position = (select max(position) from placed)
        returning position
      )
      select pg_notify('rookery_events', position::text)

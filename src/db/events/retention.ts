@@ -1,8 +1,8 @@
 import type { Queryable, Transaction } from '../database.ts'
 
-/** Returns the last position whose event is older than `days`; 0 when there is none. */
+/** The last place whose event is older than so many days; 0 when there is none. */
 export async function findExpiredPosition(db: Queryable, days: number): Promise<number> {
-  // Positions are nearly in the order of time: this reads a batch of the oldest.
+  // Places are in the order of time, nearly: looked at from the oldest, a batch at a time.
   const { rows } = await db.query<{ position: number }>(
     `select coalesce(max(position), 0) as position
        from (
@@ -17,14 +17,14 @@ export async function findExpiredPosition(db: Queryable, days: number): Promise<
   return rows[0]?.position ?? 0
 }
 
-/** Expires pending deliveries of events up to a position. Returns their number. */
+/** Deliveries that wait for events up to this place are too late. Returns how many. */
 export async function expireDeliveries(
   db: Queryable,
   position: number,
   limit: number,
 ): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
-    `with pending as (
+    `with late as (
        select d.webhook_id, d.event_position
          from webhooks w
         cross join lateral (
@@ -43,9 +43,9 @@ export async function expireDeliveries(
           set state = 'expired',
               lease = null,
               finished_at = now()
-         from pending p
-        where d.webhook_id = p.webhook_id
-          and d.event_position = p.event_position
+         from late l
+        where d.webhook_id = l.webhook_id
+          and d.event_position = l.event_position
        returning d.webhook_id
      )
      select count(*) as count
@@ -55,7 +55,7 @@ export async function expireDeliveries(
   return rows[0]?.count ?? 0
 }
 
-/** Removes deliveries of events up to a position, with their attempts. Returns their number. */
+/** Forgets deliveries of events up to this place, with what was sent. Returns how many. */
 export async function removeDeliveries(
   db: Queryable,
   position: number,
@@ -88,12 +88,12 @@ export async function removeDeliveries(
   return rows[0]?.count ?? 0
 }
 
-/** Removes events up to a position, and records that they were pruned. */
+/** Forgets events up to this place, and tells so whoever asks for one of them. */
 export async function removeEvents(tx: Transaction, position: number): Promise<void> {
   await tx.query(
     `with moved as (
        update feed
-          set pruned_through = greatest(pruned_through, $1)
+          set forgotten = greatest(forgotten, $1)
      )
      delete from events
       where position <= $1`,
@@ -101,10 +101,10 @@ export async function removeEvents(tx: Transaction, position: number): Promise<v
   )
 }
 
-/** Removes deliveries of removed webhooks. Returns their number. */
+/** Forgets deliveries of endpoints that were taken away. Returns how many. */
 export async function removeOrphanedDeliveries(db: Queryable, limit: number): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
-    `with orphaned as (
+    `with left_over as (
        select d.webhook_id, d.event_position
          from webhooks w
         cross join lateral (
@@ -117,9 +117,9 @@ export async function removeOrphanedDeliveries(db: Queryable, limit: number): Pr
         limit $1
      ), removed as (
        delete from deliveries d
-        using orphaned o
-        where d.webhook_id = o.webhook_id
-          and d.event_position = o.event_position
+        using left_over l
+        where d.webhook_id = l.webhook_id
+          and d.event_position = l.event_position
        returning d.webhook_id
      )
      select count(*) as count
@@ -129,7 +129,7 @@ export async function removeOrphanedDeliveries(db: Queryable, limit: number): Pr
   return rows[0]?.count ?? 0
 }
 
-/** Deletes the rows of removed webhooks that have no deliveries left. */
+/** Forgets endpoints that were taken away and have nothing left. */
 export async function purgeRemovedWebhooks(db: Queryable): Promise<void> {
   await db.query(
     `delete from webhooks w

@@ -1,0 +1,151 @@
+import type { Source } from './architecture.ts'
+import { withoutExpressions } from './prose.ts'
+
+/** A word that the house no longer uses, the word of the field for it, and where the old one is right. */
+export type OldWord = {
+  readonly word: RegExp
+  readonly say: string
+  readonly except?: readonly Exception[]
+}
+
+/** One of both or both: files, and the phrase around the word. */
+type Exception = {
+  readonly files?: RegExp
+  readonly phrase?: RegExp
+  readonly because: string
+}
+
+/** Names are split at capitals, `_` and `-` before they are compared: `isTold` is `is told` here. */
+export const OLD_WORDS: readonly OldWord[] = [
+  {
+    word: /\bdispatch(?:er|ers|es|ed|ing)?\b/,
+    say: 'sequencer; send',
+    except: [
+      { files: /^src\/(?:client|outgoing)\/|^test\/outgoing\//, because: "undici's own word" },
+    ],
+  },
+  { word: /\btelling\b/, say: 'events, notify' },
+  { word: /\btold\b/, say: 'notified' },
+  { word: /\b(?:may )?(?:hears?|heard)\b/, say: 'receive, delivered up to' },
+  {
+    word: /\bendpoints?\b/,
+    say: 'webhook',
+    except: [
+      {
+        phrase: /\b(?:api|s3|tokens?|public|oci|spec|specification|spec's|store|aws) endpoints?\b/,
+        because: 'an HTTP endpoint of a specification, or the address of an object store',
+      },
+      {
+        files: /^(?:src\/(?:storage\/s3|config)|test\/s3|test\/support\/s3|scripts)/,
+        because: 'the address of an object store',
+      },
+    ],
+  },
+  { word: /\bsubscri(?:ptions?|bes?|bers?|bed)\b/, say: 'webhook; follower of the feed' },
+  { word: /\bbrakes?\b/, say: 'login throttle' },
+  {
+    word: /\bdrops?\b(?! (?:table|column|index|constraint|database|function|trigger|if)\b)/,
+    say: 'one-time upload URL',
+    except: [
+      { phrase: /\b(?:to|and|then|may|it|that|which|not|clients?) drops?\b/, because: 'the verb' },
+      { phrase: /\bdatabase\.drop\(|\bdrop(?::| =>|\(\))/, because: "SQL's word for a database" },
+    ],
+  },
+  { word: /\bdoorkeeper\b/, say: 'authorization dependencies' },
+  { word: /\bvisits?\b/, say: 'request info' },
+  { word: /\bdesks?\b/, say: 'webhook administration' },
+  { word: /\bnudg(?:es?|ed|ing)\b/, say: 'poke, wake' },
+  { word: /\bjudg(?:es?|ed|ing|ements?|ments?)\b/, say: 'validate' },
+  { word: /\bforgotten\b/, say: 'pruned, expired' },
+  { word: /\bstanding\b/, say: 'active' },
+  { word: /\b(?:un)?tid(?:y|ies|ied|ying)\b/, say: 'clean up, needs cleanup' },
+  { word: /\bingredients?\b/, say: 'components' },
+  { word: /\bnarrow(?:ing|ed)\b/, say: 'downscope, restrict' },
+  { word: /\bsurroundings?\b/, say: 'validation context' },
+  { word: /\bspeakable\b/, say: 'redactPath' },
+  { word: /\bwish(?:es)?\b/, say: 'request' },
+  { word: /\bgo on\b/, say: 'continue' },
+  { word: /\breindex(?:ing|ed|es)?\b/, say: 're-analysis' },
+  { word: /\bunread\b/, say: 'not yet analyzed' },
+  { word: /\bremovals\b/, say: 'deletion queue, deletions' },
+  { word: /\bremoval holds?\b/, say: 'deletion pause' },
+  { word: /\bdemand(?:s|ed|ing)?\b/, say: 'assert, require' },
+  { word: /\bauthority parts\b/, say: 'AuthServices' },
+  { word: /\bwaiters?\b/, say: 'connection limit' },
+  { word: /\btogether\b(?= ?\()/, say: 'forEachConcurrent' },
+  { word: /\bpace\b/, say: 'throttle' },
+  {
+    word: /\btries\b/,
+    say: 'attempts',
+    except: [
+      {
+        phrase: /\b(?:it|and|that|which|then|client|process|worker|retry|never|always|who) tries\b/,
+        because: 'the verb',
+      },
+    ],
+  },
+  {
+    word: /\b(?:const|let|readonly|#) ?known\b|\bknown (?:facts|files|manifests|layers|blobs)\b\(?/,
+    say: 'cached, stored',
+  },
+]
+
+/** `isTold`, `IS_TOLD` and `is-told` as three words each way: `is told`. */
+export function asWords(text: string): string {
+  return text
+    .replace(/([a-z0-9])([A-Z])/g, '$1 $2')
+    .replace(/([A-Z])([A-Z][a-z])/g, '$1 $2')
+    .replace(/[_-]/g, ' ')
+    .toLowerCase()
+}
+
+const LINES = new WeakMap<Source, readonly string[]>()
+
+/** The lines of a file as words; kept, because each exception is tried on all files. */
+function linesOf(source: Source): readonly string[] {
+  const { path, text } = source
+  const cached = LINES.get(source)
+  if (cached !== undefined) return cached
+  const code = /\.(?:ts|mjs)$/.test(path) ? withoutExpressions(text) : text
+  const lines = asWords(code).split('\n')
+  LINES.set(source, lines)
+  return lines
+}
+
+/** Lines with an old word, and its replacement. */
+export function oldWords(
+  sources: readonly Source[],
+  table: readonly OldWord[] = OLD_WORDS,
+): string[] {
+  return sources.flatMap((source) =>
+    linesOf(source).flatMap((words, index) =>
+      table
+        .filter((old) => isUsed(old, source.path, words))
+        .map(({ word, say }) => {
+          const found = word.exec(words)?.[0] ?? ''
+          return `${source.path}:${index + 1} "${found}": say ${say}`
+        }),
+    ),
+  )
+}
+
+/** Exceptions without which nothing would be refused: they are no longer needed. */
+export function unusedExceptions(sources: readonly Source[]): string[] {
+  return OLD_WORDS.flatMap((old) =>
+    (old.except ?? []).flatMap((exception) => {
+      const others = (old.except ?? []).filter((other) => other !== exception)
+      const without = oldWords(sources, [{ ...old, except: others }])
+      const used = without.length > oldWords(sources, [old]).length
+      return used ? [] : [`${old.word} because ${exception.because}`]
+    }),
+  )
+}
+
+function isUsed({ word, except = [] }: OldWord, path: string, words: string): boolean {
+  let left = words
+  for (const { files, phrase } of except) {
+    if (files?.test(path)) return false
+    if (phrase !== undefined) left = left.replace(new RegExp(phrase, 'g'), ' ')
+  }
+  return word.test(left)
+}
