@@ -5,3 +5,12 @@
 alter table deliveries rename column tries to round_attempts;
 -- When a user last asked for a redelivery: the age of the delivery counts from then.
 alter table deliveries rename column asked_at to redelivered_at;
+
+-- One-time upload URLs.
+alter table drops rename to upload_urls;
+alter table upload_urls rename constraint drops_pkey to upload_urls_pkey;
+alter table upload_urls rename constraint drops_secret_once to upload_urls_secret_once;
+alter table upload_urls rename constraint drops_secret_hashed to upload_urls_secret_hashed;
+alter table upload_urls rename constraint drops_use_whole to upload_urls_use_whole;
+alter index drops_by_expiry rename to upload_urls_by_expiry;
+alter sequence drops_id_seq rename to upload_urls_id_seq;

@@ -10,21 +10,21 @@ import type { Caller } from './access.ts'
 
 export type { AuditEntry, AuditFilter, AuditRow }
 
-/** What may be left out of an entry. */
+/** A new entry. Fields that are left out are null. */
 export type NewAuditEntry = Pick<AuditEntry, 'action' | 'decision'> & Partial<AuditEntry>
 
-const WAITING_MAX = 10_000
+const QUEUED_MAX = 10_000
 const WRITTEN_AT_ONCE = 500
 
 /**
- * The record of who did what. Pushes and deletes write theirs in their own transactions; here is the
- * rest. Refusals are many when somebody tries hard, so they are gathered, and those that the database
- * cannot take in time are counted instead.
+ * The audit log. Pushes and deletes write their entries in their own transactions; this class writes
+ * the others. An attack causes many refusals, so they are queued and written in batches, and those
+ * that the database does not accept in time are counted instead.
  */
 export class AuditLog {
   readonly #db: Queryable
   readonly #onError: (error: unknown) => void
-  #waiting: AuditEntry[] = []
+  #queue: AuditEntry[] = []
   #lost = 0
   #writing: Promise<void> | undefined
 
@@ -33,38 +33,38 @@ export class AuditLog {
     this.#onError = onError
   }
 
-  /** Resolves when it is written: what it tells of may then be acknowledged. */
-  async record(enqueue: NewAuditEntry): Promise<void> {
-    await addAuditEntries(this.#db, [entryOf(enqueue)])
+  /** Writes an entry before it resolves, so that the audited action may then be acknowledged. */
+  async record(entry: NewAuditEntry): Promise<void> {
+    await addAuditEntries(this.#db, [completeEntry(entry)])
   }
 
-  /** Is written soon. */
-  note(note: NewAuditEntry): void {
-    if (this.#waiting.length >= WAITING_MAX) {
+  /** Queues an entry, which is written soon. */
+  enqueue(entry: NewAuditEntry): void {
+    if (this.#queue.length >= QUEUED_MAX) {
       this.#lost += 1
       return
     }
-    this.#waiting.push(entryOf(note))
+    this.#queue.push(completeEntry(entry))
     this.#writing ??= this.#write()
   }
 
-  /** One page, the newest first. */
-  list(question: AuditFilter): Promise<AuditRow[]> {
-    return listAuditEntries(this.#db, question)
+  /** Lists one page of entries, newest first. */
+  list(filter: AuditFilter): Promise<AuditRow[]> {
+    return listAuditEntries(this.#db, filter)
   }
 
-  /** Resolves when what was noted is written, or was tried. */
+  /** Resolves when each queued entry was written or has failed. */
   async flush(): Promise<void> {
     await this.#writing
   }
 
   async #write(): Promise<void> {
     try {
-      while (this.#waiting.length > 0) {
-        const entries = this.#waiting.splice(0, WRITTEN_AT_ONCE)
+      while (this.#queue.length > 0) {
+        const entries = this.#queue.splice(0, WRITTEN_AT_ONCE)
         if (this.#lost > 0) {
-          const detail = `${this.#lost} refusals were too many to be written`
-          entries.push(entryOf({ action: 'authenticate', decision: 'refused', detail }))
+          const detail = `${this.#lost} refusals were not written: there were too many`
+          entries.push(completeEntry({ action: 'authenticate', decision: 'refused', detail }))
           this.#lost = 0
         }
         await addAuditEntries(this.#db, entries).catch((error: unknown) => {
@@ -78,7 +78,7 @@ export class AuditLog {
   }
 }
 
-/** What a caller is called in an entry. */
+/** Returns the fields of an entry that identify the caller. */
 export function auditIdentity(caller: Caller): Pick<AuditEntry, 'actor' | 'origin' | 'tokenId'> {
   if (caller.kind === 'anonymous') return { actor: null, origin: null, tokenId: null }
   return {
@@ -88,7 +88,7 @@ export function auditIdentity(caller: Caller): Pick<AuditEntry, 'actor' | 'origi
   }
 }
 
-function entryOf(note: NewAuditEntry): AuditEntry {
+function completeEntry(entry: NewAuditEntry): AuditEntry {
   return {
     actor: null,
     origin: null,
@@ -99,6 +99,6 @@ function entryOf(note: NewAuditEntry): AuditEntry {
     tags: null,
     digest: null,
     detail: null,
-    ...note,
+    ...entry,
   }
 }

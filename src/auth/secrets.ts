@@ -4,10 +4,10 @@ import { crc32 } from 'node:zlib'
 const SECRET_BYTES = 32
 
 /** What a secret is for, by its first letters; one kind never passes for another. */
-export const SECRET_PREFIXES = { credential: 'rky', refresh: 'rkr', drop: 'rkd' } as const
+export const SECRET_PREFIXES = { credential: 'rky', refresh: 'rkr', uploadUrl: 'rku' } as const
 export type SecretPurpose = keyof typeof SECRET_PREFIXES
 
-const SHAPE = /^(rk[yrd]_[A-Za-z0-9_-]{43})_([0-9a-f]{8})$/
+const SHAPE = /^(rk[yru]_[A-Za-z0-9_-]{43})_([0-9a-f]{8})$/
 
 /**
  * A new secret, `rky_<256 random bits>_<checksum>`: the prefix lets scanners find one that leaked,

@@ -14,13 +14,13 @@ import type { AuditLog } from './audit.ts'
 import type { Authenticator } from './authenticator.ts'
 import { generateSecret, hashSecret, isSecretLike } from './secrets.ts'
 
-/** What an upload address is asked to be: good for one push of one tag. */
+/** A request for a one-time upload URL: it permits one push of one tag. */
 export type UploadUrlRequest = {
   readonly repository: Repository
   readonly tag: Tag
-  /** Undefined: a quarter of an hour. */
+  /** Lifetime. Undefined: 15 minutes. */
   readonly seconds: number | undefined
-  /** The networks to which the actor is bound, and with it what it makes. */
+  /** The networks that restrict the actor; they restrict the URL, too. */
   readonly networks?: readonly string[] | undefined
 }
 
@@ -30,8 +30,8 @@ export const UPLOAD_URL_SECONDS_MAX = 3600
 const UPLOAD_URL_SECONDS_DEFAULT = 900
 
 /**
- * Makes an address to which one file may be sent once, by whoever has it, below `base`. Whether the
- * actor may push that tag was decided before. Throws REQUEST_INVALID.
+ * Creates a URL below `base` that accepts one file or image, once, from anybody who has it. The caller
+ * has checked that the actor may push the tag. Throws REQUEST_INVALID.
  */
 export async function createUploadUrl(
   db: Database,
@@ -40,26 +40,25 @@ export async function createUploadUrl(
   base: string,
 ): Promise<CreatedUploadUrl> {
   if (!(seconds >= 1 && seconds <= UPLOAD_URL_SECONDS_MAX)) {
-    throw badRequest(`an upload address lives for 1 to ${UPLOAD_URL_SECONDS_MAX} seconds`)
+    throw badRequest(`an upload URL lives for 1 to ${UPLOAD_URL_SECONDS_MAX} seconds`)
   }
-  const secret = generateSecret('drop')
+  const secret = generateSecret('uploadUrl')
   const { name, origin, tokenId } = actor
   const expiresAt = await db.transaction(async (tx) => {
-    const bound = networks ?? null
-    const drop = { repository, tag, actor: name, origin, tokenId, networks: bound }
-    const added = await addUploadUrl(tx, drop, hashSecret(secret), seconds)
-    const detail = `${nameOf(added)}, until ${timeText(added.expiresAt)}`
-    await recordChange(tx, actor, { action: 'create-drop', repository, tags: [tag], detail })
+    const row = { repository, tag, actor: name, origin, tokenId, networks: networks ?? null }
+    const added = await addUploadUrl(tx, row, hashSecret(secret), seconds)
+    const detail = `${auditName(added)}, until ${timeText(added.expiresAt)}`
+    await recordChange(tx, actor, { action: 'create-upload-url', repository, tags: [tag], detail })
     return added.expiresAt
   })
-  return { url: `${base}/drop/${secret}`, expiresAt }
+  return { url: `${base}/upload/${secret}`, expiresAt }
 }
 
-/** What an address lets its holder do. */
+/** A usable upload URL: what its holder may push. */
 export type UploadUrl = Pick<UploadUrlRow, 'repository' | 'tag'> & {
-  /** Who is recorded as having pushed: the one who made the address. */
+  /** The creator of the URL, who is recorded as the pusher. */
   readonly actor: Actor
-  /** Uses the address up, with the push itself. Throws GONE when somebody was faster. */
+  /** Marks the URL used in the transaction of the push. Throws GONE when another push was faster. */
   markUsed(tx: Transaction, digest: Digest): Promise<void>
 }
 
@@ -69,7 +68,7 @@ export type UploadUrlsOptions = {
   readonly audit: AuditLog
 }
 
-/** Addresses at which a push needs no credential. Refusals are in the audit log. */
+/** One-time upload URLs, at which a push needs no credential. Refusals are in the audit log. */
 export class UploadUrls {
   readonly #options: UploadUrlsOptions
 
@@ -77,109 +76,114 @@ export class UploadUrls {
     this.#options = options
   }
 
-  /** See `createDrop`. */
+  /** Calls `createUploadUrl`. */
   create(request: UploadUrlRequest, actor: Actor, base: string): Promise<CreatedUploadUrl> {
     return createUploadUrl(this.#options.db, request, actor, base)
   }
 
   /**
-   * Runs `push` for whoever came to the address. What does not succeed leaves it as it was. Throws
-   * NOT_FOUND for what was never given out, GONE for what is used, expired or revoked, DENIED, and
-   * TOOMANYREQUESTS for an address that guesses.
+   * Runs `push` with the upload URL of this secret. A push that fails leaves the URL usable. Throws
+   * NOT_FOUND for an unknown secret, GONE for a used, expired or revoked URL, DENIED outside the URL's
+   * networks, and TOOMANYREQUESTS for an address that guesses.
    */
   async open<T>(
     secret: string,
-    visit: { readonly requestId: string; readonly address: string },
-    push: (drop: UploadUrl) => Promise<T>,
+    request: { readonly requestId: string; readonly address: string },
+    push: (uploadUrl: UploadUrl) => Promise<T>,
   ): Promise<T> {
     let found: UploadUrlRow | undefined
     try {
-      const drop = await this.#find(secret, visit.address)
-      found = drop
-      demandUsable(drop)
-      demandWithin(drop, visit.address)
-      const actor = { name: drop.actor, origin: drop.origin, tokenId: null, ...visit }
+      const row = await this.#require(secret, request.address)
+      found = row
+      assertUsable(row)
+      assertInNetworks(row, request.address)
+      const actor = { name: row.actor, origin: row.origin, tokenId: null, ...request }
       return await push({
-        repository: drop.repository,
-        tag: drop.tag,
+        repository: row.repository,
+        tag: row.tag,
         actor,
-        markUsed: (tx, digest) => use(tx, drop, secret, actor, digest),
+        markUsed: (tx, digest) => markUsed(tx, row, secret, actor, digest),
       })
     } catch (error) {
-      if (error instanceof RegistryError && REFUSALS.has(error.code)) {
-        this.#options.audit.note({ ...refusalOf(found, error), ...visit })
+      if (error instanceof RegistryError && AUDITED_REFUSALS.has(error.code)) {
+        this.#options.audit.enqueue({ ...refusalEntry(found, error), ...request })
       }
       throw error
     }
   }
 
-  async #find(secret: string, address: string): Promise<UploadUrlRow> {
+  async #require(secret: string, address: string): Promise<UploadUrlRow> {
     const { authenticator, db } = this.#options
     try {
       return await authenticator.throttled(address, () =>
-        isSecretLike(secret, 'drop') ? findUploadUrl(db, hashSecret(secret)) : undefined,
+        isSecretLike(secret, 'uploadUrl') ? findUploadUrl(db, hashSecret(secret)) : undefined,
       )
     } catch (cause) {
       if (!(cause instanceof RegistryError) || cause.code !== 'UNAUTHORIZED') throw cause
-      // No credential would help, so no client is asked for one.
-      const message = 'there is no such upload address'
-      throw notFound(message, { cause })
+      // NOT_FOUND instead of a challenge: no credential would make the URL valid.
+      throw notFound('there is no such upload URL', { cause })
     }
   }
 }
 
-const REFUSALS: ReadonlySet<ErrorCode> = new Set(['NOT_FOUND', 'GONE', 'DENIED'])
+const AUDITED_REFUSALS: ReadonlySet<ErrorCode> = new Set(['NOT_FOUND', 'GONE', 'DENIED'])
 
-function refusalOf(drop: UploadUrlRow | undefined, { message }: RegistryError) {
+function refusalEntry(row: UploadUrlRow | undefined, { message }: RegistryError) {
   const about =
-    drop === undefined
+    row === undefined
       ? { detail: message }
       : {
-          actor: drop.actor,
-          origin: drop.origin,
-          repository: drop.repository,
-          tags: [drop.tag],
-          detail: `${nameOf(drop)}: ${message}`,
+          actor: row.actor,
+          origin: row.origin,
+          repository: row.repository,
+          tags: [row.tag],
+          detail: `${auditName(row)}: ${message}`,
         }
-  return { action: 'use-drop', decision: 'refused', ...about } as const
+  return { action: 'use-upload-url', decision: 'refused', ...about } as const
 }
 
-async function use(
+async function markUsed(
   tx: Transaction,
-  drop: UploadUrlRow,
+  row: UploadUrlRow,
   secret: string,
   actor: Actor,
   digest: Digest,
 ): Promise<void> {
-  if (!(await markUploadUrlUsed(tx, drop.id, digest))) {
+  if (!(await markUploadUrlUsed(tx, row.id, digest))) {
     const now = await findUploadUrl(tx, hashSecret(secret))
-    if (now !== undefined) demandUsable(now)
-    throw gone(`expired at ${timeText(drop.expiresAt)}`)
+    if (now !== undefined) assertUsable(now)
+    throw gone(`expired at ${timeText(row.expiresAt)}`)
   }
-  const { repository, tag } = drop
-  const detail = nameOf(drop)
-  await recordChange(tx, actor, { action: 'use-drop', repository, tags: [tag], digest, detail })
+  const { repository, tag } = row
+  const detail = auditName(row)
+  await recordChange(tx, actor, {
+    action: 'use-upload-url',
+    repository,
+    tags: [tag],
+    digest,
+    detail,
+  })
 }
 
-function demandUsable({ usedAt, isRevoked, isExpired, expiresAt }: UploadUrlRow): void {
-  if (usedAt !== null) throw gone(`was used already, at ${timeText(usedAt)}`)
-  if (isRevoked) throw gone('is void: what made it was revoked')
+function assertUsable({ usedAt, isRevoked, isExpired, expiresAt }: UploadUrlRow): void {
+  if (usedAt !== null) throw gone(`was used at ${timeText(usedAt)}`)
+  if (isRevoked) throw gone('is void: the credential or token that created it was revoked')
   if (isExpired) throw gone(`expired at ${timeText(expiresAt)}`)
 }
 
-/** What somebody makes is bound to the networks that they are bound to. */
-function demandWithin({ networks }: UploadUrlRow, address: string): void {
+/** An upload URL is restricted to the networks of its creator. */
+function assertInNetworks({ networks }: UploadUrlRow, address: string): void {
   if (networks === null || parseNetworks(networks)?.has(address)) return
-  throw denied(`this upload address may not be used from ${address}`)
+  throw denied(`this upload URL may not be used from ${address}`)
 }
 
-function gone(what: string): RegistryError {
-  return new RegistryError('GONE', undefined, { message: `this upload address ${what}` })
+function gone(reason: string): RegistryError {
+  return new RegistryError('GONE', undefined, { message: `this upload URL ${reason}` })
 }
 
-/** As the audit log names it, from its creation to its use. */
-function nameOf({ id }: { id: number }): string {
-  return `drop ${id}`
+/** The name of an upload URL in the audit log, from its creation to its use. */
+function auditName({ id }: { id: number }): string {
+  return `upload URL ${id}`
 }
 
 function timeText(time: Date): string {

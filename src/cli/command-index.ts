@@ -37,7 +37,10 @@ export const FAMILIES: readonly Family[] = [
     load: async () => (await import('./server/credential.ts')).credentialCommands,
   },
   { names: ['token'], load: async () => (await import('./server/token.ts')).tokenCommands },
-  { names: ['drop'], load: async () => [(await import('./server/upload-url.ts')).dropCommand] },
+  {
+    names: ['upload-url'],
+    load: async () => [(await import('./server/upload-url.ts')).uploadUrlCommand],
+  },
   {
     names: ['login-url'],
     load: async () => [(await import('./registry/login-url.ts')).loginUrlCommand],

@@ -96,7 +96,7 @@ function pathOf(ctx: RouteContext): string {
   throw badRequest('the request target is no path', { cause })
 }
 
-const SECRETS = /^\/+drop\/.*|rk[a-z]_[\w-]+/gi
+const SECRETS = /^\/+upload\/.*|rk[a-z]_[\w-]+/gi
 
 const ENCODED_ASCII = /%([2-7][0-9a-f])/gi
 

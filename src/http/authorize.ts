@@ -158,7 +158,7 @@ function noteRefusal(
   repository: Repository | undefined,
   refusal: RegistryError,
 ): void {
-  audit.note({
+  audit.enqueue({
     ...(caller === undefined ? {} : auditIdentity(caller)),
     action: caller === undefined ? 'authenticate' : route.access,
     decision: 'refused',

@@ -126,7 +126,7 @@ function noteRefusal(ctx: RouteContext, audit: AuditLog, error: unknown): void {
   if (!(error instanceof RegistryError) || error.code !== 'UNAUTHORIZED') return
   const { address, requestId } = ctx.state
   const detail = `POST /token: ${error.message}`
-  audit.note({ action: 'authenticate', decision: 'refused', address, requestId, detail })
+  audit.enqueue({ action: 'authenticate', decision: 'refused', address, requestId, detail })
 }
 
 const OAUTH_ERRORS: Partial<Record<ErrorCode, string>> = {

@@ -2,61 +2,62 @@ import type { UploadUrls } from '../auth/upload-urls.ts'
 import { badRequest } from '../oci/errors.ts'
 import { isMediaType, isNondistributable, type MediaType } from '../oci/media-type.ts'
 import type { Repository } from '../oci/reference.ts'
-import type { ImageBuilder } from '../registry/images/builder.ts'
-import type { ManifestPush } from '../registry/manifests.ts'
+import type { ImageBuilder, IncomingFile } from '../registry/images/builder.ts'
 import { ImageForm, sendBuiltImage } from './api/image-builds.ts'
 import { parseFileTitle } from './file-title.ts'
 import { isForm } from './multipart.ts'
 import { param, type Route, type RouteContext } from './route.ts'
 
+type Destination = Omit<IncomingFile, 'title' | 'mediaType' | 'incoming'>
+
 /**
- * Where a builder leaves a file with `curl -T`, or a whole image with `curl -X PUT -F`: whoever has
- * the address needs nothing else.
+ * The upload URLs: a builder sends one file with `curl -T`, or a whole image with `curl -X PUT -F`, and
+ * needs nothing but the URL.
  */
-export function uploadUrlRoutes(drops: UploadUrls, maker: ImageBuilder): Route[] {
+export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): Route[] {
   const row = (path: string): Route => ({
     method: 'PUT',
     path,
     access: 'none',
     async handle(ctx) {
       const { address, requestId, body } = ctx.state
-      await drops.open(param(ctx, 'capability'), { address, requestId }, async (drop) => {
-        const { repository, tag, actor } = drop
+      const request = { address, requestId }
+      await uploadUrls.open(param(ctx, 'secret'), request, async (uploadUrl) => {
+        const { repository, tag, actor } = uploadUrl
         assertWholeFile(ctx)
-        const within: ManifestPush['inTransaction'] = (tx, pushed) => drop.markUsed(tx, pushed)
-        const target = {
+        const destination = {
           repository,
           tags: [tag],
           actor,
-          condition: { kind: 'none' as const },
-          within,
-        }
+          condition: { kind: 'none' },
+          within: (tx, digest) => uploadUrl.markUsed(tx, digest),
+        } satisfies Destination
         if (isForm(ctx)) {
           const form = new ImageForm(ctx)
           const parts = form.files()
-          const made = await maker.build({ ...target, parts, created: () => form.created })
-          sendBuiltImage(ctx, repository, [tag], made)
+          const built = await builder.build({ ...destination, parts, created: () => form.created })
+          sendBuiltImage(ctx, repository, [tag], built)
           return
         }
-        const made = await maker.buildFromFile({
-          ...target,
+        const built = await builder.buildFromFile({
+          ...destination,
           title: titleOf(ctx, repository),
           mediaType: mediaTypeOf(ctx),
           incoming: { bytes: body.bytes(), start: undefined, length: body.length },
         })
-        sendBuiltImage(ctx, repository, [tag], made)
-        ctx.body = { repository, tag, digest: made.digest, blob: made.blob }
+        sendBuiltImage(ctx, repository, [tag], built)
+        ctx.body = { repository, tag, digest: built.digest, blob: built.blob }
       })
     },
   })
-  // curl appends the name of the file when the address ends with a slash.
-  return [row('/drop/:capability'), row('/drop/:capability/:file')]
+  // curl -T appends the file name to a URL that ends with a slash.
+  return [row('/upload/:secret'), row('/upload/:secret/:file')]
 }
 
-/** RFC 9110, section 14.5: a part must not be taken for the whole. */
+/** RFC 9110, section 14.5: a server that does not support partial PUT must refuse Content-Range. */
 function assertWholeFile(ctx: RouteContext): void {
   if (ctx.headers['content-range'] === undefined) return
-  throw badRequest('Content-Range is not understood here: send the whole file')
+  throw badRequest('Content-Range is not supported here: send the whole file')
 }
 
 function titleOf(ctx: RouteContext, repository: Repository): string {
@@ -65,13 +66,13 @@ function titleOf(ctx: RouteContext, repository: Repository): string {
   return parseFileTitle(file)
 }
 
-const OCTETS = 'application/octet-stream' as MediaType
-/** What curl calls a body when nobody said what it is. */
-const UNSAID = 'application/x-www-form-urlencoded'
+const OCTET_STREAM = 'application/octet-stream' as MediaType
+/** The Content-Type that curl sends for a body when the user gave none. */
+const CURL_DEFAULT = 'application/x-www-form-urlencoded'
 
 function mediaTypeOf(ctx: RouteContext): MediaType {
-  const said = ctx.headers['content-type']?.split(';')[0]?.trim()
-  if (said === undefined || said === UNSAID || !isMediaType(said)) return OCTETS
-  // By such a type a manifest would say that the bytes lie elsewhere, and they would be swept.
-  return isNondistributable(said) ? OCTETS : said
+  const given = ctx.headers['content-type']?.split(';')[0]?.trim()
+  if (given === undefined || given === CURL_DEFAULT || !isMediaType(given)) return OCTET_STREAM
+  // With such a type the manifest would claim that the bytes are elsewhere, and they would be collected.
+  return isNondistributable(given) ? OCTET_STREAM : given
 }

@@ -66,7 +66,7 @@ export async function buildAuth(
   const onRevoked = () => revocations.refresh().catch(() => {})
   const credentials = new Credentials(db, onRevoked)
   const revokedTokens = new TokenRevocations(db, onRevoked)
-  const drops = new UploadUrls({ db, authenticator, audit })
+  const uploadUrls = new UploadUrls({ db, authenticator, audit })
   return {
     issuer,
     keys,
@@ -75,7 +75,7 @@ export async function buildAuth(
     credentials,
     policies,
     revokedTokens,
-    uploadUrls: drops,
+    uploadUrls,
     audit,
     masterKey,
   }

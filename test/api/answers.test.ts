@@ -272,21 +272,21 @@ describe('tags are answered as described', () => {
 })
 
 describe('rights are answered as described:', () => {
-  it('upload addresses, and what is sent there', async () => {
-    const path = `/api/v1/repositories/${newRepository()}/tags/v1/drops`
-    const drop = async (sent?: unknown) => {
+  it('upload URLs, and what is sent there', async () => {
+    const path = `/api/v1/repositories/${newRepository()}/tags/v1/upload-urls`
+    const uploadUrl = async (sent?: unknown) => {
       const { body } = await asked(admin, 'POST', path, sent)
-      expect(body.url).toMatch(/\/drop\/rkd_/)
+      expect(body.url).toMatch(/\/upload\/rku_/)
       return String(body.url)
     }
     const kernel = new Blob([new Uint8Array(fixture('elf/mini-net.hvt'))])
     const put = async (url: string, sent: FormData | Blob) =>
       expect((await asked(anybody, 'PUT', url, sent)).status).toBe(201)
-    await put(await drop(), kernel)
-    await put(await drop({}), new Blob(['no kernel']))
-    await put(await drop({ ttlSeconds: 60 }), formOf('hello-key-1'))
-    await put(`${await drop({ ttlSeconds: 3600 })}/hello.hvt`, kernel)
-    await put(`${await drop()}/`, kernel)
+    await put(await uploadUrl(), kernel)
+    await put(await uploadUrl({}), new Blob(['no kernel']))
+    await put(await uploadUrl({ ttlSeconds: 60 }), formOf('hello-key-1'))
+    await put(`${await uploadUrl({ ttlSeconds: 3600 })}/hello.hvt`, kernel)
+    await put(`${await uploadUrl()}/`, kernel)
   })
 
   it('settings', async () => {

@@ -18,7 +18,7 @@ import {
 } from './openapi-document.ts'
 
 const rows = allRoutes({ auth: {} } as RouteDeps).filter(({ path }) =>
-  /^\/(api\/v1|drop)\//.test(path),
+  /^\/(api\/v1|upload)\//.test(path),
 )
 const keyOf = ({ method, path }: { method: string; path: string }) =>
   `${method} ${path.replace(/[:*](\w+)/g, '{$1}')}`
@@ -119,7 +119,7 @@ describe('a request is found in the description', () => {
     ['GET', '/api/v1/repositories/a/images?n=1', '/api/v1/repositories/{repository}/images'],
     ['GET', '/api/v1/repositories/a/b/c/images', '/api/v1/repositories/{repository}/images'],
     ['GET', '/api/v1/repositories/a%2Fb/images', '/api/v1/repositories/{repository}/images'],
-    ['PUT', 'http://127.0.0.1:5000/drop/rkd_x/a%20b', '/drop/{capability}/{file}'],
+    ['PUT', 'http://127.0.0.1:5000/upload/rku_x/a%20b', '/upload/{secret}/{file}'],
     ['POST', '/api/v1/policies/test', '/api/v1/policies/test'],
     ['GET', '/api/v1/policies/test', '/api/v1/policies/{name}'],
     ['PATCH', '/api/v1/policies/test', undefined],

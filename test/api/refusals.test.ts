@@ -35,10 +35,10 @@ const answering = (status: number, among: readonly Operation[] = OPERATIONS) =>
     .filter(({ place }) => partOf(place, 'responses', String(status)) !== undefined)
     .map((operation) => [keyOf(operation), operation] as const)
 
-const isDrop = ({ path }: Operation) => path.startsWith('/drop/')
-const withSecurity = OPERATIONS.filter((operation) => !isDrop(operation))
+const isUpload = ({ path }: Operation) => path.startsWith('/upload/')
+const withSecurity = OPERATIONS.filter((operation) => !isUpload(operation))
 const withRights = withSecurity.filter((operation) => !isWebhook(operation))
-const drops = OPERATIONS.filter(isDrop)
+const uploads = OPERATIONS.filter(isUpload)
 
 let addresses = 0
 /** Guessing is slowed down by address: here each request comes from elsewhere. */
@@ -47,9 +47,12 @@ function fromElsewhere(): Record<string, string> {
   return { 'x-forwarded-for': `10.0.${addresses >> 8}.${addresses & 255}` }
 }
 
-/** An upload address for tag `v2`. */
-async function createDrop(as: Ask = admin, headers: Record<string, string> = {}): Promise<string> {
-  const path = '/api/v1/repositories/a/b/tags/v2/drops'
+/** An upload URL for tag `v2`. */
+async function createUploadUrl(
+  as: Ask = admin,
+  headers: Record<string, string> = {},
+): Promise<string> {
+  const path = '/api/v1/repositories/a/b/tags/v2/upload-urls'
   const { body } = await asked(as, 'POST', path, undefined, headers)
   return String(body.url)
 }
@@ -87,11 +90,11 @@ describe('who asks is refused as described', () => {
     await expectStatus(403, anybody, operation, { headers })
   })
 
-  it.each(answering(403, drops))('403 from elsewhere: %s', async (_key, operation) => {
+  it.each(answering(403, uploads))('403 from elsewhere: %s', async (_key, operation) => {
     const bound = { repositories: ['a/b'], actions: ['push'], networks: ['192.0.2.0/24'] }
     const { name, secret } = await makeCredential(registry, bound)
     const within = { authorization: basic(name, secret), 'x-forwarded-for': '192.0.2.7' }
-    const path = named(await createDrop(anybody, within), operation)
+    const path = named(await createUploadUrl(anybody, within), operation)
     await expectStatus(403, anybody, operation, { path, headers: fromElsewhere() })
   })
 
@@ -109,8 +112,8 @@ describe('what is asked for is refused as described', () => {
     for (const wrong of requests) await expectStatus(400, admin, operation, wrong)
   })
 
-  it.each(answering(400, drops))('400 when the file is wrong: %s', async (_key, operation) => {
-    const path = named(await createDrop(), operation)
+  it.each(answering(400, uploads))('400 when the file is wrong: %s', async (_key, operation) => {
+    const path = named(await createUploadUrl(), operation)
     await expectStatus(400, anybody, operation, { path, sent: new Blob([]) })
     await expectStatus(400, anybody, operation, { path, sent: new FormData() })
     const headers = { 'content-range': 'bytes 0-5/10' }
@@ -135,7 +138,7 @@ describe('what is asked for is refused as described', () => {
   })
 
   it.each(answering(410))('410 when it was used: %s', async (_key, operation) => {
-    const path = named(await createDrop(), operation)
+    const path = named(await createUploadUrl(), operation)
     await expectStatus(201, anybody, operation, { path })
     await expectStatus(410, anybody, operation, { path })
   })
@@ -153,9 +156,9 @@ describe('what is asked for is refused as described', () => {
     const large = new Blob([new Uint8Array(BLOB_BYTES_MAX + 1)])
     const form = new FormData()
     form.append('kernel', large, 'kernel')
-    const path = isDrop(operation) ? named(await createDrop(), operation) : pathOf(operation)
+    const path = isUpload(operation) ? named(await createUploadUrl(), operation) : pathOf(operation)
     const isForm = partOf(operation.place, 'requestBody', 'content', 'multipart/form-data')
-    const sent = isDrop(operation) ? large : isForm ? form : { name: 'x'.repeat(70_000) }
+    const sent = isUpload(operation) ? large : isForm ? form : { name: 'x'.repeat(70_000) }
     await expectStatus(413, admin, operation, { path, sent })
   })
 
@@ -193,7 +196,7 @@ describe('without its database', () => {
   })
 
   it.each(answering(503))('503, and when to try again: %s', async (_key, operation) => {
-    const ask = isDrop(operation) ? lonely.anonymous : lonely.request
+    const ask = isUpload(operation) ? lonely.anonymous : lonely.request
     await expectStatus(503, ask, operation)
   })
 })

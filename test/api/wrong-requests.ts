@@ -7,10 +7,10 @@ export const keyOf = ({ method, path }: Pick<Operation, 'method' | 'path'>) => `
 /** Webhooks have their own test: what they refuse depends on how they are. */
 export const isWebhook = ({ path }: Pick<Operation, 'path'>) => path.startsWith('/api/v1/webhooks')
 
-const DROP = `rkd_${'a'.repeat(43)}`
+const UPLOAD_SECRET = `rku_${'a'.repeat(43)}`
 const TOKEN_ID = '00000000-0000-4000-8000-000000000000'
-/** Of `DROP`: whoever mistypes an address is not even looked up. */
-const CHECKSUM = 'aced49e7'
+/** The checksum of `UPLOAD_SECRET`: a mistyped secret is not looked up. */
+const CHECKSUM = '36b7c2e5'
 
 /** The path of an operation, about what nobody made unless it is said otherwise. */
 export function pathOf(operation: Operation, repository = 'a/b'): string {
@@ -21,7 +21,7 @@ export function pathOf(operation: Operation, repository = 'a/b'): string {
     .replace('{ecosystem}', 'opam')
     .replace('{format}', 'spdx')
     .replace('{id}', TOKEN_ID)
-    .replace('{capability}', `${DROP}_${CHECKSUM}`)
+    .replace('{secret}', `${UPLOAD_SECRET}_${CHECKSUM}`)
     .replace(/\{\w+\}/g, 'missing')
 }
 
@@ -57,8 +57,8 @@ export function rightBody(operation: Operation): unknown {
     'POST /api/v1/webhooks': WEBHOOK,
     'PATCH /api/v1/webhooks/{name}': { paused: true },
     'POST /api/v1/webhooks/{name}/redeliver': { after: '2026-01-01T00:00:00Z' },
-    'PUT /drop/{capability}': new Blob(['a file']),
-    'PUT /drop/{capability}/{file}': new Blob(['a file']),
+    'PUT /upload/{secret}': new Blob(['a file']),
+    'PUT /upload/{secret}/{file}': new Blob(['a file']),
   }
   return bodies[keyOf(operation)]
 }
@@ -107,10 +107,10 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { path: '/api/v1/packages/opam/mirage?version=%3E%3E' },
     { path: '/api/v1/packages/opam/mirage?last=1' },
   ],
-  'POST /api/v1/repositories/{repository}/tags/{tag}/drops': [
+  'POST /api/v1/repositories/{repository}/tags/{tag}/upload-urls': [
     { sent: { ttlSeconds: 0 } },
     { sent: { ttlSeconds: 'long' } },
-    { path: '/api/v1/repositories/a/b/tags/-/drops' },
+    { path: '/api/v1/repositories/a/b/tags/-/upload-urls' },
   ],
   'GET /api/v1/repositories/{repository}/tags/{tag}/history': [
     { path: '/api/v1/repositories/a/b/tags/v1/history?last=x' },

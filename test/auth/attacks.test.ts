@@ -240,14 +240,19 @@ describe('a secret of one purpose', () => {
 
   it('is none of another: credentials and tokens do not refresh, nor are they addresses', async () => {
     const token = await requestToken(registry, basic(credential.name, credential.secret))
-    for (const secret of [credential.secret, token, generateSecret('drop'), registry.password]) {
+    for (const secret of [
+      credential.secret,
+      token,
+      generateSecret('uploadUrl'),
+      registry.password,
+    ]) {
       const ask = form({ grant_type: 'refresh_token', refresh_token: secret, service: 'x' })
       expect((await visit('/token', '', ask)).status).toBe(401)
       const put = { method: 'PUT', body: 'x' }
-      expect((await visit(`/drop/${encodeURIComponent(secret)}`, '', put)).status).toBe(404)
+      expect((await visit(`/upload/${encodeURIComponent(secret)}`, '', put)).status).toBe(404)
     }
     const put = { method: 'PUT', body: 'x' }
-    expect((await visit(`/drop/${refresh}`, '', put)).status).toBe(404)
+    expect((await visit(`/upload/${refresh}`, '', put)).status).toBe(404)
   })
 
   it('counts as it is, not as it was mistyped', async () => {

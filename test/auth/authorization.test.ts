@@ -63,7 +63,7 @@ const TABLE: Record<string, Row> = {
   'DELETE /api/v1/tokens/:id': { needs: 'all', answers: 400 },
   'GET /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 200 },
   'PUT /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 400 },
-  'POST /api/v1/repositories/*repository/tags/:tag/drops': {
+  'POST /api/v1/repositories/*repository/tags/:tag/upload-urls': {
     needs: 'push',
     answers: 201,
     tag: true,
@@ -92,8 +92,8 @@ const TABLE: Record<string, Row> = {
   'GET /api/v1/kernels/:digest': { needs: 'anybody', answers: 200, judges: true },
   'GET /api/v1/inputs/:inputId': { needs: 'anybody', answers: 200, judges: true },
   'GET /api/v1/packages/:ecosystem/:name': { needs: 'anybody', answers: 200, judges: true },
-  'PUT /drop/:capability': { needs: 'anybody', answers: 404 },
-  'PUT /drop/:capability/:file': { needs: 'anybody', answers: 404 },
+  'PUT /upload/:secret': { needs: 'anybody', answers: 404 },
+  'PUT /upload/:secret/:file': { needs: 'anybody', answers: 404 },
   'GET /api/v1/audit': { needs: 'all', answers: 200 },
   'POST /api/v1/webhooks': { needs: 'holder', answers: 400 },
   'GET /api/v1/webhooks': { needs: 'holder', answers: 200 },
@@ -121,7 +121,7 @@ const filled = (path: string, repository: string) =>
     .replace(':ecosystem', 'opam')
     .replace(':format', 'spdx')
     .replace(':inputId', '0'.repeat(64))
-    .replace(/:(reference|tag|name|id|capability|file)/, 'missing')
+    .replace(/:(reference|tag|name|id|secret|file)/, 'missing')
     .replace(/:(file|other|event)/, 'missing')
 
 /** The status that a caller gets from a row, in a public or a private repository. */

@@ -36,20 +36,20 @@ beforeAll(async () => {
     headers: { authorization },
   })
   const refresh = ((await refreshed.json()) as { refresh_token: string }).refresh_token
-  const created = await registry.anonymous('/api/v1/repositories/a/b/tags/v2/drops', {
+  const created = await registry.anonymous('/api/v1/repositories/a/b/tags/v2/upload-urls', {
     method: 'POST',
     headers: { authorization },
   })
-  const drop = ((await created.json()) as { url: string }).url
+  const uploadUrl = ((await created.json()) as { url: string }).url
   Object.assign(secrets, {
     'a credential': secret,
     'Basic authorization': authorization.slice('Basic '.length),
     'a token': token,
     'a refresh token': refresh,
-    'an upload address': drop.slice(drop.lastIndexOf('/') + 1),
+    'an upload URL': uploadUrl.slice(uploadUrl.lastIndexOf('/') + 1),
     'the password of the administrator': registry.password,
   })
-  expect(secrets['an upload address']).toMatch(/^rkd_/)
+  expect(secrets['an upload URL']).toMatch(/^rku_/)
   expect(secrets['a refresh token']).toMatch(/^rkr_/)
   await useAll(name)
 })
@@ -123,7 +123,7 @@ it('no line of the log has one', () => {
   const log = registry.log.join('')
   expect(log.length).toBeGreaterThan(10_000)
   expect(found({ 'the log': log })).toEqual([])
-  expect(log).not.toMatch(/rk[yrd]_[\w-]{43}|eyJ[\w-]+\.eyJ/)
+  expect(log).not.toMatch(/rk[yru]_[\w-]{43}|eyJ[\w-]+\.eyJ/)
 })
 
 it('no entry of the audit log has one, nor do the metrics', async () => {
@@ -161,7 +161,7 @@ it('no column of the database has one: there are only hashes', async () => {
   for (const [table, what] of [
     ['credentials', 'a credential'],
     ['refresh_tokens', 'a refresh token'],
-    ['drops', 'an upload address'],
+    ['upload_urls', 'an upload URL'],
   ] as const) {
     const query = `select 1 from ${table} where secret_sha256 = $1`
     expect(await sql(registry, query, [hashOf(what)])).toHaveLength(1)

@@ -19,7 +19,7 @@ let names = 0
 /** A repository that no other test uses. */
 export function newRepository(): string {
   names += 1
-  return `drops/r${names}`
+  return `uploads/r${names}`
 }
 
 export type CreatedUploadUrl = { url: string; expiresAt: string; repository: string; tag: string }
@@ -32,7 +32,7 @@ export function requestUploadUrl(
   as: Headers = basic('admin', registry.password),
   body?: unknown,
 ): Promise<Response> {
-  const path = `/api/v1/repositories/${repository}/tags/${tag}/drops`
+  const path = `/api/v1/repositories/${repository}/tags/${tag}/upload-urls`
   const json = body === undefined ? {} : { body: JSON.stringify(body) }
   const headers = body === undefined ? as : { ...JSON_TYPE, ...as }
   return registry.anonymous(path, { method: 'POST', ...json, headers })
@@ -71,13 +71,13 @@ export function putSlowly(url: string, text = 'a kernel') {
   return { answer: put(url, readable), end: () => writer.close() }
 }
 
-/** A builder that may push below `drops/`. */
+/** A builder that may push below `uploads/`. */
 export async function makeBuilder(
   registry: TestRegistry,
   name: string,
   more: Record<string, unknown> = {},
 ): Promise<Headers> {
-  const request = { name, repositories: ['drops/**'], actions: ['push'], ...more }
+  const request = { name, repositories: ['uploads/**'], actions: ['push'], ...more }
   const answer = await registry.request('/api/v1/credentials', {
     method: 'POST',
     headers: JSON_TYPE,

@@ -59,25 +59,25 @@ it('no address stands in a log, the audit log or the metrics, however it came', 
   for (const secret of secrets) {
     const wrong = secret.replace(/.$/, (last) => (last === '0' ? '1' : '0'))
     for (const target of [
-      `/drop/${secret}?${secret}`,
-      `/drop//${secret}`,
-      `//drop/${secret}`,
-      `/drop/${secret}/a/b`,
-      `/drop/${secret}/%ff`,
-      `/drop/%ff${secret}`,
-      `/drop/${secret.slice(4)}`,
-      `/drop/${secret.slice(0, -1)}`,
-      `/drop/${encoded(secret)}/%2f`,
-      `/drop%2f${encoded(secret)}`,
+      `/upload/${secret}?${secret}`,
+      `/upload//${secret}`,
+      `//upload/${secret}`,
+      `/upload/${secret}/a/b`,
+      `/upload/${secret}/%ff`,
+      `/upload/%ff${secret}`,
+      `/upload/${secret.slice(4)}`,
+      `/upload/${secret.slice(0, -1)}`,
+      `/upload/${encoded(secret)}/%2f`,
+      `/upload%2f${encoded(secret)}`,
       `/%64rop/${encoded(secret)}`,
-      `/drop/${wrong}`,
-      `/DROP/${secret}`,
-      `/drops/${secret}`,
+      `/upload/${wrong}`,
+      `/UPLOAD/${secret}`,
+      `/uploads/${secret}`,
       `/${secret}`,
       `/v2/${secret}/manifests/${secret}`,
       `/token?scope=${secret}`,
-      `${registry.url}/drop/${secret}/x/y`,
-      `drop/${secret}`,
+      `${registry.url}/upload/${secret}/x/y`,
+      `upload/${secret}`,
     ]) {
       for (const method of ['GET', 'PUT', 'POST', 'DELETE']) {
         for (const more of [{}, basic('x', secret)]) {
@@ -98,20 +98,20 @@ it('no address stands in a log, the audit log or the metrics, however it came', 
   }
   raw.close()
   expect([...new Set(statuses)].sort()).toEqual([200, 201, 400, 401, 404, 405, 410])
-  await vi.waitFor(async () => expect(await written()).toContain('was used already'))
+  await vi.waitFor(async () => expect(await written()).toContain('was used at'))
   const text = await written()
   for (const secret of secrets) {
     expect(text.toLowerCase()).not.toContain(secret.slice(4, 40).toLowerCase())
     expect(text.toLowerCase()).not.toContain(encoded(secret.slice(4, 40)))
   }
-  expect(text).toContain('"/drop/:capability"')
+  expect(text).toContain('"/upload/:secret"')
 })
 
 it('also when the registry fails', async () => {
   const { url } = await createUploadUrl(registry, repository)
-  await client.query('alter table drops rename to away')
+  await client.query('alter table upload_urls rename to away')
   const answer = await put(url)
-  await client.query('alter table away rename to drops')
+  await client.query('alter table away rename to upload_urls')
   expect(answer.status).toBe(500)
   const text = (await written()) + (await answer.text())
   expect(text).toContain('a request failed')
@@ -124,11 +124,11 @@ it('the database has no address, and forgets what expired a day ago', async () =
     await createUploadUrl(registry, repository),
     await createUploadUrl(registry, repository),
   ]
-  const { rows } = await client.query('select to_jsonb(drops)::text as row from drops')
+  const { rows } = await client.query('select to_jsonb(upload_urls)::text as row from upload_urls')
   expect(rows.length).toBeGreaterThan(1)
   expect(rows.map(({ row }) => row).join()).not.toContain(secretOf(young.url).slice(4, 47))
-  const age = 'update drops set expires_at = now() - $2::interval where id = $1'
-  const ids = (await client.query('select id from drops order by id desc limit 2')).rows
+  const age = 'update upload_urls set expires_at = now() - $2::interval where id = $1'
+  const ids = (await client.query('select id from upload_urls order by id desc limit 2')).rows
   await client.query(age, [ids[1].id, '25 hours'])
   await client.query(age, [ids[0].id, '23 hours'])
   await withDatabase(registry, (db) => removeExpiredAuthRows(db, 365))

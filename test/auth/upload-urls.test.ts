@@ -50,24 +50,24 @@ function expectRefusal(repository: string, why: string): Promise<void> {
       ({ decision }) => decision === 'refused',
     )
     expect(refused.at(-1)).toMatchObject({
-      action: 'use-drop',
+      action: 'use-upload-url',
       actor: 'admin',
       tags: ['v1'],
-      detail: expect.stringMatching(new RegExp(`^drop \\d+: .*${why}`)),
+      detail: expect.stringMatching(new RegExp(`^upload URL \\d+: .*${why}`)),
     })
   })
 }
 
-describe('an upload address is made', () => {
+describe('an upload URL is made', () => {
   it('for a quarter of an hour, and stands in the answer alone', async () => {
     const repository = newRepository()
     const { url, expiresAt, ...more } = await createUploadUrl(registry, repository)
-    expect(url).toMatch(new RegExp(`^${registry.url}/drop/rkd_[\\w-]{43}_[0-9a-f]{8}$`))
+    expect(url).toMatch(new RegExp(`^${registry.url}/upload/rku_[\\w-]{43}_[0-9a-f]{8}$`))
     expect(Date.parse(expiresAt) - Date.now()).toBeGreaterThan(880_000)
     expect(Date.parse(expiresAt) - Date.now()).toBeLessThan(920_000)
     expect(more).toEqual({ repository, tag: 'v1' })
     expect(await auditOf(client, repository)).toEqual([
-      expect.objectContaining({ action: 'create-drop', decision: 'allowed', actor: 'admin' }),
+      expect.objectContaining({ action: 'create-upload-url', decision: 'allowed', actor: 'admin' }),
     ])
   })
 
@@ -89,26 +89,34 @@ describe('an upload address is made', () => {
 
   it('by whoever may push that tag there, and by nobody else', async () => {
     const builder = await makeBuilder(registry, 'narrow', {
-      repositories: ['drops/mine'],
+      repositories: ['uploads/mine'],
       tags: ['v*'],
     })
-    await createUploadUrl(registry, 'drops/mine', 'v7', builder)
+    await createUploadUrl(registry, 'uploads/mine', 'v7', builder)
     await expectError(
-      await requestUploadUrl(registry, 'drops/mine', 'latest', builder),
+      await requestUploadUrl(registry, 'uploads/mine', 'latest', builder),
       403,
       'DENIED',
     )
-    await expectError(await requestUploadUrl(registry, 'drops/yours', 'v7', builder), 403, 'DENIED')
+    await expectError(
+      await requestUploadUrl(registry, 'uploads/yours', 'v7', builder),
+      403,
+      'DENIED',
+    )
     const reader = await makeBuilder(registry, 'reader', { actions: ['pull', 'delete'] })
-    await expectError(await requestUploadUrl(registry, 'drops/mine', 'v7', reader), 403, 'DENIED')
-    await expectError(await requestUploadUrl(registry, 'drops/mine', 'v7', {}), 401, 'UNAUTHORIZED')
-    const scope = 'repository:drops/mine:push'
+    await expectError(await requestUploadUrl(registry, 'uploads/mine', 'v7', reader), 403, 'DENIED')
+    await expectError(
+      await requestUploadUrl(registry, 'uploads/mine', 'v7', {}),
+      401,
+      'UNAUTHORIZED',
+    )
+    const scope = 'repository:uploads/mine:push'
     const issued = await registry.anonymous(`/token?scope=${scope}`, { headers: builder })
     const { token } = (await issued.json()) as { token: string }
     const bearer = { authorization: `Bearer ${token}` }
-    await createUploadUrl(registry, 'drops/mine', 'v8', bearer)
-    expect((await requestUploadUrl(registry, 'drops/mine', 'latest', bearer)).status).toBe(403)
-    expect((await requestUploadUrl(registry, 'drops/yours', 'v8', bearer)).status).toBe(403)
+    await createUploadUrl(registry, 'uploads/mine', 'v8', bearer)
+    expect((await requestUploadUrl(registry, 'uploads/mine', 'latest', bearer)).status).toBe(403)
+    expect((await requestUploadUrl(registry, 'uploads/yours', 'v8', bearer)).status).toBe(403)
   })
 
   it('never for longer than the credential lives', async () => {
@@ -119,7 +127,7 @@ describe('an upload address is made', () => {
   })
 })
 
-describe('an upload address takes a file', () => {
+describe('an upload URL takes a file', () => {
   it('without a credential, and makes an image of it', async () => {
     const repository = newRepository()
     const builder = await makeBuilder(registry, 'maker', { tags: ['v*'] })
@@ -146,13 +154,13 @@ describe('an upload address takes a file', () => {
     const common = { actor: 'maker', origin: expect.stringMatching(/^credential:\d+$/) }
     const used = { ...common, address: '192.0.2.7', tags: ['v1'], digest: body.digest }
     expect(await auditOf(client, repository)).toEqual([
-      expect.objectContaining({ ...common, action: 'create-drop', decision: 'allowed' }),
+      expect.objectContaining({ ...common, action: 'create-upload-url', decision: 'allowed' }),
       { ...used, action: 'push', decision: 'allowed', detail: null },
       {
         ...used,
-        action: 'use-drop',
+        action: 'use-upload-url',
         decision: 'allowed',
-        detail: expect.stringMatching(/^drop \d/),
+        detail: expect.stringMatching(/^upload URL \d/),
       },
     ])
   })
@@ -162,10 +170,10 @@ describe('an upload address takes a file', () => {
     const { url } = await createUploadUrl(registry, repository)
     expect((await put(url)).status).toBe(201)
     const again = await put(url, 'another kernel')
-    expect(await again.clone().text()).toMatch(/was used already, at 20\d\d-.*Z"/)
+    expect(await again.clone().text()).toMatch(/was used at 20\d\d-.*Z"/)
     await expectError(again, 410, 'GONE')
     await expectError(await put(`${url}/x`, 'another kernel'), 410, 'GONE')
-    await expectRefusal(repository, 'was used already')
+    await expectRefusal(repository, 'was used at')
   })
 
   it('of whatever type and size, with a length or in chunks', async () => {
@@ -188,7 +196,11 @@ describe('an upload address takes a file', () => {
       const manifest = await registry.request(`/v2/${repository}/manifests/v1`)
       expect(await manifest.json()).toMatchObject({
         artifactType: kept,
-        layers: [{ annotations: { 'org.opencontainers.image.title': repository.slice(6) } }],
+        layers: [
+          {
+            annotations: { 'org.opencontainers.image.title': repository.slice('uploads/'.length) },
+          },
+        ],
       })
     }
   })
@@ -300,7 +312,7 @@ describe('a failure does not use the address up:', () => {
   })
 })
 
-describe('an upload address is refused', () => {
+describe('an upload URL is refused', () => {
   it('when it expired, before a byte is sent', async () => {
     const repository = newRepository()
     const { url } = await createUploadUrl(registry, repository)
@@ -312,7 +324,8 @@ describe('an upload address is refused', () => {
     expect((await welcome.answer('PUT')).status).toBe(100)
     welcome.close()
     await vi.waitFor(async () => expect(await uploadsIn(client, repository)).toBe(0))
-    const age = "update drops set expires_at = now() - interval '1 second' where repository = $1"
+    const age =
+      "update upload_urls set expires_at = now() - interval '1 second' where repository = $1"
     await client.query(age, [repository])
     const refused = await RawConnection.open(registry.url)
     await refused.send(expecting)
@@ -329,7 +342,9 @@ describe('an upload address is refused', () => {
     const { url } = await createUploadUrl(registry, repository)
     const { answer, end } = putSlowly(url)
     await vi.waitFor(async () => expect(await uploadsIn(client, repository)).toBe(1))
-    await client.query('update drops set expires_at = now() where repository = $1', [repository])
+    await client.query('update upload_urls set expires_at = now() where repository = $1', [
+      repository,
+    ])
     await end()
     expect((await answer).status).toBe(201)
   })
@@ -368,7 +383,7 @@ describe('an upload address is refused', () => {
     const { url } = await createUploadUrl(registry, newRepository())
     const mistyped = url.replace(/.$/, (last) => (last === '0' ? '1' : '0'))
     const guesser = from('198.51.100.1')
-    for (const wrong of [mistyped, `${mistyped}/x`, `${registry.url}/drop/x`]) {
+    for (const wrong of [mistyped, `${mistyped}/x`, `${registry.url}/upload/x`]) {
       await expectError(await put(wrong, 'a kernel', guesser), 404, 'NOT_FOUND')
     }
     let status = 404

@@ -156,12 +156,12 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
       expect(await addresses()).not.toContain('192.0.2.1')
     })
 
-    it('no address to drop an image stands in the log', async () => {
-      await asked('/drop/rkd_not-a-real-one', '-T', KERNEL)
+    it('an upload URL is not in the log', async () => {
+      await asked('/upload/rku_not-a-real-one', '-T', KERNEL)
       await asked('/healthz?seen')
       const log = () => readFile(inFolder('access.log'), 'utf8')
       await expect.poll(log).toContain('/healthz?seen')
-      expect(await log()).not.toContain('rkd_')
+      expect(await log()).not.toContain('rku_')
     })
 
     it('metrics are for the inside', async () => {

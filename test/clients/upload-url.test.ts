@@ -15,7 +15,7 @@ describe('a builder that has nothing but curl -T', () => {
   let sandbox: ClientSandbox
   let kernel: Buffer
 
-  /** Runs `rookery drop create` beside the server. */
+  /** Runs `rookery upload-url create` beside the server. */
   async function created(...words: string[]): Promise<string> {
     const env = {
       ...process.env,
@@ -23,12 +23,14 @@ describe('a builder that has nothing but curl -T', () => {
       ROOKERY_PUBLIC_URL: sandbox.server.url,
       ...(await storeSettings()),
     }
-    const { stdout } = await runFile(process.execPath, [MAIN, 'drop', 'create', ...words], { env })
+    const { stdout } = await runFile(process.execPath, [MAIN, 'upload-url', 'create', ...words], {
+      env,
+    })
     return stdout.trim()
   }
 
   /** The status, and what was answered. */
-  async function dropped(...args: string[]): Promise<{ status: string; body: string }> {
+  async function upload(...args: string[]): Promise<{ status: string; body: string }> {
     const stdout = await sandbox.succeed('curl', ['-sS', '-w', '\n%{http_code}', ...args])
     const end = stdout.lastIndexOf('\n')
     return { status: stdout.slice(end + 1), body: stdout.slice(0, end) }
@@ -50,14 +52,14 @@ describe('a builder that has nothing but curl -T', () => {
 
   it('leaves a file, once', async () => {
     const url = await created('builds/www:v1')
-    expect(url).toMatch(new RegExp(`^${sandbox.server.url}/drop/rkd_[\\w-]+$`))
-    const { status, body } = await dropped('-T', KERNEL, url)
+    expect(url).toMatch(new RegExp(`^${sandbox.server.url}/upload/rku_[\\w-]+$`))
+    const { status, body } = await upload('-T', KERNEL, url)
     expect(status).toBe('201')
     expect(JSON.parse(body)).toMatchObject({ repository: 'builds/www', tag: 'v1' })
     expect(await pulled('builds/www/manifests/v1')).toEqual(kernel)
-    const again = await dropped('-T', KERNEL, url)
+    const again = await upload('-T', KERNEL, url)
     expect(again.status).toBe('410')
-    expect(again.body).toContain('used already')
+    expect(again.body).toContain('was used at')
     expect((await sandbox.run('curl', ['-f', '-T', KERNEL, url])).status).toBe(22)
   })
 
@@ -67,7 +69,7 @@ describe('a builder that has nothing but curl -T', () => {
     expect(Date.parse(told.expiresAt) - Date.now()).toBeGreaterThan(1_700_000)
     const file = join(sandbox.folder, 'hello key #1.hvt')
     await copyFile(KERNEL, file)
-    expect((await dropped('-T', file, `${told.url}/`)).status).toBe('201')
+    expect((await upload('-T', file, `${told.url}/`)).status).toBe('201')
     if (!hasClient('oras')) return
     await sandbox.oras(['pull', '--plain-http', '-o', 'saved', `${sandbox.host}/builds/named:v1`])
     expect(await readFile(join(sandbox.folder, 'saved/hello key #1.hvt'))).toEqual(kernel)
@@ -85,12 +87,12 @@ describe('a builder that has nothing but curl -T', () => {
     const large = join(sandbox.folder, 'large')
     await writeFile(large, Buffer.alloc(64 * 1024 * 1024, 'x'))
     const url = await created('builds/large:v1')
-    expect((await dropped('-T', large, url)).status).toBe('201')
+    expect((await upload('-T', large, url)).status).toBe('201')
     // Otherwise it sends after a second, whatever it was told.
     const patient = ['--expect100-timeout', '60']
     const sent = [...patient, '-T', large, '-o', 'answer', '-w', '%{http_code} %{size_upload}']
     expect(await sandbox.succeed('curl', ['-sS', ...sent, url])).toBe('410 0')
-    const unheard = `${sandbox.server.url}/drop/unheard-of`
+    const unheard = `${sandbox.server.url}/upload/unheard-of`
     expect(await sandbox.succeed('curl', ['-sS', ...sent, unheard])).toBe('404 0')
   })
 

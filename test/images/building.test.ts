@@ -327,20 +327,23 @@ describe('the same image, made in other ways', () => {
   })
 })
 
-describe('an upload address', () => {
-  const drop = async (repository: string) => {
-    const answer = await registry.request(`/api/v1/repositories/${repository}/tags/live/drops`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: '{}',
-    })
+describe('an upload URL', () => {
+  const uploadUrlFor = async (repository: string) => {
+    const answer = await registry.request(
+      `/api/v1/repositories/${repository}/tags/live/upload-urls`,
+      {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: '{}',
+      },
+    )
     expect(answer.status).toBe(201)
     return ((await answer.json()) as { url: string }).url
   }
 
   it('takes a whole image', async () => {
     const repository = newRepository()
-    const url = await drop(repository)
+    const url = await uploadUrlFor(repository)
     const answer = await fetch(url, { method: 'PUT', body: formOf('hello-key-1') })
     expect(answer.status).toBe(201)
     const { digest } = (await answer.json()) as Made
@@ -351,7 +354,7 @@ describe('an upload address', () => {
   it('knows a kernel alone by its notes', async () => {
     const repository = newRepository()
     const kernel = fixture('elf/mini-net.hvt')
-    const answer = await fetch(`${await drop(repository)}/mini-net.hvt`, {
+    const answer = await fetch(`${await uploadUrlFor(repository)}/mini-net.hvt`, {
       method: 'PUT',
       body: new Uint8Array(kernel),
     })
@@ -366,7 +369,7 @@ describe('an upload address', () => {
 
   it('refuses a kernel that is cut off, and can be used again', async () => {
     const repository = newRepository()
-    const url = await drop(repository)
+    const url = await uploadUrlFor(repository)
     const kernel = fixture('elf/mini-net.hvt')
     const cut = kernel.subarray(0, kernel.length - 200)
     const refused = await fetch(url, { method: 'PUT', body: new Uint8Array(cut) })

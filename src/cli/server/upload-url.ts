@@ -5,11 +5,11 @@ import { parseDuration } from '../durations.ts'
 import { printJson, printLines } from '../printing.ts'
 import { OPERATOR, publicBaseUrl, withRegistry } from './operator.ts'
 
-/** `rookery drop create`: an address for a builder that can only `curl -T`. */
-export const dropCommand: Command = {
-  words: ['drop', 'create'],
+/** `rookery upload-url create`: a URL for a builder that can only `curl -T`. */
+export const uploadUrlCommand: Command = {
+  words: ['upload-url', 'create'],
   usage: 'REPOSITORY:TAG [--ttl 15m] [--json]',
-  summary: 'Print an address to which curl -T can send one file, once, for that tag',
+  summary: 'Print a URL that accepts one file from curl -T, once, for that tag',
   async run(args, environment) {
     const { values, positionals } = parseArguments(
       args,

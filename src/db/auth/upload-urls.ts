@@ -5,24 +5,25 @@ import type { Queryable, Transaction } from '../database.ts'
 export type NewUploadUrl = {
   readonly repository: Repository
   readonly tag: Tag
-  /** Whose push it will be. */
+  /** The creator, who is recorded as the pusher. */
   readonly actor: string
   readonly origin: string | null
-  /** The token with which it was made. */
+  /** The token that created the URL. */
   readonly tokenId: string | null
-  /** From where it may be used; null: from anywhere. */
+  /** The networks from which it may be used. Null: from anywhere. */
   readonly networks: readonly string[] | null
 }
 
-/** Adds one that ends after so many seconds, and never after the credential that it came from. */
+/** Adds a URL that lives for `seconds`, and never longer than the credential it came from. */
 export async function addUploadUrl(
   db: Queryable,
-  drop: NewUploadUrl,
+  uploadUrl: NewUploadUrl,
   secretSha256: Buffer,
   seconds: number,
 ): Promise<{ id: number; expiresAt: Date }> {
   const { rows } = await db.query<{ id: number; expiresAt: Date }>(
-    `insert into drops (secret_sha256, repository, tag, actor, origin, token_id, networks, expires_at)
+    `insert into upload_urls
+            (secret_sha256, repository, tag, actor, origin, token_id, networks, expires_at)
      values ($1, $2, $3, $4, $5, $6, $7, least(
               now() + make_interval(secs => $8),
               (select expires_at from credentials where 'credential:' || id = $5)
@@ -30,17 +31,17 @@ export async function addUploadUrl(
      returning id, expires_at as "expiresAt"`,
     [
       secretSha256,
-      drop.repository,
-      drop.tag,
-      drop.actor,
-      drop.origin,
-      drop.tokenId,
-      drop.networks,
+      uploadUrl.repository,
+      uploadUrl.tag,
+      uploadUrl.actor,
+      uploadUrl.origin,
+      uploadUrl.tokenId,
+      uploadUrl.networks,
       seconds,
     ],
   )
   const row = rows[0]
-  if (row === undefined) throw new Error('an insert of one row answers with it')
+  if (row === undefined) throw new Error('an insert of one row returned none')
   return row
 }
 
@@ -53,30 +54,31 @@ export type UploadUrlRow = NewUploadUrl & {
   readonly isRevoked: boolean
 }
 
-/** The one whose secret has this hash, also when it is of no use any more. */
+/** Returns the URL whose secret has this hash, also when it is used, expired or revoked. */
 export async function findUploadUrl(
   db: Queryable,
   secretSha256: Buffer,
 ): Promise<UploadUrlRow | undefined> {
   const { rows } = await db.query<UploadUrlRow>(
-    `select d.id, d.repository, d.tag, d.actor, d.origin, d.token_id as "tokenId", d.networks,
-            d.expires_at as "expiresAt", d.expires_at <= now() as "isExpired",
-            d.used_at as "usedAt",
+    `select u.id, u.repository, u.tag, u.actor, u.origin, u.token_id as "tokenId", u.networks,
+            u.expires_at as "expiresAt", u.expires_at <= now() as "isExpired",
+            u.used_at as "usedAt",
             exists (
               select 1
                 from revocations
-               where subject in (d.origin, 'token:' || d.token_id)
+               where subject in (u.origin, 'token:' || u.token_id)
             ) as "isRevoked"
-       from drops d
-      where d.secret_sha256 = $1`,
+       from upload_urls u
+      where u.secret_sha256 = $1`,
     [secretSha256],
   )
   return rows[0]
 }
 
 /**
- * Uses it up. Of two at once the second waits for the first, and gets false; so does one whose
- * creator was revoked meanwhile. Time is not looked at: what began in time may end later.
+ * Marks the URL used. Of two concurrent calls the second waits for the first and returns false; so does
+ * a call for a URL whose creator was revoked meanwhile. Expiry is not checked here: a push that began in
+ * time may end later.
  */
 export async function markUploadUrlUsed(
   tx: Transaction,
@@ -84,7 +86,7 @@ export async function markUploadUrlUsed(
   digest: Digest,
 ): Promise<boolean> {
   const { rows } = await tx.query<{ id: number }>(
-    `update drops
+    `update upload_urls
         set used_at = now(),
             digest = $2
       where id = $1
@@ -92,7 +94,7 @@ export async function markUploadUrlUsed(
         and not exists (
           select 1
             from revocations
-           where subject in (drops.origin, 'token:' || drops.token_id)
+           where subject in (upload_urls.origin, 'token:' || upload_urls.token_id)
         )
      returning id`,
     [id, digest],
@@ -100,17 +102,17 @@ export async function markUploadUrlUsed(
   return rows.length > 0
 }
 
-/** Until then it is told why it is of no use, and what began in time may end. */
+/** Expired URLs are kept so that a push that began in time may end, and a late one learns the reason. */
 const KEPT_SECONDS = 86_400
 const REMOVED_AT_ONCE = 1000
 
-/** Forgets those that expired a day ago. Returns how many there were, at most a thousand at once. */
+/** Removes URLs that expired a day ago, at most 1000. Returns how many were removed. */
 export async function removeExpiredUploadUrls(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
-    `delete from drops
+    `delete from upload_urls
       where id in (
         select id
-          from drops
+          from upload_urls
          where expires_at < now() - make_interval(secs => $1)
          order by expires_at
          limit $2

@@ -3,15 +3,15 @@ import { parseTag } from '../../oci/reference.ts'
 import { actorOf, param, type Route, type RouteContext, repositoryOf } from '../route.ts'
 import { readOptionalFields } from './json-fields.ts'
 
-/** Upload addresses: made by whoever may push the tag. The address is in the answer, and nowhere else. */
+/** Creation of upload URLs, for callers that may push the tag. Only this response has the URL. */
 export function uploadUrlCreationRoutes(
-  drops: UploadUrls,
+  uploadUrls: UploadUrls,
   publicBaseUrl: (ctx: RouteContext) => string,
 ): Route[] {
   return [
     {
       method: 'POST',
-      path: '/api/v1/repositories/*repository/tags/:tag/drops',
+      path: '/api/v1/repositories/*repository/tags/:tag/upload-urls',
       access: 'push',
       tags: (ctx) => [parseTag(param(ctx, 'tag'))],
       async handle(ctx) {
@@ -19,7 +19,7 @@ export function uploadUrlCreationRoutes(
         const tag = parseTag(param(ctx, 'tag'))
         const { networks } = ctx.state
         const request = { repository, tag, networks, seconds: await readSeconds(ctx) }
-        const created = await drops.create(request, actorOf(ctx), publicBaseUrl(ctx))
+        const created = await uploadUrls.create(request, actorOf(ctx), publicBaseUrl(ctx))
         ctx.status = 201
         ctx.set('Cache-Control', 'no-store')
         ctx.body = { ...created, repository, tag }
