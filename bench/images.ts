@@ -130,7 +130,7 @@ const SEED = [
   `insert into blobs (digest, size, storage_key, unchecked)
    select 'sha256:f' || lpad(to_hex(i), 63, '0'), 100, 'seed/' || i, false
      from generate_series(1, ${2 * IMAGES}) as i`,
-  `insert into manifests (repository_id, digest, media_type, bytes, pushed_by, reader)
+  `insert into manifests (repository_id, digest, media_type, bytes, pushed_by, analyzer_version)
    select r.id, 'sha256:e' || lpad(to_hex(i), 63, '0'), 'application/vnd.oci.image.manifest.v1+json',
           '{}', 'bench', ${ANALYZER_VERSION}
      from generate_series(1, ${IMAGES}) as i

@@ -14,3 +14,14 @@ alter table upload_urls rename constraint drops_secret_hashed to upload_urls_sec
 alter table upload_urls rename constraint drops_use_whole to upload_urls_use_whole;
 alter index drops_by_expiry rename to upload_urls_by_expiry;
 alter sequence drops_id_seq rename to upload_urls_id_seq;
+
+-- The analyses of a blob, one a role. `facts` is null when there is nothing to say of the blob under that
+-- role: it is malformed (`problem` says why), or it is not a Solo5 kernel, which needs no problem.
+alter table layer_facts rename to layer_analyses;
+alter table layer_analyses rename constraint layer_facts_pkey to layer_analyses_pkey;
+alter table layer_analyses rename constraint layer_facts_blob_id_fkey to layer_analyses_blob_id_fkey;
+alter table layer_analyses rename column reader to analyzer_version;
+
+-- The version of the analyzer that analyzed a manifest last; 0: it is not yet analyzed.
+alter table manifests rename column reader to analyzer_version;
+alter index manifests_by_reader rename to manifests_by_analyzer_version;

@@ -2,98 +2,83 @@ import { createHash } from 'node:crypto'
 import type { Descriptor } from '../oci/descriptor.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
 import type { Manifest } from '../oci/manifest.ts'
-import {
-  type AnalysisLookup,
-  assembleImage,
-  findKernel,
-  kernelCandidates,
-  planProvenance,
-} from '../unikernel/assembly.ts'
+import { AnalysisCache, type AnalysisLookup } from '../unikernel/analysis-cache.ts'
 import type { UnikernelImage } from '../unikernel/image.ts'
 import type { ReadRange } from '../unikernel/kernel/elf-bytes.ts'
-import { type AnalyzedRole, analyzeBlob, type LayerAnalysis } from '../unikernel/layer-analysis.ts'
-import { findDeclaredKernelHash } from '../unikernel/validation.ts'
+import { compareBuildHash, readImage } from '../unikernel/read-image.ts'
+import type { BuildHashComparison } from '../unikernel/validation.ts'
 
-/** Where the parts of an image are: files here, or blobs elsewhere. */
+/** Reads the blobs of an image: local files, or blobs of a remote repository. */
 export type ImageSource = {
-  /** Some bytes of a part. */
-  rangeOf(part: Descriptor): ReadRange
-  /** All bytes of a part, as they come. */
+  /** Ranged reads of a blob. */
+  rangeOf(blob: Descriptor): ReadRange
+  /** Streams all bytes of a blob. */
   open(digest: Digest): Promise<AsyncIterable<Uint8Array>>
 }
 
-/** What was read out of an image. */
-export type ReadImage = {
+/** An image that was read from a source. */
+export type SourceImage = {
   /** Undefined when it has no Solo5 kernel. */
   readonly image: UnikernelImage | undefined
-  readonly findFacts: AnalysisLookup
+  readonly lookup: AnalysisLookup
 }
 
-/** A blob is not what its digest says. The message is one line. */
+/** A blob whose bytes have another digest. The message is one line. */
 export class DigestMismatchError extends Error {
   override readonly name = 'DigestMismatchError'
 }
 
 /**
- * Reads the parts of an image manifest that the format knows: of kernels headers and notes, of others
- * everything, held against its digest. Throws DigestMismatchError, and what the store throws.
+ * Reads an image from a source. Every blob that is read whole is verified by its digest; of kernels
+ * only headers and notes are read. Throws DigestMismatchError, and what the source throws.
  */
-export async function readImage(manifest: Manifest, store: ImageSource): Promise<ReadImage> {
-  const known = new Map<string, LayerAnalysis>()
-  // What was put under a role was read as that role.
-  const findFacts: AnalysisLookup = <R extends AnalyzedRole>(digest: Digest, role: R) =>
-    known.get(`${role} ${digest}`) as LayerAnalysis<R> | undefined
-  const read = async (part: Descriptor, role: AnalyzedRole) => {
-    const key = `${role} ${part.digest}`
-    if (known.has(key)) return
-    const { digest, size } = part
-    known.set(key, await analyzeBlob(role, { digest, size, read: checked(part, store) }))
-  }
-  for (const part of kernelCandidates(manifest)) await read(part, 'kernel')
-  const kernel = findKernel(manifest, findFacts)
-  if (kernel !== undefined) {
-    for (const { part, role } of planProvenance(manifest, kernel)) await read(part, role)
-  }
-  return { image: assembleImage(manifest, findFacts), findFacts }
+export async function readSourceImage(
+  manifest: Manifest,
+  source: ImageSource,
+): Promise<SourceImage> {
+  const cache = new AnalysisCache()
+  const open = (blob: Descriptor) => ({
+    digest: blob.digest,
+    size: blob.size,
+    read: verifiedRange(blob, source),
+  })
+  return { image: await readImage(manifest, open, cache), lookup: cache.find }
 }
 
-/** What the build hashes say of the kernel, and what it is. Undefined when they say nothing of it. */
-export async function compareBuildHash(
+/** Compares the kernel with its hash in the build hashes. Undefined when they have none. */
+export function compareSourceHash(
   image: UnikernelImage,
-  store: ImageSource,
-): Promise<{ algorithm: string; said: string; found: string } | undefined> {
-  const hash = findDeclaredKernelHash(image)
-  if (hash === undefined) return undefined
-  const { algorithm, said, known } = hash
-  return { algorithm, said, found: known ?? (await hashOf(store, image.kernel.digest, algorithm)) }
+  source: ImageSource,
+): Promise<BuildHashComparison | undefined> {
+  return compareBuildHash(image, (algorithm) => hashBlob(source, image.kernel.digest, algorithm))
 }
 
-/** Reads a part to its end. Throws DigestMismatchError when it is not what its digest says. */
-export async function verifyPart(store: ImageSource, part: Descriptor): Promise<void> {
-  const algorithm = algorithmOf(part.digest)
-  const found = `${algorithm}:${await hashOf(store, part.digest, algorithm)}`
-  if (found !== part.digest) throw otherBytes(part, found)
+/** Reads a whole blob. Throws DigestMismatchError when its bytes have another digest. */
+export async function verifyBlob(source: ImageSource, blob: Descriptor): Promise<void> {
+  const algorithm = algorithmOf(blob.digest)
+  const found = `${algorithm}:${await hashBlob(source, blob.digest, algorithm)}`
+  if (found !== blob.digest) throw mismatch(blob, found)
 }
 
-async function hashOf(store: ImageSource, digest: Digest, algorithm: string): Promise<string> {
+async function hashBlob(source: ImageSource, digest: Digest, algorithm: string): Promise<string> {
   const hash = createHash(algorithm)
-  for await (const chunk of await store.open(digest)) hash.update(chunk)
+  for await (const chunk of await source.open(digest)) hash.update(chunk)
   return hash.digest('hex')
 }
 
-/** What is read whole is held against its digest; a part of it cannot be. */
-function checked(part: Descriptor, store: ImageSource): ReadRange {
-  const range = store.rangeOf(part)
+/** Verifies a read of the whole blob by its digest; a part of it cannot be verified. */
+function verifiedRange(blob: Descriptor, source: ImageSource): ReadRange {
+  const range = source.rangeOf(blob)
   return async (start, end) => {
     const bytes = await range(start, end)
-    if (start === 0 && end === part.size - 1) {
-      const found = digestOf(bytes, algorithmOf(part.digest))
-      if (found !== part.digest) throw otherBytes(part, found)
+    if (start === 0 && end === blob.size - 1) {
+      const found = digestOf(bytes, algorithmOf(blob.digest))
+      if (found !== blob.digest) throw mismatch(blob, found)
     }
     return bytes
   }
 }
 
-function otherBytes({ digest }: Descriptor, found: string): DigestMismatchError {
+function mismatch({ digest }: Descriptor, found: string): DigestMismatchError {
   return new DigestMismatchError(`the blob ${digest} has other bytes: their digest is ${found}`)
 }

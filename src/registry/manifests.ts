@@ -161,7 +161,7 @@ export class Manifests {
         actor: push.actor,
         blobIds: contents.blobs.map(({ id }) => id),
         children: contents.children.map((child) => child.digest),
-        reader: ANALYZER_VERSION,
+        analyzerVersion: ANALYZER_VERSION,
       })
       await recordImage(tx, repositoryId, digest, reading)
       await push.inTransaction?.(tx, digest)

@@ -136,13 +136,13 @@ async function assemble(
     onError: (error) => log.error({ err: error }, 'sweeping garbage failed'),
   })
   cleanup.defer(() => sweeping.stop())
-  const reindexing = startReanalysis(
+  const reanalysis = startReanalysis(
     db,
     reader,
-    (counts) => log.info(counts, 'earlier manifests were read'),
-    (error) => log.error({ err: error }, 'reading earlier manifests failed; trying again'),
+    (counts) => log.info(counts, 'manifests analyzed again'),
+    (error) => log.error({ err: error }, 'analyzing manifests again failed; retrying'),
   )
-  cleanup.defer(() => reindexing.stop())
+  cleanup.defer(() => reanalysis.stop())
   const server: Server = createHttpServer(app.callback())
   const connections = new Connections(server)
   const url = await listen(server, config.listen)

@@ -1,6 +1,6 @@
 import type { Descriptor } from '../oci/descriptor.ts'
-import type { Digest } from '../oci/digest.ts'
 import type { Layer, Manifest } from '../oci/manifest.ts'
+import type { AnalysisLookup } from './analysis-cache.ts'
 import {
   baseName,
   findDeclaredRole,
@@ -11,23 +11,17 @@ import {
   UNIKERNEL_CONFIG,
 } from './format.ts'
 import { type ImageLayer, inputIdOf, type UnikernelImage } from './image.ts'
-import { type AnalyzedRole, isAnalyzedRole, type LayerAnalysis } from './layer-analysis.ts'
+import { type AnalyzedRole, isAnalyzedRole } from './layer-analysis.ts'
 
-// Of an image that does not say which layer is the kernel, so many are looked at.
+// Layers that are analyzed to find the kernel of an image that does not declare it.
 const CANDIDATES_MAX = 8
-// Kernels are not compressed: whatever says that it is, is none.
+// Kernels are not compressed, so a layer whose media type says that it is compressed is not one.
 const COMPRESSED = /\+(?:gzip|zstd)$|\.(?:gzip|zstd)$/
 
-/** What is known of a part; undefined when it was not read. */
-export type AnalysisLookup = <R extends AnalyzedRole>(
-  digest: Digest,
-  role: R,
-) => LayerAnalysis<R> | undefined
+/** A blob to analyze, and the role to analyze it as. */
+export type PlannedAnalysis = { readonly blob: Descriptor; readonly role: AnalyzedRole }
 
-/** A part that should be read. */
-export type PlannedAnalysis = { readonly part: Descriptor; readonly role: AnalyzedRole }
-
-/** True when an image says of itself that it is a unikernel. */
+/** True when a manifest declares that it is a unikernel image. */
 export function declaresUnikernel({ artifactType, config, layers }: Manifest): boolean {
   return (
     artifactType === UNIKERNEL ||
@@ -36,7 +30,7 @@ export function declaresUnikernel({ artifactType, config, layers }: Manifest): b
   )
 }
 
-/** What may be the kernel: the layer that says so, or any that is not said to be something else. */
+/** Lists the layers that may be the kernel: the declared ones, else any that declare no other role. */
 export function kernelCandidates({ layers }: Manifest): readonly Layer[] {
   const declared = layers.filter(({ mediaType }) => findDeclaredRole(mediaType) === 'kernel')
   if (declared.length > 0) return declared
@@ -45,41 +39,41 @@ export function kernelCandidates({ layers }: Manifest): readonly Layer[] {
     .slice(0, CANDIDATES_MAX)
 }
 
-/** The other parts that are read, once it is known which layer is the kernel. */
+/** Plans the analysis of the other layers and of the config, once the kernel is found. */
 export function planProvenance(manifest: Manifest, kernel: Layer): PlannedAnalysis[] {
   const { config } = manifest
   const roles = rolesOf(manifest.layers, kernel)
-  const parts = manifest.layers.flatMap((part, index): PlannedAnalysis[] => {
+  const planned = manifest.layers.flatMap((blob, index): PlannedAnalysis[] => {
     const role = roles[index]
-    return role === undefined || role === 'kernel' || !isAnalyzedRole(role) ? [] : [{ part, role }]
+    return role === undefined || role === 'kernel' || !isAnalyzedRole(role) ? [] : [{ blob, role }]
   })
   return config?.mediaType === UNIKERNEL_CONFIG
-    ? [...parts, { part: config, role: 'config' }]
-    : parts
+    ? [...planned, { blob: config, role: 'config' }]
+    : planned
 }
 
-/** The kernel of an image, by what its layers turned out to be. Undefined when there is none. */
-export function findKernel(manifest: Manifest, findFacts: AnalysisLookup): Layer | undefined {
+/** Finds the kernel among the analyzed layers of an image. */
+export function findKernel(manifest: Manifest, lookup: AnalysisLookup): Layer | undefined {
   const kernels = kernelCandidates(manifest).filter(
-    ({ digest }) => findFacts(digest, 'kernel')?.value !== undefined,
+    ({ digest }) => lookup(digest, 'kernel')?.value !== undefined,
   )
-  // Pushed as they are, a kernel and its twin with symbols differ by their names alone.
+  // Pushed without roles, a kernel and its debug twin differ by their titles alone.
   return kernels.find(({ title }) => !title?.endsWith('.debug')) ?? kernels[0]
 }
 
-/** Everything that is known of an image; undefined when it has no kernel. */
+/** Assembles an image from the analyses of its blobs. Undefined when it has no kernel. */
 export function assembleImage(
   manifest: Manifest,
-  findFacts: AnalysisLookup,
+  lookup: AnalysisLookup,
 ): UnikernelImage | undefined {
-  const kernel = findKernel(manifest, findFacts)
-  const solo5 = kernel && findFacts(kernel.digest, 'kernel')?.value
+  const kernel = findKernel(manifest, lookup)
+  const solo5 = kernel && lookup(kernel.digest, 'kernel')?.value
   if (kernel === undefined || solo5 === undefined) return undefined
   const roles = rolesOf(manifest.layers, kernel)
-  const layers = manifest.layers.map((layer, index) => described(layer, roles[index], findFacts))
+  const layers = manifest.layers.map((layer, index) => layerOf(layer, roles[index], lookup))
   const found = <R extends AnalyzedRole & Role>(role: R) => {
     const layer = layers.find((one) => one.role === role)
-    return layer && findFacts(layer.digest, role)?.value
+    return layer && lookup(layer.digest, role)?.value
   }
   const { digest, size, title } = kernel
   const { config } = manifest
@@ -87,18 +81,16 @@ export function assembleImage(
     kernel: { digest, size, title, solo5 },
     layers,
     config:
-      config?.mediaType === UNIKERNEL_CONFIG
-        ? findFacts(config.digest, 'config')?.value
-        : undefined,
+      config?.mediaType === UNIKERNEL_CONFIG ? lookup(config.digest, 'config')?.value : undefined,
     opamSwitch: found('opam-switch'),
     systemPackages: found('system-packages'),
     buildEnvironment: found('build-environment'),
     buildHashes: found('build-hashes'),
-    inputId: findInputId(layers, findFacts),
+    inputId: findInputId(layers, lookup),
   }
 }
 
-/** A role for each layer; no role but undefined stands twice: the first counts. */
+/** Gives each layer its role. The first layer of a role has it; further ones have none. */
 function rolesOf(layers: readonly Layer[], kernel: Layer): (Role | undefined)[] {
   const taken = new Set<Role>(['kernel'])
   const kernelAt = layers.findIndex(({ digest }) => digest === kernel.digest)
@@ -112,11 +104,11 @@ function rolesOf(layers: readonly Layer[], kernel: Layer): (Role | undefined)[] 
   })
 }
 
-function described(layer: Layer, role: Role | undefined, findFacts: AnalysisLookup): ImageLayer {
+function layerOf(layer: Layer, role: Role | undefined, lookup: AnalysisLookup): ImageLayer {
   const { mediaType, digest, size, title } = layer
-  const facts = role !== undefined && isAnalyzedRole(role) ? findFacts(digest, role) : undefined
-  const none = role === 'debug' && facts !== undefined && facts.value === undefined
-  const problem = facts?.problem ?? (none ? 'it has no Solo5 notes' : undefined)
+  const analysis = role !== undefined && isAnalyzedRole(role) ? lookup(digest, role) : undefined
+  const isNoKernel = role === 'debug' && analysis !== undefined && analysis.value === undefined
+  const problem = analysis?.problem ?? (isNoKernel ? 'it has no Solo5 notes' : undefined)
   return { role, title, mediaType, digest, size, problem: problem ?? unknownLayer(role, title) }
 }
 
@@ -126,10 +118,10 @@ function unknownLayer(role: Role | undefined, title: string | undefined): string
   return `${name} is none of the layers that a unikernel image has once`
 }
 
-function findInputId(layers: readonly ImageLayer[], findFacts: AnalysisLookup): string | undefined {
+function findInputId(layers: readonly ImageLayer[], lookup: AnalysisLookup): string | undefined {
   const found = INPUTS.map((input) => {
     const layer = layers.find(({ role }) => role === input)
-    return layer && findFacts(layer.digest, input)?.sha256
+    return layer && lookup(layer.digest, input)?.sha256
   })
   const [opamSwitch, environment, packages] = found
   if (opamSwitch === undefined || environment === undefined || packages === undefined) {

@@ -7,7 +7,6 @@ import {
   parseConfig,
   type UnikernelConfig,
 } from './config.ts'
-import type { Role } from './format.ts'
 import {
   BUILD_ENVIRONMENT_BYTES_MAX,
   type BuildEnvironment,
@@ -25,10 +24,10 @@ import { findSolo5Kernel, type Solo5Kernel } from './kernel/solo5.ts'
 import { MalformedOpamError, OPAM_BYTES_MAX } from './opam/lexer.ts'
 import { type OpamSwitch, parseOpamSwitch } from './opam/switch.ts'
 
-/** Grows when layers are read in another way: what was read before is read again. */
+/** Increased whenever the analysis changes: earlier analyses are then made again. */
 export const ANALYZER_VERSION = 2
 
-/** What comes of each part that is read. */
+/** The result of the analysis of a blob, by its role. */
 export type AnalysisValues = {
   readonly kernel: Solo5Kernel
   readonly debug: Solo5Kernel
@@ -38,22 +37,22 @@ export type AnalysisValues = {
   readonly 'build-hashes': BuildHashes
   readonly config: UnikernelConfig
 }
-/** A part of an image that is read; the others are stored, and that is all. */
+/** A role whose blobs are analyzed. Blobs of other roles are only stored. */
 export type AnalyzedRole = keyof AnalysisValues
 
 /**
- * What was read out of one part. Without a value and a problem, it is no Solo5 kernel, and nobody
- * said that it was one.
+ * The analysis of a blob as one role. Without a value and without a problem, the blob is not a Solo5
+ * kernel; that is no problem, because a layer need not be one.
  */
 export type LayerAnalysis<R extends AnalyzedRole = AnalyzedRole> = {
   readonly value: AnalysisValues[R] | undefined
-  /** Why it was not understood, or of what use it is not, in one line. */
+  /** Why the blob could not be parsed, or says nothing, in one line. */
   readonly problem: string | undefined
-  /** Of the bytes, in hexadecimal. Undefined for what is too large and not named by it. */
+  /** Hash of the bytes, in hexadecimal. Undefined when the blob is too large and its digest has another algorithm. */
   readonly sha256: string | undefined
 }
 
-/** Bytes that lie elsewhere. */
+/** A blob with ranged reads. */
 export type BlobSource = {
   readonly digest: Digest
   /** Bytes. */
@@ -61,10 +60,10 @@ export type BlobSource = {
   readonly read: ReadRange
 }
 
-type Whole = { readonly bytesMax: number; parse(bytes: Uint8Array): AnalysisValues[AnalyzedRole] }
+type Parser = { readonly bytesMax: number; parse(bytes: Uint8Array): AnalysisValues[AnalyzedRole] }
 
-/** The parts that are read whole, with the size of what is read at all. */
-const WHOLE: Readonly<Record<Exclude<AnalyzedRole, 'kernel' | 'debug'>, Whole>> = {
+/** The roles whose blobs are read whole, each with the largest size that is read. */
+const PARSERS: Readonly<Record<Exclude<AnalyzedRole, 'kernel' | 'debug'>, Parser>> = {
   'opam-switch': { bytesMax: OPAM_BYTES_MAX, parse: parseOpamSwitch },
   'system-packages': { bytesMax: SYSTEM_PACKAGES_BYTES_MAX, parse: parseSystemPackages },
   'build-environment': { bytesMax: BUILD_ENVIRONMENT_BYTES_MAX, parse: parseBuildEnvironment },
@@ -72,34 +71,34 @@ const WHOLE: Readonly<Record<Exclude<AnalyzedRole, 'kernel' | 'debug'>, Whole>> 
   config: { bytesMax: CONFIG_BYTES_MAX, parse: parseConfig },
 }
 
-/** True for what `readPart` reads. */
-export function isAnalyzedRole(role: Role | 'config'): role is AnalyzedRole {
-  return role === 'kernel' || role === 'debug' || role in WHOLE
+/** True for the roles of `analyzeBlob`. */
+export function isAnalyzedRole(role: string): role is AnalyzedRole {
+  return role === 'kernel' || role === 'debug' || Object.hasOwn(PARSERS, role)
 }
 
 /**
- * Reads a part of an image as what it is said to be: of kernels only headers and notes, of others
- * everything up to the limit of their kind. What is malformed is a problem and no error; throws only
- * what `read` throws.
+ * Analyzes a blob as one role: reads only headers and notes of kernels, and all bytes of other blobs
+ * up to the limit of their role. A malformed blob is a problem and not an error; throws only what
+ * `read` throws.
  */
 export async function analyzeBlob(role: AnalyzedRole, source: BlobSource): Promise<LayerAnalysis> {
   const sha256 = algorithmOf(source.digest) === 'sha256' ? source.digest.slice(7) : undefined
   if (role === 'kernel' || role === 'debug') {
-    return { sha256, ...(await understood(() => findSolo5Kernel(source.size, source.read))) }
+    return { sha256, ...(await withProblem(() => findSolo5Kernel(source.size, source.read))) }
   }
-  const { bytesMax, parse } = WHOLE[role]
+  const { bytesMax, parse } = PARSERS[role]
   if (source.size > bytesMax) {
-    const problem = `it has ${source.size} bytes, and ${bytesMax} are read at most`
+    const problem = `it has ${source.size} bytes; at most ${bytesMax} are read`
     return { sha256, value: undefined, problem }
   }
   const bytes = source.size === 0 ? Buffer.alloc(0) : await source.read(0, source.size - 1)
   const digest = sha256 ?? createHash('sha256').update(bytes).digest('hex')
-  const { value, problem } = await understood(() => parse(bytes))
-  return { sha256: digest, value, problem: problem ?? emptinessOf(value) }
+  const { value, problem } = await withProblem(() => parse(bytes))
+  return { sha256: digest, value, problem: problem ?? findEmptiness(value) }
 }
 
-/** What says nothing is read, and still tells nobody from what an image was made. */
-function emptinessOf(value: AnalysisValues[AnalyzedRole] | undefined): string | undefined {
+/** A list without entries is well formed, but no provenance. */
+function findEmptiness(value: AnalysisValues[AnalyzedRole] | undefined): string | undefined {
   if (value === undefined) return undefined
   if ('installed' in value && value.installed.length === 0) return 'it lists no installed package'
   if ('manager' in value && value.packages.length === 0) return 'it lists no package'
@@ -107,7 +106,7 @@ function emptinessOf(value: AnalysisValues[AnalyzedRole] | undefined): string | 
   return undefined
 }
 
-async function understood(
+async function withProblem(
   read: () =>
     | AnalysisValues[AnalyzedRole]
     | undefined

@@ -2,54 +2,55 @@ import { invalidManifest } from '../oci/descriptor.ts'
 import { algorithmOf } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
 import type { Child, Layer, Manifest } from '../oci/manifest.ts'
-import { type AnalysisLookup, declaresUnikernel, kernelCandidates } from './assembly.ts'
+import type { AnalysisLookup } from './analysis-cache.ts'
+import { declaresUnikernel, kernelCandidates } from './assembly.ts'
 import { baseName, CLAIMS, findDeclaredRole, INPUTS, ROLES } from './format.ts'
 import type { UnikernelImage } from './image.ts'
 import type { Device } from './kernel/solo5-notes.ts'
 
-/** The names that OCI, uname and Solo5 give to one processor. */
+/** OCI names of processors, and the names of uname and Solo5. */
 const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' }
 
-/** What a child of an index turned out to be. */
+/** The kernel of an image in an index. */
 export type ChildKernel = {
   readonly target: string
   readonly architecture: string | undefined
 }
 
 /**
- * Holds what an image says of itself against its bytes (spec/unikernel-image.md, "Judging"). `image`
- * is what was read, if it has a kernel. Throws MANIFEST_INVALID that names both sides.
+ * Compares the declarations of an image with its bytes (spec/unikernel-image.md, "Validation").
+ * `image` is undefined when it has no kernel. Throws MANIFEST_INVALID that names both sides.
  */
 export function validateImage(
   manifest: Manifest,
   image: UnikernelImage | undefined,
-  findFacts: AnalysisLookup,
+  lookup: AnalysisLookup,
 ): void {
   const declared = declaresUnikernel(manifest)
-  if (declared) demandOnce(manifest.layers)
+  if (declared) assertRolesUnique(manifest.layers)
   if (image === undefined) {
-    if (declared) throw noKernel(manifest, findFacts)
+    if (declared) throw missingKernel(manifest, lookup)
     return
   }
-  if (declared) demandUnderstoodConfig(manifest, findFacts)
-  judgeClaims(manifest.annotations ?? {}, image)
-  judgeConfig(image)
-  judgeDebug(image, findFacts)
+  if (declared) assertConfigValid(manifest, lookup)
+  validateClaims(manifest.annotations ?? {}, image)
+  validateConfig(image)
+  validateDebugTwin(image, lookup)
 }
 
-/** Holds the platform that an index gives to a child against the child. Throws MANIFEST_INVALID. */
-export function validateChild(child: Child, facts: ChildKernel | undefined): void {
+/** Compares the platform of a child in an index with the child's kernel. Throws MANIFEST_INVALID. */
+export function validateChild(child: Child, kernel: ChildKernel | undefined): void {
   const { platform, digest } = child
   if (platform?.os !== 'solo5') return
   const where = `platform of ${digest}`
-  if (facts === undefined)
+  if (kernel === undefined)
     throw invalidManifest(where, 'is solo5, but this manifest has no Solo5 kernel')
   const { variant, architecture } = platform
-  if (variant !== undefined) demandSame(`variant in ${where}`, variant, facts.target)
-  demandArchitecture(`architecture in ${where}`, architecture, facts.architecture)
+  if (variant !== undefined) assertSame(`variant in ${where}`, variant, kernel.target)
+  assertSameArchitecture(`architecture in ${where}`, architecture, kernel.architecture)
 }
 
-/** The layers that say from what an image was made, and that it lacks or that were not understood. */
+/** Lists the inputs that an image does not have, or that could not be parsed, with the reason. */
 export function listMissingInputs(image: UnikernelImage): string[] {
   return INPUTS.flatMap((input) => {
     const layer = image.layers.find(({ role }) => role === input)
@@ -58,13 +59,13 @@ export function listMissingInputs(image: UnikernelImage): string[] {
   })
 }
 
-// How clients without the referrers API, and cosign, name what they say of another manifest.
-const CLAIM_TAG = /^sha256-[0-9a-f]{64}(?:\.[a-z0-9-]+)?$/
+// Tags of the referrers tag schema, and of cosign: the manifest is about another manifest.
+const REFERRER_TAG = /^sha256-[0-9a-f]{64}(?:\.[a-z0-9-]+)?$/
 
 /**
- * Refuses an image without provenance, for a repository that requires it. Indexes name images that
- * were judged already; claims about another manifest are let through, as long as they have no kernel.
- * Throws MANIFEST_INVALID that says what lacks.
+ * Refuses an image without provenance, for a repository that requires it. Accepts indexes, because
+ * their images were validated when they were pushed, and referrers that have no kernel. Throws
+ * MANIFEST_INVALID that names the missing inputs.
  */
 export function assertProvenance(
   manifest: Manifest,
@@ -73,118 +74,143 @@ export function assertProvenance(
 ): void {
   if (image === undefined) {
     if (manifest.children.length > 0 || manifest.subject !== undefined) return
-    if (tags.length > 0 && tags.every((tag) => CLAIM_TAG.test(tag))) return
-    throw lacking('this repository takes unikernels only, and this manifest has no Solo5 kernel')
+    if (tags.length > 0 && tags.every((tag) => REFERRER_TAG.test(tag))) return
+    throw noProvenance(
+      'this repository accepts only unikernels, and this manifest has no Solo5 kernel',
+    )
   }
-  const lacks = listMissingInputs(image)
-  if (lacks.length === 0) return
-  const names = lacks.join(', ')
-  throw lacking(`this repository requires provenance, and the image lacks ${names}`, lacks)
+  const missing = listMissingInputs(image)
+  if (missing.length === 0) return
+  const names = missing.join(', ')
+  throw noProvenance(
+    `this repository requires provenance, and the image is missing ${names}`,
+    missing,
+  )
 }
 
-function lacking(message: string, lacks?: readonly string[]): RegistryError {
-  const detail = lacks === undefined ? undefined : { lacking: lacks }
+function noProvenance(message: string, missing?: readonly string[]): RegistryError {
+  const detail = missing === undefined ? undefined : { missing }
   return new RegistryError('MANIFEST_INVALID', detail, { message })
 }
 
-function demandOnce(layers: readonly Layer[]): void {
+function assertRolesUnique(layers: readonly Layer[]): void {
   for (const role of ROLES) {
     const same = layers.filter(({ mediaType }) => findDeclaredRole(mediaType) === role)
     if (same.length > 1)
-      throw invalidManifest('layers', `must have one ${role} at most`, same.length)
+      throw invalidManifest('layers', `must have at most one ${role}`, same.length)
   }
 }
 
-function noKernel(manifest: Manifest, findFacts: AnalysisLookup): RegistryError {
+function missingKernel(manifest: Manifest, lookup: AnalysisLookup): RegistryError {
   const candidates = kernelCandidates(manifest)
   for (const layer of candidates) {
-    const facts = findFacts(layer.digest, 'kernel')
-    if (facts?.problem !== undefined)
-      return invalidManifest(named(layer), `is no kernel: ${facts.problem}`)
+    const problem = lookup(layer.digest, 'kernel')?.problem
+    if (problem !== undefined) return invalidManifest(named(layer), `is not a kernel: ${problem}`)
   }
   const only = candidates.find(({ mediaType }) => findDeclaredRole(mediaType) === 'kernel')
   if (only !== undefined) {
-    return invalidManifest(named(only), 'is no kernel: it is no ELF executable with Solo5 notes')
+    return invalidManifest(
+      named(only),
+      'is not a kernel: it is not an ELF executable with Solo5 notes',
+    )
   }
-  return invalidManifest('layers', 'must have a kernel: the manifest says that it is a unikernel')
+  return invalidManifest('layers', 'must have a kernel: the manifest declares a unikernel')
 }
 
 function named({ title, digest }: Layer): string {
   return title === undefined ? `layer ${digest}` : `layer ${baseName(title).slice(0, 80)}`
 }
 
-function demandUnderstoodConfig({ config }: Manifest, findFacts: AnalysisLookup): void {
-  const problem = config && findFacts(config.digest, 'config')?.problem
-  if (problem !== undefined) throw invalidManifest('config', `is none of a unikernel: ${problem}`)
+function assertConfigValid({ config }: Manifest, lookup: AnalysisLookup): void {
+  const problem = config && lookup(config.digest, 'config')?.problem
+  if (problem !== undefined)
+    throw invalidManifest('config', `is not a unikernel config: ${problem}`)
 }
 
-function judgeClaims(said: Readonly<Record<string, string>>, image: UnikernelImage): void {
+function validateClaims(claimed: Readonly<Record<string, string>>, image: UnikernelImage): void {
   const { kernel, inputId } = image
   const { abi, architecture, manifest } = kernel.solo5
   const annotation = (name: string) => `annotation ${name}`
-  const claim = (name: string, found: string | undefined) => {
-    const value = said[name]
-    if (value !== undefined) demandSame(annotation(name), value, found)
+  const validate = (name: string, found: string | undefined) => {
+    const value = claimed[name]
+    if (value !== undefined) assertSame(annotation(name), value, found)
   }
-  claim(CLAIMS.target, abi.target)
-  claim(CLAIMS.abi, String(abi.version))
-  claim(CLAIMS.kernel, kernel.digest)
-  claim(CLAIMS.inputId, inputId)
-  const processor = said[CLAIMS.architecture]
+  validate(CLAIMS.target, abi.target)
+  validate(CLAIMS.abi, String(abi.version))
+  validate(CLAIMS.kernel, kernel.digest)
+  validate(CLAIMS.inputId, inputId)
+  const processor = claimed[CLAIMS.architecture]
   if (processor !== undefined) {
-    demandArchitecture(annotation(CLAIMS.architecture), processor, architecture)
+    assertSameArchitecture(annotation(CLAIMS.architecture), processor, architecture)
   }
-  const devices = said[CLAIMS.devices]
+  const devices = claimed[CLAIMS.devices]
   if (devices !== undefined) {
     const names = devices.split(',').map((name) => name.trim())
-    demandDevices(annotation(CLAIMS.devices), names, manifest.devices)
+    assertSameDevices(annotation(CLAIMS.devices), names, manifest.devices)
   }
 }
 
-function judgeConfig({ config, kernel }: UnikernelImage): void {
+function validateConfig({ config, kernel }: UnikernelImage): void {
   const { abi, architecture, manifest } = kernel.solo5
-  if (config?.target !== undefined) demandSame('config.target', config.target, abi.target)
+  if (config?.target !== undefined) assertSame('config.target', config.target, abi.target)
   if (config?.abi?.target !== undefined) {
-    demandSame('config.abi.target', config.abi.target, abi.target)
+    assertSame('config.abi.target', config.abi.target, abi.target)
   }
   if (config?.abi?.version !== undefined) {
-    demandSame('config.abi.version', String(config.abi.version), String(abi.version))
+    assertSame('config.abi.version', String(config.abi.version), String(abi.version))
   }
   if (config?.architecture !== undefined) {
-    demandArchitecture('config.architecture', config.architecture, architecture)
+    assertSameArchitecture('config.architecture', config.architecture, architecture)
   }
   if (config?.devices !== undefined) {
-    demandDevices('config.devices', config.devices.map(deviceName), manifest.devices)
+    assertSameDevices('config.devices', config.devices.map(deviceName), manifest.devices)
   }
 }
 
-/** The twin with symbols must be one: made for the same as the kernel. */
-function judgeDebug({ layers, kernel }: UnikernelImage, findFacts: AnalysisLookup): void {
+/** The debug twin must have the target, ABI, architecture and devices of the kernel. */
+function validateDebugTwin({ layers, kernel }: UnikernelImage, lookup: AnalysisLookup): void {
   const debug = layers.find(({ role }) => role === 'debug')
-  const twin = debug && findFacts(debug.digest, 'debug')?.value
+  const twin = debug && lookup(debug.digest, 'debug')?.value
   if (twin === undefined) return
   const { abi, architecture, manifest } = kernel.solo5
-  demandSame('debug twin: target', twin.abi.target, abi.target)
-  demandSame('debug twin: ABI version', String(twin.abi.version), String(abi.version))
-  demandSame('debug twin: architecture', twin.architecture ?? '', architecture ?? '')
-  demandDevices('debug twin: devices', twin.manifest.devices.map(deviceName), manifest.devices)
+  assertSame('debug twin: target', twin.abi.target, abi.target)
+  assertSame('debug twin: ABI version', String(twin.abi.version), String(abi.version))
+  assertSame('debug twin: architecture', twin.architecture ?? '', architecture ?? '')
+  assertSameDevices('debug twin: devices', twin.manifest.devices.map(deviceName), manifest.devices)
 }
 
-/** Holds what the build hashes say of the kernel's file against the file. Throws MANIFEST_INVALID. */
-export function assertBuildHash(algorithm: string, said: string, found: string): void {
-  if (said !== found) {
-    throw invalidManifest(
-      'build-hashes',
-      `says that the ${algorithm} of the kernel is ${said}, but it is ${found}`,
-    )
-  }
+/** The hash that the build hashes declare for the kernel, and the hash that the kernel has. */
+export type BuildHashComparison = {
+  readonly algorithm: string
+  readonly declared: string
+  readonly found: string
+}
+
+/** Throws MANIFEST_INVALID when the kernel has another hash than the build hashes declare. */
+export function assertBuildHash({ algorithm, declared, found }: BuildHashComparison): void {
+  if (declared === found) return
+  throw invalidManifest(
+    'build-hashes',
+    `says that the ${algorithm} of the kernel is ${declared}, but it is ${found}`,
+  )
+}
+
+/** A hash that the build hashes declare for the kernel, in hexadecimal. */
+export type DeclaredKernelHash = {
+  readonly algorithm: string
+  readonly declared: string
+  /** The kernel's hash, when its digest has the same algorithm. */
+  readonly fromDigest: string | undefined
 }
 
 /**
- * What the build hashes say of the kernel, found by its name; undefined when they say nothing. Of
- * several files of that name it is the installed one, or nobody knows which.
+ * Finds the kernel's hash in the build hashes by its file name. Among several files of that name the
+ * installed one in `bin/` counts; without it the result is undefined, because the name is ambiguous.
  */
-export function findDeclaredKernelHash({ kernel, buildHashes }: UnikernelImage) {
+export function findDeclaredKernelHash({
+  kernel,
+  buildHashes,
+}: UnikernelImage): DeclaredKernelHash | undefined {
   const name = kernel.title === undefined ? undefined : baseName(kernel.title)
   const files = buildHashes?.files.filter(
     ({ path, digest }) => digest !== undefined && baseName(path) === name,
@@ -193,34 +219,38 @@ export function findDeclaredKernelHash({ kernel, buildHashes }: UnikernelImage) 
   const file = files?.find(({ path }) => path === `bin/${name}`) ?? (another ? undefined : only)
   if (file?.digest === undefined) return undefined
   const { algorithm, hex } = file.digest
-  // The kernel's own digest answers at once.
-  const known = algorithm === algorithmOf(kernel.digest) ? kernel.digest.split(':')[1] : undefined
-  return { algorithm, said: hex, known }
+  const isOfDigest = algorithm === algorithmOf(kernel.digest)
+  const fromDigest = isOfDigest ? kernel.digest.split(':')[1] : undefined
+  return { algorithm, declared: hex, fromDigest }
 }
 
-function demandSame(where: string, said: string, found: string | undefined): void {
-  if (said === found) return
+function assertSame(where: string, claimed: string, found: string | undefined): void {
+  if (claimed === found) return
   const truth = found === undefined ? 'the image has none' : `the image has ${found}`
-  throw invalidManifest(where, `says ${said.slice(0, 160)}, but ${truth}`)
+  throw invalidManifest(where, `says ${claimed.slice(0, 160)}, but ${truth}`)
 }
 
-function demandArchitecture(where: string, said: string, found: string | undefined): void {
-  demandSame(where, ARCHITECTURES[said] ?? said, found)
+function assertSameArchitecture(where: string, claimed: string, found: string | undefined): void {
+  assertSame(where, ARCHITECTURES[claimed] ?? claimed, found)
 }
 
 function deviceName({ kind, name }: { kind: string; name: string }): string {
   return `${kind}:${name}`
 }
 
-/** Both have the same devices, in any order. */
-function demandDevices(where: string, said: readonly string[], devices: readonly Device[]): void {
+/** Compares devices, in any order. */
+function assertSameDevices(
+  where: string,
+  claimed: readonly string[],
+  devices: readonly Device[],
+): void {
   const shown = (names: readonly string[]) => names.toSorted().join(', ') || 'none'
-  const claimed = shown(said.filter((name) => name !== ''))
+  const listed = shown(claimed.filter((name) => name !== ''))
   const found = shown(devices.map(deviceName))
-  if (claimed !== found) {
+  if (listed !== found) {
     throw invalidManifest(
       where,
-      `says ${claimed.slice(0, 400)}, but the kernel has ${found.slice(0, 400)}`,
+      `says ${listed.slice(0, 400)}, but the kernel has ${found.slice(0, 400)}`,
     )
   }
 }

@@ -133,7 +133,7 @@ describe('an image that nobody judged', () => {
     registry.manifests.set('junk', { type: IMAGE_MANIFEST, bytes: Buffer.from('junk') })
     for (const [tag, right] of [
       ['plain', /is no unikernel image: no layer is a Solo5 kernel$/],
-      ['said', /the manifest says that it is a unikernel$/],
+      ['said', /the manifest declares a unikernel$/],
       ['none', /is no unikernel image/],
       ['junk', /manifest invalid: body must be a JSON object/],
     ] as const) {

@@ -148,7 +148,7 @@ describe('rookery inspect', () => {
       [['inspect', `${host}/hello/key:absent`], /there is no image absent in hello\/key/],
       [['inspect', `${host}/hello/key`], /must end with :TAG or @DIGEST$/],
       [['inspect', build('hello-key-5-failed')], /there is no Solo5 kernel/],
-      [['inspect', join(build('hello-key-1'), 'opam-switch')], /is no ELF executable/],
+      [['inspect', join(build('hello-key-1'), 'opam-switch')], /is not an ELF executable/],
       [['inspect', elf('mini-net.hvt'), '--target', 'spt'], /is for hvt, not spt$/],
       [['inspect', elf('mini-net.hvt'), '--arch', 'arm64'], /is for x86_64, not arm64$/],
       [['inspect', cut], /build-hashes says that the md5 of the kernel is/],

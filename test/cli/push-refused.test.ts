@@ -46,8 +46,8 @@ describe('what is no build', () => {
       [join(folder, 'file'), /there is no Solo5 kernel/],
       [join(folder, 'broken'), /: bin\/cut\.hvt: malformed kernel: at byte/],
       [join(folder, 'absent'), /there is no file or folder .*absent$/],
-      [cut, /cut\.hvt is no kernel: malformed kernel: at byte/],
-      [join(build('hello-key-1'), 'opam-switch'), /is no kernel: it is no ELF executable/],
+      [cut, /cut\.hvt is not a kernel: malformed kernel: at byte/],
+      [join(build('hello-key-1'), 'opam-switch'), /is not a kernel: it is not an ELF executable/],
     ]
     for (const [path, right] of wrong) {
       expect(await errorLine(['push', path, '127.0.0.1:1/x:v1'])).toMatch(right)
@@ -159,7 +159,7 @@ describe('a registry that refuses', () => {
     await printed(registry, 'repository', 'set', 'strict', '--provenance', 'required')
     const environment = { ROOKERY_TOKEN: await mint('--repository', 'strict') }
     expect(await errorLine(['push', KERNEL, `${host}/strict:v1`], environment)).toMatch(
-      /this repository requires provenance, and the image lacks opam-switch/,
+      /this repository requires provenance, and the image is missing opam-switch/,
     )
   })
 

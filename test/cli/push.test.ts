@@ -173,7 +173,7 @@ describe('rookery push', () => {
     const other = await printedJson([...words, '--kernel', 'other.hvt'], token)
     expect(other.layers[0]).toMatchObject({ role: 'kernel', title: 'other.hvt' })
     expect(await errorLine([...words, '--kernel', 'script.hvt'], token)).toMatch(
-      /script\.hvt is no kernel: it is no ELF executable with Solo5 notes$/,
+      /script\.hvt is not a kernel: it is not an ELF executable with Solo5 notes$/,
     )
     expect(await errorLine([...words, '--kernel', 'absent'], token)).toMatch(/there is no kernel/)
   })

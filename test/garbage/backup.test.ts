@@ -208,7 +208,7 @@ it('a backup of the release before is restored, and its schema brought up to dat
 function withoutAccess(dump: Buffer): Buffer {
   const [header = '', ...lines] = String(gunzipSync(dump)).trimEnd().split('\n')
   const later =
-    /^(?:audit|trust_policies|layer_facts|packages|layer_packages|images|image_layers|webhooks|feed|repository_sequences|events|event_outbox|deliveries) /
+    /^(?:audit|trust_policies|layer_analyses|packages|layer_packages|images|image_layers|webhooks|feed|repository_sequences|events|event_outbox|deliveries) /
   const rows = lines.slice(0, -1).filter((line) => !later.test(line))
   const before = header.replace(/,"0003-access\.sql"[^\]]*/, '')
   expect(before).not.toBe(header)

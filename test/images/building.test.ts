@@ -161,7 +161,7 @@ describe('what is wrong with a form is said, and nothing is changed', () => {
     [
       'no ELF',
       (form) => last(form, 'kernel', file('MZ'), 'x.exe'),
-      /x\.exe is no kernel: it is no ELF/,
+      /x\.exe is not a kernel: it is not an ELF/,
     ],
     ['two kernels', (form) => form.append('kernel', file('x'), 'x'), /two parts kernel/],
     [
@@ -374,7 +374,7 @@ describe('an upload URL', () => {
     const cut = kernel.subarray(0, kernel.length - 200)
     const refused = await fetch(url, { method: 'PUT', body: new Uint8Array(cut) })
     expect(refused.status).toBe(400)
-    expect(await messageOf(refused)).toMatch(/is no kernel: malformed kernel: at byte/)
+    expect(await messageOf(refused)).toMatch(/is not a kernel: malformed kernel: at byte/)
     const answer = await fetch(url, { method: 'PUT', body: new Uint8Array(kernel) })
     expect(answer.status).toBe(201)
   })

@@ -225,7 +225,10 @@ describe('a repository that requires provenance', () => {
     async (role) => {
       const form = formOf('hello-key-1' satisfies Build, { [role as string]: null })
       const answer = await postImage(registry, await strict(), '?tag=live', form)
-      await expectRefusal(answer, new RegExp(`requires provenance, and the image lacks ${role}$`))
+      await expectRefusal(
+        answer,
+        new RegExp(`requires provenance, and the image is missing ${role}$`),
+      )
     },
   )
 
@@ -235,7 +238,10 @@ describe('a repository that requires provenance', () => {
       'system-packages': null,
     })
     const answer = await postImage(registry, await strict(), '?tag=live', form)
-    await expectRefusal(answer, /lacks opam-switch \(malformed opam file: .*\), system-packages$/)
+    await expectRefusal(
+      answer,
+      /is missing opam-switch \(malformed opam file: .*\), system-packages$/,
+    )
   })
 
   it.each([
@@ -251,7 +257,7 @@ describe('a repository that requires provenance', () => {
       })
       const repository = await strict()
       const message = [
-        /lacks opam-switch \(it lists no installed package\), /,
+        /is missing opam-switch \(it lists no installed package\), /,
         /build-environment \(it has no variable\), system-packages \(it lists no package\)$/,
       ].map(({ source }) => source)
       const refused = new RegExp(message.join(''))
@@ -265,7 +271,7 @@ describe('a repository that requires provenance', () => {
   it('refuses what has no kernel, but for claims about images', async () => {
     const repository = await strict()
     const text = [{ mediaType: 'text/plain', bytes: Buffer.from('a signature'), title: 'x' }]
-    await expectRefusal(await push(text, {}, repository), /takes unikernels only/)
+    await expectRefusal(await push(text, {}, repository), /accepts only unikernels/)
     const digest = await pushBuild(registry, repository, 'live')
     const subject = { mediaType: IMAGE_MANIFEST, digest, size: 1 }
     expect((await push(text, { subject }, repository)).status).toBe(201)
@@ -273,7 +279,7 @@ describe('a repository that requires provenance', () => {
     expect((await pushLayers(registry, repository, tag, text)).status).toBe(201)
     // A claim with a kernel in it is an image, whatever it says.
     const sneaked = await push([kernel()], { ...UNIKERNEL, subject }, repository)
-    await expectRefusal(sneaked, /lacks opam-switch, build-environment, system-packages$/)
+    await expectRefusal(sneaked, /is missing opam-switch, build-environment, system-packages$/)
   })
 
   it('says what it must be otherwise', async () => {

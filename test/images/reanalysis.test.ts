@@ -27,12 +27,12 @@ it('what was pushed to an earlier release is read after the first start of this 
   const digest = await pushBuild(registry, 'old/gone', 'v1')
   // As an earlier release left it, which also took what is refused today.
   await client.query('delete from images')
-  await client.query('delete from layer_facts')
+  await client.query('delete from layer_analyses')
   await client.query('delete from layer_packages')
   const claim = { 'vnd.unikernel.target': 'spt' }
   await client.query(
     `update manifests
-        set reader = 0,
+        set analyzer_version = 0,
             bytes = case when digest = $1 and repository_id = (select id from repositories where name = 'old/gone')
                          then convert_to(jsonb_set(convert_from(bytes, 'utf8')::jsonb, '{annotations}', $2)::text, 'utf8')
                          else bytes end`,
@@ -49,7 +49,8 @@ it('what was pushed to an earlier release is read after the first start of this 
   )
   try {
     const unread = async () =>
-      (await client.query('select count(*)::int as n from manifests where reader = 0')).rows[0].n
+      (await client.query('select count(*)::int as n from manifests where analyzer_version = 0'))
+        .rows[0].n
     await expect.poll(unread, { timeout: 10_000 }).toBe(0)
   } finally {
     await later.close()
@@ -74,11 +75,12 @@ it('what lacks its bytes does not hold up what was pushed after it', async () =>
   const gone = `update blobs set storage_key = storage_key || 'gone' where size = 6`
   expect((await client.query(gone)).rowCount).toBe(6)
   await client.query('delete from images')
-  await client.query('delete from layer_facts')
-  await client.query('update manifests set reader = 0')
+  await client.query('delete from layer_analyses')
+  await client.query('update manifests set analyzer_version = 0')
   const errors: unknown[] = []
   const left = async () =>
-    (await client.query('select count(*)::int as n from manifests where reader = 0')).rows[0].n
+    (await client.query('select count(*)::int as n from manifests where analyzer_version = 0'))
+      .rows[0].n
   const log = createLog('error', { write: (line: string) => void errors.push(line) })
   const settings = { ...registry.settings, ROOKERY_LISTEN: '127.0.0.1:0' }
   const later = await startServer(parseConfig(settings), log, (error) => {
@@ -87,7 +89,7 @@ it('what lacks its bytes does not hold up what was pushed after it', async () =>
   try {
     await expect.poll(left).toBe(6)
     expect(
-      errors.filter((line) => /old\/lost@sha256:.* cannot be looked at/.test(String(line))),
+      errors.filter((line) => /old\/lost@sha256:.* cannot be analyzed/.test(String(line))),
     ).toHaveLength(6)
   } finally {
     await later.close()

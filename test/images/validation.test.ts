@@ -150,7 +150,7 @@ describe('what a config says', () => {
     [{ name: 'a\0b' }, /config\.name must be text .* without NUL/],
     ['{', /config must be JSON in UTF-8/],
     ['[]', /config must be a JSON object/],
-    [`"${'x'.repeat(70_000)}"`, /it has 70002 bytes, and 65536 are read at most/],
+    [`"${'x'.repeat(70_000)}"`, /it has 70002 bytes; at most 65536 are read/],
   ])('%j is refused', async (config, message) => {
     await expectRefusal((await withConfig(config)).answer, message)
   })
@@ -161,23 +161,23 @@ describe('a declared unikernel', () => {
     [
       'with two kernels',
       [kernel(), kernel(fixture('elf/mini.xen'))],
-      /must have one kernel at most/,
+      /must have at most one kernel/,
     ],
     [
       'with two switches',
       [kernel(), layer('opam-switch'), layer('opam-switch', Buffer.from('opam-version: "2.0"'))],
-      /one opam-switch at most/,
+      /at most one opam-switch/,
     ],
     [
       'whose kernel is text',
       [kernel(Buffer.from('a kernel'))],
-      /mini-net\.hvt is no kernel: it is no ELF/,
+      /mini-net\.hvt is not a kernel: it is not an ELF/,
     ],
-    ['whose kernel is empty', [kernel(Buffer.alloc(0))], /is no kernel: it is no ELF/],
+    ['whose kernel is empty', [kernel(Buffer.alloc(0))], /is not a kernel: it is not an ELF/],
     [
       'whose kernel is cut off',
       [kernel(net.subarray(0, 200))],
-      /is no kernel: malformed kernel: at byte \d+/,
+      /is not a kernel: malformed kernel: at byte \d+/,
     ],
     [
       'whose twin is of another target',

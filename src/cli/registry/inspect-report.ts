@@ -4,7 +4,7 @@ import { baseName, CREATED } from '../../unikernel/format.ts'
 import { describeHost, type Host } from '../../unikernel/host/build-environment.ts'
 import type { ImageLayer, UnikernelImage } from '../../unikernel/image.ts'
 import type { Device } from '../../unikernel/kernel/solo5-notes.ts'
-import { listMissingInputs } from '../../unikernel/validation.ts'
+import { type BuildHashComparison, listMissingInputs } from '../../unikernel/validation.ts'
 import { sizeText } from '../command.ts'
 import { columns, visible } from '../printing.ts'
 import { quoted } from './login.ts'
@@ -20,7 +20,7 @@ export type Inspected = {
   readonly image: UnikernelImage
   readonly manifest: Manifest
   /** Undefined when it was not compared, or there is nothing to compare. */
-  readonly buildHash: { algorithm: string; said: string; found: string } | undefined
+  readonly buildHash: BuildHashComparison | undefined
   /** True when all bytes were held against their digests. */
   readonly verified: boolean
   /** Between what the image says of itself and what it is. */
@@ -116,7 +116,7 @@ export function imageJson(inspected: Inspected, packages: boolean) {
     buildEnvironment: buildEnvironment
       ? { variables: buildEnvironment.variables, host: describeHost(buildEnvironment) }
       : null,
-    buildHash: buildHash ? { ...buildHash, same: buildHash.said === buildHash.found } : null,
+    buildHash: buildHash ? { ...buildHash, same: buildHash.declared === buildHash.found } : null,
     verified,
     contradiction: contradiction ?? null,
   }
@@ -242,10 +242,10 @@ function hostText({ os, distribution, version, architecture, sourceDateEpoch }: 
 
 function buildHashText({ buildHash, image, verified }: Inspected): string | undefined {
   if (buildHash !== undefined) {
-    const { algorithm, said, found } = buildHash
-    return said === found
-      ? `${algorithm} ${said}, and the kernel has it`
-      : `${algorithm} ${said}, but the kernel has ${found}`
+    const { algorithm, declared, found } = buildHash
+    return declared === found
+      ? `${algorithm} ${declared}, and the kernel has it`
+      : `${algorithm} ${declared}, but the kernel has ${found}`
   }
   if (image.buildHashes === undefined) return undefined
   return verified ? 'nothing of the kernel' : 'not compared: --verify reads the whole kernel'

@@ -5,7 +5,7 @@ import {
   MalformedReferenceError,
 } from '../../client/image-reference.ts'
 import type { ImageSource } from '../../client/image-source.ts'
-import { compareBuildHash, readImage, verifyPart } from '../../client/image-source.ts'
+import { compareSourceHash, readSourceImage, verifyBlob } from '../../client/image-source.ts'
 import { type RemoteManifest, RemoteRepository } from '../../client/remote-repository.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { type Child, type Manifest, parseManifest } from '../../oci/manifest.ts'
@@ -97,7 +97,7 @@ async function inspectFiles(path: string, kernel: string | undefined): Promise<I
     digest: files.length > 1 ? digest : undefined,
     image,
     manifest,
-    buildHash: await compareBuildHash(image, store),
+    buildHash: await compareSourceHash(image, store),
     verified: true,
     contradiction: undefined,
   }
@@ -176,18 +176,17 @@ async function inspectManifest(
     rangeOf: (part) => (start, end) => repository.readRange(part.digest, start, end),
     open: (one) => repository.openBlob(one),
   }
-  const { image, findFacts } = await readImage(manifest, store)
-  if (verify) for (const part of manifest.blobs) await verifyPart(store, part)
+  const { image, lookup } = await readSourceImage(manifest, store)
+  if (verify) for (const part of manifest.blobs) await verifyBlob(store, part)
   if (image === undefined) {
     // An image that says that it is a unikernel is told why it is none.
-    validateImage(manifest, image, findFacts)
+    validateImage(manifest, image, lookup)
     throw new CommandError(`${name} is no unikernel image: no layer is a Solo5 kernel`)
   }
-  const buildHash = verify ? await compareBuildHash(image, store) : undefined
+  const buildHash = verify ? await compareSourceHash(image, store) : undefined
   const contradiction = findContradiction(() => {
-    validateImage(manifest, image, findFacts)
-    if (buildHash !== undefined)
-      assertBuildHash(buildHash.algorithm, buildHash.said, buildHash.found)
+    validateImage(manifest, image, lookup)
+    if (buildHash !== undefined) assertBuildHash(buildHash)
   })
   return { name, digest, image, manifest, buildHash, verified: verify, contradiction }
 }

@@ -3,10 +3,10 @@ import { createReadStream } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import {
-  compareBuildHash,
+  compareSourceHash,
   type ImageSource,
-  type ReadImage,
-  readImage,
+  readSourceImage,
+  type SourceImage,
 } from '../../client/image-source.ts'
 import type { LocalBlob } from '../../client/push.ts'
 import { EMPTY_JSON } from '../../oci/descriptor.ts'
@@ -23,7 +23,7 @@ import { visible } from '../printing.ts'
 import { type OrbFile, rangesOf } from './orb-folder.ts'
 
 /** An image made of files, as it would be pushed. */
-export type LocalImage = ReadImage & {
+export type LocalImage = SourceImage & {
   readonly blobs: readonly LocalBlob[]
   readonly bytes: Uint8Array
   readonly digest: Digest
@@ -61,10 +61,10 @@ export async function makeLocalImage(wish: ImageWish): Promise<LocalImage> {
   ]
   const manifest = parseManifest(bytes, IMAGE_MANIFEST)
   const store = storeOf(blobs)
-  const read = await readImage(manifest, store)
-  validateImage(manifest, read.image, read.findFacts)
-  const hash = read.image && (await compareBuildHash(read.image, store))
-  if (hash !== undefined) assertBuildHash(hash.algorithm, hash.said, hash.found)
+  const read = await readSourceImage(manifest, store)
+  validateImage(manifest, read.image, read.lookup)
+  const hash = read.image && (await compareSourceHash(read.image, store))
+  if (hash !== undefined) assertBuildHash(hash)
   return { ...read, blobs, bytes, digest: digestOf(bytes), manifest, store }
 }
 

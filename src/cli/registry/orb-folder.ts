@@ -103,12 +103,12 @@ async function named(folder: string, kernel: string): Promise<string> {
   throw new CommandError(`there is no kernel ${visible(kernel)} in ${visible(folder)}`)
 }
 
-const NO_KERNEL = 'it is no ELF executable with Solo5 notes'
+const NO_KERNEL = 'it is not an ELF executable with Solo5 notes'
 
 async function demandKernel(path: string): Promise<void> {
   const problem = await findKernelProblem(path)
   if (problem !== undefined) {
-    throw new CommandError(`${visible(path)} is no kernel: ${problem}`)
+    throw new CommandError(`${visible(path)} is not a kernel: ${problem}`)
   }
 }
 

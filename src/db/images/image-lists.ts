@@ -3,9 +3,9 @@ import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
 import type { View } from '../registry/repositories.ts'
 
-/** An image as lists show it. */
+/** An image in a list. */
 export type ImageRow = {
-  /** Images pushed later have larger ones. */
+  /** Ascends with the time of the push. */
   readonly id: number
   readonly repository: Repository
   /** Of the manifest. */
@@ -26,7 +26,23 @@ export type ImageRow = {
 
 export const IMAGE_TAGS_MAX = 100
 
-/** Which images of a repository are meant; undefined matches any. */
+/** The first tags of manifest `m`, by name. */
+export const TAGS_OF_MANIFEST = `array(
+              select name
+                from tags
+               where repository_id = m.repository_id
+                 and digest = m.digest
+               order by name
+               limit ${IMAGE_TAGS_MAX}
+            )`
+
+/** An ImageRow of image `i`, manifest `m` and repository `r`. */
+const IMAGE_COLUMNS = `i.manifest_id as id, r.name as repository, m.digest,
+            i.kernel_digest as "kernelDigest", i.kernel_title as "kernelTitle", i.target,
+            i.abi_version as "abiVersion", i.architecture, i.devices, i.input_id as "inputId",
+            m.pushed_at as "pushedAt", m.pushed_by as "pushedBy", ${TAGS_OF_MANIFEST} as tags`
+
+/** Filters the images of a repository. Undefined matches any. */
 export type ImageFilter = {
   readonly target: string | undefined
   readonly abiVersion: number | undefined
@@ -37,8 +53,8 @@ export type ImageFilter = {
 }
 
 /**
- * Images of a repository, the newest first, behind `before`. At most `scan` are looked at: then
- * `scannedTo` is where to go on, however few were found.
+ * Lists images of a repository, newest first, with ids below `before`. Reads at most `scan` images:
+ * when it ends there, `scannedTo` is the `before` of the next page, even if few images matched.
  */
 export async function listImages(
   db: Queryable,
@@ -49,17 +65,7 @@ export async function listImages(
   scan: number,
 ): Promise<{ images: ImageRow[]; scannedTo: number | undefined }> {
   const { rows } = await db.query<ImageRow>(
-    `select i.manifest_id as id, r.name as repository, m.digest, i.kernel_digest as "kernelDigest",
-            i.kernel_title as "kernelTitle", i.target, i.abi_version as "abiVersion", i.architecture,
-            i.devices, i.input_id as "inputId", m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
-            array(
-              select name
-                from tags
-               where repository_id = i.repository_id
-                 and digest = m.digest
-               order by name
-               limit $10
-            ) as tags
+    `select ${IMAGE_COLUMNS}
        from (
          select *
            from images
@@ -92,7 +98,6 @@ export async function listImages(
       filter.builder ?? null,
       limit,
       scan,
-      IMAGE_TAGS_MAX,
     ],
   )
   if (rows.length === limit) return { images: rows, scannedTo: undefined }
@@ -109,17 +114,17 @@ export async function listImages(
   return { images: rows, scannedTo: last[0]?.id }
 }
 
-/** Which images, of all repositories that the caller may see, are meant; undefined matches any. */
+/** Filters the images of all repositories. Undefined matches any. */
 export type ImageKey = {
   readonly kernels?: readonly Digest[]
   readonly inputId?: string
-  /** Made from inputs that are known, and others than these. */
+  /** Made from known inputs with another input id. */
   readonly otherThan?: string
 }
 
 /**
- * Images with these kernels or these inputs in what is public and in what `visible` names
- * (expressions of Postgres), the newest first, behind `before`.
+ * Lists images with these kernels or these inputs, newest first, with ids below `before`. Only public
+ * repositories, and repositories that match one of `visible` (Postgres regular expressions), count.
  */
 export async function listImagesBy(
   db: Queryable,
@@ -129,17 +134,7 @@ export async function listImagesBy(
   limit: number,
 ): Promise<ImageRow[]> {
   const { rows } = await db.query<ImageRow>(
-    `select i.manifest_id as id, r.name as repository, m.digest, i.kernel_digest as "kernelDigest",
-            i.kernel_title as "kernelTitle", i.target, i.abi_version as "abiVersion", i.architecture,
-            i.devices, i.input_id as "inputId", m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
-            array(
-              select name
-                from tags
-               where repository_id = i.repository_id
-                 and digest = m.digest
-               order by name
-               limit $7
-            ) as tags
+    `select ${IMAGE_COLUMNS}
        from images i
        join manifests m on m.id = i.manifest_id
        join repositories r on r.id = i.repository_id
@@ -150,20 +145,12 @@ export async function listImagesBy(
         and i.manifest_id < $5
       order by i.manifest_id desc
       limit $6`,
-    [
-      key.kernels ?? null,
-      key.inputId ?? null,
-      key.otherThan ?? null,
-      visible,
-      before,
-      limit,
-      IMAGE_TAGS_MAX,
-    ],
+    [key.kernels ?? null, key.inputId ?? null, key.otherThan ?? null, visible, before, limit],
   )
   return rows
 }
 
-/** A manifest of a repository, and the images in it: itself, or those of its index. */
+/** A manifest of a repository, and its images: the manifest itself, or the children of an index. */
 export type FoundImages = {
   /** Null when the view has no such repository. */
   readonly repositoryId: number | null
@@ -183,10 +170,10 @@ export type FoundImage = {
   readonly architecture: string | null
 }
 
-// An index has some six: one a target, or two.
+// An index has about six images: one or two a target.
 const INDEX_IMAGES_MAX = 64
 
-/** What a tag or digest stands for, in one round trip. */
+/** Finds the manifest of a tag or digest, and its images, in one round trip. */
 export async function findImages(
   db: Queryable,
   view: View,
@@ -232,18 +219,18 @@ export async function findImages(
     [view.repository, view.publicOnly, reference, INDEX_IMAGES_MAX],
   )
   const row = rows[0]
-  if (row === undefined) throw new Error('a select of scalars answers with one row')
+  if (row === undefined) throw new Error('a select of scalars returns one row')
   return row
 }
 
-/** One image, and everything that was read for it. */
+/** An image's manifest, and the analyses of its blobs. */
 export type ImageAnalysesRow = {
   readonly mediaType: string
   readonly bytes: Buffer
   readonly pushedAt: Date
   readonly pushedBy: string
   readonly tags: readonly Tag[]
-  readonly facts: readonly {
+  readonly analyses: readonly {
     readonly digest: Digest
     readonly role: string
     readonly sha256: string | null
@@ -252,7 +239,7 @@ export type ImageAnalysesRow = {
   }[]
 }
 
-/** Undefined when it is gone meanwhile. */
+/** Finds the analyses of an image. Undefined when the image was removed meanwhile. */
 export async function findImageAnalyses(
   db: Queryable,
   id: number,
@@ -260,26 +247,19 @@ export async function findImageAnalyses(
   const { rows } = await db.query<ImageAnalysesRow>(
     `select m.media_type as "mediaType", m.bytes, m.pushed_at as "pushedAt",
             m.pushed_by as "pushedBy",
-            array(
-              select name
-                from tags
-               where repository_id = m.repository_id
-                 and digest = m.digest
-               order by name
-               limit $2
-            ) as tags,
+            ${TAGS_OF_MANIFEST} as tags,
             coalesce((
               select json_agg(json_build_object(
                        'digest', b.digest, 'role', f.role, 'sha256', f.sha256,
                        'problem', f.problem, 'facts', f.facts))
                 from manifest_blobs mb
                 join blobs b on b.id = mb.blob_id
-                join layer_facts f on f.blob_id = b.id
+                join layer_analyses f on f.blob_id = b.id
                where mb.manifest_id = m.id
-            ), '[]') as facts
+            ), '[]') as analyses
        from manifests m
       where m.id = $1`,
-    [id, IMAGE_TAGS_MAX],
+    [id],
   )
   return rows[0]
 }

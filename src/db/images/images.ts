@@ -2,7 +2,7 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
-/** What an image is asked for, beside what its layers say. */
+/** The searchable properties of an image. */
 export type NewImage = {
   readonly repositoryId: number
   /** Of the manifest. */
@@ -18,7 +18,7 @@ export type NewImage = {
   readonly layers: readonly { readonly blobId: number; readonly role: string }[]
 }
 
-/** Notes that a manifest of the repository is an image, and what its layers are. */
+/** Records that a manifest of the repository is an image, and the roles of its layers. */
 export async function putImage(tx: Transaction, image: NewImage): Promise<void> {
   await tx.query(
     `with put as (
@@ -63,24 +63,24 @@ export async function putImage(tx: Transaction, image: NewImage): Promise<void> 
   )
 }
 
-/** What a manifest of a repository turned out to be. */
+/** The analysis of an index's child. */
 export type ChildRow = {
   readonly digest: Digest
-  /** False when nobody looked at it yet. */
-  readonly read: boolean
-  /** Null when it is no image. */
+  /** False when it is not yet analyzed. */
+  readonly isAnalyzed: boolean
+  /** Null when it is not an image. */
   readonly target: string | null
   readonly architecture: string | null
 }
 
-/** Those of the manifests that the repository has. */
+/** Lists the given manifests. Manifests missing from the repository are left out. */
 export async function listChildren(
   db: Queryable,
   repository: Repository,
   digests: readonly Digest[],
 ): Promise<ChildRow[]> {
   const { rows } = await db.query<ChildRow>(
-    `select m.digest, m.reader > 0 as read, i.target, i.architecture
+    `select m.digest, m.analyzer_version > 0 as "isAnalyzed", i.target, i.architecture
        from manifests m
        left join images i on i.manifest_id = m.id
       where m.repository_id = (select id from repositories where name = $1)
@@ -90,7 +90,7 @@ export async function listChildren(
   return rows
 }
 
-/** A manifest that an earlier reader looked at, or none. */
+/** A manifest that is not yet analyzed by this version of the analyzer. */
 export type UnanalyzedManifest = {
   readonly id: number
   readonly repositoryId: number
@@ -100,11 +100,11 @@ export type UnanalyzedManifest = {
   readonly bytes: Buffer
 }
 
-/** Manifests that this reader has not looked at, but for those with these ids. */
+/** Lists manifests that this version of the analyzer has not analyzed, except `skipped` ids. */
 export async function listUnanalyzed(
   db: Queryable,
-  reader: number,
-  without: readonly number[],
+  analyzerVersion: number,
+  skipped: readonly number[],
   limit: number,
 ): Promise<UnanalyzedManifest[]> {
   const { rows } = await db.query<UnanalyzedManifest>(
@@ -112,31 +112,31 @@ export async function listUnanalyzed(
             m.media_type as "mediaType", m.bytes
        from manifests m
        join repositories r on r.id = m.repository_id
-      where m.reader < $1
+      where m.analyzer_version < $1
         and m.id <> all($2::bigint[])
-      order by m.reader, m.id
+      order by m.analyzer_version, m.id
       limit $3`,
-    [reader, without, limit],
+    [analyzerVersion, skipped, limit],
   )
   return rows
 }
 
-/** Notes that this reader looked at a manifest; what is no image any more is forgotten as one. */
+/** Marks a manifest as analyzed, and removes its image row when it is not an image any more. */
 export async function markAnalyzed(
   tx: Transaction,
   id: number,
-  reader: number,
+  analyzerVersion: number,
   isImage: boolean,
 ): Promise<void> {
   await tx.query(
     `with marked as (
        update manifests
-          set reader = $2
+          set analyzer_version = $2
         where id = $1
      )
      delete from images
       where manifest_id = $1
         and not $3`,
-    [id, reader, isImage],
+    [id, analyzerVersion, isImage],
   )
 }

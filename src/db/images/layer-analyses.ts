@@ -2,35 +2,35 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
 
-/** What was read out of a blob when it was taken for `role`. */
+/** The analysis of a blob as `role`. */
 export type AnalysisRow = {
   readonly role: string
-  /** Of the bytes, in hexadecimal. */
+  /** Hash of the bytes, in hexadecimal. */
   readonly sha256: string | null
   readonly problem: string | null
-  /** JSON. Null when nothing was understood, and where it was not asked for. */
+  /** JSON. Null for a malformed blob, for a layer that is not a kernel, and where the query leaves it out. */
   readonly facts: string | null
 }
 
-/** A blob that a repository has, and what is known of it. */
+/** A blob of a repository, with its analyses. */
 export type AnalyzedBlobRow = {
   readonly blobId: number
   readonly digest: Digest
   /** Bytes. */
   readonly size: number
   readonly storageKey: string
-  readonly facts: readonly AnalysisRow[]
+  readonly analyses: readonly AnalysisRow[]
 }
 
 /**
- * Those of the blobs that the repository has, with what this reader read out of them; of the roles
- * in `large` without the facts themselves.
+ * Lists the given blobs with their analyses by this version of the analyzer, without the facts of the
+ * roles in `large`. Blobs missing from the repository are left out.
  */
 export async function listAnalyzedBlobs(
   db: Queryable,
   repository: Repository,
   digests: readonly Digest[],
-  reader: number,
+  analyzerVersion: number,
   large: readonly string[],
 ): Promise<AnalyzedBlobRow[]> {
   // Scalar subqueries and not joins, as in `lockContents`: each digest is an index probe.
@@ -40,10 +40,10 @@ export async function listAnalyzedBlobs(
               select json_agg(json_build_object(
                        'role', f.role, 'sha256', f.sha256, 'problem', f.problem,
                        'facts', case when f.role = any($4::text[]) then null else f.facts end))
-                from layer_facts f
+                from layer_analyses f
                where f.blob_id = b.id
-                 and f.reader = $3
-            ), '[]') as facts
+                 and f.analyzer_version = $3
+            ), '[]') as analyses
        from blobs b
       where b.digest = any($2::text[])
         and (
@@ -52,12 +52,12 @@ export async function listAnalyzedBlobs(
            where rb.repository_id = (select id from repositories where name = $1)
              and rb.blob_id = b.id
         )`,
-    [repository, digests, reader, large],
+    [repository, digests, analyzerVersion, large],
   )
   return rows
 }
 
-/** A package that a list names. */
+/** A package in a list. */
 export type ListedPackage = {
   readonly ecosystem: string
   readonly name: string
@@ -66,24 +66,24 @@ export type ListedPackage = {
 
 export type NewAnalysis = AnalysisRow & {
   readonly blobId: number
-  /** Each once. */
+  /** Without duplicates. */
   readonly packages: readonly ListedPackage[]
 }
 
 /**
- * Keeps what was read out of blobs, and which packages they list: all of it, or nothing. Of a blob
- * that is gone meanwhile nothing is kept.
+ * Stores the analyses of blobs and the packages that they list, all or nothing. Blobs that were
+ * removed meanwhile are skipped.
  */
 export async function putAnalyses(
   db: Queryable,
-  facts: readonly NewAnalysis[],
-  reader: number,
+  analyses: readonly NewAnalysis[],
+  analyzerVersion: number,
 ): Promise<void> {
-  const packages = facts.flatMap(({ blobId, packages }) =>
+  const packages = analyses.flatMap(({ blobId, packages }) =>
     packages.map((listed) => ({ blobId, ...listed })),
   )
-  // New packages in one order, so that two pushes that add the same wait instead of deadlocking.
-  // `do update` and not `do nothing`: the id is needed also when another push was faster.
+  // New packages are inserted in one order, so that two pushes that add the same packages wait instead
+  // of deadlocking. `do update` and not `do nothing`: the id is also needed when another push was faster.
   await db.query(
     `with present as (
        select id
@@ -92,7 +92,7 @@ export async function putAnalyses(
         order by id
           for key share
      ), kept as (
-       insert into layer_facts (blob_id, role, sha256, problem, facts, reader)
+       insert into layer_analyses (blob_id, role, sha256, problem, facts, analyzer_version)
        select f.blob_id, f.role, f.sha256, f.problem, f.facts, $6
          from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[])
               as f (blob_id, role, sha256, problem, facts)
@@ -101,7 +101,7 @@ export async function putAnalyses(
           set sha256 = excluded.sha256,
               problem = excluded.problem,
               facts = excluded.facts,
-              reader = excluded.reader,
+              analyzer_version = excluded.analyzer_version,
               read_at = now()
      ), listed as (
        select p.blob_id, p.ecosystem, p.name, p.version,
@@ -130,12 +130,12 @@ export async function putAnalyses(
        left join added using (ecosystem, name, version)
          on conflict do nothing`,
     [
-      facts.map(({ blobId }) => blobId),
-      facts.map(({ role }) => role),
-      facts.map(({ sha256 }) => sha256),
-      facts.map(({ problem }) => problem),
-      facts.map(({ facts }) => facts),
-      reader,
+      analyses.map(({ blobId }) => blobId),
+      analyses.map(({ role }) => role),
+      analyses.map(({ sha256 }) => sha256),
+      analyses.map(({ problem }) => problem),
+      analyses.map(({ facts }) => facts),
+      analyzerVersion,
       packages.map(({ blobId }) => blobId),
       packages.map(({ ecosystem }) => ecosystem),
       packages.map(({ name }) => name),

@@ -1,12 +1,12 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
-import { IMAGE_TAGS_MAX } from './image-lists.ts'
+import { TAGS_OF_MANIFEST } from './image-lists.ts'
 
-// A package has some hundred versions in all of opam's history; Debian's grow slower.
+// opam's history has about a hundred versions of a package; Debian's grows more slowly.
 const VERSIONS_MAX = 20_000
 
-/** The versions of a package that any image ever had, by their ids. */
+/** Lists the versions of a package that any list ever named. */
 export async function listVersions(
   db: Queryable,
   ecosystem: string,
@@ -23,17 +23,17 @@ export async function listVersions(
   return rows
 }
 
-/** Where a page of images with a package ended: a list may have it in several versions. */
+/** The last hit of a page: a list may have several versions of a package. */
 export type PackageCursor = {
   readonly blobId: number
   readonly manifestId: number
   readonly packageId: number
 }
 
-/** Behind every id; a cursor has to bear it. */
+/** Above every id, and short enough for a cursor. */
 export const ID_MAX = 999_999_999_999_999
 
-/** An image that has one of the versions. */
+/** An image that has one version of a package. */
 export type PackageHit = {
   readonly blobId: number
   readonly manifestId: number
@@ -50,9 +50,10 @@ export type PackageHit = {
 }
 
 /**
- * Images with one of these packages in a layer of this role, in what is public and in what `visible`
- * names (expressions of Postgres); those whose list was pushed last come first. At most `scan` lists
- * are looked at: then `scannedTo` is where to go on, however few were found.
+ * Lists images with one of these packages in a layer of this role, newest list first. Only public
+ * repositories, and repositories that match one of `visible` (Postgres regular expressions), count.
+ * Reads at most `scan` lists: when it ends there, `scannedTo` is the `before` of the next page, even if
+ * few images were found.
  */
 export async function listImagesWithPackage(
   db: Queryable,
@@ -63,8 +64,8 @@ export async function listImagesWithPackage(
   limit: number,
   scan: number,
 ): Promise<{ hits: PackageHit[]; scannedTo: PackageCursor | undefined }> {
-  // The lists first, by the index alone and in its order: so the cost is that of the page, however
-  // many images there are, and whoever may see them.
+  // The lists come first, from the index alone and in its order. The cost is that of one page,
+  // however many images there are and whoever may see them.
   const { rows } = await db.query<PackageHit>(
     `with lists as materialized (
        select hit.package_id, hit.blob_id
@@ -81,16 +82,9 @@ export async function listImagesWithPackage(
         limit $7
      )
      select page.blob_id as "blobId", page.manifest_id as "manifestId",
-            page.package_id as "packageId", p.version, page.repository, m.digest, page.kernel_digest as "kernelDigest", page.target,
-            m.pushed_at as "pushedAt",
-            array(
-              select name
-                from tags
-               where repository_id = page.repository_id
-                 and digest = m.digest
-               order by name
-               limit $8
-            ) as tags
+            page.package_id as "packageId", p.version, page.repository, m.digest,
+            page.kernel_digest as "kernelDigest", page.target, m.pushed_at as "pushedAt",
+            ${TAGS_OF_MANIFEST} as tags
        from (
          select lists.package_id, lists.blob_id, il.manifest_id, i.repository_id, i.kernel_digest,
                 i.target, r.name as repository
@@ -98,7 +92,7 @@ export async function listImagesWithPackage(
            join image_layers il on il.blob_id = lists.blob_id and il.role = $2
            join images i on i.manifest_id = il.manifest_id
            join repositories r on r.id = i.repository_id
-          where (lists.blob_id, il.manifest_id, lists.package_id) < ($4, $5, $9)
+          where (lists.blob_id, il.manifest_id, lists.package_id) < ($4, $5, $8)
             and (r.visibility = 'public' or r.name ~ any($3))
           order by lists.blob_id desc, il.manifest_id desc, lists.package_id desc
           limit $6
@@ -106,17 +100,7 @@ export async function listImagesWithPackage(
        join packages p on p.id = page.package_id
        join manifests m on m.id = page.manifest_id
       order by page.blob_id desc, page.manifest_id desc, page.package_id desc`,
-    [
-      packageIds,
-      role,
-      visible,
-      before.blobId,
-      before.manifestId,
-      limit,
-      scan,
-      IMAGE_TAGS_MAX,
-      before.packageId,
-    ],
+    [packageIds, role, visible, before.blobId, before.manifestId, limit, scan, before.packageId],
   )
   if (rows.length === limit) return { hits: rows, scannedTo: undefined }
   const { rows: last } = await db.query<PackageCursor>(

@@ -54,10 +54,10 @@ const TABLES = {
     load: `insert into manifest_children
            select * from json_populate_recordset(null::manifest_children, $1)`,
   },
-  layer_facts: {
-    declare: 'declare dumped cursor for select row_to_json(t)::text as row from layer_facts t',
-    load: `insert into layer_facts
-           select * from json_populate_recordset(null::layer_facts, $1)`,
+  layer_analyses: {
+    declare: 'declare dumped cursor for select row_to_json(t)::text as row from layer_analyses t',
+    load: `insert into layer_analyses
+           select * from json_populate_recordset(null::layer_analyses, $1)`,
   },
   packages: {
     declare: 'declare dumped cursor for select row_to_json(t)::text as row from packages t',
@@ -176,7 +176,7 @@ export const EXCLUDED_TABLES: readonly string[] = [
 export const TABLE_NAMES = Object.keys(TABLES) as TableName[]
 
 // A manifest may be 8 MiB, which is twice as much in JSON, and facts about as much; others are small.
-const LARGE_TABLES: ReadonlySet<string> = new Set(['manifests', 'layer_facts'])
+const LARGE_TABLES: ReadonlySet<string> = new Set(['manifests', 'layer_analyses'])
 const LARGE_AT_ONCE = { statement: 'fetch 4 from dumped', rows: 4 }
 const ROWS_AT_ONCE = { statement: 'fetch 500 from dumped', rows: 500 }
 

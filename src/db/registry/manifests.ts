@@ -102,8 +102,8 @@ export type NewManifest = {
   readonly actor: Actor
   readonly blobIds: readonly number[]
   readonly children: readonly Digest[]
-  /** The version of the reader that looked at it. */
-  readonly reader: number
+  /** The version of the analyzer that analyzed it. */
+  readonly analyzerVersion: number
 }
 
 /**
@@ -115,14 +115,14 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
     `with put as (
        insert into manifests
               (repository_id, digest, media_type, artifact_type, subject, annotations, bytes,
-               pushed_by, reader)
+               pushed_by, analyzer_version)
        values ($1, $2, $3, $4, $5, $6, $7, $8, $17)
            on conflict (repository_id, digest) do update
           set media_type = excluded.media_type,
               artifact_type = excluded.artifact_type,
               subject = excluded.subject,
               annotations = excluded.annotations,
-              reader = excluded.reader
+              analyzer_version = excluded.analyzer_version
        -- A row that was there has been updated, and so has an updating transaction.
        returning id, xmax = 0 as is_new
      ), blob_edges as (
@@ -159,7 +159,7 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
       manifest.actor.requestId,
       manifest.repository,
       manifest.tags,
-      manifest.reader,
+      manifest.analyzerVersion,
     ],
   )
   return rows[0]?.isNew === true

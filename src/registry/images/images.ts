@@ -13,10 +13,11 @@ import type { Digest } from '../../oci/digest.ts'
 import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
 import { parseManifest } from '../../oci/manifest.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
+import { AnalysisCache } from '../../unikernel/analysis-cache.ts'
 import { assembleImage } from '../../unikernel/assembly.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
 import type { Page } from '../listings.ts'
-import { analysisLookup } from './stored-analyses.ts'
+import { analysesOf } from './stored-analyses.ts'
 
 export type { ImageFilter, ImageRow }
 
@@ -101,8 +102,11 @@ export class Images {
     const { id, digest } = await this.find(view, reference, choice)
     const row = await findImageAnalyses(this.#db, id)
     if (row === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
-    const { mediaType, bytes, tags, pushedAt, pushedBy, facts } = row
-    const image = assembleImage(parseManifest(bytes, mediaType), analysisLookup(facts))
+    const { mediaType, bytes, tags, pushedAt, pushedBy, analyses } = row
+    const image = assembleImage(
+      parseManifest(bytes, mediaType),
+      new AnalysisCache(analysesOf(analyses)).find,
+    )
     if (image === undefined) throw new Error(`what was read of ${digest} is gone`)
     return { digest, mediaType, tags, pushedAt, pushedBy, image }
   }

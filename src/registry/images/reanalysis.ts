@@ -1,4 +1,4 @@
-import { type Repeating, startRepeating } from '../../async/loop.ts'
+import { Loop } from '../../async/loop.ts'
 import type { Database } from '../../db/database.ts'
 import { listUnanalyzed, markAnalyzed, type UnanalyzedManifest } from '../../db/images/images.ts'
 import { RegistryError } from '../../oci/errors.ts'
@@ -6,104 +6,107 @@ import { parseManifest } from '../../oci/manifest.ts'
 import { ANALYZER_VERSION } from '../../unikernel/layer-analysis.ts'
 import { type ImageAnalysis, type ImageAnalyzer, recordImage } from './analyzer.ts'
 
-// A manifest waits for this at most after a store did not answer.
+// The longest time that a manifest waits after the store did not answer.
 const REPEAT_SECONDS = 60
-// Manifests in memory at once: each may have 8 MiB.
+// Manifests in memory at once: each has at most 8 MiB.
 const BATCH_MAX = 4
-// One that cannot be looked at, such as one whose bytes are missing, must not hold up those behind it.
-const LEFT_MILLISECONDS = 3_600_000
-const LEFT_MAX = 1_000
+// A manifest that fails, for example because its bytes are missing, must not block those after it.
+const SKIPPED_MILLISECONDS = 3_600_000
+const SKIPPED_MAX = 1_000
 
-/** What one round did. */
 export type ReanalysisResult = {
   readonly manifests: number
   readonly images: number
-  /** Those that would be refused today; they stay, and are known as no images. */
+  /** Manifests that would be refused today; they stay, and are not images. */
   readonly refused: number
 }
 
-/** Manifests that could not be looked at, by id, and until when they are left alone. */
-type Left = Map<number, number>
+/** Manifests whose analysis failed: when, in milliseconds, each is tried again, by id. */
+type Skipped = Map<number, number>
 
-type Round = ReanalysisResult & {
-  /** Of those that were left now. */
+type Batch = ReanalysisResult & {
+  /** One error for each manifest that this batch skipped. */
   readonly errors: readonly Error[]
   readonly isLast: boolean
 }
 
 /**
- * Looks at some manifests that were pushed before this reader was made: what they are is asked for
- * like of new ones. A manifest that was looked at by two processes at once is the same after both.
+ * Analyzes a batch of the manifests that this analyzer version has not analyzed. Two processes may
+ * analyze the same manifest at once: the result is the same.
  */
-async function reindexSome(db: Database, reader: ImageAnalyzer, left: Left): Promise<Round> {
+async function reanalyzeBatch(
+  db: Database,
+  analyzer: ImageAnalyzer,
+  skipped: Skipped,
+): Promise<Batch> {
   const now = performance.now()
-  for (const [id, until] of left) if (until <= now) left.delete(id)
-  const rows = await listUnanalyzed(db, ANALYZER_VERSION, [...left.keys()], BATCH_MAX)
+  for (const [id, until] of skipped) if (until <= now) skipped.delete(id)
+  const rows = await listUnanalyzed(db, ANALYZER_VERSION, [...skipped.keys()], BATCH_MAX)
   const errors: Error[] = []
   let images = 0
   let refused = 0
   for (const row of rows) {
     try {
-      const reading = await reindex(db, reader, row)
-      if (reading === undefined) refused += 1
-      else if (reading.image !== undefined) images += 1
+      const analysis = await reanalyze(db, analyzer, row)
+      if (analysis === undefined) refused += 1
+      else if (analysis.image !== undefined) images += 1
     } catch (cause) {
-      const isAway = cause instanceof RegistryError && cause.code === 'UNAVAILABLE'
-      if (isAway || left.size === LEFT_MAX) throw cause
-      left.set(row.id, now + LEFT_MILLISECONDS)
-      errors.push(new Error(`${row.repository}@${row.digest} cannot be looked at`, { cause }))
+      const isUnavailable = cause instanceof RegistryError && cause.code === 'UNAVAILABLE'
+      if (isUnavailable || skipped.size === SKIPPED_MAX) throw cause
+      skipped.set(row.id, now + SKIPPED_MILLISECONDS)
+      errors.push(new Error(`${row.repository}@${row.digest} cannot be analyzed`, { cause }))
     }
   }
   const manifests = rows.length - errors.length
   return { manifests, images, refused, errors, isLast: rows.length === 0 }
 }
 
-async function reindex(
+async function reanalyze(
   db: Database,
-  reader: ImageAnalyzer,
+  analyzer: ImageAnalyzer,
   row: UnanalyzedManifest,
 ): Promise<ImageAnalysis | undefined> {
-  const reading = await readAgain(reader, row)
+  const analysis = await analyzeManifest(analyzer, row)
   await db.transaction(async (tx) => {
-    await markAnalyzed(tx, row.id, ANALYZER_VERSION, reading?.image !== undefined)
-    if (reading !== undefined) await recordImage(tx, row.repositoryId, row.digest, reading)
+    await markAnalyzed(tx, row.id, ANALYZER_VERSION, analysis?.image !== undefined)
+    if (analysis !== undefined) await recordImage(tx, row.repositoryId, row.digest, analysis)
   })
-  return reading
+  return analysis
 }
 
-/** Looks at all that was not looked at, in the background, and again when that failed. */
+/** Analyzes all manifests that are not yet analyzed, in the background, and retries after failures. */
 export function startReanalysis(
   db: Database,
-  reader: ImageAnalyzer,
-  onDone: (reindexed: ReanalysisResult) => void,
+  analyzer: ImageAnalyzer,
+  onDone: (result: ReanalysisResult) => void,
   onError: (error: unknown) => void,
-): Repeating {
-  const left: Left = new Map()
-  const work = async (goOn: () => boolean): Promise<void> => {
+): Loop {
+  const skipped: Skipped = new Map()
+  const work = async (signal: AbortSignal): Promise<void> => {
     let total: ReanalysisResult = { manifests: 0, images: 0, refused: 0 }
-    while (goOn()) {
-      const { manifests, images, refused, errors, isLast } = await reindexSome(db, reader, left)
+    while (!signal.aborted) {
+      const { errors, isLast, ...counts } = await reanalyzeBatch(db, analyzer, skipped)
       for (const error of errors) onError(error)
       if (isLast) break
       total = {
-        manifests: total.manifests + manifests,
-        images: total.images + images,
-        refused: total.refused + refused,
+        manifests: total.manifests + counts.manifests,
+        images: total.images + counts.images,
+        refused: total.refused + counts.refused,
       }
     }
     if (total.manifests > 0) onDone(total)
   }
-  return startRepeating(REPEAT_SECONDS, work, onError)
+  return new Loop({ work, onError, everySeconds: REPEAT_SECONDS }).start()
 }
 
-async function readAgain(
-  reader: ImageAnalyzer,
+async function analyzeManifest(
+  analyzer: ImageAnalyzer,
   row: UnanalyzedManifest,
 ): Promise<ImageAnalysis | undefined> {
   try {
-    return await reader.analyze(row.repository, parseManifest(row.bytes, row.mediaType))
+    return await analyzer.analyze(row.repository, parseManifest(row.bytes, row.mediaType))
   } catch (error) {
-    // It was taken when less was asked of it. A store that does not answer is another matter.
+    // The manifest was accepted under earlier rules. A store that does not answer is another case.
     if (error instanceof RegistryError && error.code === 'MANIFEST_INVALID') return undefined
     throw error
   }

@@ -1,0 +1,104 @@
+import type { Database } from '../../db/database.ts'
+import {
+  type AnalyzedBlobRow,
+  type NewAnalysis,
+  putAnalyses,
+} from '../../db/images/layer-analyses.ts'
+import type { Digest } from '../../oci/digest.ts'
+import type { BlobStore } from '../../storage/blob-store.ts'
+import { AnalysisCache, type BlobAnalysis } from '../../unikernel/analysis-cache.ts'
+import type { UnikernelImage } from '../../unikernel/image.ts'
+import { ANALYZER_VERSION } from '../../unikernel/layer-analysis.ts'
+import type { OpenBlob } from '../../unikernel/read-image.ts'
+import { withStoreErrors } from '../store-errors.ts'
+import { hexHashOfStream } from '../uploads/hash-stream.ts'
+import { listPackages } from './package-lists.ts'
+import { analysesOf } from './stored-analyses.ts'
+
+/** The blobs of one image in the store, with their stored analyses and the new ones. */
+export class AnalyzedBlobs {
+  readonly cache: AnalysisCache
+  readonly #rows: ReadonlyMap<Digest, AnalyzedBlobRow>
+  readonly #store: BlobStore
+  readonly #newHashes: NewAnalysis[] = []
+
+  constructor(rows: readonly AnalyzedBlobRow[], store: BlobStore) {
+    this.#rows = new Map(rows.map((row) => [row.digest, row]))
+    this.#store = store
+    this.cache = new AnalysisCache(
+      rows.flatMap(({ digest, analyses }) =>
+        analysesOf(analyses.map((one) => ({ digest, ...one }))),
+      ),
+    )
+  }
+
+  has(digest: Digest): boolean {
+    return this.#rows.has(digest)
+  }
+
+  readonly open: OpenBlob = ({ digest }) => {
+    const row = this.#rows.get(digest)
+    if (row === undefined) return undefined
+    const { size, storageKey } = row
+    return {
+      digest,
+      size,
+      read: async (start, end) => {
+        const chunks: Uint8Array[] = []
+        // The store reuses a chunk's memory for the next chunk.
+        for await (const chunk of withStoreErrors(this.#store.read(storageKey, { start, end }))) {
+          chunks.push(Buffer.from(chunk))
+        }
+        const [only] = chunks
+        return chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks)
+      },
+    }
+  }
+
+  /** Hashes a whole blob, once for all images that have it. In hexadecimal. */
+  async hash(digest: Digest, algorithm: string): Promise<string> {
+    const role = `hash-${algorithm}`
+    const row = this.#rows.get(digest)
+    if (row === undefined) throw new Error(`${digest} was analyzed, but its row is missing`)
+    const stored = row.analyses.find((one) => one.role === role)?.facts
+    if (stored != null) return JSON.parse(stored)
+    const range = { start: 0, end: row.size - 1 }
+    const bytes = withStoreErrors(this.#store.read(row.storageKey, range))
+    const hash = await hexHashOfStream(bytes, algorithm)
+    const { blobId } = row
+    const facts = JSON.stringify(hash)
+    this.#newHashes.push({ blobId, role, sha256: null, problem: null, facts, packages: [] })
+    return hash
+  }
+
+  /** Stores the new analyses and hashes. */
+  async save(db: Database): Promise<void> {
+    const added = [...this.cache.added.flatMap((one) => this.#rowOf(one)), ...this.#newHashes]
+    if (added.length > 0) await putAnalyses(db, added, ANALYZER_VERSION)
+  }
+
+  /** The blob rows of an image's layers. */
+  layersOf({ layers }: UnikernelImage): { blobId: number; role: string }[] {
+    return layers.flatMap(({ digest, role }) => {
+      const row = this.#rows.get(digest)
+      return row === undefined || role === undefined ? [] : [{ blobId: row.blobId, role }]
+    })
+  }
+
+  #rowOf({ digest, role, analysis }: BlobAnalysis): NewAnalysis[] {
+    const row = this.#rows.get(digest)
+    if (row === undefined) return []
+    const { sha256, problem, value } = analysis
+    return [
+      {
+        blobId: row.blobId,
+        role,
+        sha256: sha256 ?? null,
+        // Postgres takes no NUL in text; JSON has it escaped.
+        problem: problem?.replaceAll('\0', '\ufffd') ?? null,
+        facts: value === undefined ? null : JSON.stringify(value),
+        packages: listPackages(role, analysis),
+      },
+    ]
+  }
+}
