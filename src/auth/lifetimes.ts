@@ -1,5 +1,5 @@
-/** Longest that a token of ours may live. */
-export const TOKEN_SECONDS_MAX = 86_400
+import { TOKEN_SECONDS_MAX } from '../config/limits.ts'
+
 /** Uploads that began under a token may be finished so long after it expired. */
 export const UPLOAD_FINISH_SECONDS_MAX = 86_400
 /** A retired key is believed for so long: until the last token that it signed is of no use. */

@@ -1,17 +1,15 @@
-import { TOKEN_SECONDS_MAX } from '../auth/lifetimes.ts'
 import {
   findNetworkProblem,
   type NetworkList,
   NO_NETWORKS,
   parseNetworks,
 } from '../networks/networks.ts'
-import type { S3Options } from '../storage/s3/s3-store.ts'
-import { PART_BYTES, PARTS_MAX } from '../storage/s3/stage.ts'
+import { S3_PART_BYTES, S3_PARTS_MAX, TOKEN_SECONDS_MAX } from './limits.ts'
 import { SETTINGS } from './settings.ts'
 
 export { SETTINGS } from './settings.ts'
 
-/** Everything that can be set, checked. */
+/** The settings, checked. */
 export type Config = {
   readonly listen: { readonly host: string; readonly port: number }
   readonly dataFolder: string
@@ -19,7 +17,7 @@ export type Config = {
   readonly databaseUrl: string | undefined
   readonly databaseConnectionsMax: number
   readonly adminPassword: string | undefined
-  /** Without a slash at the end; undefined: the address that it listens on. */
+  /** Without a trailing slash; undefined: the address that the server listens on. */
   readonly publicUrl: string | undefined
   /** Undefined: `master-key` in the data folder. */
   readonly masterKeyFile: string | undefined
@@ -41,12 +39,30 @@ export type Config = {
   readonly logLevel: string
 }
 
-/** Everything about the bucket but where parts gather. */
-export type S3Config = Omit<S3Options, 'spoolFolder'>
+/** The bucket for blobs. */
+export type S3Config = {
+  readonly bucket: string
+  /** Starts the name of every object. Empty, or with a trailing slash. */
+  readonly prefix: string
+  /** Undefined: AWS, in the region. */
+  readonly endpoint: string | undefined
+  /** Undefined: the AWS SDK finds it. */
+  readonly region: string | undefined
+  /** True: `endpoint/bucket/key`; false: `bucket.endpoint/key`. */
+  readonly pathStyle: boolean
+  /** `when_supported`: the SDK adds checksums that some servers do not know. */
+  readonly checksums: 'when_required' | 'when_supported'
+  /** True: clients download blobs from the object store, by signed links. */
+  readonly redirect: boolean
+  /** Where clients reach the object store, when the registry reaches it elsewhere. */
+  readonly publicEndpoint: string | undefined
+  /** Longest time of one call, with its retries. */
+  readonly timeoutSeconds: number
+}
 
-type Name = (typeof SETTINGS)[number]['name']
+type SettingName = (typeof SETTINGS)[number]['name']
 
-/** What is wrong with the environment, in one line. */
+/** A wrong setting, in one line that names it. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
@@ -55,14 +71,14 @@ const PREFIX = 'ROOKERY_'
 const S3_NAMES = SETTINGS.map(({ name }) => name).filter((name) => name.startsWith('ROOKERY_S3_'))
 const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent']
 
-/** Reads and checks the environment; the only place that does. Throws ConfigError. */
+/** Reads the settings from the environment, and checks them. Nothing else reads settings. Throws ConfigError. */
 export function parseConfig(environment: NodeJS.ProcessEnv): Config {
-  refuseUnknown(environment)
-  // An empty variable is one that was not set: many tools cannot unset.
-  const text = (name: Name): string =>
+  assertAllKnown(environment)
+  // An empty variable counts as unset, because many tools cannot unset one.
+  const text = (name: SettingName): string =>
     environment[name] || (SETTINGS.find((setting) => setting.name === name)?.default ?? '')
-  const optional = (name: Name): string | undefined => text(name) || undefined
-  const number = (name: Name, min: number, max: number): number => {
+  const optional = (name: SettingName): string | undefined => text(name) || undefined
+  const number = (name: SettingName, min: number, max: number): number => {
     const value = Number(text(name))
     if (!/^\d+$/.test(text(name)) || value < min || value > max) {
       throw new ConfigError(
@@ -71,14 +87,14 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     }
     return value
   }
-  const oneOf = <T extends string>(name: Name, values: readonly T[]): T => {
+  const oneOf = <T extends string>(name: SettingName, values: readonly T[]): T => {
     const value = values.find((candidate) => candidate === text(name))
     if (value === undefined) {
       throw new ConfigError(`${name} must be ${values.join(' or ')}, not "${text(name)}"`)
     }
     return value
   }
-  return demandPartsFit({
+  return assertBlobsFitS3({
     listen: parseListen(text('ROOKERY_LISTEN')),
     dataFolder: text('ROOKERY_DATA_DIR'),
     databaseUrl: parseDatabaseUrl(optional('ROOKERY_DATABASE_URL')),
@@ -126,14 +142,14 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
   })
 }
 
-function refuseUnknown(environment: NodeJS.ProcessEnv): void {
+function assertAllKnown(environment: NodeJS.ProcessEnv): void {
   const known: ReadonlySet<string> = new Set(SETTINGS.map(({ name }) => name))
   const unknown = Object.keys(environment).find(
     (name) => name.startsWith(PREFIX) && !known.has(name),
   )
   if (unknown !== undefined) {
     throw new ConfigError(
-      `${unknown} is not a setting; those that are: ${[...known].sort().join(', ')}`,
+      `${unknown} is not a setting; the settings are: ${[...known].sort().join(', ')}`,
     )
   }
 }
@@ -164,13 +180,13 @@ function parseDatabaseUrl(text: string | undefined): string | undefined {
 function parsePublicUrl(text: string | undefined): string | undefined {
   if (text === undefined) return undefined
   const url = URL.canParse(text) ? new URL(text) : undefined
-  const right =
+  const isValid =
     url !== undefined &&
     ['http:', 'https:'].includes(url.protocol) &&
     url.pathname === '/' &&
     url.search === '' &&
     url.username === ''
-  if (!right) {
+  if (!isValid) {
     throw new ConfigError(
       `ROOKERY_PUBLIC_URL must be like https://registry.example.org, without a path, not "${text}"`,
     )
@@ -180,7 +196,7 @@ function parsePublicUrl(text: string | undefined): string | undefined {
 
 type S3Texts = Omit<S3Config, 'bucket' | 'pathStyle'> & { style: '' | 'path' | 'virtual-host' }
 
-// Every object store but AWS' own takes any region, as long as both sides say the same.
+// Object stores other than AWS accept any region, as long as client and server use the same.
 const REGION_OF_ENDPOINTS = 'us-east-1'
 const BUCKET = /^[a-z0-9A-Z][a-z0-9A-Z._-]{1,254}$/
 
@@ -212,16 +228,16 @@ function parseS3(
   }
 }
 
-function demandPartsFit(config: Config): Config {
-  if (config.s3 !== undefined && config.blobBytesMax > PART_BYTES * PARTS_MAX) {
+function assertBlobsFitS3(config: Config): Config {
+  if (config.s3 !== undefined && config.blobBytesMax > S3_PART_BYTES * S3_PARTS_MAX) {
     throw new ConfigError(
-      `ROOKERY_BLOB_BYTES_MAX may be at most ${PART_BYTES * PARTS_MAX} with blobs on S3`,
+      `ROOKERY_BLOB_BYTES_MAX may be at most ${S3_PART_BYTES * S3_PARTS_MAX} with blobs on S3`,
     )
   }
   return config
 }
 
-function parseEndpoint(name: Name, text: string | undefined): string | undefined {
+function parseEndpoint(name: SettingName, text: string | undefined): string | undefined {
   if (text === undefined) return undefined
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== '' || url.search) {
@@ -230,7 +246,7 @@ function parseEndpoint(name: Name, text: string | undefined): string | undefined
   return text.replace(/\/+$/, '')
 }
 
-function parseNetworkList(name: Name, text: string): string[] {
+function parseNetworkList(name: SettingName, text: string): string[] {
   const entries = text
     .split(',')
     .map((part) => part.trim())

@@ -5,7 +5,7 @@ import { ConfigError, parseConfig, SETTINGS } from '../../src/config/config.ts'
 import { ROOT } from '../house/tree.ts'
 
 describe('the settings', () => {
-  it('stand in the README’s table as they are', () => {
+  it('are in the README’s table, with their defaults and descriptions', () => {
     const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
     const rows = readme.split('\n').filter((line) => line.startsWith('| `ROOKERY_'))
     const expected = SETTINGS.map(
@@ -36,7 +36,7 @@ describe('the settings', () => {
     [{ ROOKERY_S3_PREFIX: 'a/b' }, { prefix: 'a/b/' }],
     [{ ROOKERY_S3_PREFIX: 'a/b/' }, { prefix: 'a/b/' }],
     [{ ROOKERY_S3_REDIRECT: 'on' }, { redirect: true }],
-  ])('for a bucket, %j means what it says', (environment, expected) => {
+  ])('for a bucket, %j is applied', (environment, expected) => {
     expect(parseConfig({ ...ON_S3, ...environment }).s3).toMatchObject(expected)
   })
 
@@ -57,7 +57,7 @@ describe('the settings', () => {
     expect(parse).toThrow(name)
   })
 
-  it('are the default when they are empty', () => {
+  it('have their defaults when they are empty', () => {
     const empty = Object.fromEntries(SETTINGS.map(({ name }) => [name, '']))
     expect(parseConfig(empty)).toEqual(parseConfig({}))
   })
@@ -68,7 +68,7 @@ describe('the settings', () => {
     ['ROOKERY_PUBLIC_URL', 'https://r.example.org/', { publicUrl: 'https://r.example.org' }],
     ['ROOKERY_DEFAULT_VISIBILITY', 'private', { defaultVisibility: 'private' }],
     ['ROOKERY_DRAIN_SECONDS', '0', { drainSeconds: 0 }],
-  ])('%s=%s is taken', (name, value, expected) => {
+  ])('%s=%s is accepted', (name, value, expected) => {
     expect(parseConfig({ [name]: value })).toMatchObject(expected)
   })
 

@@ -8,11 +8,12 @@ import {
   type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3'
+import { S3_PART_BYTES, S3_PARTS_MAX } from '../../config/limits.ts'
 import { StageLostError } from '../blob-store.ts'
 import { keyOfWrite, newWriteId } from '../storage-key.ts'
 import { call, ObjectMissingError, type S3Settings } from './client.ts'
 import { BufferedPart, type PartBuffers } from './part-buffers.ts'
-import { PART_BYTES, PARTS_MAX, type S3Stage, type UploadedPart } from './stage.ts'
+import type { S3Stage, UploadedPart } from './stage.ts'
 
 /** So many parts of one upload are on their way at once. */
 const PARTS_IN_FLIGHT_MAX = 4
@@ -171,7 +172,8 @@ export class Append {
   async finish(last: boolean): Promise<S3Stage> {
     const rest = this.#part.size
     // A part that is just full is one; only the end of a blob may be shorter.
-    const toMultipart = rest === PART_BYTES || (last && this.#multipart !== undefined && rest > 0)
+    const toMultipart =
+      rest === S3_PART_BYTES || (last && this.#multipart !== undefined && rest > 0)
     if (toMultipart) await this.#send()
     while (this.#flying.size > 0) await Promise.all(this.#flying)
     this.#throwFailure()
@@ -187,7 +189,7 @@ export class Append {
       id: this.#before.id,
       multipart: this.#multipart,
       parts,
-      short: toMultipart ? PART_BYTES - rest : 0,
+      short: toMultipart ? S3_PART_BYTES - rest : 0,
       tail,
     }
   }
@@ -223,7 +225,8 @@ export class Append {
       this.needsCleanup ||= tries > 1
     }
     const [multipart, number, part] = [this.#multipart, this.#nextPart, this.#part]
-    if (number > PARTS_MAX) throw new StageLostError(`an upload has at most ${PARTS_MAX} parts`)
+    if (number > S3_PARTS_MAX)
+      throw new StageLostError(`an upload has at most ${S3_PARTS_MAX} parts`)
     this.#nextPart += 1
     this.#part = new BufferedPart(this.#writes.buffers)
     const flight = this.#carry(multipart, number, part).finally(() => this.#flying.delete(flight))

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { S3_PART_BYTES } from '../../config/limits.ts'
 import { StoreFullError } from '../blob-store.ts'
 import { isFull } from '../system-errors.ts'
-import { PART_BYTES } from './stage.ts'
 
 /**
  * Memory for the parts of all uploads together: 14 buffers of 8 MiB, 112 MiB whatever is uploaded.
@@ -35,7 +35,7 @@ class Pool {
     if (spare !== undefined) return spare
     if (this.#room === 0) return undefined
     this.#room -= 1
-    return Buffer.allocUnsafeSlow(PART_BYTES)
+    return Buffer.allocUnsafeSlow(S3_PART_BYTES)
   }
 
   /** Waits for one that is being sent; undefined when there are not enough of those. */
@@ -111,7 +111,7 @@ export class BufferedPart {
   }
 
   get room(): number {
-    return PART_BYTES - this.#size
+    return S3_PART_BYTES - this.#size
   }
 
   /** Takes at most `room` bytes, whose memory stays as it is. */

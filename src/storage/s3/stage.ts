@@ -1,12 +1,6 @@
+import { S3_PART_BYTES } from '../../config/limits.ts'
 import { type Stage, StageLostError } from '../blob-store.ts'
 import { isStorageKey } from '../storage-key.ts'
-
-/**
- * Every part of a multipart upload but the last. S3 takes 5 MiB at least and 10,000 parts at most,
- * and some servers want all to be of one size; 8 MiB make 78 GiB.
- */
-export const PART_BYTES = 8 * 1024 * 1024
-export const PARTS_MAX = 10_000
 
 /** A part as CompleteMultipartUpload wants it: its number, and the ETag that the server gave. */
 export type UploadedPart = readonly [number: number, etag: string]
@@ -37,7 +31,7 @@ export function emptyStage(id: string): S3Stage {
 
 /** Bytes that the stage has. */
 export function sizeOfStage({ parts, short, tail }: S3Stage): number {
-  return parts.length * PART_BYTES - short + (tail?.size ?? 0)
+  return parts.length * S3_PART_BYTES - short + (tail?.size ?? 0)
 }
 
 /** As it goes into the database. */
