@@ -25,3 +25,21 @@ alter table layer_analyses rename column reader to analyzer_version;
 -- The version of the analyzer that analyzed a manifest last; 0: it is not yet analyzed.
 alter table manifests rename column reader to analyzer_version;
 alter index manifests_by_reader rename to manifests_by_analyzer_version;
+
+-- Events up to this position were pruned.
+alter table feed rename column forgotten to pruned_through;
+
+-- Event types name the webhook, not an endpoint. Bodies are text that JSON.stringify wrote, where a
+-- quotation mark within a string is escaped, so `replace` finds the type and nothing else.
+update webhooks
+   set types = array_replace(
+         array_replace(types, 'endpoint.ping', 'webhook.ping'), 'endpoint.disabled', 'webhook.disabled')
+ where types && '{endpoint.ping,endpoint.disabled}';
+update event_outbox
+   set type = replace(type, 'endpoint.', 'webhook.'),
+       data = replace(data, '"type":"endpoint.', '"type":"webhook.')
+ where type in ('endpoint.ping', 'endpoint.disabled');
+update events
+   set type = replace(type, 'endpoint.', 'webhook.'),
+       body = replace(body, '"type":"endpoint.', '"type":"webhook.')
+ where type in ('endpoint.ping', 'endpoint.disabled');

@@ -8,13 +8,13 @@ export const EVENT_TYPES = [
   'image.tag.deleted',
   'image.deleted',
   'image.referrer.added',
-  'endpoint.ping',
-  'endpoint.disabled',
+  'webhook.ping',
+  'webhook.disabled',
 ] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 
 /** Those that somebody can subscribe to: a ping is for one endpoint alone. */
-export const SUBSCRIBABLE_TYPES = EVENT_TYPES.filter((type) => type !== 'endpoint.ping')
+export const SUBSCRIBABLE_TYPES = EVENT_TYPES.filter((type) => type !== 'webhook.ping')
 
 /** Those that are about a tag: a later one of the same tag makes an earlier one useless. */
 export const TAG_TYPES: readonly EventType[] = ['image.tag.updated', 'image.tag.deleted']
@@ -116,13 +116,13 @@ export type ReferrerAdded = ImageData & {
 }
 
 /** Only for the endpoint that is tried. */
-export type Ping = { readonly type: 'endpoint.ping'; readonly webhook: string }
+export type Ping = { readonly type: 'webhook.ping'; readonly webhook: string }
 
 /** `gone`: it answered 410. `failing`: no success for days. `owner`: who made it may no longer. */
 export type DisabledReason = 'gone' | 'failing' | 'owner'
 
 export type WebhookDisabled = {
-  readonly type: 'endpoint.disabled'
+  readonly type: 'webhook.disabled'
   readonly webhook: string
   readonly reason: DisabledReason
   /** In words: what it answered last. */
@@ -138,4 +138,10 @@ export type EventSubject = {
   /** Null when it is about the registry. */
   readonly repository: Repository | null
   readonly tag: Tag | null
+}
+
+/** An event that may be addressed to one webhook, as a ping is. */
+export type AddressedEvent = EventSubject & {
+  /** The only recipient; null: every webhook whose filter matches. */
+  readonly webhookId: number | null
 }

@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
+import { Loop } from '../async/loop.ts'
 import type { Database } from '../db/database.ts'
 import {
   type CurrentTag,
@@ -10,263 +11,295 @@ import {
   listFeed,
   searchFeed,
 } from '../db/events/feed.ts'
-import { type EventFilter, matchesFilter } from '../events/filter.ts'
+import type { Cursor } from '../events/cursor.ts'
+import { matchesFilter } from '../events/filter.ts'
 import { badRequest } from '../oci/errors.ts'
 import { type Glob, postgresRegexOf } from '../oci/glob.ts'
-import type { Repository } from '../oci/reference.ts'
+import { type ResetReason, resetReason } from './cursor.ts'
+import { type FeedFollower, type FeedReader, Followers, maySee } from './followers.ts'
 
-export type { CurrentTag, FeedEvent, FeedState }
-
-/** What a client wants, and what it may see. */
-export type FeedReader = {
-  readonly filter: EventFilter
-  /** Expressions of Postgres for private repositories that it may pull; null: an administrator. */
-  readonly visible: readonly string[] | null
-  mayPull(repository: Repository): boolean
-}
-
-/** Whoever holds a stream. */
-export type FeedFollower = FeedReader & {
-  /** Told of each event that it wants, in their order. */
-  onEvent(event: FeedEvent): void
-  /** Resolves when it can take more. */
-  drained(): Promise<void>
-}
+export type { CurrentTag, FeedEvent, FeedReader }
 
 export type FeedOptions = {
   readonly db: Database
-  /** Resolves when what is committed has its place. */
+  /** Resolves when every committed event has its position. */
   flush(): Promise<void>
   onError(error: unknown): void
 }
 
-const EVENTS_AT_ONCE = 100
-// A client that keeps up is never behind by more than these, whatever their size.
-const TOLD_AT_ONCE = 8
-/** Events that one page looks at, however few of them are wanted. */
+/** Where a reader starts. */
+export type FeedStart = {
+  readonly epoch: string
+  readonly position: number
+  /** True when there is no event after `position` yet. */
+  readonly isEnd: boolean
+  /** The reason why the reader cannot resume from its cursor; undefined when it can. */
+  readonly reset: ResetReason | undefined
+  /** The snapshot, if the reader asked for one and does not resume. */
+  readonly tags: readonly CurrentTag[] | undefined
+}
+
+/** One answer of a long poll. */
+export type FeedAnswer = Omit<FeedStart, 'position'> & {
+  readonly events: readonly FeedEvent[]
+  /** The position from which the next poll continues. */
+  readonly position: number
+}
+
+/** The receiving end of an open feed. */
+export type FeedSink = {
+  /** Receives the start, before the first event. */
+  onStart(start: FeedStart): Promise<void>
+  /** Receives every matching event, in their order. */
+  onEvent(event: FeedEvent): void
+  /** Resolves when the sink can take more. The feed waits for it until the reader has caught up. */
+  drained(): Promise<void>
+  /** The reader has caught up: from now on no event waits for it. `deliveredUpTo` returns its position. */
+  onLive(deliveredUpTo: () => number): void
+}
+
+export type StartOptions = {
+  /** True: a reader that does not resume starts with a snapshot. */
+  readonly withSnapshot: boolean
+  /** Ends the wait or the stream. */
+  readonly signal: AbortSignal
+}
+
+export type LongPollOptions = StartOptions & {
+  /** How long to wait for an event; 0: not at all. */
+  readonly waitSeconds: number
+  /** Events of one answer. */
+  readonly limit: number
+}
+
+const EVENTS_PER_READ_MAX = 100
+// A reader that keeps up is never behind by more than these, whatever their size.
+const EVENTS_PER_TURN_MAX = 8
+/** Events that one page scans, however few of them match. */
 const SCANNED_MAX = 10_000
 const PAGES_MAX = 1_000_000
 /** Tags of one snapshot. */
 export const SNAPSHOT_TAGS_MAX = 10_000
-const SNAPSHOT_TRIES_MAX = 4
-const POLL_MILLISECONDS = 1_000
+const SNAPSHOT_ATTEMPTS_MAX = 4
+const POLL_SECONDS = 1
 
 /**
- * What happens, for whoever holds a connection. New events are read once for all followers of this
- * process; who lags behind reads for itself until it has caught up.
+ * The events for connected clients. A process reads each new event once for all of its followers; a
+ * reader that is behind reads for itself until it has caught up.
  */
 export class Feed {
   readonly #options: FeedOptions
   readonly #followers = new Followers()
   readonly #waiting = new Set<() => void>()
+  readonly #reading: Loop
+  /** The last event that the followers got. */
   #tail: FeedState | undefined
-  #timer: NodeJS.Timeout | undefined
-  #reading: Promise<void> | undefined
-  #asked = false
-  #stopped = false
+  #isStopped = false
 
   constructor(options: FeedOptions) {
     this.#options = options
+    this.#reading = new Loop({
+      everySeconds: POLL_SECONDS,
+      work: (signal) => this.#readNew(signal),
+      onError: options.onError,
+    })
   }
 
-  /** Looks now, and from then on each second. */
+  /** Reads new events now, and polls for them from then on. */
   start(): void {
-    this.#timer = setInterval(() => this.poke(), POLL_MILLISECONDS)
-    this.#timer.unref()
-    this.poke()
+    this.#reading.start()
   }
 
-  /** Something happened. */
+  /** Reads new events now: for a caller that knows of some. */
   poke(): void {
-    this.#asked = true
-    if (this.#reading !== undefined || this.#stopped) return
-    this.#reading = this.#readAll()
-      .catch((error: unknown) => {
-        if (!this.#stopped) this.#options.onError(error)
-      })
-      .finally(() => {
-        this.#reading = undefined
-      })
+    this.#reading.poke()
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true
-    clearInterval(this.#timer)
+    this.#isStopped = true
+    const stopping = this.#reading.stop()
     this.#followers.clear()
-    this.wake()
-    await this.#reading
-  }
-
-  /** Which places there are now. */
-  state(): Promise<FeedState> {
-    return findFeedState(this.#options.db)
-  }
-
-  /** The place up to which a follower that has caught up heard everything, and at least `position`. */
-  deliveredUpTo(position: number): number {
-    return Math.max(position, this.#tail?.position ?? 0)
-  }
-
-  /** Events behind `after` that the viewer wants, as far as one look goes. */
-  page(after: number, viewer: FeedReader, limit: number): Promise<FeedPage> {
-    return searchFeed(this.#options.db, after, questionOf(viewer), limit, SCANNED_MAX)
+    this.#wakeAll()
+    await stopping
   }
 
   /**
-   * Hands over every event behind `after`, first those that are there and then those that come, none
-   * twice and none left out. Resolves with a function that ends it, once it has caught up.
+   * Returns the matching events after a cursor. When there are none, waits for one, at most
+   * `waitSeconds`, and not for a reader that starts with a snapshot or a reset. Throws
+   * REQUEST_INVALID for a snapshot that is too large.
    */
-  async follow(follower: FeedFollower, after: number, goOn: () => boolean): Promise<() => void> {
-    let at = after
-    for (let pages = 0; pages < PAGES_MAX && goOn() && !this.#stopped; pages += 1) {
-      const tail = this.#tail
-      // From here to `add` nothing else runs, so nothing can come in between.
-      if (tail !== undefined && at >= tail.position) {
-        return this.#followers.add(follower, at)
-      }
-      const { events, scannedTo } = await this.page(at, follower, EVENTS_AT_ONCE)
-      for (const event of events) {
-        follower.onEvent(event)
-        await follower.drained()
-      }
-      if (scannedTo === at) await this.#next(POLL_MILLISECONDS)
-      at = scannedTo
+  async longPoll(
+    reader: FeedReader,
+    cursor: Cursor | undefined,
+    { waitSeconds, limit, withSnapshot, signal }: LongPollOptions,
+  ): Promise<FeedAnswer> {
+    const start = await this.#begin(reader, cursor, withSnapshot)
+    if (limit === 0) return { ...start, events: [] }
+    const canWait = start.reset === undefined && start.tags === undefined
+    const deadline = performance.now() + waitSeconds * 1000
+    let { position } = start
+    for (;;) {
+      const { events, scannedTo, isEnd } = await this.#page(position, reader, limit)
+      position = scannedTo
+      const left = deadline - performance.now()
+      const isOver = signal.aborted || this.#isStopped || left <= 0
+      if (!canWait || events.length > 0 || isOver) return { ...start, events, position, isEnd }
+      if (isEnd) await this.#change(left, signal)
     }
-    return () => {}
   }
 
-  /** Lets those look again who wait for a change. */
-  wake(): void {
+  /**
+   * Sends a reader every matching event after a cursor, first the stored ones and then the new ones,
+   * none twice and none left out. Resolves when the signal is aborted. Throws REQUEST_INVALID before
+   * `onStart` for a snapshot that is too large.
+   */
+  async open(
+    reader: FeedReader,
+    cursor: Cursor | undefined,
+    sink: FeedSink,
+    { withSnapshot, signal }: StartOptions,
+  ): Promise<void> {
+    const start = await this.#begin(reader, cursor, withSnapshot)
+    await sink.onStart(start)
+    let delivered = start.position
+    const follower: FeedFollower = {
+      ...reader,
+      onEvent(event) {
+        delivered = event.position
+        sink.onEvent(event)
+      },
+    }
+    const leave = await this.#catchUp(follower, start.position, sink, signal)
+    if (leave === undefined) return
+    sink.onLive(() => Math.max(delivered, this.#tail?.position ?? 0))
+    await aborted(signal)
+    leave()
+  }
+
+  /** Returns the start of a reader: after its cursor, or the end of the feed. */
+  async #begin(
+    reader: FeedReader,
+    cursor: Cursor | undefined,
+    withSnapshot: boolean,
+  ): Promise<FeedStart> {
+    const state = await findFeedState(this.#options.db)
+    const { epoch } = state
+    const reset = cursor && resetReason(cursor, state)
+    const resumed = reset === undefined ? cursor : undefined
+    if (withSnapshot && resumed === undefined) {
+      const { tags, position } = await this.#snapshot(reader)
+      return { epoch, position, isEnd: true, reset, tags }
+    }
+    const position = resumed?.position ?? state.position
+    return { epoch, position, isEnd: position >= state.position, reset, tags: undefined }
+  }
+
+  /** Returns the matching events after a position, as far as one scan reaches. */
+  #page(after: number, reader: FeedReader, limit: number): Promise<FeedPage> {
+    return searchFeed(this.#options.db, after, queryOf(reader), limit, SCANNED_MAX)
+  }
+
+  /**
+   * Sends the stored events, and adds the follower to those that get the new ones. Returns a function
+   * that removes it again, or undefined when the signal ended it before.
+   */
+  async #catchUp(
+    follower: FeedFollower,
+    after: number,
+    sink: FeedSink,
+    signal: AbortSignal,
+  ): Promise<(() => void) | undefined> {
+    let at = after
+    for (let pages = 0; pages < PAGES_MAX && !signal.aborted && !this.#isStopped; pages += 1) {
+      const tail = this.#tail
+      // Nothing else runs between this check and `add`, so no event is missed in between.
+      if (tail !== undefined && at >= tail.position) return this.#followers.add(follower, at)
+      const { events, scannedTo } = await this.#page(at, follower, EVENTS_PER_READ_MAX)
+      for (const event of events) {
+        follower.onEvent(event)
+        await sink.drained()
+      }
+      if (scannedTo === at) await this.#change(POLL_SECONDS * 1000, signal)
+      at = scannedTo
+    }
+    return undefined
+  }
+
+  #wakeAll(): void {
     for (const wake of this.#waiting) wake()
   }
 
-  /** Resolves when something new was read, or after so long. */
-  async #next(milliseconds: number, gone?: AbortSignal): Promise<void> {
-    if (gone?.aborted) return
+  /** Resolves when a new event was read, the signal is aborted, or the time is over. */
+  async #change(milliseconds: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted || this.#isStopped) return
     await new Promise<void>((resolve) => {
       const wake = () => {
         clearTimeout(timer)
         this.#waiting.delete(wake)
-        gone?.removeEventListener('abort', wake)
+        signal.removeEventListener('abort', wake)
         resolve()
       }
       const timer = setTimeout(wake, milliseconds)
       this.#waiting.add(wake)
-      gone?.addEventListener('abort', wake)
+      signal.addEventListener('abort', wake)
     })
   }
 
-  /** Resolves when something new was read or the client is gone, at the latest after so many milliseconds. */
-  async change(milliseconds: number, gone: AbortSignal): Promise<void> {
-    if (!this.#stopped) await this.#next(milliseconds, gone)
-  }
-
-  /** Where all tags are that the viewer wants, and as of which place. Throws REQUEST_INVALID. */
-  async snapshot(
-    viewer: FeedReader,
-  ): Promise<FeedState & { readonly tags: readonly CurrentTag[] }> {
-    const { repositories, tags } = viewer.filter
-    const question = {
+  /** Returns every matching tag, and the position as of which the tags are read. */
+  async #snapshot(reader: FeedReader) {
+    const { repositories, tags } = reader.filter
+    const query = {
       repositories: patternsOf(repositories),
       tags: tags === null ? ANY : patternsOf(tags),
-      visible: viewer.visible,
+      visible: reader.visible,
     }
-    for (let tries = 1; ; tries += 1) {
-      const found = await findCurrentTags(this.#options.db, question, SNAPSHOT_TAGS_MAX)
+    for (let attempt = 1; ; attempt += 1) {
+      const found = await findCurrentTags(this.#options.db, query, SNAPSHOT_TAGS_MAX)
       if (found.tags.length > SNAPSHOT_TAGS_MAX) {
         throw badRequest(
           `a snapshot has at most ${SNAPSHOT_TAGS_MAX} tags: name repositories or tags`,
         )
       }
-      if (!found.waits || tries === SNAPSHOT_TRIES_MAX) return found
-      // Else a move that is in the snapshot would be told once more behind it.
+      if (!found.hasPendingEvents || attempt === SNAPSHOT_ATTEMPTS_MAX) return found
+      // Otherwise a change that is in the snapshot would be sent again after it.
       await this.#options.flush()
     }
   }
 
-  async #readAll(): Promise<void> {
-    while (this.#asked && !this.#stopped) {
-      this.#asked = false
-      this.#tail ??= await this.state()
-      for (;;) {
-        const { events, scannedTo } = await listFeed(
-          this.#options.db,
-          this.#tail.position,
-          EVENTS_AT_ONCE,
-        )
-        if (scannedTo === this.#tail.position) break
-        for (let from = 0; from < events.length; from += TOLD_AT_ONCE) {
-          const some = events.slice(from, from + TOLD_AT_ONCE)
-          this.#tail = { ...this.#tail, position: some.at(-1)?.position ?? scannedTo }
-          for (const event of some) this.#tell(event)
-          // So that sockets take what they were given before there is more.
-          await setImmediate()
-        }
-        this.#tail = { ...this.#tail, position: scannedTo }
-        this.wake()
+  async #readNew(signal: AbortSignal): Promise<void> {
+    this.#tail ??= await findFeedState(this.#options.db)
+    while (!signal.aborted) {
+      const { db } = this.#options
+      const { events, scannedTo } = await listFeed(db, this.#tail.position, EVENTS_PER_READ_MAX)
+      if (scannedTo === this.#tail.position) return
+      for (let from = 0; from < events.length; from += EVENTS_PER_TURN_MAX) {
+        const turn = events.slice(from, from + EVENTS_PER_TURN_MAX)
+        this.#tail = { ...this.#tail, position: turn.at(-1)?.position ?? scannedTo }
+        for (const event of turn) this.#deliver(event)
+        // Lets sockets send what they have before there is more.
+        await setImmediate()
       }
+      this.#tail = { ...this.#tail, position: scannedTo }
+      this.#wakeAll()
     }
   }
 
-  #tell(event: FeedEvent): void {
-    for (const { follower, after } of this.#followers.about(event.repository)) {
+  #deliver(event: FeedEvent): void {
+    for (const { follower, after } of this.#followers.of(event.repository)) {
       if (event.position <= after || !matchesFilter(follower.filter, event)) continue
       if (maySee(follower, event)) follower.onEvent(event)
     }
   }
 }
 
-/** `after` is the place from which it is told. */
-type Followed = { readonly follower: FeedFollower; readonly after: number }
-
-/** Those who caught up. Whoever names repositories as they are is not even looked at for others. */
-class Followers {
-  readonly #named = new Map<string, Set<Followed>>()
-  readonly #others = new Set<Followed>()
-
-  /** Returns what takes it away again. */
-  add(follower: FeedFollower, after: number): () => void {
-    const followed = { follower, after }
-    const { repositories, types } = follower.filter
-    // What is about the registry is about no repository.
-    const isNamed =
-      repositories.every((glob) => !glob.includes('*')) &&
-      (follower.visible !== null || types.every((type) => type.startsWith('image.')))
-    if (!isNamed) {
-      this.#others.add(followed)
-      return () => void this.#others.delete(followed)
-    }
-    for (const name of repositories) {
-      const same = this.#named.get(name) ?? new Set()
-      this.#named.set(name, same.add(followed))
-    }
-    return () => {
-      for (const name of repositories) {
-        const same = this.#named.get(name)
-        same?.delete(followed)
-        if (same?.size === 0) this.#named.delete(name)
-      }
-    }
-  }
-
-  /** Those who may want to hear of a repository; null: of the registry. */
-  *about(repository: Repository | null): Iterable<Followed> {
-    if (repository !== null) yield* this.#named.get(repository) ?? []
-    yield* this.#others
-  }
-
-  clear(): void {
-    this.#named.clear()
-    this.#others.clear()
-  }
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
 }
 
-function maySee({ visible, mayPull }: FeedReader, { repository, visibility }: FeedEvent): boolean {
-  if (visible === null || visibility === 'public') return true
-  return repository !== null && mayPull(repository)
-}
-
-function questionOf({ filter, visible }: FeedReader) {
+function queryOf({ filter, visible }: FeedReader) {
   const { types, repositories, tags } = filter
   return {
     types,
@@ -278,7 +311,7 @@ function questionOf({ filter, visible }: FeedReader) {
 
 const ANY = { names: [], expressions: [''] }
 
-/** Names without a star can be looked up. */
+/** Separates names, which an index finds, from patterns. */
 function patternsOf(globs: readonly Glob[]) {
   return {
     names: globs.filter((glob) => !glob.includes('*')),

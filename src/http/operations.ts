@@ -1,15 +1,17 @@
 import { unavailable } from '../oci/errors.ts'
 import type { Route } from './route.ts'
 
-/** What an operator's tools ask. */
+/** The state of the server, for an operator's tools. */
 export type Operations = {
+  /** The version of this Rookery. */
+  readonly version: string
   /** Throws when the database or the storage does not answer. */
   check(): Promise<void>
-  /** Prometheus' text format, and its content type. */
+  /** Returns the metrics in Prometheus' text format, with its content type. */
   metrics(): Promise<{ contentType: string; text: string }>
 }
 
-const READY_AGAIN_SECONDS = 5
+const READY_RETRY_SECONDS = 5
 
 /** Health for load balancers, metrics for Prometheus. */
 export function operationRoutes(operations: Operations): Route[] {
@@ -19,7 +21,7 @@ export function operationRoutes(operations: Operations): Route[] {
       path: '/healthz',
       access: 'none',
       handle(ctx) {
-        ctx.body = { status: 'ok' }
+        ctx.body = { status: 'ok', version: operations.version }
       },
     },
     {
@@ -31,7 +33,7 @@ export function operationRoutes(operations: Operations): Route[] {
           await operations.check()
         } catch (cause) {
           throw unavailable('the database or the storage does not answer', {
-            retryAfterSeconds: READY_AGAIN_SECONDS,
+            retryAfterSeconds: READY_RETRY_SECONDS,
             cause,
           })
         }

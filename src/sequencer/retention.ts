@@ -8,40 +8,41 @@ import {
   removeOrphanedDeliveries,
 } from '../db/events/retention.ts'
 
-const ROWS_AT_ONCE = 1000
-/** Steps of one round; what is left comes in the next. */
+const ROWS_PER_STEP_MAX = 1000
+/** Steps of one run; the next run continues. */
 const STEPS_MAX = 10_000
 
-/** What one round forgot. */
+/** The result of one run: whether events were removed, and the number of deliveries that ended or were removed. */
 export type Pruned = { readonly events: boolean; readonly deliveries: number }
 
 /**
- * Forgets events that are older than `days`, with their deliveries, and what endpoints left behind that
- * were taken away: in small steps, so that nobody waits. Deliveries that still wait for such an event
- * are too late for it. `goOn` is asked between the steps.
+ * Removes events that are older than `days`, with their deliveries, and the rest of removed webhooks.
+ * Pending deliveries of such events expire. Works in small steps, so that no lock is held for long;
+ * an aborted signal ends it between two steps.
  */
 export async function pruneEvents(
   db: Database,
   days: number,
-  goOn: () => boolean = () => true,
+  signal?: AbortSignal,
 ): Promise<Pruned> {
   let [deliveries, steps, events] = [0, 0, false]
+  const canGoOn = () => steps < STEPS_MAX && signal?.aborted !== true
   const repeat = async (step: () => Promise<number>): Promise<void> => {
-    for (; steps < STEPS_MAX && goOn(); steps += 1) {
+    for (; canGoOn(); steps += 1) {
       const count = await step()
       deliveries += count
       if (count === 0) return
     }
   }
-  await repeat(() => removeOrphanedDeliveries(db, ROWS_AT_ONCE))
-  if (goOn()) await purgeRemovedWebhooks(db)
-  for (; steps < STEPS_MAX && goOn(); steps += 1) {
+  await repeat(() => removeOrphanedDeliveries(db, ROWS_PER_STEP_MAX))
+  if (signal?.aborted !== true) await purgeRemovedWebhooks(db)
+  for (; canGoOn(); steps += 1) {
     const position = await findExpiredPosition(db, days)
     if (position === 0) break
-    // First they end, so that nobody sends one whose event goes.
-    await repeat(() => expireDeliveries(db, position, ROWS_AT_ONCE))
-    await repeat(() => removeDeliveries(db, position, ROWS_AT_ONCE))
-    if (!goOn()) break
+    // Deliveries end first, so that none is sent whose event is removed.
+    await repeat(() => expireDeliveries(db, position, ROWS_PER_STEP_MAX))
+    await repeat(() => removeDeliveries(db, position, ROWS_PER_STEP_MAX))
+    if (signal?.aborted === true) break
     await db.transaction((tx) => removeEvents(tx, position))
     events = true
   }

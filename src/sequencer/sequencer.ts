@@ -1,3 +1,4 @@
+import { Loop } from '../async/loop.ts'
 import type { Database, Transaction } from '../db/database.ts'
 import {
   hasOutboxEvents,
@@ -9,126 +10,121 @@ import {
   type SequencedEvent,
 } from '../db/events/outbox.ts'
 import { renderCloudEvent } from '../events/cloud-event.ts'
-import type { RegistryEvent } from '../events/event.ts'
-import { matchesFilter } from '../events/filter.ts'
-import type { Webhook } from '../webhooks/webhook.ts'
-import type { WebhookCache } from '../webhooks/webhook-cache.ts'
+import type { AddressedEvent, RegistryEvent } from '../events/event.ts'
+
+/** Returns the ids of the webhooks that get a delivery of an event. */
+export type SelectRecipients = (event: AddressedEvent) => Iterable<number>
 
 export type SequencerOptions = {
   readonly db: Database
-  readonly endpoints: WebhookCache
-  /** What events call this registry: its URL or URN, and what clients put before a repository. */
+  /** The `source` of events: the registry's URL or URN. */
   readonly source: string
-  /** Asked for each batch: a server that listens on any free port knows it late. */
+  /**
+   * Host and port that clients put before a repository's name. Read for each event, because a server
+   * on port 0 learns its port late.
+   */
   registry(): string
-  /** Told when events became public: how many, and which endpoints are to be told. */
-  onSequenced(events: number, webhookIds: ReadonlySet<number>): void
+  /** Opens the recipients for one batch, in its transaction. */
+  recipients(tx: Transaction): Promise<SelectRecipients>
   onError(error: unknown): void
 }
 
-const EVENTS_A_BATCH_MAX = 256
-// One event more may make it longer: an event goes to all of its endpoints at once.
-const DELIVERIES_A_BATCH_MAX = 10_000
-// What another process committed and did not live to dispatch is found after so long.
-const POLL_MILLISECONDS = 1_000
-const STOP_MILLISECONDS_MAX = 5_000
-const NOTHING = { found: 0, placed: 0, told: new Set<number>() }
+/** Receives, after each batch, the number of its events and the webhooks that have deliveries of them. */
+export type OnSequenced = (events: number, recipients: ReadonlySet<number>) => void
+
+type Batch = {
+  /** Events that were read from the outbox. */
+  readonly found: number
+  /** Events that got their position; fewer when they have very many deliveries. */
+  readonly sequenced: number
+  readonly recipients: ReadonlySet<number>
+}
+
+const EVENTS_PER_BATCH_MAX = 256
+// A batch may exceed this by the deliveries of one event, which are never split.
+const DELIVERIES_PER_BATCH_MAX = 10_000
+// Events of a process that died between its commit and their sequencing are found after so long.
+const POLL_SECONDS = 1
+const EMPTY: Batch = { found: 0, sequenced: 0, recipients: new Set() }
 
 /**
- * Gives committed events their place in the one order that everybody sees, and notes whom to tell.
- * Every process does; the lock of the feed lets them do it one after the other.
+ * Gives committed events their position in the one order of the feed, and adds their deliveries.
+ * Every process runs a sequencer; the lock of the feed serializes them.
  */
 export class Sequencer {
   readonly #options: SequencerOptions
-  #timer: NodeJS.Timeout | undefined
-  #running: Promise<void> | undefined
-  #asked = false
-  #stopped = false
+  readonly #listeners: OnSequenced[] = []
+  readonly #sequencing: Loop
+  readonly #polling: Loop
 
   constructor(options: SequencerOptions) {
     this.#options = options
-  }
-
-  /** Looks now, and from then on each second. */
-  start(): void {
-    this.#timer = setInterval(() => {
-      this.#look().catch(this.#options.onError)
-    }, POLL_MILLISECONDS)
-    this.#timer.unref()
-    this.poke()
-  }
-
-  /** Something was committed. */
-  poke(): void {
-    void this.flush()
-  }
-
-  /** Resolves when everything that is committed now has its place, or could not get it. */
-  async flush(): Promise<void> {
-    this.#asked = true
-    // Who runs already may have looked before: it looks once more.
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined
+    const { db, onError } = options
+    // After a failure the events stay in the outbox, and the next poll finds them.
+    this.#sequencing = new Loop({ work: (signal) => this.#sequence(signal), onError })
+    this.#polling = new Loop({
+      everySeconds: POLL_SECONDS,
+      work: async () => {
+        if (await hasOutboxEvents(db)) this.poke()
+      },
+      onError,
     })
-    await this.#running
+  }
+
+  /** Registers a listener. */
+  onSequenced(listener: OnSequenced): void {
+    this.#listeners.push(listener)
+  }
+
+  /** Sequences what is in the outbox now, and polls it from then on. */
+  start(): void {
+    this.#polling.start()
+  }
+
+  /** Sequences in the background: for a caller that has committed events. */
+  poke(): void {
+    this.#sequencing.poke()
+  }
+
+  /** Resolves when every event that is committed now has its position, or sequencing failed. */
+  flush(): Promise<void> {
+    return this.#sequencing.settle()
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true
-    clearInterval(this.#timer)
-    const late = new Promise((resolve) => setTimeout(resolve, STOP_MILLISECONDS_MAX).unref())
-    await Promise.race([this.#running, late])
+    await Promise.all([this.#polling.stop(), this.#sequencing.stop()])
   }
 
-  async #look(): Promise<void> {
-    if (
-      this.#running === undefined &&
-      !this.#stopped &&
-      (await hasOutboxEvents(this.#options.db))
-    ) {
-      await this.flush()
+  async #sequence(signal: AbortSignal): Promise<void> {
+    for (let isDone = false; !isDone && !signal.aborted; ) {
+      const { found, sequenced, recipients } = await this.#sequenceBatch()
+      if (sequenced > 0) for (const listener of this.#listeners) listener(sequenced, recipients)
+      isDone = sequenced === found && found < EVENTS_PER_BATCH_MAX
     }
   }
 
-  async #run(): Promise<void> {
-    try {
-      while (this.#asked && !this.#stopped) {
-        this.#asked = false
-        while (!this.#stopped && (await this.#dispatchBatch())) {}
-      }
-    } catch (error) {
-      // They stay in the outbox, and the next look finds them.
-      if (!this.#stopped) this.#options.onError(error)
-    }
-  }
-
-  /** True when there may be more. */
-  async #dispatchBatch(): Promise<boolean> {
-    const { db, endpoints } = this.#options
-    const { found, placed, told } = await db.transaction(async (tx) => {
+  #sequenceBatch(): Promise<Batch> {
+    const { db, recipients } = this.#options
+    return db.transaction(async (tx) => {
       const last = await lockFeed(tx)
-      const rows = await listOutbox(tx, EVENTS_A_BATCH_MAX)
-      if (rows.length === 0) return NOTHING
-      const known = [...(await endpoints.current(tx)).values()]
-      return { found: rows.length, ...(await this.#publish(tx, rows, last, known)) }
+      const rows = await listOutbox(tx, EVENTS_PER_BATCH_MAX)
+      if (rows.length === 0) return EMPTY
+      return this.#publish(tx, rows, new Positions(last), await recipients(tx))
     })
-    if (placed > 0) this.#options.onSequenced(placed, told)
-    return placed < found || found === EVENTS_A_BATCH_MAX
   }
 
   async #publish(
     tx: Transaction,
     rows: readonly OutboxRow[],
-    last: number,
-    endpoints: readonly Webhook[],
-  ): Promise<{ placed: number; told: ReadonlySet<number> }> {
-    const places = new Places(last)
+    positions: Positions,
+    recipientsOf: SelectRecipients,
+  ): Promise<Batch> {
     const events: SequencedEvent[] = []
     const deliveries: NewDelivery[] = []
     for (const row of rows) {
-      if (deliveries.length > DELIVERIES_A_BATCH_MAX) break
+      if (deliveries.length > DELIVERIES_PER_BATCH_MAX) break
       const event = JSON.parse(row.data) as RegistryEvent
-      const { position, sequence } = places.next(row)
+      const { position, sequence } = positions.next(row)
       const body = renderCloudEvent(event, {
         id: row.eventId,
         source: this.#options.source,
@@ -136,25 +132,21 @@ export class Sequencer {
         occurredAt: row.occurredAt,
         sequence,
       })
+      const { type } = event
       const { id: outboxId, ...rest } = row
-      events.push({ ...rest, type: event.type, outboxId, position, sequence, body })
-      for (const endpoint of endpoints) {
-        if (isFor(endpoint, row, event)) deliveries.push({ webhookId: endpoint.id, position })
+      events.push({ ...rest, type, outboxId, position, sequence, body })
+      for (const webhookId of recipientsOf({ ...row, type })) {
+        deliveries.push({ webhookId, position })
       }
     }
     await publishEvents(tx, events, deliveries)
-    const told = new Set(deliveries.map(({ webhookId }) => webhookId))
-    return { placed: events.length, told }
+    const recipients = new Set(deliveries.map(({ webhookId }) => webhookId))
+    return { found: rows.length, sequenced: events.length, recipients }
   }
 }
 
-function isFor({ id, filter }: Webhook, row: OutboxRow, { type }: RegistryEvent): boolean {
-  if (row.webhookId !== null) return row.webhookId === id
-  return matchesFilter(filter, { type, repository: row.repository, tag: row.tag })
-}
-
-/** Counts on, for all events and within each repository. */
-class Places {
+/** Counts the positions of all events, and the sequences of each repository. */
+class Positions {
   #position: number
   readonly #sequences = new Map<number, number>()
 

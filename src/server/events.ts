@@ -1,4 +1,4 @@
-import { startRepeating } from '../async/loop.ts'
+import { Loop } from '../async/loop.ts'
 import type { RegistryIssuer } from '../auth/access-tokens.ts'
 import { IdentityTokenMinter } from '../auth/identity-token-minter.ts'
 import type { MasterKey } from '../auth/master-key.ts'
@@ -14,19 +14,20 @@ import { DeliveryWorker } from '../webhooks/delivery/delivery-worker.ts'
 import { listBlockedWebhooks } from '../webhooks/delivery/reachability.ts'
 import { WebhookDeliveries } from '../webhooks/management/deliveries.ts'
 import { Webhooks } from '../webhooks/management/webhooks.ts'
+import { openRecipients } from '../webhooks/recipients.ts'
 import { WebhookCache } from '../webhooks/webhook-cache.ts'
 import type { CleanupStack } from './cleanup.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { VERSION } from './version.ts'
 
-/** What tells others what happened. */
+/** From committed events to webhooks and connected clients. */
 export type EventPipeline = {
   readonly sequencer: Sequencer
   readonly webhooks: Webhooks
   readonly webhookDeliveries: WebhookDeliveries
   readonly feed: Feed
-  /** To be called when it is known where the registry is reached. */
+  /** Starts the background work. Called when the server listens, because events name its address. */
   start(): void
 }
 
@@ -41,100 +42,93 @@ export type EventPipelineDeps = {
 }
 
 const RETENTION_SECONDS = 3600
-/** A receiver has so long to answer. */
+/** How long a receiver may take to answer. */
 const REQUEST_MILLISECONDS_MAX = 15_000
-// Shorter than what most servers keep, so that they seldom close first.
+// Shorter than most servers keep a connection, so that they seldom close first.
 const KEEP_ALIVE_MILLISECONDS = 4_000
 
-/** Builds what tells others; `starting` learns how to stop it. */
+/**
+ * Builds the pipeline: the sequencer gives committed events their position, then the delivery worker
+ * sends them to webhooks and the feed to connected clients.
+ */
 export function buildEventPipeline(
   { db, issuer, keys, masterKey, metrics, registry }: EventPipelineDeps,
   config: Config,
   log: Log,
   cleanup: CleanupStack,
 ): EventPipeline {
-  const endpoints = new WebhookCache(db, masterKey)
+  const logError = (message: string) => (error: unknown) => log.error({ err: error }, message)
+  const cache = new WebhookCache(db, masterKey)
   const client = createWebhookClient(config)
   cleanup.defer(() => client.close())
-  const deliverer = new DeliveryWorker({
+  const sequencer = new Sequencer({
     db,
-    webhooks: endpoints,
+    source: issuer.url,
+    registry,
+    recipients: (tx) => openRecipients(cache, tx),
+    onError: logError('sequencing events failed, retrying'),
+  })
+  const feed = new Feed({
+    db,
+    flush: () => sequencer.flush(),
+    onError: logError('reading events for the feed failed, retrying'),
+  })
+  const worker = new DeliveryWorker({
+    db,
+    webhooks: cache,
     client,
     identityTokens: new IdentityTokenMinter(keys, issuer),
     userAgent: `Rookery/${VERSION}`,
     onOutcome: (outcome) => metrics.attempted(outcome),
     onDisabled: (webhook, detail) => log.warn({ webhook, detail }, 'a webhook was disabled'),
-    onCommitted: () => dispatcher.poke(),
-    onError: (error) => log.error({ err: error }, 'deliveries wait; trying again'),
+    onCommitted: () => sequencer.poke(),
+    onError: logError('delivering events failed, retrying'),
   })
-  const feed = new Feed({
-    db,
-    flush: () => dispatcher.flush(),
-    onError: (error) => log.error({ err: error }, 'the feed waits; trying again'),
-  })
-  const dispatcher = new Sequencer({
-    db,
-    endpoints,
-    source: issuer.url,
-    registry,
-    onSequenced(events, webhookIds) {
-      metrics.sequenced(events)
-      deliverer.poke(webhookIds)
-      feed.poke()
-    },
-    onError: (error) => log.error({ err: error }, 'events wait; trying again'),
-  })
+  sequencer.onSequenced((events) => metrics.sequenced(events))
+  sequencer.onSequenced((_, webhookIds) => worker.poke(webhookIds))
+  sequencer.onSequenced(() => feed.poke())
   cleanup.defer(() => feed.stop())
-  cleanup.defer(() => deliverer.stop())
-  cleanup.defer(() => dispatcher.stop())
+  cleanup.defer(() => worker.stop())
+  cleanup.defer(() => sequencer.stop())
   return {
-    sequencer: dispatcher,
+    sequencer,
     feed,
-    webhooks: new Webhooks({
-      db,
-      masterKey,
-      issuer,
-      client,
-      onCommitted: () => dispatcher.poke(),
-    }),
-    webhookDeliveries: new WebhookDeliveries({ db, onDue: () => deliverer.poll() }),
+    webhooks: new Webhooks({ db, masterKey, issuer, client, onCommitted: () => sequencer.poke() }),
+    webhookDeliveries: new WebhookDeliveries({ db, onDue: () => worker.poll() }),
     start() {
-      dispatcher.start()
-      deliverer.start()
+      sequencer.start()
+      worker.start()
       feed.start()
-      const listening = listenForEvents(
-        db,
-        () => feed.poke(),
-        (error) => log.warn({ err: error }, 'news of events comes late; connecting again'),
-      )
-      cleanup.defer(() => listening.stop())
-      const forgetting = startRepeating(
-        RETENTION_SECONDS,
-        async (goOn) => {
-          await pruneEvents(db, config.eventDays, goOn)
-        },
-        (error) => log.error({ err: error }, 'old events could not be forgotten; trying again'),
-      )
-      cleanup.defer(() => forgetting.stop())
-      void reportBlocked(endpoints, client, log).catch((error) => {
-        log.warn({ err: error }, 'it could not be seen which webhooks can be reached')
+      const listener = listenForEvents(db, {
+        onNotified: () => feed.poke(),
+        onError: (error) => log.warn({ err: error }, 'LISTEN connection lost, reconnecting'),
+      })
+      cleanup.defer(() => listener.stop())
+      const pruning = new Loop({
+        everySeconds: RETENTION_SECONDS,
+        work: async (signal) => void (await pruneEvents(db, config.eventDays, signal)),
+        onError: logError('pruning old events failed, retrying'),
+      }).start()
+      cleanup.defer(() => pruning.stop())
+      void logBlockedWebhooks(cache, client, log).catch((error) => {
+        log.warn({ err: error }, 'webhook reachability check failed')
       })
     },
   }
 }
 
-/** Says which webhooks the network guard would not let out, so that nobody wonders. */
-async function reportBlocked(
-  endpoints: WebhookCache,
+/** Logs each webhook whose URL the network guard refuses. */
+async function logBlockedWebhooks(
+  cache: WebhookCache,
   client: GuardedClient,
   log: Log,
 ): Promise<void> {
-  for (const { webhook, problem } of await listBlockedWebhooks(endpoints, client)) {
+  for (const { webhook, problem } of await listBlockedWebhooks(cache, client)) {
     log.warn({ webhook, problem }, 'a webhook cannot be reached')
   }
 }
 
-/** What knows which addresses webhooks may have. */
+/** Creates the HTTP client for webhooks, which knows the networks that they may be in. */
 export function createWebhookClient({ webhookAllowNetworks }: Config): GuardedClient {
   return new GuardedClient({
     allowed: webhookAllowNetworks,
@@ -142,14 +136,4 @@ export function createWebhookClient({ webhookAllowNetworks }: Config): GuardedCl
     keepAliveMilliseconds: KEEP_ALIVE_MILLISECONDS,
     requestMilliseconds: REQUEST_MILLISECONDS_MAX,
   })
-}
-
-const LOOPBACK: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '[::]': '[::1]' }
-
-/** What clients put before a repository's name: where it is reached, or where it listens. */
-export function registryName({ publicUrl }: Config, listensAt: string | undefined): string {
-  const url = new URL(publicUrl ?? listensAt ?? 'http://localhost')
-  return publicUrl === undefined
-    ? url.host.replace(url.hostname, LOOPBACK[url.hostname] ?? url.hostname)
-    : url.host
 }

@@ -2,22 +2,29 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 
 export type Metrics = {
   observe(answer: { method: string; route: string; status: number; seconds: number }): void
-  /** So many events became public, dispatched by this process. */
+  /** Counts events that this process gave their position. */
   sequenced(events: number): void
-  /** A try of a delivery ended, such as with `delivered`. */
+  /** Counts a delivery attempt, or a delivery that ended without one, by its outcome such as `delivered`. */
   attempted(outcome: string): void
-  /** Tells how many clients hold the feed, whenever somebody asks. */
-  registerFeedClients(clients: () => number): void
+  /** Registers the number of feed clients, which is read at every scrape. */
+  registerFeedClients(count: () => number): void
   render(): Promise<{ contentType: string; text: string }>
 }
 
 // From a cached manifest to a blob of some GB.
 const SECONDS_BUCKETS = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60]
 
-/** What Prometheus reads at /metrics. */
-export function createMetrics(): Metrics {
+/** Creates the metrics that Prometheus reads at /metrics. */
+export function createMetrics(version: string): Metrics {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
+  const buildInfo = new Gauge({
+    name: 'rookery_build_info',
+    help: 'The version of this Rookery, as a label; the value is always 1.',
+    labelNames: ['version'] as const,
+    registers: [registry],
+  })
+  buildInfo.set({ version }, 1)
   const requests = new Counter({
     name: 'rookery_http_requests_total',
     help: 'Answered requests, by route and status.',
@@ -33,25 +40,25 @@ export function createMetrics(): Metrics {
   })
   const events = new Counter({
     name: 'rookery_events_total',
-    help: 'Events that this process gave their place.',
+    help: 'Events that this process gave their position in the feed.',
     registers: [registry],
   })
   const attempts = new Counter({
     name: 'rookery_delivery_attempts_total',
-    help: 'Deliveries that this process tried, by what came of it.',
+    help: 'Webhook deliveries that this process attempted or ended, by outcome.',
     labelNames: ['outcome'] as const,
     registers: [registry],
   })
   return {
     sequenced: (count) => events.inc(count),
     attempted: (outcome) => attempts.inc({ outcome }),
-    registerFeedClients(clients) {
+    registerFeedClients(count) {
       new Gauge({
         name: 'rookery_feed_clients',
-        help: 'Clients that hold a stream of events.',
+        help: 'Clients with an open stream or long poll of events.',
         registers: [registry],
         collect() {
-          this.set(clients())
+          this.set(count())
         },
       })
     },

@@ -53,7 +53,7 @@ async function delivered(webhook: string, event: string, status: number | null):
        returning position
      ), event as (
        insert into events (position, event_id, type, occurred_at, body)
-       select position, $2, 'endpoint.disabled', now(), '{"subject":"other"}'
+       select position, $2, 'webhook.disabled', now(), '{"subject":"other"}'
          from placed
      ), delivery as (
        insert into deliveries (webhook_id, event_position, state, round_attempts, attempts, finished_at)
@@ -77,7 +77,7 @@ describe('webhooks are answered as described', () => {
     await made()
     await made({
       tags: ['v*'],
-      types: ['image.tag.updated', 'endpoint.disabled'],
+      types: ['image.tag.updated', 'webhook.disabled'],
       format: 'docker',
       authentication: {
         signatures: ['v1a', 'x-signature', 'x-hub-signature-256'],
@@ -145,7 +145,7 @@ describe('webhooks are answered as described', () => {
     const { status, body } = await asked(admin, 'POST', `${path}/test`)
     expect({ status, body }).toEqual({ status: 202, body: { event: expect.any(String) } })
     const deliveries = () => listed(admin, `${path}/deliveries`, 'deliveries')
-    await expect.poll(deliveries).toMatchObject([{ event: body.event, type: 'endpoint.ping' }])
+    await expect.poll(deliveries).toMatchObject([{ event: body.event, type: 'webhook.ping' }])
   })
 
   it('with what was sent, and sent again', async () => {

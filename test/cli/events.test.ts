@@ -151,8 +151,8 @@ describe('rookery events', () => {
   it('says what is wrong with a cursor or a type', async () => {
     const cursor = await events('--after', 'yesterday')
     expect(cursor).toMatchObject({ status: 2, stdout: '' })
-    expect(cursor.stderr).toContain('a cursor is what an event or a page had')
+    expect(cursor.stderr).toContain('a cursor must be the one of an event or a page')
     const type = await events('--type', 'image.burnt')
-    expect(type.stderr).toContain('type is one of image.pushed')
+    expect(type.stderr).toContain('type must be one of image.pushed')
   })
 })

@@ -61,7 +61,7 @@ describe('rookery webhook test', () => {
     expect(await printed(registry, 'webhook', 'test', 'works')).toMatch(
       /^works answered 200, after \d+ ms: delivered\n {2}thanks\n$/,
     )
-    expect(arrivedAt('/works')).toMatchObject([{ type: 'endpoint.ping' }])
+    expect(arrivedAt('/works')).toMatchObject([{ type: 'webhook.ping' }])
     expect(arrivedAt('/other')).toEqual([])
     await expect.poll(() => printed(registry, 'webhook', 'show', 'works')).toMatch(/took one at 20/)
   })
@@ -77,7 +77,7 @@ describe('rookery webhook test', () => {
     const login = { ROOKERY_TOKEN: await tokenOfAdmin() }
     const tried = await far.printedJson(['webhook', 'test', 'works', '--registry', host], login)
     expect(tried).toMatchObject({
-      type: 'endpoint.ping',
+      type: 'webhook.ping',
       subject: 'works',
       state: 'delivered',
       status: 200,

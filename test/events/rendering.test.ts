@@ -154,7 +154,7 @@ describe('the docker envelope', () => {
       { action: 'delete', target: { digest: OTHER, tag: 'live' } },
     ])
     const ping = renderCloudEvent(
-      { type: 'endpoint.ping', webhook: 'a' },
+      { type: 'webhook.ping', webhook: 'a' },
       { ...ENVELOPE, sequence: null },
     )
     expect(renderDockerEnvelope(ping)).toBe('{"events":[]}')
@@ -163,7 +163,7 @@ describe('the docker envelope', () => {
 
 describe('a filter', () => {
   const filter = (repositories: string[], tags: string[] | null) => ({
-    types: ['image.tag.updated', 'image.pushed', 'endpoint.disabled'] as const,
+    types: ['image.tag.updated', 'image.pushed', 'webhook.disabled'] as const,
     repositories: repositories as Glob[],
     tags: tags as Glob[] | null,
   })
@@ -192,7 +192,7 @@ describe('a filter', () => {
     [
       'what is about the registry, whatever is named',
       filter(['a'], ['v1']),
-      { type: 'endpoint.disabled', repository: null, tag: null } as const,
+      { type: 'webhook.disabled', repository: null, tag: null } as const,
       true,
     ],
     [

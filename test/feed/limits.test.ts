@@ -99,14 +99,14 @@ describe('pages', () => {
   })
 
   it.each([
-    ['?after=12', /^a cursor is what an event or a page had, such as 1a2b3c4d-123$/],
-    ['?type=image.burnt', /^type is one of image\.pushed, /],
-    ['?wait=61', /^wait is a whole number from 0 to 60$/],
-    ['?n=1001', /^n is a whole number from 0 to 1000$/],
-    ['?snapshot=yes', /^snapshot is 0 or 1$/],
+    ['?after=12', /^a cursor must be the one of an event or a page, such as 1a2b3c4d-123$/],
+    ['?type=image.burnt', /^type must be one of image\.pushed, /],
+    ['?wait=61', /^wait must be a whole number from 0 to 60$/],
+    ['?n=1001', /^n must be a whole number from 0 to 1000$/],
+    ['?snapshot=yes', /^snapshot must be 0 or 1$/],
     ['?repository=A', /^a repository pattern is a name with \* or \*\* in it/],
     ['?tag=a/b', /^a tag pattern is a tag with \* in it/],
-    [`?${'tag=a&'.repeat(51)}`, /^tag stands at most 50 times$/],
+    [`?${'tag=a&'.repeat(51)}`, /^tag may be given at most 50 times$/],
   ])('%s is refused, with what is right', async (query, message) => {
     const answer = await registry.anonymous(`/api/v1/events${query}`)
     expect(answer.status).toBe(400)

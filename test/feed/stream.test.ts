@@ -234,7 +234,7 @@ describe('a reset', () => {
       },
     ],
     [
-      'forgotten',
+      'pruned',
       async () => {
         const page = (await (await registry.anonymous('/api/v1/events')).json()) as {
           cursor: string
@@ -243,7 +243,7 @@ describe('a reset', () => {
         await expect
           .poll(async () => (await client.query('select position from feed')).rows[0].position)
           .not.toBe(page.cursor.slice(9))
-        await client.query('update feed set forgotten = position')
+        await client.query('update feed set pruned_through = position')
         return page.cursor
       },
     ],

@@ -121,8 +121,8 @@ it('one success between failures makes them no row', async () => {
 
 it('a ping that is refused is sent once, and says nothing of the endpoint', async () => {
   const receiver = await receive(respondWith(400))
-  const hook = await desk.webhook({ url: receiver.url, types: ['endpoint.ping'] })
-  const ping = await desk.event([hook], { type: 'endpoint.ping', repository: null, tag: null })
+  const hook = await desk.webhook({ url: receiver.url, types: ['webhook.ping'] })
+  const ping = await desk.event([hook], { type: 'webhook.ping', repository: null, tag: null })
   desk.startWorker()
   await desk.waitForDelivery(hook, ping, { state: 'failed', roundAttempts: 1 })
   expect((await desk.health(hook))?.failures ?? 0).toBe(0)
@@ -209,7 +209,7 @@ it('what failed for five days and fails again is disabled, and told so', async (
   await over(hook)
   await expect.poll(() => desk.disabled).toEqual([expect.stringMatching(/5 days.*502/)])
   expect(await desk.listOutbox()).toMatchObject([
-    { type: 'endpoint.disabled', webhook: hook.name, reason: 'failing' },
+    { type: 'webhook.disabled', webhook: hook.name, reason: 'failing' },
   ])
   expect(await desk.delivery(hook, event)).toMatchObject({ finished: false })
 })

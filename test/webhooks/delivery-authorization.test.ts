@@ -47,7 +47,7 @@ const REFUSED: [string, Omit<TestWebhookOptions, 'url'>, TestEventOptions][] = [
   [
     'pull, for what other webhooks do',
     { ownerGrants: [grant(['pull'], '**')] },
-    { type: 'endpoint.disabled', repository: null, tag: null },
+    { type: 'webhook.disabled', repository: null, tag: null },
   ],
 ]
 
@@ -70,8 +70,8 @@ it.each(REFUSED)('whoever has %s hears nothing of it', async (_, columns, event)
 const TOLD: [string, Omit<TestWebhookOptions, 'url'>, TestEventOptions][] = [
   ['pull', { ownerGrants: [grant(['pull'], 'builds/**')] }, {}],
   ['no grants, if it is public', { ownerGrants: [] }, { visibility: 'public' }],
-  ['no grants, if it is a ping', { ownerGrants: [] }, { type: 'endpoint.ping', repository: null }],
-  ['everything', {}, { type: 'endpoint.disabled', repository: null, tag: null }],
+  ['no grants, if it is a ping', { ownerGrants: [] }, { type: 'webhook.ping', repository: null }],
+  ['everything', {}, { type: 'webhook.disabled', repository: null, tag: null }],
 ]
 
 it.each(TOLD)('whoever has %s hears of it', async (_, columns, event) => {
@@ -107,7 +107,7 @@ it.each([
   desk.startWorker()
   await expect.poll(() => desk.disabled).toEqual([expect.stringMatching(/does not hold any more/)])
   expect(await desk.listOutbox()).toMatchObject([
-    { type: 'endpoint.disabled', webhook: hook.name, reason: 'owner' },
+    { type: 'webhook.disabled', webhook: hook.name, reason: 'owner' },
   ])
   for (const event of events) {
     await desk.waitForDelivery(hook, event, { state: 'pending', roundAttempts: 0, lease: null })

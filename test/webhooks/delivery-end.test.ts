@@ -140,8 +140,8 @@ it('old events are forgotten with their log, and what still waited for them is t
   await db.close()
   expect(await deliveries(name)).toEqual([])
   const { rows } = await client.query(
-    'select (select count(*)::int from delivery_attempts) as log, position::int, forgotten::int from feed',
+    'select (select count(*)::int from delivery_attempts) as log, position::int, pruned_through::int as pruned from feed',
   )
   expect(rows[0].log).toBe(0)
-  expect(rows[0].forgotten).toBe(rows[0].position)
+  expect(rows[0].pruned).toBe(rows[0].position)
 })

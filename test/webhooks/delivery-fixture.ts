@@ -295,7 +295,7 @@ export class DeliveryFixture {
     await this.client.query(
       'truncate event_outbox, events, webhooks, repositories, credentials, trust_policies cascade',
     )
-    await this.client.query('update feed set position = 0, forgotten = 0')
+    await this.client.query('update feed set position = 0, pruned_through = 0')
     await this.incrementChangeCount()
     this.outcomes.length = 0
     this.disabled.length = 0
@@ -324,8 +324,8 @@ function bodyOf(id: string, position: number, columns: TestEventOptions): string
 }
 
 function registryEvent(type: EventType, columns: TestEventOptions): RegistryEvent {
-  if (type === 'endpoint.ping') return { type, webhook: 'somebody' }
-  if (type === 'endpoint.disabled') {
+  if (type === 'webhook.ping') return { type, webhook: 'somebody' }
+  if (type === 'webhook.disabled') {
     return { type, webhook: 'somebody', reason: 'gone', detail: 'it answered 410' }
   }
   const { repository = 'builds/hello', tag = 'live' } = columns

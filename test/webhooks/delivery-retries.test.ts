@@ -131,7 +131,7 @@ it('410 disables the endpoint at once, which is told, and what it missed is kept
   expect(rows).toEqual([{ state: 'disabled', reason: expect.stringMatching(/^gone: .*410/) }])
   expect(await desk.listOutbox()).toEqual([
     {
-      type: 'endpoint.disabled',
+      type: 'webhook.disabled',
       webhook: hook.name,
       reason: 'gone',
       detail: expect.stringContaining('410'),

@@ -249,14 +249,14 @@ describe('a delivery', () => {
 describe('an endpoint', () => {
   it('that answers 410 is told nothing more, and administrators hear of it', async () => {
     const administrator = await receive()
-    await createWebhook(registry, administrator.url, 'none', { types: ['endpoint.disabled'] })
+    await createWebhook(registry, administrator.url, 'none', { types: ['webhook.disabled'] })
     const receiver = await receive(respondWith(410))
     const repository = newRepository()
     const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
     await pushImage(registry, repository, 'live')
     await waitForRequests(administrator, 1)
     expect(JSON.parse(administrator.received[0]?.body ?? '')).toMatchObject({
-      type: 'endpoint.disabled',
+      type: 'webhook.disabled',
       data: { webhook: name, reason: 'gone' },
     })
     const { body } = await requestWebhooks(registry, 'GET', `/${name}`)

@@ -66,13 +66,13 @@ describe('whoever may admin and pull', () => {
       repositories: ['**'],
       actions: EVERYTHING,
     })
-    const refused = await desk('POST', '', webhookRequest({ types: ['endpoint.disabled'] }))
+    const refused = await desk('POST', '', webhookRequest({ types: ['webhook.disabled'] }))
     expect(errorMessage(refused, 'DENIED')).toContain('only administrators')
     const { name } = await createdWebhook(desk)
-    const changed = await desk('PATCH', `/${name}`, { types: ['endpoint.disabled'] })
+    const changed = await desk('PATCH', `/${name}`, { types: ['webhook.disabled'] })
     expect(changed.status).toBe(403)
     const { name: others } = await createdWebhook(admin, {
-      types: ['image.pushed', 'endpoint.disabled'],
+      types: ['image.pushed', 'webhook.disabled'],
     })
     expect((await desk('GET', `/${others}`)).status).toBe(404)
   })

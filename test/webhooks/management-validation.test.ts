@@ -62,7 +62,7 @@ const WRONG: Record<string, readonly Record<string, unknown>[]> = {
   types: [
     { types: [] },
     { types: ['image.pulled'] },
-    { types: ['endpoint.ping'] },
+    { types: ['webhook.ping'] },
     { types: ['Image.Pushed'] },
   ],
   format: [{ format: 'xml' }, { format: 7 }],

@@ -53,7 +53,7 @@ describe('a webhook', () => {
   it('takes every setting there is, and tells them', async () => {
     const settings = {
       tags: ['v*', 'live'],
-      types: ['image.tag.updated', 'endpoint.disabled'],
+      types: ['image.tag.updated', 'webhook.disabled'],
       format: 'docker',
       headers: { 'X-Team': 'unikernels', 'x-empty': '' },
       description: 'For the deployers.\nAsk them first.',

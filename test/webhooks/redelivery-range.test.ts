@@ -182,9 +182,9 @@ describe('a place is refused', () => {
     )
     expect(await message(cursor(0), `${epoch}-999999999999999`)).toContain('until lies ahead')
     expect(await message(cursor(9), cursor(8))).toContain('exchange them')
-    await sql(registry, 'update feed set forgotten = 7')
+    await sql(registry, 'update feed set pruned_through = 7')
     expect(await message(cursor(6))).toContain(`the oldest that is known is ${cursor(7)}`)
-    await sql(registry, 'update feed set forgotten = 0')
+    await sql(registry, 'update feed set pruned_through = 0')
   })
 
   it('and states that there are not', async () => {

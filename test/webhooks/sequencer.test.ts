@@ -8,6 +8,7 @@ import type { RegistryEvent } from '../../src/events/event.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import type { Repository, Tag } from '../../src/oci/reference.ts'
 import { Sequencer } from '../../src/sequencer/sequencer.ts'
+import { openRecipients } from '../../src/webhooks/recipients.ts'
 import { WebhookCache } from '../../src/webhooks/webhook-cache.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { IMAGE_MANIFEST } from '../support/media-types.ts'
@@ -38,22 +39,22 @@ afterEach(async () => {
   await client.query('update webhook_changes set count = count + 1')
 })
 
-function open(): { db: Database; dispatcher: Sequencer } {
+function open(): { db: Database; sequencer: Sequencer } {
   const db = new Database({
     connection: database.url,
     connectionsMax: 10,
     onIdleError() {},
   })
   opened.push(db)
-  const dispatcher = new Sequencer({
+  const cache = new WebhookCache(db, new MasterKey(Buffer.alloc(32, 7)))
+  const sequencer = new Sequencer({
     db,
-    endpoints: new WebhookCache(db, new MasterKey(Buffer.alloc(32, 7))),
     source: 'https://registry.example.org',
     registry: () => 'registry.example.org',
-    onSequenced() {},
+    recipients: (tx) => openRecipients(cache, tx),
     onError: (error) => errors.push(error),
   })
-  return { db, dispatcher }
+  return { db, sequencer }
 }
 
 function updated(tag: string, repository: Repository = REPOSITORY): RegistryEvent {
@@ -91,7 +92,7 @@ async function published(): Promise<Row[]> {
 }
 
 it('a transaction that commits late gets a later place, and nobody passes over it', async () => {
-  const { db, dispatcher } = open()
+  const { db, sequencer } = open()
   const repositoryId = await ensureRepository(db, REPOSITORY, 'public')
   let commit: () => void = () => {}
   const held = new Promise<void>((resolve) => {
@@ -108,12 +109,12 @@ it('a transaction that commits late gets a later place, and nobody passes over i
   })
   await written
   await note(db, updated('early'))
-  await dispatcher.flush()
+  await sequencer.flush()
   expect((await published()).map(({ tag }) => tag)).toEqual(['early'])
   commit()
   await late
   await note(db, updated('last'))
-  await dispatcher.flush()
+  await sequencer.flush()
   const rows = await published()
   expect(rows.map(({ tag }) => tag)).toEqual(['early', 'late', 'last'])
   expect(rows.map(({ position, sequence }) => [position, sequence])).toEqual([
@@ -125,7 +126,7 @@ it('a transaction that commits late gets a later place, and nobody passes over i
 })
 
 it('a transaction that is undone leaves neither an event nor a gap', async () => {
-  const { db, dispatcher } = open()
+  const { db, sequencer } = open()
   const repositoryId = await ensureRepository(db, REPOSITORY, 'public')
   await note(db, updated('one'))
   const undone = db.transaction(async (tx) => {
@@ -134,22 +135,22 @@ it('a transaction that is undone leaves neither an event nor a gap', async () =>
   })
   await expect(undone).rejects.toThrow('no')
   await note(db, updated('two'))
-  await dispatcher.flush()
+  await sequencer.flush()
   expect((await published()).map(({ tag, sequence }) => [tag, sequence])).toEqual([
     ['one', 1],
     ['two', 2],
   ])
 })
 
-it('many writers and two dispatchers at once: every event once, in one order without gaps', async () => {
+it('many writers and two sequencers at once: every event once, in one order without gaps', async () => {
   const [first, second] = [open(), open()]
   const writes = Array.from({ length: 300 }, async (_, index) => {
-    const { db, dispatcher } = index % 2 === 0 ? first : second
+    const { db, sequencer } = index % 2 === 0 ? first : second
     await note(db, updated(`t${index}`, `builds/r${index % 3}` as Repository))
-    dispatcher.poke()
+    sequencer.poke()
   })
   await Promise.all(writes)
-  await Promise.all([first.dispatcher.flush(), second.dispatcher.flush()])
+  await Promise.all([first.sequencer.flush(), second.sequencer.flush()])
   const rows = await published()
   expect(rows.map(({ position }) => position)).toEqual(Array.from({ length: 300 }, (_, i) => i + 1))
   expect(new Set(rows.map(({ tag }) => tag)).size).toBe(300)
@@ -162,7 +163,7 @@ it('many writers and two dispatchers at once: every event once, in one order wit
 })
 
 it('an endpoint gets what it wants, and one for which an event is meant alone that', async () => {
-  const { db, dispatcher } = open()
+  const { db, sequencer } = open()
   const add = async (
     name: string,
     repositories: string[],
@@ -181,14 +182,14 @@ it('an endpoint gets what it wants, and one for which an event is meant alone th
   await add('all', ['**'], null, ['image.tag.updated', 'image.tag.deleted'])
   await add('live', ['builds/*'], ['live'], ['image.tag.updated'])
   await add('others', ['other/*'], null, ['image.tag.updated'])
-  const disabled = await add('disabled', ['**'], null, ['endpoint.disabled'])
+  const disabled = await add('disabled', ['**'], null, ['webhook.disabled'])
   await note(db, updated('live'))
   await note(db, updated('v1'))
-  const ping = { type: 'endpoint.ping', webhook: 'disabled' } as const
+  const ping = { type: 'webhook.ping', webhook: 'disabled' } as const
   await db.transaction((tx) =>
     appendEvents(tx, [{ event: ping, repositoryId: null, webhookId: disabled }]),
   )
-  await dispatcher.flush()
+  await sequencer.flush()
   const { rows } = await client.query(
     `select w.name, d.event_position::int as position
        from deliveries d
@@ -204,25 +205,25 @@ it('an endpoint gets what it wants, and one for which an event is meant alone th
   // One that was removed meanwhile is told nothing, and stops nobody.
   await client.query(`delete from webhooks where name = 'all'`)
   await note(db, updated('live'))
-  await dispatcher.flush()
+  await sequencer.flush()
   expect(await published()).toHaveLength(4)
 })
 
 it('what a process left behind is found without anybody saying so', async () => {
-  const { db, dispatcher } = open()
+  const { db, sequencer } = open()
   await note(db, updated('left'))
-  dispatcher.start()
+  sequencer.start()
   try {
     await expect.poll(async () => (await published()).length).toBe(1)
     await note(db, updated('unsaid'))
     await expect.poll(async () => (await published()).length, { timeout: 5_000 }).toBe(2)
   } finally {
-    await dispatcher.stop()
+    await sequencer.stop()
   }
 })
 
 it('more events than a batch takes go out in their order', async () => {
-  const { db, dispatcher } = open()
+  const { db, sequencer } = open()
   const repositoryId = await ensureRepository(db, REPOSITORY, 'public')
   const tags = Array.from({ length: 700 }, (_, index) => `t${index}`)
   await db.transaction((tx) =>
@@ -231,6 +232,6 @@ it('more events than a batch takes go out in their order', async () => {
       tags.map((tag) => ({ event: updated(tag), repositoryId })),
     ),
   )
-  await dispatcher.flush()
+  await sequencer.flush()
   expect((await published()).map(({ tag }) => tag)).toEqual(tags)
 })

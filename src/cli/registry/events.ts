@@ -217,7 +217,7 @@ function happened(type: string, { digest, previousDigest, reason, detail }: Show
     'image.pushed': 'pushed',
     'image.deleted': 'deleted',
     'image.referrer.added': 'pushed, about another image',
-    'endpoint.disabled': `webhook disabled: ${detail}`,
+    'webhook.disabled': `webhook disabled: ${detail}`,
   }
   return words[type] ?? type
 }

@@ -26,7 +26,7 @@ const ROUNDS_MAX = 100_000
 const testCommand: Command = {
   words: ['webhook', 'test'],
   usage: `NAME ${DESK_USAGE} [--json]`,
-  summary: 'Send endpoint.ping to a webhook, wait up to 30 s, and say what it answered',
+  summary: 'Send webhook.ping to a webhook, wait up to 30 s, and say what it answered',
   run(args, environment) {
     const { values, positionals } = parseArguments(args, { ...DESK_OPTIONS, ...JSON_OPTION }, [
       'NAME',

@@ -3,27 +3,27 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
 
-/** The places that events have. */
+/** The range of positions that the feed has. */
 export type FeedState = {
-  /** The first eight digits of what all places belong to. */
+  /** The first eight digits of the epoch: a restored database has another one. */
   readonly epoch: string
-  /** The last place given. */
+  /** The position of the last event. */
   readonly position: number
-  /** Places up to here are forgotten. */
+  /** Events up to this position were pruned. */
   readonly prunedThrough: number
 }
 
-/** Which places there are. */
+/** Returns the range of positions. */
 export async function findFeedState(db: Queryable): Promise<FeedState> {
   const { rows } = await db.query<FeedState>(
-    'select left(epoch::text, 8) as epoch, position, forgotten as "prunedThrough" from feed',
+    'select left(epoch::text, 8) as epoch, position, pruned_through as "prunedThrough" from feed',
   )
   const row = rows[0]
   if (row === undefined) throw new Error('the feed has no row')
   return row
 }
 
-/** When the first event at this place or behind it happened. */
+/** Returns the time of the first event at or after a position. */
 export async function findEventTime(db: Queryable, position: number): Promise<Date | undefined> {
   const { rows } = await db.query<{ occurredAt: Date }>(
     `select occurred_at as "occurredAt"
@@ -36,7 +36,7 @@ export async function findEventTime(db: Queryable, position: number): Promise<Da
   return rows[0]?.occurredAt
 }
 
-/** What events are about, as they say themselves, by their places. */
+/** Returns the `subject` of events, by position. */
 export async function listEventSubjects(
   db: Queryable,
   positions: readonly number[],
@@ -50,7 +50,7 @@ export async function listEventSubjects(
   return new Map(rows.map(({ position, subject }) => [position, subject ?? '']))
 }
 
-/** An event, and who may see it. */
+/** An event, with the fields that decide who may see it. */
 export type FeedEvent = {
   readonly position: number
   readonly type: EventType
@@ -61,15 +61,15 @@ export type FeedEvent = {
   readonly body: string
 }
 
-/** Every event behind `after`, in their order. Those that are meant for one endpoint are in no feed. */
+/** Returns the events after a position, in their order. Events addressed to one webhook are in no feed. */
 export async function listFeed(
   db: Queryable,
   after: number,
   limit: number,
 ): Promise<{ events: FeedEvent[]; scannedTo: number }> {
-  const { rows } = await db.query<FeedEvent & { alone: boolean }>(
+  const { rows } = await db.query<FeedEvent & { isAddressed: boolean }>(
     `select e.position, e.type, r.name as repository, r.visibility, e.tag, e.body,
-            e.webhook_id is not null as alone
+            e.webhook_id is not null as "isAddressed"
        from events e
        left join repositories r on r.id = e.repository_id
       where e.position > $1
@@ -77,31 +77,31 @@ export async function listFeed(
       limit $2`,
     [after, limit],
   )
-  const events = rows.filter(({ alone }) => !alone)
+  const events = rows.filter(({ isAddressed }) => !isAddressed)
   return { events, scannedTo: rows.at(-1)?.position ?? after }
 }
 
-/** What of the feed is wanted, with expressions of Postgres for names. */
+/** The filter of a reader, with Postgres expressions for names. */
 export type FeedQuery = {
   readonly types: readonly string[]
   readonly repositories: readonly string[]
   readonly tags: readonly string[] | null
-  /** Private repositories that may be seen; null: all of them, and what is about the registry. */
+  /** Private repositories that the reader may see; null: all of them, and events of the registry. */
   readonly visible: readonly string[] | null
 }
 
-/** Events that are wanted; `scannedTo` is where to go on, `isEnd` when there is nothing there yet. */
+/** Matching events. The next page continues after `scannedTo`; `isEnd` is true when that is the end. */
 export type FeedPage = {
   readonly events: FeedEvent[]
   readonly scannedTo: number
   readonly isEnd: boolean
 }
 
-/** Events behind `after` that are wanted, at most `limit` of them, of the next `scan` that there are. */
+/** Returns the matching events among the next `scan` events after a position, at most `limit`. */
 export async function searchFeed(
   db: Queryable,
   after: number,
-  question: FeedQuery,
+  query: FeedQuery,
   limit: number,
   scan: number,
 ): Promise<FeedPage> {
@@ -113,7 +113,7 @@ export async function searchFeed(
         where position > $1
         order by position
         limit $7
-     ), wanted as (
+     ), matching as (
        select s.position, s.type, r.name as repository, r.visibility, s.tag
          from scanned s
          left join repositories r on r.id = s.repository_id
@@ -126,14 +126,14 @@ export async function searchFeed(
         limit $6
      )
      select (select coalesce(json_agg(json_build_object(
-                      'position', w.position, 'type', w.type, 'repository', w.repository,
-                      'visibility', w.visibility, 'tag', w.tag, 'body', e.body) order by w.position),
+                      'position', m.position, 'type', m.type, 'repository', m.repository,
+                      'visibility', m.visibility, 'tag', m.tag, 'body', e.body) order by m.position),
                     '[]')
-               from wanted w
-               join events e on e.position = w.position) as events,
+               from matching m
+               join events e on e.position = m.position) as events,
             (select max(position) from scanned) as last,
             (select count(*) from scanned) as scanned`,
-    [after, question.types, question.repositories, question.tags, question.visible, limit, scan],
+    [after, query.types, query.repositories, query.tags, query.visible, limit, scan],
   )
   const row = rows[0]
   const events = row?.events ?? []
@@ -142,7 +142,7 @@ export async function searchFeed(
   return { events, scannedTo: full ?? row?.last ?? after, isEnd }
 }
 
-/** A unikernel that a tag stands for. */
+/** A unikernel of the manifest that a tag points to. */
 export type CurrentUnikernel = {
   readonly digest: Digest
   readonly kernelDigest: Digest
@@ -152,7 +152,7 @@ export type CurrentUnikernel = {
   readonly inputId: string | null
 }
 
-/** Where a tag is now. */
+/** A tag with its present manifest. */
 export type CurrentTag = {
   readonly repository: Repository
   readonly tag: Tag
@@ -161,13 +161,13 @@ export type CurrentTag = {
   readonly unikernels: readonly CurrentUnikernel[]
 }
 
-/** Some names as they are, and expressions of Postgres for others. */
+/** Exact names, and Postgres expressions for patterns. */
 export type NamePatterns = {
   readonly names: readonly string[]
   readonly expressions: readonly string[]
 }
 
-/** Which tags are wanted. */
+/** The filter of a snapshot. */
 export type TagQuery = {
   readonly repositories: NamePatterns
   readonly tags: NamePatterns
@@ -176,16 +176,18 @@ export type TagQuery = {
 }
 
 /**
- * All tags that are wanted, and the place as of which that is so: both of one moment. `waits` is true
- * when something happened before that has no place yet. `tags` has one more than `limit` when there
- * are more. What is named as it is costs the same however much is stored beside it.
+ * Returns all matching tags and the position of the feed, both of the same moment.
+ * `hasPendingEvents` is true when a committed event has no position yet. `tags` has one more than
+ * `limit` when there are more. Exact names cost the same however much else is stored.
  */
 export async function findCurrentTags(
   db: Queryable,
   { repositories, tags, visible }: TagQuery,
   limit: number,
-): Promise<FeedState & { readonly waits: boolean; readonly tags: readonly CurrentTag[] }> {
-  const { rows } = await db.query<FeedState & { waits: boolean; tags: CurrentTag[] }>(
+): Promise<
+  FeedState & { readonly hasPendingEvents: boolean; readonly tags: readonly CurrentTag[] }
+> {
+  const { rows } = await db.query<FeedState & { hasPendingEvents: boolean; tags: CurrentTag[] }>(
     `with asked as (
        select id, name, visibility
          from repositories
@@ -217,8 +219,8 @@ export async function findCurrentTags(
            and t.name <> all($3::text[])
          limit $6 + 1)
      )
-     select left(f.epoch::text, 8) as epoch, f.position, f.forgotten as "prunedThrough",
-            exists (select 1 from event_outbox) as waits,
+     select left(f.epoch::text, 8) as epoch, f.position, f.pruned_through as "prunedThrough",
+            exists (select 1 from event_outbox) as "hasPendingEvents",
             (select coalesce(json_agg(json_build_object(
                       'repository', c.repository, 'tag', c.tag, 'digest', c.digest,
                       'movedAt', c.moved_at, 'unikernels', (

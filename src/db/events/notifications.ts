@@ -1,72 +1,49 @@
+import { Loop } from '../../async/loop.ts'
 import type { Database } from '../database.ts'
 
-/** The channel on which everybody hears of new events. */
-export const EVENTS_CHANNEL = 'rookery_events'
+/** The channel on which every process is notified of new events. */
+const EVENTS_CHANNEL = 'rookery_events'
 
-export type Listening = { stop(): Promise<void> }
-
-const RECONNECT_MILLISECONDS = 1_000
-const STOP_MILLISECONDS_MAX = 2_000
+const RECONNECT_SECONDS = 1
+const STOP_SECONDS_MAX = 2
 
 /**
- * Calls `onNotified` for each notification on EVENTS_CHANNEL, on a connection of its own that is made
- * anew when it breaks; `onNotified` is then called too, because some may have been missed. Who needs
- * certainty also looks now and then: behind some poolers nothing arrives.
+ * Calls `onNotified` for each notification of new events, over a connection of its own. Calls it after
+ * each connect too, because notifications may have been missed. A lost connection is reported and made
+ * again. Callers also poll, because some connection poolers deliver no notification.
  */
 export function listenForEvents(
   db: Database,
-  onNotified: () => void,
-  onBroken: (error: unknown) => void,
-): Listening {
-  let stopped = false
-  let wake: () => void = () => {}
-  const asleep = (milliseconds: number) =>
-    new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds)
-      wake = () => {
-        clearTimeout(timer)
-        resolve()
-      }
-    })
-  const listenOnce = async (): Promise<void> => {
-    const client = await db.session()
-    try {
-      const ended = new Promise<void>((resolve, reject) => {
-        client.on('error', reject)
-        client.on('end', () => reject(new Error('the connection that listens for events ended')))
-        wake = resolve
-      })
-      // Nobody waits for it before the first query is answered.
-      ended.catch(() => {})
-      client.on('notification', onNotified)
-      await client.query('listen rookery_events')
-      onNotified()
-      if (!stopped) await ended
-    } finally {
-      client.removeAllListeners('notification')
-      client.release(true)
-    }
-  }
-  const running = (async () => {
-    while (!stopped) {
-      try {
-        await listenOnce()
-      } catch (error) {
-        if (stopped) return
-        onBroken(error)
-        await asleep(RECONNECT_MILLISECONDS)
-      }
-    }
-  })()
-  return {
-    async stop() {
-      stopped = true
-      wake()
-      await Promise.race([running, asleepUnref(STOP_MILLISECONDS_MAX)])
-    },
-  }
+  { onNotified, onError }: { onNotified(): void; onError(error: unknown): void },
+): Loop {
+  return new Loop({
+    everySeconds: RECONNECT_SECONDS,
+    stopSecondsMax: STOP_SECONDS_MAX,
+    work: (signal) => listen(db, onNotified, signal),
+    onError,
+  }).start()
 }
 
-function asleepUnref(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds).unref())
+/** Listens until the signal is aborted. Throws when the connection breaks. */
+async function listen(db: Database, onNotified: () => void, signal: AbortSignal): Promise<void> {
+  const client = await db.session()
+  let stop: () => void = () => {}
+  try {
+    const ended = new Promise<void>((resolve, reject) => {
+      client.on('error', reject)
+      client.on('end', () => reject(new Error('the LISTEN connection ended')))
+      stop = resolve
+    })
+    signal.addEventListener('abort', stop)
+    // Nothing awaits it before the first query is answered.
+    ended.catch(() => {})
+    client.on('notification', onNotified)
+    await client.query(`listen ${EVENTS_CHANNEL}`)
+    onNotified()
+    if (!signal.aborted) await ended
+  } finally {
+    signal.removeEventListener('abort', stop)
+    client.removeAllListeners('notification')
+    client.release(true)
+  }
 }

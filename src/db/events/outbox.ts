@@ -3,18 +3,19 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
-/** Something that happened in a transaction. */
+/** An event of a transaction that is not committed yet. */
 export type NewEvent = {
   readonly event: RegistryEvent
   /** Null when it is about the registry. */
   readonly repositoryId: number | null
-  /** The only endpoint that is told; undefined: all that want to know. */
+  /** The only webhook that gets it; undefined: every webhook whose filter matches. */
   readonly webhookId?: number
 }
 
 /**
- * Writes events into the transaction in which they happen; the caller holds the locks of what they are
- * about, so that the order of events about one thing is theirs. Returns their ids.
+ * Appends events to the outbox, in the transaction of their change. The caller holds the locks of the
+ * changed rows, so that events about one tag or manifest are in the order of its changes. Returns
+ * their ids.
  */
 export async function appendEvents(
   tx: Transaction,
@@ -39,7 +40,7 @@ export async function appendEvents(
   return rows.map(({ id }) => id)
 }
 
-/** An event that waits for its place. */
+/** An event that has no position yet. */
 export type OutboxRow = {
   readonly id: number
   readonly eventId: string
@@ -55,15 +56,15 @@ export type OutboxRow = {
   readonly occurredAt: Date
 }
 
-/** True when an event waits for its place. */
+/** Returns true when an event has no position yet. */
 export async function hasOutboxEvents(db: Queryable): Promise<boolean> {
-  const { rows } = await db.query<{ waits: boolean }>(
-    'select exists (select 1 from event_outbox) as waits',
+  const { rows } = await db.query<{ found: boolean }>(
+    'select exists (select 1 from event_outbox) as found',
   )
-  return rows[0]?.waits === true
+  return rows[0]?.found === true
 }
 
-/** Takes the right to give out places until the transaction ends. Returns the last place given. */
+/** Locks the feed until the transaction ends. Returns the last position that was given. */
 export async function lockFeed(tx: Transaction): Promise<number> {
   const { rows } = await tx.query<{ position: number }>('select position from feed for update')
   const row = rows[0]
@@ -71,7 +72,7 @@ export async function lockFeed(tx: Transaction): Promise<number> {
   return row.position
 }
 
-/** The oldest events that wait; to be asked while the feed is locked. */
+/** Returns the oldest events of the outbox. The caller holds the lock of the feed. */
 export async function listOutbox(tx: Transaction, limit: number): Promise<OutboxRow[]> {
   const { rows } = await tx.query<OutboxRow>(
     `select o.id, o.event_id as "eventId", o.repository_id as "repositoryId",
@@ -87,7 +88,7 @@ export async function listOutbox(tx: Transaction, limit: number): Promise<Outbox
   return rows
 }
 
-/** An event with its place. */
+/** An event with its position. */
 export type SequencedEvent = {
   readonly position: number
   readonly sequence: number | null
@@ -102,12 +103,12 @@ export type SequencedEvent = {
   readonly body: string
 }
 
-/** Who is to be told what: the same position stands once for each endpoint. */
+/** A delivery of the event at a position to a webhook. */
 export type NewDelivery = { readonly webhookId: number; readonly position: number }
 
 /**
- * Makes events public in one statement: their places, the deliveries of those who want to know, and a
- * notification to every process when the transaction commits.
+ * Publishes events in one statement: moves them from the outbox to their positions, adds their
+ * deliveries, and notifies every process when the transaction commits.
  */
 export async function publishEvents(
   tx: Transaction,
@@ -115,7 +116,7 @@ export async function publishEvents(
   deliveries: readonly NewDelivery[],
 ): Promise<void> {
   await tx.query(
-    `with placed as (
+    `with sequenced as (
        select *
          from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::bigint[],
                      $7::bigint[], $8::text[], $9::text[], $10::timestamptz[], $11::text[])
@@ -126,25 +127,25 @@ export async function publishEvents(
                            occurred_at, body)
        select position, event_id, type, repository_id, sequence, tag, digest, webhook_id, occurred_at,
               body
-         from placed
+         from sequenced
      ), counted as (
        insert into repository_sequences (repository_id, last)
        select repository_id, max(sequence)
-         from placed
+         from sequenced
         where sequence is not null
         group by repository_id
            on conflict (repository_id) do update set last = excluded.last
      ), taken as (
        delete from event_outbox
         where id = any($3)
-     ), told as (
+     ), delivered as (
        insert into deliveries (webhook_id, event_position)
        select w.id, d.position
          from unnest($12::bigint[], $13::bigint[]) as d (webhook_id, position)
          join webhooks w on w.id = d.webhook_id
      ), moved as (
        update feed
-          set position = (select max(position) from placed)
+          set position = (select max(position) from sequenced)
        returning position
      )
      select pg_notify('rookery_events', position::text)

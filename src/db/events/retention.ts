@@ -1,8 +1,8 @@
 import type { Queryable, Transaction } from '../database.ts'
 
-/** The last place whose event is older than so many days; 0 when there is none. */
+/** Returns the last position whose event is older than `days`; 0 when there is none. */
 export async function findExpiredPosition(db: Queryable, days: number): Promise<number> {
-  // Places are in the order of time, nearly: looked at from the oldest, a batch at a time.
+  // Positions are nearly in the order of time: this reads a batch of the oldest.
   const { rows } = await db.query<{ position: number }>(
     `select coalesce(max(position), 0) as position
        from (
@@ -17,14 +17,14 @@ export async function findExpiredPosition(db: Queryable, days: number): Promise<
   return rows[0]?.position ?? 0
 }
 
-/** Deliveries that wait for events up to this place are too late. Returns how many. */
+/** Expires pending deliveries of events up to a position. Returns their number. */
 export async function expireDeliveries(
   db: Queryable,
   position: number,
   limit: number,
 ): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
-    `with late as (
+    `with pending as (
        select d.webhook_id, d.event_position
          from webhooks w
         cross join lateral (
@@ -43,9 +43,9 @@ export async function expireDeliveries(
           set state = 'expired',
               lease = null,
               finished_at = now()
-         from late l
-        where d.webhook_id = l.webhook_id
-          and d.event_position = l.event_position
+         from pending p
+        where d.webhook_id = p.webhook_id
+          and d.event_position = p.event_position
        returning d.webhook_id
      )
      select count(*) as count
@@ -55,7 +55,7 @@ export async function expireDeliveries(
   return rows[0]?.count ?? 0
 }
 
-/** Forgets deliveries of events up to this place, with what was sent. Returns how many. */
+/** Removes deliveries of events up to a position, with their attempts. Returns their number. */
 export async function removeDeliveries(
   db: Queryable,
   position: number,
@@ -88,12 +88,12 @@ export async function removeDeliveries(
   return rows[0]?.count ?? 0
 }
 
-/** Forgets events up to this place, and tells so whoever asks for one of them. */
+/** Removes events up to a position, and records that they were pruned. */
 export async function removeEvents(tx: Transaction, position: number): Promise<void> {
   await tx.query(
     `with moved as (
        update feed
-          set forgotten = greatest(forgotten, $1)
+          set pruned_through = greatest(pruned_through, $1)
      )
      delete from events
       where position <= $1`,
@@ -101,10 +101,10 @@ export async function removeEvents(tx: Transaction, position: number): Promise<v
   )
 }
 
-/** Forgets deliveries of endpoints that were taken away. Returns how many. */
+/** Removes deliveries of removed webhooks. Returns their number. */
 export async function removeOrphanedDeliveries(db: Queryable, limit: number): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
-    `with left_over as (
+    `with orphaned as (
        select d.webhook_id, d.event_position
          from webhooks w
         cross join lateral (
@@ -117,9 +117,9 @@ export async function removeOrphanedDeliveries(db: Queryable, limit: number): Pr
         limit $1
      ), removed as (
        delete from deliveries d
-        using left_over l
-        where d.webhook_id = l.webhook_id
-          and d.event_position = l.event_position
+        using orphaned o
+        where d.webhook_id = o.webhook_id
+          and d.event_position = o.event_position
        returning d.webhook_id
      )
      select count(*) as count
@@ -129,7 +129,7 @@ export async function removeOrphanedDeliveries(db: Queryable, limit: number): Pr
   return rows[0]?.count ?? 0
 }
 
-/** Forgets endpoints that were taken away and have nothing left. */
+/** Deletes the rows of removed webhooks that have no deliveries left. */
 export async function purgeRemovedWebhooks(db: Queryable): Promise<void> {
   await db.query(
     `delete from webhooks w

@@ -125,7 +125,7 @@ const TABLES = {
   feed: {
     declare: 'declare dumped cursor for select row_to_json(t)::text as row from feed t',
     load: `update feed
-              set epoch = gen_random_uuid(), position = d.position, forgotten = d.forgotten
+              set epoch = gen_random_uuid(), position = d.position, pruned_through = d.pruned_through
              from json_populate_recordset(null::feed, $1) as d`,
   },
   repository_sequences: {

@@ -49,7 +49,7 @@ export function canReceive(
   { grants }: Pick<WebhookOwner, 'grants'>,
   { type, repository, visibility }: Pick<ClaimedDelivery, 'type' | 'repository' | 'visibility'>,
 ): boolean {
-  if (grants === null || type === 'endpoint.ping' || visibility === 'public') return true
+  if (grants === null || type === 'webhook.ping' || visibility === 'public') return true
   if (repository === null) return false
   const holder = { kind: 'holder', actor: '', origin: undefined, tokenId: undefined } as const
   const caller = { ...holder, scheme: 'basic', grants, expiredAt: undefined } as const

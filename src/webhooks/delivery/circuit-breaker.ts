@@ -91,7 +91,7 @@ export class CircuitBreaker {
     const isNews = await db.transaction(async (tx) => {
       if (!(await disableWebhook(tx, id, `${reason}: ${detail}`))) return false
       await incrementWebhookChangeCount(tx)
-      const event = { type: 'endpoint.disabled', webhook: name, reason, detail } as const
+      const event = { type: 'webhook.disabled', webhook: name, reason, detail } as const
       await appendEvents(tx, [{ event, repositoryId: null }])
       return true
     })

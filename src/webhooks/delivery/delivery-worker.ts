@@ -237,7 +237,7 @@ export class DeliveryWorker {
     this.#options.onOutcome?.(sent.outcome)
     await this.#settling.submit(this.#resultOf(delivery, sent))
     // Receivers that know only images refuse a ping, and that says nothing of them.
-    const isRefusedPing = delivery.type === 'endpoint.ping' && sent.outcome === 'failed'
+    const isRefusedPing = delivery.type === 'webhook.ping' && sent.outcome === 'failed'
     if (!isRefusedPing) await this.#breakers.record(endpoint, delivery.failures, sent)
     const isDelivered = sent.outcome === 'delivered'
     this.#slots.record(endpoint.id, isDelivered)
@@ -259,7 +259,7 @@ export class DeliveryWorker {
     const roundAttempts = delivery.roundAttempts + 1
     // Somebody waits for what comes of a ping, and nobody for another.
     const schedule =
-      delivery.type === 'endpoint.ping' ? PING_SECONDS : (this.#options.schedule ?? RETRY_SECONDS)
+      delivery.type === 'webhook.ping' ? PING_SECONDS : (this.#options.schedule ?? RETRY_SECONDS)
     const seconds =
       outcome === 'delivered'
         ? undefined

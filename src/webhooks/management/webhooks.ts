@@ -172,7 +172,7 @@ export class Webhooks {
   }
 
   /**
-   * Sends it `endpoint.ping`, and nobody else. Returns the event's id. Throws NOT_FOUND, and CONFLICT
+   * Sends it `webhook.ping`, and nobody else. Returns the event's id. Throws NOT_FOUND, and CONFLICT
    * while nothing is sent to it.
    */
   async test(name: string, manager: Requester): Promise<string> {
@@ -185,7 +185,7 @@ export class Webhooks {
         )
       }
       await recordChange(tx, manager.actor, { action: 'test-webhook', detail: name })
-      const event = { type: 'endpoint.ping', webhook: name } as const
+      const event = { type: 'webhook.ping', webhook: name } as const
       return (await appendEvents(tx, [{ event, repositoryId: null, webhookId }]))[0]
     })
     if (id === undefined) throw new Error('the ping has no id')

@@ -1,0 +1,71 @@
+import type { FeedEvent } from '../db/events/feed.ts'
+import type { EventFilter } from '../events/filter.ts'
+import type { Repository } from '../oci/reference.ts'
+
+/** The filter of a client of the feed, and the repositories that it may see. */
+export type FeedReader = {
+  readonly filter: EventFilter
+  /** Postgres expressions for private repositories that it may pull; null: an administrator. */
+  readonly visible: readonly string[] | null
+  mayPull(repository: Repository): boolean
+}
+
+/** A reader that has an open stream. */
+export type FeedFollower = FeedReader & {
+  /** Receives every matching event, in their order. */
+  onEvent(event: FeedEvent): void
+}
+
+/** `after` is the position after which the follower gets events. */
+type Following = { readonly follower: FeedFollower; readonly after: number }
+
+/** The followers that have caught up. Followers without wildcards are indexed by repository. */
+export class Followers {
+  readonly #byRepository = new Map<string, Set<Following>>()
+  readonly #others = new Set<Following>()
+
+  /** Returns a function that removes the follower. */
+  add(follower: FeedFollower, after: number): () => void {
+    const following = { follower, after }
+    const { repositories, types } = follower.filter
+    // Events about the registry have no repository, so an index by repository does not find them.
+    const isIndexed =
+      repositories.every((glob) => !glob.includes('*')) &&
+      (follower.visible !== null || types.every((type) => type.startsWith('image.')))
+    if (!isIndexed) {
+      this.#others.add(following)
+      return () => void this.#others.delete(following)
+    }
+    for (const name of repositories) {
+      const same = this.#byRepository.get(name) ?? new Set()
+      this.#byRepository.set(name, same.add(following))
+    }
+    return () => {
+      for (const name of repositories) {
+        const same = this.#byRepository.get(name)
+        same?.delete(following)
+        if (same?.size === 0) this.#byRepository.delete(name)
+      }
+    }
+  }
+
+  /** Yields the followers that may match an event of a repository; null: an event of the registry. */
+  *of(repository: Repository | null): Iterable<Following> {
+    if (repository !== null) yield* this.#byRepository.get(repository) ?? []
+    yield* this.#others
+  }
+
+  clear(): void {
+    this.#byRepository.clear()
+    this.#others.clear()
+  }
+}
+
+/** True when the reader may see an event, by its repository's present visibility. */
+export function maySee(
+  { visible, mayPull }: FeedReader,
+  { repository, visibility }: FeedEvent,
+): boolean {
+  if (visible === null || visibility === 'public') return true
+  return repository !== null && mayPull(repository)
+}

@@ -1,0 +1,60 @@
+import { RegistryError, unavailable } from '../oci/errors.ts'
+
+const CONNECTIONS_MAX = 10_000
+const RETRY_SECONDS = 10
+
+/** Limits the long-lived requests of this process: their total, and those of one client address. */
+export class ConnectionLimit {
+  readonly #perAddressMax: number
+  readonly #counts = new Map<string, number>()
+  readonly #open = new Set<AbortController>()
+  #isClosed = false
+
+  constructor(perAddressMax: number) {
+    this.#perAddressMax = perAddressMax
+  }
+
+  /** The number of requests that run now. */
+  get count(): number {
+    return this.#open.size
+  }
+
+  /**
+   * Runs `work`, which ends when `stopping` is aborted; `close` does that. Throws TOOMANYREQUESTS
+   * above the limits, and UNAVAILABLE after `close`.
+   */
+  async run<T>(address: string, stopping: AbortController, work: () => Promise<T>): Promise<T> {
+    const count = this.#counts.get(address) ?? 0
+    if (this.#isClosed) {
+      const retryAfterSeconds = RETRY_SECONDS
+      throw unavailable('this server is shutting down, try again', { retryAfterSeconds })
+    }
+    if (this.#open.size >= CONNECTIONS_MAX) {
+      throw tooManyClients(`${CONNECTIONS_MAX} clients already wait for events`)
+    }
+    if (count >= this.#perAddressMax) {
+      throw tooManyClients(`${this.#perAddressMax} clients of ${address} already wait for events`)
+    }
+    this.#counts.set(address, count + 1)
+    this.#open.add(stopping)
+    try {
+      return await work()
+    } finally {
+      this.#open.delete(stopping)
+      const left = (this.#counts.get(address) ?? 1) - 1
+      if (left === 0) this.#counts.delete(address)
+      else this.#counts.set(address, left)
+    }
+  }
+
+  /** Ends all requests, and admits no more: clients resume at another replica. */
+  close(): void {
+    this.#isClosed = true
+    for (const stopping of this.#open) stopping.abort()
+  }
+}
+
+function tooManyClients(message: string): RegistryError {
+  const retryAfterSeconds = RETRY_SECONDS
+  return new RegistryError('TOOMANYREQUESTS', undefined, { message, retryAfterSeconds })
+}

@@ -1,0 +1,88 @@
+import { formatCursor } from '../events/cursor.ts'
+import type { CurrentTag, FeedEvent, FeedSink, FeedStart } from '../feed/feed.ts'
+import { EventStream } from './event-stream.ts'
+import type { RouteContext } from './route.ts'
+
+export type FeedStreamOptions = {
+  /** Renders a tag of the snapshot. */
+  renderTag(tag: CurrentTag): object
+  /** Resolves to false when the client's credential is no longer valid. */
+  isAuthenticated(): Promise<boolean>
+}
+
+/** Proxies close connections that are silent for a minute or less. */
+const HEARTBEAT_MILLISECONDS = 15_000
+
+/** The feed as Server-Sent Events: spec/events.md, "The feed". */
+export class FeedStream implements FeedSink {
+  readonly #ctx: RouteContext
+  readonly #options: FeedStreamOptions
+  #stream: EventStream | undefined
+  #heartbeat: NodeJS.Timeout | undefined
+  #epoch = ''
+  /** Undefined until the reader has caught up. */
+  #deliveredUpTo: (() => number) | undefined
+
+  constructor(ctx: RouteContext, options: FeedStreamOptions) {
+    this.#ctx = ctx
+    this.#options = options
+  }
+
+  /** True when the headers were sent, so that no error can be answered any more. */
+  get hasStarted(): boolean {
+    return this.#stream !== undefined
+  }
+
+  async onStart({ epoch, position, reset, tags }: FeedStart): Promise<void> {
+    const stream = new EventStream(this.#ctx)
+    this.#stream = stream
+    this.#epoch = epoch
+    const id = this.#cursor(position)
+    if (reset !== undefined && tags === undefined) {
+      stream.send({ id, event: 'reset', data: JSON.stringify({ reason: reset, cursor: id }) })
+    }
+    // Without an id: a client that is disconnected within a snapshot has to start it anew.
+    if (reset !== undefined && tags !== undefined) {
+      stream.send({ event: 'reset', data: JSON.stringify({ reason: reset }) })
+    }
+    for (const tag of tags ?? []) {
+      stream.send({ event: 'snapshot', data: JSON.stringify(this.#options.renderTag(tag)) })
+      await stream.drained()
+    }
+    if (tags === undefined) stream.send({ id })
+    else stream.send({ id, event: 'live', data: JSON.stringify({ tags: tags.length, cursor: id }) })
+    this.#heartbeat = setInterval(() => void this.#beat(stream), HEARTBEAT_MILLISECONDS)
+  }
+
+  onEvent({ position, type, body }: FeedEvent): void {
+    this.#stream?.send({ id: this.#cursor(position), event: type, data: body })
+    if (this.#deliveredUpTo !== undefined) this.#stream?.disconnectIfBehind()
+  }
+
+  async drained(): Promise<void> {
+    await this.#stream?.drained()
+  }
+
+  onLive(deliveredUpTo: () => number): void {
+    this.#deliveredUpTo = deliveredUpTo
+  }
+
+  /** Ends the stream; the client may reconnect at once. */
+  end(): void {
+    clearInterval(this.#heartbeat)
+    this.#stream?.end()
+  }
+
+  /** Ends the stream of a client whose credential is no longer valid, and keeps others open. */
+  async #beat(stream: EventStream): Promise<void> {
+    const holds = await this.#options.isAuthenticated().catch(() => false)
+    if (!holds) return stream.end()
+    const position = this.#deliveredUpTo?.()
+    if (position !== undefined) stream.send({ id: this.#cursor(position) })
+    stream.comment('still here')
+  }
+
+  #cursor(position: number): string {
+    return formatCursor({ epoch: this.#epoch, position })
+  }
+}

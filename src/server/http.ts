@@ -1,0 +1,95 @@
+import type { Config } from '../config/config.ts'
+import { clientAddress, publicBaseUrl } from '../http/addresses.ts'
+import { createApp } from '../http/app.ts'
+import { ConnectionLimit } from '../http/connection-limit.ts'
+import { Connections, createHttpServer } from '../http/connections.ts'
+import { InFlightRequests } from '../http/in-flight.ts'
+import type { RouteContext } from '../http/route.ts'
+import { type AuthServices, allRoutes } from '../http/routes.ts'
+import type { CleanupStack } from './cleanup.ts'
+import type { EventPipeline } from './events.ts'
+import { listen } from './listen.ts'
+import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
+import type { RegistryOperations } from './registry.ts'
+import type { RegistryAddress } from './registry-address.ts'
+import type { Stores } from './stores.ts'
+import { VERSION } from './version.ts'
+
+/** Everything that the routes call. */
+export type HttpDeps = {
+  readonly stores: Stores
+  readonly auth: AuthServices
+  readonly registry: RegistryOperations
+  readonly events: EventPipeline
+  readonly metrics: Metrics
+  readonly address: RegistryAddress
+}
+
+// For handlers whose connection was closed: they still release their rows in the database.
+const HANDLERS_MILLISECONDS_MAX = 5_000
+
+/** Builds the app, and listens. Returns the URL. Throws StartError. */
+export async function startHttp(
+  deps: HttpDeps,
+  config: Config,
+  log: Log,
+  cleanup: CleanupStack,
+): Promise<string> {
+  const inFlight = new InFlightRequests()
+  const feedConnections = new ConnectionLimit(config.feedClientsPerAddress)
+  deps.metrics.registerFeedClients(() => feedConnections.count)
+  const server = createHttpServer(buildApp(deps, inFlight, feedConnections, config, log).callback())
+  const connections = new Connections(server)
+  const url = await listen(server, config.listen)
+  cleanup.defer(async () => {
+    feedConnections.close()
+    await connections.drain(config.drainSeconds * 1000)
+    await inFlight.waitUntilIdle(HANDLERS_MILLISECONDS_MAX)
+  })
+  return url
+}
+
+function buildApp(
+  { stores, auth, registry, events, metrics, address }: HttpDeps,
+  inFlight: InFlightRequests,
+  feedConnections: ConnectionLimit,
+  config: Config,
+  log: Log,
+) {
+  const { authenticator, audit, issuer } = auth
+  const baseUrl = (ctx: RouteContext) =>
+    publicBaseUrl(ctx.req, config.trustedProxies, config.publicUrl)
+  return createApp({
+    routes: allRoutes({
+      ...registry,
+      webhooks: events.webhooks,
+      webhookDeliveries: events.webhookDeliveries,
+      feed: {
+        feed: events.feed,
+        connections: feedConnections,
+        authenticator,
+        registry: () => address.host,
+      },
+      auth,
+      publicBaseUrl: baseUrl,
+      version: VERSION,
+      operations: {
+        version: VERSION,
+        metrics: () => metrics.render(),
+        async check() {
+          await Promise.all([stores.db.query('select 1 as one'), stores.store.check()])
+        },
+      },
+    }),
+    authorization: { authenticator, audit, service: issuer.service, publicBaseUrl: baseUrl },
+    observe(observation) {
+      metrics.observe(observation)
+      const { isWrite, ...fields } = observation
+      log[isWrite ? 'info' : 'debug'](fields, 'request')
+    },
+    reportError: (error, requestId) => log.error({ err: error, requestId }, 'a request failed'),
+    inFlight,
+    addressOf: (ctx) => clientAddress(ctx.req, config.trustedProxies),
+  })
+}

@@ -1,0 +1,40 @@
+import type { Config } from '../config/config.ts'
+import type { ImageAnalyzer } from '../registry/images/analyzer.ts'
+import { startReanalysis } from '../registry/images/reanalysis.ts'
+import { GarbageCollector, type SweepReport } from '../registry/maintenance/garbage.ts'
+import { startGarbageCollection } from '../registry/maintenance/gc-loop.ts'
+import type { CleanupStack } from './cleanup.ts'
+import type { Log } from './log.ts'
+import type { Stores } from './stores.ts'
+
+/** Starts garbage collection, and the re-analysis of manifests that an earlier release analyzed. */
+export function startMaintenance(
+  { db, store }: Stores,
+  analyzer: ImageAnalyzer,
+  config: Config,
+  log: Log,
+  cleanup: CleanupStack,
+): void {
+  const sweeping = startGarbageCollection(new GarbageCollector(db, store, config.gcGraceSeconds), {
+    everySeconds: config.gcIntervalSeconds,
+    onSwept: (report) => logSweep(report, log),
+    onError: (error) => log.error({ err: error }, 'garbage collection failed, retrying'),
+  })
+  cleanup.defer(() => sweeping.stop())
+  const reanalysis = startReanalysis(
+    db,
+    analyzer,
+    (counts) => log.info(counts, 'manifests analyzed again'),
+    (error) => log.error({ err: error }, 'analyzing manifests again failed, retrying'),
+  )
+  cleanup.defer(() => reanalysis.stop())
+}
+
+function logSweep({ failures, checked: _checked, ...counts }: SweepReport, log: Log): void {
+  const [first] = failures
+  if (first !== undefined) {
+    const fields = { err: first, failures: failures.length }
+    log.error(fields, 'removing bytes from the store failed, retrying')
+  }
+  if (counts.uploads + counts.blobs + counts.deletions > 0) log.info(counts, 'garbage swept')
+}

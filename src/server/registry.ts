@@ -1,0 +1,54 @@
+import type { Config } from '../config/config.ts'
+import { Blobs } from '../registry/blobs.ts'
+import { ImageAnalyzer } from '../registry/images/analyzer.ts'
+import { ImageBuilder } from '../registry/images/builder.ts'
+import { Images } from '../registry/images/images.ts'
+import { PackageSearch } from '../registry/images/package-search.ts'
+import { Listings } from '../registry/listings.ts'
+import { Manifests } from '../registry/manifests.ts'
+import { Repositories } from '../registry/repositories.ts'
+import { TagHistory } from '../registry/tag-history.ts'
+import { Uploads } from '../registry/uploads/uploads.ts'
+import type { Stores } from './stores.ts'
+
+/** The operations of the registry. */
+export type RegistryOperations = {
+  readonly analyzer: ImageAnalyzer
+  readonly uploads: Uploads
+  readonly blobs: Blobs
+  readonly manifests: Manifests
+  readonly imageBuilder: ImageBuilder
+  readonly images: Images
+  readonly packageSearch: PackageSearch
+  readonly tagHistory: TagHistory
+  readonly listings: Listings
+  readonly repositories: Repositories
+}
+
+/** Builds the operations. `onCommitted` is called after each commit that has events. */
+export function buildRegistry(
+  { db, store }: Stores,
+  config: Config,
+  onCommitted: () => void,
+): RegistryOperations {
+  const visibility = config.defaultVisibility
+  const analyzer = new ImageAnalyzer(db, store)
+  const manifests = new Manifests(db, visibility, analyzer, onCommitted)
+  const uploads = new Uploads(db, store, {
+    lifetimeSeconds: config.uploadLifetimeSeconds,
+    blobBytesMax: config.blobBytesMax,
+    visibility,
+  })
+  return {
+    analyzer,
+    uploads,
+    blobs: new Blobs(db, store, { visibility, graceSeconds: config.gcGraceSeconds }),
+    manifests,
+    imageBuilder: new ImageBuilder(uploads, manifests, analyzer),
+    images: new Images(db),
+    packageSearch: new PackageSearch(db),
+    tagHistory: new TagHistory(db, onCommitted),
+    listings: new Listings(db),
+    repositories: new Repositories(db, visibility),
+  }
+}
