@@ -2,67 +2,72 @@ import { type Glob, matchesAnyGlob, postgresRegexOf } from '../oci/glob.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 
 /**
- * What a route needs. `none` is for everybody; `look` too, but what is answered depends on who asks:
- * the lookup leaves out what they may not pull. `manage` is for whoever has a credential: the operation
- * itself decides what of it they may touch. The others mean the repository of the path, if any.
+ * The access that a route requires. `none`: nothing is checked. `publicRead`: anybody may call it, and the
+ * lookup leaves out what the caller may not pull. `authenticated`: any credential, and the operation
+ * decides what the caller may touch. An action: the right to it in the repository of the path, if any.
  */
-export type Access = 'none' | 'look' | 'manage' | Action
+export type Access = 'none' | 'publicRead' | 'authenticated' | Action
 
-/** What may be done in a repository. Each is given by itself: none implies another. */
+/** The actions in a repository. Each is granted by itself: none implies another. */
 export const ACTIONS = ['pull', 'push', 'delete', 'admin'] as const
 export type Action = (typeof ACTIONS)[number]
 
-/** What somebody may do where. */
+/** True for access that is an action in a repository. */
+export function isAction(access: Access): access is Action {
+  return ACTIONS.some((action) => action === access)
+}
+
+/** Actions in the repositories that match a pattern. */
 export type Grant = {
   readonly repositories: readonly Glob[]
-  /** `list` only lets the repositories be seen in the catalog. */
+  /** `list` only shows the repositories in the catalog. */
   readonly actions: readonly (Action | 'list')[]
-  /** Which tags may be set or removed; null: any. */
+  /** Patterns of the tags that may be set or removed. Null: any tag. */
   readonly tags: readonly Glob[] | null
 }
 
 export type CallerIdentity = {
-  /** Who is recorded as having done it. */
+  /** The name in the audit log and in events. */
   readonly actor: string
-  /** What the right comes from, such as `credential:7`: revoked, it takes everything along. */
+  /** The source of the rights, such as `credential:7`. Its revocation ends everything that came from it. */
   readonly origin: string | undefined
-  /** `jti`, when it came as a token. */
+  /** `jti` of the token, if the caller presented one. */
   readonly tokenId: string | undefined
   readonly scheme: 'basic' | 'bearer'
 }
 
-/** Who asks: nobody in particular, or the holder of a verified credential or token. */
+/** The caller of a request: anonymous, or the holder of a verified credential or token. */
 export type Caller =
   | {
       readonly kind: 'anonymous'
-      /** True for a token that anybody gets: it is known to speak our protocol. */
+      /** True with a token for anonymous callers: the client knows the token protocol. */
       readonly hasToken: boolean
     }
   | (CallerIdentity & { readonly kind: 'admin' })
   | (CallerIdentity & {
       readonly kind: 'holder'
       readonly grants: readonly Grant[]
-      /** When the token expired. It then serves to finish uploads, and for nothing else. */
+      /** When the token expired. An expired token may only finish uploads. */
       readonly expiredAt: Date | undefined
     })
 
 export const ANONYMOUS: Caller = { kind: 'anonymous', hasToken: false }
 
 /**
- * `public-only` allows what concerns public repositories: the lookup itself must leave out the
- * others, so that the question costs no round trip of its own.
+ * The outcome of `decide`. `public-only` allows access to public repositories: the lookup itself leaves out
+ * the others, so that the check costs no round trip of its own.
  */
 export type Decision = 'allow' | 'public-only' | 'authenticate' | 'refuse'
 
-/** The one decision about every request. A route without a repository concerns the registry. */
+/** Decides on every request. A route without a repository concerns the whole registry. */
 export function decide(
   access: Access,
   caller: Caller,
   repository: Repository | undefined,
 ): Decision {
   if (access === 'none' || caller.kind === 'admin') return 'allow'
-  if (access === 'look') return 'public-only'
-  if (access === 'manage') return caller.kind === 'holder' ? 'allow' : 'authenticate'
+  if (access === 'publicRead') return 'public-only'
+  if (access === 'authenticated') return caller.kind === 'holder' ? 'allow' : 'authenticate'
   if (repository === undefined) {
     if (access !== 'pull') return caller.kind === 'holder' ? 'refuse' : 'authenticate'
     return caller.kind === 'holder' || caller.hasToken ? 'public-only' : 'authenticate'
@@ -72,7 +77,7 @@ export function decide(
   return caller.kind === 'holder' ? 'refuse' : 'authenticate'
 }
 
-/** True when the caller was given this right; what is public needs none. */
+/** True when the caller was granted the action. Pulls from public repositories need no grant. */
 export function allows(caller: Caller, action: Action, repository: Repository): boolean {
   return grantsFor(caller, action, repository) !== 'none'
 }
@@ -89,17 +94,17 @@ export function allowsTag(
   return grants.some(({ tags }) => tags === null || matchesAnyGlob(tags, tag))
 }
 
-/** True when the caller may do anything at all there, so that its name is no secret. */
+/** True when the caller was granted any action in the repository, so that its name is no secret. */
 export function hasAnyAccess(caller: Caller, repository: Repository): boolean {
   return ACTIONS.some((action) => allows(caller, action, repository))
 }
 
-/** Which private repositories the caller may pull from: expressions of Postgres for their names. */
+/** Returns regular expressions of Postgres for the private repositories that the caller may pull from. */
 export function pullablePatterns(caller: Caller): string[] {
   return namesFor(caller, ['pull'])
 }
 
-/** Which private repositories the caller may see in the catalog: expressions of Postgres. */
+/** Returns regular expressions of Postgres for the private repositories in the caller's catalog. */
 export function listablePatterns(caller: Caller): string[] {
   return namesFor(caller, ['pull', 'list'])
 }

@@ -5,6 +5,7 @@ import {
   type Decision,
   decide,
   hasAnyAccess,
+  isAction,
 } from '../auth/access.ts'
 import { type AuditLog, auditIdentity } from '../auth/audit.ts'
 import type { Authentication, Authenticator } from '../auth/authenticator.ts'
@@ -15,64 +16,109 @@ import type { Matched } from './matcher.ts'
 import { RequestBody } from './request-body.ts'
 import type { Route, RouteContext } from './route.ts'
 
-/** What authorization needs to know. */
 export type AuthorizationDeps = {
   readonly authenticator: Authenticator
   readonly audit: AuditLog
-  /** The audience of tokens. */
+  /** The audience of access tokens. */
   readonly service: string
-  /** How the client reached the registry: where it gets tokens. */
+  /** Returns the URL by which the client reached the registry, below which it gets tokens. */
   publicBaseUrl(ctx: RouteContext): string
 }
 
-/** One request, before anything is known of it. */
+/** A request as it is known before authentication. */
 export type RequestInfo = { readonly requestId: string; readonly address: string }
 
+/** One request on its way through authorization. The steps fill in the last three fields. */
+type Authorization = {
+  readonly ctx: RouteContext
+  readonly route: Route
+  readonly params: Matched['params']
+  readonly deps: AuthorizationDeps
+  readonly request: RequestInfo
+  /** The repository of the path, if the path has one. */
+  repository: Repository | undefined
+  /** Undefined until the caller is authenticated, and for routes that need no access. */
+  authentication: Authentication | undefined
+  /** True when the handler may show only what is public. */
+  publicOnly: boolean
+}
+
 /**
- * The one place where it is decided who may do what: finds out who asks, lets the row's handler run
- * or refuses, and tells a stranger who saw nothing how to come back as somebody.
+ * Authorizes a request and runs the route's handler. Every route passes through here, and nothing else
+ * decides on access. Throws what `refuse` makes of a failure.
  */
 export async function runAuthorized(
   ctx: RouteContext,
   { route, params }: Matched,
-  keeper: AuthorizationDeps,
-  visit: RequestInfo,
+  deps: AuthorizationDeps,
+  request: RequestInfo,
 ): Promise<void> {
-  const { authorization } = ctx.headers
-  let held: Authentication | undefined
-  let repository: Repository | undefined
-  let publicOnly = false
+  const context: Authorization = {
+    ctx,
+    route,
+    params,
+    deps,
+    request,
+    repository: undefined,
+    authentication: undefined,
+    publicOnly: false,
+  }
   try {
-    // First, so that a challenge can tell what to ask for.
-    repository = params.repository === undefined ? undefined : parseRepository(params.repository)
-    if (route.access !== 'none') {
-      held = await keeper.authenticator.authenticate(authorization, visit.address)
-    }
-    const caller = held?.caller ?? ANONYMOUS
-    requireUnexpired(route, caller)
-    const decision = decide(route.access, caller, repository)
-    requireAllowed(decision, route, caller)
-    publicOnly = decision === 'public-only'
-    const body = new RequestBody(ctx.req, ctx.res)
-    const networks = held?.networks
-    ctx.state = { ...visit, caller, networks, params, repository, publicOnly, body }
-    requireTags(ctx, route, caller, repository)
+    await identify(context)
+    permit(context)
     await route.handle(ctx)
   } catch (error) {
-    const refusal = publicOnly ? maskPrivate(error, held?.caller, repository) : error
-    if (!(refusal instanceof RegistryError)) throw refusal
-    const { code } = refusal
-    // Whoever has nothing is asked to come back as somebody, which is no refusal.
-    const isSomebody = authorization !== undefined && held?.caller.kind !== 'anonymous'
-    if (isSomebody && (code === 'UNAUTHORIZED' || code === 'DENIED')) {
-      noteRefusal(keeper.audit, route, visit, held?.caller, repository, refusal)
-    }
-    throw code === 'UNAUTHORIZED'
-      ? challenged(ctx, route, keeper, repository, refusal, errorOf(authorization, held))
-      : refusal
+    throw refuse(context, error)
   }
 }
 
+/** Establishes the repository and the caller. Throws NAME_INVALID and what `authenticate` throws. */
+async function identify(context: Authorization): Promise<void> {
+  const { ctx, route, params, deps, request } = context
+  // The repository comes first, because a challenge names it.
+  context.repository =
+    params.repository === undefined ? undefined : parseRepository(params.repository)
+  if (route.access === 'none') return
+  const { authorization } = ctx.headers
+  context.authentication = await deps.authenticator.authenticate(authorization, request.address)
+}
+
+/** Checks the caller's rights and prepares the state for the handler. Throws UNAUTHORIZED and DENIED. */
+function permit(context: Authorization): void {
+  const { ctx, route, params, request, repository } = context
+  const caller = callerOf(context)
+  requireUnexpired(route, caller)
+  const decision = decide(route.access, caller, repository)
+  requireAllowed(decision, route, caller)
+  context.publicOnly = decision === 'public-only'
+  ctx.state = {
+    ...request,
+    caller,
+    networks: context.authentication?.networks,
+    params,
+    repository,
+    publicOnly: context.publicOnly,
+    body: new RequestBody(ctx.req, ctx.res),
+  }
+  requireTags(context, caller)
+}
+
+/**
+ * Returns the error that the client sees in place of `error`: a private repository is masked, a refusal
+ * is audited, and UNAUTHORIZED gets a challenge.
+ */
+function refuse(context: Authorization, error: unknown): unknown {
+  const refusal = context.publicOnly ? maskPrivate(context, error) : error
+  if (!(refusal instanceof RegistryError)) return refusal
+  if (isAudited(context, refusal)) auditRefusal(context, refusal)
+  return refusal.code === 'UNAUTHORIZED' ? withChallenge(context, refusal) : refusal
+}
+
+function callerOf({ authentication }: Authorization): Caller {
+  return authentication?.caller ?? ANONYMOUS
+}
+
+/** An expired token may only finish uploads: those routes say so. */
 function requireUnexpired(route: Route, caller: Caller): void {
   if (caller.kind !== 'holder' || caller.expiredAt === undefined || route.allowsExpiredToken) return
   throw unauthorized(`the token expired at ${caller.expiredAt.toISOString()}`)
@@ -85,32 +131,21 @@ function requireAllowed(decision: Decision, route: Route, caller: Caller): void 
   throw isToken && route.path.startsWith('/v2') ? insufficientScope() : new RegistryError('DENIED')
 }
 
-/** Every way of setting or removing a tag names its tags in the row, so that none is forgotten. */
-function requireTags(
-  ctx: RouteContext,
-  route: Route,
-  caller: Caller,
-  repository: Repository | undefined,
-): void {
+/** Requires the right to each tag that the route sets or removes. The row names them. */
+function requireTags({ ctx, route, repository }: Authorization, caller: Caller): void {
   const { access } = route
-  if (route.tags === undefined || repository === undefined) return
-  if (access === 'none' || access === 'look' || access === 'manage') return
+  if (route.tags === undefined || repository === undefined || !isAction(access)) return
   const tag = route.tags(ctx).find((one) => !allowsTag(caller, access, repository, one))
-  if (tag !== undefined) {
-    throw denied(`this credential may not ${access} tag ${tag}`, { tag })
-  }
+  if (tag !== undefined) throw denied(`this credential may not ${access} tag ${tag}`, { tag })
 }
 
-/** A private repository and none at all are the same to whoever may not see it. */
-function maskPrivate(
-  error: unknown,
-  caller: Caller | undefined,
-  repository: Repository | undefined,
-): unknown {
+/** Makes a private repository look like one that does not exist to a caller without access to it. */
+function maskPrivate(context: Authorization, error: unknown): unknown {
   if (!(error instanceof RegistryError) || error.code !== 'NAME_UNKNOWN') return error
-  // To whoever may push there, the name is no secret: it simply cannot be pulled.
-  if (caller === undefined || repository === undefined || hasAnyAccess(caller, repository))
-    return error
+  const caller = callerOf(context)
+  const { repository } = context
+  // A caller that may push there knows the name: it just cannot pull.
+  if (repository === undefined || hasAnyAccess(caller, repository)) return error
   if (caller.kind === 'anonymous') {
     return new RegistryError('UNAUTHORIZED', undefined, { cause: error })
   }
@@ -118,59 +153,51 @@ function maskPrivate(
 }
 
 function insufficientScope(cause?: unknown): RegistryError {
-  return unauthorized('the token does not cover this: ask for one that does', cause)
+  return unauthorized('the token does not cover this: request a token that does', cause)
 }
 
-/** Who came with nothing hears of no error. */
-function errorOf(
-  authorization: string | undefined,
-  held: Authentication | undefined,
-): BearerErrorCode | undefined {
-  if (authorization === undefined) return undefined
-  if (held === undefined) return 'invalid_token'
-  const { caller } = held
-  if (caller.kind === 'anonymous') return caller.hasToken ? 'insufficient_scope' : undefined
-  const isOver = caller.kind === 'holder' && caller.expiredAt !== undefined
-  return isOver ? 'invalid_token' : 'insufficient_scope'
+/** A challenge to a caller without credentials is no refusal. */
+function isAudited({ ctx, authentication }: Authorization, { code }: RegistryError): boolean {
+  const hasCredentials =
+    ctx.headers.authorization !== undefined && authentication?.caller.kind !== 'anonymous'
+  return hasCredentials && (code === 'UNAUTHORIZED' || code === 'DENIED')
 }
 
-function challenged(
-  ctx: RouteContext,
-  route: Route,
-  keeper: AuthorizationDeps,
-  repository: Repository | undefined,
-  refusal: RegistryError,
-  error: BearerErrorCode | undefined,
-): RegistryError {
-  const place = { base: keeper.publicBaseUrl(ctx), service: keeper.service }
-  return new RegistryError('UNAUTHORIZED', refusal.detail, {
-    message: refusal.message,
-    challenge: challengeFor(route, repository, place, error),
-    cause: refusal,
-  })
-}
-
-function noteRefusal(
-  audit: AuditLog,
-  route: Route,
-  visit: RequestInfo,
-  caller: Caller | undefined,
-  repository: Repository | undefined,
-  refusal: RegistryError,
-): void {
-  audit.enqueue({
-    ...(caller === undefined ? {} : auditIdentity(caller)),
-    action: caller === undefined ? 'authenticate' : route.access,
+function auditRefusal(context: Authorization, refusal: RegistryError): void {
+  const { route, deps, request, authentication, repository } = context
+  deps.audit.enqueue({
+    ...(authentication === undefined ? {} : auditIdentity(authentication.caller)),
+    action: authentication === undefined ? 'authenticate' : route.access,
     decision: 'refused',
-    ...visit,
+    ...request,
     repository: repository ?? null,
-    tags: tagOf(refusal.detail),
+    tags: refusedTag(refusal.detail),
     detail: `${route.method} ${route.path}: ${refusal.message}`,
   })
 }
 
-/** The tag that a refusal is about, if it is about one. */
-function tagOf(detail: unknown): [string] | null {
-  const named = typeof detail === 'object' && detail !== null && 'tag' in detail
-  return named && typeof detail.tag === 'string' ? [detail.tag] : null
+/** Returns the tag of `requireTags` from the detail of its error. */
+function refusedTag(detail: unknown): [string] | null {
+  const hasTag = typeof detail === 'object' && detail !== null && 'tag' in detail
+  return hasTag && typeof detail.tag === 'string' ? [detail.tag] : null
+}
+
+function withChallenge(context: Authorization, refusal: RegistryError): RegistryError {
+  const { ctx, route, deps, repository } = context
+  const server = { base: deps.publicBaseUrl(ctx), service: deps.service }
+  return new RegistryError('UNAUTHORIZED', refusal.detail, {
+    message: refusal.message,
+    challenge: challengeFor(route, repository, server, bearerErrorOf(context)),
+    cause: refusal,
+  })
+}
+
+/** RFC 6750, section 3.1: a request without credentials gets no error code. */
+function bearerErrorOf({ ctx, authentication }: Authorization): BearerErrorCode | undefined {
+  if (ctx.headers.authorization === undefined) return undefined
+  if (authentication === undefined) return 'invalid_token'
+  const { caller } = authentication
+  if (caller.kind === 'anonymous') return caller.hasToken ? 'insufficient_scope' : undefined
+  const isExpired = caller.kind === 'holder' && caller.expiredAt !== undefined
+  return isExpired ? 'invalid_token' : 'insufficient_scope'
 }

@@ -3,20 +3,21 @@ import type { BearerErrorCode, Challenge } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Route } from './route.ts'
 
-const ASKED: Readonly<Record<Access, string>> = {
+/** The actions of a challenge's scope. */
+const CHALLENGE_ACTIONS: Readonly<Record<Access, string>> = {
   none: '',
-  look: '',
-  manage: '',
+  publicRead: '',
+  authenticated: '',
   pull: 'pull',
-  // Whoever pushes looks first what is there.
+  // Clients look for existing blobs before they push.
   push: 'pull,push',
   delete: 'delete',
   admin: '',
 }
 
 /**
- * The challenge of a 401: the token protocol below /v2/ (distribution, "Token Authentication"), and a
- * password elsewhere.
+ * Returns the challenge of a 401: the token protocol below /v2/ (distribution, "Token Authentication"),
+ * and Basic elsewhere.
  */
 export function challengeFor(
   route: Pick<Route, 'path' | 'access' | 'scope'>,
@@ -25,7 +26,7 @@ export function challengeFor(
   error: BearerErrorCode | undefined,
 ): Challenge {
   if (!route.path.startsWith('/v2')) return { scheme: 'Basic', realm: 'Rookery' }
-  const actions = ASKED[route.access]
+  const actions = CHALLENGE_ACTIONS[route.access]
   const scope =
     route.scope ??
     (repository === undefined || actions === '' ? undefined : `repository:${repository}:${actions}`)

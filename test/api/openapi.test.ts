@@ -42,7 +42,7 @@ describe('the description of the API', () => {
       const somebody = [{ basic: [] }, { bearer: [] }]
       const wanted: Record<string, unknown> = {
         none: [],
-        look: [{}, ...somebody],
+        publicRead: [{}, ...somebody],
         pull: [{}, ...somebody],
       }
       expect(security ?? somebody).toEqual(wanted[row?.access ?? ''] ?? somebody)

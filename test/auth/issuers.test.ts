@@ -230,7 +230,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     await gone.close()
     const error: unknown = await trust.policies.exchange(token).catch((reason: unknown) => reason)
     expect(error).toBeInstanceOf(RegistryError)
-    expect(error).toMatchObject({ status: 503, headers: { 'Retry-After': '5' } })
+    expect(error).toMatchObject({ status: 503, data: { retryAfterSeconds: 5 } })
     expect(JSON.stringify(error)).not.toContain('127.0.0.1')
   })
 })

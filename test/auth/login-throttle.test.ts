@@ -1,36 +1,37 @@
 import { describe, expect, it } from 'vitest'
 import { LoginThrottle } from '../../src/auth/login-throttle.ts'
+import type { RegistryError } from '../../src/oci/errors.ts'
 
 const FAILURES_AT_ONCE = 20
 
-/** Brakes with a clock that stands still until it is moved. */
-function openBrakes() {
+/** Opens a throttle with a clock that only the test moves. */
+function openThrottle() {
   let now = 0
-  const brakes = new LoginThrottle(() => now)
+  const throttle = new LoginThrottle(() => now)
   return {
     wait: (seconds: number) => {
       now += seconds * 1000
     },
     fail: (address: string, times = 1) => {
-      for (let time = 0; time < times; time += 1) brakes.recordFailure(address)
+      for (let time = 0; time < times; time += 1) throttle.recordFailure(address)
     },
-    /** Undefined, or after how many seconds the address may try again. */
+    /** Returns the seconds until the address may try again, or undefined when it need not wait. */
     waitOf: (address: string): number | undefined => {
       try {
-        brakes.assertBelowLimit(address)
+        throttle.assertBelowLimit(address)
         return undefined
       } catch (error) {
-        const { code, headers } = error as { code: string; headers: Record<string, string> }
+        const { code, data } = error as RegistryError
         expect(code).toBe('TOOMANYREQUESTS')
-        return Number(headers['Retry-After'])
+        return data.retryAfterSeconds
       }
     },
   }
 }
 
-describe('whoever fails to authenticate', () => {
-  it('may do so some times in a row, and then waits', () => {
-    const { fail, waitOf } = openBrakes()
+describe('a client that fails to authenticate', () => {
+  it('may do so some times in a row, and must then wait', () => {
+    const { fail, waitOf } = openThrottle()
     fail('192.0.2.1', FAILURES_AT_ONCE - 1)
     expect(waitOf('192.0.2.1')).toBeUndefined()
     fail('192.0.2.1')
@@ -38,8 +39,8 @@ describe('whoever fails to authenticate', () => {
     expect(waitOf('192.0.2.2')).toBeUndefined()
   })
 
-  it('may try again after as long as it was told', () => {
-    const { fail, wait, waitOf } = openBrakes()
+  it('may try again after the time that the error gives', () => {
+    const { fail, wait, waitOf } = openThrottle()
     fail('192.0.2.1', FAILURES_AT_ONCE + 4)
     const seconds = waitOf('192.0.2.1') ?? 0
     expect(seconds).toBeGreaterThan(3)
@@ -51,22 +52,22 @@ describe('whoever fails to authenticate', () => {
     expect(waitOf('192.0.2.1')).toBeDefined()
   })
 
-  it('and keeps on failing gets one try each three seconds, for ever', () => {
-    const { fail, wait, waitOf } = openBrakes()
-    let tries = 0
+  it('and keeps failing gets one attempt in three seconds, for ever', () => {
+    const { fail, wait, waitOf } = openThrottle()
+    let attempts = 0
     for (let second = 0; second < 3600; second += 1) {
       if (waitOf('192.0.2.1') === undefined) {
         fail('192.0.2.1')
-        tries += 1
+        attempts += 1
       }
       wait(1)
     }
-    expect(tries).toBeLessThanOrEqual(FAILURES_AT_ONCE + 3600 / 3 + 1)
-    expect(tries).toBeGreaterThan(1000)
+    expect(attempts).toBeLessThanOrEqual(FAILURES_AT_ONCE + 3600 / 3 + 1)
+    expect(attempts).toBeGreaterThan(1000)
   })
 
-  it('is forgiven in time', () => {
-    const { fail, wait, waitOf } = openBrakes()
+  it('is forgiven with time', () => {
+    const { fail, wait, waitOf } = openThrottle()
     fail('192.0.2.1', FAILURES_AT_ONCE)
     wait(3600)
     fail('192.0.2.1', FAILURES_AT_ONCE - 1)
@@ -81,8 +82,8 @@ describe('an IPv6 address', () => {
     '2001:0db8:0001:0002::1',
     '2001:DB8:1:2:0:0:0:1',
     '2001:db8:1:2::192.0.2.1',
-  ])('shares its count with the 2^64 beside it, as %s', (address) => {
-    const { fail, waitOf } = openBrakes()
+  ])('shares its count with its /64: %s', (address) => {
+    const { fail, waitOf } = openThrottle()
     fail(address, FAILURES_AT_ONCE)
     expect(waitOf('2001:db8:1:2::abcd')).toBeDefined()
     expect(waitOf('2001:db8:1:3::abcd')).toBeUndefined()
@@ -94,7 +95,7 @@ describe('an IPv6 address', () => {
     ['2001:db8::1', '2001:db8:0:0:1::', '2001:db8:0:1::'],
     ['::', '::ffff', '0:0:0:1::'],
   ])('%s is counted with %s and not with %s', (address, beside, other) => {
-    const { fail, waitOf } = openBrakes()
+    const { fail, waitOf } = openThrottle()
     fail(address, FAILURES_AT_ONCE)
     expect(waitOf(beside)).toBeDefined()
     expect(waitOf(other)).toBeUndefined()

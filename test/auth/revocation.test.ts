@@ -276,7 +276,7 @@ describe('a list of revocations', () => {
     expect(list.hasWithoutRefresh(['token:other'])).toBeUndefined()
     await expect(list.has(['token:other'])).rejects.toMatchObject({
       code: 'UNAVAILABLE',
-      headers: { 'Retry-After': expect.any(String) },
+      data: { retryAfterSeconds: expect.any(Number) },
     })
     repair()
     expect(await list.has(['token:other'])).toBe(false)

@@ -39,7 +39,7 @@ export function eventRoutes(deps: EventRouteDeps): Route[] {
     {
       method: 'GET',
       path: PATH,
-      access: 'look',
+      access: 'publicRead',
       async handle(ctx) {
         const request = readFeedRequest(ctx)
         const wantsStream = ctx.headers.accept?.includes('text/event-stream') === true

@@ -76,7 +76,7 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
     {
       method: 'GET',
       path: '/api/v1/kernels/:digest',
-      access: 'look',
+      access: 'publicRead',
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
         const digest = parseDigest(param(ctx, 'digest'))
@@ -90,7 +90,7 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
     {
       method: 'GET',
       path: '/api/v1/inputs/:inputId',
-      access: 'look',
+      access: 'publicRead',
       async handle(ctx) {
         const inputId = param(ctx, 'inputId')
         if (!/^[0-9a-f]{64}$/.test(inputId))

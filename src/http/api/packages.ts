@@ -14,7 +14,7 @@ export function packageRoutes(search: PackageSearch): Route[] {
     {
       method: 'GET',
       path: '/api/v1/packages/:ecosystem/:name',
-      access: 'look',
+      access: 'publicRead',
       async handle(ctx) {
         const ecosystem = ecosystemOf(param(ctx, 'ecosystem'))
         const name = nameOf(param(ctx, 'name'))

@@ -21,7 +21,7 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
     {
       method: 'POST',
       path: PATH,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         const made = await webhooks.create(await readWebhookRequest(ctx), managerOf(ctx))
         ctx.status = 201
@@ -32,7 +32,7 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
     {
       method: 'GET',
       path: PATH,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         const manager = managerOf(ctx)
         const list = (last: string, limit: number) => webhooks.list(last, limit, manager)
@@ -42,7 +42,7 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
     {
       method: 'GET',
       path: ONE,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         ctx.body = await webhooks.read(param(ctx, 'name'), managerOf(ctx))
       },
@@ -50,7 +50,7 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
     {
       method: 'PATCH',
       path: ONE,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         const change = await readWebhookChange(ctx)
         ctx.body = await webhooks.change(param(ctx, 'name'), change, managerOf(ctx))
@@ -59,7 +59,7 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
     {
       method: 'DELETE',
       path: ONE,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         await webhooks.remove(param(ctx, 'name'), managerOf(ctx))
         ctx.status = 204
@@ -68,7 +68,7 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
     {
       method: 'POST',
       path: `${ONE}/rotate-secret`,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         const { secret, overlapSeconds } = await readRotation(ctx)
         const name = param(ctx, 'name')
@@ -79,7 +79,7 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
     {
       method: 'POST',
       path: `${ONE}/test`,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         const event = await webhooks.test(param(ctx, 'name'), managerOf(ctx))
         ctx.status = 202
@@ -95,7 +95,7 @@ export function webhookDeliveryRoutes(deliveries: WebhookDeliveries): Route[] {
     {
       method: 'GET',
       path: `${ONE}/deliveries`,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         const limit = pageLimit(ctx, DELIVERIES)
         const question = { state: stateOf(ctx), before: pageCursor(ctx), limit }
@@ -110,7 +110,7 @@ export function webhookDeliveryRoutes(deliveries: WebhookDeliveries): Route[] {
     {
       method: 'GET',
       path: `${ONE}/deliveries/:event`,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         const [name, event] = [param(ctx, 'name'), param(ctx, 'event')]
         ctx.body = await deliveries.read(name, event, managerOf(ctx))
@@ -119,7 +119,7 @@ export function webhookDeliveryRoutes(deliveries: WebhookDeliveries): Route[] {
     {
       method: 'POST',
       path: `${ONE}/deliveries/:event/redeliver`,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         const [name, event] = [param(ctx, 'name'), param(ctx, 'event')]
         await deliveries.redeliver(name, event, managerOf(ctx))
@@ -130,7 +130,7 @@ export function webhookDeliveryRoutes(deliveries: WebhookDeliveries): Route[] {
     {
       method: 'POST',
       path: `${ONE}/redeliver`,
-      access: 'manage',
+      access: 'authenticated',
       async handle(ctx) {
         const range = await readRange(ctx)
         const name = param(ctx, 'name')
