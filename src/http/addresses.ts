@@ -4,8 +4,8 @@ import { type NetworkList, parseAddress, unmapAddress } from '../networks/networ
 const FORWARDED_MAX = 32
 
 /**
- * The client's address: the nearest one in X-Forwarded-For that is not a trusted proxy. Without a
- * trusted proxy at the other end, the header is what anybody may have written, and is not read.
+ * Returns the client's address: the nearest one in X-Forwarded-For that is not a trusted proxy. The
+ * header counts only when a trusted proxy sent the request, because any client can write it.
  */
 export function clientAddress(req: IncomingMessage, trusted: NetworkList): string {
   const peer = unmapAddress(req.socket.remoteAddress ?? '')
@@ -24,8 +24,9 @@ export function clientAddress(req: IncomingMessage, trusted: NetworkList): strin
 const HOST = /^[A-Za-z0-9._[\]:-]{1,255}$/
 
 /**
- * How the client reached the registry, such as `https://registry.example.org`: what the operator
- * says, or what the request does. X-Forwarded-Proto and X-Forwarded-Host are believed as the address is.
+ * Returns the URL by which the client reaches the registry, such as `https://registry.example.org`:
+ * the configured one, or else the one of the request. X-Forwarded-Proto and X-Forwarded-Host count
+ * only when a trusted proxy sent the request.
  */
 export function publicBaseUrl(
   req: IncomingMessage,
@@ -40,6 +41,6 @@ export function publicBaseUrl(
   }
   const scheme = forwarded('x-forwarded-proto') === 'https' ? 'https' : 'http'
   const host = forwarded('x-forwarded-host') ?? req.headers.host ?? ''
-  // What nobody could have meant as a host is not repeated.
+  // A malformed host is not repeated.
   return `${scheme}://${HOST.test(host) ? host : 'localhost'}`
 }

@@ -7,18 +7,18 @@ import { answerError } from './errors.ts'
 import { Matcher } from './matcher.ts'
 import type { Route, RouteContext } from './route.ts'
 
-/** One answered request, as the log and the metrics want it. */
+/** One answered request, for the log and the metrics. */
 export type Observation = {
   readonly requestId: string
   readonly method: string
-  /** The row's path, so that metrics stay few whatever is asked for. */
+  /** The path pattern of the route, so that the number of metrics does not grow with the requests. */
   readonly route: string
   readonly path: string
   readonly status: number
   readonly seconds: number
   readonly address: string
   readonly actor: string | undefined
-  /** True for what changes something. */
+  /** True for every method but GET and HEAD. */
   readonly isWrite: boolean
 }
 
@@ -27,19 +27,19 @@ export type AppOptions = {
   authorization: AuthorizationDeps
   observe(observation: Observation): void
   reportError(error: unknown, requestId: string): void
-  /** Told about each request's begin and end. */
+  /** Counts the requests that are being answered. */
   inFlight: { begin(): void; end(): void }
-  /** The client's address, seen through trusted proxies. */
+  /** Returns the client's address, behind trusted proxies. */
   addressOf(ctx: RouteContext): string
 }
 
 const READS: ReadonlySet<string> = new Set(['GET', 'HEAD'])
 
-/** One middleware, because each one costs every request. */
+/** Builds the Koa app. It has one middleware, because each middleware costs time in every request. */
 export function createApp(options: AppOptions): Koa {
   const matcher = new Matcher(options.routes)
   const app = new Koa()
-  // Errors are answered and reported below; Koa's own reports are of sockets that closed.
+  // `answerError` reports errors; Koa itself would only report closed sockets.
   app.silent = true
   app.use(async (koaContext) => {
     const ctx = koaContext as RouteContext
@@ -48,42 +48,49 @@ export function createApp(options: AppOptions): Koa {
       return
     }
     options.inFlight.begin()
-    const startedAt = performance.now()
-    const requestId = randomUUID()
-    const address = options.addressOf(ctx)
-    let route = 'unmatched'
-    ctx.res.setHeader('X-Request-Id', requestId)
-    let path = ''
     try {
-      path = pathOf(ctx)
-      if (path.startsWith('/v2')) {
-        ctx.res.setHeader('Docker-Distribution-API-Version', 'registry/2.0')
-      }
-      const matched = matcher.match(ctx.method, path)
-      route = matched.route.path
-      await runAuthorized(ctx, matched, options.authorization, { requestId, address })
-    } catch (error) {
-      answerError(ctx, error, requestId, options.reportError)
+      await answer(ctx, matcher, options)
+    } finally {
+      options.inFlight.end()
     }
-    options.inFlight.end()
-    closeAfterUnreadBody(ctx.req, ctx.res)
-    const { caller } = ctx.state
-    options.observe({
-      requestId,
-      method: ctx.method,
-      route,
-      path: redactPath(path),
-      status: ctx.status,
-      seconds: (performance.now() - startedAt) / 1000,
-      address,
-      actor: caller === undefined || caller.kind === 'anonymous' ? undefined : caller.actor,
-      isWrite: !READS.has(ctx.method),
-    })
   })
   return app
 }
 
-/** Throws REQUEST_INVALID for a target that is no path and no URL either. */
+async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions): Promise<void> {
+  const startedAt = performance.now()
+  const requestId = randomUUID()
+  const address = options.addressOf(ctx)
+  let route = 'unmatched'
+  ctx.res.setHeader('X-Request-Id', requestId)
+  let path = ''
+  try {
+    path = pathOf(ctx)
+    if (path.startsWith('/v2')) {
+      ctx.res.setHeader('Docker-Distribution-API-Version', 'registry/2.0')
+    }
+    const matched = matcher.match(ctx.method, path)
+    route = matched.route.path
+    await runAuthorized(ctx, matched, options.authorization, { requestId, address })
+  } catch (error) {
+    answerError(ctx, error, requestId, options.reportError)
+  }
+  closeAfterUnreadBody(ctx.req, ctx.res)
+  const { caller } = ctx.state
+  options.observe({
+    requestId,
+    method: ctx.method,
+    route,
+    path: redactPath(path),
+    status: ctx.status,
+    seconds: (performance.now() - startedAt) / 1000,
+    address,
+    actor: caller === undefined || caller.kind === 'anonymous' ? undefined : caller.actor,
+    isWrite: !READS.has(ctx.method),
+  })
+}
+
+/** Throws REQUEST_INVALID for a request target that is neither a path nor a URL. */
 function pathOf(ctx: RouteContext): string {
   let path: string | null = null
   let cause: unknown
@@ -93,19 +100,19 @@ function pathOf(ctx: RouteContext): string {
     cause = error
   }
   if (path !== null) return path
-  throw badRequest('the request target is no path', { cause })
+  throw badRequest('the request target must be a path', { cause })
 }
 
 const SECRETS = /^\/+upload\/.*|rk[a-z]_[\w-]+/gi
 
 const ENCODED_ASCII = /%([2-7][0-9a-f])/gi
 
-/** A path as it may stand in a log: some hold a secret, also where it is percent-encoded. */
+/** Replaces the secrets in a path, also percent-encoded ones, so that the path can be logged. */
 function redactPath(path: string): string {
   if (!path.includes('%')) return path.replace(SECRETS, '…')
   const plain = path.replace(ENCODED_ASCII, (_, hex) =>
     String.fromCharCode(Number.parseInt(hex, 16)),
   )
-  const spoken = plain.replace(SECRETS, '…')
-  return spoken === plain ? path : spoken
+  const redacted = plain.replace(SECRETS, '…')
+  return redacted === plain ? path : redacted
 }

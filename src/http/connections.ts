@@ -8,20 +8,20 @@ import {
 import { Server as NetServer, type Socket } from 'node:net'
 import { expectContinue } from './request-body.ts'
 
-// Long bearer tokens travel in a header.
+// Bearer tokens, which headers carry, can be long.
 const HEADER_BYTES_MAX = 64 * 1024
 const HEADERS_MILLISECONDS_MAX = 15_000
-// Longer than what load balancers keep, so that they close first.
+// Longer than load balancers keep connections, so that they close first.
 const KEEP_ALIVE_MILLISECONDS = 75_000
-// A body or an answer may take hours, but not stand still.
+// A body or a response may take hours, but data must flow.
 const IDLE_MILLISECONDS_MAX = 120_000
 // Fewer and larger reads: 64 KiB costs a third more CPU on uploads.
 const SOCKET_BUFFER_BYTES = 256 * 1024
-// What a client still sends after an early refusal is thrown away, until it has read that and stops.
+// After an early refusal, the rest of the body is discarded until the client reads the response and stops.
 const LINGER_MILLISECONDS_MAX = 5_000
 const LINGER_BYTES_MAX = 16 * 1024 * 1024
 
-/** The HTTP server with the limits that slow uploads, long tokens and load balancers need. */
+/** Creates the HTTP server, with limits that suit slow uploads, long tokens and load balancers. */
 export function createHttpServer(listener: RequestListener): Server {
   const server = createServer(
     {
@@ -36,7 +36,7 @@ export function createHttpServer(listener: RequestListener): Server {
     listener,
   )
   server.setTimeout(IDLE_MILLISECONDS_MAX)
-  // The client waits for a word before it sends its body: it hears a refusal without sending.
+  // The client waits for 100 Continue, so a refusal saves it from sending the body.
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
     expectContinue(req)
     listener(req, res)
@@ -50,7 +50,7 @@ const MALFORMED: Readonly<Record<string, readonly [status: string, message: stri
   ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'the headers did not arrive in time'],
 }
 
-/** What is no HTTP request never reaches the routes, and still gets the spec's JSON. */
+/** Answers a malformed HTTP request, which no route sees, with the spec's JSON. */
 function refuseMalformed(error: Error & { code?: string }, socket: Socket): void {
   if (!socket.writable) {
     socket.destroy()
@@ -71,16 +71,16 @@ function refuseMalformed(error: Error & { code?: string }, socket: Socket): void
 }
 
 /**
- * After an answer that left the request's body unread, the connection cannot be used again. Node would
- * read all that the client still sends, or close at once: then the system answers what still arrives
- * with a reset, and a proxy that is sending makes a 502 of it. So this side ends, reads a little on, and
- * then closes (RFC 9112, section 9.6).
+ * Closes the connection after a response that left the body of the request unread. Node would read the
+ * whole rest of the body, or close at once: then the system resets the connection, and a proxy that is
+ * still sending answers 502. Instead, this side ends its half, reads on within limits, and then closes
+ * (RFC 9112, section 9.6).
  */
 export function closeAfterUnreadBody(req: IncomingMessage, res: ServerResponse): void {
   if (req.complete || !hasBody(req)) return
   if (!res.headersSent) res.setHeader('Connection', 'close')
   const { socket } = req
-  // How Node closes after its last answer.
+  // Node calls this after the last response of a connection.
   socket.destroySoon = () => {}
   res.once('finish', () => linger(socket))
 }
@@ -88,7 +88,7 @@ export function closeAfterUnreadBody(req: IncomingMessage, res: ServerResponse):
 function linger(socket: Socket): void {
   const timer = setTimeout(() => socket.destroy(), LINGER_MILLISECONDS_MAX).unref()
   let left = LINGER_BYTES_MAX
-  // Nothing of it is a request any more.
+  // The rest is not parsed as requests.
   socket.removeAllListeners('data')
   socket.on('data', (chunk: Buffer) => {
     left -= chunk.length
@@ -107,8 +107,9 @@ function hasBody(req: IncomingMessage): boolean {
 }
 
 /**
- * Node hands over pipelined requests at once, and would go on serving them after the connection is
- * gone, with files left open. Each waits for its turn instead. False when that never comes.
+ * Waits until the responses to earlier pipelined requests are sent. Node emits pipelined requests at
+ * once, and would serve them after the connection closed, with files left open. Returns false when the
+ * connection closes first.
  */
 export async function awaitPipelineTurn(
   req: IncomingMessage,
@@ -118,31 +119,32 @@ export async function awaitPipelineTurn(
   const { socket } = req
   if (socket.destroyed) return false
   return new Promise((resolve) => {
-    const gone = () => resolve(false)
-    socket.once('close', gone)
+    const closed = () => resolve(false)
+    socket.once('close', closed)
     res.once('socket', () => {
-      socket.off('close', gone)
+      socket.off('close', closed)
       resolve(true)
     })
   })
 }
 
-/** What is connected and what is being answered, so that a server can end in good order. */
+/** The open connections and their unanswered requests, for a graceful shutdown. */
 export class Connections {
   readonly #server: Server
-  readonly #running = new Map<Socket, number>()
+  /** The number of unanswered requests by connection. */
+  readonly #unanswered = new Map<Socket, number>()
   #draining = false
 
   constructor(server: Server) {
     this.#server = server
     server.on('connection', (socket: Socket) => {
-      this.#running.set(socket, 0)
-      socket.once('close', () => this.#running.delete(socket))
+      this.#unanswered.set(socket, 0)
+      socket.once('close', () => this.#unanswered.delete(socket))
     })
     for (const event of ['request', 'checkContinue']) {
       server.prependListener(event, (req: IncomingMessage, res: ServerResponse) => {
         this.#count(req.socket, 1)
-        // Whoever keeps the connection alive learns of the end with this answer.
+        // Tells a client that keeps the connection alive about the shutdown.
         if (this.#draining) res.setHeader('Connection', 'close')
         res.once('close', () => {
           this.#count(req.socket, -1)
@@ -152,26 +154,26 @@ export class Connections {
     }
   }
 
-  /** Stops accepting, lets running requests end within the limit, and closes what is left. */
+  /** Accepts no new connections, waits for requests up to the limit, and closes the remaining connections. */
   async drain(milliseconds: number): Promise<void> {
     this.#draining = true
-    // Not the HTTP server's own close: that one takes connections for idle whose answer is on its way.
+    // `close` of the HTTP server would close connections whose response is on its way, as idle ones.
     const closed = new Promise<void>((resolve) => {
       NetServer.prototype.close.call(this.#server, () => resolve())
     })
     this.#closeIdle()
-    const late = setTimeout(() => this.#server.closeAllConnections(), milliseconds)
+    const timer = setTimeout(() => this.#server.closeAllConnections(), milliseconds)
     await closed
-    clearTimeout(late)
+    clearTimeout(timer)
   }
 
   #count(socket: Socket, change: number): void {
-    const running = this.#running.get(socket)
-    if (running !== undefined) this.#running.set(socket, running + change)
+    const count = this.#unanswered.get(socket)
+    if (count !== undefined) this.#unanswered.set(socket, count + change)
   }
 
-  /** Also those that never sent a whole request, which Node waits for. */
+  /** Closes idle connections, also those without a complete request, for which Node would wait. */
   #closeIdle(): void {
-    for (const [socket, running] of this.#running) if (running === 0) socket.destroySoon()
+    for (const [socket, count] of this.#unanswered) if (count === 0) socket.destroySoon()
   }
 }

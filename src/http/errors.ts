@@ -3,12 +3,12 @@ import { receivedRange } from './ranges.ts'
 import type { RouteContext } from './route.ts'
 import { ClientDisconnectedError } from './send-bytes.ts'
 
-/** What the operator's log is told about an error that is not the client's. */
+/** Logs an error that the client did not cause. */
 export type ReportError = (error: unknown, requestId: string) => void
 
 /**
- * The only place that makes a response out of an error: the spec's JSON. What is not a `RegistryError`
- * is reported, and the client reads a bare 500 with the id to ask the operator about.
+ * Answers with the spec's JSON for an error; no other code makes a response out of an error. An error
+ * that is not a `RegistryError` is reported, and the client gets a bare 500 with the request id.
  */
 export function answerError(
   ctx: RouteContext,
@@ -17,13 +17,13 @@ export function answerError(
   report: ReportError,
 ): void {
   if (error instanceof ClientDisconnectedError) return
-  const known = error instanceof RegistryError
-  if (!known || (known && error.status >= 500)) report(error, requestId)
-  const answer = known
-    ? error
-    : new RegistryError('UNKNOWN', { request: requestId }, { cause: error })
+  const answer =
+    error instanceof RegistryError
+      ? error
+      : new RegistryError('UNKNOWN', { request: requestId }, { cause: error })
+  if (answer.status >= 500) report(error, requestId)
   if (ctx.res.headersSent) {
-    // Half an answer went out: the client must see that it is not whole.
+    // Part of the response is sent: a closed connection tells the client that the rest is missing.
     ctx.res.destroy()
     return
   }

@@ -1,4 +1,4 @@
-/** Counts what is running, for whoever must wait until nothing is. */
+/** Counts the requests that are being answered, so that a shutdown can wait for them. */
 export class InFlightRequests {
   #count = 0
   #idle: (() => void)[] = []
@@ -13,13 +13,13 @@ export class InFlightRequests {
     for (const resolve of this.#idle.splice(0)) resolve()
   }
 
-  /** Resolves when nothing runs, or when the time is over. */
+  /** Resolves when no request is in flight, or when the time is over. */
   async waitUntilIdle(milliseconds: number): Promise<void> {
     if (this.#count === 0) return
     await new Promise<void>((resolve) => {
-      const late = setTimeout(resolve, milliseconds)
+      const timer = setTimeout(resolve, milliseconds)
       this.#idle.push(() => {
-        clearTimeout(late)
+        clearTimeout(timer)
         resolve()
       })
     })

@@ -2,12 +2,13 @@ import Router from '@koa/router'
 import { badRequest, RegistryError } from '../oci/errors.ts'
 import type { Route } from './route.ts'
 
+/** The route of a request, and the decoded parameters of its path. */
 export type Matched = {
   readonly route: Route
   readonly params: Readonly<Record<string, string>>
 }
 
-// Names hold slashes, so the last of these words is the one that counts.
+// Repository names contain slashes, so the last of these words counts.
 const HOT = /^\/v2\/(.+)\/(manifests|blobs)\/([^/]+)$/
 const HOT_PATHS: ReadonlyMap<string, string> = new Map([
   ['/v2/*repository/manifests/:reference', 'manifests'],
@@ -15,20 +16,21 @@ const HOT_PATHS: ReadonlyMap<string, string> = new Map([
 ])
 
 /**
- * Finds the row of a request. The two shapes that nearly every request has are matched by one
- * expression; the router, at twice the cost, does the rest.
+ * Finds the route of a request. One expression matches the two path patterns of nearly all requests;
+ * the router matches the others at twice the cost.
  */
 export class Matcher {
   readonly #hot = new Map<string, Route>()
   readonly #router = new Router({ strict: false, sensitive: true })
-  readonly #rows = new Map<unknown, Route>()
+  readonly #routes = new Map<unknown, Route>()
 
   constructor(routes: readonly Route[]) {
     for (const route of routes) {
       const kind = HOT_PATHS.get(route.path)
       if (kind !== undefined) this.#hot.set(`${route.method} ${kind}`, route)
-      // Only the router's matching is used: its layers stand for rows.
-      this.#rows.set(
+      // The router only matches. Its middleware, which needs no field of a layer, takes 24 µs a request
+      // where `match` takes 15.
+      this.#routes.set(
         this.#router.register(route.path, [route.method], () => {}),
         route,
       )
@@ -48,7 +50,7 @@ export class Matcher {
     }
     const { path: matching, pathAndMethod } = this.#router.match(path, method)
     const layer = pathAndMethod[0]
-    const route = this.#rows.get(layer)
+    const route = this.#routes.get(layer)
     if (layer === undefined || route === undefined) throw unmatched(method, matching)
     const params: Record<string, string> = {}
     const captured = layer.regexp.exec(path)
@@ -74,6 +76,6 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch (cause) {
-    throw badRequest('the path has a % that is no percent-encoding in UTF-8', { cause })
+    throw badRequest('the path has a % that is not percent-encoding of UTF-8', { cause })
   }
 }

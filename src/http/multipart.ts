@@ -2,32 +2,32 @@ import { Busboy, type BusboyConfig, type BusboyInstance } from '@fastify/busboy'
 import { badRequest, type RegistryError } from '../oci/errors.ts'
 import type { RouteContext } from './route.ts'
 
-// An image has ten parts at most; who sends more is mistaken, and hears which are known.
+// An image has at most ten parts. A form with more is a mistake, and the error names the allowed parts.
 const PARTS_MAX = 32
 const VALUE_BYTES_MAX = 4096
 const PART_HEADERS_MAX = 32
 const PART_HEADER_BYTES_MAX = 16 * 1024
 const READ_AHEAD_BYTES = 256 * 1024
 
-/** A part of a form: RFC 7578. A file's bytes must be read before the next part is asked for. */
+/** A part of a form (RFC 7578). The bytes of a file must be read before the next part is requested. */
 export type FormPart =
   | { readonly kind: 'value'; readonly name: string; readonly value: string }
   | {
       readonly kind: 'file'
       readonly name: string
-      /** Without folders; undefined when the client named none. */
+      /** Without folders; undefined when the client sent none. */
       readonly fileName: string | undefined
       readonly bytes: AsyncIterable<Uint8Array>
     }
 
-/** True for a body of parts. */
+/** True for a body of the type multipart/form-data. */
 export function isForm(ctx: RouteContext): boolean {
   return /^multipart\/form-data\s*;/i.test(ctx.headers['content-type'] ?? '')
 }
 
 /**
- * The parts of a body `multipart/form-data`, as they come: nothing is gathered beyond a small read
- * ahead. Throws REQUEST_INVALID for what is no such body, or is cut off.
+ * Yields the parts of a `multipart/form-data` body as they arrive, buffering at most READ_AHEAD_BYTES.
+ * Throws REQUEST_INVALID for a malformed or truncated body.
  */
 export async function* formParts(ctx: RouteContext): AsyncGenerator<FormPart> {
   const form = new Form(ctx)
@@ -44,7 +44,7 @@ export async function* formParts(ctx: RouteContext): AsyncGenerator<FormPart> {
 
 type FileStream = NodeJS.ReadableStream & { destroy(error?: Error): void }
 
-/** Feeds a parser that tells of parts by events, and hands these out one after the other. */
+/** Turns the events of the parser into parts that are read one after the other. */
 class Form {
   readonly #parser: BusboyInstance
   readonly #arrived: FormPart[] = []
@@ -63,13 +63,15 @@ class Form {
     this.#parser.on('file', (name, stream, fileName) => this.#file(name, stream, fileName))
     this.#parser.on('field', (name, value, _nameCut, valueCut) => {
       if (valueCut) {
-        const hint = 'a file is sent with -F NAME=@FILE'
-        this.#fail(badRequest(`${shown(name)} has more than ${VALUE_BYTES_MAX} bytes; ${hint}`))
+        const hint = 'send a file with -F NAME=@FILE'
+        this.#fail(
+          badRequest(`${describePart(name)} has more than ${VALUE_BYTES_MAX} bytes; ${hint}`),
+        )
       }
       this.#arrive({ kind: 'value', name: String(name), value })
     })
     this.#parser.on('partsLimit', () =>
-      this.#fail(badRequest(`there are more than ${PARTS_MAX} parts`)),
+      this.#fail(badRequest(`the form has more than ${PARTS_MAX} parts`)),
     )
     this.#parser.on('finish', () => {
       this.#finished = true
@@ -81,7 +83,7 @@ class Form {
 
   /** Undefined after the last part. */
   async next(): Promise<FormPart | undefined> {
-    // What nobody read of the part before stands in the way of the next.
+    // The parser emits the next part only when the previous one is consumed.
     this.#current?.resume()
     this.#current = undefined
     for (;;) {
@@ -95,7 +97,7 @@ class Form {
     }
   }
 
-  /** Lets go of everything; what is still to come is not read. */
+  /** Releases all streams; the rest of the body is not read. */
   stop(): void {
     this.#stop()
     for (const stream of this.#open) stream.destroy()
@@ -116,7 +118,7 @@ class Form {
   }
 
   #file(name: unknown, stream: FileStream, fileName: unknown): void {
-    // Whoever reads it hears of an error; nobody may be reading.
+    // A reader gets the error from its iteration; without a reader the event must not go unhandled.
     stream.on('error', () => {})
     this.#open.add(stream)
     stream.on('close', () => this.#open.delete(stream))
@@ -175,10 +177,10 @@ function parserFor(ctx: RouteContext): BusboyInstance {
   }
 }
 
-function shown(name: unknown): string {
+function describePart(name: unknown): string {
   return `part ${JSON.stringify(name)?.slice(0, 80)}`
 }
 
 function malformed(cause: unknown): RegistryError {
-  return badRequest('the form is malformed or cut off: it must end with its boundary', { cause })
+  return badRequest('the form is malformed or truncated: it must end with its boundary', { cause })
 }

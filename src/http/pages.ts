@@ -1,7 +1,7 @@
 import { invalidQuery, RegistryError } from '../oci/errors.ts'
 import { queryOnce, type RouteContext } from './route.ts'
 
-// 1000 names are some 30 kB. A client that asks for more gets a Link instead.
+// 1000 names are about 30 kB. A client that requests more gets a Link to the next page.
 export const PAGE_LIMIT_MAX = 1000
 const NUMBER = /^\d{1,15}$/
 

@@ -3,12 +3,12 @@ import type { Precondition } from '../registry/precondition.ts'
 
 const ENTITY_TAGS_MAX = 32
 
-/** The quoted digest: what is named by a digest never changes. */
+/** Returns the quoted digest as the entity tag: content under a digest never changes. */
 export function entityTag(digest: string): string {
   return `"${digest}"`
 }
 
-/** The digests in an If-Match or If-None-Match header, quoted or, as some clients send them, bare. */
+/** Parses If-Match or If-None-Match into digests. Some clients send digests without quotes. */
 export function parseEntityTags(header: string): readonly string[] | '*' {
   if (header.trim() === '*') return '*'
   return header
@@ -22,14 +22,14 @@ export function parseEntityTags(header: string): readonly string[] | '*' {
     .filter((tag) => tag !== '')
 }
 
-/** True when the client has this already, and 304 is the answer. */
+/** True when the client has the content already, so that the response is 304. */
 export function isNotModified(ifNoneMatch: string | undefined, digest: string): boolean {
   if (ifNoneMatch === undefined) return false
   const tags = parseEntityTags(ifNoneMatch)
   return tags === '*' || tags.includes(digest)
 }
 
-/** The condition of a change. Throws REQUEST_INVALID when there are two. */
+/** Parses the precondition of a change. Throws REQUEST_INVALID for two preconditions. */
 export function parsePrecondition(headers: {
   'if-match'?: string | undefined
   'if-none-match'?: string | undefined

@@ -5,9 +5,9 @@ const RANGE = /^bytes=\s*(\d{0,16})-(\d{0,16})\s*$/
 const CONTENT_RANGE = /^(\d{1,16})-(\d{1,16})$/
 
 /**
- * The part of a blob that a Range header asks for (RFC 9110, section 14.2); undefined for the whole:
- * no header, another unit, several ranges, or no range at all. Throws RANGE_INVALID when it lies
- * outside, or ends before it begins.
+ * Parses the Range header of a request for a blob (RFC 9110, section 14.2). Returns undefined for the
+ * whole blob: no header, another unit, several ranges, or a malformed range. Throws RANGE_INVALID for a
+ * range outside of the blob, or one that ends before it begins.
  */
 export function parseRange(header: string | undefined, size: number): ByteRange | undefined {
   const match = header === undefined ? null : RANGE.exec(header)
@@ -23,10 +23,13 @@ export function parseRange(header: string | undefined, size: number): ByteRange 
   return { start, end }
 }
 
-/** Where an uploaded chunk belongs. */
+/** The position of an uploaded chunk in the blob. */
 export type ChunkRange = { readonly start: number; readonly length: number }
 
-/** Content-Range of a chunk, in the spec's own form ("Pushing a blob in chunks"): `0-1023`. */
+/**
+ * Parses the Content-Range of a chunk, in the form of the spec ("Pushing a blob in chunks"): `0-1023`.
+ * Throws BLOB_UPLOAD_INVALID.
+ */
 export function parseChunkRange(header: string | undefined): ChunkRange | undefined {
   if (header === undefined) return undefined
   const match = CONTENT_RANGE.exec(header.trim())
@@ -36,7 +39,7 @@ export function parseChunkRange(header: string | undefined): ChunkRange | undefi
     throw new RegistryError(
       'BLOB_UPLOAD_INVALID',
       { 'Content-Range': header.slice(0, 80) },
-      { message: 'Content-Range of a chunk is its first and last position, such as 0-1023' },
+      { message: 'Content-Range of a chunk must be its first and last position, such as 0-1023' },
     )
   }
   return { start, length: end - start + 1 }

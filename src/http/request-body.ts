@@ -3,12 +3,12 @@ import { badRequest, RegistryError } from '../oci/errors.ts'
 
 const awaitingContinue = new WeakSet<IncomingMessage>()
 
-/** Marks a request whose client sends no body before it is told to (RFC 9110, section 10.1.1). */
+/** Marks a request whose client waits for 100 Continue before it sends the body (RFC 9110, section 10.1.1). */
 export function expectContinue(req: IncomingMessage): void {
   awaitingContinue.add(req)
 }
 
-/** The request's body, untouched until a handler asks for it. */
+/** The body of a request, which nothing reads before the handler does. */
 export class RequestBody {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
@@ -18,29 +18,29 @@ export class RequestBody {
     this.#res = res
   }
 
-  /** Content-Length in bytes; undefined for a chunked body. */
+  /** The Content-Length in bytes; undefined for a chunked body. */
   get length(): number | undefined {
     const header = this.#req.headers['content-length']
     return header === undefined ? undefined : Number(header)
   }
 
-  /** False when the client said that there is none. */
+  /** False when the headers announce no body. */
   get present(): boolean {
     return this.#req.headers['transfer-encoding'] !== undefined || (this.length ?? 0) > 0
   }
 
-  /** Lets the client send, and gives the bytes as they come. Throws REQUEST_INVALID when it stops. */
+  /** Sends 100 Continue if needed, and yields the bytes as they arrive. Throws REQUEST_INVALID for a truncated body. */
   async *bytes(): AsyncGenerator<Uint8Array> {
     if (awaitingContinue.delete(this.#req)) this.#res.writeContinue()
     try {
-      // The connection is still needed for the answer when the consumer stops early.
+      // When the consumer stops early, the response still needs the connection.
       yield* this.#req.iterator({ destroyOnReturn: false })
     } catch (cause) {
-      throw badRequest('the body ended before it was complete', { cause })
+      throw badRequest('the body is truncated', { cause })
     }
   }
 
-  /** The whole body, when it has at most `bytesMax`. Throws PAYLOAD_TOO_LARGE. */
+  /** Reads the whole body. Throws PAYLOAD_TOO_LARGE for more than `bytesMax`. */
   async read(bytesMax: number): Promise<Buffer> {
     const tooLarge = () =>
       new RegistryError(

@@ -7,59 +7,59 @@ import type { RequestBody } from './request-body.ts'
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
-/** A route is a row; tests read the rows. */
+/** A route: one row of the table that the app serves. Tests read the table. */
 export type Route = {
-  /** The endpoints of the distribution spec that it is, such as `end-2`. */
+  /** The endpoints of the distribution spec that it implements, such as `end-2`. */
   readonly spec?: readonly string[]
   readonly method: Method
   readonly path: string
   readonly access: Access
-  /** The tags that it sets or removes: the caller must be allowed each. */
+  /** Returns the tags that it sets or removes: the caller needs permission for each. */
   tags?(ctx: RouteContext): readonly Tag[]
-  /** What a token must be asked for, when that is no repository. */
+  /** The token scope that it needs, when that is not the scope of the repository. */
   readonly scope?: string
-  /** True for what may be finished with a token that has expired meanwhile. */
+  /** True for a step of an upload, which an expired token may finish. */
   readonly allowsExpiredToken?: true
   handle(ctx: RouteContext): Promise<void> | void
 }
 
-/** What authorization leaves for the handler. */
+/** Data of the request that authorization provides to the handler. */
 export type RouteState = {
   caller: Caller
   params: Readonly<Record<string, string>>
   repository: Repository | undefined
-  /** True when only what is public may be seen. */
+  /** True when the caller may see public repositories only. */
   publicOnly: boolean
   body: RequestBody
-  /** Those to which the caller is bound; undefined: none. */
+  /** The networks from which the caller's credential may be used; undefined for any. */
   networks: readonly string[] | undefined
   requestId: string
-  /** The client's, seen through trusted proxies. */
+  /** The client's address, behind trusted proxies. */
   address: string
 }
 
 export type RouteContext = Context & { state: RouteState }
 
-/** A parameter of the route's path, decoded. */
+/** Returns a decoded parameter of the route's path. */
 export function param(ctx: RouteContext, name: string): string {
   const value = ctx.state.params[name]
   if (value === undefined) throw new Error(`the route has no :${name}`)
   return value
 }
 
-/** The repository of the path. */
+/** Returns the repository of the path. */
 export function repositoryOf(ctx: RouteContext): Repository {
   const { repository } = ctx.state
   if (repository === undefined) throw new Error('the route has no *repository')
   return repository
 }
 
-/** What this caller can see of the repository of the path. */
+/** Returns the view that the caller has of the repository of the path. */
 export function viewOf(ctx: RouteContext): View {
   return { repository: repositoryOf(ctx), publicOnly: ctx.state.publicOnly }
 }
 
-/** Who is recorded as having done it. */
+/** Returns the actor that events and the audit log record. */
 export function actorOf(ctx: RouteContext): Actor {
   const { caller, address, requestId } = ctx.state
   if (caller.kind === 'anonymous') throw new Error('the route let an anonymous caller write')
@@ -67,7 +67,7 @@ export function actorOf(ctx: RouteContext): Actor {
   return { name, origin, tokenId, address, requestId }
 }
 
-/** A query parameter that may stand once. Throws QUERY_INVALID. */
+/** Returns a query parameter that may be given once. Throws QUERY_INVALID. */
 export function queryOnce(ctx: RouteContext, name: string): string | undefined {
   const values = queryAll(ctx, name)
   if (values.length > 1) {
@@ -76,7 +76,7 @@ export function queryOnce(ctx: RouteContext, name: string): string | undefined {
   return values[0]
 }
 
-/** Every value of a query parameter, in order. Throws QUERY_INVALID for a character nobody means. */
+/** Returns all values of a query parameter, in order. Throws QUERY_INVALID for a NUL character. */
 export function queryAll(ctx: RouteContext, name: string): string[] {
   if (!ctx.querystring) return []
   const values = new URLSearchParams(ctx.querystring).getAll(name)

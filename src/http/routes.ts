@@ -42,7 +42,7 @@ import { manifestRoutes } from './v2/manifests.ts'
 import { uploadRoutes } from './v2/uploads.ts'
 import { wellKnownRoutes } from './well-known.ts'
 
-/** What the routes call. */
+/** The objects that the routes call. */
 export type RouteDeps = {
   uploads: Uploads
   blobs: Blobs
@@ -59,11 +59,11 @@ export type RouteDeps = {
   feed: EventRouteDeps
   auth: AuthServices
   publicBaseUrl(ctx: RouteContext): string
-  /** Of Rookery. */
+  /** The version of Rookery. */
   version: string
 }
 
-/** What decides who may do what, and what can be changed about that. */
+/** Authentication, authorization and their administration. */
 export type AuthServices = {
   issuer: RegistryIssuer
   keys: KeyRing
@@ -76,32 +76,32 @@ export type AuthServices = {
   audit: AuditLog
 }
 
-/** Every row there is. */
-export function allRoutes(parts: RouteDeps): Route[] {
-  const { auth: authority } = parts
+/** Returns the table of all routes. */
+export function allRoutes(deps: RouteDeps): Route[] {
+  const { auth } = deps
   return [
     ...baseRoutes(),
-    ...uploadRoutes(parts.uploads, parts.blobs),
-    ...blobRoutes(parts.blobs),
-    ...manifestRoutes(parts.manifests),
-    ...listingRoutes(parts.listings),
-    ...operationRoutes(parts.operations),
-    ...tokenRoutes(authority.tokenIssuer, authority.authenticator, authority.audit),
-    ...wellKnownRoutes(authority.keys, authority.issuer, parts.publicBaseUrl),
-    ...credentialRoutes(authority.credentials),
-    ...policyRoutes(authority.policies),
-    ...tokenRevocationRoutes(authority.revokedTokens),
-    ...repositoryRoutes(parts.repositories),
-    ...uploadUrlCreationRoutes(authority.uploadUrls, parts.publicBaseUrl),
-    ...uploadUrlRoutes(authority.uploadUrls, parts.imageBuilder),
-    ...imageBuildRoutes(parts.imageBuilder),
-    ...imageRoutes(parts.images, parts.blobs),
-    ...documentRoutes(parts.images, parts.publicBaseUrl, parts.version),
-    ...packageRoutes(parts.packageSearch),
-    ...tagRoutes(parts.tagHistory),
-    ...webhookRoutes(parts.webhooks),
-    ...webhookDeliveryRoutes(parts.webhookDeliveries),
-    ...eventRoutes(parts.feed),
-    ...auditRoutes(authority.audit),
+    ...uploadRoutes(deps.uploads, deps.blobs),
+    ...blobRoutes(deps.blobs),
+    ...manifestRoutes(deps.manifests),
+    ...listingRoutes(deps.listings),
+    ...operationRoutes(deps.operations),
+    ...tokenRoutes(auth.tokenIssuer, auth.authenticator, auth.audit),
+    ...wellKnownRoutes(auth.keys, auth.issuer, deps.publicBaseUrl),
+    ...credentialRoutes(auth.credentials),
+    ...policyRoutes(auth.policies),
+    ...tokenRevocationRoutes(auth.revokedTokens),
+    ...repositoryRoutes(deps.repositories),
+    ...uploadUrlCreationRoutes(auth.uploadUrls, deps.publicBaseUrl),
+    ...uploadUrlRoutes(auth.uploadUrls, deps.imageBuilder),
+    ...imageBuildRoutes(deps.imageBuilder),
+    ...imageRoutes(deps.images, deps.blobs),
+    ...documentRoutes(deps.images, deps.publicBaseUrl, deps.version),
+    ...packageRoutes(deps.packageSearch),
+    ...tagRoutes(deps.tagHistory),
+    ...webhookRoutes(deps.webhooks),
+    ...webhookDeliveryRoutes(deps.webhookDeliveries),
+    ...eventRoutes(deps.feed),
+    ...auditRoutes(auth.audit),
   ]
 }

@@ -2,8 +2,9 @@ import type { ServerResponse } from 'node:http'
 import type { RouteContext } from './route.ts'
 
 /**
- * Sends `length` bytes, one chunk at a time: the next chunk is asked for when the socket has taken
- * the one before, because its memory is used again. Koa's own body streams would copy or leak.
+ * Sends `length` bytes, one chunk at a time. It requests the next chunk after the socket accepted the
+ * previous one, because the store reuses the memory of chunks. Koa's body streams would copy or leak.
+ * Throws ClientDisconnectedError.
  */
 export async function sendBytes(
   ctx: RouteContext,
@@ -15,13 +16,13 @@ export async function sendBytes(
   let sent = 0
   if (length > 0) {
     for await (const chunk of chunks) {
-      // Only now is it known that there are bytes, and that the answer is not an error.
+      // Until the first chunk arrives, reading may fail and the response become an error.
       if (sent === 0) {
         ctx.respond = false
         res.writeHead(res.statusCode)
       }
       sent += chunk.length
-      // The last one, too: a connection counts as idle as soon as `end` was called.
+      // Also for the last chunk: a connection counts as idle as soon as `end` is called.
       await written(res, chunk)
     }
   }
@@ -29,7 +30,7 @@ export async function sendBytes(
   res.end()
 }
 
-/** Resolves when the socket took the chunk, and rejects when it never will. */
+/** Resolves when the socket accepted the chunk, and rejects when the connection is closed. */
 function written(res: ServerResponse, chunk: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     const closed = () => reject(new ClientDisconnectedError())
@@ -43,7 +44,7 @@ function written(res: ServerResponse, chunk: Uint8Array): Promise<void> {
   })
 }
 
-/** The client went away before it had everything: nobody's fault, and nothing to answer. */
+/** The client closed the connection before the end of the response. It is neither answered nor reported. */
 export class ClientDisconnectedError extends Error {
   override readonly name = 'ClientDisconnectedError'
 

@@ -27,6 +27,24 @@ export function isInNetwork(address: IpAddress, [network, bits]: Network): boole
   return address.kind() === network.kind() && address.match(network, bits)
 }
 
+// All other IPv6 networks are not public: loopback, mapped and translated IPv4, private networks, links.
+const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3')
+
+/**
+ * True for a public address. An IPv6 address that embeds an IPv4 address (mapped, NAT64, 6to4, Teredo,
+ * ISATAP) is never public, and neither is one with a zone.
+ */
+export function isPublicAddress(address: IpAddress): boolean {
+  if (address.range() !== 'unicast') return false
+  if (address instanceof ipaddr.IPv4) return true
+  return address.zoneId === undefined && address.match(GLOBAL_UNICAST) && !isIsatap(address)
+}
+
+/** RFC 5214, section 6.1: any prefix, then the IPv4 address of the other end of the tunnel. */
+function isIsatap({ parts }: ipaddr.IPv6): boolean {
+  return (parts[4] === 0 || parts[4] === 0x200) && parts[5] === 0x5efe
+}
+
 /** A list of networks that addresses are compared with. */
 export class NetworkList {
   readonly #networks: readonly Network[]

@@ -4,22 +4,22 @@ import { buildConnector, Client, type Dispatcher, type Pool } from 'undici'
 import { ConnectionPools, isConnectionClosed } from './connection-pools.ts'
 import { Guard, type GuardOptions, OutgoingRefusedError } from './guard.ts'
 
-/** The request went out, or tried to, and brought no answer. In one line, without path and query. */
+/** A request without a response. The message is one line, without path and query. */
 export class OutgoingFailedError extends Error {
   override readonly name = 'OutgoingFailedError'
 }
 
-/** All addresses of a name. */
+/** Resolves a host name to all its addresses. */
 export type Resolve = (name: string) => Promise<readonly string[]>
 
 export type GuardedClientOptions = GuardOptions & {
-  /** Until the connection stands. */
+  /** Limit for establishing the connection. */
   readonly connectMilliseconds?: number
-  /** For everything together, from the look-up of the name to the last byte. */
+  /** Limit for the whole request, from the DNS look-up to the last byte. */
   readonly requestMilliseconds?: number
-  /** How long a connection of a pool stays open for the next request; without it, there are no pools. */
+  /** How long an idle connection of a pool stays open; without it, there are no pools. */
   readonly keepAliveMilliseconds?: number
-  /** Instead of the system's. */
+  /** Replaces the system's resolver. */
   readonly resolve?: Resolve
 }
 
@@ -27,22 +27,22 @@ export type OutgoingRequest = {
   readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string | Buffer
-  /** As much of the answer's body is read. */
+  /** The most bytes of the response's body that are read. */
   readonly bytesMax?: number
-  /** What a longer body is: a failure, or cut off there. */
+  /** How to treat a longer body: as a failure, or truncated to `bytesMax`. */
   readonly oversize?: 'refuse' | 'truncate'
-  /** Requests of one name and origin share connections. */
+  /** Requests with the same pool name and origin share connections. */
   readonly pool?: string | undefined
-  /** Ends it early. */
+  /** Aborts the request. */
   readonly signal?: AbortSignal | undefined
 }
 
 export type OutgoingResponse = {
-  /** Also a 3xx: redirects are not followed. */
+  /** May be 3xx: redirects are not followed. */
   readonly status: number
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
   readonly body: Buffer
-  /** True when there was more. */
+  /** True when the body was longer. */
   readonly truncated: boolean
 }
 
@@ -50,19 +50,20 @@ const CONNECT_MILLISECONDS_MAX = 5_000
 const REQUEST_MILLISECONDS_MAX = 10_000
 const HEADER_BYTES_MAX = 16 * 1024
 const BODY_BYTES_MAX = 64 * 1024
-/** Of several addresses, the next is tried after so long. */
+/** After so long, the next address of the host is tried. */
 const ADDRESS_MILLISECONDS_MAX = 1_000
 
 /**
- * The one client for requests to others. It checks every address before it connects. Each request has a
- * connection of its own, or shares those of its pool: what one server does touches nobody else.
+ * The only client for requests to other servers. It checks every address before it connects. Each request
+ * has its own connection, or shares those of its pool, so that one server cannot slow down the requests
+ * to another.
  */
 export class GuardedClient {
   readonly #guard: Guard
   readonly #resolve: Resolve
   readonly #connectMilliseconds: number
   readonly #requestMilliseconds: number
-  readonly #running = new Set<AbortController>()
+  readonly #inFlight = new Set<AbortController>()
   readonly #pools: ConnectionPools | undefined
   #closed = false
 
@@ -81,14 +82,14 @@ export class GuardedClient {
     }
   }
 
-  /** Throws OutgoingRefusedError for a URL that can be seen never to be reached, whatever its name means. */
-  demandReachable(url: string): void {
+  /** Throws OutgoingRefusedError for a URL that the guard refuses without a DNS look-up. */
+  assertUrlAllowed(url: string): void {
     this.#guard.parse(url)
   }
 
   /**
-   * Throws OutgoingRefusedError also for a name that leads nowhere but to what is refused, and OutgoingFailedError
-   * when it cannot be looked up.
+   * Throws OutgoingRefusedError for a URL that the guard refuses, also when its host has only refused
+   * addresses, and OutgoingFailedError when the DNS look-up fails.
    */
   async assertHostAllowed(text: string): Promise<void> {
     const url = this.#guard.parse(text)
@@ -100,90 +101,93 @@ export class GuardedClient {
     }
   }
 
-  /** Throws OutgoingRefusedError for what the guard does not let out, and OutgoingFailedError for the rest. */
+  /** Sends a request. Throws OutgoingRefusedError when the guard refuses it, and otherwise OutgoingFailedError. */
   async request(text: string, request: OutgoingRequest = {}): Promise<OutgoingResponse> {
     const url = this.#guard.parse(text)
-    if (this.#closed) throw new OutgoingFailedError(`${url.origin} is not asked: this is the end`)
+    if (this.#closed)
+      throw new OutgoingFailedError(`no request to ${url.origin}: the server is shutting down`)
     const controller = new AbortController()
-    this.#running.add(controller)
+    this.#inFlight.add(controller)
     const seconds = this.#requestMilliseconds / 1000
     const timer = setTimeout(() => {
       controller.abort(new OutgoingFailedError(`${url.origin} took longer than ${seconds} s`))
     }, this.#requestMilliseconds)
-    const giveUp = () => {
-      controller.abort(new OutgoingFailedError(`the request to ${url.origin} was given up`))
+    const abort = () => {
+      controller.abort(new OutgoingFailedError(`the request to ${url.origin} was aborted`))
     }
-    request.signal?.addEventListener('abort', giveUp, { once: true })
-    if (request.signal?.aborted) giveUp()
+    request.signal?.addEventListener('abort', abort, { once: true })
+    if (request.signal?.aborted) abort()
     const { signal } = controller
     try {
       return request.pool === undefined || this.#pools === undefined
-        ? await this.#askAlone(url, request, signal)
-        : await this.#askPool(this.#pools.find(request.pool, url), url, request, signal)
+        ? await this.#requestAlone(url, request, signal)
+        : await this.#requestFromPool(this.#pools.find(request.pool, url), url, request, signal)
     } catch (error) {
       throw failure(url, signal.aborted ? signal.reason : error)
     } finally {
       clearTimeout(timer)
-      request.signal?.removeEventListener('abort', giveUp)
-      this.#running.delete(controller)
+      request.signal?.removeEventListener('abort', abort)
+      this.#inFlight.delete(controller)
     }
   }
 
-  /** Ends what still runs. */
+  /** Aborts all requests. */
   close(): void {
     this.#closed = true
-    for (const controller of this.#running) {
-      controller.abort(new OutgoingFailedError('the request was given up: this is the end'))
+    for (const controller of this.#inFlight) {
+      controller.abort(
+        new OutgoingFailedError('the request was aborted: the server is shutting down'),
+      )
     }
     this.#pools?.close()
   }
 
   #connectorFor(url: URL, signal?: AbortSignal): buildConnector.connector {
     return buildConnector({
-      // Said here, so that no environment variable switches it off.
+      // Explicit, so that no environment variable turns it off.
       rejectUnauthorized: true,
       timeout: this.#connectMilliseconds,
       maxCachedSessions: 0,
       autoSelectFamily: true,
       autoSelectFamilyAttemptTimeout: ADDRESS_MILLISECONDS_MAX,
       lookup: this.#lookupFor(url),
-      // Ends a look-up or a handshake, too; the client alone would wait for it.
+      // Also aborts a look-up or a handshake; the client alone would wait for it.
       ...(signal === undefined ? {} : { signal }),
     })
   }
 
-  async #askAlone(
+  async #requestAlone(
     url: URL,
     request: OutgoingRequest,
     signal: AbortSignal,
   ): Promise<OutgoingResponse> {
     const client = this.#connectTo(url, signal)
     try {
-      return await read(url, request, await ask(client, url, request, signal))
+      return await readResponse(url, request, await send(client, url, request, signal))
     } finally {
       await client.destroy()
     }
   }
 
   /**
-   * Once more when it went out on a connection that was there already and turned out to be closed, now by
-   * one of its own. The server may have read it nevertheless, so it can get a request twice.
+   * Repeats a request on a new connection when a reused one turns out to be closed. The server may have
+   * read the first request, so it can get a request twice.
    */
-  async #askPool(
+  async #requestFromPool(
     pool: Pool,
     url: URL,
     request: OutgoingRequest,
     signal: AbortSignal,
   ): Promise<OutgoingResponse> {
-    const mayBeOld = pool.stats.connected > 0
+    const mayReuse = pool.stats.connected > 0
     let answer: Dispatcher.ResponseData
     try {
-      answer = await ask(pool, url, request, signal)
+      answer = await send(pool, url, request, signal)
     } catch (error) {
-      if (!mayBeOld || signal.aborted || !isConnectionClosed(error)) throw error
-      return this.#askAlone(url, request, signal)
+      if (!mayReuse || signal.aborted || !isConnectionClosed(error)) throw error
+      return this.#requestAlone(url, request, signal)
     }
-    return read(url, request, answer)
+    return readResponse(url, request, answer)
   }
 
   #connectTo(url: URL, signal: AbortSignal): Client {
@@ -191,7 +195,7 @@ export class GuardedClient {
       connect: this.#connectorFor(url, signal),
       maxHeaderSize: HEADER_BYTES_MAX,
       pipelining: 0,
-      // The time for the whole request bounds these, too.
+      // The limit of the whole request covers these.
       headersTimeout: 0,
       bodyTimeout: 0,
     })
@@ -205,7 +209,7 @@ export class GuardedClient {
       .map((address) => ({ address, family: isIP(address) }))
   }
 
-  /** Asked once a connection, so what was checked is what is connected to; never for addresses. */
+  /** Resolves and checks a host once per connection, so the checked address is the connected one. Not called for an address. */
   #lookupFor(url: URL): LookupFunction {
     return (name, options, callback) => {
       this.#find(url, name).then(
@@ -220,8 +224,8 @@ export class GuardedClient {
   }
 }
 
-/** Until the headers of the answer are there. */
-async function ask(
+/** Sends the request. Resolves when the headers of the response arrive. */
+async function send(
   dispatcher: Dispatcher,
   url: URL,
   { method = 'GET', headers = {}, body }: OutgoingRequest,
@@ -231,12 +235,12 @@ async function ask(
   return dispatcher.request({ path, method, headers: { ...headers }, body: body ?? null, signal })
 }
 
-async function read(
+async function readResponse(
   url: URL,
-  { bytesMax = BODY_BYTES_MAX, oversize: longer }: OutgoingRequest,
+  { bytesMax = BODY_BYTES_MAX, oversize }: OutgoingRequest,
   { statusCode, headers, body }: Dispatcher.ResponseData,
 ): Promise<OutgoingResponse> {
-  // Leaving a body early is an error of the stream, and ours is no failure.
+  // A stream that is left early emits an error, which is not a failure here.
   body.on('error', () => {})
   const chunks: Buffer[] = []
   let left = bytesMax
@@ -244,7 +248,7 @@ async function read(
     for await (const chunk of body) {
       const bytes = Buffer.from(chunk)
       if (bytes.length > left) {
-        if (longer !== 'truncate') {
+        if (oversize !== 'truncate') {
           throw new OutgoingFailedError(`${url.origin} answered with more than ${bytesMax} bytes`)
         }
         chunks.push(bytes.subarray(0, left))
@@ -254,8 +258,8 @@ async function read(
       chunks.push(bytes)
     }
   } catch (error) {
-    // Whoever takes the beginning of a body has its answer with the status.
-    if (longer !== 'truncate') throw error
+    // A caller that accepts a truncated body has its response with the status.
+    if (oversize !== 'truncate') throw error
     return answerOf(statusCode, headers, chunks, true)
   }
   return answerOf(statusCode, headers, chunks, false)
@@ -277,7 +281,7 @@ function failure(url: URL, error: unknown): Error {
   })
 }
 
-/** Several addresses that failed have no words of their own, only those of each. */
+/** The error of several failed addresses has no message, only the errors of each. */
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return [...new Set(error.errors.map(reasonOf))].join(', ')
   if (!(error instanceof Error)) return String(error)

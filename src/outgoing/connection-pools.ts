@@ -3,26 +3,26 @@ import { type buildConnector, Pool } from 'undici'
 import { errnoOf } from '../async/errno.ts'
 
 export type ConnectionPoolsOptions = {
-  /** How long a connection that nobody uses stays open. */
+  /** How long an idle connection stays open. */
   readonly keepAliveMilliseconds: number
-  /** Makes connections to an origin, each checked. */
+  /** Returns a connector to an origin that checks each connection. */
   connectorFor(url: URL): buildConnector.connector
   readonly headerBytesMax: number
 }
 
-// More requests wait for one of these.
+// Further requests wait for a connection.
 const POOL_CONNECTIONS_MAX = 8
-// A name that moved is looked up again, and checked, after so long.
+// A host name is resolved and checked again after so long.
 const CONNECTION_MILLISECONDS_MAX = 60_000
-// The ones that were used last stay.
+// Beyond this number, the least recently used pool is closed.
 const POOLS_MAX = 1_000
 
-/** Connections that are used again, by pool: what one pool's server does touches no other pool. */
+/** Pools of connections that are reused. A server can slow down its own pool only. */
 export class ConnectionPools {
   readonly #options: ConnectionPoolsOptions
   readonly #pools = new LRUCache<string, Pool>({
     max: POOLS_MAX,
-    // Requests that run in it come to their end.
+    // Requests in flight finish first.
     dispose: (pool) => void pool.close().catch(() => {}),
   })
 
@@ -30,22 +30,22 @@ export class ConnectionPools {
     this.#options = options
   }
 
-  /** The pool of that name for the URL's origin. */
+  /** Returns the pool of that name for the URL's origin, and creates it if necessary. */
   find(name: string, url: URL): Pool {
     const key = `${name} ${url.origin}`
-    const known = this.#pools.get(key)
-    if (known !== undefined) return known
+    const cached = this.#pools.get(key)
+    if (cached !== undefined) return cached
     const { keepAliveMilliseconds, headerBytesMax } = this.#options
     const pool = new Pool(url.origin, {
       connect: this.#options.connectorFor(url),
       connections: POOL_CONNECTIONS_MAX,
       clientTtl: CONNECTION_MILLISECONDS_MAX,
       keepAliveTimeout: keepAliveMilliseconds,
-      // A server may ask for less, and not for more.
+      // A server may request a shorter time, but not a longer one.
       keepAliveMaxTimeout: keepAliveMilliseconds,
       maxHeaderSize: headerBytesMax,
       pipelining: 1,
-      // The time for the whole request bounds these, too.
+      // The limit of the whole request covers these.
       headersTimeout: 0,
       bodyTimeout: 0,
     })
@@ -53,7 +53,7 @@ export class ConnectionPools {
     return pool
   }
 
-  /** Ends all connections. */
+  /** Closes all connections. */
   close(): void {
     for (const pool of this.#pools.values()) void pool.destroy().catch(() => {})
     this.#pools.clear()

@@ -154,7 +154,11 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     ],
     ['its discovery has no keys', (own) => ({ issuer: own.url }), 'no jwks_uri'],
     ['its keys are a number', (own) => ({ issuer: own.url, jwks_uri: 7 }), 'no jwks_uri'],
-    ['its keys are nowhere', (own) => ({ issuer: own.url, jwks_uri: 'keys' }), 'a URL is like'],
+    [
+      'its keys are nowhere',
+      (own) => ({ issuer: own.url, jwks_uri: 'keys' }),
+      'a URL must be like',
+    ],
     [
       'its keys are a file',
       (own) => ({ issuer: own.url, jwks_uri: 'file:///etc/passwd' }),
@@ -163,7 +167,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     [
       'its keys are on an internal host',
       (own) => ({ issuer: own.url, jwks_uri: 'https://169.254.169.254/keys' }),
-      'no public address',
+      'neither a public address',
     ],
     [
       'its keys come by http',

@@ -104,9 +104,9 @@ describe('a trust policy', () => {
         'https://öcto.example',
         `https://octo.example/${'x'.repeat(600)}`,
       ].map((url): [object, string] => [{ issuer: url }, 'an issuer is a URL']),
-      [{ issuer: 'https://user:secret@octo.example' }, 'no user and no password'],
-      [{ issuer: 'https://octo.example./' }, 'without a dot'],
-      [{ issuer: 'https://10.0.0.1' }, 'no public address'],
+      [{ issuer: 'https://user:secret@octo.example' }, 'no user name and no password'],
+      [{ issuer: 'https://octo.example./' }, 'does not end with a dot'],
+      [{ issuer: 'https://10.0.0.1' }, 'neither a public address'],
       [{ issuer: 'https://169.254.169.254/' }, 'ask the operator'],
       [{ issuer: 'http://8.8.8.8/' }, 'plain http'],
       ...['', 'a\0b', 'a\nb', 'x'.repeat(256)].map((audience): [object, string] => [

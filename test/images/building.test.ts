@@ -198,7 +198,7 @@ describe('what is wrong with a form is said, and nothing is changed', () => {
     [
       'a name like a folder',
       (form) => last(form, 'kernel', file('x'), 'a\u0001'),
-      /a file name has no slash/,
+      /a file name must have no slash/,
     ],
     [
       'a value too long',
@@ -235,19 +235,19 @@ describe('what is wrong with a form is said, and nothing is changed', () => {
     ['no form', 'application/octet-stream', 'x', /multipart\/form-data, as curl -F does/],
     ['no boundary', 'multipart/form-data;', 'x', /must have a boundary/],
     ['another form', 'application/x-www-form-urlencoded', 'kernel=x', /multipart\/form-data/],
-    ['nothing', 'multipart/form-data; boundary=x', '', /cut off|kernel is missing/],
+    ['nothing', 'multipart/form-data; boundary=x', '', /truncated|kernel is missing/],
     [
       'no end',
       'multipart/form-data; boundary=x',
       '--x\r\nContent-Disposition: form-data; name="kernel"; filename="a"\r\n\r\nabc',
-      /cut off/,
+      /truncated/,
     ],
     ['an end alone', 'multipart/form-data; boundary=x', '--x--\r\n', /kernel is missing/],
     [
       'nonsense',
       'multipart/form-data; boundary=x',
       randomBytes(100_000).toString('latin1'),
-      /cut off|kernel is missing/,
+      /truncated|kernel is missing/,
     ],
   ])('%s', async (_what, type, body, message) => {
     const repository = newRepository()

@@ -235,9 +235,9 @@ it('the end ends what runs, and lets nothing out any more', async () => {
   const running = outcome(client, url)
   const other = outcome(client, url)
   client.close()
-  expect((await running).message).toContain('given up')
+  expect((await running).message).toContain('was aborted')
   expect((await other).kind).toBe('failed')
-  expect((await outcome(client, url)).message).toContain('is not asked')
+  expect((await outcome(client, url)).message).toContain('no request to')
 })
 
 it('a request that is cut by its signal fails at once, also before it began', async () => {
@@ -246,7 +246,7 @@ it('a request that is cut by its signal fails at once, also before it began', as
   const controller = new AbortController()
   const running = outcome(client, url, { signal: controller.signal })
   controller.abort()
-  const given = { kind: 'failed', message: `the request to ${url} was given up` }
+  const given = { kind: 'failed', message: `the request to ${url} was aborted` }
   expect(await running).toEqual(given)
   expect(await outcome(client, url, { signal: controller.signal })).toEqual(given)
 })

@@ -105,7 +105,7 @@ describe('connections', () => {
     expect(sockets[1]?.destroyed).toBe(false)
     ended.close()
     await expect.poll(() => sockets[1]?.destroyed).toBe(true)
-    expect((await outcome(ended, url, { pool: '1' })).message).toContain('is not asked')
+    expect((await outcome(ended, url, { pool: '1' })).message).toContain('no request to')
   })
 
   it('are checked when they are made, and made anew each minute', async () => {
@@ -299,7 +299,7 @@ describe('in a pool, too', () => {
       write()
     })
     const client = clientOf()
-    const rule = { bytesMax: 100_000, longer: 'truncate', pool: '1' } as const
+    const rule = { bytesMax: 100_000, oversize: 'truncate', pool: '1' } as const
     expect(await client.request(url, rule)).toMatchObject({ status: 200, truncated: true })
     const { body } = await client.request(`${url}/short`, rule)
     expect(String(body)).toBe('short')
@@ -343,7 +343,7 @@ describe('in a pool, too', () => {
     const cut = outcome(client, `${url}/hangs`, { ...POST, pool: '1', signal: controller.signal })
     const others = Array.from({ length: 20 }, () => outcome(client, url, { ...POST, pool: '1' }))
     setTimeout(() => controller.abort(), 10)
-    expect((await cut).message).toContain('given up')
+    expect((await cut).message).toContain('was aborted')
     for (const { kind } of await Promise.all(others)) expect(kind).toBe('answered')
   })
 
@@ -353,7 +353,7 @@ describe('in a pool, too', () => {
     const running = Array.from({ length: 20 }, () => outcome(client, url, { ...POST, pool: '1' }))
     await expect.poll(() => servers[0]?.connections()).toBe(8)
     client.close()
-    for (const { message } of await Promise.all(running)) expect(message).toContain('given up')
+    for (const { message } of await Promise.all(running)) expect(message).toContain('was aborted')
   })
 })
 

@@ -49,7 +49,7 @@ it.each(INTERNAL)(
       const client = new GuardedClient({ allowed: [], resolve: async () => [address] })
       expect(await outcome(client, 'https://issuer.example/'), address).toMatchObject({
         kind: 'refused',
-        message: expect.stringContaining('no public address'),
+        message: expect.stringContaining('neither a public address'),
       })
     }
   },
@@ -150,12 +150,12 @@ it('a refusal says in one line what is wrong, and what the operator can do', asy
     resolve: async () => ['10.1.2.3'],
   })
   expect((await outcome(client, 'https://issuer.example/a?b=c')).message).toBe(
-    'https://issuer.example leads to 10.1.2.3, no public address, and in no network that is allowed; ALLOWED may name it',
+    'https://issuer.example resolves to 10.1.2.3, which is neither a public address nor in an allowed network; ALLOWED may name it',
   )
   expect((await outcome(client, 'https://127.0.0.1:1/')).message).toBe(
-    'https://127.0.0.1:1 is no public address, and in no network that is allowed; ALLOWED may name it',
+    'https://127.0.0.1:1 is neither a public address nor in an allowed network; ALLOWED may name it',
   )
-  expect((await outcome(client, 'http://issuer.example/')).message).toContain('say https')
+  expect((await outcome(client, 'http://issuer.example/')).message).toContain('use https')
 })
 
 it('an allowed network is reached, also by http, and nothing beside it', async () => {
@@ -206,7 +206,7 @@ it('a name that means something else from look-up to look-up is checked at each 
     },
   })
   const url = `http://issuer.example:${inside.port}/`
-  client.demandReachable(url)
+  client.assertUrlAllowed(url)
   expect(lookups).toBe(0)
   for (const kind of ['answered', 'refused', 'answered', 'refused']) {
     expect((await outcome(client, url)).kind).toBe(kind)

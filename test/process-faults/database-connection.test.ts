@@ -73,7 +73,7 @@ describe('a connection that breaks', () => {
       thrown = await brokenTransaction()
     })
     expect(thrown).toMatchObject({ name: 'RegistryError', code: 'UNAVAILABLE' })
-    expect(thrown).toHaveProperty('headers.Retry-After')
+    expect(thrown).toHaveProperty('data.retryAfterSeconds')
   })
 
   it('while it holds the lock of a long work does not end the process', async () => {

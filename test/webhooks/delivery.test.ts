@@ -356,6 +356,6 @@ describe('an endpoint', () => {
     await pushImage(registry, repository, 'live')
     await expect
       .poll(async () => (await deliveries(name))[0]?.error)
-      .toMatch(/127\.0\.0\.2.* is no public address.*ROOKERY_WEBHOOK_ALLOW_NETWORKS/)
+      .toMatch(/127\.0\.0\.2.* is neither a public address.*ROOKERY_WEBHOOK_ALLOW_NETWORKS/)
   })
 })

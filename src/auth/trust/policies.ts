@@ -209,7 +209,7 @@ export class TrustPolicies {
     }
     if (/[?#]/.test(issuer)) throw badRequest(ISSUER_RULE)
     try {
-      this.#client.demandReachable(issuer)
+      this.#client.assertUrlAllowed(issuer)
     } catch (error) {
       throw error instanceof OutgoingRefusedError
         ? badRequest(error.message, { cause: error })

@@ -6,7 +6,7 @@ import type { ImageFilter, Images, KernelSelector } from '../../registry/images/
 import { compareImages } from '../../unikernel/compare/images.ts'
 import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
-import { passBlob, sendBlobHeaders } from '../send-blob.ts'
+import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
 import { parseLookupReference } from '../v2/manifests.ts'
 import { imageDetails, imageSummary } from './image-json.ts'
 
@@ -46,7 +46,7 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       },
     },
     kernelRow('HEAD', sendBlobHeaders),
-    kernelRow('GET', passBlob),
+    kernelRow('GET', (ctx, blob) => sendBlob(ctx, blob, { redirect: false })),
     {
       method: 'GET',
       path: `${IMAGES}/:reference`,

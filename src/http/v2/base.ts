@@ -1,10 +1,10 @@
 import type { Route } from '../route.ts'
 
-/** Distribution spec, "Determining Support", and the extensions spec's list of extensions. */
+/** The routes of "Determining Support" in the distribution spec, and the list of extensions. */
 export function baseRoutes(): Route[] {
   const discover = '_oci/ext/discover'
   return [
-    // Some clients leave the slash out.
+    // Some clients omit the slash.
     ...['/v2/', '/v2'].map(
       (path): Route => ({
         spec: ['end-1'],

@@ -5,7 +5,7 @@ import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
 
 const PATH = '/v2/*repository/blobs/:digest'
 
-/** Distribution spec, "Pulling blobs" and "Deleting Blobs". */
+/** The routes of "Pulling blobs" and "Deleting Blobs" in the distribution spec. */
 export function blobRoutes(blobs: Blobs): Route[] {
   return [
     {

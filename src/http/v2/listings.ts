@@ -7,7 +7,7 @@ import { param, queryOnce, type Route, repositoryOf, viewOf } from '../route.ts'
 
 const REFERRERS_PAGE_MAX = 500
 
-/** Distribution spec, "Listing Tags" and "Listing Referrers", and the catalog that clients know. */
+/** The routes of "Listing Tags" and "Listing Referrers" in the distribution spec, and Docker's catalog. */
 export function listingRoutes(listings: Listings): Route[] {
   return [
     {

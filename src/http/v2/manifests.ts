@@ -10,7 +10,7 @@ import { queryTags } from '../tag-query.ts'
 
 const PATH = '/v2/*repository/manifests/:reference'
 
-/** Distribution spec, "Pulling manifests", "Pushing Manifests" and "Deleting Manifests". */
+/** The routes of "Pulling manifests", "Pushing Manifests" and "Deleting Manifests" in the distribution spec. */
 export function manifestRoutes(manifests: Manifests): Route[] {
   return [
     {
@@ -22,7 +22,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
         const manifest = await manifests.find(viewOf(ctx), parseLookupReference(ctx), {
           withBytes: false,
         })
-        describe(ctx, manifest)
+        setManifestHeaders(ctx, manifest)
         if (isNotModified(ctx.headers['if-none-match'], manifest.digest)) ctx.status = 304
         else ctx.length = manifest.size
       },
@@ -36,15 +36,15 @@ export function manifestRoutes(manifests: Manifests): Route[] {
         const ifNoneMatch = ctx.headers['if-none-match']
         const manifest = await manifests.find(viewOf(ctx), parseLookupReference(ctx), {
           withBytes: ifNoneMatch?.trim() !== '*',
-          cachedDigest: knownDigest(ifNoneMatch),
+          cachedDigest: cachedDigest(ifNoneMatch),
         })
-        describe(ctx, manifest)
+        setManifestHeaders(ctx, manifest)
         if (isNotModified(ifNoneMatch, manifest.digest)) {
           ctx.status = 304
           return
         }
         ctx.body = manifest.bytes
-        // Koa gives a body without a type one of its own.
+        // After the body, because Koa sets a type for a body without one.
         ctx.set('Content-Type', manifest.mediaType)
       },
     },
@@ -56,11 +56,11 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       tags: (ctx) => [...tagsOf(parseReference(param(ctx, 'reference'))), ...queryTags(ctx)],
       async handle(ctx) {
         const reference = parseReference(param(ctx, 'reference'))
-        const checked = queryTags(ctx)
+        const tags = queryTags(ctx)
         const { digest, subject } = await manifests.put({
           repository: repositoryOf(ctx),
           reference,
-          tags: checked,
+          tags,
           precondition: parsePrecondition(ctx.headers),
           contentType: ctx.headers['content-type'],
           bytes: await ctx.state.body.read(MANIFEST_BYTES_MAX),
@@ -73,7 +73,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
           ETag: entityTag(digest),
         })
         if (subject !== undefined) ctx.set('OCI-Subject', subject)
-        if (checked.length > 0) ctx.set('OCI-Tag', checked.join(', '))
+        if (tags.length > 0) ctx.set('OCI-Tag', tags.join(', '))
         ctx.body = ''
       },
     },
@@ -103,7 +103,7 @@ function tagsOf(reference: Reference): Tag[] {
   return reference.kind === 'tag' ? [reference.tag] : []
 }
 
-function describe(ctx: RouteContext, manifest: StoredManifest): void {
+function setManifestHeaders(ctx: RouteContext, manifest: StoredManifest): void {
   ctx.status = 200
   ctx.set({
     'Content-Type': manifest.mediaType,
@@ -112,7 +112,7 @@ function describe(ctx: RouteContext, manifest: StoredManifest): void {
   })
 }
 
-/** A tag that nobody can push is one that does not exist: 404, as the spec's own tests expect. */
+/** Parses a reference to look up. A malformed tag does not exist: MANIFEST_UNKNOWN, as the spec's tests expect. */
 export function parseLookupReference(ctx: RouteContext, name = 'reference'): Reference {
   const text = param(ctx, name)
   if (!text.includes(':') && !isTag(text)) {
@@ -121,14 +121,14 @@ export function parseLookupReference(ctx: RouteContext, name = 'reference'): Ref
   return parseReference(text)
 }
 
-/** The one digest that the client says it has, so that its bytes need not be brought. */
-function knownDigest(ifNoneMatch: string | undefined) {
+/** Returns the one digest that the client has, so that the manifest's bytes need not be read. */
+function cachedDigest(ifNoneMatch: string | undefined) {
   const tags = ifNoneMatch === undefined ? [] : parseEntityTags(ifNoneMatch)
   const only = tags.length === 1 ? tags[0] : undefined
   try {
     return only === undefined || only === '*' ? undefined : parseDigest(only)
   } catch {
-    // An entity tag of somebody else's making matches nothing here.
+    // An entity tag of another server matches no manifest.
     return undefined
   }
 }

@@ -11,7 +11,7 @@ import { actorOf, param, queryOnce, type Route, type RouteContext, repositoryOf 
 const START_PATH = '/v2/*repository/blobs/uploads/'
 const UPLOAD_PATH = '/v2/*repository/blobs/uploads/:upload'
 
-/** Distribution spec, "Pushing blobs" and "Mounting a blob from another repository". */
+/** The routes of "Pushing blobs" and "Mounting a blob from another repository" in the distribution spec. */
 export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
   return [
     {
@@ -84,7 +84,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
   ]
 }
 
-/** end-11: true when the blob is in the repository now, and nothing has to be sent. */
+/** Mounts a blob (end-11). Returns true when the repository has the blob, so that no upload is needed. */
 async function mounted(ctx: RouteContext, blobs: Blobs, mount: string): Promise<boolean> {
   const digest = parseDigest(mount)
   const from = queryOnce(ctx, 'from')
@@ -105,7 +105,7 @@ async function pushWhole(ctx: RouteContext, uploads: Uploads, text: string): Pro
   try {
     await uploads.finish(key, digest, incoming(ctx))
   } catch (error) {
-    // The client has no Location, so nobody could go on with it. It expires if this fails too.
+    // The client has no Location to resume it. The upload expires if this fails as well.
     await uploads.abandon(key).catch(() => {})
     throw error
   }
@@ -116,14 +116,14 @@ function uploadKey(ctx: RouteContext) {
   return { id: param(ctx, 'upload'), ...uploadOwner(ctx) }
 }
 
-/** A session belongs to a repository and an actor; a token that expired finishes what it began. */
+/** An upload belongs to a repository and an actor; an expired token may finish the uploads that it started. */
 function uploadOwner(ctx: RouteContext) {
   const { caller } = ctx.state
   const startedBefore = caller.kind === 'holder' ? caller.expiredAt : undefined
   return { repository: repositoryOf(ctx), actor: actorOf(ctx).name, startedBefore }
 }
 
-/** The body, and where the client says that it belongs. Throws SIZE_INVALID when it disagrees. */
+/** Returns the body and its position in the blob. Throws SIZE_INVALID when Content-Range and Content-Length disagree. */
 function incoming(ctx: RouteContext): UploadBody {
   const { body } = ctx.state
   const range = parseChunkRange(ctx.headers['content-range'])

@@ -16,7 +16,7 @@ import type { WebhookChange } from './types.ts'
 
 /** What checking needs to know of this registry. */
 export type ValidationContext = {
-  readonly client: Pick<GuardedClient, 'demandReachable'>
+  readonly client: Pick<GuardedClient, 'assertUrlAllowed'>
   readonly issuer: RegistryIssuer
 }
 
@@ -117,7 +117,7 @@ function checkedUrl(url: string, { client }: ValidationContext): string {
   }
   if (url.includes('#')) throw invalid('url', 'has a # in it, and what stands behind is never sent')
   try {
-    client.demandReachable(url)
+    client.assertUrlAllowed(url)
   } catch (error) {
     if (!(error instanceof OutgoingRefusedError)) throw error
     throw invalid('url', `cannot be used: ${error.message}`, error)
