@@ -162,7 +162,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     [
       'its keys are a file',
       (own) => ({ issuer: own.url, jwks_uri: 'file:///etc/passwd' }),
-      'not by file:',
+      'not file:',
     ],
     [
       'its keys are on an internal host',
