@@ -32,7 +32,7 @@ export async function runCommand(
 
 const OPTIONS = 'rookery COMMAND --help shows the options of a command.\n'
 const CONFIGURED =
-  'All of them are configured by ROOKERY_* environment variables; the README lists them.\n'
+  'All of them are configured by ROOKERY_* environment variables; docs/settings.md lists them.\n'
 
 function overview(commands: readonly Command[]): string {
   const names = commands.map(({ words }) => words.join(' '))

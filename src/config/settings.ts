@@ -4,7 +4,7 @@ export type Setting = {
   readonly description: string
 }
 
-/** Every setting, as an environment variable. A test compares the README's table with this one. */
+/** Every setting, as an environment variable. A test compares the table of docs/settings.md with this one. */
 export const SETTINGS = [
   {
     name: 'ROOKERY_LISTEN',

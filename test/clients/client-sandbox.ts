@@ -118,7 +118,7 @@ export class ClientSandbox {
   /** Runs a client that must succeed, and returns what it printed. */
   async succeed(command: string, args: readonly string[], cwd = this.folder): Promise<string> {
     const ran = await this.run(command, args, cwd)
-    expect(ran, `${command} ${args.join(' ')}`).toMatchObject({ status: 0 })
+    expect(ran.status, `${command} ${args.join(' ')}\n${ran.stderr}`).toBe(0)
     return ran.stdout
   }
 

@@ -1,23 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
-import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { freePorts } from '../support/free-ports.ts'
 import { BUILD, ClientSandbox, hasClient, PASSWORD } from './client-sandbox.ts'
 
 const EXAMPLE = new URL('../../docs/examples/nginx.conf', import.meta.url)
 const KERNEL = join(BUILD, 'bin/hello-key.hvt')
 const LARGE_BYTES = 40 * 1024 * 1024
-
-/** Ports that were free a moment ago. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
-  await Promise.all(servers.map((server) => new Promise((done) => server.once('listening', done))))
-  const ports = servers.map((server) => (server.address() as AddressInfo).port)
-  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))))
-  return ports
-}
 
 describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
   'behind nginx, as the example has it',

@@ -5,9 +5,9 @@ import { ConfigError, parseConfig, SETTINGS } from '../../src/config/config.ts'
 import { ROOT } from '../house/tree.ts'
 
 describe('the settings', () => {
-  it('are in the README’s table, with their defaults and descriptions', () => {
-    const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
-    const rows = readme.split('\n').filter((line) => line.startsWith('| `ROOKERY_'))
+  it('are in the table of docs/settings.md, with their defaults and descriptions', () => {
+    const document = readFileSync(join(ROOT, 'docs/settings.md'), 'utf8')
+    const rows = document.split('\n').filter((line) => line.startsWith('| `ROOKERY_'))
     const expected = SETTINGS.map(
       (setting) =>
         `| \`${setting.name}\` | ${setting.default === '' ? '' : `\`${setting.default}\``} | ${setting.description} |`,

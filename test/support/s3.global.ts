@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { TestProject } from 'vitest/node'
+import { freePorts } from './free-ports.ts'
 import type { TestS3 } from './s3.ts'
 
 declare module 'vitest' {
@@ -27,8 +27,9 @@ export async function setup(project: TestProject): Promise<void> {
   if (script === undefined) throw new Error(`S3_SERVER is rgw or swift, not ${name}`)
   folder = await mkdtemp(join(tmpdir(), 'rookery-s3-'))
   const path = fileURLToPath(new URL(`../../scripts/${script}`, import.meta.url))
+  const [port] = await freePorts(1)
   // It ends with its standard input, so also when this process is killed.
-  child = spawn(path, ['--until-eof', folder, String(await freePort())], {
+  child = spawn(path, ['--until-eof', folder, String(port)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
   project.provide('s3', await readLine(child))
@@ -55,13 +56,4 @@ async function readLine(from: ChildProcess): Promise<TestS3> {
   clearTimeout(timer)
   if (!text.includes('\n')) throw new Error('the S3 server did not start; it says why above')
   return JSON.parse(text) as TestS3
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }
