@@ -1,10 +1,10 @@
 #!/bin/sh
-# poll.sh REGISTRY REPOSITORY TAG TARGET NAME: runs what a tag stands for, and asks every half minute.
+# poll.sh REGISTRY REPOSITORY TAG TARGET NAME: runs the kernel of a tag, and polls every half minute.
 set -u
 registry=$1 repository=$2 tag=$3 target=$4 name=$5
 kernel=${STATE_DIRECTORY:-/var/lib/unikernels}/$name.$target
 
-ask() { curl -fsS ${NETRC:+--netrc-file "$NETRC"} "$@"; } # NETRC: a login, for what is private
+ask() { curl -fsS ${NETRC:+--netrc-file "$NETRC"} "$@"; } # NETRC: the login for a private repository
 
 while :; do
   rm -f "$kernel.new" "$kernel.etag.new"

@@ -6,8 +6,8 @@ type Entry<Item, Result> = {
 
 /**
  * Collects items into batches, one batch at a time: items that arrive while a batch is in flight
- * travel together in the next. So a round trip is shared under load, and a result is never older
- * than its request. When a batch fails, each of its items fails.
+ * travel together in the next. Under load they share a round trip, and a result is never older than
+ * its request. When a batch fails, each of its items fails.
  */
 export class Batcher<Item, Result> {
   readonly #run: (items: Item[]) => Promise<Result[]>

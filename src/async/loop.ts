@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 export type LoopOptions = {
   /** One run. It returns early when the signal is aborted, which `stop` does. */
   work(signal: AbortSignal): Promise<void>
-  /** Receives the failures of runs; the loop goes on. A run that fails because of `stop` is not reported. */
+  /** Receives the failures of runs; the loop continues. A run that fails because of `stop` is not reported. */
   onError(error: unknown): void
   /** Time between the starts of two runs. Undefined: the loop runs only when it is poked. */
   readonly everySeconds?: number
@@ -91,7 +91,7 @@ export class Loop {
 
 export type Repeating = { stop(): Promise<void> }
 
-// Longer than a store that answers needs. What is cut off is queued and claimed for a while.
+// Longer than a store that answers needs. Work that is cut off stays queued.
 const STOP_MILLISECONDS_MAX = 5_000
 
 /**

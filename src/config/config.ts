@@ -143,13 +143,13 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
 }
 
 function assertAllKnown(environment: NodeJS.ProcessEnv): void {
-  const known: ReadonlySet<string> = new Set(SETTINGS.map(({ name }) => name))
+  const names: ReadonlySet<string> = new Set(SETTINGS.map(({ name }) => name))
   const unknown = Object.keys(environment).find(
-    (name) => name.startsWith(PREFIX) && !known.has(name),
+    (name) => name.startsWith(PREFIX) && !names.has(name),
   )
   if (unknown !== undefined) {
     throw new ConfigError(
-      `${unknown} is not a setting; the settings are: ${[...known].sort().join(', ')}`,
+      `${unknown} is not a setting; the settings are: ${[...names].sort().join(', ')}`,
     )
   }
 }

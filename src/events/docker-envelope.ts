@@ -1,6 +1,6 @@
 import type { RegistryEvent } from './event.ts'
 
-/** What the distribution project sends its notifications as. */
+/** The media type of the distribution project's notifications. */
 export const DOCKER_EVENTS_TYPE = 'application/vnd.docker.distribution.events.v1+json'
 
 const ACTIONS: Readonly<Partial<Record<RegistryEvent['type'], 'push' | 'delete'>>> = {
@@ -11,7 +11,7 @@ const ACTIONS: Readonly<Partial<Record<RegistryEvent['type'], 'push' | 'delete'>
   'image.deleted': 'delete',
 }
 
-/** What of a stored body is read here. */
+/** The fields of a stored body that an envelope needs. */
 type StoredEvent = {
   readonly id: string
   readonly source: string
@@ -30,9 +30,9 @@ type StoredEvent = {
 }
 
 /**
- * A stored event as the distribution project's notifications have it (its documentation, "Work with
- * notifications"): one event in an envelope, and none for what they have no word for. The same body
- * makes the same bytes.
+ * Renders a stored event as a notification of the distribution project (its documentation, "Work with
+ * notifications"): one event in an envelope, or none for a type that the format does not have. The
+ * same body gives the same bytes.
  */
 export function renderDockerEnvelope(body: string): string {
   const { id, source, type, time, data } = JSON.parse(body) as StoredEvent

@@ -1,7 +1,7 @@
 import type { Digest } from '../oci/digest.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 
-/** Everything that can happen: spec/events.md. */
+/** Every type of event: spec/events.md. */
 export const EVENT_TYPES = [
   'image.pushed',
   'image.tag.updated',
@@ -13,13 +13,13 @@ export const EVENT_TYPES = [
 ] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 
-/** Those that somebody can subscribe to: a ping is for one endpoint alone. */
-export const SUBSCRIBABLE_TYPES = EVENT_TYPES.filter((type) => type !== 'webhook.ping')
+/** The types that a filter may name. A ping is addressed to one webhook, so no filter matches it. */
+export const FILTERABLE_TYPES = EVENT_TYPES.filter((type) => type !== 'webhook.ping')
 
-/** Those that are about a tag: a later one of the same tag makes an earlier one useless. */
+/** The types of tag events: a later event of the same tag supersedes an earlier one. */
 export const TAG_TYPES: readonly EventType[] = ['image.tag.updated', 'image.tag.deleted']
 
-/** A package as a list of an image has it. */
+/** A package in a package list of an image. */
 export type ListedPackage = {
   readonly ecosystem: string
   readonly name: string
@@ -36,9 +36,9 @@ export type ChangedPackage = {
 
 export type Device = { readonly kind: string; readonly name: string }
 
-/** How a unikernel differs from the one that the tag stood for before. */
+/** The differences from the unikernel that the tag pointed to before. */
 export type UnikernelChanges = {
-  /** Of the manifest it is compared with. */
+  /** The digest of the previous manifest. */
   readonly from: Digest
   readonly kernel: boolean
   readonly devices: { readonly added: readonly Device[]; readonly removed: readonly Device[] }
@@ -46,14 +46,14 @@ export type UnikernelChanges = {
     readonly added: readonly ListedPackage[]
     readonly removed: readonly ListedPackage[]
     readonly changed: readonly ChangedPackage[]
-    /** True when there are more than these. */
+    /** True when the lists are not complete. */
     readonly truncated: boolean
   }
 }
 
-/** What is known of one unikernel; an index has several. */
+/** One unikernel of a manifest; an index has several. */
 export type UnikernelSummary = {
-  /** Of the manifest. */
+  /** The digest of the manifest. */
   readonly digest: Digest
   readonly kernelDigest: Digest
   readonly target: string
@@ -61,27 +61,27 @@ export type UnikernelSummary = {
   readonly architecture: string | null
   readonly devices: readonly Device[]
   readonly inputId: string | null
-  /** Null when the tag stood for nothing comparable before. */
+  /** Null when the tag pointed to no comparable unikernel before. */
   readonly changes: UnikernelChanges | null
 }
 
-/** What all events about images say. */
+/** The fields of all image events. */
 type ImageData = {
   readonly repository: Repository
   readonly tag: Tag | null
   readonly digest: Digest | null
   readonly previousDigest: Digest | null
-  /** Who did it. */
+  /** The name of the credential or identity that made the change. */
   readonly actor: string
 }
 
-/** A manifest that is there, and what it is. */
+/** The fields of events about a stored manifest. */
 type ManifestData = {
   readonly mediaType: string
   readonly artifactType: string | null
   /** Bytes of the manifest. */
   readonly size: number
-  /** Empty for what is no unikernel. */
+  /** Empty for a manifest that is no unikernel. */
   readonly unikernels: readonly UnikernelSummary[]
 }
 
@@ -104,38 +104,38 @@ export type TagDeleted = ImageData & {
 
 export type Deleted = ImageData & { readonly type: 'image.deleted'; readonly digest: Digest }
 
-/** A manifest that speaks of another, such as a signature. */
+/** A new manifest with a `subject`, such as a signature. */
 export type ReferrerAdded = ImageData & {
   readonly type: 'image.referrer.added'
   readonly digest: Digest
   readonly mediaType: string
   readonly artifactType: string | null
   readonly size: number
-  /** Of the manifest that it speaks of, which may not be there. */
+  /** The digest of the subject, which may be missing. */
   readonly subject: Digest
 }
 
-/** Only for the endpoint that is tried. */
+/** A test of one webhook. */
 export type Ping = { readonly type: 'webhook.ping'; readonly webhook: string }
 
-/** `gone`: it answered 410. `failing`: no success for days. `owner`: who made it may no longer. */
+/** `gone`: the receiver answered 410. `failing`: no success for days. `owner`: its owner lost the right. */
 export type DisabledReason = 'gone' | 'failing' | 'owner'
 
 export type WebhookDisabled = {
   readonly type: 'webhook.disabled'
   readonly webhook: string
   readonly reason: DisabledReason
-  /** In words: what it answered last. */
+  /** The last answer, in words. */
   readonly detail: string
 }
 
 export type ImageEvent = Pushed | TagUpdated | TagDeleted | Deleted | ReferrerAdded
 export type RegistryEvent = ImageEvent | Ping | WebhookDisabled
 
-/** What an event is about, as those who filter see it. */
+/** The fields of an event that filters compare. */
 export type EventSubject = {
   readonly type: EventType
-  /** Null when it is about the registry. */
+  /** Null for an event of the registry. */
   readonly repository: Repository | null
   readonly tag: Tag | null
 }

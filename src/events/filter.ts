@@ -1,17 +1,17 @@
 import { type Glob, matchesAnyGlob } from '../oci/glob.ts'
 import type { EventSubject, EventType } from './event.ts'
 
-/** Which events somebody wants to hear of. */
+/** The filter of a webhook or a client of the feed. */
 export type EventFilter = {
   readonly types: readonly EventType[]
   readonly repositories: readonly Glob[]
-  /** Null: also what is about no tag. */
+  /** Null: also events without a tag. */
   readonly tags: readonly Glob[] | null
 }
 
 /**
- * True when the event is wanted. One that is about the registry is wanted by its type alone; one that
- * is about no tag is never wanted by whoever names tags.
+ * Returns true when an event matches. An event of the registry is compared by its type alone. A filter
+ * with tags matches no event without a tag.
  */
 export function matchesFilter(
   { types, repositories, tags }: EventFilter,

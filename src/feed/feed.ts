@@ -73,7 +73,7 @@ export type LongPollOptions = StartOptions & {
 }
 
 const EVENTS_PER_READ_MAX = 100
-// A reader that keeps up is never behind by more than these, whatever their size.
+// A reader that keeps up is never behind by more events than these.
 const EVENTS_PER_TURN_MAX = 8
 /** Events that one page scans, however few of them match. */
 const SCANNED_MAX = 10_000

@@ -26,9 +26,9 @@ export async function pruneEvents(
   signal?: AbortSignal,
 ): Promise<Pruned> {
   let [deliveries, steps, events] = [0, 0, false]
-  const canGoOn = () => steps < STEPS_MAX && signal?.aborted !== true
+  const canContinue = () => steps < STEPS_MAX && signal?.aborted !== true
   const repeat = async (step: () => Promise<number>): Promise<void> => {
-    for (; canGoOn(); steps += 1) {
+    for (; canContinue(); steps += 1) {
       const count = await step()
       deliveries += count
       if (count === 0) return
@@ -36,7 +36,7 @@ export async function pruneEvents(
   }
   await repeat(() => removeOrphanedDeliveries(db, ROWS_PER_STEP_MAX))
   if (signal?.aborted !== true) await purgeRemovedWebhooks(db)
-  for (; canGoOn(); steps += 1) {
+  for (; canContinue(); steps += 1) {
     const position = await findExpiredPosition(db, days)
     if (position === 0) break
     // Deliveries end first, so that none is sent whose event is removed.

@@ -6,24 +6,24 @@ import { generateSecret, hashSecret } from '../auth/secrets.ts'
 import { ensureCredential } from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
 
-/** How the operator comes to know the password. */
+/** The source of the admin password. */
 export type AdminPassword = {
-  /** Hash of the password that the environment gives; the generated one is in the database. */
+  /** Hash of the configured password. Undefined when it is generated: then the database has its hash. */
   readonly configuredSha256: Buffer | undefined
-  /** The password itself when this start made it. */
+  /** The password, when this start generated it. */
   readonly generated: string | undefined
-  /** The file that has it; undefined when it came from the environment or lies elsewhere. */
+  /** The file with the generated password. Undefined when it is configured, or on another machine. */
   readonly file: string | undefined
 }
 
-/** In the data folder. */
+/** The name of the file in the data folder. */
 export const ADMIN_PASSWORD_FILE = 'admin-password'
 const OWNER_ONLY = 0o600
 
 /**
- * The `admin` credential: the given password, or the one generated on first start. Postgres keeps
- * its hash; the file beside the data keeps the password, for its owner only, because the operator
- * who missed the first start needs it.
+ * Ensures the `admin` credential: the configured password, or one that the first start generates.
+ * Postgres keeps the hash. A file in the data folder, readable by its owner only, keeps the generated
+ * password for an operator who missed the first start.
  */
 export async function ensureAdminPassword(
   db: Queryable,
@@ -35,7 +35,7 @@ export async function ensureAdminPassword(
   }
   const file = join(dataFolder, ADMIN_PASSWORD_FILE)
   const stored = await readPassword(file)
-  // Bytes first, then the row: a crash in between leaves a file that the next start takes up.
+  // File first, then row: a crash in between leaves a file that the next start uses.
   const secret = stored ?? (await writePassword(file))
   const credential = await ensureCredential(db, ADMIN_USER, hashSecret(secret))
   if (credential.secretSha256.equals(hashSecret(secret)) && !credential.revoked) {
@@ -45,7 +45,7 @@ export async function ensureAdminPassword(
       file,
     }
   }
-  // Another replica, or an earlier installation with another data folder, made the credential; or
+  // Another replica, or an earlier installation with another data folder, created the credential, or
   // it was revoked.
   return { configuredSha256: undefined, generated: undefined, file: undefined }
 }

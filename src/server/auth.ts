@@ -17,8 +17,8 @@ import type { Log } from './log.ts'
 import { findIssuer, type KeyStores, openSigningKeys } from './signing-keys.ts'
 
 /**
- * Opens the keys and builds what decides about requests; `starting` learns how to stop it. Throws
- * StartError for keys that cannot be used.
+ * Opens the keys, and builds authentication, token issuing and their administration. Throws StartError
+ * for unusable keys.
  */
 export async function buildAuth(
   { db, dataFolder }: KeyStores,
@@ -40,15 +40,16 @@ export async function buildAuth(
     loginThrottle: new LoginThrottle(),
     adminPasswordSha256: adminSha256,
   })
-  const upkeep = startAuthRefresh({
+  const refresh = startAuthRefresh({
     db,
     keys,
     revocations,
     auditDays: config.auditDays,
-    onError: (error) => log.error({ err: error }, 'keys and revocations could not be looked at'),
+    onError: (error) =>
+      log.error({ err: error }, 'refreshing keys and revocations failed, retrying'),
   })
   cleanup.defer(async () => {
-    await upkeep.stop()
+    await refresh.stop()
     await audit.flush()
   })
   const client = createIssuerClient(config)
@@ -62,7 +63,7 @@ export async function buildAuth(
     tokenSeconds: config.tokenSeconds,
     exchange: (identityToken) => policies.exchange(identityToken),
   })
-  // Known here already, a list that cannot be read now is read again in a moment.
+  // The revocation is stored; when this read fails, the refresh loop reads it again.
   const onRevoked = () => revocations.refresh().catch(() => {})
   const credentials = new Credentials(db, onRevoked)
   const revokedTokens = new TokenRevocations(db, onRevoked)
@@ -81,7 +82,7 @@ export async function buildAuth(
   }
 }
 
-/** What asks issuers of identity tokens for their keys. */
+/** Creates the HTTP client that reads the keys of identity token issuers. */
 export function createIssuerClient({ oidcAllowNetworks }: Config): GuardedClient {
   return new GuardedClient({
     allowed: oidcAllowNetworks,

@@ -1,9 +1,9 @@
-/** Why the server cannot start, in one line that says what to do. */
+/** The reason why the server cannot start, in one line that says what to do. */
 export class StartError extends Error {
   override readonly name = 'StartError'
 }
 
-/** Undo steps of what was opened so far: they run once, in the reverse order. */
+/** The steps that close what was opened so far. They run once, in reverse order. */
 export class CleanupStack {
   readonly #steps: (() => Promise<void> | void)[] = []
 

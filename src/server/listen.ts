@@ -2,7 +2,7 @@ import { type AddressInfo, createServer, type Server } from 'node:net'
 import { StartError } from './cleanup.ts'
 
 const REASONS: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'something listens there already, perhaps another rookery',
+  EADDRINUSE: 'another process listens there, perhaps another rookery',
   EACCES: 'this user may not listen there',
   EADDRNOTAVAIL: 'this machine has no such address',
   ENOTFOUND: 'this machine has no such address',
@@ -10,14 +10,14 @@ const REASONS: Readonly<Record<string, string>> = {
 
 export type ListenAddress = { readonly host: string; readonly port: number }
 
-/** Asks before anything else is started whether the address is free. Throws StartError. */
-export async function assertAddressFree(endpoint: ListenAddress): Promise<void> {
+/** Throws StartError when the address is not free. Called before anything else starts. */
+export async function assertAddressFree(address: ListenAddress): Promise<void> {
   const probe = createServer()
-  await listen(probe, endpoint)
+  await listen(probe, address)
   await new Promise((resolve) => probe.close(resolve))
 }
 
-/** Returns the URL. Throws StartError in one line. */
+/** Listens, and returns the URL. Throws StartError. */
 export async function listen(server: Server, { host, port }: ListenAddress): Promise<string> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {

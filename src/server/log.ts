@@ -2,7 +2,7 @@ import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pin
 
 export type Log = Logger
 
-/** JSON lines for operators, on standard error; standard output is for people. */
+/** Creates the log: JSON lines on standard error, because standard output is for people. */
 export function createLog(level: string, destination?: DestinationStream): Log {
   return pino(
     {
@@ -10,7 +10,7 @@ export function createLog(level: string, destination?: DestinationStream): Log {
       base: null,
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      // What clients send to be let in never reaches a log.
+      // Credentials of clients never reach a log.
       redact: ['authorization', '*.authorization', 'password', '*.password'],
     },
     destination ?? pino.destination({ fd: 2, sync: true }),

@@ -8,26 +8,26 @@ import type { Database } from '../db/database.ts'
 import { findInstallationId } from '../db/installation.ts'
 import { StartError } from './cleanup.ts'
 
-/** In the data folder. */
+/** The name of the file in the data folder. */
 export const MASTER_KEY_FILE = 'master-key'
 
-/** The database, and where secrets of this machine lie. */
+/** The database, and the folder with the secrets of this machine. */
 export type KeyStores = { readonly db: Database; readonly dataFolder: string }
 
-/** What tokens call this registry. */
+/** Returns the names of this registry in tokens: the public URL, or the installation's id. */
 export async function findIssuer(db: Database, { publicUrl }: Config): Promise<RegistryIssuer> {
   if (publicUrl !== undefined) return { url: publicUrl, service: new URL(publicUrl).host }
-  // Replicas on any address then still believe each other's tokens.
+  // Replicas on different addresses then still accept each other's tokens.
   const id = await findInstallationId(db)
   return { url: `urn:uuid:${id}`, service: `rookery-${id}` }
 }
 
-/** The keys that sign, made on first start, and what they are encrypted with. Throws StartError. */
+/** Opens the signing keys and the master key, which the first start generates. Throws StartError. */
 export async function openSigningKeys(
   { db, dataFolder }: KeyStores,
   config: Config,
 ): Promise<{ keys: KeyRing; masterKey: MasterKey }> {
-  return forOperators(async () => {
+  return asStartError(async () => {
     const inUse = (await listSigningKeys(db)).length > 0
     const masterKey = await openMasterKey(masterKeyPath(dataFolder, config), !inUse)
     const keys = new KeyRing(db, masterKey)
@@ -36,17 +36,17 @@ export async function openSigningKeys(
   })
 }
 
-/** The master key, made when it is missing. Throws StartError. */
+/** Opens the master key, and generates a missing one. Throws StartError. */
 export async function ensureMasterKey(dataFolder: string, config: Config): Promise<MasterKey> {
-  return forOperators(() => openMasterKey(masterKeyPath(dataFolder, config), true))
+  return asStartError(() => openMasterKey(masterKeyPath(dataFolder, config), true))
 }
 
-/** Where the master key lies. */
+/** Returns the path of the master key's file. */
 export function masterKeyPath(dataFolder: string, { masterKeyFile: given }: Config): string {
   return given ?? join(dataFolder, MASTER_KEY_FILE)
 }
 
-async function forOperators<T>(work: () => Promise<T>): Promise<T> {
+async function asStartError<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (cause) {

@@ -10,7 +10,7 @@ import { openBlobStore, type StoreName } from './blob-store.ts'
 import { type CleanupStack, StartError } from './cleanup.ts'
 import type { Log } from './log.ts'
 
-/** Everything that outlives a process. */
+/** The open database and blob store. */
 export type Stores = {
   readonly dataFolder: string
   readonly db: Database
@@ -18,32 +18,32 @@ export type Stores = {
   readonly storeName: StoreName
 }
 
-/** Starts the embedded Postgres, or finds the one that runs. */
+/** Starts the embedded Postgres, or connects to the one that runs. */
 export type StartEmbedded = (options: Omit<EmbeddedOptions, 'onLost'>) => Promise<EmbeddedPostgres>
 
 /**
- * Opens the database and the store that the configuration names; `starting` learns how to close them.
- * Throws StartError or EmbeddedPostgresError.
+ * Opens the configured database, migrates its schema, and opens the blob store. Throws StartError or
+ * EmbeddedPostgresError.
  */
 export async function openStores(
   config: Config,
   log: Log,
   cleanup: CleanupStack,
-  embedding: StartEmbedded,
+  startEmbedded: StartEmbedded,
 ): Promise<Stores> {
-  const { db, dataFolder } = await openDatabase(config, log, cleanup, embedding)
+  const { db, dataFolder } = await openDatabase(config, log, cleanup, startEmbedded)
   for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
   const { name, store, close } = await openBlobStore(config, dataFolder)
   cleanup.defer(close)
   return { dataFolder, db, store, storeName: name }
 }
 
-/** The database alone, with the schema that it has. Throws as `openState`. */
+/** Opens the database alone, without migrating it. Throws as `openStores` does. */
 export async function openDatabase(
   config: Config,
   log: Log,
   cleanup: CleanupStack,
-  embedding: StartEmbedded,
+  startEmbedded: StartEmbedded,
 ): Promise<Pick<Stores, 'db' | 'dataFolder'>> {
   const dataFolder = resolve(config.dataFolder)
   const { databaseConnectionsMax: connectionsMax } = config
@@ -51,22 +51,22 @@ export async function openDatabase(
   const db = new Database({
     connection:
       config.databaseUrl ??
-      (await embedded(
+      (await openEmbedded(
         { folder: join(dataFolder, 'postgres'), log, connectionsMax },
         cleanup,
-        embedding,
+        startEmbedded,
       )),
     connectionsMax,
     onIdleError: (error) => log.warn({ err: error }, 'a database connection broke'),
   })
   cleanup.defer(() => db.close())
-  await reachDatabase(db)
+  await assertUsable(db)
   return { db, dataFolder }
 }
 
 async function makeDataFolder(folder: string): Promise<void> {
   try {
-    // Others may pass through: the embedded Postgres may run as another user.
+    // Others may enter it, because the embedded Postgres may run as another user.
     await mkdir(folder, { recursive: true, mode: 0o755 })
   } catch (cause) {
     throw new StartError(
@@ -76,17 +76,17 @@ async function makeDataFolder(folder: string): Promise<void> {
   }
 }
 
-async function embedded(
+async function openEmbedded(
   options: Parameters<StartEmbedded>[0],
   cleanup: CleanupStack,
-  embedding: StartEmbedded,
+  startEmbedded: StartEmbedded,
 ): Promise<EmbeddedPostgres['connection']> {
-  const postgres = await embedding(options)
+  const postgres = await startEmbedded(options)
   cleanup.defer(() => postgres.stop())
   return postgres.connection
 }
 
-async function reachDatabase(db: Database): Promise<void> {
+async function assertUsable(db: Database): Promise<void> {
   try {
     await checkPostgres(db)
   } catch (cause) {
@@ -94,7 +94,7 @@ async function reachDatabase(db: Database): Promise<void> {
   }
 }
 
-/** The innermost reason: what the operating system or Postgres said. */
+/** Returns the innermost cause: the message of the operating system or of Postgres. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   if (error.cause !== undefined) return reasonOf(error.cause)

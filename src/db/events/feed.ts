@@ -188,7 +188,7 @@ export async function findCurrentTags(
   FeedState & { readonly hasPendingEvents: boolean; readonly tags: readonly CurrentTag[] }
 > {
   const { rows } = await db.query<FeedState & { hasPendingEvents: boolean; tags: CurrentTag[] }>(
-    `with asked as (
+    `with requested as (
        select id, name, visibility
          from repositories
         where name = any($1::text[])
@@ -200,7 +200,7 @@ export async function findCurrentTags(
           and name <> all($1::text[])
      ), visible as (
        select id, name
-         from asked
+         from requested
         where $5::text[] is null
            or visibility = 'public'
            or name ~ any($5::text[])

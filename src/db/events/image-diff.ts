@@ -1,23 +1,23 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Queryable } from '../database.ts'
 
-/** A unikernel that a manifest is, or that an index has. */
+/** A unikernel image: a manifest, or a member of an index. */
 export type UnikernelRow = {
-  /** The manifest that was asked about. */
+  /** The requested manifest. */
   readonly of: Digest
   readonly manifestId: number
-  /** Of the member. */
+  /** The digest of the member, or of the manifest itself. */
   readonly digest: Digest
   readonly kernelDigest: Digest
   readonly target: string
   readonly abiVersion: number
   readonly architecture: string | null
-  /** `net:service`, in the order of the kernel. */
+  /** Such as `net:service`, in the order of the kernel. */
   readonly devices: readonly string[]
   readonly inputId: string | null
 }
 
-/** What the manifests have of unikernels, at most `limit` each, in the order in which those were pushed. */
+/** Returns the unikernels of each manifest, at most `limit`, in the order in which they were pushed. */
 export async function listUnikernels(
   db: Queryable,
   repositoryId: number,
@@ -25,17 +25,17 @@ export async function listUnikernels(
   limit: number,
 ): Promise<UnikernelRow[]> {
   const { rows } = await db.query<UnikernelRow>(
-    `with asked as (
+    `with requested as (
        select id, digest
          from manifests
         where repository_id = $1
           and digest = any($2::text[])
      ), members as (
        select a.digest as of, a.id, a.digest
-         from asked a
+         from requested a
        union all
        select a.digest as of, c.id, c.digest
-         from asked a
+         from requested a
          join manifest_children mc on mc.manifest_id = a.id
          join manifests c on c.repository_id = $1 and c.digest = mc.digest
      ), numbered as (
@@ -64,7 +64,7 @@ export type PackageDifference = {
   readonly version: string
 }
 
-/** Packages that only one of two images has, in the order of names. */
+/** Returns the packages that only one of two images has, ordered by name. */
 export async function listPackageDifferences(
   db: Queryable,
   fromManifestId: number,
@@ -94,7 +94,7 @@ export async function listPackageDifferences(
   return rows
 }
 
-/** What a manifest says of itself. */
+/** The media types and the size of a manifest. */
 export type ManifestSummary = {
   readonly mediaType: string
   readonly artifactType: string | null
@@ -102,7 +102,7 @@ export type ManifestSummary = {
   readonly size: number
 }
 
-/** Undefined when it is not there. */
+/** Returns undefined when the repository has no such manifest. */
 export async function findManifestSummary(
   db: Queryable,
   repositoryId: number,

@@ -1,7 +1,7 @@
 import { allows, pullablePatterns } from '../../auth/access.ts'
 import type { Authenticator } from '../../auth/authenticator.ts'
 import { type Cursor, formatCursor } from '../../events/cursor.ts'
-import { type EventType, SUBSCRIBABLE_TYPES } from '../../events/event.ts'
+import { type EventType, FILTERABLE_TYPES } from '../../events/event.ts'
 import type { EventFilter } from '../../events/filter.ts'
 import { parseCursor } from '../../feed/cursor.ts'
 import type { CurrentTag, Feed, FeedAnswer, FeedReader } from '../../feed/feed.ts'
@@ -81,11 +81,11 @@ function patterns(ctx: RouteContext, name: string, parse: (text: string) => Glob
 
 function readTypes(ctx: RouteContext): readonly EventType[] {
   const texts = queryAll(ctx, 'type')
-  const wanted = SUBSCRIBABLE_TYPES.filter((type) => texts.includes(type))
-  if (texts.some((text) => !SUBSCRIBABLE_TYPES.some((type) => type === text))) {
-    throw invalid('type', `must be one of ${SUBSCRIBABLE_TYPES.join(', ')}`)
+  const wanted = FILTERABLE_TYPES.filter((type) => texts.includes(type))
+  if (texts.some((text) => !FILTERABLE_TYPES.some((type) => type === text))) {
+    throw invalid('type', `must be one of ${FILTERABLE_TYPES.join(', ')}`)
   }
-  return texts.length === 0 ? SUBSCRIBABLE_TYPES : wanted
+  return texts.length === 0 ? FILTERABLE_TYPES : wanted
 }
 
 function readFlag(ctx: RouteContext, name: string): boolean {

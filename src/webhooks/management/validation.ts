@@ -1,6 +1,6 @@
 import type { RegistryIssuer } from '../../auth/access-tokens.ts'
 import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
-import { type EventType, SUBSCRIBABLE_TYPES } from '../../events/event.ts'
+import { type EventType, FILTERABLE_TYPES } from '../../events/event.ts'
 import { badRequest, RegistryError } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
 import type { GuardedClient } from '../../outgoing/client.ts'
@@ -33,7 +33,7 @@ const SHOWN_LENGTH_MAX = 64
 /** What is not asked for. */
 export const SETTINGS_DEFAULT = {
   tags: null,
-  types: SUBSCRIBABLE_TYPES.filter((type) => type.startsWith('image.')),
+  types: FILTERABLE_TYPES.filter((type) => type.startsWith('image.')),
   format: 'cloudevents',
   signatures: [],
   oidcAudience: null,
@@ -144,8 +144,8 @@ function globsOf(field: string, texts: readonly string[], parse: (text: string) 
 
 function checkedTypes(texts: readonly string[]): EventType[] {
   if (texts.length === 0) throw invalid('types', 'is empty: leave it out for everything of images')
-  const named = texts.map((text) => oneOf('types', SUBSCRIBABLE_TYPES, text))
-  return SUBSCRIBABLE_TYPES.filter((type) => named.includes(type))
+  const named = texts.map((text) => oneOf('types', FILTERABLE_TYPES, text))
+  return FILTERABLE_TYPES.filter((type) => named.includes(type))
 }
 
 function checkedAudience(text: string, { url, service }: RegistryIssuer): string {
