@@ -7,16 +7,16 @@ import {
   sign,
 } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import type { Webhook } from './webhook.ts'
+import type { Webhook, WebhookSecrets } from './webhook.ts'
 
-/** What is signed. */
+/** The content of a signature. */
 export type SignedMessage = {
-  /** Of the event: the same in every try. */
+  /** The event's id, which is the same in every attempt. */
   readonly id: string
-  /** Of this try. */
+  /** The time of this attempt. */
   readonly timestamp: Date
   readonly body: string
-  /** For the endpoint's audience, when it has one. */
+  /** The token for the webhook's audience, when it has one. */
   readonly identityToken: string | undefined
 }
 
@@ -28,18 +28,18 @@ const SECRET_BYTES_MAX = 64
 const PRIVATE_PREFIX = 'whsk_'
 const PUBLIC_PREFIX = 'whpk_'
 const SEED_BYTES = 32
-const PRIVATE_KEYS_MAX = 1000
+const PRIVATE_KEYS_CACHED_MAX = 1000
 
-/** Bytes of the value of one of an endpoint's own headers, and how many of them there may be. */
+/** Limits of custom headers: bytes of one value, and headers of one webhook. */
 export const CUSTOM_HEADER_BYTES_MAX = 4096
 export const CUSTOM_HEADERS_MAX = 20
 
-/** A secret that is shared with a receiver: `whsec_` and base64. */
+/** Generates a secret that the receiver shares: `whsec_` and base64. */
 export function newSigningSecret(): string {
   return `${SECRET_PREFIX}${randomBytes(SECRET_BYTES).toString('base64')}`
 }
 
-/** True for what others may have made as such a secret; only as receivers read it, padding included. */
+/** True for a valid signing secret: canonical base64 with padding, as receivers read it. */
 export function isSigningSecret(text: string): boolean {
   if (!/^whsec_[A-Za-z0-9+/=]{32,88}$/.test(text)) return false
   const bytes = bytesOf(text)
@@ -50,14 +50,14 @@ export function isSigningSecret(text: string): boolean {
   )
 }
 
-/** A key that only signs for one endpoint: `whsk_` and base64 of seed and public key. */
+/** Generates an Ed25519 key for one webhook: `whsk_` and base64 of seed and public key. */
 export function newEd25519Secret(): string {
   const { d, x } = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' })
   const bytes = [d, x].map((part) => Buffer.from(part ?? '', 'base64url'))
   return `${PRIVATE_PREFIX}${Buffer.concat(bytes).toString('base64')}`
 }
 
-/** What verifies its signatures: `whpk_` and base64. */
+/** Returns the public key of an Ed25519 secret: `whpk_` and base64. */
 export function publicKeyOf(secret: string): string {
   return `${PUBLIC_PREFIX}${bytesOf(secret).subarray(SEED_BYTES).toString('base64')}`
 }
@@ -66,7 +66,7 @@ function bytesOf(text: string): Buffer {
   return Buffer.from(text.slice(text.indexOf('_') + 1), 'base64')
 }
 
-const TAKEN: ReadonlySet<string> = new Set([
+const RESERVED: ReadonlySet<string> = new Set([
   'accept-encoding',
   'authorization',
   'connection',
@@ -84,41 +84,49 @@ const TAKEN: ReadonlySet<string> = new Set([
   'x-signature',
   'x-webhook-secret',
 ])
-const TAKEN_PREFIX = /^(?:content-|proxy-|webhook-|x-forwarded-)/
+const RESERVED_PREFIX = /^(?:content-|proxy-|webhook-|x-forwarded-)/
 
-/** True for a name that an endpoint's own headers may have: none that we or HTTP set. */
+/** True for a name that a custom header may have: neither the registry nor HTTP sets it. */
 export function isCustomHeader(name: string): boolean {
   const lower = name.toLowerCase()
   return (
-    /^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$/.test(lower) && !TAKEN.has(lower) && !TAKEN_PREFIX.test(lower)
+    /^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$/.test(lower) &&
+    !RESERVED.has(lower) &&
+    !RESERVED_PREFIX.test(lower)
   )
 }
 
+/** Lists the secrets that sign at this time, the current one first. */
+export function activeSigningSecrets(
+  { signing }: WebhookSecrets,
+  at: Date,
+): WebhookSecrets['signing'] {
+  return signing.filter(({ until }) => until === null || new Date(until).getTime() > at.getTime())
+}
+
 /**
- * Every header by which a receiver can tell that it was us: Standard Webhooks (`webhook-id`,
- * `webhook-timestamp`, `webhook-signature`), and what the endpoint asks for beside. Throws for an
- * endpoint whose secrets cannot be read.
+ * Returns every header that authenticates a delivery: those of Standard Webhooks (`webhook-id`,
+ * `webhook-timestamp`, `webhook-signature`), and the further ones that the webhook configures. Throws when
+ * the secrets of the webhook cannot be decrypted.
  */
-export function signedHeaders(endpoint: Webhook, message: SignedMessage): Record<string, string> {
-  const { secrets, signatures } = endpoint
+export function signedHeaders(webhook: Webhook, message: SignedMessage): Record<string, string> {
+  const { secrets, signatures } = webhook
   if (secrets === undefined) {
     throw new Error('the secrets of this webhook were encrypted with another master key')
   }
   const { id, timestamp, body, identityToken } = message
   const seconds = String(Math.floor(timestamp.getTime() / 1000))
-  const live = secrets.signing.filter(
-    ({ until }) => until === null || new Date(until).getTime() > timestamp.getTime(),
-  )
+  const active = activeSigningSecrets(secrets, timestamp)
   const content = `${id}.${seconds}.${body}`
-  const standard = live.map(({ secret }) => `v1,${hmac(bytesOf(secret), content, 'base64')}`)
+  const standard = active.map(({ secret }) => `v1,${hmac(bytesOf(secret), content, 'base64')}`)
   if (secrets.ed25519 !== null) {
     const signature = sign(null, Buffer.from(content), privateKeyOf(secrets.ed25519))
     standard.push(`v1a,${signature.toString('base64')}`)
   }
-  const [present] = live
-  if (present === undefined) throw new Error('this webhook has no signing secret that still signs')
-  // Receivers of these know one secret, as the text that was pasted into them.
-  const bodySignature = `sha256=${hmac(present.secret, body, 'hex')}`
+  const [current] = active
+  if (current === undefined) throw new Error('this webhook has no active signing secret')
+  // Receivers of these two headers know one secret, as its text.
+  const bodySignature = `sha256=${hmac(current.secret, body, 'hex')}`
   const authorization =
     identityToken === undefined ? secrets.authorization : `Bearer ${identityToken}`
   return {
@@ -136,12 +144,12 @@ function hmac(key: Buffer | string, content: string, encoding: 'base64' | 'hex')
   return createHmac('sha256', key).update(content).digest(encoding)
 }
 
-// Opening a key costs more than signing with it.
-const privateKeys = new LRUCache<string, KeyObject>({ max: PRIVATE_KEYS_MAX })
+// Parsing a key costs more than signing with it.
+const privateKeys = new LRUCache<string, KeyObject>({ max: PRIVATE_KEYS_CACHED_MAX })
 
 function privateKeyOf(secret: string): KeyObject {
-  const known = privateKeys.get(secret)
-  if (known !== undefined) return known
+  const cached = privateKeys.get(secret)
+  if (cached !== undefined) return cached
   const bytes = bytesOf(secret)
   const [d, x] = [bytes.subarray(0, SEED_BYTES), bytes.subarray(SEED_BYTES)]
   const jwk = { kty: 'OKP', crv: 'Ed25519', d: d.toString('base64url'), x: x.toString('base64url') }

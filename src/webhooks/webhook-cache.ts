@@ -1,51 +1,51 @@
 import type { Grant } from '../auth/access.ts'
 import type { MasterKey } from '../auth/master-key.ts'
 import type { Database, Queryable } from '../db/database.ts'
-import { type CachedWebhookRow, listAllWebhooks, readWebhookChangeCount } from '../db/endpoints.ts'
+import {
+  type CachedWebhookRow,
+  listAllWebhooks,
+  readWebhookChangeCount,
+} from '../db/webhooks/webhooks.ts'
+import { decryptSecrets } from './encrypted-secrets.ts'
 import type { Signature, Webhook, WebhookFormat, WebhookSecrets } from './webhook.ts'
 
-/** The endpoints as this process knows them; they are read again when one was changed. */
+/** Caches all webhooks in this process, and reads them again after a change. */
 export class WebhookCache {
   readonly #db: Database
   readonly #masterKey: MasterKey
-  #known: ReadonlyMap<number, Webhook> = new Map()
+  #webhooks: ReadonlyMap<number, Webhook> = new Map()
   #secrets = new Map<string, WebhookSecrets | undefined>()
-  #changes = -1
+  #changeCount = -1
 
   constructor(db: Database, masterKey: MasterKey) {
     this.#db = db
     this.#masterKey = masterKey
   }
 
-  /** All that were not removed, by their ids. One small statement when nothing was changed. */
+  /** Returns all webhooks by id. Costs one small statement when nothing has changed. */
   async current(db: Queryable = this.#db): Promise<ReadonlyMap<number, Webhook>> {
-    const changes = await readWebhookChangeCount(db)
-    if (changes === this.#changes) return this.#known
-    // The count first: what changes in between is then only read once more.
+    const changeCount = await readWebhookChangeCount(db)
+    if (changeCount === this.#changeCount) return this.#webhooks
+    // The count is read first: a change between the two statements only causes one more reading.
     const rows = await listAllWebhooks(db)
     const secrets = new Map<string, WebhookSecrets | undefined>()
-    const known = new Map<number, Webhook>()
+    const webhooks = new Map<number, Webhook>()
     for (const row of rows) {
-      const opened = this.#secrets.has(row.secretsJwe)
+      const decrypted = this.#secrets.has(row.secretsJwe)
         ? this.#secrets.get(row.secretsJwe)
-        : await this.#open(row.secretsJwe)
-      secrets.set(row.secretsJwe, opened)
-      known.set(row.id, endpointOf(row, opened))
+        : await decryptSecrets(this.#masterKey, row.secretsJwe)
+      secrets.set(row.secretsJwe, decrypted)
+      webhooks.set(row.id, webhookOf(row, decrypted))
     }
-    this.#known = known
+    this.#webhooks = webhooks
     this.#secrets = secrets
-    this.#changes = changes
-    return known
-  }
-
-  async #open(jwe: string): Promise<WebhookSecrets | undefined> {
-    const text = await this.#masterKey.decrypt(jwe)
-    return text === undefined ? undefined : (JSON.parse(text) as WebhookSecrets)
+    this.#changeCount = changeCount
+    return webhooks
   }
 }
 
-/** The columns hold only what was checked when the endpoint was written. */
-function endpointOf(row: CachedWebhookRow, secrets: WebhookSecrets | undefined): Webhook {
+/** The columns hold only values that were validated when the webhook was written. */
+function webhookOf(row: CachedWebhookRow, secrets: WebhookSecrets | undefined): Webhook {
   const { repositories, tags, types } = row
   return {
     id: row.id,

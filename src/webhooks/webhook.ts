@@ -1,20 +1,20 @@
 import type { Grant } from '../auth/access.ts'
 import type { EventFilter } from '../events/filter.ts'
 
-/** Beside `v1` of Standard Webhooks, which every delivery has. */
+/** Signatures in addition to `v1` of Standard Webhooks, which every delivery has. */
 export const SIGNATURES = ['v1a', 'x-hub-signature-256', 'x-signature'] as const
 export type Signature = (typeof SIGNATURES)[number]
 
-/** `docker`: what the distribution project calls notifications. */
+/** `docker`: the notifications of the distribution project. */
 export const WEBHOOK_FORMATS = ['cloudevents', 'docker'] as const
 export type WebhookFormat = (typeof WEBHOOK_FORMATS)[number]
 
-/** `disabled`: the registry gave up, and says why. Paused and disabled ones keep what they missed. */
+/** `disabled`: the registry stopped sending. Paused and disabled webhooks keep their pending deliveries. */
 export type WebhookState = 'active' | 'paused' | 'disabled'
 
-/** What nobody is ever shown again. */
+/** The secrets of a webhook. No API response contains them, except when one is created or rotated. */
 export type WebhookSecrets = {
-  /** `whsec_…`: the first is the present one; each signs until `until` (RFC 3339), null: no end. */
+  /** `whsec_…`, the current secret first. Each signs until `until` (RFC 3339); null: no end. */
   readonly signing: readonly { readonly secret: string; readonly until: string | null }[]
   /** `whsk_…`: base64 of seed and public key (Standard Webhooks). Null without `v1a`. */
   readonly ed25519: string | null
@@ -24,15 +24,15 @@ export type WebhookSecrets = {
   readonly webhookSecret: string | null
 }
 
-/** Who vouches for an endpoint. */
+/** The credential, trust policy or administrator that a webhook belongs to. */
 export type WebhookOwner = {
-  /** What its right comes from, such as `credential:7`; null: the operator. */
+  /** The source of its permissions, such as `credential:7`; null: the operator. */
   readonly origin: string | null
-  /** What it could do when it wrote the endpoint; null: everything. */
+  /** Its permissions when it wrote the webhook; null: everything. */
   readonly grants: readonly Grant[] | null
 }
 
-/** Somebody who is told. */
+/** A webhook as the delivery worker sees it. */
 export type Webhook = {
   readonly id: number
   readonly name: string
@@ -43,7 +43,7 @@ export type Webhook = {
   readonly oidcAudience: string | null
   readonly headers: Readonly<Record<string, string>>
   readonly maxAgeSeconds: number | null
-  /** True: of updates of one tag that wait, only the last is sent. */
+  /** True: only the latest of several pending updates of one tag is sent. */
   readonly coalesceTags: boolean
   readonly state: WebhookState
   readonly owner: WebhookOwner

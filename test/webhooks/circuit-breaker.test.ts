@@ -43,7 +43,7 @@ it('after five failures in a row an endpoint is left alone, and no tries are use
   const receiver = await receive(respondWith(500))
   const hook = await desk.webhook({ url: receiver.url })
   const waiting = await events(hook, 20)
-  desk.startWorker({ schedule: [0, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01] })
+  desk.startWorker({ retrySeconds: [0, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01] })
   await expect.poll(async () => (await desk.health(hook))?.failures).toBe(5)
   const health = await desk.health(hook)
   expect(health).toMatchObject({ failing: true })
@@ -64,7 +64,7 @@ it('then one delivery tries it: while it fails, no other is sent', async () => {
   const receiver = await receive(respondWith(500))
   const hook = await desk.webhook({ url: receiver.url })
   await events(hook, 20)
-  const options = { schedule: [0, ...Array(20).fill(0.01)] }
+  const options = { retrySeconds: [0, ...Array(20).fill(0.01)] }
   // The rule holds for all processes together.
   desk.startWorker(options)
   desk.startWorker(options)
@@ -90,7 +90,7 @@ it('when that one is taken, everything flows at once', async () => {
   // Only what was noticed at once is sent soon: the next look is far away.
   const deliverer = desk.startWorker({
     pollMilliseconds: 60_000,
-    schedule: [0, ...Array(20).fill(0.01)],
+    retrySeconds: [0, ...Array(20).fill(0.01)],
   })
   const failed = async () => (await desk.health(hook))?.failures ?? 0
   await expect
@@ -114,7 +114,7 @@ it('one success between failures makes them no row', async () => {
   })
   const hook = await desk.webhook({ url: receiver.url })
   const all = await events(hook, 10)
-  desk.startWorker({ schedule: [0, ...Array(50).fill(0.01)] })
+  desk.startWorker({ retrySeconds: [0, ...Array(50).fill(0.01)] })
   for (const event of all) await desk.waitForDelivery(hook, event, { state: 'delivered' })
   expect(count).toBeGreaterThan(25)
 })
@@ -144,7 +144,7 @@ it('others get theirs while one is left alone', async () => {
 
 it('the time doubles from half a minute to ten minutes', async () => {
   const hook = await desk.webhook({ url: 'http://127.0.0.1:1' })
-  const limits = { failuresMax: 5, seconds: 30, secondsMax: 600, jitter: 0 }
+  const limits = { failuresMax: 5, openSecondsMin: 30, openSecondsMax: 600, jitter: 0 }
   const note = (failures: number) =>
     recordFailures(desk.db, [{ webhookId: hook.id, failures }], limits)
   await note(4)
@@ -200,7 +200,7 @@ it('what failed for five days and fails again is disabled, and told so', async (
     )
   await failSince('4 days 23 hours')
   const event = await desk.event([hook])
-  desk.startWorker({ schedule: [0, 0.01, 0.01, 0.01, 0.01] })
+  desk.startWorker({ retrySeconds: [0, 0.01, 0.01, 0.01, 0.01] })
   // With the three from before these open the breaker, so that nothing is under way.
   await waitForRequests(receiver, 2)
   await expect.poll(async () => (await desk.health(hook))?.failures).toBe(5)

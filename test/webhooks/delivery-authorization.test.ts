@@ -88,7 +88,7 @@ it('a repository that became private between two tries is kept from whoever may 
   const [ownerOrigin, ownerGrants] = [await origin(), [grant(['pull'], 'mine')]]
   const hook = await desk.webhook({ url: receiver.url, ownerOrigin, ownerGrants })
   const event = await desk.event([hook], { visibility: 'public' })
-  desk.startWorker({ schedule: [0, 0.5, 0.5] })
+  desk.startWorker({ retrySeconds: [0, 0.5, 0.5] })
   await waitForRequests(receiver, 1)
   await desk.client.query(`update repositories set visibility = 'private'`)
   await desk.waitForDelivery(hook, event, { state: 'refused', attempts: 1 })

@@ -121,7 +121,7 @@ export class DeliveryFixture {
       identityTokens: new IdentityTokenMinter(this.#keys, issuer),
       userAgent: 'Rookery/test',
       pollMilliseconds: POLL_MILLISECONDS,
-      schedule: [0, 0.05, 0.05],
+      retrySeconds: [0, 0.05, 0.05],
       stopMilliseconds: 200,
       onOutcome: (outcome) => this.outcomes.push(outcome),
       onDisabled: (name, detail) => this.disabled.push(`${name}: ${detail}`),

@@ -7,7 +7,7 @@ let desk: DeliveryFixture
 const receivers = new Receivers()
 const receive = receivers.start
 /** So that the breaker leaves alone nobody of whom these tests speak. */
-const PATIENT = { breaker: { failuresMax: 1000 } }
+const PATIENT = { breakerLimits: { failuresMax: 1000 } }
 
 beforeAll(async () => {
   desk = await DeliveryFixture.open()
@@ -52,7 +52,7 @@ it('after the last try it has failed, and nothing more is sent', async () => {
   const receiver = await receive(respondWith(500))
   const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
-  desk.startWorker({ ...PATIENT, schedule: [0, 0.01, 0.01, 0.01] })
+  desk.startWorker({ ...PATIENT, retrySeconds: [0, 0.01, 0.01, 0.01] })
   await desk.waitForDelivery(hook, event, {
     state: 'failed',
     roundAttempts: 4,
@@ -68,7 +68,7 @@ it('the next try waits as long as the schedule says', async () => {
   const receiver = await receive(respondWith(500))
   const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
-  desk.startWorker({ ...PATIENT, schedule: [0, 1000] })
+  desk.startWorker({ ...PATIENT, retrySeconds: [0, 1000] })
   await desk.waitForDelivery(hook, event, { state: 'pending', roundAttempts: 1, lease: null })
   const { dueIn } = await desk.delivery(hook, event)
   expect(dueIn).toBeGreaterThan(790)
@@ -89,7 +89,7 @@ it.each([
   const receiver = await receive(respondWith(status, { 'retry-after': header }))
   const hook = await desk.webhook({ url: receiver.url })
   const event = await desk.event([hook])
-  desk.startWorker({ ...PATIENT, schedule: [0, 1000] })
+  desk.startWorker({ ...PATIENT, retrySeconds: [0, 1000] })
   await desk.waitForDelivery(hook, event, { state: 'pending', roundAttempts: 1, lease: null })
   const { dueIn } = await desk.delivery(hook, event)
   expect(dueIn).toBeGreaterThan(min)
@@ -103,7 +103,10 @@ it('a receiver that was not there gets everything once it is', async () => {
   const hook = await desk.webhook({ url: first.url })
   const events = []
   for (let count = 0; count < 20; count += 1) events.push(await desk.event([hook]))
-  desk.startWorker({ breaker: { seconds: 0.2, secondsMax: 0.3 }, schedule: Array(200).fill(0.1) })
+  desk.startWorker({
+    breakerLimits: { openSecondsMin: 0.2, openSecondsMax: 0.3 },
+    retrySeconds: Array(200).fill(0.1),
+  })
   await expect.poll(async () => (await desk.health(hook))?.failures ?? 0).toBeGreaterThan(5)
   const receiver = await receive(ACCEPT, port)
   for (const event of events) await desk.waitForDelivery(hook, event, { state: 'delivered' })
@@ -117,7 +120,7 @@ it('410 disables the endpoint at once, which is told, and what it missed is kept
   let committed = 0
   const event = await desk.event([hook])
   desk.startWorker({
-    schedule: [0, 0.01, 0.01],
+    retrySeconds: [0, 0.01, 0.01],
     onCommitted() {
       committed += 1
     },

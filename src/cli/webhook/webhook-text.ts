@@ -1,4 +1,4 @@
-import { WAITING_COUNTED_MAX } from '../../db/webhooks/webhooks.ts'
+import { PENDING_COUNTED_MAX } from '../../db/webhooks/webhooks.ts'
 import type {
   Delivery,
   DeliveryAttempt,
@@ -111,7 +111,7 @@ function healthText({ health }: WebhookView): string {
 }
 
 function waitingText(waiting: number): string {
-  if (waiting >= WAITING_COUNTED_MAX) return `${WAITING_COUNTED_MAX} or more wait`
+  if (waiting >= PENDING_COUNTED_MAX) return `${PENDING_COUNTED_MAX} or more wait`
   return waiting === 0 ? 'nothing waits' : `${waiting} wait`
 }
 

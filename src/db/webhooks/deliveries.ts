@@ -2,9 +2,8 @@ import type { EventType } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
-import type { AttemptRow } from '../delivery-attempts.ts'
 
-/** What became of one event for one endpoint. `refused`: who made the endpoint may not pull it. */
+/** The states of a delivery. `refused`: the owner of the webhook may not pull the repository. */
 export const DELIVERY_STATES = [
   'pending',
   'delivered',
@@ -15,27 +14,44 @@ export const DELIVERY_STATES = [
 ] as const
 export type DeliveryState = (typeof DELIVERY_STATES)[number]
 
-/** A delivery as it is shown. */
+/** A delivery as users see it. */
 export type DeliveryRow = {
   readonly position: number
   readonly eventId: string
   readonly type: EventType
   readonly repository: Repository | null
-  /** As it is now; null when the event is about the registry. */
+  /** The repository's present visibility; null for an event about the registry. */
   readonly visibility: 'public' | 'private' | null
   readonly tag: Tag | null
   readonly digest: Digest | null
   readonly occurredAt: Date
   readonly state: DeliveryState
+  /** All attempts, of every round. */
   readonly attempts: number
   readonly dueAt: Date
   readonly finishedAt: Date | null
-  /** Of the last try. */
+  /** Status and error of the last attempt. */
   readonly status: number | null
   readonly error: string | null
 }
 
-/** Deliveries of an endpoint before the place `before`, the newest first. */
+/** One request of a delivery, without secrets, and the response. */
+export type AttemptRow = {
+  readonly at: Date
+  readonly milliseconds: number
+  /** Null when there was no response. */
+  readonly status: number | null
+  readonly error: string | null
+  readonly requestHeaders: Readonly<Record<string, string>>
+  readonly responseHeaders: Readonly<Record<string, string>> | null
+  readonly responseBody: string | null
+}
+
+const DELIVERY_COLUMNS = `d.event_position as position, e.event_id as "eventId", e.type,
+  r.name as repository, r.visibility, e.tag, e.digest, e.occurred_at as "occurredAt", d.state,
+  d.attempts, d.due_at as "dueAt", d.finished_at as "finishedAt"`
+
+/** Lists deliveries of a webhook whose position is before `before`, newest first. */
 export async function listDeliveries(
   db: Queryable,
   webhookId: number,
@@ -43,9 +59,7 @@ export async function listDeliveries(
   limit: number,
 ): Promise<DeliveryRow[]> {
   const { rows } = await db.query<DeliveryRow>(
-    `select d.event_position as position, e.event_id as "eventId", e.type, r.name as repository,
-            r.visibility, e.tag, e.digest, e.occurred_at as "occurredAt", d.state, d.attempts,
-            d.due_at as "dueAt", d.finished_at as "finishedAt", a.status, a.error
+    `select ${DELIVERY_COLUMNS}, a.status, a.error
        from deliveries d
        join events e on e.position = d.event_position
        left join repositories r on r.id = e.repository_id
@@ -67,21 +81,19 @@ export async function listDeliveries(
   return rows
 }
 
-/** More tries than these are not shown. */
-const LOG_MAX = 100
+/** The log of a delivery shows the latest attempts. */
+const ATTEMPTS_SHOWN_MAX = 100
 
-/** One delivery with its tries, the newest first, and what is sent. */
+/** Finds a delivery, with its attempts, newest first, and the body of its event. */
 export async function findDelivery(
   db: Queryable,
   webhookId: number,
   eventId: string,
 ): Promise<
-  (DeliveryRow & { readonly body: string; readonly log: readonly AttemptRow[] }) | undefined
+  (DeliveryRow & { readonly body: string; readonly attemptLog: readonly AttemptRow[] }) | undefined
 > {
   const { rows } = await db.query<DeliveryRow & { body: string }>(
-    `select d.event_position as position, e.event_id as "eventId", e.type, r.name as repository,
-            r.visibility, e.tag, e.digest, e.occurred_at as "occurredAt", d.state, d.attempts,
-            d.due_at as "dueAt", d.finished_at as "finishedAt", e.body
+    `select ${DELIVERY_COLUMNS}, e.body
        from events e
        join deliveries d on d.webhook_id = $1 and d.event_position = e.position
        left join repositories r on r.id = e.repository_id
@@ -90,7 +102,7 @@ export async function findDelivery(
   )
   const row = rows[0]
   if (row === undefined) return undefined
-  const { rows: log } = await db.query<AttemptRow>(
+  const { rows: attemptLog } = await db.query<AttemptRow>(
     `select at, milliseconds, status, error, request_headers as "requestHeaders",
             response_headers as "responseHeaders", response_body as "responseBody"
        from delivery_attempts
@@ -98,12 +110,13 @@ export async function findDelivery(
         and event_position = $2
       order by attempt desc
       limit $3`,
-    [webhookId, row.position, LOG_MAX],
+    [webhookId, row.position, ATTEMPTS_SHOWN_MAX],
   )
-  return { ...row, status: log[0]?.status ?? null, error: log[0]?.error ?? null, log }
+  const last = attemptLog[0]
+  return { ...row, status: last?.status ?? null, error: last?.error ?? null, attemptLog }
 }
 
-/** Sends one again, with a new round of tries. */
+/** Makes a delivery due again, with a new round of attempts. */
 export async function redeliver(
   tx: Transaction,
   webhookId: number,
@@ -123,9 +136,9 @@ export async function redeliver(
   )
 }
 
-const HURRIED_MAX = 10_000
+const RETRIED_NOW_MAX = 10_000
 
-/** Makes due what waits for another try; of very many, those that would have waited for the shortest time. */
+/** Makes pending retries due now, soonest first, at most RETRIED_NOW_MAX. */
 export async function retryDeliveriesNow(tx: Transaction, webhookId: number): Promise<void> {
   await tx.query(
     `update deliveries
@@ -141,31 +154,32 @@ export async function retryDeliveriesNow(tx: Transaction, webhookId: number): Pr
              limit $2
                for update skip locked
             )`,
-    [webhookId, HURRIED_MAX],
+    [webhookId, RETRIED_NOW_MAX],
   )
 }
 
-/** What an endpoint wants: types, and expressions of Postgres for repositories and tags. */
+/** The filter of a webhook: types, and Postgres regular expressions for repositories and tags. */
 export type EventPatterns = {
   readonly types: readonly string[]
   readonly repositories: readonly string[]
   readonly tags: readonly string[] | null
 }
 
-/** What one step of a redelivery came to; `last` and `renewed` are the last places of each. */
-type Redelivery = {
+type RangeRow = {
   readonly deliveries: number
   readonly scanned: number
-  readonly last: number | null
-  readonly renewed: number | null
+  /** The last position that was scanned. */
+  readonly lastScanned: number | null
+  /** The last position that was made due. */
+  readonly lastDue: number | null
 }
 
-// Events that one redelivery looks at, however few of them the endpoint wants.
+// Events that one redelivery scans, however few of them match the webhook's filter.
 const SCANNED_MAX = 10_000
 
 /**
- * Sends events behind `after`, up to `until`, again, or for the first time. At most `limit`; `next` is
- * where to go on, null at the end.
+ * Makes deliveries of events after `after`, up to `until`, due again, and creates missing ones. Handles
+ * at most `limit` events. `next` is the position to continue after; null at the end of the range.
  */
 export async function redeliverRange(
   tx: Transaction,
@@ -175,7 +189,7 @@ export async function redeliverRange(
   states: readonly DeliveryState[] | 'all',
   limit: number,
 ): Promise<{ deliveries: number; next: number | null }> {
-  const { rows } = await tx.query<Redelivery>(
+  const { rows } = await tx.query<RangeRow>(
     `with scanned as (
        select e.position, e.type, e.tag, r.name
          from events e
@@ -185,7 +199,7 @@ export async function redeliverRange(
           and e.webhook_id is null
         order by e.position
         limit $9
-     ), wanted as (
+     ), matching as (
        select s.position
          from scanned s
          left join deliveries d on d.webhook_id = $1 and d.event_position = s.position
@@ -195,10 +209,10 @@ export async function redeliverRange(
           and ($7::text[] is null or d.state = any($7::text[]))
         order by s.position
         limit $8
-     ), renewed as (
+     ), due as (
        insert into deliveries (webhook_id, event_position, redelivered_at)
        select $1, position, now()
-         from wanted
+         from matching
            on conflict (webhook_id, event_position) do update
           set state = 'pending',
               round_attempts = 0,
@@ -208,10 +222,10 @@ export async function redeliverRange(
               finished_at = null
        returning event_position
      )
-     select (select count(*) from renewed) as deliveries,
-            (select max(position) from scanned) as last,
+     select (select count(*) from due) as deliveries,
             (select count(*) from scanned) as scanned,
-            (select max(position) from wanted) as renewed`,
+            (select max(position) from scanned) as "lastScanned",
+            (select max(position) from matching) as "lastDue"`,
     [
       webhookId,
       range.after,
@@ -225,8 +239,8 @@ export async function redeliverRange(
     ],
   )
   const row = rows[0]
-  if (row === undefined || row.last === null) return { deliveries: 0, next: null }
-  const { deliveries, last, scanned, renewed } = row
-  if (deliveries === limit && renewed !== null) return { deliveries, next: renewed }
-  return { deliveries, next: scanned === SCANNED_MAX ? last : null }
+  if (row === undefined || row.lastScanned === null) return { deliveries: 0, next: null }
+  const { deliveries, scanned, lastScanned, lastDue } = row
+  if (deliveries === limit && lastDue !== null) return { deliveries, next: lastDue }
+  return { deliveries, next: scanned === SCANNED_MAX ? lastScanned : null }
 }

@@ -1,12 +1,11 @@
 import type { EventType } from '../../events/event.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
-import type { AttemptRow } from '../delivery-attempts.ts'
-import type { DeliveryState } from './deliveries.ts'
+import type { AttemptRow, DeliveryState } from './deliveries.ts'
 
-/** Endpoints that have something due, in the order of ids. */
+/** Lists the ids of webhooks with due deliveries, in ascending order. */
 export async function listDueWebhooks(db: Queryable, limit: number): Promise<number[]> {
-  // Walks from one endpoint to the next, so that it costs the same however much waits for each.
+  // Skips from one webhook to the next in the index, so the cost does not grow with their pending deliveries.
   const { rows } = await db.query<{ webhookId: number }>(
     `with recursive waiting as (
        (select webhook_id, due_at
@@ -35,49 +34,50 @@ export async function listDueWebhooks(db: Queryable, limit: number): Promise<num
   return rows.map(({ webhookId }) => webhookId)
 }
 
-/** A delivery that is ours until its lease is over. */
+/** A delivery that this process holds until its lease ends. */
 export type ClaimedDelivery = {
   readonly webhookId: number
   readonly position: number
   readonly lease: string
-  /** Tries of this round, before this one. */
+  /** Attempts of this round, before this one. */
   readonly roundAttempts: number
   readonly eventId: string
   readonly type: EventType
   readonly occurredAt: Date
-  /** When somebody had it sent again. */
+  /** The time of the last redelivery request. */
   readonly redeliveredAt: Date | null
   readonly body: string
-  /** Null when the event is about the registry. */
+  /** Null for an event about the registry. */
   readonly repository: Repository | null
   readonly visibility: 'public' | 'private' | null
-  /** True when a later event of its tag makes it useless, and the endpoint wants none such. */
+  /** True when the webhook coalesces tags and a later event of the same tag replaces this one. */
   readonly superseded: boolean
-  /** How often the endpoint failed in a row. */
+  /** Consecutive failures of the webhook. */
   readonly failures: number
 }
 
+/** The deliveries to claim. */
 export type DeliveryClaim = {
-  /** Of this claim alone, so that what came of an earlier one settles nothing of it. */
+  /** Unique to this claim, so that the result of an earlier claim does not settle its deliveries. */
   readonly lease: string
   readonly leaseSeconds: number
-  /** How many of each endpoint are wanted. */
+  /** The free slots of each webhook. */
   readonly webhooks: readonly { readonly webhookId: number; readonly slots: number }[]
-  /** An endpoint that failed so often in a row gets one, and no other before that one is back. */
+  /** A webhook with this many consecutive failures gets one delivery at a time. */
   readonly failuresMax: number
 }
 
 /**
- * Takes deliveries that are due. An endpoint that is left alone for a while gets none; when that time
- * is over, it gets one, from one process.
+ * Claims due deliveries. A webhook whose circuit is open gets none. When the open time ends, one process
+ * claims one delivery of it.
  */
 export async function claimDeliveries(
   db: Queryable,
   claim: DeliveryClaim,
 ): Promise<ClaimedDelivery[]> {
-  const { lease, leaseSeconds, webhooks: endpoints, failuresMax } = claim
-  // `taken` is `picked` by way of arrays: the planner cannot know how few these are, and where much
-  // waits for one endpoint it would read the whole table for them.
+  const { lease, leaseSeconds, webhooks, failuresMax } = claim
+  // `taken` passes `picked` through arrays: the planner cannot know how few rows it has, and would read the
+  // whole table when one webhook has many pending deliveries.
   const { rows } = await db.query<ClaimedDelivery>(
     `with probing as (
        select webhook_id
@@ -145,7 +145,7 @@ export async function claimDeliveries(
                          from deliveries
                         where webhook_id = l.webhook_id
                           and event_position = n.position
-                          -- Who asks for one again wants it, whatever came behind it before.
+                          -- A redelivered event is not superseded by events from before the request.
                           and (l.redelivered_at is null or coalesce(redelivered_at, created_at) >= l.redelivered_at)
                      )
             ) as superseded
@@ -155,8 +155,8 @@ export async function claimDeliveries(
        left join repositories r on r.id = e.repository_id
       order by l.event_position`,
     [
-      endpoints.map(({ webhookId }) => webhookId),
-      endpoints.map(({ slots }) => slots),
+      webhooks.map(({ webhookId }) => webhookId),
+      webhooks.map(({ slots }) => slots),
       lease,
       leaseSeconds,
       failuresMax,
@@ -165,22 +165,22 @@ export async function claimDeliveries(
   return rows
 }
 
-/** What became of a claimed delivery. */
+/** The result of a claimed delivery. */
 export type DeliveryResult = {
   readonly webhookId: number
   readonly position: number
   readonly lease: string
   readonly state: DeliveryState
   readonly roundAttempts: number
-  /** When it is due again, if it is still pending. */
+  /** Seconds until a pending delivery is due again. */
   readonly delaySeconds: number
-  /** Undefined when nothing was sent. */
+  /** Undefined when no request was sent. */
   readonly attempt: AttemptRow | undefined
 }
 
 /**
- * Writes results and what was sent. A delivery whose lease another took meanwhile keeps what that one
- * makes of it; what was sent is logged anyway.
+ * Writes results and their attempts. When another claim has taken over a delivery, its state is left to
+ * that claim; the attempt is logged anyway.
  */
 export async function settleDeliveries(
   db: Queryable,
@@ -225,7 +225,7 @@ export async function settleDeliveries(
   )
 }
 
-/** Gives back what a process holds and does not send any more: others may send it at once. */
+/** Releases claimed deliveries, so that other processes can send them immediately. */
 export async function releaseDeliveries(
   db: Queryable,
   claimed: readonly Pick<ClaimedDelivery, 'webhookId' | 'position' | 'lease'>[],

@@ -1,34 +1,34 @@
 import type { Queryable, Transaction } from '../database.ts'
 
-/** How often an endpoint failed just now. */
+/** New failures of one webhook. */
 export type WebhookFailures = { readonly webhookId: number; readonly failures: number }
 
-/** An endpoint that fails. */
+/** A failing webhook. */
 export type FailingWebhookRow = {
   readonly webhookId: number
-  /** In a row, with those that were just noted. */
+  /** Consecutive failures, including the new ones. */
   readonly failures: number
   readonly failingSince: Date
 }
 
 export type FailureLimits = {
-  /** After so many failures in a row it is left alone. */
+  /** Consecutive failures that open the circuit: nothing is sent until it closes. */
   readonly failuresMax: number
-  /** As long as it has failed already, but no shorter and no longer than this. */
-  readonly seconds: number
-  readonly secondsMax: number
-  /** By how much that is made longer, so that not all come back at once: from 0 to 1. */
+  /** The circuit stays open as long as the webhook has failed already, within these bounds. */
+  readonly openSecondsMin: number
+  readonly openSecondsMax: number
+  /** The fraction, from 0 to 1, that is added so that webhooks do not come back all at once. */
   readonly jitter: number
 }
 
 /**
- * Notes that endpoints failed, and until when they are left alone. Deliveries that were under way
- * together fail together, so the time doubles with the time and not with each failure.
+ * Records failures, and until when the circuit of each webhook stays open. Concurrent deliveries fail
+ * together, so that time doubles with the time since the first failure and not with each failure.
  */
 export async function recordFailures(
   db: Queryable,
   failing: readonly WebhookFailures[],
-  { failuresMax, seconds, secondsMax, jitter }: FailureLimits,
+  { failuresMax, openSecondsMin, openSecondsMax, jitter }: FailureLimits,
 ): Promise<FailingWebhookRow[]> {
   const { rows } = await db.query<FailingWebhookRow>(
     `insert into webhook_health as h (webhook_id, failures, failing_since, failed_at, open_until)
@@ -53,15 +53,15 @@ export async function recordFailures(
       failing.map(({ webhookId }) => webhookId),
       failing.map(({ failures }) => failures),
       failuresMax,
-      seconds,
-      secondsMax,
+      openSecondsMin,
+      openSecondsMax,
       jitter,
     ],
   )
   return rows
 }
 
-/** Notes that endpoints took what they were sent: from now on they get everything. */
+/** Records successes, and closes the circuits of these webhooks. */
 export async function recordSuccesses(db: Queryable, webhookIds: readonly number[]): Promise<void> {
   await db.query(
     `insert into webhook_health (webhook_id, succeeded_at)
@@ -78,22 +78,14 @@ export async function recordSuccesses(db: Queryable, webhookIds: readonly number
   )
 }
 
-/** Sends nothing to an endpoint any more, until somebody says so. False when it was so already. */
-export async function disableWebhook(
-  tx: Transaction,
-  webhookId: number,
-  reason: string,
-): Promise<boolean> {
-  const { rows } = await tx.query<{ id: number }>(
-    `update webhooks
-        set state = 'disabled',
-            disabled_reason = $2,
-            updated_at = now()
-      where id = $1
-        and state <> 'disabled'
-        and removed_at is null
-     returning id`,
-    [webhookId, reason],
+/** Clears the failures of a webhook and closes its circuit. */
+export async function clearWebhookFailures(tx: Transaction, id: number): Promise<void> {
+  await tx.query(
+    `update webhook_health
+        set failures = 0,
+            failing_since = null,
+            open_until = null
+      where webhook_id = $1`,
+    [id],
   )
-  return rows.length > 0
 }

@@ -2,11 +2,11 @@ import type { EventType } from '../../events/event.ts'
 import type { Glob } from '../../oci/glob.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
-/** What whoever writes an endpoint says of it. */
+/** The settings of a webhook. */
 export type WebhookSettings = {
   readonly url: string
   readonly repositories: readonly Glob[]
-  /** Null: also what is about no tag. */
+  /** Null: events with any tag and without a tag. */
   readonly tags: readonly Glob[] | null
   readonly types: readonly EventType[]
   readonly format: string
@@ -18,57 +18,72 @@ export type WebhookSettings = {
   readonly coalesceTags: boolean
 }
 
-/** An endpoint with its state and its owner: all that is written. */
+/** The columns of a webhook that an insert or update writes. */
 export type WebhookColumns = WebhookSettings & {
   readonly secretsJwe: string
   readonly state: 'active' | 'paused' | 'disabled'
-  /** In words; null unless it is disabled. */
+  /** A sentence for people; null unless the webhook is disabled. */
   readonly disabledReason: string | null
   readonly ownerName: string
   readonly ownerOrigin: string | null
-  /** As `Grant` of `auth` has them; null: everything. */
+  /** `Grant[]` of `auth`; null: everything. */
   readonly ownerGrants: unknown
 }
 
-/** An endpoint, and how it fares. */
-export type WebhookRow = WebhookColumns & {
+/** A webhook as each process caches it. */
+export type CachedWebhookRow = Omit<
+  WebhookColumns,
+  'description' | 'disabledReason' | 'ownerName'
+> & {
   readonly id: number
   readonly name: string
-  readonly createdAt: Date
-  readonly updatedAt: Date
-  /** Tries that failed, one after the other. */
-  readonly failures: number
-  readonly failingSince: Date | null
-  readonly openUntil: Date | null
-  readonly succeededAt: Date | null
-  readonly failedAt: Date | null
-  /** Deliveries that wait, counted as far as WAITING_COUNTED_MAX. */
-  readonly waiting: number
 }
 
-/** As many deliveries that wait are counted; a list counts those of each of its endpoints. */
-export const WAITING_COUNTED_MAX = 100
+/** A webhook with its health. */
+export type WebhookRow = CachedWebhookRow &
+  WebhookColumns & {
+    readonly createdAt: Date
+    readonly updatedAt: Date
+    /** Consecutive failed attempts. */
+    readonly failures: number
+    readonly failingSince: Date | null
+    readonly openUntil: Date | null
+    readonly succeededAt: Date | null
+    readonly failedAt: Date | null
+    /** Pending deliveries, counted up to PENDING_COUNTED_MAX. */
+    readonly waiting: number
+  }
 
-/** Writes a new one. False when there is one of that name. */
+/** The count of pending deliveries ends here, because a list counts those of every webhook on the page. */
+export const PENDING_COUNTED_MAX = 100
+
+const WRITTEN_COLUMNS = `url, repositories, tags, types, format, signatures, oidc_audience, headers,
+  description, max_age_seconds, coalesce_tags, secrets_jwe, state, disabled_reason, owner_name,
+  owner_origin, owner_grants`
+
+const CACHED_COLUMNS = `w.id, w.name, w.url, w.repositories, w.tags, w.types, w.format, w.signatures,
+  w.oidc_audience as "oidcAudience", w.headers, w.max_age_seconds as "maxAgeSeconds",
+  w.coalesce_tags as "coalesceTags", w.secrets_jwe as "secretsJwe", w.state,
+  w.owner_origin as "ownerOrigin", w.owner_grants as "ownerGrants"`
+
+/** Inserts a webhook. Returns false when the name is in use. */
 export async function addWebhook(
   tx: Transaction,
   name: string,
   webhook: WebhookColumns,
 ): Promise<boolean> {
   const { rows } = await tx.query<{ id: number }>(
-    `insert into webhooks
-            (name, url, repositories, tags, types, format, signatures, oidc_audience, headers,
-             description, max_age_seconds, coalesce_tags, secrets_jwe, state, disabled_reason,
-             owner_name, owner_origin, owner_grants)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+    `insert into webhooks (name, ${WRITTEN_COLUMNS})
+     select $1, ${WRITTEN_COLUMNS}
+       from json_populate_record(null::webhooks, $2)
          on conflict (name) where removed_at is null do nothing
      returning id`,
-    [name, ...columnsOf(webhook)],
+    [name, columnsJson(webhook)],
   )
   return rows.length > 0
 }
 
-/** Writes everything of one that is locked. */
+/** Overwrites all columns of a locked webhook. */
 export async function updateWebhook(
   tx: Transaction,
   id: number,
@@ -76,53 +91,39 @@ export async function updateWebhook(
 ): Promise<void> {
   await tx.query(
     `update webhooks
-        set url = $2,
-            repositories = $3,
-            tags = $4,
-            types = $5,
-            format = $6,
-            signatures = $7,
-            oidc_audience = $8,
-            headers = $9,
-            description = $10,
-            max_age_seconds = $11,
-            coalesce_tags = $12,
-            secrets_jwe = $13,
-            state = $14,
-            disabled_reason = $15,
-            owner_name = $16,
-            owner_origin = $17,
-            owner_grants = $18,
-            updated_at = now()
+        set (${WRITTEN_COLUMNS}, updated_at) = (
+              select ${WRITTEN_COLUMNS}, now()
+                from json_populate_record(null::webhooks, $2)
+            )
       where id = $1`,
-    [id, ...columnsOf(webhook)],
+    [id, columnsJson(webhook)],
   )
 }
 
-function columnsOf(webhook: WebhookColumns): unknown[] {
-  const { ownerGrants } = webhook
-  return [
-    webhook.url,
-    webhook.repositories,
-    webhook.tags,
-    webhook.types,
-    webhook.format,
-    webhook.signatures,
-    webhook.oidcAudience,
-    JSON.stringify(webhook.headers),
-    webhook.description,
-    webhook.maxAgeSeconds,
-    webhook.coalesceTags,
-    webhook.secretsJwe,
-    webhook.state,
-    webhook.disabledReason,
-    webhook.ownerName,
-    webhook.ownerOrigin,
-    ownerGrants === null ? null : JSON.stringify(ownerGrants),
-  ]
+/** The values by column name, for json_populate_record. */
+function columnsJson(webhook: WebhookColumns): string {
+  return JSON.stringify({
+    url: webhook.url,
+    repositories: webhook.repositories,
+    tags: webhook.tags,
+    types: webhook.types,
+    format: webhook.format,
+    signatures: webhook.signatures,
+    oidc_audience: webhook.oidcAudience,
+    headers: webhook.headers,
+    description: webhook.description,
+    max_age_seconds: webhook.maxAgeSeconds,
+    coalesce_tags: webhook.coalesceTags,
+    secrets_jwe: webhook.secretsJwe,
+    state: webhook.state,
+    disabled_reason: webhook.disabledReason,
+    owner_name: webhook.ownerName,
+    owner_origin: webhook.ownerOrigin,
+    owner_grants: webhook.ownerGrants,
+  })
 }
 
-/** Holds the one of that name until the transaction ends. Undefined when there is none. */
+/** Locks a webhook by name until the transaction ends. Returns its id. */
 export async function lockWebhook(tx: Transaction, name: string): Promise<number | undefined> {
   const { rows } = await tx.query<{ id: number }>(
     `select id
@@ -135,12 +136,12 @@ export async function lockWebhook(tx: Transaction, name: string): Promise<number
   return rows[0]?.id
 }
 
-/** The one of that name. */
+/** Finds a webhook by name. */
 export async function findWebhook(db: Queryable, name: string): Promise<WebhookRow | undefined> {
   return (await selectWebhooks(db, name, null, 1))[0]
 }
 
-/** Those after `last`, in the order of names. */
+/** Lists webhooks whose names sort after `last`, ordered by name. */
 export function listWebhooks(db: Queryable, last: string, limit: number): Promise<WebhookRow[]> {
   return selectWebhooks(db, null, last, limit)
 }
@@ -152,12 +153,8 @@ async function selectWebhooks(
   limit: number,
 ): Promise<WebhookRow[]> {
   const { rows } = await db.query<WebhookRow>(
-    `select w.id, w.name, w.url, w.repositories, w.tags, w.types, w.format, w.signatures,
-            w.oidc_audience as "oidcAudience", w.headers, w.description,
-            w.max_age_seconds as "maxAgeSeconds", w.coalesce_tags as "coalesceTags",
-            w.secrets_jwe as "secretsJwe", w.state, w.disabled_reason as "disabledReason",
-            w.owner_name as "ownerName", w.owner_origin as "ownerOrigin",
-            w.owner_grants as "ownerGrants", w.created_at as "createdAt",
+    `select ${CACHED_COLUMNS}, w.description, w.disabled_reason as "disabledReason",
+            w.owner_name as "ownerName", w.created_at as "createdAt",
             w.updated_at as "updatedAt", coalesce(h.failures, 0) as failures,
             h.failing_since as "failingSince", h.open_until as "openUntil",
             h.succeeded_at as "succeededAt", h.failed_at as "failedAt", p.waiting
@@ -176,12 +173,33 @@ async function selectWebhooks(
         and w.removed_at is null
       order by w.name
       limit $3`,
-    [name, after, limit, WAITING_COUNTED_MAX],
+    [name, after, limit, PENDING_COUNTED_MAX],
   )
   return rows
 }
 
-/** How many there are, and how many of them this origin owns. */
+/** Lists all webhooks, for the cache of a process. */
+export async function listAllWebhooks(db: Queryable): Promise<CachedWebhookRow[]> {
+  const { rows } = await db.query<CachedWebhookRow>(
+    `select ${CACHED_COLUMNS}
+       from webhooks w
+      where w.removed_at is null`,
+  )
+  return rows
+}
+
+/** Reads how often webhooks changed. The cache of a process is current while this number stays the same. */
+export async function readWebhookChangeCount(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ count: number }>('select count from webhook_changes')
+  return rows[0]?.count ?? 0
+}
+
+/** Invalidates the caches of all processes when the transaction commits. */
+export async function incrementWebhookChangeCount(tx: Transaction): Promise<void> {
+  await tx.query('update webhook_changes set count = count + 1')
+}
+
+/** Counts all webhooks, and those that this origin owns. */
 export async function countWebhooks(
   db: Queryable,
   ownerOrigin: string | null,
@@ -197,24 +215,32 @@ export async function countWebhooks(
   return rows[0] ?? { all: 0, owned: 0 }
 }
 
-/** Takes it away: nothing is sent any more, and its name is free. */
+/** Disables a webhook until a user resumes it. Returns false when it is disabled already. */
+export async function disableWebhook(
+  tx: Transaction,
+  webhookId: number,
+  reason: string,
+): Promise<boolean> {
+  const { rows } = await tx.query<{ id: number }>(
+    `update webhooks
+        set state = 'disabled',
+            disabled_reason = $2,
+            updated_at = now()
+      where id = $1
+        and state <> 'disabled'
+        and removed_at is null
+     returning id`,
+    [webhookId, reason],
+  )
+  return rows.length > 0
+}
+
+/** Marks a webhook as removed: nothing more is sent, and its name can be used again. */
 export async function removeWebhook(tx: Transaction, id: number): Promise<void> {
   await tx.query(
     `update webhooks
         set removed_at = now()
       where id = $1`,
-    [id],
-  )
-}
-
-/** Forgets that it failed: it is somewhere else now, or somebody mended it. */
-export async function clearWebhookFailures(tx: Transaction, id: number): Promise<void> {
-  await tx.query(
-    `update webhook_health
-        set failures = 0,
-            failing_since = null,
-            open_until = null
-      where webhook_id = $1`,
     [id],
   )
 }

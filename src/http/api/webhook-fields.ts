@@ -2,7 +2,7 @@ import type { WebhookChange, WebhookRequest } from '../../webhooks/management/ty
 import type { RouteContext } from '../route.ts'
 import { type JsonFields, readFields } from './json-fields.ts'
 
-/** The body that makes a webhook. Throws REQUEST_INVALID. */
+/** Reads the body of a request that creates a webhook. Throws REQUEST_INVALID. */
 export function readWebhookRequest(ctx: RouteContext): Promise<WebhookRequest> {
   return readFields(ctx, (fields) =>
     fields.optionalFields('authentication', (authentication) => ({
@@ -15,7 +15,10 @@ export function readWebhookRequest(ctx: RouteContext): Promise<WebhookRequest> {
   )
 }
 
-/** The body that changes one: what is left out stays, null takes back. Throws REQUEST_INVALID. */
+/**
+ * Reads the body of a request that changes a webhook: omitted fields stay unchanged, null resets them.
+ * Throws REQUEST_INVALID.
+ */
 export function readWebhookChange(ctx: RouteContext): Promise<WebhookChange> {
   return readFields(ctx, (fields) =>
     fields.optionalFields('authentication', (authentication) => changeOf(fields, authentication)),

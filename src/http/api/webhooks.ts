@@ -11,77 +11,77 @@ import { actorOf, param, queryOnce, type Route, type RouteContext } from '../rou
 import { readFields, readOptionalFields } from './json-fields.ts'
 import { readWebhookChange, readWebhookRequest } from './webhook-fields.ts'
 
-const PATH = '/api/v1/webhooks'
-const ONE = `${PATH}/:name`
-const DELIVERIES = 100
+const WEBHOOKS = '/api/v1/webhooks'
+const WEBHOOK = `${WEBHOOKS}/:name`
+const DELIVERIES_PER_PAGE = 100
 
-/** Webhooks: made, listed, changed, removed, tried. A secret is in the answer that makes it, and in no other. */
+/** Routes that manage webhooks. Only the responses to creation and rotation contain a secret. */
 export function webhookRoutes(webhooks: Webhooks): Route[] {
   return [
     {
       method: 'POST',
-      path: PATH,
+      path: WEBHOOKS,
       access: 'authenticated',
       async handle(ctx) {
-        const made = await webhooks.create(await readWebhookRequest(ctx), managerOf(ctx))
+        const created = await webhooks.create(await readWebhookRequest(ctx), requesterOf(ctx))
         ctx.status = 201
-        ctx.set({ 'Cache-Control': 'no-store', Location: `${PATH}/${made.name}` })
-        ctx.body = made
+        ctx.set({ 'Cache-Control': 'no-store', Location: `${WEBHOOKS}/${created.name}` })
+        ctx.body = created
       },
     },
     {
       method: 'GET',
-      path: PATH,
+      path: WEBHOOKS,
       access: 'authenticated',
       async handle(ctx) {
-        const manager = managerOf(ctx)
-        const list = (last: string, limit: number) => webhooks.list(last, limit, manager)
+        const requester = requesterOf(ctx)
+        const list = (last: string, limit: number) => webhooks.list(last, limit, requester)
         ctx.body = { webhooks: await pageByName(ctx, list) }
       },
     },
     {
       method: 'GET',
-      path: ONE,
+      path: WEBHOOK,
       access: 'authenticated',
       async handle(ctx) {
-        ctx.body = await webhooks.read(param(ctx, 'name'), managerOf(ctx))
+        ctx.body = await webhooks.read(param(ctx, 'name'), requesterOf(ctx))
       },
     },
     {
       method: 'PATCH',
-      path: ONE,
+      path: WEBHOOK,
       access: 'authenticated',
       async handle(ctx) {
         const change = await readWebhookChange(ctx)
-        ctx.body = await webhooks.change(param(ctx, 'name'), change, managerOf(ctx))
+        ctx.body = await webhooks.change(param(ctx, 'name'), change, requesterOf(ctx))
       },
     },
     {
       method: 'DELETE',
-      path: ONE,
+      path: WEBHOOK,
       access: 'authenticated',
       async handle(ctx) {
-        await webhooks.remove(param(ctx, 'name'), managerOf(ctx))
+        await webhooks.remove(param(ctx, 'name'), requesterOf(ctx))
         ctx.status = 204
       },
     },
     {
       method: 'POST',
-      path: `${ONE}/rotate-secret`,
+      path: `${WEBHOOK}/rotate-secret`,
       access: 'authenticated',
       async handle(ctx) {
         const { secret, overlapSeconds } = await readRotation(ctx)
         const name = param(ctx, 'name')
         ctx.set('Cache-Control', 'no-store')
-        ctx.body = await webhooks.rotateSecret(name, secret, overlapSeconds, managerOf(ctx))
+        ctx.body = await webhooks.rotateSecret(name, secret, overlapSeconds, requesterOf(ctx))
       },
     },
     {
       method: 'POST',
-      path: `${ONE}/test`,
+      path: `${WEBHOOK}/test`,
       access: 'authenticated',
       async handle(ctx) {
-        const event = await webhooks.test(param(ctx, 'name'), managerOf(ctx))
+        const event = await webhooks.test(param(ctx, 'name'), requesterOf(ctx))
         ctx.status = 202
         ctx.body = { event }
       },
@@ -89,65 +89,64 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
   ]
 }
 
-/** What became of events for a webhook, and sending them again. */
+/** Routes that list deliveries and send events again. */
 export function webhookDeliveryRoutes(deliveries: WebhookDeliveries): Route[] {
   return [
     {
       method: 'GET',
-      path: `${ONE}/deliveries`,
+      path: `${WEBHOOK}/deliveries`,
       access: 'authenticated',
       async handle(ctx) {
-        const limit = pageLimit(ctx, DELIVERIES)
-        const question = { state: stateOf(ctx), before: pageCursor(ctx), limit }
-        const page = await deliveries.list(param(ctx, 'name'), question, managerOf(ctx))
+        const limit = pageLimit(ctx, DELIVERIES_PER_PAGE)
+        const query = { state: parseState(ctx), before: pageCursor(ctx), limit }
+        const page = await deliveries.list(param(ctx, 'name'), query, requesterOf(ctx))
         if (page.next !== null && limit > 0) {
-          const state = question.state
-          setNextLink(ctx, { state, last: String(page.next), n: String(limit) })
+          setNextLink(ctx, { state: query.state, last: String(page.next), n: String(limit) })
         }
         ctx.body = { deliveries: page.deliveries }
       },
     },
     {
       method: 'GET',
-      path: `${ONE}/deliveries/:event`,
+      path: `${WEBHOOK}/deliveries/:event`,
       access: 'authenticated',
       async handle(ctx) {
         const [name, event] = [param(ctx, 'name'), param(ctx, 'event')]
-        ctx.body = await deliveries.read(name, event, managerOf(ctx))
+        ctx.body = await deliveries.read(name, event, requesterOf(ctx))
       },
     },
     {
       method: 'POST',
-      path: `${ONE}/deliveries/:event/redeliver`,
+      path: `${WEBHOOK}/deliveries/:event/redeliver`,
       access: 'authenticated',
       async handle(ctx) {
         const [name, event] = [param(ctx, 'name'), param(ctx, 'event')]
-        await deliveries.redeliver(name, event, managerOf(ctx))
+        await deliveries.redeliver(name, event, requesterOf(ctx))
         ctx.status = 202
         ctx.body = { event }
       },
     },
     {
       method: 'POST',
-      path: `${ONE}/redeliver`,
+      path: `${WEBHOOK}/redeliver`,
       access: 'authenticated',
       async handle(ctx) {
         const range = await readRange(ctx)
         const name = param(ctx, 'name')
-        ctx.body = await deliveries.redeliverRange(name, range, managerOf(ctx))
+        ctx.body = await deliveries.redeliverRange(name, range, requesterOf(ctx))
         ctx.status = 202
       },
     },
   ]
 }
 
-function managerOf(ctx: RouteContext): Requester {
+function requesterOf(ctx: RouteContext): Requester {
   const { caller } = ctx.state
   const grants = caller.kind === 'holder' ? caller.grants : []
   return { actor: actorOf(ctx), grants: caller.kind === 'admin' ? null : grants }
 }
 
-/** The body is optional. */
+/** Reads the optional body of a rotation. */
 async function readRotation(ctx: RouteContext) {
   const rotation = await readOptionalFields(ctx, (fields) => ({
     secret: fields.optionalText('secret'),
@@ -164,9 +163,11 @@ function readRange(ctx: RouteContext) {
   }))
 }
 
-function stateOf(ctx: RouteContext): DeliveryState | undefined {
+function parseState(ctx: RouteContext): DeliveryState | undefined {
   const text = queryOnce(ctx, 'state')
   const state = DELIVERY_STATES.find((one) => one === text)
   if (text === undefined || state !== undefined) return state
-  throw invalidQuery(`state is ${DELIVERY_STATES.join(', ')}, not "${text.slice(0, 32)}"`)
+  throw invalidQuery(
+    `state must be one of ${DELIVERY_STATES.join(', ')}, not "${text.slice(0, 32)}"`,
+  )
 }

@@ -1,47 +1,47 @@
 import { Batcher } from '../../async/batcher.ts'
 import type { Database } from '../../db/database.ts'
-import { incrementWebhookChangeCount } from '../../db/endpoints.ts'
 import { appendEvents } from '../../db/events/outbox.ts'
 import {
-  disableWebhook,
   type FailingWebhookRow,
   recordFailures,
   recordSuccesses,
   type WebhookFailures,
 } from '../../db/webhooks/health.ts'
+import { disableWebhook, incrementWebhookChangeCount } from '../../db/webhooks/webhooks.ts'
 import type { DisabledReason } from '../../events/event.ts'
 import type { Webhook } from '../webhook.ts'
 import type { AttemptResult } from './send.ts'
 
-/** When an endpoint that fails is left alone, and when for good. */
+/** When a failing webhook is paused, and when it is disabled. */
 export type BreakerLimits = {
-  /** Failures in a row. */
+  /** Consecutive failures that open the circuit. */
   readonly failuresMax: number
-  readonly seconds: number
-  readonly secondsMax: number
-  /** Without one success, and failing still. */
+  /** Bounds of the time that the circuit stays open. */
+  readonly openSecondsMin: number
+  readonly openSecondsMax: number
+  /** Time without a success after which the next failure disables the webhook. */
   readonly disableAfterSeconds: number
 }
 
 const LIMITS: BreakerLimits = {
   failuresMax: 5,
-  seconds: 30,
-  secondsMax: 600,
+  openSecondsMin: 30,
+  openSecondsMax: 600,
   disableAfterSeconds: 5 * 86_400,
 }
 const JITTER = 0.2
-const NOTED_AT_ONCE_MAX = 256
-/** A success is written at most so often, unless failures came before it. */
-const SUCCESS_MILLISECONDS = 10_000
+const RECORDED_AT_ONCE_MAX = 256
+/** Time between two writes of a success, unless a failure came between them. */
+const SUCCESS_WRITE_MILLISECONDS = 10_000
 
 export type CircuitBreakerOptions = {
   readonly db: Database
-  readonly breaker?: Partial<BreakerLimits>
+  readonly breakerLimits?: Partial<BreakerLimits>
   onDisabled?(name: string, detail: string): void
   onCommitted(): void
 }
 
-/** How endpoints fare, as all processes share it. */
+/** Pauses and disables failing webhooks. All processes share its state through the database. */
 export class CircuitBreaker {
   readonly limits: BreakerLimits
   readonly #options: CircuitBreakerOptions
@@ -51,70 +51,70 @@ export class CircuitBreaker {
 
   constructor(options: CircuitBreakerOptions) {
     this.#options = options
-    this.limits = { ...LIMITS, ...options.breaker }
-    this.#failing = new Batcher((ids) => this.#noteFailures(ids), NOTED_AT_ONCE_MAX)
+    this.limits = { ...LIMITS, ...options.breakerLimits }
+    this.#failing = new Batcher((ids) => this.#recordFailures(ids), RECORDED_AT_ONCE_MAX)
     this.#succeeding = new Batcher(async (ids) => {
       await recordSuccesses(options.db, [...new Set(ids)])
       return ids.map(() => undefined)
-    }, NOTED_AT_ONCE_MAX)
+    }, RECORDED_AT_ONCE_MAX)
   }
 
-  /** Notes what came of a try; `failures` are those in a row before it, as they were known. */
-  async record(endpoint: Webhook, failures: number, sent: AttemptResult): Promise<void> {
-    const { id } = endpoint
-    if (sent.outcome === 'delivered') {
+  /** Records the result of an attempt. `failures` counts the consecutive failures before it. */
+  async record(webhook: Webhook, failures: number, result: AttemptResult): Promise<void> {
+    const { id } = webhook
+    if (result.outcome === 'delivered') {
       const now = performance.now()
       const last = this.#succeededAt.get(id) ?? Number.NEGATIVE_INFINITY
-      if (failures === 0 && now - last < SUCCESS_MILLISECONDS) return
+      if (failures === 0 && now - last < SUCCESS_WRITE_MILLISECONDS) return
       this.#succeededAt.set(id, now)
       await this.#succeeding.submit(id)
       return
     }
     this.#succeededAt.delete(id)
     const row = await this.#failing.submit(id)
-    if (sent.outcome === 'gone') {
-      await this.disable(endpoint, 'gone', sent.error ?? '')
-    } else if (row !== undefined && this.#isGivenUp(row)) {
+    if (result.outcome === 'gone') {
+      await this.disable(webhook, 'gone', result.error ?? '')
+    } else if (row !== undefined && this.#isOverdue(row)) {
       const days = Math.floor(this.limits.disableAfterSeconds / 86_400)
       await this.disable(
-        endpoint,
+        webhook,
         'failing',
-        `nothing was taken for ${days} days; the last time: ${sent.error}`,
+        `every delivery failed for ${days} days; the last error: ${result.error}`,
       )
     }
   }
 
-  /** Sends nothing any more, and tells those who want to know. */
-  async disable(endpoint: Webhook, reason: DisabledReason, detail: string): Promise<void> {
+  /** Disables a webhook, and records the event of it. */
+  async disable(webhook: Webhook, reason: DisabledReason, detail: string): Promise<void> {
     const { db, onDisabled, onCommitted } = this.#options
-    const { id, name } = endpoint
-    const isNews = await db.transaction(async (tx) => {
+    const { id, name } = webhook
+    const isDisabled = await db.transaction(async (tx) => {
       if (!(await disableWebhook(tx, id, `${reason}: ${detail}`))) return false
       await incrementWebhookChangeCount(tx)
       const event = { type: 'webhook.disabled', webhook: name, reason, detail } as const
       await appendEvents(tx, [{ event, repositoryId: null }])
       return true
     })
-    if (!isNews) return
+    if (!isDisabled) return
     onDisabled?.(name, detail)
     onCommitted()
   }
 
-  #isGivenUp({ failingSince }: FailingWebhookRow): boolean {
+  #isOverdue({ failingSince }: FailingWebhookRow): boolean {
     return Date.now() - failingSince.getTime() > this.limits.disableAfterSeconds * 1000
   }
 
-  /** Several failures of one endpoint are one row. */
-  async #noteFailures(ids: readonly number[]): Promise<(FailingWebhookRow | undefined)[]> {
+  /** Sums the failures of each webhook, so that a statement writes one row for it. */
+  async #recordFailures(ids: readonly number[]): Promise<(FailingWebhookRow | undefined)[]> {
     const counts = new Map<number, number>()
     for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1)
     const failing = [...counts].map(
       ([webhookId, failures]): WebhookFailures => ({ webhookId, failures }),
     )
-    const { failuresMax, seconds, secondsMax } = this.limits
+    const { failuresMax, openSecondsMin, openSecondsMax } = this.limits
     const jitter = JITTER * Math.random()
-    const options = { failuresMax, seconds, secondsMax, jitter }
-    const rows = await recordFailures(this.#options.db, failing, options)
+    const limits = { failuresMax, openSecondsMin, openSecondsMax, jitter }
+    const rows = await recordFailures(this.#options.db, failing, limits)
     const byId = new Map(rows.map((row) => [row.webhookId, row]))
     return ids.map((id) => byId.get(id))
   }

@@ -1,59 +1,61 @@
 import { LRUCache } from 'lru-cache'
 
-/** Of one endpoint at once, by this process. Connections of a pool are as many. */
-const ENDPOINT_IN_FLIGHT_MAX = 8
-/** Of all endpoints at once, by this process. */
+/** Deliveries in flight of one webhook, in this process. A connection pool has as many connections. */
+const WEBHOOK_IN_FLIGHT_MAX = 8
+/** Deliveries in flight of all webhooks, in this process. */
 const IN_FLIGHT_MAX = 512
-// Whoever is forgotten begins with one again.
-const WIDTHS_MAX = 10_000
+// A webhook whose limit is evicted starts again with one.
+const LIMITS_MAX = 10_000
 
 /**
- * How many deliveries are under way, and how many more may be. An endpoint begins with one at once, and
- * each that it takes doubles that; one that fails has one again. So those that hang hold up nobody else.
+ * Limits the deliveries in flight, with slow start: the limit of a webhook begins at one, doubles with
+ * each success and returns to one after a failure. So a receiver that hangs delays no other.
  */
 export class ConcurrencyLimiter {
-  readonly #busy = new Map<number, number>()
-  readonly #widths = new LRUCache<number, number>({ max: WIDTHS_MAX })
-  #all = 0
+  readonly #inFlight = new Map<number, number>()
+  readonly #limits = new LRUCache<number, number>({ max: LIMITS_MAX })
+  #inFlightTotal = 0
 
-  /** Of all endpoints together. */
+  /** Free slots of all webhooks together. */
   get free(): number {
-    return IN_FLIGHT_MAX - this.#all
+    return IN_FLIGHT_MAX - this.#inFlightTotal
   }
 
-  /** Of one endpoint. */
+  /** Free slots of one webhook. */
   freeFor(webhookId: number): number {
-    return this.#widthOf(webhookId) - this.#busyOf(webhookId)
+    return this.#limitOf(webhookId) - this.#inFlightOf(webhookId)
   }
 
-  /** True when so many have ended that it is worth to claim the next ones. */
+  /** True when half of the webhook's slots are free, so that the next claim is worth its statement. */
   isHalfFree(webhookId: number): boolean {
-    return this.#busyOf(webhookId) * 2 <= this.#widthOf(webhookId)
+    return this.#inFlightOf(webhookId) * 2 <= this.#limitOf(webhookId)
   }
 
+  /** Occupies a slot. */
   acquire(webhookId: number): void {
-    this.#all += 1
-    this.#busy.set(webhookId, this.#busyOf(webhookId) + 1)
+    this.#inFlightTotal += 1
+    this.#inFlight.set(webhookId, this.#inFlightOf(webhookId) + 1)
   }
 
+  /** Frees a slot. */
   release(webhookId: number): void {
-    this.#all -= 1
-    const busy = this.#busyOf(webhookId) - 1
-    if (busy > 0) this.#busy.set(webhookId, busy)
-    else this.#busy.delete(webhookId)
+    this.#inFlightTotal -= 1
+    const inFlight = this.#inFlightOf(webhookId) - 1
+    if (inFlight > 0) this.#inFlight.set(webhookId, inFlight)
+    else this.#inFlight.delete(webhookId)
   }
 
-  /** What came of one that was sent. */
+  /** Adjusts the limit of a webhook to the result of an attempt. */
   record(webhookId: number, isDelivered: boolean): void {
-    const wider = Math.min(this.#widthOf(webhookId) * 2, ENDPOINT_IN_FLIGHT_MAX)
-    this.#widths.set(webhookId, isDelivered ? wider : 1)
+    const doubled = Math.min(this.#limitOf(webhookId) * 2, WEBHOOK_IN_FLIGHT_MAX)
+    this.#limits.set(webhookId, isDelivered ? doubled : 1)
   }
 
-  #busyOf(webhookId: number): number {
-    return this.#busy.get(webhookId) ?? 0
+  #inFlightOf(webhookId: number): number {
+    return this.#inFlight.get(webhookId) ?? 0
   }
 
-  #widthOf(webhookId: number): number {
-    return this.#widths.get(webhookId) ?? 1
+  #limitOf(webhookId: number): number {
+    return this.#limits.get(webhookId) ?? 1
   }
 }

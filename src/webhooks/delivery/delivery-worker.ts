@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Batcher } from '../../async/batcher.ts'
+import { Loop } from '../../async/loop.ts'
 import type { Database } from '../../db/database.ts'
 import type { DeliveryState } from '../../db/webhooks/deliveries.ts'
 import {
@@ -13,9 +14,10 @@ import {
   settleDeliveries,
 } from '../../db/webhooks/delivery-claims.ts'
 import { RegistryError } from '../../oci/errors.ts'
+import { canReceive } from '../event-access.ts'
 import type { Webhook } from '../webhook.ts'
 import type { WebhookCache } from '../webhook-cache.ts'
-import { ActiveOwners, canReceive, isOwnerActive } from './authorization.ts'
+import { ActiveOwners, isOwnerActive } from './active-owners.ts'
 import { type BreakerLimits, CircuitBreaker } from './circuit-breaker.ts'
 import { ConcurrencyLimiter } from './concurrency-limiter.ts'
 import { RETRY_SECONDS, secondsUntilRetry } from './retry-schedule.ts'
@@ -24,18 +26,18 @@ import { type AttemptResult, type SendOptions, send } from './send.ts'
 export type DeliveryWorkerOptions = SendOptions & {
   readonly db: Database
   readonly webhooks: WebhookCache
-  /** Seconds before each try. */
-  readonly schedule?: readonly number[]
-  readonly breaker?: Partial<BreakerLimits>
+  /** Seconds before each attempt. */
+  readonly retrySeconds?: readonly number[]
+  readonly breakerLimits?: Partial<BreakerLimits>
   readonly leaseSeconds?: number
   readonly pollMilliseconds?: number
-  /** How long `stop` lets what runs come to its end. */
+  /** Time that `stop` waits for deliveries in flight. */
   readonly stopMilliseconds?: number
-  /** Told when a delivery was tried or ended otherwise, in one word. */
+  /** Receives the outcome of each delivery, in one word. */
   onOutcome?(outcome: string): void
-  /** Told when the registry gave an endpoint up. */
+  /** Runs when the registry disabled a webhook. */
   onDisabled?(name: string, detail: string): void
-  /** Called when an event was committed. */
+  /** Runs when an event was committed. */
   onCommitted(): void
   onError(error: unknown): void
 }
@@ -43,153 +45,138 @@ export type DeliveryWorkerOptions = SendOptions & {
 /** Longer than the longest request and the statements around it. */
 const LEASE_SECONDS = 60
 const POLL_MILLISECONDS = 1_000
-// While much is sent, many deliveries are claimed together.
-const CLAIM_EVERY_MILLISECONDS = 5
-const CLAIMED_ENDPOINTS_MAX = 256
-const DUE_ENDPOINTS_MAX = 10_000
+// Under load, one statement claims many deliveries.
+const CLAIM_PAUSE_MILLISECONDS = 5
+const CLAIMED_WEBHOOKS_MAX = 256
+const DUE_WEBHOOKS_MAX = 10_000
 const SETTLED_AT_ONCE_MAX = 256
-const SETTLE_TRIES_MAX = 3
-const PING_SECONDS = [0]
-const SETTLE_AGAIN_MILLISECONDS = 200
+const SETTLE_ATTEMPTS_MAX = 3
+const SETTLE_PAUSE_MILLISECONDS = 200
+// A user waits for the result of a ping, and no one for a retry of it.
+const PING_RETRY_SECONDS = [0]
 const STOP_MILLISECONDS_MAX = 5_000
 
 /**
- * Sends what is due. What it holds is leased: when the process dies, others send it again after a
- * while, with the same id. Nothing is kept only in memory.
+ * Sends due deliveries. Each one is leased: when this process dies, another sends it after the lease
+ * ends, with the same id. No delivery is kept only in memory.
  */
 export class DeliveryWorker {
   readonly #options: DeliveryWorkerOptions
   readonly #leaseSeconds: number
-  readonly #breakers: CircuitBreaker
-  readonly #standing: ActiveOwners
-  readonly #settling: Batcher<DeliveryResult, undefined>
-  readonly #slots = new ConcurrencyLimiter()
-  readonly #wanted = new Set<number>()
-  // Endpoints that may have more due than they had room for.
-  readonly #more = new Set<number>()
-  readonly #running = new Map<Promise<void>, ClaimedDelivery>()
+  readonly #stopMilliseconds: number
+  readonly #breaker: CircuitBreaker
+  readonly #activeOwners: ActiveOwners
+  readonly #results: Batcher<DeliveryResult, undefined>
+  readonly #limiter = new ConcurrencyLimiter()
+  readonly #polling: Loop
+  readonly #claiming: Loop
+  /** Webhooks with due deliveries; the one that has waited longest is first. */
+  readonly #due = new Set<number>()
+  /** Webhooks that may have more due deliveries than the limiter let them send. */
+  readonly #backlogged = new Set<number>()
+  readonly #inFlight = new Map<Promise<void>, ClaimedDelivery>()
   readonly #abort = new AbortController()
-  #timer: NodeJS.Timeout | undefined
-  #claiming: Promise<void> | undefined
-  #asked = false
-  #stopped = false
+  #isStopping = false
   #lastError: unknown
 
   constructor(options: DeliveryWorkerOptions) {
     this.#options = options
     this.#leaseSeconds = options.leaseSeconds ?? LEASE_SECONDS
-    this.#breakers = new CircuitBreaker(options)
-    this.#standing = new ActiveOwners(options.db)
-    this.#settling = new Batcher((results) => this.#settle(results), SETTLED_AT_ONCE_MAX)
-    // Each request listens to it; DeliverySlots says how many there are.
+    this.#stopMilliseconds = options.stopMilliseconds ?? STOP_MILLISECONDS_MAX
+    this.#breaker = new CircuitBreaker(options)
+    this.#activeOwners = new ActiveOwners(options.db)
+    this.#results = new Batcher((results) => this.#settle(results), SETTLED_AT_ONCE_MAX)
+    const onError = (error: unknown) => this.#reportError(error)
+    const stopSecondsMax = this.#stopMilliseconds / 1000
+    this.#polling = new Loop({
+      work: async () => this.poke(await listDueWebhooks(options.db, DUE_WEBHOOKS_MAX)),
+      everySeconds: (options.pollMilliseconds ?? POLL_MILLISECONDS) / 1000,
+      stopSecondsMax,
+      onError,
+    })
+    this.#claiming = new Loop({ work: () => this.#claim(), stopSecondsMax, onError })
+    // Each request listens to the signal; the limiter bounds their number.
     setMaxListeners(0, this.#abort.signal)
   }
 
-  /** Looks now, and from then on each second. */
+  /** Polls for due deliveries now, and from then on every second. */
   start(): void {
-    const every = this.#options.pollMilliseconds ?? POLL_MILLISECONDS
-    this.#timer = setInterval(() => this.poll(), every)
-    this.#timer.unref()
-    this.poll()
+    this.#polling.start()
   }
 
-  /** Something is due, for whomever. */
+  /** Polls for due deliveries of all webhooks now. */
   poll(): void {
-    void this.#look().catch((error) => this.#fail(error))
+    this.#polling.poke()
   }
 
-  /** Something is due for these endpoints. */
+  /** Sends due deliveries of these webhooks. */
   poke(webhookIds: Iterable<number>): void {
-    for (const id of webhookIds) this.#wanted.add(id)
-    this.#pump()
+    for (const id of webhookIds) this.#due.add(id)
+    this.#claiming.poke()
   }
 
-  /** Claims nothing more; what runs may end, and what does not is left to others. */
+  /** Claims no more deliveries, waits for those in flight, and releases the rest to other processes. */
   async stop(): Promise<void> {
-    this.#stopped = true
-    clearInterval(this.#timer)
+    this.#isStopping = true
     const ended = (async () => {
-      await this.#claiming
-      await Promise.all(this.#running.keys())
+      await Promise.all([this.#polling.stop(), this.#claiming.stop()])
+      await Promise.all(this.#inFlight.keys())
     })()
-    const milliseconds = this.#options.stopMilliseconds ?? STOP_MILLISECONDS_MAX
-    await Promise.race([ended, delay(milliseconds, undefined, { ref: false })])
-    const left = [...this.#running.values()]
+    await Promise.race([ended, delay(this.#stopMilliseconds, undefined, { ref: false })])
+    const unfinished = [...this.#inFlight.values()]
     this.#abort.abort()
-    await Promise.race([ended, delay(SETTLE_AGAIN_MILLISECONDS, undefined, { ref: false })])
-    // What was settled after all has no lease any more.
-    await this.#release(left)
+    await Promise.race([ended, delay(SETTLE_PAUSE_MILLISECONDS, undefined, { ref: false })])
+    // A delivery that was settled meanwhile has no lease, so it is not released.
+    await this.#release(unfinished)
   }
 
-  async #look(): Promise<void> {
-    if (this.#stopped) return
-    this.poke(await listDueWebhooks(this.#options.db, DUE_ENDPOINTS_MAX))
-  }
-
-  /** Many deliveries wait for one statement: when it fails, that is told once. */
-  #fail(error: unknown): void {
-    if (this.#stopped || error === this.#lastError) return
+  /** Reports an error once: one failed statement fails many deliveries. */
+  #reportError(error: unknown): void {
+    if (this.#isStopping || error === this.#lastError) return
     this.#lastError = error
     this.#options.onError(error)
   }
 
-  #pump(): void {
-    this.#asked = true
-    if (this.#claiming !== undefined || this.#stopped) return
-    this.#claiming = this.#claimAll()
-      .catch((error) => this.#fail(error))
-      .finally(() => {
-        this.#claiming = undefined
-      })
-  }
-
-  async #claimAll(): Promise<void> {
-    while (this.#asked && !this.#stopped) {
-      this.#asked = false
-      if (await this.#claimSome()) this.#asked = true
-      if (this.#asked) await delay(CLAIM_EVERY_MILLISECONDS)
-    }
-  }
-
-  /** True when there is more to claim at once. */
-  async #claimSome(): Promise<boolean> {
-    if (this.#slots.free <= 0 || this.#wanted.size === 0) return false
-    const known = await this.#options.webhooks.current()
-    const endpoints = this.#choose(known)
-    if (endpoints.length === 0) return false
-    const owned = endpoints.flatMap(({ webhookId }) => known.get(webhookId) ?? [])
-    const standing = await this.#standing.listActive(owned)
+  /** Claims and begins deliveries. Pokes the loop when there may be more. */
+  async #claim(): Promise<void> {
+    if (this.#limiter.free <= 0 || this.#due.size === 0) return
+    const cached = await this.#options.webhooks.current()
+    const chosen = this.#chooseWebhooks(cached)
+    if (chosen.length === 0) return
+    const webhooks = chosen.flatMap(({ webhookId }) => cached.get(webhookId) ?? [])
+    const activeOrigins = await this.#activeOwners.listActive(webhooks)
     const claimed = await claimDeliveries(this.#options.db, {
       lease: randomUUID(),
       leaseSeconds: this.#leaseSeconds,
-      webhooks: endpoints,
-      failuresMax: this.#breakers.limits.failuresMax,
+      webhooks: chosen,
+      failuresMax: this.#breaker.limits.failuresMax,
     })
     const counts = new Map<number, number>()
     for (const { webhookId } of claimed) counts.set(webhookId, (counts.get(webhookId) ?? 0) + 1)
-    for (const { webhookId, slots } of endpoints) {
-      if (counts.get(webhookId) === slots) this.#more.add(webhookId)
+    for (const { webhookId, slots } of chosen) {
+      if (counts.get(webhookId) === slots) this.#backlogged.add(webhookId)
     }
-    if (this.#stopped) await this.#release(claimed)
-    else for (const one of claimed) this.#begin(one, known.get(one.webhookId), standing)
-    return this.#wanted.size > 0 && this.#slots.free > 0
+    if (this.#isStopping) return this.#release(claimed)
+    for (const one of claimed) this.#begin(one, cached.get(one.webhookId), activeOrigins)
+    if (this.#due.size > 0 && this.#limiter.free > 0) this.#claiming.poke()
+    await delay(CLAIM_PAUSE_MILLISECONDS)
   }
 
-  /** Takes endpoints that are wanted and have room, the one that has waited longest first. */
-  #choose(known: ReadonlyMap<number, Webhook>): { webhookId: number; slots: number }[] {
+  /** Chooses due webhooks that the limiter has slots for. */
+  #chooseWebhooks(cached: ReadonlyMap<number, Webhook>): { webhookId: number; slots: number }[] {
     const chosen: { webhookId: number; slots: number }[] = []
-    let left = this.#slots.free
-    for (const webhookId of this.#wanted) {
-      if (left === 0 || chosen.length === CLAIMED_ENDPOINTS_MAX) break
-      this.#wanted.delete(webhookId)
-      if (known.get(webhookId)?.state !== 'active') continue
-      const slots = Math.min(this.#slots.freeFor(webhookId), left)
+    let free = this.#limiter.free
+    for (const webhookId of this.#due) {
+      if (free === 0 || chosen.length === CLAIMED_WEBHOOKS_MAX) break
+      this.#due.delete(webhookId)
+      if (cached.get(webhookId)?.state !== 'active') continue
+      const slots = Math.min(this.#limiter.freeFor(webhookId), free)
       if (slots > 0) {
         chosen.push({ webhookId, slots })
-        left -= slots
+        free -= slots
       } else {
-        // It comes back when enough of what is under way has ended.
-        this.#more.add(webhookId)
+        // It becomes due again when half of its slots are free.
+        this.#backlogged.add(webhookId)
       }
     }
     return chosen
@@ -197,69 +184,70 @@ export class DeliveryWorker {
 
   #begin(
     delivery: ClaimedDelivery,
-    endpoint: Webhook | undefined,
-    standing: ReadonlySet<string>,
+    webhook: Webhook | undefined,
+    activeOrigins: ReadonlySet<string>,
   ): void {
     const { webhookId } = delivery
-    this.#slots.acquire(webhookId)
-    const running = this.#deliver(delivery, endpoint, standing)
-      .catch((error) => this.#fail(error))
+    this.#limiter.acquire(webhookId)
+    const running = this.#deliver(delivery, webhook, activeOrigins)
+      .catch((error) => this.#reportError(error))
       .finally(() => {
-        this.#running.delete(running)
-        this.#slots.release(webhookId)
-        if (this.#slots.isHalfFree(webhookId) && this.#more.delete(webhookId)) {
+        this.#inFlight.delete(running)
+        this.#limiter.release(webhookId)
+        if (this.#limiter.isHalfFree(webhookId) && this.#backlogged.delete(webhookId)) {
           this.poke([webhookId])
-        } else if (this.#wanted.size > 0) {
-          this.#pump()
+        } else if (this.#due.size > 0) {
+          this.#claiming.poke()
         }
       })
-    this.#running.set(running, delivery)
+    this.#inFlight.set(running, delivery)
   }
 
   async #deliver(
     delivery: ClaimedDelivery,
-    endpoint: Webhook | undefined,
-    standing: ReadonlySet<string>,
+    webhook: Webhook | undefined,
+    activeOrigins: ReadonlySet<string>,
   ): Promise<void> {
-    // Taken away meanwhile.
-    if (endpoint === undefined) return this.#end(delivery, 'pending')
-    if (!isOwnerActive(endpoint.owner, standing)) {
-      const detail = `what ${endpoint.name} was made with does not hold any more`
-      await this.#breakers.disable(endpoint, 'owner', detail)
+    // The webhook was removed after the claim.
+    if (webhook === undefined) return this.#end(delivery, 'pending')
+    if (!isOwnerActive(webhook.owner, activeOrigins)) {
+      const detail = `the credential or trust policy that owns ${webhook.name} has ended`
+      await this.#breaker.disable(webhook, 'owner', detail)
       return this.#end(delivery, 'pending')
     }
-    if (!canReceive(endpoint.owner, delivery)) return this.#end(delivery, 'refused')
-    if (isLate(endpoint, delivery)) return this.#end(delivery, 'expired')
+    if (!canReceive(webhook.owner, delivery)) return this.#end(delivery, 'refused')
+    if (isExpired(webhook, delivery)) return this.#end(delivery, 'expired')
     if (delivery.superseded) return this.#end(delivery, 'superseded')
-    const sent = await send(this.#options, endpoint, delivery, this.#abort.signal)
-    // Cut off by our own end: somebody else sends it.
-    if (this.#abort.signal.aborted && sent.status === null) return
-    this.#options.onOutcome?.(sent.outcome)
-    await this.#settling.submit(this.#resultOf(delivery, sent))
-    // Receivers that know only images refuse a ping, and that says nothing of them.
-    const isRefusedPing = delivery.type === 'webhook.ping' && sent.outcome === 'failed'
-    if (!isRefusedPing) await this.#breakers.record(endpoint, delivery.failures, sent)
-    const isDelivered = sent.outcome === 'delivered'
-    this.#slots.record(endpoint.id, isDelivered)
-    // It was tried with one: now it gets the others.
-    if (isDelivered && delivery.failures > 0) this.#more.add(endpoint.id)
+    const result = await send(this.#options, webhook, delivery, this.#abort.signal)
+    // `stop` cut off the request: another process sends the delivery.
+    if (this.#abort.signal.aborted && result.status === null) return
+    this.#options.onOutcome?.(result.outcome)
+    await this.#results.submit(this.#deliveryResult(delivery, result))
+    // Receivers that accept image events only refuse a ping, so its failure says nothing about their health.
+    const isRefusedPing = delivery.type === 'webhook.ping' && result.outcome === 'failed'
+    if (!isRefusedPing) await this.#breaker.record(webhook, delivery.failures, result)
+    const isDelivered = result.outcome === 'delivered'
+    this.#limiter.record(webhook.id, isDelivered)
+    // A success after failures closes the circuit: the other deliveries of the webhook are due.
+    if (isDelivered && delivery.failures > 0) this.#backlogged.add(webhook.id)
   }
 
-  /** Nothing was sent. */
+  /** Ends a delivery without a request, or returns it to the queue. */
   async #end(delivery: ClaimedDelivery, state: DeliveryState): Promise<void> {
     const { webhookId, position, lease, roundAttempts } = delivery
     if (state !== 'pending') this.#options.onOutcome?.(state)
     const result = { webhookId, position, lease, state, roundAttempts, delaySeconds: 0 }
-    await this.#settling.submit({ ...result, attempt: undefined })
+    await this.#results.submit({ ...result, attempt: undefined })
   }
 
-  #resultOf(delivery: ClaimedDelivery, sent: AttemptResult): DeliveryResult {
+  #deliveryResult(delivery: ClaimedDelivery, result: AttemptResult): DeliveryResult {
     const { webhookId, position, lease } = delivery
-    const { outcome, retryAfterSeconds, ...attempt } = sent
+    const { outcome, retryAfterSeconds, ...attempt } = result
     const roundAttempts = delivery.roundAttempts + 1
-    // Somebody waits for what comes of a ping, and nobody for another.
     const schedule =
-      delivery.type === 'webhook.ping' ? PING_SECONDS : (this.#options.schedule ?? RETRY_SECONDS)
+      delivery.type === 'webhook.ping'
+        ? PING_RETRY_SECONDS
+        : (this.#options.retrySeconds ?? RETRY_SECONDS)
     const seconds =
       outcome === 'delivered'
         ? undefined
@@ -271,34 +259,36 @@ export class DeliveryWorker {
   }
 
   async #settle(results: readonly DeliveryResult[]): Promise<undefined[]> {
-    const until = performance.now() + this.#leaseSeconds * 1000
-    for (let tries = 1; ; tries += 1) {
+    const leaseEndsAt = performance.now() + this.#leaseSeconds * 1000
+    for (let attempts = 1; ; attempts += 1) {
       try {
         await settleDeliveries(this.#options.db, results)
         return results.map(() => undefined)
       } catch (error) {
-        // While the database is away, what was delivered is worth remembering. When the lease has run
-        // out, it is sent once more: better than not at all.
-        const isAway = error instanceof RegistryError && error.code === 'UNAVAILABLE'
-        const isOver = isAway ? performance.now() > until : tries === SETTLE_TRIES_MAX
-        if (isOver || this.#stopped) throw error
-        await delay(SETTLE_AGAIN_MILLISECONDS)
+        // While the database is unavailable, the results are kept in memory until the lease ends. After that
+        // the deliveries are sent once more, which is better than not at all.
+        const isUnavailable = error instanceof RegistryError && error.code === 'UNAVAILABLE'
+        const isLast = isUnavailable
+          ? performance.now() > leaseEndsAt
+          : attempts === SETTLE_ATTEMPTS_MAX
+        if (isLast || this.#isStopping) throw error
+        await delay(SETTLE_PAUSE_MILLISECONDS)
       }
     }
   }
 
   async #release(claimed: readonly ClaimedDelivery[]): Promise<void> {
     if (claimed.length === 0) return
-    // Else their leases run out.
+    // When this fails, other processes wait until the leases end.
     await releaseDeliveries(this.#options.db, claimed).catch(() => {})
   }
 }
 
-/** What somebody asked for again is as old as that. */
-function isLate(
+/** The age of a redelivered event counts from the redelivery. */
+function isExpired(
   { maxAgeSeconds }: Webhook,
-  { occurredAt, redeliveredAt: askedAt }: ClaimedDelivery,
+  { occurredAt, redeliveredAt }: ClaimedDelivery,
 ): boolean {
-  const age = Date.now() - (askedAt ?? occurredAt).getTime()
+  const age = Date.now() - (redeliveredAt ?? occurredAt).getTime()
   return maxAgeSeconds !== null && age > maxAgeSeconds * 1000
 }

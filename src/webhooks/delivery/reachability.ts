@@ -1,31 +1,31 @@
+import { forEachConcurrent } from '../../async/for-each.ts'
 import type { GuardedClient } from '../../outgoing/client.ts'
 import { OutgoingRefusedError } from '../../outgoing/guard.ts'
 import type { WebhookCache } from '../webhook-cache.ts'
 
-/** An endpoint to which nothing can go out. */
+/** A webhook that the network guard blocks. */
 export type BlockedWebhook = { readonly webhook: string; readonly problem: string }
 
-const LOOKED_UP_AT_ONCE = 16
+const LOOKUPS_AT_ONCE = 16
 
-/** Endpoints that the network guard would not let out now; a name that cannot be looked up is none. */
+/**
+ * Lists active webhooks whose address the network guard blocks. A host name that does not resolve is not
+ * blocked.
+ */
 export async function listBlockedWebhooks(
-  endpoints: WebhookCache,
+  webhooks: WebhookCache,
   client: GuardedClient,
 ): Promise<BlockedWebhook[]> {
-  const all = [...(await endpoints.current()).values()].filter(({ state }) => state === 'active')
+  const active = [...(await webhooks.current()).values()].filter(({ state }) => state === 'active')
   const blocked: BlockedWebhook[] = []
-  for (let from = 0; from < all.length; from += LOOKED_UP_AT_ONCE) {
-    const some = all.slice(from, from + LOOKED_UP_AT_ONCE)
-    const problems = await Promise.all(some.map(({ url }) => problemOf(client, url)))
-    some.forEach(({ name }, index) => {
-      const problem = problems[index]
-      if (problem !== undefined) blocked.push({ webhook: name, problem })
-    })
-  }
+  await forEachConcurrent(active, LOOKUPS_AT_ONCE, async ({ name, url }) => {
+    const problem = await findProblem(client, url)
+    if (problem !== undefined) blocked.push({ webhook: name, problem })
+  })
   return blocked
 }
 
-async function problemOf(client: GuardedClient, url: string): Promise<string | undefined> {
+async function findProblem(client: GuardedClient, url: string): Promise<string | undefined> {
   try {
     await client.assertHostAllowed(url)
     return undefined

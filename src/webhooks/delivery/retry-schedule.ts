@@ -1,7 +1,7 @@
 const MINUTE = 60
 const HOUR = 60 * MINUTE
 
-/** Seconds before each try, after the one before it failed: three days together, and three hours. */
+/** Seconds before each attempt, counted from the failure of the one before: three days and three hours in total. */
 export const RETRY_SECONDS: readonly number[] = [
   0,
   2,
@@ -17,30 +17,30 @@ export const RETRY_SECONDS: readonly number[] = [
   20 * HOUR,
   24 * HOUR,
 ]
-/** So much earlier or later, so that what failed together does not come back together. */
+/** The fraction by which a retry is earlier or later, so that deliveries that failed together are spread. */
 const JITTER = 0.2
-/** As long as a receiver may ask us to wait. */
+/** The longest wait that a receiver can request. */
 const RETRY_AFTER_SECONDS_MAX = 24 * HOUR
 
 /**
- * Seconds until the next try, after `tries` have failed; undefined when that was the last. A receiver
- * that names a time gets none before it.
+ * Computes the seconds until the next attempt, after `attempts` have failed; undefined when no attempt is
+ * left. The next attempt is never before the time that the receiver requests.
  */
 export function secondsUntilRetry(
-  tries: number,
+  attempts: number,
   retryAfterSeconds: number | undefined,
   schedule: readonly number[] = RETRY_SECONDS,
   random: () => number = Math.random,
 ): number | undefined {
-  const seconds = schedule[tries]
+  const seconds = schedule[attempts]
   if (seconds === undefined) return undefined
   const spread = seconds * (1 + JITTER * (2 * random() - 1))
   return Math.max(spread, Math.min(retryAfterSeconds ?? 0, RETRY_AFTER_SECONDS_MAX))
 }
 
 /**
- * Seconds that a Retry-After header asks for: a number, or a date (RFC 9110, section 10.2.3). Undefined
- * for anything else.
+ * Parses a Retry-After header into seconds: a number, or a date (RFC 9110, section 10.2.3). Undefined for
+ * anything else.
  */
 export function parseRetryAfter(
   header: string | readonly string[] | undefined,

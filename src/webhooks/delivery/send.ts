@@ -13,31 +13,31 @@ export type SendOptions = {
   readonly userAgent: string
 }
 
-/** What came of one try. */
+/** The result of one attempt. */
 export type AttemptResult = {
   readonly outcome: 'delivered' | 'gone' | 'failed'
   readonly at: Date
   readonly milliseconds: number
-  /** Null when nothing came back. */
+  /** Null when there was no response. */
   readonly status: number | null
-  /** In one line; null when it was delivered. */
+  /** One line; null when the event was delivered. */
   readonly error: string | null
-  /** What was sent, without secrets. */
+  /** The request headers, without secrets. */
   readonly requestHeaders: Readonly<Record<string, string>>
   readonly responseHeaders: Readonly<Record<string, string>> | null
   readonly responseBody: string | null
   readonly retryAfterSeconds: number | undefined
 }
 
-/** As much of an answer is kept. */
+/** The part of a response that is logged. */
 const LOGGED_BYTES_MAX = 4096
 const ERROR_LENGTH_MAX = 500
 const GONE = 410
 
-/** Sends an event once. Never throws for what the receiver, the network or the guard do. */
+/** Sends an event once. Failures of the receiver, the network and the guard are results, not exceptions. */
 export async function send(
   { client, identityTokens, userAgent }: SendOptions,
-  endpoint: Webhook,
+  webhook: Webhook,
   delivery: ClaimedDelivery,
   signal: AbortSignal,
 ): Promise<AttemptResult> {
@@ -45,50 +45,50 @@ export async function send(
   const started = performance.now()
   let headers: Record<string, string> = {}
   const done = (
-    rest: Pick<AttemptResult, 'outcome' | 'error'>,
-    answer: OutgoingResponse | undefined,
+    outcome: Pick<AttemptResult, 'outcome' | 'error'>,
+    response: OutgoingResponse | undefined,
   ): AttemptResult => ({
-    ...rest,
+    ...outcome,
     at,
     milliseconds: Math.round(performance.now() - started),
-    status: answer?.status ?? null,
-    requestHeaders: withoutSecrets(headers, endpoint),
-    responseHeaders: answer === undefined ? null : boundedHeaders(answer.headers),
-    responseBody: answer === undefined ? null : bodyText(answer),
-    retryAfterSeconds: answer && parseRetryAfter(answer.headers['retry-after'], new Date()),
+    status: response?.status ?? null,
+    requestHeaders: withoutSecrets(headers, webhook),
+    responseHeaders: response === undefined ? null : boundedHeaders(response.headers),
+    responseBody: response === undefined ? null : bodyText(response),
+    retryAfterSeconds: response && parseRetryAfter(response.headers['retry-after'], new Date()),
   })
   try {
-    const isDocker = endpoint.format === 'docker'
+    const isDocker = webhook.format === 'docker'
     const body = isDocker ? renderDockerEnvelope(delivery.body) : delivery.body
-    const { oidcAudience, name } = endpoint
+    const { oidcAudience, name } = webhook
     const identityToken =
       oidcAudience === null ? undefined : await identityTokens.mint(oidcAudience, `webhook:${name}`)
     headers = {
-      ...endpoint.headers,
+      ...webhook.headers,
       'content-type': isDocker ? DOCKER_EVENTS_TYPE : CLOUD_EVENT_TYPE,
       'user-agent': userAgent,
-      ...signedHeaders(endpoint, { id: delivery.eventId, timestamp: at, body, identityToken }),
+      ...signedHeaders(webhook, { id: delivery.eventId, timestamp: at, body, identityToken }),
     }
-    const answer = await client.request(endpoint.url, {
+    const response = await client.request(webhook.url, {
       method: 'POST',
       headers,
       body,
       bytesMax: LOGGED_BYTES_MAX,
       oversize: 'truncate',
-      pool: String(endpoint.id),
+      pool: String(webhook.id),
       signal,
     })
-    return done(judged(answer), answer)
+    return done(outcomeOf(response), response)
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
     return done({ outcome: 'failed', error: oneLine(message) }, undefined)
   }
 }
 
-function judged({ status }: OutgoingResponse): Pick<AttemptResult, 'outcome' | 'error'> {
+function outcomeOf({ status }: OutgoingResponse): Pick<AttemptResult, 'outcome' | 'error'> {
   if (status >= 200 && status < 300) return { outcome: 'delivered', error: null }
   if (status === GONE) {
-    return { outcome: 'gone', error: 'the receiver answered 410: it wants nothing any more' }
+    return { outcome: 'gone', error: 'the receiver answered 410, which ends the webhook' }
   }
   const hint = status >= 300 && status < 400 ? ': redirects are not followed' : ''
   return { outcome: 'failed', error: `the receiver answered ${status}${hint}` }
@@ -96,16 +96,16 @@ function judged({ status }: OutgoingResponse): Pick<AttemptResult, 'outcome' | '
 
 const SIGNATURE_HEADERS = ['webhook-signature', 'x-hub-signature-256', 'x-signature']
 
-/** Who sees a log must not be able to send what it shows. An endpoint's own headers may be secrets. */
+/** Masks everything that a reader of the log could send again. Custom headers may be secrets. */
 function withoutSecrets(
   headers: Readonly<Record<string, string>>,
-  { headers: own }: Webhook,
+  { headers: custom }: Webhook,
 ): Record<string, string> {
   const shown = Object.entries(headers).map(([name, value]): [string, string] => {
     if (SIGNATURE_HEADERS.includes(name)) return [name, value.replace(/([,=])[^\s,]+/g, '$1…')]
-    // The scheme, such as Bearer.
+    // The scheme, such as Bearer, stays.
     if (name === 'authorization') return [name, value.replace(/^(\w+ )?.*$/s, '$1…')]
-    return [name, name === 'x-webhook-secret' || Object.hasOwn(own, name) ? '…' : value]
+    return [name, name === 'x-webhook-secret' || Object.hasOwn(custom, name) ? '…' : value]
   })
   return Object.fromEntries(shown)
 }
@@ -130,7 +130,7 @@ function oneLine(text: string): string {
   return storable(text.slice(0, ERROR_LENGTH_MAX).replace(/\s+/g, ' ').trim())
 }
 
-/** Postgres takes no NUL in text, and no half of a pair. */
+/** Replaces NUL and lone surrogates, which Postgres cannot store as text. */
 function storable(text: string): string {
   return Buffer.from(text.replaceAll('\0', '\uFFFD')).toString()
 }

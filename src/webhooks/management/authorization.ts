@@ -1,46 +1,57 @@
 import type { Action, Grant } from '../../auth/access.ts'
-import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
-import { denied } from '../../oci/errors.ts'
+import type { Queryable, Transaction } from '../../db/database.ts'
+import {
+  countWebhooks,
+  findWebhook,
+  lockWebhook,
+  type WebhookRow,
+  type WebhookSettings,
+} from '../../db/webhooks/webhooks.ts'
+import { conflict, denied, notFound } from '../../oci/errors.ts'
 import { coversGlob, type Glob } from '../../oci/glob.ts'
 import type { Requester } from './types.ts'
 
-/** Webhooks that one credential or trust policy may own; administrators' are bounded by all there are. */
+/** Webhooks that one credential or trust policy may own. Administrators share the limit of the registry. */
 export const WEBHOOKS_PER_OWNER_MAX = 100
-/** Webhooks of a registry: each event is compared with all of them. */
+/** Webhooks of a registry: each event is matched against all of them. */
 export const WEBHOOKS_MAX = 10_000
+const NAME_SHOWN_MAX = 64
 
-type Bounds = Pick<WebhookSettings, 'repositories' | 'types'>
+type Scope = Pick<WebhookSettings, 'repositories' | 'types'>
 
 /**
- * True when this manager may see, change, try and remove such a webhook: an administrator, or whoever
- * may `admin` everything that it names. Those that tell of the registry itself are administrators'.
+ * True when the requester may see, change, test and remove such a webhook: an administrator, or a
+ * holder of `admin` on all of its repositories. Only administrators manage webhooks that receive events
+ * about the registry.
  */
-export function canManage({ grants }: Requester, { repositories, types }: Bounds): boolean {
+export function canManage({ grants }: Requester, { repositories, types }: Scope): boolean {
   if (grants === null) return true
-  if (types.some((type) => !type.startsWith('image.'))) return false
+  if (types.some(isAboutRegistry)) return false
   return repositories.every((glob) => isCovered(grants, 'admin', glob))
 }
 
 /**
- * Throws DENIED unless the manager may have such a webhook: it needs `admin`, and also `pull`, because
- * without that nothing about a private repository would ever be sent.
+ * Throws DENIED unless the requester may own such a webhook: it needs `admin`, and `pull` too, because
+ * events of a private repository are sent only to owners that may pull it.
  */
-export function assertCanWrite({ grants }: Requester, { repositories, types }: Bounds): void {
+export function assertCanWrite({ grants }: Requester, { repositories, types }: Scope): void {
   if (grants === null) return
-  const type = types.find((one) => !one.startsWith('image.'))
-  if (type !== undefined)
-    throw denied(`only administrators may be told ${type}`, { field: 'types', value: type })
+  const type = types.find(isAboutRegistry)
+  if (type !== undefined) {
+    throw denied(`only administrators may receive ${type}`, { field: 'types', value: type })
+  }
   for (const action of ['admin', 'pull'] as const) {
     const glob = repositories.find((one) => !isCovered(grants, action, one))
     if (glob === undefined) continue
     throw denied(
-      `this credential may not ${action} all of ${glob}: a webhook needs admin and pull for what it names`,
-      {
-        field: 'repositories',
-        value: glob,
-      },
+      `this credential may not ${action} all of ${glob}: a webhook needs admin and pull on all of its repositories`,
+      { field: 'repositories', value: glob },
     )
   }
+}
+
+function isAboutRegistry(type: string): boolean {
+  return !type.startsWith('image.')
 }
 
 function isCovered(grants: readonly Grant[], action: Action, glob: Glob): boolean {
@@ -48,4 +59,42 @@ function isCovered(grants: readonly Grant[], action: Action, glob: Glob): boolea
     ({ actions, repositories }) =>
       actions.includes(action) && repositories.some((one) => coversGlob(one, glob)),
   )
+}
+
+/** Finds a webhook that the requester may manage. Throws NOT_FOUND. */
+export async function requireWebhook(
+  db: Queryable,
+  name: string,
+  requester: Requester,
+): Promise<WebhookRow> {
+  // Postgres rejects a parameter with this character.
+  const row = name.includes('\0') ? undefined : await findWebhook(db, name)
+  if (row !== undefined && canManage(requester, row)) return row
+  throw notFound(`there is no webhook ${name.slice(0, NAME_SHOWN_MAX)}`)
+}
+
+/** Finds a webhook that the requester may manage, and locks it until the transaction ends. Throws NOT_FOUND. */
+export async function requireLockedWebhook(
+  tx: Transaction,
+  name: string,
+  requester: Requester,
+): Promise<WebhookRow> {
+  if (!name.includes('\0')) await lockWebhook(tx, name)
+  return requireWebhook(tx, name, requester)
+}
+
+/** Throws CONFLICT when the registry, or the requester, has the maximum number of webhooks. */
+export async function assertBelowLimit(
+  tx: Transaction,
+  { actor, grants }: Requester,
+): Promise<void> {
+  const { all, owned } = await countWebhooks(tx, actor.origin)
+  if (all >= WEBHOOKS_MAX) {
+    throw conflict(`a registry has at most ${WEBHOOKS_MAX} webhooks: remove one first`)
+  }
+  if (grants !== null && owned >= WEBHOOKS_PER_OWNER_MAX) {
+    throw conflict(
+      `a credential or trust policy has at most ${WEBHOOKS_PER_OWNER_MAX} webhooks: remove one first`,
+    )
+  }
 }

@@ -1,19 +1,20 @@
 import { recordChange } from '../../db/auth/audit.ts'
 import type { Database, Queryable, Transaction } from '../../db/database.ts'
-import type { AttemptRow } from '../../db/delivery-attempts.ts'
 import { listEventSubjects } from '../../db/events/feed.ts'
 import {
+  type AttemptRow,
   type DeliveryRow,
   findDelivery,
   listDeliveries,
   redeliver,
   redeliverRange,
 } from '../../db/webhooks/deliveries.ts'
-import { lockWebhook, type WebhookRow } from '../../db/webhooks/webhooks.ts'
+import type { WebhookRow } from '../../db/webhooks/webhooks.ts'
 import { formatCursor } from '../../events/cursor.ts'
-import { notFound } from '../../oci/errors.ts'
+import { notFound, type RegistryError } from '../../oci/errors.ts'
 import { postgresRegexOf } from '../../oci/glob.ts'
-import { canReceive } from '../delivery/authorization.ts'
+import { canReceive } from '../event-access.ts'
+import { requireLockedWebhook, requireWebhook } from './authorization.ts'
 import { resolveRedeliveryRange } from './redelivery-range.ts'
 import {
   DELIVERY_STATES,
@@ -27,23 +28,22 @@ import {
   type Requester,
 } from './types.ts'
 import { invalid } from './validation.ts'
-import { requireWebhook } from './webhooks.ts'
 
 export type WebhookDeliveriesOptions = {
   readonly db: Database
-  /** Called when something is due again. */
+  /** Runs when deliveries are due again. */
   onDue(): void
 }
 
-/** The newest first, without what the manager may not see; `next` is where the next page begins. */
+/** A page of deliveries that the requester may see, newest first. `next` is the position where the next page begins. */
 export type DeliveryPage = { readonly deliveries: Delivery[]; readonly next: number | null }
 
-/** Events of one redelivery, so that its transaction is short. */
+/** Events of one redelivery. Keeps its transaction short. */
 const REDELIVERED_AT_ONCE = 1000
 const EVENT_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 const SHOWN_LENGTH_MAX = 64
 
-/** What became of events for the webhooks of a registry, for those who may manage these. */
+/** Lists deliveries, and sends events again, for users who may manage the webhook. */
 export class WebhookDeliveries {
   readonly #db: Database
   readonly #onDue: () => void
@@ -53,49 +53,52 @@ export class WebhookDeliveries {
     this.#onDue = onDue
   }
 
-  /** One page. Throws NOT_FOUND for a webhook that the manager may not see. */
-  async list(name: string, question: DeliveryQuery, manager: Requester): Promise<DeliveryPage> {
-    const { id } = await requireWebhook(this.#db, name, manager)
-    const { limit, ...filter } = question
+  /** Lists one page. Throws NOT_FOUND for a webhook that the requester may not manage. */
+  async list(name: string, query: DeliveryQuery, requester: Requester): Promise<DeliveryPage> {
+    const { id } = await requireWebhook(this.#db, name, requester)
+    const { limit, ...filter } = query
     const rows = await listDeliveries(this.#db, id, filter, limit + 1)
     const shown = rows.slice(0, limit)
     const next = rows.length > limit ? (shown.at(-1)?.position ?? null) : null
-    return { deliveries: await this.#told(shown.filter((row) => canReceive(manager, row))), next }
+    return {
+      deliveries: await this.#describe(shown.filter((row) => canReceive(requester, row))),
+      next,
+    }
   }
 
-  /** One event with all tries. Throws NOT_FOUND. */
-  async read(name: string, event: string, manager: Requester): Promise<DeliveryDetail> {
-    const webhook = await requireWebhook(this.#db, name, manager)
-    const row = await findVisible(this.#db, webhook, event, manager)
-    const [told] = await this.#told([row])
-    if (told === undefined) return throwNotFound(name, event)
-    return { ...told, attemptLog: row.log.map(tryOf), body: row.body }
+  /** Reads a delivery with its attempts. Throws NOT_FOUND. */
+  async read(name: string, event: string, requester: Requester): Promise<DeliveryDetail> {
+    const webhook = await requireWebhook(this.#db, name, requester)
+    const row = await requireDelivery(this.#db, webhook, event, requester)
+    const [delivery] = await this.#describe([row])
+    if (delivery === undefined) throw noDelivery(name, event)
+    return { ...delivery, attemptLog: row.attemptLog.map(attemptOf), body: row.body }
   }
 
   /** Sends one event again, with the same id. Throws NOT_FOUND. */
-  async redeliver(name: string, event: string, manager: Requester): Promise<void> {
-    await this.#changing(name, manager, event, async (tx, webhook) => {
-      const { position } = await findVisible(tx, webhook, event, manager)
+  async redeliver(name: string, event: string, requester: Requester): Promise<void> {
+    await this.#redelivering(name, requester, event, async (tx, webhook) => {
+      const { position } = await requireDelivery(tx, webhook, event, requester)
       await redeliver(tx, webhook.id, position)
     })
   }
 
   /**
-   * Sends what happened in a range again, as far as the webhook wants it now. Throws NOT_FOUND and
+   * Sends the events of a range again that match the webhook's current filter. Throws NOT_FOUND and
    * REQUEST_INVALID.
    */
   async redeliverRange(
     name: string,
     range: RedeliveryRange,
-    manager: Requester,
+    requester: Requester,
   ): Promise<RedeliveryResult> {
-    const states = checkedStates(range.states)
-    await requireWebhook(this.#db, name, manager)
+    const states = parseStates(range.states)
+    await requireWebhook(this.#db, name, requester)
     const { after, until, epoch } = await resolveRedeliveryRange(this.#db, range.after, range.until)
-    const what = `${formatCursor({ epoch, position: after })} to ${formatCursor({ epoch, position: until })}`
-    return this.#changing(name, manager, what, async (tx, webhook) => {
+    const detail = `${formatCursor({ epoch, position: after })} to ${formatCursor({ epoch, position: until })}`
+    return this.#redelivering(name, requester, detail, async (tx, webhook) => {
       const { id, repositories, tags, types } = webhook
-      const done = await redeliverRange(
+      const result = await redeliverRange(
         tx,
         id,
         {
@@ -107,13 +110,13 @@ export class WebhookDeliveries {
         states,
         REDELIVERED_AT_ONCE,
       )
-      const next = done.next === null ? null : formatCursor({ epoch, position: done.next })
-      return { deliveries: done.deliveries, next }
+      const next = result.next === null ? null : formatCursor({ epoch, position: result.next })
+      return { deliveries: result.deliveries, next }
     })
   }
 
-  async #told(rows: readonly DeliveryRow[]): Promise<Delivery[]> {
-    // Of events about the registry, only the event itself says what they are about.
+  async #describe(rows: readonly DeliveryRow[]): Promise<Delivery[]> {
+    // The subject of an event about the registry is only in the event itself.
     const others = rows.filter(({ repository }) => repository === null)
     const positions = others.map(({ position }) => position)
     const subjects =
@@ -123,19 +126,18 @@ export class WebhookDeliveries {
     return rows.map((row) => deliveryOf(row, subjects.get(row.position) ?? ''))
   }
 
-  async #changing<T>(
+  async #redelivering<T>(
     name: string,
-    manager: Requester,
-    what: string,
+    requester: Requester,
+    detail: string,
     work: (tx: Transaction, webhook: WebhookRow) => Promise<T>,
   ): Promise<T> {
     const result = await this.#db.transaction(async (tx) => {
-      // So that it is not removed meanwhile.
-      if (!name.includes('\0')) await lockWebhook(tx, name)
-      const webhook = await requireWebhook(tx, name, manager)
-      const done = await work(tx, webhook)
-      await recordChange(tx, manager.actor, { action: 'redeliver', detail: `${name}: ${what}` })
-      return done
+      // The lock keeps the webhook from being removed before the commit.
+      const webhook = await requireLockedWebhook(tx, name, requester)
+      const value = await work(tx, webhook)
+      await recordChange(tx, requester.actor, { action: 'redeliver', detail: `${name}: ${detail}` })
+      return value
     })
     this.#onDue()
     return result
@@ -143,25 +145,27 @@ export class WebhookDeliveries {
 }
 
 /**
- * A delivery that the manager may see: it was made when the webhook named other repositories, or had
- * another owner. Throws NOT_FOUND.
+ * Finds a delivery whose event the requester may read. It may be older than the webhook's present
+ * repositories and owner. Throws NOT_FOUND.
  */
-async function findVisible(
+async function requireDelivery(
   db: Queryable,
   { id, name }: WebhookRow,
   event: string,
-  manager: Requester,
+  requester: Requester,
 ) {
   const row = EVENT_ID.test(event) ? await findDelivery(db, id, event) : undefined
-  return row !== undefined && canReceive(manager, row) ? row : throwNotFound(name, event)
+  if (row !== undefined && canReceive(requester, row)) return row
+  throw noDelivery(name, event)
 }
 
-function checkedStates(texts: readonly string[] | undefined): readonly DeliveryState[] | 'all' {
+function parseStates(texts: readonly string[] | undefined): readonly DeliveryState[] | 'all' {
   if (texts === undefined) return 'all'
   const unknown = texts.find((text) => !DELIVERY_STATES.some((state) => state === text))
   if (unknown !== undefined || texts.length === 0) {
-    const wrong = unknown === undefined ? 'is empty' : `has "${shown(unknown)}" in it`
-    throw invalid('states', `${wrong}; there are ${DELIVERY_STATES.join(', ')}`)
+    const problem =
+      unknown === undefined ? 'must not be empty' : `has the unknown value "${shown(unknown)}"`
+    throw invalid('states', `${problem}; the valid values are ${DELIVERY_STATES.join(', ')}`)
   }
   return DELIVERY_STATES.filter((state) => texts.includes(state))
 }
@@ -181,13 +185,13 @@ function deliveryOf(row: DeliveryRow, subject: string): Delivery {
   }
 }
 
-/** As the event itself has it; undefined when it is about no repository. */
+/** The event's subject; undefined for an event about the registry. */
 function subjectOf({ repository, tag, digest }: DeliveryRow): string | undefined {
   if (repository === null) return undefined
   return tag === null ? `${repository}@${digest}` : `${repository}:${tag}`
 }
 
-function tryOf(row: AttemptRow): DeliveryAttempt {
+function attemptOf(row: AttemptRow): DeliveryAttempt {
   const { responseHeaders, responseBody } = row
   return {
     at: row.at.toISOString(),
@@ -200,8 +204,8 @@ function tryOf(row: AttemptRow): DeliveryAttempt {
   }
 }
 
-function throwNotFound(name: string, event: string): never {
-  throw notFound(`${name} was sent no event ${shown(event)}`)
+function noDelivery(name: string, event: string): RegistryError {
+  return notFound(`${name} has no delivery of event ${shown(event)}`)
 }
 
 function shown(text: string): string {

@@ -4,10 +4,10 @@ import { type Cursor, formatCursor, tryParseCursor } from '../../events/cursor.t
 import { invalid } from './validation.ts'
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)$/
-// Events get their places when they are committed, and no transaction lasts so long.
+// An event gets its position after its transaction has committed, and no transaction lasts this long.
 const SLACK_MILLISECONDS = 60_000
 
-/** Places of events, after the first and up to the second. */
+/** The positions after `after`, up to and including `until`. */
 export type PositionRange = {
   readonly after: number
   readonly until: number
@@ -15,74 +15,72 @@ export type PositionRange = {
 }
 
 /**
- * The places that two cursors or times mean. Times are taken a minute wider, because events stand in
- * the order of their commits. Throws REQUEST_INVALID.
+ * Resolves two cursors or times to positions. A range of times is widened by a minute on both sides,
+ * because positions follow the order of commits. Throws REQUEST_INVALID.
  */
 export async function resolveRedeliveryRange(
   db: Queryable,
   after: string,
   until: string | undefined,
 ): Promise<PositionRange> {
-  const places = await findFeedState(db)
-  const { position, epoch } = places
-  const start = await placeOf(db, 'after', after, places, -SLACK_MILLISECONDS)
+  const feed = await findFeedState(db)
+  const { position, epoch } = feed
+  const start = await resolvePosition(db, 'after', after, feed, -SLACK_MILLISECONDS)
   if (until === undefined) return { after: start, until: position, epoch }
-  const end = await placeOf(db, 'until', until, places, SLACK_MILLISECONDS)
-  if (end < start) throw invalid('until', 'lies before after: exchange them')
+  const end = await resolvePosition(db, 'until', until, feed, SLACK_MILLISECONDS)
+  if (end < start) throw invalid('until', 'must not be before after')
   return { after: start, until: end, epoch }
 }
 
-async function placeOf(
+async function resolvePosition(
   db: Queryable,
   field: string,
   text: string,
-  places: FeedState,
-  slack: number,
+  feed: FeedState,
+  slackMilliseconds: number,
 ): Promise<number> {
   const cursor = tryParseCursor(text)
-  if (cursor !== undefined) return placeOfCursor(field, cursor, places)
+  if (cursor !== undefined) return checkedPosition(field, cursor, feed)
   const time = new Date(text)
   if (!TIME.test(text) || Number.isNaN(time.getTime())) {
     throw invalid(
       field,
-      `is a cursor such as ${formatCursor(places)}, or a time such as 2030-01-31T12:00:00Z`,
+      `must be a cursor such as ${formatCursor(feed)}, or a time such as 2030-01-31T12:00:00Z`,
     )
   }
-  return lastBefore(db, new Date(time.getTime() + slack), places)
+  return findLastPositionBefore(db, new Date(time.getTime() + slackMilliseconds), feed)
 }
 
-function placeOfCursor(field: string, cursor: Cursor, places: FeedState): number {
-  const { epoch, prunedThrough: forgotten, position } = places
-  const place = cursor.position
+function checkedPosition(field: string, cursor: Cursor, feed: FeedState): number {
+  const { epoch, prunedThrough } = feed
   if (cursor.epoch !== epoch) {
     throw invalid(
       field,
-      `is a cursor of another registry, or from before this one was restored: say a time`,
+      'is a cursor of another registry, or from before this registry was restored: use a time instead',
     )
   }
-  if (place > position)
-    throw invalid(field, `lies ahead of the last event, ${formatCursor(places)}`)
-  if (place < forgotten) {
-    throw invalid(
-      field,
-      `is forgotten: the oldest that is known is ${formatCursor({ epoch, position: forgotten })}`,
-    )
+  if (cursor.position > feed.position) {
+    throw invalid(field, `is after the last event, ${formatCursor(feed)}`)
   }
-  return place
+  if (cursor.position < prunedThrough) {
+    const oldest = formatCursor({ epoch, position: prunedThrough })
+    throw invalid(field, `was pruned: the oldest available cursor is ${oldest}`)
+  }
+  return cursor.position
 }
 
-/** The last place whose event happened before that time, by halving: places are nearly in its order. */
-async function lastBefore(
+/** Finds the last position whose event is older than `time`, by bisection: positions nearly follow time. */
+async function findLastPositionBefore(
   db: Queryable,
   time: Date,
-  { prunedThrough: forgotten, position }: FeedState,
+  { prunedThrough, position }: FeedState,
 ): Promise<number> {
-  let [least, most] = [forgotten, position]
-  while (least < most) {
-    const middle = Math.floor((least + most) / 2)
+  let [low, high] = [prunedThrough, position]
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2)
     const found = await findEventTime(db, middle + 1)
-    if (found === undefined || found >= time) most = middle
-    else least = middle + 1
+    if (found === undefined || found >= time) high = middle
+    else low = middle + 1
   }
-  return least
+  return low
 }

@@ -1,17 +1,16 @@
-import type { MasterKey } from '../../auth/master-key.ts'
 import { conflict } from '../../oci/errors.ts'
-import { newEd25519Secret, newSigningSecret } from '../signature.ts'
+import { activeSigningSecrets, newEd25519Secret, newSigningSecret } from '../signature.ts'
 import type { Signature, WebhookSecrets } from '../webhook.ts'
-import type { AuthenticationChange } from './types.ts'
+import type { AuthenticationChange, WebhookChange } from './types.ts'
 import { invalid, parseHeaderSecret, parseSigningSecret } from './validation.ts'
 
-/** Secrets that sign at once: every delivery has a signature of each. */
-const LIVE_SECRETS_MAX = 3
-/** How long an earlier secret signs beside the new one, when nothing else was said. */
+/** Earlier secrets that sign at the same time: every delivery has a signature of each. */
+const EARLIER_SECRETS_MAX = 3
+/** The time that an earlier secret keeps signing after a rotation. */
 export const OVERLAP_SECONDS_DEFAULT = 86_400
 export const OVERLAP_SECONDS_MAX = 30 * 86_400
 
-/** Those of a new webhook. Throws REQUEST_INVALID for a secret that is none. */
+/** Creates the secrets of a new webhook. Throws REQUEST_INVALID when the given signing secret is malformed. */
 export function newSecrets(given: string | undefined): WebhookSecrets {
   const secret = given === undefined ? newSigningSecret() : parseSigningSecret(given)
   return {
@@ -22,33 +21,33 @@ export function newSecrets(given: string | undefined): WebhookSecrets {
   }
 }
 
-/** What they become by a change; `signatures` are those after it. Throws REQUEST_INVALID. */
+/** Applies a change to secrets. `signatures` are those after the change. Throws REQUEST_INVALID. */
 export function applySecretsChange(
   current: WebhookSecrets,
   { authorization, webhookSecret }: AuthenticationChange,
   signatures: readonly string[],
 ): WebhookSecrets {
-  const signsPublicly = signatures.includes('v1a' satisfies Signature)
+  const hasEd25519 = signatures.includes('v1a' satisfies Signature)
   return {
     signing: current.signing,
-    ed25519: signsPublicly ? (current.ed25519 ?? newEd25519Secret()) : null,
-    authorization: credentialOf('authorization', authorization, current.authorization),
-    webhookSecret: credentialOf('webhookSecret', webhookSecret, current.webhookSecret),
+    ed25519: hasEd25519 ? (current.ed25519 ?? newEd25519Secret()) : null,
+    authorization: changedHeader('authorization', authorization, current.authorization),
+    webhookSecret: changedHeader('webhookSecret', webhookSecret, current.webhookSecret),
   }
 }
 
-function credentialOf(
+function changedHeader(
   name: 'authorization' | 'webhookSecret',
-  wanted: string | null | undefined,
+  change: string | null | undefined,
   current: string | null,
 ): string | null {
-  if (wanted === undefined) return current
-  return wanted === null ? null : parseHeaderSecret(`authentication.${name}`, wanted)
+  if (change === undefined) return current
+  return change === null ? null : parseHeaderSecret(`authentication.${name}`, change)
 }
 
 /**
- * With a new secret first; earlier ones sign beside it until `overlapSeconds` are over, at the latest.
- * Throws REQUEST_INVALID, and CONFLICT when too many would sign at once.
+ * Puts a new signing secret first. Earlier ones keep signing until `overlapSeconds` are over, at the latest.
+ * Throws REQUEST_INVALID, and CONFLICT when too many secrets would sign at the same time.
  */
 export function rotateSecrets(
   current: WebhookSecrets,
@@ -61,42 +60,59 @@ export function rotateSecrets(
     overlapSeconds < 0 ||
     overlapSeconds > OVERLAP_SECONDS_MAX
   ) {
-    throw invalid('overlapSeconds', `is 0 to ${OVERLAP_SECONDS_MAX}, not ${overlapSeconds}`)
+    throw invalid('overlapSeconds', `must be 0 to ${OVERLAP_SECONDS_MAX}, not ${overlapSeconds}`)
   }
   const secret = given === undefined ? newSigningSecret() : parseSigningSecret(given)
   const end = new Date(now.getTime() + overlapSeconds * 1000).toISOString()
-  // Times of one form: their order is that of their texts.
+  // These times have one format, so their texts sort by time.
   const earlier = activeSigningSecrets(current, now)
     .map((one) => ({ ...one, until: one.until === null || one.until > end ? end : one.until }))
     .filter(({ until }) => until > now.toISOString())
-  if (earlier.some((one) => one.secret === secret)) throw invalid('secret', 'signs already')
-  if (earlier.length >= LIVE_SECRETS_MAX) {
+  if (earlier.some((one) => one.secret === secret)) throw invalid('secret', 'is in use already')
+  if (earlier.length >= EARLIER_SECRETS_MAX) {
     const soonest = earlier.map(({ until }) => until).sort()[0]
     throw conflict(
-      `${earlier.length} earlier secrets still sign, the next ends at ${soonest}: wait, or end them now with overlapSeconds 0`,
+      `${earlier.length} earlier secrets still sign, and the next one ends at ${soonest}: wait, or end them now with overlapSeconds 0`,
     )
   }
   return { ...current, signing: [{ secret, until: null }, ...earlier] }
 }
 
-/** Those that sign at that moment, the present one first. */
-export function activeSigningSecrets(
-  { signing }: WebhookSecrets,
-  now: Date,
-): WebhookSecrets['signing'] {
-  return signing.filter(({ until }) => until === null || until > now.toISOString())
+/** Returns the signing secret that receivers are given. */
+export function currentSigningSecret({ signing }: WebhookSecrets): string {
+  const [first] = signing
+  if (first === undefined) throw new Error('the webhook has no signing secret')
+  return first.secret
 }
 
-/** As the database keeps them. */
-export function encryptSecrets(masterKey: MasterKey, secrets: WebhookSecrets): Promise<string> {
-  return masterKey.encrypt(JSON.stringify(secrets))
+/** Throws REQUEST_INVALID when two settings would set the Authorization header. */
+export function assertOneAuthorization(
+  oidcAudience: string | null,
+  secrets: WebhookSecrets | undefined,
+): void {
+  if (oidcAudience === null || secrets === undefined || secrets.authorization === null) return
+  throw invalid(
+    'authentication',
+    'has authorization and oidcAudience, which both set the Authorization header: set one of them to null',
+  )
 }
 
-/** Undefined when they were encrypted with another master key. */
-export async function decryptSecrets(
-  masterKey: MasterKey,
-  jwe: string,
-): Promise<WebhookSecrets | undefined> {
-  const text = await masterKey.decrypt(jwe)
-  return text === undefined ? undefined : (JSON.parse(text) as WebhookSecrets)
+/**
+ * Throws REQUEST_INVALID when the URL changes and the request does not repeat the secrets that are sent as
+ * they are. Otherwise a user who may change the webhook could send another user's secrets to any server.
+ */
+export function assertSecretsRepeated(
+  from: string,
+  to: string,
+  secrets: WebhookSecrets | undefined,
+  { authentication }: WebhookChange,
+): void {
+  if (secrets === undefined || from === to) return
+  for (const name of ['authorization', 'webhookSecret'] as const) {
+    if (secrets[name] === null || authentication[name] !== undefined) continue
+    throw invalid(
+      `authentication.${name}`,
+      'must be given again, or set to null, because the new URL may belong to another party',
+    )
+  }
 }

@@ -4,25 +4,25 @@ import { DELIVERY_STATES, type DeliveryState } from '../../db/webhooks/deliverie
 import type { EventType } from '../../events/event.ts'
 import type { Signature, WebhookFormat, WebhookState } from '../webhook.ts'
 
-/** Who writes, tries or removes webhooks. */
+/** The authenticated caller of a management operation. */
 export type Requester = {
   readonly actor: Actor
-  /** What they may do; null: everything. */
+  /** Null: everything. */
   readonly grants: readonly Grant[] | null
 }
 
-/** What can be asked of how a receiver recognizes us: null takes back, undefined leaves as it is. */
+/** A change of how receivers authenticate the registry: null resets a field, undefined leaves it unchanged. */
 export type AuthenticationChange = {
   readonly signatures: readonly string[] | null | undefined
   /** Value of a static Authorization header. */
   readonly authorization: string | null | undefined
   /** Value of X-Webhook-Secret. */
   readonly webhookSecret: string | null | undefined
-  /** Sends a token for this audience, signed by the registry. */
+  /** The audience of a token that the registry signs and sends. */
   readonly oidcAudience: string | null | undefined
 }
 
-/** What can be asked of a webhook: null takes back to the default, undefined leaves as it is. */
+/** A change of a webhook: null resets a field to its default, undefined leaves it unchanged. */
 export type WebhookChange = {
   readonly url: string | undefined
   readonly repositories: readonly string[] | undefined
@@ -37,34 +37,34 @@ export type WebhookChange = {
   readonly paused: boolean | undefined
 }
 
-/** What a new webhook is asked to be. */
+/** The settings of a new webhook. */
 export type WebhookRequest = WebhookChange & {
   readonly name: string
   readonly url: string
   readonly repositories: readonly string[]
-  /** `whsec_…`; undefined: one is made. */
+  /** `whsec_…`; undefined: one is generated. */
   readonly secret: string | undefined
 }
 
-/** How an endpoint fares. */
+/** The health of a webhook's deliveries. */
 export type WebhookHealth = {
-  /** Tries that failed, one after the other. */
+  /** Consecutive failed attempts. */
   readonly failures: number
   readonly failingSince: string | null
-  /** Until then it is left alone. */
+  /** No delivery is attempted before this time. */
   readonly retryingAt: string | null
   readonly succeededAt: string | null
   readonly failedAt: string | null
-  /** Deliveries that wait; 100 stands for more. */
+  /** Pending deliveries; 100 means 100 or more. */
   readonly waiting: number
 }
 
-/** A webhook as those see it who may manage it: without its secrets. Times are RFC 3339. */
+/** A webhook in an API response: without its secrets. Times are RFC 3339. */
 export type WebhookView = {
   readonly name: string
   readonly url: string
   readonly repositories: readonly string[]
-  /** Null: also what is about no tag. */
+  /** Null: events with any tag and without a tag. */
   readonly tags: readonly string[] | null
   readonly types: readonly EventType[]
   readonly format: WebhookFormat
@@ -72,13 +72,13 @@ export type WebhookView = {
     readonly signatures: readonly Signature[]
     /** `whpk_…`, which verifies `v1a`. */
     readonly publicKey: string | null
-    /** True: there is one, and it is not shown. */
+    /** True: the header is set. Its value is not returned. */
     readonly authorization: boolean
     readonly webhookSecret: boolean
     readonly oidcAudience: string | null
-    /** Until when earlier secrets sign beside the present one. */
+    /** When each earlier secret stops signing. */
     readonly earlierUntil: readonly string[]
-    /** False: its secrets were encrypted with another master key, and nothing can be sent. */
+    /** False: the secrets were encrypted with another master key, and nothing can be sent. */
     readonly readable: boolean
   }
   readonly headers: Readonly<Record<string, string>>
@@ -87,40 +87,40 @@ export type WebhookView = {
   readonly coalesceTags: boolean
   readonly state: WebhookState
   readonly disabledReason: string | null
-  /** Who wrote it last: what they may pull is what is sent. */
+  /** Who created or last changed the webhook. Only events that the owner may pull are sent. */
   readonly owner: string
   readonly createdAt: string
   readonly updatedAt: string
   readonly health: WebhookHealth
 }
 
-/** A webhook, and its secret this once. */
+/** A webhook with its secret. Only creation and rotation return it. */
 export type CreatedWebhook = WebhookView & { readonly secret: string }
 
 export { DELIVERY_STATES, type DeliveryState }
 
-/** One event for one webhook. Times are RFC 3339. */
+/** The delivery of one event to one webhook. Times are RFC 3339. */
 export type Delivery = {
-  /** The event's id, which is `webhook-id` of every try. */
+  /** The event's id, and the `webhook-id` of every attempt. */
   readonly event: string
   readonly type: string
   /** `repository:tag`, `repository@digest`, or the webhook. */
   readonly subject: string
-  /** When the event happened. */
+  /** The time of the event. */
   readonly time: string
   readonly state: DeliveryState
-  /** How often it was tried. */
+  /** All attempts, of every round. */
   readonly attempts: number
-  /** What came back from the last try; null: nothing, or there was none. */
+  /** Status of the last response; null: no response, or no attempt. */
   readonly status: number | null
-  /** Why the last try failed. */
+  /** Why the last attempt failed. */
   readonly error: string | null
-  /** When it is tried next; null when it is over. */
+  /** The time of the next attempt; null when the delivery has ended. */
   readonly dueAt: string | null
   readonly finishedAt: string | null
 }
 
-/** One try: what was sent, without secrets, and what came back. */
+/** One request, without secrets, and the response. */
 export type DeliveryAttempt = {
   readonly at: string
   readonly milliseconds: number
@@ -133,28 +133,28 @@ export type DeliveryAttempt = {
   } | null
 }
 
-/** A delivery with its tries, the newest first, and what is sent. */
+/** A delivery with its attempts, newest first, and the body of its event. */
 export type DeliveryDetail = Delivery & {
   readonly attemptLog: readonly DeliveryAttempt[]
-  /** The event as JSON, letter by letter as it is signed in the format `cloudevents`. */
+  /** The event as JSON, byte by byte as the format `cloudevents` signs it. */
   readonly body: string
 }
 
-/** Which deliveries are shown. */
+/** A query for deliveries. */
 export type DeliveryQuery = {
   readonly state: DeliveryState | undefined
-  /** Only earlier ones than this place. */
+  /** Only deliveries before this position. */
   readonly before: number | undefined
   readonly limit: number
 }
 
-/** What is sent again: what happened behind `after`, up to `until`; both cursors of the feed, or times. */
+/** The events to send again: after `after`, up to `until`. Both are cursors of the feed, or times. */
 export type RedeliveryRange = {
   readonly after: string
   readonly until: string | undefined
-  /** Undefined: whatever became of it, also what was never meant for this webhook before. */
+  /** Undefined: deliveries in any state, and events that had no delivery. */
   readonly states: readonly string[] | undefined
 }
 
-/** How many deliveries are due again; `next` is where to go on when there is more. */
+/** The number of deliveries that are due again. `next` is the cursor to continue from when there are more. */
 export type RedeliveryResult = { readonly deliveries: number; readonly next: string | null }

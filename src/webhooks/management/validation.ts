@@ -14,23 +14,23 @@ import {
 import { SIGNATURES, WEBHOOK_FORMATS } from '../webhook.ts'
 import type { WebhookChange } from './types.ts'
 
-/** What checking needs to know of this registry. */
+/** The parts of a registry that validation needs. */
 export type ValidationContext = {
   readonly client: Pick<GuardedClient, 'assertUrlAllowed'>
   readonly issuer: RegistryIssuer
 }
 
-/** Longest that an event may wait before it is of no use any more: the registry itself forgets it. */
+/** The largest `maxAgeSeconds`: the registry itself prunes older events. */
 export const AGE_SECONDS_MAX = 30 * 86_400
-const GLOBS_MAX = 50
-const GLOBS_LENGTH_MAX = 4096
-// Receivers end all headers together at 8 or 16 KiB, and ours are among them.
+const PATTERNS_MAX = 50
+const PATTERNS_LENGTH_MAX = 4096
+// Servers limit all headers together to 8 or 16 KiB, and the headers of a delivery are among them.
 const HEADERS_LENGTH_MAX = 6144
 const DESCRIPTION_LENGTH_MAX = 1000
 const AUDIENCE_LENGTH_MAX = 255
 const SHOWN_LENGTH_MAX = 64
 
-/** What is not asked for. */
+/** The default settings of a webhook. */
 export const SETTINGS_DEFAULT = {
   tags: null,
   types: FILTERABLE_TYPES.filter((type) => type.startsWith('image.')),
@@ -44,78 +44,85 @@ export const SETTINGS_DEFAULT = {
 } as const satisfies Partial<WebhookSettings>
 
 /**
- * What a webhook becomes by a change. Throws REQUEST_INVALID, which names the field, what was wrong and
- * what is right.
+ * Applies a change to the settings of a webhook. Throws REQUEST_INVALID, which names the field, the
+ * problem and the rule.
  */
 export function applyChange(
   current: WebhookSettings,
   change: WebhookChange,
-  surroundings: ValidationContext,
+  context: ValidationContext,
 ): WebhookSettings {
   const { authentication } = change
   const { signatures, oidcAudience } = authentication
   return {
-    url: changed(change.url, current.url, current.url, (url) => checkedUrl(url, surroundings)),
+    url: changed(change.url, current.url, current.url, (url) => parseWebhookUrl(url, context)),
     repositories: changed(change.repositories, current.repositories, [], (texts) =>
-      globsOf('repositories', texts, parseRepositoryGlob),
+      parseGlobs('repositories', texts, parseRepositoryGlob),
     ),
     tags: changed(change.tags, current.tags, SETTINGS_DEFAULT.tags, (texts) =>
-      globsOf('tags', texts, parseTagGlob),
+      parseGlobs('tags', texts, parseTagGlob),
     ),
-    types: changed(change.types, current.types, SETTINGS_DEFAULT.types, checkedTypes),
+    types: changed(change.types, current.types, SETTINGS_DEFAULT.types, parseTypes),
     format: changed(change.format, current.format, SETTINGS_DEFAULT.format, (text) =>
-      oneOf('format', WEBHOOK_FORMATS, text),
+      parseOneOf('format', WEBHOOK_FORMATS, text),
     ),
     signatures: changed(signatures, current.signatures, SETTINGS_DEFAULT.signatures, (texts) => {
-      const named = texts.map((text) => oneOf('authentication.signatures', SIGNATURES, text))
+      const named = texts.map((text) => parseOneOf('authentication.signatures', SIGNATURES, text))
       return SIGNATURES.filter((one) => named.includes(one))
     }),
     oidcAudience: changed(oidcAudience, current.oidcAudience, null, (text) =>
-      checkedAudience(text, surroundings.issuer),
+      parseAudience(text, context.issuer),
     ),
-    headers: changed(change.headers, current.headers, SETTINGS_DEFAULT.headers, checkedHeaders),
-    description: changed(change.description, current.description, null, checkedDescription),
-    maxAgeSeconds: changed(change.maxAgeSeconds, current.maxAgeSeconds, null, checkedAge),
+    headers: changed(change.headers, current.headers, SETTINGS_DEFAULT.headers, parseHeaders),
+    description: changed(change.description, current.description, null, parseDescription),
+    maxAgeSeconds: changed(change.maxAgeSeconds, current.maxAgeSeconds, null, parseMaxAge),
     coalesceTags: changed(change.coalesceTags, current.coalesceTags, false, (is) => is),
   }
 }
 
-/** `authorization` or `webhookSecret`. Throws REQUEST_INVALID, which never repeats it. */
+/** Parses `authorization` or `webhookSecret`. Throws REQUEST_INVALID, which never quotes the value. */
 export function parseHeaderSecret(name: string, value: string): string {
   if (value !== '' && value.length <= CUSTOM_HEADER_BYTES_MAX && isHeaderValue(value)) return value
   throw invalid(
     name,
-    `is a header's value: 1 to ${CUSTOM_HEADER_BYTES_MAX} ASCII characters without control characters, and no space at either end`,
+    `must be a header value: 1 to ${CUSTOM_HEADER_BYTES_MAX} ASCII characters, no control characters, and no space at either end`,
   )
 }
 
-/** A signing secret that was given. Throws REQUEST_INVALID, which never repeats it. */
+/** Parses a given signing secret. Throws REQUEST_INVALID, which never quotes it. */
 export function parseSigningSecret(secret: string): string {
   if (isSigningSecret(secret)) return secret
-  throw invalid('secret', 'is whsec_ and 24 to 64 random bytes in base64; leave it out to get one')
+  throw invalid(
+    'secret',
+    'must be whsec_ and 24 to 64 random bytes in base64; omit it to generate one',
+  )
 }
 
-/** REQUEST_INVALID about one field. */
+/** Returns a REQUEST_INVALID error about one field. */
 export function invalid(field: string, rule: string, cause?: unknown): RegistryError {
   return badRequest(`${field} ${rule}`, { field, cause })
 }
 
 function changed<T, U>(
-  wanted: T | null | undefined,
+  change: T | null | undefined,
   current: U,
-  otherwise: U,
-  check: (value: T) => U,
+  defaultValue: U,
+  parse: (value: T) => U,
 ): U {
-  if (wanted === undefined) return current
-  return wanted === null ? otherwise : check(wanted)
+  if (change === undefined) return current
+  return change === null ? defaultValue : parse(change)
 }
 
-function checkedUrl(url: string, { client }: ValidationContext): string {
-  // As it will be sent: the parser of URLs leaves out what it does not like.
+function parseWebhookUrl(url: string, { client }: ValidationContext): string {
+  // Checked as text, because the URL parser drops characters silently.
   if (!/^https?:\/\/[\x21-\x7e]+$/.test(url)) {
-    throw invalid('url', 'is like https://example.org/hook, in ASCII and without spaces')
+    throw invalid(
+      'url',
+      'must be a URL such as https://example.org/hook, in ASCII and without spaces',
+    )
   }
-  if (url.includes('#')) throw invalid('url', 'has a # in it, and what stands behind is never sent')
+  if (url.includes('#'))
+    throw invalid('url', 'must not have a fragment: the part after # is never sent')
   try {
     client.assertUrlAllowed(url)
   } catch (error) {
@@ -125,50 +132,57 @@ function checkedUrl(url: string, { client }: ValidationContext): string {
   return url
 }
 
-function globsOf(field: string, texts: readonly string[], parse: (text: string) => Glob): Glob[] {
-  if (texts.length === 0 || texts.length > GLOBS_MAX) {
-    throw invalid(field, `has 1 to ${GLOBS_MAX} patterns, not ${texts.length}`)
+function parseGlobs(
+  field: string,
+  texts: readonly string[],
+  parse: (text: string) => Glob,
+): Glob[] {
+  if (texts.length === 0 || texts.length > PATTERNS_MAX) {
+    throw invalid(field, `must have 1 to ${PATTERNS_MAX} patterns, not ${texts.length}`)
   }
-  if (texts.join().length > GLOBS_LENGTH_MAX) {
-    throw invalid(field, `may have at most ${GLOBS_LENGTH_MAX} characters, all patterns together`)
+  if (texts.join().length > PATTERNS_LENGTH_MAX) {
+    throw invalid(
+      field,
+      `must have at most ${PATTERNS_LENGTH_MAX} characters in all patterns together`,
+    )
   }
   return [...new Set(texts)].map((text) => {
     try {
       return parse(text)
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error
-      throw invalid(field, `has "${shown(text)}" in it, and ${error.message}`, error)
+      throw invalid(field, `contains "${shown(text)}": ${error.message}`, error)
     }
   })
 }
 
-function checkedTypes(texts: readonly string[]): EventType[] {
-  if (texts.length === 0) throw invalid('types', 'is empty: leave it out for everything of images')
-  const named = texts.map((text) => oneOf('types', FILTERABLE_TYPES, text))
+function parseTypes(texts: readonly string[]): EventType[] {
+  if (texts.length === 0) throw invalid('types', 'must not be empty; omit it for all image events')
+  const named = texts.map((text) => parseOneOf('types', FILTERABLE_TYPES, text))
   return FILTERABLE_TYPES.filter((type) => named.includes(type))
 }
 
-function checkedAudience(text: string, { url, service }: RegistryIssuer): string {
+function parseAudience(text: string, { url, service }: RegistryIssuer): string {
   const field = 'authentication.oidcAudience'
   if (text === '' || text.length > AUDIENCE_LENGTH_MAX || /\p{C}/u.test(text)) {
     throw invalid(
       field,
-      `is what the receiver wants in aud, at most ${AUDIENCE_LENGTH_MAX} characters`,
+      `must be the aud claim that the receiver expects, 1 to ${AUDIENCE_LENGTH_MAX} characters`,
     )
   }
   if (text === service || text === url) {
-    throw invalid(field, 'is this registry itself: say what the receiver is called')
+    throw invalid(field, 'must name the receiver, not this registry')
   }
   if (!/^https?:/.test(url)) {
-    throw invalid(field, 'needs a registry with an address that receivers know: ROOKERY_PUBLIC_URL')
+    throw invalid(field, 'needs a registry with a public URL: set ROOKERY_PUBLIC_URL')
   }
   return text
 }
 
-function checkedHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
+function parseHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
   const entries = Object.entries(headers)
   if (entries.length > CUSTOM_HEADERS_MAX) {
-    throw invalid('headers', `may be ${CUSTOM_HEADERS_MAX}, not ${entries.length}`)
+    throw invalid('headers', `must be at most ${CUSTOM_HEADERS_MAX}, not ${entries.length}`)
   }
   const names = new Set<string>()
   let length = 0
@@ -176,21 +190,21 @@ function checkedHeaders(headers: Readonly<Record<string, string>>): Record<strin
     if (!isCustomHeader(name)) {
       throw invalid(
         'headers',
-        `has "${shown(name)}" in it, which is no header's name or is set by the registry`,
+        `contains "${shown(name)}", which is not a header name or is set by the registry`,
       )
     }
-    if (names.has(name.toLowerCase())) throw invalid('headers', `has ${shown(name)} twice`)
+    if (names.has(name.toLowerCase())) throw invalid('headers', `contains ${shown(name)} twice`)
     if (value.length > CUSTOM_HEADER_BYTES_MAX || !isHeaderValue(value)) {
       throw invalid(
         `headers.${shown(name)}`,
-        `has at most ${CUSTOM_HEADER_BYTES_MAX} ASCII characters, no control characters, and no space at either end`,
+        `must have at most ${CUSTOM_HEADER_BYTES_MAX} ASCII characters, no control characters, and no space at either end`,
       )
     }
     names.add(name.toLowerCase())
     length += name.length + value.length
   }
   if (length > HEADERS_LENGTH_MAX) {
-    throw invalid('headers', `may have at most ${HEADERS_LENGTH_MAX} characters together`)
+    throw invalid('headers', `must have at most ${HEADERS_LENGTH_MAX} characters together`)
   }
   return Object.fromEntries(entries)
 }
@@ -199,23 +213,26 @@ function isHeaderValue(value: string): boolean {
   return /^[\x20-\x7e]*$/.test(value) && value === value.trim()
 }
 
-function checkedDescription(text: string): string {
+function parseDescription(text: string): string {
   if (text.length <= DESCRIPTION_LENGTH_MAX && !/[^\P{Cc}\n]/u.test(text)) return text
   throw invalid(
     'description',
-    `has at most ${DESCRIPTION_LENGTH_MAX} characters, and no control characters but line ends`,
+    `must have at most ${DESCRIPTION_LENGTH_MAX} characters, and no control characters except line feeds`,
   )
 }
 
-function checkedAge(seconds: number): number {
+function parseMaxAge(seconds: number): number {
   if (Number.isInteger(seconds) && seconds >= 1 && seconds <= AGE_SECONDS_MAX) return seconds
-  throw invalid('maxAgeSeconds', `is 1 to ${AGE_SECONDS_MAX}, not ${seconds}`)
+  throw invalid('maxAgeSeconds', `must be 1 to ${AGE_SECONDS_MAX}, not ${seconds}`)
 }
 
-function oneOf<T extends string>(field: string, known: readonly T[], text: string): T {
-  const found = known.find((one) => one === text)
+function parseOneOf<T extends string>(field: string, valid: readonly T[], text: string): T {
+  const found = valid.find((one) => one === text)
   if (found !== undefined) return found
-  throw invalid(field, `has "${shown(text)}" in it; there are ${known.join(', ')}`)
+  throw invalid(
+    field,
+    `has the unknown value "${shown(text)}"; the valid values are ${valid.join(', ')}`,
+  )
 }
 
 function shown(text: string): string {

@@ -1,10 +1,9 @@
 import type { WebhookRow } from '../../db/webhooks/webhooks.ts'
-import { publicKeyOf } from '../signature.ts'
+import { activeSigningSecrets, publicKeyOf } from '../signature.ts'
 import type { Signature, WebhookFormat, WebhookSecrets } from '../webhook.ts'
-import { activeSigningSecrets } from './secrets.ts'
 import type { WebhookView } from './types.ts'
 
-/** A webhook as it is told to those who may manage it; the columns hold only what was checked. */
+/** Describes a webhook for an API response. The columns hold only validated values. */
 export function webhookView(row: WebhookRow, secrets: WebhookSecrets | undefined): WebhookView {
   return {
     name: row.name,

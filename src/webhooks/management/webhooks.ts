@@ -1,28 +1,35 @@
 import { assertName } from '../../auth/credentials.ts'
 import type { MasterKey } from '../../auth/master-key.ts'
 import { recordChange } from '../../db/auth/audit.ts'
-import type { Database, Queryable, Transaction } from '../../db/database.ts'
-import { incrementWebhookChangeCount } from '../../db/endpoints.ts'
+import type { Database, Transaction } from '../../db/database.ts'
 import { appendEvents } from '../../db/events/outbox.ts'
 import { retryDeliveriesNow } from '../../db/webhooks/deliveries.ts'
+import { clearWebhookFailures } from '../../db/webhooks/health.ts'
 import {
   addWebhook,
-  clearWebhookFailures,
-  countWebhooks,
   findWebhook,
+  incrementWebhookChangeCount,
   listWebhooks,
-  lockWebhook,
   removeWebhook,
   updateWebhook,
+  type WebhookColumns,
   type WebhookRow,
 } from '../../db/webhooks/webhooks.ts'
-import { conflict, notFound, type RegistryError } from '../../oci/errors.ts'
+import { conflict } from '../../oci/errors.ts'
+import { decryptSecrets, encryptSecrets } from '../encrypted-secrets.ts'
 import type { WebhookSecrets } from '../webhook.ts'
-import { assertCanWrite, canManage, WEBHOOKS_MAX, WEBHOOKS_PER_OWNER_MAX } from './authorization.ts'
+import {
+  assertBelowLimit,
+  assertCanWrite,
+  canManage,
+  requireLockedWebhook,
+  requireWebhook,
+} from './authorization.ts'
 import {
   applySecretsChange,
-  decryptSecrets,
-  encryptSecrets,
+  assertOneAuthorization,
+  assertSecretsRepeated,
+  currentSigningSecret,
   newSecrets,
   OVERLAP_SECONDS_DEFAULT,
   rotateSecrets,
@@ -34,22 +41,21 @@ import type {
   WebhookRequest,
   WebhookView,
 } from './types.ts'
-import { applyChange, invalid, SETTINGS_DEFAULT, type ValidationContext } from './validation.ts'
+import { applyChange, SETTINGS_DEFAULT, type ValidationContext } from './validation.ts'
 import { webhookView } from './view.ts'
 
 export type WebhooksOptions = ValidationContext & {
   readonly db: Database
   readonly masterKey: MasterKey
-  /** Called when an event was committed. */
+  /** Runs when an event was committed. */
   onCommitted(): void
 }
 
 const LISTED_AT_ONCE = 500
-const NAME_SHOWN_MAX = 64
 
 /**
- * The webhooks of a registry. Every change is in the audit log. To whoever may not manage a webhook it
- * is as if there were none.
+ * Manages the webhooks of a registry, and records every change in the audit log. A requester that may
+ * not manage a webhook gets the same answers as if it did not exist.
  */
 export class Webhooks {
   readonly #options: WebhooksOptions
@@ -61,65 +67,71 @@ export class Webhooks {
   }
 
   /**
-   * Makes one. Its secret is in the answer, and in no other. Throws REQUEST_INVALID, DENIED, and
-   * CONFLICT for a name that is in use or when there are too many.
+   * Creates a webhook. Only this result, and that of a rotation, contains a secret. Throws
+   * REQUEST_INVALID, DENIED, and CONFLICT when the name is in use or the limit is reached.
    */
-  async create(request: WebhookRequest, manager: Requester): Promise<CreatedWebhook> {
+  async create(request: WebhookRequest, requester: Requester): Promise<CreatedWebhook> {
     const { name, authentication } = request
     assertName(name)
     const empty = { ...SETTINGS_DEFAULT, url: request.url, repositories: [] }
     const settings = applyChange(empty, request, this.#options)
-    assertCanWrite(manager, settings)
-    const made = newSecrets(request.secret)
-    const secrets = applySecretsChange(made, authentication, settings.signatures)
-    demandOneAuthorization(settings.oidcAudience, secrets)
+    assertCanWrite(requester, settings)
+    const secrets = applySecretsChange(
+      newSecrets(request.secret),
+      authentication,
+      settings.signatures,
+    )
+    assertOneAuthorization(settings.oidcAudience, secrets)
     const state = request.paused ? ('paused' as const) : ('active' as const)
-    const written = { ...settings, state, disabledReason: null, ...ownerOf(manager) }
+    const columns = { ...settings, state, disabledReason: null, ...ownerColumns(requester) }
     const secretsJwe = await encryptSecrets(this.#options.masterKey, secrets)
     const row = await this.#db.transaction(async (tx) => {
-      // First, because it lets one after the other: so there are never more than may be.
+      // First, because its row lock serializes creations, so that the count below is exact.
       await incrementWebhookChangeCount(tx)
-      await demandRoom(tx, manager)
-      if (!(await addWebhook(tx, name, { ...written, secretsJwe }))) throwNameTaken(name)
-      await recordChange(tx, manager.actor, { action: 'create-webhook', detail: name })
-      return (await findWebhook(tx, name)) ?? throwNotFound(name)
+      await assertBelowLimit(tx, requester)
+      if (!(await addWebhook(tx, name, { ...columns, secretsJwe }))) {
+        throw conflict(`there is a webhook named ${name}: remove it first, or choose another name`)
+      }
+      await recordChange(tx, requester.actor, { action: 'create-webhook', detail: name })
+      return readBack(tx, name)
     })
-    return { ...webhookView(row, secrets), secret: presentOf(secrets) }
+    return { ...webhookView(row, secrets), secret: currentSigningSecret(secrets) }
   }
 
-  /** Those after `last` that the manager may see, in the order of names. */
-  async list(last: string, limit: number, manager: Requester): Promise<WebhookView[]> {
-    const page = manager.grants === null ? limit : LISTED_AT_ONCE
+  /** Lists the webhooks that the requester may manage and whose names sort after `last`, ordered by name. */
+  async list(last: string, limit: number, requester: Requester): Promise<WebhookView[]> {
+    const pageSize = requester.grants === null ? limit : LISTED_AT_ONCE
     const found: WebhookRow[] = []
     let after: string | undefined = last
-    // Of WEBHOOKS_MAX, at most: a page is full, or it is the last.
+    // Ends after WEBHOOKS_MAX rows: a page that is not full is the last.
     while (after !== undefined && found.length < limit) {
-      const rows: WebhookRow[] = await listWebhooks(this.#db, after, page)
-      found.push(...rows.filter((row) => canManage(manager, row)))
-      after = rows.length < page ? undefined : rows.at(-1)?.name
+      const rows: WebhookRow[] = await listWebhooks(this.#db, after, pageSize)
+      found.push(...rows.filter((row) => canManage(requester, row)))
+      after = rows.length < pageSize ? undefined : rows.at(-1)?.name
     }
     return Promise.all(
-      found.slice(0, limit).map(async (row) => webhookView(row, await this.#secretsOf(row))),
+      found.slice(0, limit).map(async (row) => webhookView(row, await this.#decrypt(row))),
     )
   }
 
-  /** The one of that name. Throws NOT_FOUND. */
-  async read(name: string, manager: Requester): Promise<WebhookView> {
-    const row = await requireWebhook(this.#db, name, manager)
-    return webhookView(row, await this.#secretsOf(row))
+  /** Reads a webhook. Throws NOT_FOUND. */
+  async read(name: string, requester: Requester): Promise<WebhookView> {
+    const row = await requireWebhook(this.#db, name, requester)
+    return webhookView(row, await this.#decrypt(row))
   }
 
   /**
-   * Changes what is given; whoever changes more than `paused` becomes its owner. One that was disabled comes back by
-   * `paused: false`, and what waits for another try is tried at once. Throws NOT_FOUND, REQUEST_INVALID, DENIED, and CONFLICT.
+   * Changes the given settings. A change of anything but `paused` makes the requester the owner. `paused:
+   * false` also re-enables a disabled webhook and makes its retries due now. Throws NOT_FOUND,
+   * REQUEST_INVALID, DENIED, and CONFLICT.
    */
-  async change(name: string, change: WebhookChange, manager: Requester): Promise<WebhookView> {
-    return this.#rewrite(name, manager, 'update-webhook', async (row, tx) => {
+  async change(name: string, change: WebhookChange, requester: Requester): Promise<WebhookView> {
+    return this.#update(name, requester, 'update-webhook', async (row, tx) => {
       const settings = applyChange(row, change, this.#options)
-      assertCanWrite(manager, settings)
-      const secrets = await this.#amended(row, change, settings.signatures)
-      demandOneAuthorization(settings.oidcAudience, secrets)
-      demandSecretsGoAlong(row.url, settings.url, secrets, change)
+      assertCanWrite(requester, settings)
+      const secrets = await this.#changedSecrets(row, change, settings.signatures)
+      assertOneAuthorization(settings.oidcAudience, secrets)
+      assertSecretsRepeated(row.url, settings.url, secrets, change)
       const { paused } = change
       if (paused === false || settings.url !== row.url) {
         await clearWebhookFailures(tx, row.id)
@@ -129,62 +141,61 @@ export class Webhooks {
         paused === undefined
           ? { state: row.state, disabledReason: row.disabledReason }
           : { state: paused ? ('paused' as const) : ('active' as const), disabledReason: null }
-      // Whoever pauses or resumes what is another's does not vouch for it.
-      const keepsOwner = isPauseAlone(change) && !row.disabledReason?.startsWith('owner: ')
-      return { written: { ...settings, ...state }, secrets, keepsOwner }
+      // Pausing or resuming a webhook does not take it over, unless its owner has ended.
+      const keepsOwner = changesOnlyPaused(change) && !row.disabledReason?.startsWith('owner: ')
+      return { columns: { ...settings, ...state }, secrets, keepsOwner }
     })
   }
 
   /**
-   * Gives it another secret, which is in the answer and in no other; earlier ones sign beside it until
-   * `overlapSeconds` are over. Throws NOT_FOUND, REQUEST_INVALID, DENIED, and CONFLICT.
+   * Replaces the signing secret. Only this result contains the new one. Earlier secrets keep signing for
+   * `overlapSeconds`. Throws NOT_FOUND, REQUEST_INVALID, DENIED, and CONFLICT.
    */
   async rotateSecret(
     name: string,
     given: string | undefined,
     overlapSeconds: number | undefined,
-    manager: Requester,
+    requester: Requester,
   ): Promise<CreatedWebhook> {
     let secret = ''
-    const webhook = await this.#rewrite(name, manager, 'rotate-webhook-secret', async (row) => {
-      assertCanWrite(manager, row)
-      const current = await this.#secretsOf(row)
+    const view = await this.#update(name, requester, 'rotate-webhook-secret', async (row) => {
+      assertCanWrite(requester, row)
+      const current = await this.#decrypt(row)
       const seconds = overlapSeconds ?? OVERLAP_SECONDS_DEFAULT
-      // What nobody can read any more is lost, and this is how the webhook becomes whole again.
+      // Secrets of another master key are lost. A rotation replaces them, and the webhook works again.
       const secrets =
         current === undefined
           ? applySecretsChange(newSecrets(given), UNCHANGED, row.signatures)
           : rotateSecrets(current, given, seconds, new Date())
-      secret = presentOf(secrets)
-      return { written: row, secrets }
+      secret = currentSigningSecret(secrets)
+      return { columns: row, secrets }
     })
-    return { ...webhook, secret }
+    return { ...view, secret }
   }
 
-  /** Takes it away, with what was not delivered. Throws NOT_FOUND. */
-  async remove(name: string, manager: Requester): Promise<void> {
+  /** Removes a webhook, with its pending deliveries. Throws NOT_FOUND. */
+  async remove(name: string, requester: Requester): Promise<void> {
     await this.#db.transaction(async (tx) => {
-      const { id } = await lockManaged(tx, name, manager)
+      const { id } = await requireLockedWebhook(tx, name, requester)
       await removeWebhook(tx, id)
       await incrementWebhookChangeCount(tx)
-      await recordChange(tx, manager.actor, { action: 'remove-webhook', detail: name })
+      await recordChange(tx, requester.actor, { action: 'remove-webhook', detail: name })
     })
   }
 
   /**
-   * Sends it `webhook.ping`, and nobody else. Returns the event's id. Throws NOT_FOUND, and CONFLICT
-   * while nothing is sent to it.
+   * Sends `webhook.ping` to this webhook only, and returns the event's id. Throws NOT_FOUND, and CONFLICT
+   * unless the webhook is active.
    */
-  async test(name: string, manager: Requester): Promise<string> {
+  async test(name: string, requester: Requester): Promise<string> {
     const id = await this.#db.transaction(async (tx) => {
-      const { id: webhookId, state } = await requireWebhook(tx, name, manager)
+      const { id: webhookId, state } = await requireWebhook(tx, name, requester)
       if (state !== 'active') {
-        throw conflict(
-          `${name} is ${state}, and nothing is sent to it: set paused to false first`,
-          { state },
-        )
+        throw conflict(`${name} is ${state} and receives nothing: set paused to false first`, {
+          state,
+        })
       }
-      await recordChange(tx, manager.actor, { action: 'test-webhook', detail: name })
+      await recordChange(tx, requester.actor, { action: 'test-webhook', detail: name })
       const event = { type: 'webhook.ping', webhook: name } as const
       return (await appendEvents(tx, [{ event, repositoryId: null, webhookId }]))[0]
     })
@@ -193,35 +204,34 @@ export class Webhooks {
     return id
   }
 
-  async #rewrite(
+  async #update(
     name: string,
-    manager: Requester,
+    requester: Requester,
     action: string,
-    work: (row: WebhookRow, tx: Transaction) => Promise<Rewritten>,
+    work: (row: WebhookRow, tx: Transaction) => Promise<WebhookUpdate>,
   ): Promise<WebhookView> {
     return this.#db.transaction(async (tx) => {
-      const before = await lockManaged(tx, name, manager)
-      const { written, secrets, keepsOwner = false } = await work(before, tx)
+      const before = await requireLockedWebhook(tx, name, requester)
+      const { columns, secrets, keepsOwner = false } = await work(before, tx)
       const { masterKey } = this.#options
       const secretsJwe =
         secrets === undefined ? before.secretsJwe : await encryptSecrets(masterKey, secrets)
       const { ownerName, ownerOrigin, ownerGrants } = before
-      const owner = keepsOwner ? { ownerName, ownerOrigin, ownerGrants } : ownerOf(manager)
-      await updateWebhook(tx, before.id, { ...written, secretsJwe, ...owner })
+      const owner = keepsOwner ? { ownerName, ownerOrigin, ownerGrants } : ownerColumns(requester)
+      await updateWebhook(tx, before.id, { ...columns, secretsJwe, ...owner })
       await incrementWebhookChangeCount(tx)
-      await recordChange(tx, manager.actor, { action, detail: name })
-      const after = (await findWebhook(tx, name)) ?? throwNotFound(name)
-      return webhookView(after, secrets)
+      await recordChange(tx, requester.actor, { action, detail: name })
+      return webhookView(await readBack(tx, name), secrets)
     })
   }
 
-  /** Undefined when they cannot be read, and nothing was to become of them. */
-  async #amended(
+  /** Returns undefined when the secrets cannot be decrypted and the change does not concern them. */
+  async #changedSecrets(
     row: WebhookRow,
     { authentication }: WebhookChange,
     signatures: readonly string[],
   ): Promise<WebhookSecrets | undefined> {
-    const current = await this.#secretsOf(row)
+    const current = await this.#decrypt(row)
     if (current !== undefined) return applySecretsChange(current, authentication, signatures)
     const { authorization, webhookSecret, signatures: wanted } = authentication
     if ([authorization, webhookSecret, wanted].every((one) => one === undefined)) return undefined
@@ -230,20 +240,20 @@ export class Webhooks {
     )
   }
 
-  #secretsOf({ secretsJwe }: WebhookRow): Promise<WebhookSecrets | undefined> {
+  #decrypt({ secretsJwe }: WebhookRow): Promise<WebhookSecrets | undefined> {
     return decryptSecrets(this.#options.masterKey, secretsJwe)
   }
 }
 
-type Rewritten = {
-  readonly written: Omit<Parameters<typeof updateWebhook>[2], 'secretsJwe' | `owner${string}`>
-  /** Undefined: they stay as they are. */
+type WebhookUpdate = {
+  readonly columns: Omit<WebhookColumns, 'secretsJwe' | `owner${string}`>
+  /** Undefined: they stay unchanged. */
   readonly secrets: WebhookSecrets | undefined
-  /** Undefined: whoever changes it becomes its owner. */
+  /** Undefined: the requester becomes the owner. */
   readonly keepsOwner?: boolean
 }
 
-function isPauseAlone({ authentication, paused: _paused, ...others }: WebhookChange): boolean {
+function changesOnlyPaused({ authentication, paused: _paused, ...others }: WebhookChange): boolean {
   return [...Object.values(others), ...Object.values(authentication)].every(
     (value) => value === undefined,
   )
@@ -256,80 +266,13 @@ const UNCHANGED = {
   oidcAudience: undefined,
 } as const
 
-/** The one of that name, if the manager may know of it. Throws NOT_FOUND. */
-export async function requireWebhook(
-  db: Queryable,
-  name: string,
-  manager: Requester,
-): Promise<WebhookRow> {
-  // Postgres cannot even be asked for this character.
-  const row = name.includes('\0') ? undefined : await findWebhook(db, name)
-  return row !== undefined && canManage(manager, row) ? row : throwNotFound(name)
-}
-
-async function lockManaged(tx: Transaction, name: string, manager: Requester): Promise<WebhookRow> {
-  if (!name.includes('\0')) await lockWebhook(tx, name)
-  return requireWebhook(tx, name, manager)
-}
-
-async function demandRoom(tx: Transaction, { actor, grants }: Requester): Promise<void> {
-  const { all, owned } = await countWebhooks(tx, actor.origin)
-  if (all >= WEBHOOKS_MAX) throw limitReached(`a registry has at most ${WEBHOOKS_MAX} webhooks`)
-  if (grants !== null && owned >= WEBHOOKS_PER_OWNER_MAX) {
-    throw limitReached(
-      `a credential or trust policy has at most ${WEBHOOKS_PER_OWNER_MAX} webhooks`,
-    )
-  }
-}
-
-function ownerOf({ actor, grants }: Requester) {
+function ownerColumns({ actor, grants }: Requester) {
   return { ownerName: actor.name, ownerOrigin: actor.origin, ownerGrants: grants }
 }
 
-function demandOneAuthorization(
-  oidcAudience: string | null,
-  secrets: WebhookSecrets | undefined,
-): void {
-  if (oidcAudience === null || secrets === undefined || secrets.authorization === null) return
-  throw invalid(
-    'authentication',
-    'has authorization and oidcAudience, and both are the header Authorization: set one of them to null',
-  )
-}
-
-/** Else whoever may change a webhook could have the secrets sent that another one gave it. */
-function demandSecretsGoAlong(
-  from: string,
-  to: string,
-  secrets: WebhookSecrets | undefined,
-  { authentication }: WebhookChange,
-): void {
-  if (secrets === undefined || from === to) return
-  for (const name of ['authorization', 'webhookSecret'] as const) {
-    if (secrets[name] === null || authentication[name] !== undefined) continue
-    throw invalid(
-      `authentication.${name}`,
-      'must be given again, or null, because the URL changes: behind another one may be somebody else',
-    )
-  }
-}
-
-function presentOf({ signing }: WebhookSecrets): string {
-  const [first] = signing
-  if (first === undefined) throw new Error('the webhook has no secret')
-  return first.secret
-}
-
-function throwNotFound(name: string): never {
-  const message = `there is no webhook ${name.slice(0, NAME_SHOWN_MAX)}`
-  throw notFound(message)
-}
-
-function throwNameTaken(name: string): never {
-  const message = `there is a webhook named ${name}: remove it first, or choose another name`
-  throw conflict(message)
-}
-
-function limitReached(rule: string): RegistryError {
-  return conflict(`${rule}: remove one first`)
+/** Reads a webhook that this transaction has written. */
+async function readBack(tx: Transaction, name: string): Promise<WebhookRow> {
+  const row = await findWebhook(tx, name)
+  if (row === undefined) throw new Error(`webhook ${name} was not written`)
+  return row
 }
