@@ -136,7 +136,7 @@ describe('rookery webhook deliveries and redeliver', () => {
     const nothing = '00000000-0000-4000-8000-000000000000'
     for (const word of ['deliveries', 'redeliver']) {
       const line = await errorLine(registry, 'webhook', word, 'told', nothing)
-      expect(line).toContain(`told was sent no event ${nothing}`)
+      expect(line).toContain(`told has no delivery of event ${nothing}`)
     }
   })
 })

@@ -105,7 +105,7 @@ it.each([
   await desk.client.query(change)
   const events = [await desk.event([hook]), await desk.event([hook], { visibility: 'public' })]
   desk.startWorker()
-  await expect.poll(() => desk.disabled).toEqual([expect.stringMatching(/does not hold any more/)])
+  await expect.poll(() => desk.disabled).toEqual([expect.stringMatching(/has ended/)])
   expect(await desk.listOutbox()).toMatchObject([
     { type: 'webhook.disabled', webhook: hook.name, reason: 'owner' },
   ])

@@ -264,7 +264,7 @@ describe('its secrets', () => {
     const { name, secret } = await createdWebhook(admin)
     const path = `/${name}/rotate-secret`
     const same = await admin('POST', path, { secret })
-    expect(errorMessage(same, 'REQUEST_INVALID')).toContain('secret signs already')
+    expect(errorMessage(same, 'REQUEST_INVALID')).toContain('secret is in use already')
     for (let round = 0; round < 2; round += 1) expect((await admin('POST', path)).status).toBe(200)
     const third = await admin('POST', path)
     expect(third.status).toBe(409)

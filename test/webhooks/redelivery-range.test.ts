@@ -166,7 +166,9 @@ describe('a place is refused', () => {
     const name = await paused()
     const answer = await admin('POST', `/${name}/redeliver`, { after })
     expect(answer.status).toBe(400)
-    expect(errorMessage(answer, 'REQUEST_INVALID')).toContain(`after is a cursor such as ${epoch}-`)
+    expect(errorMessage(answer, 'REQUEST_INVALID')).toContain(
+      `after must be a cursor such as ${epoch}-`,
+    )
   })
 
   it('that is of another registry, ahead, forgotten, or behind its end', async () => {
@@ -178,12 +180,12 @@ describe('a place is refused', () => {
     const other = epoch === '00000000' ? '11111111' : '00000000'
     expect(await message(`${other}-5`)).toContain('another registry')
     expect(await message(cursor(EVENTS + 1))).toContain(
-      `lies ahead of the last event, ${cursor(EVENTS)}`,
+      `is newer than the last event, ${cursor(EVENTS)}`,
     )
-    expect(await message(cursor(0), `${epoch}-999999999999999`)).toContain('until lies ahead')
-    expect(await message(cursor(9), cursor(8))).toContain('exchange them')
+    expect(await message(cursor(0), `${epoch}-999999999999999`)).toContain('until is newer')
+    expect(await message(cursor(9), cursor(8))).toContain('until must not be before after')
     await sql(registry, 'update feed set pruned_through = 7')
-    expect(await message(cursor(6))).toContain(`the oldest that is known is ${cursor(7)}`)
+    expect(await message(cursor(6))).toContain(`the oldest available cursor is ${cursor(7)}`)
     await sql(registry, 'update feed set pruned_through = 0')
   })
 

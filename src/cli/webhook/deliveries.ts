@@ -159,7 +159,7 @@ async function showDelivery(
   await desk.find(name)
   const delivery = await desk.delivery(name, event)
   if (delivery === undefined) {
-    throw new CommandError(`${visible(name)} was sent no event ${visible(event)}`)
+    throw new CommandError(`${visible(name)} has no delivery of event ${visible(event)}`)
   }
   if (json) printJson(delivery)
   else printLines(deliveryLines(delivery).map(visible))

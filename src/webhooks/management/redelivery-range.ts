@@ -60,7 +60,7 @@ function checkedPosition(field: string, cursor: Cursor, feed: FeedState): number
     )
   }
   if (cursor.position > feed.position) {
-    throw invalid(field, `is after the last event, ${formatCursor(feed)}`)
+    throw invalid(field, `is newer than the last event, ${formatCursor(feed)}`)
   }
   if (cursor.position < prunedThrough) {
     const oldest = formatCursor({ epoch, position: prunedThrough })
