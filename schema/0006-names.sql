@@ -43,3 +43,20 @@ update events
    set type = replace(type, 'endpoint.', 'webhook.'),
        body = replace(body, '"type":"endpoint.', '"type":"webhook.')
  where type in ('endpoint.ping', 'endpoint.disabled');
+
+-- Bytes whose rows are gone wait here until they are deleted from the store.
+alter table removals rename to deletion_queue;
+alter table deletion_queue rename constraint removals_pkey to deletion_queue_pkey;
+alter table deletion_queue rename constraint removals_of_one to deletion_queue_of_one;
+alter index removals_by_due rename to deletion_queue_by_due;
+alter index removals_by_storage_key rename to deletion_queue_by_storage_key;
+alter index removals_by_upload rename to deletion_queue_by_upload;
+alter sequence removals_id_seq rename to deletion_queue_id_seq;
+
+-- While one of these lasts, the bytes of blobs stay in the store.
+alter table removal_holds rename to deletion_pauses;
+alter table deletion_pauses rename constraint removal_holds_pkey to deletion_pauses_pkey;
+alter sequence removal_holds_id_seq rename to deletion_pauses_id_seq;
+
+-- The store may hold bytes that the stage does not list.
+alter table uploads rename column untidy to needs_cleanup;

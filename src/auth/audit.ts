@@ -1,4 +1,5 @@
 import {
+  type Actor,
   type AuditEntry,
   type AuditFilter,
   type AuditRow,
@@ -8,7 +9,7 @@ import {
 import type { Queryable } from '../db/database.ts'
 import type { Caller } from './access.ts'
 
-export type { AuditEntry, AuditFilter, AuditRow }
+export type { Actor, AuditEntry, AuditFilter, AuditRow }
 
 /** A new entry. Fields that are left out are null. */
 export type NewAuditEntry = Pick<AuditEntry, 'action' | 'decision'> & Partial<AuditEntry>

@@ -2,12 +2,12 @@ import pg from 'pg'
 import { errnoOf } from '../async/errno.ts'
 import { type RegistryError, unavailable } from '../oci/errors.ts'
 
-/** What a named query needs: the pool, or the one connection of a transaction. */
+/** Runs statements: the pool, or the one connection of a transaction. */
 export interface Queryable {
   query<Row>(text: string, values?: readonly unknown[]): Promise<{ rows: Row[] }>
 }
 
-/** Only given inside `Database.transaction`. */
+/** A Queryable that only `Database.transaction` makes. */
 export interface Transaction extends Queryable {
   readonly __transaction: true
 }
@@ -15,22 +15,22 @@ export interface Transaction extends Queryable {
 export type DatabaseOptions = {
   connection: string | { host: string; port: number; user: string; database: string }
   connectionsMax: number
-  /** Told about connections that broke while nobody used them. */
+  /** Receives the errors of idle connections. */
   onIdleError(error: Error): void
 }
 
-// A pool that is exhausted for this long means that the database is stuck, not busy.
+// A pool that is exhausted for longer means that the database is stuck, not busy.
 const CONNECT_MILLISECONDS_MAX = 10_000
 const STATEMENT_MILLISECONDS_MAX = 30_000
 const IDLE_MILLISECONDS_MAX = 30_000
-const TRIES_MAX = 4
-// Deadlock, serialization failure: the database asks to try the same transaction again.
-const TRY_AGAIN: ReadonlySet<unknown> = new Set(['40P01', '40001'])
+const ATTEMPTS_MAX = 4
+// Deadlock and serialization failure: Postgres asks the client to repeat the transaction.
+const REPEATABLE: ReadonlySet<unknown> = new Set(['40P01', '40001'])
 const POSTGRES_VERSION_MIN = 14
 
 const INT8_OID = 20
 
-/** The pool. Every statement is prepared once a connection and then only bound and executed. */
+/** The connection pool. A connection prepares each statement once, and then binds and executes it. */
 export class Database implements Queryable {
   readonly #pool: pg.Pool
   readonly #names = new Map<string, string>()
@@ -39,7 +39,7 @@ export class Database implements Queryable {
     const connection =
       typeof options.connection === 'string'
         ? { connectionString: options.connection }
-        : // A Unix socket of our own speaks no TLS, whatever PGSSLMODE says.
+        : // The embedded Postgres has a Unix socket without TLS, whatever PGSSLMODE says.
           { ...options.connection, ssl: false }
     this.#pool = new pg.Pool({
       ...connection,
@@ -52,22 +52,22 @@ export class Database implements Queryable {
       types: { getTypeParser: typeParser },
     })
     this.#pool.on('error', options.onIdleError)
-    // The pool listens only to connections that nobody uses; one that breaks in use would end the
-    // process. Whoever uses it reads the error from its next statement.
+    // The pool listens to the errors of idle connections only. Without this listener, a connection that
+    // breaks in use would end the process; its user gets the error from the next statement.
     this.#pool.on('connect', (client) => client.on('error', () => {}))
   }
 
-  /** One statement, a transaction of its own; again when the database asks for that. */
+  /** Runs one statement in a transaction of its own, and repeats it when Postgres asks for that. */
   async query<Row>(text: string, values: readonly unknown[] = []): Promise<{ rows: Row[] }> {
-    return again(() => this.#send<Row>(this.#pool, text, values))
+    return repeated(() => this.#send<Row>(this.#pool, text, values))
   }
 
   /**
-   * Runs `work` between begin and commit, and again when the database asks for that; so `work` may
-   * do nothing that cannot be done twice, and nothing on the network.
+   * Runs `work` between begin and commit, and repeats it when Postgres asks for that. So `work` must be
+   * repeatable, and must not use the network.
    */
   async transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    return again(() => this.#transactionOnce(work))
+    return repeated(() => this.#transactionOnce(work))
   }
 
   async #transactionOnce<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
@@ -99,7 +99,7 @@ export class Database implements Queryable {
     }
   }
 
-  /** A connection of one's own, for session locks; release it with `client.release(true)`. */
+  /** Takes a connection out of the pool, for session locks. Release it with `client.release(true)`. */
   async session(): Promise<pg.PoolClient> {
     return this.#pool.connect()
   }
@@ -127,12 +127,12 @@ export class Database implements Queryable {
   }
 }
 
-async function again<T>(attempt: () => Promise<T>): Promise<T> {
-  for (let tries = 1; ; tries += 1) {
+async function repeated<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let attempts = 1; ; attempts += 1) {
     try {
       return await attempt()
     } catch (error) {
-      if (tries === TRIES_MAX || !TRY_AGAIN.has(codeOf(error))) throw error
+      if (attempts === ATTEMPTS_MAX || !REPEATABLE.has(codeOf(error))) throw error
     }
   }
 }
@@ -146,12 +146,12 @@ const UNREACHABLE_SOCKET: ReadonlySet<unknown> = new Set([
   'EPIPE',
   'ETIMEDOUT',
 ])
-// What pg throws without a code when a connection ends or none becomes free in time.
+// Messages of errors without a code: the connection ended, or none became free in time.
 const UNREACHABLE_MESSAGE =
   /connection terminated|timeout exceeded when trying to connect|is not queryable/i
 const RETRY_AFTER_SECONDS = 2
 
-/** True when the statement never ran, or its connection broke: another try may well succeed. */
+/** True when the statement never ran, or its connection broke: a later attempt may succeed. */
 function isUnreachable(error: unknown): boolean {
   if (error instanceof pg.DatabaseError) return UNREACHABLE.test(error.code ?? '')
   if (!(error instanceof Error)) return false
@@ -168,7 +168,7 @@ function databaseUnavailable(cause: unknown): RegistryError {
   })
 }
 
-/** Throws when the server cannot be reached or is too old; the message is one line for operators. */
+/** Throws when the server is unreachable or too old. The message is one line for operators. */
 export async function checkPostgres(db: Queryable): Promise<void> {
   const { rows } = await db.query<{ version: string }>(
     `select current_setting('server_version_num') as version`,
@@ -183,7 +183,7 @@ function codeOf(error: unknown): unknown {
   return error instanceof pg.DatabaseError ? error.code : undefined
 }
 
-// Sizes and identities stay below 2^53, so numbers hold them.
+// Sizes and identities stay below 2^53, so a number is exact.
 function typeParser(oid: number, format?: 'text' | 'binary'): (value: string) => unknown {
   return oid === INT8_OID ? Number : pg.types.getTypeParser(oid, format as 'text')
 }

@@ -1,6 +1,6 @@
 import type { Queryable } from './database.ts'
 
-/** The UUID that this installation has had since its first start. */
+/** Returns the UUID that this installation got at its first start. */
 export async function findInstallationId(db: Queryable): Promise<string> {
   const { rows } = await db.query<{ id: string }>(
     `select id

@@ -1,22 +1,33 @@
 import { readdir, readFile } from 'node:fs/promises'
-import type { Database } from './database.ts'
+import type { Database, Queryable } from './database.ts'
 
 const SCHEMA_FOLDER = new URL('../../schema/', import.meta.url)
 const MIGRATION_FILE = /^\d{4}-[a-z0-9-]+\.sql$/
-// Any number will do, as long as every replica uses the same.
+// An arbitrary number, the same in every replica.
 const MIGRATION_LOCK = 7_305_418_001
-// Another replica may be busy with a long migration.
+// Another replica may run a long migration.
 const LOCK_WAIT_MAX = '10min'
 
-/** The migrations that this release knows, in order. */
+/** Lists the migrations of this release, in order. */
 export async function listMigrationFiles(): Promise<string[]> {
   return (await readdir(SCHEMA_FOLDER)).filter((name) => MIGRATION_FILE.test(name)).sort()
 }
 
+/** Lists the migrations that the database has, in order. */
+export async function listAppliedMigrations(db: Queryable): Promise<string[]> {
+  const { rows } = await db.query<{ name: string }>(
+    `select name
+       from schema_migrations
+      order by name`,
+  )
+  return rows.map(({ name }) => name)
+}
+
 /**
- * Brings the schema up to date, or no further than to `last`: each file of `schema/` once, in order, each in a transaction with
- * its own record. Replicas that start together wait for one another. A database that knows newer
- * migrations than this release is left as it is: the previous release must run on the new schema.
+ * Applies the files of `schema/` that the database does not have, in order, up to and including `last`.
+ * Each runs once, in a transaction with its own record. Replicas that start together wait for one
+ * another. A database with newer migrations than this release stays as it is: the previous release must
+ * run on the new schema. Returns the applied migrations.
  */
 export async function migrate(db: Database, last?: string): Promise<string[]> {
   const files = (await listMigrationFiles()).filter((name) => last === undefined || name <= last)
@@ -45,7 +56,7 @@ export async function migrate(db: Database, last?: string): Promise<string[]> {
     }
     return applied
   } finally {
-    // Closing the connection gives the lock back and rolls back what failed.
+    // Closing the connection releases the lock and rolls back a failed migration.
     client.release(true)
   }
 }

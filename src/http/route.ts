@@ -1,8 +1,9 @@
 import type { Context } from 'koa'
 import type { Access, Caller } from '../auth/access.ts'
+import type { Actor } from '../auth/audit.ts'
 import { invalidQuery } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
-import type { Actor, View } from '../registry/view.ts'
+import type { View } from '../registry/repositories.ts'
 import type { RequestBody } from './request-body.ts'
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'

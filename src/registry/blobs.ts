@@ -1,12 +1,12 @@
-import { recordChange } from '../db/auth/audit.ts'
+import { type Actor, recordChange } from '../db/auth/audit.ts'
 import type { Database } from '../db/database.ts'
-import { touchBlob } from '../db/maintenance/garbage.ts'
 import {
   type BlobLookups,
   blobLookups,
   type FoundBlob,
   mountBlob,
   removeBlob,
+  touchBlob,
 } from '../db/registry/blobs.ts'
 import {
   ensureRepository,
@@ -21,7 +21,6 @@ import type { Repository } from '../oci/reference.ts'
 import type { BlobStore, ByteRange } from '../storage/blob-store.ts'
 import { assertNotUsedByImmutableTag } from './immutable-tags.ts'
 import { translateStoreError, withStoreErrors } from './store-errors.ts'
-import type { Actor } from './view.ts'
 
 export type { ByteRange }
 
@@ -29,21 +28,21 @@ export type Blob = {
   readonly digest: Digest
   /** Bytes. */
   readonly size: number
-  /** Both ends of the range count. Chunks are valid until the next one is asked for. */
+  /** Yields the bytes of the range, both ends included. A chunk is valid until the next one is requested. */
   read(range: ByteRange): AsyncIterable<Uint8Array>
-  /** Where the client can read the bytes itself, if the store has such a place. */
+  /** Returns a URL from which the client can read the bytes; undefined when the store has none. */
   link(): Promise<string | undefined>
 }
 
 export type BlobsOptions = {
-  /** What a repository is when its first push makes it. */
+  /** Of repositories that a push creates. */
   readonly visibility: Visibility
-  /** A blob that nobody touched for so long may be swept, when no manifest names it. */
+  /** A blob without a manifest is kept for this time after its last touch. */
   readonly graceSeconds: number
 }
 
-// A client that was told that a blob exists leaves it out of its push. So looking touches, and the
-// grace period begins anew; but to write at each look would cost more than the look.
+// A client leaves an existing blob out of its push, so a HEAD touches the blob, which restarts its grace
+// period. Touching at most this often avoids a write at every HEAD, which would cost more than the HEAD.
 const TOUCHES_A_GRACE = 8
 
 /** Finished blobs: distribution spec, "Pulling blobs", "Mounting a blob" and "Deleting Blobs". */
@@ -60,9 +59,9 @@ export class Blobs {
     this.#lookups = blobLookups(db, graceSeconds / TOUCHES_A_GRACE)
   }
 
-  /** end-2. Opens nothing before `read`. Throws NAME_UNKNOWN, BLOB_UNKNOWN. */
+  /** end-2: finds a blob to read; `read` opens it. Throws NAME_UNKNOWN, BLOB_UNKNOWN. */
   async find(view: View, digest: Digest): Promise<Blob> {
-    const blob = await this.#look(view, digest)
+    const blob = await this.#find(view, digest)
     if (blob === undefined) return emptyJson(digest)
     const { size, storageKey } = blob
     return {
@@ -76,9 +75,12 @@ export class Blobs {
     }
   }
 
-  /** end-2, for who asks whether it has to push: what is told to be there stays for the grace period. */
+  /**
+   * end-2: HEAD, by which a client decides whether to push: an existing blob stays for the grace period.
+   * Throws NAME_UNKNOWN, BLOB_UNKNOWN.
+   */
   async stat(view: View, digest: Digest): Promise<{ digest: Digest; size: number }> {
-    const blob = await this.#look(view, digest)
+    const blob = await this.#find(view, digest)
     if (blob === undefined) return emptyJson(digest)
     const { size, storageKey, stale } = blob
     if (stale && !(await touchBlob(this.#db, digest, storageKey))) {
@@ -88,8 +90,9 @@ export class Blobs {
   }
 
   /**
-   * end-11. False when there is nothing to mount, and an ordinary upload has to follow. Sources are
-   * public, or named by `visible`: expressions of Postgres.
+   * end-11: mounts a blob from another repository. Returns false when no visible repository has the blob,
+   * and the client has to upload it. Visible are public repositories, and those that match one of the
+   * Postgres regular expressions `visible`.
    */
   async mount(
     target: Repository,
@@ -101,7 +104,7 @@ export class Blobs {
     return mountBlob(this.#db, repositoryId, digest, from, visible)
   }
 
-  /** end-10. Throws NAME_UNKNOWN, BLOB_UNKNOWN, and DENIED for what an immutable tag needs. */
+  /** end-10. Throws NAME_UNKNOWN, BLOB_UNKNOWN, and DENIED when the image of an immutable tag uses the blob. */
   async remove(repository: Repository, digest: Digest, actor: Actor): Promise<void> {
     const outcome = await this.#db.transaction(async (tx) => {
       const repositoryId = await findRepository(tx, { repository, publicOnly: false })
@@ -117,15 +120,15 @@ export class Blobs {
     if (outcome === 'blob unknown') throw new RegistryError('BLOB_UNKNOWN', { digest })
   }
 
-  /** Throws NAME_UNKNOWN; undefined when the repository lacks the blob. */
-  async #look(view: View, digest: Digest): Promise<FoundBlob | undefined> {
+  /** Returns undefined when the repository does not have the blob. Throws NAME_UNKNOWN. */
+  async #find(view: View, digest: Digest): Promise<FoundBlob | undefined> {
     const { repositoryId, blob } = await this.#lookups.load({ view, digest })
     if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     return blob
   }
 }
 
-/** The one blob that is always there. Throws BLOB_UNKNOWN for any other. */
+/** Returns the empty JSON blob, which every repository has. Throws BLOB_UNKNOWN for any other digest. */
 function emptyJson(digest: Digest): Blob {
   if (!isEmptyDescriptor(digest)) throw new RegistryError('BLOB_UNKNOWN', { digest })
   return { digest, size: EMPTY_JSON.length, read: readEmptyJson, link: async () => undefined }

@@ -4,21 +4,21 @@ import type { Digest } from '../oci/digest.ts'
 import { denied } from '../oci/errors.ts'
 import { matchesAnyGlob } from '../oci/glob.ts'
 
-/** Throws DENIED for a tag that was set before and stays where it is. */
+/** Throws DENIED when the tag exists and is immutable. */
 export function assertTagMutable({ tag, previous, immutableTags }: TagChange): void {
   if (previous === null || !matchesAnyGlob(immutableTags, tag)) return
-  throw denied(`tag ${tag} is immutable, and is at ${previous}`, { tag, digest: previous })
+  throw denied(`tag ${tag} is immutable, and points to ${previous}`, { tag, digest: previous })
 }
 
-/** Throws DENIED for a blob or manifest without which the image of an immutable tag is not whole. */
+/** Throws DENIED when the image of an immutable tag uses the blob or manifest. */
 export async function assertNotUsedByImmutableTag(
   tx: Transaction,
   repositoryId: number,
   digest: Digest,
 ): Promise<void> {
-  const holding = await listTagsUsing(tx, repositoryId, digest)
-  for (const one of holding) assertTagMutable(one)
-  if (holding.length < USING_TAGS_MAX) return
-  // There may be an immutable one among those that were not looked at.
-  throw denied(`the images of ${USING_TAGS_MAX} tags or more are made of it`)
+  const using = await listTagsUsing(tx, repositoryId, digest)
+  for (const change of using) assertTagMutable(change)
+  if (using.length < USING_TAGS_MAX) return
+  // One of the tags beyond the limit may be immutable.
+  throw denied(`at least ${USING_TAGS_MAX} tags use it`)
 }

@@ -7,17 +7,17 @@ import { RegistryError } from '../oci/errors.ts'
 
 export type Page<Item> = {
   readonly items: readonly Item[]
-  /** True when there are more behind the last item. */
+  /** True when more items follow the last one. */
   readonly more: boolean
 }
 
 export type PageRequest = {
-  /** Only items behind this one; empty for the first page. */
+  /** The page begins after this item; empty for the first page. */
   readonly last: string
   readonly limit: number
 }
 
-/** A descriptor as the referrers API lists it, and where it stands in the list. */
+/** A descriptor of the referrers API, and the id that orders the list. */
 export type Referrer = {
   readonly id: number
   readonly mediaType: string
@@ -27,10 +27,10 @@ export type Referrer = {
   readonly annotations?: Readonly<Record<string, string>>
 }
 
-// An index as large as a manifest may be; the rest of a descriptor is small beside annotations.
+// Keeps an index below the size limit of a manifest; the rest of a descriptor is small beside annotations.
 const REFERRER_ANNOTATION_BYTES_MAX = 4 * 1024 * 1024
 
-/** What is there, page by page: each page costs the same, wherever it begins. */
+/** Lists repositories, tags and referrers in pages. The cost of a page does not depend on its position. */
 export class Listings {
   readonly #db: Database
 
@@ -38,14 +38,14 @@ export class Listings {
     this.#db = db
   }
 
-  /** end-8a, end-8b. Throws NAME_UNKNOWN. */
+  /** end-8a, end-8b: lists tags. Throws NAME_UNKNOWN. */
   async tags(view: View, { last, limit }: PageRequest): Promise<Page<string>> {
     const names = await listTags(this.#db, view, last, limit + 1)
     if (names === undefined) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     return limit === 0 ? { items: [], more: false } : page(names, limit)
   }
 
-  /** What is public, and what is named by `visible`: expressions of Postgres. */
+  /** Lists public repositories, and those that match one of the Postgres regular expressions `visible`. */
   async repositories(
     visible: readonly string[],
     { last, limit }: PageRequest,
@@ -55,8 +55,8 @@ export class Listings {
   }
 
   /**
-   * end-12a, end-12b, in the order in which they were pushed. A repository that the administrator's
-   * view lacks has no referrers; a stranger is not told (NAME_UNKNOWN).
+   * end-12a, end-12b: lists referrers in the order of pushes. A repository that does not exist has no
+   * referrers. A reader of public repositories gets NAME_UNKNOWN instead, as for a private repository.
    */
   async referrers(
     view: View,
@@ -94,7 +94,7 @@ function referrerOf(row: ReferrerRow): Referrer {
   }
 }
 
-/** `rows` has one row more than the page when there are more. */
+/** Makes a page of rows that were read with one more than the limit. */
 function page<Item>(rows: readonly Item[], limit: number): Page<Item> {
   return { items: rows.slice(0, limit), more: rows.length > limit }
 }

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
-import { recordChange } from '../db/auth/audit.ts'
+import { type Actor, recordChange } from '../db/auth/audit.ts'
 import type { Database, Transaction } from '../db/database.ts'
-import { touchBlobsOf } from '../db/maintenance/garbage.ts'
+import { touchBlobsOf } from '../db/registry/blobs.ts'
 import {
   type LockedContents,
   lockContents,
@@ -29,18 +29,17 @@ import { recordPush, recordRemoval } from './events/record.ts'
 import { type ImageAnalyzer, recordImage } from './images/analyzer.ts'
 import { assertNotUsedByImmutableTag, assertTagMutable } from './immutable-tags.ts'
 import { assertPrecondition, type Precondition } from './precondition.ts'
-import type { Actor } from './view.ts'
 
 export type StoredManifest = {
   readonly digest: Digest
   readonly mediaType: string
   /** Bytes. */
   readonly size: number
-  /** Undefined when they were not asked for. */
+  /** Undefined when the options left them out. */
   readonly bytes: Buffer | undefined
 }
 
-/** What the caller does with a manifest: only that much is brought. `unless` is a digest it has. */
+/** `withBytes`: load the bytes, except those of `cachedDigest`, which the caller has. */
 export type ManifestFindOptions = {
   readonly withBytes: boolean
   readonly cachedDigest?: Digest | undefined
@@ -49,7 +48,7 @@ export type ManifestFindOptions = {
 export type ManifestPush = {
   readonly repository: Repository
   readonly reference: Reference
-  /** More tags to set, from `?tag=`. */
+  /** Further tags to set, from `?tag=`. */
   readonly tags: readonly Tag[]
   readonly contentType: string | undefined
   readonly bytes: Uint8Array
@@ -59,13 +58,13 @@ export type ManifestPush = {
   readonly inTransaction?: (tx: Transaction, digest: Digest) => Promise<void>
 }
 
-/** What is to be removed, by whom, and when only. */
+/** A request to remove a tag or a manifest. */
 export type ManifestRemoval = {
   readonly repository: Repository
   readonly reference: Reference
   readonly actor: Actor
   readonly precondition: Precondition
-  /** By digest every tag on the manifest goes too: true for those that the actor may remove. */
+  /** Removing a manifest removes all of its tags. Returns true for a tag that the actor may remove. */
   readonly mayRemoveTag: (tag: Tag) => boolean
 }
 
@@ -80,16 +79,16 @@ export class Manifests {
   readonly #images: ImageAnalyzer
   readonly #onCommitted: () => void
   readonly #lookups: ManifestLookups
-  // Bytes by digest never change; who may see them is asked every time.
+  // The bytes of a digest never change. Every request checks in the database whether it may read them.
   readonly #bytes = new LRUCache<Digest, Buffer>({
     maxSize: CACHE_BYTES_MAX,
     maxEntrySize: MANIFEST_BYTES_MAX,
     sizeCalculation: (bytes) => bytes.length + 1,
   })
-  // Where a tag stood last: a guess at which bytes need not travel, never an answer.
-  readonly #lastSeen = new LRUCache<string, Digest>({ max: 10_000 })
+  // The last digest of each tag: a guess that saves sending bytes, checked by the database.
+  readonly #lastDigests = new LRUCache<string, Digest>({ max: 10_000 })
 
-  /** `onCommitted` hears of every change, so that who waits for events need not. */
+  /** `onCommitted` is called after every change, so that events are delivered at once. */
   constructor(
     db: Database,
     visibility: Visibility,
@@ -103,33 +102,37 @@ export class Manifests {
     this.#lookups = manifestLookups(db)
   }
 
-  /** end-3, in one round trip. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN. */
+  /** end-3: finds a manifest in one round trip. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN. */
   async find(
     view: View,
     reference: Reference,
-    wanted: ManifestFindOptions,
+    options: ManifestFindOptions,
   ): Promise<StoredManifest> {
     const name = reference.kind === 'tag' ? reference.tag : reference.digest
-    const place = `${view.repository} ${name}`
-    const guess = reference.kind === 'tag' ? this.#lastSeen.get(place) : reference.digest
-    // Held here, so that it cannot be dropped from the cache while the question travels.
+    const cacheKey = `${view.repository} ${name}`
+    const guess = reference.kind === 'tag' ? this.#lastDigests.get(cacheKey) : reference.digest
+    // Read before the query, because the cache may drop it meanwhile.
     const guessed = guess === undefined ? undefined : this.#bytes.get(guess)
-    const known = wanted.withBytes ? (guessed === undefined ? wanted.cachedDigest : guess) : 'none'
-    const { repositoryId, manifest } = await this.#lookups.load({ view, reference: name, known })
+    const cached = options.withBytes
+      ? guessed === undefined
+        ? options.cachedDigest
+        : guess
+      : 'all'
+    const { repositoryId, manifest } = await this.#lookups.load({ view, reference: name, cached })
     if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     if (manifest === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: name })
     const { digest, mediaType, size } = manifest
     if (manifest.bytes !== null) {
       this.#bytes.set(digest, manifest.bytes)
-      if (reference.kind === 'tag') this.#lastSeen.set(place, digest)
+      if (reference.kind === 'tag') this.#lastDigests.set(cacheKey, digest)
     }
     const bytes = manifest.bytes ?? (digest === guess ? guessed : undefined)
     return { digest, mediaType, size, bytes }
   }
 
   /**
-   * end-7a, end-7b: the manifest and all its tags, or nothing. Throws MANIFEST_INVALID,
-   * MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, PRECONDITION_FAILED, and DENIED for a tag that never moves.
+   * end-7a, end-7b: puts the manifest and all its tags, or nothing. Throws MANIFEST_INVALID,
+   * MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, PRECONDITION_FAILED, and DENIED for an immutable tag.
    */
   async put(push: ManifestPush): Promise<PushedManifest> {
     const manifest = parseManifest(push.bytes, push.contentType)
@@ -139,7 +142,7 @@ export class Manifests {
     // Before the transaction, because it reads from the store.
     const reading = await this.#images.analyze(push.repository, manifest)
     await this.#db.transaction(async (tx) => {
-      const contents = await lockedContents(tx, push.repository, manifest)
+      const contents = await lockContentsOf(tx, push.repository, manifest)
       if (contents.provenance === 'required') assertProvenance(manifest, reading.image, tags)
       const repositoryId =
         contents.repositoryId ?? (await ensureRepository(tx, push.repository, this.#visibility))
@@ -165,7 +168,7 @@ export class Manifests {
       })
       await recordImage(tx, repositoryId, digest, reading)
       await push.inTransaction?.(tx, digest)
-      // What a move replaced is known only by moving; the transaction ends if it may not be.
+      // Only the move tells which digest it replaced. A forbidden move rolls the transaction back.
       const moves =
         tags.length === 0 ? [] : await moveTags(tx, repositoryId, tags, digest, push.actor.name)
       for (const move of moves) {
@@ -191,11 +194,11 @@ export class Manifests {
   }
 
   /**
-   * end-9: a tag alone, or a manifest with every tag on it. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN,
-   * PRECONDITION_FAILED, and DENIED for a tag that never moves or that the actor may not remove.
+   * end-9: removes a tag, or a manifest with all of its tags. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN,
+   * PRECONDITION_FAILED, and DENIED for a tag that is immutable or that the actor may not remove.
    */
   async remove(removal: ManifestRemoval): Promise<void> {
-    const { repository, reference, actor, precondition: condition } = removal
+    const { repository, reference, actor, precondition } = removal
     const repositoryId = await findRepository(this.#db, { repository, publicOnly: false })
     if (repositoryId === undefined) throw new RegistryError('NAME_UNKNOWN', { name: repository })
     await this.#db.transaction(async (tx) => {
@@ -203,7 +206,7 @@ export class Manifests {
         const { tag } = reference
         const gone = await removeTag(tx, repositoryId, tag, actor.name)
         if (gone === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: tag })
-        assertPrecondition(condition, gone.previous)
+        assertPrecondition(precondition, gone.previous)
         assertTagMutable(gone)
         const change = { action: 'delete-tag', repository, tags: [tag], digest: gone.previous }
         await recordChange(tx, actor, change)
@@ -211,13 +214,13 @@ export class Manifests {
         return
       }
       const { digest } = reference
-      // The manifest before its tags, as in a push: both meet in the same order.
+      // Locks the manifest before its tags, as a push does, so that the two cannot deadlock.
       if (!(await lockManifest(tx, repositoryId, digest))) {
         throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
       }
-      assertPrecondition(condition, digest)
+      assertPrecondition(precondition, digest)
       const gone = await removeTagsOf(tx, repositoryId, digest, actor.name)
-      demandRemovable(gone, removal)
+      assertTagsRemovable(gone, removal)
       await assertNotUsedByImmutableTag(tx, repositoryId, digest)
       await touchBlobsOf(tx, repositoryId, digest)
       await removeManifest(tx, repositoryId, digest)
@@ -229,7 +232,7 @@ export class Manifests {
   }
 }
 
-function demandRemovable(gone: readonly TagChange[], { mayRemoveTag }: ManifestRemoval): void {
+function assertTagsRemovable(gone: readonly TagChange[], { mayRemoveTag }: ManifestRemoval): void {
   for (const change of gone) {
     assertTagMutable(change)
     const { tag } = change
@@ -252,8 +255,8 @@ function tagsOfPush({ reference, tags }: ManifestPush): Tag[] {
   return [...new Set(reference.kind === 'tag' ? [reference.tag, ...tags] : tags)]
 }
 
-/** Throws MANIFEST_BLOB_UNKNOWN, MANIFEST_INVALID when the repository lacks what it must have. */
-async function lockedContents(
+/** Locks the blobs and children of the manifest. Throws MANIFEST_BLOB_UNKNOWN, MANIFEST_INVALID for a wrong size. */
+async function lockContentsOf(
   tx: Transaction,
   repository: Repository,
   { blobs, children, mentioned }: Manifest,
@@ -265,13 +268,13 @@ async function lockedContents(
     [...digests(blobs), ...mentioned],
     [...digests(children), ...mentioned],
   )
-  demandAll('blob', blobs, contents.blobs)
-  demandAll('manifest', children, contents.children)
+  assertPresent('blob', blobs, contents.blobs)
+  assertPresent('manifest', children, contents.children)
   return contents
 }
 
-function demandAll(
-  what: 'blob' | 'manifest',
+function assertPresent(
+  kind: 'blob' | 'manifest',
   needed: readonly Descriptor[],
   rows: readonly { digest: Digest; size: number }[],
 ): void {
@@ -281,14 +284,14 @@ function demandAll(
   if (first !== undefined) {
     throw new RegistryError(
       'MANIFEST_BLOB_UNKNOWN',
-      { [what]: missing.slice(0, MISSING_SHOWN_MAX), missing: missing.length },
-      { message: `the repository has no ${what} ${first}: push it before the manifest` },
+      { [kind]: missing.slice(0, MISSING_SHOWN_MAX), missing: missing.length },
+      { message: `the repository has no ${kind} ${first}: push it before the manifest` },
     )
   }
   for (const { digest, size } of needed) {
     const stored = sizes.get(digest)
     if (stored !== size)
-      throw invalidManifest(digest, `says size ${size}, but the ${what} has ${stored}`)
+      throw invalidManifest(digest, `says size ${size}, but the ${kind} has ${stored}`)
   }
 }
 

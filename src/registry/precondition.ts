@@ -1,20 +1,20 @@
 import type { Digest } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
 
-/** What must hold before a change: RFC 9110, section 13.1, with digests as entity tags. */
+/** A condition on the current state of a resource: RFC 9110, section 13.1, with digests as entity tags. */
 export type Precondition =
   | { readonly kind: 'none' }
-  /** If-Match: one of these, or anything at all for `*`. */
+  /** If-Match: the digest is one of these; `*`: the resource exists. */
   | { readonly kind: 'match'; readonly digests: readonly string[] | '*' }
-  /** If-None-Match: none of these, or nothing at all for `*`. */
+  /** If-None-Match: the digest is none of these; `*`: the resource does not exist. */
   | { readonly kind: 'none-match'; readonly digests: readonly string[] | '*' }
 
-/** Throws PRECONDITION_FAILED, naming the digest that is there now. */
-export function assertPrecondition(condition: Precondition, current: Digest | undefined): void {
-  if (condition.kind === 'none') return
-  const { digests } = condition
+/** Throws PRECONDITION_FAILED with the current digest. */
+export function assertPrecondition(precondition: Precondition, current: Digest | undefined): void {
+  if (precondition.kind === 'none') return
+  const { digests } = precondition
   const matches = current !== undefined && (digests === '*' || digests.includes(current))
-  if (matches !== (condition.kind === 'match')) {
+  if (matches !== (precondition.kind === 'match')) {
     throw new RegistryError('PRECONDITION_FAILED', { current: current ?? null })
   }
 }

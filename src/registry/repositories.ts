@@ -1,16 +1,17 @@
-import { recordChange } from '../db/auth/audit.ts'
+import { type Actor, recordChange } from '../db/auth/audit.ts'
 import type { Database } from '../db/database.ts'
 import {
   findSettings,
   listSettings,
   putSettings,
   type RepositorySettings,
+  type View,
+  type Visibility,
 } from '../db/registry/repositories.ts'
 import { badRequest, RegistryError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
-import type { Actor, Visibility } from './view.ts'
 
-export type { RepositorySettings }
+export type { RepositorySettings, View, Visibility }
 
 export type SettingsChange = Partial<
   Pick<RepositorySettings, 'visibility' | 'immutableTags' | 'provenance'>
@@ -18,7 +19,7 @@ export type SettingsChange = Partial<
 
 const PATTERNS_MAX = 100
 
-/** What a repository is, apart from what it holds. */
+/** The settings of repositories: visibility, immutable tags and provenance. */
 export class Repositories {
   readonly #db: Database
   readonly #visibility: Visibility
@@ -35,14 +36,14 @@ export class Repositories {
     return settings
   }
 
-  /** Those after `last`, in the order of names, whoever may pull from them. */
+  /** Lists the settings of public and private repositories after `last`, in the order of names. */
   list(last: string, limit: number): Promise<RepositorySettings[]> {
     return listSettings(this.#db, last, limit)
   }
 
   /**
-   * Changes what is given, also before the first push. A tag that is to stay where it is stays from
-   * this commit on, but for pushes that run meanwhile. Throws REQUEST_INVALID.
+   * Changes the given settings, even before the first push. New immutable tags are immutable from this
+   * commit on, except for pushes in progress. Throws REQUEST_INVALID.
    */
   async change(
     repository: Repository,
@@ -50,7 +51,7 @@ export class Repositories {
     actor: Actor,
   ): Promise<RepositorySettings> {
     if ((change.immutableTags?.length ?? 0) > PATTERNS_MAX) {
-      throw badRequest(`there may be at most ${PATTERNS_MAX} patterns`)
+      throw badRequest(`a repository has at most ${PATTERNS_MAX} patterns of immutable tags`)
     }
     return this.#db.transaction(async (tx) => {
       const settings = await putSettings(tx, repository, change, this.#visibility)

@@ -1,4 +1,4 @@
-import { recordChange } from '../db/auth/audit.ts'
+import { type Actor, recordChange } from '../db/auth/audit.ts'
 import type { Database } from '../db/database.ts'
 import { lockContents } from '../db/registry/manifests.ts'
 import { findRepository, type View } from '../db/registry/repositories.ts'
@@ -11,15 +11,14 @@ import { recordRollback } from './events/record.ts'
 import { assertTagMutable } from './immutable-tags.ts'
 import type { Page } from './listings.ts'
 import { assertPrecondition, type Precondition } from './precondition.ts'
-import type { Actor } from './view.ts'
 
 export type { TagPosition }
 
-/** A tag that is to go back. */
+/** A request to move a tag back to an earlier position. */
 export type Rollback = {
   readonly repository: Repository
   readonly tag: Tag
-  /** Where it was before; undefined: its last position before the one that it has. */
+  /** An earlier digest of the tag; undefined: the position before the current one. */
   readonly digest: Digest | undefined
   readonly actor: Actor
   readonly precondition: Precondition
@@ -27,28 +26,31 @@ export type Rollback = {
 
 export type RolledBack = {
   readonly digest: Digest
-  /** Undefined for a tag that was deleted. */
+  /** Undefined when the tag was deleted. */
   readonly previousDigest: Digest | undefined
 }
 
-// As far as a rollback looks back, also for a digest that is named.
+// A rollback searches this many positions, with or without a digest.
 const POSITIONS_MAX = 1000
-// Somebody else may move the tag while it is decided where it goes.
-const TRIES_MAX = 4
+// Another request may move the tag while the rollback chooses its target.
+const ATTEMPTS_MAX = 4
 const SHOWN_MAX = 5
 
-/** Where tags were, and back to it. */
+/** The earlier positions of tags, and rollbacks to them. */
 export class TagHistory {
   readonly #db: Database
   readonly #onCommitted: () => void
 
-  /** `onCommitted` hears of every rollback. */
+  /** `onCommitted` is called after every rollback. */
   constructor(db: Database, onCommitted: () => void = () => {}) {
     this.#db = db
     this.#onCommitted = onCommitted
   }
 
-  /** Positions before `before`, the newest first. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN for a tag that never was. */
+  /**
+   * Lists positions before the id `before`, newest first. Throws NAME_UNKNOWN, and MANIFEST_UNKNOWN for
+   * a tag that never existed.
+   */
   async list(
     view: View,
     tag: Tag,
@@ -57,32 +59,34 @@ export class TagHistory {
   ): Promise<Page<TagPosition>> {
     const from = before ?? Number.MAX_SAFE_INTEGER
     const rows = await listTagPositions(this.#db, view, tag, from, limit + 1)
-    if (rows.length === 0) await this.#demandKnown(view, tag)
+    if (rows.length === 0) await this.#assertExisted(view, tag)
     return { items: rows.slice(0, limit), more: rows.length > limit }
   }
 
   /**
-   * Moves a tag to where it was: an undo, so a second one goes further back, and not forth again.
-   * Throws NAME_UNKNOWN, MANIFEST_UNKNOWN for a tag that never was or a manifest that is gone,
-   * REQUEST_INVALID for a digest where it never was, PRECONDITION_FAILED, CONFLICT when there is
-   * nothing to go back to, and DENIED for a tag that never moves.
+   * Moves a tag back to an earlier digest. It works as an undo: a second rollback goes further back, not
+   * forth again. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN for a tag that never existed or a deleted
+   * manifest, REQUEST_INVALID for a digest that the tag never had, PRECONDITION_FAILED, CONFLICT when
+   * there is no earlier digest, and DENIED for an immutable tag.
    */
   async rollback(rollback: Rollback): Promise<RolledBack> {
-    for (let tries = 1; ; tries += 1) {
+    for (let attempts = 1; ; attempts += 1) {
       const done = await this.#rollbackOnce(rollback)
       if (done !== undefined) {
         this.#onCommitted()
         return done
       }
-      if (tries === TRIES_MAX) {
-        throw conflict(`tag ${rollback.tag} is being moved by others: try again, with If-Match`)
+      if (attempts === ATTEMPTS_MAX) {
+        throw conflict(
+          `tag ${rollback.tag} is being moved by other requests: try again, with If-Match`,
+        )
       }
     }
   }
 
-  /** Undefined when the tag was moved meanwhile. */
+  /** Returns undefined when another request moved the tag meanwhile. */
   async #rollbackOnce(rollback: Rollback): Promise<RolledBack | undefined> {
-    const { repository, tag, actor, precondition: condition } = rollback
+    const { repository, tag, actor, precondition } = rollback
     const view = { repository, publicOnly: false }
     const positions = await listTagPositions(
       this.#db,
@@ -94,7 +98,7 @@ export class TagHistory {
     const [now] = positions
     if (now === undefined) throw await this.#unknown(view, tag)
     const current = now.digest ?? undefined
-    assertPrecondition(condition, current)
+    assertPrecondition(precondition, current)
     const digest = targetOf(positions, rollback)
     try {
       return await this.#db.transaction(async (tx) => {
@@ -102,7 +106,7 @@ export class TagHistory {
         if (repositoryId === null || children.length === 0) throw manifestDeleted(tag, digest)
         const [move] = await moveTags(tx, repositoryId, [tag], digest, actor.name, 'rollback')
         const previous = move?.previous ?? undefined
-        // Undone with the transaction: it was decided for another position.
+        // Rolls the transaction back: the target was chosen for another position.
         if (previous !== current) throw new TagMovedError()
         if (move !== undefined && previous !== digest) assertTagMutable(move)
         const detail = current === undefined ? 'it was deleted' : `from ${current}`
@@ -119,7 +123,7 @@ export class TagHistory {
     }
   }
 
-  async #demandKnown(view: View, tag: Tag): Promise<void> {
+  async #assertExisted(view: View, tag: Tag): Promise<void> {
     const first = await listTagPositions(this.#db, view, tag, Number.MAX_SAFE_INTEGER, 1)
     if (first.length === 0) throw await this.#unknown(view, tag)
   }
@@ -128,52 +132,52 @@ export class TagHistory {
     const id = await findRepository(this.#db, view)
     return id === undefined
       ? new RegistryError('NAME_UNKNOWN', { name: view.repository })
-      : new RegistryError('MANIFEST_UNKNOWN', { tag }, { message: `there never was a tag ${tag}` })
+      : new RegistryError('MANIFEST_UNKNOWN', { tag }, { message: `tag ${tag} never existed` })
   }
 }
 
 class TagMovedError extends Error {}
 
-/** Where a rollback goes. `positions` are the newest first. */
+/** Returns the target of a rollback. `positions` are newest first. */
 function targetOf(positions: readonly TagPosition[], { tag, digest }: Rollback): Digest {
   if (digest === undefined) {
     const last = findUndone(positions)
     if (last !== undefined) return last
     throw conflict(
-      `tag ${tag} has no position before this one${within(positions)} whose manifest is still there`,
+      `tag ${tag} has no earlier position${within(positions)} whose manifest still exists`,
       { tag },
     )
   }
-  const there = positions.filter((position) => position.digest === digest)
-  if (there.length === 0) {
-    const known = [...new Set(positions.flatMap((one) => one.digest ?? []))].slice(0, SHOWN_MAX)
+  const matches = positions.filter((position) => position.digest === digest)
+  if (matches.length === 0) {
+    const earlier = [...new Set(positions.flatMap((one) => one.digest ?? []))].slice(0, SHOWN_MAX)
     throw badRequest(
-      `tag ${tag} ${isCut(positions) ? 'was not' : 'was never'} at ${digest}${within(positions)}; a rollback goes back, such as to ${known.join(' or ')}`,
+      `tag ${tag} ${isCut(positions) ? 'was not' : 'was never'} at ${digest}${within(positions)}; a rollback goes back, such as to ${earlier.join(' or ')}`,
       { detail: { tag, digest } },
     )
   }
-  if (there.every(({ mediaType }) => mediaType === null)) throw manifestDeleted(tag, digest)
+  if (matches.every(({ mediaType }) => mediaType === null)) throw manifestDeleted(tag, digest)
   return digest
 }
 
 /**
- * The position before the present one, whatever was undone since: pushes pile up, and a rollback
- * takes away what lies above its target. Manifests that are gone are passed over.
+ * Finds the position before the current one on a stack of positions: a push adds one, and a rollback
+ * removes the positions above its target. Positions whose manifest is deleted are skipped.
  */
 function findUndone(positions: readonly TagPosition[]): Digest | undefined {
-  const pile: TagPosition[] = []
+  const stack: TagPosition[] = []
   for (const position of positions.toReversed()) {
     const { digest, reason } = position
     if (digest === null) continue
     if (reason === 'rollback') {
-      const at = pile.findLastIndex((one) => one.digest === digest)
-      if (at !== -1) pile.length = at
+      const at = stack.findLastIndex((one) => one.digest === digest)
+      if (at !== -1) stack.length = at
     }
-    pile.push(position)
+    stack.push(position)
   }
   const isDeleted = positions[0]?.digest === null
-  const current = pile.at(-1)?.digest
-  const below = isDeleted ? pile : pile.slice(0, -1)
+  const current = stack.at(-1)?.digest
+  const below = isDeleted ? stack : stack.slice(0, -1)
   const target = below.findLast(
     ({ digest, mediaType }) => mediaType !== null && (isDeleted || digest !== current),
   )
@@ -184,7 +188,7 @@ function isCut(positions: readonly TagPosition[]): boolean {
   return positions.length === POSITIONS_MAX
 }
 
-/** Older positions were not looked at, so nothing is said of them. */
+/** Limits a message to the positions that were searched. */
 function within(positions: readonly TagPosition[]): string {
   return isCut(positions) ? ` among its last ${POSITIONS_MAX}` : ''
 }
@@ -194,7 +198,7 @@ function manifestDeleted(tag: Tag, digest: Digest): RegistryError {
     'MANIFEST_UNKNOWN',
     { tag, digest },
     {
-      message: `manifest ${digest}, where tag ${tag} was, is deleted: push it again`,
+      message: `manifest ${digest}, an earlier position of tag ${tag}, is deleted: push it again`,
     },
   )
 }

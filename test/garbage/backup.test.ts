@@ -88,7 +88,7 @@ it('what was acknowledged before a backup is there after a restore, and works on
   expect(taken.status, taken.stderr).toBe(0)
   const again = await backup()
   expect(JSON.parse(again.stdout).present).toBeGreaterThan(20)
-  expect((await sweeper.client.query('select id from removal_holds')).rows).toEqual([])
+  expect((await sweeper.client.query('select id from deletion_pauses')).rows).toEqual([])
 
   const settings = await emptyRegistry('restored')
   const restored = await restore(settings)

@@ -188,7 +188,7 @@ it(
     // A mount that found nothing began an upload.
     await sweeper.client.query(`update uploads set expires_at = now() - interval '1 second'`)
     await sweeper.sweepAll()
-    for (const table of ['blobs', 'removals', 'uploads', 'repository_blobs']) {
+    for (const table of ['blobs', 'deletion_queue', 'uploads', 'repository_blobs']) {
       // In a run as long as its interval, the registry's own sweeper may still be at some of it.
       const left = async () =>
         (await sweeper.client.query(`select count(*)::int as left from ${table}`)).rows[0].left

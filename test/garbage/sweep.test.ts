@@ -139,7 +139,7 @@ it('a cancelled and an expired upload leave nothing behind', async () => {
   await sweeper.client.query(`update uploads set expires_at = now() - interval '1 second'`)
   await sweeper.sweepAll()
   expect(await registry.storedObjects()).toHaveLength(before)
-  expect((await sweeper.client.query('select id from removals')).rows).toEqual([])
+  expect((await sweeper.client.query('select id from deletion_queue')).rows).toEqual([])
 })
 
 it('while a hold lasts no bytes go, and afterwards they do', async () => {
@@ -149,12 +149,12 @@ it('while a hold lasts no bytes go, and afterwards they do', async () => {
   const { rows } = await sweeper.client.query(key, [blob.digest])
   const isHeld = async () =>
     (await registry.storedObjects()).some((held) => held.key === rows[0].key)
-  const hold = `insert into removal_holds (until, reason) values (now() + interval '1 hour', 'test')`
+  const hold = `insert into deletion_pauses (until, reason) values (now() + interval '1 hour', 'test')`
   await sweeper.client.query(hold)
   await sweeper.sweepAll()
   expect(await statusOf(repository, blob.digest)).toBe(404)
   expect(await isHeld()).toBe(true)
-  await sweeper.client.query('delete from removal_holds')
+  await sweeper.client.query('delete from deletion_pauses')
   await sweeper.sweepAll()
   expect(await isHeld()).toBe(false)
 })

@@ -31,9 +31,9 @@ export async function openSweeper(registry: TestRegistry): Promise<Sweeper> {
     client,
     async sweepAll() {
       for (;;) {
-        const { uploads, checked, deletions: removals, failures } = await garbage(0).sweep()
+        const { uploads, checked, deletions, failures } = await garbage(0).sweep()
         if (failures.length > 0) throw failures[0]
-        if (uploads + checked + removals === 0) return
+        if (uploads + checked + deletions === 0) return
       }
     },
     async close() {

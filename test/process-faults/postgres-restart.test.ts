@@ -379,7 +379,7 @@ it('nothing is left of any try when all uploads have expired', async () => {
           set expires_at = now() - interval '1 second',
               lease_until = now() - interval '1 second'`,
     )
-    await sweeper.client.query(`update removals set due_at = now() - interval '1 second'`)
+    await sweeper.client.query(`update deletion_queue set due_at = now() - interval '1 second'`)
     await sweeper.sweepAll()
     const text = 'select storage_key as key from blobs'
     const { rows } = await sweeper.client.query<{ key: string }>(text)

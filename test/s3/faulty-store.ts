@@ -85,7 +85,7 @@ export async function expireAll(client: pg.Client): Promise<void> {
         set expires_at = now() - interval '1 second',
             lease_until = case when lease is null then null else now() - interval '1 second' end`,
   )
-  await client.query(`update removals set due_at = now() - interval '1 second'`)
+  await client.query(`update deletion_queue set due_at = now() - interval '1 second'`)
 }
 
 /** What lies in the bucket and is no blob's. */

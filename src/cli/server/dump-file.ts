@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline'
 import { PassThrough } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip, createGzip } from 'node:zlib'
-import { type DumpRow, TABLE_NAMES, type TableName } from '../../db/maintenance/dump.ts'
+import { type DumpRow, isTableName } from '../../db/maintenance/dump.ts'
 import type { InventoryRow } from '../../db/maintenance/inventory.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { CommandError } from '../command.ts'
@@ -88,9 +88,9 @@ export async function* readDumpRows(path: string): AsyncGenerator<DumpRow> {
       ended = Number(line.slice(space + 1)) === rows
       continue
     }
-    if (!TABLE_NAMES.includes(table as TableName)) throw damaged(path, `it has a table ${table}`)
+    if (!isTableName(table)) throw damaged(path, `it has a table ${table}`)
     rows += 1
-    yield { table: table as TableName, row: line.slice(space + 1) }
+    yield { table, row: line.slice(space + 1) }
   }
   if (!ended) throw damaged(path, 'its end is missing')
 }

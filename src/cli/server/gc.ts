@@ -53,7 +53,7 @@ export const gc: Command = {
         })
         print(options.json, preview, [
           `Would remove ${preview.blobs} blobs with ${sizeText(preview.bytes)}, and ${preview.expiredUploads} expired uploads;`,
-          `${preview.queuedRemovals} removals wait for their bytes to go.`,
+          `${preview.queuedDeletions} deletions are queued.`,
         ])
         return STATUS.ok
       }

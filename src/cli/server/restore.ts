@@ -3,14 +3,13 @@ import { join, resolve } from 'node:path'
 import { errnoOf } from '../../async/errno.ts'
 import type { Database } from '../../db/database.ts'
 import {
-  advanceIdentities,
   clearFirstStart,
+  finishLoad,
   isEmptyRegistry,
-  listAppliedMigrations,
   loadRows,
   type TableName,
 } from '../../db/maintenance/dump.ts'
-import { listMigrationFiles, migrate } from '../../db/migrations.ts'
+import { listAppliedMigrations, listMigrationFiles, migrate } from '../../db/migrations.ts'
 import { copyBlobs } from '../../registry/maintenance/copy.ts'
 import { openBlobStore } from '../../server/blob-store.ts'
 import { FilesystemStore } from '../../storage/filesystem/filesystem-store.ts'
@@ -121,7 +120,7 @@ async function loadDump(db: Database, path: string): Promise<number> {
       characters += row.length
     }
     await flush()
-    await advanceIdentities(tx)
+    await finishLoad(tx)
     return loaded
   })
 }

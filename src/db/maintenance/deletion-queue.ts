@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Queryable } from '../database.ts'
 
-/** Bytes without a row that are to be removed: a blob's, or all that was written for an upload. */
+/** Bytes without a row that wait for their deletion: those of a blob, or everything that an upload wrote. */
 export type QueuedDeletion = { readonly id: number } & (
   | { readonly storageKey: string; readonly upload: null }
   | { readonly storageKey: null; readonly upload: UploadLeftovers }
@@ -9,93 +9,95 @@ export type QueuedDeletion = { readonly id: number } & (
 
 export type UploadLeftovers = {
   readonly id: string
-  /** What it was said to become; null when nobody said so. */
+  /** The digest that the client announced; null when it announced none. */
   readonly digest: Digest | null
-  /** What it became, and stays. */
+  /** The key of the blob that the upload became: these bytes stay. */
   readonly keptKey: string | null
 }
 
-/** So long whoever claimed a removal has for it, before another takes it up. */
+/** Time that a claimed deletion may take before another process claims it. */
 export const DELETION_LEASE_SECONDS = 120
 
+const UPLOAD_OBJECT = `json_build_object('id', upload_id, 'digest', digest, 'keptKey', kept_key)`
+
+/** The columns of a QueuedDeletion. */
+export const QUEUED_DELETION_COLUMNS = `id, storage_key as "storageKey",
+               case when upload_id is not null then ${UPLOAD_OBJECT} end as upload`
+
 /**
- * Claims up to `limit` removals that are due, by moving them past the lease. Blobs' bytes stay for as
- * long as a hold lasts.
+ * Claims up to `limit` due deletions by moving them past the lease. The bytes of blobs stay while a
+ * pause lasts.
  */
 export async function claimDeletions(db: Queryable, limit: number): Promise<QueuedDeletion[]> {
   const { rows } = await db.query<QueuedDeletion>(
-    `update removals
+    `update deletion_queue
         set due_at = now() + make_interval(secs => $2)
       where id in (
         select id
-          from removals
+          from deletion_queue
          where due_at <= now()
            and (
              upload_id is not null
-             or not exists (select 1 from removal_holds where until > now())
+             or not exists (select 1 from deletion_pauses where until > now())
            )
          order by due_at, id
          limit $1
            for update skip locked
       )
-     returning id, storage_key as "storageKey",
-               case
-                 when upload_id is not null then
-                   json_build_object('id', upload_id, 'digest', digest, 'keptKey', kept_key)
-               end as upload`,
+     returning ${QUEUED_DELETION_COLUMNS}`,
     [limit, DELETION_LEASE_SECONDS],
   )
   return rows
 }
 
-/** Queues the removal of what an upload left behind. */
-export async function queueLeftovers(db: Queryable, remains: UploadLeftovers): Promise<void> {
+/** Queues the deletion of the bytes that an upload left behind. */
+export async function queueLeftovers(db: Queryable, leftovers: UploadLeftovers): Promise<void> {
   await db.query(
-    `insert into removals (upload_id, digest, kept_key)
+    `insert into deletion_queue (upload_id, digest, kept_key)
      values ($1, $2, $3)`,
-    [remains.id, remains.digest, remains.keptKey],
+    [leftovers.id, leftovers.digest, leftovers.keptKey],
   )
 }
 
-/** Their bytes are gone. */
+/** Removes deletions from the queue after their bytes are deleted. */
 export async function finishDeletions(db: Queryable, ids: readonly number[]): Promise<void> {
   await db.query(
-    `delete from removals
+    `delete from deletion_queue
       where id = any($1::bigint[])`,
     [ids],
   )
 }
 
-/** Keeps the bytes of all blobs for so long, also of those that are not wanted any more. */
+/** Keeps the bytes of all blobs for `seconds`, even of blobs without a row. */
 export async function pauseDeletions(
   db: Queryable,
   seconds: number,
   reason: string,
 ): Promise<{ id: number; until: Date }> {
   const { rows } = await db.query<{ id: number; until: Date }>(
-    `insert into removal_holds (until, reason)
+    `insert into deletion_pauses (until, reason)
      values (now() + make_interval(secs => $1), $2)
      returning id, until`,
     [seconds, reason],
   )
   const row = rows[0]
-  if (row === undefined) throw new Error('an insert answers with its row')
+  if (row === undefined) throw new Error('an insert returned no row')
   return row
 }
 
-/** Ends one hold; others may last. */
+/** Ends one pause; others may last. */
 export async function endDeletionPause(db: Queryable, id: number): Promise<void> {
   await db.query(
-    `delete from removal_holds
+    `delete from deletion_pauses
       where id = $1`,
     [id],
   )
 }
 
-/** Ends every hold; returns how many lasted. */
+/** Ends every pause. Returns how many still lasted. */
 export async function endDeletionPauses(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ lasted: boolean }>(
-    `delete from removal_holds
+    `delete from deletion_pauses
      returning until > now() as lasted`,
   )
   return rows.filter(({ lasted }) => lasted).length

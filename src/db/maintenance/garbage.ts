@@ -8,8 +8,8 @@ export type GarbageRow = {
 }
 
 /**
- * Locks up to `limit` blobs that nobody touched for so long and that no sweep has looked at since.
- * Pushes hold such a row for as long as they name it, and those are passed over.
+ * Locks up to `limit` blobs that nobody touched for `graceSeconds` and that no sweep has checked since.
+ * Skips blobs that a push has locked, which it does until its manifest references them.
  */
 export async function lockUntouchedBlobs(
   tx: Transaction,
@@ -30,53 +30,54 @@ export async function lockUntouchedBlobs(
 }
 
 /**
- * Of blobs that this transaction has locked, removes those that no manifest names, with every hold of
- * a repository, and queues the removal of their bytes. The others count as checked. It must be a
- * statement of its own: only what it sees now includes the push that held a row a moment ago.
+ * Removes the blobs among `ids` that no manifest references, takes them out of every repository, and
+ * queues the deletion of their bytes. The others count as checked. The transaction must have locked all
+ * of them in an earlier statement: only a new statement sees the manifest of a push that held the lock
+ * until a moment ago.
  */
 export async function removeUnreferencedBlobs(
   tx: Transaction,
   ids: readonly number[],
 ): Promise<GarbageRow[]> {
   const { rows } = await tx.query<GarbageRow>(
-    `with judged as (
+    `with candidates as (
        select b.id,
               exists (
                 select 1
                   from manifest_blobs mb
                  where mb.blob_id = b.id
-              ) as named
+              ) as referenced
          from unnest($1::bigint[]) as b (id)
-     ), kept as (
+     ), checked as (
        update blobs
           set unchecked = false
-         from judged
-        where blobs.id = judged.id
-          and judged.named
-     ), let_go as (
+         from candidates
+        where blobs.id = candidates.id
+          and candidates.referenced
+     ), removed_links as (
        delete from repository_blobs
-        using judged
-        where repository_blobs.blob_id = judged.id
-          and not judged.named
-     ), gone as (
+        using candidates
+        where repository_blobs.blob_id = candidates.id
+          and not candidates.referenced
+     ), removed as (
        delete from blobs
-        using judged
-        where blobs.id = judged.id
-          and not judged.named
+        using candidates
+        where blobs.id = candidates.id
+          and not candidates.referenced
        returning blobs.digest, blobs.size, blobs.storage_key
      ), queued as (
-       insert into removals (storage_key)
+       insert into deletion_queue (storage_key)
        select storage_key
-         from gone
+         from removed
      )
      select digest, size
-       from gone`,
+       from removed`,
     [ids],
   )
   return rows
 }
 
-/** What a sweep would remove, after `after` in the order of digests. */
+/** Lists the blobs that a sweep would remove, after `after` in the order of digests. */
 export async function listGarbage(
   db: Queryable,
   graceSeconds: number,
@@ -101,73 +102,20 @@ export async function listGarbage(
   return rows
 }
 
-/** How many uploads expired and wait for a sweep, and how many removals are queued. */
+/** Counts the expired uploads that wait for a sweep, and the queued deletions. */
 export async function countPendingCleanup(
   db: Queryable,
-): Promise<{ expiredUploads: number; queuedRemovals: number }> {
-  const { rows } = await db.query<{ expiredUploads: number; queuedRemovals: number }>(
+): Promise<{ expiredUploads: number; queuedDeletions: number }> {
+  const { rows } = await db.query<{ expiredUploads: number; queuedDeletions: number }>(
     `select (
               select count(*)
                 from uploads
                where expires_at < now()
                  and (lease is null or lease_until < now())
             ) as "expiredUploads",
-            (select count(*) from removals) as "queuedRemovals"`,
+            (select count(*) from deletion_queue) as "queuedDeletions"`,
   )
   const row = rows[0]
-  if (row === undefined) throw new Error('a select of scalars answers with one row')
+  if (row === undefined) throw new Error('a select of scalars returned no row')
   return row
-}
-
-/**
- * Starts the grace period of a blob anew. False when the bytes under this key are not the blob's any
- * more: a sweep was faster.
- */
-export async function touchBlob(
-  db: Queryable,
-  digest: Digest,
-  storageKey: string,
-): Promise<boolean> {
-  const { rows } = await db.query<{ id: number }>(
-    `update blobs
-        set touched_at = now(),
-            unchecked = true
-      where digest = $1
-        and storage_key = $2
-     returning id`,
-    [digest, storageKey],
-  )
-  return rows.length > 0
-}
-
-/** Before a manifest goes: its blobs may be nobody's then, and a sweep has to look at them again. */
-export async function touchBlobsOf(
-  tx: Transaction,
-  repositoryId: number,
-  digest: Digest,
-): Promise<void> {
-  // Locked in the order of ids: two removals of manifests that share blobs then wait. A statement of
-  // its own: one that also updates would meet the rows as they were before it waited.
-  const { rows } = await tx.query<{ id: number }>(
-    `select b.id
-       from blobs b
-      where b.id in (
-        select mb.blob_id
-          from manifests m
-          join manifest_blobs mb on mb.manifest_id = m.id
-         where m.repository_id = $1
-           and m.digest = $2
-      )
-      order by b.id
-        for no key update`,
-    [repositoryId, digest],
-  )
-  if (rows.length === 0) return
-  await tx.query(
-    `update blobs
-        set touched_at = now(),
-            unchecked = true
-      where id = any($1::bigint[])`,
-    [rows.map(({ id }) => id)],
-  )
 }

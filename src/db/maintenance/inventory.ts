@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Queryable } from '../database.ts'
 
-/** A blob as work on the whole store wants it. */
+/** A blob as scrub and copy need it. */
 export type InventoryRow = {
   readonly id: number
   readonly digest: Digest
@@ -10,7 +10,7 @@ export type InventoryRow = {
   readonly storageKey: string
 }
 
-/** Blobs after `after`, by id: a later blob has a larger one. */
+/** Lists blobs after the id `after`; newer blobs have larger ids. */
 export async function listBlobs(
   db: Queryable,
   after: number,
@@ -27,7 +27,7 @@ export async function listBlobs(
   return rows
 }
 
-/** True while this blob's bytes are still under this key. */
+/** True while the blob still has its bytes under this key. */
 export async function isStillReferenced(db: Queryable, blob: InventoryRow): Promise<boolean> {
   const { rows } = await db.query<{ id: number }>(
     `select id
@@ -40,9 +40,9 @@ export async function isStillReferenced(db: Queryable, blob: InventoryRow): Prom
 }
 
 /**
- * Which of these belong to something: a key to a blob, an upload to one that is in progress, either to
- * a removal that is queued. Seen in one statement: an upload becomes a blob in one, too, so nothing
- * falls in between.
+ * Finds the keys and uploads that a row references: a key of a blob, an upload in progress, or either
+ * in the deletion queue. One statement reads all of them, because one statement turns an upload into a
+ * blob: no moment in between is visible.
  */
 export async function findReferenced(
   db: Queryable,
@@ -55,7 +55,7 @@ export async function findReferenced(
       where storage_key = any($1::text[])
      union all
      select storage_key, null
-       from removals
+       from deletion_queue
       where storage_key = any($1::text[])
      union all
      select null, id::text
@@ -63,20 +63,10 @@ export async function findReferenced(
       where id = any($2::uuid[])
      union all
      select null, upload_id::text
-       from removals
+       from deletion_queue
       where upload_id = any($2::uuid[])`,
     [keys, uploads],
   )
   const found = <T>(values: (T | null)[]) => new Set(values.filter((value) => value !== null))
   return { keys: found(rows.map(({ key }) => key)), uploads: found(rows.map((r) => r.upload)) }
-}
-
-/** Uploads in progress. */
-export async function countUploads(db: Queryable): Promise<number> {
-  const { rows } = await db.query<{ count: number }>(
-    `select count(*) as count
-       from uploads
-      where expires_at > now()`,
-  )
-  return rows[0]?.count ?? 0
 }

@@ -1,21 +1,21 @@
 import type { Database, Queryable } from '../database.ts'
 
-/** Somebody else does this work already. */
+/** Another process does this job already. */
 export class AlreadyRunningError extends Error {
   override readonly name = 'AlreadyRunningError'
 }
 
-// "main" in ASCII; the second key is the work's own.
+// "main" in ASCII; the second key is the hash of the job's name.
 const LOCK_CLASS = 0x6d61696e
 
-/** Asked again and again by work that must not be done twice at once. */
+/** The lock of a job that must run only once at a time; the job checks it between its steps. */
 export type JobLock = {
   /** Throws AlreadyRunningError when the lock was lost with its connection. */
   assertHeld(): void
 }
 
 /**
- * Runs work on the whole store as its only worker, among all processes. A worker that dies lets go
+ * Runs a job on the whole store, in only one process at a time. A process that dies releases the lock
  * with its connection. Throws AlreadyRunningError.
  */
 export async function runExclusively<T>(
@@ -31,7 +31,9 @@ export async function runExclusively<T>(
   const lock: JobLock = {
     assertHeld() {
       if (lost)
-        throw new AlreadyRunningError(`the connection that locks this broke; run it again: ${name}`)
+        throw new AlreadyRunningError(
+          `${name} lost its lock because the database connection broke; run it again`,
+        )
     },
   }
   try {
@@ -39,14 +41,15 @@ export async function runExclusively<T>(
       'select pg_try_advisory_lock($1, hashtext($2)) as locked',
       [LOCK_CLASS, name],
     )
-    if (rows[0]?.locked !== true) throw new AlreadyRunningError(`another process is at it: ${name}`)
+    if (rows[0]?.locked !== true)
+      throw new AlreadyRunningError(`another process is running ${name}`)
     return await work(lock)
   } finally {
     client.release(true)
   }
 }
 
-/** How far the work came, as it was saved last; undefined when it was not begun. */
+/** Returns the saved progress of a job; undefined when the job has not begun. */
 export async function findProgress(
   db: Queryable,
   name: string,
@@ -60,7 +63,7 @@ export async function findProgress(
   return rows[0]
 }
 
-/** Saves how far the work came. */
+/** Saves the progress of a job. */
 export async function saveProgress(db: Queryable, name: string, progress: unknown): Promise<void> {
   await db.query(
     `insert into maintenance (name, progress)
@@ -72,7 +75,7 @@ export async function saveProgress(db: Queryable, name: string, progress: unknow
   )
 }
 
-/** The work is done, or begins anew. */
+/** Clears the progress of a job that is done or starts over. */
 export async function clearProgress(db: Queryable, name: string): Promise<void> {
   await db.query(
     `delete from maintenance

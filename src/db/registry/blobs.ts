@@ -1,9 +1,8 @@
 import { Batcher } from '../../async/batcher.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
-import type { Queryable } from '../database.ts'
-import { DELETION_LEASE_SECONDS } from '../maintenance/deletion-queue.ts'
-import type { View } from './repositories.ts'
+import type { Queryable, Transaction } from '../database.ts'
+import { JOIN_VISIBLE_REPOSITORY, type View } from './repositories.ts'
 
 export type BlobRow = {
   readonly digest: Digest
@@ -13,11 +12,14 @@ export type BlobRow = {
 }
 
 export type FoundBlob = BlobRow & {
-  /** True when nobody touched it for longer than the question said. */
+  /** True when nobody touched it for longer than the lookup's `staleSeconds`. */
   readonly stale: boolean
 }
 
-/** `repositoryId` is null when the view has no such repository, `blob` when the repository lacks it. */
+/**
+ * `repositoryId` is null when the view has no such repository; `blob` is undefined when the repository
+ * does not have the blob.
+ */
 export type BlobLookup = {
   readonly repositoryId: number | null
   readonly blob: FoundBlob | undefined
@@ -29,7 +31,7 @@ const LOOKUPS_A_QUERY_MAX = 256
 
 export type BlobLookups = { load(question: BlobQuestion): Promise<BlobLookup> }
 
-/** Lookups that share round trips; see `Batch`. */
+/** Lookups that share round trips: see `Batcher`. */
 export function blobLookups(db: Queryable, staleSeconds: number): BlobLookups {
   return new Batcher((questions) => findBlobs(db, questions, staleSeconds), LOOKUPS_A_QUERY_MAX)
 }
@@ -44,18 +46,12 @@ async function findBlobs(
   questions: readonly BlobQuestion[],
   staleSeconds: number,
 ): Promise<BlobLookup[]> {
-  // `limit 1` keeps each lookup an index probe, whatever the planner thinks of the tables' sizes.
+  // `limit 1` keeps each lookup an index probe, whatever sizes the planner assumes for the tables.
   const { rows } = await db.query<BlobLookupRow>(
     `select r.id as "repositoryId", b.digest, b.size, b.storage_key as "storageKey", b.stale
        from unnest($1::text[], $2::bool[], $3::text[])
             with ordinality as k (name, public_only, digest, position)
-       left join lateral (
-         select id
-           from repositories
-          where name = k.name
-            and (visibility = 'public' or not k.public_only)
-          limit 1
-       ) r on true
+       ${JOIN_VISIBLE_REPOSITORY}
        left join lateral (
          select digest, size, storage_key,
                 touched_at <= now() - make_interval(secs => $4) as stale
@@ -83,62 +79,10 @@ async function findBlobs(
   }))
 }
 
-export type FinishedUpload = {
-  /** The key that the blob has now. */
-  readonly storageKey: string
-  /** The removal of the bytes that were not needed: the same were here already. */
-  readonly removalId: number | null
-}
-
 /**
- * Takes the stored bytes over into the repository and ends the upload, if `lease` still holds it.
- * Undefined when the lease was lost.
- */
-export async function finishUpload(
-  db: Queryable,
-  uploadId: string,
-  lease: string,
-  blob: BlobRow,
-): Promise<FinishedUpload | undefined> {
-  const { rows } = await db.query<FinishedUpload>(
-    `with finished as (
-       delete from uploads
-        where id = $1
-          and lease = $2
-       returning id, repository_id, untidy
-     ), put as (
-       insert into blobs (digest, size, storage_key)
-       select $3, $4, $5
-         from finished
-           on conflict (digest) do update set touched_at = now(), unchecked = true
-       returning id, storage_key
-     ), held as (
-       insert into repository_blobs (repository_id, blob_id)
-       select finished.repository_id, put.id
-         from finished, put
-           on conflict do nothing
-     ), doubled as (
-       insert into removals (storage_key, due_at)
-       select $5, now() + make_interval(secs => $6)
-         from put
-        where storage_key <> $5
-       returning id
-     ), untidy as (
-       insert into removals (upload_id, digest, kept_key)
-       select finished.id, $3, put.storage_key
-         from finished, put
-        where finished.untidy
-     )
-     select storage_key as "storageKey", (select id from doubled) as "removalId"
-       from put`,
-    [uploadId, lease, blob.digest, blob.size, blob.storageKey, DELETION_LEASE_SECONDS],
-  )
-  return rows[0]
-}
-
-/**
- * Makes a blob of `from`, or of any repository in view when `from` is undefined, also a blob of the
- * repository. In view is what is public, and what `visible` expressions match. False when there is none to be had.
+ * Adds a blob of `from` to the repository; undefined `from` means any visible repository. Visible are
+ * public repositories, and those that match one of the regular expressions `visible`. Returns false
+ * when no visible repository has the blob.
  */
 export async function mountBlob(
   db: Queryable,
@@ -180,7 +124,10 @@ export async function mountBlob(
   return rows.length > 0
 }
 
-/** The bytes stay for other repositories, and otherwise for the garbage sweeper. */
+/**
+ * Removes the blob from the repository. Its bytes stay for other repositories, or until garbage
+ * collection.
+ */
 export async function removeBlob(
   db: Queryable,
   repository: Repository,
@@ -204,4 +151,61 @@ export async function removeBlob(
   const row = rows[0]
   if (row === undefined) return 'repository unknown'
   return row.removed ? 'removed' : 'blob unknown'
+}
+
+/**
+ * Restarts the grace period of a blob. Returns false when a sweep removed the blob, or the blob has
+ * other bytes by now.
+ */
+export async function touchBlob(
+  db: Queryable,
+  digest: Digest,
+  storageKey: string,
+): Promise<boolean> {
+  const { rows } = await db.query<{ id: number }>(
+    `update blobs
+        set touched_at = now(),
+            unchecked = true
+      where digest = $1
+        and storage_key = $2
+     returning id`,
+    [digest, storageKey],
+  )
+  return rows.length > 0
+}
+
+/**
+ * Restarts the grace period of a manifest's blobs before the manifest is removed, because a sweep must
+ * check them again: no other manifest may reference them.
+ */
+export async function touchBlobsOf(
+  tx: Transaction,
+  repositoryId: number,
+  digest: Digest,
+): Promise<void> {
+  // Locked in the order of ids, so that two removals of manifests that share blobs wait for each other
+  // instead of deadlocking. The lock is a statement of its own: an update that waits for a row would
+  // still see the rows as they were before it waited.
+  const { rows } = await tx.query<{ id: number }>(
+    `select b.id
+       from blobs b
+      where b.id in (
+        select mb.blob_id
+          from manifests m
+          join manifest_blobs mb on mb.manifest_id = m.id
+         where m.repository_id = $1
+           and m.digest = $2
+      )
+      order by b.id
+        for no key update`,
+    [repositoryId, digest],
+  )
+  if (rows.length === 0) return
+  await tx.query(
+    `update blobs
+        set touched_at = now(),
+            unchecked = true
+      where id = any($1::bigint[])`,
+    [rows.map(({ id }) => id)],
+  )
 }

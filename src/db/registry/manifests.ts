@@ -3,14 +3,14 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Actor } from '../auth/audit.ts'
 import type { Queryable, Transaction } from '../database.ts'
-import type { View } from './repositories.ts'
+import { JOIN_VISIBLE_REPOSITORY, type View } from './repositories.ts'
 
 export type ManifestRow = {
   readonly digest: Digest
   readonly mediaType: string
   /** Bytes. */
   readonly size: number
-  /** Null when the question said that they are not needed. */
+  /** Null when the caller has them, or does not need them. */
   readonly bytes: Buffer | null
 }
 
@@ -23,15 +23,15 @@ export type ManifestLookup = {
 export type ManifestQuestion = {
   readonly view: View
   readonly reference: Tag | Digest
-  /** No bytes are sent for this digest: they are known. `none` sends bytes for no digest. */
-  readonly known: Digest | 'none' | undefined
+  /** The digest whose bytes the caller has: they are left out. `all` leaves out the bytes of every digest. */
+  readonly cached: Digest | 'all' | undefined
 }
 
 const LOOKUPS_A_QUERY_MAX = 64
 
 export type ManifestLookups = { load(question: ManifestQuestion): Promise<ManifestLookup> }
 
-/** Lookups that share round trips; see `Batch`. */
+/** Lookups that share round trips: see `Batcher`. */
 export function manifestLookups(db: Queryable): ManifestLookups {
   return new Batcher((questions) => findManifests(db, questions), LOOKUPS_A_QUERY_MAX)
 }
@@ -46,20 +46,14 @@ async function findManifests(
   questions: readonly ManifestQuestion[],
 ): Promise<ManifestLookup[]> {
   // A digest has a colon and a tag never does, so one column serves both. `limit 1` keeps each
-  // lookup an index probe, whatever the planner thinks of the tables' sizes.
+  // lookup an index probe, whatever sizes the planner assumes for the tables.
   const { rows } = await db.query<ManifestLookupRow>(
     `select r.id as "repositoryId", m.digest, m.media_type as "mediaType",
             octet_length(m.bytes) as size,
-            case when k.known = 'none' or k.known = m.digest then null else m.bytes end as bytes
+            case when k.cached = 'all' or k.cached = m.digest then null else m.bytes end as bytes
        from unnest($1::text[], $2::bool[], $3::text[], $4::text[])
-            with ordinality as k (name, public_only, reference, known, position)
-       left join lateral (
-         select id
-           from repositories
-          where name = k.name
-            and (visibility = 'public' or not k.public_only)
-          limit 1
-       ) r on true
+            with ordinality as k (name, public_only, reference, cached, position)
+       ${JOIN_VISIBLE_REPOSITORY}
        left join lateral (
          select digest
            from tags
@@ -79,7 +73,7 @@ async function findManifests(
       questions.map(({ view }) => view.repository),
       questions.map(({ view }) => view.publicOnly),
       questions.map(({ reference }) => reference),
-      questions.map(({ known }) => known ?? ''),
+      questions.map(({ cached }) => cached ?? ''),
     ],
   )
   return rows.map((row) => ({
@@ -96,7 +90,7 @@ export type NewManifest = {
   readonly subject: Digest | undefined
   readonly annotations: Readonly<Record<string, string>> | undefined
   readonly bytes: Uint8Array
-  /** As the audit log names them. */
+  /** For the audit log. */
   readonly repository: Repository
   readonly tags: readonly Tag[]
   readonly actor: Actor
@@ -107,8 +101,8 @@ export type NewManifest = {
 }
 
 /**
- * Puts the manifest, its edges and its audit entry. Returns true when it is new: the same bytes again
- * only renew their media type.
+ * Puts the manifest, its edges and its audit entry. Returns true when the manifest is new: a second push
+ * of the same bytes only updates columns such as the media type.
  */
 export async function putManifest(tx: Transaction, manifest: NewManifest): Promise<boolean> {
   const { rows } = await tx.query<{ isNew: boolean }>(
@@ -123,7 +117,7 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
               subject = excluded.subject,
               annotations = excluded.annotations,
               analyzer_version = excluded.analyzer_version
-       -- A row that was there has been updated, and so has an updating transaction.
+       -- An updated row has the updating transaction in xmax; a new row has none.
        returning id, xmax = 0 as is_new
      ), blob_edges as (
        insert into manifest_blobs (manifest_id, blob_id)
@@ -168,15 +162,15 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
 export type LockedContents = {
   /** Null when the repository does not exist yet. */
   readonly repositoryId: number | null
-  /** What the repository demands of an image; null when it does not exist yet. */
+  /** The repository's provenance setting; null when the repository does not exist yet. */
   readonly provenance: 'optional' | 'required' | null
   readonly blobs: readonly { id: number; digest: Digest; size: number }[]
   readonly children: readonly { digest: Digest; size: number }[]
 }
 
 /**
- * Locks those of a manifest's blobs and children that the repository has until the transaction ends,
- * so that neither a delete nor the garbage sweeper takes one from under a push.
+ * Locks the blobs and children of a manifest that the repository has, until the transaction ends: no
+ * delete and no sweep can remove one during the push.
  */
 export async function lockContents(
   tx: Transaction,
@@ -185,8 +179,8 @@ export async function lockContents(
   children: readonly Digest[],
 ): Promise<LockedContents> {
   const { rows } = await tx.query<LockedContents>(
-    // Scalar subqueries and not joins: each digest is then an index probe. Joined, the planner may
-    // walk through everything that the repository has.
+    // Scalar subqueries make each digest an index probe. With joins the planner may scan everything
+    // that the repository has.
     `with repository as (
        select id, provenance
          from repositories
@@ -218,11 +212,11 @@ export async function lockContents(
     [repository, blobs, children],
   )
   const row = rows[0]
-  if (row === undefined) throw new Error('a select of scalars answers with one row')
+  if (row === undefined) throw new Error('a select of scalars returned no row')
   return row
 }
 
-/** Locks one manifest against every other change, before it is removed. */
+/** Locks a manifest against every other change. Returns false when the repository does not have it. */
 export async function lockManifest(
   tx: Transaction,
   repositoryId: number,
@@ -239,7 +233,7 @@ export async function lockManifest(
   return rows.length > 0
 }
 
-/** Its tags must be gone. */
+/** Removes a manifest whose tags are removed already. */
 export async function removeManifest(
   tx: Transaction,
   repositoryId: number,
@@ -261,7 +255,7 @@ export type ReferrerRow = {
   /** JSON. */
   readonly annotations: string | null
   readonly size: number
-  /** How many rows there were up to the limit, also those that the annotations left out. */
+  /** Count of rows up to the limit, including the rows that `annotationBytesMax` cut off. */
   readonly found: number
 }
 
@@ -269,14 +263,14 @@ export type ReferrerQuestion = {
   readonly repositoryId: number
   readonly subject: Digest
   readonly artifactType: string | undefined
-  /** Only those after this id, in the order in which they were pushed. */
+  /** The page begins after this id. Ids are in the order of pushes. */
   readonly after: number
   readonly limit: number
-  /** A page ends before its annotations would exceed this, but never before its first row. */
+  /** A page ends before its annotations exceed this, but has at least one row. */
   readonly annotationBytesMax: number
 }
 
-/** One page of the manifests that name `subject`, in the order in which they were pushed. */
+/** Lists one page of the manifests whose subject is `subject`, in the order of pushes. */
 export async function listReferrers(
   db: Queryable,
   question: ReferrerQuestion,

@@ -3,20 +3,18 @@ import type { Queryable, Transaction } from '../database.ts'
 
 export type Visibility = 'public' | 'private'
 
-/** Who looks: with `publicOnly`, a private repository is as if it did not exist. */
+/** A repository as a reader sees it: with `publicOnly`, a private repository does not exist. */
 export type View = {
   readonly repository: Repository
   readonly publicOnly: boolean
 }
 
-/** The repository's id; the first push makes the repository. */
-export async function ensureRepository(
-  db: Queryable,
-  repository: Repository,
-  visibility: Visibility,
-): Promise<number> {
-  const { rows } = await db.query<{ id: number }>(
-    `with existing as (
+/**
+ * `repository` has the id of the repository `$1`. It is created with the visibility `$2` when it does
+ * not exist. Common table expressions, for statements that need the id of a push's repository.
+ */
+export const ENSURE_REPOSITORY = `
+     existing as (
        select id
          from repositories
         where name = $1
@@ -26,18 +24,40 @@ export async function ensureRepository(
         where not exists (select 1 from existing)
            on conflict (name) do update set name = excluded.name
        returning id
-     )
-     select id from existing
-     union all
-     select id from created`,
+     ), repository as (
+       select id from existing
+       union all
+       select id from created
+     )`
+
+/** Joins the repository `r` of each question `k`; `limit 1` keeps the lookup an index probe. */
+export const JOIN_VISIBLE_REPOSITORY = `
+       left join lateral (
+         select id
+           from repositories
+          where name = k.name
+            and (visibility = 'public' or not k.public_only)
+          limit 1
+       ) r on true`
+
+/** Returns the repository's id. The first push creates the repository. */
+export async function ensureRepository(
+  db: Queryable,
+  repository: Repository,
+  visibility: Visibility,
+): Promise<number> {
+  const { rows } = await db.query<{ id: number }>(
+    `with ${ENSURE_REPOSITORY}
+     select id
+       from repository`,
     [repository, visibility],
   )
   const row = rows[0]
-  if (row === undefined) throw new Error(`repository ${repository} was neither found nor made`)
+  if (row === undefined) throw new Error(`repository ${repository} was neither found nor created`)
   return row.id
 }
 
-/** Undefined when there is no such repository in this view. */
+/** Returns undefined when the view has no such repository. */
 export async function findRepository(db: Queryable, view: View): Promise<number | undefined> {
   const { rows } = await db.query<{ id: number }>(
     `select id
@@ -49,7 +69,7 @@ export async function findRepository(db: Queryable, view: View): Promise<number 
   return rows[0]?.id
 }
 
-/** Which of these anybody may pull. */
+/** Lists the public repositories among `names`. */
 export async function listPublic(db: Queryable, names: readonly string[]): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(
     `select name
@@ -61,7 +81,10 @@ export async function listPublic(db: Queryable, names: readonly string[]): Promi
   return rows.map(({ name }) => name)
 }
 
-/** Names after `last`, in the order of bytes: what is public, and what `visible` expressions match. */
+/**
+ * Lists names after `last`, in byte order: public repositories, and those that match one of the
+ * regular expressions `visible`.
+ */
 export async function listRepositories(
   db: Queryable,
   visible: readonly string[],
@@ -83,21 +106,23 @@ export async function listRepositories(
 export type RepositorySettings = {
   readonly name: Repository
   readonly visibility: Visibility
-  /** Patterns of tags that never move. */
+  /** Patterns of immutable tags. */
   readonly immutableTags: readonly string[]
-  /** Whether an image must come with what it was made from. */
+  /** `required`: an image must come with its build inputs. */
   readonly provenance: 'optional' | 'required'
   readonly createdAt: Date
 }
 
-/** Undefined when there is none of that name. */
+const SETTINGS_COLUMNS = `name, visibility, immutable_tags as "immutableTags", provenance,
+            created_at as "createdAt"`
+
+/** Returns undefined when the repository does not exist. */
 export async function findSettings(
   db: Queryable,
   repository: Repository,
 ): Promise<RepositorySettings | undefined> {
   const { rows } = await db.query<RepositorySettings>(
-    `select name, visibility, immutable_tags as "immutableTags", provenance,
-            created_at as "createdAt"
+    `select ${SETTINGS_COLUMNS}
        from repositories
       where name = $1`,
     [repository],
@@ -105,15 +130,14 @@ export async function findSettings(
   return rows[0]
 }
 
-/** Those after `last`, in the order of names. */
+/** Lists the settings of repositories after `last`, in the order of names. */
 export async function listSettings(
   db: Queryable,
   last: string,
   limit: number,
 ): Promise<RepositorySettings[]> {
   const { rows } = await db.query<RepositorySettings>(
-    `select name, visibility, immutable_tags as "immutableTags", provenance,
-            created_at as "createdAt"
+    `select ${SETTINGS_COLUMNS}
        from repositories
       where name > $1
       order by name
@@ -123,7 +147,7 @@ export async function listSettings(
   return rows
 }
 
-/** Changes what is given; a repository that is not there yet is made. */
+/** Changes the given settings; creates the repository when it does not exist. */
 export async function putSettings(
   tx: Transaction,
   repository: Repository,
@@ -137,8 +161,7 @@ export async function putSettings(
         set visibility = coalesce($2, repositories.visibility),
             immutable_tags = coalesce($3, repositories.immutable_tags),
             provenance = coalesce($5, repositories.provenance)
-     returning name, visibility, immutable_tags as "immutableTags", provenance,
-            created_at as "createdAt"`,
+     returning ${SETTINGS_COLUMNS}`,
     [
       repository,
       change.visibility ?? null,
@@ -148,6 +171,6 @@ export async function putSettings(
     ],
   )
   const row = rows[0]
-  if (row === undefined) throw new Error(`repository ${repository} was neither found nor made`)
+  if (row === undefined) throw new Error(`repository ${repository} was neither found nor created`)
   return row
 }

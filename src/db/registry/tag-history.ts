@@ -3,23 +3,23 @@ import type { Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
 import type { View } from './repositories.ts'
 
-/** One position of a tag. */
+/** One position of a tag: a manifest that the tag pointed to, or its removal. */
 export type TagPosition = {
-  /** Later positions of a tag have larger ones. */
+  /** Later positions of a tag have larger ids. */
   readonly id: number
-  /** Null where the tag was deleted. */
+  /** Null when the tag was deleted. */
   readonly digest: Digest | null
   readonly previousDigest: Digest | null
   readonly actor: string
   readonly reason: string
   readonly movedAt: Date
-  /** Of the manifest where the tag was, or was before it was deleted. Null when that is gone. */
+  /** Of the position's manifest, or of the previous one when the tag was deleted. Null when the manifest is deleted. */
   readonly mediaType: string | null
-  /** Bytes. Null as `mediaType`. */
+  /** Bytes. Null when `mediaType` is. */
   readonly size: number | null
 }
 
-/** Positions of a tag, also one that was deleted, before `before`, the newest first. */
+/** Lists positions of a tag before the id `before`, newest first. The tag may be deleted. */
 export async function listTagPositions(
   db: Queryable,
   view: View,

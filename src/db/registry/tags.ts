@@ -4,20 +4,24 @@ import type { Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import type { View } from './repositories.ts'
 
-/** What became of a tag, and which tags of its repository never move. */
+/** A change of a tag, with the immutable tags of its repository. */
 export type TagChange = {
   readonly tag: Tag
   readonly previous: Digest | null
   readonly immutableTags: readonly Glob[]
 }
 
-/** Why a tag moved, as its history has it. */
+/** The reason of a move in the tag's history. */
 export type MoveReason = 'push' | 'rollback'
 
+// Read after the tag's row is locked; `for share` keeps others from changing the patterns until the
+// transaction ends.
+const LOCKED_IMMUTABLE_TAGS = `(select immutable_tags from repositories where id = $1 for share)`
+
 /**
- * Moves tags to `digest` and writes their new positions into the history. Returns what each was at
- * before, which nobody can change until the transaction ends. A tag that is there already gets no
- * new position.
+ * Moves tags to `digest` and adds their new positions to the history. Returns the previous digest of
+ * each, which is locked until the transaction ends. A tag that already has `digest` gets no new
+ * position.
  */
 export async function moveTags(
   tx: Transaction,
@@ -27,8 +31,8 @@ export async function moveTags(
   actor: string,
   reason: MoveReason = 'push',
 ): Promise<TagChange[]> {
-  // In the order of names: two pushes of the same tags then wait instead of deadlocking. `for share`
-  // brings the patterns as they are when the first tag is ours, and holds off who would change them.
+  // In the order of names, so that two pushes of the same tags wait for each other instead of
+  // deadlocking.
   const { rows } = await tx.query<TagChange>(
     `with moved as (
        insert into tags (repository_id, name, digest)
@@ -47,17 +51,14 @@ export async function moveTags(
         where previous_digest is distinct from $3
      )
      select name as tag, previous_digest as previous,
-            (select immutable_tags from repositories where id = $1 for share) as "immutableTags"
+            ${LOCKED_IMMUTABLE_TAGS} as "immutableTags"
        from moved`,
     [repositoryId, tags, digest, actor, reason],
   )
   return rows
 }
 
-/**
- * Removes a tag and writes that into its history. Undefined when there is no such tag. The patterns
- * are those of when the tag is ours, and stay: see `moveTags`.
- */
+/** Removes a tag and adds that to its history. Returns undefined when the tag does not exist. */
 export async function removeTag(
   tx: Transaction,
   repositoryId: number,
@@ -65,7 +66,7 @@ export async function removeTag(
   actor: string,
 ): Promise<(TagChange & { readonly previous: Digest }) | undefined> {
   const { rows } = await tx.query<TagChange & { previous: Digest }>(
-    `with gone as (
+    `with removed as (
        delete from tags
         where repository_id = $1
           and name = $2
@@ -73,19 +74,19 @@ export async function removeTag(
      ), recorded as (
        insert into tag_history (repository_id, tag, previous_digest, actor, reason)
        select $1, name, digest, $3, 'delete'
-         from gone
+         from removed
      )
      select name as tag, digest as previous,
-            (select immutable_tags from repositories where id = $1 for share) as "immutableTags"
-       from gone`,
+            ${LOCKED_IMMUTABLE_TAGS} as "immutableTags"
+       from removed`,
     [repositoryId, tag, actor],
   )
   return rows[0]
 }
 
 /**
- * Removes every tag of a manifest and writes that into their history. The caller holds the
- * manifest's lock, so no tag can join them. The patterns are read as in `moveTags`.
+ * Removes every tag of a manifest and adds that to their histories. The caller has locked the manifest,
+ * so no tag can be added meanwhile.
  */
 export async function removeTagsOf(
   tx: Transaction,
@@ -94,7 +95,7 @@ export async function removeTagsOf(
   actor: string,
 ): Promise<TagChange[]> {
   const { rows } = await tx.query<TagChange>(
-    `with gone as (
+    `with removed as (
        delete from tags
         where repository_id = $1
           and digest = $2
@@ -102,22 +103,22 @@ export async function removeTagsOf(
      ), recorded as (
        insert into tag_history (repository_id, tag, previous_digest, actor, reason)
        select $1, name, digest, $3, 'delete'
-         from gone
+         from removed
      )
      select name as tag, digest as previous,
-            (select immutable_tags from repositories where id = $1 for share) as "immutableTags"
-       from gone`,
+            ${LOCKED_IMMUTABLE_TAGS} as "immutableTags"
+       from removed`,
     [repositoryId, digest, actor],
   )
   return rows
 }
 
-/** More tags than these are not looked at. */
+/** At most this many tags are checked. */
 export const USING_TAGS_MAX = 1000
 
 /**
- * Tags whose image has the blob or manifest in it, directly or through indexes, in a repository that
- * has immutable tags at all; up to a thousand of them.
+ * Lists tags whose image contains the blob or manifest, directly or through indexes, in a repository
+ * that has immutable tags; at most USING_TAGS_MAX.
  */
 export async function listTagsUsing(
   tx: Transaction,
@@ -162,8 +163,8 @@ export async function listTagsUsing(
 }
 
 /**
- * Tags after `last`, in the order of bytes; undefined when the view has no such repository. They
- * come as one value, which costs less to read than as many rows.
+ * Lists tags after `last`, in byte order. Returns undefined when the view has no such repository. The
+ * names come as one JSON value, which costs less to read than as many rows.
  */
 export async function listTags(
   db: Queryable,

@@ -1,29 +1,34 @@
 import type { Algorithm, Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
-import type { QueuedDeletion } from '../maintenance/deletion-queue.ts'
-import type { Visibility } from './repositories.ts'
+import {
+  DELETION_LEASE_SECONDS,
+  QUEUED_DELETION_COLUMNS,
+  type QueuedDeletion,
+} from '../maintenance/deletion-queue.ts'
+import type { BlobRow } from './blobs.ts'
+import { ENSURE_REPOSITORY, type Visibility } from './repositories.ts'
 
 export type UploadRow = {
   readonly id: string
   /** Bytes received and acknowledged. */
   readonly size: number
   readonly algorithm: Algorithm
-  /** The store's own bookmark. */
+  /** Written and read by the store only. */
   readonly stage: unknown
 }
 
-/** Whose upload: a session belongs to the repository and the actor that started it. */
+/** Identifies an upload: a session belongs to the repository and the actor that started it. */
 export type UploadKey = {
   readonly id: string
   readonly repository: Repository
   readonly actor: string
-  /** Only one that was started before then. */
+  /** An upload that started later does not match. */
   readonly startedBefore?: Date | undefined
 }
 
 /**
- * Starts an upload, in a repository that the first push makes. The commit does not wait for the
+ * Starts an upload, and creates its repository when it does not exist. The commit does not wait for the
  * disk: after a power cut the client starts again, and the next commit that waits includes this one.
  */
 export async function createUpload(
@@ -33,25 +38,14 @@ export async function createUpload(
   lifetimeSeconds: number,
 ): Promise<void> {
   await db.query(
-    `with existing as (
-       select id
-         from repositories
-        where name = $2
-     ), created as (
-       insert into repositories (name, visibility)
-       select $2, $3
-        where not exists (select 1 from existing)
-           on conflict (name) do update set name = excluded.name
-       returning id
-     )
+    `with ${ENSURE_REPOSITORY}
      insert into uploads (id, repository_id, actor, algorithm, stage, expires_at)
-     select $1, r.id, $4, $5, $6, now() + make_interval(secs => $7)
-       from (select id from existing union all select id from created) r,
-            set_config('synchronous_commit', 'off', true)`,
+     select $3, repository.id, $4, $5, $6, now() + make_interval(secs => $7)
+       from repository, set_config('synchronous_commit', 'off', true)`,
     [
-      upload.id,
       upload.repository,
       visibility,
+      upload.id,
       upload.actor,
       upload.algorithm,
       JSON.stringify(upload.stage),
@@ -60,7 +54,7 @@ export async function createUpload(
   )
 }
 
-/** Undefined when there is no such upload, it expired, or somebody else started it. */
+/** Returns undefined when the upload does not exist, is expired, or belongs to another actor. */
 export async function findUpload(db: Queryable, key: UploadKey): Promise<UploadRow | undefined> {
   const { rows } = await db.query<UploadRow>(
     `select u.id, u.size, u.algorithm, u.stage
@@ -77,16 +71,16 @@ export async function findUpload(db: Queryable, key: UploadKey): Promise<UploadR
 }
 
 export type UploadClaim = UploadRow & {
-  /** False when another writer holds the upload, or it stands at another size than `start`. */
+  /** False when another writer holds the upload, or the upload does not have `start` bytes. */
   readonly claimed: boolean
-  /** True when the writer before never gave its lease back, and may still be writing. */
+  /** True when the previous writer never released its lease, and may still be writing. */
   readonly takenOver: boolean
 }
 
 /**
- * Makes `lease` the upload's only writer for a while, provided that nobody else is and that the
- * upload stands at `start` bytes (when given). `digest` is what the closing request says that it is.
- * Undefined when there is no such upload.
+ * Makes `lease` the only writer of the upload for `leaseSeconds`, provided that there is no other writer
+ * and that the upload has `start` bytes (when given). `digest` comes from the closing request. Returns
+ * undefined when the upload does not exist.
  */
 export async function claimUpload(
   db: Queryable,
@@ -113,7 +107,7 @@ export async function claimUpload(
           set lease = $4,
               lease_until = now() + make_interval(secs => $5),
               digest = coalesce($7, uploads.digest),
-              untidy = uploads.untidy or found.leased
+              needs_cleanup = uploads.needs_cleanup or found.leased
          from found
         where uploads.id = found.id
           and found.free
@@ -139,7 +133,7 @@ export async function claimUpload(
   return rows[0]
 }
 
-/** False when the lease was lost: the writer must stop. */
+/** Renews the lease. Returns false when the lease was lost: the writer must stop. */
 export async function renewLease(
   db: Queryable,
   id: string,
@@ -157,7 +151,7 @@ export async function renewLease(
   return rows.length > 0
 }
 
-/** Records what was appended and gives the lease back. False when the lease was lost. */
+/** Records the appended bytes and releases the lease. Returns false when the lease was lost. */
 export async function advanceUpload(
   db: Queryable,
   id: string,
@@ -180,7 +174,7 @@ export async function advanceUpload(
   return rows.length > 0
 }
 
-/** Puts the acknowledged bytes elsewhere. False when the lease was lost. */
+/** Replaces the stage that has the acknowledged bytes. Returns false when the lease was lost. */
 export async function replaceStage(
   db: Queryable,
   id: string,
@@ -198,7 +192,7 @@ export async function replaceStage(
   return rows.length > 0
 }
 
-/** Says what the upload is to become, as soon as it is known. False when the lease was lost. */
+/** Records the digest of the upload's bytes. Returns false when the lease was lost. */
 export async function recordDigest(
   db: Queryable,
   id: string,
@@ -216,32 +210,86 @@ export async function recordDigest(
   return rows.length > 0
 }
 
-/** Gives the lease back after a failure, and leaves the upload where it stood. */
+export type FinishedUpload = {
+  /** The key of the blob's bytes. */
+  readonly storageKey: string
+  /** The deletion of these bytes, when the blob existed already. */
+  readonly deletionId: number | null
+}
+
+/**
+ * Turns the committed bytes into a blob of the repository and ends the upload, if `lease` still holds
+ * it. Returns undefined when the lease was lost.
+ */
+export async function finishUpload(
+  db: Queryable,
+  uploadId: string,
+  lease: string,
+  blob: BlobRow,
+): Promise<FinishedUpload | undefined> {
+  const { rows } = await db.query<FinishedUpload>(
+    `with finished as (
+       delete from uploads
+        where id = $1
+          and lease = $2
+       returning id, repository_id, needs_cleanup
+     ), put as (
+       insert into blobs (digest, size, storage_key)
+       select $3, $4, $5
+         from finished
+           on conflict (digest) do update set touched_at = now(), unchecked = true
+       returning id, storage_key
+     ), linked as (
+       insert into repository_blobs (repository_id, blob_id)
+       select finished.repository_id, put.id
+         from finished, put
+           on conflict do nothing
+     ), duplicate as (
+       insert into deletion_queue (storage_key, due_at)
+       select $5, now() + make_interval(secs => $6)
+         from put
+        where storage_key <> $5
+       returning id
+     ), leftovers as (
+       insert into deletion_queue (upload_id, digest, kept_key)
+       select finished.id, $3, put.storage_key
+         from finished, put
+        where finished.needs_cleanup
+     )
+     select storage_key as "storageKey", (select id from duplicate) as "deletionId"
+       from put`,
+    [uploadId, lease, blob.digest, blob.size, blob.storageKey, DELETION_LEASE_SECONDS],
+  )
+  return rows[0]
+}
+
+/** Releases the lease after a failure. The upload keeps its size. */
 export async function releaseUpload(db: Queryable, id: string, lease: string): Promise<void> {
   await db.query(
     `update uploads
         set lease = null,
             lease_until = null,
-            untidy = true
+            needs_cleanup = true
       where id = $1
         and lease = $2`,
     [id, lease],
   )
 }
 
-/** More lies in the store than the upload's stage tells: its end has to look for it. */
+/** Marks that the store may hold bytes that the stage does not list: the end of the upload cleans up. */
 export async function markNeedsCleanup(db: Queryable, id: string): Promise<void> {
   await db.query(
     `update uploads
-        set untidy = true
+        set needs_cleanup = true
       where id = $1`,
     [id],
   )
 }
 
 /**
- * Ends an upload and queues the removal of its bytes, if `lease` still holds it: from here on nobody
- * can finish it. The removal is left to the caller for `dueSeconds`. Returns the removal to do, or undefined when the lease was lost.
+ * Ends an upload and queues the deletion of its bytes, if `lease` still holds it: from then on nobody
+ * can finish it. The deletion is left to the caller for `dueSeconds`. Returns the deletion, or undefined
+ * when the lease was lost.
  */
 export async function retireUpload(
   db: Queryable,
@@ -250,29 +298,28 @@ export async function retireUpload(
   dueSeconds: number,
 ): Promise<QueuedDeletion | undefined> {
   const { rows } = await db.query<QueuedDeletion>(
-    `with gone as (
+    `with ended as (
        delete from uploads
         where id = $1
           and lease = $2
        returning id, digest
      )
-     insert into removals (upload_id, digest, due_at)
+     insert into deletion_queue (upload_id, digest, due_at)
      select id, digest, now() + make_interval(secs => $3)
-       from gone
-     returning id, storage_key as "storageKey",
-               json_build_object('id', upload_id, 'digest', digest, 'keptKey', kept_key) as upload`,
+       from ended
+     returning ${QUEUED_DELETION_COLUMNS}`,
     [id, lease, dueSeconds],
   )
   return rows[0]
 }
 
 /**
- * Ends up to `limit` uploads that expired and have no writer, and queues the removal of their bytes.
+ * Ends up to `limit` expired uploads that have no writer, and queues the deletion of their bytes.
  * Returns how many.
  */
 export async function retireExpiredUploads(db: Queryable, limit: number): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
-    `with gone as (
+    `with ended as (
        delete from uploads
         where id in (
           select id
@@ -285,13 +332,23 @@ export async function retireExpiredUploads(db: Queryable, limit: number): Promis
         )
        returning id, digest
      ), queued as (
-       insert into removals (upload_id, digest)
+       insert into deletion_queue (upload_id, digest)
        select id, digest
-         from gone
+         from ended
      )
      select count(*) as count
-       from gone`,
+       from ended`,
     [limit],
+  )
+  return rows[0]?.count ?? 0
+}
+
+/** Counts the uploads in progress. */
+export async function countUploads(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    `select count(*) as count
+       from uploads
+      where expires_at > now()`,
   )
   return rows[0]?.count ?? 0
 }

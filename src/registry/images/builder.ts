@@ -1,3 +1,4 @@
+import type { Actor } from '../../db/auth/audit.ts'
 import { type Descriptor, EMPTY_JSON } from '../../oci/descriptor.ts'
 import { type Digest, digestOf } from '../../oci/digest.ts'
 import { badRequest } from '../../oci/errors.ts'
@@ -21,7 +22,6 @@ import type { ManifestPush, Manifests } from '../manifests.ts'
 import type { Precondition } from '../precondition.ts'
 import type { UploadBody } from '../uploads/hash-stream.ts'
 import type { Uploads } from '../uploads/uploads.ts'
-import type { Actor } from '../view.ts'
 import type { ImageAnalyzer } from './analyzer.ts'
 
 /** A file that comes for an image. */

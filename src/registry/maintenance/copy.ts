@@ -1,56 +1,51 @@
 import { forEachConcurrent } from '../../async/for-each.ts'
 import type { Database } from '../../db/database.ts'
-import {
-  countUploads,
-  type InventoryRow,
-  isStillReferenced,
-  listBlobs,
-} from '../../db/maintenance/inventory.ts'
+import { type InventoryRow, isStillReferenced, listBlobs } from '../../db/maintenance/inventory.ts'
 import {
   clearProgress,
   findProgress,
   runExclusively,
   saveProgress,
 } from '../../db/maintenance/jobs.ts'
+import { countUploads } from '../../db/registry/uploads.ts'
 import { algorithmOf, type Digest } from '../../oci/digest.ts'
 import { BlobMissingError, type BlobStore } from '../../storage/blob-store.ts'
 import { digestOfStream } from '../uploads/hash-stream.ts'
 
 export type CopyReport = {
-  /** Blobs and bytes that the target has, read back and found right. */
+  /** Blobs and bytes of the target, read back and verified. */
   blobs: number
   bytes: number
-  /** Of these, blobs that it had before. */
+  /** Count of `blobs` that the target had before. */
   present: number
-  /** Blobs that the source has not, or not as the digest says: they could not be copied. */
+  /** Blobs that could not be copied: the source does not have their bytes, or has other bytes. */
   readonly failures: { digest: Digest; reason: 'missing' | 'corrupt' }[]
 }
 
 export type CopyOptions = {
   readonly signal: AbortSignal
-  /** Called behind each page. */
+  /** Called after each page. */
   onPage(report: CopyReport, last: InventoryRow): Promise<void>
-  /** False for a blob that was swept since its page was read: then it need not be copied. */
+  /** Returns false for a blob that a sweep removed since its page was read: it need not be copied. */
   isReferenced(blob: InventoryRow): Promise<boolean>
 }
 
 export type CopyStoreOptions = {
-  /** What tells this copy from others, such as `filesystem to s3`. */
+  /** Distinguishes the progress of this copy, such as `filesystem to s3`. */
   readonly name: string
-  /** Looks at everything again, instead of going on behind what was copied before. */
+  /** Starts with the first blob instead of the saved progress. */
   readonly restart: boolean
   readonly signal: AbortSignal
   onProgress(report: CopyReport): void
 }
 
 const BLOBS_A_PAGE = 100
-const BLOBS_AT_ONCE_MAX = 4
+const BLOBS_CONCURRENCY_MAX = 4
 
 /**
- * Copies the bytes of every blob of the registry to another store. The registry may go on meanwhile;
- * what comes later is copied when this runs again, which goes on behind the last page that went well.
- * `uploads` are in progress, and go on in the source only. Throws AlreadyRunningError, and the signal's
- * reason.
+ * Copies the bytes of every blob of the registry to another store. The registry may run meanwhile: run
+ * the copy again for later blobs, which resumes after the last page without failures. Uploads in progress
+ * are counted, and stay in the source. Throws AlreadyRunningError, and the signal's reason.
  */
 export async function copyStore(
   db: Database,
@@ -68,7 +63,7 @@ export async function copyStore(
       isReferenced: (blob) => isStillReferenced(db, blob),
       async onPage(soFar, last) {
         lock.assertHeld()
-        // A page with a failure is not done: the next run meets it again.
+        // The next run repeats a page that had a failure.
         if (soFar.failures.length === 0) await saveProgress(db, name, { after: last.id })
         options.onProgress(soFar)
       },
@@ -89,8 +84,8 @@ async function* pagesOf(db: Database, begin: number): AsyncGenerator<InventoryRo
 }
 
 /**
- * Copies blobs under their own keys, and reads each back for its digest; those that the target has
- * already are read, too, and not copied. Throws the signal's reason.
+ * Copies blobs under their own keys, and reads each back to verify its digest. A blob that the target
+ * already has is only verified. Throws the signal's reason.
  */
 export async function copyBlobs(
   pages: AsyncIterable<readonly InventoryRow[]>,
@@ -102,7 +97,7 @@ export async function copyBlobs(
   for await (const page of pages) {
     const last = page.at(-1)
     if (last === undefined) continue
-    await forEachConcurrent(page, BLOBS_AT_ONCE_MAX, (blob) =>
+    await forEachConcurrent(page, BLOBS_CONCURRENCY_MAX, (blob) =>
       copyBlob(source, target, blob, report, options),
     )
     await options.onPage(report, last)
@@ -119,16 +114,16 @@ async function copyBlob(
   { signal, isReferenced: isNamed }: CopyOptions,
 ): Promise<void> {
   const { digest, size, storageKey } = blob
-  const isPresent = await isRight(target, blob)
+  const isPresent = await hasBytes(target, blob)
   if (!isPresent) {
     try {
-      await target.put(storageKey, kept(bytesOf(source, blob), signal))
+      await target.put(storageKey, copied(bytesOf(source, blob), signal))
     } catch (error) {
       if (!(error instanceof BlobMissingError)) throw error
       if (await isNamed(blob)) report.failures.push({ digest, reason: 'missing' })
       return
     }
-    if (!(await isRight(target, blob))) {
+    if (!(await hasBytes(target, blob))) {
       await target.remove(storageKey)
       report.failures.push({ digest, reason: 'corrupt' })
       return
@@ -139,8 +134,8 @@ async function copyBlob(
   if (isPresent) report.present += 1
 }
 
-/** True when the store has the blob's bytes: they are read, every one. */
-async function isRight(store: BlobStore, blob: InventoryRow): Promise<boolean> {
+/** True when the store has the blob's bytes: reads all of them to compare the digest. */
+async function hasBytes(store: BlobStore, blob: InventoryRow): Promise<boolean> {
   if ((await store.stat(blob.storageKey)) !== blob.size) return false
   return (await digestOfStream(bytesOf(store, blob), algorithmOf(blob.digest))) === blob.digest
 }
@@ -153,8 +148,8 @@ async function* bytesOf(
   else if ((await store.stat(storageKey)) === undefined) throw new BlobMissingError(storageKey)
 }
 
-/** Copies of the chunks: one store uses their memory again while the other one still writes them. */
-async function* kept(
+/** Yields copies of the chunks, because the source reuses their memory while the target still writes. */
+async function* copied(
   chunks: AsyncIterable<Uint8Array>,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {

@@ -16,16 +16,16 @@ import { retireExpiredUploads } from '../../db/registry/uploads.ts'
 import type { BlobStore } from '../../storage/blob-store.ts'
 
 export type SweepReport = {
-  /** Uploads that were forgotten. */
+  /** Expired uploads that were removed. */
   readonly uploads: number
-  /** Blobs that were looked at. */
+  /** Blobs that were checked. */
   readonly checked: number
-  /** Blobs that were forgotten, and their bytes. */
+  /** Blobs that were removed, and their bytes. */
   readonly blobs: number
   readonly bytes: number
-  /** Blobs and uploads whose bytes were removed. */
+  /** Blobs and uploads whose bytes were deleted. */
   readonly deletions: number
-  /** Removals that failed and are tried again later. */
+  /** Errors of deletions, which stay queued for a later sweep. */
   readonly failures: readonly unknown[]
 }
 
@@ -33,52 +33,52 @@ export type SweepPreview = {
   readonly blobs: number
   readonly bytes: number
   readonly expiredUploads: number
-  readonly queuedRemovals: number
+  readonly queuedDeletions: number
 }
 
-const UPLOADS_AT_ONCE_MAX = 100
-const BLOBS_AT_ONCE_MAX = 500
-const REMOVALS_AT_ONCE_MAX = 64
-const REMOVALS_TOGETHER_MAX = 8
+const UPLOADS_A_SWEEP_MAX = 100
+const BLOBS_A_SWEEP_MAX = 500
+const DELETIONS_A_SWEEP_MAX = 64
+const DELETIONS_CONCURRENCY_MAX = 8
 const PREVIEW_PAGE = 1000
 
 /**
- * The garbage of a registry that stays open: rows first, in a transaction that meets pushes on the
- * blobs' own rows, and bytes afterwards, from a queue that a crash does not empty.
+ * Removes unreferenced blobs and expired uploads while the registry runs. A transaction removes the
+ * rows, and locks them against pushes; it also queues the deletion of the bytes, so a crash loses none.
  */
 export class GarbageCollector {
   readonly #db: Database
   readonly #store: BlobStore
   readonly #graceSeconds: number
 
-  /** Nothing goes that was touched in the last `graceSeconds`. */
+  /** Keeps blobs that were touched in the last `graceSeconds`. */
   constructor(db: Database, store: BlobStore, graceSeconds: number) {
     this.#db = db
     this.#store = store
     this.#graceSeconds = graceSeconds
   }
 
-  /** One bounded round; when everything in what it returns is 0, nothing was left to do. */
+  /** Sweeps one bounded round. When every count of its report is 0, no garbage is left. */
   async sweep(): Promise<SweepReport> {
-    const uploads = await retireExpiredUploads(this.#db, UPLOADS_AT_ONCE_MAX)
-    const { checked, gone } = await this.#db.transaction(async (tx) => {
-      const ids = await lockUntouchedBlobs(tx, this.#graceSeconds, BLOBS_AT_ONCE_MAX)
+    const uploads = await retireExpiredUploads(this.#db, UPLOADS_A_SWEEP_MAX)
+    const { checked, removed } = await this.#db.transaction(async (tx) => {
+      const ids = await lockUntouchedBlobs(tx, this.#graceSeconds, BLOBS_A_SWEEP_MAX)
       const rows = ids.length === 0 ? [] : await removeUnreferencedBlobs(tx, ids)
-      return { checked: ids.length, gone: rows }
+      return { checked: ids.length, removed: rows }
     })
-    const removals = await claimDeletions(this.#db, REMOVALS_AT_ONCE_MAX)
-    const failures = await this.#removeAll(removals)
+    const deletions = await claimDeletions(this.#db, DELETIONS_A_SWEEP_MAX)
+    const failures = await this.#deleteAll(deletions)
     return {
       uploads,
       checked,
-      blobs: gone.length,
-      bytes: gone.reduce((sum, { size }) => sum + size, 0),
-      deletions: removals.length - failures.length,
+      blobs: removed.length,
+      bytes: removed.reduce((sum, { size }) => sum + size, 0),
+      deletions: deletions.length - failures.length,
       failures,
     }
   }
 
-  /** What `sweep` would forget now, told one by one. */
+  /** Reports each blob that `sweep` would remove now, and removes nothing. */
   async preview(onBlob: (blob: GarbageRow) => void): Promise<SweepPreview> {
     let [blobs, bytes, after] = [0, 0, '']
     for (;;) {
@@ -95,14 +95,14 @@ export class GarbageCollector {
     return { blobs, bytes, ...(await countPendingCleanup(this.#db)) }
   }
 
-  /** Each on its own: one that fails stays queued and keeps none of the others. */
-  async #removeAll(removals: readonly QueuedDeletion[]): Promise<unknown[]> {
+  /** Deletes each on its own: a failed deletion stays queued and does not stop the others. */
+  async #deleteAll(deletions: readonly QueuedDeletion[]): Promise<unknown[]> {
     const failures: unknown[] = []
     const done: number[] = []
-    await forEachConcurrent(removals, REMOVALS_TOGETHER_MAX, async (removal) => {
+    await forEachConcurrent(deletions, DELETIONS_CONCURRENCY_MAX, async (deletion) => {
       try {
-        await removeBytes(this.#store, removal)
-        done.push(removal.id)
+        await deleteBytes(this.#store, deletion)
+        done.push(deletion.id)
       } catch (error) {
         failures.push(error)
       }
@@ -112,12 +112,12 @@ export class GarbageCollector {
   }
 }
 
-/** Removes what a removal stands for. */
-export async function removeBytes(store: BlobStore, removal: QueuedDeletion): Promise<void> {
-  if (removal.storageKey !== null) {
-    await store.remove(removal.storageKey)
+/** Deletes the bytes of a queued deletion from the store. */
+export async function deleteBytes(store: BlobStore, deletion: QueuedDeletion): Promise<void> {
+  if (deletion.storageKey !== null) {
+    await store.remove(deletion.storageKey)
     return
   }
-  const { id, digest, keptKey } = removal.upload
+  const { id, digest, keptKey } = deletion.upload
   await store.cleanUp(id, digest ?? undefined, keptKey ?? undefined)
 }

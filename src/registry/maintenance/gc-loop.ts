@@ -1,19 +1,19 @@
-import { type Repeating, startRepeating } from '../../async/loop.ts'
+import { Loop } from '../../async/loop.ts'
 import type { GarbageCollector, SweepReport } from './garbage.ts'
 
 export type GarbageCollectionOptions = {
   readonly everySeconds: number
-  onSwept(swept: SweepReport): void
+  onSwept(report: SweepReport): void
   onError(error: unknown): void
 }
 
-// A sweep that found much to do goes on at once, but leaves the rest to the next one some time.
+// A sweep continues while it finds garbage, and leaves the rest to the next sweep after this many rounds.
 const ROUNDS_A_SWEEP_MAX = 1000
 
-/** Sweeps rounds until one finds nothing; `goOn` is asked before each. */
+/** Sweeps in rounds until one finds nothing, or the signal is aborted. */
 export async function sweepAll(
-  garbage: GarbageCollector,
-  goOn: () => boolean = () => true,
+  collector: GarbageCollector,
+  signal?: AbortSignal,
 ): Promise<SweepReport> {
   let total: SweepReport = {
     uploads: 0,
@@ -23,11 +23,11 @@ export async function sweepAll(
     deletions: 0,
     failures: [],
   }
-  for (let round = 0; round < ROUNDS_A_SWEEP_MAX && goOn(); round += 1) {
-    const swept = await garbage.sweep()
-    total = sum(total, swept)
-    // What failed is not due again soon, so that a round of nothing but failures is the last.
-    if (swept.uploads + swept.checked + swept.deletions === 0) break
+  for (let round = 0; round < ROUNDS_A_SWEEP_MAX && signal?.aborted !== true; round += 1) {
+    const report = await collector.sweep()
+    total = sum(total, report)
+    // A failed deletion is not due again soon, so a round that only fails is the last one.
+    if (report.uploads + report.checked + report.deletions === 0) break
   }
   return total
 }
@@ -43,11 +43,16 @@ function sum(a: SweepReport, b: SweepReport): SweepReport {
   }
 }
 
-/** Sweeps at start and then again and again. */
+/** Sweeps now, and then every `everySeconds`. */
 export function startGarbageCollection(
-  garbage: GarbageCollector,
+  collector: GarbageCollector,
   { everySeconds, onSwept, onError }: GarbageCollectionOptions,
-): Repeating {
-  const sweep = async (goOn: () => boolean) => onSwept(await sweepAll(garbage, goOn))
-  return startRepeating(everySeconds, sweep, onError)
+): Loop {
+  return new Loop({
+    everySeconds,
+    onError,
+    async work(signal) {
+      onSwept(await sweepAll(collector, signal))
+    },
+  }).start()
 }

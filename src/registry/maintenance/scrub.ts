@@ -20,10 +20,10 @@ import { digestOfStream } from '../uploads/hash-stream.ts'
 
 export type ScrubOptions = {
   readonly bytesPerSecond: number
-  /** Bytes without a name are told of only when they are older. */
+  /** Younger objects are not reported as orphans. */
   readonly orphanAgeSeconds: number
   readonly deleteOrphans: boolean
-  /** Begins anew, and forgets what an earlier scrub that was stopped had found. */
+  /** Starts over, and discards the progress of a scrub that was stopped. */
   readonly restart: boolean
   readonly signal: AbortSignal
   onProgress(report: ScrubReport): void
@@ -31,7 +31,7 @@ export type ScrubOptions = {
 
 export type ScrubReport = {
   readonly startedAt: string
-  /** Undefined while it is not done. */
+  /** Undefined until the scrub is done. */
   finishedAt?: string
   /** Blobs and bytes that were read. */
   blobs: number
@@ -41,7 +41,7 @@ export type ScrubReport = {
   orphans: number
   orphanBytes: number
   deletedOrphans: number
-  /** The first of each kind, up to a limit; the counts above have all. */
+  /** The first findings of each kind, up to a limit; the counts above are complete. */
   readonly findings: Finding[]
 }
 
@@ -50,19 +50,19 @@ export type Finding =
   | { kind: 'corrupt'; digest: Digest; size: number; key: string; found: string }
   | { kind: 'orphan'; name: string; size: number | null; modifiedAt: string; deleted: boolean }
 
-/** `after` is an id of `blobs`, and then a name of the store's list. */
+/** `after` is the id of a blob, and in the second phase the name of an object in the store. */
 type Progress = { phase: 'blobs' | 'orphans'; after: string; report: ScrubReport }
 
 const NAME = 'scrub'
 const BLOBS_A_PAGE = 100
-const BLOBS_AT_ONCE_MAX = 4
-const HELD_A_PAGE = 500
+const BLOBS_CONCURRENCY_MAX = 4
+const OBJECTS_A_PAGE = 500
 const FINDINGS_MAX = 1000
 
 /**
- * Reads every blob for its digest, and looks for bytes that nothing names. It changes nothing but
- * orphans, and those only when it is told to. What it found is kept in Postgres page by page, so that
- * one that was stopped goes on. Throws AlreadyRunningError, and the signal's reason.
+ * Reads every blob to verify its digest, and finds orphans: objects in the store without a row. Deletes
+ * orphans when `deleteOrphans` is set, and changes nothing else. Postgres keeps the findings page by
+ * page, so a scrub that was stopped resumes. Throws AlreadyRunningError, and the signal's reason.
  */
 export async function scrub(
   db: Database,
@@ -72,20 +72,20 @@ export async function scrub(
   return runExclusively(db, NAME, async (lock) => {
     if (options.restart) await clearProgress(db, NAME)
     const saved = await findProgress(db, NAME)
-    const progress = (saved?.progress as Progress | undefined) ?? begin()
-    const scrubbing = new Scrubbing(db, store, options, progress, lock)
-    await scrubbing.run()
+    const progress = (saved?.progress as Progress | undefined) ?? newProgress()
+    const run = new ScrubRun(db, store, options, progress, lock)
+    await run.run()
     await clearProgress(db, NAME)
     return progress.report
   })
 }
 
-/** True when everything is as it should be. */
+/** True when no blob is missing or corrupt and no orphan is left. */
 export function isClean({ missing, corrupt, orphans, deletedOrphans }: ScrubReport): boolean {
   return missing + corrupt + (orphans - deletedOrphans) === 0
 }
 
-function begin(): Progress {
+function newProgress(): Progress {
   const counts = { blobs: 0, bytes: 0, missing: 0, corrupt: 0 }
   const orphans = { orphans: 0, orphanBytes: 0, deletedOrphans: 0 }
   const startedAt = new Date().toISOString()
@@ -96,12 +96,12 @@ function begin(): Progress {
   }
 }
 
-class Scrubbing {
+class ScrubRun {
   readonly #db: Database
   readonly #store: BlobStore
   readonly #options: ScrubOptions
   readonly #progress: Progress
-  readonly #pace: Throttle
+  readonly #throttle: Throttle
   readonly #lock: JobLock
 
   constructor(
@@ -116,7 +116,7 @@ class Scrubbing {
     this.#store = store
     this.#options = options
     this.#progress = progress
-    this.#pace = new Throttle(options.bytesPerSecond)
+    this.#throttle = new Throttle(options.bytesPerSecond)
   }
 
   async run(): Promise<void> {
@@ -143,7 +143,7 @@ class Scrubbing {
       const page = await listBlobs(this.#db, Number(this.#progress.after), BLOBS_A_PAGE)
       const last = page.at(-1)
       if (last === undefined) return
-      await forEachConcurrent(page, BLOBS_AT_ONCE_MAX, (blob) => this.#readBlob(blob))
+      await forEachConcurrent(page, BLOBS_CONCURRENCY_MAX, (blob) => this.#readBlob(blob))
       await this.#save('blobs', String(last.id))
     }
   }
@@ -157,29 +157,29 @@ class Scrubbing {
       report.bytes += size
       return
     }
-    // It may have been swept since the page was read.
+    // A sweep may have removed it since the page was read.
     if (!(await isStillReferenced(this.#db, blob))) return
     report.blobs += 1
     if (found === undefined) {
       report.missing += 1
-      this.#tell({ kind: 'missing', digest, size, key })
+      this.#report({ kind: 'missing', digest, size, key })
     } else {
       report.corrupt += 1
       report.bytes += size
-      this.#tell({ kind: 'corrupt', digest, size, key, found })
+      this.#report({ kind: 'corrupt', digest, size, key, found })
     }
   }
 
-  /** What the bytes say, or why they cannot be the blob's; undefined when there are none. */
+  /** Returns the digest of the stored bytes, or their size when it is wrong; undefined when there are none. */
   async #digestOf({ digest, size, storageKey }: InventoryRow): Promise<string | undefined> {
-    const has = await this.#store.stat(storageKey)
-    if (has === undefined) return undefined
-    if (has !== size) return `${has} bytes`
-    if (size === 0) return digestOfStream(nothing(), algorithmOf(digest))
+    const storedSize = await this.#store.stat(storageKey)
+    if (storedSize === undefined) return undefined
+    if (storedSize !== size) return `${storedSize} bytes`
+    if (size === 0) return digestOfStream(noBytes(), algorithmOf(digest))
     const bytes = this.#store.read(storageKey, { start: 0, end: size - 1 })
     try {
       const { signal } = this.#options
-      return await digestOfStream(this.#pace.limit(bytes, signal), algorithmOf(digest))
+      return await digestOfStream(this.#throttle.limit(bytes, signal), algorithmOf(digest))
     } catch (error) {
       if (error instanceof BlobMissingError) return undefined
       throw error
@@ -188,45 +188,45 @@ class Scrubbing {
 
   async #findOrphans(): Promise<void> {
     let page: StoredObject[] = []
-    for await (const held of this.#store.list(this.#progress.after)) {
-      page.push(held)
-      if (page.length < HELD_A_PAGE) continue
-      await this.#judge(page)
+    for await (const object of this.#store.list(this.#progress.after)) {
+      page.push(object)
+      if (page.length < OBJECTS_A_PAGE) continue
+      await this.#checkObjects(page)
       page = []
     }
-    await this.#judge(page)
+    await this.#checkObjects(page)
   }
 
-  async #judge(page: readonly StoredObject[]): Promise<void> {
+  async #checkObjects(page: readonly StoredObject[]): Promise<void> {
     const last = page.at(-1)
     if (last === undefined) return
     const oldest = Date.now() - this.#options.orphanAgeSeconds * 1000
     const present = <T>(values: (T | undefined)[]) => values.filter((value) => value !== undefined)
-    const named = await findReferenced(
+    const referenced = await findReferenced(
       this.#db,
       present(page.map(({ key }) => key)),
       present(page.map(({ upload }) => upload)),
     )
-    for (const held of page) {
-      const isNamed =
-        (held.key !== undefined && named.keys.has(held.key)) ||
-        (held.upload !== undefined && named.uploads.has(held.upload))
-      if (!isNamed && held.modifiedAt.getTime() <= oldest) await this.#orphan(held)
+    for (const object of page) {
+      const isReferenced =
+        (object.key !== undefined && referenced.keys.has(object.key)) ||
+        (object.upload !== undefined && referenced.uploads.has(object.upload))
+      if (!isReferenced && object.modifiedAt.getTime() <= oldest) await this.#addOrphan(object)
     }
     await this.#save('orphans', last.name)
   }
 
-  async #orphan(held: StoredObject): Promise<void> {
+  async #addOrphan(object: StoredObject): Promise<void> {
     const { report } = this.#progress
-    const { name, size, modifiedAt } = held
+    const { name, size, modifiedAt } = object
     const deleted = this.#options.deleteOrphans
     if (deleted) {
-      await this.#store.removeObject(held)
+      await this.#store.removeObject(object)
       report.deletedOrphans += 1
     }
     report.orphans += 1
     report.orphanBytes += size ?? 0
-    this.#tell({
+    this.#report({
       kind: 'orphan',
       name,
       size: size ?? null,
@@ -235,11 +235,11 @@ class Scrubbing {
     })
   }
 
-  #tell(finding: Finding): void {
+  #report(finding: Finding): void {
     const { findings } = this.#progress.report
-    const like = findings.filter(({ kind }) => kind === finding.kind)
-    if (like.length < FINDINGS_MAX) findings.push(finding)
+    const sameKind = findings.filter(({ kind }) => kind === finding.kind)
+    if (sameKind.length < FINDINGS_MAX) findings.push(finding)
   }
 }
 
-async function* nothing(): AsyncGenerator<Uint8Array> {}
+async function* noBytes(): AsyncGenerator<Uint8Array> {}

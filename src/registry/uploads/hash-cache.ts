@@ -2,30 +2,30 @@ import { createHash, type Hash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import type { Algorithm } from '../../oci/digest.ts'
 
-type Running = {
+type CachedHash = {
   readonly algorithm: Algorithm
-  /** Bytes that went into the hash. */
+  /** Bytes that the hash covers. */
   readonly size: number
   readonly hash: Hash
 }
 
-// A running hash is below 1 KiB; one that was dropped costs a re-read of the upload, no more.
-const RUNNING_HASHES_MAX = 4096
+// An incremental hash takes less than 1 KiB. A dropped one only costs a read of the upload's bytes.
+const HASHES_MAX = 4096
 
 /**
- * The hashes of uploads that this process serves, so that a blob which arrives in several requests
- * is read from disk only when they came by different replicas.
+ * The incremental hashes of uploads that this process serves. A blob that arrives in several requests
+ * is read back from the store only when different replicas received them.
  */
 export class HashCache {
-  readonly #hashes = new LRUCache<string, Running>({ max: RUNNING_HASHES_MAX })
+  readonly #hashes = new LRUCache<string, CachedHash>({ max: HASHES_MAX })
 
-  /** A hash to go on with, or undefined when the stored bytes must be read to know it. */
+  /** Returns a hash of the first `size` bytes, or undefined when they must be read from the store. */
   resume(id: string, algorithm: Algorithm, size: number): Hash | undefined {
     if (size === 0) return createHash(algorithm)
-    const running = this.#hashes.get(id)
-    if (running?.algorithm !== algorithm || running.size !== size) return undefined
-    // A copy: if the request fails, the next one goes on from here again.
-    return running.hash.copy()
+    const cached = this.#hashes.get(id)
+    if (cached?.algorithm !== algorithm || cached.size !== size) return undefined
+    // A copy: when the request fails, the next one resumes from the same bytes.
+    return cached.hash.copy()
   }
 
   keep(id: string, algorithm: Algorithm, size: number, hash: Hash): void {

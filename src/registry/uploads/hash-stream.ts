@@ -2,39 +2,40 @@ import { createHash, type Hash } from 'node:crypto'
 import { type Algorithm, type Digest, digestOfHash } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 
-/** Bytes on their way in, and what the client said about them beforehand. */
+/** The body of an upload request, with the client's claims about it. */
 export type UploadBody = {
   readonly bytes: AsyncIterable<Uint8Array>
-  /** Where the client says that they begin, from Content-Range. */
+  /** Position of the first byte in the upload, from Content-Range. */
   readonly start: number | undefined
-  /** How many there are, from Content-Length or Content-Range. */
+  /** Count of bytes, from Content-Length or Content-Range. */
   readonly length: number | undefined
 }
 
-export type Counted = { received: number }
+/** Counts the bytes that have arrived. */
+export type ByteCounter = { received: number }
 
-/** Passes bytes on while hashing them, and stops a body that is longer than it may be. */
+/** Yields the body's chunks while hashing them. Throws PAYLOAD_TOO_LARGE, and SIZE_INVALID for a wrong length. */
 export async function* hashStream(
-  incoming: UploadBody,
+  body: UploadBody,
   hash: Hash,
-  counted: Counted,
+  counter: ByteCounter,
   bytesMax: number,
 ): AsyncGenerator<Uint8Array> {
-  const { length } = incoming
+  const { length } = body
   if (length !== undefined && length > bytesMax) throw blobTooLarge()
-  for await (const chunk of incoming.bytes) {
-    counted.received += chunk.length
-    if (counted.received > bytesMax) throw blobTooLarge()
-    if (length !== undefined && counted.received > length) throw sizeMismatch(length)
+  for await (const chunk of body.bytes) {
+    counter.received += chunk.length
+    if (counter.received > bytesMax) throw blobTooLarge()
+    if (length !== undefined && counter.received > length) throw sizeMismatch(length)
     hash.update(chunk)
     yield chunk
   }
-  if (length !== undefined && counted.received !== length) throw sizeMismatch(length)
+  if (length !== undefined && counter.received !== length) throw sizeMismatch(length)
 }
 
 function blobTooLarge(): RegistryError {
   return new RegistryError('PAYLOAD_TOO_LARGE', undefined, {
-    message: 'the blob is larger than this registry takes (ROOKERY_BLOB_BYTES_MAX)',
+    message: 'the blob is larger than ROOKERY_BLOB_BYTES_MAX',
   })
 }
 
@@ -42,7 +43,7 @@ function sizeMismatch(length: number): RegistryError {
   return new RegistryError('SIZE_INVALID', { expected: length })
 }
 
-/** Reads all of the bytes for their digest. */
+/** Reads all of the bytes and returns their digest. */
 export async function digestOfStream(
   bytes: AsyncIterable<Uint8Array>,
   algorithm: Algorithm,
@@ -52,7 +53,7 @@ export async function digestOfStream(
   return digestOfHash(algorithm, hash)
 }
 
-/** Reads all of the bytes for a hash in hexadecimal, also one that no digest may have. */
+/** Reads all of the bytes and returns their hash in hexadecimal, with any algorithm of Node. */
 export async function hexHashOfStream(
   bytes: AsyncIterable<Uint8Array>,
   algorithm: string,

@@ -2,13 +2,13 @@ import type { Queryable } from '../../db/database.ts'
 import { releaseUpload, renewLease } from '../../db/registry/uploads.ts'
 import { RegistryError } from '../../oci/errors.ts'
 
-/** So long a writer that died keeps others from its upload. */
+/** Time for which a writer that died blocks its upload. */
 export const LEASE_SECONDS = 60
 const RENEWALS_A_LEASE = 3
-/** A database that restarts is back within some of these. */
-const RELEASE_AGAIN_MILLISECONDS = 1000
+/** A database that restarts is back after a few of these. */
+const RELEASE_RETRY_MILLISECONDS = 1000
 
-/** One writer's hold on an upload. It is renewed while bytes pass, and a writer that lost it stops. */
+/** Makes one request the only writer of an upload. A timer renews the lease until `stop`; a writer that lost it fails. */
 export class Lease {
   readonly token: string
   readonly #db: Queryable
@@ -33,7 +33,7 @@ export class Lease {
     clearInterval(this.#timer)
   }
 
-  /** Passes bytes on for as long as the lease is held. */
+  /** Yields the chunks while the lease is held. Throws RANGE_INVALID when it was lost. */
   async *guard(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     for await (const chunk of bytes) {
       this.assertHeld()
@@ -43,18 +43,18 @@ export class Lease {
 
   /** Throws RANGE_INVALID when the lease was lost. */
   assertHeld(): void {
-    // By the clock, too: a process that was stopped for a while has not heard of it yet.
+    // The clock counts, too: a process that was suspended has not yet tried to renew.
     if (this.#lost || performance.now() > this.#heldUntil) throw leaseLost()
   }
 
-  /** `write` is the statement that ends the lease; false from it means that it was lost before. */
+  /** Runs the statement that ends the lease; it returns false when the lease was lost. Throws RANGE_INVALID. */
   async endWith(write: () => Promise<boolean>): Promise<void> {
     if (!(await write())) throw leaseLost()
   }
 
   /**
-   * Leaves the upload where it stood, free for the next request. While the database cannot be reached
-   * this goes on in the background, until the lease has run out anyway.
+   * Releases the upload for the next request; it keeps its size. While the database is unreachable, this
+   * is repeated in the background until the lease expires anyway.
    */
   async release(): Promise<void> {
     this.stop()
@@ -67,9 +67,9 @@ export class Lease {
 
   #releaseLater(): void {
     if (performance.now() > this.#heldUntil) return
-    const again = () =>
+    const retry = () =>
       void releaseUpload(this.#db, this.#id, this.token).catch(() => this.#releaseLater())
-    setTimeout(again, RELEASE_AGAIN_MILLISECONDS).unref()
+    setTimeout(retry, RELEASE_RETRY_MILLISECONDS).unref()
   }
 
   async #renew(): Promise<void> {
@@ -85,6 +85,6 @@ function endOfLease(): number {
 
 function leaseLost(): RegistryError {
   return new RegistryError('RANGE_INVALID', undefined, {
-    message: 'another request took this upload over; ask for its status and go on from there',
+    message: 'another request took over this upload; get its status and continue from there',
   })
 }

@@ -6,13 +6,14 @@ import {
   type QueuedDeletion,
   queueLeftovers,
 } from '../../db/maintenance/deletion-queue.ts'
-import { type BlobRow, finishUpload } from '../../db/registry/blobs.ts'
+import type { BlobRow } from '../../db/registry/blobs.ts'
 import type { Visibility } from '../../db/registry/repositories.ts'
 import {
   advanceUpload,
   claimUpload,
   createUpload,
   findUpload,
+  finishUpload,
   markNeedsCleanup,
   recordDigest,
   replaceStage,
@@ -29,17 +30,17 @@ import {
   type Stage,
   StageLostError,
 } from '../../storage/blob-store.ts'
-import { removeBytes } from '../maintenance/garbage.ts'
+import { deleteBytes } from '../maintenance/garbage.ts'
 import { translateStoreError } from '../store-errors.ts'
 import { HashCache } from './hash-cache.ts'
-import { type Counted, digestOfStream, hashStream, type UploadBody } from './hash-stream.ts'
+import { type ByteCounter, digestOfStream, hashStream, type UploadBody } from './hash-stream.ts'
 import { LEASE_SECONDS, Lease } from './lease.ts'
 
 export type UploadsOptions = {
-  /** An upload is forgotten when nothing was appended for so long. */
+  /** An upload expires when nothing was appended for this time. */
   lifetimeSeconds: number
   blobBytesMax: number
-  /** What a repository is when its first push makes it. */
+  /** Of repositories that a push creates. */
   visibility: Visibility
 }
 
@@ -64,7 +65,7 @@ export class Uploads {
     this.#options = options
   }
 
-  /** end-4a, end-4c. */
+  /** end-4a, end-4c: starts an upload. */
   async start(repository: Repository, actor: string, algorithm: Algorithm): Promise<UploadStatus> {
     const id = randomUUID()
     const stage = await this.#store.stage(id)
@@ -77,7 +78,7 @@ export class Uploads {
     return { id, size: 0 }
   }
 
-  /** end-13. Throws BLOB_UPLOAD_UNKNOWN. */
+  /** end-13: returns the size received so far. Throws BLOB_UPLOAD_UNKNOWN. */
   async status(key: UploadKey): Promise<UploadStatus> {
     const upload = isUploadId(key.id) ? await findUpload(this.#db, key) : undefined
     if (upload === undefined) throw uploadUnknown(key.id)
@@ -85,19 +86,16 @@ export class Uploads {
   }
 
   /**
-   * end-5: a chunk, whole or not at all. Throws RANGE_INVALID, with the range received so far, when
-   * the chunk does not begin where the upload stands or another request is writing.
+   * end-5: appends a chunk, whole or not at all. Throws RANGE_INVALID, with the size received so far,
+   * when the chunk does not begin at the end of the upload or another request is writing.
    */
-  async append(key: UploadKey, incoming: UploadBody): Promise<UploadStatus> {
-    return this.#claimed(key, { start: incoming.start }, async (upload, lease) => {
+  async append(key: UploadKey, body: UploadBody): Promise<UploadStatus> {
+    return this.#withClaim(key, { start: body.start }, async (upload, lease) => {
       const resumed = this.#hashes.resume(upload.id, upload.algorithm, upload.size)
       const hash = resumed ?? createHash(upload.algorithm)
-      const {
-        stage,
-        size,
-        needsCleanup: untidy,
-      } = await this.#receive(upload, lease, incoming, hash, false)
-      await this.#orUndo(upload, stage, () =>
+      const appended = await this.#receive(upload, lease, body, hash, false)
+      const { stage, size } = appended
+      await this.#discardOnFailure(upload, stage, () =>
         lease.endWith(() =>
           advanceUpload(
             this.#db,
@@ -108,9 +106,9 @@ export class Uploads {
           ),
         ),
       )
-      // Only of bytes that count: after them another process may go on.
+      // Only after the bytes are recorded: until then the chunk may still fail.
       if (resumed !== undefined) this.#hashes.keep(upload.id, upload.algorithm, size, hash)
-      if (!(await this.#forget(upload.stage as Stage, stage)) || untidy) {
+      if (!(await this.#discard(upload.stage as Stage, stage)) || appended.needsCleanup) {
         await markNeedsCleanup(this.#db, upload.id)
       }
       return { id: upload.id, size }
@@ -118,133 +116,131 @@ export class Uploads {
   }
 
   /**
-   * end-6 and end-4b: the last bytes, if any, and the digest of all. Throws DIGEST_INVALID when the
-   * content has another one; the upload then stands where it stood before, unless its pieces came by
-   * different processes: then it is over.
+   * end-6 and end-4b: appends the last bytes, if any, and creates the blob. Throws DIGEST_INVALID when
+   * the content has another digest. The upload then keeps its previous size, unless its chunks arrived
+   * at different processes: then it ends.
    */
-  async finish(key: UploadKey, digest: Digest, incoming: UploadBody): Promise<void> {
-    await this.#claimed(key, { start: incoming.start, digest }, async (upload, lease) => {
+  async finish(key: UploadKey, digest: Digest, body: UploadBody): Promise<void> {
+    await this.#withClaim(key, { start: body.start, digest }, async (upload, lease) => {
       const algorithm = algorithmOf(digest)
       const resumed = this.#hashes.resume(upload.id, algorithm, upload.size)
       const hash = resumed ?? createHash(algorithm)
-      const appended = await this.#receive(upload, lease, incoming, hash, true)
+      const appended = await this.#receive(upload, lease, body, hash, true)
       const { stage, size } = appended
-      const storageKey = await this.#orUndo(upload, stage, () => {
-        if (resumed !== undefined) demandDigest(digest, digestOfHash(algorithm, hash))
+      const storageKey = await this.#discardOnFailure(upload, stage, () => {
+        if (resumed !== undefined) assertDigest(digest, digestOfHash(algorithm, hash))
         lease.assertHeld()
         return this.#store.commit(stage, size, digest)
       })
-      if (resumed === undefined) await this.#demandStored(upload, lease, storageKey, size, digest)
-      await this.#conclude(upload, lease, appended, { digest, size, storageKey })
+      if (resumed === undefined) await this.#assertStored(upload, lease, storageKey, size, digest)
+      await this.#createBlob(upload, lease, appended, { digest, size, storageKey })
     })
   }
 
-  /**
-   * All bytes at once, for an upload that has none yet, when nobody knows their digest beforehand.
-   * Returns it.
-   */
-  async uploadWhole(
-    key: UploadKey,
-    incoming: UploadBody,
-  ): Promise<{ digest: Digest; size: number }> {
-    return this.#claimed(key, { start: 0 }, async (upload, lease) => {
+  /** Receives all bytes of an empty upload at once and creates the blob. Returns its digest. */
+  async uploadWhole(key: UploadKey, body: UploadBody): Promise<{ digest: Digest; size: number }> {
+    return this.#withClaim(key, { start: 0 }, async (upload, lease) => {
       const hash = createHash(upload.algorithm)
-      const appended = await this.#receive(upload, lease, incoming, hash, true)
+      const appended = await this.#receive(upload, lease, body, hash, true)
       const { stage, size } = appended
       const digest = digestOfHash(upload.algorithm, hash)
-      const storageKey = await this.#orUndo(upload, stage, async () => {
-        // First: by this the bytes are found that were committed and never became a blob.
+      const storageKey = await this.#discardOnFailure(upload, stage, async () => {
+        // Recorded before the commit: the cleanup finds committed bytes without a blob by their digest.
         if (!(await recordDigest(this.#db, upload.id, lease.token, digest))) {
           throw uploadUnknown(upload.id)
         }
         lease.assertHeld()
         return this.#store.commit(stage, size, digest)
       })
-      await this.#conclude(upload, lease, appended, { digest, size, storageKey })
+      await this.#createBlob(upload, lease, appended, { digest, size, storageKey })
       return { digest, size }
     })
   }
 
-  /** end-14. Throws BLOB_UPLOAD_UNKNOWN. */
+  /** end-14: ends an upload and deletes its bytes. Throws BLOB_UPLOAD_UNKNOWN. */
   async cancel(key: UploadKey): Promise<void> {
-    await this.#claimed(key, {}, async (upload, lease) => {
-      this.#hashes.drop(upload.id)
+    await this.#withClaim(key, {}, async (upload, lease) => {
       await this.#retire(upload.id, lease.token)
     })
   }
 
-  /** Ends an upload that nobody can go on with; its bytes are left to a sweep, so this is quick. */
+  /** Ends an upload and leaves its bytes to the next sweep, so this is quick. */
   async abandon(key: UploadKey): Promise<void> {
-    await this.#claimed(key, {}, async (upload, lease) => {
+    await this.#withClaim(key, {}, async (upload, lease) => {
       this.#hashes.drop(upload.id)
       await retireUpload(this.#db, upload.id, lease.token, 0)
     })
   }
 
-  /** Makes a blob of what was committed, which ends the upload. */
-  async #conclude(
+  /** Creates the blob from the committed bytes, which ends the upload. */
+  async #createBlob(
     upload: UploadClaim,
     lease: Lease,
-    { stage, needsCleanup: untidy }: Appended,
+    { stage, needsCleanup }: Appended,
     blob: BlobRow,
   ): Promise<void> {
     const { digest, storageKey } = blob
     const finished = await finishUpload(this.#db, upload.id, lease.token, blob)
     this.#hashes.drop(upload.id)
-    // Somebody took the upload over, and may have kept these very bytes.
+    // Another request took the upload over, and may have committed these very bytes.
     if (finished === undefined) throw uploadUnknown(upload.id)
-    if (finished.removalId !== null) {
-      await this.#remove({ id: finished.removalId, storageKey, upload: null })
+    if (finished.deletionId !== null) {
+      await this.#deleteNow({ id: finished.deletionId, storageKey, upload: null })
     }
-    if (!(await this.#forget(upload.stage as Stage, stage)) || untidy) {
-      const remains = { id: upload.id, digest, keptKey: finished.storageKey }
-      // The blob is there, and that is the answer; what stays without this is found by a scrub.
-      await queueLeftovers(this.#db, remains).catch(() => {})
+    if (!(await this.#discard(upload.stage as Stage, stage)) || needsCleanup) {
+      const leftovers = { id: upload.id, digest, keptKey: finished.storageKey }
+      // The push has succeeded. Should this fail, a scrub finds the leftovers as orphans.
+      await queueLeftovers(this.#db, leftovers).catch(() => {})
     }
   }
 
-  // The row first: from then on nobody can make a blob of these bytes.
+  // The row first: from then on nobody can create a blob from these bytes.
   async #retire(id: string, token: string): Promise<void> {
-    const removal = await retireUpload(this.#db, id, token, DELETION_LEASE_SECONDS)
-    if (removal !== undefined) await this.#remove(removal)
+    this.#hashes.drop(id)
+    const deletion = await retireUpload(this.#db, id, token, DELETION_LEASE_SECONDS)
+    if (deletion !== undefined) await this.#deleteNow(deletion)
   }
 
-  /** Does a queued removal at once; one that fails is done by a sweep. */
-  async #remove(removal: QueuedDeletion): Promise<void> {
+  /** Does a queued deletion now. When it fails, it stays queued for a sweep. */
+  async #deleteNow(deletion: QueuedDeletion): Promise<void> {
     try {
-      await removeBytes(this.#store, removal)
-      await finishDeletions(this.#db, [removal.id])
+      await deleteBytes(this.#store, deletion)
+      await finishDeletions(this.#db, [deletion.id])
     } catch {
       // It stays queued.
     }
   }
 
-  /** Lets go of what an upload had before and has no more. False when the store did not do it. */
-  async #forget(before: Stage, now: Stage): Promise<boolean> {
+  /** Removes the bytes of `stage` that `kept` does not have. Returns false when the store failed. */
+  async #discard(stage: Stage, kept: Stage): Promise<boolean> {
     try {
-      await this.#store.discard(before, now)
+      await this.#store.discard(stage, kept)
       return true
     } catch {
       return false
     }
   }
 
-  /** Runs what makes a new stage count, and lets go of the stage when it does not. */
-  async #orUndo<T>(upload: UploadClaim, stage: Stage, work: () => Promise<T>): Promise<T> {
+  /** Runs the work that records a new stage, and discards the stage when the work fails. */
+  async #discardOnFailure<T>(
+    upload: UploadClaim,
+    stage: Stage,
+    work: () => Promise<T>,
+  ): Promise<T> {
     try {
       return await work()
     } catch (error) {
-      // An answer that was lost may have been a yes: then the upload stands at the new stage. What is
-      // not let go of here is found at the end, because the failure makes the upload untidy.
+      // When the database did not answer, it may have recorded the new stage, so the stage stays. The
+      // failure marks the upload, and its end cleans up.
       if (error instanceof RegistryError && error.code !== 'UNAVAILABLE') {
-        await this.#forget(stage, upload.stage as Stage)
+        await this.#discard(stage, upload.stage as Stage)
       }
       throw error
     }
   }
 
-  /** Reads all bytes for their digest: no process saw them all pass. */
-  async #demandStored(
+  /** Reads all stored bytes for their digest: no single process has hashed them all. */
+  async #assertStored(
     upload: UploadClaim,
     lease: Lease,
     storageKey: string,
@@ -255,36 +251,36 @@ export class Uploads {
     const found = await digestOfStream(bytes, algorithmOf(digest))
     if (found === digest) return
     await this.#retire(upload.id, lease.token)
-    demandDigest(digest, found)
+    assertDigest(digest, found)
   }
 
   async #receive(
     upload: UploadClaim,
     lease: Lease,
-    incoming: UploadBody,
+    body: UploadBody,
     hash: ReturnType<typeof createHash>,
     last: boolean,
   ): Promise<Appended> {
-    const counted: Counted = { received: 0 }
+    const counter: ByteCounter = { received: 0 }
     const room = this.#options.blobBytesMax - upload.size
-    const bytes = lease.guard(hashStream(incoming, hash, counted, room))
+    const bytes = lease.guard(hashStream(body, hash, counter, room))
     return this.#store.append(upload.stage as Stage, upload.size, bytes, last)
   }
 
-  /** The writer before may still be writing to its stage; from here on nobody reads that. */
+  /** Replaces the stage to which the previous writer may still be writing. */
   async #fence(upload: UploadClaim, token: string): Promise<UploadClaim> {
     const stage = await this.#store.fence(upload.stage as Stage, upload.size)
     if (!(await replaceStage(this.#db, upload.id, token, stage))) {
-      await this.#forget(stage, upload.stage as Stage)
+      await this.#discard(stage, upload.stage as Stage)
       throw uploadUnknown(upload.id)
     }
-    // The lease was taken over, so the upload is untidy anyway.
-    await this.#forget(upload.stage as Stage, stage)
+    // The upload needs cleanup anyway, because its lease was taken over.
+    await this.#discard(upload.stage as Stage, stage)
     return { ...upload, stage }
   }
 
-  /** Runs `work` as the only writer of the upload, and gives the lease back when it fails. */
-  async #claimed<T>(
+  /** Runs `work` as the only writer of the upload, and releases the lease when it fails. */
+  async #withClaim<T>(
     key: UploadKey,
     { start, digest }: { start?: number | undefined; digest?: Digest },
     work: (upload: UploadClaim, lease: Lease) => Promise<T>,
@@ -312,11 +308,11 @@ export class Uploads {
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}
 
-function demandDigest(digest: Digest, found: Digest): void {
+function assertDigest(digest: Digest, found: Digest): void {
   if (found !== digest) throw new RegistryError('DIGEST_INVALID', { digest, content: found })
 }
 
-// Asked before Postgres is: it refuses what is no uuid with an error.
+// Checked here, because Postgres fails on text that is no uuid.
 function isUploadId(id: string): boolean {
   return UPLOAD_ID.test(id)
 }
