@@ -113,7 +113,7 @@ describe('an immutable tag', () => {
     const refused = await put(repository, 'v1', other, admin())
     expect(refused.status).toBe(403)
     expect(await refused.json()).toMatchObject({
-      errors: [{ code: 'DENIED', message: `tag v1 is immutable, and is at ${digest}` }],
+      errors: [{ code: 'DENIED', message: `tag v1 is immutable, and points to ${digest}` }],
     })
     expect((await put(repository, 'v1', body, admin())).status).toBe(201)
     expect((await put(repository, 'edge', other, admin(), '?tag=v1')).status).toBe(403)

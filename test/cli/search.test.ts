@@ -155,7 +155,7 @@ describe('what is asked wrongly is said', () => {
     [['compare', 'HOST/hello/key', 'v1'], /must end with :TAG or @DIGEST/],
     [['sbom', 'HOST/hello/key:v1', '--format', 'pdf'], /--format must be cyclonedx or spdx/],
     [['tag', 'history', 'HOST/hello/key'], /must end with :TAG/],
-    [['tag', 'history', 'HOST/hello/key:never'], /there never was a tag never/],
+    [['tag', 'history', 'HOST/hello/key:never'], /tag never never existed/],
     [['packages', '127.0.0.1:1', 'opam/dune'], /127\.0\.0\.1:1/],
   ])(
     '%j',

@@ -204,6 +204,62 @@ it('a backup of the release before is restored, and its schema brought up to dat
   }
 })
 
+it('a backup from before tables and columns were renamed is restored, and renamed', async () => {
+  const old = await mkdtemp(join(folder, 'old-names-'))
+  await cp(join(folder, 'backup'), old, { recursive: true })
+  const dump = await readFile(join(old, 'database.jsonl.gz'))
+  await writeFile(join(old, 'database.jsonl.gz'), withFormerNames(dump))
+  const database = await createTestDatabase('template0')
+  try {
+    const settings = {
+      ...(await emptyRegistry('from-old-names')),
+      ROOKERY_DATABASE_URL: database.url,
+    }
+    const restored = await restore(settings, old)
+    expect(restored, restored.stderr).toMatchObject({ status: 0 })
+    const client = new pg.Client(database.url)
+    await client.connect()
+    const analyses = await client.query('select distinct analyzer_version from layer_analyses')
+    const feed = await client.query('select pruned_through::int, epoch from feed')
+    await client.end()
+    expect(analyses.rows).toEqual([{ analyzer_version: expect.any(Number) }])
+    expect(feed.rows).toEqual([{ pruned_through: 7, epoch: expect.any(String) }])
+    expect(feed.rows[0].epoch).not.toBe((await feedOf(registry.databaseUrl)).epoch)
+    expect((await feedOf(database.url)).position).toBeGreaterThan(30)
+  } finally {
+    await database.drop()
+  }
+})
+
+/** Renames the tables and columns of a dump to the names before the migration 0006-names.sql. */
+function withFormerNames(dump: Buffer): Buffer {
+  const [header = '', ...lines] = String(gunzipSync(dump)).trimEnd().split('\n')
+  const columns: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+    manifests: { analyzer_version: 'reader' },
+    layer_analyses: { analyzer_version: 'reader' },
+    feed: { pruned_through: 'forgotten' },
+    deliveries: { round_attempts: 'tries', redelivered_at: 'asked_at' },
+  }
+  const rows = lines.slice(0, -1).map((line) => {
+    const [table = '', row = ''] = splitOnce(line)
+    const fields = Object.entries({
+      ...(JSON.parse(row) as Record<string, unknown>),
+      ...(table === 'feed' ? { pruned_through: 7 } : {}),
+    }).map(([name, value]) => [columns[table]?.[name] ?? name, value])
+    const former = table === 'layer_analyses' ? 'layer_facts' : table
+    return `${former} ${JSON.stringify(Object.fromEntries(fields))}`
+  })
+  expect(rows.some((row) => row.startsWith('layer_facts {'))).toBe(true)
+  const before = header.replace(/,"0006-names\.sql"[^\]]*/, '')
+  expect(before).not.toBe(header)
+  return gzipSync(`${[before, ...rows, lines.at(-1)].join('\n')}\n`)
+}
+
+function splitOnce(line: string): [string, string] {
+  const space = line.indexOf(' ')
+  return [line.slice(0, space), line.slice(space + 1)]
+}
+
 /** As it was before there were rights: no such tables, and no such migration nor later ones. */
 function withoutAccess(dump: Buffer): Buffer {
   const [header = '', ...lines] = String(gunzipSync(dump)).trimEnd().split('\n')

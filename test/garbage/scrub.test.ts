@@ -148,7 +148,7 @@ it('two do not run at once', async () => {
   })
   expect(first.status).toBe(130)
   expect(second).toMatchObject({ status: 2, stdout: '' })
-  expect(second?.stderr).toContain('another process is at it: scrub')
+  expect(second?.stderr).toContain('another process is running scrub')
 })
 
 const SCRUB_LOCK_CLASS = 0x6d61696e

@@ -190,7 +190,7 @@ describe('the history of a tag', () => {
     ]) {
       const answer = await registry.request(path)
       expect(answer.status).toBe(404)
-      expect(await messageOf(answer)).toBe('there never was a tag no')
+      expect(await messageOf(answer)).toBe('tag no never existed')
     }
     expect((await registry.request(`${tagPath(newRepository())}/history`)).status).toBe(404)
     expect((await registry.request(`${tagPath(repository)}/history?last=x`)).status).toBe(400)
@@ -213,7 +213,7 @@ describe('a rollback', () => {
     expect(await rolledBack(repository)).toBe(a)
     const nothing = await rollback(repository)
     expect(nothing.status).toBe(409)
-    expect(await messageOf(nothing)).toMatch(/no position before this one/)
+    expect(await messageOf(nothing)).toMatch(/no earlier position/)
     expect((await positions(repository)).map(({ digest, reason }) => [digest, reason])).toEqual([
       [a, 'rollback'],
       [b, 'rollback'],
@@ -299,7 +299,7 @@ describe('a rollback', () => {
     const nothing = await rollback(repository)
     expect(nothing.status).toBe(409)
     expect(await messageOf(nothing)).toMatch(
-      /no position before this one among its last 1000 whose/,
+      /no earlier position among its last 1000 whose/,
     )
   })
 
