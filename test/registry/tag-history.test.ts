@@ -298,9 +298,7 @@ describe('a rollback', () => {
     )
     const nothing = await rollback(repository)
     expect(nothing.status).toBe(409)
-    expect(await messageOf(nothing)).toMatch(
-      /no earlier position among its last 1000 whose/,
-    )
+    expect(await messageOf(nothing)).toMatch(/no earlier position among its last 1000 whose/)
   })
 
   it('happens only from where its sender says the tag is', async () => {
