@@ -1,21 +1,21 @@
-/** Measures how soon others hear of a push, and what telling them costs. See README.md. */
+/** Measures the delay from a push to its webhooks and feed clients, and the cost of events. See README.md. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { withDatabase } from '../src/cli/server/operator.ts'
-import type { Heard, Listen } from './listeners.ts'
+import type { ListenerOrder, ReceivedReport } from './listeners.ts'
 import { readCpu } from './processes.ts'
 import { type Server, startRookery } from './servers.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const SUBSCRIPTIONS = 100
+const WEBHOOKS = 100
 const IDLE_CLIENTS = 1000
 const LISTENING_CLIENTS = 10
 const TIMED_PUSHES = 150
 const PUSHES_A_SECOND = 5
-const MANY_SUBSCRIPTIONS = 1000
+const MANY_WEBHOOKS = 1000
 const PENDING = 100_000
 const ROUNDS = 10
 const PUSHES_A_ROUND = 100
@@ -26,12 +26,12 @@ const DRAIN_MILLISECONDS_MAX = 300_000
 class Listeners {
   readonly #worker: ChildProcess = fork(fileURLToPath(new URL('listeners.ts', import.meta.url)))
 
-  order(order: Listen): Promise<Heard> {
-    return new Promise((heard, reject) => {
+  order(order: ListenerOrder): Promise<ReceivedReport> {
+    return new Promise((resolve, reject) => {
       this.#worker.once('exit', () => reject(new Error('the listeners died')))
-      this.#worker.once('message', (message: Heard) => {
+      this.#worker.once('message', (message: ReceivedReport) => {
         this.#worker.removeAllListeners('exit')
-        heard(message)
+        resolve(message)
       })
       this.#worker.send(order)
     })
@@ -56,7 +56,7 @@ const EMPTY = 'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61c
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
 let serial = 0
 
-/** A manifest that nobody has yet, under a tag of its own. */
+/** Pushes a new manifest under a new tag, and returns the tag. */
 async function push(of: Server, repository: string): Promise<string> {
   serial += 1
   const tag = `t${serial}`
@@ -86,7 +86,7 @@ async function prepare(of: Server, repository: string): Promise<void> {
   await answer.arrayBuffer()
 }
 
-async function subscribe(of: Server, count: number, port: number, repository: string) {
+async function createWebhooks(of: Server, count: number, port: number, repository: string) {
   for (let index = 0; index < count; index += 1) {
     const answer = await ask(of, '/api/v1/webhooks', {
       method: 'POST',
@@ -108,9 +108,9 @@ function percentiles(times: number[]): string {
   return `median ${at(0.5)} ms, p99 ${at(0.99)} ms, longest ${at(1)} ms (${times.length} measured)`
 }
 
-/** From before the request of the push is sent: the push itself is in it. */
+/** Measures from before the push is sent, so the times include the push itself. */
 async function measureLatency(of: Server, listeners: Listeners, what: string, receivers: number) {
-  await listeners.order({ order: 'forget' })
+  await listeners.order({ order: 'clear' })
   const sent = new Map<string, number>()
   const pushes: number[] = []
   for (let count = 0; count < TIMED_PUSHES; count += 1) {
@@ -121,9 +121,9 @@ async function measureLatency(of: Server, listeners: Listeners, what: string, re
     await wait(1000 / PUSHES_A_SECOND - (performance.timeOrigin + performance.now() - start))
   }
   await wait(2000)
-  const { posts, lines } = await listeners.order({ order: 'heard' })
-  const since = (heard: Record<string, number[]>) =>
-    [...sent].flatMap(([tag, start]) => (heard[tag] ?? []).map((at) => at - start))
+  const { posts, lines } = await listeners.order({ order: 'report' })
+  const since = (received: Record<string, number[]>) =>
+    [...sent].flatMap(([tag, start]) => (received[tag] ?? []).map((at) => at - start))
   const [posted, shown] = [since(posts), since(lines)]
   const missing = TIMED_PUSHES * receivers - posted.length
   console.log(`${what}:`)
@@ -133,7 +133,7 @@ async function measureLatency(of: Server, listeners: Listeners, what: string, re
   if (missing > 0) process.exitCode = 1
 }
 
-/** Pushes on both by turns, and the CPU of each. */
+/** Pushes to both servers by turns, and compares time and CPU. */
 async function comparePushes(without: Server, loaded: Server): Promise<void> {
   const sums = new Map([without, loaded].map((of) => [of, { cpu: 0, seconds: 0 }]))
   for (let round = 0; round < ROUNDS; round += 1) {
@@ -149,7 +149,7 @@ async function comparePushes(without: Server, loaded: Server): Promise<void> {
       }
       await Promise.all(Array.from({ length: PUSHERS }, pusher))
       sum.seconds += (performance.now() - start) / 1000
-      // What is done for the push after its answer belongs to it, too.
+      // Includes the work after the answer of the last push.
       await wait(300)
       sum.cpu += readCpu(of.mainPid, of.roots()).totalSeconds - before.totalSeconds
     }
@@ -158,13 +158,13 @@ async function comparePushes(without: Server, loaded: Server): Promise<void> {
   if (one === undefined || many === undefined) throw new Error('nothing was measured')
   const per = (sum: number) => ((sum * 1000) / (ROUNDS * PUSHES_A_ROUND)).toFixed(2)
   const more = (a: number, b: number) => `${((b / a - 1) * 100).toFixed(1)} %`
-  console.log(`push, nobody listens:   ${per(one.seconds)} ms, ${per(one.cpu)} ms of CPU`)
+  console.log(`push, no receivers:     ${per(one.seconds)} ms, ${per(one.cpu)} ms of CPU`)
   console.log(
-    `push, ${MANY_SUBSCRIPTIONS} subscriptions and ${PENDING} pending: ${per(many.seconds)} ms (${more(one.seconds, many.seconds)}), ${per(many.cpu)} ms of CPU (${more(one.cpu, many.cpu)})`,
+    `push, ${MANY_WEBHOOKS} webhooks and ${PENDING} pending: ${per(many.seconds)} ms (${more(one.seconds, many.seconds)}), ${per(many.cpu)} ms of CPU (${more(one.cpu, many.cpu)})`,
   )
 }
 
-/** Events that are there, and each to be delivered to each endpoint; straight in the database. */
+/** Writes events, and a delivery of each to each webhook, straight into the database. */
 function fill(folder: string, due: string, names: string): Promise<number> {
   return withDatabase({ ...process.env, ROOKERY_DATA_DIR: folder }, async ({ db }) => {
     const { rows } = await db.query<{ count: number }>(
@@ -194,29 +194,29 @@ function fill(folder: string, due: string, names: string): Promise<number> {
 }
 
 async function measureDrain(of: Server, folder: string, listeners: Listeners): Promise<void> {
-  await listeners.order({ order: 'forget' })
+  await listeners.order({ order: 'clear' })
   const before = readCpu(of.mainPid, of.roots())
   await fill(folder, '0 seconds', 'bench-live-%')
   const start = performance.now()
-  let heard = await listeners.order({ order: 'heard' })
-  while (heard.count < PENDING && performance.now() - start < DRAIN_MILLISECONDS_MAX) {
+  let report = await listeners.order({ order: 'report' })
+  while (report.count < PENDING && performance.now() - start < DRAIN_MILLISECONDS_MAX) {
     await wait(500)
-    heard = await listeners.order({ order: 'heard' })
+    report = await listeners.order({ order: 'report' })
   }
   const after = readCpu(of.mainPid, of.roots())
-  const rate = (heard.count / (heard.last - heard.first)) * 1000
-  const cpu = ((after.totalSeconds - before.totalSeconds) * 1000) / heard.count
-  const main = ((after.mainSeconds - before.mainSeconds) * 1000) / heard.count
+  const rate = (report.count / (report.last - report.first)) * 1000
+  const cpu = ((after.totalSeconds - before.totalSeconds) * 1000) / report.count
+  const main = ((after.mainSeconds - before.mainSeconds) * 1000) / report.count
   console.log(
-    `drain: ${heard.count} deliveries to ${SUBSCRIPTIONS} endpoints, ${rate.toFixed(0)} a second; ${cpu.toFixed(2)} ms of CPU each, of it ${main.toFixed(2)} in Node`,
+    `drain: ${report.count} deliveries to ${WEBHOOKS} webhooks, ${rate.toFixed(0)} a second; ${cpu.toFixed(2)} ms of CPU each, ${main.toFixed(2)} of them in Node`,
   )
-  if (heard.count < PENDING) process.exitCode = 1
+  if (report.count < PENDING) process.exitCode = 1
 }
 
 const parent = resolve(process.env.ROOKERY_BENCH_DIR ?? join(root, '.cache', 'bench'))
 mkdirSync(parent, { recursive: true })
 const folder = mkdtempSync(join(parent, 'events-'))
-// Postgres does not run as root: its own user has to pass.
+// Postgres does not run as root, and its user has to enter the folder.
 chmodSync(folder, 0o755)
 const settings = {
   ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
@@ -234,15 +234,15 @@ try {
     await push(of, 'bench/live')
     await push(of, 'bench/pushes')
   }
-  await subscribe(quiet, 1, port, 'bench/live')
+  await createWebhooks(quiet, 1, port, 'bench/live')
   await listeners.order({
     order: 'clients',
     origin: quiet.origin,
     path: `${feed}bench/live`,
     count: 1,
   })
-  await measureLatency(quiet, listeners, '1 subscription, 1 client of the feed', 1)
-  await subscribe(busy, SUBSCRIPTIONS, port, 'bench/live')
+  await measureLatency(quiet, listeners, '1 webhook, 1 client of the feed', 1)
+  await createWebhooks(busy, WEBHOOKS, port, 'bench/live')
   const clients = (repository: string, count: number) =>
     listeners.order({ order: 'clients', origin: busy.origin, path: feed + repository, count })
   await clients('bench/live', LISTENING_CLIENTS)
@@ -250,11 +250,11 @@ try {
   await measureLatency(
     busy,
     listeners,
-    `${SUBSCRIPTIONS} subscriptions, ${LISTENING_CLIENTS} clients of the feed, ${IDLE_CLIENTS} idle ones`,
-    SUBSCRIPTIONS,
+    `${WEBHOOKS} webhooks, ${LISTENING_CLIENTS} clients of the feed, ${IDLE_CLIENTS} idle ones`,
+    WEBHOOKS,
   )
   await measureDrain(busy, join(folder, 'busy'), listeners)
-  await subscribe(busy, MANY_SUBSCRIPTIONS - SUBSCRIPTIONS, port, 'team/#')
+  await createWebhooks(busy, MANY_WEBHOOKS - WEBHOOKS, port, 'team/#')
   await fill(join(folder, 'busy'), '1 hour', 'team-%')
   await comparePushes(quiet, busy)
 } finally {

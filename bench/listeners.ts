@@ -1,20 +1,20 @@
-/** The outside world of events.ts, in a process of its own: receivers of webhooks, and clients of the feed. */
+/** The receivers of webhooks and the clients of the feed for events.ts, in a process of their own. */
 import { connect, createServer, type Socket } from 'node:net'
 
-/** What the bench orders. Every order is answered with a Heard. */
-export type Listen =
+/** An order of the benchmark. Every order is answered with a ReceivedReport. */
+export type ListenerOrder =
   | { order: 'receivers' }
   | { order: 'clients'; origin: string; path: string; count: number }
-  | { order: 'heard' }
-  | { order: 'forget' }
+  | { order: 'report' }
+  | { order: 'clear' }
 
-/** When each event was heard: milliseconds since the epoch, with fractions. */
-export type Heard = {
+/** The times at which each event was received: milliseconds since the epoch, with fractions. */
+export type ReceivedReport = {
   port: number
-  /** By the tag of the event. */
+  /** Times by the tag of the event. */
   posts: Record<string, number[]>
   lines: Record<string, number[]>
-  /** All POSTs, and when the first and the last came. */
+  /** The number of POSTs, and the times of the first and the last. */
   count: number
   first: number
   last: number
@@ -29,15 +29,15 @@ let lines: Record<string, number[]> = {}
 let [count, first, last, port] = [0, 0, 0, 0]
 const streams: Socket[] = []
 
-function note(heard: Record<string, number[]>, tag: string, at: number): void {
-  const times = heard[tag] ?? []
+function record(received: Record<string, number[]>, tag: string, at: number): void {
+  const times = received[tag] ?? []
   times.push(at)
-  heard[tag] = times
+  received[tag] = times
 }
 
 /**
- * A receiver that costs little: on a machine with few cores, what it uses is taken from the registry.
- * It reads requests as the registry sends them, with a Content-Length.
+ * Starts a receiver that uses little CPU, because on a machine with few cores the registry loses what it
+ * uses. It reads requests as the registry sends them, with a Content-Length.
  */
 async function startReceivers(): Promise<void> {
   const server = createServer((socket) => {
@@ -55,7 +55,7 @@ async function startReceivers(): Promise<void> {
         const at = now()
         const tag = TAG.exec(text.slice(head, end))?.[1] ?? ''
         text = text.slice(end)
-        note(posts, tag, at)
+        record(posts, tag, at)
         first ||= at
         last = at
         count += 1
@@ -67,7 +67,7 @@ async function startReceivers(): Promise<void> {
   port = (server.address() as { port: number }).port
 }
 
-/** Resolves when the stream has begun. */
+/** Opens a stream. Resolves when the answer has begun. */
 function follow(origin: string, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const { hostname, port: at } = new URL(origin)
@@ -83,14 +83,14 @@ function follow(origin: string, path: string): Promise<void> {
         else reject(new Error(text.slice(0, 300)))
       }
       const tag = TAG.exec(text)?.[1]
-      if (tag !== undefined) note(lines, tag, now())
+      if (tag !== undefined) record(lines, tag, now())
     })
   })
 }
 
-async function obey(order: Listen): Promise<void> {
+async function handle(order: ListenerOrder): Promise<void> {
   if (order.order === 'receivers') await startReceivers()
-  if (order.order === 'forget') {
+  if (order.order === 'clear') {
     posts = {}
     lines = {}
     ;[count, first, last] = [0, 0, 0]
@@ -101,12 +101,12 @@ async function obey(order: Listen): Promise<void> {
       await Promise.all(Array.from({ length: many }, () => follow(order.origin, order.path)))
     }
   }
-  const heard: Heard = { port, posts, lines, count, first, last }
-  process.send?.(heard)
+  const report: ReceivedReport = { port, posts, lines, count, first, last }
+  process.send?.(report)
 }
 
-process.on('message', (order: Listen) => {
-  obey(order).catch((error) => {
+process.on('message', (order: ListenerOrder) => {
+  handle(order).catch((error) => {
     console.error(error)
     process.exit(1)
   })

@@ -16,7 +16,7 @@ const STOP_SECONDS_MAX = 5
 
 /**
  * Repeats work in the background, never twice at once: on a timer, when poked, or both. Pokes that
- * arrive during a run are joined into one more run; timer ticks during a run are dropped.
+ * arrive during a run are joined into one more run; timer ticks during a run are ignored.
  */
 export class Loop {
   readonly #options: LoopOptions

@@ -10,7 +10,7 @@ const validate = new Ajv2020({
   strictRequired: false,
 }).compile(JSON.parse(readFileSync(SCHEMA, 'utf8')))
 
-/** Throws when an event is not as spec/events.schema.json says. */
+/** Throws when an event does not match spec/events.schema.json. */
 export function validateEvent(body: string): void {
   const bytes = Buffer.byteLength(body)
   if (bytes > 20_000) throw new Error(`the event has ${bytes} bytes`)
@@ -18,5 +18,5 @@ export function validateEvent(body: string): void {
   const faults = (validate.errors ?? []).map(
     ({ instancePath, message }) => `${instancePath} ${message}`,
   )
-  throw new Error(`no event: ${faults.slice(0, 5).join('; ')}\n${body.slice(0, 500)}`)
+  throw new Error(`invalid event: ${faults.slice(0, 5).join('; ')}\n${body.slice(0, 500)}`)
 }

@@ -63,7 +63,7 @@ function updated(unikernels: readonly UnikernelSummary[]): TagUpdated {
 }
 
 describe('an event', () => {
-  it('is never longer than it may be, and says what was cut', () => {
+  it('never exceeds the size limit, and marks the lists that were cut', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 0, max: 20 }),
@@ -77,7 +77,7 @@ describe('an event', () => {
           validateEvent(body)
           const { data } = JSON.parse(body)
           if (data.truncated) {
-            // What is left is as it was, only without what changed.
+            // The remaining unikernels are unchanged, apart from their missing changes.
             expect(data.unikernels).toEqual(
               unikernels
                 .slice(0, data.unikernels.length)
@@ -98,7 +98,7 @@ describe('an event', () => {
   })
 })
 
-it('an event of an index with very many kernels tells of as many as there is room for', () => {
+it('an event of an index with very many kernels has as many of them as fit', () => {
   const unikernels = Array.from({ length: 100 }, () => facts(0, 1, 'service'))
   const body = renderCloudEvent(updated(unikernels), ENVELOPE)
   const { data } = JSON.parse(body)
@@ -113,7 +113,7 @@ it('an event of an index with very many kernels tells of as many as there is roo
 })
 
 describe('the docker envelope', () => {
-  it('has what receivers of distribution notifications read, and the same bytes every time', () => {
+  it('has the fields of a distribution notification, and the same bytes every time', () => {
     const body = renderCloudEvent(updated([]), ENVELOPE)
     const envelope = renderDockerEnvelope(body)
     expect(renderDockerEnvelope(body)).toBe(envelope)
@@ -140,7 +140,7 @@ describe('the docker envelope', () => {
     })
   })
 
-  it('tells of a tag that is gone where it was, and of what it has no word for nothing', () => {
+  it('has the previous digest of a deleted tag, and no event for a type that the format does not have', () => {
     const gone = {
       type: 'image.tag.deleted',
       repository: 'builds/www' as Repository,
@@ -180,28 +180,33 @@ describe('a filter', () => {
       about('image.pushed', 'builds/a'),
       true,
     ],
-    ['none that is deeper', filter(['builds/*'], null), about('image.pushed', 'builds/a/b'), false],
+    [
+      'no deeper repository',
+      filter(['builds/*'], null),
+      about('image.pushed', 'builds/a/b'),
+      false,
+    ],
     ['a tag by its pattern', filter(['**'], ['v*']), about('image.tag.updated', 'a', 'v1'), true],
     ['no other tag', filter(['**'], ['v*']), about('image.tag.updated', 'a', 'live'), false],
     [
-      'nothing without a tag where tags are named',
+      'no event without a tag when it has tags',
       filter(['**'], ['*']),
       about('image.pushed', 'a'),
       false,
     ],
     [
-      'what is about the registry, whatever is named',
+      'an event of the registry, with any repositories and tags',
       filter(['a'], ['v1']),
       { type: 'webhook.disabled', repository: null, tag: null } as const,
       true,
     ],
     [
-      'no type that was not asked for',
+      'no other type',
       filter(['**'], null),
       { ...about('image.pushed', 'a'), type: 'image.deleted' } as const,
       false,
     ],
-  ] as const)('wants %s', (_, one, event, wanted) => {
+  ] as const)('matches %s', (_, one, event, wanted) => {
     expect(matchesFilter(one, event)).toBe(wanted)
   })
 })

@@ -2,24 +2,24 @@ import { type IncomingMessage, request } from 'node:http'
 import { expect } from 'vitest'
 import { validateEvent } from '../events/event-schema.ts'
 
-/** One block of a stream. */
+/** One block of an event stream. */
 export type Block = { readonly id?: string; readonly event?: string; readonly data?: string }
 
 export type Stream = {
   readonly status: number
   readonly headers: IncomingMessage['headers']
-  /** Blocks with an event in them, in their order. */
+  /** The blocks with data, in their order. */
   readonly blocks: Block[]
   readonly comments: string[]
-  /** The last id that was heard, as a browser keeps it. */
+  /** The last id that was received, as a browser keeps it. */
   readonly lastId: string | undefined
   readonly isOver: boolean
-  /** Reads nothing any more, and leaves the connection open. */
+  /** Stops reading, and leaves the connection open. */
   pause(): void
   close(): void
 }
 
-/** Opens a stream of events, and reads what comes as HTML section 9.2.6 says. */
+/** Opens an event stream, and parses it as in HTML, section 9.2.6. */
 export async function openStream(
   url: string,
   query = '',
@@ -75,14 +75,14 @@ export async function openStream(
   }
 }
 
-/** What a block says. */
-export const said = ({ data }: Block) => JSON.parse(data ?? '')
+/** Returns the parsed data of a block. */
+export const dataOf = ({ data }: Block) => JSON.parse(data ?? '')
 
-/** `repository:tag` and the like, of every event that was heard. */
+/** Returns the subject of every image event that was received, such as `repository:tag`. */
 export const subjects = ({ blocks }: Stream): string[] =>
-  blocks.filter(({ event }) => event?.startsWith('image.')).map((block) => said(block).subject)
+  blocks.filter(({ event }) => event?.startsWith('image.')).map((block) => dataOf(block).subject)
 
-/** Waits until so many blocks came. */
+/** Waits until the stream has at least `count` blocks. */
 export async function waitForBlocks({ blocks }: Stream, count: number): Promise<void> {
   await expect.poll(() => blocks.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(count)
 }

@@ -36,7 +36,7 @@ async function page(query: string): Promise<Page> {
 }
 
 describe('pages', () => {
-  it('wait for something to happen, and no longer than they are told', async () => {
+  it('wait for an event, and no longer than the requested time', async () => {
     const repository = newRepository()
     const { cursor } = await page('')
     const started = performance.now()
@@ -50,7 +50,7 @@ describe('pages', () => {
     expect(performance.now() - started).toBeLessThan(30_000)
   })
 
-  it('follow one another by their cursors, whatever their size', async () => {
+  it('follow one another by their cursors, for any page size', async () => {
     const repository = newRepository()
     let { cursor } = await page('')
     for (let count = 0; count < 7; count += 1) await pushImage(registry, repository, `t${count}`)
@@ -68,14 +68,14 @@ describe('pages', () => {
     expect(seen).toEqual(Array.from({ length: 7 }, (_, count) => `${repository}:t${count}`))
   })
 
-  it('look at so many events, and say that there are more', async () => {
+  it('scan a limited number of events, and say that there are more', async () => {
     const [other, repository] = [newRepository(), newRepository()]
     await pushImage(registry, other, 'live')
     await eventBodies(registry, other, 2)
     const { cursor } = await page('')
     const client = new pg.Client(registry.databaseUrl)
     await client.connect()
-    await noteLarge(client, other, 10_000, 10)
+    await appendLargeEvents(client, other, 10_000, 10)
     await client.end()
     await pushImage(registry, repository, 'live')
     await eventBodies(registry, repository, 2)
@@ -86,7 +86,7 @@ describe('pages', () => {
     expect(second.events.map(({ subject }) => subject)).toContain(`${repository}:live`)
   })
 
-  it('begin with each wanted tag once, whether it is named or matches a pattern', async () => {
+  it('start with each matching tag once, by its name or by a pattern', async () => {
     const repository = newRepository()
     for (const tag of ['v1', 'v2', 'live']) await pushImage(registry, repository, tag)
     const tagsOf = async (query: string) =>
@@ -107,7 +107,7 @@ describe('pages', () => {
     ['?repository=A', /^a repository pattern is a name with \* or \*\* in it/],
     ['?tag=a/b', /^a tag pattern is a tag with \* in it/],
     [`?${'tag=a&'.repeat(51)}`, /^tag may be given at most 50 times$/],
-  ])('%s is refused, with what is right', async (query, message) => {
+  ])('%s is refused with the rule', async (query, message) => {
     const answer = await registry.anonymous(`/api/v1/events${query}`)
     expect(answer.status).toBe(400)
     const { errors } = (await answer.json()) as { errors: { message: string }[] }
@@ -115,7 +115,7 @@ describe('pages', () => {
   })
 })
 
-it('one address holds so many streams, and no more', async () => {
+it('one address may open a limited number of streams', async () => {
   const held = await Promise.all([1, 2, 3].map(() => openStream(registry.url)))
   expect(held.map(({ status }) => status)).toEqual([200, 200, 200])
   const more = await openStream(registry.url)
@@ -123,7 +123,7 @@ it('one address holds so many streams, and no more', async () => {
   expect(more.headers['retry-after']).toBe('10')
   const waiting = await registry.anonymous('/api/v1/events?wait=1')
   expect(waiting.status).toBe(429)
-  // A page that does not wait holds nothing.
+  // A page that does not wait does not count.
   expect((await registry.anonymous('/api/v1/events')).status).toBe(200)
   held[0]?.close()
   const again = async () => {
@@ -135,22 +135,22 @@ it('one address holds so many streams, and no more', async () => {
   for (const stream of held) stream.close()
 })
 
-it('whoever waits for a page and goes away makes room for others', async () => {
-  await expect.poll(clientsHeld).toBe(0)
+it('a client that disconnects while it waits for a page makes room for another', async () => {
+  await expect.poll(feedClients).toBe(0)
   const query = '/api/v1/events?repository=nothing/here&wait=60'
   const going = new AbortController()
   const waiting = [1, 2, 3].map(() =>
     registry.anonymous(query, { signal: going.signal }).catch(() => 'gone'),
   )
-  await expect.poll(clientsHeld).toBe(3)
+  await expect.poll(feedClients).toBe(3)
   expect((await registry.anonymous('/api/v1/events?wait=1')).status).toBe(429)
   going.abort()
   expect(await Promise.all(waiting)).toEqual(['gone', 'gone', 'gone'])
-  await expect.poll(clientsHeld).toBe(0)
+  await expect.poll(feedClients).toBe(0)
   expect((await registry.anonymous('/api/v1/events?wait=1')).status).toBe(200)
 })
 
-it('a page that waited is not answered to a credential that was deleted meanwhile', async () => {
+it('a long poll is refused when its credential was deleted meanwhile', async () => {
   const repository = newRepository()
   const { name, secret } = await makeCredential(registry, {
     repositories: [repository],
@@ -158,16 +158,16 @@ it('a page that waited is not answered to a credential that was deleted meanwhil
   })
   const headers = { authorization: basic(name, secret) }
   const { cursor } = await page('')
-  await expect.poll(clientsHeld).toBe(0)
+  await expect.poll(feedClients).toBe(0)
   const path = `/api/v1/events?repository=${repository}&after=${cursor}&wait=20`
   const waiting = registry.anonymous(path, { headers })
-  await expect.poll(clientsHeld).toBe(1)
+  await expect.poll(feedClients).toBe(1)
   await registry.request(`/api/v1/credentials/${name}`, { method: 'DELETE' })
   await pushImage(registry, repository, 'live')
   expect((await waiting).status).toBe(401)
 })
 
-it('what a stream would be is asked with HEAD, and ends at once', async () => {
+it('HEAD describes the stream, and ends at once', async () => {
   const answer = await registry.anonymous('/api/v1/events', {
     method: 'HEAD',
     headers: { accept: 'text/event-stream' },
@@ -176,13 +176,13 @@ it('what a stream would be is asked with HEAD, and ends at once', async () => {
   expect(answer.headers.get('content-type')).toMatch(/^text\/event-stream/)
 })
 
-async function clientsHeld(): Promise<number> {
+async function feedClients(): Promise<number> {
   const metrics = await (await registry.request('/metrics')).text()
   return Number(/^rookery_feed_clients (\d+)/m.exec(metrics)?.[1])
 }
 
-/** Events of 15 KB, as those of large indexes, or of so many bytes. */
-async function noteLarge(
+/** Appends events of 15 KB, the size of a large index's, or of `bytes`. */
+async function appendLargeEvents(
   client: pg.Client,
   repository: string,
   count: number,
@@ -200,23 +200,23 @@ async function noteLarge(
   )
 }
 
-it('a client that takes what it is sent is not cut off, however much comes at once', async () => {
+it('a client that reads is not disconnected, even by many events at once', async () => {
   const repository = newRepository()
   await pushImage(registry, repository, 'first')
   const stream = await openStream(registry.url, `?repository=${repository}&type=image.deleted`)
   await expect.poll(() => stream.lastId).toBeDefined()
   const client = new pg.Client(registry.databaseUrl)
   await client.connect()
-  await noteLarge(client, repository, 500)
+  await appendLargeEvents(client, repository, 500)
   await client.end()
   await waitForBlocks(stream, 500)
   expect(stream.isOver).toBe(false)
   stream.close()
 })
 
-it('a client that takes nothing is cut off, and goes on from where it was', async () => {
+it('a client that does not read is disconnected', async () => {
   const repository = newRepository()
-  // Between the two, so that no buffer of this machine's takes everything.
+  // Between client and registry, so that no socket buffer of this machine holds everything.
   let stopped = false
   const proxy = createServer((socket) => {
     const onward = connect(Number(new URL(registry.url).port), '127.0.0.1')
@@ -236,20 +236,20 @@ it('a client that takes nothing is cut off, and goes on from where it was', asyn
   await pushImage(registry, repository, 'first')
   await waitForBlocks(slow, 2)
   stopped = true
-  // Many more than sockets buffer.
+  // More bytes than the socket buffers hold.
   const client = new pg.Client(registry.databaseUrl)
   await client.connect()
   for (let round = 0; round < 20; round += 1) {
-    await noteLarge(client, repository, 50)
+    await appendLargeEvents(client, repository, 50)
     await new Promise((resolve) => setTimeout(resolve, 60))
   }
   await client.end()
-  await expect.poll(clientsHeld, { timeout: 20_000 }).toBe(0)
+  await expect.poll(feedClients, { timeout: 20_000 }).toBe(0)
   slow.close()
   proxy.close()
 })
 
-it.concurrent('a stream ends when its credential does', async () => {
+it.concurrent('a stream ends when its credential is deleted', async () => {
   const repository = newRepository()
   const { name, secret } = await makeCredential(registry, {
     repositories: [repository],
@@ -263,7 +263,7 @@ it.concurrent('a stream ends when its credential does', async () => {
   await expect.poll(() => stream.isOver, { timeout: 20_000, interval: 250 }).toBe(true)
 }, 30_000)
 
-it.concurrent('a silent stream has a comment now and then, so that no proxy takes it for dead', async () => {
+it.concurrent('a stream without events sends comments, so that no proxy closes it', async () => {
   const stream = await openStream(registry.url)
   await expect
     .poll(() => stream.comments.length, { timeout: 20_000, interval: 250 })
@@ -271,7 +271,7 @@ it.concurrent('a silent stream has a comment now and then, so that no proxy take
   stream.close()
 }, 30_000)
 
-it('streams end at once when a server does, and go on at another replica from the same place', async () => {
+it('streams end at once when a server stops, and resume at another replica from the same cursor', async () => {
   const database = await createTestDatabase()
   const folder = await mkdtemp(join(tmpdir(), 'rookery-feed-'))
   const settings = {
@@ -285,7 +285,7 @@ it('streams end at once when a server does, and go on at another replica from th
     const other = registryAt(two.url, folder, settings)
     const stream = await openStream(one.url, '?type=image.tag.updated')
     await expect.poll(() => stream.lastId).toBeDefined()
-    // What one replica takes is told by the other within a moment.
+    // A push to one replica reaches the clients of the other.
     await pushImage(other, 'a/b', 'v1')
     await waitForBlocks(stream, 1)
     const started = performance.now()

@@ -5,7 +5,7 @@ import { pushBuild } from '../images/image-fixtures.ts'
 import { eventBodies } from '../support/events.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { openStream, type Stream, said, subjects, waitForBlocks } from './event-stream-client.ts'
+import { dataOf, openStream, type Stream, subjects, waitForBlocks } from './event-stream-client.ts'
 
 let registry: TestRegistry
 let client: pg.Client
@@ -40,7 +40,7 @@ const makePrivate = (repository: string) =>
   })
 
 describe('the stream', () => {
-  it('tells anybody what happens, and nothing that was there before', async () => {
+  it('sends new events to an anonymous client, and no earlier ones', async () => {
     const repository = newRepository()
     await pushImage(registry, repository, 'before')
     await eventBodies(registry, repository, 2)
@@ -60,7 +60,7 @@ describe('the stream', () => {
     expect(stream.lastId).toBe(stream.blocks[1]?.id)
   })
 
-  it('tells only what was asked for', async () => {
+  it('sends only events that match the filter', async () => {
     const [one, other] = [newRepository(), newRepository()]
     const wanted = await open(
       `?repository=${one}&tag=v*&type=image.tag.updated&type=image.tag.deleted`,
@@ -78,14 +78,14 @@ describe('the stream', () => {
     expect(subjects(wanted)).toEqual([`${one}:v1`, `${one}:v1`])
   })
 
-  it('goes on from where a client was, without a gap and without a double', async () => {
+  it('resumes from the cursor of a client, without a gap and without a duplicate', async () => {
     const repository = newRepository()
     const query = `?repository=${repository}&type=image.tag.updated`
     const first = await open(query)
     await expect.poll(() => first.lastId).toBeDefined()
     const begun = first.lastId ?? ''
     first.close()
-    const heard: string[] = []
+    const received: string[] = []
     let cursor = begun
     let pushing = true
     const tags = Array.from({ length: 40 }, (_, index) => `t${index}`)
@@ -93,24 +93,24 @@ describe('the stream', () => {
       for (const tag of tags) await pushImage(registry, repository, tag)
       pushing = false
     })()
-    // Cut off again and again while more happens.
-    for (let cuts = 0; cuts < 400 && (pushing || heard.length < tags.length); cuts += 1) {
+    // Disconnects again and again during the pushes.
+    for (let cuts = 0; cuts < 400 && (pushing || received.length < tags.length); cuts += 1) {
       const stream = await open(query, { 'last-event-id': cursor })
       await new Promise((resolve) => setTimeout(resolve, Math.random() * 60))
-      // However slow it is: whoever reconnects hears something in the end.
+      // Even on a slow machine, the last reconnects receive an event.
       if (!pushing) await waitForBlocks(stream, 1)
       stream.close()
-      heard.push(...subjects(stream))
+      received.push(...subjects(stream))
       cursor = stream.lastId ?? cursor
     }
     await pushes
-    expect(heard).toEqual(tags.map((tag) => `${repository}:${tag}`))
+    expect(received).toEqual(tags.map((tag) => `${repository}:${tag}`))
     const whole = await open(`${query}&after=${begun}`)
     await waitForBlocks(whole, tags.length)
-    expect(subjects(whole)).toEqual(heard)
+    expect(subjects(whole)).toEqual(received)
   })
 
-  it('catches up with much that was missed, and then goes on', async () => {
+  it('catches up with many missed events, and then sends new ones', async () => {
     const repository = newRepository()
     const before = await open(`?repository=${repository}`)
     await expect.poll(() => before.lastId).toBeDefined()
@@ -123,13 +123,13 @@ describe('the stream', () => {
     expect(subjects(after)).toEqual(subjects(before).slice(1))
   })
 
-  it('a transaction that commits late is not passed over', async () => {
+  it('sends the event of a transaction that commits late', async () => {
     const repository = newRepository()
     await pushImage(registry, repository, 'a')
     await eventBodies(registry, repository, 2)
     const stream = await open(`?repository=${repository}&type=image.tag.updated`)
     await expect.poll(() => stream.lastId).toBeDefined()
-    // Written first and committed last.
+    // Appended first and committed last.
     const late = new pg.Client(registry.databaseUrl)
     await late.connect()
     await late.query('begin')
@@ -148,20 +148,20 @@ describe('the stream', () => {
     await late.end()
     await waitForBlocks(stream, 2)
     expect(subjects(stream)).toEqual([`${repository}:early`, `${repository}:late`])
-    const sequences = stream.blocks.map((block) => Number(said(block).sequence))
+    const sequences = stream.blocks.map((block) => Number(dataOf(block).sequence))
     expect(sequences[1]).toBe((sequences[0] ?? 0) + 1)
   })
 })
 
 describe('a snapshot', () => {
-  it('says where all tags are, and then what happens: nothing in between is left out', async () => {
+  it('has all tags, and the changes after it follow without a gap', async () => {
     const repository = newRepository()
     await pushBuild(registry, repository, 'live', 'hello-key-1')
     await pushImage(registry, repository, 'plain')
     const stream = await open(`?repository=${repository}&snapshot=1`)
     await waitForBlocks(stream, 3)
     expect(stream.blocks.map(({ event }) => event)).toEqual(['snapshot', 'snapshot', 'live'])
-    const [live, plain] = stream.blocks.map(said)
+    const [live, plain] = stream.blocks.map(dataOf)
     expect(live).toMatchObject({
       registry: new URL(registry.url).host,
       repository,
@@ -174,14 +174,14 @@ describe('a snapshot', () => {
     expect(subjects(stream)[1]).toBe(`${repository}:live`)
   })
 
-  it('and events together are the tags as they are, however busy it is', async () => {
+  it('and its events add up to the present tags, also during many pushes', async () => {
     const repository = newRepository()
     let pushing = true
-    const places = new Map<string, string>()
+    const current = new Map<string, string>()
     const pushes = (async () => {
       for (let count = 0; count < 40; count += 1) {
         const tag = `t${count % 4}`
-        places.set(tag, (await pushImage(registry, repository, tag)).digest)
+        current.set(tag, (await pushImage(registry, repository, tag)).digest)
       }
       pushing = false
     })()
@@ -191,23 +191,23 @@ describe('a snapshot', () => {
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
     await pushes
-    const knownOf = ({ blocks }: Stream) => {
-      const known = new Map<string, string>()
+    const tagsOf = ({ blocks }: Stream) => {
+      const tags = new Map<string, string>()
       for (const block of blocks) {
-        const value = said(block)
-        if (block.event === 'snapshot') known.set(value.tag, value.digest)
+        const value = dataOf(block)
+        if (block.event === 'snapshot') tags.set(value.tag, value.digest)
         if (block.event === 'image.tag.updated') {
-          // Never told to go back to where it was before.
-          expect(value.data.digest).not.toBe(known.get(value.data.tag))
-          known.set(value.data.tag, value.data.digest)
+          // No event repeats a move that the snapshot has.
+          expect(value.data.digest).not.toBe(tags.get(value.data.tag))
+          tags.set(value.data.tag, value.data.digest)
         }
       }
-      return known
+      return tags
     }
-    for (const stream of opened) await expect.poll(() => knownOf(stream)).toEqual(places)
+    for (const stream of opened) await expect.poll(() => tagsOf(stream)).toEqual(current)
   })
 
-  it('is not repeated to a client that goes on from its cursor', async () => {
+  it('is not repeated to a client that resumes from its cursor', async () => {
     const repository = newRepository()
     await pushImage(registry, repository, 'live')
     const first = await open(`?repository=${repository}&snapshot=1`)
@@ -247,26 +247,26 @@ describe('a reset', () => {
         return page.cursor
       },
     ],
-  ])('is said when the cursor is of no use: %s', async (reason, cursorOf) => {
+  ])('is sent for a cursor that cannot be resumed from: %s', async (reason, cursorOf) => {
     const repository = newRepository()
     await pushImage(registry, repository, 'live')
     const cursor = await cursorOf()
     const stream = await open(`?repository=${repository}&snapshot=1`, { 'last-event-id': cursor })
     await waitForBlocks(stream, 3)
     expect(stream.blocks.map(({ event }) => event)).toEqual(['reset', 'snapshot', 'live'])
-    expect(said(stream.blocks[0] ?? {})).toEqual({ reason })
-    // Whoever is cut off within the snapshot begins anew.
+    expect(dataOf(stream.blocks[0] ?? {})).toEqual({ reason })
+    // A client that is disconnected within the snapshot has to start it again.
     expect(stream.blocks.map(({ id }) => id !== undefined)).toEqual([false, false, true])
     const plain = await open(`?repository=${repository}`, { 'last-event-id': cursor })
     await waitForBlocks(plain, 1)
-    expect(said(plain.blocks[0] ?? {})).toEqual({ reason, cursor: plain.lastId })
+    expect(dataOf(plain.blocks[0] ?? {})).toEqual({ reason, cursor: plain.lastId })
     await pushImage(registry, repository, 'next')
     await waitForBlocks(stream, 5)
   })
 })
 
-describe('who may see what', () => {
-  it('a private repository is told only to those who may pull', async () => {
+describe('visibility', () => {
+  it('only clients that may pull a private repository receive its events', async () => {
     const repository = newRepository()
     await pushImage(registry, repository, 'live')
     await makePrivate(repository)
@@ -288,7 +288,7 @@ describe('who may see what', () => {
     expect(await page.json()).toMatchObject({ events: [] })
   })
 
-  it('a repository that becomes private is not told of from then on', async () => {
+  it('events of a repository that becomes private are no longer sent to strangers', async () => {
     const repository = newRepository()
     const stream = await open(`?repository=${repository}`)
     await expect.poll(() => stream.lastId).toBeDefined()
@@ -303,13 +303,13 @@ describe('who may see what', () => {
     expect(stream.blocks).toHaveLength(2)
   })
 
-  it('a wrong credential is refused, and not taken for nobody', async () => {
+  it('a wrong credential is refused, and does not count as anonymous', async () => {
     const refused = await open('', { authorization: basic('admin', 'wrong') })
     expect(refused.status).toBe(401)
   })
 })
 
-it('a thousand clients hear of it, and none holds up another', async () => {
+it('a thousand clients receive events, and none holds up another', async () => {
   const repository = newRepository()
   const many = await Promise.all(
     Array.from({ length: 1000 }, (_, index) =>
@@ -318,8 +318,8 @@ it('a thousand clients hear of it, and none holds up another', async () => {
   )
   await expect.poll(() => many.every(({ lastId }) => lastId !== undefined)).toBe(true)
   await pushImage(registry, repository, 'live')
-  const heard = () => many.filter(({ blocks }) => blocks.length === 2).length
-  await expect.poll(heard, { timeout: 10_000 }).toBe(500)
+  const received = () => many.filter(({ blocks }) => blocks.length === 2).length
+  await expect.poll(received, { timeout: 10_000 }).toBe(500)
   const metrics = await (await registry.request('/metrics')).text()
   expect(Number(/^rookery_feed_clients (\d+)/m.exec(metrics)?.[1])).toBeGreaterThanOrEqual(1000)
 })

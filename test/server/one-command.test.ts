@@ -60,17 +60,17 @@ async function passwordIn(data: string): Promise<string> {
   return (await readFile(join(data, 'admin-password'), 'utf8')).trim()
 }
 
-describe('rookery serve with no configuration but where to be', () => {
+describe('rookery serve with no settings but an address and a folder', () => {
   it('prints a push and a pull that work when pasted', async () => {
     const { banner: greeting } = await begin()
-    // The curl lines, and what they need; the oras lines are pasted by the client tests.
+    // The curl lines and the variables that they need. The client tests paste the oras lines.
     const lines = greeting.split('\n').filter((line) => /^ {2}(echo|DIGEST=|curl)/.test(line))
     expect(lines).toHaveLength(4)
     const { stdout } = await runFile('bash', ['-euc', lines.join('\n')], { cwd: folder })
     expect(stdout).toContain('Hello, unikernel')
   })
 
-  it('keeps the password in a file that only its owner reads', async () => {
+  it('keeps the password in a file that only its owner can read', async () => {
     const { banner: greeting } = await begin()
     const data = join(folder, 'data')
     const password = await passwordIn(data)
@@ -78,7 +78,7 @@ describe('rookery serve with no configuration but where to be', () => {
     expect((await stat(join(data, 'admin-password'))).mode & 0o777).toBe(0o600)
   })
 
-  it('starts again on the same data, without telling the password again', async () => {
+  it('starts again on the same data, and does not print the password again', async () => {
     const first = await begin()
     const password = await passwordIn(join(folder, 'data'))
     const digest = await push(first.url, password, 'kept')
@@ -89,7 +89,7 @@ describe('rookery serve with no configuration but where to be', () => {
     expect(await (await fetch(`${second.url}/v2/a/b/blobs/${digest}`)).text()).toBe('kept')
   })
 
-  it('starts again after kill -9, and the Postgres that lived on is used', async () => {
+  it('starts again after kill -9, and uses the Postgres that is still running', async () => {
     const first = await begin()
     const digest = await push(first.url, await passwordIn(join(folder, 'data')), 'kept')
     await stopProcess(first, 'SIGKILL')
@@ -113,7 +113,7 @@ describe('rookery serve with no configuration but where to be', () => {
     expect(second.stdout).toBe('')
   })
 
-  it('says in one line that the port is taken, before it starts anything', async () => {
+  it('reports a port in use in one line, before it starts anything', async () => {
     const taken = createServer()
     await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve))
     const address = taken.address()
@@ -129,7 +129,7 @@ describe('rookery serve with no configuration but where to be', () => {
   })
 })
 
-describe('rookery serve with a setting that is wrong', () => {
+describe('rookery serve with a wrong setting', () => {
   it.each([
     [{ ROOKERY_LISTEN: '5000' }, 'ROOKERY_LISTEN must be address:port'],
     [{ ROOKERY_LISTNE: '127.0.0.1:1' }, 'ROOKERY_LISTNE is not a setting'],
@@ -139,7 +139,7 @@ describe('rookery serve with a setting that is wrong', () => {
       'cannot use the database: connect ECONNREFUSED 127.0.0.1:1',
     ],
     [{ ROOKERY_DATA_DIR: '/dev/null/data' }, 'cannot make the data folder /dev/null/data'],
-  ])('%j: one line that says so', async (settings, message) => {
+  ])('%j: one line names it', async (settings, message) => {
     const ended = await runUntilExit({ ROOKERY_DATA_DIR: join(folder, 'data'), ...settings })
     expect(ended.status).toBe(1)
     expect(ended.stderr).toContain(`rookery: ${message}`)
@@ -147,8 +147,8 @@ describe('rookery serve with a setting that is wrong', () => {
   })
 })
 
-describe('rookery serve elsewhere', () => {
-  it('works on a Postgres of the user, with the password of the user', async () => {
+describe('rookery serve with other stores', () => {
+  it('works on a given Postgres, with a given password', async () => {
     const database = await createTestDatabase('template1')
     const server = await begin({
       ROOKERY_DATABASE_URL: database.url,
@@ -170,7 +170,7 @@ describe('rookery serve elsewhere', () => {
     expect((await stat(join(folder, 'data', 'blobs'))).uid).toBe(ORDINARY_USER)
   })
 
-  it('takes up a password that a crash left without its credential', async () => {
+  it('uses a password file that a crash left without its credential', async () => {
     const first = await begin()
     const data = join(folder, 'data')
     await stopProcess(first)
@@ -186,7 +186,7 @@ function lastLine(text: string): string {
   return text.trim().split('\n').at(-1) ?? ''
 }
 
-/** Processes whose command line names the folder, or that work in it. */
+/** Lists processes whose command line has the folder, or that run in it. */
 async function processesOf(data: string): Promise<string[]> {
   const found: string[] = []
   for (const pid of await readdir('/proc')) {

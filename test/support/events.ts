@@ -12,7 +12,7 @@ export type SentEvent = {
   readonly data: Record<string, unknown>
 }
 
-/** The bodies of a repository's events in their order, once there are so many. */
+/** Waits until a repository has `count` events, and returns their bodies in their order. */
 export async function eventBodies(
   registry: Pick<TestRegistry, 'databaseUrl'>,
   repository: string,
@@ -41,7 +41,7 @@ export async function eventBodies(
   }
 }
 
-/** The same, parsed. */
+/** Waits as `eventBodies` does, and returns the parsed events. */
 export async function eventsOf(
   registry: Pick<TestRegistry, 'databaseUrl'>,
   repository: string,
