@@ -36,7 +36,8 @@ export const OLD_WORDS: readonly OldWord[] = [
         because: 'an HTTP endpoint of a specification, or the address of an object store',
       },
       {
-        files: /^(?:src\/(?:storage\/s3|config)|test\/s3|test\/support\/s3|scripts)/,
+        files:
+          /^(?:src\/(?:storage\/s3|config)|test\/s3|test\/server\/config|test\/support\/s3|scripts)/,
         because: 'the address of an object store',
       },
     ],
