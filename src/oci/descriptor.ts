@@ -2,14 +2,14 @@ import { type Digest, digestOf, parseDigest, shortened } from './digest.ts'
 import { RegistryError } from './errors.ts'
 import { isMediaType, type MediaType } from './media-type.ts'
 
-/** Image spec, "OCI Content Descriptors", as far as a registry needs it. */
+/** The fields of a descriptor that a registry needs: image spec, "OCI Content Descriptors". */
 export type Descriptor = {
   readonly mediaType: MediaType
   readonly digest: Digest
   readonly size: number
 }
 
-/** Image spec, "Guidance for an Empty Descriptor": this blob exists in every repository. */
+/** A blob that exists in every repository: image spec, "Guidance for an Empty Descriptor". */
 export const EMPTY_JSON: Uint8Array = Buffer.from('{}')
 const EMPTY_DIGESTS: ReadonlySet<string> = new Set([
   digestOf(EMPTY_JSON, 'sha256'),
@@ -23,12 +23,12 @@ export function isEmptyDescriptor(digest: Digest): boolean {
 
 export type JsonObject = { readonly [key: string]: unknown }
 
-/** True for a JSON object, which a list and null are not. */
+/** True for a JSON object; false for a list and for null. */
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** `where` names the field in errors, such as `layers[2]`. Throws MANIFEST_INVALID. */
+/** Parses a descriptor. Errors name the field `where`, such as `layers[2]`. Throws MANIFEST_INVALID. */
 export function parseDescriptor(value: unknown, where: string): Descriptor {
   if (!isObject(value)) throw invalidManifest(where, 'must be a descriptor object')
   const { mediaType, digest, size } = value
@@ -47,10 +47,10 @@ export function parseDescriptor(value: unknown, where: string): Descriptor {
   }
 }
 
-/** A manifest that says something wrong at one place: MANIFEST_INVALID that names it. */
+/** MANIFEST_INVALID for one field of a manifest: its rule and, if short, its value. */
 export function invalidManifest(
   where: string,
-  right: string,
+  rule: string,
   found?: unknown,
   cause?: unknown,
 ): RegistryError {
@@ -59,6 +59,6 @@ export function invalidManifest(
   return new RegistryError(
     'MANIFEST_INVALID',
     { field: where, ...(plain ? { found: shown } : {}) },
-    { message: `manifest invalid: ${where} ${right}`, cause },
+    { message: `manifest invalid: ${where} ${rule}`, cause },
   )
 }

@@ -12,7 +12,7 @@ export type Digest = string & { readonly __type: 'Digest' }
 const DIGEST = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/
 const DIGEST_LENGTH_MAX = 'sha512:'.length + ALGORITHMS.sha512
 
-/** Image spec, "Digests". Throws DIGEST_INVALID for a malformed digest or an unknown algorithm. */
+/** Parses a digest: image spec, "Digests". Throws DIGEST_INVALID for a malformed digest or an unknown algorithm. */
 export function parseDigest(text: string): Digest {
   if (text.length > DIGEST_LENGTH_MAX || !DIGEST.test(text)) {
     throw new RegistryError(
@@ -24,7 +24,7 @@ export function parseDigest(text: string): Digest {
   return text as Digest
 }
 
-/** Throws DIGEST_INVALID for an algorithm that this registry does not compute. */
+/** Parses the name of a hash algorithm. Throws DIGEST_INVALID for one that this registry does not compute. */
 export function parseAlgorithm(text: string): Algorithm {
   if (!Object.hasOwn(ALGORITHMS, text)) {
     throw new RegistryError(
@@ -36,29 +36,29 @@ export function parseAlgorithm(text: string): Algorithm {
   return text as Algorithm
 }
 
-/** The algorithm that a digest names. */
+/** Returns the algorithm of a digest. */
 export function algorithmOf(digest: Digest): Algorithm {
   return digest.startsWith('sha512:') ? 'sha512' : 'sha256'
 }
 
-/** The hexadecimal part, which is safe as a file name. */
+/** Returns the hexadecimal part, which is safe as a file name. */
 export function hexOf(digest: Digest): string {
   return digest.slice(digest.indexOf(':') + 1)
 }
 
-/** Finishes a running hash: nothing can be added to it afterwards. */
+/** Finishes a hash, to which no bytes can be added afterwards. */
 export function digestOfHash(algorithm: Algorithm, hash: Hash): Digest {
   return `${algorithm}:${hash.digest('hex')}` as Digest
 }
 
-/** The digest of bytes that are in memory. */
+/** Returns the digest of bytes in memory. */
 export function digestOf(bytes: Uint8Array, algorithm: Algorithm = 'sha256'): Digest {
   return digestOfHash(algorithm, createHash(algorithm).update(bytes))
 }
 
 const SHORTENED_LENGTH = 160
 
-/** Client text as it may stand in an error: never longer than a line. */
+/** Shortens a client's text for an error, to one line at most. */
 export function shortened(text: string): string {
   return text.length > SHORTENED_LENGTH ? `${text.slice(0, SHORTENED_LENGTH)}…` : text
 }

@@ -1,31 +1,31 @@
 import { badRequest } from './errors.ts'
 
-/** Made only by the functions below: `*` stands for anything but `/`, `**` for anything. */
+/** A checked pattern, made only by the functions below. `*` matches all characters but `/`, and `**` all. */
 export type Glob = string & { readonly __type: 'Glob' }
 
-// As long as what they are compared with, so that comparing stays a matter of microseconds.
+// The maximum length of a repository name, so that a comparison takes microseconds.
 const GLOB_LENGTH_MAX = 255
 const REPOSITORY_GLOB = /^[a-z0-9._*-]+(?:\/[a-z0-9._*-]+)*$/
 const TAG_GLOB = /^[a-zA-Z0-9._*-]+$/
 
-/** Such as `builds/*` (one component) or `builds/**` (any number). Throws REQUEST_INVALID. */
+/** Parses a repository pattern: `builds/*` (one component) or `builds/**` (any number). Throws REQUEST_INVALID. */
 export function parseRepositoryGlob(text: string): Glob {
-  return checked(text, REPOSITORY_GLOB, 'a repository pattern is a name with * or ** in it')
+  return parseGlob(text, REPOSITORY_GLOB, 'a repository pattern is a name with * or ** in it')
 }
 
-/** Such as `v*`. Throws REQUEST_INVALID. */
+/** Parses a tag pattern such as `v*`. Throws REQUEST_INVALID. */
 export function parseTagGlob(text: string): Glob {
-  return checked(text, TAG_GLOB, 'a tag pattern is a tag with * in it')
+  return parseGlob(text, TAG_GLOB, 'a tag pattern is a tag with * in it')
 }
 
-/** For the values of claims, which may hold any characters. Throws REQUEST_INVALID. */
+/** Parses a pattern for the value of a claim, which may contain any character but NUL. Throws REQUEST_INVALID. */
 export function parseClaimGlob(text: string): Glob {
-  return checked(text, /^[^\0]+$/, 'a condition is a value with * or ** in it')
+  return parseGlob(text, /^[^\0]+$/, 'a condition is a value with * or ** in it')
 }
 
-function checked(text: string, allowed: RegExp, right: string): Glob {
+function parseGlob(text: string, allowed: RegExp, rule: string): Glob {
   if (text.length > GLOB_LENGTH_MAX || !allowed.test(text)) {
-    throw badRequest(`${right}, of at most ${GLOB_LENGTH_MAX} characters`, {
+    throw badRequest(`${rule}, of at most ${GLOB_LENGTH_MAX} characters`, {
       detail: { pattern: text.slice(0, GLOB_LENGTH_MAX) },
     })
   }
@@ -34,11 +34,11 @@ function checked(text: string, allowed: RegExp, right: string): Glob {
 
 type Step = { readonly kind: 'literal'; readonly text: string } | { readonly kind: '*' | '**' }
 
-/** Takes time in proportion to the product of both lengths, whatever they are. */
+/** True when the pattern matches the whole text. Takes time proportional to the product of both lengths. */
 export function matchesGlob(glob: Glob, text: string): boolean {
   const star = glob.indexOf('*')
   if (star === -1) return glob === text
-  // Most comparisons end here, of one event with a thousand subscriptions.
+  // Most comparisons end here: an event is compared with a thousand filters.
   if (!text.startsWith(glob.slice(0, star))) return false
   if (glob === '**') return true
   return accepts(stepsOf(glob), text, (step, character) =>
@@ -46,20 +46,20 @@ export function matchesGlob(glob: Glob, text: string): boolean {
   )
 }
 
-/** True when any of them matches. */
+/** True when one of the patterns matches. */
 export function matchesAnyGlob(globs: readonly Glob[], text: string): boolean {
   return globs.some((glob) => matchesGlob(glob, text))
 }
 
 /**
- * True only when whatever `inner` matches is matched by `outer`, too; false also where that is hard to
- * see. Takes time in proportion to the product of both lengths.
+ * True only when `outer` matches every text that `inner` matches. May be false when it does, but never the
+ * reverse. Takes time proportional to the product of both lengths.
  */
 export function coversGlob(outer: Glob, inner: Glob): boolean {
   const star = outer.indexOf('*')
   if (star === -1) return outer === inner
   if (!inner.startsWith(outer.slice(0, star))) return false
-  // Like a text in which a star is one character, that only a star as wide or wider can take.
+  // Matches `inner` as a text in which a star is one character, which only an equal or wider star takes.
   return accepts(stepsOf(outer), stepsOf(inner), (step, taken) =>
     step.kind === 'literal'
       ? taken.kind === 'literal' && taken.text === step.text
@@ -71,7 +71,7 @@ function isWithinComponent(step: Step): boolean {
   return step.kind === 'literal' ? step.text !== '/' : step.kind === '*'
 }
 
-/** The same as a regular expression of Postgres, for names of repositories. */
+/** Returns the pattern as a regular expression of Postgres, for repository names. */
 export function postgresRegexOf(glob: Glob): string {
   const parts = stepsOf(glob).map((step) => {
     if (step.kind === 'literal') return step.text.replace(/[.\\+?^${}()|[\]]/g, '\\$&')
@@ -87,15 +87,15 @@ function stepsOf(glob: Glob): Step[] {
   })
 }
 
-/** True when the steps can take all of `read`, one after the other. */
+/** True when the steps accept all of `input`, one element after the other. */
 function accepts<T>(
   steps: readonly Step[],
-  read: Iterable<T>,
+  input: Iterable<T>,
   takes: (step: Step, one: T) => boolean,
 ): boolean {
-  // Which numbers of steps can have taken what was read so far.
+  // The positions in `steps` that the input so far can have reached.
   let reached = afterStars(new Set([0]), steps)
-  for (const one of read) {
+  for (const one of input) {
     const next = new Set<number>()
     for (const index of reached) {
       const step = steps[index]
@@ -108,11 +108,11 @@ function accepts<T>(
   return reached.has(steps.length)
 }
 
-/** A star may stand for nothing. */
+/** Adds the positions after stars, because a star may match nothing. */
 function afterStars(reached: Set<number>, steps: readonly Step[]): Set<number> {
   for (const index of reached) {
     const step = steps[index]
-    // A set is walked in the order of insertion, also over what is added on the way.
+    // A set is iterated in insertion order, and includes elements added meanwhile.
     if (step !== undefined && step.kind !== 'literal') reached.add(index + 1)
   }
   return reached

@@ -19,51 +19,51 @@ import {
   parseContentType,
 } from './media-type.ts'
 
-// The spec wants at least 4 MiB to be taken ("Pushing Manifests").
+// The spec requires a limit of at least 4 MiB ("Pushing Manifests").
 export const MANIFEST_BYTES_MAX = 8 * 1024 * 1024
-// A manifest costs a row an edge; real indexes and images stay far below.
+// Each edge is a row; real indexes and images have far fewer.
 export const MANIFEST_EDGES_MAX = 10_000
 
-/** A layer, and the name under which clients save it. */
+/** A layer, and the file name under which clients save it. */
 export type Layer = Descriptor & { readonly title: string | undefined }
 
-/** What an index says of one of its manifests: image spec, "OCI Image Index". */
+/** The entry of an index for one of its manifests: image spec, "OCI Image Index". */
 export type Child = Descriptor & {
   readonly platform:
     | { readonly os: string; readonly architecture: string; readonly variant: string | undefined }
     | undefined
 }
 
-/** What a registry reads out of a manifest's bytes. */
+/** The fields of a manifest that a registry needs. */
 export type Manifest = {
   readonly mediaType: MediaType
-  /** As referrers show it: its own, else the config's media type; an index has only its own. */
+  /** As in the list of referrers: its own, or else the media type of the config. An index has only its own. */
   readonly artifactType: string | undefined
   readonly subject: Descriptor | undefined
   readonly annotations: Readonly<Record<string, string>> | undefined
-  /** Of an image manifest. */
+  /** Only in an image manifest. */
   readonly config: Descriptor | undefined
-  /** Of an image manifest, as they stand. */
+  /** Only in an image manifest: all layers, in order. */
   readonly layers: readonly Layer[]
-  /** Blobs that must be in the repository. */
+  /** Blobs that the repository must contain. */
   readonly blobs: readonly Descriptor[]
-  /** Child manifests that must be in the repository. */
+  /** Child manifests that the repository must contain. */
   readonly children: readonly Child[]
-  /** What a manifest of an unknown media type seems to name: kept alive when present, not demanded. */
+  /** Digests in a manifest of an unknown media type: garbage collection keeps their blobs; they may be missing. */
   readonly mentioned: readonly Digest[]
 }
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /**
- * Reads a manifest as far as the registry must understand it; fields it does not know are left
- * alone. An unknown media type is never an error. Throws MANIFEST_INVALID that names the field.
+ * Parses the fields of a manifest that the registry needs, and ignores other fields. An unknown media
+ * type is never an error. Throws MANIFEST_INVALID that names the field.
  */
 export function parseManifest(bytes: Uint8Array, contentType: string | undefined): Manifest {
   const body = parseJson(bytes)
   const mediaType = mediaTypeOf(body, contentType)
   if (body?.manifests != null && body.layers != null) {
-    throw invalidManifest('manifests', 'and layers must not stand in one manifest')
+    throw invalidManifest('manifests', 'and layers must not be in one manifest')
   }
   if (mediaType === IMAGE_MANIFEST || mediaType === DOCKER_MANIFEST) {
     return { mediaType, ...claims(present(body)), ...imageManifest(present(body)) }
@@ -83,13 +83,13 @@ function claims(body: JsonObject): Claims {
   }
 }
 
-/** Takes what reads like the fields of an image manifest, and leaves alone what does not. */
+/** Reads the fields that look like those of an image manifest, and ignores the others. */
 function unknownManifest(body: JsonObject | undefined): Omit<Manifest, 'mediaType'> {
   const lenient = <T>(read: (body: JsonObject) => T): T | undefined => {
     try {
       return body === undefined ? undefined : read(body)
     } catch {
-      // An unknown media type may give the same names another meaning.
+      // An unknown media type may use the same names for other content.
       return undefined
     }
   }
@@ -110,7 +110,7 @@ function parseJson(bytes: Uint8Array): JsonObject | undefined {
     const value: unknown = JSON.parse(decoder.decode(bytes))
     return isObject(value) ? value : undefined
   } catch {
-    // What is no JSON object can still be a manifest of an unknown media type.
+    // A manifest of an unknown media type need not be JSON.
     return undefined
   }
 }
@@ -172,7 +172,7 @@ type Contents = Pick<
 /** Image spec, "OCI Image Manifest"; Docker's schema 2 has the same shape. */
 function imageManifest(body: JsonObject): Contents {
   if (body.manifests != null)
-    throw invalidManifest('manifests', 'must not stand beside config or layers')
+    throw invalidManifest('manifests', 'must not be together with config or layers')
   const config = parseDescriptor(body.config, 'config')
   const layers = descriptors(body, 'layers', parseLayer)
   const needed = [config, ...layers].filter(
@@ -191,7 +191,7 @@ function imageManifest(body: JsonObject): Contents {
 /** Image spec, "OCI Image Index"; Docker's manifest list has the same shape. */
 function imageIndex(body: JsonObject): Contents {
   for (const field of ['layers', 'config']) {
-    if (body[field] != null) throw invalidManifest(field, 'must not stand beside manifests')
+    if (body[field] != null) throw invalidManifest(field, 'must not be together with manifests')
   }
   return {
     artifactType: artifactTypeOf(body),
@@ -218,8 +218,8 @@ function parseChild(value: unknown, where: string): Child {
   if (typeof os !== 'string' || typeof architecture !== 'string') {
     return { ...child, platform: undefined }
   }
-  const known = typeof variant === 'string' ? variant : undefined
-  return { ...child, platform: { os, architecture, variant: known } }
+  const checkedVariant = typeof variant === 'string' ? variant : undefined
+  return { ...child, platform: { os, architecture, variant: checkedVariant } }
 }
 
 function descriptors<T>(
@@ -236,7 +236,7 @@ function descriptors<T>(
   return list.map((value, index) => parse(value, `${field}[${index}]`))
 }
 
-/** One descriptor a digest. Throws MANIFEST_INVALID when two disagree about its size. */
+/** Returns one descriptor per digest. Throws MANIFEST_INVALID when two have different sizes. */
 function distinct<T extends Descriptor>(list: readonly T[]): T[] {
   const byDigest = new Map<Digest, T>()
   for (const descriptor of list) {
@@ -257,7 +257,7 @@ function mentionedIn(body: JsonObject | undefined): Digest[] {
       try {
         digests.add(parseDescriptor(item, field).digest)
       } catch {
-        // Not a descriptor, so nothing that could be kept alive.
+        // Not a descriptor, so there is no blob to keep.
       }
     }
   }

@@ -10,15 +10,15 @@ export const DOCKER_MANIFEST_LIST = 'application/vnd.docker.distribution.manifes
 export type MediaType = string & { readonly __type: 'MediaType' }
 
 const MEDIA_TYPE_LENGTH_MAX = 255
-// RFC 6838, section 4.2, with the wider token characters of RFC 9110 that are seen in the wild.
+// RFC 6838, section 4.2, with the wider token characters of RFC 9110, which occur in practice.
 const MEDIA_TYPE = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+\/[A-Za-z0-9!#$%&'*+.^_`|~-]+$/
 
-/** True for `type/subtype` without parameters, of a length that a header can carry. */
+/** True for `type/subtype` without parameters, of a length that fits in a header. */
 export function isMediaType(text: string): text is MediaType {
   return text.length <= MEDIA_TYPE_LENGTH_MAX && MEDIA_TYPE.test(text)
 }
 
-/** A Content-Type header without its parameters. Throws MANIFEST_INVALID when it is none. */
+/** Parses a Content-Type header, without its parameters. Throws MANIFEST_INVALID. */
 export function parseContentType(header: string): MediaType {
   const end = header.indexOf(';')
   const text = (end === -1 ? header : header.slice(0, end)).trim()
@@ -26,13 +26,13 @@ export function parseContentType(header: string): MediaType {
     throw new RegistryError(
       'MANIFEST_INVALID',
       { 'Content-Type': shortened(header) },
-      { message: `Content-Type is no media type; send for example ${IMAGE_MANIFEST}` },
+      { message: `Content-Type is not a media type; send for example ${IMAGE_MANIFEST}` },
     )
   }
   return text
 }
 
-/** Layers that image spec allows to lie elsewhere ("Non-Distributable Layers"), and Docker's. */
+/** True for layers that a registry need not contain: image spec, "Non-Distributable Layers", and Docker's. */
 export function isNondistributable(mediaType: string): boolean {
   return (
     mediaType.startsWith('application/vnd.oci.image.layer.nondistributable.') ||

@@ -75,7 +75,7 @@ describe('what is no build', () => {
     const wrong: [words: string[], right: RegExp][] = [
       [['push'], /expected DIR, HOST\/REPOSITORY:TAG and more tags, not 0 words$/],
       [['push', KERNEL, `${host}/x`], /must end with a tag and no digest/],
-      [['push', KERNEL, `${host}/x:v1`, '../v2'], /a tag has letters/],
+      [['push', KERNEL, `${host}/x:v1`, '../v2'], /a tag must have letters/],
       [['push', KERNEL, 'www:v1'], /no reference to an image: it must be like/],
       [['push', KERNEL, `${host}/x:v1`, '--created', 'yesterday'], /must be a time such as/],
       [['push', KERNEL, `${host}/x:v1`, '--username', 'orb'], /--password-stdin stand together$/],

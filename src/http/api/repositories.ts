@@ -6,7 +6,7 @@ import { readFields } from './json-fields.ts'
 
 const PATH = '/api/v1/repositories/*repository/settings'
 
-/** What a repository is: who may pull from it, and which of its tags never move. */
+/** The routes for the settings of a repository: its visibility, immutable tags and provenance. */
 export function repositoryRoutes(repositories: Repositories): Route[] {
   return [
     {
