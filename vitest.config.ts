@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 
 const POSTGRES = 'test/support/postgres.global.ts'
 const S3 = 'test/support/s3.global.ts'
-/** What a test waits for comes at once; on a busy machine at once is longer. */
+/** Time for a condition to become true: a busy machine takes longer. */
 const POLL = { expect: { poll: { timeout: 10_000, interval: 20 } } }
 const LIMITS = { testTimeout: 60_000, hookTimeout: 60_000, ...POLL }
 const CLIENTS = {
@@ -12,7 +12,7 @@ const CLIENTS = {
   hookTimeout: 300_000,
   ...POLL,
 }
-/** Hosts fetch kernels in the same way from every store: they are never redirected to it. */
+/** Hosts fetch kernels from every store in the same way: Rookery never redirects them to it. */
 const CLIENTS_S3 = { ...CLIENTS, exclude: ['test/clients/deploy*'], globalSetup: [S3] }
 const MAIN = {
   include: ['test/**/*.test.ts'],
@@ -20,7 +20,10 @@ const MAIN = {
   globalSetup: [POSTGRES],
   ...LIMITS,
 }
-/** What is the same on every Node: words, rules of the source, what is computed, Postgres' own part. */
+/**
+ * Tests whose result does not depend on Node: parsers, rules of the source, computations, the
+ * embedded Postgres.
+ */
 const ALIKE = [
   'test/cli/{access,asking,inspect,push-refused,webhook}*',
   'test/{concurrency,house,oci,unikernel}/**',
@@ -30,7 +33,7 @@ const ALIKE = [
   'test/garbage/soak*',
   'test/webhooks/delivery-claims*',
 ]
-/** What runs again on every store. */
+/** Tests that run again on every store. */
 const ON_EVERY_STORE = ['conformance', 'concurrency', 'garbage', 'images'].map(
   (folder) => `test/${folder}/**/*.test.ts`,
 )

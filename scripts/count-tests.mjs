@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Adds up the JSON reports of the test runner: count-tests.mjs [--no-skips] REPORT...
-// A report that is missing, unreadable or empty, and a file that could not be loaded, count as failed.
-// What failed, and why, goes to standard error: the runner's own words are far above by then.
+// A missing, unreadable or empty report and a file that could not be loaded count as failed. Each failure
+// and its reason are printed on standard error again: the runner's own output is far above by then.
 import { readFileSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 
@@ -16,7 +16,7 @@ export function countReport(text, { skipsFail = false } = {}) {
   if (typeof report !== 'object' || report === null) return { passed: 0, failed: 1, skipped: 0 }
   const passed = report.numPassedTests ?? 0
   const skipped = (report.numPendingTests ?? 0) + (report.numTodoTests ?? 0)
-  // A suite that fails without a test that did was not even loaded.
+  // A suite that failed without a failed test was not even loaded.
   const unloaded = (report.testResults ?? []).filter(
     (file) =>
       file.status === 'failed' &&
@@ -30,7 +30,7 @@ export function countReport(text, { skipsFail = false } = {}) {
 
 const REASON_LINES_MAX = 12
 
-/** @returns {string[]} what failed in a report, each with the beginning of its reason */
+/** @returns {string[]} the failures of a report, each with the beginning of its reason */
 export function failuresOf(text) {
   let files
   try {
@@ -43,14 +43,14 @@ export function failuresOf(text) {
     .filter((file) => file.status === 'failed')
     .flatMap((file) => {
       const tests = (file.assertionResults ?? []).filter((test) => test.status === 'failed')
-      if (tests.length === 0) return [told(`${file.name}: could not be loaded`, [file.message])]
-      return tests.map((test) => told(`${file.name}: ${test.fullName}`, test.failureMessages))
+      if (tests.length === 0) return [describe(`${file.name}: could not be loaded`, [file.message])]
+      return tests.map((test) => describe(`${file.name}: ${test.fullName}`, test.failureMessages))
     })
 }
 
-function told(what, reasons) {
+function describe(failure, reasons) {
   const lines = (reasons ?? []).join('\n').split('\n').slice(0, REASON_LINES_MAX)
-  return `failed: ${what}\n${lines.map((line) => `    ${line}\n`).join('')}`
+  return `failed: ${failure}\n${lines.map((line) => `    ${line}\n`).join('')}`
 }
 
 function main(args) {

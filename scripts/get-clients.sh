@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches oras (Debian 13's package) and skopeo (Debian 12's) into .cache/clients/bin, from the Debian
-# mirror that this machine uses itself. Nothing is installed into the system. A second run does nothing.
+# mirror of this machine. It installs nothing into the system, and does nothing when it runs again.
 #   CLIENTS_DIR=folder     another folder than .cache/clients
 #   USE_SYSTEM_CLIENTS=1   links to the oras and skopeo on PATH, and fetches nothing
 set -euo pipefail
@@ -24,12 +24,12 @@ if works; then
   exit 0
 fi
 
-# It replaces the whole folder, so that must be its own.
+# The script replaces the whole folder, so the folder must be its own.
 if [ -n "$(ls -A "$CLIENTS" 2>/dev/null)" ] && ! [ -e "$CLIENTS/$MARK" ]; then
-  fail "$CLIENTS holds something else: remove it, or choose another with CLIENTS_DIR"
+  fail "$CLIENTS has other files: remove it, or choose another folder with CLIENTS_DIR"
 fi
 
-# What is made is made aside and moved into place; a run that was killed may have left its folder.
+# Files are made aside and moved into place; a run that was killed may have left its folder.
 mkdir -p "$(dirname "$CLIENTS")"
 find "$(dirname "$CLIENTS")" -maxdepth 1 -name 'rookery-clients.??????' -mmin "+$LEFTOVER_MINUTES" -exec rm -rf {} +
 WORK=$(mktemp -d "$(dirname "$CLIENTS")/rookery-clients.XXXXXX")
@@ -81,9 +81,9 @@ fetch() {
   curl -fsS --retry 3 --max-time "$FETCH_SECONDS_MAX" -o "$2" "$1" || fail "cannot fetch $1"
 }
 
-# verify SUITE: writes the suite's release as far as it is signed. At least one signature must be by a
-# key of this machine (an older keyring may lack the newest suite's), and none may be wrong. What
-# stands outside of the signed text is not part of it.
+# verify SUITE: writes the signed text of the suite's release. At least one signature must be by a key of
+# this machine (an older keyring may not have the newest suite's), and none may be wrong. Text outside of
+# the signed part is left out.
 verify() {
   local suite=$1
   if ! command -v gpgv >/dev/null || ! [ -r "$KEYRING" ]; then
@@ -98,7 +98,7 @@ verify() {
     fail "the release of $suite is not signed by a key in $KEYRING"
 }
 
-# index SUITE: the list of the suite's packages, checked against the signed release.
+# index SUITE: fetches the list of the suite's packages, and checks it against the signed release.
 index() {
   local suite=$1 path="main/binary-$ARCHITECTURE/Packages.xz" expected
   fetch "$MIRROR/dists/$suite/InRelease" "$WORK/$suite.InRelease"
@@ -106,7 +106,7 @@ index() {
   expected=$(sed -n '/^SHA256:/,$p' "$WORK/$suite.Release" | awk -v path="$path" '$3 == path && !seen { print $1; seen = 1 }')
   [ -n "$expected" ] || fail "the release of $suite does not list $path"
   fetch "$MIRROR/dists/$suite/$path" "$WORK/$suite.xz"
-  printf '%s  %s\n' "$expected" "$WORK/$suite.xz" | sha256sum --status --check || fail "$path of $suite is not what its release says"
+  printf '%s  %s\n' "$expected" "$WORK/$suite.xz" | sha256sum --status --check || fail "$path of $suite differs from its release"
   xz -dc "$WORK/$suite.xz" >"$WORK/$suite.packages"
 }
 
@@ -119,7 +119,7 @@ unpack() {
       print file, sum; exit
     }' "$WORK/$suite.packages") || fail "$suite has no package $package for $ARCHITECTURE"
   fetch "$MIRROR/$file" "$WORK/$package.deb"
-  printf '%s  %s\n' "$sum" "$WORK/$package.deb" | sha256sum --status --check || fail "$package is not what $suite says"
+  printf '%s  %s\n' "$sum" "$WORK/$package.deb" | sha256sum --status --check || fail "$package differs from the list of $suite"
   mkdir -p "$folder"
   dpkg-deb -x "$WORK/$package.deb" "$folder"
 }
@@ -129,7 +129,7 @@ index trixie
 index bookworm
 unpack trixie oras "$WORK/made/oras"
 unpack bookworm skopeo "$WORK/made/skopeo"
-# Libraries that skopeo needs and that this machine may lack.
+# Libraries that skopeo needs and that may be missing on this machine.
 for library in libgpgme11 libassuan0 libgpg-error0 libdevmapper1.02.1; do
   unpack bookworm "$library" "$WORK/made/skopeo"
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a real S3 server for tests: Ceph's RADOS gateway on a monitor and one storage daemon that keeps
-# everything in memory. It stays in the foreground; when it can be used it prints one line of JSON:
+# everything in memory. It stays in the foreground; when it is ready it prints one line of JSON:
 #   {"endpoint":"http://127.0.0.1:7480","accessKeyId":"…","secretAccessKey":"…"}
 # SIGTERM, or the end of its standard input when --until-eof is given, stops all of it.
 #   scripts/start-rgw.sh [--until-eof] FOLDER PORT
@@ -21,7 +21,7 @@ if [ "${1:-}" = --until-eof ]; then
   shift
 fi
 [ "$#" -eq 2 ] || fail 'usage: scripts/start-rgw.sh [--until-eof] FOLDER PORT'
-# What runs in the background gets no standard input of its own.
+# Background processes get no standard input of their own.
 exec 4<&0 </dev/null
 mkdir -p "$1"
 FOLDER=$(cd "$1" && pwd)
@@ -38,7 +38,7 @@ free_port() {
 PIDS=()
 stop() {
   trap - EXIT INT TERM
-  # The gateway first: the others hold what it wants to write.
+  # The gateway first: it still writes to the others.
   local index
   for ((index = ${#PIDS[@]} - 1; index >= 0; index--)); do kill -KILL "${PIDS[index]}" 2>/dev/null || true; done
   wait 2>/dev/null || true
@@ -124,7 +124,7 @@ radosgw -c "$CONF" -n client.rgw -f >"$FOLDER/log/rgw.out" 2>&1 &
 RGW=$!
 PIDS+=("$RGW")
 
-# Each answers when the one below it does.
+# Each server answers once the one below it does.
 for ((try = 0; ; try++)); do
   (exec 3<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null && break
   kill -0 "$RGW" 2>/dev/null || fail "the gateway ended: $(tail -c 300 "$FOLDER/log/rgw.out")"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a real S3 server for tests: OpenStack Swift with its s3api middleware, one device and one replica.
-# It stays in the foreground; when it can be used it prints one line of JSON:
+# It stays in the foreground; when it is ready it prints one line of JSON:
 #   {"endpoint":"http://127.0.0.1:7490","accessKeyId":"…","secretAccessKey":"…"}
 # SIGTERM, or the end of its standard input when --until-eof is given, stops all of it.
 #   scripts/start-swift.sh [--until-eof] FOLDER PORT
@@ -19,9 +19,9 @@ fail() {
   exit 1
 }
 
-# The end of a log, as one line.
+# tail_of FILE: prints the end of a log as one line.
 tail_of() {
-  if [ -s "$1" ]; then tail -c 300 "$1" | tr '\n' ' '; else printf 'it said nothing'; fi
+  if [ -s "$1" ]; then tail -c 300 "$1" | tr '\n' ' '; else printf 'its log is empty'; fi
 }
 
 UNTIL_EOF=0
@@ -33,7 +33,7 @@ fi
 mkdir -p "$1"
 FOLDER=$(cd "$1" && pwd)
 PORT=$2
-[[ $FOLDER != *%* ]] || fail "the name of $FOLDER has a %, which means something else in Swift's configuration"
+[[ $FOLDER != *%* ]] || fail "the name of $FOLDER has a %, which has a meaning of its own in Swift's configuration"
 for tool in swift-proxy-server swift-account-server swift-container-server swift-object-server; do
   [ -x "/usr/bin/$tool" ] || fail "needs $tool: apt-get install --no-install-recommends $PACKAGES"
 done
@@ -42,7 +42,7 @@ done
 PIDS=()
 stop() {
   trap - EXIT INT TERM
-  # The proxy first: the others hold what it wants to write.
+  # The proxy first: it still writes to the others.
   local index
   for ((index = ${#PIDS[@]} - 1; index >= 0; index--)); do kill -KILL "${PIDS[index]}" 2>/dev/null || true; done
   wait 2>/dev/null || true
@@ -52,7 +52,7 @@ trap 'exit 0' INT TERM
 
 mkdir -p "$FOLDER/etc" "$FOLDER/lib" "$FOLDER/log" "$FOLDER/cache" "$FOLDER/devices/d1"
 
-# Checks what can be wrong before any server starts, builds the rings, and prints the storage servers' ports.
+# Checks the preconditions before any server starts, builds the rings, and prints the ports of the storage servers.
 cat >"$FOLDER/lib/prepare.py" <<'PYTHON'
 import os
 import socket
@@ -96,8 +96,8 @@ for name in ("account", "container", "object"):
     print(number)
 PYTHON
 
-# Runs a server with its swift.conf below FOLDER. It is also the proxy's cache: tempauth insists on one, and one that
-# remembers nothing spares a memcached.
+# Runs a server with its swift.conf below FOLDER. It is also the proxy's cache: tempauth requires one, and an empty one
+# replaces a memcached.
 cat >"$FOLDER/lib/launch.py" <<'PYTHON'
 class NoCache:
     def get(self, key, **options):
@@ -157,7 +157,7 @@ name = default
 default = yes
 CONF
 
-# What each server's file starts with. Its log goes to its standard error; the port for a syslog has no listener.
+# common PORT: prints the beginning of each server's file. Logs go to standard error; no syslog listens at the port.
 common() {
   cat <<CONF
 [DEFAULT]
@@ -222,7 +222,7 @@ use = egg:swift#copy
 [filter:slo]
 use = egg:swift#slo
 max_manifest_segments = 10000
-# Nobody runs the expirer that would do it later.
+# No expirer runs that would do it later.
 allow_async_delete = false
 [filter:dlo]
 use = egg:swift#dlo
@@ -234,7 +234,7 @@ use = egg:swift#symlink
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
-# There is no other replica to turn to.
+# There is no other replica.
 error_suppression_limit = 1000000000
 CONF
 
@@ -268,7 +268,7 @@ for index in "${!NAMES[@]}"; do
 done
 printf '{"endpoint":"http://127.0.0.1:%s","accessKeyId":"%s","secretAccessKey":"%s"}\n' "$PORT" "$ACCOUNT:$USER_NAME" "$SECRET"
 if [ "$UNTIL_EOF" -eq 1 ]; then
-  # A background command's input is /dev/null unless it is named.
+  # The input of a background command is /dev/null unless the command names another.
   cat <&0 >/dev/null &
   PIDS+=($!)
 fi

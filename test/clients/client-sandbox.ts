@@ -19,7 +19,7 @@ export const BUILD = join(ROOT, 'test/fixtures/builds/hello-key-1')
 export const ELF = join(ROOT, 'test/fixtures/elf')
 export const PASSWORD = 'pulled out of a hat'
 
-/** Where each client is looked for, and how it is had. */
+/** Folders in which each client is looked for, and how to install it. */
 const PLACES = {
   oras: { folders: [CLIENTS], how: 'run scripts/get-clients.sh (Debian)' },
   skopeo: { folders: [CLIENTS], how: 'run scripts/get-clients.sh (Debian)' },
@@ -29,7 +29,10 @@ const PLACES = {
   },
 } as const
 
-/** True when the client is there. In CI it must be; elsewhere it is said loudly that it lacks. */
+/**
+ * Returns true when the client is installed. Throws in CI without it; elsewhere it reports the
+ * skip.
+ */
 export function hasClient(client: keyof typeof PLACES): boolean {
   const { folders, how } = PLACES[client]
   if (folders.some((folder) => existsSync(join(folder, client)))) return true
@@ -41,11 +44,11 @@ export function hasClient(client: keyof typeof PLACES): boolean {
 
 export type Ran = { status: number; stdout: string; stderr: string }
 
-/** A running registry, a folder to work in, and clients whose configuration stays in it. */
+/** A running registry, a working folder, and clients whose configuration stays in that folder. */
 export class ClientSandbox {
   readonly server: ServerProcess
   readonly folder: string
-  /** As clients name it: host and port. */
+  /** Host and port, as clients name the registry. */
   readonly host: string
 
   private constructor(server: ServerProcess, folder: string) {
@@ -70,7 +73,7 @@ export class ClientSandbox {
     }
   }
 
-  /** True when the machine has the command. */
+  /** Returns true when the machine has the command. */
   static async has(command: string): Promise<boolean> {
     return runFile(command, ['--version']).then(
       () => true,
@@ -84,7 +87,7 @@ export class ClientSandbox {
     expect(status).toBe(0)
   }
 
-  /** Runs a client and returns how it ended. */
+  /** Runs a client, and returns its status and output. */
   async run(command: string, args: readonly string[], cwd = this.folder): Promise<Ran> {
     const env = {
       ...process.env,
@@ -92,11 +95,11 @@ export class ClientSandbox {
       HOME: this.folder,
       DOCKER_CONFIG: join(this.folder, 'docker'),
       REGISTRY_AUTH_FILE: join(this.folder, 'auth.json'),
-      // For root, skopeo keeps what it learns of blobs in /var/lib/containers, unless told that the
-      // user behind it is another one.
+      // As root, skopeo keeps its cache of blobs in /var/lib/containers, unless the user behind it
+      // is another one.
       _CONTAINERS_ROOTLESS_UID: '1',
       XDG_DATA_HOME: join(this.folder, 'share'),
-      // The registry is on this machine: no proxy of the environment may stand before it.
+      // The registry is on this machine: clients must not use a proxy of the environment.
       NO_PROXY: '127.0.0.1',
       no_proxy: '127.0.0.1',
     }
@@ -110,12 +113,12 @@ export class ClientSandbox {
       return { status: 0, ...(await runFile(command, args, options)) }
     } catch (error) {
       const { code, stdout = '', stderr = '' } = error as Record<string, string>
-      // One that ran out of time or was not found has printed nothing; then the error says it.
+      // A command that timed out or was not found has printed nothing; the error has the reason.
       return { status: Number(code ?? 1) || 1, stdout, stderr: stderr || String(error) }
     }
   }
 
-  /** Runs a client that must succeed, and returns what it printed. */
+  /** Runs a client that must succeed, and returns its standard output. */
   async succeed(command: string, args: readonly string[], cwd = this.folder): Promise<string> {
     const ran = await this.run(command, args, cwd)
     expect(ran.status, `${command} ${args.join(' ')}\n${ran.stderr}`).toBe(0)
@@ -126,7 +129,7 @@ export class ClientSandbox {
     return this.succeed('oras', args, cwd)
   }
 
-  /** With the credential on the command line. */
+  /** Runs oras with the credential of the administrator on the command line. */
   orasAsAdmin(args: readonly string[], cwd?: string): Promise<string> {
     const [command = '', ...rest] = args
     const words = command.split(' ')
@@ -141,7 +144,7 @@ export class ClientSandbox {
     return `admin:${PASSWORD}`
   }
 
-  /** Peak resident memory of the server's main process in KiB. */
+  /** Returns the peak resident memory of the server's main process in KiB. */
   async memoryPeak(): Promise<number> {
     const status = await readFile(`/proc/${this.server.child.pid}/status`, 'utf8')
     return Number(/VmHWM:\s+(\d+)/.exec(status)?.[1])

@@ -19,7 +19,7 @@ describe('curl', () => {
   let digest: string
   let manifest: string
 
-  /** Status and headers of the answer; the body goes to the file `body`. */
+  /** Returns status and headers of the answer; the body goes to the file `body`. */
   async function ask(...args: string[]): Promise<string> {
     const ran = await sandbox.run('curl', ['-sSL', '-D', '-', '-o', 'body', ...args])
     expect(ran.status, ran.stderr).toBe(0)
@@ -66,7 +66,7 @@ describe('curl', () => {
     expect(await readFile(join(sandbox.folder, 'pulled'))).toEqual(await readFile(manifest))
   })
 
-  it('pulls the kernel without a credential, and asks again with what it has', async () => {
+  it('pulls the kernel without a credential, and revalidates its copy', async () => {
     const answer = await ask(`${base}/blobs/${digest}`)
     expect(answer).toMatch(/^HTTP\/1.1 200/m)
     expect(await body()).toEqual(bytes)
@@ -77,7 +77,7 @@ describe('curl', () => {
     }
   })
 
-  it('pulls the part that it lacks', async () => {
+  it('pulls the missing rest of a partial file', async () => {
     const last = bytes.length - 1
     for (const [range, from, to] of [
       ['0-0', 0, 0],
@@ -98,7 +98,7 @@ describe('curl', () => {
     expect(await readFile(half)).toEqual(bytes)
   })
 
-  it('is refused without the credential or with a wrong one, and nothing is left', async () => {
+  it('is refused without the credential or with a wrong one, and stores nothing', async () => {
     const refused = `http://${sandbox.host}/v2/by/nobody`
     for (const credential of [[], ['-u', 'admin:wrong'], ['-u', 'nobody:x']]) {
       for (const request of [

@@ -37,7 +37,7 @@ beforeAll(async () => {
     ROOKERY_LOG_LEVEL: 'silent',
   }
   await serve('127.0.0.1:0')
-  // All that is not real: it writes down what it is asked for.
+  // The only fake: it logs its arguments.
   await mkdir(join(folder, 'bin'))
   await writeFile(
     join(folder, 'bin', 'systemctl'),
@@ -62,7 +62,7 @@ afterAll(async () => {
 
 function run(script: string, repository: string, url = server.url, environment = {}): void {
   running = spawn('sh', [join(EXAMPLES, script), url, repository, 'live', 'hvt', 'www'], {
-    // A group of its own, so that its curl ends with it.
+    // In a process group of its own, so that its curl ends with it.
     detached: true,
     stdio: 'ignore',
     env: {
@@ -89,14 +89,14 @@ const restarted = (count: number, seconds = 20) =>
 const kernel = () => readFile(join(state, 'www.hvt'))
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
-it('the document shows the scripts as they are', () => {
+it('the document quotes the scripts exactly', () => {
   for (const name of ['follow.sh', 'poll.sh']) {
     expect(DOCUMENT).toContain(readFileSync(join(EXAMPLES, name), 'utf8'))
   }
 })
 
 describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
-  it('runs what the tag stands for, and what it moves to, and nothing twice', async () => {
+  it('runs the kernel of the tag, and its next kernel, and nothing twice', async () => {
     const repository = `deploy/${script.slice(0, -3)}`
     await pushBuild(registry, repository, 'live', 'hello-key-1')
     run(script, repository)
@@ -106,7 +106,7 @@ describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
     await pushBuild(registry, repository, 'live', 'hello-key-2')
     await restarted(2)
     expect((await kernel()).equals(fixtureOf('hello-key-2', 'kernel'))).toBe(true)
-    // Another tag, and the same again: nothing to do.
+    // Another tag, and the same kernel again: no restart.
     await pushBuild(registry, repository, 'other', 'hello-key-1')
     await pushBuild(registry, repository, 'live', 'hello-key-2')
     await pause(3_000)
@@ -117,7 +117,7 @@ describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
     expect((await kernel()).equals(fixtureOf('hello-key-1', 'kernel'))).toBe(true)
   })
 
-  it('goes on after the registry was away, with what it missed', async () => {
+  it('continues after an outage of the registry, with the moves that it missed', async () => {
     const repository = `away/${script.slice(0, -3)}`
     await pushBuild(registry, repository, 'live', 'hello-key-1')
     run(script, repository)
@@ -131,7 +131,7 @@ describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
     expect((await kernel()).equals(fixtureOf('hello-key-2', 'kernel'))).toBe(true)
   })
 
-  it('tries a restart again that failed', async () => {
+  it('retries a restart that failed', async () => {
     const repository = `failing/${script.slice(0, -3)}`
     await pushBuild(registry, repository, 'live', 'hello-key-1')
     run(script, repository, server.url, { FAIL_UNTIL: '2' })
@@ -140,7 +140,7 @@ describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
     expect(await restarts()).toHaveLength(3)
   })
 
-  it('pulls what is private with a login', async () => {
+  it('pulls from a private repository with a login', async () => {
     const repository = `private/${script.slice(0, -3)}`
     await pushBuild(registry, repository, 'live', 'hello-key-1')
     const settings = await registry.request(`/api/v1/repositories/${repository}/settings`, {
@@ -166,7 +166,7 @@ describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
   it('never runs half a kernel', async () => {
     const repository = `cut/${script.slice(0, -3)}`
     await pushBuild(registry, repository, 'live', 'hello-key-1')
-    // Cuts kernels off as long as it is told to.
+    // Cuts off kernels while `cutting` is true.
     let cutting = false
     let cuts = 0
     const proxy = createServer(async (req, res) => {
@@ -184,7 +184,7 @@ describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
       try {
         for await (const chunk of answer.body ?? []) res.write(chunk)
       } catch {
-        // The other side is gone.
+        // The client closed the connection.
       }
       res.end()
     })

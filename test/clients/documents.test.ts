@@ -21,7 +21,7 @@ beforeAll(async () => {
 
 afterAll(() => sandbox?.close())
 
-/** The `sh` blocks of a document, without those that start a server or change the machine. */
+/** Returns the `sh` blocks of a document, without those that install or start the server. */
 async function blocksOf(path: string): Promise<string[]> {
   const text = await readFile(join(ROOT, path), 'utf8')
   return [...text.matchAll(/```sh\n([\s\S]*?)```/g)]
@@ -58,11 +58,11 @@ describe('the README can be pasted', () => {
   it('block by block, and prints little', async () => {
     const blocks = await blocksOf('README.md')
     expect(blocks).toHaveLength(2)
-    const [pushed = '', heard = ''] = await paste(blocks)
+    const [pushed = '', followed = ''] = await paste(blocks)
     expect(pushed).toContain('hvt')
     expect(await readFile(join(sandbox.folder, 'hello-key.hvt'))).toEqual(await readFile(KERNEL))
-    expect(heard).toContain('hello/key')
-    for (const printed of [pushed, heard]) expect(printed.length).toBeLessThan(OUTPUT_BYTES_MAX)
+    expect(followed).toContain('hello/key')
+    for (const printed of [pushed, followed]) expect(printed.length).toBeLessThan(OUTPUT_BYTES_MAX)
   })
 })
 

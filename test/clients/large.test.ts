@@ -7,7 +7,7 @@ import { ClientSandbox, hasClient } from './client-sandbox.ts'
 
 const MEBIBYTE = 1024 * 1024
 const SIZE_MEBIBYTES = 256
-// On S3 the buffers for parts come on top, which all uploads share.
+// On S3 the part buffers, which all uploads share, add to it.
 const PART_BUFFERS_MEBIBYTES = process.env.TEST_STORE === undefined ? 0 : 112
 const GROWTH_MEBIBYTES_MAX = 64 + PART_BUFFERS_MEBIBYTES
 
@@ -26,8 +26,8 @@ describe('a blob of 256 MiB', () => {
     }
     await handle.close()
     digest = await digestOfFile(file)
-    // A small one there and back first, so that what is measured is the large ones. The peak never
-    // falls, so every test below compares with this one value.
+    // A small blob first, so that only the large ones are measured. The peak never falls, so every
+    // test below compares with this one value.
     const repository = `http://${sandbox.host}/v2/large/small/blobs`
     const small = digestOf('small')
     const post = ['-u', sandbox.credential, '-X', 'POST', '--data-binary', 'small']
@@ -38,7 +38,7 @@ describe('a blob of 256 MiB', () => {
 
   afterAll(() => sandbox?.close())
 
-  /** By how many MiB the server's peak has grown, printed and held to the limit. */
+  /** Prints by how many MiB the server's peak has grown, and asserts the limit. */
   async function expectBoundedMemory(client: string): Promise<void> {
     const grown = ((await sandbox.memoryPeak()) - before) / 1024
     const figure = `${grown.toFixed(1)} MiB (of at most ${GROWTH_MEBIBYTES_MAX})`

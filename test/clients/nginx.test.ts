@@ -72,7 +72,7 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
     })
 
     it('images are pushed and pulled with oras, after a login', async () => {
-      // Without it, oras takes plain HTTP to a host of this name.
+      // Otherwise oras uses plain HTTP for a host of this name.
       const ca = ['--plain-http=false', '--ca-file', inFolder('fullchain.pem')]
       await sandbox.oras(['login', ...ca, '-u', 'admin', '-p', PASSWORD, host])
       const kernel = 'bin/hello-key.hvt:application/vnd.unikernel.kernel.v1'
@@ -86,7 +86,7 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
       expect(headers).toMatch(/^docker-content-digest: sha256:/im)
     })
 
-    it('what is large passes through, and lies in no file of the proxy', async () => {
+    it('a large body passes through, and the proxy writes it to no file', async () => {
       const large = join(sandbox.folder, 'large')
       await writeFile(large, Buffer.concat([await readFile(KERNEL), randomBytes(LARGE_BYTES)]))
       await sandbox.curl([
@@ -112,17 +112,17 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
       expect(JSON.parse(body).errors[0].code).toBe('UNAUTHORIZED')
     })
 
-    it('a tag that moves is heard of at once', async () => {
-      const heard = spawn('curl', [
+    it("a follower receives a tag's move at once", async () => {
+      const follower = spawn('curl', [
         ...['-sSN', ...trust, '-H', 'Accept: text/event-stream'],
         `https://${host}/api/v1/events?repository=builds/moving&snapshot=1`,
       ])
       let lines = ''
-      heard.stdout.on('data', (chunk) => {
+      follower.stdout.on('data', (chunk) => {
         lines += chunk
       })
       try {
-        // What is there comes first, and the first comment with it.
+        // The snapshot comes first, and the first comment with it.
         await expect.poll(() => lines).not.toBe('')
         const address = `https://${host}/api/v1/repositories/builds/moving/images?tag=live`
         const kernel = `kernel=@${KERNEL}`
@@ -130,11 +130,11 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
         await expect.poll(() => lines).toContain('event: image.tag.updated')
         expect(lines).toContain(`"registry":"${host}"`)
       } finally {
-        heard.kill()
+        follower.kill()
       }
     })
 
-    it('the registry knows where clients are, and believes nobody who says so', async () => {
+    it('the registry knows the addresses of clients, and ignores a forged X-Forwarded-For', async () => {
       const attempt = ['-u', 'admin:wrong', '-X', 'POST', '--interface', '127.0.0.7']
       const lie = ['-H', 'X-Forwarded-For: 192.0.2.1']
       const { status } = await asked('/v2/builds/large/blobs/uploads/', ...attempt, ...lie)
@@ -155,11 +155,11 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
       expect(await log()).not.toContain('rku_')
     })
 
-    it('metrics are for the inside', async () => {
+    it('metrics are only for the inside', async () => {
       expect((await asked('/metrics', '-u', sandbox.credential)).status).toBe(404)
     })
 
-    /** The status, headers and body of an answer. */
+    /** Returns the status, headers and body of an answer. */
     async function asked(path: string, ...args: string[]) {
       const form = ['-o', 'body', '-D', 'headers', '-w', '%{http_code}']
       const ran = await sandbox.run('curl', [

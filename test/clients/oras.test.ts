@@ -54,8 +54,8 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
     expect(await readFile(join(sandbox.folder, 'kernel'))).toEqual(bytes)
     await sandbox.curl(['-r', '1-3', '-o', 'part', `${base}/blobs/${kernel.digest}`])
     expect(await readFile(join(sandbox.folder, 'part'), 'latin1')).toBe('ELF')
-    const known = ['-H', `If-None-Match: "${digest}"`, '-w', '%{http_code}']
-    expect(await sandbox.curl([...known, `${base}/manifests/latest`])).toBe('304')
+    const revalidation = ['-H', `If-None-Match: "${digest}"`, '-w', '%{http_code}']
+    expect(await sandbox.curl([...revalidation, `${base}/manifests/latest`])).toBe('304')
   })
 
   it('attaches and discovers', async () => {
@@ -102,7 +102,7 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
     expect(tags.trim().split('\n')).toEqual(['latest', 'v1', 'v2'])
   })
 
-  it('is refused without a credential, and nothing is left', async () => {
+  it('is refused without a credential, and stores nothing', async () => {
     const other = `${sandbox.host}/builds/refused:latest`
     const ran = await sandbox.run('oras', ['push', '--plain-http', other, 'README.md'], BUILD)
     expect(ran.status).not.toBe(0)
@@ -125,7 +125,7 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
     }
   })
 
-  it('copies to another repository, with what is attached', async () => {
+  it('copies to another repository, with its referrers', async () => {
     const copy = `${sandbox.host}/copies/hello-key:copied`
     const credentials = ['--from-plain-http', '--to-plain-http', '--to-username', 'admin']
     await sandbox.oras(['cp', '-r', ...credentials, '--to-password', PASSWORD, image, copy])

@@ -13,7 +13,9 @@ const BUILDS = [
   'hello-key-3-freebsd-same-output',
   'hello-key-4-same-input-different-output',
 ]
-/** As orb names them; of what it has no name for, as `--console` and `--script` were given. */
+/**
+ * File names as orb has them; console and script, for which orb has no name, are given by options.
+ */
 const FILES: Readonly<Record<Role, string>> = {
   kernel: 'hello-key.hvt',
   'opam-switch': 'opam-switch',
@@ -36,7 +38,7 @@ afterAll(() => sandbox?.close())
 const rookery = (...words: string[]) => sandbox.succeed(process.execPath, [MAIN, ...words])
 const login = () => `http://admin:${encodeURIComponent(PASSWORD)}@${sandbox.host}`
 
-/** What `oras push` makes of the same files, in the order of ROLES. */
+/** Pushes the same files with `oras push`, in the order of ROLES, and returns the digest. */
 async function pushedByOras(folder: string, repository: string, more: readonly string[] = []) {
   const there = await readdir(folder)
   const files = ROLES.filter((role) => there.includes(FILES[role]))
@@ -61,13 +63,13 @@ async function pushedByOras(folder: string, repository: string, more: readonly s
 async function copied(name: string): Promise<string> {
   const folder = join(sandbox.folder, name)
   await cp(join(BUILD, '..', name), folder, { recursive: true })
-  // oras puts folders into titles.
+  // oras writes folders into titles.
   await cp(join(folder, 'bin/hello-key.hvt'), join(folder, FILES.kernel))
   return folder
 }
 
 describe.runIf(hasClient('oras'))('rookery push', () => {
-  it('makes of every build what oras makes of it', async () => {
+  it('makes the same image as oras of every build', async () => {
     for (const name of BUILDS) {
       const folder = await copied(name)
       const printed = await rookery('push', folder, `${login()}/own/${name}:live`, '--json')
@@ -75,7 +77,7 @@ describe.runIf(hasClient('oras'))('rookery push', () => {
     }
   })
 
-  it('makes the same of one with console, script and config', async () => {
+  it('makes the same image as oras of a build with console, script and config', async () => {
     const folder = await copied('hello-key-1')
     const config = join(sandbox.folder, 'config.json')
     await cp(join(folder, 'README.md'), join(folder, FILES.console))
@@ -89,7 +91,7 @@ describe.runIf(hasClient('oras'))('rookery push', () => {
     expect(JSON.parse(printed).digest).toBe(digest)
   })
 
-  it('pushes what oras pulls, with the login that oras left', async () => {
+  it('pushes files that oras pulled, with the login that oras stored', async () => {
     const folder = await copied('hello-key-2')
     const oras = `printf %s '${PASSWORD}' | oras login --plain-http -u admin --password-stdin`
     await sandbox.succeed('bash', ['-c', `${oras} ${sandbox.host}`])

@@ -19,7 +19,7 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
   let sandbox: ClientSandbox
   let image: string
 
-  /** An image as container tools want it, of one kernel, as an OCI layout on disk. */
+  /** Writes an image of one kernel as container tools expect it, as an OCI layout on disk. */
   async function layoutOf(kernels: readonly string[]): Promise<string> {
     const layout = join(sandbox.folder, 'layout')
     await mkdir(join(layout, 'blobs/sha256'), { recursive: true })
@@ -114,9 +114,9 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
         /unauthorized|authentication required|user name or password|denied/i,
       )
     }
-    // Asked with the credential: without one, a repository that is not there is a 401 as well.
-    const known = ['--creds', CREDENTIAL, '--tls-verify=false', target]
-    const gone = await sandbox.run('skopeo', ['inspect', '--raw', ...known])
+    // With the credential: without one, a missing repository is a 401 as well.
+    const options = ['--creds', CREDENTIAL, '--tls-verify=false', target]
+    const gone = await sandbox.run('skopeo', ['inspect', '--raw', ...options])
     expect(gone.status).not.toBe(0)
     expect(gone.stderr).toMatch(/(name|manifest) unknown/)
   })

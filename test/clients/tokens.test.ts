@@ -44,13 +44,13 @@ async function credential(name: string, actions: string[], tags?: string[]): Pro
 
 const basic = ({ name, secret }: Credential) => `${name}:${secret}`
 
-/** As a CI job would: with curl, from /token. */
+/** Gets a token from /token with curl, as a CI job does. */
 async function token(scope: string, by: Credential = builder): Promise<string> {
   const printed = await sandbox.curl(['-u', basic(by), `${base}/token?scope=${scope}`])
   return (JSON.parse(printed) as { token: string }).token
 }
 
-/** A client that keeps what it learns in a folder of its own, so that nobody is logged in twice. */
+/** Runs a client that keeps its login in a folder of its own, so that no login is shared. */
 async function as(home: string, command: string, args: string[], input?: string): Promise<Ran> {
   const folder = join(sandbox.folder, home)
   await mkdir(folder, { recursive: true })
@@ -97,7 +97,7 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
     expect((await oras('repo tags', image('v1').replace(':v1', ''))).split('\n')).toContain('v2')
   })
 
-  it('is refused elsewhere, for other tags, and for what it may not do', async () => {
+  it('is refused elsewhere, for other tags, and for other actions', async () => {
     const as_ = (command: string, ...args: string[]) =>
       as('oras refused', 'oras', [
         ...command.split(' '),
@@ -119,12 +119,12 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
     await succeed(as_('push', image('v1'), FILE))
   })
 
-  it('says what is wrong with a wrong password', async () => {
+  it('reports a wrong password', async () => {
     const login = ['login', '--plain-http', '-u', builder.name, '--password-stdin', sandbox.host]
     expectRefusal(await as('oras wrong', 'oras', login, 'wrong'), /wrong user name or password/)
   })
 
-  it('pulls what is public without a secret, and nothing else', async () => {
+  it('pulls from a public repository without a secret, and from no other', async () => {
     const open = `${sandbox.host}/builds/open:v1`
     const who = ['-u', builder.name, '-p', builder.secret]
     await succeed(as('oras open', 'oras', ['push', '--plain-http', ...who, open, FILE]))
@@ -134,7 +134,7 @@ describe.skipIf(!hasClient('oras'))('oras', () => {
     expectRefusal(await as('oras nobody', 'oras', pull(image('v1'))), /unauthorized|credential/i)
   })
 
-  it('mounts what it may pull elsewhere', async () => {
+  it('mounts blobs of a repository that it may pull from', async () => {
     const plain = ['--from-plain-http', '--to-plain-http']
     const who = ['from', 'to'].flatMap((side) => [
       `--${side}-username`,
@@ -201,7 +201,7 @@ describe.skipIf(!hasClient('skopeo') || !hasClient('oras'))('skopeo', () => {
     await succeed(as('skopeo three', 'skopeo', [...COPY, folder, target]))
   })
 
-  it('says what is wrong with a wrong password', async () => {
+  it('reports a wrong password', async () => {
     const login = [
       'login',
       '--tls-verify=false',
@@ -265,7 +265,7 @@ describe('curl', () => {
   })
 })
 
-/** docker's own login needs no engine; it is here only where somebody installed it. */
+/** docker's own login needs no engine. It is tested only where docker is installed. */
 if (await ClientSandbox.has('docker')) describe('docker', describeDocker)
 else process.stderr.write('\ndocker is not here: its login is not tested\n')
 
@@ -289,7 +289,7 @@ function describeDocker(): void {
 }
 
 describe('a credential that was revoked', () => {
-  it('is of no use to those who are logged in with it, within seconds', async () => {
+  it('ends every login with it within seconds', async () => {
     const short = await credential('short', ['pull', 'push'])
     const bearer = await token('repository:builds/private:pull', short)
     const tags = `${base}/v2/builds/private/tags/list`

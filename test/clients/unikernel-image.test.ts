@@ -50,19 +50,19 @@ describe('the specification can be pasted', () => {
   })
 
   it.runIf(hasClient('oras'))('and all four ways make the same image', async () => {
-    const known = []
+    const images = []
     for (const [way, repository] of ['by/rookery', 'by/oras', 'by/form', 'by/steps'].entries()) {
       await paste(ways[way], repository)
       const { pushedAt: _at, repository: _name, ...rest } = await facts(repository)
-      known.push(rest)
+      images.push(rest)
     }
-    expect(known[0]).toMatchObject({
+    expect(images[0]).toMatchObject({
       inputId: 'd9f3ed4f3b71237666fc6b1285d9fed7d7a2eead9df0e78262ab32ff1e4f0474',
       target: 'hvt',
     })
-    expect(known[1]).toEqual(known[0])
-    expect(known[2]).toEqual(known[0])
-    expect(known[3]).toEqual(known[0])
+    expect(images[1]).toEqual(images[0])
+    expect(images[2]).toEqual(images[0])
+    expect(images[3]).toEqual(images[0])
   })
 
   it('and a host gets its kernel', async () => {
@@ -86,7 +86,7 @@ describe('curl -F', () => {
     expect((await sandbox.memoryPeak()) - before).toBeLessThan(GROWTH_KIBIBYTES_MAX)
   })
 
-  it('that is refused says why, and exits with an error', async () => {
+  it('that is refused prints the reason, and exits with an error', async () => {
     const path = join(folder, 'cut.hvt')
     const mini = await readFile(join(ELF, 'mini-net.hvt'))
     await writeFile(path, mini.subarray(0, 300))
@@ -106,7 +106,7 @@ describe('curl -F', () => {
 })
 
 describe('a host polls', () => {
-  it('with curl, and hears of a move alone', async () => {
+  it('with curl, and downloads only when the tag moved', async () => {
     await paste(ways[2], 'polled')
     const address = `http://${sandbox.host}/api/v1/repositories/polled/images/live/kernel`
     const poll = async () => {
@@ -130,8 +130,8 @@ describe('a host polls', () => {
 
   it.runIf(hasClient('oras'))('and what oras pushed as it is has a kernel too', async () => {
     await sandbox.orasAsAdmin(['push', `${sandbox.host}/plain:live`, 'mini-blk-net2.spt'], ELF)
-    const known = await facts('plain')
-    expect(known).toMatchObject({ target: 'spt', kernel: { title: 'mini-blk-net2.spt' } })
+    const image = await facts('plain')
+    expect(image).toMatchObject({ target: 'spt', kernel: { title: 'mini-blk-net2.spt' } })
     const address = `http://${sandbox.host}/api/v1/repositories/plain/images/live/kernel`
     await sandbox.curl(['-OJ', '--output-dir', folder, address])
     const got = await readFile(join(folder, 'mini-blk-net2.spt'))

@@ -11,7 +11,7 @@ const runFile = promisify(execFile)
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 const KERNEL = join(BUILD, 'bin/hello-key.hvt')
 
-describe('a builder that has nothing but curl -T', () => {
+describe('a builder that has only curl -T', () => {
   let sandbox: ClientSandbox
   let kernel: Buffer
 
@@ -29,7 +29,7 @@ describe('a builder that has nothing but curl -T', () => {
     return stdout.trim()
   }
 
-  /** The status, and what was answered. */
+  /** Returns the status and the body of the answer. */
   async function upload(...args: string[]): Promise<{ status: string; body: string }> {
     const stdout = await sandbox.succeed('curl', ['-sS', '-w', '\n%{http_code}', ...args])
     const end = stdout.lastIndexOf('\n')
@@ -50,7 +50,7 @@ describe('a builder that has nothing but curl -T', () => {
 
   afterAll(() => sandbox?.close())
 
-  it('leaves a file, once', async () => {
+  it('uploads a file, once', async () => {
     const url = await created('builds/www:v1')
     expect(url).toMatch(new RegExp(`^${sandbox.server.url}/upload/rku_[\\w-]+$`))
     const { status, body } = await upload('-T', KERNEL, url)
@@ -63,19 +63,19 @@ describe('a builder that has nothing but curl -T', () => {
     expect((await sandbox.run('curl', ['-f', '-T', KERNEL, url])).status).toBe(22)
   })
 
-  it('leaves a file under its name, and oras saves it so', async () => {
-    const told = JSON.parse(await created('builds/named:v1', '--ttl', '30m', '--json'))
-    expect(told).toMatchObject({ repository: 'builds/named', tag: 'v1' })
-    expect(Date.parse(told.expiresAt) - Date.now()).toBeGreaterThan(1_700_000)
+  it('uploads a file under its name, and oras saves it with that name', async () => {
+    const answer = JSON.parse(await created('builds/named:v1', '--ttl', '30m', '--json'))
+    expect(answer).toMatchObject({ repository: 'builds/named', tag: 'v1' })
+    expect(Date.parse(answer.expiresAt) - Date.now()).toBeGreaterThan(1_700_000)
     const file = join(sandbox.folder, 'hello key #1.hvt')
     await copyFile(KERNEL, file)
-    expect((await upload('-T', file, `${told.url}/`)).status).toBe('201')
+    expect((await upload('-T', file, `${answer.url}/`)).status).toBe('201')
     if (!hasClient('oras')) return
     await sandbox.oras(['pull', '--plain-http', '-o', 'saved', `${sandbox.host}/builds/named:v1`])
     expect(await readFile(join(sandbox.folder, 'saved/hello key #1.hvt'))).toEqual(kernel)
   })
 
-  it('pipes what it builds, and calls it what it is', async () => {
+  it('pipes its output, and names the file', async () => {
     const url = await created('builds/piped:v1')
     const type = 'application/vnd.unikernel.kernel.v1'
     const script = 'cat "$1" | curl -sS -T - -H "Content-Type: $2" "$3"'
@@ -83,12 +83,12 @@ describe('a builder that has nothing but curl -T', () => {
     expect(JSON.parse(body).blob).toMatchObject({ mediaType: type, size: kernel.length })
   })
 
-  it('sends a large file only to an address that is good', async () => {
+  it('sends a large file only to a valid URL', async () => {
     const large = join(sandbox.folder, 'large')
     await writeFile(large, Buffer.alloc(64 * 1024 * 1024, 'x'))
     const url = await created('builds/large:v1')
     expect((await upload('-T', large, url)).status).toBe('201')
-    // Otherwise it sends after a second, whatever it was told.
+    // Otherwise curl sends the body after a second, without waiting for an answer.
     const patient = ['--expect100-timeout', '60']
     const sent = [...patient, '-T', large, '-o', 'answer', '-w', '%{http_code} %{size_upload}']
     expect(await sandbox.succeed('curl', ['-sS', ...sent, url])).toBe('410 0')

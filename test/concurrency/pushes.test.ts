@@ -27,7 +27,7 @@ afterAll(async () => {
   expect(errors).toEqual([])
 })
 
-/** Asks one of the two servers as the administrator. */
+/** Sends a request to one of the two servers as the administrator. */
 function ask(path: string, init: RequestInit = {}, server = 0): Promise<Response> {
   const url = new URL(path, server === 0 ? registry.url : second.url)
   const authorization = `Basic ${Buffer.from(`admin:${registry.password}`).toString('base64')}`
@@ -47,7 +47,7 @@ function unique(): string {
   return randomBytes(8).toString('hex')
 }
 
-/** An image of blobs that the repository has; without any, of the empty blob. */
+/** Returns an image of blobs that the repository has; without any, of the empty blob. */
 function image(blobs: readonly { digest: string; size: number }[] = []): Pushable {
   const empty = {
     mediaType: EMPTY_JSON,
@@ -78,8 +78,10 @@ async function listTags(repository: string): Promise<string[]> {
   return ((await answer.json()) as { tags: string[] }).tags
 }
 
-/** Where the tag stands, and undefined where there is no such tag. Demands that it resolves. */
-async function standing(repository: string, tag: string): Promise<string | undefined> {
+/**
+ * Returns the digest of a tag, or undefined when there is no such tag. Asserts that it resolves.
+ */
+async function digestOfTag(repository: string, tag: string): Promise<string | undefined> {
   const answer = await ask(`/v2/${repository}/manifests/${tag}`)
   const bytes = Buffer.from(await answer.arrayBuffer())
   if (answer.status === 404) return undefined
@@ -88,7 +90,7 @@ async function standing(repository: string, tag: string): Promise<string | undef
   return digestOf(bytes)
 }
 
-/** Demands that each move begins where the one before ended. Returns the tag's last position. */
+/** Asserts that each move begins where the one before ended. Returns the tag's last position. */
 async function expectChain(repository: string, tag: string): Promise<string | undefined> {
   const { rows } = await db.query<{ digest: string | null; previous: string | null }>(
     `select h.digest, h.previous_digest as previous
@@ -107,13 +109,13 @@ async function expectChain(repository: string, tag: string): Promise<string | un
   return last ?? undefined
 }
 
-it('50 pushes of one tag at once: the tag is at one of them, and its history is a chain', async () => {
+it('50 concurrent pushes of one tag: the tag points to one of them, and its history is a chain', async () => {
   const images = Array.from({ length: 50 }, () => image())
   const answers = await Promise.all(
     images.map((it, index) => put('same/tag', 'latest', it, index % 2)),
   )
   expect(answers.map(({ status }) => status)).toEqual(images.map(() => 201))
-  const digest = await standing('same/tag', 'latest')
+  const digest = await digestOfTag('same/tag', 'latest')
   expect(images.map((it) => it.digest)).toContain(digest)
   expect(await expectChain('same/tag', 'latest')).toBe(digest)
   const { rows } = await db.query(
@@ -124,7 +126,7 @@ it('50 pushes of one tag at once: the tag is at one of them, and its history is 
   expect(await listTags('same/tag')).toEqual(['latest'])
 })
 
-it('50 pushes of different tags into a new repository at once: all are there', async () => {
+it('50 concurrent pushes of different tags into a new repository: all are stored', async () => {
   const images = Array.from({ length: 50 }, () => image())
   const answers = await Promise.all(
     images.map((it, index) => put('many/tags', `tag-${index}`, it, index % 2)),
@@ -132,12 +134,12 @@ it('50 pushes of different tags into a new repository at once: all are there', a
   expect(answers.map(({ status }) => status)).toEqual(images.map(() => 201))
   expect(await listTags('many/tags')).toEqual(images.map((_, index) => `tag-${index}`).sort())
   for (const [index, { digest }] of images.entries()) {
-    expect(await standing('many/tags', `tag-${index}`)).toBe(digest)
+    expect(await digestOfTag('many/tags', `tag-${index}`)).toBe(digest)
     expect(await expectChain('many/tags', `tag-${index}`)).toBe(digest)
   }
 })
 
-it('a read that began after the answer to a push never shows what was there before', async () => {
+it('a read that began after the answer to a push never returns the previous state', async () => {
   const MOVES = 60
   const images = Array.from({ length: MOVES }, () => image())
   const positions = new Map(images.map(({ digest }, index) => [digest, index]))
@@ -148,19 +150,19 @@ it('a read that began after the answer to a push never shows what was there befo
 
   const read = async (kind: number, server: number): Promise<void> => {
     const atLeast = acknowledged
-    const known = images[Math.max(0, atLeast - (kind % 3))]?.digest
+    const seen = images[Math.max(0, atLeast - (kind % 3))]?.digest
     const answer = await ask(
       '/v2/moving/tag/manifests/now',
       {
         method: kind === 1 ? 'HEAD' : 'GET',
-        headers: kind === 2 || kind === 3 ? { 'if-none-match': `"${known}"` } : {},
+        headers: kind === 2 || kind === 3 ? { 'if-none-match': `"${seen}"` } : {},
       },
       server,
     )
     const bytes = Buffer.from(await answer.arrayBuffer())
     const digest = answer.headers.get('docker-content-digest') ?? ''
     expect([200, 304]).toContain(answer.status)
-    if (answer.status === 304) expect(digest).toBe(known)
+    if (answer.status === 304) expect(digest).toBe(seen)
     else if (kind !== 1) expect(digestOf(bytes)).toBe(digest)
     const position = positions.get(digest) ?? -1
     if (position < atLeast) stale.push(`${kind} on server ${server}: ${position} < ${atLeast}`)
@@ -182,7 +184,7 @@ it('a read that began after the answer to a push never shows what was there befo
   expect(await expectChain('moving/tag', 'now')).toBe(images.at(-1)?.digest)
 })
 
-it('20 clients push one blob at once: one row, bytes once', async () => {
+it('20 clients push one blob at the same time: one row, bytes once', async () => {
   const bytes = randomBytes(300_000)
   const digest = digestOf(bytes)
   const statuses = await Promise.all(
@@ -202,7 +204,7 @@ it('20 clients push one blob at once: one row, bytes once', async () => {
   }
 })
 
-it('of two chunks for the same place one is taken, and the other client can go on', async () => {
+it('one of two chunks for the same position is accepted, and the other client can continue', async () => {
   for (let round = 0; round < 20; round += 1) {
     const start = await ask('/v2/two/chunks/blobs/uploads/', { method: 'POST' })
     const location = start.headers.get('location') ?? ''
@@ -272,13 +274,13 @@ it('deletes by digest meet pushes of the same manifest and tags: every answer fi
   )
   const listed = await listTags(repository)
   for (const tag of tags) {
-    const digest = await standing(repository, tag)
+    const digest = await digestOfTag(repository, tag)
     expect(listed.includes(tag)).toBe(digest !== undefined)
     expect(await expectChain(repository, tag)).toBe(digest)
   }
 })
 
-it('pushes that lock tags, blobs and children in every order never stand in a deadlock', async () => {
+it('pushes that lock tags, blobs and children in every order never deadlock', async () => {
   const repository = 'dead/lock'
   const blobs = Array.from({ length: 6 }, () => randomBytes(100))
   for (const blob of blobs) expect(await pushBlob(repository, blob)).toBe(201)
@@ -311,7 +313,7 @@ it('pushes that lock tags, blobs and children in every order never stand in a de
           .join('&')
         const { status, text } = await put(repository, `${pushed.digest}?${query}`, pushed, by % 2)
         if (status !== 201) failures.push(`${status} ${text}`)
-        // The children are pushed again meanwhile, which locks them the other way.
+        // The children are pushed again at the same time, which locks them in the other order.
         const child = turned(children, by)[0] as Pushable
         const again = await put(repository, `${child.digest}?tag=${tags[by % 8]}`, child)
         if (again.status !== 201) failures.push(`${again.status} ${again.text}`)
@@ -320,6 +322,6 @@ it('pushes that lock tags, blobs and children in every order never stand in a de
   )
   expect(failures).toEqual([])
   for (const tag of tags) {
-    expect(await expectChain(repository, tag)).toBe(await standing(repository, tag))
+    expect(await expectChain(repository, tag)).toBe(await digestOfTag(repository, tag))
   }
 })

@@ -42,7 +42,7 @@ describe.each(['sha256', 'sha512'])('end-2: pulling a blob by %s', (algorithm) =
   })
 })
 
-describe('end-2: what is not there', () => {
+describe('end-2: pulling a blob that does not exist', () => {
   it('is 404 BLOB_UNKNOWN in a repository that exists', async () => {
     const missing = digestOf('nothing has this content')
     await expectError(
@@ -57,7 +57,7 @@ describe('end-2: what is not there', () => {
     await expectError(await registry.request(missing), 404, 'NAME_UNKNOWN')
   })
 
-  it('is invisible through another repository', async () => {
+  it('is invisible in another repository', async () => {
     const other = newRepository()
     await pushBlob(registry, other)
     const through = path.replace(repository, other)
@@ -145,7 +145,7 @@ describe('end-2: conditional requests', () => {
 })
 
 describe('end-10: deleting a blob', () => {
-  it('is done when it is answered, in this repository alone', async () => {
+  it('takes effect with the answer, in this repository alone', async () => {
     const [here, there] = [newRepository(), newRepository()]
     const { digest } = await pushBlob(registry, here)
     const mounted = await send(

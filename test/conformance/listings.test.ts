@@ -34,11 +34,11 @@ describe('end-8: tags', () => {
 
   const list = (query = '') => registry.anonymous(`/v2/${name}/tags/list${query}`)
 
-  it('end-8a: come in the order of their bytes', async () => {
+  it('end-8a: are in the order of their bytes', async () => {
     expect(await (await list()).json()).toEqual({ name, tags: sorted })
   })
 
-  it.each([1, 2, 3, 4, 5, 9, 10, 11])('end-8b: by pages of %i are all of them', async (n) => {
+  it.each([1, 2, 3, 4, 5, 9, 10, 11])('end-8b: pages of %i hold all of them', async (n) => {
     const { pages, links } = await readPages(registry, `/v2/${name}/tags/list?n=${n}`)
     expect(pages.flatMap(({ tags }) => tags)).toEqual(sorted)
     expect(links).toBe(Math.ceil(sorted.length / n) - 1)
@@ -140,7 +140,7 @@ describe('end-12: referrers', () => {
     expect(await none.json()).toMatchObject({ manifests: [] })
   })
 
-  it('end-12a: are never 404 for a digest, and 400 for what is none', async () => {
+  it('end-12a: are never 404 for a digest, and 400 for a malformed one', async () => {
     for (const name of [newRepository(), (await repositoryWithBlob()).name]) {
       const answer = await referrers(name, digestOf('nobody'))
       expect(answer.status).toBe(200)
@@ -150,7 +150,7 @@ describe('end-12: referrers', () => {
     await expectError(await referrers(newRepository(), 'latest'), 400, 'DIGEST_INVALID')
   })
 
-  it('end-12a: come before their subject does, and go when they are deleted', async () => {
+  it('end-12a: exist before their subject, and end when they are deleted', async () => {
     const name = newRepository()
     const digest = digestOf(randomBytes(5), 'sha512')
     const early = await attach(name, { mediaType: 'a/b', digest, size: 5 }, {})
@@ -160,7 +160,7 @@ describe('end-12: referrers', () => {
     expect(await (await referrers(name, digest)).json()).toMatchObject({ manifests: [] })
   })
 
-  it('end-12a: by pages are all of them, also when annotations are large', async () => {
+  it('end-12a: pages hold all of them, also when annotations are large', async () => {
     const name = newRepository()
     const subject = await pushImage(registry, name, 'v1')
     const pushed: string[] = []
@@ -201,7 +201,7 @@ describe('the catalog and extensions', () => {
     expect(pages.flatMap(({ repositories }) => repositories)).toEqual(names)
   })
 
-  it('says which extensions there are, of the registry and of a repository', async () => {
+  it('lists the extensions of the registry and of a repository', async () => {
     for (const path of ['/v2/_oci/ext/discover', '/v2/a/b/_oci/ext/discover']) {
       expect(await (await registry.request(path)).json()).toEqual({ extensions: [] })
     }

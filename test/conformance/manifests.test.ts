@@ -24,7 +24,7 @@ afterAll(() => registry.close())
 const at = (reference: string, name = repository) => `/v2/${name}/manifests/${reference}`
 
 describe('end-3: pulling a manifest', () => {
-  it('by tag and by digest gives the very bytes that were pushed', async () => {
+  it('by tag and by digest returns the very bytes that were pushed', async () => {
     const manifest = await pushImageBlobs(registry, repository)
     // Spaces, order, unknown fields and escapes are the pusher's.
     const body = `  ${JSON.stringify({ 'x-unknown': { '\u0000': 'é' }, ...manifest }, null, 3)}\n`
@@ -45,7 +45,7 @@ describe('end-3: pulling a manifest', () => {
     }
   })
 
-  it('answers 304 to who has it already', async () => {
+  it('answers 304 to a client that has it already', async () => {
     const { digest } = await pushImage(registry, repository, 'polled')
     for (const tag of [`"${digest}"`, digest, '*', `"x", W/"${digest}"`]) {
       for (const method of ['GET', 'HEAD']) {
@@ -61,7 +61,7 @@ describe('end-3: pulling a manifest', () => {
     expect([answer.status, await answer.text()]).toEqual([200, moved.body])
   })
 
-  it('that is not there is 404, also by a tag that nobody can push', async () => {
+  it('that does not exist is 404, also by a tag that is not valid', async () => {
     for (const reference of ['missing', '.INVALID_MANIFEST_NAME', digestOf('x'), 'a'.repeat(129)]) {
       await expectError(await registry.anonymous(at(reference)), 404, 'MANIFEST_UNKNOWN')
     }
@@ -91,7 +91,7 @@ describe('end-7a: pushing a manifest', () => {
     await expectError(answer, 400, 'DIGEST_INVALID')
   })
 
-  it.each([4, 8])('of %i MiB is kept, byte for byte', async (mebibytes) => {
+  it.each([4, 8])('of %i MiB is stored byte for byte', async (mebibytes) => {
     const manifest = await pushImageBlobs(registry, repository)
     const bare = JSON.stringify({ ...manifest, annotations: { padding: '' } }).length
     const padding = 'x'.repeat(mebibytes * 1024 * 1024 - bare)
@@ -111,7 +111,7 @@ describe('end-7a: pushing a manifest', () => {
     }
   })
 
-  it('whose blobs lack is refused and names them', async () => {
+  it('whose blobs are missing is refused, and the error names them', async () => {
     const manifest = await pushImageBlobs(registry, repository)
     const missing = { mediaType: 'a/b', size: 1, digest: digestOf(randomBytes(9)) }
     const answer = await putManifest(registry, repository, 'lacking', {
@@ -129,7 +129,7 @@ describe('end-7a: pushing a manifest', () => {
     await expectError(answer, 400, 'MANIFEST_BLOB_UNKNOWN')
   })
 
-  it('that says another size than the blob has is refused', async () => {
+  it('that states another size than the blob has is refused', async () => {
     const manifest = await pushImageBlobs(registry, repository)
     const [layer] = manifest.layers as { size: number }[]
     const layers = [{ ...layer, size: (layer?.size ?? 0) + 1 }]
@@ -198,7 +198,7 @@ describe('end-7a: pushing a manifest', () => {
   })
 
   it.each(['application/vnd.example.unheard+json', 'text/plain'])(
-    'of the unknown type %s stores whatever it holds',
+    'of the unknown type %s is stored with any content',
     async (mediaType) => {
       for (const body of ['{"layers":"?","subject":7}', 'no JSON at all', '{}']) {
         const headers = { 'content-type': mediaType }
@@ -219,7 +219,7 @@ describe('end-7a: pushing a manifest', () => {
     await expectError(answer, 400, 'MANIFEST_BLOB_UNKNOWN')
   })
 
-  it('with a subject answers OCI-Subject, also when the subject is not there', async () => {
+  it('with a subject answers OCI-Subject, also when the subject is missing', async () => {
     const subject = { mediaType: IMAGE_MANIFEST, digest: digestOf(randomBytes(4)), size: 4 }
     const manifest = await pushImageBlobs(registry, repository, { subject })
     const answer = await putManifest(registry, repository, 'refers', manifest)
@@ -281,7 +281,7 @@ describe('end-9: deleting', () => {
     expect(await list.json()).toEqual({ name, tags: ['other'] })
   })
 
-  it('what is not there is 404', async () => {
+  it('of something that does not exist is 404', async () => {
     for (const reference of ['missing', digestOf('x')]) {
       const answer = await registry.request(at(reference), { method: 'DELETE' })
       await expectError(answer, 404, 'MANIFEST_UNKNOWN')
@@ -313,12 +313,12 @@ describe('end-7a, end-9: conditional changes', () => {
     await expectError(answer, 412, 'PRECONDITION_FAILED')
     const pulled = await registry.anonymous(at('v1', name))
     expect(await pulled.text()).toBe(JSON.stringify(first))
-    // Nothing of the refused push is left.
+    // The refused push leaves nothing.
     const refused = await registry.anonymous(at(digestOf(JSON.stringify(second)), name))
     expect(refused.status).toBe(404)
   })
 
-  it('If-Match moves a tag only from where it was seen', async () => {
+  it('If-Match moves a tag only from the digest that the client saw', async () => {
     const name = newRepository()
     const seen = await pushImage(registry, name, 'live')
     const next = await pushImageBlobs(registry, name)
@@ -331,7 +331,7 @@ describe('end-7a, end-9: conditional changes', () => {
     await expectError(late, 412, 'PRECONDITION_FAILED')
   })
 
-  it('of several tags, all or none', async () => {
+  it('apply to several tags, all or none', async () => {
     const name = newRepository()
     await pushImage(registry, name, 'taken')
     const manifest = await pushImageBlobs(registry, name)

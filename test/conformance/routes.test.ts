@@ -3,7 +3,7 @@ import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
 import { expectError, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
-// Rows only hold what they would call.
+// The test reads the rows alone and calls no handler.
 const rows = allRoutes({ auth: {} } as RouteDeps)
 
 const SPEC =
@@ -69,7 +69,7 @@ describe('requests that fit no row', () => {
     },
   )
 
-  it('a name of 255 characters is taken, one of 256 is not', async () => {
+  it('a name of 255 characters is accepted, one of 256 is not', async () => {
     const path = (length: number) => `/v2/${'a'.repeat(length)}/manifests/x`
     await expectError(await registry.request(path(255)), 404, 'NAME_UNKNOWN')
     await expectError(await registry.request(path(256)), 400, 'NAME_INVALID')
@@ -83,7 +83,7 @@ describe('requests that fit no row', () => {
     expect(await tags.json()).toEqual({ name: 'en/coded', tags: ['v1'] })
   })
 
-  it('a repository may be called like a part of the path', async () => {
+  it('a repository may have the name of a part of the path', async () => {
     for (const name of ['blobs', 'manifests/uploads', 'a/blobs/uploads', 'tags/list', 'v2']) {
       const { digest } = await pushImage(registry, name, 'v1')
       const answer = await registry.anonymous(`/v2/${name}/manifests/v1`)

@@ -95,7 +95,7 @@ describe.each(Object.entries(flows))('%s', (_name, flow) => {
     expect(head.status).toBe(404)
   })
 
-  it('refuses a blob that is larger than the registry takes', async () => {
+  it('refuses a blob that is larger than the limit', async () => {
     if (_name.includes('chunks and')) return
     const bytes = randomBytes(1_000_001)
     const location = flow(bytes, digestOf(bytes))
@@ -110,7 +110,7 @@ describe('end-5, end-6: chunks that do not fit', () => {
   const digest = digestOf(Buffer.concat([one, two]))
 
   it.each(['PATCH', 'PUT'])(
-    'out of order in a %s are 416 and the upload goes on',
+    'out of order in a %s are 416 and the upload continues',
     async (method) => {
       const location = await startUpload(registry, repository)
       expect((await chunk(location, one, 0)).status).toBe(202)
@@ -126,7 +126,7 @@ describe('end-5, end-6: chunks that do not fit', () => {
     },
   )
 
-  it('the first one must begin at 0', async () => {
+  it('the first chunk must begin at 0', async () => {
     const location = await startUpload(registry, repository)
     await expectError(await chunk(location, two, 1), 416, 'RANGE_INVALID')
   })
@@ -147,7 +147,7 @@ describe('end-5, end-6: chunks that do not fit', () => {
     expect((await chunk(location, one, 0)).status).toBe(202)
   })
 
-  it('a closing PUT without a digest, or with a malformed one, is 400 and the upload goes on', async () => {
+  it('a closing PUT without a digest, or with a malformed one, is 400 and the upload continues', async () => {
     const location = await startUpload(registry, repository)
     await expectError(await send(registry, 'PUT', location, one), 400, 'DIGEST_INVALID')
     const malformed = await send(registry, 'PUT', `${location}?digest=sha256:zz`, one)
@@ -165,7 +165,7 @@ describe('end-5, end-6: chunks that do not fit', () => {
     expect((await send(registry, 'PUT', closing)).status).toBe(201)
   })
 
-  it('two at once: one wins, the other is told 416 and can go on', async () => {
+  it('two concurrent chunks: one wins, the other is 416 and can continue', async () => {
     const location = await startUpload(registry, repository)
     const answers = await Promise.all([chunk(location, one, 0), chunk(location, one, 0)])
     expect(answers.map(({ status }) => status).sort()).toEqual([202, 416])
@@ -176,7 +176,7 @@ describe('end-5, end-6: chunks that do not fit', () => {
 })
 
 describe('end-13, end-14: status and cancel', () => {
-  it('a cancelled upload is gone', async () => {
+  it('a cancelled upload is unknown', async () => {
     const location = await startUpload(registry, repository)
     expect((await registry.request(location)).status).toBe(204)
     expect((await registry.request(location, { method: 'DELETE' })).status).toBe(204)

@@ -15,7 +15,7 @@ const sources = filesBelow('src', '.ts')
 const file = (path: string, text: string): Source[] => [{ path, text }]
 
 describe('the house', () => {
-  it('is read: files, and imports in them', () => {
+  it('has files, and imports in them', () => {
     expect(sources.length).toBeGreaterThan(40)
     expect(sources.flatMap(importsOf).length).toBeGreaterThan(150)
   })
@@ -46,7 +46,7 @@ describe('a breach is caught:', () => {
     expect(forbiddenImports(file('http/x.ts', text))).toHaveLength(1)
   })
 
-  it('a way through a deeper folder, and one file of a part for another', () => {
+  it('an import through a deeper folder, and one file of a part instead of another', () => {
     expect(
       forbiddenImports(file('http/v2/x.ts', "import { a } from '../../db/x.ts'")),
     ).toHaveLength(1)
@@ -56,7 +56,7 @@ describe('a breach is caught:', () => {
     expect(forbiddenImports(file('registry/x.ts', seam))).toEqual([])
   })
 
-  it('a part that the table does not know', () => {
+  it('a part that is not in the table', () => {
     expect(forbiddenImports(file('cellar/x.ts', ''))[0]).toContain('say in the table')
   })
 

@@ -1,4 +1,4 @@
-/** A file of `src`: its path below it, such as `http/app.ts`, and its text. */
+/** A file of `src`: its path below `src`, such as `http/app.ts`, and its text. */
 export type Source = { readonly path: string; readonly text: string }
 
 /** Which part may import which. `storage/blob-store.ts` names one file of a part. */
@@ -25,7 +25,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** Parts that build everything, so they may import everything. */
 const EVERYTHING = ['cli', 'server', 'main.ts']
 
-/** A package hides in one part. */
+/** Packages that only some parts may import. */
 const HIDDEN: readonly (readonly [package_: RegExp, places: readonly string[]])[] = [
   [/^(koa|@koa\/router|@fastify\/busboy)$/, ['http']],
   [/^pg$/, ['db', 'embedded-postgres']],
@@ -45,7 +45,7 @@ const PURE: Readonly<Record<string, RegExp>> = {
   networks: /^(node:net|ipaddr\.js)$/,
 }
 
-/** Text without comments, so that what they speak of does not count. Line numbers stay. */
+/** Removes comments, so that words in them do not count. Line numbers stay. */
 export function withoutComments(text: string): string {
   const token =
     /'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`|\/\/[^\n]*|\/\*[\s\S]*?\*\//g
@@ -54,7 +54,7 @@ export function withoutComments(text: string): string {
   )
 }
 
-/** What a file imports: static, dynamic, re-exported, type-only, or resolved. */
+/** Lists the imports of a file: static, dynamic, re-exported, type-only, or resolved. */
 export function importsOf({ text }: Source): string[] {
   const patterns = [
     /^\s*import\s+(?:type\s+)?[\w*{][^'";]*?\sfrom\s*['"]([^'"]+)['"]/gm,
@@ -68,7 +68,7 @@ export function importsOf({ text }: Source): string[] {
   return patterns.flatMap((pattern) => [...code.matchAll(pattern)].map((match) => match[1] ?? ''))
 }
 
-/** The path of a relative import below `src`. */
+/** Returns the path of a relative import below `src`. */
 export function resolved(from: string, specifier: string): string {
   const parts = from.split('/').slice(0, -1)
   for (const part of specifier.split('/')) {
@@ -80,7 +80,7 @@ export function resolved(from: string, specifier: string): string {
 
 const partOf = (path: string) => path.split('/')[0] ?? path
 
-/** Imports between parts that the table does not allow. */
+/** Lists imports between parts that the table does not allow. */
 export function forbiddenImports(sources: readonly Source[]): string[] {
   return sources.flatMap((source) => {
     const part = partOf(source.path)
@@ -102,7 +102,7 @@ export function forbiddenImports(sources: readonly Source[]): string[] {
   })
 }
 
-/** Packages outside the part that hides them, and anything impure in a pure part. */
+/** Lists packages outside the part that may import them, and impure imports of a pure part. */
 export function misplacedPackages(sources: readonly Source[]): string[] {
   return sources.flatMap((source) => {
     const part = partOf(source.path)
@@ -123,7 +123,7 @@ export function misplacedPackages(sources: readonly Source[]): string[] {
   })
 }
 
-/** Files that import one another in a circle. */
+/** Lists files that import one another in a circle. */
 export function cycles(sources: readonly Source[]): string[] {
   const graph = new Map(
     sources.map((source) => [
@@ -155,7 +155,7 @@ export function defaultExports(sources: readonly Source[]): string[] {
     .map(({ path }) => `${path} has a default export; name it`)
 }
 
-/** The embedded Postgres asks its own cluster a few questions before there is a pool. */
+/** Parts with SQL. The embedded Postgres queries its own cluster before there is a pool. */
 const SQL_PARTS = ['db', 'embedded-postgres']
 
 const SQL = /^\s*(?:select|insert|update|delete|with|create|alter|drop|set|declare|fetch)\s/i
@@ -165,7 +165,10 @@ const ESCAPED_IDENTIFIER = /^(?:pg|client)\.escapeIdentifier\(\w+\)$/
 
 const CONSTANT = /^[A-Z][A-Z0-9_]*$/
 
-/** True when `name` is a constant at the top level of the file, or an import: never a local value. */
+/**
+ * Returns true when `name` is a constant at the top level of the file, or an import: never a local
+ * value.
+ */
 function isConstant(name: string, code: string): boolean {
   if (!CONSTANT.test(name)) return false
   const declared = new RegExp(`^(?:export )?const ${name}\\b`, 'm')
@@ -173,7 +176,7 @@ function isConstant(name: string, code: string): boolean {
   return declared.test(code) || imported.test(code)
 }
 
-/** SQL outside db, and SQL with a value written into it instead of `$1`. */
+/** Lists SQL outside db, and SQL with a value written into it instead of `$1`. */
 export function misplacedSql(sources: readonly Source[]): string[] {
   return sources.flatMap(({ path, text }) => {
     const code = withoutComments(text)

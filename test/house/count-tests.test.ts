@@ -34,7 +34,7 @@ describe('counting tests: passed, failed, skipped', () => {
     expect(count([unloaded])).toBe('5 1 2')
   })
 
-  it('tells what failed, and why', () => {
+  it('reports each failure with its reason', () => {
     const failures = {
       ...good,
       testResults: [

@@ -1,21 +1,24 @@
 import type { Source } from './architecture.ts'
 import { withoutExpressions } from './prose.ts'
 
-/** A word that the house no longer uses, the word of the field for it, and where the old one is right. */
+/**
+ * A word that the house no longer uses, the word of the field, and the places where the old one is
+ * right.
+ */
 export type OldWord = {
   readonly word: RegExp
   readonly say: string
   readonly except?: readonly Exception[]
 }
 
-/** One of both or both: files, and the phrase around the word. */
+/** Files, a phrase around the word, or both. */
 type Exception = {
   readonly files?: RegExp
   readonly phrase?: RegExp
   readonly because: string
 }
 
-/** Names are split at capitals, `_` and `-` before they are compared: `isTold` is `is told` here. */
+/** Words of names: `isTold` is compared as `is told`. */
 export const OLD_WORDS: readonly OldWord[] = [
   {
     word: /\bdispatch(?:er|ers|es|ed|ing)?\b/,
@@ -32,12 +35,13 @@ export const OLD_WORDS: readonly OldWord[] = [
     say: 'webhook',
     except: [
       {
-        phrase: /\b(?:api|s3|tokens?|public|oci|spec|specification|spec's|store|aws) endpoints?\b/,
+        phrase:
+          /\b(?:api|s3|tokens?|public|oci|spec|specification|store|aws) endpoints?\b|\bendpoints? of the spec\b/,
         because: 'an HTTP endpoint of a specification, or the address of an object store',
       },
       {
         files:
-          /^(?:src\/(?:storage\/s3|config)|test\/s3|test\/server\/config|test\/support\/s3|scripts)/,
+          /^(?:src\/(?:storage\/s3|config)|test\/(?:s3|support\/s3|server)|scripts|docs\/settings)/,
         because: 'the address of an object store',
       },
     ],
@@ -49,7 +53,10 @@ export const OLD_WORDS: readonly OldWord[] = [
     say: 'one-time upload URL',
     except: [
       { phrase: /\b(?:to|and|then|may|it|that|which|not|clients?) drops?\b/, because: 'the verb' },
-      { phrase: /\bdatabase\.drop\(|\bdrop(?::| =>|\(\))/, because: "SQL's word for a database" },
+      {
+        phrase: /\bdatabase\.drop\(|\bdrop(?::| =>|\(\))|\bexternal\.drop\b/,
+        because: "SQL's word for a database",
+      },
     ],
   },
   { word: /\bdoorkeeper\b/, say: 'authorization dependencies' },
@@ -91,7 +98,7 @@ export const OLD_WORDS: readonly OldWord[] = [
   },
 ]
 
-/** `isTold`, `IS_TOLD` and `is-told` as three words each way: `is told`. */
+/** Splits names at capitals, `_` and `-`: `isTold`, `IS_TOLD` and `is-told` become `is told`. */
 export function asWords(text: string): string {
   return text
     .replace(/([a-z0-9])([A-Z])/g, '$1 $2')
@@ -102,7 +109,10 @@ export function asWords(text: string): string {
 
 const LINES = new WeakMap<Source, readonly string[]>()
 
-/** The lines of a file as words; kept, because each exception is tried on all files. */
+/**
+ * Returns the lines of a file as words. They are cached, because each exception is tried on all
+ * files.
+ */
 function linesOf(source: Source): readonly string[] {
   const { path, text } = source
   const cached = LINES.get(source)
@@ -113,7 +123,7 @@ function linesOf(source: Source): readonly string[] {
   return lines
 }
 
-/** Lines with an old word, and its replacement. */
+/** Lists lines with an old word, and its replacement. */
 export function oldWords(
   sources: readonly Source[],
   table: readonly OldWord[] = OLD_WORDS,
@@ -130,7 +140,7 @@ export function oldWords(
   )
 }
 
-/** Exceptions without which nothing would be refused: they are no longer needed. */
+/** Lists exceptions without which no line would be refused. */
 export function unusedExceptions(sources: readonly Source[]): string[] {
   return OLD_WORDS.flatMap((old) =>
     (old.except ?? []).flatMap((exception) => {

@@ -1,6 +1,9 @@
 import type { Source } from './architecture.ts'
 
-/** A piece of a file that a person reads: a comment, a message, a title, a paragraph or a table cell. */
+/**
+ * A piece of a file that a person reads: a comment, a message, a title, a paragraph or a table
+ * cell.
+ */
 export type Passage = {
   readonly path: string
   readonly line: number
@@ -91,7 +94,7 @@ export function passagesOfMarkdown({ path, text }: Source): Passage[] {
     .map((passage) => ({ path, kind: 'paragraph', ...passage }))
 }
 
-/** Values and comments of YAML or JSON, a key each. */
+/** Returns values and comments of YAML or JSON, one for each key. */
 export function passagesOfYaml({ path, text }: Source): Passage[] {
   const found: { line: number; text: string }[] = []
   for (const [index, line] of text.split('\n').entries()) {
@@ -106,7 +109,7 @@ export function passagesOfYaml({ path, text }: Source): Passage[] {
     .map((passage) => ({ path, kind: 'paragraph', ...passage }))
 }
 
-/** Comments of shell, SQL and nginx, a paragraph each. */
+/** Returns the comments of shell, SQL and nginx, one for each paragraph. */
 export function passagesOfComments({ path, text }: Source): Passage[] {
   const found: { line: number; text: string }[] = []
   let open = false
@@ -123,7 +126,7 @@ export function passagesOfComments({ path, text }: Source): Passage[] {
   return found.map((passage) => ({ path, kind: 'comment', ...passage }))
 }
 
-/** The passages of a file, by its kind. */
+/** Returns the passages of a file, by its kind. */
 export function passagesOf(source: Source): Passage[] {
   const { path } = source
   if (/\.(?:ts|mjs)$/.test(path)) return passagesOfCode(source, path.startsWith('test/'))
@@ -132,7 +135,7 @@ export function passagesOf(source: Source): Passage[] {
   return passagesOfComments(source)
 }
 
-/** A pattern that a plain sentence does not have, and advice. */
+/** A pattern that plain sentences do not have, and advice. */
 type Pattern = readonly [pattern: RegExp, advice: string]
 
 const OPENING = String.raw`(?:^|(?<=[.!?:;]["')]*\s+))[_"'(]*`
@@ -149,10 +152,10 @@ const PATTERNS: readonly Pattern[] = [
   [/\b(?:told|tells?|telling|hears?|heard)\b/i, 'say notify, receive, report or state'],
 ]
 
-/** Sentences that are not plain technical English. */
+/** Lists sentences that are not plain technical English. */
 export function crookedSentences(passages: readonly Passage[]): string[] {
   return passages.flatMap(({ path, line, kind, text }) => {
-    // Code in backticks counts as one word, and bold is not seen.
+    // Code in backticks counts as one word, and bold text as plain.
     const prose = text.replace(/`[^`]*`/g, '`code`').replaceAll('**', '')
     const found = PATTERNS.flatMap(([pattern, advice]): [string, string][] => {
       const match = pattern.exec(prose)

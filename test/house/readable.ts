@@ -8,7 +8,7 @@ const READ = /^(?:src|test|docs|spec|bench|scripts|schema|changelog)\/|^[A-Z]+\.
 /** Files of others, files that name the refused words, and data. */
 const LEFT_OUT = /^test\/(?:fixtures|house)\/|^changelog\/|^spec\/events\.schema\.json$|\.svg$/
 
-/** Every file whose words a person reads; paths from the root of the repository. */
+/** Returns every file whose words a person reads; paths from the root of the repository. */
 export function readableFiles(): Source[] {
   return execFileSync('git', ['ls-files'], { cwd: ROOT, encoding: 'utf8' })
     .split('\n')

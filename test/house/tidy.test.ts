@@ -17,12 +17,12 @@ import { filesBelow, ROOT } from './tree.ts'
 const source = filesBelow('src', '.ts')
 const schema = filesBelow('schema', '.sql')
 const spec = filesBelow('spec', '').filter(({ path }) => path.endsWith('.md'))
-// These files name what they look for.
+// These files contain the patterns that they refuse.
 const tests = filesBelow('test', '.ts').filter(({ path }) => !path.startsWith('house/'))
 
 const file = (path: string, text: string): Source[] => [{ path, text }]
 
-describe('the house is tidy', () => {
+describe('the house has the form that the guide asks for', () => {
   it.each([
     ['files are named after what is in them', badNames, [...source, ...tests]],
     ['files are short', tooLong, [...source, ...tests]],
@@ -61,7 +61,7 @@ describe('a breach is caught:', () => {
     expect(check()).toHaveLength(1)
   })
 
-  it('and what is right is not: a TODO with its issue, a link to the web', () => {
+  it('but not a TODO with its issue, or a link to the web', () => {
     expect(openEnds(file('a.ts', '// TODO(#12) later'))).toEqual([])
     expect(brokenLinks(file('a.md', '[b](https://example.org)'), () => false)).toEqual([])
   })

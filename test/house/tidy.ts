@@ -58,7 +58,7 @@ export function sleepingTests(sources: readonly Source[]): string[] {
   return linesWith(sources, pattern, 'does not run with the others')
 }
 
-/** Exported functions and classes say in a sentence what they are. */
+/** Lists exported functions and classes without a doc comment. */
 export function undocumented(sources: readonly Source[]): string[] {
   return sources.flatMap(({ path, text }) => {
     const lines = text.split('\n')
@@ -79,7 +79,7 @@ export function vagueVerbs(sources: readonly Source[]): string[] {
   )
 }
 
-/** Relative links of a document to files that are not there. */
+/** Lists relative links of a document to missing files. */
 export function brokenLinks(
   documents: readonly Source[],
   exists: (path: string) => boolean,

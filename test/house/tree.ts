@@ -5,7 +5,10 @@ import type { Source } from './architecture.ts'
 
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 
-/** The files below a folder of the repository whose names end so, paths relative to that folder. */
+/**
+ * Returns the files below a folder of the repository with this ending; paths are relative to the
+ * folder.
+ */
 export function filesBelow(folder: string, ending: string): Source[] {
   return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith(ending))

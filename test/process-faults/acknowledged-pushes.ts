@@ -3,13 +3,13 @@ export type Manifest = {
   readonly mediaType: string
 }
 
-/** What stands in a repository, but for its blobs. */
+/** The manifests and tags of a repository. */
 export type Position = {
   readonly manifests: ReadonlyMap<string, Manifest>
   readonly tags: ReadonlyMap<string, string>
 }
 
-/** One request that changes a repository; it happens whole, or not at all. */
+/** One request that changes a repository: the change happens whole, or not at all. */
 export type Change =
   | {
       readonly kind: 'put'
@@ -20,28 +20,30 @@ export type Change =
   | { readonly kind: 'remove tag'; readonly tag: string }
   | { readonly kind: 'remove manifest'; readonly digest: string }
 
-/** An upload session that was begun and not yet acknowledged as finished. */
+/** An upload session that was started and not yet acknowledged as finished. */
 export type OpenUpload = {
   readonly location: string
   readonly content: Buffer
   /** Bytes that were acknowledged. */
   acknowledged: number
-  /** Bytes that it may have when the last chunk was taken and only its answer was lost. */
+  /** Bytes that it may have when the last chunk was stored and only its answer was lost. */
   possible: number
   /** True when the closing PUT was sent. */
   closing: boolean
 }
 
-/** What one client, the only one that changes this repository, was told about it. */
+/**
+ * The acknowledgements that one client, the only one that changes this repository, has received.
+ */
 export class Ledger {
   readonly repository: string
   /** Acknowledged blobs, by digest. */
   readonly blobs = new Map<string, Buffer>()
-  /** Those among them that were acknowledged since they were last verified. */
+  /** Blobs that were acknowledged since the last verification. */
   readonly freshBlobs = new Set<string>()
   readonly removed = new Set<string>()
   position: Position = { manifests: new Map(), tags: new Map() }
-  /** Sent, and not answered. */
+  /** The change that was sent and not answered. */
   change: Change | undefined
   upload: OpenUpload | undefined
 
@@ -54,7 +56,7 @@ export class Ledger {
     this.freshBlobs.add(digest)
   }
 
-  /** The change happened. */
+  /** Records that the change happened. */
   acknowledgeChange(): void {
     if (this.change === undefined) return
     this.position = positionAfter(this.position, this.change)
@@ -80,7 +82,7 @@ export function positionAfter({ manifests, tags }: Position, change: Change): Po
   }
 }
 
-/** Numbers from 0 to below 1, the same ones for the same seed. */
+/** Returns numbers from 0 to below 1, the same ones for the same seed. */
 export function randomFrom(seed: number): () => number {
   let state = seed >>> 0
   return () => {

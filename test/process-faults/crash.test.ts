@@ -30,7 +30,7 @@ afterEach(async () => {
   await server.dispose()
 })
 
-/** Clients push until the process dies: when the first one reaches `point`, or at any time. */
+/** Lets clients push until the process dies: when the first one reaches `point`, or at any time. */
 async function pushUntilKilled(point: Point | undefined, kill: () => void): Promise<void> {
   let dead = false
   const die = async (milliseconds: number): Promise<void> => {
@@ -119,7 +119,7 @@ async function verifyAll(): Promise<void> {
 }
 
 describe(`a registry that is killed (CRASH_SEED=${seed})`, () => {
-  it('has everything that was acknowledged, at whatever stage of a push it died', async () => {
+  it('has everything that was acknowledged, at every stage of a push', async () => {
     await begin('external')
     const rounds = [...POINTS, ...POINTS.filter((point) => point.endsWith('sent'))]
     for (const point of rounds) {
@@ -130,7 +130,7 @@ describe(`a registry that is killed (CRASH_SEED=${seed})`, () => {
     report(rounds.length)
   }, 180_000)
 
-  it('has everything that was acknowledged, at whatever time it died', async () => {
+  it('has everything that was acknowledged, at a random time', async () => {
     await begin('external')
     for (let round = 0; round < RANDOM_ROUNDS; round += 1) {
       await pushUntilKilled(undefined, () => server.signal('SIGKILL'))
@@ -140,7 +140,7 @@ describe(`a registry that is killed (CRASH_SEED=${seed})`, () => {
     report(RANDOM_ROUNDS)
   }, 180_000)
 
-  it('has it with the embedded Postgres too, which lives on', async () => {
+  it('has it with the embedded Postgres too, which survives', async () => {
     await begin('embedded')
     const rounds = [undefined, 'PUT sent', 'manifest sent', 'PATCH 202'] as const
     for (const point of rounds) {

@@ -3,7 +3,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 
-/** Round trips on another connection, after which the end of a broken one has long been heard of. */
+/**
+ * Round trips on another connection, after which this process has long noticed the end of a broken
+ * one.
+ */
 const ROUND_TRIPS = 20
 const ENDED_MILLISECONDS_MAX = 5_000
 
@@ -24,7 +27,7 @@ afterAll(async () => {
   await database.drop()
 })
 
-/** Ends a connection as a restart of Postgres does, and waits until this process knows. */
+/** Ends a connection as a restart of Postgres does, and waits until this process notices. */
 async function breakConnection(pid: number | undefined): Promise<void> {
   await operator.query('select pg_terminate_backend($1)', [pid])
   const left = async () => {
@@ -35,7 +38,7 @@ async function breakConnection(pid: number | undefined): Promise<void> {
   for (let trip = 0; trip < ROUND_TRIPS; trip += 1) await operator.query('select 1')
 }
 
-/** What would have ended the process meanwhile. */
+/** Errors that would have ended the process. */
 async function uncaughtDuring(work: () => Promise<void>): Promise<unknown[]> {
   const listeners = process.listeners('uncaughtException')
   const caught: unknown[] = []
@@ -51,7 +54,7 @@ async function uncaughtDuring(work: () => Promise<void>): Promise<unknown[]> {
   return caught
 }
 
-/** A transaction whose connection breaks between two of its statements; returns what it throws. */
+/** Runs a transaction whose connection breaks between two of its statements; returns the error. */
 async function brokenTransaction(): Promise<unknown> {
   return db
     .transaction(async (tx) => {
@@ -67,7 +70,7 @@ describe('a connection that breaks', () => {
     expect(await uncaughtDuring(async () => void (await brokenTransaction()))).toEqual([])
   })
 
-  it('in the middle of a transaction is told as UNAVAILABLE, to be tried again', async () => {
+  it('in the middle of a transaction throws UNAVAILABLE, which clients retry', async () => {
     let thrown: unknown
     await uncaughtDuring(async () => {
       thrown = await brokenTransaction()
@@ -76,7 +79,7 @@ describe('a connection that breaks', () => {
     expect(thrown).toHaveProperty('data.retryAfterSeconds')
   })
 
-  it('while it holds the lock of a long work does not end the process', async () => {
+  it('while it holds the lock of a long job does not end the process', async () => {
     const uncaught = await uncaughtDuring(async () => {
       const client = await db.session()
       const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid')
@@ -86,7 +89,7 @@ describe('a connection that breaks', () => {
     expect(uncaught).toEqual([])
   })
 
-  it('while nobody uses it is not noticed by anybody', async () => {
+  it('while it is idle has no effect', async () => {
     const { rows } = await db.query<{ pid: number }>('select pg_backend_pid() as pid')
     expect(await uncaughtDuring(() => breakConnection(rows[0]?.pid))).toEqual([])
     expect((await db.query('select 1 as one')).rows).toEqual([{ one: 1 }])

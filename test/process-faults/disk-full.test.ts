@@ -13,10 +13,10 @@ const MIB = 1024 * 1024
 const DISK_MIB = 16
 const TOO_LARGE = 24 * MIB
 const SMALL = 256 * 1024
-/** What folders and rounding take. */
+/** Space for folders and rounding. */
 const SLACK_BYTES = 64 * 1024
 
-/** A disk of its own that is soon full; undefined where nobody may mount one. */
+/** Mounts a small disk; returns undefined without the right to mount. */
 async function mountSmallDisk(): Promise<string | undefined> {
   const folder = await mkdtemp(join(tmpdir(), 'rookery-small-disk-'))
   try {
@@ -44,7 +44,7 @@ describe.skipIf(disk === undefined)('on a disk that is full', () => {
   }
 
   beforeAll(async () => {
-    // Whatever the project's store is: this is about files.
+    // Files, in every project: the test is about files.
     registry = await startRegistry({
       ROOKERY_DATA_DIR: folder,
       ROOKERY_S3_BUCKET: '',
@@ -67,7 +67,7 @@ describe.skipIf(disk === undefined)('on a disk that is full', () => {
     expect(free).toBeGreaterThan(DISK_MIB * MIB - MIB)
   })
 
-  /** Time passes, and everything that nobody names is swept. */
+  /** Lets uploads expire, and sweeps every unreferenced blob. */
   async function expire(): Promise<void> {
     await sweeper.client.query(`update uploads set expires_at = now() - interval '1 second'`)
     await sweeper.sweepAll()
@@ -112,7 +112,7 @@ describe.skipIf(disk === undefined)('on a disk that is full', () => {
     expect((await registry.request(path, { method: 'HEAD' })).status).toBe(404)
     const status = await registry.request(location)
     expect(status.headers.get('range')).toBe(`0-${SMALL - 1}`)
-    // The client may find that what it has sent is all that fits.
+    // The client may find that it has already sent all that fits.
     const closing = `${location}?digest=${digestOf(chunk)}`
     expect((await send(registry, 'PUT', closing)).status).toBe(201)
     await expectSmallPushesAndPulls()
@@ -124,7 +124,7 @@ describe.skipIf(disk === undefined)('on a disk that is full', () => {
     await expectSmallPushesAndPulls()
   })
 
-  it('pulls go on while an upload that did not fit is still open', async () => {
+  it('pulls continue while an upload that did not fit is still open', async () => {
     const repository = newRepository()
     const { digest, bytes } = await pushBlob(registry, repository, randomBytes(SMALL))
     const location = await startUpload(registry, newRepository())
@@ -133,7 +133,7 @@ describe.skipIf(disk === undefined)('on a disk that is full', () => {
     expect(Buffer.from(await pulled.arrayBuffer()).equals(bytes)).toBe(true)
   })
 
-  it('an upload that is cancelled gives its space back', async () => {
+  it('an upload that is cancelled frees its space', async () => {
     const location = await startUpload(registry, newRepository())
     await expectFull(await send(registry, 'PATCH', location, randomBytes(TOO_LARGE)))
     expect((await send(registry, 'DELETE', location)).status).toBe(204)
@@ -141,7 +141,7 @@ describe.skipIf(disk === undefined)('on a disk that is full', () => {
     await expectSmallPushesAndPulls()
   })
 
-  it('an upload that expires gives its space back', async () => {
+  it('an upload that expires frees its space', async () => {
     const location = await startUpload(registry, newRepository())
     await expectFull(await send(registry, 'PATCH', location, randomBytes(TOO_LARGE)))
     await expire()
@@ -149,7 +149,7 @@ describe.skipIf(disk === undefined)('on a disk that is full', () => {
     await expectSmallPushesAndPulls()
   })
 
-  it('several uploads at once that do not fit together all end, and the next ones fit', async () => {
+  it('several uploads that do not fit at the same time all end, and the next ones fit', async () => {
     const answers = await Promise.all(
       Array.from({ length: 4 }, () => {
         const bytes = randomBytes(6 * MIB)

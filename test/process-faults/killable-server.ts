@@ -15,7 +15,7 @@ import {
 
 export const PASSWORD = 'durable'
 
-/** A registry as a process of its own, which can be killed and started again on the same data. */
+/** A registry in a process of its own that a test can kill and start again on the same data. */
 export class KillableServer {
   readonly folder: string
   readonly #settings: Settings
@@ -52,8 +52,8 @@ export class KillableServer {
     if (database === 'embedded') {
       return new KillableServer(folder, settings, undefined, async () => {})
     }
-    const { url, drop } = await createTestDatabase()
-    return new KillableServer(folder, settings, url, drop)
+    const external = await createTestDatabase()
+    return new KillableServer(folder, settings, external.url, external.drop)
   }
 
   get url(): string {
@@ -64,7 +64,7 @@ export class KillableServer {
     return join(this.folder, 'data')
   }
 
-  /** What the server wrote on standard error since it was started. */
+  /** Standard error since the last start. */
   get errors(): string {
     return this.#errors
   }
@@ -86,7 +86,7 @@ export class KillableServer {
     this.#started().child.kill(name)
   }
 
-  /** Resolves when the process is gone, with its exit status. */
+  /** Resolves when the process has ended, with its exit status. */
   async ended(): Promise<number | null> {
     const { child } = this.#started()
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
@@ -97,7 +97,7 @@ export class KillableServer {
     return Number((await this.#postmasterFile())[0])
   }
 
-  /** A connection to the server's own database. */
+  /** Opens a connection to the server's own database. */
   async database(): Promise<pg.Client> {
     const connection = this.#databaseUrl ?? (await this.#embeddedConnection())
     const client = new pg.Client(connection)

@@ -25,7 +25,7 @@ import type { TestRegistry } from '../support/registry.ts'
 import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 
 const BLOB_BYTES = 400_000
-/** So long after the database is back a client that tries again may still be refused. */
+/** Time after the return of the database in which a retry may still be refused. */
 const BACK_SECONDS_MAX = 5
 const ANSWER_MILLISECONDS_MAX = 20_000
 
@@ -33,7 +33,7 @@ let base: string
 let postgres: EmbeddedPostgres
 let server: ServerProcess
 let registry: TestRegistry
-/** What it wrote on standard error. */
+/** Standard error of the server. */
 let said = ''
 const open: RawConnection[] = []
 
@@ -82,7 +82,7 @@ async function startPostgres(): Promise<void> {
   })
 }
 
-/** Postgres goes, as when an operator restarts it, and comes back; `meanwhile` while it is away. */
+/** Stops Postgres as an operator who restarts it does, runs `meanwhile`, and starts it again. */
 async function restartPostgres(meanwhile: () => Promise<void> = async () => {}): Promise<void> {
   await postgres.stop()
   try {
@@ -94,7 +94,7 @@ async function restartPostgres(meanwhile: () => Promise<void> = async () => {}):
 
 type Half = { connection: RawConnection; rest: Buffer; method: string }
 
-/** Sends a request but for the second half of its body. */
+/** Sends a request without the second half of its body. */
 async function sendHalf(
   method: string,
   target: string,
@@ -116,7 +116,7 @@ async function sendRest({ connection, rest, method }: Half): Promise<RawAnswer> 
   return connection.answer(method, ANSWER_MILLISECONDS_MAX)
 }
 
-/** The server has the upload's lease, and so is reading its body. */
+/** Waits until the server has the upload's lease, and so reads its body. */
 async function untilClaimed(location: string): Promise<void> {
   const client = new pg.Client(postgres.connection)
   await client.connect()
@@ -131,7 +131,7 @@ async function untilClaimed(location: string): Promise<void> {
   }
 }
 
-/** Done, or refused in a way that says when or how to try again. */
+/** Returns true for success, or for a refusal that says when or how to retry. */
 function expectHonest({ status, headers, body }: RawAnswer, done: number): void {
   const said = { status, body: body.toString() }
   if (status === done) return
@@ -144,7 +144,7 @@ function expectHonest({ status, headers, body }: RawAnswer, done: number): void 
   expect(said.body).toMatch(/BLOB_UPLOAD_UNKNOWN|RANGE_INVALID/)
 }
 
-/** Tries as clients do, until `attempt` gives a value. */
+/** Retries as clients do, until `attempt` returns a value. */
 async function soon<T>(attempt: () => Promise<T | undefined>): Promise<T> {
   let found: T | undefined
   const poll = async () => {
@@ -155,14 +155,14 @@ async function soon<T>(attempt: () => Promise<T | undefined>): Promise<T> {
   return found as T
 }
 
-/** Goes on where the status says, until the blob is there. */
+/** Continues at the position of the status, until the blob is stored. */
 async function pushThrough(repository: string, location: string, bytes: Buffer): Promise<void> {
   const digest = digestOf(bytes)
   const path = `/v2/${repository}/blobs/${digest}`
   await soon(async () => {
     const status = await registry.request(location)
     if (status.status === 404) {
-      // It is there already, and only the answer was lost.
+      // The blob is stored already, and only the answer was lost.
       return (await registry.request(path, { method: 'HEAD' })).status === 200 ? true : undefined
     }
     if (status.status !== 204) return undefined
@@ -181,7 +181,7 @@ async function expectBlob(repository: string, bytes: Buffer): Promise<void> {
   expect(Buffer.from(await answer.arrayBuffer()).equals(bytes)).toBe(true)
 }
 
-/** Asks one request of each kind while there is no database. */
+/** Sends one request of each kind while the database is down. */
 async function expectAllUnavailable(repository: string): Promise<void> {
   for (const [method, path] of [
     ['GET', `/v2/${repository}/tags/list`],
@@ -198,7 +198,7 @@ async function expectAllUnavailable(repository: string): Promise<void> {
 }
 
 describe('when Postgres restarts', () => {
-  it('in the middle of a chunk, the client gets through', async () => {
+  it('in the middle of a chunk, the client succeeds', async () => {
     const repository = newRepository()
     const bytes = randomBytes(2 * BLOB_BYTES)
     const location = await startUpload(registry, repository)
@@ -209,7 +209,7 @@ describe('when Postgres restarts', () => {
     await pushThrough(repository, location, bytes)
   })
 
-  it('and is not back when a chunk ends, the client hears so, and gets through', async () => {
+  it('and is not back when a chunk ends, the client gets a 503 and then succeeds', async () => {
     const repository = newRepository()
     const bytes = randomBytes(2 * BLOB_BYTES)
     const location = await startUpload(registry, repository)
@@ -223,7 +223,7 @@ describe('when Postgres restarts', () => {
     await pushThrough(repository, location, bytes)
   })
 
-  it('between a chunk and the closing PUT, the client gets through', async () => {
+  it('between a chunk and the closing PUT, the client succeeds', async () => {
     const repository = newRepository()
     const bytes = randomBytes(2 * BLOB_BYTES)
     const location = await startUpload(registry, repository)
@@ -251,7 +251,7 @@ describe('when Postgres restarts', () => {
     await expectBlob(repository, bytes)
   })
 
-  it('in the middle of the closing body, the client gets through', async () => {
+  it('in the middle of the closing body, the client succeeds', async () => {
     const repository = newRepository()
     const bytes = randomBytes(2 * BLOB_BYTES)
     const location = await startUpload(registry, repository)
@@ -271,7 +271,7 @@ describe('when Postgres restarts', () => {
     ['all', 0],
     ['half', BLOB_BYTES],
   ])(
-    'and is not back when the closing body, %s of it, ends, the client gets through',
+    'and is not back when the closing body, %s of it, ends, the client succeeds',
     async (...row) => {
       const [, sent] = row
       const repository = newRepository()
@@ -294,13 +294,13 @@ describe('when Postgres restarts', () => {
         expect([201, 404, 416, 503]).toContain(rest.status)
         return rest.status === 201 || rest.status === 404 ? rest.status : undefined
       })
-      // Anew, when the bytes were in place already and only their row was not.
+      // A new push, when the bytes were in place already and only their row was missing.
       if (again === 404) await pushBlob(registry, repository, bytes)
       await expectBlob(repository, bytes)
     },
   )
 
-  it('in the middle of a manifest, the client gets through', async () => {
+  it('in the middle of a manifest, the client succeeds', async () => {
     const repository = newRepository()
     const manifest = JSON.stringify(await pushImageBlobs(registry, repository))
     const target = `/v2/${repository}/manifests/live`
@@ -320,11 +320,11 @@ describe('when Postgres restarts', () => {
   })
 })
 
-describe('when Postgres restarts again and again under clients that push', () => {
+describe('when Postgres restarts repeatedly while clients push', () => {
   const clients = 4
   const restarts = 3
   const acknowledged: { repository: string; tag: string; manifest: string }[] = []
-  /** `status retry-after` of every answer that was no 201; 0 is none at all. */
+  /** `status retry-after` of every answer that was no 201; 0 means no answer. */
   const refused = new Set<string>()
   let over = false
   const died = () => server.child.exitCode !== null || server.child.signalCode !== null
@@ -356,7 +356,7 @@ describe('when Postgres restarts again and again under clients that push', () =>
     await Promise.all(pushing)
   })
 
-  it('the server lives on, and says 503 and when to try again', () => {
+  it('the server survives, and answers 503 with a time to retry', () => {
     expect({ died: died(), said: said.slice(-500) }).toMatchObject({ died: false })
     expect([...refused]).toEqual(['503 2'])
   })
@@ -371,7 +371,7 @@ describe('when Postgres restarts again and again under clients that push', () =>
   })
 })
 
-it('nothing is left of any try when all uploads have expired', async () => {
+it('no attempt leaves anything when all uploads have expired', async () => {
   const sweeper = await openSweeper(registry)
   try {
     await sweeper.client.query(

@@ -32,15 +32,15 @@ export type Point = (typeof POINTS)[number]
 
 export type Reached = (point: Point) => Promise<void> | void
 
-/** The points of one request: in the middle of its body, behind its last byte, behind its answer. */
+/** The points of one request: in the middle of its body, after its last byte, after its answer. */
 type Points = { readonly body?: Point; readonly sent: Point; readonly answered: Point }
 
 const BLOB_BYTES_MAX = 200_000
 const TAGS = 6
-// After a refused connection, or one that died, the answer will not come.
+// No answer comes after a refused connection, or one that ended.
 const ANSWER_MILLISECONDS_MAX = 10_000
 
-/** A client that pushes, and writes down in its ledger what it is told. */
+/** A client that pushes, and records every acknowledgement in its ledger. */
 export class Pusher {
   readonly #url: string
   readonly #ledger: Ledger
@@ -67,7 +67,7 @@ export class Pusher {
     this.#connection?.close()
   }
 
-  /** One operation of some kind. Throws when the server dies. */
+  /** Runs one random operation. Throws when the server dies. */
   async step(): Promise<void> {
     const { manifests, tags } = this.#ledger.position
     const kind = Math.floor(this.#random() * 10)
@@ -82,7 +82,7 @@ export class Pusher {
     return this.pushImage(this.#someTags())
   }
 
-  /** Every kind of request once, so that every point is reached. */
+  /** Sends every kind of request once, so that every point is reached. */
   async everything(): Promise<void> {
     await this.pushSingle()
     await this.pushChunks(2)
@@ -108,7 +108,7 @@ export class Pusher {
     if (answer.headers.get('docker-content-digest') !== digest) throw new Error('another digest')
   }
 
-  /** POST, `chunks` times PATCH, and a PUT with the rest. */
+  /** Sends a POST, `chunks` PATCH requests, and a PUT with the rest. */
   async pushChunks(chunks: number): Promise<void> {
     const content = this.#content()
     const { headers } = await this.#ask(
@@ -213,7 +213,7 @@ export class Pusher {
     )
   }
 
-  /** By tag with more tags in the query, by digest with tags, or by digest alone. */
+  /** Pushes by tag with more tags in the query, by digest with tags, or by digest alone. */
   async #putManifest(mediaType: string, fields: object, tags: readonly string[]): Promise<void> {
     const annotations = { 'org.example.unique': randomBytes(8).toString('hex') }
     const body = { schemaVersion: 2, mediaType, ...fields, annotations }
@@ -281,7 +281,7 @@ export class Pusher {
   }
 }
 
-/** A living server answered something that it must not. */
+/** A running server sent an answer that it must not send. */
 export class UnexpectedAnswerError extends Error {
   override readonly name = 'UnexpectedAnswerError'
 

@@ -8,10 +8,10 @@ import { KillableServer, PASSWORD } from './killable-server.ts'
 
 const BLOB_BYTES = 512 * 1024
 const SLOW_MILLISECONDS = 500
-// What does not wait for it ends long before, on a busy machine too.
+// Shutdowns that do not wait for this limit end long before it, also on a busy machine.
 const DRAIN_SECONDS = 20
 const SHORT_DRAIN_SECONDS = 2
-// Closing the pool and leaving, on a busy machine.
+// Time to close the pool and exit, on a busy machine.
 const LEAVE_MILLISECONDS_MAX = 10_000
 const HEADERS = { Authorization: basic(PASSWORD) }
 
@@ -38,7 +38,7 @@ async function connection(): Promise<RawConnection> {
   return made
 }
 
-/** An upload of one request of which half was sent. */
+/** Starts an upload of one request, and sends half of it. */
 async function halfUpload(content: Buffer): Promise<{ upload: RawConnection; rest: Buffer }> {
   const upload = await connection()
   const bytes = requestBytes({
@@ -76,7 +76,7 @@ async function isRefused(): Promise<boolean> {
   }
 }
 
-/** Sends SIGTERM; resolves with the exit status and how long it took. */
+/** Sends SIGTERM; resolves with the exit status and the duration. */
 async function terminate(): Promise<{ status: number | null; milliseconds: number }> {
   const begun = performance.now()
   server.signal('SIGTERM')
@@ -84,7 +84,7 @@ async function terminate(): Promise<{ status: number | null; milliseconds: numbe
   return { status, milliseconds: performance.now() - begun }
 }
 
-it('an upload that runs at SIGTERM is finished, acknowledged and kept', async () => {
+it('an upload that runs at SIGTERM is finished, acknowledged and stored', async () => {
   await begin()
   const content = randomBytes(BLOB_BYTES)
   const { upload, rest } = await halfUpload(content)
@@ -133,7 +133,7 @@ it('a download that runs at SIGTERM arrives whole', async () => {
   server.expectNoErrors()
 })
 
-it('an upload that stands still is cut at the limit, and can be gone on with at once', async () => {
+it('an upload without progress is cut at the limit, and can continue at once', async () => {
   await begin(SHORT_DRAIN_SECONDS)
   const content = randomBytes(BLOB_BYTES)
   const client = new RawClient(server.url)
@@ -159,7 +159,7 @@ it('an upload that stands still is cut at the limit, and can be gone on with at 
   expect((await again.request({ ...chunk, method: 'PATCH' })).status).toBe(202)
 })
 
-it('two signals end it no differently from one', async () => {
+it('two signals have the same effect as one', async () => {
   await begin()
   const content = randomBytes(BLOB_BYTES)
   const { upload, rest } = await halfUpload(content)

@@ -12,10 +12,10 @@ import {
 } from './acknowledged-pushes.ts'
 import { type KillableServer, PASSWORD } from './killable-server.ts'
 
-/** How the uploads that a crash interrupted could be gone on with. */
+/** How an upload that a crash interrupted could continue. */
 export type Resumed = 'at once' | 'after the lease' | 'was finished' | 'had to start again'
 
-/** Compares what a restarted server has with what its clients were told. */
+/** Compares a restarted server with the acknowledgements that its clients received. */
 export class Verifier {
   readonly #server: KillableServer
   readonly #db: pg.Client
@@ -45,7 +45,7 @@ export class Verifier {
     await this.#verifyFiles()
   }
 
-  /** Everything that was ever acknowledged, byte by byte. */
+  /** Reads everything that was ever acknowledged, byte by byte. */
   async verifyAll(ledgers: readonly Ledger[]): Promise<void> {
     for (const ledger of ledgers) {
       for (const digest of ledger.blobs.keys()) await this.#verifyBlob(ledger, digest)
@@ -61,7 +61,7 @@ export class Verifier {
     }
   }
 
-  /** What stands there is what was acknowledged, or that and the whole of the unanswered change. */
+  /** The content is the acknowledged one, or that and the whole of the unanswered change. */
   async #settle(ledger: Ledger): Promise<void> {
     const { position, change, repository } = ledger
     const found = await this.#tags(repository)
@@ -78,7 +78,7 @@ export class Verifier {
     ledger.change = undefined
   }
 
-  /** Told by the manifest that the change puts or removes, or by the tag that it removes. */
+  /** Decides by the manifest that the change puts or removes, or by the tag that it removes. */
   async #happened(repository: string, before: Position, after: Position): Promise<boolean> {
     for (const [digest, { bytes }] of [...before.manifests, ...after.manifests]) {
       if (before.manifests.has(digest) && after.manifests.has(digest)) continue
@@ -91,7 +91,7 @@ export class Verifier {
     return [...before.tags.keys()].some((tag) => !after.tags.has(tag) && !found.has(tag))
   }
 
-  /** Every tag, and the digest to which it resolves. */
+  /** Returns every tag with its digest. */
   async #tags(repository: string): Promise<Map<string, string>> {
     const answer = await this.#get(`/v2/${repository}/tags/list`)
     if (answer.status === 404) return new Map()
@@ -111,7 +111,7 @@ export class Verifier {
     expect(answer.body.equals(ledger.blobs.get(digest) ?? Buffer.alloc(0))).toBe(true)
   }
 
-  /** Goes on where the status says, as a client would. */
+  /** Continues at the position of the status, as a client does. */
   async #resume(ledger: Ledger, upload: OpenUpload): Promise<void> {
     const { content } = upload
     const digest = digestOf(content)
@@ -125,12 +125,12 @@ export class Verifier {
     const status = await this.#get(upload.location)
     const { acknowledged, possible, closing } = upload
     if (status.status === 404 && acknowledged === 0 && this.#postgresDied) {
-      // The 202 of a session without bytes does not wait for Postgres' disk.
+      // The 202 of a session without bytes does not wait for the disk of Postgres.
       this.resumed.push('had to start again')
       return
     }
-    const told = `${acknowledged} bytes, perhaps ${possible}, closing: ${closing}`
-    expect(status.status, `the upload with ${told}`).toBe(204)
+    const state = `${acknowledged} bytes, perhaps ${possible}, closing: ${closing}`
+    expect(status.status, `the upload with ${state}`).toBe(204)
     const size = receivedOf(status, upload)
     expect([acknowledged, possible]).toContain(size)
 
@@ -155,7 +155,7 @@ export class Verifier {
     }
     const answer = await put(size)
     if (upload.closing && answer.status === 404) {
-      // The crash fell between moving the bytes into place and naming them.
+      // The crash fell between moving the bytes into place and recording them.
       this.resumed.push('had to start again')
       return
     }
@@ -172,7 +172,7 @@ export class Verifier {
     return rows[0]?.leased === true
   }
 
-  /** Time passes. */
+  /** Lets the lease expire. */
   async #endLease({ location }: OpenUpload): Promise<void> {
     await this.#db.query(
       `update uploads set lease_until = now() - interval '1 second' where id = $1`,
@@ -180,7 +180,7 @@ export class Verifier {
     )
   }
 
-  /** No name without what it names: each manifest's blobs are in its repository. */
+  /** Asserts that the blobs of each manifest are in its repository. */
   async #verifyRows(): Promise<void> {
     const { rows: manifests } = await this.#db.query<{ repository: string; bytes: Buffer }>(
       'select repository_id as repository, bytes from manifests',
@@ -199,7 +199,7 @@ export class Verifier {
     }
   }
 
-  /** No row without its bytes. */
+  /** Asserts that every row has its bytes. */
   async #verifyFiles(): Promise<void> {
     const { rows } = await this.#db.query<{ key: string; size: string }>(
       'select storage_key as key, size from blobs',

@@ -8,14 +8,14 @@ import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { basic, type RawAnswer, RawClient, type RawRequest } from '../support/raw-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
-// Below a folder of its own, and this deep, so that a path that climbs out is seen.
+// Deep below a folder of its own, so that the test sees a path that climbs out.
 const DATA_PATH = ['a', 'b', 'data']
-// What a registry may make: keys of blobs, stages, and the key of its secrets.
+// Files that a registry may create: keys of blobs, stages, and the master key.
 const STORE_FILE =
   /^(?:master-key|blobs\/(?:sha256\/[0-9a-f]{2}\/[0-9a-f]{64}|sha512\/[0-9a-f]{2}\/[0-9a-f]{128})\.[0-9a-f-]{45}|uploads\/[0-9a-f-]{36})$/
 const CODE = /^[A-Z]+(?:_[A-Z]+)*$/
 
-/** A registry that strangers try to upset. */
+/** A registry that the property tests attack. */
 export class FuzzTarget {
   readonly registry: TestRegistry
   readonly #folder: string
@@ -41,7 +41,10 @@ export class FuzzTarget {
     return basic(this.registry.password)
   }
 
-  /** Asks as the administrator, who gets furthest. Demands what holds for every answer. */
+  /**
+   * Sends a request as the administrator, who has all rights. Asserts the properties of every
+   * answer.
+   */
   async request(request: RawRequest): Promise<RawAnswer> {
     const answer = await this.#client.request({
       ...request,
@@ -69,7 +72,7 @@ export class FuzzTarget {
     expect(typeof errors[0].message).toBe('string')
   }
 
-  /** Puts a blob and returns its digest. */
+  /** Pushes a blob and returns its digest. */
   async push(repository: string, content: Uint8Array): Promise<string> {
     const digest = digestOf(content)
     const target = `/v2/${repository}/blobs/uploads/?digest=${digest}`
@@ -78,7 +81,7 @@ export class FuzzTarget {
     return digest
   }
 
-  /** Ends it, and demands that the folder has nothing but what a store makes. */
+  /** Stops the registry, and asserts that the folder holds only files that a store makes. */
   async close(): Promise<void> {
     this.#client.close()
     process.stdout.write(`${this.#cases} requests\n`)
@@ -103,7 +106,7 @@ async function filesBelow(folder: string): Promise<string[]> {
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
 }
 
-/** Runs a property as often as asked; the cases are counted by the target. */
+/** Runs a property `runs` times; the target counts the cases. */
 export async function checkProperty<T>(
   arbitrary: fc.Arbitrary<T>,
   holds: (value: T) => Promise<void>,
@@ -115,13 +118,13 @@ export async function checkProperty<T>(
     return last
   })
   await fc.assert(property, { numRuns: runs, interruptAfterTimeLimit: 20_000 })
-  // At the time limit one may still run, and the next test would read its answer.
+  // One case may still run at the time limit, and the next test would read its answer.
   await last
 }
 
 const HEX = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
 
-/** What has broken servers before, whatever the place asks for. */
+/** Values that have broken servers before, at any place. */
 export const HOSTILE = [
   '',
   ' ',
@@ -226,21 +229,23 @@ export const anyText: fc.Arbitrary<string> = fc.oneof(
   { weight: 2, arbitrary: fc.string({ unit: 'binary', maxLength: 40 }) },
 )
 
-/** Half of a surrogate pair has no bytes of its own: it becomes a replacement character. */
+/**
+ * Replaces half of a surrogate pair, which has no bytes of its own, by the replacement character.
+ */
 function wellFormed(text: string): string {
   return Buffer.from(text).toString()
 }
 
-/** As it may stand in a path or a query: percent-encoded, whatever it is. */
+/** Percent-encodes every byte of a text for a path or a query. */
 export function encoded(text: string): string {
   return [...Buffer.from(text)].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join('')
 }
 
-/** Encoded as a client would, or wholly. */
+/** Encodes as a client does, or every byte. */
 const ENCODINGS = [(text: string) => encodeURIComponent(wellFormed(text)), encoded] as const
 export const validEncoding: fc.Arbitrary<(text: string) => string> = fc.constantFrom(...ENCODINGS)
 
-/** Or not encoded at all, beyond what would end the request line. */
+/** Also without encoding, except for the characters that end the request line. */
 export const anyEncoding: fc.Arbitrary<(text: string) => string> = fc.constantFrom(
   ...ENCODINGS,
   (text: string) =>
@@ -249,7 +254,7 @@ export const anyEncoding: fc.Arbitrary<(text: string) => string> = fc.constantFr
     ).join(''),
 )
 
-/** A header's value as bytes: anything but control characters, which make the request malformed. */
+/** The value of a header as bytes, without control characters, which make the request malformed. */
 export const anyHeader: fc.Arbitrary<string> = anyText.map((text) =>
   [...Buffer.from(text)].map((byte) => (byte < 32 || byte === 127 ? '?' : LATIN1[byte])).join(''),
 )

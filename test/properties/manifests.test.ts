@@ -51,7 +51,7 @@ afterAll(() => target.close())
 
 const taken = new Set<string>()
 
-/** Pushes it; what was taken is served again as the very bytes, and what was not is not there. */
+/** Pushes it. An accepted manifest is served as the very bytes, a refused one does not exist. */
 async function put(bytes: Uint8Array, mediaType: string | undefined): Promise<number> {
   const digest = digestOf(bytes)
   const path = `/v2/known/manifests/${digest}`
@@ -68,7 +68,7 @@ async function put(bytes: Uint8Array, mediaType: string | undefined): Promise<nu
   return status
 }
 
-/** Whatever was pushed, the list of what refers to the blob can be read. */
+/** The referrers of the blob are readable after any push. */
 async function expectReferrers(): Promise<void> {
   const { status, body } = await target.request({
     method: 'GET',
@@ -99,7 +99,7 @@ const KEYS = [
   ...['__proto__', 'constructor', 'toString', 'length', '', '\u0000', '\ud800', '0'],
 ]
 
-/** Every place in a value, as the keys that lead there. */
+/** Lists every place in a value, as the keys that lead to it. */
 function placesIn(value: Json, path: string[] = []): string[][] {
   if (typeof value !== 'object' || value === null) return [path]
   const below = Object.entries(value).flatMap(([key, item]) => placesIn(item, [...path, key]))
@@ -112,7 +112,7 @@ function mutated(value: Json, [key, ...rest]: readonly string[], mutation: Mutat
   if (key === undefined) {
     if (mutation.kind !== 'add') return mutation.to
     if (Array.isArray(value)) return [...value, mutation.to]
-    // So that __proto__ is a key like any other, as JSON.parse makes it.
+    // Keeps __proto__ a key like any other, as JSON.parse does.
     return typeof value === 'object' && value !== null
       ? Object.fromEntries([...Object.entries(value), [mutation.key, mutation.to]])
       : mutation.to
@@ -142,7 +142,7 @@ const mutant = fc.constantFrom(image, index).chain((base) =>
     ),
 )
 
-it('a valid manifest with wrong values, keys too many or too few', async () => {
+it('a valid manifest with wrong values, too many or too few keys', async () => {
   const before = taken.size
   await checkProperty(
     fc.tuple(mutant, mediaType),
@@ -154,7 +154,7 @@ it('a valid manifest with wrong values, keys too many or too few', async () => {
     },
     1200,
   )
-  // Neither everything nor nothing is refused.
+  // The property refuses some and accepts some.
   expect(taken.size - before).toBeGreaterThan(10)
   expect(taken.size - before).toBeLessThan(1190)
 })
@@ -180,7 +180,7 @@ it('any Content-Type', async () => {
   )
 })
 
-it('a valid manifest with bytes that are cut off, put in, changed or doubled', async () => {
+it('a valid manifest with bytes that are cut off, inserted, changed or doubled', async () => {
   const text = JSON.stringify(image)
   const noise = fc.oneof(
     fc.uint8Array({ maxLength: 6 }),

@@ -35,7 +35,7 @@ function withBody(method: string) {
   return ['PUT', 'POST', 'PATCH'].includes(method) ? { body: Buffer.from('{}') } : {}
 }
 
-/** Nothing that ends the request line, and so would be the test's own second request. */
+/** Without bytes that end the request line and so begin a second request. */
 function oneLine(bytes: Iterable<number>): Buffer {
   return Buffer.from([...bytes].map((byte) => (byte === 10 || byte === 13 ? 46 : byte)))
 }
@@ -100,7 +100,7 @@ it('a target with a scheme and a host', async () => {
   )
 })
 
-it('a path as long as a request may have it does not keep the server busy', async () => {
+it('a path of the maximum length does not keep the server busy', async () => {
   const BYTES = 60_000
   for (const piece of [
     '/blobs/uploads',
@@ -122,7 +122,7 @@ it('a path as long as a request may have it does not keep the server busy', asyn
   }
 })
 
-it('a stranger gets no further than the administrator', async () => {
+it('a caller without credentials gets no further than the administrator', async () => {
   const client = new RawClient(target.registry.url)
   await checkProperty(
     fc.tuple(

@@ -76,7 +76,7 @@ it('any Range: the whole, exactly the part that Content-Range says, or 416', asy
   )
 })
 
-it('any Content-Range: the session stands where its Range says, and stays usable', async () => {
+it('any Content-Range: the session is at the position of its Range, and stays usable', async () => {
   let size = 0
   const chunkRange = fc.oneof(
     fc.tuple(fc.constantFrom(-1, 0, 1), fc.nat({ max: 20 })),
@@ -113,7 +113,7 @@ it('any Content-Range: the session stands where its Range says, and stays usable
   expect(headers.get('range')).toBe(`0-${Math.max(0, size - 1)}`)
 })
 
-it('any n and last: the page that belongs there, or 400', async () => {
+it('any n and last: the page after last, or 400', async () => {
   const number = fc.oneof(fc.nat({ max: 20 }).map(String), anyText)
   const last = fc.oneof(fc.constantFrom(...TAGS), anyText)
   await checkProperty(
@@ -124,7 +124,7 @@ it('any n and last: the page that belongs there, or 400', async () => {
         target: `/v2/known/tags/list?n=${write(n)}&last=${write(after)}`,
       })
       expect([200, 400]).toContain(status)
-      // Written without encoding, + and & mean something else.
+      // + and & have another meaning without encoding.
       if (/^\d{1,15}$/.test(n) && /^[\w.-]*$/.test(after)) {
         expect(status).toBe(200)
         const rest = TAGS.filter((tag) => Buffer.compare(Buffer.from(tag), Buffer.from(after)) > 0)
@@ -176,7 +176,7 @@ it('any values of every query parameter, everywhere', async () => {
   )
 })
 
-it('any value of every header that is read', async () => {
+it('any value of every header that Rookery reads', async () => {
   const NAMES = [
     ...[
       'Authorization',
@@ -204,7 +204,7 @@ it('any value of every header that is read', async () => {
       value,
     ),
     async ([method, path, name, text]) => {
-      // What the others read must stay.
+      // The blob that the other cases read must stay.
       const kept = method === 'DELETE' ? path.replaceAll('sha256:', 'sha256:0') : path
       await target.request({
         method,

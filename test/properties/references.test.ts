@@ -11,7 +11,7 @@ import {
   validEncoding,
 } from './fuzz-target.ts'
 
-// The expressions of the distribution spec ("Pulling manifests"), as they stand there.
+// The expressions of the distribution spec ("Pulling manifests"), as written there.
 const SPEC_NAME = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$/
 const SPEC_TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/
 const DIGEST = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/
@@ -56,7 +56,7 @@ const nearlyDigest = fc
 const name = fc.oneof(nearlyName, anyText)
 const reference = fc.oneof(nearlyTag, nearlyDigest, anyText)
 
-it('a repository name is taken exactly when the spec takes it', async () => {
+it('a repository name is accepted exactly when the spec accepts it', async () => {
   await checkProperty(
     fc.tuple(name, validEncoding),
     async ([text, write]) => {
@@ -64,7 +64,7 @@ it('a repository name is taken exactly when the spec takes it', async () => {
         method: 'GET',
         target: `/v2/${write(text)}/referrers/${digestOf(EMPTY)}`,
       })
-      // A NUL that came encoded, or text that is no UTF-8, is refused as what it is.
+      // An encoded NUL, or text that is no UTF-8, is refused with its own message.
       const right = SPEC_NAME.test(text) && text.length <= NAME_LENGTH_MAX
       const code = status === 200 ? undefined : JSON.parse(body.toString()).errors[0].code
       if (right) expect(status).toBe(200)
@@ -109,18 +109,18 @@ it('any reference and any digest, by every method', async () => {
       anyEncoding,
     ),
     async ([method, kind, text, repository, write]) => {
-      const known = repository.length % 2 === 0 ? 'known' : write(repository)
+      const path = repository.length % 2 === 0 ? 'known' : write(repository)
       const last = write(text)
       const body = ['PUT', 'POST', 'PATCH'].includes(method) ? { body: Buffer.from('x') } : {}
       const answer = await target.request({
         method,
-        target: `/v2/${known}/${kind}/${last}`,
+        target: `/v2/${path}/${kind}/${last}`,
         headers: { 'Content-Type': IMAGE_MANIFEST },
         ...body,
       })
-      // What stands before a question mark that was not encoded may well be there.
+      // The part before a question mark that was not encoded may exist.
       const isWhole = !['?', '#'].some((character) => last.includes(character))
-      const isAsked = known === 'known' && ['manifests', 'blobs'].includes(kind)
+      const isAsked = path === 'known' && ['manifests', 'blobs'].includes(kind)
       if (isWhole && isAsked && method === 'HEAD') {
         if (!DIGEST.test(text) && !SPEC_TAG.test(text)) expect(answer.status).toBeGreaterThan(399)
       }
@@ -146,7 +146,7 @@ it('any upload id, by every method', async () => {
         target: `/v2/known/blobs/uploads/${write(id)}?digest=${encoded(digestOf(EMPTY))}`,
         ...(method === 'PATCH' || method === 'PUT' ? { body: EMPTY } : {}),
       })
-      // Nothing but the collection itself is there.
+      // Only the collection itself exists.
       if (/[^/]/.test(id) && !['?', '#', '.'].some((character) => id.includes(character))) {
         expect(status).toBeGreaterThanOrEqual(400)
       }

@@ -12,7 +12,7 @@ export type TestDatabase = {
   drop(): Promise<void>
 }
 
-/** A database of one's own, migrated, on the run's Postgres. */
+/** Creates a migrated database of its own on the Postgres of the test run. */
 export async function createTestDatabase(template = TEMPLATE): Promise<TestDatabase> {
   const postgres = inject('postgres')
   const name = `test_${randomBytes(8).toString('hex')}`

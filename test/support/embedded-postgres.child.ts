@@ -1,5 +1,5 @@
-// Owns an embedded Postgres in a process of its own: one JSON line when it runs or was refused,
-// and it stops when its stdin ends.
+// Owns an embedded Postgres in a process of its own: prints one JSON line when it runs or was
+// refused, and stops when its standard input ends.
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/supervisor.ts'
 
 const folder = process.argv[2] ?? ''

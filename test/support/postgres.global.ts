@@ -17,13 +17,15 @@ declare module 'vitest' {
 
 const CONNECTIONS = 500
 
-/** One real Postgres for the whole run, with a migrated template that each test file copies. */
+/**
+ * Starts one real Postgres for the whole run, with a migrated template that each test file copies.
+ */
 export async function setup(project: TestProject): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'rookery-test-postgres-'))
   const embedded = await startEmbeddedPostgres({
     folder: join(folder, 'postgres'),
     log: pino({ level: 'error' }),
-    // Every worker of the run has servers on it, some three at once.
+    // Every worker of the run has servers on it, some three at the same time.
     connectionsMax: CONNECTIONS,
     onLost: (error) => {
       throw error
@@ -50,7 +52,7 @@ export async function setup(project: TestProject): Promise<void> {
 
 let stop: () => Promise<void> = async () => {}
 
-/** Nothing stays behind. */
+/** Stops Postgres and deletes its files. */
 export async function teardown(): Promise<void> {
   await stop()
 }

@@ -3,7 +3,10 @@ import { openBlobStore } from '../../src/server/blob-store.ts'
 import type { StoredObject } from '../../src/storage/blob-store.ts'
 import type { TestRegistry } from './registry.ts'
 
-/** A registry that runs as a process of its own, as tests ask one in theirs; its owner ends it. */
+/**
+ * A registry in a process of its own, with the interface of one in this process. Its owner stops
+ * it.
+ */
 export function registryAt(
   url: string,
   folder: string,

@@ -10,7 +10,7 @@ export type Descriptor = { mediaType: string; digest: string; size: number }
 
 let names = 0
 
-/** A repository that no other test uses. */
+/** Returns the name of a repository that no other test uses. */
 export function newRepository(): string {
   names += 1
   return `conformance/r${names}-${randomBytes(4).toString('hex')}`
@@ -33,7 +33,7 @@ export async function pushBlob(
   return { mediaType: 'application/octet-stream', digest, size: bytes.length, bytes }
 }
 
-/** An image manifest of blobs that were pushed with it. */
+/** Pushes two blobs, and returns an image manifest of them. */
 export async function pushImageBlobs(
   registry: TestRegistry,
   repository: string,
@@ -111,7 +111,7 @@ export function send(
   })
 }
 
-/** The answer has the status and, as the spec's JSON, the code. */
+/** Asserts the status of an answer and, in the spec's JSON, its error code. */
 export async function expectError(answer: Response, status: number, code: string): Promise<void> {
   const text = await answer.text()
   expect({ status: answer.status, text }).toMatchObject({ status })
@@ -119,7 +119,7 @@ export async function expectError(answer: Response, status: number, code: string
   expect(JSON.parse(text).errors[0]).toMatchObject({ code })
 }
 
-/** Follows Link headers to the end. */
+/** Reads all pages, following the Link headers. */
 export async function readPages(
   registry: TestRegistry,
   path: string,

@@ -2,20 +2,20 @@ import { connect, type Socket } from 'node:net'
 
 export type RawAnswer = {
   readonly status: number
-  /** Names in lower case. */
+  /** Names are in lower case. */
   readonly headers: ReadonlyMap<string, string>
   readonly body: Buffer
 }
 
 export type RawRequest = {
   readonly method: string
-  /** As it stands in the request line; text is sent byte for byte, as Latin-1. */
+  /** The target in the request line; text is sent byte for byte, as Latin-1. */
   readonly target: string | Uint8Array
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: Uint8Array
 }
 
-/** The other side closed the connection, or did not answer in time. */
+/** The server closed the connection, or did not answer in time. */
 export class NoAnswerError extends Error {
   override readonly name = 'NoAnswerError'
 }
@@ -27,7 +27,7 @@ export function basic(password: string): string {
   return `Basic ${Buffer.from(`admin:${password}`).toString('base64')}`
 }
 
-/** The bytes of a request; with a body and without a Content-Length of its own, it gets one. */
+/** Returns the bytes of a request. A body without a Content-Length gets one. */
 export function requestBytes({ method, target, headers = {}, body }: RawRequest): Buffer {
   const lengths = body === undefined || hasLength(headers) ? {} : { 'Content-Length': body.length }
   const lines = Object.entries({ Host: 'registry.test', ...lengths, ...headers })
@@ -47,10 +47,10 @@ function hasLength(headers: Readonly<Record<string, string>>): boolean {
   )
 }
 
-/** One TCP connection, on which a test says exactly which bytes travel, and when. */
+/** One TCP connection, on which a test controls the bytes and their timing. */
 export class RawConnection {
   readonly socket: Socket
-  /** Resolves when the other side closed it, whatever the way. */
+  /** Resolves when the server closes the connection in any way. */
   readonly closed: Promise<void>
   #received: Buffer = Buffer.alloc(0)
   #ended = false
@@ -62,7 +62,7 @@ export class RawConnection {
       this.#received = Buffer.concat([this.#received, chunk])
       this.#wake()
     })
-    // A reset is an end like any other: what counts is what came before it.
+    // A reset ends the connection too; the bytes before it count.
     socket.on('error', () => {})
     this.closed = new Promise((resolve) => {
       const ended = () => {
@@ -89,7 +89,7 @@ export class RawConnection {
     return !this.#ended && !this.socket.destroyed
   }
 
-  /** Resolves when the kernel took the bytes, or the other side closed the connection. */
+  /** Resolves when the kernel took the bytes, or the server closed the connection. */
   async send(bytes: string | Uint8Array): Promise<void> {
     if (!this.usable) return
     const data = typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes
@@ -97,7 +97,7 @@ export class RawConnection {
     await Promise.race([written, this.closed])
   }
 
-  /** The next answer, also an interim one such as 100. Throws NoAnswerError. */
+  /** Returns the next answer, also an interim one such as 100. Throws NoAnswerError. */
   async answer(method = 'GET', millisecondsMax = ANSWER_MILLISECONDS_MAX): Promise<RawAnswer> {
     const until = performance.now() + millisecondsMax
     let end = this.#received.indexOf(END_OF_HEAD)
@@ -168,7 +168,7 @@ function headerOf(line: string): [string, string] {
   return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()]
 }
 
-/** One request at a time on a connection that is kept, and made again where it was closed. */
+/** Sends one request at a time on a persistent connection, and reconnects when it was closed. */
 export class RawClient {
   readonly #url: string
   #connection: RawConnection | undefined

@@ -16,22 +16,22 @@ export type TestRegistry = {
   readonly folder: string
   readonly databaseUrl: string
   readonly password: string
-  /** Its environment: another server with it shares everything. */
+  /** Its environment: another server with the same settings shares everything. */
   readonly settings: Readonly<Record<string, string>>
   /** Every log line so far. */
   readonly log: string[]
   /** Lists every object in its store. */
   storedObjects(): Promise<StoredObject[]>
-  /** Asks as the administrator. */
+  /** Sends a request as the administrator. */
   request(path: string, init?: RequestInit): Promise<Response>
-  /** Asks without a credential. */
+  /** Sends a request without a credential. */
   anonymous(path: string, init?: RequestInit): Promise<Response>
   close(): Promise<void>
 }
 
 /**
- * A whole registry in this process: real HTTP on a free port, its own database, and a folder or a
- * bucket of its own, as the run's project says.
+ * Starts a whole registry in this process: real HTTP on a free port, its own database, and a folder
+ * or a bucket of its own, according to the project of the run.
  */
 export async function startRegistry(settings: Record<string, string> = {}): Promise<TestRegistry> {
   const database = await createTestDatabase()

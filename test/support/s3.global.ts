@@ -20,7 +20,7 @@ const START_MILLISECONDS_MAX = 90_000
 let child: ChildProcess | undefined
 let folder: string | undefined
 
-/** One real S3 server for the whole run: Ceph's, unless S3_SERVER names another. */
+/** Starts one real S3 server for the whole run: Ceph's, unless S3_SERVER names another. */
 export async function setup(project: TestProject): Promise<void> {
   const name = process.env.S3_SERVER ?? 'rgw'
   const script = SCRIPTS[name as keyof typeof SCRIPTS]
@@ -35,7 +35,7 @@ export async function setup(project: TestProject): Promise<void> {
   project.provide('s3', await readLine(child))
 }
 
-/** Nothing stays behind. */
+/** Stops the server and deletes its files. */
 export async function teardown(): Promise<void> {
   if (child !== undefined && child.exitCode === null) {
     const ended = once(child, 'exit')

@@ -6,14 +6,14 @@ import { CreateBucketCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/cl
 import { inject } from 'vitest'
 import { type S3Options, S3Store } from '../../src/storage/s3/s3-store.ts'
 
-/** A running S3 server and who may do everything there. */
+/** A running S3 server, and a credential with all rights on it. */
 export type TestS3 = {
   readonly endpoint: string
   readonly accessKeyId: string
   readonly secretAccessKey: string
 }
 
-/** The S3 server of this run; throws where the run has none. */
+/** Returns the S3 server of this run. Throws in a run without one. */
 export function s3Server(): TestS3 {
   const s3 = inject('s3')
   if (s3 === undefined) throw new Error('this test runs in a project with an S3 server')
@@ -31,7 +31,7 @@ export function s3Client({ endpoint, accessKeyId, secretAccessKey }: TestS3): S3
   })
 }
 
-/** How many objects there are, of a thousand at most. */
+/** Counts the objects of a bucket, up to 1000. */
 export async function countObjects(bucket: string, s3 = s3Server()): Promise<number> {
   const client = s3Client(s3)
   const { KeyCount } = await client.send(new ListObjectsV2Command({ Bucket: bucket }))
@@ -39,7 +39,7 @@ export async function countObjects(bucket: string, s3 = s3Server()): Promise<num
   return KeyCount ?? 0
 }
 
-/** A new bucket. */
+/** Creates a bucket. */
 export async function createBucket(s3 = s3Server()): Promise<string> {
   const bucket = `test-${randomBytes(8).toString('hex')}`
   const client = s3Client(s3)
@@ -48,12 +48,12 @@ export async function createBucket(s3 = s3Server()): Promise<string> {
   return bucket
 }
 
-/** What the SDK's chain finds first. */
+/** The environment variables that the SDK reads first. */
 export function s3Environment({ accessKeyId, secretAccessKey }: TestS3): Record<string, string> {
   return { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey }
 }
 
-/** A store in a bucket of its own. */
+/** Opens a store in a bucket of its own. */
 export async function openS3Store(
   more: Partial<S3Options> = {},
 ): Promise<{ store: S3Store; bucket: string; close(): Promise<void> }> {
@@ -84,20 +84,21 @@ export async function openS3Store(
   }
 }
 
-/** A registry's settings for a bucket. */
+/** Returns the settings of a registry for a bucket. */
 export function s3Settings(bucket: string, s3 = s3Server()): Record<string, string> {
-  // The SDK reads these where it runs: here, or in a server of its own process.
+  // The SDK reads these in its own process: this one, or that of a server.
   Object.assign(process.env, s3Environment(s3))
   return { ROOKERY_S3_BUCKET: bucket, ROOKERY_S3_ENDPOINT: s3.endpoint }
 }
 
-/** A registry's settings for a new place of its own in the kind of store that the project names. */
+/** Returns the settings of a registry for a new store of the kind that the project names. */
 export async function storeSettings(): Promise<Record<string, string>> {
   const store = process.env.TEST_STORE ?? 'filesystem'
   if (store === 'filesystem') return {}
   const settings = s3Settings(await createBucket())
   if (store === 's3') return settings
-  // Clients drop their credential on the way to another host, and a port alone makes none for Go.
+  // Clients remove their credential on a redirect to another host; for Go another port is the same
+  // host.
   const publicEndpoint = s3Server().endpoint.replace('127.0.0.1', 'localhost')
   return {
     ...settings,
@@ -109,8 +110,9 @@ export async function storeSettings(): Promise<Record<string, string>> {
 const CLIENTS_KEEP = ['docker-content-digest', 'docker-distribution-api-version', 'etag']
 
 /**
- * Follows a redirect to the store as clients do: with their Range, and without the credential, which
- * is for another origin. What the client knows of the first answer is on the second one here.
+ * Follows a redirect to the store as clients do: with their Range, and without the credential,
+ * which is for another origin. The second answer gets the headers that a client keeps from the
+ * first.
  */
 export async function followLink(
   answer: Response,

@@ -8,7 +8,7 @@ const WAIT_MILLISECONDS_MAX = 30_000
 export type ServerProcess = {
   readonly child: ChildProcess
   readonly url: string
-  /** Everything that it printed for people. */
+  /** Everything on standard output so far. */
   readonly banner: string
 }
 
@@ -21,7 +21,7 @@ export type ExitedProcess = {
 export type Settings = Record<string, string>
 
 function run(settings: Settings, identity: { uid?: number; gid?: number; cwd?: string }) {
-  // Nothing of the surrounding environment that the registry would read as a setting.
+  // Without the ROOKERY_ variables of this environment.
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROOKERY_'))
   const env = { ...Object.fromEntries(inherited), ROOKERY_LISTEN: '127.0.0.1:0', ...settings }
   const child = spawn(process.execPath, [MAIN, 'serve'], { env, ...identity })
@@ -35,7 +35,7 @@ function run(settings: Settings, identity: { uid?: number; gid?: number; cwd?: s
   return { child, output }
 }
 
-/** Runs `rookery serve` until it has greeted. */
+/** Runs `rookery serve` until it has printed its banner. */
 export async function startProcess(
   settings: Settings,
   identity: { uid?: number; gid?: number; cwd?: string } = {},
@@ -68,7 +68,7 @@ export async function startProcess(
   return { child, url, banner: output.stdout }
 }
 
-/** Runs `rookery serve` where it is expected to end by itself. */
+/** Runs `rookery serve` until it ends by itself. */
 export async function runUntilExit(
   settings: Settings,
   identity: { uid?: number; gid?: number; cwd?: string } = {},
@@ -80,7 +80,7 @@ export async function runUntilExit(
   return { status, ...output }
 }
 
-/** Stops it as an operator would, and returns its exit status. */
+/** Stops the server as an operator does, and returns its exit status. */
 export async function stopProcess({ child }: ServerProcess, signal: NodeJS.Signals = 'SIGTERM') {
   if (child.exitCode !== null || child.signalCode !== null) return child.exitCode
   const ended = once(child, 'exit')
