@@ -52,7 +52,6 @@ export const OLD_WORDS: readonly OldWord[] = [
     word: /\bdrops?\b(?! (?:table|column|index|constraint|database|function|trigger|if)\b)/,
     say: 'one-time upload URL',
     except: [
-      { phrase: /\b(?:to|and|then|may|it|that|which|not|clients?) drops?\b/, because: 'the verb' },
       {
         phrase: /\bdatabase\.drop\(|\bdrop(?::| =>|\(\))|\bexternal\.drop\b/,
         because: "SQL's word for a database",
