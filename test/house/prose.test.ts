@@ -39,7 +39,6 @@ const NOT_YET: readonly string[] = [
   'test/networks',
   'test/oci',
   'test/outgoing',
-  'test/process-faults',
   'test/registry',
   'test/s3',
   'test/storage',
