@@ -1,4 +1,4 @@
-/** Child processes that the bench starts, and does not leave behind. */
+/** Starts child processes for the bench, and leaves none behind. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
@@ -17,7 +17,7 @@ export interface ChildOptions {
   env: NodeJS.ProcessEnv
 }
 
-/** A child process with the end of what it wrote, in a process group of its own. */
+/** A child process in a process group of its own, with the end of its output. */
 export class Child {
   readonly pid: number
   output = ''
@@ -36,7 +36,7 @@ export class Child {
     }
     this.#process.stdout?.setEncoding('utf8').on('data', keep)
     this.#process.stderr?.setEncoding('utf8').on('data', keep)
-    // A child that ended closes its end of the pipe; its death is told by 'exit'.
+    // A child that ended closes its end of the pipe; 'exit' reports its end.
     this.#process.stdin?.on('error', () => {})
     this.#process.on('exit', (code, signal) => {
       this.#death = `ended with ${signal ?? code}: ${this.output.trim().slice(-300)}`
@@ -47,17 +47,20 @@ export class Child {
     })
   }
 
-  /** Why it is not running any more, or undefined. */
+  /** Returns the reason why it is not running any more, or undefined. */
   get exitReason(): string | undefined {
     return this.#death
   }
 
-  /** Its own number while it lives; that of a child that ended may by now be another process. */
+  /**
+   * Its own number while it lives; the number of a child that ended may belong to another process
+   * by now.
+   */
   roots(): number[] {
     return this.#death === undefined && this.pid > 0 ? [this.pid] : []
   }
 
-  /** Waits until `probe` gives something; if it never does, leaves nothing running below `roots`. */
+  /** Waits until `probe` returns a value. On a timeout it leaves nothing running below `roots`. */
   async until<T>(
     folder: string,
     roots: () => number[],
@@ -70,11 +73,11 @@ export class Child {
       await wait(50)
     }
     await this.stop(roots())
-    await wait(50) // The last words of a child may come after its end.
+    await wait(50) // The last output of a child may arrive after its end.
     throw new Error(`${basename(folder)} did not start: ${this.output.trim()}`)
   }
 
-  /** SIGTERM, and SIGKILL for whatever of the family still runs after the time is up. */
+  /** Sends SIGTERM, and SIGKILL to every process of the family that still runs after the limit. */
   async stop(roots: readonly number[]): Promise<void> {
     const family = listProcessTree(roots)
     if (!this.#death) {
@@ -88,7 +91,7 @@ export class Child {
   }
 }
 
-/** A port that nobody listened on a moment ago. */
+/** Returns a port that was free a moment ago. */
 export async function findFreePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')

@@ -1,4 +1,4 @@
-/** The servers on one kind of store, measured row by row. */
+/** Measures the servers on one kind of store, row by row. */
 import { freemem } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -17,19 +17,19 @@ import {
   startSdkServer,
 } from './servers.ts'
 
-/** What the S3 server needs beside what it holds. */
+/** Memory that the S3 server needs beside its objects. */
 const OBJECT_STORE_OVERHEAD_BYTES = 2 * 1024 ** 3
 
 export interface ComparisonOptions {
   store: StoreName
-  /** Everything on disk is below it. */
+  /** The folder of everything on disk. */
   folder: string
   names: readonly ServerName[]
   /** Rookery's built main file. */
   main: string
   quick: boolean
   rounds: number
-  /** Where Rookery's profiles go, if wanted. */
+  /** Folder for Rookery's profiles, if wanted. */
   profiles: string | undefined
 }
 
@@ -69,7 +69,7 @@ export class Comparison {
     }
   }
 
-  /** All rows, until one of the servers dies. */
+  /** Measures all rows, until one of the servers dies. */
   async measureRows(rows: readonly Row[], begin: (row: Row) => void): Promise<Result[]> {
     const results: Result[] = []
     for (const row of rows) {
@@ -91,7 +91,7 @@ export class Comparison {
     return new Map(memories)
   }
 
-  /** Also what is only about to start; can be called twice. */
+  /** Also stops servers that are about to start. May be called twice. */
   async stop(): Promise<void> {
     this.#stopped = true
     this.#load?.stop()
@@ -139,8 +139,8 @@ export class Comparison {
   }
 
   /**
-   * One row on each server, one right after the other, so that all meet the same machine. What else
-   * the machine does only makes work dearer: of several rounds the cheapest is the truest.
+   * Measures one row on each server, one right after the other, on the same machine. Other load
+   * only makes work more expensive: of several rounds the cheapest is the most accurate.
    */
   async #measureRow(row: Row): Promise<Result> {
     const result: Result = { row, by: {}, failures: [] }

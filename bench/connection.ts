@@ -34,8 +34,8 @@ interface Pending {
 }
 
 /**
- * One HTTP/1.1 connection, one request at a time: a client thin enough to load a server from the
- * same machine. It knows only what registries answer: a Content-Length, or chunked JSON.
+ * One HTTP/1.1 connection, one request at a time: a client small enough to load a server from the
+ * same machine. It supports only the answers of registries: a Content-Length, or chunked JSON.
  */
 export class Connection {
   readonly #socket: Socket

@@ -1,4 +1,4 @@
-/** What is pushed and pulled: the same bytes for every server, and never the same blob twice. */
+/** Makes the pushed content: the same bytes for every server, and never the same blob twice. */
 import { createCipheriv, createHash, type Hash, randomBytes } from 'node:crypto'
 
 export const MIB = 1024 * 1024
@@ -52,13 +52,13 @@ export function blobContent(length: number, mark: Buffer): Content {
   return { digest, length, chunks: { [Symbol.iterator]: chunks } }
 }
 
-/** The mark of the blobs that are pushed before the first row, to be pulled. */
+/** The mark of the blobs that are pushed before the first row and pulled later. */
 export const SEED_MARK = Buffer.alloc(MARK_BYTES, 'seed')
 
 const own = randomBytes(MARK_BYTES - 4)
 let count = 0
 
-/** A mark that no other blob has. */
+/** Returns a mark that no other blob has. */
 export function nextMark(): Buffer {
   const mark = Buffer.alloc(MARK_BYTES)
   own.copy(mark)
@@ -71,7 +71,7 @@ export function textContent(text: string): Content {
   return { digest: digestOf(bytes), length: bytes.length, chunks: [bytes] }
 }
 
-/** The config and manifest of an image whose only layer is `layer`. */
+/** Returns the config and manifest of an image whose only layer is `layer`. */
 export function imageContent(layer: Content): { config: Content; manifest: Content } {
   const config = textContent(
     JSON.stringify({

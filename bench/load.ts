@@ -1,10 +1,10 @@
-/** The worker that loads a server: its own process, so that its cost is not the server's. */
+/** The worker that loads a server: a process of its own, so that its cost is not the server's. */
 import { performance } from 'node:perf_hooks'
 import { Connection } from './connection.ts'
 import { blobContent, nextMark } from './content.ts'
 import { expect, pushBlob, pushImage, walkTags } from './operations.ts'
 
-/** What one unit of work is. */
+/** The kind of one unit of work. */
 export type Work =
   | {
       kind: 'ask'
@@ -13,7 +13,7 @@ export type Work =
       headers: string
       status: number
       length: number
-      /** Asked as nobody without it. */
+      /** Without it, requests are anonymous. */
       as?: 'token' | 'password'
     }
   /** Blobs of these sizes in turn. */
@@ -25,7 +25,7 @@ export interface Job {
   origin: string
   /** Header lines that authorize pushes; each ends with CR LF. */
   credentials: string
-  /** The same with a token; empty for a server that has none. */
+  /** The same with a token; empty for a server without tokens. */
   bearer: string
   work: Work
   connections: number
@@ -38,7 +38,7 @@ export interface Job {
 export interface Outcome {
   units: number
   seconds: number
-  /** Requests of a walk; for other work as many as units. */
+  /** Requests of a walk; for other work the number of units. */
   pages: number
 }
 
@@ -48,7 +48,7 @@ export type Report =
   | { report: 'done'; outcome: Outcome }
   | { report: 'failed'; message: string }
 
-/** Does one unit, the `index`th, and returns the pages it took. */
+/** Does the unit `index`, and returns the number of pages. */
 async function doUnit(
   connection: Connection,
   { work, credentials, bearer }: Job,
@@ -58,7 +58,7 @@ async function doUnit(
     case 'ask': {
       const identity = work.as === 'token' ? bearer : work.as === 'password' ? credentials : ''
       const question = { ...work, headers: work.headers + identity }
-      // A 304 need not tell the length, nor must it be wrong.
+      // A 304 need not state the length, nor must it be wrong.
       await expect(connection, question, work.status, work.status === 304 ? undefined : work.length)
       return 1
     }

@@ -9,20 +9,20 @@ import type { Seeds } from './seed.ts'
 import type { Server } from './servers.ts'
 
 const ORDER_MILLISECONDS_MAX = 180_000
-/** Work that a server puts off until after its answer belongs to the row too. */
+/** Work after the answer belongs to the row too. */
 const SETTLE_MILLISECONDS = 250
 
 export interface Measurement extends Outcome {
   cpuSeconds: number
-  /** How much of that the main process used; the rest is the database's. */
+  /** The share of the main process; the rest is the database's. */
   mainShare: number
   /** CPU seconds per 1000 units, or per GB. */
   cost: number
   /** Units, or MB, a second. */
   rate: number
-  /** What the S3 server used meanwhile, in the same measure as `cost`; undefined without one. */
+  /** CPU of the S3 server at the same time, in the unit of `cost`; undefined without one. */
   storeCost?: number
-  /** When the load ran, on the monotonic clock, in microseconds. */
+  /** Start and end of the load, on the monotonic clock, in microseconds. */
   window: { start: number; end: number }
 }
 
@@ -34,16 +34,16 @@ export class Load {
     return await new Promise<Report>((resolve, reject) => {
       const end = (act: () => void) => {
         clearTimeout(timer)
-        this.#worker.off('message', hear).off('exit', die)
+        this.#worker.off('message', onReport).off('exit', die)
         act()
       }
-      const hear = (report: Report) => end(() => resolve(report))
+      const onReport = (report: Report) => end(() => resolve(report))
       const die = () => end(() => reject(new Error('the load process died')))
       const timer = setTimeout(() => {
         this.stop()
         end(() => reject(new Error(`no end after ${ORDER_MILLISECONDS_MAX / 1000} s`)))
       }, ORDER_MILLISECONDS_MAX)
-      this.#worker.on('message', hear).on('exit', die)
+      this.#worker.on('message', onReport).on('exit', die)
       this.#worker.send(order)
     })
   }
@@ -61,14 +61,14 @@ async function give(load: Load, order: Order): Promise<Report> {
   return report
 }
 
-/** A server with what the bench knows of it. */
+/** A server with its processes. */
 export interface SeededServer {
   server: Server
   seeds: Seeds
   peaks: MemoryPeaks
 }
 
-/** `storeRoots` tells the processes of the S3 server; empty without one. */
+/** `storeRoots` returns the processes of the S3 server; empty without one. */
 export async function measure(
   row: Row,
   { server, seeds, peaks }: SeededServer,

@@ -1,4 +1,6 @@
-/** The S3 server that all contenders share: Ceph's RADOS gateway, which keeps everything in memory. */
+/**
+ * The S3 server that all contenders share: Ceph's RADOS gateway, which keeps everything in memory.
+ */
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -13,7 +15,7 @@ import {
 import { Child, findFreePort } from './child.ts'
 
 const SCRIPT = fileURLToPath(new URL('../scripts/start-rgw.sh', import.meta.url))
-/** What the gateway may hold; the rows stay below it. */
+/** Memory limit of the gateway; the rows stay below it. */
 export const OBJECT_STORE_BYTES_MAX = 6 * 1024 ** 3
 export const REGION = 'us-east-1'
 const PAGES_MAX = 1000
@@ -21,7 +23,7 @@ const COLLECT_MILLISECONDS_MAX = 60_000
 
 const run = promisify(execFile)
 
-/** Where a server keeps its blobs, and as whom. */
+/** Bucket and credential of a server's blobs. */
 export interface Bucket {
   endpoint: string
   bucket: string
@@ -31,7 +33,7 @@ export interface Bucket {
 
 type Access = Omit<Bucket, 'bucket'>
 
-/** The environment with a bucket's credentials, and none of the caller's own. */
+/** Returns the environment with a bucket's credentials, and none of the caller's own. */
 export function environmentOf(bucket: Bucket | undefined): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(ROOKERY|AWS)_/.test(name))
   return {
@@ -109,7 +111,7 @@ export class ObjectStore {
     throw new Error(`${bucket} has more than ${PAGES_MAX} pages of objects`)
   }
 
-  /** Removes all objects but the `kept` ones, so that the next row finds the memory free. */
+  /** Removes all objects but the `kept` ones, which frees memory for the next row. */
   async clear(bucket: Bucket, kept: ReadonlySet<string>): Promise<void> {
     const keys = [...(await this.listKeys(bucket))].filter((key) => !kept.has(key))
     for (let at = 0; at < keys.length; at += 1000) {
@@ -117,7 +119,7 @@ export class ObjectStore {
       const Delete = { Objects, Quiet: true }
       await this.#client.send(new DeleteObjectsCommand({ Bucket: bucket.bucket, Delete }))
     }
-    // The gateway itself would free what a deleted object held an hour later.
+    // The gateway itself frees the memory of a deleted object an hour later.
     const conf = join(this.#folder, 'ceph.conf')
     const args = ['-c', conf, '-n', 'client.rgw', 'gc', 'process', '--include-all']
     await run('radosgw-admin', args, { timeout: COLLECT_MILLISECONDS_MAX })

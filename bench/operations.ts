@@ -1,10 +1,10 @@
-/** What a client does with a registry: push a blob or an image, walk the tags. */
+/** The operations of a client: push a blob or an image, walk the tags. */
 import { type Connection, type HttpRequest, type HttpResponse, header } from './connection.ts'
 import { blobContent, type Content, imageContent, MANIFEST_TYPE } from './content.ts'
 
 const PAGES_MAX = 10_000
 
-/** Asks, and throws unless the answer has the status and, if given, the length. */
+/** Sends a request, and throws unless the answer has the status and, if given, the length. */
 export async function expect(
   connection: Connection,
   question: HttpRequest,
@@ -25,7 +25,7 @@ export async function expect(
   return answer
 }
 
-/** POST, then one PUT with all the bytes. `headers` holds the credentials. */
+/** Sends a POST, then one PUT with all the bytes. `headers` holds the credentials. */
 export async function pushBlob(
   connection: Connection,
   repository: string,
@@ -62,7 +62,7 @@ export async function pushManifest(
   await expect(connection, put, 201)
 }
 
-/** Five requests: layer and config by POST and PUT, then the manifest by tag. */
+/** Sends five requests: layer and config by POST and PUT, then the manifest by tag. */
 export async function pushImage(
   connection: Connection,
   repository: string,
@@ -77,7 +77,10 @@ export async function pushImage(
   await pushManifest(connection, repository, `t-${mark.toString('hex')}`, manifest, headers)
 }
 
-/** Follows the Links to the end; throws unless exactly `tags` tags came. Returns the pages. */
+/**
+ * Follows the Links to the end; throws unless exactly `tags` tags came. Returns the number of
+ * pages.
+ */
 export async function walkTags(
   connection: Connection,
   repository: string,

@@ -1,4 +1,4 @@
-/** The command line, checked. */
+/** Parses the command line. */
 import { parseArgs } from 'node:util'
 import { listRows, type Row, STORE_NAMES, type StoreName, titleOf } from './rows.ts'
 import { SERVER_NAMES, type ServerName } from './servers.ts'
@@ -13,7 +13,7 @@ export const USAGE = `npm run bench -- [options]
   --json FILE      write all figures there, too
   --profile        profile Rookery's main thread for each row; measures no peer`
 
-/** What the user asked for. */
+/** The checked options. */
 export interface Options {
   help: boolean
   quick: boolean
@@ -22,7 +22,7 @@ export interface Options {
   stores: readonly StoreName[]
   only: ServerName | undefined
   json: string | undefined
-  /** Of each store. */
+  /** The servers of each store. */
   rows: ReadonlyMap<StoreName, Row[]>
 }
 
@@ -39,7 +39,7 @@ function parseServer(text: string | undefined): ServerName | undefined {
   return found
 }
 
-/** Throws what to tell the user when the arguments are not right. */
+/** Parses arguments. Throws an Error with a message for the user when they are wrong. */
 export function parseOptions(args: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...args],

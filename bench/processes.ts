@@ -1,4 +1,4 @@
-/** CPU and memory of a whole family of processes, read from Linux's /proc. */
+/** Reads CPU and memory of a family of processes from Linux's /proc. */
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,7 +6,10 @@ import { join } from 'node:path'
 const SAMPLE_MILLISECONDS = 200
 const POSTMASTER_DEPTH_MAX = 3
 
-/** One line of the process table; `startedAt` tells a process from a later one with its number. */
+/**
+ * One line of the process table; `startedAt` distinguishes a process from a later one with its
+ * number.
+ */
 export interface Process {
   pid: number
   parent: number
@@ -18,8 +21,9 @@ export interface Memory {
   /** VmRSS of the server's main process. */
   mainBytes: number
   /**
-   * That, and the PSS of all other processes: pages that they share count once. The main process
-   * counts in full, for what it shares is Node's own code, and with the processes of the bench.
+   * VmRSS of the main process plus the PSS of all others, in which shared pages count once. The
+   * main process counts in full, because it shares only Node's own code, and with the processes of
+   * the bench.
    */
   totalBytes: number
 }
@@ -47,7 +51,7 @@ function readProcess(pid: string): Process | undefined {
   return { pid: Number(pid), parent: Number(field(4)), ticks, startedAt: field(22) }
 }
 
-/** The processes `roots` and everything below them. */
+/** Returns the processes `roots` and all their descendants. */
 export function listProcessTree(roots: readonly number[]): Process[] {
   const table: Process[] = []
   for (const name of readdirSync('/proc')) {
@@ -71,7 +75,9 @@ export function isRunning({ pid, startedAt }: Process): boolean {
   return state !== undefined && state !== 'Z' && readProcess(String(pid))?.startedAt === startedAt
 }
 
-/** The postmasters whose data folders are below `folder`: they may have lost their parent. */
+/**
+ * Returns the postmasters whose data folders are below `folder`: they may have lost their parent.
+ */
 export function findPostmasters(folder: string, depth = POSTMASTER_DEPTH_MAX): number[] {
   let entries: { name: string; isDirectory(): boolean }[]
   try {
@@ -81,7 +87,8 @@ export function findPostmasters(folder: string, depth = POSTMASTER_DEPTH_MAX): n
   }
   if (entries.some((entry) => entry.name === 'postmaster.pid')) {
     const pid = Number(readText(join(folder, 'postmaster.pid'))?.split('\n')[0])
-    // The file outlives a postmaster that was killed, and its number may be another's by now.
+    // The file outlives a postmaster that was killed, and its number may belong to another process
+    // by now.
     return readText(`/proc/${pid}/comm`)?.trim() === 'postgres' ? [pid] : []
   }
   if (depth === 0) return []
@@ -92,11 +99,11 @@ export function findPostmasters(folder: string, depth = POSTMASTER_DEPTH_MAX): n
 
 export interface Cpu {
   mainSeconds: number
-  /** Of all processes, the main one included. */
+  /** Memory of all processes, the main one included. */
   totalSeconds: number
 }
 
-/** The CPU time that the family has used so far, in user and system mode. */
+/** Returns the CPU time of the family so far, in user and system mode. */
 export function readCpu(main: number, roots: readonly number[]): Cpu {
   clockTicks ||= ticksPerSecond()
   const family = listProcessTree(roots)
@@ -120,7 +127,7 @@ export function readMemory(main: number, roots: readonly number[]): Memory {
   return { mainBytes, totalBytes }
 }
 
-/** Remembers the highest memory seen, over all and under each label given to `watch`. */
+/** Keeps the highest memory, overall and under each label given to `watch`. */
 export class MemoryPeaks {
   readonly peaks = new Map<string, Memory>()
 

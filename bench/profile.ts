@@ -19,7 +19,7 @@ interface CpuProfile {
   timeDeltas: number[]
 }
 
-/** What makes Node write a profile into `folder` when it exits. */
+/** The options that make Node write a profile into `folder` when it exits. */
 export function profileArguments(folder: string): string[] {
   return ['--cpu-prof', `--cpu-prof-dir=${folder}`]
 }
@@ -35,7 +35,7 @@ function describe({ callFrame }: ProfileNode, root: string): string {
   return `${name}  ${url.startsWith('file:') ? relative(root, fileURLToPath(url)) : url}`.trim()
 }
 
-/** What each node is called; Node's own functions say which of ours, or of a package's, called. */
+/** Names each node; for Node's own functions also our caller, or a package's. */
 function nameNodes({ nodes }: CpuProfile, root: string): Map<number, string> {
   const parents = new Map<number, ProfileNode>()
   for (const node of nodes) for (const child of node.children ?? []) parents.set(child, node)
@@ -49,7 +49,9 @@ function nameNodes({ nodes }: CpuProfile, root: string): Map<number, string> {
   return new Map(nodes.map((node) => [node.id, nameOf(node)]))
 }
 
-/** Self time in microseconds by function and file, of the samples between `start` and `end`. */
+/**
+ * Returns self time in microseconds by function and file, of the samples between `start` and `end`.
+ */
 function sumSelfTimes(profile: CpuProfile, root: string, start: number, end: number) {
   const names = nameNodes(profile, root)
   const sums = new Map<string, number>()
@@ -64,7 +66,9 @@ function sumSelfTimes(profile: CpuProfile, root: string, start: number, end: num
   return sums
 }
 
-/** The functions with the most self time, with their share of the time that was not idle. */
+/**
+ * Returns the functions with the most self time, with their share of the time that was not idle.
+ */
 export function describeHotFunctions(
   profiles: readonly CpuProfile[],
   root: string,

@@ -20,7 +20,7 @@ export interface MemoryReport {
   after: Memory
 }
 
-/** Those of the table of docker-registry; the other tables have fewer. */
+/** The columns of the table of docker-registry; the other tables have fewer. */
 const COLUMNS = [
   'row',
   'conns',
@@ -43,7 +43,7 @@ function figure(value: number | undefined): string {
   return value >= 10 ? value.toFixed(1) : value.toPrecision(2)
 }
 
-/** Rookery's CPU divided by another server's, for the same work. */
+/** Returns Rookery's CPU divided by another server's, for the same work. */
 export function ratioOf({ by }: Result, other: ServerName = 'docker-registry'): number | undefined {
   const { rookery, [other]: peer } = by
   return rookery && peer && peer.cost > 0 ? rookery.cost / peer.cost : undefined
@@ -87,7 +87,7 @@ function align(lines: string[][]): string[] {
   )
 }
 
-/** The tables, and what failed. */
+/** Returns the tables, and the failed rows. */
 export function describeResults(results: readonly Result[]): string[] {
   const failures = results.flatMap((result) => result.failures)
   const flat = describeFlatness(results)
@@ -104,7 +104,7 @@ const unitOf = ({ per }: Row) => (per === 'byte' ? 'GB' : '1000')
 const HEAD = ['row', 'conns']
 const headOf = ({ name, connections }: Row) => [name, String(connections)]
 
-/** Rookery beside the SDK alone; nothing without it. */
+/** Returns the table of Rookery beside the SDK alone; nothing without it. */
 function describeSdk(results: readonly Result[]): string[] {
   const names = ['sdk', 'sdk-unsigned'] as const
   const compared = results.filter(({ by }) => names.some((name) => by[name]))
@@ -124,7 +124,10 @@ function describeSdk(results: readonly Result[]): string[] {
   return ['', ...align([[...HEAD, ...columns, ...unsigned], ...lines])]
 }
 
-/** What the S3 server used while each was measured: part of the machine's load, and of no ratio. */
+/**
+ * Returns the S3 server's CPU while each server was measured: part of the machine's load, and of no
+ * ratio.
+ */
 function describeStore(results: readonly Result[]): string[] {
   const names = SERVER_NAMES.filter((name) => results.some(({ by }) => by[name]?.storeCost))
   if (names.length === 0) return []
@@ -137,7 +140,7 @@ function describeStore(results: readonly Result[]): string[] {
   return ['', ...align([columns, ...lines])]
 }
 
-/** CPU of one page of tags, when there are twice as many of them. */
+/** Returns the CPU of one page of tags, when there are twice as many of them. */
 function describeFlatness(results: readonly Result[]): string[] {
   const walks = results.filter(({ row }) => row.tags)
   const [fewer, more] = walks.map(({ by: { rookery } }) =>
@@ -155,7 +158,7 @@ function describeFlatness(results: readonly Result[]): string[] {
 const mib = (bytes: number) => `${Math.round(bytes / MIB)}`
 const signed = (bytes: number) => `${bytes < 0 ? '' : '+'}${mib(bytes)}`
 
-/** The memory of one server over the run. */
+/** Returns the memory of one server over the run. */
 export function describeMemory(name: ServerName, report: MemoryReport): string[] {
   const { idle, peaks, after } = report
   const line = (what: string, memory: Memory, note = '') => {

@@ -1,4 +1,4 @@
-/** What is measured: the rows of the table, as data. */
+/** The rows of the table, as data. */
 import { blobContent, imageContent, MANIFEST_TYPE, MIB, SEED_MARK } from './content.ts'
 import type { Work } from './load.ts'
 import { PULL_REPOSITORY, SERVER_NAMES, type ServerName } from './servers.ts'
@@ -10,17 +10,17 @@ const PAGE_SIZE = 100
 const UNITS_UNBOUNDED = 1e9
 /** A row of large bodies begins no transfer later than this. */
 const LARGE_SECONDS_MAX = 15
-/** What one row may leave in the S3 server's memory. */
+/** Maximum memory that one row may leave in the S3 server. */
 const S3_ROW_BYTES_MAX = 2048 * MIB
 
-/** Where the servers keep their blobs. */
+/** The kind of store of the servers' blobs. */
 export const STORE_NAMES = ['filesystem', 's3'] as const
 export type StoreName = (typeof STORE_NAMES)[number]
 
 export interface Row {
   name: string
   connections: number
-  /** CPU is told per 1000 units, or per GB. */
+  /** CPU is stated per 1000 units, or per GB. */
   per: 'unit' | 'byte'
   /** Bytes of blob that one unit moves; 0 for small answers. */
   bytes: number
@@ -29,15 +29,15 @@ export interface Row {
   warmUps: number
   unitsMax: number
   secondsMax: number
-  /** Our CPU divided by the peer's must not be higher. */
+  /** Maximum of our CPU divided by the peer's. */
   aim?: number
-  /** Nor may our CPU divided by what the SDK alone takes. */
+  /** Maximum of our CPU divided by that of the SDK alone. */
   sdkAim?: number
-  /** The servers that know this work; without it those that are registries. */
+  /** The servers that support this work; without it those that are registries. */
   servers?: readonly ServerName[]
-  /** What it may leave in the store; of whoever needs more, fewer units are measured. */
+  /** Bytes that the row may leave in the store; servers that need more run fewer units. */
   bytesMax?: number
-  /** Its memory peak is told by itself. */
+  /** Its memory peak is listed separately. */
   ownPeak?: boolean
   /** The tags that the repository must hold beforehand. */
   tags?: number
@@ -187,7 +187,10 @@ function walkRow(tags: number, seconds: number, aim: { aim?: number }): Row {
   }
 }
 
-/** Whether memory grows with what is pushed: the same row once more, and a larger blob among others. */
+/**
+ * Measures whether memory grows with the pushed bytes: the same row once more, and a larger blob
+ * among others.
+ */
 function memoryRows(rows: readonly Row[]): Row[] {
   const push = rows.find(({ name, connections }) => name === 'push 256 MiB' && connections === 8)
   if (!push) return []
@@ -212,7 +215,7 @@ function memoryRows(rows: readonly Row[]): Row[] {
 /** Signing bodies is for pushes alone: one way is enough to compare pulls. */
 const PULL_SERVERS = ['docker-registry', 'rookery', 'sdk'] as const
 
-/** What is measured on S3: the rest of the rows does not touch a store of ours. */
+/** The rows of S3: the other rows do not touch a store of ours. */
 const S3_ROWS = /^((pull|push) .*|HEAD blob|manifest by tag)$/
 
 /** Every row, grouped by the work so that a row's neighbours differ only in connections. */
@@ -237,7 +240,7 @@ export function listRows(scale: Scale): Row[] {
   ]
 }
 
-/** What `--rows` is matched against. */
+/** The text that `--rows` is matched against. */
 export function titleOf(row: Row): string {
   return `${row.name} @${row.connections}`
 }
@@ -256,7 +259,7 @@ export function isFor(row: Row, name: ServerName): boolean {
   return row.servers?.includes(name) ?? (name === 'docker-registry' || name === 'rookery')
 }
 
-/** No more units than what they leave has room; docker-registry copies a blob that is complete. */
+/** No more units than the store has room for; docker-registry copies a blob that is complete. */
 export function unitsMaxOn({ unitsMax, bytes, bytesMax }: Row, name: ServerName): number {
   if (bytesMax === undefined) return unitsMax
   const copies = name === 'docker-registry' ? 2 : 1

@@ -26,7 +26,7 @@ import { findDockerRegistry, SERVER_NAMES, type ServerName } from './servers.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const mainFile = join(root, 'dist', 'main.js')
-/** Room for what does not fit into Rookery's memory on its way to S3. */
+/** Room for bytes that do not fit into Rookery's memory on their way to S3. */
 const SPOOL_BYTES_MAX = 1e9
 
 function readOptions(): Options {
@@ -65,7 +65,7 @@ function namesOn(store: StoreName, names: readonly ServerName[]): ServerName[] {
   return found
 }
 
-/** The servers of one store after those of the other, whose bytes are gone by then. */
+/** The servers of one store run after those of the other, whose bytes are deleted by then. */
 function bytesNeeded(names: readonly ServerName[]): number {
   const needs = options.stores.map((store) => {
     if (store === 's3') return SPOOL_BYTES_MAX
@@ -83,7 +83,7 @@ function makeFolder(needed: number): string {
     throw new Error(`${parent} needs ${Math.ceil(needed / 1e9)} GB of free space`)
   }
   const made = mkdtempSync(join(parent, 'run-'))
-  // Postgres does not run as root: its own user has to pass.
+  // Postgres does not run as root: its own user must be able to enter the folder.
   chmodSync(made, 0o755)
   return made
 }

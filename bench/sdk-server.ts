@@ -1,6 +1,6 @@
 /**
- * What a push and a pull cost at least with the SDK: just enough of a registry to be loaded by
- * load.ts. It checks no digest and no credential, and remembers nothing.
+ * Measures the minimum cost of a push and a pull with the SDK: just enough of a registry to be
+ * loaded by load.ts. It checks no digest and no credential, and stores no state.
  *   node --import tsx bench/sdk-server.ts ENDPOINT BUCKET signed|unsigned
  */
 import { once } from 'node:events'
@@ -19,7 +19,7 @@ import {
 
 const PART_BYTES = 8 * 1024 * 1024
 const PARTS_IN_FLIGHT_MAX = 4
-/** Buffers kept to be used again: what eight uploads at once have in use. */
+/** Buffers to be used again: the number that eight concurrent uploads use. */
 const SPARE_BUFFERS_MAX = 8 * (PARTS_IN_FLIGHT_MAX + 1)
 
 const [endpoint = '', Bucket = '', bodies = 'signed'] = process.argv.slice(2)

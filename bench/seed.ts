@@ -1,4 +1,4 @@
-/** What a server must hold before a row: an image and blobs to pull, tags to walk. */
+/** Pushes the content that a row needs: an image and blobs to pull, tags to walk. */
 import { Connection } from './connection.ts'
 import { blobContent, imageContent, MIB, SEED_MARK } from './content.ts'
 import { pushBlob, pushManifest } from './operations.ts'

@@ -9,7 +9,7 @@ import { type Bucket, environmentOf, REGION } from './object-store.ts'
 import { findPostmasters } from './processes.ts'
 
 const SDK_SERVER = fileURLToPath(new URL('sdk-server.ts', import.meta.url))
-/** What is pulled. */
+/** The content that is pulled. */
 export const PULL_REPOSITORY = 'bench/app'
 const TOKEN_SECONDS = '86400'
 const LISTENING = /http:\/\/127\.0\.0\.1:[1-9]\d*/
@@ -53,7 +53,7 @@ export class Server {
     return this.#child.pid
   }
 
-  /** Why the server is not running any more, or undefined. */
+  /** Returns the reason why the server is not running any more, or undefined. */
   get exitReason(): string | undefined {
     return this.#child.exitReason
   }
@@ -163,7 +163,7 @@ export async function startRookery(
   return new Server('rookery', origin, child, folder, { credentials, bearer })
 }
 
-/** One that lives as long as the bench. */
+/** A token that lives as long as the bench. */
 async function fetchToken(origin: string, basic: string): Promise<string> {
   const scope = encodeURIComponent(`repository:${PULL_REPOSITORY}:pull`)
   const answer = await fetch(`${origin}/token?scope=${scope}`, {
