@@ -13,7 +13,6 @@ const NOT_YET: readonly string[] = [
   'docs',
   'schema',
   'spec',
-  'src/async',
   'src/auth',
   'src/cli',
   'src/client',

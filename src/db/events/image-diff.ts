@@ -93,27 +93,3 @@ export async function listPackageDifferences(
   )
   return rows
 }
-
-/** The media types and the size of a manifest. */
-export type ManifestSummary = {
-  readonly mediaType: string
-  readonly artifactType: string | null
-  /** Bytes. */
-  readonly size: number
-}
-
-/** Returns undefined when the repository has no such manifest. */
-export async function findManifestSummary(
-  db: Queryable,
-  repositoryId: number,
-  digest: Digest,
-): Promise<ManifestSummary | undefined> {
-  const { rows } = await db.query<ManifestSummary>(
-    `select media_type as "mediaType", artifact_type as "artifactType", octet_length(bytes) as size
-       from manifests
-      where repository_id = $1
-        and digest = $2`,
-    [repositoryId, digest],
-  )
-  return rows[0]
-}

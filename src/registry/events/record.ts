@@ -1,6 +1,6 @@
 import type { Transaction } from '../../db/database.ts'
-import { findManifestSummary } from '../../db/events/image-diff.ts'
 import { appendEvents, type NewEvent } from '../../db/events/outbox.ts'
+import { findManifestSummary } from '../../db/registry/manifests.ts'
 import type { TagChange } from '../../db/registry/tags.ts'
 import type { ImageEvent, TagUpdated } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
