@@ -1,4 +1,4 @@
-/** Starts child processes for the bench, and leaves none behind. */
+/** Child processes that the bench starts and stops. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
@@ -11,18 +11,18 @@ const STOP_MILLISECONDS_MAX = 20_000
 const OUTPUT_TAIL_CHARACTERS = 2000
 
 export interface ChildOptions {
-  /** A pipe stays open as long as this process lives. */
+  /** A pipe stays open until this process ends. */
   stdin?: 'ignore' | 'pipe'
   stdout: 'ignore' | 'pipe'
   env: NodeJS.ProcessEnv
 }
 
-/** A child process in a process group of its own, with the end of its output. */
+/** A child process in its own process group, with the last part of its output. */
 export class Child {
   readonly pid: number
   output = ''
   readonly #process: ChildProcess
-  #death: string | undefined
+  #exitReason: string | undefined
 
   constructor(
     command: string,
@@ -36,38 +36,35 @@ export class Child {
     }
     this.#process.stdout?.setEncoding('utf8').on('data', keep)
     this.#process.stderr?.setEncoding('utf8').on('data', keep)
-    // A child that ended closes its end of the pipe; 'exit' reports its end.
+    // A child that ended closes its end of the pipe; 'exit' reports the end.
     this.#process.stdin?.on('error', () => {})
     this.#process.on('exit', (code, signal) => {
-      this.#death = `ended with ${signal ?? code}: ${this.output.trim().slice(-300)}`
+      this.#exitReason = `ended with ${signal ?? code}: ${this.output.trim().slice(-300)}`
     })
     this.#process.on('error', (error) => {
-      this.#death = error.message
+      this.#exitReason = error.message
       keep(error.message)
     })
   }
 
-  /** Returns the reason why it is not running any more, or undefined. */
+  /** The reason why it ended; undefined while it runs. */
   get exitReason(): string | undefined {
-    return this.#death
+    return this.#exitReason
   }
 
-  /**
-   * Its own number while it lives; the number of a child that ended may belong to another process
-   * by now.
-   */
+  /** Its process id while it runs; afterwards the system may give the id to another process. */
   roots(): number[] {
-    return this.#death === undefined && this.pid > 0 ? [this.pid] : []
+    return this.#exitReason === undefined && this.pid > 0 ? [this.pid] : []
   }
 
-  /** Waits until `probe` returns a value. On a timeout it leaves nothing running below `roots`. */
+  /** Waits until `probe` returns a value. If it never does, stops all processes below `roots`, and throws. */
   async until<T>(
     folder: string,
     roots: () => number[],
     probe: () => T | undefined | Promise<T | undefined>,
   ): Promise<T> {
     const end = Date.now() + START_MILLISECONDS_MAX
-    while (Date.now() < end && !this.#death) {
+    while (Date.now() < end && !this.#exitReason) {
       const found = await probe()
       if (found !== undefined) return found
       await wait(50)
@@ -77,17 +74,17 @@ export class Child {
     throw new Error(`${basename(folder)} did not start: ${this.output.trim()}`)
   }
 
-  /** Sends SIGTERM, and SIGKILL to every process of the family that still runs after the limit. */
+  /** Sends SIGTERM, and SIGKILL to the processes of the tree that still run when the time is over. */
   async stop(roots: readonly number[]): Promise<void> {
-    const family = listProcessTree(roots)
-    if (!this.#death) {
+    const tree = listProcessTree(roots)
+    if (!this.#exitReason) {
       const exit = once(this.#process, 'exit')
       this.#process.kill('SIGTERM')
       await Promise.race([exit, wait(STOP_MILLISECONDS_MAX, undefined, { ref: false })])
     }
     const end = Date.now() + 2000
-    while (family.some(isRunning) && Date.now() < end) await wait(50)
-    for (const member of family.filter(isRunning)) process.kill(member.pid, 'SIGKILL')
+    while (tree.some(isRunning) && Date.now() < end) await wait(50)
+    for (const member of tree.filter(isRunning)) process.kill(member.pid, 'SIGKILL')
   }
 }
 

@@ -1,4 +1,4 @@
-/** Measures the servers on one kind of store, row by row. */
+/** Measures all servers on one kind of store, row by row. */
 import { freemem } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -17,23 +17,23 @@ import {
   startSdkServer,
 } from './servers.ts'
 
-/** Memory that the S3 server needs beside its objects. */
+/** Memory that the S3 server needs beside its content. */
 const OBJECT_STORE_OVERHEAD_BYTES = 2 * 1024 ** 3
 
 export interface ComparisonOptions {
   store: StoreName
-  /** The folder of everything on disk. */
+  /** The folder for all files. */
   folder: string
   names: readonly ServerName[]
   /** Rookery's built main file. */
   main: string
   quick: boolean
   rounds: number
-  /** Folder for Rookery's profiles, if wanted. */
+  /** The folder for Rookery's profiles; undefined for none. */
   profiles: string | undefined
 }
 
-interface Participant extends SeededServer {
+interface ComparedServer extends SeededServer {
   idle: Memory
   bucket: Bucket | undefined
 }
@@ -41,7 +41,7 @@ interface Participant extends SeededServer {
 /** Starts the servers, measures rows on them, and stops them. */
 export class Comparison {
   readonly #options: ComparisonOptions
-  readonly #participants: Participant[] = []
+  readonly #servers: ComparedServer[] = []
   readonly #starting: Promise<{ stop(): Promise<void> }>[] = []
   #objectStore: ObjectStore | undefined
   #load: Load | undefined
@@ -65,47 +65,47 @@ export class Comparison {
       await this.#settle()
       const idle = readMemory(server.mainPid, server.roots())
       const seeds = new Seeds(server)
-      this.#participants.push({ server, seeds, peaks: new MemoryPeaks(), idle, bucket })
+      this.#servers.push({ server, seeds, peaks: new MemoryPeaks(), idle, bucket })
     }
   }
 
-  /** Measures all rows, until one of the servers dies. */
+  /** Measures all rows, until one of the servers ends. */
   async measureRows(rows: readonly Row[], begin: (row: Row) => void): Promise<Result[]> {
     const results: Result[] = []
     for (const row of rows) {
-      if (this.#stopped || this.#death() !== undefined) break
+      if (this.#stopped || this.#exitReason() !== undefined) break
       begin(row)
       results.push(await this.#measureRow(row))
     }
-    const death = this.#objectStore?.exitReason
-    if (death !== undefined) results.at(-1)?.failures.push(`the S3 server ${death}`)
+    const reason = this.#objectStore?.exitReason
+    if (reason !== undefined) results.at(-1)?.failures.push(`the S3 server ${reason}`)
     return results
   }
 
   async readMemories(): Promise<Map<ServerName, MemoryReport>> {
     await this.#settle()
-    const memories = this.#participants.map(({ server, peaks, idle }) => {
+    const memories = this.#servers.map(({ server, peaks, idle }) => {
       const after = readMemory(server.mainPid, server.roots())
       return [server.name, { idle, peaks: peaks.peaks, after }] as const
     })
     return new Map(memories)
   }
 
-  /** Also stops servers that are about to start. May be called twice. */
+  /** Stops all servers, also those that are still starting. A second call does nothing. */
   async stop(): Promise<void> {
     this.#stopped = true
     this.#load?.stop()
     const started = await Promise.allSettled(this.#starting.splice(0))
     const running = started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
     const isStore = (one: object) => one instanceof ObjectStore
-    // The servers first: they still write to the store.
+    // The servers first, because they write to the store.
     await Promise.all(running.filter((one) => !isStore(one)).map((one) => one.stop()))
     await Promise.all(running.filter(isStore).map((one) => one.stop()))
   }
 
-  #death(): string | undefined {
-    const servers = this.#participants.map(({ server }) => server.exitReason)
-    return [this.#objectStore?.exitReason, ...servers].find((death) => death !== undefined)
+  #exitReason(): string | undefined {
+    const reasons = this.#servers.map(({ server }) => server.exitReason)
+    return [this.#objectStore?.exitReason, ...reasons].find((reason) => reason !== undefined)
   }
 
   async #settle(): Promise<void> {
@@ -139,28 +139,28 @@ export class Comparison {
   }
 
   /**
-   * Measures one row on each server, one right after the other, on the same machine. Other load
-   * only makes work more expensive: of several rounds the cheapest is the most accurate.
+   * Measures a row on each server, one directly after the other, in the same state of the machine. Other
+   * load on the machine only adds cost, so the cheapest round is the most accurate.
    */
   async #measureRow(row: Row): Promise<Result> {
     const result: Result = { row, by: {}, failures: [] }
-    const able = this.#participants.filter(({ server }) => isFor(row, server.name))
+    const able = this.#servers.filter(({ server }) => isFor(row, server.name))
     for (let round = 0; round < this.#options.rounds; round++) {
-      for (const participant of able) await this.#measureRound(participant, result)
+      for (const compared of able) await this.#measureRound(compared, result)
     }
     return result
   }
 
-  async #measureRound(participant: Participant, result: Result): Promise<void> {
+  async #measureRound(compared: ComparedServer, result: Result): Promise<void> {
     if (this.#stopped) return
-    const { server, bucket } = participant
+    const { server, bucket } = compared
     const { row } = result
     const [store, pushesTo] = [this.#objectStore, row.writes ? bucket : undefined]
     this.#load ??= new Load()
     try {
       const kept = pushesTo && (await store?.listKeys(pushesTo))
       const roots = () => store?.roots() ?? []
-      const found = await measure(row, participant, this.#load, roots)
+      const found = await measure(row, compared, this.#load, roots)
       const best = result.by[server.name]
       if (!best || found.cost < best.cost) result.by[server.name] = found
       if (pushesTo && kept) await store?.clear(pushesTo, kept)

@@ -8,9 +8,9 @@ export interface HttpResponse {
   status: number
   /** The status line and the headers, as received. */
   head: string
-  /** Bytes of body received, or Content-Length's claim when the answer has no body. */
+  /** Bytes of the received body, or the Content-Length of a response without a body. */
   length: number
-  /** The body of an error or of a chunked answer; of others only when asked for. */
+  /** The body of an error or a chunked response; of others only with `keepText`. */
   text: string
 }
 
@@ -23,26 +23,26 @@ export interface HttpRequest {
   keepText?: boolean
 }
 
-export function header(answer: HttpResponse, name: string): string | undefined {
-  return new RegExp(`\r\n${name}: *([^\r]*)`, 'i').exec(answer.head)?.[1]
+export function header(response: HttpResponse, name: string): string | undefined {
+  return new RegExp(`\r\n${name}: *([^\r]*)`, 'i').exec(response.head)?.[1]
 }
 
 interface Pending {
-  question: HttpRequest
-  resolve(answer: HttpResponse): void
+  request: HttpRequest
+  resolve(response: HttpResponse): void
   reject(error: Error): void
 }
 
 /**
- * One HTTP/1.1 connection, one request at a time: a client small enough to load a server from the
- * same machine. It supports only the answers of registries: a Content-Length, or chunked JSON.
+ * One HTTP/1.1 connection with one request at a time: a client cheap enough to load a server on the same
+ * machine. It supports the responses of registries only: a Content-Length, or chunked JSON.
  */
 export class Connection {
   readonly #socket: Socket
   readonly #host: string
   #pending: Pending | undefined
   #head = ''
-  #answer: HttpResponse | undefined
+  #response: HttpResponse | undefined
   #chunked = false
   #keepText = false
   #left = 0
@@ -76,21 +76,21 @@ export class Connection {
     })
   }
 
-  async ask(question: HttpRequest): Promise<HttpResponse> {
-    const { method, target, body } = question
+  async ask(request: HttpRequest): Promise<HttpResponse> {
+    const { method, target, body } = request
     const length = body ? `Content-Length: ${body.length}\r\n` : ''
-    const answer = new Promise<HttpResponse>((resolve, reject) => {
-      this.#pending = { question, resolve, reject }
+    const response = new Promise<HttpResponse>((resolve, reject) => {
+      this.#pending = { request, resolve, reject }
     })
-    // Corked until the next tick, so that the head and a small body leave together.
+    // Corked until the next tick, so that one segment has the head and a small body.
     this.#socket.cork()
     process.nextTick(() => this.#socket.uncork())
     this.#socket.write(
-      `${method} ${target} HTTP/1.1\r\nHost: ${this.#host}\r\n${question.headers ?? ''}${length}\r\n`,
+      `${method} ${target} HTTP/1.1\r\nHost: ${this.#host}\r\n${request.headers ?? ''}${length}\r\n`,
       'latin1',
     )
-    if (body) await Promise.race([this.#write(body.chunks), answer])
-    return answer
+    if (body) await Promise.race([this.#write(body.chunks), response])
+    return response
   }
 
   close(): void {
@@ -99,7 +99,7 @@ export class Connection {
 
   async #write(chunks: Iterable<Buffer>): Promise<void> {
     for (const chunk of chunks) {
-      if (!this.#pending) return // Answered, or failed, before the whole body was sent.
+      if (!this.#pending) return // The response or an error came before the whole body was sent.
       if (this.#socket.write(chunk)) continue
       await new Promise<void>((resolve) => {
         const go = () => {
@@ -119,7 +119,7 @@ export class Connection {
 
   #receive(bytes: Buffer, count: number): void {
     let start = 0
-    if (!this.#answer) {
+    if (!this.#response) {
       const before = this.#head.length
       this.#head += bytes.toString('latin1', 0, Math.min(count, HEAD_BYTES_MAX))
       const end = this.#head.indexOf('\r\n\r\n')
@@ -129,41 +129,43 @@ export class Connection {
         return
       }
       start = end + 4 - before
-      this.#answer = this.#begin(this.#head.slice(0, end + 2))
+      this.#response = this.#begin(this.#head.slice(0, end + 2))
     }
-    const answer = this.#answer
-    if (this.#keepText) answer.text += bytes.toString('latin1', start, count)
+    const response = this.#response
+    if (this.#keepText) response.text += bytes.toString('latin1', start, count)
     this.#left -= count - start
     if (this.#chunked) {
-      // The chunks hold JSON, which has no CR LF of its own: only the last chunk looks like this.
-      if (!answer.text.endsWith('0\r\n\r\n')) return
-      answer.text = joinChunks(answer.text)
-      answer.length = answer.text.length
+      // The chunks contain JSON without CR LF, so only the last chunk ends like this.
+      if (!response.text.endsWith('0\r\n\r\n')) return
+      response.text = joinChunks(response.text)
+      response.length = response.text.length
     } else if (this.#left > 0) return
-    this.#finish(answer)
+    this.#finish(response)
   }
 
   #begin(head: string): HttpResponse {
     const status = Number(head.slice(9, 12))
     const length = Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0)
-    const bodiless = status === 204 || status === 304 || this.#pending?.question.method === 'HEAD'
+    const bodiless = status === 204 || status === 304 || this.#pending?.request.method === 'HEAD'
     this.#chunked = !bodiless && /\r\ntransfer-encoding: *chunked/i.test(head)
-    this.#keepText = this.#chunked || status >= 400 || this.#pending?.question.keepText === true
+    this.#keepText = this.#chunked || status >= 400 || this.#pending?.request.keepText === true
     this.#left = bodiless ? 0 : length
     return { status, head, length, text: '' }
   }
 
-  #finish(answer: HttpResponse): void {
+  #finish(response: HttpResponse): void {
     const pending = this.#pending
     this.#pending = undefined
-    this.#answer = undefined
+    this.#response = undefined
     this.#head = ''
     if (!pending || (this.#left !== 0 && !this.#chunked)) {
-      this.#socket.destroy(new Error(`more bytes than one answer: ${answer.head.slice(0, 200)}`))
-      pending?.reject(new Error('more bytes than one answer'))
+      this.#socket.destroy(
+        new Error(`more bytes than one response: ${response.head.slice(0, 200)}`),
+      )
+      pending?.reject(new Error('more bytes than one response'))
       return
     }
-    pending.resolve(answer)
+    pending.resolve(response)
   }
 }
 

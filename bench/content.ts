@@ -1,4 +1,4 @@
-/** Makes the pushed content: the same bytes for every server, and never the same blob twice. */
+/** The content of pushes and pulls: the same bytes for every server, and a new blob in every push. */
 import { createCipheriv, createHash, type Hash, randomBytes } from 'node:crypto'
 
 export const MIB = 1024 * 1024
@@ -34,8 +34,8 @@ function* bodyChunks(length: number): Generator<Buffer> {
 }
 
 /**
- * A blob of `length` bytes that ends with `mark`. The shared part is hashed once for each length
- * (call `blobContent` before measuring), so a new blob costs the client a copy of that state.
+ * Returns a blob of `length` bytes that ends with `mark`. The shared part is hashed once per length (call
+ * `blobContent` before the measurement), so a further blob costs the client a copy of that hash.
  */
 export function blobContent(length: number, mark: Buffer): Content {
   let hash = hashes.get(length)
@@ -52,7 +52,7 @@ export function blobContent(length: number, mark: Buffer): Content {
   return { digest, length, chunks: { [Symbol.iterator]: chunks } }
 }
 
-/** The mark of the blobs that are pushed before the first row and pulled later. */
+/** The mark of the blobs that are pushed first, for the pulls. */
 export const SEED_MARK = Buffer.alloc(MARK_BYTES, 'seed')
 
 const own = randomBytes(MARK_BYTES - 4)
@@ -71,7 +71,7 @@ export function textContent(text: string): Content {
   return { digest: digestOf(bytes), length: bytes.length, chunks: [bytes] }
 }
 
-/** Returns the config and manifest of an image whose only layer is `layer`. */
+/** Returns the config and manifest of an image with the one layer `layer`. */
 export function imageContent(layer: Content): { config: Content; manifest: Content } {
   const config = textContent(
     JSON.stringify({

@@ -1,10 +1,10 @@
-/** The worker that loads a server: a process of its own, so that its cost is not the server's. */
+/** The worker that loads a server, in a process of its own, so that its CPU is not counted. */
 import { performance } from 'node:perf_hooks'
 import { Connection } from './connection.ts'
 import { blobContent, nextMark } from './content.ts'
 import { expect, pushBlob, pushImage, walkTags } from './operations.ts'
 
-/** The kind of one unit of work. */
+/** One unit of work. */
 export type Work =
   | {
       kind: 'ask'
@@ -13,24 +13,24 @@ export type Work =
       headers: string
       status: number
       length: number
-      /** Without it, requests are anonymous. */
+      /** The credential of the request; anonymous without it. */
       as?: 'token' | 'password'
     }
-  /** Blobs of these sizes in turn. */
+  /** Pushes blobs of these sizes in turn. */
   | { kind: 'push'; repository: string; sizes: readonly number[] }
   | { kind: 'image'; repository: string; bytes: number }
   | { kind: 'tags'; repository: string; pageSize: number; tags: number }
 
 export interface Job {
   origin: string
-  /** Header lines that authorize pushes; each ends with CR LF. */
+  /** Header lines that authorize pushes. Each ends with CR LF. */
   credentials: string
-  /** The same with a token; empty for a server without tokens. */
+  /** The same with a token; empty for a server that has none. */
   bearer: string
   work: Work
   connections: number
   warmUps: number
-  /** No unit begins after so many units, or after so many seconds. */
+  /** No unit starts after so many units, or after so many seconds. */
   unitsMax: number
   secondsMax: number
 }
@@ -38,7 +38,7 @@ export interface Job {
 export interface Outcome {
   units: number
   seconds: number
-  /** Requests of a walk; for other work the number of units. */
+  /** The number of requests of a walk; for other work, the number of units. */
   pages: number
 }
 
@@ -48,7 +48,7 @@ export type Report =
   | { report: 'done'; outcome: Outcome }
   | { report: 'failed'; message: string }
 
-/** Does the unit `index`, and returns the number of pages. */
+/** Does one unit, the `index`th, and returns its number of pages. */
 async function doUnit(
   connection: Connection,
   { work, credentials, bearer }: Job,
@@ -57,9 +57,9 @@ async function doUnit(
   switch (work.kind) {
     case 'ask': {
       const identity = work.as === 'token' ? bearer : work.as === 'password' ? credentials : ''
-      const question = { ...work, headers: work.headers + identity }
-      // A 304 need not state the length, nor must it be wrong.
-      await expect(connection, question, work.status, work.status === 304 ? undefined : work.length)
+      const request = { ...work, headers: work.headers + identity }
+      // A 304 may omit the length.
+      await expect(connection, request, work.status, work.status === 304 ? undefined : work.length)
       return 1
     }
     case 'push': {
@@ -98,7 +98,7 @@ async function run(
 let connections: Connection[] = []
 let job: Job | undefined
 
-async function obey(order: Order): Promise<Report> {
+async function execute(order: Order): Promise<Report> {
   if (order.order === 'prepare') {
     job = order.job
     const { origin, work, warmUps } = job
@@ -109,7 +109,7 @@ async function obey(order: Order): Promise<Report> {
     await run(connections, job, warmUps, Number.POSITIVE_INFINITY)
     return { report: 'prepared' }
   }
-  if (!job) throw new Error('go comes after prepare')
+  if (!job) throw new Error('"go" must follow "prepare"')
   try {
     return { report: 'done', outcome: await run(connections, job, job.unitsMax, job.secondsMax) }
   } finally {
@@ -118,7 +118,7 @@ async function obey(order: Order): Promise<Report> {
 }
 
 process.on('message', (order: Order) => {
-  obey(order).then(
+  execute(order).then(
     (report) => process.send?.(report),
     (error: Error) => {
       for (const connection of connections) connection.close()
@@ -127,5 +127,5 @@ process.on('message', (order: Order) => {
   )
 })
 process.on('disconnect', () => process.exit())
-// Ctrl-C reaches the whole process group; the parent decides when the worker ends.
+// Ctrl-C reaches the whole process group; the parent stops the worker.
 process.on('SIGINT', () => {})

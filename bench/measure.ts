@@ -9,20 +9,20 @@ import type { Seeds } from './seed.ts'
 import type { Server } from './servers.ts'
 
 const ORDER_MILLISECONDS_MAX = 180_000
-/** Work after the answer belongs to the row too. */
+/** Work that a server does after its response counts for the row, too. */
 const SETTLE_MILLISECONDS = 250
 
 export interface Measurement extends Outcome {
   cpuSeconds: number
-  /** The share of the main process; the rest is the database's. */
+  /** The share of the main process; the database used the rest. */
   mainShare: number
   /** CPU seconds per 1000 units, or per GB. */
   cost: number
-  /** Units, or MB, a second. */
+  /** Units or MB per second. */
   rate: number
-  /** CPU of the S3 server at the same time, in the unit of `cost`; undefined without one. */
+  /** The CPU of the S3 server meanwhile, in the unit of `cost`; undefined without one. */
   storeCost?: number
-  /** Start and end of the load, on the monotonic clock, in microseconds. */
+  /** The time of the load, on the monotonic clock, in microseconds. */
   window: { start: number; end: number }
 }
 
@@ -34,16 +34,18 @@ export class Load {
     return await new Promise<Report>((resolve, reject) => {
       const end = (act: () => void) => {
         clearTimeout(timer)
-        this.#worker.off('message', onReport).off('exit', die)
+        this.#worker.off('message', onReport).off('exit', onExit)
         act()
       }
       const onReport = (report: Report) => end(() => resolve(report))
-      const die = () => end(() => reject(new Error('the load process died')))
+      const onExit = () => end(() => reject(new Error('the load process ended')))
       const timer = setTimeout(() => {
         this.stop()
-        end(() => reject(new Error(`no end after ${ORDER_MILLISECONDS_MAX / 1000} s`)))
+        end(() =>
+          reject(new Error(`the load did not finish within ${ORDER_MILLISECONDS_MAX / 1000} s`)),
+        )
       }, ORDER_MILLISECONDS_MAX)
-      this.#worker.on('message', onReport).on('exit', die)
+      this.#worker.on('message', onReport).on('exit', onExit)
       this.#worker.send(order)
     })
   }
@@ -55,20 +57,20 @@ export class Load {
 
 const now = () => Number(process.hrtime.bigint() / 1000n)
 
-async function give(load: Load, order: Order): Promise<Report> {
+async function orderFrom(load: Load, order: Order): Promise<Report> {
   const report = await load.order(order)
   if (report.report === 'failed') throw new Error(report.message)
   return report
 }
 
-/** A server with its processes. */
+/** A server, its seeds and its memory peaks. */
 export interface SeededServer {
   server: Server
   seeds: Seeds
   peaks: MemoryPeaks
 }
 
-/** `storeRoots` returns the processes of the S3 server; empty without one. */
+/** Measures a row on a server. `storeRoots` returns the processes of the S3 server; empty without one. */
 export async function measure(
   row: Row,
   { server, seeds, peaks }: SeededServer,
@@ -82,7 +84,7 @@ export async function measure(
     const { origin, credentials, bearer } = server
     const work = row.work()
     const job = { origin, credentials, bearer, work, connections, warmUps, unitsMax, secondsMax }
-    await give(load, { order: 'prepare', job })
+    await orderFrom(load, { order: 'prepare', job })
     await wait(SETTLE_MILLISECONDS)
     const roots = server.roots()
     return await peaks.watch(
@@ -92,11 +94,11 @@ export async function measure(
         const store = storeRoots()
         const [before, storeBefore] = [readCpu(server.mainPid, roots), readCpu(0, store)]
         const start = now()
-        const report = await give(load, { order: 'go' })
+        const report = await orderFrom(load, { order: 'go' })
         const end = now()
         await wait(SETTLE_MILLISECONDS)
         const [after, storeAfter] = [readCpu(server.mainPid, roots), readCpu(0, store)]
-        if (report.report !== 'done') throw new Error('the load process is confused')
+        if (report.report !== 'done') throw new Error('the load process sent an unexpected report')
         const storeSeconds = storeAfter.totalSeconds - storeBefore.totalSeconds
         return {
           ...measurementOf(row, report.outcome, before, after),

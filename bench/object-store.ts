@@ -1,6 +1,4 @@
-/**
- * The S3 server that all contenders share: Ceph's RADOS gateway, which keeps everything in memory.
- */
+/** The S3 server that all compared servers share: Ceph's RADOS gateway, which stores everything in memory. */
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -15,7 +13,7 @@ import {
 import { Child, findFreePort } from './child.ts'
 
 const SCRIPT = fileURLToPath(new URL('../scripts/start-rgw.sh', import.meta.url))
-/** Memory limit of the gateway; the rows stay below it. */
+/** The most that the gateway may store; the rows stay below it. */
 export const OBJECT_STORE_BYTES_MAX = 6 * 1024 ** 3
 export const REGION = 'us-east-1'
 const PAGES_MAX = 1000
@@ -23,7 +21,7 @@ const COLLECT_MILLISECONDS_MAX = 60_000
 
 const run = promisify(execFile)
 
-/** Bucket and credential of a server's blobs. */
+/** The bucket of a server, and its access key. */
 export interface Bucket {
   endpoint: string
   bucket: string
@@ -33,7 +31,7 @@ export interface Bucket {
 
 type Access = Omit<Bucket, 'bucket'>
 
-/** Returns the environment with a bucket's credentials, and none of the caller's own. */
+/** Returns the environment with a bucket's credentials, without those of the caller. */
 export function environmentOf(bucket: Bucket | undefined): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(ROOKERY|AWS)_/.test(name))
   return {
@@ -69,7 +67,7 @@ export class ObjectStore {
 
   static async start(folder: string): Promise<ObjectStore> {
     const port = await findFreePort()
-    // It ends with its standard input, so also when this process is killed.
+    // It ends with its standard input, and therefore also when this process is killed.
     const child = new Child('bash', [SCRIPT, '--until-eof', folder, String(port)], {
       stdin: 'pipe',
       stdout: 'pipe',
@@ -87,7 +85,7 @@ export class ObjectStore {
     return this.#child.exitReason
   }
 
-  /** The process from which all others of the gateway descend. */
+  /** The root process of the gateway. */
   roots(): number[] {
     return this.#child.roots()
   }
@@ -111,7 +109,7 @@ export class ObjectStore {
     throw new Error(`${bucket} has more than ${PAGES_MAX} pages of objects`)
   }
 
-  /** Removes all objects but the `kept` ones, which frees memory for the next row. */
+  /** Removes all objects but the `kept` ones, to free memory for the next row. */
   async clear(bucket: Bucket, kept: ReadonlySet<string>): Promise<void> {
     const keys = [...(await this.listKeys(bucket))].filter((key) => !kept.has(key))
     for (let at = 0; at < keys.length; at += 1000) {
@@ -119,7 +117,7 @@ export class ObjectStore {
       const Delete = { Objects, Quiet: true }
       await this.#client.send(new DeleteObjectsCommand({ Bucket: bucket.bucket, Delete }))
     }
-    // The gateway itself frees the memory of a deleted object an hour later.
+    // Without this, the gateway frees the memory of deleted objects an hour later.
     const conf = join(this.#folder, 'ceph.conf')
     const args = ['-c', conf, '-n', 'client.rgw', 'gc', 'process', '--include-all']
     await run('radosgw-admin', args, { timeout: COLLECT_MILLISECONDS_MAX })

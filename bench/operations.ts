@@ -1,31 +1,31 @@
-/** The operations of a client: push a blob or an image, walk the tags. */
+/** Operations of a registry client: push a blob or an image, list the tags. */
 import { type Connection, type HttpRequest, type HttpResponse, header } from './connection.ts'
 import { blobContent, type Content, imageContent, MANIFEST_TYPE } from './content.ts'
 
 const PAGES_MAX = 10_000
 
-/** Sends a request, and throws unless the answer has the status and, if given, the length. */
+/** Sends a request, and throws unless the response has the status and, if given, the length. */
 export async function expect(
   connection: Connection,
-  question: HttpRequest,
+  request: HttpRequest,
   status: number,
   length?: number,
 ): Promise<HttpResponse> {
-  const answer = await connection.ask(question)
-  if (answer.status !== status) {
+  const response = await connection.ask(request)
+  if (response.status !== status) {
     throw new Error(
-      `${question.method} ${question.target}: ${answer.status} instead of ${status} ` +
-        answer.text.slice(0, 300),
+      `${request.method} ${request.target}: ${response.status} instead of ${status} ` +
+        response.text.slice(0, 300),
     )
   }
-  if (length !== undefined && answer.length !== length) {
-    const seen = `${answer.length} bytes instead of ${length}`
-    throw new Error(`${question.method} ${question.target}: ${seen}`)
+  if (length !== undefined && response.length !== length) {
+    const seen = `${response.length} bytes instead of ${length}`
+    throw new Error(`${request.method} ${request.target}: ${seen}`)
   }
-  return answer
+  return response
 }
 
-/** Sends a POST, then one PUT with all the bytes. `headers` holds the credentials. */
+/** Pushes a blob by POST and one PUT. `headers` has the credentials. */
 export async function pushBlob(
   connection: Connection,
   repository: string,
@@ -62,7 +62,7 @@ export async function pushManifest(
   await expect(connection, put, 201)
 }
 
-/** Sends five requests: layer and config by POST and PUT, then the manifest by tag. */
+/** Pushes an image in five requests: layer and config by POST and PUT, then the manifest by tag. */
 export async function pushImage(
   connection: Connection,
   repository: string,
@@ -77,10 +77,7 @@ export async function pushImage(
   await pushManifest(connection, repository, `t-${mark.toString('hex')}`, manifest, headers)
 }
 
-/**
- * Follows the Links to the end; throws unless exactly `tags` tags came. Returns the number of
- * pages.
- */
+/** Follows the Link headers to the end, and returns the number of pages. Throws unless there were `tags` tags. */
 export async function walkTags(
   connection: Connection,
   repository: string,
@@ -90,13 +87,13 @@ export async function walkTags(
   let target: string | undefined = `/v2/${repository}/tags/list?n=${pageSize}`
   let seen = 0
   for (let pages = 1; pages <= PAGES_MAX; pages++) {
-    const answer: HttpResponse = await expect(
+    const response: HttpResponse = await expect(
       connection,
       { method: 'GET', target, keepText: true },
       200,
     )
-    seen += (JSON.parse(answer.text) as { tags: string[] }).tags.length
-    const link = /<([^>]*)>/.exec(header(answer, 'Link') ?? '')?.[1]
+    seen += (JSON.parse(response.text) as { tags: string[] }).tags.length
+    const link = /<([^>]*)>/.exec(header(response, 'Link') ?? '')?.[1]
     if (!link) {
       if (seen !== tags) throw new Error(`${seen} tags instead of ${tags}`)
       return pages

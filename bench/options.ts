@@ -5,15 +5,15 @@ import { SERVER_NAMES, type ServerName } from './servers.ts'
 
 export const USAGE = `npm run bench -- [options]
   --store NAME     filesystem, s3, or both, one after the other (filesystem)
-  --quick          a smoke of all rows in a few seconds, at 8 connections only
-  --seconds N      how long a row of small requests lasts (4)
-  --repeat N       measure each row N times and keep the cheapest (1)
+  --quick          run every row for a moment, at 8 connections only
+  --seconds N      duration of a row of small requests (4)
+  --repeat N       measure each row N times, and report the cheapest (1)
   --rows REGEXP    only the rows whose "name @connections" matches
-  --only NAME      only rookery, or only docker-registry; on S3 also sdk or sdk-unsigned
-  --json FILE      write all figures there, too
-  --profile        profile Rookery's main thread for each row; measures no peer`
+  --only NAME      measure only rookery or only docker-registry; on S3 also sdk or sdk-unsigned
+  --json FILE      also write all figures to FILE
+  --profile        profile Rookery's main thread in each row, and measure no other server`
 
-/** The checked options. */
+/** The parsed options. */
 export interface Options {
   help: boolean
   quick: boolean
@@ -22,7 +22,7 @@ export interface Options {
   stores: readonly StoreName[]
   only: ServerName | undefined
   json: string | undefined
-  /** The servers of each store. */
+  /** The rows by store. */
   rows: ReadonlyMap<StoreName, Row[]>
 }
 
@@ -39,7 +39,7 @@ function parseServer(text: string | undefined): ServerName | undefined {
   return found
 }
 
-/** Parses arguments. Throws an Error with a message for the user when they are wrong. */
+/** Parses the arguments. Throws an error with a message for the user. */
 export function parseOptions(args: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...args],
@@ -66,7 +66,7 @@ export function parseOptions(args: readonly string[]): Options {
     listRows({ store, seconds, quick }).filter((row) => pattern.test(titleOf(row)))
   const rows = new Map(stores.map((store) => [store, rowsOf(store)]))
   if ([...rows.values()].some((some) => some.length === 0)) {
-    throw new Error(`--rows ${values.rows}: no such row on ${stores.join(' and ')}`)
+    throw new Error(`--rows ${values.rows}: no row matches on ${stores.join(' and ')}`)
   }
   const only = parseServer(values.only)
   return { help, quick, profile, rounds, stores, only, json, rows }

@@ -1,4 +1,4 @@
-/** Reads CPU and memory of a family of processes from Linux's /proc. */
+/** Reads CPU and memory of a process tree from Linux's /proc. */
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,10 +6,7 @@ import { join } from 'node:path'
 const SAMPLE_MILLISECONDS = 200
 const POSTMASTER_DEPTH_MAX = 3
 
-/**
- * One line of the process table; `startedAt` distinguishes a process from a later one with its
- * number.
- */
+/** An entry of the process table. `startedAt` distinguishes processes that had the same id. */
 export interface Process {
   pid: number
   parent: number
@@ -21,9 +18,8 @@ export interface Memory {
   /** VmRSS of the server's main process. */
   mainBytes: number
   /**
-   * VmRSS of the main process plus the PSS of all others, in which shared pages count once. The
-   * main process counts in full, because it shares only Node's own code, and with the processes of
-   * the bench.
+   * `mainBytes` plus the PSS of all other processes, which counts shared pages once. The main process
+   * counts in full: it shares Node's code with the processes of the bench.
    */
   totalBytes: number
 }
@@ -35,18 +31,18 @@ function readText(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8')
   } catch {
-    return undefined // The process has ended since the folder was listed.
+    return undefined // The process ended after the folder was listed.
   }
 }
 
 function readProcess(pid: string): Process | undefined {
   const text = readText(`/proc/${pid}/stat`)
   if (!text) return undefined
-  // pid (command) state ppid ...: the command may hold spaces and brackets, so count from its end.
+  // pid (command) state ppid ...: the command may contain spaces and brackets, so count from its end.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
   const field = (number: number) => fields[number - 3] ?? '0'
-  // utime, stime, and those of the children that it has waited for. A living child is not in its
-  // parent's sum, and a reaped one is not in the table: adding up a family counts each tick once.
+  // utime, stime, and those of reaped children. The parent's sum excludes running children, and the table
+  // excludes reaped ones, so the sum over a tree counts each tick once.
   const ticks = [14, 15, 16, 17].reduce((sum, number) => sum + Number(field(number)), 0)
   return { pid: Number(pid), parent: Number(field(4)), ticks, startedAt: field(22) }
 }
@@ -75,9 +71,7 @@ export function isRunning({ pid, startedAt }: Process): boolean {
   return state !== undefined && state !== 'Z' && readProcess(String(pid))?.startedAt === startedAt
 }
 
-/**
- * Returns the postmasters whose data folders are below `folder`: they may have lost their parent.
- */
+/** Finds the postmasters whose data folders are below `folder`; their parent may have ended. */
 export function findPostmasters(folder: string, depth = POSTMASTER_DEPTH_MAX): number[] {
   let entries: { name: string; isDirectory(): boolean }[]
   try {
@@ -87,8 +81,7 @@ export function findPostmasters(folder: string, depth = POSTMASTER_DEPTH_MAX): n
   }
   if (entries.some((entry) => entry.name === 'postmaster.pid')) {
     const pid = Number(readText(join(folder, 'postmaster.pid'))?.split('\n')[0])
-    // The file outlives a postmaster that was killed, and its number may belong to another process
-    // by now.
+    // The file outlives a killed postmaster, and another process may have its id by now.
     return readText(`/proc/${pid}/comm`)?.trim() === 'postgres' ? [pid] : []
   }
   if (depth === 0) return []
@@ -99,16 +92,16 @@ export function findPostmasters(folder: string, depth = POSTMASTER_DEPTH_MAX): n
 
 export interface Cpu {
   mainSeconds: number
-  /** Memory of all processes, the main one included. */
+  /** The sum over all processes, including the main one. */
   totalSeconds: number
 }
 
-/** Returns the CPU time of the family so far, in user and system mode. */
+/** Returns the CPU time that the tree has used so far, in user and system mode. */
 export function readCpu(main: number, roots: readonly number[]): Cpu {
   clockTicks ||= ticksPerSecond()
-  const family = listProcessTree(roots)
-  const ticks = family.reduce((sum, member) => sum + member.ticks, 0)
-  const mainTicks = family.find(({ pid }) => pid === main)?.ticks ?? 0
+  const tree = listProcessTree(roots)
+  const ticks = tree.reduce((sum, member) => sum + member.ticks, 0)
+  const mainTicks = tree.find(({ pid }) => pid === main)?.ticks ?? 0
   return { mainSeconds: mainTicks / clockTicks, totalSeconds: ticks / clockTicks }
 }
 
@@ -127,11 +120,11 @@ export function readMemory(main: number, roots: readonly number[]): Memory {
   return { mainBytes, totalBytes }
 }
 
-/** Keeps the highest memory, overall and under each label given to `watch`. */
+/** Records the highest memory, by label. */
 export class MemoryPeaks {
   readonly peaks = new Map<string, Memory>()
 
-  /** Samples `read` while `work` runs. */
+  /** Samples `read` while `work` runs, and records the peak under each label. */
   async watch<T>(labels: readonly string[], read: () => Memory, work: () => Promise<T>) {
     const sample = () => {
       const now = read()

@@ -1,4 +1,4 @@
-/** Reads V8's CPU profiles: which functions the main thread was in during a span of time. */
+/** Reads V8's CPU profiles, and sums the time of functions in a span of time. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -19,7 +19,7 @@ interface CpuProfile {
   timeDeltas: number[]
 }
 
-/** The options that make Node write a profile into `folder` when it exits. */
+/** Returns the arguments with which Node writes a profile into `folder` when it exits. */
 export function profileArguments(folder: string): string[] {
   return ['--cpu-prof', `--cpu-prof-dir=${folder}`]
 }
@@ -35,7 +35,7 @@ function describe({ callFrame }: ProfileNode, root: string): string {
   return `${name}  ${url.startsWith('file:') ? relative(root, fileURLToPath(url)) : url}`.trim()
 }
 
-/** Names each node; for Node's own functions also our caller, or a package's. */
+/** Names each node; a function of Node also has the name of its caller in Rookery or a package. */
 function nameNodes({ nodes }: CpuProfile, root: string): Map<number, string> {
   const parents = new Map<number, ProfileNode>()
   for (const node of nodes) for (const child of node.children ?? []) parents.set(child, node)
@@ -49,9 +49,7 @@ function nameNodes({ nodes }: CpuProfile, root: string): Map<number, string> {
   return new Map(nodes.map((node) => [node.id, nameOf(node)]))
 }
 
-/**
- * Returns self time in microseconds by function and file, of the samples between `start` and `end`.
- */
+/** Sums the self time in microseconds by function and file, between `start` and `end`. */
 function sumSelfTimes(profile: CpuProfile, root: string, start: number, end: number) {
   const names = nameNodes(profile, root)
   const sums = new Map<string, number>()
@@ -66,9 +64,7 @@ function sumSelfTimes(profile: CpuProfile, root: string, start: number, end: num
   return sums
 }
 
-/**
- * Returns the functions with the most self time, with their share of the time that was not idle.
- */
+/** Lists the functions with the most self time, and their share of the busy time. */
 export function describeHotFunctions(
   profiles: readonly CpuProfile[],
   root: string,

@@ -1,4 +1,4 @@
-/** Turns measurements into lines of text. */
+/** Formats measurements as text. */
 import { MIB } from './content.ts'
 import type { Measurement } from './measure.ts'
 import type { Memory } from './processes.ts'
@@ -7,7 +7,7 @@ import { SERVER_NAMES, type ServerName } from './servers.ts'
 
 const IDLE_PSS_AIM_BYTES = 150 * MIB
 
-/** One row on all servers. */
+/** The measurements of a row on all servers. */
 export interface Result {
   row: Row
   by: Partial<Record<ServerName, Measurement>>
@@ -20,7 +20,7 @@ export interface MemoryReport {
   after: Memory
 }
 
-/** The columns of the table of docker-registry; the other tables have fewer. */
+/** The columns of the table that compares with docker-registry. */
 const COLUMNS = [
   'row',
   'conns',
@@ -29,7 +29,7 @@ const COLUMNS = [
   'docker-registry',
   '',
   'CPU rookery',
-  'of it main',
+  'main share',
   'CPU docker-registry',
   'CPU in s per',
   'ratio',
@@ -87,7 +87,7 @@ function align(lines: string[][]): string[] {
   )
 }
 
-/** Returns the tables, and the failed rows. */
+/** Formats the tables and the failures. */
 export function describeResults(results: readonly Result[]): string[] {
   const failures = results.flatMap((result) => result.failures)
   const flat = describeFlatness(results)
@@ -104,7 +104,7 @@ const unitOf = ({ per }: Row) => (per === 'byte' ? 'GB' : '1000')
 const HEAD = ['row', 'conns']
 const headOf = ({ name, connections }: Row) => [name, String(connections)]
 
-/** Returns the table of Rookery beside the SDK alone; nothing without it. */
+/** Formats the table that compares with the SDK alone; empty without it. */
 function describeSdk(results: readonly Result[]): string[] {
   const names = ['sdk', 'sdk-unsigned'] as const
   const compared = results.filter(({ by }) => names.some((name) => by[name]))
@@ -124,10 +124,7 @@ function describeSdk(results: readonly Result[]): string[] {
   return ['', ...align([[...HEAD, ...columns, ...unsigned], ...lines])]
 }
 
-/**
- * Returns the S3 server's CPU while each server was measured: part of the machine's load, and of no
- * ratio.
- */
+/** Formats the CPU of the S3 server during each measurement, which no ratio includes. */
 function describeStore(results: readonly Result[]): string[] {
   const names = SERVER_NAMES.filter((name) => results.some(({ by }) => by[name]?.storeCost))
   if (names.length === 0) return []
@@ -140,7 +137,7 @@ function describeStore(results: readonly Result[]): string[] {
   return ['', ...align([columns, ...lines])]
 }
 
-/** Returns the CPU of one page of tags, when there are twice as many of them. */
+/** Compares the CPU per page of tags when there are twice as many tags. */
 function describeFlatness(results: readonly Result[]): string[] {
   const walks = results.filter(({ row }) => row.tags)
   const [fewer, more] = walks.map(({ by: { rookery } }) =>
@@ -158,14 +155,14 @@ function describeFlatness(results: readonly Result[]): string[] {
 const mib = (bytes: number) => `${Math.round(bytes / MIB)}`
 const signed = (bytes: number) => `${bytes < 0 ? '' : '+'}${mib(bytes)}`
 
-/** Returns the memory of one server over the run. */
+/** Formats the memory of one server over the run. */
 export function describeMemory(name: ServerName, report: MemoryReport): string[] {
   const { idle, peaks, after } = report
   const line = (what: string, memory: Memory, note = '') => {
     const figures = `${mib(memory.mainBytes).padStart(5)} ${mib(memory.totalBytes).padStart(6)}`
     return `  ${what.padEnd(30)} ${figures}  ${note}`.trimEnd()
   }
-  const aim = `aim < ${mib(IDLE_PSS_AIM_BYTES)} in all`
+  const aim = `aim < ${mib(IDLE_PSS_AIM_BYTES)} in total`
   const met = idle.totalBytes < IDLE_PSS_AIM_BYTES ? 'ok' : 'MISS'
   const grown = (memory: Memory) => {
     const main = signed(memory.mainBytes - idle.mainBytes)

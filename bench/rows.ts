@@ -1,4 +1,4 @@
-/** The rows of the table, as data. */
+/** The table of rows to measure. */
 import { blobContent, imageContent, MANIFEST_TYPE, MIB, SEED_MARK } from './content.ts'
 import type { Work } from './load.ts'
 import { PULL_REPOSITORY, SERVER_NAMES, type ServerName } from './servers.ts'
@@ -8,38 +8,38 @@ const PUSH_REPOSITORY = 'bench/pushes'
 export const LAYER_BYTES = MIB
 const PAGE_SIZE = 100
 const UNITS_UNBOUNDED = 1e9
-/** A row of large bodies begins no transfer later than this. */
+/** A row of large bodies starts no transfer later than this. */
 const LARGE_SECONDS_MAX = 15
-/** Maximum memory that one row may leave in the S3 server. */
+/** The most that one row may leave in the S3 server's memory. */
 const S3_ROW_BYTES_MAX = 2048 * MIB
 
-/** The kind of store of the servers' blobs. */
+/** The kinds of store for blobs. */
 export const STORE_NAMES = ['filesystem', 's3'] as const
 export type StoreName = (typeof STORE_NAMES)[number]
 
 export interface Row {
   name: string
   connections: number
-  /** CPU is stated per 1000 units, or per GB. */
+  /** CPU is reported per 1000 units, or per GB. */
   per: 'unit' | 'byte'
-  /** Bytes of blob that one unit moves; 0 for small answers. */
+  /** Bytes of a blob that one unit moves; 0 for small responses. */
   bytes: number
-  /** Made when its turn comes: the digest of a large blob takes time. */
+  /** Created only when the row starts, because the digest of a large blob takes time. */
   work(): Work
   warmUps: number
   unitsMax: number
   secondsMax: number
-  /** Maximum of our CPU divided by the peer's. */
+  /** The maximum of Rookery's CPU divided by docker-registry's. */
   aim?: number
-  /** Maximum of our CPU divided by that of the SDK alone. */
+  /** The maximum of Rookery's CPU divided by the SDK's. */
   sdkAim?: number
-  /** The servers that support this work; without it those that are registries. */
+  /** The servers that support this work; without it, the registries. */
   servers?: readonly ServerName[]
-  /** Bytes that the row may leave in the store; servers that need more run fewer units. */
+  /** The most that it may leave in the store; a server that needs more gets fewer units. */
   bytesMax?: number
-  /** Its memory peak is listed separately. */
+  /** Reports its memory peak separately. */
   ownPeak?: boolean
-  /** The tags that the repository must hold beforehand. */
+  /** The tags that the repository must have beforehand. */
   tags?: number
   writes: boolean
 }
@@ -50,7 +50,7 @@ export interface Scale {
   quick: boolean
 }
 
-/** The aims were set at 8 connections, and for a server that has warmed up. */
+/** The aims at 8 connections, for a warm server. */
 const AIMS: Record<string, number> = {
   'manifest by tag': 0.14,
   'manifest by digest': 0.11,
@@ -62,7 +62,7 @@ const AIMS: Record<string, number> = {
 }
 
 export const FLAT_PAGE_AIM = 1.25
-/** Pushes on S3: our CPU divided by the SDK's alone. */
+/** The aim of pushes on S3: Rookery's CPU divided by the SDK's. */
 const SDK_AIM = 1.3
 
 function ask(method: string, target: string, status: number, length: number, headers = ''): Work {
@@ -88,7 +88,7 @@ function askBlob(method: string, bytes: number): () => Work {
   }
 }
 
-/** A blob's size, the units to warm up with, and the units at 1, 8 and 64 connections. */
+/** The size of a blob, the warm-up units, and the units at 1, 8 and 64 connections. */
 const PULLS = [
   { mib: 1, warmUps: 20, units: [UNITS_UNBOUNDED, UNITS_UNBOUNDED, UNITS_UNBOUNDED] },
   { mib: 16, warmUps: 2, units: [64, 128, 128] },
@@ -187,10 +187,7 @@ function walkRow(tags: number, seconds: number, aim: { aim?: number }): Row {
   }
 }
 
-/**
- * Measures whether memory grows with the pushed bytes: the same row once more, and a larger blob
- * among others.
- */
+/** Rows that show whether memory grows with pushes: one row again, and a larger blob among others. */
 function memoryRows(rows: readonly Row[]): Row[] {
   const push = rows.find(({ name, connections }) => name === 'push 256 MiB' && connections === 8)
   if (!push) return []
@@ -212,13 +209,13 @@ function memoryRows(rows: readonly Row[]): Row[] {
   ]
 }
 
-/** Signing bodies is for pushes alone: one way is enough to compare pulls. */
+/** Only pushes have bodies to sign, so one SDK server is enough to compare pulls. */
 const PULL_SERVERS = ['docker-registry', 'rookery', 'sdk'] as const
 
-/** The rows of S3: the other rows do not touch a store of ours. */
+/** The rows for S3: the other rows do not use the store. */
 const S3_ROWS = /^((pull|push) .*|HEAD blob|manifest by tag)$/
 
-/** Every row, grouped by the work so that a row's neighbours differ only in connections. */
+/** Lists all rows, grouped by work, so that neighbours differ only in connections. */
 export function listRows(scale: Scale): Row[] {
   const levels = scale.quick ? [8] : [1, 8, 64]
   const byLevel = levels.map((connections) =>
@@ -240,12 +237,12 @@ export function listRows(scale: Scale): Row[] {
   ]
 }
 
-/** The text that `--rows` is matched against. */
+/** Returns the text that `--rows` matches. */
 export function titleOf(row: Row): string {
   return `${row.name} @${row.connections}`
 }
 
-/** The memory peaks that a row counts towards. */
+/** Returns the labels of the memory peaks that a row counts for. */
 export function memoryLabelsOf(row: Row): string[] {
   const labels = ['whole run']
   if (row.connections === 64) labels.push('64 connections')
@@ -254,19 +251,19 @@ export function memoryLabelsOf(row: Row): string[] {
   return labels
 }
 
-/** Whether a server can do the row's work. */
+/** True when a server supports the row's work. */
 export function isFor(row: Row, name: ServerName): boolean {
   return row.servers?.includes(name) ?? (name === 'docker-registry' || name === 'rookery')
 }
 
-/** No more units than the store has room for; docker-registry copies a blob that is complete. */
+/** Limits the units to the room in the store; docker-registry copies each complete blob. */
 export function unitsMaxOn({ unitsMax, bytes, bytesMax }: Row, name: ServerName): number {
   if (bytesMax === undefined) return unitsMax
   const copies = name === 'docker-registry' ? 2 : 1
   return Math.min(unitsMax, Math.floor(bytesMax / (bytes * copies)))
 }
 
-/** An upper bound of what the rows leave on one server's disk. */
+/** Returns an upper bound of the bytes that the rows leave on one server's disk. */
 export function bytesOnDisk(rows: readonly Row[]): number {
   const pushed = rows.map((row) => (row.writes ? row.bytes * (row.unitsMax + row.warmUps) : 0))
   return pushed.reduce((sum, bytes) => sum + bytes, 512 * MIB)

@@ -1,4 +1,4 @@
-/** Measures Rookery beside Debian's docker-registry: the same load, store and run. See README.md. */
+/** Measures Rookery and Debian's docker-registry with the same load, store and run. See README.md. */
 import {
   chmodSync,
   existsSync,
@@ -26,7 +26,7 @@ import { findDockerRegistry, SERVER_NAMES, type ServerName } from './servers.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const mainFile = join(root, 'dist', 'main.js')
-/** Room for bytes that do not fit into Rookery's memory on their way to S3. */
+/** Disk space for uploads to S3 that do not fit into Rookery's memory. */
 const SPOOL_BYTES_MAX = 1e9
 
 function readOptions(): Options {
@@ -39,7 +39,7 @@ function readOptions(): Options {
 }
 
 const options = readOptions()
-let contest: Comparison | undefined
+let comparison: Comparison | undefined
 let folder: string | undefined
 
 interface Outcome {
@@ -61,11 +61,11 @@ function chooseServers(): ServerName[] {
 
 function namesOn(store: StoreName, names: readonly ServerName[]): ServerName[] {
   const found = names.filter((name) => store === 's3' || !name.startsWith('sdk'))
-  if (found.length === 0) throw new Error(`no such server on ${store}`)
+  if (found.length === 0) throw new Error(`no chosen server supports ${store}`)
   return found
 }
 
-/** The servers of one store run after those of the other, whose bytes are deleted by then. */
+/** Returns the most disk space that one store needs: the stores run one after the other. */
 function bytesNeeded(names: readonly ServerName[]): number {
   const needs = options.stores.map((store) => {
     if (store === 's3') return SPOOL_BYTES_MAX
@@ -83,7 +83,7 @@ function makeFolder(needed: number): string {
     throw new Error(`${parent} needs ${Math.ceil(needed / 1e9)} GB of free space`)
   }
   const made = mkdtempSync(join(parent, 'run-'))
-  // Postgres does not run as root: its own user must be able to enter the folder.
+  // Postgres runs as another user, which must be able to enter the folder.
   chmodSync(made, 0o755)
   return made
 }
@@ -122,15 +122,23 @@ async function measureStore(store: StoreName, below: string, names: ServerName[]
   mkdirSync(own)
   const profiles = options.profile ? join(own, 'profiles') : undefined
   const { quick, rounds } = options
-  contest = new Comparison({ store, folder: own, names, main: mainFile, quick, rounds, profiles })
-  await contest.start()
+  comparison = new Comparison({
+    store,
+    folder: own,
+    names,
+    main: mainFile,
+    quick,
+    rounds,
+    profiles,
+  })
+  await comparison.start()
   console.log(`${store}: node ${process.version}; load average ${busy()} before the first row`)
-  const results = await contest.measureRows(options.rows.get(store) ?? [], (row) => {
+  const results = await comparison.measureRows(options.rows.get(store) ?? [], (row) => {
     process.stderr.write(`${titleOf(row)}\n`)
   })
   if (interrupted) return undefined
-  const memory = await contest.readMemories()
-  await contest.stop()
+  const memory = await comparison.readMemories()
+  await comparison.stop()
 
   for (const line of describeResults(results)) console.log(line)
   for (const [name, report] of memory)
@@ -142,10 +150,10 @@ async function measureStore(store: StoreName, below: string, names: ServerName[]
 
 async function main(): Promise<void> {
   if (options.help) return console.log(USAGE)
-  if (process.platform !== 'linux') throw new Error('the figures come from /proc: Linux only')
+  if (process.platform !== 'linux') throw new Error('the bench reads /proc, and needs Linux')
   const names = chooseServers()
   if (names.includes('rookery') && !existsSync(mainFile))
-    throw new Error('npm run build comes first')
+    throw new Error('run `npm run build` first')
 
   folder = makeFolder(bytesNeeded(names))
   const outcomes: Outcome[] = []
@@ -172,7 +180,7 @@ let interrupted = false
 async function interrupt(): Promise<void> {
   if (interrupted) return
   interrupted = true
-  await contest?.stop()
+  await comparison?.stop()
   removeFolder(folder)
   process.exit(130)
 }
@@ -187,7 +195,7 @@ try {
   }
 } finally {
   if (!interrupted) {
-    await contest?.stop()
+    await comparison?.stop()
     removeFolder(folder)
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Measures the minimum cost of a push and a pull with the SDK: just enough of a registry to be
- * loaded by load.ts. It checks no digest and no credential, and stores no state.
+ * A minimal registry on the AWS SDK alone, for the least cost of a push and a pull. It supports the
+ * requests of load.ts, checks no digest and no credential, and keeps no state.
  *   node --import tsx bench/sdk-server.ts ENDPOINT BUCKET signed|unsigned
  */
 import { once } from 'node:events'
@@ -19,7 +19,7 @@ import {
 
 const PART_BYTES = 8 * 1024 * 1024
 const PARTS_IN_FLIGHT_MAX = 4
-/** Buffers to be used again: the number that eight concurrent uploads use. */
+/** The number of reusable buffers: as many as eight concurrent uploads use. */
 const SPARE_BUFFERS_MAX = 8 * (PARTS_IN_FLIGHT_MAX + 1)
 
 const [endpoint = '', Bucket = '', bodies = 'signed'] = process.argv.slice(2)
@@ -63,8 +63,8 @@ async function* cutParts(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> 
   if (filled > 0) yield part.subarray(0, filled)
 }
 
-function giveBack(part: Buffer): void {
-  // A view of a whole buffer that was allocated for parts.
+function recycle(part: Buffer): void {
+  // The whole buffer, of which a part may be a shorter view.
   if (spare.length < SPARE_BUFFERS_MAX) spare.push(Buffer.from(part.buffer, 0, PART_BYTES))
 }
 
@@ -76,13 +76,13 @@ async function putParts(Key: string, source: AsyncIterable<Buffer>): Promise<voi
     const input = { Bucket, Key, UploadId, PartNumber, Body, ContentLength: Body.length }
     const { ETag } = await client.send(new UploadPartCommand(input))
     Parts[PartNumber - 1] = { PartNumber, ETag }
-    giveBack(Body)
+    recycle(Body)
   }
   let number = 0
   for await (const part of cutParts(source)) {
     const flight: Promise<void> = send(++number, part).finally(() => flying.delete(flight))
     flying.add(flight)
-    // The next buffer is only filled when one of the four has gone.
+    // Fills the next buffer only when one of the four parts is sent.
     if (flying.size >= PARTS_IN_FLIGHT_MAX) await Promise.race(flying)
   }
   await Promise.all(flying)

@@ -1,4 +1,4 @@
-/** Pushes the content that a row needs: an image and blobs to pull, tags to walk. */
+/** Pushes the content that a row needs: an image and blobs to pull, tags to list. */
 import { Connection } from './connection.ts'
 import { blobContent, imageContent, MIB, SEED_MARK } from './content.ts'
 import { pushBlob, pushManifest } from './operations.ts'
@@ -16,7 +16,7 @@ async function pushSeedImage(connection: Connection, repository: string, credent
   return manifest
 }
 
-/** Pushes what the rows of one server need, each thing once. */
+/** Pushes the content for the rows of one server, each once. */
 export class Seeds {
   readonly #server: Server
   readonly #sizes = new Set<number>()

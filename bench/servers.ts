@@ -9,12 +9,12 @@ import { type Bucket, environmentOf, REGION } from './object-store.ts'
 import { findPostmasters } from './processes.ts'
 
 const SDK_SERVER = fileURLToPath(new URL('sdk-server.ts', import.meta.url))
-/** The content that is pulled. */
+/** The repository that the rows pull from. */
 export const PULL_REPOSITORY = 'bench/app'
 const TOKEN_SECONDS = '86400'
 const LISTENING = /http:\/\/127\.0\.0\.1:[1-9]\d*/
 
-/** In the order in which each row is measured on them. */
+/** The servers, in the order in which each row measures them. */
 export const SERVER_NAMES = ['docker-registry', 'rookery', 'sdk', 'sdk-unsigned'] as const
 export type ServerName = (typeof SERVER_NAMES)[number]
 
@@ -24,7 +24,7 @@ export class Server {
   readonly origin: string
   /** Header lines that authorize pushes. */
   readonly credentials: string
-  /** The same with a token; empty for a server that has none. */
+  /** Header lines with a token; empty for a server without tokens. */
   readonly bearer: string
   readonly #child: Child
   readonly #folder: string
@@ -44,7 +44,7 @@ export class Server {
     this.#folder = folder
   }
 
-  /** Whether it knows manifests and tags, too. */
+  /** True when it supports manifests and tags. */
   get isRegistry(): boolean {
     return this.name === 'rookery' || this.name === 'docker-registry'
   }
@@ -53,12 +53,12 @@ export class Server {
     return this.#child.pid
   }
 
-  /** Returns the reason why the server is not running any more, or undefined. */
+  /** The reason why the server ended; undefined while it runs. */
   get exitReason(): string | undefined {
     return this.#child.exitReason
   }
 
-  /** The processes from which all others of this server descend. */
+  /** The root processes of this server. */
   roots(): number[] {
     return rootsOf(this.#child, this.#folder)
   }
@@ -72,7 +72,7 @@ function rootsOf(child: Child, folder: string): number[] {
   return [...child.roots(), ...findPostmasters(join(folder, 'postgres'))]
 }
 
-/** The peer's version, or undefined when it is not installed. */
+/** Returns the version of docker-registry; undefined when it is not installed. */
 export function findDockerRegistry(): string | undefined {
   try {
     return execFileSync('docker-registry', ['--version'], { encoding: 'utf8' }).trim()
@@ -93,12 +93,12 @@ function dockerStorage(folder: string, bucket: Bucket | undefined): Record<strin
       secure: false,
       v4auth: true,
     },
-    // Both servers pass on the bytes themselves.
+    // Both servers send the bytes themselves.
     redirect: { disable: true },
   }
 }
 
-/** Deletes, no authorization; the access log goes to /dev/null. */
+/** Starts docker-registry with deletes, without authorization and without an access log. */
 export async function startDockerRegistry(folder: string, bucket?: Bucket): Promise<Server> {
   const port = await findFreePort()
   const origin = `http://127.0.0.1:${port}`
@@ -129,13 +129,13 @@ export async function startDockerRegistry(folder: string, bucket?: Bucket): Prom
 export interface RookeryOptions {
   main: string
   nodeArguments?: string[]
-  /** Blobs are files without it. */
+  /** Blobs are files without a bucket. */
   bucket?: Bucket | undefined
-  /** More settings. */
+  /** Further settings. */
   settings?: Readonly<Record<string, string>>
 }
 
-/** The built server with its defaults, and an embedded Postgres. */
+/** Starts the built server with its defaults and an embedded Postgres. */
 export async function startRookery(
   folder: string,
   { main, nodeArguments = [], bucket, settings = {} }: RookeryOptions,
@@ -163,7 +163,7 @@ export async function startRookery(
   return new Server('rookery', origin, child, folder, { credentials, bearer })
 }
 
-/** A token that lives as long as the bench. */
+/** Fetches a token that lives as long as the bench. */
 async function fetchToken(origin: string, basic: string): Promise<string> {
   const scope = encodeURIComponent(`repository:${PULL_REPOSITORY}:pull`)
   const answer = await fetch(`${origin}/token?scope=${scope}`, {
@@ -172,7 +172,7 @@ async function fetchToken(origin: string, basic: string): Promise<string> {
   return ((await answer.json()) as { token: string }).token
 }
 
-/** The SDK alone, which hashes each body to sign it, or leaves bodies out of the signature. */
+/** Starts the SDK server, which hashes each body to sign it, or excludes bodies from the signature. */
 export async function startSdkServer(
   folder: string,
   name: 'sdk' | 'sdk-unsigned',
