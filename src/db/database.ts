@@ -39,7 +39,7 @@ export class Database implements Queryable {
     const connection =
       typeof options.connection === 'string'
         ? { connectionString: options.connection }
-        : // The embedded Postgres has a Unix socket without TLS, whatever PGSSLMODE says.
+        : // The embedded Postgres has a Unix socket without TLS: PGSSLMODE does not apply.
           { ...options.connection, ssl: false }
     this.#pool = new pg.Pool({
       ...connection,
@@ -63,7 +63,7 @@ export class Database implements Queryable {
   }
 
   /**
-   * Runs `work` between begin and commit, and repeats it when Postgres asks for that. So `work` must be
+   * Runs `work` between begin and commit, and repeats it when Postgres asks for that. The work must be
    * repeatable, and must not use the network.
    */
   async transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {

@@ -44,9 +44,9 @@ export async function migrate(db: Database, last?: string): Promise<string[]> {
        )`,
     )
     const { rows } = await client.query<{ name: string }>('select name from schema_migrations')
-    const known = new Set(rows.map(({ name }) => name))
+    const present = new Set(rows.map(({ name }) => name))
     for (const name of files) {
-      if (known.has(name)) continue
+      if (present.has(name)) continue
       const statements = await readFile(new URL(name, SCHEMA_FOLDER), 'utf8')
       await client.query('begin')
       await client.query(statements)

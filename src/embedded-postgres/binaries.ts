@@ -15,8 +15,8 @@ export type Binaries = {
 
 const MAJOR_MIN = 14
 const VERSION_MILLISECONDS_MAX = 5_000
-// Where the distributions put what they leave out of PATH: Debian, the PGDG packages, Homebrew.
-const PLACES: readonly [parent: string, name: RegExp, bin: string][] = [
+// Folders that the packages of Debian, PGDG and Homebrew leave out of PATH.
+const PACKAGE_FOLDERS: readonly [parent: string, name: RegExp, bin: string][] = [
   ['/usr/lib/postgresql', /^(\d+)$/, 'bin'],
   ['/usr', /^pgsql-(\d+)$/, 'bin'],
   ['/opt/homebrew/opt', /^postgresql@(\d+)$/, 'bin'],
@@ -26,20 +26,20 @@ const PLACES: readonly [parent: string, name: RegExp, bin: string][] = [
 const run = promisify(execFile)
 
 /**
- * The binaries to use: those of the npm package, else those of the system; of the major version
- * `dataMajor` when there are data already. Throws EmbeddedPostgresError when none fits.
+ * Finds the binaries to use: those of the npm package, or else those of the system. When data exist, the
+ * major version must be `dataMajor`. Throws EmbeddedPostgresError when none match.
  */
 export async function findBinaries(
   folder: string,
-  identity: OsUser,
+  osUser: OsUser,
   dataMajor: number | undefined,
 ): Promise<Binaries> {
   const rejected: string[] = []
   const otherMajors: number[] = []
-  for await (const bin of candidates(folder, identity)) {
-    const closed = await findClosedFolder(identity, join(bin, 'postgres'))
+  for await (const bin of candidates(folder, osUser)) {
+    const closed = await findClosedFolder(osUser, join(bin, 'postgres'))
     const major =
-      closed === undefined ? await majorOf(bin) : `uid ${identity.uid} may not pass ${closed}`
+      closed === undefined ? await majorOf(bin) : `uid ${osUser.uid} may not pass ${closed}`
     if (typeof major === 'string') rejected.push(`${bin}: ${major}`)
     else if (major < MAJOR_MIN) rejected.push(`${bin}: version ${major} is older than ${MAJOR_MIN}`)
     else if (dataMajor !== undefined && dataMajor !== major) otherMajors.push(major)
@@ -47,7 +47,7 @@ export async function findBinaries(
   }
   if (otherMajors.length > 0) {
     throw new EmbeddedPostgresError(
-      `the data in ${folder} were made by Postgres ${dataMajor}, and the binaries here are Postgres ${[...new Set(otherMajors)].join(' and ')}; install Postgres ${dataMajor} beside them, or dump the data with ${dataMajor}, move the folder away and restore`,
+      `the data in ${folder} belong to Postgres ${dataMajor}, and the binaries found are Postgres ${[...new Set(otherMajors)].join(' and ')}; install Postgres ${dataMajor} too, or dump the data with Postgres ${dataMajor}, move the folder away and restore the dump`,
     )
   }
   const why = rejected.length === 0 ? 'none is installed' : rejected.join('; ')
@@ -56,12 +56,12 @@ export async function findBinaries(
   )
 }
 
-async function* candidates(folder: string, identity: OsUser): AsyncGenerator<string> {
+async function* candidates(folder: string, osUser: OsUser): AsyncGenerator<string> {
   const native = await findNativePackage()
-  if (native !== undefined) yield prepareNativePackage(native, folder, identity)
+  if (native !== undefined) yield prepareNativePackage(native, folder, osUser)
   const seen = new Set<string>()
-  for (const place of [...searchPath(), ...(await distributionPlaces())]) {
-    const bin = await findServer(place)
+  for (const searched of [...searchPath(), ...(await packageFolders())]) {
+    const bin = await findServer(searched)
     if (bin === undefined || seen.has(bin)) continue
     seen.add(bin)
     yield bin
@@ -72,21 +72,21 @@ function searchPath(): string[] {
   return (process.env.PATH ?? '').split(delimiter).filter((folder) => folder.startsWith('/'))
 }
 
-async function distributionPlaces(): Promise<string[]> {
+async function packageFolders(): Promise<string[]> {
   const found: { bin: string; major: number }[] = []
-  for (const [parent, name, bin] of PLACES) {
+  for (const [parent, name, bin] of PACKAGE_FOLDERS) {
     for (const entry of await readdir(parent).catch(() => [])) {
       const major = name.exec(entry)?.[1]
       if (major !== undefined) found.push({ bin: join(parent, entry, bin), major: Number(major) })
     }
   }
-  return found.sort((a, b) => b.major - a.major).map((place) => place.bin)
+  return found.sort((a, b) => b.major - a.major).map(({ bin }) => bin)
 }
 
-/** The folder that really holds `postgres`, when `initdb` is there too; PATH often has only links. */
-async function findServer(place: string): Promise<string | undefined> {
+/** Finds the real folder of `postgres` and `initdb`, because PATH often has only links. */
+async function findServer(folder: string): Promise<string | undefined> {
   try {
-    const bin = dirname(await realpath(join(place, 'postgres')))
+    const bin = dirname(await realpath(join(folder, 'postgres')))
     await access(join(bin, 'initdb'), constants.X_OK)
     return bin
   } catch {
@@ -94,7 +94,7 @@ async function findServer(place: string): Promise<string | undefined> {
   }
 }
 
-/** The major version, or why the server does not run. */
+/** Returns the major version, or the reason why the server does not run. */
 async function majorOf(bin: string): Promise<number | string> {
   try {
     const { stdout } = await run(join(bin, 'postgres'), ['--version'], {
@@ -105,9 +105,9 @@ async function majorOf(bin: string): Promise<number | string> {
     const major = /\(PostgreSQL\) (\d+)/.exec(stdout)?.[1]
     return major === undefined ? `unknown version ${stdout.trim()}` : Number(major)
   } catch (error) {
-    // The file is there, so what was not found is the loader that it names.
+    // The file exists, so the missing file is the loader that the file names.
     if (errnoOf(error) === 'ENOENT')
-      return 'made for glibc, and this system has another C library (musl?)'
+      return 'built for glibc, and this system has another C library (musl?)'
     return messageOf(error).trim().split('\n').at(-1) ?? 'does not run'
   }
 }

@@ -26,27 +26,27 @@ const UNFINISHED = /^cluster\.(\d+)\.new$/
 
 const run = promisify(execFile)
 
-/** Makes `folder`, for Postgres' identity alone; root gets in everywhere. */
-export async function preparePostgresFolder(folder: string, identity: OsUser): Promise<void> {
+/** Makes the folder, for the user of Postgres only; root may enter every folder. */
+export async function preparePostgresFolder(folder: string, osUser: OsUser): Promise<void> {
   try {
     await mkdir(dirname(folder), { recursive: true })
-    await makePrivateFolder(folder, identity)
+    await makePrivateFolder(folder, osUser)
   } catch (cause) {
     throw new EmbeddedPostgresError(
-      `cannot make ${folder} ready for Postgres (${messageOf(cause)}); give it to the user that runs rookery, or set ROOKERY_DATA_DIR to another place, or ROOKERY_DATABASE_URL to a Postgres of your own`,
+      `cannot prepare ${folder} for Postgres (${messageOf(cause)}); give it to the user that runs rookery, or set ROOKERY_DATA_DIR to another folder, or ROOKERY_DATABASE_URL to a Postgres of your own`,
       { cause },
     )
   }
 }
 
-/** Makes a folder that its user alone may enter. */
-export async function makePrivateFolder(folder: string, identity: OsUser): Promise<void> {
+/** Makes a folder that only its user may enter. */
+export async function makePrivateFolder(folder: string, osUser: OsUser): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 })
-  await chown(folder, identity.uid, identity.gid)
+  await chown(folder, osUser.uid, osUser.gid)
   await chmod(folder, 0o700)
 }
 
-/** The major version of the Postgres that made the data, or undefined when there are none. */
+/** Returns the major version of the data, or undefined when there are no data. */
 export async function findDataMajor(cluster: string): Promise<number | undefined> {
   try {
     return Number.parseInt(await readFile(join(cluster, 'PG_VERSION'), 'utf8'), 10)
@@ -56,37 +56,37 @@ export async function findDataMajor(cluster: string): Promise<number | undefined
   }
 }
 
-/** Makes the cluster where it lacks, and sees to it that it belongs to the identity. */
+/** Creates a missing cluster, and makes the user its owner. */
 export async function prepareCluster(
   cluster: string,
   binaries: Binaries,
-  identity: OsUser,
+  osUser: OsUser,
 ): Promise<void> {
   await removeUnfinished(dirname(cluster))
-  if ((await findDataMajor(cluster)) === undefined) await initialize(cluster, binaries, identity)
+  if ((await findDataMajor(cluster)) === undefined) await initialize(cluster, binaries, osUser)
   const { uid } = await stat(cluster)
-  if (uid === identity.uid) return
-  if (identity.via === 'self') throw notReadable(cluster, new Error(`it belongs to uid ${uid}`))
+  if (uid === osUser.uid) return
+  if (osUser.via === 'self') throw notReadable(cluster, new Error(`it belongs to uid ${uid}`))
   const running = await findRunningPostmaster(cluster)
   if (running !== undefined) {
     throw new EmbeddedPostgresError(
       `a Postgres of uid ${uid} (pid ${running.pid}) still runs on ${cluster}; stop it, or start rookery as that user`,
     )
   }
-  await giveAll(cluster, identity)
+  await changeOwner(cluster, osUser)
 }
 
 /**
- * initdb works aside and the result is moved into place, so a cluster is there whole or not at
- * all. The name tells who works there: what a living process makes is left alone.
+ * Creates the cluster aside and moves it into place, so a cluster is complete or absent. The folder's name
+ * has the pid, so other processes leave it alone while this one runs.
  */
-async function initialize(cluster: string, binaries: Binaries, identity: OsUser): Promise<void> {
+async function initialize(cluster: string, binaries: Binaries, osUser: OsUser): Promise<void> {
   const aside = `${cluster}.${process.pid}.new`
   try {
-    await makePrivateFolder(aside, identity)
-    // Whoever opens the socket is trusted: it lies in a folder of mode 0700, so only the identity
-    // and root get there, and both could read the files anyway.
-    const { command, args, options } = commandAs(identity, binaries.initdb, [
+    await makePrivateFolder(aside, osUser)
+    // Every client of the socket is trusted: its folder has mode 0700, so only the user and root may
+    // enter, and both may read the files anyway.
+    const { command, args, options } = commandAs(osUser, binaries.initdb, [
       ...['-D', aside, '-U', USER, '-E', 'UTF8', '--locale=C', '--auth=trust'],
       ...['--data-checksums', '--no-instructions'],
     ])
@@ -95,7 +95,7 @@ async function initialize(cluster: string, binaries: Binaries, identity: OsUser)
     await syncFolder(dirname(cluster))
   } catch (error) {
     await rm(aside, { recursive: true, force: true })
-    // Another start was faster. Who may use the cluster is decided by the lock.
+    // Another start was faster. The lock decides which process may use the cluster.
     if ((await findDataMajor(cluster)) !== undefined) return
     throw initdbFailed(cluster, error)
   }
@@ -105,7 +105,7 @@ function initdbFailed(cluster: string, cause: unknown): EmbeddedPostgresError {
   const code = errnoOf(cause)
   if (code === 'ENOTEMPTY' || code === 'EEXIST') {
     return new EmbeddedPostgresError(
-      `${cluster} is not empty, and holds no Postgres data; move it away`,
+      `${cluster} is not empty, and has no Postgres data; move it away`,
       { cause },
     )
   }
@@ -113,7 +113,7 @@ function initdbFailed(cluster: string, cause: unknown): EmbeddedPostgresError {
   const why =
     lines.find((line) => /error|fatal/i.test(line)) ?? messageOf(cause).trim().split('\n').at(-1)
   return new EmbeddedPostgresError(
-    `initdb could not make ${cluster} (${why}); mend that, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
+    `initdb failed to create ${cluster} (${why}); fix that, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
     { cause },
   )
 }
@@ -122,17 +122,17 @@ async function removeUnfinished(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     const pid = UNFINISHED.exec(name)?.[1]
     if (pid === undefined || isAnotherProcess(Number(pid))) continue
-    // An initdb that outlived its parent may still write there, so removing may need a second try.
+    // An initdb that outlived its parent may still write there, so removing may need a second attempt.
     await rm(join(folder, name), { recursive: true, force: true, maxRetries: 10 })
   }
 }
 
-/** For data that were restored by root, or made by another user. The top comes last, as the mark. */
-async function giveAll(cluster: string, identity: OsUser): Promise<void> {
+/** Changes the owner of data that root restored or another user made. The top folder is last: it marks the end. */
+async function changeOwner(cluster: string, osUser: OsUser): Promise<void> {
   for (const name of await readdir(cluster, { recursive: true })) {
-    await lchown(join(cluster, name), identity.uid, identity.gid)
+    await lchown(join(cluster, name), osUser.uid, osUser.gid)
   }
-  await chown(cluster, identity.uid, identity.gid)
+  await chown(cluster, osUser.uid, osUser.gid)
 }
 
 async function syncFolder(folder: string): Promise<void> {

@@ -1,12 +1,12 @@
-/** A refusal that an operator can mend; `message` is one line that says what is wrong, and what to do. */
+/** A failure that an operator can fix. `message` is one line that states the problem and the fix. */
 export class EmbeddedPostgresError extends Error {
   override readonly name: string = 'EmbeddedPostgresError'
 }
 
-/** Another process holds the folder; its Postgres must be left alone. */
+/** Another process owns the folder and its Postgres. */
 export class OwnedByAnotherError extends EmbeddedPostgresError {}
 
-/** What was thrown, as one line of text. */
+/** Returns the message of an error, or a thrown value as text. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }

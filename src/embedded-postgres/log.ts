@@ -1,4 +1,4 @@
-/** What the supervisor tells operators; a pino logger fits. */
+/** The log of the supervisor, for operators; a pino logger implements it. */
 export type Log = {
   info(fields: object, message: string): void
   warn(fields: object, message: string): void

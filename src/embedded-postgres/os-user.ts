@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { errnoOf } from '../async/errno.ts'
 import { EmbeddedPostgresError, messageOf } from './errors.ts'
 
-/** As whom Postgres runs: as this process, as `nobody`, or as `nobody` that may pass closed folders. */
+/** The user that runs Postgres: our own, `nobody`, or `nobody` with the capability to pass closed folders. */
 export type OsUser = {
   readonly uid: number
   readonly gid: number
@@ -21,8 +21,8 @@ export type Command = {
 
 const NOBODY = 65_534
 const PROBE_MILLISECONDS_MAX = 5_000
-// One capability: to pass any folder and read any file, but not to write. Without `no_setuid_fixup`,
-// access(2) would not count it. The shell is there because setpriv's own exec still lacks it.
+// One capability: to pass any folder and read any file, but not to write. access(2) ignores it without
+// `no_setuid_fixup`. The shell is needed because setpriv's own exec does not have the capability yet.
 const SETPRIV_ARGS = [
   ...['--reuid', String(NOBODY), '--regid', String(NOBODY), '--clear-groups'],
   ...['--securebits', '+no_setuid_fixup'],
@@ -33,8 +33,8 @@ const SETPRIV_ARGS = [
 const run = promisify(execFile)
 
 /**
- * initdb and postgres refuse root, so root lends them the uid of `nobody`. Call it before the folder
- * exists; throws EmbeddedPostgresError when this user cannot run Postgres at all.
+ * Chooses the user of Postgres: initdb and postgres refuse root, so root runs them as `nobody`. Called
+ * before the folder exists. Throws EmbeddedPostgresError when this user cannot run Postgres.
  */
 export function chooseOsUser(): OsUser {
   const uid = process.getuid?.()
@@ -55,10 +55,10 @@ export function chooseOsUser(): OsUser {
   return { uid, gid, via: 'self' }
 }
 
-/** The same identity, with the capability to pass closed folders where `folder` is below one. */
-export async function withFolderAccess(identity: OsUser, folder: string): Promise<OsUser> {
-  const closed = await findClosedFolder(identity, folder)
-  if (closed === undefined) return identity
+/** Returns the user, with the capability to pass closed folders when `folder` is below one. */
+export async function withFolderAccess(osUser: OsUser, folder: string): Promise<OsUser> {
+  const closed = await findClosedFolder(osUser, folder)
+  if (closed === undefined) return osUser
   try {
     await run('setpriv', [...SETPRIV_ARGS, 'test -x "$0" && test -r "$0"', folder], {
       cwd: '/',
@@ -70,19 +70,16 @@ export async function withFolderAccess(identity: OsUser, folder: string): Promis
         ? 'setpriv is not installed'
         : `setpriv failed: ${messageOf(cause).trim().split('\n').at(-1)}`
     throw new EmbeddedPostgresError(
-      `Postgres cannot run as root, and as uid ${identity.uid} it may not pass ${closed} (${why}); set ROOKERY_DATA_DIR to a folder that everyone may pass, or ROOKERY_DATABASE_URL to a Postgres of your own`,
+      `Postgres cannot run as root, and as uid ${osUser.uid} it may not pass ${closed} (${why}); set ROOKERY_DATA_DIR to a folder that everyone may pass, or ROOKERY_DATABASE_URL to a Postgres of your own`,
       { cause },
     )
   }
-  return { ...identity, via: 'setpriv' }
+  return { ...osUser, via: 'setpriv' }
 }
 
-/** The first folder on the way to `path` that this identity may not pass. */
-export async function findClosedFolder(
-  identity: OsUser,
-  path: string,
-): Promise<string | undefined> {
-  if (identity.via !== 'spawn') return undefined
+/** Finds the first folder of `path` that the user may not pass. */
+export async function findClosedFolder(osUser: OsUser, path: string): Promise<string | undefined> {
+  if (osUser.via !== 'spawn') return undefined
   const way: string[] = []
   for (let at = dirname(await realpath(path)); ; at = dirname(at)) {
     way.unshift(at)
@@ -90,23 +87,23 @@ export async function findClosedFolder(
   }
   for (const folder of way) {
     const { mode, uid, gid } = await stat(folder)
-    const bit = uid === identity.uid ? 0o100 : gid === identity.gid ? 0o010 : 0o001
+    const bit = uid === osUser.uid ? 0o100 : gid === osUser.gid ? 0o010 : 0o001
     if ((mode & bit) === 0) return folder
   }
   return undefined
 }
 
-/** How to run `binary` as `identity`. */
-export function commandAs(identity: OsUser, binary: string, args: readonly string[]): Command {
+/** Returns the command that runs `binary` as `osUser`. */
+export function commandAs(osUser: OsUser, binary: string, args: readonly string[]): Command {
   const options = {
-    // A folder that every identity may stand in.
+    // Every user may enter this folder.
     cwd: '/',
-    // Nothing else of our environment: PGPORT, LC_ALL or LD_LIBRARY_PATH would change the server.
+    // The rest of our environment is left out: PGPORT, LC_ALL or LD_LIBRARY_PATH would change the server.
     env: { PATH: process.env.PATH, LC_ALL: 'C' },
   }
-  if (identity.via === 'self') return { command: binary, args, options }
-  if (identity.via === 'spawn') {
-    return { command: binary, args, options: { ...options, uid: identity.uid, gid: identity.gid } }
+  if (osUser.via === 'self') return { command: binary, args, options }
+  if (osUser.via === 'spawn') {
+    return { command: binary, args, options: { ...options, uid: osUser.uid, gid: osUser.gid } }
   }
   return {
     command: 'setpriv',

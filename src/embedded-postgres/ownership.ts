@@ -5,32 +5,32 @@ import type { ClusterPlan } from './connect-or-start.ts'
 import { OwnedByAnotherError } from './errors.ts'
 import { DATABASE } from './settings.ts'
 
-/** Key of the advisory lock that the one owner of a folder holds: "rook" and "ery" in ASCII. */
+/** Key of the advisory lock of the folder's owner: "rook" and "ery" in ASCII. */
 const LOCK_CLASS = 0x726f6f6b
 const LOCK_OBJECT = 0x657279
-/** Postgres may need a moment to see that a killed owner's connection is gone. */
+/** Postgres may need this long to notice that the connection of a killed owner is gone. */
 export const LOCK_MILLISECONDS_MAX = 2_000
-const LOCK_AGAIN_MILLISECONDS = 50
+const LOCK_POLL_MILLISECONDS = 50
 const DUPLICATE_DATABASE = '42P04'
 
 /**
- * Makes this connection the folder's owner for as long as it lives. Throws OwnedByAnotherError when
- * another one is it for longer than `patienceMilliseconds`.
+ * Makes this connection the owner of the folder until it closes. Throws OwnedByAnotherError when another
+ * connection owns the folder for longer than `waitMilliseconds`.
  */
 export async function takeOwnership(
   client: pg.Client,
   plan: ClusterPlan,
   signal: AbortSignal,
-  patienceMilliseconds: number,
+  waitMilliseconds: number,
 ): Promise<void> {
-  const deadline = Date.now() + patienceMilliseconds
+  const deadline = Date.now() + waitMilliseconds
   while (!(await tryLock(client))) {
     if (Date.now() >= deadline) throw await ownedByAnother(client, plan)
-    await delay(LOCK_AGAIN_MILLISECONDS, undefined, { signal })
+    await delay(LOCK_POLL_MILLISECONDS, undefined, { signal })
   }
 }
 
-/** Makes the database where it lacks; the owner calls it. */
+/** Creates the database when it does not exist. Only the owner calls it. */
 export async function createDatabase(client: pg.Client): Promise<void> {
   const { rows } = await client.query('select 1 from pg_database where datname = $1', [DATABASE])
   if (rows.length > 0) return

@@ -9,21 +9,21 @@ import { commandAs, type OsUser } from './os-user.ts'
 import { isPostgres, sendSignal } from './processes.ts'
 import { PORT } from './settings.ts'
 
-/** What a postmaster writes into `postmaster.pid`, and what stays there when it is killed. */
+/** The content of `postmaster.pid`, which stays when the postmaster is killed. */
 export type LockFile = { readonly pid: number; readonly socketFolder: string }
 
-// SIGINT rolls transactions back and writes a checkpoint, SIGQUIT leaves all to the next recovery.
+// SIGINT rolls transactions back and writes a checkpoint; SIGQUIT leaves both to the next recovery.
 const STOP_STEPS: readonly [NodeJS.Signals, milliseconds: number][] = [
   ['SIGINT', 20_000],
   ['SIGQUIT', 7_000],
   ['SIGKILL', 2_000],
 ]
 const STOP_POLL_MILLISECONDS = 10
-// `LOG` is chatter, except when a server process broke.
-const TROUBLE = /^(WARNING|ERROR|FATAL|PANIC):|^LOG: .*(terminated by signal|exited with exit code)/
+// `LOG` lines are routine, except when a server process crashed.
+const PROBLEM = /^(WARNING|ERROR|FATAL|PANIC):|^LOG: .*(terminated by signal|exited with exit code)/
 const FAILURE = /^(ERROR|FATAL|PANIC):\s*(.*)/
 
-/** Who says to run the cluster, or undefined when nobody does. */
+/** Reads the cluster's lock file; undefined when there is none. */
 export async function readLockFile(cluster: string): Promise<LockFile | undefined> {
   try {
     // pid, cluster, start time, port, socket folder, ...; a pid below 0 is not a postmaster's.
@@ -36,16 +36,16 @@ export async function readLockFile(cluster: string): Promise<LockFile | undefine
   }
 }
 
-/** What the lock file says, when the postmaster that wrote it lives. */
+/** Returns the lock file when the postmaster that wrote it is running. */
 export async function findRunningPostmaster(cluster: string): Promise<LockFile | undefined> {
   const lock = await readLockFile(cluster)
   return lock !== undefined && (await isPostgres(lock.pid)) ? lock : undefined
 }
 
 /**
- * Removes lock files whose pid is no Postgres any more. Postgres itself asks only whether the pid
- * lives, and gives up for ever when a zombie or another process has it. What else guards the data,
- * the shared memory that old server processes still hold, it goes on checking.
+ * Removes lock files whose pid is not a running Postgres. Postgres itself only checks that the pid exists,
+ * and never starts when a zombie or another process has it. Postgres still checks the other protection of
+ * the data: shared memory that old server processes use.
  */
 export async function clearStaleLocks(cluster: string, socketFolder: string): Promise<void> {
   for (const file of [
@@ -64,19 +64,19 @@ export async function clearStaleLocks(cluster: string, socketFolder: string): Pr
 
 /** A postmaster that this process started. */
 export class Postmaster {
-  /** Undefined when it could not even be started. */
+  /** Undefined when the process did not start. */
   readonly pid: number | undefined
-  /** The last complaint of Postgres, without its severity. */
-  lastError = 'it ended without a word'
+  /** The last error message of Postgres, without its severity. */
+  lastError = 'it ended without an error message'
   ended = false
   endedBySignal = false
   #log: Log | undefined
 
-  constructor(identity: OsUser, binary: string, serverArguments: readonly string[]) {
-    const { command, args, options } = commandAs(identity, binary, serverArguments)
+  constructor(osUser: OsUser, binary: string, serverArguments: readonly string[]) {
+    const { command, args, options } = commandAs(osUser, binary, serverArguments)
     const child = spawn(command, args, {
       ...options,
-      // A process group of its own: Ctrl-C is for us, and we stop Postgres last.
+      // A process group of its own, because Ctrl-C is for us, and we stop Postgres last.
       detached: true,
       stdio: ['ignore', 'ignore', 'pipe'],
     })
@@ -90,10 +90,10 @@ export class Postmaster {
       this.endedBySignal = by !== null
     })
     if (child.stderr === null) return
-    createInterface({ input: child.stderr }).on('line', (line) => this.#hear(line))
+    createInterface({ input: child.stderr }).on('line', (line) => this.#readLine(line))
   }
 
-  /** From now on complaints are logged; before, they only explain why a start failed. */
+  /** Logs error messages from now on. Until then they only explain why a start failed. */
   startLogging(log: Log): void {
     this.#log = log
   }
@@ -102,14 +102,14 @@ export class Postmaster {
     this.#log = undefined
   }
 
-  #hear(line: string): void {
+  #readLine(line: string): void {
     this.lastError =
       FAILURE.exec(line)?.[2] ?? (FAILURE.test(this.lastError) ? line : this.lastError)
-    if (TROUBLE.test(line)) this.#log?.warn({ line }, 'Postgres reports trouble')
+    if (PROBLEM.test(line)) this.#log?.warn({ line }, 'Postgres reports a problem')
   }
 }
 
-/** Stops a postmaster, also one of another parent. False when it is still there. */
+/** Stops a postmaster, even one that another process started. Returns false when it still runs. */
 export async function stopPostmaster(pid: number): Promise<boolean> {
   for (const [name, milliseconds] of STOP_STEPS) {
     if (!(await isPostgres(pid)) || !sendSignal(pid, name)) return true

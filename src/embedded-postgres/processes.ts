@@ -1,16 +1,16 @@
 import { readFile } from 'node:fs/promises'
 import { errnoOf } from '../async/errno.ts'
 
-/** Whether a process other than this one has the pid. */
+/** True when a process other than this one has the pid. */
 export function isAnotherProcess(pid: number): boolean {
-  // In a container each start may have the same pid, so ours is no sign of another.
+  // In a container every start may get the same pid, so our own pid is not another process.
   if (pid === process.pid) return false
   return exists(pid)
 }
 
 /**
- * Whether a living Postgres has the pid. A pid that was given to something else (a thread of
- * ours, in a container) does not count, nor does a zombie that no parent waits for.
+ * True when a running Postgres has the pid. Another process with the pid does not count (in a container,
+ * it may be a thread of ours), and neither does a zombie that no parent waits for.
  */
 export async function isPostgres(pid: number): Promise<boolean> {
   if (!exists(pid)) return false
@@ -20,12 +20,12 @@ export async function isPostgres(pid: number): Promise<boolean> {
     const [, name, state] = /\((.*)\) (\S)/s.exec(await readFile(`/proc/${pid}/stat`, 'utf8')) ?? []
     return name === 'postgres' && state !== 'Z'
   } catch (error) {
-    // ENOENT, ESRCH: it ended meanwhile.
+    // ENOENT, ESRCH: the process ended meanwhile.
     return exists(pid) && errnoOf(error) !== 'ESRCH'
   }
 }
 
-/** Whether a signal was sent; false when nobody was there to get it. */
+/** Sends a signal. Returns false when the process does not exist. */
 export function sendSignal(pid: number, name: NodeJS.Signals): boolean {
   try {
     process.kill(pid, name)

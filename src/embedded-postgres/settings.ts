@@ -1,20 +1,20 @@
-/** The file name that Postgres and `pg` derive from it is `.s.PGSQL.5432`; nothing listens on TCP. */
+/** Postgres and `pg` derive the socket's file name from it: `.s.PGSQL.5432`. Nothing listens on TCP. */
 export const PORT = 5432
 export const USER = 'rookery'
 export const DATABASE = 'rookery'
 
 const IO_METHOD_SINCE = 18
 
-/** What a server opens without being told otherwise, and what is left for its owner, commands and others. */
+/** The connections of a server by default, and those reserved for its owner, commands and others. */
 export const CONNECTIONS_DEFAULT = 12
 const CONNECTIONS_BESIDE = 48
 
 /**
- * The server's arguments. Settings stand on the command line, so neither the cluster's files nor
- * `alter system` change them; who wants to tune Postgres runs one of their own.
+ * Returns the arguments of the server. Settings on the command line override the cluster's files and
+ * `alter system`. Operators who want to tune Postgres run their own.
  *
- * Idle, all processes together and one connection take 14 MB of memory (Pss, Postgres 18); with
- * the settings that initdb chooses they take 24 MB.
+ * An idle server with one connection takes 14 MB of memory (Pss of all processes, Postgres 18); with the
+ * settings that initdb chooses it takes 24 MB.
  */
 export function serverArguments(
   cluster: string,
@@ -25,20 +25,20 @@ export function serverArguments(
   const settings = {
     listen_addresses: '',
     port: PORT,
-    // A list of names, so quoted: a folder may have a comma.
+    // Quoted, because the setting is a list and a folder's name may contain a comma.
     unix_socket_directories: `"${socketFolder.replaceAll('"', '""')}"`,
     unix_socket_permissions: '0700',
     max_connections: connectionsMax + CONNECTIONS_BESIDE,
     shared_buffers: '32MB',
 
-    // What was acknowledged survives a power cut.
+    // Acknowledged writes survive a power cut.
     fsync: 'on',
     full_page_writes: 'on',
     synchronous_commit: 'on',
-    // Nobody replicates from here.
+    // There are no replicas.
     wal_level: 'minimal',
     max_wal_senders: 0,
-    // Recovery after a crash reads at most about this much.
+    // Recovery after a crash reads at most about this size.
     max_wal_size: '256MB',
 
     // Statements are short: no parallel queries, no compiler, no background helpers.
@@ -53,7 +53,7 @@ export function serverArguments(
 
     timezone: 'UTC',
     log_timezone: 'UTC',
-    // One line each on stderr, which the supervisor reads.
+    // One line a message on stderr, which the supervisor reads.
     logging_collector: 'off',
     log_destination: 'stderr',
     log_line_prefix: '',

@@ -12,17 +12,17 @@ import { PORT } from './settings.ts'
 // `sun_path` without its final zero.
 const SOCKET_PATH_BYTES_MAX = process.platform === 'darwin' ? 103 : 107
 
-/** Where the postmaster that runs listens; else a folder that only the identity may enter. */
+/** Returns the socket folder of the running postmaster, or a folder that only its user may enter. */
 export async function chooseSocketFolder(
   folder: string,
   cluster: string,
-  identity: OsUser,
+  osUser: OsUser,
 ): Promise<string> {
   const running = await findRunningPostmaster(cluster)
   if (running !== undefined) return running.socketFolder
   const inside = join(folder, 'socket')
   if (fits(inside)) {
-    await makePrivateFolder(inside, identity)
+    await makePrivateFolder(inside, osUser)
     return inside
   }
   const short = join(
@@ -31,28 +31,28 @@ export async function chooseSocketFolder(
   )
   if (!fits(short)) {
     throw new EmbeddedPostgresError(
-      `${folder} and ${tmpdir()} are both too long for the path of a Unix socket; set ROOKERY_DATA_DIR or TMPDIR to a shorter one`,
+      `${folder} and ${tmpdir()} are both too long for the path of a Unix socket; set ROOKERY_DATA_DIR or TMPDIR to a shorter path`,
     )
   }
-  await makePrivateAmongOthers(short, identity)
+  await makePrivateInShared(short, osUser)
   return short
 }
 
-/** Everyone may write to its parent, so someone else may have come first. */
-async function makePrivateAmongOthers(folder: string, identity: OsUser): Promise<void> {
+/** Makes a private folder in a shared parent, where another user may have created it first. */
+async function makePrivateInShared(folder: string, osUser: OsUser): Promise<void> {
   try {
     await mkdir(folder, { mode: 0o700 })
   } catch (error) {
     if (errnoOf(error) !== 'EEXIST') throw error
     const found = await lstat(folder)
-    const ours = [identity.uid, process.getuid?.()].includes(found.uid)
+    const ours = [osUser.uid, process.getuid?.()].includes(found.uid)
     if (!ours || !found.isDirectory() || (found.mode & 0o077) !== 0) {
       throw new EmbeddedPostgresError(
-        `${folder} belongs to someone else, and Postgres needs it for its socket; remove it, or set ROOKERY_DATA_DIR to a shorter path`,
+        `${folder} belongs to another user, and Postgres needs it for its socket; remove it, or set ROOKERY_DATA_DIR to a shorter path`,
       )
     }
   }
-  await lchown(folder, identity.uid, identity.gid)
+  await lchown(folder, osUser.uid, osUser.gid)
 }
 
 function fits(folder: string): boolean {

@@ -17,9 +17,9 @@ import { chooseSocketFolder } from './socket.ts'
 export { EmbeddedPostgresError } from './errors.ts'
 
 export type EmbeddedPostgres = {
-  /** What `pg` needs to connect: host is the socket folder. */
+  /** Connection options of `pg`: host is the socket folder. */
   readonly connection: { host: string; port: number; user: string; database: string }
-  /** Stops the postmaster (SIGINT, fast) within a bounded time, also one that was adopted. */
+  /** Stops the postmaster (SIGINT, fast shutdown) within a bounded time, even one that was taken over. */
   stop(): Promise<void>
 }
 
@@ -27,17 +27,17 @@ export type EmbeddedOptions = {
   /** `<data>/postgres`; created when missing. */
   folder: string
   log: Log
-  /** Most connections that the owner opens; commands find room beside them. */
+  /** Maximum connections of the owner; commands have their own. */
   connectionsMax?: number
-  /** Called once when Postgres is gone for good, or another rookery took the folder. */
+  /** Called once when Postgres failed for good, or another rookery owns the folder. */
   onLost(error: Error): void
 }
 
 const RESTARTS_MAX = 5
 const RESTART_WINDOW_MILLISECONDS = 60_000
-const RESTART_AGAIN_MILLISECONDS = 500
+const RESTART_DELAY_MILLISECONDS = 500
 
-/** Throws EmbeddedPostgresError for what an operator can mend; then nothing that we started runs. */
+/** Starts Postgres. Throws EmbeddedPostgresError for a failure that an operator can fix; then Postgres does not run. */
 export function startEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
   return withAdvice(options, async (supervisor) => {
     await supervisor.start()
@@ -46,13 +46,13 @@ export function startEmbeddedPostgres(options: EmbeddedOptions): Promise<Embedde
 }
 
 /**
- * The Postgres of a rookery that is running, or one that runs until `stop`: for commands that work
- * beside a server or without one. Throws EmbeddedPostgresError.
+ * Connects to the Postgres of a running rookery, or starts one until `stop`: for commands that run with or
+ * without a server. Throws EmbeddedPostgresError.
  */
 export function connectToEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
   return withAdvice(options, async (supervisor) => {
     try {
-      // Whoever owns it is to go on owning it: there is nothing to wait for.
+      // No wait: the owner of a running Postgres keeps it.
       await supervisor.start(0)
       return supervisor
     } catch (error) {
@@ -71,30 +71,30 @@ async function withAdvice(
   try {
     return await work(new Supervisor(await makePlan(folder, connectionsMax), options))
   } catch (cause) {
-    // What a system call refuses (no space, no permission) is for an operator to mend, too.
+    // An operator can fix failed system calls, too (no space, no permission).
     if (cause instanceof EmbeddedPostgresError || errnoOf(cause) === undefined) throw cause
     throw new EmbeddedPostgresError(
-      `cannot run Postgres in ${folder} (${messageOf(cause)}); mend that, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
+      `cannot run Postgres in ${folder} (${messageOf(cause)}); fix that, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
       { cause },
     )
   }
 }
 
 async function makePlan(path: string, connectionsMax: number): Promise<ClusterPlan> {
-  const nobody = chooseOsUser()
-  await preparePostgresFolder(path, nobody)
+  const chosen = chooseOsUser()
+  await preparePostgresFolder(path, chosen)
   const folder = await realpath(path)
   const cluster = join(folder, 'cluster')
-  const identity = await withFolderAccess(nobody, folder)
-  const binaries = await findBinaries(folder, identity, await findDataMajor(cluster))
-  await prepareCluster(cluster, binaries, identity)
-  const socketFolder = await chooseSocketFolder(folder, cluster, identity)
-  return { cluster, socketFolder, binaries, identity, connectionsMax }
+  const osUser = await withFolderAccess(chosen, folder)
+  const binaries = await findBinaries(folder, osUser, await findDataMajor(cluster))
+  await prepareCluster(cluster, binaries, osUser)
+  const socketFolder = await chooseSocketFolder(folder, cluster, osUser)
+  return { cluster, socketFolder, binaries, osUser, connectionsMax }
 }
 
 /**
- * Keeps a postmaster running. One connection holds the lock that makes us the folder's owner, and
- * it ends with every fault that matters: the postmaster's death, a server crash, a lost lock.
+ * Keeps a postmaster running. One connection has the lock that makes us the owner of the folder. Every
+ * relevant failure ends this connection: the end of the postmaster, a server crash, a lost lock.
  */
 class Supervisor implements EmbeddedPostgres {
   readonly connection: EmbeddedPostgres['connection']
@@ -115,9 +115,9 @@ class Supervisor implements EmbeddedPostgres {
     this.#onLost = options.onLost
   }
 
-  /** For so long an owner that was killed may seem to live. */
-  async start(patienceMilliseconds = LOCK_MILLISECONDS_MAX): Promise<void> {
-    await this.#own(patienceMilliseconds)
+  /** Waits for the lock, because Postgres needs a moment to notice that a killed owner is gone. */
+  async start(waitMilliseconds = LOCK_MILLISECONDS_MAX): Promise<void> {
+    await this.#own(waitMilliseconds)
     process.once('exit', this.#leave)
   }
 
@@ -126,15 +126,15 @@ class Supervisor implements EmbeddedPostgres {
     return this.#stopped
   }
 
-  async #own(patienceMilliseconds = LOCK_MILLISECONDS_MAX): Promise<void> {
+  async #own(waitMilliseconds = LOCK_MILLISECONDS_MAX): Promise<void> {
     const running = await connectOrStart(this.#plan, this.#log, this.#stopping.signal)
     try {
       const { signal: stopping } = this.#stopping
-      await takeOwnership(running.client, this.#plan, stopping, patienceMilliseconds)
+      await takeOwnership(running.client, this.#plan, stopping, waitMilliseconds)
       await createDatabase(running.client)
     } catch (error) {
       await running.client.end()
-      // An owner that was faster already works on what we started.
+      // A faster owner already uses the Postgres that we started.
       if (running.spawned && !(error instanceof OwnedByAnotherError)) {
         await stopPostmaster(running.pid)
       }
@@ -143,16 +143,16 @@ class Supervisor implements EmbeddedPostgres {
     this.#owned = running
     this.#postmaster = running.spawned ?? this.#postmaster
     const { pid, spawned } = running
-    const what = spawned ? 'started Postgres' : 'took over the Postgres that was still running'
-    this.#log.info({ pid, cluster: this.#plan.cluster, major: this.#plan.binaries.major }, what)
+    const message = spawned ? 'started Postgres' : 'took over the Postgres that was still running'
+    this.#log.info({ pid, cluster: this.#plan.cluster, major: this.#plan.binaries.major }, message)
     void running.ended.then(() => {
       this.#owned = undefined
-      if (!this.#stopping.signal.aborted) this.#restarting = this.#bringBack()
+      if (!this.#stopping.signal.aborted) this.#restarting = this.#restart()
     })
   }
 
-  async #bringBack(): Promise<void> {
-    this.#log.warn({}, 'lost the connection that owns Postgres; bringing it back')
+  async #restart(): Promise<void> {
+    this.#log.warn({}, 'lost the connection that owns Postgres; restarting')
     let last: unknown
     while (this.#mayRestart()) {
       try {
@@ -162,12 +162,12 @@ class Supervisor implements EmbeddedPostgres {
         if (this.#stopping.signal.aborted) return
         last = error
         if (error instanceof OwnedByAnotherError) break
-        this.#log.warn({ error: messageOf(error) }, 'Postgres did not come back; trying again')
-        await delay(RESTART_AGAIN_MILLISECONDS)
+        this.#log.warn({ error: messageOf(error) }, 'Postgres did not restart; retrying')
+        await delay(RESTART_DELAY_MILLISECONDS)
       }
     }
     const why = last === undefined ? `it was lost more than ${RESTARTS_MAX} times` : messageOf(last)
-    const lost = new EmbeddedPostgresError(`Postgres is gone for good: ${why}`, { cause: last })
+    const lost = new EmbeddedPostgresError(`Postgres failed for good: ${why}`, { cause: last })
     this.#log.error({ error: lost.message }, 'gave up on Postgres')
     this.#onLost(lost)
   }
@@ -185,13 +185,13 @@ class Supervisor implements EmbeddedPostgres {
     this.#postmaster?.stopLogging()
     const owned = this.#owned
     if (owned === undefined) return
-    // Still the owner while it stops, so nobody takes over a postmaster that is about to end.
+    // Still the owner while it stops, so nobody takes over a postmaster that is ending.
     const gone = await stopPostmaster(owned.pid)
     await owned.client.end()
     if (!gone) this.#log.error({ pid: owned.pid }, 'Postgres does not stop')
   }
 
-  /** At `process.exit` there is time for one signal. */
+  /** Sends one signal at `process.exit`, which leaves no time for more. */
   readonly #leave = (): void => {
     if (this.#owned !== undefined) sendSignal(this.#owned.pid, 'SIGINT')
   }

@@ -35,7 +35,7 @@ export type Blob = {
 }
 
 export type BlobsOptions = {
-  /** Of repositories that a push creates. */
+  /** The visibility of repositories that a push creates. */
   readonly visibility: Visibility
   /** A blob without a manifest is kept for this time after its last touch. */
   readonly graceSeconds: number

@@ -168,7 +168,7 @@ export class Manifests {
       })
       await recordImage(tx, repositoryId, digest, reading)
       await push.inTransaction?.(tx, digest)
-      // Only the move tells which digest it replaced. A forbidden move rolls the transaction back.
+      // Only the move returns the digest that it replaced. A forbidden move rolls the transaction back.
       const moves =
         tags.length === 0 ? [] : await moveTags(tx, repositoryId, tags, digest, push.actor.name)
       for (const move of moves) {

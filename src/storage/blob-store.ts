@@ -1,70 +1,70 @@
 import type { Digest } from '../oci/digest.ts'
 
 /**
- * A store's own bookmark of an unfinished blob. The registry keeps it as JSON and hands it back
- * unread, so stores hold no state, and any replica can go on where another stopped.
+ * A store's own bookmark of an unfinished blob. The registry keeps it as JSON and never looks inside.
+ * Stores hold no state, so any replica can continue an upload that another one began.
  */
 export type Stage = { readonly [key: string]: unknown }
 
 export type Appended = {
   readonly stage: Stage
-  /** Bytes that the stage has now. */
+  /** Bytes of the stage after the append. */
   readonly size: number
-  /** True when the store may hold more for the upload than the stage tells: `tidy` finds it. */
+  /** True when the store may hold bytes of the upload that the stage does not list: `cleanUp` finds them. */
   readonly needsCleanup?: boolean
 }
 
-/** Bytes from `start` to `end`, both counted, as in HTTP. */
+/** Bytes from `start` to `end`, both included, as in HTTP. */
 export type ByteRange = {
   readonly start: number
   readonly end: number
 }
 
-/** Something that lies in a store, whether or not the database knows of it. */
+/** A file or object in a store, with or without a row in the database. */
 export type StoredObject = {
-  /** Unique in the store; `list` goes by it. */
+  /** Unique in the store; `list` is in the order of names. */
   readonly name: string
-  /** The key, when it may be a blob's bytes. */
+  /** The storage key, when the object may have a blob's bytes. */
   readonly key: string | undefined
-  /** The id of the upload that wrote it, when the name tells. */
+  /** The id of the upload that wrote it, when the name contains one. */
   readonly upload: string | undefined
-  /** Bytes; undefined when the store cannot tell. */
+  /** Bytes; undefined when the store does not report them. */
   readonly size: number | undefined
   readonly modifiedAt: Date
 }
 
 /**
- * Where bytes lie. A store knows bytes and keys, and nothing of repositories, tags or HTTP; what
- * exists is said by the database. `test/storage/blob-store.contract.ts` says what every store does.
- * Every method may throw StoreUnavailableError when the store does not answer.
+ * Stores bytes under keys. A store knows nothing of repositories, tags or HTTP; the database decides
+ * which blobs exist. `test/storage/blob-store.contract.ts` tests the contract of every store. Every
+ * method may throw StoreUnavailableError when the store does not answer.
  */
 export interface BlobStore {
-  /** Size in bytes, or undefined when nothing lies under the key. */
+  /** Returns the size in bytes, or undefined when the key does not exist. */
   stat(key: string): Promise<number | undefined>
 
   /**
-   * The bytes of `range`, in chunks of bounded size. A chunk is valid until the next one is asked
-   * for: its memory is used again. Throws BlobMissingError.
+   * Reads the bytes of `range`, in chunks of bounded size. A chunk is valid until the next one is
+   * requested: its memory is reused. Throws BlobMissingError.
    */
   read(key: string, range: ByteRange): AsyncIterable<Uint8Array>
 
   /**
-   * A URL at which whoever has it can read the bytes for a while, with ranges; undefined when this
-   * store has none to give.
+   * Returns a URL that lets anybody read the bytes for a limited time, with ranges; undefined when the
+   * store does not offer such URLs.
    */
   link(key: string): Promise<string | undefined>
 
-  /** Removes the bytes; it is no error when they are gone. */
+  /** Removes the bytes; missing bytes are no error. */
   remove(key: string): Promise<void>
 
-  /** A new, empty stage. `id` is a uuid, and unique for ever. */
+  /** Makes an empty stage. `id` is a uuid that is never used again. */
   stage(id: string): Promise<Stage>
 
   /**
-   * Adds the bytes of `source` behind the first `size` bytes of the stage, and returns when they
-   * survive a power cut. Nothing counts as added when it throws: the stage given can be used again,
-   * and its size is still `size`. `last` says that `commit` comes next, and nothing else is added.
-   * The chunks' memory must stay as it is until this returns. Throws StageLostError when the stage has
+   * Appends the bytes of `source` to the first `size` bytes of the stage, and returns when they survive
+   * a power cut. When it throws, nothing is appended: the given stage is still valid, with `size` bytes.
+   * `last` announces that the next call is `commit`. The memory of the chunks must not change until this
+   * returns. Throws StageLostError when the stage has
    * fewer bytes than `size`.
    */
   append(
@@ -75,58 +75,58 @@ export interface BlobStore {
   ): Promise<Appended>
 
   /**
-   * A stage with the first `size` bytes into which an earlier writer, still running, gets no byte of
-   * its own: at worst `commit` throws StageLostError.
+   * Makes a stage with the first `size` bytes that an earlier writer, still running, cannot change: at
+   * worst `commit` throws StageLostError.
    */
   fence(stage: Stage, size: number): Promise<Stage>
 
   /**
-   * Keeps the first `size` bytes of the stage for ever under a key that no other write ever gets,
-   * and returns that key when they survive a power cut. The stage is used up. Throws StageLostError.
+   * Keeps the first `size` bytes of the stage under a key that is never used for other bytes, and
+   * returns the key when they survive a power cut. The stage is no longer valid. Throws StageLostError.
    */
   commit(stage: Stage, size: number, digest: Digest): Promise<string>
 
   /**
-   * Removes what the stage has and `kept` has not; it is no error when it is gone, or was another
-   * store's.
+   * Removes the bytes of the stage that `kept` does not have. Missing bytes and the stages of other
+   * stores are no error.
    */
   discard(stage: Stage, kept: Stage): Promise<void>
 
   /**
-   * Removes whatever was written for an upload that is over, recorded or not, but for `keptKey`.
-   * `digest` is what it was to become, if anybody said so.
+   * Removes everything that was written for an ended upload, even bytes that no stage lists, except
+   * `keptKey`. `digest` is the digest that the client announced.
    */
   cleanUp(upload: string, digest: Digest | undefined, keptKey: string | undefined): Promise<void>
 
-  /** Keeps all of `source`, as `append` does, under a key that some store gave; or nothing of it. */
+  /** Keeps all of `source` as durably as `append`, or nothing, under a key that some store returned. */
   put(key: string, source: AsyncIterable<Uint8Array>): Promise<void>
 
-  /** Everything behind `after` in the store's own order; '' begins. */
+  /** Lists everything after the name `after`, in the store's own order; '' begins. */
   list(after: string): AsyncIterable<StoredObject>
 
-  /** Removes what `list` told of; it is no error when it is gone. */
+  /** Removes an object that `list` returned; a missing object is no error. */
   removeObject(held: StoredObject): Promise<void>
 
-  /** Throws when the store does not answer, or is seen to take no bytes without giving it any. */
+  /** Throws when the store does not answer or is not writable. Writes nothing. */
   check(): Promise<void>
 }
 
-/** The database names bytes that the store does not have. */
+/** The store does not have the bytes of a blob that the database has. */
 export class BlobMissingError extends Error {
   override readonly name = 'BlobMissingError'
 }
 
-/** The stage's bytes are gone or too few: the upload has to start again. */
+/** The bytes of the stage are missing or too few: the upload has to start again. */
 export class StageLostError extends Error {
   override readonly name = 'StageLostError'
 }
 
-/** The store has no room for more bytes. */
+/** The store has no space for more bytes. */
 export class StoreFullError extends Error {
   override readonly name = 'StoreFullError'
 }
 
-/** The store did not answer within its limits, or could not do it now: try again later. */
+/** The store did not answer in time, or failed: a later attempt may succeed. */
 export class StoreUnavailableError extends Error {
   override readonly name = 'StoreUnavailableError'
 }

@@ -167,7 +167,7 @@ describe('the embedded Postgres', () => {
     process.kill(pid, 'SIGKILL')
     await waitUntil(() => lost.length > 0)
     expect(lost).toHaveLength(1)
-    expect(lost[0]?.message).toMatch(/^Postgres is gone for good: /)
+    expect(lost[0]?.message).toMatch(/^Postgres failed for good: /)
     expect(await postgresBelow(base)).toEqual([])
   })
 
@@ -217,7 +217,7 @@ describe('the embedded Postgres', () => {
 
   it('refuses a folder that is not empty and holds no data, and one that it may not make', async () => {
     await mkdir(join(folder, 'cluster', 'photos'), { recursive: true })
-    await expect(start()).rejects.toThrow(/cluster is not empty, and holds no Postgres data/)
+    await expect(start()).rejects.toThrow(/cluster is not empty, and has no Postgres data/)
     await writeFile(join(base, 'file'), '')
     folder = join(base, 'file', 'postgres')
     await expect(start()).rejects.toThrow(/cannot make .* ready .*ROOKERY_DATA_DIR/)

@@ -46,7 +46,7 @@ async function findBlobs(
   questions: readonly BlobQuestion[],
   staleSeconds: number,
 ): Promise<BlobLookup[]> {
-  // `limit 1` keeps each lookup an index probe, whatever sizes the planner assumes for the tables.
+  // `limit 1` keeps each lookup an index probe, even when the planner assumes small tables.
   const { rows } = await db.query<BlobLookupRow>(
     `select r.id as "repositoryId", b.digest, b.size, b.storage_key as "storageKey", b.stale
        from unnest($1::text[], $2::bool[], $3::text[])
@@ -183,7 +183,7 @@ export async function touchBlobsOf(
   repositoryId: number,
   digest: Digest,
 ): Promise<void> {
-  // Locked in the order of ids, so that two removals of manifests that share blobs wait for each other
+  // Locked in the order of ids, so that two requests that remove manifests with common blobs wait for each other
   // instead of deadlocking. The lock is a statement of its own: an update that waits for a row would
   // still see the rows as they were before it waited.
   const { rows } = await tx.query<{ id: number }>(

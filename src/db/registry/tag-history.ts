@@ -13,7 +13,7 @@ export type TagPosition = {
   readonly actor: string
   readonly reason: string
   readonly movedAt: Date
-  /** Of the position's manifest, or of the previous one when the tag was deleted. Null when the manifest is deleted. */
+  /** Null when the manifest is deleted. After a deletion of the tag, `previousDigest` is the manifest. */
   readonly mediaType: string | null
   /** Bytes. Null when `mediaType` is. */
   readonly size: number | null

@@ -32,7 +32,7 @@ export class HashCache {
     this.#hashes.set(id, { algorithm, size, hash })
   }
 
-  drop(id: string): void {
+  forget(id: string): void {
     this.#hashes.delete(id)
   }
 }

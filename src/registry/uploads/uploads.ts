@@ -40,7 +40,7 @@ export type UploadsOptions = {
   /** An upload expires when nothing was appended for this time. */
   lifetimeSeconds: number
   blobBytesMax: number
-  /** Of repositories that a push creates. */
+  /** The visibility of repositories that a push creates. */
   visibility: Visibility
 }
 
@@ -167,7 +167,7 @@ export class Uploads {
   /** Ends an upload and leaves its bytes to the next sweep, so this is quick. */
   async abandon(key: UploadKey): Promise<void> {
     await this.#withClaim(key, {}, async (upload, lease) => {
-      this.#hashes.drop(upload.id)
+      this.#hashes.forget(upload.id)
       await retireUpload(this.#db, upload.id, lease.token, 0)
     })
   }
@@ -181,7 +181,7 @@ export class Uploads {
   ): Promise<void> {
     const { digest, storageKey } = blob
     const finished = await finishUpload(this.#db, upload.id, lease.token, blob)
-    this.#hashes.drop(upload.id)
+    this.#hashes.forget(upload.id)
     // Another request took the upload over, and may have committed these very bytes.
     if (finished === undefined) throw uploadUnknown(upload.id)
     if (finished.deletionId !== null) {
@@ -196,7 +196,7 @@ export class Uploads {
 
   // The row first: from then on nobody can create a blob from these bytes.
   async #retire(id: string, token: string): Promise<void> {
-    this.#hashes.drop(id)
+    this.#hashes.forget(id)
     const deletion = await retireUpload(this.#db, id, token, DELETION_LEASE_SECONDS)
     if (deletion !== undefined) await this.#deleteNow(deletion)
   }

@@ -1,20 +1,20 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import type { ByteRange } from '../blob-store.ts'
 
-// A blob of 1 MiB in one read costs a third less CPU than in four; so the first readers get large
-// buffers, and the memory of all of them together stays bounded.
+// Reading a blob of 1 MiB at once costs a third less CPU than four reads. The first readers get large
+// buffers, and the total memory is bounded.
 const LARGE_READ_BYTES = 1024 * 1024
 const LARGE_BUFFERS_MAX = 16
 const READ_BYTES = 256 * 1024
 const SPARE_BUFFERS_MAX = 64
 
-/** Buffers that are used again save the page faults of new ones, which cost as much as copying. */
-class Buffers {
+/** A pool of read buffers: reuse saves the page faults of new buffers, which cost as much as copying. */
+class ReadBuffers {
   readonly #spareLarge: Buffer[] = []
   readonly #spare: Buffer[] = []
   #largeInUse = 0
 
-  /** One buffer, or two of the same size for what is longer than one. */
+  /** Takes one buffer, or two of the same size when `length` exceeds one. */
   take(length: number): Buffer[] {
     const wanted = length > LARGE_READ_BYTES ? 2 : 1
     if (length > READ_BYTES && this.#largeInUse + wanted <= LARGE_BUFFERS_MAX) {
@@ -42,25 +42,25 @@ class Buffers {
   }
 }
 
-const readBuffers = new Buffers()
+const readBuffers = new ReadBuffers()
 
-// One large write costs a third of the CPU of many small ones, and memory is the price: all
-// transfers together get this budget, and each between the two bounds.
+// One large write costs a third of the CPU of many small ones, but takes memory. All uploads share this
+// budget, and each gets a share between the two bounds.
 const WRITE_BUDGET_BYTES = 16 * 1024 * 1024
 const WRITE_BYTES_MIN = 128 * 1024
 const WRITE_BYTES_MAX = 1024 * 1024
 
 let writers = 0
 
-/** Bytes that a writer should gather before it writes: as much again is on its way to disk. */
+/** Returns the bytes that a writer gathers before it writes, while as many are on their way to disk. */
 function writeBytes(): number {
   const share = Math.floor(WRITE_BUDGET_BYTES / 2 / Math.max(1, writers))
   return Math.min(WRITE_BYTES_MAX, Math.max(WRITE_BYTES_MIN, share))
 }
 
 /**
- * Reads ahead by one chunk while the consumer is busy with the one before, in two buffers that are
- * used in turn. Throws `short` when the file ends before the range does.
+ * Reads a range of a file. Reads one chunk ahead while the consumer uses the previous one, in two
+ * alternating buffers. Throws `short` when the file ends before the range.
  */
 export async function* readRange(
   path: string,
@@ -85,7 +85,7 @@ export async function* readRange(
     for (let turn = 1; reading !== undefined; turn += 1) {
       const chunk = await reading
       reading = next(turn)
-      // Whoever stops here leaves a read in flight; `finally` waits for it.
+      // A consumer that stops here leaves a read in flight; `finally` waits for it.
       reading?.catch(() => {})
       yield chunk
     }
@@ -112,8 +112,8 @@ async function fill(
 }
 
 /**
- * Writes `source` from `position` on, one batch going to disk while the next one arrives. Returns
- * the position behind the last byte.
+ * Writes `source` at `position`, and gathers the next batch while the previous one is written. Returns
+ * the position after the last byte.
  */
 export async function writeFrom(
   file: FileHandle,
@@ -129,7 +129,7 @@ export async function writeFrom(
     const flush = async (): Promise<void> => {
       await writing
       writing = writeAll(file, batch, end)
-      // The failure is met at the next `await writing`.
+      // The next `await writing` throws the failure.
       writing.catch(() => {})
       end += batchBytes
       batch = []
@@ -163,7 +163,7 @@ async function writeAll(
   }
 }
 
-/** What is left of `chunks` behind their first `bytes`: a write may take fewer than it was given. */
+/** Returns the rest of `chunks` after their first `bytes`, because a write may be partial. */
 function after(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
   const rest: Uint8Array[] = []
   let skip = bytes
@@ -177,7 +177,7 @@ function after(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
   return rest
 }
 
-/** Makes names that were added to or moved into the folder survive a power cut. */
+/** Syncs a folder, so that names added to it or moved into it survive a power cut. */
 export async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, 'r')
   try {

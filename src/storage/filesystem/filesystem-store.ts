@@ -30,17 +30,18 @@ import { listFiles } from './listing.ts'
 
 const FILE_MODE = 0o600
 const FOLDER_MODE = 0o700
-// The id of the upload, and for a fenced stage what tells it from the one before.
+// The id of the upload, and for a fenced stage a suffix that distinguishes it from the previous one.
 const STAGE_FILE = /^[0-9a-f-]{36}(?:-[0-9a-f]{8})?$/
 const UPLOAD_CHARACTERS = 36
 
 /**
- * Blobs as files.
+ * Stores blobs as files.
  *
- *     blobs/sha256/ab/abcd….0b5e8a0e-…     digest, and the write that brought it
+ *     blobs/sha256/ab/abcd….0b5e8a0e-…     the digest and the write
  *     uploads/0b5e8a0e-…                   stages
  *
- * Written aside, synced, renamed into place, and the folder synced: a commit survives a power cut.
+ * A commit survives a power cut: the bytes are written aside and synced, the file is renamed into place,
+ * and the folder is synced.
  */
 export class FilesystemStore implements BlobStore {
   readonly #folder: string
@@ -54,7 +55,7 @@ export class FilesystemStore implements BlobStore {
     this.#uploads = join(folder, 'uploads')
   }
 
-  /** Makes the folders that lack. */
+  /** Opens the store, and creates missing folders. */
   static async open(folder: string): Promise<FilesystemStore> {
     const store = new FilesystemStore(resolve(folder))
     await mkdir(store.#uploads, { recursive: true, mode: FOLDER_MODE })
@@ -89,8 +90,8 @@ export class FilesystemStore implements BlobStore {
   }
 
   async append(stage: Stage, size: number, source: AsyncIterable<Uint8Array>): Promise<Appended> {
-    const path = this.#demandPath(stage)
-    if (size > 0) await this.#demand(path, size)
+    const path = this.#requireStagePath(stage)
+    if (size > 0) await this.#requireSize(path, size)
     try {
       const file = await open(path, constants.O_CREAT | constants.O_RDWR, FILE_MODE)
       try {
@@ -98,7 +99,7 @@ export class FilesystemStore implements BlobStore {
         await file.datasync()
         return { stage, size: end }
       } catch (error) {
-        // Others may need the room; why it failed matters more than whether this works.
+        // Frees the space for others. The error of the append is more important than an error here.
         await file.truncate(size).catch(() => {})
         throw error
       } finally {
@@ -110,24 +111,24 @@ export class FilesystemStore implements BlobStore {
   }
 
   async fence(stage: Stage, size: number): Promise<Stage> {
-    const path = this.#demandPath(stage)
+    const path = this.#requireStagePath(stage)
     const fenced = { file: newWriteId(uploadOfStage(stage)) }
     if (size > 0) {
-      await this.#demand(path, size)
+      await this.#requireSize(path, size)
       await copyFile(
         path,
-        this.#demandPath(fenced),
+        this.#requireStagePath(fenced),
         constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL,
       )
-      await truncateSynced(this.#demandPath(fenced), size)
+      await truncateSynced(this.#requireStagePath(fenced), size)
     }
     return fenced
   }
 
   async commit(stage: Stage, size: number, digest: Digest): Promise<string> {
-    const path = this.#demandPath(stage)
-    const found = await this.#demand(path, size)
-    // An append that failed half-way may have left bytes behind those that count.
+    const path = this.#requireStagePath(stage)
+    const found = await this.#requireSize(path, size)
+    // A failed append may have left bytes after the acknowledged ones.
     if (found > size) await truncateSynced(path, size)
     const hex = hexOf(digest)
     const write = newWriteId(uploadOfStage(stage))
@@ -148,7 +149,7 @@ export class FilesystemStore implements BlobStore {
   ): Promise<void> {
     await removeBeginning(this.#uploads, upload)
     if (digest === undefined) return
-    // A commit that was never recorded left its file under the digest.
+    // A commit that was never recorded left a file named by the digest.
     const hex = hexOf(digest)
     const folder = join(this.#blobs, algorithmOf(digest), hex.slice(0, 2))
     await removeBeginning(folder, `${hex}.${upload}-`, keptKey?.split('/').at(-1))
@@ -159,9 +160,9 @@ export class FilesystemStore implements BlobStore {
     const stage = await this.stage(randomUUID())
     try {
       await this.append(stage, 0, source)
-      await this.#moveIntoPlace(this.#demandPath(stage), key)
+      await this.#moveIntoPlace(this.#requireStagePath(stage), key)
     } catch (error) {
-      await rm(this.#demandPath(stage), { force: true })
+      await rm(this.#requireStagePath(stage), { force: true })
       throw error
     }
   }
@@ -179,8 +180,8 @@ export class FilesystemStore implements BlobStore {
     await access(this.#blobs, constants.W_OK)
   }
 
-  /** The size of a stage that has at least `size` bytes. */
-  async #demand(path: string, size: number): Promise<number> {
+  /** Returns the size of a stage. Throws StageLostError when it has less than `size` bytes. */
+  async #requireSize(path: string, size: number): Promise<number> {
     const found = await sizeOf(path)
     if (found === undefined || found < size) {
       throw new StageLostError(`the upload has ${found ?? 'no'} bytes on disk instead of ${size}`)
@@ -188,7 +189,7 @@ export class FilesystemStore implements BlobStore {
     return found
   }
 
-  /** Each new folder's name is synced into the folder above it, once. */
+  /** Creates a folder and its parents, and syncs each new name once. */
   async #ensureFolder(path: string): Promise<void> {
     if (this.#folders.has(path) || path === this.#blobs) return
     await this.#ensureFolder(dirname(path))
@@ -204,21 +205,21 @@ export class FilesystemStore implements BlobStore {
     await syncFolder(dirname(target))
   }
 
-  // Keys and stages come out of the database, and still never lead out of the folder.
+  // Keys and stages come from the database; the check keeps every path inside the folder anyway.
   #blobPath(key: string): string {
     if (!isStorageKey(key)) throw notKey(key)
     return join(this.#blobs, key)
   }
 
-  /** Undefined when it is a bookmark of another store. */
+  /** Returns undefined for a stage of another store. */
   #stagePath({ file }: Stage): string | undefined {
     if (typeof file !== 'string' || !STAGE_FILE.test(file)) return undefined
     return join(this.#uploads, file)
   }
 
-  #demandPath(stage: Stage): string {
+  #requireStagePath(stage: Stage): string {
     const path = this.#stagePath(stage)
-    if (path === undefined) throw new StageLostError('the upload was begun in another store')
+    if (path === undefined) throw new StageLostError('the upload began in another store')
     return path
   }
 }
@@ -231,7 +232,7 @@ function uploadOfStage({ file }: Stage): string {
   return String(file).slice(0, UPLOAD_CHARACTERS)
 }
 
-/** Removes the folder's files whose names begin so, but for one. */
+/** Removes the folder's files whose names begin with `beginning`, except `kept`. */
 async function removeBeginning(folder: string, beginning: string, kept?: string): Promise<void> {
   let names: string[] = []
   try {

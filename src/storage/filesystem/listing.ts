@@ -9,8 +9,8 @@ const BLOBS = 'blobs/'
 const UPLOAD_ID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/
 
 /**
- * The files in and below `folders`, by name, from behind `after` on. One folder's names are in memory
- * at a time; a file that goes while this looks is left out.
+ * Lists the files in and below `folders` after the name `after`, in the order of names. Keeps the names of
+ * one folder in memory at a time, and leaves out files that are removed meanwhile.
  */
 export async function* listFiles(
   root: string,
@@ -28,11 +28,11 @@ async function* filesBelow(
   for (const entry of await entriesOf(join(root, folder))) {
     const name = `${folder}/${entry.name}`
     if (entry.isDirectory()) {
-      // Everything in a folder is named after it and a slash.
+      // The names of everything in a folder begin with its name and a slash.
       if (`${name}/` > after || after.startsWith(`${name}/`)) yield* filesBelow(root, name, after)
     } else if (name > after) {
-      const held = await fileOf(root, name)
-      if (held !== undefined) yield held
+      const file = await fileOf(root, name)
+      if (file !== undefined) yield file
     }
   }
 }
@@ -53,7 +53,7 @@ async function fileOf(root: string, name: string): Promise<StoredObject | undefi
     const path = name.startsWith(BLOBS) ? name.slice(BLOBS.length) : undefined
     const key = path !== undefined && isStorageKey(path) ? path : undefined
     const upload = key === undefined ? UPLOAD_ID.exec(name)?.[0] : uploadIdOf(key)
-    // The time of the last change, which is the rename into place; that of the bytes is older.
+    // The time of the last change, which is the rename into place; the bytes are older.
     return { name, key, upload, size, modifiedAt: new Date(ctimeMs) }
   } catch (error) {
     if (isMissing(error)) return undefined

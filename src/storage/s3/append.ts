@@ -15,13 +15,13 @@ import { call, ObjectMissingError, type S3Settings } from './client.ts'
 import { BufferedPart, type PartBuffers } from './part-buffers.ts'
 import type { S3Stage, UploadedPart } from './stage.ts'
 
-/** So many parts of one upload are on their way at once. */
+/** Parts of one upload that are sent at once. */
 const PARTS_IN_FLIGHT_MAX = 4
 const CONTENT_TYPE = 'application/octet-stream'
 
 type Multipart = NonNullable<S3Stage['multipart']>
 
-/** The calls that write, on one bucket. */
+/** The calls that write to one bucket. */
 export class ObjectWriter {
   readonly #client: S3Client
   readonly #settings: S3Settings
@@ -43,19 +43,19 @@ export class ObjectWriter {
     await this.#call((options) => this.#client.send(command(), options), signal)
   }
 
-  /** `tries` above one mean that the store may have begun another one, whose name was lost. */
-  async create(key: string): Promise<{ multipart: Multipart; tries: number }> {
+  /** Begins a multipart upload. After more than one attempt, the store may have begun another one with a lost id. */
+  async create(key: string): Promise<{ multipart: Multipart; attempts: number }> {
     const command = new CreateMultipartUploadCommand({
       ...this.objectOf(key),
       ContentType: CONTENT_TYPE,
     })
     const answer = await this.#call((options) => this.#client.send(command, options))
     const { UploadId, $metadata } = answer
-    if (UploadId === undefined) throw new Error('the store began an upload without a name')
-    return { multipart: { key, uploadId: UploadId }, tries: $metadata.attempts ?? 1 }
+    if (UploadId === undefined) throw new Error('the store began a multipart upload without an id')
+    return { multipart: { key, uploadId: UploadId }, attempts: $metadata.attempts ?? 1 }
   }
 
-  /** Throws StageLostError when the multipart upload is gone. */
+  /** Sends one part. Throws StageLostError when the multipart upload does not exist. */
   async uploadPart(
     { key, uploadId }: Multipart,
     number: number,
@@ -71,16 +71,16 @@ export class ObjectWriter {
     })
     try {
       const { ETag } = await this.#call((options) => this.#client.send(command, options), signal)
-      if (ETag === undefined) throw new Error('the store took a part without an ETag')
+      if (ETag === undefined) throw new Error('the store accepted a part without an ETag')
       return [number, ETag]
     } catch (error) {
       if (error instanceof ObjectMissingError)
-        throw new StageLostError('the store forgot the upload', { cause: error })
+        throw new StageLostError('the store no longer has the upload', { cause: error })
       throw error
     }
   }
 
-  /** Throws StageLostError when the parts are not there as they were. */
+  /** Makes the object from its parts. Throws StageLostError when parts are missing or changed. */
   async complete({ key, uploadId }: Multipart, parts: readonly UploadedPart[]): Promise<void> {
     const command = new CompleteMultipartUploadCommand({
       ...this.objectOf(key),
@@ -93,9 +93,9 @@ export class ObjectWriter {
       await this.#call((options) => this.#client.send(command, options))
     } catch (error) {
       if (!(error instanceof ObjectMissingError)) throw error
-      // A first try may have done it, and its answer been lost.
+      // An earlier attempt may have succeeded although its response was lost.
       if (await this.#isMadeOf(key, parts)) return
-      throw new StageLostError('the store forgot parts of the upload', { cause: error })
+      throw new StageLostError('the store no longer has all parts of the upload', { cause: error })
     }
   }
 
@@ -108,7 +108,7 @@ export class ObjectWriter {
     }
   }
 
-  /** By the ETag of a multipart object: the MD5 of its parts' MD5s, and how many they are. */
+  /** Compares the ETag of a multipart object: the MD5 of its parts' MD5s, and their count. */
   async #isMadeOf(key: string, parts: readonly UploadedPart[]): Promise<boolean> {
     const sums = parts.map(([, etag]) => Buffer.from(etag.replaceAll('"', ''), 'hex'))
     const sum = createHash('md5').update(Buffer.concat(sums)).digest('hex')
@@ -131,24 +131,24 @@ export class ObjectWriter {
 }
 
 /**
- * One append: cuts what comes into parts, several of them on their way at once, and keeps what is
- * left aside. Nothing of it counts before `finish` returned.
+ * One append: splits the bytes into parts, sends several parts at once, and stores the rest as the tail.
+ * Nothing is appended before `finish` returns.
  */
 export class Append {
   readonly #writes: ObjectWriter
   readonly #before: S3Stage
   readonly #key: string
   readonly #failed = new AbortController()
-  readonly #flying = new Set<Promise<void>>()
+  readonly #inFlight = new Set<Promise<void>>()
   readonly #parts: UploadedPart[] = []
   #multipart: S3Stage['multipart']
   #nextPart: number
   #part: BufferedPart
   #failure: { error: unknown } | undefined
-  /** True when the store may hold something that nobody has the name of. */
+  /** True when the store may hold a multipart upload whose id was lost. */
   needsCleanup = false
 
-  /** `key` is of the object that a multipart upload makes, if it is this append that begins one. */
+  /** `key` is the key of the object, if this append begins a multipart upload. */
   constructor(writes: ObjectWriter, before: S3Stage, key = keyOfWrite(newWriteId(before.id))) {
     this.#writes = writes
     this.#before = before
@@ -168,14 +168,14 @@ export class Append {
     }
   }
 
-  /** The stage as it is now. With `last`, the rest is the last part and not a tail. */
+  /** Returns the stage after the append. With `last`, the rest becomes the last part instead of a tail. */
   async finish(last: boolean): Promise<S3Stage> {
     const rest = this.#part.size
-    // A part that is just full is one; only the end of a blob may be shorter.
+    // A full part is sent as a part; only the last part of a blob may be shorter.
     const toMultipart =
       rest === S3_PART_BYTES || (last && this.#multipart !== undefined && rest > 0)
     if (toMultipart) await this.#send()
-    while (this.#flying.size > 0) await Promise.all(this.#flying)
+    while (this.#inFlight.size > 0) await Promise.all(this.#inFlight)
     this.#throwFailure()
     let tail: S3Stage['tail']
     if (!toMultipart && (rest > 0 || (last && this.#multipart === undefined))) {
@@ -194,7 +194,7 @@ export class Append {
     }
   }
 
-  /** Ends an append that was all of an object, under the key that it was begun for. */
+  /** Ends an append that has all bytes of an object, and stores it under the constructor's key. */
   async keep(): Promise<void> {
     if (this.#multipart === undefined && this.#part.room > 0) {
       await this.#part.carry((bytes) => this.#writes.putObject(this.#key, bytes))
@@ -205,35 +205,37 @@ export class Append {
     if (multipart !== undefined) await this.#writes.complete(multipart, parts)
   }
 
-  /** Stops what is on its way, and removes what only this append began. */
+  /** Stops the parts in flight, and aborts a multipart upload that this append began. */
   async undo(reason: unknown): Promise<void> {
     this.#failed.abort(reason)
     await this.#part.release()
-    while (this.#flying.size > 0) await Promise.all(this.#flying)
+    while (this.#inFlight.size > 0) await Promise.all(this.#inFlight)
     if (this.#multipart !== undefined && this.#before.multipart === undefined) {
-      // What stays is found by a scrub; why the append failed matters more.
+      // A scrub finds what stays. The error of the append is more important than an error here.
       await this.#writes.abort(this.#multipart).catch(() => {})
     }
   }
 
   async #send(): Promise<void> {
-    while (this.#flying.size >= PARTS_IN_FLIGHT_MAX) await Promise.race(this.#flying)
+    while (this.#inFlight.size >= PARTS_IN_FLIGHT_MAX) await Promise.race(this.#inFlight)
     this.#throwFailure()
     if (this.#multipart === undefined) {
-      const { multipart, tries } = await this.#writes.create(this.#key)
+      const { multipart, attempts } = await this.#writes.create(this.#key)
       this.#multipart = multipart
-      this.needsCleanup ||= tries > 1
+      this.needsCleanup ||= attempts > 1
     }
     const [multipart, number, part] = [this.#multipart, this.#nextPart, this.#part]
     if (number > S3_PARTS_MAX)
       throw new StageLostError(`an upload has at most ${S3_PARTS_MAX} parts`)
     this.#nextPart += 1
     this.#part = new BufferedPart(this.#writes.buffers)
-    const flight = this.#carry(multipart, number, part).finally(() => this.#flying.delete(flight))
-    this.#flying.add(flight)
+    const sending = this.#carry(multipart, number, part).finally(() =>
+      this.#inFlight.delete(sending),
+    )
+    this.#inFlight.add(sending)
   }
 
-  /** Never rejects: a failure is met by whoever sends or finishes next. */
+  /** Never rejects: the next `#send` or `finish` throws the failure. */
   async #carry(multipart: Multipart, number: number, part: BufferedPart): Promise<void> {
     try {
       const { signal } = this.#failed

@@ -4,38 +4,38 @@ import { StoreFullError, StoreUnavailableError } from '../blob-store.ts'
 
 export type S3Settings = {
   readonly bucket: string
-  /** Before every key; empty, or with a slash at its end. */
+  /** Precedes every key; empty, or ends in a slash. */
   readonly prefix: string
-  /** Undefined: AWS, in the region. */
+  /** Undefined: AWS in the region. */
   readonly endpoint: string | undefined
-  /** Undefined: the SDK's chain says it. */
+  /** Undefined: the SDK's default provider chain finds it. */
   readonly region: string | undefined
   /** `endpoint/bucket/key` instead of `bucket.endpoint/key`. */
   readonly pathStyle: boolean
-  /** Whether the SDK adds checksums that not every server knows. */
+  /** Whether the SDK adds checksums, which not every server supports. */
   readonly checksums: 'when_required' | 'when_supported'
-  /** What links begin with, when clients reach the store elsewhere than we do. */
+  /** The origin of download links, when clients reach the store at another address than the registry. */
   readonly publicEndpoint: string | undefined
-  /** Most seconds that one call may take, all its tries together. */
+  /** The limit of one call, including the SDK's retries. */
   readonly timeoutSeconds: number
 }
 
-const TRIES_MAX = 4
+const ATTEMPTS_MAX = 4
 const CONNECT_MILLISECONDS_MAX = 5_000
-/** A connection on which nothing moves for this long is given up. */
+/** A connection without traffic is closed after this time. */
 const IDLE_MILLISECONDS_MAX = 20_000
 const CONNECTIONS_MAX = 64
 
 const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/
 
-const FULL: ReadonlySet<string> = new Set([
+const FULL: ReadonlySet<unknown> = new Set([
   'QuotaExceeded',
   'InsufficientStorage',
   'XMinioStorageFull',
   'InsufficientCapacity',
 ])
 const INSUFFICIENT_STORAGE = 507
-const GONE: ReadonlySet<string> = new Set([
+const MISSING: ReadonlySet<unknown> = new Set([
   'NoSuchKey',
   'NotFound',
   'NoSuchUpload',
@@ -43,7 +43,7 @@ const GONE: ReadonlySet<string> = new Set([
   'InvalidPartOrder',
 ])
 
-/** The client, with what the store's address and the settings ask for. */
+/** Creates a client of the SDK for the store's address and settings. */
 export function createClient(settings: S3Settings): S3Client {
   const { endpoint, region, timeoutSeconds } = settings
   const idle = Math.min(IDLE_MILLISECONDS_MAX, (timeoutSeconds * 1000) / 2)
@@ -52,8 +52,8 @@ export function createClient(settings: S3Settings): S3Client {
     forcePathStyle: settings.pathStyle,
     requestChecksumCalculation: checks,
     responseChecksumValidation: checks,
-    maxAttempts: TRIES_MAX,
-    // A round trip before each part; what it would save is told by errors, which are rare.
+    maxAttempts: ATTEMPTS_MAX,
+    // Waiting for "100 Continue" costs a round trip before each part, and saves bytes only on errors.
     expectContinueHeader: false,
     followRegionRedirects: true,
     requestHandler: {
@@ -66,17 +66,17 @@ export function createClient(settings: S3Settings): S3Client {
     ...(region === undefined ? {} : { region }),
   }
   const client = new S3Client(config)
-  if (endpoint === undefined || isPrivateWay(endpoint)) sendUnsigned(client)
+  if (endpoint === undefined || isPrivateConnection(endpoint)) sendUnsigned(client)
   return client
 }
 
-/** Nobody on the way can change a body: TLS, or this machine. */
-function isPrivateWay(endpoint: string): boolean {
+/** True when nobody between us and the store can change a body: TLS, or the same machine. */
+function isPrivateConnection(endpoint: string): boolean {
   const { protocol, hostname } = new URL(endpoint)
   return protocol === 'https:' || LOOPBACK.test(hostname)
 }
 
-/** Leaves bodies out of the signature: to hash each once more costs a third of an upload. */
+/** Leaves bodies out of the signature: hashing each again costs a third of an upload. */
 function sendUnsigned(client: S3Client): void {
   client.middlewareStack.add(
     (next) => (args) => {
@@ -89,8 +89,8 @@ function sendUnsigned(client: S3Client): void {
 }
 
 /**
- * Runs one call within its limit. Throws ObjectMissingError for "it is not there", and StoreFullError or StoreUnavailableError
- * for anything else that goes wrong.
+ * Runs one call within its limit. Throws ObjectMissingError for a missing object, and StoreFullError or
+ * StoreUnavailableError for any other failure.
  */
 export async function call<T>(
   timeoutSeconds: number,
@@ -109,37 +109,42 @@ export async function call<T>(
     if (controller.signal.aborted) {
       throw new StoreUnavailableError(`the object store did not answer within ${timeoutSeconds} s`)
     }
-    throw meant(error)
+    throw translateError(error)
   } finally {
     clearTimeout(timer)
     signal?.removeEventListener('abort', abort)
   }
 }
 
-/** What was asked for is not there, or not any more. */
+/** The object, upload or part does not exist. */
 export class ObjectMissingError extends Error {
   override readonly name = 'ObjectMissingError'
 }
 
-/** What is worth knowing of the SDK's errors, which carry whole connections and their headers. */
-function lean(error: Error): Error {
+/** Copies the useful parts of an SDK error, which refers to whole connections and their headers. */
+function summarize(error: Error): Error {
   const { name, message } = error
-  const known = error instanceof S3ServiceException
-  const { httpStatusCode, requestId, attempts } = known ? error.$metadata : {}
-  const code = errnoOf(error)
-  // What the SDK says when the store's answer has no words of its own.
-  const said = message === 'UnknownError' ? undefined : message
-  const text = [name, code, httpStatusCode, said].filter((part) => part !== undefined).join(' ')
-  return Object.assign(new Error(text), { requestId, attempts })
+  const { httpStatusCode, requestId, attempts } =
+    error instanceof S3ServiceException ? error.$metadata : {}
+  // The SDK's message when the store's response has none.
+  const text = message === 'UnknownError' ? undefined : message
+  const parts = [name, errnoOf(error), httpStatusCode, text].filter((part) => part !== undefined)
+  return Object.assign(new Error(parts.join(' ')), { requestId, attempts })
 }
 
-function meant(error: unknown): unknown {
+function translateError(error: unknown): unknown {
   if (error instanceof StoreUnavailableError || !(error instanceof Error)) return error
-  const cause = lean(error)
-  if (GONE.has(error.name)) return new ObjectMissingError(cause.message)
+  const cause = summarize(error)
+  const code = s3CodeOf(error)
+  if (MISSING.has(code)) return new ObjectMissingError(cause.message)
   const status = error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined
-  if (FULL.has(error.name) || status === INSUFFICIENT_STORAGE) {
-    return new StoreFullError('the bucket has no room', { cause })
+  if (FULL.has(code) || status === INSUFFICIENT_STORAGE) {
+    return new StoreFullError('the bucket has no space left', { cause })
   }
-  return new StoreUnavailableError(`the object store did not do it: ${cause.message}`, { cause })
+  return new StoreUnavailableError(`the object store failed: ${cause.message}`, { cause })
+}
+
+/** Returns the code of S3's error response. The SDK puts it into `name`, and has classes for few codes. */
+function s3CodeOf(error: Error): string | undefined {
+  return error instanceof S3ServiceException ? error.name : undefined
 }

@@ -2,10 +2,10 @@ import type { S3Client } from '@aws-sdk/client-s3'
 import { call, type S3Settings } from './client.ts'
 import { type Credentials, presign } from './presign.ts'
 
-/** Long enough for a slow client to begin, and for one that resumes to ask again. */
+/** Long enough for a slow client to begin. A client that resumes requests another link. */
 const LINK_SECONDS = 900
 
-/** Makes links to objects, with the credentials that the client has at that moment. */
+/** Makes presigned links to objects, with the current credentials of the client. */
 export class DownloadLinks {
   readonly #client: S3Client
   readonly #settings: S3Settings
@@ -16,12 +16,12 @@ export class DownloadLinks {
     this.#settings = settings
   }
 
-  /** Throws StoreUnavailableError when the credentials cannot be had. */
+  /** Returns a link. Throws StoreUnavailableError when the credentials cannot be loaded. */
   async link(objectKey: string): Promise<string> {
     this.#bucketUrl ??= await this.#findBucketUrl()
     const { url: base, region } = this.#bucketUrl
     const url = new URL(base)
-    // Keys are of letters, digits, dots, dashes and slashes; a prefix may hold anything.
+    // Keys consist of letters, digits, dots, dashes and slashes; a prefix may contain anything.
     const path = objectKey.split('/').map(encodeURIComponent).join('/')
     url.pathname = `${base.pathname.replace(/\/$/, '')}/${path}`
     return presign({
@@ -34,12 +34,12 @@ export class DownloadLinks {
     })
   }
 
-  // They may come over the network, and are kept by the SDK until they run out.
+  // The SDK may load them over the network, and caches them until they expire.
   #credentials(): Promise<Credentials> {
     return call(this.#settings.timeoutSeconds, () => this.#client.config.credentials())
   }
 
-  /** Where the bucket is, by the SDK's own rules of endpoints and styles. */
+  /** Finds the bucket's URL by the SDK's own rules of endpoints and styles. */
   async #findBucketUrl(): Promise<{ url: URL; region: string }> {
     const region = await this.#client.config.region()
     const endpoint = this.#settings.publicEndpoint ?? this.#settings.endpoint

@@ -13,7 +13,7 @@ const OBJECT = 'object '
 const MULTIPART = 'multipart '
 const PAGES_MAX = 10_000_000
 
-/** Objects first, and then multipart uploads that nobody completed. */
+/** Lists objects, and then unfinished multipart uploads. */
 export class ObjectListing {
   readonly #client: S3Client
   readonly #settings: S3Settings
@@ -25,7 +25,7 @@ export class ObjectListing {
     this.#prefix = `${settings.prefix}blobs/`
   }
 
-  /** Everything behind `after`, or of one upload of ours alone. */
+  /** Lists everything after the name `after`, or only keys that begin with `below`. */
   async *list(after: string, below = ''): AsyncGenerator<StoredObject> {
     if (!after.startsWith(MULTIPART)) yield* this.#objects(after.slice(OBJECT.length), below)
     yield* this.#multiparts(after.startsWith(MULTIPART) ? after.slice(MULTIPART.length) : '', below)
@@ -45,7 +45,7 @@ export class ObjectListing {
       )
       for (const { Key = '', Size, LastModified } of answer.Contents ?? []) {
         const key = Key.slice(this.#prefix.length)
-        yield held(`${OBJECT}${key}`, key, Size, LastModified)
+        yield storedObject(`${OBJECT}${key}`, key, Size, LastModified)
       }
       token = answer.NextContinuationToken
       if (token === undefined) return
@@ -71,11 +71,11 @@ export class ObjectListing {
       for (const { Key = '', UploadId = '', Initiated } of answer.Uploads ?? []) {
         const key = Key.slice(this.#prefix.length)
         yield {
-          ...held(`${MULTIPART}${key} ${UploadId}`, key, undefined, Initiated),
+          ...storedObject(`${MULTIPART}${key} ${UploadId}`, key, undefined, Initiated),
           key: undefined,
         }
       }
-      // Some servers say that there is more, and not where.
+      // Some servers report a further page without a marker for it.
       if (answer.IsTruncated !== true || !answer.NextKeyMarker) return
       keyMarker = answer.NextKeyMarker
       idMarker = answer.NextUploadIdMarker
@@ -87,13 +87,13 @@ export class ObjectListing {
   }
 }
 
-/** Where `removeHeld` finds it: an object's key, or a multipart upload's. */
+/** Returns the key of an object, or the key and id of a multipart upload. */
 export function locationOf({ name }: StoredObject): { key: string; uploadId: string | undefined } {
   const [kind, key = '', uploadId] = name.split(' ')
   return { key, uploadId: `${kind} ` === MULTIPART ? uploadId : undefined }
 }
 
-function held(
+function storedObject(
   name: string,
   key: string,
   size: number | undefined,

@@ -6,20 +6,20 @@ import { StoreFullError } from '../blob-store.ts'
 import { isFull } from '../system-errors.ts'
 
 /**
- * Memory for the parts of all uploads together: 14 buffers of 8 MiB, 112 MiB whatever is uploaded.
- * Twelve are filled by clients and sent. When all of them are taken, a new part waits for one that is
- * being sent, which takes no longer than a call may; when clients hold them all, parts gather in
- * files, and the last two buffers carry those to the store. So slow clients never hold up others.
+ * Memory for the parts of all uploads: 14 buffers of 8 MiB, 112 MiB in total. Clients fill twelve
+ * buffers, which are then sent. When all of them are taken, a new part waits for one that is being sent,
+ * which takes at most the time of a call. When clients are filling all of them, parts gather in files, and
+ * the last two buffers send those to the store. Slow clients never delay others.
  */
 const FILLED_BUFFERS_MAX = 12
 const CARRYING_BUFFERS_MAX = 2
 
-/** So much is gathered before a buffer is taken: most blobs are smaller than this. */
+/** Bytes that a part gathers before it takes a buffer: most blobs are smaller. */
 const SMALL_BYTES_MAX = 256 * 1024
 const FILE_MODE = 0o600
 
-/** Buffers of one part each, used again. */
-class Pool {
+/** A pool of buffers, each for one part. */
+class BufferPool {
   readonly #spare: Buffer[] = []
   readonly #waiting: ((buffer: Buffer) => void)[] = []
   #room: number
@@ -29,7 +29,7 @@ class Pool {
     this.#room = buffersMax
   }
 
-  /** Undefined when all are in use. */
+  /** Returns undefined when all buffers are in use. */
   tryTake(): Buffer | undefined {
     const spare = this.#spare.pop()
     if (spare !== undefined) return spare
@@ -38,19 +38,19 @@ class Pool {
     return Buffer.allocUnsafeSlow(S3_PART_BYTES)
   }
 
-  /** Waits for one that is being sent; undefined when there are not enough of those. */
+  /** Waits for a buffer that is being sent. Returns undefined when more takers wait than buffers are being sent. */
   async takeSoon(): Promise<Buffer | undefined> {
     const buffer = this.tryTake()
     if (buffer !== undefined) return buffer
     return this.#waiting.length < this.#sending ? this.#next() : undefined
   }
 
-  /** Waits for one; whoever holds one is within a request's limits. */
+  /** Waits for a buffer. The request that has it ends within its limits. */
   async take(): Promise<Buffer> {
     return this.tryTake() ?? this.#next()
   }
 
-  /** One more buffer is on its way to the store, or one less. */
+  /** Counts a buffer that is being sent (1), or was sent (-1). */
   sending(change: 1 | -1): void {
     this.#sending += change
   }
@@ -66,20 +66,20 @@ class Pool {
   }
 }
 
-/** Where the parts of this process's uploads gather. */
+/** The memory and the files in which the parts of this process's uploads gather. */
 export class PartBuffers {
-  readonly filled = new Pool(FILLED_BUFFERS_MAX)
-  readonly carrying = new Pool(CARRYING_BUFFERS_MAX)
+  readonly filled = new BufferPool(FILLED_BUFFERS_MAX)
+  readonly carrying = new BufferPool(CARRYING_BUFFERS_MAX)
   readonly #folder: string
 
   private constructor(folder: string) {
     this.#folder = folder
   }
 
-  /** `folder` is for files that are unlinked as soon as they are open. */
+  /** Opens the folder of the files, which are unlinked as soon as they are open. */
   static async open(folder: string): Promise<PartBuffers> {
     await mkdir(folder, { recursive: true, mode: 0o700 })
-    // One that was killed between the two may have left its name.
+    // A process that was killed between open and unlink left a file.
     for (const name of await readdir(folder)) await rm(join(folder, name), { force: true })
     return new PartBuffers(folder)
   }
@@ -92,10 +92,10 @@ export class PartBuffers {
   }
 }
 
-/** Up to one part's bytes on their way from a client to the store. */
+/** The bytes of at most one part, between client and store. */
 export class BufferedPart {
   readonly #buffers: PartBuffers
-  /** What is not yet in the buffer or the file. */
+  /** Chunks that are not yet in the buffer or the file. */
   #chunks: Uint8Array[] = []
   #chunkBytes = 0
   #pooled: Buffer | undefined
@@ -114,7 +114,7 @@ export class BufferedPart {
     return S3_PART_BYTES - this.#size
   }
 
-  /** Takes at most `room` bytes, whose memory stays as it is. */
+  /** Adds at most `room` bytes. Their memory must not change until the part is released. */
   async add(chunk: Uint8Array): Promise<void> {
     if (this.#pooled !== undefined) {
       this.#pooled.set(chunk, this.#size)
@@ -127,7 +127,7 @@ export class BufferedPart {
     if (this.#chunkBytes > SMALL_BYTES_MAX) await this.#spill()
   }
 
-  /** Gives the bytes to `use`, in memory that is valid until `use` ends. */
+  /** Passes the bytes to `use`, in memory that is valid until `use` ends. */
   async carry<T>(use: (bytes: Buffer) => Promise<T>): Promise<T> {
     const file = this.#file
     if (file !== undefined) return this.#carryFile(file, use)
@@ -141,7 +141,7 @@ export class BufferedPart {
     }
   }
 
-  /** Lets go of the memory; can be called twice. */
+  /** Releases buffer and file. May be called twice. */
   async release(): Promise<void> {
     const [pooled, file] = [this.#pooled, this.#file]
     this.#pooled = undefined
@@ -152,15 +152,15 @@ export class BufferedPart {
   }
 
   /**
-   * Moves the chunks into a buffer, if there is one to be had soon, and otherwise into a file. Throws
-   * StoreFullError when that finds no room.
+   * Moves the chunks into a buffer, or into a file when no buffer is free soon. Throws StoreFullError when
+   * the disk has no space for the file.
    */
   async #spill(): Promise<void> {
     try {
       await this.#moveChunks()
     } catch (error) {
       if (!isFull(error)) throw error
-      throw new StoreFullError('no space left for parts on their way to the store', {
+      throw new StoreFullError('no space left for parts that wait to be sent to the store', {
         cause: error,
       })
     }
@@ -188,7 +188,7 @@ export class BufferedPart {
       let filled = 0
       while (filled < this.#size) {
         const { bytesRead } = await file.read(buffer, filled, this.#size - filled, filled)
-        if (bytesRead === 0) throw new Error('a gathered part lost its end')
+        if (bytesRead === 0) throw new Error('a part lost bytes of its file')
         filled += bytesRead
       }
       return await use(buffer.subarray(0, this.#size))

@@ -7,22 +7,22 @@ export type Credentials = {
 }
 
 export type Presigned = {
-  /** Of the object, without a query; its path is encoded as S3 wants it. */
+  /** The object's URL without a query; its path is encoded as S3 requires. */
   readonly url: URL
   readonly region: string
   readonly credentials: Credentials
   readonly seconds: number
   readonly now: Date
-  /** Parameters that belong to the request, such as `response-content-type`. */
+  /** Further query parameters, such as `response-content-type`. */
   readonly parameters: Readonly<Record<string, string>>
 }
 
 const ALGORITHM = 'AWS4-HMAC-SHA256'
 
 /**
- * A GET that the query itself authorizes: AWS Signature Version 4, "Authenticating Requests: Using
- * Query Parameters". The SDK's own presigner takes sixty times as long, and this is every download.
- * Only `host` is signed, so a client may add a Range.
+ * Returns the URL of a GET that its query authorizes: AWS Signature Version 4, "Authenticating Requests:
+ * Using Query Parameters". The SDK's own presigner takes sixty times as long, and every download needs
+ * one. Only `host` is signed, so a client may add a Range.
  */
 export function presign({ url, region, credentials, seconds, now, parameters }: Presigned): string {
   const stamp = now.toISOString().replace(/[-:]|\.\d{3}/g, '')
@@ -52,7 +52,7 @@ export function presign({ url, region, credentials, seconds, now, parameters }: 
   return `${url.origin}${url.pathname}?${query}&X-Amz-Signature=${signature}`
 }
 
-/** RFC 3986's unreserved characters stay; `encodeURIComponent` leaves five more. */
+/** Encodes all but RFC 3986's unreserved characters; `encodeURIComponent` leaves five more. */
 function encode(text: string): string {
   return encodeURIComponent(text).replace(
     /[!'()*]/g,

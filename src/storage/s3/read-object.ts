@@ -3,7 +3,7 @@ import { GetObjectCommand, type S3Client } from '@aws-sdk/client-s3'
 import { BlobMissingError, type ByteRange, StoreUnavailableError } from '../blob-store.ts'
 import { call, ObjectMissingError } from './client.ts'
 
-/** So often in a row a download is taken up again without a byte in between. */
+/** Limit of consecutive resumes without a byte in between. */
 const RESUMES_MAX = 3
 
 export type ReadOptions = {
@@ -14,8 +14,8 @@ export type ReadOptions = {
 }
 
 /**
- * The bytes of `range` as the connection brings them. One that breaks is replaced by another that
- * begins where it broke. Throws BlobMissingError, also for an object that is shorter than the range.
+ * Reads the bytes of `range`. When the connection breaks, another one resumes at the same byte. Throws
+ * BlobMissingError, also for an object that is shorter than the range.
  */
 export async function* readObject(
   options: ReadOptions,
@@ -34,7 +34,7 @@ export async function* readObject(
     } catch (cause) {
       resumes += 1
       if (resumes > RESUMES_MAX) {
-        throw new StoreUnavailableError('the object store broke off a download', { cause })
+        throw new StoreUnavailableError('the object store ended a download early', { cause })
       }
       continue
     } finally {

@@ -27,18 +27,18 @@ import { emptyStage, findStage, requireStage, type S3Stage, sizeOfStage, toStage
 export type { S3Settings } from './client.ts'
 
 export type S3Options = S3Settings & {
-  /** Whether clients may be sent to the store for bytes. */
+  /** Whether downloads are redirected to the store. */
   readonly redirect: boolean
-  /** For parts that find no room in memory. */
+  /** The folder of parts that do not fit into memory. */
   readonly spoolFolder: string
 }
 
-/** Load balancers do not wait longer. */
+/** Load balancers do not wait longer for a health check. */
 const CHECK_SECONDS_MAX = 5
 
 /**
- * Blobs as objects: `<prefix>blobs/<key>`. A key names the write and not the digest, because the
- * digest is known only when the bytes are there, and they are never copied.
+ * Stores blobs as objects: `<prefix>blobs/<key>`. A key names the write instead of the digest, because
+ * the digest is known only after the bytes are written, and bytes are never copied.
  */
 export class S3Store implements BlobStore {
   readonly #client: S3Client
@@ -55,7 +55,7 @@ export class S3Store implements BlobStore {
     this.#linker = settings.redirect ? new DownloadLinks(client, settings) : undefined
   }
 
-  /** Throws StoreUnavailableError when the bucket cannot be written, read and listed. */
+  /** Throws StoreUnavailableError when the bucket is not writable. */
   static async open(settings: S3Options): Promise<S3Store> {
     const buffers = await PartBuffers.open(settings.spoolFolder)
     const store = new S3Store(createClient(settings), settings, buffers)
@@ -63,7 +63,7 @@ export class S3Store implements BlobStore {
     return store
   }
 
-  /** Lets go of the connections. */
+  /** Closes the connections. */
   close(): void {
     this.#client.destroy()
   }
@@ -114,7 +114,7 @@ export class S3Store implements BlobStore {
     const chunks = source[Symbol.asyncIterator]()
     const first = await chunks.next()
     if (first.done === true && isWhole(before, last)) {
-      await this.#demandTail(before, last)
+      await this.#assertTail(before, last)
       return { stage, size }
     }
     const append = new Append(this.#writes, before)
@@ -124,8 +124,8 @@ export class S3Store implements BlobStore {
         await append.add(next.value)
       }
       const after = await append.finish(last)
-      const { needsCleanup: untidy } = append
-      return { stage: toStage(after), size: sizeOfStage(after), needsCleanup: untidy }
+      const { needsCleanup } = append
+      return { stage: toStage(after), size: sizeOfStage(after), needsCleanup }
     } catch (error) {
       await append.undo(error)
       await chunks.return?.()
@@ -134,8 +134,8 @@ export class S3Store implements BlobStore {
   }
 
   async fence(stage: Stage, size: number): Promise<Stage> {
-    // Every write makes an object of its own, and a part that an earlier writer overwrites has another
-    // ETag than the one we keep: then the upload is lost at the end, and never wrong.
+    // Every write makes an object of its own. A part that an earlier writer overwrites gets another ETag
+    // than the recorded one: then the upload is lost at the end, and never has wrong bytes.
     requireStage(stage, size)
     return stage
   }
@@ -165,8 +165,8 @@ export class S3Store implements BlobStore {
     _digest: Digest | undefined,
     keptKey: string | undefined,
   ): Promise<void> {
-    for await (const held of this.#listing.list('', keyOfWrite(upload))) {
-      if (held.key === undefined || held.key !== keptKey) await this.removeObject(held)
+    for await (const object of this.#listing.list('', keyOfWrite(upload))) {
+      if (object.key === undefined || object.key !== keptKey) await this.removeObject(object)
     }
   }
 
@@ -185,8 +185,8 @@ export class S3Store implements BlobStore {
     return this.#listing.list(after)
   }
 
-  async removeObject(held: StoredObject): Promise<void> {
-    const { key, uploadId } = locationOf(held)
+  async removeObject(object: StoredObject): Promise<void> {
+    const { key, uploadId } = locationOf(object)
     if (uploadId !== undefined) await this.#writes.abort({ key, uploadId })
     else await this.#removeObject(key)
   }
@@ -197,7 +197,7 @@ export class S3Store implements BlobStore {
     await call(seconds, (options) => this.#client.send(command, options))
   }
 
-  /** Everything that the store is needed for, once, so that a wrong setting shows at the start. */
+  /** Writes and removes an object, so that a wrong setting fails at the start. */
   async #probe(): Promise<void> {
     const key = keyOfWrite(newWriteId(randomUUID()))
     await this.#writes.putObject(key, Buffer.from('can this bucket be written?\n'))
@@ -216,13 +216,13 @@ export class S3Store implements BlobStore {
     }
   }
 
-  /** Nothing is written, so nothing else would notice that the bytes are gone. */
-  async #demandTail({ tail }: S3Stage, last: boolean): Promise<void> {
+  /** Throws StageLostError when the tail is missing: nothing is written that would notice it. */
+  async #assertTail({ tail }: S3Stage, last: boolean): Promise<void> {
     if (!last || tail === undefined) return
     if ((await this.stat(tail.key)) !== tail.size) throw stageLost()
   }
 
-  // Keys come out of the database, and still never lead out of the prefix.
+  // Keys come from the database; the check keeps every object below the prefix anyway.
   #objectOf(key: string): { Bucket: string; Key: string } {
     if (!isStorageKey(key)) throw new Error(`not a storage key of this store: ${key}`)
     return this.#writes.objectOf(key)
@@ -238,7 +238,7 @@ export class S3Store implements BlobStore {
   }
 }
 
-/** True when a stage to which nothing is added is already what an append would make of it. */
+/** True when an empty append would not change the stage. */
 function isWhole({ multipart, tail }: S3Stage, last: boolean): boolean {
   if (!last) return true
   return multipart === undefined ? tail !== undefined : tail === undefined
