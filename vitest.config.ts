@@ -26,17 +26,18 @@ const MAIN = {
  */
 const ALIKE = [
   'test/cli/{access,asking,inspect,push-refused,webhook}*',
-  'test/{concurrency,house,oci,unikernel}/**',
+  'test/{embedded-postgres,house,oci,unikernel}/**',
   'test/auth/authorization*',
-  'test/db/embedded*',
+  'test/registry/concurrent-pushes*',
   'test/process-faults/crash*',
   'test/garbage/soak*',
   'test/webhooks/delivery-claims*',
 ]
 /** Tests that run again on every store. */
-const ON_EVERY_STORE = ['conformance', 'concurrency', 'garbage', 'images'].map(
-  (folder) => `test/${folder}/**/*.test.ts`,
-)
+const ON_EVERY_STORE = [
+  'test/{conformance,garbage,images}/**/*.test.ts',
+  'test/registry/concurrent-pushes.test.ts',
+]
 
 export default defineConfig({
   test: {

@@ -30,7 +30,7 @@ const NOT_YET: readonly string[] = [
   'test/auth',
   'test/cli',
   'test/client',
-  'test/db',
+  'test/embedded-postgres',
   'test/garbage',
   'test/http',
   'test/images',
@@ -149,7 +149,7 @@ describe('plain English is not:', () => {
     ["a specification's endpoint", 'an API endpoint of the spec', 'spec/http-api.md'],
     ["undici's word", 'const dispatcher = agent', 'src/client/transport.ts'],
     ['an expression', 'const old = /subscription/', 'src/http/a.ts'],
-    ['SQL', 'await client.query(`drop table if exists a`)', 'test/db/a.ts'],
+    ['SQL', 'await client.query(`drop table if exists a`)', 'test/support/a.ts'],
   ])('%s', (_what, text, path) => {
     expect(words(text, path)).toEqual([])
   })
