@@ -19,7 +19,7 @@ beforeAll(async () => {
 afterAll(() => registry.close())
 
 let names = 0
-async function made(more: Record<string, unknown> = {}): Promise<string> {
+async function createWebhook(more: Record<string, unknown> = {}): Promise<string> {
   names += 1
   const request = {
     name: `hook-${names}`,
@@ -43,22 +43,26 @@ async function expectStatus(
   expect({ path, status: answer.status }).toEqual({ path, status })
 }
 
-/** An event that was sent to a webhook, and what came back. */
-async function delivered(webhook: string, event: string, status: number | null): Promise<void> {
+/** Inserts an event with a delivery to a webhook, and the response. */
+async function insertDelivery(
+  webhook: string,
+  event: string,
+  status: number | null,
+): Promise<void> {
   await sql(
     registry,
-    `with placed as (
+    `with next as (
        update feed
           set position = position + 1
        returning position
      ), event as (
        insert into events (position, event_id, type, occurred_at, body)
        select position, $2, 'webhook.disabled', now(), '{"subject":"other"}'
-         from placed
+         from next
      ), delivery as (
        insert into deliveries (webhook_id, event_position, state, round_attempts, attempts, finished_at)
        select w.id, p.position, case when $3::int = 200 then 'delivered' else 'failed' end, 1, 1, now()
-         from placed p, webhooks w
+         from next p, webhooks w
         where w.name = $1
        returning webhook_id, event_position
      )
@@ -72,10 +76,10 @@ async function delivered(webhook: string, event: string, status: number | null):
   )
 }
 
-describe('webhooks are answered as described', () => {
-  it('whatever they are told to be', async () => {
-    await made()
-    await made({
+describe('responses about webhooks match the API description', () => {
+  it('for every setting', async () => {
+    await createWebhook()
+    await createWebhook({
       tags: ['v*'],
       types: ['image.tag.updated', 'webhook.disabled'],
       format: 'docker',
@@ -91,7 +95,7 @@ describe('webhooks are answered as described', () => {
       coalesceTags: true,
       paused: true,
     })
-    const path = await made({ authentication: { authorization: 'Bearer x' } })
+    const path = await createWebhook({ authentication: { authorization: 'Bearer x' } })
     expect((await asked(admin, 'GET', path)).status).toBe(200)
     const changes = [
       {},
@@ -120,8 +124,8 @@ describe('webhooks are answered as described', () => {
     await expectStatus(204, admin, 'DELETE', path)
   })
 
-  it('however they fare', async () => {
-    const path = await made()
+  it('in every state of health', async () => {
+    const path = await createWebhook()
     await sql(
       registry,
       `insert into webhook_health (webhook_id, failures, failing_since, open_until, succeeded_at, failed_at)
@@ -132,28 +136,28 @@ describe('webhooks are answered as described', () => {
     expect((await asked(admin, 'GET', path)).body).toMatchObject({ state: 'disabled' })
   })
 
-  it('with another secret', async () => {
-    const path = `${await made()}/rotate-secret`
+  it('after a rotation', async () => {
+    const path = `${await createWebhook()}/rotate-secret`
     const secret = `whsec_${Buffer.alloc(24, 2).toString('base64')}`
     for (const sent of [undefined, {}, { overlapSeconds: 0 }, { secret, overlapSeconds: 60 }]) {
       await expectStatus(200, admin, 'POST', path, sent)
     }
   })
 
-  it('when they are tried', async () => {
-    const path = await made()
+  it('after a test', async () => {
+    const path = await createWebhook()
     const { status, body } = await asked(admin, 'POST', `${path}/test`)
     expect({ status, body }).toEqual({ status: 202, body: { event: expect.any(String) } })
     const deliveries = () => listed(admin, `${path}/deliveries`, 'deliveries')
     await expect.poll(deliveries).toMatchObject([{ event: body.event, type: 'webhook.ping' }])
   })
 
-  it('with what was sent, and sent again', async () => {
-    const path = await made()
+  it('with deliveries and redeliveries', async () => {
+    const path = await createWebhook()
     const others = [EVENT.replace('0', '1'), EVENT.replace('0', '2')]
-    await delivered(path, EVENT, 200)
-    await delivered(path, others[0] ?? '', 500)
-    await delivered(path, others[1] ?? '', null)
+    await insertDelivery(path, EVENT, 200)
+    await insertDelivery(path, others[0] ?? '', 500)
+    await insertDelivery(path, others[1] ?? '', null)
     const all = await listed(admin, `${path}/deliveries?n=2`, 'deliveries')
     expect(all).toMatchObject([
       { event: others[1], state: 'failed', status: null, error: 'no', subject: 'other' },
@@ -178,7 +182,7 @@ describe('webhooks are answered as described', () => {
   })
 })
 
-describe('refusals of their own are answered as described', () => {
+describe('refusals of webhook operations match the API description', () => {
   const holder = async (actions: string[], repositories = ['a/**']): Promise<Ask> => {
     const { name, secret } = await makeCredential(registry, { repositories, actions })
     return (path, init = {}) => {
@@ -187,8 +191,8 @@ describe('refusals of their own are answered as described', () => {
     }
   }
 
-  it('403 for what lies beyond the credential', async () => {
-    const path = await made()
+  it('403 for repositories outside the credential', async () => {
+    const path = await createWebhook()
     const settings = await holder(['admin'])
     const request = { name: 'beyond', url: 'https://receiver.example/', repositories: ['a/b'] }
     await expectStatus(403, settings, 'POST', PATH, request)
@@ -196,8 +200,8 @@ describe('refusals of their own are answered as described', () => {
     await expectStatus(403, settings, 'POST', `${path}/rotate-secret`)
   })
 
-  it('409 for a name that is taken, and for what the webhook cannot do as it is', async () => {
-    const path = await made({ paused: true })
+  it('409 for a name in use, and for a state that does not permit the operation', async () => {
+    const path = await createWebhook({ paused: true })
     const request = { name: path.replace(`${PATH}/`, ''), url: 'https://a.example/' }
     await expectStatus(409, admin, 'POST', PATH, { ...request, repositories: ['a'] })
     await expectStatus(409, admin, 'POST', `${path}/test`)
@@ -209,7 +213,7 @@ describe('refusals of their own are answered as described', () => {
   })
 })
 
-it('everything that is described of webhooks alone was seen', () => {
+it('every described response of webhook operations was seen', () => {
   const described = OPERATIONS.filter(isWebhook).flatMap(({ method, path, place }) =>
     partsOf(place, 'responses')
       .filter(([status]) => /^2|403|409/.test(status))

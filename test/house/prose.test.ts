@@ -25,7 +25,6 @@ const NOT_YET: readonly string[] = [
   'src/registry',
   'src/storage',
   'src/unikernel',
-  'src/webhooks',
   'test/api',
   'test/auth',
   'test/cli',
@@ -41,7 +40,6 @@ const NOT_YET: readonly string[] = [
   'test/s3',
   'test/storage',
   'test/unikernel',
-  'test/webhooks',
 ]
 const room = ({ path }: { path: string }): string =>
   (/^(?:src|test)\/[^/.]+/.exec(path) ?? /^[^/]+/.exec(path))?.[0] ?? path

@@ -6,20 +6,20 @@ import {
 } from './delivery-fixture.ts'
 import { Receivers, respondWith, waitForRequests } from './receiver.ts'
 
-let desk: DeliveryFixture
+let fixture: DeliveryFixture
 const receivers = new Receivers()
 const receive = receivers.start
 
 beforeAll(async () => {
-  desk = await DeliveryFixture.open()
+  fixture = await DeliveryFixture.open()
 })
 
 afterEach(async () => {
-  await desk.clear()
+  await fixture.clear()
   await receivers.close()
 })
 
-afterAll(() => desk.close())
+afterAll(() => fixture.close())
 
 const grant = (actions: string[], ...repositories: string[]) => ({
   actions,
@@ -27,9 +27,9 @@ const grant = (actions: string[], ...repositories: string[]) => ({
   tags: null,
 })
 
-/** A credential, as what an endpoint was made with. */
+/** Creates a credential, and returns it as the origin of an owner. */
 async function origin(expiresIn?: string): Promise<string> {
-  const { rows } = await desk.client.query<{ id: string }>(
+  const { rows } = await fixture.client.query<{ id: string }>(
     `insert into credentials (name, kind, secret_sha256, expires_at)
      values ('c' || gen_random_uuid(), 'admin', sha256(gen_random_uuid()::text::bytea),
              now() + $1::interval)
@@ -45,114 +45,125 @@ const REFUSED: [string, Omit<TestWebhookOptions, 'url'>, TestEventOptions][] = [
   ['everything but pull', { ownerGrants: [grant(['push', 'admin', 'list'], 'builds/**')] }, {}],
   ['pull of a name alike', { ownerGrants: [grant(['pull'], 'builds/hell', 'builds')] }, {}],
   [
-    'pull, for what other webhooks do',
+    'pull, for events about other webhooks',
     { ownerGrants: [grant(['pull'], '**')] },
     { type: 'webhook.disabled', repository: null, tag: null },
   ],
 ]
 
-it.each(REFUSED)('whoever has %s hears nothing of it', async (_, columns, event) => {
+it.each(REFUSED)('an owner with %s does not receive the event', async (_, columns, event) => {
   const receiver = await receive()
   const ownerOrigin = await origin()
-  const hook = await desk.webhook({ url: receiver.url, ownerOrigin, ...columns })
-  const made = await desk.event([hook], event)
-  desk.startWorker()
-  await desk.waitForDelivery(hook, made, {
+  const webhook = await fixture.webhook({ url: receiver.url, ownerOrigin, ...columns })
+  const made = await fixture.event([webhook], event)
+  fixture.startWorker()
+  await fixture.waitForDelivery(webhook, made, {
     state: 'refused',
     roundAttempts: 0,
     attempts: 0,
     finished: true,
   })
   expect(receiver.received).toEqual([])
-  expect(desk.outcomes).toEqual(['refused'])
+  expect(fixture.outcomes).toEqual(['refused'])
 })
 
-const TOLD: [string, Omit<TestWebhookOptions, 'url'>, TestEventOptions][] = [
+const RECEIVED: [string, Omit<TestWebhookOptions, 'url'>, TestEventOptions][] = [
   ['pull', { ownerGrants: [grant(['pull'], 'builds/**')] }, {}],
   ['no grants, if it is public', { ownerGrants: [] }, { visibility: 'public' }],
   ['no grants, if it is a ping', { ownerGrants: [] }, { type: 'webhook.ping', repository: null }],
   ['everything', {}, { type: 'webhook.disabled', repository: null, tag: null }],
 ]
 
-it.each(TOLD)('whoever has %s hears of it', async (_, columns, event) => {
+it.each(RECEIVED)('an owner with %s receives the event', async (_, columns, event) => {
   const receiver = await receive()
   const ownerOrigin = await origin('1 hour')
-  const hook = await desk.webhook({ url: receiver.url, ownerOrigin, ...columns })
-  const made = await desk.event([hook], event)
-  desk.startWorker()
-  await desk.waitForDelivery(hook, made, { state: 'delivered' })
+  const webhook = await fixture.webhook({ url: receiver.url, ownerOrigin, ...columns })
+  const made = await fixture.event([webhook], event)
+  fixture.startWorker()
+  await fixture.waitForDelivery(webhook, made, { state: 'delivered' })
 })
 
-it('a repository that became private between two tries is kept from whoever may not pull', async () => {
+it('a repository that becomes private between two attempts is not sent to an owner that may not pull it', async () => {
   const receiver = await receive(respondWith(500))
   const [ownerOrigin, ownerGrants] = [await origin(), [grant(['pull'], 'mine')]]
-  const hook = await desk.webhook({ url: receiver.url, ownerOrigin, ownerGrants })
-  const event = await desk.event([hook], { visibility: 'public' })
-  desk.startWorker({ retrySeconds: [0, 0.5, 0.5] })
+  const webhook = await fixture.webhook({ url: receiver.url, ownerOrigin, ownerGrants })
+  const event = await fixture.event([webhook], { visibility: 'public' })
+  fixture.startWorker({ retrySeconds: [0, 0.5, 0.5] })
   await waitForRequests(receiver, 1)
-  await desk.client.query(`update repositories set visibility = 'private'`)
-  await desk.waitForDelivery(hook, event, { state: 'refused', attempts: 1 })
+  await fixture.client.query(`update repositories set visibility = 'private'`)
+  await fixture.waitForDelivery(webhook, event, { state: 'refused', attempts: 1 })
   expect(receiver.received).toHaveLength(1)
 })
 
 it.each([
   ['was revoked', `update credentials set revoked_at = now()`],
   ['has expired', `update credentials set expires_at = now() - interval '1 second'`],
-])('an endpoint whose credential %s is disabled, and keeps what it missed', async (_, change) => {
+])('a webhook whose credential %s is disabled, and keeps its deliveries', async (_, change) => {
   const receiver = await receive()
   const [ownerOrigin, ownerGrants] = [await origin(), [grant(['pull'], '**')]]
-  const hook = await desk.webhook({ url: receiver.url, ownerOrigin, ownerGrants })
-  await desk.client.query(change)
-  const events = [await desk.event([hook]), await desk.event([hook], { visibility: 'public' })]
-  desk.startWorker()
-  await expect.poll(() => desk.disabled).toEqual([expect.stringMatching(/has ended/)])
-  expect(await desk.listOutbox()).toMatchObject([
-    { type: 'webhook.disabled', webhook: hook.name, reason: 'owner' },
+  const webhook = await fixture.webhook({ url: receiver.url, ownerOrigin, ownerGrants })
+  await fixture.client.query(change)
+  const events = [
+    await fixture.event([webhook]),
+    await fixture.event([webhook], { visibility: 'public' }),
+  ]
+  fixture.startWorker()
+  await expect.poll(() => fixture.disabled).toEqual([expect.stringMatching(/has ended/)])
+  expect(await fixture.listOutbox()).toMatchObject([
+    { type: 'webhook.disabled', webhook: webhook.name, reason: 'owner' },
   ])
   for (const event of events) {
-    await desk.waitForDelivery(hook, event, { state: 'pending', roundAttempts: 0, lease: null })
+    await fixture.waitForDelivery(webhook, event, {
+      state: 'pending',
+      roundAttempts: 0,
+      lease: null,
+    })
   }
   expect(receiver.received).toEqual([])
 })
 
-it('an endpoint of a trust policy or an administrator is told as long as that is there', async () => {
+it('a webhook of a removed trust policy is disabled', async () => {
   const receiver = await receive()
-  const hook = await desk.webhook({ url: receiver.url, ownerOrigin: 'policy:4711' })
-  const event = await desk.event([hook])
-  desk.startWorker()
-  await expect.poll(() => desk.disabled).toHaveLength(1)
-  expect(await desk.delivery(hook, event)).toMatchObject({ state: 'pending' })
+  const webhook = await fixture.webhook({ url: receiver.url, ownerOrigin: 'policy:4711' })
+  const event = await fixture.event([webhook])
+  fixture.startWorker()
+  await expect.poll(() => fixture.disabled).toHaveLength(1)
+  expect(await fixture.delivery(webhook, event)).toMatchObject({ state: 'pending' })
   expect(receiver.received).toEqual([])
 })
 
-it('what is too old is not sent, and what is younger is', async () => {
+it('an event that is older than maxAgeSeconds is not sent, and a newer one is', async () => {
   const receiver = await receive()
-  const hook = await desk.webhook({ url: receiver.url, maxAgeSeconds: 60 })
-  const old = await desk.event([hook], { occurredAt: new Date(Date.now() - 61_000) })
-  const young = await desk.event([hook], { occurredAt: new Date(Date.now() - 50_000) })
-  desk.startWorker()
-  await desk.waitForDelivery(hook, old, { state: 'expired', attempts: 0 })
-  await desk.waitForDelivery(hook, young, { state: 'delivered' })
+  const webhook = await fixture.webhook({ url: receiver.url, maxAgeSeconds: 60 })
+  const old = await fixture.event([webhook], { occurredAt: new Date(Date.now() - 61_000) })
+  const young = await fixture.event([webhook], { occurredAt: new Date(Date.now() - 50_000) })
+  fixture.startWorker()
+  await fixture.waitForDelivery(webhook, old, { state: 'expired', attempts: 0 })
+  await fixture.waitForDelivery(webhook, young, { state: 'delivered' })
   expect(receiver.received).toHaveLength(1)
 })
 
-it('of what waits for one tag only the last is sent, to whom asked for that', async () => {
+it('a webhook with coalesceTags gets only the latest pending update of a tag', async () => {
   const [some, every] = [await receive(), await receive()]
   const types = ['image.pushed', 'image.tag.updated'] as const
-  const last = await desk.webhook({ url: some.url, coalesceTags: true, types })
-  const all = await desk.webhook({ url: every.url })
-  const make = (columns: TestEventOptions) => desk.event([last, all], columns)
+  const last = await fixture.webhook({ url: some.url, coalesceTags: true, types })
+  const all = await fixture.webhook({ url: every.url })
+  const make = (columns: TestEventOptions) => fixture.event([last, all], columns)
   const first = await make({ tag: 'live' })
   const other = await make({ tag: 'other' })
   const elsewhere = await make({ tag: 'live', repository: 'builds/bye' })
   const pushed = await make({ tag: null, type: 'image.pushed' })
   const second = await make({ tag: 'live' })
-  // Not wanted by `last`, so it makes nothing useless.
-  await desk.event([all], { tag: 'live', type: 'image.tag.deleted' })
-  desk.startWorker()
-  await desk.waitForDelivery(last, first, { state: 'superseded', roundAttempts: 0, finished: true })
+  // `last` does not receive this type, so it supersedes nothing.
+  await fixture.event([all], { tag: 'live', type: 'image.tag.deleted' })
+  fixture.startWorker()
+  await fixture.waitForDelivery(last, first, {
+    state: 'superseded',
+    roundAttempts: 0,
+    finished: true,
+  })
   for (const event of [other, elsewhere, pushed, second]) {
-    await desk.waitForDelivery(last, event, { state: 'delivered' })
+    await fixture.waitForDelivery(last, event, { state: 'delivered' })
   }
   await waitForRequests(every, 6)
 })

@@ -5,15 +5,13 @@ import { pruneEvents } from '../../src/sequencer/retention.ts'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { Receivers, respondWith, waitForRequests } from './receiver.ts'
 import {
   createWebhook,
   listDeliveries,
-  Receivers,
   requestWebhooks,
-  respondWith,
   waitForEndedDeliveries,
-  waitForRequests,
-} from './receiver.ts'
+} from './webhook-client.ts'
 
 let registry: TestRegistry
 let client: pg.Client
@@ -39,7 +37,7 @@ const ended = (name: string, count: number) => waitForEndedDeliveries(registry, 
 const deliveries = (name: string) => listDeliveries(registry, name)
 const tagUpdates = { types: ['image.tag.updated'] }
 
-describe('whoever may not pull any more', () => {
+describe('a webhook whose owner may no longer pull', () => {
   const asHolder = (secret: string, name: string) => ({
     request: (path: string, init: RequestInit = {}) =>
       registry.anonymous(path, {
@@ -48,7 +46,7 @@ describe('whoever may not pull any more', () => {
       }),
   })
 
-  it('hears nothing of a repository that became private', async () => {
+  it('receives nothing about a repository that became private', async () => {
     const receiver = await receive()
     const repository = newRepository()
     const credential = await makeCredential(registry, {
@@ -57,7 +55,7 @@ describe('whoever may not pull any more', () => {
     })
     const holder = asHolder(credential.secret, credential.name)
     const { name } = await createWebhook(holder, receiver.url, repository, tagUpdates)
-    // As if it had been made with less.
+    // As if the owner had fewer permissions.
     await client.query(
       `update webhooks set owner_grants = '[{"repositories":["${repository}"],"actions":["admin"],"tags":null}]'
         where name = $1`,
@@ -76,7 +74,7 @@ describe('whoever may not pull any more', () => {
     expect(receiver.received).toHaveLength(1)
   })
 
-  it('hears nothing more after its credential was revoked, and administrators see why', async () => {
+  it('receives nothing after its credential was revoked, and shows the reason', async () => {
     const receiver = await receive()
     const repository = newRepository()
     const credential = await makeCredential(registry, {
@@ -102,7 +100,7 @@ describe('whoever may not pull any more', () => {
   })
 })
 
-it('what waits for another try is tried at once when somebody resumes', async () => {
+it('resuming a webhook attempts its pending retries immediately', async () => {
   const receiver = await receive(respondWith(503))
   const repository = newRepository()
   const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
@@ -118,13 +116,13 @@ it('what waits for another try is tried at once when somebody resumes', async ()
         and w.name = $1`,
     [name],
   )
-  receiver.answer = (_, res) => void res.writeHead(204).end()
+  receiver.respond = (_, res) => void res.writeHead(204).end()
   const { status } = await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: false })
   expect(status).toBe(200)
   expect((await ended(name, 1))[0]).toMatchObject({ state: 'delivered', status: 204 })
 })
 
-it('old events are forgotten with their log, and what still waited for them is too late', async () => {
+it('old events are pruned with their deliveries, pending ones too', async () => {
   const receiver = await receive(respondWith(500))
   const repository = newRepository()
   const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)

@@ -19,7 +19,7 @@ import { WebhookCache } from '../../src/webhooks/webhook-cache.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { IMAGE_MANIFEST } from '../support/media-types.ts'
 
-/** What an endpoint is made of; without it, one that is told of everything and belongs to the operator. */
+/** The columns of a webhook. By default it receives image events and belongs to the operator. */
 export type TestWebhookOptions = {
   readonly url: string
   readonly format?: string
@@ -68,53 +68,53 @@ export type StoredAttempt = {
 export type TestWebhook = { readonly id: number; readonly name: string; readonly secret: string }
 export type TestEvent = { readonly position: number; readonly id: string; readonly body: string }
 
-/** Shorter than what a registry has, so that tests need not wait. */
+/** Shorter than in a registry, so that tests do not wait. */
 const POLL_MILLISECONDS = 50
-// Where it is over too early, what was heard is sent twice.
+// A request that is cut off early is sent twice.
 const REQUEST_MILLISECONDS = 20_000
 
-/** Deliveries without a registry: its tables, and deliverers on them. */
+/** A database with webhooks, events and deliveries, and delivery workers on it, without a registry. */
 export class DeliveryFixture {
   readonly db: Database
   readonly client: pg.Client
   readonly databaseUrl: string
-  /** What deliverers said went wrong, in one word each, and which endpoints they gave up. */
+  /** The errors and outcomes that workers reported, and the webhooks that they disabled. */
   readonly errors: unknown[] = []
   readonly outcomes: string[] = []
   readonly disabled: string[] = []
   readonly #masterKey = new MasterKey(Buffer.alloc(32, 7))
-  readonly #drop: () => Promise<void>
-  readonly #deliverers: DeliveryWorker[] = []
+  readonly #dropDatabase: () => Promise<void>
+  readonly #workers: DeliveryWorker[] = []
   readonly #clients: GuardedClient[] = []
   #keys: KeyRing | undefined
   #names = 0
 
-  private constructor(url: string, client: pg.Client, drop: () => Promise<void>) {
+  private constructor(url: string, client: pg.Client, dropDatabase: () => Promise<void>) {
     this.databaseUrl = url
     this.client = client
-    this.#drop = drop
+    this.#dropDatabase = dropDatabase
     this.db = this.#open()
   }
 
   static async open(): Promise<DeliveryFixture> {
-    const { url, drop } = await createTestDatabase()
-    const client = new pg.Client(url)
+    const database = await createTestDatabase()
+    const client = new pg.Client(database.url)
     await client.connect()
-    const desk = new DeliveryFixture(url, client, drop)
-    desk.#keys = new KeyRing(desk.db, desk.#masterKey)
-    await desk.#keys.open()
-    return desk
+    const fixture = new DeliveryFixture(database.url, client, () => database.drop())
+    fixture.#keys = new KeyRing(fixture.db, fixture.#masterKey)
+    await fixture.#keys.open()
+    return fixture
   }
 
   #open(): Database {
     return new Database({ connection: this.databaseUrl, connectionsMax: 5, onIdleError() {} })
   }
 
-  /** A process's deliverer; what is left out is as in a registry, but quicker. */
+  /** Creates the worker of a process. Its defaults are those of a registry, with shorter times. */
   worker(options: Partial<DeliveryWorkerOptions> = {}): DeliveryWorker {
-    if (this.#keys === undefined) throw new Error('the desk is not open')
+    if (this.#keys === undefined) throw new Error('the fixture is not open')
     const issuer = { url: 'https://registry.example.org', service: 'registry.example.org' }
-    const deliverer = new DeliveryWorker({
+    const worker = new DeliveryWorker({
       db: this.db,
       webhooks: new WebhookCache(this.db, this.#masterKey),
       client: this.outgoingClient(),
@@ -129,11 +129,11 @@ export class DeliveryFixture {
       onError: (error) => this.errors.push(error),
       ...options,
     })
-    this.#deliverers.push(deliverer)
-    return deliverer
+    this.#workers.push(worker)
+    return worker
   }
 
-  /** A way out to receivers of this machine. */
+  /** Creates a client that may reach receivers on this machine. */
   outgoingClient(requestMilliseconds = REQUEST_MILLISECONDS): GuardedClient {
     const client = new GuardedClient({
       allowed: ['127.0.0.1'],
@@ -144,11 +144,11 @@ export class DeliveryFixture {
     return client
   }
 
-  /** One that runs. */
+  /** Creates and starts a worker. */
   startWorker(options: Partial<DeliveryWorkerOptions> = {}): DeliveryWorker {
-    const deliverer = this.worker(options)
-    deliverer.start()
-    return deliverer
+    const worker = this.worker(options)
+    worker.start()
+    return worker
   }
 
   async webhook(columns: TestWebhookOptions): Promise<TestWebhook> {
@@ -189,14 +189,14 @@ export class DeliveryFixture {
     return { id: Number(rows[0]?.id), name, secret }
   }
 
-  /** Tells deliverers that endpoints were changed. */
+  /** Invalidates the webhook caches of the workers. */
   async incrementChangeCount(): Promise<void> {
     await this.client.query('update webhook_changes set count = count + 1')
   }
 
-  /** Something that happened, with a delivery for each of these endpoints. */
+  /** Inserts an event, with a delivery to each of these webhooks. */
   async event(
-    endpoints: readonly TestWebhook[],
+    webhooks: readonly TestWebhook[],
     columns: TestEventOptions = {},
     dueInSeconds = 0,
   ): Promise<TestEvent> {
@@ -223,27 +223,27 @@ export class DeliveryFixture {
     await this.client.query(
       `insert into deliveries (webhook_id, event_position, due_at)
        select unnest($1::bigint[]), $2, now() + make_interval(secs => $3)`,
-      [endpoints.map(({ id }) => id), position, dueInSeconds],
+      [webhooks.map(({ id }) => id), position, dueInSeconds],
     )
     return { position, id, body }
   }
 
-  async delivery(endpoint: TestWebhook, event: TestEvent): Promise<StoredDelivery> {
+  async delivery(webhook: TestWebhook, event: TestEvent): Promise<StoredDelivery> {
     const { rows } = await this.client.query<StoredDelivery>(
       `select state, round_attempts as "roundAttempts", attempts, lease, finished_at is not null as finished,
               extract(epoch from due_at - clock_timestamp())::float8 as "dueIn"
          from deliveries
         where webhook_id = $1
           and event_position = $2`,
-      [endpoint.id, event.position],
+      [webhook.id, event.position],
     )
     const row = rows[0]
     if (row === undefined) throw new Error('there is no such delivery')
     return row
   }
 
-  /** The first try first. */
-  async attempts(endpoint: TestWebhook, event: TestEvent): Promise<StoredAttempt[]> {
+  /** Lists the attempts of a delivery, oldest first. */
+  async attempts(webhook: TestWebhook, event: TestEvent): Promise<StoredAttempt[]> {
     const { rows } = await this.client.query<StoredAttempt>(
       `select attempt, milliseconds, status, error, request_headers as "requestHeaders",
               response_headers as "responseHeaders", response_body as "responseBody"
@@ -251,25 +251,25 @@ export class DeliveryFixture {
         where webhook_id = $1
           and event_position = $2
         order by attempt`,
-      [endpoint.id, event.position],
+      [webhook.id, event.position],
     )
     return rows
   }
 
   async health(
-    endpoint: TestWebhook,
+    webhook: TestWebhook,
   ): Promise<{ failures: number; openFor: number | null; failing: boolean } | undefined> {
     const { rows } = await this.client.query(
       `select failures, failing_since is not null as failing,
               extract(epoch from open_until - clock_timestamp())::float8 as "openFor"
          from webhook_health
         where webhook_id = $1`,
-      [endpoint.id],
+      [webhook.id],
     )
     return rows[0]
   }
 
-  /** What the registry itself tells: the events that wait for their place. */
+  /** Lists the data of events that have no position yet. */
   async listOutbox(): Promise<Record<string, unknown>[]> {
     const { rows } = await this.client.query<{ data: string }>(
       'select data from event_outbox order by id',
@@ -277,20 +277,20 @@ export class DeliveryFixture {
     return rows.map(({ data }) => JSON.parse(data))
   }
 
-  /** Waits until a delivery is so. */
+  /** Waits until a delivery has these columns. */
   async waitForDelivery(
-    endpoint: TestWebhook,
+    webhook: TestWebhook,
     event: TestEvent,
     columns: Partial<StoredDelivery>,
   ): Promise<void> {
     await expect
-      .poll(() => this.delivery(endpoint, event), { interval: 10, timeout: 5_000 })
+      .poll(() => this.delivery(webhook, event), { interval: 10, timeout: 5_000 })
       .toMatchObject(columns)
   }
 
-  /** Stops all deliverers, and forgets everything; expects that nothing went wrong. */
+  /** Stops all workers and deletes all rows. Expects that no worker reported an error. */
   async clear(): Promise<void> {
-    await Promise.all(this.#deliverers.splice(0).map((one) => one.stop()))
+    await Promise.all(this.#workers.splice(0).map((one) => one.stop()))
     for (const client of this.#clients.splice(0)) client.close()
     await this.client.query(
       'truncate event_outbox, events, webhooks, repositories, credentials, trust_policies cascade',
@@ -305,13 +305,13 @@ export class DeliveryFixture {
   async close(): Promise<void> {
     await this.db.close()
     await this.client.end()
-    await this.#drop()
+    await this.#dropDatabase()
   }
 }
 
 const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
 
-/** As the registry renders it. */
+/** Renders an event as the registry does. */
 function bodyOf(id: string, position: number, columns: TestEventOptions): string {
   const { type = 'image.tag.updated', repository = 'builds/hello', occurredAt } = columns
   return renderCloudEvent(registryEvent(type, columns), {

@@ -2,16 +2,14 @@ import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { Receivers, respondWith, waitForRequests } from './receiver.ts'
 import {
   createWebhook,
   type DeliveryJson,
   listDeliveries,
-  Receivers,
   requestWebhooks,
-  respondWith,
   waitForEndedDeliveries,
-  waitForRequests,
-} from './receiver.ts'
+} from './webhook-client.ts'
 
 let registry: TestRegistry
 let client: pg.Client
@@ -36,12 +34,12 @@ afterAll(async () => {
 const ended = (name: string, count: number) => waitForEndedDeliveries(registry, name, count)
 const deliveries = (name: string) => listDeliveries(registry, name)
 const tagUpdates = { types: ['image.tag.updated'] }
-/** As if the time until the next try were over. */
-const hurry = () =>
+/** Makes pending retries due now. */
+const retryNow = () =>
   client.query(`update deliveries set due_at = now() where state = 'pending' and lease is null`)
 
 describe('a delivery', () => {
-  it('is sent once, and what was sent and answered can be seen without its secrets', async () => {
+  it('is sent once, and the API returns its request and response without secrets', async () => {
     const receiver = await receive((_, res) => {
       res.writeHead(202, { 'x-received': 'yes' }).end('thank you')
     })
@@ -75,7 +73,7 @@ describe('a delivery', () => {
     expect(body.body).toBe(receiver.received[0]?.body)
   })
 
-  it('that fails is tried again with the same id and the same body, and newly signed', async () => {
+  it('that fails is sent again with the same id and body', async () => {
     const receiver = await receive(respondWith(500))
     const repository = newRepository()
     const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
@@ -87,7 +85,7 @@ describe('a delivery', () => {
     const [{ dueAt }] = (await deliveries(name)) as [DeliveryJson]
     const seconds = (new Date(dueAt ?? '').getTime() - Date.now()) / 1000
     expect(seconds).toBeLessThan(2.5)
-    receiver.answer = (_, res) => res.writeHead(200).end()
+    receiver.respond = (_, res) => res.writeHead(200).end()
     await waitForRequests(receiver, 2)
     const [first, second] = receiver.received
     expect(second?.headers['webhook-id']).toBe(first?.headers['webhook-id'])
@@ -98,9 +96,9 @@ describe('a delivery', () => {
   it.each([
     ['a number of seconds', '3600', 3600],
     ['a date', () => new Date(Date.now() + 7_200_000).toUTCString(), 7200],
-    ['nothing that can be read', 'soon', 2],
+    ['neither of them', 'soon', 2],
     ['more than a day', '900000', 86_400],
-  ])('waits as long as Retry-After says: %s', async (_, header, seconds) => {
+  ])('waits as long as Retry-After: %s', async (_, header, seconds) => {
     const text = typeof header === 'string' ? header : header()
     const receiver = await receive(respondWith(429, { 'retry-after': text }))
     const repository = newRepository()
@@ -110,11 +108,11 @@ describe('a delivery', () => {
     const [delivery] = await deliveries(name)
     const wait = (new Date(delivery?.dueAt ?? '').getTime() - Date.now()) / 1000
     expect(wait).toBeGreaterThan(seconds * 0.75 - 2)
-    // Perhaps it was tried a second time already.
+    // There may be a second attempt already.
     expect(wait).toBeLessThan(seconds * 1.25 + 5)
   })
 
-  it('does not follow redirects, and says so', async () => {
+  it('does not follow redirects, and has the reason', async () => {
     const elsewhere = await receive()
     const receiver = await receive(respondWith(307, { location: elsewhere.url }))
     const repository = newRepository()
@@ -126,18 +124,18 @@ describe('a delivery', () => {
     expect(elsewhere.received).toEqual([])
   })
 
-  it('ends as failed after its last try, and can be sent again', async () => {
+  it('fails after its last attempt, and can be redelivered', async () => {
     const receiver = await receive(respondWith(503))
     const repository = newRepository()
-    const wish = { ...tagUpdates, paused: true }
-    const { name } = await createWebhook(registry, receiver.url, repository, wish)
+    const settings = { ...tagUpdates, paused: true }
+    const { name } = await createWebhook(registry, receiver.url, repository, settings)
     await pushImage(registry, repository, 'live')
     await expect.poll(() => deliveries(name)).toHaveLength(1)
     await client.query(`update deliveries set round_attempts = 12 where state = 'pending'`)
     await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: false })
     const [failed] = await ended(name, 1)
     expect(failed).toMatchObject({ state: 'failed', status: 503, dueAt: null })
-    receiver.answer = (_, res) => res.writeHead(200).end()
+    receiver.respond = (_, res) => res.writeHead(200).end()
     const path = `/${name}/deliveries/${failed?.event}/redeliver`
     expect((await requestWebhooks(registry, 'POST', path)).status).toBe(202)
     await expect.poll(async () => (await deliveries(name))[0]?.state).toBe('delivered')
@@ -145,7 +143,7 @@ describe('a delivery', () => {
     expect(new Set(ids)).toEqual(new Set([failed?.event]))
   })
 
-  it('that comes too late to be of use is not sent, only when somebody asks for it', async () => {
+  it('that is older than maxAgeSeconds is not sent, except when a user redelivers it', async () => {
     const receiver = await receive(respondWith(500, { 'retry-after': '3600' }))
     const repository = newRepository()
     const more = { ...tagUpdates, maxAgeSeconds: 3600 }
@@ -158,15 +156,15 @@ describe('a delivery', () => {
         where repository_id = (select id from repositories where name = $1)`,
       [repository],
     )
-    await hurry()
+    await retryNow()
     const [late] = await ended(name, 1)
     expect(late).toMatchObject({ state: 'expired', attempts: 1 })
-    receiver.answer = (_, res) => res.writeHead(200).end()
+    receiver.respond = (_, res) => res.writeHead(200).end()
     await requestWebhooks(registry, 'POST', `/${name}/deliveries/${late?.event}/redeliver`)
     await expect.poll(async () => (await deliveries(name))[0]?.state).toBe('delivered')
   })
 
-  it('of a tag that moved on meanwhile is left out where that was asked for', async () => {
+  it('of a superseded tag update is skipped with coalesceTags', async () => {
     const receiver = await receive(respondWith(500))
     const repository = newRepository()
     const more = { ...tagUpdates, coalesceTags: true }
@@ -174,16 +172,16 @@ describe('a delivery', () => {
     const all = await createWebhook(registry, receiver.url, repository, tagUpdates)
     await pushImage(registry, repository, 'live')
     await waitForRequests(receiver, 2)
-    receiver.answer = (_, res) => res.writeHead(200).end()
+    receiver.respond = (_, res) => res.writeHead(200).end()
     await pushImage(registry, repository, 'live')
     await pushImage(registry, repository, 'other')
-    await hurry()
+    await retryNow()
     const states = (shown: DeliveryJson[]) => shown.map(({ state }) => state)
-    const told = await ended(name, 3)
-    expect(states(told)).toEqual(['delivered', 'delivered', 'superseded'])
+    const listed = await ended(name, 3)
+    expect(states(listed)).toEqual(['delivered', 'delivered', 'superseded'])
     expect(states(await ended(all.name, 3))).toEqual(['delivered', 'delivered', 'delivered'])
-    // Whoever asks for it gets it; of many that are sent again, the last of each tag is enough.
-    await requestWebhooks(registry, 'POST', `/${name}/deliveries/${told[2]?.event}/redeliver`)
+    // A redelivery of one event sends it; a redelivery of a range sends the latest update of each tag.
+    await requestWebhooks(registry, 'POST', `/${name}/deliveries/${listed[2]?.event}/redeliver`)
     await expect.poll(async () => (await deliveries(name))[2]?.state).toBe('delivered')
     await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: true })
     await requestWebhooks(registry, 'POST', `/${name}/redeliver`, { after: '2000-01-01T00:00:00Z' })
@@ -191,30 +189,30 @@ describe('a delivery', () => {
     expect(states(await ended(name, 3))).toEqual(['delivered', 'delivered', 'superseded'])
   })
 
-  it('is not superseded by a move that the webhook is not told of', async () => {
+  it('is not superseded by an update that the webhook does not receive', async () => {
     const receiver = await receive()
     const repository = newRepository()
-    const wish = { ...tagUpdates, coalesceTags: true, tags: ['v*'], paused: true }
-    const { name } = await createWebhook(registry, receiver.url, repository, wish)
+    const settings = { ...tagUpdates, coalesceTags: true, tags: ['v*'], paused: true }
+    const { name } = await createWebhook(registry, receiver.url, repository, settings)
     await pushImage(registry, repository, 'v1')
     await expect.poll(() => deliveries(name)).toHaveLength(1)
     await requestWebhooks(registry, 'PATCH', `/${name}`, { tags: ['live'] })
     await pushImage(registry, repository, 'v1')
-    // What comes after it has its place after it.
+    // Its position is after that of the update before it.
     await pushImage(registry, repository, 'live')
     await expect.poll(() => deliveries(name)).toHaveLength(2)
     await requestWebhooks(registry, 'PATCH', `/${name}`, { tags: ['v*'], paused: false })
     expect(await ended(name, 2)).toMatchObject([{ state: 'delivered' }, { state: 'delivered' }])
   })
 
-  it('in the docker format has the same id, and bytes that do not change', async () => {
+  it('in the docker format has the same id and the same bytes in each attempt', async () => {
     const receiver = await receive(respondWith(500))
     const repository = newRepository()
     const more = { ...tagUpdates, format: 'docker' }
     const { name } = await createWebhook(registry, receiver.url, repository, more)
     await pushImage(registry, repository, 'live')
     await waitForRequests(receiver, 1)
-    receiver.answer = (_, res) => res.writeHead(200).end()
+    receiver.respond = (_, res) => res.writeHead(200).end()
     await ended(name, 1)
     const [first, second] = receiver.received
     expect(first?.headers['content-type']).toBe(
@@ -225,7 +223,7 @@ describe('a delivery', () => {
     expect(events).toMatchObject([{ id: first?.headers['webhook-id'], target: { tag: 'live' } }])
   })
 
-  it('takes no longer than it may from a receiver that never ends its answer', async () => {
+  it('ends when a receiver never ends its response', async () => {
     const receiver = await receive((_, res) => {
       res.writeHead(200)
       const more = setInterval(() => res.write('x'.repeat(10_000)), 5)
@@ -246,8 +244,8 @@ describe('a delivery', () => {
   })
 })
 
-describe('an endpoint', () => {
-  it('that answers 410 is told nothing more, and administrators hear of it', async () => {
+describe('a webhook', () => {
+  it('whose receiver answers 410 is disabled, and administrators receive an event', async () => {
     const administrator = await receive()
     await createWebhook(registry, administrator.url, 'none', { types: ['webhook.disabled'] })
     const receiver = await receive(respondWith(410))
@@ -262,16 +260,16 @@ describe('an endpoint', () => {
     const { body } = await requestWebhooks(registry, 'GET', `/${name}`)
     expect(body).toMatchObject({ state: 'disabled', disabledReason: expect.stringMatching(/410/) })
     await pushImage(registry, repository, 'next')
-    await hurry()
+    await retryNow()
     await new Promise((resolve) => setTimeout(resolve, 1_500))
     expect(receiver.received).toHaveLength(1)
-    // What it missed waits for it.
-    receiver.answer = (_, res) => res.writeHead(200).end()
+    // Its deliveries are still pending.
+    receiver.respond = (_, res) => res.writeHead(200).end()
     await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: false })
     expect(await ended(name, 2)).toMatchObject([{ state: 'delivered' }, { state: 'delivered' }])
   })
 
-  it('that keeps failing is left alone, and tried by one delivery at a time', async () => {
+  it('that keeps failing is paused, and then attempted by one delivery at a time', async () => {
     const receiver = await receive(respondWith(500))
     const repository = newRepository()
     const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
@@ -279,11 +277,11 @@ describe('an endpoint', () => {
     const health = async () => (await requestWebhooks(registry, 'GET', `/${name}`)).body.health
     await expect.poll(health).toMatchObject({ retryingAt: expect.any(String) })
     const before = receiver.received.length
-    await hurry()
+    await retryNow()
     await new Promise((resolve) => setTimeout(resolve, 1_500))
     expect(receiver.received).toHaveLength(before)
-    // When its time is over, one tries it; then all go.
-    receiver.answer = (_, res) => res.writeHead(200).end()
+    // After the open time one delivery is attempted; its success releases the others.
+    receiver.respond = (_, res) => res.writeHead(200).end()
     await client.query(
       `update webhook_health set open_until = now()
         where webhook_id = (select id from webhooks where name = $1)`,
@@ -294,7 +292,7 @@ describe('an endpoint', () => {
     expect(await health()).toMatchObject({ failures: 0, retryingAt: null })
   })
 
-  it('that took nothing for five days is disabled by the next failure, and not before', async () => {
+  it('that failed for five days is disabled by the next failure, and not before', async () => {
     const receiver = await receive(respondWith(500))
     const repository = newRepository()
     const { name } = await createWebhook(registry, receiver.url, repository, tagUpdates)
@@ -310,17 +308,17 @@ describe('an endpoint', () => {
     await waitForRequests(receiver, 1)
     await expect.poll(async () => (await deliveries(name))[0]?.attempts).toBe(1)
     await since(4)
-    await hurry()
+    await retryNow()
     await waitForRequests(receiver, 2)
     await expect.poll(async () => (await deliveries(name))[0]?.attempts).toBe(2)
     expect(await state()).toBe('active')
     await since(6)
-    await hurry()
+    await retryNow()
     await expect.poll(state).toBe('disabled')
     expect((await deliveries(name))[0]).toMatchObject({ state: 'pending' })
   })
 
-  it('that is paused keeps what it misses', async () => {
+  it('that is paused keeps its deliveries', async () => {
     const receiver = await receive()
     const repository = newRepository()
     const { name } = await createWebhook(registry, receiver.url, repository, {
@@ -335,7 +333,7 @@ describe('an endpoint', () => {
     await waitForRequests(receiver, 1)
   })
 
-  it('that hangs holds up nobody else', async () => {
+  it('whose receiver hangs does not delay others', async () => {
     const hanging = await receive(() => {})
     const quick = await receive()
     const repository = newRepository()
@@ -348,7 +346,7 @@ describe('an endpoint', () => {
     expect(hanging.received.length).toBeLessThanOrEqual(24)
   })
 
-  it('in a network that is not allowed gets nothing, and its log says why', async () => {
+  it('in a network that is not allowed receives nothing, and the log has the reason', async () => {
     const repository = newRepository()
     const { name } = await createWebhook(registry, 'http://127.0.0.1:1/', repository, tagUpdates)
     await client.query(`update webhooks set url = 'http://127.0.0.2:1/' where name = $1`, [name])

@@ -3,7 +3,7 @@ import { basic, bearer, makeCredential, requestToken, sql } from '../auth/creden
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   adminWebhookClient,
-  createdWebhook,
+  createWebhookAs,
   credentialWebhookClient,
   errorMessage,
   type WebhookClient,
@@ -24,35 +24,35 @@ const EVERYTHING = ['pull', 'push', 'delete', 'admin']
 const namesOf = ({ body }: { body: { webhooks: { name: string }[] } }) =>
   body.webhooks.map(({ name }) => name)
 
-describe('whoever may admin and pull', () => {
-  it('has webhooks for what lies within that', async () => {
-    const { name, desk } = await credentialWebhookClient(registry, {
+describe('a holder of admin and pull', () => {
+  it('creates webhooks for these repositories', async () => {
+    const { name, client } = await credentialWebhookClient(registry, {
       repositories: ['team/**', 'other/kernel'],
       actions: ['admin', 'pull'],
     })
     for (const repositories of [['team/**'], ['team/a', 'other/kernel'], ['team/*/www']]) {
-      expect(await createdWebhook(desk, { repositories })).toMatchObject({
+      expect(await createWebhookAs(client, { repositories })).toMatchObject({
         repositories,
         owner: name,
       })
     }
   })
 
-  it('has none for anything beyond, nor for what it may only do one of', async () => {
+  it('creates none for other repositories, nor with only one of the two', async () => {
     const within = { repositories: ['team/**'], actions: EVERYTHING }
-    const { desk } = await credentialWebhookClient(registry, within)
+    const { client } = await credentialWebhookClient(registry, within)
     for (const repositories of [['**'], ['team/a', 'team*/**'], ['other/kernel'], ['*/a']]) {
-      const answer = await desk('POST', '', webhookRequest({ repositories }))
+      const answer = await client('POST', '', webhookRequest({ repositories }))
       expect({ repositories, status: answer.status }).toEqual({ repositories, status: 403 })
       expect(errorMessage(answer, 'DENIED')).toMatch(/may not admin all of /)
     }
-    const { desk: settings } = await credentialWebhookClient(registry, {
+    const { client: settings } = await credentialWebhookClient(registry, {
       repositories: ['team/**'],
       actions: ['admin'],
     })
     const answer = await settings('POST', '', webhookRequest({ repositories: ['team/a'] }))
     expect(errorMessage(answer, 'DENIED')).toContain('may not pull all of team/a')
-    const { desk: puller } = await credentialWebhookClient(registry, {
+    const { client: puller } = await credentialWebhookClient(registry, {
       repositories: ['team/**'],
       actions: ['pull', 'push', 'delete'],
     })
@@ -61,33 +61,33 @@ describe('whoever may admin and pull', () => {
     )
   })
 
-  it('is not told of the registry itself', async () => {
-    const { desk } = await credentialWebhookClient(registry, {
+  it('receives no events about the registry', async () => {
+    const { client } = await credentialWebhookClient(registry, {
       repositories: ['**'],
       actions: EVERYTHING,
     })
-    const refused = await desk('POST', '', webhookRequest({ types: ['webhook.disabled'] }))
+    const refused = await client('POST', '', webhookRequest({ types: ['webhook.disabled'] }))
     expect(errorMessage(refused, 'DENIED')).toContain('only administrators')
-    const { name } = await createdWebhook(desk)
-    const changed = await desk('PATCH', `/${name}`, { types: ['webhook.disabled'] })
+    const { name } = await createWebhookAs(client)
+    const changed = await client('PATCH', `/${name}`, { types: ['webhook.disabled'] })
     expect(changed.status).toBe(403)
-    const { name: others } = await createdWebhook(admin, {
+    const { name: others } = await createWebhookAs(admin, {
       types: ['image.pushed', 'webhook.disabled'],
     })
-    expect((await desk('GET', `/${others}`)).status).toBe(404)
+    expect((await client('GET', `/${others}`)).status).toBe(404)
   })
 
-  it('sees and changes what others made within that, and nothing else', async () => {
-    const { name: inside } = await createdWebhook(admin, { repositories: ['seen/a', 'seen/b/*'] })
-    const { name: outside } = await createdWebhook(admin, { repositories: ['seen/a', 'hidden/b'] })
-    const { name: me, desk } = await credentialWebhookClient(registry, {
+  it('reads and changes the webhooks of others for these repositories, and no others', async () => {
+    const { name: inside } = await createWebhookAs(admin, { repositories: ['seen/a', 'seen/b/*'] })
+    const { name: outside } = await createWebhookAs(admin, { repositories: ['seen/a', 'hidden/b'] })
+    const { name: me, client } = await credentialWebhookClient(registry, {
       repositories: ['seen/**'],
       actions: EVERYTHING,
     })
-    expect(namesOf(await desk('GET', ''))).toEqual([inside])
-    const hidden = await desk('GET', `/${outside}`)
-    const absent = await desk('GET', '/nothing')
-    const renamed = JSON.parse(JSON.stringify(absent).replaceAll('nothing', outside))
+    expect(namesOf(await client('GET', ''))).toEqual([inside])
+    const hidden = await client('GET', `/${outside}`)
+    const missing = await client('GET', '/nothing')
+    const renamed = JSON.parse(JSON.stringify(missing).replaceAll('nothing', outside))
     expect(hidden).toEqual(renamed)
     for (const [method, path, sent] of [
       ['PATCH', '', { paused: true }],
@@ -97,16 +97,16 @@ describe('whoever may admin and pull', () => {
       ['GET', '/deliveries', undefined],
       ['POST', '/redeliver', { after: '2030-01-01T00:00:00Z' }],
     ] as const) {
-      expect((await desk(method, `/${outside}${path}`, sent)).status).toBe(404)
+      expect((await client(method, `/${outside}${path}`, sent)).status).toBe(404)
     }
     expect((await admin('GET', `/${outside}`)).body).toMatchObject({ state: 'active' })
-    const { body } = await desk('PATCH', `/${inside}`, { description: 'seen', paused: true })
+    const { body } = await client('PATCH', `/${inside}`, { description: 'seen', paused: true })
     expect(body).toMatchObject({ state: 'paused', owner: me })
-    expect((await desk('PATCH', `/${inside}`, { repositories: ['hidden/b'] })).status).toBe(403)
-    expect((await desk('DELETE', `/${inside}`)).status).toBe(204)
+    expect((await client('PATCH', `/${inside}`, { repositories: ['hidden/b'] })).status).toBe(403)
+    expect((await client('DELETE', `/${inside}`)).status).toBe(204)
   })
 
-  it('finds its own also behind many that it may not see', async () => {
+  it('finds its own webhooks among many that it may not see', async () => {
     await sql(
       registry,
       `insert into webhooks (name, url, repositories, types, format, secrets_jwe, owner_name)
@@ -114,30 +114,30 @@ describe('whoever may admin and pull', () => {
               'cloudevents', 'x', 'admin'
          from generate_series(1, 1200) as i`,
     )
-    const { desk } = await credentialWebhookClient(registry, {
+    const { client } = await credentialWebhookClient(registry, {
       repositories: ['mine/**'],
       actions: EVERYTHING,
     })
     for (const name of ['aaa', 'many-5', 'zzz-1', 'zzz-2']) {
       const mine = { name: `${name}-mine`, repositories: ['mine/a'] }
-      await createdWebhook(desk, mine)
+      await createWebhookAs(client, mine)
     }
-    const { body } = await desk('GET', '?n=3')
+    const { body } = await client('GET', '?n=3')
     expect(namesOf({ body })).toEqual(['aaa-mine', 'many-5-mine', 'zzz-1-mine'])
-    expect(namesOf(await desk('GET', '?n=3&last=zzz-1-mine'))).toEqual(['zzz-2-mine'])
+    expect(namesOf(await client('GET', '?n=3&last=zzz-1-mine'))).toEqual(['zzz-2-mine'])
     await sql(registry, "delete from webhooks where repositories = '{elsewhere/**}'")
   })
 
-  it('may do as much with a token, and as little as it was asked for', async () => {
+  it('has the permissions of its token, and no more', async () => {
     const { name, secret } = await makeCredential(registry, {
       repositories: ['team/**'],
       actions: EVERYTHING,
     })
-    const asked = (scope: string) => requestToken(registry, basic(name, secret), scope)
-    const token = webhookClient(registry, bearer(await asked('repository:team/a:pull,admin')))
-    await createdWebhook(token, { repositories: ['team/a'] })
+    const tokenFor = (scope: string) => requestToken(registry, basic(name, secret), scope)
+    const token = webhookClient(registry, bearer(await tokenFor('repository:team/a:pull,admin')))
+    await createWebhookAs(token, { repositories: ['team/a'] })
     expect((await token('POST', '', webhookRequest({ repositories: ['team/b'] }))).status).toBe(403)
-    const puller = webhookClient(registry, bearer(await asked('repository:team/a:pull')))
+    const puller = webhookClient(registry, bearer(await tokenFor('repository:team/a:pull')))
     expect((await puller('POST', '', webhookRequest({ repositories: ['team/a'] }))).status).toBe(
       403,
     )
@@ -145,7 +145,7 @@ describe('whoever may admin and pull', () => {
   })
 })
 
-describe('the owner', () => {
+describe('the owner of a webhook', () => {
   const ownerOf = async (name: string) => {
     const [row] = await sql<{ origin: string | null; grants: unknown }>(
       registry,
@@ -155,18 +155,18 @@ describe('the owner', () => {
     return row
   }
 
-  it('is who wrote last, with what it may do, and may pull what is sent', async () => {
-    const { name } = await createdWebhook(admin, { repositories: ['team/a'] })
+  it('is the last writer, with its permissions', async () => {
+    const { name } = await createWebhookAs(admin, { repositories: ['team/a'] })
     expect(await ownerOf(name)).toMatchObject({ grants: null })
-    const { name: holder, desk } = await credentialWebhookClient(registry, {
+    const { name: holder, client } = await credentialWebhookClient(registry, {
       repositories: ['team/**'],
       actions: EVERYTHING,
     })
-    // To pause and to resume is not to vouch for it.
+    // Pausing and resuming does not change the owner.
     for (const paused of [true, false]) {
-      expect((await desk('PATCH', `/${name}`, { paused })).body).toMatchObject({ owner: 'admin' })
+      expect((await client('PATCH', `/${name}`, { paused })).body).toMatchObject({ owner: 'admin' })
     }
-    const described = await desk('PATCH', `/${name}`, { description: 'mine' })
+    const described = await client('PATCH', `/${name}`, { description: 'mine' })
     expect(described.body).toMatchObject({ owner: holder })
     expect(await ownerOf(name)).toEqual({
       origin: expect.stringMatching(/^credential:\d+$/),
@@ -178,12 +178,12 @@ describe('the owner', () => {
     expect(await ownerOf(name)).toMatchObject({ grants: null })
   })
 
-  it('has at most a hundred, an administrator more, and a registry ten thousand', async () => {
-    const { name, desk } = await credentialWebhookClient(registry, {
+  it('has at most 100 webhooks, an administrator more, and a registry 10 000', async () => {
+    const { name, client } = await credentialWebhookClient(registry, {
       repositories: ['team/**'],
       actions: EVERYTHING,
     })
-    const { name: first } = await createdWebhook(desk, { repositories: ['team/a'] })
+    const { name: first } = await createWebhookAs(client, { repositories: ['team/a'] })
     const fill = (count: number, origin: string, grants: string | null) =>
       sql(
         registry,
@@ -196,13 +196,13 @@ describe('the owner', () => {
       )
     const { origin } = (await ownerOf(first)) ?? {}
     await fill(99, String(origin), '[]')
-    const answer = await desk('POST', '', webhookRequest({ repositories: ['team/a'] }))
+    const answer = await client('POST', '', webhookRequest({ repositories: ['team/a'] }))
     expect(answer.status).toBe(409)
     expect(errorMessage(answer, 'CONFLICT')).toContain('at most 100 webhooks')
-    await createdWebhook(admin)
+    await createWebhookAs(admin)
     await fill(10_000, 'many', null)
     expect(errorMessage(await admin('POST', '', webhookRequest()), 'CONFLICT')).toContain('10000')
     await sql(registry, "delete from webhooks where repositories = '{full/**}'")
-    await createdWebhook(desk, { repositories: ['team/a'] })
+    await createWebhookAs(client, { repositories: ['team/a'] })
   })
 })

@@ -2,24 +2,24 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   adminWebhookClient,
-  createdWebhook,
+  createWebhookAs,
   errorMessage,
   type WebhookClient,
   webhookRequest,
 } from './webhook-client.ts'
 
 let registry: TestRegistry
-let nameless: TestRegistry
+let withoutUrl: TestRegistry
 let admin: WebhookClient
 
 beforeAll(async () => {
   registry = await startRegistry({ ROOKERY_PUBLIC_URL: 'https://registry.example' })
-  nameless = await startRegistry({ ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.0/8' })
+  withoutUrl = await startRegistry({ ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.0/8' })
   admin = adminWebhookClient(registry)
 })
 afterAll(async () => {
   await registry.close()
-  await nameless.close()
+  await withoutUrl.close()
 })
 
 const long = (length: number) => 'x'.repeat(length)
@@ -120,7 +120,7 @@ const WRONG: Record<string, readonly Record<string, unknown>[]> = {
 
 describe.each(Object.entries(WRONG))('a webhook is refused for %s,', (field, requests) => {
   it.each(requests.map((one) => [JSON.stringify(one).slice(0, 70), one] as const))(
-    'as in %s, in one line that names it',
+    'as in %s, in one line that names the field',
     async (_text, more) => {
       const answer = await admin('POST', '', webhookRequest(more))
       expect(answer.status).toBe(400)
@@ -131,8 +131,8 @@ describe.each(Object.entries(WRONG))('a webhook is refused for %s,', (field, req
   )
 })
 
-it('a change is refused for the same, and nothing has changed', async () => {
-  const { secret: _, ...webhook } = await createdWebhook(admin)
+it('a change is refused for the same reasons, and changes nothing', async () => {
+  const { secret: _, ...webhook } = await createWebhookAs(admin)
   const { 'a name': __, ...others } = WRONG
   for (const change of Object.values(others).flat()) {
     const answer = await admin('PATCH', `/${webhook.name}`, { description: 'changed', ...change })
@@ -145,8 +145,8 @@ it('a change is refused for the same, and nothing has changed', async () => {
   expect((await admin('GET', `/${webhook.name}`)).body).toEqual(webhook)
 })
 
-it('an Authorization header and a token exclude each other, also when one comes later', async () => {
-  const { name } = await createdWebhook(admin, { authentication: { oidcAudience: 'flux' } })
+it('an Authorization header and a token exclude each other, in a later change too', async () => {
+  const { name } = await createWebhookAs(admin, { authentication: { oidcAudience: 'flux' } })
   const change = { authentication: { authorization: 'Bearer x' } }
   const refused = await admin('PATCH', `/${name}`, change)
   expect(errorMessage(refused, 'REQUEST_INVALID')).toContain('set one of them to null')
@@ -155,8 +155,8 @@ it('an Authorization header and a token exclude each other, also when one comes 
 })
 
 describe('without a public URL', () => {
-  it('no token is sent that nobody could verify', async () => {
-    const answer = await adminWebhookClient(nameless)(
+  it('an audience is refused, because no receiver could verify the token', async () => {
+    const answer = await adminWebhookClient(withoutUrl)(
       'POST',
       '',
       webhookRequest({ authentication: { oidcAudience: 'flux' } }),
@@ -171,16 +171,16 @@ describe('internal addresses', () => {
     expect(errorMessage(answer, 'REQUEST_INVALID')).toContain('ROOKERY_WEBHOOK_ALLOW_NETWORKS')
   })
 
-  it('are taken where they are allowed, also by http', async () => {
-    const desk = adminWebhookClient(nameless)
-    const webhook = await createdWebhook(desk, { url: 'http://127.0.0.1:9/hook' })
+  it('are accepted in allowed networks, with http too', async () => {
+    const client = adminWebhookClient(withoutUrl)
+    const webhook = await createWebhookAs(client, { url: 'http://127.0.0.1:9/hook' })
     expect(webhook.url).toBe('http://127.0.0.1:9/hook')
-    const other = await desk('POST', '', webhookRequest({ url: 'http://10.1.2.3/' }))
+    const other = await client('POST', '', webhookRequest({ url: 'http://10.1.2.3/' }))
     expect(other.status).toBe(400)
   })
 })
 
-it('a body that is no JSON object is refused', async () => {
+it('a body that is not a JSON object is refused', async () => {
   for (const body of ['', '[', '[]', 'null', '7']) {
     const answer = await registry.request('/api/v1/webhooks', {
       method: 'POST',

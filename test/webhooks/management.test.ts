@@ -6,7 +6,7 @@ import { openTokenMinter, sql } from '../auth/credentials-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   adminWebhookClient,
-  createdWebhook,
+  createWebhookAs,
   errorMessage,
   newName,
   type WebhookClient,
@@ -32,8 +32,8 @@ const IMAGE_TYPES = [
 ]
 
 describe('a webhook', () => {
-  it('is made of a name, a URL and repositories, and tells everything of images', async () => {
-    const { secret, ...webhook } = await createdWebhook(admin)
+  it('needs a name, a URL and repositories, and receives all image events by default', async () => {
+    const { secret, ...webhook } = await createWebhookAs(admin)
     expect(secret).toMatch(/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/)
     expect(webhook).toMatchObject({
       url: 'https://receiver.example/hook',
@@ -50,7 +50,7 @@ describe('a webhook', () => {
     expect(await admin('GET', `/${webhook.name}`)).toEqual({ status: 200, body: webhook })
   })
 
-  it('takes every setting there is, and tells them', async () => {
+  it('accepts every setting, and returns them', async () => {
     const settings = {
       tags: ['v*', 'live'],
       types: ['image.tag.updated', 'webhook.disabled'],
@@ -66,7 +66,7 @@ describe('a webhook', () => {
       webhookSecret: 'hush',
       oidcAudience: 'flux',
     }
-    const webhook = await createdWebhook(admin, { ...settings, authentication, paused: true })
+    const webhook = await createWebhookAs(admin, { ...settings, authentication, paused: true })
     expect(webhook).toMatchObject({
       ...settings,
       secret: authentication.secret,
@@ -81,8 +81,8 @@ describe('a webhook', () => {
     })
   })
 
-  it('is changed where something is given, and taken back where that is null', async () => {
-    const before = await createdWebhook(admin, {
+  it('changes the given fields, and resets those that are null', async () => {
+    const before = await createWebhookAs(admin, {
       tags: ['v*'],
       description: 'one',
       maxAgeSeconds: 60,
@@ -107,15 +107,15 @@ describe('a webhook', () => {
     expect(await admin('PATCH', `/${before.name}`, {})).toMatchObject({ status: 200 })
   })
 
-  it('is paused, and comes back', async () => {
-    const { name } = await createdWebhook(admin)
-    const turned = async (paused: boolean) => (await admin('PATCH', `/${name}`, { paused })).body
-    expect(await turned(true)).toMatchObject({ state: 'paused' })
-    expect(await turned(false)).toMatchObject({ state: 'active' })
+  it('is paused and resumed', async () => {
+    const { name } = await createWebhookAs(admin)
+    const setPaused = async (paused: boolean) => (await admin('PATCH', `/${name}`, { paused })).body
+    expect(await setPaused(true)).toMatchObject({ state: 'paused' })
+    expect(await setPaused(false)).toMatchObject({ state: 'active' })
   })
 
-  it('comes back with a clean slate when it was disabled', async () => {
-    const { name } = await createdWebhook(admin)
+  it('clears its failures when it is resumed after it was disabled', async () => {
+    const { name } = await createWebhookAs(admin)
     await sql(
       registry,
       `with disabled as (
@@ -146,8 +146,8 @@ describe('a webhook', () => {
     })
   })
 
-  it('is removed, and its name is free', async () => {
-    const { name } = await createdWebhook(admin)
+  it('is removed, and its name can be used again', async () => {
+    const { name } = await createWebhookAs(admin)
     expect(await admin('DELETE', `/${name}`)).toEqual({ status: 204, body: undefined })
     for (const [method, path] of [
       ['GET', name],
@@ -161,15 +161,15 @@ describe('a webhook', () => {
       expect(answer.status).toBe(404)
       expect(errorMessage(answer, 'NOT_FOUND')).toBe(`there is no webhook ${name}`)
     }
-    await createdWebhook(admin, { name })
+    await createWebhookAs(admin, { name })
     const again = await admin('POST', '', webhookRequest({ name }))
     expect(again.status).toBe(409)
     expect(errorMessage(again, 'CONFLICT')).toContain(`there is a webhook named ${name}`)
   })
 
-  it('is listed in the order of names, page by page', async () => {
+  it('is listed by name, in pages', async () => {
     const names = ['zz-b', 'zz-c', 'zz-a']
-    for (const name of names) await createdWebhook(admin, { name })
+    for (const name of names) await createWebhookAs(admin, { name })
     const { body } = await admin('GET', '?n=2&last=zz')
     expect(body.webhooks.map(({ name }: { name: string }) => name)).toEqual(['zz-a', 'zz-b'])
     const { body: rest } = await admin('GET', '?n=2&last=zz-b')
@@ -178,15 +178,15 @@ describe('a webhook', () => {
   })
 })
 
-describe('its secrets', () => {
+describe('the secrets of a webhook', () => {
   const SECRETS = {
     secret: `whsec_${Buffer.from('never to be seen again 123').toString('base64')}`,
     authorization: 'Bearer never-to-be-seen-either',
     webhookSecret: 'nor-this-one',
   }
 
-  it('are in no later answer, no log and no audit entry', async () => {
-    const { name, secret } = await createdWebhook(admin, { authentication: SECRETS })
+  it('are in no later response, no log and no audit entry', async () => {
+    const { name, secret } = await createWebhookAs(admin, { authentication: SECRETS })
     expect(secret).toBe(SECRETS.secret)
     const answers = [
       await admin('GET', `/${name}`),
@@ -204,13 +204,13 @@ describe('its secrets', () => {
     const kept = await sql(registry, 'select w::text from webhooks w')
     const text = JSON.stringify([answers, await audit.text(), kept, registry.log])
     for (const value of Object.values(SECRETS)) expect(text).not.toContain(value)
-    // Those that the registry made, only in their own answer.
-    const made_ = answers[4]?.body.secret
-    expect(text.split(made_).length).toBe(2)
+    // A generated secret is only in its own response.
+    const generated = answers[4]?.body.secret
+    expect(text.split(generated).length).toBe(2)
     expect(text).not.toContain('whsk_')
   })
 
-  it('are not repeated when they are refused', async () => {
+  it('are not quoted when they are refused', async () => {
     for (const authentication of [
       { secret: 'whsec_tooshort' },
       { secret: 'plain-tooshort' },
@@ -226,7 +226,7 @@ describe('its secrets', () => {
   })
 
   it('are encrypted with the master key', async () => {
-    const { name, secret } = await createdWebhook(admin)
+    const { name, secret } = await createWebhookAs(admin)
     const [row] = await sql<{ jwe: string }>(
       registry,
       'select secrets_jwe as jwe from webhooks where name = $1',
@@ -241,8 +241,8 @@ describe('its secrets', () => {
     expect(readFileSync(`${registry.folder}/master-key`, 'utf8')).not.toContain(secret)
   })
 
-  it('are rotated: the earlier one signs beside the new one for a while', async () => {
-    const { name, secret: first } = await createdWebhook(admin)
+  it('are rotated: the earlier one keeps signing for a while', async () => {
+    const { name, secret: first } = await createWebhookAs(admin)
     const path = `/${name}/rotate-secret`
     const started = Date.now()
     const { status, body } = await admin('POST', path, { overlapSeconds: 3600 })
@@ -253,7 +253,7 @@ describe('its secrets', () => {
     const given = `whsec_${Buffer.alloc(32, 9).toString('base64')}`
     const { body: second } = await admin('POST', path, { secret: given })
     expect(second.secret).toBe(given)
-    // The first still ends when it was said; a day is for the one that was present.
+    // The end of the first secret stays; the default of a day applies to the second.
     expect(second.authentication.earlierUntil).toHaveLength(2)
     expect(second.authentication.earlierUntil).toContain(until)
     const { body: none } = await admin('POST', path, { overlapSeconds: 0 })
@@ -261,7 +261,7 @@ describe('its secrets', () => {
   })
 
   it('are at most four at once, and never the same twice', async () => {
-    const { name, secret } = await createdWebhook(admin)
+    const { name, secret } = await createWebhookAs(admin)
     const path = `/${name}/rotate-secret`
     const same = await admin('POST', path, { secret })
     expect(errorMessage(same, 'REQUEST_INVALID')).toContain('secret is in use already')
@@ -272,15 +272,15 @@ describe('its secrets', () => {
   })
 
   it.each([-1, 1.5, 2_592_001, '1d'])('do not overlap for %s seconds', async (overlapSeconds) => {
-    const { name } = await createdWebhook(admin)
+    const { name } = await createWebhookAs(admin)
     const answer = await admin('POST', `/${name}/rotate-secret`, { overlapSeconds })
     expect(answer.status).toBe(400)
     expect(errorMessage(answer, 'REQUEST_INVALID')).toContain('overlapSeconds')
   })
 
-  it('become whole again by rotation when the master key is another one', async () => {
+  it('are replaced by a rotation when the master key has changed', async () => {
     const authentication = { authorization: 'Bearer x', signatures: ['v1a'] }
-    const { name } = await createdWebhook(admin, { authentication })
+    const { name } = await createWebhookAs(admin, { authentication })
     await sql(registry, "update webhooks set secrets_jwe = 'of another key' where name = $1", [
       name,
     ])
@@ -301,10 +301,10 @@ describe('its secrets', () => {
     })
   })
 
-  it('do not follow a URL that moves elsewhere', async () => {
+  it('must be given again when the URL changes', async () => {
     for (const authentication of [{ authorization: 'Bearer x' }, { webhookSecret: 'x' }]) {
       const [field = ''] = Object.keys(authentication)
-      const { name } = await createdWebhook(admin, { authentication })
+      const { name } = await createWebhookAs(admin, { authentication })
       const moved = { url: 'https://elsewhere.example/hook' }
       const refused = await admin('PATCH', `/${name}`, moved)
       expect(refused.status).toBe(400)
@@ -323,8 +323,8 @@ describe('its secrets', () => {
   })
 })
 
-it('every change is in the audit log, under the name of who made it', async () => {
-  const { name } = await createdWebhook(admin)
+it('every change is in the audit log, with its actor', async () => {
+  const { name } = await createWebhookAs(admin)
   await admin('PATCH', `/${name}`, { paused: true })
   await admin('POST', `/${name}/rotate-secret`)
   await admin('DELETE', `/${name}`)
@@ -339,7 +339,7 @@ it('every change is in the audit log, under the name of who made it', async () =
   ])
 })
 
-it('every change is heard of by those that remember the webhooks', async () => {
+it('every change invalidates the caches', async () => {
   const count = async () => {
     const [row] = await sql<{ count: string }>(registry, 'select count from webhook_changes')
     return Number(row?.count)
@@ -359,14 +359,14 @@ it('every change is heard of by those that remember the webhooks', async () => {
   }
 })
 
-it('nobody is asked to come back as somebody', async () => {
-  const nobody = webhookClient(registry, undefined)
+it('an anonymous caller is asked to authenticate', async () => {
+  const anonymous = webhookClient(registry, undefined)
   for (const [method, path] of [
     ['GET', ''],
     ['POST', ''],
     ['GET', '/none'],
     ['DELETE', '/none'],
   ] as const) {
-    expect((await nobody(method, path)).status).toBe(401)
+    expect((await anonymous(method, path)).status).toBe(401)
   }
 })

@@ -11,7 +11,8 @@ import { registryAt } from '../support/process-registry.ts'
 import { pushImageBlobs, putManifest } from '../support/push.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
-import { createWebhook, type Receiver, startReceiver, waitForRequests } from './receiver.ts'
+import { type Receiver, startReceiver, waitForRequests } from './receiver.ts'
+import { createWebhook } from './webhook-client.ts'
 
 const RESTARTS = 3
 const PUSHES_BETWEEN = 10
@@ -23,14 +24,14 @@ let registry: TestRegistry
 let receiver: Receiver
 
 beforeAll(async () => {
-  base = await mkdtemp(join(tmpdir(), 'rookery-told-'))
+  base = await mkdtemp(join(tmpdir(), 'rookery-restart-'))
   // Postgres may run as another user.
   await chmod(base, 0o755)
   await startPostgres()
   const { host, port, user, database } = postgres.connection
   const settings = {
     ROOKERY_DATABASE_URL: `postgres:///${database}?host=${encodeURIComponent(host)}&port=${port}&user=${user}`,
-    ROOKERY_ADMIN_PASSWORD: 'told',
+    ROOKERY_ADMIN_PASSWORD: 'nothing is lost',
     ROOKERY_DATA_DIR: join(base, 'data'),
     ROOKERY_LOG_LEVEL: 'warn',
     ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
@@ -68,22 +69,22 @@ async function query<Row extends pg.QueryResultRow>(text: string): Promise<Row[]
   }
 }
 
-const heard = () => receiver.received.map(({ headers }) => String(headers['webhook-id']))
+const receivedIds = () => receiver.received.map(({ headers }) => String(headers['webhook-id']))
 
-it('what was under way when Postgres went is known to be delivered when it is back', async () => {
-  const repository = 'told/slowly'
+it('a delivery that succeeds while Postgres is down is recorded when it is back', async () => {
+  const repository = 'restart/slowly'
   await createWebhook(registry, receiver.url, repository, { types: ['image.tag.updated'] })
   let answer: () => void = () => {}
-  receiver.answer = (_, res) => {
+  receiver.respond = (_, res) => {
     answer = () => res.writeHead(204).end()
   }
   const image = await pushImageBlobs(registry, repository)
   expect((await putManifest(registry, repository, 'live', image)).status).toBe(201)
   await waitForRequests(receiver, 1)
   await postgres.stop()
-  // The receiver took it, and there is nowhere to write that down.
+  // The receiver accepted it, and the result cannot be written.
   answer()
-  receiver.answer = (_, res) => void res.writeHead(204).end()
+  receiver.respond = (_, res) => void res.writeHead(204).end()
   await new Promise((resolve) => setTimeout(resolve, 1_000))
   await startPostgres()
   const states = () =>
@@ -92,8 +93,8 @@ it('what was under way when Postgres went is known to be delivered when it is ba
   expect(receiver.received).toHaveLength(1)
 })
 
-it('everything that was acknowledged is told, though Postgres restarts again and again', async () => {
-  const repository = 'told/all'
+it('every acknowledged push is delivered, although Postgres restarts repeatedly', async () => {
+  const repository = 'restart/all'
   await createWebhook(registry, receiver.url, repository, { types: ['image.tag.updated'] })
   const image = await pushImageBlobs(registry, repository)
   let [over, serial] = [false, 0]
@@ -125,26 +126,26 @@ it('everything that was acknowledged is told, though Postgres restarts again and
   const events = await query<{ id: string; tag: string }>(
     `select event_id as id, tag from events where tag like 't%'`,
   )
-  const told = new Set(events.map(({ tag }) => tag))
-  expect(acknowledged.filter((tag) => !told.has(tag))).toEqual([])
+  const published = new Set(events.map(({ tag }) => tag))
+  expect(acknowledged.filter((tag) => !published.has(tag))).toEqual([])
   await expect
     .poll(
       () => {
-        const ids = new Set(heard())
+        const ids = new Set(receivedIds())
         return events.filter(({ id }) => !ids.has(id)).length
       },
       { timeout: 20_000 },
     )
     .toBe(0)
-  // Nothing is told that did not happen, and all tries of one event tell the same.
+  // All attempts of one event have the same body.
   const bodies = new Map(
     receiver.received.map(({ body, headers }) => [headers['webhook-id'], body]),
   )
   for (const { headers, body } of receiver.received) {
     expect(body).toBe(bodies.get(headers['webhook-id']))
   }
-  const places = await query<{ count: number; last: number }>(
+  const positions = await query<{ count: number; last: number }>(
     'select count(*)::int as count, max(position)::int as last from events',
   )
-  expect(places).toEqual([{ count: places[0]?.last, last: places[0]?.last }])
+  expect(positions).toEqual([{ count: positions[0]?.last, last: positions[0]?.last }])
 })

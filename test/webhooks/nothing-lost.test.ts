@@ -10,13 +10,8 @@ import { registryAt } from '../support/process-registry.ts'
 import { pushImage, pushImageBlobs, putManifest } from '../support/push.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
-import {
-  createWebhook,
-  type Receiver,
-  Receivers,
-  respondWith,
-  waitForRequests,
-} from './receiver.ts'
+import { type Receiver, Receivers, respondWith, waitForRequests } from './receiver.ts'
+import { createWebhook } from './webhook-client.ts'
 
 const PASSWORD = 'nothing is lost'
 const REPOSITORIES = ['lost/a', 'lost/b', 'lost/c']
@@ -37,7 +32,7 @@ beforeAll(async () => {
   client.on('error', () => {})
   await client.connect()
   folder = await mkdtemp(join(tmpdir(), 'rookery-lost-'))
-  // Replicas that share the blobs as files, too.
+  // The replicas share the blob files too.
   settings = {
     ROOKERY_DATABASE_URL: database.url,
     ROOKERY_DATA_DIR: folder,
@@ -74,7 +69,7 @@ async function kill(server: ServerProcess): Promise<void> {
 
 const idsOf = ({ received }: Receiver) => received.map(({ headers }) => headers['webhook-id'])
 
-it('a process that is killed between commit and dispatch leaves its events to others', async () => {
+it('another process publishes the events of a process that was killed after the commit', async () => {
   const first = await serve()
   const receiver = await receive()
   await createWebhook(first.registry, receiver.url, 'killed/early', {
@@ -82,7 +77,7 @@ it('a process that is killed between commit and dispatch leaves its events to ot
   })
   await pushImage(first.registry, 'killed/early', 'before')
   await waitForRequests(receiver, 1)
-  // Nobody can give out places while this lasts.
+  // While this transaction holds the lock, no process can assign positions.
   const holder = new pg.Client(database.url)
   await holder.connect()
   await holder.query('begin')
@@ -99,24 +94,24 @@ it('a process that is killed between commit and dispatch leaves its events to ot
   })
 })
 
-it('a process that is killed in the middle of a POST leaves it to others, with the same id', async () => {
+it('another process repeats the POST of a killed process, with the same id', async () => {
   const first = await serve()
   const receiver = await receive(() => {})
   await createWebhook(first.registry, receiver.url, 'killed/late', { types: ['image.tag.updated'] })
   await pushImage(first.registry, 'killed/late', 'live')
   await waitForRequests(receiver, 1)
   await kill(first.server)
-  receiver.answer = (_, res) => res.writeHead(200).end()
+  receiver.respond = (_, res) => res.writeHead(200).end()
   await serve()
   await wait(1_500)
-  // The dead process still holds it.
+  // The lease of the dead process has not ended.
   expect(receiver.received).toHaveLength(1)
   await client.query(`update deliveries set due_at = now() where state = 'pending'`)
   await waitForRequests(receiver, 2)
   expect(new Set(idsOf(receiver)).size).toBe(1)
 })
 
-it('every committed event reaches everybody, whatever dies meanwhile', async () => {
+it('every committed event reaches every receiver, although processes and connections are killed', async () => {
   let [one, two] = [await serve(), await serve()]
   const steady = await receive()
   const moody = await receive((received, res) => {
@@ -124,7 +119,7 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
     else if (Math.random() < 0.1) res.destroy()
     else res.writeHead(200).end()
   })
-  // Nobody is there at first, for longer than the first tries take.
+  // This receiver is down at first, for longer than the first attempts take.
   const late = await receive()
   const port = Number(new URL(late.url).port)
   await late.close()
@@ -138,7 +133,7 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
       left -= 1
       const repository = REPOSITORIES[left % REPOSITORIES.length] ?? ''
       const tag = `t${left}`
-      for (let tries = 0; tries < 200; tries += 1) {
+      for (let attempts = 0; attempts < 200; attempts += 1) {
         const { registry } = left % 2 === 0 ? one : two
         try {
           const more = { annotations: { n: randomBytes(8).toString('hex') } }
@@ -148,14 +143,14 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
             break
           }
         } catch {
-          // Killed under it: whether it happened is not known, so it is pushed again.
+          // The server was killed: the push may have happened, so it is repeated.
         }
         await wait(50)
       }
     }
   }
   const pushing = Promise.all(Array.from({ length: PUSHERS }, pusher))
-  const mischief = (async () => {
+  const killing = (async () => {
     for (let round = 0; round < 3; round += 1) {
       await wait(1_000)
       const victim = round % 2 === 0 ? one : two
@@ -172,7 +167,7 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
       else two = next
     }
   })()
-  await Promise.all([pushing, mischief])
+  await Promise.all([pushing, killing])
   expect(acknowledged.size).toBe(PUSHES)
   const { rows: history } = await client.query<{ count: number }>(
     `select count(*)::int as count
@@ -191,7 +186,7 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
     )
     return rows
   }
-  // One event for each move of a tag, not one more and not one less.
+  // There is exactly one event for each move of a tag.
   await expect
     .poll(async () => (await committed()).length, { timeout: 10_000 })
     .toBe(history[0]?.count)
@@ -202,8 +197,8 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
     expect(sequences.map(({ sequence }) => sequence)).toEqual(sorted)
     expect(new Set(sorted).size).toBe(sorted.length)
   }
-  // As if leases and waits were over: retries of minutes are not waited for here.
-  const hurry = setInterval(() => {
+  // Ends leases and waits, so that the test does not wait for minutes.
+  const retrying = setInterval(() => {
     void client
       .query(
         `with healed as (update webhook_health set open_until = null)
@@ -233,6 +228,6 @@ it('every committed event reaches everybody, whatever dies meanwhile', async () 
     }
     await expect.poll(waiting, { timeout: 20_000 }).toBe(0)
   } finally {
-    clearInterval(hurry)
+    clearInterval(retrying)
   }
 }, 120_000)

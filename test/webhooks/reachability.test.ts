@@ -4,7 +4,7 @@ import { parseConfig } from '../../src/config/config.ts'
 import { createLog } from '../../src/server/log.ts'
 import { startServer } from '../../src/server/server.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { createWebhook } from './receiver.ts'
+import { createWebhook } from './webhook-client.ts'
 
 let registry: TestRegistry
 
@@ -14,7 +14,7 @@ beforeAll(async () => {
 
 afterAll(() => registry.close())
 
-it('a server says at its start which webhooks its network guard does not let out', async () => {
+it('a server logs at its start which webhooks its network guard blocks', async () => {
   const blocked = await createWebhook(registry, 'http://127.0.0.1:9/hook?key=secret', 'a/*')
   await createWebhook(registry, 'https://192.0.66.7/hook', 'a/*')
   await createWebhook(registry, 'https://name-that-is-nowhere.invalid/hook', 'a/*')
@@ -30,13 +30,13 @@ it('a server says at its start which webhooks its network guard does not let out
     throw error
   })
   try {
-    const said = () => lines.filter((line) => line.includes('a webhook cannot be reached'))
-    await expect.poll(() => said().length, { timeout: 30_000 }).toBe(1)
-    expect(JSON.parse(said()[0] ?? '')).toMatchObject({
+    const warnings = () => lines.filter((line) => line.includes('a webhook cannot be reached'))
+    await expect.poll(() => warnings().length, { timeout: 30_000 }).toBe(1)
+    expect(JSON.parse(warnings()[0] ?? '')).toMatchObject({
       webhook: blocked.name,
       problem: expect.stringMatching(/^http:\/\/127\.0\.0\.1:9 .*ROOKERY_WEBHOOK_ALLOW_NETWORKS/),
     })
-    expect(said()[0]).not.toContain('secret')
+    expect(warnings()[0]).not.toContain('secret')
   } finally {
     await server.close()
   }

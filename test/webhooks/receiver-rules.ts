@@ -3,15 +3,15 @@ import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
 import { Webhook as WebhookVerifier } from 'standardwebhooks'
 import { type Received, type Receiver, startReceiver } from './receiver.ts'
 
-/** What a receiver makes of a POST: its status, and what it would do now. */
+/** The status of a receiver's response, and the action that the receiver would take. */
 export type RuleResult = { readonly status: number; readonly action?: unknown }
 
-/** The documented rules of a receiver. */
+/** The documented behavior of a receiver. */
 export type ReceiverRule = (
   received: Received & { readonly method: string },
 ) => RuleResult | Promise<RuleResult>
 
-/** A receiver that obeys a rule, and remembers what it would have done. */
+/** Starts a receiver that follows a rule and records its actions. */
 export async function startRuledReceiver(
   rule: ReceiverRule,
 ): Promise<Receiver & { readonly done: unknown[] }> {
@@ -34,7 +34,7 @@ function parsed(text: string): Json | undefined {
   }
 }
 
-/** `<hash function>=<hexadecimal>`, compared as go-github does; `prefixes` are those that are known. */
+/** `<hash function>=<hexadecimal>`, compared as go-github does. */
 function isBodySignature(value: unknown, body: string, token: string): boolean {
   const [, algorithm, hex] = /^(sha1|sha256|sha512)=([0-9a-f]+)$/.exec(String(value)) ?? []
   if (algorithm === undefined || hex === undefined) return false
@@ -45,12 +45,12 @@ function isBodySignature(value: unknown, body: string, token: string): boolean {
 
 const RECONCILES = 'reconciles'
 
-/** Where Flux listens for a receiver: a hash of its token, name and namespace. */
+/** The path of a Flux receiver: a hash of its token, name and namespace. */
 export function fluxPath(token: string): string {
   return `/hook/${createHash('sha256').update(`${token}deployflux-system`).digest('hex')}`
 }
 
-/** Flux, Receiver of type `generic`: the path is all that must be known. */
+/** Flux, Receiver of type `generic`: verifies the path only. */
 export const fluxGeneric =
   (token: string): ReceiverRule =>
   ({ path }) =>
@@ -65,7 +65,7 @@ export const fluxHmac =
     return { status: 200, action: RECONCILES }
   }
 
-/** Flux, type `harbor`: Authorization is the token, letter by letter. */
+/** Flux, type `harbor`: Authorization is the token, byte by byte. */
 export const fluxHarbor =
   (token: string): ReceiverRule =>
   ({ path, headers }) => {
@@ -73,7 +73,7 @@ export const fluxHarbor =
     return headers.authorization === token ? { status: 200, action: RECONCILES } : { status: 400 }
   }
 
-/** Flux, type `generic-oidc`: a token of a known issuer for the audience, and a rule about its claims. */
+/** Flux, type `generic-oidc`: a token of the issuer for the audience, and a rule about its claims. */
 export const fluxOidc =
   (issuerURL: string, audience: string, isWanted: (claims: Json) => boolean): ReceiverRule =>
   async ({ headers }) => {
@@ -104,7 +104,7 @@ type DockerEvent = {
   request: { host: string }
 }
 
-/** Keel, `/v1/webhooks/registry`: pushes of tags, by the host that the request went to. */
+/** Keel, `/v1/webhooks/registry`: pushes of tags, by the host of the request. */
 export const keel: ReceiverRule = ({ method, path, body }) => {
   if (path !== '/v1/webhooks/registry') return { status: 404 }
   if (method !== 'POST') return { status: 405 }
@@ -149,7 +149,7 @@ export const argoImageUpdater =
     return { status: 200, action: image }
   }
 
-/** Argo Events, event source `webhook` with `authSecret`: what a sensor sees of it. */
+/** Argo Events, event source `webhook` with `authSecret`: passes the event to a sensor. */
 export const argoEvents =
   (token: string): ReceiverRule =>
   ({ method, path, headers, body }) => {
@@ -161,7 +161,7 @@ export const argoEvents =
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
-/** Portainer, `/api/stacks/webhooks/{id}`: whoever knows the id may. */
+/** Portainer, `/api/stacks/webhooks/{id}`: the id is the secret. */
 export const portainer =
   (id: string): ReceiverRule =>
   ({ method, path }) => {
@@ -181,13 +181,13 @@ export const hookRunner =
     if (!given.startsWith('sha256=') || !isBodySignature(given, body, secret)) {
       return { status: 403 }
     }
-    // It reads what calls itself JSON.
+    // It parses bodies with a JSON content type.
     const event = headers['content-type']?.includes('json') ? parsed(body) : undefined
     const data = event?.data as Json | undefined
     return { status: 200, action: data?.tag }
   }
 
-/** True for what the library of Standard Webhooks believes. */
+/** True when the library of Standard Webhooks verifies the request. */
 export function isVerified(secret: string, { headers, body }: Received): boolean {
   try {
     new WebhookVerifier(secret).verify(body, headers as Record<string, string>)
@@ -197,7 +197,7 @@ export function isVerified(secret: string, { headers, body }: Received): boolean
   }
 }
 
-/** Whoever uses that library. */
+/** A receiver that uses the library of Standard Webhooks. */
 export const standardWebhooks =
   (secret: string): ReceiverRule =>
   (received) =>

@@ -3,23 +3,22 @@ import { createServer, type IncomingHttpHeaders, type Server, type ServerRespons
 import type { AddressInfo } from 'node:net'
 import { expect } from 'vitest'
 import { validateEvent } from '../events/event-schema.ts'
-import type { TestRegistry } from '../support/registry.ts'
 
-/** One POST, as a receiver saw it. */
+/** A POST as the receiver got it. */
 export type Received = {
   readonly path: string
   readonly headers: IncomingHttpHeaders
   readonly body: string
 }
 
-/** What a receiver does with a POST; without it, it answers 204. */
+/** Answers a POST. */
 export type Responder = (received: Received, res: ServerResponse) => void
 
 export type Receiver = {
   readonly url: string
   readonly received: Received[]
-  /** From now on it answers so. */
-  answer: Responder
+  /** Answers the next requests. */
+  respond: Responder
   close(): Promise<void>
 }
 
@@ -27,17 +26,17 @@ const ACCEPT: Responder = (_, res) => {
   res.writeHead(204).end()
 }
 
-/** Answers with a status, and headers. */
+/** Answers with a status and headers. */
 export function respondWith(status: number, headers: Record<string, string> = {}): Responder {
   return (_, res) => {
     res.writeHead(status, headers).end('no\n')
   }
 }
 
-/** A real HTTP server that remembers what it is sent. */
-export async function startReceiver(answer: Responder = ACCEPT, port = 0): Promise<Receiver> {
+/** Starts an HTTP server that records its requests and answers 204. */
+export async function startReceiver(respond: Responder = ACCEPT, port = 0): Promise<Receiver> {
   const received: Received[] = []
-  const receiver = { answer }
+  const receiver = { respond }
   const server: Server = createServer((req, res) => {
     const chunks: Buffer[] = []
     req.on('data', (chunk) => chunks.push(chunk))
@@ -46,14 +45,14 @@ export async function startReceiver(answer: Responder = ACCEPT, port = 0): Promi
       if (req.headers['content-type'] === 'application/cloudevents+json') validateEvent(body)
       const one = { path: req.url ?? '', headers: req.headers, body }
       received.push(one)
-      receiver.answer(one, res)
+      receiver.respond(one, res)
     })
   })
   server.listen(port, '127.0.0.1')
   await once(server, 'listening')
-  const { port: taken } = server.address() as AddressInfo
+  const { port: actualPort } = server.address() as AddressInfo
   return Object.assign(receiver, {
-    url: `http://127.0.0.1:${taken}`,
+    url: `http://127.0.0.1:${actualPort}`,
     received,
     async close() {
       server.closeAllConnections()
@@ -62,12 +61,12 @@ export async function startReceiver(answer: Responder = ACCEPT, port = 0): Promi
   })
 }
 
-/** Receivers that are closed together. */
+/** Starts receivers, and closes all of them. */
 export class Receivers {
   readonly #open: Receiver[] = []
 
-  readonly start = async (answer?: Responder, port?: number): Promise<Receiver> => {
-    const receiver = await startReceiver(answer, port)
+  readonly start = async (respond?: Responder, port?: number): Promise<Receiver> => {
+    const receiver = await startReceiver(respond, port)
     this.#open.push(receiver)
     return receiver
   }
@@ -77,45 +76,7 @@ export class Receivers {
   }
 }
 
-/** Asks the API as the administrator, with JSON. */
-export async function requestWebhooks(
-  registry: Pick<TestRegistry, 'request'>,
-  method: string,
-  path: string,
-  body?: unknown,
-): Promise<{ status: number; body: Record<string, never> }> {
-  const answer = await registry.request(`/api/v1/webhooks${path}`, {
-    method,
-    ...(body === undefined
-      ? {}
-      : { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
-  })
-  const text = await answer.text()
-  return { status: answer.status, body: text === '' ? {} : JSON.parse(text) }
-}
-
-let names = 0
-
-/** Subscribes, and returns the name and the secret. */
-export async function createWebhook(
-  registry: Pick<TestRegistry, 'request'>,
-  url: string,
-  repository: string,
-  more: Record<string, unknown> = {},
-): Promise<{ name: string; secret: string }> {
-  names += 1
-  const name = `hook-${names}`
-  const made = await requestWebhooks(registry, 'POST', '', {
-    name,
-    url,
-    repositories: [repository],
-    ...more,
-  })
-  expect(made, JSON.stringify(made.body)).toMatchObject({ status: 201 })
-  return { name, secret: made.body.secret as unknown as string }
-}
-
-/** Waits until a receiver has so many. */
+/** Waits until a receiver has at least `count` requests. */
 export async function waitForRequests(
   receiver: Receiver,
   count: number,
@@ -124,36 +85,4 @@ export async function waitForRequests(
   await expect
     .poll(() => receiver.received.length, { timeout: seconds * 1000 })
     .toBeGreaterThanOrEqual(count)
-}
-
-/** A delivery as the API shows it. */
-export type DeliveryJson = {
-  event: string
-  state: string
-  type: string
-  attempts: number
-  status: number | null
-  error: string | null
-  dueAt: string | null
-}
-
-/** Of a webhook, the newest first. */
-export async function listDeliveries(
-  registry: Pick<TestRegistry, 'request'>,
-  name: string,
-): Promise<DeliveryJson[]> {
-  const { body } = await requestWebhooks(registry, 'GET', `/${name}/deliveries`)
-  return body.deliveries as unknown as DeliveryJson[]
-}
-
-/** What became of the events of a webhook, the newest first, once none waits any more. */
-export async function waitForEndedDeliveries(
-  registry: Pick<TestRegistry, 'request'>,
-  name: string,
-  count: number,
-): Promise<DeliveryJson[]> {
-  const states = async () => (await listDeliveries(registry, name)).map(({ state }) => state)
-  await expect.poll(states, { timeout: 20_000 }).toHaveLength(count)
-  await expect.poll(states, { timeout: 20_000 }).not.toContain('pending')
-  return listDeliveries(registry, name)
 }

@@ -4,13 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { newSigningSecret } from '../../src/webhooks/signature.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import {
-  createWebhook,
-  listDeliveries,
-  type Receiver,
-  requestWebhooks,
-  waitForEndedDeliveries,
-} from './receiver.ts'
+import type { Receiver } from './receiver.ts'
 import {
   argoEvents,
   argoImageUpdater,
@@ -27,6 +21,12 @@ import {
   standardWebhooks,
   startRuledReceiver,
 } from './receiver-rules.ts'
+import {
+  createWebhook,
+  listDeliveries,
+  requestWebhooks,
+  waitForEndedDeliveries,
+} from './webhook-client.ts'
 
 let registry: TestRegistry
 let host: string
@@ -57,8 +57,8 @@ afterAll(() => registry.close())
 
 type Webhook = Record<string, unknown>
 
-/** Tells a receiver of a push, as a webhook with these settings; what it did, and what it answered. */
-async function told(
+/** Delivers a push to a receiver through a webhook with these settings. Returns its actions and its statuses. */
+async function deliverPush(
   rule: ReceiverRule,
   path: string,
   webhook: Webhook = {},
@@ -111,15 +111,15 @@ it.each<[string, () => ReceiverRule, string, Webhook, number]>([
     200,
   ],
   ['Portainer', () => portainer(id), `/api/stacks/webhooks/${id}`, {}, 202],
-])('%s acts upon a push', async (_receiver, rule, path, webhook, status) => {
-  const { done, statuses } = await told(rule(), path, webhook)
+])('%s acts on a push', async (_receiver, rule, path, webhook, status) => {
+  const { done, statuses } = await deliverPush(rule(), path, webhook)
   expect(done).toHaveLength(1)
   expect(statuses).toEqual([status])
 })
 
-it('Keel learns which image, tag and digest', async () => {
+it('Keel gets the image, tag and digest', async () => {
   const path = '/v1/webhooks/registry'
-  const { done, statuses, digest, repository } = await told(keel, path, { format: 'docker' })
+  const { done, statuses, digest, repository } = await deliverPush(keel, path, { format: 'docker' })
   expect(statuses).toEqual([200])
   expect(done).toEqual([[{ image: `${host}/${repository}`, tag: 'live', digest }]])
 })
@@ -132,16 +132,16 @@ it.each<[string, string, Webhook]>([
     '/webhook',
     { headers: { 'X-Registry-Type': 'cloudevents' }, authentication: { webhookSecret: token } },
   ],
-])('Argo CD Image Updater, with its secret in %s, learns what to update', async (...row) => {
+])('Argo CD Image Updater, with its secret in %s, gets the image to update', async (...row) => {
   const [, path, webhook] = row
   const rule = argoImageUpdater(token)
-  const { done, statuses, digest, repository } = await told(rule, path, webhook)
+  const { done, statuses, digest, repository } = await deliverPush(rule, path, webhook)
   expect(statuses).toEqual([200])
   expect(done).toEqual([{ registry: host, repository, tag: 'live', digest }])
 })
 
-it('sensors of Argo Events see the whole event', async () => {
-  const { done, statuses, digest, repository } = await told(argoEvents(token), '/images', {
+it('sensors of Argo Events get the whole event', async () => {
+  const { done, statuses, digest, repository } = await deliverPush(argoEvents(token), '/images', {
     authentication: { authorization: `Bearer ${token}` },
   })
   expect(statuses).toEqual([200])
@@ -156,27 +156,27 @@ it('sensors of Argo Events see the whole event', async () => {
   ])
 })
 
-it('a runner of commands that verifies X-Hub-Signature-256 gets the tag', async () => {
-  const { done } = await told(hookRunner(secret), '/hooks/deploy', {
+it('a command runner that verifies X-Hub-Signature-256 gets the tag', async () => {
+  const { done } = await deliverPush(hookRunner(secret), '/hooks/deploy', {
     authentication: { secret, signatures: ['x-hub-signature-256'] },
   })
   expect(done).toEqual(['live'])
 })
 
-describe('whoever verifies with the library of Standard Webhooks', () => {
-  it('believes what we send, in either format', async () => {
+describe('a receiver with the library of Standard Webhooks', () => {
+  it('verifies deliveries in both formats', async () => {
     for (const format of ['cloudevents', 'docker']) {
       const webhook = { format, authentication: { secret } }
-      const { statuses, done } = await told(standardWebhooks(secret), '/', webhook)
+      const { statuses, done } = await deliverPush(standardWebhooks(secret), '/', webhook)
       expect(statuses, format).toEqual([204])
       expect(done, format).toHaveLength(1)
     }
   })
 
-  it('goes on while the secret is rotated, with the old one and the new one', async () => {
-    const believed: string[] = []
+  it('verifies with the old and the new secret during a rotation', async () => {
+    const verified: string[] = []
     const receiver = await startRuledReceiver((received) => {
-      believed.push(...[secret, other].filter((one) => isVerified(one, received)))
+      verified.push(...[secret, other].filter((one) => isVerified(one, received)))
       return { status: 204 }
     })
     receivers.push(receiver)
@@ -193,12 +193,12 @@ describe('whoever verifies with the library of Standard Webhooks', () => {
     expect(await waitForEndedDeliveries(registry, name, 1)).toMatchObject([
       { state: 'delivered', status: 204 },
     ])
-    expect(believed).toEqual([secret, other])
+    expect(verified).toEqual([secret, other])
     await requestWebhooks(registry, 'POST', `/${name}/rotate-secret`, { overlapSeconds: 0 })
     await pushImage(registry, repository, 'live')
     await waitForEndedDeliveries(registry, name, 2)
-    // Neither of them signs any more.
-    expect(believed).toEqual([secret, other])
+    // Both secrets have ended.
+    expect(verified).toEqual([secret, other])
   })
 })
 
@@ -212,7 +212,7 @@ it.each<[string, () => ReceiverRule, string, Webhook, number]>([
     400,
   ],
   [
-    'Flux, without the signature that it wants',
+    'Flux, without the signature that it requires',
     () => fluxHmac(secret),
     fluxPath(secret),
     { authentication: { secret } },
@@ -239,7 +239,7 @@ it.each<[string, () => ReceiverRule, string, Webhook, number]>([
     { authentication: { authorization: `Bearer ${token}` } },
     400,
   ],
-  ['Keel, with events that it does not read', () => keel, '/v1/webhooks/registry', {}, 400],
+  ['Keel, with events in another format', () => keel, '/v1/webhooks/registry', {}, 400],
   [
     'Argo CD Image Updater, with another secret',
     () => argoImageUpdater(token),
@@ -269,7 +269,7 @@ it.each<[string, () => ReceiverRule, string, Webhook, number]>([
     404,
   ],
   [
-    'a runner of commands, with another secret',
+    'a command runner, with another secret',
     () => hookRunner(secret),
     '/hooks/deploy',
     { authentication: { secret: other, signatures: ['x-hub-signature-256'] } },
@@ -283,9 +283,9 @@ it.each<[string, () => ReceiverRule, string, Webhook, number]>([
     401,
   ],
 ])(
-  '%s does nothing, and the log has its answer',
+  '%s does nothing, and the log has its response',
   async (_receiver, rule, path, webhook, status) => {
-    const { done, statuses } = await told(rule(), path, webhook)
+    const { done, statuses } = await deliverPush(rule(), path, webhook)
     expect(done).toEqual([])
     expect(statuses).toEqual([status])
   },

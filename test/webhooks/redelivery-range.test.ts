@@ -3,7 +3,7 @@ import { sql } from '../auth/credentials-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   adminWebhookClient,
-  createdWebhook,
+  createWebhookAs,
   credentialWebhookClient,
   errorMessage,
   type WebhookClient,
@@ -15,7 +15,7 @@ let registry: TestRegistry
 let admin: WebhookClient
 let epoch: string
 
-/** An event each minute since the first of May, in `builds/even` or `builds/odd`, of two tags. */
+/** Inserts an event for each minute since the first of May, in `builds/even` or `builds/odd`, of two tags. */
 beforeAll(async () => {
   registry = await startRegistry()
   admin = adminWebhookClient(registry)
@@ -42,9 +42,9 @@ beforeAll(async () => {
 })
 afterAll(() => registry.close())
 
-/** Nothing is sent, so that what is due stays so. */
-const paused = async (more: Record<string, unknown> = {}): Promise<string> =>
-  (await createdWebhook(admin, { paused: true, ...more })).name
+/** Creates a paused webhook, so that due deliveries stay pending. */
+const createPaused = async (more: Record<string, unknown> = {}): Promise<string> =>
+  (await createWebhookAs(admin, { paused: true, ...more })).name
 
 async function positionsOf(name: string): Promise<number[]> {
   const rows = await sql<{ position: string }>(
@@ -65,17 +65,17 @@ const range = (from: number, to: number, step = 1) =>
 const cursor = (position: number) => `${epoch}-${position}`
 const timeOf = (minutes: number) => new Date(Date.UTC(2026, 4, 1, 0, minutes)).toISOString()
 
-describe('what happened is sent again', () => {
-  it('behind one cursor and up to another, also what was before the webhook', async () => {
-    const name = await paused()
+describe('a redelivery sends the events of a range', () => {
+  it('after one cursor and up to another, from before the webhook was created too', async () => {
+    const name = await createPaused()
     const asked = { after: cursor(100), until: cursor(120) }
     const { status, body } = await admin('POST', `/${name}/redeliver`, asked)
     expect({ status, body }).toEqual({ status: 202, body: { deliveries: 20, next: null } })
     expect(await positionsOf(name)).toEqual(range(101, 120))
   })
 
-  it('since a time, a minute wider on both sides', async () => {
-    const name = await paused()
+  it('between two times, a minute wider on both sides', async () => {
+    const name = await createPaused()
     const asked = { after: timeOf(200), until: timeOf(210) }
     const { body } = await admin('POST', `/${name}/redeliver`, asked)
     expect(body.deliveries).toBe((await positionsOf(name)).length)
@@ -85,12 +85,12 @@ describe('what happened is sent again', () => {
     expect(Math.max(...positions)).toBeLessThanOrEqual(212)
   })
 
-  it('from the first to the last, when the times lie outside', async () => {
-    const name = await paused({ tags: ['live'] })
+  it('from the first to the last, when the times are outside the feed', async () => {
+    const name = await createPaused({ tags: ['live'] })
     const asked = { after: '2000-01-01T00:00:00Z', until: '2100-01-01T00:00:00+02:00' }
     const { body } = await admin('POST', `/${name}/redeliver`, asked)
     expect(body).toEqual({ deliveries: EVENTS / 10, next: null })
-    const none = await paused()
+    const none = await createPaused()
     const later = { after: '2100-01-01T00:00:00Z' }
     expect((await admin('POST', `/${none}/redeliver`, later)).body).toEqual({
       deliveries: 0,
@@ -98,17 +98,17 @@ describe('what happened is sent again', () => {
     })
   })
 
-  it('only what the webhook wants now', async () => {
-    const name = await paused({ repositories: ['builds/e*'], tags: ['l*'] })
+  it('that match the current filter of the webhook', async () => {
+    const name = await createPaused({ repositories: ['builds/e*'], tags: ['l*'] })
     await admin('POST', `/${name}/redeliver`, { after: cursor(0), until: cursor(100) })
     expect(await positionsOf(name)).toEqual(range(10, 100, 10))
-    const other = await paused({ types: ['image.deleted'] })
+    const other = await createPaused({ types: ['image.deleted'] })
     const { body } = await admin('POST', `/${other}/redeliver`, { after: cursor(0) })
     expect(body.deliveries).toBe(0)
   })
 
-  it('a thousand at once, and goes on where it says', async () => {
-    const name = await paused()
+  it('a thousand at a time, and continues at the returned cursor', async () => {
+    const name = await createPaused()
     let after: string | null = cursor(0)
     const counts: number[] = []
     while (after !== null) {
@@ -124,8 +124,8 @@ describe('what happened is sent again', () => {
     expect(await positionsOf(name)).toEqual(range(1, EVENTS))
   })
 
-  it('only deliveries that stand where it is said', async () => {
-    const name = await paused()
+  it('whose deliveries are in the given states', async () => {
+    const name = await createPaused()
     await admin('POST', `/${name}/redeliver`, { after: cursor(0), until: cursor(3) })
     const states = ['failed', 'delivered', 'expired']
     for (const [index, state] of states.entries()) {
@@ -153,7 +153,7 @@ describe('what happened is sent again', () => {
   })
 })
 
-describe('a place is refused', () => {
+describe('a redelivery is refused', () => {
   it.each([
     'yesterday',
     '2026-05-01',
@@ -162,8 +162,8 @@ describe('a place is refused', () => {
     '',
     '-1',
     '1',
-  ])('that is neither cursor nor time: %j', async (after) => {
-    const name = await paused()
+  ])('after a text that is neither cursor nor time: %j', async (after) => {
+    const name = await createPaused()
     const answer = await admin('POST', `/${name}/redeliver`, { after })
     expect(answer.status).toBe(400)
     expect(errorMessage(answer, 'REQUEST_INVALID')).toContain(
@@ -171,8 +171,8 @@ describe('a place is refused', () => {
     )
   })
 
-  it('that is of another registry, ahead, forgotten, or behind its end', async () => {
-    const name = await paused()
+  it('with a cursor of another registry, ahead of the feed, pruned, or after its end', async () => {
+    const name = await createPaused()
     const message = async (after: string, until?: string) => {
       const answer = await admin('POST', `/${name}/redeliver`, { after, until })
       return errorMessage(answer, 'REQUEST_INVALID')
@@ -189,8 +189,8 @@ describe('a place is refused', () => {
     await sql(registry, 'update feed set pruned_through = 0')
   })
 
-  it('and states that there are not', async () => {
-    const name = await paused()
+  it('with unknown states', async () => {
+    const name = await createPaused()
     for (const states of [['lost'], [], 'failed']) {
       const answer = await admin('POST', `/${name}/redeliver`, { after: cursor(0), states })
       expect(errorMessage(answer, 'REQUEST_INVALID')).toContain('states')
@@ -198,7 +198,7 @@ describe('a place is refused', () => {
   })
 })
 
-it('whoever manages a webhook now sees nothing of what it was told before of others', async () => {
+it('a user who manages a webhook does not see its earlier deliveries of other repositories', async () => {
   await sql(registry, `insert into repositories (name, visibility) values ('secret/x', 'private')`)
   const event = '11111111-1111-4111-8111-111111111111'
   await sql(
@@ -209,7 +209,7 @@ it('whoever manages a webhook now sees nothing of what it was told before of oth
       where name = 'secret/x'`,
     [EVENTS, event],
   )
-  const name = await paused()
+  const name = await createPaused()
   await sql(
     registry,
     `insert into deliveries (webhook_id, event_position)
@@ -218,27 +218,27 @@ it('whoever manages a webhook now sees nothing of what it was told before of oth
       where name = $1`,
     [name, EVENTS],
   )
-  const { desk } = await credentialWebhookClient(registry, {
+  const { client } = await credentialWebhookClient(registry, {
     repositories: ['builds/**'],
     actions: ['admin', 'pull'],
   })
-  const subjects = async (who: WebhookClient) => {
-    const { body } = await who('GET', `/${name}/deliveries`)
+  const subjects = async (caller: WebhookClient) => {
+    const { body } = await caller('GET', `/${name}/deliveries`)
     return body.deliveries.map(({ subject }: { subject: string }) => subject)
   }
   expect(await subjects(admin)).toEqual(['secret/x:live', 'builds/even:live'])
-  expect(await subjects(desk)).toEqual(['builds/even:live'])
+  expect(await subjects(client)).toEqual(['builds/even:live'])
   for (const [method, path] of [
     ['GET', ''],
     ['POST', '/redeliver'],
   ] as const) {
-    expect((await desk(method, `/${name}/deliveries/${event}${path}`)).status).toBe(404)
+    expect((await client(method, `/${name}/deliveries/${event}${path}`)).status).toBe(404)
   }
   expect((await admin('GET', `/${name}/deliveries/${event}`)).status).toBe(200)
 })
 
-it('an event that was never sent there is none of the webhook', async () => {
-  const name = await paused()
+it('an event without a delivery to the webhook is not found', async () => {
+  const name = await createPaused()
   for (const event of ['00000000-0000-4000-8000-000000000000', 'x', '%00']) {
     for (const [method, path] of [
       ['GET', ''],

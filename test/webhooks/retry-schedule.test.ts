@@ -9,21 +9,21 @@ import {
 const DAY = 86_400
 const NOW = new Date('2026-03-01T12:00:00Z')
 
-it('the first try is at once, the last one three days and three hours later', () => {
+it('the first attempt is immediate, the last one three days and three hours later', () => {
   expect(RETRY_SECONDS[0]).toBe(0)
   expect(RETRY_SECONDS).toHaveLength(13)
   const all = RETRY_SECONDS.reduce((sum, seconds) => sum + seconds, 0)
   expect(all / 3600).toBeCloseTo(75.6, 1)
 })
 
-it('each wait is as long as planned, give or take a fifth, and there is none after the last', () => {
+it('each wait is within a fifth of the schedule, and none follows the last attempt', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 40 }),
       fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
-      (tries, random) => {
-        const planned = RETRY_SECONDS[tries]
-        const seconds = secondsUntilRetry(tries, undefined, RETRY_SECONDS, () => random)
+      (attempts, random) => {
+        const planned = RETRY_SECONDS[attempts]
+        const seconds = secondsUntilRetry(attempts, undefined, RETRY_SECONDS, () => random)
         if (planned === undefined) return seconds === undefined
         return seconds !== undefined && Math.abs(seconds - planned) <= planned * 0.2 + 1e-9
       },
@@ -31,17 +31,17 @@ it('each wait is as long as planned, give or take a fifth, and there is none aft
   )
 })
 
-it('what a receiver asks for makes a wait longer, never shorter, and a day at most', () => {
+it('Retry-After extends a wait to at most a day, and never shortens it', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 12 }),
       fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
       fc.oneof(fc.integer({ min: 0, max: 10 * DAY }), fc.double({ min: 0, noNaN: true })),
-      (tries, random, asked) => {
-        const plain = secondsUntilRetry(tries, undefined, RETRY_SECONDS, () => random) ?? 0
-        const seconds = secondsUntilRetry(tries, asked, RETRY_SECONDS, () => random) ?? 0
+      (attempts, random, requested) => {
+        const plain = secondsUntilRetry(attempts, undefined, RETRY_SECONDS, () => random) ?? 0
+        const seconds = secondsUntilRetry(attempts, requested, RETRY_SECONDS, () => random) ?? 0
         return (
-          seconds >= plain && seconds >= Math.min(asked, DAY) && seconds <= Math.max(plain, DAY)
+          seconds >= plain && seconds >= Math.min(requested, DAY) && seconds <= Math.max(plain, DAY)
         )
       },
     ),
@@ -57,7 +57,7 @@ it.each([
   ['Sun, 01 Mar 2026 12:01:30 GMT', 90],
   ['Sun, 01 Mar 2026 11:00:00 GMT', 0],
   [['30', '60'], 30],
-])('Retry-After: %s is understood', (header, seconds) => {
+])('Retry-After: %s is parsed', (header, seconds) => {
   expect(parseRetryAfter(header, NOW)).toBe(seconds)
 })
 
@@ -75,11 +75,11 @@ it.each([
   'NaN',
   'Infinity',
   [],
-])('Retry-After: %s asks for nothing', (header) => {
+])('Retry-After: %s is ignored', (header) => {
   expect(parseRetryAfter(header, NOW)).toBeUndefined()
 })
 
-it('no header at all makes it fail, or wait for less than nothing', () => {
+it('no Retry-After header throws or returns a negative time', () => {
   fc.assert(
     fc.property(fc.string(), (header) => {
       const seconds = parseRetryAfter(header, NOW)

@@ -6,32 +6,32 @@ import { newEd25519Secret, publicKeyOf } from '../../src/webhooks/signature.ts'
 import { DeliveryFixture } from './delivery-fixture.ts'
 import { Receivers, type Responder, respondWith, waitForRequests } from './receiver.ts'
 
-let desk: DeliveryFixture
+let fixture: DeliveryFixture
 const receivers = new Receivers()
 const receive = receivers.start
 
 beforeAll(async () => {
-  desk = await DeliveryFixture.open()
+  fixture = await DeliveryFixture.open()
 })
 
 afterEach(async () => {
-  await desk.clear()
+  await fixture.clear()
   await receivers.close()
 })
 
-afterAll(() => desk.close())
+afterAll(() => fixture.close())
 
 function hmac(secret: string, content: string): string {
   const key = Buffer.from(secret.slice('whsec_'.length), 'base64')
   return createHmac('sha256', key).update(content).digest('base64')
 }
 
-it('what arrives is the stored event, byte by byte, and its signature is of these bytes', async () => {
+it('a receiver gets the stored event byte by byte, and the signature is of these bytes', async () => {
   const receiver = await receive()
-  const hook = await desk.webhook({ url: `${receiver.url}/a/path?with=query` })
-  const event = await desk.event([hook])
+  const webhook = await fixture.webhook({ url: `${receiver.url}/a/path?with=query` })
+  const event = await fixture.event([webhook])
   const before = Math.floor(Date.now() / 1000)
-  desk.startWorker()
+  fixture.startWorker()
   await waitForRequests(receiver, 1)
   const [one] = receiver.received
   expect(one?.path).toBe('/a/path?with=query')
@@ -45,22 +45,22 @@ it('what arrives is the stored event, byte by byte, and its signature is of thes
   const timestamp = Number(one?.headers['webhook-timestamp'])
   expect(timestamp).toBeGreaterThanOrEqual(before)
   expect(timestamp).toBeLessThanOrEqual(Date.now() / 1000)
-  const signed = hmac(hook.secret, `${event.id}.${timestamp}.${event.body}`)
+  const signed = hmac(webhook.secret, `${event.id}.${timestamp}.${event.body}`)
   expect(one?.headers['webhook-signature']).toBe(`v1,${signed}`)
-  await desk.waitForDelivery(hook, event, {
+  await fixture.waitForDelivery(webhook, event, {
     state: 'delivered',
     attempts: 1,
     finished: true,
     lease: null,
   })
-  expect(desk.outcomes).toEqual(['delivered'])
+  expect(fixture.outcomes).toEqual(['delivered'])
 })
 
 it('the docker format is an envelope of one event with the same id', async () => {
   const receiver = await receive()
-  const hook = await desk.webhook({ url: receiver.url, format: 'docker' })
-  const event = await desk.event([hook])
-  desk.startWorker()
+  const webhook = await fixture.webhook({ url: receiver.url, format: 'docker' })
+  const event = await fixture.event([webhook])
+  fixture.startWorker()
   await waitForRequests(receiver, 1)
   const [one] = receiver.received
   expect(one?.headers['content-type']).toBe('application/vnd.docker.distribution.events.v1+json')
@@ -69,15 +69,15 @@ it('the docker format is an envelope of one event with the same id', async () =>
     { action: 'push', target: { repository: 'builds/hello', tag: 'live' } },
   ])
   const timestamp = one?.headers['webhook-timestamp']
-  const signed = hmac(hook.secret, `${event.id}.${timestamp}.${one?.body}`)
+  const signed = hmac(webhook.secret, `${event.id}.${timestamp}.${one?.body}`)
   expect(one?.headers['webhook-signature']).toBe(`v1,${signed}`)
 })
 
 it('a redelivery has the same id and a signature of its own time', async () => {
   const receiver = await receive(respondWith(500))
-  const hook = await desk.webhook({ url: receiver.url })
-  const event = await desk.event([hook])
-  desk.startWorker({ retrySeconds: [0, 1.2, 1] })
+  const webhook = await fixture.webhook({ url: receiver.url })
+  const event = await fixture.event([webhook])
+  fixture.startWorker({ retrySeconds: [0, 1.2, 1] })
   await waitForRequests(receiver, 2)
   const [first, second] = receiver.received
   expect(second?.headers['webhook-id']).toBe(first?.headers['webhook-id'])
@@ -86,17 +86,17 @@ it('a redelivery has the same id and a signature of its own time', async () => {
   expect(second?.headers['webhook-signature']).not.toBe(first?.headers['webhook-signature'])
 })
 
-it('everything that an endpoint asks for is sent, and nothing of it can be read in the log', async () => {
+it('every configured header is sent, and the log masks their secrets', async () => {
   const receiver = await receive()
   const ed25519 = newEd25519Secret()
-  const hook = await desk.webhook({
+  const webhook = await fixture.webhook({
     url: receiver.url,
     signatures: ['v1a', 'x-hub-signature-256', 'x-signature'],
     headers: { 'x-team': 'very secret too' },
     secrets: { ed25519, authorization: 'Bearer letmein', webhookSecret: 'open sesame' },
   })
-  const event = await desk.event([hook])
-  desk.startWorker()
+  const event = await fixture.event([webhook])
+  fixture.startWorker()
   await waitForRequests(receiver, 1)
   const headers = receiver.received[0]?.headers ?? {}
   expect(headers).toMatchObject({
@@ -113,8 +113,8 @@ it('everything that an endpoint asks for is sent, and nothing of it can be read 
   expect(v1a).toMatch(/^v1a,/)
   expect(verify(null, content, key, Buffer.from(v1a?.slice(4) ?? '', 'base64'))).toBe(true)
 
-  await desk.waitForDelivery(hook, event, { state: 'delivered' })
-  const [attempt] = await desk.attempts(hook, event)
+  await fixture.waitForDelivery(webhook, event, { state: 'delivered' })
+  const [attempt] = await fixture.attempts(webhook, event)
   expect(attempt?.requestHeaders).toEqual({
     authorization: 'Bearer …',
     'content-type': 'application/cloudevents+json',
@@ -129,25 +129,28 @@ it('everything that an endpoint asks for is sent, and nothing of it can be read 
   })
 })
 
-it('an endpoint with an audience gets a token for it, and the log has none', async () => {
+it('a webhook with an audience sends a token for it, and the log masks it', async () => {
   const receiver = await receive()
-  const hook = await desk.webhook({ url: receiver.url, oidcAudience: 'https://deploy.example' })
-  const event = await desk.event([hook])
-  desk.startWorker()
+  const webhook = await fixture.webhook({
+    url: receiver.url,
+    oidcAudience: 'https://deploy.example',
+  })
+  const event = await fixture.event([webhook])
+  fixture.startWorker()
   await waitForRequests(receiver, 1)
   const authorization = String(receiver.received[0]?.headers.authorization)
   expect(authorization).toMatch(/^Bearer ey/)
   expect(decodeJwt(authorization.slice('Bearer '.length))).toMatchObject({
     aud: 'https://deploy.example',
     iss: 'https://registry.example.org',
-    sub: `webhook:${hook.name}`,
+    sub: `webhook:${webhook.name}`,
   })
-  await desk.waitForDelivery(hook, event, { state: 'delivered' })
-  const [attempt] = await desk.attempts(hook, event)
+  await fixture.waitForDelivery(webhook, event, { state: 'delivered' })
+  const [attempt] = await fixture.attempts(webhook, event)
   expect(attempt?.requestHeaders.authorization).toBe('Bearer …')
 })
 
-it('an answer is logged as text, as far as it is short', async () => {
+it('a response is logged as text, up to a limit', async () => {
   const receiver = await receive((_, res) => {
     res.writeHead(200, {
       'x-good': 'day',
@@ -156,11 +159,11 @@ it('an answer is logged as text, as far as it is short', async () => {
     })
     res.end(Buffer.concat([Buffer.from('a\0b\xff', 'latin1'), Buffer.alloc(1_000_000, 'x')]))
   })
-  const hook = await desk.webhook({ url: receiver.url })
-  const event = await desk.event([hook])
-  desk.startWorker()
-  await desk.waitForDelivery(hook, event, { state: 'delivered' })
-  const [attempt] = await desk.attempts(hook, event)
+  const webhook = await fixture.webhook({ url: receiver.url })
+  const event = await fixture.event([webhook])
+  fixture.startWorker()
+  await fixture.waitForDelivery(webhook, event, { state: 'delivered' })
+  const [attempt] = await fixture.attempts(webhook, event)
   expect(attempt).toMatchObject({ attempt: 1, status: 200, error: null })
   expect(attempt?.milliseconds).toBeGreaterThanOrEqual(0)
   expect(attempt?.responseBody?.slice(0, 5)).toBe('a\uFFFDb\uFFFDx')
@@ -176,14 +179,14 @@ it.each([
   [400, /answered 400/],
   [404, /answered 404/],
   [500, /answered 500/],
-])('an answer of %i is a failure, which the log explains', async (status, error) => {
+])('a response of %i is a failure, which the log explains', async (status, error) => {
   const other = await receive()
   const receiver = await receive(respondWith(status, { location: other.url }))
-  const hook = await desk.webhook({ url: receiver.url })
-  const event = await desk.event([hook])
-  desk.startWorker({ retrySeconds: [0] })
-  await desk.waitForDelivery(hook, event, { state: 'failed', roundAttempts: 1, attempts: 1 })
-  const [attempt] = await desk.attempts(hook, event)
+  const webhook = await fixture.webhook({ url: receiver.url })
+  const event = await fixture.event([webhook])
+  fixture.startWorker({ retrySeconds: [0] })
+  await fixture.waitForDelivery(webhook, event, { state: 'failed', roundAttempts: 1, attempts: 1 })
+  const [attempt] = await fixture.attempts(webhook, event)
   expect(attempt).toMatchObject({ status, error: expect.stringMatching(error) })
   expect(attempt?.responseBody).toBe('no\n')
   expect(other.received).toEqual([])
@@ -192,62 +195,70 @@ it.each([
 it.each<[string, Responder, RegExp]>([
   ['hangs', () => {}, /took longer than 0\.3 s/],
   ['hangs up', (_, res) => void res.destroy(), /did not answer/],
-  ['speaks no HTTP', (_, res) => void res.socket?.end('220 mail.example\r\n'), /did not answer/],
-])('a receiver that %s gets it again, and the log says in one line why', async (...row) => {
-  const [, answer, error] = row
-  const receiver = await receive(answer)
-  const hook = await desk.webhook({ url: receiver.url })
-  const event = await desk.event([hook])
-  desk.startWorker({ client: desk.outgoingClient(300) })
-  await desk.waitForDelivery(hook, event, { state: 'failed', roundAttempts: 3, attempts: 3 })
-  for (const attempt of await desk.attempts(hook, event)) {
-    expect(attempt).toMatchObject({ status: null, responseHeaders: null, responseBody: null })
-    expect(attempt.error).toMatch(error)
-    expect(attempt.error).toMatch(/^[^\n]{1,500}$/)
-    expect(attempt.requestHeaders['webhook-id']).toBe(event.id)
-  }
-  receiver.answer = (_, res) => void res.writeHead(204).end()
-})
+  [
+    'does not speak HTTP',
+    (_, res) => void res.socket?.end('220 mail.example\r\n'),
+    /did not answer/,
+  ],
+])(
+  'a receiver that %s gets the event again, and the log has the reason in one line',
+  async (...row) => {
+    const [, respond, error] = row
+    const receiver = await receive(respond)
+    const webhook = await fixture.webhook({ url: receiver.url })
+    const event = await fixture.event([webhook])
+    fixture.startWorker({ client: fixture.outgoingClient(300) })
+    await fixture.waitForDelivery(webhook, event, {
+      state: 'failed',
+      roundAttempts: 3,
+      attempts: 3,
+    })
+    for (const attempt of await fixture.attempts(webhook, event)) {
+      expect(attempt).toMatchObject({ status: null, responseHeaders: null, responseBody: null })
+      expect(attempt.error).toMatch(error)
+      expect(attempt.error).toMatch(/^[^\n]{1,500}$/)
+      expect(attempt.requestHeaders['webhook-id']).toBe(event.id)
+    }
+    receiver.respond = (_, res) => void res.writeHead(204).end()
+  },
+)
 
 it.each<[number, string]>([
   [200, 'delivered'],
   [500, 'failed'],
-])(
-  'a receiver that answers %i has said so, though its answer never ends',
-  async (status, state) => {
-    const receiver = await receive((_, res) => void res.writeHead(status).write('a'))
-    const hook = await desk.webhook({ url: receiver.url })
-    const event = await desk.event([hook])
-    desk.startWorker({ client: desk.outgoingClient(300), retrySeconds: [0] })
-    await desk.waitForDelivery(hook, event, { state, roundAttempts: 1, attempts: 1 })
-    const [attempt] = await desk.attempts(hook, event)
-    expect(attempt).toMatchObject({ status, responseBody: 'a' })
-  },
-)
+])('the status %i counts, even if the response body never ends', async (status, state) => {
+  const receiver = await receive((_, res) => void res.writeHead(status).write('a'))
+  const webhook = await fixture.webhook({ url: receiver.url })
+  const event = await fixture.event([webhook])
+  fixture.startWorker({ client: fixture.outgoingClient(300), retrySeconds: [0] })
+  await fixture.waitForDelivery(webhook, event, { state, roundAttempts: 1, attempts: 1 })
+  const [attempt] = await fixture.attempts(webhook, event)
+  expect(attempt).toMatchObject({ status, responseBody: 'a' })
+})
 
 it.each([
   'http://10.1.2.3/hook',
   'http://169.254.169.254/latest/meta-data',
   'https://[::1]/hook',
   'http://localhost:1/hook',
-])('nothing is sent to %s, and the log says so', async (url) => {
-  const hook = await desk.webhook({ url })
-  const event = await desk.event([hook])
-  desk.startWorker({ retrySeconds: [0] })
-  await desk.waitForDelivery(hook, event, { state: 'failed' })
-  const [attempt] = await desk.attempts(hook, event)
+])('nothing is sent to %s, and the log has the reason', async (url) => {
+  const webhook = await fixture.webhook({ url })
+  const event = await fixture.event([webhook])
+  fixture.startWorker({ retrySeconds: [0] })
+  await fixture.waitForDelivery(webhook, event, { state: 'failed' })
+  const [attempt] = await fixture.attempts(webhook, event)
   expect(attempt).toMatchObject({ status: null, responseHeaders: null })
   expect(attempt?.error).toMatch(/\S/)
 })
 
-it('secrets of another master key count as a failed try, which says so', async () => {
+it('secrets of another master key cause a failed attempt with that reason', async () => {
   const receiver = await receive()
   const masterKey = new MasterKey(Buffer.alloc(32, 8))
-  const hook = await desk.webhook({ url: receiver.url, masterKey })
-  const event = await desk.event([hook])
-  desk.startWorker()
-  await desk.waitForDelivery(hook, event, { state: 'failed', roundAttempts: 3 })
-  const [attempt] = await desk.attempts(hook, event)
+  const webhook = await fixture.webhook({ url: receiver.url, masterKey })
+  const event = await fixture.event([webhook])
+  fixture.startWorker()
+  await fixture.waitForDelivery(webhook, event, { state: 'failed', roundAttempts: 3 })
+  const [attempt] = await fixture.attempts(webhook, event)
   expect(attempt?.error).toMatch(/encrypted with another master key/)
   expect(receiver.received).toEqual([])
 })

@@ -91,7 +91,7 @@ async function published(): Promise<Row[]> {
   return rows
 }
 
-it('a transaction that commits late gets a later place, and nobody passes over it', async () => {
+it('an event of a transaction that commits late gets a later position, and no reader skips it', async () => {
   const { db, sequencer } = open()
   const repositoryId = await ensureRepository(db, REPOSITORY, 'public')
   let commit: () => void = () => {}
@@ -125,7 +125,7 @@ it('a transaction that commits late gets a later place, and nobody passes over i
   expect(JSON.parse(rows[1]?.body ?? '')).toMatchObject({ sequence: '0000000000000002' })
 })
 
-it('a transaction that is undone leaves neither an event nor a gap', async () => {
+it('a transaction that is rolled back leaves neither an event nor a gap', async () => {
   const { db, sequencer } = open()
   const repositoryId = await ensureRepository(db, REPOSITORY, 'public')
   await note(db, updated('one'))
@@ -142,7 +142,7 @@ it('a transaction that is undone leaves neither an event nor a gap', async () =>
   ])
 })
 
-it('many writers and two sequencers at once: every event once, in one order without gaps', async () => {
+it('many writers and two sequencers publish every event once, in one order without gaps', async () => {
   const [first, second] = [open(), open()]
   const writes = Array.from({ length: 300 }, async (_, index) => {
     const { db, sequencer } = index % 2 === 0 ? first : second
@@ -162,7 +162,7 @@ it('many writers and two sequencers at once: every event once, in one order with
   }
 })
 
-it('an endpoint gets what it wants, and one for which an event is meant alone that', async () => {
+it('a webhook gets the events of its filter, and an addressed event goes to one webhook only', async () => {
   const { db, sequencer } = open()
   const add = async (
     name: string,
@@ -202,14 +202,14 @@ it('an endpoint gets what it wants, and one for which an event is meant alone th
     { name: 'all', position: 2 },
     { name: 'disabled', position: 3 },
   ])
-  // One that was removed meanwhile is told nothing, and stops nobody.
+  // A removed webhook receives nothing, and does not delay others.
   await client.query(`delete from webhooks where name = 'all'`)
   await note(db, updated('live'))
   await sequencer.flush()
   expect(await published()).toHaveLength(4)
 })
 
-it('what a process left behind is found without anybody saying so', async () => {
+it('the events of a dead process are found by polling', async () => {
   const { db, sequencer } = open()
   await note(db, updated('left'))
   sequencer.start()
@@ -222,7 +222,7 @@ it('what a process left behind is found without anybody saying so', async () => 
   }
 })
 
-it('more events than a batch takes go out in their order', async () => {
+it('more events than a batch are published in their order', async () => {
   const { db, sequencer } = open()
   const repositoryId = await ensureRepository(db, REPOSITORY, 'public')
   const tags = Array.from({ length: 700 }, (_, index) => `t${index}`)

@@ -14,7 +14,7 @@ import type { Webhook, WebhookSecrets } from '../../src/webhooks/webhook.ts'
 
 type Options = Partial<Omit<Webhook, 'secrets'>> & { readonly secrets?: Partial<WebhookSecrets> }
 
-function endpointOf({ secrets, ...more }: Options): Webhook {
+function webhookWith({ secrets, ...more }: Options): Webhook {
   return {
     id: 1,
     name: 'deploy',
@@ -51,9 +51,9 @@ function verifies(secret: string, body: string, headers: Record<string, string>)
 }
 
 describe('the signature of Standard Webhooks', () => {
-  it('is the one of the specification', () => {
+  it('equals the example of the specification', () => {
     const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
-    const headers = signedHeaders(endpointOf({ secrets: { signing: once(secret) } }), {
+    const headers = signedHeaders(webhookWith({ secrets: { signing: once(secret) } }), {
       id: 'msg_p5jXN8AQM9LWM0D4loKWxJek',
       timestamp: new Date(1614265330_000),
       body: '{"test": 2432232314}',
@@ -66,11 +66,11 @@ describe('the signature of Standard Webhooks', () => {
     })
   })
 
-  it('is believed by the reference library for any body, and for no other body, id or time', () => {
+  it('is verified by the reference library for any body, and for no other body, id or time', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme', minLength: 1, maxLength: 2000 }), (body) => {
         const secret = newSigningSecret()
-        const headers = signedHeaders(endpointOf({ secrets: { signing: once(secret) } }), {
+        const headers = signedHeaders(webhookWith({ secrets: { signing: once(secret) } }), {
           ...MESSAGE,
           body,
         })
@@ -85,7 +85,7 @@ describe('the signature of Standard Webhooks', () => {
     )
   })
 
-  it('while a secret is rotated, receivers with either are content, and later only with the new', () => {
+  it('has one signature for each active secret during a rotation', () => {
     const [fresh, old, older] = [newSigningSecret(), newSigningSecret(), newSigningSecret()]
     const end = MESSAGE.timestamp.getTime()
     const signing = [
@@ -94,20 +94,20 @@ describe('the signature of Standard Webhooks', () => {
       { secret: older, until: new Date(end).toISOString() },
     ]
     const headers = signedHeaders(
-      endpointOf({ secrets: { signing }, signatures: ['x-signature'] }),
+      webhookWith({ secrets: { signing }, signatures: ['x-signature'] }),
       MESSAGE,
     )
     expect(headers['webhook-signature']).toMatch(/^v1,\S{44} v1,\S{44}$/)
-    const believed = [fresh, old, older].map((secret) => verifies(secret, MESSAGE.body, headers))
-    expect(believed).toEqual([true, true, false])
-    const alone = endpointOf({ secrets: { signing: once(fresh) }, signatures: ['x-signature'] })
+    const verified = [fresh, old, older].map((secret) => verifies(secret, MESSAGE.body, headers))
+    expect(verified).toEqual([true, true, false])
+    const alone = webhookWith({ secrets: { signing: once(fresh) }, signatures: ['x-signature'] })
     expect(headers['x-signature']).toBe(signedHeaders(alone, MESSAGE)['x-signature'])
   })
 
-  it('with a key pair, anybody who has the public key can tell', () => {
+  it('of a key pair is verified with the public key', () => {
     const [ed25519, other] = [newEd25519Secret(), newEd25519Secret()]
     const signing = once(newSigningSecret())
-    const headers = signedHeaders(endpointOf({ secrets: { signing, ed25519 } }), MESSAGE)
+    const headers = signedHeaders(webhookWith({ secrets: { signing, ed25519 } }), MESSAGE)
     const [v1, v1a] = headers['webhook-signature']?.split(' ') ?? []
     expect(v1).toMatch(/^v1,/)
     expect(v1a).toMatch(/^v1a,[A-Za-z0-9+/]{86}==$/)
@@ -125,53 +125,53 @@ describe('the signature of Standard Webhooks', () => {
     expect(ed25519).toMatch(/^whsk_[A-Za-z0-9+/]{86}==$/)
   })
 
-  it('is by a new secret each time, of a form that others take', () => {
+  it('uses a new valid secret for each webhook', () => {
     const secrets = Array.from({ length: 100 }, newSigningSecret)
     expect(new Set(secrets).size).toBe(100)
     for (const secret of secrets) expect(isSigningSecret(secret)).toBe(true)
   })
 })
 
-describe('other headers', () => {
-  it('X-Hub-Signature-256 and X-Signature are the one of the documentation of GitHub', () => {
+describe('the other headers', () => {
+  it('X-Hub-Signature-256 and X-Signature equal the example of the GitHub documentation', () => {
     const headers = signedHeaders(
-      endpointOf({
+      webhookWith({
         signatures: ['x-hub-signature-256', 'x-signature'],
         secrets: { signing: once("It's a Secret to Everybody") },
       }),
       { ...MESSAGE, body: 'Hello, World!' },
     )
-    const known = 'sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17'
-    expect(headers['x-hub-signature-256']).toBe(known)
-    expect(headers['x-signature']).toBe(known)
+    const expected = 'sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17'
+    expect(headers['x-hub-signature-256']).toBe(expected)
+    expect(headers['x-signature']).toBe(expected)
   })
 
-  it('are there when they were asked for, and otherwise not', () => {
+  it('are sent only when they are configured', () => {
     const signing = once(newSigningSecret())
-    const plain = signedHeaders(endpointOf({ secrets: { signing } }), MESSAGE)
+    const plain = signedHeaders(webhookWith({ secrets: { signing } }), MESSAGE)
     expect(Object.keys(plain)).toEqual(['webhook-id', 'webhook-timestamp', 'webhook-signature'])
     const secrets = { signing, authorization: 'Basic YTpi', webhookSecret: 'open sesame' }
-    expect(signedHeaders(endpointOf({ secrets }), MESSAGE)).toEqual({
+    expect(signedHeaders(webhookWith({ secrets }), MESSAGE)).toEqual({
       ...plain,
       authorization: 'Basic YTpi',
       'x-webhook-secret': 'open sesame',
     })
   })
 
-  it('an identity token stands in Authorization, and no secret beside it', () => {
+  it('an identity token replaces the static Authorization header', () => {
     const secrets = { signing: once(newSigningSecret()), authorization: 'Bearer static' }
-    const headers = signedHeaders(endpointOf({ secrets }), { ...MESSAGE, identityToken: 'a.b.c' })
+    const headers = signedHeaders(webhookWith({ secrets }), { ...MESSAGE, identityToken: 'a.b.c' })
     expect(headers.authorization).toBe('Bearer a.b.c')
     expect(JSON.stringify(headers)).not.toContain('static')
   })
 })
 
-it('nothing is signed with secrets that cannot be read, or that have ended', () => {
-  const unreadable: Webhook = { ...endpointOf({}), secrets: undefined }
+it('secrets that cannot be decrypted or have ended sign nothing', () => {
+  const unreadable: Webhook = { ...webhookWith({}), secrets: undefined }
   expect(() => signedHeaders(unreadable, MESSAGE)).toThrow('another master key')
   for (const signing of [[], [{ secret: newSigningSecret(), until: '2020-01-01T00:00:00.000Z' }]]) {
-    const endpoint = endpointOf({ secrets: { signing }, signatures: ['x-signature'] })
-    expect(() => signedHeaders(endpoint, MESSAGE)).toThrow('no active signing secret')
+    const webhook = webhookWith({ secrets: { signing }, signatures: ['x-signature'] })
+    expect(() => signedHeaders(webhook, MESSAGE)).toThrow('no active signing secret')
   }
 })
 
@@ -202,7 +202,7 @@ it('a signing secret is whsec_ and base64 of 24 to 64 bytes, and nothing else', 
   }
 })
 
-it('headers of an endpoint are none that HTTP or the registry set, however they are written', () => {
+it('custom headers exclude those that HTTP or the registry sets, in any case', () => {
   for (const name of [
     'Host',
     'Content-Length',

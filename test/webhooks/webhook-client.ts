@@ -4,14 +4,18 @@ import type { TestRegistry } from '../support/registry.ts'
 
 export const WEBHOOKS = '/api/v1/webhooks'
 
-export type WebhookAnswer = { readonly status: number; readonly body: Body }
-// biome-ignore lint/suspicious/noExplicitAny: what an answer holds is what tests look at.
+export type WebhookResponse = { readonly status: number; readonly body: Body }
+// biome-ignore lint/suspicious/noExplicitAny: tests assert the content of a body.
 type Body = any
 
-/** Asks the API about webhooks, as one kind of caller. */
-export type WebhookClient = (method: string, path: string, sent?: unknown) => Promise<WebhookAnswer>
+/** Sends a request to the webhook API as one caller. */
+export type WebhookClient = (
+  method: string,
+  path: string,
+  sent?: unknown,
+) => Promise<WebhookResponse>
 
-/** As whoever has this Authorization header; undefined: as nobody. */
+/** Returns a client that sends this Authorization header; undefined: an anonymous client. */
 export function webhookClient(
   registry: TestRegistry,
   authorization: string | undefined,
@@ -33,21 +37,21 @@ export function webhookClient(
 export const adminWebhookClient = (registry: TestRegistry) =>
   webhookClient(registry, basic('admin', registry.password))
 
-/** As the holder of a new credential. */
+/** Creates a credential, and returns a client that uses it. */
 export async function credentialWebhookClient(registry: TestRegistry, credential: NewCredential) {
   const { name, secret } = await makeCredential(registry, credential)
-  return { name, desk: webhookClient(registry, basic(name, secret)) }
+  return { name, client: webhookClient(registry, basic(name, secret)) }
 }
 
 let names = 0
 
-/** A name that no webhook has. */
+/** Returns an unused name. */
 export function newName(): string {
   names += 1
   return `hook-${names}`
 }
 
-/** What makes a webhook, with nothing wrong in it. */
+/** Returns a valid request to create a webhook. */
 export const webhookRequest = (more: Record<string, unknown> = {}) => ({
   name: newName(),
   url: 'https://receiver.example/hook',
@@ -55,19 +59,86 @@ export const webhookRequest = (more: Record<string, unknown> = {}) => ({
   ...more,
 })
 
-/** Makes one, and expects that it is made. */
-export async function createdWebhook(
-  desk: WebhookClient,
+/** Creates a webhook with this client. */
+export async function createWebhookAs(
+  client: WebhookClient,
   more: Record<string, unknown> = {},
 ): Promise<Body> {
-  const { status, body } = await desk('POST', '', webhookRequest(more))
+  const { status, body } = await client('POST', '', webhookRequest(more))
   expect({ status, body }).toMatchObject({ status: 201 })
   return body
 }
 
-/** The one line of a refusal, which has this code. */
-export function errorMessage({ body }: WebhookAnswer, code: string): string {
+/** Returns the message of an error response. Expects one error with this code, and one line. */
+export function errorMessage({ body }: WebhookResponse, code: string): string {
   expect(body.errors).toHaveLength(1)
   expect(body.errors[0]).toMatchObject({ code, message: expect.stringMatching(/^[^\n]+$/) })
   return body.errors[0].message
+}
+
+/** Sends a request to the webhook API as the administrator. */
+export async function requestWebhooks(
+  registry: Pick<TestRegistry, 'request'>,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<{ status: number; body: Record<string, never> }> {
+  const answer = await registry.request(`${WEBHOOKS}${path}`, {
+    method,
+    ...(body === undefined
+      ? {}
+      : { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+  })
+  const text = await answer.text()
+  return { status: answer.status, body: text === '' ? {} : JSON.parse(text) }
+}
+
+/** Creates a webhook as the administrator. Returns its name and its secret. */
+export async function createWebhook(
+  registry: Pick<TestRegistry, 'request'>,
+  url: string,
+  repository: string,
+  more: Record<string, unknown> = {},
+): Promise<{ name: string; secret: string }> {
+  const name = newName()
+  const created = await requestWebhooks(registry, 'POST', '', {
+    name,
+    url,
+    repositories: [repository],
+    ...more,
+  })
+  expect(created, JSON.stringify(created.body)).toMatchObject({ status: 201 })
+  return { name, secret: created.body.secret as unknown as string }
+}
+
+/** A delivery in an API response. */
+export type DeliveryJson = {
+  event: string
+  state: string
+  type: string
+  attempts: number
+  status: number | null
+  error: string | null
+  dueAt: string | null
+}
+
+/** Lists the deliveries of a webhook, newest first. */
+export async function listDeliveries(
+  registry: Pick<TestRegistry, 'request'>,
+  name: string,
+): Promise<DeliveryJson[]> {
+  const { body } = await requestWebhooks(registry, 'GET', `/${name}/deliveries`)
+  return body.deliveries as unknown as DeliveryJson[]
+}
+
+/** Waits until a webhook has `count` deliveries and none is pending. Returns them, newest first. */
+export async function waitForEndedDeliveries(
+  registry: Pick<TestRegistry, 'request'>,
+  name: string,
+  count: number,
+): Promise<DeliveryJson[]> {
+  const states = async () => (await listDeliveries(registry, name)).map(({ state }) => state)
+  await expect.poll(states, { timeout: 20_000 }).toHaveLength(count)
+  await expect.poll(states, { timeout: 20_000 }).not.toContain('pending')
+  return listDeliveries(registry, name)
 }

@@ -9,7 +9,7 @@ const LIMITS_MAX = 10_000
 
 /**
  * Limits the deliveries in flight, with slow start: the limit of a webhook begins at one, doubles with
- * each success and returns to one after a failure. So a receiver that hangs delays no other.
+ * each success and returns to one after a failure. A receiver that hangs delays no other.
  */
 export class ConcurrencyLimiter {
   readonly #inFlight = new Map<number, number>()

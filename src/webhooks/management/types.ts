@@ -87,7 +87,7 @@ export type WebhookView = {
   readonly coalesceTags: boolean
   readonly state: WebhookState
   readonly disabledReason: string | null
-  /** Who created or last changed the webhook. Only events that the owner may pull are sent. */
+  /** The user that created or last changed the webhook. Only events that the owner may pull are sent. */
   readonly owner: string
   readonly createdAt: string
   readonly updatedAt: string

@@ -114,7 +114,7 @@ function changed<T, U>(
 }
 
 function parseWebhookUrl(url: string, { client }: ValidationContext): string {
-  // Checked as text, because the URL parser drops characters silently.
+  // Checked as text, because the URL parser removes characters silently.
   if (!/^https?:\/\/[\x21-\x7e]+$/.test(url)) {
     throw invalid(
       'url',
