@@ -6,6 +6,7 @@ import type { Source } from './architecture.ts'
 import {
   badNames,
   brokenLinks,
+  brokenPaths,
   openEnds,
   sleepingTests,
   tooLong,
@@ -46,6 +47,46 @@ describe('the house has the form that the guide asks for', () => {
   })
 })
 
+describe('the pages for contributors are true', () => {
+  const page = (path: string) => ({ path, text: readFileSync(join(ROOT, path), 'utf8') })
+  /** Rooms that are reserved. */
+  const RESERVED = ['src/web']
+  const exists = (path: string) => RESERVED.includes(path) || existsSync(join(ROOT, path))
+
+  it.each(['ARCHITECTURE.md', 'CONTRIBUTING.md'])('%s names files that exist', (path) => {
+    expect(brokenPaths([page(path)], exists)).toEqual([])
+  })
+
+  it('every path of a recipe is written with its folder', () => {
+    const [, recipes = ''] = page('CONTRIBUTING.md').text.split('## Recipes')
+    const named = [...recipes.matchAll(/`([\w./-]+\.(?:ts|md|sql|yaml))`/g)].map(([, path]) => path)
+    expect(named.length).toBeGreaterThan(12)
+    expect(named.filter((path) => !existsSync(join(ROOT, path ?? '')))).toEqual([])
+  })
+
+  it('ARCHITECTURE.md lists every room of src', () => {
+    const { text } = page('ARCHITECTURE.md')
+    const rooms = new Set(source.map(({ path }) => path.split('/')[0] ?? path))
+    const listed = [...rooms].filter((room) =>
+      new RegExp(`^  ${room.replace('.', '\\.')}(?:/| )`, 'm').test(text),
+    )
+    expect(listed).toEqual([...rooms])
+  })
+
+  it('the index of decisions lists each by its title', () => {
+    const index = page('docs/decisions/README.md').text
+    const rows = index.split('\n').filter((line) => /^\| \[\d+\]/.test(line))
+    const titles = filesBelow('docs/decisions', '.md')
+      .filter(({ path }) => path !== 'README.md')
+      .sort((a, b) => a.path.localeCompare(b.path))
+      .map(({ path, text }) => {
+        const [, number, title] = /^# (\d+)\. (.*)/.exec(text) ?? []
+        return `| [${number}](${path}) | ${title} |`
+      })
+    expect(rows).toEqual(titles)
+  })
+})
+
 describe('a breach is caught:', () => {
   it.each([
     ['a camel-case file', () => badNames(file('http/sendBytes.ts', ''))],
@@ -56,6 +97,7 @@ describe('a breach is caught:', () => {
     ['a test that runs alone', () => sleepingTests(file('a.test.ts', "it.only('x', f)"))],
     ['a class without a docstring', () => undocumented(file('a.ts', 'export class Store {\n}'))],
     ['a get', () => vagueVerbs(file('a.ts', 'export function getBlob() {}'))],
+    ['a dead path', () => brokenPaths(file('A.md', 'See `src/old.ts`.'), () => false)],
     ['a dead link', () => brokenLinks(file('docs/a.md', '[b](b.md)'), () => false)],
   ])('%s', (_what, check) => {
     expect(check()).toHaveLength(1)

@@ -95,3 +95,24 @@ export function brokenLinks(
       .map((target) => `${path} links to ${target}, which is not there`),
   )
 }
+
+/** The folders below which a path in a document may begin. */
+const BASES = ['', 'src/', 'test/', 'docs/']
+
+/** Lists paths in backticks of a document that name no file or folder. */
+export function brokenPaths(
+  documents: readonly Source[],
+  exists: (path: string) => boolean,
+): string[] {
+  return documents.flatMap(({ path, text }) =>
+    [
+      ...text
+        .replace(/^```[\s\S]*?^```/gm, '')
+        .matchAll(/`([\w@.-]+\/[\w@./-]*|[\w-]+\.(?:ts|md|sql))`/g),
+    ]
+      .map((match) => (match[1] ?? '').replace(/\/$/, ''))
+      .filter((named) => !named.startsWith('@'))
+      .filter((named) => !BASES.some((base) => exists(`${base}${named}`)))
+      .map((named) => `${path} names ${named}, which does not exist`),
+  )
+}
