@@ -9,7 +9,6 @@ const named = files.filter(({ path }) => !path.startsWith('schema/'))
 
 /** Rooms whose sentences are still to be rewritten. */
 const NOT_YET: readonly string[] = [
-  'ARCHITECTURE.md',
   'docs',
   'schema',
   'spec',
@@ -17,13 +16,11 @@ const NOT_YET: readonly string[] = [
   'src/cli',
   'src/client',
   'src/db',
-  'src/embedded-postgres',
   'src/http',
   'src/networks',
   'src/oci',
   'src/outgoing',
   'src/registry',
-  'src/storage',
   'src/unikernel',
   'test/api',
   'test/auth',
