@@ -1,6 +1,6 @@
 /**
- * Runs `work` for each item, at most `concurrencyMax` at once. Rejects with the first failure, after
- * which no further item is started.
+ * Runs `work` for each item, at most `concurrencyMax` at once. After a failure no further item is
+ * started; rejects with the first failure when the work in progress has ended.
  */
 export async function forEachConcurrent<T>(
   items: readonly T[],
@@ -8,6 +8,7 @@ export async function forEachConcurrent<T>(
   work: (item: T) => Promise<void>,
 ): Promise<void> {
   let next = 0
+  const failures: unknown[] = []
   const worker = async (): Promise<void> => {
     while (next < items.length) {
       const item = items[next] as T
@@ -16,9 +17,10 @@ export async function forEachConcurrent<T>(
         await work(item)
       } catch (error) {
         next = items.length
-        throw error
+        failures.push(error)
       }
     }
   }
   await Promise.all(Array.from({ length: Math.min(concurrencyMax, items.length) }, worker))
+  if (failures.length > 0) throw failures[0]
 }

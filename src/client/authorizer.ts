@@ -12,28 +12,28 @@ const CLIENT_ID = 'rookery'
 
 /**
  * Answers a registry's challenges (RFC 9110, section 11; distribution, "Token Authentication") and
- * keeps what it got, for all requests at once.
+ * keeps the resulting header for all requests.
  */
 export class Authorizer {
   readonly #transport: Transport
-  readonly #place: RegistryAddress
-  readonly #credential: Login | undefined
-  /** What is asked for besides what a challenge names, such as `repository:builds/www:pull,push`. */
+  readonly #address: RegistryAddress
+  readonly #login: Login | undefined
+  /** Requested in addition to the scope of the challenge, such as `repository:builds/www:pull,push`. */
   readonly #scope: string
   #header: string | undefined
   #renewal: Promise<string | undefined> | undefined
 
   constructor(
     transport: Transport,
-    place: RegistryAddress,
-    credential: Login | undefined,
+    address: RegistryAddress,
+    login: Login | undefined,
     scope: string,
   ) {
     this.#transport = transport
-    this.#place = place
-    this.#credential = credential
+    this.#address = address
+    this.#login = login
     this.#scope = scope
-    if (credential?.kind === 'token') this.#header = `Bearer ${credential.token}`
+    if (login?.kind === 'token') this.#header = `Bearer ${login.token}`
   }
 
   /** The Authorization header of the next request; undefined without one. */
@@ -42,15 +42,15 @@ export class Authorizer {
   }
 
   /**
-   * A header for another attempt after a 401, undefined when there is none to be had. Requests that
-   * are refused together renew it together. Throws RegistryResponseError and RegistryUnreachableError.
+   * Returns a header for another attempt after a 401; undefined when there is no other. Requests that
+   * are refused together renew it once. Throws RegistryResponseError and RegistryUnreachableError.
    */
   async renew(
     challenges: readonly Challenge[],
     refused: string | undefined,
   ): Promise<string | undefined> {
     if (this.#header !== refused) return this.#header
-    this.#renewal ??= this.#answer(challenges, refused).finally(() => {
+    this.#renewal ??= this.#answerChallenges(challenges, refused).finally(() => {
       this.#renewal = undefined
     })
     const header = await this.#renewal
@@ -58,51 +58,51 @@ export class Authorizer {
     return header
   }
 
-  async #answer(
+  async #answerChallenges(
     challenges: readonly Challenge[],
     refused: string | undefined,
   ): Promise<string | undefined> {
-    // A token that was given is all there is.
-    if (this.#credential?.kind === 'token') return undefined
+    // A given token cannot be renewed.
+    if (this.#login?.kind === 'token') return undefined
     const bearer = challenges.find(({ scheme }) => scheme === 'bearer')
     if (bearer !== undefined) return `Bearer ${await this.#token(bearer)}`
     const basic = challenges.some(({ scheme }) => scheme === 'basic')
-    if (!basic || this.#credential?.kind !== 'password') return undefined
-    const { username, password } = this.#credential
+    if (!basic || this.#login?.kind !== 'password') return undefined
+    const { username, password } = this.#login
     const header = basicHeader(username, password)
     return header === refused ? undefined : header
   }
 
   async #token({ parameters }: Challenge): Promise<string> {
-    const realm = this.#realm(parameters.get('realm'))
-    const asked = new URLSearchParams()
+    const realm = this.#parseRealm(parameters.get('realm'))
+    const query = new URLSearchParams()
     const service = parameters.get('service')
-    if (service !== undefined) asked.set('service', service)
-    // One scope a parameter, as the token protocol has it.
+    if (service !== undefined) query.set('service', service)
+    // One parameter for each scope, as in the token protocol.
     for (const scope of new Set([this.#scope, parameters.get('scope') ?? this.#scope])) {
-      asked.append('scope', scope)
+      query.append('scope', scope)
     }
-    const answer = await this.#ask(realm, asked)
-    if (answer.status !== 200) {
-      throw await httpErrorOf(answer, {
-        host: this.#place.host,
-        what: 'a token',
-        credential: this.#credential,
+    const response = await this.#requestToken(realm, query)
+    if (response.status !== 200) {
+      throw await httpErrorOf(response, {
+        host: this.#address.host,
+        subject: 'a token',
+        login: this.#login,
       })
     }
-    return parseToken(await readBody(answer, TOKEN_ANSWER_BYTES_MAX), realm)
+    return parseToken(await readBody(response, TOKEN_ANSWER_BYTES_MAX), realm)
   }
 
-  #ask(realm: URL, asked: URLSearchParams): Promise<HttpResponse> {
-    const credential = this.#credential
-    if (credential?.kind === 'identity-token') {
+  #requestToken(realm: URL, query: URLSearchParams): Promise<HttpResponse> {
+    const login = this.#login
+    if (login?.kind === 'identity-token') {
       const form = new URLSearchParams([
-        ...[...asked].filter(([name]) => name !== 'scope'),
+        ...[...query].filter(([name]) => name !== 'scope'),
         ['grant_type', 'refresh_token'],
         ['client_id', CLIENT_ID],
-        ['refresh_token', credential.token],
-        // OAuth 2 has one parameter with spaces between (RFC 6749, section 3.3).
-        ['scope', asked.getAll('scope').join(' ')],
+        ['refresh_token', login.token],
+        // OAuth 2: one parameter with the scopes separated by spaces (RFC 6749, section 3.3).
+        ['scope', query.getAll('scope').join(' ')],
       ])
       const bytes = Buffer.from(form.toString())
       const headers = { 'content-type': 'application/x-www-form-urlencoded' }
@@ -110,23 +110,23 @@ export class Authorizer {
       return this.#transport.send({ method: 'POST', url: realm, headers, body })
     }
     const url = new URL(realm)
-    for (const [name, value] of asked) url.searchParams.append(name, value)
+    for (const [name, value] of query) url.searchParams.append(name, value)
     const headers =
-      credential?.kind === 'password'
-        ? { authorization: basicHeader(credential.username, credential.password) }
+      login?.kind === 'password'
+        ? { authorization: basicHeader(login.username, login.password) }
         : {}
     return this.#transport.send({ method: 'GET', url, headers })
   }
 
-  /** Where tokens come from: a registry behind TLS must not have a password sent without it. */
-  #realm(text: string | undefined): URL {
-    const { host, plainHttp } = this.#place
+  /** Parses the realm of the token endpoint. With TLS at the registry, it must use TLS too. */
+  #parseRealm(text: string | undefined): URL {
+    const { host, plainHttp } = this.#address
     const url = text !== undefined && URL.canParse(text) ? new URL(text) : undefined
-    const right = url?.protocol === 'https:' || (plainHttp && url?.protocol === 'http:')
-    if (url === undefined || !right) {
-      const shown = text === undefined ? 'nowhere' : text.slice(0, 160)
+    const isAllowed = url?.protocol === 'https:' || (plainHttp && url?.protocol === 'http:')
+    if (url === undefined || !isAllowed) {
+      const shown = text === undefined ? 'no URL' : text.slice(0, 160)
       throw new RegistryResponseError(
-        `${host} sends for a token to ${shown}: it must be an https:// address; the registry is set up wrongly`,
+        `${host} names ${shown} as its token endpoint, which must be an https:// URL; the registry is misconfigured`,
         { status: 401 },
       )
     }
@@ -139,16 +139,16 @@ function parseToken(bytes: Buffer, realm: URL): string {
   if (token !== undefined && token.length <= TOKEN_CHARACTERS_MAX && /^[\x21-\x7e]+$/.test(token)) {
     return token
   }
-  throw new RegistryResponseError(`${realm.host} was asked for a token, and its answer has none`, {
+  throw new RegistryResponseError(`the response of the token endpoint ${realm.host} has no token`, {
     status: 401,
   })
 }
 
 function findToken(bytes: Buffer): string | undefined {
   try {
-    const answer: unknown = JSON.parse(bytes.toString())
-    if (!isObject(answer)) return undefined
-    const { token, access_token: accessToken } = answer
+    const response: unknown = JSON.parse(bytes.toString())
+    if (!isObject(response)) return undefined
+    const { token, access_token: accessToken } = response
     return [token, accessToken].find((one) => typeof one === 'string')
   } catch {
     return undefined

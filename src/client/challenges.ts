@@ -1,8 +1,8 @@
-/** One way to authenticate that a registry offers (RFC 9110, section 11.6.1). */
+/** An authentication challenge of a registry (RFC 9110, section 11.6.1). */
 export type Challenge = {
   /** In lower case. */
   readonly scheme: string
-  /** By their names in lower case. */
+  /** By name in lower case. */
   readonly parameters: ReadonlyMap<string, string>
 }
 
@@ -14,8 +14,8 @@ const BETWEEN = /[ \t,]*/y
 const REST = /[^,]*/y
 
 /**
- * The challenges of a WWW-Authenticate header, as they stand. What is malformed is passed over, and of
- * a header of more than 8 KiB nothing is read.
+ * Parses the challenges of a WWW-Authenticate header, in order. Skips malformed ones. Ignores a header
+ * of more than 8 KiB.
  */
 export function parseChallenges(header: string): Challenge[] {
   const challenges: { scheme: string; parameters: Map<string, string> }[] = []

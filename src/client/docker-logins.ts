@@ -6,7 +6,7 @@ import { errnoOf } from '../async/errno.ts'
 import { isObject, type JsonObject } from '../oci/descriptor.ts'
 import type { Login } from './login.ts'
 
-/** A file of logins, or a program that keeps them, that does not do what it should. In one line. */
+/** A login file cannot be read, or a credential helper failed. The message is one line. */
 export class UnreadableLoginsError extends Error {
   override readonly name = 'UnreadableLoginsError'
 }
@@ -17,14 +17,14 @@ const FILE_BYTES_MAX = 1024 * 1024
 const HELPER_MILLISECONDS_MAX = 30_000
 const HELPER_BYTES_MAX = 256 * 1024
 const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
-/** Under this user a helper keeps an identity token. */
+/** The user name that marks an identity token in a helper's answer. */
 const IDENTITY_TOKEN_USER = '<token>'
 const DOCKER_HUB = ['docker.io', 'registry-1.docker.io', 'index.docker.io']
 
 /**
- * The login that `docker login`, `oras login` or `podman login` left for a registry: in the file
+ * Finds the login that `docker login`, `oras login` or `podman login` stored for a registry: in the file
  * `$REGISTRY_AUTH_FILE`, in `config.json` of `$DOCKER_CONFIG` or `~/.docker`, in podman's own file, or
- * with the credential helper that one of these names. Undefined when there is none. Throws
+ * in the credential helper that one of these names. Throws
  * UnreadableLoginsError.
  */
 export async function findDockerLogin(
@@ -85,12 +85,12 @@ async function findConfig(path: string): Promise<JsonObject | undefined> {
     })
   }
   if (!isObject(config)) {
-    throw new UnreadableLoginsError(`the logins in ${path} cannot be read: it is no JSON object`)
+    throw new UnreadableLoginsError(`the logins in ${path} cannot be read: it is not a JSON object`)
   }
   return config
 }
 
-/** Entries are for a host, or for some of its repositories (containers-auth.json): the longest counts. */
+/** Entries are for a host, or for some of its repositories (containers-auth.json): the longest match counts. */
 function findEntry(
   auths: JsonObject,
   host: string,
@@ -101,7 +101,7 @@ function findEntry(
   const names = components.map((_, index) =>
     [host, ...components.slice(0, components.length - index)].join('/'),
   )
-  // What is kept by another program has an empty entry here.
+  // Logins stored by a credential helper have an empty entry here.
   const keys = [...names, host, `https://${host}`, `https://${host}/`, `http://${host}`]
   for (const key of keys) {
     const entry = Object.hasOwn(auths, key) ? auths[key] : undefined
@@ -137,14 +137,16 @@ function findInEntry(entry: JsonObject, key: string, path: string): Login | unde
   return undefined
 }
 
-/** Docker's protocol of credential helpers: the host goes in, JSON comes out. */
+/** Docker's credential helper protocol: the host on standard input, JSON on standard output. */
 async function askHelper(
   helper: string,
   host: string,
   environment: Environment,
 ): Promise<Login | undefined> {
   if (!HELPER_NAME.test(helper)) {
-    throw new UnreadableLoginsError(`"${helper.slice(0, 80)}" is no name of a credential helper`)
+    throw new UnreadableLoginsError(
+      `"${helper.slice(0, 80)}" is not the name of a credential helper`,
+    )
   }
   const program = `docker-credential-${helper}`
   const { status, output } = await runHelper(program, host, environment)
@@ -156,7 +158,7 @@ async function askHelper(
   }
   const found = parseHelper(output)
   if (found === undefined) {
-    throw new UnreadableLoginsError(`${program} printed no JSON with Username and Secret`)
+    throw new UnreadableLoginsError(`${program} did not print JSON with Username and Secret`)
   }
   const { username, secret } = found
   if (secret === '') return undefined
@@ -186,7 +188,7 @@ function runHelper(
       reject(new UnreadableLoginsError(`${program} cannot be run: ${reason}`, { cause }))
     })
     child.on('close', (status) => resolve({ status, output }))
-    // A helper that ends without reading is heard of by its status.
+    // A helper that exits without reading its input is reported by its status.
     child.stdin.on('error', () => {})
     child.stdin.end(host)
   })

@@ -1,14 +1,15 @@
 import { errnoOf } from '../async/errno.ts'
-/** A registry, or what stands before it, answered that it will not. The message is one line. */
+
+/** An error response of a registry, or of a proxy before it. The message is one line. */
 export class RegistryResponseError extends Error {
   override readonly name = 'RegistryResponseError'
   readonly status: number
-  /** Of the distribution spec's error codes, when the answer had one. */
+  /** One of the distribution spec's error codes, when the response has one. */
   readonly code: string | undefined
-  /** What it asked to wait for, in seconds. */
+  /** From its Retry-After header. */
   readonly retryAfterSeconds: number | undefined
 
-  constructor(message: string, { status, code, retryAfterSeconds }: Refusal) {
+  constructor(message: string, { status, code, retryAfterSeconds }: ErrorResponse) {
     super(message)
     this.status = status
     this.code = code
@@ -16,35 +17,35 @@ export class RegistryResponseError extends Error {
   }
 }
 
-type Refusal = {
+type ErrorResponse = {
   readonly status: number
   readonly code?: string | undefined
   readonly retryAfterSeconds?: number | undefined
 }
 
-/** There was no answer, or none that a registry gives. The message is one line that says what to do. */
+/** There was no response. The message is one line that says what to do. */
 export class RegistryUnreachableError extends Error {
   override readonly name = 'RegistryUnreachableError'
-  /** True when the same may succeed a moment later. */
+  /** True when the same request may succeed a moment later. */
   readonly transient: boolean
 
-  constructor(message: string, passing: boolean, cause?: unknown) {
+  constructor(message: string, transient: boolean, cause?: unknown) {
     super(message, { cause })
-    this.transient = passing
+    this.transient = transient
   }
 }
 
-/** A file cannot be read, or is another than it was when the push began. One line. */
+/** A file that became unreadable, or changed, during the push. The message is one line. */
 export class FileChangedError extends Error {
   override readonly name = 'FileChangedError'
 }
 
 const NOT_TLS = ['EPROTO', 'ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG']
-const NO_NAME = ['ENOTFOUND', 'EAI_NONAME', 'EAI_NODATA']
+const UNKNOWN_HOST = ['ENOTFOUND', 'EAI_NONAME', 'EAI_NODATA']
 const CERTIFICATE = /CERT|SELF_SIGNED|ISSUER|ALTNAME/
-const TOOK_TOO_LONG = /TIMEOUT|ETIMEDOUT/
+const TIMEOUT = /TIMEOUT|ETIMEDOUT/
 
-/** What it means that a request brought no answer. `answered`: an earlier one did. */
+/** Explains why a request got no response. `answered`: the host answered an earlier request. */
 export function unreachableError(
   url: URL,
   error: unknown,
@@ -52,32 +53,32 @@ export function unreachableError(
 ): RegistryUnreachableError {
   const code = codeOf(error)
   const { host, hostname, protocol } = url
-  const fail = (message: string, passing: boolean) =>
-    new RegistryUnreachableError(message, passing, error)
-  if (NO_NAME.includes(code)) return fail(`there is no host ${hostname}: check its name`, false)
+  const fail = (message: string, transient: boolean) =>
+    new RegistryUnreachableError(message, transient, error)
+  if (UNKNOWN_HOST.includes(code)) return fail(`host ${hostname} not found: check its name`, false)
   if (code === 'EAI_AGAIN') {
-    return fail(`no name server says where ${hostname} is: check the network`, true)
+    return fail(`name servers did not answer for ${hostname}: check the network`, true)
   }
   if (code === 'ECONNREFUSED') {
     return fail(`nothing listens at ${host}: check host and port`, answered)
   }
   if (protocol === 'https:' && NOT_TLS.includes(code)) {
-    return fail(`${host} does not speak TLS: if that is right, give --plain-http`, false)
+    return fail(`${host} does not speak TLS: if that is expected, use --plain-http`, false)
   }
   if (protocol === 'http:' && error instanceof Error && error.name === 'HTTPParserError') {
-    return fail(`${host} does not speak plain HTTP: leave out --plain-http`, false)
+    return fail(`${host} does not speak plain HTTP: omit --plain-http`, false)
   }
   if (CERTIFICATE.test(code)) {
     return fail(
-      `the certificate of ${host} is not believed (${reasonOf(error)}): NODE_EXTRA_CA_CERTS names a file of more authorities`,
+      `the certificate of ${host} is not trusted (${reasonOf(error)}): set NODE_EXTRA_CA_CERTS to a file with its certificate authority`,
       false,
     )
   }
-  if (TOOK_TOO_LONG.test(code)) return fail(`${host} did not answer in time`, true)
+  if (TIMEOUT.test(code)) return fail(`${host} did not answer in time`, true)
   return fail(`the connection to ${host} broke: ${reasonOf(error)}`, true)
 }
 
-/** Errors wrap one another; of several addresses that failed, the first tells. */
+/** The code of the innermost error; for several addresses that failed, that of the first. */
 function codeOf(error: unknown): string {
   if (error instanceof AggregateError) return codeOf(error.errors[0])
   if (!(error instanceof Error)) return ''

@@ -2,9 +2,9 @@ import { type Digest, parseDigest } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
 import { parseRepository, parseTag, type Repository, type Tag } from '../oci/reference.ts'
 
-/** Where a registry is. */
+/** The address of a registry. */
 export type RegistryAddress = {
-  /** With the port, when it is not the usual one. */
+  /** With the port, when it is not the default. */
   readonly host: string
   /** Without TLS. */
   readonly plainHttp: boolean
@@ -14,34 +14,34 @@ export type RegistryAddress = {
 export type ImageReference = RegistryAddress & {
   readonly repository: Repository
   readonly tag: Tag | undefined
-  /** Counts before the tag. */
+  /** Takes precedence over the tag. */
   readonly digest: Digest | undefined
 }
 
-/** Text that is no image reference. The message is one line that shows a right one. */
+/** Malformed image reference. The message is one line with an example. */
 export class MalformedReferenceError extends Error {
   override readonly name = 'MalformedReferenceError'
 }
 
 const REFERENCE_LENGTH_MAX = 1024
-const RIGHT = 'registry.example.org/builds/www:v1'
+const EXAMPLE = 'registry.example.org/builds/www:v1'
 const PARTS = /^(?:(https?):\/\/)?([^/@]+)\/([^:@]+)(?::([^@]*))?(?:@(.*))?$/
 const HOST = /^(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/
-// Without one of these, other clients take the first word for a part of the name.
+// Without one of these, other clients take the first component for a part of the repository.
 const LIKE_A_HOST = /[.:]|^localhost$/
 
 /**
- * Takes `[http://|https://]HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]` apart. Registries on this machine
- * are asked without TLS, others with it, unless the reference says it. Throws MalformedReferenceError.
+ * Parses `[http://|https://]HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]`. Without a scheme, registries on this
+ * machine are reached without TLS, and all others with TLS. Throws MalformedReferenceError.
  */
 export function parseImageReference(text: string): ImageReference {
   const found = text.length > REFERENCE_LENGTH_MAX ? null : PARTS.exec(text)
-  if (found === null) throw malformed('it must be like', RIGHT)
+  if (found === null) throw malformed('it must be like', EXAMPLE)
   const [, scheme, host = '', name = '', tag, digest] = found
   if (!HOST.test(host) || !URL.canParse(`https://${host}`))
-    throw malformed('it must begin with a host, as in', RIGHT)
+    throw malformed('it must begin with a host, as in', EXAMPLE)
   if (scheme === undefined && !LIKE_A_HOST.test(host)) {
-    throw malformed('it must begin with a host that has a dot or a port, as in', RIGHT)
+    throw malformed('it must begin with a host that has a dot or a port, as in', EXAMPLE)
   }
   return {
     host,
@@ -58,10 +58,10 @@ export function isLoopback(host: string): boolean {
   return name === 'localhost' || name === '[::1]' || /^127(?:\.\d{1,3}){3}$/.test(name)
 }
 
-/** As clients write it. */
+/** Formats a reference as clients write it, without a scheme. */
 export function formatReference({ host, repository, tag, digest }: ImageReference): string {
-  const behind = `${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`
-  return `${host}/${repository}${behind}`
+  const suffix = `${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`
+  return `${host}/${repository}${suffix}`
 }
 
 function checked<T>(parse: () => T): T {
@@ -69,10 +69,10 @@ function checked<T>(parse: () => T): T {
     return parse()
   } catch (cause) {
     if (!(cause instanceof RegistryError)) throw cause
-    throw new MalformedReferenceError(`no reference to an image: ${cause.message}`, { cause })
+    throw new MalformedReferenceError(`not an image reference: ${cause.message}`, { cause })
   }
 }
 
-function malformed(problem: string, right: string): MalformedReferenceError {
-  return new MalformedReferenceError(`no reference to an image: ${problem} ${right}`)
+function malformed(problem: string, example: string): MalformedReferenceError {
+  return new MalformedReferenceError(`not an image reference: ${problem} ${example}`)
 }

@@ -1,17 +1,17 @@
-/** How a client shows who it is. */
+/** A client's login at a registry. */
 export type Login =
   | { readonly kind: 'password'; readonly username: string; readonly password: string }
-  /** A registry's own token, sent as it is. */
+  /** A registry's own token, sent unchanged. */
   | { readonly kind: 'token'; readonly token: string }
-  /** What `docker login` keeps instead of a password: the token endpoint gives a token for it. */
+  /** Stored by `docker login` instead of a password; the token endpoint exchanges it for a token. */
   | { readonly kind: 'identity-token'; readonly token: string }
 
-/** The Basic authorization of a user (RFC 7617). */
+/** Formats a Basic Authorization header (RFC 7617). */
 export function basicHeader(username: string, password: string): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
 }
 
-/** When a JSON web token expires, in seconds since 1970; undefined for other tokens. Not verified. */
+/** Reads the expiry of a JSON Web Token, unverified, in seconds since 1970. Undefined for other tokens. */
 export function findExpiry(token: string): number | undefined {
   try {
     const claims: unknown = JSON.parse(
@@ -20,7 +20,7 @@ export function findExpiry(token: string): number | undefined {
     if (typeof claims !== 'object' || claims === null || !('exp' in claims)) return undefined
     return typeof claims.exp === 'number' ? claims.exp : undefined
   } catch {
-    // It is no token that can be read, and the registry will say whether it believes it.
+    // An opaque token: only the registry can judge it.
     return undefined
   }
 }

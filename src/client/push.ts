@@ -1,5 +1,6 @@
 import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
+import { forEachConcurrent } from '../async/for-each.ts'
 import type { Digest } from '../oci/digest.ts'
 import { IMAGE_MANIFEST } from '../oci/media-type.ts'
 import type { Tag } from '../oci/reference.ts'
@@ -7,21 +8,21 @@ import { FileChangedError, RegistryResponseError } from './errors.ts'
 import type { RemoteRepository } from './remote-repository.ts'
 import type { Body } from './transport.ts'
 
-/** A blob to push: bytes in memory, or a file that stays as it is meanwhile. */
+/** A blob to push: bytes in memory, or a file that must not change meanwhile. */
 export type LocalBlob = {
   readonly digest: Digest
   /** Bytes. */
   readonly size: number
-  /** For messages and for whoever watches. */
+  /** For messages and progress. */
   readonly title: string
   readonly from: { readonly path: string } | { readonly bytes: Uint8Array }
 }
 
-/** Hears how a push goes. */
+/** Receives the progress of a push. */
 export type PushProgress = {
-  /** Bytes on their way; less than 0 when an attempt begins anew. */
+  /** Bytes sent; negative when an attempt starts over. */
   sent(bytes: number): void
-  /** It is there now; `sent` is false when it was there before. */
+  /** The repository has the blob; `sent` is false when it had it before. */
   done(blob: LocalBlob, sent: boolean): void
 }
 
@@ -37,27 +38,15 @@ const BLOBS_AT_ONCE = 3
 const READ_BYTES = 256 * 1024
 
 /**
- * Pushes an image: blobs that lack, several at a time, and when all are there the manifest, under one
- * tag after the other. Throws RegistryResponseError, RegistryUnreachableError and FileChangedError; what is there then
- * stays.
+ * Pushes an image: the missing blobs, several at a time, and then the manifest, under one tag after the
+ * other. Throws RegistryResponseError, RegistryUnreachableError and FileChangedError; what was pushed
+ * until then stays.
  */
 export async function pushImage(repository: RemoteRepository, push: ImagePush): Promise<void> {
   const blobs = new Map(push.blobs.map((blob) => [blob.digest, blob]))
-  const left = blobs.values()
-  const failures: unknown[] = []
-  const work = async () => {
-    for (const blob of left) {
-      if (failures.length > 0) return
-      try {
-        await pushBlob(repository, blob, push.progress)
-      } catch (error) {
-        failures.push(error)
-      }
-    }
-  }
-  // An iterator that workers share gives each blob to one of them.
-  await Promise.all(Array.from({ length: BLOBS_AT_ONCE }, work))
-  if (failures.length > 0) throw failures[0]
+  await forEachConcurrent([...blobs.values()], BLOBS_AT_ONCE, (blob) =>
+    pushBlob(repository, blob, push.progress),
+  )
   const set: Tag[] = []
   for (const tag of push.tags) {
     try {
@@ -72,22 +61,22 @@ export async function pushImage(repository: RemoteRepository, push: ImagePush): 
 async function pushBlob(
   repository: RemoteRepository,
   blob: LocalBlob,
-  watcher: PushProgress,
+  progress: PushProgress,
 ): Promise<void> {
   let counted = 0
   const count = (bytes: number) => {
     counted += bytes
-    watcher.sent(bytes)
+    progress.sent(bytes)
   }
   const body: Body = {
     size: blob.size,
-    // A login that is renewed in the middle opens the same attempt's body again.
+    // A renewed login opens the body of the same attempt again.
     open: () => {
       if (counted > 0) count(-counted)
       return Readable.from(counting(blob, count), { objectMode: false })
     },
   }
-  watcher.done(blob, await repository.putBlob(blob.digest, blob.title, body))
+  progress.done(blob, await repository.putBlob(blob.digest, blob.title, body))
 }
 
 async function* counting(
@@ -100,7 +89,7 @@ async function* counting(
   }
 }
 
-/** As many bytes as the file had. A file that grew is cut there, and its digest says the rest. */
+/** Reads `size` bytes. A file that grew is cut there; its digest decides whether it changed. */
 async function* bytesOf(
   { size, title }: LocalBlob,
   { path }: { path: string },
@@ -117,10 +106,9 @@ async function* bytesOf(
     }
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new FileChangedError(`${title} cannot be read any more: ${reason}`, { cause })
+    throw new FileChangedError(`${title} became unreadable: ${reason}`, { cause })
   }
-  if (left > 0)
-    throw new FileChangedError(`${title} became shorter while it was pushed: push it again`)
+  if (left > 0) throw new FileChangedError(`${title} became shorter during the push: push it again`)
 }
 
 function withTagsSet(error: unknown, set: readonly Tag[]): unknown {

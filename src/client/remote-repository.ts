@@ -21,8 +21,8 @@ import {
 } from './transport.ts'
 
 export type RepositoryOptions = TransportOptions & {
-  readonly credential?: Login | undefined
-  /** What is asked for: `pull`, or `pull,push`. */
+  readonly login?: Login | undefined
+  /** Requested scope. */
   readonly actions: 'pull' | 'pull,push'
   readonly onWait?: OnWait
 }
@@ -38,50 +38,50 @@ const MANIFEST_TYPES = [IMAGE_MANIFEST, IMAGE_INDEX, DOCKER_MANIFEST, DOCKER_MAN
 const OCTETS = 'application/octet-stream'
 
 /**
- * A repository of any registry that speaks the OCI distribution specification. Every operation is
- * tried again after passing failures, and throws RegistryResponseError or RegistryUnreachableError.
+ * A repository of any registry that implements the OCI distribution specification. Every operation is
+ * retried after transient failures, and throws RegistryResponseError or RegistryUnreachableError.
  */
 export class RemoteRepository {
-  readonly #exchange: AuthorizedSession
+  readonly #session: AuthorizedSession
   readonly #name: Repository
   readonly #onWait: OnWait | undefined
 
-  constructor(place: RegistryAddress, name: Repository, options: RepositoryOptions) {
-    const { credential, actions, onWait } = options
+  constructor(address: RegistryAddress, name: Repository, options: RepositoryOptions) {
+    const { login, actions, onWait } = options
     this.#name = name
     this.#onWait = onWait
     const scope = `repository:${name}:${actions}`
-    this.#exchange = new AuthorizedSession(place, credential, scope, options)
+    this.#session = new AuthorizedSession(address, login, scope, options)
   }
 
   close(): Promise<void> {
-    return this.#exchange.close()
+    return this.#session.close()
   }
 
-  /** end-2: true when the repository has it. */
+  /** end-2: true when the repository has the blob. */
   hasBlob(digest: Digest): Promise<boolean> {
-    return this.#again(() => this.#hasBlob(digest))
+    return this.#retry(() => this.#hasBlob(digest))
   }
 
   /**
-   * end-4a and end-6: brings a blob there in one piece, from its beginning at each attempt. False
-   * when it was there already.
+   * end-4a and end-6: uploads a blob in one piece, from its beginning at each attempt. False when the
+   * repository had it already.
    */
-  putBlob(digest: Digest, what: string, body: Body): Promise<boolean> {
+  putBlob(digest: Digest, subject: string, body: Body): Promise<boolean> {
     let sent = false
-    return this.#again(async () => {
-      // An attempt whose answer was lost may have brought it.
+    return this.#retry(async () => {
+      // An earlier attempt may have succeeded and lost its response.
       if (await this.#hasBlob(digest)) return sent
       const url = this.#url('blobs/uploads/')
-      const begun = await this.#exchange.request({ method: 'POST', url, what, body: NOTHING })
+      const begun = await this.#session.request({ method: 'POST', url, subject, body: NOTHING })
       await discardBody(begun)
-      const at = this.#exchange.locationOf(begun, what)
+      const at = this.#session.locationOf(begun, subject)
       at.search = `${at.search === '' ? '?' : `${at.search}&`}digest=${digest}`
       sent = true
-      const done = await this.#exchange.request({
+      const done = await this.#session.request({
         method: 'PUT',
         url: at,
-        what,
+        subject,
         headers: { 'content-type': OCTETS },
         body,
         transfer: true,
@@ -91,69 +91,69 @@ export class RemoteRepository {
     })
   }
 
-  /** end-7: stores a manifest under a reference, and checks that the registry calls it the same. */
+  /** end-7: puts a manifest under a reference, and verifies the digest in the response. */
   putManifest(
     reference: string,
     mediaType: string,
     bytes: Uint8Array,
     digest: Digest,
   ): Promise<void> {
-    const what = `the manifest ${reference}`
-    return this.#again(async () => {
-      const answer = await this.#exchange.request({
+    const subject = `the manifest ${reference}`
+    return this.#retry(async () => {
+      const response = await this.#session.request({
         method: 'PUT',
         url: this.#url(`manifests/${reference}`),
-        what,
+        subject,
         headers: { 'content-type': mediaType },
         body: { size: bytes.length, open: () => bytes },
       })
-      await discardBody(answer)
-      const said = answer.header('docker-content-digest')
-      if (said !== undefined && said !== digest) throw this.#other(what, digest, said)
+      await discardBody(response)
+      const found = response.header('docker-content-digest')
+      if (found !== undefined && found !== digest) throw this.#mismatch(subject, digest, found)
     })
   }
 
-  /** end-3: the manifest of a tag or a digest, checked; undefined when there is none. */
+  /** end-3: finds the manifest of a tag or a digest, and verifies it. */
   findManifest(reference: string): Promise<RemoteManifest | undefined> {
-    const what = `the manifest ${reference}`
-    return this.#again(async () => {
-      const answer = await this.#exchange.request({
+    const subject = `the manifest ${reference}`
+    return this.#retry(async () => {
+      const response = await this.#session.request({
         method: 'GET',
         url: this.#url(`manifests/${reference}`),
-        what,
+        subject,
         headers: { accept: MANIFEST_TYPES },
         accept: [404],
       })
-      if (answer.status === 404) {
-        await discardBody(answer)
+      if (response.status === 404) {
+        await discardBody(response)
         return undefined
       }
-      const bytes = await this.#whole(answer, MANIFEST_BYTES_MAX)
+      const bytes = await this.#readBody(response, MANIFEST_BYTES_MAX)
       const digest = digestOf(bytes, reference.startsWith('sha512:') ? 'sha512' : 'sha256')
       if (reference.includes(':') && reference !== digest)
-        throw this.#other(what, reference, digest)
-      return { bytes, digest, mediaType: answer.header('content-type') }
+        throw this.#mismatch(subject, reference, digest)
+      return { bytes, digest, mediaType: response.header('content-type') }
     })
   }
 
   /**
-   * end-2 with a range: bytes from `start` to `end`, both counted. A registry that knows no ranges is
-   * read from the beginning, as far as it must.
+   * end-2 with a range: bytes from `start` to `end`, both inclusive. From a registry without ranges the
+   * blob is read from its beginning up to `end`.
    */
   readRange(digest: Digest, start: number, end: number): Promise<Buffer> {
-    const what = `bytes ${start} to ${end} of the blob ${digest}`
-    return this.#again(async () => {
-      const answer = await this.#exchange.request({
+    const subject = `bytes ${start} to ${end} of the blob ${digest}`
+    return this.#retry(async () => {
+      const response = await this.#session.request({
         method: 'GET',
         url: this.#url(`blobs/${digest}`),
-        what,
+        subject,
         headers: { range: `bytes=${start}-${end}` },
         transfer: true,
       })
-      const found = await bytesOf(answer, answer.status === 206 ? 0 : start, end - start + 1)
+      const found = await bytesOf(response, response.status === 206 ? 0 : start, end - start + 1)
       if (found.length !== end - start + 1) {
         throw new RegistryUnreachableError(
-          `${this.#host} sent ${found.length} bytes instead of ${what}`,
+          `${this.#host} sent ${found.length} bytes instead of ${subject}`,
           true,
         )
       }
@@ -161,54 +161,54 @@ export class RemoteRepository {
     })
   }
 
-  /** end-2: everything, as it comes. Read to the end, it may still be another blob: hash it. */
+  /** end-2: streams a blob. Its digest is not verified: hash it. */
   async openBlob(digest: Digest): Promise<AsyncIterable<Buffer>> {
-    const answer = await this.#again(() =>
-      this.#exchange.request({
+    const response = await this.#retry(() =>
+      this.#session.request({
         method: 'GET',
         url: this.#url(`blobs/${digest}`),
-        what: `the blob ${digest}`,
+        subject: `the blob ${digest}`,
         transfer: true,
       }),
     )
-    return chunksOf(answer)
+    return chunksOf(response)
   }
 
   async #hasBlob(digest: Digest): Promise<boolean> {
-    const answer = await this.#exchange.request({
+    const response = await this.#session.request({
       method: 'HEAD',
       url: this.#url(`blobs/${digest}`),
-      what: `a look for the blob ${digest}`,
+      subject: `a check for the blob ${digest}`,
       accept: [404],
     })
-    await discardBody(answer)
-    return answer.status === 200
+    await discardBody(response)
+    return response.status === 200
   }
 
   get #host(): string {
-    return this.#exchange.address.host
+    return this.#session.address.host
   }
 
   #url(path: string): URL {
-    return this.#exchange.url(`/v2/${this.#name}/${path}`)
+    return this.#session.url(`/v2/${this.#name}/${path}`)
   }
 
-  #again<T>(work: () => Promise<T>): Promise<T> {
+  #retry<T>(work: () => Promise<T>): Promise<T> {
     return withRetries(work, this.#onWait)
   }
 
-  async #whole(answer: HttpResponse, bytesMax: number): Promise<Buffer> {
+  async #readBody(response: HttpResponse, bytesMax: number): Promise<Buffer> {
     try {
-      return await readBody(answer, bytesMax)
+      return await readBody(response, bytesMax)
     } catch (error) {
       if (!(error instanceof RangeError)) throw error
-      throw new RegistryResponseError(error.message, { status: answer.status })
+      throw new RegistryResponseError(error.message, { status: response.status })
     }
   }
 
-  #other(what: string, right: string, found: string): RegistryResponseError {
+  #mismatch(subject: string, right: string, found: string): RegistryResponseError {
     return new RegistryResponseError(
-      `${this.#host} has other bytes: ${what} should have the digest ${right}, and has ${found.slice(0, 160)}`,
+      `${this.#host} has other bytes: ${subject} must have the digest ${right}, but has ${found.slice(0, 160)}`,
       { status: 200 },
     )
   }
@@ -216,11 +216,11 @@ export class RemoteRepository {
 
 const NOTHING: Body = { size: 0, open: () => new Uint8Array(0) }
 
-/** So many bytes behind those that are passed over; the rest is left. */
-async function bytesOf(answer: HttpResponse, passed: number, wanted: number): Promise<Buffer> {
+/** Reads `length` bytes after the first `skipped`, and leaves the rest. */
+async function bytesOf(response: HttpResponse, skipped: number, length: number): Promise<Buffer> {
   const chunks: Buffer[] = []
-  let [before, left] = [passed, wanted]
-  for await (const chunk of chunksOf(answer)) {
+  let [before, left] = [skipped, length]
+  for await (const chunk of chunksOf(response)) {
     const bytes = chunk.subarray(before, before + left)
     before -= Math.min(before, chunk.length)
     chunks.push(bytes)

@@ -3,7 +3,7 @@ import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici'
 import { FileChangedError, unreachableError } from './errors.ts'
 import { isLoopback } from './image-reference.ts'
 
-/** Bytes to send: opened anew for every attempt. */
+/** A request body, opened anew for every attempt. */
 export type Body = {
   /** Bytes. */
   readonly size: number
@@ -15,37 +15,37 @@ export type HttpRequest = {
   readonly url: URL
   readonly headers: Readonly<Record<string, string>>
   readonly body?: Body
-  /** A transfer may take as long as bytes keep moving; anything else has a limit in all. */
+  /** A transfer may last as long as bytes keep moving; any other request has a total limit. */
   readonly transfer?: boolean
 }
 
-/** Whoever gets one reads its body to the end or discards it. */
+/** A response. The receiver reads its body to the end, or discards it. */
 export type HttpResponse = {
   readonly status: number
   readonly url: URL
   readonly body: Readable
-  /** A header's value by its name in lower case; of several, all with commas between. */
+  /** A header by its name in lower case; several values are joined by commas. */
   header(name: string): string | undefined
 }
 
 export type TransportOptions = {
-  /** Of proxies: `http_proxy`, `https_proxy` and `no_proxy`, also in capitals. */
+  /** For the proxy variables `http_proxy`, `https_proxy` and `no_proxy`, also in capitals. */
   readonly environment?: Readonly<Record<string, string | undefined>>
-  /** Until the connection stands. */
+  /** The longest time to connect. */
   readonly connectMilliseconds?: number
-  /** While nothing is sent and nothing comes. */
+  /** The longest time in which no byte is sent or received. */
   readonly idleMilliseconds?: number
 }
 
 const CONNECT_MILLISECONDS_MAX = 10_000
-// A registry that copies a large blob to an object store before it answers takes its time.
+// Long, because a registry may copy a large blob to an object store before it answers.
 const IDLE_MILLISECONDS_MAX = 300_000
 const REQUEST_MILLISECONDS_MAX = 120_000
 const CONNECTIONS_MAX = 8
 const HEADER_BYTES_MAX = 64 * 1024
 const DISCARDED_BYTES_MAX = 1024 * 1024
 
-/** Connections to one registry and to where it sends us. */
+/** Connections to one registry, and to the hosts of its redirects. */
 export class Transport {
   readonly #dispatcher: Dispatcher
   #answered = false
@@ -62,7 +62,7 @@ export class Transport {
     }
     const { environment = {} } = options
     const proxy = (name: string) => environment[name] || environment[name.toUpperCase()] || ''
-    // What is on this machine is never behind a proxy.
+    // A registry on this machine is never behind a proxy.
     this.#dispatcher = isLoopback(host)
       ? new Agent(limits)
       : new EnvHttpProxyAgent({
@@ -73,11 +73,11 @@ export class Transport {
         })
   }
 
-  /** Sends once, and follows nothing. Throws RegistryUnreachableError, and FileChangedError of its body. */
+  /** Sends once, without following redirects. Throws RegistryUnreachableError, and FileChangedError of the body. */
   async send({ method, url, headers, body, transfer = false }: HttpRequest): Promise<HttpResponse> {
     const length = body === undefined ? {} : { 'content-length': String(body.size) }
     try {
-      const answer = await request(url, {
+      const response = await request(url, {
         method,
         headers: { 'user-agent': 'rookery', ...headers, ...length },
         body: body?.open() ?? null,
@@ -86,10 +86,10 @@ export class Transport {
       })
       this.#answered = true
       const header = (name: string) => {
-        const value = answer.headers[name]
+        const value = response.headers[name]
         return Array.isArray(value) ? value.join(', ') : value
       }
-      return { status: answer.statusCode, url, body: answer.body, header }
+      return { status: response.statusCode, url, body: response.body, header }
     } catch (error) {
       throw error instanceof FileChangedError ? error : unreachableError(url, error, this.#answered)
     }
@@ -101,8 +101,8 @@ export class Transport {
 }
 
 /**
- * An answer's body, whole. Throws RegistryUnreachableError when it breaks off, and RangeError when it has
- * more than `bytesMax` bytes.
+ * Reads a response body. Throws RegistryUnreachableError when the connection breaks, and RangeError
+ * when the body has more than `bytesMax` bytes.
  */
 export async function readBody({ url, body }: HttpResponse, bytesMax: number): Promise<Buffer> {
   const chunks: Buffer[] = []
@@ -120,8 +120,8 @@ export async function readBody({ url, body }: HttpResponse, bytesMax: number): P
   return Buffer.concat(chunks)
 }
 
-/** Lets go of an answer whose body says nothing, so that its connection can be used again. */
-export async function discardBody(answer: HttpResponse): Promise<void> {
-  // One that is long or breaks off costs its connection, and that is all.
-  await readBody(answer, DISCARDED_BYTES_MAX).catch(() => answer.body.destroy())
+/** Discards a response body, so that the connection can be reused. */
+export async function discardBody(response: HttpResponse): Promise<void> {
+  // A long or broken body only costs the connection.
+  await readBody(response, DISCARDED_BYTES_MAX).catch(() => response.body.destroy())
 }

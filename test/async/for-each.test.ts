@@ -34,3 +34,15 @@ it('rejects with the first failure, and starts no further item', async () => {
   for (let count = 0; count < 5; count += 1) await turn()
   expect(started).toEqual([1, 2, 3])
 })
+
+it('rejects when no work is in progress any more', async () => {
+  let running = 0
+  const all = forEachConcurrent([1, 2, 3], 3, async (item) => {
+    running += 1
+    for (let count = 0; count < item; count += 1) await turn()
+    running -= 1
+    throw new Error(`failure ${item}`)
+  })
+  await expect(all).rejects.toThrow('failure 1')
+  expect(running).toBe(0)
+})

@@ -144,7 +144,10 @@ describe('rookery inspect', () => {
     const wrong: [words: string[], right: RegExp][] = [
       [['inspect', 'absent.hvt'], /there is no file or folder absent\.hvt$/],
       [['inspect', './absent/x'], /there is no file or folder/],
-      [['inspect', 'absent/x'], /there is no file or folder absent\/x, and it is no reference/],
+      [
+        ['inspect', 'absent/x'],
+        /there is no file or folder absent\/x, and it is not an image reference/,
+      ],
       [['inspect', `${host}/hello/key:absent`], /there is no image absent in hello\/key/],
       [['inspect', `${host}/hello/key`], /must end with :TAG or @DIGEST$/],
       [['inspect', build('hello-key-5-failed')], /there is no Solo5 kernel/],

@@ -76,7 +76,7 @@ describe('what is no build', () => {
       [['push'], /expected DIR, HOST\/REPOSITORY:TAG and more tags, not 0 words$/],
       [['push', KERNEL, `${host}/x`], /must end with a tag and no digest/],
       [['push', KERNEL, `${host}/x:v1`, '../v2'], /a tag must have letters/],
-      [['push', KERNEL, 'www:v1'], /no reference to an image: it must be like/],
+      [['push', KERNEL, 'www:v1'], /not an image reference: it must be like/],
       [['push', KERNEL, `${host}/x:v1`, '--created', 'yesterday'], /must be a time such as/],
       [['push', KERNEL, `${host}/x:v1`, '--username', 'orb'], /--password-stdin stand together$/],
       [['push', KERNEL, `${host}/x:v1`, '--nonsense'], /nonsense/],

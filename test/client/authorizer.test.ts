@@ -51,19 +51,19 @@ function tokenFor({ headers, method, body }: RecordedRequest): object | undefine
   return headers.authorization === BASIC ? { token: `token-${given}` } : undefined
 }
 
-function opened(credential: Login | undefined): RemoteRepository {
+function opened(login: Login | undefined): RemoteRepository {
   repository = new RemoteRepository(registry.place, parseRepository('builds/www'), {
-    credential,
+    login,
     actions: 'pull,push',
   })
   return repository
 }
 
-const push = (credential: Login | undefined) =>
-  opened(credential).putBlob(DIGEST, 'www.hvt', { size: CONTENT.length, open: () => CONTENT })
+const push = (login: Login | undefined) =>
+  opened(login).putBlob(DIGEST, 'www.hvt', { size: CONTENT.length, open: () => CONTENT })
 
 describe('a login', () => {
-  it('with a password gets one token for everything', async () => {
+  it('with a password requests one token for all requests', async () => {
     expect(await push(PASSWORD)).toBe(true)
     expect(registry.count('GET', /^\/token$/)).toBe(1)
     const asked = registry.seen.find(({ path }) => path === '/token')
@@ -74,7 +74,7 @@ describe('a login', () => {
     ])
   })
 
-  it('with an identity token gets one for that', async () => {
+  it('with an identity token exchanges it for a token', async () => {
     expect(await push({ kind: 'identity-token', token: 'kept' })).toBe(true)
     const form = new URLSearchParams(
       registry.seen.find(({ path }) => path === '/token')?.body.toString(),
@@ -83,12 +83,12 @@ describe('a login', () => {
     expect(form.get('scope')).toBe('repository:builds/www:pull,push repository:builds/www:pull')
   })
 
-  it('with a token sends that from the first request on', async () => {
+  it('with a token sends it from the first request on', async () => {
     expect(await push({ kind: 'token', token: 'token-1' })).toBe(true)
     expect(given).toBe(0)
   })
 
-  it('is renewed once when the token expires in the middle of an upload', async () => {
+  it('is renewed once when the token expires during an upload', async () => {
     const before = registry.interfere
     registry.interfere = (seen, response) => {
       if (seen.method === 'PUT' && given === 1) believed = 'Bearer token-2'
@@ -99,13 +99,13 @@ describe('a login', () => {
     expect(registry.blobs.get(DIGEST)?.equals(CONTENT)).toBe(true)
   })
 
-  it('is asked for once by requests that are refused together', async () => {
+  it('is renewed once for requests that are refused together', async () => {
     const one = opened(PASSWORD)
     await Promise.all(Array.from({ length: 6 }, () => one.hasBlob(DIGEST)))
     expect(given).toBe(1)
   })
 
-  it('that is wrong says so, and is not tried again and again', async () => {
+  it('that is wrong fails with an explanation and without retries', async () => {
     const wrong = push({ kind: 'password', username: 'orb', password: 'wrong' })
     await expect(wrong).rejects.toThrow(
       /refused a token: authentication required; the user orb or its password is wrong/,
@@ -117,13 +117,13 @@ describe('a login', () => {
     await expect(refused).rejects.toThrow(/the token is expired, revoked/)
   })
 
-  it('by a token that expired says when', async () => {
+  it('by an expired token reports the time of expiry', async () => {
     const claims = Buffer.from(JSON.stringify({ exp: 1_700_000_000 })).toString('base64url')
     const expired = push({ kind: 'token', token: `e30.${claims}.c2ln` })
     await expect(expired).rejects.toThrow('the token expired at 2023-11-14T22:13:20.000Z')
   })
 
-  it('that lacks says how to log in', async () => {
+  it('that is missing fails with instructions to log in', async () => {
     registry.interfere = (_seen, response) => {
       response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end()
       return true
@@ -131,7 +131,7 @@ describe('a login', () => {
     await expect(push(undefined)).rejects.toThrow(/log in: --username .* oras login 127\.0\.0\.1/)
   })
 
-  it('by Basic alone is sent when it is asked for', async () => {
+  it('by Basic is sent after a Basic challenge', async () => {
     believed = BASIC
     registry.interfere = (seen, response) => {
       if (seen.headers.authorization === believed) return false
@@ -142,15 +142,17 @@ describe('a login', () => {
     expect(registry.seen[0]?.headers.authorization).toBeUndefined()
   })
 
-  it('goes to no token endpoint that is none', async () => {
+  it('is not sent to an invalid token endpoint', async () => {
     for (const wrong of ['', 'nowhere', 'ftp://127.0.0.1/token', 'javascript:1']) {
       realm = wrong
-      await expect(push(PASSWORD), wrong).rejects.toThrow(/sends for a token to/)
+      await expect(push(PASSWORD), wrong).rejects.toThrow(
+        /as its token endpoint, which must be an https:\/\/ URL/,
+      )
       await repository.close()
     }
   })
 
-  it('whose token endpoint answers nonsense is told', async () => {
+  it('fails when the token endpoint responds without a token', async () => {
     const answers = ['', '{}', '[]', 'null', '{"token":7}', '{"token":""}', '{"token":"a\\nb"}']
     for (const answer of answers) {
       registry.interfere = ({ path }, response) => {
@@ -159,12 +161,14 @@ describe('a login', () => {
         else response.writeHead(401, challenge).end()
         return true
       }
-      await expect(push(PASSWORD), answer).rejects.toThrow(/its answer has none/)
+      await expect(push(PASSWORD), answer).rejects.toThrow(
+        /the response of the token endpoint .* has no token/,
+      )
       await repository.close()
     }
   })
 
-  it('that is known but may not says what the registry says', async () => {
+  it('without permission fails with the message of the registry', async () => {
     registry.interfere = ({ method }, response) => {
       if (method === 'HEAD') return false
       const [status, headers, body] = failure(403, 'DENIED', 'the tag v1 is not yours')

@@ -38,8 +38,8 @@ const find = (host: string, more: Record<string, string> = {}, repository = 'bui
     ...more,
   })
 
-describe('a login that other tools left', () => {
-  it('is found by its host', async () => {
+describe('a login stored by other tools', () => {
+  it('is found by host', async () => {
     await keep({
       auths: {
         'a.example:5000': { auth: base64('orb:se:cret') },
@@ -60,7 +60,7 @@ describe('a login that other tools left', () => {
     }
   })
 
-  it('for a part of a registry counts before that for all of it', async () => {
+  it('for some repositories takes precedence over one for the whole registry', async () => {
     await keep({
       auths: {
         'a.example': { auth: base64('all:1') },
@@ -71,7 +71,7 @@ describe('a login that other tools left', () => {
     expect(await find('a.example', {}, 'buildsandmore/x')).toEqual(password('all', '1'))
   })
 
-  it('is looked for where the environment says', async () => {
+  it('is searched in the files of the environment', async () => {
     const auths = (user: string) => ({ auths: { 'a.example': { auth: base64(`${user}:1`) } } })
     await keep(auths('podman'), 'auth.json')
     await mkdir(join(folder, '.docker'))
@@ -94,7 +94,7 @@ describe('a login that other tools left', () => {
     )
   })
 
-  it('is asked from the program that keeps it', async () => {
+  it('is read from a credential helper', async () => {
     await helper(
       'played',
       `read host; test "$1" = get || exit 3
@@ -113,19 +113,19 @@ describe('a login that other tools left', () => {
     expect(await find('b.example')).toBeUndefined()
   })
 
-  it('that cannot be read is told, and no secret with it', async () => {
+  it('that cannot be read is reported without its secret', async () => {
     await helper('broken', 'echo it is locked; exit 1')
     await helper('silent', 'echo nothing')
     const wrong: [config: unknown, right: RegExp][] = [
       ['{"auths": SECRET', /config\.json cannot be read: it is not JSON$/],
-      ['[]', /it is no JSON object$/],
+      ['[]', /it is not a JSON object$/],
       [`"${' '.repeat(1024 * 1024)}"`, /more than 1048576 bytes$/],
       [{ auths: { 'a.example': { auth: base64('SECRET') } } }, /is not user:password in base64$/],
       [{ credsStore: 'absent' }, /docker-credential-absent cannot be run: it is not installed$/],
       [{ credsStore: 'broken' }, /docker-credential-broken failed: it is locked/],
-      [{ credsStore: 'silent' }, /printed no JSON with Username and Secret$/],
-      [{ credsStore: '../../bin/sh' }, /is no name of a credential helper$/],
-      [{ credHelpers: { 'a.example': '-x' } }, /is no name of a credential helper$/],
+      [{ credsStore: 'silent' }, /did not print JSON with Username and Secret$/],
+      [{ credsStore: '../../bin/sh' }, /is not the name of a credential helper$/],
+      [{ credHelpers: { 'a.example': '-x' } }, /is not the name of a credential helper$/],
     ]
     for (const [config, right] of wrong) {
       await keep(config)

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 
-/** A request that came. */
+/** A request that the fake received. */
 export type RecordedRequest = {
   readonly method: string
   readonly path: string
@@ -12,16 +12,16 @@ export type RecordedRequest = {
   readonly body: Buffer
 }
 
-/** Answers a request instead of the registry: true when it did. */
+/** Answers a request instead of the fake. Returns true when it did. */
 export type Interference = (seen: RecordedRequest, response: ServerResponse) => boolean | undefined
 
-/** A small registry that stands for any other one, and plays whatever goes wrong. */
+/** A minimal registry of another implementation, with injected faults. */
 export class FakeRegistry {
   readonly blobs = new Map<string, Buffer>()
   readonly manifests = new Map<string, { readonly type: string; readonly bytes: Buffer }>()
   readonly seen: RecordedRequest[] = []
   interfere: Interference = () => undefined
-  /** Asked before the body is read. */
+  /** True for requests whose connection is cut before the body is read. */
   cut: (method: string, path: string) => boolean = () => false
   readonly #server: Server
 
@@ -52,7 +52,7 @@ export class FakeRegistry {
     await once(this.#server, 'close')
   }
 
-  /** How often something was asked for. */
+  /** Counts the received requests. */
   count(method: string, path: RegExp): number {
     return this.seen.filter((one) => one.method === method && path.test(one.path)).length
   }
@@ -64,7 +64,7 @@ export class FakeRegistry {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { pathname, searchParams } = new URL(request.url ?? '', 'http://played')
+    const { pathname, searchParams } = new URL(request.url ?? '', 'http://fake')
     const method = request.method ?? ''
     if (this.cut(method, pathname)) {
       request.once('data', () => request.socket.destroy())
@@ -82,7 +82,7 @@ export class FakeRegistry {
     response.writeHead(status, more).end(method === 'HEAD' ? undefined : bytes)
   }
 
-  #answerTo({ method, path, query, headers, body }: RecordedRequest): Played {
+  #answerTo({ method, path, query, headers, body }: RecordedRequest): FakeResponse {
     const digest = /\/blobs\/(sha256:[0-9a-f]+)$/.exec(path)?.[1]
     const manifest = /\/manifests\/([^/]+)$/.exec(path)?.[1]
     if (digest !== undefined) {
@@ -111,15 +111,15 @@ export class FakeRegistry {
   }
 }
 
-type Played = [status: number, headers: Record<string, string>, body?: Buffer]
+type FakeResponse = [status: number, headers: Record<string, string>, body?: Buffer]
 
-/** An answer as registries give it. */
-export function failure(status: number, code: string, message: string): Played {
+/** An error response of the distribution spec. */
+export function failure(status: number, code: string, message: string): FakeResponse {
   const body = Buffer.from(JSON.stringify({ errors: [{ code, message }] }))
   return [status, { 'content-type': 'application/json' }, body]
 }
 
-/** Answers the first `times` requests that fit by `play`. */
+/** Answers the first `times` matching requests with `play`. */
 export function first(
   times: number,
   fits: (seen: RecordedRequest) => boolean,

@@ -10,7 +10,7 @@ import {
 const DIGEST = `sha256:${'a'.repeat(64)}`
 
 describe('an image reference', () => {
-  it('is host, repository, tag and digest', () => {
+  it('has a host, repository, tag and digest', () => {
     expect(parseImageReference(`registry.example.org:5000/builds/www:v1@${DIGEST}`)).toEqual({
       host: 'registry.example.org:5000',
       plainHttp: false,
@@ -20,12 +20,12 @@ describe('an image reference', () => {
     })
   })
 
-  it('may lack tag and digest', () => {
+  it('may omit tag and digest', () => {
     const found = parseImageReference('registry.example.org/www')
     expect(found).toMatchObject({ tag: undefined, digest: undefined, repository: 'www' })
   })
 
-  it('speaks TLS, but not to this machine', () => {
+  it('uses TLS, except for this machine', () => {
     const plain = (text: string) => parseImageReference(text).plainHttp
     for (const host of ['localhost', 'localhost:5000', '127.0.0.1', '127.9.9.9:80', '[::1]:5000']) {
       expect(isLoopback(host), host).toBe(true)
@@ -36,7 +36,7 @@ describe('an image reference', () => {
     }
   })
 
-  it('may say whether it speaks TLS, and then any name is a host', () => {
+  it('may have a scheme, and then any name is a host', () => {
     expect(parseImageReference('https://localhost/www:v1').plainHttp).toBe(false)
     expect(parseImageReference('http://builder/www:v1')).toMatchObject({
       host: 'builder',
@@ -44,7 +44,7 @@ describe('an image reference', () => {
     })
   })
 
-  it('is refused in one line when it is something else', () => {
+  it('is refused in one line when it is malformed', () => {
     const wrong = [
       '',
       'www:v1',
@@ -67,12 +67,12 @@ describe('an image reference', () => {
     for (const text of wrong) {
       const parse = () => parseImageReference(text)
       expect(parse, text.slice(0, 40)).toThrow(MalformedReferenceError)
-      expect(parse).toThrow(/^no reference to an image: [^\n]+$/)
+      expect(parse).toThrow(/^not an image reference: [^\n]+$/)
       expect(parse).not.toThrow(/secret/)
     }
   })
 
-  it('is written as it was read', () => {
+  it('is formatted as it was parsed', () => {
     const word = fc.stringMatching(/^[a-z0-9]{1,8}$/)
     fc.assert(
       fc.property(
@@ -87,7 +87,7 @@ describe('an image reference', () => {
     )
   })
 
-  it('of any text is found or refused', () => {
+  it('of any text is parsed or refused', () => {
     fc.assert(
       fc.property(fc.string({ maxLength: 200 }), (text) => {
         try {

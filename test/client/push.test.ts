@@ -55,7 +55,7 @@ const push = (blobs: readonly LocalBlob[], tags = ['v1']) =>
   })
 
 describe('an image', () => {
-  it('comes blob by blob, each once, and the manifest last', async () => {
+  it('is pushed with each blob once, and the manifest last', async () => {
     const large = await file('large', randomBytes(3_000_000))
     const empty = await file('empty', Buffer.alloc(0))
     const same = { ...large, title: 'same' }
@@ -74,7 +74,7 @@ describe('an image', () => {
     expect(registry.seen.slice(-2).map(({ method }) => method)).toEqual(['PUT', 'PUT'])
   })
 
-  it('counts each byte once, also when a blob was sent again', async () => {
+  it('counts each byte once, also after a retry', async () => {
     const blob = await file('large', randomBytes(1_000_000))
     let cuts = 1
     registry.cut = (method) => method === 'PUT' && cuts-- > 0
@@ -82,7 +82,7 @@ describe('an image', () => {
     expect(counted).toBe(1_000_000)
   })
 
-  it('of which a blob is refused gets no manifest', async () => {
+  it('with a refused blob is pushed without a manifest', async () => {
     registry.interfere = ({ method, query }, response) => {
       if (method !== 'PUT' || !query.has('digest')) return false
       const [status, headers, body] = failure(400, 'SIZE_INVALID', 'no room')
@@ -98,7 +98,7 @@ describe('an image', () => {
     expect(registry.count('POST', /uploads/)).toBeLessThanOrEqual(3)
   })
 
-  it('whose file changed meanwhile is refused, and no manifest says otherwise', async () => {
+  it('whose file changed meanwhile is refused, and no manifest is put', async () => {
     for (const change of [
       (path: string) => truncate(path, 10),
       (path: string) => rm(path),
@@ -111,7 +111,7 @@ describe('an image', () => {
     expect(registry.count('PUT', /manifests/)).toBe(0)
   })
 
-  it('with a tag that is refused says which tags were set', async () => {
+  it('with a refused tag reports the tags that were set', async () => {
     registry.interfere = first(
       1,
       ({ path }) => path.endsWith('/manifests/v3'),

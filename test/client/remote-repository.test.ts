@@ -29,9 +29,9 @@ afterEach(async () => {
   await elsewhere.close()
 })
 
-function repository(credential?: Login): RemoteRepository {
+function repository(login?: Login): RemoteRepository {
   const one = new RemoteRepository(registry.place, NAME, {
-    credential,
+    login,
     actions: 'pull,push',
     idleMilliseconds: 5_000,
     onWait: (_milliseconds, reason) => waits.push(reason),
@@ -50,7 +50,7 @@ const isPut = ({ method, path }: { method: string; path: string }) =>
   method === 'PUT' && path.startsWith('/upload/')
 
 describe('a blob', () => {
-  it('is brought in one piece, and what the registry put into its address stays as it was', async () => {
+  it('is uploaded in one piece, and the query of its Location is kept', async () => {
     expect(await push()).toBe(true)
     expect(registry.blobs.get(DIGEST)?.equals(CONTENT)).toBe(true)
     expect(registry.seen.map(({ method }) => method)).toEqual(['HEAD', 'POST', 'PUT'])
@@ -59,13 +59,13 @@ describe('a blob', () => {
     expect(put?.query.get('state')).toBe('a b')
   })
 
-  it('that is there is not brought again', async () => {
+  it('that the repository has is not uploaded again', async () => {
     registry.put(CONTENT)
     expect(await push()).toBe(false)
     expect(registry.seen.map(({ method }) => method)).toEqual(['HEAD'])
   })
 
-  it('is brought again when the registry fails for a moment', async () => {
+  it('is retried after a transient failure', async () => {
     for (const status of [500, 502, 503, 504]) {
       registry.blobs.clear()
       registry.interfere = first(1, isPut, (response) => response.writeHead(status).end())
@@ -74,7 +74,7 @@ describe('a blob', () => {
     }
   })
 
-  it('is brought again when the connection was cut in the middle', async () => {
+  it('is retried after a broken connection', async () => {
     let cuts = 2
     registry.cut = (method) => method === 'PUT' && cuts-- > 0
     expect(await push()).toBe(true)
@@ -82,7 +82,7 @@ describe('a blob', () => {
     expect(registry.blobs.get(DIGEST)?.equals(CONTENT)).toBe(true)
   })
 
-  it('whose answer was lost is not brought twice', async () => {
+  it('whose response was lost is not uploaded twice', async () => {
     registry.interfere = first(1, isPut, (response, seen) => {
       registry.blobs.set(DIGEST, seen.body)
       response.destroy()
@@ -91,12 +91,12 @@ describe('a blob', () => {
     expect(registry.seen.filter(isPut)).toHaveLength(1)
   })
 
-  it('is brought anew when the registry forgot the upload', async () => {
+  it('is uploaded anew when the registry lost the upload', async () => {
     registry.interfere = first(1, isPut, end(failure(404, 'BLOB_UPLOAD_UNKNOWN', 'gone')))
     expect(await push()).toBe(true)
   })
 
-  it('waits as long as the registry asks', async () => {
+  it('waits for the seconds of Retry-After', async () => {
     registry.interfere = first(
       1,
       ({ method }) => method === 'POST',
@@ -108,12 +108,36 @@ describe('a blob', () => {
     expect(waits).toEqual([expect.stringContaining('status 429')])
   })
 
-  it('is given up when the registry asks to wait for an hour, and that is said', async () => {
+  it.each(['1.5', '-5', 'soon', 'Sun, 1.5'])(
+    'is retried with backoff when Retry-After is %s, which is neither whole seconds nor a date',
+    async (header) => {
+      registry.interfere = first(
+        1,
+        ({ method }) => method === 'POST',
+        (response) => response.writeHead(429, { 'retry-after': header }).end(),
+      )
+      const before = Date.now()
+      expect(await push()).toBe(true)
+      expect(Date.now() - before).toBeGreaterThan(350)
+    },
+  )
+
+  it('is given up when Retry-After is a date in an hour', async () => {
+    const date = new Date(Date.now() + 3_600_000).toUTCString()
+    registry.interfere = (_seen, response) => {
+      response.writeHead(503, { 'retry-after': date }).end()
+      return true
+    }
+    await expect(push()).rejects.toThrow('status 503')
+    expect(registry.seen).toHaveLength(1)
+  })
+
+  it('is given up with an explanation when Retry-After is an hour', async () => {
     registry.interfere = (_seen, response) => {
       response.writeHead(429, { 'retry-after': '3600' }).end()
       return true
     }
-    await expect(push()).rejects.toThrow(/status 429; it asks to wait 3600 s$/)
+    await expect(push()).rejects.toThrow(/status 429; it asks for a wait of 3600 s$/)
     expect(registry.seen).toHaveLength(1)
   })
 
@@ -126,7 +150,7 @@ describe('a blob', () => {
     expect(registry.seen).toHaveLength(5)
   })
 
-  it('that is refused says why in one line, and is not tried again', async () => {
+  it('that is refused fails with one line and without retries', async () => {
     const message = 'too\r\nlarge \u001b[31m'
     registry.interfere = first(9, isPut, end(failure(413, 'SIZE_INVALID', message)))
     await expect(push()).rejects.toThrow(
@@ -136,7 +160,7 @@ describe('a blob', () => {
   })
 })
 
-describe('the address of an upload', () => {
+describe('the Location of an upload', () => {
   const located = (location: string | undefined) =>
     first(
       1,
@@ -154,7 +178,7 @@ describe('the address of an upload', () => {
     }
   })
 
-  it('elsewhere is used without the login', async () => {
+  it('on another host is used without the login', async () => {
     registry.interfere = located(`http://${elsewhere.host}/upload/x`)
     await push({ kind: 'token', token: 'secret' })
     expect(registry.seen.every(({ headers }) => headers.authorization === 'Bearer secret')).toBe(
@@ -164,7 +188,7 @@ describe('the address of an upload', () => {
     expect(elsewhere.seen.map(({ headers }) => headers.authorization)).toEqual([undefined])
   })
 
-  it('that lacks or is none is told', async () => {
+  it('that is missing or malformed is an error', async () => {
     for (const location of [undefined, 'http://', 'http://[', '']) {
       registry.interfere = located(location)
       const pushed = push()
@@ -173,7 +197,7 @@ describe('the address of an upload', () => {
     }
   })
 
-  it('may redirect the upload, which goes there from its beginning', async () => {
+  it('may redirect the upload, which then starts over', async () => {
     for (const status of [307, 308]) {
       elsewhere.blobs.clear()
       registry.interfere = first(1, isPut, (response) => {
@@ -186,7 +210,7 @@ describe('the address of an upload', () => {
     }
   })
 
-  it('may not redirect for ever, nor turn the upload into something else', async () => {
+  it('may not redirect endlessly, nor change the method of the upload', async () => {
     registry.interfere = ({ method }, response) => {
       if (method !== 'PUT') return false
       response.writeHead(307, { location: '/upload/again' }).end()
@@ -196,7 +220,7 @@ describe('the address of an upload', () => {
     registry.interfere = first(1, isPut, (response) => {
       response.writeHead(301, { location: 'https://other.example/' }).end()
     })
-    await expect(push()).rejects.toThrow(/sends www\.hvt to https:\/\/other\.example/)
+    await expect(push()).rejects.toThrow(/redirects www\.hvt to https:\/\/other\.example/)
   })
 
   const query = () => `digest=${DIGEST}`
@@ -205,7 +229,7 @@ describe('the address of an upload', () => {
 describe('a manifest', () => {
   const bytes = Buffer.from('{"schemaVersion":2}')
 
-  it('comes back as it was put, by tag and by digest', async () => {
+  it('is found unchanged by tag and by digest', async () => {
     const one = repository()
     await one.putManifest('v1', IMAGE_MANIFEST, bytes, digestOf(bytes))
     for (const at of ['v1', digestOf(bytes)]) {
@@ -215,22 +239,22 @@ describe('a manifest', () => {
     expect(await one.findManifest('v2')).toBeUndefined()
   })
 
-  it('that the registry took for another is told', async () => {
+  it('for which the registry responds with another digest is an error', async () => {
     const other = digestOf(CONTENT)
     registry.interfere = (_seen, response) => {
       response.writeHead(201, { 'docker-content-digest': other }).end()
       return true
     }
     const put = repository().putManifest('v1', IMAGE_MANIFEST, bytes, digestOf(bytes))
-    await expect(put).rejects.toThrow(/has other bytes: the manifest v1 should have/)
+    await expect(put).rejects.toThrow(/has other bytes: the manifest v1 must have/)
   })
 
-  it('that is served with other bytes is told', async () => {
+  it('that is served with other bytes is an error', async () => {
     registry.manifests.set(DIGEST, { type: IMAGE_MANIFEST, bytes })
     await expect(repository().findManifest(DIGEST)).rejects.toThrow(/has other bytes/)
   })
 
-  it('that is invalid is refused with what the registry says of it', async () => {
+  it('that is invalid fails with the message of the registry', async () => {
     registry.interfere = (_seen, response) => {
       end(failure(400, 'MANIFEST_INVALID', 'config.target says spt, but the image has hvt'))(
         response,
@@ -251,7 +275,7 @@ describe('a manifest', () => {
 })
 
 describe('a range', () => {
-  it('is read alone, also where the registry knows no ranges', async () => {
+  it('is read, also from a registry without ranges', async () => {
     registry.put(CONTENT)
     const right = CONTENT.subarray(70_000, 70_011)
     expect((await repository().readRange(DIGEST, 70_000, 70_010)).equals(right)).toBe(true)
@@ -262,7 +286,7 @@ describe('a range', () => {
     expect((await repository().readRange(DIGEST, 70_000, 70_010)).equals(right)).toBe(true)
   })
 
-  it('is followed to where blobs lie, without the login', async () => {
+  it('follows a redirect to the blob store, without the login', async () => {
     elsewhere.put(CONTENT)
     registry.interfere = (_seen, response) => {
       const location = `http://${elsewhere.host}/any/blobs/${DIGEST}?signature=x`
@@ -275,7 +299,7 @@ describe('a range', () => {
     expect(elsewhere.seen[0]?.headers.range).toBe('bytes=1-3')
   })
 
-  it('that is cut short is read again', async () => {
+  it('that is cut short is retried', async () => {
     registry.put(CONTENT)
     registry.interfere = first(
       1,

@@ -42,17 +42,21 @@ function saying(text: string | undefined): Promise<string> {
 const ask = (host: string, scheme = 'http') =>
   transport(host).send({ method: 'GET', url: new URL(`${scheme}://${host}/v2/`), headers: {} })
 
-describe('no answer', () => {
-  it('is told in one line that says what to do', async () => {
+describe('a request without a response', () => {
+  it('fails with one line that says what to do', async () => {
     const closed = await listening(createServer())
     await ends.pop()?.()
     const plain = await saying('HTTP/1.1 400 Bad Request\r\n\r\n')
     const wrong: [host: string, scheme: string, right: RegExp][] = [
       [closed, 'http', /^nothing listens at 127\.0\.0\.1:\d+: check host and port$/],
       // The second where no name server is reached.
-      ['nowhere.invalid', 'http', /^(there is no host|no name server says where) nowhere\.invalid/],
-      [plain, 'https', /does not speak TLS: if that is right, give --plain-http$/],
-      [await saying('\x15\x03\x01\0\x02\x02\x46'), 'http', /leave out --plain-http$/],
+      [
+        'nowhere.invalid',
+        'http',
+        /^(host nowhere\.invalid not found|name servers did not answer for nowhere\.invalid)/,
+      ],
+      [plain, 'https', /does not speak TLS: if that is expected, use --plain-http$/],
+      [await saying('\x15\x03\x01\0\x02\x02\x46'), 'http', /omit --plain-http$/],
       [await saying(''), 'http', /^the connection to 127\.0\.0\.1:\d+ broke: [^\n]+$/],
       [await saying(undefined), 'http', /^127\.0\.0\.1:\d+ did not answer in time$/],
     ]
@@ -63,19 +67,19 @@ describe('no answer', () => {
     }
   })
 
-  it('of a body that breaks off is told, too', async () => {
+  it('fails also when the body breaks off', async () => {
     const host = await saying('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc')
     await expect(readBody(await ask(host), 100)).rejects.toThrow(/broke/)
   })
 
-  it('is made of more bytes than are wanted', async () => {
+  it('fails when the body is larger than allowed', async () => {
     const host = await saying('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789')
     await expect(readBody(await ask(host), 9)).rejects.toThrow(/more than 9 bytes/)
   })
 })
 
 describe('a proxy of the environment', () => {
-  it('is used, unless the host is excepted or this machine', async () => {
+  it('is used, except for excluded hosts and this machine', async () => {
     const registry = await FakeRegistry.open()
     ends.push(() => registry.close())
     const tunnels: string[] = []
@@ -97,7 +101,7 @@ describe('a proxy of the environment', () => {
     expect(tunnels).toEqual(['registry.invalid:80'])
     const excepted = { ...environment, no_proxy: 'other.invalid,registry.invalid' }
     const direct = transport('registry.invalid', { environment: excepted }).send(request)
-    await expect(direct).rejects.toThrow(/there is no host/)
+    await expect(direct).rejects.toThrow(/host registry\.invalid not found/)
     const here = new URL(`http://${registry.host}/v2/`)
     await transport(registry.host, { environment }).send({ ...request, url: here })
     expect(tunnels).toHaveLength(1)

@@ -112,7 +112,7 @@ async function inspectRemote(
   const at = reference.digest ?? reference.tag
   if (at === undefined) throw new UsageError('the reference must end with :TAG or @DIGEST')
   const repository = new RemoteRepository(reference, reference.repository, {
-    credential: await findLogin(named, wish, environment),
+    login: await findLogin(named, wish, environment),
     environment,
     actions: 'pull',
   })

@@ -113,12 +113,12 @@ async function send(
   options: LoginOptions,
   environment: NodeJS.ProcessEnv,
 ): Promise<void> {
-  const credential = await findLogin(named, options, environment)
+  const login = await findLogin(named, options, environment)
   const { blobs, bytes: manifest, digest } = image
   const total = blobs.reduce((sum, { size }) => sum + size, 0)
   const bar = new ProgressBar(process.stderr, total)
   const repository = new RemoteRepository(named.reference, named.reference.repository, {
-    credential,
+    login,
     environment,
     actions: 'pull,push',
     onWait: (milliseconds, reason) =>

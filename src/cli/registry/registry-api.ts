@@ -18,8 +18,8 @@ export function withApi(
 ): Promise<number> {
   return forUsers(async () => {
     const image = named()
-    const credential = await findLogin(image, options, environment)
-    const api = new RegistryApi(image.reference, { credential, environment })
+    const login = await findLogin(image, options, environment)
+    const api = new RegistryApi(image.reference, { login, environment })
     try {
       return await work(api, image)
     } finally {

@@ -37,18 +37,3 @@ export function secondsUntilRetry(
   const spread = seconds * (1 + JITTER * (2 * random() - 1))
   return Math.max(spread, Math.min(retryAfterSeconds ?? 0, RETRY_AFTER_SECONDS_MAX))
 }
-
-/**
- * Parses a Retry-After header into seconds: a number, or a date (RFC 9110, section 10.2.3). Undefined for
- * anything else.
- */
-export function parseRetryAfter(
-  header: string | readonly string[] | undefined,
-  now: Date,
-): number | undefined {
-  const text = (typeof header === 'string' ? header : header?.[0])?.trim()
-  if (text === undefined) return undefined
-  if (/^\d{1,9}$/.test(text)) return Number(text)
-  const at = /^[A-Z][a-z]{2},/.test(text) ? Date.parse(text) : Number.NaN
-  return Number.isNaN(at) ? undefined : Math.max(0, (at - now.getTime()) / 1000)
-}

@@ -1,3 +1,4 @@
+import { parseRetryAfter } from '../../async/retry-after.ts'
 import type { IdentityTokenMinter } from '../../auth/identity-token-minter.ts'
 import type { ClaimedDelivery } from '../../db/webhooks/delivery-claims.ts'
 import { CLOUD_EVENT_TYPE } from '../../events/cloud-event.ts'
@@ -5,7 +6,6 @@ import { DOCKER_EVENTS_TYPE, renderDockerEnvelope } from '../../events/docker-en
 import type { GuardedClient, OutgoingResponse } from '../../outgoing/client.ts'
 import { signedHeaders } from '../signature.ts'
 import type { Webhook } from '../webhook.ts'
-import { parseRetryAfter } from './retry-schedule.ts'
 
 export type SendOptions = {
   readonly client: GuardedClient
