@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import { subscriberNetwork } from '../networks/networks.ts'
+import { clientNetwork } from '../networks/networks.ts'
 import { RegistryError } from '../oci/errors.ts'
 
 /** So many failures in a row cost nothing: clients try twice, and people mistype. */
@@ -33,11 +33,11 @@ export class LoginThrottle {
 
   recordFailure(address: string): void {
     const failures = this.#failures(address) + 1
-    this.#buckets.set(subscriberNetwork(address), { failures, at: this.#now() })
+    this.#buckets.set(clientNetwork(address), { failures, at: this.#now() })
   }
 
   #failures(address: string): number {
-    const bucket = this.#buckets.get(subscriberNetwork(address))
+    const bucket = this.#buckets.get(clientNetwork(address))
     if (bucket === undefined) return 0
     const forgiven = (this.#now() - bucket.at) / 1000 / SECONDS_A_FAILURE
     return Math.max(0, bucket.failures - forgiven)

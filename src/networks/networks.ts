@@ -92,8 +92,8 @@ export function unmapAddress(text: string): string {
     : text
 }
 
-/** Returns the /64 of an IPv6 address, which one subscriber has whole, and any other text unchanged. */
-export function subscriberNetwork(text: string): string {
+/** Returns the /64 of an IPv6 address, all of which belongs to one client, and any other text unchanged. */
+export function clientNetwork(text: string): string {
   const address = text.includes(':') ? parseAddress(text) : undefined
   if (!(address instanceof ipaddr.IPv6)) return text
   const groups = address.parts.slice(0, 4).map((part) => part.toString(16))

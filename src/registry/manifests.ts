@@ -111,7 +111,7 @@ export class Manifests {
     const name = reference.kind === 'tag' ? reference.tag : reference.digest
     const cacheKey = `${view.repository} ${name}`
     const guess = reference.kind === 'tag' ? this.#lastDigests.get(cacheKey) : reference.digest
-    // Read before the query, because the cache may drop it meanwhile.
+    // Read before the query, because the cache may evict it meanwhile.
     const guessed = guess === undefined ? undefined : this.#bytes.get(guess)
     const cached = options.withBytes
       ? guessed === undefined

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import {
+  clientNetwork,
   findNetworkProblem,
   parseNetworks,
-  subscriberNetwork,
   unmapAddress,
 } from '../../src/networks/networks.ts'
 
@@ -80,7 +80,7 @@ describe('unmapAddress', () => {
   })
 })
 
-describe('subscriberNetwork', () => {
+describe('clientNetwork', () => {
   it.each([
     ['2001:db8:1:2:ffff::1', '2001:db8:1:2::/64'],
     ['2001:DB8:1:2::192.0.2.1', '2001:db8:1:2::/64'],
@@ -88,6 +88,6 @@ describe('subscriberNetwork', () => {
     ['192.0.2.1', '192.0.2.1'],
     ['unknown', 'unknown'],
   ])('%j → %j', (text, network) => {
-    expect(subscriberNetwork(text)).toBe(network)
+    expect(clientNetwork(text)).toBe(network)
   })
 })
