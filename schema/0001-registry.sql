@@ -1,5 +1,5 @@
 -- Names sort by bytes (collate "C"): the distribution spec wants tags in that order, and the same
--- index then serves the page that starts after a name.
+-- index serves the page that starts after a name.
 
 create table repositories (
   id bigint generated always as identity primary key,
@@ -23,7 +23,7 @@ create table blobs (
   constraint blobs_size_natural check (size >= 0)
 );
 
--- Which repository holds which blob: a blob is visible only through one of these.
+-- The blobs of each repository: a blob is visible only in a repository that has a row here.
 create table repository_blobs (
   repository_id bigint not null references repositories (id) on delete cascade,
   blob_id bigint not null references blobs (id),
@@ -50,8 +50,8 @@ create table uploads (
 create index uploads_by_expiry on uploads (expires_at);
 create index uploads_by_repository on uploads (repository_id);
 
--- `bytes` are exactly what was pushed. `annotations` is JSON kept as text: Postgres' own JSON types
--- refuse some strings that a manifest may hold, and nothing here looks inside.
+-- `bytes` are the pushed bytes. `annotations` is JSON stored as text: Postgres' own JSON types refuse
+-- some strings that a manifest may contain, and no statement reads inside.
 create table manifests (
   id bigint generated always as identity primary key,
   repository_id bigint not null references repositories (id) on delete cascade,
@@ -84,8 +84,8 @@ create table manifest_children (
 );
 create index manifest_children_by_digest on manifest_children (digest);
 
--- `previous_digest` is what the last push found here. It is set by the statement that replaces it, so
--- of two pushes at once each learns exactly what it replaced, also for a tag that is new.
+-- `previous_digest` is the digest that the last push replaced. The statement that replaces it sets it, so
+-- each of two concurrent pushes learns exactly what it replaced, also for a new tag.
 create table tags (
   repository_id bigint not null references repositories (id) on delete cascade,
   name text collate "C" not null,
@@ -98,8 +98,8 @@ create table tags (
 );
 create index tags_by_digest on tags (repository_id, digest);
 
--- Every position a tag ever had; `digest` is null where it was deleted. `id` orders the positions of
--- one tag, because moves of a tag are serialized.
+-- Every position that a tag ever had; `digest` is null where the tag was deleted. `id` orders the
+-- positions of a tag, because its moves are serialized.
 create table tag_history (
   id bigint generated always as identity primary key,
   repository_id bigint not null references repositories (id) on delete cascade,

@@ -1,16 +1,16 @@
--- A blob is `unchecked` from every touch until a sweep finds that a manifest names it. So a sweep
--- reads what was touched since, and not everything there is.
+-- A blob is `unchecked` from every touch until a sweep finds that a manifest references it. A sweep
+-- therefore reads only the blobs that were touched since the last one.
 alter table blobs add column unchecked boolean not null default true;
 create index blobs_unchecked on blobs (touched_at, id) where unchecked;
 
--- `digest` is what the last closing request said that the upload would be. `untidy` when a request
--- failed or its writer died: more may lie in the store than the stage tells.
+-- `digest` is the digest that the last closing request stated. `untidy` is true when a request failed or
+-- its writer died: the store may hold more bytes than the stage lists.
 alter table uploads add column digest text collate "C";
 alter table uploads add column untidy boolean not null default false;
 
--- Bytes whose rows are gone: a blob's, under its key, or everything that was ever written for an
--- upload, but for what became a blob. Written with the removal of the row and deleted after the bytes,
--- so that a crash in between forgets nothing. `due_at` moves on while somebody is at it.
+-- Bytes without rows: those of a blob, under its key, or all writes of an upload apart from those that
+-- became a blob. A row is written when the row of the bytes is removed, and deleted after the bytes, so a
+-- crash in between loses nothing. A process that works on a row moves its `due_at` into the future.
 create table removals (
   id bigint generated always as identity primary key,
   storage_key text collate "C",
@@ -25,14 +25,14 @@ create index removals_by_due on removals (due_at, id);
 create index removals_by_storage_key on removals (storage_key);
 create index removals_by_upload on removals (upload_id);
 
--- While one of these lasts, no bytes of a blob are removed: somebody copies them.
+-- While one of these lasts, no bytes of a blob are removed, because a backup copies them.
 create table removal_holds (
   id bigint generated always as identity primary key,
   until timestamptz not null,
   reason text not null
 );
 
--- How far long work on the whole store came, so that it can go on after a stop.
+-- The progress of long jobs on the whole store, so that they can continue after a stop.
 create table maintenance (
   name text primary key,
   progress jsonb not null,

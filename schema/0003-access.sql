@@ -1,6 +1,6 @@
--- Who may do what: keys, credentials, tokens, trust, and the record of all that.
+-- Access: signing keys, credentials, tokens, trust policies and the audit log.
 
--- One row: what this registry is called where nobody gave it a URL.
+-- One row: the identity of a registry without a public URL.
 create table installation (
   single boolean primary key default true,
   id uuid not null default gen_random_uuid(),
@@ -12,7 +12,7 @@ insert into installation default values;
 alter table repositories
   add column immutable_tags text[] not null default '{}';
 
--- For `admin` the lists say nothing: it may do everything. `tags` and `networks` null: any.
+-- The lists do not apply to `admin`, which may do everything. `tags` and `networks` null: any.
 alter table credentials
   drop constraint credentials_kind_known,
   add column repositories text[] not null default '{}',
@@ -31,7 +31,7 @@ alter table credentials
 create unique index credentials_by_secret on credentials (secret_sha256);
 
 -- Keys that sign tokens. `private_jwe` is encrypted with the master key, which is never stored here.
--- A key is published from `created_at`, signs from `active_at` to `retired_at`, and is believed until
+-- A key is published from `created_at`, signs from `active_at` to `retired_at`, and is trusted until
 -- `gone_at`.
 create table signing_keys (
   kid text primary key,
@@ -46,8 +46,8 @@ create table signing_keys (
   constraint signing_keys_end_whole check ((retired_at is null) = (gone_at is null))
 );
 
--- What is no longer believed: `credential:7` and `policy:3` with all tokens that came from them, or
--- `token:<jti>`. A row is needed until the last of those tokens would have expired anyway.
+-- Revocations: `credential:7` and `policy:3` with all tokens that came from them, or `token:<jti>`. A row
+-- is needed until the last of those tokens has expired.
 create table revocations (
   id bigint generated always as identity primary key,
   subject text not null,
@@ -69,7 +69,8 @@ create table refresh_tokens (
 create index refresh_tokens_by_expiry on refresh_tokens (expires_at);
 create index refresh_tokens_by_credential on refresh_tokens (credential_id);
 
--- Whose identity tokens are exchanged for which tokens of ours. `conditions` maps claims to globs.
+-- The issuers whose identity tokens are exchanged, and the grant of the access token. `conditions` maps
+-- claims to globs.
 create table trust_policies (
   id bigint generated always as identity primary key,
   name text not null,
@@ -90,7 +91,7 @@ create table trust_policies (
 );
 create index trust_policies_by_issuer on trust_policies (issuer);
 
--- Identity tokens that were exchanged: each counts once.
+-- Identity tokens that were exchanged: each can be used once.
 create table used_identity_tokens (
   issuer text not null,
   token_id text not null,
@@ -99,7 +100,7 @@ create table used_identity_tokens (
 );
 create index used_identity_tokens_by_expiry on used_identity_tokens (expires_at);
 
--- Addresses to which one file may be sent once.
+-- URLs that accept one file, once.
 create table drops (
   id bigint generated always as identity primary key,
   secret_sha256 bytea not null,
@@ -119,7 +120,7 @@ create table drops (
 );
 create index drops_by_expiry on drops (expires_at);
 
--- Who did what, or was not allowed to.
+-- The audit log: changes and refusals, with their actors.
 create table audit (
   id bigint generated always as identity primary key,
   at timestamptz not null default now(),

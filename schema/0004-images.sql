@@ -1,14 +1,14 @@
--- What repositories demand of an image: that it says from what it was made, or nothing.
+-- Whether a repository requires the provenance of an image.
 alter table repositories add column provenance text not null default 'optional';
 alter table repositories add constraint repositories_provenance_known
   check (provenance in ('optional', 'required'));
 
--- The version of the reader that looked at a manifest last; 0: nobody did, and somebody has to.
+-- The version of the analyzer that last analyzed a manifest; 0: it is not yet analyzed.
 alter table manifests add column reader smallint not null default 0;
 create index manifests_by_reader on manifests (reader, id);
 
--- What was read out of bytes, once for all images that have them, by what they were taken for.
--- `facts` is JSON kept as text, and null when there was nothing to understand; `problem` says why.
+-- The analyses of a blob, one a role, shared by all images with the blob. `facts` is JSON stored as text,
+-- and null when the blob was not understood; `problem` says why.
 create table layer_facts (
   blob_id bigint not null references blobs (id) on delete cascade,
   role text collate "C" not null,
@@ -20,7 +20,7 @@ create table layer_facts (
   primary key (blob_id, role)
 );
 
--- Every package that any list names, in the order of bytes; versions have an order of their own.
+-- Every package of any list, in the order of bytes; versions have an order of their own.
 create table packages (
   id bigint generated always as identity primary key,
   ecosystem text collate "C" not null,
@@ -36,7 +36,7 @@ create table layer_packages (
 );
 create index layer_packages_by_blob on layer_packages (blob_id);
 
--- The manifests that are unikernels, with what they are asked for.
+-- The manifests that are unikernels, with the columns that searches use.
 create table images (
   manifest_id bigint primary key references manifests (id) on delete cascade,
   repository_id bigint not null references repositories (id) on delete cascade,
@@ -53,7 +53,7 @@ create index images_by_repository on images (repository_id, manifest_id);
 create index images_by_kernel on images (kernel_digest, manifest_id);
 create index images_by_input on images (input_id, manifest_id) where input_id is not null;
 
--- Which bytes stand for what in an image: how packages lead to images.
+-- The blob of each role in an image. Searches find the images of a package through it.
 create table image_layers (
   manifest_id bigint not null references images (manifest_id) on delete cascade,
   blob_id bigint not null references blobs (id),
