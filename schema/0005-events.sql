@@ -51,9 +51,9 @@ create table events (
 create index events_by_repository on events (repository_id, position);
 create index events_by_tag on events (repository_id, tag, position) where tag is not null;
 
--- Endpoints that are told. `secrets_jwe` is encrypted with the master key. `owner_origin` is the
--- credential or trust policy that vouches for it, and `owner_grants` what it could do then; null:
--- an administrator. A removed endpoint stays until its deliveries are gone.
+-- Webhooks. `secrets_jwe` is encrypted with the master key. `owner_origin` is the credential or trust
+-- policy of the owner, and `owner_grants` its permissions when it wrote the webhook; null: an
+-- administrator. A removed webhook keeps its row until its deliveries are deleted.
 create table webhooks (
   id bigint generated always as identity primary key,
   name text collate "C" not null,
@@ -83,7 +83,7 @@ create table webhooks (
 );
 create unique index webhooks_name_once on webhooks (name) where removed_at is null;
 
--- One row, counted up by every change of `webhooks`: who remembers them knows when to look again.
+-- One row. Every change of `webhooks` increments the count, and processes then read their caches again.
 create table webhook_changes (
   single boolean primary key default true,
   count bigint not null default 0,
@@ -91,7 +91,7 @@ create table webhook_changes (
 );
 insert into webhook_changes default values;
 
--- How an endpoint fares. While `open_until` lies ahead it is left alone; then one delivery tries it.
+-- The health of a webhook. Nothing is sent before `open_until`; then one delivery is attempted.
 create table webhook_health (
   webhook_id bigint primary key references webhooks (id) on delete cascade,
   failures integer not null default 0,
@@ -101,18 +101,18 @@ create table webhook_health (
   failed_at timestamptz
 );
 
--- One event for one endpoint. While `lease` is held, `due_at` is when the lease ends.
+-- The delivery of one event to one webhook. While `lease` is held, `due_at` is the end of the lease.
 create table deliveries (
   webhook_id bigint not null references webhooks (id) on delete cascade,
   event_position bigint not null,
   state text not null default 'pending',
-  -- Tries of this round, which a redelivery begins anew, and of all.
+  -- Attempts of this round, which a redelivery restarts, and of all rounds.
   tries integer not null default 0,
   attempts integer not null default 0,
   due_at timestamptz not null default now(),
   lease uuid,
   created_at timestamptz not null default now(),
-  -- When somebody had it sent again: then it is as new as that, however old its event is.
+  -- The time of the last redelivery request. The age of the delivery counts from then.
   asked_at timestamptz,
   finished_at timestamptz,
   primary key (webhook_id, event_position),
@@ -123,11 +123,11 @@ create table deliveries (
 );
 create index deliveries_due on deliveries (webhook_id, due_at, event_position)
   where state = 'pending';
--- So that the few that went wrong are found among the many that did not.
+-- Finds the few failed deliveries among many delivered ones.
 create index deliveries_undelivered on deliveries (webhook_id, state, event_position)
   where state not in ('pending', 'delivered');
 
--- What was sent and what came back. Secrets are not in it.
+-- Requests, without secrets, and their responses.
 create table delivery_attempts (
   webhook_id bigint not null,
   event_position bigint not null,
