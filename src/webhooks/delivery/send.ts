@@ -1,5 +1,6 @@
 import { parseRetryAfter } from '../../async/retry-after.ts'
 import type { IdentityTokenMinter } from '../../auth/identity-token-minter.ts'
+import type { AttemptRow } from '../../db/webhooks/deliveries.ts'
 import type { ClaimedDelivery } from '../../db/webhooks/delivery-claims.ts'
 import { CLOUD_EVENT_TYPE } from '../../events/cloud-event.ts'
 import { DOCKER_EVENTS_TYPE, renderDockerEnvelope } from '../../events/docker-envelope.ts'
@@ -13,19 +14,9 @@ export type SendOptions = {
   readonly userAgent: string
 }
 
-/** The result of one attempt. */
-export type AttemptResult = {
+/** The result of one attempt. `error` is one line, and null when the event was delivered. */
+export type AttemptResult = AttemptRow & {
   readonly outcome: 'delivered' | 'gone' | 'failed'
-  readonly at: Date
-  readonly milliseconds: number
-  /** Null when there was no response. */
-  readonly status: number | null
-  /** One line; null when the event was delivered. */
-  readonly error: string | null
-  /** The request headers, without secrets. */
-  readonly requestHeaders: Readonly<Record<string, string>>
-  readonly responseHeaders: Readonly<Record<string, string>> | null
-  readonly responseBody: string | null
   readonly retryAfterSeconds: number | undefined
 }
 
