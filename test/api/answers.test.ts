@@ -43,8 +43,8 @@ function kernelForm(bytes: Buffer, name: string): FormData {
   return form
 }
 
-describe('images are answered as described', () => {
-  it('when they are made, of every part there is, with tags and without', async () => {
+describe('images are as described', () => {
+  it('when they are built from all kinds of parts, with tags and without', async () => {
     const path = images(newRepository())
     const extra = {
       console: Buffer.from('built\n'),
@@ -73,7 +73,7 @@ describe('images are answered as described', () => {
     expect(read.body).toMatchObject({ config: { memory: 32 }, tags: ['live', 'v1'] })
   })
 
-  it.each(BUILDS)('with everything that is known of %s', async (build) => {
+  it.each(BUILDS)('with the whole analysis of %s', async (build) => {
     const repository = newRepository()
     const digest = await pushBuild(registry, repository, 'v1', build)
     for (const reference of ['v1', digest]) {
@@ -85,7 +85,7 @@ describe('images are answered as described', () => {
     }
   })
 
-  it.each(readdirSync(`${ROOT}test/fixtures/elf`))('of a kernel alone: %s', async (name) => {
+  it.each(readdirSync(`${ROOT}test/fixtures/elf`))('with a kernel only: %s', async (name) => {
     const repository = newRepository()
     await asked(
       admin,
@@ -100,7 +100,7 @@ describe('images are answered as described', () => {
     })
   })
 
-  it('with layers that are not understood, or not known at all', async () => {
+  it('with malformed layers, and layers of an unknown role', async () => {
     const repository = newRepository()
     const pushed = await pushLayers(registry, repository, 'v1', [
       { mediaType: 'application/octet-stream', bytes: fixture('elf/mini-net.hvt') },
@@ -153,7 +153,7 @@ describe('images are answered as described', () => {
     expect({ next: nextOf(empty), body: empty.body }).toEqual({ body: { images: [] } })
   })
 
-  it('for an index, of which a kernel is chosen', async () => {
+  it('for an index, with a selected kernel', async () => {
     const repository = newRepository()
     const manifests = []
     for (const name of ['mini-net.hvt', 'mini-blk-net2.spt']) {
@@ -205,20 +205,20 @@ describe('images are answered as described', () => {
   })
 })
 
-describe('what is in images is answered as described', () => {
+describe('the content of images is as described', () => {
   it('as documents', async () => {
     const repository = newRepository()
     await pushBuild(registry, repository, 'v1', 'hello-key-1')
     for (const format of ['cyclonedx', 'spdx', 'slsa']) {
       const path = `${images(repository)}/v1/documents/${format}`
       expect(await asked(anybody, 'GET', path)).toMatchObject({ status: 200 })
-      // Whoever has the document finds the image where it was asked for.
+      // The document names the image's registry.
       const document = await registry.anonymous(path)
       expect(await document.text()).toContain(`"${registry.url}/v2/${repository}/`)
     }
   })
 
-  it('which have a kernel, which came of the same inputs', async () => {
+  it('by kernel, and by inputs', async () => {
     const repository = newRepository()
     for (const build of BUILDS) await pushBuild(registry, repository, build, build)
     const { main_binary_sha256: hex, input_id: inputId } = expectedOf('hello-key-2')
@@ -236,7 +236,7 @@ describe('what is in images is answered as described', () => {
     ['deb', 'bash', undefined],
     ['freebsd', 'bash', undefined],
     ['opam', 'a package that is not there', '= 1'],
-  ])('which have the package %s %s %s', async (ecosystem, name, version) => {
+  ])('by the package %s %s %s', async (ecosystem, name, version) => {
     for (const build of BUILDS) await pushBuild(registry, newRepository(), 'v1', build)
     const path = `/api/v1/packages/${ecosystem}/${encodeURIComponent(name)}`
     const query = version === undefined ? '' : `&version=${encodeURIComponent(version)}`
@@ -245,8 +245,8 @@ describe('what is in images is answered as described', () => {
   })
 })
 
-describe('tags are answered as described', () => {
-  it('where they were, and back there', async () => {
+describe('tags are as described', () => {
+  it('history and rollback', async () => {
     const repository = newRepository()
     const digests: string[] = []
     for (const name of ['mini-net.hvt', 'mini.xen', 'mini-arm.hvt']) {
@@ -271,8 +271,8 @@ describe('tags are answered as described', () => {
   })
 })
 
-describe('rights are answered as described:', () => {
-  it('upload URLs, and what is sent there', async () => {
+describe('access control is as described:', () => {
+  it('upload URLs, and uploads to them', async () => {
     const path = `/api/v1/repositories/${newRepository()}/tags/v1/upload-urls`
     const uploadUrl = async (sent?: unknown) => {
       const { body } = await asked(admin, 'POST', path, sent)
@@ -300,7 +300,7 @@ describe('rights are answered as described:', () => {
     }
   })
 
-  it('credentials, with and without bounds, in pages, used and revoked', async () => {
+  it('credentials, with and without limits, in pages, used and revoked', async () => {
     const path = '/api/v1/credentials'
     const requests = [
       { kind: 'admin' },
@@ -325,7 +325,7 @@ describe('rights are answered as described:', () => {
     expect(await listed(admin, `${path}?n=1`, 'credentials')).toHaveLength(3)
   })
 
-  it('trust policies, and why a token is believed or not', async () => {
+  it('trust policies, and the test of a token', async () => {
     const path = '/api/v1/policies'
     const policy = {
       name: 'all',
@@ -356,7 +356,7 @@ describe('rights are answered as described:', () => {
     }
   })
 
-  it('tokens that are taken back', async () => {
+  it('revoked tokens', async () => {
     const token = await requestToken(
       registry,
       basic('admin', registry.password),
@@ -367,7 +367,7 @@ describe('rights are answered as described:', () => {
     expect((await asked(admin, 'DELETE', `/api/v1/tokens/${jti}`)).status).toBe(204)
   })
 
-  it('the audit log, with everything that happened above', async () => {
+  it('the audit log of all actions above', async () => {
     await registry.anonymous('/v2/', { headers: { authorization: basic('admin', 'wrong') } })
     const refusals = () => listed(admin, '/api/v1/audit?decision=refused&n=10', 'entries')
     await expect.poll(refusals).not.toEqual([])
@@ -377,7 +377,7 @@ describe('rights are answered as described:', () => {
   })
 })
 
-it('HEAD answers wherever GET does, with the same status and no body', async () => {
+it('HEAD is supported wherever GET is, with the same status and no body', async () => {
   const gets = OPERATIONS.filter(({ method }) => method === 'GET')
   for (const operation of gets) {
     const path = pathOf(operation, 'never/was')
@@ -387,7 +387,7 @@ it('HEAD answers wherever GET does, with the same status and no body', async () 
   }
 })
 
-it('every success that is described was seen', () => {
+it('the tests saw every described success', () => {
   const others = OPERATIONS.filter((one) => !isWebhook(one) && one.path !== '/api/v1/events')
   const described = others.flatMap(({ method, path, place }) =>
     partsOf(place, 'responses')

@@ -3,17 +3,17 @@ import { expectAnswer } from './expect-answer.ts'
 import { expectRequest } from './expect-request.ts'
 import { nodeOf } from './openapi-document.ts'
 
-/** Whom a request goes to; `TestRegistry` has two of them. */
+/** Sends a request to a registry; `TestRegistry` has two such methods. */
 export type Ask = (path: string, init?: RequestInit) => Promise<Response>
 
 export type Asked = {
   readonly status: number
   readonly headers: Headers
-  /** Empty for what is no object. */
+  /** Empty unless the body is an object. */
   readonly body: Readonly<Record<string, unknown>>
 }
 
-/** Asks, and holds request and answer against the description; `sent` goes as JSON unless it is a form. */
+/** Sends a request, and checks request and response against the description. `sent` is sent as JSON unless it is a form. */
 export async function asked(
   ask: Ask,
   method: string,
@@ -28,14 +28,14 @@ export async function asked(
   return { status, headers: answer.headers, body: body === undefined ? {} : nodeOf(body) }
 }
 
-/** The address of the next page; undefined on the last. */
+/** Returns the URL of the next page; undefined on the last. */
 export function nextOf({ headers }: Asked): string | undefined {
   return /<([^>]+)>; rel="next"/.exec(headers.get('link') ?? '')?.[1]
 }
 
 const PAGES_MAX = 50
 
-/** Every element of the list of that name, page by page, each page held against the description. */
+/** Reads the whole list of that name, page by page, and checks each page against the description. */
 export async function listed(ask: Ask, path: string, name: string): Promise<unknown[]> {
   const found: unknown[] = []
   let next: string | undefined = path

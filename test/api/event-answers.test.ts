@@ -12,8 +12,8 @@ beforeAll(async () => {
 
 afterAll(() => registry.close())
 
-describe('what happens is answered as described', () => {
-  it('page by page, from a snapshot, and after a place that is gone', async () => {
+describe('events are as described', () => {
+  it('page by page, from a snapshot, and after a pruned position', async () => {
     const repository = newRepository()
     await pushBuild(registry, repository, 'v1', 'hello-key-1')
     const path = `/api/v1/events?repository=${repository}`

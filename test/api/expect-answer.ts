@@ -10,7 +10,7 @@ const bodies = withDocument(new Ajv2020(OPTIONS))
 const texts = withDocument(new Ajv2020({ ...OPTIONS, coerceTypes: true }))
 const SHOWN_LENGTH = 1000
 
-/** What HTTP itself adds, and what every answer has. */
+/** Headers that HTTP adds, and those of every response. */
 const ORDINARY: ReadonlySet<string> = new Set([
   'connection',
   'content-length',
@@ -21,12 +21,12 @@ const ORDINARY: ReadonlySet<string> = new Set([
   'x-request-id',
 ])
 
-/** Which answers were seen so far, such as `GET /api/v1/audit 200`. */
+/** The responses that were seen so far, such as `GET /api/v1/audit 200`. */
 export const seen = new Set<string>()
 
 /**
- * Holds an answer against spec/openapi.yaml: its status, its headers and its body. `path` is the one
- * that was asked for. The answer's body can still be read; it is returned as JSON, if it is JSON.
+ * Checks a response against spec/openapi.yaml: its status, headers and body. `path` is the path of the
+ * request. Returns the body if it is JSON; the body of `answer` can still be read.
  */
 export async function expectAnswer(
   method: string,
@@ -48,12 +48,12 @@ export async function expectAnswer(
   return expectBody(key, response, answer, method === 'HEAD' ? undefined : text)
 }
 
-/** What is wrong with a value by the schema at that place of the document; empty when nothing is. */
+/** Validates a value by the schema at that pointer. Returns the problems, one per line; empty for a valid value. */
 export function faultsOf(pointer: string, value: unknown): string {
   return faults(validatorAt(bodies, pointer), value)
 }
 
-/** The same for a value that came as text, such as a parameter, whatever it means. */
+/** Validates a value that is sent as text, such as a parameter. */
 export function faultsOfText(pointer: string, text: string): string {
   return faults(validatorAt(texts, pointer), text)
 }
@@ -63,8 +63,8 @@ function expectHeaders(key: string, response: Place, answer: Response): void {
   const documented = partsOf(response, 'headers')
   for (const [name, { node, pointer }] of documented) {
     const value = answer.headers.get(name)
-    if (value === null) expect(node.required, `${key} lacks ${name}`).not.toBe(true)
-    else demandNone(faultsOfText(`${pointer}/schema`, value), `${key} ${name}`, value)
+    if (value === null) expect(node.required, `${key} has no ${name}`).not.toBe(true)
+    else assertNoFault(faultsOfText(`${pointer}/schema`, value), `${key} ${name}`, value)
   }
   const names = documented.map(([name]) => name.toLowerCase())
   const others = [...answer.headers.keys()].filter(
@@ -73,7 +73,7 @@ function expectHeaders(key: string, response: Place, answer: Response): void {
   expect(others, `${key} has headers that spec/openapi.yaml does not name`).toEqual([])
 }
 
-/** `text` is undefined where HTTP has no body. */
+/** `text` is undefined for a response without a body. */
 function expectBody(
   key: string,
   response: Place,
@@ -90,16 +90,16 @@ function expectBody(
   if (media === undefined) throw new Error(`${key}: ${type} is not in spec/openapi.yaml`)
   if (type !== 'application/json') return undefined
   const body: unknown = JSON.parse(text)
-  demandNone(faultsOf(`${media.pointer}/schema`, body), key, text)
+  assertNoFault(faultsOf(`${media.pointer}/schema`, body), key, text)
   if (answer.status >= 400) expectCode(answer.status, body)
   return body
 }
 
-function demandNone(fault: string, where: string, text: string): void {
+function assertNoFault(fault: string, where: string, text: string): void {
   if (fault !== '') throw new Error(`${where}: ${fault}\nin ${text.slice(0, SHOWN_LENGTH)}`)
 }
 
-/** The status follows from the code. */
+/** Asserts that the status is the one of the code. */
 function expectCode(status: number, body: unknown): void {
   const { errors } = nodeOf(body)
   const code = Array.isArray(errors) ? nodeOf(errors[0]).code : undefined
@@ -109,7 +109,7 @@ function expectCode(status: number, body: unknown): void {
 
 function withDocument(ajv: Ajv2020): Ajv2020 {
   formats.default(ajv)
-  // The document is no schema, it holds them; to find them, its own words must be known.
+  // The document contains schemas; ajv finds them when it knows the document's own keywords.
   ajv.addVocabulary(Object.keys(DOCUMENT))
   return ajv.addSchema(DOCUMENT, NAME, undefined, false)
 }

@@ -3,8 +3,8 @@ import { faultsOf, faultsOfText } from './expect-answer.ts'
 import { findOperation, type Operation, partOf, partsOf, WHOLE } from './openapi-document.ts'
 
 /**
- * Holds a request that was answered against spec/openapi.yaml: its query and its body. So nothing is
- * promised there that is not needed, and nothing works that is not described.
+ * Checks the query and the body of a successful request against spec/openapi.yaml, so that the document
+ * requires nothing unnecessary, and describes everything that works.
  */
 export function expectRequest(method: string, target: string, sent: unknown): void {
   const operation = findOperation(method, target)
@@ -25,7 +25,7 @@ function expectQuery(operation: Operation, query: URLSearchParams): void {
     const found = parameters.find(([, { node }]) => node.in === 'query' && node.name === name)
     if (found === undefined) throw new Error(`${operation.path} has no parameter ${name}`)
     const schema = partOf(found[1], 'schema')
-    // One that may stand several times is a list.
+    // A parameter that may be given several times is a list.
     const one = schema && (partOf(schema, 'items') ?? schema)
     expect(one && faultsOfText(one.pointer, value), `${operation.path} ${name}`).toBe('')
   }

@@ -11,7 +11,7 @@ export type Place = { readonly node: Node; readonly pointer: string }
 /** One method of one path. */
 export type Operation = {
   readonly method: string
-  /** As OpenAPI writes it, such as `/api/v1/credentials/{name}`. */
+  /** In OpenAPI's notation, such as `/api/v1/credentials/{name}`. */
   readonly path: string
   readonly place: Place
 }
@@ -20,13 +20,13 @@ export const DOCUMENT = nodeOf(parse(readFileSync(join(ROOT, 'spec/openapi.yaml'
 export const WHOLE: Place = { node: DOCUMENT, pointer: '' }
 const METHODS = ['get', 'head', 'post', 'put', 'patch', 'delete']
 
-/** Throws for what is no object: the document is not as it should be. */
+/** Returns the value if it is an object, and throws otherwise. */
 export function nodeOf(value: unknown): Node {
   if (typeof value === 'object' && value !== null) return value as Node
   throw new Error(`expected an object, not ${JSON.stringify(value)}`)
 }
 
-/** The part under these names, with references followed; undefined when there is none. */
+/** Returns the part under these names, with references resolved; undefined if it does not exist. */
 export function partOf(place: Place, ...names: readonly string[]): Place | undefined {
   let { node, pointer } = followed(place)
   for (const name of names) {
@@ -37,7 +37,7 @@ export function partOf(place: Place, ...names: readonly string[]): Place | undef
   return { node, pointer }
 }
 
-/** The parts of a map, each with references followed, by their names. */
+/** Returns the parts of a map by name, with references resolved. */
 export function partsOf(place: Place, ...names: readonly string[]): [string, Place][] {
   const map = partOf(place, ...names)
   return Object.keys(map?.node ?? {}).flatMap((name): [string, Place][] => {
@@ -52,21 +52,21 @@ function followed(place: Place): Place {
   const names = $ref.split('/').slice(1).map(unescaped)
   const target = partOf(WHOLE, ...names)
   if (target === undefined)
-    throw new Error(`${place.pointer} refers to ${$ref}, which is not there`)
+    throw new Error(`${place.pointer} refers to ${$ref}, which does not exist`)
   return target
 }
 
 const escaped = (name: string) => name.replaceAll('~', '~0').replaceAll('/', '~1')
 const unescaped = (name: string) => name.replaceAll('~1', '/').replaceAll('~0', '~')
 
-/** Every operation there is. */
+/** All operations of the document. */
 export const OPERATIONS: readonly Operation[] = partsOf(WHOLE, 'paths').flatMap(([path, item]) =>
   partsOf(item)
     .filter(([name]) => METHODS.includes(name))
     .map(([name, place]) => ({ method: name.toUpperCase(), path, place })),
 )
 
-/** The operation that a request is, by its path with or without a query. */
+/** Finds the operation of a request, by its path with or without a query. */
 export function findOperation(method: string, target: string): Operation | undefined {
   const { pathname } = new URL(target, 'http://registry.example')
   return PATTERNS.find(
@@ -74,7 +74,7 @@ export function findOperation(method: string, target: string): Operation | undef
   )?.operation
 }
 
-// What is said letter by letter goes before parameters: /policies/test is no policy.
+// Literal paths before parameters: /policies/test is not a policy.
 const PATTERNS = OPERATIONS.map((operation) => ({ operation, pattern: patternOf(operation.path) }))
   .map((one) => ({ ...one, letters: one.operation.path.replace(/\{\w+\}/g, '').length }))
   .toSorted((a, b) => b.letters - a.letters)

@@ -30,7 +30,7 @@ describe('the description of the API', () => {
     expect(validator.version).toBe('3.1')
   })
 
-  it('has every row of the API, and nothing else', () => {
+  it('has every route of the API, and no others', () => {
     expect(OPERATIONS.map(keyOf).sort()).toEqual(rows.map(keyOf).sort())
   })
 
@@ -49,11 +49,11 @@ describe('the description of the API', () => {
     },
   )
 
-  it('asks for a credential where nothing else is said', () => {
+  it('requires a credential by default', () => {
     expect(DOCUMENT.security).toEqual([{ basic: [] }, { bearer: [] }])
   })
 
-  it('explains every operation and every parameter', () => {
+  it('describes every operation and every parameter', () => {
     const groups = Object.values(nodeOf(DOCUMENT.tags)).map((group) => nodeOf(group).name)
     for (const { path, place } of OPERATIONS) {
       const { operationId, summary, tags } = place.node
@@ -75,7 +75,7 @@ describe('the description of the API', () => {
     ['Target', TARGETS],
     ['Role', ROLES],
     ['Ecosystem', ECOSYSTEMS],
-  ])('has the words of the code: %s', (name, words) => {
+  ])('has the values of the code: %s', (name, words) => {
     expect(partOf(WHOLE, 'components', 'schemas', name)?.node.enum).toEqual([...words])
   })
 
@@ -84,7 +84,7 @@ describe('the description of the API', () => {
     expect(kind?.node.enum).toEqual([...DEVICE_KINDS])
   })
 
-  it('names every field of an answer, and no other may come', () => {
+  it('names every field of a response, and allows no others', () => {
     for (const { place } of OPERATIONS) {
       for (const [status, response] of partsOf(place, 'responses')) {
         const media = partOf(response, 'content', 'application/json')
@@ -95,7 +95,7 @@ describe('the description of the API', () => {
     }
   })
 
-  it('has examples that are right', () => {
+  it('has valid examples', () => {
     const examples = [...examplesBelow(WHOLE)]
     expect(examples.length).toBeGreaterThan(40)
     for (const { pointer, value } of examples) {
@@ -103,7 +103,7 @@ describe('the description of the API', () => {
     }
   })
 
-  it('uses everything that it defines', () => {
+  it('uses all its definitions', () => {
     const text = JSON.stringify(DOCUMENT)
     for (const [kind, place] of partsOf(WHOLE, 'components')) {
       if (kind === 'securitySchemes') continue
@@ -130,7 +130,7 @@ describe('a request is found in the description', () => {
   })
 })
 
-describe('an answer that differs is caught:', () => {
+describe('a response that differs is detected:', () => {
   const SETTINGS = '/api/v1/repositories/a/settings'
   const right = {
     name: 'a',
@@ -167,7 +167,7 @@ describe('an answer that differs is caught:', () => {
     await expect(expectAnswer('GET', path, wrong)).rejects.toThrow(message)
   })
 
-  it('and one that is right is not', async () => {
+  it('and a correct one is accepted', async () => {
     expect(await expectAnswer('GET', SETTINGS, answer(200, right))).toEqual(right)
     const refusal = answer(
       429,
@@ -180,7 +180,7 @@ describe('an answer that differs is caught:', () => {
   })
 })
 
-/** Each example, and where the schema is that it must fit. */
+/** Returns each example with the pointer of its schema. */
 function* examplesBelow(place: Place): Generator<{ pointer: string; value: unknown }> {
   const { node, pointer } = place
   if (Array.isArray(node.examples)) {

@@ -29,7 +29,7 @@ beforeAll(async () => {
 })
 afterAll(() => registry.close())
 
-/** Operations that say that they may answer so. */
+/** Returns the operations that describe a response with this status. */
 const answering = (status: number, among: readonly Operation[] = OPERATIONS) =>
   among
     .filter(({ place }) => partOf(place, 'responses', String(status)) !== undefined)
@@ -41,7 +41,7 @@ const withRights = withSecurity.filter((operation) => !isWebhook(operation))
 const uploads = OPERATIONS.filter(isUpload)
 
 let addresses = 0
-/** Guessing is slowed down by address: here each request comes from elsewhere. */
+/** The login throttle counts by address, so each request comes from another address. */
 function fromElsewhere(): Record<string, string> {
   addresses += 1
   return { 'x-forwarded-for': `10.0.${addresses >> 8}.${addresses & 255}` }
@@ -72,25 +72,31 @@ async function expectStatus(
   expect({ path, status: answer.status }).toEqual({ path, status })
 }
 
-describe('who asks is refused as described', () => {
-  it.each(answering(401))('401 without the right secret: %s', async (_key, operation) => {
+describe('authentication fails as described', () => {
+  it.each(answering(401))('401 with a wrong secret: %s', async (_key, operation) => {
     const headers = { authorization: basic('admin', 'wrong'), ...fromElsewhere() }
     await expectStatus(401, anybody, operation, { headers })
   })
 
-  it.each(answering(401))('401 or not at all with none: %s', async (_key, operation) => {
-    const { security } = operation.place.node
-    if (JSON.stringify(security ?? '').startsWith('[{}')) return
-    await expectStatus(401, anybody, operation)
-  })
+  it.each(answering(401))(
+    '401 without a credential, where one is required: %s',
+    async (_key, operation) => {
+      const { security } = operation.place.node
+      if (JSON.stringify(security ?? '').startsWith('[{}')) return
+      await expectStatus(401, anybody, operation)
+    },
+  )
 
-  it.each(answering(403, withRights))('403 with another: %s', async (_key, operation) => {
-    const other = await makeCredential(registry, { repositories: ['c/**'], actions: ['pull'] })
-    const headers = { authorization: basic(other.name, other.secret) }
-    await expectStatus(403, anybody, operation, { headers })
-  })
+  it.each(answering(403, withRights))(
+    '403 with another credential: %s',
+    async (_key, operation) => {
+      const other = await makeCredential(registry, { repositories: ['c/**'], actions: ['pull'] })
+      const headers = { authorization: basic(other.name, other.secret) }
+      await expectStatus(403, anybody, operation, { headers })
+    },
+  )
 
-  it.each(answering(403, uploads))('403 from elsewhere: %s', async (_key, operation) => {
+  it.each(answering(403, uploads))('403 from another network: %s', async (_key, operation) => {
     const bound = { repositories: ['a/b'], actions: ['push'], networks: ['192.0.2.0/24'] }
     const { name, secret } = await makeCredential(registry, bound)
     const within = { authorization: basic(name, secret), 'x-forwarded-for': '192.0.2.7' }
@@ -98,21 +104,24 @@ describe('who asks is refused as described', () => {
     await expectStatus(403, anybody, operation, { path, headers: fromElsewhere() })
   })
 
-  it.each(answering(429))('429 after too many guesses: %s', async (_key, operation) => {
+  it.each(answering(429))('429 after too many failures: %s', async (_key, operation) => {
     const headers = { authorization: basic('admin', 'wrong'), ...fromElsewhere() }
     for (let guess = 0; guess < 25; guess += 1) await anybody('/v2/', { headers })
     await expectStatus(429, anybody, operation, { headers })
   })
 })
 
-describe('what is asked for is refused as described', () => {
-  it.each(answering(400, withSecurity))('400 when it is wrong: %s', async (key, operation) => {
-    const requests = WRONG[key] ?? []
-    expect(requests.length).toBeGreaterThan(0)
-    for (const wrong of requests) await expectStatus(400, admin, operation, wrong)
-  })
+describe('requests are refused as described', () => {
+  it.each(answering(400, withSecurity))(
+    '400 for an invalid request: %s',
+    async (key, operation) => {
+      const requests = WRONG[key] ?? []
+      expect(requests.length).toBeGreaterThan(0)
+      for (const wrong of requests) await expectStatus(400, admin, operation, wrong)
+    },
+  )
 
-  it.each(answering(400, uploads))('400 when the file is wrong: %s', async (_key, operation) => {
+  it.each(answering(400, uploads))('400 for an invalid file: %s', async (_key, operation) => {
     const path = named(await createUploadUrl(), operation)
     await expectStatus(400, anybody, operation, { path, sent: new Blob([]) })
     await expectStatus(400, anybody, operation, { path, sent: new FormData() })
@@ -120,7 +129,7 @@ describe('what is asked for is refused as described', () => {
     await expectStatus(400, anybody, operation, { path, headers })
   })
 
-  it.each(answering(404))('404 when there is none: %s', async (_key, operation) => {
+  it.each(answering(404))('404 for a missing resource: %s', async (_key, operation) => {
     const path = pathOf(operation, 'never/was')
     await expectStatus(404, admin, operation, { path, headers: fromElsewhere() })
   })
@@ -133,17 +142,22 @@ describe('what is asked for is refused as described', () => {
   })
 
   const rollbacks = OPERATIONS.filter(isRollback)
-  it.each(answering(409, rollbacks))('409 with nowhere to go: %s', async (_key, operation) => {
-    await expectStatus(409, admin, operation, { path: pathOf(operation).replace('missing', 'v1') })
-  })
+  it.each(answering(409, rollbacks))(
+    '409 without an earlier position: %s',
+    async (_key, operation) => {
+      await expectStatus(409, admin, operation, {
+        path: pathOf(operation).replace('missing', 'v1'),
+      })
+    },
+  )
 
-  it.each(answering(410))('410 when it was used: %s', async (_key, operation) => {
+  it.each(answering(410))('410 for a used URL: %s', async (_key, operation) => {
     const path = named(await createUploadUrl(), operation)
     await expectStatus(201, anybody, operation, { path })
     await expectStatus(410, anybody, operation, { path })
   })
 
-  it.each(answering(412))('412 when a tag is elsewhere: %s', async (_key, operation) => {
+  it.each(answering(412))('412 when a tag has another digest: %s', async (_key, operation) => {
     const path = isRollback(operation)
       ? pathOf(operation).replace('missing', 'v1')
       : `${pathOf(operation)}?tag=v1`
@@ -152,7 +166,7 @@ describe('what is asked for is refused as described', () => {
     }
   })
 
-  it.each(answering(413))('413 when it is too large: %s', async (_key, operation) => {
+  it.each(answering(413))('413 for a body that is too large: %s', async (_key, operation) => {
     const large = new Blob([new Uint8Array(BLOB_BYTES_MAX + 1)])
     const form = new FormData()
     form.append('kernel', large, 'kernel')
@@ -167,7 +181,7 @@ describe('what is asked for is refused as described', () => {
     await expectStatus(414, admin, operation, { path: `${pathOf(operation)}?${tags}` })
   })
 
-  it.each(answering(416))('416 outside of the bytes: %s', async (_key, operation) => {
+  it.each(answering(416))('416 for a range outside of the kernel: %s', async (_key, operation) => {
     const path = pathOf(operation).replace('missing', 'v1')
     await expectStatus(416, anybody, operation, { path, headers: { range: 'bytes=99999999-' } })
   })
@@ -195,13 +209,13 @@ describe('without its database', () => {
     await rm(folder, { recursive: true, force: true })
   })
 
-  it.each(answering(503))('503, and when to try again: %s', async (_key, operation) => {
+  it.each(answering(503))('503 with Retry-After: %s', async (_key, operation) => {
     const ask = isUpload(operation) ? lonely.anonymous : lonely.request
     await expectStatus(503, ask, operation)
   })
 })
 
-it('every refusal that is described was seen', () => {
+it('the tests saw every described refusal', () => {
   const described = OPERATIONS.flatMap((operation) =>
     partsOf(operation.place, 'responses')
       .filter(([status]) => /^[45]/.test(status))

@@ -4,7 +4,7 @@ import type { Operation } from './openapi-document.ts'
 
 export const keyOf = ({ method, path }: Pick<Operation, 'method' | 'path'>) => `${method} ${path}`
 
-/** Webhooks have their own test: what they refuse depends on how they are. */
+/** Webhooks have their own test, because their refusals depend on their state. */
 export const isWebhook = ({ path }: Pick<Operation, 'path'>) => path.startsWith('/api/v1/webhooks')
 
 const UPLOAD_SECRET = `rku_${'a'.repeat(43)}`
@@ -12,7 +12,7 @@ const TOKEN_ID = '00000000-0000-4000-8000-000000000000'
 /** The checksum of `UPLOAD_SECRET`: a mistyped secret is not looked up. */
 const CHECKSUM = '36b7c2e5'
 
-/** The path of an operation, about what nobody made unless it is said otherwise. */
+/** Returns the path of an operation, by default for resources that do not exist. */
 export function pathOf(operation: Operation, repository = 'a/b'): string {
   return operation.path
     .replace('{repository}', repository)
@@ -25,7 +25,7 @@ export function pathOf(operation: Operation, repository = 'a/b'): string {
     .replace(/\{\w+\}/g, 'missing')
 }
 
-/** An image of one small kernel. */
+/** Returns the form of an image with one small kernel. */
 export function kernelForm(): FormData {
   const form = new FormData()
   form.append('kernel', new Blob([new Uint8Array(fixture('elf/mini-net.hvt'))]), 'mini-net.hvt')
@@ -44,7 +44,7 @@ const POLICY = {
 
 const WEBHOOK = { name: 'taken', url: 'https://receiver.example/', repositories: ['a/b'] }
 
-/** What an operation is sent, where it is sent something, and nothing is wrong with it. */
+/** Returns a valid body for an operation; undefined if it takes none. */
 export function rightBody(operation: Operation): unknown {
   const bodies: Record<string, unknown> = {
     'POST /api/v1/repositories/{repository}/images': kernelForm(),
@@ -66,10 +66,10 @@ export function rightBody(operation: Operation): unknown {
 const encoded = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
 const CLAIMS = { iss: 'https://ci.example', sub: 'a', aud: 'b', jti: 'c', iat: 1, exp: 2 }
 
-/** What is wrong with a request: another path, another body. */
+/** An invalid request: another path or another body. */
 export type Wrong = { readonly path?: string; readonly sent?: unknown }
 
-/** A request for each operation that can be wrong. */
+/** Invalid requests, by operation. */
 export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
   'GET /api/v1/repositories/{repository}/images': [
     { path: '/api/v1/repositories/a/b/images?n=all' },
@@ -161,7 +161,7 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
   ],
 }
 
-/** A kernel that is no file. */
+/** Returns a form whose kernel is text instead of a file. */
 function formOfText(): FormData {
   const form = new FormData()
   form.append('kernel', 'a kernel')

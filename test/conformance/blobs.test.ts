@@ -19,7 +19,7 @@ beforeAll(async () => {
 afterAll(() => registry.close())
 
 describe.each(['sha256', 'sha512'])('end-2: pulling a blob by %s', (algorithm) => {
-  it('gives its bytes, digest, length and entity tag, to anybody', async () => {
+  it('returns its bytes, digest, length and entity tag, to any caller', async () => {
     const blob = await pushBlob(registry, repository, randomBytes(5000), algorithm)
     const answer = await registry.anonymous(`/v2/${repository}/blobs/${blob.digest}`)
     expect(answer.status).toBe(200)
@@ -30,7 +30,7 @@ describe.each(['sha256', 'sha512'])('end-2: pulling a blob by %s', (algorithm) =
     expect(answer.headers.get('accept-ranges')).toBe('bytes')
   })
 
-  it('HEAD gives the same headers and no body', async () => {
+  it('HEAD returns the same headers and no body', async () => {
     const blob = await pushBlob(registry, repository, randomBytes(77), algorithm)
     const answer = await registry.anonymous(`/v2/${repository}/blobs/${blob.digest}`, {
       method: 'HEAD',
@@ -52,7 +52,7 @@ describe('end-2: pulling a blob that does not exist', () => {
     )
   })
 
-  it('is 404 NAME_UNKNOWN for the administrator in one that does not', async () => {
+  it('is 404 NAME_UNKNOWN for the administrator in a missing repository', async () => {
     const missing = `/v2/${newRepository()}/blobs/${digestOf('x')}`
     await expectError(await registry.request(missing), 404, 'NAME_UNKNOWN')
   })
@@ -138,14 +138,14 @@ describe('end-2: conditional requests', () => {
     },
   )
 
-  it('If-None-Match of something else is the blob', async () => {
+  it('If-None-Match with another digest returns the blob', async () => {
     const answer = await registry.anonymous(path, { headers: { 'if-none-match': '"x"' } })
     expect(answer.status).toBe(200)
   })
 })
 
 describe('end-10: deleting a blob', () => {
-  it('takes effect with the answer, in this repository alone', async () => {
+  it('takes effect before the response, in this repository only', async () => {
     const [here, there] = [newRepository(), newRepository()]
     const { digest } = await pushBlob(registry, here)
     const mounted = await send(
@@ -168,22 +168,25 @@ describe('end-10: deleting a blob', () => {
 })
 
 describe('end-11: mounting a blob', () => {
-  it.each(['with from', 'without from'])('%s is 201 and the blob is there', async (how) => {
-    const [here, there] = [newRepository(), newRepository()]
-    const { digest, bytes } = await pushBlob(registry, here)
-    const from = how === 'with from' ? `&from=${here}` : ''
-    const answer = await send(
-      registry,
-      'POST',
-      `/v2/${there}/blobs/uploads/?mount=${digest}${from}`,
-    )
-    expect(answer.status).toBe(201)
-    expect(answer.headers.get('docker-content-digest')).toBe(digest)
-    const pulled = await registry.anonymous(answer.headers.get('location') ?? '')
-    expect(Buffer.from(await pulled.arrayBuffer())).toEqual(bytes)
-  })
+  it.each(['with from', 'without from'])(
+    '%s is 201, and the repository has the blob',
+    async (how) => {
+      const [here, there] = [newRepository(), newRepository()]
+      const { digest, bytes } = await pushBlob(registry, here)
+      const from = how === 'with from' ? `&from=${here}` : ''
+      const answer = await send(
+        registry,
+        'POST',
+        `/v2/${there}/blobs/uploads/?mount=${digest}${from}`,
+      )
+      expect(answer.status).toBe(201)
+      expect(answer.headers.get('docker-content-digest')).toBe(digest)
+      const pulled = await registry.anonymous(answer.headers.get('location') ?? '')
+      expect(Buffer.from(await pulled.arrayBuffer())).toEqual(bytes)
+    },
+  )
 
-  it.each(['no repository has', 'the named repository lacks'])(
+  it.each(['no repository has', 'the named repository does not have'])(
     'of a blob that %s is 202 and an ordinary upload',
     async (what) => {
       const [here, there] = [newRepository(), newRepository()]

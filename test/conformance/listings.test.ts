@@ -38,7 +38,7 @@ describe('end-8: tags', () => {
     expect(await (await list()).json()).toEqual({ name, tags: sorted })
   })
 
-  it.each([1, 2, 3, 4, 5, 9, 10, 11])('end-8b: pages of %i hold all of them', async (n) => {
+  it.each([1, 2, 3, 4, 5, 9, 10, 11])('end-8b: pages of %i contain all of them', async (n) => {
     const { pages, links } = await readPages(registry, `/v2/${name}/tags/list?n=${n}`)
     expect(pages.flatMap(({ tags }) => tags)).toEqual(sorted)
     expect(links).toBe(Math.ceil(sorted.length / n) - 1)
@@ -127,7 +127,7 @@ describe('end-12: referrers', () => {
     })
   })
 
-  it('end-12b: filtered by artifact type say so', async () => {
+  it('end-12b: filtered by artifact type have a header for the filter', async () => {
     const name = newRepository()
     const subject = await pushImage(registry, name, 'v1')
     const wanted = await attach(name, subject, { artifactType: 'application/x.sbom' })
@@ -150,7 +150,7 @@ describe('end-12: referrers', () => {
     await expectError(await referrers(newRepository(), 'latest'), 400, 'DIGEST_INVALID')
   })
 
-  it('end-12a: exist before their subject, and end when they are deleted', async () => {
+  it('end-12a: are listed before their subject exists, until they are deleted', async () => {
     const name = newRepository()
     const digest = digestOf(randomBytes(5), 'sha512')
     const early = await attach(name, { mediaType: 'a/b', digest, size: 5 }, {})
@@ -160,7 +160,7 @@ describe('end-12: referrers', () => {
     expect(await (await referrers(name, digest)).json()).toMatchObject({ manifests: [] })
   })
 
-  it('end-12a: pages hold all of them, also when annotations are large', async () => {
+  it('end-12a: pages contain all of them, also with large annotations', async () => {
     const name = newRepository()
     const subject = await pushImage(registry, name, 'v1')
     const pushed: string[] = []

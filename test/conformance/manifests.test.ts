@@ -26,7 +26,7 @@ const at = (reference: string, name = repository) => `/v2/${name}/manifests/${re
 describe('end-3: pulling a manifest', () => {
   it('by tag and by digest returns the very bytes that were pushed', async () => {
     const manifest = await pushImageBlobs(registry, repository)
-    // Spaces, order, unknown fields and escapes are the pusher's.
+    // Spaces, order, unknown fields and escapes stay as pushed.
     const body = `  ${JSON.stringify({ 'x-unknown': { '\u0000': 'é' }, ...manifest }, null, 3)}\n`
     expect((await putManifest(registry, repository, 'exact', body)).status).toBe(201)
     const digest = digestOf(body)
@@ -45,7 +45,7 @@ describe('end-3: pulling a manifest', () => {
     }
   })
 
-  it('answers 304 to a client that has it already', async () => {
+  it('is 304 for a client that has it already', async () => {
     const { digest } = await pushImage(registry, repository, 'polled')
     for (const tag of [`"${digest}"`, digest, '*', `"x", W/"${digest}"`]) {
       for (const method of ['GET', 'HEAD']) {
@@ -61,7 +61,7 @@ describe('end-3: pulling a manifest', () => {
     expect([answer.status, await answer.text()]).toEqual([200, moved.body])
   })
 
-  it('that does not exist is 404, also by a tag that is not valid', async () => {
+  it('that does not exist is 404, also by a malformed tag', async () => {
     for (const reference of ['missing', '.INVALID_MANIFEST_NAME', digestOf('x'), 'a'.repeat(129)]) {
       await expectError(await registry.anonymous(at(reference)), 404, 'MANIFEST_UNKNOWN')
     }
@@ -85,7 +85,7 @@ describe('end-7a: pushing a manifest', () => {
     expect(await pulled.text()).toBe(body)
   })
 
-  it('under another digest than its own is 400', async () => {
+  it('under a wrong digest is 400', async () => {
     const manifest = await pushImageBlobs(registry, repository)
     const answer = await putManifest(registry, repository, digestOf('other'), manifest)
     await expectError(answer, 400, 'DIGEST_INVALID')
@@ -129,7 +129,7 @@ describe('end-7a: pushing a manifest', () => {
     await expectError(answer, 400, 'MANIFEST_BLOB_UNKNOWN')
   })
 
-  it('that states another size than the blob has is refused', async () => {
+  it('with a wrong size of a blob is refused', async () => {
     const manifest = await pushImageBlobs(registry, repository)
     const [layer] = manifest.layers as { size: number }[]
     const layers = [{ ...layer, size: (layer?.size ?? 0) + 1 }]
@@ -186,7 +186,7 @@ describe('end-7a: pushing a manifest', () => {
     await expectError(answer, 400, 'MANIFEST_INVALID')
   })
 
-  it('ignores parameters of the Content-Type, and needs none when the body says it', async () => {
+  it('ignores parameters of the Content-Type, which may be missing when the body has a mediaType', async () => {
     const manifest = await pushImageBlobs(registry, repository)
     const headers = { 'content-type': `${IMAGE_MANIFEST}; charset=utf-8` }
     expect((await putManifest(registry, repository, 'p', manifest, headers)).status).toBe(201)
@@ -219,7 +219,7 @@ describe('end-7a: pushing a manifest', () => {
     await expectError(answer, 400, 'MANIFEST_BLOB_UNKNOWN')
   })
 
-  it('with a subject answers OCI-Subject, also when the subject is missing', async () => {
+  it('with a subject gets OCI-Subject, also when the subject is missing', async () => {
     const subject = { mediaType: IMAGE_MANIFEST, digest: digestOf(randomBytes(4)), size: 4 }
     const manifest = await pushImageBlobs(registry, repository, { subject })
     const answer = await putManifest(registry, repository, 'refers', manifest)
@@ -256,7 +256,7 @@ describe('end-7b: several tags in one push', () => {
 })
 
 describe('end-9: deleting', () => {
-  it('a tag leaves the manifest and its other tags', async () => {
+  it('a tag keeps the manifest and its other tags', async () => {
     const name = newRepository()
     const { digest, body } = await pushImage(registry, name, 'a')
     await putManifest(registry, name, 'b', body)
@@ -267,7 +267,7 @@ describe('end-9: deleting', () => {
     expect((await Promise.all(heads)).map(({ status }) => status)).toEqual([404, 200, 200])
   })
 
-  it('a manifest takes every tag on it', async () => {
+  it('a manifest deletes all its tags', async () => {
     const name = newRepository()
     const { digest, body } = await pushImage(registry, name, 'a')
     await putManifest(registry, name, 'b', body)
@@ -281,7 +281,7 @@ describe('end-9: deleting', () => {
     expect(await list.json()).toEqual({ name, tags: ['other'] })
   })
 
-  it('of something that does not exist is 404', async () => {
+  it('a missing tag or manifest is 404', async () => {
     for (const reference of ['missing', digestOf('x')]) {
       const answer = await registry.request(at(reference), { method: 'DELETE' })
       await expectError(answer, 404, 'MANIFEST_UNKNOWN')
@@ -290,7 +290,7 @@ describe('end-9: deleting', () => {
     }
   })
 
-  it('a child leaves its index, and an image can be pushed again', async () => {
+  it('a child keeps its index, and the image can be pushed again', async () => {
     const name = newRepository()
     const { body, ...child } = await pushImage(registry, name)
     const index = { schemaVersion: 2, mediaType: IMAGE_INDEX, manifests: [child] }
@@ -313,12 +313,12 @@ describe('end-7a, end-9: conditional changes', () => {
     await expectError(answer, 412, 'PRECONDITION_FAILED')
     const pulled = await registry.anonymous(at('v1', name))
     expect(await pulled.text()).toBe(JSON.stringify(first))
-    // The refused push leaves nothing.
+    // The refused push stores nothing.
     const refused = await registry.anonymous(at(digestOf(JSON.stringify(second)), name))
     expect(refused.status).toBe(404)
   })
 
-  it('If-Match moves a tag only from the digest that the client saw', async () => {
+  it('If-Match moves a tag only from the digest in it', async () => {
     const name = newRepository()
     const seen = await pushImage(registry, name, 'live')
     const next = await pushImageBlobs(registry, name)
@@ -343,7 +343,7 @@ describe('end-7a, end-9: conditional changes', () => {
     expect((await registry.anonymous(at('free', name))).status).toBe(404)
   })
 
-  it('guard deletes, too; both at once are 400', async () => {
+  it('apply to deletes; both at once are 400', async () => {
     const name = newRepository()
     const { digest } = await pushImage(registry, name, 'live')
     const remove = (headers: Record<string, string>) =>

@@ -3,25 +3,25 @@ import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
 import { expectError, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
-// The test reads the rows alone and calls no handler.
+// The test only reads the table and calls no handler.
 const rows = allRoutes({ auth: {} } as RouteDeps)
 
 const SPEC =
   'end-1 end-2 end-3 end-4a end-4b end-4c end-5 end-6 end-7a end-7b end-8a end-8b end-9 end-10 end-11 end-12a end-12b end-13 end-14'
 
-describe('the rows', () => {
-  it('are every endpoint of the spec', () => {
+describe('the table of routes', () => {
+  it('has every endpoint of the spec', () => {
     const served = new Set(rows.flatMap(({ spec = [] }) => spec))
     expect([...served].sort()).toEqual(SPEC.split(' ').sort())
   })
 
-  it('each state their access', () => {
+  it('states the access of each route', () => {
     for (const { access } of rows) {
       expect(['none', 'pull', 'push', 'delete', 'admin', 'look', 'manage']).toContain(access)
     }
   })
 
-  it('have HEAD before GET, which would answer it, too', () => {
+  it('has HEAD before GET, which also answers HEAD', () => {
     rows.forEach((row, index) => {
       if (row.method !== 'HEAD') return
       const get = rows.findIndex(({ method, path }) => method === 'GET' && path === row.path)
@@ -30,7 +30,7 @@ describe('the rows', () => {
   })
 })
 
-describe('requests that fit no row', () => {
+describe('requests that match no route', () => {
   let registry: TestRegistry
 
   beforeAll(async () => {

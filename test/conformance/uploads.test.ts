@@ -88,7 +88,7 @@ describe.each(Object.entries(flows))('%s', (_name, flow) => {
     expect(Buffer.from(await pulled.arrayBuffer())).toEqual(bytes)
   })
 
-  it('refuses content that has another digest, and nothing is visible', async () => {
+  it('refuses content with another digest, and stores no blob', async () => {
     const digest = digestOf(randomBytes(10))
     await expectError(await flow(randomBytes(2500), digest), 400, 'DIGEST_INVALID')
     const head = await registry.request(`/v2/${repository}/blobs/${digest}`, { method: 'HEAD' })
@@ -140,7 +140,7 @@ describe('end-5, end-6: chunks that do not fit', () => {
     },
   )
 
-  it('with another length than Content-Range says are 400', async () => {
+  it('with a length that differs from Content-Range are 400', async () => {
     const location = await startUpload(registry, repository)
     const answer = await send(registry, 'PATCH', location, two, { 'content-range': '0-999' })
     await expectError(answer, 400, 'SIZE_INVALID')
@@ -158,7 +158,7 @@ describe('end-5, end-6: chunks that do not fit', () => {
     expect(right.status).toBe(201)
   })
 
-  it('a blob announced as sha256 may be closed as sha512', async () => {
+  it('an upload started for sha256 may be closed with a sha512 digest', async () => {
     const location = await startUpload(registry, repository)
     expect((await chunk(location, one, 0)).status).toBe(202)
     const closing = `${location}?digest=${digestOf(one, 'sha512')}`
@@ -186,7 +186,7 @@ describe('end-13, end-14: status and cancel', () => {
     }
   })
 
-  it('an upload is unknown through another repository, and so is a made-up id', async () => {
+  it('an upload is unknown in another repository, and so is an invented id', async () => {
     const location = await startUpload(registry, repository)
     const made = ['x', '..', `${'0'.repeat(8)}-0000-0000-0000-${'0'.repeat(12)}`]
     const paths = made.map((id) => `/v2/${repository}/blobs/uploads/${encodeURIComponent(id)}`)

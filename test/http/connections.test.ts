@@ -32,7 +32,7 @@ async function push(content: Uint8Array): Promise<string> {
   return `/v2/wire/test/blobs/${digestOf(content)}`
 }
 
-/** The file under which a blob lies. */
+/** Returns the file of a blob. */
 async function fileOf(content: Uint8Array): Promise<string> {
   const db = new pg.Client(registry.databaseUrl)
   await db.connect()
@@ -43,13 +43,13 @@ async function fileOf(content: Uint8Array): Promise<string> {
   return join(registry.folder, 'blobs', rows[0].key)
 }
 
-/** What the file descriptors of this process lead to. */
+/** Returns the targets of this process's file descriptors. */
 async function descriptors(): Promise<string[]> {
   const names = await readdir('/proc/self/fd')
   return Promise.all(names.map((name) => readlink(`/proc/self/fd/${name}`).catch(() => '')))
 }
 
-/** Open files of this process below the registry's folder. */
+/** Returns the open files of this process in the registry's folder. */
 async function openFiles(): Promise<string[]> {
   return (await descriptors()).filter((path) => path.startsWith(registry.folder))
 }
@@ -67,7 +67,7 @@ function errorsLogged(): string[] {
   return registry.log.filter((line) => line.includes('"level":"error"'))
 }
 
-it('Expect: a wrong password is refused before a byte of the body is asked for', async () => {
+it('Expect: a wrong password is refused without 100 Continue', async () => {
   const content = randomBytes(100)
   const connection = await connect()
   await connection.send(
@@ -88,7 +88,7 @@ it('Expect: a wrong password is refused before a byte of the body is asked for',
   await connection.closed
 })
 
-it('Expect: with the right password the body is asked for, and the upload finishes', async () => {
+it('Expect: with the right password 100 Continue is sent, and the upload finishes', async () => {
   const content = randomBytes(100_000)
   const connection = await connect()
   await connection.send(
@@ -105,14 +105,14 @@ it('Expect: with the right password the body is asked for, and the upload finish
   expect((await connection.answer()).status).toBe(100)
   await connection.send(content)
   expect((await connection.answer()).status).toBe(201)
-  // The connection can be used again.
+  // The connection can be reused.
   await connection.send(
     requestBytes({ method: 'GET', target: `/v2/wire/test/blobs/${digestOf(content)}` }),
   )
   expect((await connection.answer()).body.equals(content)).toBe(true)
 })
 
-it('Expect: a manifest that is too large is refused without asking for it', async () => {
+it('Expect: a manifest that is too large is refused without 100 Continue', async () => {
   const connection = await connect()
   await connection.send(
     requestBytes({
@@ -144,7 +144,7 @@ it('pipelined downloads are answered in order', async () => {
   }
 })
 
-it('pipelined downloads leak nothing when the client goes', async () => {
+it('pipelined downloads leak nothing when the client disconnects', async () => {
   const path = await push(randomBytes(2 * MIB))
   const sockets = await openSockets()
   const request = requestBytes({ method: 'GET', target: path })
@@ -161,7 +161,7 @@ it('pipelined downloads leak nothing when the client goes', async () => {
   expect(errorsLogged()).toEqual([])
 })
 
-it('a client that goes in the middle of a download of 64 MiB leaves nothing open', async () => {
+it('a client that disconnects in the middle of a download of 64 MiB leaves nothing open', async () => {
   const content = Buffer.alloc(64 * MIB, 'unikernel')
   const path = await push(content)
   const sockets = await openSockets()
@@ -177,7 +177,7 @@ it('a client that goes in the middle of a download of 64 MiB leaves nothing open
   expect(errorsLogged()).toEqual([])
 })
 
-it('a client that goes in the middle of an upload leaves nothing open, and no lease', async () => {
+it('a client that disconnects in the middle of an upload leaves nothing open, and no lease', async () => {
   const start = await registry.request('/v2/wire/test/blobs/uploads/', { method: 'POST' })
   const location = start.headers.get('location') ?? ''
   const sockets = await openSockets()
@@ -236,14 +236,14 @@ it.each([
   ],
   ['no host', 'GET /v2/ HTTP/1.1\r\n\r\n'],
   ['an unknown method', 'FETCH /v2/ HTTP/1.1\r\nHost: a\r\n\r\n'],
-])('what is not well-formed (%s): 400, and the connection closes', async (_name, bytes) => {
+])('a malformed request (%s): 400, and the connection closes', async (_name, bytes) => {
   const connection = await connect()
   await connection.send(bytes)
   expect((await connection.answer()).status).toBe(400)
   await connection.closed
 })
 
-it('chunks that are malformed within an upload: the upload can be gone on with', async () => {
+it('malformed chunks within an upload: the upload can continue', async () => {
   const start = await registry.request('/v2/wire/test/blobs/uploads/', { method: 'POST' })
   const location = start.headers.get('location') ?? ''
   const connection = await connect()
@@ -263,7 +263,7 @@ it('chunks that are malformed within an upload: the upload can be gone on with',
   expect(status.headers.get('range')).toBe('0-0')
 })
 
-it('a blob that is cut off on disk ends in a broken connection, and an error in the log', async () => {
+it('a blob that is truncated on disk causes a broken connection, and an error in the log', async () => {
   const content = randomBytes(12 * MIB)
   const path = await push(content)
   await truncate(await fileOf(content), 5 * MIB)
@@ -275,7 +275,7 @@ it('a blob that is cut off on disk ends in a broken connection, and an error in 
   expect(await openFiles()).toEqual([])
 })
 
-it('a blob whose file is gone is our fault: 500 and an error in the log, never 404', async () => {
+it('a blob whose file is missing is an internal error: 500 and an error in the log, never 404', async () => {
   const content = randomBytes(1000)
   const path = await push(content)
   await rm(await fileOf(content))

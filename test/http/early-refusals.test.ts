@@ -7,7 +7,7 @@ import { basic, requestBytes } from '../support/raw-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { Connections, codeOf, MANIFEST_BYTES_MAX, MIB } from './raw-connections.ts'
 
-// What the kernel's buffers on both sides, and one read of the server's, may swallow.
+// Bytes that the buffers of both kernels, and one read of the server, may accept.
 const SWALLOWED_BYTES_MAX = 24 * MIB
 const CLOSE_MILLISECONDS_MAX = 10_000
 
@@ -61,9 +61,9 @@ it.each([
   },
 )
 
-it('who still sends when the refusal comes is not reset, and what follows is no request', async () => {
+it('a client that still sends during the refusal gets no reset, and the rest is not parsed as a request', async () => {
   const { hostname, port } = new URL(registry.url)
-  // As a proxy does, it goes on sending after the other side has ended.
+  // Like a proxy, it continues to send after the other side ended.
   const socket = net.connect({ host: hostname, port: Number(port), allowHalfOpen: true })
   const errors: Error[] = []
   socket.on('error', (error) => errors.push(error))
@@ -91,7 +91,7 @@ it('who still sends when the refusal comes is not reset, and what follows is no 
   await db.end()
 })
 
-it('a chunked manifest that grows too large is refused while it comes', async () => {
+it('a chunked manifest that becomes too large is refused before its end', async () => {
   const connection = await connect()
   await connection.send(
     requestBytes({

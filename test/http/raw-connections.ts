@@ -4,13 +4,13 @@ import { type RawAnswer, RawConnection } from '../support/raw-client.ts'
 export const MIB = 1024 * 1024
 export const MANIFEST_BYTES_MAX = 8 * MIB
 
-/** The code of a refusal. */
+/** Returns the error code of a response. */
 export function codeOf({ headers, body }: RawAnswer): string {
   expect(headers.get('content-type')).toMatch(/^application\/json/)
   return JSON.parse(body.toString()).errors[0].code
 }
 
-/** Connections that are closed together. */
+/** Raw connections that are closed together. */
 export class Connections {
   readonly #opened: RawConnection[] = []
 

@@ -7,7 +7,7 @@ import { parseReference, parseRepository, parseTag } from '../../src/oci/referen
 const hex = (length: number) => 'a1'.repeat(length / 2)
 
 describe('digests', () => {
-  it.each([`sha256:${hex(64)}`, `sha512:${hex(128)}`])('%s is one', (text) => {
+  it.each([`sha256:${hex(64)}`, `sha512:${hex(128)}`])('%s is a digest', (text) => {
     expect(parseDigest(text)).toBe(text)
   })
 
@@ -25,11 +25,11 @@ describe('digests', () => {
     `md5:${hex(32)}`,
     `sha256:../${hex(60)}`,
     'x'.repeat(1_000_000),
-  ])('%.40j is none', (text) => {
+  ])('%.40j is not a digest', (text) => {
     expect(() => parseDigest(text)).toThrow(expect.objectContaining({ code: 'DIGEST_INVALID' }))
   })
 
-  it('are the known ones of the empty content', () => {
+  it('of the empty content are the published ones', () => {
     expect(digestOf(Buffer.alloc(0))).toBe(
       'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
     )
@@ -63,7 +63,7 @@ describe('references', () => {
     'ä',
     'a'.repeat(256),
     'a/'.repeat(100_000),
-  ])('%.40j is no repository', (text) => {
+  ])('%.40j is not a repository', (text) => {
     expect(() => parseRepository(text)).toThrow(expect.objectContaining({ code: 'NAME_INVALID' }))
   })
 

@@ -1,6 +1,6 @@
 import { generateKeyPairSync, sign } from 'node:crypto'
 
-/** A certificate that its own key signed, in DER by hand: no tool of the machine is needed. */
+/** Creates a self-signed certificate. It encodes DER itself, so that the test needs no tool. */
 export function selfSigned(name: string): { key: string; certificate: string } {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const names = sequence(set(sequence(COMMON_NAME, tagged(0x0c, Buffer.from(name)))))

@@ -35,7 +35,7 @@ function clientOf(options: Partial<GuardedClientOptions> = {}): GuardedClient {
   return new GuardedClient({ allowed: LOOPBACK, ...options })
 }
 
-it('sends what it is given, and reads the answer', async () => {
+it('sends a request, and reads the response', async () => {
   const url = await answering(async (request, response) => {
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk)
@@ -72,7 +72,7 @@ it.each([301, 302, 303, 307, 308])(
   },
 )
 
-it('refuses a body that is too long, or cuts it off, as it is told', async () => {
+it('refuses or truncates a body that is too long, as requested', async () => {
   const url = await answering((_, response) => response.end('0123456789'))
   for (const [bytesMax, body, truncated] of [
     [11, '0123456789', false],
@@ -88,7 +88,7 @@ it('refuses a body that is too long, or cuts it off, as it is told', async () =>
   }
 })
 
-it('leaves an endless body at the limit, and the connection with it', async () => {
+it('stops reading an endless body at the limit, and closes the connection', async () => {
   let closed = 0
   const url = await answering((_, response) => {
     response.on('close', () => {
@@ -106,7 +106,7 @@ it('leaves an endless body at the limit, and the connection with it', async () =
   await expect.poll(() => closed).toBe(2)
 })
 
-it('an answer that is packed is read as it came: nothing swells', async () => {
+it('a compressed response is not decompressed, so it cannot grow', async () => {
   const url = await answering((request, response) => {
     response.setHeader('content-encoding', 'gzip')
     response.end(`packed? ${request.headers['accept-encoding']}`)
@@ -141,7 +141,7 @@ it.each<[string, (socket: Socket) => void]>([
       socket.once('close', () => clearInterval(timer))
     },
   ],
-])('a server that %s is left when the time is over', async (_what, speak) => {
+])('a request to a server that %s fails at the time limit', async (_what, speak) => {
   const closed: Promise<unknown>[] = []
   const url = await speaking((socket) => {
     socket.resume()
@@ -156,19 +156,19 @@ it.each<[string, (socket: Socket) => void]>([
   await Promise.all(closed)
 })
 
-it('a name whose look-up hangs is left when the time is over', async () => {
+it('a DNS look-up that hangs fails at the time limit', async () => {
   const client = clientOf({ requestMilliseconds: 100, resolve: () => new Promise(() => {}) })
   expect((await outcome(client, 'https://issuer.example/')).message).toContain('took longer')
 })
 
-it('a connection that does not come about is left before that', async () => {
+it('connecting has a shorter time limit', async () => {
   const client = clientOf({ connectMilliseconds: 100, resolve: () => new Promise(() => {}) })
   expect((await outcome(client, 'https://issuer.example/')).message).toMatch(
     /^https:\/\/issuer.example did not answer: Connect Timeout/,
   )
 })
 
-it('a name without an address, or that cannot be looked up, fails', async () => {
+it('a name without an address, or whose look-up fails, is a failure', async () => {
   const none = clientOf({ resolve: async () => [] })
   expect(await outcome(none, 'https://issuer.example/')).toMatchObject({
     kind: 'failed',
@@ -192,7 +192,7 @@ it.each<[string, string]>([
   ['two lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab'],
   ['an upgrade', 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n'],
   ['nothing at all', ''],
-])('an answer with %s fails', async (_what, text) => {
+])('a response with %s is a failure', async (_what, text) => {
   const url = await speaking((socket) => {
     socket.once('data', () => socket.end(text))
   })
@@ -201,7 +201,7 @@ it.each<[string, string]>([
   expect(message).toMatch(/^http:\/\/127\.0\.0\.1:\d+ did not answer: [^\n]+$/)
 })
 
-it('a port where nobody listens fails', async () => {
+it('a refused connection is a failure', async () => {
   const server = await serve(() => {})
   await server.close()
   expect((await outcome(clientOf(), `http://127.0.0.1:${server.port}/`)).message).toContain(
@@ -209,7 +209,7 @@ it('a port where nobody listens fails', async () => {
   )
 })
 
-it('a certificate that nobody vouches for is refused, whatever the environment says', async () => {
+it('a certificate of an unknown authority is refused, whatever the environment says', async () => {
   const { key, certificate } = selfSigned('127.0.0.1')
   const tls = createTlsServer({ key, cert: certificate }, (socket) => {
     socket.on('error', () => {})
@@ -229,7 +229,7 @@ it('a certificate that nobody vouches for is refused, whatever the environment s
   expect(server.connections()).toBe(2)
 })
 
-it('the end ends what runs, and lets nothing out any more', async () => {
+it('closing the client aborts requests in flight, and refuses new ones', async () => {
   const url = await speaking((socket) => socket.resume())
   const client = clientOf()
   const running = outcome(client, url)
@@ -240,7 +240,7 @@ it('the end ends what runs, and lets nothing out any more', async () => {
   expect((await outcome(client, url)).message).toContain('no request to')
 })
 
-it('a request that is cut by its signal fails at once, also before it began', async () => {
+it('a request whose signal is aborted fails at once, also before it starts', async () => {
   const url = await speaking((socket) => socket.resume())
   const client = clientOf()
   const controller = new AbortController()
@@ -251,7 +251,7 @@ it('a request that is cut by its signal fails at once, also before it began', as
   expect(await outcome(client, url, { signal: controller.signal })).toEqual(given)
 })
 
-it('a proxy that the environment names is not used', async () => {
+it('a proxy from the environment is not used', async () => {
   const proxy = await serve((_, response) => response.end('proxy'))
   open.push(proxy)
   const url = await answering((_, response) => response.end('here'))

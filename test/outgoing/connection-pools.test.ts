@@ -34,7 +34,7 @@ const POST = { method: 'POST', body: '{}' } as const
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
 
 describe('connections', () => {
-  it('are used again by the requests of one pool and origin, and by no others', async () => {
+  it('are reused by requests of the same pool and origin only', async () => {
     const [one, url] = await answering((_, response) => response.end('ok'))
     const [other, otherUrl] = await answering((_, response) => response.end('ok'))
     const client = clientOf()
@@ -53,14 +53,14 @@ describe('connections', () => {
     expect(one.connections()).toBe(4)
   })
 
-  it('are not used again where nobody asked for pools', async () => {
+  it('are not reused without pools', async () => {
     const [server, url] = await answering((_, response) => response.end('ok'))
     const client = new GuardedClient({ allowed: LOOPBACK })
     for (let count = 0; count < 3; count++) await client.request(url, { pool: '1' })
     expect(server.connections()).toBe(3)
   })
 
-  it('are eight at most, and more requests wait for one', async () => {
+  it('are at most eight, and further requests wait for one', async () => {
     let atOnce = 0
     let most = 0
     const [server, url] = await answering((_, response) => {
@@ -78,7 +78,7 @@ describe('connections', () => {
     expect(server.connections()).toBe(8)
   })
 
-  it('of a server that hangs hold up no other pool, though it be the same server', async () => {
+  it('of a server that hangs do not delay another pool, even of the same server', async () => {
     const [, url] = await answering((request, response) => {
       if (request.url !== '/hangs') response.end('ok')
     })
@@ -91,7 +91,7 @@ describe('connections', () => {
     expect((await client.request(`${url}/answers`, { ...POST, pool: '1' })).status).toBe(200)
   })
 
-  it('are closed when nobody used them for a while, and at the end', async () => {
+  it('are closed when they are idle for a while, and when the client closes', async () => {
     const sockets: Socket[] = []
     const [, url] = await answering((request, response) => {
       sockets.push(request.socket)
@@ -108,7 +108,7 @@ describe('connections', () => {
     expect((await outcome(ended, url, { pool: '1' })).message).toContain('no request to')
   })
 
-  it('are checked when they are made, and made anew each minute', async () => {
+  it('are checked when they are opened, and replaced each minute', async () => {
     const [inside] = await answering((_, response) => response.end('inside'))
     const outside = await serve((_, response) => response.end('outside'), '127.0.0.2', inside.port)
     servers.push(outside)
@@ -143,7 +143,7 @@ describe('connections', () => {
     expect([lookups, inside.connections(), outside.connections()]).toEqual([3, 2, 0])
   })
 
-  it('are forgotten, the least recently used first, when there are too many', async () => {
+  it('are closed, the least recently used first, when there are too many pools', async () => {
     const open = new Set<Socket>()
     const [server, url] = await answering(({ socket }, response) => {
       open.add(socket)
@@ -158,7 +158,7 @@ describe('connections', () => {
 })
 
 describe('a server that closes connections', () => {
-  it('between two requests fails none of them', async () => {
+  it('between two requests causes no failure', async () => {
     const sockets: Socket[] = []
     const [server, url] = await answering((request, response) => {
       sockets.push(request.socket)
@@ -167,13 +167,13 @@ describe('a server that closes connections', () => {
     const client = clientOf()
     for (let count = 1; count <= 5; count++) {
       expect((await client.request(url, { ...POST, pool: '1' })).status).toBe(200)
-      // At once, and without a word: who comes next may find out only by writing.
+      // At once and without notice: the next request may notice only when it writes.
       sockets.at(-1)?.destroy()
       expect(server.connections()).toBe(count)
     }
   })
 
-  it('upon the second request gets that again by another connection', async () => {
+  it('on the second request gets that request again on a new connection', async () => {
     let asked = 0
     const [server, url] = await speaking((socket) => {
       let answered = false
@@ -194,11 +194,11 @@ describe('a server that closes connections', () => {
     }
     expect(server.connections()).toBe(4)
     expect(asked).toBe(6)
-    // Many at once, with as many connections that look alive: each is asked for by a new one.
+    // Many at once, with as many connections that look open: each is repeated on a new connection.
     for (let count = 0; count < 4; count++) await Promise.all(Array.from({ length: 8 }, ask))
   })
 
-  it('upon every request is asked once, and twice at most', async () => {
+  it('on every request gets each request at most twice', async () => {
     let asked = 0
     let answers = false
     const [, url] = await speaking((socket) => {
@@ -218,7 +218,7 @@ describe('a server that closes connections', () => {
     expect(asked).toBe(4)
   })
 
-  it('in the middle of an answer is not asked again', async () => {
+  it('in the middle of a response does not get the request again', async () => {
     let asked = 0
     const [, url] = await speaking((socket) => {
       socket.on('data', () => {
@@ -233,7 +233,7 @@ describe('a server that closes connections', () => {
     expect(asked).toBe(2)
   })
 
-  it('as it says in its answer is asked by a new connection', async () => {
+  it('as its response announces gets the next request on a new connection', async () => {
     const [server, url] = await answering((_, response) => {
       response.setHeader('connection', 'close').end('ok')
     })
@@ -245,46 +245,52 @@ describe('a server that closes connections', () => {
   })
 })
 
-describe('in a pool, too', () => {
+describe('in a pool', () => {
   it.each<[string, (socket: Socket) => void]>([
     ['says nothing', () => {}],
     ['sends headers that never end', (socket) => drip(socket, 'HTTP/1.1 200 OK\r\nX: ', 'x')],
     ['sends informational answers for ever', (socket) => drip(socket, '', EARLY_HINTS)],
     ['sends a byte of its body now and then', (socket) => drip(socket, CHUNKED, '1\r\nx\r\n')],
-  ])('a server that %s is left when the time is over, and asked anew', async (_what, speak) => {
-    let hangs = true
-    const closed: Promise<unknown>[] = []
-    const [, url] = await speaking((socket) => {
-      closed.push(closing(socket))
-      socket.once('data', () => (hangs ? speak(socket) : socket.end(OK)))
-    })
-    const client = clientOf({ requestMilliseconds: 300 })
-    expect(await outcome(client, url, { ...POST, pool: '1' })).toEqual({
-      kind: 'failed',
-      message: `${url} took longer than 0.3 s`,
-    })
-    await Promise.all(closed)
-    hangs = false
-    expect((await outcome(client, url, { ...POST, pool: '1' })).kind).toBe('answered')
-  })
+  ])(
+    'a request to a server that %s fails at the time limit, and the next one uses a new connection',
+    async (_what, speak) => {
+      let hangs = true
+      const closed: Promise<unknown>[] = []
+      const [, url] = await speaking((socket) => {
+        closed.push(closing(socket))
+        socket.once('data', () => (hangs ? speak(socket) : socket.end(OK)))
+      })
+      const client = clientOf({ requestMilliseconds: 300 })
+      expect(await outcome(client, url, { ...POST, pool: '1' })).toEqual({
+        kind: 'failed',
+        message: `${url} took longer than 0.3 s`,
+      })
+      await Promise.all(closed)
+      hangs = false
+      expect((await outcome(client, url, { ...POST, pool: '1' })).kind).toBe('answered')
+    },
+  )
 
   it.each<[string, string]>([
     ['huge headers', `HTTP/1.1 200 OK\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`],
     ['two lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab'],
     ['another protocol', 'SSH-2.0-OpenSSH_9.6\r\n'],
     ['an upgrade', 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n'],
-  ])('an answer with %s fails, and is no answer of the next request', async (_what, text) => {
-    let bad = true
-    const [, url] = await speaking((socket) => {
-      socket.on('data', () => socket.write(bad ? text : OK))
-    })
-    const client = clientOf()
-    expect((await outcome(client, url, { ...POST, pool: '1' })).kind).toBe('failed')
-    bad = false
-    expect((await outcome(client, url, { ...POST, pool: '1' })).kind).toBe('answered')
-  })
+  ])(
+    'a response with %s is a failure, and does not become the response of the next request',
+    async (_what, text) => {
+      let bad = true
+      const [, url] = await speaking((socket) => {
+        socket.on('data', () => socket.write(bad ? text : OK))
+      })
+      const client = clientOf()
+      expect((await outcome(client, url, { ...POST, pool: '1' })).kind).toBe('failed')
+      bad = false
+      expect((await outcome(client, url, { ...POST, pool: '1' })).kind).toBe('answered')
+    },
+  )
 
-  it('an endless body is left at the limit, and its connection with it', async () => {
+  it('reading an endless body stops at the limit, and its connection is closed', async () => {
     const sockets: Socket[] = []
     const [, url] = await answering(({ url: path, socket }, response) => {
       sockets.push(socket)
@@ -307,7 +313,7 @@ describe('in a pool, too', () => {
     await expect.poll(() => sockets[0]?.destroyed).toBe(true)
   })
 
-  it('an answer that nobody asked for is not taken for the next one', async () => {
+  it('an unsolicited response does not become the response of the next request', async () => {
     const [, url] = await speaking((socket) => {
       socket.on('data', (bytes) => {
         const path = /^\w+ (\S+)/.exec(String(bytes))?.[1] ?? ''
@@ -322,7 +328,7 @@ describe('in a pool, too', () => {
     }
   })
 
-  it('a redirect is the answer, and nobody follows it', async () => {
+  it('a redirect is the response, and is not followed', async () => {
     const [server, url] = await answering((_, response) => {
       response.writeHead(307, { location: 'http://169.254.169.254/' }).end()
     })
@@ -334,7 +340,7 @@ describe('in a pool, too', () => {
     expect(server.connections()).toBe(1)
   })
 
-  it('a request that is cut leaves the others of its pool alone', async () => {
+  it('an aborted request does not affect the others of its pool', async () => {
     const [, url] = await answering((request, response) => {
       if (request.url !== '/hangs') setTimeout(() => response.end('ok'), 20)
     })
@@ -347,7 +353,7 @@ describe('in a pool, too', () => {
     for (const { kind } of await Promise.all(others)) expect(kind).toBe('answered')
   })
 
-  it('the end ends what runs and what waits for a connection', async () => {
+  it('closing the client aborts requests in flight, also those that wait for a connection', async () => {
     const [, url] = await speaking((socket) => socket.resume())
     const client = clientOf()
     const running = Array.from({ length: 20 }, () => outcome(client, url, { ...POST, pool: '1' }))
@@ -357,13 +363,13 @@ describe('in a pool, too', () => {
   })
 })
 
-/** A connection is free again when the answer's last byte has passed: in the next turn. */
+/** A connection is free in the turn after the last byte of the response. */
 const isFree = () => new Promise((resolve) => setImmediate(resolve))
 
 const EARLY_HINTS = 'HTTP/1.1 103 Early Hints\r\n\r\n'
 const CHUNKED = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
 
-/** The same piece again and again, for as long as anybody listens. */
+/** Writes the same chunk until the connection is closed. */
 function drip(socket: Socket, first: string, piece: string): void {
   socket.write(first)
   const timer = setInterval(() => socket.write(piece), 20)

@@ -3,7 +3,7 @@ import { GuardedClient } from '../../src/outgoing/client.ts'
 import { Guard, OutgoingRefusedError } from '../../src/outgoing/guard.ts'
 import { LOOPBACK, outcome, serve } from './loopback-servers.ts'
 
-/** IANA's registries of special addresses, and what hides an internal one. */
+/** IANA's registries of special addresses, and addresses that embed an internal one. */
 const INTERNAL: readonly (readonly [string, ...string[]])[] = [
   ['unspecified', '0.0.0.0', '0.1.2.3', '::'],
   ['loopback', '127.0.0.1', '127.255.255.254', '::1'],
@@ -40,7 +40,7 @@ const PUBLIC = [
 const inUrl = (address: string) => (address.includes(':') ? `[${address}]` : address)
 
 it.each(INTERNAL)(
-  '%s addresses are refused, as a literal and as what a name means',
+  '%s addresses are refused, as a literal and as the address of a name',
   async (...row) => {
     const [, ...addresses] = row
     for (const address of addresses) {
@@ -55,7 +55,7 @@ it.each(INTERNAL)(
   },
 )
 
-it('public addresses pass, by https alone', () => {
+it('public addresses are allowed, by https only', () => {
   for (const address of PUBLIC) {
     for (const allowed of [[], LOOPBACK]) {
       const guard = new Guard({ allowed })
@@ -67,7 +67,7 @@ it('public addresses pass, by https alone', () => {
   }
 })
 
-it('other ways to write an internal address are refused', () => {
+it('other notations of an internal address are refused', () => {
   const guard = new Guard({ allowed: [] })
   for (const host of [
     '2130706433',
@@ -98,7 +98,7 @@ it('other ways to write an internal address are refused', () => {
   }
 })
 
-it('a name with a zone, or with what is no address, leads nowhere', async () => {
+it('a name that resolves to an address with a zone, or to no address, is refused', async () => {
   for (const address of [
     'fe80::1%eth0',
     '::1%1',
@@ -115,7 +115,7 @@ it('a name with a zone, or with what is no address, leads nowhere', async () => 
   }
 })
 
-it('a URL that is no plain web address is refused, and its password not repeated', async () => {
+it('a URL that is not a plain web address is refused, without its password in the message', async () => {
   const client = new GuardedClient({ allowed: LOOPBACK })
   for (const url of [
     '',
@@ -143,7 +143,7 @@ it('a URL that is no plain web address is refused, and its password not repeated
   }
 })
 
-it('a refusal says in one line what is wrong, and what the operator can do', async () => {
+it('a refusal names the problem and the setting for operators, in one line', async () => {
   const client = new GuardedClient({
     allowed: [],
     hint: 'ALLOWED may name it',
@@ -158,7 +158,7 @@ it('a refusal says in one line what is wrong, and what the operator can do', asy
   expect((await outcome(client, 'http://issuer.example/')).message).toContain('use https')
 })
 
-it('an allowed network is reached, also by http, and nothing beside it', async () => {
+it('addresses of an allowed network are reached, also by http, and no others', async () => {
   const server = await serve((_, response) => response.end('here'))
   const names: Record<string, string[]> = {
     'inside.example': ['127.0.0.1'],
@@ -178,7 +178,7 @@ it('an allowed network is reached, also by http, and nothing beside it', async (
   await server.close()
 })
 
-it('of several addresses of a name, only what is allowed is ever connected to', async () => {
+it('only the allowed ones of several addresses are connected to', async () => {
   const inside = await serve((_, response) => response.end('inside'))
   const outside = await serve((_, response) => response.end('outside'), '127.0.0.2', inside.port)
   for (const addresses of [
@@ -194,7 +194,7 @@ it('of several addresses of a name, only what is allowed is ever connected to', 
   await Promise.all([inside.close(), outside.close()])
 })
 
-it('a name that means something else from look-up to look-up is checked at each connection', async () => {
+it('a name whose address changes between look-ups is checked at each connection', async () => {
   const inside = await serve((_, response) => response.end('inside'))
   const outside = await serve((_, response) => response.end('outside'), '127.0.0.2', inside.port)
   let lookups = 0
@@ -211,13 +211,13 @@ it('a name that means something else from look-up to look-up is checked at each 
   for (const kind of ['answered', 'refused', 'answered', 'refused']) {
     expect((await outcome(client, url)).kind).toBe(kind)
   }
-  // One look-up a connection: nothing can change between the check and the connection.
+  // One look-up per connection, so the address cannot change between the check and the connection.
   expect(lookups).toBe(4)
   expect(outside.connections()).toBe(0)
   await Promise.all([inside.close(), outside.close()])
 })
 
-it('localhost, as this machine knows it, is refused', async () => {
+it('localhost is refused', async () => {
   const server = await serve((_, response) => response.end())
   const client = new GuardedClient({ allowed: ['192.0.2.0/24'] })
   for (const url of [`http://localhost:${server.port}/`, `https://localhost:${server.port}/`]) {

@@ -13,17 +13,17 @@ import {
 } from '../../src/outgoing/client.ts'
 import { OutgoingRefusedError } from '../../src/outgoing/guard.ts'
 
-/** Networks of the machine that runs the tests. */
+/** The networks of the machine that runs the tests. */
 export const LOOPBACK = ['127.0.0.0/8']
 
 export type TestServer = {
   readonly port: number
-  /** Connections that were made to it. */
+  /** The number of connections to it so far. */
   readonly connections: () => number
   close(): Promise<void>
 }
 
-/** A server of others, on an address of this machine. */
+/** Starts another party's server on an address of this machine. */
 export async function serve(
   listener: RequestListener,
   address = '127.0.0.1',
@@ -35,7 +35,7 @@ export async function serve(
   return opened(server, address, port, () => server.closeAllConnections())
 }
 
-/** The same for any kind of server. */
+/** Starts a server of any kind. */
 export async function opened(
   server: NetServer | Server,
   address = '127.0.0.1',
@@ -64,7 +64,7 @@ export function closing(socket: Socket): Promise<void> {
   return new Promise((resolve) => socket.once('close', () => resolve()))
 }
 
-/** A server that speaks for itself, below HTTP; `speak` gets each connection. */
+/** Starts a TCP server; `speak` gets each connection. */
 export async function serveRaw(speak: (socket: Socket) => void): Promise<TestServer> {
   const sockets = new Set<Socket>()
   const listener = createNetServer((socket) => {
@@ -76,7 +76,7 @@ export async function serveRaw(speak: (socket: Socket) => void): Promise<TestSer
   })
 }
 
-/** Why the request brought nothing: refused by the guard, or failed. */
+/** Sends a request, and returns its result: a response, a refusal of the guard, or a failure. */
 export async function outcome(
   client: GuardedClient,
   url: string,
