@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import Koa from 'koa'
 import { badRequest } from '../oci/errors.ts'
 import { type AuthorizationDeps, runAuthorized } from './authorize.ts'
-import { awaitPipelineTurn, closeAfterUnreadBody } from './connections.ts'
+import { awaitPipelineTurn, closeAfterUnconsumedBody } from './connections.ts'
 import { answerError } from './errors.ts'
 import { Matcher } from './matcher.ts'
 import type { Route, RouteContext } from './route.ts'
@@ -75,7 +75,7 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
   } catch (error) {
     answerError(ctx, error, requestId, options.reportError)
   }
-  closeAfterUnreadBody(ctx.req, ctx.res)
+  closeAfterUnconsumedBody(ctx.req, ctx.res)
   const { caller } = ctx.state
   options.observe({
     requestId,

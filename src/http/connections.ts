@@ -71,12 +71,12 @@ function refuseMalformed(error: Error & { code?: string }, socket: Socket): void
 }
 
 /**
- * Closes the connection after a response that left the body of the request unread. Node would read the
+ * Closes the connection after a response to a request whose body was not consumed. Node would read the
  * whole rest of the body, or close at once: then the system resets the connection, and a proxy that is
  * still sending answers 502. Instead, this side ends its half, reads on within limits, and then closes
  * (RFC 9112, section 9.6).
  */
-export function closeAfterUnreadBody(req: IncomingMessage, res: ServerResponse): void {
+export function closeAfterUnconsumedBody(req: IncomingMessage, res: ServerResponse): void {
   if (req.complete || !hasBody(req)) return
   if (!res.headersSent) res.setHeader('Connection', 'close')
   const { socket } = req
@@ -144,7 +144,7 @@ export class Connections {
     for (const event of ['request', 'checkContinue']) {
       server.prependListener(event, (req: IncomingMessage, res: ServerResponse) => {
         this.#count(req.socket, 1)
-        // Tells a client that keeps the connection alive about the shutdown.
+        // Announces the shutdown to a client that keeps the connection alive.
         if (this.#draining) res.setHeader('Connection', 'close')
         res.once('close', () => {
           this.#count(req.socket, -1)

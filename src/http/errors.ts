@@ -23,7 +23,7 @@ export function answerError(
       : new RegistryError('UNKNOWN', { request: requestId }, { cause: error })
   if (answer.status >= 500) report(error, requestId)
   if (ctx.res.headersSent) {
-    // Part of the response is sent: a closed connection tells the client that the rest is missing.
+    // Part of the response is sent: the client detects by the closed connection that the rest is missing.
     ctx.res.destroy()
     return
   }

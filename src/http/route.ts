@@ -10,7 +10,7 @@ export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 /** A route: one row of the table that the app serves. Tests read the table. */
 export type Route = {
-  /** The endpoints of the distribution spec that it implements, such as `end-2`. */
+  /** The endpoints of the spec that it implements, such as `end-2`. */
   readonly spec?: readonly string[]
   readonly method: Method
   readonly path: string

@@ -22,7 +22,7 @@ const OWN_ERRORS = {
   PAGINATION_NUMBER_INVALID: [400, 'invalid number of results requested'],
   QUERY_INVALID: [400, 'invalid query parameter'],
   REQUEST_INVALID: [400, 'malformed request'],
-  PATH_UNKNOWN: [404, 'no such endpoint'],
+  PATH_UNKNOWN: [404, 'path unknown to registry'],
   NOT_FOUND: [404, 'not found'],
   CONFLICT: [409, 'the request conflicts with the current state'],
   GONE: [410, 'no longer available'],

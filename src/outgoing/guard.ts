@@ -15,7 +15,7 @@ export class OutgoingRefusedError extends Error {
 export type GuardOptions = {
   /** Internal networks such as `10.0.0.0/8` that requests may reach, also by http. */
   readonly allowed: readonly string[]
-  /** Tells operators how to allow a network; the last words of a refusal. */
+  /** The setting that allows a network, for operators; the last words of a refusal. */
   readonly hint?: string
 }
 
@@ -23,8 +23,7 @@ const URL_LENGTH_MAX = 2048
 
 /**
  * Decides which addresses requests may reach: public ones by https, and addresses of allowed networks.
- * An address that embeds an IPv4 address (mapped, NAT64, 6to4, Teredo, ISATAP) is not public, whatever
- * it embeds.
+ * An address that embeds an IPv4 address (mapped, NAT64, 6to4, Teredo, ISATAP) is never public.
  */
 export class Guard {
   readonly #allowed: readonly Network[]

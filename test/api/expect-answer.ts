@@ -103,8 +103,8 @@ function assertNoFault(fault: string, where: string, text: string): void {
 function expectCode(status: number, body: unknown): void {
   const { errors } = nodeOf(body)
   const code = Array.isArray(errors) ? nodeOf(errors[0]).code : undefined
-  const known = Object.entries(ERRORS).find(([name]) => name === code)
-  expect({ code, status: known?.[1][0] }).toEqual({ code, status })
+  const entry = Object.entries(ERRORS).find(([name]) => name === code)
+  expect({ code, status: entry?.[1][0] }).toEqual({ code, status })
 }
 
 function withDocument(ajv: Ajv2020): Ajv2020 {

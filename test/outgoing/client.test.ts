@@ -209,7 +209,7 @@ it('a refused connection is a failure', async () => {
   )
 })
 
-it('a certificate of an unknown authority is refused, whatever the environment says', async () => {
+it('a certificate of an unknown authority is refused, even if the environment allows it', async () => {
   const { key, certificate } = selfSigned('127.0.0.1')
   const tls = createTlsServer({ key, cert: certificate }, (socket) => {
     socket.on('error', () => {})
