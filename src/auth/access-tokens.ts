@@ -3,24 +3,24 @@ import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose'
 import type { AccessEntry } from './scope.ts'
 import type { KeyRing } from './signing-keys.ts'
 
-/** What this registry is called in tokens. */
+/** The names of this registry in tokens. */
 export type RegistryIssuer = {
-  /** `iss`: its public URL, or a URN of the installation's own. */
+  /** `iss`: the public URL, or a URN of the installation. */
   readonly url: string
-  /** `aud`: what clients are told to ask tokens for. */
+  /** `aud`: the service in challenges. */
   readonly service: string
 }
 
-/** What a token says beside its times. */
+/** The claims of an access token, without its times. */
 export type TokenClaims = {
-  /** Who has it; empty for nobody in particular. */
+  /** The holder. Empty for an anonymous caller. */
   readonly subject: string
-  /** What the right comes from; see `Identity.origin`. */
+  /** The source of the rights; see `CallerIdentity.origin`. */
   readonly origin?: string | undefined
-  /** `jti`: of the token that it was asked for with, so that both end together. Undefined: a new one. */
+  /** `jti`: that of the token that requested this one, so that both are revoked together. Undefined: a new one. */
   readonly tokenId?: string | undefined
   readonly access: readonly AccessEntry[]
-  /** The networks from which it may be used. */
+  /** The networks from which the token may be used. */
   readonly networks?: readonly string[] | undefined
 }
 
@@ -34,14 +34,14 @@ export type MintedToken = {
 export type VerifiedToken = TokenClaims & {
   readonly tokenId: string
   readonly expiresAt: Date
-  /** The key that signed it. */
+  /** The key that signed the token. */
   readonly kid: string
 }
 
-/** Why a token is not believed, in one sentence for its holder. */
+/** A token that is refused. The message tells its holder why, in one sentence. */
 export class InvalidTokenError extends Error {
   override readonly name = 'InvalidTokenError'
-  /** True when the signature was ours, so that this was no attempt at guessing. */
+  /** True when this registry signed the token: it is no guess. */
   readonly hasValidSignature: boolean
 
   constructor(message: string, genuine: boolean, cause?: unknown) {
@@ -50,16 +50,16 @@ export class InvalidTokenError extends Error {
   }
 }
 
-/** RFC 9068, section 2.1: no token of another purpose is taken for one of these. */
+/** RFC 9068, section 2.1: the type tells access tokens from all others. */
 const TYPE = 'at+jwt'
 const ALGORITHMS = ['ES256', 'EdDSA']
 /** Clocks of replicas differ. */
-const TOLERANCE_SECONDS = 5
+const CLOCK_TOLERANCE_SECONDS = 5
 const TOKEN_LENGTH_MAX = 32 * 1024
 const FORBIDDEN_HEADERS = ['jwk', 'jku', 'x5c', 'x5u', 'crit', 'b64']
 const REQUIRED_CLAIMS = ['exp', 'nbf', 'iat', 'jti', 'sub']
 
-/** True for what looks like a JWT, whoever made it. */
+/** True for a text in the form of a JWT, of any issuer. */
 export function isTokenLike(text: string): boolean {
   return /^eyJ[\w-]*\.[\w-]+\.[\w-]*$/.test(text)
 }
@@ -96,14 +96,14 @@ export class AccessTokens {
     return { token, tokenId, issuedAt, expiresSeconds: seconds }
   }
 
-  /** False when the key that signed a verified token is not believed any more. */
+  /** False when the key that signed a verified token is no longer trusted. */
   isKeyTrusted({ kid }: Pick<VerifiedToken, 'kid'>): boolean {
     return this.#keys.isTrusted(kid)
   }
 
   /**
-   * What the token says, also when it has expired: `expiresAt` tells. Throws InvalidTokenError for one that
-   * was never ours, is meant for something else, or is not valid yet.
+   * Returns the claims of a token, also of an expired one: the caller checks `expiresAt`. Throws
+   * InvalidTokenError for a token of another issuer, another audience or type, or not yet valid.
    */
   async verify(token: string): Promise<VerifiedToken> {
     if (token.length > TOKEN_LENGTH_MAX) throw new InvalidTokenError('the token is too long', false)
@@ -114,7 +114,7 @@ export class AccessTokens {
         async (header) => {
           const forbidden = FORBIDDEN_HEADERS.find((name) => name in header)
           if (forbidden !== undefined) {
-            throw new InvalidTokenError(`a token with a ${forbidden} header is not believed`, false)
+            throw new InvalidTokenError(`a token with a ${forbidden} header is not accepted`, false)
           }
           const key = typeof header.kid === 'string' ? await this.#keys.find(header.kid) : undefined
           if (key === undefined || key.algorithm !== header.alg) {
@@ -128,26 +128,26 @@ export class AccessTokens {
           typ: TYPE,
           issuer: this.#issuer.url,
           audience: this.#issuer.service,
-          clockTolerance: TOLERANCE_SECONDS,
+          clockTolerance: CLOCK_TOLERANCE_SECONDS,
           requiredClaims: REQUIRED_CLAIMS,
         },
       )
-      return verified(payload, kid)
+      return claimsOf(payload, kid)
     } catch (error) {
-      // Everything else about it was right: the library looks at this last.
-      if (error instanceof errors.JWTExpired) return verified(error.payload, kid)
-      throw refusal(error)
+      // The library checks expiry last: everything else about the token is right.
+      if (error instanceof errors.JWTExpired) return claimsOf(error.payload, kid)
+      throw invalidTokenOf(error)
     }
   }
 }
 
-function refusal(error: unknown): unknown {
+function invalidTokenOf(error: unknown): unknown {
   if (error instanceof InvalidTokenError) return error
   if (error instanceof errors.JWTClaimValidationFailed) {
     const message =
       error.claim === 'nbf'
         ? 'the token is not valid yet'
-        : `the token is not meant for this: its ${error.claim} is not the right one`
+        : `the token is not meant for this registry: its ${error.claim} does not match`
     return new InvalidTokenError(message, true, error)
   }
   if (error instanceof errors.JOSEError) {
@@ -156,11 +156,11 @@ function refusal(error: unknown): unknown {
   return error
 }
 
-/** The claims are our own: only keys of ours sign this type. */
-function verified(payload: JWTPayload, kid: string): VerifiedToken {
+/** The claims need no further checks: only the registry's keys sign this type. */
+function claimsOf(payload: JWTPayload, kid: string): VerifiedToken {
   const { sub, jti, exp, access, origin, networks } = payload
   if (sub === undefined || jti === undefined || exp === undefined || !Array.isArray(access)) {
-    throw new InvalidTokenError('the token lacks claims', true)
+    throw new InvalidTokenError('the token has missing claims', true)
   }
   return {
     subject: sub,

@@ -28,33 +28,33 @@ export type AuthenticatorOptions = {
   readonly tokens: AccessTokens
   readonly revocations: RevocationList
   readonly loginThrottle: LoginThrottle
-  /** Hash of the password that the environment gives the user `admin`. */
+  /** Hash of the password that the environment sets for the user `admin`. */
   readonly adminPasswordSha256: Buffer | undefined
 }
 
-/** What a header was found to mean, for as long as that can be remembered. */
+/** An authentication and the data for the checks that each request repeats. */
 type CachedAuthentication = Authentication & {
-  /** What must not be revoked. */
+  /** The subjects of the revocation list that must not be revoked. */
   readonly subjects: readonly string[]
-  /** `networks`, ready to be asked. */
+  /** `networks`, parsed. */
   readonly networkList: NetworkList | undefined
-  /** The key that signed it, if it came as a token. */
+  /** The key that signed the token, if it was a token. */
   readonly kid: string | undefined
 }
 
-/** Who asks, and what bounds everything that comes from it. */
+/** An authenticated caller, with the limits of everything that is derived from it. */
 export type Authentication = {
   readonly caller: Caller
-  /** The credential that was presented, if it was one. */
+  /** The credential, if the caller presented one and not a token. */
   readonly credential: CredentialRow | undefined
-  /** Undefined: from anywhere. */
+  /** The networks from which it may be used. Undefined: from anywhere. */
   readonly networks: readonly string[] | undefined
   /** Milliseconds since the epoch. */
   readonly expiresAt: number
 }
 
-const KNOWN_MAX = 10_000
-/** A credential is looked up again after so long; its revocation is known sooner. */
+const CACHED_MAX = 10_000
+/** Lifetime of a cached credential. The revocation list ends it sooner. */
 const CREDENTIAL_MILLISECONDS_MAX = 60_000
 const FINISH_MILLISECONDS_MAX = UPLOAD_FINISH_SECONDS_MAX * 1000
 const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i
@@ -68,30 +68,30 @@ const ANONYMOUS_AUTHENTICATION: CachedAuthentication = {
   expiresAt: Number.POSITIVE_INFINITY,
 }
 
-/** Says who asks, from the Authorization header: a signature is checked once, and then remembered. */
+/** Finds the caller of a request from its Authorization header. Verified signatures are cached. */
 export class Authenticator {
   readonly #options: AuthenticatorOptions
-  readonly #cache = new LRUCache<string, CachedAuthentication>({ max: KNOWN_MAX })
+  readonly #cache = new LRUCache<string, CachedAuthentication>({ max: CACHED_MAX })
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options
   }
 
   /**
-   * Throws UNAUTHORIZED for what does not hold, TOOMANYREQUESTS for an address that guesses, and
-   * UNAVAILABLE while nobody can tell. Without a header, and for an empty user with an empty
-   * password, the caller is anonymous.
+   * Returns the caller. Without a header, and for an empty user with an empty password, it is anonymous.
+   * Throws UNAUTHORIZED for invalid credentials, TOOMANYREQUESTS for an address that guesses, and
+   * UNAVAILABLE while the registry cannot read its revocation list.
    */
   async authenticate(authorization: string | undefined, address: string): Promise<Authentication> {
     if (authorization === undefined) return ANONYMOUS_AUTHENTICATION
-    // Secrets are not kept: only what they hash to.
+    // The cache keeps hashes of secrets, not secrets.
     const key = createHash('sha256').update(authorization).digest('base64')
-    const known =
+    const cached =
       this.#cache.get(key) ?? (await this.#authenticateUncached(authorization, key, address))
-    return this.#requireUsable(known, address)
+    return this.#requireUsable(cached, address)
   }
 
-  /** The same for a user and a password that came in a form. */
+  /** Does the same for a user name and a password from a form. */
   async authenticatePassword(
     user: string,
     password: string,
@@ -101,7 +101,7 @@ export class Authenticator {
     return this.authenticate(`Basic ${encoded}`, address)
   }
 
-  /** What a credential that was found by other means lets its holder do. Throws UNAUTHORIZED. */
+  /** Authenticates the holder of a credential, which a refresh token named. Throws UNAUTHORIZED. */
   async authenticateCredential(
     credential: CredentialRow,
     address: string,
@@ -111,8 +111,8 @@ export class Authenticator {
   }
 
   /**
-   * Finds what a secret or somebody else's token stands for; who guesses is slowed down. Throws as
-   * `authenticate`.
+   * Runs a lookup by secret or by another issuer's token, and counts failures against the address.
+   * Throws as `authenticate` does.
    */
   async throttled<T>(address: string, find: () => Promise<T | undefined> | undefined): Promise<T> {
     this.#options.loginThrottle.assertBelowLimit(address)
@@ -128,7 +128,7 @@ export class Authenticator {
     }
   }
 
-  /** What a header means, whoever sent it from wherever: that may change from request to request. */
+  /** Verifies a header. The result is the same from any address; address checks follow on each request. */
   async #authenticateUncached(
     authorization: string,
     key: string,
@@ -136,23 +136,25 @@ export class Authenticator {
   ): Promise<CachedAuthentication> {
     this.#options.loginThrottle.assertBelowLimit(address)
     try {
-      const known = await this.#identify(authorization)
-      const ttl = known.credential === undefined ? 0 : CREDENTIAL_MILLISECONDS_MAX
-      this.#cache.set(key, known, { ttl })
-      return known
+      const authentication = await this.#identify(authorization)
+      const ttl = authentication.credential === undefined ? 0 : CREDENTIAL_MILLISECONDS_MAX
+      this.#cache.set(key, authentication, { ttl })
+      return authentication
     } catch (error) {
-      if (error instanceof InvalidCredentialsError)
+      if (error instanceof InvalidCredentialsError) {
         this.#options.loginThrottle.recordFailure(address)
+      }
       throw error instanceof InvalidCredentialsError || error instanceof InvalidTokenError
         ? unauthorized(error.message, error)
         : error
     }
   }
 
-  async #requireUsable(known: CachedAuthentication, address: string): Promise<Authentication> {
-    const { caller, subjects, networkList: within, kid, expiresAt } = known
+  /** Checks all that may have changed since the header was verified. Throws UNAUTHORIZED. */
+  async #requireUsable(cached: CachedAuthentication, address: string): Promise<Authentication> {
+    const { caller, subjects, networkList, kid, expiresAt } = cached
     if (kid !== undefined && !this.#options.tokens.isKeyTrusted({ kid })) {
-      throw unauthorized('the key that signed the token is not in use any more')
+      throw unauthorized('the key that signed the token is no longer in use')
     }
     if (subjects.length > 0) {
       const fresh = this.#options.revocations.hasWithoutRefresh(subjects)
@@ -160,19 +162,19 @@ export class Authenticator {
         throw unauthorized('the credential or token was revoked')
       }
     }
-    if (within !== undefined && !within.has(address)) {
-      throw unauthorized(`it may not be used from ${address}`)
+    if (networkList !== undefined && !networkList.has(address)) {
+      throw unauthorized(`the credential or token may not be used from ${address}`)
     }
-    const late = Date.now() - expiresAt
-    if (late < 0) return known
+    const overdue = Date.now() - expiresAt
+    if (overdue < 0) return cached
     if (
       caller.kind !== 'holder' ||
       caller.tokenId === undefined ||
-      late > FINISH_MILLISECONDS_MAX
+      overdue > FINISH_MILLISECONDS_MAX
     ) {
       throw unauthorized('the credential or token has expired')
     }
-    return { ...known, caller: { ...caller, expiredAt: new Date(expiresAt) } }
+    return { ...cached, caller: { ...caller, expiredAt: new Date(expiresAt) } }
   }
 
   async #identify(authorization: string): Promise<CachedAuthentication> {
@@ -187,9 +189,9 @@ export class Authenticator {
       )
     }
     const { user, password } = credentials
-    // What skopeo and podman send to a registry that has challenged them when they have nothing.
+    // skopeo and podman without credentials answer a challenge like this.
     if (user === '' && password === '') return ANONYMOUS_AUTHENTICATION
-    // Clients that know only passwords hand over tokens as such, under any name.
+    // Clients that only support passwords send a token as the password, with any user name.
     return isTokenLike(password) ? this.#byToken(password) : this.#bySecret(password, user)
   }
 
@@ -197,19 +199,20 @@ export class Authenticator {
     try {
       return authenticationOfToken(await this.#options.tokens.verify(token))
     } catch (error) {
-      if (error instanceof InvalidTokenError && !error.hasValidSignature)
+      if (error instanceof InvalidTokenError && !error.hasValidSignature) {
         throw new InvalidCredentialsError(error.message, error)
+      }
       throw error
     }
   }
 
-  /** `user` is undefined when the secret came alone. */
+  /** `user` is undefined when the secret came without a user name. */
   async #bySecret(secret: string, user: string | undefined): Promise<CachedAuthentication> {
-    const { adminPasswordSha256: adminSha256, db } = this.#options
-    // Compared whoever the user is, so that the time taken tells nothing.
+    const { adminPasswordSha256, db } = this.#options
+    // Compared for every user name, so that the duration reveals nothing.
     if (
-      adminSha256 !== undefined &&
-      matchesSecretHash(secret, adminSha256) &&
+      adminPasswordSha256 !== undefined &&
+      matchesSecretHash(secret, adminPasswordSha256) &&
       user === ADMIN_USER
     ) {
       return { ...ANONYMOUS_AUTHENTICATION, caller: adminCaller(ADMIN_USER, undefined, 'basic') }
@@ -220,18 +223,18 @@ export class Authenticator {
     if (row === undefined || (user !== undefined && user !== row.name)) {
       throw new InvalidCredentialsError(
         user === undefined
-          ? 'this is no token of this registry, and no secret that it knows'
+          ? 'this is neither a token of this registry nor a secret that it knows'
           : 'wrong user name or password',
       )
     }
     if (row.revokedAt !== null) throw unauthorized('the credential was revoked')
-    // Whether it is remembered matters to nobody who waits.
+    // No request waits for this, and none fails because of it.
     void touchCredential(db, row.id).catch(() => {})
     return authenticationOfCredential(row, user === undefined ? 'bearer' : 'basic')
   }
 }
 
-/** Somebody presented what was never given out. */
+/** The presented credential was never issued: the login throttle counts it. */
 class InvalidCredentialsError extends Error {
   override readonly name = 'InvalidCredentialsError'
 
@@ -249,8 +252,8 @@ function adminCaller(
   return { kind: 'admin', actor, origin, tokenId, scheme }
 }
 
-/** Bounds that cannot be read let nobody in. */
-function within(networks: readonly string[]): NetworkList {
+/** Unreadable networks match no address. */
+function networkListOf(networks: readonly string[]): NetworkList {
   return parseNetworks(networks) ?? NO_NETWORKS
 }
 
@@ -276,7 +279,7 @@ function authenticationOfCredential(
     credential: row,
     subjects: [origin],
     networks: row.networks ?? undefined,
-    networkList: row.networks === null ? undefined : within(row.networks),
+    networkList: row.networks === null ? undefined : networkListOf(row.networks),
     kid: undefined,
     expiresAt: row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY,
   }
@@ -304,7 +307,7 @@ function authenticationOfToken(token: VerifiedToken): CachedAuthentication {
     credential: undefined,
     subjects: [`token:${tokenId}`, ...(origin === undefined ? [] : [origin])],
     networks,
-    networkList: networks === undefined ? undefined : within(networks),
+    networkList: networks === undefined ? undefined : networkListOf(networks),
     kid: token.kid,
     expiresAt: expiresAt.getTime(),
   }

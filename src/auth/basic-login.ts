@@ -1,10 +1,10 @@
 export type BasicLogin = { readonly user: string; readonly password: string }
 
-// Longer than any password and any token of ours, which may stand in its place.
+// Longer than any password, and than any access token, which clients may send as the password.
 const ENCODED_LENGTH_MAX = 48 * 1024
 const BASIC = /^Basic +([A-Za-z0-9+/_-]+={0,2}) *$/i
 
-/** RFC 7617. Undefined when the header is no well-formed Basic authorization. */
+/** Parses a Basic authorization (RFC 7617). Returns undefined when it is malformed. */
 export function parseBasic(header: string): BasicLogin | undefined {
   if (header.length > ENCODED_LENGTH_MAX) return undefined
   const encoded = BASIC.exec(header)?.[1]

@@ -16,10 +16,10 @@ import { generateSecret, hashSecret } from './secrets.ts'
 
 export type { CredentialKind }
 
-/** The user of the password that a first start makes or the environment gives. */
+/** The user of the admin password, which the first start generates or the environment sets. */
 export const ADMIN_USER = 'admin'
 
-/** What a credential is asked to be; `parseCredential` checks it. */
+/** A request for a credential, which `Credentials.create` checks. */
 export type CredentialRequest = {
   readonly name: string
   readonly kind: CredentialKind
@@ -30,33 +30,33 @@ export type CredentialRequest = {
   readonly expiresAt: Date | undefined
 }
 
-/** A credential as everybody who may list them sees it: without its secret. */
+/** A credential as lists show it, without its secret. */
 export type Credential = Omit<CredentialRow, 'id'> & {
   readonly state: 'valid' | 'expired' | 'revoked'
 }
 
 const NAME = /^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$/
-/** Names that the audit log and the clients know as something else. */
+/** Names with another meaning in the audit log or for clients. */
 const RESERVED: ReadonlySet<string> = new Set([ADMIN_USER, 'operator', 'token'])
 const NAME_LENGTH_MAX = 64
-/** What a credential says goes into tokens, and these into headers. */
+/** The patterns of a credential are part of its tokens, which must fit into a header. */
 const PATTERNS_LENGTH_MAX = 4096
 const PATTERNS_MAX = 100
 
-/** The credentials of a registry. Every change is in the audit log. */
+/** The credentials of the registry. Every change is in the audit log. */
 export class Credentials {
   readonly #db: Database
   readonly #onRevoked: () => Promise<void>
 
-  /** `onRevoked` lets this process know at once what the others will hear of. */
+  /** `onRevoked` applies a revocation in this process at once. Other replicas read it within seconds. */
   constructor(db: Database, onRevoked: () => Promise<void> = async () => {}) {
     this.#db = db
     this.#onRevoked = onRevoked
   }
 
   /**
-   * Makes one. Its secret is in the answer and nowhere else. Throws REQUEST_INVALID, and CONFLICT for
-   * a name that was used before.
+   * Creates a credential and returns its secret, which is stored nowhere. Throws REQUEST_INVALID, and
+   * CONFLICT for a name that was used before.
    */
   async create(
     request: CredentialRequest,
@@ -66,7 +66,7 @@ export class Credentials {
     const grant = request.kind === 'admin' ? requireUnrestricted(request) : parseGrant(request)
     assertNetworks(request.networks)
     if (request.expiresAt !== undefined && !(request.expiresAt.getTime() > Date.now())) {
-      throw badRequest('the time of expiry must be in the future')
+      throw badRequest('expiresAt must be in the future')
     }
     const secret = generateSecret()
     const row = await this.#db.transaction(async (tx) => {
@@ -78,15 +78,15 @@ export class Credentials {
     return { credential: credentialOf(row), secret }
   }
 
-  /** Those after `last`, in the order of names. */
+  /** Lists the credentials after `last`, by name. */
   async list(last: string, limit: number): Promise<Credential[]> {
     return (await listCredentials(this.#db, last, limit)).map(credentialOf)
   }
 
-  /** Ends it, and all tokens that came from it, on every replica within seconds. Throws NOT_FOUND. */
+  /** Revokes a credential and all its tokens, on every replica within seconds. Throws NOT_FOUND. */
   async revoke(name: string, actor: Actor): Promise<void> {
     await this.#db.transaction(async (tx) => {
-      // What can be nobody's name, Postgres is not even asked for.
+      // A text that cannot be a name may have a NUL, which Postgres does not accept.
       const id = NAME.test(name)
         ? await revokeCredential(tx, name, REVOCATION_KEPT_SECONDS)
         : undefined
@@ -101,15 +101,15 @@ export class Credentials {
 }
 
 function throwNameTaken(name: string): never {
-  throw conflict(`there is or was a credential named ${name}: names are used once`)
+  throw conflict(`the name ${name} is or was in use: a name is used once`)
 }
 
-/** As tokens that come from it name it. */
+/** Returns the `origin` of tokens that come from the credential. */
 export function originOf({ id }: { id: number }): string {
   return `credential:${id}`
 }
 
-/** What its holder may do. */
+/** Returns the grant of a credential or policy. */
 export function grantOf(row: Pick<CredentialRow, 'repositories' | 'actions' | 'tags'>): Grant {
   return {
     repositories: row.repositories as Glob[],
@@ -122,34 +122,38 @@ const UNRESTRICTED = { repositories: [], actions: [], tags: null }
 
 type GrantRequest = Pick<CredentialRequest, 'repositories' | 'actions' | 'tags'>
 
-/** Throws REQUEST_INVALID for bounds: whoever gave them did not mean everything. */
+/** Throws REQUEST_INVALID for an admin with restrictions, which would have no effect. */
 function requireUnrestricted({ repositories, actions, tags }: GrantRequest): typeof UNRESTRICTED {
   if (repositories.length === 0 && actions.length === 0 && tags === undefined) return UNRESTRICTED
-  throw badRequest('an admin may do everything: leave out repositories, actions and tags')
+  throw badRequest(
+    'an admin credential has no restrictions: leave out repositories, actions and tags',
+  )
 }
 
-/** Throws REQUEST_INVALID for patterns or actions that there cannot be. */
+/** Throws REQUEST_INVALID for malformed patterns and unknown actions. */
 export function parseGrant({ repositories, actions, tags }: GrantRequest): {
   repositories: Glob[]
   actions: Action[]
   tags: Glob[] | null
 } {
   if (repositories.length === 0 || actions.length === 0) {
-    throw badRequest('at least one repository pattern and one action are needed')
+    throw badRequest('at least one repository pattern and one action are required')
   }
   if (Math.max(repositories.length, tags?.length ?? 0) > PATTERNS_MAX) {
-    throw badRequest(`there may be at most ${PATTERNS_MAX} patterns`)
+    throw badRequest(`at most ${PATTERNS_MAX} patterns are allowed`)
   }
   const length = [...repositories, ...(tags ?? [])].join().length
   if (length > PATTERNS_LENGTH_MAX) {
-    throw badRequest(`all patterns together may have at most ${PATTERNS_LENGTH_MAX} characters`)
+    throw badRequest(`the patterns may have at most ${PATTERNS_LENGTH_MAX} characters in total`)
   }
   const unknown = actions.find((action) => !ACTIONS.some((one) => one === action))
   if (unknown !== undefined) {
-    throw badRequest(`an action is ${ACTIONS.join(', ')}, not "${unknown.slice(0, 32)}"`)
+    throw badRequest(
+      `an action must be one of ${ACTIONS.join(', ')}, not "${unknown.slice(0, 32)}"`,
+    )
   }
   if (tags?.length === 0)
-    throw badRequest('an empty list of tag patterns allows nothing: leave it out')
+    throw badRequest('an empty list of tag patterns permits no tag: leave tags out to permit any')
   return {
     repositories: repositories.map(parseRepositoryGlob),
     actions: ACTIONS.filter((action) => actions.includes(action)),
@@ -157,11 +161,11 @@ export function parseGrant({ repositories, actions, tags }: GrantRequest): {
   }
 }
 
-/** Throws REQUEST_INVALID for a name that cannot stand in a URL as a user. */
+/** Throws REQUEST_INVALID for a name that is not usable as the user of a URL. */
 export function assertName(name: string): void {
   if (!NAME.test(name) || RESERVED.has(name)) {
     throw badRequest(
-      `a name has lower-case letters, digits and . _ - inside, at most ${NAME_LENGTH_MAX} characters, and is not ${[...RESERVED].join(' or ')}`,
+      `a name must consist of lower-case letters and digits, with . _ - only between them, of at most ${NAME_LENGTH_MAX} characters, and must not be ${[...RESERVED].join(' or ')}`,
     )
   }
 }

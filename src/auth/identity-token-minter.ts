@@ -5,21 +5,21 @@ import type { RegistryIssuer } from './access-tokens.ts'
 import type { KeyRing } from './signing-keys.ts'
 
 const IDENTITY_SECONDS = 300
-/** One that is given out is good for so long at least: clocks differ, and requests wait. */
+/** Shortest remaining lifetime of a returned token: clocks differ, and requests wait. */
 const LEFT_SECONDS_MIN = 120
-const REMEMBERED_MAX = 10_000
+const CACHED_MAX = 10_000
 
 type Minted = { readonly token: string; readonly kid: string; readonly freshUntil: number }
 
 /**
- * Tokens by which others recognize the registry itself (RFC 7519): they are signed by the published
- * keys, for one audience, and let nobody into the registry, because they are of another type.
+ * Mints tokens by which other services recognize this registry (RFC 7519), signed by the published keys
+ * for one audience. The registry itself does not accept them: access tokens have another type.
  */
 export class IdentityTokenMinter {
   readonly #keys: KeyRing
   readonly #issuer: RegistryIssuer
   readonly #now: () => number
-  readonly #minted = new LRUCache<string, Minted>({ max: REMEMBERED_MAX })
+  readonly #minted = new LRUCache<string, Minted>({ max: CACHED_MAX })
 
   /** `now` is in milliseconds since the epoch. */
   constructor(keys: KeyRing, issuer: RegistryIssuer, now: () => number = Date.now) {
@@ -28,13 +28,15 @@ export class IdentityTokenMinter {
     this.#now = now
   }
 
-  /** A token for `audience`; the same for some minutes. Throws UNAVAILABLE without a key. */
+  /** Returns a token for `audience`, the same for some minutes. Throws UNAVAILABLE without a signing key. */
   async mint(audience: string, subject: string): Promise<string> {
     const key = this.#keys.signingKey()
-    const place = JSON.stringify([audience, subject])
+    const cacheKey = JSON.stringify([audience, subject])
     const now = this.#now()
-    const known = this.#minted.get(place)
-    if (known !== undefined && known.kid === key.kid && now < known.freshUntil) return known.token
+    const cached = this.#minted.get(cacheKey)
+    if (cached !== undefined && cached.kid === key.kid && now < cached.freshUntil) {
+      return cached.token
+    }
     const seconds = Math.floor(now / 1000)
     const token = await new SignJWT({})
       .setProtectedHeader({ alg: key.algorithm, kid: key.kid, typ: 'JWT' })
@@ -47,7 +49,7 @@ export class IdentityTokenMinter {
       .setJti(randomUUID())
       .sign(key.privateKey)
     const freshUntil = now + (IDENTITY_SECONDS - LEFT_SECONDS_MIN) * 1000
-    this.#minted.set(place, { token, kid: key.kid, freshUntil })
+    this.#minted.set(cacheKey, { token, kid: key.kid, freshUntil })
     return token
   }
 }

@@ -1,12 +1,12 @@
 import { TOKEN_SECONDS_MAX } from '../config/limits.ts'
 
-/** Uploads that began under a token may be finished so long after it expired. */
+/** Uploads that began with a token may be finished for this time after it expired. */
 export const UPLOAD_FINISH_SECONDS_MAX = 86_400
-/** A retired key is believed for so long: until the last token that it signed is of no use. */
+/** A retired key stays trusted until the last token that it signed is useless. */
 export const KEY_RETIRING_SECONDS = TOKEN_SECONDS_MAX + UPLOAD_FINISH_SECONDS_MAX
-/** After so long nothing that came from what was revoked can be believed anyway. */
+/** A revocation is kept until everything that it revoked has expired anyway. */
 export const REVOCATION_KEPT_SECONDS = KEY_RETIRING_SECONDS + 3600
-/** So long others may keep the published keys. */
+/** Verifiers may cache the published keys for this time. */
 export const JWKS_CACHE_SECONDS = 300
-/** A new key waits for so long before it signs: everybody must have seen it. */
+/** A new key signs after this time, so that every verifier has read it. */
 export const KEY_ACTIVATION_SECONDS = 2 * JWKS_CACHE_SECONDS

@@ -8,16 +8,16 @@ const KEY_BYTES = 32
 const OWNER_ONLY = 0o600
 const OTHERS = 0o007
 const ENCODED = /^[A-Za-z0-9+/_-]{43}=?$/
-// A random key of 32 bytes has hardly ever fewer than 24 different ones.
+// 32 random bytes almost always have at least 24 different values.
 const DIFFERENT_BYTES_MIN = 16
 const FILE_BYTES_MAX = 4096
 
-/** What is wrong with the master key, in one line that says what to do. */
+/** An unusable master key. The message says what is wrong and what to do, in one line. */
 export class MasterKeyError extends Error {
   override readonly name = 'MasterKeyError'
 }
 
-/** Encrypts what Postgres keeps and nobody else may read: JWE, A256GCM (RFC 7516). */
+/** Encrypts secrets that are stored in Postgres: JWE, A256GCM (RFC 7516). */
 export class MasterKey {
   readonly #key: Uint8Array
 
@@ -31,7 +31,7 @@ export class MasterKey {
       .encrypt(this.#key)
   }
 
-  /** Undefined when it was encrypted with another key, or was changed. */
+  /** Returns undefined when the text was encrypted with another key, or was changed. */
   async decrypt(jwe: string): Promise<string | undefined> {
     try {
       const { plaintext } = await compactDecrypt(jwe, this.#key, {
@@ -40,22 +40,22 @@ export class MasterKey {
       })
       return Buffer.from(plaintext).toString('utf8')
     } catch {
-      // The library does not say which of the two it was, on purpose.
+      // The library does not reveal which of the two it was, on purpose.
       return undefined
     }
   }
 }
 
 /**
- * Reads the key: 32 random bytes in base64 in a file that only its owner reads. Without a file one
- * is made, unless `mayMake` is false. Throws MasterKeyError.
+ * Reads the master key: 32 random bytes in base64, in a file that only its owner can read. A missing file is
+ * created, unless `mayCreate` is false. Throws MasterKeyError.
  */
-export async function openMasterKey(file: string, mayMake: boolean): Promise<MasterKey> {
+export async function openMasterKey(file: string, mayCreate: boolean): Promise<MasterKey> {
   const text = await readKey(file)
   if (text !== undefined) return new MasterKey(checkKey(file, text))
-  if (!mayMake) {
+  if (!mayCreate) {
     throw new MasterKeyError(
-      `${file} is missing, and the database has keys that were encrypted with it: put the file back, set ROOKERY_MASTER_KEY_FILE to where it is, or make new keys with: rookery keys rotate --now`,
+      `${file} is missing, and the database has keys that were encrypted with it: restore the file, set ROOKERY_MASTER_KEY_FILE to its path, or create new keys with: rookery key rotate --now`,
     )
   }
   await writeKey(file, `${randomBytes(KEY_BYTES).toString('base64')}\n`)
@@ -67,7 +67,7 @@ async function readKey(file: string): Promise<string | undefined> {
     const { mode, size } = await stat(file)
     if ((mode & OTHERS) !== 0) {
       throw new MasterKeyError(
-        `${file} can be read by everybody on this machine: it is no secret any more. If nobody did, chmod 600 it; otherwise remove it and run: rookery keys rotate --now`,
+        `${file} is readable by every user of this machine, so its key is not secret. If nobody has read it, run chmod 600 on it; otherwise remove it and run: rookery key rotate --now`,
       )
     }
     if (size > FILE_BYTES_MAX) throw malformed(file)
@@ -86,7 +86,7 @@ function checkKey(file: string, text: string): Uint8Array {
   if (key.length !== KEY_BYTES) throw malformed(file)
   if (new Set(key).size < DIFFERENT_BYTES_MIN) {
     throw new MasterKeyError(
-      `${file} holds a weak key, which is not random: make one with openssl rand -base64 32`,
+      `${file} has a weak key that is not random: create one with openssl rand -base64 32`,
     )
   }
   return key
@@ -94,11 +94,11 @@ function checkKey(file: string, text: string): Uint8Array {
 
 function malformed(file: string): MasterKeyError {
   return new MasterKeyError(
-    `${file} must hold 32 random bytes in base64, such as openssl rand -base64 32 prints`,
+    `${file} must have 32 random bytes in base64, such as openssl rand -base64 32 prints`,
   )
 }
 
-/** Of processes that start at once, one puts the file there, whole; the others read that one. */
+/** Creates the file atomically: when several processes start at once, one creates it, and the others read it. */
 async function writeKey(file: string, text: string): Promise<void> {
   const aside = `${file}.${randomUUID()}`
   try {

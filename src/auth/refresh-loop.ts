@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises'
+import { Loop } from '../async/loop.ts'
 import { removeOldAuditEntries } from '../db/auth/audit.ts'
 import { removeExpiredRefreshTokens } from '../db/auth/refresh-tokens.ts'
 import { removeExpiredRevocations } from '../db/auth/revocations.ts'
@@ -17,49 +17,34 @@ export type AuthRefreshOptions = {
   onError(error: unknown): void
 }
 
-/** Tidies up at every so many looks at keys and revocations. */
-const LOOKS_A_TIDYING = 150
+/** Expired rows are removed after this many refreshes: every five minutes. */
+const REFRESHES_PER_REMOVAL = 150
 const BATCHES_MAX = 100
-const STOP_MILLISECONDS_MAX = 2_000
+const STOP_SECONDS_MAX = 2
 
-export type AuthRefresh = { stop(): Promise<void> }
-
-/** Keeps what this process knows of keys and revocations fresh, and forgets what has expired. */
-export function startAuthRefresh(options: AuthRefreshOptions): AuthRefresh {
+/** Keeps the signing keys and revocations of this process fresh, and removes expired rows. */
+export function startAuthRefresh(options: AuthRefreshOptions): Loop {
   const { db, keys, revocations, auditDays, onError } = options
-  let looks = 0
-  let stopped = false
-  let running: Promise<void> | undefined
-  const look = async (): Promise<void> => {
-    looks += 1
+  let refreshes = 0
+  const work = async (signal: AbortSignal): Promise<void> => {
+    refreshes += 1
     await revocations.refresh()
     await keys.refresh()
-    if (looks % LOOKS_A_TIDYING === 0) await removeExpiredAuthRows(db, auditDays, () => !stopped)
+    if (refreshes % REFRESHES_PER_REMOVAL === 0) await removeExpiredAuthRows(db, auditDays, signal)
   }
-  const timer = setInterval(() => {
-    running ??= look()
-      .catch((error: unknown) => {
-        if (!stopped) onError(error)
-      })
-      .finally(() => {
-        running = undefined
-      })
-  }, REVOCATION_REFRESH_SECONDS * 1000)
-  timer.unref()
-  return {
-    async stop() {
-      stopped = true
-      clearInterval(timer)
-      await Promise.race([running, delay(STOP_MILLISECONDS_MAX, undefined, { ref: false })])
-    },
-  }
+  return new Loop({
+    work,
+    onError,
+    everySeconds: REVOCATION_REFRESH_SECONDS,
+    stopSecondsMax: STOP_SECONDS_MAX,
+  }).start()
 }
 
-/** Forgets what has expired, in batches. */
+/** Removes expired rows in batches. Stops between two batches when the signal is aborted. */
 export async function removeExpiredAuthRows(
   db: Database,
   auditDays: number,
-  goOn: () => boolean = () => true,
+  signal?: AbortSignal,
 ): Promise<void> {
   await removeExpiredSigningKeys(db)
   const batches = [
@@ -70,7 +55,7 @@ export async function removeExpiredAuthRows(
     () => removeOldAuditEntries(db, auditDays),
   ]
   for (const removeBatch of batches) {
-    for (let batch = 0; batch < BATCHES_MAX && goOn(); batch += 1) {
+    for (let batch = 0; batch < BATCHES_MAX && !signal?.aborted; batch += 1) {
       if ((await removeBatch()) === 0) break
     }
   }

@@ -4,18 +4,18 @@ import type { Database, Queryable } from '../db/database.ts'
 import { badRequest, type RegistryError, unavailable } from '../oci/errors.ts'
 import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
 
-/** How often every replica looks: a revocation is effective everywhere within this and a moment. */
+/** Every replica reads the list at this interval. A revocation is effective everywhere shortly after. */
 export const REVOCATION_REFRESH_SECONDS = 2
-/** A list that is older says nothing: then nobody is believed. */
+/** A list that is older is not used: all tokens and credentials are then refused. */
 const STALE_SECONDS_MAX = 60
-// A row is seen when its transaction commits, which may be this long after its time.
+// A row becomes visible when its transaction commits, up to this time after its timestamp.
 const OVERLAP_SECONDS = 90
 const RETRY_AFTER_SECONDS = 2
 
-/** What is no longer believed, as the database had it seconds ago. */
+/** The revoked subjects, as the database had them seconds ago. */
 export class RevocationList {
   readonly #db: Queryable
-  /** Subjects, and when each can be forgotten: milliseconds since the epoch. */
+  /** Subjects, and when each revocation ends: milliseconds since the epoch. */
   readonly #subjects = new Map<string, number>()
   #seenAt: number | undefined
   #refreshing: Promise<void> | undefined
@@ -24,7 +24,7 @@ export class RevocationList {
     this.#db = db
   }
 
-  /** Reads what is new. Those who ask while it runs wait for the same answer. */
+  /** Reads new revocations. Concurrent calls share one read. */
   refresh(): Promise<void> {
     this.#refreshing ??= this.#read().finally(() => {
       this.#refreshing = undefined
@@ -32,7 +32,7 @@ export class RevocationList {
     return this.#refreshing
   }
 
-  /** True when one of them was revoked. Throws UNAVAILABLE when the list is too old to tell. */
+  /** True when one of the subjects was revoked. Throws UNAVAILABLE when the list is too old and cannot be read. */
   async has(subjects: readonly string[]): Promise<boolean> {
     if (this.#isStale()) {
       await this.refresh().catch((cause: unknown) => {
@@ -42,7 +42,7 @@ export class RevocationList {
     return this.hasWithoutRefresh(subjects) === true
   }
 
-  /** The same without waiting; undefined when the list is too old to tell. */
+  /** Does the same without waiting. Returns undefined when the list is too old. */
   hasWithoutRefresh(subjects: readonly string[]): boolean | undefined {
     return this.#isStale() ? undefined : subjects.some((subject) => this.#subjects.has(subject))
   }
@@ -65,32 +65,30 @@ export class RevocationList {
 }
 
 function revocationsUnavailable(cause: unknown): RegistryError {
-  return unavailable('the registry cannot tell at the moment what was revoked, try again', {
+  return unavailable('the registry cannot read its revocation list at the moment, try again', {
     retryAfterSeconds: RETRY_AFTER_SECONDS,
     cause,
   })
 }
 
-/** Takes single tokens back. */
+/** Revokes single tokens. */
 export class TokenRevocations {
   readonly #db: Database
   readonly #onRevoked: () => Promise<void>
 
-  /** `onRevoked` lets this process know at once what the others will hear of. */
+  /** `onRevoked` applies a revocation in this process at once. Other replicas read it within seconds. */
   constructor(db: Database, onRevoked: () => Promise<void> = async () => {}) {
     this.#db = db
     this.#onRevoked = onRevoked
   }
 
   /**
-   * Nobody believes the token any more, on any replica within seconds; one that never existed is
-   * revoked just the same. Throws REQUEST_INVALID for what is no `jti` of ours.
+   * Revokes a token, on every replica within seconds, also one that never existed. Throws REQUEST_INVALID
+   * unless `tokenId` has the form of a `jti` of this registry.
    */
   async revoke(tokenId: string, actor: Actor): Promise<void> {
     if (!TOKEN_ID.test(tokenId)) {
-      throw badRequest(
-        'a token is revoked by its jti, which is a UUID, and not by the token itself',
-      )
+      throw badRequest('a token is revoked by its jti, a UUID, not by the token itself')
     }
     await this.#db.transaction(async (tx) => {
       await addRevocation(tx, `token:${tokenId}`, REVOCATION_KEPT_SECONDS)

@@ -13,25 +13,25 @@ export type Scope = {
 /** One entry of a token's `access` claim. */
 export type AccessEntry = {
   readonly type: 'repository' | 'registry'
-  /** A repository, or a pattern of them; for `registry`, `catalog` or `admin`. */
+  /** A repository or a pattern of repositories; for `registry`, `catalog` or `admin`. */
   readonly name: string
   readonly actions: readonly string[]
-  /** Patterns of the tags that may be set or removed; without it, any. */
+  /** Patterns of the tags that may be set or removed. Undefined: any tag. */
   readonly tags?: readonly string[]
-  /** For the catalog: patterns of the private repositories that it shows. */
+  /** For the catalog: patterns of the private repositories in it. */
   readonly repositories?: readonly string[]
-  /** Granted because anybody may pull: it counts as long as that is so. */
+  /** True for a pull that the public visibility permits. It ends with the visibility. */
   readonly public?: true
 }
 
 const SCOPE = /^([a-z]+)(?:\([a-z0-9]+\))?:([^\s]*):([a-z*,]*)$/
 const SCOPES_MAX = 100
-/** What `*` asks for. */
-const EVERYTHING: readonly Action[] = ['pull', 'push', 'delete']
+/** The actions of `*`. */
+const WILDCARD_ACTIONS: readonly Action[] = ['pull', 'push', 'delete']
 
 /**
- * Reads `scope` parameters, each of which may hold several, separated by spaces. What is no scope is
- * passed over, as is all above a hundred: to ask for too much is never an error.
+ * Parses `scope` parameters. Each may have several scopes, separated by spaces. Malformed scopes and those
+ * after the first 100 are ignored: a request for too much is never an error.
  */
 export function parseScopes(texts: readonly string[]): Scope[] {
   return texts
@@ -45,7 +45,7 @@ export function parseScopes(texts: readonly string[]): Scope[] {
     })
 }
 
-/** What the caller asked for and may do. `isPublic` tells the repositories that anybody may pull. */
+/** Returns the requested access that the caller has. `isPublic` tells which repositories are public. */
 export function intersect(
   scopes: readonly Scope[],
   caller: Caller,
@@ -56,23 +56,25 @@ export function intersect(
     if (type !== 'repository') return []
     const repository = repositoryNamed(name)
     if (repository === undefined) return []
-    const asked = actions.includes('*') ? [...new Set([...actions, ...EVERYTHING])] : actions
-    const entries = grantedEntries(repository, asked, caller)
+    const requested = actions.includes('*')
+      ? [...new Set([...actions, ...WILDCARD_ACTIONS])]
+      : actions
+    const entries = grantedEntries(repository, requested, caller)
     const pulls = entries.some((entry) => entry.actions.includes('pull'))
-    if (asked.includes('pull') && !pulls && isPublic(name)) {
+    if (requested.includes('pull') && !pulls && isPublic(name)) {
       entries.push({ type: 'repository', name, actions: ['pull'], public: true })
     }
     return entries
   })
 }
 
-/** The names in scopes that are repositories, to ask which of them are public. */
+/** Returns the repositories that the scopes name. */
 export function repositoriesOf(scopes: readonly Scope[]): Repository[] {
   const names = scopes.filter(({ type }) => type === 'repository').map(({ name }) => name)
   return [...new Set(names)].map(repositoryNamed).filter((name) => name !== undefined)
 }
 
-/** What the entries of a token let its holder do. */
+/** Returns the grants of a token's `access` claim. */
 export function grantsOf(entries: readonly AccessEntry[]): Grant[] {
   return entries.flatMap((entry): Grant[] => {
     if (entry.public) return []
@@ -105,9 +107,13 @@ function listedBy(caller: Caller): string[] {
     .flatMap(({ repositories }) => [...repositories])
 }
 
-function grantedEntries(name: Repository, asked: readonly string[], caller: Caller): AccessEntry[] {
+function grantedEntries(
+  name: Repository,
+  requested: readonly string[],
+  caller: Caller,
+): AccessEntry[] {
   if (caller.kind === 'anonymous') return []
-  const wanted = ACTIONS.filter((action) => asked.includes(action))
+  const wanted = ACTIONS.filter((action) => requested.includes(action))
   if (caller.kind === 'admin') {
     return wanted.length === 0 ? [] : [{ type: 'repository', name, actions: wanted }]
   }
@@ -125,7 +131,7 @@ function repositoryNamed(name: string): Repository | undefined {
   try {
     return parseRepository(name)
   } catch {
-    // Somebody else's kind of name: nothing here can be granted on it.
+    // A name that cannot be a repository here: nothing can be granted on it.
     return undefined
   }
 }

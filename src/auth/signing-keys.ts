@@ -18,7 +18,7 @@ import { type MasterKey, MasterKeyError } from './master-key.ts'
 
 export type { SigningAlgorithm }
 
-/** A key of ours: what verifies, and what signs. */
+/** A key pair of the registry, which signs and verifies its tokens. */
 export type SigningKey = {
   readonly kid: string
   readonly algorithm: SigningAlgorithm
@@ -30,7 +30,7 @@ export type SigningKey = {
   readonly goneAt: Date | null
 }
 
-/** How a key stands: published, signing, believed only, forgotten. */
+/** `next`: published, signs later. `active`: signs. `retiring`: only verifies. `gone`: not trusted. */
 export type SigningKeyState = 'next' | 'active' | 'retiring' | 'gone'
 
 export type SigningKeySummary = {
@@ -42,13 +42,13 @@ export type SigningKeySummary = {
   readonly goneAt: Date | null
 }
 
-/** A token may name a key that another replica has just made; asked for at most this often. */
+/** A token may name a key that another replica has just created. The database is asked at most this often. */
 const UNKNOWN_KEY_LOOKUP_MILLISECONDS = 1000
 const RETRY_AFTER_SECONDS = 10
 
 const generate = promisify(generateKeyPair)
 
-/** The keys that sign our tokens, as the database has them; the same on every replica. */
+/** The signing keys, as the database has them: the same on every replica. */
 export class KeyRing {
   readonly #db: Database
   readonly #masterKey: MasterKey
@@ -60,12 +60,12 @@ export class KeyRing {
     this.#masterKey = masterKey
   }
 
-  /** Reads the keys, and makes the first one. Throws MasterKeyError when they cannot be read. */
+  /** Reads the keys and creates the first one. Throws MasterKeyError when they cannot be decrypted. */
   async open(algorithm: SigningAlgorithm = 'ES256'): Promise<void> {
     await this.#db.transaction(async (tx) => {
       await lockSigningKeys(tx)
       const rows = await listSigningKeys(tx)
-      // Made on first start, and again when every key is gone.
+      // Created on first start, and again when every key is retired.
       if (rows.every(({ retiredAt }) => retiredAt !== null)) {
         await addSigningKey(tx, await this.#make(algorithm), 0, KEY_RETIRING_SECONDS)
       }
@@ -74,8 +74,8 @@ export class KeyRing {
   }
 
   /**
-   * Reads them again. What is no longer in the database is forgotten, also when the rest cannot be
-   * read; then throws MasterKeyError.
+   * Reads the keys again. Keys that are no longer in the database are removed, also when others cannot be
+   * decrypted. In that case it then throws MasterKeyError.
    */
   async refresh(): Promise<void> {
     const rows = await listSigningKeys(this.#db)
@@ -83,7 +83,7 @@ export class KeyRing {
     let failure: unknown
     for (const row of rows) {
       try {
-        keys.set(row.kid, this.#known(row) ?? (await this.#read(row)))
+        keys.set(row.kid, this.#loaded(row) ?? (await this.#read(row)))
       } catch (error) {
         failure = error
       }
@@ -92,24 +92,24 @@ export class KeyRing {
     if (failure !== undefined) throw failure
   }
 
-  /** The key that signs now. Throws UNAVAILABLE when there is none. */
+  /** Returns the key that signs now. Throws UNAVAILABLE when there is none. */
   signingKey(now = new Date()): SigningKey {
     const active = [...this.#keys.values()].findLast((key) => stateOf(key, now) === 'active')
     if (active === undefined) {
-      throw unavailable('the registry has no key at the moment to sign with, try again', {
+      throw unavailable('the registry has no signing key at the moment, try again', {
         retryAfterSeconds: RETRY_AFTER_SECONDS,
       })
     }
     return active
   }
 
-  /** True while signatures of that key are believed. */
+  /** True while signatures of the key are trusted. */
   isTrusted(kid: string, now = new Date()): boolean {
     const key = this.#keys.get(kid)
     return key !== undefined && stateOf(key, now) !== 'gone'
   }
 
-  /** A key whose signatures are believed. Undefined for an unknown one, after another look. */
+  /** Returns a trusted key. For an unknown key it reads the database again, and then returns undefined. */
   async find(kid: string): Promise<SigningKey | undefined> {
     if (
       !this.#keys.has(kid) &&
@@ -117,20 +117,20 @@ export class KeyRing {
     ) {
       this.#unknownKeyLookupAt = performance.now()
       await this.refresh().catch((error: unknown) => {
-        // Keys that this process cannot read are no fault of whoever asks; its operator hears of them.
+        // The caller is not at fault for keys that cannot be decrypted; the refresh loop reports them.
         if (!(error instanceof MasterKeyError)) throw error
       })
     }
     return this.isTrusted(kid) ? this.#keys.get(kid) : undefined
   }
 
-  /** The public halves (RFC 7517), for everybody. */
+  /** Returns the public keys (RFC 7517). */
   publicKeySet(now = new Date()): { keys: JWK[] } {
     const keys = [...this.#keys.values()].filter((key) => stateOf(key, now) !== 'gone')
     return { keys: keys.map(({ publicJwk }) => publicJwk) }
   }
 
-  #known(row: SigningKeyRow): SigningKey | undefined {
+  #loaded(row: SigningKeyRow): SigningKey | undefined {
     const key = this.#keys.get(row.kid)
     return key && { ...key, activeAt: row.activeAt, retiredAt: row.retiredAt, goneAt: row.goneAt }
   }
@@ -139,7 +139,7 @@ export class KeyRing {
     const text = await this.#masterKey.decrypt(row.privateJwe)
     if (text === undefined) {
       throw new MasterKeyError(
-        'the signing keys in the database were encrypted with another master key: give every replica the file of the first one (ROOKERY_MASTER_KEY_FILE), or make new keys with: rookery keys rotate --now',
+        'the signing keys in the database were encrypted with another master key: give every replica the file of the first one (ROOKERY_MASTER_KEY_FILE), or create new keys with: rookery key rotate --now',
       )
     }
     return { ...row, ...checkedPair(row, text) }
@@ -150,7 +150,7 @@ export class KeyRing {
   }
 }
 
-/** What an operator sees; gone keys are not kept. */
+/** Lists the keys for the operator. Keys that are gone are not kept. */
 export async function listKeySummaries(
   db: Database,
   now = new Date(),
@@ -167,9 +167,9 @@ export async function listKeySummaries(
 }
 
 /**
- * Adds a key. It is published at once, signs when all who keep the published keys must have seen it,
- * and the one before is believed until its last token has expired. With `atOnce`, as after a leak,
- * the others are gone and the new one signs now.
+ * Adds a key. It is published at once and signs when all caches of the published keys have expired; the key
+ * before it stays trusted until its last token has expired. With `atOnce`, as after a leak, all other keys
+ * are removed and the new key signs now.
  */
 export async function rotateSigningKeys(
   db: Database,
@@ -183,7 +183,7 @@ export async function rotateSigningKeys(
     await lockSigningKeys(tx)
     if (atOnce) await removeSigningKeys(tx)
     await addSigningKey(tx, key, atOnce ? 0 : KEY_ACTIVATION_SECONDS, KEY_RETIRING_SECONDS)
-    const detail = `${algorithm} ${key.kid}${atOnce ? ', and all others void' : ''}`
+    const detail = `${algorithm} ${key.kid}${atOnce ? ', all others removed' : ''}`
     await recordChange(tx, actor, { action: 'rotate-keys', detail })
   })
   return key.kid
@@ -205,14 +205,14 @@ async function makeKey(algorithm: SigningAlgorithm, masterKey: MasterKey): Promi
   }
 }
 
-/** Throws MasterKeyError for a key that is not what its row says. */
+/** Throws MasterKeyError for a key that does not match its row. */
 function checkedPair(
   { kid, algorithm, publicJwk }: SigningKeyRow,
   pem: string,
 ): Pick<SigningKey, 'publicJwk' | 'publicKey' | 'privateKey'> {
   const unusable = (cause?: unknown) =>
     new MasterKeyError(
-      `signing key ${kid} is malformed: make new ones with: rookery keys rotate --now`,
+      `signing key ${kid} is malformed: create new keys with: rookery key rotate --now`,
       {
         cause,
       },

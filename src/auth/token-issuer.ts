@@ -11,7 +11,7 @@ import { generateSecret, hashSecret, isSecretLike } from './secrets.ts'
 
 export type AccessTokenResponse = MintedToken & {
   readonly access: readonly AccessEntry[]
-  /** Only when it was asked for, and the caller has a credential. */
+  /** Present when it was requested and the caller has a credential. */
   readonly refreshToken: string | undefined
 }
 
@@ -19,17 +19,17 @@ export type AccessTokenRequest = {
   readonly scopes: readonly Scope[]
   readonly address: string
   readonly requestId: string
-  /** A refresh token is wanted, to keep instead of the password. */
+  /** True when the client requests a refresh token, to store instead of the password. */
   readonly offline: boolean
 }
 
-/** Somebody whom a trust policy believes, and what it lets them do. */
+/** An identity that a trust policy accepts, and its grants. */
 export type TrustedIdentity = {
   readonly actor: string
   /** Such as `policy:3`. */
   readonly origin: string
   readonly grants: readonly Grant[]
-  /** Longest that a token for it may live. */
+  /** Longest lifetime of an access token for it. */
   readonly tokenSeconds: number
 }
 
@@ -38,19 +38,19 @@ export type TokenIssuerOptions = {
   readonly tokens: AccessTokens
   readonly authenticator: Authenticator
   readonly audit: AuditLog
-  /** How long a token lives. */
+  /** Lifetime of an access token. */
   readonly tokenSeconds: number
-  /** Verifies an identity token of somebody else's, once. Throws UNAUTHORIZED. */
+  /** Verifies another issuer's identity token, which it accepts once. Throws UNAUTHORIZED. */
   readonly exchange: (identityToken: string) => Promise<TrustedIdentity>
 }
 
 type Holder = Pick<Authentication, 'caller' | 'networks' | 'expiresAt'>
 
-/** Base64 makes a third more of it, and servers take headers of 64 KiB. */
+/** Base64 adds a third, and servers accept headers of 64 KiB. */
 const ACCESS_LENGTH_MAX = 16 * 1024
 const REFRESH_SECONDS = 30 * 86_400
 
-/** Gives out tokens: what was asked for, as far as it is allowed. */
+/** Issues access tokens with the requested access, as far as the caller has it. */
 export class TokenIssuer {
   readonly #options: TokenIssuerOptions
 
@@ -58,14 +58,14 @@ export class TokenIssuer {
     this.#options = options
   }
 
-  /** For whoever came with a header or a password. */
-  async issue(holder: Authentication, ask: AccessTokenRequest): Promise<AccessTokenResponse> {
+  /** Issues a token to a caller with a credential, a password or another access token. */
+  async issue(holder: Authentication, request: AccessTokenRequest): Promise<AccessTokenResponse> {
     const { caller, credential } = holder
     if (caller.kind === 'holder' && caller.expiredAt !== undefined) {
       throw unauthorized('the token has expired')
     }
-    const answer = await this.#mint(holder, ask, this.#options.tokenSeconds)
-    if (!ask.offline || credential === undefined) return answer
+    const response = await this.#mint(holder, request, this.#options.tokenSeconds)
+    if (!request.offline || credential === undefined) return response
     const refreshToken = generateSecret('refresh')
     await addRefreshToken(
       this.#options.db,
@@ -73,25 +73,25 @@ export class TokenIssuer {
       credential.id,
       secondsLeft(holder, REFRESH_SECONDS),
     )
-    return { ...answer, refreshToken }
+    return { ...response, refreshToken }
   }
 
-  /** For a refresh token that was given out before. Throws UNAUTHORIZED. */
-  async refresh(refreshToken: string, ask: AccessTokenRequest): Promise<AccessTokenResponse> {
+  /** Issues a token for a refresh token. Throws UNAUTHORIZED. */
+  async refresh(refreshToken: string, request: AccessTokenRequest): Promise<AccessTokenResponse> {
     const { db, authenticator } = this.#options
-    const credential = await authenticator.throttled(ask.address, () =>
+    const credential = await authenticator.throttled(request.address, () =>
       isSecretLike(refreshToken, 'refresh')
         ? findCredentialByRefreshToken(db, hashSecret(refreshToken))
         : undefined,
     )
-    const holder = await authenticator.authenticateCredential(credential, ask.address)
-    return this.#mint(holder, ask, this.#options.tokenSeconds)
+    const holder = await authenticator.authenticateCredential(credential, request.address)
+    return this.#mint(holder, request, this.#options.tokenSeconds)
   }
 
-  /** For an identity that somebody else vouches for: RFC 8693. Throws UNAUTHORIZED. */
-  async exchange(identityToken: string, ask: AccessTokenRequest): Promise<AccessTokenResponse> {
+  /** Issues a token for an identity token of a trusted issuer (RFC 8693). Throws UNAUTHORIZED. */
+  async exchange(identityToken: string, request: AccessTokenRequest): Promise<AccessTokenResponse> {
     const { authenticator, exchange } = this.#options
-    const identity = await authenticator.throttled(ask.address, () => exchange(identityToken))
+    const identity = await authenticator.throttled(request.address, () => exchange(identityToken))
     const { actor, origin, grants, tokenSeconds } = identity
     const caller: Caller = {
       kind: 'holder',
@@ -103,19 +103,23 @@ export class TokenIssuer {
       expiredAt: undefined,
     }
     const networks = undefined
-    return this.#mint({ caller, networks, expiresAt: Number.POSITIVE_INFINITY }, ask, tokenSeconds)
+    return this.#mint(
+      { caller, networks, expiresAt: Number.POSITIVE_INFINITY },
+      request,
+      tokenSeconds,
+    )
   }
 
   async #mint(
     holder: Holder,
-    ask: AccessTokenRequest,
+    request: AccessTokenRequest,
     seconds: number,
   ): Promise<AccessTokenResponse> {
     const { caller, networks } = holder
     const { db, tokens, audit } = this.#options
-    const needed = caller.kind === 'admin' ? [] : repositoriesOf(ask.scopes)
-    const open = new Set<string>(needed.length === 0 ? [] : await listPublic(db, needed))
-    const access = fitting(intersect(ask.scopes, caller, (name) => open.has(name)))
+    const named = caller.kind === 'admin' ? [] : repositoriesOf(request.scopes)
+    const publicNames = new Set<string>(named.length === 0 ? [] : await listPublic(db, named))
+    const access = firstThatFit(intersect(request.scopes, caller, (name) => publicNames.has(name)))
     const identity = auditIdentity(caller)
     const minted = await tokens.mint(
       {
@@ -127,15 +131,15 @@ export class TokenIssuer {
       },
       secondsLeft(holder, seconds),
     )
-    // A token that anybody gets says nothing about anybody.
+    // Tokens for anonymous callers are not audited: they identify nobody.
     if (caller.kind !== 'anonymous') {
       await audit.record({
         ...identity,
         action: 'mint',
         decision: 'allowed',
         tokenId: minted.tokenId,
-        address: ask.address,
-        requestId: ask.requestId,
+        address: request.address,
+        requestId: request.requestId,
         detail: detailOf(access),
       })
     }
@@ -143,8 +147,8 @@ export class TokenIssuer {
   }
 }
 
-/** As many of the first entries as a header can carry; a client asks for the rest when it needs it. */
-function fitting(access: readonly AccessEntry[]): AccessEntry[] {
+/** Returns the first entries that fit into a header. A client requests the others when it needs them. */
+function firstThatFit(access: readonly AccessEntry[]): AccessEntry[] {
   let length = 0
   return access.filter((entry) => {
     length += JSON.stringify(entry).length
@@ -152,7 +156,7 @@ function fitting(access: readonly AccessEntry[]): AccessEntry[] {
   })
 }
 
-/** The entries as scopes again: RFC 6749, section 5.1, wants to be told what was granted. */
+/** Returns the entries as scopes: RFC 6749, section 5.1, requires the granted scope in the response. */
 export function scopeText(access: readonly AccessEntry[]): string {
   return access.map(({ type, name, actions }) => `${type}:${name}:${actions.join(',')}`).join(' ')
 }
@@ -165,7 +169,7 @@ function detailOf(access: readonly AccessEntry[]): string {
     .join('; ')
 }
 
-/** What comes from something never outlives it. */
+/** A token never outlives the credential or token that it came from. */
 function secondsLeft({ expiresAt }: Holder, most: number): number {
   return Math.max(1, Math.min(most, Math.floor((expiresAt - Date.now()) / 1000)))
 }

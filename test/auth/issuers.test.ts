@@ -97,15 +97,15 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
   }
 
   it.each<[string, (own: TestIssuer) => RequestListener, string]>([
-    ['it answers 404', () => (_, response) => response.writeHead(404).end(), 'answered 404'],
-    ['it is broken', () => (_, response) => response.writeHead(500).end(), 'answered 500'],
+    ['it answers 404', () => (_, response) => response.writeHead(404).end(), 'returned 404'],
+    ['it is broken', () => (_, response) => response.writeHead(500).end(), 'returned 500'],
     [
       'it sends elsewhere',
       (own) => (_, response) => response.writeHead(302, { location: `${own.url}/keys` }).end(),
-      'answered 302',
+      'returned 302',
     ],
     ['it answers a page', () => (_, response) => response.end('<html>'), 'no JSON object'],
-    ['it answers a list', () => json([]), 'of another issuer'],
+    ['it answers a list', () => json([]), 'names another issuer'],
     ['it answers null', () => json(null), 'no JSON object'],
     ['it answers nothing', () => (_, response) => response.end(), 'no JSON object'],
     ['it hangs up', () => (request) => request.socket.destroy(), 'did not answer'],
@@ -140,17 +140,17 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     [
       'its discovery is of another',
       (own) => ({ ...own.discovery, issuer: 'https://evil.example' }),
-      'of another issuer',
+      'names another issuer',
     ],
     [
       'its discovery has a slash more',
       (own) => ({ ...own.discovery, issuer: `${own.url}/` }),
-      'of another issuer',
+      'names another issuer',
     ],
     [
       'its discovery names none',
       (own) => ({ ...own.discovery, issuer: null }),
-      'of another issuer',
+      'names another issuer',
     ],
     ['its discovery has no keys', (own) => ({ issuer: own.url }), 'no jwks_uri'],
     ['its keys are a number', (own) => ({ issuer: own.url, jwks_uri: 7 }), 'no jwks_uri'],
@@ -197,7 +197,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
       issuer.answer = (request, response) => {
         response.end(JSON.stringify(request.url === '/keys' ? { keys } : issuer.discovery))
       }
-      expect(await fault(policies)).toContain('no JSON Web Key Set')
+      expect(await fault(policies)).toContain('not a JSON Web Key Set')
     }
   })
 

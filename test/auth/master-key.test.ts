@@ -66,7 +66,7 @@ describe('the master key', () => {
     const given = join(folder, 'given')
     await writeFile(given, `${randomBytes(32).toString('base64')}\n`, { mode: 0o400 })
     const keys = await startOnce({ ROOKERY_MASTER_KEY_FILE: given })
-    await refusal(/master-key is missing.*keys rotate --now/)
+    await refusal(/master-key is missing.*key rotate --now/)
     expect(await startOnce({ ROOKERY_MASTER_KEY_FILE: given })).toEqual(keys)
   })
 
@@ -78,15 +78,15 @@ describe('the master key', () => {
   })
 
   it.each([
-    ['that everybody on the machine can read', 0o644, 'right', /can be read by everybody/],
-    ['that everybody can write', 0o602, 'right', /can be read by everybody/],
-    ['that is empty', 0o600, '', /must hold 32 random bytes in base64/],
-    ['that is too short', 0o600, randomBytes(16).toString('base64'), /must hold 32 random bytes/],
-    ['that is too long', 0o600, randomBytes(48).toString('base64'), /must hold 32 random bytes/],
-    ['that is a password', 0o600, 'correct horse battery staple, again', /must hold 32 random/],
+    ['that everybody on the machine can read', 0o644, 'right', /is readable by every user/],
+    ['that everybody can write', 0o602, 'right', /is readable by every user/],
+    ['that is empty', 0o600, '', /must have 32 random bytes in base64/],
+    ['that is too short', 0o600, randomBytes(16).toString('base64'), /must have 32 random bytes/],
+    ['that is too long', 0o600, randomBytes(48).toString('base64'), /must have 32 random bytes/],
+    ['that is a password', 0o600, 'correct horse battery staple, again', /must have 32 random/],
     ['of zeros', 0o600, Buffer.alloc(32).toString('base64'), /weak key/],
     ['of one word, repeated', 0o600, Buffer.alloc(32, 'rookery').toString('base64'), /weak key/],
-    ['as large as a disk', 0o600, 'A'.repeat(100_000), /must hold 32 random bytes/],
+    ['as large as a disk', 0o600, 'A'.repeat(100_000), /must have 32 random bytes/],
   ])('a file %s is refused, in one line', async (_what, mode, text, message) => {
     const right = randomBytes(32).toString('base64')
     await writeFile(file, text === 'right' ? right : text)

@@ -50,7 +50,7 @@ describe('rookery credential', () => {
     await becomes(401, () => pushStatus(registry, 'orb/www', token))
     expect(
       await errorLine(registry, 'credential', 'create', 'orb-1', '--repository', 'a'),
-    ).toContain('names are used once')
+    ).toContain('a name is used once')
   })
 
   it('says once what the password is, and how to use it where clients reach the registry', async () => {

@@ -122,7 +122,7 @@ describe('with a master key that is not the one', () => {
     }
     expect(await printedJson(elsewhere, 'keys', 'list')).toEqual({ keys: [first] })
     await chmod(file, 0o644)
-    expect(await errorLine(elsewhere, 'keys', 'rotate', '--now')).toContain('can be read by')
+    expect(await errorLine(elsewhere, 'keys', 'rotate', '--now')).toContain('is readable by')
     expect(await keys()).toEqual([first])
 
     await rm(file)

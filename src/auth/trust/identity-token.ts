@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto'
 import { compactVerify, decodeJwt, decodeProtectedHeader, type JWSHeaderParameters } from 'jose'
 import type { IssuerKeys } from './issuer-keys.ts'
 
-/** What a token says of itself and its holder. */
+/** The claims of a token. */
 export type Claims = Readonly<Record<string, unknown>>
 
-/** An identity token as it reads. Nothing in it is believed before its signature is checked. */
+/** A decoded identity token. Nothing in it is trusted before its signature is verified. */
 export type IdentityToken = {
   readonly text: string
   readonly header: JWSHeaderParameters
@@ -16,13 +16,13 @@ export type IdentityToken = {
   readonly subject: string
 }
 
-/** Why an identity token is not believed, in one sentence for its holder. */
+/** An identity token that is refused. The message tells its holder why, in one sentence. */
 export class InvalidIdentityTokenError extends Error {
   override readonly name = 'InvalidIdentityTokenError'
 }
 
 const TOKEN_LENGTH_MAX = 16 * 1024
-/** With keys that only the issuer has: an HMAC could be made by everybody who verifies. */
+/** Asymmetric algorithms only: anybody who can verify an HMAC could create one. */
 const ALGORITHMS = [
   'RS256',
   'RS384',
@@ -36,23 +36,23 @@ const ALGORITHMS = [
   'EdDSA',
   'Ed25519',
 ]
-/** Headers that bring their own keys, or change how the rest is to be read. */
+/** Headers that bring their own keys or change how the token is interpreted. */
 const FORBIDDEN_HEADERS = ['jwk', 'jku', 'x5c', 'x5u', 'crit', 'b64']
-/** Clocks of others differ. */
+/** Clocks of issuers differ. */
 export const CLOCK_TOLERANCE_SECONDS = 30
 /** Far more than the clocks of replicas and database differ. */
-const KEPT_SECONDS = 900
+const REPLAY_MARGIN_SECONDS = 900
 /**
- * However long an issuer says: some give a job its token at its start, good for as long as the job may
- * run, and after so long nobody takes it any more.
+ * Longest age of an identity token, whatever its `exp`. Some issuers give a job a token at its start that is
+ * valid for as long as the job may run.
  */
 export const IDENTITY_AGE_SECONDS_MAX = 6 * 3600
 
-/** Reads a token without believing it. Throws InvalidIdentityTokenError for what is none. */
+/** Decodes a token without verifying it. Throws InvalidIdentityTokenError for another text. */
 export function decodeIdentityToken(text: string): IdentityToken {
   if (text.length > TOKEN_LENGTH_MAX) {
     throw new InvalidIdentityTokenError(
-      `an identity token has at most ${TOKEN_LENGTH_MAX} characters`,
+      `an identity token may have at most ${TOKEN_LENGTH_MAX} characters`,
     )
   }
   try {
@@ -61,28 +61,32 @@ export function decodeIdentityToken(text: string): IdentityToken {
     const { iss, sub } = claims
     if (isText(iss) && isText(sub)) return { text, header, claims, issuer: iss, subject: sub }
   } catch (cause) {
-    throw new InvalidIdentityTokenError('an identity token is a signed JSON Web Token', { cause })
+    throw new InvalidIdentityTokenError('an identity token must be a signed JSON Web Token', {
+      cause,
+    })
   }
   throw new InvalidIdentityTokenError(
-    'an identity token says in iss who issued it, and in sub to whom',
+    'an identity token must have the claims iss (its issuer) and sub (its subject)',
   )
 }
 
-/** Throws InvalidIdentityTokenError when the issuer did not sign it, and IssuerUnavailableError. */
+/** Throws InvalidIdentityTokenError unless the issuer signed the token, and IssuerUnavailableError. */
 export async function verifySignature(token: IdentityToken, keys: IssuerKeys): Promise<void> {
   const { text, header, issuer } = token
   const forbidden = FORBIDDEN_HEADERS.find((name) => name in header)
   if (forbidden !== undefined) {
     throw new InvalidIdentityTokenError(
-      `an identity token with a ${forbidden} header is not believed`,
+      `an identity token with a ${forbidden} header is not accepted`,
     )
   }
   if (!ALGORITHMS.some((algorithm) => algorithm === header.alg)) {
-    throw new InvalidIdentityTokenError(`an identity token is signed with ${ALGORITHMS.join(', ')}`)
+    throw new InvalidIdentityTokenError(
+      `an identity token must be signed with one of ${ALGORITHMS.join(', ')}`,
+    )
   }
   const key = await keys.find(issuer, header)
   if (key === undefined) {
-    throw new InvalidIdentityTokenError('the identity token names no key that its issuer has')
+    throw new InvalidIdentityTokenError('the identity token names no key of its issuer')
   }
   try {
     await compactVerify(text, key, { algorithms: ALGORITHMS })
@@ -91,13 +95,13 @@ export async function verifySignature(token: IdentityToken, keys: IssuerKeys): P
   }
 }
 
-/** What is wrong with its times; undefined when nothing is. `now` is in milliseconds. */
+/** Returns the error text for invalid or expired times, or undefined. `now` is in milliseconds. */
 export function findTimeProblem({ claims }: IdentityToken, now: number): string | undefined {
   const seconds = now / 1000
   const { exp, iat, nbf } = claims
-  if (!isTime(exp)) return 'the identity token does not say in exp when it expires'
-  if (!isTime(iat)) return 'the identity token does not say in iat when it was issued'
-  if (nbf !== undefined && !isTime(nbf)) return 'the nbf of the identity token is no time'
+  if (!isTime(exp)) return 'the identity token has no time of expiry (exp)'
+  if (!isTime(iat)) return 'the identity token has no time of issue (iat)'
+  if (nbf !== undefined && !isTime(nbf)) return 'nbf of the identity token is not a time'
   if (Math.max(iat, nbf ?? iat) > seconds + CLOCK_TOLERANCE_SECONDS) {
     return 'the identity token is not valid yet'
   }
@@ -109,17 +113,17 @@ export function findTimeProblem({ claims }: IdentityToken, now: number): string 
 }
 
 /**
- * When no replica takes it any more, whatever its clock; only for a token without a time fault, so that
- * it is remembered for hours and not for the years that an issuer may have said.
+ * Returns the time after which no replica accepts the token, whatever its clock. It is called only for a token
+ * without a time problem, so it is hours away and not the years that an issuer may have set.
  */
 export function replayCheckedUntil({ claims }: IdentityToken): Date {
   const aged = Number(claims.iat) + IDENTITY_AGE_SECONDS_MAX
-  return new Date((Math.min(Number(claims.exp), aged) + KEPT_SECONDS) * 1000)
+  return new Date((Math.min(Number(claims.exp), aged) + REPLAY_MARGIN_SECONDS) * 1000)
 }
 
 /**
- * What tells the token from all others of its issuer: its `jti`, or else a hash of what is signed. The
- * signature itself could be written in another way and still be right.
+ * Returns an id that is unique for the issuer: the `jti`, or a hash of the signed part. The signature itself
+ * is not part of the hash: it could be encoded differently and still be valid.
  */
 export function identityTokenId({ text, claims: { jti } }: IdentityToken): string {
   return typeof jti === 'string' && jti !== ''
@@ -127,7 +131,7 @@ export function identityTokenId({ text, claims: { jti } }: IdentityToken): strin
     : `token:${sha256(text.slice(0, text.lastIndexOf('.')))}`
 }
 
-/** `aud`, which may be one or several. */
+/** Returns the audiences: `aud` may have one or several. */
 export function audiencesOf({ claims: { aud } }: IdentityToken): string[] {
   return [aud].flat().filter((one) => typeof one === 'string')
 }

@@ -7,14 +7,14 @@ import {
 import { LRUCache } from 'lru-cache'
 import type { GuardedClient } from '../../outgoing/client.ts'
 
-/** The keys of an issuer could not be had: why, in one line for operators. */
+/** The keys of an issuer could not be fetched. The message tells operators why, in one line. */
 export class IssuerUnavailableError extends Error {
   override readonly name = 'IssuerUnavailableError'
 }
 
 type FindKey = (header: JWSHeaderParameters) => Promise<CryptoKey>
 
-/** What is known of an issuer. */
+/** The cached keys of an issuer, and its last fetch. */
 type CachedIssuer = {
   find: FindKey | undefined
   fetchedAt: number
@@ -24,29 +24,29 @@ type CachedIssuer = {
 }
 
 const ISSUERS_MAX = 100
-/** Fetched keys are believed for so long. */
+/** Lifetime of cached keys. */
 const KEYS_MILLISECONDS_MAX = 10 * 60_000
-/** Keys are fetched again for one that is not among them, at most so often. */
+/** For an unknown key the keys are fetched again, at most at this interval. */
 const UNKNOWN_MILLISECONDS_MIN = 30_000
-/** An issuer that failed is left alone for so long. */
+/** Time to wait after a failed fetch. */
 const FAILURE_MILLISECONDS = 5_000
 const DOCUMENT_BYTES_MAX = 256 * 1024
 const DISCOVERY = '/.well-known/openid-configuration'
 
-/** The public keys of issuers of identity tokens, as their discovery documents tell. */
+/** Fetches the public keys of identity token issuers by their discovery documents, and caches them. */
 export class IssuerKeys {
   readonly #client: GuardedClient
   readonly #now: () => number
   readonly #cache = new LRUCache<string, CachedIssuer>({ max: ISSUERS_MAX })
 
-  /** `now` tells milliseconds since the epoch. */
+  /** `now` returns milliseconds since the epoch. */
   constructor(client: GuardedClient, now: () => number) {
     this.#client = client
     this.#now = now
   }
 
   /**
-   * The key that the header of a token names; undefined when the issuer has no such key. Throws
+   * Returns the key that the header of a token names, or undefined when the issuer has no such key. Throws
    * IssuerUnavailableError.
    */
   async find(issuer: string, header: JWSHeaderParameters): Promise<CryptoKey | undefined> {
@@ -71,7 +71,7 @@ export class IssuerKeys {
     return known
   }
 
-  /** Those who ask while it runs, or shortly after it failed, get the same. */
+  /** Fetches the keys. Calls during a fetch, or shortly after a failed one, share its result. */
   async #fetch(issuer: string, known: CachedIssuer): Promise<FindKey> {
     if (known.fetching !== undefined) return known.fetching
     if (known.failure !== undefined && this.#now() - known.triedAt < FAILURE_MILLISECONDS) {
@@ -95,16 +95,16 @@ export class IssuerKeys {
   }
 
   async #fetchKeys(issuer: string): Promise<FindKey> {
-    // OpenID Connect Discovery 1.0, section 4.1: one slash at the end goes.
+    // OpenID Connect Discovery 1.0, section 4.1: a terminating slash is removed.
     const discovery = await this.#fetchObject(`${issuer.replace(/\/$/, '')}${DISCOVERY}`)
     if (discovery.issuer !== issuer) {
-      throw new IssuerUnavailableError('its discovery document is of another issuer')
+      throw new IssuerUnavailableError('its discovery document names another issuer')
     }
     if (typeof discovery.jwks_uri !== 'string') {
       throw new IssuerUnavailableError('its discovery document has no jwks_uri')
     }
     const keySet = await this.#fetchObject(discovery.jwks_uri)
-    if (!isKeySet(keySet)) throw new IssuerUnavailableError('its keys are no JSON Web Key Set')
+    if (!isKeySet(keySet)) throw new IssuerUnavailableError('its keys are not a JSON Web Key Set')
     return createLocalJWKSet(keySet)
   }
 
@@ -113,10 +113,10 @@ export class IssuerKeys {
       headers: { accept: 'application/json' },
       bytesMax: DOCUMENT_BYTES_MAX,
     })
-    if (status !== 200) throw new IssuerUnavailableError(`${url} answered ${status} instead of 200`)
+    if (status !== 200) throw new IssuerUnavailableError(`${url} returned ${status} instead of 200`)
     const value = parseJson(body.toString('utf8'))
     if (typeof value !== 'object' || value === null) {
-      throw new IssuerUnavailableError(`${url} answered no JSON object`)
+      throw new IssuerUnavailableError(`${url} returned no JSON object`)
     }
     return { ...value }
   }
@@ -126,7 +126,7 @@ async function keyOf(find: FindKey, header: JWSHeaderParameters): Promise<Crypto
   try {
     return await find(header)
   } catch {
-    // There is none, or several fit a token without `kid`, or what is published is no key.
+    // No key, or several for a token without `kid`, or the published key is malformed.
     return undefined
   }
 }

@@ -38,10 +38,10 @@ import { findProblem, type PolicyCheck, policyChecks, tokenCheck } from './polic
 
 export type { PolicyCheck }
 
-/** What a policy is asked to be; `TrustPolicies.create` checks it. */
+/** A request for a policy, which `TrustPolicies.create` checks. */
 export type TrustPolicyRequest = {
   readonly name: string
-  /** `iss` of the tokens, letter by letter. */
+  /** `iss` of the tokens, compared exactly. */
   readonly issuer: string
   readonly audience: string
   /** See `parseConditions`. */
@@ -52,14 +52,14 @@ export type TrustPolicyRequest = {
   readonly tokenSeconds: number | undefined
 }
 
-/** A trust policy: whose identity tokens are exchanged for which tokens of ours. */
+/** A trust policy: which identity tokens are exchanged for access tokens, with which grant. */
 export type TrustPolicy = Omit<TrustPolicyRow, 'id'>
 
-/** What every policy of a token's issuer makes of it. */
+/** The result of each policy of a token's issuer. */
 export type PolicyExplanation = {
   readonly issuer: string
   readonly subject: string
-  /** The policy whose grants it would get: the first that matches, in the order of names. */
+  /** The policy whose grant it would get: the first that matches, by name. */
   readonly matches: string | null
   readonly policies: readonly {
     readonly name: string
@@ -75,7 +75,7 @@ export type TrustPoliciesOptions = {
   readonly now?: () => number
 }
 
-/** Longest that a token may live that came from an identity token. */
+/** Longest lifetime of an access token that came from an identity token. */
 export const POLICY_TOKEN_SECONDS_MAX = 3600
 const TOKEN_SECONDS_DEFAULT = 900
 const ISSUER_LENGTH_MAX = 512
@@ -84,7 +84,7 @@ const POLICIES_OF_ISSUER_MAX = 1000
 const ACTOR_LENGTH_MAX = 255
 const RETRY_AFTER_SECONDS = 5
 
-/** The trust policies of a registry. Every change is in the audit log. */
+/** The trust policies of the registry. Every change is in the audit log. */
 export class TrustPolicies {
   readonly #db: Database
   readonly #client: GuardedClient
@@ -98,13 +98,13 @@ export class TrustPolicies {
     this.#now = now
   }
 
-  /** Throws REQUEST_INVALID, and CONFLICT for a name that is in use. */
+  /** Creates a policy. Throws REQUEST_INVALID, and CONFLICT for a name that is in use. */
   async create(request: TrustPolicyRequest, actor: Actor): Promise<TrustPolicy> {
     const { name, issuer, audience, tokenSeconds = TOKEN_SECONDS_DEFAULT } = request
     assertName(name)
-    this.#checkIssuer(issuer)
-    checkAudience(audience)
-    checkSeconds(tokenSeconds)
+    this.#assertIssuer(issuer)
+    assertAudience(audience)
+    assertTokenSeconds(tokenSeconds)
     const conditions: Conditions = parseConditions(request.conditions)
     const grant = parseGrant(request)
     const row = await this.#db.transaction(async (tx) => {
@@ -118,17 +118,17 @@ export class TrustPolicies {
     return policyOf(row)
   }
 
-  /** Those after `last`, in the order of names. */
+  /** Lists the policies after `last`, by name. */
   async list(last: string, limit: number): Promise<TrustPolicy[]> {
     return (await listTrustPolicies(this.#db, last, limit)).map(policyOf)
   }
 
-  /** The one of that name. Throws NOT_FOUND. */
+  /** Returns the policy of that name. Throws NOT_FOUND. */
   async requireByName(name: string): Promise<TrustPolicy> {
     return policyOf((await findTrustPolicy(this.#db, storable(name))) ?? throwNotFound(name))
   }
 
-  /** Ends it, and all tokens that came from it, on every replica within seconds. Throws NOT_FOUND. */
+  /** Removes a policy and revokes all its tokens, on every replica within seconds. Throws NOT_FOUND. */
   async remove(name: string, actor: Actor): Promise<void> {
     await this.#db.transaction(async (tx) => {
       if (!(await removeTrustPolicy(tx, storable(name), REVOCATION_KEPT_SECONDS)))
@@ -138,9 +138,9 @@ export class TrustPolicies {
   }
 
   /**
-   * Believes an identity token, once. Of several policies that match it, only the first counts, in the
-   * order of names: so its removal takes back everything that came from it. Throws UNAUTHORIZED, and
-   * UNAVAILABLE while the keys of the issuer cannot be had.
+   * Accepts an identity token, once. When several policies match, the first by name applies, so that its
+   * removal revokes everything that came from the token. Throws UNAUTHORIZED, and UNAVAILABLE while the keys
+   * of the issuer cannot be fetched.
    */
   async exchange(identityToken: string): Promise<TrustedIdentity> {
     try {
@@ -153,12 +153,12 @@ export class TrustPolicies {
   }
 
   async #exchange(token: IdentityToken): Promise<TrustedIdentity> {
-    // An issuer that nobody trusts is never asked anything.
+    // The registry never connects to an issuer that no policy trusts.
     const policies = await this.#policiesFor(token)
     if (policies.length === 0) throw new InvalidIdentityTokenError(NO_MATCH)
     await verifySignature(token, this.#keys)
-    const fault = findTimeProblem(token, this.#now())
-    if (fault !== undefined) throw new InvalidIdentityTokenError(fault)
+    const problem = findTimeProblem(token, this.#now())
+    if (problem !== undefined) throw new InvalidIdentityTokenError(problem)
     const policy = policies.find((one) => policyChecks(one, token).every(({ holds }) => holds))
     if (policy === undefined) throw new InvalidIdentityTokenError(NO_MATCH)
     const tokenId = identityTokenId(token)
@@ -176,11 +176,11 @@ export class TrustPolicies {
   }
 
   /**
-   * What would come of an exchange, and why, for administrators; the token is not used up. Throws
-   * REQUEST_INVALID for what is no identity token.
+   * Explains to administrators what an exchange would return, and why. It does not use up the token. Throws
+   * REQUEST_INVALID for a malformed token.
    */
   async explain(identityToken: string): Promise<PolicyExplanation> {
-    const token = readForExplanation(identityToken)
+    const token = decodeForExplanation(identityToken)
     const rows = await this.#policiesFor(token)
     const common =
       rows.length === 0
@@ -202,8 +202,8 @@ export class TrustPolicies {
     return listTrustPoliciesOfIssuer(this.#db, issuer, POLICIES_OF_ISSUER_MAX)
   }
 
-  #checkIssuer(issuer: string): void {
-    // As a token would say it: nothing is added or taken away before it is compared.
+  #assertIssuer(issuer: string): void {
+    // The issuer is stored as tokens have it: it is compared without normalization.
     if (issuer.length > ISSUER_LENGTH_MAX || !/^https?:\/\/[!-~]+$/.test(issuer)) {
       throw badRequest(ISSUER_RULE)
     }
@@ -219,9 +219,9 @@ export class TrustPolicies {
 }
 
 const NO_MATCH = 'no trust policy matches this identity token'
-const ISSUER_RULE = `an issuer is a URL as its tokens have it in iss, such as https://token.actions.githubusercontent.com, of at most ${ISSUER_LENGTH_MAX} characters`
+const ISSUER_RULE = `an issuer must be the URL in iss of its tokens, such as https://token.actions.githubusercontent.com, of at most ${ISSUER_LENGTH_MAX} characters`
 
-/** Who it was: the policy, and whom the issuer says, fit to be stored. */
+/** Returns the actor: policy and subject, cut and cleaned for storage. */
 function actorOf({ name }: TrustPolicyRow, { subject }: IdentityToken): string {
   const actor = `${name}/${subject}`
   const cut = actor.length > ACTOR_LENGTH_MAX ? `${actor.slice(0, ACTOR_LENGTH_MAX - 1)}…` : actor
@@ -232,7 +232,7 @@ function policyOf({ id: _, ...policy }: TrustPolicyRow): TrustPolicy {
   return policy
 }
 
-function readForExplanation(identityToken: string): IdentityToken {
+function decodeForExplanation(identityToken: string): IdentityToken {
   try {
     return decodeIdentityToken(identityToken)
   } catch (error) {
@@ -242,21 +242,21 @@ function readForExplanation(identityToken: string): IdentityToken {
   }
 }
 
-function checkAudience(audience: string): void {
+function assertAudience(audience: string): void {
   if (audience === '' || audience.length > AUDIENCE_LENGTH_MAX || /[\p{C}]/u.test(audience)) {
     throw badRequest(
-      `an audience is what tokens have in aud, at most ${AUDIENCE_LENGTH_MAX} characters`,
+      `an audience must be the aud of the tokens, of 1 to ${AUDIENCE_LENGTH_MAX} characters`,
     )
   }
 }
 
-function checkSeconds(seconds: number): void {
+function assertTokenSeconds(seconds: number): void {
   if (!Number.isInteger(seconds) || seconds < 1 || seconds > POLICY_TOKEN_SECONDS_MAX) {
-    throw badRequest(`tokens live from 1 to ${POLICY_TOKEN_SECONDS_MAX} seconds`)
+    throw badRequest(`tokenSeconds must be from 1 to ${POLICY_TOKEN_SECONDS_MAX}`)
   }
 }
 
-/** No name has this character, and Postgres cannot even be asked for it. */
+/** Throws NOT_FOUND for a name with NUL, which Postgres does not accept. */
 function storable(name: string): string {
   return name.includes('\0') ? throwNotFound(name) : name
 }

@@ -4,24 +4,24 @@ import { claimTexts, conditionHolds } from './conditions.ts'
 import { audiencesOf, type IdentityToken, InvalidIdentityTokenError } from './identity-token.ts'
 import { IssuerUnavailableError } from './issuer-keys.ts'
 
-/** One thing that must hold before a token is exchanged, for people who look why it was not. */
+/** One check of an identity token against a policy, to explain why an exchange is refused. */
 export type PolicyCheck = {
   readonly check: 'issuer' | 'signature' | 'time' | 'audience' | 'condition'
-  /** Of a condition, what it is about. */
+  /** The claim of a condition. */
   readonly claim: string | null
   readonly holds: boolean
-  /** What the policy wants: one of these. */
+  /** The values that the policy accepts. */
   readonly wanted: readonly string[]
-  /** What the token says. */
+  /** The values in the token. */
   readonly found: readonly string[]
-  /** Why it does not hold, where that is not to be seen from the two. */
+  /** The reason for a failure that `wanted` and `found` do not show. */
   readonly problem: string | null
 }
 
 const SHOWN_MAX = 20
 const SHOWN_LENGTH_MAX = 256
 
-/** What the policy itself wants of a token, whoever signed it. */
+/** Checks issuer, audience and conditions of a policy. The signature is checked elsewhere. */
 export function policyChecks(policy: TrustPolicyRow, token: IdentityToken): PolicyCheck[] {
   const { issuer, audience, conditions } = policy
   const audiences = audiencesOf(token)
@@ -36,13 +36,13 @@ export function policyChecks(policy: TrustPolicyRow, token: IdentityToken): Poli
   ]
 }
 
-/** What every policy wants of the token: `fault` says what is wrong with it, if anything. */
-export function tokenCheck(check: 'signature' | 'time', fault: string | undefined): PolicyCheck {
-  const problem = fault ?? null
-  return { check, claim: null, holds: fault === undefined, wanted: [], found: [], problem }
+/** Returns a check that is the same for every policy. `problem` is its error text, if it failed. */
+export function tokenCheck(check: 'signature' | 'time', problem: string | undefined): PolicyCheck {
+  const holds = problem === undefined
+  return { check, claim: null, holds, wanted: [], found: [], problem: problem ?? null }
 }
 
-/** What was wrong, when that can be said of a token or its issuer; everything else is thrown on. */
+/** Returns the error text of a failed verification. Throws errors that are not about the token or its issuer. */
 export async function findProblem(verification: Promise<void>): Promise<string | undefined> {
   try {
     await verification
@@ -56,11 +56,11 @@ export async function findProblem(verification: Promise<void>): Promise<string |
 
 function compared(
   check: PolicyCheck['check'],
-  isRight: boolean,
+  holds: boolean,
   wanted: readonly string[],
   found: readonly string[],
   claim: string | null = null,
 ): PolicyCheck {
   const shown = found.slice(0, SHOWN_MAX).map((text) => text.slice(0, SHOWN_LENGTH_MAX))
-  return { check, claim, holds: isRight, wanted, found: shown, problem: null }
+  return { check, claim, holds, wanted, found: shown, problem: null }
 }
