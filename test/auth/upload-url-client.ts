@@ -7,7 +7,7 @@ export type Headers = Record<string, string>
 
 export const JSON_TYPE: Headers = { 'content-type': 'application/json' }
 
-/** As if the request came from there; the registry must trust 127.0.0.1. */
+/** Headers of a request from this address. The registry must trust the proxy 127.0.0.1. */
 export const from = (address: string): Headers => ({ 'x-forwarded-for': address })
 
 export function basic(user: string, secret: string): Headers {
@@ -16,7 +16,7 @@ export function basic(user: string, secret: string): Headers {
 
 let names = 0
 
-/** A repository that no other test uses. */
+/** Returns the name of a repository that no other test uses. */
 export function newRepository(): string {
   names += 1
   return `uploads/r${names}`
@@ -24,7 +24,7 @@ export function newRepository(): string {
 
 export type CreatedUploadUrl = { url: string; expiresAt: string; repository: string; tag: string }
 
-/** Asks for an address; without `as` as the administrator. */
+/** Requests an upload URL, by default as the administrator. */
 export function requestUploadUrl(
   registry: TestRegistry,
   repository: string,
@@ -38,7 +38,7 @@ export function requestUploadUrl(
   return registry.anonymous(path, { method: 'POST', ...json, headers })
 }
 
-/** Gets one. */
+/** Creates an upload URL. */
 export async function createUploadUrl(
   registry: TestRegistry,
   repository: string,
@@ -52,7 +52,7 @@ export async function createUploadUrl(
   return (await answer.json()) as CreatedUploadUrl
 }
 
-/** Sends a file to an address. */
+/** Sends a file to an upload URL. */
 export function put(
   url: string,
   body: RequestInit['body'] = 'a kernel',
@@ -63,7 +63,7 @@ export function put(
   return fetch(url, { ...init, headers: { 'content-type': '', ...headers } })
 }
 
-/** The same, so that the test says when the file ends. */
+/** Sends a file that ends when the test calls `end`. */
 export function putSlowly(url: string, text = 'a kernel') {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
   const writer = writable.getWriter()
@@ -71,7 +71,7 @@ export function putSlowly(url: string, text = 'a kernel') {
   return { answer: put(url, readable), end: () => writer.close() }
 }
 
-/** A builder that may push below `uploads/`. */
+/** Creates a builder that may push below `uploads/`. */
 export async function makeBuilder(
   registry: TestRegistry,
   name: string,
@@ -105,7 +105,7 @@ export async function tagsOf(registry: TestRegistry, repository: string): Promis
   return ((await answer.json()) as { tags?: unknown }).tags
 }
 
-/** How many uploads run in it. */
+/** Returns the number of uploads in the repository. */
 export async function uploadsIn(client: pg.Client, repository: string): Promise<number> {
   const { rows } = await client.query(
     'select u.id from uploads u join repositories r on r.id = u.repository_id where r.name = $1',
@@ -114,7 +114,7 @@ export async function uploadsIn(client: pg.Client, repository: string): Promise<
   return rows.length
 }
 
-/** What the audit log has of it, the oldest first. */
+/** Returns the audit entries of the repository, oldest first. */
 export async function auditOf(client: pg.Client, repository: string) {
   const { rows } = await client.query(
     `select action, decision, actor, origin, address, tags, digest, detail
@@ -126,7 +126,7 @@ export async function auditOf(client: pg.Client, repository: string) {
   return rows
 }
 
-/** Runs `work` on the registry's database, as another process would. */
+/** Runs `work` with a database connection of its own. */
 export async function withDatabase(
   registry: TestRegistry,
   work: (db: Database) => Promise<void>,

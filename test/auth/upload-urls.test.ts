@@ -31,7 +31,7 @@ let client: pg.Client
 beforeAll(async () => {
   registry = await startRegistry({
     ROOKERY_BLOB_BYTES_MAX: String(BLOB_BYTES_MAX),
-    // So that a test says from where it comes.
+    // A test sets the client's address by X-Forwarded-For.
     ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
   })
   client = new pg.Client(registry.databaseUrl)
@@ -43,7 +43,7 @@ afterAll(async () => {
   await registry.close()
 })
 
-/** Refusals are written soon, and not with the answer. */
+/** Waits for the refusal in the audit log, which is written shortly after the response. */
 function expectRefusal(repository: string, why: string): Promise<void> {
   return vi.waitFor(async () => {
     const refused = (await auditOf(client, repository)).filter(
@@ -58,8 +58,8 @@ function expectRefusal(repository: string, why: string): Promise<void> {
   })
 }
 
-describe('an upload URL is made', () => {
-  it('for a quarter of an hour, and stands in the answer alone', async () => {
+describe('an upload URL is created', () => {
+  it('for 15 minutes, and only the response contains it', async () => {
     const repository = newRepository()
     const { url, expiresAt, ...more } = await createUploadUrl(registry, repository)
     expect(url).toMatch(new RegExp(`^${registry.url}/upload/rku_[\\w-]{43}_[0-9a-f]{8}$`))
@@ -71,7 +71,7 @@ describe('an upload URL is made', () => {
     ])
   })
 
-  it('for the time that is asked, an hour at most', async () => {
+  it('for the requested time, at most an hour', async () => {
     const repository = newRepository()
     const { expiresAt } = await createUploadUrl(registry, repository, 'v1', undefined, {
       ttlSeconds: 3600,
@@ -87,39 +87,25 @@ describe('an upload URL is made', () => {
     await expectError(await requestUploadUrl(registry, 'UPPER', 'v1'), 400, 'NAME_INVALID')
   })
 
-  it('by whoever may push that tag there, and by nobody else', async () => {
-    const builder = await makeBuilder(registry, 'narrow', {
-      repositories: ['uploads/mine'],
-      tags: ['v*'],
-    })
-    await createUploadUrl(registry, 'uploads/mine', 'v7', builder)
-    await expectError(
-      await requestUploadUrl(registry, 'uploads/mine', 'latest', builder),
-      403,
-      'DENIED',
-    )
-    await expectError(
-      await requestUploadUrl(registry, 'uploads/yours', 'v7', builder),
-      403,
-      'DENIED',
-    )
+  it('only by callers that may push the tag', async () => {
+    const [mine, yours] = ['uploads/mine', 'uploads/yours']
+    const builder = await makeBuilder(registry, 'narrow', { repositories: [mine], tags: ['v*'] })
+    await createUploadUrl(registry, mine, 'v7', builder)
+    await expectError(await requestUploadUrl(registry, mine, 'latest', builder), 403, 'DENIED')
+    await expectError(await requestUploadUrl(registry, yours, 'v7', builder), 403, 'DENIED')
     const reader = await makeBuilder(registry, 'reader', { actions: ['pull', 'delete'] })
-    await expectError(await requestUploadUrl(registry, 'uploads/mine', 'v7', reader), 403, 'DENIED')
-    await expectError(
-      await requestUploadUrl(registry, 'uploads/mine', 'v7', {}),
-      401,
-      'UNAUTHORIZED',
-    )
-    const scope = 'repository:uploads/mine:push'
+    await expectError(await requestUploadUrl(registry, mine, 'v7', reader), 403, 'DENIED')
+    await expectError(await requestUploadUrl(registry, mine, 'v7', {}), 401, 'UNAUTHORIZED')
+    const scope = `repository:${mine}:push`
     const issued = await registry.anonymous(`/token?scope=${scope}`, { headers: builder })
     const { token } = (await issued.json()) as { token: string }
     const bearer = { authorization: `Bearer ${token}` }
-    await createUploadUrl(registry, 'uploads/mine', 'v8', bearer)
-    expect((await requestUploadUrl(registry, 'uploads/mine', 'latest', bearer)).status).toBe(403)
-    expect((await requestUploadUrl(registry, 'uploads/yours', 'v8', bearer)).status).toBe(403)
+    await createUploadUrl(registry, mine, 'v8', bearer)
+    expect((await requestUploadUrl(registry, mine, 'latest', bearer)).status).toBe(403)
+    expect((await requestUploadUrl(registry, yours, 'v8', bearer)).status).toBe(403)
   })
 
-  it('never for longer than the credential lives', async () => {
+  it('with at most the lifetime of the credential', async () => {
     const expiresAt = new Date(Date.now() + 60_000)
     const builder = await makeBuilder(registry, 'short', { expiresAt: expiresAt.toISOString() })
     const made = await createUploadUrl(registry, newRepository(), 'v1', builder)
@@ -127,8 +113,8 @@ describe('an upload URL is made', () => {
   })
 })
 
-describe('an upload URL takes a file', () => {
-  it('without a credential, and makes an image of it', async () => {
+describe('an upload URL accepts a file', () => {
+  it('without a credential, and creates an image', async () => {
     const repository = newRepository()
     const builder = await makeBuilder(registry, 'maker', { tags: ['v*'] })
     const { url } = await createUploadUrl(registry, repository, 'v1', builder)
@@ -176,7 +162,7 @@ describe('an upload URL takes a file', () => {
     await expectRefusal(repository, 'was used at')
   })
 
-  it('of whatever type and size, with a length or in chunks', async () => {
+  it('of any type and size, with a length or in chunks', async () => {
     const kinds: [string, string][] = [
       ['application/vnd.example.kernel', 'application/vnd.example.kernel'],
       ['text/plain; charset=utf-8', 'text/plain'],
@@ -205,7 +191,7 @@ describe('an upload URL takes a file', () => {
     }
   })
 
-  it('in a private repository, and tells nobody else of it', async () => {
+  it('in a private repository, which stays hidden', async () => {
     const repository = newRepository()
     await changeSettings(registry, repository, { visibility: 'private' })
     const { url } = await createUploadUrl(registry, repository)
@@ -214,7 +200,7 @@ describe('an upload URL takes a file', () => {
     expect((await registry.request(`/v2/${repository}/manifests/v1`)).status).toBe(200)
   })
 
-  it('from one of two who come at once', async () => {
+  it('from one of two concurrent clients', async () => {
     const repository = newRepository()
     const { url } = await createUploadUrl(registry, repository)
     const both = [putSlowly(url, 'the first'), putSlowly(url, 'the second')]
@@ -233,7 +219,7 @@ describe('an upload URL takes a file', () => {
   })
 })
 
-describe('a failure does not use the address up:', () => {
+describe('a failed upload does not use up the URL:', () => {
   it('a connection that breaks', async () => {
     const repository = newRepository()
     const { url } = await createUploadUrl(registry, repository)
@@ -250,7 +236,7 @@ describe('a failure does not use the address up:', () => {
     expect((await put(url)).status).toBe(201)
   })
 
-  it('a file that is empty, too large, a part, or of a name that nobody can save', async () => {
+  it('a file that is empty, too large, partial, or with an unusable name', async () => {
     const repository = newRepository()
     const { url } = await createUploadUrl(registry, repository)
     const none = new ReadableStream({ start: (controller) => controller.close() })
@@ -272,7 +258,7 @@ describe('a failure does not use the address up:', () => {
     expect((await put(`${url}/${'x'.repeat(255)}`)).status).toBe(201)
   })
 
-  it('a database that fails at the end, and then no bytes stay', async () => {
+  it('a database that fails at the end, and no bytes are left', async () => {
     const repository = newRepository()
     const { url } = await createUploadUrl(registry, repository)
     const sweep = () =>
@@ -280,7 +266,7 @@ describe('a failure does not use the address up:', () => {
         const store = await FilesystemStore.open(registry.folder)
         expect(await new GarbageCollector(db, store, 3600).sweep()).toMatchObject({ failures: [] })
       })
-    // What earlier failures left.
+    // Removes the leftovers of earlier failures.
     await sweep()
     const held = (await registry.storedObjects()).length
     await client.query(
@@ -297,7 +283,7 @@ describe('a failure does not use the address up:', () => {
     expect((await put(url, 'a kernel that nobody sent before')).status).toBe(201)
   })
 
-  it('a tag that never moves', async () => {
+  it('an immutable tag', async () => {
     const repository = newRepository()
     const [first, second] = [
       await createUploadUrl(registry, repository),
@@ -313,7 +299,7 @@ describe('a failure does not use the address up:', () => {
 })
 
 describe('an upload URL is refused', () => {
-  it('when it expired, before a byte is sent', async () => {
+  it('when it has expired, before a byte is sent', async () => {
     const repository = newRepository()
     const { url } = await createUploadUrl(registry, repository)
     const target = new URL(url).pathname
@@ -337,7 +323,7 @@ describe('an upload URL is refused', () => {
     expect(await uploadsIn(client, repository)).toBe(0)
   })
 
-  it('but not when it expires while the file is on its way', async () => {
+  it('but not when it expires during the upload', async () => {
     const repository = newRepository()
     const { url } = await createUploadUrl(registry, repository)
     const { answer, end } = putSlowly(url)
@@ -349,7 +335,7 @@ describe('an upload URL is refused', () => {
     expect((await answer).status).toBe(201)
   })
 
-  it('when its maker was revoked, at once and also while the file is on its way', async () => {
+  it('when its creator was revoked, immediately and also during the upload', async () => {
     const repository = newRepository()
     const builder = await makeBuilder(registry, 'leaver')
     const [early, late] = [
@@ -368,7 +354,7 @@ describe('an upload URL is refused', () => {
     expect(await tagsOf(registry, repository)).toEqual([])
   })
 
-  it('from where its maker may not come from', async () => {
+  it('from an address that its creator may not use', async () => {
     const repository = newRepository()
     const builder = await makeBuilder(registry, 'fenced', { networks: ['10.1.0.0/16'] })
     const { url } = await createUploadUrl(registry, repository, 'v1', {
@@ -379,7 +365,7 @@ describe('an upload URL is refused', () => {
     expect((await put(url, 'a kernel', from('10.1.9.9'))).status).toBe(201)
   })
 
-  it('when it was never given out, and whoever guesses is slowed down', async () => {
+  it('when it is unknown, and guesses are throttled', async () => {
     const { url } = await createUploadUrl(registry, newRepository())
     const mistyped = url.replace(/.$/, (last) => (last === '0' ? '1' : '0'))
     const guesser = from('198.51.100.1')
@@ -395,7 +381,7 @@ describe('an upload URL is refused', () => {
     expect((await put(url)).status).toBe(201)
   })
 
-  it('by other methods than PUT', async () => {
+  it('for methods other than PUT', async () => {
     const { url } = await createUploadUrl(registry, newRepository())
     for (const method of ['GET', 'HEAD', 'POST', 'PATCH', 'DELETE']) {
       for (const address of [url, `${url}/`, `${url}/x`]) {

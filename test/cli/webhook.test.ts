@@ -163,7 +163,7 @@ describe('rookery webhook, on the machine of the registry,', () => {
     [['webhook', 'redeliver', 'x', '--since', 'yesterday'], '--since must be a duration'],
     [['webhook', 'deliveries', 'x', '--state', 'lost'], '--state must be pending'],
     [['webhook', 'deliveries', 'x', '--limit', '0'], '--limit must be'],
-    [create('Upper'), 'a name has lower-case letters'],
+    [create('Upper'), 'a name must consist of lower-case letters'],
     [['webhook', 'show', 'nothing'], 'there is no webhook nothing'],
     [['webhook', 'update', 'nothing', '--pause'], 'there is no webhook nothing'],
     [['webhook', 'delete', 'nothing'], 'there is no webhook nothing'],
