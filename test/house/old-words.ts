@@ -77,11 +77,7 @@ export const OLD_WORDS: readonly OldWord[] = [
   { word: /\bwish(?:es)?\b/, say: 'request' },
   { word: /\bgo on\b/, say: 'continue' },
   { word: /\breindex(?:ing|ed|es)?\b/, say: 're-analysis' },
-  {
-    word: /\bunread\b/,
-    say: 'not yet analyzed',
-    except: [{ files: /^(?:src|test)\/http\//, because: 'a request body that was not read' }],
-  },
+  { word: /\bunread\b/, say: 'not yet analyzed' },
   { word: /\bremovals\b/, say: 'deletion queue, deletions' },
   { word: /\bremoval holds?\b/, say: 'deletion pause' },
   { word: /\bdemand(?:s|ed|ing)?\b/, say: 'assert, require' },
