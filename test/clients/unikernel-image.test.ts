@@ -101,7 +101,7 @@ describe('curl -F', () => {
       address,
     ])
     expect(ran.status).toBe(22)
-    expect(ran.stdout).toMatch(/layer cut\.hvt is no kernel: malformed kernel: at byte/)
+    expect(ran.stdout).toMatch(/layer cut\.hvt is not a kernel: malformed kernel: at byte/)
   })
 })
 
