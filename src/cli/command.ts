@@ -78,7 +78,7 @@ export class InterruptedError extends Error {
   override readonly name = 'InterruptedError'
 
   constructor() {
-    super('stopped; run it again to go on')
+    super('stopped; run it again to continue')
   }
 }
 

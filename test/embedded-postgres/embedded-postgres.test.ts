@@ -71,7 +71,7 @@ afterEach(async () => {
 })
 
 describe('the embedded Postgres', () => {
-  it('starts in a folder that is not there yet, and answers', async () => {
+  it('starts in a folder that does not exist yet, and accepts connections', async () => {
     const postgres = await start()
     expect(postgres.connection).toMatchObject({ user: 'rookery', database: 'rookery' })
     expect(
@@ -81,7 +81,7 @@ describe('the embedded Postgres', () => {
     expect(await query(postgres.connection, 'show fsync')).toBe('on')
   })
 
-  it('keeps the data over a restart, and leaves nothing running when it stops', async () => {
+  it('keeps the data across a restart, and leaves no process running when it stops', async () => {
     const first = await start()
     await write(first.connection, 'kept')
     const pid = await postmasterPid()
@@ -92,14 +92,14 @@ describe('the embedded Postgres', () => {
     expect(await read((await start()).connection)).toBe('kept')
   })
 
-  it('has room for as many connections as its owner opens, and for commands beside it', async () => {
+  it('accepts the maximum of connections of its owner, and those of commands', async () => {
     const { connection } = await start(100)
     const clients = Array.from({ length: 130 }, () => new pg.Client(connection))
     await Promise.all(clients.map((client) => client.connect()))
     await Promise.all(clients.map((client) => client.end()))
   })
 
-  it('refuses a second start on the same folder in one line, and the first goes on', async () => {
+  it('refuses a second start on the same folder with one line, and the first keeps running', async () => {
     const first = await start()
     const { refused } = await startChild(folder)
     expect(refused?.name).toBe('EmbeddedPostgresError')
@@ -109,7 +109,7 @@ describe('the embedded Postgres', () => {
     expect(await query(first.connection, 'select 1')).toBe(1)
   })
 
-  it('lets one of two starts at the same time win', async () => {
+  it('lets one of two simultaneous starts win', async () => {
     const answers = await Promise.all([startChild(folder), startChild(folder)])
     const winners = answers.filter((answer) => answer.connection !== undefined)
     expect(winners).toHaveLength(1)
@@ -128,14 +128,14 @@ describe('the embedded Postgres', () => {
     const postgres = await start()
     expect(await postmasterPid()).toBe(pid)
     expect(await read(postgres.connection)).toBe('of the killed owner')
-    // Its stderr has no reader any more, and complaining must not kill it.
+    // Its stderr has no reader any more, and writing to it must not end it.
     await expect(query(postgres.connection, 'select nonsense')).rejects.toThrow('nonsense')
     expect(await query(postgres.connection, 'select 1')).toBe(1)
     await postgres.stop()
     expect(await isPostgres(pid)).toBe(false)
   })
 
-  it('comes back with its data when the postmaster is killed', async () => {
+  it('restarts with its data when the postmaster is killed', async () => {
     const { connection } = await start()
     await write(connection, 'acknowledged')
     const pid = await postmasterPid()
@@ -147,7 +147,7 @@ describe('the embedded Postgres', () => {
     expect(lost).toEqual([])
   })
 
-  it('takes its lock again when only the connection that holds it broke', async () => {
+  it('takes its lock again when only the connection with the lock broke', async () => {
     const { connection } = await start()
     const owner = `pid in (select pid from pg_locks where locktype = 'advisory')`
     const sql = `select pg_terminate_backend(pid) from pg_stat_activity where ${owner}`
@@ -160,7 +160,7 @@ describe('the embedded Postgres', () => {
     expect((await startChild(folder)).refused?.message).toMatch(/^another rookery /)
   })
 
-  it('says once that Postgres is lost when it cannot come back', async () => {
+  it('reports once that Postgres is lost when it cannot restart', async () => {
     await start()
     const pid = await postmasterPid()
     await writeFile(join(folder, 'cluster', 'PG_VERSION'), 'nonsense\n')
@@ -171,21 +171,21 @@ describe('the embedded Postgres', () => {
     expect(await postgresBelow(base)).toEqual([])
   })
 
-  it('starts after its postmaster was killed, also when another process has the pid now', async () => {
+  it('starts after its postmaster was killed, even when another process has the pid now', async () => {
     const { child, connection } = await startChild(folder)
     await write(connection, 'survives')
     child.kill('SIGKILL')
     process.kill(await postmasterPid(), 'SIGKILL')
     const lock = join(folder, 'cluster', 'postmaster.pid')
     const text = await readFile(lock, 'utf8')
-    // A process that the uid of Postgres may signal, so that it takes it for a postmaster.
+    // The uid of Postgres may signal this process, so Postgres assumes that it is a postmaster.
     const other = spawn('sleep', ['60'], ROOT ? { uid: 65_534, gid: 65_534 } : {})
     await writeFile(lock, text.replace(/^\d+/, String(other.pid)))
     expect(await read((await start()).connection)).toBe('survives')
     other.kill()
   })
 
-  it('removes what a killed initdb left, and not what a living process makes', async () => {
+  it('removes the files of a killed initdb, and leaves those of a running process', async () => {
     const ended = spawn('true')
     await once(ended, 'exit')
     const living = process.ppid
@@ -196,7 +196,7 @@ describe('the embedded Postgres', () => {
     expect((await readdir(folder)).sort()).toEqual(['cluster', `cluster.${living}.new`, 'socket'])
   })
 
-  it('works in a folder whose path is too long for a socket, or has odd characters', async () => {
+  it('runs in a folder whose path is too long for a socket, or has unusual characters', async () => {
     folder = join(base, `it's, "odd" ü`, 'x'.repeat(120), 'postgres')
     const { connection } = await start()
     sockets.push(connection.host)
@@ -209,23 +209,23 @@ describe('the embedded Postgres', () => {
     expect(await query(near.connection, 'select 1')).toBe(1)
   })
 
-  it('refuses data of another major version, and names both', async () => {
+  it('refuses data of another major version, and names both versions', async () => {
     await mkdir(join(folder, 'cluster'), { recursive: true })
     await writeFile(join(folder, 'cluster', 'PG_VERSION'), '13\n')
-    await expect(start()).rejects.toThrow(/made by Postgres 13, .* here are Postgres \d+/)
+    await expect(start()).rejects.toThrow(/belong to Postgres 13, .* found are Postgres \d+/)
   })
 
-  it('refuses a folder that is not empty and holds no data, and one that it may not make', async () => {
+  it('refuses a folder that is not empty and has no data, and a folder that it may not create', async () => {
     await mkdir(join(folder, 'cluster', 'photos'), { recursive: true })
     await expect(start()).rejects.toThrow(/cluster is not empty, and has no Postgres data/)
     await writeFile(join(base, 'file'), '')
     folder = join(base, 'file', 'postgres')
-    await expect(start()).rejects.toThrow(/cannot make .* ready .*ROOKERY_DATA_DIR/)
+    await expect(start()).rejects.toThrow(/cannot prepare .*ROOKERY_DATA_DIR/)
   })
 })
 
 describe('the npm package with the binaries', () => {
-  it('runs after its links were made, which npm does not pack', async () => {
+  it('runs after its links were created, which npm does not pack', async () => {
     const native = await packageWithoutLinks(join(base, 'package'))
     const self = { uid: DAEMON, gid: DAEMON, via: 'self' } as const
     const bin = await prepareNativePackage(native, folder, self)
@@ -242,14 +242,14 @@ describe.runIf(ROOT)('the embedded Postgres for other users', () => {
     expect(await read(connection)).toBe('of a daemon')
   })
 
-  it('tells an ordinary user that the data belong to another', async () => {
+  it('reports to an ordinary user that the data belong to another user', async () => {
     await (await start()).stop()
     const { refused } = await startChild(folder, DAEMON)
     expect(refused?.name).toBe('EmbeddedPostgresError')
     expect(refused?.message).toMatch(/give it to the user that runs rookery/)
   })
 
-  it('takes data that another user made, once nobody runs on them', async () => {
+  it('takes over data of another user when no server runs on them', async () => {
     await chown(base, DAEMON, DAEMON)
     const { child, connection } = await startChild(folder, DAEMON)
     await write(connection, 'inherited')
@@ -258,7 +258,7 @@ describe.runIf(ROOT)('the embedded Postgres for other users', () => {
     expect(await read((await start()).connection)).toBe('inherited')
   })
 
-  it('refuses a uid that has no passwd entry, and says what to do', async () => {
+  it('refuses a uid without a passwd entry, and names the remedy', async () => {
     await chown(base, NO_SUCH_UID, NO_SUCH_UID)
     const { refused } = await startChild(folder, NO_SUCH_UID)
     expect(refused?.name).toBe('EmbeddedPostgresError')
@@ -288,7 +288,7 @@ describe.runIf(ROOT)('the embedded Postgres for other users', () => {
     expect(await readdir(join(folder, 'native'))).toEqual([native.version])
   })
 
-  it('names the folder that stops it, where setpriv lacks', async () => {
+  it('names the folder that it may not pass when setpriv is missing', async () => {
     await chmod(base, 0o700)
     const path = process.env.PATH
     process.env.PATH = '/nowhere'
@@ -367,7 +367,7 @@ async function postmasterPid(): Promise<number> {
   return Number.parseInt(await readFile(join(folder, 'cluster', 'postmaster.pid'), 'utf8'), 10)
 }
 
-/** Pids of the postmasters whose cluster lies below `path`. */
+/** Lists the pids of the postmasters whose cluster is below `path`. */
 async function postgresBelow(path: string): Promise<string[]> {
   const pids = (await readdir('/proc').catch(() => [])).filter((name) => /^\d+$/.test(name))
   const found: string[] = []

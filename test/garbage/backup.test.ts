@@ -52,14 +52,14 @@ const backup = () => rookery(registry, ['backup', '--to', join(folder, 'backup')
 const restore = (settings: Record<string, string>, from = join(folder, 'backup')) =>
   rookery({ settings }, ['restore', '--from', from, '--json'])
 
-it('every table is in a backup, or left out on purpose', async () => {
+it('every table is in a backup, or in the list of excluded tables', async () => {
   const statement = `select table_name as name from information_schema.tables
                       where table_schema = 'public' order by table_name`
   const { rows } = await sweeper.client.query(statement)
   expect(rows.map(({ name }) => name)).toEqual([...TABLE_NAMES, ...EXCLUDED_TABLES].sort())
 })
 
-it('what was acknowledged before a backup is there after a restore, and works on', async () => {
+it('everything acknowledged before a backup exists after a restore, and the registry works', async () => {
   const repository = 'backed/up'
   const images = []
   for (let count = 0; count < 30; count += 1) {
@@ -71,7 +71,7 @@ it('what was acknowledged before a backup is there after a restore, and works on
   const odd = await pushImage(registry, repository, 'odd', { annotations, layers: [] })
   const open = await startUpload(registry, repository)
   expect((await send(registry, 'PATCH', open, 'not finished')).status).toBe(202)
-  // Pushes and deletes go on meanwhile, and the sweeper has no patience.
+  // Pushes and deletes run meanwhile, and the sweeper has a short grace period.
   let busy = true
   const others = (async () => {
     for (let count = 0; busy; count += 1) {
@@ -113,14 +113,14 @@ it('what was acknowledged before a backup is there after a restore, and works on
     const manifest = await fetch(`${server.url}/v2/${repository}/manifests/odd`)
     expect(await manifest.text()).toBe(odd.body)
     const blob = await fetch(`${server.url}/v2/${repository}/blobs/${large.digest}`)
-    // A second push of what was restored, and of something new: identities go on.
+    // A push to a restored repository, and to a new one: new identities follow the restored ones.
     const target = { ...registry, request: requestOf(server.url) }
     await pushImage(target, repository, 'after')
     await pushBlob(target, 'some/thing-new')
     expect([200, 404]).toContain(blob.status)
     const history = await countHistory(settings.ROOKERY_DATABASE_URL ?? '')
     expect(history).toBeGreaterThan(30)
-    // What happens from now on has places behind what happened before.
+    // New events have later positions than the restored ones.
     const url = settings.ROOKERY_DATABASE_URL ?? ''
     await expect.poll(async () => (await feedOf(url)).position).toBeGreaterThan(after.position)
   } finally {
@@ -150,7 +150,7 @@ async function countHistory(url: string): Promise<number> {
   return rows[0].count
 }
 
-it('a restore into a registry that has something is refused, and changes nothing', async () => {
+it('a restore into a registry that is not empty is refused, and changes nothing', async () => {
   const refused = await rookery(registry, ['restore', '--from', join(folder, 'backup')])
   expect(refused).toMatchObject({ status: 2, stdout: '' })
   expect(refused.stderr).toContain('this registry has repositories already')
@@ -159,7 +159,7 @@ it('a restore into a registry that has something is refused, and changes nothing
 it.each([
   ['is cut short', (dump: Buffer) => dump.subarray(0, Math.floor(dump.length / 2))],
   [
-    'lacks its end',
+    'has no end',
     (dump: Buffer) => gzipSync(String(gunzipSync(dump)).split('\n').slice(0, -2).join('\n')),
   ],
   ['is something else', () => gzipSync('{"hello":"world"}\n')],
@@ -183,7 +183,7 @@ function changed(dump: Buffer, from: string, to: string): Buffer {
   return gzipSync(String(gunzipSync(dump)).replace(from, to))
 }
 
-it('a backup of the release before is restored, and its schema brought up to date', async () => {
+it('a backup of an older release is restored, and its schema migrated', async () => {
   const old = await mkdtemp(join(folder, 'old-'))
   await cp(join(folder, 'backup'), old, { recursive: true })
   const dump = await readFile(join(old, 'database.jsonl.gz'))
@@ -260,7 +260,7 @@ function splitOnce(line: string): [string, string] {
   return [line.slice(0, space), line.slice(space + 1)]
 }
 
-/** As it was before there were rights: no such tables, and no such migration nor later ones. */
+/** Removes the tables and migrations that 0003-access.sql and later ones added. */
 function withoutAccess(dump: Buffer): Buffer {
   const [header = '', ...lines] = String(gunzipSync(dump)).trimEnd().split('\n')
   const later =
@@ -271,7 +271,7 @@ function withoutAccess(dump: Buffer): Buffer {
   return gzipSync(`${[before, ...rows, `end ${rows.length}`].join('\n')}\n`)
 }
 
-it('a backup without the bytes of a blob is refused, and says which', async () => {
+it('a backup without the bytes of a blob is refused, and the blob is named', async () => {
   const broken = await mkdtemp(join(folder, 'broken-'))
   const dump = await readFile(join(folder, 'backup', 'database.jsonl.gz'))
   await writeFile(join(broken, 'database.jsonl.gz'), dump)

@@ -49,7 +49,7 @@ async function scrubbed(...options: string[]) {
   return { status: ran.status, report: JSON.parse(ran.stdout) }
 }
 
-it('a registry in order is clean, also while uploads are in progress', async () => {
+it('an intact registry is clean, even while uploads are in progress', async () => {
   const repository = newRepository()
   await pushBlob(registry, repository, Buffer.alloc(0))
   await pushBlob(registry, repository, randomBytes(100))
@@ -62,7 +62,7 @@ it('a registry in order is clean, also while uploads are in progress', async () 
   expect(status).toBe(0)
 })
 
-it('what lacks, what is wrong and what belongs to nothing is told, and left as it is', async () => {
+it('missing, corrupt and orphaned blobs are reported, and not changed', async () => {
   const repository = newRepository()
   const [missing, shorter, changed, right] = [
     await pushBlob(registry, repository),
@@ -89,11 +89,11 @@ it('what lacks, what is wrong and what belongs to nothing is told, and left as i
   expect((await scrubbed()).report).toMatchObject({ missing: 1, corrupt: 2, orphans: 1 })
 })
 
-it('orphans go when that is asked for, unless they are young', async () => {
+it('orphans are deleted on request, unless they are young', async () => {
   const blob = await pushBlob(registry, newRepository())
   const orphan = `written/ab/${randomUUID()}-01234567`
   await store.put(orphan, one(randomBytes(77)))
-  // What an append left behind that was never recorded, or whose upload is over.
+  // Leftovers of an append that was never recorded, or whose upload has ended.
   const empty = await store.stage(randomUUID())
   await store.append(empty, 0, one(randomBytes(9_000_000)), false)
   const young = await rookery(registry, ['scrub', '--delete-orphans'])
@@ -106,7 +106,7 @@ it('orphans go when that is asked for, unless they are young', async () => {
   expect(await registry.storedObjects()).toMatchObject([{ key: await keyOf(blob.digest) }])
 })
 
-it('one that is stopped goes on where it was, and remembers what it found', async () => {
+it('a stopped scrub resumes at the same place, and keeps its findings', async () => {
   const repository = newRepository()
   const blobs = []
   for (let count = 0; count < 260; count += 1) blobs.push(await pushBlob(registry, repository))
@@ -120,17 +120,17 @@ it('one that is stopped goes on where it was, and remembers what it found', asyn
     void waitUntil(async () => (await saved()) !== undefined).then(() => kill('SIGTERM'))
   })
   expect(slow.status).toBe(130)
-  expect(slow.stderr).toContain('stopped; run it again to go on')
+  expect(slow.stderr).toContain('stopped; run it again to continue')
   const { status, report } = await scrubbed()
   expect(report).toMatchObject({ blobs: 260, missing: 1, corrupt: 0, orphans: 0 })
   expect(status).toBe(1)
   expect(await saved()).toBeUndefined()
 })
 
-it('two do not run at once', async () => {
+it('two scrubs do not run at once', async () => {
   await pushBlob(registry, newRepository(), randomBytes(200_000))
   const locked = async () => {
-    // The locks of other databases are there, too.
+    // `pg_locks` also has the locks of other databases.
     const statement = `select 1
                          from pg_locks
                         where locktype = 'advisory'

@@ -13,13 +13,13 @@ const WORKERS = 6
 const CYCLES = Number(process.env.SOAK_CYCLES ?? 2000)
 const SECONDS_MAX = 240
 const GRACE_MILLISECONDS_MAX = 5
-/** Few, so that every worker pushes the same ones all the time. */
+/** Few blobs, so that all workers push the same ones. */
 const LAYERS = Array.from({ length: 5 }, (_, index) =>
   Buffer.from(`layer ${index} ${'x'.repeat(500)}`),
 )
-const TRIES_MAX = 200
-/** After so many refusals of one push the sweeper waits twice as long: else a slow store never gets one through. */
-const TRIES_PATIENT = 10
+const ATTEMPTS_MAX = 200
+/** After this many refusals of one push the grace period doubles: otherwise no push succeeds with a slow store. */
+const REFUSALS_A_DOUBLING = 10
 
 let registry: TestRegistry
 let second: RunningServer
@@ -44,7 +44,7 @@ afterAll(async () => {
 
 const pick = <T>(values: readonly T[]): T => values[randomInt(values.length)] as T
 
-/** Asks one of the two replicas as the administrator. */
+/** Sends a request to one of the two replicas as the administrator. */
 async function ask(
   path: string,
   init: RequestInit = {},
@@ -58,18 +58,18 @@ async function ask(
   return { status: answer.status, body: Buffer.from(await answer.arrayBuffer()) }
 }
 
-/** How often the push that each repository is at was refused. */
+/** Refusals of each repository's current push. */
 const refused = new Map<string, number>()
 
-/** How long a blob is left alone before it is swept. */
+/** The grace period of the sweeper. */
 function graceSeconds(): number {
-  const doublings = Math.floor(Math.max(0, ...refused.values()) / TRIES_PATIENT)
+  const doublings = Math.floor(Math.max(0, ...refused.values()) / REFUSALS_A_DOUBLING)
   return (randomInt(GRACE_MILLISECONDS_MAX) * 2 ** doublings) / 1000
 }
 
 const counts = { pushed: 0, mounted: 0, found: 0, sweptUnderPush: 0, manifests: 0, deleted: 0 }
 
-/** As clients do: look, else mount, else push. The answer says that the blob is there. */
+/** Checks, mounts or pushes a blob, as clients do. Returns when the registry has it. */
 async function ensureBlob(repository: string, bytes: Buffer): Promise<void> {
   const digest = digestOf(bytes)
   if (randomInt(3) > 0) {
@@ -94,7 +94,7 @@ async function ensureBlob(repository: string, bytes: Buffer): Promise<void> {
   counts.pushed += 1
 }
 
-/** Pushes until it is acknowledged: a blob may be swept before the manifest names it. */
+/** Pushes until the manifest is acknowledged: a blob may be swept before the manifest references it. */
 async function pushImage(repository: string): Promise<{ digest: string; layers: Buffer[] }> {
   const layers = [...new Set([pick(LAYERS), pick(LAYERS)])]
   const [config = Buffer.alloc(0)] = layers
@@ -110,8 +110,8 @@ async function pushImage(repository: string): Promise<{ digest: string; layers: 
     layers: layers.map(descriptor),
     annotations: { unique: randomBytes(8).toString('hex') },
   })
-  for (let tries = 0; tries < TRIES_MAX; tries += 1) {
-    refused.set(repository, tries)
+  for (let attempts = 0; attempts < ATTEMPTS_MAX; attempts += 1) {
+    refused.set(repository, attempts)
     for (const layer of layers) await ensureBlob(repository, layer)
     const tag = `v${randomInt(3)}`
     const answer = await ask(`/v2/${repository}/manifests/${tag}`, {
@@ -132,7 +132,7 @@ async function pushImage(repository: string): Promise<{ digest: string; layers: 
   throw new Error('a push was never acknowledged')
 }
 
-/** What is acknowledged can be pulled, every byte of it. */
+/** Every byte of an acknowledged image can be pulled. */
 async function expectWhole(repository: string, layers: readonly Buffer[]): Promise<void> {
   for (const layer of layers) {
     const { status, body } = await ask(`/v2/${repository}/blobs/${digestOf(layer)}`)
@@ -141,7 +141,7 @@ async function expectWhole(repository: string, layers: readonly Buffer[]): Promi
 }
 
 it(
-  `${CYCLES} pushes and deletes of the same blobs meet a sweeper without patience`,
+  `${CYCLES} pushes and deletes of the same blobs race a sweeper with a short grace period`,
   async () => {
     const end = Date.now() + SECONDS_MAX * 1000
     let cycles = 0
@@ -182,14 +182,14 @@ it(
     }
     process.stdout.write(`${cycles} cycles: ${JSON.stringify(counts)}\n`)
     expect(cycles).toBeGreaterThanOrEqual(CYCLES)
-    // The race was really run.
+    // The race took place.
     expect(counts.sweptUnderPush).toBeGreaterThan(0)
     expect(counts.mounted).toBeGreaterThan(0)
-    // A mount that found nothing began an upload.
+    // A mount without a source began an upload.
     await sweeper.client.query(`update uploads set expires_at = now() - interval '1 second'`)
     await sweeper.sweepAll()
     for (const table of ['blobs', 'deletion_queue', 'uploads', 'repository_blobs']) {
-      // In a run as long as its interval, the registry's own sweeper may still be at some of it.
+      // When the run is as long as the interval, the registry's own sweeper may still work on some of them.
       const left = async () =>
         (await sweeper.client.query(`select count(*)::int as left from ${table}`)).rows[0].left
       await expect.poll(left, { message: table, timeout: 30_000 }).toBe(0)

@@ -37,7 +37,7 @@ async function age(digest: string, hours: number): Promise<void> {
   await sweeper.client.query(statement, [digest, hours])
 }
 
-it('a blob that no manifest names goes after the grace period, and its bytes with it', async () => {
+it('a blob without a manifest is removed after the grace period, with its bytes', async () => {
   const repository = newRepository()
   const blob = await pushBlob(registry, repository)
   expect(await sweeper.garbage(3600).sweep()).toMatchObject({ blobs: 0, checked: 0 })
@@ -53,7 +53,7 @@ it('a blob that no manifest names goes after the grace period, and its bytes wit
   expect(await statusOf(repository, blob.digest, 'GET')).toBe(200)
 })
 
-it('a blob that a manifest names stays, until the last such manifest is deleted', async () => {
+it('a blob with a manifest stays until its last manifest is deleted', async () => {
   const [one, two] = [newRepository(), newRepository()]
   const image = await pushImage(registry, one, 'v1')
   const layer = JSON.parse(image.body).layers[0].digest
@@ -76,7 +76,7 @@ it('a blob that a manifest names stays, until the last such manifest is deleted'
   expect(await statusOf(one, layer, 'GET')).toBe(404)
 })
 
-it('deleting a manifest begins the grace period of its blobs anew', async () => {
+it('deleting a manifest restarts the grace period of its blobs', async () => {
   const repository = newRepository()
   const image = await pushImage(registry, repository, 'v1')
   const layer = JSON.parse(image.body).layers[0].digest
@@ -105,7 +105,7 @@ it.each([
   expect(await statusOf(repository, blob.digest, 'GET')).toBe(200)
 })
 
-it('HEAD writes nothing while a blob was touched a moment ago', async () => {
+it('HEAD writes nothing when the blob was touched recently', async () => {
   const repository = newRepository()
   const blob = await pushBlob(registry, repository)
   const touched = async () => {
@@ -117,7 +117,7 @@ it('HEAD writes nothing while a blob was touched a moment ago', async () => {
   expect(await touched()).toBe(before)
 })
 
-it('a push that meets the sweep is told which blob lacks', async () => {
+it('a push whose blob was swept gets the digest of the missing blob', async () => {
   const repository = newRepository()
   const manifest = await pushImageBlobs(registry, repository)
   await sweeper.sweepAll()
@@ -125,7 +125,7 @@ it('a push that meets the sweep is told which blob lacks', async () => {
   await expectError(answer, 400, 'MANIFEST_BLOB_UNKNOWN')
 })
 
-it('a cancelled and an expired upload leave nothing behind', async () => {
+it('cancelled and expired uploads leave nothing behind', async () => {
   await sweeper.sweepAll()
   const before = (await registry.storedObjects()).length
   const expired = await startUpload(registry, newRepository())
@@ -142,7 +142,7 @@ it('a cancelled and an expired upload leave nothing behind', async () => {
   expect((await sweeper.client.query('select id from deletion_queue')).rows).toEqual([])
 })
 
-it('while a hold lasts no bytes go, and afterwards they do', async () => {
+it('bytes stay during a deletion pause, and are deleted afterwards', async () => {
   const repository = newRepository()
   const blob = await pushBlob(registry, repository)
   const key = `select storage_key as key from blobs where digest = $1`

@@ -5,17 +5,17 @@ import { GarbageCollector } from '../../src/registry/maintenance/garbage.ts'
 import { openBlobStore } from '../../src/server/blob-store.ts'
 import type { TestRegistry } from '../support/registry.ts'
 
-/** What a sweeper needs, on a registry that runs. */
+/** Sweeps the garbage of a running registry. */
 export type Sweeper = {
-  /** A sweeper with this grace period; fractions of a second count. */
+  /** Returns a collector with this grace period, which may have fractions of a second. */
   garbage(graceSeconds: number): GarbageCollector
   readonly client: pg.Client
-  /** Sweeps without a grace period until nothing is left to do. */
+  /** Sweeps without a grace period until no garbage is left. */
   sweepAll(): Promise<void>
   close(): Promise<void>
 }
 
-/** Opens the registry's database and store a second time, as another process would. */
+/** Opens the registry's database and store again, as another process does. */
 export async function openSweeper(registry: TestRegistry): Promise<Sweeper> {
   const db = new Database({
     connection: registry.databaseUrl,

@@ -67,7 +67,11 @@ export const OLD_WORDS: readonly OldWord[] = [
   { word: /\bdesks?\b/, say: 'webhook administration' },
   { word: /\bnudg(?:es?|ed|ing)\b/, say: 'poke, wake' },
   { word: /\bjudg(?:es?|ed|ing|ements?|ments?)\b/, say: 'validate' },
-  { word: /\bforgotten\b/, say: 'pruned, expired' },
+  {
+    word: /\bforgotten\b/,
+    say: 'pruned, expired',
+    except: [{ files: /^test\/garbage\/backup/, because: 'the former name of a column' }],
+  },
   { word: /\bstanding\b/, say: 'active' },
   { word: /\b(?:un)?tid(?:y|ies|ied|ying)\b/, say: 'clean up, needs cleanup' },
   { word: /\bingredients?\b/, say: 'components' },
@@ -89,6 +93,7 @@ export const OLD_WORDS: readonly OldWord[] = [
     word: /\btries\b/,
     say: 'attempts',
     except: [
+      { files: /^test\/garbage\/backup/, because: 'the former name of a column' },
       {
         phrase: /\b(?:it|and|that|which|then|client|process|worker|retry|never|always|who) tries\b/,
         because: 'the verb',

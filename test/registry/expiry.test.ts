@@ -38,9 +38,9 @@ async function withGarbage<T>(work: (garbage: GarbageCollector) => Promise<T>): 
   }
 }
 
-it('an upload that expired is unknown, and its bytes go', async () => {
+it('an expired upload is unknown, and its bytes are deleted', async () => {
   const location = await startUpload(registry, newRepository())
-  expect((await send(registry, 'PATCH', location, 'forgotten')).status).toBe(202)
+  expect((await send(registry, 'PATCH', location, 'never finished')).status).toBe(202)
   const other = await startUpload(registry, newRepository())
   expect((await send(registry, 'PATCH', other, 'remembered')).status).toBe(202)
   expect(await readdir(join(registry.folder, 'uploads'))).toHaveLength(2)
@@ -55,7 +55,7 @@ it('an upload that expired is unknown, and its bytes go', async () => {
   expect(rows).toEqual([{ id: idOf(other) }])
 })
 
-it('an upload whose writer died goes on when the lease has run out, out of its reach', async () => {
+it('an upload whose writer died can continue when the lease has expired, and the writer cannot change it', async () => {
   const location = await startUpload(registry, newRepository())
   expect((await send(registry, 'PATCH', location, 'first ')).status).toBe(202)
   const hold = `update uploads set lease = gen_random_uuid(), lease_until = now() + $2::interval

@@ -18,7 +18,7 @@ const remove = (repository: string, reference: string) =>
   registry.request(`/v2/${repository}/manifests/${reference}`, { method: 'DELETE' })
 
 describe('a push', () => {
-  it('of a new image with tags is one event for the image and one for each tag', async () => {
+  it('of a new image with tags records one event for the image and one for each tag', async () => {
     const repository = newRepository()
     const image = await pushImageBlobs(registry, repository)
     const body = JSON.stringify(image)
@@ -57,7 +57,7 @@ describe('a push', () => {
     expect(new Set(events.map(({ id }) => id)).size).toBe(3)
   })
 
-  it('of the same again changes nothing, and of another tag only that', async () => {
+  it('of the same image again records nothing, and with another tag only that tag', async () => {
     const repository = newRepository()
     const { digest, body } = await pushImage(registry, repository, 'live')
     await putManifest(registry, repository, 'live', body)
@@ -71,7 +71,7 @@ describe('a push', () => {
     ])
   })
 
-  it('that moves a tag tells where it was', async () => {
+  it('that moves a tag records its previous digest', async () => {
     const repository = newRepository()
     const first = await pushImage(registry, repository, 'live')
     const second = await pushImage(registry, repository, 'live')
@@ -83,7 +83,7 @@ describe('a push', () => {
     })
   })
 
-  it('of what speaks of another manifest is an event of its own', async () => {
+  it('of a manifest with a subject records an event of its own', async () => {
     const repository = newRepository()
     const { bytes: _, ...subject } = { ...(await pushImage(registry, repository)), bytes: 0 }
     const claim = await pushImageBlobs(registry, repository, {
@@ -104,7 +104,7 @@ describe('a push', () => {
     })
   })
 
-  it('that is refused leaves no event', async () => {
+  it('that is refused records no event', async () => {
     const repository = newRepository()
     await pushImage(registry, repository, 'live')
     await registry.request(`/api/v1/repositories/${repository}/settings`, {
@@ -124,7 +124,7 @@ describe('a push', () => {
 })
 
 describe('a delete', () => {
-  it('of a tag tells where it was', async () => {
+  it('of a tag records its previous digest', async () => {
     const repository = newRepository()
     const { digest } = await pushImage(registry, repository, 'live')
     await remove(repository, 'live')
@@ -136,7 +136,7 @@ describe('a delete', () => {
     })
   })
 
-  it('of an image takes its tags along, each by an event', async () => {
+  it('of an image removes its tags, each with an event', async () => {
     const repository = newRepository()
     const { digest, body } = await pushImage(registry, repository, 'a')
     await putManifest(registry, repository, 'b', body)
@@ -164,7 +164,7 @@ describe('an event about a unikernel', () => {
     return { inputId, kernelDigest: `sha256:${main_binary_sha256}`, target: 'hvt', abiVersion: 2 }
   }
 
-  it('tells what it is, and what changed against what the tag stood for', async () => {
+  it('describes the unikernel, and its differences from the previous image of the tag', async () => {
     const repository = newRepository()
     await pushBuild(registry, repository, 'live', 'hello-key-1')
     await pushBuild(registry, repository, 'live', 'hello-key-2')
@@ -194,7 +194,7 @@ describe('an event about a unikernel', () => {
     }
   })
 
-  it('that goes back tells the way back', async () => {
+  it('of a rollback describes the differences in reverse', async () => {
     const repository = newRepository()
     await pushBuild(registry, repository, 'live', 'hello-key-1')
     await pushBuild(registry, repository, 'live', 'hello-key-2')
@@ -210,7 +210,7 @@ describe('an event about a unikernel', () => {
     })
   })
 
-  it('of an index tells of each of its members', async () => {
+  it('of an index describes each of its members', async () => {
     const repository = newRepository()
     await pushBuild(registry, repository, 'one', 'hello-key-1')
     const [pushed] = await eventsOf(registry, repository, 2)
@@ -227,7 +227,7 @@ describe('an event about a unikernel', () => {
     expect(events[3]?.data.unikernels).toMatchObject([{ digest, ...facts('hello-key-1') }])
   })
 
-  it('has what a kernel alone tells, too', async () => {
+  it('describes an image that is only a kernel, too', async () => {
     const repository = newRepository()
     const kernel = fixtureOf('hello-key-1', 'kernel')
     const form = new FormData()

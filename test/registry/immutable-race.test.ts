@@ -36,7 +36,7 @@ const CHANGES: readonly (readonly [string, Change])[] = [
   ['delete of its manifest', remove],
 ]
 
-// `pg_locks` has those of other databases, too.
+// `pg_locks` also has the locks of other databases.
 const WAITING = `select count(*)::int as n
                    from pg_stat_activity
                   where datname = current_database()

@@ -19,9 +19,9 @@ beforeAll(async () => {
     connectionsMax: 2,
     onIdleError: () => {},
   })
-  // Of a pull nothing is read.
+  // A pull analyzes no images.
   reader = new ImageAnalyzer(db, await FilesystemStore.open(registry.folder))
-  // Listens to what is asked of the real database.
+  // Records the statements sent to the real database.
   const query = db.query.bind(db)
   vi.spyOn(db, 'query').mockImplementation((text, values) => {
     const answer = query(text, values)
@@ -44,7 +44,7 @@ const bytesSent = async () =>
     .flat()
     .map((row) => (row as { bytes: Buffer | null }).bytes !== null)
 
-it('a manifest by tag takes one round trip, and its bytes travel once', async () => {
+it('a manifest by tag takes one round trip, and its bytes are sent once', async () => {
   const name = newRepository()
   const image = await pushImage(registry, name, 'live')
   const manifests = new Manifests(db, 'public', reader)
@@ -61,7 +61,7 @@ it('a manifest by tag takes one round trip, and its bytes travel once', async ()
   expect(await bytesSent()).toEqual([true])
 })
 
-it('by digest, a cached manifest is only asked whether it may be seen', async () => {
+it('a cached manifest by digest takes one query, for the permission only', async () => {
   const name = newRepository()
   const image = await pushImage(registry, name, 'live')
   const manifests = new Manifests(db, 'public', reader)
@@ -77,7 +77,7 @@ it('by digest, a cached manifest is only asked whether it may be seen', async ()
   await expect(gone).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' })
 })
 
-it('64 readers at once share round trips', async () => {
+it('64 simultaneous readers share round trips', async () => {
   const name = newRepository()
   await pushImage(registry, name, 'live')
   const manifests = new Manifests(db, 'public', reader)

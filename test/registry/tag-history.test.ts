@@ -63,7 +63,7 @@ const messageOf = async (answer: Response) =>
   ((await answer.json()) as { errors: { message: string }[] }).errors[0]?.message
 
 describe('the history of a tag', () => {
-  it('has every position, the newest first', async () => {
+  it('has every position, newest first', async () => {
     const repository = newRepository()
     const [a, b] = [await push(repository), await push(repository)]
     await registry.request(`/v2/${repository}/manifests/live`, { method: 'DELETE' })
@@ -101,7 +101,7 @@ describe('the history of a tag', () => {
     expect(await positions(repository, 'live', '?n=0')).toEqual([])
   })
 
-  it('says which manifests are gone', async () => {
+  it('shows which manifests are deleted', async () => {
     const repository = newRepository()
     const [a, b] = [await push(repository), await push(repository)]
     await registry.request(`/v2/${repository}/manifests/${a}`, { method: 'DELETE' })
@@ -136,7 +136,7 @@ describe('the history of a tag', () => {
     expect((await positions(repository))[0]).toMatchObject({ digest: null, present: false })
   })
 
-  it('under /v2/ keeps manifests that are gone, comes in pages, and refuses other filters', async () => {
+  it('under /v2/ keeps deleted manifests, comes in pages, and refuses other filters', async () => {
     const repository = newRepository()
     const [a, b] = [await push(repository), await push(repository)]
     await registry.request(`/v2/${repository}/manifests/${b}`, { method: 'DELETE' })
@@ -161,7 +161,7 @@ describe('the history of a tag', () => {
     }
   })
 
-  it('asks strangers of a private repository to come back as somebody, on every page', async () => {
+  it('asks anonymous callers of a private repository to authenticate, on every page', async () => {
     const repository = newRepository()
     await push(repository)
     await registry.request(`/api/v1/repositories/${repository}/settings`, {
@@ -181,7 +181,7 @@ describe('the history of a tag', () => {
     expect(never.status).toBe(404)
   })
 
-  it('of a tag that never was is not there', async () => {
+  it('of a tag that never existed is not found', async () => {
     const repository = newRepository()
     await push(repository)
     for (const path of [
@@ -196,7 +196,7 @@ describe('the history of a tag', () => {
     expect((await registry.request(`${tagPath(repository)}/history?last=x`)).status).toBe(400)
   })
 
-  it('names who moved it to those alone who may push there', async () => {
+  it('names the actor only to callers who may push to the repository', async () => {
     const repository = newRepository()
     await push(repository)
     const answer = await registry.anonymous(`${tagPath(repository)}/history`)
@@ -206,7 +206,7 @@ describe('the history of a tag', () => {
 })
 
 describe('a rollback', () => {
-  it('goes back, and then further back', async () => {
+  it('moves back, and the next one further back', async () => {
     const repository = newRepository()
     const [a, b, c] = [await push(repository), await push(repository), await push(repository)]
     expect(await rolledBack(repository)).toBe(b)
@@ -223,7 +223,7 @@ describe('a rollback', () => {
     ])
   })
 
-  it('after a push goes to what was before the push', async () => {
+  it('after a push moves to the position before the push', async () => {
     const repository = newRepository()
     const [a, b] = [await push(repository), await push(repository)]
     expect(await rolledBack(repository)).toBe(a)
@@ -234,7 +234,7 @@ describe('a rollback', () => {
     expect(await rolledBack(repository)).toBe(d)
   })
 
-  it('brings back a tag that was deleted', async () => {
+  it('restores a deleted tag', async () => {
     const repository = newRepository()
     await push(repository)
     const b = await push(repository)
@@ -242,7 +242,7 @@ describe('a rollback', () => {
     expect(await rolledBack(repository)).toBe(b)
   })
 
-  it('passes over manifests that are gone, unless one is named', async () => {
+  it('skips deleted manifests, and refuses a deleted one that is named', async () => {
     const repository = newRepository()
     const [a, b] = [await push(repository), await push(repository)]
     await push(repository)
@@ -253,7 +253,7 @@ describe('a rollback', () => {
     expect(await rolledBack(repository)).toBe(a)
   })
 
-  it('goes nowhere where the tag never was', async () => {
+  it('refuses a digest that the tag never had', async () => {
     const repository = newRepository()
     const a = await push(repository)
     const other = await push(repository, 'other')
@@ -275,7 +275,7 @@ describe('a rollback', () => {
     ).toBe(400)
   })
 
-  it('looks back over a thousand positions, and says that it did not look further', async () => {
+  it('searches a thousand positions, and reports that limit', async () => {
     const repository = newRepository()
     const [a, b] = [await push(repository), await push(repository)]
     const client = new pg.Client(registry.databaseUrl)
@@ -301,7 +301,7 @@ describe('a rollback', () => {
     expect(await messageOf(nothing)).toMatch(/no earlier position among its last 1000 whose/)
   })
 
-  it('happens only from where its sender says the tag is', async () => {
+  it('requires the precondition of its request', async () => {
     const repository = newRepository()
     const [a, b] = [await push(repository), await push(repository)]
     const stale = await rollback(repository, { headers: { 'if-match': `"${a}"` } })
@@ -313,7 +313,7 @@ describe('a rollback', () => {
     expect(await right.json()).toEqual({ repository, tag: 'live', digest: a, previousDigest: b })
   })
 
-  it('of an immutable tag is refused, and so is one by who may not move it', async () => {
+  it('is refused for an immutable tag, and for a caller without permission', async () => {
     const repository = newRepository()
     await push(repository)
     const b = await push(repository)
@@ -348,7 +348,7 @@ describe('a rollback', () => {
     expect(await messageOf(bound)).toMatch(/may not push tag live/)
   })
 
-  it('stands in the audit log', async () => {
+  it('is in the audit log', async () => {
     const repository = newRepository()
     const [a, b] = [await push(repository), await push(repository)]
     await rolledBack(repository)
@@ -359,7 +359,7 @@ describe('a rollback', () => {
   })
 })
 
-it('of moves and rollbacks at once each follows the one before', async () => {
+it('concurrent with moves records positions that each follow the previous one', async () => {
   const repository = newRepository()
   for (let count = 0; count < 3; count += 1) await push(repository)
   const statuses = await Promise.all(

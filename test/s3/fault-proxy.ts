@@ -24,40 +24,40 @@ export type Operation =
   | 'List'
 
 export type Fault =
-  /** Answers that the store itself gives; the request does not reach it. */
+  /** Error responses of a store. The request does not reach the store. */
   | '500'
   | 'slow down'
   | 'forbidden'
-  /** A failure behind a status that says that all is well, as S3 does when it notices late. */
+  /** A failure after a success status, as S3 sends it when it fails late. */
   | '200 and an error'
-  /** Takes the whole request, passes nothing on, and never answers. */
+  /** Reads the whole request, forwards nothing, and never responds. */
   | 'hang'
-  /** Takes the whole request, passes nothing on, and closes the connection. */
+  /** Reads the whole request, forwards nothing, and closes the connection. */
   | 'cut'
   /** Closes the connection in the middle of the request's body. */
   | 'cut the request'
-  /** Passes it on, and half of the answer's body back. */
+  /** Forwards the request, returns half of the response's body, and closes the connection. */
   | 'cut the answer'
-  /** Passes it on, and the answer's head back, and nothing of its body. */
+  /** Forwards the request, returns the head of the response, and closes the connection. */
   | 'cut behind the head'
-  /** Passes half of the answer's body back, and then nothing more. */
+  /** Returns half of the response's body, and then stalls. */
   | 'stall the answer'
-  /** The store did it, and the connection closes before its answer. */
+  /** Forwards the request, and closes the connection before the response. */
   | 'lose the answer'
-  /** The store did it, and its answer never comes. */
+  /** Forwards the request, and never returns the response. */
   | 'hold the answer'
 
-/** Which requests: an operation, or what `Operation METHOD /path?query` looks like; undefined is all. */
+/** Selects requests: an operation, or a pattern for `Operation METHOD /path?query`; undefined selects all. */
 export type Matching = Operation | RegExp | undefined
 
-/** Which of the requests that match; without it all of them, until the fault is cleared. */
+/** The numbers of the matching requests; undefined: all of them, until the fault is cleared. */
 export type Times = { readonly first: number } | { readonly nth: number }
 
-/** A fault that was asked for. */
+/** An active fault. */
 export type Injected = {
-  /** Requests that it has met. */
+  /** Requests that it has affected. */
   readonly met: number
-  /** Resolves when it has met a request, and did with it what it does before it stands still. */
+  /** Resolves when it has affected a request, and for a stall, when the stall has begun. */
   reached(): Promise<void>
 }
 
@@ -81,12 +81,11 @@ const REFUSALS = {
 } as const
 
 /**
- * Stands between a registry and an object store, and breaks what it is told to break. Everything else
- * passes as it came, with its Host, which is signed.
+ * A proxy between a registry and an object store that injects faults. It forwards all other requests unchanged, with their signed Host.
  */
 export class FaultProxy {
   readonly url: string
-  /** Every operation that was asked for, in order. */
+  /** Every requested operation, in order. */
   readonly seen: Operation[] = []
   readonly #server: Server
   readonly #target: URL
@@ -98,7 +97,7 @@ export class FaultProxy {
     this.#target = target
     this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
     server.on('request', (req: IncomingMessage, res: ServerResponse) => {
-      // Whoever asked may be gone, which is nothing to tell anybody.
+      // The client may have closed the connection, which is no error of the test.
       this.#handle(req, res).catch(() => res.destroy())
     })
   }
@@ -110,7 +109,7 @@ export class FaultProxy {
     return new FaultProxy(server, new URL(target))
   }
 
-  /** From now on `fault` meets the requests that match; of several, the one asked for first. */
+  /** Injects `fault` into matching requests from now on. The oldest matching fault applies. */
   inject(fault: Fault, on: Matching, times?: Times): Injected {
     const rule: Rule = { fault, on, times, matched: 0, met: 0, acted: 0 }
     this.#rules.push(rule)
@@ -127,12 +126,12 @@ export class FaultProxy {
     }
   }
 
-  /** Everything passes again. */
+  /** Clears all faults. */
   clear(): void {
     this.#rules = []
   }
 
-  /** Closes what is open, too. */
+  /** Closes the proxy and its open connections. */
   async close(): Promise<void> {
     const closed = once(this.#server, 'close')
     this.#server.close()
@@ -215,17 +214,17 @@ function send(res: ServerResponse, { status, headers, body }: Answer): void {
   res.end(body)
 }
 
-/** As S3 says it. */
+/** An error response in S3's format. */
 function refusal(fault: keyof typeof REFUSALS): Answer {
   const [status, code] = REFUSALS[fault]
   const body = Buffer.from(
-    `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>told to</Message></Error>`,
+    `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>injected</Message></Error>`,
   )
   const headers = ['Content-Type', 'application/xml', 'Content-Length', String(body.length)]
   return { status, headers, body }
 }
 
-/** All bytes, or at least so many. */
+/** Reads all bytes, or stops after at least this many. */
 async function bytesOf(from: IncomingMessage, atLeast = Number.POSITIVE_INFINITY): Promise<Buffer> {
   const chunks: Buffer[] = []
   let size = 0
@@ -237,7 +236,7 @@ async function bytesOf(from: IncomingMessage, atLeast = Number.POSITIVE_INFINITY
   return Buffer.concat(chunks)
 }
 
-/** By method, path style (`/bucket/key`) and query. */
+/** Returns the operation of a request from its method, path-style URL (`/bucket/key`) and query. */
 function operationOf({ method, url = '' }: IncomingMessage): Operation {
   const { pathname, searchParams } = new URL(url, 'http://store')
   const ofObject = pathname.split('/').filter((part) => part !== '').length > 1

@@ -6,7 +6,7 @@ import {
   expectPulled,
   expectUnavailable,
   type Faulty,
-  goOn,
+  finishPush,
   pushAgain,
   type Size,
   startFaulty,
@@ -21,7 +21,7 @@ type Case = {
   readonly way: Way
 }
 
-/** The store did something, or was left with something, that the upload's row never told. */
+/** Faults after which the store has bytes that the upload's row does not list. */
 const CASES: readonly Case[] = [
   {
     name: 'the answer of CreateMultipartUpload was lost once',
@@ -75,7 +75,7 @@ async function pushThrough({ faults, size, way }: Case) {
   const { registry, proxy } = faulty
   const push = await beginPush(registry, size, way)
   for (const [fault, on, times] of faults) proxy.inject(fault, on, times)
-  const answer = await goOn(registry, push)
+  const answer = await finishPush(registry, push)
   proxy.clear()
   if (answer.status !== 201) {
     await expectUnavailable(answer)
@@ -84,7 +84,7 @@ async function pushThrough({ faults, size, way }: Case) {
   await expectPulled(registry, push)
 }
 
-describe('a sweep finds all that is left behind a push that went through in the end, when', () => {
+describe('a sweep finds all leftovers of a push that succeeded in the end, when', () => {
   it.each(CASES)('$name', async (one) => {
     const before = await unnamed(faulty.registry, faulty.sweeper.client)
     await pushThrough(one)
@@ -93,7 +93,7 @@ describe('a sweep finds all that is left behind a push that went through in the 
   })
 })
 
-it('a scrub finds nothing that the sweeps left', async () => {
+it('a scrub finds no orphans after the sweeps', async () => {
   const { registry } = faulty
   const { stdout, status } = await rookery(registry, ['scrub', '--json', '--older-than', '0'])
   expect(JSON.parse(stdout)).toMatchObject({ orphans: 0, missing: 0, corrupt: 0 })

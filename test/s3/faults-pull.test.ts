@@ -7,7 +7,7 @@ import {
   expectPulled,
   expectUnavailable,
   type Faulty,
-  goOn,
+  finishPush,
   look,
   pushAgain,
   REFUSED_SECONDS_MAX,
@@ -38,7 +38,7 @@ afterAll(async () => {
   await faulty.close()
 })
 
-/** A whole answer's bytes; undefined when the connection broke before it was whole. */
+/** Returns the bytes of a complete response; undefined when the connection broke before its end. */
 async function pulled(answer: Response): Promise<Buffer | undefined> {
   return answer.arrayBuffer().then(
     (bytes) => Buffer.from(bytes),
@@ -46,7 +46,7 @@ async function pulled(answer: Response): Promise<Buffer | undefined> {
   )
 }
 
-describe('a pull brings every byte although the store fails in passing:', () => {
+describe('a pull returns every byte although the store fails temporarily:', () => {
   it.each<readonly [Fault, Times, keyof typeof SIZES]>([
     ['cut the answer', { first: 1 }, 'small'],
     ['cut the answer', { first: 3 }, 'large'],
@@ -88,14 +88,14 @@ describe('a pull is refused with 503 while the store fails:', () => {
     const injected = proxy.inject(fault, 'GetObject')
     await expectUnavailable(await within(REFUSED_SECONDS_MAX, () => registry.request(path)))
     expect(injected.met).toBeGreaterThan(0)
-    // Not a matter of the bytes: Postgres knows what there is.
+    // HEAD reads no bytes: Postgres knows which blobs exist.
     expect((await registry.request(path, { method: 'HEAD' })).status).toBe(200)
     proxy.clear()
     expect((await pulled(await registry.request(path)))?.equals(bytes)).toBe(true)
   })
 })
 
-describe('a pull that the store breaks off for good breaks off, and never looks whole:', () => {
+describe('a pull that the store ends early for good ends early, and never seems complete:', () => {
   it.each<Fault>(['hang', '500', 'cut', 'cut behind the head', 'forbidden'])(
     'half of it, and then %s',
     async (fault) => {
@@ -113,14 +113,14 @@ describe('a pull that the store breaks off for good breaks off, and never looks 
     },
   )
 
-  it('every answer is cut in its middle', async () => {
+  it('every response is cut in its middle', async () => {
     const { registry, proxy } = faulty
     const { path, bytes } = blobs.large
     proxy.inject('cut the answer', 'GetObject')
     const answer = await within(REFUSED_SECONDS_MAX, () => registry.request(path))
     expect(answer.status).toBe(200)
     const found = await within(REFUSED_SECONDS_MAX, () => pulled(answer))
-    // Each answer brings some of it, so it may well arrive; but then whole.
+    // Each response has some of the bytes, so the pull may succeed, but then with all of them.
     expect(found === undefined || found.equals(bytes)).toBe(true)
   })
 })
@@ -139,7 +139,7 @@ it.each<Fault>(['500', 'forbidden', 'cut'])(
   },
 )
 
-it('while every call hangs, everything is answered within the limit', async () => {
+it('while every call hangs, every request gets a response within the limit', async () => {
   const { registry, proxy } = faulty
   const { path, bytes } = blobs.small
   const push = await beginPush(registry, 'small', 'PUT')
@@ -149,7 +149,7 @@ it('while every call hangs, everything is answered within the limit', async () =
     Promise.all([
       within(TIMEOUT_SECONDS + 2, () => registry.anonymous('/readyz')),
       registry.request(path),
-      goOn(registry, push),
+      finishPush(registry, push),
       send(registry, 'POST', uploads, push.bytes),
     ]),
   )

@@ -12,21 +12,21 @@ import {
   expectPulled,
   expectUnavailable,
   type Faulty,
-  goOn,
+  finishPush,
   pushAgain,
   startFaulty,
 } from './faulty-store.ts'
 
-/** Less than a part. */
+/** Smaller than a part. */
 const DISK_MIB = 4
-/** Clients that stop in the middle of a chunk: each holds a buffer, of which there are fewer. */
+/** Clients that stop in the middle of a chunk. Each holds a buffer, and there are fewer buffers. */
 const SLOW_CLIENTS = 14
 const CHUNK_BYTES = 1024 * 1024
 /** Requests after which this process has also read what the slow clients have sent. */
 const ROUND_TRIPS = 20
 const LEASED_MILLISECONDS_MAX = 10_000
 
-/** For what finds no room in memory; undefined where nobody may mount one. */
+/** The disk for parts that do not fit into memory; undefined without the right to mount. */
 async function mountSmallDisk(): Promise<string | undefined> {
   const folder = await mkdtemp(join(tmpdir(), 'rookery-small-spool-'))
   try {
@@ -53,7 +53,7 @@ describe.skipIf(disk === undefined)('when memory and the disk beside it are full
     await rm(folder, { recursive: true })
   })
 
-  it('a large push is refused, small ones go through, and all do afterwards', async () => {
+  it('a large push is refused, small pushes succeed, and afterwards all succeed', async () => {
     faulty = await startFaulty({ ROOKERY_DATA_DIR: folder })
     const { registry, sweeper } = faulty
     const slow: RawConnection[] = []
@@ -72,7 +72,7 @@ describe.skipIf(disk === undefined)('when memory and the disk beside it are full
     await expect.poll(leases, within).toBe(SLOW_CLIENTS)
     for (let trip = 0; trip < ROUND_TRIPS; trip += 1) await registry.anonymous('/healthz')
     const push = await beginPush(registry, 'large', 'PUT')
-    refused = await goOn(registry, push)
+    refused = await finishPush(registry, push)
     expect(refused.status).toBeGreaterThanOrEqual(500)
     const small = await pushBlob(registry, newRepository(), randomBytes(64 * 1024))
     for (const connection of slow) connection.close()
@@ -82,7 +82,7 @@ describe.skipIf(disk === undefined)('when memory and the disk beside it are full
     await expectPulled(registry, push)
     expect(await faulty.leftBehind()).toEqual([])
   })
-  it('the refusal says 503, and when to try again', async () => {
+  it('the refusal is 503 with the time to retry', async () => {
     await expectUnavailable(refused)
   })
 })

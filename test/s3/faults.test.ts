@@ -7,7 +7,7 @@ import {
   expectPulled,
   expectUnavailable,
   type Faulty,
-  goOn,
+  finishPush,
   look,
   pushAgain,
   REFUSED_SECONDS_MAX,
@@ -29,7 +29,7 @@ afterAll(async () => {
 
 type Passing = readonly [Operation, Fault, Times, Size, Way]
 
-describe('a push goes through although the store fails in passing:', () => {
+describe('a push succeeds although the store fails temporarily:', () => {
   it.each<Passing>([
     ['PutObject', '500', { first: 2 }, 'small', 'PUT'],
     ['PutObject', 'slow down', { first: 1 }, 'small', 'PATCH'],
@@ -54,7 +54,7 @@ describe('a push goes through although the store fails in passing:', () => {
     const { registry, proxy } = faulty
     const injected = proxy.inject(fault, operation, times)
     const push = await beginPush(registry, size, way)
-    const answer = await goOn(registry, push)
+    const answer = await finishPush(registry, push)
     expect({ status: answer.status, text: await answer.text() }).toEqual({ status: 201, text: '' })
     expect(injected.met).toBeGreaterThan(0)
     proxy.clear()
@@ -86,7 +86,7 @@ describe('a push is refused with 503 while the store fails:', () => {
     const { registry, proxy } = faulty
     const push = await beginPush(registry, size, way)
     const injected = proxy.inject(fault, operation)
-    await expectUnavailable(await within(REFUSED_SECONDS_MAX, () => goOn(registry, push)))
+    await expectUnavailable(await within(REFUSED_SECONDS_MAX, () => finishPush(registry, push)))
     expect(injected.met).toBeGreaterThan(0)
     expect(await look(registry, push)).toBe(404)
     proxy.clear()
@@ -95,12 +95,12 @@ describe('a push is refused with 503 while the store fails:', () => {
     expect(await faulty.leftBehind()).toEqual([])
   })
 
-  it('every one of them, and the client never comes again', async () => {
+  it('every call fails, and the client does not retry', async () => {
     const { registry, proxy } = faulty
     for (const [operation, fault, size, way] of LASTING) {
       const push = await beginPush(registry, size, way)
       proxy.inject(fault, operation)
-      await expectUnavailable(await goOn(registry, push))
+      await expectUnavailable(await finishPush(registry, push))
       proxy.clear()
       expect(await look(registry, push)).toBe(404)
     }
@@ -124,18 +124,20 @@ describe('a push is refused with 503 while the store fails:', () => {
     expect(await faulty.leftBehind()).toEqual([])
   })
 
-  it('pushes at once, each of whose calls of one kind hang', async () => {
+  it('concurrent pushes whose calls of one kind hang', async () => {
     const { registry, proxy } = faulty
     const begun = await Promise.all(
       HANGING.map(async ([operation, size, way]) => {
         const push = await beginPush(registry, size, way)
-        // An object's name has the id of the upload that wrote it.
+        // The name of an object has the id of the upload that wrote it.
         const id = push.location.split('/').at(-1)
         return { push, injected: proxy.inject('hang', new RegExp(`^${operation} .*/${id}-`)) }
       }),
     )
     await within(REFUSED_SECONDS_MAX, () =>
-      Promise.all(begun.map(async ({ push }) => expectUnavailable(await goOn(registry, push)))),
+      Promise.all(
+        begun.map(async ({ push }) => expectUnavailable(await finishPush(registry, push))),
+      ),
     )
     for (const { push, injected } of begun) {
       expect(injected.met).toBeGreaterThan(0)

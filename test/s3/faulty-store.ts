@@ -8,9 +8,9 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { s3Server } from '../support/s3.ts'
 import { FaultProxy } from './fault-proxy.ts'
 
-/** What one call to the store may take, all its tries together. */
+/** The limit of one call to the store, including its retries. */
 export const TIMEOUT_SECONDS = 3
-/** In so much time a client hears that the store fails: a call that hung, and one that tidies up. */
+/** The time until a client gets an error: one call that hangs, and one that cleans up. */
 export const REFUSED_SECONDS_MAX = 2 * TIMEOUT_SECONDS + 2
 
 const KIB = 1024
@@ -38,23 +38,23 @@ export type Push = {
   sent: number
 }
 
-/** A registry whose object store is behind a proxy that breaks what a test says. */
+/** A registry whose object store is behind a proxy that injects faults. */
 export type Faulty = {
   readonly registry: TestRegistry
   readonly proxy: FaultProxy
   readonly sweeper: Sweeper
-  /** After every upload expired and everything was swept: names in the bucket that no row has. */
+  /** Expires every upload, sweeps, and returns the names in the bucket without a row. */
   leftBehind(): Promise<string[]>
   close(): Promise<void>
 }
 
-/** A registry in this process; on everything it said, `close` looks for secrets. */
+/** Starts a registry in this process. `close` searches its whole log for secrets. */
 export async function startFaulty(settings: Record<string, string> = {}): Promise<Faulty> {
   const proxy = await FaultProxy.start(s3Server().endpoint)
   const registry = await startRegistry({
     ROOKERY_S3_ENDPOINT: proxy.url,
     ROOKERY_S3_TIMEOUT_SECONDS: String(TIMEOUT_SECONDS),
-    // Sweeps are the tests' own.
+    // The tests sweep themselves.
     ROOKERY_GC_INTERVAL_SECONDS: '3600',
     ROOKERY_LOG_LEVEL: 'debug',
     ...settings,
@@ -78,7 +78,7 @@ export async function startFaulty(settings: Record<string, string> = {}): Promis
   }
 }
 
-/** Time passes: uploads expire, also those whose writer died, and removals are due. */
+/** Makes all uploads expire, even those whose writer died, and all deletions due. */
 export async function expireAll(client: pg.Client): Promise<void> {
   await client.query(
     `update uploads
@@ -88,7 +88,7 @@ export async function expireAll(client: pg.Client): Promise<void> {
   await client.query(`update deletion_queue set due_at = now() - interval '1 second'`)
 }
 
-/** What lies in the bucket and is no blob's. */
+/** Lists the names in the bucket that belong to no blob. */
 export async function unnamed(
   registry: Pick<TestRegistry, 'storedObjects'>,
   client: pg.Client,
@@ -99,7 +99,7 @@ export async function unnamed(
   return held.map(({ name }) => name).filter((name) => !named.has(name))
 }
 
-/** Neither the secret key nor anything that was made with it, nor what clients sent as theirs. */
+/** Asserts that the log has no secret key, no signature, and no client's credential. */
 export function expectNoSecrets({ log, password }: TestRegistry): void {
   const text = log.join('')
   expect(text.length).toBeGreaterThan(0)
@@ -111,7 +111,7 @@ export function expectNoSecrets({ log, password }: TestRegistry): void {
   expect(text).not.toMatch(/AWS4-HMAC-SHA256|"authorization"|Signature=/i)
 }
 
-/** Begins an upload of random bytes. */
+/** Starts an upload of random bytes. */
 export async function beginPush(registry: TestRegistry, size: Size, way: Way): Promise<Push> {
   const pieces = PIECES[size][way]
   const bytes = randomBytes(pieces.reduce((sum, piece) => sum + piece, 0))
@@ -120,8 +120,8 @@ export async function beginPush(registry: TestRegistry, size: Size, way: Way): P
   return { repository, bytes, digest: digestOf(bytes), pieces, location, sent: 0 }
 }
 
-/** Sends what is left, and returns the 201, or the first answer that refuses. */
-export async function goOn(registry: TestRegistry, push: Push): Promise<Response> {
+/** Sends the rest, and returns the 201, or the first refusal. */
+export async function finishPush(registry: TestRegistry, push: Push): Promise<Response> {
   const { bytes, pieces } = push
   let end = 0
   for (const piece of pieces.slice(0, -1)) {
@@ -137,16 +137,16 @@ export async function goOn(registry: TestRegistry, push: Push): Promise<Response
   return send(registry, 'PUT', `${push.location}?digest=${push.digest}`, rest)
 }
 
-/** How a client went on. */
+/** How a client continued. */
 export type Resumed = 'went on' | 'began anew'
 
-/** Goes on where the status says, or anew when the upload is unknown, until the blob is there. */
+/** Continues at the position of the status, or starts again when the upload is unknown, until the blob exists. */
 export async function pushAgain(registry: TestRegistry, push: Push): Promise<Resumed> {
   const status = await registry.request(push.location)
   if (status.status === 204) {
     const last = Number(/^0-(\d+)$/.exec(status.headers.get('range') ?? '')?.[1])
     push.sent = last === 0 ? 0 : last + 1
-    const answer = await goOn(registry, push)
+    const answer = await finishPush(registry, push)
     if (answer.status === 201) return 'went on'
     expect({ status: answer.status, text: await answer.text() }).toMatchObject({
       status: 404,
@@ -155,24 +155,24 @@ export async function pushAgain(registry: TestRegistry, push: Push): Promise<Res
   } else expect(status.status).toBe(404)
   push.location = await startUpload(registry, push.repository)
   push.sent = 0
-  expect((await goOn(registry, push)).status).toBe(201)
+  expect((await finishPush(registry, push)).status).toBe(201)
   return 'began anew'
 }
 
-/** The blob is there, with the bytes that were pushed. */
+/** Asserts that the blob exists with the pushed bytes. */
 export async function expectPulled(registry: TestRegistry, push: Push): Promise<void> {
   const answer = await registry.request(`/v2/${push.repository}/blobs/${push.digest}`)
   expect(answer.status).toBe(200)
   expect(Buffer.from(await answer.arrayBuffer()).equals(push.bytes)).toBe(true)
 }
 
-/** The status of a HEAD of the blob. */
+/** Returns the status of a HEAD of the blob. */
 export async function look(registry: TestRegistry, push: Push): Promise<number> {
   const path = `/v2/${push.repository}/blobs/${push.digest}`
   return (await registry.request(path, { method: 'HEAD' })).status
 }
 
-/** 503 as the spec's JSON, which says when to come again. */
+/** Asserts a 503 with the spec's JSON and the time to retry. */
 export async function expectUnavailable(answer: Response): Promise<void> {
   const text = await answer.text()
   expect({ status: answer.status, text }).toMatchObject({ status: 503 })
@@ -181,7 +181,7 @@ export async function expectUnavailable(answer: Response): Promise<void> {
   expect(JSON.parse(text).errors).toMatchObject([{ code: 'UNAVAILABLE' }])
 }
 
-/** What `work` gives, and that it took at most so many seconds. */
+/** Returns the result of `work`, and asserts that it took at most this many seconds. */
 export async function within<T>(secondsMax: number, work: () => Promise<T>): Promise<T> {
   const begun = performance.now()
   const result = await work()

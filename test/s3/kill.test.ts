@@ -15,7 +15,7 @@ import {
   beginPush,
   expectPulled,
   expireAll,
-  goOn,
+  finishPush,
   look,
   type Push,
   pushAgain,
@@ -25,7 +25,7 @@ import {
 } from './faulty-store.ts'
 
 type Stage = {
-  /** What had happened when the process died. */
+  /** The progress when the process died. */
   readonly when: string
   readonly fault: Fault
   readonly on: Operation
@@ -65,7 +65,7 @@ type Acknowledged = {
 
 type Killed = {
   readonly acknowledged: Acknowledged
-  /** By what had happened when the process died. */
+  /** The pushes by their progress when the process died. */
   readonly pushes: ReadonlyMap<string, Push>
 }
 
@@ -77,7 +77,7 @@ let survivor: ServerProcess
 let registry: TestRegistry
 let sweeper: Sweeper
 
-/** Another process on the same Postgres and bucket, which is never killed. */
+/** Another process on the same Postgres and bucket. It is never killed. */
 beforeAll(async () => {
   database = await createTestDatabase()
   folder = await mkdtemp(join(tmpdir(), 'rookery-kill-'))
@@ -106,7 +106,7 @@ afterAll(async () => {
 
 const idOf = ({ location }: Push) => location.split('/').at(-1) ?? ''
 
-/** A process that is killed while each of its pushes stands at another stage. */
+/** A process that is killed while its pushes are at different stages. */
 async function killAtEveryStage(name: string): Promise<Killed> {
   const victim = await startProcess({
     ...shared,
@@ -120,10 +120,10 @@ async function killAtEveryStage(name: string): Promise<Killed> {
   for (const { when, fault, on, part, size, way } of STAGES) {
     const push = await beginPush(dying, size, way)
     pushes.set(when, push)
-    // An object's name has the id of the upload that wrote it.
+    // The name of an object has the id of the upload that wrote it.
     const query = part === undefined ? '' : `.*partNumber=${part}&`
     const injected = proxy.inject(fault, new RegExp(`^${on} .*/${idOf(push)}-${query}`))
-    ended.push(goOn(dying, push).catch(() => 'no answer'))
+    ended.push(finishPush(dying, push).catch(() => 'no answer'))
     await injected.reached()
   }
   await stopProcess(victim, 'SIGKILL')
@@ -153,7 +153,7 @@ async function expectAcknowledged({ repository, manifest, layer }: Acknowledged)
   }
 }
 
-/** What the bucket has of an upload and no row names, after everything expired and was swept. */
+/** Lists the bucket's objects of uploads without a row, after all uploads expired and were swept. */
 async function leftOf(push: Push, id = idOf(push)): Promise<string[]> {
   await expireAll(sweeper.client)
   await sweeper.sweepAll()
@@ -172,7 +172,7 @@ describe('after a process was killed in the middle of pushes, another one', () =
 
   it('has everything that was acknowledged', () => expectAcknowledged(killed.acknowledged))
 
-  it.each(STAGES)('lets the client go on when $when ($size by $way)', async ({ when }) => {
+  it.each(STAGES)('lets the client continue when $when ($size by $way)', async ({ when }) => {
     const push = pushOf(when)
     expect(await look(registry, push)).toBe(404)
     const busy = await registry.request(push.location, { method: 'PATCH', body: 'too early' })
@@ -195,7 +195,7 @@ describe('after a process was killed in the middle of pushes, another one', () =
   it('still has everything that was acknowledged', () => expectAcknowledged(killed.acknowledged))
 })
 
-describe('after a process was killed in the middle of pushes that nobody goes on with', () => {
+describe('after a process was killed in the middle of pushes that no client continues', () => {
   let killed: Killed
 
   beforeAll(async () => {
@@ -208,5 +208,5 @@ describe('after a process was killed in the middle of pushes that nobody goes on
     expect((await registry.request(push.location)).status).toBe(404)
   })
 
-  it('everything that was acknowledged is there', () => expectAcknowledged(killed.acknowledged))
+  it('everything that was acknowledged exists', () => expectAcknowledged(killed.acknowledged))
 })

@@ -9,9 +9,9 @@ import { createBucket, s3Settings } from '../support/s3.ts'
 import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 
 const MIB = 1024 * 1024
-/** What all uploads together may hold for parts: see the table of sizes in ARCHITECTURE.md. */
+/** The memory for the parts of all uploads: see the table of sizes in ARCHITECTURE.md. */
 const PART_BUFFERS_MEBIBYTES = 112
-/** The sockets' own buffers, and a heap that was not collected yet. */
+/** Socket buffers, and heap that is not collected yet. */
 const BESIDES_MEBIBYTES = 96
 const SECONDS_MAX = 120
 const PASSWORD = 'bounded'
@@ -42,7 +42,7 @@ async function residentMebibytes(field: 'VmRSS' | 'VmHWM'): Promise<number> {
   return Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)?.[1]) / 1024
 }
 
-/** The same block again and again behind a mark, so that a large blob costs the test no memory. */
+/** Repeats one block after a marker, so that a large blob needs no memory in the test. */
 class LargeBlob {
   readonly bytes: number
   readonly digest: string
@@ -88,7 +88,7 @@ class LargeBlob {
 }
 
 it(
-  'an upload of 1 GiB and eight others at once stay within the buffers for parts',
+  'an upload of 1 GiB and eight concurrent ones stay within the buffers for parts',
   async () => {
     const block = randomBytes(MIB)
     const before = await residentMebibytes('VmRSS')

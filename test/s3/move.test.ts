@@ -20,7 +20,7 @@ let bucket: string
 let settings: Record<string, string>
 let client: pg.Client
 
-/** A registry on files, and the settings that it has after the move. */
+/** A registry on files, and its settings after the move. */
 beforeAll(async () => {
   registry = await startRegistry(ON_DISK)
   bucket = await createBucket()
@@ -46,7 +46,7 @@ async function keyOf(digest: string): Promise<string> {
   return rows[0].key
 }
 
-it('a registry on files moves to a bucket while it runs, and everything is there', async () => {
+it('a registry on files moves to a bucket while it runs, and has everything', async () => {
   const repository = 'moving/house'
   const blobs = [
     await pushBlob(registry, repository, Buffer.alloc(0)),
@@ -57,7 +57,7 @@ it('a registry on files moves to a bucket while it runs, and everything is there
   await pushImage(registry, repository, 'live')
   const first = await copied()
   expect(first).toMatchObject({ status: 0, report: { blobs: 125, present: 0, failures: [] } })
-  // It goes on meanwhile; the next run brings only what came since.
+  // The registry runs meanwhile; the next run only copies new blobs.
   const late = await pushBlob(registry, repository)
   const second = await copied()
   expect(second).toMatchObject({ status: 0, report: { blobs: 1, present: 0 } })
@@ -84,7 +84,7 @@ async function read(server: RunningServer, repository: string, digest: string): 
   return Buffer.from(await answer.arrayBuffer())
 }
 
-it('what the source has not, or has wrong, is told and not copied; the next run tries again', async () => {
+it('missing and corrupt blobs of the source are reported and not copied; the next run repeats them', async () => {
   const repository = 'moving/broken'
   const [missing, corrupt] = [
     await pushBlob(registry, repository),
@@ -110,7 +110,7 @@ it('what the source has not, or has wrong, is told and not copied; the next run 
   expect(await copied()).toMatchObject({ status: 0, report: { blobs: 2, failures: [] } })
 })
 
-it('a copy that was killed goes on, and what it had not finished is done again', async () => {
+it('a copy that was killed resumes, and repeats the unfinished page', async () => {
   const repository = 'moving/killed'
   const blobs = []
   for (let count = 0; count < 12; count += 1) {
@@ -132,7 +132,7 @@ it('a copy that was killed goes on, and what it had not finished is done again',
   }
 })
 
-it('back from a bucket to files goes as well', async () => {
+it('a copy from a bucket back to files works, too', async () => {
   const moved = await startRegistry()
   try {
     const blob = await pushBlob(moved, 'moving/back', randomBytes(9_000_000))

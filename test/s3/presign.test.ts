@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { presign } from '../../src/storage/s3/presign.ts'
 
-// The example of AWS' own page "Authenticating Requests: Using Query Parameters".
+// The example of AWS' documentation, page "Authenticating Requests: Using Query Parameters".
 it('signs as the AWS documentation does', () => {
   const link = presign({
     url: new URL('https://examplebucket.s3.amazonaws.com/test.txt'),

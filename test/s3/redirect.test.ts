@@ -13,7 +13,7 @@ beforeAll(async () => {
   const { endpoint } = s3Server()
   registry = await startRegistry({
     ROOKERY_S3_REDIRECT: 'on',
-    // As clients reach it: another name for the same server.
+    // Another name for the same server, as clients reach it.
     ROOKERY_S3_PUBLIC_ENDPOINT: endpoint.replace('127.0.0.1', 'localhost'),
     ROOKERY_S3_PREFIX: 'some/where',
   })
@@ -32,7 +32,7 @@ async function linkOf(headers: Record<string, string> = {}): Promise<string> {
   return answer.headers.get('location') ?? ''
 }
 
-it('GET sends a client to the store, which gives the bytes without any credential', async () => {
+it('GET redirects a client to the store, which returns the bytes without any credential', async () => {
   const link = new URL(await linkOf())
   expect(link.hostname).toBe('localhost')
   expect(link.pathname).toContain('/some/where/blobs/')
@@ -42,7 +42,7 @@ it('GET sends a client to the store, which gives the bytes without any credentia
   expect(Buffer.from(await answer.arrayBuffer()).equals(blob.bytes)).toBe(true)
 })
 
-it('a range is asked for at the store', async () => {
+it('the store serves a range', async () => {
   const range = 'bytes=100-199'
   const answer = await fetch(await linkOf({ range }), { headers: { range } })
   expect(answer.status).toBe(206)
@@ -51,7 +51,7 @@ it('a range is asked for at the store', async () => {
 })
 
 it.each(['bytes=100000-', 'bytes=500-0', 'bytes=-0'])(
-  '%s is 416 before anybody is sent anywhere',
+  '%s is 416 without a redirect',
   async (range) => {
     const answer = await registry.anonymous(path, { headers: { range } })
     expect(answer.headers.get('content-range')).toBe('bytes */100000')
@@ -75,12 +75,12 @@ it.each([
   expect((await answer.arrayBuffer()).byteLength).toBe(length)
 })
 
-it('HEAD, and GET of what the client has, are answered by the registry itself', async () => {
+it('HEAD, and GET of a cached blob, are answered by the registry itself', async () => {
   const head = await registry.anonymous(path, { method: 'HEAD' })
   expect(head.status).toBe(200)
   expect(head.headers.get('content-length')).toBe('100000')
-  const known = { 'if-none-match': `"${blob.digest}"` }
-  expect((await registry.anonymous(path, { headers: known })).status).toBe(304)
+  const cached = { 'if-none-match': `"${blob.digest}"` }
+  expect((await registry.anonymous(path, { headers: cached })).status).toBe(304)
 })
 
 it('an empty blob and the empty descriptor need no store', async () => {
@@ -92,7 +92,7 @@ it('an empty blob and the empty descriptor need no store', async () => {
   expect(await json.text()).toBe('{}')
 })
 
-it('who may not pull gets no link, and a link of one blob opens no other', async () => {
+it('a caller without permission gets no link, and the link of one blob opens no other', async () => {
   const hidden = await startRegistry({
     ROOKERY_S3_REDIRECT: 'on',
     ROOKERY_DEFAULT_VISIBILITY: 'private',

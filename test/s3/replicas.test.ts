@@ -17,7 +17,7 @@ let database: TestDatabase
 let folder: string
 let servers: ServerProcess[]
 
-/** Three processes that share nothing but Postgres and a bucket. */
+/** Three processes that share only Postgres and a bucket. */
 beforeAll(async () => {
   database = await createTestDatabase()
   folder = await mkdtemp(join(tmpdir(), 'rookery-replicas-'))
@@ -75,7 +75,7 @@ it.each([
   ['small', [100, 200, 300]],
   ['large', [9_000_000, 12_345_678, 8_388_608]],
   ['mixed', [10, 20_000_000, 0]],
-])('an upload of %s chunks goes on and ends on other replicas', async (_size, sizes) => {
+])('an upload of %s chunks continues and ends on other replicas', async (_size, sizes) => {
   const repository = 'replicas/upload'
   const bytes = randomBytes(sizes.reduce((sum, size) => sum + size, 0))
   const location = await startUpload(0, repository)
@@ -98,7 +98,7 @@ it.each([
   }
 })
 
-it('a wrong digest of pieces from several replicas is refused, and nothing is kept', async () => {
+it('a wrong digest of chunks from several replicas is refused, and nothing is kept', async () => {
   const repository = 'replicas/wrong'
   const bytes = randomBytes(9_000_000)
   const location = await startUpload(0, repository)
@@ -111,7 +111,7 @@ it('a wrong digest of pieces from several replicas is refused, and nothing is ke
   expect(look.status).toBe(404)
 })
 
-it('of two chunks at once on two replicas one wins, and the other client can go on', async () => {
+it('one of two concurrent chunks on two replicas is accepted, and the other client can continue', async () => {
   const repository = 'replicas/race'
   for (let round = 0; round < 10; round += 1) {
     const location = await startUpload(round, repository)
@@ -129,7 +129,7 @@ it('of two chunks at once on two replicas one wins, and the other client can go 
   }
 })
 
-it('a tag that one replica moved is at its new place on every other at once', async () => {
+it('after one replica moves a tag, every other replica serves the new digest at once', async () => {
   const repository = 'replicas/tag'
   const config = randomBytes(100)
   const uploads = `/v2/${repository}/blobs/uploads/?digest=${digestOf(config)}`

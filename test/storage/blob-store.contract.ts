@@ -12,12 +12,12 @@ export async function* chunksOf(...chunks: (Buffer | Error)[]): AsyncGenerator<U
 
 export async function collected(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const copies: Buffer[] = []
-  // A chunk's memory is used again, so each is copied.
+  // Copies each chunk, because its memory is reused.
   for await (const chunk of chunks) copies.push(Buffer.from(chunk))
   return Buffer.concat(copies)
 }
 
-/** What every BlobStore must do. Each implementation's own test file calls it. */
+/** The contract of every BlobStore. The test file of each implementation calls it. */
 export function describeBlobStore(name: string, open: () => Promise<BlobStore>): void {
   async function staged(store: BlobStore, bytes: Buffer): Promise<Stage> {
     return (await store.append(await store.stage(randomUUID()), 0, chunksOf(bytes), true)).stage
@@ -33,14 +33,14 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
     return found
   }
 
-  /** What the store holds of one upload. */
+  /** Lists the objects of one upload in the store. */
   async function heldOf(store: BlobStore, upload: string): Promise<StoredObject[]> {
     return (await held(store)).filter((one) => one.upload === upload)
   }
 
   describe(`${name} as a BlobStore`, () => {
     it.each([1, 1000, 262_144, 262_145, 1_048_576, 5_000_001, 8_388_608, 20_000_001])(
-      'gives back %i bytes, whole and in ranges',
+      'returns %i bytes, whole and in ranges',
       async (size) => {
         const store = await open()
         const bytes = randomBytes(size)
@@ -63,7 +63,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       expect(await store.stat(await stored(store, Buffer.alloc(0)))).toBe(0)
     })
 
-    it('gives right bytes to many slow readers at once', async () => {
+    it('returns the right bytes to many slow readers at once', async () => {
       const store = await open()
       const bytes = randomBytes(3_000_000)
       const key = await stored(store, bytes)
@@ -78,7 +78,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       expect(await Promise.all(readers)).toEqual(readers.map(() => true))
     })
 
-    it('never gives a key twice, also for the same bytes', async () => {
+    it('never returns a key twice, even for the same bytes', async () => {
       const store = await open()
       const bytes = randomBytes(10)
       const [first, second] = [await stored(store, bytes), await stored(store, bytes)]
@@ -89,7 +89,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       await store.remove(first)
     })
 
-    it('throws BlobMissingError for a key whose bytes are gone', async () => {
+    it('throws BlobMissingError for a key whose bytes are missing', async () => {
       const store = await open()
       const key = await stored(store, randomBytes(10))
       await store.remove(key)
@@ -113,7 +113,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
         const last = index === sizes.length - 1
         const appended = await store.append(stage, size, chunksOf(piece), last)
         await store.discard(stage, appended.stage)
-        // A bookmark travels as JSON.
+        // The registry stores a stage as JSON.
         stage = JSON.parse(JSON.stringify(appended.stage)) as Stage
         size = appended.size
       }
@@ -125,7 +125,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
     })
 
     it.each([2_000_000, 20_000_000])(
-      'counts nothing of an append that failed after %i bytes, and goes on from before',
+      'counts nothing of an append that failed after %i bytes, and continues at the previous size',
       async (failingBytes) => {
         const store = await open()
         const id = randomUUID()
@@ -143,7 +143,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       },
     )
 
-    it('takes back an append that is not wanted', async () => {
+    it('undoes an append that is discarded', async () => {
       const store = await open()
       const id = randomUUID()
       const empty = await store.stage(id)
@@ -172,7 +172,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
     })
 
     it.each([5, 9_000_000])(
-      'tidies what was never recorded of an upload of %i bytes, and keeps the blob',
+      'cleans up unrecorded bytes of an upload of %i bytes, and keeps the blob',
       async (bytes) => {
         const store = await open()
         const id = randomUUID()
@@ -193,7 +193,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       },
     )
 
-    it('says StageLostError when acknowledged bytes are gone', async () => {
+    it('throws StageLostError when acknowledged bytes are missing', async () => {
       const store = await open()
       for (const size of [5, 9_000_000]) {
         const id = randomUUID()
@@ -213,7 +213,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       return store.commit(appended.stage, appended.size, digestOf(Buffer.from('')))
     }
 
-    it("takes another store's bookmark for a lost one, and discards nothing by it", async () => {
+    it('treats the stage of another store as lost, and discards nothing for it', async () => {
       const store = await open()
       const foreign = { store: 'other', place: '../../etc/passwd', file: '../x', id: 'x' }
       const lost = { name: 'StageLostError' }
@@ -224,7 +224,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
     })
 
     it.each([5, 9_000_000])(
-      'fences off a writer that may still be writing behind %i bytes',
+      'fences off a writer that may still be writing after %i bytes',
       async (size) => {
         const store = await open()
         const bytes = randomBytes(size + 8_400_000)
@@ -235,7 +235,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
         await store.discard(old, fenced)
         const rest = chunksOf(bytes.subarray(size))
         const now = (await store.append(fenced, size, rest, true)).stage
-        // It may fail, and may not do harm.
+        // It may fail, but must not change the stage.
         await store.append(old, size, chunksOf(randomBytes(8_400_000)), true).catch(() => {})
         try {
           const key = await store.commit(now, bytes.length, digestOf(bytes))
@@ -269,7 +269,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       }
     })
 
-    it('tells what it holds, from any place on, and removes it', async () => {
+    it('lists its objects after any name, and removes them', async () => {
       const store = await open()
       const keys = await Promise.all(
         Array.from({ length: 5 }, () => stored(store, randomBytes(10))),
@@ -292,7 +292,7 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       expect(await heldOf(store, id)).toEqual([])
     })
 
-    it('can be written to', async () => {
+    it('is writable', async () => {
       await expect((await open()).check()).resolves.toBeUndefined()
     })
   })

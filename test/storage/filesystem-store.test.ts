@@ -20,7 +20,7 @@ describe('FilesystemStore', () => {
     return store.commit(stage, bytes.length, digestOf(bytes))
   }
 
-  it('keeps files for its owner only, under their digest', async () => {
+  it('keeps files readable to their owner only, named by their digest', async () => {
     const key = await storedFile(await FilesystemStore.open(folder))
     expect(key).toMatch(/^sha256\/([0-9a-f]{2})\/\1[0-9a-f]{62}\.[0-9a-f-]{36}-[0-9a-f]{8}$/)
     expect((await stat(join(folder, 'blobs', key))).mode & 0o777).toBe(0o600)
@@ -73,7 +73,7 @@ describe('FilesystemStore', () => {
       await expect(full).rejects.toMatchObject({ name: 'StoreFullError' })
       expect(await store.stat(key)).toBe(2_000_000)
       expect(await readdir(join(small, 'uploads'))).toHaveLength(1)
-      // The room is free again as soon as the append has failed.
+      // The space is free again when the append has failed.
       const fits = chunksOf(randomBytes(1_500_000))
       expect(await store.append(stage, 0, fits)).toMatchObject({ size: 1_500_000 })
       await store.cleanUp(String(stage.file), undefined, undefined)
