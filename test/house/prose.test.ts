@@ -10,7 +10,6 @@ const named = files.filter(({ path }) => !path.startsWith('schema/'))
 /** Rooms whose sentences are still to be rewritten. */
 const NOT_YET: readonly string[] = [
   'docs',
-  'schema',
   'spec',
   'src/auth',
   'src/cli',
@@ -22,17 +21,15 @@ const NOT_YET: readonly string[] = [
   'test/auth',
   'test/cli',
   'test/client',
-  'test/embedded-postgres',
-  'test/garbage',
   'test/images',
-  'test/registry',
-  'test/s3',
-  'test/storage',
   'test/unikernel',
 ]
 const room = ({ path }: { path: string }): string =>
   (/^(?:src|test)\/[^/.]+/.exec(path) ?? /^[^/]+/.exec(path))?.[0] ?? path
-const isReady = (file: { path: string }) => !NOT_YET.includes(room(file))
+/** Migrations that a database may have applied: their text never changes. */
+const APPLIED = /^schema\/000[1-5]-/
+const isReady = (file: { path: string }) =>
+  !APPLIED.test(file.path) && !NOT_YET.includes(room(file))
 
 const sentence = (text: string, path = 'docs/a.md') => crookedSentences(passagesOf({ path, text }))
 const words = (text: string, path = 'src/http/a.ts') => oldWords([{ path, text }])
