@@ -1,7 +1,7 @@
--- What happened, who wants to know, and whom it reached.
+-- Events, webhooks and deliveries.
 
--- Events of a transaction, written in it. They wait here until they get their place in the order that
--- everybody sees: only what is committed can get one, so no reader passes over a row that appears late.
+-- Events, written in the transaction of their change. They wait here for their position in the feed. Only
+-- committed events get one, so no reader misses a row that becomes visible late.
 create table event_outbox (
   id bigint generated always as identity primary key,
   event_id uuid not null default gen_random_uuid(),
@@ -9,20 +9,20 @@ create table event_outbox (
   repository_id bigint references repositories (id) on delete cascade,
   tag text collate "C",
   digest text collate "C",
-  -- When only one endpoint is told.
+  -- Set when only one webhook receives the event.
   webhook_id bigint,
   -- JSON.
   data text not null,
   occurred_at timestamptz not null default clock_timestamp()
 );
 
--- One row, locked by whoever gives out places: the last place, and what all places belong to. A copy
--- of the database that goes its own way takes another epoch.
+-- One row, which a sequencer locks: the last position, and the epoch of all positions. A copy of the
+-- database that continues separately gets another epoch.
 create table feed (
   single boolean primary key default true,
   epoch uuid not null default gen_random_uuid(),
   position bigint not null default 0,
-  -- Places up to here are forgotten.
+  -- Events up to this position were deleted.
   forgotten bigint not null default 0,
   constraint feed_once check (single)
 );
@@ -34,7 +34,7 @@ create table repository_sequences (
   last bigint not null
 );
 
--- What happened, in the order that everybody sees. `body` is what is sent and signed, byte by byte.
+-- Events with their position. `body` is sent and signed byte by byte.
 create table events (
   position bigint primary key,
   event_id uuid not null,
