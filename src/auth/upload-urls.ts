@@ -152,7 +152,7 @@ async function markUsed(
   if (!(await markUploadUrlUsed(tx, row.id, digest))) {
     const now = await findUploadUrl(tx, hashSecret(secret))
     if (now !== undefined) assertUsable(now)
-    throw gone(`expired at ${timeText(row.expiresAt)}`)
+    throw uploadUrlGone(`expired at ${timeText(row.expiresAt)}`)
   }
   const { repository, tag } = row
   const detail = auditName(row)
@@ -166,9 +166,9 @@ async function markUsed(
 }
 
 function assertUsable({ usedAt, isRevoked, isExpired, expiresAt }: UploadUrlRow): void {
-  if (usedAt !== null) throw gone(`was used at ${timeText(usedAt)}`)
-  if (isRevoked) throw gone('is void: the credential or token that created it was revoked')
-  if (isExpired) throw gone(`expired at ${timeText(expiresAt)}`)
+  if (usedAt !== null) throw uploadUrlGone(`was used at ${timeText(usedAt)}`)
+  if (isRevoked) throw uploadUrlGone('is void: the credential or token that created it was revoked')
+  if (isExpired) throw uploadUrlGone(`expired at ${timeText(expiresAt)}`)
 }
 
 /** An upload URL is restricted to the networks of its creator. */
@@ -177,7 +177,7 @@ function assertInNetworks({ networks }: UploadUrlRow, address: string): void {
   throw denied(`this upload URL may not be used from ${address}`)
 }
 
-function gone(reason: string): RegistryError {
+function uploadUrlGone(reason: string): RegistryError {
   return new RegistryError('GONE', undefined, { message: `this upload URL ${reason}` })
 }
 

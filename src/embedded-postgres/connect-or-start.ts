@@ -77,11 +77,11 @@ export async function connectOrStart(
       }
       if (spawned?.ended) {
         refusal = spawned.lastError
-        if (!spawned.endedBySignal && !TRANSIENT.test(refusal)) throw failed(plan, refusal)
+        if (!spawned.endedBySignal && !TRANSIENT.test(refusal)) throw startFailed(plan, refusal)
         spawned = undefined
         await delay(RESTART_MILLISECONDS, undefined, { signal })
       }
-      if (Date.now() > acceptedBy) throw failed(plan, answer.problem ?? refusal)
+      if (Date.now() > acceptedBy) throw startFailed(plan, answer.problem ?? refusal)
       if (spawned === undefined && answer.problem === undefined) {
         if (LOCKED.test(refusal)) await clearStaleLocks(plan.cluster, plan.socketFolder)
         spawned = start(plan)
@@ -129,7 +129,7 @@ async function connect(plan: ClusterPlan): Promise<Answer> {
     const { rows } = await client.query<{ cluster: string }>(sql)
     const served = rows[0]?.cluster ?? ''
     if ((await realpath(served).catch(() => served)) === plan.cluster) return { client, ended }
-    throw failed(plan, `the Postgres on ${plan.socketFolder} serves ${served}`)
+    throw startFailed(plan, `the Postgres on ${plan.socketFolder} serves ${served}`)
   } catch (error) {
     void client.end().catch(() => {})
     if (error instanceof EmbeddedPostgresError) throw error
@@ -140,7 +140,7 @@ async function connect(plan: ClusterPlan): Promise<Answer> {
   }
 }
 
-function failed(plan: ClusterPlan, problem: string): EmbeddedPostgresError {
+function startFailed(plan: ClusterPlan, problem: string): EmbeddedPostgresError {
   return new EmbeddedPostgresError(
     `Postgres does not start on ${plan.cluster}: ${problem.trim()}; fix that, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
   )

@@ -77,7 +77,7 @@ class Form {
       this.#finished = true
       this.#wake()
     })
-    this.#parser.on('error', (cause) => this.#fail(malformed(cause)))
+    this.#parser.on('error', (cause) => this.#fail(malformedForm(cause)))
     void this.#feed(ctx.state.body.bytes())
   }
 
@@ -135,7 +135,7 @@ class Form {
         yield typeof chunk === 'string' ? Buffer.from(chunk) : chunk
       }
     } catch (error) {
-      throw this.#failure ?? malformed(error)
+      throw this.#failure ?? malformedForm(error)
     }
     if (this.#failure !== undefined) throw this.#failure
   }
@@ -181,6 +181,6 @@ function describePart(name: unknown): string {
   return `part ${JSON.stringify(name)?.slice(0, 80)}`
 }
 
-function malformed(cause: unknown): RegistryError {
+function malformedForm(cause: unknown): RegistryError {
   return badRequest('the form is malformed or truncated: it must end with its boundary', { cause })
 }

@@ -38,7 +38,7 @@ const decoder = new TextDecoder('utf-8', { fatal: true })
  */
 export function parseConfig(bytes: Uint8Array): UnikernelConfig {
   if (bytes.length > CONFIG_BYTES_MAX) {
-    throw invalid('config', `must have at most ${CONFIG_BYTES_MAX} bytes`, bytes.length)
+    throw malformedConfig('config', `must have at most ${CONFIG_BYTES_MAX} bytes`, bytes.length)
   }
   const body = parseObject(bytes)
   const config = {
@@ -56,7 +56,7 @@ export function parseConfig(bytes: Uint8Array): UnikernelConfig {
 
 const SHOWN_MAX = 80
 
-function invalid(
+function malformedConfig(
   where: string,
   right: string,
   found?: unknown,
@@ -73,9 +73,9 @@ function parseObject(bytes: Uint8Array) {
   try {
     value = JSON.parse(decoder.decode(bytes))
   } catch (cause) {
-    throw invalid('config', 'must be JSON in UTF-8', undefined, cause)
+    throw malformedConfig('config', 'must be JSON in UTF-8', undefined, cause)
   }
-  if (!isObject(value)) throw invalid('config', 'must be a JSON object')
+  if (!isObject(value)) throw malformedConfig('config', 'must be a JSON object')
   return value
 }
 
@@ -87,17 +87,21 @@ function text(value: unknown, where: string): string {
   if (typeof value === 'string' && value.length <= TEXT_CHARACTERS_MAX && !value.includes('\0')) {
     return value
   }
-  throw invalid(where, `must be text of at most ${TEXT_CHARACTERS_MAX} characters, without NUL`)
+  throw malformedConfig(
+    where,
+    `must be text of at most ${TEXT_CHARACTERS_MAX} characters, without NUL`,
+  )
 }
 
 function target(value: unknown, where: string): Target {
   const found = TARGETS.find((one) => one === value)
-  if (found === undefined) throw invalid(where, `must be one of ${TARGETS.join(', ')}`, value)
+  if (found === undefined)
+    throw malformedConfig(where, `must be one of ${TARGETS.join(', ')}`, value)
   return found
 }
 
 function abi(value: unknown, where: string): NonNullable<UnikernelConfig['abi']> {
-  if (!isObject(value)) throw invalid(where, 'must be an object with target and version')
+  if (!isObject(value)) throw malformedConfig(where, 'must be an object with target and version')
   const declared = optional(value.target, `${where}.target`, target)
   const version = optional(value.version, `${where}.version`, natural)
   return {
@@ -110,18 +114,22 @@ function natural(value: unknown, where: string): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 2 ** 32) {
     return value
   }
-  throw invalid(where, 'must be a whole number', value)
+  throw malformedConfig(where, 'must be a whole number', value)
 }
 
 function memory(value: unknown, where: string): number {
   const mebibytes = natural(value, where)
   if (mebibytes > 0 && mebibytes <= MEMORY_MIB_MAX) return mebibytes
-  throw invalid(where, `must be a number of MiB, at least 1 and at most ${MEMORY_MIB_MAX}`, value)
+  throw malformedConfig(
+    where,
+    `must be a number of MiB, at least 1 and at most ${MEMORY_MIB_MAX}`,
+    value,
+  )
 }
 
 function listOf<T>(value: unknown, where: string, max: number, read: Read<T>): T[] {
   if (!Array.isArray(value) || value.length > max) {
-    throw invalid(where, `must be a list of at most ${max}`)
+    throw malformedConfig(where, `must be a list of at most ${max}`)
   }
   return value.map((one, index) => read(one, `${where}[${index}]`))
 }
@@ -132,10 +140,10 @@ function argv(value: unknown, where: string): string[] {
 
 function devices(value: unknown, where: string): NonNullable<UnikernelConfig['devices']> {
   return listOf(value, where, DEVICES_MAX, (one, place) => {
-    if (!isObject(one)) throw invalid(place, 'must be an object with name and kind')
+    if (!isObject(one)) throw malformedConfig(place, 'must be an object with name and kind')
     const kind = DEVICE_KINDS.find((known) => known === one.kind)
     if (kind === undefined) {
-      throw invalid(`${place}.kind`, `must be one of ${DEVICE_KINDS.join(', ')}`, one.kind)
+      throw malformedConfig(`${place}.kind`, `must be one of ${DEVICE_KINDS.join(', ')}`, one.kind)
     }
     return { name: text(one.name, `${place}.name`), kind }
   })
@@ -144,5 +152,5 @@ function devices(value: unknown, where: string): NonNullable<UnikernelConfig['de
 function time(value: unknown, where: string): string {
   const said = text(value, where)
   if (isTime(said)) return said
-  throw invalid(where, 'must be a time such as 2026-05-20T18:07:42Z', said)
+  throw malformedConfig(where, 'must be a time such as 2026-05-20T18:07:42Z', said)
 }

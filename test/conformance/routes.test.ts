@@ -17,7 +17,9 @@ describe('the table of routes', () => {
 
   it('states the access of each route', () => {
     for (const { access } of rows) {
-      expect(['none', 'pull', 'push', 'delete', 'admin', 'look', 'manage']).toContain(access)
+      expect(['none', 'pull', 'push', 'delete', 'admin', 'publicRead', 'authenticated']).toContain(
+        access,
+      )
     }
   })
 

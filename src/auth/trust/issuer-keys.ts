@@ -84,7 +84,7 @@ export class IssuerKeys {
         return find
       })
       .catch((error: unknown) => {
-        known.failure = unavailable(issuer, error)
+        known.failure = issuerUnavailable(issuer, error)
         throw known.failure
       })
       .finally(() => {
@@ -131,7 +131,7 @@ async function keyOf(find: FindKey, header: JWSHeaderParameters): Promise<Crypto
   }
 }
 
-function unavailable(issuer: string, error: unknown): IssuerUnavailableError {
+function issuerUnavailable(issuer: string, error: unknown): IssuerUnavailableError {
   const reason = error instanceof Error ? error.message : String(error)
   return new IssuerUnavailableError(`the keys of ${issuer} cannot be fetched: ${reason}`, {
     cause: error,

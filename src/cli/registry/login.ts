@@ -31,10 +31,10 @@ const CONTROL = /\p{Cc}/u
  */
 export function parseLoginUrl(text: string): LoginUrl {
   // The parser would pass over tabs and line breaks, and take a backslash for a slash.
-  if (text.length > URL_LENGTH_MAX || CONTROL.test(text) || /[?#\\]/.test(text)) throw wrong()
-  if (!URL.canParse(text)) throw wrong()
+  if (text.length > URL_LENGTH_MAX || CONTROL.test(text) || /[?#\\]/.test(text)) throw invalidUrl()
+  if (!URL.canParse(text)) throw invalidUrl()
   const url = new URL(text)
-  if (!['http:', 'https:'].includes(url.protocol)) throw wrong()
+  if (!['http:', 'https:'].includes(url.protocol)) throw invalidUrl()
   const [username, password] = [decoded(url.username), decoded(url.password)]
   if (username === '' || password === '') {
     throw new UsageError(`the URL has no user and password in it: one is like ${RIGHT}`)
@@ -98,11 +98,11 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch (cause) {
-    throw wrong(cause)
+    throw invalidUrl(cause)
   }
 }
 
-function wrong(cause?: unknown): UsageError {
+function invalidUrl(cause?: unknown): UsageError {
   return new UsageError(
     `the URL must be like ${RIGHT}; in user and password, / ? # % and \\ are written as %2F %3F %23 %25 %5C`,
     { cause },

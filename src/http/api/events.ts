@@ -75,7 +75,8 @@ function readFeedRequest(ctx: RouteContext): FeedRequest {
 
 function patterns(ctx: RouteContext, name: string, parse: (text: string) => Glob): Glob[] {
   const texts = queryAll(ctx, name)
-  if (texts.length > PATTERNS_MAX) throw invalid(name, `may be given at most ${PATTERNS_MAX} times`)
+  if (texts.length > PATTERNS_MAX)
+    throw invalidParameter(name, `may be given at most ${PATTERNS_MAX} times`)
   return texts.map(parse)
 }
 
@@ -83,14 +84,15 @@ function readTypes(ctx: RouteContext): readonly EventType[] {
   const texts = queryAll(ctx, 'type')
   const wanted = FILTERABLE_TYPES.filter((type) => texts.includes(type))
   if (texts.some((text) => !FILTERABLE_TYPES.some((type) => type === text))) {
-    throw invalid('type', `must be one of ${FILTERABLE_TYPES.join(', ')}`)
+    throw invalidParameter('type', `must be one of ${FILTERABLE_TYPES.join(', ')}`)
   }
   return texts.length === 0 ? FILTERABLE_TYPES : wanted
 }
 
 function readFlag(ctx: RouteContext, name: string): boolean {
   const text = queryOnce(ctx, name)
-  if (text !== undefined && text !== '0' && text !== '1') throw invalid(name, 'must be 0 or 1')
+  if (text !== undefined && text !== '0' && text !== '1')
+    throw invalidParameter(name, 'must be 0 or 1')
   return text === '1'
 }
 
@@ -98,12 +100,12 @@ function readNumber(ctx: RouteContext, name: string, max: number, defaultValue: 
   const text = queryOnce(ctx, name)
   if (text === undefined) return defaultValue
   if (!/^\d{1,6}$/.test(text) || Number(text) > max) {
-    throw invalid(name, `must be a whole number from 0 to ${max}`)
+    throw invalidParameter(name, `must be a whole number from 0 to ${max}`)
   }
   return Number(text)
 }
 
-function invalid(parameter: string, rule: string): RegistryError {
+function invalidParameter(parameter: string, rule: string): RegistryError {
   return invalidQuery(`${parameter} ${rule}`, { parameter })
 }
 

@@ -57,9 +57,10 @@ export async function findElf(kernel: KernelBytes): Promise<Elf | undefined> {
 
   const identification = await kernel.bytesOf(headerOf(IDENTIFICATION.bytes))
   const bits = CLASSES[identification[classAt] ?? 0]
-  if (!bits) throw wrong(classAt, 'ELF class', identification[classAt], '1 or 2')
+  if (!bits) throw malformedField(classAt, 'ELF class', identification[classAt], '1 or 2')
   const endianness = BYTE_ORDERS[identification[byteOrderAt] ?? 0]
-  if (!endianness) throw wrong(byteOrderAt, 'byte order', identification[byteOrderAt], '1 or 2')
+  if (!endianness)
+    throw malformedField(byteOrderAt, 'byte order', identification[byteOrderAt], '1 or 2')
   demand(versionAt, 'ELF version', identification[versionAt], ELF_VERSION)
 
   const layout = LAYOUTS[bits]
@@ -92,11 +93,16 @@ async function listParts(
 ): Promise<ElfPart[]> {
   const offset = header.word(offsetAt)
   const count = header.u16(countAt)
-  if (count > max) throw wrong(countAt, `number of ${what}s`, count, `at most ${max}`)
+  if (count > max) throw malformedField(countAt, `number of ${what}s`, count, `at most ${max}`)
   if (count === 0) {
     // "Extended numbering": there are more sections than the field can say, 65 280 at least.
     if (what === 'segment' || offset === 0) return []
-    throw wrong(countAt, 'number of sections', count, `1 to ${max}, as there is a table of them`)
+    throw malformedField(
+      countAt,
+      'number of sections',
+      count,
+      `1 to ${max}, as there is a table of them`,
+    )
   }
   demand(rowSizeAt, `size of the header of a ${what}`, header.u16(rowSizeAt), rowBytes)
   const table = { offset, length: count * rowBytes, what: `the table of ${what}s` }
@@ -123,7 +129,7 @@ function notesOf(parts: readonly ElfPart[], type: number, kernel: KernelBytes): 
     kernel.assertInside(part)
     if (part.length > NOTE_AREA_BYTES_MAX) {
       const what = `number of bytes in the notes of ${part.what}`
-      throw wrong(part.saidAt, what, part.length, `at most ${NOTE_AREA_BYTES_MAX}`)
+      throw malformedField(part.saidAt, what, part.length, `at most ${NOTE_AREA_BYTES_MAX}`)
     }
     const before = notes[index - 1]
     if (before && before.offset + before.length > part.offset) {
@@ -137,9 +143,9 @@ function notesOf(parts: readonly ElfPart[], type: number, kernel: KernelBytes): 
 }
 
 function demand(at: number, what: string, found: number | undefined, right: number): void {
-  if (found !== right) throw wrong(at, what, found, String(right))
+  if (found !== right) throw malformedField(at, what, found, String(right))
 }
 
-function wrong(at: number, what: string, found: number | undefined, right: string) {
+function malformedField(at: number, what: string, found: number | undefined, right: string) {
   return new MalformedKernelError(at, `the ${what} is ${found}, and must be ${right}`)
 }

@@ -27,7 +27,7 @@ import {
   type RedeliveryResult,
   type Requester,
 } from './types.ts'
-import { invalid } from './validation.ts'
+import { invalidField } from './validation.ts'
 
 export type WebhookDeliveriesOptions = {
   readonly db: Database
@@ -165,7 +165,7 @@ function parseStates(texts: readonly string[] | undefined): readonly DeliverySta
   if (unknown !== undefined || texts.length === 0) {
     const problem =
       unknown === undefined ? 'must not be empty' : `has the unknown value "${shown(unknown)}"`
-    throw invalid('states', `${problem}; the valid values are ${DELIVERY_STATES.join(', ')}`)
+    throw invalidField('states', `${problem}; the valid values are ${DELIVERY_STATES.join(', ')}`)
   }
   return DELIVERY_STATES.filter((state) => texts.includes(state))
 }

@@ -1,7 +1,7 @@
 import type { Queryable } from '../../db/database.ts'
 import { type FeedState, findEventTime, findFeedState } from '../../db/events/feed.ts'
 import { type Cursor, formatCursor, tryParseCursor } from '../../events/cursor.ts'
-import { invalid } from './validation.ts'
+import { invalidField } from './validation.ts'
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)$/
 // An event gets its position after its transaction has committed, and no transaction lasts this long.
@@ -28,7 +28,7 @@ export async function resolveRedeliveryRange(
   const start = await resolvePosition(db, 'after', after, feed, -SLACK_MILLISECONDS)
   if (until === undefined) return { after: start, until: position, epoch }
   const end = await resolvePosition(db, 'until', until, feed, SLACK_MILLISECONDS)
-  if (end < start) throw invalid('until', 'must not be before after')
+  if (end < start) throw invalidField('until', 'must not be before after')
   return { after: start, until: end, epoch }
 }
 
@@ -43,7 +43,7 @@ async function resolvePosition(
   if (cursor !== undefined) return checkedPosition(field, cursor, feed)
   const time = new Date(text)
   if (!TIME.test(text) || Number.isNaN(time.getTime())) {
-    throw invalid(
+    throw invalidField(
       field,
       `must be a cursor such as ${formatCursor(feed)}, or a time such as 2030-01-31T12:00:00Z`,
     )
@@ -54,17 +54,17 @@ async function resolvePosition(
 function checkedPosition(field: string, cursor: Cursor, feed: FeedState): number {
   const { epoch, prunedThrough } = feed
   if (cursor.epoch !== epoch) {
-    throw invalid(
+    throw invalidField(
       field,
       'is a cursor of another registry, or from before this registry was restored: use a time instead',
     )
   }
   if (cursor.position > feed.position) {
-    throw invalid(field, `is newer than the last event, ${formatCursor(feed)}`)
+    throw invalidField(field, `is newer than the last event, ${formatCursor(feed)}`)
   }
   if (cursor.position < prunedThrough) {
     const oldest = formatCursor({ epoch, position: prunedThrough })
-    throw invalid(field, `was pruned: the oldest available cursor is ${oldest}`)
+    throw invalidField(field, `was pruned: the oldest available cursor is ${oldest}`)
   }
   return cursor.position
 }

@@ -2,7 +2,7 @@ import { conflict } from '../../oci/errors.ts'
 import { activeSigningSecrets, newEd25519Secret, newSigningSecret } from '../signature.ts'
 import type { Signature, WebhookSecrets } from '../webhook.ts'
 import type { AuthenticationChange, WebhookChange } from './types.ts'
-import { invalid, parseHeaderSecret, parseSigningSecret } from './validation.ts'
+import { invalidField, parseHeaderSecret, parseSigningSecret } from './validation.ts'
 
 /** Earlier secrets that sign at the same time: every delivery has a signature of each. */
 const EARLIER_SECRETS_MAX = 3
@@ -60,7 +60,10 @@ export function rotateSecrets(
     overlapSeconds < 0 ||
     overlapSeconds > OVERLAP_SECONDS_MAX
   ) {
-    throw invalid('overlapSeconds', `must be 0 to ${OVERLAP_SECONDS_MAX}, not ${overlapSeconds}`)
+    throw invalidField(
+      'overlapSeconds',
+      `must be 0 to ${OVERLAP_SECONDS_MAX}, not ${overlapSeconds}`,
+    )
   }
   const secret = given === undefined ? newSigningSecret() : parseSigningSecret(given)
   const end = new Date(now.getTime() + overlapSeconds * 1000).toISOString()
@@ -68,7 +71,8 @@ export function rotateSecrets(
   const earlier = activeSigningSecrets(current, now)
     .map((one) => ({ ...one, until: one.until === null || one.until > end ? end : one.until }))
     .filter(({ until }) => until > now.toISOString())
-  if (earlier.some((one) => one.secret === secret)) throw invalid('secret', 'is in use already')
+  if (earlier.some((one) => one.secret === secret))
+    throw invalidField('secret', 'is in use already')
   if (earlier.length >= EARLIER_SECRETS_MAX) {
     const soonest = earlier.map(({ until }) => until).sort()[0]
     throw conflict(
@@ -91,7 +95,7 @@ export function assertOneAuthorization(
   secrets: WebhookSecrets | undefined,
 ): void {
   if (oidcAudience === null || secrets === undefined || secrets.authorization === null) return
-  throw invalid(
+  throw invalidField(
     'authentication',
     'has authorization and oidcAudience, which both set the Authorization header: set one of them to null',
   )
@@ -110,7 +114,7 @@ export function assertSecretsRepeated(
   if (secrets === undefined || from === to) return
   for (const name of ['authorization', 'webhookSecret'] as const) {
     if (secrets[name] === null || authentication[name] !== undefined) continue
-    throw invalid(
+    throw invalidField(
       `authentication.${name}`,
       'must be given again, or set to null, because the new URL may belong to another party',
     )

@@ -83,7 +83,7 @@ export function applyChange(
 /** Parses `authorization` or `webhookSecret`. Throws REQUEST_INVALID, which never quotes the value. */
 export function parseHeaderSecret(name: string, value: string): string {
   if (value !== '' && value.length <= CUSTOM_HEADER_BYTES_MAX && isHeaderValue(value)) return value
-  throw invalid(
+  throw invalidField(
     name,
     `must be a header value: 1 to ${CUSTOM_HEADER_BYTES_MAX} ASCII characters, no control characters, and no space at either end`,
   )
@@ -92,14 +92,14 @@ export function parseHeaderSecret(name: string, value: string): string {
 /** Parses a given signing secret. Throws REQUEST_INVALID, which never quotes it. */
 export function parseSigningSecret(secret: string): string {
   if (isSigningSecret(secret)) return secret
-  throw invalid(
+  throw invalidField(
     'secret',
     'must be whsec_ and 24 to 64 random bytes in base64; omit it to generate one',
   )
 }
 
 /** Returns a REQUEST_INVALID error about one field. */
-export function invalid(field: string, rule: string, cause?: unknown): RegistryError {
+export function invalidField(field: string, rule: string, cause?: unknown): RegistryError {
   return badRequest(`${field} ${rule}`, { field, cause })
 }
 
@@ -116,18 +116,18 @@ function changed<T, U>(
 function parseWebhookUrl(url: string, { client }: ValidationContext): string {
   // Checked as text, because the URL parser removes characters silently.
   if (!/^https?:\/\/[\x21-\x7e]+$/.test(url)) {
-    throw invalid(
+    throw invalidField(
       'url',
       'must be a URL such as https://example.org/hook, in ASCII and without spaces',
     )
   }
   if (url.includes('#'))
-    throw invalid('url', 'must not have a fragment: the part after # is never sent')
+    throw invalidField('url', 'must not have a fragment: the part after # is never sent')
   try {
     client.assertUrlAllowed(url)
   } catch (error) {
     if (!(error instanceof OutgoingRefusedError)) throw error
-    throw invalid('url', `cannot be used: ${error.message}`, error)
+    throw invalidField('url', `cannot be used: ${error.message}`, error)
   }
   return url
 }
@@ -138,10 +138,10 @@ function parseGlobs(
   parse: (text: string) => Glob,
 ): Glob[] {
   if (texts.length === 0 || texts.length > PATTERNS_MAX) {
-    throw invalid(field, `must have 1 to ${PATTERNS_MAX} patterns, not ${texts.length}`)
+    throw invalidField(field, `must have 1 to ${PATTERNS_MAX} patterns, not ${texts.length}`)
   }
   if (texts.join().length > PATTERNS_LENGTH_MAX) {
-    throw invalid(
+    throw invalidField(
       field,
       `must have at most ${PATTERNS_LENGTH_MAX} characters in all patterns together`,
     )
@@ -151,13 +151,14 @@ function parseGlobs(
       return parse(text)
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error
-      throw invalid(field, `contains "${shown(text)}": ${error.message}`, error)
+      throw invalidField(field, `contains "${shown(text)}": ${error.message}`, error)
     }
   })
 }
 
 function parseTypes(texts: readonly string[]): EventType[] {
-  if (texts.length === 0) throw invalid('types', 'must not be empty; omit it for all image events')
+  if (texts.length === 0)
+    throw invalidField('types', 'must not be empty; omit it for all image events')
   const named = texts.map((text) => parseOneOf('types', FILTERABLE_TYPES, text))
   return FILTERABLE_TYPES.filter((type) => named.includes(type))
 }
@@ -165,16 +166,16 @@ function parseTypes(texts: readonly string[]): EventType[] {
 function parseAudience(text: string, { url, service }: RegistryIssuer): string {
   const field = 'authentication.oidcAudience'
   if (text === '' || text.length > AUDIENCE_LENGTH_MAX || /\p{C}/u.test(text)) {
-    throw invalid(
+    throw invalidField(
       field,
       `must be the aud claim that the receiver expects, 1 to ${AUDIENCE_LENGTH_MAX} characters`,
     )
   }
   if (text === service || text === url) {
-    throw invalid(field, 'must name the receiver, not this registry')
+    throw invalidField(field, 'must name the receiver, not this registry')
   }
   if (!/^https?:/.test(url)) {
-    throw invalid(field, 'needs a registry with a public URL: set ROOKERY_PUBLIC_URL')
+    throw invalidField(field, 'needs a registry with a public URL: set ROOKERY_PUBLIC_URL')
   }
   return text
 }
@@ -182,20 +183,21 @@ function parseAudience(text: string, { url, service }: RegistryIssuer): string {
 function parseHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
   const entries = Object.entries(headers)
   if (entries.length > CUSTOM_HEADERS_MAX) {
-    throw invalid('headers', `must be at most ${CUSTOM_HEADERS_MAX}, not ${entries.length}`)
+    throw invalidField('headers', `must be at most ${CUSTOM_HEADERS_MAX}, not ${entries.length}`)
   }
   const names = new Set<string>()
   let length = 0
   for (const [name, value] of entries) {
     if (!isCustomHeader(name)) {
-      throw invalid(
+      throw invalidField(
         'headers',
         `contains "${shown(name)}", which is not a header name or is set by the registry`,
       )
     }
-    if (names.has(name.toLowerCase())) throw invalid('headers', `contains ${shown(name)} twice`)
+    if (names.has(name.toLowerCase()))
+      throw invalidField('headers', `contains ${shown(name)} twice`)
     if (value.length > CUSTOM_HEADER_BYTES_MAX || !isHeaderValue(value)) {
-      throw invalid(
+      throw invalidField(
         `headers.${shown(name)}`,
         `must have at most ${CUSTOM_HEADER_BYTES_MAX} ASCII characters, no control characters, and no space at either end`,
       )
@@ -204,7 +206,7 @@ function parseHeaders(headers: Readonly<Record<string, string>>): Record<string,
     length += name.length + value.length
   }
   if (length > HEADERS_LENGTH_MAX) {
-    throw invalid('headers', `must have at most ${HEADERS_LENGTH_MAX} characters together`)
+    throw invalidField('headers', `must have at most ${HEADERS_LENGTH_MAX} characters together`)
   }
   return Object.fromEntries(entries)
 }
@@ -215,7 +217,7 @@ function isHeaderValue(value: string): boolean {
 
 function parseDescription(text: string): string {
   if (text.length <= DESCRIPTION_LENGTH_MAX && !/[^\P{Cc}\n]/u.test(text)) return text
-  throw invalid(
+  throw invalidField(
     'description',
     `must have at most ${DESCRIPTION_LENGTH_MAX} characters, and no control characters except line feeds`,
   )
@@ -223,13 +225,13 @@ function parseDescription(text: string): string {
 
 function parseMaxAge(seconds: number): number {
   if (Number.isInteger(seconds) && seconds >= 1 && seconds <= AGE_SECONDS_MAX) return seconds
-  throw invalid('maxAgeSeconds', `must be 1 to ${AGE_SECONDS_MAX}, not ${seconds}`)
+  throw invalidField('maxAgeSeconds', `must be 1 to ${AGE_SECONDS_MAX}, not ${seconds}`)
 }
 
 function parseOneOf<T extends string>(field: string, valid: readonly T[], text: string): T {
   const found = valid.find((one) => one === text)
   if (found !== undefined) return found
-  throw invalid(
+  throw invalidField(
     field,
     `has the unknown value "${shown(text)}"; the valid values are ${valid.join(', ')}`,
   )
