@@ -149,7 +149,7 @@ describe('what is asked wrongly is said', () => {
     [['kernel', 'HOST', 'sha256:12'], /digest/],
     [['inputs', 'HOST', 'x'], /64 hexadecimal digits/],
     [['packages', 'HOST', 'dune'], /a package is like opam\/tls/],
-    [['packages', 'HOST', 'npm/left-pad'], /packages are of opam, deb, apk, freebsd/],
+    [['packages', 'HOST', 'npm/left-pad'], /the ecosystem must be one of opam, deb, apk, freebsd/],
     [['packages', 'HOST', 'opam/dune', '3.24'], /expected one of = != /],
     [['compare', 'HOST/hello/key:v1', 'no'], /manifest|MANIFEST_UNKNOWN/],
     [['compare', 'HOST/hello/key', 'v1'], /must end with :TAG or @DIGEST/],

@@ -167,9 +167,9 @@ describe('what is wrong with a form is said, and nothing is changed', () => {
     [
       'an unknown file',
       (form) => form.append('image', file('x'), 'x'),
-      /"image" is not known; .*opam-switch/,
+      /"image" must be one of .*opam-switch/,
     ],
-    ['an unknown value', (form) => form.append('tag', 'live'), /"tag" is not known/],
+    ['an unknown value', (form) => form.append('tag', 'live'), /"tag" must be one of/],
     ['text for a file', (form) => last(form, 'opam-switch', 'x'), /opam-switch must be a file/],
     ['no time', (form) => form.append('created', 'yesterday'), /created must be a time such as/],
     [
@@ -193,7 +193,7 @@ describe('what is wrong with a form is said, and nothing is changed', () => {
         form.append('created', '2026-02-01T18:07:42Z')
         form.append('created', '2026-02-02T18:07:42Z')
       },
-      /created may be there once/,
+      /created is given twice/,
     ],
     [
       'a name like a folder',

@@ -110,7 +110,7 @@ describe('which images contain a package', () => {
   it.each([
     ['opam/dune?version=3.24', /at character 1, expected one of = != < <= > >= before a version/],
     ['opam/dune?version=%3E%3D', /found the end/],
-    ['npm/left-pad', /packages are of opam, deb, apk, freebsd/],
+    ['npm/left-pad', /the ecosystem must be one of opam, deb, apk, freebsd/],
     ['opam/dune?last=1', /last must be the cursor from the previous page/],
     ['opam/%00', /NUL/],
   ])('%s is refused', async (path, message) => {

@@ -15,17 +15,17 @@ type Format = {
   write(image: UnikernelImage, context: DocumentContext): JsonObject
 }
 
-/** What is written about an image when it is asked for, and nobody signed. */
+/** Document formats, by the name in the path. Documents are derived on request, and unsigned. */
 const FORMATS: ReadonlyMap<string, Format> = new Map([
   ['cyclonedx', { mediaType: 'application/vnd.cyclonedx+json; version=1.6', write: cycloneDx }],
   ['spdx', { mediaType: 'application/spdx+json', write: spdx }],
   ['slsa', { mediaType: 'application/vnd.in-toto+json', write: slsaProvenance }],
 ])
 
-/** SBOMs and provenance of any image, derived from what was read out of it. */
+/** Serves SBOMs and provenance of images, derived from their analyses. */
 export function documentRoutes(
   images: Images,
-  reachedAt: (ctx: RouteContext) => string,
+  publicBaseUrl: (ctx: RouteContext) => string,
   version: string,
 ): Route[] {
   return [
@@ -35,9 +35,9 @@ export function documentRoutes(
       access: 'pull',
       async handle(ctx) {
         const format = formatOf(param(ctx, 'format'))
-        const known = await images.read(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
-        const { digest, mediaType, pushedAt, pushedBy, image } = known
-        const { host, protocol } = new URL(reachedAt(ctx))
+        const details = await images.read(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
+        const { digest, mediaType, pushedAt, pushedBy, image } = details
+        const { host, protocol } = new URL(publicBaseUrl(ctx))
         const document = format.write(image, {
           repository: repositoryOf(ctx),
           registry: host,
@@ -58,6 +58,5 @@ export function documentRoutes(
 function formatOf(name: string): Format {
   const format = FORMATS.get(name)
   if (format !== undefined) return format
-  const known = [...FORMATS.keys()].join(', ')
-  throw badRequest(`documents are ${known}`)
+  throw badRequest(`a document must be one of ${[...FORMATS.keys()].join(', ')}`)
 }

@@ -13,8 +13,8 @@ const PATH = '/api/v1/repositories/*repository/images'
 // `2026-05-20T18:07:42Z`: to the second, as oras writes it.
 const TIME_LENGTH = 20
 
-/** An image in one request, as `curl -F` sends it. */
-export function imageBuildRoutes(maker: ImageBuilder): Route[] {
+/** Builds an image from one form, as `curl -F` sends it. */
+export function imageBuildRoutes(builder: ImageBuilder): Route[] {
   return [
     {
       method: 'POST',
@@ -25,7 +25,7 @@ export function imageBuildRoutes(maker: ImageBuilder): Route[] {
         const repository = repositoryOf(ctx)
         const tags = queryTags(ctx)
         const form = new ImageForm(ctx)
-        const made = await maker.build({
+        const image = await builder.build({
           repository,
           tags,
           parts: form.files(),
@@ -33,13 +33,13 @@ export function imageBuildRoutes(maker: ImageBuilder): Route[] {
           actor: actorOf(ctx),
           condition: parsePrecondition(ctx.headers),
         })
-        sendBuiltImage(ctx, repository, tags, made)
+        sendBuiltImage(ctx, repository, tags, image)
       },
     },
   ]
 }
 
-/** 201, with where the image is and what it is made of. */
+/** Sends 201 with the Location, digest and layers of an image. */
 export function sendBuiltImage(
   ctx: RouteContext,
   repository: Repository,
@@ -55,7 +55,7 @@ export function sendBuiltImage(
   ctx.body = { repository, tags, digest, layers: files }
 }
 
-/** What a form says of an image: files by what they are, and perhaps the time. */
+/** The form of an image: its files by role, and optionally the time. */
 export class ImageForm {
   created: string | undefined
   readonly #ctx: RouteContext
@@ -64,7 +64,7 @@ export class ImageForm {
     this.#ctx = ctx
   }
 
-  /** The files, as they come. Throws REQUEST_INVALID for a part that is not known. */
+  /** Streams the files in the order of the form. Throws REQUEST_INVALID for an unknown part. */
   async *files(): AsyncGenerator<IncomingImagePart> {
     for await (const part of formParts(this.#ctx)) {
       if (part.kind === 'value') {
@@ -83,7 +83,7 @@ export class ImageForm {
       if (!isTime(value) || value.length !== TIME_LENGTH) {
         throw badRequest('created must be a time such as 2026-05-20T18:07:42Z')
       }
-      if (this.created !== undefined) throw badRequest('created may be there once')
+      if (this.created !== undefined) throw badRequest('created is given twice')
       this.created = value
     } else if (PART_ROLES.some((one) => one === name)) {
       throw badRequest(`${name} must be a file: send it with -F ${name}=@FILE`)
@@ -94,6 +94,6 @@ export class ImageForm {
 const PART_ROLES = [...ROLES, 'config'] as const
 
 function unknownPart(name: string): RegistryError {
-  const known = [...PART_ROLES, 'created'].join(', ')
-  return badRequest(`part ${JSON.stringify(name.slice(0, 80))} is not known; known are ${known}`)
+  const names = [...PART_ROLES, 'created'].join(', ')
+  return badRequest(`part ${JSON.stringify(name.slice(0, 80))} must be one of ${names}`)
 }

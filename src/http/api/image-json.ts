@@ -3,7 +3,7 @@ import type { PackageHit } from '../../registry/images/package-search.ts'
 import { describeHost } from '../../unikernel/host/build-environment.ts'
 import type { ImageLayer } from '../../unikernel/image.ts'
 
-/** An image as lists show it: spec/openapi.yaml, ImageSummary. */
+/** Formats an image in a list: spec/openapi.yaml, ImageSummary. */
 export function imageSummary(row: ImageRow) {
   return {
     repository: row.repository,
@@ -20,9 +20,9 @@ export function imageSummary(row: ImageRow) {
   }
 }
 
-/** An image with everything that is known of it: spec/openapi.yaml, Image. */
-export function imageDetails(repository: string, known: ImageDetails) {
-  const { digest, mediaType, tags, pushedAt, pushedBy, image } = known
+/** Formats the details of an image: spec/openapi.yaml, Image. */
+export function imageDetails(repository: string, details: ImageDetails) {
+  const { digest, mediaType, tags, pushedAt, pushedBy, image } = details
   const { kernel, config, opamSwitch, systemPackages, buildEnvironment, buildHashes } = image
   const { abi, architecture, manifest, bits, endianness } = kernel.solo5
   return {
@@ -52,16 +52,15 @@ export function imageDetails(repository: string, known: ImageDetails) {
   }
 }
 
-/** An image with a package in it: spec/openapi.yaml, PackageHit. */
+/** Formats an image with a package: spec/openapi.yaml, PackageHit. */
 export function packageHit(hit: PackageHit) {
   const { repository, digest, tags, version, kernelDigest, target, pushedAt } = hit
-  // Of vendored sources without a release, only the name is known.
-  const known = version === '' ? null : version
   return {
     repository,
     digest,
     tags,
-    version: known,
+    // The version of vendored sources without a release is unknown.
+    version: version === '' ? null : version,
     kernel: { digest: kernelDigest },
     target,
     pushedAt,

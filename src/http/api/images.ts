@@ -4,6 +4,7 @@ import { badRequest, invalidQuery } from '../../oci/errors.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { ImageFilter, Images, KernelSelector } from '../../registry/images/images.ts'
 import { compareImages } from '../../unikernel/compare/images.ts'
+import { baseName } from '../../unikernel/format.ts'
 import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
@@ -14,11 +15,11 @@ const IMAGES = '/api/v1/repositories/*repository/images'
 const KERNEL = `${IMAGES}/:reference/kernel`
 const LIMIT = 100
 
-/** What unikernels there are, what is known of them, and their kernels for hosts. */
+/** Lists, describes and compares unikernel images, and serves their kernels to hosts. */
 export function imageRoutes(images: Images, blobs: Blobs): Route[] {
   const kernelRow = (
     method: 'HEAD' | 'GET',
-    answer: (ctx: RouteContext, blob: Awaited<ReturnType<Blobs['find']>>) => Promise<void> | void,
+    send: (ctx: RouteContext, blob: Awaited<ReturnType<Blobs['find']>>) => Promise<void> | void,
   ): Route => ({
     method,
     path: KERNEL,
@@ -28,8 +29,8 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       const { kernelDigest, kernelTitle, digest } = found
       const blob = await blobs.find(viewOf(ctx), kernelDigest)
       ctx.set({ 'OCI-Image-Digest': digest })
-      if (kernelTitle !== null) ctx.set('Content-Disposition', disposition(kernelTitle))
-      await answer(ctx, blob)
+      if (kernelTitle !== null) setFileName(ctx, kernelTitle)
+      await send(ctx, blob)
     },
   })
   return [
@@ -52,8 +53,8 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       path: `${IMAGES}/:reference`,
       access: 'pull',
       async handle(ctx) {
-        const known = await images.read(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
-        ctx.body = imageDetails(repositoryOf(ctx), known)
+        const details = await images.read(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
+        ctx.body = imageDetails(repositoryOf(ctx), details)
       },
     },
     {
@@ -61,10 +62,10 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       path: `${IMAGES}/:reference/compare/:other`,
       access: 'pull',
       async handle(ctx) {
-        const choice = selectorOf(ctx)
+        const selector = selectorOf(ctx)
         const view = viewOf(ctx)
-        const from = await images.read(view, parseLookupReference(ctx), choice)
-        const to = await images.read(view, parseLookupReference(ctx, 'other'), choice)
+        const from = await images.read(view, parseLookupReference(ctx), selector)
+        const to = await images.read(view, parseLookupReference(ctx, 'other'), selector)
         ctx.body = {
           repository: repositoryOf(ctx),
           from: { digest: from.digest, tags: from.tags },
@@ -94,7 +95,7 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       async handle(ctx) {
         const inputId = param(ctx, 'inputId')
         if (!/^[0-9a-f]{64}$/.test(inputId))
-          throw badRequest('an input id has 64 hexadecimal digits')
+          throw badRequest('an input id must have 64 hexadecimal digits')
         const found = await images.listByInputs(inputId, pullablePatterns(ctx.state.caller))
         ctx.body = {
           inputId,
@@ -111,8 +112,8 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
 }
 
 function nextPage(ctx: RouteContext, last: number, limit: number): void {
-  const asked = Object.fromEntries(new URLSearchParams(ctx.querystring))
-  setNextLink(ctx, { ...asked, last: String(last), n: String(limit) })
+  const query = Object.fromEntries(new URLSearchParams(ctx.querystring))
+  setNextLink(ctx, { ...query, last: String(last), n: String(limit) })
 }
 
 function filterOf(ctx: RouteContext): ImageFilter {
@@ -123,10 +124,10 @@ function filterOf(ctx: RouteContext): ImageFilter {
   }
 }
 
-/** As OCI, uname and Solo5 name them. */
+/** OCI names of processors, and the names of uname and Solo5. */
 const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' }
 
-/** Throws QUERY_INVALID. */
+/** Parses the query that selects a kernel. Throws QUERY_INVALID. */
 export function selectorOf(ctx: RouteContext): KernelSelector {
   const architecture = queryOnce(ctx, 'arch') || undefined
   const abi = queryOnce(ctx, 'abi') || undefined
@@ -140,12 +141,11 @@ export function selectorOf(ctx: RouteContext): KernelSelector {
   }
 }
 
-/** RFC 6266, with the encoding of RFC 8187 for names that a quoted string cannot hold. */
-function disposition(title: string): string {
-  const name = title.slice(title.lastIndexOf('/') + 1)
-  if (/^[\w .+-]+$/.test(name)) return `attachment; filename="${name}"`
-  const encoded = encodeURIComponent(name).replace(/['()*]/g, (found) => {
-    return `%${found.charCodeAt(0).toString(16).toUpperCase()}`
-  })
-  return `attachment; filename*=UTF-8''${encoded}`
+/**
+ * Names the file for clients that save it (RFC 6266). The name in ASCII is for clients that do not read
+ * RFC 8187's encoding. Control characters are left out.
+ */
+function setFileName(ctx: RouteContext, title: string): void {
+  const name = baseName(title).replace(/\p{Cc}/gu, '')
+  ctx.attachment(name || undefined, { fallback: name.replace(/[^\x20-\x7e]/g, '_') })
 }

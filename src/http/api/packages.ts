@@ -8,7 +8,7 @@ import { packageHit } from './image-json.ts'
 
 const LIMIT = 100
 
-/** Which images contain a package. */
+/** Lists the images that contain a package. */
 export function packageRoutes(search: PackageSearch): Route[] {
   return [
     {
@@ -21,8 +21,8 @@ export function packageRoutes(search: PackageSearch): Route[] {
         const version = queryOnce(ctx, 'version') || undefined
         const limit = pageLimit(ctx, LIMIT)
         const visible = pullablePatterns(ctx.state.caller)
-        const question = { ecosystem, name, version }
-        const page = await search.listImages(question, visible, cursorOf(ctx), limit)
+        const query = { ecosystem, name, version }
+        const page = await search.listImages(query, visible, cursorOf(ctx), limit)
         if (page.next !== undefined) {
           const { blobId, manifestId, packageId } = page.next
           const cursor = [blobId, manifestId, packageId].join('.')
@@ -39,9 +39,9 @@ export function packageRoutes(search: PackageSearch): Route[] {
   ]
 }
 
-/** Postgres takes no NUL, and no list has it in a name. */
+/** Postgres takes no NUL in text, and no package name has one. */
 function nameOf(name: string): string {
-  if (name.includes('\0')) throw invalidQuery('a package has no NUL in its name')
+  if (name.includes('\0')) throw invalidQuery('a package name must not contain NUL')
   return name
 }
 
@@ -49,7 +49,7 @@ function ecosystemOf(text: string): Ecosystem {
   const found = ECOSYSTEMS.find((one) => one === text)
   if (found !== undefined) return found
   throw invalidQuery(
-    `packages are of ${ECOSYSTEMS.join(', ')}, such as /api/v1/packages/opam/mirage`,
+    `the ecosystem must be one of ${ECOSYSTEMS.join(', ')}, such as /api/v1/packages/opam/mirage`,
   )
 }
 

@@ -20,10 +20,10 @@ import { readOptionalFields } from './json-fields.ts'
 const TAG = '/api/v1/repositories/*repository/tags/:tag'
 const LIMIT = 100
 const ANNOTATION = 'org.opencontainers.distribution.tag'
-/** What the proposal filters by, and we do not. */
+/** Filters of the proposal that are not implemented. */
 const FILTERS = ['before', 'since', 'digest']
 
-/** Where tags were, and back to it. */
+/** Lists the history of a tag, and rolls it back. */
 export function tagRoutes(history: TagHistory): Route[] {
   const page = async (ctx: RouteContext) => {
     const limit = pageLimit(ctx, LIMIT)
@@ -40,7 +40,7 @@ export function tagRoutes(history: TagHistory): Route[] {
       path: '/v2/*repository/_oci/tag-history/:tag',
       access: 'pull',
       async handle(ctx) {
-        demandUnfiltered(ctx)
+        assertUnfiltered(ctx)
         const { positions } = await page(ctx)
         ctx.body = JSON.stringify({
           schemaVersion: 2,
@@ -57,7 +57,7 @@ export function tagRoutes(history: TagHistory): Route[] {
       async handle(ctx) {
         const { tag, positions } = await page(ctx)
         const repository = repositoryOf(ctx)
-        // Who moves tags is nobody's business but of those who may.
+        // Only callers that may move the tag see the actors.
         const showsActor = allows(ctx.state.caller, 'push', repository)
         ctx.body = {
           repository,
@@ -88,14 +88,14 @@ export function tagRoutes(history: TagHistory): Route[] {
   ]
 }
 
-/** The body is optional: it names another digest than the last. */
+/** Parses the optional body, which names a digest other than the previous one. */
 async function wantedDigest(ctx: RouteContext) {
   const digest = await readOptionalFields(ctx, (fields) => fields.optionalText('digest'))
   return digest === undefined ? undefined : parseDigest(digest)
 }
 
-/** A client that pages by these would otherwise read its first page for ever. */
-function demandUnfiltered(ctx: RouteContext): void {
+/** A client that pages with an ignored filter would read the first page endlessly. Throws QUERY_INVALID. */
+function assertUnfiltered(ctx: RouteContext): void {
   const filter = FILTERS.find((name) => queryOnce(ctx, name) !== undefined)
   if (filter === undefined) return
   throw invalidQuery(`${filter} does not filter a tag's history; follow the Link header`, {
@@ -104,16 +104,16 @@ function demandUnfiltered(ctx: RouteContext): void {
 }
 
 /**
- * As proposed for the distribution spec: where the tag was put, or from where it was deleted. Of a
- * manifest that is gone, media type and size are not known.
+ * Formats a position as proposed for the distribution spec: the digest that the tag was set to, or from
+ * which it was deleted. A manifest that was deleted has no media type and size.
  */
 function descriptorOf({ digest, previousDigest, mediaType, size, movedAt }: TagPosition) {
-  const known = mediaType === null ? {} : { mediaType, size }
+  const properties = mediaType === null ? {} : { mediaType, size }
   const annotations = {
     [`${ANNOTATION}.timestamp`]: movedAt,
     [`${ANNOTATION}.event`]: digest === null ? 'deleted' : 'created',
   }
-  return { ...known, digest: digest ?? previousDigest, annotations }
+  return { ...properties, digest: digest ?? previousDigest, annotations }
 }
 
 function positionOf(position: TagPosition, showsActor: boolean) {
