@@ -20,7 +20,7 @@ export function findExpiry(token: string): number | undefined {
     if (typeof claims !== 'object' || claims === null || !('exp' in claims)) return undefined
     return typeof claims.exp === 'number' ? claims.exp : undefined
   } catch {
-    // An opaque token: only the registry can judge it.
+    // An opaque token: only the registry can check it.
     return undefined
   }
 }

@@ -2,13 +2,11 @@ import type { UploadUrls } from '../auth/upload-urls.ts'
 import { badRequest } from '../oci/errors.ts'
 import { isMediaType, isNondistributable, type MediaType } from '../oci/media-type.ts'
 import type { Repository } from '../oci/reference.ts'
-import type { ImageBuilder, IncomingFile } from '../registry/images/builder.ts'
+import type { Destination, ImageBuilder } from '../registry/images/builder.ts'
 import { ImageForm, sendBuiltImage } from './api/image-builds.ts'
 import { parseFileTitle } from './file-title.ts'
 import { isForm } from './multipart.ts'
 import { param, type Route, type RouteContext } from './route.ts'
-
-type Destination = Omit<IncomingFile, 'title' | 'mediaType' | 'incoming'>
 
 /**
  * The upload URLs: a builder sends one file with `curl -T`, or a whole image with `curl -X PUT -F`, and
@@ -29,8 +27,8 @@ export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): 
           repository,
           tags: [tag],
           actor,
-          condition: { kind: 'none' },
-          within: (tx, digest) => uploadUrl.markUsed(tx, digest),
+          precondition: { kind: 'none' },
+          inTransaction: (tx, digest) => uploadUrl.markUsed(tx, digest),
         } satisfies Destination
         if (isForm(ctx)) {
           const form = new ImageForm(ctx)
@@ -43,7 +41,7 @@ export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): 
           ...destination,
           title: titleOf(ctx, repository),
           mediaType: mediaTypeOf(ctx),
-          incoming: { bytes: body.bytes(), start: undefined, length: body.length },
+          body: { bytes: body.bytes(), start: undefined, length: body.length },
         })
         sendBuiltImage(ctx, repository, [tag], built)
         ctx.body = { repository, tag, digest: built.digest, blob: built.blob }

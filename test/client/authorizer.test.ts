@@ -12,7 +12,7 @@ const DIGEST = digestOf(CONTENT)
 
 let registry: FakeRegistry
 let repository: RemoteRepository
-/** What the registry believes, and what its token endpoint gives. */
+/** Tokens that the registry accepts, and the responses of its token endpoint. */
 let believed: string
 let given: number
 let realm: string

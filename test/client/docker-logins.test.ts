@@ -24,7 +24,7 @@ async function keep(config: unknown, name = 'config.json'): Promise<void> {
   await writeFile(join(folder, name), text)
 }
 
-/** A credential helper that knows one host. */
+/** A credential helper with a login for one host. */
 async function helper(name: string, script: string): Promise<void> {
   const path = join(folder, `docker-credential-${name}`)
   await writeFile(path, `#!/bin/sh\n${script}\n`)

@@ -100,9 +100,9 @@ export class FakeRegistry {
       return [201, {}]
     }
     if (manifest !== undefined && method === 'PUT') {
-      const known = { type: headers['content-type'] ?? '', bytes: body }
-      this.manifests.set(manifest, known)
-      this.manifests.set(digestOf(body), known)
+      const manifestPut = { type: headers['content-type'] ?? '', bytes: body }
+      this.manifests.set(manifest, manifestPut)
+      this.manifests.set(digestOf(body), manifestPut)
       return [201, { 'docker-content-digest': digestOf(body) }]
     }
     const found = this.manifests.get(manifest ?? '')

@@ -59,15 +59,15 @@ describe('an image', () => {
     const large = await file('large', randomBytes(3_000_000))
     const empty = await file('empty', Buffer.alloc(0))
     const same = { ...large, title: 'same' }
-    const known = await file('known', Buffer.from('known'))
-    registry.put(Buffer.from('known'))
+    const present = await file('present', Buffer.from('present'))
+    registry.put(Buffer.from('present'))
     const bytes = Buffer.from('{}')
     const memory = { digest: digestOf(bytes), size: 2, title: 'config', from: { bytes } }
-    await push([large, same, empty, known, memory], ['v1', 'latest'])
+    await push([large, same, empty, present, memory], ['v1', 'latest'])
     expect(registry.blobs.get(large.digest)?.length).toBe(3_000_000)
     expect(registry.blobs.get(empty.digest)?.length).toBe(0)
     expect(registry.blobs.get(memory.digest)?.toString()).toBe('{}')
-    expect(done.sort()).toEqual(['config true', 'empty true', 'known false', 'same true'])
+    expect(done.sort()).toEqual(['config true', 'empty true', 'present false', 'same true'])
     expect(counted).toBe(3_000_002)
     const manifests = registry.seen.flatMap(({ path }) => /manifests\/(.*)/.exec(path)?.[1] ?? [])
     expect(manifests).toEqual(['v1', 'latest'])
@@ -94,7 +94,7 @@ describe('an image', () => {
     )
     await expect(push(blobs)).rejects.toThrow(/refused [a-c]: no room/)
     expect(registry.count('PUT', /manifests/)).toBe(0)
-    // What had begun ends; nothing else begins.
+    // Uploads in progress end; no other begins.
     expect(registry.count('POST', /uploads/)).toBeLessThanOrEqual(3)
   })
 

@@ -192,7 +192,7 @@ describe('the Location of an upload', () => {
     for (const location of [undefined, 'http://', 'http://[', '']) {
       registry.interfere = located(location)
       const pushed = push()
-      // What is empty leads back to where it was asked for, and no upload is there.
+      // An empty Location is the URL of the request, which is not an upload.
       await expect(pushed, String(location)).rejects.toThrow(/Location|refused/)
     }
   })

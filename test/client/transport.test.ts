@@ -28,7 +28,7 @@ async function listening(server: Server): Promise<string> {
   return `127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-/** A server that says the same to everybody, or nothing. */
+/** A server that sends the same response to every request, or none. */
 function saying(text: string | undefined): Promise<string> {
   return listening(
     createServer((socket) => {
@@ -49,7 +49,7 @@ describe('a request without a response', () => {
     const plain = await saying('HTTP/1.1 400 Bad Request\r\n\r\n')
     const wrong: [host: string, scheme: string, right: RegExp][] = [
       [closed, 'http', /^nothing listens at 127\.0\.0\.1:\d+: check host and port$/],
-      // The second where no name server is reached.
+      // The second message on machines without a name server.
       [
         'nowhere.invalid',
         'http',

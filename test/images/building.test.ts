@@ -34,7 +34,7 @@ const tagsOf = async (repository: string) => {
 }
 
 describe('an image in one request', () => {
-  it.each(BUILDS)('%s is stored, and its tags show it', async (build) => {
+  it.each(BUILDS)('%s is stored under its tags', async (build) => {
     const repository = newRepository()
     const answer = await postImage(registry, repository, '?tag=live&tag=v1', formOf(build))
     expect(answer.status).toBe(201)
@@ -61,7 +61,7 @@ describe('an image in one request', () => {
     }
   })
 
-  it('is the same manifest in whatever order the parts come, and wherever', async () => {
+  it('has the same manifest in any order of its parts, in any repository', async () => {
     const digests = new Set<string>()
     for (const roles of [FILE_ROLES, FILE_ROLES.toReversed()]) {
       const form = new FormData()
@@ -75,7 +75,7 @@ describe('an image in one request', () => {
     expect(digests.size).toBe(1)
   })
 
-  it('has the time of its sources, else the one that is given, else none', async () => {
+  it('has the given time, else the time of its sources, else none', async () => {
     const createdOf = async (form: FormData) => {
       const repository = newRepository()
       await postImage(registry, repository, '?tag=live', form)
@@ -105,7 +105,7 @@ describe('an image in one request', () => {
     expect(facts).toMatchObject({ digest, tags: [] })
   })
 
-  it('moves a tag only from where its sender says it is', async () => {
+  it('moves a tag only from the digest of If-Match', async () => {
     const repository = newRepository()
     const first = await pushBuild(registry, repository, 'live')
     const path = `/api/v1/repositories/${repository}/images?tag=live`
@@ -119,7 +119,7 @@ describe('an image in one request', () => {
     expect((await send(`"${first}"`)).status).toBe(201)
   })
 
-  it('takes a config, a console and a script', async () => {
+  it('accepts a config, a console and a script', async () => {
     const repository = newRepository()
     const config = Buffer.from(JSON.stringify({ target: 'hvt', memory: 32, argv: ['--ipv4=…'] }))
     const more = { config, console: Buffer.from('+ set -ex\n'), script: Buffer.from('#!/bin/sh\n') }
@@ -143,9 +143,9 @@ describe('an image in one request', () => {
   })
 })
 
-describe('what is wrong with a form is said, and nothing is changed', () => {
+describe('a wrong form is refused with an explanation, and nothing changes', () => {
   const file = (bytes: string) => new Blob([bytes])
-  // As the last part: whoever is refused before everything was sent may not get to read why.
+  // As the last part: a client that is refused before it sent everything may not read the response.
   const last = (form: FormData, name: string, value: string | Blob, title?: string) => {
     form.delete(name)
     if (typeof value === 'string') form.append(name, value)
@@ -159,11 +159,15 @@ describe('what is wrong with a form is said, and nothing is changed', () => {
     ],
     ['an empty kernel', (form) => last(form, 'kernel', file(''), 'x.hvt'), /kernel is empty/],
     [
-      'no ELF',
+      'a kernel that is not an ELF',
       (form) => last(form, 'kernel', file('MZ'), 'x.exe'),
       /x\.exe is not a kernel: it is not an ELF/,
     ],
-    ['two kernels', (form) => form.append('kernel', file('x'), 'x'), /two parts kernel/],
+    [
+      'two kernels',
+      (form) => form.append('kernel', file('x'), 'x'),
+      /the part kernel is given twice/,
+    ],
     [
       'an unknown file',
       (form) => form.append('image', file('x'), 'x'),
@@ -260,7 +264,7 @@ describe('what is wrong with a form is said, and nothing is changed', () => {
     expect(await messageOf(answer)).toMatch(message)
   })
 
-  it('a client that goes away in the middle leaves nothing behind', async () => {
+  it('a client that disconnects in the middle leaves nothing behind', async () => {
     const repository = newRepository()
     const authorization = `Basic ${Buffer.from(`admin:${registry.password}`).toString('base64')}`
     const connection = await RawConnection.open(registry.url)
@@ -303,8 +307,8 @@ async function uploadsOf(repository: string): Promise<number> {
   }
 }
 
-describe('the same image, made in other ways', () => {
-  it('by single requests is the same manifest, and is known as the same', async () => {
+describe('the same image, built in other ways', () => {
+  it('by single requests has the same manifest and the same analysis', async () => {
     for (const build of BUILDS) {
       const [one, steps] = [newRepository(), newRepository()]
       const digest = await pushBuild(registry, one, 'live', build)
@@ -341,7 +345,7 @@ describe('an upload URL', () => {
     return ((await answer.json()) as { url: string }).url
   }
 
-  it('takes a whole image', async () => {
+  it('accepts a whole image', async () => {
     const repository = newRepository()
     const url = await uploadUrlFor(repository)
     const answer = await fetch(url, { method: 'PUT', body: formOf('hello-key-1') })
@@ -351,7 +355,7 @@ describe('an upload URL', () => {
     expect((await fetch(url, { method: 'PUT', body: 'another kernel' })).status).toBe(410)
   })
 
-  it('knows a kernel alone by its notes', async () => {
+  it('recognizes a kernel by its notes', async () => {
     const repository = newRepository()
     const kernel = fixture('elf/mini-net.hvt')
     const answer = await fetch(`${await uploadUrlFor(repository)}/mini-net.hvt`, {
@@ -367,7 +371,7 @@ describe('an upload URL', () => {
     })
   })
 
-  it('refuses a kernel that is cut off, and can be used again', async () => {
+  it('refuses a truncated kernel, and can be used again', async () => {
     const repository = newRepository()
     const url = await uploadUrlFor(repository)
     const kernel = fixture('elf/mini-net.hvt')

@@ -44,7 +44,7 @@ afterAll(() => registry.close())
 const push = (files: LayerFile[], more: Record<string, unknown> = {}, repository?: string) =>
   pushLayers(registry, repository ?? newRepository(), 'v1', files, more)
 
-describe('an image that declares nothing', () => {
+describe('an image without roles', () => {
   it('may have the same file in several layers', async () => {
     const repository = newRepository()
     const text = { mediaType: PLAIN, bytes: Buffer.from('the same'), title: 'a' }
@@ -65,7 +65,7 @@ describe('an image that declares nothing', () => {
     'mini.genode',
     'mini.xen',
     'mini-arm.hvt',
-  ])('%s is known by its notes', async (name) => {
+  ])('%s is recognized by its notes', async (name) => {
     const repository = newRepository()
     const bytes = fixture(`elf/${name}`)
     const file = { mediaType: PLAIN, bytes, title: name }
@@ -80,7 +80,7 @@ describe('an image that declares nothing', () => {
     expect(facts.devices.length).toBe(DEVICES[name] ?? 0)
   })
 
-  it('has its provenance by the names that orb gives', async () => {
+  it('has provenance by the file names of orb', async () => {
     const repository = newRepository()
     const files = FILE_ROLES.toReversed().map((role) => ({
       mediaType: PLAIN,
@@ -101,7 +101,7 @@ describe('an image that declares nothing', () => {
     expect(facts.layers.map(({ role }: { role: string }) => role)).toEqual(FILE_ROLES.toReversed())
   })
 
-  it('of containers is left alone', async () => {
+  it('of containers is not analyzed', async () => {
     const repository = newRepository()
     const files = [{ mediaType: GZIP, bytes: net, title: undefined }]
     expect((await push(files, {}, repository)).status).toBe(201)
@@ -134,7 +134,7 @@ describe('an index', () => {
   }
   const solo5 = (architecture: string, variant: string) => ({ os: 'solo5', architecture, variant })
 
-  it('gives the kernel that is chosen, and says what there is', async () => {
+  it('serves the selected kernel, and lists the others', async () => {
     const repository = newRepository()
     const answer = await index(
       [
@@ -160,7 +160,7 @@ describe('an index', () => {
     const several = await registry.anonymous(path)
     expect(several.status).toBe(400)
     expect(await messageOf(several)).toMatch(
-      /several kernels, choose one with \?target=.*hvt, ABI 2, x86_64 \(sha256:.*spt/,
+      /several kernels, select one with \?target=.*hvt, ABI 2, x86_64 \(sha256:.*spt/,
     )
     const none = await registry.anonymous(`${path}?target=xen`)
     expect(none.status).toBe(404)
@@ -184,7 +184,7 @@ describe('an index', () => {
     await expectRefusal(await index([[name, platform]]), message)
   })
 
-  it('is refused when it says solo5 of what is none', async () => {
+  it('is refused when a child with platform solo5 has no Solo5 kernel', async () => {
     const repository = newRepository()
     const text = { mediaType: PLAIN, bytes: Buffer.from('text'), title: 'x' }
     const answer = await pushLayers(registry, repository, 'v1', [text])
@@ -216,7 +216,7 @@ describe('a repository that requires provenance', () => {
     return repository
   }
 
-  it('takes an image with it', async () => {
+  it('accepts an image with provenance', async () => {
     await pushBuild(registry, await strict(), 'live')
   })
 
@@ -232,7 +232,7 @@ describe('a repository that requires provenance', () => {
     },
   )
 
-  it('names all that lack, and why', async () => {
+  it('names all missing inputs, with reasons', async () => {
     const form = formOf('hello-key-1', {
       'opam-switch': Buffer.from('opam-version: "2.0'),
       'system-packages': null,
@@ -262,13 +262,13 @@ describe('a repository that requires provenance', () => {
       ].map(({ source }) => source)
       const refused = new RegExp(message.join(''))
       await expectRefusal(await postImage(registry, repository, '?tag=live', form), refused)
-      // Also when all of it is known already.
+      // Also when all of it is analyzed already.
       expect((await postImage(registry, newRepository(), '?tag=live', form)).status).toBe(201)
       await expectRefusal(await postImage(registry, repository, '?tag=live', form), refused)
     },
   )
 
-  it('refuses what has no kernel, but for claims about images', async () => {
+  it('refuses manifests without a kernel, except referrers', async () => {
     const repository = await strict()
     const text = [{ mediaType: 'text/plain', bytes: Buffer.from('a signature'), title: 'x' }]
     await expectRefusal(await push(text, {}, repository), /accepts only unikernels/)
@@ -277,12 +277,12 @@ describe('a repository that requires provenance', () => {
     expect((await push(text, { subject }, repository)).status).toBe(201)
     const tag = `${digest.replace(':', '-')}.sig`
     expect((await pushLayers(registry, repository, tag, text)).status).toBe(201)
-    // A claim with a kernel in it is an image, whatever it says.
+    // A referrer with a kernel in it is an image.
     const sneaked = await push([kernel()], { ...UNIKERNEL, subject }, repository)
     await expectRefusal(sneaked, /is missing opam-switch, build-environment, system-packages$/)
   })
 
-  it('says what it must be otherwise', async () => {
+  it('accepts only optional and required', async () => {
     const answer = await registry.request(`/api/v1/repositories/${newRepository()}/settings`, {
       method: 'PUT',
       headers: { 'content-type': 'application/json' },

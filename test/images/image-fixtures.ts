@@ -22,12 +22,12 @@ export function fixture(path: string): Buffer {
 
 export type Expected = { readonly input_id: string; readonly main_binary_sha256: string }
 
-/** What the fixture's maker says of a build. */
+/** The expected hashes of a fixture build. */
 export function expectedOf(build: Build): Expected {
   return JSON.parse(fixture(`builds/${build}.json`).toString())
 }
 
-/** The files of a build by what they are, in the order in which layers stand. */
+/** The files of a build by role, in the order of layers. */
 export const FILES = {
   kernel: 'bin/hello-key.hvt',
   'opam-switch': 'opam-switch',
@@ -39,7 +39,7 @@ export const FILES = {
 export type FileRole = keyof typeof FILES
 export const FILE_ROLES = Object.keys(FILES) as FileRole[]
 
-/** A form as `curl -F` sends it: these files, but for what is replaced or, with null, left out. */
+/** A form as `curl -F` sends it. `replaced` files have other bytes, or with null are left out. */
 export function formOf(build: Build, replaced: Record<string, Buffer | null> = {}): FormData {
   const form = new FormData()
   for (const role of new Set([...FILE_ROLES, ...Object.keys(replaced)])) {
@@ -66,7 +66,7 @@ export function postImage(
   return registry.request(path, { method: 'POST', body: form })
 }
 
-/** Sends a build of the fixtures in one request, and returns the manifest's digest. */
+/** Pushes a fixture build in one request, and returns the digest of the manifest. */
 export async function pushBuild(
   registry: TestRegistry,
   repository: string,
@@ -111,7 +111,7 @@ export const EMPTY = {
   size: 2,
 }
 
-/** An answer of the API, as JSON. */
+/** The JSON of an API response. */
 export async function ask(registry: TestRegistry, path: string, status = 200) {
   const answer = await registry.request(`/api/v1/${path}`)
   const text = await answer.text()
@@ -119,22 +119,22 @@ export async function ask(registry: TestRegistry, path: string, status = 200) {
   return JSON.parse(text)
 }
 
-/** The message of a refusal. */
+/** The code and message of an error response. */
 export async function messageOf(answer: Response): Promise<string> {
   const { errors } = (await answer.json()) as { errors: { code: string; message: string }[] }
   return `${errors[0]?.code}: ${errors[0]?.message}`
 }
 
 export const KERNEL = 'application/vnd.unikernel.kernel.v1'
-/** What makes an image say that it is a unikernel. */
+/** Declares an image to be a unikernel. */
 export const UNIKERNEL = { artifactType: 'application/vnd.unikernel.v1' }
-/** What oras calls files of which nobody says what they are. */
+/** oras' media type for files without one. */
 export const PLAIN = 'application/vnd.oci.image.layer.v1.tar'
 
 /** A small kernel with one device, `net:service`. */
 export const net = fixture('elf/mini-net.hvt')
 
-/** A layer that says that it is the kernel. */
+/** A layer that declares to be the kernel. */
 export const kernel = (bytes = net, title = 'mini-net.hvt'): LayerFile => ({
   mediaType: KERNEL,
   bytes,

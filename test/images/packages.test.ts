@@ -7,13 +7,13 @@ type Listed = { digest: string; repository: string; tags: string[]; version?: st
 
 let registry: TestRegistry
 
-// Each group has a registry of its own: it asks about everything there is.
+// The queries are about the whole registry, so this file has its own.
 beforeAll(async () => {
   registry = await startRegistry()
 })
 afterAll(() => registry.close())
 
-describe('which images contain a package', () => {
+describe('the images that contain a package', () => {
   let own: TestRegistry
   beforeAll(async () => {
     own = await startRegistry()
@@ -36,7 +36,7 @@ describe('which images contain a package', () => {
     ['a/2', 'v2', '3.24.2'],
   ]
 
-  it('of opam, in any version or in some', async () => {
+  it('of opam, in all versions or some', async () => {
     expect(await hits('opam/dune')).toEqual([...later, first])
     expect(await hits('opam/dune', '>= 3.24')).toEqual(later)
     expect(await hits('opam/dune', '< 3.24')).toEqual([first])
@@ -46,7 +46,7 @@ describe('which images contain a package', () => {
     expect(await hits('opam/dunes')).toEqual([])
   })
 
-  it('of the build host, by the order of its own versions', async () => {
+  it('of the build host, by the version order of its package manager', async () => {
     expect((await hits('deb/bash')).length).toBe(3)
     expect(await hits('deb/bash', '< 5')).toEqual([])
     expect((await hits('deb/bash', '>= 5.2.15-2+b8')).length).toBe(2)
@@ -67,14 +67,14 @@ describe('which images contain a package', () => {
     return found
   }
 
-  it('page by page', async () => {
+  it('are paged', async () => {
     const seen = (await pages('opam/dune?n=1&version=%3E%3D3'))
       .flat()
       .map(({ repository, version }) => `${repository} ${version}`)
     expect(seen).toEqual(['a/3 3.24.2', 'a/2 3.24.2', 'a/2 3.24.2', 'a/1 3.23.1'])
   })
 
-  it('page by page, also where one host has it in two versions', async () => {
+  it('are paged, also where one host has two versions', async () => {
     const list = Buffer.from('both:amd64=1.0-1\nboth:i386=1.1-1\nboth:arm64=1.0-1\n')
     const form = formOf('hello-key-2', { 'system-packages': list })
     expect((await postImage(own, 'b/1', '?tag=v1', form)).status).toBe(201)
@@ -85,10 +85,10 @@ describe('which images contain a package', () => {
     expect(seen.sort()).toEqual(['b/1 1.0-1', 'b/1 1.1-1', 'b/2 1.0-1', 'b/2 1.1-1'])
   })
 
-  it('page by page, past very many that the caller may not see', async () => {
+  it('are paged, also after many that the caller may not see', async () => {
     const client = new pg.Client(own.databaseUrl)
     await client.connect()
-    // Lists of images that are gone: to who asks, the same as of private ones.
+    // Lists of deleted images: for the caller they are like those of private images.
     await client.query(
       `with made as (
          insert into blobs (digest, size, storage_key)
@@ -119,7 +119,7 @@ describe('which images contain a package', () => {
     expect(await messageOf(answer)).toMatch(message)
   })
 
-  it('and no more when its image is deleted', async () => {
+  it('end with the deletion of an image', async () => {
     const gone = await pushBuild(own, 'a/4', 'v4', 'hello-key-1')
     expect((await hits('opam/dune', '= 3.23.1')).length).toBe(2)
     await own.request(`/v2/a/4/manifests/${gone}`, { method: 'DELETE' })
@@ -127,8 +127,8 @@ describe('which images contain a package', () => {
   })
 })
 
-describe('what is private stays so', () => {
-  it('to everybody who may not pull it', async () => {
+describe('private images are visible', () => {
+  it('only to callers that may pull them', async () => {
     const own = await startRegistry({ ROOKERY_DEFAULT_VISIBILITY: 'private' })
     try {
       await pushBuild(own, 'secret/www', 'v1')

@@ -21,7 +21,7 @@ type Listed = { digest: string; repository: string; tags: string[]; version?: st
 
 let registry: TestRegistry
 
-// Each group has a registry of its own: it asks about everything there is.
+// The queries are about the whole registry, so this file has its own.
 beforeAll(async () => {
   registry = await startRegistry()
 })
@@ -40,7 +40,7 @@ async function pushKernel(
   return ((await answer.json()) as { digest: string }).digest
 }
 
-/** A kernel of its own: behind an ELF may lie anything. */
+/** A unique kernel: an ELF may have trailing bytes. */
 const anotherKernel = () => Buffer.concat([fixture('elf/mini-net.hvt'), randomBytes(8)])
 
 describe('the images of a repository', () => {
@@ -62,7 +62,7 @@ describe('the images of a repository', () => {
     return images.flatMap((image: Listed) => image.tags)
   }
 
-  it('are listed, the newest first', async () => {
+  it('are listed, newest first', async () => {
     expect(await tags('')).toEqual([
       'mini-arm-hvt',
       'mini-xen',
@@ -90,11 +90,11 @@ describe('the images of a repository', () => {
       '?target=',
       ['mini-arm-hvt', 'mini-xen', 'mini-blk-net2-spt', 'mini-net-hvt', 'mini-none-hvt'],
     ],
-  ])('can be chosen by %s', async (query, wanted) => {
+  ])('can be filtered by %s', async (query, wanted) => {
     expect(await tags(query)).toEqual(wanted)
   })
 
-  it('come in pages, with the same filter on each', async () => {
+  it('are paged with the same filter', async () => {
     const seen: string[] = []
     let path: string | undefined = `/api/v1/repositories/${repository}/images?n=1&arch=amd64`
     while (path !== undefined) {
@@ -119,7 +119,7 @@ describe('the images of a repository', () => {
     expect(await messageOf(answer)).toMatch(message)
   })
 
-  it('follow their tags and their manifests', async () => {
+  it('change with their tags and manifests', async () => {
     const name = newRepository()
     const first = await pushKernel(name, 'mini-net.hvt', 'live')
     await pushKernel(name, 'mini.xen', 'live')
@@ -141,7 +141,7 @@ describe('a kernel for a host', () => {
     path = `/api/v1/repositories/${repository}/images/live/kernel`
   })
 
-  it('comes with its digest and its name', async () => {
+  it('is served with its digest and its name', async () => {
     for (const method of ['HEAD', 'GET']) {
       const answer = await registry.anonymous(path, { method })
       expect(Object.fromEntries(answer.headers)).toMatchObject({
@@ -158,7 +158,7 @@ describe('a kernel for a host', () => {
     }
   })
 
-  it('comes only when it is another, and in parts', async () => {
+  it('is served conditionally and in ranges', async () => {
     const headers = { 'if-none-match': `"${digestOf(bytes)}"` }
     for (const method of ['HEAD', 'GET']) {
       expect((await registry.anonymous(path, { method, headers })).status).toBe(304)
@@ -168,7 +168,7 @@ describe('a kernel for a host', () => {
     expect(Buffer.from(await part.arrayBuffer()).equals(bytes.subarray(100, 200))).toBe(true)
   })
 
-  it('never comes for another target', async () => {
+  it('is never served for another target', async () => {
     for (const query of ['?target=spt', '?abi=1', '?arch=arm64', '?target=hvt&abi=3']) {
       const answer = await registry.anonymous(path + query)
       expect(answer.status).toBe(404)
@@ -198,13 +198,13 @@ describe('a kernel for a host', () => {
     expect(answer.headers.get('content-type')).toBe('application/octet-stream')
   })
 
-  it('of what is no unikernel is not there', async () => {
+  it('of a manifest that is not a unikernel is 404', async () => {
     const repository = newRepository()
     await pushLayers(registry, repository, 'v1', [
       { mediaType: 'text/plain', bytes: Buffer.from('x'), title: 'x' },
     ])
     for (const [reference, message] of [
-      ['v1', /v1 is no unikernel: no Solo5 kernel was found in it/],
+      ['v1', /v1 is not a unikernel: it has no Solo5 kernel/],
       ['v2', /^MANIFEST_UNKNOWN/],
       ['sha256:x', /^DIGEST_INVALID/],
     ] as const) {
@@ -216,8 +216,8 @@ describe('a kernel for a host', () => {
   })
 })
 
-describe('who has a kernel, and who made it again', () => {
-  it('a host can ask where its kernel is', async () => {
+describe('kernels and reproductions', () => {
+  it('the images of a kernel are listed', async () => {
     const [one, other] = [newRepository(), newRepository()]
     const bytes = anotherKernel()
     await pushKernel(one, 'a.hvt', 'v1', bytes)
@@ -234,7 +234,7 @@ describe('who has a kernel, and who made it again', () => {
     await ask(registry, 'kernels/none', 400)
   })
 
-  it('the builds of the fixtures are grouped as they were made', async () => {
+  it('the fixture builds are grouped by inputs and kernels', async () => {
     const own = await startRegistry()
     try {
       const builds: Build[] = [
@@ -281,14 +281,14 @@ describe('who has a kernel, and who made it again', () => {
     }
   })
 
-  it('an input id that is none is refused', async () => {
+  it('a malformed input id is refused', async () => {
     const answer = await registry.anonymous('/api/v1/inputs/xyz')
     expect(await messageOf(answer)).toMatch(/an input id must have 64 hexadecimal digits/)
   })
 })
 
 describe('one image', () => {
-  it('is told with everything that was read', async () => {
+  it('is described with its analysis', async () => {
     const repository = newRepository()
     await pushBuild(registry, repository, 'v1', 'hello-key-2')
     const facts = await ask(registry, `repositories/${repository}/images/v1`)
@@ -309,7 +309,7 @@ describe('one image', () => {
     expect(fixtureOf('hello-key-2', 'opam-switch').toString()).toContain('dune.3.24.2')
   })
 
-  it('of the same lists as another is read only once, and known as well', async () => {
+  it('with the lists of another image shares their analysis', async () => {
     const [one, other] = [newRepository(), newRepository()]
     await pushBuild(registry, one, 'v1')
     const form = formOf('hello-key-1', {

@@ -19,13 +19,13 @@ afterAll(async () => {
   await registry.close()
 })
 
-it('what was pushed to an earlier release is read after the first start of this one', async () => {
+it('a manifest from an earlier release is analyzed after the first start of this one', async () => {
   await pushBuild(registry, 'old/www', 'v1')
   await pushLayers(registry, 'old/text', 'v1', [
     { mediaType: 'text/plain', bytes: Buffer.from('text'), title: 'x' },
   ])
   const digest = await pushBuild(registry, 'old/gone', 'v1')
-  // As an earlier release left it, which also took what is refused today.
+  // As an earlier release left it, which also accepted manifests that are refused today.
   await client.query('delete from images')
   await client.query('delete from layer_analyses')
   await client.query('delete from layer_packages')
@@ -48,10 +48,10 @@ it('what was pushed to an earlier release is read after the first start of this 
     },
   )
   try {
-    const unread = async () =>
+    const pending = async () =>
       (await client.query('select count(*)::int as n from manifests where analyzer_version = 0'))
         .rows[0].n
-    await expect.poll(unread, { timeout: 10_000 }).toBe(0)
+    await expect.poll(pending, { timeout: 10_000 }).toBe(0)
   } finally {
     await later.close()
   }
@@ -65,7 +65,7 @@ it('what was pushed to an earlier release is read after the first start of this 
   expect(manifest.status).toBe(200)
 })
 
-it('what lacks its bytes does not hold up what was pushed after it', async () => {
+it('a manifest with missing bytes does not block later manifests', async () => {
   for (let count = 0; count < 6; count += 1) {
     await pushLayers(registry, 'old/lost', `v${count}`, [
       { mediaType: 'application/octet-stream', bytes: Buffer.from(`lost ${count}`), title: 'x' },
@@ -78,7 +78,7 @@ it('what lacks its bytes does not hold up what was pushed after it', async () =>
   await client.query('delete from layer_analyses')
   await client.query('update manifests set analyzer_version = 0')
   const errors: unknown[] = []
-  const left = async () =>
+  const pending = async () =>
     (await client.query('select count(*)::int as n from manifests where analyzer_version = 0'))
       .rows[0].n
   const log = createLog('error', { write: (line: string) => void errors.push(line) })
@@ -87,7 +87,7 @@ it('what lacks its bytes does not hold up what was pushed after it', async () =>
     throw error
   })
   try {
-    await expect.poll(left).toBe(6)
+    await expect.poll(pending).toBe(6)
     expect(
       errors.filter((line) => /old\/lost@sha256:.* cannot be analyzed/.test(String(line))),
     ).toHaveLength(6)

@@ -46,7 +46,7 @@ const hashes = (files: Record<string, string>) => {
   return Buffer.from(`opam-version: "2.0"\nadded: [${added.join('\n')}]\n`)
 }
 
-describe('what an image says of its kernel', () => {
+describe('a claim about the kernel', () => {
   const claim = (name: string, value: string) => ({
     annotations: { [`vnd.unikernel.${name}`]: value },
   })
@@ -58,9 +58,9 @@ describe('what an image says of its kernel', () => {
     ['devices', 'net:service'],
     ['kernel.digest', digestOf(net)],
   ]
-  it.each(right)('%s %s is taken when it is so', async (name, value) => {
+  it.each(right)('%s %s is accepted when it is true', async (name, value) => {
     expect((await push([kernel()], { ...UNIKERNEL, ...claim(name, value) })).status).toBe(201)
-    // Also when nothing is declared: who claims something must be right.
+    // Also without a declared role: a claim must be true.
     const plain = { mediaType: PLAIN, bytes: net, title: 'mini-net.hvt' }
     expect((await push([plain], claim(name, value))).status).toBe(201)
   })
@@ -79,13 +79,13 @@ describe('what an image says of its kernel', () => {
     ['kernel.digest', digestOf('x'), /says sha256:2d7.*, but the image has sha256:/],
     ['input-id', '0'.repeat(64), /input-id says 000.*, but the image has none/],
   ]
-  it.each(wrong)('%s "%s" is refused, with both sides', async (name, value, message) => {
+  it.each(wrong)('%s "%s" is refused with both sides', async (name, value, message) => {
     await expectRefusal(await push([kernel()], { ...UNIKERNEL, ...claim(name, value) }), message)
     const plain = { mediaType: PLAIN, bytes: net, title: 'mini-net.hvt' }
     await expectRefusal(await push([plain], claim(name, value)), message)
   })
 
-  it('an input id must be that of the inputs', async () => {
+  it('of an input id must match the inputs', async () => {
     const files = [
       kernel(),
       ...(['opam-switch', 'system-packages', 'build-environment'] as const).map((role) =>
@@ -101,7 +101,7 @@ describe('what an image says of its kernel', () => {
   })
 })
 
-describe('what a config says', () => {
+describe('a config', () => {
   const withConfig = async (config: unknown) => {
     const repository = newRepository()
     const bytes = Buffer.from(typeof config === 'string' ? config : JSON.stringify(config))
@@ -113,7 +113,7 @@ describe('what a config says', () => {
     )
     return { answer, repository }
   }
-  it('is taken when it is so, with fields that nobody knows', async () => {
+  it('is accepted when it is true, with unknown fields', async () => {
     const config = {
       name: 'hello',
       target: 'hvt',
@@ -127,9 +127,9 @@ describe('what a config says', () => {
     }
     const { answer, repository } = await withConfig(config)
     expect(answer.status).toBe(201)
-    const known = await ask(registry, `repositories/${repository}/images/v1`)
+    const image = await ask(registry, `repositories/${repository}/images/v1`)
     const { more: _more, ...facts } = config
-    expect(known.config).toEqual(facts)
+    expect(image.config).toEqual(facts)
   })
   it.each([
     [{ target: 'spt' }, /config\.target says spt, but the image has hvt/],
@@ -229,7 +229,7 @@ describe('a declared unikernel', () => {
     expect((await push([plain], more)).status).toBe(201)
   })
 
-  it('with a blob that lacks hears of the blob', async () => {
+  it('with a missing blob is refused for the blob', async () => {
     const repository = newRepository()
     const image = {
       schemaVersion: 2,
@@ -242,7 +242,7 @@ describe('a declared unikernel', () => {
   })
 })
 
-describe('what is not understood is stored, and listed as that', () => {
+describe('a malformed layer is stored, and listed with its problem', () => {
   it.each([
     ['opam-switch', 'opam-version: "2.0', /malformed opam file: line 1, column 15/],
     ['opam-switch', '\0\xff\xfe', /malformed opam file/],
@@ -257,7 +257,7 @@ describe('what is not understood is stored, and listed as that', () => {
     expect(Buffer.from(await blob.arrayBuffer()).equals(bytes)).toBe(true)
   })
 
-  it('a twin without notes, and layers that have no place', async () => {
+  it('a debug twin without notes, and layers without a role', async () => {
     const repository = newRepository()
     const files = [
       kernel(),
@@ -273,7 +273,7 @@ describe('what is not understood is stored, and listed as that', () => {
     })
   })
 
-  it('a malformed ELF that nobody declared a kernel', async () => {
+  it('a malformed ELF without a role', async () => {
     const repository = newRepository()
     const cut = { mediaType: PLAIN, bytes: net.subarray(0, 200), title: 'core.1234' }
     expect((await push([cut], {}, repository)).status).toBe(201)

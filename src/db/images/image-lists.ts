@@ -8,7 +8,7 @@ export type ImageRow = {
   /** Ascends with the time of the push. */
   readonly id: number
   readonly repository: Repository
-  /** Of the manifest. */
+  /** Digest of the manifest. */
   readonly digest: Digest
   readonly kernelDigest: Digest
   readonly kernelTitle: string | null
@@ -161,7 +161,7 @@ export type FoundImages = {
 
 export type FoundImage = {
   readonly id: number
-  /** Of the manifest. */
+  /** Digest of the manifest. */
   readonly digest: Digest
   readonly kernelDigest: Digest
   readonly kernelTitle: string | null

@@ -5,7 +5,7 @@ import type { Queryable, Transaction } from '../database.ts'
 /** The searchable properties of an image. */
 export type NewImage = {
   readonly repositoryId: number
-  /** Of the manifest. */
+  /** Digest of the manifest. */
   readonly digest: Digest
   readonly kernelDigest: Digest
   readonly kernelTitle: string | undefined

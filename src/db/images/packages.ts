@@ -40,7 +40,7 @@ export type PackageHit = {
   readonly packageId: number
   readonly version: string
   readonly repository: Repository
-  /** Of the manifest. */
+  /** Digest of the manifest. */
   readonly digest: Digest
   readonly kernelDigest: Digest
   readonly target: string
@@ -65,7 +65,7 @@ export async function listImagesWithPackage(
   scan: number,
 ): Promise<{ hits: PackageHit[]; scannedTo: PackageCursor | undefined }> {
   // The lists come first, from the index alone and in its order. The cost is that of one page,
-  // however many images there are and whoever may see them.
+  // independent of the number of images and of the caller's access.
   const { rows } = await db.query<PackageHit>(
     `with lists as materialized (
        select hit.package_id, hit.blob_id

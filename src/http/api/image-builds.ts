@@ -31,7 +31,7 @@ export function imageBuildRoutes(builder: ImageBuilder): Route[] {
           parts: form.files(),
           created: () => form.created,
           actor: actorOf(ctx),
-          condition: parsePrecondition(ctx.headers),
+          precondition: parsePrecondition(ctx.headers),
         })
         sendBuiltImage(ctx, repository, tags, image)
       },
@@ -74,7 +74,7 @@ export class ImageForm {
       const role = PART_ROLES.find((one) => one === part.name)
       if (role === undefined) throw unknownPart(part.name)
       const title = parseFileTitle(baseName(part.fileName ?? role))
-      yield { role, title, incoming: { bytes: part.bytes, start: undefined, length: undefined } }
+      yield { role, title, body: { bytes: part.bytes, start: undefined, length: undefined } }
     }
   }
 

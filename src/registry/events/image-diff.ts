@@ -14,15 +14,15 @@ import type {
 } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
 
-// Of each manifest. An index has some six, and no event has room for so many.
+// For each manifest. An index has about six, and an event has no room for more than these.
 const MEMBERS_MAX = 100
-// One push replaces a handful of positions of tags.
+// One push moves a handful of tags.
 const COMPARED_MAX = 16
 const DIFFERENCES_MAX = 300
 
 /**
- * What is known of the unikernels of one manifest, and what changed against each of the others; the
- * key is the digest of what it is compared with, undefined for nothing.
+ * Describes the unikernels of a manifest, and their changes against each of the `previous` manifests.
+ * The result takes the digest of a previous manifest, or undefined for no changes.
  */
 export async function unikernelFacts(
   tx: Transaction,
@@ -30,8 +30,8 @@ export async function unikernelFacts(
   digest: Digest,
   previous: readonly Digest[],
 ): Promise<(against: Digest | undefined) => readonly UnikernelSummary[]> {
-  const asked = [...new Set([digest, ...previous])]
-  const rows = await listUnikernels(tx, repositoryId, asked, MEMBERS_MAX)
+  const wanted = [...new Set([digest, ...previous])]
+  const rows = await listUnikernels(tx, repositoryId, wanted, MEMBERS_MAX)
   const membersOf = (of: Digest) => rows.filter((row) => row.of === of)
   const members = membersOf(digest)
   const changes = new Map<string, UnikernelChanges>()
@@ -53,7 +53,7 @@ export async function unikernelFacts(
 
 const keyOf = ({ digest }: UnikernelRow, against: Digest) => `${digest} ${against}`
 
-/** Each unikernel and the one of the same kind in a manifest that it replaces. */
+/** Pairs each unikernel with its predecessor of the same kind in each previous manifest. */
 function pairsOf(
   members: readonly UnikernelRow[],
   previous: readonly Digest[],
@@ -105,7 +105,7 @@ function deviceOf(text: string): Device {
   return { kind: text.slice(0, at), name: text.slice(at + 1) }
 }
 
-/** One version that went and one that came are one change. */
+/** Joins one removed and one added version of a package to one change. */
 function paired(differences: readonly PackageDifference[]) {
   const added: ListedPackage[] = []
   const removed: ListedPackage[] = []
@@ -118,11 +118,11 @@ function paired(differences: readonly PackageDifference[]) {
     else group.push(difference)
   }
   for (const group of byName.values()) {
-    const [went, ...moreWent] = group.filter(({ side }) => side === 'removed')
-    const [came, ...moreCame] = group.filter(({ side }) => side === 'added')
-    if (went && came && moreWent.length + moreCame.length === 0) {
-      const { ecosystem, name } = came
-      changed.push({ ecosystem, name, from: went.version, to: came.version })
+    const [old, ...moreOld] = group.filter(({ side }) => side === 'removed')
+    const [next, ...moreNext] = group.filter(({ side }) => side === 'added')
+    if (old && next && moreOld.length + moreNext.length === 0) {
+      const { ecosystem, name } = next
+      changed.push({ ecosystem, name, from: old.version, to: next.version })
       continue
     }
     for (const { side, ...listed } of group) (side === 'added' ? added : removed).push(listed)

@@ -7,33 +7,33 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import { unikernelFacts } from './image-diff.ts'
 
-/** Where something happened, and who did it. */
-type Happening = {
+/** The repository of a change, and its actor. */
+type Change = {
   readonly repositoryId: number
   readonly repository: Repository
   readonly actor: string
 }
 
-/** A manifest that is there after a transaction. */
-type PutManifest = Happening & {
+/** A manifest that exists after the transaction. */
+type PutManifest = Change & {
   readonly digest: Digest
   readonly mediaType: string
   readonly artifactType: string | null
   /** Bytes. */
   readonly size: number
-  /** False for what is known to be neither a unikernel nor an index of them. */
+  /** False for a manifest that is neither a unikernel nor an index. */
   readonly mayHaveUnikernels: boolean
-  /** Only the tags that were elsewhere before. */
+  /** Only the tags that moved. */
   readonly moves: readonly TagChange[]
 }
 
 export type RecordedPush = PutManifest & {
   readonly subject: Digest | undefined
-  /** False when the same manifest was there before. */
+  /** False when the manifest existed before. */
   readonly isNew: boolean
 }
 
-/** Writes what a push changed into its transaction. The same push again changes nothing. */
+/** Records the events of a push in its transaction. A repeated push has none. */
 export async function recordPush(tx: Transaction, push: RecordedPush): Promise<void> {
   const { repository, actor, digest, mediaType, artifactType, size, subject, isNew } = push
   if (!isNew && push.moves.length === 0) return
@@ -51,10 +51,10 @@ export async function recordPush(tx: Transaction, push: RecordedPush): Promise<v
   await record(tx, push, [...added, ...updated])
 }
 
-/** Writes that tags went, and with `digest` that their manifest went, into the transaction. */
+/** Records that tags were deleted, and with `digest` that their manifest was, in the transaction. */
 export async function recordRemoval(
   tx: Transaction,
-  removal: Happening & {
+  removal: Change & {
     readonly gone: readonly Pick<TagChange, 'tag' | 'previous'>[]
     readonly digest?: Digest
   },
@@ -81,15 +81,15 @@ export async function recordRemoval(
   await record(tx, removal, events)
 }
 
-/** Writes that a tag went back into the transaction. */
+/** Records the rollback of a tag in its transaction. */
 export async function recordRollback(
   tx: Transaction,
-  rollback: Happening & { readonly digest: Digest; readonly move: TagChange },
+  rollback: Change & { readonly digest: Digest; readonly move: TagChange },
 ): Promise<void> {
   const { repositoryId, digest, move } = rollback
   const summary = await findManifestSummary(tx, repositoryId, digest)
-  // It is locked by the same transaction.
-  if (summary === undefined) throw new Error(`${digest} is locked and not there`)
+  // This transaction holds its lock.
+  if (summary === undefined) throw new Error(`${digest} is locked, but missing`)
   const put = { ...rollback, ...summary, mayHaveUnikernels: true, moves: [move] }
   const { updated } = await describeMoves(tx, put, 'rollback')
   await record(tx, rollback, updated)
@@ -121,7 +121,7 @@ async function describeMoves(tx: Transaction, put: PutManifest, reason: TagUpdat
 
 async function record(
   tx: Transaction,
-  { repositoryId }: Happening,
+  { repositoryId }: Change,
   events: readonly ImageEvent[],
 ): Promise<void> {
   const rows = events.map((event): NewEvent => ({ event, repositoryId }))

@@ -25,7 +25,7 @@ export type ImageAnalysis = {
 const LARGE_ROLES = ['opam-switch', 'system-packages']
 const NO_IMAGE: ImageAnalysis = { image: undefined, layers: [] }
 
-/** Analyzes and validates pushed images. A blob is analyzed once, whichever images have it. */
+/** Analyzes and validates pushed images. A blob is analyzed once for all images that have it. */
 export class ImageAnalyzer {
   readonly #db: Database
   readonly #store: BlobStore

@@ -24,76 +24,76 @@ import type { UploadBody } from '../uploads/hash-stream.ts'
 import type { Uploads } from '../uploads/uploads.ts'
 import type { ImageAnalyzer } from './analyzer.ts'
 
-/** A file that comes for an image. */
+/** A file of an image in a request. */
 export type IncomingImagePart = {
   readonly role: Role | 'config'
   readonly title: string
-  readonly incoming: UploadBody
+  readonly body: UploadBody
 }
 
-/** Where an image goes, and by whom. */
-type Target = {
+/** The destination of an image, and its pusher. */
+export type Destination = {
   readonly repository: Repository
-  /** None: it is found by its digest alone. */
+  /** Without tags the image is found by its digest alone. */
   readonly tags: readonly Tag[]
   readonly actor: Actor
-  readonly condition: Precondition
-  readonly within?: ManifestPush['inTransaction']
+  readonly precondition: Precondition
+  readonly inTransaction?: ManifestPush['inTransaction']
 }
 
-/** An image whose files come one after the other. */
-export type IncomingImage = Target & {
-  /** Each is read before the next is asked for. */
+/** An image in one request: its files arrive one after the other. */
+export type IncomingImage = Destination & {
+  /** Each part is read before the next is requested. */
   readonly parts: AsyncIterable<IncomingImagePart>
-  /** RFC 3339. Asked for after the last part; undefined: the time of the sources. */
+  /** RFC 3339. Called after the last part; undefined: the time of the sources. */
   created(): string | undefined
 }
 
-/** One file, of which it is not said what it is. */
-export type IncomingFile = Target & {
+/** One file without a role. */
+export type IncomingFile = Destination & {
   readonly title: string
   readonly mediaType: MediaType
-  readonly incoming: UploadBody
+  readonly body: UploadBody
 }
 
 export type BuiltImage = {
-  /** Of the manifest. */
+  /** Digest of the manifest. */
   readonly digest: Digest
   readonly files: readonly ImageFile[]
 }
 
-/** Makes images of files that come in one request. */
+/** Builds images from the files of one request. */
 export class ImageBuilder {
   readonly #uploads: Uploads
   readonly #manifests: Manifests
-  readonly #reader: ImageAnalyzer
+  readonly #analyzer: ImageAnalyzer
 
-  constructor(uploads: Uploads, manifests: Manifests, reader: ImageAnalyzer) {
+  constructor(uploads: Uploads, manifests: Manifests, analyzer: ImageAnalyzer) {
     this.#uploads = uploads
     this.#manifests = manifests
-    this.#reader = reader
+    this.#analyzer = analyzer
   }
 
   /**
-   * Stores the files of an image and then its manifest, all or nothing as far as anybody can see: the
-   * same manifest as `oras push` makes of them. Throws REQUEST_INVALID for a part too many or none,
-   * and as `Uploads.receive` and `Manifests.put` do; then every tag is where it was.
+   * Stores the files of an image and then its manifest, the same manifest as `oras push` makes of them.
+   * The image is visible completely or not at all. Throws REQUEST_INVALID for duplicate or missing parts,
+   * and as `Uploads.uploadWhole` and `Manifests.put` do; then no tag has moved.
    */
   async build(image: IncomingImage): Promise<BuiltImage> {
     const { repository, actor } = image
     const files: ImageFile[] = []
     let config: { digest: Digest; size: number } | undefined
     let sourceDateEpoch: number | undefined
-    for await (const { role, title, incoming } of image.parts) {
-      const taken =
+    for await (const { role, title, body: incoming } of image.parts) {
+      const isDuplicate =
         role === 'config' ? config !== undefined : files.some((one) => one.role === role)
-      if (taken) throw badRequest(`there are two parts ${role}; an image has one`)
-      const kept = role === 'build-environment' ? new Beginning(incoming) : incoming
-      const blob = await this.#receive(repository, actor, kept)
+      if (isDuplicate) throw badRequest(`the part ${role} is given twice`)
+      const body = role === 'build-environment' ? new BufferedBody(incoming) : incoming
+      const blob = await this.#receive(repository, actor, body)
       if (role === 'kernel' && blob.size === 0) throw badRequest('the kernel is empty')
       if (role === 'config') config = blob
       else files.push({ role, title, ...blob })
-      if (kept instanceof Beginning) sourceDateEpoch = kept.sourceDateEpoch()
+      if (body instanceof BufferedBody) sourceDateEpoch = body.sourceDateEpoch()
     }
     if (!files.some(({ role }) => role === 'kernel')) {
       throw badRequest('the part kernel is missing: send it with -F kernel=@FILE')
@@ -103,15 +103,15 @@ export class ImageBuilder {
   }
 
   /**
-   * Makes an image of one file: of a kernel a unikernel, of anything else an artifact of its media
-   * type. Throws REQUEST_INVALID for an empty one, MANIFEST_INVALID for a kernel that is malformed.
+   * Builds an image from one file: a unikernel from a kernel, and an artifact of its media type from any
+   * other file. Throws REQUEST_INVALID for an empty file, and MANIFEST_INVALID for a malformed kernel.
    */
   async buildFromFile(file: IncomingFile): Promise<BuiltImage & { readonly blob: Descriptor }> {
-    const { repository, title, mediaType, actor, incoming } = file
-    const blob = await this.#receive(repository, actor, incoming)
-    if (blob.size === 0) throw badRequest('the body is empty: send the file as it is')
+    const { repository, title, mediaType, actor, body } = file
+    const blob = await this.#receive(repository, actor, body)
+    if (blob.size === 0) throw badRequest('the body is empty: it must be the file')
     const files = [{ role: 'kernel' as const, title, ...blob }]
-    const isKernel = await this.#reader.isKernel(repository, { ...blob, mediaType, title })
+    const isKernel = await this.#analyzer.isKernel(repository, { ...blob, mediaType, title })
     const bytes = isKernel
       ? imageManifest({ files, config: undefined, created: NO_TIME })
       : artifactOfFile({ mediaType, ...blob }, title)
@@ -121,8 +121,8 @@ export class ImageBuilder {
       : { digest, files: [], blob: { mediaType, ...blob } }
   }
 
-  async #put(image: Target, bytes: Uint8Array): Promise<Digest> {
-    const { repository, tags, actor, condition, within } = image
+  async #put(image: Destination, bytes: Uint8Array): Promise<Digest> {
+    const { repository, tags, actor, precondition, inTransaction } = image
     const [first, ...others] = tags
     const { digest } = await this.#manifests.put({
       repository,
@@ -134,8 +134,8 @@ export class ImageBuilder {
       contentType: IMAGE_MANIFEST,
       bytes,
       actor,
-      precondition: condition,
-      ...(within === undefined ? {} : { inTransaction: within }),
+      precondition,
+      ...(inTransaction === undefined ? {} : { inTransaction }),
     })
     return digest
   }
@@ -143,14 +143,14 @@ export class ImageBuilder {
   async #receive(
     repository: Repository,
     actor: Actor,
-    incoming: UploadBody,
+    body: UploadBody,
   ): Promise<{ digest: Digest; size: number }> {
     const { id } = await this.#uploads.start(repository, actor.name, 'sha256')
     const key = { id, repository, actor: actor.name }
     try {
-      return await this.#uploads.uploadWhole(key, incoming)
+      return await this.#uploads.uploadWhole(key, body)
     } catch (error) {
-      // Nobody knows of the upload, so nobody could go on with it. It expires if this fails too.
+      // No client knows the id of this upload. If abandoning fails too, the upload expires.
       await this.#uploads.abandon(key).catch(() => {})
       throw error
     }
@@ -158,8 +158,8 @@ export class ImageBuilder {
 }
 
 /**
- * The manifest of an artifact that has one file. `title` stands where oras looks for the name under
- * which to save it. The same file makes the same artifact, whenever it comes.
+ * Makes the manifest of an artifact with one file. oras saves the file under `title`. The same file
+ * always makes the same manifest.
  */
 function artifactOfFile(file: Descriptor, title: string): Uint8Array {
   const { mediaType, digest, size } = file
@@ -177,8 +177,8 @@ function artifactOfFile(file: Descriptor, title: string): Uint8Array {
   return Buffer.from(JSON.stringify(artifact))
 }
 
-/** Passes bytes on, and keeps the first of them. */
-class Beginning implements UploadBody {
+/** Streams a body, and keeps its first bytes. */
+class BufferedBody implements UploadBody {
   readonly start = undefined
   readonly length: number | undefined
   readonly #incoming: UploadBody
@@ -191,10 +191,10 @@ class Beginning implements UploadBody {
   }
 
   get bytes(): AsyncIterable<Uint8Array> {
-    return this.#pass()
+    return this.#stream()
   }
 
-  async *#pass(): AsyncGenerator<Uint8Array> {
+  async *#stream(): AsyncGenerator<Uint8Array> {
     for await (const chunk of this.#incoming.bytes) {
       this.#size += chunk.length
       if (this.#size <= BUILD_ENVIRONMENT_BYTES_MAX) this.#chunks.push(Buffer.from(chunk))
@@ -202,7 +202,7 @@ class Beginning implements UploadBody {
     }
   }
 
-  /** Seconds; undefined when the environment does not say it. */
+  /** Seconds; undefined when the build environment does not set it. */
   sourceDateEpoch(): number | undefined {
     if (this.#size > BUILD_ENVIRONMENT_BYTES_MAX) return undefined
     return describeHost(parseBuildEnvironment(Buffer.concat(this.#chunks))).sourceDateEpoch

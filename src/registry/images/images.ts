@@ -21,16 +21,16 @@ import { analysesOf } from './stored-analyses.ts'
 
 export type { ImageFilter, ImageRow }
 
-/** Which image of an index is meant; undefined matches any. */
+/** Selects an image of an index. Undefined matches any. */
 export type KernelSelector = {
   readonly target: string | undefined
   readonly abiVersion: number | undefined
   readonly architecture: string | undefined
 }
 
-/** One image with everything that was read out of it. */
+/** An image with its analysis. */
 export type ImageDetails = {
-  /** Of the manifest. */
+  /** Digest of the manifest. */
   readonly digest: Digest
   readonly mediaType: string
   readonly tags: readonly Tag[]
@@ -39,23 +39,23 @@ export type ImageDetails = {
   readonly image: UnikernelImage
 }
 
-/** Images of the same inputs, and of the same output. */
+/** Images with the same inputs, and images with the same kernels. */
 export type Reproductions = {
   readonly inputId: string
-  /** What came of these inputs: one kernel, or several when the build is not reproducible. */
+  /** The kernels made from these inputs: several when the build is not reproducible. */
   readonly outputs: readonly { readonly kernel: Digest; readonly images: readonly ImageRow[] }[]
-  /** Images with one of these kernels that were made from other inputs. */
+  /** Images with one of these kernels, but other inputs. */
   readonly otherInputs: readonly ImageRow[]
   /** True when there are more images than these. */
   readonly more: boolean
 }
 
-// Images that a page looks at, however few of them the filter lets through.
+// The most images that a page reads, even if few of them match the filter.
 const SCAN_MAX = 10_000
 export const REPRODUCTIONS_MAX = 200
 const NEWEST = Number.MAX_SAFE_INTEGER
 
-/** What unikernels there are, and what is known of them. */
+/** Lists, finds and describes unikernel images. */
 export class Images {
   readonly #db: Database
 
@@ -63,7 +63,7 @@ export class Images {
     this.#db = db
   }
 
-  /** Images of a repository, the newest first; `next` is where the next page begins. Throws NAME_UNKNOWN. */
+  /** Lists images of a repository, newest first; `next` is the cursor of the next page. Throws NAME_UNKNOWN. */
   async list(
     view: View,
     filter: ImageFilter,
@@ -82,24 +82,24 @@ export class Images {
   }
 
   /**
-   * The one image that a tag or digest stands for, or that `choice` leaves of an index. Throws
-   * NAME_UNKNOWN, MANIFEST_UNKNOWN, NOT_FOUND for what is no such unikernel, and REQUEST_INVALID when
-   * several are left: it says what to choose by.
+   * Finds the image of a tag or digest; in an index, the one that `selector` selects. Throws
+   * NAME_UNKNOWN, MANIFEST_UNKNOWN, NOT_FOUND when no unikernel matches, and REQUEST_INVALID with the
+   * ways to select when several match.
    */
-  async find(view: View, reference: Reference, choice: KernelSelector): Promise<FoundImage> {
+  async find(view: View, reference: Reference, selector: KernelSelector): Promise<FoundImage> {
     const name = reference.kind === 'tag' ? reference.tag : reference.digest
     const { repositoryId, digest, images } = await findImages(this.#db, view, name)
     if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     if (digest === null) throw new RegistryError('MANIFEST_UNKNOWN', { reference: name })
-    const [first, ...others] = images.filter((image) => isChosen(image, choice))
-    if (first === undefined) throw noneChosen(name, images)
-    if (others.length > 0) throw severalChosen([first, ...others])
+    const [first, ...others] = images.filter((image) => isSelected(image, selector))
+    if (first === undefined) throw noMatch(name, images)
+    if (others.length > 0) throw ambiguous([first, ...others])
     return first
   }
 
-  /** Everything that is known of one image. Throws as `find`. */
-  async read(view: View, reference: Reference, choice: KernelSelector): Promise<ImageDetails> {
-    const { id, digest } = await this.find(view, reference, choice)
+  /** Reads an image with its analysis. Throws as `find`. */
+  async read(view: View, reference: Reference, selector: KernelSelector): Promise<ImageDetails> {
+    const { id, digest } = await this.find(view, reference, selector)
     const row = await findImageAnalyses(this.#db, id)
     if (row === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
     const { mediaType, bytes, tags, pushedAt, pushedBy, analyses } = row
@@ -107,11 +107,11 @@ export class Images {
       parseManifest(bytes, mediaType),
       new AnalysisCache(analysesOf(analyses)).find,
     )
-    if (image === undefined) throw new Error(`what was read of ${digest} is gone`)
+    if (image === undefined) throw new Error(`the analysis of ${digest} is missing`)
     return { digest, mediaType, tags, pushedAt, pushedBy, image }
   }
 
-  /** Images with this kernel, in what is public or named by `visible`, the newest first. */
+  /** Lists images with this kernel, in public repositories and those that match `visible`, newest first. */
   async listByKernel(
     kernel: Digest,
     visible: readonly string[],
@@ -124,29 +124,29 @@ export class Images {
     return { items: rows.slice(0, limit), more: rows.length > limit }
   }
 
-  /** What came of these inputs, and from what else the same came. */
+  /** Lists the images made from these inputs, and images with the same kernels from other inputs. */
   async listByInputs(inputId: string, visible: readonly string[]): Promise<Reproductions> {
     const limit = REPRODUCTIONS_MAX + 1
     const found = await listImagesBy(this.#db, { inputId }, visible, NEWEST, limit)
     const images = found.slice(0, REPRODUCTIONS_MAX)
     const byKernel = new Map<Digest, ImageRow[]>()
     for (const image of images) {
-      const made = byKernel.get(image.kernelDigest) ?? []
-      byKernel.set(image.kernelDigest, [...made, image])
+      const group = byKernel.get(image.kernelDigest) ?? []
+      byKernel.set(image.kernelDigest, [...group, image])
     }
     const key = { kernels: [...byKernel.keys()], otherThan: inputId }
     const others =
       byKernel.size === 0 ? [] : await listImagesBy(this.#db, key, visible, NEWEST, limit)
     return {
       inputId,
-      outputs: [...byKernel].map(([kernel, made]) => ({ kernel, images: made })),
+      outputs: [...byKernel].map(([kernel, group]) => ({ kernel, images: group })),
       otherInputs: others.slice(0, REPRODUCTIONS_MAX),
       more: found.length === limit || others.length === limit,
     }
   }
 }
 
-function isChosen(
+function isSelected(
   image: FoundImage,
   { target, abiVersion, architecture }: KernelSelector,
 ): boolean {
@@ -157,21 +157,21 @@ function isChosen(
   )
 }
 
-function noneChosen(name: string, images: readonly FoundImage[]): RegistryError {
+function noMatch(name: string, images: readonly FoundImage[]): RegistryError {
   const message =
     images.length === 0
-      ? `${name} is no unikernel: no Solo5 kernel was found in it`
-      : `${name} has no such kernel, but ${images.map(describedKind).join('; ')}`
+      ? `${name} is not a unikernel: it has no Solo5 kernel`
+      : `${name} has no such kernel, but ${images.map(describeKernel).join('; ')}`
   return notFound(message, { detail: { reference: name } })
 }
 
-function severalChosen(images: readonly FoundImage[]): RegistryError {
-  const kinds = images.map(describedKind).join('; ')
+function ambiguous(images: readonly FoundImage[]): RegistryError {
+  const kinds = images.map(describeKernel).join('; ')
   return badRequest(
-    `there are several kernels, choose one with ?target=, ?abi= or ?arch=: ${kinds}`,
+    `there are several kernels, select one with ?target=, ?abi= or ?arch=: ${kinds}`,
   )
 }
 
-function describedKind({ target, abiVersion, architecture, digest }: FoundImage): string {
+function describeKernel({ target, abiVersion, architecture, digest }: FoundImage): string {
   return `${target}, ABI ${abiVersion}, ${architecture ?? 'unknown architecture'} (${digest})`
 }

@@ -5,10 +5,10 @@ import type { OpamSwitch } from '../../unikernel/opam/switch.ts'
 import { findVendoredPackage } from '../../unikernel/opam/vendored.ts'
 import { ecosystemOf } from '../../unikernel/versions/orders.ts'
 
-/** The version of a package of which only the name is known. No manager has an empty one. */
+/** The version of a package whose version is unknown. No package manager has an empty version. */
 export const UNKNOWN_VERSION = ''
 
-/** The packages that a part lists, each once. */
+/** Lists the packages in the analysis of a blob, without duplicates. */
 export function listPackages(role: AnalyzedRole, { value }: LayerAnalysis): ListedPackage[] {
   if (value === undefined) return []
   if (role === 'opam-switch' && 'installed' in value) return opamPackages(value)
@@ -16,7 +16,7 @@ export function listPackages(role: AnalyzedRole, { value }: LayerAnalysis): List
   return []
 }
 
-/** What the switch has, and the sources that were built with the unikernel: it contains both. */
+/** A unikernel contains the installed packages and the vendored sources. */
 function opamPackages({ installed, duniverse }: OpamSwitch): ListedPackage[] {
   const vendored = duniverse.flatMap((source) => {
     const found = findVendoredPackage(source)
@@ -30,7 +30,7 @@ function opamPackages({ installed, duniverse }: OpamSwitch): ListedPackage[] {
 function systemPackages({ manager, packages }: SystemPackages): ListedPackage[] {
   if (manager === undefined) return []
   const ecosystem = ecosystemOf(manager)
-  // One package for two architectures is listed twice.
+  // A package for two architectures is listed twice.
   return distinct(packages).map((one) => ({ ecosystem, ...one }))
 }
 

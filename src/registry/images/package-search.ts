@@ -18,20 +18,20 @@ import { UNKNOWN_VERSION } from './package-lists.ts'
 
 export type { Ecosystem, PackageCursor, PackageHit }
 
-/** A package, and which of its versions are meant. */
+/** A package, and a constraint for its versions. */
 export type PackageQuery = {
   readonly ecosystem: Ecosystem
   readonly name: string
-  /** Such as `>= 1.2 & < 2`; undefined: all, also where the version is not known. */
+  /** Such as `>= 1.2 & < 2`. Undefined matches all versions, and unknown ones. */
   readonly version: string | undefined
 }
 
-// Lists that a page looks at, however few of their images the caller may see.
+// The least number of lists that a page reads, even if the caller may see few of their images.
 const SCAN_MIN = 1000
 
 const FIRST: PackageCursor = { blobId: ID_MAX, manifestId: ID_MAX, packageId: ID_MAX }
 
-/** Which images contain which packages. */
+/** Finds the images that contain a package. */
 export class PackageSearch {
   readonly #db: Database
 
@@ -40,21 +40,21 @@ export class PackageSearch {
   }
 
   /**
-   * Images that contain a package, in what is public or named by `visible` (expressions of
-   * Postgres); `next` is where the next page begins, which may follow a short one. Throws
-   * REQUEST_INVALID for a malformed constraint.
+   * Lists images that contain a package, in public repositories and those that match one of `visible`
+   * (Postgres regular expressions). `next` is the cursor of the next page, also after a short page.
+   * Throws REQUEST_INVALID for a malformed constraint.
    */
   async listImages(
-    question: PackageQuery,
+    query: PackageQuery,
     visible: readonly string[],
     before: PackageCursor | undefined,
     limit: number,
   ): Promise<{ hits: readonly PackageHit[]; next: PackageCursor | undefined }> {
-    const isMeant = versionFilter(question)
+    const isWanted = versionFilter(query)
     if (limit === 0) return { hits: [], next: undefined }
-    const { ecosystem, name } = question
+    const { ecosystem, name } = query
     const versions = await listVersions(this.#db, ecosystem, name)
-    const ids = versions.filter(({ version }) => isMeant(version)).map(({ id }) => id)
+    const ids = versions.filter(({ version }) => isWanted(version)).map(({ id }) => id)
     if (ids.length === 0) return { hits: [], next: undefined }
     const role = ecosystem === 'opam' ? 'opam-switch' : 'system-packages'
     const from = before ?? FIRST
