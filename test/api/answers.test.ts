@@ -14,15 +14,15 @@ import {
 import { IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { newRepository, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { type Ask, asked, listed, nextOf } from './described-request.ts'
+import { call, listAll, nextPage, type RequestFunction } from './described-request.ts'
 import { seen } from './expect-answer.ts'
 import { OPERATIONS, partsOf } from './openapi-document.ts'
 import { isWebhook, pathOf } from './wrong-requests.ts'
 
 let registry: TestRegistry
 let issuer: TestIssuer
-let admin: Ask
-let anybody: Ask
+let admin: RequestFunction
+let anybody: RequestFunction
 
 beforeAll(async () => {
   registry = await startRegistry({
@@ -63,13 +63,13 @@ describe('images are as described', () => {
     }
     const form = formOf('hello-key-1', extra)
     form.append('created', '2026-05-20T18:07:42Z')
-    const made = await asked(admin, 'POST', `${path}?tag=v1&tag=live`, form, {
+    const made = await call(admin, 'POST', `${path}?tag=v1&tag=live`, form, {
       'if-none-match': '*',
     })
     expect(made).toMatchObject({ status: 201, body: { tags: ['v1', 'live'] } })
-    const again = await asked(admin, 'POST', path, formOf('hello-key-2'))
+    const again = await call(admin, 'POST', path, formOf('hello-key-2'))
     expect(again).toMatchObject({ status: 201, body: { tags: [] } })
-    const read = await asked(anybody, 'GET', `${path}/v1`)
+    const read = await call(anybody, 'GET', `${path}/v1`)
     expect(read.body).toMatchObject({ config: { memory: 32 }, tags: ['live', 'v1'] })
   })
 
@@ -77,7 +77,7 @@ describe('images are as described', () => {
     const repository = newRepository()
     const digest = await pushBuild(registry, repository, 'v1', build)
     for (const reference of ['v1', digest]) {
-      const { body } = await asked(anybody, 'GET', `${images(repository)}/${reference}`)
+      const { body } = await call(anybody, 'GET', `${images(repository)}/${reference}`)
       expect(body).toMatchObject({ digest, inputId: expectedOf(build).input_id })
       for (const part of ['opam', 'systemPackages', 'buildEnvironment', 'buildHashes']) {
         expect(body[part], part).not.toBeNull()
@@ -87,15 +87,15 @@ describe('images are as described', () => {
 
   it.each(readdirSync(`${ROOT}test/fixtures/elf`))('with a kernel only: %s', async (name) => {
     const repository = newRepository()
-    await asked(
+    await call(
       admin,
       'POST',
       `${images(repository)}?tag=v1`,
       kernelForm(fixture(`elf/${name}`), name),
     )
-    const { body } = await asked(anybody, 'GET', `${images(repository)}/v1`)
+    const { body } = await call(anybody, 'GET', `${images(repository)}/v1`)
     expect(body).toMatchObject({ opam: null, inputId: null, kernel: { title: name } })
-    expect((await asked(anybody, 'GET', images(repository))).body).toMatchObject({
+    expect((await call(anybody, 'GET', images(repository))).body).toMatchObject({
       images: [{ kernel: { title: name }, tags: ['v1'] }],
     })
   })
@@ -127,7 +127,7 @@ describe('images are as described', () => {
       { mediaType: 'application/x-notes', bytes: Buffer.from('notes') },
     ])
     expect(pushed.status).toBe(201)
-    const { body } = await asked(anybody, 'GET', `${images(repository)}/v1`)
+    const { body } = await call(anybody, 'GET', `${images(repository)}/v1`)
     expect(body).toMatchObject({
       kernel: { title: null },
       layers: [{}, { role: 'opam-switch' }, {}, {}, {}, { role: null, title: null }],
@@ -138,19 +138,19 @@ describe('images are as described', () => {
     const repository = newRepository()
     for (const name of ['mini-net.hvt', 'mini.xen', 'mini-arm.hvt']) {
       const form = kernelForm(fixture(`elf/${name}`), name)
-      await asked(admin, 'POST', `${images(repository)}?tag=${name.replace('.', '-')}`, form)
+      await call(admin, 'POST', `${images(repository)}?tag=${name.replace('.', '-')}`, form)
     }
     for (const name of [repository, repository.replaceAll('/', '%2F')]) {
-      expect(await listed(anybody, `${images(name)}?n=1`, 'images')).toHaveLength(3)
-      const filtered = await listed(
+      expect(await listAll(anybody, `${images(name)}?n=1`, 'images')).toHaveLength(3)
+      const filtered = await listAll(
         anybody,
         `${images(name)}?target=hvt&arch=arm64&abi=2`,
         'images',
       )
       expect(filtered).toHaveLength(1)
     }
-    const empty = await asked(anybody, 'GET', `${images(repository)}?n=0`)
-    expect({ next: nextOf(empty), body: empty.body }).toEqual({ body: { images: [] } })
+    const empty = await call(anybody, 'GET', `${images(repository)}?n=0`)
+    expect({ next: nextPage(empty), body: empty.body }).toEqual({ body: { images: [] } })
   })
 
   it('for an index, with a selected kernel', async () => {
@@ -158,7 +158,7 @@ describe('images are as described', () => {
     const manifests = []
     for (const name of ['mini-net.hvt', 'mini-blk-net2.spt']) {
       const form = kernelForm(fixture(`elf/${name}`), name)
-      const { body } = await asked(admin, 'POST', images(repository), form)
+      const { body } = await call(admin, 'POST', images(repository), form)
       const manifest = await registry.request(`/v2/${repository}/manifests/${body.digest}`)
       const size = (await manifest.arrayBuffer()).byteLength
       manifests.push({ mediaType: IMAGE_MANIFEST, digest: body.digest, size })
@@ -166,10 +166,10 @@ describe('images are as described', () => {
     const index = { schemaVersion: 2, mediaType: IMAGE_INDEX, manifests }
     expect((await putManifest(registry, repository, 'all', index)).status).toBe(201)
     const path = `${images(repository)}/all`
-    expect(await asked(anybody, 'GET', path)).toMatchObject({ status: 400 })
-    const chosen = await asked(anybody, 'GET', `${path}?target=spt`)
+    expect(await call(anybody, 'GET', path)).toMatchObject({ status: 400 })
+    const chosen = await call(anybody, 'GET', `${path}?target=spt`)
     expect(chosen.body).toMatchObject({ target: 'spt', digest: manifests[1]?.digest })
-    const kernel = await asked(anybody, 'GET', `${path}/kernel?target=hvt`)
+    const kernel = await call(anybody, 'GET', `${path}/kernel?target=hvt`)
     expect(kernel.headers.get('oci-image-digest')).toBe(manifests[0]?.digest)
   })
 
@@ -178,15 +178,15 @@ describe('images are as described', () => {
     await pushBuild(registry, repository, 'live')
     const path = `${images(repository)}/live/kernel`
     for (const method of ['HEAD', 'GET']) {
-      const whole = await asked(anybody, method, path)
+      const whole = await call(anybody, method, path)
       expect(whole.status).toBe(200)
       const etag = whole.headers.get('etag') ?? ''
-      const same = await asked(anybody, method, path, undefined, { 'if-none-match': etag })
+      const same = await call(anybody, method, path, undefined, { 'if-none-match': etag })
       expect(same.status).toBe(304)
     }
-    const range = await asked(anybody, 'GET', path, undefined, { range: 'bytes=0-9' })
+    const range = await call(anybody, 'GET', path, undefined, { range: 'bytes=0-9' })
     expect(range.headers.get('content-range')).toMatch(/^bytes 0-9\//)
-    const outside = await asked(anybody, 'GET', path, undefined, { range: 'bytes=99999999-' })
+    const outside = await call(anybody, 'GET', path, undefined, { range: 'bytes=99999999-' })
     expect(outside.status).toBe(416)
   })
 
@@ -194,11 +194,11 @@ describe('images are as described', () => {
     const repository = newRepository()
     for (const build of BUILDS) await pushBuild(registry, repository, build, build)
     const form = kernelForm(fixture('elf/mini-blk-net2.spt'), 'mini.spt')
-    await asked(admin, 'POST', `${images(repository)}?tag=alone`, form)
+    await call(admin, 'POST', `${images(repository)}?tag=alone`, form)
     const tags = [...BUILDS, 'alone']
     for (const from of tags) {
       for (const to of tags) {
-        const compared = await asked(anybody, 'GET', `${images(repository)}/${from}/compare/${to}`)
+        const compared = await call(anybody, 'GET', `${images(repository)}/${from}/compare/${to}`)
         expect(compared).toMatchObject({ status: 200, body: { from: { tags: [from] } } })
       }
     }
@@ -211,7 +211,7 @@ describe('the content of images is as described', () => {
     await pushBuild(registry, repository, 'v1', 'hello-key-1')
     for (const format of ['cyclonedx', 'spdx', 'slsa']) {
       const path = `${images(repository)}/v1/documents/${format}`
-      expect(await asked(anybody, 'GET', path)).toMatchObject({ status: 200 })
+      expect(await call(anybody, 'GET', path)).toMatchObject({ status: 200 })
       // The document names the image's registry.
       const document = await registry.anonymous(path)
       expect(await document.text()).toContain(`"${registry.url}/v2/${repository}/`)
@@ -222,13 +222,13 @@ describe('the content of images is as described', () => {
     const repository = newRepository()
     for (const build of BUILDS) await pushBuild(registry, repository, build, build)
     const { main_binary_sha256: hex, input_id: inputId } = expectedOf('hello-key-2')
-    const found = await listed(anybody, `/api/v1/kernels/sha256:${hex}?n=1`, 'images')
+    const found = await listAll(anybody, `/api/v1/kernels/sha256:${hex}?n=1`, 'images')
     expect(found.length).toBeGreaterThan(1)
-    const nobody = await asked(anybody, 'GET', `/api/v1/kernels/sha256:${'0'.repeat(64)}`)
+    const nobody = await call(anybody, 'GET', `/api/v1/kernels/sha256:${'0'.repeat(64)}`)
     expect(nobody.body.images).toEqual([])
-    const made = await asked(anybody, 'GET', `/api/v1/inputs/${inputId}`)
+    const made = await call(anybody, 'GET', `/api/v1/inputs/${inputId}`)
     expect(made.body).toMatchObject({ outputs: [{}, {}], otherInputs: expect.anything() })
-    await asked(anybody, 'GET', `/api/v1/inputs/${'0'.repeat(64)}`)
+    await call(anybody, 'GET', `/api/v1/inputs/${'0'.repeat(64)}`)
   })
 
   it.each([
@@ -240,7 +240,7 @@ describe('the content of images is as described', () => {
     for (const build of BUILDS) await pushBuild(registry, newRepository(), 'v1', build)
     const path = `/api/v1/packages/${ecosystem}/${encodeURIComponent(name)}`
     const query = version === undefined ? '' : `&version=${encodeURIComponent(version)}`
-    const found = await listed(admin, `${path}?n=2${query}`, 'images')
+    const found = await listAll(admin, `${path}?n=2${query}`, 'images')
     expect(found.length > 0).toBe(!name.includes(' '))
   })
 })
@@ -251,22 +251,22 @@ describe('tags are as described', () => {
     const digests: string[] = []
     for (const name of ['mini-net.hvt', 'mini.xen', 'mini-arm.hvt']) {
       const form = kernelForm(fixture(`elf/${name}`), name)
-      const { body } = await asked(admin, 'POST', `${images(repository)}?tag=live`, form)
+      const { body } = await call(admin, 'POST', `${images(repository)}?tag=live`, form)
       digests.push(String(body.digest))
     }
     const [first, second, third] = digests
     const path = `/api/v1/repositories/${repository}/tags/live`
     const back = (sent?: unknown, headers?: Record<string, string>) =>
-      asked(admin, 'POST', `${path}/rollback`, sent, headers)
+      call(admin, 'POST', `${path}/rollback`, sent, headers)
     const undone = await back(undefined, { 'if-match': `"${third}"` })
     expect(undone.body).toMatchObject({ digest: second, previousDigest: third })
     expect((await back({ digest: first })).body).toMatchObject({ digest: first })
     await registry.request(`/v2/${repository}/manifests/live`, { method: 'DELETE' })
     expect((await back()).body).toMatchObject({ previousDigest: null })
-    const positions = await listed(admin, `${path}/history?n=2`, 'positions')
+    const positions = await listAll(admin, `${path}/history?n=2`, 'positions')
     expect(positions).toHaveLength(7)
     expect(positions[0]).toMatchObject({ reason: 'rollback', actor: 'admin' })
-    const [seenByAnybody] = await listed(anybody, `${path}/history`, 'positions')
+    const [seenByAnybody] = await listAll(anybody, `${path}/history`, 'positions')
     expect(seenByAnybody).not.toHaveProperty('actor')
   })
 })
@@ -275,13 +275,13 @@ describe('access control is as described:', () => {
   it('upload URLs, and uploads to them', async () => {
     const path = `/api/v1/repositories/${newRepository()}/tags/v1/upload-urls`
     const uploadUrl = async (sent?: unknown) => {
-      const { body } = await asked(admin, 'POST', path, sent)
+      const { body } = await call(admin, 'POST', path, sent)
       expect(body.url).toMatch(/\/upload\/rku_/)
       return String(body.url)
     }
     const kernel = new Blob([new Uint8Array(fixture('elf/mini-net.hvt'))])
     const put = async (url: string, sent: FormData | Blob) =>
-      expect((await asked(anybody, 'PUT', url, sent)).status).toBe(201)
+      expect((await call(anybody, 'PUT', url, sent)).status).toBe(201)
     await put(await uploadUrl(), kernel)
     await put(await uploadUrl({}), new Blob(['no kernel']))
     await put(await uploadUrl({ ttlSeconds: 60 }), formOf('hello-key-1'))
@@ -295,8 +295,8 @@ describe('access control is as described:', () => {
       {},
       { visibility: 'private', immutableTags: ['v*'], provenance: 'required' },
     ]) {
-      expect((await asked(admin, 'PUT', path, change)).body).toMatchObject(change)
-      expect((await asked(admin, 'GET', path)).body).toMatchObject(change)
+      expect((await call(admin, 'PUT', path, change)).body).toMatchObject(change)
+      expect((await call(admin, 'GET', path)).body).toMatchObject(change)
     }
   })
 
@@ -315,14 +315,14 @@ describe('access control is as described:', () => {
     ]
     for (const [index, more] of requests.entries()) {
       const name = `c${index}`
-      const { body, headers } = await asked(admin, 'POST', path, { name, ...more })
+      const { body, headers } = await call(admin, 'POST', path, { name, ...more })
       const authorization = basic(name, String(body.secret))
       expect((await registry.anonymous('/v2/', { headers: { authorization } })).status).toBe(200)
-      expect(await asked(admin, 'DELETE', headers.get('location') ?? '')).toMatchObject({
+      expect(await call(admin, 'DELETE', headers.get('location') ?? '')).toMatchObject({
         status: 204,
       })
     }
-    expect(await listed(admin, `${path}?n=1`, 'credentials')).toHaveLength(3)
+    expect(await listAll(admin, `${path}?n=1`, 'credentials')).toHaveLength(3)
   })
 
   it('trust policies, and the test of a token', async () => {
@@ -335,11 +335,11 @@ describe('access control is as described:', () => {
       repositories: ['builds/**'],
       actions: ['push', 'pull'],
     }
-    await asked(admin, 'POST', path, policy)
+    await call(admin, 'POST', path, policy)
     const bounded = { ...policy, name: 'bounded', tags: ['v*'], tokenSeconds: 60 }
-    const { headers } = await asked(admin, 'POST', path, bounded)
-    expect((await asked(admin, 'GET', headers.get('location') ?? '')).status).toBe(200)
-    expect(await listed(admin, `${path}?n=1`, 'policies')).toHaveLength(2)
+    const { headers } = await call(admin, 'POST', path, bounded)
+    expect((await call(admin, 'GET', headers.get('location') ?? '')).status).toBe(200)
+    expect(await listAll(admin, `${path}?n=1`, 'policies')).toHaveLength(2)
     const matching = await issuer.token()
     const other = await issuer.token({ repository: 'else/where', exp: 1 })
     const stranger = await issuer.token({ iss: 'https://nobody.example' })
@@ -348,11 +348,11 @@ describe('access control is as described:', () => {
       [other, null],
       [stranger, null],
     ]) {
-      const { body } = await asked(admin, 'POST', `${path}/test`, { token })
+      const { body } = await call(admin, 'POST', `${path}/test`, { token })
       expect(body.matches).toBe(matches)
     }
     for (const name of ['all', 'bounded']) {
-      expect((await asked(admin, 'DELETE', `${path}/${name}`)).status).toBe(204)
+      expect((await call(admin, 'DELETE', `${path}/${name}`)).status).toBe(204)
     }
   })
 
@@ -364,16 +364,16 @@ describe('access control is as described:', () => {
     )
     const claims = Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()
     const { jti } = JSON.parse(claims)
-    expect((await asked(admin, 'DELETE', `/api/v1/tokens/${jti}`)).status).toBe(204)
+    expect((await call(admin, 'DELETE', `/api/v1/tokens/${jti}`)).status).toBe(204)
   })
 
   it('the audit log of all actions above', async () => {
     await registry.anonymous('/v2/', { headers: { authorization: basic('admin', 'wrong') } })
-    const refusals = () => listed(admin, '/api/v1/audit?decision=refused&n=10', 'entries')
+    const refusals = () => listAll(admin, '/api/v1/audit?decision=refused&n=10', 'entries')
     await expect.poll(refusals).not.toEqual([])
-    expect((await listed(admin, '/api/v1/audit?n=20', 'entries')).length).toBeGreaterThan(50)
+    expect((await listAll(admin, '/api/v1/audit?n=20', 'entries')).length).toBeGreaterThan(50)
     const query = 'action=push&actor=admin&since=2026-01-01T00:00:00Z&repository=nowhere'
-    expect(await listed(admin, `/api/v1/audit?${query}`, 'entries')).toEqual([])
+    expect(await listAll(admin, `/api/v1/audit?${query}`, 'entries')).toEqual([])
   })
 })
 

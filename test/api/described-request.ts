@@ -4,9 +4,9 @@ import { expectRequest } from './expect-request.ts'
 import { nodeOf } from './openapi-document.ts'
 
 /** Sends a request to a registry; `TestRegistry` has two such methods. */
-export type Ask = (path: string, init?: RequestInit) => Promise<Response>
+export type RequestFunction = (path: string, init?: RequestInit) => Promise<Response>
 
-export type Asked = {
+export type CallResult = {
   readonly status: number
   readonly headers: Headers
   /** Empty unless the body is an object. */
@@ -14,13 +14,13 @@ export type Asked = {
 }
 
 /** Sends a request, and checks request and response against the description. `sent` is sent as JSON unless it is a form. */
-export async function asked(
-  ask: Ask,
+export async function call(
+  ask: RequestFunction,
   method: string,
   path: string,
   sent?: unknown,
   headers: Record<string, string> = {},
-): Promise<Asked> {
+): Promise<CallResult> {
   const answer = await ask(path, { method, ...bodyOf(sent, headers) })
   const body = await expectAnswer(method, path, answer)
   const { status } = answer
@@ -29,21 +29,25 @@ export async function asked(
 }
 
 /** Returns the URL of the next page; undefined on the last. */
-export function nextOf({ headers }: Asked): string | undefined {
+export function nextPage({ headers }: CallResult): string | undefined {
   return /<([^>]+)>; rel="next"/.exec(headers.get('link') ?? '')?.[1]
 }
 
 const PAGES_MAX = 50
 
 /** Reads the whole list of that name, page by page, and checks each page against the description. */
-export async function listed(ask: Ask, path: string, name: string): Promise<unknown[]> {
+export async function listAll(
+  ask: RequestFunction,
+  path: string,
+  name: string,
+): Promise<unknown[]> {
   const found: unknown[] = []
   let next: string | undefined = path
   for (let page = 0; next !== undefined; page += 1) {
     expect(page).toBeLessThan(PAGES_MAX)
-    const answer: Asked = await asked(ask, 'GET', next)
+    const answer: CallResult = await call(ask, 'GET', next)
     found.push(...Object.values(nodeOf(answer.body[name])))
-    next = nextOf(answer)
+    next = nextPage(answer)
   }
   return found
 }

@@ -7,7 +7,7 @@ import { pushBuild } from '../images/image-fixtures.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { digestOf } from '../support/digest.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { type Ask, asked } from './described-request.ts'
+import { call, type RequestFunction } from './described-request.ts'
 import { seen } from './expect-answer.ts'
 import { OPERATIONS, type Operation, partOf, partsOf } from './openapi-document.ts'
 import { isWebhook, keyOf, pathOf, rightBody, WRONG } from './wrong-requests.ts'
@@ -15,8 +15,8 @@ import { isWebhook, keyOf, pathOf, rightBody, WRONG } from './wrong-requests.ts'
 const BLOB_BYTES_MAX = 8 * 1024 * 1024
 
 let registry: TestRegistry
-let admin: Ask
-let anybody: Ask
+let admin: RequestFunction
+let anybody: RequestFunction
 
 beforeAll(async () => {
   registry = await startRegistry({
@@ -49,18 +49,18 @@ function fromElsewhere(): Record<string, string> {
 
 /** An upload URL for tag `v2`. */
 async function createUploadUrl(
-  as: Ask = admin,
+  as: RequestFunction = admin,
   headers: Record<string, string> = {},
 ): Promise<string> {
   const path = '/api/v1/repositories/a/b/tags/v2/upload-urls'
-  const { body } = await asked(as, 'POST', path, undefined, headers)
+  const { body } = await call(as, 'POST', path, undefined, headers)
   return String(body.url)
 }
 const named = (url: string, { path }: Operation) => (path.endsWith('{file}') ? `${url}/file` : url)
 
 async function expectStatus(
   status: number,
-  ask: Ask,
+  ask: RequestFunction,
   operation: Operation,
   {
     path = pathOf(operation),
@@ -68,7 +68,7 @@ async function expectStatus(
     headers = {},
   }: { path?: string; sent?: unknown; headers?: Record<string, string> } = {},
 ): Promise<void> {
-  const answer = await asked(ask, operation.method, path, sent, headers)
+  const answer = await call(ask, operation.method, path, sent, headers)
   expect({ path, status: answer.status }).toEqual({ path, status })
 }
 

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { basic, makeCredential, sql } from '../auth/credentials-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { type Ask, asked, listed } from './described-request.ts'
+import { call, listAll, type RequestFunction } from './described-request.ts'
 import { seen } from './expect-answer.ts'
 import { OPERATIONS, partsOf } from './openapi-document.ts'
 import { isWebhook } from './wrong-requests.ts'
 
 let registry: TestRegistry
-let admin: Ask
+let admin: RequestFunction
 
 const PATH = '/api/v1/webhooks'
 const EVENT = '0c5d8f0e-6f0e-4d0a-9b57-6d7c5f9a1b2c'
@@ -27,19 +27,19 @@ async function createWebhook(more: Record<string, unknown> = {}): Promise<string
     repositories: ['a/**'],
     ...more,
   }
-  const { status, headers } = await asked(admin, 'POST', PATH, request)
+  const { status, headers } = await call(admin, 'POST', PATH, request)
   expect(status).toBe(201)
   return headers.get('location') ?? ''
 }
 
 async function expectStatus(
   status: number,
-  ask: Ask,
+  ask: RequestFunction,
   method: string,
   path: string,
   sent?: unknown,
 ) {
-  const answer = await asked(ask, method, path, sent)
+  const answer = await call(ask, method, path, sent)
   expect({ path, status: answer.status }).toEqual({ path, status })
 }
 
@@ -96,7 +96,7 @@ describe('responses about webhooks match the API description', () => {
       paused: true,
     })
     const path = await createWebhook({ authentication: { authorization: 'Bearer x' } })
-    expect((await asked(admin, 'GET', path)).status).toBe(200)
+    expect((await call(admin, 'GET', path)).status).toBe(200)
     const changes = [
       {},
       { paused: true, tags: ['v1'], authentication: { webhookSecret: 'x' } },
@@ -118,9 +118,9 @@ describe('responses about webhooks match the API description', () => {
       },
     ]
     for (const change of changes) {
-      expect((await asked(admin, 'PATCH', path, change)).status).toBe(200)
+      expect((await call(admin, 'PATCH', path, change)).status).toBe(200)
     }
-    expect(await listed(admin, `${PATH}?n=1`, 'webhooks')).toHaveLength(3)
+    expect(await listAll(admin, `${PATH}?n=1`, 'webhooks')).toHaveLength(3)
     await expectStatus(204, admin, 'DELETE', path)
   })
 
@@ -133,7 +133,7 @@ describe('responses about webhooks match the API description', () => {
          from webhooks`,
     )
     await sql(registry, "update webhooks set state = 'disabled', disabled_reason = 'gone: bye'")
-    expect((await asked(admin, 'GET', path)).body).toMatchObject({ state: 'disabled' })
+    expect((await call(admin, 'GET', path)).body).toMatchObject({ state: 'disabled' })
   })
 
   it('after a rotation', async () => {
@@ -146,9 +146,9 @@ describe('responses about webhooks match the API description', () => {
 
   it('after a test', async () => {
     const path = await createWebhook()
-    const { status, body } = await asked(admin, 'POST', `${path}/test`)
+    const { status, body } = await call(admin, 'POST', `${path}/test`)
     expect({ status, body }).toEqual({ status: 202, body: { event: expect.any(String) } })
-    const deliveries = () => listed(admin, `${path}/deliveries`, 'deliveries')
+    const deliveries = () => listAll(admin, `${path}/deliveries`, 'deliveries')
     await expect.poll(deliveries).toMatchObject([{ event: body.event, type: 'webhook.ping' }])
   })
 
@@ -158,16 +158,16 @@ describe('responses about webhooks match the API description', () => {
     await insertDelivery(path, EVENT, 200)
     await insertDelivery(path, others[0] ?? '', 500)
     await insertDelivery(path, others[1] ?? '', null)
-    const all = await listed(admin, `${path}/deliveries?n=2`, 'deliveries')
+    const all = await listAll(admin, `${path}/deliveries?n=2`, 'deliveries')
     expect(all).toMatchObject([
       { event: others[1], state: 'failed', status: null, error: 'no', subject: 'other' },
       { event: others[0], state: 'failed', status: 500 },
       { event: EVENT, state: 'delivered', status: 200, error: null, attempts: 1 },
     ])
-    expect(await listed(admin, `${path}/deliveries?state=delivered`, 'deliveries')).toHaveLength(1)
+    expect(await listAll(admin, `${path}/deliveries?state=delivered`, 'deliveries')).toHaveLength(1)
     const answers = [null, null, 'thanks']
     for (const event of [EVENT, ...others]) {
-      const { body } = await asked(admin, 'GET', `${path}/deliveries/${event}`)
+      const { body } = await call(admin, 'GET', `${path}/deliveries/${event}`)
       expect(body).toMatchObject({ event, body: '{"subject":"other"}', attemptLog: [{}] })
     }
     expect(answers).toContain('thanks')
@@ -177,13 +177,13 @@ describe('responses about webhooks match the API description', () => {
       until: '2100-01-01T00:00:00Z',
       states: ['failed'],
     }
-    const again = await asked(admin, 'POST', `${path}/redeliver`, range)
+    const again = await call(admin, 'POST', `${path}/redeliver`, range)
     expect(again).toMatchObject({ status: 202, body: { next: null } })
   })
 })
 
 describe('refusals of webhook operations match the API description', () => {
-  const holder = async (actions: string[], repositories = ['a/**']): Promise<Ask> => {
+  const holder = async (actions: string[], repositories = ['a/**']): Promise<RequestFunction> => {
     const { name, secret } = await makeCredential(registry, { repositories, actions })
     return (path, init = {}) => {
       const headers = { ...init.headers, authorization: basic(name, secret) }
