@@ -13,15 +13,11 @@ const NOT_YET: readonly string[] = [
   'spec',
   'src/auth',
   'src/cli',
-  'src/client',
   'src/db',
   'src/http',
-  'src/registry',
   'src/unikernel',
   'test/auth',
   'test/cli',
-  'test/client',
-  'test/images',
   'test/unikernel',
 ]
 const room = ({ path }: { path: string }): string =>
