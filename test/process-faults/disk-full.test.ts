@@ -1,13 +1,11 @@
-import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm, statfs } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { statfs } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { openSweeper, type Sweeper } from '../garbage/sweeper.ts'
 import { digestOf } from '../support/digest.ts'
 import { newRepository, pushBlob, send, startUpload } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { mountSmallDisk, unmountSmallDisk } from '../support/small-disk.ts'
 
 const MIB = 1024 * 1024
 const DISK_MIB = 16
@@ -16,21 +14,7 @@ const SMALL = 256 * 1024
 /** Space for folders and rounding. */
 const SLACK_BYTES = 64 * 1024
 
-/** Mounts a small disk; returns undefined without the right to mount. */
-async function mountSmallDisk(): Promise<string | undefined> {
-  const folder = await mkdtemp(join(tmpdir(), 'rookery-small-disk-'))
-  try {
-    const options = ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m`, 'tmpfs', folder]
-    execFileSync('mount', options, { stdio: 'pipe' })
-    return folder
-  } catch {
-    await rm(folder, { recursive: true })
-    process.stderr.write('SKIPPED: this machine lets nobody mount a small disk\n')
-    return undefined
-  }
-}
-
-const disk = await mountSmallDisk()
+const disk = await mountSmallDisk(DISK_MIB)
 
 describe.skipIf(disk === undefined)('on a disk that is full', () => {
   const folder = disk ?? ''
@@ -57,8 +41,7 @@ describe.skipIf(disk === undefined)('on a disk that is full', () => {
   afterAll(async () => {
     await sweeper.close()
     await registry.close()
-    execFileSync('umount', [folder])
-    await rm(folder, { recursive: true })
+    await unmountSmallDisk(folder)
   })
 
   beforeEach(async () => {

@@ -1,12 +1,9 @@
-import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { digestOf } from '../support/digest.ts'
 import { newRepository, pushBlob, startUpload } from '../support/push.ts'
 import { basic, RawConnection, requestBytes } from '../support/raw-client.ts'
+import { mountSmallDisk, unmountSmallDisk } from '../support/small-disk.ts'
 import {
   beginPush,
   expectPulled,
@@ -27,20 +24,7 @@ const ROUND_TRIPS = 20
 const LEASED_MILLISECONDS_MAX = 10_000
 
 /** The disk for parts that do not fit into memory; undefined without the right to mount. */
-async function mountSmallDisk(): Promise<string | undefined> {
-  const folder = await mkdtemp(join(tmpdir(), 'rookery-small-spool-'))
-  try {
-    const options = ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m`, 'tmpfs', folder]
-    execFileSync('mount', options, { stdio: 'pipe' })
-    return folder
-  } catch {
-    await rm(folder, { recursive: true })
-    process.stderr.write('SKIPPED: this machine lets nobody mount a small disk\n')
-    return undefined
-  }
-}
-
-const disk = await mountSmallDisk()
+const disk = await mountSmallDisk(DISK_MIB)
 
 describe.skipIf(disk === undefined)('when memory and the disk beside it are full', () => {
   const folder = disk ?? ''
@@ -49,8 +33,7 @@ describe.skipIf(disk === undefined)('when memory and the disk beside it are full
 
   afterAll(async () => {
     await faulty.close()
-    execFileSync('umount', [folder])
-    await rm(folder, { recursive: true })
+    await unmountSmallDisk(folder)
   })
 
   it('a large push is refused, small pushes succeed, and afterwards all succeed', async () => {

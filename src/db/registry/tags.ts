@@ -58,6 +58,16 @@ export async function moveTags(
   return rows
 }
 
+// Adds the tags `removed` of the repository `$1` to their histories, as removed by the actor `$3`.
+const RECORD_REMOVED = `recorded as (
+       insert into tag_history (repository_id, tag, previous_digest, actor, reason)
+       select $1, name, digest, $3, 'delete'
+         from removed
+     )
+     select name as tag, digest as previous,
+            ${LOCKED_IMMUTABLE_TAGS} as "immutableTags"
+       from removed`
+
 /** Removes a tag and adds that to its history. Returns undefined when the tag does not exist. */
 export async function removeTag(
   tx: Transaction,
@@ -71,14 +81,7 @@ export async function removeTag(
         where repository_id = $1
           and name = $2
        returning name, digest
-     ), recorded as (
-       insert into tag_history (repository_id, tag, previous_digest, actor, reason)
-       select $1, name, digest, $3, 'delete'
-         from removed
-     )
-     select name as tag, digest as previous,
-            ${LOCKED_IMMUTABLE_TAGS} as "immutableTags"
-       from removed`,
+     ), ${RECORD_REMOVED}`,
     [repositoryId, tag, actor],
   )
   return rows[0]
@@ -100,14 +103,7 @@ export async function removeTagsOf(
         where repository_id = $1
           and digest = $2
        returning name, digest
-     ), recorded as (
-       insert into tag_history (repository_id, tag, previous_digest, actor, reason)
-       select $1, name, digest, $3, 'delete'
-         from removed
-     )
-     select name as tag, digest as previous,
-            ${LOCKED_IMMUTABLE_TAGS} as "immutableTags"
-       from removed`,
+     ), ${RECORD_REMOVED}`,
     [repositoryId, digest, actor],
   )
   return rows
