@@ -81,8 +81,9 @@ describe('a breach is caught:', () => {
     expect(sentence(text, 'src/cli/a.ts')).toHaveLength(1)
   })
 
-  it('in the title of a test, and not in the data of one', () => {
+  it('in the title of a test or of its row, and not in its data', () => {
     expect(sentence("it('says what lacks', f)", 'test/a.test.ts')).toHaveLength(1)
+    expect(sentence("it.each([\n  ['says what lacks', f],\n])", 'test/a.test.ts')).toHaveLength(1)
     expect(sentence("const hostile = 'a word that lacks'", 'test/a.test.ts')).toEqual([])
   })
 

@@ -30,9 +30,10 @@ function commentText(comment: string): string {
     .trim()
 }
 
-const TITLE = /(?:\b(?:it|test|describe)(?:\.\w+)*|\])\)?\(\s*$/
+/** The code before a title: a call of the runner, or the begin of a row of `each`. */
+const TITLE = /(?:\b(?:it|test|describe)(?:\.\w+)*|\])\)?\(\s*$|\n {2,6}\[$/
 
-/** Comments and prose in strings of TypeScript; of a test's strings its titles only. */
+/** Returns comments and prose in strings of TypeScript; with `titlesOnly`, of the strings only a test's titles. */
 export function passagesOfCode({ path, text }: Source, titlesOnly: boolean): Passage[] {
   const found: Passage[] = []
   for (const { index, groups = {}, 0: token } of text.matchAll(TOKEN)) {

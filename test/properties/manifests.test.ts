@@ -213,7 +213,7 @@ it.each([
   ['a byte order mark alone', '\ufeff'],
   ['a byte order mark', `\ufeff${JSON.stringify(image)}`],
   ['UTF-16', Buffer.from(JSON.stringify(image), 'utf16le').toString('latin1')],
-  ['a key that stands twice', `{"mediaType":"a/b","mediaType":"${IMAGE_MANIFEST}","layers":[]}`],
+  ['a repeated key', `{"mediaType":"a/b","mediaType":"${IMAGE_MANIFEST}","layers":[]}`],
   ['a huge number', JSON.stringify(image).replace('"size":100', `"size":1${'0'.repeat(400)}`)],
   ['a number with 100000 digits', `{"schemaVersion":${'9'.repeat(100_000)}}`],
   ['100000 nested lists', '['.repeat(100_000) + ']'.repeat(100_000)],
