@@ -17,7 +17,10 @@ const FILES: Partial<Record<Role, string>> = {
   debug: 'hello-key.hvt.debug',
 }
 
-/** The image of a fixture build. `replaced` files have other bytes, or with null are left out. */
+/**
+ * Returns the image of a fixture build. `replaced` files have other bytes, or with null are left
+ * out.
+ */
 export async function fixtureImage(
   build: string,
   replaced: Partial<Record<Role, Buffer | string | null>> = {},

@@ -25,7 +25,7 @@ describe('the pairs of the fixtures', () => {
         direction,
       ]),
     ).toEqual([
-      // The repository had got to know more of its checksums.
+      // The repository had more of its checksums by then.
       ['bigstringaf', '0.10.0', '0.10.0', undefined],
       ['conf-pkg-config', '4', '5', 'upgrade'],
       ['dune', '3.23.1', '3.24.2', 'upgrade'],
@@ -46,7 +46,7 @@ describe('the pairs of the fixtures', () => {
     expect(host?.removed).toEqual([])
   })
 
-  it('are the other way round the other way', async () => {
+  it('are the reverse in the other direction', async () => {
     const there = compareImages(await fixtureImage(ONE), await fixtureImage(TWO))
     const back = compareImages(await fixtureImage(TWO), await fixtureImage(ONE))
     expect(back.opam?.packages.changed.map(({ direction }) => direction)).toEqual(
@@ -100,7 +100,7 @@ describe('changes that a version does not show', () => {
       ['checksums'],
     ],
     ['a pin', text.replace('roots:', 'pinned: ["dune.3.23.1"]\nroots:'), ['pinned']],
-  ])('%s of the same version is told', async (_what, changed, aspects) => {
+  ])('%s of the same version is a difference', async (_what, changed, aspects) => {
     expect(changed).not.toBe(text)
     const found = compareImages(
       await fixtureImage(ONE),
@@ -115,7 +115,7 @@ describe('changes that a version does not show', () => {
     })
   })
 
-  it('a vendored source from elsewhere is told', async () => {
+  it('a vendored source from another address is a difference', async () => {
     const other = text.replace(
       'releases/fmt-0.11.0.tbz"\n      "fmt"',
       'releases/fmt-0.9.9.tbz"\n      "fmt"',
@@ -130,7 +130,7 @@ describe('changes that a version does not show', () => {
   })
 })
 
-it('devices that come and go are told', async () => {
+it('added and removed devices are differences', async () => {
   const kernel = (name: string) => ({
     kernel: read(`elf/${name}`),
     debug: null,
@@ -147,7 +147,7 @@ it('devices that come and go are told', async () => {
   )
 })
 
-it('what a side does not tell is not compared', async () => {
+it('a value that is missing on one side is not compared', async () => {
   const bare = await fixtureImage(ONE, {
     'opam-switch': null,
     'system-packages': null,
@@ -176,7 +176,7 @@ it('packages with several versions are compared by all of them', async () => {
   ])
 })
 
-it('another machine is told, also where nothing else of the kernel is another', async () => {
+it('another build host is a difference, also when nothing else differs', async () => {
   const kernel = (name: string) => fixtureImage(ONE, { kernel: read(`elf/${name}`) })
   const found = compareImages(await kernel('mini-net.hvt'), await kernel('mini-arm.hvt'))
   expect(describeComparison(found).join('\n')).toMatch(

@@ -35,7 +35,7 @@ async function bomOf(build: string, replaced = {}): Promise<Bom> {
 const found = (bom: Bom, ref: string) => bom.components.find((one) => one['bom-ref'] === ref)
 
 describe('the CycloneDX document of an image', () => {
-  it('is valid by the schema of CycloneDX 1.6, whatever the image says', async () => {
+  it('is valid by the schema of CycloneDX 1.6, for any image', async () => {
     for (const [name, image] of await allImages()) {
       const document = cycloneDx(image, CONTEXT)
       expect(unsayable(document), name).toEqual([])
@@ -48,7 +48,7 @@ describe('the CycloneDX document of an image', () => {
     expect(await validator.validate(JSON.stringify(document))).not.toBeNull()
   })
 
-  it('names nothing twice and refers to nothing that is not there', async () => {
+  it('names nothing twice and refers only to listed components', async () => {
     for (const [name, image] of await allImages()) {
       const bom: Bom = JSON.parse(JSON.stringify(cycloneDx(image, CONTEXT)))
       const { component } = bom.metadata
@@ -65,7 +65,7 @@ describe('the CycloneDX document of an image', () => {
     }
   })
 
-  it('links only to where sources are', async () => {
+  it('links only to sources', async () => {
     for (const [name, image] of await allImages()) {
       const bom: Bom = JSON.parse(JSON.stringify(cycloneDx(image, CONTEXT)))
       const links = bom.components.flatMap(({ externalReferences = [] }) => externalReferences)
@@ -73,7 +73,7 @@ describe('the CycloneDX document of an image', () => {
     }
   })
 
-  it('says what the unikernel is and where it is', async () => {
+  it('names the unikernel and its place', async () => {
     const { metadata } = await bomOf('hello-key-1')
     expect(metadata.timestamp).toBe('2026-08-22T10:11:12Z')
     expect(metadata.component).toMatchObject({
@@ -103,7 +103,7 @@ describe('the CycloneDX document of an image', () => {
     ])
   })
 
-  it('tells packages of the switch, vendored sources and packages of the host apart', async () => {
+  it('distinguishes packages of the switch, vendored sources and packages of the host', async () => {
     const bom = await bomOf('hello-key-2')
     expect(found(bom, 'opam/solo5')).toMatchObject({
       type: 'library',
@@ -132,14 +132,14 @@ describe('the CycloneDX document of an image', () => {
     expect(bom.components.filter(({ scope }) => scope === 'excluded').length).toBeGreaterThan(100)
   })
 
-  it('follows the dependencies as far as the switch tells, also into vendored sources', async () => {
+  it('follows the dependencies that the switch lists, also into vendored sources', async () => {
     const bom = await bomOf('hello-key-1')
     const edges = new Map(bom.dependencies.map(({ ref, dependsOn }) => [ref, dependsOn ?? []]))
     expect(edges.get('image')).toEqual(['opam/hello-key'])
     expect(edges.get('opam/hello-key')).toContain('vendored/hello-key/mirage-solo5')
     expect(edges.get('vendored/hello-key/mirage-solo5')).toContain('vendored/hello-key/lwt')
     expect(edges.get('opam/base-bigarray')).toEqual([])
-    // A package of a vendored source of another name: known by its name only.
+    // A package of a vendored source with another name: only its name is listed.
     expect(edges.get('vendored/hello-key/mirage-solo5')).toContain('opam/mirage-runtime')
     expect(found(bom, 'opam/mirage-runtime')).toMatchObject({ purl: 'pkg:opam/mirage-runtime' })
     const reached = new Set(['image'])
@@ -148,7 +148,7 @@ describe('the CycloneDX document of an image', () => {
     for (const one of vendored) expect(reached).toContain(one['bom-ref'])
   })
 
-  it('is the same for the same image, and says another id for another', async () => {
+  it('is the same for the same image, and has another id for another image', async () => {
     const first = await bomOf('hello-key-1')
     expect(await bomOf('hello-key-1')).toEqual(first)
     expect(first.serialNumber).toMatch(/^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab]/)
@@ -159,7 +159,7 @@ describe('the CycloneDX document of an image', () => {
     }
   })
 
-  it('does not pretend to be complete when a layer lacks', async () => {
+  it('is marked incomplete when a layer is missing', async () => {
     const [known] = (await bomOf('hello-key-1', { 'system-packages': null })).compositions
     expect(known?.aggregate).toBe('incomplete')
   })

@@ -5,7 +5,7 @@ import { BUILD_TYPE, slsaProvenance } from '../../../src/unikernel/documents/sls
 import { fixtureImage } from '../fixture-image.ts'
 import { allImages, CONTEXT, unsayable } from './images.ts'
 
-// Made from in-toto's Statement and ResourceDescriptor v1 and from SLSA's Provenance v1.
+// From in-toto's Statement and ResourceDescriptor v1 and from SLSA's Provenance v1.
 const text = { type: 'string', minLength: 1 }
 const uri = { type: 'string', format: 'uri' }
 
@@ -18,7 +18,7 @@ function object(required: Record<string, unknown>, optional: Record<string, unkn
   }
 }
 
-// in-toto, "DigestSet": at least one, each of an algorithm that is known.
+// in-toto, "DigestSet": at least one, each of a supported algorithm.
 const digest = {
   type: 'object',
   minProperties: 1,
@@ -94,7 +94,7 @@ const listed = ({ predicate }: Statement, name: string) =>
   predicate.buildDefinition.resolvedDependencies.filter((one) => one.name === name)
 
 describe('the provenance of an image', () => {
-  it('is valid as an in-toto statement of SLSA 1, whatever the image says', async () => {
+  it('is valid as an in-toto statement of SLSA 1, for any image', async () => {
     for (const [name, image] of await allImages()) {
       const statement = slsaProvenance(image, CONTEXT)
       expect(unsayable(statement), name).toEqual([])
@@ -115,7 +115,7 @@ describe('the provenance of an image', () => {
     expect(await statementOf('hello-key-1')).toEqual(await statementOf('hello-key-1'))
   })
 
-  it('tells kernel and twin apart also when they are called the same', async () => {
+  it('distinguishes kernel and twin also when they have the same name', async () => {
     for (const [name, image] of await allImages()) {
       const { subject }: Statement = JSON.parse(JSON.stringify(slsaProvenance(image, CONTEXT)))
       expect(new Set(subject.map((one) => one.name)).size, name).toBe(subject.length)
@@ -138,7 +138,7 @@ describe('the provenance of an image', () => {
     ])
   })
 
-  it('says what was asked for, where it was built, and what else came of it', async () => {
+  it('states the request, the build host and the other outputs', async () => {
     const { predicate } = await statementOf('hello-key-1')
     const { buildDefinition, runDetails } = predicate
     expect(buildDefinition.buildType).toBe(BUILD_TYPE)

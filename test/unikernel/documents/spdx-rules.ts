@@ -1,8 +1,8 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
 
-// Made from the SPDX specification 2.3, https://spdx.github.io/spdx-spec/v2.3/, as far as the documents
-// go: with its own clauses, and what it only says in words as patterns.
+// From the SPDX specification 2.3, https://spdx.github.io/spdx-spec/v2.3/, for the fields that the
+// documents have: its clauses, and its prose as patterns.
 const id = { type: 'string', pattern: '^SPDXRef-[A-Za-z0-9.-]+$' }
 const line = { type: 'string', minLength: 1, pattern: '^[^\\u0000-\\u001f]+$' }
 
@@ -35,7 +35,7 @@ const reference = object({
   referenceLocator: { type: 'string', pattern: '^pkg:[!-~]+$' },
 })
 
-// 7.7: a URI, or one of a version system with what it wants from there.
+// 7.7: a URI, or one of a version system with its revision or path.
 const LOCATION =
   '^(NONE|NOASSERTION|(https?|ftp)://[!-~]+|(git|hg|svn|bzr)\\+(https?|ssh|git|svn|sftp|file)://[!-~]+)$'
 // 7.24, those in use.
@@ -100,7 +100,7 @@ const ajv = new Ajv2020({ strict: true, strictTypes: false, strictRequired: fals
 formats.default(ajv)
 const validate = ajv.compile(DOCUMENT)
 
-/** What is wrong with a document by the rules of SPDX 2.3. */
+/** Returns the problems of a document by the rules of SPDX 2.3. */
 export function spdxErrors(document: unknown): string[] {
   if (validate(document)) return []
   return (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`)

@@ -20,7 +20,7 @@ const plain = (document: object): Spdx => JSON.parse(JSON.stringify(document))
 const documentOf = async (build: string) => plain(spdx(await fixtureImage(build), CONTEXT))
 
 describe('the SPDX document of an image', () => {
-  it('is valid by the rules of SPDX 2.3, whatever the image says', async () => {
+  it('is valid by the rules of SPDX 2.3, for any image', async () => {
     for (const [name, image] of await allImages()) {
       const document = spdx(image, CONTEXT)
       expect(unsayable(document), name).toEqual([])
@@ -35,15 +35,15 @@ describe('the SPDX document of an image', () => {
     expect(spdxErrors({ ...document, packages })).not.toEqual([])
   })
 
-  it('names nothing twice and relates nothing that is not there', async () => {
+  it('names nothing twice and relates only listed elements', async () => {
     for (const [name, image] of await allImages()) {
       const { packages, relationships } = plain(spdx(image, CONTEXT))
       const ids = ['SPDXRef-DOCUMENT', ...packages.map(({ SPDXID }) => SPDXID)]
-      const known = new Set(ids)
-      expect(known.size, name).toBe(ids.length)
+      const expected = new Set(ids)
+      expect(expected.size, name).toBe(ids.length)
       for (const { spdxElementId, relatedSpdxElement } of relationships) {
-        expect(known, name).toContain(spdxElementId)
-        expect(known, name).toContain(relatedSpdxElement)
+        expect(expected, name).toContain(spdxElementId)
+        expect(expected, name).toContain(relatedSpdxElement)
       }
       const written = relationships.map((one) => JSON.stringify(one))
       expect(new Set(written).size, name).toBe(written.length)
@@ -55,7 +55,7 @@ describe('the SPDX document of an image', () => {
     }
   })
 
-  it('says of each ingredient what it was to the kernel', async () => {
+  it('states the relationship of each component to the kernel', async () => {
     const { packages, relationships } = await documentOf('hello-key-2')
     const idOf = (purl: string) =>
       packages.find(({ externalRefs }) => externalRefs?.[0]?.referenceLocator === purl)?.SPDXID
@@ -71,7 +71,7 @@ describe('the SPDX document of an image', () => {
     has(idOf('pkg:opam/hello-key@1.0.0'), 'DEPENDS_ON', idOf('pkg:github/ocsigen/lwt@6.1.2'))
   })
 
-  it('says where sources are in words of SPDX, and asserts nothing of others', async () => {
+  it('writes locations in the syntax of SPDX, and NOASSERTION for others', async () => {
     const image = await fixtureImage('hello-key-1', {
       'opam-switch': `
         installed: ["a.1" "b.1" "c.1" "d.1"]

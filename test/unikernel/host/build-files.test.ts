@@ -24,7 +24,7 @@ describe('a build environment', () => {
     ['hello-key-3-freebsd-same-output', 'freebsd', 'bsd', 'freebsd', '1402000'],
     ['hello-key-4-same-input-different-output', 'linux', 'debian', 'debian', '12'],
     ['hello-key-5-failed', 'linux', 'debian', 'debian', '12'],
-  ])('of %s is understood', (build, os, family, distribution, version) => {
+  ])('of %s is parsed', (build, os, family, distribution, version) => {
     const bytes = file(build, 'build-environment')
     const said = parseBuildEnvironment(bytes)
     expect(said.problems).toEqual([])
@@ -45,7 +45,7 @@ describe('a build environment', () => {
     })
   })
 
-  it('keeps values as they are', () => {
+  it('keeps values unchanged', () => {
     expect(environment('B=a=b \r\nA=\nC=ä "x"').variables).toEqual([
       { name: 'A', value: '' },
       { name: 'B', value: 'a=b ' },
@@ -60,20 +60,20 @@ describe('a build environment', () => {
     ['A\nB=1', [{ name: 'B', value: '1' }], /"A" is no NAME=value/],
     ['A=\0\nB=1', [{ name: 'B', value: '1' }], /the value of A has a NUL/],
     [`A=${'x'.repeat(70_000)}\nB=1`, [{ name: 'B', value: '1' }], /more than 65536 characters/],
-  ])('%.20j: what is wrong is a problem', (text, variables, problem) => {
+  ])('%.20j: the mistake is a problem', (text, variables, problem) => {
     const said = environment(text)
     expect(said.variables).toEqual(variables)
     expect(said.problems[0]?.problem).toMatch(problem)
   })
 
-  it('says nothing of the host that it does not know', () => {
+  it('leaves unknown facts of the host out', () => {
     for (const epoch of ['', 'now', '-1', '1e9', '9'.repeat(12), '1.5']) {
       expect(describeHost(environment(`SOURCE_DATE_EPOCH=${epoch}\nOS=`))).toEqual({})
     }
     expect(describeHost(environment('SOURCE_DATE_EPOCH=0'))).toEqual({ sourceDateEpoch: 0 })
   })
 
-  it('says nothing of the host that cannot be shown', () => {
+  it('leaves facts of the host out that cannot be displayed', () => {
     for (const value of ['\u001b[2J', 'a\u202eb', '\u0007', 'x'.repeat(1001)]) {
       expect(describeHost(environment(`OS=${value}\nARCH=x86_64`))).toEqual({
         architecture: 'x86_64',
@@ -81,7 +81,7 @@ describe('a build environment', () => {
     }
   })
 
-  it('leaves out what is no UTF-8, instead of changing it', () => {
+  it('leaves out text that is no UTF-8, instead of changing it', () => {
     const said = parseBuildEnvironment(Buffer.from('A=\xff\nB=\xc3\xa4\n', 'latin1'))
     expect(said).toEqual({
       variables: [{ name: 'B', value: 'ä' }],
@@ -120,7 +120,7 @@ describe('a build environment', () => {
     )
   })
 
-  it('of any bytes makes nothing fail', () => {
+  it('of any bytes never throws', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
         describeHost(parseBuildEnvironment(bytes))
@@ -143,7 +143,7 @@ describe('build hashes', () => {
       '2ba35180fb2227b2c27f57d316fbb647',
       '506b2d7a9ba9df905928a510fd73d296',
     ],
-  ])('of %s are understood, and are those of the kernel', (build, kernel, debug) => {
+  ])('of %s are parsed, and are those of the kernel', (build, kernel, debug) => {
     const digestOf = (name: string) => createHash('md5').update(file(build, name)).digest('hex')
     expect([digestOf('bin/hello-key.hvt'), digestOf('hello-key.hvt.debug')]).toEqual([
       kernel,
@@ -168,7 +168,7 @@ describe('build hashes', () => {
     })
   })
 
-  it('know folders, links, changes and other hashes', () => {
+  it('have folders, links, changes and other hashes', () => {
     const sha256 = 'A'.repeat(64)
     const said = hashes(`added: [ "b" {"D"} "a" {"F:sha256=${sha256}"} "l" {"L:b"} "x" ]
 contents-changed: ["c" {"F:${'0'.repeat(32)}"}]
@@ -184,7 +184,7 @@ removed: ["r"]`)
     expect(said.files[0]?.digest).toEqual({ algorithm: 'sha256', hex: sha256.toLowerCase() })
   })
 
-  it('know files by size and time, and devices, which have no hash', () => {
+  it('have files by size and time, and devices, which have no hash', () => {
     for (const [said, kind] of [
       ['F:S1024T1589138087.', 'file'],
       ['F:S0T1.5e+09', 'file'],
@@ -205,7 +205,7 @@ removed: ["r"]`)
     ['added: [""]', /a path has characters/],
     ['added: [1]', /expected a string/],
     ['moved: ["a"]', /no such field/],
-  ])('%s: what is wrong is a problem with its place', (text, problem) => {
+  ])('%s: the mistake is a problem with its place', (text, problem) => {
     expect(hashes(text).problems[0]).toMatchObject({
       line: 1,
       problem: expect.stringMatching(problem),

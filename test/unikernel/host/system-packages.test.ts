@@ -27,7 +27,7 @@ describe('the lists of the fixtures', () => {
       'zlib1g-dev 1:1.2.13.dfsg-1',
     ],
     ['hello-key-5-failed', 'dpkg', 110, 'apt 2.6.1', 'zlib1g-dev 1:1.2.13.dfsg-1'],
-  ])('%s is understood, every line', (build, manager, count, first, last) => {
+  ])('%s is parsed, every line', (build, manager, count, first, last) => {
     const { text, said } = list(build)
     const lines = text.split('\n').filter((line) => line !== '')
     expect(said).toMatchObject({ manager, problems: [] })
@@ -40,7 +40,7 @@ describe('the lists of the fixtures', () => {
     )
   })
 
-  it('differ where they are said to', () => {
+  it('differ as their README states', () => {
     const [first, second] = [list('hello-key-1').said, list('hello-key-2').said].map(
       ({ packages }) => new Map(packages.map(({ name, version }) => [name, version])),
     )
@@ -54,7 +54,7 @@ describe('the lists of the fixtures', () => {
   })
 })
 
-describe('whose list it is', () => {
+describe('the distribution of a list', () => {
   it.each([
     [
       'dpkg',
@@ -93,7 +93,7 @@ describe('whose list it is', () => {
     expect(packages.map((one) => [one.name, one.version, one.architecture])).toEqual(wanted)
   })
 
-  it('is decided by most lines, and the others are problems with their places', () => {
+  it('follows from most lines, and the others are problems with their places', () => {
     expect(read('a=1\n\nb-2\nc=3\nd\n')).toEqual({
       manager: 'dpkg',
       packages: [
@@ -107,8 +107,8 @@ describe('whose list it is', () => {
     })
   })
 
-  it('stays Alpine’s when a line would do as FreeBSD’s', () => {
-    // What `apk add --virtual` makes has no -rN.
+  it('stays Alpine when a line is valid for FreeBSD too', () => {
+    // Packages of `apk add --virtual` have no -rN.
     for (const odd of ['build-deps-20240705.123456', '.build-deps-0', 'mydeps-0', 'node-r2']) {
       const { manager, packages, problems } = read(`${odd}\nmusl-1.2.5-r9\nbusybox-1.36.1-r2\n`)
       expect([manager, ...packages.map(({ name }) => name)]).toEqual(['apk', 'busybox', 'musl'])
@@ -118,7 +118,7 @@ describe('whose list it is', () => {
     }
   })
 
-  it('stays FreeBSD’s when a line would do as Alpine’s', () => {
+  it('stays FreeBSD when a line is valid for Alpine too', () => {
     const { manager, packages } = read('bash-5.2.37\ntool-2-r1\nzstd-1.5.7')
     expect(manager).toBe('pkg')
     expect(packages.map(({ name, version }) => `${name} ${version}`)).toEqual([
@@ -128,7 +128,7 @@ describe('whose list it is', () => {
     ])
   })
 
-  it('is nobody’s when it is empty', () => {
+  it('is unknown when the list is empty', () => {
     for (const text of ['', '\n\n', ' \r\n']) {
       expect(read(text)).toEqual({ manager: undefined, packages: [], problems: [] })
     }
@@ -138,12 +138,12 @@ describe('whose list it is', () => {
   })
 })
 
-it('lines may end as they do elsewhere, and doubles count once', () => {
+it('lines may have other line ends, and duplicates count once', () => {
   const wanted = read('a=1\nb=2\n')
   for (const text of ['a=1\r\nb=2\r\n', '\ufeffb=2\na=1', 'a=1\na=1\nb=2']) {
     expect(read(text)).toEqual(wanted)
   }
-  // Of two architectures there may be two versions.
+  // Two architectures may have two versions.
   expect(read('a=1\na=2\na:i386=2').packages.length).toBe(3)
 })
 
@@ -161,7 +161,7 @@ describe('hostile lists', () => {
     expect(problems.length).toBeGreaterThan(0)
   })
 
-  it('of nothing but problems tell of a hundred, and how many more', () => {
+  it('of problems alone report a hundred, and the number of the others', () => {
     const { problems } = read(`a=1\nb=2\n${'???\n'.repeat(1000)}`.replace('???', 'c=3'))
     expect(problems.length).toBe(101)
     expect(problems.at(-1)?.problem).toBe('there are 899 more problems')
@@ -199,7 +199,7 @@ it.each([
   ['dpkg', '=', ''],
   ['apk', '-', '-r0'],
   ['pkg', '-', ''],
-])('what is written for %s is read', (manager, sign, end) => {
+])('the output for %s is read', (manager, sign, end) => {
   const one = fc.tuple(name, manager === 'dpkg' ? version : wordVersion)
   fc.assert(
     fc.property(fc.uniqueArray(one, { minLength: 1, selector: String }), (written) => {
@@ -215,7 +215,7 @@ it.each([
   )
 })
 
-it('no bytes at all make it fail', () => {
+it('never throws, for any bytes', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
       const { packages, problems } = parseSystemPackages(bytes)

@@ -36,18 +36,18 @@ const KERNELS = {
   'builds/hello-key-1/hello-key.hvt.debug': facts('hvt', 2),
 }
 
-describe('a kernel says what its name says:', () => {
+describe('a kernel has the facts of its file name:', () => {
   it.each(Object.entries(KERNELS))('%s', async (path, right) => {
     expect(await factsOf(fixture(path))).toEqual(right)
   })
 
-  it('and every fixture was asked', () => {
+  it('and every fixture was tested', () => {
     const folder = new URL('../../fixtures/elf/', import.meta.url)
     for (const name of readdirSync(folder)) expect(KERNELS).toHaveProperty([`elf/${name}`])
   })
 })
 
-describe('only a little of a kernel is read:', () => {
+describe('only a small part of a kernel is read:', () => {
   it('its beginning and its end, once each', async () => {
     const source = new Source(fixture('builds/hello-key-1/bin/hello-key.hvt'))
     await findSolo5Kernel(source.size, source.read)
@@ -61,14 +61,14 @@ describe('only a little of a kernel is read:', () => {
     expect(source.reads).toBe(1)
   })
 
-  it('nothing when there is nothing', async () => {
+  it('nothing when it is empty', async () => {
     const source = new Source(Buffer.alloc(0))
     expect(await findSolo5Kernel(source.size, source.read)).toBeUndefined()
     expect(source.reads).toBe(0)
   })
 })
 
-describe('no Solo5 kernel is', () => {
+describe('is not a Solo5 kernel:', () => {
   it.each([
     ['nothing', Buffer.alloc(0)],
     ['a byte', Buffer.from([0x7f])],
@@ -92,7 +92,7 @@ describe('no Solo5 kernel is', () => {
   })
 })
 
-describe('what the store does is not the fault of the kernel:', () => {
+describe('a failure of the store is not a problem of the kernel:', () => {
   it('it throws', async () => {
     const gone = new Error('the disk is gone')
     const read = () => Promise.reject(gone)

@@ -24,7 +24,7 @@ const ABI_NOTE = note({ type: ABI1, descriptor: abi(1, 2) })
 const MANIFEST_NOTE = note({ type: MFT1, descriptor: manifest([RESERVED_FIRST]) })
 const PARTS: readonly PartPlan[] = [{ bytes: ABI_NOTE }, { bytes: MANIFEST_NOTE }]
 
-/** mini-net.hvt with other bytes. */
+/** Returns mini-net.hvt with other bytes. */
 function patched(patch: (bytes: Buffer) => unknown): Buffer {
   const bytes = fixture('elf/mini-net.hvt')
   patch(bytes)
@@ -48,7 +48,7 @@ const HUGE = [
 ]
 
 describe('a kernel that is cut off is refused,', () => {
-  it('wherever it is', async () => {
+  it('at any byte', async () => {
     const whole = fixture('elf/mini-net.hvt')
     for (let length = 0; length < whole.length; length += 1) {
       const cut = whole.subarray(0, length)
@@ -158,7 +158,7 @@ describe('notes are refused', () => {
   })
 
   it('that sections show elsewhere than segments', async () => {
-    // Another note, wrapped into one that tenders skip: a section can lead into the middle of it.
+    // Wraps another note into one that tenders skip: a section can lead into the middle of it.
     const inner = note({ type: ABI1, descriptor: abi(2, 2) })
     const outer = note({ type: 9, name: 'GNU\0', descriptor: inner })
     const whole = elf({ parts: [{ bytes: ABI_NOTE }, { bytes: MANIFEST_NOTE }, { bytes: outer }] })
@@ -170,14 +170,14 @@ describe('notes are refused', () => {
     expect(await complaintAbout(whole)).toContain('there is another ABI1 note')
   })
 
-  it('when something that would be loaded is not there', async () => {
+  it('when a loaded segment is missing', async () => {
     const bytes = patched((it) => it.writeBigUInt64LE(0x10000n, segmentField(1, 32)))
     expect(await complaintAbout(bytes)).toContain('segment 1 should be 65536 bytes')
   })
 })
 
 describe('reading stays cheap:', () => {
-  /** Notes of nobody, each far from the next. */
+  /** Foreign notes, each far from the next. */
   const scattered = (count: number): PartPlan[] =>
     Array.from({ length: count }, (_, index) => ({
       bytes: Buffer.alloc(0),
@@ -199,7 +199,7 @@ describe('reading stays cheap:', () => {
     expect(await complaintAbout(bytes(9), 2 ** 40)).toContain(`${READ_BYTES_MAX} bytes`)
   })
 
-  it('500 sections side by side cost one read', async () => {
+  it('500 adjacent sections cost one read', async () => {
     const parts = Array.from({ length: 500 }, () => ({ bytes: Buffer.alloc(12) }))
     const bytes = elf({ parts: [...PARTS, ...parts], through: ['sections'] })
     expect(bytes.length).toBeGreaterThan(40_000)
@@ -213,12 +213,12 @@ describe('reading stays cheap:', () => {
     expect(source.reads).toBe(1)
   })
 
-  it('empty segments and sections hold no notes, wherever they say they are', async () => {
+  it('empty segments and sections hold no notes, at any offset', async () => {
     const empty = { bytes: Buffer.alloc(0), offset: 2n ** 64n - 1n, length: 0 }
     expect(await factsOf(elf({ parts: [...PARTS, empty] }))).toBeDefined()
   })
 
-  it('the fixture lies as these tests think', () => {
+  it('the fixture has the layout that these tests assume', () => {
     expect(fixture('elf/mini-net.hvt').readBigUInt64LE(segmentField(4, 8))).toBe(BigInt(NOTES))
     expect(fixture('elf/mini-net.hvt').readBigUInt64LE(sectionField(2, 24))).toBe(BigInt(NOTES))
   })

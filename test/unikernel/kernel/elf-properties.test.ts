@@ -10,7 +10,9 @@ const FIXTURES = ['mini-net.hvt', 'mini-blk-net2.spt', 'mini-max63.hvt', 'mini-a
   .map((name) => `elf/${name}`)
   .concat('builds/hello-key-1/bin/hello-key.hvt')
 
-/** Whatever the bytes: facts that hold, nothing, or a complaint in one line, within the limits. */
+/**
+ * Asserts that any bytes give valid facts, nothing, or a message of one line, within the limits.
+ */
 async function expectSound(bytes: Uint8Array, size: number = bytes.length): Promise<void> {
   const source = new Source(bytes, size)
   const facts = await findSolo5Kernel(source.size, source.read).catch((error: unknown) => {
@@ -31,14 +33,14 @@ async function expectSound(bytes: Uint8Array, size: number = bytes.length): Prom
 const check = <T>(arbitrary: fc.Arbitrary<T>, holds: (value: T) => Promise<void>, runs: number) =>
   fc.assert(fc.asyncProperty(arbitrary, holds), { numRuns: runs, interruptAfterTimeLimit: 20_000 })
 
-// Numbers that overflow, wrap or lie at an edge, beside any.
+// Numbers that overflow, wrap or are at an edge, beside any.
 const number = fc.oneof(
   fc.constantFrom(0n, 1n, 4n, 7n, 12n, 64n, 0x7fffffffn, 0x80000000n, 0xffffffffn),
   fc.constantFrom(2n ** 53n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n),
   fc.bigInt(0n, 20_000n),
 )
 
-/** Where a change matters: headers, notes, the last kilobyte. */
+/** Offsets at which a change matters: headers, notes, the last kilobyte. */
 const place = fc.oneof(
   fc.nat(63),
   fc.nat(360),
@@ -49,10 +51,10 @@ const place = fc.oneof(
 
 const change = fc.record({ place, width: fc.constantFrom(1, 2, 4, 8), value: number })
 
-describe('hostile bytes do not upset the reader:', () => {
+describe('hostile bytes never break the reader:', () => {
   it('any', () => check(fc.uint8Array({ maxLength: 4096 }), expectSound, 500))
 
-  it('any behind a header that is right so far', () =>
+  it('any after a header that is valid so far', () =>
     check(
       fc.tuple(fc.nat(360), fc.uint8Array({ minLength: 400, maxLength: 4096 })),
       ([kept, bytes]) => {
@@ -84,7 +86,7 @@ describe('hostile bytes do not upset the reader:', () => {
       3000,
     ))
 
-  it('headers that say anything', () =>
+  it('headers with any values', () =>
     check(
       fc.record({
         bits: fc.constantFrom(32, 64),
@@ -117,7 +119,7 @@ describe('hostile bytes do not upset the reader:', () => {
     ))
 })
 
-describe('what is written is read:', () => {
+describe('a written kernel is read:', () => {
   it('any target, version and devices, in any ELF', () =>
     check(
       fc.record({

@@ -1,6 +1,6 @@
 import type { Bits, Endianness } from '../../../src/unikernel/kernel/elf-bytes.ts'
 
-/** Writes numbers as an ELF of this class and byte order does. */
+/** Writes numbers in the class and byte order of an ELF. */
 class Pen {
   readonly bytes: Buffer
   readonly #bits: Bits
@@ -39,12 +39,12 @@ export type NotePlan = {
   readonly endianness?: Endianness
   /** With its NUL. */
   readonly name?: string
-  /** What the header says, when it lies. */
+  /** The value of the header, when it is wrong. */
   readonly nameBytes?: number
   readonly descriptorBytes?: number
 }
 
-/** A note: its header, its name padded to 4, and its descriptor padded to 4. */
+/** Returns a note: its header, its name padded to 4, and its descriptor padded to 4. */
 export function note(plan: NotePlan): Buffer {
   const { type, descriptor, endianness = 'little', name = 'Solo5\0' } = plan
   const nameRoom = Math.ceil(name.length / 4) * 4
@@ -57,7 +57,7 @@ export function note(plan: NotePlan): Buffer {
   return pen.bytes
 }
 
-/** The descriptor of an ABI1 note. */
+/** Returns the descriptor of an ABI1 note. */
 export function abi(target: number, version: number, endianness: Endianness = 'little'): Buffer {
   const pen = new Pen(16, 64, endianness)
   pen.u32(0, target)
@@ -67,7 +67,7 @@ export function abi(target: number, version: number, endianness: Endianness = 'l
 
 export type Entry = { readonly type: number; readonly name: string | Uint8Array }
 
-/** The descriptor of an MFT1 note. `entries` is what it says, when it lies. */
+/** Returns the descriptor of an MFT1 note. `entries` is its count, when that is wrong. */
 export function manifest(
   list: readonly Entry[],
   {
@@ -87,7 +87,7 @@ export function manifest(
   return pen.bytes
 }
 
-/** A part of the file: as it is, and what its header says when that lies. */
+/** A part of the file, and the values of its header when they are wrong. */
 export type PartPlan = {
   readonly bytes: Uint8Array
   readonly type?: number
@@ -100,9 +100,9 @@ export type ElfPlan = {
   readonly bits?: Bits
   readonly endianness?: Endianness
   readonly machine?: number
-  /** e_type: an executable, when it is not said. */
+  /** e_type: an executable by default. */
   readonly type?: number
-  /** What segments, sections or both describe. */
+  /** Whether segments, sections or both describe the parts. */
   readonly parts: readonly PartPlan[]
   readonly through?: readonly ('segments' | 'sections')[]
 }
@@ -110,8 +110,8 @@ export type ElfPlan = {
 const TEXT_BYTES = 256
 
 /**
- * An ELF: header, program headers, parts each at a multiple of 8, some code in a segment that is
- * loaded and ends with the code, section headers.
+ * Returns an ELF: header, program headers, parts each at a multiple of 8, some code in a segment
+ * that is loaded and ends with the code, section headers.
  */
 export function elf(plan: ElfPlan): Buffer {
   const { bits = 64, endianness = 'little', through = ['segments', 'sections'] } = plan

@@ -10,12 +10,12 @@ import { findSolo5Kernel, type Solo5Kernel } from '../../../src/unikernel/kernel
 
 const FIXTURES = new URL('../../fixtures/', import.meta.url)
 
-/** A copy of a fixture, free to be changed. */
+/** Returns a copy of a fixture that may be changed. */
 export function fixture(path: string): Buffer {
   return readFileSync(fileURLToPath(new URL(path, FIXTURES)))
 }
 
-/** A kernel in a store that uses its memory again, and holds readers to their limits. */
+/** A kernel in a store that reuses its memory, and asserts the limits of the reader. */
 export class Source {
   reads = 0
   bytesRead = 0
@@ -23,7 +23,7 @@ export class Source {
   readonly #bytes: Uint8Array
   #memory = Buffer.alloc(0)
 
-  /** `size` may be more than there are bytes: zeros follow. */
+  /** `size` may exceed the bytes: zeros follow. */
   constructor(bytes: Uint8Array, size: number = bytes.length) {
     this.#bytes = bytes
     this.size = size
@@ -43,13 +43,13 @@ export class Source {
   }
 }
 
-/** What the bytes say of themselves. */
+/** Returns the facts of the bytes. */
 export function factsOf(bytes: Uint8Array, size?: number): Promise<Solo5Kernel | undefined> {
   const source = new Source(bytes, size)
   return findSolo5Kernel(source.size, source.read)
 }
 
-/** The one line that says what is wrong with the bytes. */
+/** Returns the one line that describes the problem of the bytes. */
 export async function complaintAbout(bytes: Uint8Array, size?: number): Promise<string> {
   const error = await factsOf(bytes, size).then(
     (facts) => expect.fail(`no complaint, but ${JSON.stringify(facts)}`),

@@ -67,7 +67,7 @@ describe('notes are read', () => {
     })
   })
 
-  it.each([4, 8])('when all stand in one segment, padded to %i', async (align) => {
+  it.each([4, 8])('when all are in one segment, padded to %i', async (align) => {
     const gnu = note({ type: 5, name: 'GNU\0', descriptor: Buffer.alloc(16) })
     const other = note({ type: 1, name: 'Xen\0', descriptor: Buffer.alloc(align) })
     const notes = [gnu, other, abiNote(), manifestNote(manifest([RESERVED_FIRST, BLOCK]))]
@@ -109,7 +109,7 @@ describe('notes are read', () => {
     expect(await factsOf(kernel(alien, abiNote(), future, manifestNote()))).toBeDefined()
   })
 
-  it('with a device name of 67 characters, and what stands behind a NUL is none of it', async () => {
+  it('with a device name of 67 characters, without the bytes after a NUL', async () => {
     const longest = 'a'.repeat(67)
     const devices = (bytes: Buffer) => factsOf(bytes).then((it) => it?.manifest.devices)
     expect(await devices(withEntries({ type: 1, name: longest }))).toEqual([
@@ -136,7 +136,7 @@ describe('a kernel is refused', () => {
     expect(await complaintAbout(bytes)).toContain(problem)
   })
 
-  it('that has two of a kind, whichever header leads there', async () => {
+  it('that has two of a kind, from any header', async () => {
     expect(await complaintAbout(kernel(abiNote(), manifestNote(), abiNote()))).toContain(
       'another ABI1',
     )
@@ -156,7 +156,7 @@ describe('a kernel is refused', () => {
   })
 
   it.each([0x100, 0x7fffffff, 0x80000000, 0xfffffffc, 0xffffffff])(
-    'whose note says that its name or descriptor has %i bytes',
+    'whose note has a name or descriptor of %i bytes',
     async (size) => {
       const end = 'must end within the'
       expect(await complaintAbout(withAbi({ nameBytes: size }))).toContain(end)
@@ -210,7 +210,7 @@ describe('a kernel is refused', () => {
     [3, 2],
     [64, 2],
     [2, 64],
-  ])('whose manifest says %i entries and has room for %i', async (entries, room) => {
+  ])('whose manifest has %i entries and room for %i', async (entries, room) => {
     const bytes = withManifest(manifest([RESERVED_FIRST, ...many(room - 1)], { entries }))
     expect(await complaintAbout(bytes)).toContain(`must have ${12 + 104 * entries}`)
   })
@@ -224,7 +224,7 @@ describe('a kernel is refused', () => {
   })
 
   it.each([0, 3, 0x40000000, 0x01000000, 0xffffffff])(
-    'that wants a device of type %i',
+    'that needs a device of type %i',
     async (type) => {
       expect(await complaintAbout(withEntries(BLOCK, { type, name: 'x' }))).toContain(
         `entry 2 is ${type}, and must be one of 1 (block), 2 (net)`,

@@ -6,11 +6,11 @@ import { parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
 
 const MALFORMED = expect.objectContaining({ name: 'MalformedOpamError' })
 const DEEP = 100_000
-/** As much of something as an opam file may hold, beside a few bytes more. */
+/** As many of something as an opam file may hold, plus a few bytes. */
 const full = (text: string, width = Buffer.byteLength(text)) =>
   text.repeat(Math.floor((OPAM_BYTES_MAX - 100) / width))
 
-describe('deep nesting is refused, and where:', () => {
+describe('deep nesting is refused, with its place:', () => {
   it.each([
     ['lists', 'a: [', '['],
     ['groups', 'a: (', '('],
@@ -28,7 +28,7 @@ describe('deep nesting is refused, and where:', () => {
     expect(() => parseOpamSwitch(begin + more.repeat(DEEP))).toThrow(problem)
   })
 
-  it('and what is not deeper is read', () => {
+  it('and shallower nesting is read', () => {
     const list = (depth: number) => `a: ${'['.repeat(depth)}${']'.repeat(depth)}`
     expect(parseOpam(list(OPAM_DEPTH_MAX))).toHaveLength(1)
     expect(() => parseOpam(list(OPAM_DEPTH_MAX + 1))).toThrow(MALFORMED)
@@ -92,7 +92,7 @@ describe('a token of megabytes is read or refused:', () => {
     expect(() => parseOpam(list(OPAM_TOKENS_MAX + 1))).toThrow(MALFORMED)
   })
 
-  it('a message shows little of it', () => {
+  it('a message quotes little of it', () => {
     for (const text of [`"${full('x')}"`, full('1'), `a "b" "${full('\n')}"`]) {
       try {
         parseOpam(text)

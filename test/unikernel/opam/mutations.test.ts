@@ -9,12 +9,12 @@ import { parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
 const FIXTURE = new URL('../../fixtures/opam/pinned-switch', import.meta.url)
 const REAL = readFileSync(FIXTURE)
 
-/** Read, or refused with a place in the file and one line that says why. */
+/** Asserts that it is read, or refused with a place in the file and one line of explanation. */
 function expectReadOrRefused(source: Uint8Array | string): void {
   try {
     const found = parseOpamSwitch(source)
     expect(found.problems.length).toBeLessThanOrEqual(PROBLEMS_MAX + 1)
-    // It goes into a database as JSON, which holds neither NULs nor halves of characters.
+    // It is stored in a database as JSON, which holds neither NULs nor halves of characters.
     JSON.stringify(found, (_key, value: unknown) => {
       if (typeof value === 'string') expect(value).not.toMatch(/[\0\p{Cs}]/u)
       return value
@@ -32,7 +32,7 @@ describe('a switch is read or refused, and never breaks the reader,', () => {
     for (let size = 0; size <= REAL.length; size += 1) expectReadOrRefused(REAL.subarray(0, size))
   })
 
-  it('when bytes of it were exchanged', () => {
+  it('when some bytes were replaced', () => {
     const change = fc.tuple(fc.nat(REAL.length - 1), fc.nat(255))
     fc.assert(
       fc.property(fc.array(change, { minLength: 1, maxLength: 5 }), (changes) => {
@@ -93,7 +93,7 @@ describe('an integer', () => {
     },
   )
 
-  it('that would not be kept as it is, is a problem where it would be shown', () => {
+  it('that would change when it is stored is a problem where it would be displayed', () => {
     const text =
       'installed: "a.1" package "a" { x-mirage-a: 9007199254740991 x-mirage-b: 9007199254740993 }'
     const { mirage, problems } = parseOpamSwitch(text)

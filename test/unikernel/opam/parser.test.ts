@@ -3,7 +3,7 @@ import { MalformedOpamError } from '../../../src/unikernel/opam/lexer.ts'
 import { parseOpam } from '../../../src/unikernel/opam/parser.ts'
 import type { OpamItem, OpamValue } from '../../../src/unikernel/opam/value.ts'
 
-/** A value as one line, with all that the grammar decides in view. */
+/** Returns a value as one line that shows every decision of the grammar. */
 function shown(value: OpamValue): string {
   const all = (values: readonly OpamValue[]) => values.map(shown).join(' ')
   switch (value.kind) {
@@ -49,7 +49,7 @@ const problemOf = (source: string | Uint8Array) => {
 }
 
 describe('a value of an opam file', () => {
-  // What opam 2.1.2 reads, as `opam show --just-file --raw -f x-a` writes it.
+  // The values that opam 2.1.2 reads, as `opam show --just-file --raw -f x-a` writes them.
   it.each([
     ['true', 'b:true'],
     ['truely', 'i:truely'],
@@ -144,7 +144,7 @@ describe('an opam file', () => {
     expect(read(text)).toBe(wanted)
   })
 
-  it('says where everything begins', () => {
+  it('has the place of each value', () => {
     const [field, section] = parseOpam('a:\n  ["b"\r\n\tc & d]\n(*\n*) e "f" {\n}')
     expect(field).toMatchObject({ line: 1, column: 1, value: { line: 2, column: 3 } })
     expect(field).toMatchObject({
@@ -173,7 +173,7 @@ describe('an opam file', () => {
   })
 })
 
-describe('what is no opam file is refused with the place:', () => {
+describe('another text is refused with the place:', () => {
   it.each([
     ['a', 1, 2, 'expected ":" or "{", found the end of the file'],
     ['a:', 1, 3, 'expected a value, found the end of the file'],

@@ -26,7 +26,7 @@ describe('a switch as opam exports it', () => {
     expect(found.pinned).toEqual([])
   })
 
-  it('has the root, and what the root says', () => {
+  it('has the root, and the facts of the root', () => {
     const found = switchOf('hello-key-2')
     expect(found.roots).toEqual([{ name: 'hello-key', version: '1.0.0' }])
     expect(found.mirage).toEqual([
@@ -78,13 +78,13 @@ describe('a switch as opam exports it', () => {
     expect(without.map(({ name }) => name)).toContain('conf-pkg-config')
   })
 
-  it('of a build that failed has no unikernel in it', () => {
+  it('of a build that failed has no unikernel', () => {
     const found = switchOf('hello-key-5-failed')
     expect(found).toMatchObject({ roots: [], duniverse: [], mirage: [], dependencies: [] })
     expect(found.installed.length).toBe(42)
   })
 
-  it('with pins says which, and where they are from', () => {
+  it('with pins names them and their sources', () => {
     const found = parseOpamSwitch(textOf('opam/pinned-switch'))
     expect(found.problems).toEqual([])
     expect(found.compiler).toEqual([{ name: 'comp', version: '4.0' }])
@@ -101,7 +101,7 @@ describe('a switch as opam exports it', () => {
   })
 })
 
-describe('what it says wrongly is a problem with its place', () => {
+describe('a mistake is a problem with its place', () => {
   it.each([
     ['installed: ["a"]', /"a" is no name\.version/],
     ['installed: ["a.1" "a.2"]', /a second version of a/],
@@ -133,12 +133,12 @@ describe('what it says wrongly is a problem with its place', () => {
 })
 
 describe('a vendored source', () => {
-  it('is known as a package by its archive, or by its folder', () => {
-    const known = switchOf('hello-key-2').duniverse.map((source) => {
+  it('is a package by the name of its archive or folder', () => {
+    const expected = switchOf('hello-key-2').duniverse.map((source) => {
       const found = findVendoredPackage(source)
       return `${source.directory}: ${found?.name} ${found?.version}`
     })
-    expect(known).toEqual([
+    expect(expected).toEqual([
       'bheap: bheap 2.0.0',
       'cmdliner: cmdliner 2.1.1',
       'csexp: csexp 1.5.2',

@@ -3,7 +3,7 @@ import { compareAlpineVersions } from '../../../src/unikernel/versions/alpine.ts
 import { expectAscending, expectOrder, expectSameOrder } from './expect-order.ts'
 
 describe('Alpine', () => {
-  // apk-package(5): what may stand in a version, and the order of suffixes.
+  // apk-package(5): the characters of a version, and the order of suffixes.
   it.each([
     [
       'suffixes',
@@ -22,7 +22,7 @@ describe('Alpine', () => {
     expectAscending(versions, compareAlpineVersions)
   })
 
-  // From the list that apk-tools tests itself with (test/unit/version.data): each kind of line once.
+  // From the list of apk-tools' own tests (test/unit/version.data): each kind of line once.
   it.each([
     '2.34 > 0.1.0_alpha',
     '0.1.0_alpha = 0.1.0_alpha',
@@ -75,14 +75,14 @@ describe('Alpine', () => {
     expectOrder(fact, compareAlpineVersions)
   })
 
-  it('takes leading zeros for nothing, but for those behind a dot', () => {
+  it('ignores leading zeros, except after a dot', () => {
     expectSameOrder(['1', '01', '001'], compareAlpineVersions)
     expectSameOrder(['1-r1', '1-r01'], compareAlpineVersions)
     expectSameOrder(['1_p1', '1_p01'], compareAlpineVersions)
     expect(compareAlpineVersions('1.1', '1.01')).toBeGreaterThan(0)
   })
 
-  // What apk calls invalid in the same list, each behind what it has of a version.
+  // Versions that are invalid for apk in the same list, each with its valid beginning.
   it.each([
     ['0.1b', ['c', 'c1', '1', '.1']],
     ['0.1', ['_', '__alpha', '_foobar', '_prefix', '~', '~xbcd', '-', '-pre1.1', '-r', 'A', '!']],
@@ -90,7 +90,7 @@ describe('Alpine', () => {
     ['0.1_1', ['', '_alpha', '_p']],
     ['0.1-r2', ['_pre1', '-r3', '.1', '~1234']],
     ['', ['.1', 'a', '_pre1', '-r1', ' 1']],
-  ])('puts a version with something unknown just before %j', (version, unknown) => {
+  ])('orders a version with an unknown part just before %j', (version, unknown) => {
     const all = unknown.map((text) => version + text)
     const sorted = [...all, version].toSorted(compareAlpineVersions)
     if (version !== '' && version !== '0.1_1') expect(sorted.at(-1)).toBe(version)

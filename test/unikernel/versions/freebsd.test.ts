@@ -4,7 +4,7 @@ import { compareFreebsdVersions } from '../../../src/unikernel/versions/freebsd.
 import { expectAscending, expectOrder, expectSameOrder } from './expect-order.ts'
 
 describe('FreeBSD', () => {
-  // What pkg's own tests ask of `pkg version -t` and of `pkg info` (tests/frontend/version.sh).
+  // The cases of pkg's own tests of `pkg version -t` and `pkg info` (tests/frontend/version.sh).
   it.each([
     '1 < 2',
     '2 > 1',
@@ -26,7 +26,7 @@ describe('FreeBSD', () => {
     expectOrder(fact, compareFreebsdVersions)
   })
 
-  // The rules that pkg gives beside its order (libpkg/pkg_version.c).
+  // The rules that pkg documents beside its order (libpkg/pkg_version.c).
   it.each([
     '1.0:2003.09.16 = 1.0.2003.09.16',
     '1.0.1:2003.09.16 < 1.0:2003.09.16',
@@ -80,7 +80,7 @@ describe('FreeBSD', () => {
       'a stage that follows a number like one that follows a dot',
       ['4.0rc1', '4.0.rc2', '4.0rc3', '4.0'],
     ],
-    ['only words that stand alone as stages', ['1.pl2', '1.plx1', '1.rc', '1']],
+    ['only separate words as stages', ['1.pl2', '1.plx1', '1.rc', '1']],
     [
       'groups divided by plus signs',
       ['1.0', '1.0+1', '1.0+2', '1.0+2+1', '1.0+2.1', '1.0.1', '1.1'],
@@ -100,11 +100,11 @@ describe('FreeBSD', () => {
     [['1.alpha2', '1alpha2', '1.ALPHA2', '1.a2', '1:apple02']],
     [['2.*', '2.*9', '2.*.8a']],
     [['', '0', '0.0', '+', '0+0', '_', ',']],
-  ])('takes %j for the same', (versions) => {
+  ])('treats %j as equal', (versions) => {
     expectSameOrder(versions, compareFreebsdVersions)
   })
 
-  it('reads an epoch behind the revision only', () => {
+  it('reads an epoch after the revision only', () => {
     expectOrder('1_2,1 > 2', compareFreebsdVersions)
     expectOrder('1,1_2 < 2', compareFreebsdVersions)
   })

@@ -6,7 +6,7 @@ import { compareOpamVersions } from '../../../src/unikernel/versions/opam.ts'
 
 const ORDERS = { opam: compareOpamVersions, deb: compareDebianVersions }
 
-/** Each is before the one behind it. */
+/** Asserts that each version is before the next. */
 function expectAscending(versions: readonly string[], order: (a: string, b: string) => number) {
   for (const [i, a] of versions.entries()) {
     for (const [j, b] of versions.entries()) {
@@ -35,7 +35,7 @@ describe('opam', () => {
     expectAscending(manual, compareOpamVersions)
   })
 
-  it('orders what is in its repository as its users expect', () => {
+  it('orders versions of its repository as its users expect', () => {
     expectAscending(
       ['4.14.2', '5.0.0~alpha0', '5.0.0~beta1', '5.0.0~rc1', '5.0.0', '5.0.0+options', '5.2.1'],
       compareOpamVersions,
@@ -56,14 +56,14 @@ describe('opam', () => {
     ['1.0', '1.0-0'],
     ['0', ''],
     ['1.0.0', '1.0.00'],
-  ])('takes %s and %s for the same', (a, b) => {
+  ])('treats %s and %s as equal', (a, b) => {
     expect(compareOpamVersions(a, b)).toBe(0)
     expect(compareOpamVersions(b, a)).toBe(0)
   })
 })
 
 describe('Debian', () => {
-  // Policy 5.6.12 and deb-version(7), and what dpkg's own tests hold apart (lib/dpkg/t/t-version.c).
+  // Policy 5.6.12 and deb-version(7), and the cases of dpkg's own tests (lib/dpkg/t/t-version.c).
   it.each([
     [['~~', '~~a', '~', '', 'a']],
     [['1.0~beta1~svn1245', '1.0~beta1', '1.0']],
@@ -84,7 +84,7 @@ describe('Debian', () => {
     ['1-0', '1'],
     ['1.0', '1.00'],
     ['1-0a', '1-00a'],
-  ])('takes %s and %s for the same', (a, b) => {
+  ])('treats %s and %s as equal', (a, b) => {
     expect(compareDebianVersions(a, b)).toBe(0)
   })
 })
@@ -122,7 +122,7 @@ const hasDpkg = spawnSync('dpkg', ['--version']).status === 0
 it.runIf(hasDpkg)('dpkg itself orders Debian versions so', () => {
   const version = fc.stringMatching(/^(?:[0-3]:)?[0-9](?:[0-9a-c.+~]|-[0-9]){0,8}$/)
   const pairs = fc.sample(fc.tuple(version, version), 150)
-  // One shell for all: a process each would take seconds.
+  // One shell for all versions: a process each would take seconds.
   const script = pairs
     .map(
       ([a, b]) =>
