@@ -18,7 +18,6 @@ const NOT_YET: readonly string[] = [
   'src/unikernel',
   'test/auth',
   'test/cli',
-  'test/unikernel',
 ]
 const room = ({ path }: { path: string }): string =>
   (/^(?:src|test)\/[^/.]+/.exec(path) ?? /^[^/]+/.exec(path))?.[0] ?? path
