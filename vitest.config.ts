@@ -25,7 +25,7 @@ const MAIN = {
  * embedded Postgres.
  */
 const ALIKE = [
-  'test/cli/{access,asking,inspect,push-refused,webhook}*',
+  'test/cli/{access,command-index,search,inspect,push-refused,webhook}*',
   'test/{embedded-postgres,house,oci,unikernel}/**',
   'test/auth/authorization*',
   'test/registry/concurrent-pushes*',

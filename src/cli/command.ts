@@ -1,109 +1,244 @@
-import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { UsageError } from './errors.ts'
 
-/** A command: its words on the command line, what it says of itself, and what it does. */
-export type Command = {
-  readonly words: readonly string[]
-  /** The options, as they stand behind the words. */
-  readonly usage: string
-  readonly summary: string
+/** An option of a command. `read` turns the texts that were given for it into its value, or throws UsageError. */
+export type Option<T> = {
+  /** The name of its value in help, such as FILE; undefined for a flag. */
+  readonly placeholder: string | undefined
+  readonly description: string
+  /** More about it in help, in parentheses: choices, units, default. */
+  readonly details: readonly string[]
+  /** Values that it takes; undefined when any text may be one. */
+  readonly choices?: readonly string[]
+  readonly isRequired?: boolean
+  readonly repeatable?: true
+  /** The heading in help below which it is listed; undefined for `Options:`. */
+  readonly group?: string
+  read(texts: readonly string[], flag: string): T
+}
+
+/** An argument of a command: a word without an option. */
+export type Argument<T> = {
+  readonly placeholder: string
+  readonly description: string
+  readonly isRequired: boolean
+  /** Values that it takes; undefined when any text may be one. */
+  readonly choices?: readonly string[]
+  /** How many words it takes at most. */
+  readonly wordsMax: number
+  read(texts: readonly string[]): T
+}
+
+type Options = Readonly<Record<string, Option<unknown>>>
+type Arguments = Readonly<Record<string, Argument<unknown>>>
+
+/** The values of declared options or arguments, by name. */
+export type Values<Declared> = {
+  readonly [Name in keyof Declared]: Declared[Name] extends { read(...given: never): infer T }
+    ? T
+    : never
+}
+
+type Declaration<A extends Arguments, O extends Options> = {
+  readonly arguments?: A
+  readonly options?: O
+  /** More sentences for help, behind the summary of the command index. */
+  readonly notes?: string
+  /** Command lines, each with what it does. */
+  readonly examples: readonly Example[]
   /** Returns the exit status. */
-  run(args: readonly string[], environment: NodeJS.ProcessEnv): Promise<number>
+  run(values: Values<A> & Values<O>, environment: NodeJS.ProcessEnv): Promise<number>
 }
 
-/** The command line is wrong, in one line. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError'
+export type Example = readonly [line: string, effect: string]
+
+/** A command of the command line. The command index has its words and its summary. */
+export type Command = {
+  /** In their order on the command line. */
+  readonly arguments: Arguments
+  /** By name in camel case: `dryRun` is `--dry-run`. */
+  readonly options: Options
+  readonly notes: string | undefined
+  readonly examples: readonly Example[]
+  /** Returns the exit status. `values` has a value for each argument and option. */
+  run(values: Readonly<Record<string, unknown>>, environment: NodeJS.ProcessEnv): Promise<number>
 }
 
-/** Why a command cannot do it, in one line that says what to do. */
-export class CommandError extends Error {
-  override readonly name = 'CommandError'
-}
+// biome-ignore lint/complexity/noBannedTypes: no arguments, no options
+type None = {}
 
-/** Exit statuses: nothing to complain of; something found; could not be done; stopped by a signal. */
-export const STATUS = { ok: 0, found: 1, failed: 2, stopped: 130 } as const
-
-type Options = NonNullable<ParseArgsConfig['options']>
-
-/** The options behind a command's words; anything else there is a UsageError. */
-export function parseOptions<const T extends Options>(args: readonly string[], options: T) {
-  try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values
-  } catch (cause) {
-    throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause })
+/** Declares a command. Parsing, types, help and completion follow from its arguments and options. */
+export function command<const A extends Arguments = None, const O extends Options = None>(
+  declared: Declaration<A, O>,
+): Command {
+  return {
+    arguments: declared.arguments ?? {},
+    options: declared.options ?? {},
+    notes: declared.notes,
+    examples: declared.examples,
+    run: (values, environment) => declared.run(values as Values<A> & Values<O>, environment),
   }
 }
 
-/** The same with what stands without an option: exactly the named words, in their order. */
-export function parseArguments<const T extends Options>(
-  args: readonly string[],
-  options: T,
-  names: readonly string[],
-) {
-  const { values, positionals } = parsed(args, options)
-  if (positionals.length !== names.length) {
-    throw new UsageError(`expected ${names.join(' and ')}, not ${positionals.length} words`)
-  }
-  return { values, positionals }
+/** An option without a value. */
+export function flag(description: string): Option<boolean> {
+  return { placeholder: undefined, description, details: [], read: (texts) => texts.length > 0 }
 }
 
-function parsed<const T extends Options>(args: readonly string[], options: T) {
-  try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: true })
-  } catch (cause) {
-    throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause })
-  }
+/** An option with any text as its value; given twice, the last one counts. */
+export function value(placeholder: string, description: string): Option<string | undefined> {
+  return { placeholder, description, details: [], read: (texts) => texts.at(-1) }
 }
 
-/** A number of an option. Throws UsageError. */
-export function parseNumber(name: string, text: string, min: number, max: number): number {
-  const value = Number(text)
-  if (!/^\d+(?:\.\d+)?$/.test(text) || value < min || value > max) {
-    throw new UsageError(`--${name} must be a number from ${min} to ${max}, not "${text}"`)
-  }
-  return value
-}
-
-/** A signal that SIGINT and SIGTERM abort: long work saves how far it came, and ends. */
-export function stopSignal(): AbortSignal {
-  const controller = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(name, () => controller.abort(new InterruptedError()))
-  }
-  return controller.signal
-}
-
-/** The operator ended the command. */
-export class InterruptedError extends Error {
-  override readonly name = 'InterruptedError'
-
-  constructor() {
-    super('stopped; run it again to continue')
+/** An option whose text is parsed. `parse` throws UsageError. */
+export function parsed<T>(
+  placeholder: string,
+  description: string,
+  parse: (flag: string, text: string) => T,
+): Option<T | undefined> {
+  return {
+    placeholder,
+    description,
+    details: [],
+    read(texts, flag) {
+      const text = texts.at(-1)
+      return text === undefined ? undefined : parse(flag, text)
+    },
   }
 }
 
-const TELL_EVERY_MILLISECONDS = 10_000
+/** An option with one of a few values. */
+export function choice<const C extends string>(
+  placeholder: string,
+  choices: readonly C[],
+  description: string,
+): Option<C | undefined> {
+  const option = parsed(placeholder, description, (flag, text) => oneOf(choices, flag, text))
+  return { ...option, choices, details: [alternatives(choices)] }
+}
 
-/** Tells who waits, now and then, in a line on standard error. */
-export function progressTeller(
-  done: string,
-): (report: { readonly blobs: number; readonly bytes: number }) => void {
-  let toldAt = Date.now()
-  return ({ blobs, bytes }) => {
-    if (Date.now() - toldAt < TELL_EVERY_MILLISECONDS) return
-    toldAt = Date.now()
-    process.stderr.write(`${blobs} blobs, ${sizeText(bytes)} ${done}\n`)
+/** An option that may be given several times. */
+export function repeated(
+  placeholder: string,
+  description: string,
+): Option<readonly string[] | undefined> {
+  return {
+    placeholder,
+    description,
+    details: ['repeatable'],
+    repeatable: true,
+    read: (texts) => (texts.length === 0 ? undefined : texts),
   }
 }
 
-/** Bytes for people. */
-export function sizeText(bytes: number): string {
-  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
-  let value = bytes
-  let unit = 0
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024
-    unit += 1
+/** An option that may be given several times, or once with commas. */
+export function list(
+  placeholder: string,
+  description: string,
+  choices?: readonly string[],
+): Option<readonly string[] | undefined> {
+  return {
+    placeholder,
+    description,
+    details: [...(choices === undefined ? [] : [alternatives(choices)]), 'repeatable, or A,B'],
+    repeatable: true,
+    ...(choices === undefined ? {} : { choices }),
+    read(texts, flag) {
+      if (texts.length === 0) return undefined
+      const values = texts.flatMap((text) => text.split(','))
+      if (choices !== undefined) for (const text of values) oneOf(choices, flag, text)
+      return values
+    },
   }
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
+}
+
+/** The same option, which must be given. */
+export function required<T>(option: Option<T | undefined>): Option<T> {
+  return {
+    ...option,
+    isRequired: true,
+    details: [...option.details, 'required'],
+    read(texts, flag) {
+      const found = option.read(texts, flag)
+      if (found !== undefined) return found
+      throw new UsageError(`${flag} <${option.placeholder}> is required`)
+    },
+  }
+}
+
+/** The same option with the value that it has when it is not given. */
+export function withDefault<T>(option: Option<T | undefined>, text: string): Option<T> {
+  const found = required(option)
+  return {
+    ...found,
+    isRequired: false,
+    details: [...option.details, `default: ${text}`],
+    read: (texts, flag) => found.read(texts.length === 0 ? [text] : texts, flag),
+  }
+}
+
+/** The same option; help says what happens when it is not given. */
+export function describeDefault<T>(option: Option<T>, text: string): Option<T> {
+  return { ...option, details: [...option.details, `default: ${text}`] }
+}
+
+/** The flag of commands that can print JSON. */
+export const JSON_OPTION = { json: flag('print JSON') }
+
+/** An argument that must be given. */
+export function argument(placeholder: string, description: string): Argument<string> {
+  return {
+    placeholder,
+    description,
+    isRequired: true,
+    wordsMax: 1,
+    read: ([text]) => text ?? missingArgument(placeholder),
+  }
+}
+
+/** An argument with one of a few values. */
+export function choiceArgument<const C extends string>(
+  placeholder: string,
+  choices: readonly C[],
+  description: string,
+): Argument<C> {
+  return {
+    placeholder,
+    description,
+    choices,
+    isRequired: true,
+    wordsMax: 1,
+    read: ([text]) => oneOf(choices, placeholder, text ?? missingArgument(placeholder)),
+  }
+}
+
+/** An argument that may be given. */
+export function optionalArgument(
+  placeholder: string,
+  description: string,
+): Argument<string | undefined> {
+  return { placeholder, description, isRequired: false, wordsMax: 1, read: ([text]) => text }
+}
+
+/** Any number of words behind the other arguments, up to `wordsMax`. */
+export function moreArguments(
+  placeholder: string,
+  description: string,
+  wordsMax: number,
+): Argument<readonly string[]> {
+  return { placeholder, description, isRequired: false, wordsMax, read: (texts) => texts }
+}
+
+function oneOf<C extends string>(choices: readonly C[], name: string, text: string): C {
+  const found = choices.find((one) => one === text)
+  if (found !== undefined) return found
+  throw new UsageError(`${name} must be ${alternatives(choices)}, not "${text}"`)
+}
+
+function alternatives(words: readonly string[]): string {
+  if (words.length < 3) return words.join(' or ')
+  return `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`
+}
+
+function missingArgument(placeholder: string): never {
+  throw new UsageError(`missing required argument "${placeholder}"`)
 }

@@ -1,41 +1,53 @@
-import { UsageError } from './command.ts'
+import { type Option, parsed } from './command.ts'
+import { UsageError } from './errors.ts'
 
 const DAY_SECONDS = 86_400
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: DAY_SECONDS }
 const DURATION = /^(\d{1,10})([smhd]?)$/
-// With its zone: what a shell on another machine reads must be the same moment.
+// With its zone: a shell on another machine must read the same moment.
 const TIME = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d))?$/
 const AWAY_SECONDS_MAX = 100 * 366 * DAY_SECONDS
 
-/** Seconds of an option such as `15m`, `12h`, `30d`, `900s` or `900`. Throws UsageError. */
-export function parseDuration(name: string, text: string, secondsMax: number): number {
+/** An option with a duration such as `15m`, in seconds. */
+export function durationOption(
+  description: string,
+  secondsMax: number,
+): Option<number | undefined> {
+  const option = parsed('DURATION', description, (flag, text) =>
+    parseDuration(flag, text, secondsMax),
+  )
+  return { ...option, details: [`such as 90s, 15m, 12h; at most ${durationText(secondsMax)}`] }
+}
+
+/** Seconds of a duration such as `15m`, `12h`, `30d`, `900s` or `900`. Throws UsageError. */
+export function parseDuration(flag: string, text: string, secondsMax: number): number {
   const seconds = secondsOf(text)
   if (seconds === undefined || seconds < 1 || seconds > secondsMax) {
     throw new UsageError(
-      `--${name} must be a duration such as 90s, 15m, 12h or 30d, at most ${durationText(secondsMax)}, not "${text}"`,
+      `${flag} must be a duration such as 90s, 15m, 12h or 30d, at most ${durationText(secondsMax)}, not "${text}"`,
     )
   }
   return seconds
 }
 
-/** So long from now, or a time. Throws UsageError. */
-export function parseUntil(name: string, text: string, now = new Date()): Date {
-  return momentOf(name, text, now, 1)
+/** A time, or a duration from now. Throws UsageError. */
+export function parseUntil(flag: string, text: string, now = new Date()): Date {
+  return parseMoment(flag, text, now, 1)
 }
 
-/** So long ago, or a time. Throws UsageError. */
-export function parseSince(name: string, text: string, now = new Date()): Date {
-  return momentOf(name, text, now, -1)
+/** A time, or a duration before now. Throws UsageError. */
+export function parseSince(flag: string, text: string, now = new Date()): Date {
+  return parseMoment(flag, text, now, -1)
 }
 
-/** The same for people, in the largest unit that says it exactly. */
+/** A duration in the largest unit that expresses it exactly. */
 export function durationText(seconds: number): string {
   const units = Object.entries(UNITS).reverse()
   const [unit, size] = units.find(([, one]) => seconds % one === 0) ?? ['s', 1]
   return `${seconds / size}${unit}`
 }
 
-function momentOf(name: string, text: string, now: Date, direction: 1 | -1): Date {
+function parseMoment(flag: string, text: string, now: Date, direction: 1 | -1): Date {
   const seconds = secondsOf(text)
   if (seconds !== undefined && seconds >= 1 && seconds <= AWAY_SECONDS_MAX) {
     return new Date(now.getTime() + direction * seconds * 1000)
@@ -43,7 +55,7 @@ function momentOf(name: string, text: string, now: Date, direction: 1 | -1): Dat
   const time = new Date(text)
   if (!TIME.test(text) || !isDay(text.slice(0, 10)) || Number.isNaN(time.getTime())) {
     throw new UsageError(
-      `--${name} must be a duration such as 12h or 30d, or a time such as 2030-01-31T12:00:00Z, not "${text}"`,
+      `${flag} must be a duration such as 12h or 30d, or a time such as 2030-01-31T12:00:00Z, not "${text}"`,
     )
   }
   return time
@@ -55,7 +67,7 @@ function secondsOf(text: string): number | undefined {
   return Number(match[1]) * (UNITS[match[2] || 's'] ?? 1)
 }
 
-/** JavaScript takes the 31st of February for a day in March. */
+/** JavaScript reads the 31st of February as a day in March. */
 function isDay(text: string): boolean {
   const day = new Date(`${text}T00:00:00Z`)
   return !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text)

@@ -1,18 +1,32 @@
-/** Writes one JSON value, on a line of its own. */
+/** Writes one JSON value on a line of its own. */
 export function printJson(value: unknown): void {
   write(`${JSON.stringify(value)}\n`)
 }
 
-/** Writes lines for people. */
+/** Writes lines of text. */
 export function printLines(lines: readonly string[]): void {
   write(lines.map((line) => `${line}\n`).join(''))
 }
 
-/** Rows under their headings, in columns. */
-export function columns(
+/** Writes a value as JSON, or the same as lines of text. */
+export function printResult(json: boolean, value: unknown, lines: readonly string[]): void {
+  if (json) printJson(value)
+  else printLines(lines)
+}
+
+/** Writes a table, or one line when it has no rows. */
+export function printTable(
   headings: readonly string[],
   rows: readonly (readonly string[])[],
-): string[] {
+): void {
+  printLines(rows.length === 0 ? [NO_ROWS] : table(headings, rows))
+}
+
+const NO_ROWS = 'There are none.'
+const WIDTH_MAX = 48
+
+/** Rows under their headings, in columns. */
+export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const cells = [headings, ...rows.map((row) => row.map(visible))]
   const widths = headings.map((_, column) =>
     Math.max(...cells.map((row) => Math.min(row[column]?.length ?? 0, WIDTH_MAX))),
@@ -25,22 +39,32 @@ export function columns(
   )
 }
 
-const WIDTH_MAX = 48
+/** A time in UTC to the second, such as 2026-11-29T14:03:11Z. Takes a time of the API as well. */
+export function utcText(time: Date | string): string {
+  return `${(typeof time === 'string' ? time : time.toISOString()).slice(0, 19)}Z`
+}
 
-/** A moment in UTC, to the second. */
-export function utcText(moment: Date): string {
-  return `${moment.toISOString().slice(0, 19)}Z`
+/** A size with a unit, such as 1.5 MiB. */
+export function sizeText(bytes: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
+  let value = bytes
+  let unit = 0
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024
+    unit += 1
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
 }
 
 /**
- * What others chose, such as the user that a stranger sent, fit for a terminal: no control
- * characters, and none that turn the direction of writing.
+ * Text from others, such as the user name of a stranger, fit for a terminal: control characters and
+ * characters that turn the direction of writing are replaced.
  */
 export function visible(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\uFFFD')
 }
 
-/** Whoever reads may stop, as `head` does: that is no failure. */
+/** Ignores that the reader of a pipe ended, as `head` does. */
 function write(text: string): void {
   if (process.stdout.listenerCount('error') === 0) {
     process.stdout.on('error', (error: NodeJS.ErrnoException) => {

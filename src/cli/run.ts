@@ -1,56 +1,85 @@
-import { type Command, STATUS, UsageError } from './command.ts'
-import { familyOf, loadAll } from './command-index.ts'
+import { type CommandEntry, type CommandFamily, FIRST_WORDS, findMember } from './command-index.ts'
+import { CommandError, STATUS, UsageError } from './errors.ts'
+import { familyHelp, overview } from './help.ts'
+import { visible } from './printing.ts'
 
-const HELP: ReadonlySet<string> = new Set(['help', '--help', '-h'])
+const HELP: ReadonlySet<string | undefined> = new Set(['--help', '-h'])
+const VERSION: ReadonlySet<string | undefined> = new Set(['--version', '-v'])
 
-/** Finds the command that the words name and runs it. Returns the exit status. */
+/** Runs the command that the words name. Returns the exit status. */
 export async function runCommand(
   words: readonly string[],
   environment: NodeJS.ProcessEnv,
 ): Promise<number> {
-  const family = familyOf(words[0])
-  const commands = await (family === undefined ? loadAll() : family.load())
-  const command = commands.find((one) => one.words.every((word, index) => words[index] === word))
-  const rest = command === undefined ? words : words.slice(command.words.length)
-  // `rookery token` alone asks for what begins so.
-  const meant = command === undefined ? commands : [command]
-  const help = family === undefined ? overview(commands) : detailed(meant)
-  if (rest.some((word) => HELP.has(word))) {
-    process.stdout.write(help)
-    return STATUS.ok
-  }
+  const [first, ...rest] = words
+  if (first === undefined) return fail(overview())
+  if (first === 'help') return runCommand([...rest, '--help'], environment)
+  if (HELP.has(first)) return print(overview())
+  if (VERSION.has(first)) return print(`${(await import('../server/version.ts')).VERSION}\n`)
+  const member = findMember(first)
+  if (member === undefined) return refuse(await unknown(first, FIRST_WORDS), '')
+  if ('load' in member) return runEntry(first, member, rest, environment)
+  return runMember(member, rest, environment)
+}
+
+async function runMember(
+  family: CommandFamily,
+  [second, ...rest]: readonly string[],
+  environment: NodeJS.ProcessEnv,
+): Promise<number> {
+  const { word, commands } = family
+  if (second === undefined) return fail(familyHelp(family))
+  if (HELP.has(second)) return print(familyHelp(family))
+  const entry = commands.find((one) => one.word === second)
+  if (entry !== undefined) return runEntry(`${word} ${second}`, entry, rest, environment)
+  const names = commands.map((one) => one.word)
+  return refuse(await unknown(second, names, word), word)
+}
+
+async function runEntry(
+  name: string,
+  { summary, load }: CommandEntry,
+  words: readonly string[],
+  environment: NodeJS.ProcessEnv,
+): Promise<number> {
+  const { commandHelp, parseArguments } = await import('./parser.ts')
+  const command = await load()
+  const end = words.indexOf('--')
+  const wantsHelp = words.slice(0, end < 0 ? undefined : end).some((word) => HELP.has(word))
+  if (wantsHelp) return print(commandHelp(name, summary, command))
   try {
-    if (command !== undefined) return await command.run(rest, environment)
-    process.stderr.write(help)
+    return await command.run(parseArguments(name, command, words), environment)
   } catch (error) {
-    if (!(error instanceof UsageError)) throw error
-    const message = error.message.replaceAll('\n', ' ')
-    process.stderr.write(`rookery: ${message}\n${help}`)
+    if (error instanceof UsageError) return refuse(error.message, name)
+    if (!(error instanceof CommandError)) throw error
+    say(error.message)
+    return error.status
   }
+}
+
+async function unknown(word: string, names: readonly string[], family = ''): Promise<string> {
+  const { unknownCommand } = await import('./parser.ts')
+  return unknownCommand(word, names, family)
+}
+
+/** A wrong command line: one line, and where its help is. */
+function refuse(message: string, name: string): number {
+  say(message)
+  const command = ['rookery', ...(name === '' ? [] : [name]), '--help'].join(' ')
+  process.stderr.write(`Run "${command}" for usage.\n`)
   return STATUS.failed
 }
 
-const OPTIONS = 'rookery COMMAND --help shows the options of a command.\n'
-const CONFIGURED =
-  'All of them are configured by ROOKERY_* environment variables; docs/settings.md lists them.\n'
-
-function overview(commands: readonly Command[]): string {
-  const names = commands.map(({ words }) => words.join(' '))
-  const width = Math.max(...names.map(({ length }) => length))
-  const lines = commands.map(
-    ({ summary }, index) => `  rookery ${(names[index] ?? '').padEnd(width)}  ${summary}`,
-  )
-  return usage(lines, OPTIONS)
+function say(message: string): void {
+  process.stderr.write(`rookery: ${visible(message.replaceAll('\n', ' '))}\n`)
 }
 
-function detailed(commands: readonly Command[]): string {
-  const lines = commands.flatMap(({ words, usage: options, summary }) => [
-    `  rookery ${[...words, options].join(' ').trim()}`,
-    `      ${summary}`,
-  ])
-  return usage(lines)
+function print(text: string): number {
+  process.stdout.write(text)
+  return STATUS.ok
 }
 
-function usage(lines: readonly string[], more = ''): string {
-  return `usage:\n${lines.join('\n')}\n\n${more}${CONFIGURED}`
+function fail(help: string): number {
+  process.stderr.write(help)
+  return STATUS.failed
 }

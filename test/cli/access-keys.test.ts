@@ -35,7 +35,7 @@ afterEach(() => registry.close())
 
 const mint = async () => (await printed(registry, 'token', 'mint', '--repository', 'orb/a')).trim()
 const push = (token: string) => pushStatus(registry, 'orb/a', bearer(token))
-const keys = async () => (await printedJson(registry, 'keys', 'list')).keys
+const keys = async () => (await printedJson(registry, 'key', 'list')).keys
 const published = async (): Promise<{ kid: string; alg: string }[]> => {
   const answer = await registry.anonymous('/.well-known/jwks.json')
   return ((await answer.json()) as { keys: { kid: string; alg: string }[] }).keys
@@ -48,7 +48,7 @@ describe('rookery keys rotate', () => {
     const before = await mint()
     const [first] = await keys()
     expect(first).toMatchObject({ kid: kidOf(before), algorithm: 'ES256', state: 'active' })
-    const rotated = await printedJson(registry, 'keys', 'rotate', '--algorithm', 'EdDSA')
+    const rotated = await printedJson(registry, 'key', 'rotate', '--algorithm', 'EdDSA')
     expect(rotated).toMatchObject({ algorithm: 'EdDSA', state: 'next', until: null, voided: false })
     expect(Date.parse(rotated.since)).toBeGreaterThan(Date.now() + 300_000)
     const { voided: _, ...next } = rotated
@@ -60,10 +60,10 @@ describe('rookery keys rotate', () => {
     expect(kidOf(after)).toBe(first.kid)
     expect(await push(after)).toBe(202)
 
-    const text = await printed(registry, 'keys', 'rotate')
+    const text = await printed(registry, 'key', 'rotate')
     // The algorithm of the newest key, unless another is asked for.
     expect(text).toMatch(/^Key [\w-]{43} \(EdDSA\) is published, and signs from \d{4}-\S+Z\.$/m)
-    const table = await printed(registry, 'keys', 'list')
+    const table = await printed(registry, 'key', 'list')
     expect(table.match(/ (?:active|next) /g)).toEqual([' active ', ' next ', ' next '])
   })
 
@@ -72,7 +72,7 @@ describe('rookery keys rotate', () => {
     const given = await tokenFor(registry, 'repository:orb/a:push', basic('orb', secret))
     expect(await push(old)).toBe(202)
     expect(await push(given)).toBe(202)
-    const rotated = await printedJson(registry, 'keys', 'rotate', '--now')
+    const rotated = await printedJson(registry, 'key', 'rotate', '--now')
     expect(rotated).toMatchObject({ state: 'active', voided: true })
     expect(await keys()).toHaveLength(1)
     await becomes(401, () => push(old))
@@ -91,7 +91,7 @@ describe('rookery keys rotate', () => {
   it.each([[['rotate', '--algorithm', 'RS256']], [['rotate', 'all']], [['list', '--now']]])(
     '%j is refused in one line',
     async (words) => {
-      await errorLine(registry, 'keys', ...words)
+      await errorLine(registry, 'key', ...words)
     },
   )
 })
@@ -112,21 +112,21 @@ describe('with a master key that is not the one', () => {
     const file = join(folder, 'master-key')
     const [first] = await keys()
     // It is not there; and then there is another one.
-    expect(await errorLine(elsewhere, 'keys', 'rotate')).toContain(`${file} is missing`)
+    expect(await errorLine(elsewhere, 'key', 'rotate')).toContain(`${file} is missing`)
     await writeFile(file, randomBytes(32).toString('base64'), { mode: 0o600 })
     for (const words of [
-      ['keys', 'rotate'],
+      ['key', 'rotate'],
       ['token', 'mint', '--repository', 'a'],
     ]) {
       expect(await errorLine(elsewhere, ...words)).toContain('encrypted with another master key')
     }
-    expect(await printedJson(elsewhere, 'keys', 'list')).toEqual({ keys: [first] })
+    expect(await printedJson(elsewhere, 'key', 'list')).toEqual({ keys: [first] })
     await chmod(file, 0o644)
-    expect(await errorLine(elsewhere, 'keys', 'rotate', '--now')).toContain('is readable by')
+    expect(await errorLine(elsewhere, 'key', 'rotate', '--now')).toContain('is readable by')
     expect(await keys()).toEqual([first])
 
     await rm(file)
-    const rotated = await rookery(elsewhere, ['keys', 'rotate', '--now', '--json'])
+    const rotated = await rookery(elsewhere, ['key', 'rotate', '--now', '--json'])
     expect(rotated.status).toBe(0)
     expect(rotated.stderr).toBe(
       `rookery: ${file} is new: give it to every replica, and restart those that run\n`,

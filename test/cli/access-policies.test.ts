@@ -59,9 +59,11 @@ describe('rookery policy', () => {
 
   it('says in words what it trusts, and lets push and pull where nothing else was said', async () => {
     const text = await printed(registry, ...create('in-words'))
-    expect(text).toContain(`in-words: ${issuer.url} may vouch`)
-    expect(text).toContain('  repository=octo/kernel\n')
-    expect(text).toContain('pull, push in builds/octo; for 15m.')
+    expect(text).toMatch(/^policy {10}in-words\n/)
+    expect(text).toContain(`\nissuer          ${issuer.url}\n`)
+    expect(text).toContain('\nconditions      repository=octo/kernel\n')
+    expect(text).toContain('\nactions         pull, push\nrepositories    builds/octo\n')
+    expect(text).toContain('\ntoken lifetime  15m\n')
     expect(await printed(registry, 'policy', 'remove', 'in-words')).toContain('within seconds')
   })
 
@@ -70,13 +72,15 @@ describe('rookery policy', () => {
     await printed(registry, ...create('second', '--condition', 'ref=refs/heads/release'))
     const right = await issuer.token()
     const text = await printed(registry, 'policy', 'test', right)
-    expect(text).toContain(`A token of ${issuer.url} for repo:octo/kernel:ref:refs/heads/main.`)
+    expect(text).toContain(
+      `Identity token of ${issuer.url} for repo:octo/kernel:ref:refs/heads/main\n`,
+    )
     expect(text).toContain('first: matches\n')
     expect(text).toContain('second: does not match\n')
     expect(text).toContain(
       'FAILS  condition ref: wanted "refs/heads/release", found "refs/heads/main"',
     )
-    expect(text).toContain('It would be exchanged by first.\n')
+    expect(text).toContain('The trust policy first would exchange it.\n')
     expect(await printedJson(registry, 'policy', 'test', right)).toMatchObject({ matches: 'first' })
     const wrong = await issuer.token({ repository: 'evil/\u001b[2Jkernel', aud: undefined })
     const ran = await rookery(registry, ['policy', 'test', wrong])
@@ -96,23 +100,23 @@ describe('rookery policy', () => {
       ...['policy', 'test', await issuer.token({ iss: 'https://stranger.example' })],
     ])
     expect(stranger).toMatchObject({ status: 1, stderr: '' })
-    expect(stranger.stdout).toContain('No trust policy trusts this issuer.')
+    expect(stranger.stdout).toContain('No trust policy has this issuer.')
   })
 
   it('says in one line what is wrong', async () => {
     for (const [words, message] of [
-      [['policy', 'create'], 'expected NAME'],
-      [['policy', 'create', 'x'], '--issuer must say'],
-      [['policy', 'create', 'x', '--issuer', 'https://a.example'], '--audience must say'],
-      [create('x', '--condition', 'repository'), '--condition is like'],
-      [create('x', '--condition', '=octo'), '--condition is like'],
+      [['policy', 'create'], 'missing required argument "NAME"'],
+      [['policy', 'create', 'x'], '--issuer <URL> is required'],
+      [['policy', 'create', 'x', '--issuer', 'https://a.example'], '--audience <TEXT> is required'],
+      [create('x', '--condition', 'repository'), '--condition must be claim=value'],
+      [create('x', '--condition', '=octo'), '--condition must be claim=value'],
       [create('x', '--ttl', '2h'), '--ttl must be'],
-      [create('x', '--action', 'own'), 'an action must be one of'],
+      [create('x', '--action', 'own'), '--action must be pull, push, delete or admin'],
       [create('X'), 'a name must consist'],
       [create('x', '--issuer', 'https://10.0.0.1'), 'ROOKERY_OIDC_ALLOW_NETWORKS'],
       [['policy', 'remove', 'missing'], 'there is no trust policy missing'],
       [['policy', 'test', 'missing'], 'an identity token is a signed'],
-      [['policy', 'test'], 'expected TOKEN'],
+      [['policy', 'test'], 'missing required argument "TOKEN"'],
     ] as const) {
       expect(await errorLine(registry, ...words), words.join(' ')).toContain(message)
     }

@@ -1,12 +1,159 @@
-import { expect, it } from 'vitest'
-import { FAMILIES, familyOf, loadAll } from '../../src/cli/command-index.ts'
+import { readdirSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import type { Command } from '../../src/cli/command.ts'
+import { COMMAND_GROUPS, findMember, listCommands } from '../../src/cli/command-index.ts'
+import { commandHelp, flagOf, parseArguments, unknownCommand } from '../../src/cli/parser.ts'
 
-it('every command is found by its first word, and every name has commands', async () => {
-  for (const family of FAMILIES) {
-    const first = new Set((await family.load()).map(({ words }) => words[0] ?? ''))
-    expect([...first].sort()).toEqual([...family.names].sort())
-    for (const name of family.names) expect(familyOf(name)).toBe(family)
-  }
-  const words = (await loadAll()).map((command) => command.words.join(' '))
-  expect(new Set(words).size).toBe(words.length)
+const loaded = await Promise.all(
+  listCommands().map(async (entry) => ({ ...entry, command: await entry.load() })),
+)
+
+/** A value that every declared option or argument accepts; some have a format of their own. */
+const VALUES: Readonly<Record<string, string>> = {
+  '--abi': '2',
+  '--created': '2026-05-20T12:00:00Z',
+  '--expires': '30d',
+  '--header': 'X-Team: web',
+  '--hold': '1',
+  '--limit': '10',
+  '--max-age': '1h',
+  '--older-than': '60',
+  '--overlap': '1h',
+  '--rate': '50',
+  '--since': '12h',
+  '--ttl': '15m',
+  '--until': '1h',
+}
+
+function wordsOf(command: Command): string[] {
+  return Object.values(command.arguments).flatMap(({ isRequired, choices }) =>
+    isRequired ? [choices?.[0] ?? 'x'] : [],
+  )
+}
+
+function optionWords(key: string, { placeholder, choices }: Command['options'][string]): string[] {
+  const flag = flagOf(key)
+  return placeholder === undefined ? [flag] : [flag, VALUES[flag] ?? choices?.[0] ?? 'x']
+}
+
+function requiredWords(command: Command, except?: string): string[] {
+  return Object.entries(command.options)
+    .filter(([key, { isRequired }]) => isRequired && key !== except)
+    .flatMap(([key, option]) => optionWords(key, option))
+}
+
+describe('the command index', () => {
+  it('has every command of every module once', async () => {
+    const names = loaded.map(({ name }) => name)
+    expect(new Set(names).size).toBe(names.length)
+    const indexed = loaded.map(({ command }) => command)
+    expect(new Set(indexed).size).toBe(indexed.length)
+    for (const folder of ['.', 'server', 'registry', 'webhook']) {
+      const directory = new URL(`../../src/cli/${folder}/`, import.meta.url)
+      for (const file of readdirSync(directory).filter((name) => name.endsWith('.ts'))) {
+        const module: Record<string, unknown> = await import(new URL(file, directory).href)
+        for (const [name, exported] of Object.entries(module)) {
+          if (name.endsWith('Command') && typeof exported === 'object') {
+            expect(indexed, `${folder}/${file}: ${name}`).toContain(exported)
+          }
+        }
+      }
+    }
+  })
+
+  it('finds each by its words, and none twice', () => {
+    const words = COMMAND_GROUPS.flatMap(({ members }) => members.map(({ word }) => word))
+    expect(new Set(words).size).toBe(words.length)
+    for (const { name } of loaded) {
+      const [first = '', second] = name.split(' ')
+      const member = findMember(first)
+      if (second === undefined) expect(member).toHaveProperty('load')
+      else expect(member).toMatchObject({ commands: expect.any(Array) })
+    }
+  })
+
+  it('suggests the nearest command', () => {
+    expect(unknownCommand('pussh', ['push', 'gc'])).toBe(
+      'unknown command "pussh", did you mean "push"?',
+    )
+    expect(unknownCommand('lst', ['list', 'show'], 'webhook')).toBe(
+      'unknown command "webhook lst", did you mean "webhook list"?',
+    )
+    expect(unknownCommand('zzzzzz', ['push', 'gc'])).toBe('unknown command "zzzzzz"')
+  })
 })
+
+describe.each(loaded)('rookery $name', ({ name, summary, command }) => {
+  const help = commandHelp(name, summary, command)
+  const options = Object.entries(command.options)
+
+  it('accepts each of its options', () => {
+    for (const [key, option] of options) {
+      const words = [
+        ...wordsOf(command),
+        ...requiredWords(command, key),
+        ...optionWords(key, option),
+      ]
+      const values = parseArguments(name, command, words)
+      expect(values[key], key).not.toBe(undefined)
+      expect(values[key], key).not.toBe(false)
+    }
+  })
+
+  it('describes each argument and option in help, on lines of 80 columns', () => {
+    for (const [key, { description }] of options) {
+      expect(help).toContain(`  ${flagOf(key)}`)
+      expect(description).toMatch(/^[a-z].*[^.]$/)
+    }
+    for (const { placeholder, description } of Object.values(command.arguments)) {
+      expect(help).toContain(`  ${placeholder}`)
+      expect(description).not.toBe('')
+    }
+    const shown = [...help.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, flag]) => flag)
+    expect(shown.sort()).toEqual(options.map(([key]) => flagOf(key)).sort())
+    const [text = ''] = help.split('\nExamples:\n')
+    for (const line of text.split('\n')) expect(line.length, line).toBeLessThanOrEqual(80)
+  })
+
+  it('has a summary of one line', () => {
+    expect(summary).toMatch(/^[A-Z].*[^.]$/)
+    expect(summary.length).toBeLessThanOrEqual(80)
+  })
+
+  it('has examples that it understands', () => {
+    expect(command.examples.length).toBeGreaterThan(0)
+    for (const [line] of command.examples) {
+      const words = exampleWords(line)
+      const own = name.split(' ')
+      expect(words.slice(0, own.length)).toEqual(own)
+      parseArguments(name, command, words.slice(own.length))
+    }
+  })
+
+  it('names no argument as an option, and refuses an option that it does not have', () => {
+    const both = Object.keys(command.arguments).filter((key) => key in command.options)
+    expect(both).toEqual([])
+    expect(() => parseArguments(name, command, [...wordsOf(command), '--nonsense=secret'])).toThrow(
+      /^unknown option "--nonsense"$/,
+    )
+    const [flag] = options.map(([key]) => flagOf(key))
+    if (flag === undefined) return
+    expect(() => parseArguments(name, command, [...wordsOf(command), `${flag}x`])).toThrow(
+      /^unknown option "--\S+", did you mean "--\S+"\?$/,
+    )
+  })
+})
+
+/** The words behind the last `rookery` of a line for a shell, up to a pipe or a redirection. */
+function exampleWords(line: string): string[] {
+  const command =
+    line
+      .replaceAll(/\\\n/g, ' ')
+      .split(/\brookery (?=[a-z])/)
+      .at(-1) ?? ''
+  const words = command.match(/'[^']*'|[^\s']+/g) ?? []
+  const end = words.findIndex((word) => /^[|<>]/.test(word))
+  return words
+    .slice(0, end < 0 ? undefined : end)
+    .map((word) => word.replace(/^'(.*)'$/, '$1').replace(/\).*$/, ''))
+}

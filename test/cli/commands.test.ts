@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
@@ -26,15 +26,79 @@ describe('rookery', () => {
     [['scrub', '--older-than', '-1']],
     [['storage', 'copy', '--from', 'filesystem']],
     [['storage', 'copy', '--from', 's3', '--to', 's3']],
-    [['storage']],
     [['serve', '--port', '80']],
     [['sweep']],
-    [[]],
-  ])('%j is refused with the usage, and does nothing', async (words) => {
+    [['storage', 'move']],
+    [['backup', '--to', '--json']],
+  ])('%j is refused in one line with a hint to its help, and does nothing', async (words) => {
     const ran = await rookery(registry, words)
     expect(ran).toMatchObject({ status: 2, stdout: '' })
-    expect(ran.stderr).toContain('usage:')
-    expect(ran.stderr).not.toContain('    at ')
+    expect(ran.stderr).toMatch(
+      /^rookery: [^\n]+\nRun "rookery (?:[a-z]+ ){0,2}--help" for usage\.\n$/,
+    )
+  })
+
+  it.each([[['storage']], [[]]])('%j lists commands, and does nothing', async (words) => {
+    const ran = await rookery(registry, words)
+    expect(ran).toMatchObject({ status: 2, stdout: '' })
+    expect(ran.stderr).toMatch(/^Usage: rookery .*<command> \[options\]\n/)
+  })
+
+  it.each([
+    [['pussh'], 'unknown command "pussh", did you mean "push"?', '--help'],
+    [['webhook', 'lst'], 'unknown command "webhook lst", did you mean "webhook list"?', 'webhook'],
+    [['gc', '--dryrun'], 'unknown option "--dryrun", did you mean "--dry-run"?', 'gc'],
+    [['gc', '--json=yes'], '--json takes no value', 'gc'],
+    [['login-url', '--pasword=hunter2'], 'unknown option "--pasword"', 'login-url'],
+  ])('%j names what is wrong and the nearest right word', async (words, message, help) => {
+    const { status, stderr } = await rookery(registry, words)
+    expect(status).toBe(2)
+    expect(stderr.split('\n')[0]).toBe(`rookery: ${message}`)
+    expect(stderr.split('\n')[1]).toContain(help)
+  })
+
+  it('prints its version', async () => {
+    const { version } = JSON.parse(await readFile('package.json', 'utf8'))
+    for (const word of ['--version', '-v']) {
+      expect(await rookery(registry, [word])).toEqual({
+        status: 0,
+        stdout: `${version}\n`,
+        stderr: '',
+      })
+    }
+  })
+
+  it('shows all commands on one screen', async () => {
+    const { status, stdout } = await rookery(registry, ['--help'])
+    expect(status).toBe(0)
+    const lines = stdout.split('\n')
+    expect(lines.length).toBeLessThanOrEqual(50)
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(80)
+    const groups = lines.filter((line) => /^[A-Z].*:$/.test(line))
+    expect(groups).toEqual([
+      'Run:',
+      'Build and push:',
+      'Look and ask:',
+      'Tags:',
+      'Access:',
+      'Webhooks and events:',
+      'Operate:',
+      'Options:',
+    ])
+  })
+
+  it('shows the same help in each way to ask for it', async () => {
+    const ways = [
+      ['push', '--help'],
+      ['push', '-h'],
+      ['help', 'push'],
+    ]
+    const [first, ...others] = await Promise.all(ways.map((words) => rookery(registry, words)))
+    for (const other of others) expect(other).toEqual(first)
+    expect(first?.stdout).toMatch(/^Usage: rookery push \[options\] <DIR\|FILE> /)
+    expect(await rookery(registry, ['help', 'webhook'])).toEqual(
+      await rookery(registry, ['webhook', '--help']),
+    )
   })
 
   it.each([[['gc']], [['scrub']], [['backup', '--to', 'backup']]])(
@@ -50,12 +114,12 @@ describe('rookery', () => {
     },
   )
 
-  it.each([[['--help']], [['gc', '--help']], [['storage', 'copy', '-h']]])(
-    '%j prints the usage',
+  it.each([[['--help']], [['gc', '--help']], [['storage', 'copy', '-h']], [['help']]])(
+    '%j prints help',
     async (words) => {
       const ran = await rookery(registry, words)
       expect(ran).toMatchObject({ status: 0, stderr: '' })
-      expect(ran.stdout).toContain('usage:')
+      expect(ran.stdout).toContain('Usage:')
     },
   )
 
@@ -95,8 +159,8 @@ describe('rookery gc', () => {
     await age(blob.digest)
     const told = await rookery(registry, ['gc', '--dry-run'])
     expect(told.status).toBe(0)
-    expect(told.stdout).toContain(`${blob.digest} ${blob.size}\n`)
-    expect(told.stdout).toContain('Would remove 1 blobs')
+    expect(told.stdout).toContain(`DIGEST${' '.repeat(67)}BYTES\n${blob.digest}  ${blob.size}\n`)
+    expect(told.stdout).toContain('Would delete 1 blobs')
     const json = await rookery(registry, ['gc', '--dry-run', '--json'])
     expect(JSON.parse(json.stdout)).toMatchObject({ blobs: 1, bytes: blob.size })
     expect(await registry.storedObjects()).toHaveLength(1)
@@ -115,7 +179,7 @@ describe('rookery gc', () => {
     expect(JSON.parse(held.stdout)).toMatchObject({ blobs: 1, deletions: 0 })
     expect(await registry.storedObjects()).toHaveLength(1)
     const release = await rookery(registry, ['gc', '--release'])
-    expect(release.stdout).toBe('Holds ended: 1\n')
+    expect(release.stdout).toBe('Deletion pauses ended: 1\n')
     const done = await rookery(registry, ['gc', '--json'])
     expect(JSON.parse(done.stdout)).toMatchObject({ blobs: 0, deletions: 1 })
     expect(await registry.storedObjects()).toEqual([])

@@ -13,7 +13,7 @@ import type { TestRegistry } from '../support/registry.ts'
 import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 import { rookery } from './rookery.ts'
 
-const CURSOR = /^rookery: --after ([0-9a-f]{8}-\d+) goes on from here\n$/
+const CURSOR = /^rookery: continue with --after ([0-9a-f]{8}-\d+)\n$/
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
 let database: TestDatabase
@@ -127,12 +127,12 @@ describe('rookery events', () => {
     await expect.poll(subjects, { timeout: 10_000 }).toEqual(['f/g:before'])
     const listen = new URL(server.url).host
     await stopProcess(server)
-    await expect.poll(() => follower.output.stderr, { timeout: 30_000 }).toMatch(/coming back/)
+    await expect.poll(() => follower.output.stderr, { timeout: 30_000 }).toMatch(/; reconnecting/)
     await serve(listen)
     await pushImage(registry, 'f/g', 'after')
     await expect.poll(subjects, { timeout: 40_000 }).toEqual(['f/g:before', 'f/g:after'])
-    expect(follower.output.stderr.match(/coming back/g)).toHaveLength(1)
-    expect(follower.output.stderr).toContain('connected again')
+    expect(follower.output.stderr.match(/; reconnecting/g)).toHaveLength(1)
+    expect(follower.output.stderr).toContain('rookery: reconnected')
     expect(await follower.interrupt()).toBe(0)
     expect(JSON.parse(follower.lines().at(-1) ?? '')).toEqual({
       cursor: expect.stringMatching(/^[0-9a-f]{8}-\d+$/),

@@ -132,9 +132,9 @@ describe('an image that nobody judged', () => {
     keep('none', IMAGE_INDEX, { manifests: [] })
     registry.manifests.set('junk', { type: IMAGE_MANIFEST, bytes: Buffer.from('junk') })
     for (const [tag, right] of [
-      ['plain', /is no unikernel image: no layer is a Solo5 kernel$/],
+      ['plain', /is not a unikernel image: no layer is a Solo5 kernel$/],
       ['said', /the manifest declares a unikernel$/],
-      ['none', /is no unikernel image/],
+      ['none', /is not a unikernel image/],
       ['junk', /manifest invalid: body must be a JSON object/],
     ] as const) {
       expect(await errorLine(['inspect', `${registry.host}/x:${tag}`])).toMatch(right)

@@ -67,7 +67,7 @@ describe('rookery inspect', () => {
     expect({ ...there, name: '' }).toEqual({ ...here, name: '' })
     expect(there).toMatchObject({
       inputId: '9423c054627a2b252e2add614e4fc6faf8b326eb9c79b94e2ce64046374a9d1d',
-      lacks: [],
+      missingInputs: [],
       contradiction: null,
       buildHash: { algorithm: 'md5', same: true },
       buildEnvironment: { host: { os: 'linux', distribution: 'debian', version: '12' } },
@@ -122,7 +122,7 @@ describe('rookery inspect', () => {
     const one = await printedJson(['inspect', all, '--target', 'spt'])
     expect(one.index).toBe(index.index)
     expect(await errorLine(['inspect', all, '--target', 'hvt'])).toMatch(
-      /has several images for hvt: choose with --target and --arch, of spt amd64, hvt amd64, hvt/,
+      /has several images for hvt; choose with --target and --arch: spt amd64, hvt amd64, hvt/,
     )
     expect(await errorLine(['inspect', all, '--target', 'xen'])).toMatch(/has no image for xen/)
   })

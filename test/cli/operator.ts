@@ -1,53 +1,40 @@
-import { execFile } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { expect, vi } from 'vitest'
 import type { TestRegistry } from '../support/registry.ts'
-import { rookery } from './rookery.ts'
+import { HELP_HINT, rookery } from './rookery.ts'
 
-const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
-
-/** As long as a change of rights may take to reach every replica. */
+/** How long a change of rights may take to reach every replica. */
 const EFFECTIVE_MILLISECONDS_MAX = 20_000
 
 type Operated = Pick<TestRegistry, 'settings'>
 
-/** What a command printed that has nothing to complain of. */
+/** The standard output of a command that succeeds without a message. */
 export async function printed(registry: Operated, ...words: string[]): Promise<string> {
   const ran = await rookery(registry, words)
   expect(ran).toMatchObject({ status: 0, stderr: '' })
   return ran.stdout
 }
 
-/** The same of a command with `--json`. */
+/** The JSON of a command that succeeds without a message. */
 export async function printedJson(registry: Operated, ...words: string[]) {
   return JSON.parse(await printed(registry, ...words, '--json'))
 }
 
-/** The one line in which a command was refused; exit status 2, and nothing on standard output. */
+/** The line of the error of a command that fails with status 2, and prints nothing else. */
 export async function errorLine(registry: Operated, ...words: string[]): Promise<string> {
   const ran = await rookery(registry, words)
   expect(ran).toMatchObject({ status: 2, stdout: '' })
   expect(ran.stderr).not.toContain('    at ')
   const [first = '', ...more] = ran.stderr.split('\n')
   expect(first).toMatch(/^rookery: /)
-  // Behind it stands the usage, or nothing.
-  expect(more[0]).toMatch(/^(?:usage:)?$/)
+  expect(more[0]).toMatch(HELP_HINT)
+  expect(more.slice(1).join('')).toBe('')
   return first
 }
 
-/** What a command printed that read this from standard input. */
-export function printedFor(
-  registry: Operated,
-  input: string,
-  ...words: string[]
-): Promise<{ status: number; stdout: string }> {
-  const env = { ...process.env, ...registry.settings }
-  return new Promise((resolve) => {
-    const child = execFile(process.execPath, [MAIN, ...words], { env }, (error, stdout) =>
-      resolve({ status: error === null ? 0 : Number(error.code), stdout }),
-    )
-    child.stdin?.end(input)
-  })
+/** Exit status and standard output of a command with this standard input. */
+export async function printedFor(registry: Operated, input: string, ...words: string[]) {
+  const { status, stdout } = await rookery(registry, words, undefined, input)
+  return { status, stdout }
 }
 
 export const basic = (user: string, password: string) => ({
@@ -58,7 +45,7 @@ export const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 
 type Headers = Record<string, string>
 
-/** The status of beginning to push there. */
+/** The status of a request that starts an upload. */
 export async function pushStatus(
   registry: Pick<TestRegistry, 'url'>,
   repository: string,
@@ -70,7 +57,7 @@ export async function pushStatus(
   return answer.status
 }
 
-/** The running server comes to answer so, without a restart. */
+/** Waits until the running server answers with a status, without a restart. */
 export function becomes(status: number, ask: () => Promise<number>): Promise<void> {
   return vi.waitFor(async () => expect(await ask()).toBe(status), {
     timeout: EFFECTIVE_MILLISECONDS_MAX,
@@ -78,7 +65,7 @@ export function becomes(status: number, ask: () => Promise<number>): Promise<voi
   })
 }
 
-/** What `/token` gives for a credential. */
+/** Returns a token of `/token` for a credential. */
 export async function tokenFor(
   registry: Pick<TestRegistry, 'url'>,
   scope: string,
@@ -92,7 +79,7 @@ export async function tokenFor(
   return token
 }
 
-/** What a token says of itself. */
+/** Returns the claims of a token. */
 export function claimsOf(token: string) {
   return JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString())
 }

@@ -40,7 +40,7 @@ describe('what is no build', () => {
     const wrong: [path: string, right: RegExp][] = [
       [
         build('hello-key-5-failed'),
-        /there is no Solo5 kernel in .*: a build that failed leaves none$/,
+        /there is no Solo5 kernel in .* or its bin folder; did the build fail\?$/,
       ],
       [join(folder, 'empty'), /there is no Solo5 kernel/],
       [join(folder, 'file'), /there is no Solo5 kernel/],
@@ -64,7 +64,7 @@ describe('what is no build', () => {
     )
     await writeFile(join(folder, 'none.json'), '{"memory":"much"}')
     expect(await errorLine([...words, '--config', join(folder, 'none.json')])).toMatch(
-      /none\.json is no config of a unikernel: config\.memory /,
+      /none\.json is not a unikernel config: config\.memory /,
     )
     const other = join(build('hello-key-2'), 'hello-key.build-hashes')
     await cp(other, join(copy, 'hello-key.build-hashes'))
@@ -73,12 +73,12 @@ describe('what is no build', () => {
 
   it('is told of the command line with its usage', async () => {
     const wrong: [words: string[], right: RegExp][] = [
-      [['push'], /expected DIR, HOST\/REPOSITORY:TAG and more tags, not 0 words$/],
-      [['push', KERNEL, `${host}/x`], /must end with a tag and no digest/],
+      [['push'], /missing required argument "DIR\|FILE"$/],
+      [['push', KERNEL, `${host}/x`], /must end with a tag and without a digest/],
       [['push', KERNEL, `${host}/x:v1`, '../v2'], /a tag must have letters/],
       [['push', KERNEL, 'www:v1'], /not an image reference: it must be like/],
       [['push', KERNEL, `${host}/x:v1`, '--created', 'yesterday'], /must be a time such as/],
-      [['push', KERNEL, `${host}/x:v1`, '--username', 'orb'], /--password-stdin stand together$/],
+      [['push', KERNEL, `${host}/x:v1`, '--username', 'orb'], /--password-stdin need each other$/],
       [['push', KERNEL, `${host}/x:v1`, '--nonsense'], /nonsense/],
     ]
     for (const [words, right] of wrong) expect(await errorLine(words)).toMatch(right)
@@ -113,7 +113,7 @@ describe('a login', () => {
 
   it('in the environment does not stand in the way of other commands', async () => {
     const settings = { ...registry.settings, ROOKERY_TOKEN: await mint('--repository', 'x') }
-    expect(await printed({ settings }, 'keys', 'list')).not.toBe('')
+    expect(await printed({ settings }, 'key', 'list')).not.toBe('')
   })
 
   it('may be what docker or oras left', async () => {
@@ -129,11 +129,15 @@ describe('a login', () => {
     const wrong: [environment: Record<string, string>, more: string[], right: RegExp][] = [
       [{}, [], /authentication required; log in: --username/],
       [{ ROOKERY_TOKEN: 'nonsense' }, [], /the token is expired, revoked/],
-      [{ ROOKERY_TOKEN: 'non sense' }, [], /characters in it that no token has$/],
+      [{ ROOKERY_TOKEN: 'non sense' }, [], /characters that are not allowed in a token$/],
       [{ ROOKERY_TOKEN: elsewhere }, [], /may not do this there|the token is expired, revoked/],
       [{ ROOKERY_TOKEN: tagged }, [], /the manifest v1.*\(DENIED\)/],
       [{ input: 'wrong' }, ['--username', 'admin', '--password-stdin'], /the user admin or its/],
-      [{ input: '' }, ['--username', 'admin', '--password-stdin'], /has nothing in it/],
+      [
+        { input: '' },
+        ['--username', 'admin', '--password-stdin'],
+        /is empty; it must contain a password/,
+      ],
       [{}, ['--token-file', join(folder, 'absent')], /cannot be read from .*absent/],
     ]
     for (const [environment, more, right] of wrong) {

@@ -110,14 +110,14 @@ describe('rookery push', () => {
       const ran = await builder(['push', elf(name), `${host}/mini:${name}`, '--json'], token)
       expect(ran.status).toBe(0)
       expect(ran.stderr).toBe(
-        'rookery: warning: the image lacks opam-switch, build-environment, system-packages, so it has no input id\n',
+        'rookery: warning: the image has no input id; missing inputs: opam-switch, build-environment, system-packages\n',
       )
       expect(JSON.parse(ran.stdout).inputId).toBeNull()
       expect(await known('mini', name)).toMatchObject({ kernel: { title: name } })
     }
     const words = ['push', elf('mini-none.hvt'), `${host}/mini:strict`, '--require-provenance']
     expect(await errorLine(words, token)).toBe(
-      'rookery: the image lacks opam-switch, build-environment, system-packages: nothing was pushed',
+      'rookery: nothing was pushed; missing inputs: opam-switch, build-environment, system-packages',
     )
     expect((await registry.anonymous('/v2/mini/manifests/strict')).status).toBe(404)
   })
@@ -164,7 +164,7 @@ describe('rookery push', () => {
     await writeFile(join(copy, 'bin', 'script.hvt'), '#!/bin/sh\n')
     const words = ['push', copy, `${host}/several:v1`]
     expect(await errorLine(words, token)).toMatch(
-      /there are 2 kernels in .*: choose one with --kernel, of bin\/hello-key\.hvt, bin\/other\.hvt$/,
+      /there are 2 kernels in .*; choose one with --kernel: bin\/hello-key\.hvt, bin\/other\.hvt$/,
     )
     for (const kernel of ['hello-key.hvt', 'bin/hello-key.hvt']) {
       const { digest } = await printedJson([...words, '--kernel', kernel], token)

@@ -3,7 +3,11 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { TestRegistry } from '../support/registry.ts'
 
-const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+/** The built `rookery`. */
+export const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+
+/** The line behind a message about a wrong command line; other errors have none. */
+export const HELP_HINT = /^(?:Run "rookery [a-z -]*--help" for usage\.)?$/
 
 export type Ran = {
   readonly status: number | null
@@ -11,14 +15,18 @@ export type Ran = {
   readonly stderr: string
 }
 
-/** Runs a command of the built `rookery` on a registry's database and store, as an operator does. */
-export async function rookery(
-  registry: Pick<TestRegistry, 'settings'>,
+export type RunOptions = {
+  readonly env: NodeJS.ProcessEnv
+  /** Standard input; empty by default. */
+  readonly input?: string
+  readonly onStart?: (kill: (signal: NodeJS.Signals) => void) => void
+}
+
+/** Runs the built `rookery` to its end. */
+export async function runMain(
   words: readonly string[],
-  onStart: (kill: (signal: NodeJS.Signals) => void) => void = () => {},
+  { env, input = '', onStart = () => {} }: RunOptions,
 ): Promise<Ran> {
-  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROOKERY_'))
-  const env = { ...Object.fromEntries(inherited), ...registry.settings }
   const child = spawn(process.execPath, [MAIN, ...words], { env })
   const output = { stdout: '', stderr: '' }
   child.stdout.on('data', (chunk) => {
@@ -27,7 +35,22 @@ export async function rookery(
   child.stderr.on('data', (chunk) => {
     output.stderr += chunk
   })
+  // A command that ends without reading its input breaks the pipe.
+  child.stdin.on('error', () => {})
+  child.stdin.end(input)
   onStart((signal) => child.kill(signal))
   const [status] = await once(child, 'close')
   return { status, ...output }
+}
+
+/** Runs a command of the built `rookery` on a registry's database and store, as an operator does. */
+export function rookery(
+  registry: Pick<TestRegistry, 'settings'>,
+  words: readonly string[],
+  onStart: (kill: (signal: NodeJS.Signals) => void) => void = () => {},
+  input = '',
+): Promise<Ran> {
+  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROOKERY_'))
+  const env = { ...Object.fromEntries(inherited), ...registry.settings }
+  return runMain(words, { env, input, onStart })
 }

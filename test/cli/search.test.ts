@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { build, builder, type Ran } from './builder.ts'
+import { build, builder } from './builder.ts'
+import type { Ran } from './rookery.ts'
 
 let registry: TestRegistry
 let host: string
@@ -31,50 +32,50 @@ async function printed(...words: string[]): Promise<string> {
   return stdout
 }
 
-describe('rookery images', () => {
+describe('rookery image list', () => {
   it('lists what a repository has, for people and for programs', async () => {
-    const { images } = await told('images', `${host}/hello/key`)
+    const { images } = await told('image', 'list', `${host}/hello/key`)
     expect(images.map(({ tags }: { tags: string[] }) => tags)).toEqual([['live', 'v2'], ['v1']])
-    expect(await printed('images', `${host}/hello/key`)).toMatch(
+    expect(await printed('image', 'list', `${host}/hello/key`)).toMatch(
       /^REPOSITORY .*\nhello\/key +live,v2 +sha256:[0-9a-f]{12} +hvt +- +admin +20/,
     )
-    expect(await printed('images', `${host}/hello/key`, '--target', 'spt')).toBe(
+    expect(await printed('image', 'list', `${host}/hello/key`, '--target', 'spt')).toBe(
       'There are none.\n',
     )
-    expect((await told('images', `${host}/hello/key`, '--limit', '1')).images.length).toBe(1)
+    expect((await told('image', 'list', `${host}/hello/key`, '--limit', '1')).images.length).toBe(1)
   })
 })
 
-describe('rookery kernel', () => {
+describe('rookery search kernel', () => {
   it('tells where the kernel in a file is, and by its status whether it is anywhere', async () => {
     const file = `${build('hello-key-1')}/bin/hello-key.hvt`
     const { main_binary_sha256: hex } = expectedOf('hello-key-1')
     for (const kernel of [file, `sha256:${hex}`]) {
-      const { kernel: digest, images } = await told('kernel', host, kernel)
+      const { kernel: digest, images } = await told('search', 'kernel', host, kernel)
       expect(digest).toBe(`sha256:${hex}`)
       expect(images.length).toBe(1)
     }
-    const unknown = await ask('kernel', host, `sha256:${'0'.repeat(64)}`)
+    const unknown = await ask('search', 'kernel', host, `sha256:${'0'.repeat(64)}`)
     expect(unknown).toMatchObject({ status: 1, stdout: 'There are none.\n' })
   })
 })
 
-describe('rookery inputs', () => {
+describe('rookery search inputs', () => {
   it('tells what came of them, and by its status whether it was always the same', async () => {
     const { input_id: reproducible } = expectedOf('hello-key-1')
-    expect(await printed('inputs', host, reproducible)).toMatch(/^kernel sha256:/)
+    expect(await printed('search', 'inputs', host, reproducible)).toMatch(/^kernel sha256:/)
     const { input_id: not } = expectedOf('hello-key-2')
-    const found = await ask('inputs', host, not)
+    const found = await ask('search', 'inputs', host, not)
     expect(found.status).toBe(1)
     expect(found.stdout).toMatch(/different kernels: not reproducible/)
-    expect(await printed('inputs', host, '0'.repeat(64))).toMatch(/^Nothing here was built/)
+    expect(await printed('search', 'inputs', host, '0'.repeat(64))).toMatch(/^No image was built/)
   })
 })
 
-describe('rookery packages', () => {
+describe('rookery search packages', () => {
   it('lists images with a package, by its versions', async () => {
     const versions = async (...words: string[]) =>
-      (await told('packages', host, ...words)).images.map(
+      (await told('search', 'packages', host, ...words)).images.map(
         ({ repository, version }: { repository: string; version: string }) =>
           `${repository} ${version}`,
       )
@@ -82,7 +83,9 @@ describe('rookery packages', () => {
     expect((await versions('opam/dune')).length).toBe(3)
     // Vendored, and not installed in the switch.
     expect(await versions('opam/mirage-solo5', '>= 0.10')).toHaveLength(3)
-    expect(await printed('packages', host, 'deb/bash')).toMatch(/\nhello\/again +v2 .* 5\.2\.15/)
+    expect(await printed('search', 'packages', host, 'deb/bash')).toMatch(
+      /\nhello\/again +v2 .* 5\.2\.15/,
+    )
   })
 })
 
@@ -141,22 +144,25 @@ async function pushToken(): Promise<string> {
 
 describe('what is asked wrongly is said', () => {
   it.each([
-    [['images', 'hello/key'], /must begin with a host/],
-    [['images', 'HOST/no/such'], /refused the list of images/],
-    [['images', 'HOST/hello/key', '--limit', '0'], /--limit must be a number from 1/],
-    [['images', 'HOST/hello/key', '--abi', 'two'], /abi is a number/],
-    [['kernel', 'HOST', 'no-such-file'], /is no digest, and cannot be read/],
-    [['kernel', 'HOST', 'sha256:12'], /digest/],
-    [['inputs', 'HOST', 'x'], /64 hexadecimal digits/],
-    [['packages', 'HOST', 'dune'], /a package is like opam\/tls/],
-    [['packages', 'HOST', 'npm/left-pad'], /the ecosystem must be one of opam, deb, apk, freebsd/],
-    [['packages', 'HOST', 'opam/dune', '3.24'], /expected one of = != /],
+    [['image', 'list', 'hello/key'], /must begin with a host/],
+    [['image', 'list', 'HOST/no/such'], /refused the list of images/],
+    [['image', 'list', 'HOST/hello/key', '--limit', '0'], /--limit must be a number from 1/],
+    [['image', 'list', 'HOST/hello/key', '--abi', 'two'], /abi must be a number/],
+    [['search', 'kernel', 'HOST', 'no-such-file'], /is not a digest, and cannot be read/],
+    [['search', 'kernel', 'HOST', 'sha256:12'], /digest/],
+    [['search', 'inputs', 'HOST', 'x'], /64 hexadecimal digits/],
+    [['search', 'packages', 'HOST', 'dune'], /a package must be like opam\/tls/],
+    [
+      ['search', 'packages', 'HOST', 'npm/left-pad'],
+      /the ecosystem must be one of opam, deb, apk, freebsd/,
+    ],
+    [['search', 'packages', 'HOST', 'opam/dune', '3.24'], /expected one of = != /],
     [['compare', 'HOST/hello/key:v1', 'no'], /manifest|MANIFEST_UNKNOWN/],
     [['compare', 'HOST/hello/key', 'v1'], /must end with :TAG or @DIGEST/],
     [['sbom', 'HOST/hello/key:v1', '--format', 'pdf'], /--format must be cyclonedx or spdx/],
     [['tag', 'history', 'HOST/hello/key'], /must end with :TAG/],
     [['tag', 'history', 'HOST/hello/key:never'], /tag never never existed/],
-    [['packages', '127.0.0.1:1', 'opam/dune'], /127\.0\.0\.1:1/],
+    [['search', 'packages', '127.0.0.1:1', 'opam/dune'], /127\.0\.0\.1:1/],
   ])(
     '%j',
     async (words, message) => {

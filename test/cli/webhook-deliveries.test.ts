@@ -63,7 +63,9 @@ describe('rookery webhook test', () => {
     )
     expect(arrivedAt('/works')).toMatchObject([{ type: 'webhook.ping' }])
     expect(arrivedAt('/other')).toEqual([])
-    await expect.poll(() => printed(registry, 'webhook', 'show', 'works')).toMatch(/took one at 20/)
+    await expect
+      .poll(() => printed(registry, 'webhook', 'show', 'works'))
+      .toMatch(/last delivery at 20/)
   })
 
   it('says by its status that it failed, and shows no control characters', async () => {
@@ -107,14 +109,14 @@ describe('rookery webhook deliveries and redeliver', () => {
       ])
     const [, { event }] = (await listed()).deliveries
     const table = await printed(registry, 'webhook', 'deliveries', 'told', '--state', 'delivered')
-    expect(table).toMatch(/^TIME +EVENT +TYPE +SUBJECT +STATE +TRIES +LAST\n20/)
+    expect(table).toMatch(/^TIME +EVENT +TYPE +SUBJECT +STATE +ATTEMPTS +ANSWER\n20/)
     expect(table).toMatch(/image\.tag\.updated +builds\/hello:v2 +delivered +1 +200\n/)
     const one = await printed(registry, 'webhook', 'deliveries', 'told', event)
     expect(one).toContain(`${event}  image.tag.updated of builds/hello:v1 at 20`)
     expect(one).toContain(`> webhook-id: ${event}\n`)
     expect(one).toContain('< thanks\n')
     expect(await printed(registry, 'webhook', 'redeliver', 'told', event)).toBe(
-      '1 is sent again.\n',
+      '1 event is sent again.\n',
     )
     await expect
       .poll(() =>
@@ -125,13 +127,13 @@ describe('rookery webhook deliveries and redeliver', () => {
       .toHaveLength(2)
     const login = { ROOKERY_TOKEN: await tokenOfAdmin() }
     const again = ['webhook', 'redeliver', 'told', '--since', '1h', '--registry', host]
-    expect(await far.builderOutput(again, login)).toBe('2 are sent again.\n')
+    expect(await far.builderOutput(again, login)).toBe('2 events are sent again.\n')
     await expect.poll(() => arrivedAt('/told').length).toBe(5)
     const failed = ['webhook', 'redeliver', 'told', '--since', '1h', '--failed']
     expect(await printedJson(registry, ...failed)).toEqual({ deliveries: 0, state: 'active' })
     await printedJson(registry, 'webhook', 'update', 'told', '--pause')
     expect(await printed(registry, 'webhook', 'redeliver', 'told', '--since', '1h')).toBe(
-      'told is paused: 2 are sent again after rookery webhook update told --resume.\n',
+      'told is paused: 2 events are sent again after rookery webhook update told --resume.\n',
     )
     const nothing = '00000000-0000-4000-8000-000000000000'
     for (const word of ['deliveries', 'redeliver']) {

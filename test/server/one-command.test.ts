@@ -6,8 +6,11 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { generateSecret } from '../../src/auth/secrets.ts'
+import { build } from '../cli/builder.ts'
+import { MAIN } from '../cli/rookery.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { digestOf } from '../support/digest.ts'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import {
   runUntilExit,
   type ServerProcess,
@@ -16,6 +19,7 @@ import {
 } from '../support/server-process.ts'
 
 const runFile = promisify(execFile)
+const ACCEPT_IMAGE = { accept: IMAGE_MANIFEST }
 const AS_ROOT = process.getuid?.() === 0
 const ORDINARY_USER = 1
 
@@ -61,20 +65,33 @@ async function passwordIn(data: string): Promise<string> {
 }
 
 describe('rookery serve with no settings but an address and a folder', () => {
-  it('prints a push and a pull that work when pasted', async () => {
-    const { banner: greeting } = await begin()
-    // The curl lines and the variables that they need. The client tests paste the oras lines.
-    const lines = greeting.split('\n').filter((line) => /^ {2}(echo|DIGEST=|curl)/.test(line))
-    expect(lines).toHaveLength(4)
-    const { stdout } = await runFile('bash', ['-euc', lines.join('\n')], { cwd: folder })
-    expect(stdout).toContain('Hello, unikernel')
+  it('prints a push that works when pasted, on lines of 80 columns', async () => {
+    const { banner, url } = await begin()
+    for (const line of banner.split('\n')) expect(line.length, line).toBeLessThanOrEqual(80)
+    const command = /^ {2}cat .*--password-stdin$/ms.exec(banner)?.[0] ?? ''
+    const pasted = command
+      .replace('npx rookery', `${process.execPath} ${MAIN}`)
+      .replace('DIR', build('hello-key-1'))
+    expect(pasted).not.toBe(command)
+    const { stdout } = await runFile('bash', ['-euc', pasted], { cwd: folder })
+    expect(stdout).toMatch(/^digest {5}sha256:[0-9a-f]{64}$/m)
+    const manifest = await fetch(`${url}/v2/hello/world/manifests/v1`, { headers: ACCEPT_IMAGE })
+    expect(manifest.status).toBe(200)
+  })
+
+  it('names the version, the address, and the help', async () => {
+    const { banner, url } = await begin()
+    const { version } = JSON.parse(await readFile('package.json', 'utf8'))
+    expect(banner.startsWith(`Rookery ${version} listens on ${url}\n`)).toBe(true)
+    expect(banner).toMatch(/^All commands: npx rookery --help$/m)
+    expect(banner).toMatch(/^Documentation: README\.md and docs\/$/m)
   })
 
   it('keeps the password in a file that only its owner can read', async () => {
-    const { banner: greeting } = await begin()
+    const { banner } = await begin()
     const data = join(folder, 'data')
     const password = await passwordIn(data)
-    expect(greeting).toContain(password)
+    expect(banner).toContain(password)
     expect((await stat(join(data, 'admin-password'))).mode & 0o777).toBe(0o600)
   })
 

@@ -47,7 +47,7 @@ export async function startProcess(
   ended.catch(() => {})
   const ready = new Promise<void>((resolve) => {
     child.stdout.on('data', () => {
-      if (output.stdout.includes('/blobs/$DIGEST"\n')) resolve()
+      if (/^Documentation: .*\n/m.test(output.stdout)) resolve()
     })
   })
   const late = new AbortController()

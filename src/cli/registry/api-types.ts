@@ -1,4 +1,4 @@
-/** What commands show of the API's answers: spec/openapi.yaml has all of it. */
+/** An image in an answer of the API, as far as commands show it: spec/openapi.yaml has all fields. */
 export type ListedImage = {
   readonly repository: string
   readonly digest: string
@@ -10,14 +10,16 @@ export type ListedImage = {
   readonly pushedAt: string
 }
 
-export type ListedHit = Pick<
+/** An image that contains a package. */
+export type PackageHit = Pick<
   ListedImage,
   'repository' | 'digest' | 'tags' | 'target' | 'pushedAt'
 > & {
   readonly version: string | null
 }
 
-export type ListedPosition = {
+/** An image that a tag pointed to. */
+export type TagPosition = {
   readonly digest: string | null
   readonly previousDigest: string | null
   readonly reason: string

@@ -1,59 +1,45 @@
-import { type Command, STATUS, UsageError } from '../command.ts'
+import { argument, choice, command, type Values, withDefault } from '../command.ts'
+import { STATUS } from '../errors.ts'
 import { printJson } from '../printing.ts'
-import { queryOf, repositoryPath, wantedPlace, withApi } from './registry-api.ts'
-import { parseWords } from './registry-commands.ts'
-import { LOGIN_OPTIONS, LOGIN_USAGE, parseNamedImage } from './registry-login.ts'
+import { queryOf, repositoryPath, requiredTagOrDigest, withImageApi } from './api-client.ts'
+import { LOGIN_OPTIONS } from './login-options.ts'
+import { PLATFORM_OPTIONS } from './platform-options.ts'
 
-const CHOICE = { target: { type: 'string' }, arch: { type: 'string' } } as const
-const IMAGE = { least: 1, most: 1, expected: 'HOST/REPOSITORY:TAG' }
+const IMAGE = { image: argument('HOST/REPOSITORY:TAG', 'image, by tag or digest') }
+const OPTIONS = { ...PLATFORM_OPTIONS, ...LOGIN_OPTIONS }
 
-const sbomCommand: Command = {
-  words: ['sbom'],
-  usage: `HOST/REPOSITORY:TAG [--format cyclonedx|spdx] [--target NAME] [--arch NAME] ${LOGIN_USAGE}`,
-  summary: 'Print what an image is made of, as CycloneDX or SPDX in JSON',
-  run(args, environment) {
-    const options = {
-      format: { type: 'string', default: 'cyclonedx' },
-      ...CHOICE,
-      ...LOGIN_OPTIONS,
-    } as const
-    const { values, positionals } = parseWords(args, options, IMAGE)
-    const { format } = values
-    if (format !== 'cyclonedx' && format !== 'spdx') {
-      throw new UsageError(`--format must be cyclonedx or spdx, not "${format}"`)
-    }
-    return printDocument(positionals[0] ?? '', format, values, environment)
+/** `rookery sbom`: the software bill of materials of an image. */
+export const sbomCommand = command({
+  arguments: IMAGE,
+  options: {
+    format: withDefault(
+      choice('FORMAT', ['cyclonedx', 'spdx'], 'format of the JSON document'),
+      'cyclonedx',
+    ),
+    ...OPTIONS,
   },
-}
+  examples: [['rookery sbom registry.example.org/builds/www:live --format spdx', 'print SPDX']],
+  run: (values, environment) => printDocument(values.format, values, environment),
+})
 
-const provenanceCommand: Command = {
-  words: ['provenance'],
-  usage: `HOST/REPOSITORY:TAG [--target NAME] [--arch NAME] ${LOGIN_USAGE}`,
-  summary: 'Print how an image was made, as an unsigned SLSA v1 statement in JSON',
-  run(args, environment) {
-    const { values, positionals } = parseWords(args, { ...CHOICE, ...LOGIN_OPTIONS }, IMAGE)
-    return printDocument(positionals[0] ?? '', 'slsa', values, environment)
-  },
-}
-
-/** Documents about an image of a registry. */
-export const documentCommands: readonly Command[] = [sbomCommand, provenanceCommand]
-
-type Values = Parameters<typeof withApi>[1] & {
-  readonly target?: string | undefined
-  readonly arch?: string | undefined
-}
+/** `rookery provenance`: the build of an image as a SLSA v1 statement. */
+export const provenanceCommand = command({
+  arguments: IMAGE,
+  options: OPTIONS,
+  notes: 'The statement is JSON and unsigned.',
+  examples: [['rookery provenance registry.example.org/builds/www:live', 'print the statement']],
+  run: (values, environment) => printDocument('slsa', values, environment),
+})
 
 function printDocument(
-  reference: string,
   format: string,
-  values: Values,
+  values: Values<typeof IMAGE> & Values<typeof OPTIONS>,
   environment: NodeJS.ProcessEnv,
 ): Promise<number> {
-  const named = () => parseNamedImage(reference, values)
-  return withApi(named, values, environment, async (api, image) => {
-    const { target, arch } = values
-    const below = `images/${wantedPlace(image)}/documents/${format}${queryOf({ target, arch })}`
+  const { target, arch } = values
+  return withImageApi(values.image, values, environment, async (api, image) => {
+    const query = queryOf({ target, arch })
+    const below = `images/${requiredTagOrDigest(image)}/documents/${format}${query}`
     printJson(await api.find(repositoryPath(image, below), 'the image'))
     return STATUS.ok
   })

@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { RegistryResponseError, RegistryUnreachableError } from '../../client/errors.ts'
 import type { RegistryApi } from '../../client/registry-api.ts'
-import { type Command, STATUS } from '../command.ts'
-import { printJson, printLines, visible } from '../printing.ts'
-import { parseNamedRegistry, queryOf, shortDigest, withApi } from './registry-api.ts'
-import { parseWords } from './registry-commands.ts'
-import { LOGIN_OPTIONS, LOGIN_USAGE } from './registry-login.ts'
+import { argument, command, flag, repeated, value } from '../command.ts'
+import { STATUS } from '../errors.ts'
+import { printJson, printLines, utcText, visible } from '../printing.ts'
+import { queryOf, shortDigest, withHostApi } from './api-client.ts'
+import { LOGIN_OPTIONS } from './login-options.ts'
 
-/** What a page of the feed has: spec/openapi.yaml, followEvents. */
+/** A page of the feed: spec/openapi.yaml, followEvents. */
 type Page = {
   readonly events: readonly ShownEvent[]
   readonly cursor: string
@@ -37,66 +37,66 @@ type ShownTag = {
   readonly unikernels: readonly { readonly target: string }[]
 }
 
-/** A page waits for so long when nothing happens. */
+/** How long a page waits for an event. */
 const WAIT_SECONDS = 25
 const PAGE = 1000
 const PAGES_MAX = 1_000_000
 const FIRST_WAIT_MILLISECONDS = 500
 const WAIT_MILLISECONDS_MAX = 30_000
 
-/** `rookery events`: what happens in a registry, as its feed tells it. */
-export const eventsCommand: Command = {
-  words: ['events'],
-  usage: `HOST [--repository GLOB...] [--tag GLOB...] [--type TYPE...] [--after CURSOR] [--snapshot] [--follow] ${LOGIN_USAGE} [--json]`,
-  summary:
-    'Show what happened behind a cursor; --follow goes on with what happens, and comes back when cut off',
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      {
-        repository: { type: 'string', multiple: true },
-        tag: { type: 'string', multiple: true },
-        type: { type: 'string', multiple: true },
-        after: { type: 'string' },
-        snapshot: { type: 'boolean', default: false },
-        follow: { type: 'boolean', default: false },
-        json: { type: 'boolean', default: false },
-        ...LOGIN_OPTIONS,
-      },
-      { least: 1, most: 1, expected: 'HOST' },
-    )
-    const { repository = [], tag = [], type = [], snapshot, follow, json } = values
-    const wanted = new URLSearchParams()
-    for (const glob of repository) wanted.append('repository', glob)
-    for (const glob of tag) wanted.append('tag', glob)
-    for (const one of type) wanted.append('type', one)
-    const named = () => parseNamedRegistry(positionals[0] ?? '', values)
-    return withApi(named, values, environment, async (api) => {
-      const reader = new Reader(api, wanted.toString(), values.after, snapshot)
+/** `rookery events`: the feed of a registry. */
+export const eventsCommand = command({
+  arguments: { host: argument('HOST', 'registry, such as registry.example.org') },
+  options: {
+    repository: repeated('GLOB', "only repositories such as 'builds/**'"),
+    tag: repeated('GLOB', "only tags such as 'v*'"),
+    type: repeated('TYPE', 'only events of this type, such as image.tag.updated'),
+    after: value('CURSOR', 'begin behind this cursor, which an earlier run printed'),
+    snapshot: flag('begin with the current position of all tags'),
+    follow: flag('wait for new events, and reconnect when the connection breaks'),
+    json: flag('print one JSON object per line'),
+    ...LOGIN_OPTIONS,
+  },
+  notes: 'At its end the command prints the cursor behind the last event.',
+  examples: [
+    ['rookery events registry.example.org --snapshot --follow', 'show all tags and every change'],
+    [
+      "rookery events registry.example.org --repository 'builds/**' --follow --json",
+      'feed a program',
+    ],
+  ],
+  run(values, environment) {
+    const { host, repository = [], tag = [], type = [], after, snapshot, follow, json } = values
+    const filter = new URLSearchParams()
+    for (const glob of repository) filter.append('repository', glob)
+    for (const glob of tag) filter.append('tag', glob)
+    for (const one of type) filter.append('type', one)
+    return withHostApi(host, values, environment, async (api) => {
+      const reader = new FeedReader(api, filter.toString(), after, snapshot)
       const show = (page: Page) => print(page, json)
       if (follow) await untilInterrupted((signal) => followFeed(reader, show, signal))
       else await readToEnd(reader, show)
-      if (reader.cursor !== undefined) sayCursor(reader.cursor, json)
+      if (reader.cursor !== undefined) printCursor(reader.cursor, json)
       return STATUS.ok
     })
   },
-}
+})
 
-/** Reads one page after the other. */
-class Reader {
+/** Reads the feed page by page. */
+class FeedReader {
   readonly #api: RegistryApi
-  readonly #wanted: string
+  readonly #filter: string
   #cursor: string | undefined
   #snapshot: boolean
 
-  constructor(api: RegistryApi, wanted: string, cursor: string | undefined, snapshot: boolean) {
+  constructor(api: RegistryApi, filter: string, cursor: string | undefined, snapshot: boolean) {
     this.#api = api
-    this.#wanted = wanted
+    this.#filter = filter
     this.#cursor = cursor
     this.#snapshot = snapshot
   }
 
-  /** Where it would go on; undefined before the first page, without a place to begin. */
+  /** The cursor of the next page; undefined before the first page without a cursor to begin at. */
   get cursor(): string | undefined {
     return this.#cursor
   }
@@ -108,23 +108,20 @@ class Reader {
       wait: waitSeconds > 0 ? String(waitSeconds) : undefined,
       n: String(PAGE),
     })
-    const path = `/api/v1/events${query}${this.#wanted === '' ? '' : `&${this.#wanted}`}`
-    // The API of a Rookery answers so; what others answer has no events.
+    const path = `/api/v1/events${query}${this.#filter === '' ? '' : `&${this.#filter}`}`
+    // Other registries may answer with JSON that has no events.
     const page = (await this.#api.find(path, 'the feed of events')) as Partial<Page>
     if (!Array.isArray(page.events) || typeof page.cursor !== 'string') {
-      throw new RegistryResponseError(
-        'the registry does not answer like a Rookery: it has no feed',
-        {
-          status: 502,
-        },
-      )
+      throw new RegistryResponseError('the registry is not a Rookery: it has no feed of events', {
+        status: 502,
+      })
     }
     this.#cursor = page.cursor
     return page as Page
   }
 }
 
-async function readToEnd(reader: Reader, show: (page: Page) => void): Promise<void> {
+async function readToEnd(reader: FeedReader, show: (page: Page) => void): Promise<void> {
   for (let pages = 0; pages < PAGES_MAX; pages += 1) {
     const page = await reader.next(0)
     show(page)
@@ -133,7 +130,7 @@ async function readToEnd(reader: Reader, show: (page: Page) => void): Promise<vo
 }
 
 async function followFeed(
-  reader: Reader,
+  reader: FeedReader,
   show: (page: Page) => void,
   signal: AbortSignal,
 ): Promise<void> {
@@ -141,12 +138,12 @@ async function followFeed(
   while (!signal.aborted) {
     try {
       const page = await reader.next(WAIT_SECONDS)
-      if (failures > 0) say('connected again')
+      if (failures > 0) printNote('reconnected')
       failures = 0
       show(page)
     } catch (error) {
-      if (signal.aborted || !isPassing(error)) throw error
-      if (failures === 0) say(`${(error as Error).message}; coming back until it answers`)
+      if (signal.aborted || !isTransient(error)) throw error
+      if (failures === 0) printNote(`${(error as Error).message}; reconnecting`)
       failures += 1
       const grown =
         FIRST_WAIT_MILLISECONDS * 2 ** Math.min(failures, 10) * (0.75 + Math.random() / 2)
@@ -155,13 +152,13 @@ async function followFeed(
   }
 }
 
-/** A registry that is being started again refuses connections; one that is no Rookery stays so. */
-function isPassing(error: unknown): boolean {
+/** A registry that restarts refuses connections for a moment. */
+function isTransient(error: unknown): boolean {
   if (error instanceof RegistryUnreachableError) return true
   return error instanceof RegistryResponseError && (error.status === 429 || error.status >= 500)
 }
 
-/** Runs until it fails, or until somebody has seen enough. */
+/** Runs `work` until it fails, or until SIGINT or SIGTERM. */
 async function untilInterrupted(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const controller = new AbortController()
   const { signal } = controller
@@ -170,25 +167,25 @@ async function untilInterrupted(work: (signal: AbortSignal) => Promise<void>): P
   })
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort())
   const working = work(signal)
-  // What fails after the interruption interests nobody.
+  // A failure after the interruption is of no use to anybody.
   working.catch(() => {})
   await Promise.race([working, interrupted])
 }
 
-function say(text: string): void {
+function printNote(text: string): void {
   process.stderr.write(`rookery: ${visible(text)}\n`)
 }
 
-/** So that whoever looks again sees nothing twice and misses nothing. */
-function sayCursor(cursor: string, json: boolean): void {
+/** The next run with this cursor repeats no event and misses none. */
+function printCursor(cursor: string, json: boolean): void {
   if (json) printJson({ cursor })
-  else say(`--after ${cursor} goes on from here`)
+  else printNote(`continue with --after ${cursor}`)
 }
 
 function print({ events, reset, snapshot = [] }: Page, json: boolean): void {
   if (reset !== undefined) {
-    say(
-      `what happened since the cursor cannot be told any more (${reset.reason}): going on from now`,
+    printNote(
+      `the events since the cursor are not available (${reset.reason}); continuing from now`,
     )
   }
   if (json) {
@@ -204,19 +201,19 @@ function tagLine({ repository, tag, digest, movedAt, unikernels }: ShownTag): st
 }
 
 function eventLine({ type, subject, time, data }: ShownEvent): string {
-  return line(time, subject, happened(type, data), data.unikernels)
+  return line(time, subject, changeText(type, data), data.unikernels)
 }
 
-function happened(type: string, { digest, previousDigest, reason, detail }: ShownEvent['data']) {
+function changeText(type: string, { digest, previousDigest, reason, detail }: ShownEvent['data']) {
   const [to, from] = [digest, previousDigest].map((one) => (one ? shortDigest(one) : 'nothing'))
   if (type === 'image.tag.updated') {
-    return `${reason === 'rollback' ? 'went back to' : 'moved to'} ${to} from ${from}`
+    return `${reason === 'rollback' ? 'rolled back to' : 'moved to'} ${to} from ${from}`
   }
   if (type === 'image.tag.deleted') return `deleted; it was at ${from}`
   const words: Readonly<Record<string, string>> = {
     'image.pushed': 'pushed',
     'image.deleted': 'deleted',
-    'image.referrer.added': 'pushed, about another image',
+    'image.referrer.added': 'pushed; it refers to another image',
     'webhook.disabled': `webhook disabled: ${detail}`,
   }
   return words[type] ?? type
@@ -225,9 +222,9 @@ function happened(type: string, { digest, previousDigest, reason, detail }: Show
 function line(
   time: string,
   subject: string,
-  what: string,
+  change: string,
   unikernels: readonly { readonly target: string }[] = [],
 ): string {
   const targets = unikernels.map(({ target }) => target).join(', ')
-  return `${time.slice(0, 19)}Z  ${subject}  ${what}${targets === '' ? '' : `  [${targets}]`}`
+  return `${utcText(time)}  ${subject}  ${change}${targets === '' ? '' : `  [${targets}]`}`
 }

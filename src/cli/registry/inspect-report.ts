@@ -5,36 +5,35 @@ import { describeHost, type Host } from '../../unikernel/host/build-environment.
 import type { ImageLayer, UnikernelImage } from '../../unikernel/image.ts'
 import type { Device } from '../../unikernel/kernel/solo5-notes.ts'
 import { type BuildHashComparison, listMissingInputs } from '../../unikernel/validation.ts'
-import { sizeText } from '../command.ts'
-import { columns, visible } from '../printing.ts'
+import { sizeText, table, visible } from '../printing.ts'
 import { quoted } from './login.ts'
 
-/** An image, and what became known of it. */
+/** An inspected image. */
 export type Inspected = {
-  /** As it was named on the command line. */
+  /** Its name on the command line. */
   readonly name: string
-  /** Of the manifest; undefined for a kernel alone. */
+  /** The digest of the manifest; undefined for a kernel alone. */
   readonly digest: Digest | undefined
-  /** From which index it was chosen. */
+  /** The index that it was chosen from. */
   readonly index?: Digest
   readonly image: UnikernelImage
   readonly manifest: Manifest
-  /** Undefined when it was not compared, or there is nothing to compare. */
+  /** Undefined without --verify, or without build hashes. */
   readonly buildHash: BuildHashComparison | undefined
-  /** True when all bytes were held against their digests. */
+  /** True when the digests of all bytes were verified. */
   readonly verified: boolean
-  /** Between what the image says of itself and what it is. */
+  /** A contradiction between the image and its own description. */
   readonly contradiction: string | undefined
 }
 
-/** Tenders that take devices as options. */
+/** The tenders that take devices as options, by target. */
 const TENDERS: Readonly<Record<string, string>> = { hvt: 'solo5-hvt', spt: 'solo5-spt' }
 const PLAIN_WORD = /^[A-Za-z0-9_./:=-]+$/
 const ROOTS_SHOWN_MAX = 5
-/** Packages whose versions say most about a kernel. */
+/** The packages of the toolchain. */
 const TOOLCHAIN = ['ocaml', 'mirage', 'solo5', 'ocaml-solo5']
 
-/** The report for people. */
+/** The report as lines of text. */
 export function imageLines(inspected: Inspected, packages: boolean): string[] {
   const { image, manifest, index, digest, name } = inspected
   const { kernel, opamSwitch, systemPackages, buildEnvironment } = image
@@ -46,13 +45,13 @@ export function imageLines(inspected: Inspected, packages: boolean): string[] {
     ['index', index],
     ['digest', digest],
     ['created', digest === undefined ? undefined : created],
-    ['kernel', `${kernel.title ?? 'without a name'}, ${sizeText(kernel.size)}`],
+    ['kernel', `${kernel.title ?? 'unnamed'}, ${sizeText(kernel.size)}`],
     ['', kernel.digest],
     ['target', `${abi.target}, ABI ${abi.version}, ${architecture ?? 'unknown processor'}`],
     ...devicesRows(kernel.solo5.manifest.devices),
     ['run', runLine(image)],
     ['config', configText(image)],
-    ['input id', image.inputId ?? `none: lacks ${listMissingInputs(image).join(', ')}`],
+    ['input id', image.inputId ?? `none; missing inputs: ${listMissingInputs(image).join(', ')}`],
     ['opam', opamText(image)],
     ['roots', opamSwitch && rootsText(opamSwitch.roots)],
     [
@@ -74,7 +73,7 @@ export function imageLines(inspected: Inspected, packages: boolean): string[] {
   ]
 }
 
-/** The same for programs. */
+/** The report as JSON. */
 export function imageJson(inspected: Inspected, packages: boolean) {
   const { image, manifest, name, digest, index, buildHash, verified, contradiction } = inspected
   const { kernel, opamSwitch, systemPackages, buildEnvironment, config } = image
@@ -90,7 +89,7 @@ export function imageJson(inspected: Inspected, packages: boolean) {
     architecture: architecture ?? null,
     devices: needs.devices,
     inputId: image.inputId ?? null,
-    lacks: listMissingInputs(image),
+    missingInputs: listMissingInputs(image),
     config: config ?? null,
     layers: image.layers.map(({ role, title, problem, ...layer }) => ({
       role: role ?? null,
@@ -122,7 +121,7 @@ export function imageJson(inspected: Inspected, packages: boolean) {
   }
 }
 
-/** An index of which nothing was chosen. */
+/** The images of an index as lines of text. */
 export function indexLines(name: string, digest: Digest, children: readonly Child[]): string[] {
   const rows = children.map(({ platform, digest: child }) => [
     platform?.os ?? '',
@@ -134,13 +133,13 @@ export function indexLines(name: string, digest: Digest, children: readonly Chil
     `index       ${visible(name)}`,
     `digest      ${digest}`,
     '',
-    ...wideColumns(['os', 'target', 'arch', 'image'], rows),
+    ...wideTable(['OS', 'TARGET', 'ARCH', 'IMAGE'], rows),
     '',
     'Choose one with --target and --arch.',
   ]
 }
 
-/** The same for programs. */
+/** The images of an index as JSON. */
 export function indexJson(name: string, digest: Digest, children: readonly Child[]) {
   const images = children.map(({ digest: child, platform }) => ({
     digest: child,
@@ -151,9 +150,9 @@ export function indexJson(name: string, digest: Digest, children: readonly Child
   return { name, index: digest, images }
 }
 
-/** Digests are longer than a column may be, so they stand last. */
-function wideColumns(headings: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const heads = columns(
+/** A table whose last column is longer than columns may be, such as a digest. */
+function wideTable(headings: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const heads = table(
     headings.slice(0, -1),
     rows.map((row) => row.slice(0, -1)),
   )
@@ -170,9 +169,9 @@ function layerLines(layers: readonly ImageLayer[]): string[] {
     digest,
   ])
   const problems = layers.flatMap(({ title, digest, problem }) =>
-    problem === undefined ? [] : [`not understood: ${visible(`${title ?? digest}: ${problem}`)}`],
+    problem === undefined ? [] : [`not parsed: ${visible(`${title ?? digest}: ${problem}`)}`],
   )
-  return [...wideColumns(['layer', 'title', 'size', 'digest'], rows), ...problems]
+  return [...wideTable(['LAYER', 'TITLE', 'SIZE', 'DIGEST'], rows), ...problems]
 }
 
 function packageLines({ opamSwitch, systemPackages }: UnikernelImage): string[] {
@@ -183,8 +182,8 @@ function packageLines({ opamSwitch, systemPackages }: UnikernelImage): string[] 
   ])
   const system = (systemPackages?.packages ?? []).map(({ name, version }) => [name, version])
   return [
-    ...(opam.length > 0 ? ['', ...wideColumns(['opam package', 'version', 'source'], opam)] : []),
-    ...(system.length > 0 ? ['', ...wideColumns(['system package', 'version'], system)] : []),
+    ...(opam.length > 0 ? ['', ...wideTable(['OPAM PACKAGE', 'VERSION', 'SOURCE'], opam)] : []),
+    ...(system.length > 0 ? ['', ...wideTable(['SYSTEM PACKAGE', 'VERSION'], system)] : []),
   ]
 }
 
@@ -193,7 +192,7 @@ function devicesRows(devices: readonly Device[]): (readonly [string, string])[] 
   return devices.map(({ kind, name }, index) => [index === 0 ? 'devices' : '', `${kind} ${name}`])
 }
 
-/** How a tender is started, with each device as an option: solo5's docs, "Running Solo5 unikernels". */
+/** The command line of the tender with each device as an option: solo5's docs, "Running Solo5 unikernels". */
 function runLine({ kernel, config }: UnikernelImage): string | undefined {
   const { abi, manifest } = kernel.solo5
   const tender = TENDERS[abi.target]
@@ -244,9 +243,9 @@ function buildHashText({ buildHash, image, verified }: Inspected): string | unde
   if (buildHash !== undefined) {
     const { algorithm, declared, found } = buildHash
     return declared === found
-      ? `${algorithm} ${declared}, and the kernel has it`
-      : `${algorithm} ${declared}, but the kernel has ${found}`
+      ? `${algorithm} ${declared}, equal to the kernel's`
+      : `${algorithm} ${declared}, but the kernel's is ${found}`
   }
   if (image.buildHashes === undefined) return undefined
-  return verified ? 'nothing of the kernel' : 'not compared: --verify reads the whole kernel'
+  return verified ? 'none for the kernel' : 'not compared; --verify compares it'
 }

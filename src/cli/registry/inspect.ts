@@ -6,94 +6,93 @@ import {
 } from '../../client/image-reference.ts'
 import type { ImageSource } from '../../client/image-source.ts'
 import { compareSourceHash, readSourceImage, verifyBlob } from '../../client/image-source.ts'
-import { type RemoteManifest, RemoteRepository } from '../../client/remote-repository.ts'
+import type { RemoteManifest, RemoteRepository } from '../../client/remote-repository.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { type Child, type Manifest, parseManifest } from '../../oci/manifest.ts'
 import { assertBuildHash, validateChild, validateImage } from '../../unikernel/validation.ts'
-import { type Command, CommandError, STATUS, UsageError } from '../command.ts'
+import { argument, command, flag, JSON_OPTION, type Values, value } from '../command.ts'
+import { CommandError, STATUS, UsageError } from '../errors.ts'
 import { printJson, printLines, visible } from '../printing.ts'
+import { withClientErrors } from './client-errors.ts'
 import { type Inspected, imageJson, imageLines, indexJson, indexLines } from './inspect-report.ts'
-import { makeLocalImage } from './local-image.ts'
-import { listOrbFiles } from './orb-folder.ts'
-import { forUsers, parseWords } from './registry-commands.ts'
+import { readLocalImage } from './local-image.ts'
 import {
   findLogin,
   LOGIN_OPTIONS,
-  LOGIN_USAGE,
   type LoginOptions,
   type NamedImage,
   parseNamedImage,
-} from './registry-login.ts'
+} from './login-options.ts'
+import { listOrbFiles } from './orb-folder.ts'
+import { PLATFORM_OPTIONS } from './platform-options.ts'
 
-/** The names that OCI gives to processors that Solo5 calls otherwise. */
+/** The OCI names of the processors that Solo5 names differently. */
 const ARCHITECTURES: Readonly<Record<string, string>> = { x86_64: 'amd64', aarch64: 'arm64' }
 
-/** `rookery inspect`: what a kernel, a build or a pushed image is, and what it was made from. */
-export const inspectCommand: Command = {
-  words: ['inspect'],
-  usage: `FILE|DIR|HOST/REPOSITORY:TAG [--target hvt|spt|virtio|muen|genode|xen] [--arch NAME] [--packages] [--verify] [--kernel FILE] ${LOGIN_USAGE} [--json]`,
-  summary:
-    'Show what a kernel, an orb folder or an image in any registry is, and from what it was made',
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      {
-        target: { type: 'string' },
-        arch: { type: 'string' },
-        packages: { type: 'boolean', default: false },
-        verify: { type: 'boolean', default: false },
-        kernel: { type: 'string' },
-        json: { type: 'boolean', default: false },
-        ...LOGIN_OPTIONS,
-      },
-      { least: 1, most: 1, expected: 'a kernel, a folder, or HOST/REPOSITORY:TAG' },
-    )
-    const [what = ''] = positionals
-    return forUsers(async () => {
-      if (await isHere(what)) {
-        return print(asserted(await inspectFiles(what, values.kernel), values), values)
+const OPTIONS = {
+  ...PLATFORM_OPTIONS,
+  packages: flag('list opam and system packages'),
+  verify: flag('read all layers and verify their digests and the build hash'),
+  kernel: value('FILE', 'kernel to inspect when the folder has several'),
+  ...JSON_OPTION,
+  ...LOGIN_OPTIONS,
+}
+
+type InspectOptions = Values<typeof OPTIONS>
+
+/** `rookery inspect`: the kernel, devices, layers and provenance of a file, a build or an image. */
+export const inspectCommand = command({
+  arguments: {
+    subject: argument(
+      'FILE|DIR|HOST/REPOSITORY:TAG',
+      "a kernel, orb's output folder, or an image of any registry",
+    ),
+  },
+  options: OPTIONS,
+  notes: 'The exit status is 1 when the image contradicts its own description.',
+  examples: [
+    ['rookery inspect www.hvt', 'a kernel: target, ABI, devices and how to start it'],
+    ['rookery inspect registry.example.org/builds/www:live --packages', 'an image'],
+  ],
+  run(values, environment) {
+    const { subject } = values
+    return withClientErrors(async () => {
+      if (await exists(subject)) {
+        const inspected = await inspectFiles(subject, values.kernel)
+        return print(assertPlatform(inspected, values), values)
       }
-      if (values.kernel !== undefined) throw new UsageError('--kernel chooses from a folder')
-      const named = namedOrAbsent(what, values)
-      return inspectRemote(named, values, environment)
+      if (values.kernel !== undefined) throw new UsageError('--kernel needs a folder')
+      return inspectRemote(parseImage(subject, values), values, environment)
     })
   },
-}
+})
 
-type Wish = LoginOptions & {
-  readonly target?: string | undefined
-  readonly arch?: string | undefined
-  readonly packages: boolean
-  readonly verify: boolean
-  readonly json: boolean
-}
-
-function isHere(path: string): Promise<boolean> {
+function exists(path: string): Promise<boolean> {
   return stat(path).then(
     () => true,
     () => false,
   )
 }
 
-function namedOrAbsent(what: string, options: LoginOptions): NamedImage {
-  const isPath = /^[./~]/.test(what) || !what.includes('/')
-  if (isPath) throw new CommandError(`there is no file or folder ${visible(what)}`)
+function parseImage(text: string, options: LoginOptions): NamedImage {
+  const isPath = /^[./~]/.test(text) || !text.includes('/')
+  if (isPath) throw new CommandError(`there is no file or folder ${visible(text)}`)
   try {
-    return parseNamedImage(what, options)
+    return parseNamedImage(text, options)
   } catch (error) {
     if (!(error instanceof MalformedReferenceError)) throw error
-    const message = `there is no file or folder ${visible(what)}, and it is ${error.message}`
+    const message = `there is no file or folder ${visible(text)}, and it is ${error.message}`
     throw new CommandError(message, { cause: error })
   }
 }
 
 async function inspectFiles(path: string, kernel: string | undefined): Promise<Inspected> {
   const files = await listOrbFiles(path, kernel)
-  const { image, digest, manifest, store } = await makeLocalImage({ files })
+  const { image, digest, manifest, store } = await readLocalImage({ files })
   if (image === undefined) throw new CommandError(`${visible(path)} has no Solo5 kernel`)
   return {
     name: path,
-    // One kernel is no image yet.
+    // A kernel alone is not an image.
     digest: files.length > 1 ? digest : undefined,
     image,
     manifest,
@@ -105,14 +104,16 @@ async function inspectFiles(path: string, kernel: string | undefined): Promise<I
 
 async function inspectRemote(
   named: NamedImage,
-  wish: Wish,
+  options: InspectOptions,
   environment: NodeJS.ProcessEnv,
 ): Promise<number> {
   const { reference } = named
   const at = reference.digest ?? reference.tag
   if (at === undefined) throw new UsageError('the reference must end with :TAG or @DIGEST')
+  // Loaded here, so that help does not load the HTTP client.
+  const { RemoteRepository } = await import('../../client/remote-repository.ts')
   const repository = new RemoteRepository(reference, reference.repository, {
-    login: await findLogin(named, wish, environment),
+    login: await findLogin(named, options, environment),
     environment,
     actions: 'pull',
   })
@@ -122,20 +123,23 @@ async function inspectRemote(
     const name = formatReference(reference)
     if (manifest.children.length === 0) {
       return print(
-        asserted(await inspectManifest(repository, name, found, manifest, wish), wish),
-        wish,
+        assertPlatform(await inspectManifest(repository, name, found, manifest, options), options),
+        options,
       )
     }
-    const child = chosen(manifest.children, wish, name)
+    const child = chooseChild(manifest.children, options, name)
     if (child === undefined) {
       const { children } = manifest
-      if (wish.json) printJson(indexJson(name, found.digest, children))
+      if (options.json) printJson(indexJson(name, found.digest, children))
       else printLines(indexLines(name, found.digest, children))
       return STATUS.ok
     }
     const one = await foundManifest(repository, child.digest, reference)
     const its = parseManifest(one.bytes, one.mediaType)
-    const inspected = asserted(await inspectManifest(repository, name, one, its, wish), wish)
+    const inspected = assertPlatform(
+      await inspectManifest(repository, name, one, its, options),
+      options,
+    )
     const { abi, architecture } = inspected.image.kernel.solo5
     const contradiction = findContradiction(() =>
       validateChild(child, { target: abi.target, architecture }),
@@ -146,7 +150,7 @@ async function inspectRemote(
         index: found.digest,
         contradiction: inspected.contradiction ?? contradiction,
       },
-      wish,
+      options,
     )
   } finally {
     await repository.close()
@@ -160,9 +164,7 @@ async function foundManifest(
 ): Promise<RemoteManifest> {
   const found = await repository.findManifest(at)
   if (found !== undefined) return found
-  throw new CommandError(
-    `there is no image ${at} in ${name} at ${host}, or nobody may see it without logging in`,
-  )
+  throw new CommandError(`there is no image ${at} in ${name} at ${host}, or it needs a login`)
 }
 
 async function inspectManifest(
@@ -170,7 +172,7 @@ async function inspectManifest(
   name: string,
   { digest }: RemoteManifest,
   manifest: Manifest,
-  { verify }: Wish,
+  { verify }: InspectOptions,
 ): Promise<Inspected> {
   const store: ImageSource = {
     rangeOf: (part) => (start, end) => repository.readRange(part.digest, start, end),
@@ -179,9 +181,9 @@ async function inspectManifest(
   const { image, lookup } = await readSourceImage(manifest, store)
   if (verify) for (const part of manifest.blobs) await verifyBlob(store, part)
   if (image === undefined) {
-    // An image that says that it is a unikernel is told why it is none.
+    // An image declared as a unikernel fails here, with the reason.
     validateImage(manifest, image, lookup)
-    throw new CommandError(`${name} is no unikernel image: no layer is a Solo5 kernel`)
+    throw new CommandError(`${name} is not a unikernel image: no layer is a Solo5 kernel`)
   }
   const buildHash = verify ? await compareSourceHash(image, store) : undefined
   const contradiction = findContradiction(() => {
@@ -191,10 +193,10 @@ async function inspectManifest(
   return { name, digest, image, manifest, buildHash, verified: verify, contradiction }
 }
 
-/** Other registries do not judge what they take: a contradiction is shown, and the rest as well. */
-function findContradiction(judge: () => void): string | undefined {
+/** Other registries do not validate images: a contradiction is shown beside everything else. */
+function findContradiction(validate: () => void): string | undefined {
   try {
-    judge()
+    validate()
     return undefined
   } catch (error) {
     if (error instanceof RegistryError) return error.message
@@ -202,24 +204,28 @@ function findContradiction(judge: () => void): string | undefined {
   }
 }
 
-/** The image of an index that is meant; undefined when several are and nothing was chosen. */
-function chosen(children: readonly Child[], wish: Wish, name: string): Child | undefined {
-  const { target, arch } = wish
+/** Chooses an image of an index; undefined when there are several and no option chooses. */
+function chooseChild(
+  children: readonly Child[],
+  options: InspectOptions,
+  name: string,
+): Child | undefined {
+  const { target, arch } = options
   const unikernels = children.filter(({ platform }) => platform?.os === 'solo5')
-  const fitting = unikernels.filter(
+  const matching = unikernels.filter(
     ({ platform }) =>
       (target === undefined || platform?.variant === target) &&
       (arch === undefined || platform?.architecture === (ARCHITECTURES[arch] ?? arch)),
   )
-  const [first, second] = fitting
+  const [first, second] = matching
   if (second === undefined && first !== undefined) return first
   if (target === undefined && arch === undefined) return undefined
-  const wished = [target, arch].filter((one) => one !== undefined).join(' ')
-  const there = unikernels.map(platformText).join(', ') || 'none'
+  const requested = [target, arch].filter((one) => one !== undefined).join(' ')
+  const available = unikernels.map(platformText).join(', ') || 'none'
   throw new CommandError(
     second === undefined
-      ? `${name} has no image for ${visible(wished)}: there are ${visible(there)}`
-      : `${name} has several images for ${visible(wished)}: choose with --target and --arch, of ${visible(there)}`,
+      ? `${name} has no image for ${visible(requested)}; available: ${visible(available)}`
+      : `${name} has several images for ${visible(requested)}; choose with --target and --arch: ${visible(available)}`,
   )
 }
 
@@ -227,8 +233,8 @@ function platformText({ platform }: Child): string {
   return `${platform?.variant ?? '?'} ${platform?.architecture ?? '?'}`
 }
 
-/** Of a single image, target and architecture are no choice but must be right. */
-function asserted(inspected: Inspected, { target, arch }: Wish): Inspected {
+/** Checks --target and --arch against a single image. Throws CommandError. */
+function assertPlatform(inspected: Inspected, { target, arch }: InspectOptions): Inspected {
   const { abi, architecture } = inspected.image.kernel.solo5
   if (target !== undefined && target !== abi.target) {
     throw new CommandError(
@@ -238,13 +244,13 @@ function asserted(inspected: Inspected, { target, arch }: Wish): Inspected {
   const names = [architecture, ARCHITECTURES[architecture ?? '']]
   if (arch !== undefined && !names.includes(arch)) {
     throw new CommandError(
-      `${visible(inspected.name)} is for ${architecture ?? 'no known processor'}, not ${visible(arch)}`,
+      `${visible(inspected.name)} is for ${architecture ?? 'an unknown processor'}, not ${visible(arch)}`,
     )
   }
   return inspected
 }
 
-function print(inspected: Inspected, { json, packages }: Wish): number {
+function print(inspected: Inspected, { json, packages }: InspectOptions): number {
   if (json) printJson(imageJson(inspected, packages))
   else printLines(imageLines(inspected, packages))
   return inspected.contradiction === undefined ? STATUS.ok : STATUS.found

@@ -18,11 +18,11 @@ import { createdTime, type ImageFile, imageManifest } from '../../unikernel/form
 import { describeHost } from '../../unikernel/host/build-environment.ts'
 import { analyzeBlob } from '../../unikernel/layer-analysis.ts'
 import { assertBuildHash, validateImage } from '../../unikernel/validation.ts'
-import { CommandError } from '../command.ts'
+import { CommandError, reasonOf } from '../errors.ts'
 import { visible } from '../printing.ts'
 import { type OrbFile, rangesOf } from './orb-folder.ts'
 
-/** An image made of files, as it would be pushed. */
+/** An image of local files, as a push sends it. */
 export type LocalImage = SourceImage & {
   readonly blobs: readonly LocalBlob[]
   readonly bytes: Uint8Array
@@ -31,25 +31,25 @@ export type LocalImage = SourceImage & {
   readonly store: ImageSource
 }
 
-export type ImageWish = {
+export type LocalImageRequest = {
   readonly files: readonly OrbFile[]
-  /** A file. */
+  /** Its path. */
   readonly config?: string | undefined
-  /** RFC 3339; undefined: the time of the sources. */
+  /** RFC 3339; undefined: SOURCE_DATE_EPOCH of the build. */
   readonly created?: string | undefined
 }
 
 /**
- * Makes the manifest of an image, and holds its parts against one another, as a registry that judges
- * does. Throws CommandError for what cannot be read, and MANIFEST_INVALID for a contradiction.
+ * Reads files, makes the manifest of their image, and validates it as a Rookery does. Throws CommandError
+ * for an unreadable file, and MANIFEST_INVALID for a contradiction.
  */
-export async function makeLocalImage(wish: ImageWish): Promise<LocalImage> {
+export async function readLocalImage(request: LocalImageRequest): Promise<LocalImage> {
   const files: (ImageFile & { readonly path: string })[] = []
-  for (const { role, path } of wish.files) {
+  for (const { role, path } of request.files) {
     files.push({ role, path, title: basename(path), ...(await hashed(path)) })
   }
-  const config = wish.config === undefined ? undefined : await configBlob(wish.config)
-  const created = wish.created ?? (await timeOf(files))
+  const config = request.config === undefined ? undefined : await configBlob(request.config)
+  const created = request.created ?? (await sourceTime(files))
   const bytes = imageManifest({
     files: files.map(({ role, title, digest, size }) => ({ role, title, digest, size })),
     config: config && { digest: config.digest, size: config.size },
@@ -75,13 +75,13 @@ const EMPTY: LocalBlob = {
   from: { bytes: EMPTY_JSON },
 }
 
-/** Digest and size of the bytes that were read, whatever becomes of the file meanwhile. */
+/** Digest and size of the bytes that were read, even if the file changes later. */
 async function hashed(path: string): Promise<{ digest: Digest; size: number }> {
   const hash = createHash('sha256')
   let size = 0
   try {
     // A pipe could not be read a second time.
-    if (!(await stat(path)).isFile()) throw new Error('it is no file')
+    if (!(await stat(path)).isFile()) throw new Error('it is not a regular file')
     for await (const chunk of createReadStream(path)) {
       hash.update(chunk)
       size += chunk.length
@@ -97,7 +97,7 @@ async function configBlob(path: string): Promise<LocalBlob> {
     const { size } = await stat(path)
     if (size > CONFIG_BYTES_MAX) {
       throw new CommandError(
-        `${visible(path)} has ${size} bytes; a config has ${CONFIG_BYTES_MAX} at most`,
+        `${visible(path)} has ${size} bytes; a config has at most ${CONFIG_BYTES_MAX}`,
       )
     }
     const bytes = await readFile(path)
@@ -106,14 +106,16 @@ async function configBlob(path: string): Promise<LocalBlob> {
   } catch (error) {
     if (error instanceof CommandError) throw error
     if (!(error instanceof MalformedConfigError)) throw unreadable(path, error)
-    throw new CommandError(`${visible(path)} is no config of a unikernel: ${error.message}`, {
+    throw new CommandError(`${visible(path)} is not a unikernel config: ${error.message}`, {
       cause: error,
     })
   }
 }
 
-/** The time of the sources, as the build environment has it. */
-async function timeOf(files: readonly (ImageFile & { readonly path: string })[]): Promise<string> {
+/** SOURCE_DATE_EPOCH of the build environment, as a time. */
+async function sourceTime(
+  files: readonly (ImageFile & { readonly path: string })[],
+): Promise<string> {
   const file = files.find(({ role }) => role === 'build-environment')
   if (file === undefined) return createdTime(undefined)
   const { digest, size, path } = file
@@ -125,7 +127,7 @@ async function timeOf(files: readonly (ImageFile & { readonly path: string })[])
 function storeOf(blobs: readonly LocalBlob[]): ImageSource {
   const sourceOf = (digest: Digest) => {
     const blob = blobs.find((one) => one.digest === digest)
-    if (blob === undefined) throw new Error(`${digest} is no part of this image`)
+    if (blob === undefined) throw new Error(`${digest} is not a part of this image`)
     return blob.from
   }
   return {
@@ -146,6 +148,5 @@ async function* toAsync(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 }
 
 function unreadable(path: string, error: unknown): CommandError {
-  const reason = error instanceof Error ? error.message : String(error)
-  return new CommandError(`${visible(path)} cannot be read: ${reason}`, { cause: error })
+  return new CommandError(`${visible(path)} cannot be read: ${reasonOf(error)}`, { cause: error })
 }

@@ -1,26 +1,29 @@
-import { type Command, parseArguments, STATUS } from '../command.ts'
-import { printJson, printLines } from '../printing.ts'
+import { argument, command, JSON_OPTION } from '../command.ts'
+import { STATUS } from '../errors.ts'
+import { readSecretArgument } from '../input.ts'
+import { printResult } from '../printing.ts'
 import { loginLines, parseLoginUrl } from './login.ts'
 
-/** `rookery login-url`: what a URL with user and password in it means for each client. */
-export const loginUrlCommand: Command = {
-  words: ['login-url'],
-  usage: 'https://USER:PASSWORD@HOST[/REPOSITORY[:TAG]] [--json]',
-  summary:
-    'Print the lines by which curl, oras and docker log in with a URL that has a password in it',
-  async run(args) {
-    const { values, positionals } = parseArguments(
-      args,
-      { json: { type: 'boolean', default: false } },
-      ['URL'],
-    )
-    const login = parseLoginUrl(positionals[0] ?? '')
-    if (values.json) {
-      printJson(login)
-      return STATUS.ok
-    }
+/** `rookery login-url`: the logins of curl, oras and docker for a URL with user and password. */
+export const loginUrlCommand = command({
+  arguments: {
+    url: argument(
+      'URL',
+      'https://USER:PASSWORD@HOST[/REPOSITORY[:TAG]], or - to read it from standard input',
+    ),
+  },
+  options: JSON_OPTION,
+  examples: [
+    ['rookery login-url - < url', 'print logins for the URL in a file'],
+    [
+      "rookery credential create orb-1 --repository 'builds/**' --json | jq -r .url | rookery login-url -",
+      'create a credential and print its logins',
+    ],
+  ],
+  async run({ url, json }) {
+    const login = parseLoginUrl(await readSecretArgument(url, 'a URL'))
     const { curl, oras, docker } = loginLines(login)
-    printLines(['# curl', curl, '# oras', oras, '# docker', docker])
+    printResult(json, login, ['# curl', curl, '# oras', oras, '# docker', docker])
     return STATUS.ok
   },
-}
+})

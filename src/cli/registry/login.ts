@@ -1,47 +1,47 @@
 import { parseDigest } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { parseRepository, parseTag } from '../../oci/reference.ts'
-import { UsageError } from '../command.ts'
+import { UsageError } from '../errors.ts'
 
-/** What a client needs to know to log in. */
-export type Login = {
-  /** With the port, when it is not the usual one. */
+/** A login with a password at a host. */
+export type HostLogin = {
+  /** With the port, when it is not the default. */
   readonly host: string
-  /** No TLS: some clients must be told. */
+  /** HTTP without TLS, for which some clients need an option. */
   readonly plainHttp: boolean
   readonly username: string
   readonly password: string
 }
 
-/** A login, and the image that the URL named besides, if any. */
-export type LoginUrl = Login & {
+/** A login, and the image of its URL, if any. */
+export type LoginUrl = HostLogin & {
   readonly repository?: string
   /** A tag or a digest. */
   readonly reference?: string
 }
 
-const RIGHT = 'https://user:password@registry.example.org/builds/www:v1'
+const EXAMPLE = 'https://user:password@registry.example.org/builds/www:v1'
 const URL_LENGTH_MAX = 64 * 1024
 // RFC 7617, section 2: neither may hold control characters.
 const CONTROL = /\p{Cc}/u
 
 /**
- * Takes `https://user:password@host[:port][/repository[:tag]]` apart. Throws UsageError, whose message
- * never repeats the URL: it has a secret in it.
+ * Parses `https://user:password@host[:port][/repository[:tag]]`. Throws UsageError, whose message never
+ * repeats the URL: it contains a secret.
  */
 export function parseLoginUrl(text: string): LoginUrl {
-  // The parser would pass over tabs and line breaks, and take a backslash for a slash.
+  // The parser skips tabs and line breaks, and reads a backslash as a slash.
   if (text.length > URL_LENGTH_MAX || CONTROL.test(text) || /[?#\\]/.test(text)) throw invalidUrl()
   if (!URL.canParse(text)) throw invalidUrl()
   const url = new URL(text)
   if (!['http:', 'https:'].includes(url.protocol)) throw invalidUrl()
   const [username, password] = [decoded(url.username), decoded(url.password)]
   if (username === '' || password === '') {
-    throw new UsageError(`the URL has no user and password in it: one is like ${RIGHT}`)
+    throw new UsageError(`user or password is missing in the URL: it must be like ${EXAMPLE}`)
   }
-  // The first colon ends the user in a header, whatever was meant.
+  // In a header, the first colon ends the user name.
   if (CONTROL.test(username + password) || username.includes(':')) {
-    throw new UsageError('no client can send this user or password: control characters, or a colon')
+    throw new UsageError('user and password must have no control characters, and the user no colon')
   }
   return {
     host: url.host,
@@ -52,27 +52,27 @@ export function parseLoginUrl(text: string): LoginUrl {
   }
 }
 
-/** The URL that carries user and password, to hand over. */
+/** Returns a URL with user and password. */
 export function loginUrl(base: string, username: string, password: string): string {
   const url = new URL(base)
   const user = `${encodeURIComponent(username)}:${encodeURIComponent(password)}`
   return `${url.protocol}//${user}@${url.host}`
 }
 
-/** How to log in with oras, docker and curl, in lines for a shell. */
-export function loginLines({ host, plainHttp, username, password }: Login) {
-  const [user, secret, place] = [username, password, host].map(quoted)
+/** Returns lines for a shell that log in with oras, docker and curl. */
+export function loginLines({ host, plainHttp, username, password }: HostLogin) {
+  const [user, secret, registry] = [username, password, host].map(quoted)
   const base = quoted(`${plainHttp ? 'http' : 'https'}://${host}/v2/`)
-  // Not as an argument: those are seen by everybody on the machine.
+  // By standard input: everybody on the machine can read arguments.
   const piped = `printf '%s' ${secret} |`
   return {
     curl: `curl -fsS -u ${quoted(`${username}:${password}`)} ${base}`,
-    oras: `${piped} oras login${plainHttp ? ' --plain-http' : ''} -u ${user} --password-stdin ${place}`,
-    docker: `${piped} docker login -u ${user} --password-stdin ${place}`,
+    oras: `${piped} oras login${plainHttp ? ' --plain-http' : ''} -u ${user} --password-stdin ${registry}`,
+    docker: `${piped} docker login -u ${user} --password-stdin ${registry}`,
   }
 }
 
-/** A word of a shell's command line, whatever is in it. */
+/** Quotes any text as one word of a shell. */
 export function quoted(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`
 }
@@ -90,7 +90,7 @@ function imageOf(path: string): Pick<LoginUrl, 'repository' | 'reference'> {
     }
   } catch (cause) {
     if (!(cause instanceof RegistryError)) throw cause
-    throw new UsageError(`behind the host stands no image: ${cause.message}`, { cause })
+    throw new UsageError(`the path of the URL is no image: ${cause.message}`, { cause })
   }
 }
 
@@ -104,7 +104,7 @@ function decoded(text: string): string {
 
 function invalidUrl(cause?: unknown): UsageError {
   return new UsageError(
-    `the URL must be like ${RIGHT}; in user and password, / ? # % and \\ are written as %2F %3F %23 %25 %5C`,
+    `the URL must be like ${EXAMPLE}; in user and password, write / ? # % and \\ as %2F %3F %23 %25 %5C`,
     { cause },
   )
 }

@@ -5,22 +5,22 @@ import { errnoOf } from '../../async/errno.ts'
 import { INPUTS, type Role } from '../../unikernel/format.ts'
 import { MalformedKernelError, type ReadRange } from '../../unikernel/kernel/elf-bytes.ts'
 import { findSolo5Kernel } from '../../unikernel/kernel/solo5.ts'
-import { CommandError } from '../command.ts'
+import { CommandError, reasonOf } from '../errors.ts'
 import { visible } from '../printing.ts'
 
 /** A file that becomes a layer. */
 export type OrbFile = { readonly role: Role; readonly path: string }
 
-/** Of a folder with more, it is not looked at what they are. */
+/** A folder with more entries is refused. */
 const FILES_MAX = 1000
 const SHOWN_MAX = 10
-/** Where orb puts what a package installs as a program. */
+/** The folder for installed programs in orb's output. */
 const PROGRAMS = 'bin'
 
 /**
- * The files of an image, by what orb names them: the kernel in `bin`, else in the folder itself, found
- * by its Solo5 notes; its twin with symbols; and what it was built from. A file is a kernel alone.
- * `kernel` says which of several. Throws CommandError.
+ * Lists the files of an image by the names that orb gives them: the kernel in `bin`, else in the folder
+ * itself, found by its Solo5 notes; the kernel with symbols; and the inputs of the build. A path to a file
+ * is a kernel alone. `kernel` chooses one of several. Throws CommandError.
  */
 export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFile[]> {
   const found = await stat(path).catch((cause) => {
@@ -28,13 +28,14 @@ export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFi
   })
   if (!found.isDirectory()) {
     if (kernel !== undefined) {
-      throw new CommandError(`${visible(path)} is a file: --kernel chooses from a folder`)
+      throw new CommandError(`${visible(path)} is a file: --kernel needs a folder`)
     }
-    await demandKernel(path)
+    await assertKernel(path)
     return [{ role: 'kernel', path }]
   }
   const here = await listFiles(path)
-  const main = kernel === undefined ? await onlyKernel(path, here) : await named(path, kernel)
+  const main =
+    kernel === undefined ? await onlyKernel(path, here) : await findNamedKernel(path, kernel)
   const name = basename(main)
   const present = (file: string) => (here.includes(file) ? file : undefined)
   const others: [Role, string | undefined][] = [
@@ -50,7 +51,7 @@ export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFi
   ]
 }
 
-/** Reads parts of a file. */
+/** Returns a function that reads ranges of a file. */
 export function rangesOf(path: string): ReadRange {
   return async (start, end) => {
     const file = await open(path)
@@ -78,7 +79,7 @@ async function onlyKernel(folder: string, here: readonly string[]): Promise<stri
     if (second !== undefined) {
       const shown = kernels.slice(0, SHOWN_MAX).map(visible).join(', ')
       throw new CommandError(
-        `there are ${kernels.length} kernels in ${visible(folder)}: choose one with --kernel, of ${shown}`,
+        `there are ${kernels.length} kernels in ${visible(folder)}; choose one with --kernel: ${shown}`,
       )
     }
     if (first !== undefined) return join(folder, first)
@@ -86,17 +87,17 @@ async function onlyKernel(folder: string, here: readonly string[]): Promise<stri
   const [problem] = broken
   if (problem !== undefined) throw new CommandError(problem)
   throw new CommandError(
-    `there is no Solo5 kernel in ${visible(folder)}, nor in its ${PROGRAMS}: a build that failed leaves none`,
+    `there is no Solo5 kernel in ${visible(folder)} or its ${PROGRAMS} folder; did the build fail?`,
   )
 }
 
-/** A kernel by its name in the folder, or by its own path. */
-async function named(folder: string, kernel: string): Promise<string> {
+/** Finds a kernel by its name in the folder, or by its own path. */
+async function findNamedKernel(folder: string, kernel: string): Promise<string> {
   const places = [join(folder, kernel), join(folder, PROGRAMS, kernel), resolve(kernel)]
   for (const place of places) {
     const found = await stat(place).catch(() => undefined)
     if (found?.isFile()) {
-      await demandKernel(place)
+      await assertKernel(place)
       return place
     }
   }
@@ -105,7 +106,7 @@ async function named(folder: string, kernel: string): Promise<string> {
 
 const NO_KERNEL = 'it is not an ELF executable with Solo5 notes'
 
-async function demandKernel(path: string): Promise<void> {
+async function assertKernel(path: string): Promise<void> {
   const problem = await findKernelProblem(path)
   if (problem !== undefined) {
     throw new CommandError(`${visible(path)} is not a kernel: ${problem}`)
@@ -123,13 +124,13 @@ async function findKernelProblem(path: string): Promise<string | undefined> {
   }
 }
 
-/** Named after the package, which a kernel often is, too. */
-function findBuildHashes(files: readonly string[], right: string): string | undefined {
+/** Finds the file of build hashes. It has the name of the package, which is often that of the kernel. */
+function findBuildHashes(files: readonly string[], expected: string): string | undefined {
   const ending = files.filter((name) => name.endsWith('.build-hashes'))
-  return ending.length === 1 ? ending[0] : ending.find((name) => name === right)
+  return ending.length === 1 ? ending[0] : ending.find((name) => name === expected)
 }
 
-/** Without its target: `hello-key` of `hello-key.hvt`. */
+/** A kernel's name without its target: `hello-key` of `hello-key.hvt`. */
 function stem(name: string): string {
   const dot = name.lastIndexOf('.')
   return dot < 1 ? name : name.slice(0, dot)
@@ -137,7 +138,7 @@ function stem(name: string): string {
 
 const NO_FOLDER: ReadonlySet<unknown> = new Set(['ENOENT', 'ENOTDIR'])
 
-/** Names of what are files, also behind links, in their order. */
+/** Lists the names of files, links to files included, in their order. */
 async function listFiles(folder: string): Promise<string[]> {
   let entries: Dirent[]
   try {
@@ -148,7 +149,7 @@ async function listFiles(folder: string): Promise<string[]> {
   }
   if (entries.length > FILES_MAX) {
     throw new CommandError(
-      `${visible(folder)} has ${entries.length} entries, and an orb folder has few: choose the kernel alone, as a file`,
+      `${visible(folder)} has ${entries.length} entries, more than an orb folder: give the kernel itself`,
     )
   }
   const files = await Promise.all(
@@ -165,6 +166,5 @@ async function listFiles(folder: string): Promise<string[]> {
 }
 
 function unreadable(path: string, error: unknown): CommandError {
-  const reason = error instanceof Error ? error.message : String(error)
-  return new CommandError(`${visible(path)} cannot be read: ${reason}`, { cause: error })
+  return new CommandError(`${visible(path)} cannot be read: ${reasonOf(error)}`, { cause: error })
 }

@@ -1,8 +1,7 @@
 import type { LocalBlob, PushProgress } from '../../client/push.ts'
-import { sizeText } from '../command.ts'
-import { visible } from '../printing.ts'
+import { sizeText, visible } from '../printing.ts'
 
-/** Where a bar is drawn: standard error, when that is a terminal. */
+/** The stream that shows the bar: standard error, when that is a terminal. */
 export type Terminal = {
   readonly isTTY?: boolean
   readonly columns?: number
@@ -13,7 +12,7 @@ const REDRAW_MILLISECONDS = 100
 const BAR_CHARACTERS = 24
 const START_OF_LINE = '\r\u001b[K'
 
-/** How far a push came: bytes and rate on a terminal, and nothing where nobody looks. */
+/** The progress of a push: bytes and rate on a terminal, and nothing elsewhere. */
 export class ProgressBar implements PushProgress {
   readonly #terminal: Terminal
   readonly #now: () => number
@@ -36,18 +35,18 @@ export class ProgressBar implements PushProgress {
   }
 
   done({ size }: LocalBlob, sent: boolean): void {
-    // What was there already is nothing to wait for.
+    // The registry had this blob already.
     if (!sent) this.#left -= size
     this.#draw()
   }
 
-  /** A line for people that stays, such as why it waits. */
+  /** Writes a line that stays, such as the reason of a retry. */
   note(text: string): void {
     this.clear()
     this.#terminal.write(`${text}\n`)
   }
 
-  /** Takes the bar away. */
+  /** Removes the bar. */
   clear(): void {
     if (this.#terminal.isTTY) this.#terminal.write(START_OF_LINE)
     this.#drawnAt = 0

@@ -1,88 +1,98 @@
 import { formatReference, type ImageReference } from '../../client/image-reference.ts'
 import { pushImage } from '../../client/push.ts'
-import { RemoteRepository } from '../../client/remote-repository.ts'
 import { parseTag, type Tag } from '../../oci/reference.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
 import { isTime } from '../../unikernel/time.ts'
 import { listMissingInputs } from '../../unikernel/validation.ts'
-import { type Command, CommandError, STATUS, UsageError } from '../command.ts'
-import { printJson, printLines, visible } from '../printing.ts'
-import { type LocalImage, makeLocalImage } from './local-image.ts'
-import { listOrbFiles, type OrbFile } from './orb-folder.ts'
-import { ProgressBar } from './progress-bar.ts'
-import { forUsers, parseWords } from './registry-commands.ts'
+import {
+  argument,
+  command,
+  describeDefault,
+  flag,
+  JSON_OPTION,
+  moreArguments,
+  parsed,
+  value,
+} from '../command.ts'
+import { CommandError, STATUS, UsageError } from '../errors.ts'
+import { printResult, visible } from '../printing.ts'
+import { withClientErrors } from './client-errors.ts'
+import { type LocalImage, readLocalImage } from './local-image.ts'
 import {
   findLogin,
   LOGIN_OPTIONS,
-  LOGIN_USAGE,
   type LoginOptions,
   type NamedImage,
   parseNamedImage,
-} from './registry-login.ts'
+} from './login-options.ts'
+import { listOrbFiles, type OrbFile } from './orb-folder.ts'
+import { ProgressBar } from './progress-bar.ts'
 
 // As many as the registry takes in one request.
 const TAGS_MAX = 64
 
-/** `rookery push`: an orb build as it stands becomes an image in any registry. */
-export const pushCommand: Command = {
-  words: ['push'],
-  usage: `DIR|FILE HOST/REPOSITORY:TAG [TAG...] [--kernel FILE] [--config FILE] [--console FILE] [--script FILE] [--created TIME] [--require-provenance] [--dry-run] ${LOGIN_USAGE} [--json]`,
-  summary: "Push orb's output folder, or one kernel, as an image to any OCI registry",
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      {
-        kernel: { type: 'string' },
-        config: { type: 'string' },
-        console: { type: 'string' },
-        script: { type: 'string' },
-        created: { type: 'string' },
-        'require-provenance': { type: 'boolean', default: false },
-        'dry-run': { type: 'boolean', default: false },
-        json: { type: 'boolean', default: false },
-        ...LOGIN_OPTIONS,
-      },
-      { least: 2, most: 1 + TAGS_MAX, expected: `DIR, HOST/REPOSITORY:TAG and more tags` },
-    )
-    const [path = '', place = '', ...more] = positionals
-    return forUsers(async () => {
-      const named = parseNamedImage(place, values)
-      const tags = tagsOf(named.reference, more)
-      const image = await makeLocalImage({
+/** `rookery push`: an orb build or one kernel as an image of any registry. */
+export const pushCommand = command({
+  arguments: {
+    path: argument('DIR|FILE', "orb's output folder, or one kernel"),
+    image: argument('HOST/REPOSITORY:TAG', 'tag of the image'),
+    tags: moreArguments('TAG', 'more tags of the same image', TAGS_MAX - 1),
+  },
+  options: {
+    kernel: value('FILE', 'kernel to push when the folder has several'),
+    config: value('FILE', 'unikernel config (JSON): name, memory, arguments'),
+    console: value('FILE', 'console output of the build, as a layer'),
+    script: value('FILE', 'build script, as a layer'),
+    created: describeDefault(
+      parsed('TIME', 'creation time, such as 2026-05-20T12:00:00Z', parseCreated),
+      'SOURCE_DATE_EPOCH of the build',
+    ),
+    requireProvenance: flag('push nothing when a file of the provenance is missing'),
+    dryRun: flag('print the manifest and push nothing'),
+    ...JSON_OPTION,
+    ...LOGIN_OPTIONS,
+  },
+  examples: [
+    ['rookery push . registry.example.org/builds/www:live', "in orb's output folder"],
+    ['rookery push www.hvt 127.0.0.1:5000/builds/www:live v42', 'one kernel with two tags'],
+  ],
+  run(values, environment) {
+    const { path, dryRun, json } = values
+    return withClientErrors(async () => {
+      const named = parseNamedImage(values.image, values)
+      const tags = tagsOf(named.reference, values.tags)
+      const image = await readLocalImage({
         files: [
           ...(await listOrbFiles(path, values.kernel)),
           ...extraFiles('console', values.console),
           ...extraFiles('script', values.script),
         ],
         config: values.config,
-        created: parseCreated(values.created),
+        created: values.created,
       })
-      const known = image.image
-      if (known === undefined) throw new CommandError(`${visible(path)} has no Solo5 kernel`)
-      weighProvenance(known, values['require-provenance'])
-      if (!values['dry-run']) await send(image, named, tags, values, environment)
+      const unikernel = image.image
+      if (unikernel === undefined) throw new CommandError(`${visible(path)} has no Solo5 kernel`)
+      checkProvenance(unikernel, values.requireProvenance)
+      if (!dryRun) await send(image, named, tags, values, environment)
       const references = tags.map((tag) => formatReference({ ...named.reference, tag }))
       const { digest } = image
-      const inputId = known.inputId ?? null
-      const dry = values['dry-run'] ? { manifest: JSON.parse(image.bytes.toString()) } : {}
-      if (values.json) printJson({ digest, references, inputId, layers: layersOf(image), ...dry })
-      else {
-        printLines([
-          `digest     ${digest}`,
-          ...references.map((reference) => `reference  ${reference}`),
-          `input id   ${inputId ?? 'none'}`,
-          ...(values['dry-run'] ? dryLines(image) : []),
-        ])
-      }
+      const inputId = unikernel.inputId ?? null
+      const manifest = dryRun ? { manifest: JSON.parse(image.bytes.toString()) } : {}
+      printResult(json, { digest, references, inputId, layers: layersOf(image), ...manifest }, [
+        `digest     ${digest}`,
+        ...references.map((reference) => `reference  ${reference}`),
+        `input id   ${inputId ?? 'none'}`,
+        ...(dryRun ? manifestLines(image) : []),
+      ])
       return STATUS.ok
     })
   },
-}
+})
 
 function tagsOf({ tag, digest }: ImageReference, more: readonly string[]): Tag[] {
   if (tag === undefined || digest !== undefined) {
     throw new UsageError(
-      'where it is pushed must end with a tag and no digest: HOST/REPOSITORY:TAG',
+      'the reference must end with a tag and without a digest: HOST/REPOSITORY:TAG',
     )
   }
   return [...new Set([tag, ...more.map((text) => parseTag(text))])]
@@ -92,18 +102,18 @@ function extraFiles(role: 'console' | 'script', path: string | undefined): OrbFi
   return path === undefined ? [] : [{ role, path }]
 }
 
-function parseCreated(text: string | undefined): string | undefined {
-  if (text === undefined || isTime(text)) return text
-  throw new UsageError('--created must be a time such as 2026-05-20T12:00:00Z')
+function parseCreated(flag: string, text: string): string {
+  if (isTime(text)) return text
+  throw new UsageError(`${flag} must be a time such as 2026-05-20T12:00:00Z`)
 }
 
-/** Warns of what lacks, or refuses it. */
-function weighProvenance(image: UnikernelImage, required: boolean): void {
-  const lacks = listMissingInputs(image)
-  if (lacks.length === 0) return
-  const names = visible(lacks.join(', '))
-  if (required) throw new CommandError(`the image lacks ${names}: nothing was pushed`)
-  process.stderr.write(`rookery: warning: the image lacks ${names}, so it has no input id\n`)
+/** Warns of missing inputs, or throws CommandError when they are required. */
+function checkProvenance(image: UnikernelImage, required: boolean): void {
+  const missing = listMissingInputs(image)
+  if (missing.length === 0) return
+  const names = visible(missing.join(', '))
+  if (required) throw new CommandError(`nothing was pushed; missing inputs: ${names}`)
+  process.stderr.write(`rookery: warning: the image has no input id; missing inputs: ${names}\n`)
 }
 
 async function send(
@@ -117,12 +127,14 @@ async function send(
   const { blobs, bytes: manifest, digest } = image
   const total = blobs.reduce((sum, { size }) => sum + size, 0)
   const bar = new ProgressBar(process.stderr, total)
+  // Loaded here, so that help does not load the HTTP client.
+  const { RemoteRepository } = await import('../../client/remote-repository.ts')
   const repository = new RemoteRepository(named.reference, named.reference.repository, {
     login,
     environment,
     actions: 'pull,push',
     onWait: (milliseconds, reason) =>
-      bar.note(`rookery: ${visible(reason)}; again in ${Math.ceil(milliseconds / 1000)} s`),
+      bar.note(`rookery: ${visible(reason)}; retrying in ${Math.ceil(milliseconds / 1000)} s`),
   })
   try {
     await pushImage(repository, { blobs, manifest, digest, tags, progress: bar })
@@ -139,7 +151,7 @@ function layersOf({ manifest, image }: LocalImage) {
   })
 }
 
-function dryLines(image: LocalImage): string[] {
+function manifestLines(image: LocalImage): string[] {
   const layers = image.manifest.layers.map(
     ({ digest, title }) => `layer      ${digest}  ${visible(title ?? '')}`,
   )

@@ -1,81 +1,41 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { parseDigest } from '../../oci/digest.ts'
-import { type Command, CommandError, STATUS } from '../command.ts'
-import { columns, printJson, printLines, visible } from '../printing.ts'
-import type { ListedHit, ListedImage } from './api-types.ts'
-import {
-  parseLimit,
-  parseNamedRegistry,
-  queryOf,
-  repositoryPath,
-  shortDigest,
-  withApi,
-} from './registry-api.ts'
-import { parseWords } from './registry-commands.ts'
-import { LOGIN_OPTIONS, LOGIN_USAGE, parseNamedImage } from './registry-login.ts'
+import { argument, command, JSON_OPTION, optionalArgument } from '../command.ts'
+import { CommandError, reasonOf, STATUS } from '../errors.ts'
+import { LIMIT_OPTION } from '../numbers.ts'
+import { printJson, printLines, visible } from '../printing.ts'
+import { queryOf, withHostApi } from './api-client.ts'
+import type { ListedImage, PackageHit } from './api-types.ts'
+import { printImages, printPackageHits } from './image-table.ts'
+import { LOGIN_OPTIONS } from './login-options.ts'
 
-const JSON_OPTION = { json: { type: 'boolean', default: false } } as const
-// What looks like one is no file.
+const HOST = argument('HOST', 'registry, such as registry.example.org')
+// Such a text is never a file.
 const DIGEST = /^sha(?:256|512):/
-const LIMIT_OPTION = { limit: { type: 'string' } } as const
 
-const imagesCommand: Command = {
-  words: ['images'],
-  usage: `HOST/REPOSITORY [--target hvt|spt|…] [--abi N] [--arch NAME] [--device KIND|NAME|KIND:NAME] [--builder NAME] [--limit N] ${LOGIN_USAGE} [--json]`,
-  summary: 'List the unikernels of a repository, the newest first',
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      {
-        target: { type: 'string' },
-        abi: { type: 'string' },
-        arch: { type: 'string' },
-        device: { type: 'string' },
-        builder: { type: 'string' },
-        ...LIMIT_OPTION,
-        ...JSON_OPTION,
-        ...LOGIN_OPTIONS,
-      },
-      { least: 1, most: 1, expected: 'HOST/REPOSITORY' },
-    )
-    const limit = parseLimit(values.limit)
-    const named = () => parseNamedImage(positionals[0] ?? '', values)
-    return withApi(named, values, environment, async (api, image) => {
-      const { target, abi, arch, device, builder } = values
-      const query = queryOf({ target, abi, arch, device, builder })
-      const path = repositoryPath(image, `images${query}`)
-      const images = await api.list(path, 'images', 'the list of images', limit)
-      if (values.json) printJson({ images })
-      else printImages(images as ListedImage[])
-      return STATUS.ok
-    })
-  },
-}
-
-const kernelCommand: Command = {
-  words: ['kernel'],
-  usage: `HOST FILE|DIGEST [--limit N] ${LOGIN_USAGE} [--json]`,
-  summary: 'Tell which images and tags of a registry have a kernel, such as the one that runs here',
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      { ...LIMIT_OPTION, ...JSON_OPTION, ...LOGIN_OPTIONS },
-      { least: 2, most: 2, expected: 'HOST and a kernel or its digest' },
-    )
-    const limit = parseLimit(values.limit)
-    const [host = '', kernel = ''] = positionals
-    const named = () => parseNamedRegistry(host, values)
-    return withApi(named, values, environment, async (api) => {
+/** `rookery search kernel`: the images that contain a kernel. */
+export const kernelCommand = command({
+  arguments: { host: HOST, kernel: argument('FILE|DIGEST', 'kernel, or its digest') },
+  options: { ...LIMIT_OPTION, ...JSON_OPTION, ...LOGIN_OPTIONS },
+  notes: 'The exit status is 1 when no image contains it.',
+  examples: [
+    [
+      'rookery search kernel registry.example.org /var/lib/www.hvt',
+      'find the images of a kernel that runs here',
+    ],
+  ],
+  run(values, environment) {
+    const { host, kernel, limit, json } = values
+    return withHostApi(host, values, environment, async (api) => {
       const digest = DIGEST.test(kernel) ? parseDigest(kernel) : await digestOfFile(kernel)
       const images = await api.list(`/api/v1/kernels/${digest}`, 'images', 'the kernel', limit)
-      if (values.json) printJson({ kernel: digest, images })
+      if (json) printJson({ kernel: digest, images })
       else printImages(images as ListedImage[])
-      // A host asks by this whether anybody knows what it runs.
       return images.length > 0 ? STATUS.ok : STATUS.found
     })
   },
-}
+})
 
 type Reproductions = {
   readonly outputs: readonly { readonly kernel: string; readonly images: ListedImage[] }[]
@@ -83,107 +43,80 @@ type Reproductions = {
   readonly more: boolean
 }
 
-const inputsCommand: Command = {
-  words: ['inputs'],
-  usage: `HOST INPUT_ID ${LOGIN_USAGE} [--json]`,
-  summary: 'Tell what was built from the same inputs, and whether the same came out of it',
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      { ...JSON_OPTION, ...LOGIN_OPTIONS },
-      { least: 2, most: 2, expected: 'HOST and an input id' },
-    )
-    const [host = '', inputId = ''] = positionals
-    const named = () => parseNamedRegistry(host, values)
-    return withApi(named, values, environment, async (api) => {
+/** `rookery search inputs`: the images built from the same inputs. */
+export const inputsCommand = command({
+  arguments: {
+    host: HOST,
+    inputId: argument('INPUT_ID', 'input id of a build, as inspect shows it'),
+  },
+  options: { ...JSON_OPTION, ...LOGIN_OPTIONS },
+  notes: 'The exit status is 1 when the same inputs made different kernels.',
+  examples: [
+    [
+      'rookery search inputs registry.example.org 42a97998ad0254e1a1c4a5b2e6f7d8c9b0a1f2e3d4c5b6a7f8e9d0c1b2a3f4e5',
+      'check whether a build is reproducible',
+    ],
+  ],
+  run(values, environment) {
+    const { host, inputId, json } = values
+    return withHostApi(host, values, environment, async (api) => {
       const path = `/api/v1/inputs/${encodeURIComponent(inputId)}`
       const found = (await api.find(path, 'the input id')) as Reproductions
-      if (values.json) printJson(found)
+      if (json) printJson(found)
       else printReproductions(found)
-      // As a rebuilder asks: the same inputs made one kernel.
       return found.outputs.length > 1 ? STATUS.found : STATUS.ok
     })
   },
-}
+})
 
-const packagesCommand: Command = {
-  words: ['packages'],
-  usage: `HOST opam|deb|apk|freebsd/NAME [CONSTRAINT] [--limit N] ${LOGIN_USAGE} [--json]`,
-  summary:
-    "List images, tags and versions that contain a package, such as opam/tls '>= 0.17 & < 1'",
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      { ...LIMIT_OPTION, ...JSON_OPTION, ...LOGIN_OPTIONS },
-      { least: 2, most: 3, expected: 'HOST, a package such as opam/tls, and perhaps a constraint' },
-    )
-    const limit = parseLimit(values.limit)
-    const [host = '', wanted = '', version] = positionals
-    const named = () => parseNamedRegistry(host, values)
-    return withApi(named, values, environment, async (api) => {
-      const slash = wanted.indexOf('/')
-      if (slash <= 0) throw new CommandError(`a package is like opam/tls, not ${visible(wanted)}`)
-      const name = encodeURIComponent(wanted.slice(slash + 1))
-      const ecosystem = encodeURIComponent(wanted.slice(0, slash))
+/** `rookery search packages`: the images that contain a package. */
+export const packagesCommand = command({
+  arguments: {
+    host: HOST,
+    package: argument('ECOSYSTEM/NAME', 'package; the ecosystem is opam, deb, apk or freebsd'),
+    constraint: optionalArgument('CONSTRAINT', "versions, such as '>= 0.17 & < 1.0.2'"),
+  },
+  options: { ...LIMIT_OPTION, ...JSON_OPTION, ...LOGIN_OPTIONS },
+  examples: [
+    [
+      "rookery search packages registry.example.org opam/tls '>= 0.17 & < 1.0.2'",
+      'find images with vulnerable versions',
+    ],
+    ['rookery search packages registry.example.org deb/libseccomp-dev', 'any version'],
+  ],
+  run(values, environment) {
+    const { host, package: text, constraint: version, limit, json } = values
+    return withHostApi(host, values, environment, async (api) => {
+      const slash = text.indexOf('/')
+      if (slash <= 0) {
+        throw new CommandError(`a package must be like opam/tls, not ${visible(text)}`)
+      }
+      const name = encodeURIComponent(text.slice(slash + 1))
+      const ecosystem = encodeURIComponent(text.slice(0, slash))
       const path = `/api/v1/packages/${ecosystem}/${name}${queryOf({ version })}`
-      const images = await api.list(path, 'images', `the package ${visible(wanted)}`, limit)
-      if (values.json) printJson({ images })
-      else printHits(images as ListedHit[])
+      const images = await api.list(path, 'images', `the package ${visible(text)}`, limit)
+      if (json) printJson({ images })
+      else printPackageHits(images as PackageHit[])
       return STATUS.ok
     })
   },
-}
-
-/** Questions about the images of a registry. */
-export const askingCommands: readonly Command[] = [
-  imagesCommand,
-  kernelCommand,
-  inputsCommand,
-  packagesCommand,
-]
+})
 
 async function digestOfFile(path: string): Promise<string> {
   const hash = createHash('sha256')
   try {
     for await (const chunk of createReadStream(path)) hash.update(chunk)
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new CommandError(`${visible(path)} is no digest, and cannot be read: ${reason}`, {
-      cause,
-    })
+    throw new CommandError(
+      `${visible(path)} is not a digest, and cannot be read: ${reasonOf(cause)}`,
+      { cause },
+    )
   }
   return `sha256:${hash.digest('hex')}`
 }
 
-function printImages(images: readonly ListedImage[]): void {
-  const rows = images.map((image) => [
-    image.repository,
-    image.tags.join(',') || '-',
-    shortDigest(image.digest),
-    image.target,
-    image.devices.map(({ kind, name }) => `${kind}:${name}`).join(',') || '-',
-    image.builder,
-    image.pushedAt.slice(0, 16),
-  ])
-  const headings = ['REPOSITORY', 'TAGS', 'DIGEST', 'TARGET', 'DEVICES', 'BUILDER', 'PUSHED']
-  printLines(rows.length === 0 ? ['There are none.'] : columns(headings, rows))
-}
-
-function printHits(hits: readonly ListedHit[]): void {
-  const rows = hits.map((hit) => [
-    hit.repository,
-    hit.tags.join(',') || '-',
-    shortDigest(hit.digest),
-    hit.version ?? 'unknown',
-    hit.target,
-    hit.pushedAt.slice(0, 16),
-  ])
-  const headings = ['REPOSITORY', 'TAGS', 'DIGEST', 'VERSION', 'TARGET', 'PUSHED']
-  printLines(rows.length === 0 ? ['There are none.'] : columns(headings, rows))
-}
-
 function printReproductions({ outputs, otherInputs, more }: Reproductions): void {
-  if (outputs.length === 0) printLines(['Nothing here was built from these inputs.'])
+  if (outputs.length === 0) printLines(['No image was built from these inputs.'])
   for (const { kernel, images } of outputs) {
     printLines([`kernel ${kernel}`])
     printImages(images)
@@ -193,5 +126,5 @@ function printReproductions({ outputs, otherInputs, more }: Reproductions): void
     printLines(['The same kernel from other inputs:'])
     printImages(otherInputs)
   }
-  if (more) printLines(['There are more than these.'])
+  if (more) printLines(['There are more images than these.'])
 }

@@ -1,85 +1,73 @@
-import { type Command, STATUS } from '../command.ts'
-import { columns, printJson, printLines } from '../printing.ts'
-import type { ListedPosition } from './api-types.ts'
+import { argument, command, describeDefault, JSON_OPTION, value } from '../command.ts'
+import { STATUS } from '../errors.ts'
+import { LIMIT_OPTION } from '../numbers.ts'
+import { printJson, printResult, printTable, utcText } from '../printing.ts'
 import {
-  digestOption,
-  parseLimit,
+  parseDigestOption,
   repositoryPath,
+  requiredTag,
   shortDigest,
-  wantedTag,
-  withApi,
-} from './registry-api.ts'
-import { parseWords } from './registry-commands.ts'
-import { LOGIN_OPTIONS, LOGIN_USAGE, parseNamedImage } from './registry-login.ts'
+  withImageApi,
+} from './api-client.ts'
+import type { TagPosition } from './api-types.ts'
+import { LOGIN_OPTIONS } from './login-options.ts'
 
-const TAG = { least: 1, most: 1, expected: 'HOST/REPOSITORY:TAG' }
+const TAG = { image: argument('HOST/REPOSITORY:TAG', 'tag') }
 
-const historyCommand: Command = {
-  words: ['tag', 'history'],
-  usage: `HOST/REPOSITORY:TAG [--limit N] ${LOGIN_USAGE} [--json]`,
-  summary: 'Show where a tag was, the newest first, also after it was deleted',
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      { limit: { type: 'string' }, json: { type: 'boolean', default: false }, ...LOGIN_OPTIONS },
-      TAG,
-    )
-    const limit = parseLimit(values.limit)
-    const named = () => parseNamedImage(positionals[0] ?? '', values)
-    return withApi(named, values, environment, async (api, image) => {
-      const path = repositoryPath(image, `tags/${wantedTag(image)}/history`)
-      const positions = await api.list(path, 'positions', 'the history', limit)
+/** `rookery tag history`: the images that a tag pointed to. */
+export const historyCommand = command({
+  arguments: TAG,
+  options: { ...LIMIT_OPTION, ...JSON_OPTION, ...LOGIN_OPTIONS },
+  examples: [['rookery tag history registry.example.org/builds/www:live', 'list its images']],
+  run(values, environment) {
+    return withImageApi(values.image, values, environment, async (api, image) => {
+      const path = repositoryPath(image, `tags/${requiredTag(image)}/history`)
+      const positions = await api.list(path, 'positions', 'the history', values.limit)
       if (values.json) printJson({ positions })
-      else printPositions(positions as ListedPosition[])
+      else printTable(HEADINGS, (positions as TagPosition[]).map(cellsOf))
       return STATUS.ok
     })
   },
-}
+})
 
-const rollbackCommand: Command = {
-  words: ['tag', 'rollback'],
-  usage: `HOST/REPOSITORY:TAG [--to DIGEST] [--if DIGEST] ${LOGIN_USAGE} [--json]`,
-  summary: 'Move a tag back to where it was before, or to DIGEST; with --if, only from there',
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      {
-        to: { type: 'string' },
-        if: { type: 'string' },
-        json: { type: 'boolean', default: false },
-        ...LOGIN_OPTIONS,
-      },
-      TAG,
-    )
-    const named = () => parseNamedImage(positionals[0] ?? '', values)
-    return withApi(named, values, environment, async (api, image) => {
-      const tag = wantedTag(image)
-      const [to, from] = [digestOption(values.to), digestOption(values.if)]
+/** `rookery tag rollback`: a tag back to an earlier image. */
+export const rollbackCommand = command({
+  arguments: TAG,
+  options: {
+    to: describeDefault(value('DIGEST', 'image from the history'), 'the previous one'),
+    if: value('DIGEST', 'fail unless the tag is at this image now'),
+    ...JSON_OPTION,
+    ...LOGIN_OPTIONS,
+  },
+  examples: [
+    ['rookery tag rollback registry.example.org/builds/www:live', 'go back to the previous image'],
+  ],
+  run(values, environment) {
+    return withImageApi(values.image, values, environment, async (api, image) => {
+      const tag = requiredTag(image)
+      const [to, from] = [parseDigestOption(values.to), parseDigestOption(values.if)]
       const body = to === undefined ? {} : { digest: to }
       const headers = from === undefined ? {} : { 'if-match': `"${from}"` }
       const path = repositoryPath(image, `tags/${tag}/rollback`)
-      const done = await api.change(path, `tag ${tag}`, body, headers)
-      const { digest, previousDigest } = done as { digest: string; previousDigest: string | null }
-      const text = `${tag} is at ${digest}; it was at ${previousDigest ?? 'nothing: it was deleted'}`
-      if (values.json) printJson(done)
-      else printLines([text])
+      const moved = (await api.change(path, `tag ${tag}`, body, headers)) as {
+        readonly digest: string
+        readonly previousDigest: string | null
+      }
+      const before = moved.previousDigest ?? 'nothing: it was deleted'
+      printResult(values.json, moved, [`${tag} is at ${moved.digest}; it was at ${before}`])
       return STATUS.ok
     })
   },
-}
+})
 
-/** Where tags were, and back to it. */
-export const tagCommands: readonly Command[] = [historyCommand, rollbackCommand]
+const HEADINGS = ['MOVED', 'REASON', 'DIGEST', 'STATE', 'ACTOR']
 
-function printPositions(positions: readonly ListedPosition[]): void {
-  const rows = positions.map(({ digest, present, reason, actor, movedAt }) => [
-    movedAt.slice(0, 19),
+function cellsOf({ digest, present, reason, actor, movedAt }: TagPosition): string[] {
+  return [
+    utcText(movedAt),
     reason,
     digest === null ? '-' : shortDigest(digest),
-    digest === null || present ? '' : 'gone',
+    digest === null ? 'tag deleted' : present ? 'stored' : 'image deleted',
     actor ?? '',
-  ])
-  printLines(
-    rows.length === 0 ? ['There are none.'] : columns(['MOVED', 'BY', 'TO', '', 'ACTOR'], rows),
-  )
+  ]
 }

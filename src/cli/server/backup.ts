@@ -8,44 +8,39 @@ import { copyBlobs } from '../../registry/maintenance/copy.ts'
 import { ADMIN_PASSWORD_FILE } from '../../server/admin-password.ts'
 import { MASTER_KEY_FILE } from '../../server/signing-keys.ts'
 import { FilesystemStore } from '../../storage/filesystem/filesystem-store.ts'
-import {
-  type Command,
-  parseOptions,
-  progressTeller,
-  STATUS,
-  sizeText,
-  stopSignal,
-  UsageError,
-} from '../command.ts'
+import { command, JSON_OPTION, required, value } from '../command.ts'
+import { STATUS, UsageError } from '../errors.ts'
+import { progressReporter, stopSignal } from '../long-running.ts'
+import { printResult, sizeText } from '../printing.ts'
 import { readDumpBlobs, writeDump } from './dump-file.ts'
-import { withState } from './operator.ts'
+import { withStores } from './operator.ts'
 
-/** Longer than a backup takes; one that dies lets go after it. */
-const HOLD_SECONDS = 7 * 86_400
+/** Longer than a backup takes. A backup that crashes pauses deletions for this time. */
+const PAUSE_SECONDS = 7 * 86_400
 const FAILURES_SHOWN_MAX = 100
 
-/** What a backup's folder has, beside `blobs/`. */
+/** The files of a backup's folder besides `blobs/`. */
 export const DUMP_FILE = 'database.jsonl.gz'
 export const SECRET_FILES = [ADMIN_PASSWORD_FILE, MASTER_KEY_FILE]
 
-/** `rookery backup`: the database as it is now, and then the bytes of every blob that it names. */
-export const backup: Command = {
-  words: ['backup'],
-  usage: '--to FOLDER [--json]',
-  summary: 'Copy database and blobs to a folder, while the registry runs; again brings what is new',
-  async run(args, environment) {
-    const options = parseOptions(args, {
-      to: { type: 'string' },
-      json: { type: 'boolean', default: false },
-    })
-    if (!options.to) throw new UsageError('--to must name the folder of the backup')
-    const folder = resolve(options.to)
-    return withState(environment, async ({ db, store, dataFolder }) => {
+/** `rookery backup`: a snapshot of the database, and then the bytes of every blob that it names. */
+export const backupCommand = command({
+  options: {
+    to: required(value('FOLDER', 'folder of the backup, created when it is missing')),
+    ...JSON_OPTION,
+  },
+  notes:
+    'A later backup to the same folder copies only new blobs. The exit status is 1 when a blob could not be copied.',
+  examples: [['rookery backup --to /backup/rookery', 'back up while the registry runs']],
+  async run({ to, json }, environment) {
+    if (to === '') throw new UsageError('--to must be the folder of the backup')
+    const folder = resolve(to)
+    return withStores(environment, async ({ db, store, dataFolder }) => {
       await mkdir(folder, { recursive: true, mode: 0o700 })
       const target = await FilesystemStore.open(folder)
       const signal = stopSignal()
-      // From here on no bytes go that the dump may name.
-      const hold = await pauseDeletions(db, HOLD_SECONDS, 'rookery backup')
+      // From here on, no bytes that the dump may name are deleted.
+      const pause = await pauseDeletions(db, PAUSE_SECONDS, 'rookery backup')
       try {
         const takenAt = new Date().toISOString()
         const migrations = await listAppliedMigrations(db)
@@ -53,31 +48,29 @@ export const backup: Command = {
         const dump = join(folder, DUMP_FILE)
         const rows = await writeDump(dump, header, (take) => dumpRows(db, take))
         await copySecrets(dataFolder, folder)
-        const tell = progressTeller('copied and read back')
+        const reportProgress = progressReporter('copied and verified')
         const report = await copyBlobs(readDumpBlobs(dump), store, target, {
           signal,
-          onPage: async (soFar) => tell(soFar),
+          onPage: async (soFar) => reportProgress(soFar),
           isReferenced: async () => true,
         })
-        const lines = [
+        printResult(json, { folder, takenAt, rows, ...report }, [
           ...report.failures
             .slice(0, FAILURES_SHOWN_MAX)
             .map(({ digest, reason }) => `${reason} ${digest}`),
-          `In ${folder}: ${rows} rows, and ${report.blobs} blobs with ${sizeText(report.bytes)}, ${report.present} of them from before.`,
-        ]
-        const result = { folder, takenAt, rows, ...report }
-        process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : `${lines.join('\n')}\n`)
+          `Backup in ${folder}: ${rows} rows, and ${report.blobs} blobs with ${sizeText(report.bytes)}, ${report.present} of them from an earlier backup.`,
+        ])
         return report.failures.length === 0 ? STATUS.ok : STATUS.found
       } finally {
-        await endDeletionPause(db, hold.id)
+        await endDeletionPause(db, pause.id)
       }
     })
   },
-}
+})
 
 /**
- * The first password, of which the database has only the hash, and the key that opens the secrets of
- * webhooks: where the data folder has them.
+ * Copies the admin password, whose hash alone is in the database, and the key that decrypts the
+ * secrets of webhooks, when the data folder has them.
  */
 async function copySecrets(dataFolder: string, folder: string): Promise<void> {
   for (const name of SECRET_FILES) {

@@ -1,105 +1,89 @@
 import { type Credential, Credentials } from '../../auth/credentials.ts'
-import { type Command, parseArguments, parseOptions, STATUS, UsageError } from '../command.ts'
+import { argument, command, flag, JSON_OPTION, parsed } from '../command.ts'
 import { parseUntil } from '../durations.ts'
-import { columns, printJson, printLines, utcText } from '../printing.ts'
+import { STATUS, UsageError } from '../errors.ts'
+import { printJson, printResult, printTable, utcText } from '../printing.ts'
 import { loginLines, loginUrl } from '../registry/login.ts'
-import {
-  ACTIONS_DEFAULT,
-  allNamed,
-  listOf,
-  OPERATOR,
-  publicBaseUrl,
-  withRegistry,
-} from './operator.ts'
+import { listAll, OPERATOR, publicBaseUrl, withRegistry } from './operator.ts'
+import { ACTIONS_DEFAULT, NETWORK_OPTION, RIGHT_OPTIONS } from './right-options.ts'
 
-/** `rookery credential create`: a secret of its own for whoever pushes or pulls. */
-const createCommand: Command = {
-  words: ['credential', 'create'],
-  usage:
-    'NAME (--repository GLOB... [--action pull|push|delete|admin...] [--tag GLOB...] | --admin) [--network CIDR...] [--expires 30d|TIME] [--json]',
-  summary: 'Make a credential and print its secret, once; without --action it may pull and push',
-  async run(args, environment) {
-    const { values, positionals } = parseArguments(
-      args,
-      {
-        repository: { type: 'string', multiple: true },
-        action: { type: 'string', multiple: true },
-        tag: { type: 'string', multiple: true },
-        network: { type: 'string', multiple: true },
-        expires: { type: 'string' },
-        admin: { type: 'boolean', default: false },
-        json: { type: 'boolean', default: false },
-      },
-      ['NAME'],
-    )
-    const bounds = [values.repository, values.action, values.tag]
-    if (values.admin && bounds.some((one) => one !== undefined)) {
+/** `rookery credential create`: a name and a password for a builder or a host. */
+export const createCommand = command({
+  arguments: { name: argument('NAME', 'user name of the credential') },
+  options: {
+    ...RIGHT_OPTIONS,
+    admin: flag('allow everything; excludes --repository, --action and --tag'),
+    ...NETWORK_OPTION,
+    expires: parsed('TIME', 'end of the credential: a time, or a duration such as 30d', parseUntil),
+    ...JSON_OPTION,
+  },
+  notes: '--repository or --admin is required.',
+  examples: [
+    [
+      "rookery credential create orb-1 --repository 'builds/**' --tag 'v*' --expires 90d",
+      'a builder that pushes and pulls version tags for 90 days',
+    ],
+    [
+      'rookery credential create host-7 --repository builds/www --action pull',
+      'a host that only pulls',
+    ],
+  ],
+  async run({ name, repository, action, tag, admin, network, expires, json }, environment) {
+    if (admin && [repository, action, tag].some((one) => one !== undefined)) {
       throw new UsageError(
-        '--admin may do everything, and takes no --repository, --action or --tag',
+        '--admin allows everything and excludes --repository, --action and --tag',
       )
     }
-    if (!values.admin && values.repository === undefined) {
-      throw new UsageError("--repository must say where it counts, such as 'builds/**'")
+    if (!admin && repository === undefined) {
+      throw new UsageError("--repository or --admin is required, such as --repository 'builds/**'")
     }
     const request = {
-      name: positionals[0] ?? '',
-      kind: values.admin ? 'admin' : 'builder',
-      repositories: listOf(values.repository) ?? [],
-      actions: values.admin ? [] : (listOf(values.action) ?? ACTIONS_DEFAULT),
-      tags: listOf(values.tag),
-      networks: listOf(values.network),
-      expiresAt: values.expires === undefined ? undefined : parseUntil('expires', values.expires),
+      name,
+      kind: admin ? 'admin' : 'builder',
+      repositories: repository ?? [],
+      actions: admin ? [] : (action ?? ACTIONS_DEFAULT),
+      tags: tag,
+      networks: network,
+      expiresAt: expires,
     } as const
     return withRegistry(environment, async ({ db }, config) => {
       const { credential, secret } = await new Credentials(db).create(request, OPERATOR)
       const url = loginUrl(publicBaseUrl(config), credential.name, secret)
-      if (values.json) printJson({ ...credential, secret, url })
-      else printLines(handedOver(credential, secret, url))
+      printResult(json, { ...credential, secret, url }, createdLines(credential, secret, url))
       return STATUS.ok
     })
   },
-}
+})
 
-const listCommand: Command = {
-  words: ['credential', 'list'],
-  usage: '[--json]',
-  summary: 'List the credentials: what they may do, until when, and when they were last used',
-  async run(args, environment) {
-    const { json } = parseOptions(args, { json: { type: 'boolean', default: false } })
+export const listCommand = command({
+  options: JSON_OPTION,
+  examples: [['rookery credential list', 'list all credentials']],
+  async run({ json }, environment) {
     return withRegistry(environment, async ({ db }) => {
-      const made = new Credentials(db)
-      const credentials = await allNamed((last, limit) => made.list(last, limit))
+      const stored = new Credentials(db)
+      const credentials = await listAll((last, limit) => stored.list(last, limit))
       if (json) printJson({ credentials })
-      else printLines(credentials.length === 0 ? ['There are none.'] : tableOf(credentials))
+      else printTable(HEADINGS, credentials.map(cellsOf))
       return STATUS.ok
     })
   },
-}
+})
 
-const revokeCommand: Command = {
-  words: ['credential', 'revoke'],
-  usage: 'NAME [--json]',
-  summary: 'End a credential and all tokens that came from it, on every replica within seconds',
-  async run(args, environment) {
-    const { values, positionals } = parseArguments(
-      args,
-      { json: { type: 'boolean', default: false } },
-      ['NAME'],
-    )
-    const name = positionals[0] ?? ''
+export const revokeCommand = command({
+  arguments: { name: argument('NAME', 'user name of the credential') },
+  options: JSON_OPTION,
+  examples: [['rookery credential revoke orb-1', 'refuse orb-1 and its tokens within seconds']],
+  async run({ name, json }, environment) {
     return withRegistry(environment, async ({ db }) => {
       await new Credentials(db).revoke(name, OPERATOR)
-      if (values.json) printJson({ revoked: name })
-      else printLines([`${name} and all tokens that came from it are refused within seconds.`])
+      const line = `${name} and all tokens issued from it are refused within seconds.`
+      printResult(json, { revoked: name }, [line])
       return STATUS.ok
     })
   },
-}
+})
 
-/** Credentials on the command line: made, listed, revoked. */
-export const credentialCommands: readonly Command[] = [createCommand, listCommand, revokeCommand]
-
-function handedOver(credential: Credential, secret: string, url: string): string[] {
+function createdLines(credential: Credential, secret: string, url: string): string[] {
   const { host, protocol } = new URL(url)
   const plainHttp = protocol === 'http:'
   const { oras, curl } = loginLines({
@@ -115,7 +99,7 @@ function handedOver(credential: Credential, secret: string, url: string): string
     `  password  ${secret}`,
     `  URL       ${url}`,
     '',
-    'The password is not kept and not shown again. To use it:',
+    'The password is not stored and not shown again. To log in:',
     '',
     `  ${oras}`,
     `  ${curl}`,
@@ -124,12 +108,10 @@ function handedOver(credential: Credential, secret: string, url: string): string
 
 function scopeText(credential: Credential): string {
   const { kind, actions, repositories, tags, networks, expiresAt } = credential
-  const what =
+  return [
     kind === 'admin'
       ? 'may do everything'
-      : `may ${actions.join(', ')} in ${repositories.join(', ')}`
-  return [
-    what,
+      : `may ${actions.join(', ')} in ${repositories.join(', ')}`,
     ...(tags === null ? [] : [`tags ${tags.join(', ')}`]),
     ...(networks === null ? [] : [`from ${networks.join(', ')}`]),
     ...(expiresAt === null ? [] : [`until ${utcText(expiresAt)}`]),
@@ -147,8 +129,8 @@ const HEADINGS = [
   'LAST USED',
 ]
 
-function tableOf(credentials: readonly Credential[]): string[] {
-  const rows = credentials.map((one) => [
+function cellsOf(one: Credential): string[] {
+  return [
     one.name,
     one.state,
     one.kind === 'admin' ? 'everything' : one.actions.join(','),
@@ -157,6 +139,5 @@ function tableOf(credentials: readonly Credential[]): string[] {
     one.networks?.join(',') ?? 'any',
     one.expiresAt === null ? 'never' : utcText(one.expiresAt),
     one.usedAt === null ? 'never' : utcText(one.usedAt),
-  ])
-  return columns(HEADINGS, rows)
+  ]
 }

@@ -7,9 +7,9 @@ import { createGunzip, createGzip } from 'node:zlib'
 import { type DumpRow, isTableName } from '../../db/maintenance/dump.ts'
 import type { InventoryRow } from '../../db/maintenance/inventory.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { CommandError } from '../command.ts'
+import { CommandError, reasonOf } from '../errors.ts'
 
-/** The first line of a dump: what it is, and the migrations that made its schema. */
+/** The first line of a dump: its kind, and the migrations of its schema. */
 export type DumpHeader = {
   readonly rookery: 'database'
   readonly version: 1
@@ -23,10 +23,10 @@ const BLOBS_A_PAGE = 100
  * Writes a dump: gzip of lines of JSON.
  *
  *     {"rookery":"database","version":1,"takenAt":"…","migrations":["0001-…"]}
- *     blobs {"id":1,"digest":"sha256:…",…}          one line a row, the table before it
- *     end 1234                                      how many rows there were
+ *     blobs {"id":1,"digest":"sha256:…",…}          one line per row, after its table
+ *     end 1234                                      the number of rows
  *
- * It is written aside, synced, and moved into place whole.
+ * The file is written aside, synced, and moved into place.
  */
 export async function writeDump(
   path: string,
@@ -36,7 +36,7 @@ export async function writeDump(
   const lines = new PassThrough()
   const aside = `${path}.partial`
   const written = pipeline(lines, createGzip(), createWriteStream(aside, { mode: 0o600 }))
-  // Met below; a dump that fails must not be an unhandled one, too.
+  // Awaited below; a failed dump must not be an unhandled rejection as well.
   written.catch(() => {})
   const write = async (line: string): Promise<void> => {
     if (lines.write(`${line}\n`)) return
@@ -62,17 +62,17 @@ export async function writeDump(
   return rows
 }
 
-/** The header of a dump. Throws CommandError for a file that is none. */
+/** Returns the header of a dump. Throws CommandError for any other file. */
 export async function readDumpHeader(path: string): Promise<DumpHeader> {
   for await (const line of linesOf(path)) {
     const header = parseJson(path, line) as Partial<DumpHeader>
     if (header.rookery === 'database' && header.version === 1) return header as DumpHeader
     break
   }
-  throw damaged(path, 'it does not begin as one')
+  throw damaged(path, 'the header is missing')
 }
 
-/** Every row of a dump. Throws CommandError at its end when it is not whole. */
+/** Yields every row of a dump. Throws CommandError at the end of an incomplete one. */
 export async function* readDumpRows(path: string): AsyncGenerator<DumpRow> {
   let rows = 0
   let ended = false
@@ -88,14 +88,14 @@ export async function* readDumpRows(path: string): AsyncGenerator<DumpRow> {
       ended = Number(line.slice(space + 1)) === rows
       continue
     }
-    if (!isTableName(table)) throw damaged(path, `it has a table ${table}`)
+    if (!isTableName(table)) throw damaged(path, `it has an unknown table ${table}`)
     rows += 1
     yield { table, row: line.slice(space + 1) }
   }
   if (!ended) throw damaged(path, 'its end is missing')
 }
 
-/** The blobs of a dump, in pages. */
+/** Yields the blobs of a dump in pages. */
 export async function* readDumpBlobs(path: string): AsyncGenerator<InventoryRow[]> {
   let page: InventoryRow[] = []
   for await (const { table, row } of readDumpRows(path)) {
@@ -123,7 +123,7 @@ async function* linesOf(path: string): AsyncGenerator<string> {
     await read
   } catch (cause) {
     if (cause instanceof CommandError) throw cause
-    throw damaged(path, cause instanceof Error ? cause.message : String(cause))
+    throw damaged(path, reasonOf(cause))
   } finally {
     lines.destroy()
   }
@@ -133,10 +133,10 @@ function parseJson(path: string, text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    throw damaged(path, 'a line of it is no JSON')
+    throw damaged(path, 'a line is not JSON')
   }
 }
 
-function damaged(path: string, why: string): CommandError {
-  return new CommandError(`${path} is no whole dump of a registry: ${why}`)
+function damaged(path: string, reason: string): CommandError {
+  return new CommandError(`${path} is not a complete dump of a registry: ${reason}`)
 }

@@ -7,77 +7,69 @@ import {
 } from '../../auth/signing-keys.ts'
 import type { Config } from '../../config/config.ts'
 import { ensureMasterKey, masterKeyPath, openSigningKeys } from '../../server/signing-keys.ts'
-import { type Command, parseOptions, STATUS, UsageError } from '../command.ts'
-import { columns, printJson, printLines, utcText } from '../printing.ts'
+import { choice, command, describeDefault, flag, JSON_OPTION } from '../command.ts'
+import { STATUS } from '../errors.ts'
+import { printJson, printResult, printTable, utcText } from '../printing.ts'
 import { OPERATOR, type OpenRegistry, withRegistry } from './operator.ts'
 
 const ALGORITHMS: readonly SigningAlgorithm[] = ['ES256', 'EdDSA']
 
-const listCommand: Command = {
-  words: ['keys', 'list'],
-  usage: '[--json]',
-  summary: 'List the keys that sign tokens: since when each signs, and until when it is believed',
-  async run(args, environment) {
-    const { json } = parseOptions(args, { json: { type: 'boolean', default: false } })
+export const listCommand = command({
+  options: JSON_OPTION,
+  examples: [['rookery key list', 'list all signing keys']],
+  async run({ json }, environment) {
     return withRegistry(environment, async ({ db }) => {
       const keys = await listKeySummaries(db)
-      if (json) printJson({ keys: keys.map(answerOf) })
-      else printLines(keys.length === 0 ? ['There are none yet.'] : tableOf(keys))
+      if (json) printJson({ keys: keys.map(jsonOf) })
+      else printTable(HEADINGS, keys.map(cellsOf))
       return STATUS.ok
     })
   },
-}
+})
 
-const rotateCommand: Command = {
-  words: ['keys', 'rotate'],
-  usage: '[--algorithm ES256|EdDSA] [--now] [--json]',
-  summary: 'Add a key that signs soon; with --now, as after a leak, all tokens until now are void',
-  async run(args, environment) {
-    const options = parseOptions(args, {
-      algorithm: { type: 'string' },
-      now: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    })
-    const algorithm = parseAlgorithm(options.algorithm)
+export const rotateCommand = command({
+  options: {
+    algorithm: describeDefault(
+      choice('ALGORITHM', ALGORITHMS, 'algorithm of the key'),
+      'that of the newest key',
+    ),
+    now: flag('sign with it at once and void all earlier tokens, as after a leak'),
+    ...JSON_OPTION,
+  },
+  notes:
+    'Without --now the key signs in ten minutes, and earlier tokens stay valid until they expire.',
+  examples: [
+    ['rookery key rotate', 'replace the signing key'],
+    ['rookery key rotate --now', 'replace it after a leak'],
+  ],
+  async run({ algorithm, now, json }, environment) {
     return withRegistry(environment, async (state, config) => {
       const file = masterKeyPath(state.dataFolder, config)
-      // Keys that nobody can read any more are no reason not to make new ones.
-      if (!options.now) await openSigningKeys(state, config)
+      // With --now, old keys that cannot be decrypted do not prevent new ones.
+      if (!now) await openSigningKeys(state, config)
       const isNewFile = !(await exists(file))
-      const key = await rotate(state, config, algorithm, options.now)
-      if (options.json) printJson({ ...answerOf(key), voided: options.now })
-      else printLines(options.now ? textAtOnce(key) : textOf(key))
+      const key = await rotate(state, config, algorithm, now)
+      printResult(json, { ...jsonOf(key), voided: now }, now ? voidingLines(key) : lines(key))
       if (isNewFile) {
         process.stderr.write(
-          `rookery: ${file} is new: give it to every replica, and restart those that run\n`,
+          `rookery: created ${file}: copy it to every replica and restart the running ones\n`,
         )
       }
       return STATUS.ok
     })
   },
-}
+})
 
-/** The keys that sign tokens, on the command line. */
-export const keysCommands: readonly Command[] = [listCommand, rotateCommand]
-
-function parseAlgorithm(text: string | undefined): SigningAlgorithm | undefined {
-  const algorithm = ALGORITHMS.find((one) => one === text)
-  if (text !== undefined && algorithm === undefined) {
-    throw new UsageError(`--algorithm must be ${ALGORITHMS.join(' or ')}, not "${text}"`)
-  }
-  return algorithm
-}
-
-/** Without an algorithm, that of the newest key. */
+/** Adds a key, with the algorithm of the newest key by default. */
 async function rotate(
   { db, dataFolder }: OpenRegistry,
   config: Config,
-  asked: SigningAlgorithm | undefined,
-  atOnce: boolean,
+  requested: SigningAlgorithm | undefined,
+  now: boolean,
 ): Promise<SigningKeySummary> {
-  const algorithm = asked ?? (await listKeySummaries(db)).at(-1)?.algorithm ?? 'ES256'
+  const algorithm = requested ?? (await listKeySummaries(db)).at(-1)?.algorithm ?? 'ES256'
   const masterKey = await ensureMasterKey(dataFolder, config)
-  const kid = await rotateSigningKeys(db, masterKey, algorithm, atOnce, OPERATOR)
+  const kid = await rotateSigningKeys(db, masterKey, algorithm, now, OPERATOR)
   const key = (await listKeySummaries(db)).find((one) => one.kid === kid)
   if (key === undefined) throw new Error(`key ${kid} vanished while it was made`)
   return key
@@ -90,31 +82,26 @@ async function exists(file: string): Promise<boolean> {
   )
 }
 
-function textAtOnce({ kid, algorithm }: SigningKeySummary): string[] {
+function voidingLines({ kid, algorithm }: SigningKeySummary): string[] {
   return [
     `Key ${kid} (${algorithm}) signs from now on.`,
-    'All tokens that were given out until now are void, on every replica within seconds.',
+    'All earlier tokens are void, on every replica within seconds.',
   ]
 }
 
-function textOf({ kid, algorithm, activeAt }: SigningKeySummary): string[] {
+function lines({ kid, algorithm, activeAt }: SigningKeySummary): string[] {
   return [
     `Key ${kid} (${algorithm}) is published, and signs from ${utcText(activeAt)}.`,
-    'Tokens that were given out before stay good until they expire.',
+    'Earlier tokens stay valid until they expire.',
   ]
 }
 
-function answerOf({ kid, algorithm, state, activeAt, goneAt }: SigningKeySummary) {
+function jsonOf({ kid, algorithm, state, activeAt, goneAt }: SigningKeySummary) {
   return { kid, algorithm, state, since: activeAt, until: goneAt }
 }
 
-function tableOf(keys: readonly SigningKeySummary[]): string[] {
-  const rows = keys.map(({ kid, algorithm, state, activeAt, goneAt }) => [
-    kid,
-    algorithm,
-    state,
-    utcText(activeAt),
-    goneAt === null ? '' : utcText(goneAt),
-  ])
-  return columns(['KEY', 'ALGORITHM', 'STATE', 'SIGNS SINCE', 'BELIEVED UNTIL'], rows)
+const HEADINGS = ['KEY', 'ALGORITHM', 'STATE', 'SIGNS SINCE', 'VALID UNTIL']
+
+function cellsOf({ kid, algorithm, state, activeAt, goneAt }: SigningKeySummary): string[] {
+  return [kid, algorithm, state, utcText(activeAt), goneAt === null ? '' : utcText(goneAt)]
 }

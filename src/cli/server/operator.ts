@@ -13,9 +13,9 @@ import { CleanupStack, StartError } from '../../server/cleanup.ts'
 import { createLog, type Log } from '../../server/log.ts'
 import { openDatabase, openStores, type StartEmbedded, type Stores } from '../../server/stores.ts'
 import { StoreFullError, StoreUnavailableError } from '../../storage/blob-store.ts'
-import { CommandError, InterruptedError, STATUS } from '../command.ts'
+import { CommandError } from '../errors.ts'
 
-/** Whoever may run commands on this machine, as the audit log calls them. */
+/** A person who runs commands on the machine of the registry, as the audit log records them. */
 export const OPERATOR: Actor = {
   name: 'operator',
   origin: null,
@@ -24,60 +24,56 @@ export const OPERATOR: Actor = {
   requestId: null,
 }
 
-/** What a builder does, when nothing else was said. */
-export const ACTIONS_DEFAULT: readonly string[] = ['pull', 'push']
-
-/** What commands need that change rights and nothing in the store. */
+/** The state that commands need when they change rights and not the store. */
 export type OpenRegistry = Pick<Stores, 'db' | 'dataFolder'>
 
 /**
- * Runs `work` on the database and store of a registry that is there, beside a server or without one, and lets go of
- * them. What an operator can mend is one line on standard error, and `STATUS.failed`.
+ * Runs `work` on the database and the blob store of an existing registry, with or without a running server, and
+ * closes them. Throws CommandError for a failure that an operator can mend.
  */
-export async function withState(
+export async function withStores(
   environment: NodeJS.ProcessEnv,
-  work: (state: Stores, config: Config) => Promise<number>,
+  work: (stores: Stores, config: Config) => Promise<number>,
 ): Promise<number> {
-  if (await tellAbsence(environment)) return STATUS.failed
-  return forOperators(environment, async (config, log, cleanup) =>
-    work(await openStores(config, log, cleanup, reach(log)), config),
+  await assertRegistryExists(environment)
+  return withCleanup(environment, async (config, log, cleanup) =>
+    work(await openStores(config, log, cleanup, embeddedPostgres(log)), config),
   )
 }
 
-/** The same with the database alone, and the schema that it has. */
+/** Runs `work` on the database alone, with the schema that it has. Throws CommandError like `withStores`. */
 export function withDatabase(
   environment: NodeJS.ProcessEnv,
-  work: (state: Pick<Stores, 'db' | 'dataFolder'>, config: Config) => Promise<number>,
+  work: (state: OpenRegistry, config: Config) => Promise<number>,
 ): Promise<number> {
-  return forOperators(environment, async (config, log, cleanup) =>
-    work(await openDatabase(config, log, cleanup, reach(log)), config),
+  return withCleanup(environment, async (config, log, cleanup) =>
+    work(await openDatabase(config, log, cleanup, embeddedPostgres(log)), config),
   )
 }
 
-/** The same for a registry that is there, its schema brought up to date. */
+/** Runs `work` on the database of an existing registry after its migrations. Throws CommandError like `withStores`. */
 export async function withRegistry(
   environment: NodeJS.ProcessEnv,
   work: (state: OpenRegistry, config: Config) => Promise<number>,
 ): Promise<number> {
-  if (await tellAbsence(environment)) return STATUS.failed
+  await assertRegistryExists(environment)
   return withDatabase(environment, async (state, config) => {
     await migrate(state.db)
     return work(state, config)
   })
 }
 
-// In the wrong folder a new registry would be made without a word, and what is asked there helps nobody.
-async function tellAbsence(environment: NodeJS.ProcessEnv): Promise<boolean> {
-  const absent = await absentRegistry(environment)
-  if (absent === undefined) return false
-  process.stderr.write(
-    `rookery: there is no registry in ${absent}: ROOKERY_DATA_DIR or ROOKERY_DATABASE_URL says where it is, and rookery serve makes one\n`,
+// In a wrong folder, a command would silently create an empty registry and answer from it.
+async function assertRegistryExists(environment: NodeJS.ProcessEnv): Promise<void> {
+  const folder = await findMissingRegistry(environment)
+  if (folder === undefined) return
+  throw new CommandError(
+    `there is no registry in ${folder}: set ROOKERY_DATA_DIR or ROOKERY_DATABASE_URL to an existing one, or create one with rookery serve`,
   )
-  return true
 }
 
-/** The data folder that has no database yet but would get one. */
-async function absentRegistry(environment: NodeJS.ProcessEnv): Promise<string | undefined> {
+/** The data folder of an embedded Postgres that does not exist yet. */
+async function findMissingRegistry(environment: NodeJS.ProcessEnv): Promise<string | undefined> {
   try {
     const { databaseUrl, dataFolder } = parseConfig(environment)
     if (databaseUrl !== undefined) return undefined
@@ -85,7 +81,7 @@ async function absentRegistry(environment: NodeJS.ProcessEnv): Promise<string | 
     const found = access(join(folder, 'postgres')).then(() => true)
     return (await found.catch(() => false)) ? undefined : folder
   } catch (error) {
-    // Opening it says the same, and tells the operator.
+    // Opening the registry throws the same error, and reports it.
     if (error instanceof ConfigError) return undefined
     throw error
   }
@@ -93,15 +89,15 @@ async function absentRegistry(environment: NodeJS.ProcessEnv): Promise<string | 
 
 const WARNINGS_ONLY = 'warn'
 
-function reach(log: Log): StartEmbedded {
+function embeddedPostgres(log: Log): StartEmbedded {
   return (options) =>
     connectToEmbeddedPostgres({
       ...options,
-      onLost: (error) => log.error({ err: error }, 'the embedded Postgres is gone'),
+      onLost: (error) => log.error({ err: error }, 'the embedded Postgres stopped'),
     })
 }
 
-async function forOperators(
+async function withCleanup(
   environment: NodeJS.ProcessEnv,
   work: (config: Config, log: Log, cleanup: CleanupStack) => Promise<number>,
 ): Promise<number> {
@@ -109,45 +105,40 @@ async function forOperators(
   try {
     return await work(parseConfig(environment), createLog(WARNINGS_ONLY), cleanup)
   } catch (error) {
-    if (!isForOperators(error)) throw error
-    process.stderr.write(`rookery: ${error.message}\n`)
-    return error instanceof InterruptedError ? STATUS.stopped : STATUS.failed
+    if (!isOperatorError(error)) throw error
+    throw new CommandError(error.message, { cause: error })
   } finally {
     await cleanup.run()
   }
 }
 
-function isForOperators(error: unknown): error is Error {
-  return (
-    error instanceof ConfigError ||
-    error instanceof StartError ||
-    error instanceof EmbeddedPostgresError ||
-    error instanceof AlreadyRunningError ||
-    error instanceof InterruptedError ||
-    error instanceof CommandError ||
-    error instanceof StoreUnavailableError ||
-    error instanceof StoreFullError ||
-    error instanceof RegistryError
-  )
+const OPERATOR_ERRORS = [
+  ConfigError,
+  StartError,
+  EmbeddedPostgresError,
+  AlreadyRunningError,
+  StoreUnavailableError,
+  StoreFullError,
+  RegistryError,
+]
+
+/** Whether an operator can mend the failure, so that its message is enough. */
+export function isOperatorError(error: unknown): error is Error {
+  return OPERATOR_ERRORS.some((kind) => error instanceof kind)
 }
 
-/** How clients reach the registry, as far as the configuration tells. */
+/** The URL under which clients reach the registry, as far as the configuration knows it. */
 export function publicBaseUrl({ publicUrl, listen }: Config): string {
   if (publicUrl !== undefined) return publicUrl
-  // An address that listens everywhere is reached here at loopback.
+  // A server that listens on all addresses is reached here on loopback.
   const host = { '0.0.0.0': '127.0.0.1', '::': '::1' }[listen.host] ?? listen.host
   return `http://${host.includes(':') ? `[${host}]` : host}:${listen.port}`
 }
 
-/** An option that may be given several times, or once with commas; undefined when it was not. */
-export function listOf(values: readonly string[] | undefined): string[] | undefined {
-  return values?.flatMap((value) => value.split(','))
-}
-
 const PAGE = 500
 
-/** All that a listing has, page after page in the order of names. */
-export async function allNamed<T extends { readonly name: string }>(
+/** Lists everything that a listing has, page by page in the order of names. */
+export async function listAll<T extends { readonly name: string }>(
   list: (last: string, limit: number) => Promise<T[]>,
 ): Promise<T[]> {
   const all: T[] = []

@@ -6,129 +6,115 @@ import {
   type TrustPolicy,
 } from '../../auth/trust/policies.ts'
 import { createIssuerClient } from '../../server/auth.ts'
-import { type Command, parseArguments, parseOptions, STATUS, UsageError } from '../command.ts'
-import { durationText, parseDuration } from '../durations.ts'
-import { columns, printJson, printLines, visible } from '../printing.ts'
-import { ACTIONS_DEFAULT, allNamed, listOf, OPERATOR, withRegistry } from './operator.ts'
+import {
+  argument,
+  command,
+  describeDefault,
+  JSON_OPTION,
+  repeated,
+  required,
+  value,
+} from '../command.ts'
+import { durationOption, durationText } from '../durations.ts'
+import { STATUS, UsageError } from '../errors.ts'
+import { readSecretArgument } from '../input.ts'
+import { printJson, printResult, printTable, visible } from '../printing.ts'
+import { listAll, OPERATOR, withRegistry } from './operator.ts'
+import { ACTIONS_DEFAULT, RIGHT_OPTIONS } from './right-options.ts'
 
-/** `rookery policy create`: whose identity tokens are exchanged for which tokens of ours. */
-const createCommand: Command = {
-  words: ['policy', 'create'],
-  usage:
-    'NAME --issuer URL --audience TEXT --condition CLAIM=GLOB... --repository GLOB... [--action pull|push|delete|admin...] [--tag GLOB...] [--ttl 15m] [--json]',
-  summary: 'Trust identity tokens of an issuer, such as a CI system; all claims named must hold',
-  async run(args, environment) {
-    const { values, positionals } = parseArguments(
-      args,
-      {
-        issuer: { type: 'string' },
-        audience: { type: 'string' },
-        condition: { type: 'string', multiple: true },
-        repository: { type: 'string', multiple: true },
-        action: { type: 'string', multiple: true },
-        tag: { type: 'string', multiple: true },
-        ttl: { type: 'string' },
-        json: { type: 'boolean', default: false },
-      },
-      ['NAME'],
-    )
+const NAME = { name: argument('NAME', 'name of the trust policy') }
+
+/** `rookery policy create`: which identity tokens of which issuer are exchanged for which tokens. */
+export const createCommand = command({
+  arguments: NAME,
+  options: {
+    issuer: required(value('URL', 'issuer of the identity tokens, such as https://gitlab.com')),
+    audience: required(value('TEXT', 'audience of the identity tokens: their claim aud')),
+    condition: required(
+      repeated('CLAIM=GLOB', 'claim that must match, such as repository=octo/kernel'),
+    ),
+    ...RIGHT_OPTIONS,
+    repository: required(RIGHT_OPTIONS.repository),
+    ttl: describeDefault(durationOption('lifetime of the tokens', POLICY_TOKEN_SECONDS_MAX), '15m'),
+    ...JSON_OPTION,
+  },
+  notes: 'All named claims must match; several globs of one claim are alternatives.',
+  examples: [
+    [
+      [
+        'rookery policy create www-ci --repository builds/www \\',
+        '  --issuer https://token.actions.githubusercontent.com \\',
+        '  --audience registry.example.org \\',
+        '  --condition repository=octo/www --condition ref=refs/heads/main',
+      ].join('\n'),
+      'let a GitHub workflow on the main branch push',
+    ],
+  ],
+  async run(values, environment) {
+    const { name, issuer, audience, condition, repository, action, tag, ttl, json } = values
+    const conditions = parseConditions(condition)
     const request = {
-      name: positionals[0] ?? '',
-      issuer: needed(
-        values.issuer,
-        'issuer',
-        "whose tokens they are, such as 'https://gitlab.com'",
-      ),
-      audience: needed(
-        values.audience,
-        'audience',
-        'whom they are meant for, as they have it in aud',
-      ),
-      conditions: conditionsOf(values.condition),
-      repositories: needed(
-        listOf(values.repository),
-        'repository',
-        "where it counts, such as 'builds/**'",
-      ),
-      actions: listOf(values.action) ?? ACTIONS_DEFAULT,
-      tags: listOf(values.tag),
-      tokenSeconds:
-        values.ttl === undefined
-          ? undefined
-          : parseDuration('ttl', values.ttl, POLICY_TOKEN_SECONDS_MAX),
+      name,
+      issuer,
+      audience,
+      conditions,
+      repositories: repository,
+      actions: action ?? ACTIONS_DEFAULT,
+      tags: tag,
+      tokenSeconds: ttl,
     }
     return withPolicies(environment, async (policies) => {
       const policy = await policies.create(request, OPERATOR)
-      if (values.json) printJson(policy)
-      else printLines(textOf(policy).map(visible))
+      printResult(json, policy, policyLines(policy))
       return STATUS.ok
     })
   },
-}
+})
 
-const listCommand: Command = {
-  words: ['policy', 'list'],
-  usage: '[--json]',
-  summary: 'List the trust policies: whom each trusts, on which conditions, and for what',
-  async run(args, environment) {
-    const { json } = parseOptions(args, { json: { type: 'boolean', default: false } })
-    return withPolicies(environment, async (policies) => {
-      const all = await allNamed((last, limit) => policies.list(last, limit))
-      if (json) printJson({ policies: all })
-      else printLines(all.length === 0 ? ['There are none.'] : tableOf(all))
+export const listCommand = command({
+  options: JSON_OPTION,
+  examples: [['rookery policy list', 'list all trust policies']],
+  async run({ json }, environment) {
+    return withPolicies(environment, async (stored) => {
+      const policies = await listAll((last, limit) => stored.list(last, limit))
+      if (json) printJson({ policies })
+      else printTable(HEADINGS, policies.map(cellsOf))
       return STATUS.ok
     })
   },
-}
+})
 
-const removeCommand: Command = {
-  words: ['policy', 'remove'],
-  usage: 'NAME [--json]',
-  summary: 'End a trust policy and all tokens that came from it, on every replica within seconds',
-  async run(args, environment) {
-    const { values, positionals } = parseArguments(
-      args,
-      { json: { type: 'boolean', default: false } },
-      ['NAME'],
-    )
-    const name = positionals[0] ?? ''
+export const removeCommand = command({
+  arguments: NAME,
+  options: JSON_OPTION,
+  examples: [['rookery policy remove www-ci', 'refuse its tokens within seconds']],
+  async run({ name, json }, environment) {
     return withPolicies(environment, async (policies) => {
       await policies.remove(name, OPERATOR)
-      if (values.json) printJson({ removed: name })
-      else printLines([`${name} and all tokens that came from it are refused within seconds.`])
+      const line = `${name} and all tokens issued by it are refused within seconds.`
+      printResult(json, { removed: name }, [line])
       return STATUS.ok
     })
   },
-}
+})
 
-const testCommand: Command = {
-  words: ['policy', 'test'],
-  usage: 'TOKEN|- [--json]',
-  summary:
-    'Tell which trust policy an identity token matches, and what fails; - reads it from standard input',
-  async run(args, environment) {
-    const { values, positionals } = parseArguments(
-      args,
-      { json: { type: 'boolean', default: false } },
-      ['TOKEN'],
-    )
-    const token = positionals[0] === '-' ? await readInput() : (positionals[0] ?? '')
+export const testCommand = command({
+  arguments: { token: argument('TOKEN', 'identity token, or - to read it from standard input') },
+  options: JSON_OPTION,
+  notes: 'The exit status is 1 when no trust policy matches.',
+  examples: [
+    ['echo "$ID_TOKEN" | rookery policy test -', 'test a token from standard input'],
+    ['rookery policy test - --json < id-token', 'test a token from a file'],
+  ],
+  async run({ token, json }, environment) {
+    const text = await readSecretArgument(token, 'an identity token')
     return withPolicies(environment, async (policies) => {
-      const explanation = await policies.explain(token.trim())
-      if (values.json) printJson(explanation)
-      else printLines(explained(explanation).map(visible))
+      const explanation = await policies.explain(text.trim())
+      printResult(json, explanation, explanationLines(explanation))
       return explanation.matches === null ? STATUS.found : STATUS.ok
     })
   },
-}
-
-/** Trust policies on the command line: made, listed, removed, tried. */
-export const policyCommands: readonly Command[] = [
-  createCommand,
-  listCommand,
-  removeCommand,
-  testCommand,
-]
+})
 
 function withPolicies(
   environment: NodeJS.ProcessEnv,
@@ -144,50 +130,38 @@ function withPolicies(
   })
 }
 
-function needed<T>(value: T | undefined, name: string, meaning: string): T {
-  if (value === undefined) throw new UsageError(`--${name} must say ${meaning}`)
-  return value
-}
-
-/** `claim=glob`, split at the first `=`. */
-function conditionsOf(texts: readonly string[] | undefined): Record<string, string[]> {
+/** Parses `claim=glob`, split at the first `=`. Throws UsageError. */
+function parseConditions(texts: readonly string[]): Record<string, string[]> {
   const conditions = new Map<string, string[]>()
-  for (const text of needed(
-    texts,
-    'condition',
-    "whom to trust, such as 'repository=octo/kernel'",
-  )) {
+  for (const text of texts) {
     const at = text.indexOf('=')
-    if (at < 1)
-      throw new UsageError(`--condition is like claim=value or claim=glob*, not "${text}"`)
+    if (at < 1) {
+      throw new UsageError(`--condition must be claim=value or claim=glob*, not "${text}"`)
+    }
     const claim = text.slice(0, at)
     conditions.set(claim, [...(conditions.get(claim) ?? []), text.slice(at + 1)])
   }
   return Object.fromEntries(conditions)
 }
 
-const INPUT_LENGTH_MAX = 64 * 1024
-
-async function readInput(): Promise<string> {
-  let text = ''
-  process.stdin.setEncoding('utf8')
-  for await (const chunk of process.stdin) {
-    text += chunk
-    if (text.length > INPUT_LENGTH_MAX) throw new UsageError('standard input is no identity token')
-  }
-  return text
-}
-
-function textOf(policy: TrustPolicy): string[] {
+function policyLines(policy: TrustPolicy): string[] {
   const { name, issuer, audience, conditions, repositories, actions, tags, tokenSeconds } = policy
-  return [
-    `Trust policy ${name}: ${issuer} may vouch, to the audience ${audience}, for whoever has`,
-    ...conditionTexts(conditions).map((text) => `  ${text}`),
-    `who may then ${actions.join(', ')} in ${repositories.join(', ')}${
-      tags === null ? '' : `; tags ${tags.join(', ')}`
-    }; for ${durationText(tokenSeconds)}.`,
+  const [first = '', ...others] = conditionTexts(conditions)
+  const rows = [
+    ['policy', name],
+    ['issuer', issuer],
+    ['audience', audience],
+    ['conditions', first],
+    ...others.map((text) => ['', text]),
+    ['actions', actions.join(', ')],
+    ['repositories', repositories.join(', ')],
+    ['tags', tags?.join(', ') ?? 'any'],
+    ['token lifetime', durationText(tokenSeconds)],
   ]
+  return rows.map(([label = '', text = '']) => visible(`${label.padEnd(LABEL_COLUMNS)}${text}`))
 }
+
+const LABEL_COLUMNS = 16
 
 function conditionTexts(conditions: TrustPolicy['conditions']): string[] {
   return Object.entries(conditions).map(([claim, globs]) => `${claim}=${globs.join('|')}`)
@@ -201,11 +175,11 @@ const HEADINGS = [
   'ACTIONS',
   'REPOSITORIES',
   'TAGS',
-  'TOKENS LIVE',
+  'TOKEN LIFETIME',
 ]
 
-function tableOf(policies: readonly TrustPolicy[]): string[] {
-  const rows = policies.map((one) => [
+function cellsOf(one: TrustPolicy): string[] {
+  return [
     one.name,
     one.issuer,
     one.audience,
@@ -214,13 +188,12 @@ function tableOf(policies: readonly TrustPolicy[]): string[] {
     one.repositories.join(','),
     one.tags?.join(',') ?? 'any',
     durationText(one.tokenSeconds),
-  ])
-  return columns(HEADINGS, rows)
+  ]
 }
 
-function explained({ issuer, subject, matches, policies }: PolicyExplanation): string[] {
+function explanationLines({ issuer, subject, matches, policies }: PolicyExplanation): string[] {
   return [
-    `A token of ${issuer} for ${subject}.`,
+    `Identity token of ${issuer} for ${subject}`,
     ...policies.flatMap((policy) => [
       '',
       `${policy.name}: ${policy.matches ? 'matches' : 'does not match'}`,
@@ -228,17 +201,17 @@ function explained({ issuer, subject, matches, policies }: PolicyExplanation): s
     ]),
     '',
     policies.length === 0
-      ? 'No trust policy trusts this issuer.'
+      ? 'No trust policy has this issuer.'
       : matches === null
         ? 'No trust policy matches: the token would be refused.'
-        : `It would be exchanged by ${matches}.`,
-  ]
+        : `The trust policy ${matches} would exchange it.`,
+  ].map(visible)
 }
 
 function checkText({ check, claim, holds, wanted, found, problem }: PolicyCheck): string {
-  const what = `  ${holds ? 'ok    ' : 'FAILS '} ${claim === null ? check : `${check} ${claim}`}`
-  if (problem !== null) return `${what}: ${problem}`
-  if (wanted.length === 0) return what
-  const said = found.length === 0 ? 'nothing' : found.map((text) => `"${text}"`).join(', ')
-  return `${what}: wanted ${wanted.map((text) => `"${text}"`).join(' or ')}, found ${said}`
+  const result = `  ${holds ? 'ok    ' : 'FAILS '} ${claim === null ? check : `${check} ${claim}`}`
+  if (problem !== null) return `${result}: ${problem}`
+  if (wanted.length === 0) return result
+  const actual = found.length === 0 ? 'nothing' : found.map((text) => `"${text}"`).join(', ')
+  return `${result}: wanted ${wanted.map((text) => `"${text}"`).join(' or ')}, found ${actual}`
 }

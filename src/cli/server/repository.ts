@@ -1,125 +1,101 @@
 import { parseTagGlob } from '../../oci/glob.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import { Repositories, type RepositorySettings } from '../../registry/repositories.ts'
-import { type Command, parseArguments, parseOptions, STATUS, UsageError } from '../command.ts'
-import { columns, printJson, printLines, utcText } from '../printing.ts'
-import { allNamed, listOf, OPERATOR, withRegistry } from './operator.ts'
+import { argument, choice, command, flag, JSON_OPTION, list } from '../command.ts'
+import { STATUS, UsageError } from '../errors.ts'
+import { printJson, printResult, printTable, utcText } from '../printing.ts'
+import { listAll, OPERATOR, withRegistry } from './operator.ts'
 
-const showCommand: Command = {
-  words: ['repository', 'show'],
-  usage: 'REPOSITORY [--json]',
-  summary: 'Show who may pull from a repository, and which of its tags never move',
-  async run(args, environment) {
-    const { values, positionals } = parseArguments(
-      args,
-      { json: { type: 'boolean', default: false } },
-      ['REPOSITORY'],
-    )
+const REPOSITORY = { repository: argument('REPOSITORY', 'repository, such as builds/www') }
+
+export const showCommand = command({
+  arguments: REPOSITORY,
+  options: JSON_OPTION,
+  examples: [['rookery repository show builds/www', 'show the settings of one repository']],
+  async run({ repository, json }, environment) {
     return withRegistry(environment, async ({ db }, config) => {
       const repositories = new Repositories(db, config.defaultVisibility)
-      print(values.json, await repositories.settings(parseRepository(positionals[0] ?? '')))
+      const settings = await repositories.settings(parseRepository(repository))
+      printResult(json, settings, linesOf(settings))
       return STATUS.ok
     })
   },
-}
+})
 
-const setCommand: Command = {
-  words: ['repository', 'set'],
-  usage:
-    'REPOSITORY [--visibility public|private] [--immutable TAG_GLOB... | --mutable] ' +
-    '[--provenance optional|required] [--json]',
-  summary: 'Change who may pull, which tags never move, or what an image must bring',
-  async run(args, environment) {
-    const { values, positionals } = parseArguments(
-      args,
-      {
-        visibility: { type: 'string' },
-        immutable: { type: 'string', multiple: true },
-        mutable: { type: 'boolean', default: false },
-        provenance: { type: 'string' },
-        json: { type: 'boolean', default: false },
-      },
-      ['REPOSITORY'],
-    )
-    const patterns = listOf(values.immutable)
-    if (values.mutable && patterns !== undefined) {
-      throw new UsageError('--immutable and --mutable contradict each other')
+export const setCommand = command({
+  arguments: REPOSITORY,
+  options: {
+    visibility: choice('VISIBILITY', ['public', 'private'], 'whether anyone may pull'),
+    immutable: list('GLOB', "tags that cannot be moved or deleted, such as 'v*'"),
+    mutable: flag('make all tags mutable'),
+    provenance: choice(
+      'RULE',
+      ['optional', 'required'],
+      'whether an image without provenance is refused',
+    ),
+    ...JSON_OPTION,
+  },
+  notes: 'Works before the first push as well.',
+  examples: [
+    [
+      "rookery repository set builds/www --visibility private --immutable 'v*'",
+      'hide it from anonymous clients, and fix version tags',
+    ],
+    ['rookery repository set builds/www --provenance required', 'refuse images without provenance'],
+  ],
+  async run({ repository, visibility, immutable, mutable, provenance, json }, environment) {
+    if (mutable && immutable !== undefined) {
+      throw new UsageError('--immutable and --mutable exclude each other')
     }
-    const visibility = parseVisibility(values.visibility)
-    const provenance = parseProvenance(values.provenance)
-    const said = [visibility, provenance, patterns].some((one) => one !== undefined)
-    if (!values.mutable && !said) {
+    if (!mutable && [visibility, provenance, immutable].every((one) => one === undefined)) {
       throw new UsageError(
-        'nothing to set: say --visibility, --immutable, --mutable or --provenance',
+        'nothing to set: give --visibility, --immutable, --mutable or --provenance',
       )
     }
     return withRegistry(environment, async ({ db }, config) => {
       const repositories = new Repositories(db, config.defaultVisibility)
-      const immutableTags = values.mutable ? [] : patterns?.map(parseTagGlob)
+      const immutableTags = mutable ? [] : immutable?.map(parseTagGlob)
       const change = {
         ...(visibility === undefined ? {} : { visibility }),
         ...(immutableTags === undefined ? {} : { immutableTags }),
         ...(provenance === undefined ? {} : { provenance }),
       }
-      const repository = parseRepository(positionals[0] ?? '')
-      print(values.json, await repositories.change(repository, change, OPERATOR))
+      const settings = await repositories.change(parseRepository(repository), change, OPERATOR)
+      printResult(json, settings, linesOf(settings))
       return STATUS.ok
     })
   },
-}
+})
 
-const listCommand: Command = {
-  words: ['repository', 'list'],
-  usage: '[--json]',
-  summary: 'List all repositories, also the private ones, with their settings',
-  async run(args, environment) {
-    const { json } = parseOptions(args, { json: { type: 'boolean', default: false } })
+export const listCommand = command({
+  options: JSON_OPTION,
+  examples: [['rookery repository list', 'list all repositories']],
+  async run({ json }, environment) {
     return withRegistry(environment, async ({ db }, config) => {
       const settings = new Repositories(db, config.defaultVisibility)
-      const repositories = await allNamed((last, limit) => settings.list(last, limit))
+      const repositories = await listAll((last, limit) => settings.list(last, limit))
       if (json) printJson({ repositories })
-      else printLines(repositories.length === 0 ? ['There are none.'] : tableOf(repositories))
+      else printTable(HEADINGS, repositories.map(cellsOf))
       return STATUS.ok
     })
   },
-}
+})
 
-/** Settings of repositories on the command line. */
-export const repositoryCommands: readonly Command[] = [showCommand, setCommand, listCommand]
-
-function parseVisibility(text: string | undefined): RepositorySettings['visibility'] | undefined {
-  if (text === undefined || text === 'public' || text === 'private') return text
-  throw new UsageError(`--visibility must be public or private, not "${text}"`)
-}
-
-function parseProvenance(text: string | undefined): RepositorySettings['provenance'] | undefined {
-  if (text === undefined || text === 'optional' || text === 'required') return text
-  throw new UsageError(`--provenance must be optional or required, not "${text}"`)
-}
-
-function print(json: boolean, settings: RepositorySettings): void {
-  if (json) {
-    printJson(settings)
-    return
-  }
-  printLines([
+function linesOf(settings: RepositorySettings): string[] {
+  return [
     `repository      ${settings.name}`,
     `visibility      ${settings.visibility}`,
     `immutable tags  ${immutableText(settings)}`,
     `provenance      ${settings.provenance}`,
     `created         ${utcText(settings.createdAt)}`,
-  ])
+  ]
 }
 
-function tableOf(repositories: readonly RepositorySettings[]): string[] {
-  const rows = repositories.map((one) => [
-    one.name,
-    one.visibility,
-    immutableText(one),
-    one.provenance,
-    utcText(one.createdAt),
-  ])
-  return columns(['REPOSITORY', 'VISIBILITY', 'IMMUTABLE TAGS', 'PROVENANCE', 'CREATED'], rows)
+const HEADINGS = ['REPOSITORY', 'VISIBILITY', 'IMMUTABLE TAGS', 'PROVENANCE', 'CREATED']
+
+function cellsOf(one: RepositorySettings): string[] {
+  const { name, visibility, provenance, createdAt } = one
+  return [name, visibility, immutableText(one), provenance, utcText(createdAt)]
 }
 
 function immutableText({ immutableTags }: RepositorySettings): string {

@@ -13,16 +13,10 @@ import { listAppliedMigrations, listMigrationFiles, migrate } from '../../db/mig
 import { copyBlobs } from '../../registry/maintenance/copy.ts'
 import { openBlobStore } from '../../server/blob-store.ts'
 import { FilesystemStore } from '../../storage/filesystem/filesystem-store.ts'
-import {
-  type Command,
-  CommandError,
-  parseOptions,
-  progressTeller,
-  STATUS,
-  sizeText,
-  stopSignal,
-  UsageError,
-} from '../command.ts'
+import { command, JSON_OPTION, required, value } from '../command.ts'
+import { CommandError, STATUS, UsageError } from '../errors.ts'
+import { progressReporter, stopSignal } from '../long-running.ts'
+import { printResult, sizeText } from '../printing.ts'
 import { DUMP_FILE, SECRET_FILES } from './backup.ts'
 import { readDumpBlobs, readDumpHeader, readDumpRows } from './dump-file.ts'
 import { withDatabase } from './operator.ts'
@@ -31,29 +25,33 @@ const FAILURES_SHOWN_MAX = 100
 const LOAD_ROWS_MAX = 500
 const LOAD_CHARACTERS_MAX = 8 * 1024 * 1024
 
-/** `rookery restore`: the blobs of a backup into the store, and then its rows into an empty database. */
-export const restore: Command = {
-  words: ['restore'],
-  usage: '--from FOLDER [--json]',
-  summary: 'Fill an empty registry from a backup; one that was stopped can be run again',
-  async run(args, environment) {
-    const options = parseOptions(args, {
-      from: { type: 'string' },
-      json: { type: 'boolean', default: false },
-    })
-    if (!options.from) throw new UsageError('--from must name the folder of the backup')
-    const folder = resolve(options.from)
+/** `rookery restore`: the blobs of a backup into the blob store, and then its rows into an empty database. */
+export const restoreCommand = command({
+  options: {
+    from: required(value('FOLDER', 'folder of the backup')),
+    ...JSON_OPTION,
+  },
+  notes: 'A restore that was stopped can be run again.',
+  examples: [
+    [
+      'ROOKERY_DATA_DIR=/srv/rookery rookery restore --from /backup/rookery',
+      'restore into a new data folder',
+    ],
+  ],
+  async run({ from, json }, environment) {
+    if (from === '') throw new UsageError('--from must be the folder of the backup')
+    const folder = resolve(from)
     const dump = join(folder, DUMP_FILE)
     return withDatabase(environment, async ({ db, dataFolder }, config) => {
       const { migrations } = await readDumpHeader(dump)
       await prepareSchema(db, migrations)
       const opened = await openBlobStore(config, dataFolder)
       try {
-        const tell = progressTeller('copied and read back')
+        const reportProgress = progressReporter('copied and verified')
         const source = await FilesystemStore.open(folder)
         const report = await copyBlobs(readDumpBlobs(dump), source, opened.store, {
           signal: stopSignal(),
-          onPage: async (soFar) => tell(soFar),
+          onPage: async (soFar) => reportProgress(soFar),
           isReferenced: async () => true,
         })
         if (report.failures.length > 0) {
@@ -61,45 +59,47 @@ export const restore: Command = {
             process.stderr.write(`${reason} ${digest}\n`)
           }
           throw new CommandError(
-            `the backup lacks the bytes of ${report.failures.length} blobs; nothing was restored`,
+            `the bytes of ${report.failures.length} blobs are missing from the backup; nothing was restored`,
           )
         }
         const rows = await loadDump(db, dump)
         await migrate(db)
         await copySecrets(folder, dataFolder)
-        const result = { rows, ...report }
-        const text = `Restored ${rows} rows, and ${report.blobs} blobs with ${sizeText(report.bytes)}.\n`
-        process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : text)
+        printResult(json, { rows, ...report }, [
+          `Restored ${rows} rows, and ${report.blobs} blobs with ${sizeText(report.bytes)}.`,
+        ])
         return STATUS.ok
       } finally {
         opened.close()
       }
     })
   },
-}
+})
 
-/** The schema as it was when the backup was taken, in a database without anything in it. */
+/** Brings an empty database to the schema as it was when the backup was taken. */
 async function prepareSchema(db: Database, migrations: readonly string[]): Promise<void> {
   const known = await listMigrationFiles()
   const unknown = migrations.find((name) => !known.includes(name))
   if (unknown !== undefined) {
-    throw new CommandError(`the backup is of a newer release, whose schema has ${unknown}`)
+    throw new CommandError(
+      `the backup was taken by a newer release: its schema has the migration ${unknown}`,
+    )
   }
   await migrate(db, migrations.at(-1))
   const has = await listAppliedMigrations(db)
   if (has.length !== migrations.length) {
     throw new CommandError(
-      'the backup is of an older schema than this database has: restore into a new database',
+      'the database has a newer schema than the backup: restore into a new database',
     )
   }
   if (!(await isEmptyRegistry(db))) {
     throw new CommandError(
-      'this registry has repositories already: a backup is restored into an empty one, such as a new ROOKERY_DATA_DIR or database',
+      'this registry already has repositories: restore into an empty one, such as a new ROOKERY_DATA_DIR or database',
     )
   }
 }
 
-/** All of it, or nothing. */
+/** Loads all rows in one transaction. */
 async function loadDump(db: Database, path: string): Promise<number> {
   return db.transaction(async (tx) => {
     await clearFirstStart(tx)
@@ -130,7 +130,7 @@ async function copySecrets(folder: string, dataFolder: string): Promise<void> {
     try {
       await copyFile(join(folder, name), join(dataFolder, name), constants.COPYFILE_EXCL)
     } catch (error) {
-      // The backup has none, or this folder has one already.
+      // The file is missing in the backup, or exists in this folder already.
       const code = errnoOf(error)
       if (code !== 'ENOENT' && code !== 'EEXIST') throw error
     }

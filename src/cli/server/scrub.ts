@@ -1,61 +1,64 @@
 import { type Finding, isClean, type ScrubReport, scrub } from '../../registry/maintenance/scrub.ts'
-import {
-  type Command,
-  parseNumber,
-  parseOptions,
-  progressTeller,
-  STATUS,
-  sizeText,
-  stopSignal,
-} from '../command.ts'
-import { withState } from './operator.ts'
+import { command, flag, JSON_OPTION, parsed, withDefault } from '../command.ts'
+import { STATUS } from '../errors.ts'
+import { progressReporter, stopSignal } from '../long-running.ts'
+import { parseNumber } from '../numbers.ts'
+import { printResult, sizeText } from '../printing.ts'
+import { withStores } from './operator.ts'
 
 const MIB = 1024 * 1024
-const RATE_DEFAULT = '100'
 const RATE_MAX = 100_000
-const ORPHAN_AGE_DEFAULT = '3600'
 const AGE_SECONDS_MAX = 365 * 86_400
 
-/** `rookery scrub`: reads every blob, and compares the store with the database both ways. */
-export const scrubCommand: Command = {
-  words: ['scrub'],
-  usage: '[--rate MIB_A_SECOND] [--delete-orphans] [--older-than SECONDS] [--restart] [--json]',
-  summary: 'Read every blob for its digest; find bytes that lack, are wrong, or belong to nothing',
-  async run(args, environment) {
-    const options = parseOptions(args, {
-      rate: { type: 'string', default: RATE_DEFAULT },
-      'delete-orphans': { type: 'boolean', default: false },
-      'older-than': { type: 'string', default: ORPHAN_AGE_DEFAULT },
-      restart: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    })
-    const rate = parseNumber('rate', options.rate, 0.001, RATE_MAX)
-    const age = parseNumber('older-than', options['older-than'], 0, AGE_SECONDS_MAX)
-    return withState(environment, async ({ db, store }) => {
+/** `rookery scrub`: reads every blob, and compares the blob store with the database both ways. */
+export const scrubCommand = command({
+  options: {
+    rate: withDefault(
+      parsed('MIB', 'read at most this many MiB per second', (name, text) =>
+        parseNumber(name, text, 0.001, RATE_MAX),
+      ),
+      '100',
+    ),
+    deleteOrphans: flag('delete orphaned blobs: bytes that no row of the database names'),
+    olderThan: withDefault(
+      parsed('SECONDS', 'treat bytes as orphaned from this age on', (name, text) =>
+        parseNumber(name, text, 0, AGE_SECONDS_MAX),
+      ),
+      '3600',
+    ),
+    restart: flag('begin at the first blob, not where a stopped run ended'),
+    ...JSON_OPTION,
+  },
+  notes: 'The exit status is 1 when it found something.',
+  examples: [
+    ['rookery scrub --rate 50', 'verify all blobs with at most 50 MiB per second'],
+    ['rookery scrub --delete-orphans', 'also delete orphaned blobs older than an hour'],
+  ],
+  async run({ rate, deleteOrphans, olderThan, restart, json }, environment) {
+    return withStores(environment, async ({ db, store }) => {
       const report = await scrub(db, store, {
         bytesPerSecond: rate * MIB,
-        orphanAgeSeconds: age,
-        deleteOrphans: options['delete-orphans'],
-        restart: options.restart,
+        orphanAgeSeconds: olderThan,
+        deleteOrphans,
+        restart,
         signal: stopSignal(),
-        onProgress: progressTeller('read'),
+        onProgress: progressReporter('read'),
       })
-      process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : textOf(report))
+      printResult(json, report, linesOf(report))
       return isClean(report) ? STATUS.ok : STATUS.found
     })
   },
-}
+})
 
-function textOf(report: ScrubReport): string {
-  const lines = report.findings.map(lineOf)
-  lines.push(`Read ${report.blobs} blobs with ${sizeText(report.bytes)}.`)
-  lines.push(
+function linesOf(report: ScrubReport): string[] {
+  return [
+    ...report.findings.map(findingText),
+    `Read ${report.blobs} blobs with ${sizeText(report.bytes)}.`,
     `Missing: ${report.missing}. Corrupt: ${report.corrupt}. Orphaned: ${report.orphans} with ${sizeText(report.orphanBytes)}, ${report.deletedOrphans} of them deleted.`,
-  )
-  return `${lines.join('\n')}\n`
+  ]
 }
 
-function lineOf(finding: Finding): string {
+function findingText(finding: Finding): string {
   switch (finding.kind) {
     case 'missing':
       return `missing ${finding.digest} (${finding.key})`

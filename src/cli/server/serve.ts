@@ -1,48 +1,55 @@
-import { ConfigError, parseConfig } from '../../config/config.ts'
-import { EmbeddedPostgresError } from '../../embedded-postgres/supervisor.ts'
-import { StartError } from '../../server/cleanup.ts'
+import { parseConfig } from '../../config/config.ts'
 import { createLog, type Log } from '../../server/log.ts'
 import { startServer } from '../../server/server.ts'
-import { type Command, parseOptions } from '../command.ts'
+import { command } from '../command.ts'
+import { CommandError, STATUS } from '../errors.ts'
+import { isOperatorError } from './operator.ts'
 import { startBanner } from './start-banner.ts'
 
-// Beyond the drain itself: closing the database and stopping the embedded Postgres.
+// In addition to the drain: closing the database and stopping the embedded Postgres.
 const STOP_EXTRA_MILLISECONDS = 15_000
+const STATUS_NOT_STARTED = 1
 
 /** `rookery serve`: runs until SIGTERM or SIGINT. */
-export const serveCommand: Command = {
-  words: ['serve'],
-  usage: '',
-  summary: 'Start the registry',
-  run(args, environment) {
-    parseOptions(args, {})
-    return serve(environment)
+export const serveCommand = command({
+  notes:
+    'ROOKERY_* environment variables configure it, and none is required: see README.md. It runs until SIGTERM or SIGINT. In a terminal it logs warnings and errors unless ROOKERY_LOG_LEVEL is set.',
+  examples: [
+    ['rookery serve', 'start on 127.0.0.1:5000 with data in ./data'],
+    ['ROOKERY_LISTEN=0.0.0.0:5000 rookery serve', 'accept connections from other machines'],
+  ],
+  async run(_, environment) {
+    try {
+      return await serve(environment)
+    } catch (error) {
+      if (!isOperatorError(error)) throw error
+      throw new CommandError(error.message, { cause: error, status: STATUS_NOT_STARTED })
+    }
   },
-}
+})
 
 async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
-  try {
-    const config = parseConfig(environment)
-    const log = createLog(config.logLevel)
-    const ending = new Ending(log)
-    const server = await startServer(config, log, (error) => ending.lost(error))
-    const { url, adminPassword: credential } = server
-    process.stdout.write(startBanner({ url, publicUrl: config.publicUrl, credential }))
-    const status = await ending.status
-    giveUpAfter(config.drainSeconds * 1000 + STOP_EXTRA_MILLISECONDS, log)
-    await server.close()
-    log.info({}, 'stopped')
-    return status
-  } catch (error) {
-    if (!isForOperators(error)) throw error
-    process.stderr.write(`rookery: ${error.message}\n`)
-    return 1
-  }
+  const config = parseConfig(environment)
+  const log = createLog(logLevel(config.logLevel, environment))
+  const ending = new Ending(log)
+  const server = await startServer(config, log, (error) => ending.lost(error))
+  const { url, adminPassword } = server
+  process.stdout.write(startBanner({ url, publicUrl: config.publicUrl, adminPassword }))
+  const status = await ending.status
+  exitAfter(config.drainSeconds * 1000 + STOP_EXTRA_MILLISECONDS, log)
+  await server.close()
+  log.info({}, 'stopped')
+  return status
 }
 
-/** Why the process ends: asked to, or because it cannot go on. */
+/** On a terminal, lines of JSON would hide the banner. */
+function logLevel(configured: string, { ROOKERY_LOG_LEVEL }: NodeJS.ProcessEnv): string {
+  return process.stderr.isTTY && ROOKERY_LOG_LEVEL === undefined ? 'warn' : configured
+}
+
+/** The end of the process: on request, or because it cannot continue. */
 class Ending {
-  /** The exit status, once it is known that the process ends. */
+  /** The exit status, once the process ends. */
   readonly status: Promise<number>
   readonly #log: Log
   #end: (status: number) => void = () => {}
@@ -55,28 +62,20 @@ class Ending {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.on(signal, () => {
         log.info({ signal }, 'stopping')
-        this.#end(0)
+        this.#end(STATUS.ok)
       })
     }
   }
 
   lost(error: Error): void {
-    this.#log.error({ err: error }, 'the embedded Postgres is gone')
+    this.#log.error({ err: error }, 'the embedded Postgres stopped')
     this.#end(1)
   }
 }
 
-function giveUpAfter(milliseconds: number, log: Log): void {
+function exitAfter(milliseconds: number, log: Log): void {
   setTimeout(() => {
     log.error({ milliseconds }, 'stopping took too long')
     process.exit(1)
   }, milliseconds).unref()
-}
-
-function isForOperators(error: unknown): error is Error {
-  return (
-    error instanceof ConfigError ||
-    error instanceof StartError ||
-    error instanceof EmbeddedPostgresError
-  )
 }

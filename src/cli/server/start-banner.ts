@@ -1,49 +1,55 @@
 import type { AdminPassword } from '../../server/admin-password.ts'
+import { VERSION } from '../../server/version.ts'
+import { quoted } from '../registry/login.ts'
 
 export type BannerOptions = {
   readonly url: string
   readonly publicUrl: string | undefined
-  readonly credential: AdminPassword
+  readonly adminPassword: AdminPassword
 }
 
-/** What a person reads when the server has started: where it is, and a push and a pull to paste. */
-export function startBanner({ url, publicUrl, credential }: BannerOptions): string {
-  const base = publicUrl ?? reachable(url)
+const LOOPBACK = /^http:\/\/(?:localhost|127\.|\[::1\])/
+
+/** The text that `rookery serve` prints when it has started: its address, the admin password and a push. */
+export function startBanner({ url, publicUrl, adminPassword }: BannerOptions): string {
+  const base = publicUrl ?? loopbackUrl(url)
   const host = base.replace(/^https?:\/\//, '')
-  const plain = base.startsWith('http://') ? ' --plain-http' : ''
-  const password = passwordFor(credential)
+  // The client uses HTTP without TLS on loopback by itself.
+  const needsPlainHttp = base.startsWith('http://') && !LOOPBACK.test(base)
   return [
-    `Rookery listens on ${url}${publicUrl === undefined ? '' : ` and is reached at ${publicUrl}`}`,
-    `User admin, password ${passwordText(credential)}`,
+    `Rookery ${VERSION} listens on ${url}`,
+    ...(publicUrl === undefined ? [] : [`Clients reach it at ${publicUrl}`]),
     '',
-    'Push a first image:',
-    `  echo 'Hello, unikernel' > hello.txt`,
-    `  oras push${plain} -u admin -p ${password} ${host}/hello/world:latest hello.txt`,
-    'Pull it, without a secret:',
-    `  oras pull${plain} -o pulled ${host}/hello/world:latest`,
-    `Or with curl alone:`,
-    `  DIGEST=sha256:$(sha256sum hello.txt | cut -d' ' -f1)`,
-    `  curl -fsS -u admin:${password} -H 'Content-Type: application/octet-stream' --data-binary @hello.txt "${base}/v2/hello/world/blobs/uploads/?digest=$DIGEST"`,
-    `  curl -fsSL "${base}/v2/hello/world/blobs/$DIGEST"`,
-    'A token for a builder, for a quarter of an hour:',
-    '  npx rookery token mint --repository hello/world --action pull --action push',
+    ...passwordLines(adminPassword),
+    '',
+    "Push an orb build (DIR is orb's output folder) or a kernel:",
+    `  ${passwordPipe(adminPassword)} \\`,
+    `  npx rookery push DIR ${host}/hello/world:v1 \\`,
+    `    --username admin --password-stdin${needsPlainHttp ? ' --plain-http' : ''}`,
+    '',
+    'All commands: npx rookery --help',
+    'Documentation: README.md and docs/',
     '',
   ].join('\n')
 }
 
-function passwordText({ generated: made, file }: AdminPassword): string {
-  if (made !== undefined) return `${made} (kept in ${file})`
-  if (file !== undefined) return `in ${file}`
-  return 'as set: ROOKERY_ADMIN_PASSWORD, or what the first start of another replica printed'
+function passwordLines({ generated, file }: AdminPassword): string[] {
+  if (file === undefined) {
+    return [
+      'The password of the user admin is the value of ROOKERY_ADMIN_PASSWORD, or the',
+      'one that the first replica printed at its first start.',
+    ]
+  }
+  const stored = ['The password of the user admin is stored in', `  ${file}`]
+  return generated === undefined ? stored : [...stored, `  ${generated}`]
 }
 
-/** As it stands in a command: the password, or where a shell finds it. */
-function passwordFor({ generated: made, file }: AdminPassword): string {
-  if (made !== undefined) return made
-  return file === undefined ? '"$ROOKERY_ADMIN_PASSWORD"' : `"$(cat '${file}')"`
+/** The start of a pipe for a shell that writes the password. */
+function passwordPipe({ file }: AdminPassword): string {
+  return file === undefined ? 'echo "$ROOKERY_ADMIN_PASSWORD" |' : `cat ${quoted(file)} |`
 }
 
-/** An address that listens everywhere is reached here at loopback. */
-function reachable(url: string): string {
+/** The URL on loopback of a server that listens on all addresses. */
+function loopbackUrl(url: string): string {
   return url.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:')
 }

@@ -5,10 +5,10 @@ import type { AccessEntry } from '../../auth/scope.ts'
 import type { CredentialRow } from '../../db/auth/credentials.ts'
 import { parseAddress, parseNetworks } from '../../networks/networks.ts'
 import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
-import { CommandError, UsageError } from '../command.ts'
-import { ACTIONS_DEFAULT } from './operator.ts'
+import { CommandError, UsageError } from '../errors.ts'
+import { ACTIONS_DEFAULT } from './right-options.ts'
 
-/** What a token is to be good for; undefined where nothing was said. */
+/** The requested rights of a token; undefined where an option was not given. */
 export type TokenRequest = {
   readonly admin: boolean
   readonly repositories: readonly string[] | undefined
@@ -19,73 +19,76 @@ export type TokenRequest = {
 
 const ADMIN: AccessEntry = { type: 'registry', name: 'admin', actions: ['*'] }
 
-/** On the operator's own authority: whatever is wished. Throws UsageError and REQUEST_INVALID. */
-export function grantedByOperator(wish: TokenRequest, subject: string): TokenClaims {
-  if (wish.admin) return { subject, access: [ADMIN], networks: wish.networks }
-  const { repositories, actions = ACTIONS_DEFAULT, tags } = wish
+/** Returns the claims of a token that the operator requests: all of them. Throws UsageError and REQUEST_INVALID. */
+export function grantedByOperator(request: TokenRequest, subject: string): TokenClaims {
+  if (request.admin) return { subject, access: [ADMIN], networks: request.networks }
+  const { repositories, actions = ACTIONS_DEFAULT, tags } = request
   if (repositories === undefined) {
-    throw new UsageError("--repository must say where it counts, such as 'builds/**'")
+    throw new UsageError("--repository or --admin is required, such as --repository 'builds/**'")
   }
-  return { subject, access: accessOf({ repositories, actions, tags }), networks: wish.networks }
+  return { subject, access: accessOf({ repositories, actions, tags }), networks: request.networks }
 }
 
 /**
- * Out of a credential: what it has, or the part of it that is wished. Throws CommandError for more,
- * and for a credential that is over.
+ * Returns the claims of a token issued from a credential: its rights, or the requested part of them.
+ * Throws CommandError for rights that it does not have, and for a revoked or expired credential.
  */
-export function downscope(row: CredentialRow, wish: TokenRequest): TokenClaims {
-  demandValid(row)
+export function downscope(row: CredentialRow, request: TokenRequest): TokenClaims {
+  assertValid(row)
   const bounds = {
     subject: row.name,
     origin: originOf(row),
-    networks: wish.networks ?? row.networks ?? undefined,
+    networks: request.networks ?? row.networks ?? undefined,
   }
   if (row.kind === 'admin') {
-    if (!wish.admin && wish.repositories === undefined) {
-      throw new UsageError(`${row.name} may do everything: say --repository, or --admin for all`)
+    if (!request.admin && request.repositories === undefined) {
+      throw new UsageError(
+        `${row.name} is an administrator: give --repository, or --admin for all rights`,
+      )
     }
-    demandWithin(row.name, exceedingNetworks(row, wish))
-    return { ...grantedByOperator(wish, row.name), ...bounds }
+    assertWithin(row.name, exceedingNetworks(row, request))
+    return { ...grantedByOperator(request, row.name), ...bounds }
   }
-  demandWithin(row.name, [
-    ...(wish.admin ? ['--admin'] : []),
-    ...exceeding('repository', wish.repositories, row.repositories),
-    ...(wish.actions ?? [])
+  assertWithin(row.name, [
+    ...(request.admin ? ['--admin'] : []),
+    ...exceeding('repository', request.repositories, row.repositories),
+    ...(request.actions ?? [])
       .filter((action) => !row.actions.includes(action))
       .map((action) => `action ${action}`),
-    ...(row.tags === null ? [] : exceeding('tag', wish.tags, row.tags)),
-    ...exceedingNetworks(row, wish),
+    ...(row.tags === null ? [] : exceeding('tag', request.tags, row.tags)),
+    ...exceedingNetworks(row, request),
   ])
-  const actions = wish.actions ?? row.actions.filter((action) => ACTIONS_DEFAULT.includes(action))
+  const actions =
+    request.actions ?? row.actions.filter((action) => ACTIONS_DEFAULT.includes(action))
   if (actions.length === 0) {
-    throw new CommandError(`${row.name} may neither pull nor push: say --action`)
+    throw new CommandError(`${row.name} may neither pull nor push: give --action`)
   }
-  const repositories = wish.repositories ?? row.repositories
-  const tags = wish.tags ?? row.tags ?? undefined
+  const repositories = request.repositories ?? row.repositories
+  const tags = request.tags ?? row.tags ?? undefined
   return { ...bounds, access: accessOf({ repositories, actions, tags }) }
 }
 
 // The token travels in a header, in Basic authorization a third longer; proxies end headers at 8 KiB.
 const CLAIMS_LENGTH_MAX = 4096
 
-/** Throws CommandError for what makes a token too long for the way. */
-export function demandShort({ access, networks }: TokenClaims): void {
+/** Throws CommandError for claims that make a token too long for a header. */
+export function assertShort({ access, networks }: TokenClaims): void {
   const length = JSON.stringify([access, networks]).length
   if (length > CLAIMS_LENGTH_MAX) {
     throw new CommandError(
-      `such a token would be too long for a header: fewer patterns, or a credential instead`,
+      'the token would be too long for a header: give fewer patterns, or create a credential',
     )
   }
 }
 
-type Wished = {
+type RequestedRights = {
   readonly repositories: readonly string[]
   readonly actions: readonly string[]
   readonly tags: readonly string[] | undefined
 }
 
-function accessOf(wished: Wished): AccessEntry[] {
-  const { repositories, actions, tags } = parseGrant(wished)
+function accessOf(requested: RequestedRights): AccessEntry[] {
+  const { repositories, actions, tags } = parseGrant(requested)
   return [...new Set(repositories)].map((name) => ({
     type: 'repository',
     name,
@@ -94,35 +97,35 @@ function accessOf(wished: Wished): AccessEntry[] {
   }))
 }
 
-function demandValid({ name, revokedAt, expiresAt }: CredentialRow): void {
+function assertValid({ name, revokedAt, expiresAt }: CredentialRow): void {
   if (revokedAt !== null) throw new CommandError(`the credential ${name} was revoked`)
   if (expiresAt !== null && expiresAt.getTime() <= Date.now()) {
     throw new CommandError(`the credential ${name} has expired`)
   }
 }
 
-function demandWithin(name: string, exceeding: readonly string[]): void {
+function assertWithin(name: string, exceeding: readonly string[]): void {
   if (exceeding.length > 0) {
     throw new CommandError(`the credential ${name} does not have: ${exceeding.join(', ')}`)
   }
 }
 
-/** Whether one pattern lies within others is not decided: it must be one of them. */
+/** A pattern must be one of the credential's patterns: containment of patterns is not computed. */
 function exceeding(
-  what: string,
-  wished: readonly string[] | undefined,
-  has: readonly string[],
+  label: string,
+  requested: readonly string[] | undefined,
+  held: readonly string[],
 ): string[] {
-  return (wished ?? [])
-    .filter((text) => !has.includes(text))
-    .filter((text) => text.includes('*') || !matchesAnyGlob(has as Glob[], text))
-    .map((text) => `${what} ${text}`)
+  return (requested ?? [])
+    .filter((text) => !held.includes(text))
+    .filter((text) => text.includes('*') || !matchesAnyGlob(held as Glob[], text))
+    .map((text) => `${label} ${text}`)
 }
 
-function exceedingNetworks({ networks }: CredentialRow, wish: TokenRequest): string[] {
+function exceedingNetworks({ networks }: CredentialRow, request: TokenRequest): string[] {
   const within = networks === null ? undefined : parseNetworks(networks)
   if (networks === null || within === undefined) return []
-  return (wish.networks ?? [])
+  return (request.networks ?? [])
     .filter((text) => !networks.includes(text))
     .filter((text) => parseAddress(text) === undefined || !within.has(text))
     .map((text) => `network ${text}`)

@@ -16,134 +16,129 @@ import type { Queryable } from '../../db/database.ts'
 import { findNetworkProblem } from '../../networks/networks.ts'
 import { findIssuer, openSigningKeys } from '../../server/signing-keys.ts'
 import {
-  type Command,
-  CommandError,
-  parseArguments,
-  parseOptions,
-  STATUS,
-  UsageError,
+  argument,
+  command,
+  describeDefault,
+  flag,
+  JSON_OPTION,
+  type Values,
+  value,
 } from '../command.ts'
-import { parseDuration } from '../durations.ts'
-import { printJson, printLines, utcText } from '../printing.ts'
+import { durationOption } from '../durations.ts'
+import { CommandError, STATUS, UsageError } from '../errors.ts'
+import { readSecretArgument } from '../input.ts'
+import { printResult, utcText } from '../printing.ts'
 import { loginUrl } from '../registry/login.ts'
-import { listOf, OPERATOR, type OpenRegistry, publicBaseUrl, withRegistry } from './operator.ts'
-import { demandShort, downscope, grantedByOperator, type TokenRequest } from './token-request.ts'
+import { OPERATOR, type OpenRegistry, publicBaseUrl, withRegistry } from './operator.ts'
+import { NETWORK_OPTION, RIGHT_OPTIONS } from './right-options.ts'
+import { assertShort, downscope, grantedByOperator, type TokenRequest } from './token-request.ts'
 
-/** Under any name: clients that know only passwords hand over the token as one. */
+/** The user name beside a token used as a password. The registry accepts any. */
 const TOKEN_USER = 'token'
-const STDIN = '-'
-const STDIN_CHARACTERS_MAX = 64 * 1024
 const TOKEN_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
-const mintCommand: Command = {
-  words: ['token', 'mint'],
-  usage:
-    '(--repository NAME|GLOB... [--action pull|push|delete|admin...] [--tag GLOB...] | --admin) [--credential NAME | --subject NAME] [--ttl 15m] [--network CIDR...] [--url] [--json]',
-  summary: 'Print a short-lived token; with --credential it is for what that has, or less',
-  async run(args, environment) {
-    const options = parseOptions(args, {
-      repository: { type: 'string', multiple: true },
-      action: { type: 'string', multiple: true },
-      tag: { type: 'string', multiple: true },
-      network: { type: 'string', multiple: true },
-      ttl: { type: 'string' },
-      subject: { type: 'string' },
-      credential: { type: 'string' },
-      admin: { type: 'boolean', default: false },
-      url: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    })
-    const wish = parseWish(options)
-    const { credential, subject = OPERATOR.name } = options
-    if (credential !== undefined && options.subject !== undefined) {
-      throw new UsageError('a token out of a credential bears its name: leave out --subject')
+const REQUEST_OPTIONS = {
+  ...RIGHT_OPTIONS,
+  admin: flag('allow everything; excludes --repository, --action and --tag'),
+  ...NETWORK_OPTION,
+}
+
+export const mintCommand = command({
+  options: {
+    ...REQUEST_OPTIONS,
+    credential: value('NAME', 'issue it from this credential, with its rights or fewer'),
+    subject: describeDefault(value('NAME', 'name of the holder in the audit log'), 'operator'),
+    ttl: describeDefault(durationOption('lifetime', TOKEN_SECONDS_MAX), 'ROOKERY_TOKEN_SECONDS'),
+    url: flag('print https://token:TOKEN@HOST instead'),
+    ...JSON_OPTION,
+  },
+  notes:
+    '--repository or --admin is required without --credential. A token from a credential ends with it.',
+  examples: [
+    [
+      'export ROOKERY_TOKEN=$(rookery token mint --repository builds/www)',
+      'log this shell in to push builds/www',
+    ],
+    ['rookery token mint --credential orb-1 --tag v1 --ttl 15m', 'a token for one tag'],
+  ],
+  async run(values, environment) {
+    const { credential, subject = OPERATOR.name, ttl: seconds, json } = values
+    const request = requestOf(values)
+    if (credential !== undefined && values.subject !== undefined) {
+      throw new UsageError(
+        '--credential and --subject exclude each other: the token has the name of the credential',
+      )
     }
-    const seconds =
-      options.ttl === undefined ? undefined : parseDuration('ttl', options.ttl, TOKEN_SECONDS_MAX)
     return withRegistry(environment, async (state, config) => {
-      const held =
+      const source =
         credential === undefined
-          ? heldByOperator(subject, wish)
-          : await heldBy(state.db, credential, wish)
-      demandShort(held.claims)
-      const ttl = secondsWithin(held.expiresAt, seconds ?? config.tokenSeconds)
-      const minted = await mint(state, config, held.claims, ttl)
+          ? claimsOfOperator(subject, request)
+          : await claimsOfCredential(state.db, credential, request)
+      assertShort(source.claims)
+      const ttl = secondsWithin(source.expiresAt, seconds ?? config.tokenSeconds)
+      const minted = await mint(state, config, source.claims, ttl)
       const url = loginUrl(publicBaseUrl(config), TOKEN_USER, minted.token)
-      if (options.json) printJson({ ...answerOf(minted, held.claims), ...(options.url && { url }) })
-      else printLines([options.url ? url : minted.token])
+      const result = { ...jsonOf(minted, source.claims), ...(values.url && { url }) }
+      printResult(json, result, [values.url ? url : minted.token])
       return STATUS.ok
     })
   },
-}
+})
 
-const revokeCommand: Command = {
-  words: ['token', 'revoke'],
-  usage: 'TOKEN|JTI|- [--json]',
-  summary: 'Take one token back, on every replica within seconds; - reads it from standard input',
-  async run(args, environment) {
-    const { values, positionals } = parseArguments(
-      args,
-      { json: { type: 'boolean', default: false } },
-      ['TOKEN'],
-    )
-    const given = positionals[0] ?? ''
-    const text = (given === STDIN ? await readStdin() : given).trim()
+export const revokeCommand = command({
+  arguments: {
+    token: argument('TOKEN', 'token, its id (the claim jti), or - to read it from standard input'),
+  },
+  options: JSON_OPTION,
+  examples: [
+    ['echo "$TOKEN" | rookery token revoke -', 'revoke a token from standard input'],
+    ['rookery token revoke 0b6f0c4e-8d3c-4f6a-9d2e-5a1f7c3b2e10', 'revoke a token by its id'],
+  ],
+  async run({ token, json }, environment) {
+    const text = (await readSecretArgument(token, 'a token')).trim()
     if (!isTokenLike(text) && !TOKEN_ID.test(text)) {
       throw new UsageError(
-        'expected a token, or its jti, which is a UUID; a credential is ended by: rookery credential revoke',
+        'expected a token, or its id, which is a UUID; rookery credential revoke ends a credential',
       )
     }
     return withRegistry(environment, async (state, config) => {
       const tokenId = isTokenLike(text) ? await idOf(state, config, text) : text.toLowerCase()
       await new TokenRevocations(state.db).revoke(tokenId, OPERATOR)
-      if (values.json) printJson({ revoked: tokenId })
-      else printLines([`The token ${tokenId} is refused within seconds.`])
+      printResult(json, { revoked: tokenId }, [`The token ${tokenId} is refused within seconds.`])
       return STATUS.ok
     })
   },
-}
+})
 
-/** Tokens on the command line: minted, revoked. */
-export const tokenCommands: readonly Command[] = [mintCommand, revokeCommand]
-
-type WishOptions = {
-  readonly admin: boolean
-  readonly repository?: string[] | undefined
-  readonly action?: string[] | undefined
-  readonly tag?: string[] | undefined
-  readonly network?: string[] | undefined
-}
-
-function parseWish({ admin, repository, action, tag, network }: WishOptions): TokenRequest {
+function requestOf(values: Values<typeof REQUEST_OPTIONS>): TokenRequest {
+  const { admin, repository, action, tag, network } = values
   if (admin && [repository, action, tag].some((one) => one !== undefined)) {
-    throw new UsageError('--admin may do everything, and takes no --repository, --action or --tag')
+    throw new UsageError('--admin allows everything and excludes --repository, --action and --tag')
   }
-  const networks = listOf(network)
-  const problem = findNetworkProblem(networks ?? [])
+  const problem = findNetworkProblem(network ?? [])
   if (problem !== undefined) throw new UsageError(`--network: ${problem}`)
-  return {
-    admin,
-    repositories: listOf(repository),
-    actions: listOf(action),
-    tags: listOf(tag),
-    networks,
-  }
+  return { admin, repositories: repository, actions: action, tags: tag, networks: network }
 }
 
-type Held = { readonly claims: TokenClaims; readonly expiresAt: Date | null }
+/** The claims of a token, and the end of what they come from. */
+type TokenSource = { readonly claims: TokenClaims; readonly expiresAt: Date | null }
 
-function heldByOperator(subject: string, wish: TokenRequest): Held {
+function claimsOfOperator(subject: string, request: TokenRequest): TokenSource {
   if (subject !== OPERATOR.name) assertName(subject)
-  return { claims: grantedByOperator(wish, subject), expiresAt: null }
+  return { claims: grantedByOperator(request, subject), expiresAt: null }
 }
 
-async function heldBy(db: Queryable, name: string, wish: TokenRequest): Promise<Held> {
+async function claimsOfCredential(
+  db: Queryable,
+  name: string,
+  request: TokenRequest,
+): Promise<TokenSource> {
   const row = await findCredentialByName(db, name)
   if (row === undefined) throw new CommandError(`there is no credential ${name}`)
-  return { claims: downscope(row, wish), expiresAt: row.expiresAt }
+  return { claims: downscope(row, request), expiresAt: row.expiresAt }
 }
 
-/** What comes from something never outlives it. */
+/** A token never outlives its credential. */
 function secondsWithin(expiresAt: Date | null, seconds: number): number {
   if (expiresAt === null) return seconds
   return Math.max(1, Math.min(seconds, Math.floor((expiresAt.getTime() - Date.now()) / 1000)))
@@ -157,7 +152,7 @@ async function mint(
 ): Promise<MintedToken> {
   const tokens = await openTokens(state, config)
   const minted = await tokens.mint(claims, seconds)
-  // Recorded before anybody has it.
+  // The audit log has it before anybody has the token.
   await auditOf(state).record({
     action: 'mint',
     decision: 'allowed',
@@ -169,8 +164,8 @@ async function mint(
   return minted
 }
 
-function answerOf(minted: MintedToken, { subject, access, networks }: TokenClaims) {
-  // The claims have whole seconds.
+function jsonOf(minted: MintedToken, { subject, access, networks }: TokenClaims) {
+  // Claims have whole seconds.
   const issuedSeconds = Math.floor(minted.issuedAt.getTime() / 1000)
   const expiresAt = new Date((issuedSeconds + minted.expiresSeconds) * 1000)
   return {
@@ -187,7 +182,7 @@ function entryText({ type, name, actions, tags = [] }: AccessEntry): string {
   return [`${type}:${name}:${actions.join(',')}`, ...tags.map((tag) => `tag ${tag}`)].join(' ')
 }
 
-/** Throws CommandError for a token that is not ours. */
+/** Returns the id of a token of this registry. Throws CommandError for any other. */
 async function idOf(state: OpenRegistry, config: Config, token: string): Promise<string> {
   const tokens = await openTokens(state, config)
   try {
@@ -205,13 +200,4 @@ async function openTokens(state: OpenRegistry, config: Config): Promise<AccessTo
 
 function auditOf({ db }: OpenRegistry): AuditLog {
   return new AuditLog(db, () => {})
-}
-
-async function readStdin(): Promise<string> {
-  let text = ''
-  for await (const chunk of process.stdin) {
-    text += String(chunk)
-    if (text.length > STDIN_CHARACTERS_MAX) throw new UsageError('that is too long for a token')
-  }
-  return text
 }

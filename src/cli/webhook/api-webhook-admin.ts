@@ -11,12 +11,13 @@ import type {
   WebhookRequest,
   WebhookView,
 } from '../../webhooks/management/types.ts'
-import { LISTED_MAX, queryOf } from '../registry/registry-api.ts'
+import { LISTED_MAX } from '../numbers.ts'
+import { queryOf } from '../registry/api-client.ts'
 import type { WebhookAdmin } from './webhook-admin.ts'
 
 const PATH = '/api/v1/webhooks'
 
-/** The webhooks of a registry far away, by its API: spec/openapi.yaml says what it answers. */
+/** The webhooks of a registry over the network: spec/openapi.yaml defines the API. */
 export class ApiWebhookAdmin implements WebhookAdmin {
   readonly #api: RegistryApi
 
@@ -92,7 +93,7 @@ export class ApiWebhookAdmin implements WebhookAdmin {
   }
 }
 
-/** For messages. */
+/** The webhook in messages. */
 function nameOf(name: string): string {
   return `the webhook ${name}`
 }

@@ -6,133 +6,139 @@ import {
   type RedeliveryRange,
 } from '../../webhooks/management/types.ts'
 import type { WebhookState } from '../../webhooks/webhook.ts'
-import { type Command, CommandError, parseArguments, STATUS, UsageError } from '../command.ts'
+import {
+  argument,
+  choice,
+  command,
+  flag,
+  JSON_OPTION,
+  optionalArgument,
+  parsed,
+} from '../command.ts'
 import { parseSince } from '../durations.ts'
-import { printJson, printLines, visible } from '../printing.ts'
-import { parseLimit } from '../registry/registry-api.ts'
-import { parseWords } from '../registry/registry-commands.ts'
+import { CommandError, STATUS, UsageError } from '../errors.ts'
+import { LIMIT_OPTION } from '../numbers.ts'
+import { printJson, printResult, utcText, visible } from '../printing.ts'
 import type { WebhookAdmin } from './webhook-admin.ts'
-import { answerText, deliveryLines, deliveryTable, secondText } from './webhook-text.ts'
-import { DESK_OPTIONS, DESK_USAGE, withWebhookAdmin } from './with-webhook-admin.ts'
+import { answerText, deliveryLines, printDeliveries } from './webhook-text.ts'
+import { WEBHOOK_ADMIN_OPTIONS, withWebhookAdmin } from './with-webhook-admin.ts'
 
-const JSON_OPTION = { json: { type: 'boolean', default: false } } as const
 const OUTCOME_MILLISECONDS_MAX = 30_000
-const LOOK_EVERY_MILLISECONDS = 250
+const POLL_MILLISECONDS = 250
 const CURSOR = /^[0-9a-f]{8}-\d{1,15}$/
-/** What `--failed` means: whatever did not arrive and is not tried any more. */
+/** The states that `--failed` selects: not delivered, and no more attempts. */
 const FAILED: readonly DeliveryState[] = ['failed', 'expired', 'refused']
 const ROUNDS_MAX = 100_000
 
-const testCommand: Command = {
-  words: ['webhook', 'test'],
-  usage: `NAME ${DESK_USAGE} [--json]`,
-  summary: 'Send webhook.ping to a webhook, wait up to 30 s, and say what it answered',
-  run(args, environment) {
-    const { values, positionals } = parseArguments(args, { ...DESK_OPTIONS, ...JSON_OPTION }, [
-      'NAME',
-    ])
-    const name = positionals[0] ?? ''
-    return withWebhookAdmin(values, environment, async (desk) => {
-      const delivery = await outcomeOf(desk, name, await desk.test(name))
-      if (values.json) printJson(delivery)
-      else printLines(outcomeLines(name, delivery).map(visible))
+const NAME = argument('NAME', 'name of the webhook')
+const OPTIONS = { ...JSON_OPTION, ...WEBHOOK_ADMIN_OPTIONS }
+
+/** `rookery webhook test`: a ping and its answer. */
+export const testCommand = command({
+  arguments: { name: NAME },
+  options: OPTIONS,
+  notes: 'It waits up to 30 s. The exit status is 1 when the ping was not delivered.',
+  examples: [['rookery webhook test deploy', 'send a ping']],
+  run(values, environment) {
+    const { name, json } = values
+    return withWebhookAdmin(values, environment, async (admin) => {
+      const delivery = await firstOutcome(admin, name, await admin.test(name))
+      printResult(json, delivery, outcomeLines(name, delivery))
       return delivery.state === 'delivered' ? STATUS.ok : STATUS.found
     })
   },
-}
+})
 
-const deliveriesCommand: Command = {
-  words: ['webhook', 'deliveries'],
-  usage: `NAME [EVENT] [--state ${DELIVERY_STATES.join('|')}] [--limit N] ${DESK_USAGE} [--json]`,
-  summary: 'List what was sent to a webhook, the newest first, or show all tries of one event',
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      { state: { type: 'string' }, limit: { type: 'string' }, ...DESK_OPTIONS, ...JSON_OPTION },
-      { least: 1, most: 2, expected: 'NAME, or NAME and EVENT' },
-    )
-    const [name = '', event] = positionals
-    const state = parseState(values.state)
-    const limit = parseLimit(values.limit)
-    return withWebhookAdmin(values, environment, async (desk) => {
-      if (event !== undefined) return showDelivery(desk, name, event, values.json)
-      const deliveries = await desk.deliveries(name, state, limit)
-      if (values.json) printJson({ deliveries })
-      else printLines(deliveries.length === 0 ? ['There are none.'] : deliveryTable(deliveries))
+/** `rookery webhook deliveries`: the deliveries of a webhook, or one of them with all attempts. */
+export const deliveriesCommand = command({
+  arguments: {
+    name: NAME,
+    event: optionalArgument('EVENT', 'id of an event: show all its attempts and its body'),
+  },
+  options: {
+    state: choice('STATE', DELIVERY_STATES, 'only deliveries in this state'),
+    ...LIMIT_OPTION,
+    ...OPTIONS,
+  },
+  examples: [
+    ['rookery webhook deliveries deploy --state failed', 'list failed deliveries'],
+    [
+      'rookery webhook deliveries deploy 01JD2V6Q8J --json',
+      'show one with its requests and answers',
+    ],
+  ],
+  run(values, environment) {
+    const { name, event, state, limit, json } = values
+    return withWebhookAdmin(values, environment, async (admin) => {
+      if (event !== undefined) return showDelivery(admin, name, event, json)
+      const deliveries = await admin.deliveries(name, state, limit)
+      if (json) printJson({ deliveries })
+      else printDeliveries(deliveries)
       return STATUS.ok
     })
   },
-}
+})
 
-const redeliverCommand: Command = {
-  words: ['webhook', 'redeliver'],
-  usage: `NAME EVENT | NAME --since CURSOR|TIME|12h [--until CURSOR|TIME] [--failed] ${DESK_USAGE} [--json]`,
-  summary: 'Send one event again, or all since then; with --failed those that did not arrive',
-  run(args, environment) {
-    const { values, positionals } = parseWords(
-      args,
-      {
-        since: { type: 'string' },
-        until: { type: 'string' },
-        failed: { type: 'boolean', default: false },
-        ...DESK_OPTIONS,
-        ...JSON_OPTION,
-      },
-      { least: 1, most: 2, expected: 'NAME and EVENT, or NAME and --since' },
-    )
-    const [name = '', event] = positionals
-    const { since, until, failed } = values
+/** `rookery webhook redeliver`: one event again, or all events of a period. */
+export const redeliverCommand = command({
+  arguments: { name: NAME, event: optionalArgument('EVENT', 'id of the event to send again') },
+  options: {
+    since: parsed('TIME', 'events since a time, a duration ago, or a cursor', parsePosition),
+    until: parsed('TIME', 'events until a time, a duration ago, or a cursor', parsePosition),
+    failed: flag('only events that were not delivered and have no more attempts'),
+    ...OPTIONS,
+  },
+  notes: 'Give either EVENT or --since.',
+  examples: [
+    ['rookery webhook redeliver deploy --since 12h --failed', 'send again what failed today'],
+    ['rookery webhook redeliver deploy 01JD2V6Q8J', 'send one event again'],
+  ],
+  run(values, environment) {
+    const { name, event, since, until, failed, json } = values
     if ((event === undefined) === (since === undefined)) {
-      throw new UsageError('say either an EVENT or --since')
+      throw new UsageError('give either EVENT or --since')
     }
     if (since === undefined && (until !== undefined || failed)) {
-      throw new UsageError('--until and --failed belong to --since')
+      throw new UsageError('--until and --failed need --since')
     }
-    const after = since === undefined ? undefined : placeOf('since', since)
-    const range = {
-      until: until === undefined ? undefined : placeOf('until', until),
-      states: failed ? FAILED : undefined,
-    }
-    return withWebhookAdmin(values, environment, async (desk) => {
-      if (event !== undefined) await desk.redeliver(name, event)
+    const range = { until, states: failed ? FAILED : undefined }
+    return withWebhookAdmin(values, environment, async (admin) => {
+      if (event !== undefined) await admin.redeliver(name, event)
       const deliveries =
-        after === undefined ? 1 : await redeliverAll(desk, name, { ...range, after })
-      const { state } = await desk.find(name)
-      if (values.json) printJson({ deliveries, state })
-      else printLines([redeliveredText(name, deliveries, state)].map(visible))
+        since === undefined ? 1 : await redeliverAll(admin, name, { ...range, after: since })
+      const { state } = await admin.find(name)
+      const line = visible(redeliveredText(name, deliveries, state))
+      printResult(json, { deliveries, state }, [line])
       return STATUS.ok
     })
   },
-}
+})
 
-/** What was sent to webhooks, and sending it again. */
-export const webhookDeliveryCommands: readonly Command[] = [
-  testCommand,
-  deliveriesCommand,
-  redeliverCommand,
-]
-
-/** The delivery once it was tried. Throws CommandError when that takes too long. */
-async function outcomeOf(desk: WebhookAdmin, name: string, event: string): Promise<DeliveryDetail> {
+/** Waits for the first attempt of a delivery. Throws CommandError when that takes too long. */
+async function firstOutcome(
+  admin: WebhookAdmin,
+  name: string,
+  event: string,
+): Promise<DeliveryDetail> {
   const end = Date.now() + OUTCOME_MILLISECONDS_MAX
   for (;;) {
-    const delivery = await desk.delivery(name, event)
+    const delivery = await admin.delivery(name, event)
     if (delivery !== undefined && (delivery.attempts > 0 || delivery.state !== 'pending')) {
       return delivery
     }
-    if (Date.now() > end) throw new CommandError(await lateText(desk, name))
-    await wait(LOOK_EVERY_MILLISECONDS)
+    if (Date.now() > end) throw new CommandError(await lateText(admin, name))
+    await wait(POLL_MILLISECONDS)
   }
 }
 
-async function lateText(desk: WebhookAdmin, name: string): Promise<string> {
+async function lateText(admin: WebhookAdmin, name: string): Promise<string> {
   const seconds = OUTCOME_MILLISECONDS_MAX / 1000
-  const { failures, retryingAt } = (await desk.find(name)).health
-  const why =
+  const { failures, retryingAt } = (await admin.find(name)).health
+  const reason =
     failures > 0 && retryingAt !== null
-      ? `it failed ${failures} times and is left alone until ${retryingAt}`
-      : 'is the registry running, and what does its log say?'
-  return `${visible(name)} was not tried within ${seconds} s: ${why}`
+      ? `it failed ${failures} times; the next attempt is at ${utcText(retryingAt)}`
+      : 'check that the registry is running, and its log'
+  return `no attempt of ${visible(name)} within ${seconds} s: ${reason}`
 }
 
 function outcomeLines(
@@ -140,41 +146,40 @@ function outcomeLines(
   { state, status, error, dueAt, attemptLog }: DeliveryDetail,
 ): string[] {
   const [last] = attemptLog
-  const outcome = dueAt === null ? state : `it is tried again at ${secondText(dueAt)}`
+  const outcome = dueAt === null ? state : `next attempt at ${utcText(dueAt)}`
   const after = last === undefined ? '' : `, after ${last.milliseconds} ms`
   const body = last?.response?.body ?? ''
   return [
     `${name} ${answerText(status, error)}${after}: ${outcome}`,
     ...(body === '' ? [] : body.split('\n').map((line) => `  ${line}`)),
-  ]
+  ].map(visible)
 }
 
 async function showDelivery(
-  desk: WebhookAdmin,
+  admin: WebhookAdmin,
   name: string,
   event: string,
   json: boolean,
 ): Promise<number> {
-  // Else a webhook that is not there would be told as an event that is not.
-  await desk.find(name)
-  const delivery = await desk.delivery(name, event)
+  // Fails with a better message when the webhook itself is missing.
+  await admin.find(name)
+  const delivery = await admin.delivery(name, event)
   if (delivery === undefined) {
     throw new CommandError(`${visible(name)} has no delivery of event ${visible(event)}`)
   }
-  if (json) printJson(delivery)
-  else printLines(deliveryLines(delivery).map(visible))
+  printResult(json, delivery, deliveryLines(delivery))
   return STATUS.ok
 }
 
 async function redeliverAll(
-  desk: WebhookAdmin,
+  admin: WebhookAdmin,
   name: string,
   range: RedeliveryRange,
 ): Promise<number> {
   let total = 0
   let after: string | null = range.after
   for (let round = 0; after !== null && round < ROUNDS_MAX; round += 1) {
-    const { deliveries, next } = await desk.redeliverRange(name, { ...range, after })
+    const { deliveries, next } = await admin.redeliverRange(name, { ...range, after })
     total += deliveries
     after = next
   }
@@ -182,18 +187,13 @@ async function redeliverAll(
 }
 
 function redeliveredText(name: string, deliveries: number, state: WebhookState): string {
-  const are = deliveries === 1 ? 'is' : 'are'
-  if (state === 'active' || deliveries === 0) return `${deliveries} ${are} sent again.`
-  return `${name} is ${state}: ${deliveries} ${are} sent again after rookery webhook update ${name} --resume.`
+  const count = deliveries === 1 ? '1 event is' : `${deliveries} events are`
+  if (state === 'active' || deliveries === 0) return `${count} sent again.`
+  return `${name} is ${state}: ${count} sent again after rookery webhook update ${name} --resume.`
 }
 
-function placeOf(name: 'since' | 'until', text: string): string {
+/** Parses a position in the deliveries: a cursor, or a time. Throws UsageError. */
+function parsePosition(flag: string, text: string): string {
   if (CURSOR.test(text)) return text
-  return parseSince(name, text).toISOString()
-}
-
-function parseState(text: string | undefined): DeliveryState | undefined {
-  const state = DELIVERY_STATES.find((one) => one === text)
-  if (text === undefined || state !== undefined) return state
-  throw new UsageError(`--state must be ${DELIVERY_STATES.join(', ')}, not "${text}"`)
+  return parseSince(flag, text).toISOString()
 }

@@ -1,50 +1,37 @@
 import type { AuthenticationChange, WebhookChange } from '../../webhooks/management/types.ts'
 import { AGE_SECONDS_MAX } from '../../webhooks/management/validation.ts'
-import { UsageError } from '../command.ts'
-import { parseDuration } from '../durations.ts'
-import { secretFrom } from '../registry/registry-login.ts'
-import { listOf } from '../server/operator.ts'
+import { choice, describeDefault, flag, list, repeated, type Values, value } from '../command.ts'
+import { durationOption } from '../durations.ts'
+import { UsageError } from '../errors.ts'
+import { readSecret } from '../input.ts'
 
-/** What a webhook can be told to be, when it is made and later. */
+/** The settings of a webhook, at its creation and later. */
 export const SETTING_OPTIONS = {
-  repository: { type: 'string', multiple: true },
-  tag: { type: 'string', multiple: true },
-  type: { type: 'string', multiple: true },
-  format: { type: 'string' },
-  signature: { type: 'string', multiple: true },
-  'authorization-file': { type: 'string' },
-  'webhook-secret-file': { type: 'string' },
-  'oidc-audience': { type: 'string' },
-  header: { type: 'string', multiple: true },
-  description: { type: 'string' },
-  'max-age': { type: 'string' },
-  'coalesce-tags': { type: 'boolean' },
-} as const
-
-export const SETTING_USAGE =
-  '[--tag GLOB...] [--type TYPE...] [--format cloudevents|docker] ' +
-  '[--signature v1a|x-hub-signature-256|x-signature...] [--authorization-file FILE|-] ' +
-  "[--webhook-secret-file FILE|-] [--oidc-audience TEXT] [--header 'NAME: VALUE'...] " +
-  '[--description TEXT] [--max-age 1h] [--coalesce-tags]'
-
-type Texts = readonly string[] | undefined
-
-export type SettingOptions = {
-  readonly repository?: Texts
-  readonly tag?: Texts
-  readonly type?: Texts
-  readonly format?: string | undefined
-  readonly signature?: Texts
-  readonly 'authorization-file'?: string | undefined
-  readonly 'webhook-secret-file'?: string | undefined
-  readonly 'oidc-audience'?: string | undefined
-  readonly header?: Texts
-  readonly description?: string | undefined
-  readonly 'max-age'?: string | undefined
-  readonly 'coalesce-tags'?: boolean | undefined
+  repository: list('GLOB', "repositories, such as 'builds/**'"),
+  tag: describeDefault(list('GLOB', "tags, such as 'v*'"), 'all'),
+  type: describeDefault(list('TYPE', 'event types, such as image.tag.updated'), 'all'),
+  format: describeDefault(
+    choice('FORMAT', ['cloudevents', 'docker'], 'format of the requests'),
+    'cloudevents',
+  ),
+  description: value('TEXT', 'description'),
+  maxAge: durationOption('send no events older than this', AGE_SECONDS_MAX),
+  coalesceTags: flag('send only the last of several pending updates of a tag'),
+  signature: list('SCHEME', 'signatures beside the standard one (v1)', [
+    'v1a',
+    'x-hub-signature-256',
+    'x-signature',
+  ]),
+  authorizationFile: value('FILE', 'send the Authorization header in FILE; - for standard input'),
+  webhookSecretFile: value(
+    'FILE',
+    'send the secret in FILE as X-Webhook-Secret; - for standard input',
+  ),
+  oidcAudience: value('TEXT', 'send an identity token of the registry for this audience'),
+  header: repeated('HEADER', "send this header, such as 'X-Team: web'"),
 }
 
-/** What `--clear` takes back, by the options that set it. */
+/** The defaults that `--clear` restores, by option. */
 const CLEARED = {
   tag: { tags: null },
   type: { types: null },
@@ -61,42 +48,44 @@ const CLEARED_AUTHENTICATION = {
   'oidc-audience': { oidcAudience: null },
 } as const
 
-/** What `--clear` may name. */
-export const CLEARABLE = [...Object.keys(CLEARED), ...Object.keys(CLEARED_AUTHENTICATION)]
+/** The names that `--clear` takes. */
+const CLEARABLE = [...Object.keys(CLEARED), ...Object.keys(CLEARED_AUTHENTICATION)]
 
-/** Reads the options, and the files of secrets that they name. Throws UsageError and CommandError. */
+/** Reads the options and the files of secrets that they name. Throws UsageError and CommandError. */
 export async function readSettings(
-  options: SettingOptions,
+  options: Values<typeof SETTING_OPTIONS>,
 ): Promise<Omit<WebhookChange, 'url' | 'paused'>> {
-  const maxAge = options['max-age']
+  const { repository, tag, type, format, signature, header, description } = options
   return {
-    repositories: listOf(options.repository),
-    tags: listOf(options.tag),
-    types: listOf(options.type),
-    format: options.format,
+    repositories: repository,
+    tags: tag,
+    types: type,
+    format,
     authentication: {
-      signatures: listOf(options.signature),
-      authorization: await secretOf(options['authorization-file'], 'an Authorization header'),
-      webhookSecret: await secretOf(options['webhook-secret-file'], 'a secret'),
-      oidcAudience: options['oidc-audience'],
+      signatures: signature,
+      authorization: await readOptionalSecret(
+        options.authorizationFile,
+        'the value of an Authorization header',
+      ),
+      webhookSecret: await readOptionalSecret(options.webhookSecretFile, 'a secret'),
+      oidcAudience: options.oidcAudience,
     },
-    headers: headersOf(options.header),
-    description: options.description,
-    maxAgeSeconds:
-      maxAge === undefined ? undefined : parseDuration('max-age', maxAge, AGE_SECONDS_MAX),
-    coalesceTags: options['coalesce-tags'],
+    headers: parseHeaders(header),
+    description,
+    maxAgeSeconds: options.maxAge,
+    coalesceTags: options.coalesceTags ? true : undefined,
   }
 }
 
-/** A change that also takes back what `--clear` names. Throws UsageError. */
-export function withCleared(change: WebhookChange, names: Texts): WebhookChange {
-  const cleared = listOf(names) ?? []
-  const unknown = cleared.find((name) => !CLEARABLE.includes(name))
-  if (unknown !== undefined) {
-    throw new UsageError(`--clear takes ${CLEARABLE.join(', ')}, not "${unknown}"`)
-  }
-  const settings = chosen(CLEARED, cleared)
-  const authentication: Partial<AuthenticationChange> = chosen(CLEARED_AUTHENTICATION, cleared)
+/** The option of update that restores defaults. */
+export const CLEAR_OPTION = {
+  clear: list('OPTION', 'restore the default of an option', CLEARABLE),
+}
+
+/** Adds to a change the defaults of the cleared options. */
+export function withCleared(change: WebhookChange, cleared: readonly string[] = []): WebhookChange {
+  const settings = pickNamed(CLEARED, cleared)
+  const authentication: Partial<AuthenticationChange> = pickNamed(CLEARED_AUTHENTICATION, cleared)
   return {
     ...change,
     ...settings,
@@ -104,24 +93,24 @@ export function withCleared(change: WebhookChange, names: Texts): WebhookChange 
   }
 }
 
-function chosen<T>(from: Readonly<Record<string, T>>, names: readonly string[]): Partial<T> {
+function pickNamed<T>(from: Readonly<Record<string, T>>, names: readonly string[]): Partial<T> {
   const parts = Object.entries(from).filter(([name]) => names.includes(name))
   return Object.assign({}, ...parts.map(([, part]) => part))
 }
 
-/** The first line of a file, or of standard input. */
-export async function secretOf(
+/** Returns the first line of a file, or of standard input for `-`. Throws CommandError. */
+export async function readOptionalSecret(
   file: string | undefined,
   what: string,
 ): Promise<string | undefined> {
-  return file === undefined ? undefined : secretFrom(file, what)
+  return file === undefined ? undefined : readSecret(file, what)
 }
 
-function headersOf(texts: Texts): Record<string, string> | undefined {
+function parseHeaders(texts: readonly string[] | undefined): Record<string, string> | undefined {
   if (texts === undefined) return undefined
   const entries = texts.map((text) => {
     const at = text.indexOf(':')
-    if (at < 1) throw new UsageError(`--header is like 'NAME: VALUE', not "${text}"`)
+    if (at < 1) throw new UsageError(`--header must be like 'NAME: VALUE', not "${text}"`)
     return [text.slice(0, at).trim(), text.slice(at + 1).trim()] as const
   })
   const names = entries.map(([name]) => name.toLowerCase())

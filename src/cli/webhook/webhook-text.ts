@@ -1,35 +1,34 @@
 import { PENDING_COUNTED_MAX } from '../../db/webhooks/webhooks.ts'
 import type {
+  CreatedWebhook,
   Delivery,
   DeliveryAttempt,
   DeliveryDetail,
   WebhookView,
 } from '../../webhooks/management/types.ts'
 import { durationText } from '../durations.ts'
-import { columns } from '../printing.ts'
+import { printTable, utcText, visible } from '../printing.ts'
 
-/** A time of the API, to the second. */
-export function secondText(time: string): string {
-  return `${time.slice(0, 19)}Z`
-}
-
-/** Whom a webhook tells what, and how that goes, line by line. */
+/** The settings, health and state of a webhook as lines of text. */
 export function webhookLines(webhook: WebhookView): string[] {
   const rows: readonly (readonly [label: string, text: string])[] = [
     ['webhook', webhook.name],
-    ['tells', webhook.url],
-    ['of', `${webhook.types.join(', ')} in ${webhook.repositories.join(', ')}${tagText(webhook)}`],
-    ['sends', sentText(webhook)],
-    ['signed by', signedText(webhook)],
+    ['URL', webhook.url],
+    [
+      'events',
+      `${webhook.types.join(', ')} in ${webhook.repositories.join(', ')}${tagText(webhook)}`,
+    ],
+    ['requests', requestText(webhook)],
+    ['signatures', signatureText(webhook)],
     ...keyRows(webhook),
-    ['owner', `${webhook.owner}, whose right to pull decides what is sent`],
+    ['owner', `${webhook.owner}; events of repositories that it may pull are sent`],
     ...(webhook.description === null
       ? []
       : [['description', oneLine(webhook.description)] as const]),
     ['state', stateText(webhook)],
     ['health', healthText(webhook)],
   ]
-  return rows.map(([label, text]) => `${label.padEnd(LABEL_WIDTH)}  ${text}`)
+  return rows.map(([label, text]) => visible(`${label.padEnd(LABEL_WIDTH)}  ${text}`))
 }
 
 const LABEL_WIDTH = 11
@@ -39,10 +38,10 @@ function keyRows({ authentication: { publicKey } }: WebhookView): (readonly [str
 }
 
 function tagText({ tags }: WebhookView): string {
-  return tags === null ? '' : `, of tags ${tags.join(', ')} alone`
+  return tags === null ? '' : `, tags ${tags.join(', ')}`
 }
 
-function sentText({
+function requestText({
   format,
   headers,
   maxAgeSeconds,
@@ -57,39 +56,39 @@ function sentText({
     ...Object.keys(headers),
   ]
   return [
-    format === 'docker' ? 'notifications as Docker registries do' : 'CloudEvents',
+    format === 'docker' ? 'notifications of Docker registries' : 'CloudEvents',
     ...(named.length === 0 ? [] : [`with ${named.join(', ')}`]),
-    ...(maxAgeSeconds === null ? [] : [`nothing older than ${durationText(maxAgeSeconds)}`]),
-    ...(coalesceTags ? ['of updates of one tag that wait, only the last'] : []),
+    ...(maxAgeSeconds === null ? [] : [`no events older than ${durationText(maxAgeSeconds)}`]),
+    ...(coalesceTags ? ['only the last of several pending updates of a tag'] : []),
   ].join('; ')
 }
 
-function signedText({
+function signatureText({
   authentication: { signatures, earlierUntil, readable },
 }: WebhookView): string {
   if (!readable) {
-    return 'nothing: its secrets were encrypted with another master key; rookery webhook rotate-secret makes another'
+    return 'none: the secret was encrypted with another master key; create a new one with rookery webhook rotate-secret'
   }
   const names = ['v1', ...signatures].join(', ')
   if (earlierUntil.length === 0) return names
-  return `${names}; also by earlier secrets, until ${earlierUntil.map(secondText).join(', ')}`
+  return `${names}; also with earlier secrets until ${earlierUntil.map(utcText).join(', ')}`
 }
 
 const REASONS: Readonly<Record<string, string>> = {
   gone: 'it answered 410 Gone',
-  failing: 'it failed for days without one success',
-  owner: 'the credential or trust policy that made it is no more',
+  failing: 'every attempt failed for days',
+  owner: 'the credential or trust policy that created it is revoked, expired or removed',
 }
 
 function stateText({ name, state, disabledReason }: WebhookView): string {
-  const again = `rookery webhook update ${name} --resume`
-  if (state === 'paused') return `paused: what happens is kept, and sent after ${again}`
+  const resume = `rookery webhook update ${name} --resume`
+  if (state === 'paused') return `paused: events are stored, and sent after ${resume}`
   if (state === 'active') return 'active'
-  const why = disabledReason === null ? '' : `, because ${reasonText(disabledReason)}`
-  return `disabled${why}: ${again} brings it back`
+  const reason = disabledReason === null ? '' : `, because ${reasonText(disabledReason)}`
+  return `disabled${reason}: ${resume} enables it again`
 }
 
-/** Of `gone: …` and the like, what the word means and what was said. */
+/** Explains a reason such as `gone: …`, with its detail. */
 function reasonText(reason: string): string {
   const [, word = reason, detail = ''] = /^(\w+): (.+)$/s.exec(reason) ?? []
   const meaning = REASONS[word]
@@ -99,44 +98,42 @@ function reasonText(reason: string): string {
 
 function healthText({ health }: WebhookView): string {
   const { failures, failingSince, retryingAt, succeededAt, waiting } = health
-  const last = succeededAt === null ? 'it never took one' : `took one at ${secondText(succeededAt)}`
+  const last = succeededAt === null ? 'no delivery yet' : `last delivery at ${utcText(succeededAt)}`
   return [
-    failures === 0 ? last : `failed ${failures} times, since ${secondText(failingSince ?? '')}`,
+    failures === 0 ? last : `failed ${failures} times since ${utcText(failingSince ?? '')}`,
     ...(failures === 0 ? [] : [last]),
-    ...(retryingAt === null || failures === 0
-      ? []
-      : [`left alone until ${secondText(retryingAt)}`]),
+    ...(retryingAt === null || failures === 0 ? [] : [`next attempt at ${utcText(retryingAt)}`]),
     waitingText(waiting),
   ].join('; ')
 }
 
 function waitingText(waiting: number): string {
-  if (waiting >= PENDING_COUNTED_MAX) return `${PENDING_COUNTED_MAX} or more wait`
-  return waiting === 0 ? 'nothing waits' : `${waiting} wait`
+  if (waiting >= PENDING_COUNTED_MAX) return `${PENDING_COUNTED_MAX} or more pending`
+  return `${waiting} pending`
 }
 
 const WEBHOOK_HEADINGS = ['NAME', 'STATE', 'HEALTH', 'URL', 'REPOSITORIES', 'TAGS', 'OWNER']
 
-/** Webhooks, one a line. */
-export function webhookTable(webhooks: readonly WebhookView[]): string[] {
+/** Prints a table of webhooks. */
+export function printWebhooks(webhooks: readonly WebhookView[]): void {
   const rows = webhooks.map((one) => [
     one.name,
     one.state,
-    one.health.failures > 0 ? 'fails' : one.health.succeededAt === null ? 'new' : 'works',
+    one.health.failures > 0 ? 'failing' : one.health.succeededAt === null ? 'new' : 'ok',
     one.url,
     one.repositories.join(','),
     one.tags?.join(',') ?? 'any',
     one.owner,
   ])
-  return columns(WEBHOOK_HEADINGS, rows)
+  printTable(WEBHOOK_HEADINGS, rows)
 }
 
-const DELIVERY_HEADINGS = ['TIME', 'EVENT', 'TYPE', 'SUBJECT', 'STATE', 'TRIES', 'LAST']
+const DELIVERY_HEADINGS = ['TIME', 'EVENT', 'TYPE', 'SUBJECT', 'STATE', 'ATTEMPTS', 'ANSWER']
 
-/** Deliveries, one a line. */
-export function deliveryTable(deliveries: readonly Delivery[]): string[] {
+/** Prints a table of deliveries. */
+export function printDeliveries(deliveries: readonly Delivery[]): void {
   const rows = deliveries.map((one) => [
-    secondText(one.time),
+    utcText(one.time),
     one.event,
     one.type,
     one.subject,
@@ -144,20 +141,20 @@ export function deliveryTable(deliveries: readonly Delivery[]): string[] {
     String(one.attempts),
     lastText(one),
   ])
-  return columns(DELIVERY_HEADINGS, rows)
+  printTable(DELIVERY_HEADINGS, rows)
 }
 
-/** One delivery with all its tries. */
+/** A delivery with all its attempts as lines of text. */
 export function deliveryLines(delivery: DeliveryDetail): string[] {
   const { event, type, subject, time, state, dueAt, attemptLog } = delivery
-  const next = dueAt === null ? '' : `; next try at ${secondText(dueAt)}`
+  const next = dueAt === null ? '' : `; next attempt at ${utcText(dueAt)}`
   return [
-    `${event}  ${type} of ${subject} at ${secondText(time)}`,
+    `${event}  ${type} of ${subject} at ${utcText(time)}`,
     `${state}${next}`,
     ...attemptLog.flatMap((one) => ['', ...attemptLines(one)]),
     '',
     delivery.body,
-  ]
+  ].map(visible)
 }
 
 function attemptLines({
@@ -169,7 +166,7 @@ function attemptLines({
   response,
 }: DeliveryAttempt): string[] {
   return [
-    `${secondText(at)}  ${answerText(status, error)}, after ${milliseconds} ms`,
+    `${utcText(at)}  ${answerText(status, error)}, after ${milliseconds} ms`,
     ...headerLines('>', request.headers),
     ...(response === null ? [] : headerLines('<', response.headers)),
     ...(response === null || response.body === ''
@@ -182,7 +179,7 @@ function headerLines(mark: string, headers: Readonly<Record<string, string>>): s
   return Object.entries(headers).map(([name, value]) => `${mark} ${name}: ${value}`)
 }
 
-/** What came of a try, in words. */
+/** The outcome of an attempt in words. */
 export function answerText(status: number | null, error: string | null): string {
   if (status !== null && error === null) return `answered ${status}`
   if (status !== null) return `answered ${status}: ${error}`
@@ -196,4 +193,15 @@ function lastText({ status, error }: Delivery): string {
 
 function oneLine(text: string): string {
   return text.replaceAll('\n', ' ')
+}
+
+/** A created webhook and its signing secret as lines of text. */
+export function createdLines(created: CreatedWebhook): string[] {
+  return [
+    ...webhookLines(created),
+    '',
+    `secret       ${created.secret}`,
+    '',
+    'The secret is not shown again. Receivers verify signatures with it.',
+  ]
 }

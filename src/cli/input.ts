@@ -1,0 +1,44 @@
+import { readFile } from 'node:fs/promises'
+import { CommandError, reasonOf } from './errors.ts'
+import { visible } from './printing.ts'
+
+const STDIN = '-'
+const SECRET_CHARACTERS_MAX = 64 * 1024
+
+/** Returns a secret from a file, or with `-` from standard input, without the end of the line. Throws CommandError. */
+export async function readSecret(file: string, what: string): Promise<string> {
+  const text = file === STDIN ? await readStdin(what) : await readSecretFile(file, what)
+  const secret = text.replace(/\r?\n$/, '')
+  const where = file === STDIN ? 'standard input' : visible(file)
+  if (secret === '') throw new CommandError(`${where} is empty; it must contain ${what}`)
+  if (secret.length > SECRET_CHARACTERS_MAX || /\p{Cc}/u.test(secret)) {
+    throw new CommandError(`${where} must contain ${what} on one line and nothing else`)
+  }
+  return secret
+}
+
+/** Returns a secret argument, or with `-` the text of standard input. Throws CommandError. */
+export async function readSecretArgument(text: string, what: string): Promise<string> {
+  return text === STDIN ? (await readStdin(what)).trim() : text
+}
+
+async function readSecretFile(path: string, what: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (cause) {
+    const message = `${what} cannot be read from ${visible(path)}: ${reasonOf(cause)}`
+    throw new CommandError(message, { cause })
+  }
+}
+
+async function readStdin(what: string): Promise<string> {
+  let text = ''
+  process.stdin.setEncoding('utf8')
+  for await (const chunk of process.stdin) {
+    text += String(chunk)
+    if (text.length > SECRET_CHARACTERS_MAX) {
+      throw new CommandError(`standard input is too long for ${what}`)
+    }
+  }
+  return text
+}

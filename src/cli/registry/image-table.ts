@@ -1,0 +1,30 @@
+import { printTable, utcText } from '../printing.ts'
+import { shortDigest } from './api-client.ts'
+import type { ListedImage, PackageHit } from './api-types.ts'
+
+/** Prints a table of images. */
+export function printImages(images: readonly ListedImage[]): void {
+  const rows = images.map((image) => [
+    image.repository,
+    image.tags.join(',') || '-',
+    shortDigest(image.digest),
+    image.target,
+    image.devices.map(({ kind, name }) => `${kind}:${name}`).join(',') || '-',
+    image.builder,
+    utcText(image.pushedAt),
+  ])
+  printTable(['REPOSITORY', 'TAGS', 'DIGEST', 'TARGET', 'DEVICES', 'BUILDER', 'PUSHED'], rows)
+}
+
+/** Prints a table of images that contain a package. */
+export function printPackageHits(hits: readonly PackageHit[]): void {
+  const rows = hits.map((hit) => [
+    hit.repository,
+    hit.tags.join(',') || '-',
+    shortDigest(hit.digest),
+    hit.version ?? 'unknown',
+    hit.target,
+    utcText(hit.pushedAt),
+  ])
+  printTable(['REPOSITORY', 'TAGS', 'DIGEST', 'VERSION', 'TARGET', 'PUSHED'], rows)
+}
