@@ -140,7 +140,7 @@ describe('rookery events', () => {
   }, 120_000)
 
   it.each([
-    [['events'], /expected HOST/],
+    [['events'], /missing required argument "HOST"/],
     [['events', '127.0.0.1:1'], /nothing listens at 127\.0\.0\.1:1/],
   ])('%j is refused in one line', async (words, message) => {
     const ran = await rookery({ settings: {} }, words)

@@ -66,7 +66,7 @@ describe('any registry', () => {
     const ran = await builder(['push', build('hello-key-1'), `${registry.host}/x:v1`])
     expect(ran.status).toBe(0)
     expect(ran.stderr).toMatch(
-      /^rookery: 127\.0\.0\.1:\d+ refused .*: slow down \(TOOMANYREQUESTS\); it asks for a wait of 1 s; again in 1 s\n$/,
+      /^rookery: 127\.0\.0\.1:\d+ refused .*: slow down \(TOOMANYREQUESTS\); it asks for a wait of 1 s; retrying in 1 s\n$/,
     )
   })
 
