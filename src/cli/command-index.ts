@@ -1,25 +1,4 @@
-import type { Command } from './command.ts'
-
-/** A command before its module is loaded. */
-export type CommandEntry = {
-  /** The last of its words. */
-  readonly word: string
-  /** One line without a full stop. */
-  readonly summary: string
-  load(): Promise<Command>
-}
-
-/** A first word with more words behind it, such as `webhook`. */
-export type CommandFamily = {
-  readonly word: string
-  readonly summary: string
-  readonly commands: readonly CommandEntry[]
-}
-
-export type CommandGroup = {
-  readonly title: string
-  readonly members: readonly (CommandEntry | CommandFamily)[]
-}
+import type { CommandEntry, CommandFamily, CommandGroup } from './command-entry.ts'
 
 /**
  * All commands in the order of `rookery --help`. Help reads this table alone, and a command's module is loaded when
@@ -348,7 +327,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       {
         word: 'completion',
         summary: 'Print a completion script for bash, zsh or fish',
-        load: async () => (await import('./completion.ts')).completionCommand,
+        load: async () => (await import('./completion.ts')).completionCommand(COMMAND_GROUPS),
       },
     ],
   },
@@ -362,16 +341,4 @@ export const FIRST_WORDS: readonly string[] = MEMBERS.map(({ word }) => word)
 /** The command or the family of commands with this first word. */
 export function findMember(word: string | undefined): CommandEntry | CommandFamily | undefined {
   return MEMBERS.find((one) => one.word === word)
-}
-
-/** A command with its full name, such as `webhook create`. */
-export type NamedEntry = CommandEntry & { readonly name: string }
-
-/** All commands. */
-export function listCommands(): NamedEntry[] {
-  return MEMBERS.flatMap((member) =>
-    'load' in member
-      ? [{ ...member, name: member.word }]
-      : member.commands.map((entry) => ({ ...entry, name: `${member.word} ${entry.word}` })),
-  )
 }

@@ -3,7 +3,7 @@ import { UsageError } from './errors.ts'
 /** An option of a command. `read` turns the texts that were given for it into its value, or throws UsageError. */
 export type Option<T> = {
   /** The name of its value in help, such as FILE; undefined for a flag. */
-  readonly placeholder: string | undefined
+  readonly label: string | undefined
   readonly description: string
   /** More about it in help, in parentheses: choices, units, default. */
   readonly details: readonly string[]
@@ -18,7 +18,7 @@ export type Option<T> = {
 
 /** An argument of a command: a word without an option. */
 export type Argument<T> = {
-  readonly placeholder: string
+  readonly label: string
   readonly description: string
   readonly isRequired: boolean
   /** Values that it takes; undefined when any text may be one. */
@@ -81,22 +81,22 @@ export function command<const A extends Arguments = None, const O extends Option
 
 /** An option without a value. */
 export function flag(description: string): Option<boolean> {
-  return { placeholder: undefined, description, details: [], read: (texts) => texts.length > 0 }
+  return { label: undefined, description, details: [], read: (texts) => texts.length > 0 }
 }
 
 /** An option with any text as its value; given twice, the last one counts. */
-export function value(placeholder: string, description: string): Option<string | undefined> {
-  return { placeholder, description, details: [], read: (texts) => texts.at(-1) }
+export function value(label: string, description: string): Option<string | undefined> {
+  return { label, description, details: [], read: (texts) => texts.at(-1) }
 }
 
 /** An option whose text is parsed. `parse` throws UsageError. */
 export function parsed<T>(
-  placeholder: string,
+  label: string,
   description: string,
   parse: (flag: string, text: string) => T,
 ): Option<T | undefined> {
   return {
-    placeholder,
+    label,
     description,
     details: [],
     read(texts, flag) {
@@ -108,21 +108,21 @@ export function parsed<T>(
 
 /** An option with one of a few values. */
 export function choice<const C extends string>(
-  placeholder: string,
+  label: string,
   choices: readonly C[],
   description: string,
 ): Option<C | undefined> {
-  const option = parsed(placeholder, description, (flag, text) => oneOf(choices, flag, text))
+  const option = parsed(label, description, (flag, text) => oneOf(choices, flag, text))
   return { ...option, choices, details: [alternatives(choices)] }
 }
 
 /** An option that may be given several times. */
 export function repeated(
-  placeholder: string,
+  label: string,
   description: string,
 ): Option<readonly string[] | undefined> {
   return {
-    placeholder,
+    label,
     description,
     details: ['repeatable'],
     repeatable: true,
@@ -132,12 +132,12 @@ export function repeated(
 
 /** An option that may be given several times, or once with commas. */
 export function list(
-  placeholder: string,
+  label: string,
   description: string,
   choices?: readonly string[],
 ): Option<readonly string[] | undefined> {
   return {
-    placeholder,
+    label,
     description,
     details: [...(choices === undefined ? [] : [alternatives(choices)]), 'repeatable, or A,B'],
     repeatable: true,
@@ -160,7 +160,7 @@ export function required<T>(option: Option<T | undefined>): Option<T> {
     read(texts, flag) {
       const found = option.read(texts, flag)
       if (found !== undefined) return found
-      throw new UsageError(`${flag} <${option.placeholder}> is required`)
+      throw new UsageError(`${flag} <${option.label}> is required`)
     },
   }
 }
@@ -185,47 +185,44 @@ export function describeDefault<T>(option: Option<T>, text: string): Option<T> {
 export const JSON_OPTION = { json: flag('print JSON') }
 
 /** An argument that must be given. */
-export function argument(placeholder: string, description: string): Argument<string> {
+export function argument(label: string, description: string): Argument<string> {
   return {
-    placeholder,
+    label,
     description,
     isRequired: true,
     wordsMax: 1,
-    read: ([text]) => text ?? missingArgument(placeholder),
+    read: ([text]) => text ?? missingArgument(label),
   }
 }
 
 /** An argument with one of a few values. */
 export function choiceArgument<const C extends string>(
-  placeholder: string,
+  label: string,
   choices: readonly C[],
   description: string,
 ): Argument<C> {
   return {
-    placeholder,
+    label,
     description,
     choices,
     isRequired: true,
     wordsMax: 1,
-    read: ([text]) => oneOf(choices, placeholder, text ?? missingArgument(placeholder)),
+    read: ([text]) => oneOf(choices, label, text ?? missingArgument(label)),
   }
 }
 
 /** An argument that may be given. */
-export function optionalArgument(
-  placeholder: string,
-  description: string,
-): Argument<string | undefined> {
-  return { placeholder, description, isRequired: false, wordsMax: 1, read: ([text]) => text }
+export function optionalArgument(label: string, description: string): Argument<string | undefined> {
+  return { label, description, isRequired: false, wordsMax: 1, read: ([text]) => text }
 }
 
 /** Any number of words behind the other arguments, up to `wordsMax`. */
 export function moreArguments(
-  placeholder: string,
+  label: string,
   description: string,
   wordsMax: number,
 ): Argument<readonly string[]> {
-  return { placeholder, description, isRequired: false, wordsMax, read: (texts) => texts }
+  return { label, description, isRequired: false, wordsMax, read: (texts) => texts }
 }
 
 function oneOf<C extends string>(choices: readonly C[], name: string, text: string): C {
@@ -239,6 +236,6 @@ function alternatives(words: readonly string[]): string {
   return `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`
 }
 
-function missingArgument(placeholder: string): never {
-  throw new UsageError(`missing required argument "${placeholder}"`)
+function missingArgument(label: string): never {
+  throw new UsageError(`missing required argument "${label}"`)
 }

@@ -12,7 +12,7 @@ type CompletedOption = {
   readonly flag: string
   readonly description: string
   /** Undefined for a flag without a value. */
-  readonly placeholder: string | undefined
+  readonly label: string | undefined
   readonly choices: readonly string[]
   readonly repeatable: boolean
 }
@@ -70,7 +70,7 @@ complete -o default -F _rookery rookery
 
 function bashCommand({ name, options, choices }: Completion): string {
   const flags = [...options.map(({ flag }) => flag), '--help'].join(' ')
-  const valued = options.filter(({ placeholder }) => placeholder !== undefined)
+  const valued = options.filter(({ label }) => label !== undefined)
   const values = valued
     .filter((one) => one.choices.length > 0)
     .map((one) => `          ${one.flag}) words="${one.choices.join(' ')}" ;;`)
@@ -136,11 +136,11 @@ function zshEntries(entries: readonly Described[]): string {
 }
 
 function zshCommand({ name, options, choices }: Completion): string {
-  const specs = options.map(({ flag, description, placeholder, choices: values, repeatable }) => {
+  const specs = options.map(({ flag, description, label, choices: values, repeatable }) => {
     const text = description.replace(/[[\]:\\]/g, (one) => `\\${one}`)
     const start = `${repeatable ? '*' : ''}${flag}`
-    if (placeholder === undefined) return quoted(`${start}[${text}]`)
-    return quoted(`${start}=[${text}]:${placeholder}:${zshValues(values)}`)
+    if (label === undefined) return quoted(`${start}[${text}]`)
+    return quoted(`${start}=[${text}]:${label}:${zshValues(values)}`)
   })
   const argument = quoted(`*:argument:${zshValues(choices)}`)
   return `    ${quoted(name)}) _arguments ${[...specs, "'--help[Show help]'", argument].join(' ')} ;;`
@@ -183,9 +183,9 @@ function fishCommand({ name, options, choices }: Completion): string[] {
   const condition = `complete -c rookery -n '__rookery_in ${name}'`
   return [
     ...(choices.length === 0 ? [] : [`${condition} -f -a '${choices.join(' ')}'`]),
-    ...options.map(({ flag, description, placeholder, choices: values }) => {
+    ...options.map(({ flag, description, label, choices: values }) => {
       const kind =
-        placeholder === undefined ? '' : values.length > 0 ? ` -x -a '${values.join(' ')}'` : ' -r'
+        label === undefined ? '' : values.length > 0 ? ` -x -a '${values.join(' ')}'` : ' -r'
       return `${condition} -l ${flag.slice(2)}${kind} -d ${quoted(description, "\\'")}`
     }),
   ]

@@ -1,5 +1,5 @@
-import { choiceArgument, command } from './command.ts'
-import { COMMAND_GROUPS, listCommands } from './command-index.ts'
+import { type Command, choiceArgument, command } from './command.ts'
+import { type CommandGroup, listEntries, type NamedEntry } from './command-entry.ts'
 import { bashScript, type Completion, fishScript, zshScript } from './completion-scripts.ts'
 import { STATUS } from './errors.ts'
 import { flagOf } from './parser.ts'
@@ -7,42 +7,40 @@ import { flagOf } from './parser.ts'
 const SCRIPTS = { bash: bashScript, zsh: zshScript, fish: fishScript } as const
 
 /** `rookery completion`: a script that completes commands, subcommands and options. */
-export const completionCommand = command({
-  arguments: { shell: choiceArgument('SHELL', ['bash', 'zsh', 'fish'], 'shell') },
-  notes: 'Install the script again after an update.',
-  examples: [
-    [
-      'rookery completion bash > ~/.local/share/bash-completion/completions/rookery',
-      'install for bash with the package bash-completion',
+export function completionCommand(groups: readonly CommandGroup[]): Command {
+  return command({
+    arguments: { shell: choiceArgument('SHELL', ['bash', 'zsh', 'fish'], 'bash, zsh or fish') },
+    notes: 'Install the script again after an update.',
+    examples: [
+      [
+        'rookery completion bash > ~/.local/share/bash-completion/completions/rookery',
+        'install for bash with the package bash-completion',
+      ],
+      ['rookery completion zsh > ~/.zfunc/_rookery', 'install for zsh, in a folder of $fpath'],
+      ['rookery completion fish > ~/.config/fish/completions/rookery.fish', 'install for fish'],
     ],
-    ['rookery completion zsh > ~/.zfunc/_rookery', 'install for zsh, in a folder of $fpath'],
-    ['rookery completion fish > ~/.config/fish/completions/rookery.fish', 'install for fish'],
-  ],
-  async run({ shell }) {
-    const words = COMMAND_GROUPS.flatMap(({ members }) =>
-      members.map(({ word, summary }) => ({ word, summary })),
-    )
-    const commands = await Promise.all(listCommands().map(completionOf))
-    process.stdout.write(SCRIPTS[shell]({ words, commands }))
-    return STATUS.ok
-  },
-})
+    async run({ shell }) {
+      const words = groups.flatMap(({ members }) =>
+        members.map(({ word, summary }) => ({ word, summary })),
+      )
+      const commands = await Promise.all(listEntries(groups).map(completionOf))
+      process.stdout.write(SCRIPTS[shell]({ words, commands }))
+      return STATUS.ok
+    },
+  })
+}
 
-async function completionOf({
-  name,
-  summary,
-  load,
-}: ReturnType<typeof listCommands>[number]): Promise<Completion> {
+async function completionOf({ name, summary, load }: NamedEntry): Promise<Completion> {
   const { options, arguments: words } = await load()
   return {
     name,
     summary,
     choices: Object.values(words).flatMap(({ choices = [] }) => choices),
     options: Object.entries(options).map(
-      ([key, { description, placeholder, choices = [], repeatable = false }]) => ({
+      ([key, { description, label, choices = [], repeatable = false }]) => ({
         flag: flagOf(key),
         description,
-        placeholder,
+        label,
         choices,
         repeatable,
       }),

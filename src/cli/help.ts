@@ -1,4 +1,5 @@
-import { COMMAND_GROUPS, type CommandFamily, type CommandGroup } from './command-index.ts'
+import type { CommandFamily, CommandGroup } from './command-entry.ts'
+import { COMMAND_GROUPS } from './command-index.ts'
 
 /** The overview of all commands, in groups. */
 export function overview(): string {

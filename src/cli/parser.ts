@@ -63,17 +63,17 @@ function parserOf(name: string, command: Command): Parser {
 }
 
 function parserOption(key: string, option: Option<unknown>): ParserOption {
-  const { placeholder, description, details, group = 'Options:' } = option
+  const { label, description, details, group = 'Options:' } = option
   const flag = flagOf(key)
   const text = details.length === 0 ? description : `${description} (${details.join('; ')})`
-  const term = placeholder === undefined ? flag : `${flag} <${placeholder}>`
+  const term = label === undefined ? flag : `${flag} <${label}>`
   const found = new ParserOption(term, text).helpGroup(group)
-  if (placeholder === undefined) return found
+  if (label === undefined) return found
   return found.argParser((one, before: readonly string[] = []) => [...before, one])
 }
 
-function argumentTerm({ placeholder, isRequired, wordsMax }: Argument<unknown>): string {
-  const name = wordsMax > 1 ? `${placeholder}...` : placeholder
+function argumentTerm({ label, isRequired, wordsMax }: Argument<unknown>): string {
+  const name = wordsMax > 1 ? `${label}...` : label
   return isRequired ? `<${name}>` : `[${name}]`
 }
 
@@ -81,7 +81,7 @@ function usageOf(command: Command): string {
   const options = Object.entries(command.options)
   const required = options
     .filter(([, { isRequired }]) => isRequired)
-    .map(([key, { placeholder }]) => `${flagOf(key)} <${placeholder}>`)
+    .map(([key, { label }]) => `${flagOf(key)} <${label}>`)
   // More of them would not fit on a line. The list of options marks them as required.
   const shown = required.length > REQUIRED_SHOWN_MAX ? [] : required
   return [
@@ -91,14 +91,11 @@ function usageOf(command: Command): string {
   ].join(' ')
 }
 
-// The library takes the next word as the value of an option, whatever it is: `backup --to --json`
+// The library takes the next word as the value of an option, even another option: `backup --to --json`
 // would write into a folder `--json`.
 function assertValuesGiven(command: Command, words: readonly string[]): void {
   const valued = new Map(
-    Object.entries(command.options).map(([key, { placeholder }]) => [
-      flagOf(key),
-      placeholder !== undefined,
-    ]),
+    Object.entries(command.options).map(([key, { label }]) => [flagOf(key), label !== undefined]),
   )
   for (let index = 0; index < words.length && words[index] !== '--'; index += 1) {
     const word = words[index] ?? ''
@@ -128,7 +125,7 @@ function argumentValues(command: Command, words: readonly string[]): Record<stri
   for (const [key, one] of Object.entries(command.arguments)) {
     const texts = one.wordsMax > 1 ? words.slice(used) : words.slice(used, used + 1)
     if (texts.length > one.wordsMax) {
-      throw new UsageError(`too many arguments: at most ${one.wordsMax} of ${one.placeholder}`)
+      throw new UsageError(`too many arguments: at most ${one.wordsMax} of ${one.label}`)
     }
     used += texts.length
     values[key] = one.read(texts)

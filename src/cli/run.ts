@@ -1,4 +1,5 @@
-import { type CommandEntry, type CommandFamily, FIRST_WORDS, findMember } from './command-index.ts'
+import type { CommandEntry, CommandFamily } from './command-entry.ts'
+import { FIRST_WORDS, findMember } from './command-index.ts'
 import { CommandError, STATUS, UsageError } from './errors.ts'
 import { familyHelp, overview } from './help.ts'
 import { visible } from './printing.ts'

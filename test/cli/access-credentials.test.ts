@@ -28,7 +28,7 @@ beforeAll(async () => {
 afterAll(() => registry.close())
 
 describe('rookery credential', () => {
-  it('makes one that pushes at once, by password and by token, until it is revoked', async () => {
+  it('creates a credential that can push at once, by password and by token, until it is revoked', async () => {
     const { secret, url, ...credential } = await printedJson(
       registry,
       ...['credential', 'create', 'orb-1', '--repository', 'orb/**'],
@@ -53,7 +53,7 @@ describe('rookery credential', () => {
     ).toContain('a name is used once')
   })
 
-  it('says once what the password is, and how to use it where clients reach the registry', async () => {
+  it('prints the password once, with logins for the public URL', async () => {
     const settings = { ...registry.settings, ROOKERY_PUBLIC_URL: 'https://registry.example.org' }
     const words = ['credential', 'create', 'orb-2', '--repository', 'orb/**', '--expires', '30d']
     const text = await printed({ settings }, ...words)
@@ -72,7 +72,7 @@ describe('rookery credential', () => {
     expect(await printed(registry, 'credential', 'list')).not.toContain('rky_')
   })
 
-  it('bounds the tags that may be set', async () => {
+  it('restricts the tags that may be set', async () => {
     const repository = newRepository()
     const bounds = ['--repository', repository, '--tag', 'v*', '--tag', 'latest']
     const { secret } = await printedJson(registry, 'credential', 'create', 'tagger', ...bounds)
@@ -84,13 +84,13 @@ describe('rookery credential', () => {
     expect(await status('main')).toBe(403)
   })
 
-  it('bounds where from', async () => {
+  it('restricts the network', async () => {
     const far = ['--repository', 'far', '--network', '10.0.0.0/8,fd00::/8']
     const { secret } = await printedJson(registry, 'credential', 'create', 'far', ...far)
     expect(await pushStatus(registry, 'far', basic('far', secret))).toBe(401)
   })
 
-  it('makes administrators, and lists all with what they may do', async () => {
+  it('creates administrators, and lists all credentials with their rights', async () => {
     const { secret } = await printedJson(registry, 'credential', 'create', 'boss', '--admin')
     const answer = await fetch(`${registry.url}/api/v1/credentials`, {
       headers: basic('boss', secret),
@@ -134,23 +134,19 @@ describe('rookery credential', () => {
     expect(await errorLine(registry, 'credential', ...words)).not.toContain('rky_')
   })
 
-  it('shows the commands of its family, and all when it knows none', async () => {
+  it('lists its commands, and no others', async () => {
     const family = await rookery(registry, ['credential'])
     expect(family).toMatchObject({ status: 2, stdout: '' })
-    expect(family.stderr).toContain('rookery credential revoke NAME')
-    expect(family.stderr).not.toContain('rookery token')
-    const all = await rookery(registry, ['help'])
-    const lines = all.stdout.split('\n').filter((line) => line.startsWith('  rookery '))
-    expect(lines.length).toBeGreaterThan(15)
-    expect(lines.filter((line) => line.length > 140)).toEqual([])
+    expect(family.stderr).toMatch(/^ {2}revoke +Revoke a credential/m)
+    expect(family.stderr).not.toContain('mint')
   })
 })
 
-it('rights are changed beside a server with the embedded Postgres, and without one', async () => {
+it('commands change rights with and without a running server on the embedded Postgres', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'rookery-access-'))
   const settings = { ROOKERY_DATA_DIR: join(folder, 'data'), ROOKERY_LISTEN: '0.0.0.0:0' }
   try {
-    // In the wrong folder no second registry comes to be.
+    // In a wrong folder, no second registry is created.
     expect(await errorLine({ settings }, 'token', 'mint', '--repository', 'a')).toContain(
       `there is no registry in ${settings.ROOKERY_DATA_DIR}`,
     )

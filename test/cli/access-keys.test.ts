@@ -43,8 +43,8 @@ const published = async (): Promise<{ kid: string; alg: string }[]> => {
 const kidOf = (token: string): string =>
   JSON.parse(Buffer.from(token.split('.')[0] ?? '', 'base64url').toString()).kid
 
-describe('rookery keys rotate', () => {
-  it('adds a key that is published at once and signs later; tokens stay good', async () => {
+describe('rookery key rotate', () => {
+  it('adds a key that is published at once and signs later; tokens stay valid', async () => {
     const before = await mint()
     const [first] = await keys()
     expect(first).toMatchObject({ kid: kidOf(before), algorithm: 'ES256', state: 'active' })
@@ -61,13 +61,13 @@ describe('rookery keys rotate', () => {
     expect(await push(after)).toBe(202)
 
     const text = await printed(registry, 'key', 'rotate')
-    // The algorithm of the newest key, unless another is asked for.
+    // The algorithm of the newest key is the default.
     expect(text).toMatch(/^Key [\w-]{43} \(EdDSA\) is published, and signs from \d{4}-\S+Z\.$/m)
     const table = await printed(registry, 'key', 'list')
     expect(table.match(/ (?:active|next) /g)).toEqual([' active ', ' next ', ' next '])
   })
 
-  it('with --now makes all tokens void, and the running server takes the new key', async () => {
+  it('with --now voids all tokens, and the running server signs with the new key', async () => {
     const old = await mint()
     const given = await tokenFor(registry, 'repository:orb/a:push', basic('orb', secret))
     expect(await push(old)).toBe(202)
@@ -81,7 +81,7 @@ describe('rookery keys rotate', () => {
     expect(kidOf(fresh)).toBe(rotated.kid)
     await becomes(202, () => push(fresh))
     expect((await published()).map(({ kid }) => kid)).toEqual([rotated.kid])
-    // A credential is no token: it gets new ones.
+    // A credential is not a token: it gets new tokens.
     const again = await tokenFor(registry, 'repository:orb/a:push', basic('orb', secret))
     expect(kidOf(again)).toBe(rotated.kid)
     expect(await push(again)).toBe(202)
@@ -96,7 +96,7 @@ describe('rookery keys rotate', () => {
   )
 })
 
-describe('with a master key that is not the one', () => {
+describe('with another master key', () => {
   let folder: string
   let elsewhere: { settings: Record<string, string> }
 
@@ -108,10 +108,10 @@ describe('with a master key that is not the one', () => {
 
   afterEach(() => rm(folder, { recursive: true }))
 
-  it('rotate is refused, and with --now makes new keys and tells what to do', async () => {
+  it('rotate is refused, and with --now it creates keys and prints the next step', async () => {
     const file = join(folder, 'master-key')
     const [first] = await keys()
-    // It is not there; and then there is another one.
+    // The file is missing at first; then it is another one.
     expect(await errorLine(elsewhere, 'key', 'rotate')).toContain(`${file} is missing`)
     await writeFile(file, randomBytes(32).toString('base64'), { mode: 0o600 })
     for (const words of [

@@ -9,13 +9,13 @@ import { parseLoginUrl } from '../../src/cli/registry/login.ts'
 import { startRegistry } from '../support/registry.ts'
 import { basic, errorLine, printed, printedJson, pushStatus } from './operator.ts'
 
-// It needs neither a database nor a configuration, and a wrong one does not disturb it.
+// The command needs no database, and ignores a wrong setting.
 const nothing = { settings: { ROOKERY_NONSENSE: 'x' } }
 const PASSWORD = `it's "$(id)" \`id\` \${HOME} \\n %41 !! #?/@: *é ;&|<>~`
 
 let folder: string
 
-/** Stand-ins for clients: each writes down its arguments and what it was given to read. */
+/** Fake clients: each records its arguments and its standard input. */
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'rookery-login-'))
   for (const name of ['curl', 'oras', 'docker']) {
@@ -28,7 +28,7 @@ beforeAll(async () => {
 
 afterAll(() => rm(folder, { recursive: true }))
 
-/** What each client received when a shell ran the lines. */
+/** Runs the lines in a shell. Returns the arguments and the input of each client. */
 async function pasted(lines: string, shell: string) {
   const env = { PATH: `${folder}:${process.env.PATH}`, HOME: '/nowhere' }
   const [command = '', ...options] = shell.split(' ')
@@ -55,7 +55,7 @@ describe('rookery login-url', () => {
     ['bash --norc', "o'rb$1", `${PASSWORD}'`],
     ['bash --norc', 'é', "'''"],
     ['sh', 'x', '-'],
-  ])('prints lines that give a client in %s the user %j and its password', async (...row) => {
+  ])('prints lines that pass to a client in %s the user %j and its password', async (...row) => {
     const [shell, user, password] = row
     const url = urlOf(user, password, 'http://registry.example.org:5000/builds/www:v1')
     const { curl, oras, docker } = await pasted(await printed(nothing, 'login-url', url), shell)
@@ -79,7 +79,7 @@ describe('rookery login-url', () => {
     })
   })
 
-  it('does not let a host into the shell', async () => {
+  it('quotes the host for the shell', async () => {
     const { curl, oras } = await pasted(
       await printed(nothing, 'login-url', "https://u:p@a$(touch$IFSx);'b'`c`&"),
       'sh',
@@ -95,7 +95,7 @@ describe('rookery login-url', () => {
     ['https://u:p@h/a/b/', { repository: 'a/b' }],
     [`https://u:p@h/a@sha256:${'0'.repeat(64)}`, { reference: `sha256:${'0'.repeat(64)}` }],
     ['https://u:a@b@h', { password: 'a@b' }],
-  ])('understands %s', (url, answer) => {
+  ])('parses %s', (url, answer) => {
     expect(parseLoginUrl(url)).toMatchObject(answer)
   })
 
@@ -118,18 +118,18 @@ describe('rookery login-url', () => {
     ['https://u:secret@h/a@sha256:1'],
     ['https://u:secret@h/%'],
     [`https://u:secret@h/${'a'.repeat(100_000)}`],
-  ])('refuses a wrong one (%#), and does not repeat it', (url) => {
+  ])('refuses a malformed URL (%#), and does not repeat it', (url) => {
     expect(() => parseLoginUrl(url)).toThrow(UsageError)
     expect(() => parseLoginUrl(url)).not.toThrow('secret')
   })
 
-  it('wants one URL, and says in one line what is wrong with it', async () => {
+  it('requires one URL, and reports an error in one line', async () => {
     expect(await errorLine(nothing, 'login-url', 'https://u:sec/ret@h')).not.toContain('ret@')
     await errorLine(nothing, 'login-url')
     await errorLine(nothing, 'login-url', 'https://u:p@h', 'https://u:p@h')
   })
 
-  it('reads what the registry hands over, and what comes out is believed', async () => {
+  it('reads the URL of credential create, and its logins work', async () => {
     const registry = await startRegistry({ ROOKERY_ADMIN_PASSWORD: PASSWORD })
     try {
       const url = urlOf('admin', PASSWORD, registry.url)

@@ -23,7 +23,7 @@ const create = (name: string, ...more: string[]) => [
 ]
 
 describe('rookery policy', () => {
-  it('makes a trust policy, lists it and removes it', async () => {
+  it('creates a trust policy, lists it and removes it', async () => {
     const conditions = [
       ...['--condition', 'ref=refs/heads/main', '--condition', 'ref=refs/tags/v*'],
       ...['--condition', 'sub=repo:octo/kernel:**', '--condition', '/kubernetes.io/pod=a=b,c'],
@@ -57,7 +57,7 @@ describe('rookery policy', () => {
     expect(changes).toMatchObject({ action: 'remove-policy', detail: 'kernels' })
   })
 
-  it('says in words what it trusts, and lets push and pull where nothing else was said', async () => {
+  it('prints the created policy; its default actions are pull and push', async () => {
     const text = await printed(registry, ...create('in-words'))
     expect(text).toMatch(/^policy {10}in-words\n/)
     expect(text).toContain(`\nissuer          ${issuer.url}\n`)
@@ -67,7 +67,7 @@ describe('rookery policy', () => {
     expect(await printed(registry, 'policy', 'remove', 'in-words')).toContain('within seconds')
   })
 
-  it('tells whether a token matches, and why not, by its exit status, too', async () => {
+  it('reports whether a token matches and which checks fail, also by its exit status', async () => {
     await printed(registry, ...create('first'))
     await printed(registry, ...create('second', '--condition', 'ref=refs/heads/release'))
     const right = await issuer.token()
@@ -103,7 +103,7 @@ describe('rookery policy', () => {
     expect(stranger.stdout).toContain('No trust policy has this issuer.')
   })
 
-  it('says in one line what is wrong', async () => {
+  it('reports an error in one line', async () => {
     for (const [words, message] of [
       [['policy', 'create'], 'missing required argument "NAME"'],
       [['policy', 'create', 'x'], '--issuer <URL> is required'],

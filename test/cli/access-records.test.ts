@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => registry.close())
 
 describe('rookery repository', () => {
-  it('sets who may pull, and which tags never move, also before the first push', async () => {
+  it('sets visibility and immutable tags, also before the first push', async () => {
     const repository = newRepository()
     const set = ['repository', 'set', repository]
     const immutable = ['--immutable', 'v*', '--immutable', 'r1,r2']
@@ -38,7 +38,7 @@ describe('rookery repository', () => {
     await pushImage(registry, repository, 'v1')
   })
 
-  it('lists all of them, over more than a page', async () => {
+  it('lists all repositories, over more than a page', async () => {
     const client = new pg.Client(registry.databaseUrl)
     await client.connect()
     await client.query(
@@ -87,7 +87,7 @@ describe('rookery audit', () => {
           .map((line) => JSON.parse(line))
   }
 
-  it('tells what was done on the command line and over HTTP, and never a secret', async () => {
+  it('lists changes on the command line and over HTTP, without secrets', async () => {
     const repository = newRepository()
     const only = ['--repository', repository]
     const made = await printedJson(registry, 'credential', 'create', 'orb', ...only, '--tag', 'v*')
@@ -138,7 +138,7 @@ describe('rookery audit', () => {
     expect(everything).not.toMatch(/rky_|eyJ/)
   })
 
-  it('shows what was refused, in lines that a terminal can bear', async () => {
+  it('shows refusals in a table without control characters', async () => {
     const client = new pg.Client(registry.databaseUrl)
     await client.connect()
     await client.query(
@@ -155,7 +155,7 @@ describe('rookery audit', () => {
     expect(entry).toMatchObject({ detail: 'two\nlines\u0007\u009b' })
   })
 
-  it('finds by time, and shows as many as asked for, over more than a page', async () => {
+  it('filters by time and lists up to the limit, over more than a page', async () => {
     const client = new pg.Client(registry.databaseUrl)
     await client.connect()
     await client.query(
@@ -177,7 +177,7 @@ describe('rookery audit', () => {
     expect(await entries('--actor', 'many', '--since', '2001-01-01')).toHaveLength(100)
   })
 
-  it('ends in peace when nobody reads on', async () => {
+  it('ends without an error when its reader ends', async () => {
     const env = { ...process.env, ...registry.settings }
     const words = [MAIN, 'audit', '--limit', '10000', '--json']
     const child = spawn(process.execPath, words, { env })

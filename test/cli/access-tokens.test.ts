@@ -44,14 +44,14 @@ describe('rookery token mint', () => {
     })
   })
 
-  it('takes patterns, actions, tags, a time and a name', async () => {
+  it('accepts patterns, actions, tags, a lifetime and a name', async () => {
     const repository = newRepository()
-    const told_ = await printedJson(
+    const minted = await printedJson(
       registry,
       ...['token', 'mint', '--repository', 'conformance/*', '--repository', 'x', '--url'],
       ...['--action', 'push', '--tag', 'v*', '--ttl', '2h', '--subject', 'www-ci'],
     )
-    expect(Object.keys(told_).sort()).toEqual([
+    expect(Object.keys(minted).sort()).toEqual([
       'access',
       'expiresAt',
       'id',
@@ -59,21 +59,21 @@ describe('rookery token mint', () => {
       'token',
       'url',
     ])
-    expect(told_.url).toBe(`http://token:${told_.token}@127.0.0.1:0`)
-    const claims = claimsOf(told_.token)
-    expect(claims).toMatchObject({ sub: 'www-ci', jti: told_.id, access: told_.access })
+    expect(minted.url).toBe(`http://token:${minted.token}@127.0.0.1:0`)
+    const claims = claimsOf(minted.token)
+    expect(claims).toMatchObject({ sub: 'www-ci', jti: minted.id, access: minted.access })
     expect(claims.exp - claims.iat).toBe(7200)
-    expect(Date.parse(told_.expiresAt)).toBe(claims.exp * 1000)
+    expect(Date.parse(minted.expiresAt)).toBe(claims.exp * 1000)
     const manifest = await pushImageBlobs(registry, repository)
     const status = async (tag: string) =>
-      (await putManifest(registry, repository, tag, manifest, bearer(told_.token))).status
+      (await putManifest(registry, repository, tag, manifest, bearer(minted.token))).status
     expect(await status('v2')).toBe(201)
     expect(await status('latest')).toBe(403)
     const url = await printed(registry, 'token', 'mint', '--repository', 'x', '--url')
     expect(url).toMatch(/^http:\/\/token:eyJ[\w.-]+@127\.0\.0\.1:0\n$/)
   })
 
-  it('for administration, and for somewhere else', async () => {
+  it('mints tokens for administration and for other networks', async () => {
     const admin = await mint('--admin', '--ttl', '60')
     const listed = () => fetch(`${registry.url}/api/v1/credentials`, { headers: bearer(admin) })
     expect((await listed()).status).toBe(200)
@@ -107,7 +107,7 @@ describe('rookery token mint', () => {
   })
 })
 
-describe('a token out of a credential', () => {
+describe('a token from a credential', () => {
   const from = (...words: string[]) => ['token', 'mint', '--credential', 'orb', ...words]
 
   beforeAll(async () => {
@@ -123,7 +123,7 @@ describe('a token out of a credential', () => {
     await printed(registry, 'credential', 'create', 'orb', ...bounds, ...where)
   })
 
-  it('has what the credential has, but not what nobody asked for, and ends with it', async () => {
+  it('has the default rights of the credential, and ends with it', async () => {
     const { token, access, subject, networks } = await printedJson(
       registry,
       ...from('--ttl', '24h'),
@@ -139,7 +139,7 @@ describe('a token out of a credential', () => {
     expect(origin).toMatch(/^credential:\d+$/)
   })
 
-  it('has less, when less is asked for', async () => {
+  it('has fewer rights on request', async () => {
     const less = ['--repository', 'orb/a/b,one/*', '--action', 'delete', '--tag', 'v1,main']
     const { access, networks } = await printedJson(
       registry,
@@ -165,12 +165,12 @@ describe('a token out of a credential', () => {
     [['--network', '10.0.0.1'], 'network 10.0.0.1'],
     [['--admin'], '--admin'],
     [['--action', 'admin', '--tag', 'x', '--tag', 'v1'], 'action admin, tag x'],
-  ])('%j is more than it has, and is refused', async (words, what) => {
+  ])('%j exceeds its rights and is refused', async (words, what) => {
     const line = await errorLine(registry, ...from(...words))
     expect(line).toBe(`rookery: the credential orb does not have: ${what}`)
   })
 
-  it('ends when the credential is revoked, and no other comes', async () => {
+  it('ends when the credential is revoked, and no other is minted', async () => {
     await printed(registry, 'credential', 'create', 'gone', '--repository', 'gone')
     const token = await mint('--credential', 'gone')
     expect(await pushStatus(registry, 'gone', bearer(token))).toBe(202)
@@ -179,7 +179,7 @@ describe('a token out of a credential', () => {
     expect(await errorLine(registry, 'token', 'mint', '--credential', 'gone')).toContain('revoked')
   })
 
-  it('of an administrator is what is asked for', async () => {
+  it('of an administrator has the requested rights', async () => {
     await printed(registry, 'credential', 'create', 'boss', '--admin')
     const boss = ['token', 'mint', '--credential', 'boss']
     await errorLine(registry, ...boss)
@@ -190,7 +190,7 @@ describe('a token out of a credential', () => {
     expect(large.access).toEqual([{ type: 'registry', name: 'admin', actions: ['*'] }])
   })
 
-  it('cannot come from one that only deletes, unless that is asked for', async () => {
+  it('from a credential that only deletes needs --action', async () => {
     const bounds = ['--repository', 'x', '--action', 'delete']
     await printed(registry, 'credential', 'create', 'cleaner', ...bounds)
     await errorLine(registry, 'token', 'mint', '--credential', 'cleaner')
@@ -199,7 +199,7 @@ describe('a token out of a credential', () => {
 })
 
 describe('rookery token revoke', () => {
-  it('takes a token back by its jti, by itself, and from standard input', async () => {
+  it('revokes a token by its jti, by itself, and from standard input', async () => {
     const minted = await printedJson(registry, 'token', 'mint', '--repository', 'x')
     const [second, third, kept] = await Promise.all([
       mint('--repository', 'x'),
@@ -220,7 +220,7 @@ describe('rookery token revoke', () => {
     expect(await pushStatus(registry, 'x', bearer(kept))).toBe(202)
   })
 
-  it('of somebody else is refused, and so is what is no token', async () => {
+  it('refuses tokens of other registries and other text', async () => {
     const token = await mint('--repository', 'x')
     const forged = `${token.slice(0, token.lastIndexOf('.'))}.${'A'.repeat(86)}`
     expect(await errorLine(registry, 'token', 'revoke', forged)).toContain(

@@ -1,11 +1,12 @@
 import { readdirSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import type { Command } from '../../src/cli/command.ts'
-import { COMMAND_GROUPS, findMember, listCommands } from '../../src/cli/command-index.ts'
+import { listEntries } from '../../src/cli/command-entry.ts'
+import { COMMAND_GROUPS, findMember } from '../../src/cli/command-index.ts'
 import { commandHelp, flagOf, parseArguments, unknownCommand } from '../../src/cli/parser.ts'
 
 const loaded = await Promise.all(
-  listCommands().map(async (entry) => ({ ...entry, command: await entry.load() })),
+  listEntries(COMMAND_GROUPS).map(async (entry) => ({ ...entry, command: await entry.load() })),
 )
 
 /** A value that every declared option or argument accepts; some have a format of their own. */
@@ -31,9 +32,9 @@ function wordsOf(command: Command): string[] {
   )
 }
 
-function optionWords(key: string, { placeholder, choices }: Command['options'][string]): string[] {
+function optionWords(key: string, { label, choices }: Command['options'][string]): string[] {
   const flag = flagOf(key)
-  return placeholder === undefined ? [flag] : [flag, VALUES[flag] ?? choices?.[0] ?? 'x']
+  return label === undefined ? [flag] : [flag, VALUES[flag] ?? choices?.[0] ?? 'x']
 }
 
 function requiredWords(command: Command, except?: string): string[] {
@@ -105,8 +106,8 @@ describe.each(loaded)('rookery $name', ({ name, summary, command }) => {
       expect(help).toContain(`  ${flagOf(key)}`)
       expect(description).toMatch(/^[a-z].*[^.]$/)
     }
-    for (const { placeholder, description } of Object.values(command.arguments)) {
-      expect(help).toContain(`  ${placeholder}`)
+    for (const { label, description } of Object.values(command.arguments)) {
+      expect(help).toContain(`  ${label}`)
       expect(description).not.toBe('')
     }
     const shown = [...help.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, flag]) => flag)

@@ -50,7 +50,7 @@ describe('rookery', () => {
     [['gc', '--dryrun'], 'unknown option "--dryrun", did you mean "--dry-run"?', 'gc'],
     [['gc', '--json=yes'], '--json takes no value', 'gc'],
     [['login-url', '--pasword=hunter2'], 'unknown option "--pasword"', 'login-url'],
-  ])('%j names what is wrong and the nearest right word', async (words, message, help) => {
+  ])('%j is refused with the nearest right word', async (words, message, help) => {
     const { status, stderr } = await rookery(registry, words)
     expect(status).toBe(2)
     expect(stderr.split('\n')[0]).toBe(`rookery: ${message}`)
@@ -87,7 +87,7 @@ describe('rookery', () => {
     ])
   })
 
-  it('shows the same help in each way to ask for it', async () => {
+  it('shows the same help for help, --help and -h', async () => {
     const ways = [
       ['push', '--help'],
       ['push', '-h'],
@@ -102,7 +102,7 @@ describe('rookery', () => {
   })
 
   it.each([[['gc']], [['scrub']], [['backup', '--to', 'backup']]])(
-    '%j makes no registry in a folder that has none',
+    '%j creates no registry in a folder without one',
     async (words) => {
       const folder = await mkdtemp(join(tmpdir(), 'rookery-wrong-'))
       const settings = { ROOKERY_DATA_DIR: join(folder, 'data') }
@@ -123,7 +123,7 @@ describe('rookery', () => {
     },
   )
 
-  it('says in one line that a bucket is needed, or cannot be reached', async () => {
+  it('reports a missing or unreachable bucket in one line', async () => {
     const copy = ['storage', 'copy', '--from', 'filesystem', '--to', 's3']
     const without = await rookery(registry, copy)
     expect(without).toMatchObject({ status: 2, stdout: '' })
@@ -154,13 +154,13 @@ describe('rookery gc', () => {
     await client.end()
   }
 
-  it('tells what would go, and then removes it', async () => {
+  it('lists the blobs to delete, and then deletes them', async () => {
     const blob = await pushBlob(registry, newRepository())
     await age(blob.digest)
-    const told = await rookery(registry, ['gc', '--dry-run'])
-    expect(told.status).toBe(0)
-    expect(told.stdout).toContain(`DIGEST${' '.repeat(67)}BYTES\n${blob.digest}  ${blob.size}\n`)
-    expect(told.stdout).toContain('Would delete 1 blobs')
+    const listed = await rookery(registry, ['gc', '--dry-run'])
+    expect(listed.status).toBe(0)
+    expect(listed.stdout).toContain(`DIGEST${' '.repeat(67)}BYTES\n${blob.digest}  ${blob.size}\n`)
+    expect(listed.stdout).toContain('Would delete 1 blobs')
     const json = await rookery(registry, ['gc', '--dry-run', '--json'])
     expect(JSON.parse(json.stdout)).toMatchObject({ blobs: 1, bytes: blob.size })
     expect(await registry.storedObjects()).toHaveLength(1)
@@ -170,7 +170,7 @@ describe('rookery gc', () => {
     expect(await registry.storedObjects()).toEqual([])
   })
 
-  it('keeps the bytes while somebody holds them', async () => {
+  it('keeps the bytes while deletions are paused', async () => {
     const blob = await pushBlob(registry, newRepository())
     await age(blob.digest)
     const hold = await rookery(registry, ['gc', '--hold', '2'])
@@ -186,7 +186,7 @@ describe('rookery gc', () => {
   })
 })
 
-it('commands work beside a server with the embedded Postgres, and without one', async () => {
+it('commands work with and without a running server on the embedded Postgres', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'rookery-cli-'))
   const settings = { ROOKERY_DATA_DIR: join(folder, 'data') }
   try {

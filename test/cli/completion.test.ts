@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { FIRST_WORDS, listCommands } from '../../src/cli/command-index.ts'
+import { listEntries } from '../../src/cli/command-entry.ts'
+import { COMMAND_GROUPS, FIRST_WORDS } from '../../src/cli/command-index.ts'
 import { flagOf } from '../../src/cli/parser.ts'
 import { hasProgram } from '../support/has-program.ts'
 import { runMain } from './rookery.ts'
@@ -52,7 +53,7 @@ describe('rookery completion bash', () => {
 
   it('completes the options of every command', async () => {
     const wrong: string[] = []
-    for (const { name, load } of listCommands()) {
+    for (const { name, load } of listEntries(COMMAND_GROUPS)) {
       const { options } = await load()
       const expected = [...Object.keys(options).map(flagOf), '--help']
       const found = await offered(...name.split(' '), '--')

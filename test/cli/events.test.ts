@@ -49,7 +49,7 @@ afterAll(async () => {
 
 const events = (...words: string[]) => rookery({ settings: {} }, ['events', host, ...words])
 
-/** The command while it runs, and what it printed so far. */
+/** Starts the command. Returns its process and its output so far. */
 function following(...words: string[]) {
   const child = spawn(process.execPath, [MAIN, 'events', host, '--follow', ...words])
   const output = { stdout: '', stderr: '' }
@@ -71,7 +71,7 @@ function following(...words: string[]) {
 }
 
 describe('rookery events', () => {
-  it('shows where tags are, and what happened since a cursor', async () => {
+  it('shows the tags, and the events since a cursor', async () => {
     await pushImage(registry, 'a/b', 'v1')
     const snapshot = await events('--snapshot', '--repository', 'a/*')
     expect(snapshot.status).toBe(0)
@@ -98,7 +98,7 @@ describe('rookery events', () => {
     )
   })
 
-  it('says where it stopped, and goes on from there', async () => {
+  it('prints its last cursor, and continues from it', async () => {
     const now = await events()
     expect(now).toMatchObject({ status: 0, stdout: '' })
     const cursor = CURSOR.exec(now.stderr)?.[1] ?? ''
@@ -115,7 +115,7 @@ describe('rookery events', () => {
     expect(rest.stdout).toBe(`${JSON.stringify(lines.at(-1))}\n`)
   })
 
-  it('follows what happens, over a restart of the registry, each event once', async () => {
+  it('follows events over a restart of the registry, each event once', async () => {
     const follower = following('--json', '--type', 'image.tag.updated', '--snapshot')
     await expect.poll(() => follower.lines().length, { timeout: 10_000 }).toBeGreaterThan(0)
     await pushImage(registry, 'f/g', 'before')
@@ -148,7 +148,7 @@ describe('rookery events', () => {
     expect(ran.stderr).toMatch(message)
   })
 
-  it('says what is wrong with a cursor or a type', async () => {
+  it('reports a wrong cursor or type', async () => {
     const cursor = await events('--after', 'yesterday')
     expect(cursor).toMatchObject({ status: 2, stdout: '' })
     expect(cursor.stderr).toContain('a cursor must be the one of an event or a page')

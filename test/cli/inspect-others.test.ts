@@ -40,11 +40,11 @@ const kernelOf = async (name: string) =>
   layer(await readFile(elf(name)), mediaTypeOf('kernel'), name)
 
 describe('any registry', () => {
-  it('takes a build and shows it again', async () => {
+  it('stores a build, and inspect shows it', async () => {
     const place = `${registry.host}/hello/key:v1`
     const pushed = await printedJson(['push', build('hello-key-1'), place, 'v2'])
     expect([...registry.manifests.keys()].sort()).toEqual(['v1', 'v2', pushed.digest].sort())
-    // The empty config, too, which Rookery would not need.
+    // The empty config included, which Rookery does not need.
     expect(registry.blobs.get(config.digest)?.toString()).toBe('{}')
     const shown = await printedJson(['inspect', place, '--verify'])
     expect(shown).toMatchObject({ digest: pushed.digest, inputId: pushed.inputId })
@@ -54,7 +54,7 @@ describe('any registry', () => {
     expect(more.filter((method) => method === 'POST')).toEqual([])
   })
 
-  it('that is busy is waited for, and that is told', async () => {
+  it('that is busy gets a retry, which is reported', async () => {
     registry.interfere = first(
       1,
       ({ method }) => method === 'PUT',
@@ -70,7 +70,7 @@ describe('any registry', () => {
     )
   })
 
-  it('is read by ranges: of a large kernel only what is needed', async () => {
+  it('serves ranges: a large kernel is not read as a whole', async () => {
     const kernel = Buffer.concat([await readFile(elf('mini-net.hvt')), Buffer.alloc(20_000_000)])
     keep('v1', IMAGE_MANIFEST, {
       artifactType: UNIKERNEL,
@@ -84,8 +84,8 @@ describe('any registry', () => {
   })
 })
 
-describe('an image that nobody judged', () => {
-  it('is shown with what contradicts itself, and a status for scripts', async () => {
+describe('an image that no registry validated', () => {
+  it('is shown with its contradiction, and a status for scripts', async () => {
     keep('v1', IMAGE_MANIFEST, {
       artifactType: UNIKERNEL,
       config,
@@ -97,7 +97,7 @@ describe('an image that nobody judged', () => {
     expect(ran.stdout).toMatch(/^wrong .*vnd\.unikernel\.target says spt, but the image has hvt$/m)
   })
 
-  it('is shown with what its index says wrongly of it', async () => {
+  it('is shown with a contradiction to its index', async () => {
     const child = keep('one', IMAGE_MANIFEST, {
       artifactType: UNIKERNEL,
       config,
@@ -111,7 +111,7 @@ describe('an image that nobody judged', () => {
     expect(JSON.parse(ran.stdout).contradiction).toMatch(/says aarch64, but the image has x86_64/)
   })
 
-  it('with other bytes than its digests say is refused', async () => {
+  it('with bytes of other digests is refused', async () => {
     await builderOutput(['push', build('hello-key-1'), `${registry.host}/x:v1`])
     const file = await readFile(join(build('hello-key-1'), 'system-packages'))
     registry.blobs.set(digestOf(file), Buffer.from(file.toString().replace('bash', 'bush')))
@@ -125,7 +125,7 @@ describe('an image that nobody judged', () => {
     expect(await errorLine([...place, '--verify'])).toMatch(/has other bytes/)
   })
 
-  it('is no unikernel', async () => {
+  it('is not always a unikernel', async () => {
     const readme = layer(Buffer.from('# read me'), 'text/markdown', 'README.md')
     keep('plain', IMAGE_MANIFEST, { config, layers: [readme] })
     keep('said', IMAGE_MANIFEST, { artifactType: UNIKERNEL, config, layers: [readme] })
@@ -141,7 +141,7 @@ describe('an image that nobody judged', () => {
     }
   })
 
-  it('is named by others, and shown without their control characters', async () => {
+  it('is shown without the control characters of its names', async () => {
     const evil = '\u001b[2J\u202eevil.hvt'
     const kernel = layer(await readFile(elf('mini-net.hvt')), mediaTypeOf('kernel'), evil)
     const annotations = { 'org.opencontainers.image.created': '\u001b]0;x\u0007' }

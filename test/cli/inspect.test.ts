@@ -33,7 +33,7 @@ const line = (text: string, heading: string) =>
     .trim()
 
 describe('rookery inspect', () => {
-  it('shows a kernel, and how a tender is started with its devices', async () => {
+  it('shows a kernel, and the command line of its tender', async () => {
     const shown = await builderOutput(['inspect', elf('mini-blk-net2.spt')])
     expect(line(shown, 'target')).toBe('spt, ABI 2, x86_64')
     expect(line(shown, 'devices')).toMatch(/^(?:block|net) \S+$/)
@@ -46,7 +46,7 @@ describe('rookery inspect', () => {
     expect(line(shown, 'run')).toBe(`solo5-spt ${options.join(' ')} -- mini-blk-net2.spt`)
   })
 
-  it('knows every target and processor', async () => {
+  it('supports every target and processor', async () => {
     for (const [name, target, architecture] of [
       ['mini-none.hvt', 'hvt', 'x86_64'],
       ['mini-arm.hvt', 'hvt', 'aarch64'],
@@ -61,7 +61,7 @@ describe('rookery inspect', () => {
     expect((await printedJson(['inspect', elf('mini-max63.hvt')])).devices).toHaveLength(63)
   })
 
-  it('shows the same of a folder and of what was pushed from it', async () => {
+  it('shows the same for a folder and for the image pushed from it', async () => {
     const here = await printedJson(['inspect', build('hello-key-2'), '--packages'])
     const there = await printedJson(['inspect', `${host}/hello/key:live`, '--packages', '--verify'])
     expect({ ...there, name: '' }).toEqual({ ...here, name: '' })
@@ -78,7 +78,7 @@ describe('rookery inspect', () => {
     expect(byDigest).toMatchObject({ digest: there.digest, verified: false, buildHash: null })
   })
 
-  it('is read by people', async () => {
+  it('prints lines of text', async () => {
     const shown = await builderOutput(['inspect', `${host}/hello/key:live`, '--packages'])
     expect(line(shown, 'opam')).toMatch(/^43 packages, ocaml 5\.2\.1, mirage 4\.11\.2/)
     expect(line(shown, 'system')).toBe('110 dpkg packages')
@@ -88,7 +88,7 @@ describe('rookery inspect', () => {
     expect(Math.max(...shown.split('\n').map(({ length }) => length))).toBeLessThan(200)
   })
 
-  it('of an index shows what there is, and one by its target', async () => {
+  it('lists the images of an index, and shows one by its target', async () => {
     const digests: Record<string, string> = {}
     const manifests = []
     for (const [variant, architecture, file] of [
@@ -127,7 +127,7 @@ describe('rookery inspect', () => {
     expect(await errorLine(['inspect', all, '--target', 'xen'])).toMatch(/has no image for xen/)
   })
 
-  it('shows what is private to whoever may pull it', async () => {
+  it('shows a private image to a login that may pull it', async () => {
     await builderOutput(['push', build('hello-key-2'), `${login}/secret/key:live`])
     await printed(registry, 'repository', 'set', 'secret/key', '--visibility', 'private')
     const place = ['inspect', `${host}/secret/key:live`]
@@ -137,7 +137,7 @@ describe('rookery inspect', () => {
     expect(shown).toMatchObject({ target: 'hvt' })
   })
 
-  it('refuses what is not there, and what is no unikernel', async () => {
+  it('reports missing files and images, and files that are not kernels', async () => {
     const cut = join(folder, 'build')
     await cp(build('hello-key-2'), cut, { recursive: true })
     await appendFile(join(cut, 'bin/hello-key.hvt'), 'more')

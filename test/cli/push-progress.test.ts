@@ -12,7 +12,7 @@ const blob = (size: number): LocalBlob => ({
   from: { bytes: new Uint8Array(0) },
 })
 
-/** A terminal that keeps what was written, and a clock that moves when it is told. */
+/** A terminal that keeps its text, and a clock that the test moves. */
 function watched(isTTY: boolean, columns = 80) {
   let written = ''
   let now = 1_000_000
@@ -44,7 +44,7 @@ describe('the progress of a push', () => {
     expect(last()).toBe('')
   })
 
-  it('goes back when an attempt begins anew, and is never outside of its bar', () => {
+  it('goes back when an attempt starts again, and stays within its bar', () => {
     const { bar, later, last } = watched(true)
     for (const [bytes, right] of [
       [10 * MIB, '100 %'],
@@ -58,7 +58,7 @@ describe('the progress of a push', () => {
     }
   })
 
-  it('is drawn ten times a second at most, and never wider than the terminal', () => {
+  it('is drawn at most ten times a second, and never wider than the terminal', () => {
     const { bar, later, written } = watched(true, 20)
     for (let step = 0; step < 1000; step += 1) {
       later(1)
@@ -69,7 +69,7 @@ describe('the progress of a push', () => {
     for (const line of drawn) expect(line.length).toBeLessThan(20)
   })
 
-  it('says nothing where nobody looks, but why it waits', () => {
+  it('prints only the reason of a wait where there is no terminal', () => {
     const { bar, later, written } = watched(false)
     later(1000)
     bar.sent(MIB)

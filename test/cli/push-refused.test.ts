@@ -28,8 +28,8 @@ const mint = async (...more: string[]) => {
   return (await printed(registry, ...words)).trim()
 }
 
-describe('what is no build', () => {
-  it('is refused before anything is sent, in one line that says why', async () => {
+describe('a wrong build', () => {
+  it('is refused before anything is sent, in one line with the reason', async () => {
     const cut = join(folder, 'cut.hvt')
     await writeFile(cut, (await readFile(KERNEL)).subarray(0, 300))
     await mkdir(join(folder, 'empty'))
@@ -54,7 +54,7 @@ describe('what is no build', () => {
     }
   })
 
-  it('because its parts contradict one another is refused by all registries', async () => {
+  it('whose parts contradict each other is refused for every registry', async () => {
     const copy = join(folder, 'contradicting')
     await cp(build('hello-key-1'), copy, { recursive: true })
     const words = ['push', copy, '127.0.0.1:1/x:v1']
@@ -71,7 +71,7 @@ describe('what is no build', () => {
     expect(await errorLine(words)).toMatch(/build-hashes says that the md5 of the kernel is/)
   })
 
-  it('is told of the command line with its usage', async () => {
+  it('and a wrong command line are refused', async () => {
     const wrong: [words: string[], right: RegExp][] = [
       [['push'], /missing required argument "DIR\|FILE"$/],
       [['push', KERNEL, `${host}/x`], /must end with a tag and without a digest/],
@@ -111,19 +111,19 @@ describe('a login', () => {
     }
   })
 
-  it('in the environment does not stand in the way of other commands', async () => {
+  it('in the environment does not affect other commands', async () => {
     const settings = { ...registry.settings, ROOKERY_TOKEN: await mint('--repository', 'x') }
     expect(await printed({ settings }, 'key', 'list')).not.toBe('')
   })
 
-  it('may be what docker or oras left', async () => {
+  it('may be the stored login of docker or oras', async () => {
     const auth = Buffer.from(`admin:${registry.password}`).toString('base64')
     const config = JSON.stringify({ auths: { [host]: { auth } } })
     await writeFile(join(folder, 'config.json'), config)
     await pushes('by/docker', [], { DOCKER_CONFIG: folder })
   })
 
-  it('that is wrong, or lacks, or is not enough, says what to do', async () => {
+  it('that is wrong, missing or insufficient is reported with a remedy', async () => {
     const elsewhere = await mint('--repository', 'elsewhere')
     const tagged = await mint('--repository', 'by/*', '--tag', 'v2')
     const wrong: [environment: Record<string, string>, more: string[], right: RegExp][] = [
@@ -167,7 +167,7 @@ describe('a registry that refuses', () => {
     )
   })
 
-  it('is not there, or speaks something else', async () => {
+  it('does not listen, or has another protocol', async () => {
     const closed = ['push', KERNEL, '127.0.0.1:1/x:v1']
     expect(await errorLine(closed)).toMatch(/nothing listens at 127\.0\.0\.1:1/)
     const tls = ['push', KERNEL, `https://${host}/x:v1`]

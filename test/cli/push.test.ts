@@ -46,7 +46,7 @@ async function known(repository: string, reference: string) {
 }
 
 describe('rookery push', () => {
-  it('takes each build as orb left it', async () => {
+  it('accepts each build as orb wrote it', async () => {
     for (const name of BUILDS) {
       const expected = JSON.parse(await readFile(`${build(name)}.json`, 'utf8'))
       const answer = await printedJson(['push', build(name), `${host}/builds/${name}:live`], token)
@@ -85,7 +85,7 @@ describe('rookery push', () => {
     }
   })
 
-  it('makes the same image as one request with curl -F does', async () => {
+  it('makes the same image as a form upload', async () => {
     const form = new FormData()
     const files = {
       kernel: 'bin/hello-key.hvt',
@@ -105,7 +105,7 @@ describe('rookery push', () => {
     expect(await answer.json()).toMatchObject({ digest: FIRST_DIGEST })
   })
 
-  it('takes one kernel alone, and warns of what lacks', async () => {
+  it('accepts one kernel, and warns about missing inputs', async () => {
     for (const name of ['mini-none.hvt', 'mini-blk-net2.spt', 'mini.virtio', 'mini-arm.hvt']) {
       const ran = await builder(['push', elf(name), `${host}/mini:${name}`, '--json'], token)
       expect(ran.status).toBe(0)
@@ -122,7 +122,7 @@ describe('rookery push', () => {
     expect((await registry.anonymous('/v2/mini/manifests/strict')).status).toBe(404)
   })
 
-  it('sends nothing when it is dry, and needs neither login nor registry', async () => {
+  it('sends nothing with --dry-run, and needs neither login nor registry', async () => {
     const words = ['push', build('hello-key-1'), '127.0.0.1:1/x:v1', '--dry-run']
     const answer = await printedJson(words)
     expect(answer.digest).toBe(FIRST_DIGEST)
@@ -178,7 +178,7 @@ describe('rookery push', () => {
     expect(await errorLine([...words, '--kernel', 'absent'], token)).toMatch(/there is no kernel/)
   })
 
-  it('finds a kernel outside of bin, and behind a link', async () => {
+  it('finds a kernel outside of bin, and through a link', async () => {
     const plain = await copied('hello-key-1')
     await cp(join(plain, 'bin/hello-key.hvt'), join(plain, 'hello-key.hvt'))
     await rm(join(plain, 'bin'), { recursive: true })

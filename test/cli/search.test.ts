@@ -20,7 +20,7 @@ afterAll(() => registry.close())
 
 const ask = (...words: string[]): Promise<Ran> => builder(words)
 
-async function told(...words: string[]) {
+async function printedJson(...words: string[]) {
   const { status, stdout, stderr } = await ask(...words, '--json')
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
   return JSON.parse(stdout)
@@ -33,8 +33,8 @@ async function printed(...words: string[]): Promise<string> {
 }
 
 describe('rookery image list', () => {
-  it('lists what a repository has, for people and for programs', async () => {
-    const { images } = await told('image', 'list', `${host}/hello/key`)
+  it('lists the images of a repository as a table and as JSON', async () => {
+    const { images } = await printedJson('image', 'list', `${host}/hello/key`)
     expect(images.map(({ tags }: { tags: string[] }) => tags)).toEqual([['live', 'v2'], ['v1']])
     expect(await printed('image', 'list', `${host}/hello/key`)).toMatch(
       /^REPOSITORY .*\nhello\/key +live,v2 +sha256:[0-9a-f]{12} +hvt +- +admin +20/,
@@ -42,16 +42,18 @@ describe('rookery image list', () => {
     expect(await printed('image', 'list', `${host}/hello/key`, '--target', 'spt')).toBe(
       'There are none.\n',
     )
-    expect((await told('image', 'list', `${host}/hello/key`, '--limit', '1')).images.length).toBe(1)
+    expect(
+      (await printedJson('image', 'list', `${host}/hello/key`, '--limit', '1')).images.length,
+    ).toBe(1)
   })
 })
 
 describe('rookery search kernel', () => {
-  it('tells where the kernel in a file is, and by its status whether it is anywhere', async () => {
+  it('finds the images of a kernel, and reports by its status whether there are any', async () => {
     const file = `${build('hello-key-1')}/bin/hello-key.hvt`
     const { main_binary_sha256: hex } = expectedOf('hello-key-1')
     for (const kernel of [file, `sha256:${hex}`]) {
-      const { kernel: digest, images } = await told('search', 'kernel', host, kernel)
+      const { kernel: digest, images } = await printedJson('search', 'kernel', host, kernel)
       expect(digest).toBe(`sha256:${hex}`)
       expect(images.length).toBe(1)
     }
@@ -61,7 +63,7 @@ describe('rookery search kernel', () => {
 })
 
 describe('rookery search inputs', () => {
-  it('tells what came of them, and by its status whether it was always the same', async () => {
+  it('finds the kernels of the inputs, and reports by its status whether there is only one', async () => {
     const { input_id: reproducible } = expectedOf('hello-key-1')
     expect(await printed('search', 'inputs', host, reproducible)).toMatch(/^kernel sha256:/)
     const { input_id: not } = expectedOf('hello-key-2')
@@ -73,9 +75,9 @@ describe('rookery search inputs', () => {
 })
 
 describe('rookery search packages', () => {
-  it('lists images with a package, by its versions', async () => {
+  it('lists images that contain a package, by version', async () => {
     const versions = async (...words: string[]) =>
-      (await told('search', 'packages', host, ...words)).images.map(
+      (await printedJson('search', 'packages', host, ...words)).images.map(
         ({ repository, version }: { repository: string; version: string }) =>
           `${repository} ${version}`,
       )
@@ -90,13 +92,13 @@ describe('rookery search packages', () => {
 })
 
 describe('rookery compare', () => {
-  it('says what changed', async () => {
+  it('prints the changes', async () => {
     const text = await printed('compare', `${host}/hello/key:v1`, 'v2')
     expect(text).toMatch(/^another kernel from other inputs\nkernel\n {2}~ sha256:/)
     expect(text).toMatch(/\nopam packages\n(?: {2}.*\n)* {2}~ solo5 0\.10\.1 → 0\.12\.1\n/)
     expect(text).toMatch(/\nhost packages\n {2}\+ libseccomp-dev .*\n {2}~ bash 5\.2\.15-2\+b7 → /)
     expect(await printed('compare', `${host}/hello/key:v2`, 'v1')).toMatch(/0\.10\.1 DOWNGRADE\n/)
-    const { verdict } = await told('compare', `${host}/hello/key:v2`, 'live')
+    const { verdict } = await printedJson('compare', `${host}/hello/key:v2`, 'live')
     expect(verdict).toBe('reproduced')
   })
 })
@@ -116,10 +118,10 @@ describe('rookery sbom and provenance', () => {
 })
 
 describe('rookery tag', () => {
-  it('shows where a tag was, and takes it back', async () => {
+  it('shows the history of a tag, and rolls it back', async () => {
     const login = { ROOKERY_TOKEN: await pushToken() }
     const image = `${host}/hello/key:live`
-    const { positions } = await told('tag', 'history', image)
+    const { positions } = await printedJson('tag', 'history', image)
     expect(positions).toMatchObject([{ reason: 'push', present: true }, { reason: 'push' }])
     const [now, before] = positions.map(({ digest }: { digest: string }) => digest)
     const refused = await builder(['tag', 'rollback', image, '--if', before], login)
@@ -142,7 +144,7 @@ async function pushToken(): Promise<string> {
   return ((await answer.json()) as { token: string }).token
 }
 
-describe('what is asked wrongly is said', () => {
+describe('a wrong request is reported', () => {
   it.each([
     [['image', 'list', 'hello/key'], /must begin with a host/],
     [['image', 'list', 'HOST/no/such'], /refused the list of images/],

@@ -55,7 +55,7 @@ const create = (name: string, path: string, ...more: string[]) =>
 const arrivedAt = (path: string) => received.filter((one) => one.path === path)
 
 describe('rookery webhook test', () => {
-  it('sends a ping to one alone, and says what it answered', async () => {
+  it('sends a ping to one webhook, and prints its answer', async () => {
     await create('works', '/works')
     await create('other', '/other')
     expect(await printed(registry, 'webhook', 'test', 'works')).toMatch(
@@ -68,17 +68,17 @@ describe('rookery webhook test', () => {
       .toMatch(/last delivery at 20/)
   })
 
-  it('says by its status that it failed, and shows no control characters', async () => {
+  it('reports a failure by its status, without control characters', async () => {
     await create('broken', '/broken')
     const ran = await rookery(registry, ['webhook', 'test', 'broken'])
     expect(ran).toMatchObject({ status: 1, stderr: '' })
     expect(ran.stdout).toMatch(/^broken answered 500[^\n]*\n {2}no\ufffd\[2J disk\n {2}left\n$/)
   })
 
-  it('does so through the API, too, and tells programs', async () => {
+  it('works through the API, and prints JSON', async () => {
     const login = { ROOKERY_TOKEN: await tokenOfAdmin() }
-    const tried = await far.printedJson(['webhook', 'test', 'works', '--registry', host], login)
-    expect(tried).toMatchObject({
+    const tested = await far.printedJson(['webhook', 'test', 'works', '--registry', host], login)
+    expect(tested).toMatchObject({
       type: 'webhook.ping',
       subject: 'works',
       state: 'delivered',
@@ -87,7 +87,7 @@ describe('rookery webhook test', () => {
     })
   })
 
-  it('is refused while nothing is sent', async () => {
+  it('is refused while the webhook is paused', async () => {
     await create('resting', '/resting', '--paused')
     const line = await errorLine(registry, 'webhook', 'test', 'resting')
     expect(line).toContain('resting is paused')
@@ -95,12 +95,12 @@ describe('rookery webhook test', () => {
 })
 
 describe('rookery webhook deliveries and redeliver', () => {
-  it('show what was sent, and send it again with the same id', async () => {
-    await create('told', '/told', '--type', 'image.tag.updated')
+  it('list deliveries, and send them again with the same id', async () => {
+    await create('updates', '/updates', '--type', 'image.tag.updated')
     await pushImage(registry, 'builds/hello', 'v1')
     await pushImage(registry, 'builds/hello', 'v2')
-    await expect.poll(() => arrivedAt('/told').length).toBe(2)
-    const listed = () => printedJson(registry, 'webhook', 'deliveries', 'told')
+    await expect.poll(() => arrivedAt('/updates').length).toBe(2)
+    const listed = () => printedJson(registry, 'webhook', 'deliveries', 'updates')
     await expect
       .poll(async () => (await listed()).deliveries)
       .toMatchObject([
@@ -108,37 +108,44 @@ describe('rookery webhook deliveries and redeliver', () => {
         { subject: 'builds/hello:v1', state: 'delivered', attempts: 1, status: 200 },
       ])
     const [, { event }] = (await listed()).deliveries
-    const table = await printed(registry, 'webhook', 'deliveries', 'told', '--state', 'delivered')
+    const table = await printed(
+      registry,
+      'webhook',
+      'deliveries',
+      'updates',
+      '--state',
+      'delivered',
+    )
     expect(table).toMatch(/^TIME +EVENT +TYPE +SUBJECT +STATE +ATTEMPTS +ANSWER\n20/)
     expect(table).toMatch(/image\.tag\.updated +builds\/hello:v2 +delivered +1 +200\n/)
-    const one = await printed(registry, 'webhook', 'deliveries', 'told', event)
+    const one = await printed(registry, 'webhook', 'deliveries', 'updates', event)
     expect(one).toContain(`${event}  image.tag.updated of builds/hello:v1 at 20`)
     expect(one).toContain(`> webhook-id: ${event}\n`)
     expect(one).toContain('< thanks\n')
-    expect(await printed(registry, 'webhook', 'redeliver', 'told', event)).toBe(
+    expect(await printed(registry, 'webhook', 'redeliver', 'updates', event)).toBe(
       '1 event is sent again.\n',
     )
     await expect
       .poll(() =>
-        arrivedAt('/told')
+        arrivedAt('/updates')
           .map(({ id }) => id)
           .filter((id) => id === event),
       )
       .toHaveLength(2)
     const login = { ROOKERY_TOKEN: await tokenOfAdmin() }
-    const again = ['webhook', 'redeliver', 'told', '--since', '1h', '--registry', host]
+    const again = ['webhook', 'redeliver', 'updates', '--since', '1h', '--registry', host]
     expect(await far.builderOutput(again, login)).toBe('2 events are sent again.\n')
-    await expect.poll(() => arrivedAt('/told').length).toBe(5)
-    const failed = ['webhook', 'redeliver', 'told', '--since', '1h', '--failed']
+    await expect.poll(() => arrivedAt('/updates').length).toBe(5)
+    const failed = ['webhook', 'redeliver', 'updates', '--since', '1h', '--failed']
     expect(await printedJson(registry, ...failed)).toEqual({ deliveries: 0, state: 'active' })
-    await printedJson(registry, 'webhook', 'update', 'told', '--pause')
-    expect(await printed(registry, 'webhook', 'redeliver', 'told', '--since', '1h')).toBe(
-      'told is paused: 2 events are sent again after rookery webhook update told --resume.\n',
+    await printedJson(registry, 'webhook', 'update', 'updates', '--pause')
+    expect(await printed(registry, 'webhook', 'redeliver', 'updates', '--since', '1h')).toBe(
+      'updates is paused: 2 events are sent again after rookery webhook update updates --resume.\n',
     )
     const nothing = '00000000-0000-4000-8000-000000000000'
     for (const word of ['deliveries', 'redeliver']) {
-      const line = await errorLine(registry, 'webhook', word, 'told', nothing)
-      expect(line).toContain(`told has no delivery of event ${nothing}`)
+      const line = await errorLine(registry, 'webhook', word, 'updates', nothing)
+      expect(line).toContain(`updates has no delivery of event ${nothing}`)
     }
   })
 })

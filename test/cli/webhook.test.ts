@@ -41,7 +41,7 @@ const create = (name: string, ...more: string[]) => [
 ]
 
 describe('rookery webhook, on the machine of the registry,', () => {
-  it('makes, shows, lists, changes and ends webhooks', async () => {
+  it('creates, shows, lists, changes and deletes webhooks', async () => {
     const authorization = await fileOf('Bearer letmein')
     const { secret, ...made } = await printedJson(
       registry,
@@ -86,7 +86,7 @@ describe('rookery webhook, on the machine of the registry,', () => {
     expect(entry).toMatchObject({ action: 'remove-webhook', detail: 'deploy' })
   })
 
-  it('says in words whom it tells what, and its secret once', async () => {
+  it('prints the settings of a webhook, and its secret once', async () => {
     const made = await printed(registry, ...create('words', '--tag', 'live', '--max-age', '2d'))
     expect(made).toMatch(/^webhook +words\nURL +https:\/\/receiver.example\/hook\n/)
     expect(made).toContain('in builds/**, tags live\n')
@@ -108,7 +108,7 @@ describe('rookery webhook, on the machine of the registry,', () => {
     ['gone', 'it answered 410 Gone (so it said)'],
     ['failing', 'every attempt failed for days (so it said)'],
     ['owner', 'that created it is revoked, expired or removed (so it said)'],
-  ])('says why one is disabled, and how it fares: %s', async (reason, words) => {
+  ])('shows why a webhook is disabled, and its health: %s', async (reason, words) => {
     const name = `is-${reason}`
     await printedJson(registry, ...create(name))
     await sql(
@@ -132,7 +132,7 @@ describe('rookery webhook, on the machine of the registry,', () => {
     expect(shown).toContain('failed 7 times since 2026-05-20T18:00:00Z')
   })
 
-  it('takes secrets out of files, and repeats none', async () => {
+  it('reads secrets from files, and repeats none', async () => {
     const given = `whsec_${Buffer.alloc(24, 3).toString('base64')}`
     const made = await printedJson(
       registry,
@@ -174,7 +174,7 @@ describe('rookery webhook, on the machine of the registry,', () => {
     expect(await errorLine(registry, ...words)).toContain(message)
   })
 
-  it('names its options, and the others of its family', async () => {
+  it('lists its commands', async () => {
     const { stdout } = await rookery(registry, ['webhook', '--help'])
     for (const word of ['create', 'list', 'show', 'update', 'delete', 'test', 'deliveries']) {
       expect(stdout).toMatch(new RegExp(`^  ${word} +[A-Z]`, 'm'))
@@ -183,7 +183,7 @@ describe('rookery webhook, on the machine of the registry,', () => {
 })
 
 describe('rookery webhook --registry, through the API,', () => {
-  it('does the same, with what the login may do', async () => {
+  it('does the same, within the rights of the login', async () => {
     const { name, secret } = await makeCredential(registry, {
       repositories: ['team/**'],
       actions: ['admin', 'pull'],

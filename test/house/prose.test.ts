@@ -12,12 +12,10 @@ const NOT_YET: readonly string[] = [
   'docs',
   'spec',
   'src/auth',
-  'src/cli',
   'src/db',
   'src/http',
   'src/unikernel',
   'test/auth',
-  'test/cli',
 ]
 const room = ({ path }: { path: string }): string =>
   (/^(?:src|test)\/[^/.]+/.exec(path) ?? /^[^/]+/.exec(path))?.[0] ?? path

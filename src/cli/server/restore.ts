@@ -78,8 +78,8 @@ export const restoreCommand = command({
 
 /** Brings an empty database to the schema as it was when the backup was taken. */
 async function prepareSchema(db: Database, migrations: readonly string[]): Promise<void> {
-  const known = await listMigrationFiles()
-  const unknown = migrations.find((name) => !known.includes(name))
+  const files = await listMigrationFiles()
+  const unknown = migrations.find((name) => !files.includes(name))
   if (unknown !== undefined) {
     throw new CommandError(
       `the backup was taken by a newer release: its schema has the migration ${unknown}`,
