@@ -129,7 +129,7 @@ describe('with another master key', () => {
     const rotated = await rookery(elsewhere, ['key', 'rotate', '--now', '--json'])
     expect(rotated.status).toBe(0)
     expect(rotated.stderr).toBe(
-      `rookery: ${file} is new: give it to every replica, and restart those that run\n`,
+      `rookery: created ${file}: copy it to every replica and restart the running ones\n`,
     )
     const { kid } = JSON.parse(rotated.stdout)
     expect((await keys()).map((key: { kid: string }) => key.kid)).toEqual([kid])
