@@ -46,7 +46,7 @@ async function findBlobs(
   questions: readonly BlobQuestion[],
   staleSeconds: number,
 ): Promise<BlobLookup[]> {
-  // `limit 1` keeps each lookup an index probe, even when the planner assumes small tables.
+  // `limit 1` keeps each lookup an index probe, regardless of the planner's estimates.
   const { rows } = await db.query<BlobLookupRow>(
     `select r.id as "repositoryId", b.digest, b.size, b.storage_key as "storageKey", b.stale
        from unnest($1::text[], $2::bool[], $3::text[])
@@ -176,7 +176,7 @@ export async function touchBlob(
 
 /**
  * Restarts the grace period of a manifest's blobs before the manifest is removed, because a sweep must
- * check them again: no other manifest may reference them.
+ * check them again: possibly no other manifest references them.
  */
 export async function touchBlobsOf(
   tx: Transaction,

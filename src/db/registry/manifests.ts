@@ -46,7 +46,7 @@ async function findManifests(
   questions: readonly ManifestQuestion[],
 ): Promise<ManifestLookup[]> {
   // A digest has a colon and a tag never does, so one column serves both. `limit 1` keeps each
-  // lookup an index probe, even when the planner assumes small tables.
+  // lookup an index probe, regardless of the planner's estimates.
   const { rows } = await db.query<ManifestLookupRow>(
     `select r.id as "repositoryId", m.digest, m.media_type as "mediaType",
             octet_length(m.bytes) as size,

@@ -13,7 +13,10 @@ export type TagPosition = {
   readonly actor: string
   readonly reason: string
   readonly movedAt: Date
-  /** Null when the manifest is deleted. After a deletion of the tag, `previousDigest` is the manifest. */
+  /**
+   * The media type of `digest`, or of `previousDigest` when the tag was deleted; null when that manifest
+   * is deleted.
+   */
   readonly mediaType: string | null
   /** Bytes. Null when `mediaType` is. */
   readonly size: number | null
