@@ -5,7 +5,7 @@ import { queryOnce, type Route } from '../route.ts'
 
 const PAGE_DEFAULT = 100
 
-/** Who did what, or was not allowed to; the newest first. */
+/** Lists the entries of the audit log, newest first. */
 export function auditRoutes(audit: AuditLog): Route[] {
   return [
     {
@@ -40,7 +40,8 @@ export function auditRoutes(audit: AuditLog): Route[] {
 function timeOf(text: string | undefined): Date | undefined {
   if (text === undefined) return undefined
   const time = new Date(text)
-  // Postgres knows no times as early as a Date can be.
-  if (!(time.getTime() >= 0)) throw invalidQuery('since is a time such as 2030-01-31T12:00:00Z')
+  // A Date can be earlier than the earliest time of Postgres.
+  if (!(time.getTime() >= 0))
+    throw invalidQuery('since must be a time such as 2030-01-31T12:00:00Z')
   return time
 }

@@ -20,7 +20,7 @@ import { readOptionalFields } from './json-fields.ts'
 const TAG = '/api/v1/repositories/*repository/tags/:tag'
 const LIMIT = 100
 const ANNOTATION = 'org.opencontainers.distribution.tag'
-/** Filters of the proposal that are not implemented. */
+/** Filters of the proposal that the registry refuses. */
 const FILTERS = ['before', 'since', 'digest']
 
 /** Lists the history of a tag, and rolls it back. */
