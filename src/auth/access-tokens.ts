@@ -38,19 +38,19 @@ export type VerifiedToken = TokenClaims & {
   readonly kid: string
 }
 
-/** A token that is refused. The message tells its holder why, in one sentence. */
+/** A token that is refused. The message gives the reason, in one sentence. */
 export class InvalidTokenError extends Error {
   override readonly name = 'InvalidTokenError'
   /** True when this registry signed the token: it is no guess. */
   readonly hasValidSignature: boolean
 
-  constructor(message: string, genuine: boolean, cause?: unknown) {
+  constructor(message: string, hasValidSignature: boolean, cause?: unknown) {
     super(message, { cause })
-    this.hasValidSignature = genuine
+    this.hasValidSignature = hasValidSignature
   }
 }
 
-/** RFC 9068, section 2.1: the type tells access tokens from all others. */
+/** RFC 9068, section 2.1: the type distinguishes access tokens from all others. */
 const TYPE = 'at+jwt'
 const ALGORITHMS = ['ES256', 'EdDSA']
 /** Clocks of replicas differ. */

@@ -45,7 +45,7 @@ export function parseScopes(texts: readonly string[]): Scope[] {
     })
 }
 
-/** Returns the requested access that the caller has. `isPublic` tells which repositories are public. */
+/** Returns the requested access that the caller has. `isPublic` is true for public repositories. */
 export function intersect(
   scopes: readonly Scope[],
   caller: Caller,

@@ -11,7 +11,7 @@ const SHAPE = /^(rk[yru]_[A-Za-z0-9_-]{43})_([0-9a-f]{8})$/
 
 /**
  * Generates a secret, `rky_<256 random bits>_<checksum>`. Scanners find leaked secrets by the prefix, and the
- * checksum tells a mistyped secret from an unknown one.
+ * checksum distinguishes a mistyped secret from an unknown one.
  */
 export function generateSecret(purpose: SecretPurpose = 'credential'): string {
   const body = `${SECRET_PREFIXES[purpose]}_${randomBytes(SECRET_BYTES).toString('base64url')}`

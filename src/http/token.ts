@@ -13,13 +13,13 @@ import { queryAll, queryOnce, type Route, type RouteContext } from './route.ts'
 const FORM_BYTES_MAX = 64 * 1024
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
-/** What an identity token may be called (RFC 8693, section 3). */
+/** The token types of an identity token (RFC 8693, section 3). */
 const IDENTITY_TYPES: ReadonlySet<string> = new Set([
   'urn:ietf:params:oauth:token-type:id_token',
   'urn:ietf:params:oauth:token-type:jwt',
 ])
 
-/** Where tokens come from: distribution's token protocol by GET, and OAuth 2 by POST (RFC 6749, RFC 8693). */
+/** Issues tokens: distribution's token protocol by GET, and OAuth 2 by POST (RFC 6749, RFC 8693). */
 export function tokenRoutes(
   issuer: TokenIssuer,
   authenticator: Authenticator,
@@ -32,9 +32,11 @@ export function tokenRoutes(
       access: 'none',
       async handle(ctx) {
         const { address } = ctx.state
-        const held = await authenticator.authenticate(ctx.headers.authorization, address)
+        const { authorization } = ctx.headers
+        const authentication = await authenticator.authenticate(authorization, address)
         const offline = queryOnce(ctx, 'offline_token') === 'true'
-        answer(ctx, await issuer.issue(held, { ...askOf(ctx, queryAll(ctx, 'scope')), offline }))
+        const request = { ...requestOf(ctx, queryAll(ctx, 'scope')), offline }
+        sendToken(ctx, await issuer.issue(authentication, request))
       },
     },
     {
@@ -43,51 +45,58 @@ export function tokenRoutes(
       access: 'none',
       async handle(ctx) {
         try {
-          answer(ctx, await granted(ctx, await readForm(ctx), issuer, authenticator))
+          sendToken(ctx, await grantToken(ctx, await readForm(ctx), issuer, authenticator))
         } catch (error) {
-          noteRefusal(ctx, audit, error)
-          answerOauth(ctx, error)
+          auditRefusal(ctx, audit, error)
+          sendOauthError(ctx, error)
         }
       },
     },
   ]
 }
 
-async function granted(
+async function grantToken(
   ctx: RouteContext,
   form: URLSearchParams,
   issuer: TokenIssuer,
   authenticator: Authenticator,
 ): Promise<AccessTokenResponse> {
-  const ask = {
-    ...askOf(ctx, form.getAll('scope')),
+  const request = {
+    ...requestOf(ctx, form.getAll('scope')),
     offline: form.get('access_type') === 'offline',
   }
   switch (form.get('grant_type')) {
     case 'password': {
-      const user = needed(form, 'username')
-      const password = needed(form, 'password')
-      const held = await authenticator.authenticatePassword(user, password, ask.address)
-      return issuer.issue(held, ask)
+      const user = requireField(form, 'username')
+      const password = requireField(form, 'password')
+      const authentication = await authenticator.authenticatePassword(
+        user,
+        password,
+        request.address,
+      )
+      return issuer.issue(authentication, request)
     }
     case 'refresh_token': {
-      const token = needed(form, 'refresh_token')
-      const renewed = await issuer.refresh(token, ask)
-      // Clients keep what they are answered, so they get again what they have.
+      const token = requireField(form, 'refresh_token')
+      const renewed = await issuer.refresh(token, request)
+      // Clients store the refresh token of the response, so the response repeats it.
       return { ...renewed, refreshToken: token }
     }
     case TOKEN_EXCHANGE: {
-      const token = needed(form, 'subject_token')
-      const type = needed(form, 'subject_token_type')
-      if (IDENTITY_TYPES.has(type)) return issuer.exchange(token, ask)
-      throw badRequest(`subject_token_type is ${[...IDENTITY_TYPES].join(' or ')}`)
+      const token = requireField(form, 'subject_token')
+      const type = requireField(form, 'subject_token_type')
+      if (IDENTITY_TYPES.has(type)) return issuer.exchange(token, request)
+      throw badRequest(`subject_token_type must be ${[...IDENTITY_TYPES].join(' or ')}`)
     }
     default:
-      throw badRequest(`grant_type is password, refresh_token or ${TOKEN_EXCHANGE}`)
+      throw badRequest(`grant_type must be password, refresh_token or ${TOKEN_EXCHANGE}`)
   }
 }
 
-function askOf(ctx: RouteContext, scopes: readonly string[]): Omit<AccessTokenRequest, 'offline'> {
+function requestOf(
+  ctx: RouteContext,
+  scopes: readonly string[],
+): Omit<AccessTokenRequest, 'offline'> {
   const { address, requestId } = ctx.state
   return { scopes: parseScopes(scopes), address, requestId }
 }
@@ -99,17 +108,17 @@ async function readForm(ctx: RouteContext): Promise<URLSearchParams> {
   return new URLSearchParams((await ctx.state.body.read(FORM_BYTES_MAX)).toString('utf8'))
 }
 
-function needed(form: URLSearchParams, name: string): string {
+function requireField(form: URLSearchParams, name: string): string {
   const value = form.get(name)
   if (value) return value
   throw badRequest(`${name} is missing`)
 }
 
-function answer(ctx: RouteContext, minted: AccessTokenResponse): void {
+function sendToken(ctx: RouteContext, minted: AccessTokenResponse): void {
   const { token, access, refreshToken } = minted
   ctx.set('Cache-Control', 'no-store')
   ctx.body = {
-    // Clients read one or the other.
+    // Clients read either `token` or `access_token`.
     token,
     access_token: token,
     token_type: 'Bearer',
@@ -121,8 +130,8 @@ function answer(ctx: RouteContext, minted: AccessTokenResponse): void {
   }
 }
 
-/** What came in the form, and not in a header, is seen only here. */
-function noteRefusal(ctx: RouteContext, audit: AuditLog, error: unknown): void {
+/** Audits a refusal of credentials in the form. The authorization step does not see them. */
+function auditRefusal(ctx: RouteContext, audit: AuditLog, error: unknown): void {
   if (!(error instanceof RegistryError) || error.code !== 'UNAUTHORIZED') return
   const { address, requestId } = ctx.state
   const detail = `POST /token: ${error.message}`
@@ -135,8 +144,8 @@ const OAUTH_ERRORS: Partial<Record<ErrorCode, string>> = {
   PAYLOAD_TOO_LARGE: 'invalid_request',
 }
 
-/** RFC 6749, section 5.2, and the distribution spec's errors in the same answer: clients read either. */
-function answerOauth(ctx: RouteContext, error: unknown): void {
+/** Sends the error of RFC 6749, section 5.2, and that of the distribution spec: clients read either. */
+function sendOauthError(ctx: RouteContext, error: unknown): void {
   const code = error instanceof RegistryError ? OAUTH_ERRORS[error.code] : undefined
   if (!(error instanceof RegistryError) || code === undefined) throw error
   ctx.status = error.status

@@ -6,7 +6,7 @@ import type { Route, RouteContext } from './route.ts'
 
 const JWKS_PATH = '/.well-known/jwks.json'
 
-/** What others need to verify our tokens: RFC 7517 and OpenID Connect Discovery 1.0. */
+/** Publishes the keys that verify the registry's tokens: RFC 7517 and OpenID Connect Discovery 1.0. */
 export function wellKnownRoutes(
   keys: KeyRing,
   issuer: RegistryIssuer,
@@ -47,7 +47,7 @@ export function wellKnownRoutes(
   ]
 }
 
-/** Verifiers ask often, and get the same for a while. */
+/** Sends public JSON that verifiers may cache. */
 function sendPublic(ctx: RouteContext, value: unknown): void {
   const text = JSON.stringify(value)
   const tag = `"${createHash('sha256').update(text).digest('base64url')}"`

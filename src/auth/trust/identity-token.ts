@@ -16,7 +16,7 @@ export type IdentityToken = {
   readonly subject: string
 }
 
-/** An identity token that is refused. The message tells its holder why, in one sentence. */
+/** An identity token that is refused. The message gives the reason, in one sentence. */
 export class InvalidIdentityTokenError extends Error {
   override readonly name = 'InvalidIdentityTokenError'
 }
@@ -43,7 +43,7 @@ export const CLOCK_TOLERANCE_SECONDS = 30
 /** Far more than the clocks of replicas and database differ. */
 const REPLAY_MARGIN_SECONDS = 900
 /**
- * Longest age of an identity token, whatever its `exp`. Some issuers give a job a token at its start that is
+ * Longest age of an identity token, for any `exp`. Some issuers give a job a token at its start that is
  * valid for as long as the job may run.
  */
 export const IDENTITY_AGE_SECONDS_MAX = 6 * 3600
@@ -113,7 +113,7 @@ export function findTimeProblem({ claims }: IdentityToken, now: number): string 
 }
 
 /**
- * Returns the time after which no replica accepts the token, whatever its clock. It is called only for a token
+ * Returns the time after which no replica accepts the token, even with a wrong clock. It is called only for a token
  * without a time problem, so it is hours away and not the years that an issuer may have set.
  */
 export function replayCheckedUntil({ claims }: IdentityToken): Date {

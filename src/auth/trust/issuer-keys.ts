@@ -7,7 +7,7 @@ import {
 import { LRUCache } from 'lru-cache'
 import type { GuardedClient } from '../../outgoing/client.ts'
 
-/** The keys of an issuer could not be fetched. The message tells operators why, in one line. */
+/** The keys of an issuer could not be fetched. The message gives the reason, in one line. */
 export class IssuerUnavailableError extends Error {
   override readonly name = 'IssuerUnavailableError'
 }
@@ -50,48 +50,48 @@ export class IssuerKeys {
    * IssuerUnavailableError.
    */
   async find(issuer: string, header: JWSHeaderParameters): Promise<CryptoKey | undefined> {
-    const known = this.#cachedIssuer(issuer)
-    const isFresh = this.#now() - known.fetchedAt < KEYS_MILLISECONDS_MAX
-    const find = (isFresh ? known.find : undefined) ?? (await this.#fetch(issuer, known))
+    const cached = this.#cachedIssuer(issuer)
+    const isFresh = this.#now() - cached.fetchedAt < KEYS_MILLISECONDS_MAX
+    const find = (isFresh ? cached.find : undefined) ?? (await this.#fetch(issuer, cached))
     const key = await keyOf(find, header)
-    const isRecent = this.#now() - known.triedAt < UNKNOWN_MILLISECONDS_MIN
-    if (key !== undefined || (isRecent && known.fetching === undefined)) return key
-    return keyOf(await this.#fetch(issuer, known), header)
+    const isRecent = this.#now() - cached.triedAt < UNKNOWN_MILLISECONDS_MIN
+    if (key !== undefined || (isRecent && cached.fetching === undefined)) return key
+    return keyOf(await this.#fetch(issuer, cached), header)
   }
 
   #cachedIssuer(issuer: string): CachedIssuer {
-    const known = this.#cache.get(issuer) ?? {
+    const cached = this.#cache.get(issuer) ?? {
       find: undefined,
       fetchedAt: Number.NEGATIVE_INFINITY,
       triedAt: Number.NEGATIVE_INFINITY,
       failure: undefined,
       fetching: undefined,
     }
-    this.#cache.set(issuer, known)
-    return known
+    this.#cache.set(issuer, cached)
+    return cached
   }
 
   /** Fetches the keys. Calls during a fetch, or shortly after a failed one, share its result. */
-  async #fetch(issuer: string, known: CachedIssuer): Promise<FindKey> {
-    if (known.fetching !== undefined) return known.fetching
-    if (known.failure !== undefined && this.#now() - known.triedAt < FAILURE_MILLISECONDS) {
-      throw known.failure
+  async #fetch(issuer: string, cached: CachedIssuer): Promise<FindKey> {
+    if (cached.fetching !== undefined) return cached.fetching
+    if (cached.failure !== undefined && this.#now() - cached.triedAt < FAILURE_MILLISECONDS) {
+      throw cached.failure
     }
-    known.triedAt = this.#now()
-    known.fetching = this.#fetchKeys(issuer)
+    cached.triedAt = this.#now()
+    cached.fetching = this.#fetchKeys(issuer)
       .then((find) => {
-        Object.assign(known, { find, fetchedAt: this.#now(), failure: undefined })
+        Object.assign(cached, { find, fetchedAt: this.#now(), failure: undefined })
         return find
       })
       .catch((error: unknown) => {
-        known.failure = issuerUnavailable(issuer, error)
-        throw known.failure
+        cached.failure = issuerUnavailable(issuer, error)
+        throw cached.failure
       })
       .finally(() => {
-        known.triedAt = this.#now()
-        known.fetching = undefined
+        cached.triedAt = this.#now()
+        cached.fetching = undefined
       })
-    return known.fetching
+    return cached.fetching
   }
 
   async #fetchKeys(issuer: string): Promise<FindKey> {

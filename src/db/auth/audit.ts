@@ -1,19 +1,19 @@
 import type { Queryable, Transaction } from '../database.ts'
 
-/** Who does something, as the audit log wants it. */
+/** The actor of a change, with the data that the audit log records. */
 export type Actor = {
   readonly name: string
-  /** See `Identity.origin` of `auth`. */
+  /** See `CallerIdentity.origin` in `auth`. */
   readonly origin: string | null
   readonly tokenId: string | null
-  /** Null when it was no request. */
+  /** Null for a command of the operator. */
   readonly address: string | null
   readonly requestId: string | null
 }
 
-/** One entry to be written. */
+/** An entry of the audit log. */
 export type AuditEntry = {
-  /** Such as `push`, `delete-tag`, `mint`. */
+  /** For example `push`, `delete-tag`, `mint`. */
   readonly action: string
   readonly decision: 'allowed' | 'refused'
   readonly actor: string | null
@@ -27,7 +27,7 @@ export type AuditEntry = {
   readonly detail: string | null
 }
 
-/** Writes entries, all in one statement. */
+/** Writes entries in one statement. */
 export async function addAuditEntries(
   db: Queryable,
   entries: readonly AuditEntry[],
@@ -46,11 +46,11 @@ export async function addAuditEntries(
   )
 }
 
-/** What may be left out of an entry about a change. */
+/** A change of an actor. Fields that are left out are null. */
 export type AuditedChange = Pick<AuditEntry, 'action'> &
   Partial<Pick<AuditEntry, 'repository' | 'tags' | 'digest' | 'detail'>>
 
-/** Writes what an actor changed, with the change itself. */
+/** Writes the entry of a change, in the transaction of the change. */
 export async function recordChange(
   tx: Transaction,
   actor: Actor,
@@ -73,7 +73,7 @@ export async function recordChange(
 export type AuditRow = AuditEntry & { readonly id: number; readonly at: Date }
 
 export type AuditFilter = {
-  /** Only those before this id; the newest come first. */
+  /** Only entries before this id. */
   readonly before: number
   readonly limit: number
   readonly action: string | undefined
@@ -83,7 +83,7 @@ export type AuditFilter = {
   readonly since: Date | undefined
 }
 
-/** One page, the newest first. */
+/** Lists one page of entries, newest first. */
 export async function listAuditEntries(db: Queryable, question: AuditFilter): Promise<AuditRow[]> {
   const { rows } = await db.query<AuditRow>(
     `select id, at, action, decision, actor, origin, token_id as "tokenId", address,
@@ -112,7 +112,7 @@ export async function listAuditEntries(db: Queryable, question: AuditFilter): Pr
 
 const REMOVED_AT_ONCE = 1000
 
-/** Forgets what is older. Returns how many entries there were, at most a thousand at once. */
+/** Removes entries older than `days`, at most 1000. Returns how many were removed. */
 export async function removeOldAuditEntries(db: Queryable, days: number): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
     `delete from audit

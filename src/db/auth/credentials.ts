@@ -8,9 +8,9 @@ export type CredentialRow = {
   readonly kind: CredentialKind
   readonly repositories: readonly string[]
   readonly actions: readonly string[]
-  /** Null: any tag. */
+  /** Patterns of the tags that may be set or removed. Null: any tag. */
   readonly tags: readonly string[] | null
-  /** Null: from anywhere. */
+  /** Networks from which it may be used. Null: any address. */
   readonly networks: readonly string[] | null
   readonly createdBy: string | null
   readonly createdAt: Date
@@ -19,9 +19,16 @@ export type CredentialRow = {
   readonly usedAt: Date | null
 }
 
+/** The columns of a `CredentialRow`, for queries on `credentials` and joins with it. */
+export const CREDENTIAL_COLUMNS = `credentials.id, credentials.name, credentials.kind,
+  credentials.repositories, credentials.actions, credentials.tags, credentials.networks,
+  credentials.created_by as "createdBy", credentials.created_at as "createdAt",
+  credentials.expires_at as "expiresAt", credentials.revoked_at as "revokedAt",
+  credentials.used_at as "usedAt"`
+
 /**
- * The credential of that name: `secretSha256` is its secret's hash when it did not exist, and else
- * the one it had. Of replicas that start at once, one makes it.
+ * Returns the secret's hash of the admin credential of that name, which is created with `secretSha256` if it is
+ * missing. When several replicas start at once, one creates it.
  */
 export async function ensureCredential(
   db: Queryable,
@@ -41,7 +48,7 @@ export async function ensureCredential(
     [name],
   )
   const row = rows[0]
-  if (row === undefined) throw new Error(`credential ${name} vanished while it was made`)
+  if (row === undefined) throw new Error(`credential ${name} vanished while it was created`)
   return row
 }
 
@@ -50,7 +57,7 @@ export type NewCredential = Pick<
   'name' | 'kind' | 'repositories' | 'actions' | 'tags' | 'networks' | 'createdBy' | 'expiresAt'
 >
 
-/** Undefined when there is, or was, one of that name. */
+/** Adds a credential. Returns undefined when the name is or was in use. */
 export async function addCredential(
   db: Queryable,
   credential: NewCredential,
@@ -61,9 +68,7 @@ export async function addCredential(
             (name, kind, secret_sha256, repositories, actions, tags, networks, created_by, expires_at)
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict (name) do nothing
-     returning id, name, kind, repositories, actions, tags, networks, created_by as "createdBy",
-               created_at as "createdAt", expires_at as "expiresAt", revoked_at as "revokedAt",
-               used_at as "usedAt"`,
+     returning ${CREDENTIAL_COLUMNS}`,
     [
       credential.name,
       credential.kind,
@@ -79,15 +84,13 @@ export async function addCredential(
   return rows[0]
 }
 
-/** The one whose secret has this hash, also when it is revoked or has expired. */
+/** Returns the credential whose secret has this hash, also when it is revoked or expired. */
 export async function findCredentialBySecret(
   db: Queryable,
   secretSha256: Buffer,
 ): Promise<CredentialRow | undefined> {
   const { rows } = await db.query<CredentialRow>(
-    `select id, name, kind, repositories, actions, tags, networks, created_by as "createdBy",
-            created_at as "createdAt", expires_at as "expiresAt", revoked_at as "revokedAt",
-            used_at as "usedAt"
+    `select ${CREDENTIAL_COLUMNS}
        from credentials
       where secret_sha256 = $1`,
     [secretSha256],
@@ -95,15 +98,13 @@ export async function findCredentialBySecret(
   return rows[0]
 }
 
-/** The one of that name, also when it is revoked or has expired. */
+/** Returns the credential of that name, also when it is revoked or expired. */
 export async function findCredentialByName(
   db: Queryable,
   name: string,
 ): Promise<CredentialRow | undefined> {
   const { rows } = await db.query<CredentialRow>(
-    `select id, name, kind, repositories, actions, tags, networks, created_by as "createdBy",
-            created_at as "createdAt", expires_at as "expiresAt", revoked_at as "revokedAt",
-            used_at as "usedAt"
+    `select ${CREDENTIAL_COLUMNS}
        from credentials
       where name = $1`,
     [name],
@@ -111,16 +112,14 @@ export async function findCredentialByName(
   return rows[0]
 }
 
-/** Those after `last`, in the order of names. */
+/** Lists credentials after `last`, by name. */
 export async function listCredentials(
   db: Queryable,
   last: string,
   limit: number,
 ): Promise<CredentialRow[]> {
   const { rows } = await db.query<CredentialRow>(
-    `select id, name, kind, repositories, actions, tags, networks, created_by as "createdBy",
-            created_at as "createdAt", expires_at as "expiresAt", revoked_at as "revokedAt",
-            used_at as "usedAt"
+    `select ${CREDENTIAL_COLUMNS}
        from credentials
       where name > $1
       order by name
@@ -131,8 +130,8 @@ export async function listCredentials(
 }
 
 /**
- * Marks it revoked, and has every replica told: what came from it is not believed any more. Undefined
- * when there is none of that name.
+ * Revokes a credential, deletes its refresh tokens, and adds a revocation that every replica reads. Returns
+ * undefined when there is no credential of that name.
  */
 export async function revokeCredential(
   db: Queryable,
@@ -145,11 +144,11 @@ export async function revokeCredential(
           set revoked_at = coalesce(revoked_at, now())
         where name = $1
        returning id
-     ), forgotten as (
+     ), deleted_tokens as (
        delete from refresh_tokens
         using revoked
         where credential_id = revoked.id
-     ), told as (
+     ), revocation as (
        insert into revocations (subject, expires_at)
        select 'credential:' || id, now() + make_interval(secs => $2)
          from revoked
@@ -166,7 +165,7 @@ export async function revokeCredential(
 
 const USE_RECORDED_SECONDS = 60
 
-/** Remembers that it is used, to the minute. */
+/** Records the time of use, to the minute. */
 export async function touchCredential(db: Queryable, id: number): Promise<void> {
   await db.query(
     `update credentials

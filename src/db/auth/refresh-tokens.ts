@@ -1,7 +1,7 @@
 import type { Queryable } from '../database.ts'
-import type { CredentialRow } from './credentials.ts'
+import { CREDENTIAL_COLUMNS, type CredentialRow } from './credentials.ts'
 
-/** Adds one for a credential. */
+/** Adds a refresh token of a credential. */
 export async function addRefreshToken(
   db: Queryable,
   secretSha256: Buffer,
@@ -15,17 +15,15 @@ export async function addRefreshToken(
   )
 }
 
-/** The credential that it stands for, also when that is revoked or has expired. */
+/** Returns the credential of a refresh token, also when the credential is revoked or expired. */
 export async function findCredentialByRefreshToken(
   db: Queryable,
   secretSha256: Buffer,
 ): Promise<CredentialRow | undefined> {
   const { rows } = await db.query<CredentialRow>(
-    `select c.id, c.name, c.kind, c.repositories, c.actions, c.tags, c.networks,
-            c.created_by as "createdBy", c.created_at as "createdAt",
-            c.expires_at as "expiresAt", c.revoked_at as "revokedAt", c.used_at as "usedAt"
+    `select ${CREDENTIAL_COLUMNS}
        from refresh_tokens t
-       join credentials c on c.id = t.credential_id
+       join credentials on credentials.id = t.credential_id
       where t.secret_sha256 = $1
         and t.expires_at > now()`,
     [secretSha256],
@@ -35,7 +33,7 @@ export async function findCredentialByRefreshToken(
 
 const REMOVED_AT_ONCE = 1000
 
-/** Forgets what has expired. Returns how many there were, at most a thousand at once. */
+/** Removes expired refresh tokens, at most 1000. Returns how many were removed. */
 export async function removeExpiredRefreshTokens(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
     `delete from refresh_tokens

@@ -1,6 +1,6 @@
 import type { Queryable } from '../database.ts'
 
-/** Adds a subject, or keeps it for longer. */
+/** Adds a revocation, or extends the one of this subject. */
 export async function addRevocation(
   db: Queryable,
   subject: string,
@@ -18,7 +18,7 @@ export async function addRevocation(
 
 export type RevocationRow = { readonly subject: string; readonly expiresAt: Date }
 
-/** Those that were written since so many seconds ago; all of them without a number. */
+/** Lists the revocations of the last `sinceSeconds`, or all of them. */
 export async function listRevocations(
   db: Queryable,
   sinceSeconds: number | undefined,
@@ -35,7 +35,7 @@ export async function listRevocations(
 
 const REMOVED_AT_ONCE = 1000
 
-/** Forgets what has expired by itself. Returns how many there were, at most a thousand at once. */
+/** Removes expired revocations, at most 1000. Returns how many were removed. */
 export async function removeExpiredRevocations(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
     `delete from revocations

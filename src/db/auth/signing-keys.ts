@@ -13,7 +13,7 @@ export type SigningKeyRow = {
   readonly goneAt: Date | null
 }
 
-/** Every key that is still believed or will be, the oldest first. */
+/** Lists the keys that are or will be trusted, oldest first. */
 export async function listSigningKeys(db: Queryable): Promise<SigningKeyRow[]> {
   const { rows } = await db.query<SigningKeyRow>(
     `select kid, algorithm, public_jwk as "publicJwk", private_jwe as "privateJwe",
@@ -30,14 +30,13 @@ export type NewSigningKey = Pick<SigningKeyRow, 'kid' | 'algorithm' | 'publicJwk
 
 const ROTATION_LOCK = 7_305_418_004
 
-/** Serializes those who add keys. */
+/** Serializes transactions that add keys. */
 export async function lockSigningKeys(tx: Transaction): Promise<void> {
   await tx.query('select pg_advisory_xact_lock($1)', [ROTATION_LOCK])
 }
 
 /**
- * Adds a key that signs after `activeSeconds`; those before it are believed for `overlapSeconds` more
- * from then on.
+ * Adds a key that signs after `activeSeconds`. From then on, earlier keys stay trusted for `overlapSeconds`.
  */
 export async function addSigningKey(
   tx: Transaction,
@@ -66,12 +65,12 @@ export async function addSigningKey(
   )
 }
 
-/** Takes every key back at once: nothing that they signed is believed any more. */
+/** Removes every key: no token that they signed is trusted from now on. */
 export async function removeSigningKeys(tx: Transaction): Promise<void> {
   await tx.query('delete from signing_keys')
 }
 
-/** Forgets the keys that nobody needs to know any more. */
+/** Removes keys that are no longer trusted. */
 export async function removeExpiredSigningKeys(db: Queryable): Promise<void> {
   await db.query(
     `delete from signing_keys

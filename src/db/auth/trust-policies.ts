@@ -5,20 +5,23 @@ export type TrustPolicyRow = {
   readonly name: string
   readonly issuer: string
   readonly audience: string
-  /** For each claim the globs, one of which must match. */
+  /** The globs of each claim. Every claim must match one of its globs. */
   readonly conditions: Readonly<Record<string, readonly string[]>>
   readonly repositories: readonly string[]
   readonly actions: readonly string[]
-  /** Null: any tag. */
+  /** Patterns of the tags that may be set or removed. Null: any tag. */
   readonly tags: readonly string[] | null
   readonly tokenSeconds: number
   readonly createdBy: string
   readonly createdAt: Date
 }
 
+const POLICY_COLUMNS = `id, name, issuer, audience, conditions, repositories, actions, tags,
+  token_seconds as "tokenSeconds", created_by as "createdBy", created_at as "createdAt"`
+
 export type NewTrustPolicy = Omit<TrustPolicyRow, 'id' | 'createdAt'>
 
-/** Undefined when there is one of that name. */
+/** Adds a policy. Returns undefined when the name is in use. */
 export async function addTrustPolicy(
   db: Queryable,
   policy: NewTrustPolicy,
@@ -28,9 +31,7 @@ export async function addTrustPolicy(
             (name, issuer, audience, conditions, repositories, actions, tags, token_seconds, created_by)
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict (name) do nothing
-     returning id, name, issuer, audience, conditions, repositories, actions, tags,
-               token_seconds as "tokenSeconds", created_by as "createdBy",
-               created_at as "createdAt"`,
+     returning ${POLICY_COLUMNS}`,
     [
       policy.name,
       policy.issuer,
@@ -46,15 +47,14 @@ export async function addTrustPolicy(
   return rows[0]
 }
 
-/** Those after `last`, in the order of names. */
+/** Lists policies after `last`, by name. */
 export async function listTrustPolicies(
   db: Queryable,
   last: string,
   limit: number,
 ): Promise<TrustPolicyRow[]> {
   const { rows } = await db.query<TrustPolicyRow>(
-    `select id, name, issuer, audience, conditions, repositories, actions, tags,
-            token_seconds as "tokenSeconds", created_by as "createdBy", created_at as "createdAt"
+    `select ${POLICY_COLUMNS}
        from trust_policies
       where name > $1
       order by name
@@ -64,14 +64,13 @@ export async function listTrustPolicies(
   return rows
 }
 
-/** The one of that name. */
+/** Returns the policy of that name. */
 export async function findTrustPolicy(
   db: Queryable,
   name: string,
 ): Promise<TrustPolicyRow | undefined> {
   const { rows } = await db.query<TrustPolicyRow>(
-    `select id, name, issuer, audience, conditions, repositories, actions, tags,
-            token_seconds as "tokenSeconds", created_by as "createdBy", created_at as "createdAt"
+    `select ${POLICY_COLUMNS}
        from trust_policies
       where name = $1`,
     [name],
@@ -79,15 +78,14 @@ export async function findTrustPolicy(
   return rows[0]
 }
 
-/** Those that trust exactly this issuer, in the order of names. */
+/** Lists the policies for exactly this issuer, by name. */
 export async function listTrustPoliciesOfIssuer(
   db: Queryable,
   issuer: string,
   limit: number,
 ): Promise<TrustPolicyRow[]> {
   const { rows } = await db.query<TrustPolicyRow>(
-    `select id, name, issuer, audience, conditions, repositories, actions, tags,
-            token_seconds as "tokenSeconds", created_by as "createdBy", created_at as "createdAt"
+    `select ${POLICY_COLUMNS}
        from trust_policies
       where issuer = $1
       order by name
@@ -97,7 +95,7 @@ export async function listTrustPoliciesOfIssuer(
   return rows
 }
 
-/** How many trust this issuer. */
+/** Returns the number of policies for this issuer. */
 export async function countTrustPoliciesOfIssuer(db: Queryable, issuer: string): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
     `select count(*) as count
@@ -109,8 +107,8 @@ export async function countTrustPoliciesOfIssuer(db: Queryable, issuer: string):
 }
 
 /**
- * Removes it, and has every replica told: what came from it is not believed any more. False when there
- * is none of that name.
+ * Removes a policy and adds a revocation that every replica reads. Returns false when there is no policy of
+ * that name.
  */
 export async function removeTrustPolicy(
   db: Queryable,
@@ -122,7 +120,7 @@ export async function removeTrustPolicy(
        delete from trust_policies
         where name = $1
        returning id
-     ), told as (
+     ), revocation as (
        insert into revocations (subject, expires_at)
        select 'policy:' || id, now() + make_interval(secs => $2)
          from removed
@@ -137,7 +135,7 @@ export async function removeTrustPolicy(
   return rows.length > 0
 }
 
-/** Remembers that it was exchanged. False when it was before: of replicas that try at once, one may. */
+/** Records that a token was exchanged. Returns false when it was before: of concurrent calls one succeeds. */
 export async function markIdentityTokenUsed(
   db: Queryable,
   issuer: string,
@@ -156,7 +154,7 @@ export async function markIdentityTokenUsed(
 
 const REMOVED_AT_ONCE = 1000
 
-/** Forgets those that have expired. Returns how many there were, at most a thousand at once. */
+/** Removes expired records, at most 1000. Returns how many were removed. */
 export async function removeExpiredIdentityTokens(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ tokenId: string }>(
     `delete from used_identity_tokens

@@ -76,7 +76,7 @@ export async function findUploadUrl(
 }
 
 /**
- * Marks the URL used. Of two concurrent calls the second waits for the first and returns false; so does
+ * Marks the URL used. When two calls are concurrent, the second waits for the first and returns false; so does
  * a call for a URL whose creator was revoked meanwhile. Expiry is not checked here: a push that began in
  * time may end later.
  */

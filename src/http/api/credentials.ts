@@ -6,7 +6,7 @@ import { readFields } from './json-fields.ts'
 
 const PATH = '/api/v1/credentials'
 
-/** Credentials: made, listed, revoked. The secret is in the answer to the POST, and nowhere else. */
+/** Creates, lists and revokes credentials. Only the response to the POST has the secret. */
 export function credentialRoutes(credentials: Credentials): Route[] {
   return [
     {
@@ -15,10 +15,10 @@ export function credentialRoutes(credentials: Credentials): Route[] {
       access: 'admin',
       async handle(ctx) {
         const request = await readRequest(ctx)
-        const made = await credentials.create(request, actorOf(ctx))
+        const created = await credentials.create(request, actorOf(ctx))
         ctx.status = 201
         ctx.set({ 'Cache-Control': 'no-store', Location: `${PATH}/${request.name}` })
-        ctx.body = { ...made.credential, secret: made.secret }
+        ctx.body = { ...created.credential, secret: created.secret }
       },
     },
     {

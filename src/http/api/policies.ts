@@ -5,7 +5,7 @@ import { readFields } from './json-fields.ts'
 
 const PATH = '/api/v1/policies'
 
-/** Trust policies: made, listed, removed, and tried on an identity token. */
+/** Creates, lists, removes and tests trust policies. */
 export function policyRoutes(policies: TrustPolicies): Route[] {
   return [
     {

@@ -1,7 +1,7 @@
 import type { TokenRevocations } from '../../auth/revocations.ts'
 import { actorOf, param, type Route } from '../route.ts'
 
-/** Tokens that were given out can be taken back one by one, by their `jti`. */
+/** Revokes single tokens by their `jti`. */
 export function tokenRevocationRoutes(revoked: TokenRevocations): Route[] {
   return [
     {
