@@ -40,8 +40,8 @@ afterAll(async () => {
 
 let addresses = 0
 
-/** As if from an address of its own: guessing is slowed down by address. */
-function visit(path: string, authorization: string, init: RequestInit = {}): Promise<Response> {
+/** Sends a request from a new address, because the login throttle counts by address. */
+function request(path: string, authorization: string, init: RequestInit = {}): Promise<Response> {
   addresses += 1
   const from = `192.0.2.${addresses % 250}`
   return registry.anonymous(path, {
@@ -52,7 +52,7 @@ function visit(path: string, authorization: string, init: RequestInit = {}): Pro
 
 type Header = Record<string, unknown>
 
-/** Signed by the registry's own key, with what the test changes. */
+/** Returns a token signed by the registry's own key, with the changes of the test. */
 function signed(header: Header = {}, claims: Header = {}, key: KeyObject = privateKey) {
   const protectedHeader: Header = { alg: 'ES256', kid, typ: 'at+jwt', ...header }
   const crit = header.crit === undefined ? {} : { crit: { odd: true } }
@@ -68,7 +68,7 @@ const unsigned = (header: Header, signature = '') =>
 const stranger = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 const edwards = generateKeyPairSync('ed25519')
 
-/** With the public key, which everybody has, as the shared secret. */
+/** Returns a token with the public key as the shared secret of an HMAC. */
 async function confused(secret: Uint8Array): Promise<string> {
   return new SignJWT(payload).setProtectedHeader({ alg: 'HS256', kid, typ: 'at+jwt' }).sign(secret)
 }
@@ -137,8 +137,8 @@ const FORGERIES: Record<string, () => Promise<string> | string> = {
 }
 
 describe('a forged token', () => {
-  it('is refused, while the same without the forgery is not', async () => {
-    const answer = await visit('/metrics', bearer(await signed()))
+  it('is refused, and the same token without the forgery is accepted', async () => {
+    const answer = await request('/metrics', bearer(await signed()))
     expect(answer.status).toBe(200)
   })
 
@@ -146,7 +146,7 @@ describe('a forged token', () => {
     const token = await forge()
     for (const authorization of [bearer(token), basic('token', token)]) {
       for (const path of ['/v2/', '/metrics', '/token']) {
-        const answer = await visit(path, authorization)
+        const answer = await request(path, authorization)
         const body = await answer.text()
         expect({ path, status: answer.status, body }).toMatchObject({ status: 401 })
         expect(body).not.toContain(token)
@@ -154,16 +154,16 @@ describe('a forged token', () => {
     }
   })
 
-  it('a key that was taken back is believed no more, also where its tokens were known', async () => {
+  it('a removed key is no longer trusted, not even for cached tokens', async () => {
     const token = await requestToken(registry, basic('admin', registry.password))
-    expect((await visit('/v2/', bearer(token))).status).toBe(200)
+    expect((await request('/v2/', bearer(token))).status).toBe(200)
     await sql(registry, `update signing_keys set retired_at = now(), gone_at = now()`)
     await expect
-      .poll(async () => (await visit('/v2/', bearer(token))).status, { timeout: 10_000 })
+      .poll(async () => (await request('/v2/', bearer(token))).status, { timeout: 10_000 })
       .toBe(401)
     await sql(registry, `update signing_keys set retired_at = null, gone_at = null`)
     await expect
-      .poll(async () => (await visit('/v2/', bearer(token))).status, { timeout: 10_000 })
+      .poll(async () => (await request('/v2/', bearer(token))).status, { timeout: 10_000 })
       .toBe(200)
   })
 })
@@ -180,7 +180,7 @@ describe('an Authorization header', () => {
     return status
   }
 
-  it('that stands twice is never more than its first one', async () => {
+  it('that is sent twice has at most the rights of the first', async () => {
     const admin = basic('admin', registry.password)
     const { name, secret } = await makeCredential(registry, {
       repositories: ['a/*'],
@@ -193,7 +193,7 @@ describe('an Authorization header', () => {
     expect(await statusOf('Basic', admin)).toBe(401)
   })
 
-  it('may spell its scheme in any case, and holds a token of any length that is ours', async () => {
+  it('may have its scheme in any case, and a token of any length that the registry mints', async () => {
     const credential = Buffer.from(`admin:${registry.password}`).toString('base64')
     for (const scheme of ['Basic', 'basic', 'BASIC', 'Basic ']) {
       expect(await statusOf(`${scheme} ${credential}`)).toBe(200)
@@ -221,7 +221,7 @@ describe('a secret of one purpose', () => {
       actions: ['pull', 'push'],
     })
     const path = '/token?offline_token=true&account=x&client_id=docker&service=x'
-    const answer = await visit(path, basic(credential.name, credential.secret))
+    const answer = await request(path, basic(credential.name, credential.secret))
     refresh = ((await answer.json()) as { refresh_token: string }).refresh_token
     expect(refresh).toMatch(/^rkr_/)
   })
@@ -232,13 +232,13 @@ describe('a secret of one purpose', () => {
     body: new URLSearchParams(fields).toString(),
   })
 
-  it('is none of another: a refresh token opens nothing itself', async () => {
+  it('is not valid for another: a refresh token gives no access itself', async () => {
     for (const authorization of [bearer(refresh), basic(credential.name, refresh)]) {
-      expect((await visit('/v2/', authorization)).status).toBe(401)
+      expect((await request('/v2/', authorization)).status).toBe(401)
     }
   })
 
-  it('is none of another: credentials and tokens do not refresh, nor are they addresses', async () => {
+  it('is not valid for another: credentials and tokens are neither refresh tokens nor upload URLs', async () => {
     const token = await requestToken(registry, basic(credential.name, credential.secret))
     for (const secret of [
       credential.secret,
@@ -247,23 +247,23 @@ describe('a secret of one purpose', () => {
       registry.password,
     ]) {
       const ask = form({ grant_type: 'refresh_token', refresh_token: secret, service: 'x' })
-      expect((await visit('/token', '', ask)).status).toBe(401)
+      expect((await request('/token', '', ask)).status).toBe(401)
       const put = { method: 'PUT', body: 'x' }
-      expect((await visit(`/upload/${encodeURIComponent(secret)}`, '', put)).status).toBe(404)
+      expect((await request(`/upload/${encodeURIComponent(secret)}`, '', put)).status).toBe(404)
     }
     const put = { method: 'PUT', body: 'x' }
-    expect((await visit(`/upload/${refresh}`, '', put)).status).toBe(404)
+    expect((await request(`/upload/${refresh}`, '', put)).status).toBe(404)
   })
 
-  it('counts as it is, not as it was mistyped', async () => {
+  it('is compared exactly: a mistyped secret is refused', async () => {
     const { name, secret } = credential
     const last = secret.endsWith('0') ? '1' : '0'
     const mistyped = [secret.slice(0, -1) + last, secret.toUpperCase(), ` ${secret}`, `${secret} `]
     for (const wrong of mistyped) {
-      expect((await visit('/v2/', basic(name, wrong))).status).toBe(401)
+      expect((await request('/v2/', basic(name, wrong))).status).toBe(401)
     }
-    expect((await visit('/v2/', basic(name, secret))).status).toBe(200)
-    expect((await visit('/v2/', bearer(secret))).status).toBe(200)
+    expect((await request('/v2/', basic(name, secret))).status).toBe(200)
+    expect((await request('/v2/', bearer(secret))).status).toBe(200)
   })
 })
 
@@ -271,35 +271,36 @@ describe('guessing', () => {
   const guess = (from: string, authorization = basic('admin', randomUUID())) =>
     registry.anonymous('/v2/', { headers: { authorization, 'x-forwarded-for': from } })
 
-  it('is slowed down by address, and two tries in a row are not', async () => {
+  it('is throttled by address, and two attempts in a row are not', async () => {
     const token = await requestToken(registry, basic('admin', registry.password))
     await guess('198.51.100.7', bearer(token))
     const statuses: number[] = []
-    for (let tries = 0; tries < 30; tries += 1) statuses.push((await guess('198.51.100.7')).status)
+    for (let attempt = 0; attempt < 30; attempt += 1)
+      statuses.push((await guess('198.51.100.7')).status)
     expect(statuses.slice(0, 5)).toEqual([401, 401, 401, 401, 401])
     expect(statuses.at(-1)).toBe(429)
-    const braked = await guess('198.51.100.7')
-    expect(Number(braked.headers.get('retry-after'))).toBeGreaterThan(0)
-    expect(await braked.text()).toContain('TOOMANYREQUESTS')
-    // What is known already is no guess; other addresses have nothing to do with it.
+    const throttled = await guess('198.51.100.7')
+    expect(Number(throttled.headers.get('retry-after'))).toBeGreaterThan(0)
+    expect(await throttled.text()).toContain('TOOMANYREQUESTS')
+    // A cached token is no guess, and other addresses are not affected.
     expect((await guess('198.51.100.7', bearer(token))).status).toBe(200)
     expect((await guess('198.51.100.8')).status).toBe(401)
   })
 
-  it('is slowed down by network for IPv6', async () => {
+  it('is throttled by /64 for IPv6', async () => {
     const statuses: number[] = []
-    for (let tries = 0; tries < 30; tries += 1) {
-      statuses.push((await guess(`2001:db8:1:2::${tries + 1}`)).status)
+    for (let attempt = 0; attempt < 30; attempt += 1) {
+      statuses.push((await guess(`2001:db8:1:2::${attempt + 1}`)).status)
     }
     expect(statuses.at(-1)).toBe(429)
     expect((await guess('2001:db8:1:3::1')).status).toBe(401)
   })
 
-  it('is slowed down for passwords in forms and for refresh tokens, too', async () => {
+  it('is throttled for passwords in forms and for refresh tokens, too', async () => {
     const statuses: number[] = []
-    for (let tries = 0; tries < 30; tries += 1) {
+    for (let attempt = 0; attempt < 30; attempt += 1) {
       const fields =
-        tries % 2 === 0
+        attempt % 2 === 0
           ? { grant_type: 'password', username: 'admin', password: randomUUID() }
           : { grant_type: 'refresh_token', refresh_token: generateSecret('refresh') }
       const answer = await registry.anonymous('/token', {

@@ -20,13 +20,13 @@ async function entries(query = ''): Promise<Entry[]> {
   return ((await answer.json()) as { entries: Entry[] }).entries
 }
 
-/** The newest entry of that kind. */
+/** Returns the newest entry of that action. */
 const newest = async (action: string, decision = 'allowed') =>
   (await entries(`&action=${action}&decision=${decision}`))[0]
 
 const FROM = { 'x-forwarded-for': '203.0.113.9' }
 
-it('a push and a delete are there with who, what, where, digest, address and token', async () => {
+it('has a push and a delete with actor, action, repository, tags, digest, address and token', async () => {
   const { name, secret } = await makeCredential(registry, {
     repositories: ['audited/**'],
     actions: ['pull', 'push', 'delete'],
@@ -65,7 +65,7 @@ it('a push and a delete are there with who, what, where, digest, address and tok
   expect(await newest('delete-blob')).toMatchObject({ ...who, digest: blob.digest })
 })
 
-it('each token that somebody got is there, however it was asked for', async () => {
+it('has each token of an authenticated caller, for every kind of request', async () => {
   const { name, secret } = await makeCredential(registry, {
     repositories: ['audited/**'],
     actions: ['pull'],
@@ -98,12 +98,12 @@ it('each token that somebody got is there, however it was asked for', async () =
   const renewedId = claimsOf(renewed.token).jti
   expect(renewedId).not.toBe(claimsOf(given.token).jti)
   expect(await newest('mint')).toMatchObject({ ...entry, requestId, tokenId: renewedId })
-  // Asked for with a token: known by the same name.
+  // A token that was requested with a token has the same id.
   await requestToken(registry, bearer(renewed.token))
   expect(await newest('mint')).toMatchObject({ actor: name, tokenId: renewedId, detail: '' })
 })
 
-it('tokens that anybody gets are not there', async () => {
+it('has no tokens of anonymous callers', async () => {
   const before = await entries()
   const token = await requestToken(registry, undefined, 'repository:audited/a:pull')
   const headers = { authorization: bearer(token) }
@@ -112,13 +112,13 @@ it('tokens that anybody gets are not there', async () => {
   expect(refused.status).toBe(401)
   const nobody = { authorization: basic('', '') }
   expect((await registry.anonymous('/v2/', { headers: nobody })).status).toBe(401)
-  // Refusals are written soon: once this one is there, those before it would be, too.
+  // Refusals are written in order: earlier ones are written before this one.
   const wrong = { authorization: basic('admin', 'wrong') }
   await registry.anonymous('/v2/', { headers: wrong })
   await expect.poll(async () => (await entries()).length).toBe(before.length + 1)
 })
 
-it('a refused token is there with its id, and what was asked for', async () => {
+it('has a refused token with its id and the request', async () => {
   const { name, secret } = await makeCredential(registry, {
     repositories: ['audited/**'],
     actions: ['pull'],
@@ -141,7 +141,7 @@ it('a refused token is there with its id, and what was asked for', async () => {
   })
 })
 
-it('a push that failed is no push', async () => {
+it('has no entry for a failed push', async () => {
   const before = (await entries('&action=push')).length
   const manifest = await pushImageBlobs(registry, 'audited/elsewhere')
   const answer = await registry.request('/v2/audited/b/manifests/v1', {
@@ -153,7 +153,7 @@ it('a push that failed is no push', async () => {
   expect((await entries('&action=push')).length).toBe(before)
 })
 
-it('changes of rights are there', async () => {
+it('has changes of rights', async () => {
   const { name } = await makeCredential(registry, { kind: 'admin' })
   expect(await newest('create-credential')).toMatchObject({ actor: 'admin', detail: name })
   await registry.request(`/api/v1/credentials/${name}`, { method: 'DELETE' })
@@ -172,7 +172,7 @@ it('changes of rights are there', async () => {
   })
 })
 
-it('refusals are there, and challenges to nobody are not', async () => {
+it('has refusals, and no challenges to anonymous callers', async () => {
   const before = (await entries('&decision=refused')).length
   await registry.anonymous('/v2/')
   await registry.anonymous('/v2/audited/a/blobs/uploads/', { method: 'POST' })
@@ -200,7 +200,7 @@ it('refusals are there, and challenges to nobody are not', async () => {
   expect(oauth).toMatchObject({ action: 'authenticate', actor: null, address })
 })
 
-it('comes in pages, the newest first, and filtered', async () => {
+it('comes in pages, newest first, and filtered', async () => {
   for (const tag of ['a', 'b', 'c', 'd', 'e']) await pushImage(registry, 'audited/pages', tag)
   const query = '/api/v1/audit?n=2&action=push&repository=audited/pages'
   const { pages, links } = await readPages(registry, query)
@@ -236,6 +236,6 @@ it.each([
   'n=-1',
   'actor=%00',
   'actor=a&actor=b',
-])('is not asked for with %s', async (query) => {
+])('refuses the query %s', async (query) => {
   expect((await registry.request(`/api/v1/audit?${query}`)).status).toBe(400)
 })

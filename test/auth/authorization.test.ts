@@ -7,29 +7,29 @@ import { type Action, CALLERS, type Caller } from './caller-kinds.ts'
 
 const rows = allRoutes({ auth: {} } as RouteDeps)
 
-/** What a row wants of its caller, and what it answers one who has that, on what nobody pushed. */
+/** The access that a row requires, and its status for a caller with that access and missing content. */
 type Row = {
   /**
-   * `anybody`; `somebody`: any credential or token; `holder`: the same, but no token that anybody gets;
+   * `anybody`; `somebody`: any credential or token; `holder`: the same without tokens of anonymous callers;
    * `all`: an administrator; or an action.
    */
   needs: 'anybody' | 'somebody' | 'holder' | 'all' | Action
   answers: number
-  /** It sets or removes the tag `missing`. */
+  /** True when it sets or removes the tag `missing`. */
   tag?: true
-  /** A token that has expired still serves. */
+  /** True when it accepts an expired token. */
   finishes?: true
-  /** It answers alike for every repository, because it looks at none. */
-  looksNowhere?: true
-  /** It looks at the credential itself, whoever may come. */
-  judges?: true
+  /** True when the response does not depend on the repository. */
+  ignoresRepository?: true
+  /** True when the handler itself authenticates the caller. */
+  authenticatesItself?: true
 }
 
 const TABLE: Record<string, Row> = {
   'GET /v2/': { needs: 'somebody', answers: 200 },
   'GET /v2': { needs: 'somebody', answers: 200 },
   'GET /v2/_oci/ext/discover': { needs: 'somebody', answers: 200 },
-  'GET /v2/*repository/_oci/ext/discover': { needs: 'pull', answers: 200, looksNowhere: true },
+  'GET /v2/*repository/_oci/ext/discover': { needs: 'pull', answers: 200, ignoresRepository: true },
   'POST /v2/*repository/blobs/uploads/': { needs: 'push', answers: 202 },
   'PATCH /v2/*repository/blobs/uploads/:upload': { needs: 'push', answers: 404, finishes: true },
   'PUT /v2/*repository/blobs/uploads/:upload': { needs: 'push', answers: 400, finishes: true },
@@ -48,7 +48,7 @@ const TABLE: Record<string, Row> = {
   'GET /healthz': { needs: 'anybody', answers: 200 },
   'GET /readyz': { needs: 'anybody', answers: 200 },
   'GET /metrics': { needs: 'all', answers: 200 },
-  'GET /token': { needs: 'anybody', answers: 200, judges: true },
+  'GET /token': { needs: 'anybody', answers: 200, authenticatesItself: true },
   'POST /token': { needs: 'anybody', answers: 400 },
   'GET /.well-known/jwks.json': { needs: 'anybody', answers: 200 },
   'GET /.well-known/openid-configuration': { needs: 'anybody', answers: 200 },
@@ -88,10 +88,14 @@ const TABLE: Record<string, Row> = {
     needs: 'pull',
     answers: 404,
   },
-  'GET /api/v1/events': { needs: 'anybody', answers: 200, judges: true },
-  'GET /api/v1/kernels/:digest': { needs: 'anybody', answers: 200, judges: true },
-  'GET /api/v1/inputs/:inputId': { needs: 'anybody', answers: 200, judges: true },
-  'GET /api/v1/packages/:ecosystem/:name': { needs: 'anybody', answers: 200, judges: true },
+  'GET /api/v1/events': { needs: 'anybody', answers: 200, authenticatesItself: true },
+  'GET /api/v1/kernels/:digest': { needs: 'anybody', answers: 200, authenticatesItself: true },
+  'GET /api/v1/inputs/:inputId': { needs: 'anybody', answers: 200, authenticatesItself: true },
+  'GET /api/v1/packages/:ecosystem/:name': {
+    needs: 'anybody',
+    answers: 200,
+    authenticatesItself: true,
+  },
   'PUT /upload/:secret': { needs: 'anybody', answers: 404 },
   'PUT /upload/:secret/:file': { needs: 'anybody', answers: 404 },
   'GET /api/v1/audit': { needs: 'all', answers: 200 },
@@ -110,7 +114,7 @@ const TABLE: Record<string, Row> = {
 
 const MISSING = digestOf('what nobody pushed')
 const UPLOAD = '00000000-0000-4000-8000-000000000000'
-/** As long as `a/b`, so that answers about either have one length. */
+/** The same length as `a/b`, so that responses about both have one length. */
 const NEVER = 'c/n'
 
 const filled = (path: string, repository: string) =>
@@ -124,14 +128,14 @@ const filled = (path: string, repository: string) =>
     .replace(/:(reference|tag|name|id|secret|file)/, 'missing')
     .replace(/:(file|other|event)/, 'missing')
 
-/** The status that a caller gets from a row, in a public or a private repository. */
+/** Returns the status of a row for a caller, in a public or a private repository. */
 function expected(row: string, caller: Caller, isPublic: boolean): number {
   const rule = TABLE[row] as Row
   const { needs, answers } = rule
   const isV2 = row.includes(' /v2')
   if (needs === 'anybody') {
     const believed = !['bad', 'expired token'].includes(caller.kind)
-    return rule.judges && !believed ? 401 : answers
+    return rule.authenticatesItself && !believed ? 401 : answers
   }
   if (caller.kind === 'bad') return 401
   if (caller.kind === 'expired token') return rule.finishes ? answers : 401
@@ -145,8 +149,8 @@ function expected(row: string, caller: Caller, isPublic: boolean): number {
   const actions = caller.actions ?? []
   if (actions.includes(needs)) return rule.tag && caller.bounded ? 403 : answers
   if (needs !== 'pull') return refused
-  if (isPublic || rule.looksNowhere) return answers
-  // Who may do something there knows its name; to everybody else it is as if there were none.
+  if (isPublic || rule.ignoresRepository) return answers
+  // A caller with any right knows the name; for others the repository does not exist.
   if (actions.length > 0) return 404
   return caller.kind === 'holder' && caller.scheme === 'basic' ? 404 : 401
 }
@@ -190,7 +194,7 @@ describe('every route as every kind of caller', () => {
       method,
       headers: {
         ...(authorization === undefined ? {} : { authorization }),
-        // Guessing is slowed down by address: here each row and caller has its own.
+        // The login throttle counts by address: each row and caller has its own.
         'x-forwarded-for': addressOf(row, who),
       },
     })
@@ -234,7 +238,7 @@ describe('every route as every kind of caller', () => {
     })
   })
 
-  it('no secret and no token stands in the log', () => {
+  it('no secret and no token is in the log', () => {
     const log = Object.values(registries)
       .flatMap((registry) => registry?.log ?? [])
       .join('')
@@ -246,7 +250,7 @@ describe('every route as every kind of caller', () => {
   })
 })
 
-/** Under /v2/ the token protocol's, with what to ask for; elsewhere Basic (RFC 6750, RFC 7617). */
+/** The challenge: under /v2/ that of the token protocol, with a scope; elsewhere Basic (RFC 6750, RFC 7617). */
 function expectChallenge(row: string, { kind, scheme }: Caller, challenge = ''): void {
   if (!row.includes(' /v2')) {
     expect(challenge).toMatch(/^Basic realm="Rookery"/)

@@ -12,13 +12,13 @@ import {
 
 export type Action = 'pull' | 'push' | 'delete' | 'admin'
 
-/** Who comes, and what is known of them. */
+/** A kind of caller, and its rights. */
 export type Caller = {
   kind: 'nobody' | 'bad' | 'expired token' | 'holder' | 'admin'
   scheme: 'none' | 'basic' | 'bearer'
-  /** What they may do in `a/b`. */
+  /** Its actions in `a/b`. */
   actions?: readonly Action[]
-  /** May not touch the tag `missing`. */
+  /** True when it may not set or remove the tag `missing`. */
   bounded?: true
   authorization(registry: TestRegistry): Promise<string | undefined>
 }
@@ -58,7 +58,7 @@ async function asOtherAdministrator(registry: TestRegistry): Promise<string> {
   return basic(name, secret)
 }
 
-/** The secret is right, and the name is another's. */
+/** Returns a right secret with the name of another credential. */
 async function underAnotherName(registry: TestRegistry): Promise<string> {
   const { secret } = await makeCredential(registry, { kind: 'admin' })
   const { name } = await makeCredential(registry, { repositories: ['**'], actions: ['pull'] })
@@ -98,7 +98,7 @@ async function refreshToken(registry: TestRegistry): Promise<string> {
   return bearer(((await answer.json()) as { refresh_token: string }).refresh_token)
 }
 
-/** Its credential was revoked, and nobody ever heard of the token. */
+/** Returns a token of a revoked credential. No cache has the token. */
 async function orphanedToken(registry: TestRegistry): Promise<string> {
   const { name, secret } = await makeCredential(registry, { kind: 'admin' })
   const token = await requestToken(registry, basic(name, secret), ...ALL_SCOPES)
@@ -115,7 +115,7 @@ async function expiredToken(registry: TestRegistry): Promise<string> {
   return bearer(token)
 }
 
-/** Revoked before it was ever used: nothing remembers it. */
+/** Returns a token that was revoked before its first use. No cache has it. */
 async function revokedToken(registry: TestRegistry): Promise<string> {
   const token = await requestToken(registry, await asAdministrator(registry), ...ALL_SCOPES)
   const path = `/api/v1/tokens/${claimsOf(token).jti}`
@@ -124,19 +124,19 @@ async function revokedToken(registry: TestRegistry): Promise<string> {
   return bearer(token)
 }
 
-/** The same caller with a token for everything that it may ask for. */
+/** Returns the same caller with a token for all its rights. */
 const withToken = (authorization: Caller['authorization']) => async (registry: TestRegistry) =>
   bearer(await requestToken(registry, await authorization(registry), ...ALL_SCOPES))
 
-/** Clients that know only passwords hand over the token as one. */
+/** Returns the token as a password, as clients send it that support only passwords. */
 const asPassword = (authorization: Caller['authorization']) => async (registry: TestRegistry) =>
   basic('token', (await authorization(registry))?.replace('Bearer ', '') ?? '')
 
-/** A narrow token of somebody who may do everything. */
+/** Returns an administrator's token for pulls only. */
 const forPulls = async (registry: TestRegistry) =>
   bearer(await requestToken(registry, await asAdministrator(registry), 'repository:a/b:pull'))
 
-/** The secret without its name. */
+/** Returns the secret without its name. */
 const alone = (authorization: Caller['authorization']) => async (registry: TestRegistry) => {
   const encoded = (await authorization(registry))?.slice('Basic '.length) ?? ''
   return bearer(Buffer.from(encoded, 'base64').toString().split(':')[1] ?? '')
@@ -147,7 +147,7 @@ const text = (value: string) => async () => value
 const wrong = (authorization: Caller['authorization'], scheme: Caller['scheme'] = 'basic') =>
   ({ kind: 'bad', scheme, authorization }) as const
 
-/** Every kind of caller there is, each by its name. */
+/** All kinds of callers, by name. */
 export const CALLERS: Record<string, Caller> = {
   anonymous: { kind: 'nobody', scheme: 'none', authorization: never },
   'nobody over Basic': { kind: 'nobody', scheme: 'basic', authorization: text(basic('', '')) },

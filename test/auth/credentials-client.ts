@@ -21,7 +21,7 @@ export type NewCredential = {
 
 let names = 0
 
-/** Makes a credential over the API. */
+/** Creates a credential through the API. */
 export async function makeCredential(
   registry: TestRegistry,
   credential: NewCredential,
@@ -37,7 +37,7 @@ export async function makeCredential(
   return { name, secret: ((await answer.json()) as { secret: string }).secret }
 }
 
-/** What /token answers. */
+/** Requests a token from /token. */
 export async function requestToken(
   registry: TestRegistry,
   authorization: string | undefined,
@@ -53,7 +53,7 @@ export async function requestToken(
 export const claimsOf = (token: string) =>
   JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8'))
 
-/** The registry's own mint, for tokens that it would not give: those that are over already. */
+/** Opens the registry's token minter, for tokens that it would not issue, such as expired ones. */
 export async function openTokenMinter(registry: TestRegistry) {
   const config = parseConfig(registry.settings)
   const db = new Database({
@@ -66,7 +66,7 @@ export async function openTokenMinter(registry: TestRegistry) {
   return { db, tokens: new AccessTokens(keys, issuer), keys, issuer, close: () => db.close() }
 }
 
-/** One statement on the registry's database, as no user could run it. */
+/** Runs one statement on the registry's database. */
 export async function sql<Row extends pg.QueryResultRow>(
   registry: TestRegistry,
   text: string,

@@ -28,7 +28,7 @@ async function listed(query = ''): Promise<Listed[]> {
 }
 
 describe('a credential', () => {
-  it('is answered with its secret once, and listed without', async () => {
+  it('is returned with its secret once, and listed without it', async () => {
     const expiresAt = '2099-01-01T00:00:00.000Z'
     const bounds = { tags: ['v*'], networks: ['127.0.0.0/8'], expiresAt }
     const answer = await post({ ...RIGHT, ...bounds })
@@ -45,7 +45,7 @@ describe('a credential', () => {
     await expect.poll(async () => (await listed())[0]?.usedAt).not.toBeNull()
   })
 
-  it('may be known by one name once, also after it was revoked', async () => {
+  it('has a name that is used once, also after it was revoked', async () => {
     const again = { ...RIGHT, name: 'once' }
     expect((await post(again)).status).toBe(201)
     await expectError(await post(again), 409, 'CONFLICT')
@@ -56,7 +56,7 @@ describe('a credential', () => {
     expect((await registry.request(path, { method: 'DELETE' })).status).toBe(204)
   })
 
-  it('of those made at once under one name is made once', async () => {
+  it('is created once by concurrent requests with one name', async () => {
     const many = await Promise.all(
       Array.from({ length: 8 }, () => post({ ...RIGHT, name: 'at-once' })),
     )
@@ -64,14 +64,14 @@ describe('a credential', () => {
   })
 
   it.each(['nobody', 'UPPER', '%00', '..%2F', 'a'.repeat(300)])(
-    'that is not there cannot be revoked: %s',
+    'that does not exist cannot be revoked: %s',
     async (name) => {
       const answer = await registry.request(`/api/v1/credentials/${name}`, { method: 'DELETE' })
       await expectError(answer, 404, 'NOT_FOUND')
     },
   )
 
-  it('comes in pages, in the order of names', async () => {
+  it('comes in pages, by name', async () => {
     for (let count = 0; count < 5; count += 1) {
       await makeCredential(registry, { repositories: ['a'], actions: ['pull'] })
     }
@@ -84,19 +84,19 @@ describe('a credential', () => {
 })
 
 describe('an administrator', () => {
-  it('has no bounds but time and place', async () => {
+  it('may be restricted only by expiry and networks', async () => {
     const bounds = { networks: ['127.0.0.0/8'], expiresAt: '2099-01-01T00:00:00Z' }
     expect((await post({ name: 'chief', kind: 'admin', ...bounds })).status).toBe(201)
   })
 
-  // Whoever writes them believes that they hold.
+  // A caller that sends them would expect them to have an effect.
   it.each([
     { repositories: ['builds/**'] },
     { actions: ['pull'] },
     { tags: ['v*'] },
     { tags: [] },
     { repositories: ['builds/**'], actions: ['pull'], tags: ['v*'] },
-  ])('with %j is not made', async (bounds) => {
+  ])('with %j is refused', async (bounds) => {
     await expectError(
       await post({ name: 'bounded', kind: 'admin', ...bounds }),
       400,
@@ -106,7 +106,7 @@ describe('an administrator', () => {
   })
 })
 
-describe('what is no credential', () => {
+describe('an invalid credential', () => {
   const wrong = (more: Record<string, unknown>) => ({ ...RIGHT, name: 'wrong', ...more })
 
   it.each([
@@ -147,7 +147,7 @@ describe('what is no credential', () => {
     expect((await listed()).map(({ name }) => name)).not.toContain('wrong')
   })
 
-  it('is refused as a form, which any page could send', async () => {
+  it('is refused as a form, which any web page could send', async () => {
     await expectError(await post(wrong({}), 'text/plain'), 400, 'REQUEST_INVALID')
   })
 

@@ -41,7 +41,7 @@ afterAll(async () => {
 
 const tokensAt = (now?: () => number) => new IdentityTokenMinter(mint.keys, mint.issuer, now)
 
-/** What a receiver makes of it that knows nothing but the registry's URL. */
+/** Verifies a token as a receiver does that has only the registry's URL. */
 async function verifiedAt(url: string, token: string, audience: string) {
   const answer = await fetch(`${url}/.well-known/openid-configuration`)
   const discovery = (await answer.json()) as {
@@ -55,7 +55,7 @@ async function verifiedAt(url: string, token: string, audience: string) {
   return jwtVerify(token, keys, { issuer: url, audience, algorithms })
 }
 
-it('whoever knows the URL of the registry can verify a token that is for them', async () => {
+it('a receiver verifies its token with nothing but the URL of the registry', async () => {
   const token = await tokensAt().mint(AUDIENCE, 'webhook:deploy')
   const { payload, protectedHeader } = await verifiedAt(base, token, AUDIENCE)
   expect(protectedHeader).toMatchObject({ alg: 'ES256', typ: 'JWT' })
@@ -66,7 +66,7 @@ it('whoever knows the URL of the registry can verify a token that is for them', 
   await expect(verifiedAt(base, token, 'https://other.example')).rejects.toThrow('"aud"')
 })
 
-it('the registry itself lets nobody in with one, though it signed it', async () => {
+it('the registry itself does not accept its identity tokens', async () => {
   const { issuer, tokens } = mint
   for (const audience of [AUDIENCE, issuer.service, issuer.url]) {
     for (const subject of ['webhook:deploy', 'admin']) {
@@ -80,7 +80,7 @@ it('the registry itself lets nobody in with one, though it signed it', async () 
   }
 })
 
-it('a token is the same for some minutes, and always good for two more', async () => {
+it('a token is the same for some minutes, and always valid for two more', async () => {
   let now = Date.now()
   const identityTokens = tokensAt(() => now)
   const first = await identityTokens.mint(AUDIENCE, 'webhook:deploy')
@@ -100,7 +100,7 @@ it('a token is the same for some minutes, and always good for two more', async (
 
 it('each audience and each subject has a token of its own', async () => {
   const identityTokens = tokensAt()
-  // Put together, these would look alike.
+  // Concatenated, these pairs would be equal.
   const asked = [
     ['a', 'b c'],
     ['a b', 'c'],
@@ -113,7 +113,7 @@ it('each audience and each subject has a token of its own', async () => {
   }
 })
 
-it('when another key signs, so does it at once', async () => {
+it('a new signing key signs at once', async () => {
   const identityTokens = tokensAt()
   const before = await identityTokens.mint(AUDIENCE, 'webhook:deploy')
   const config = parseConfig(registry.settings)

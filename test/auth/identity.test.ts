@@ -22,7 +22,7 @@ beforeEach(async () => {
 
 afterEach(() => issuer.close())
 
-/** `accepted`, or why not. */
+/** Returns `accepted` or the refusal. */
 async function verdict(token: string, policies = trust.policies): Promise<string> {
   const came = await resultOf(policies.exchange(token))
   return 'code' in came ? `${came.code}: ${came.message}` : 'accepted'
@@ -32,7 +32,7 @@ const seconds = (fromNow: number) => Math.floor(Date.now() / 1000) + fromNow
 
 describe('an identity token', () => {
   it.each(['RS256', 'RS512', 'PS256', 'ES256', 'ES384', 'EdDSA', 'Ed25519'])(
-    'that is signed with %s is believed',
+    'that is signed with %s is accepted',
     async (alg) => {
       const key = await newKey(`key-${alg}`, alg)
       issuer.keys.push(key.jwk)
@@ -40,7 +40,7 @@ describe('an identity token', () => {
     },
   )
 
-  it('is refused when its issuer did not sign it as it is', async () => {
+  it('is refused when it was changed after its issuer signed it', async () => {
     const attacker = await newKey('first')
     const token = await issuer.token()
     const [head = '', body = '', signature = ''] = token.split('.')
@@ -60,7 +60,7 @@ describe('an identity token', () => {
     expect(await verdict(token)).toBe('accepted')
   })
 
-  it('is refused without a signature, and with one that everybody can make', async () => {
+  it('is refused without a signature, and with one that anybody can create', async () => {
     const claims = claimsOf(issuer.url)
     for (const alg of ['none', 'None', 'NONE', '', undefined, null, 7, ['RS256'], 'HS1']) {
       for (const signature of ['', 'AAAA']) {
@@ -81,7 +81,7 @@ describe('an identity token', () => {
     }
   })
 
-  it('is refused when it brings its own key, and nobody is asked for that', async () => {
+  it('is refused when it brings its own key, and the key is not fetched', async () => {
     const attacker = await newKey('evil')
     const keys = await serve((_, response) =>
       response.end(JSON.stringify({ keys: [attacker.jwk] })),
@@ -111,7 +111,7 @@ describe('an identity token', () => {
     await keys.close()
   })
 
-  it('is refused when its key is weak, or is not for signatures', async () => {
+  it('is refused when its key is weak or not for signatures', async () => {
     const weak = generateKeyPairSync('rsa', { modulusLength: 1024 })
     issuer.keys.push({ ...weak.publicKey.export({ format: 'jwk' }), kid: 'weak', alg: 'RS256' })
     const text = unsigned({ alg: 'RS256', kid: 'weak' }, claimsOf(issuer.url)).slice(0, -1)
@@ -129,7 +129,7 @@ describe('an identity token', () => {
     }
   })
 
-  it('needs no key id while its issuer has one key of the kind', async () => {
+  it('needs no key id while its issuer has one key of its type', async () => {
     expect(await verdict(await issuer.token({}, { kid: undefined }))).toBe('accepted')
     issuer.keys.push((await newKey('second')).jwk)
     trust.advance(601)
@@ -138,7 +138,7 @@ describe('an identity token', () => {
     expect(await verdict(await issuer.token(times))).toBe('accepted')
   })
 
-  it('is believed in its time alone, as far as clocks agree', async () => {
+  it('is accepted only while it is valid, with a tolerance for clocks', async () => {
     const policies = trust.another()
     const hour = 3600
     for (const [claims, expected] of [
@@ -166,13 +166,13 @@ describe('an identity token', () => {
       [{ nbf: 'tomorrow' }, 'nbf of the identity token is not a time'],
       [{ nbf: null }, 'nbf of the identity token is not a time'],
     ] as const) {
-      // The clock of the tests was moved: times are told by it.
+      // The test moved the clock: times are relative to it.
       const token = await issuer.token(await shifted(claims))
       expect(await verdict(token, policies), JSON.stringify(claims)).toContain(expected)
     }
   })
 
-  it('that is none, or says nothing about whom and by whom, is refused at once', async () => {
+  it('that is malformed, or has no issuer or subject, is refused at once', async () => {
     const head = { alg: 'RS256', kid: 'first' }
     const base = claimsOf(issuer.url)
     for (const text of [
@@ -198,7 +198,7 @@ describe('an identity token', () => {
     expect(issuer.requests).toEqual([])
   })
 
-  it('of an issuer that nobody trusts is refused without asking anybody', async () => {
+  it('of an untrusted issuer is refused without a request to it', async () => {
     const stranger = await startIssuer()
     for (const claims of [{}, { iss: `${issuer.url}/` }, { iss: issuer.url.toUpperCase() }]) {
       expect(await verdict(await stranger.token(claims))).toBe(
@@ -210,21 +210,21 @@ describe('an identity token', () => {
   })
 })
 
-describe('an identity token counts once', () => {
-  it('also for whoever tries at the same moment, or asks another process', async () => {
+describe('an identity token is accepted once', () => {
+  it('also with concurrent requests to several processes', async () => {
     const token = await issuer.token(await shifted({}))
     const another = trust.another()
-    const tries = Array.from({ length: 12 }, (_, index) =>
+    const attempts = Array.from({ length: 12 }, (_, index) =>
       verdict(token, index % 2 === 0 ? trust.policies : another),
     )
-    const verdicts = (await Promise.all(tries)).sort()
+    const verdicts = (await Promise.all(attempts)).sort()
     expect(verdicts.filter((one) => one === 'accepted')).toHaveLength(1)
     expect(new Set(verdicts)).toEqual(
       new Set(['UNAUTHORIZED: this identity token was used already', 'accepted']),
     )
   })
 
-  it('by its jti, whatever else it says, and for its issuer alone', async () => {
+  it('by its jti, with any other claims, and for its issuer alone', async () => {
     const times = await shifted({})
     const jti = 'same'
     expect(await verdict(await issuer.token({ ...times, jti }))).toBe('accepted')
@@ -237,7 +237,7 @@ describe('an identity token counts once', () => {
     await other.close()
   })
 
-  it('also without a jti, and in another spelling of the same signature', async () => {
+  it('also without a jti, and with another encoding of the signature', async () => {
     const key = await newKey('curve', 'ES256')
     issuer.keys.push(key.jwk)
     for (const jti of [undefined, '', 7, null]) {
@@ -249,7 +249,7 @@ describe('an identity token counts once', () => {
     }
   })
 
-  it('and not at all when it matches nothing', async () => {
+  it('and is not used up when no policy matches', async () => {
     const token = await issuer.token(await shifted({ repository: 'octo/later' }))
     expect(await verdict(token)).toContain('no trust policy matches')
     await trust.policies.explain(token)
@@ -262,7 +262,7 @@ describe('an identity token counts once', () => {
     expect(await verdict(token)).toContain('used already')
   })
 
-  it('and is remembered no longer than it could be used', async () => {
+  it('and is stored no longer than it is valid', async () => {
     await trust.rows('delete from used_identity_tokens')
     const never = await shifted({ exp: 1e300 })
     expect(await verdict(await issuer.token(never))).toBe('accepted')
@@ -276,7 +276,7 @@ describe('an identity token counts once', () => {
   })
 })
 
-/** Claims whose times are those of the clock that the tests have moved. */
+/** Returns claims with times of the clock that the tests moved. */
 async function shifted(claims: Record<string, unknown>): Promise<Record<string, unknown>> {
   const moved = Math.floor(trust.now() / 1000) - seconds(0)
   const base = { iat: seconds(-5), nbf: seconds(-5), exp: seconds(300), ...claims }
@@ -288,7 +288,7 @@ async function shifted(claims: Record<string, unknown>): Promise<Record<string, 
   )
 }
 
-/** The other signature of ECDSA that is right when one is: s taken from the order of the curve. */
+/** Returns the second valid ECDSA signature: the order of the curve minus s. */
 function mirrored(signature: string): string {
   const order = BigInt('0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551')
   const bytes = Buffer.from(signature, 'base64url')

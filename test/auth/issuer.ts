@@ -9,19 +9,19 @@ export const SUBJECT = 'repo:octo/kernel:ref:refs/heads/main'
 type KeyPair = Awaited<ReturnType<typeof generateKeyPair>>
 export type IssuerKey = KeyPair & { readonly kid: string; readonly alg: string; readonly jwk: JWK }
 
-/** A CI system of others: it publishes its keys over HTTP on this machine, and signs tokens. */
+/** A CI system that publishes its keys over HTTP on this machine and signs tokens. */
 export type TestIssuer = {
   readonly url: string
   /** The key that signs. */
   readonly key: IssuerKey
-  /** What was asked for so far. */
+  /** The paths of the requests so far. */
   readonly requests: string[]
-  /** What it publishes; tests change it. */
+  /** The published keys, which tests change. */
   keys: JWK[]
   discovery: Record<string, unknown>
-  /** Answers instead of the documents, when it is set. */
+  /** Responds in place of the documents, when it is set. */
   answer: RequestListener | undefined
-  /** A token, its claims and header changed as given; `undefined` takes one away. */
+  /** Returns a token with changed claims and header. `undefined` removes a claim. */
   token(
     claims?: Record<string, unknown>,
     header?: Record<string, unknown>,
@@ -70,7 +70,7 @@ export async function startIssuer(path = ''): Promise<TestIssuer> {
   return issuer
 }
 
-/** What GitHub says of a job, more or less. */
+/** Returns claims similar to those of a GitHub job. */
 export function claimsOf(iss: string, changes: Record<string, unknown> = {}): JWTPayload {
   const now = Math.floor(Date.now() / 1000)
   return {
@@ -94,7 +94,7 @@ export function claimsOf(iss: string, changes: Record<string, unknown> = {}): JW
   }
 }
 
-/** A token as an attacker writes one, without any key. */
+/** Returns a token that an attacker writes without a key. */
 export function unsigned(header: object, claims: object, signature = ''): string {
   const encoded = [header, claims].map((part) =>
     Buffer.from(JSON.stringify(part)).toString('base64url'),

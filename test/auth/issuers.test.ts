@@ -33,16 +33,16 @@ async function exchanged(policies = trust.policies, key = issuer.key): Promise<s
   return 'code' in came ? came.code : 'accepted'
 }
 
-/** What an administrator is told of the signature. */
+/** Returns the problem of the signature check. */
 async function fault(policies = trust.policies): Promise<string | null | undefined> {
   const { policies: explained } = await policies.explain(await issuer.token())
   return explained[0]?.checks.find(({ check }) => check === 'signature')?.problem
 }
 
 describe('the keys of an issuer', () => {
-  it('are fetched once, whoever needs them at that moment, and kept for ten minutes', async () => {
-    const tries = Array.from({ length: 20 }, () => exchanged())
-    expect(new Set(await Promise.all(tries))).toEqual(new Set(['accepted']))
+  it('are fetched once for concurrent requests, and cached for ten minutes', async () => {
+    const attempts = Array.from({ length: 20 }, () => exchanged())
+    expect(new Set(await Promise.all(attempts))).toEqual(new Set(['accepted']))
     expect(issuer.requests).toEqual(['/.well-known/openid-configuration', '/keys'])
     trust.advance(9 * 60)
     expect(await exchanged()).toBe('accepted')
@@ -52,7 +52,7 @@ describe('the keys of an issuer', () => {
     expect(issuer.requests).toHaveLength(4)
   })
 
-  it('are fetched again for one that was not among them, each half minute at most', async () => {
+  it('are fetched again for an unknown key, at most every 30 s', async () => {
     const next = await newKey('next')
     expect(await exchanged()).toBe('accepted')
     for (let index = 0; index < 5; index += 1) {
@@ -62,8 +62,8 @@ describe('the keys of an issuer', () => {
     issuer.keys.push(next.jwk)
     expect(await exchanged(trust.policies, next)).toBe('UNAUTHORIZED')
     trust.advance(31)
-    const tries = Array.from({ length: 5 }, () => exchanged(trust.policies, next))
-    expect(await Promise.all(tries)).toEqual(Array(5).fill('accepted'))
+    const attempts = Array.from({ length: 5 }, () => exchanged(trust.policies, next))
+    expect(await Promise.all(attempts)).toEqual(Array(5).fill('accepted'))
     expect(issuer.requests).toHaveLength(4)
     expect(await exchanged()).toBe('accepted')
     const unknown = await newKey('unknown')
@@ -74,14 +74,14 @@ describe('the keys of an issuer', () => {
     expect(issuer.requests).toHaveLength(6)
   })
 
-  it('that the issuer withdrew are believed ten minutes at most', async () => {
+  it('that the issuer removed are trusted for at most ten minutes', async () => {
     expect(await exchanged()).toBe('accepted')
     issuer.keys = [(await newKey('next')).jwk]
     trust.advance(601)
     expect(await exchanged()).toBe('UNAUTHORIZED')
   })
 
-  it('are found beside others that nobody can read', async () => {
+  it('are found among malformed keys', async () => {
     issuer.keys.unshift({ kty: 'RSA', kid: 'first', n: '%%', e: 'AQAB', use: 'enc' })
     issuer.keys.unshift({ kty: 'XYZ', kid: 'strange' }, { kty: 'EC', crv: 'P-999', kid: 'x' })
     expect(await exchanged()).toBe('accepted')
@@ -91,27 +91,27 @@ describe('the keys of an issuer', () => {
   })
 })
 
-describe('an issuer whose keys cannot be had makes tokens unavailable and not wrong:', () => {
+describe('an issuer without usable keys makes tokens unavailable, not invalid:', () => {
   const json = (value: unknown): RequestListener => {
     return (_, response) => response.end(JSON.stringify(value))
   }
 
   it.each<[string, (own: TestIssuer) => RequestListener, string]>([
-    ['it answers 404', () => (_, response) => response.writeHead(404).end(), 'returned 404'],
+    ['it returns 404', () => (_, response) => response.writeHead(404).end(), 'returned 404'],
     ['it is broken', () => (_, response) => response.writeHead(500).end(), 'returned 500'],
     [
-      'it sends elsewhere',
+      'it redirects',
       (own) => (_, response) => response.writeHead(302, { location: `${own.url}/keys` }).end(),
       'returned 302',
     ],
     ['it answers a page', () => (_, response) => response.end('<html>'), 'no JSON object'],
-    ['it answers a list', () => json([]), 'names another issuer'],
+    ['it returns a list', () => json([]), 'names another issuer'],
     ['it answers null', () => json(null), 'no JSON object'],
     ['it answers nothing', () => (_, response) => response.end(), 'no JSON object'],
     ['it hangs up', () => (request) => request.socket.destroy(), 'did not answer'],
     ['it never answers', () => () => {}, 'took longer than 1 s'],
     [
-      'it never ends',
+      'its response does not end',
       () => (_, response) => {
         const write = () => {
           while (!response.destroyed && response.write(Buffer.alloc(65_536, 32))) {}
@@ -138,24 +138,24 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
 
   it.each<[string, (own: TestIssuer) => Record<string, unknown>, string]>([
     [
-      'its discovery is of another',
+      'its discovery document names another issuer',
       (own) => ({ ...own.discovery, issuer: 'https://evil.example' }),
       'names another issuer',
     ],
     [
-      'its discovery has a slash more',
+      'its discovery document has an additional slash',
       (own) => ({ ...own.discovery, issuer: `${own.url}/` }),
       'names another issuer',
     ],
     [
-      'its discovery names none',
+      'its discovery document names no issuer',
       (own) => ({ ...own.discovery, issuer: null }),
       'names another issuer',
     ],
     ['its discovery has no keys', (own) => ({ issuer: own.url }), 'no jwks_uri'],
     ['its keys are a number', (own) => ({ issuer: own.url, jwks_uri: 7 }), 'no jwks_uri'],
     [
-      'its keys are nowhere',
+      'its keys have no URL',
       (own) => ({ issuer: own.url, jwks_uri: 'keys' }),
       'a URL must be like',
     ],
@@ -181,7 +181,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     expect(await fault(policies)).toContain(problem)
   })
 
-  it('its keys are beside the allowed network, and are not asked for there', async () => {
+  it('its keys are outside the allowed network, and no request is sent', async () => {
     const inside = await serve((_, response) => response.end('{}'), '127.0.0.2')
     issuer.discovery.jwks_uri = `http://127.0.0.2:${inside.port}/keys`
     const policies = trust.another(['127.0.0.1'])
@@ -191,7 +191,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     await inside.close()
   })
 
-  it('its keys are no key set', async () => {
+  it('its keys are not a key set', async () => {
     for (const keys of [null, {}, 'x', [[]], [null], [7]]) {
       const policies = trust.another()
       issuer.answer = (request, response) => {
@@ -201,15 +201,15 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     }
   })
 
-  it('its network is allowed no more', async () => {
+  it('its network is no longer allowed', async () => {
     expect(await fault(trust.another([]))).toContain('ask the operator')
     expect(issuer.requests).toEqual([])
   })
 
-  it('it is left alone for some seconds, and then asked again', async () => {
+  it('it gets no request for some seconds, and then the next one', async () => {
     issuer.answer = (_, response) => response.writeHead(503).end()
-    const tries = Array.from({ length: 10 }, () => exchanged())
-    expect(new Set(await Promise.all(tries))).toEqual(new Set(['UNAVAILABLE']))
+    const attempts = Array.from({ length: 10 }, () => exchanged())
+    expect(new Set(await Promise.all(attempts))).toEqual(new Set(['UNAVAILABLE']))
     expect(await exchanged()).toBe('UNAVAILABLE')
     expect(issuer.requests).toHaveLength(1)
     issuer.answer = undefined
@@ -217,7 +217,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     expect(await exchanged()).toBe('accepted')
   })
 
-  it('what is already known of it serves on', async () => {
+  it('its cached keys stay in use', async () => {
     expect(await exchanged()).toBe('accepted')
     issuer.answer = (_, response) => response.writeHead(503).end()
     trust.advance(40)
@@ -227,7 +227,7 @@ describe('an issuer whose keys cannot be had makes tokens unavailable and not wr
     expect(issuer.requests).toHaveLength(3)
   })
 
-  it('a client is told when to try again, and nothing about addresses', async () => {
+  it('the response has a time to retry, and no addresses', async () => {
     const gone = await startIssuer()
     await trust.policies.create(policyRequest(gone), ACTOR)
     const token = await gone.token()

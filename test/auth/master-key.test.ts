@@ -52,7 +52,7 @@ const refusal = (message: RegExp, more: Record<string, string> = {}) =>
   })
 
 describe('the master key', () => {
-  it('is made on first start, for its owner only, and stays', async () => {
+  it('is created on first start, readable by its owner only, and stays the same', async () => {
     const keys = await startOnce()
     expect(keys).toHaveLength(1)
     expect((await stat(file)).mode & 0o777).toBe(0o600)
@@ -62,7 +62,7 @@ describe('the master key', () => {
     expect(await readFile(file, 'utf8')).toBe(text)
   })
 
-  it('may be given, as openssl makes it', async () => {
+  it('may be a file that openssl wrote', async () => {
     const given = join(folder, 'given')
     await writeFile(given, `${randomBytes(32).toString('base64')}\n`, { mode: 0o400 })
     const keys = await startOnce({ ROOKERY_MASTER_KEY_FILE: given })
@@ -70,7 +70,7 @@ describe('the master key', () => {
     expect(await startOnce({ ROOKERY_MASTER_KEY_FILE: given })).toEqual(keys)
   })
 
-  it('of processes that start at once is one and the same', async () => {
+  it('is the same for processes that start at once', async () => {
     const files = Array.from({ length: 8 }, () => openMasterKey(file, true))
     const [first, ...others] = await Promise.all(files)
     const sealed = (await first?.encrypt('secret')) ?? ''
@@ -78,8 +78,8 @@ describe('the master key', () => {
   })
 
   it.each([
-    ['that everybody on the machine can read', 0o644, 'right', /is readable by every user/],
-    ['that everybody can write', 0o602, 'right', /is readable by every user/],
+    ['that every user can read', 0o644, 'right', /is readable by every user/],
+    ['that every user can write', 0o602, 'right', /is readable by every user/],
     ['that is empty', 0o600, '', /must have 32 random bytes in base64/],
     ['that is too short', 0o600, randomBytes(16).toString('base64'), /must have 32 random bytes/],
     ['that is too long', 0o600, randomBytes(48).toString('base64'), /must have 32 random bytes/],
@@ -95,13 +95,13 @@ describe('the master key', () => {
     await expect(startOnce()).rejects.not.toThrow(right)
   })
 
-  it('of another registry is refused: a replica needs the same', async () => {
+  it('of another registry is refused: replicas need the same one', async () => {
     await startOnce()
     await writeFile(file, randomBytes(32).toString('base64'))
     await refusal(/another master key.*ROOKERY_MASTER_KEY_FILE/)
   })
 
-  it('that was lost is replaced by new keys, and all goes on', async () => {
+  it('that was lost is replaced by new keys, and the registry starts', async () => {
     const before = await startOnce()
     await rm(file)
     await refusal(/master-key is missing/)
@@ -132,7 +132,7 @@ describe('signing keys', () => {
     await refusal(/is malformed/)
   })
 
-  it('are encrypted, and nothing opens them but the master key', async () => {
+  it('are encrypted, and only the master key decrypts them', async () => {
     const mine = new MasterKey(randomBytes(32))
     const theirs = new MasterKey(randomBytes(32))
     const sealed = await mine.encrypt('a private key')

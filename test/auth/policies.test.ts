@@ -16,7 +16,7 @@ afterAll(async () => {
 })
 
 describe('a trust policy', () => {
-  it('is made, seen, listed and removed, and each change is in the audit log', async () => {
+  it('is created, read, listed and removed, and each change is in the audit log', async () => {
     const request = policyRequest(issuer, {
       name: 'kernels',
       conditions: { repository: 'octo/*', ref: ['refs/heads/main', 'refs/tags/**'] },
@@ -49,7 +49,7 @@ describe('a trust policy', () => {
     ])
   })
 
-  it('that is removed takes its tokens along, and its name is free again', async () => {
+  it('that is removed revokes its tokens, and its name is free again', async () => {
     const request = policyRequest(issuer, { conditions: { repository: 'octo/again' } })
     const exchanged = async () =>
       trust.policies.exchange(await issuer.token({ repository: 'octo/again' }))
@@ -65,7 +65,7 @@ describe('a trust policy', () => {
     await trust.policies.remove(request.name, ACTOR)
   })
 
-  it('of a name that is in use, or that is not there, is said so', async () => {
+  it('with a name that is in use, or unknown, is an error', async () => {
     const request = policyRequest(issuer)
     await trust.policies.create(request, ACTOR)
     expect(await resultOf(trust.policies.create(request, ACTOR))).toEqual({
@@ -83,7 +83,7 @@ describe('a trust policy', () => {
     await trust.policies.remove(request.name, ACTOR)
   })
 
-  it('must be right in everything, and is told what is wrong', async () => {
+  it('is refused with the reason when a field is invalid', async () => {
     const many = (count: number) =>
       Object.fromEntries(Array.from({ length: count }, (_, index) => [`claim-${index}`, 'x']))
     const wrong: [Parameters<typeof policyRequest>[1], string][] = [
@@ -160,7 +160,7 @@ describe('a trust policy', () => {
     expect(await trust.policies.list('', 10)).toEqual([])
   })
 
-  it('takes an issuer by http only where networks are allowed, and by https anywhere', async () => {
+  it('accepts an http issuer only in allowed networks, and an https issuer anywhere', async () => {
     const closed = trust.another([])
     for (const [policies, url, code] of [
       [closed, 'http://127.0.0.1:8080', 'REQUEST_INVALID'],
@@ -181,14 +181,14 @@ describe('a trust policy', () => {
   })
 })
 
-describe('what a policy wants', () => {
+describe('a match of a policy', () => {
   afterEach(async () => {
     for (const { name } of await trust.policies.list('', 100)) {
       await trust.policies.remove(name, ACTOR)
     }
   })
 
-  it('is given: the grants of the policy, under its name and the subject of the token', async () => {
+  it('gives the grant of the policy, with its name and the subject of the token', async () => {
     const request = policyRequest(issuer, {
       tags: ['v*'],
       tokenSeconds: 1200,
@@ -203,7 +203,7 @@ describe('what a policy wants', () => {
     })
   })
 
-  it('holds or does not, claim by claim', async () => {
+  it('depends on each claim', async () => {
     const cases: [conditions: Record<string, string | string[]>, holds: boolean][] = [
       [{ repository: 'octo/kernel' }, true],
       [{ repository: 'octo/*' }, true],
@@ -263,7 +263,7 @@ describe('what a policy wants', () => {
     }
   })
 
-  it('is compared with nothing that is too long, and takes no time over it', async () => {
+  it('ignores values that are too long, and stays fast', async () => {
     await trust.policies.create(
       policyRequest(issuer, { conditions: { ref: `${'*a'.repeat(100)}b` } }),
       ACTOR,
@@ -279,7 +279,7 @@ describe('what a policy wants', () => {
     expect(long).toEqual(NO_MATCH)
   })
 
-  it('is an audience: the one of the token, or one of its several', async () => {
+  it('requires the audience of the token, or one of several', async () => {
     await trust.policies.create(policyRequest(issuer), ACTOR)
     const right = 'https://registry.example'
     for (const [aud, holds] of [
@@ -303,7 +303,7 @@ describe('what a policy wants', () => {
     }
   })
 
-  it('counts for the first policy that matches, in the order of names, and for it alone', async () => {
+  it('applies only the first policy that matches, by name', async () => {
     const names: [string, object][] = [
       ['b-second', { repository: 'octo/*' }],
       ['c-third', { repository: 'octo/kernel' }],
@@ -318,7 +318,7 @@ describe('what a policy wants', () => {
     expect(grants.flatMap(({ repositories }) => repositories)).toEqual(['builds/b-second'])
   })
 
-  it('is of exactly its issuer: a slash more makes another', async () => {
+  it('requires exactly the issuer: an additional slash is another issuer', async () => {
     const slashed = await startIssuer('/')
     await trust.policies.create(policyRequest(slashed), ACTOR)
     expect(await trust.policies.exchange(await slashed.token())).toHaveProperty('actor')
@@ -331,7 +331,7 @@ describe('what a policy wants', () => {
     await Promise.all([slashed.close(), deep.close()])
   })
 
-  it('names whoever it was shortly, and without characters that nobody sees', async () => {
+  it('names the actor briefly, and without invisible characters', async () => {
     const { name } = await trust.policies.create(policyRequest(issuer), ACTOR)
     const actorOf = async (sub: string) =>
       (await trust.policies.exchange(await issuer.token({ sub }))).actor

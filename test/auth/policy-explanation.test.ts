@@ -22,7 +22,7 @@ afterAll(async () => {
 const failing = (checks: readonly { holds: boolean; check: string; claim: string | null }[] = []) =>
   checks.filter(({ holds }) => !holds).map(({ check, claim }) => claim ?? check)
 
-it('tells what every policy of the issuer wants, and what the token says', async () => {
+it('shows the requirements of every policy of the issuer, and the values of the token', async () => {
   const explanation = await trust.policies.explain(await issuer.token())
   expect(explanation).toMatchObject({
     issuer: issuer.url,
@@ -70,7 +70,7 @@ it('tells what every policy of the issuer wants, and what the token says', async
   })
 })
 
-it('tells everything that fails, and not only the first', async () => {
+it('shows every failed check, not only the first', async () => {
   const attacker = await newKey('first')
   const claims = { exp: 1000, aud: ['x', 'y'], repository: undefined }
   const { matches, policies } = await trust.policies.explain(
@@ -88,7 +88,7 @@ it('tells everything that fails, and not only the first', async () => {
   expect(policies[1]?.checks.at(-1)?.found).toEqual([])
 })
 
-it('shows values that are long or many only in part', async () => {
+it('cuts long values and long lists', async () => {
   const groups = Array.from({ length: 500 }, (_, index) => `group-${index}`)
   const aud = ['y'.repeat(2000), ...groups]
   const { policies } = await trust.policies.explain(await issuer.token({ aud }))
@@ -97,7 +97,7 @@ it('shows values that are long or many only in part', async () => {
   expect(found?.[0]).toHaveLength(256)
 })
 
-it('asks nobody about an issuer that nobody trusts', async () => {
+it('sends no request to an untrusted issuer', async () => {
   const stranger = await startIssuer()
   expect(await trust.policies.explain(await stranger.token())).toEqual({
     issuer: stranger.url,
@@ -109,7 +109,7 @@ it('asks nobody about an issuer that nobody trusts', async () => {
   await stranger.close()
 })
 
-it('does not use the token up', async () => {
+it('does not use up the token', async () => {
   const token = await issuer.token()
   for (let index = 0; index < 3; index += 1) {
     expect(await trust.policies.explain(token)).toMatchObject({ matches: 'b-right' })
@@ -117,7 +117,7 @@ it('does not use the token up', async () => {
   expect(await trust.policies.exchange(token)).toHaveProperty('actor')
 })
 
-it('refuses what is no token', async () => {
+it('refuses a text that is not a token', async () => {
   for (const text of ['', 'x', 'a.b.c', 'x'.repeat(20_000)]) {
     expect(await resultOf(trust.policies.explain(text))).toMatchObject({
       code: 'REQUEST_INVALID',

@@ -49,7 +49,7 @@ describe('a refresh token', () => {
     return body.refresh_token ?? ''
   }
 
-  it('is enough by itself, whatever header comes with it', async () => {
+  it('needs no Authorization header, and ignores it', async () => {
     const token = await give(builder)
     for (const authorization of [undefined, asBuilder(), basic('admin', 'wrong')]) {
       const { status, body } = await refresh(token, { authorization })
@@ -59,13 +59,13 @@ describe('a refresh token', () => {
     }
   })
 
-  it('gives what its credential may do, and no more', async () => {
+  it('has the rights of its credential, and no more', async () => {
     const { body } = await refresh(await give(builder), {}, 'repository:closed/image:pull,delete')
     expect(grantedBy(body)).toEqual({})
     expect((await refresh(await give(builder), {}, 'registry:admin:*')).body.scope).toBe('')
   })
 
-  it('is none for a password that the environment gives, and for a token', async () => {
+  it('is not issued for the password of the environment, or for a token', async () => {
     const admin = basic('admin', registry.password)
     const first = await ask({ query: 'offline_token=true', authorization: admin })
     expect(first.body).not.toHaveProperty('refresh_token')
@@ -77,7 +77,7 @@ describe('a refresh token', () => {
     expect(second.body).not.toHaveProperty('refresh_token')
   })
 
-  it('ends by itself after a month, and never later than its credential', async () => {
+  it('expires after a month, and never later than its credential', async () => {
     const ends = async (token: string) => {
       const [row] = await sql<{ seconds: number }>(
         registry,
@@ -102,7 +102,7 @@ describe('a refresh token', () => {
     expect((await refresh(token, { from: '192.0.2.8' })).status).toBe(401)
   })
 
-  it('counts only in the networks of its credential, and so does what comes of it', async () => {
+  it('works only in the networks of its credential, and so do its tokens', async () => {
     const bound = await makeCredential(registry, {
       repositories: ['builds/**'],
       actions: ['pull', 'push'],
@@ -120,7 +120,7 @@ describe('a refresh token', () => {
   })
 })
 
-it('a credential whose networks cannot be read counts nowhere', async () => {
+it('a credential with unreadable networks works nowhere', async () => {
   const bound = await makeCredential(registry, {
     repositories: ['builds/**'],
     actions: ['pull'],

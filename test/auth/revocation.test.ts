@@ -43,7 +43,7 @@ describe('on every replica', () => {
   const builder = () =>
     makeCredential(registry, { repositories: ['a/**'], actions: ['pull', 'push'] })
 
-  /** Known on both, and then refused by both. */
+  /** Accepted by both replicas, and then refused by both. */
   async function expectEnd(authorizations: string[], end: () => Promise<unknown>): Promise<void> {
     for (const authorization of authorizations) {
       for (const url of [registry.url, second.url]) {
@@ -91,7 +91,7 @@ describe('on every replica', () => {
     }
   })
 
-  it('a revoked token ends with all that were asked for with it, and with their uploads', async () => {
+  it('a revoked token ends with all tokens that were requested with it, and their uploads', async () => {
     const { name, secret } = await builder()
     const scope = 'repository:a/f:pull,push'
     const parent = await requestToken(registry, basic(name, secret), scope)
@@ -123,7 +123,7 @@ describe('on every replica', () => {
     expect([await renew(registry.url), await renew(second.url)]).toEqual([401, 401])
   })
 
-  describe('keys are rotated while all run', () => {
+  describe('keys are rotated while all replicas run', () => {
     const actor = { name: 'operator', origin: null, tokenId: null, address: null, requestId: null }
     const kidOf = (token: string) =>
       JSON.parse(Buffer.from(token.split('.')[0] ?? '', 'base64url').toString()).kid as string
@@ -146,7 +146,7 @@ describe('on every replica', () => {
       return ((await answer.json()) as { keys: { kid: string }[] }).keys.map(({ kid }) => kid)
     }
 
-    it('and what the one before signed is believed on', async () => {
+    it('and tokens of the previous key stay trusted', async () => {
       const before = await requestToken(registry, admin())
       const kid = await rotate(false)
       for (const url of [registry.url, second.url]) {
@@ -154,7 +154,7 @@ describe('on every replica', () => {
           .poll(() => publishedAt(url), { timeout: EVERYWHERE_MILLISECONDS_MAX })
           .toEqual([kidOf(before), kid])
       }
-      // Not yet: who keeps the published keys must have seen it.
+      // Not yet: caches of the published keys must expire first.
       expect(kidOf(await requestToken(registry, admin()))).toBe(kidOf(before))
       await sql(registry, `update signing_keys set retired_at = now() where retired_at is not null`)
       await sql(registry, `update signing_keys set active_at = now() where kid = $1`, [kid])
@@ -170,7 +170,7 @@ describe('on every replica', () => {
       }
     })
 
-    it('at once, and nothing that was signed before is believed anywhere', async () => {
+    it('at once, and no earlier token is trusted anywhere', async () => {
       const before = await requestToken(registry, admin())
       for (const url of [registry.url, second.url]) {
         expect(await statusAt(url, bearer(before))).toBe(200)
@@ -187,7 +187,7 @@ describe('on every replica', () => {
     })
   })
 
-  it('what was revoked stays revoked for a process that starts later', async () => {
+  it('revocations also apply to a process that starts later', async () => {
     const { name, secret } = await builder()
     const token = await requestToken(registry, basic(name, secret))
     await registry.request(`/api/v1/credentials/${name}`, { method: 'DELETE' })
@@ -197,7 +197,7 @@ describe('on every replica', () => {
     await third.close()
   })
 
-  it('a credential stays revoked when its tokens have long expired and the list forgets it', async () => {
+  it('a credential stays revoked after its revocation was removed from the list', async () => {
     const { name, secret } = await builder()
     await registry.request(`/api/v1/credentials/${name}`, { method: 'DELETE' })
     const [row] = await sql<{ id: number }>(
@@ -209,7 +209,7 @@ describe('on every replica', () => {
        returning credentials.id`,
       [name],
     )
-    // As if one had been written while the credential was revoked.
+    // A refresh token that was written while the credential was revoked.
     const refresh = generateSecret('refresh')
     await sql(
       registry,
@@ -225,7 +225,7 @@ describe('on every replica', () => {
     await third.close()
   })
 
-  it('tokens of one are believed by the other', async () => {
+  it('each replica accepts the tokens of the other', async () => {
     const { name, secret } = await builder()
     const token = await requestToken(registry, basic(name, secret), 'repository:a/c:push')
     const path = '/v2/a/c/blobs/uploads/'
@@ -238,7 +238,7 @@ describe('a list of revocations', () => {
     vi.useRealTimers()
   })
 
-  /** A database that can be broken, and holds one revocation. */
+  /** A database with one revocation, which tests can break. */
   function openList() {
     let broken = false
     let asked = 0
@@ -263,7 +263,7 @@ describe('a list of revocations', () => {
     }
   }
 
-  it('that is older than a minute is not believed, and then nobody is', async () => {
+  it('that is older than a minute is not used, and all callers are refused', async () => {
     vi.useFakeTimers()
     const { list, breakDown, repair } = openList()
     await list.refresh()
@@ -283,7 +283,7 @@ describe('a list of revocations', () => {
     expect(await list.has(['token:known'])).toBe(true)
   })
 
-  it('is asked for once, however many wait for it', async () => {
+  it('is read once for concurrent calls', async () => {
     const { list, asked } = openList()
     const answers = await Promise.all(Array.from({ length: 50 }, () => list.has(['token:known'])))
     expect(new Set(answers)).toEqual(new Set([true]))
@@ -304,7 +304,7 @@ describe('while the database is away', () => {
     vi.useRealTimers()
   })
 
-  it('what is remembered counts for a minute; then nobody is believed who could be revoked', async () => {
+  it('cached callers are accepted for a minute; then all that can be revoked are refused', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
     const mint = await openTokenMinter(registry)
     let away = false
@@ -338,13 +338,13 @@ describe('while the database is away', () => {
     for (const header of headers) {
       await expect(ask(header)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     }
-    // Neither needs the database: there is nothing to revoke.
+    // Neither can be revoked, so neither needs the database.
     expect((await ask(undefined)).caller.kind).toBe('anonymous')
     expect((await ask(basic('admin', 'password'))).caller.kind).toBe('admin')
     await mint.close()
   })
 
-  it('what cannot be a secret is refused without asking it', async () => {
+  it('a text that cannot be a secret is refused without a query', async () => {
     const { name, secret } = await makeCredential(registry, {
       repositories: ['**'],
       actions: ['pull'],

@@ -69,13 +69,13 @@ describe('a scope', () => {
     expect(read.map(({ type, name, actions }) => [type, name, actions])).toEqual(scopes)
   })
 
-  it('is one of a hundred at most, in one parameter or in many', () => {
+  it('is one of at most 100, in one parameter or in many', () => {
     const many = Array.from({ length: 1000 }, (_, index) => `repository:a${index}:pull`)
     expect(parseScopes(many)).toHaveLength(100)
     expect(parseScopes([many.join(' ')])).toEqual(parseScopes(many))
   })
 
-  it('takes time in proportion to its length', () => {
+  it('is parsed in linear time', () => {
     const started = process.cpuUsage()
     for (const part of [':', 'a:', 'a', ',', ':a,', '(', 'a(']) {
       for (const end of ['', '!', ':', ':pull!']) {
@@ -85,14 +85,14 @@ describe('a scope', () => {
     expect(process.cpuUsage(started).user / 1e6).toBeLessThan(5)
   })
 
-  it('names repositories once, and only those that can be', () => {
+  it('names repositories once, and only valid ones', () => {
     const texts = ['a/b', 'a/b', 'UPPER', 'a//b', '../a', 'a/*', '', 'c', 'a\0b']
     const scopes = parseScopes(texts.map((name) => `repository:${name}:pull`))
     expect(repositoriesOf(scopes)).toEqual(['a/b', 'c'])
   })
 })
 
-describe('what is granted', () => {
+describe('granted access', () => {
   const granted = (caller: Caller, isPublic = nothingPublic, ...texts: string[]) =>
     intersect(parseScopes(texts), caller, isPublic).map(
       ({ type, name, actions, tags }) =>
@@ -118,16 +118,16 @@ describe('what is granted', () => {
     ['an administrator', ADMIN, 'repository:a:fly', []],
     ['an administrator', ADMIN, 'registry:admin:*', ['registry:admin:*']],
     [
-      'somebody with two rights',
+      'a caller with two grants',
       both,
       'repository:a/b:push,pull',
       ['repository:a/b:push:v*', 'repository:a/b:pull,push:edge'],
     ],
-  ])('to %s (%#) is no more than there is', (_who, caller, text, expected) => {
+  ])('to %s (%#) is at most the access of the caller', (_who, caller, text, expected) => {
     expect(granted(caller as Caller, nothingPublic, text as string)).toEqual(expected)
   })
 
-  it('is to pull, where anybody may', () => {
+  it('includes pulls from public repositories', () => {
     for (const caller of [ANONYMOUS, builder]) {
       expect(granted(caller, everythingPublic, 'repository:open:pull,push')).toEqual([
         'repository:open:pull',
@@ -136,7 +136,7 @@ describe('what is granted', () => {
     }
   })
 
-  it('because anybody may pull is no right of its holder', () => {
+  it('to a public repository is no grant of the holder', () => {
     const access = intersect(parseScopes(['repository:open:pull']), builder, everythingPublic)
     expect(access).toMatchObject([{ name: 'open', public: true }])
     expect(grantsOf(access)).toEqual([])
@@ -157,8 +157,8 @@ const anyScope = fc
     name === 'registry:catalog' ? `${name}:*` : `repository:${name}:${actions.join()}`,
   )
 
-describe('a token of any credential, asked for with any scopes', () => {
-  it('lets its holder do what was asked for and is allowed, and nothing else', () => {
+describe('a token of any credential, requested with any scopes', () => {
+  it('permits the requested actions that the credential has, and no others', () => {
     fc.assert(
       fc.property(fc.array(anyGrant, { maxLength: 3 }), fc.array(anyScope), (grants, texts) => {
         const caller = holder(...grants)
@@ -183,7 +183,7 @@ describe('a token of any credential, asked for with any scopes', () => {
     )
   })
 
-  it('is never more than what it was asked for with, however often that is done', () => {
+  it('never has more access than the token that requested it, over any number of requests', () => {
     fc.assert(
       fc.property(
         fc.array(anyGrant, { maxLength: 2 }),

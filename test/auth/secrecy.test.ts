@@ -15,7 +15,7 @@ import {
 } from './credentials-client.ts'
 
 let registry: TestRegistry
-/** Every secret that was given out, by what it is. */
+/** Every issued secret, by kind. */
 const secrets: Record<string, string> = {}
 
 const OWNER_ONLY = ['master-key', 'admin-password']
@@ -56,14 +56,14 @@ beforeAll(async () => {
 
 afterAll(() => registry.close())
 
-/** What each refusal said: whoever is let in may be told what they have. */
+/** The texts of all refusals. */
 const refusals: string[] = []
-let visits = 0
+let requests = 0
 
 async function say(path: string, init: RequestInit = {}): Promise<void> {
-  visits += 1
-  // Guessing is slowed down by address.
-  const from = `198.51.100.${visits % 250}`
+  requests += 1
+  // The login throttle counts by address.
+  const from = `198.51.100.${requests % 250}`
   const answer = await registry.anonymous(path, {
     ...init,
     headers: { 'x-forwarded-for': from, ...(init.headers as Record<string, string>) },
@@ -72,7 +72,7 @@ async function say(path: string, init: RequestInit = {}): Promise<void> {
   if (answer.status >= 400) refusals.push(text)
 }
 
-/** Each secret in each place where somebody may put it, rightly or not. */
+/** Sends each secret in each place of a request. */
 async function useAll(name: string): Promise<void> {
   for (const secret of Object.values(secrets)) {
     const headers = [
@@ -105,7 +105,7 @@ async function useAll(name: string): Promise<void> {
   }
 }
 
-/** Where something stands that must stand nowhere: the place and what it is. */
+/** Lists the leaked secrets: the place and the kind. */
 function found(places: Record<string, string>): string[] {
   return Object.entries(places).flatMap(([place, text]) =>
     Object.entries(secrets)
@@ -119,20 +119,20 @@ it('no refusal repeats a secret', () => {
   expect(found({ 'a refusal': refusals.join('\n') })).toEqual([])
 })
 
-it('no line of the log has one', () => {
+it('no line of the log has a secret', () => {
   const log = registry.log.join('')
   expect(log.length).toBeGreaterThan(10_000)
   expect(found({ 'the log': log })).toEqual([])
   expect(log).not.toMatch(/rk[yru]_[\w-]{43}|eyJ[\w-]+\.eyJ/)
 })
 
-it('no entry of the audit log has one, nor do the metrics', async () => {
+it('no entry of the audit log has a secret, nor do the metrics', async () => {
   const audit = await (await registry.request('/api/v1/audit?n=1000')).text()
   const metrics = await (await registry.request('/metrics')).text()
   expect(found({ audit, metrics })).toEqual([])
 })
 
-it('no column of the database has one: there are only hashes', async () => {
+it('no column of the database has a secret: there are only hashes', async () => {
   const columns = await sql<{ table: string; column: string }>(
     registry,
     `select table_name as "table", column_name as "column"
@@ -147,7 +147,7 @@ it('no column of the database has one: there are only hashes', async () => {
       `select "${column}"::text as value from "${table}"`,
     )
     const text = rows.map(({ value }) => value ?? '').join('\n')
-    // Bytes are shown in hexadecimal digits.
+    // Postgres returns bytes as hexadecimal digits.
     const hex = text.replace(/\\x((?:[0-9a-f]{2})+)/g, (_, digits) =>
       Buffer.from(digits, 'hex').toString('latin1'),
     )
@@ -177,7 +177,7 @@ it('no column of the database has one: there are only hashes', async () => {
   }
 })
 
-it('no file in the data folder has one, but those for its owner alone', async () => {
+it('no file in the data folder has a secret, except files for its owner only', async () => {
   const files = (await readdir(registry.folder, { withFileTypes: true, recursive: true })).filter(
     (entry) => entry.isFile(),
   )
@@ -191,7 +191,7 @@ it('no file in the data folder has one, but those for its owner alone', async ()
   expect(found(places)).toEqual([])
 })
 
-it('an error of ours tells the client its number, and nothing else', async () => {
+it('the response for an internal error has its request id, and nothing else', async () => {
   const { name, secret } = await makeCredential(registry, {
     repositories: ['a/*'],
     actions: ['pull'],

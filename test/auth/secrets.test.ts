@@ -11,7 +11,7 @@ import {
 const PURPOSES = Object.keys(SECRET_PREFIXES) as SecretPurpose[]
 
 describe('a secret', () => {
-  it.each(PURPOSES)('for a %s is none for anything else', (purpose) => {
+  it.each(PURPOSES)('for a %s has no other purpose', (purpose) => {
     const secret = generateSecret(purpose)
     const fits = PURPOSES.filter((one) => isSecretLike(secret, one))
     expect(fits).toEqual([purpose])
@@ -21,13 +21,13 @@ describe('a secret', () => {
     }
   })
 
-  it('is never the same, and has 256 random bits', () => {
+  it('is unique, and has 256 random bits', () => {
     const many = new Set(Array.from({ length: 1000 }, () => generateSecret()))
     expect(many.size).toBe(1000)
     for (const secret of many) expect(secret).toMatch(/^rky_[\w-]{43}_[0-9a-f]{8}$/)
   })
 
-  it('with any one character mistyped is known to be mistyped', () => {
+  it('with any one mistyped character is recognized as mistyped', () => {
     const secret = generateSecret()
     for (let at = 0; at < secret.length; at += 1) {
       for (const other of ['a', 'Z', '0', '_', '-', ' ', 'ä']) {
@@ -51,7 +51,7 @@ describe('a secret', () => {
     expect(isSecretLike(text, 'credential')).toBe(false)
   })
 
-  it('is compared whole, whatever its length', () => {
+  it('is compared completely, at any length', () => {
     const secret = generateSecret()
     const hash = hashSecret(secret)
     expect(matchesSecretHash(secret, hash)).toBe(true)

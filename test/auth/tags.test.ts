@@ -56,7 +56,7 @@ describe.each(['basic', 'bearer'])('a credential for some tags, by %s', (scheme)
     await pushImage(registry, repository, 'latest')
   })
 
-  it('sets those and no others, in every way there is', async () => {
+  it('sets those and no others, by every operation', async () => {
     const manifest = await pushImageBlobs(registry, repository)
     const { digest } = await pushImage(registry, repository, undefined, { annotations: { a: 'b' } })
     for (const tag of ['v1', 'v2.0', 'edge']) {
@@ -80,7 +80,7 @@ describe.each(['basic', 'bearer'])('a credential for some tags, by %s', (scheme)
     expect(digest).toMatch(/^sha256:/)
   })
 
-  it('removes those and no others, also those that a digest takes along', async () => {
+  it('removes those and no others, also when it deletes by digest', async () => {
     const { body, digest } = await pushImage(registry, repository, 'v8')
     expect((await remove(repository, 'latest', as)).status).toBe(403)
     expect((await put(repository, 'kept', body, admin())).status).toBe(201)
@@ -108,7 +108,7 @@ describe('an immutable tag', () => {
     body = pushed.body
   })
 
-  it('is not moved by anybody; the same digest is fine', async () => {
+  it('is not moved by anybody; the same digest is accepted', async () => {
     const other = await pushImageBlobs(registry, repository)
     const refused = await put(repository, 'v1', other, admin())
     expect(refused.status).toBe(403)
@@ -120,14 +120,14 @@ describe('an immutable tag', () => {
     expect(await tagsOf(repository)).toEqual(['v1'])
   })
 
-  it('is not removed by anybody, neither by its name nor by its digest', async () => {
+  it('is not removed by anybody, neither by name nor by digest', async () => {
     expect((await remove(repository, 'v1', admin())).status).toBe(403)
     expect((await remove(repository, digest, admin())).status).toBe(403)
     const answer = await registry.anonymous(`/v2/${repository}/manifests/v1`)
     expect(answer.headers.get('docker-content-digest')).toBe(digest)
   })
 
-  it('keeps all that its image is made of, also below an index', async () => {
+  it('keeps all manifests and blobs of its image, also below an index', async () => {
     const child = await pushImage(registry, repository, undefined)
     const layer = JSON.parse(child.body).layers[0].digest
     const { mediaType, size } = child
@@ -153,7 +153,7 @@ describe('an immutable tag', () => {
     expect((await remove(repository, spare.digest, admin())).status).toBe(202)
   })
 
-  it('keeps it also when a thousand other tags have the same', async () => {
+  it('keeps them also when 1000 other tags share the digest', async () => {
     const crowded = newRepository()
     await set(crowded, { immutableTags: ['v*'] })
     const { body, digest } = await pushImage(registry, crowded, 'v1')
@@ -166,7 +166,7 @@ describe('an immutable tag', () => {
     expect((await registry.request(path, { method: 'DELETE' })).status).toBe(403)
   })
 
-  it('of pushes at once, exactly one sets it', async () => {
+  it('is set by exactly one of several concurrent pushes', async () => {
     const images = await Promise.all(
       Array.from({ length: 8 }, () => pushImageBlobs(registry, repository)),
     )
@@ -174,7 +174,7 @@ describe('an immutable tag', () => {
     expect(answers.map(({ status }) => status).sort()).toEqual([201, ...Array(7).fill(403)])
   })
 
-  it('moves again when the pattern is taken away, and the settings say so', async () => {
+  it('can be moved again when the pattern is removed', async () => {
     const path = `/api/v1/repositories/${repository}/settings`
     const settings = await (await registry.request(path)).json()
     expect(settings).toMatchObject({ visibility: 'public', immutableTags: ['v*'] })
@@ -188,7 +188,7 @@ describe('an immutable tag', () => {
 })
 
 describe('private repositories', () => {
-  it('are in the catalog of those who may pull them', async () => {
+  it('are in the catalog of callers that may pull them', async () => {
     const other = await startRegistry({ ROOKERY_DEFAULT_VISIBILITY: 'private' })
     for (const name of ['a/one', 'a/two', 'b/one']) await pushImage(other, name, 'v1')
     const { name, secret } = await makeCredential(other, {
@@ -207,7 +207,7 @@ describe('private repositories', () => {
     await other.close()
   })
 
-  it('lend their blobs only to those who may pull them', async () => {
+  it('mount their blobs only for callers that may pull them', async () => {
     const other = await startRegistry({ ROOKERY_DEFAULT_VISIBILITY: 'private' })
     const { digest } = await pushBlob(other, 'hidden/source')
     const pusher = await makeCredential(other, { repositories: ['mine/**'], actions: ['push'] })
@@ -228,7 +228,7 @@ describe('private repositories', () => {
     await other.close()
   })
 
-  it('are hidden and shown by their settings', async () => {
+  it('become hidden and visible by their settings', async () => {
     const repository = newRepository()
     await pushImage(registry, repository, 'v1')
     const pull = async () => (await registry.anonymous(`/v2/${repository}/manifests/v1`)).status

@@ -6,7 +6,7 @@ import { grantedBy, requestToken, type TokenEndpointRequest } from './token-endp
 
 let registry: TestRegistry
 let builder: { name: string; secret: string }
-/** As a client reads it from the challenge. */
+/** Returns the parameters that a client reads from the challenge. */
 let service: string
 
 beforeAll(async () => {
@@ -47,7 +47,7 @@ const MOUNTING = { 'builds/a': 'pull,push', 'builds/from': 'pull' }
 
 type Client = [client: string, how: 'GET' | 'POST', asks: string, granted: Record<string, string>]
 
-/** As their sources have it; NAME, SECRET and SERVICE are put in. */
+/** The requests in the sources of the clients. NAME, SECRET and SERVICE are replaced. */
 const CLIENTS: Client[] = [
   ['docker login', 'GET', 'account=NAME&client_id=docker&offline_token=true&service=SERVICE', {}],
   [
@@ -132,7 +132,7 @@ function asked(how: 'GET' | 'POST', text: string, secret: string): TokenEndpoint
     : { query: filled, authorization: basic(builder.name, secret) }
 }
 
-describe('a token is given to', () => {
+describe('a token is issued to', () => {
   it.each(CLIENTS)('%s, by %s', async (_client, how, text, granted) => {
     const { status, headers, body } = await ask(asked(how, text, builder.secret))
     expect({ status, errors: body.errors }).toEqual({ status: 200 })
@@ -171,7 +171,7 @@ describe('without a credential', () => {
     ['no header', undefined],
     ['an empty user and password', basic('', '')],
   ])(
-    'a token with %s says the same of what is private and of what is not there',
+    'a token with %s does not distinguish private repositories from missing ones',
     async (_what, authorization) => {
       const hidden = await forPull('closed/image', authorization)
       const absent = await forPull('closed/absent', authorization)
@@ -198,8 +198,8 @@ describe('without a credential', () => {
   })
 })
 
-describe('what is granted because it is public', () => {
-  it('ends when it is private again, for every token that was given out', async () => {
+describe('access to a public repository', () => {
+  it('ends when it becomes private, for every issued token', async () => {
     await pushImage(registry, 'seen/x', 'v1')
     await setVisibility('seen/x', 'public')
     const query = 'scope=repository:seen/x:pull,push'

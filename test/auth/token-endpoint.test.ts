@@ -71,7 +71,7 @@ async function postForm(fields: Record<string, string> | [string, string][], typ
 const accessOf = ({ token }: { token: string }) => claimsOf(token).access
 
 describe('GET /token', () => {
-  it('several scopes in one parameter or in several give the same', async () => {
+  it('several scopes in one parameter or in several have the same effect', async () => {
     const [a, b] = ['repository:builds/a:pull', 'repository:builds/b:push,delete']
     const one = await requestToken(registry, asBuilder(), `${a} ${b}`)
     const two = await requestToken(registry, asBuilder(), a ?? '', b ?? '')
@@ -82,7 +82,7 @@ describe('GET /token', () => {
     expect(claimsOf(two).access).toEqual(claimsOf(one).access)
   })
 
-  it('to ask for more, for nonsense or for very much is never an error', async () => {
+  it('a request for more, for malformed or for very many scopes is never an error', async () => {
     const scopes = [
       'repository:other/x:pull,push,delete,admin,*',
       'registry:admin:*',
@@ -108,17 +108,17 @@ describe('GET /token', () => {
     expect((await registry.anonymous('/v2/', { headers: { authorization } })).status).toBe(200)
   })
 
-  it('the catalog shows what the credential may pull', async () => {
+  it('the catalog has the repositories that the credential may pull', async () => {
     const token = await requestToken(registry, asBuilder(), 'registry:catalog:*')
     const headers = { authorization: bearer(token) }
     const answer = await registry.anonymous('/v2/_catalog', { headers })
     expect(await answer.json()).toEqual({ repositories: ['builds/image', 'open/image'] })
-    // It was asked for the list, and is good for nothing else.
+    // The token was requested for the catalog, and permits nothing else.
     const pull = await registry.anonymous('/v2/builds/image/manifests/v1', { headers })
     expect(pull.status).toBe(401)
   })
 
-  it('anybody gets a token that pulls what is public, and none that tells what is private', async () => {
+  it('an anonymous caller gets a token for public pulls, which reveals nothing private', async () => {
     const names = ['open/image', 'closed/image', 'never/was']
     const { status, body } = await fetchToken(
       names.map((name) => `scope=repository:${name}:pull,push`).join('&'),
@@ -135,7 +135,7 @@ describe('GET /token', () => {
     expect(await Promise.all(statuses)).toEqual([200, 401, 401])
   })
 
-  it('a token gives no more than it has, nor for longer, and ends with it', async () => {
+  it('a token requested with a token has no more access, no longer lifetime, and ends with it', async () => {
     const mint = await openTokenMinter(registry)
     const entry = { type: 'repository', name: 'builds/a', actions: ['pull'], tags: ['v*'] } as const
     const claims = { subject: 'brief', origin: 'credential:0', access: [entry] }
@@ -160,7 +160,7 @@ describe('GET /token', () => {
 })
 
 describe('POST /token, as OAuth 2', () => {
-  it('a password is exchanged, with a refresh token when that is wanted', async () => {
+  it('a password is exchanged, with a refresh token on request', async () => {
     const fields = {
       grant_type: 'password',
       service: 'x',
@@ -214,14 +214,14 @@ describe('POST /token, as OAuth 2', () => {
     ['a wrong password', { grant_type: 'password', username: 'admin', password: 'x' }, 401],
     ['no refresh token', { grant_type: 'refresh_token' }, 400],
     ['a wrong refresh token', { grant_type: 'refresh_token', refresh_token: 'x' }, 401],
-  ])('%s is told in both protocols’ words', async (_what, fields, status) => {
+  ])('%s has the errors of both protocols', async (_what, fields, status) => {
     const answer = await postForm(fields as Record<string, string>)
     expect(answer.status).toBe(status)
     expect(answer.body.error).toBe(status === 401 ? 'invalid_grant' : 'invalid_request')
     expect(answer.body.errors).toHaveLength(1)
   })
 
-  it('what is no form, and what is too long, is refused', async () => {
+  it('a body that is no form, or too long, is refused', async () => {
     expect((await postForm({}, 'application/json')).status).toBe(400)
     const long = await postForm({ grant_type: 'password', scope: 'x'.repeat(70_000) })
     expect(long.status).toBe(413)
@@ -272,7 +272,7 @@ describe('an upload that began with a valid token', () => {
     return answer.headers.get('location') ?? ''
   }
 
-  it('is finished after it expired; the manifest takes a live one', async () => {
+  it('is finished after it expired; the manifest requires a valid one', async () => {
     const claims = { subject: 'late', access: [entry] }
     const { token } = await mint.tokens.mint(claims, 2)
     const location = await start(token)
@@ -288,7 +288,7 @@ describe('an upload that began with a valid token', () => {
     expect(begun.headers.get('www-authenticate')).toContain('error="invalid_token"')
     const manifest = Buffer.from(JSON.stringify(await pushImageBlobs(registry, 'builds/late')))
     expect((await send('PUT', '/v2/builds/late/manifests/v1', token, manifest)).status).toBe(401)
-    // Another one that expired before the upload began is of no use for it.
+    // A token that expired before the upload began cannot finish it.
     const live = await mint.tokens.mint(claims, 60)
     const other = await start(live.token)
     const old = await mint.tokens.mint(claims, -10)
@@ -296,7 +296,7 @@ describe('an upload that began with a valid token', () => {
     expect((await send('PATCH', other, live.token, bytes)).status).toBe(202)
   })
 
-  it('belongs to its repository and to who began it', async () => {
+  it('belongs to its repository and to its creator', async () => {
     const mine = (await mint.tokens.mint({ subject: 'one', access: [entry] }, 60)).token
     const theirs = (await mint.tokens.mint({ subject: 'two', access: [entry] }, 60)).token
     const location = await start(mine)

@@ -13,7 +13,7 @@ export type TokenEndpointResponse = {
   errors?: { code: string }[]
 }
 
-/** What a client sends to /token: a form by POST, or else by GET. */
+/** A request to /token: a form by POST, or a query by GET. */
 export type TokenEndpointRequest = {
   query?: string | [string, string][]
   form?: string | [string, string][]

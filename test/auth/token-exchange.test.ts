@@ -61,7 +61,7 @@ async function pushStatus(token: unknown, repository: string): Promise<number> {
 }
 
 describe('the API of trust policies', () => {
-  it('makes, shows, lists and removes them', async () => {
+  it('creates, reads, lists and removes them', async () => {
     const made = await api('POST', PATH, policy('one', { tokenSeconds: 60, tags: ['v*'] }))
     expect(made.status).toBe(201)
     expect(made.headers.get('location')).toBe(`${PATH}/one`)
@@ -85,7 +85,7 @@ describe('the API of trust policies', () => {
     }
   })
 
-  it('refuses what is wrong', async () => {
+  it('refuses invalid requests', async () => {
     await api('POST', PATH, policy('taken'))
     expect((await api('POST', PATH, policy('taken'))).status).toBe(409)
     await api('DELETE', `${PATH}/taken`)
@@ -104,8 +104,8 @@ describe('the API of trust policies', () => {
     expect((await api('POST', `${PATH}/test`, { token: 'x' })).status).toBe(400)
   })
 
-  it('tries a token, as often as one likes', async () => {
-    await api('POST', PATH, policy('tried'))
+  it('tests a token any number of times', async () => {
+    await api('POST', PATH, policy('tested'))
     const token = await issuer.token()
     for (let index = 0; index < 2; index += 1) {
       const { status, body } = await api('POST', `${PATH}/test`, { token })
@@ -117,7 +117,7 @@ describe('the API of trust policies', () => {
 })
 
 describe('an identity token of a CI system', () => {
-  it('is exchanged for a token that pushes where the policy says, until the policy goes', async () => {
+  it('is exchanged for a token with the grant of the policy, until the policy is removed', async () => {
     await api('POST', PATH, policy('ci', { tokenSeconds: 120 }))
     const identity = await issuer.token()
     const asked = 'repository:builds/octo:pull,push,delete repository:builds/other:push'
@@ -143,7 +143,7 @@ describe('an identity token of a CI system', () => {
       .toBe(401)
   })
 
-  it('is refused when no policy matches, and put off while its issuer cannot be reached', async () => {
+  it('is refused when no policy matches, and unavailable while its issuer is unreachable', async () => {
     await api('POST', PATH, policy('ci-2'))
     const stranger = await exchange(await issuer.token({ repository: 'evil/kernel' }), '')
     expect(stranger.status).toBe(401)

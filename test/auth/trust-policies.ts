@@ -21,16 +21,16 @@ export type Trust = {
   readonly policies: TrustPolicies
   /** Moves the clock of the policies. */
   advance(seconds: number): void
-  /** What that clock says. */
+  /** Returns the time of that clock. */
   now(): number
-  /** Another process on the same database, which knows no keys and may reach these networks. */
+  /** Opens another process on the same database, with no cached keys and these allowed networks. */
   another(allowed?: readonly string[]): TrustPolicies
-  /** What the database says. */
+  /** Runs a query. */
   rows(statement: string): Promise<Record<string, unknown>[]>
   close(): Promise<void>
 }
 
-/** Trust policies on a database of their own, with a clock that tests move. */
+/** Opens trust policies on a new database, with a clock that tests move. */
 export async function openTrust(): Promise<Trust> {
   const database = await createTestDatabase()
   const db = new Database({ connection: database.url, connectionsMax: 4, onIdleError: () => {} })
@@ -72,7 +72,7 @@ export async function openTrust(): Promise<Trust> {
 
 let made = 0
 
-/** A policy as it may be asked for, changed as given. */
+/** Returns a valid policy request with changes. */
 export function policyRequest(
   issuer: TestIssuer,
   changes: Partial<TrustPolicyRequest> = {},
@@ -91,7 +91,7 @@ export function policyRequest(
   }
 }
 
-/** What came of it: what it was answered, or the code and the words of the refusal. */
+/** Returns the result, or the code and message of the error. */
 export async function resultOf<T>(
   work: Promise<T>,
 ): Promise<T | { code: string; message: string }> {

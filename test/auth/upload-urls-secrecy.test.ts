@@ -20,7 +20,7 @@ let repository: string
 beforeAll(async () => {
   registry = await startRegistry({
     ROOKERY_LOG_LEVEL: 'debug',
-    // Each request from another address, so that none is refused for guessing.
+    // Each request has a new address, because the login throttle counts by address.
     ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
   })
   client = new pg.Client(registry.databaseUrl)
@@ -35,18 +35,18 @@ afterAll(async () => {
 
 const secretOf = (url: string) => url.slice(url.lastIndexOf('/') + 1)
 
-/** Each character percent-encoded. */
+/** Percent-encodes each character. */
 const encoded = (text: string) =>
   [...text].map((one) => `%${one.charCodeAt(0).toString(16)}`).join('')
 
-/** All that an operator keeps or shows to others. */
+/** Returns all logs, audit entries and metrics. */
 async function written(): Promise<string> {
   const { rows } = await client.query('select * from audit')
   const metrics = await (await registry.request('/metrics')).text()
   return [...registry.log, JSON.stringify(rows), metrics].join('\n')
 }
 
-it('no address stands in a log, the audit log or the metrics, however it came', async () => {
+it('no upload URL is in the log, the audit log or the metrics, for any form of request', async () => {
   const builder = await makeBuilder(registry, 'teller')
   const [one, two] = [
     await createUploadUrl(registry, repository, 'v1', builder),
@@ -119,7 +119,7 @@ it('also when the registry fails', async () => {
   expect((await put(url)).status).toBe(201)
 })
 
-it('the database has no address, and forgets what expired a day ago', async () => {
+it('the database has no upload URL, and removes those that expired a day ago', async () => {
   const [old, young] = [
     await createUploadUrl(registry, repository),
     await createUploadUrl(registry, repository),

@@ -373,7 +373,7 @@ describe('an upload URL is refused', () => {
       await expectError(await put(wrong, 'a kernel', guesser), 404, 'NOT_FOUND')
     }
     let status = 404
-    for (let tries = 3; status === 404 && tries < 40; tries += 1) {
+    for (let attempts = 3; status === 404 && attempts < 40; attempts += 1) {
       status = (await put(mistyped, 'a kernel', guesser)).status
     }
     expect(status).toBe(429)

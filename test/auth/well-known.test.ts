@@ -26,7 +26,7 @@ beforeAll(async () => {
 
 afterAll(() => registry.close())
 
-it('who knows nothing but the URL can verify a token', async () => {
+it('a verifier needs only the URL of the registry', async () => {
   const token = await requestToken(
     registry,
     basic('admin', registry.password),
@@ -47,7 +47,7 @@ it('who knows nothing but the URL can verify a token', async () => {
   expect(protectedHeader.alg).toBe('ES256')
 })
 
-it('keys and discovery may be kept for five minutes, and are not sent again unchanged', async () => {
+it('keys and discovery may be cached for five minutes, and are not sent again unchanged', async () => {
   for (const path of ['/.well-known/jwks.json', '/.well-known/openid-configuration']) {
     const answer = await registry.anonymous(path)
     expect(answer.status).toBe(200)
@@ -59,7 +59,7 @@ it('keys and discovery may be kept for five minutes, and are not sent again unch
   }
 })
 
-it('a challenge names the URL by which the registry is known', async () => {
+it('a challenge names the public URL of the registry', async () => {
   const answer = await registry.anonymous('/v2/', { headers: { host: 'evil.example' } })
   const challenge = `Bearer realm="${base}/token",service="${new URL(base).host}"`
   expect(answer.headers.get('www-authenticate')).toBe(challenge)
