@@ -115,7 +115,7 @@ describe('rookery policy', () => {
       [create('X'), 'a name must consist'],
       [create('x', '--issuer', 'https://10.0.0.1'), 'ROOKERY_OIDC_ALLOW_NETWORKS'],
       [['policy', 'remove', 'missing'], 'there is no trust policy missing'],
-      [['policy', 'test', 'missing'], 'an identity token is a signed'],
+      [['policy', 'test', 'missing'], 'an identity token must be a signed'],
       [['policy', 'test'], 'missing required argument "TOKEN"'],
     ] as const) {
       expect(await errorLine(registry, ...words), words.join(' ')).toContain(message)
