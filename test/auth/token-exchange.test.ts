@@ -110,7 +110,10 @@ describe('the API of trust policies', () => {
     for (let index = 0; index < 2; index += 1) {
       const { status, body } = await api('POST', `${PATH}/test`, { token })
       expect(status).toBe(200)
-      expect(body).toMatchObject({ matches: 'tested', policies: [{ name: 'tested', matches: true }] })
+      expect(body).toMatchObject({
+        matches: 'tested',
+        policies: [{ name: 'tested', matches: true }],
+      })
     }
     await api('DELETE', `${PATH}/tried`)
   })
