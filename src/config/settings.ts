@@ -164,7 +164,8 @@ export const SETTINGS = [
   {
     name: 'ROOKERY_LOG_LEVEL',
     default: 'info',
-    description: '`debug` (every request), `info` (changes), `warn`, `error` or `silent`',
+    description:
+      '`debug` (every request), `info` (changes), `warn`, `error` or `silent`; on a terminal the default is `warn`',
   },
   {
     name: 'ROOKERY_TOKEN',

@@ -153,7 +153,7 @@ async function countHistory(url: string): Promise<number> {
 it('a restore into a registry that is not empty is refused, and changes nothing', async () => {
   const refused = await rookery(registry, ['restore', '--from', join(folder, 'backup')])
   expect(refused).toMatchObject({ status: 2, stdout: '' })
-  expect(refused.stderr).toContain('this registry has repositories already')
+  expect(refused.stderr).toContain('this registry already has repositories')
 })
 
 it.each([

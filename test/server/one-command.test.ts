@@ -1,4 +1,5 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmod, chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -10,6 +11,7 @@ import { build } from '../cli/builder.ts'
 import { MAIN } from '../cli/rookery.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { digestOf } from '../support/digest.ts'
+import { hasProgram } from '../support/has-program.ts'
 import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import {
   runUntilExit,
@@ -19,6 +21,8 @@ import {
 } from '../support/server-process.ts'
 
 const runFile = promisify(execFile)
+/** Control-C on a terminal. */
+const INTERRUPT = '\u0003'
 const ACCEPT_IMAGE = { accept: IMAGE_MANIFEST }
 const AS_ROOT = process.getuid?.() === 0
 const ORDINARY_USER = 1
@@ -85,6 +89,24 @@ describe('rookery serve with no settings but an address and a folder', () => {
     expect(banner.startsWith(`Rookery ${version} listens on ${url}\n`)).toBe(true)
     expect(banner).toMatch(/^All commands: npx rookery --help$/m)
     expect(banner).toMatch(/^Documentation: README\.md and docs\/$/m)
+  })
+
+  it.skipIf(!hasProgram('script'))('prints nothing but the banner on a terminal', async () => {
+    const settings = { ROOKERY_DATA_DIR: join(folder, 'data'), ROOKERY_LISTEN: '127.0.0.1:0' }
+    const command = `'${process.execPath}' '${MAIN}' serve`
+    const terminal = spawn('script', ['-qefc', command, '/dev/null'], {
+      env: { PATH: process.env.PATH, HOME: folder, ...settings },
+    })
+    const exited = once(terminal, 'exit')
+    let output = ''
+    terminal.stdout.on('data', (chunk) => {
+      output += chunk
+    })
+    await expect.poll(() => output, { timeout: 30_000 }).toMatch(/^Documentation: [^\n]*\n/m)
+    expect(output).toMatch(/^Rookery \S+ listens on /)
+    expect(output).not.toContain('"level"')
+    terminal.stdin.write(INTERRUPT)
+    expect(await exited).toEqual([0, null])
   })
 
   it('keeps the password in a file that only its owner can read', async () => {

@@ -3,15 +3,11 @@ import { join, resolve } from 'node:path'
 import { type Config, ConfigError, parseConfig } from '../../config/config.ts'
 import type { Actor } from '../../db/auth/audit.ts'
 import { AlreadyRunningError } from '../../db/maintenance/jobs.ts'
-import { migrate } from '../../db/migrations.ts'
-import {
-  connectToEmbeddedPostgres,
-  EmbeddedPostgresError,
-} from '../../embedded-postgres/supervisor.ts'
+import { EmbeddedPostgresError } from '../../embedded-postgres/errors.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { CleanupStack, StartError } from '../../server/cleanup.ts'
-import { createLog, type Log } from '../../server/log.ts'
-import { openDatabase, openStores, type StartEmbedded, type Stores } from '../../server/stores.ts'
+import type { Log } from '../../server/log.ts'
+import type { StartEmbedded, Stores } from '../../server/stores.ts'
 import { StoreFullError, StoreUnavailableError } from '../../storage/blob-store.ts'
 import { CommandError } from '../errors.ts'
 
@@ -27,6 +23,8 @@ export const OPERATOR: Actor = {
 /** The state that commands need when they change rights and not the store. */
 export type OpenRegistry = Pick<Stores, 'db' | 'dataFolder'>
 
+// Postgres, logging and the stores are loaded when a command runs, so that its help does not load them.
+
 /**
  * Runs `work` on the database and the blob store of an existing registry, with or without a running server, and
  * closes them. Throws CommandError for a failure that an operator can mend.
@@ -36,9 +34,10 @@ export async function withStores(
   work: (stores: Stores, config: Config) => Promise<number>,
 ): Promise<number> {
   await assertRegistryExists(environment)
-  return withCleanup(environment, async (config, log, cleanup) =>
-    work(await openStores(config, log, cleanup, embeddedPostgres(log)), config),
-  )
+  return withCleanup(environment, async (config, log, cleanup) => {
+    const { openStores } = await import('../../server/stores.ts')
+    return work(await openStores(config, log, cleanup, embeddedPostgres(log)), config)
+  })
 }
 
 /** Runs `work` on the database alone, with the schema that it has. Throws CommandError like `withStores`. */
@@ -46,9 +45,10 @@ export function withDatabase(
   environment: NodeJS.ProcessEnv,
   work: (state: OpenRegistry, config: Config) => Promise<number>,
 ): Promise<number> {
-  return withCleanup(environment, async (config, log, cleanup) =>
-    work(await openDatabase(config, log, cleanup, embeddedPostgres(log)), config),
-  )
+  return withCleanup(environment, async (config, log, cleanup) => {
+    const { openDatabase } = await import('../../server/stores.ts')
+    return work(await openDatabase(config, log, cleanup, embeddedPostgres(log)), config)
+  })
 }
 
 /** Runs `work` on the database of an existing registry after its migrations. Throws CommandError like `withStores`. */
@@ -58,6 +58,7 @@ export async function withRegistry(
 ): Promise<number> {
   await assertRegistryExists(environment)
   return withDatabase(environment, async (state, config) => {
+    const { migrate } = await import('../../db/migrations.ts')
     await migrate(state.db)
     return work(state, config)
   })
@@ -90,11 +91,13 @@ async function findMissingRegistry(environment: NodeJS.ProcessEnv): Promise<stri
 const WARNINGS_ONLY = 'warn'
 
 function embeddedPostgres(log: Log): StartEmbedded {
-  return (options) =>
-    connectToEmbeddedPostgres({
+  return async (options) => {
+    const { connectToEmbeddedPostgres } = await import('../../embedded-postgres/supervisor.ts')
+    return connectToEmbeddedPostgres({
       ...options,
       onLost: (error) => log.error({ err: error }, 'the embedded Postgres stopped'),
     })
+  }
 }
 
 async function withCleanup(
@@ -103,7 +106,9 @@ async function withCleanup(
 ): Promise<number> {
   const cleanup = new CleanupStack()
   try {
-    return await work(parseConfig(environment), createLog(WARNINGS_ONLY), cleanup)
+    const config = parseConfig(environment)
+    const { createLog } = await import('../../server/log.ts')
+    return await work(config, createLog(WARNINGS_ONLY), cleanup)
   } catch (error) {
     if (!isOperatorError(error)) throw error
     throw new CommandError(error.message, { cause: error })

@@ -1,6 +1,5 @@
 import { parseConfig } from '../../config/config.ts'
 import { createLog, type Log } from '../../server/log.ts'
-import { startServer } from '../../server/server.ts'
 import { command } from '../command.ts'
 import { CommandError, STATUS } from '../errors.ts'
 import { isOperatorError } from './operator.ts'
@@ -13,7 +12,7 @@ const STATUS_NOT_STARTED = 1
 /** `rookery serve`: runs until SIGTERM or SIGINT. */
 export const serveCommand = command({
   notes:
-    'ROOKERY_* environment variables configure it, and none is required: see README.md. It runs until SIGTERM or SIGINT. In a terminal it logs warnings and errors unless ROOKERY_LOG_LEVEL is set.',
+    'Environment variables configure it (docs/settings.md); none is required. It runs until SIGTERM or SIGINT. On a terminal it logs only warnings and errors, unless ROOKERY_LOG_LEVEL is set.',
   examples: [
     ['rookery serve', 'start on 127.0.0.1:5000 with data in ./data'],
     ['ROOKERY_LISTEN=0.0.0.0:5000 rookery serve', 'accept connections from other machines'],
@@ -32,6 +31,8 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   const config = parseConfig(environment)
   const log = createLog(logLevel(config.logLevel, environment))
   const ending = new Ending(log)
+  // Loaded here, so that help does not load the server.
+  const { startServer } = await import('../../server/server.ts')
   const server = await startServer(config, log, (error) => ending.lost(error))
   const { url, adminPassword } = server
   process.stdout.write(startBanner({ url, publicUrl: config.publicUrl, adminPassword }))
