@@ -93,7 +93,7 @@ describe('rookery serve with no settings but an address and a folder', () => {
 
   it.skipIf(!hasProgram('script'))('prints nothing but the banner on a terminal', async () => {
     const settings = { ROOKERY_DATA_DIR: join(folder, 'data'), ROOKERY_LISTEN: '127.0.0.1:0' }
-    const command = `'${process.execPath}' '${MAIN}' serve`
+    const command = `exec '${process.execPath}' '${MAIN}' serve`
     const terminal = spawn('script', ['-qefc', command, '/dev/null'], {
       env: { PATH: process.env.PATH, HOME: folder, ...settings },
     })
