@@ -2,30 +2,30 @@ import { isObject } from '../oci/descriptor.ts'
 import { DEVICE_KINDS, type DeviceKind, TARGETS, type Target } from './kernel/solo5-notes.ts'
 import { isTime } from './time.ts'
 
-// A config is some lines; what is longer is something else.
+// A config has some lines; a longer file is not a config.
 export const CONFIG_BYTES_MAX = 64 * 1024
 const TEXT_CHARACTERS_MAX = 4096
 const LIST_MAX = 1000
-// MFT_MAX_ENTRIES less the reserved one.
+// MFT_MAX_ENTRIES without the reserved entry.
 const DEVICES_MAX = 63
-// No 64-bit machine has more: a petabyte.
+// A petabyte: no 64-bit machine has more.
 const MEMORY_MIB_MAX = 2 ** 30
 
-/** What the config of an image declares: all of it optional (spec/unikernel-image.md, "Config"). */
+/** The config of an image. All fields are optional (spec/unikernel-image.md, "Config"). */
 export type UnikernelConfig = {
   readonly name?: string
   readonly target?: Target
   readonly abi?: { readonly target?: Target; readonly version?: number }
   readonly architecture?: string
   readonly devices?: readonly { readonly name: string; readonly kind: DeviceKind }[]
-  /** What the kernel wants at the least, in MiB. */
+  /** The least memory that the kernel needs, in MiB. */
   readonly memory?: number
   readonly argv?: readonly string[]
   /** RFC 3339. */
   readonly created?: string
 }
 
-/** A config that breaks the format's rules. The message is one line: which field, and what is right. */
+/** A malformed config. The message is one line with the field and the rule. */
 export class MalformedConfigError extends Error {
   override readonly name = 'MalformedConfigError'
 }
@@ -33,8 +33,8 @@ export class MalformedConfigError extends Error {
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
 /**
- * Reads the config of a unikernel image. Fields that it does not know are left alone. Throws
- * MalformedConfigError that names the field.
+ * Parses the config of a unikernel image. Unknown fields are ignored. Throws MalformedConfigError
+ * that names the field.
  */
 export function parseConfig(bytes: Uint8Array): UnikernelConfig {
   if (bytes.length > CONFIG_BYTES_MAX) {

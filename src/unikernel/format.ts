@@ -5,10 +5,10 @@ import { IMAGE_MANIFEST, type MediaType } from '../oci/media-type.ts'
 
 /** The artifact type of a unikernel image. */
 export const UNIKERNEL = 'application/vnd.unikernel.v1'
-/** The media type of its config, when it has another than the empty one. */
+/** The media type of its config, unless the config is empty. */
 export const UNIKERNEL_CONFIG = 'application/vnd.unikernel.config.v1+json'
 
-/** What a layer of a unikernel image is, in the order in which the layers stand. */
+/** The roles of layers in a unikernel image, in the order of the layers. */
 export const ROLES = [
   'kernel',
   'opam-switch',
@@ -21,16 +21,19 @@ export const ROLES = [
 ] as const
 export type Role = (typeof ROLES)[number]
 
-/** The layers that say from what the kernel was made: together they make the input id. */
+/** The layers that describe the inputs of the build. Together they make the input id. */
 export const INPUTS = ['opam-switch', 'build-environment', 'system-packages'] as const
 export type Input = (typeof INPUTS)[number]
 
 export const TITLE = 'org.opencontainers.image.title'
 export const CREATED = 'org.opencontainers.image.created'
-/** The time of an image whose inputs name none: the first of 1970, as reproducible builds have it. */
+/** The time of an image whose inputs have none: the start of 1970, as in reproducible builds. */
 export const NO_TIME = '1970-01-01T00:00:00Z'
 
-/** Annotations of a manifest that claim something of its kernel. Each is optional, and is judged. */
+/**
+ * Annotations of a manifest that claim properties of its kernel. Each is optional, and is
+ * validated.
+ */
 export const CLAIMS = {
   target: 'vnd.unikernel.target',
   abi: 'vnd.unikernel.abi',
@@ -40,7 +43,7 @@ export const CLAIMS = {
   inputId: 'vnd.unikernel.input-id',
 } as const
 
-/** The media type of a layer of this role. */
+/** Returns the media type of a layer with this role. */
 export function mediaTypeOf(role: Role): MediaType {
   return `application/vnd.unikernel.${role}.v1` as MediaType
 }
@@ -49,12 +52,12 @@ const ROLE_BY_MEDIA_TYPE: ReadonlyMap<string, Role> = new Map(
   ROLES.map((role) => [mediaTypeOf(role), role]),
 )
 
-/** The role that a layer's media type declares. */
+/** Finds the role that a layer's media type declares. */
 export function findDeclaredRole(mediaType: string): Role | undefined {
   return ROLE_BY_MEDIA_TYPE.get(mediaType)
 }
 
-/** The role of a file by the name that orb gives it, beside a kernel that is known as one. */
+/** Finds the role of a file by its name in orb's output folder. */
 export function findRoleOfTitle(title: string): Role | undefined {
   const name = baseName(title)
   const same = INPUTS.find((input) => input === name)
@@ -63,7 +66,7 @@ export function findRoleOfTitle(title: string): Role | undefined {
   return name.endsWith('.debug') ? 'debug' : undefined
 }
 
-/** A path's last part. */
+/** Returns the last component of a path. */
 export function baseName(path: string): string {
   return path.slice(path.lastIndexOf('/') + 1)
 }
@@ -71,14 +74,14 @@ export function baseName(path: string): string {
 /** A file that becomes a layer. */
 export type ImageFile = {
   readonly role: Role
-  /** Under this name clients save it. */
+  /** Clients save the file under this name. */
   readonly title: string
   readonly digest: Digest
-  /** Bytes. */
+  /** In bytes. */
   readonly size: number
 }
 
-/** What an image is made of. */
+/** The contents of an image. */
 export type ImageContents = {
   /** In any order. */
   readonly files: readonly ImageFile[]
@@ -89,8 +92,8 @@ export type ImageContents = {
 }
 
 /**
- * The manifest of a unikernel image: byte for byte what `oras push` makes of the same files in the
- * order of ROLES, with the same time (spec/unikernel-image.md, "Making an image").
+ * Makes the manifest of a unikernel image: byte for byte that of `oras push` with the same files in
+ * the order of ROLES and the same time (spec/unikernel-image.md, "Building an image").
  */
 export function imageManifest({ files, config, created }: ImageContents): Uint8Array {
   const ordered = files.toSorted((a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role))
@@ -117,7 +120,10 @@ const EMPTY_CONFIG = {
   data: Buffer.from(EMPTY_JSON).toString('base64'),
 }
 
-/** JSON as Go's `json.Marshal` writes it, which escapes what HTML or JavaScript would misread. */
+/**
+ * Formats JSON as Go's `json.Marshal` does, which escapes characters that are special in HTML or
+ * JavaScript.
+ */
 function goJson(value: unknown): string {
   return JSON.stringify(value).replace(
     /[<>&\u2028\u2029]/g,
@@ -125,7 +131,9 @@ function goJson(value: unknown): string {
   )
 }
 
-/** The time to annotate: that of the sources, as `SOURCE_DATE_EPOCH` has it (seconds), or NO_TIME. */
+/**
+ * Returns the time to annotate: that of the sources from `SOURCE_DATE_EPOCH` (seconds), or NO_TIME.
+ */
 export function createdTime(sourceDateEpoch: number | undefined): string {
   if (sourceDateEpoch === undefined) return NO_TIME
   return new Date(sourceDateEpoch * 1000).toISOString().replace(/\.\d+Z$/, 'Z')

@@ -9,38 +9,38 @@ import type { SystemPackages } from './host/system-packages.ts'
 import type { Solo5Kernel } from './kernel/solo5.ts'
 import type { OpamSwitch } from './opam/switch.ts'
 
-/** A layer of a unikernel image, and what the registry makes of it. */
+/** A layer of a unikernel image. */
 export type ImageLayer = {
-  /** Undefined for what the format has no word for. */
+  /** Undefined for a layer that has no role in the format. */
   readonly role: Role | undefined
   readonly title: string | undefined
   readonly mediaType: string
   readonly digest: Digest
-  /** Bytes. */
+  /** In bytes. */
   readonly size: number
-  /** Why it was not understood: it is stored, and nothing is known of it. One line. */
+  /** Why the layer has no analysis, in one line. The layer is stored anyway. */
   readonly problem: string | undefined
 }
 
 export type Kernel = {
   readonly digest: Digest
-  /** Bytes. */
+  /** In bytes. */
   readonly size: number
   readonly title: string | undefined
   readonly solo5: Solo5Kernel
 }
 
-/** Everything that the registry read out of one unikernel image. */
+/** A unikernel image with the analyses of its layers. */
 export type UnikernelImage = {
   readonly kernel: Kernel
-  /** As the manifest has them; also the kernel. */
+  /** In the order of the manifest, with the kernel. */
   readonly layers: readonly ImageLayer[]
   readonly config: UnikernelConfig | undefined
   readonly opamSwitch: OpamSwitch | undefined
   readonly systemPackages: SystemPackages | undefined
   readonly buildEnvironment: BuildEnvironment | undefined
   readonly buildHashes: BuildHashes | undefined
-  /** 64 hexadecimal digits. Undefined unless all three inputs are there. */
+  /** 64 hexadecimal digits. Undefined without all three inputs. */
   readonly inputId: string | undefined
 }
 
@@ -48,8 +48,8 @@ export type UnikernelImage = {
 export type InputDigests = Readonly<Record<Input, string>>
 
 /**
- * What identifies the inputs of a build: the SHA-256 of the three raw digests one after the other,
- * opam switch, build environment, system packages, as builders of MirageOS compute it.
+ * Computes the id of a build's inputs: the SHA-256 of the three raw digests of opam switch, build
+ * environment and system packages, concatenated in this order, as builders of MirageOS compute it.
  */
 export function inputIdOf(digests: InputDigests): string {
   const hash = createHash('sha256')

@@ -41,21 +41,24 @@ export type AnalysisValues = {
 export type AnalyzedRole = keyof AnalysisValues
 
 /**
- * The analysis of a blob as one role. Without a value and without a problem, the blob is not a Solo5
- * kernel; that is no problem, because a layer need not be one.
+ * The analysis of a blob as one role. Without a value and a problem, the blob is not a Solo5
+ * kernel: that is no problem, because a layer need not be one.
  */
 export type LayerAnalysis<R extends AnalyzedRole = AnalyzedRole> = {
   readonly value: AnalysisValues[R] | undefined
-  /** Why the blob could not be parsed, or says nothing, in one line. */
+  /** Why the blob could not be parsed, or has no content, in one line. */
   readonly problem: string | undefined
-  /** Hash of the bytes, in hexadecimal. Undefined when the blob is too large and its digest has another algorithm. */
+  /**
+   * SHA-256 of the bytes, in hexadecimal. Undefined when the blob is too large and its digest has
+   * another algorithm.
+   */
   readonly sha256: string | undefined
 }
 
 /** A blob with ranged reads. */
 export type BlobSource = {
   readonly digest: Digest
-  /** Bytes. */
+  /** In bytes. */
   readonly size: number
   readonly read: ReadRange
 }
@@ -97,7 +100,7 @@ export async function analyzeBlob(role: AnalyzedRole, source: BlobSource): Promi
   return { sha256: digest, value, problem: problem ?? findEmptiness(value) }
 }
 
-/** A list without entries is well formed, but no provenance. */
+/** A list without entries is well formed, but it is no provenance. */
 function findEmptiness(value: AnalysisValues[AnalyzedRole] | undefined): string | undefined {
   if (value === undefined) return undefined
   if ('installed' in value && value.installed.length === 0) return 'it lists no installed package'

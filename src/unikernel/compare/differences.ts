@@ -1,9 +1,9 @@
 import { type Ecosystem, versionOrder } from '../versions/orders.ts'
 
-/** One thing on both sides. */
+/** A value on both sides. */
 export type ValueChange<T> = { readonly from: T; readonly to: T }
 
-/** What is on one side only, and what is on both and not the same. Each in the order of keys. */
+/** Items on one side only, and items that changed, each in the order of keys. */
 export type Differences<T, C> = {
   readonly added: readonly T[]
   readonly removed: readonly T[]
@@ -11,8 +11,8 @@ export type Differences<T, C> = {
 }
 
 /**
- * Compares two lists by the keys of their items, which each has once: `change` says what became of an
- * item, or nothing when it is the same. Linear, but for the order of what differs.
+ * Compares two lists by the unique keys of their items. `change` describes how an item changed;
+ * undefined when it did not. Linear, except for sorting the differences.
  */
 export function differences<T, C>(
   from: readonly T[],
@@ -39,7 +39,7 @@ function byKey<T>(items: readonly T[], keyOf: (item: T) => string): Map<string, 
   return new Map(items.map((item) => [keyOf(item), item]))
 }
 
-/** Only what differs is sorted: mostly that is little of much. */
+/** Only differences are sorted: they are few. */
 function inOrder<T>(keyed: readonly (readonly [string, T])[]): T[] {
   return keyed.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).map(([, item]) => item)
 }
@@ -49,7 +49,10 @@ export function isEmpty({ added, removed, changed }: Differences<unknown, unknow
   return added.length + removed.length + changed.length === 0
 }
 
-/** Which way a version went; undefined when both are the same to the ecosystem, or it is unknown. */
+/**
+ * Returns the direction of a version change; undefined when the ecosystem has both as equal, or it
+ * is unknown.
+ */
 export function directionOf(
   ecosystem: Ecosystem | undefined,
   from: string,

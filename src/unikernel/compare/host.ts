@@ -9,7 +9,7 @@ import {
   type ValueChange,
 } from './differences.ts'
 
-/** A package of the host with the versions that it has; mostly one. */
+/** A package of the host with its versions, mostly one. */
 export type HostPackage = {
   readonly name: string
   readonly architecture?: string
@@ -20,7 +20,7 @@ export type ChangedHostPackage = {
   readonly name: string
   readonly architecture?: string
   readonly versions: ValueChange<readonly string[]>
-  /** Undefined when there are several versions on a side. */
+  /** Undefined when a side has several versions. */
   readonly direction: 'upgrade' | 'downgrade' | undefined
 }
 
@@ -28,7 +28,7 @@ export type HostComparison = Differences<HostPackage, ChangedHostPackage> & {
   readonly manager: ValueChange<PackageManager | undefined>
 }
 
-/** Compares the packages of two hosts by name and, where it is said, architecture. */
+/** Compares the packages of two hosts by name and, if the list has it, architecture. */
 export function compareHosts(from: SystemPackages, to: SystemPackages): HostComparison {
   const ecosystem = from.manager === to.manager && to.manager ? ecosystemOf(to.manager) : undefined
   const found = differences(

@@ -10,10 +10,10 @@ import {
 } from './host.ts'
 import { compareSwitches, type OpamComparison } from './opam.ts'
 
-/** A kernel as it is compared. */
+/** A kernel in a comparison. */
 export type KernelSide = {
   readonly digest: Digest
-  /** Bytes. */
+  /** In bytes. */
   readonly size: number
   readonly target: string
   readonly abiVersion: number
@@ -21,13 +21,13 @@ export type KernelSide = {
 }
 
 /**
- * What two builds say of one another. `reproduced`: the same inputs made the same kernel;
- * `not-reproducible`: the same inputs made another; `same-output`: other inputs made the same;
- * `different`; and `unknown` when the inputs of a side are.
+ * The verdict about two builds. `reproduced`: the same inputs and the same kernel;
+ * `not-reproducible`: the same inputs and another kernel; `same-output`: other inputs and the same
+ * kernel; `different`: other inputs and another kernel; `unknown`: a side has unknown inputs.
  */
 export type Verdict = 'reproduced' | 'not-reproducible' | 'same-output' | 'different' | 'unknown'
 
-/** How one image differs from another. A part that a side does not tell of is undefined. */
+/** The differences between two images. A part that one side does not have is undefined. */
 export type Comparison = {
   readonly verdict: Verdict
   readonly inputId: ValueChange<string | undefined>
@@ -38,7 +38,7 @@ export type Comparison = {
   readonly buildEnvironment: EnvironmentComparison | undefined
 }
 
-/** Compares what is known of two images. */
+/** Compares the analyses of two images. */
 export function compareImages(from: UnikernelImage, to: UnikernelImage): Comparison {
   return {
     verdict: verdictOf(from, to),
@@ -78,12 +78,12 @@ function kernelSide({ kernel }: UnikernelImage): KernelSide {
 
 const devicesOf = ({ kernel }: UnikernelImage) => kernel.solo5.manifest.devices
 
-/** One of another kind under the same name is another device. */
+/** A device of another kind under the same name is another device. */
 function compareDevices(from: readonly Device[], to: readonly Device[]) {
   const keyOf = ({ kind, name }: Device) => `${kind}:${name}`
   const without = (devices: readonly Device[], others: readonly Device[]) => {
-    const known = new Set(others.map(keyOf))
-    return devices.filter((device) => !known.has(keyOf(device)))
+    const keys = new Set(others.map(keyOf))
+    return devices.filter((device) => !keys.has(keyOf(device)))
   }
   return { added: without(to, from), removed: without(from, to) }
 }

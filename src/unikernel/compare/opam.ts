@@ -12,17 +12,18 @@ import {
 export type PackageVersion = { readonly name: string; readonly version: string }
 
 /**
- * What is not the same about a package of one version. `checksums`: other bytes, or nothing says that
- * they are the same; `checksum-list`: more or fewer checksums, which agree where both have one.
+ * An aspect of a package that differs although the version is the same. `checksums`: other bytes,
+ * or no common checksum; `checksum-list`: more or fewer checksums, which agree where both sides
+ * have one.
  */
 export type Aspect = 'url' | 'checksums' | 'checksum-list' | 'extra-sources' | 'pinned'
 
-/** A package on both sides: another version, or the same from elsewhere or of other bytes. */
+/** A package on both sides with another version, or with another source or other bytes. */
 export type ChangedPackage = {
   readonly name: string
   readonly version: ValueChange<string>
   readonly direction: 'upgrade' | 'downgrade' | undefined
-  /** Beside the version; of another version, the source is another anyway. */
+  /** Aspects other than the version. Empty for another version, which always has another source. */
   readonly aspects: readonly Aspect[]
   /** Only when there are aspects. */
   readonly source?: ValueChange<InstalledPackage['source']>
@@ -44,7 +45,7 @@ export type OpamComparison = {
   readonly vendored: Differences<FromPackage<VendoredSource>, ChangedSource>
 }
 
-/** Compares two switches: packages, what was asked for, the compiler, and vendored sources. */
+/** Compares two switches: packages, roots, the compiler, and vendored sources. */
 export function compareSwitches(from: OpamSwitch, to: OpamSwitch): OpamComparison {
   const name = (one: { name: string }) => one.name
   const packages = differences(from.installed, to.installed, name, changedPackage)

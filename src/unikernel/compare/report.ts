@@ -8,10 +8,12 @@ const VERDICTS: Readonly<Record<Verdict, string>> = {
   'not-reproducible': 'ANOTHER kernel from the SAME inputs: the build is not reproducible',
   'same-output': 'the same kernel from other inputs',
   different: 'another kernel from other inputs',
-  unknown: 'the inputs of at least one are not known',
+  unknown: 'the inputs of at least one image are unknown',
 }
 
-/** A comparison for people, what a deployer wants to know first: one change a line, `+`, `-` or `~`. */
+/**
+ * Formats a comparison for people, most important first: one change a line, with `+`, `-` or `~`.
+ */
 export function describeComparison(comparison: Comparison): string[] {
   const { verdict, kernel, devices, opam, systemPackages, buildEnvironment } = comparison
   const { from, to } = kernel
@@ -29,7 +31,7 @@ export function describeComparison(comparison: Comparison): string[] {
       ...devices.removed.map(({ kind, name }) => `- ${kind}:${name}`),
     ]),
     ...(opam == null
-      ? ['opam packages: not known of both']
+      ? ['opam packages: unknown on one side']
       : [
           ...titled('opam packages', listed(opam.packages, plainVersion, changedPackage)),
           ...titled(
@@ -46,10 +48,10 @@ export function describeComparison(comparison: Comparison): string[] {
           ),
         ]),
     ...(systemPackages == null
-      ? ['host packages: not known of both']
+      ? ['host packages: unknown on one side']
       : titled('host packages', listed(systemPackages, hostPackage, changedHostPackage))),
     ...(buildEnvironment == null
-      ? ['build environment: not known of both']
+      ? ['build environment: unknown on one side']
       : titled(
           'build environment',
           listed(

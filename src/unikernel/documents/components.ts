@@ -5,37 +5,42 @@ import type { OpamSwitch } from '../opam/switch.ts'
 import { hostPurl, opamNamePurl, opamPurl, vendoredPurl } from './purl.ts'
 import { findArchiveVersion, findGithub, parseSourceAddress } from './source-address.ts'
 
-// A desktop with everything has some 5000 packages. Lists of a hostile image have many more, and each
+// A full desktop has some 5000 packages. Lists of a hostile image may have many more, and each
 // entry becomes half a kilobyte of a document.
 export const COMPONENTS_MAX = 10_000
 export const DEPENDENCIES_MAX = 50_000
 
-/** Something that an image was made of or with. */
+/** A component that an image was built from or with. */
 export type Component = {
-  /** No other ingredient of the image has it. */
+  /** Unique among the components of the image. */
   readonly ref: string
-  /** A package of the switch, a source that was built with the unikernel, a package of the host. */
+  /**
+   * A package of the switch, a source that was built with the unikernel, or a package of the host.
+   */
   readonly kind: 'opam' | 'vendored' | 'host'
   readonly name: string
   readonly version: string | undefined
   readonly purl: string
   readonly source: OpamSource | undefined
-  /** Patches and other files that go into the tree of its source. */
+  /** Patches and other files that are added to its source tree. */
   readonly extraSources: readonly ExtraSource[]
 }
 
-/** What an image was made of, and what depends on what. */
+/** The components of an image and their dependencies. */
 export type Components = {
   readonly list: readonly Component[]
-  /** Refs of the packages that were asked for, such as the unikernel itself. */
+  /** Refs of the requested packages, such as the unikernel itself. */
   readonly roots: readonly string[]
-  /** By ref, as far as the switch tells. Each ref once, none to itself; of some, that they have none. */
+  /**
+   * Dependencies by ref, as far as the switch has them. Each ref is listed once, none depends on
+   * itself, and a list may be empty.
+   */
   readonly dependencies: ReadonlyMap<string, readonly string[]>
-  /** How many ingredients and dependencies there are beyond the limits. */
+  /** The number of components and dependencies beyond the limits. */
   readonly omitted: number
 }
 
-/** Lists what an image was made of, up to INGREDIENTS_MAX: of what is not known, nothing. Linear but for the order. */
+/** Lists the components of an image, up to COMPONENTS_MAX. Linear, except for sorting. */
 export function componentsOf(image: UnikernelImage): Components {
   const { opamSwitch } = image
   const hosts = hostPackages(image)
@@ -50,7 +55,7 @@ export function componentsOf(image: UnikernelImage): Components {
   )
 }
 
-/** Lets go of what is beyond the limits, and of what leads there. */
+/** Cuts the lists to the limits, with all dependencies on components that are cut. */
 function limited(
   lists: readonly (readonly Component[])[],
   roots: readonly string[],
@@ -58,17 +63,17 @@ function limited(
 ): Components {
   const all = lists.flat()
   const list = all.slice(0, COMPONENTS_MAX)
-  const known = new Set(list.map(({ ref }) => ref))
+  const refs = new Set(list.map(({ ref }) => ref))
   const dependencies = new Map<string, readonly string[]>()
   let left = DEPENDENCIES_MAX
   let omitted = all.length - list.length
   for (const [ref, targets] of edges) {
-    const kept = known.has(ref) ? targets.filter((to) => known.has(to)).slice(0, left) : []
-    if (known.has(ref)) dependencies.set(ref, kept)
+    const kept = refs.has(ref) ? targets.filter((to) => refs.has(to)).slice(0, left) : []
+    if (refs.has(ref)) dependencies.set(ref, kept)
     left -= kept.length
     omitted += targets.length - kept.length
   }
-  return { list, roots: roots.filter((ref) => known.has(ref)), dependencies, omitted }
+  return { list, roots: roots.filter((ref) => refs.has(ref)), dependencies, omitted }
 }
 
 const opamRef = (name: string) => `opam/${name}`
@@ -116,7 +121,7 @@ function hostPackages({ systemPackages, buildEnvironment }: UnikernelImage): Com
   }))
 }
 
-/** What orb says of the dependencies, between the ingredients. */
+/** The dependencies that orb recorded, between components. */
 class DependencyGraph {
   readonly #edges = new Map<string, Set<string>>()
   readonly #installed: ReadonlySet<string>
@@ -134,7 +139,7 @@ class DependencyGraph {
     const reached = new Set([...this.#edges.values()].flatMap((targets) => [...targets]))
     for (const { package: owner, directory } of opamSwitch.duniverse) {
       const ref = vendoredRef(owner, directory)
-      // Nobody says what wants it: then whoever vendors it does.
+      // No dependency names this source: the package that vendors it depends on it.
       if (!reached.has(ref)) this.#add(this.#refOf('', owner), ref)
     }
   }
@@ -143,7 +148,7 @@ class DependencyGraph {
     return new Map([...this.#edges].map(([ref, targets]) => [ref, [...targets].toSorted()]))
   }
 
-  /** Packages that others depend on, and of which neither version nor source is known. */
+  /** Packages that others depend on, and whose version and source are unknown. */
   get unversioned(): readonly Component[] {
     return [...this.#unversioned.values()].toSorted((a, b) => (a.ref < b.ref ? -1 : 1))
   }
@@ -158,7 +163,7 @@ class DependencyGraph {
     this.#edges.set(from, targets.add(to))
   }
 
-  /** A name that is vendored and installed is the vendored one: that is what the unikernel links. */
+  /** A name that is vendored and installed is the vendored one: the unikernel links that. */
   #refOf(owner: string, name: string): string {
     const ref = vendoredRef(owner, name)
     if (this.#vendored.has(ref)) return ref

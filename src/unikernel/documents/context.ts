@@ -4,26 +4,26 @@ import type { Digest } from '../../oci/digest.ts'
 import type { OpamChecksum } from '../opam/package.ts'
 import { encoded } from './purl.ts'
 
-/** What a document says beside the image: where it is, and who brought it. */
+/** The context of a document: the location of the image, and its pusher. */
 export type DocumentContext = {
   readonly repository: string
-  /** Under what name clients know the registry, `host` or `host:port`. */
+  /** The registry's host for clients, `host` or `host:port`. */
   readonly registry: string
-  /** How clients reach it. */
+  /** The scheme of the registry's URLs for clients. */
   readonly scheme: 'http' | 'https'
-  /** Of the manifest. */
+  /** Digest of the manifest. */
   readonly digest: Digest
   readonly mediaType?: string
   readonly pushedAt: Date
   readonly pushedBy: string
-  /** Of Rookery. */
+  /** The version of Rookery. */
   readonly version: string
 }
 
-/** A hash in the words of the documents: `algorithm` as in-toto has it, such as `sha256`. */
+/** A hash as documents write it: `algorithm` as in in-toto, such as `sha256`. */
 export type Hash = { readonly algorithm: 'md5' | 'sha256' | 'sha512'; readonly hex: string }
 
-/** The hash that a digest or a checksum of opam, such as `sha256=…`, is. */
+/** Parses a digest, or a checksum of opam such as `sha256=…`. */
 export function hashOf(text: Digest | OpamChecksum): Hash {
   const [name = '', hex = ''] = text.split(/[:=]/)
   const algorithm = name === 'sha512' || name === 'md5' ? name : 'sha256'
@@ -31,17 +31,17 @@ export function hashOf(text: Digest | OpamChecksum): Hash {
 }
 
 /**
- * When a document was made: when the registry learned what it says. Not SOURCE_DATE_EPOCH, which is
- * often years before the build. RFC 3339 without fractions, which SPDX does not take.
+ * Returns the time of a document: when the registry received its content. Not SOURCE_DATE_EPOCH,
+ * which is often years before the build. RFC 3339 without fractions, which SPDX does not allow.
  */
 export function documentTime({ pushedAt }: DocumentContext): string {
   return pushedAt.toISOString().replace(/\.\d+Z$/, 'Z')
 }
 
-// Random, once: names below it are ours and nobody else's.
+// A random UUID, so that the names below it belong to Rookery alone.
 const NAMESPACE = '3f0c3a52-6c0e-4e0b-9a3d-5d2f1b7c8e94'
 
-/** A UUID that the same image, repository and version of Rookery always give: RFC 9562, version 5. */
+/** Makes a UUID from the image, the repository and the version of Rookery: RFC 9562, version 5. */
 export function documentUuid(format: string, context: DocumentContext): string {
   const { registry, repository, digest, version } = context
   const name = JSON.stringify([format, version, registry, repository, digest])
@@ -52,23 +52,23 @@ export function documentUuid(format: string, context: DocumentContext): string {
   return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
 }
 
-/** Where the manifest is: distribution spec, end-3. */
+/** Returns the URL of the manifest: distribution spec, end-3. */
 export function manifestUrl({ scheme, registry, repository, digest }: DocumentContext): string {
   return `${scheme}://${registry}/v2/${repository}/manifests/${digest}`
 }
 
-/** Where a blob is: distribution spec, end-2. */
+/** Returns the URL of a blob: distribution spec, end-2. */
 export function blobUrl(context: DocumentContext, digest: Digest): string {
   const { scheme, registry, repository } = context
   return `${scheme}://${registry}/v2/${repository}/blobs/${digest}`
 }
 
-/** Who pushed, as a URI below the registry. It names, and nothing answers there. */
+/** Identifies the pusher by a URI below the registry, which cannot be requested. */
 export function actorUri({ scheme, registry, pushedBy }: DocumentContext): string {
   return `${scheme}://${registry}/actors/${encoded(pushedBy)}`
 }
 
-/** Text as UTF-8 can carry it, on one line: titles of layers are whatever a client wrote. */
+/** Makes text well-formed UTF-8 on one line: clients choose the titles of layers. */
 export function plainText(text: string): string {
   return Buffer.from(text)
     .toString()

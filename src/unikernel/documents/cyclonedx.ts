@@ -19,15 +19,15 @@ const IMAGE = 'image'
 const ALGORITHMS = { md5: 'MD5', sha256: 'SHA-256', sha512: 'SHA-512' } as const
 
 /**
- * The bill of materials of an image as CycloneDX 1.6 JSON. The same image gives the same document.
- *
- * The unikernel is an `application`: `firmware` is what belongs to a device, and tools list it apart
- * from what is deployed. Packages of the host are components with the scope `excluded`, which tools
- * know as "not there at runtime"; `formulation` says more of a build, and hardly any tool reads it.
+ * Writes the bill of materials of an image as CycloneDX 1.6 JSON. The same image has the same
+ * document. The unikernel is an `application`: `firmware` belongs to a device, and tools list it
+ * apart from deployed software. Packages of the host are components with the scope `excluded`,
+ * which tools read as "not there at runtime"; `formulation` describes a build better, and hardly
+ * any tool reads it.
  */
 export function cycloneDx(image: UnikernelImage, context: DocumentContext): JsonObject {
-  const ingredients = componentsOf(image)
-  const { list, roots, dependencies } = ingredients
+  const components = componentsOf(image)
+  const { list, roots, dependencies } = components
   return {
     $schema: 'http://cyclonedx.org/schema/bom-1.6.schema.json',
     bomFormat: 'CycloneDX',
@@ -49,14 +49,14 @@ export function cycloneDx(image: UnikernelImage, context: DocumentContext): Json
     ],
     compositions: [
       {
-        aggregate: isIncomplete(image, ingredients) ? 'incomplete' : 'unknown',
+        aggregate: isIncomplete(image, components) ? 'incomplete' : 'unknown',
         assemblies: [IMAGE],
       },
     ],
   }
 }
 
-/** True when something is known to lack; without that, nobody knows. */
+/** True when something is known to be missing; false says that nobody knows. */
 function isIncomplete(
   { opamSwitch, systemPackages }: UnikernelImage,
   { omitted }: Components,
@@ -98,12 +98,12 @@ function layerComponent(layer: ImageLayer, index: number, context: DocumentConte
   })
 }
 
-// The schema takes these only; a media type in capitals is left out.
+// The schema allows only these; a media type in capitals is left out.
 function mimeType(mediaType: string | undefined): string | undefined {
   return /^[-+a-z0-9.]+\/[-+a-z0-9.]+$/.test(mediaType ?? '') ? mediaType : undefined
 }
 
-/** What has no field of its own, under a prefix that is nobody else's. */
+/** A property without a field of its own, under Rookery's own prefix. */
 function property(name: string, value: string): JsonObject {
   return { name: `unikernel:${name}`, value }
 }
@@ -129,7 +129,8 @@ function component(one: Component): JsonObject {
     'bom-ref': ref,
     name,
     version,
-    // Which packages of the switch are linked, and which only build, nobody tells: they have no scope.
+    // It is unknown which packages of the switch are linked and which only build: they have no
+    // scope.
     scope: kind === 'host' ? 'excluded' : undefined,
     hashes: hashes(source?.checksums.map(hashOf) ?? []),
     purl,
@@ -142,7 +143,7 @@ function component(one: Component): JsonObject {
         })),
       ),
     ],
-    properties: [property('ingredient', kind)],
+    properties: [property('component', kind)],
   })
 }
 

@@ -1,8 +1,8 @@
-/** What JSON can say: nothing undefined is among it. */
+/** A JSON value, without undefined. */
 export type Json = string | number | boolean | readonly Json[] | JsonObject
 export type JsonObject = { readonly [name: string]: Json }
 
-/** The fields that have a value; lists without items have none. */
+/** Returns the fields that have a value; empty lists are left out. */
 export function withoutUndefined(fields: {
   readonly [name: string]: Json | undefined
 }): JsonObject {

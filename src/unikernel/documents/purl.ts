@@ -16,11 +16,11 @@ type Purl = {
   readonly namespace?: string | undefined
   readonly name: string
   readonly version?: string | undefined
-  /** Those that are undefined or empty are left out. */
+  /** Undefined and empty qualifiers are left out. */
   readonly qualifiers?: Readonly<Record<string, string | undefined>>
 }
 
-/** Package URLs (ECMA-427) in canonical form: qualifiers in the order of their names. */
+/** Formats a package URL (ECMA-427) in canonical form: qualifiers in the order of their names. */
 function purlOf({ type, namespace, name, version, qualifiers = {} }: Purl): string {
   const path = [type, ...(namespace === undefined ? [] : [encoded(namespace)]), encoded(name)]
   const pairs = Object.entries(qualifiers)
@@ -31,35 +31,35 @@ function purlOf({ type, namespace, name, version, qualifiers = {} }: Purl): stri
   return `pkg:${path.join('/')}${at}${pairs.length === 0 ? '' : `?${pairs.join('&')}`}`
 }
 
-/** ECMA-427, "Character encoding": letters, digits, `.-_~` and the colon stand for themselves. */
+/** ECMA-427, "Character encoding": letters, digits, `.-_~` and the colon are not encoded. */
 export function encoded(text: string): string {
   return text.replaceAll(/[^A-Za-z0-9.\-_~:]+/g, percentEncoded)
 }
 
 /**
- * A package of opam. One that is pinned may be another than the repository's of this version, so it
- * says where its source is.
+ * Returns the purl of an opam package. A pinned package may differ from the repository's package of
+ * this version, so its purl has the source.
  */
 export function opamPurl({ name, version, pinned, source }: InstalledPackage): string {
   const qualifiers = pinned && source !== undefined ? sourceQualifiers(source) : {}
   return purlOf({ type: 'opam', name, version, qualifiers })
 }
 
-/** A package of opam of which only the name is known. */
+/** Returns the purl of an opam package whose version is unknown. */
 export function opamNamePurl(name: string): string {
   return purlOf({ type: 'opam', name })
 }
 
 /**
- * A vendored source: of GitHub's type when its address says the repository and the tag or commit,
- * else a generic one that says where it is. Its version is as the name of the archive says.
+ * Returns the purl of a vendored source: of GitHub's type when its URL has the repository and the
+ * tag or commit, else a generic one with the URL. The version is that of the archive's name.
  */
 export function vendoredPurl(source: VendoredSource): string {
   const address = parseSourceAddress(source.url)
   const github = findGithub(address)
   if (github !== undefined) {
     const { owner, name, version } = github
-    // GitHub's names have no case.
+    // GitHub's names are case-insensitive.
     const named = { namespace: owner.toLowerCase(), name: name.toLowerCase() }
     return purlOf({ type: 'github', ...named, version })
   }
@@ -80,14 +80,14 @@ function sourceQualifiers({ url, checksums }: OpamSource): Readonly<Record<strin
   return { vcs_url: `${address.vcs}+${address.address}${at}`, checksum }
 }
 
-// What an environment says may be anything, and readers stumble over a `%` that stands for itself.
+// An environment may have any value, and readers fail on an unencoded `%`.
 const DISTRIBUTION = /^[a-z0-9][a-z0-9._-]*$/
 const RELEASE = /^[A-Za-z0-9][A-Za-z0-9._+~-]*$/
 
 /**
- * A package of the host. Of dpkg's and apk's, the distribution is the namespace, `debian` and
- * `alpine` when it is not known. FreeBSD's have no type that tools know (`bsd` is proposed), so they
- * are generic ones of `freebsd`, which every tool can read.
+ * Returns the purl of a package of the host. For dpkg and apk, the distribution is the namespace:
+ * `debian` and `alpine` when it is unknown. FreeBSD's packages have no type that tools read (`bsd`
+ * is proposed), so they have the generic type with the namespace `freebsd`, which every tool reads.
  */
 export function hostPurl(
   manager: PackageManager | undefined,
@@ -104,7 +104,7 @@ export function hostPurl(
     case 'dpkg':
     case 'apk': {
       const [type, usual] = manager === 'dpkg' ? ['deb', 'debian'] : ['apk', 'alpine']
-      // Both types want names in lower case.
+      // Both types require names in lower case.
       const named = { namespace: distribution ?? usual, name: name.toLowerCase() }
       return purlOf({ type, ...named, version, qualifiers })
     }
@@ -115,7 +115,10 @@ export function hostPurl(
   }
 }
 
-/** An image or artifact in a registry: the name is the repository's last part. */
+/**
+ * Returns the purl of an image or artifact in a registry: the name is the repository's last
+ * component.
+ */
 export function ociPurl(
   { registry, repository, digest }: { registry: string; repository: string; digest: string },
   tag?: string,

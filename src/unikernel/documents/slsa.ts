@@ -9,15 +9,15 @@ import { type JsonObject, withoutUndefined } from './json.ts'
 import { findCommit, findLocation, parseSourceAddress } from './source-address.ts'
 
 /**
- * How unikernels are built here: spec/unikernel-image.md, "Provenance". A UUID, because an address
- * would be somebody's.
+ * The build type of unikernels: spec/unikernel-image.md, "Provenance". A UUID, because a URL would
+ * belong to one organization.
  */
 export const BUILD_TYPE = 'urn:uuid:b8f2a1c4-0d37-4c1e-8a52-6e9d3f70c5b1'
 
 /**
- * SLSA provenance v1 in an in-toto statement v1, not signed: what an image says of its own build. The
- * builder is whoever pushed it, as this registry names them. Times and an id of the build are not
- * known, so there is no metadata.
+ * Writes SLSA provenance v1 in an unsigned in-toto statement v1: what the image itself records
+ * about its build. The builder is the pusher, as this registry names it. Times and an id of the
+ * build are unknown, so there is no metadata.
  */
 export function slsaProvenance(image: UnikernelImage, context: DocumentContext): JsonObject {
   const { layers } = image
@@ -35,7 +35,7 @@ export function slsaProvenance(image: UnikernelImage, context: DocumentContext):
         internalParameters: internalParameters(image),
         resolvedDependencies: [
           ...withRole(...INPUTS, 'script').map((layer) => layerDescriptor(layer, context)),
-          ...componentsOf(image).list.flatMap(ingredientDescriptors),
+          ...componentsOf(image).list.flatMap(componentDescriptors),
         ],
       }),
       runDetails: withoutUndefined({
@@ -46,7 +46,7 @@ export function slsaProvenance(image: UnikernelImage, context: DocumentContext):
   }
 }
 
-/** The kernel and its twin with symbols. in-toto, "Statement": their names should be unique. */
+/** The kernel and its debug twin. in-toto, "Statement": their names should be unique. */
 function subjects({ kernel, layers }: UnikernelImage): JsonObject[] {
   const name = nameOf(kernel.title, 'kernel')
   const debug = layers.find(({ role }) => role === 'debug')
@@ -60,7 +60,7 @@ function subject(name: string, digest: Digest): JsonObject {
   return { name, digest: digestSet([hashOf(digest)]) }
 }
 
-/** What was asked for: packages, a target, and the inputs by their id. */
+/** The request of the build: packages, a target, and the inputs by their id. */
 function externalParameters({ kernel, opamSwitch, inputId }: UnikernelImage): JsonObject {
   const { target } = kernel.solo5.abi
   const packages = opamSwitch?.roots.map(({ name, version }) => `${name}.${version}`)
@@ -88,14 +88,14 @@ function layerDescriptor(layer: ImageLayer, context: DocumentContext): JsonObjec
   })
 }
 
-function ingredientDescriptors(one: Component): JsonObject[] {
+function componentDescriptors(one: Component): JsonObject[] {
   const { kind, name, purl, source, extraSources } = one
-  const annotations = { ingredient: kind }
+  const annotations = { component: kind }
   return [
     withoutUndefined({ name, uri: purl, ...(source && sourceFields(source)), annotations }),
     ...extraSources.flatMap((extra) => {
       const { digest, downloadLocation } = sourceFields(extra)
-      // in-toto, "ResourceDescriptor": without a place and a digest there is nothing to say.
+      // in-toto, "ResourceDescriptor": without a URI and a digest a descriptor is empty.
       if (digest === undefined && downloadLocation === undefined) return []
       return [
         withoutUndefined({
@@ -118,7 +118,7 @@ function sourceFields({ url, checksums }: OpamSource) {
   }
 }
 
-/** in-toto's DigestSet: one hash an algorithm, so of two of one kind the first. */
+/** in-toto's DigestSet has one hash for each algorithm: the first one counts. */
 function digestSet(hashes: readonly Hash[], gitCommit?: string): JsonObject {
   const reversed = hashes.toReversed().map(({ algorithm, hex }) => [algorithm, hex])
   return { ...Object.fromEntries(reversed), ...withoutUndefined({ gitCommit }) }

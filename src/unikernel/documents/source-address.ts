@@ -1,21 +1,21 @@
 import { Buffer } from 'node:buffer'
 import { cutArchiveEnding, findArchiveName } from '../opam/archive.ts'
 
-/** An address of opam, taken apart: opam manual, "URLs". */
+/** The parts of an opam URL: opam manual, "URLs". */
 export type SourceAddress = {
   readonly vcs: 'git' | 'hg' | 'darcs' | undefined
-  /** A URI, or a path of a file, without what names the version system and a reference. */
+  /** A URI or a file path, without version control system and reference. */
   readonly address: string
-  /** A commit, tag or branch behind `#`. Only with a version system. */
+  /** A commit, tag or branch after `#`. Only with a version control system. */
   readonly reference: string | undefined
 }
 
-/** Reads an address such as `git+https://example.org/x.git#0f1e…` or `https://example.org/x.tbz`. */
+/** Parses a URL such as `git+https://example.org/x.git#0f1e…` or `https://example.org/x.tbz`. */
 export function parseSourceAddress(url: string): SourceAddress {
   const [, prefix, rest = url] = /^(git|hg|darcs)\+(.*)$/s.exec(url) ?? []
   const hash = rest.indexOf('#')
   const address = hash === -1 ? rest : rest.slice(0, hash)
-  // As opam guesses.
+  // The same guess as opam's.
   const isGit = prefix === 'git' || /^git:/.test(address) || address.endsWith('.git')
   const vcs = isGit ? 'git' : prefix === 'hg' || prefix === 'darcs' ? prefix : undefined
   if (vcs === undefined) return { vcs, address: uriOf(rest), reference: undefined }
@@ -24,8 +24,8 @@ export function parseSourceAddress(url: string): SourceAddress {
 }
 
 /**
- * A location as SPDX 2.3 writes it (7.7), `git+https://example.org/x.git@0f1e…`; undefined for what
- * is no address on a network.
+ * Formats a download location of SPDX 2.3 (7.7), `git+https://example.org/x.git@0f1e…`; undefined
+ * for a source that is not on a network.
  */
 export function findLocation({ vcs, address, reference }: SourceAddress): string | undefined {
   if (vcs === undefined) return /^(?:https?|ftp):\/\/[^/]/.test(address) ? address : undefined
@@ -34,17 +34,17 @@ export function findLocation({ vcs, address, reference }: SourceAddress): string
   return `${vcs}+${address.replace(/#.*$/s, '')}${at}`
 }
 
-/** True when an address has a scheme of sources: a document links to nothing else. */
+/** True when the URL has a scheme of sources: a document links to no others. */
 export function isLink({ address }: SourceAddress): boolean {
   return /^(?:https?|ftp|ssh|git|rsync|file):\/\/./.test(address)
 }
 
-/** The commit of git that an address names by all of its digits, of SHA-1 or of SHA-256. */
+/** Finds the git commit that a URL names by all of its digits, of SHA-1 or of SHA-256. */
 export function findCommit({ vcs, reference = '' }: SourceAddress): string | undefined {
   return vcs === 'git' && /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(reference) ? reference : undefined
 }
 
-/** Where an address leads on GitHub. */
+/** A source on GitHub. */
 export type GithubSource = {
   readonly owner: string
   readonly name: string
@@ -54,7 +54,7 @@ export type GithubSource = {
 
 const WORD = /^[A-Za-z0-9._-]+$/
 
-/** The repository of GitHub of which an address is a commit, a tag's archive or a release. */
+/** Finds the GitHub repository whose commit, tag archive or release a URL names. */
 export function findGithub({ vcs, address, reference }: SourceAddress): GithubSource | undefined {
   const [scheme = '', , host = '', owner = '', repository = '', ...path] = address.split('/')
   const name = repository.replace(/\.git$/, '')
@@ -71,7 +71,7 @@ function findTag(path: readonly string[]): string | undefined {
   const [kind, second, ...rest] = path
   if (kind === 'releases' && second === 'download' && rest.length === 2) return tagOf(rest[0])
   if (kind !== 'archive' || second === undefined) return undefined
-  // What is below refs/heads is a branch, which moves.
+  // A name below refs/heads is a branch, which moves.
   if (second === 'refs')
     return rest[0] === 'tags' ? tagOf(cutArchiveEnding(rest.slice(1).join('/'))) : undefined
   return rest.length === 0 ? tagOf(cutArchiveEnding(second)) : undefined
@@ -79,14 +79,14 @@ function findTag(path: readonly string[]): string | undefined {
 
 const tagOf = (text = '') => (/^[A-Za-z0-9._+~/-]+$/.test(text) ? text : undefined)
 
-/** The version in the name of an archive, `2.1.1` of `…/cmdliner-2.1.1.tbz`, for a name it has. */
+/** Finds the version in the name of an archive, `2.1.1` of `…/cmdliner-2.1.1.tbz`, for its name. */
 export function findArchiveVersion({ vcs, address }: SourceAddress): string | undefined {
   if (vcs !== undefined) return undefined
   const archive = findArchiveName(address.slice(address.lastIndexOf('/') + 1))
   return archive?.name === undefined ? undefined : archive.version.replace(/^v/, '')
 }
 
-/** Text with what RFC 3986 has no place for percent-encoded, so that it can stand as a URI. */
+/** Percent-encodes the characters that RFC 3986 does not allow, so that the text is a URI. */
 export function uriOf(text: string): string {
   const hash = text.indexOf('#')
   const [before, after] = hash === -1 ? [text, ''] : [text.slice(0, hash), text.slice(hash + 1)]
@@ -100,7 +100,7 @@ function escaped(text: string): string {
   )
 }
 
-/** Every byte of the text's UTF-8. What is no UTF-16 is U+FFFD. */
+/** Percent-encodes every byte of the text's UTF-8. A lone surrogate becomes U+FFFD. */
 export function percentEncoded(text: string): string {
   return [...Buffer.from(text)]
     .map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`)

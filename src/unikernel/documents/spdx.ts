@@ -19,16 +19,15 @@ const IMAGE = 'SPDXRef-image'
 const NOASSERTION = 'NOASSERTION'
 
 /**
- * The bill of materials of an image as SPDX 2.3 JSON (ISO/IEC 5962 is 2.2.1, and 2.3 only adds to it).
- * The same image gives the same document. Not SPDX 3: it is another model in JSON-LD, and most tools
- * that take SPDX read only the second version.
- *
- * Layers are packages and not files: a file must have its SHA-1 (8.4), which a registry does not know.
+ * Writes the bill of materials of an image as SPDX 2.3 JSON (ISO/IEC 5962 is 2.2.1, and 2.3 only
+ * adds to it). The same image has the same document. Not SPDX 3: it is another model in JSON-LD,
+ * and most tools for SPDX read only version 2. Layers are packages and not files: a file must have
+ * its SHA-1 (8.4), which a registry does not know.
  */
 export function spdx(image: UnikernelImage, context: DocumentContext): JsonObject {
   const { list, roots, dependencies, omitted } = componentsOf(image)
   const layers = image.layers.map((layer, index) => ({ layer, id: `SPDXRef-layer-${index}` }))
-  const ids = new Map(list.map((one, index) => [one.ref, ingredientId(one, index)]))
+  const ids = new Map(list.map((one, index) => [one.ref, componentId(one, index)]))
   const idOf = (ref: string) => ids.get(ref) ?? IMAGE
   const rootRefs = new Set(roots)
   const kernel = layers.find(({ layer }) => layer.role === 'kernel')?.id ?? IMAGE
@@ -37,7 +36,7 @@ export function spdx(image: UnikernelImage, context: DocumentContext): JsonObjec
     dataLicense: 'CC0-1.0',
     SPDXID: DOCUMENT,
     name: `${context.repository}@${context.digest}`,
-    comment: omitted === 0 ? undefined : `${omitted} packages or dependencies more are not listed`,
+    comment: omitted === 0 ? undefined : `${omitted} more packages or dependencies are not listed`,
     documentNamespace: `urn:uuid:${documentUuid('spdx', context)}`,
     creationInfo: {
       created: documentTime(context),
@@ -46,14 +45,14 @@ export function spdx(image: UnikernelImage, context: DocumentContext): JsonObjec
     packages: [
       imagePackage(image, context),
       ...layers.map(({ layer, id }) => layerPackage(layer, id, context)),
-      ...list.map((one) => ingredientPackage(one, idOf(one.ref))),
+      ...list.map((one) => componentPackage(one, idOf(one.ref))),
     ],
     relationships: [
       relation(DOCUMENT, 'DESCRIBES', IMAGE),
       ...layers.map(({ id }) => relation(IMAGE, 'CONTAINS', id)),
       ...layers.flatMap(({ layer, id }) => layerRelation(layer, id, kernel)),
       ...roots.map((ref) => relation(kernel, 'GENERATED_FROM', idOf(ref))),
-      ...list.flatMap((one) => ingredientRelation(one, idOf(one.ref), kernel, rootRefs)),
+      ...list.flatMap((one) => componentRelation(one, idOf(one.ref), kernel, rootRefs)),
       ...[...dependencies].flatMap(([ref, targets]) =>
         targets.map((target) => relation(idOf(ref), 'DEPENDS_ON', idOf(target))),
       ),
@@ -61,8 +60,9 @@ export function spdx(image: UnikernelImage, context: DocumentContext): JsonObjec
   })
 }
 
-// 3.2: letters, digits, `.` and `-`. The number keeps apart what is written the same without the rest.
-function ingredientId({ kind, name }: Component, index: number): string {
+// 3.2: letters, digits, `.` and `-`. The number distinguishes names that differ in other characters
+// only.
+function componentId({ kind, name }: Component, index: number): string {
   return `SPDXRef-${kind}-${index}-${name.replaceAll(/[^A-Za-z0-9.-]/g, '-')}`
 }
 
@@ -75,7 +75,7 @@ function layerRelation({ role }: ImageLayer, id: string, kernel: string): JsonOb
   return [relation(id, role === 'debug' ? 'VARIANT_OF' : 'METAFILE_OF', kernel)]
 }
 
-function ingredientRelation(
+function componentRelation(
   { kind, ref }: Component,
   id: string,
   kernel: string,
@@ -119,7 +119,7 @@ function layerPackage(layer: ImageLayer, id: string, context: DocumentContext): 
   })
 }
 
-function ingredientPackage(one: Component, id: string): JsonObject {
+function componentPackage(one: Component, id: string): JsonObject {
   const { kind, name, version, purl, source } = one
   const location = source && findLocation(parseSourceAddress(source.url))
   return withoutUndefined({

@@ -1,34 +1,34 @@
 import { type LineProblem, LineProblems, linesOf, shownText } from './lines.ts'
 
-// That of a build by orb, which clears its environment first, has some 400 bytes.
+// A build by orb, which clears its environment first, has some 400 bytes.
 export const BUILD_ENVIRONMENT_BYTES_MAX = 1024 * 1024
 const VARIABLES_MAX = 10_000
 const VALUE_CHARACTERS_MAX = 64 * 1024
-// POSIX, "Environment Variables", and what shells and build systems really use.
+// POSIX, "Environment Variables", and the names that shells and build systems use.
 const NAME = /^[A-Za-z_][A-Za-z0-9_.()-]{0,254}$/
 
-// What a decoder writes for bytes that are no UTF-8. Two values that differ would look the same.
+// The decoder's replacement for invalid UTF-8. Two different values would look the same.
 const REPLACEMENT = '\ufffd'
 
-/** The environment in which a build ran, as `NAME=value` lines say it. */
+/** The environment of a build, from `NAME=value` lines. */
 export type BuildEnvironment = {
-  /** By name, in the order of UTF-16 units; each once. */
+  /** By name, in the order of UTF-16 units, without duplicates. */
   readonly variables: readonly { readonly name: string; readonly value: string }[]
-  /** What was not understood, and so left out. */
+  /** Lines that could not be parsed and were left out. */
   readonly problems: readonly LineProblem[]
 }
 
 /**
- * Reads `NAME=value` lines. Of a name that stands twice the last value counts, and it is a problem: orb
- * writes its own values behind those that it was given. Of more than BUILD_ENVIRONMENT_BYTES_MAX
- * nothing is read, which is a problem of the first line.
+ * Parses `NAME=value` lines. Among several values of a name the last one counts, and the others are
+ * a problem: orb writes its own values after the inherited ones. A file of more than
+ * BUILD_ENVIRONMENT_BYTES_MAX is not parsed, which is a problem of the first line.
  */
 export function parseBuildEnvironment(bytes: Uint8Array): BuildEnvironment {
   const problems = new LineProblems()
   if (bytes.length > BUILD_ENVIRONMENT_BYTES_MAX) {
     problems.add(
       1,
-      `the environment has ${bytes.length} bytes, and ${BUILD_ENVIRONMENT_BYTES_MAX} are the limit`,
+      `the environment has ${bytes.length} bytes; the limit is ${BUILD_ENVIRONMENT_BYTES_MAX}`,
     )
     return { variables: [], problems: problems.list() }
   }
@@ -37,14 +37,14 @@ export function parseBuildEnvironment(bytes: Uint8Array): BuildEnvironment {
     const equals = text.indexOf('=')
     const [name, value] = [text.slice(0, Math.max(0, equals)), text.slice(equals + 1)]
     if (equals === -1 || !NAME.test(name)) {
-      problems.add(number, `${shownText(text)} is no NAME=value`)
+      problems.add(number, `${shownText(text)} is not NAME=value`)
     } else if (value.length > VALUE_CHARACTERS_MAX || value.includes('\0')) {
       problems.add(
         number,
         `the value of ${name} has a NUL or more than ${VALUE_CHARACTERS_MAX} characters`,
       )
     } else if (value.includes(REPLACEMENT)) {
-      problems.add(number, `the value of ${name} is no UTF-8`)
+      problems.add(number, `the value of ${name} is not UTF-8`)
     } else if (!found.has(name) && found.size === VARIABLES_MAX) {
       problems.add(number, `there are more than ${VARIABLES_MAX} variables`)
     } else {
@@ -59,7 +59,10 @@ export function parseBuildEnvironment(bytes: Uint8Array): BuildEnvironment {
   }
 }
 
-/** What the environment says of the machine and of the build. What it does not say lacks. */
+/**
+ * The host and the build as the environment describes them. Fields without a variable are
+ * undefined.
+ */
 export type Host = {
   readonly os?: string
   readonly family?: string
@@ -72,7 +75,7 @@ export type Host = {
   readonly buildingPackage?: string
 }
 
-/** orb's names of these, which are those of opam's variables. */
+/** orb's variables for these, which are named like opam's. */
 const VARIABLES = {
   os: 'OS',
   family: 'OS_FAMILY',
@@ -86,10 +89,10 @@ const VARIABLES = {
 // RFC 3339 has years of four digits.
 const EPOCH_MAX = Date.UTC(9999, 11, 31) / 1000
 const WORD_CHARACTERS_MAX = 1000
-// No control characters, no surrogates, nothing that changes the direction of a line.
+// No control characters, no surrogates, and no characters that change the direction of a line.
 const VISIBLE = /^\P{C}+$/u
 
-/** What a build environment says of its host, checked. */
+/** Reads the checked description of the host from a build environment. */
 export function describeHost({ variables }: BuildEnvironment): Host {
   const values = new Map(variables.map(({ name, value }) => [name, value]))
   const said = Object.entries(VARIABLES).flatMap(([field, name]) => {

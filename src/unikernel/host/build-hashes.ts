@@ -11,37 +11,38 @@ import type { OpamField, OpamValue } from '../opam/value.ts'
 
 const PATH_CHARACTERS_MAX = 4096
 
-/** A hash of a file, in hexadecimal digits and lower case. */
+/** A hash of a file, in lower-case hexadecimal digits. */
 export type FileHash = {
   readonly algorithm: 'md5' | 'sha256' | 'sha512'
   readonly hex: string
 }
 
-/** What became of a path: opam's own words for the fields of `.changes`. */
+/** How a path changed: opam's own names for the fields of `.changes`. */
 export const FILE_CHANGES = ['added', 'contents-changed', 'kind-changed', 'perm-changed'] as const
 export type FileChange = (typeof FILE_CHANGES)[number]
 
-/** A file, folder or link that a build made or changed. */
+/** A file, folder or link that a build created or changed. */
 export type BuiltFile = {
-  /** Below the switch's prefix, such as `bin/www.hvt`. */
+  /** Relative to the switch's prefix, such as `bin/www.hvt`. */
   readonly path: string
   readonly change: FileChange
   readonly kind: 'file' | 'directory' | 'link' | 'other'
-  /** Of a file, if it is said: opam may have looked at size and time alone. */
+  /** Undefined when opam compared only size and time. */
   readonly digest: FileHash | undefined
 }
 
-/** What the build hashes say. */
+/** The content of a build-hashes file. */
 export type BuildHashes = {
-  /** By path, in the order of UTF-16 units; each once. */
+  /** By path, in the order of UTF-16 units, without duplicates. */
   readonly files: readonly BuiltFile[]
-  /** What was not understood, and so left out. In the order of the file. */
+  /** Entries that could not be parsed and were left out, in the order of the file. */
   readonly problems: readonly OpamProblem[]
 }
 
 /**
- * Reads the `.changes` of opam, which orb keeps as build hashes: lists of paths, each with what lies
- * there in braces, such as `"bin/www.hvt" {"F:9b2b…"}` (opam, OpamDirTrack). Throws MalformedOpamError.
+ * Parses opam's `.changes`, which orb stores as build hashes: lists of paths, each with its kind
+ * and hash in braces, such as `"bin/www.hvt" {"F:9b2b…"}` (opam, OpamDirTrack). Throws
+ * MalformedOpamError.
  */
 export function parseBuildHashes(source: Uint8Array): BuildHashes {
   const items = parseOpam(source)
@@ -51,8 +52,7 @@ export function parseBuildHashes(source: Uint8Array): BuildHashes {
     const field = findField(items, change, problems)
     for (const value of field ? valuesOf(field.value) : []) {
       const file = findFile(value, change, problems)
-      if (file && found.has(file.path))
-        problems.add(value, `${file.path} stands here a second time`)
+      if (file && found.has(file.path)) problems.add(value, `${file.path} is listed twice`)
       else if (file) found.set(file.path, { ...file, name: file.path })
     }
   }
@@ -77,7 +77,7 @@ function findFile(
   const path = findText(name, problems)
   if (path === undefined) return undefined
   if (path === '' || path.length > PATH_CHARACTERS_MAX || /[\0\p{Cs}]/u.test(path)) {
-    problems.add(value, 'a path has characters, and no NUL among them')
+    problems.add(value, 'a path must not be empty or contain NUL')
     return undefined
   }
   const [first] = options
@@ -86,11 +86,11 @@ function findFile(
 }
 
 const HASH = /^(?:(md5|sha256|sha512)=)?([0-9a-f]+)$/i
-// opam's tracking that is not precise: `F:S`, the bytes, `T`, and the time as OCaml writes a float.
+// opam's imprecise tracking: `F:S`, the bytes, `T`, and the time as OCaml writes a float.
 const SIZE_AND_TIME = /^F:S\d+T[\d.e+-]+$/
 const HEX_DIGITS = { md5: 32, sha256: 64, sha512: 128 } as const
 
-/** `F:` and a hash, `D`, `L:` and where the link leads, or `S:` and the numbers of a device. */
+/** `F:` and a hash, `D`, `L:` and the target of the link, or `S:` and the numbers of a device. */
 function describe(
   said: string,
   value: OpamValue,
@@ -106,11 +106,11 @@ function describe(
   if (hex.length === HEX_DIGITS[kind]) {
     return { kind: 'file', digest: { algorithm: kind, hex: hex.toLowerCase() } }
   }
-  problems.add(value, 'a file is F: and an MD5, or F: and sha256= or sha512= and that hash')
+  problems.add(value, 'a file must be F: and an MD5, or F: with sha256= or sha512= and that hash')
   return { kind: 'file', digest: undefined }
 }
 
 function algorithmOf(name = 'md5'): FileHash['algorithm'] {
-  const known = name.toLowerCase()
-  return known === 'sha256' || known === 'sha512' ? known : 'md5'
+  const algorithm = name.toLowerCase()
+  return algorithm === 'sha256' || algorithm === 'sha512' ? algorithm : 'md5'
 }

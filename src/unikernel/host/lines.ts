@@ -1,14 +1,14 @@
-// Who has as many has read enough.
+// More problems than anyone reads.
 export const PROBLEMS_MAX = 100
 
-/** What was not understood in a file of lines, and where. It was left out. */
+/** A line that could not be parsed and was left out. */
 export type LineProblem = {
   /** From 1. */
   readonly line: number
   readonly problem: string
 }
 
-/** Gathers what was not understood: PROBLEMS_MAX, and then one that says how many more. */
+/** Collects problems: the first PROBLEMS_MAX, and then one with the number of the others. */
 export class LineProblems {
   readonly #found: LineProblem[] = []
   #more = 0
@@ -26,14 +26,14 @@ export class LineProblems {
   }
 }
 
-/** A line without its end, and its number. */
+/** A line without its line ending, and its number. */
 export type Line = { readonly number: number; readonly text: string }
 
 const decoder = new TextDecoder('utf-8')
 
 /**
- * The lines of a file that are not empty, from 1, with LF or CRLF behind them, or nothing after the
- * last. What is no UTF-8 becomes U+FFFD; a byte order mark is left out.
+ * Yields the non-empty lines of a file, numbered from 1, with LF or CRLF line endings. Invalid
+ * UTF-8 becomes U+FFFD; a byte order mark is left out.
  */
 export function* linesOf(bytes: Uint8Array): Generator<Line> {
   const text = decoder.decode(bytes)
@@ -50,7 +50,7 @@ export function* linesOf(bytes: Uint8Array): Generator<Line> {
 
 const SHOWN_MAX = 40
 
-/** A piece of a file, as a message shows it: on one line, and not endless. */
+/** Shortens a piece of a file for a message, on one line. */
 export function shownText(text: string): string {
   const cut = text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}…` : text
   return JSON.stringify(cut)

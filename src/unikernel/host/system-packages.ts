@@ -1,50 +1,49 @@
 import { type Line, type LineProblem, LineProblems, linesOf, shownText } from './lines.ts'
 
-// A desktop with everything has some 5000 packages, which take 200 KB.
+// A full desktop has some 5000 packages, which take 200 KB.
 export const SYSTEM_PACKAGES_BYTES_MAX = 16 * 1024 * 1024
 export const SYSTEM_PACKAGES_MAX = 100_000
-// Longer than any manager's names. An index has to bear it.
+// Longer than the names of any package manager, and short enough for an index.
 const WORD_CHARACTERS_MAX = 255
-// So many lines say whose list it is.
+// The number of lines that decide the package manager.
 const SAMPLE_LINES_MAX = 100
 
-/** Whose list it is: Debian's and its relatives', Alpine's, or FreeBSD's. */
+/** The package manager of a list: of Debian and its relatives, Alpine, or FreeBSD. */
 export type PackageManager = 'dpkg' | 'apk' | 'pkg'
 
 /** A package of the build host. */
 export type SystemPackage = {
   readonly name: string
   readonly version: string
-  /** As the list says, which it mostly does not. */
+  /** Undefined in most lists. */
   readonly architecture?: string
 }
 
-/** What a list of system packages says. */
+/** The content of a list of system packages. */
 export type SystemPackages = {
   /** Undefined for a list without packages. */
   readonly manager: PackageManager | undefined
-  /** By name, then by version, in the order of UTF-16 units; each once. */
+  /** By name, then by version, in the order of UTF-16 units, without duplicates. */
   readonly packages: readonly SystemPackage[]
-  /** What was not understood, and so left out. */
+  /** Lines that could not be parsed and were left out. */
   readonly problems: readonly LineProblem[]
 }
 
-/** Too large to be read. The message is one line. */
+/** A list beyond the limits. The message is one line. */
 export class MalformedPackagesError extends Error {
   override readonly name = 'MalformedPackagesError'
 }
 
 /**
- * Reads a list of packages, one a line: dpkg's `name=version` or `name:arch=version`, Alpine's
- * `name-version-rN` with or without what `apk list` adds, FreeBSD's `name-version`. Whose list it is
- * follows from the first SAMPLE_LINES_MAX lines: most of them decide. A line that is not as the others
- * is a problem.
- * Throws MalformedPackagesError beyond the limits.
+ * Parses a list of packages, one a line: dpkg's `name=version` or `name:arch=version`, Alpine's
+ * `name-version-rN` with or without the additions of `apk list`, FreeBSD's `name-version`. The
+ * majority of the first SAMPLE_LINES_MAX lines decides the package manager. A line of another form
+ * is a problem. Throws MalformedPackagesError beyond the limits.
  */
 export function parseSystemPackages(bytes: Uint8Array): SystemPackages {
   if (bytes.length > SYSTEM_PACKAGES_BYTES_MAX) {
     throw new MalformedPackagesError(
-      `the list of packages has ${bytes.length} bytes, and ${SYSTEM_PACKAGES_BYTES_MAX} are the limit`,
+      `the list of packages has ${bytes.length} bytes; the limit is ${SYSTEM_PACKAGES_BYTES_MAX}`,
     )
   }
   const lines: Line[] = []
@@ -59,7 +58,7 @@ export function parseSystemPackages(bytes: Uint8Array): SystemPackages {
   const found = new Map<string, SystemPackage>()
   for (const { number, text } of lines) {
     const one = manager && READERS[manager](text)
-    if (one === undefined) problems.add(number, `${shownText(text)} is no ${expected(manager)}`)
+    if (one === undefined) problems.add(number, `${shownText(text)} is not ${expected(manager)}`)
     else found.set(`${one.name} ${one.version} ${one.architecture ?? ''}`, one)
   }
   return {
@@ -69,7 +68,7 @@ export function parseSystemPackages(bytes: Uint8Array): SystemPackages {
   }
 }
 
-/** The manager to which most lines belong; of several, the first in MANAGERS. */
+/** Finds the manager of most lines; on a tie, the first in MANAGERS. */
 function findManager(lines: readonly Line[]): PackageManager | undefined {
   const counts = { dpkg: 0, apk: 0, pkg: 0 }
   for (const { text } of lines) {
@@ -80,8 +79,9 @@ function findManager(lines: readonly Line[]): PackageManager | undefined {
   return best && counts[best] > 0 ? best : undefined
 }
 
-// A line belongs to the first that understands it. Nearly all of Alpine's would also do as FreeBSD's,
-// so a count of what each understands would make FreeBSD's out of Alpine's list with one odd line.
+// A line belongs to the first manager that parses it. Nearly all of Alpine's lines are also valid
+// for FreeBSD, so counting every manager that parses a line would turn an Alpine list with one odd
+// line into FreeBSD's.
 const MANAGERS = ['dpkg', 'apk', 'pkg'] as const
 
 const READERS: Readonly<Record<PackageManager, (line: string) => SystemPackage | undefined>> = {
@@ -91,13 +91,13 @@ const READERS: Readonly<Record<PackageManager, (line: string) => SystemPackage |
 }
 
 function expected(manager: PackageManager | undefined): string {
-  if (manager === 'dpkg') return 'name=version of a package of Debian'
-  if (manager === 'apk') return 'name-version-rN of a package of Alpine'
-  if (manager === 'pkg') return 'name-version of a package of FreeBSD'
-  return 'package of Debian, Alpine or FreeBSD'
+  if (manager === 'dpkg') return 'name=version of a Debian package'
+  if (manager === 'apk') return 'name-version-rN of an Alpine package'
+  if (manager === 'pkg') return 'name-version of a FreeBSD package'
+  return 'a package of Debian, Alpine or FreeBSD'
 }
 
-// Debian policy, 5.6.1 and 5.6.12; dpkg itself takes capitals and `_`, too.
+// Debian policy, 5.6.1 and 5.6.12; dpkg itself also accepts capitals and `_`.
 const DEBIAN_NAME = /^[A-Za-z0-9][A-Za-z0-9+._-]*$/
 const DEBIAN_VERSION = /^[0-9A-Za-z][0-9A-Za-z.+~:-]*$/
 const DEBIAN_ARCHITECTURE = /^[a-z0-9][a-z0-9-]*$/
@@ -127,7 +127,7 @@ function readAlpine(line: string): SystemPackage | undefined {
   return { name, version, architecture }
 }
 
-// FreeBSD's porter's handbook, 5.2: the version has no dash, so the last one ends the name.
+// FreeBSD's porter's handbook, 5.2: the version has no dash, so the last dash ends the name.
 const FREEBSD_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.+-]*$/
 const FREEBSD_VERSION = /^[A-Za-z0-9][A-Za-z0-9_.,+]*$/
 

@@ -1,20 +1,20 @@
 /**
- * Brings the bytes of a kernel from `start` to `end`, both counted, as in HTTP. What it gave is
- * valid until it is called again.
+ * Reads the bytes of a kernel from `start` to `end`, both inclusive as in HTTP. The result is valid
+ * until the next call.
  */
 export type ReadRange = (start: number, end: number) => Promise<Uint8Array>
 
-// A kernel of Solo5 takes two or three: its beginning, its notes, its section headers at the end.
+// A Solo5 kernel takes two or three: its beginning, its notes, and its section headers at the end.
 export const READS_MAX = 16
-// A kernel of Solo5 takes less than 50 KiB, however large it is.
+// A Solo5 kernel takes less than 50 KiB, at any size.
 export const READ_BYTES_MAX = 512 * 1024
-// One read of this brings the ELF header, the program headers and mostly the notes as well.
+// One read of this size has the ELF header, the program headers and mostly the notes as well.
 const BLOCK_BYTES = 16 * 1024
 
-/** An ELF that breaks the rules of ELF or of Solo5. The message is one line, with what is right. */
+/** An ELF that breaks the rules of ELF or of Solo5. The message is one line with the rule. */
 export class MalformedKernelError extends Error {
   override readonly name = 'MalformedKernelError'
-  /** Bytes from the beginning of the kernel to what is wrong. */
+  /** Offset of the error, in bytes from the beginning of the kernel. */
   readonly offset: number
 
   constructor(offset: number, problem: string) {
@@ -23,23 +23,23 @@ export class MalformedKernelError extends Error {
   }
 }
 
-/** A part of a kernel, as the kernel itself names it. */
+/** A part of a kernel, as declared by the kernel. */
 export type Area = {
   /** Bytes from the beginning of the kernel. */
   readonly offset: number
-  /** Bytes. Whatever 64 bits can say: it may be more than there are. */
+  /** In bytes. Any 64-bit number: it may be larger than the kernel. */
   readonly length: number
   /** For messages, such as `segment 3`. */
   readonly what: string
-  /** Where the kernel says so, in bytes from its beginning. */
+  /** Offset of the declaration, in bytes from the beginning of the kernel. */
   readonly saidAt: number
 }
 
 type Block = { readonly start: number; readonly bytes: Uint8Array }
 
-/** A kernel that lies elsewhere: brings no more than is asked, in few reads, and keeps it. */
+/** A remote kernel: reads only the requested parts, in few reads, and keeps them. */
 export class KernelBytes {
-  /** Bytes. */
+  /** In bytes. */
   readonly size: number
   readonly #read: ReadRange
   readonly #blocks: Block[] = []
@@ -51,8 +51,8 @@ export class KernelBytes {
   }
 
   /**
-   * The bytes of an area, which stay valid. Throws MalformedKernelError when the area does not lie in
-   * the kernel or a limit is passed, and whatever the read throws.
+   * Returns the bytes of an area, which stay valid. Throws MalformedKernelError when the area is
+   * not inside the kernel or a limit is exceeded, and the errors of the read.
    */
   async bytesOf(area: Area): Promise<Uint8Array> {
     this.assertInside(area)
@@ -66,19 +66,19 @@ export class KernelBytes {
     if (this.#blocks.length === READS_MAX || this.#bytesRead + wanted > READ_BYTES_MAX) {
       throw new MalformedKernelError(
         saidAt,
-        `headers and notes are scattered; they must be readable in ${READS_MAX} reads of together ${READ_BYTES_MAX} bytes`,
+        `headers and notes are scattered; they must be readable in ${READS_MAX} reads of ${READ_BYTES_MAX} bytes in total`,
       )
     }
     const bytes = new Uint8Array(await this.#read(offset, offset + wanted - 1))
     if (bytes.length !== wanted) {
-      throw new Error(`read ${bytes.length} bytes of a kernel from ${offset}, asked for ${wanted}`)
+      throw new Error(`read ${bytes.length} bytes of a kernel from ${offset}, requested ${wanted}`)
     }
     this.#blocks.push({ start: offset, bytes })
     this.#bytesRead += wanted
     return bytes.subarray(0, length)
   }
 
-  /** Throws MalformedKernelError when an area does not lie in the kernel. */
+  /** Throws MalformedKernelError when an area is not inside the kernel. */
   assertInside({ offset, length, what, saidAt }: Area): void {
     if (offset <= this.size && length <= this.size - offset) return
     throw new MalformedKernelError(
@@ -88,7 +88,7 @@ export class KernelBytes {
   }
 }
 
-/** A number out of a kernel, for a message: 64 bits may say more than a number holds exactly. */
+/** Formats a number of a kernel for a message: 64 bits may exceed the exact range of a number. */
 function shown(bytes: number): string {
   return Number.isSafeInteger(bytes) ? String(bytes) : '2^53 or more'
 }
@@ -98,10 +98,10 @@ export type Bits = 32 | 64
 
 export type Endianness = 'little' | 'big'
 
-/** How an ELF writes its numbers. */
+/** The number format of an ELF. */
 export type ElfFormat = { readonly bits: Bits; readonly endianness: Endianness }
 
-/** Numbers in an ELF, by their offsets in `bytes`. Throws RangeError beyond these. */
+/** Reads numbers of an ELF, by their offsets in `bytes`. Throws RangeError outside of `bytes`. */
 export class ElfFields {
   readonly #view: DataView
   readonly #bits: Bits
@@ -122,8 +122,8 @@ export class ElfFields {
   }
 
   /**
-   * An offset, a size or an alignment: 4 bytes in a 32-bit ELF, 8 in a 64-bit one. Rounded from 2^53
-   * on, which no kernel reaches; so a sum of two neither wraps nor turns negative.
+   * Reads an offset, a size or an alignment: 4 bytes in a 32-bit ELF, 8 in a 64-bit one. Rounded
+   * from 2^53 on, which no kernel reaches; so a sum of two neither wraps nor turns negative.
    */
   word(at: number): number {
     return this.#bits === 32 ? this.u32(at) : Number(this.#view.getBigUint64(at, this.#little))

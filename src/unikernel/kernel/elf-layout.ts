@@ -5,7 +5,7 @@ const SEGMENTS_MAX = 64
 // A debug twin has about 40, a Linux kernel 100.
 const SECTIONS_MAX = 512
 
-/** ELF specification, "ELF Identification": bytes that stand alike in every ELF. */
+/** ELF specification, "ELF Identification": bytes with the same layout in every ELF. */
 export const IDENTIFICATION = {
   bytes: 16,
   magic: [0x7f, 0x45, 0x4c, 0x46],
@@ -20,33 +20,33 @@ export const CLASSES: Readonly<Record<number, Bits>> = { 1: 32, 2: 64 }
 /** ELFDATA2LSB and ELFDATA2MSB. */
 export const BYTE_ORDERS: Readonly<Record<number, Endianness>> = { 1: 'little', 2: 'big' }
 
-/** EV_CURRENT, the only version of ELF there is. */
+/** EV_CURRENT, the only version of ELF. */
 export const ELF_VERSION = 1
 
-/** ELF specification, "ELF Header": fields that stand at the same place in both classes. */
+/** ELF specification, "ELF Header": fields with the same offset in both classes. */
 export const TYPE_AT = 16
 export const MACHINE_AT = 18
 export const VERSION_AT = 20
 
-/** ET_EXEC and ET_DYN: what can be run. Object files and core dumps are something else. */
+/** ET_EXEC and ET_DYN: executables. Object files and core dumps have other types. */
 export const EXECUTABLE: readonly number[] = [2, 3]
 
 export const PT_LOAD = 1
 export const PT_NOTE = 4
 export const SHT_NOTE = 7
 
-/** A table of program or section headers. Everything counts in bytes. */
+/** The layout of the program or section header table. All numbers are in bytes. */
 export type TableLayout = {
-  /** What a row describes. */
+  /** The subject of a row. */
   readonly what: 'segment' | 'section'
-  /** Rows that are read; an ELF with more is refused. */
+  /** The most rows that are read; an ELF with more is refused. */
   readonly max: number
-  /** Where the ELF header says where the table is, how large a row is, and how many there are. */
+  /** Fields of the ELF header with the table's offset, row size and row count. */
   readonly offsetAt: number
   readonly rowSizeAt: number
   readonly countAt: number
   readonly rowBytes: number
-  /** Where the fields stand in a row. */
+  /** Offsets of the fields in a row. */
   readonly row: {
     readonly type: number
     readonly offset: number
@@ -55,7 +55,7 @@ export type TableLayout = {
   }
 }
 
-/** Where the fields of an ELF header stand that differ between the classes. */
+/** Offsets of the ELF header's fields that differ between the classes. */
 export type HeaderLayout = {
   readonly bytes: number
   readonly sizeAt: number
@@ -63,7 +63,7 @@ export type HeaderLayout = {
   readonly sections: TableLayout
 }
 
-/** ELF specification: Elf32_Ehdr, Elf32_Phdr, Elf32_Shdr, and their 64-bit siblings. */
+/** ELF specification: Elf32_Ehdr, Elf32_Phdr, Elf32_Shdr, and their 64-bit counterparts. */
 export const LAYOUTS: Readonly<Record<Bits, HeaderLayout>> = {
   32: {
     bytes: 52,

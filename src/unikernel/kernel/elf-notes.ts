@@ -2,16 +2,16 @@ import { Buffer } from 'node:buffer'
 import type { ElfPart } from './elf.ts'
 import { ElfFields, type ElfFormat, MalformedKernelError } from './elf-bytes.ts'
 
-/** One note of an ELF. */
+/** A note of an ELF. */
 export type Note = {
-  /** Bytes from the beginning of the kernel to the note's header. */
+  /** Offset of the note's header, in bytes from the beginning of the kernel. */
   readonly offset: number
   readonly type: number
-  /** Whose note it is; with the NUL that should end it. */
+  /** The owner of the note, with the NUL that should end it. */
   readonly name: Uint8Array
-  /** What it says. */
+  /** The content of the note. */
   readonly descriptor: Uint8Array
-  /** Bytes from the beginning of the kernel to the descriptor. */
+  /** Offset of the descriptor, in bytes from the beginning of the kernel. */
   readonly descriptorOffset: number
 }
 
@@ -31,7 +31,7 @@ export function listNotes(
   format: ElfFormat,
 ): Note[] {
   const fields = new ElfFields(bytes, format)
-  // The specification says 8 for 64-bit ELFs; everyone writes 4, and says 8 where it is meant.
+  // The specification says 8 for 64-bit ELFs; all linkers write 4, and declare 8 where they use it.
   const padding = align === 8 ? 8 : 4
   const notes: Note[] = []
   let at = 0
@@ -41,13 +41,13 @@ export function listNotes(
       if (bytes.subarray(at).every((byte) => byte === 0)) break
       throw new MalformedKernelError(
         offset + at,
-        `${left} bytes are left for notes, and a header must have ${HEADER_BYTES}`,
+        `a note header must have ${HEADER_BYTES} bytes, but ${left} are left`,
       )
     }
     const nameBytes = fields.u32(at)
     const descriptorBytes = fields.u32(at + 4)
     const name = bytes.subarray(at + HEADER_BYTES, at + HEADER_BYTES + nameBytes)
-    // Solo5's structures have 20 bytes before the descriptor, however the segment is aligned.
+    // Solo5's structures have 20 bytes before the descriptor, at any alignment of the segment.
     const headBytes = padded(HEADER_BYTES + nameBytes, isSolo5Name(name) ? 4 : padding)
     const end = descriptorBytes === 0 ? HEADER_BYTES + nameBytes : headBytes + descriptorBytes
     if (end > left) {
@@ -69,7 +69,7 @@ export function listNotes(
   return notes
 }
 
-/** True for a note whose name begins as Solo5's does, whether or not it ends so. */
+/** True for a note whose name begins with Solo5's, with any ending. */
 export function isSolo5Name(name: Uint8Array): boolean {
   return Buffer.from(name.subarray(0, SOLO5.length)).toString('latin1') === SOLO5
 }

@@ -21,33 +21,34 @@ import {
   VERSION_AT,
 } from './elf-layout.ts'
 
-// Every Solo5 note there can be takes 7 KiB; a linker puts a few others beside them.
+// All possible Solo5 notes take 7 KiB; a linker adds a few others.
 export const NOTE_AREA_BYTES_MAX = 64 * 1024
 
 /** A segment or section of an ELF. */
 export type ElfPart = Area & {
   /** PT_NOTE and so on, or SHT_NOTE and so on. */
   readonly type: number
-  /** Bytes to whose multiples notes in it are padded. */
+  /** The alignment of its notes, in bytes. */
   readonly align: number
 }
 
-/** What an executable says of itself: only what it takes to find its notes. */
+/** The headers of an executable that locate its notes. */
 export type Elf = ElfFormat & {
-  /** e_machine: the number that the ELF specification gives the processor. */
+  /** e_machine: the number of the processor in the ELF specification. */
   readonly machine: number
-  /** PT_NOTE segments in the order of the file. They lie in it, and none overlaps another. */
+  /** PT_NOTE segments in the order of the file. They are inside the file, and do not overlap. */
   readonly noteSegments: readonly ElfPart[]
   /** SHT_NOTE sections, likewise. */
   readonly noteSections: readonly ElfPart[]
-  /** What would be loaded into memory (PT_LOAD), unchecked. */
+  /** Segments to be loaded into memory (PT_LOAD), unchecked. */
   readonly loadedSegments: readonly ElfPart[]
 }
 
 /**
- * Reads the headers of an executable, as the ELF specification (System V ABI, chapters 4 and 5) lays
- * them out. Undefined for what is no ELF, and for an ELF that nobody can run: an object file, a core
- * dump. Throws MalformedKernelError for an ELF that is cut off or contradicts itself.
+ * Reads the headers of an executable, in the layout of the ELF specification (System V ABI,
+ * chapters 4 and 5). Undefined for a file that is not an ELF, and for an ELF that is not
+ * executable: an object file, a core dump. Throws MalformedKernelError for an ELF that is truncated
+ * or contradicts itself.
  */
 export async function findElf(kernel: KernelBytes): Promise<Elf | undefined> {
   const { magic, classAt, byteOrderAt, versionAt } = IDENTIFICATION
@@ -61,14 +62,14 @@ export async function findElf(kernel: KernelBytes): Promise<Elf | undefined> {
   const endianness = BYTE_ORDERS[identification[byteOrderAt] ?? 0]
   if (!endianness)
     throw malformedField(byteOrderAt, 'byte order', identification[byteOrderAt], '1 or 2')
-  demand(versionAt, 'ELF version', identification[versionAt], ELF_VERSION)
+  assertField(versionAt, 'ELF version', identification[versionAt], ELF_VERSION)
 
   const layout = LAYOUTS[bits]
   const format = { bits, endianness }
   const header = new ElfFields(await kernel.bytesOf(headerOf(layout.bytes)), format)
-  demand(VERSION_AT, 'ELF version', header.u32(VERSION_AT), ELF_VERSION)
+  assertField(VERSION_AT, 'ELF version', header.u32(VERSION_AT), ELF_VERSION)
   if (!EXECUTABLE.includes(header.u16(TYPE_AT))) return undefined
-  demand(layout.sizeAt, 'size of the ELF header', header.u16(layout.sizeAt), layout.bytes)
+  assertField(layout.sizeAt, 'size of the ELF header', header.u16(layout.sizeAt), layout.bytes)
   const segments = await listParts(kernel, header, format, layout.segments)
   const sections = await listParts(kernel, header, format, layout.sections)
   return {
@@ -84,7 +85,7 @@ function headerOf(length: number): Area {
   return { offset: 0, length, what: 'the ELF header', saidAt: 0 }
 }
 
-/** What the program headers or the section headers describe. */
+/** Lists the segments or sections of a header table. */
 async function listParts(
   kernel: KernelBytes,
   header: ElfFields,
@@ -95,7 +96,7 @@ async function listParts(
   const count = header.u16(countAt)
   if (count > max) throw malformedField(countAt, `number of ${what}s`, count, `at most ${max}`)
   if (count === 0) {
-    // "Extended numbering": there are more sections than the field can say, 65 280 at least.
+    // "Extended numbering": there are more sections than the field can hold, 65 280 at least.
     if (what === 'segment' || offset === 0) return []
     throw malformedField(
       countAt,
@@ -104,7 +105,7 @@ async function listParts(
       `1 to ${max}, as there is a table of them`,
     )
   }
-  demand(rowSizeAt, `size of the header of a ${what}`, header.u16(rowSizeAt), rowBytes)
+  assertField(rowSizeAt, `size of the header of a ${what}`, header.u16(rowSizeAt), rowBytes)
   const table = { offset, length: count * rowBytes, what: `the table of ${what}s` }
   const fields = new ElfFields(await kernel.bytesOf({ ...table, saidAt: offsetAt }), format)
   return Array.from({ length: count }, (_, index) => {
@@ -120,7 +121,9 @@ async function listParts(
   })
 }
 
-/** Those that hold notes, by their offsets. An empty one holds none: `objcopy` leaves such. */
+/**
+ * Returns the parts with notes, by their offsets. Empty parts are skipped: `objcopy` leaves such.
+ */
 function notesOf(parts: readonly ElfPart[], type: number, kernel: KernelBytes): ElfPart[] {
   const notes = parts
     .filter((part) => part.type === type && part.length > 0)
@@ -135,17 +138,17 @@ function notesOf(parts: readonly ElfPart[], type: number, kernel: KernelBytes): 
     if (before && before.offset + before.length > part.offset) {
       throw new MalformedKernelError(
         part.saidAt,
-        `the notes of ${part.what} overlap those of ${before.what}; they must lie apart`,
+        `the notes of ${part.what} overlap those of ${before.what}; they must be disjoint`,
       )
     }
   }
   return notes
 }
 
-function demand(at: number, what: string, found: number | undefined, right: number): void {
+function assertField(at: number, what: string, found: number | undefined, right: number): void {
   if (found !== right) throw malformedField(at, what, found, String(right))
 }
 
 function malformedField(at: number, what: string, found: number | undefined, right: string) {
-  return new MalformedKernelError(at, `the ${what} is ${found}, and must be ${right}`)
+  return new MalformedKernelError(at, `the ${what} is ${found}, but must be ${right}`)
 }

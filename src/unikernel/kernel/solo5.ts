@@ -9,12 +9,12 @@ import {
   parseApplicationManifest,
 } from './solo5-notes.ts'
 
-/** The processors that Solo5 runs on, by the names that it and uname give them. */
+/** The processors that Solo5 runs on, by the names of Solo5 and uname. */
 export type Architecture = 'x86_64' | 'aarch64' | 'ppc64le' | 'riscv64'
 
-/** What a Solo5 kernel says of itself, checked. */
+/** The checked properties of a Solo5 kernel. */
 export type Solo5Kernel = ElfFormat & {
-  /** e_machine: the number that the ELF specification gives the processor. */
+  /** e_machine: the number of the processor in the ELF specification. */
   readonly machine: number
   /** Undefined when Solo5 has no name for this machine with this width and byte order. */
   readonly architecture: Architecture | undefined
@@ -31,19 +31,18 @@ const ARCHITECTURES: Readonly<Record<number, Architecture>> = {
 }
 
 const NOTE_NAME = 'Solo5\0'
-// Their names in ASCII, when they stand in little endian.
+// Their names in ASCII, as little-endian numbers.
 const ABI1 = 0x31494241
 const MFT1 = 0x3154464d
 const LABELS: Readonly<Record<number, string>> = { [ABI1]: 'ABI1', [MFT1]: 'MFT1' }
 
 /**
- * What a kernel of `size` bytes says of itself in its Solo5 notes (elf_abi.h and mft_abi.h of Solo5).
- * Reads ranges: READS_MAX at most, and READ_BYTES_MAX together. Undefined for what is no ELF
- * executable or has no Solo5 notes. Throws MalformedKernelError for an ELF that is cut off, or whose
- * headers or notes break their rules; and whatever `read` throws.
- *
- * Notes are found by program headers, as Solo5's tenders find them, and by section headers, as
- * OCaml's tools do. A second one elsewhere is refused, so that nobody reads another kernel than we.
+ * Reads the Solo5 notes of a kernel of `size` bytes (elf_abi.h and mft_abi.h of Solo5), in at most
+ * READS_MAX ranges of together READ_BYTES_MAX. Undefined for a file that is not an ELF executable
+ * or has no Solo5 notes. Throws MalformedKernelError for an ELF that is truncated, or whose headers
+ * or notes break their rules, and the errors of `read`. Notes are found by program headers, as by
+ * Solo5's tenders, and by section headers, as by OCaml's tools. A second note elsewhere is refused,
+ * so that no tool reads another kernel than the registry.
  */
 export async function findSolo5Kernel(
   size: number,
@@ -76,7 +75,7 @@ export async function findSolo5Kernel(
   }
 }
 
-/** The ABI1 and the MFT1 note by their types. Other notes of Solo5's are left alone. */
+/** Finds the ABI1 and MFT1 notes by their types. Other Solo5 notes are ignored. */
 async function findNotes(kernel: KernelBytes, elf: Elf): Promise<Map<number, Note>> {
   const found = new Map<number, Note>()
   for (const part of [...elf.noteSegments, ...elf.noteSections]) {
@@ -86,14 +85,14 @@ async function findNotes(kernel: KernelBytes, elf: Elf): Promise<Map<number, Not
       if (Buffer.from(note.name).toString('latin1') !== NOTE_NAME) {
         throw new MalformedKernelError(
           note.offset,
-          `the name of the ${label} note has ${note.name.length} bytes, and must have ${NOTE_NAME.length}: Solo5 and a NUL`,
+          `the name of the ${label} note has ${note.name.length} bytes, but must have ${NOTE_NAME.length}: Solo5 and a NUL`,
         )
       }
       const other = found.get(note.type)
       if (other && other.offset !== note.offset) {
         throw new MalformedKernelError(
           note.offset,
-          `there is another ${label} note than at byte ${other.offset}; there must be one`,
+          `there is another ${label} note at byte ${other.offset}; there must be only one`,
         )
       }
       found.set(note.type, note)

@@ -1,8 +1,8 @@
-/** What the file name of a release says: `ipaddr-5.6.2.tbz`, `v0.12.1.tar.gz`. */
+/** The name and version in the file name of a release: `ipaddr-5.6.2.tbz`, `v0.12.1.tar.gz`. */
 export type ArchiveName = {
-  /** Undefined where there is a version alone. */
+  /** Undefined for a version alone. */
   readonly name: string | undefined
-  /** As it stands there, with its `v` if it has one. */
+  /** Unchanged, with its `v` if it has one. */
   readonly version: string
 }
 
@@ -23,13 +23,13 @@ const VERSION_BEGINS = /(?<=[A-Za-z0-9_+])-(?=v?\d)/
 const NAME = /^[A-Za-z0-9_+.-]+$/
 const VERSION = /^v?\d[A-Za-z0-9_.+~-]*$/
 
-/** A file name without the ending of an archive; undefined when it has none. */
+/** Removes the ending of an archive from a file name; undefined when it has none. */
 export function cutArchiveEnding(file: string): string | undefined {
   const ending = ENDINGS.find((one) => file.endsWith(one))
   return ending === undefined ? undefined : file.slice(0, -ending.length)
 }
 
-/** Takes the file name of an archive apart; undefined when it is none, or names no version. */
+/** Parses the file name of an archive; undefined when it is not an archive, or has no version. */
 export function findArchiveName(file: string): ArchiveName | undefined {
   const stem = cutArchiveEnding(file) ?? ''
   const dash = stem.search(VERSION_BEGINS)

@@ -12,23 +12,23 @@ import {
 import { isOpamName, isOpamVersion, type OpamChecksum } from './package.ts'
 import type { OpamItem, OpamSection, OpamValue, Position } from './value.ts'
 
-// Names of files and of folders of sources, and of fields.
+// Names of files, of source folders, and of fields.
 export const LABEL_CHARACTERS_MAX = 255
 // One string of an `x-mirage-` field: a command, at most a script.
 export const EXTENSION_CHARACTERS_MAX = 64 * 1024
 
-/** A value of a field as JSON has it. An identifier, such as `make`, is its name. */
+/** A field value as JSON. An identifier, such as `make`, is its name. */
 export type PlainValue = string | number | boolean | readonly PlainValue[]
 
-/** Where bytes came from. */
+/** The source of a package's bytes. */
 export type OpamSource = {
-  /** As opam writes it, such as `https://…` or `git+https://…#commit`. */
+  /** As in opam's file, such as `https://…` or `git+https://…#commit`. */
   readonly url: string
-  /** Each once, in order. */
+  /** Without duplicates, in order. */
   readonly checksums: readonly OpamChecksum[]
 }
 
-/** A file that goes into the source tree of a package: opam manual, `extra-source`. */
+/** A file that is added to the source tree of a package: opam manual, `extra-source`. */
 export type ExtraSource = OpamSource & { readonly name: string }
 
 /** A source tree that opam-monorepo put below `duniverse`, to be built with the unikernel. */
@@ -37,13 +37,15 @@ export type VendoredSource = OpamSource & {
   readonly directory: string
 }
 
-/** What orb says of a package among the vendored ones or beside them: what it depends on. */
+/** The dependencies of a package that is vendored or used by vendored ones, recorded by orb. */
 export type OrbDependencies = { readonly name: string; readonly dependsOn: readonly string[] }
 
 /** A field whose name begins with `x-mirage-`. */
 export type MirageField = { readonly name: string; readonly value: PlainValue }
 
-/** What a `package` section says of a package, as far as the registry asks. Lists are by name. */
+/**
+ * The parsed `package` section of a package, as far as the registry needs it. Lists are by name.
+ */
 export type OpamDefinition = Position & {
   readonly name: string
   readonly version: string | undefined
@@ -55,7 +57,7 @@ export type OpamDefinition = Position & {
   readonly dependencies: readonly OrbDependencies[]
 }
 
-/** What a `package` section says. Undefined, and a problem, when not even the package's name. */
+/** Parses a `package` section. Undefined, with a problem, when the package has no name. */
 export function findDefinition(
   section: OpamSection,
   problems: OpamProblems,
@@ -66,7 +68,7 @@ export function findDefinition(
   const version = findField(items, 'version', problems)
   const isVersion = (text: string) => (isOpamVersion(text) ? text : undefined)
   const [url, ...others] = listSections(items, 'url')
-  for (const other of others) problems.add(other, 'a second section url')
+  for (const other of others) problems.add(other, 'a second url section')
   const duniverse = findField(items, 'x-opam-monorepo-duniverse-dirs', problems)
   const dependencies = findField(items, 'x-orb-dependencies', problems)
   return {
@@ -94,7 +96,7 @@ function findName(section: OpamSection, problems: OpamProblems): string | undefi
   return name
 }
 
-/** The fields of a `url` or `extra-source` section: opam manual, "url". */
+/** Parses the fields of a `url` or `extra-source` section: opam manual, "url". */
 function findSource({ items, line, column }: OpamSection, problems: OpamProblems) {
   const field =
     findField(items, 'src', problems) ??
@@ -125,14 +127,14 @@ function listMirageFields(items: readonly OpamItem[], problems: OpamProblems): M
     if (item.kind !== 'field' || !item.name.startsWith('x-mirage-')) continue
     const value = findPlain(item.value)
     if (item.name.length > LABEL_CHARACTERS_MAX || value === undefined) {
-      problems.add(item, 'a field that is more than lists of strings and other simple values')
-    } else if (found.has(item.name)) problems.add(item, `a second field ${item.name}`)
+      problems.add(item, 'a field may have only lists of simple values')
+    } else if (found.has(item.name)) problems.add(item, `a second ${item.name} field`)
     else found.set(item.name, { name: item.name, value })
   }
   return [...found.values()].toSorted(byName)
 }
 
-/** Undefined when there is more than lists of atoms, or what JSON or Postgres cannot hold. */
+/** Undefined when it has more than lists of atoms, or a value that JSON or Postgres cannot hold. */
 function findPlain(value: OpamValue): PlainValue | undefined {
   switch (value.kind) {
     case 'boolean':
@@ -158,7 +160,7 @@ function findPlain(value: OpamValue): PlainValue | undefined {
   }
 }
 
-/** opam-monorepo's lists of a URL, a folder and, unless it is a repository of git, checksums. */
+/** Parses opam-monorepo's lists of a URL, a folder and, except for git repositories, checksums. */
 function listVendored(value: OpamValue, problems: OpamProblems): VendoredSource[] {
   const found = new Map<string, VendoredSource>()
   for (const entry of valuesOf(value)) {
@@ -169,7 +171,7 @@ function listVendored(value: OpamValue, problems: OpamProblems): VendoredSource[
       continue
     }
     const url = findUrl(address, problems)
-    const directory = findWord(folder, findLabel, 'name of a folder', problems)
+    const directory = findWord(folder, findLabel, 'folder name', problems)
     const checksums = checksum ? listChecksums(checksum, problems) : []
     if (url === undefined || directory === undefined) continue
     if (found.has(directory)) problems.add(folder, 'a second source for this folder')
@@ -180,13 +182,13 @@ function listVendored(value: OpamValue, problems: OpamProblems): VendoredSource[
   )
 }
 
-/** orb's lists of a package's name and the names of those that it depends on. */
+/** Parses orb's lists of a package's name and the names of its dependencies. */
 function listDependencies(value: OpamValue, problems: OpamProblems): OrbDependencies[] {
   const found = new Map<string, OrbDependencies>()
   for (const entry of valuesOf(value)) {
     const [first, second, ...rest] = entry.kind === 'list' ? entry.values : []
     if (!first || !second || rest.length > 0) {
-      problems.add(entry, 'expected a list of a package and of those that it depends on')
+      problems.add(entry, 'expected a list of a package and its dependencies')
       continue
     }
     const name = findWord(first, findPackageName, 'package name', problems)
@@ -198,7 +200,7 @@ function listDependencies(value: OpamValue, problems: OpamProblems): OrbDependen
   return [...found.values()].toSorted(byName)
 }
 
-/** A name to show: on one line, and not endless. */
+/** Shortens a name for a message, on one line. */
 function findLabel(text: string): string | undefined {
   return text.length <= LABEL_CHARACTERS_MAX && /^[^\p{Cc}\p{Cs}]+$/u.test(text) ? text : undefined
 }

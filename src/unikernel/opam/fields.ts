@@ -2,15 +2,15 @@ import { quoted } from './lexer.ts'
 import { findOpamChecksum, type OpamChecksum } from './package.ts'
 import type { OpamField, OpamItem, OpamSection, OpamValue, Position } from './value.ts'
 
-// Who has as many has read enough.
+// More problems than anyone reads.
 export const PROBLEMS_MAX = 100
-// Real ones have 200. What stores or shows them has to bear it.
+// Real ones have 200. Storage and display need a limit.
 export const URL_CHARACTERS_MAX = 2000
 
-/** What was not understood in an opam file, and where. It was left out. */
+/** A part of an opam file that could not be parsed and was left out, and its position. */
 export type OpamProblem = Position & { readonly problem: string }
 
-/** Gathers what was not understood: PROBLEMS_MAX, and then one that says how many more. */
+/** Collects problems: the first PROBLEMS_MAX, and then one with the number of the others. */
 export class OpamProblems {
   readonly #found: OpamProblem[] = []
   #more = 0
@@ -20,7 +20,7 @@ export class OpamProblems {
     else this.#more += 1
   }
 
-  /** In the order of the file; the one that counts the rest is last. */
+  /** In the order of the file; the one with the number of the others is last. */
   list(): OpamProblem[] {
     const sorted = this.#found.toSorted((a, b) => a.line - b.line || a.column - b.column)
     const last = sorted.at(-1)
@@ -30,7 +30,9 @@ export class OpamProblems {
   }
 }
 
-/** The field of a name. A second one is a problem, as it is for opam; the first counts. */
+/**
+ * Finds a field by name. Among several the first counts, and the others are problems, as in opam.
+ */
 export function findField(
   items: readonly OpamItem[],
   name: string,
@@ -39,28 +41,30 @@ export function findField(
   const [first, ...others] = items.filter(
     (item): item is OpamField => item.kind === 'field' && item.name === name,
   )
-  for (const other of others) problems.add(other, `a second field ${name}`)
+  for (const other of others) problems.add(other, `a second ${name} field`)
   return first
 }
 
-/** The sections of a type, such as `package`. */
+/** Lists the sections of a type, such as `package`. */
 export function listSections(items: readonly OpamItem[], type: string): OpamSection[] {
   return items.filter((item): item is OpamSection => item.kind === 'section' && item.type === type)
 }
 
-/** A list's values; of one value, the brackets may be left out: opam manual, "Conventions". */
+/**
+ * Returns a list's values. A list of one value may omit the brackets: opam manual, "Conventions".
+ */
 export function valuesOf(value: OpamValue): readonly OpamValue[] {
   return value.kind === 'list' ? value.values : [value]
 }
 
-/** The text of a string. Anything else is a problem, and then undefined. */
+/** Returns the text of a string. Undefined, with a problem, for any other value. */
 export function findText(value: OpamValue, problems: OpamProblems): string | undefined {
   if (value.kind === 'string') return value.value
   problems.add(value, 'expected a string')
   return undefined
 }
 
-/** What a string says to `find`. What that does not know is a problem: it is no `wanted`. */
+/** Parses a string with `find`. Undefined, with a problem that names `wanted`, when that fails. */
 export function findWord<T>(
   value: OpamValue,
   find: (text: string) => T | undefined,
@@ -70,11 +74,11 @@ export function findWord<T>(
   const text = findText(value, problems)
   if (text === undefined) return undefined
   const found = find(text)
-  if (found === undefined) problems.add(value, `${quoted(text)} is no ${wanted}`)
+  if (found === undefined) problems.add(value, `${quoted(text)} is not a valid ${wanted}`)
   return found
 }
 
-/** What strings say, each: those that are a `wanted`. */
+/** Parses strings with `find`, and leaves out those that are not a `wanted`. */
 export function listWords<T>(
   value: OpamValue,
   find: (text: string) => T | undefined,
@@ -87,19 +91,21 @@ export function listWords<T>(
   })
 }
 
-/** Checksums, each once, in order. */
+/** Lists checksums without duplicates, in order. */
 export function listChecksums(value: OpamValue, problems: OpamProblems): OpamChecksum[] {
   return [...new Set(listWords(value, findOpamChecksum, 'checksum', problems))].toSorted()
 }
 
-/** An address as it stands: opam manual, "URLs". No blanks or control characters, not endless. */
+/**
+ * Returns a URL unchanged: opam manual, "URLs". No blanks or control characters, and not too long.
+ */
 export function findUrl(value: OpamValue, problems: OpamProblems): string | undefined {
   const fits = (text: string) =>
     text.length <= URL_CHARACTERS_MAX && /^[^\s\p{Cc}\p{Cs}]+$/u.test(text) ? text : undefined
   return findWord(value, fits, 'URL', problems)
 }
 
-/** In the order of names by UTF-16 units, which no locale changes. */
+/** Compares names by UTF-16 units, independent of any locale. */
 export function byName(a: { readonly name: string }, b: { readonly name: string }): number {
   return a.name < b.name ? -1 : a.name > b.name ? 1 : 0
 }

@@ -4,12 +4,14 @@ import type { OpamAtom, Position, RelationalOperator, UpdateOperator } from './v
 
 // The switch of a unikernel takes 80 KB, and 300 packages with files inside about a megabyte.
 export const OPAM_BYTES_MAX = 4 * 1024 * 1024
-// The switch of a unikernel has 6000. As many as this take less than a second.
+// The switch of a unikernel has 6000. This many take less than a second.
 export const OPAM_TOKENS_MAX = 300_000
-// Characters of a file that a message repeats.
+// The most characters of a file that a message repeats.
 const SHOWN_MAX = 40
 
-/** Not in the opam format. The message is one line, with the place and what is wrong there. */
+/**
+ * A file that is not in the opam format. The message is one line with the position and the problem.
+ */
 export class MalformedOpamError extends Error {
   override readonly name = 'MalformedOpamError'
   /** From 1. */
@@ -24,7 +26,7 @@ export class MalformedOpamError extends Error {
   }
 }
 
-/** A word of the opam format. Brackets and the colon stand for themselves. */
+/** A token of the opam format. Brackets and the colon are tokens by themselves. */
 export type Token =
   | OpamAtom
   | (Position &
@@ -37,8 +39,8 @@ export type Token =
       ))
 
 /**
- * The tokens of an opam file, one after the other, in time linear in its length: opam manual,
- * "General syntax", and where that is silent, the longest token wins, as in opam's own lexer.
+ * Splits an opam file into tokens, in time linear in its length: opam manual, "General syntax", and
+ * where that is silent, the longest token wins, as in opam's own lexer.
  */
 export class OpamLexer {
   readonly #text: string
@@ -52,13 +54,13 @@ export class OpamLexer {
   #runEnd = 0
   #lastLetter = -1
 
-  /** Bytes are decoded as UTF-8, and what is none becomes U+FFFD. Throws MalformedOpamError. */
+  /** Decodes bytes as UTF-8; invalid ones become U+FFFD. Throws MalformedOpamError. */
   constructor(source: Uint8Array | string) {
     const size = typeof source === 'string' ? Buffer.byteLength(source) : source.length
     if (size > OPAM_BYTES_MAX) {
       throw new MalformedOpamError(
         { line: 1, column: 1 },
-        `the file has ${size} bytes; ${OPAM_BYTES_MAX} is the limit`,
+        `the file has ${size} bytes; the limit is ${OPAM_BYTES_MAX}`,
       )
     }
     this.#text =
@@ -67,7 +69,7 @@ export class OpamLexer {
         : Buffer.from(source.buffer, source.byteOffset, source.length).toString('utf8')
   }
 
-  /** The next token; `end` after the last, again and again. Throws MalformedOpamError. */
+  /** Returns the next token; after the last one always `end`. Throws MalformedOpamError. */
   next(): Token {
     this.#skipBlanks()
     const here = this.#position(this.#at)
@@ -120,7 +122,7 @@ export class OpamLexer {
     }
   }
 
-  /** `(* ... *)`, which nest. A string means nothing in it. */
+  /** `(* ... *)`, which nest. Strings in them are not parsed. */
   #skipComment(): void {
     const text = this.#text
     const start = this.#position(this.#at)
@@ -175,7 +177,7 @@ export class OpamLexer {
           ? this.#taken(2, { kind: 'relation', value: `${first}=`, ...here })
           : this.#taken(1, { kind: 'relation', value: first, ...here })
       case '~':
-        // An old spelling, which opam reads so and never writes.
+        // An old spelling, which opam still reads and never writes.
         return this.#taken(1, { kind: 'relation', value: '>=', ...here })
       case ':':
         return second === '='
@@ -187,7 +189,7 @@ export class OpamLexer {
       case '=':
         if (second === '+' || second === ':') {
           const value = `=${second}${this.#text[this.#at + 2] === '=' ? '=' : ''}` as const
-          if (value === '=:=') throw new MalformedOpamError(here, '=:= is no operator')
+          if (value === '=:=') throw new MalformedOpamError(here, '=:= is not an operator')
           return this.#taken(value.length, { kind: 'update', value, ...here })
         }
         return this.#taken(1, { kind: 'relation', value: first, ...here })
@@ -201,7 +203,10 @@ export class OpamLexer {
     return token
   }
 
-  /** An identifier, a boolean or an integer: whichever is longest, and an integer before others. */
+  /**
+   * Reads an identifier, a boolean or an integer: the longest wins, and an integer before the
+   * others.
+   */
   #word(here: Position): Token {
     const start = this.#at
     const integerEnd = this.#integerEnd(start)
@@ -216,16 +221,16 @@ export class OpamLexer {
     }
     if (integerEnd === start) {
       const character = String.fromCodePoint(this.#text.codePointAt(start) ?? 0)
-      throw new MalformedOpamError(here, `${quoted(character)} means nothing here`)
+      throw new MalformedOpamError(here, `unexpected ${quoted(character)}`)
     }
     const value = Number(text.replaceAll('_', ''))
     if (!/^-?[0-9]/.test(text) || Math.abs(value) > INTEGER_MAX) {
-      throw new MalformedOpamError(here, `${quoted(text)} is no integer that can be read`)
+      throw new MalformedOpamError(here, `${quoted(text)} is not a valid integer`)
     }
     return { kind: 'integer', value, ...here }
   }
 
-  /** The end of digits and `_`, maybe with a sign before them; `start` when there are none. */
+  /** Returns the end of digits and `_`, with an optional sign; `start` when there are none. */
   #integerEnd(start: number): number {
     const digits = this.#text[start] === '-' ? start + 1 : start
     let end = digits
@@ -233,7 +238,9 @@ export class OpamLexer {
     return end === digits ? start : end
   }
 
-  /** The end of a variable, maybe a package's or several packages'; `start` when there is none. */
+  /**
+   * Returns the end of a variable, optionally of one or more packages; `start` when there is none.
+   */
   #identifierEnd(start: number): number {
     let end = this.#nameEnd(start)
     if (end === start) return start
@@ -241,13 +248,13 @@ export class OpamLexer {
     return this.#text[end] === ':' && this.#hasLetter(end + 1) ? this.#runEnd : end
   }
 
-  /** The end of a name, or of the single `_` that stands for the package itself. */
+  /** Returns the end of a name, or of the single `_` that means the package itself. */
   #nameEnd(start: number): number {
     if (this.#hasLetter(start)) return this.#runEnd
     return this.#text[start] === '_' ? start + 1 : start
   }
 
-  /** Whether the run that goes on at `start` has a letter from there on. `#runEnd` is its end. */
+  /** True when the run at `start` has a letter from there on. `#runEnd` is its end. */
   #hasLetter(start: number): boolean {
     if (start < this.#runStart || start >= this.#runEnd) {
       this.#runStart = start
@@ -265,7 +272,7 @@ export class OpamLexer {
   }
 }
 
-/** What a token is, for a message. */
+/** Describes a token for a message. */
 export function describeToken(token: Token): string {
   switch (token.kind) {
     case 'end':
@@ -286,7 +293,7 @@ export function describeToken(token: Token): string {
   }
 }
 
-/** Text of a file as a message may show it: on one line, and not more than a little of it. */
+/** Shortens text of a file for a message, on one line. */
 export function quoted(text: string): string {
   return JSON.stringify(text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}…` : text)
 }

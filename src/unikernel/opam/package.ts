@@ -4,30 +4,31 @@ export type OpamPackage = { readonly name: string; readonly version: string }
 /** A checksum, in lower case: opam manual, "Checksums". */
 export type OpamChecksum = `${keyof typeof HEX_DIGITS}=${string}`
 
-// opam has no limits; no name in its repository has more than 60 characters. An index has to bear it.
+// opam has no limits; no name in its repository has more than 60 characters. Short enough for an
+// index.
 export const OPAM_NAME_MAX = 255
 export const OPAM_VERSION_MAX = 255
 
 const HEX_DIGITS = { md5: 32, sha256: 64, sha512: 128 } as const
 
-/** Letters, digits, `_`, `-` and, as in `conf-g++`, `+`, and a letter among them. */
+/** Letters, digits, `_`, `-` and, as in `conf-g++`, `+`, with at least one letter. */
 export function isOpamName(text: string): boolean {
   return text.length <= OPAM_NAME_MAX && /^[A-Za-z0-9_+-]+$/.test(text) && /[A-Za-z]/.test(text)
 }
 
-/** Opam manual, "Package Formulas": never empty, and letters, digits or some of `_-+.~`. */
+/** Opam manual, "Package Formulas": not empty, with letters, digits and `_-+.~`. */
 export function isOpamVersion(text: string): boolean {
   return text.length <= OPAM_VERSION_MAX && /^[A-Za-z0-9_+.~-]+$/.test(text)
 }
 
-/** What `name.version` says; the name ends at the first dot. Undefined when it is none. */
+/** Parses `name.version`; the name ends at the first dot. Undefined when malformed. */
 export function findOpamPackage(text: string): OpamPackage | undefined {
   const dot = text.indexOf('.')
   const [name, version] = [text.slice(0, dot), text.slice(dot + 1)]
   return dot !== -1 && isOpamName(name) && isOpamVersion(version) ? { name, version } : undefined
 }
 
-/** What `sha256=…` says; without an algorithm it is MD5. Undefined when it is none. */
+/** Parses `sha256=…`; without an algorithm it is MD5. Undefined when malformed. */
 export function findOpamChecksum(text: string): OpamChecksum | undefined {
   const [, algorithm = 'md5', digits = ''] = /^(?:([a-z0-9]+)=)?([0-9a-f]+)$/i.exec(text) ?? []
   const kind = algorithm.toLowerCase()

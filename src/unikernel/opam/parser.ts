@@ -1,15 +1,15 @@
 import { describeToken, MalformedOpamError, OpamLexer, type Token } from './lexer.ts'
 import type { OpamAtom, OpamItem, OpamValue, Position } from './value.ts'
 
-// Real files nest 6 deep. One more is a few frames of the stack, here and in whoever walks a value.
+// Real files nest 6 deep. Each level takes a few stack frames, here and in code that walks a value.
 export const OPAM_DEPTH_MAX = 100
 
 /**
- * The fields and sections of an opam file, in their order: opam manual, "Common file format", and
- * the precedences of opam's own grammar: braces, then `!` and `?`, then `&`, then `|`. Bytes that
- * are not UTF-8 become U+FFFD. Throws MalformedOpamError, with the place, for anything else; never more
- * than OPAM_BYTES_MAX bytes, OPAM_TOKENS_MAX tokens or OPAM_DEPTH_MAX levels are read. Takes time
- * linear in the size.
+ * Parses the fields and sections of an opam file, in their order: opam manual, "Common file
+ * format", and the precedences of opam's own grammar: braces, then `!` and `?`, then `&`, then `|`.
+ * Bytes that are not UTF-8 become U+FFFD. Throws MalformedOpamError, with the position, for
+ * anything else; at most OPAM_BYTES_MAX bytes, OPAM_TOKENS_MAX tokens and OPAM_DEPTH_MAX levels are
+ * read. Takes time linear in the size.
  */
 export function parseOpam(source: Uint8Array | string): OpamItem[] {
   return new Parser(new OpamLexer(source)).items(undefined, 0)
@@ -24,7 +24,9 @@ class Parser {
     this.#token = lexer.next()
   }
 
-  /** The items of a section that begins at `opened`, up to behind its brace, or of the file. */
+  /**
+   * Reads the items of the file, or of a section that begins at `opened`, with its closing brace.
+   */
   items(opened: Position | undefined, depth: number): OpamItem[] {
     const items: OpamItem[] = []
     for (;;) {
@@ -55,7 +57,7 @@ class Parser {
     if (this.#token.kind !== '{') {
       throw this.#unexpected(title === undefined ? '":" or "{"' : '"{"')
     }
-    this.#demandDepth(depth + 1)
+    this.#assertDepth(depth + 1)
     this.#advance()
     const items = this.items({ line, column }, depth + 1)
     return { kind: 'section', type: name, name: title, items, line, column }
@@ -90,7 +92,7 @@ class Parser {
   #prefixed(depth: number): OpamValue {
     const token = this.#token
     if (token.kind !== 'prefix') return this.#braced(depth)
-    this.#demandDepth(depth + 1)
+    this.#assertDepth(depth + 1)
     this.#advance()
     const { value: operator, line, column } = token
     return { kind: 'prefix', operator, operand: this.#prefixed(depth + 1), line, column }
@@ -149,15 +151,15 @@ class Parser {
     }
   }
 
-  /** From an opening bracket to behind the closing one. */
+  /** Reads from an opening bracket to its closing one. */
   #values(closing: ']' | ')' | '}', depth: number): OpamValue[] {
     const opened = this.#token
-    this.#demandDepth(depth)
+    this.#assertDepth(depth)
     this.#advance()
     const values: OpamValue[] = []
     while (this.#token.kind !== closing) {
       if (this.#token.kind === 'end') {
-        throw new MalformedOpamError(opened, `the ${opened.kind} that stands here is not closed`)
+        throw new MalformedOpamError(opened, `the ${opened.kind} that begins here is not closed`)
       }
       values.push(this.#value(depth))
     }
@@ -170,7 +172,7 @@ class Parser {
     return this.#token
   }
 
-  #demandDepth(depth: number): void {
+  #assertDepth(depth: number): void {
     if (depth <= OPAM_DEPTH_MAX) return
     throw new MalformedOpamError(this.#token, `nested deeper than ${OPAM_DEPTH_MAX}`)
   }

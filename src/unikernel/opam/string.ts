@@ -1,11 +1,11 @@
 import { Buffer } from 'node:buffer'
 
-/** A string of an opam file, or why it is none. `lineStarts` are the lines that began in it. */
+/** A string of an opam file, or its problem. `lineStarts` are the starts of the lines in it. */
 export type OpamString = { readonly lineStarts: readonly number[] } & (
   | {
       readonly problem?: undefined
       readonly value: string
-      /** Behind its last quote. */
+      /** The offset after its last quote. */
       readonly at: number
     }
   | { readonly problem: string; readonly at: number }
@@ -28,16 +28,16 @@ const LAST_ASCII = 0x7f
 const LAST_BYTE = 0xff
 
 /**
- * Reads the string whose first quote stands at `start`: opam manual, "General syntax". In three
- * quotes, one or two are text. A code such as `\xC3` is a byte, as in OCaml: neighbours make
- * characters of UTF-8 together, and what makes none becomes U+FFFD. Offsets are in UTF-16 units.
+ * Reads the string whose first quote is at `start`: opam manual, "General syntax". In three quotes,
+ * one or two are text. A code such as `\xC3` is a byte, as in OCaml: adjacent bytes form characters
+ * of UTF-8, and invalid ones become U+FFFD. Offsets are in UTF-16 units.
  */
 export function readOpamString(text: string, start: number): OpamString {
   const quotes = text.startsWith('"""', start) ? '"""' : '"'
   const lineStarts: number[] = []
   const content = new Content()
   let at = start + quotes.length
-  // What lies between is text as it stands.
+  // Text in between is copied unchanged.
   let plain = at
   while (at < text.length) {
     const code = text.charCodeAt(at)
@@ -52,7 +52,7 @@ export function readOpamString(text: string, start: number): OpamString {
     }
     if (plain < at) content.add(text.slice(plain, at))
     const escaped = readEscape(text, at + 1)
-    if (escaped === undefined) return { problem: 'no such escape in a string', at, lineStarts }
+    if (escaped === undefined) return { problem: 'unknown escape in a string', at, lineStarts }
     if (escaped.lineStart !== undefined) lineStarts.push(escaped.lineStart)
     if (escaped.byte !== undefined) content.addByte(escaped.byte)
     if (escaped.text !== undefined) content.add(escaped.text)
@@ -62,7 +62,7 @@ export function readOpamString(text: string, start: number): OpamString {
   return { problem: 'the string that begins here does not end', at: start, lineStarts }
 }
 
-/** What a string says, as far as it was read. */
+/** The value of a string, as far as it was read. */
 class Content {
   #text = ''
   /** Bytes that no text has followed yet. */
@@ -89,19 +89,19 @@ class Content {
 }
 
 type Escape = {
-  /** Behind it. */
+  /** The offset after it. */
   readonly at: number
   readonly text?: string
-  /** A byte that is no ASCII. */
+  /** A byte that is not ASCII. */
   readonly byte?: number
   readonly lineStart?: number
 }
 
-/** What stands behind a backslash. Undefined when opam knows no such escape. */
+/** Reads the escape after a backslash. Undefined when opam has no such escape. */
 function readEscape(text: string, at: number): Escape | undefined {
   const character = text[at] ?? ''
-  const known = Object.hasOwn(ESCAPED, character) ? ESCAPED[character] : undefined
-  if (known !== undefined) return { at: at + 1, text: known }
+  const escaped = Object.hasOwn(ESCAPED, character) ? ESCAPED[character] : undefined
+  if (escaped !== undefined) return { at: at + 1, text: escaped }
   if (character === '\n' || text.startsWith('\r\n', at)) {
     const lineStart = at + (character === '\n' ? 1 : 2)
     let end = lineStart

@@ -23,7 +23,7 @@ import type { OpamItem, Position } from './value.ts'
 
 /** A package of a switch. */
 export type InstalledPackage = OpamPackage & {
-  /** Fixed by someone to a version or a source of their own: opam manual, "Pinning". */
+  /** Pinned to a version or a source: opam manual, "Pinning". */
   readonly pinned: boolean
   /** Undefined for packages without a source, and for those that the export does not describe. */
   readonly source: OpamSource | undefined
@@ -31,15 +31,18 @@ export type InstalledPackage = OpamPackage & {
   readonly extraSources: readonly ExtraSource[]
 }
 
-/** Something that the section of a package says, with the name of that package. */
+/** A field of a package's section, with the name of the package. */
 export type FromPackage<T> = T & { readonly package: string }
 
-/** What `opam switch export --full --freeze` says, checked. Lists are by name, without doubles. */
+/**
+ * The checked content of `opam switch export --full --freeze`. Lists are by name, without
+ * duplicates.
+ */
 export type OpamSwitch = {
   readonly opamVersion: string | undefined
-  /** The packages that cannot be removed. */
+  /** Packages that cannot be removed. */
   readonly compiler: readonly OpamPackage[]
-  /** The packages that were asked for, such as the unikernel itself. */
+  /** The requested packages, such as the unikernel itself. */
   readonly roots: readonly OpamPackage[]
   readonly pinned: readonly OpamPackage[]
   readonly installed: readonly InstalledPackage[]
@@ -49,11 +52,12 @@ export type OpamSwitch = {
   readonly mirage: readonly FromPackage<MirageField>[]
   /** By package, then by name. */
   readonly dependencies: readonly FromPackage<OrbDependencies>[]
-  /** What was not understood, and so left out. In the order of the file. */
+  /** Parts that could not be parsed and were left out, in the order of the file. */
   readonly problems: readonly OpamProblem[]
 }
 
-// `invariant` says what may be installed, `extra-files` holds patches by their hashes: not read.
+// `invariant` constrains installations, `extra-files` has patches by their hashes: both are
+// ignored.
 const FIELDS = [
   'opam-version',
   'compiler',
@@ -65,9 +69,10 @@ const FIELDS = [
 ]
 
 /**
- * What an opam switch export says: opam manual, "switch-export" and "switch-state", and the `x-`
- * fields of mirage, opam-monorepo and orb. What it does not understand is in `problems`. Throws
- * MalformedOpamError, with the place, for what is not in the opam format or beyond its limits.
+ * Parses an opam switch export: opam manual, "switch-export" and "switch-state", and the `x-`
+ * fields of mirage, opam-monorepo and orb. Parts that cannot be parsed are in `problems`. Throws
+ * MalformedOpamError, with the position, for a file that is not in the opam format or beyond its
+ * limits.
  */
 export function parseOpamSwitch(source: Uint8Array | string): OpamSwitch {
   const items = parseOpam(source)
@@ -90,7 +95,7 @@ export function parseOpamSwitch(source: Uint8Array | string): OpamSwitch {
   if (first) {
     problems.add(
       first,
-      `${undescribed.length} installed packages are not described, such as ${first.name}; opam switch export --full describes all but those pinned to a version`,
+      `${undescribed.length} installed packages are not described, such as ${first.name}; opam switch export --full describes all except those pinned to a version`,
     )
   }
   reportUnknown(items, problems)
@@ -123,13 +128,13 @@ function findOpamVersion(items: readonly OpamItem[], problems: OpamProblems): st
   const field = findField(items, 'opam-version', problems)
   const version = field && findText(field.value, problems)
   if (field && version !== undefined && !/^2\.[0-9.]{1,20}$/.test(version)) {
-    problems.add(field, 'an opam-version other than 2; read as if it were 2')
+    problems.add(field, 'an opam-version other than 2; parsed as 2')
     return undefined
   }
   return version
 }
 
-/** The packages of a field by their names, in the order of names. */
+/** Lists the packages of a field, in the order of names. */
 function listPackages(
   items: readonly OpamItem[],
   name: string,
@@ -146,7 +151,7 @@ function listPackages(
   return new Map([...found].toSorted(([a], [b]) => (a < b ? -1 : 1)))
 }
 
-/** What sections say of packages, by their names, where it is of the version that is installed. */
+/** Returns the parsed sections by package name, where they describe the installed version. */
 function listDefinitions(
   items: readonly OpamItem[],
   findInstalled: (name: string) => OpamPackage | undefined,
@@ -173,9 +178,9 @@ function listDefinitions(
 function reportUnknown(items: readonly OpamItem[], problems: OpamProblems): void {
   for (const item of items) {
     if (item.kind === 'field') {
-      if (!FIELDS.includes(item.name)) problems.add(item, 'a field that no switch export has')
+      if (!FIELDS.includes(item.name)) problems.add(item, 'unknown field in a switch export')
     } else if (item.type !== 'package') {
-      problems.add(item, 'a section that no switch export has')
+      problems.add(item, 'unknown section in a switch export')
     }
   }
 }

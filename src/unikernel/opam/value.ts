@@ -1,4 +1,4 @@
-/** Where something begins in an opam file. */
+/** A position in an opam file. */
 export type Position = {
   /** From 1. */
   readonly line: number
@@ -12,7 +12,7 @@ export type RelationalOperator = '=' | '!=' | '<' | '<=' | '>' | '>='
 /** Changes a variable of the environment: opam manual, "Environment updates". `=` is a relation. */
 export type UpdateOperator = '+=' | '=+' | '=+=' | ':=' | '=:'
 
-/** What opam calls an atom: a value without parts. */
+/** An atom in opam's terms: a value without parts. */
 export type OpamAtom = Position &
   (
     | { readonly kind: 'boolean'; readonly value: boolean }
@@ -31,13 +31,13 @@ export type OpamValue =
         | { readonly kind: 'list'; readonly values: readonly OpamValue[] }
         /** In parentheses. */
         | { readonly kind: 'group'; readonly values: readonly OpamValue[] }
-        /** A value and what stands in braces behind it. */
+        /** A value and its options in braces. */
         | {
             readonly kind: 'option'
             readonly value: OpamValue
             readonly options: readonly OpamValue[]
           }
-        /** Two operands or more: `a & b & c` is one conjunction. */
+        /** Two or more operands: `a & b & c` is one conjunction. */
         | {
             readonly kind: 'logical'
             readonly operator: '&' | '|'
@@ -56,7 +56,7 @@ export type OpamValue =
             readonly left: OpamAtom
             readonly right: OpamAtom
           }
-        /** Not, and is defined. */
+        /** Negation, or "is defined". */
         | { readonly kind: 'prefix'; readonly operator: '!' | '?'; readonly operand: OpamValue }
       ))
 
@@ -75,5 +75,5 @@ export type OpamSection = Position & {
   readonly items: readonly OpamItem[]
 }
 
-/** What an opam file consists of. */
+/** An item of an opam file. */
 export type OpamItem = OpamField | OpamSection

@@ -2,13 +2,14 @@ import { findArchiveName } from './archive.ts'
 import type { VendoredSource } from './definition.ts'
 import { isOpamName, isOpamVersion, type OpamPackage } from './package.ts'
 
-// Of all who tag releases with a `v`, these alone have it in opam's versions as well.
+// These tag releases with a `v` and keep it in opam's versions. Others leave it out of opam's
+// versions.
 const KEEPS_V = /\/janestreet(?:-v0)?\//
 
 /**
- * The package that a vendored source is, as far as its URL tells: the name and version of its archive,
- * or the name of its folder. The version is undefined for repositories and for archives without one;
- * nothing is known of a folder that is named like no package.
+ * Finds the package of a vendored source by its URL: the name and version of its archive, or the
+ * name of its folder. The version is undefined for repositories and for archives without one.
+ * Undefined for a folder whose name is not a package name.
  */
 export function findVendoredPackage({
   url,

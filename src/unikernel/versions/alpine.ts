@@ -13,8 +13,8 @@ type Kind =
   | 'end'
 
 /**
- * Where two versions go on with different kinds, these come first to last: `1.0_rc1` is before `1.0`,
- * then come `1.0-r1`, `1.0~8c3f`, `1.0_p1`, `1.0a` and `1.0.1`.
+ * The kinds of parts in ascending order, for versions that continue with different kinds: `1.0_rc1`
+ * is before `1.0`, then come `1.0-r1`, `1.0~8c3f`, `1.0_p1`, `1.0a` and `1.0.1`.
  */
 const ORDER: readonly Kind[] = [
   'before',
@@ -29,11 +29,11 @@ const ORDER: readonly Kind[] = [
   'first',
 ]
 
-// Suffixes of what comes before a release, and of what comes after it, in their order.
+// Suffixes of pre-releases, and of patches, in ascending order.
 const BEFORE = ['alpha', 'beta', 'pre', 'rc']
 const AFTER = ['cvs', 'svn', 'git', 'hg', 'p']
 
-/** What the text of each kind is, if it stands where the part before ends. */
+/** The text of each kind, at the end of the previous part. */
 const PATTERNS = {
   number: /\.([0-9]+)/y,
   letter: /([a-z])/y,
@@ -45,7 +45,7 @@ const PATTERNS = {
 }
 type Pattern = keyof typeof PATTERNS
 
-/** What may follow a part. */
+/** The kinds that may follow a part. */
 const ENDING = ['commit', 'build'] as const
 const SUFFIXED = ['before', 'after', ...ENDING] as const
 const NEXT: Readonly<Record<Exclude<Kind, 'other' | 'end'>, readonly Pattern[]>> = {
@@ -62,10 +62,10 @@ const NEXT: Readonly<Record<Exclude<Kind, 'other' | 'end'>, readonly Pattern[]>>
 type Part = { readonly kind: Kind; readonly text: string; readonly end: number }
 
 /**
- * The order of versions in Alpine: negative when `a` is before `b`, 0 when apk takes them for the
- * same, else positive. apk-package(5): `number{.number}{letter}{_suffix{number}}{~commit}{-rN}`.
- * Behind a dot, a number with a leading zero is compared as text. Takes any text, in linear time:
- * what cannot stand in a version ends it, just before its end, and is compared as text.
+ * Orders versions of Alpine: negative when `a` is before `b`, 0 when apk has them as equal, else
+ * positive. apk-package(5): `number{.number}{letter}{_suffix{number}}{~commit}{-rN}`. After a dot,
+ * a number with a leading zero is compared as text. Accepts any text, in linear time: a character
+ * that versions do not allow ends the version, just before its end, and is compared as text.
  */
 export function compareAlpineVersions(a: string, b: string): number {
   let left = firstPart(a)

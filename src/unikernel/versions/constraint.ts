@@ -1,7 +1,7 @@
 export const CONSTRAINT_CHARACTERS_MAX = 1000
 export const CONSTRAINT_DEPTH_MAX = 20
 
-/** Which versions are meant. `and` and `or` have two parts or more. */
+/** A version constraint. `and` and `or` have two or more parts. */
 export type VersionConstraint =
   | {
       readonly kind: 'relation'
@@ -11,7 +11,7 @@ export type VersionConstraint =
   | { readonly kind: 'and' | 'or'; readonly parts: readonly VersionConstraint[] }
   | { readonly kind: 'not'; readonly part: VersionConstraint }
 
-/** No version constraint. The message is one line, with the place and what is wrong there. */
+/** A malformed version constraint. The message is one line with the position and the problem. */
 export class MalformedConstraintError extends Error {
   override readonly name = 'MalformedConstraintError'
   /** From 1, in UTF-16 units. */
@@ -33,21 +33,21 @@ const RELATIONS = {
 } as const
 
 /**
- * A constraint such as `>= 1.2 & < 2`, `= 1.0 | > 3` or `!(> 2 & < 3.5)`: the version formulas of
- * opam's manual, "Package Formulas", where versions may go without quotes. `&` goes before `|`.
- * Throws MalformedConstraintError.
+ * Parses a constraint such as `>= 1.2 & < 2`, `= 1.0 | > 3` or `!(> 2 & < 3.5)`: the version
+ * formulas of opam's manual, "Package Formulas", with optional quotes around versions. `&` binds
+ * tighter than `|`. Throws MalformedConstraintError.
  */
 export function parseVersionConstraint(text: string): VersionConstraint {
   if (text.length > CONSTRAINT_CHARACTERS_MAX) {
     throw new MalformedConstraintError(
       CONSTRAINT_CHARACTERS_MAX + 1,
-      `it goes on; ${CONSTRAINT_CHARACTERS_MAX} characters are the limit`,
+      `it is longer than ${CONSTRAINT_CHARACTERS_MAX} characters`,
     )
   }
   return new Parser(text).whole()
 }
 
-/** Whether a version is one of those meant, in an order of versions. */
+/** True when a version satisfies a constraint, in an order of versions. */
 export function satisfies(
   version: string,
   constraint: VersionConstraint,
@@ -65,7 +65,7 @@ export function satisfies(
   }
 }
 
-// What opam, Debian, Alpine and FreeBSD have in versions; opam writes quotes around them.
+// The characters in versions of opam, Debian, Alpine and FreeBSD; opam writes quotes around them.
 const VERSION = /^(?:[A-Za-z0-9_+.,~:-]+|"[A-Za-z0-9_+.,~:-]+")$/
 const WORDS = /[!<>]=|[=<>!&|()]|[A-Za-z0-9_+.,~:-]+|"[A-Za-z0-9_+.,~:-]+"|[^ \t]/gu
 

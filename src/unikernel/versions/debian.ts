@@ -5,10 +5,10 @@ import { compareOpamVersions } from './opam.ts'
 const EPOCH = /^([0-9]+):/
 
 /**
- * The order of versions in Debian: negative when `a` is before `b`, 0 for versions that dpkg takes
- * for the same (`1.0` and `0:1.00-0`), else positive. Debian policy, 5.6.12, and deb-version(7). The
- * rest behind the epoch is ordered as in opam, which took its order from here. Takes any text, in
- * linear time: before a `:`, what is not only digits is no epoch.
+ * Orders versions of Debian: negative when `a` is before `b`, 0 when dpkg has them as equal (`1.0`
+ * and `0:1.00-0`), else positive. Debian policy, 5.6.12, and deb-version(7). The rest after the
+ * epoch is ordered as in opam, whose order comes from here. Accepts any text, in linear time: text
+ * with other characters than digits before a `:` is not an epoch.
  */
 export function compareDebianVersions(a: string, b: string): number {
   const [epochA, restA] = splitEpoch(a)

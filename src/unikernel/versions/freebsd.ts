@@ -1,28 +1,28 @@
 import { compareNumbers, digitsEnd, isDigit, isLetter } from './numbers.ts'
 
-// Names of stages that count as the letter with this number, if they stand alone: `pl` is before all.
+// Stage names that count as the letter with this number, if they are alone: `pl` is before all.
 const STAGES = { pl: 0, alpha: 1, beta: 2, pre: 16, rc: 18, snap: 19 } as const
 const STAGE = /(pl|alpha|beta|pre|rc|snap)(?![a-z])/iy
 
-/** Sorts before every number. */
+/** Before every number. */
 const NONE = -1
-/** `*`, which sorts before everything. */
+/** `*`, which is before everything. */
 const LEAST = -2
 
-/** A number, or NONE or LEAST, which stand for none. Numbers are text, so that they may be long. */
+/** A number, or NONE or LEAST. Numbers are text, because they may be long. */
 type Count = typeof NONE | typeof LEAST | string
 
 /** A number, a letter (`a` is 1, none is 0) and a patch level, such as 10b2. */
 type Component = { readonly number: Count; readonly letter: number; readonly patch: Count }
 
-// What lacks at the end of a version is equal to this: 1 is 1.0.
+// A missing component at the end of a version equals this: 1 is 1.0.
 const ZERO: Component = { number: '', letter: 0, patch: '' }
 
 /**
- * The order of versions in FreeBSD: negative when `a` is before `b`, 0 for versions that pkg takes
- * for the same (`1.0`, `1.0.0` and `1.0_0,0`), else positive. pkg-version(8) and the porter's
- * handbook, 5.2: `version_revision,epoch`; the epoch counts more than the version, that more than
- * the revision. Takes any text, in linear time; a `-` separates numbers, as all other marks do.
+ * Orders versions of FreeBSD: negative when `a` is before `b`, 0 when pkg has them as equal (`1.0`,
+ * `1.0.0` and `1.0_0,0`), else positive. pkg-version(8) and the porter's handbook, 5.2:
+ * `version_revision,epoch`; the epoch counts more than the version, and that more than the
+ * revision. Accepts any text, in linear time; a `-` separates numbers, as all other marks do.
  */
 export function compareFreebsdVersions(a: string, b: string): number {
   const [left, right] = [splitVersion(a), splitVersion(b)]
@@ -35,7 +35,7 @@ export function compareFreebsdVersions(a: string, b: string): number {
 
 function splitVersion(text: string) {
   const line = text.lastIndexOf('_')
-  // An epoch stands behind the revision, if there is one.
+  // An epoch comes after the revision, if there is one.
   const comma = text.lastIndexOf(',')
   const epoch = comma > line ? numberAt(text, comma + 1) : ''
   const end = line !== -1 ? line : comma !== -1 ? comma : text.length
@@ -47,7 +47,10 @@ function numberAt(text: string, start: number): string {
   return text.slice(start, digitsEnd(text, start))
 }
 
-/** Components go in groups, divided by `+`; in each, the shorter one counts as filled up with zeros. */
+/**
+ * Compares components in groups that are separated by `+`; in each, the shorter one is padded with
+ * zeros.
+ */
 function compareComponents(a: string, b: string): number {
   const [left, right] = [new Components(a), new Components(b)]
   while (!left.isAtEnd || !right.isAtEnd) {
@@ -85,7 +88,7 @@ class Components {
     return this.#at === this.#text.length
   }
 
-  /** The next one of the group; undefined behind its last. */
+  /** Returns the next component of the group; undefined after its last. */
   next(): Component | undefined {
     if (this.isAtEnd || this.#isAt('+')) return undefined
     const number = this.#number()
@@ -100,7 +103,7 @@ class Components {
 
   #number(): Count {
     if (!this.#isAt('*')) return this.#digits()
-    // What follows a `*` means nothing.
+    // Text after a `*` is ignored.
     const plus = this.#text.indexOf('+', this.#at)
     this.#at = plus === -1 ? this.#text.length : plus
     return LEAST
@@ -112,7 +115,10 @@ class Components {
     return start === this.#at ? NONE : this.#text.slice(start, this.#at)
   }
 
-  /** The first letter of a word and the number behind it. A stage begins a component of its own. */
+  /**
+   * Returns the first letter of a word and the number after it. A stage begins a component of its
+   * own.
+   */
   #letter(isFirst: boolean): Omit<Component, 'number'> {
     const start = this.#at
     STAGE.lastIndex = start

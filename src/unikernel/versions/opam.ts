@@ -1,10 +1,10 @@
 import { compareParts } from './parts.ts'
 
 /**
- * The order of versions in opam: negative when `a` is before `b`, 0 when opam takes them for the
- * same (`1.0`, `1.00` and `1.0-0`), else positive. Opam manual, "Version Ordering", which follows
- * "Version" of Debian's policy: what stands behind the last `-` decides only between equals. Takes
- * any text, in time linear in its length.
+ * Orders versions of opam: negative when `a` is before `b`, 0 when opam has them as equal (`1.0`,
+ * `1.00` and `1.0-0`), else positive. Opam manual, "Version Ordering", which follows "Version" of
+ * Debian's policy: the text after the last `-` decides only between equals. Accepts any text, in
+ * time linear in its length.
  */
 export function compareOpamVersions(a: string, b: string): number {
   if (a === b) return 0

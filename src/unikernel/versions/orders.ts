@@ -4,11 +4,11 @@ import { compareDebianVersions } from './debian.ts'
 import { compareFreebsdVersions } from './freebsd.ts'
 import { compareOpamVersions } from './opam.ts'
 
-/** Whose packages they are: each orders versions in its own way. */
+/** A package ecosystem. Each orders versions in its own way. */
 export const ECOSYSTEMS = ['opam', 'deb', 'apk', 'freebsd'] as const
 export type Ecosystem = (typeof ECOSYSTEMS)[number]
 
-/** Negative when `a` is before `b`, 0 when both count as the same, else positive. */
+/** Negative when `a` is before `b`, 0 when both are equal, else positive. */
 export type VersionOrder = (a: string, b: string) => number
 
 const ORDERS: Readonly<Record<Ecosystem, VersionOrder>> = {
@@ -24,12 +24,12 @@ const MANAGED: Readonly<Record<PackageManager, Ecosystem>> = {
   pkg: 'freebsd',
 }
 
-/** Whose packages a package manager of a host lists. */
+/** Returns the ecosystem of a package manager of a host. */
 export function ecosystemOf(manager: PackageManager): Ecosystem {
   return MANAGED[manager]
 }
 
-/** How an ecosystem orders its versions. The order takes any text and never throws. */
+/** Returns the version order of an ecosystem. It accepts any text and never throws. */
 export function versionOrder(ecosystem: Ecosystem): VersionOrder {
   return ORDERS[ecosystem]
 }

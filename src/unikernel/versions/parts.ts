@@ -4,8 +4,8 @@ const ZERO = 0x30
 const TILDE = 0x7e
 
 /**
- * The order of a piece of a version that opam has from Debian: what is no digit, then digits as a
- * number, and so on, as far as there is anything (Debian policy, 5.6.12). For any text.
+ * Orders parts of a version as opam and Debian do: alternately text without digits, and digits as a
+ * number, to the end of both (Debian policy, 5.6.12). Accepts any text.
  */
 export function compareParts(a: string, b: string): number {
   let i = 0
@@ -30,10 +30,10 @@ export function compareParts(a: string, b: string): number {
   return 0
 }
 
-// Beyond any code of a letter, so that other characters come behind letters.
+// Beyond any code of a letter, so that other characters come after letters.
 const BEHIND_LETTERS = 0x10000
 
-/** `~` is before the end, which digits are too, then come letters, then all others. */
+/** `~` is before the end, digits equal the end, then come letters, then all others. */
 function weight(code: number): number {
   if (Number.isNaN(code) || isDigit(code)) return 0
   if (code === TILDE) return -1

@@ -25,7 +25,7 @@ describe('documents of an image beyond the limits', () => {
     const bom = cycloneDx(image, CONTEXT)
     expect(bom.compositions).toEqual([{ aggregate: 'incomplete', assemblies: ['image'] }])
     const document = spdx(image, CONTEXT)
-    expect(document.comment).toBe(`${omitted} packages or dependencies more are not listed`)
+    expect(document.comment).toBe(`${omitted} more packages or dependencies are not listed`)
     expect(spdxErrors(JSON.parse(JSON.stringify(document)))).toEqual([])
     expect(JSON.stringify(slsaProvenance(image, CONTEXT)).length).toBeLessThan(4_000_000)
   })

@@ -24,7 +24,7 @@ describe('a build environment', () => {
     ['hello-key-3-freebsd-same-output', 'freebsd', 'bsd', 'freebsd', '1402000'],
     ['hello-key-4-same-input-different-output', 'linux', 'debian', 'debian', '12'],
     ['hello-key-5-failed', 'linux', 'debian', 'debian', '12'],
-  ])('of %s is parsed', (build, os, family, distribution, version) => {
+  ])('of %s is understood', (build, os, family, distribution, version) => {
     const bytes = file(build, 'build-environment')
     const said = parseBuildEnvironment(bytes)
     expect(said.problems).toEqual([])
@@ -45,7 +45,7 @@ describe('a build environment', () => {
     })
   })
 
-  it('keeps values unchanged', () => {
+  it('keeps values as they are', () => {
     expect(environment('B=a=b \r\nA=\nC=ä "x"').variables).toEqual([
       { name: 'A', value: '' },
       { name: 'B', value: 'a=b ' },
@@ -55,25 +55,25 @@ describe('a build environment', () => {
 
   it.each([
     ['A=1\nA=2', [{ name: 'A', value: '2' }], /a second value of A; the last one counts/],
-    ['export A=1\nB=1', [{ name: 'B', value: '1' }], /"export A=1" is no NAME=value/],
-    ['=1\nB=1', [{ name: 'B', value: '1' }], /"=1" is no NAME=value/],
-    ['A\nB=1', [{ name: 'B', value: '1' }], /"A" is no NAME=value/],
+    ['export A=1\nB=1', [{ name: 'B', value: '1' }], /"export A=1" is not NAME=value/],
+    ['=1\nB=1', [{ name: 'B', value: '1' }], /"=1" is not NAME=value/],
+    ['A\nB=1', [{ name: 'B', value: '1' }], /"A" is not NAME=value/],
     ['A=\0\nB=1', [{ name: 'B', value: '1' }], /the value of A has a NUL/],
     [`A=${'x'.repeat(70_000)}\nB=1`, [{ name: 'B', value: '1' }], /more than 65536 characters/],
-  ])('%.20j: the mistake is a problem', (text, variables, problem) => {
+  ])('%.20j: what is wrong is a problem', (text, variables, problem) => {
     const said = environment(text)
     expect(said.variables).toEqual(variables)
     expect(said.problems[0]?.problem).toMatch(problem)
   })
 
-  it('leaves unknown facts of the host out', () => {
+  it('says nothing of the host that it does not know', () => {
     for (const epoch of ['', 'now', '-1', '1e9', '9'.repeat(12), '1.5']) {
       expect(describeHost(environment(`SOURCE_DATE_EPOCH=${epoch}\nOS=`))).toEqual({})
     }
     expect(describeHost(environment('SOURCE_DATE_EPOCH=0'))).toEqual({ sourceDateEpoch: 0 })
   })
 
-  it('leaves facts of the host out that cannot be displayed', () => {
+  it('says nothing of the host that cannot be shown', () => {
     for (const value of ['\u001b[2J', 'a\u202eb', '\u0007', 'x'.repeat(1001)]) {
       expect(describeHost(environment(`OS=${value}\nARCH=x86_64`))).toEqual({
         architecture: 'x86_64',
@@ -81,11 +81,11 @@ describe('a build environment', () => {
     }
   })
 
-  it('leaves out text that is no UTF-8, instead of changing it', () => {
+  it('leaves out what is not UTF-8, instead of changing it', () => {
     const said = parseBuildEnvironment(Buffer.from('A=\xff\nB=\xc3\xa4\n', 'latin1'))
     expect(said).toEqual({
       variables: [{ name: 'B', value: 'ä' }],
-      problems: [{ line: 1, problem: 'the value of A is no UTF-8' }],
+      problems: [{ line: 1, problem: 'the value of A is not UTF-8' }],
     })
   })
 
@@ -95,7 +95,7 @@ describe('a build environment', () => {
     expect(environment(`${most}\n`)).toEqual({
       variables: [],
       problems: [
-        { line: 1, problem: 'the environment has 1048577 bytes, and 1048576 are the limit' },
+        { line: 1, problem: 'the environment has 1048577 bytes; the limit is 1048576' },
       ],
     })
   })
@@ -120,7 +120,7 @@ describe('a build environment', () => {
     )
   })
 
-  it('of any bytes never throws', () => {
+  it('of any bytes makes nothing fail', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
         describeHost(parseBuildEnvironment(bytes))
@@ -143,7 +143,7 @@ describe('build hashes', () => {
       '2ba35180fb2227b2c27f57d316fbb647',
       '506b2d7a9ba9df905928a510fd73d296',
     ],
-  ])('of %s are parsed, and are those of the kernel', (build, kernel, debug) => {
+  ])('of %s are understood, and are those of the kernel', (build, kernel, debug) => {
     const digestOf = (name: string) => createHash('md5').update(file(build, name)).digest('hex')
     expect([digestOf('bin/hello-key.hvt'), digestOf('hello-key.hvt.debug')]).toEqual([
       kernel,
@@ -168,7 +168,7 @@ describe('build hashes', () => {
     })
   })
 
-  it('have folders, links, changes and other hashes', () => {
+  it('know folders, links, changes and other hashes', () => {
     const sha256 = 'A'.repeat(64)
     const said = hashes(`added: [ "b" {"D"} "a" {"F:sha256=${sha256}"} "l" {"L:b"} "x" ]
 contents-changed: ["c" {"F:${'0'.repeat(32)}"}]
@@ -184,7 +184,7 @@ removed: ["r"]`)
     expect(said.files[0]?.digest).toEqual({ algorithm: 'sha256', hex: sha256.toLowerCase() })
   })
 
-  it('have files by size and time, and devices, which have no hash', () => {
+  it('know files by size and time, and devices, which have no hash', () => {
     for (const [said, kind] of [
       ['F:S1024T1589138087.', 'file'],
       ['F:S0T1.5e+09', 'file'],
@@ -201,11 +201,11 @@ removed: ["r"]`)
     ['added: ["a" {"F:123"}]', /F: and an MD5/],
     ['added: ["a" {"F:S12"}]', /F: and an MD5/],
     ['added: ["a" {"F:sha512=00"}]', /F: and an MD5/],
-    ['added: ["a" "a"]', /a stands here a second time/],
-    ['added: [""]', /a path has characters/],
+    ['added: ["a" "a"]', /a is listed twice/],
+    ['added: [""]', /a path must not be empty/],
     ['added: [1]', /expected a string/],
     ['moved: ["a"]', /no such field/],
-  ])('%s: the mistake is a problem with its place', (text, problem) => {
+  ])('%s: what is wrong is a problem with its place', (text, problem) => {
     expect(hashes(text).problems[0]).toMatchObject({
       line: 1,
       problem: expect.stringMatching(problem),

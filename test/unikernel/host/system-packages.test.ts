@@ -101,8 +101,8 @@ describe('the distribution of a list', () => {
         { name: 'c', version: '3' },
       ],
       problems: [
-        { line: 3, problem: '"b-2" is no name=version of a package of Debian' },
-        { line: 5, problem: '"d" is no name=version of a package of Debian' },
+        { line: 3, problem: '"b-2" is not name=version of a Debian package' },
+        { line: 5, problem: '"d" is not name=version of a Debian package' },
       ],
     })
   })
@@ -113,7 +113,7 @@ describe('the distribution of a list', () => {
       const { manager, packages, problems } = read(`${odd}\nmusl-1.2.5-r9\nbusybox-1.36.1-r2\n`)
       expect([manager, ...packages.map(({ name }) => name)]).toEqual(['apk', 'busybox', 'musl'])
       expect(problems).toEqual([
-        { line: 1, problem: `"${odd}" is no name-version-rN of a package of Alpine` },
+        { line: 1, problem: `"${odd}" is not name-version-rN of an Alpine package` },
       ])
     }
   })
@@ -133,7 +133,7 @@ describe('the distribution of a list', () => {
       expect(read(text)).toEqual({ manager: undefined, packages: [], problems: [] })
     }
     expect(read('???').problems).toEqual([
-      { line: 1, problem: '"???" is no package of Debian, Alpine or FreeBSD' },
+      { line: 1, problem: '"???" is not a package of Debian, Alpine or FreeBSD' },
     ])
   })
 })
@@ -184,7 +184,7 @@ describe('hostile lists', () => {
 
   it('that are too large are refused in one line', () => {
     expect(() => parseSystemPackages(Buffer.alloc(SYSTEM_PACKAGES_BYTES_MAX + 1))).toThrow(
-      /has 16777217 bytes, and 16777216 are the limit/,
+      /has 16777217 bytes; the limit is 16777216/,
     )
     const many = Buffer.from('a=1\n'.repeat(SYSTEM_PACKAGES_MAX + 1))
     expect(() => parseSystemPackages(many)).toThrow(MalformedPackagesError)

@@ -79,12 +79,12 @@ describe('an ELF header is refused', () => {
     ['of the other byte order', 5, 2, 'ELF version'],
     ['of version 0', 6, 0, 'ELF version is 0'],
     ['of version 2', 20, 2, 'ELF version is 2'],
-    ['of another size', 52, 63, 'size of the ELF header is 63, and must be 64'],
-    ['with segments of another size', 54, 55, 'header of a segment is 55, and must be 56'],
+    ['of another size', 52, 63, 'size of the ELF header is 63, but must be 64'],
+    ['with segments of another size', 54, 55, 'header of a segment is 55, but must be 56'],
     ['with segments of no size', 54, 0, 'header of a segment is 0'],
-    ['with sections of another size', 58, 40, 'header of a section is 40, and must be 64'],
-    ['with 65 segments', 56, 65, 'number of segments is 65, and must be at most 64'],
-    ['with sections, but none of them', 60, 0, 'number of sections is 0, and must be 1 to 512'],
+    ['with sections of another size', 58, 40, 'header of a section is 40, but must be 64'],
+    ['with 65 segments', 56, 65, 'number of segments is 65, but must be at most 64'],
+    ['with sections, but none of them', 60, 0, 'number of sections is 0, but must be 1 to 512'],
   ])('%s', async (_what, at, value, problem) => {
     const bytes = patched((it) => {
       it[at] = value
@@ -152,7 +152,7 @@ describe('notes are refused', () => {
   it('that are larger than any', async () => {
     const large = Buffer.alloc(64 * 1024 + 4)
     expect(await complaintAbout(elf({ parts: [...PARTS, { bytes: large }] }))).toContain(
-      'bytes in the notes of segment 3 is 65540, and must be at most 65536',
+      'bytes in the notes of segment 3 is 65540, but must be at most 65536',
     )
     expect(await factsOf(elf({ parts: [...PARTS, { bytes: large.subarray(4) }] }))).toBeDefined()
   })

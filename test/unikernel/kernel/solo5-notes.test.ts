@@ -166,7 +166,7 @@ describe('a kernel is refused', () => {
 
   it('whose notes end in the middle of a header', async () => {
     const cut = Buffer.concat([abiNote(), Buffer.of(0, 0, 0, 1)])
-    expect(await complaintAbout(kernel(cut, manifestNote()))).toContain('4 bytes are left')
+    expect(await complaintAbout(kernel(cut, manifestNote()))).toContain('must have 12 bytes, but 4 are left')
     const padded = Buffer.concat([abiNote(), Buffer.alloc(4)])
     expect(await factsOf(kernel(padded, manifestNote()))).toBeDefined()
   })
@@ -179,18 +179,18 @@ describe('a kernel is refused', () => {
 
   it.each([0, 7, 0x01000000, 0xffffffff])('whose target is %i', async (target) => {
     expect(await complaintAbout(withAbi({ descriptor: abi(target, 2) }))).toContain(
-      `is ${target}, and must be one of 1 (hvt), 2 (spt), 3 (virtio), 4 (muen), 5 (genode), 6 (xen)`,
+      `is ${target}, but must be one of 1 (hvt), 2 (spt), 3 (virtio), 4 (muen), 5 (genode), 6 (xen)`,
     )
   })
 
   it.each([0, 2, 0x01000000, 0xffffffff])('whose manifest has version %i', async (version) => {
     const bytes = withManifest(manifest([RESERVED_FIRST], { version }))
-    expect(await complaintAbout(bytes)).toContain(`is ${version}, and must be 1`)
+    expect(await complaintAbout(bytes)).toContain(`is ${version}, but must be 1`)
   })
 
   it.each([0, 11, 12])('whose manifest has %i bytes', async (length) => {
     const bytes = withManifest(manifest([RESERVED_FIRST]).subarray(0, length))
-    expect(await complaintAbout(bytes)).toContain(`has ${length} bytes, and must have`)
+    expect(await complaintAbout(bytes)).toContain(`has ${length} bytes, but must have`)
   })
 
   it.each([
@@ -201,7 +201,7 @@ describe('a kernel is refused', () => {
     [0xffffffff, [RESERVED_FIRST]],
   ] as const)('whose manifest has %i entries', async (entries, list) => {
     expect(await complaintAbout(withManifest(manifest(list, { entries })))).toContain(
-      `is ${entries}, and must be 1 to 64`,
+      `is ${entries}, but must be 1 to 64`,
     )
   })
 
@@ -227,7 +227,7 @@ describe('a kernel is refused', () => {
     'that needs a device of type %i',
     async (type) => {
       expect(await complaintAbout(withEntries(BLOCK, { type, name: 'x' }))).toContain(
-        `entry 2 is ${type}, and must be one of 1 (block), 2 (net)`,
+        `entry 2 is ${type}, but must be one of 1 (block), 2 (net)`,
       )
     },
   )
