@@ -19,7 +19,7 @@ const HEADER_BYTES = 12
 const SOLO5 = 'Solo5'
 
 /**
- * The notes in the bytes of a segment or section, one after the other (ELF specification, "Note Section"):
+ * Lists the notes in the bytes of a segment or section (ELF specification, "Note Section"):
  *
  *     | namesz | descsz | type | name, padded | descriptor, padded |
  *

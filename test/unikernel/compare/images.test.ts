@@ -10,8 +10,8 @@ const SAME_OUTPUT = 'hello-key-3-freebsd-same-output'
 const SAME_INPUT = 'hello-key-4-same-input-different-output'
 const read = (path: string) => readFileSync(new URL(`../../fixtures/${path}`, import.meta.url))
 
-describe('the pairs of the fixtures', () => {
-  it('1 and 2: other inputs and other output', async () => {
+describe('pairs of fixture builds', () => {
+  it('1 and 2 have other inputs and another output', async () => {
     const found = compareImages(await fixtureImage(ONE), await fixtureImage(TWO))
     expect(found.verdict).toBe('different')
     expect(found.kernel).toMatchObject({ same: false, from: { target: 'hvt', abiVersion: 2 } })
@@ -46,7 +46,7 @@ describe('the pairs of the fixtures', () => {
     expect(host?.removed).toEqual([])
   })
 
-  it('are the reverse in the other direction', async () => {
+  it('compare in both directions', async () => {
     const there = compareImages(await fixtureImage(ONE), await fixtureImage(TWO))
     const back = compareImages(await fixtureImage(TWO), await fixtureImage(ONE))
     expect(back.opam?.packages.changed.map(({ direction }) => direction)).toEqual(
@@ -56,7 +56,7 @@ describe('the pairs of the fixtures', () => {
     expect(back.opam?.vendored.removed).toEqual(there.opam?.vendored.added)
   })
 
-  it('2 and 3: other inputs, the same output, on other systems', async () => {
+  it('2 and 3 have other inputs and the same output, on other systems', async () => {
     const found = compareImages(await fixtureImage(TWO), await fixtureImage(SAME_OUTPUT))
     expect(found).toMatchObject({ verdict: 'same-output', kernel: { same: true } })
     expect(found.systemPackages?.manager).toEqual({ from: 'dpkg', to: 'pkg' })
@@ -66,7 +66,7 @@ describe('the pairs of the fixtures', () => {
     })
   })
 
-  it('2 and 4: the same inputs, another output', async () => {
+  it('2 and 4 have the same inputs and another output', async () => {
     const found = compareImages(await fixtureImage(TWO), await fixtureImage(SAME_INPUT))
     expect(found).toMatchObject({ verdict: 'not-reproducible', kernel: { same: false } })
     expect(found.opam?.packages).toEqual({ added: [], removed: [], changed: [] })
@@ -74,7 +74,7 @@ describe('the pairs of the fixtures', () => {
     expect(found.buildEnvironment).toEqual({ added: [], removed: [], changed: [] })
   })
 
-  it('each and itself', async () => {
+  it('each equals itself', async () => {
     for (const build of [ONE, TWO, SAME_OUTPUT, SAME_INPUT]) {
       const image = await fixtureImage(build)
       expect(compareImages(image, image)).toMatchObject({
@@ -86,7 +86,7 @@ describe('the pairs of the fixtures', () => {
   })
 })
 
-describe('changes that a version does not show', () => {
+describe('changes without another version', () => {
   const text = read(`builds/${ONE}/opam-switch`).toString()
   it.each([
     [
@@ -100,7 +100,7 @@ describe('changes that a version does not show', () => {
       ['checksums'],
     ],
     ['a pin', text.replace('roots:', 'pinned: ["dune.3.23.1"]\nroots:'), ['pinned']],
-  ])('%s of the same version is a difference', async (_what, changed, aspects) => {
+  ])('%s of the same version is a change', async (_what, changed, aspects) => {
     expect(changed).not.toBe(text)
     const found = compareImages(
       await fixtureImage(ONE),
@@ -115,7 +115,7 @@ describe('changes that a version does not show', () => {
     })
   })
 
-  it('a vendored source from another address is a difference', async () => {
+  it('another URL of a vendored source is a change', async () => {
     const other = text.replace(
       'releases/fmt-0.11.0.tbz"\n      "fmt"',
       'releases/fmt-0.9.9.tbz"\n      "fmt"',
@@ -130,7 +130,7 @@ describe('changes that a version does not show', () => {
   })
 })
 
-it('added and removed devices are differences', async () => {
+it('added and removed devices are changes', async () => {
   const kernel = (name: string) => ({
     kernel: read(`elf/${name}`),
     debug: null,
@@ -147,7 +147,7 @@ it('added and removed devices are differences', async () => {
   )
 })
 
-it('a value that is missing on one side is not compared', async () => {
+it('parts that one side does not have are not compared', async () => {
   const bare = await fixtureImage(ONE, {
     'opam-switch': null,
     'system-packages': null,
@@ -162,7 +162,7 @@ it('a value that is missing on one side is not compared', async () => {
   })
 })
 
-it('packages with several versions are compared by all of them', async () => {
+it('packages with several versions are compared by all versions', async () => {
   const list = (text: string) => ({ 'system-packages': text })
   const found = compareImages(
     await fixtureImage(ONE, list('a=1\nb:amd64=1\nb:i386=1\nc=1\nc=2\nd=1:1')),
@@ -176,7 +176,7 @@ it('packages with several versions are compared by all of them', async () => {
   ])
 })
 
-it('another build host is a difference, also when nothing else differs', async () => {
+it('another architecture is a change, also of otherwise equal kernels', async () => {
   const kernel = (name: string) => fixtureImage(ONE, { kernel: read(`elf/${name}`) })
   const found = compareImages(await kernel('mini-net.hvt'), await kernel('mini-arm.hvt'))
   expect(describeComparison(found).join('\n')).toMatch(

@@ -43,12 +43,12 @@ describe('the CycloneDX document of an image', () => {
     }
   })
 
-  it('would be refused with a field that the schema does not have', async () => {
+  it('would be invalid with an unknown field', async () => {
     const document = { ...cycloneDx(await fixtureImage('hello-key-1'), CONTEXT), other: 1 }
     expect(await validator.validate(JSON.stringify(document))).not.toBeNull()
   })
 
-  it('names nothing twice and refers only to listed components', async () => {
+  it('has unique refs, and no dangling ones', async () => {
     for (const [name, image] of await allImages()) {
       const bom: Bom = JSON.parse(JSON.stringify(cycloneDx(image, CONTEXT)))
       const { component } = bom.metadata
@@ -73,7 +73,7 @@ describe('the CycloneDX document of an image', () => {
     }
   })
 
-  it('names the unikernel and its place', async () => {
+  it('describes the unikernel and its location', async () => {
     const { metadata } = await bomOf('hello-key-1')
     expect(metadata.timestamp).toBe('2026-08-22T10:11:12Z')
     expect(metadata.component).toMatchObject({
@@ -132,14 +132,14 @@ describe('the CycloneDX document of an image', () => {
     expect(bom.components.filter(({ scope }) => scope === 'excluded').length).toBeGreaterThan(100)
   })
 
-  it('follows the dependencies that the switch lists, also into vendored sources', async () => {
+  it('has the dependencies of the switch, also into vendored sources', async () => {
     const bom = await bomOf('hello-key-1')
     const edges = new Map(bom.dependencies.map(({ ref, dependsOn }) => [ref, dependsOn ?? []]))
     expect(edges.get('image')).toEqual(['opam/hello-key'])
     expect(edges.get('opam/hello-key')).toContain('vendored/hello-key/mirage-solo5')
     expect(edges.get('vendored/hello-key/mirage-solo5')).toContain('vendored/hello-key/lwt')
     expect(edges.get('opam/base-bigarray')).toEqual([])
-    // A package of a vendored source with another name: only its name is listed.
+    // A package of a vendored source with another name: only its name is known.
     expect(edges.get('vendored/hello-key/mirage-solo5')).toContain('opam/mirage-runtime')
     expect(found(bom, 'opam/mirage-runtime')).toMatchObject({ purl: 'pkg:opam/mirage-runtime' })
     const reached = new Set(['image'])

@@ -43,7 +43,7 @@ const URLS = [
   `https://example.org/${'%'.repeat(1000)}`,
 ]
 
-/** A valid switch that no person would write. */
+/** A valid switch that nobody would write. */
 export const HOSTILE_SWITCH = `
 opam-version: "2.0"
 roots: ["__proto__.1" "constructor.0" "gone.1"]
@@ -77,7 +77,7 @@ const PACKAGES = 'A+b=1:2~3-4+b5\nliba:amd64=1\nliba:i386=1\nliba=1\nliba=2\nlib
 const ENVIRONMENT =
   'OS_DISTRIBUTION=De/../Bian?x\nOS_VERSION=../12 &x=y#\n__proto__=1\nSOURCE_DATE_EPOCH=1\nEMPTY=\nX=\u{1F600}"\\\n'
 
-/** Images that are hard to describe, by the reason. */
+/** Images that are difficult to describe, by the difficulty. */
 export async function hardImages(): Promise<ReadonlyMap<string, UnikernelImage>> {
   const hostile = await fixtureImage('hello-key-1', {
     'opam-switch': HOSTILE_SWITCH,
@@ -131,7 +131,7 @@ export async function hardImages(): Promise<ReadonlyMap<string, UnikernelImage>>
   ])
 }
 
-/** Returns every image of the tests, by a name. */
+/** All images of the tests, by a name. */
 export async function allImages(): Promise<ReadonlyMap<string, UnikernelImage>> {
   const builds = await Promise.all(
     BUILDS.map(
@@ -141,7 +141,7 @@ export async function allImages(): Promise<ReadonlyMap<string, UnikernelImage>> 
   return new Map([...builds, ...(await hardImages())])
 }
 
-/** Lists places in a document that JSON would leave out or write differently. */
+/** Lists values in a document that JSON would omit or change. */
 export function unsayable(value: unknown, at = '$'): string[] {
   if (typeof value === 'string') {
     return /\p{Cs}/u.test(value) || value.includes('\0') ? [at] : []

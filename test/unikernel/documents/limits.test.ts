@@ -13,14 +13,14 @@ import { spdxErrors } from './spdx-rules.ts'
 
 const numbers = (count: number) => [...new Array(count).keys()]
 
-describe('documents of an image beyond the limits', () => {
-  it('list as many packages as the limit, and state that there are more', async () => {
+describe('documents of a very large image', () => {
+  it('list packages up to the limit, and the number of the others', async () => {
     const packages = numbers(5 * COMPONENTS_MAX).map((at) => `p${at}=1`)
     const image = await fixtureImage('hello-key-1', { 'system-packages': packages.join('\n') })
     const { list, omitted } = componentsOf(image)
     expect(list).toHaveLength(COMPONENTS_MAX)
     expect(list.length + omitted).toBeGreaterThan(5 * COMPONENTS_MAX)
-    // Packages nearer to the kernel come first.
+    // Components that are closer to the kernel come first.
     expect(list.some(({ ref }) => ref === 'vendored/hello-key/lwt')).toBe(true)
     const bom = cycloneDx(image, CONTEXT)
     expect(bom.compositions).toEqual([{ aggregate: 'incomplete', assemblies: ['image'] }])
@@ -30,7 +30,7 @@ describe('documents of an image beyond the limits', () => {
     expect(JSON.stringify(slsaProvenance(image, CONTEXT)).length).toBeLessThan(4_000_000)
   })
 
-  it('follow as many dependencies as the limit, and none to packages that are not listed', async () => {
+  it('list dependencies up to the limit, and none to unlisted packages', async () => {
     const names = numbers(400).map((at) => `p${at}`)
     const all = names.map((name) => `"${name}"`).join(' ')
     const image = await fixtureImage('hello-key-1', {

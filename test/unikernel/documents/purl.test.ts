@@ -28,20 +28,20 @@ const vendored = (url: string, directory = 'x') =>
   vendoredPurl({ url, directory, checksums: [SHA256] })
 
 describe('the package URL', () => {
-  it('of a package of opam is its name and version', () => {
-    const expected = {
+  it('of an opam package has its name and version', () => {
+    const cases = {
       'dune.3.24.2': 'pkg:opam/dune@3.24.2',
       'conf-g++.1.0': 'pkg:opam/conf-g%2B%2B@1.0',
       'ocaml-src.5.2.1+options~rc1': 'pkg:opam/ocaml-src@5.2.1%2Boptions~rc1',
       'Zarith_x.v0.16': 'pkg:opam/Zarith_x@v0.16',
     }
-    for (const [word, purl] of Object.entries(expected)) {
+    for (const [word, purl] of Object.entries(cases)) {
       expect(opamPurl(installed(word, { url: 'https://example.org/x' }))).toBe(purl)
     }
     expect(opamNamePurl('mirage-runtime')).toBe('pkg:opam/mirage-runtime')
   })
 
-  it('of a pinned package names its source', () => {
+  it('of a pinned package has its source', () => {
     const checksum = `checksum=md5:${'b'.repeat(32)}%2Csha256:${'a'.repeat(64)}`
     const git = { pinned: true, url: 'git+https://example.org/x.git#main' }
     expect(opamPurl(installed('x.1', git))).toBe(
@@ -54,8 +54,8 @@ describe('the package URL', () => {
     expect(opamPurl(installed('x.1', { pinned: true }))).toBe('pkg:opam/x@1')
   })
 
-  it('of a vendored source is of GitHub when its address contains the tag or commit', () => {
-    const expected = {
+  it('of a vendored source has the GitHub type when its URL has the tag or commit', () => {
+    const cases = {
       'https://github.com/ocsigen/lwt/archive/refs/tags/6.1.2.tar.gz': 'ocsigen/lwt@6.1.2',
       'https://github.com/Mirage/Metrics/archive/v0.5.0.zip': 'mirage/metrics@v0.5.0',
       'https://github.com/ocaml/dune/releases/download/3.24.2/dune-3.24.2.tbz': 'ocaml/dune@3.24.2',
@@ -65,12 +65,12 @@ describe('the package URL', () => {
       'git://github.com/o/r': 'o/r',
       'https://github.com/o/r/archive/refs/tags/rel/1+a.tar.gz': 'o/r@rel%2F1%2Ba',
     }
-    for (const [url, path] of Object.entries(expected)) {
+    for (const [url, path] of Object.entries(cases)) {
       expect(vendored(url), url).toBe(`pkg:github/${path}`)
     }
   })
 
-  it('of any other vendored source has its location', () => {
+  it('of any other vendored source has its URL', () => {
     const others = [
       'https://github.com/o/r/archive/refs/heads/main.tar.gz',
       'https://github.com/o/r/raw/main/x.tbz',
@@ -91,7 +91,7 @@ describe('the package URL', () => {
     )
   })
 
-  it('of a package of the host names its distribution, when the environment does', () => {
+  it('of a package of the host has its distribution, when the environment has it', () => {
     const bookworm = { distribution: 'debian', version: '12' }
     const one = { name: 'bash', version: '1:5.2.15-2+b8' }
     const bash = 'bash@1:5.2.15-2%2Bb8'
@@ -118,13 +118,13 @@ describe('the package URL', () => {
     }
   })
 
-  it('of an image names the repository and the kernel', () => {
+  it('of an image has the repository and its name', () => {
     const at = `pkg:oci/key@${CONTEXT.digest}?repository_url=registry.example:5000%2Fhello%2Fkey`
     expect(ociPurl(CONTEXT)).toBe(at)
     expect(ociPurl(CONTEXT, 'v1.0')).toBe(`${at}&tag=v1.0`)
   })
 
-  it('is read by another library with the same parts', () => {
+  it('is parsed by other libraries to its parts', () => {
     const word = fc.stringMatching(/^[A-Za-z][A-Za-z0-9_+-]{0,20}\.[A-Za-z0-9_+.~-]{1,20}$/)
     const url = fc
       .string({ unit: 'grapheme', minLength: 1 })
@@ -140,7 +140,7 @@ describe('the package URL', () => {
     )
   })
 
-  it('encodes every character that the specification does not allow', () => {
+  it('encodes everything except the characters of the specification', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (text) => {
         expect(encoded(text)).toMatch(/^(?:[A-Za-z0-9.\-_~:]|%[0-9A-F]{2})*$/)

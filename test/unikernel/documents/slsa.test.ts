@@ -5,7 +5,7 @@ import { BUILD_TYPE, slsaProvenance } from '../../../src/unikernel/documents/sls
 import { fixtureImage } from '../fixture-image.ts'
 import { allImages, CONTEXT, unsayable } from './images.ts'
 
-// From in-toto's Statement and ResourceDescriptor v1 and from SLSA's Provenance v1.
+// Made from in-toto's Statement and ResourceDescriptor v1 and from SLSA's Provenance v1.
 const text = { type: 'string', minLength: 1 }
 const uri = { type: 'string', format: 'uri' }
 
@@ -18,7 +18,7 @@ function object(required: Record<string, unknown>, optional: Record<string, unkn
   }
 }
 
-// in-toto, "DigestSet": at least one, each of a supported algorithm.
+// in-toto, "DigestSet": at least one, each of a known algorithm.
 const digest = {
   type: 'object',
   minProperties: 1,
@@ -94,7 +94,7 @@ const listed = ({ predicate }: Statement, name: string) =>
   predicate.buildDefinition.resolvedDependencies.filter((one) => one.name === name)
 
 describe('the provenance of an image', () => {
-  it('is valid as an in-toto statement of SLSA 1, for any image', async () => {
+  it('is a valid in-toto statement of SLSA 1, for any image', async () => {
     for (const [name, image] of await allImages()) {
       const statement = slsaProvenance(image, CONTEXT)
       expect(unsayable(statement), name).toEqual([])
@@ -102,7 +102,7 @@ describe('the provenance of an image', () => {
     }
   })
 
-  it('would be refused with a field or a digest that in-toto does not have', async () => {
+  it('would be invalid with an unknown field or digest', async () => {
     const statement = await statementOf('hello-key-1')
     const [subject] = statement.subject
     expect(found({ ...statement, other: 1 })).not.toEqual([])
@@ -115,7 +115,7 @@ describe('the provenance of an image', () => {
     expect(await statementOf('hello-key-1')).toEqual(await statementOf('hello-key-1'))
   })
 
-  it('distinguishes kernel and twin also when they have the same name', async () => {
+  it('distinguishes kernel and debug twin of the same name', async () => {
     for (const [name, image] of await allImages()) {
       const { subject }: Statement = JSON.parse(JSON.stringify(slsaProvenance(image, CONTEXT)))
       expect(new Set(subject.map((one) => one.name)).size, name).toBe(subject.length)
@@ -127,7 +127,7 @@ describe('the provenance of an image', () => {
     })
   })
 
-  it('is about the kernel and its twin with symbols', async () => {
+  it('has the kernel and its debug twin as subjects', async () => {
     const { subject } = await statementOf('hello-key-1')
     expect(subject).toEqual([
       {
@@ -138,7 +138,7 @@ describe('the provenance of an image', () => {
     ])
   })
 
-  it('states the request, the build host and the other outputs', async () => {
+  it('has the request, the build host and the byproducts', async () => {
     const { predicate } = await statementOf('hello-key-1')
     const { buildDefinition, runDetails } = predicate
     expect(buildDefinition.buildType).toBe(BUILD_TYPE)
@@ -154,7 +154,7 @@ describe('the provenance of an image', () => {
     expect(runDetails.byproducts.map(({ name }) => name)).toEqual(['hello-key.build-hashes'])
   })
 
-  it('names the digests of inputs and sources, and the commits', async () => {
+  it('has the digests of inputs and sources, and the commits', async () => {
     const statement = await statementOf('hello-key-2')
     expect(listed(statement, 'opam-switch')).toMatchObject([
       {
@@ -191,7 +191,7 @@ describe('the provenance of an image', () => {
     ])
   })
 
-  it('keeps every variable, also one with the name of a member of every object', async () => {
+  it('keeps every variable, also one named like a member of Object', async () => {
     const { predicate } = await statementOf('hello-key-1', {
       'build-environment': '__proto__=1\nconstructor=2\n',
     })

@@ -12,9 +12,9 @@ import {
 
 const COMMIT = '0123456789abcdef0123456789abcdef01234567'
 
-describe('an address of a source', () => {
-  it('is parsed as opam parses it', () => {
-    const expected = {
+describe('a source URL', () => {
+  it('is parsed as by opam', () => {
+    const cases = {
       'https://example.org/x.tbz': [undefined, 'https://example.org/x.tbz', undefined],
       'https://example.org/x.git#v1': ['git', 'https://example.org/x.git', 'v1'],
       'git+file:///srv/x#main': ['git', 'file:///srv/x', 'main'],
@@ -24,13 +24,13 @@ describe('an address of a source', () => {
       'https://example.org/x.tbz#part': [undefined, 'https://example.org/x.tbz#part', undefined],
       '/home/x': [undefined, '/home/x', undefined],
     } as const
-    for (const [url, [vcs, address, reference]] of Object.entries(expected)) {
+    for (const [url, [vcs, address, reference]] of Object.entries(cases)) {
       expect(parseSourceAddress(url), url).toEqual({ vcs, address, reference })
     }
   })
 
-  it('is a location for SPDX only with a network scheme', () => {
-    const expected = {
+  it('is an SPDX location only on a network', () => {
+    const cases = {
       [`git+ssh://git@example.org/x#${COMMIT}`]: `git+ssh://git@example.org/x@${COMMIT}`,
       'git://example.org/x#a#b': 'git+git://example.org/x@a#b',
       'hg+https://example.org/x': 'hg+https://example.org/x',
@@ -42,12 +42,12 @@ describe('an address of a source', () => {
       '/srv/x': undefined,
       '': undefined,
     }
-    for (const [url, location] of Object.entries(expected)) {
+    for (const [url, location] of Object.entries(cases)) {
       expect(findLocation(parseSourceAddress(url)), url).toBe(location)
     }
   })
 
-  it('names a commit only with all of its digits, and only of git', () => {
+  it('has a commit only with all digits, and only of git', () => {
     expect(findCommit(parseSourceAddress(`git+https://example.org/x#${COMMIT}`))).toBe(COMMIT)
     const sha256 = 'c'.repeat(64)
     expect(findCommit(parseSourceAddress(`git+https://example.org/x#${sha256}`))).toBe(sha256)
@@ -76,8 +76,8 @@ describe('an address of a source', () => {
     }
   })
 
-  it('contains the version when the name of its archive does', () => {
-    const expected = {
+  it("has the version of its archive's name", () => {
+    const cases = {
       'https://e/cmdliner-2.1.1.tbz': '2.1.1',
       'https://e/ocaml-ipaddr-v5.6.2.tar.gz': '5.6.2',
       'https://e/x-1.0~rc1+2.zip': '1.0~rc1+2',
@@ -87,12 +87,12 @@ describe('an address of a source', () => {
       'git+https://e/x-1.tbz': undefined,
       [`https://e/${'a-'.repeat(50_000)}.tbz`]: undefined,
     }
-    for (const [url, version] of Object.entries(expected)) {
+    for (const [url, version] of Object.entries(cases)) {
       expect(findArchiveVersion(parseSourceAddress(url)), url.slice(0, 50)).toBe(version)
     }
   })
 
-  it('becomes a URI that programs read, for any text', () => {
+  it('becomes a valid URI, for any text', () => {
     const uri =
       /^(?:[A-Za-z0-9\-._~:/?@!$&'()*+,;=[\]]|%[0-9A-Fa-f]{2})*(?:#(?:[A-Za-z0-9\-._~:/?@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)?$/
     fc.assert(
@@ -102,11 +102,11 @@ describe('an address of a source', () => {
         expect(() => [parseSourceAddress(text), findGithub(parseSourceAddress(text))]).not.toThrow()
       }),
     )
-    const expected = {
+    const cases = {
       'https://[::1]:8080/[x]': 'https://[::1]:8080/%5Bx%5D',
       'https://e/%41%zz%': 'https://e/%41%25zz%25',
       'https://e/ü#ä#b': 'https://e/%C3%BC#%C3%A4%23b',
     }
-    for (const [text, result] of Object.entries(expected)) expect(uriOf(text)).toBe(result)
+    for (const [text, result] of Object.entries(cases)) expect(uriOf(text)).toBe(result)
   })
 })

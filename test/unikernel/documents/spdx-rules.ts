@@ -1,8 +1,8 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
 
-// From the SPDX specification 2.3, https://spdx.github.io/spdx-spec/v2.3/, for the fields that the
-// documents have: its clauses, and its prose as patterns.
+// Made from the SPDX specification 2.3, https://spdx.github.io/spdx-spec/v2.3/, as far as the
+// documents use it: its clauses, and patterns for rules that it has only in prose.
 const id = { type: 'string', pattern: '^SPDXRef-[A-Za-z0-9.-]+$' }
 const line = { type: 'string', minLength: 1, pattern: '^[^\\u0000-\\u001f]+$' }
 
@@ -35,10 +35,10 @@ const reference = object({
   referenceLocator: { type: 'string', pattern: '^pkg:[!-~]+$' },
 })
 
-// 7.7: a URI, or one of a version system with its revision or path.
+// 7.7: a URI, or one of a version control system with its reference.
 const LOCATION =
   '^(NONE|NOASSERTION|(https?|ftp)://[!-~]+|(git|hg|svn|bzr)\\+(https?|ssh|git|svn|sftp|file)://[!-~]+)$'
-// 7.24, those in use.
+// 7.24, the values in use.
 const PURPOSES = ['APPLICATION', 'SOURCE', 'FILE']
 
 const package_ = object(
@@ -46,7 +46,7 @@ const package_ = object(
     SPDXID: id,
     name: line,
     downloadLocation: { type: 'string', pattern: LOCATION },
-    // 7.8: else a verification code would be needed.
+    // 7.8: otherwise a verification code would be required.
     filesAnalyzed: { const: false },
   },
   {
@@ -60,7 +60,7 @@ const package_ = object(
   },
 )
 
-// 11.1, those in use.
+// 11.1, the values in use.
 const RELATIONS = [
   'DESCRIBES',
   'CONTAINS',
@@ -100,7 +100,7 @@ const ajv = new Ajv2020({ strict: true, strictTypes: false, strictRequired: fals
 formats.default(ajv)
 const validate = ajv.compile(DOCUMENT)
 
-/** Returns the problems of a document by the rules of SPDX 2.3. */
+/** Lists the violations of a document by the rules of SPDX 2.3. */
 export function spdxErrors(document: unknown): string[] {
   if (validate(document)) return []
   return (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`)

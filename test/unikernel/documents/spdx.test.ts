@@ -28,22 +28,22 @@ describe('the SPDX document of an image', () => {
     }
   })
 
-  it('would be refused with a field or a location that SPDX does not have', async () => {
+  it('would be invalid with an unknown field or location', async () => {
     const document = await documentOf('hello-key-1')
     expect(spdxErrors({ ...document, other: 1 })).not.toEqual([])
     const packages = document.packages.map((one) => ({ ...one, downloadLocation: '/home/x' }))
     expect(spdxErrors({ ...document, packages })).not.toEqual([])
   })
 
-  it('names nothing twice and relates only listed elements', async () => {
+  it('has unique ids, and no dangling relationships', async () => {
     for (const [name, image] of await allImages()) {
       const { packages, relationships } = plain(spdx(image, CONTEXT))
       const ids = ['SPDXRef-DOCUMENT', ...packages.map(({ SPDXID }) => SPDXID)]
-      const expected = new Set(ids)
-      expect(expected.size, name).toBe(ids.length)
+      const unique = new Set(ids)
+      expect(unique.size, name).toBe(ids.length)
       for (const { spdxElementId, relatedSpdxElement } of relationships) {
-        expect(expected, name).toContain(spdxElementId)
-        expect(expected, name).toContain(relatedSpdxElement)
+        expect(unique, name).toContain(spdxElementId)
+        expect(unique, name).toContain(relatedSpdxElement)
       }
       const written = relationships.map((one) => JSON.stringify(one))
       expect(new Set(written).size, name).toBe(written.length)
@@ -55,7 +55,7 @@ describe('the SPDX document of an image', () => {
     }
   })
 
-  it('states the relationship of each component to the kernel', async () => {
+  it('has the relationship of each component to the kernel', async () => {
     const { packages, relationships } = await documentOf('hello-key-2')
     const idOf = (purl: string) =>
       packages.find(({ externalRefs }) => externalRefs?.[0]?.referenceLocator === purl)?.SPDXID
@@ -71,7 +71,7 @@ describe('the SPDX document of an image', () => {
     has(idOf('pkg:opam/hello-key@1.0.0'), 'DEPENDS_ON', idOf('pkg:github/ocsigen/lwt@6.1.2'))
   })
 
-  it('writes locations in the syntax of SPDX, and NOASSERTION for others', async () => {
+  it('has SPDX locations of sources, and NOASSERTION for others', async () => {
     const image = await fixtureImage('hello-key-1', {
       'opam-switch': `
         installed: ["a.1" "b.1" "c.1" "d.1"]

@@ -24,7 +24,7 @@ describe('a build environment', () => {
     ['hello-key-3-freebsd-same-output', 'freebsd', 'bsd', 'freebsd', '1402000'],
     ['hello-key-4-same-input-different-output', 'linux', 'debian', 'debian', '12'],
     ['hello-key-5-failed', 'linux', 'debian', 'debian', '12'],
-  ])('of %s is understood', (build, os, family, distribution, version) => {
+  ])('of %s is parsed', (build, os, family, distribution, version) => {
     const bytes = file(build, 'build-environment')
     const said = parseBuildEnvironment(bytes)
     expect(said.problems).toEqual([])
@@ -45,7 +45,7 @@ describe('a build environment', () => {
     })
   })
 
-  it('keeps values as they are', () => {
+  it('keeps values unchanged', () => {
     expect(environment('B=a=b \r\nA=\nC=ä "x"').variables).toEqual([
       { name: 'A', value: '' },
       { name: 'B', value: 'a=b ' },
@@ -60,20 +60,20 @@ describe('a build environment', () => {
     ['A\nB=1', [{ name: 'B', value: '1' }], /"A" is not NAME=value/],
     ['A=\0\nB=1', [{ name: 'B', value: '1' }], /the value of A has a NUL/],
     [`A=${'x'.repeat(70_000)}\nB=1`, [{ name: 'B', value: '1' }], /more than 65536 characters/],
-  ])('%.20j: what is wrong is a problem', (text, variables, problem) => {
+  ])('%.20j has a problem', (text, variables, problem) => {
     const said = environment(text)
     expect(said.variables).toEqual(variables)
     expect(said.problems[0]?.problem).toMatch(problem)
   })
 
-  it('says nothing of the host that it does not know', () => {
+  it('describes no unknown properties of the host', () => {
     for (const epoch of ['', 'now', '-1', '1e9', '9'.repeat(12), '1.5']) {
       expect(describeHost(environment(`SOURCE_DATE_EPOCH=${epoch}\nOS=`))).toEqual({})
     }
     expect(describeHost(environment('SOURCE_DATE_EPOCH=0'))).toEqual({ sourceDateEpoch: 0 })
   })
 
-  it('says nothing of the host that cannot be shown', () => {
+  it('describes no unprintable properties of the host', () => {
     for (const value of ['\u001b[2J', 'a\u202eb', '\u0007', 'x'.repeat(1001)]) {
       expect(describeHost(environment(`OS=${value}\nARCH=x86_64`))).toEqual({
         architecture: 'x86_64',
@@ -89,25 +89,23 @@ describe('a build environment', () => {
     })
   })
 
-  it('is not read beyond its limit', () => {
+  it('is not parsed beyond its limit', () => {
     const most = `A=1\n${'\n'.repeat(BUILD_ENVIRONMENT_BYTES_MAX - 4)}`
     expect(environment(most)).toEqual({ variables: [{ name: 'A', value: '1' }], problems: [] })
     expect(environment(`${most}\n`)).toEqual({
       variables: [],
-      problems: [
-        { line: 1, problem: 'the environment has 1048577 bytes; the limit is 1048576' },
-      ],
+      problems: [{ line: 1, problem: 'the environment has 1048577 bytes; the limit is 1048576' }],
     })
   })
 
-  it('has 10 000 variables at most', () => {
+  it('has at most 10 000 variables', () => {
     const text = Array.from({ length: 10_001 }, (_, n) => `A${n}=1`).join('\n')
     const said = environment(text)
     expect(said.variables.length).toBe(10_000)
     expect(said.problems[0]?.problem).toMatch(/more than 10000 variables/)
   })
 
-  it('that is written is read', () => {
+  it('that is written is parsed to the same variables', () => {
     const name = fc.stringMatching(/^[A-Z_][A-Z0-9_]{0,20}$/)
     const value = fc.string({ unit: fc.constantFrom('a', '=', ' ', '"', 'ä', '€', '\t') })
     fc.assert(
@@ -120,7 +118,7 @@ describe('a build environment', () => {
     )
   })
 
-  it('of any bytes makes nothing fail', () => {
+  it('of any bytes never throws', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
         describeHost(parseBuildEnvironment(bytes))
@@ -143,7 +141,7 @@ describe('build hashes', () => {
       '2ba35180fb2227b2c27f57d316fbb647',
       '506b2d7a9ba9df905928a510fd73d296',
     ],
-  ])('of %s are understood, and are those of the kernel', (build, kernel, debug) => {
+  ])('of %s are parsed, and match the kernel', (build, kernel, debug) => {
     const digestOf = (name: string) => createHash('md5').update(file(build, name)).digest('hex')
     expect([digestOf('bin/hello-key.hvt'), digestOf('hello-key.hvt.debug')]).toEqual([
       kernel,
@@ -168,7 +166,7 @@ describe('build hashes', () => {
     })
   })
 
-  it('know folders, links, changes and other hashes', () => {
+  it('may have folders, links, changes and other hashes', () => {
     const sha256 = 'A'.repeat(64)
     const said = hashes(`added: [ "b" {"D"} "a" {"F:sha256=${sha256}"} "l" {"L:b"} "x" ]
 contents-changed: ["c" {"F:${'0'.repeat(32)}"}]
@@ -184,7 +182,7 @@ removed: ["r"]`)
     expect(said.files[0]?.digest).toEqual({ algorithm: 'sha256', hex: sha256.toLowerCase() })
   })
 
-  it('know files by size and time, and devices, which have no hash', () => {
+  it('may have files by size and time, and devices, without a hash', () => {
     for (const [said, kind] of [
       ['F:S1024T1589138087.', 'file'],
       ['F:S0T1.5e+09', 'file'],
@@ -205,14 +203,14 @@ removed: ["r"]`)
     ['added: [""]', /a path must not be empty/],
     ['added: [1]', /expected a string/],
     ['moved: ["a"]', /no such field/],
-  ])('%s: what is wrong is a problem with its place', (text, problem) => {
+  ])('%s has a problem with a position', (text, problem) => {
     expect(hashes(text).problems[0]).toMatchObject({
       line: 1,
       problem: expect.stringMatching(problem),
     })
   })
 
-  it('of any bytes are read or refused', () => {
+  it('of any bytes are parsed or refused', () => {
     const pieces = [
       'added: [',
       ']',
@@ -239,7 +237,7 @@ removed: ["r"]`)
     )
   })
 
-  it('that are no opam file are refused', () => {
+  it('that are not an opam file are refused', () => {
     for (const text of ['added: [', 'added', '}', '"x']) {
       expect(() => hashes(text)).toThrow(MalformedOpamError)
     }

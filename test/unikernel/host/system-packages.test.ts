@@ -27,7 +27,7 @@ describe('the lists of the fixtures', () => {
       'zlib1g-dev 1:1.2.13.dfsg-1',
     ],
     ['hello-key-5-failed', 'dpkg', 110, 'apt 2.6.1', 'zlib1g-dev 1:1.2.13.dfsg-1'],
-  ])('%s is parsed, every line', (build, manager, count, first, last) => {
+  ])('%s is parsed in every line', (build, manager, count, first, last) => {
     const { text, said } = list(build)
     const lines = text.split('\n').filter((line) => line !== '')
     expect(said).toMatchObject({ manager, problems: [] })
@@ -40,7 +40,7 @@ describe('the lists of the fixtures', () => {
     )
   })
 
-  it('differ as their README states', () => {
+  it('differ as documented', () => {
     const [first, second] = [list('hello-key-1').said, list('hello-key-2').said].map(
       ({ packages }) => new Map(packages.map(({ name, version }) => [name, version])),
     )
@@ -54,7 +54,7 @@ describe('the lists of the fixtures', () => {
   })
 })
 
-describe('the distribution of a list', () => {
+describe('the package manager', () => {
   it.each([
     [
       'dpkg',
@@ -93,7 +93,7 @@ describe('the distribution of a list', () => {
     expect(packages.map((one) => [one.name, one.version, one.architecture])).toEqual(wanted)
   })
 
-  it('follows from most lines, and the others are problems with their places', () => {
+  it('is decided by the majority of lines, and the others are problems', () => {
     expect(read('a=1\n\nb-2\nc=3\nd\n')).toEqual({
       manager: 'dpkg',
       packages: [
@@ -107,8 +107,8 @@ describe('the distribution of a list', () => {
     })
   })
 
-  it('stays Alpine when a line is valid for FreeBSD too', () => {
-    // Packages of `apk add --virtual` have no -rN.
+  it('is Alpine’s with a line that is valid for FreeBSD', () => {
+    // A package of `apk add --virtual` has no -rN.
     for (const odd of ['build-deps-20240705.123456', '.build-deps-0', 'mydeps-0', 'node-r2']) {
       const { manager, packages, problems } = read(`${odd}\nmusl-1.2.5-r9\nbusybox-1.36.1-r2\n`)
       expect([manager, ...packages.map(({ name }) => name)]).toEqual(['apk', 'busybox', 'musl'])
@@ -118,7 +118,7 @@ describe('the distribution of a list', () => {
     }
   })
 
-  it('stays FreeBSD when a line is valid for Alpine too', () => {
+  it('is FreeBSD’s with a line that is valid for Alpine', () => {
     const { manager, packages } = read('bash-5.2.37\ntool-2-r1\nzstd-1.5.7')
     expect(manager).toBe('pkg')
     expect(packages.map(({ name, version }) => `${name} ${version}`)).toEqual([
@@ -128,7 +128,7 @@ describe('the distribution of a list', () => {
     ])
   })
 
-  it('is unknown when the list is empty', () => {
+  it('is undefined for an empty list', () => {
     for (const text of ['', '\n\n', ' \r\n']) {
       expect(read(text)).toEqual({ manager: undefined, packages: [], problems: [] })
     }
@@ -138,7 +138,7 @@ describe('the distribution of a list', () => {
   })
 })
 
-it('lines may have other line ends, and duplicates count once', () => {
+it('lines may have any line ending, and duplicates count once', () => {
   const wanted = read('a=1\nb=2\n')
   for (const text of ['a=1\r\nb=2\r\n', '\ufeffb=2\na=1', 'a=1\na=1\nb=2']) {
     expect(read(text)).toEqual(wanted)
@@ -155,19 +155,19 @@ describe('hostile lists', () => {
     ['nothing but signs', '=\n=1\nc=1\na='],
     ['spaces', 'a = 1\n b=1\nc=1'],
     ['several architectures', 'a:i386:amd64=1\nb:=1\nc=1'],
-  ])('%s are problems, and the rest is read', (_what, text) => {
+  ])('%s are problems, and the rest is parsed', (_what, text) => {
     const { packages, problems } = read(text as string)
     expect(packages).toEqual([{ name: 'c', version: '1' }])
     expect(problems.length).toBeGreaterThan(0)
   })
 
-  it('of problems alone report a hundred, and the number of the others', () => {
+  it('have at most a hundred problems, and the number of the others', () => {
     const { problems } = read(`a=1\nb=2\n${'???\n'.repeat(1000)}`.replace('???', 'c=3'))
     expect(problems.length).toBe(101)
     expect(problems.at(-1)?.problem).toBe('there are 899 more problems')
   })
 
-  it('of 100 000 lines are read in time that grows with their number', () => {
+  it('of 100 000 lines are parsed in linear time', () => {
     const lines = (count: number) =>
       Buffer.from(Array.from({ length: count }, (_, n) => `package-${n}=1.${n}-1`).join('\n'))
     const secondsOf = (bytes: Buffer) => {
@@ -199,7 +199,7 @@ it.each([
   ['dpkg', '=', ''],
   ['apk', '-', '-r0'],
   ['pkg', '-', ''],
-])('the output for %s is read', (manager, sign, end) => {
+])('a list written for %s is parsed to the same packages', (manager, sign, end) => {
   const one = fc.tuple(name, manager === 'dpkg' ? version : wordVersion)
   fc.assert(
     fc.property(fc.uniqueArray(one, { minLength: 1, selector: String }), (written) => {
@@ -215,7 +215,7 @@ it.each([
   )
 })
 
-it('never throws, for any bytes', () => {
+it('any bytes are parsed without an error', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
       const { packages, problems } = parseSystemPackages(bytes)

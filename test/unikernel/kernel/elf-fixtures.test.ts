@@ -36,18 +36,18 @@ const KERNELS = {
   'builds/hello-key-1/hello-key.hvt.debug': facts('hvt', 2),
 }
 
-describe('a kernel has the facts of its file name:', () => {
+describe('a fixture kernel has the properties in its name:', () => {
   it.each(Object.entries(KERNELS))('%s', async (path, right) => {
     expect(await factsOf(fixture(path))).toEqual(right)
   })
 
-  it('and every fixture was tested', () => {
+  it('and every fixture is covered', () => {
     const folder = new URL('../../fixtures/elf/', import.meta.url)
     for (const name of readdirSync(folder)) expect(KERNELS).toHaveProperty([`elf/${name}`])
   })
 })
 
-describe('only a small part of a kernel is read:', () => {
+describe('few bytes of a kernel are read:', () => {
   it('its beginning and its end, once each', async () => {
     const source = new Source(fixture('builds/hello-key-1/bin/hello-key.hvt'))
     await findSolo5Kernel(source.size, source.read)
@@ -55,20 +55,20 @@ describe('only a small part of a kernel is read:', () => {
     expect(source.bytesRead).toBeLessThan(20_000)
   })
 
-  it('as little when it is a pebibyte', async () => {
+  it('as few of a pebibyte', async () => {
     const source = new Source(fixture('elf/mini-max63.hvt'), 2 ** 50)
     expect(await findSolo5Kernel(source.size, source.read)).toEqual(KERNELS['elf/mini-max63.hvt'])
     expect(source.reads).toBe(1)
   })
 
-  it('nothing when it is empty', async () => {
+  it('none of an empty file', async () => {
     const source = new Source(Buffer.alloc(0))
     expect(await findSolo5Kernel(source.size, source.read)).toBeUndefined()
     expect(source.reads).toBe(0)
   })
 })
 
-describe('is not a Solo5 kernel:', () => {
+describe('not a Solo5 kernel:', () => {
   it.each([
     ['nothing', Buffer.alloc(0)],
     ['a byte', Buffer.from([0x7f])],
@@ -80,7 +80,7 @@ describe('is not a Solo5 kernel:', () => {
     expect(await factsOf(bytes)).toBeUndefined()
   })
 
-  it('an ordinary program, such as the one that runs this', async () => {
+  it('an ordinary program, such as Node', async () => {
     const file = await open(process.execPath)
     const { size } = await file.stat()
     const read = async (start: number, end: number) => {
@@ -92,14 +92,14 @@ describe('is not a Solo5 kernel:', () => {
   })
 })
 
-describe('a failure of the store is not a problem of the kernel:', () => {
-  it('it throws', async () => {
+describe('an error of the store is not a malformed kernel:', () => {
+  it('the read throws', async () => {
     const gone = new Error('the disk is gone')
     const read = () => Promise.reject(gone)
     await expect(findSolo5Kernel(100, read)).rejects.toBe(gone)
   })
 
-  it.each([-1, 1])('it gives %i bytes more than asked', async (more) => {
+  it.each([-1, 1])('the read returns %i bytes more than requested', async (more) => {
     const read = async (start: number, end: number) => Buffer.alloc(end - start + 1 + more)
     await expect(findSolo5Kernel(100, read)).rejects.toMatchObject({ name: 'Error' })
   })

@@ -13,7 +13,7 @@ import {
 } from './elf-writer.ts'
 import { complaintAbout, factsOf, fixture, Source } from './kernel-source.ts'
 
-// Where mini-net.hvt has its headers: five segments, the last three of notes, and seven sections.
+// The headers of mini-net.hvt: five segments, the last three of notes, and seven sections.
 const SEGMENTS = 64
 const SEGMENT_BYTES = 56
 const SECTIONS = 8616
@@ -24,7 +24,7 @@ const ABI_NOTE = note({ type: ABI1, descriptor: abi(1, 2) })
 const MANIFEST_NOTE = note({ type: MFT1, descriptor: manifest([RESERVED_FIRST]) })
 const PARTS: readonly PartPlan[] = [{ bytes: ABI_NOTE }, { bytes: MANIFEST_NOTE }]
 
-/** Returns mini-net.hvt with other bytes. */
+/** mini-net.hvt with other bytes. */
 function patched(patch: (bytes: Buffer) => unknown): Buffer {
   const bytes = fixture('elf/mini-net.hvt')
   patch(bytes)
@@ -47,8 +47,8 @@ const HUGE = [
   2n ** 64n - 1n,
 ]
 
-describe('a kernel that is cut off is refused,', () => {
-  it('at any byte', async () => {
+describe('a truncated kernel is refused,', () => {
+  it('at any length', async () => {
     const whole = fixture('elf/mini-net.hvt')
     for (let length = 0; length < whole.length; length += 1) {
       const cut = whole.subarray(0, length)
@@ -92,7 +92,7 @@ describe('an ELF header is refused', () => {
     expect(await complaintAbout(bytes)).toContain(problem)
   })
 
-  it('with 65535 segments or sections, however large the file is', async () => {
+  it('with 65535 segments or sections, in a file of any size', async () => {
     const segments = patched((it) => it.writeUInt16LE(0xffff, 56))
     expect(await complaintAbout(segments, 2 ** 40)).toContain('number of segments is 65535')
     const sections = patched((it) => it.writeUInt16LE(0xffff, 60))
@@ -157,8 +157,8 @@ describe('notes are refused', () => {
     expect(await factsOf(elf({ parts: [...PARTS, { bytes: large.subarray(4) }] }))).toBeDefined()
   })
 
-  it('that sections show elsewhere than segments', async () => {
-    // Wraps another note into one that tenders skip: a section can lead into the middle of it.
+  it('that sections and segments have at different offsets', async () => {
+    // Another note, wrapped into one that tenders skip: a section can lead into the middle of it.
     const inner = note({ type: ABI1, descriptor: abi(2, 2) })
     const outer = note({ type: 9, name: 'GNU\0', descriptor: inner })
     const whole = elf({ parts: [{ bytes: ABI_NOTE }, { bytes: MANIFEST_NOTE }, { bytes: outer }] })
@@ -170,14 +170,14 @@ describe('notes are refused', () => {
     expect(await complaintAbout(whole)).toContain('there is another ABI1 note')
   })
 
-  it('when a loaded segment is missing', async () => {
+  it('when a loaded segment is outside the file', async () => {
     const bytes = patched((it) => it.writeBigUInt64LE(0x10000n, segmentField(1, 32)))
     expect(await complaintAbout(bytes)).toContain('segment 1 should be 65536 bytes')
   })
 })
 
 describe('reading stays cheap:', () => {
-  /** Foreign notes, each far from the next. */
+  /** Notes without an owner, each far from the next. */
   const scattered = (count: number): PartPlan[] =>
     Array.from({ length: count }, (_, index) => ({
       bytes: Buffer.alloc(0),
@@ -185,7 +185,7 @@ describe('reading stays cheap:', () => {
       length: 12,
     }))
 
-  it('notes in more places than there are reads', async () => {
+  it('notes in more places than the limit of reads', async () => {
     const few = elf({ parts: scattered(READS_MAX - 1), through: ['segments'] })
     expect(await factsOf(few, 2 ** 40)).toBeUndefined()
     const many = elf({ parts: scattered(READS_MAX), through: ['segments'] })
@@ -206,19 +206,19 @@ describe('reading stays cheap:', () => {
     expect(await factsOf(bytes)).toBeDefined()
   })
 
-  it('an object file is not read further, however many sections it has', async () => {
+  it('an object file is not read further, with any number of sections', async () => {
     const bytes = patched((it) => it.writeUInt16LE(1, 16) && it.writeUInt16LE(0xffff, 60))
     const source = new Source(bytes, 2 ** 40)
     expect(await findSolo5Kernel(source.size, source.read)).toBeUndefined()
     expect(source.reads).toBe(1)
   })
 
-  it('empty segments and sections hold no notes, at any offset', async () => {
+  it('empty segments and sections have no notes, at any offset', async () => {
     const empty = { bytes: Buffer.alloc(0), offset: 2n ** 64n - 1n, length: 0 }
     expect(await factsOf(elf({ parts: [...PARTS, empty] }))).toBeDefined()
   })
 
-  it('the fixture has the layout that these tests assume', () => {
+  it('the fixture has the layout that these tests expect', () => {
     expect(fixture('elf/mini-net.hvt').readBigUInt64LE(segmentField(4, 8))).toBe(BigInt(NOTES))
     expect(fixture('elf/mini-net.hvt').readBigUInt64LE(sectionField(2, 24))).toBe(BigInt(NOTES))
   })

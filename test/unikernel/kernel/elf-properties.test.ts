@@ -11,7 +11,8 @@ const FIXTURES = ['mini-net.hvt', 'mini-blk-net2.spt', 'mini-max63.hvt', 'mini-a
   .concat('builds/hello-key-1/bin/hello-key.hvt')
 
 /**
- * Asserts that any bytes give valid facts, nothing, or a message of one line, within the limits.
+ * Any bytes have valid properties, none, or a malformed-kernel error in one line, within the
+ * limits.
  */
 async function expectSound(bytes: Uint8Array, size: number = bytes.length): Promise<void> {
   const source = new Source(bytes, size)
@@ -33,14 +34,14 @@ async function expectSound(bytes: Uint8Array, size: number = bytes.length): Prom
 const check = <T>(arbitrary: fc.Arbitrary<T>, holds: (value: T) => Promise<void>, runs: number) =>
   fc.assert(fc.asyncProperty(arbitrary, holds), { numRuns: runs, interruptAfterTimeLimit: 20_000 })
 
-// Numbers that overflow, wrap or are at an edge, beside any.
+// Numbers that overflow, wrap or are at a boundary, beside arbitrary ones.
 const number = fc.oneof(
   fc.constantFrom(0n, 1n, 4n, 7n, 12n, 64n, 0x7fffffffn, 0x80000000n, 0xffffffffn),
   fc.constantFrom(2n ** 53n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n),
   fc.bigInt(0n, 20_000n),
 )
 
-/** Offsets at which a change matters: headers, notes, the last kilobyte. */
+/** Offsets where a change matters: headers, notes, the last kilobyte. */
 const place = fc.oneof(
   fc.nat(63),
   fc.nat(360),
@@ -51,10 +52,10 @@ const place = fc.oneof(
 
 const change = fc.record({ place, width: fc.constantFrom(1, 2, 4, 8), value: number })
 
-describe('hostile bytes never break the reader:', () => {
-  it('any', () => check(fc.uint8Array({ maxLength: 4096 }), expectSound, 500))
+describe('hostile bytes never break the parser:', () => {
+  it('any bytes', () => check(fc.uint8Array({ maxLength: 4096 }), expectSound, 500))
 
-  it('any after a header that is valid so far', () =>
+  it('any bytes after a valid header', () =>
     check(
       fc.tuple(fc.nat(360), fc.uint8Array({ minLength: 400, maxLength: 4096 })),
       ([kept, bytes]) => {
@@ -64,7 +65,7 @@ describe('hostile bytes never break the reader:', () => {
       1000,
     ))
 
-  it('fixtures with changes, and of another size', () =>
+  it('changed fixtures of another size', () =>
     check(
       fc.record({
         name: fc.constantFrom(...FIXTURES),
@@ -119,7 +120,7 @@ describe('hostile bytes never break the reader:', () => {
     ))
 })
 
-describe('a written kernel is read:', () => {
+describe('a written kernel is parsed to the same properties:', () => {
   it('any target, version and devices, in any ELF', () =>
     check(
       fc.record({

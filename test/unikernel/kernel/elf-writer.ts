@@ -1,6 +1,6 @@
 import type { Bits, Endianness } from '../../../src/unikernel/kernel/elf-bytes.ts'
 
-/** Writes numbers in the class and byte order of an ELF. */
+/** Writes numbers in an ELF's class and byte order. */
 class Pen {
   readonly bytes: Buffer
   readonly #bits: Bits
@@ -39,12 +39,12 @@ export type NotePlan = {
   readonly endianness?: Endianness
   /** With its NUL. */
   readonly name?: string
-  /** The value of the header, when it is wrong. */
+  /** A wrong value for the header. */
   readonly nameBytes?: number
   readonly descriptorBytes?: number
 }
 
-/** Returns a note: its header, its name padded to 4, and its descriptor padded to 4. */
+/** A note: its header, its name padded to 4, and its descriptor padded to 4. */
 export function note(plan: NotePlan): Buffer {
   const { type, descriptor, endianness = 'little', name = 'Solo5\0' } = plan
   const nameRoom = Math.ceil(name.length / 4) * 4
@@ -57,7 +57,7 @@ export function note(plan: NotePlan): Buffer {
   return pen.bytes
 }
 
-/** Returns the descriptor of an ABI1 note. */
+/** The descriptor of an ABI1 note. */
 export function abi(target: number, version: number, endianness: Endianness = 'little'): Buffer {
   const pen = new Pen(16, 64, endianness)
   pen.u32(0, target)
@@ -67,7 +67,7 @@ export function abi(target: number, version: number, endianness: Endianness = 'l
 
 export type Entry = { readonly type: number; readonly name: string | Uint8Array }
 
-/** Returns the descriptor of an MFT1 note. `entries` is its count, when that is wrong. */
+/** The descriptor of an MFT1 note. `entries` is a wrong number for it. */
 export function manifest(
   list: readonly Entry[],
   {
@@ -87,7 +87,7 @@ export function manifest(
   return pen.bytes
 }
 
-/** A part of the file, and the values of its header when they are wrong. */
+/** A part of the file, and a wrong declaration of it in its header. */
 export type PartPlan = {
   readonly bytes: Uint8Array
   readonly type?: number
@@ -100,9 +100,9 @@ export type ElfPlan = {
   readonly bits?: Bits
   readonly endianness?: Endianness
   readonly machine?: number
-  /** e_type: an executable by default. */
+  /** e_type; an executable by default. */
   readonly type?: number
-  /** Whether segments, sections or both describe the parts. */
+  /** Described by segments, sections or both. */
   readonly parts: readonly PartPlan[]
   readonly through?: readonly ('segments' | 'sections')[]
 }
@@ -110,8 +110,8 @@ export type ElfPlan = {
 const TEXT_BYTES = 256
 
 /**
- * Returns an ELF: header, program headers, parts each at a multiple of 8, some code in a segment
- * that is loaded and ends with the code, section headers.
+ * An ELF: header, program headers, parts each at a multiple of 8, some code in a loaded segment
+ * that ends with the code, section headers.
  */
 export function elf(plan: ElfPlan): Buffer {
   const { bits = 64, endianness = 'little', through = ['segments', 'sections'] } = plan

@@ -10,12 +10,12 @@ import { findSolo5Kernel, type Solo5Kernel } from '../../../src/unikernel/kernel
 
 const FIXTURES = new URL('../../fixtures/', import.meta.url)
 
-/** Returns a copy of a fixture that may be changed. */
+/** A copy of a fixture that may be changed. */
 export function fixture(path: string): Buffer {
   return readFileSync(fileURLToPath(new URL(path, FIXTURES)))
 }
 
-/** A kernel in a store that reuses its memory, and asserts the limits of the reader. */
+/** A kernel in a store that reuses its memory and enforces the limits of reads. */
 export class Source {
   reads = 0
   bytesRead = 0
@@ -43,13 +43,13 @@ export class Source {
   }
 }
 
-/** Returns the facts of the bytes. */
+/** The properties in the notes of a kernel. */
 export function factsOf(bytes: Uint8Array, size?: number): Promise<Solo5Kernel | undefined> {
   const source = new Source(bytes, size)
   return findSolo5Kernel(source.size, source.read)
 }
 
-/** Returns the one line that describes the problem of the bytes. */
+/** The one-line error about malformed bytes. */
 export async function complaintAbout(bytes: Uint8Array, size?: number): Promise<string> {
   const error = await factsOf(bytes, size).then(
     (facts) => expect.fail(`no complaint, but ${JSON.stringify(facts)}`),

@@ -29,7 +29,7 @@ const withEntries = (...entries: Entry[]) => withManifest(manifest([RESERVED_FIR
 const many = (count: number): Entry[] =>
   Array.from({ length: count }, (_, index) => ({ type: 2, name: `net${index}` }))
 
-describe('notes are read', () => {
+describe('notes are parsed', () => {
   const ways = [['segments'], ['sections'], ['segments', 'sections']] as const
   const cases = ([32, 64] as const).flatMap((bits) =>
     (['little', 'big'] as const).flatMap((endianness) =>
@@ -100,7 +100,7 @@ describe('notes are read', () => {
     }
   })
 
-  it('of Solo5 only: others may be of any type', async () => {
+  it('of Solo5 only: other notes may have any type', async () => {
     const alien = note({ type: ABI1, name: 'GNU\0', descriptor: Buffer.alloc(4) })
     const future = note({ type: 0x32494241, descriptor: Buffer.alloc(40) })
     expect(await factsOf(kernel(alien))).toBeUndefined()
@@ -109,7 +109,7 @@ describe('notes are read', () => {
     expect(await factsOf(kernel(alien, abiNote(), future, manifestNote()))).toBeDefined()
   })
 
-  it('with a device name of 67 characters, without the bytes after a NUL', async () => {
+  it('with a device name of 67 characters, which ends at a NUL', async () => {
     const longest = 'a'.repeat(67)
     const devices = (bytes: Buffer) => factsOf(bytes).then((it) => it?.manifest.devices)
     expect(await devices(withEntries({ type: 1, name: longest }))).toEqual([
@@ -136,7 +136,7 @@ describe('a kernel is refused', () => {
     expect(await complaintAbout(bytes)).toContain(problem)
   })
 
-  it('that has two of a kind, from any header', async () => {
+  it('that has two of a kind, found by any header', async () => {
     expect(await complaintAbout(kernel(abiNote(), manifestNote(), abiNote()))).toContain(
       'another ABI1',
     )
@@ -156,7 +156,7 @@ describe('a kernel is refused', () => {
   })
 
   it.each([0x100, 0x7fffffff, 0x80000000, 0xfffffffc, 0xffffffff])(
-    'whose note has a name or descriptor of %i bytes',
+    'whose note declares a name or descriptor of %i bytes',
     async (size) => {
       const end = 'must end within the'
       expect(await complaintAbout(withAbi({ nameBytes: size }))).toContain(end)
@@ -166,7 +166,9 @@ describe('a kernel is refused', () => {
 
   it('whose notes end in the middle of a header', async () => {
     const cut = Buffer.concat([abiNote(), Buffer.of(0, 0, 0, 1)])
-    expect(await complaintAbout(kernel(cut, manifestNote()))).toContain('must have 12 bytes, but 4 are left')
+    expect(await complaintAbout(kernel(cut, manifestNote()))).toContain(
+      'must have 12 bytes, but 4 are left',
+    )
     const padded = Buffer.concat([abiNote(), Buffer.alloc(4)])
     expect(await factsOf(kernel(padded, manifestNote()))).toBeDefined()
   })
@@ -210,7 +212,7 @@ describe('a kernel is refused', () => {
     [3, 2],
     [64, 2],
     [2, 64],
-  ])('whose manifest has %i entries and room for %i', async (entries, room) => {
+  ])('whose manifest declares %i entries and has room for %i', async (entries, room) => {
     const bytes = withManifest(manifest([RESERVED_FIRST, ...many(room - 1)], { entries }))
     expect(await complaintAbout(bytes)).toContain(`must have ${12 + 104 * entries}`)
   })
@@ -243,7 +245,7 @@ describe('a kernel is refused', () => {
     expect(await complaintAbout(withEntries({ type: 2, name }))).toContain(problem)
   })
 
-  it.each([0, 1, 2])('whose entry %i is attached already', async (entry) => {
+  it.each([0, 1, 2])('whose entry %i is already attached', async (entry) => {
     const descriptor = manifest([RESERVED_FIRST, BLOCK, NETWORK])
     descriptor[12 + 104 * entry + 96] = 1
     expect(await complaintAbout(withManifest(descriptor))).toContain('only a host attaches')

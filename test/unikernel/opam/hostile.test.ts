@@ -6,11 +6,11 @@ import { parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
 
 const MALFORMED = expect.objectContaining({ name: 'MalformedOpamError' })
 const DEEP = 100_000
-/** As many of something as an opam file may hold, plus a few bytes. */
+/** Text of the size limit of an opam file, minus a few bytes. */
 const full = (text: string, width = Buffer.byteLength(text)) =>
   text.repeat(Math.floor((OPAM_BYTES_MAX - 100) / width))
 
-describe('deep nesting is refused, with its place:', () => {
+describe('deep nesting is refused with a position:', () => {
   it.each([
     ['lists', 'a: [', '['],
     ['groups', 'a: (', '('],
@@ -28,7 +28,7 @@ describe('deep nesting is refused, with its place:', () => {
     expect(() => parseOpamSwitch(begin + more.repeat(DEEP))).toThrow(problem)
   })
 
-  it('and shallower nesting is read', () => {
+  it('nesting up to the limit is parsed', () => {
     const list = (depth: number) => `a: ${'['.repeat(depth)}${']'.repeat(depth)}`
     expect(parseOpam(list(OPAM_DEPTH_MAX))).toHaveLength(1)
     expect(() => parseOpam(list(OPAM_DEPTH_MAX + 1))).toThrow(MALFORMED)
@@ -37,13 +37,13 @@ describe('deep nesting is refused, with its place:', () => {
     expect(() => parseOpam(sections(OPAM_DEPTH_MAX + 1))).toThrow(MALFORMED)
   })
 
-  it('long chains are not deep', () => {
+  it('long chains are not nesting', () => {
     const [field] = parseOpam(`a: a${' & a | a'.repeat(50_000)}`)
     expect(field).toMatchObject({ value: { kind: 'logical', operator: '|' } })
   })
 })
 
-describe('a token of megabytes is read or refused:', () => {
+describe('a token of megabytes is parsed or refused:', () => {
   it.each([
     ['a string', `a: "${full('x')}"`],
     ['a string of lines', `a: "${full('\n')}"`],
@@ -58,7 +58,7 @@ describe('a token of megabytes is read or refused:', () => {
     ['a comment up to the end', `a: 1 #${full('x')}`],
     ['blanks', `${full(' ')} a: 1`],
     ['empty lines', `${full('\r\n')} a: 1`],
-  ])('%s, read', (_what, text) => {
+  ])('%s, parsed', (_what, text) => {
     expect(parseOpam(text)).toHaveLength(1)
     expect(parseOpam(Buffer.from(text))).toHaveLength(1)
   })
@@ -92,7 +92,7 @@ describe('a token of megabytes is read or refused:', () => {
     expect(() => parseOpam(list(OPAM_TOKENS_MAX + 1))).toThrow(MALFORMED)
   })
 
-  it('a message quotes little of it', () => {
+  it('the message shows few characters of it', () => {
     for (const text of [`"${full('x')}"`, full('1'), `a "b" "${full('\n')}"`]) {
       try {
         parseOpam(text)
@@ -117,7 +117,7 @@ describe('a switch with very many', () => {
     expect(problems).toHaveLength(1)
   })
 
-  it('sections of packages, is refused when they are too many tokens', () => {
+  it('sections of packages is refused for too many tokens', () => {
     const sections = (count: number) =>
       names
         .slice(0, count)
@@ -143,7 +143,7 @@ describe('a switch with very many', () => {
       ),
     ],
     ['URLs', `package "a" { ${'url {}\n'.repeat(MANY / 2)} }`],
-  ])('%s, has not as many problems', (_what, text) => {
+  ])('%s has a limited number of problems', (_what, text) => {
     const { problems } = parseOpamSwitch(text)
     expect(problems).toHaveLength(PROBLEMS_MAX + 1)
     expect(problems.at(-1)?.problem).toMatch(/^there are [0-9]+ more problems$/)

@@ -9,12 +9,12 @@ import { parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
 const FIXTURE = new URL('../../fixtures/opam/pinned-switch', import.meta.url)
 const REAL = readFileSync(FIXTURE)
 
-/** Asserts that it is read, or refused with a place in the file and one line of explanation. */
+/** Parses, or refuses with a position and an error in one line. */
 function expectReadOrRefused(source: Uint8Array | string): void {
   try {
     const found = parseOpamSwitch(source)
     expect(found.problems.length).toBeLessThanOrEqual(PROBLEMS_MAX + 1)
-    // It is stored in a database as JSON, which holds neither NULs nor halves of characters.
+    // It is stored as JSON, which has neither NULs nor lone surrogates.
     JSON.stringify(found, (_key, value: unknown) => {
       if (typeof value === 'string') expect(value).not.toMatch(/[\0\p{Cs}]/u)
       return value
@@ -27,12 +27,12 @@ function expectReadOrRefused(source: Uint8Array | string): void {
   }
 }
 
-describe('a switch is read or refused, and never breaks the reader,', () => {
-  it('when it was cut off anywhere', () => {
+describe('a switch is parsed or refused, and never breaks the parser,', () => {
+  it('when truncated at any length', () => {
     for (let size = 0; size <= REAL.length; size += 1) expectReadOrRefused(REAL.subarray(0, size))
   })
 
-  it('when some bytes were replaced', () => {
+  it('when bytes are changed', () => {
     const change = fc.tuple(fc.nat(REAL.length - 1), fc.nat(255))
     fc.assert(
       fc.property(fc.array(change, { minLength: 1, maxLength: 5 }), (changes) => {
@@ -44,7 +44,7 @@ describe('a switch is read or refused, and never breaks the reader,', () => {
     )
   })
 
-  it('when it is made of pieces of the format', () => {
+  it('when composed of tokens of the format', () => {
     const pieces = [
       ...['a', 'package', 'url', 'x-mirage-b', 'installed', 'src', '"a.1"', '"x\\000"', '"""', '"'],
       ...[
@@ -78,14 +78,14 @@ describe('a switch is read or refused, and never breaks the reader,', () => {
     )
   })
 
-  it('when it is any bytes', () => {
+  it('when it has any bytes', () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), expectReadOrRefused))
   })
 })
 
 describe('an integer', () => {
   it.each(['0', '-1', '1_000', '9007199254740993', '-4611686018427387904'])(
-    '%s is read',
+    '%s is parsed',
     (text) => {
       expect(parseOpam(`a: ${text}`)).toMatchObject([
         { value: { kind: 'integer', value: Number(text.replace('_', '')) } },
@@ -93,7 +93,7 @@ describe('an integer', () => {
     },
   )
 
-  it('that would change when it is stored is a problem where it would be displayed', () => {
+  it('that cannot be represented exactly is a problem', () => {
     const text =
       'installed: "a.1" package "a" { x-mirage-a: 9007199254740991 x-mirage-b: 9007199254740993 }'
     const { mirage, problems } = parseOpamSwitch(text)

@@ -3,7 +3,7 @@ import { MalformedOpamError } from '../../../src/unikernel/opam/lexer.ts'
 import { parseOpam } from '../../../src/unikernel/opam/parser.ts'
 import type { OpamItem, OpamValue } from '../../../src/unikernel/opam/value.ts'
 
-/** Returns a value as one line that shows every decision of the grammar. */
+/** A value on one line, with all decisions of the grammar visible. */
 function shown(value: OpamValue): string {
   const all = (values: readonly OpamValue[]) => values.map(shown).join(' ')
   switch (value.kind) {
@@ -49,7 +49,7 @@ const problemOf = (source: string | Uint8Array) => {
 }
 
 describe('a value of an opam file', () => {
-  // The values that opam 2.1.2 reads, as `opam show --just-file --raw -f x-a` writes them.
+  // The results of opam 2.1.2, as `opam show --just-file --raw -f x-a` prints them.
   it.each([
     ['true', 'b:true'],
     ['truely', 'i:truely'],
@@ -144,7 +144,7 @@ describe('an opam file', () => {
     expect(read(text)).toBe(wanted)
   })
 
-  it('has the place of each value', () => {
+  it('has the positions of all items', () => {
     const [field, section] = parseOpam('a:\n  ["b"\r\n\tc & d]\n(*\n*) e "f" {\n}')
     expect(field).toMatchObject({ line: 1, column: 1, value: { line: 2, column: 3 } })
     expect(field).toMatchObject({
@@ -165,7 +165,7 @@ describe('an opam file', () => {
     expect(section).toMatchObject({ line: 5, column: 4 })
   })
 
-  it('may have bytes in strings and comments that are not UTF-8, and NULs', () => {
+  it('may have invalid UTF-8 and NULs in strings and comments', () => {
     const bytes = Buffer.from('(*\xff\0*) a: "\xe9\0" b: 1', 'latin1')
     const [first, second] = parseOpam(bytes)
     expect(first).toMatchObject({ value: { value: '\ufffd\0' }, column: 8 })
@@ -173,7 +173,7 @@ describe('an opam file', () => {
   })
 })
 
-describe('another text is refused with the place:', () => {
+describe('a malformed opam file is refused with a position:', () => {
   it.each([
     ['a', 1, 2, 'expected ":" or "{", found the end of the file'],
     ['a:', 1, 3, 'expected a value, found the end of the file'],
@@ -224,7 +224,7 @@ describe('another text is refused with the place:', () => {
     }
   })
 
-  it('bytes that are not UTF-8, outside strings', () => {
+  it('invalid UTF-8 outside of strings', () => {
     expect(problemOf(Buffer.from('a: "\xff"\n \xff', 'latin1'))).toMatchObject({
       line: 2,
       column: 2,

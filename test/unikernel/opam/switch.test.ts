@@ -14,7 +14,7 @@ const BUILDS = [
   'hello-key-5-failed',
 ]
 
-describe('a switch as opam exports it', () => {
+describe('an exported switch', () => {
   it.each(BUILDS)('%s is understood, all of it', (build) => {
     const text = textOf(`builds/${build}/opam-switch`)
     const found = switchOf(build)
@@ -26,7 +26,7 @@ describe('a switch as opam exports it', () => {
     expect(found.pinned).toEqual([])
   })
 
-  it('has the root, and the facts of the root', () => {
+  it('has the root and its fields', () => {
     const found = switchOf('hello-key-2')
     expect(found.roots).toEqual([{ name: 'hello-key', version: '1.0.0' }])
     expect(found.mirage).toEqual([
@@ -78,13 +78,13 @@ describe('a switch as opam exports it', () => {
     expect(without.map(({ name }) => name)).toContain('conf-pkg-config')
   })
 
-  it('of a build that failed has no unikernel', () => {
+  it('of a failed build has no unikernel', () => {
     const found = switchOf('hello-key-5-failed')
     expect(found).toMatchObject({ roots: [], duniverse: [], mirage: [], dependencies: [] })
     expect(found.installed.length).toBe(42)
   })
 
-  it('with pins names them and their sources', () => {
+  it('with pins has their sources', () => {
     const found = parseOpamSwitch(textOf('opam/pinned-switch'))
     expect(found.problems).toEqual([])
     expect(found.compiler).toEqual([{ name: 'comp', version: '4.0' }])
@@ -101,7 +101,7 @@ describe('a switch as opam exports it', () => {
   })
 })
 
-describe('a mistake is a problem with its place', () => {
+describe('a wrong field is a problem with a position', () => {
   it.each([
     ['installed: ["a"]', /"a" is not a valid name\.version/],
     ['installed: ["a.1" "a.2"]', /a second version of a/],
@@ -121,7 +121,10 @@ describe('a mistake is a problem with its place', () => {
       'installed: ["a.1"] package "a" { x-orb-dependencies: [["a"]] }',
       /expected a list of a package/,
     ],
-    ['installed: ["a.1"] package "a" { x-mirage-x: a {b} }', /may have only lists of simple values/],
+    [
+      'installed: ["a.1"] package "a" { x-mirage-x: a {b} }',
+      /may have only lists of simple values/,
+    ],
     ['installed: 1', /expected a string/],
     ['flavour: "x"', /unknown (?:field|section) in a switch export/],
     ['opam-version: "3.0"', /opam-version other than 2/],
@@ -133,12 +136,12 @@ describe('a mistake is a problem with its place', () => {
 })
 
 describe('a vendored source', () => {
-  it('is a package by the name of its archive or folder', () => {
-    const expected = switchOf('hello-key-2').duniverse.map((source) => {
+  it('is a package by its archive, or by its folder', () => {
+    const cases = switchOf('hello-key-2').duniverse.map((source) => {
       const found = findVendoredPackage(source)
       return `${source.directory}: ${found?.name} ${found?.version}`
     })
-    expect(expected).toEqual([
+    expect(cases).toEqual([
       'bheap: bheap 2.0.0',
       'cmdliner: cmdliner 2.1.1',
       'csexp: csexp 1.5.2',

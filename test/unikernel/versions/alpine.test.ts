@@ -3,7 +3,7 @@ import { compareAlpineVersions } from '../../../src/unikernel/versions/alpine.ts
 import { expectAscending, expectOrder, expectSameOrder } from './expect-order.ts'
 
 describe('Alpine', () => {
-  // apk-package(5): the characters of a version, and the order of suffixes.
+  // apk-package(5): the parts of a version, and the order of suffixes.
   it.each([
     [
       'suffixes',
@@ -22,7 +22,7 @@ describe('Alpine', () => {
     expectAscending(versions, compareAlpineVersions)
   })
 
-  // From the list of apk-tools' own tests (test/unit/version.data): each kind of line once.
+  // From the list of apk-tools' own tests (test/unit/version.data): one line of each kind.
   it.each([
     '2.34 > 0.1.0_alpha',
     '0.1.0_alpha = 0.1.0_alpha',
@@ -82,7 +82,7 @@ describe('Alpine', () => {
     expect(compareAlpineVersions('1.1', '1.01')).toBeGreaterThan(0)
   })
 
-  // Versions that are invalid for apk in the same list, each with its valid beginning.
+  // Versions that are invalid for apk in the same list, each after its valid prefix.
   it.each([
     ['0.1b', ['c', 'c1', '1', '.1']],
     ['0.1', ['_', '__alpha', '_foobar', '_prefix', '~', '~xbcd', '-', '-pre1.1', '-r', 'A', '!']],
@@ -90,11 +90,11 @@ describe('Alpine', () => {
     ['0.1_1', ['', '_alpha', '_p']],
     ['0.1-r2', ['_pre1', '-r3', '.1', '~1234']],
     ['', ['.1', 'a', '_pre1', '-r1', ' 1']],
-  ])('orders a version with an unknown part just before %j', (version, unknown) => {
+  ])('orders a version with unknown parts just before %j', (version, unknown) => {
     const all = unknown.map((text) => version + text)
     const sorted = [...all, version].toSorted(compareAlpineVersions)
     if (version !== '' && version !== '0.1_1') expect(sorted.at(-1)).toBe(version)
-    // They differ from each other, so that `=` means one of them.
+    // They differ from each other, so that `=` matches only one of them.
     expectAscending([...new Set(all)].toSorted(compareAlpineVersions), compareAlpineVersions)
   })
 })

@@ -31,7 +31,7 @@ describe('a constraint', () => {
     ['!!(= 3)', ['3']],
     ['\t>=  1.10 ', ['1.10', '2.0', '3']],
   ])('%s', (text, wanted) => {
-    // 2.0 and 2 are not the same to opam: 2 is before 2.0.
+    // 2.0 and 2 are not equal in opam: 2 is before 2.0.
     expect(meant(text)).toEqual(wanted)
   })
 
@@ -50,12 +50,12 @@ describe('a constraint', () => {
     [`${'('.repeat(30)}= 1${')'.repeat(30)}`, /nested deeper than 20/],
     [`${'!'.repeat(30)}= 1`, /nested deeper than 20/],
     [`= ${'1'.repeat(CONSTRAINT_CHARACTERS_MAX)}`, /it is longer than 1000 characters/],
-  ])('%.20j is refused, and where', (text, message) => {
+  ])('%.20j is refused with a position', (text, message) => {
     expect(() => parseVersionConstraint(text)).toThrow(MalformedConstraintError)
     expect(() => parseVersionConstraint(text)).toThrow(message)
   })
 
-  it('of any text is one or refused', () => {
+  it('of any text is parsed or refused', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[<>=!&|() 0-9.]{0,40}$/)), (text) => {
         try {

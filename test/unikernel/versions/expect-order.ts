@@ -2,7 +2,7 @@ import { expect } from 'vitest'
 
 type Order = (a: string, b: string) => number
 
-/** Asserts that each version is before all later ones. */
+/** Each is before all that follow it. */
 export function expectAscending(versions: readonly string[], order: Order): void {
   for (const [i, a] of versions.entries()) {
     for (const [j, b] of versions.entries()) {
@@ -11,14 +11,14 @@ export function expectAscending(versions: readonly string[], order: Order): void
   }
 }
 
-/** Asserts that all versions are equal. */
+/** All are equal. */
 export function expectSameOrder(versions: readonly string[], order: Order): void {
   for (const a of versions) {
     for (const b of versions) expect(shown(a, b, order(a, b))).toBe(shown(a, b, 0))
   }
 }
 
-/** Asserts a fact such as `1.0 < 1.1`, in both directions. */
+/** A fact such as `1.0 < 1.1`, checked in both directions. */
 export function expectOrder(fact: string, order: Order): void {
   const [a = '', sign = '', b = ''] = fact.split(' ')
   const wanted = ['<', '=', '>'].indexOf(sign) - 1

@@ -4,7 +4,7 @@ import { compareFreebsdVersions } from '../../../src/unikernel/versions/freebsd.
 import { expectAscending, expectOrder, expectSameOrder } from './expect-order.ts'
 
 describe('FreeBSD', () => {
-  // The cases of pkg's own tests of `pkg version -t` and `pkg info` (tests/frontend/version.sh).
+  // The cases of pkg's own tests for `pkg version -t` and `pkg info` (tests/frontend/version.sh).
   it.each([
     '1 < 2',
     '2 > 1',
@@ -26,7 +26,7 @@ describe('FreeBSD', () => {
     expectOrder(fact, compareFreebsdVersions)
   })
 
-  // The rules that pkg documents beside its order (libpkg/pkg_version.c).
+  // The rules in the comments of pkg's implementation (libpkg/pkg_version.c).
   it.each([
     '1.0:2003.09.16 = 1.0.2003.09.16',
     '1.0.1:2003.09.16 < 1.0:2003.09.16',
@@ -80,7 +80,7 @@ describe('FreeBSD', () => {
       'a stage that follows a number like one that follows a dot',
       ['4.0rc1', '4.0.rc2', '4.0rc3', '4.0'],
     ],
-    ['only separate words as stages', ['1.pl2', '1.plx1', '1.rc', '1']],
+    ['only words that stand alone as stages', ['1.pl2', '1.plx1', '1.rc', '1']],
     [
       'groups divided by plus signs',
       ['1.0', '1.0+1', '1.0+2', '1.0+2+1', '1.0+2.1', '1.0.1', '1.1'],
@@ -100,23 +100,23 @@ describe('FreeBSD', () => {
     [['1.alpha2', '1alpha2', '1.ALPHA2', '1.a2', '1:apple02']],
     [['2.*', '2.*9', '2.*.8a']],
     [['', '0', '0.0', '+', '0+0', '_', ',']],
-  ])('treats %j as equal', (versions) => {
+  ])('has %j as equal', (versions) => {
     expectSameOrder(versions, compareFreebsdVersions)
   })
 
-  it('reads an epoch after the revision only', () => {
+  it('parses an epoch only after the revision', () => {
     expectOrder('1_2,1 > 2', compareFreebsdVersions)
     expectOrder('1,1_2 < 2', compareFreebsdVersions)
   })
 
-  it('compares numbers that no processor holds', () => {
+  it('compares numbers beyond 64 bits', () => {
     const long = '9'.repeat(30)
     expectAscending([`1${long}`, `2${long}`, `2${long}.1`], compareFreebsdVersions)
     expectAscending([`1_1${long}`, `1_2${long}`], compareFreebsdVersions)
     expect(compareFreebsdVersions(`1,1${long}`, `1,2${long}`)).toBeLessThan(0)
   })
 
-  it('has epochs in constraints, too', () => {
+  it('supports epochs in constraints', () => {
     const constraint = parseVersionConstraint('>= 1.2_3,1 & < "2,1"')
     const versions = ['9', '1.2_2,1', '1.2_3,1', '1.10,1', '2,1', '1,2']
     expect(

@@ -39,7 +39,7 @@ const PIECES = [
     '🐫',
   ],
 ]
-/** Often equal, or nearly equal: only there can an order contradict itself. */
+/** Often equal or nearly equal: only there an order can contradict itself. */
 const near = fc.array(fc.constantFrom(...PIECES), { maxLength: 6 }).map((pieces) => pieces.join(''))
 const hostile = fc.string({ unit: 'binary', maxLength: 1000 })
 const version = fc.oneof({ weight: 4, arbitrary: near }, { weight: 1, arbitrary: hostile })
@@ -48,7 +48,7 @@ describe.each(ECOSYSTEMS)('the order of versions of %s', (ecosystem) => {
   const order = versionOrder(ecosystem)
   const sign = (a: string, b: string) => Math.sign(order(a, b))
 
-  it('is the same in both directions', () => {
+  it('is antisymmetric', () => {
     fc.assert(
       fc.property(version, version, (a, b) => {
         expect(order(a, a)).toBe(0)
@@ -58,14 +58,14 @@ describe.each(ECOSYSTEMS)('the order of versions of %s', (ecosystem) => {
     )
   })
 
-  it('has no circle', () => {
+  it('is transitive', () => {
     fc.assert(
       fc.property(fc.array(version, { minLength: 3, maxLength: 6 }), (versions) => {
         for (const a of versions) {
           for (const b of versions) {
             for (const c of versions) {
               if (sign(a, b) <= 0 && sign(b, c) <= 0) expect(sign(a, c)).not.toBe(1)
-              // Equal versions have the same rank.
+              // Equal versions have the same place.
               if (sign(a, b) === 0) expect(sign(a, c)).toBe(sign(b, c))
             }
           }
@@ -75,7 +75,7 @@ describe.each(ECOSYSTEMS)('the order of versions of %s', (ecosystem) => {
     )
   })
 
-  it('takes linear time for long versions of any text', () => {
+  it('takes linear time for long versions', () => {
     const start = process.cpuUsage()
     for (const piece of PIECES) {
       const long = `1${piece.repeat(50_000)}`

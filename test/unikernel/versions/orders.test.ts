@@ -6,7 +6,7 @@ import { compareOpamVersions } from '../../../src/unikernel/versions/opam.ts'
 
 const ORDERS = { opam: compareOpamVersions, deb: compareDebianVersions }
 
-/** Asserts that each version is before the next. */
+/** Each is before the next. */
 function expectAscending(versions: readonly string[], order: (a: string, b: string) => number) {
   for (const [i, a] of versions.entries()) {
     for (const [j, b] of versions.entries()) {
@@ -16,7 +16,7 @@ function expectAscending(versions: readonly string[], order: (a: string, b: stri
 }
 
 describe('opam', () => {
-  it('has the order that its manual gives as an example', () => {
+  it('has the order of the example in its manual', () => {
     // "Version Ordering"
     const manual = [
       '~~',
@@ -56,7 +56,7 @@ describe('opam', () => {
     ['1.0', '1.0-0'],
     ['0', ''],
     ['1.0.0', '1.0.00'],
-  ])('treats %s and %s as equal', (a, b) => {
+  ])('has %s and %s as equal', (a, b) => {
     expect(compareOpamVersions(a, b)).toBe(0)
     expect(compareOpamVersions(b, a)).toBe(0)
   })
@@ -84,7 +84,7 @@ describe('Debian', () => {
     ['1-0', '1'],
     ['1.0', '1.00'],
     ['1-0a', '1-00a'],
-  ])('treats %s and %s as equal', (a, b) => {
+  ])('has %s and %s as equal', (a, b) => {
     expect(compareDebianVersions(a, b)).toBe(0)
   })
 })
@@ -92,7 +92,7 @@ describe('Debian', () => {
 describe.each(Object.entries(ORDERS))('the order of %s', (_name, order) => {
   const text = fc.oneof(fc.string({ maxLength: 40 }), fc.stringMatching(/^[0-9a-z.+~:-]{0,30}$/))
 
-  it('is one, for any text', () => {
+  it('is a total order, for any text', () => {
     fc.assert(
       fc.property(text, text, text, (a, b, c) => {
         expect(Math.sign(order(a, b)) + Math.sign(order(b, a))).toBe(0)
@@ -106,7 +106,7 @@ describe.each(Object.entries(ORDERS))('the order of %s', (_name, order) => {
     )
   })
 
-  it('takes time that grows with the length', () => {
+  it('takes linear time', () => {
     const start = process.cpuUsage()
     for (const piece of ['1', '0', '~', 'a', '1.', '-', 'a1']) {
       const long = piece.repeat(200_000)
@@ -122,7 +122,7 @@ const hasDpkg = spawnSync('dpkg', ['--version']).status === 0
 it.runIf(hasDpkg)('dpkg itself orders Debian versions so', () => {
   const version = fc.stringMatching(/^(?:[0-3]:)?[0-9](?:[0-9a-c.+~]|-[0-9]){0,8}$/)
   const pairs = fc.sample(fc.tuple(version, version), 150)
-  // One shell for all versions: a process each would take seconds.
+  // One shell for all: a process for each would take seconds.
   const script = pairs
     .map(
       ([a, b]) =>
