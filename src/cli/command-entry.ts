@@ -10,7 +10,7 @@ export type CommandEntry = {
 }
 
 /** A first word with more words behind it, such as `webhook`. */
-export type CommandFamily = {
+export type ParentCommand = {
   readonly word: string
   readonly summary: string
   readonly commands: readonly CommandEntry[]
@@ -18,7 +18,7 @@ export type CommandFamily = {
 
 export type CommandGroup = {
   readonly title: string
-  readonly members: readonly (CommandEntry | CommandFamily)[]
+  readonly members: readonly (CommandEntry | ParentCommand)[]
 }
 
 /** A command with its full name, such as `webhook create`. */

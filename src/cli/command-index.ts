@@ -1,4 +1,4 @@
-import type { CommandEntry, CommandFamily, CommandGroup } from './command-entry.ts'
+import type { CommandEntry, CommandGroup, ParentCommand } from './command-entry.ts'
 
 /**
  * All commands in the order of `rookery --help`. Help reads this table alone, and a command's module is loaded when
@@ -338,7 +338,7 @@ const MEMBERS = COMMAND_GROUPS.flatMap(({ members }) => members)
 /** All first words. */
 export const FIRST_WORDS: readonly string[] = MEMBERS.map(({ word }) => word)
 
-/** The command or the family of commands with this first word. */
-export function findMember(word: string | undefined): CommandEntry | CommandFamily | undefined {
+/** The command or the parent of commands with this first word. */
+export function findMember(word: string | undefined): CommandEntry | ParentCommand | undefined {
   return MEMBERS.find((one) => one.word === word)
 }

@@ -26,21 +26,21 @@ export type Completions = {
 type Described = { readonly word: string; readonly summary: string }
 
 /** The first words that have a second one, with the second ones. */
-function familiesOf(commands: readonly Completion[]): Map<string, Described[]> {
-  const families = new Map<string, Described[]>()
+function parentsOf(commands: readonly Completion[]): Map<string, Described[]> {
+  const parents = new Map<string, Described[]>()
   for (const { name, summary } of commands) {
     const [first = '', word] = name.split(' ')
     if (word === undefined) continue
-    families.set(first, [...(families.get(first) ?? []), { word, summary }])
+    parents.set(first, [...(parents.get(first) ?? []), { word, summary }])
   }
-  return families
+  return parents
 }
 
 /** Returns a completion script for bash 3.2 and newer. Where it has no words, bash completes paths. */
 export function bashScript({ words, commands }: Completions): string {
-  const families = [...familiesOf(commands)]
-  const firsts = families.map(([first]) => first).join('|')
-  const seconds = families.map(
+  const parents = [...parentsOf(commands)]
+  const firsts = parents.map(([first]) => first).join('|')
+  const seconds = parents.map(
     ([first, entries]) => `      ${first}) words="${wordsOf(entries)}" ;;`,
   )
   return `# bash completion for rookery
@@ -89,7 +89,7 @@ function bashCommand({ name, options, choices }: Completion): string {
 
 /** Returns a completion script for zsh 5 and newer, to be autoloaded or sourced. */
 export function zshScript({ words, commands }: Completions): string {
-  const seconds = [...familiesOf(commands)].map(
+  const seconds = [...parentsOf(commands)].map(
     ([first, entries]) => `    ${first})
       if (( CURRENT == 2 )); then
         entries=(${zshEntries(entries)})
@@ -152,7 +152,7 @@ function zshValues(choices: readonly string[]): string {
 
 /** Returns a completion script for fish 3 and newer. */
 export function fishScript({ words, commands }: Completions): string {
-  const seconds = [...familiesOf(commands)].flatMap(([first, entries]) =>
+  const seconds = [...parentsOf(commands)].flatMap(([first, entries]) =>
     entries.map(({ word, summary }) => fishWord(`__rookery_at ${first}`, word, summary)),
   )
   return `# fish completion for rookery

@@ -1,4 +1,4 @@
-import type { CommandFamily, CommandGroup } from './command-entry.ts'
+import type { CommandGroup, ParentCommand } from './command-entry.ts'
 import { COMMAND_GROUPS } from './command-index.ts'
 
 /** The overview of all commands, in groups. */
@@ -20,7 +20,7 @@ function groupLines({ title, members }: CommandGroup, width: number): string[] {
 }
 
 /** The commands that begin with one word. */
-export function familyHelp({ word, summary, commands }: CommandFamily): string {
+export function parentHelp({ word, summary, commands }: ParentCommand): string {
   const width = Math.max(...commands.map((one) => one.word.length))
   return lines([
     `Usage: rookery ${word} <command> [options]`,

@@ -33,15 +33,15 @@ export function commandHelp(name: string, summary: string, command: Command): st
   return `${text}\nExamples:\n${examples.join('\n')}\n`
 }
 
-/** The message about an unknown command, with the nearest one of the names. `family`: the word before it. */
-export function unknownCommand(word: string, names: readonly string[], family = ''): string {
+/** The message about an unknown command, with the nearest one of the names. `parent`: the word before it. */
+export function unknownCommand(word: string, names: readonly string[], parent = ''): string {
   const parser = new Parser().exitOverride().configureOutput(SILENT).helpCommand(false)
   for (const name of names) parser.command(name)
   try {
     parser.parse([word], { from: 'user' })
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
-    return family === '' ? messageOf(error) : messageOf(error).replace(/"(.*?)"/g, `"${family} $1"`)
+    return parent === '' ? messageOf(error) : messageOf(error).replace(/"(.*?)"/g, `"${parent} $1"`)
   }
   throw new Error(`${word} is a command`)
 }

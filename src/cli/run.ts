@@ -1,7 +1,7 @@
-import type { CommandEntry, CommandFamily } from './command-entry.ts'
+import type { CommandEntry, ParentCommand } from './command-entry.ts'
 import { FIRST_WORDS, findMember } from './command-index.ts'
 import { CommandError, STATUS, UsageError } from './errors.ts'
-import { familyHelp, overview } from './help.ts'
+import { overview, parentHelp } from './help.ts'
 import { visible } from './printing.ts'
 
 const HELP: ReadonlySet<string | undefined> = new Set(['--help', '-h'])
@@ -20,17 +20,17 @@ export async function runCommand(
   const member = findMember(first)
   if (member === undefined) return refuse(await unknown(first, FIRST_WORDS), '')
   if ('load' in member) return runEntry(first, member, rest, environment)
-  return runMember(member, rest, environment)
+  return runSubcommand(member, rest, environment)
 }
 
-async function runMember(
-  family: CommandFamily,
+async function runSubcommand(
+  parent: ParentCommand,
   [second, ...rest]: readonly string[],
   environment: NodeJS.ProcessEnv,
 ): Promise<number> {
-  const { word, commands } = family
-  if (second === undefined) return fail(familyHelp(family))
-  if (HELP.has(second)) return print(familyHelp(family))
+  const { word, commands } = parent
+  if (second === undefined) return fail(parentHelp(parent))
+  if (HELP.has(second)) return print(parentHelp(parent))
   const entry = commands.find((one) => one.word === second)
   if (entry !== undefined) return runEntry(`${word} ${second}`, entry, rest, environment)
   const names = commands.map((one) => one.word)
@@ -58,9 +58,9 @@ async function runEntry(
   }
 }
 
-async function unknown(word: string, names: readonly string[], family = ''): Promise<string> {
+async function unknown(word: string, names: readonly string[], parent = ''): Promise<string> {
   const { unknownCommand } = await import('./parser.ts')
-  return unknownCommand(word, names, family)
+  return unknownCommand(word, names, parent)
 }
 
 /** A wrong command line: one line, and where its help is. */

@@ -135,10 +135,10 @@ describe('rookery credential', () => {
   })
 
   it('lists its commands, and no others', async () => {
-    const family = await rookery(registry, ['credential'])
-    expect(family).toMatchObject({ status: 2, stdout: '' })
-    expect(family.stderr).toMatch(/^ {2}revoke +Revoke a credential/m)
-    expect(family.stderr).not.toContain('mint')
+    const parent = await rookery(registry, ['credential'])
+    expect(parent).toMatchObject({ status: 2, stdout: '' })
+    expect(parent.stderr).toMatch(/^ {2}revoke +Revoke a credential/m)
+    expect(parent.stderr).not.toContain('mint')
   })
 })
 

@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import type { Command } from '../../src/cli/command.ts'
 import { listEntries } from '../../src/cli/command-entry.ts'
@@ -145,6 +145,40 @@ describe.each(loaded)('rookery $name', ({ name, summary, command }) => {
   })
 })
 
+describe('the pages', () => {
+  const pages = ['README.md', ...pagesIn('docs'), ...pagesIn('spec')]
+
+  it('are read', () => {
+    expect(pages.flatMap(commandLines).length).toBeGreaterThan(30)
+  })
+
+  it.each(pages)('%s has commands with their right names and options', (page) => {
+    for (const line of commandLines(page)) {
+      const words = exampleWords(line)
+      const found = loaded.find(({ name }) => `${words.join(' ')} `.startsWith(`${name} `))
+      expect(found, line).toBeDefined()
+      if (found === undefined) continue
+      const rest = words.slice(found.name.split(' ').length)
+      expect(() => parseArguments(found.name, found.command, rest), line).not.toThrow()
+    }
+  })
+})
+
+/** The lines with a command in a page's blocks for a shell, without comments. */
+function commandLines(page: string): string[] {
+  const text = readFileSync(page, 'utf8').replaceAll(/\\\n/g, ' ')
+  return [...text.matchAll(/^```sh\n(.*?)^```/gms)]
+    .flatMap(([, block = '']) => block.split('\n'))
+    .map((line) => line.replace(/(?:^|\s)#.*$/, ''))
+    .filter((line) => /\brookery [a-z]/.test(line))
+}
+
+function pagesIn(folder: string): string[] {
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `${folder}/${name}`)
+}
+
 /** The words behind the last `rookery` of a line for a shell, up to a pipe or a redirection. */
 function exampleWords(line: string): string[] {
   const command =
@@ -152,9 +186,9 @@ function exampleWords(line: string): string[] {
       .replaceAll(/\\\n/g, ' ')
       .split(/\brookery (?=[a-z])/)
       .at(-1) ?? ''
-  const words = command.match(/'[^']*'|[^\s']+/g) ?? []
+  const words = command.match(/'[^']*'|"[^"]*"|[^\s'"]+/g) ?? []
   const end = words.findIndex((word) => /^[|<>]/.test(word))
   return words
     .slice(0, end < 0 ? undefined : end)
-    .map((word) => word.replace(/^'(.*)'$/, '$1').replace(/\).*$/, ''))
+    .map((word) => word.replace(/^(['"])(.*)\1$/, '$2').replace(/\).*$/, ''))
 }

@@ -31,6 +31,7 @@ const HIDDEN: readonly (readonly [package_: RegExp, places: readonly string[]])[
   [/^@aws-sdk\//, ['storage']],
   [/^pino$/, ['server']],
   [/^prom-client$/, ['server']],
+  [/^commander$/, ['cli']],
 ]
 
 const PURE: Readonly<Record<string, RegExp>> = {
