@@ -1,4 +1,4 @@
-/** Measures what Rookery reads out of images, and how fast it answers about many. See README.md. */
+/** Measures the analysis of images in pushes, and queries over many images. See README.md. */
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -29,12 +29,12 @@ const sources = new Map(
 
 type Cost = { main: number; total: number; seconds: number }
 
-/** Pushes of one image as a unikernel and as files that nobody understands, by turns. */
+/** Pushes one image as a unikernel and as opaque files, alternately. */
 async function measurePushes(of: Server): Promise<void> {
-  const kinds = ['understood', 'lists known', 'opaque'] as const
+  const kinds = ['unikernel', 'lists stored', 'opaque'] as const
   const sums = new Map<string, Cost>(kinds.map((kind) => [kind, { main: 0, total: 0, seconds: 0 }]))
   let serial = 0
-  await push(of, 'understood', 0)
+  await push(of, 'unikernel', 0)
   for (let round = 0; round < ROUNDS; round += 1) {
     for (const kind of kinds) {
       const before = readCpu(of.mainPid, of.roots())
@@ -58,11 +58,11 @@ async function measurePushes(of: Server): Promise<void> {
   }
 }
 
-/** Blobs in single requests and then the manifest: each push has bytes of its own. */
+/** Pushes blobs in single requests, and then the manifest. Each push has unique bytes. */
 async function push(of: Server, kind: string, serial: number): Promise<void> {
   const layers = []
   for (const [role, source] of sources) {
-    const own = role === 'kernel' || role === 'debug' || kind !== 'lists known'
+    const own = role === 'kernel' || role === 'debug' || kind !== 'lists stored'
     const bytes = own ? Buffer.concat([source, Buffer.from(`\n# ${serial}\n`)]) : source
     // An environment has no comments.
     const content =
@@ -111,7 +111,7 @@ function ask(of: Server, path: string, init: RequestInit = {}): Promise<Response
   return fetch(of.origin + path, { ...init, headers: { ...init.headers, authorization } })
 }
 
-/** Images as pushes leave them, straight in the database: pushing ten thousand takes longer. */
+/** Inserts images into the database as pushes do: pushing ten thousand takes longer. */
 async function seed(): Promise<void> {
   await withDatabase({ ...process.env, ROOKERY_DATA_DIR: folder }, async ({ db }) => {
     for (const statement of SEED) await db.query(statement)
@@ -162,7 +162,7 @@ const SEED = [
   'analyze',
 ]
 
-/** One question after the other, as a person or a program asks them. */
+/** Sends one query after the other, as a person or a program does. */
 async function measureQueries(of: Server): Promise<void> {
   const questions: [what: string, path: string][] = [
     ['a package of every image, the newest 100', 'packages/opam/pkg-1'],
@@ -199,7 +199,7 @@ async function measureQueries(of: Server): Promise<void> {
 const parent = resolve(process.env.ROOKERY_BENCH_DIR ?? join(root, '.cache', 'bench'))
 mkdirSync(parent, { recursive: true })
 const folder = mkdtempSync(join(parent, 'images-'))
-// Postgres does not run as root: its own user has to pass.
+// Postgres runs as its own user, which needs access to the folder.
 chmodSync(folder, 0o755)
 const server = await startRookery(folder, { main: join(root, 'dist', 'main.js') })
 try {

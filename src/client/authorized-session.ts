@@ -13,7 +13,7 @@ import {
 } from './transport.ts'
 
 const REDIRECTS_MAX = 5
-/** These repeat the request with its method and body; the older ones turn a PUT into a GET. */
+/** Redirects that keep method and body; the older ones turn a PUT into a GET. */
 const METHOD_KEEPING: ReadonlySet<number> = new Set([307, 308])
 const ANY_REDIRECT: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
 

@@ -16,7 +16,7 @@ const TRANSIENT_CODE = 'BLOB_UPLOAD_UNKNOWN'
 export type OnWait = (milliseconds: number, reason: string) => void
 
 /**
- * Repeats the work after transient failures, at most ATTEMPTS_MAX attempts together. Waits in between
+ * Repeats the work after transient failures, at most ATTEMPTS_MAX attempts in total. Waits in between
  * as long as the registry asks, else longer each time. Throws the error of the last attempt.
  */
 export async function withRetries<T>(

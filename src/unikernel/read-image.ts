@@ -27,7 +27,7 @@ export async function readImage(
     if (source === undefined) return
     cache.add({ digest, role, analysis: await analyzeBlob(role, source) })
   }
-  // Some KB of each, so all at once; but each blob once, where several layers have the same.
+  // Each read takes some KB, so all run at once. A blob that several layers have is read once.
   const candidates = new Map(kernelCandidates(manifest).map((layer) => [layer.digest, layer]))
   await Promise.all([...candidates.values()].map((layer) => analyze(layer, 'kernel')))
   const kernel = findKernel(manifest, cache.find)

@@ -61,9 +61,9 @@ export class ImageAnalyzer {
     const blobs = await this.#loadBlobs(repository, digests)
     const image = await readImage(manifest, blobs.open, blobs.cache)
     if (image === undefined) {
-      // Also that a layer is not a kernel is stored: the next push opens nothing.
+      // Negative results are stored as well, so that the next push opens nothing.
       await blobs.save(this.#db)
-      // With a candidate missing the push is refused later, for the unknown blob.
+      // When a candidate is missing, the push is refused later, for the unknown blob.
       const isComplete = candidates.every(({ digest }) => blobs.has(digest))
       if (isComplete) validateImage(manifest, undefined, blobs.cache.find)
       return NO_IMAGE

@@ -80,7 +80,7 @@ describe('FreeBSD', () => {
       'a stage that follows a number like one that follows a dot',
       ['4.0rc1', '4.0.rc2', '4.0rc3', '4.0'],
     ],
-    ['only words that stand alone as stages', ['1.pl2', '1.plx1', '1.rc', '1']],
+    ['only separate words as stages', ['1.pl2', '1.plx1', '1.rc', '1']],
     [
       'groups divided by plus signs',
       ['1.0', '1.0+1', '1.0+2', '1.0+2+1', '1.0+2.1', '1.0.1', '1.1'],
