@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { UsageError } from '../../src/cli/errors.ts'
 import { parseLoginUrl } from '../../src/cli/registry/login.ts'
 import { startRegistry } from '../support/registry.ts'
-import { basic, errorLine, printed, printedJson, pushStatus } from './operator.ts'
+import { basic, errorLine, printed, printedFor, printedJson, pushStatus } from './operator.ts'
 
 // The command needs no database, and ignores a wrong setting.
 const nothing = { settings: { ROOKERY_NONSENSE: 'x' } }
@@ -121,6 +121,13 @@ describe('rookery login-url', () => {
   ])('refuses a malformed URL (%#), and does not repeat it', (url) => {
     expect(() => parseLoginUrl(url)).toThrow(UsageError)
     expect(() => parseLoginUrl(url)).not.toThrow('secret')
+  })
+
+  it('reads the URL from standard input', async () => {
+    const { status, stdout } = await printedFor(nothing, 'https://u:p@h\n', 'login-url', '-')
+    expect(status).toBe(0)
+    expect(stdout).toContain("docker login -u 'u' --password-stdin 'h'")
+    expect((await printedFor(nothing, '', 'login-url', '-')).status).toBe(2)
   })
 
   it('requires one URL, and reports an error in one line', async () => {

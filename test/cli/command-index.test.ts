@@ -73,6 +73,12 @@ describe('the command index', () => {
     }
   })
 
+  it('has --json for every command that prints data', () => {
+    const without = loaded.filter(({ command }) => !('json' in command.options))
+    // The documents of sbom and provenance are JSON always.
+    expect(without.map(({ name }) => name)).toEqual(['serve', 'sbom', 'provenance', 'completion'])
+  })
+
   it('suggests the nearest command', () => {
     expect(unknownCommand('pussh', ['push', 'gc'])).toBe(
       'unknown command "pussh", did you mean "push"?',
