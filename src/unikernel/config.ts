@@ -150,7 +150,7 @@ function devices(value: unknown, where: string): NonNullable<UnikernelConfig['de
 }
 
 function time(value: unknown, where: string): string {
-  const said = text(value, where)
-  if (isTime(said)) return said
-  throw malformedConfig(where, 'must be a time such as 2026-05-20T18:07:42Z', said)
+  const found = text(value, where)
+  if (isTime(found)) return found
+  throw malformedConfig(where, 'must be a time such as 2026-05-20T18:07:42Z', found)
 }

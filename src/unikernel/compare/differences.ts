@@ -44,11 +44,6 @@ function inOrder<T>(keyed: readonly (readonly [string, T])[]): T[] {
   return keyed.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).map(([, item]) => item)
 }
 
-/** True when nothing differs. */
-export function isEmpty({ added, removed, changed }: Differences<unknown, unknown>): boolean {
-  return added.length + removed.length + changed.length === 0
-}
-
 /**
  * Returns the direction of a version change; undefined when the ecosystem has both as equal, or it
  * is unknown.

@@ -94,8 +94,8 @@ export function hostPurl(
   { name, version, architecture }: SystemPackage,
   host: Host | undefined,
 ): string {
-  const said = host?.distribution?.toLowerCase() ?? ''
-  const distribution = DISTRIBUTION.test(said) ? said : undefined
+  const system = host?.distribution?.toLowerCase() ?? ''
+  const distribution = DISTRIBUTION.test(system) ? system : undefined
   const release = host?.version ?? ''
   const distro =
     distribution !== undefined && RELEASE.test(release) ? `${distribution}-${release}` : undefined

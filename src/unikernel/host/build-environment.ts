@@ -95,12 +95,12 @@ const VISIBLE = /^\P{C}+$/u
 /** Reads the checked description of the host from a build environment. */
 export function describeHost({ variables }: BuildEnvironment): Host {
   const values = new Map(variables.map(({ name, value }) => [name, value]))
-  const said = Object.entries(VARIABLES).flatMap(([field, name]) => {
+  const fields = Object.entries(VARIABLES).flatMap(([field, name]) => {
     const value = values.get(name)
     if (value === undefined || value.length > WORD_CHARACTERS_MAX) return []
     return VISIBLE.test(value) ? [[field, value]] : []
   })
   const epoch = values.get('SOURCE_DATE_EPOCH') ?? ''
   const isEpoch = /^\d{1,12}$/.test(epoch) && Number(epoch) <= EPOCH_MAX
-  return { ...Object.fromEntries(said), ...(isEpoch ? { sourceDateEpoch: Number(epoch) } : {}) }
+  return { ...Object.fromEntries(fields), ...(isEpoch ? { sourceDateEpoch: Number(epoch) } : {}) }
 }

@@ -81,8 +81,8 @@ function findFile(
     return undefined
   }
   const [first] = options
-  const said = first === undefined ? undefined : findText(first, problems)
-  return { path, change, ...describe(said ?? '', value, problems) }
+  const text = first === undefined ? undefined : findText(first, problems)
+  return { path, change, ...describe(text ?? '', value, problems) }
 }
 
 const HASH = /^(?:(md5|sha256|sha512)=)?([0-9a-f]+)$/i
@@ -92,16 +92,16 @@ const HEX_DIGITS = { md5: 32, sha256: 64, sha512: 128 } as const
 
 /** `F:` and a hash, `D`, `L:` and the target of the link, or `S:` and the numbers of a device. */
 function describe(
-  said: string,
+  text: string,
   value: OpamValue,
   problems: OpamProblems,
 ): Pick<BuiltFile, 'kind' | 'digest'> {
-  if (said === 'D') return { kind: 'directory', digest: undefined }
-  if (said.startsWith('L')) return { kind: 'link', digest: undefined }
-  if (!said.startsWith('F')) return { kind: 'other', digest: undefined }
-  if (SIZE_AND_TIME.test(said)) return { kind: 'file', digest: undefined }
+  if (text === 'D') return { kind: 'directory', digest: undefined }
+  if (text.startsWith('L')) return { kind: 'link', digest: undefined }
+  if (!text.startsWith('F')) return { kind: 'other', digest: undefined }
+  if (SIZE_AND_TIME.test(text)) return { kind: 'file', digest: undefined }
   // Without an algorithm it is MD5, and permissions may follow.
-  const [, algorithm, hex = ''] = HASH.exec(said.slice(2).split(':')[0] ?? '') ?? []
+  const [, algorithm, hex = ''] = HASH.exec(text.slice(2).split(':')[0] ?? '') ?? []
   const kind = algorithmOf(algorithm)
   if (hex.length === HEX_DIGITS[kind]) {
     return { kind: 'file', digest: { algorithm: kind, hex: hex.toLowerCase() } }

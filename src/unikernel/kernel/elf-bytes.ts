@@ -32,7 +32,7 @@ export type Area = {
   /** For messages, such as `segment 3`. */
   readonly what: string
   /** Offset of the declaration, in bytes from the beginning of the kernel. */
-  readonly saidAt: number
+  readonly declaredAt: number
 }
 
 type Block = { readonly start: number; readonly bytes: Uint8Array }
@@ -56,7 +56,7 @@ export class KernelBytes {
    */
   async bytesOf(area: Area): Promise<Uint8Array> {
     this.assertInside(area)
-    const { offset, length, saidAt } = area
+    const { offset, length, declaredAt } = area
     const end = offset + length
     const kept = this.#blocks.find(
       ({ start, bytes }) => start <= offset && end <= start + bytes.length,
@@ -65,7 +65,7 @@ export class KernelBytes {
     const wanted = Math.min(Math.max(length, BLOCK_BYTES), this.size - offset)
     if (this.#blocks.length === READS_MAX || this.#bytesRead + wanted > READ_BYTES_MAX) {
       throw new MalformedKernelError(
-        saidAt,
+        declaredAt,
         `headers and notes are scattered; they must be readable in ${READS_MAX} reads of ${READ_BYTES_MAX} bytes in total`,
       )
     }
@@ -79,10 +79,10 @@ export class KernelBytes {
   }
 
   /** Throws MalformedKernelError when an area is not inside the kernel. */
-  assertInside({ offset, length, what, saidAt }: Area): void {
+  assertInside({ offset, length, what, declaredAt }: Area): void {
     if (offset <= this.size && length <= this.size - offset) return
     throw new MalformedKernelError(
-      saidAt,
+      declaredAt,
       `${what} should be ${shown(length)} bytes from byte ${shown(offset)}, but the kernel ends at ${this.size}`,
     )
   }

@@ -82,7 +82,7 @@ export async function findElf(kernel: KernelBytes): Promise<Elf | undefined> {
 }
 
 function headerOf(length: number): Area {
-  return { offset: 0, length, what: 'the ELF header', saidAt: 0 }
+  return { offset: 0, length, what: 'the ELF header', declaredAt: 0 }
 }
 
 /** Lists the segments or sections of a header table. */
@@ -107,7 +107,7 @@ async function listParts(
   }
   assertField(rowSizeAt, `size of the header of a ${what}`, header.u16(rowSizeAt), rowBytes)
   const table = { offset, length: count * rowBytes, what: `the table of ${what}s` }
-  const fields = new ElfFields(await kernel.bytesOf({ ...table, saidAt: offsetAt }), format)
+  const fields = new ElfFields(await kernel.bytesOf({ ...table, declaredAt: offsetAt }), format)
   return Array.from({ length: count }, (_, index) => {
     const at = index * rowBytes
     return {
@@ -116,7 +116,7 @@ async function listParts(
       length: fields.word(at + row.size),
       align: fields.word(at + row.align),
       what: `${what} ${index}`,
-      saidAt: offset + at,
+      declaredAt: offset + at,
     }
   })
 }
@@ -132,12 +132,12 @@ function notesOf(parts: readonly ElfPart[], type: number, kernel: KernelBytes): 
     kernel.assertInside(part)
     if (part.length > NOTE_AREA_BYTES_MAX) {
       const what = `number of bytes in the notes of ${part.what}`
-      throw malformedField(part.saidAt, what, part.length, `at most ${NOTE_AREA_BYTES_MAX}`)
+      throw malformedField(part.declaredAt, what, part.length, `at most ${NOTE_AREA_BYTES_MAX}`)
     }
     const before = notes[index - 1]
     if (before && before.offset + before.length > part.offset) {
       throw new MalformedKernelError(
-        part.saidAt,
+        part.declaredAt,
         `the notes of ${part.what} overlap those of ${before.what}; they must be disjoint`,
       )
     }

@@ -121,7 +121,7 @@ export function parseOpamSwitch(source: Uint8Array | string): OpamSwitch {
 }
 
 function withPackage(name: string) {
-  return <T>(said: T): FromPackage<T> => ({ package: name, ...said })
+  return <T>(field: T): FromPackage<T> => ({ package: name, ...field })
 }
 
 function findOpamVersion(items: readonly OpamItem[], problems: OpamProblems): string | undefined {
