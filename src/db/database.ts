@@ -51,7 +51,10 @@ export class Database implements Queryable {
       idle_in_transaction_session_timeout: STATEMENT_MILLISECONDS_MAX,
       types: { getTypeParser: typeParser },
     })
-    this.#pool.on('error', options.onIdleError)
+    this.#pool.on('error', (error) => {
+      // `end` resolves before Postgres has closed every connection: one that the stop of Postgres ends is no fault.
+      if (!this.#pool.ending) options.onIdleError(error)
+    })
     // The pool listens to the errors of idle connections only. Without this listener, a connection that
     // breaks in use would end the process; its user gets the error from the next statement.
     this.#pool.on('connect', (client) => client.on('error', () => {}))
