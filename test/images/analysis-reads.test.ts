@@ -8,9 +8,9 @@ import { parseRepository } from '../../src/oci/reference.ts'
 import { ImageAnalyzer } from '../../src/registry/images/analyzer.ts'
 import { startReanalysis } from '../../src/registry/images/reanalysis.ts'
 import { openBlobStore } from '../../src/server/blob-store.ts'
-import { newRepository } from '../support/push.ts'
+import { newRepository, pushBlob } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { fixture, kernel, PLAIN, pushBuild, pushLayers, UNIKERNEL } from './image-fixtures.ts'
+import { EMPTY, fixture, KERNEL, PLAIN, pushBuild, pushLayers } from './image-fixtures.ts'
 
 let registry: TestRegistry
 let db: Database
@@ -144,16 +144,15 @@ it('a malformed layer that declares no role is opened once', async () => {
 
 it('a declared kernel that is not one is refused again without being opened', async () => {
   const repository = newRepository()
-  const refused = kernel(Buffer.from(`not a kernel ${Math.random()}`))
-  expect((await pushLayers(registry, repository, 'v1', [refused], UNIKERNEL)).status).toBe(400)
-  const [row] = (
-    await client.query(
-      `select count(*)::int as n
-         from layer_analyses a
-         join blobs b on b.id = a.blob_id
-        where b.size = $1 and a.role = 'kernel' and a.facts is null`,
-      [refused.bytes.length],
-    )
-  ).rows
-  expect(row).toEqual({ n: 1 })
+  const { bytes: _bytes, ...blob } = await pushBlob(registry, repository)
+  const layers = [{ ...blob, mediaType: KERNEL }]
+  const image = { schemaVersion: 2, mediaType: IMAGE_MANIFEST, config: EMPTY, layers }
+  const manifest = parseManifest(Buffer.from(JSON.stringify(image)), IMAGE_MANIFEST)
+  for (const count of [1, 0]) {
+    reads = []
+    await expect(analyzer.analyze(parseRepository(repository), manifest)).rejects.toMatchObject({
+      code: 'MANIFEST_INVALID',
+    })
+    expect(reads).toHaveLength(count)
+  }
 })
