@@ -11,6 +11,7 @@ import {
   sleepingTests,
   tooLong,
   undocumented,
+  unknownNames,
   vagueVerbs,
 } from './tidy.ts'
 import { filesBelow, ROOT } from './tree.ts'
@@ -57,6 +58,10 @@ describe('the pages for contributors are true', () => {
     expect(brokenPaths([page(path)], exists)).toEqual([])
   })
 
+  it.each(['ARCHITECTURE.md', 'CONTRIBUTING.md'])('%s names code that exists', (path) => {
+    expect(unknownNames([page(path)], source)).toEqual([])
+  })
+
   it('every path of a recipe is written with its folder', () => {
     const [, recipes = ''] = page('CONTRIBUTING.md').text.split('## Recipes')
     const named = [...recipes.matchAll(/`([\w./-]+\.(?:ts|md|sql|yaml))`/g)].map(([, path]) => path)
@@ -98,6 +103,10 @@ describe('a breach is caught:', () => {
     ['a class without a docstring', () => undocumented(file('a.ts', 'export class Store {\n}'))],
     ['a get', () => vagueVerbs(file('a.ts', 'export function getBlob() {}'))],
     ['a dead path', () => brokenPaths(file('A.md', 'See `src/old.ts`.'), () => false)],
+    [
+      'a name of no code',
+      () => unknownNames(file('A.md', 'See `Store.sweep`.'), file('a.ts', 'Store')),
+    ],
     ['a dead link', () => brokenLinks(file('docs/a.md', '[b](b.md)'), () => false)],
   ])('%s', (_what, check) => {
     expect(check()).toHaveLength(1)

@@ -116,3 +116,14 @@ export function brokenPaths(
       .map((named) => `${path} names ${named}, which does not exist`),
   )
 }
+
+/** Lists names of code in backticks of a document, such as `moveTags` or `Uploads.start`, that no source has. */
+export function unknownNames(documents: readonly Source[], sources: readonly Source[]): string[] {
+  const names = new Set(sources.flatMap(({ text }) => text.match(/\w+/g) ?? []))
+  return documents.flatMap(({ path, text }) =>
+    [...text.matchAll(/`([a-z]+[A-Z]\w*|[A-Z][a-z]\w*(?:\.\w+)+)`/g)]
+      .flatMap(([, name = '']) => name.split('.'))
+      .filter((name) => !/^(?:parse|find|list|assert)X$/.test(name) && !names.has(name))
+      .map((name) => `${path} names ${name}, which no source has`),
+  )
+}
