@@ -115,7 +115,7 @@ describe.runIf(hasClient('oras'))('rookery push', () => {
     const shown = JSON.parse(await rookery('inspect', place, '--verify', '--json'))
     expect(shown).toMatchObject({
       target: 'hvt',
-      lacks: ['build-environment', 'system-packages'],
+      missingInputs: ['build-environment', 'system-packages'],
       opam: { count: 43 },
     })
   })
