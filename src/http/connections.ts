@@ -19,7 +19,8 @@ const IDLE_MILLISECONDS_MAX = 120_000
 const SOCKET_BUFFER_BYTES = 256 * 1024
 // After an early refusal, the rest of the body is discarded until the client reads the response and stops.
 const LINGER_MILLISECONDS_MAX = 5_000
-const LINGER_BYTES_MAX = 16 * 1024 * 1024
+// A proxy on a busy machine sends tens of MiB before it reads the response.
+const LINGER_BYTES_MAX = 64 * 1024 * 1024
 
 /** Creates the HTTP server, with limits that suit slow uploads, long tokens and load balancers. */
 export function createHttpServer(listener: RequestListener): Server {
