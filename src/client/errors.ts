@@ -65,6 +65,7 @@ export function unreachableError(
   if (protocol === 'https:' && NOT_TLS.includes(code)) {
     return fail(`${host} does not speak TLS: if that is expected, use --plain-http`, false)
   }
+  // By name: undici sets no code here, and its classes would load it for commands that send nothing.
   if (protocol === 'http:' && error instanceof Error && error.name === 'HTTPParserError') {
     return fail(`${host} does not speak plain HTTP: omit --plain-http`, false)
   }
@@ -82,7 +83,7 @@ export function unreachableError(
 function codeOf(error: unknown): string {
   if (error instanceof AggregateError) return codeOf(error.errors[0])
   if (!(error instanceof Error)) return ''
-  if (error.name === 'TimeoutError') return 'TIMEOUT'
+  if (error instanceof DOMException && error.code === DOMException.TIMEOUT_ERR) return 'TIMEOUT'
   const code = errnoOf(error) ?? ''
   if (code === '' && error.cause !== undefined) return codeOf(error.cause)
   return code
