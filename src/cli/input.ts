@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { CommandError, reasonOf } from './errors.ts'
+import { CommandError, reasonOf, UsageError } from './errors.ts'
 import { visible } from './printing.ts'
 
 const STDIN = '-'
@@ -17,9 +17,17 @@ export async function readSecret(file: string, what: string): Promise<string> {
   return secret
 }
 
-/** Returns a secret argument, or with `-` the text of standard input. Throws CommandError. */
-export async function readSecretArgument(text: string, what: string): Promise<string> {
-  return text === STDIN ? (await readStdin(what)).trim() : text
+/**
+ * Returns the text of standard input for the argument `-`. Refuses every other argument and does not repeat it, because
+ * arguments are visible to all users of the machine. Throws UsageError and CommandError.
+ */
+export async function readSecretArgument(argument: string, what: string): Promise<string> {
+  if (argument !== STDIN) {
+    throw new UsageError(
+      `give ${what} on standard input, with - in its place: all users of this machine can read arguments`,
+    )
+  }
+  return (await readStdin(what)).trim()
 }
 
 async function readSecretFile(path: string, what: string): Promise<string> {

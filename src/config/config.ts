@@ -4,7 +4,12 @@ import {
   NO_NETWORKS,
   parseNetworks,
 } from '../networks/networks.ts'
-import { S3_PART_BYTES, S3_PARTS_MAX, TOKEN_SECONDS_MAX } from './limits.ts'
+import {
+  PASSWORD_CHARACTERS_MIN,
+  S3_PART_BYTES,
+  S3_PARTS_MAX,
+  TOKEN_SECONDS_MAX,
+} from './limits.ts'
 import { SETTINGS } from './settings.ts'
 
 export { SETTINGS } from './settings.ts'
@@ -99,7 +104,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     dataFolder: text('ROOKERY_DATA_DIR'),
     databaseUrl: parseDatabaseUrl(optional('ROOKERY_DATABASE_URL')),
     databaseConnectionsMax: number('ROOKERY_DATABASE_CONNECTIONS', 2, 1000),
-    adminPassword: optional('ROOKERY_ADMIN_PASSWORD'),
+    adminPassword: parsePassword('ROOKERY_ADMIN_PASSWORD', optional('ROOKERY_ADMIN_PASSWORD')),
     publicUrl: parsePublicUrl(optional('ROOKERY_PUBLIC_URL')),
     masterKeyFile: optional('ROOKERY_MASTER_KEY_FILE'),
     tokenSeconds: number('ROOKERY_TOKEN_SECONDS', 10, TOKEN_SECONDS_MAX),
@@ -172,6 +177,16 @@ function parseDatabaseUrl(text: string | undefined): string | undefined {
   if (!/^postgres(?:ql)?:\/\//.test(text) || !URL.canParse(text.replace('///', '//localhost/'))) {
     throw new ConfigError(
       'ROOKERY_DATABASE_URL must be like postgres://user:password@host:5432/database',
+    )
+  }
+  return text
+}
+
+function parsePassword(name: SettingName, text: string | undefined): string | undefined {
+  // The message must not repeat the value.
+  if (text !== undefined && text.length < PASSWORD_CHARACTERS_MIN) {
+    throw new ConfigError(
+      `${name} must have at least ${PASSWORD_CHARACTERS_MIN} characters, and has ${text.length}; openssl rand -base64 24 prints one`,
     )
   }
   return text

@@ -7,3 +7,6 @@ export const TOKEN_SECONDS_MAX = 86_400
  */
 export const S3_PART_BYTES = 8 * 1024 * 1024
 export const S3_PARTS_MAX = 10_000
+
+/** Fewest characters of a password that an operator chooses: a guesser must not reach it in a lifetime. */
+export const PASSWORD_CHARACTERS_MIN = 16

@@ -30,7 +30,8 @@ export const SETTINGS = [
   {
     name: 'ROOKERY_ADMIN_PASSWORD',
     default: '',
-    description: 'Password of the user `admin`, in place of the one generated at the first start',
+    description:
+      'Password of the user `admin`, at least 16 characters, in place of the one generated at the first start',
   },
   {
     name: 'ROOKERY_PUBLIC_URL',

@@ -53,6 +53,8 @@ async function start(
   )
   const { db, dataFolder } = stores
   const adminPassword = await ensureAdminPassword(db, dataFolder, config.adminPassword)
+  const { generated, file } = adminPassword
+  if (generated !== undefined) log.info({ file }, 'made the password of the user admin')
   const auth = await buildAuth(stores, config, adminPassword.configuredSha256, log, cleanup)
   const { issuer, keys, masterKey } = auth
   const metrics = createMetrics(VERSION)

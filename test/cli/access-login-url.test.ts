@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { UsageError } from '../../src/cli/errors.ts'
 import { parseLoginUrl } from '../../src/cli/registry/login.ts'
 import { startRegistry } from '../support/registry.ts'
-import { basic, errorLine, printed, printedFor, printedJson, pushStatus } from './operator.ts'
+import { basic, errorLine, printedFor, printedJson, pushStatus } from './operator.ts'
 
 // The command needs no database, and ignores a wrong setting.
 const nothing = { settings: { ROOKERY_NONSENSE: 'x' } }
@@ -48,6 +48,17 @@ async function pasted(lines: string, shell: string) {
 const urlOf = (user: string, password: string, rest: string) =>
   `${rest.replace('//', `//${encodeURIComponent(user)}:${encodeURIComponent(password)}@`)}`
 
+/** The output of `login-url` for a URL on standard input. */
+async function printedWith(
+  registry: Parameters<typeof printedFor>[0],
+  url: string,
+  ...rest: string[]
+) {
+  const { status, stdout } = await printedFor(registry, url, 'login-url', '-', ...rest)
+  expect(status).toBe(0)
+  return stdout
+}
+
 describe('rookery login-url', () => {
   it.each([
     ['sh', 'orb-1', `rky_${'a'.repeat(43)}_0123abcd`],
@@ -58,7 +69,7 @@ describe('rookery login-url', () => {
   ])('prints lines that pass to a client in %s the user %j and its password', async (...row) => {
     const [shell, user, password] = row
     const url = urlOf(user, password, 'http://registry.example.org:5000/builds/www:v1')
-    const { curl, oras, docker } = await pasted(await printed(nothing, 'login-url', url), shell)
+    const { curl, oras, docker } = await pasted(await printedWith(nothing, url), shell)
     const host = 'registry.example.org:5000'
     expect(curl).toEqual(['-fsS', '-u', `${user}:${password}`, `http://${host}/v2/`])
     expect(oras).toEqual({
@@ -69,7 +80,7 @@ describe('rookery login-url', () => {
       words: ['login', '-u', user, '--password-stdin', host],
       stdin: password,
     })
-    expect(await printedJson(nothing, 'login-url', url)).toEqual({
+    expect(JSON.parse(await printedWith(nothing, url, '--json'))).toEqual({
       host,
       plainHttp: true,
       username: user,
@@ -81,7 +92,7 @@ describe('rookery login-url', () => {
 
   it('quotes the host for the shell', async () => {
     const { curl, oras } = await pasted(
-      await printed(nothing, 'login-url', "https://u:p@a$(touch$IFSx);'b'`c`&"),
+      await printedWith(nothing, "https://u:p@a$(touch$IFSx);'b'`c`&"),
       'sh',
     )
     expect(curl.at(-1)).toBe("https://a$(touch$ifsx);'b'`c`&/v2/")
@@ -140,13 +151,15 @@ describe('rookery login-url', () => {
     const registry = await startRegistry({ ROOKERY_ADMIN_PASSWORD: PASSWORD })
     try {
       const url = urlOf('admin', PASSWORD, registry.url)
-      const { curl } = await pasted(await printed(registry, 'login-url', url), 'sh')
+      const { curl } = await pasted(await printedWith(registry, url), 'sh')
       const [user = '', ...password] = (curl[2] ?? '').split(':')
       expect(await pushStatus(registry, 'a', basic(user, password.join(':')))).toBe(202)
       const words = ['credential', 'create', 'orb', '--repository', 'a']
       const made = await printedJson(registry, ...words)
       const handedOver = made.url.replace('127.0.0.1:0', new URL(registry.url).host)
-      const { username, password: secret } = await printedJson(registry, 'login-url', handedOver)
+      const { username, password: secret } = JSON.parse(
+        await printedWith(registry, handedOver, '--json'),
+      )
       expect(await pushStatus(registry, 'a', basic(username, secret))).toBe(202)
     } finally {
       await registry.close()

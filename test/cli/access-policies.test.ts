@@ -71,7 +71,7 @@ describe('rookery policy', () => {
     await printed(registry, ...create('first'))
     await printed(registry, ...create('second', '--condition', 'ref=refs/heads/release'))
     const right = await issuer.token()
-    const text = await printed(registry, 'policy', 'test', right)
+    const { stdout: text } = await printedFor(registry, right, 'policy', 'test', '-')
     expect(text).toContain(
       `Identity token of ${issuer.url} for repo:octo/kernel:ref:refs/heads/main\n`,
     )
@@ -81,9 +81,10 @@ describe('rookery policy', () => {
       'FAILS  condition ref: wanted "refs/heads/release", found "refs/heads/main"',
     )
     expect(text).toContain('The trust policy first would exchange it.\n')
-    expect(await printedJson(registry, 'policy', 'test', right)).toMatchObject({ matches: 'first' })
+    const inJson = await printedFor(registry, right, 'policy', 'test', '-', '--json')
+    expect(JSON.parse(inJson.stdout)).toMatchObject({ matches: 'first' })
     const wrong = await issuer.token({ repository: 'evil/\u001b[2Jkernel', aud: undefined })
-    const ran = await rookery(registry, ['policy', 'test', wrong])
+    const ran = await rookery(registry, ['policy', 'test', '-'], undefined, wrong)
     expect(ran).toMatchObject({ status: 1, stderr: '' })
     expect(ran.stdout).toContain(
       'FAILS  audience: wanted "https://registry.example", found nothing',
@@ -96,9 +97,8 @@ describe('rookery policy', () => {
     const unknown = await printedFor(registry, wrong, 'policy', 'test', '-', '--json')
     expect(unknown.status).toBe(1)
     expect(JSON.parse(unknown.stdout)).toMatchObject({ matches: null })
-    const stranger = await rookery(registry, [
-      ...['policy', 'test', await issuer.token({ iss: 'https://stranger.example' })],
-    ])
+    const foreign = await issuer.token({ iss: 'https://stranger.example' })
+    const stranger = await rookery(registry, ['policy', 'test', '-'], undefined, foreign)
     expect(stranger).toMatchObject({ status: 1, stderr: '' })
     expect(stranger.stdout).toContain('No trust policy has this issuer.')
   })
@@ -115,7 +115,7 @@ describe('rookery policy', () => {
       [create('X'), 'a name must consist'],
       [create('x', '--issuer', 'https://10.0.0.1'), 'ROOKERY_OIDC_ALLOW_NETWORKS'],
       [['policy', 'remove', 'missing'], 'there is no trust policy missing'],
-      [['policy', 'test', 'missing'], 'an identity token must be a signed'],
+      [['policy', 'test', 'missing'], 'give an identity token on standard input'],
       [['policy', 'test'], 'missing required argument "TOKEN"'],
     ] as const) {
       expect(await errorLine(registry, ...words), words.join(' ')).toContain(message)

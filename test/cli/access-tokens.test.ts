@@ -199,7 +199,7 @@ describe('a token from a credential', () => {
 })
 
 describe('rookery token revoke', () => {
-  it('revokes a token by its jti, by itself, and from standard input', async () => {
+  it('revokes a token by its jti, and by itself from standard input', async () => {
     const minted = await printedJson(registry, 'token', 'mint', '--repository', 'x')
     const [second, third, kept] = await Promise.all([
       mint('--repository', 'x'),
@@ -209,11 +209,11 @@ describe('rookery token revoke', () => {
     expect(await printedJson(registry, 'token', 'revoke', minted.id)).toEqual({
       revoked: minted.id,
     })
-    const revoked = await printedJson(registry, 'token', 'revoke', second)
-    expect(revoked).toEqual({ revoked: claimsOf(second).jti })
-    const read = await printedFor(registry, `${third}\n`, 'token', 'revoke', '-')
-    expect(read.status).toBe(0)
-    expect(read.stdout).toContain(claimsOf(third).jti)
+    for (const token of [second, third]) {
+      const read = await printedFor(registry, `${token}\n`, 'token', 'revoke', '-')
+      expect(read.status).toBe(0)
+      expect(read.stdout).toContain(claimsOf(token).jti)
+    }
     for (const token of [minted.token, second, third]) {
       await becomes(401, () => pushStatus(registry, 'x', bearer(token)))
     }
@@ -223,10 +223,11 @@ describe('rookery token revoke', () => {
   it('refuses tokens of other registries and other text', async () => {
     const token = await mint('--repository', 'x')
     const forged = `${token.slice(0, token.lastIndexOf('.'))}.${'A'.repeat(86)}`
-    expect(await errorLine(registry, 'token', 'revoke', forged)).toContain(
-      'not signed by this registry',
-    )
-    for (const words of [[], ['x'], ['a', 'b'], [token.slice(0, 40)]]) {
+    for (const text of [forged, 'x', token.slice(0, 40)]) {
+      const refused = await printedFor(registry, text, 'token', 'revoke', '-')
+      expect(refused).toEqual({ status: 2, stdout: '' })
+    }
+    for (const words of [[], ['x'], ['a', 'b']]) {
       await errorLine(registry, 'token', 'revoke', ...words)
     }
     const tooLong = await printedFor(registry, 'x'.repeat(100_000), 'token', 'revoke', '-')

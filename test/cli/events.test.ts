@@ -35,7 +35,7 @@ beforeAll(async () => {
   settings = {
     ROOKERY_DATABASE_URL: database.url,
     ROOKERY_DATA_DIR: folder,
-    ROOKERY_ADMIN_PASSWORD: 'tell me',
+    ROOKERY_ADMIN_PASSWORD: 'tell me by the tests',
     ROOKERY_LOG_LEVEL: 'silent',
   }
   await serve('127.0.0.1:0')

@@ -277,7 +277,7 @@ it('streams end at once when a server stops, and resume at another replica from 
   const settings = {
     ROOKERY_DATABASE_URL: database.url,
     ROOKERY_DATA_DIR: folder,
-    ROOKERY_ADMIN_PASSWORD: 'two of a kind',
+    ROOKERY_ADMIN_PASSWORD: 'two of a kind by the tests',
     ROOKERY_LOG_LEVEL: 'silent',
   }
   const [one, two] = [await startProcess(settings), await startProcess(settings)]

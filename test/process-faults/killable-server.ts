@@ -13,7 +13,7 @@ import {
   stopProcess,
 } from '../support/server-process.ts'
 
-export const PASSWORD = 'durable'
+export const PASSWORD = 'durable by the tests'
 
 /** A registry in a process of its own that a test can kill and start again on the same data. */
 export class KillableServer {

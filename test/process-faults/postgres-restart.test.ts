@@ -55,7 +55,7 @@ async function startServer(): Promise<void> {
   const { host, port, user, database } = postgres.connection
   const settings = {
     ROOKERY_DATABASE_URL: `postgres:///${database}?host=${encodeURIComponent(host)}&port=${port}&user=${user}`,
-    ROOKERY_ADMIN_PASSWORD: 'restarts',
+    ROOKERY_ADMIN_PASSWORD: 'restarts by the tests',
     ROOKERY_DATA_DIR: join(base, 'data'),
     ROOKERY_LOG_LEVEL: 'warn',
   }

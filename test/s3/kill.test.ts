@@ -85,7 +85,7 @@ beforeAll(async () => {
   shared = {
     ...s3Settings(await createBucket()),
     ROOKERY_DATABASE_URL: database.url,
-    ROOKERY_ADMIN_PASSWORD: 'to be killed',
+    ROOKERY_ADMIN_PASSWORD: 'to be killed by the tests',
     ROOKERY_GC_INTERVAL_SECONDS: '3600',
     ROOKERY_DATA_DIR: join(folder, 'survivor'),
     ROOKERY_MASTER_KEY_FILE: join(folder, 'master-key'),

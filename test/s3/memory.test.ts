@@ -14,7 +14,7 @@ const PART_BUFFERS_MEBIBYTES = 112
 /** Socket buffers, and heap that is not collected yet. */
 const BESIDES_MEBIBYTES = 96
 const SECONDS_MAX = 120
-const PASSWORD = 'bounded'
+const PASSWORD = 'bounded by the tests'
 
 let database: TestDatabase
 let folder: string

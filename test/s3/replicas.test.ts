@@ -10,7 +10,7 @@ import { createBucket, s3Settings } from '../support/s3.ts'
 import { type ServerProcess, startProcess, stopProcess } from '../support/server-process.ts'
 
 const REPLICAS = 3
-const PASSWORD = 'three of a kind'
+const PASSWORD = 'three of a kind by the tests'
 const AUTHORIZATION = `Basic ${Buffer.from(`admin:${PASSWORD}`).toString('base64')}`
 
 let database: TestDatabase

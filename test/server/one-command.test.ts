@@ -105,6 +105,7 @@ describe('rookery serve with no settings but an address and a folder', () => {
     await expect.poll(() => output, { timeout: 30_000 }).toMatch(/^Documentation: [^\n]*\n/m)
     expect(output).toMatch(/^Rookery \S+ listens on /)
     expect(output).not.toContain('"level"')
+    expect(output).toContain(await passwordIn(join(folder, 'data')))
     terminal.stdin.write(INTERRUPT)
     expect(await exited).toEqual([0, null])
   })
@@ -113,7 +114,8 @@ describe('rookery serve with no settings but an address and a folder', () => {
     const { banner } = await begin()
     const data = join(folder, 'data')
     const password = await passwordIn(data)
-    expect(banner).toContain(password)
+    expect(banner).not.toContain(password)
+    expect(banner).toContain(join(data, 'admin-password'))
     expect((await stat(join(data, 'admin-password'))).mode & 0o777).toBe(0o600)
   })
 
@@ -177,6 +179,10 @@ describe('rookery serve with a wrong setting', () => {
       { ROOKERY_DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' },
       'cannot use the database: connect ECONNREFUSED 127.0.0.1:1',
     ],
+    [
+      { ROOKERY_ADMIN_PASSWORD: 'fifteen letters' },
+      'ROOKERY_ADMIN_PASSWORD must have at least 16 characters, and has 15',
+    ],
     [{ ROOKERY_DATA_DIR: '/dev/null/data' }, 'cannot make the data folder /dev/null/data'],
   ])('%j: one line names it', async (settings, message) => {
     const ended = await runUntilExit({ ROOKERY_DATA_DIR: join(folder, 'data'), ...settings })
@@ -191,9 +197,9 @@ describe('rookery serve with other stores', () => {
     const database = await createTestDatabase('template1')
     const server = await begin({
       ROOKERY_DATABASE_URL: database.url,
-      ROOKERY_ADMIN_PASSWORD: 'chosen by hand',
+      ROOKERY_ADMIN_PASSWORD: 'chosen by hand by the tests',
     })
-    const digest = await push(server.url, 'chosen by hand', 'kept')
+    const digest = await push(server.url, 'chosen by hand by the tests', 'kept')
     expect((await fetch(`${server.url}/v2/a/b/blobs/${digest}`)).status).toBe(200)
     expect(await readdir(join(folder, 'data'))).not.toContain('postgres')
     await stopProcess(server)

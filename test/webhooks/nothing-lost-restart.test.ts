@@ -31,7 +31,7 @@ beforeAll(async () => {
   const { host, port, user, database } = postgres.connection
   const settings = {
     ROOKERY_DATABASE_URL: `postgres:///${database}?host=${encodeURIComponent(host)}&port=${port}&user=${user}`,
-    ROOKERY_ADMIN_PASSWORD: 'nothing is lost',
+    ROOKERY_ADMIN_PASSWORD: 'nothing is lost by the tests',
     ROOKERY_DATA_DIR: join(base, 'data'),
     ROOKERY_LOG_LEVEL: 'warn',
     ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',

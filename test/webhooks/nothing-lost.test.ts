@@ -13,7 +13,7 @@ import { type ServerProcess, startProcess, stopProcess } from '../support/server
 import { type Receiver, Receivers, respondWith, waitForRequests } from './receiver.ts'
 import { createWebhook } from './webhook-client.ts'
 
-const PASSWORD = 'nothing is lost'
+const PASSWORD = 'nothing is lost by the tests'
 const REPOSITORIES = ['lost/a', 'lost/b', 'lost/c']
 const PUSHES = 240
 const PUSHERS = 6

@@ -9,7 +9,7 @@ export const loginUrlCommand = command({
   arguments: {
     url: argument(
       'URL',
-      'https://USER:PASSWORD@HOST[/REPOSITORY[:TAG]], or - to read it from standard input',
+      '- to read https://USER:PASSWORD@HOST[/REPOSITORY[:TAG]] from standard input',
     ),
   },
   options: JSON_OPTION,

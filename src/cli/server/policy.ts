@@ -99,7 +99,7 @@ export const removeCommand = command({
 })
 
 export const testCommand = command({
-  arguments: { token: argument('TOKEN', 'identity token, or - to read it from standard input') },
+  arguments: { token: argument('TOKEN', '- to read the identity token from standard input') },
   options: JSON_OPTION,
   notes: 'The exit status is 1 when no trust policy matches.',
   examples: [

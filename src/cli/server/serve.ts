@@ -35,7 +35,8 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   const { startServer } = await import('../../server/server.ts')
   const server = await startServer(config, log, (error) => ending.lost(error))
   const { url, adminPassword } = server
-  process.stdout.write(startBanner({ url, publicUrl: config.publicUrl, adminPassword }))
+  const onTerminal = process.stdout.isTTY === true
+  process.stdout.write(startBanner({ url, publicUrl: config.publicUrl, adminPassword, onTerminal }))
   const status = await ending.status
   exitAfter(config.drainSeconds * 1000 + STOP_EXTRA_MILLISECONDS, log)
   await server.close()

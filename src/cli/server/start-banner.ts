@@ -6,12 +6,15 @@ export type BannerOptions = {
   readonly url: string
   readonly publicUrl: string | undefined
   readonly adminPassword: AdminPassword
+  /** True: the text is printed on a terminal, and may have the password. Logs keep everything else. */
+  readonly onTerminal: boolean
 }
 
 const LOOPBACK = /^http:\/\/(?:localhost|127\.|\[::1\])/
 
 /** The text that `rookery serve` prints when it has started: its address, the admin password and a push. */
-export function startBanner({ url, publicUrl, adminPassword }: BannerOptions): string {
+export function startBanner(options: BannerOptions): string {
+  const { url, publicUrl, adminPassword, onTerminal } = options
   const base = publicUrl ?? loopbackUrl(url)
   const host = base.replace(/^https?:\/\//, '')
   // The client uses HTTP without TLS on loopback by itself.
@@ -20,7 +23,7 @@ export function startBanner({ url, publicUrl, adminPassword }: BannerOptions): s
     `Rookery ${VERSION} listens on ${url}`,
     ...(publicUrl === undefined ? [] : [`Clients reach it at ${publicUrl}`]),
     '',
-    ...passwordLines(adminPassword),
+    ...passwordLines(adminPassword, onTerminal),
     '',
     "Push an orb build (DIR is orb's output folder) or a kernel:",
     `  ${passwordPipe(adminPassword)} \\`,
@@ -33,15 +36,15 @@ export function startBanner({ url, publicUrl, adminPassword }: BannerOptions): s
   ].join('\n')
 }
 
-function passwordLines({ generated, file }: AdminPassword): string[] {
+function passwordLines({ generated, file }: AdminPassword, onTerminal: boolean): string[] {
   if (file === undefined) {
     return [
-      'The password of the user admin is the value of ROOKERY_ADMIN_PASSWORD, or the',
-      'one that the first replica printed at its first start.',
+      'The password of the user admin is the value of ROOKERY_ADMIN_PASSWORD, or in the',
+      'file admin-password in the data folder of the first replica.',
     ]
   }
   const stored = ['The password of the user admin is stored in', `  ${file}`]
-  return generated === undefined ? stored : [...stored, `  ${generated}`]
+  return generated === undefined || !onTerminal ? stored : [...stored, `  ${generated}`]
 }
 
 /** The start of a pipe for a shell that writes the password. */

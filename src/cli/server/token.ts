@@ -87,7 +87,10 @@ export const mintCommand = command({
 
 export const revokeCommand = command({
   arguments: {
-    token: argument('TOKEN', 'token, its id (the claim jti), or - to read it from standard input'),
+    token: argument(
+      'TOKEN',
+      'id of the token (its claim jti), or - to read a token or id from standard input',
+    ),
   },
   options: JSON_OPTION,
   examples: [
@@ -95,7 +98,7 @@ export const revokeCommand = command({
     ['rookery token revoke 0b6f0c4e-8d3c-4f6a-9d2e-5a1f7c3b2e10', 'revoke a token by its id'],
   ],
   async run({ token, json }, environment) {
-    const text = (await readSecretArgument(token, 'a token')).trim()
+    const text = TOKEN_ID.test(token) ? token : await readSecretArgument(token, 'a token')
     if (!isTokenLike(text) && !TOKEN_ID.test(text)) {
       throw new UsageError(
         'expected a token, or its id, which is a UUID; rookery credential revoke ends a credential',
