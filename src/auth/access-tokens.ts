@@ -41,13 +41,6 @@ export type VerifiedToken = TokenClaims & {
 /** A token that is refused. The message gives the reason, in one sentence. */
 export class InvalidTokenError extends Error {
   override readonly name = 'InvalidTokenError'
-  /** True when this registry signed the token: it is no guess. */
-  readonly hasValidSignature: boolean
-
-  constructor(message: string, hasValidSignature: boolean, cause?: unknown) {
-    super(message, { cause })
-    this.hasValidSignature = hasValidSignature
-  }
 }
 
 /** RFC 9068, section 2.1: the type distinguishes access tokens from all others. */
@@ -106,7 +99,7 @@ export class AccessTokens {
    * InvalidTokenError for a token of another issuer, another audience or type, or not yet valid.
    */
   async verify(token: string): Promise<VerifiedToken> {
-    if (token.length > TOKEN_LENGTH_MAX) throw new InvalidTokenError('the token is too long', false)
+    if (token.length > TOKEN_LENGTH_MAX) throw new InvalidTokenError('the token is too long')
     let kid = ''
     try {
       const { payload } = await jwtVerify(
@@ -114,11 +107,11 @@ export class AccessTokens {
         async (header) => {
           const forbidden = FORBIDDEN_HEADERS.find((name) => name in header)
           if (forbidden !== undefined) {
-            throw new InvalidTokenError(`a token with a ${forbidden} header is not accepted`, false)
+            throw new InvalidTokenError(`a token with a ${forbidden} header is not accepted`)
           }
           const key = typeof header.kid === 'string' ? await this.#keys.find(header.kid) : undefined
           if (key === undefined || key.algorithm !== header.alg) {
-            throw new InvalidTokenError('the token was not signed by this registry', false)
+            throw new InvalidTokenError('the token was not signed by this registry')
           }
           kid = key.kid
           return key.publicKey
@@ -148,10 +141,10 @@ function invalidTokenOf(error: unknown): unknown {
       error.claim === 'nbf'
         ? 'the token is not valid yet'
         : `the token is not meant for this registry: its ${error.claim} does not match`
-    return new InvalidTokenError(message, true, error)
+    return new InvalidTokenError(message, { cause: error })
   }
   if (error instanceof errors.JOSEError) {
-    return new InvalidTokenError('the token was not signed by this registry', false, error)
+    return new InvalidTokenError('the token was not signed by this registry', { cause: error })
   }
   return error
 }
@@ -160,7 +153,7 @@ function invalidTokenOf(error: unknown): unknown {
 function claimsOf(payload: JWTPayload, kid: string): VerifiedToken {
   const { sub, jti, exp, access, origin, networks } = payload
   if (sub === undefined || jti === undefined || exp === undefined || !Array.isArray(access)) {
-    throw new InvalidTokenError('the token has missing claims', true)
+    throw new InvalidTokenError('the token has missing claims')
   }
   return {
     subject: sub,

@@ -7,7 +7,7 @@ import {
 } from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
 import { type NetworkList, NO_NETWORKS, parseNetworks } from '../networks/networks.ts'
-import { RegistryError, unauthorized } from '../oci/errors.ts'
+import { unauthorized } from '../oci/errors.ts'
 import { ANONYMOUS, type Caller } from './access.ts'
 import {
   type AccessTokens,
@@ -79,7 +79,7 @@ export class Authenticator {
 
   /**
    * Returns the caller. Without a header, and for an empty user with an empty password, it is anonymous.
-   * Throws UNAUTHORIZED for invalid credentials, TOOMANYREQUESTS for an address that guesses, and
+   * Throws UNAUTHORIZED for invalid credentials, TOOMANYREQUESTS for an address that guesses passwords, and
    * UNAVAILABLE while the registry cannot read its revocation list.
    */
   async authenticate(authorization: string | undefined, address: string): Promise<Authentication> {
@@ -111,21 +111,19 @@ export class Authenticator {
   }
 
   /**
-   * Runs a lookup by secret or by another issuer's token, and counts failures against the address.
-   * Throws as `authenticate` does.
+   * Looks up a secret with 256 random bits of this kind. A found one is returned from any address; an unknown one
+   * is UNAUTHORIZED, or TOOMANYREQUESTS for an address that sends many different ones.
    */
-  async throttled<T>(address: string, find: () => Promise<T | undefined> | undefined): Promise<T> {
-    this.#options.loginThrottle.assertBelowLimit(address)
-    try {
-      const found = await find()
-      if (found !== undefined) return found
-      throw unauthorized('it is unknown or has expired')
-    } catch (error) {
-      if (error instanceof RegistryError && error.code === 'UNAUTHORIZED') {
-        this.#options.loginThrottle.recordFailure(address)
-      }
-      throw error
-    }
+  async findBySecret<T>(
+    kind: 'refresh token' | 'upload URL',
+    secret: string,
+    address: string,
+    find: () => Promise<T | undefined> | undefined,
+  ): Promise<T> {
+    const found = await find()
+    if (found !== undefined) return found
+    this.#options.loginThrottle.recordFailure(address, kind, secret)
+    throw unauthorized('it is unknown or has expired')
   }
 
   /** Verifies a header. The result is the same from any address; address checks follow on each request. */
@@ -134,19 +132,13 @@ export class Authenticator {
     key: string,
     address: string,
   ): Promise<CachedAuthentication> {
-    this.#options.loginThrottle.assertBelowLimit(address)
     try {
-      const authentication = await this.#identify(authorization)
+      const authentication = await this.#identify(authorization, address)
       const ttl = authentication.credential === undefined ? 0 : CREDENTIAL_MILLISECONDS_MAX
       this.#cache.set(key, authentication, { ttl })
       return authentication
     } catch (error) {
-      if (error instanceof InvalidCredentialsError) {
-        this.#options.loginThrottle.recordFailure(address)
-      }
-      throw error instanceof InvalidCredentialsError || error instanceof InvalidTokenError
-        ? unauthorized(error.message, error)
-        : error
+      throw error instanceof InvalidTokenError ? unauthorized(error.message, error) : error
     }
   }
 
@@ -177,51 +169,50 @@ export class Authenticator {
     return { ...cached, caller: { ...caller, expiredAt: new Date(expiresAt) } }
   }
 
-  async #identify(authorization: string): Promise<CachedAuthentication> {
+  async #identify(authorization: string, address: string): Promise<CachedAuthentication> {
     const token = BEARER.exec(authorization)?.[1]
     if (token !== undefined) {
-      return isTokenLike(token) ? this.#byToken(token) : this.#bySecret(token, undefined)
+      return isTokenLike(token) ? this.#byToken(token) : this.#bySecret(token, undefined, address)
     }
     const credentials = parseBasic(authorization)
     if (credentials === undefined) {
-      throw new InvalidCredentialsError(
-        'send a token as Bearer, or a credential as Basic authorization',
-      )
+      throw unauthorized('send a token as Bearer, or a credential as Basic authorization')
     }
     const { user, password } = credentials
     // skopeo and podman without credentials answer a challenge like this.
     if (user === '' && password === '') return ANONYMOUS_AUTHENTICATION
     // Clients that only support passwords send a token as the password, with any user name.
-    return isTokenLike(password) ? this.#byToken(password) : this.#bySecret(password, user)
+    return isTokenLike(password) ? this.#byToken(password) : this.#bySecret(password, user, address)
   }
 
+  /** A signature cannot be guessed, so tokens are verified without the login throttle. */
   async #byToken(token: string): Promise<CachedAuthentication> {
-    try {
-      return authenticationOfToken(await this.#options.tokens.verify(token))
-    } catch (error) {
-      if (error instanceof InvalidTokenError && !error.hasValidSignature) {
-        throw new InvalidCredentialsError(error.message, error)
-      }
-      throw error
-    }
+    return authenticationOfToken(await this.#options.tokens.verify(token))
   }
 
   /** `user` is undefined when the secret came without a user name. */
-  async #bySecret(secret: string, user: string | undefined): Promise<CachedAuthentication> {
-    const { adminPasswordSha256, db } = this.#options
+  async #bySecret(
+    secret: string,
+    user: string | undefined,
+    address: string,
+  ): Promise<CachedAuthentication> {
+    const { adminPasswordSha256, db, loginThrottle } = this.#options
+    const isGenerated = isSecretLike(secret, 'credential')
     // Compared for every user name, so that the duration reveals nothing.
     if (
       adminPasswordSha256 !== undefined &&
       matchesSecretHash(secret, adminPasswordSha256) &&
       user === ADMIN_USER
     ) {
+      // A person chose this password, so it could be guessed: a guesser must not learn that it is right.
+      if (!isGenerated) loginThrottle.assertBelowLimit(address, user)
       return { ...ANONYMOUS_AUTHENTICATION, caller: adminCaller(ADMIN_USER, undefined, 'basic') }
     }
-    const row = isSecretLike(secret, 'credential')
-      ? await findCredentialBySecret(db, hashSecret(secret))
-      : undefined
+    // No wait before the count of a text that only guesses a password: concurrent guesses are counted, too.
+    const row = isGenerated ? await findCredentialBySecret(db, hashSecret(secret)) : undefined
+    if (row === undefined) loginThrottle.recordFailure(address, user ?? '', secret)
     if (row === undefined || (user !== undefined && user !== row.name)) {
-      throw new InvalidCredentialsError(
+      throw unauthorized(
         user === undefined
           ? 'this is neither a token of this registry nor a secret that it knows'
           : 'wrong user name or password',
@@ -231,15 +222,6 @@ export class Authenticator {
     // No request waits for this, and none fails because of it.
     void touchCredential(db, row.id).catch(() => {})
     return authenticationOfCredential(row, user === undefined ? 'bearer' : 'basic')
-  }
-}
-
-/** The presented credential was never issued: the login throttle counts it. */
-class InvalidCredentialsError extends Error {
-  override readonly name = 'InvalidCredentialsError'
-
-  constructor(message: string, cause?: unknown) {
-    super(message, { cause })
   }
 }
 

@@ -1,18 +1,28 @@
+import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { clientNetwork } from '../networks/networks.ts'
 import { RegistryError } from '../oci/errors.ts'
 
-/** Failures in a row that are free: clients try twice, and people mistype. */
-const FAILURES_AT_ONCE = 20
-/** One more failure is free after this time. */
-const SECONDS_PER_FAILURE = 3
-const ADDRESSES_MAX = 100_000
+/** Failures in a row that are free, and the seconds after which one more is free. */
+type Limit = { readonly failuresAtOnce: number; readonly secondsPerFailure: number }
 
-type Bucket = { failures: number; at: number }
+/** For one user name from one address: clients try twice, and people mistype. */
+const USER_LIMIT: Limit = { failuresAtOnce: 20, secondsPerFailure: 3 }
+/** For all user names from one address. */
+const ADDRESS_LIMIT: Limit = { failuresAtOnce: 200, secondsPerFailure: 0.3 }
+const COUNTED_MAX = 100_000
+const GUESSES_REMEMBERED_MAX = 100_000
 
-/** Limits failed logins by address: an IPv6 address counts with its /64. */
+type Count = { readonly failures: number; readonly at: number }
+
+/**
+ * Counts wrong secrets by address and user name, and with a wider limit by address; an IPv6 address counts with
+ * its /64. A secret that is repeated counts once: a program with an old password guesses nothing. The caller
+ * looks a secret up first, so a valid one never waits for the failures of others behind its address.
+ */
 export class LoginThrottle {
-  readonly #buckets = new LRUCache<string, Bucket>({ max: ADDRESSES_MAX })
+  readonly #counts = new LRUCache<string, Count>({ max: COUNTED_MAX })
+  readonly #guesses = new LRUCache<string, true>({ max: GUESSES_REMEMBERED_MAX })
   readonly #now: () => number
 
   /** `now` is in milliseconds. */
@@ -20,26 +30,57 @@ export class LoginThrottle {
     this.#now = now
   }
 
-  /** Throws TOOMANYREQUESTS with `retryAfterSeconds` when the address has failed too often. */
-  assertBelowLimit(address: string): void {
-    const failures = this.#failures(address)
-    if (failures < FAILURES_AT_ONCE) return
-    const seconds = Math.ceil((failures - FAILURES_AT_ONCE + 1) * SECONDS_PER_FAILURE)
+  /**
+   * Throws TOOMANYREQUESTS with `retryAfterSeconds` when the address has failed too often with this user name.
+   * Only a secret that could be guessed needs this check before it is compared.
+   */
+  assertBelowLimit(address: string, user: string): void {
+    this.#assertBelow(keyOf(address, user), USER_LIMIT, address)
+  }
+
+  /**
+   * Counts a wrong secret, unless the same address has sent it before for this user name. Throws
+   * TOOMANYREQUESTS instead when a limit is reached.
+   */
+  recordFailure(address: string, user: string, secret: string): void {
+    const key = keyOf(address, user)
+    const guess = hash(JSON.stringify([key, secret]))
+    if (this.#guesses.get(guess) !== undefined) return
+    this.#assertBelow(key, USER_LIMIT, address)
+    const network = clientNetwork(address)
+    this.#assertBelow(network, ADDRESS_LIMIT, address)
+    this.#guesses.set(guess, true)
+    this.#increment(key, USER_LIMIT)
+    this.#increment(network, ADDRESS_LIMIT)
+  }
+
+  #assertBelow(key: string, limit: Limit, address: string): void {
+    const failures = this.#failures(key, limit)
+    if (failures <= limit.failuresAtOnce - 1) return
+    const seconds = Math.ceil((failures - limit.failuresAtOnce + 1) * limit.secondsPerFailure)
     throw new RegistryError('TOOMANYREQUESTS', undefined, {
       message: `too many failed logins from ${address}, try again in ${seconds} s`,
       retryAfterSeconds: seconds,
     })
   }
 
-  recordFailure(address: string): void {
-    const failures = this.#failures(address) + 1
-    this.#buckets.set(clientNetwork(address), { failures, at: this.#now() })
+  #increment(key: string, limit: Limit): void {
+    this.#counts.set(key, { failures: this.#failures(key, limit) + 1, at: this.#now() })
   }
 
-  #failures(address: string): number {
-    const bucket = this.#buckets.get(clientNetwork(address))
-    if (bucket === undefined) return 0
-    const forgiven = (this.#now() - bucket.at) / 1000 / SECONDS_PER_FAILURE
-    return Math.max(0, bucket.failures - forgiven)
+  #failures(key: string, { secondsPerFailure }: Limit): number {
+    const count = this.#counts.get(key)
+    if (count === undefined) return 0
+    const forgiven = (this.#now() - count.at) / 1000 / secondsPerFailure
+    return Math.max(0, count.failures - forgiven)
   }
+}
+
+/** User names are of any length; a hash bounds the memory of a key. */
+function keyOf(address: string, user: string): string {
+  return `${clientNetwork(address)} ${hash(user)}`
+}
+
+function hash(text: string): string {
+  return createHash('sha256').update(text).digest('base64')
 }

@@ -115,7 +115,7 @@ export class UploadUrls {
   async #require(secret: string, address: string): Promise<UploadUrlRow> {
     const { authenticator, db } = this.#options
     try {
-      return await authenticator.throttled(address, () =>
+      return await authenticator.findBySecret('upload URL', secret, address, () =>
         isSecretLike(secret, 'uploadUrl') ? findUploadUrl(db, hashSecret(secret)) : undefined,
       )
     } catch (cause) {

@@ -7,18 +7,24 @@ const FAILURES_AT_ONCE = 20
 /** Opens a throttle with a clock that only the test moves. */
 function openThrottle() {
   let now = 0
+  let guesses = 0
   const throttle = new LoginThrottle(() => now)
   return {
     wait: (seconds: number) => {
       now += seconds * 1000
     },
-    fail: (address: string, times = 1) => {
-      for (let time = 0; time < times; time += 1) throttle.recordFailure(address)
+    /** Sends wrong secrets, each of them once. */
+    fail: (address: string, times = 1, user = 'admin') => {
+      for (let time = 0; time < times; time += 1) {
+        guesses += 1
+        throttle.recordFailure(address, user, `wrong ${guesses}`)
+      }
     },
+    repeat: (address: string, secret: string) => throttle.recordFailure(address, 'admin', secret),
     /** Returns the seconds until the address may try again, or undefined when it need not wait. */
-    waitOf: (address: string): number | undefined => {
+    waitOf: (address: string, user = 'admin'): number | undefined => {
       try {
-        throttle.assertBelowLimit(address)
+        throttle.assertBelowLimit(address, user)
         return undefined
       } catch (error) {
         const { code, data } = error as RegistryError
@@ -41,9 +47,9 @@ describe('a client that fails to authenticate', () => {
 
   it('may try again after the time that the error gives', () => {
     const { fail, wait, waitOf } = openThrottle()
-    fail('192.0.2.1', FAILURES_AT_ONCE + 4)
+    fail('192.0.2.1', FAILURES_AT_ONCE)
     const seconds = waitOf('192.0.2.1') ?? 0
-    expect(seconds).toBeGreaterThan(3)
+    expect(seconds).toBe(3)
     wait(seconds / 2)
     expect(waitOf('192.0.2.1')).toBeDefined()
     wait(seconds / 2)
@@ -64,6 +70,35 @@ describe('a client that fails to authenticate', () => {
     }
     expect(attempts).toBeLessThanOrEqual(FAILURES_AT_ONCE + 3600 / 3 + 1)
     expect(attempts).toBeGreaterThan(1000)
+  })
+
+  it('waits alone: another user name from its address is not affected', () => {
+    const { fail, waitOf } = openThrottle()
+    fail('192.0.2.1', FAILURES_AT_ONCE, 'builder')
+    expect(waitOf('192.0.2.1', 'builder')).toBe(3)
+    expect(waitOf('192.0.2.1', 'other')).toBeUndefined()
+  })
+
+  it('and repeats one wrong secret is counted once', () => {
+    const { repeat, fail, waitOf } = openThrottle()
+    for (let time = 0; time < 1000; time += 1) repeat('192.0.2.1', 'an old password')
+    fail('192.0.2.1', FAILURES_AT_ONCE - 2)
+    expect(waitOf('192.0.2.1')).toBeUndefined()
+  })
+
+  it('with many user names reaches the limit of its address', () => {
+    const { fail, waitOf } = openThrottle()
+    let refused = 0
+    for (let user = 0; user < 400; user += 1) {
+      try {
+        fail('192.0.2.1', 1, `user ${user}`)
+      } catch {
+        refused += 1
+      }
+    }
+    expect(refused).toBe(200)
+    // The limit of an address refuses wrong secrets only: the right one of any user is looked up first.
+    expect(waitOf('192.0.2.1', 'admin')).toBeUndefined()
   })
 
   it('is forgiven with time', () => {

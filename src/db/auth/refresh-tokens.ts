@@ -15,36 +15,40 @@ export async function addRefreshToken(
   )
 }
 
-/** Returns the credential of a refresh token, also when the credential is revoked or expired. */
+/** The credential of a refresh token. `isExpired` is about the token. */
+export type RefreshTokenCredential = CredentialRow & { readonly isExpired: boolean }
+
+/** Returns the credential of a refresh token, also when the token or the credential is revoked or expired. */
 export async function findCredentialByRefreshToken(
   db: Queryable,
   secretSha256: Buffer,
-): Promise<CredentialRow | undefined> {
-  const { rows } = await db.query<CredentialRow>(
-    `select ${CREDENTIAL_COLUMNS}
+): Promise<RefreshTokenCredential | undefined> {
+  const { rows } = await db.query<RefreshTokenCredential>(
+    `select ${CREDENTIAL_COLUMNS}, t.expires_at <= now() as "isExpired"
        from refresh_tokens t
        join credentials on credentials.id = t.credential_id
-      where t.secret_sha256 = $1
-        and t.expires_at > now()`,
+      where t.secret_sha256 = $1`,
     [secretSha256],
   )
   return rows[0]
 }
 
 const REMOVED_AT_ONCE = 1000
+/** An expired token is kept for this time: a client that still sends it is recognized, and no guesser. */
+const EXPIRED_KEPT_SECONDS = 7 * 86_400
 
-/** Removes expired refresh tokens, at most 1000. Returns how many were removed. */
+/** Removes refresh tokens that expired a week ago, at most 1000. Returns how many were removed. */
 export async function removeExpiredRefreshTokens(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
     `delete from refresh_tokens
       where id in (
         select id
           from refresh_tokens
-         where expires_at < now()
+         where expires_at < now() - make_interval(secs => $2)
          limit $1
       )
      returning id`,
-    [REMOVED_AT_ONCE],
+    [REMOVED_AT_ONCE, EXPIRED_KEPT_SECONDS],
   )
   return rows.length
 }
