@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
+import type { ServerResponse } from 'node:http'
 import Koa from 'koa'
 import { badRequest } from '../oci/errors.ts'
 import { type AuthorizationDeps, runAuthorized } from './authorize.ts'
 import { awaitPipelineTurn, closeAfterUnconsumedBody } from './connections.ts'
 import { answerError } from './errors.ts'
 import { Matcher } from './matcher.ts'
+import { assertNotFromAnotherSite } from './other-sites.ts'
 import type { Route, RouteContext } from './route.ts'
 
 /** One answered request, for the log and the metrics. */
@@ -27,6 +29,8 @@ export type AppOptions = {
   authorization: AuthorizationDeps
   observe(observation: Observation): void
   reportError(error: unknown, requestId: string): void
+  /** Sets the headers that every response has. */
+  setHeaders(res: ServerResponse): void
   /** Counts the requests that are being answered. */
   inFlight: { begin(): void; end(): void }
   /** Returns the client's address, behind trusted proxies. */
@@ -62,6 +66,7 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
   const requestId = randomUUID()
   const address = options.addressOf(ctx)
   let route = 'unmatched'
+  options.setHeaders(ctx.res)
   ctx.res.setHeader('X-Request-Id', requestId)
   let path = ''
   try {
@@ -71,6 +76,9 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
     }
     const matched = matcher.match(ctx.method, path)
     route = matched.route.path
+    if (!READS.has(ctx.method) || matched.route.hasEffect) {
+      assertNotFromAnotherSite(ctx.headers, () => options.authorization.publicBaseUrl(ctx))
+    }
     await runAuthorized(ctx, matched, options.authorization, { requestId, address })
   } catch (error) {
     answerError(ctx, error, requestId, options.reportError)

@@ -187,7 +187,7 @@ function withChallenge(context: Authorization, refusal: RegistryError): Registry
   const server = { base: deps.publicBaseUrl(ctx), service: deps.service }
   return new RegistryError('UNAUTHORIZED', refusal.detail, {
     message: refusal.message,
-    challenge: challengeFor(route, repository, server, bearerErrorOf(context)),
+    challenge: challengeFor(route, repository, server, bearerErrorOf(context), ctx.headers),
     cause: refusal,
   })
 }

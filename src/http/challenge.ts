@@ -1,6 +1,8 @@
+import type { IncomingHttpHeaders } from 'node:http'
 import type { Access } from '../auth/access.ts'
 import type { BearerErrorCode, Challenge } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
+import { isBrowser } from './other-sites.ts'
 import type { Route } from './route.ts'
 
 /** The actions of a challenge's scope. */
@@ -17,15 +19,18 @@ const CHALLENGE_ACTIONS: Readonly<Record<Access, string>> = {
 
 /**
  * Returns the challenge of a 401: the token protocol below /v2/ (distribution, "Token Authentication"),
- * and Basic elsewhere.
+ * and Basic elsewhere. A browser is never asked for a password, because it would send it with the
+ * requests of any page.
  */
 export function challengeFor(
   route: Pick<Route, 'path' | 'access' | 'scope'>,
   repository: Repository | undefined,
   { base, service }: { base: string; service: string },
   error: BearerErrorCode | undefined,
+  headers: IncomingHttpHeaders,
 ): Challenge {
-  if (!route.path.startsWith('/v2')) return { scheme: 'Basic', realm: 'Rookery' }
+  if (!route.path.startsWith('/v2') && !isBrowser(headers))
+    return { scheme: 'Basic', realm: 'Rookery' }
   const actions = CHALLENGE_ACTIONS[route.access]
   const scope =
     route.scope ??

@@ -7,6 +7,7 @@ import {
 } from 'node:http'
 import { Server as NetServer, type Socket } from 'node:net'
 import { expectContinue } from './request-body.ts'
+import { INERT_HEADER_LINES } from './response-headers.ts'
 
 // Bearer tokens, which headers carry, can be long.
 const HEADER_BYTES_MAX = 64 * 1024
@@ -67,6 +68,7 @@ function refuseMalformed(error: Error & { code?: string }, socket: Socket): void
     'Connection: close',
     'Content-Type: application/json',
     `Content-Length: ${body.length}`,
+    ...INERT_HEADER_LINES,
   ]
   socket.end(`${headers.join('\r\n')}\r\n\r\n${body}`)
 }

@@ -1,5 +1,6 @@
 import { type Challenge, type ErrorData, RegistryError } from '../oci/errors.ts'
 import { receivedRange } from './ranges.ts'
+import { INERT_HEADER_NAMES } from './response-headers.ts'
 import type { RouteContext } from './route.ts'
 import { ClientDisconnectedError } from './send-bytes.ts'
 
@@ -39,6 +40,7 @@ export function answerError(
 const KEPT_HEADERS: ReadonlySet<string> = new Set([
   'x-request-id',
   'docker-distribution-api-version',
+  ...INERT_HEADER_NAMES,
 ])
 
 function headersOf({

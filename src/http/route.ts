@@ -21,6 +21,8 @@ export type Route = {
   readonly scope?: string
   /** True for a step of an upload, which an expired token may finish. */
   readonly allowsExpiredToken?: true
+  /** True for a GET with an effect, which a page of another site may not cause. */
+  readonly hasEffect?: true
   handle(ctx: RouteContext): Promise<void> | void
 }
 

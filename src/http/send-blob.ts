@@ -46,6 +46,8 @@ function setBlobHeaders(ctx: RouteContext, blob: { digest: Digest }): void {
     ETag: entityTag(blob.digest),
     'Accept-Ranges': 'bytes',
   })
+  // A kernel has its file name already.
+  if (!ctx.res.hasHeader('Content-Disposition')) ctx.set('Content-Disposition', 'attachment')
 }
 
 /**

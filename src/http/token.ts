@@ -30,6 +30,7 @@ export function tokenRoutes(
       method: 'GET',
       path: '/token',
       access: 'none',
+      hasEffect: true,
       async handle(ctx) {
         const { address } = ctx.state
         const { authorization } = ctx.headers

@@ -6,13 +6,15 @@ import {
   type JsonObject,
   parseDescriptor,
 } from './descriptor.ts'
-import type { Digest } from './digest.ts'
+import { type Digest, shortened } from './digest.ts'
+import { DIRECTION_RULE, hasDirectionControl } from './direction.ts'
 import { RegistryError } from './errors.ts'
 import {
   DOCKER_MANIFEST,
   DOCKER_MANIFEST_LIST,
   IMAGE_INDEX,
   IMAGE_MANIFEST,
+  isManifestType,
   isMediaType,
   isNondistributable,
   type MediaType,
@@ -72,6 +74,28 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
     return { mediaType, ...claims(present(body)), ...imageIndex(present(body)) }
   }
   return { mediaType, ...unknownManifest(body) }
+}
+
+/**
+ * Checks the parts of a pushed manifest that people and browsers see. Throws MANIFEST_INVALID for a media
+ * type that is not an `application/vnd.…` or JSON type, and for a title or an annotation that changes the
+ * direction of text.
+ */
+export function assertPresentable({ mediaType, annotations, layers }: Manifest): void {
+  if (!isManifestType(mediaType)) {
+    const rule = `must be application/vnd.… or end in +json, for example ${IMAGE_MANIFEST}, not ${shortened(mediaType)}`
+    throw invalidManifest('mediaType', rule, mediaType)
+  }
+  for (const [key, value] of Object.entries(annotations ?? {})) {
+    if (hasDirectionControl(key) || hasDirectionControl(value)) {
+      throw invalidManifest(`annotations[${key.slice(0, 80)}]`, DIRECTION_RULE)
+    }
+  }
+  layers.forEach(({ title }, index) => {
+    if (title !== undefined && hasDirectionControl(title)) {
+      throw invalidManifest(`layers[${index}].annotations[${TITLE}]`, DIRECTION_RULE)
+    }
+  })
 }
 
 type Claims = Pick<Manifest, 'subject' | 'annotations'>

@@ -18,6 +18,30 @@ export function isMediaType(text: string): text is MediaType {
   return text.length <= MEDIA_TYPE_LENGTH_MAX && MEDIA_TYPE.test(text)
 }
 
+// An allowed type is data to a browser: it neither runs nor renders it, and none of them is XML.
+const MANIFEST_TYPE =
+  /^application\/(?!.*\+(?:xml|html)$)(?:vnd\..+|prs\..+|.+\+json|json|octet-stream)$/i
+const OCTET_STREAM = 'application/octet-stream'
+const JSON_TYPE = /json$/i
+
+/**
+ * True for a type under which a manifest may be pushed: `application/` and a vendor's subtype, or one
+ * that ends in `+json`. The registry serves manifests under their types.
+ */
+export function isManifestType(mediaType: MediaType): boolean {
+  return MANIFEST_TYPE.test(mediaType)
+}
+
+/** Returns the Content-Type of a stored manifest: an earlier release stored manifests of any type. */
+export function servedManifestType(mediaType: string): string {
+  return MANIFEST_TYPE.test(mediaType) ? mediaType : OCTET_STREAM
+}
+
+/** True for a type that a browser shows as text, as it does JSON; it should save others. */
+export function isJsonType(mediaType: string): boolean {
+  return JSON_TYPE.test(mediaType)
+}
+
 /** Parses a Content-Type header, without its parameters. Throws MANIFEST_INVALID. */
 export function parseContentType(header: string): MediaType {
   const end = header.indexOf(';')

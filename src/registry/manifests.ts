@@ -21,7 +21,12 @@ import { moveTags, removeTag, removeTagsOf, type TagChange } from '../db/registr
 import { type Descriptor, invalidManifest } from '../oci/descriptor.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
 import { denied, RegistryError } from '../oci/errors.ts'
-import { MANIFEST_BYTES_MAX, type Manifest, parseManifest } from '../oci/manifest.ts'
+import {
+  assertPresentable,
+  MANIFEST_BYTES_MAX,
+  type Manifest,
+  parseManifest,
+} from '../oci/manifest.ts'
 import type { Reference, Repository, Tag } from '../oci/reference.ts'
 import { ANALYZER_VERSION } from '../unikernel/layer-analysis.ts'
 import { assertProvenance } from '../unikernel/validation.ts'
@@ -136,6 +141,7 @@ export class Manifests {
    */
   async put(push: ManifestPush): Promise<PushedManifest> {
     const manifest = parseManifest(push.bytes, push.contentType)
+    assertPresentable(manifest)
     const digest = digestOfPush(push)
     const subject = manifest.subject?.digest
     const tags = tagsOfPush(push)

@@ -4,6 +4,7 @@ import { createApp } from '../http/app.ts'
 import { ConnectionLimit } from '../http/connection-limit.ts'
 import { Connections, createHttpServer } from '../http/connections.ts'
 import { InFlightRequests } from '../http/in-flight.ts'
+import { responseHeaders } from '../http/response-headers.ts'
 import type { RouteContext } from '../http/route.ts'
 import { type AuthServices, allRoutes } from '../http/routes.ts'
 import type { CleanupStack } from './cleanup.ts'
@@ -90,6 +91,7 @@ function buildApp(
     },
     reportError: (error, requestId) => log.error({ err: error, requestId }, 'a request failed'),
     inFlight,
+    setHeaders: responseHeaders(config.publicUrl),
     addressOf: (ctx) => clientAddress(ctx.req, config.trustedProxies),
   })
 }

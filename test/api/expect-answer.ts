@@ -1,6 +1,7 @@
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
 import { expect } from 'vitest'
+import { INERT_HEADER_NAMES } from '../../src/http/response-headers.ts'
 import { ERRORS } from '../../src/oci/errors.ts'
 import { DOCUMENT, findOperation, nodeOf, type Place, partOf, partsOf } from './openapi-document.ts'
 
@@ -19,6 +20,7 @@ const ORDINARY: ReadonlySet<string> = new Set([
   'keep-alive',
   'transfer-encoding',
   'x-request-id',
+  ...INERT_HEADER_NAMES,
 ])
 
 /** The responses that were seen so far, such as `GET /api/v1/audit 200`. */

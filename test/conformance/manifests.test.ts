@@ -197,7 +197,7 @@ describe('end-7a: pushing a manifest', () => {
     expect(untyped.status).toBe(201)
   })
 
-  it.each(['application/vnd.example.unheard+json', 'text/plain'])(
+  it.each(['application/vnd.example.unheard+json', 'application/vnd.example.unheard'])(
     'of the unknown type %s is stored with any content',
     async (mediaType) => {
       for (const body of ['{"layers":"?","subject":7}', 'no JSON at all', '{}']) {

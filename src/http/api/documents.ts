@@ -49,7 +49,10 @@ export function documentRoutes(
           version,
         })
         ctx.body = JSON.stringify(document)
-        ctx.set('Content-Type', format.mediaType)
+        ctx.set({
+          'Content-Type': format.mediaType,
+          'Content-Disposition': `attachment; filename="${param(ctx, 'format')}.json"`,
+        })
       },
     },
   ]

@@ -2,6 +2,7 @@ import { allowsTag } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { MANIFEST_BYTES_MAX } from '../../oci/manifest.ts'
+import { isJsonType, servedManifestType } from '../../oci/media-type.ts'
 import { isTag, parseReference, type Reference, type Tag } from '../../oci/reference.ts'
 import type { Manifests, StoredManifest } from '../../registry/manifests.ts'
 import { entityTag, isNotModified, parseEntityTags, parsePrecondition } from '../preconditions.ts'
@@ -45,7 +46,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
         }
         ctx.body = manifest.bytes
         // After the body, because Koa sets a type for a body without one.
-        ctx.set('Content-Type', manifest.mediaType)
+        ctx.set('Content-Type', servedManifestType(manifest.mediaType))
       },
     },
     {
@@ -104,12 +105,14 @@ function tagsOf(reference: Reference): Tag[] {
 }
 
 function setManifestHeaders(ctx: RouteContext, manifest: StoredManifest): void {
+  const contentType = servedManifestType(manifest.mediaType)
   ctx.status = 200
   ctx.set({
-    'Content-Type': manifest.mediaType,
+    'Content-Type': contentType,
     'Docker-Content-Digest': manifest.digest,
     ETag: entityTag(manifest.digest),
   })
+  if (!isJsonType(contentType)) ctx.set('Content-Disposition', 'attachment')
 }
 
 /** Parses a reference to look up. A malformed tag does not exist: MANIFEST_UNKNOWN, as the spec's tests expect. */

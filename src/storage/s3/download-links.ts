@@ -30,7 +30,11 @@ export class DownloadLinks {
       credentials: await this.#credentials(),
       seconds: LINK_SECONDS,
       now: new Date(),
-      parameters: { 'response-content-type': 'application/octet-stream' },
+      // A browser saves the object: it neither runs nor shows it on the store's origin.
+      parameters: {
+        'response-content-disposition': 'attachment',
+        'response-content-type': 'application/octet-stream',
+      },
     })
   }
 
