@@ -80,7 +80,8 @@ export const SETTINGS = [
   {
     name: 'ROOKERY_TRUSTED_PROXIES',
     default: '',
-    description: 'Addresses or networks, separated by commas, whose X-Forwarded-For is trusted',
+    description:
+      'Addresses or networks of proxies, separated by commas, whose X-Forwarded-For, -Proto, -Host and -Port, or else Forwarded, are trusted',
   },
   {
     name: 'ROOKERY_DEFAULT_VISIBILITY',

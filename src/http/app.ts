@@ -7,6 +7,7 @@ import { awaitPipelineTurn, closeAfterUnconsumedBody } from './connections.ts'
 import { answerError } from './errors.ts'
 import { Matcher } from './matcher.ts'
 import { assertNotFromAnotherSite } from './other-sites.ts'
+import { assertUnambiguous } from './request-line.ts'
 import type { Route, RouteContext } from './route.ts'
 
 /** One answered request, for the log and the metrics. */
@@ -70,6 +71,7 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
   ctx.res.setHeader('X-Request-Id', requestId)
   let path = ''
   try {
+    assertUnambiguous(ctx.req)
     path = pathOf(ctx)
     if (path.startsWith('/v2')) {
       ctx.res.setHeader('Docker-Distribution-API-Version', 'registry/2.0')

@@ -59,6 +59,8 @@ export type RouteDeps = {
   feed: EventRouteDeps
   auth: AuthServices
   publicBaseUrl(ctx: RouteContext): string
+  /** The same, for a secret that only this client gets: `https` also behind a proxy that is not trusted. */
+  clientBaseUrl(ctx: RouteContext): string
   /** The version of Rookery. */
   version: string
 }
@@ -92,7 +94,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...policyRoutes(auth.policies),
     ...tokenRevocationRoutes(auth.revokedTokens),
     ...repositoryRoutes(deps.repositories),
-    ...uploadUrlCreationRoutes(auth.uploadUrls, deps.publicBaseUrl),
+    ...uploadUrlCreationRoutes(auth.uploadUrls, deps.clientBaseUrl),
     ...uploadUrlRoutes(auth.uploadUrls, deps.imageBuilder),
     ...imageBuildRoutes(deps.imageBuilder),
     ...imageRoutes(deps.images, deps.blobs),

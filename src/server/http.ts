@@ -1,5 +1,5 @@
 import type { Config } from '../config/config.ts'
-import { clientAddress, publicBaseUrl } from '../http/addresses.ts'
+import { clientAddress, clientBaseUrl, publicBaseUrl } from '../http/addresses.ts'
 import { createApp } from '../http/app.ts'
 import { ConnectionLimit } from '../http/connection-limit.ts'
 import { Connections, createHttpServer } from '../http/connections.ts'
@@ -29,6 +29,9 @@ export type HttpDeps = {
 
 // For handlers whose connection was closed: they still release their rows in the database.
 const HANDLERS_MILLISECONDS_MAX = 5_000
+
+const UNTRUSTED_PROXY =
+  'a proxy that is not trusted sends requests that arrived over HTTPS: set ROOKERY_PUBLIC_URL to the URL of the registry, and ROOKERY_TRUSTED_PROXIES to the address of the proxy'
 
 /** Builds the app, and listens. Returns the URL. Throws StartError. */
 export async function startHttp(
@@ -61,6 +64,9 @@ function buildApp(
   const { authenticator, audit, issuer } = auth
   const baseUrl = (ctx: RouteContext) =>
     publicBaseUrl(ctx.req, config.trustedProxies, config.publicUrl)
+  const warnOnce = onlyOnce(() => log.warn(UNTRUSTED_PROXY))
+  const baseUrlOfClient = (ctx: RouteContext) =>
+    clientBaseUrl(ctx.req, config.trustedProxies, config.publicUrl, warnOnce)
   return createApp({
     routes: allRoutes({
       ...registry,
@@ -74,6 +80,7 @@ function buildApp(
       },
       auth,
       publicBaseUrl: baseUrl,
+      clientBaseUrl: baseUrlOfClient,
       version: VERSION,
       operations: {
         version: VERSION,
@@ -83,7 +90,12 @@ function buildApp(
         },
       },
     }),
-    authorization: { authenticator, audit, service: issuer.service, publicBaseUrl: baseUrl },
+    authorization: {
+      authenticator,
+      audit,
+      service: issuer.service,
+      publicBaseUrl: baseUrlOfClient,
+    },
     observe(observation) {
       metrics.observe(observation)
       const { isWrite, ...fields } = observation
@@ -94,4 +106,13 @@ function buildApp(
     setHeaders: responseHeaders(config.publicUrl),
     addressOf: (ctx) => clientAddress(ctx.req, config.trustedProxies),
   })
+}
+
+/** Returns a function whose first call runs `work`; the other calls do nothing. */
+function onlyOnce(work: () => void): () => void {
+  let isDone = false
+  return () => {
+    if (!isDone) work()
+    isDone = true
+  }
 }

@@ -1,3 +1,4 @@
+import { DIRECTION_RULE, hasDirectionControl } from '../../oci/direction.ts'
 import { badRequest, type RegistryError } from '../../oci/errors.ts'
 import type { RouteContext } from '../route.ts'
 
@@ -67,7 +68,7 @@ export class JsonFields {
     const value = this.#value(name)
     if (value === undefined || value === null) return undefined
     if (typeof value !== 'string') throw this.#invalid(name, 'must be a string')
-    return value
+    return this.#readable(name, value)
   }
 
   optionalNumber(name: string): number | undefined {
@@ -91,7 +92,7 @@ export class JsonFields {
     if (!Array.isArray(value) || !value.every((item) => typeof item === 'string')) {
       throw this.#invalid(name, 'must be a list of strings')
     }
-    return value
+    return value.map((text) => this.#readable(name, text))
   }
 
   optionalFlag(name: string): boolean | undefined {
@@ -111,6 +112,7 @@ export class JsonFields {
     const entries = Object.entries(value)
     const texts = entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string')
     if (texts.length < entries.length) throw this.#invalid(name, 'must be an object of strings')
+    for (const entry of texts) for (const text of entry) this.#readable(name, text)
     return Object.fromEntries(texts)
   }
 
@@ -157,6 +159,12 @@ export class JsonFields {
     throw badRequest(
       `${this.#path}${unknown.slice(0, 64)} is not a field; the fields are ${fields}`,
     )
+  }
+
+  /** Others read the texts that a client stores. */
+  #readable(name: string, text: string): string {
+    if (hasDirectionControl(text)) throw this.#invalid(name, DIRECTION_RULE)
+    return text
   }
 
   #invalid(name: string, rule: string): RegistryError {

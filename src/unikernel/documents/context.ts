@@ -70,7 +70,10 @@ export function actorUri({ scheme, registry, pushedBy }: DocumentContext): strin
 
 /** Makes text well-formed UTF-8 on one line: clients choose the titles of layers. */
 export function plainText(text: string): string {
-  return Buffer.from(text)
-    .toString()
-    .replaceAll(/[\p{Cc}\u2028\u2029]/gu, '\u{fffd}')
+  return (
+    Buffer.from(text)
+      .toString()
+      // Also the controls of the direction of text.
+      .replaceAll(/[\p{Cc}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, '\u{fffd}')
+  )
 }
