@@ -41,7 +41,7 @@ const withRights = withSecurity.filter((operation) => !isWebhook(operation))
 const uploads = OPERATIONS.filter(isUpload)
 
 let addresses = 0
-/** The login throttle counts by address, so each request comes from another address. */
+/** The login throttle counts by address, too, so each request comes from another address. */
 function fromElsewhere(): Record<string, string> {
   addresses += 1
   return { 'x-forwarded-for': `10.0.${addresses >> 8}.${addresses & 255}` }
@@ -104,11 +104,28 @@ describe('authentication fails as described', () => {
     await expectStatus(403, anybody, operation, { path, headers: fromElsewhere() })
   })
 
-  it.each(answering(429))('429 after too many failures: %s', async (_key, operation) => {
-    const headers = { authorization: basic('admin', 'wrong'), ...fromElsewhere() }
-    for (let guess = 0; guess < 25; guess += 1) await anybody('/v2/', { headers })
-    await expectStatus(429, anybody, operation, { headers })
-  })
+  it.each(answering(429, withSecurity))(
+    '429 after too many wrong secrets: %s',
+    async (_key, operation) => {
+      const from = fromElsewhere()
+      const guess = (secret: string) => ({ authorization: basic('admin', secret), ...from })
+      for (let wrong = 0; wrong < 25; wrong += 1) {
+        await anybody('/v2/', { headers: guess(`wrong ${wrong}`) })
+      }
+      await expectStatus(429, anybody, operation, { headers: guess('another') })
+    },
+  )
+
+  it.each(answering(429, uploads))(
+    '429 after too many wrong upload URLs: %s',
+    async (_key, operation) => {
+      const headers = fromElsewhere()
+      for (let wrong = 0; wrong < 25; wrong += 1) {
+        await anybody(`/upload/wrong${wrong}`, { method: 'PUT', headers, body: 'a kernel' })
+      }
+      await expectStatus(429, anybody, operation, { headers })
+    },
+  )
 })
 
 describe('requests are refused as described', () => {

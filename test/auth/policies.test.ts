@@ -35,6 +35,7 @@ describe('a trust policy', () => {
       tokenSeconds: 60,
       createdBy: 'tester',
       createdAt: expect.any(Date),
+      warnings: [],
     })
     expect(await trust.policies.requireByName('kernels')).toEqual(policy)
     expect(await trust.policies.list('', 10)).toEqual([policy])

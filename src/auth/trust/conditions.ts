@@ -29,9 +29,6 @@ export function parseConditions(value: unknown): Conditions {
   if (entries.length === 0 || entries.length > CONDITIONS_MAX) {
     throw badRequest(`conditions must have 1 to ${CONDITIONS_MAX} entries`)
   }
-  if (entries.every(([, globs]) => globs.some((glob) => /^\*+$/.test(glob)))) {
-    throw badRequest('at least one condition must restrict its claim: * matches any value')
-  }
   return Object.fromEntries(entries)
 }
 

@@ -34,7 +34,14 @@ import {
   verifySignature,
 } from './identity-token.ts'
 import { IssuerKeys, IssuerUnavailableError } from './issuer-keys.ts'
-import { findProblem, type PolicyCheck, policyChecks, tokenCheck } from './policy-checks.ts'
+import {
+  bindingOf,
+  findProblem,
+  type PolicyCheck,
+  policyChecks,
+  tokenCheck,
+} from './policy-checks.ts'
+import { findBindingProblem, findBindingWarning, sharedIssuerName } from './shared-issuers.ts'
 
 export type { PolicyCheck }
 
@@ -50,10 +57,15 @@ export type TrustPolicyRequest = {
   readonly actions: readonly string[]
   readonly tags: readonly string[] | undefined
   readonly tokenSeconds: number | undefined
+  /** Confirms the action `admin` for an issuer that many owners share. */
+  readonly allowAdmin?: boolean | undefined
 }
 
 /** A trust policy: which identity tokens are exchanged for access tokens, with which grant. */
-export type TrustPolicy = Omit<TrustPolicyRow, 'id'>
+export type TrustPolicy = Omit<TrustPolicyRow, 'id'> & {
+  /** Warnings about its conditions, for administrators: each is one sentence. */
+  readonly warnings: readonly string[]
+}
 
 /** The result of each policy of a token's issuer. */
 export type PolicyExplanation = {
@@ -106,7 +118,9 @@ export class TrustPolicies {
     assertAudience(audience)
     assertTokenSeconds(tokenSeconds)
     const conditions: Conditions = parseConditions(request.conditions)
+    assertBound(issuer, conditions)
     const grant = parseGrant(request)
+    if (grant.actions.includes('admin')) assertAdminConfirmed(request)
     const row = await this.#db.transaction(async (tx) => {
       if ((await countTrustPoliciesOfIssuer(tx, issuer)) >= POLICIES_OF_ISSUER_MAX) {
         throw badRequest(`an issuer may have at most ${POLICIES_OF_ISSUER_MAX} trust policies`)
@@ -229,7 +243,25 @@ function actorOf({ name }: TrustPolicyRow, { subject }: IdentityToken): string {
 }
 
 function policyOf({ id: _, ...policy }: TrustPolicyRow): TrustPolicy {
-  return policy
+  const binding = bindingOf(policy)
+  const problem = findBindingProblem(binding)
+  const refused = problem && `its identity tokens are refused: ${problem}`
+  const warnings = [refused ?? findBindingWarning(binding)].filter((text) => text !== undefined)
+  return { ...policy, warnings }
+}
+
+/** Throws REQUEST_INVALID for conditions that identity tokens of unrelated owners meet. */
+function assertBound(issuer: string, conditions: Conditions): void {
+  const problem = findBindingProblem({ issuer, conditions })
+  if (problem !== undefined) throw badRequest(problem)
+}
+
+function assertAdminConfirmed({ issuer, allowAdmin }: TrustPolicyRequest): void {
+  const shared = sharedIssuerName(issuer)
+  if (shared === undefined || allowAdmin === true) return
+  throw badRequest(
+    `the action admin for identity tokens of ${shared}, which everybody can get, must be confirmed: set allowAdmin to true (--allow-admin), or leave admin out`,
+  )
 }
 
 function decodeForExplanation(identityToken: string): IdentityToken {

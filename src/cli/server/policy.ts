@@ -10,6 +10,7 @@ import {
   argument,
   command,
   describeDefault,
+  flag,
   JSON_OPTION,
   repeated,
   required,
@@ -18,7 +19,7 @@ import {
 import { durationOption, durationText } from '../durations.ts'
 import { STATUS, UsageError } from '../errors.ts'
 import { readSecretArgument } from '../input.ts'
-import { printJson, printResult, printTable, visible } from '../printing.ts'
+import { printJson, printLines, printResult, printTable, visible } from '../printing.ts'
 import { listAll, OPERATOR, withRegistry } from './operator.ts'
 import { ACTIONS_DEFAULT, RIGHT_OPTIONS } from './right-options.ts'
 
@@ -36,6 +37,7 @@ export const createCommand = command({
     ...RIGHT_OPTIONS,
     repository: required(RIGHT_OPTIONS.repository),
     ttl: describeDefault(durationOption('lifetime of the tokens', POLICY_TOKEN_SECONDS_MAX), '15m'),
+    allowAdmin: flag('confirm the action admin for an issuer that many owners share'),
     ...JSON_OPTION,
   },
   notes: 'All named claims must match; several globs of one claim are alternatives.',
@@ -51,7 +53,8 @@ export const createCommand = command({
     ],
   ],
   async run(values, environment) {
-    const { name, issuer, audience, condition, repository, action, tag, ttl, json } = values
+    const { name, issuer, audience, condition, repository, action, tag, ttl, allowAdmin, json } =
+      values
     const conditions = parseConditions(condition)
     const request = {
       name,
@@ -62,6 +65,7 @@ export const createCommand = command({
       actions: action ?? ACTIONS_DEFAULT,
       tags: tag,
       tokenSeconds: ttl,
+      allowAdmin,
     }
     return withPolicies(environment, async (policies) => {
       const policy = await policies.create(request, OPERATOR)
@@ -78,7 +82,14 @@ export const listCommand = command({
     return withPolicies(environment, async (stored) => {
       const policies = await listAll((last, limit) => stored.list(last, limit))
       if (json) printJson({ policies })
-      else printTable(HEADINGS, policies.map(cellsOf))
+      else {
+        printTable(HEADINGS, policies.map(cellsOf))
+        printLines(
+          policies.flatMap(({ name, warnings }) =>
+            warnings.map((text) => visible(`${name}: ${text}`)),
+          ),
+        )
+      }
       return STATUS.ok
     })
   },
@@ -157,6 +168,7 @@ function policyLines(policy: TrustPolicy): string[] {
     ['repositories', repositories.join(', ')],
     ['tags', tags?.join(', ') ?? 'any'],
     ['token lifetime', durationText(tokenSeconds)],
+    ...policy.warnings.map((text) => ['warning', text]),
   ]
   return rows.map(([label = '', text = '']) => visible(`${label.padEnd(LABEL_COLUMNS)}${text}`))
 }

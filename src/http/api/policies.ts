@@ -66,5 +66,6 @@ function readRequest(ctx: RouteContext) {
     actions: fields.optionalTexts('actions') ?? [],
     tags: fields.optionalTexts('tags'),
     tokenSeconds: fields.optionalNumber('tokenSeconds'),
+    allowAdmin: fields.optionalFlag('allowAdmin'),
   }))
 }
