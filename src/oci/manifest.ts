@@ -9,6 +9,7 @@ import {
 import { type Digest, shortened } from './digest.ts'
 import { DIRECTION_RULE, hasDirectionControl } from './direction.ts'
 import { RegistryError } from './errors.ts'
+import { findJsonExcess } from './json-bounds.ts'
 import {
   DOCKER_MANIFEST,
   DOCKER_MANIFEST_LIST,
@@ -23,8 +24,16 @@ import {
 
 // The spec requires a limit of at least 4 MiB ("Pushing Manifests").
 export const MANIFEST_BYTES_MAX = 8 * 1024 * 1024
-// Each edge is a row; real indexes and images have far fewer.
-export const MANIFEST_EDGES_MAX = 10_000
+// Each edge is a row. The largest real indexes and artifacts have some hundreds.
+export const MANIFEST_EDGES_MAX = 2_000
+// To parse more blocks the process. A descriptor has some 10 values, and real manifests nest 6 levels deep.
+const MANIFEST_JSON_BOUNDS = {
+  depthMax: 64,
+  valuesMax: 50_000,
+  plainBytesMax: 2 * 1024 * 1024,
+}
+// Real manifests have some tens.
+export const ANNOTATIONS_MAX = 1_000
 
 /** A layer, and the file name under which clients save it. */
 export type Layer = Descriptor & { readonly title: string | undefined }
@@ -129,7 +138,14 @@ function unknownManifest(body: JsonObject | undefined): Omit<Manifest, 'mediaTyp
   }
 }
 
+const BRACE = 0x7b
+const SPACE = 0x20
+
+/** Throws MANIFEST_INVALID for an object that is too deep or has too many values. */
 function parseJson(bytes: Uint8Array): JsonObject | undefined {
+  if (firstByte(bytes) !== BRACE) return undefined
+  const excess = findJsonExcess(bytes, MANIFEST_JSON_BOUNDS)
+  if (excess !== undefined) throw invalidManifest('body', excess)
   try {
     const value: unknown = JSON.parse(decoder.decode(bytes))
     return isObject(value) ? value : undefined
@@ -137,6 +153,13 @@ function parseJson(bytes: Uint8Array): JsonObject | undefined {
     // A manifest of an unknown media type need not be JSON.
     return undefined
   }
+}
+
+/** Returns the first byte after spaces and line ends. */
+function firstByte(bytes: Uint8Array): number | undefined {
+  let at = 0
+  while (at < bytes.length && (bytes[at] ?? 0) <= SPACE) at += 1
+  return bytes[at]
 }
 
 function present(body: JsonObject | undefined): JsonObject {
@@ -172,7 +195,12 @@ function annotationsOf(body: JsonObject): Record<string, string> | undefined {
   const annotations = body.annotations
   if (annotations == null) return undefined
   if (!isObject(annotations)) throw invalidManifest('annotations', 'must be an object')
-  for (const [key, value] of Object.entries(annotations)) {
+  const entries = Object.entries(annotations)
+  if (entries.length > ANNOTATIONS_MAX) {
+    const rule = `has ${entries.length} annotations: at most ${ANNOTATIONS_MAX} are allowed`
+    throw invalidManifest('annotations', rule)
+  }
+  for (const [key, value] of entries) {
     if (typeof value !== 'string')
       throw invalidManifest(`annotations[${key.slice(0, 80)}]`, 'must be text')
   }

@@ -25,7 +25,7 @@ import { MalformedOpamError, OPAM_BYTES_MAX } from './opam/lexer.ts'
 import { type OpamSwitch, parseOpamSwitch } from './opam/switch.ts'
 
 /** Increased whenever the analysis changes: earlier analyses are then made again. */
-export const ANALYZER_VERSION = 2
+export const ANALYZER_VERSION = 3
 
 /** The result of the analysis of a blob, by its role. */
 export type AnalysisValues = {

@@ -39,11 +39,8 @@ export function listingRoutes(listings: Listings): Route[] {
         if (more && limit > 0) {
           setNextLink(ctx, { artifactType, last: String(items.at(-1)?.id), n: String(limit) })
         }
-        ctx.body = JSON.stringify({
-          schemaVersion: 2,
-          mediaType: IMAGE_INDEX,
-          manifests: items.map(descriptorOf),
-        })
+        const manifests = items.map(descriptorText).join(',')
+        ctx.body = `{"schemaVersion":2,"mediaType":"${IMAGE_INDEX}","manifests":[${manifests}]}`
         ctx.set('Content-Type', IMAGE_INDEX)
       },
     },
@@ -66,6 +63,9 @@ export function listingRoutes(listings: Listings): Route[] {
   ]
 }
 
-function descriptorOf({ id: _, ...descriptor }: Referrer): Omit<Referrer, 'id'> {
-  return descriptor
+/** Formats a descriptor as JSON, around the stored text of its annotations. */
+function descriptorText({ mediaType, digest, size, artifactType, annotations }: Referrer): string {
+  const descriptor = { mediaType, digest, size, artifactType: artifactType ?? undefined }
+  const text = JSON.stringify(descriptor)
+  return annotations === null ? text : `${text.slice(0, -1)},"annotations":${annotations}}`
 }

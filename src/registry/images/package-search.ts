@@ -1,3 +1,4 @@
+import { filterInSlices } from '../../async/filter-in-slices.ts'
 import type { Database } from '../../db/database.ts'
 import {
   ID_MAX,
@@ -54,7 +55,8 @@ export class PackageSearch {
     if (limit === 0) return { hits: [], next: undefined }
     const { ecosystem, name } = query
     const versions = await listVersions(this.#db, ecosystem, name)
-    const ids = versions.filter(({ version }) => isWanted(version)).map(({ id }) => id)
+    const wanted = await filterInSlices(versions, (one) => isWanted(one.version))
+    const ids = wanted.map(({ id }) => id)
     if (ids.length === 0) return { hits: [], next: undefined }
     const role = ecosystem === 'opam' ? 'opam-switch' : 'system-packages'
     const from = before ?? FIRST

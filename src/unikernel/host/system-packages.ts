@@ -1,8 +1,8 @@
 import { type Line, type LineProblem, LineProblems, linesOf, shownText } from './lines.ts'
 
 // A full desktop has some 5000 packages, which take 200 KB.
-export const SYSTEM_PACKAGES_BYTES_MAX = 16 * 1024 * 1024
-export const SYSTEM_PACKAGES_MAX = 100_000
+export const SYSTEM_PACKAGES_BYTES_MAX = 2 * 1024 * 1024
+export const SYSTEM_PACKAGES_MAX = 20_000
 // Longer than the names of any package manager, and short enough for an index.
 const WORD_CHARACTERS_MAX = 255
 // The number of lines that decide the package manager.

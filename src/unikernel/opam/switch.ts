@@ -17,6 +17,7 @@ import {
   OpamProblems,
   valuesOf,
 } from './fields.ts'
+import { MalformedOpamError } from './lexer.ts'
 import { findOpamPackage, type OpamPackage } from './package.ts'
 import { parseOpam } from './parser.ts'
 import type { OpamItem, Position } from './value.ts'
@@ -55,6 +56,9 @@ export type OpamSwitch = {
   /** Parts that could not be parsed and were left out, in the order of the file. */
   readonly problems: readonly OpamProblem[]
 }
+
+// More packages than opam's repository has names. Switches of unikernels have at most some hundreds.
+export const OPAM_PACKAGES_MAX = 5_000
 
 // `invariant` constrains installations, `extra-files` has patches by their hashes: both are
 // ignored.
@@ -142,7 +146,12 @@ function listPackages(
 ): Map<string, OpamPackage & Position> {
   const found = new Map<string, OpamPackage & Position>()
   const field = findField(items, name, problems)
-  for (const value of field ? valuesOf(field.value) : []) {
+  const values = field ? valuesOf(field.value) : []
+  if (field && values.length > OPAM_PACKAGES_MAX) {
+    const problem = `${name} has ${values.length} packages: at most ${OPAM_PACKAGES_MAX} are allowed`
+    throw new MalformedOpamError(field, problem)
+  }
+  for (const value of values) {
     const { line, column } = value
     const one = findWord(value, findOpamPackage, 'name.version of a package', problems)
     if (one && found.has(one.name)) problems.add(value, `a second version of ${one.name}`)

@@ -1,5 +1,7 @@
 export const CONSTRAINT_CHARACTERS_MAX = 1000
 export const CONSTRAINT_DEPTH_MAX = 20
+// Each is compared with each version. Constraints in opam files have at most a handful.
+export const CONSTRAINT_RELATIONS_MAX = 16
 
 /** A version constraint. `and` and `or` have two or more parts. */
 export type VersionConstraint =
@@ -73,6 +75,7 @@ class Parser {
   readonly #words: readonly { readonly text: string; readonly column: number }[]
   readonly #end: { readonly text: ''; readonly column: number }
   #next = 0
+  #relations = 0
 
   constructor(text: string) {
     this.#words = [...text.matchAll(WORDS)].map((found) => ({
@@ -109,6 +112,11 @@ class Parser {
       throw new MalformedConstraintError(column, `nested deeper than ${CONSTRAINT_DEPTH_MAX}`)
     }
     if (isRelation(text)) {
+      this.#relations += 1
+      if (this.#relations > CONSTRAINT_RELATIONS_MAX) {
+        const problem = `there are more than ${CONSTRAINT_RELATIONS_MAX} relations`
+        throw new MalformedConstraintError(column, problem)
+      }
       this.#next += 1
       const version = this.#word.text
       if (!VERSION.test(version)) throw this.#unexpected('a version')

@@ -15,11 +15,11 @@ const numbers = (count: number) => [...new Array(count).keys()]
 
 describe('documents of a very large image', () => {
   it('list packages up to the limit, and the number of the others', async () => {
-    const packages = numbers(5 * COMPONENTS_MAX).map((at) => `p${at}=1`)
+    const packages = numbers(1.5 * COMPONENTS_MAX).map((at) => `p${at}=1`)
     const image = await fixtureImage('hello-key-1', { 'system-packages': packages.join('\n') })
     const { list, omitted } = componentsOf(image)
     expect(list).toHaveLength(COMPONENTS_MAX)
-    expect(list.length + omitted).toBeGreaterThan(5 * COMPONENTS_MAX)
+    expect(list.length + omitted).toBeGreaterThan(1.5 * COMPONENTS_MAX)
     // Components that are closer to the kernel come first.
     expect(list.some(({ ref }) => ref === 'vendored/hello-key/lwt')).toBe(true)
     const bom = cycloneDx(image, CONTEXT)

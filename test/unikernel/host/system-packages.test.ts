@@ -167,7 +167,7 @@ describe('hostile lists', () => {
     expect(problems.at(-1)?.problem).toBe('there are 899 more problems')
   })
 
-  it('of 100 000 lines are parsed in linear time', () => {
+  it('of 20 000 lines are parsed in linear time', () => {
     const lines = (count: number) =>
       Buffer.from(Array.from({ length: count }, (_, n) => `package-${n}=1.${n}-1`).join('\n'))
     const secondsOf = (bytes: Buffer) => {
@@ -175,16 +175,18 @@ describe('hostile lists', () => {
       parseSystemPackages(bytes)
       return process.cpuUsage(start).user / 1e6
     }
-    expect(parseSystemPackages(lines(100_000)).packages.length).toBe(100_000)
-    expect(secondsOf(lines(100_000))).toBeLessThan(3)
+    expect(parseSystemPackages(lines(SYSTEM_PACKAGES_MAX)).packages.length).toBe(
+      SYSTEM_PACKAGES_MAX,
+    )
+    expect(secondsOf(lines(SYSTEM_PACKAGES_MAX))).toBeLessThan(3)
     for (const line of ['a-'.repeat(120), `${'1-'.repeat(120)}r`, 'a'.repeat(250)]) {
-      expect(secondsOf(Buffer.from(`${line}\n`.repeat(60_000)))).toBeLessThan(5)
+      expect(secondsOf(Buffer.from(`${line}\n`.repeat(8_000)))).toBeLessThan(5)
     }
   })
 
   it('that are too large are refused in one line', () => {
     expect(() => parseSystemPackages(Buffer.alloc(SYSTEM_PACKAGES_BYTES_MAX + 1))).toThrow(
-      /has 16777217 bytes; the limit is 16777216/,
+      /has 2097153 bytes; the limit is 2097152/,
     )
     const many = Buffer.from('a=1\n'.repeat(SYSTEM_PACKAGES_MAX + 1))
     expect(() => parseSystemPackages(many)).toThrow(MalformedPackagesError)

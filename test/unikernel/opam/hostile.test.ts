@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { PROBLEMS_MAX } from '../../../src/unikernel/opam/fields.ts'
 import { OPAM_BYTES_MAX, OPAM_TOKENS_MAX } from '../../../src/unikernel/opam/lexer.ts'
 import { OPAM_DEPTH_MAX, parseOpam } from '../../../src/unikernel/opam/parser.ts'
-import { parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
+import { OPAM_PACKAGES_MAX, parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
 
 const MALFORMED = expect.objectContaining({ name: 'MalformedOpamError' })
 const DEEP = 100_000
@@ -110,11 +110,17 @@ describe('a switch with very many', () => {
   const names = Array.from({ length: MANY }, (_, index) => `p${index}`)
 
   it('packages', () => {
-    const { installed, problems } = parseOpamSwitch(
-      `installed: [${names.map((name) => `"${name}.1"`).join(' ')}]`,
-    )
-    expect(installed).toHaveLength(MANY)
+    const list = (count: number) =>
+      `installed: [${names
+        .slice(0, count)
+        .map((name) => `"${name}.1"`)
+        .join(' ')}]`
+    const { installed, problems } = parseOpamSwitch(list(OPAM_PACKAGES_MAX))
+    expect(installed).toHaveLength(OPAM_PACKAGES_MAX)
     expect(problems).toHaveLength(1)
+    expect(() => parseOpamSwitch(list(MANY))).toThrow(
+      'installed has 100000 packages: at most 5000 are allowed',
+    )
   })
 
   it('sections of packages is refused for too many tokens', () => {
@@ -129,10 +135,10 @@ describe('a switch with very many', () => {
   })
 
   it.each([
-    ['times the same package', `installed: [${'"a.1" '.repeat(MANY)}]`],
+    ['times the same package', `installed: [${'"a.1" '.repeat(OPAM_PACKAGES_MAX)}]`],
     ['times the same field', 'roots: []\n'.repeat(MANY / 2)],
     ['fields that nobody knows', 'zz: []\n'.repeat(MANY / 2)],
-    ['words that are no packages', `installed: [${'"a" '.repeat(MANY)}]`],
+    ['words that are no packages', `installed: [${'"a" '.repeat(OPAM_PACKAGES_MAX)}]`],
     ['sections without a name', 'package {}\n'.repeat(MANY / 2)],
     ['sections of others', 'other {}\n'.repeat(MANY / 2)],
     [

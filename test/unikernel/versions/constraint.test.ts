@@ -49,6 +49,7 @@ describe('a constraint', () => {
     ['= "1', /expected a version/],
     [`${'('.repeat(30)}= 1${')'.repeat(30)}`, /nested deeper than 20/],
     [`${'!'.repeat(30)}= 1`, /nested deeper than 20/],
+    [Array(17).fill('= 1').join(' | '), /there are more than 16 relations/],
     [`= ${'1'.repeat(CONSTRAINT_CHARACTERS_MAX)}`, /it is longer than 1000 characters/],
   ])('%.20j is refused with a position', (text, message) => {
     expect(() => parseVersionConstraint(text)).toThrow(MalformedConstraintError)
