@@ -16,7 +16,7 @@ const CLIENTS = {
 const CLIENTS_S3 = { ...CLIENTS, exclude: ['test/clients/deploy*'], globalSetup: [S3] }
 const MAIN = {
   include: ['test/**/*.test.ts'],
-  exclude: ['test/clients/**', 'test/s3/**', 'test/storage/s3-*'],
+  exclude: ['test/browser/**', 'test/clients/**', 'test/s3/**', 'test/storage/s3-*'],
   globalSetup: [POSTGRES],
   ...LIMITS,
 }
@@ -65,6 +65,14 @@ export default defineConfig({
         },
       },
       { test: { name: 'clients', ...CLIENTS } },
+      {
+        test: {
+          name: 'browser',
+          include: ['test/browser/**/*.test.ts'],
+          globalSetup: [POSTGRES],
+          ...LIMITS,
+        },
+      },
       {
         test: {
           name: 'clients-s3',

@@ -27,6 +27,10 @@ const PLACES = {
     folders: (process.env.PATH ?? '').split(delimiter),
     how: 'apt-get install --no-install-recommends nginx-light',
   },
+  chromium: {
+    folders: (process.env.PATH ?? '').split(delimiter),
+    how: 'apt-get install --no-install-recommends chromium',
+  },
 } as const
 
 /**
@@ -40,6 +44,14 @@ export function hasClient(client: keyof typeof PLACES): boolean {
   if (process.env.CI !== undefined) throw new Error(message)
   process.stderr.write(`\nSKIPPED: the tests with ${client}, because ${message}\n`)
   return false
+}
+
+/** Returns the path of an installed client. */
+export function clientPath(client: keyof typeof PLACES): string {
+  const { folders } = PLACES[client]
+  const folder = folders.find((one) => existsSync(join(one, client)))
+  if (folder === undefined) throw new Error(`${client} is not installed`)
+  return join(folder, client)
 }
 
 export type Ran = { status: number; stdout: string; stderr: string }
