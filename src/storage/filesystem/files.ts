@@ -2,43 +2,63 @@ import { type FileHandle, open } from 'node:fs/promises'
 import type { ByteRange } from '../blob-store.ts'
 
 // Reading a blob of 1 MiB at once costs a third less CPU than four reads. The first readers get large
-// buffers, and the total memory is bounded.
-const LARGE_READ_BYTES = 1024 * 1024
-const LARGE_BUFFERS_MAX = 16
-const READ_BYTES = 256 * 1024
+// buffers, and the total memory is bounded: a reader holds its buffers for as long as its client is slow.
+const KIB = 1024
+const BUFFER_SIZES = [
+  { bytes: 1024 * KIB, countMax: 16 },
+  { bytes: 256 * KIB, countMax: 128 },
+  { bytes: 32 * KIB, countMax: Number.POSITIVE_INFINITY },
+] as const
 const SPARE_BUFFERS_MAX = 64
 
-/** A pool of read buffers: reuse saves the page faults of new buffers, which cost as much as copying. */
-class ReadBuffers {
-  readonly #spareLarge: Buffer[] = []
+/** A pool of read buffers of one size: reuse saves the page faults of new buffers, which cost as much as copying. */
+class BuffersOfSize {
+  readonly bytes: number
+  readonly #countMax: number
   readonly #spare: Buffer[] = []
-  #largeInUse = 0
+  #inUse = 0
 
-  /** Takes one buffer, or two of the same size when `length` exceeds one. */
-  take(length: number): Buffer[] {
-    const wanted = length > LARGE_READ_BYTES ? 2 : 1
-    if (length > READ_BYTES && this.#largeInUse + wanted <= LARGE_BUFFERS_MAX) {
-      this.#largeInUse += wanted
-      return Array.from({ length: wanted }, () => this.#large())
-    }
-    return Array.from({ length: length > READ_BYTES ? 2 : 1 }, () => this.#small())
+  constructor({ bytes, countMax }: { bytes: number; countMax: number }) {
+    this.bytes = bytes
+    this.#countMax = countMax
+  }
+
+  /** Returns undefined when too many are in use. */
+  tryTake(count: number): Buffer[] | undefined {
+    if (this.#inUse + count > this.#countMax) return undefined
+    this.#inUse += count
+    return Array.from(
+      { length: count },
+      () => this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.bytes),
+    )
   }
 
   give(buffers: readonly Buffer[]): void {
+    this.#inUse -= buffers.length
     for (const buffer of buffers) {
-      if (buffer.length === LARGE_READ_BYTES) {
-        this.#largeInUse -= 1
-        this.#spareLarge.push(buffer)
-      } else if (this.#spare.length < SPARE_BUFFERS_MAX) this.#spare.push(buffer)
+      if (this.#spare.length < SPARE_BUFFERS_MAX) this.#spare.push(buffer)
     }
   }
+}
 
-  #large(): Buffer {
-    return this.#spareLarge.pop() ?? Buffer.allocUnsafeSlow(LARGE_READ_BYTES)
+/** The read buffers of all downloads. */
+class ReadBuffers {
+  readonly #sizes = BUFFER_SIZES.map((size) => new BuffersOfSize(size))
+
+  /** Takes one buffer, or two of the same size when `length` exceeds one. */
+  take(length: number): Buffer[] {
+    for (const [index, size] of this.#sizes.entries()) {
+      const next = this.#sizes[index + 1]
+      // A smaller size suffices.
+      if (next !== undefined && length <= next.bytes) continue
+      const buffers = size.tryTake(length > size.bytes ? 2 : 1)
+      if (buffers !== undefined) return buffers
+    }
+    throw new Error('the smallest read buffers have no limit')
   }
 
-  #small(): Buffer {
-    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(READ_BYTES)
+  give(buffers: readonly Buffer[]): void {
+    this.#sizes.find(({ bytes }) => bytes === buffers[0]?.length)?.give(buffers)
   }
 }
 
