@@ -3,6 +3,7 @@ import { type Actor, recordChange } from '../db/auth/audit.ts'
 import type { Database, Transaction } from '../db/database.ts'
 import { touchBlobsOf } from '../db/registry/blobs.ts'
 import {
+  findManifestBytes,
   type LockedContents,
   lockContents,
   lockManifest,
@@ -33,6 +34,7 @@ import { assertProvenance } from '../unikernel/validation.ts'
 import { recordPush, recordRemoval } from './events/record.ts'
 import { type ImageAnalyzer, recordImage } from './images/analyzer.ts'
 import { assertNotUsedByImmutableTag, assertTagMutable } from './immutable-tags.ts'
+import { LARGE_MANIFEST_BYTES, LargeManifests } from './large-manifests.ts'
 import { assertPrecondition, type Precondition } from './precondition.ts'
 
 export type StoredManifest = {
@@ -42,6 +44,8 @@ export type StoredManifest = {
   readonly size: number
   /** Undefined when the options left them out. */
   readonly bytes: Buffer | undefined
+  /** Must be called after the response, so that another large manifest can use the memory. */
+  readonly release?: () => void
 }
 
 /** `withBytes`: load the bytes, except those of `cachedDigest`, which the caller has. */
@@ -90,6 +94,7 @@ export class Manifests {
     maxEntrySize: MANIFEST_BYTES_MAX,
     sizeCalculation: (bytes) => bytes.length + 1,
   })
+  readonly #large = new LargeManifests()
   // The last digest of each tag: a guess that saves sending bytes, checked by the database.
   readonly #lastDigests = new LRUCache<string, Digest>({ max: 10_000 })
 
@@ -104,7 +109,7 @@ export class Manifests {
     this.#visibility = visibility
     this.#images = images
     this.#onCommitted = onCommitted
-    this.#lookups = manifestLookups(db)
+    this.#lookups = manifestLookups(db, LARGE_MANIFEST_BYTES)
   }
 
   /** end-3: finds a manifest in one round trip. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN. */
@@ -127,12 +132,26 @@ export class Manifests {
     if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     if (manifest === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: name })
     const { digest, mediaType, size } = manifest
+    if (options.withBytes && size > LARGE_MANIFEST_BYTES && digest !== options.cachedDigest) {
+      if (reference.kind === 'tag') this.#lastDigests.set(cacheKey, digest)
+      const load = () => this.#loadLarge(repositoryId, digest)
+      return { digest, mediaType, size, ...(await this.#large.borrow(digest, size, load)) }
+    }
     if (manifest.bytes !== null) {
       this.#bytes.set(digest, manifest.bytes)
       if (reference.kind === 'tag') this.#lastDigests.set(cacheKey, digest)
     }
     const bytes = manifest.bytes ?? (digest === guess ? guessed : undefined)
     return { digest, mediaType, size, bytes }
+  }
+
+  /** Returns the cached bytes, or reads them. Throws MANIFEST_UNKNOWN. */
+  async #loadLarge(repositoryId: number, digest: Digest): Promise<Buffer> {
+    const bytes =
+      this.#bytes.get(digest) ?? (await findManifestBytes(this.#db, repositoryId, digest))
+    if (bytes === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
+    this.#bytes.set(digest, bytes)
+    return bytes
   }
 
   /**

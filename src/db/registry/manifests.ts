@@ -10,7 +10,7 @@ export type ManifestRow = {
   readonly mediaType: string
   /** Bytes. */
   readonly size: number
-  /** Null when the caller has them, or does not need them. */
+  /** Null when the caller has them or does not need them, and for a large manifest. */
   readonly bytes: Buffer | null
 }
 
@@ -31,9 +31,24 @@ const LOOKUPS_A_QUERY_MAX = 64
 
 export type ManifestLookups = { load(question: ManifestQuestion): Promise<ManifestLookup> }
 
-/** Lookups that share round trips: see `Batcher`. */
-export function manifestLookups(db: Queryable): ManifestLookups {
-  return new Batcher((questions) => findManifests(db, questions), LOOKUPS_A_QUERY_MAX)
+/** Lookups that share round trips: see `Batcher`. The bytes of larger manifests than `bytesMax` are left out. */
+export function manifestLookups(db: Queryable, bytesMax: number): ManifestLookups {
+  return new Batcher((questions) => findManifests(db, questions, bytesMax), LOOKUPS_A_QUERY_MAX)
+}
+
+/** Returns undefined when the repository has no such manifest. */
+export async function findManifestBytes(
+  db: Queryable,
+  repositoryId: number,
+  digest: Digest,
+): Promise<Buffer | undefined> {
+  const { rows } = await db.query<{ bytes: Buffer }>(
+    `select bytes
+       from manifests
+      where repository_id = $1 and digest = $2`,
+    [repositoryId, digest],
+  )
+  return rows[0]?.bytes
 }
 
 type ManifestLookupRow = { repositoryId: number | null } & (
@@ -44,13 +59,18 @@ type ManifestLookupRow = { repositoryId: number | null } & (
 async function findManifests(
   db: Queryable,
   questions: readonly ManifestQuestion[],
+  bytesMax: number,
 ): Promise<ManifestLookup[]> {
   // A digest has a colon and a tag never does, so one column serves both. `limit 1` keeps each
   // lookup an index probe, regardless of the planner's estimates.
   const { rows } = await db.query<ManifestLookupRow>(
     `select r.id as "repositoryId", m.digest, m.media_type as "mediaType",
             octet_length(m.bytes) as size,
-            case when k.cached = 'all' or k.cached = m.digest then null else m.bytes end as bytes
+            case
+              when k.cached = 'all' or k.cached = m.digest then null
+              when octet_length(m.bytes) > $5 then null
+              else m.bytes
+            end as bytes
        from unnest($1::text[], $2::bool[], $3::text[], $4::text[])
             with ordinality as k (name, public_only, reference, cached, position)
        ${JOIN_VISIBLE_REPOSITORY}
@@ -74,6 +94,7 @@ async function findManifests(
       questions.map(({ view }) => view.publicOnly),
       questions.map(({ reference }) => reference),
       questions.map(({ cached }) => cached ?? ''),
+      bytesMax,
     ],
   )
   return rows.map((row) => ({

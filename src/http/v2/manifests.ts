@@ -39,6 +39,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
           withBytes: ifNoneMatch?.trim() !== '*',
           cachedDigest: cachedDigest(ifNoneMatch),
         })
+        if (manifest.release !== undefined) afterResponse(ctx, manifest.release)
         setManifestHeaders(ctx, manifest)
         if (isNotModified(ifNoneMatch, manifest.digest)) {
           ctx.status = 304
@@ -113,6 +114,12 @@ function setManifestHeaders(ctx: RouteContext, manifest: StoredManifest): void {
     ETag: entityTag(manifest.digest),
   })
   if (!isJsonType(contentType)) ctx.set('Content-Disposition', 'attachment')
+}
+
+/** Runs `work` when the response is sent, or its connection closed. */
+function afterResponse({ res }: RouteContext, work: () => void): void {
+  if (res.closed) work()
+  else res.once('close', work)
 }
 
 /** Parses a reference to look up. A malformed tag does not exist: MANIFEST_UNKNOWN, as the spec's tests expect. */
