@@ -30,6 +30,10 @@ export type Config = {
   readonly oidcAllowNetworks: readonly string[]
   readonly webhookAllowNetworks: readonly string[]
   readonly feedClientsPerAddress: number
+  /** Undefined: follows from the limit of file descriptors. */
+  readonly connectionsMax: number | undefined
+  readonly connectionsPerAddress: number
+  readonly slowClientSeconds: number
   readonly eventDays: number
   readonly auditDays: number
   readonly trustedProxies: NetworkList
@@ -117,6 +121,12 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
       text('ROOKERY_WEBHOOK_ALLOW_NETWORKS'),
     ),
     feedClientsPerAddress: number('ROOKERY_FEED_CLIENTS_PER_ADDRESS', 1, 10_000),
+    connectionsMax:
+      optional('ROOKERY_CONNECTIONS_MAX') === undefined
+        ? undefined
+        : number('ROOKERY_CONNECTIONS_MAX', 10, 1_000_000),
+    connectionsPerAddress: number('ROOKERY_CONNECTIONS_PER_ADDRESS', 1, 1_000_000),
+    slowClientSeconds: number('ROOKERY_SLOW_CLIENT_SECONDS', 1, 3600),
     eventDays: number('ROOKERY_EVENT_DAYS', 1, 3650),
     auditDays: number('ROOKERY_AUDIT_DAYS', 1, 36_500),
     trustedProxies: parseProxies(text('ROOKERY_TRUSTED_PROXIES')),

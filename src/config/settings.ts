@@ -68,6 +68,24 @@ export const SETTINGS = [
       'Maximum clients of one address that wait for events at the same time, for each process',
   },
   {
+    name: 'ROOKERY_CONNECTIONS_MAX',
+    default: '',
+    description:
+      'Maximum open connections of one process; by default as many as its limit of open files allows, and at most 20000',
+  },
+  {
+    name: 'ROOKERY_CONNECTIONS_PER_ADDRESS',
+    default: '1000',
+    description:
+      'Maximum open connections of one address (IPv6: one /64), besides its clients of the feed, and never more than half of all; behind a trusted proxy, open requests of one client',
+  },
+  {
+    name: 'ROOKERY_SLOW_CLIENT_SECONDS',
+    default: '30',
+    description:
+      'Time after which a client that sends a body or reads a response with less than 1 KiB a second is cut off',
+  },
+  {
     name: 'ROOKERY_EVENT_DAYS',
     default: '30',
     description: 'Days for which events and their delivery log are kept',

@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import Koa from 'koa'
+import { clientNetwork, unmapAddress } from '../networks/networks.ts'
 import { badRequest } from '../oci/errors.ts'
 import { type AuthorizationDeps, runAuthorized } from './authorize.ts'
 import { awaitPipelineTurn, closeAfterUnconsumedBody } from './connections.ts'
 import { answerError } from './errors.ts'
+import type { InFlightRequests } from './in-flight.ts'
 import { Matcher } from './matcher.ts'
 import { assertNotFromAnotherSite } from './other-sites.ts'
 import { assertUnambiguous } from './request-line.ts'
@@ -32,8 +34,8 @@ export type AppOptions = {
   reportError(error: unknown, requestId: string): void
   /** Sets the headers that every response has. */
   setHeaders(res: ServerResponse): void
-  /** Counts the requests that are being answered. */
-  inFlight: { begin(): void; end(): void }
+  /** Counts the requests that are being answered, also by client behind a proxy. */
+  inFlight: InFlightRequests
   /** Returns the client's address, behind trusted proxies. */
   addressOf(ctx: RouteContext): string
 }
@@ -68,6 +70,7 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
   const address = options.addressOf(ctx)
   let route = 'unmatched'
   options.setHeaders(ctx.res)
+  let proxied: string | undefined
   ctx.res.setHeader('X-Request-Id', requestId)
   let path = ''
   try {
@@ -75,6 +78,11 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
     path = pathOf(ctx)
     if (path.startsWith('/v2')) {
       ctx.res.setHeader('Docker-Distribution-API-Version', 'registry/2.0')
+    }
+    if (isForwarded(ctx, address)) {
+      const client = clientNetwork(address)
+      options.inFlight.beginOf(client)
+      proxied = client
     }
     const matched = matcher.match(ctx.method, path)
     route = matched.route.path
@@ -85,6 +93,7 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
   } catch (error) {
     answerError(ctx, error, requestId, options.reportError)
   }
+  if (proxied !== undefined) options.inFlight.endOf(proxied)
   closeAfterUnconsumedBody(ctx.req, ctx.res)
   const { caller } = ctx.state
   options.observe({
@@ -98,6 +107,12 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
     actor: caller === undefined || caller.kind === 'anonymous' ? undefined : caller.actor,
     isWrite: !READS.has(ctx.method),
   })
+}
+
+/** True when a trusted proxy sent the request for a client. */
+function isForwarded({ req }: RouteContext, address: string): boolean {
+  const { 'x-forwarded-for': chain, forwarded = chain } = req.headers
+  return forwarded !== undefined && address !== unmapAddress(req.socket.remoteAddress ?? '')
 }
 
 /** Throws REQUEST_INVALID for a request target that is neither a path nor a URL. */

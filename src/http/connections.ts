@@ -5,13 +5,14 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http'
-import { Server as NetServer, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { expectContinue } from './request-body.ts'
 import { INERT_HEADER_LINES } from './response-headers.ts'
 
 // Bearer tokens, which headers carry, can be long.
 const HEADER_BYTES_MAX = 64 * 1024
 const HEADERS_MILLISECONDS_MAX = 15_000
+const HEADERS_CHECK_MILLISECONDS = 5_000
 // Longer than load balancers keep connections, so that they close first.
 const KEEP_ALIVE_MILLISECONDS = 75_000
 // A body or a response may take hours, but data must flow.
@@ -29,6 +30,7 @@ export function createHttpServer(listener: RequestListener): Server {
     {
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: HEADERS_MILLISECONDS_MAX,
+      connectionsCheckingInterval: HEADERS_CHECK_MILLISECONDS,
       // The default cuts uploads after five minutes.
       requestTimeout: 0,
       keepAliveTimeout: KEEP_ALIVE_MILLISECONDS,
@@ -62,15 +64,61 @@ function refuseMalformed(error: Error & { code?: string }, socket: Socket): void
     '400 Bad Request',
     'the request is not well-formed HTTP/1.1',
   ]
-  const body = JSON.stringify({ errors: [{ code: 'REQUEST_INVALID', message }] })
-  const headers = [
+  socket.end(rawResponse(status, 'REQUEST_INVALID', message))
+}
+
+/** A response with the spec's JSON, as bytes, for connections that no route sees. */
+function rawResponse(
+  status: string,
+  code: string,
+  message: string,
+  headers: string[] = [],
+): string {
+  const body = JSON.stringify({ errors: [{ code, message }] })
+  const lines = [
     `HTTP/1.1 ${status}`,
     'Connection: close',
     'Content-Type: application/json',
     `Content-Length: ${body.length}`,
     ...INERT_HEADER_LINES,
+    ...headers,
   ]
-  socket.end(`${headers.join('\r\n')}\r\n\r\n${body}`)
+  return `${lines.join('\r\n')}\r\n\r\n${body}`
+}
+
+const REFUSALS = {
+  client: rawResponse(
+    '429 Too Many Requests',
+    'TOOMANYREQUESTS',
+    'this address has too many open connections, try again',
+    ['Retry-After: 5'],
+  ),
+  total: rawResponse(
+    '503 Service Unavailable',
+    'UNAVAILABLE',
+    'the registry has too many open connections, try again',
+    ['Retry-After: 5'],
+  ),
+}
+const REFUSED_LINGER_MILLISECONDS_MAX = 500
+/** Refused connections that are open at once, so that their clients can read the response. */
+const REFUSED_MAX = 32
+
+let refused = 0
+
+/** Answers a new connection over a limit, and closes it without reading requests. */
+export function refuseConnection(socket: Socket, limit: keyof typeof REFUSALS): void {
+  socket.on('error', () => {})
+  if (refused >= REFUSED_MAX) {
+    socket.resetAndDestroy()
+    return
+  }
+  refused += 1
+  socket.once('close', () => {
+    refused -= 1
+  })
+  socket.write(REFUSALS[limit])
+  linger(socket, REFUSED_LINGER_MILLISECONDS_MAX)
 }
 
 /**
@@ -82,14 +130,16 @@ function refuseMalformed(error: Error & { code?: string }, socket: Socket): void
 export function closeAfterUnconsumedBody(req: IncomingMessage, res: ServerResponse): void {
   if (req.complete || !hasBody(req)) return
   if (!res.headersSent) res.setHeader('Connection', 'close')
-  const { socket } = req
+  // A request whose body failed has no socket any more, so this takes the socket of the response.
+  const { socket } = res
+  if (socket === null) return
   // Node calls this after the last response of a connection.
   socket.destroySoon = () => {}
-  res.once('finish', () => linger(socket))
+  res.once('finish', () => linger(socket, LINGER_MILLISECONDS_MAX))
 }
 
-function linger(socket: Socket): void {
-  const timer = setTimeout(() => socket.destroy(), LINGER_MILLISECONDS_MAX).unref()
+function linger(socket: Socket, millisecondsMax: number): void {
+  const timer = setTimeout(() => socket.destroy(), millisecondsMax).unref()
   let left = LINGER_BYTES_MAX
   // The rest is not parsed as requests.
   socket.removeAllListeners('data')
@@ -129,54 +179,4 @@ export async function awaitPipelineTurn(
       resolve(true)
     })
   })
-}
-
-/** The open connections and their unanswered requests, for a graceful shutdown. */
-export class Connections {
-  readonly #server: Server
-  /** The number of unanswered requests by connection. */
-  readonly #unanswered = new Map<Socket, number>()
-  #draining = false
-
-  constructor(server: Server) {
-    this.#server = server
-    server.on('connection', (socket: Socket) => {
-      this.#unanswered.set(socket, 0)
-      socket.once('close', () => this.#unanswered.delete(socket))
-    })
-    for (const event of ['request', 'checkContinue']) {
-      server.prependListener(event, (req: IncomingMessage, res: ServerResponse) => {
-        this.#count(req.socket, 1)
-        // Announces the shutdown to a client that keeps the connection alive.
-        if (this.#draining) res.setHeader('Connection', 'close')
-        res.once('close', () => {
-          this.#count(req.socket, -1)
-          if (this.#draining) this.#closeIdle()
-        })
-      })
-    }
-  }
-
-  /** Accepts no new connections, waits for requests up to the limit, and closes the remaining connections. */
-  async drain(milliseconds: number): Promise<void> {
-    this.#draining = true
-    // `close` of the HTTP server would close connections whose response is on its way, as idle ones.
-    const closed = new Promise<void>((resolve) => {
-      NetServer.prototype.close.call(this.#server, () => resolve())
-    })
-    this.#closeIdle()
-    const timer = setTimeout(() => this.#server.closeAllConnections(), milliseconds)
-    await closed
-    clearTimeout(timer)
-  }
-
-  #count(socket: Socket, change: number): void {
-    const count = this.#unanswered.get(socket)
-    if (count !== undefined) this.#unanswered.set(socket, count + change)
-  }
-
-  /** Closes idle connections, also those without a complete request, for which Node would wait. */
-  #closeIdle(): void {
-    for (const [socket, count] of this.#unanswered) if (count === 0) socket.destroySoon()
-  }
 }

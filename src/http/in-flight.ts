@@ -1,7 +1,18 @@
-/** Counts the requests that are being answered, so that a shutdown can wait for them. */
+import { RegistryError } from '../oci/errors.ts'
+
+const RETRY_SECONDS = 5
+
+/** Counts the requests that are being answered: in total, for a shutdown, and of each client behind a proxy. */
 export class InFlightRequests {
+  readonly #perClientMax: number
+  readonly #byClient = new Map<string, number>()
   #count = 0
   #idle: (() => void)[] = []
+
+  /** `perClientMax` limits the requests of one client behind a proxy, which shares its connections. */
+  constructor(perClientMax: number) {
+    this.#perClientMax = perClientMax
+  }
 
   begin(): void {
     this.#count += 1
@@ -23,5 +34,23 @@ export class InFlightRequests {
         resolve()
       })
     })
+  }
+
+  /** Counts a request of a client behind a proxy. Throws TOOMANYREQUESTS above the limit. */
+  beginOf(client: string): void {
+    const count = this.#byClient.get(client) ?? 0
+    if (count >= this.#perClientMax) {
+      throw new RegistryError('TOOMANYREQUESTS', undefined, {
+        message: `${client} already has ${count} open requests, try again`,
+        retryAfterSeconds: RETRY_SECONDS,
+      })
+    }
+    this.#byClient.set(client, count + 1)
+  }
+
+  endOf(client: string): void {
+    const left = (this.#byClient.get(client) ?? 1) - 1
+    if (left === 0) this.#byClient.delete(client)
+    else this.#byClient.set(client, left)
   }
 }

@@ -24,6 +24,7 @@ const OWN_ERRORS = {
   REQUEST_INVALID: [400, 'malformed request'],
   PATH_UNKNOWN: [404, 'path unknown to registry'],
   NOT_FOUND: [404, 'not found'],
+  REQUEST_TIMEOUT: [408, 'the request did not arrive in time'],
   CONFLICT: [409, 'the request conflicts with the current state'],
   GONE: [410, 'no longer available'],
   PRECONDITION_FAILED: [412, 'the precondition of the request does not hold'],

@@ -2,12 +2,15 @@ import type { Config } from '../config/config.ts'
 import { clientAddress, clientBaseUrl, publicBaseUrl } from '../http/addresses.ts'
 import { createApp } from '../http/app.ts'
 import { ConnectionLimit } from '../http/connection-limit.ts'
-import { Connections, createHttpServer } from '../http/connections.ts'
+import { createHttpServer } from '../http/connections.ts'
 import { InFlightRequests } from '../http/in-flight.ts'
+import { OpenConnections, type OpenConnectionsOptions } from '../http/open-connections.ts'
 import { responseHeaders } from '../http/response-headers.ts'
 import type { RouteContext } from '../http/route.ts'
 import { type AuthServices, allRoutes } from '../http/routes.ts'
+import { clientNetwork, unmapAddress } from '../networks/networks.ts'
 import type { CleanupStack } from './cleanup.ts'
+import { connectionLimits } from './connection-limits.ts'
 import type { EventPipeline } from './events.ts'
 import { listen } from './listen.ts'
 import type { Log } from './log.ts'
@@ -40,11 +43,20 @@ export async function startHttp(
   log: Log,
   cleanup: CleanupStack,
 ): Promise<string> {
-  const inFlight = new InFlightRequests()
+  const limits = await connectionLimits(config)
+  const inFlight = new InFlightRequests(limits.perClient)
   const feedConnections = new ConnectionLimit(config.feedClientsPerAddress)
   deps.metrics.registerFeedClients(() => feedConnections.count)
   const server = createHttpServer(buildApp(deps, inFlight, feedConnections, config, log).callback())
-  const connections = new Connections(server)
+  const connections = new OpenConnections(server, {
+    limits,
+    clientOf: ({ remoteAddress = '' }) => {
+      const address = unmapAddress(remoteAddress)
+      return config.trustedProxies.has(address) ? undefined : clientNetwork(address)
+    },
+    onCut: cutReporter(deps.metrics, log),
+  })
+  deps.metrics.registerConnections(() => connections.count)
   const url = await listen(server, config.listen)
   cleanup.defer(async () => {
     feedConnections.close()
@@ -52,6 +64,23 @@ export async function startHttp(
     await inFlight.waitUntilIdle(HANDLERS_MILLISECONDS_MAX)
   })
   return url
+}
+
+const LIMIT_WARNING_MILLISECONDS = 60_000
+
+/** Counts connections that were refused or closed, and warns about limits, at most once a minute. */
+function cutReporter(metrics: Metrics, log: Log): OpenConnectionsOptions['onCut'] {
+  let warnedAt = Number.NEGATIVE_INFINITY
+  return (reason, client) => {
+    metrics.cut(reason)
+    if (reason !== 'client-limit' && reason !== 'total-limit') return
+    if (performance.now() - warnedAt < LIMIT_WARNING_MILLISECONDS) return
+    warnedAt = performance.now()
+    log.warn(
+      { client, reason },
+      'connections are refused; if the client is a proxy, name it in ROOKERY_TRUSTED_PROXIES',
+    )
+  }
 }
 
 function buildApp(

@@ -8,6 +8,10 @@ export type Metrics = {
   attempted(outcome: string): void
   /** Registers the number of feed clients, which is read at every scrape. */
   registerFeedClients(count: () => number): void
+  /** Registers the number of open connections, which is read at every scrape. */
+  registerConnections(count: () => number): void
+  /** Counts a connection that was refused or closed early, by reason such as `slow-body`. */
+  cut(reason: string): void
   render(): Promise<{ contentType: string; text: string }>
 }
 
@@ -49,7 +53,24 @@ export function createMetrics(version: string): Metrics {
     labelNames: ['outcome'] as const,
     registers: [registry],
   })
+  const cuts = new Counter({
+    name: 'rookery_connections_cut_total',
+    help: 'Connections that were refused or closed early, by reason.',
+    labelNames: ['reason'] as const,
+    registers: [registry],
+  })
   return {
+    cut: (reason) => cuts.inc({ reason }),
+    registerConnections(count) {
+      new Gauge({
+        name: 'rookery_connections',
+        help: 'Open connections.',
+        registers: [registry],
+        collect() {
+          this.set(count())
+        },
+      })
+    },
     sequenced: (count) => events.inc(count),
     attempted: (outcome) => attempts.inc({ outcome }),
     registerFeedClients(count) {
