@@ -78,7 +78,7 @@ async function expectServed(): Promise<void> {
   expect(performance.now() - startedAt).toBeLessThan(2_000)
 }
 
-it('a body that stops arriving is answered with 408, whatever the route', async () => {
+it('a body that stops arriving is answered with 408 on every kind of route', async () => {
   const authorization = { Authorization: basic(registry.password) }
   const start = await registry.request('/v2/slow/test/blobs/uploads/', { method: 'POST' })
   const upload = start.headers.get('location') ?? ''
@@ -102,7 +102,7 @@ it('a body that stops arriving is answered with 408, whatever the route', async 
     expect(answer, routes[index]?.[1]).toMatch(/^HTTP\/1\.1 408 /)
     expect(answer).toContain('REQUEST_TIMEOUT')
   }
-  // The upload can go on.
+  // The upload can continue.
   const next = await registry.request(upload, { method: 'PATCH', body: 'whole' })
   expect(next.status).toBe(202)
 }, 30_000)
