@@ -24,6 +24,8 @@ export type SessionRequest = Omit<HttpRequest, 'headers'> & {
   readonly subject: string
   /** Statuses of 400 and more that are not an error. */
   readonly accept?: readonly number[]
+  /** True for a body that only the registry may read: a redirect to another host is refused. */
+  readonly isSecret?: boolean
 }
 
 /** Sends requests to one registry: with its login, renewed once a request, and along its redirects. */
@@ -45,10 +47,19 @@ export class AuthorizedSession {
     this.#authorizer = new Authorizer(this.#transport, address, login, scope)
   }
 
-  /** A URL of the registry. Path and query are percent-encoded already. */
+  /** A URL of the registry. Path and query are percent-encoded already. Throws RegistryResponseError for another host. */
   url(path: string): URL {
+    // With another beginning, such as `@`, the path would become a part of the host.
+    if (path.startsWith('/')) return new URL(`${this.#base}${path}`)
+    throw new RegistryResponseError(
+      `${this.address.host} names "${path.slice(0, 160)}" as a path, which must begin with a slash`,
+      { status: 200 },
+    )
+  }
+
+  get #base(): string {
     const { host, plainHttp } = this.address
-    return new URL(`${plainHttp ? 'http' : 'https'}://${apiHost(host)}${path}`)
+    return `${plainHttp ? 'http' : 'https'}://${apiHost(host)}`
   }
 
   /** Parses a response's Location. Throws RegistryResponseError when it is missing or malformed. */
@@ -60,7 +71,14 @@ export class AuthorizedSession {
         { status: response.status },
       )
     }
-    return this.#keepTls(new URL(location, response.url), response.url)
+    const next = new URL(location, response.url)
+    if (!/^https?:$/.test(next.protocol)) {
+      throw new RegistryResponseError(
+        `${response.url.host} redirects ${subject} to a ${next.protocol} URL, which must be https://: it is misconfigured`,
+        { status: response.status },
+      )
+    }
+    return this.#keepTls(next, response)
   }
 
   /** Sends once. Throws RegistryResponseError for 400 and more, and RegistryUnreachableError. */
@@ -79,7 +97,8 @@ export class AuthorizedSession {
   async #authorized(request: SessionRequest): Promise<HttpResponse> {
     const before = this.#authorizer.header
     const response = await this.#sendFollowingRedirects(request, before)
-    if (response.status !== 401) return response
+    // The login is for the registry: another host that a redirect or a Location named gets none.
+    if (response.status !== 401 || !this.#isOwn(response.url)) return response
     const challenges = parseChallenges(response.header('www-authenticate') ?? '')
     const header = await this.#authorizer.renew(challenges, before)
     if (header === undefined) return response
@@ -113,6 +132,12 @@ export class AuthorizedSession {
           { status: response.status },
         )
       }
+      if (request.isSecret === true && !this.#isOwn(next)) {
+        throw new RegistryResponseError(
+          `${this.address.host} redirects ${request.subject} to ${next.origin}, which must not get its content: name that registry itself`,
+          { status: response.status },
+        )
+      }
       url = next
     }
     throw new RegistryResponseError(
@@ -122,7 +147,7 @@ export class AuthorizedSession {
   }
 
   #isOwn({ origin }: URL): boolean {
-    return origin === this.url('/').origin
+    return origin === new URL(this.#base).origin
   }
 
   /**
@@ -130,14 +155,14 @@ export class AuthorizedSession {
    * Location with http:// for their own host: it is read as https://. Other hosts without TLS are
    * refused.
    */
-  #keepTls(next: URL, from: URL): URL {
+  #keepTls(next: URL, { url: from, status }: HttpResponse): URL {
     if (from.protocol !== 'https:' || next.protocol !== 'http:') return next
     if (next.hostname === from.hostname && (next.port === '' || next.port === from.port)) {
       return new URL(`${next.pathname}${next.search}`, from)
     }
     throw new RegistryResponseError(
       `${from.host} redirects to ${next.origin}, which has no TLS: it is misconfigured`,
-      { status: 502 },
+      { status },
     )
   }
 }

@@ -72,6 +72,7 @@ export class RegistryApi {
       method,
       url: this.#session.url(path),
       subject,
+      isSecret: true,
       headers: {
         ...(bytes === undefined ? {} : { 'content-type': 'application/json' }),
         ...headers,
