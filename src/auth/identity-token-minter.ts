@@ -28,17 +28,21 @@ export class IdentityTokenMinter {
     this.#now = now
   }
 
-  /** Returns a token for `audience`, the same for some minutes. Throws UNAVAILABLE without a signing key. */
-  async mint(audience: string, subject: string): Promise<string> {
+  /** Returns a token for `audience` with these claims, the same for some minutes. Throws UNAVAILABLE without a signing key. */
+  async mint(
+    audience: string,
+    subject: string,
+    claims: Readonly<Record<string, string>> = {},
+  ): Promise<string> {
     const key = this.#keys.signingKey()
-    const cacheKey = JSON.stringify([audience, subject])
+    const cacheKey = JSON.stringify([audience, subject, claims])
     const now = this.#now()
     const cached = this.#minted.get(cacheKey)
     if (cached !== undefined && cached.kid === key.kid && now < cached.freshUntil) {
       return cached.token
     }
     const seconds = Math.floor(now / 1000)
-    const token = await new SignJWT({})
+    const token = await new SignJWT({ ...claims })
       .setProtectedHeader({ alg: key.algorithm, kid: key.kid, typ: 'JWT' })
       .setIssuer(this.#issuer.url)
       .setAudience(audience)

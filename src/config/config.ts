@@ -4,6 +4,7 @@ import {
   NO_NETWORKS,
   parseNetworks,
 } from '../networks/networks.ts'
+import { type Glob, parseClaimGlob } from '../oci/glob.ts'
 import {
   PASSWORD_CHARACTERS_MIN,
   S3_PART_BYTES,
@@ -29,6 +30,7 @@ export type Config = {
   readonly tokenSeconds: number
   readonly oidcAllowNetworks: readonly string[]
   readonly webhookAllowNetworks: readonly string[]
+  readonly webhookAudiences: readonly Glob[]
   readonly feedClientsPerAddress: number
   /** Undefined: follows from the limit of file descriptors. */
   readonly connectionsMax: number | undefined
@@ -120,6 +122,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
       'ROOKERY_WEBHOOK_ALLOW_NETWORKS',
       text('ROOKERY_WEBHOOK_ALLOW_NETWORKS'),
     ),
+    webhookAudiences: parseAudiences(text('ROOKERY_WEBHOOK_AUDIENCES')),
     feedClientsPerAddress: number('ROOKERY_FEED_CLIENTS_PER_ADDRESS', 1, 10_000),
     connectionsMax:
       optional('ROOKERY_CONNECTIONS_MAX') === undefined
@@ -279,6 +282,21 @@ function parseNetworkList(name: SettingName, text: string): string[] {
   const problem = findNetworkProblem(entries)
   if (problem !== undefined) throw new ConfigError(`${name}: ${problem}`)
   return entries
+}
+
+function parseAudiences(text: string): Glob[] {
+  const entries = text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+  return entries.map((entry) => {
+    try {
+      return parseClaimGlob(entry)
+    } catch (cause) {
+      const problem = 'an audience has at most 255 characters'
+      throw new ConfigError(`ROOKERY_WEBHOOK_AUDIENCES: ${problem}`, { cause })
+    }
+  })
 }
 
 function parseProxies(text: string): NetworkList {

@@ -62,6 +62,12 @@ export const SETTINGS = [
       'Internal addresses or networks, separated by commas, to which webhooks may be sent, also over http',
   },
   {
+    name: 'ROOKERY_WEBHOOK_AUDIENCES',
+    default: '',
+    description:
+      'Audiences, or patterns with *, separated by commas, that webhooks of other owners than administrators may name in identity tokens',
+  },
+  {
     name: 'ROOKERY_FEED_CLIENTS_PER_ADDRESS',
     default: '100',
     description:

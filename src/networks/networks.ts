@@ -27,6 +27,12 @@ export function isInNetwork(address: IpAddress, [network, bits]: Network): boole
   return address.kind() === network.kind() && address.match(network, bits)
 }
 
+/**
+ * Addresses that look public and belong to the network of a cloud: Azure's platform, with its metadata and key service.
+ * The metadata addresses of other clouds are link-local, shared (100.64.0.0/10), reserved or unique local addresses.
+ */
+const CLOUD_PLATFORMS: ReadonlySet<string> = new Set(['168.63.129.16'])
+
 // All other IPv6 networks are not public: loopback, mapped and translated IPv4, private networks, links.
 const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3')
 
@@ -36,7 +42,7 @@ const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3')
  */
 export function isPublicAddress(address: IpAddress): boolean {
   if (address.range() !== 'unicast') return false
-  if (address instanceof ipaddr.IPv4) return true
+  if (address instanceof ipaddr.IPv4) return !CLOUD_PLATFORMS.has(address.toString())
   return address.zoneId === undefined && address.match(GLOBAL_UNICAST) && !isIsatap(address)
 }
 

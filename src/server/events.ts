@@ -60,6 +60,7 @@ export function buildEventPipeline(
   const logError = (message: string) => (error: unknown) => log.error({ err: error }, message)
   const cache = new WebhookCache(db, masterKey)
   const client = createWebhookClient(config)
+  const audiences = config.webhookAudiences
   cleanup.defer(() => client.close())
   const sequencer = new Sequencer({
     db,
@@ -77,6 +78,7 @@ export function buildEventPipeline(
     db,
     webhooks: cache,
     client,
+    audiences,
     identityTokens: new IdentityTokenMinter(keys, issuer),
     userAgent: `Rookery/${VERSION}`,
     onOutcome: (outcome) => metrics.attempted(outcome),
@@ -93,7 +95,10 @@ export function buildEventPipeline(
   return {
     sequencer,
     feed,
-    webhooks: new Webhooks({ db, masterKey, issuer, client, onCommitted: () => sequencer.poke() }),
+    webhooks: new Webhooks({
+      ...{ db, masterKey, issuer, client, audiences },
+      onCommitted: () => sequencer.poke(),
+    }),
     webhookDeliveries: new WebhookDeliveries({ db, onDue: () => worker.poll() }),
     start() {
       sequencer.start()

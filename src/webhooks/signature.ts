@@ -70,6 +70,7 @@ const RESERVED: ReadonlySet<string> = new Set([
   'accept-encoding',
   'authorization',
   'connection',
+  'cookie',
   'expect',
   'forwarded',
   'host',
@@ -84,6 +85,8 @@ const RESERVED: ReadonlySet<string> = new Set([
   'x-signature',
   'x-webhook-secret',
 ])
+/** Services that give credentials to machines of a cloud require such a header, so that a URL alone gets none. */
+const METADATA_HEADER = /^(?:metadata$|metadata-|x-aws-|x-google-|x-metadata-|x-identity-|x-ms-)/
 const RESERVED_PREFIX = /^(?:content-|proxy-|webhook-|x-forwarded-)/
 
 /** True for a name that a custom header may have: neither the registry nor HTTP sets it. */
@@ -92,7 +95,8 @@ export function isCustomHeader(name: string): boolean {
   return (
     /^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$/.test(lower) &&
     !RESERVED.has(lower) &&
-    !RESERVED_PREFIX.test(lower)
+    !RESERVED_PREFIX.test(lower) &&
+    !METADATA_HEADER.test(lower)
   )
 }
 

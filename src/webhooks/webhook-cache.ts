@@ -50,6 +50,7 @@ function webhookOf(row: CachedWebhookRow, secrets: WebhookSecrets | undefined): 
   return {
     id: row.id,
     name: row.name,
+    identity: row.identity,
     url: row.url,
     filter: { repositories, tags, types },
     format: row.format as WebhookFormat,

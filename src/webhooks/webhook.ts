@@ -36,6 +36,8 @@ export type WebhookOwner = {
 export type Webhook = {
   readonly id: number
   readonly name: string
+  /** A UUID: the subject of its identity tokens. */
+  readonly identity: string
   readonly url: string
   readonly filter: EventFilter
   readonly format: WebhookFormat

@@ -119,6 +119,7 @@ export class DeliveryFixture {
       webhooks: new WebhookCache(this.db, this.#masterKey),
       client: this.outgoingClient(),
       identityTokens: new IdentityTokenMinter(this.#keys, issuer),
+      audiences: [],
       userAgent: 'Rookery/test',
       pollMilliseconds: POLL_MILLISECONDS,
       retrySeconds: [0, 0.05, 0.05],

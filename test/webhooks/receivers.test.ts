@@ -85,7 +85,7 @@ const secret = newSigningSecret()
 const other = newSigningSecret()
 const id = randomUUID()
 const audience = 'https://flux.example'
-const isDeploy = ({ sub }: Record<string, unknown>) => /^webhook:hook-\d+$/.test(String(sub))
+const isDeploy = ({ sub }: Record<string, unknown>) => /^webhook:[0-9a-f-]{36}$/.test(String(sub))
 
 it.each<[string, () => ReceiverRule, string, Webhook, number]>([
   ['Flux, generic', () => fluxGeneric(token), fluxPath(token), {}, 200],

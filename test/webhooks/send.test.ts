@@ -143,7 +143,9 @@ it('a webhook with an audience sends a token for it, and the log masks it', asyn
   expect(decodeJwt(authorization.slice('Bearer '.length))).toMatchObject({
     aud: 'https://deploy.example',
     iss: 'https://registry.example.org',
-    sub: `webhook:${webhook.name}`,
+    sub: expect.stringMatching(/^webhook:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/),
+    webhook: webhook.name,
+    owner: 'operator',
   })
   await fixture.waitForDelivery(webhook, event, { state: 'delivered' })
   const [attempt] = await fixture.attempts(webhook, event)

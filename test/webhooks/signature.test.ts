@@ -18,6 +18,7 @@ function webhookWith({ secrets, ...more }: Options): Webhook {
   return {
     id: 1,
     name: 'deploy',
+    identity: '6f2c1f6e-5b0e-4c35-9d0c-6a3c8f0b9a11',
     url: 'https://receiver.example/hook',
     filter: { types: [], repositories: [], tags: null },
     format: 'cloudevents',

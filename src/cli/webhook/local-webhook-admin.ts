@@ -19,7 +19,10 @@ export function withLocalWebhookAdmin(
       // The running registry polls for due deliveries every second.
       const onCommitted = () => {}
       const { db } = state
-      const webhooks = new Webhooks({ db, masterKey, issuer, client, onCommitted })
+      const webhooks = new Webhooks({
+        ...{ db, masterKey, issuer, client, onCommitted },
+        audiences: config.webhookAudiences,
+      })
       return await work(adminOf(webhooks, new WebhookDeliveries({ db, onDue: onCommitted })))
     } finally {
       client.close()

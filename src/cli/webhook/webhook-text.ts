@@ -48,10 +48,10 @@ function requestText({
   coalesceTags,
   authentication,
 }: WebhookView): string {
-  const { authorization, webhookSecret, oidcAudience } = authentication
+  const { authorization, webhookSecret, oidcAudience, oidcSubject } = authentication
   const named = [
     ...(authorization ? ['Authorization'] : []),
-    ...(oidcAudience === null ? [] : [`a token for ${oidcAudience}`]),
+    ...(oidcAudience === null ? [] : [`a token of ${oidcSubject} for ${oidcAudience}`]),
     ...(webhookSecret ? ['X-Webhook-Secret'] : []),
     ...Object.keys(headers),
   ]

@@ -24,6 +24,8 @@ export const TABLE_NAMES = [
   'tag_history',
   'credentials',
   'trust_policies',
+  // Without them, a restored registry would accept identity tokens of the last hours once more.
+  'used_identity_tokens',
   'audit',
   'webhooks',
   'feed',
@@ -53,7 +55,6 @@ export const EXCLUDED_TABLES: readonly string[] = [
   'signing_keys',
   'upload_urls',
   'uploads',
-  'used_identity_tokens',
   'webhook_changes',
   'webhook_health',
 ]

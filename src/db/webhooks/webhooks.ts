@@ -37,6 +37,8 @@ export type CachedWebhookRow = Omit<
 > & {
   readonly id: number
   readonly name: string
+  /** A UUID: the subject of its identity tokens. */
+  readonly identity: string
 }
 
 /** A webhook with its health. */
@@ -61,7 +63,7 @@ const WRITTEN_COLUMNS = `url, repositories, tags, types, format, signatures, oid
   description, max_age_seconds, coalesce_tags, secrets_jwe, state, disabled_reason, owner_name,
   owner_origin, owner_grants`
 
-const CACHED_COLUMNS = `w.id, w.name, w.url, w.repositories, w.tags, w.types, w.format, w.signatures,
+const CACHED_COLUMNS = `w.id, w.name, w.identity, w.url, w.repositories, w.tags, w.types, w.format, w.signatures,
   w.oidc_audience as "oidcAudience", w.headers, w.max_age_seconds as "maxAgeSeconds",
   w.coalesce_tags as "coalesceTags", w.secrets_jwe as "secretsJwe", w.state,
   w.owner_origin as "ownerOrigin", w.owner_grants as "ownerGrants"`
@@ -213,6 +215,16 @@ export async function countWebhooks(
     [ownerOrigin],
   )
   return rows[0] ?? { all: 0, owned: 0 }
+}
+
+/** Gives a locked webhook another identity, because its identity tokens go to another server now. */
+export async function renewWebhookIdentity(tx: Transaction, id: number): Promise<void> {
+  await tx.query(
+    `update webhooks
+        set identity = gen_random_uuid()
+      where id = $1`,
+    [id],
+  )
 }
 
 /** Disables a webhook until a user resumes it. Returns false when it is disabled already. */

@@ -4,11 +4,14 @@ import type { AttemptRow } from '../../db/webhooks/deliveries.ts'
 import type { ClaimedDelivery } from '../../db/webhooks/delivery-claims.ts'
 import { CLOUD_EVENT_TYPE } from '../../events/cloud-event.ts'
 import { DOCKER_EVENTS_TYPE, renderDockerEnvelope } from '../../events/docker-envelope.ts'
+import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
 import type { GuardedClient, OutgoingResponse } from '../../outgoing/client.ts'
 import { signedHeaders } from '../signature.ts'
 import type { Webhook } from '../webhook.ts'
 
 export type SendOptions = {
+  /** Patterns of the audiences that webhooks of other owners than administrators may name. */
+  readonly audiences: readonly Glob[]
   readonly client: GuardedClient
   readonly identityTokens: IdentityTokenMinter
   readonly userAgent: string
@@ -27,7 +30,7 @@ const GONE = 410
 
 /** Sends an event once. Failures of the receiver, the network and the guard are results, not exceptions. */
 export async function send(
-  { client, identityTokens, userAgent }: SendOptions,
+  { client, identityTokens, userAgent, audiences }: SendOptions,
   webhook: Webhook,
   delivery: ClaimedDelivery,
   signal: AbortSignal,
@@ -51,9 +54,7 @@ export async function send(
   try {
     const isDocker = webhook.format === 'docker'
     const body = isDocker ? renderDockerEnvelope(delivery.body) : delivery.body
-    const { oidcAudience, name } = webhook
-    const identityToken =
-      oidcAudience === null ? undefined : await identityTokens.mint(oidcAudience, `webhook:${name}`)
+    const identityToken = await identityTokenOf(webhook, identityTokens, audiences)
     headers = {
       ...webhook.headers,
       'content-type': isDocker ? DOCKER_EVENTS_TYPE : CLOUD_EVENT_TYPE,
@@ -75,6 +76,23 @@ export async function send(
     return done({ outcome: 'failed', error: oneLine(message) }, undefined)
   }
 }
+
+async function identityTokenOf(
+  { oidcAudience, identity, name, owner }: Webhook,
+  identityTokens: IdentityTokenMinter,
+  audiences: readonly Glob[],
+): Promise<string | undefined> {
+  if (oidcAudience === null) return undefined
+  // The list may have changed after the webhook was written.
+  if (owner.grants !== null && !matchesAnyGlob(audiences, oidcAudience)) {
+    throw new Error('the audience of the identity token is not in ROOKERY_WEBHOOK_AUDIENCES')
+  }
+  const claims = { webhook: name, owner: owner.origin ?? OPERATOR_OWNER }
+  return identityTokens.mint(oidcAudience, `webhook:${identity}`, claims)
+}
+
+/** The owner in identity tokens of webhooks that the operator's commands or the first administrator wrote. */
+const OPERATOR_OWNER = 'operator'
 
 function outcomeOf({ status }: OutgoingResponse): Pick<AttemptResult, 'outcome' | 'error'> {
   if (status >= 200 && status < 300) return { outcome: 'delivered', error: null }

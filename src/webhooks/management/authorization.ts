@@ -8,7 +8,7 @@ import {
   type WebhookSettings,
 } from '../../db/webhooks/webhooks.ts'
 import { conflict, denied, notFound } from '../../oci/errors.ts'
-import { coversGlob, type Glob } from '../../oci/glob.ts'
+import { coversGlob, type Glob, matchesAnyGlob } from '../../oci/glob.ts'
 import type { Requester } from './types.ts'
 
 /** Webhooks that one credential or trust policy may own. Administrators share the limit of the registry. */
@@ -48,6 +48,22 @@ export function assertCanWrite({ grants }: Requester, { repositories, types }: S
       { field: 'repositories', value: glob },
     )
   }
+}
+
+/**
+ * Throws DENIED unless the requester is an administrator or the audience is listed: the registry vouches for the webhook
+ * to any server that trusts its tokens.
+ */
+export function assertAudienceAllowed(
+  { grants }: Requester,
+  audience: string | null,
+  audiences: readonly Glob[],
+): void {
+  if (grants === null || audience === null || matchesAnyGlob(audiences, audience)) return
+  throw denied(
+    'this audience is not listed: the operator adds it to ROOKERY_WEBHOOK_AUDIENCES, or an administrator makes the webhook',
+    { field: 'authentication.oidcAudience', value: audience },
+  )
 }
 
 function isAboutRegistry(type: string): boolean {

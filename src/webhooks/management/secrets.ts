@@ -1,3 +1,4 @@
+import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
 import { conflict } from '../../oci/errors.ts'
 import { activeSigningSecrets, newEd25519Secret, newSigningSecret } from '../signature.ts'
 import type { Signature, WebhookSecrets } from '../webhook.ts'
@@ -103,17 +104,18 @@ export function assertOneAuthorization(
 
 /**
  * Throws REQUEST_INVALID when the URL changes and the request does not repeat the secrets that are sent as
- * they are. Otherwise a user who may change the webhook could send another user's secrets to any server.
+ * they are, and the audience of its identity tokens. Otherwise a user who may change the webhook could send another user's secrets to any server.
  */
 export function assertSecretsRepeated(
-  from: string,
+  { url: from, oidcAudience }: Pick<WebhookSettings, 'url' | 'oidcAudience'>,
   to: string,
   secrets: WebhookSecrets | undefined,
   { authentication }: WebhookChange,
 ): void {
-  if (secrets === undefined || from === to) return
-  for (const name of ['authorization', 'webhookSecret'] as const) {
-    if (secrets[name] === null || authentication[name] !== undefined) continue
+  if (from === to) return
+  const kept = { ...secrets, oidcAudience }
+  for (const name of ['authorization', 'webhookSecret', 'oidcAudience'] as const) {
+    if ((kept[name] ?? null) === null || authentication[name] !== undefined) continue
     throw invalidField(
       `authentication.${name}`,
       'must be given again, or set to null, because the new URL may belong to another party',

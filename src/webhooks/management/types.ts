@@ -76,6 +76,8 @@ export type WebhookView = {
     readonly authorization: boolean
     readonly webhookSecret: boolean
     readonly oidcAudience: string | null
+    /** `sub` of its identity tokens: a new URL and a new webhook of the same name have another one. */
+    readonly oidcSubject: string
     /** When each earlier secret stops signing. */
     readonly earlierUntil: readonly string[]
     /** False: the secrets were encrypted with another master key, and nothing can be sent. */

@@ -18,6 +18,7 @@ export function webhookView(row: WebhookRow, secrets: WebhookSecrets | undefined
       authorization: secrets !== undefined && secrets.authorization !== null,
       webhookSecret: secrets !== undefined && secrets.webhookSecret !== null,
       oidcAudience: row.oidcAudience,
+      oidcSubject: `webhook:${row.identity}`,
       earlierUntil: earlierUntil(secrets),
       readable: secrets !== undefined,
     },

@@ -11,14 +11,17 @@ import {
   incrementWebhookChangeCount,
   listWebhooks,
   removeWebhook,
+  renewWebhookIdentity,
   updateWebhook,
   type WebhookColumns,
   type WebhookRow,
 } from '../../db/webhooks/webhooks.ts'
 import { conflict } from '../../oci/errors.ts'
+import type { Glob } from '../../oci/glob.ts'
 import { decryptSecrets, encryptSecrets } from '../encrypted-secrets.ts'
 import type { WebhookSecrets } from '../webhook.ts'
 import {
+  assertAudienceAllowed,
   assertBelowLimit,
   assertCanWrite,
   canManage,
@@ -45,6 +48,8 @@ import { applyChange, SETTINGS_DEFAULT, type ValidationContext } from './validat
 import { webhookView } from './view.ts'
 
 export type WebhooksOptions = ValidationContext & {
+  /** Patterns of the audiences that webhooks of other owners than administrators may name. */
+  readonly audiences: readonly Glob[]
   readonly db: Database
   readonly masterKey: MasterKey
   /** Runs when an event was committed. */
@@ -82,6 +87,7 @@ export class Webhooks {
       settings.signatures,
     )
     assertOneAuthorization(settings.oidcAudience, secrets)
+    assertAudienceAllowed(requester, settings.oidcAudience, this.#options.audiences)
     const state = request.paused ? ('paused' as const) : ('active' as const)
     const columns = { ...settings, state, disabledReason: null, ...ownerColumns(requester) }
     const secretsJwe = await encryptSecrets(this.#options.masterKey, secrets)
@@ -131,7 +137,9 @@ export class Webhooks {
       assertCanWrite(requester, settings)
       const secrets = await this.#changedSecrets(row, change, settings.signatures)
       assertOneAuthorization(settings.oidcAudience, secrets)
-      assertSecretsRepeated(row.url, settings.url, secrets, change)
+      assertAudienceAllowed(requester, settings.oidcAudience, this.#options.audiences)
+      assertSecretsRepeated(row, settings.url, secrets, change)
+      if (settings.url !== row.url) await renewWebhookIdentity(tx, row.id)
       const { paused } = change
       if (paused === false || settings.url !== row.url) {
         await clearWebhookFailures(tx, row.id)
