@@ -3,6 +3,7 @@ import {
   type AuditEntry,
   type AuditFilter,
   type AuditRow,
+  addAllowedEntry,
   addAuditEntries,
   listAuditEntries,
 } from '../db/auth/audit.ts'
@@ -15,6 +16,11 @@ export type { Actor, AuditEntry, AuditFilter, AuditRow }
 export type NewAuditEntry = Pick<AuditEntry, 'action' | 'decision'> & Partial<AuditEntry>
 
 const QUEUED_MAX = 10_000
+/** Equal refusals within this time are one entry, and a second one with their count. */
+const REPEATS_MILLISECONDS = 60_000
+/** Different refusals of one address within that time; the others are only counted. */
+const REFUSALS_OF_ADDRESS_MAX = 100
+const COUNTED_MAX = 10_000
 const WRITTEN_AT_ONCE = 500
 
 /**
@@ -28,19 +34,59 @@ export class AuditLog {
   #queue: AuditEntry[] = []
   #lost = 0
   #writing: Promise<void> | undefined
+  /** Counts of the present window, by refusal and by address. */
+  #repeats = new Map<string, { readonly entry: NewAuditEntry; count: number }>()
+  #ofAddress = new Map<string, number>()
+  #window: NodeJS.Timeout | undefined
 
   constructor(db: Queryable, onError: (error: unknown) => void) {
     this.#db = db
     this.#onError = onError
   }
 
-  /** Writes an entry before it resolves, so that the audited action may then be acknowledged. */
+  /**
+   * Writes an entry before it resolves, so that the audited action may then be acknowledged. Throws UNAUTHORIZED
+   * when the right of its actor was revoked.
+   */
   async record(entry: NewAuditEntry): Promise<void> {
-    await addAuditEntries(this.#db, [completeEntry(entry)])
+    await addAllowedEntry(this.#db, completeEntry(entry))
   }
 
-  /** Queues an entry, which is written soon. */
+  /** Queues a refusal, which is written soon. A caller that repeats it causes one more entry each minute. */
   enqueue(entry: NewAuditEntry): void {
+    this.#window ??= setTimeout(() => this.#endWindow(), REPEATS_MILLISECONDS).unref()
+    const address = entry.address ?? ''
+    const different = this.#ofAddress.get(address) ?? 0
+    const isOver = different >= REFUSALS_OF_ADDRESS_MAX
+    const key = isOver ? address : keyOf(entry)
+    const repeated = this.#repeats.get(key)
+    if (repeated !== undefined) {
+      repeated.count += 1
+      return
+    }
+    if (this.#repeats.size >= COUNTED_MAX) {
+      this.#lost += 1
+      return
+    }
+    this.#ofAddress.set(address, different + 1)
+    this.#repeats.set(key, { entry: isOver ? othersOf(entry) : entry, count: isOver ? 1 : 0 })
+    if (!isOver) this.#push(entry)
+  }
+
+  /** Queues the counts of the window. */
+  #endWindow(): void {
+    this.#window = undefined
+    const repeats = [...this.#repeats.values()]
+    this.#repeats = new Map()
+    this.#ofAddress = new Map()
+    for (const { entry, count } of repeats) {
+      if (count === 0) continue
+      const detail = `${entry.detail ?? entry.action} (${count} more times within a minute)`
+      this.#push({ ...entry, detail })
+    }
+  }
+
+  #push(entry: NewAuditEntry): void {
     if (this.#queue.length >= QUEUED_MAX) {
       this.#lost += 1
       return
@@ -54,8 +100,10 @@ export class AuditLog {
     return listAuditEntries(this.#db, filter)
   }
 
-  /** Resolves when each queued entry was written or has failed. */
+  /** Resolves when each queued entry, and each count so far, was written or has failed. */
   async flush(): Promise<void> {
+    clearTimeout(this.#window)
+    this.#endWindow()
     await this.#writing
   }
 
@@ -77,6 +125,16 @@ export class AuditLog {
       this.#writing = undefined
     }
   }
+}
+
+/** Equal refusals have the same key: only their time and request id differ. */
+function keyOf({ requestId: _, ...entry }: NewAuditEntry): string {
+  return JSON.stringify(entry)
+}
+
+/** Makes the entry that represents all further refusals of an address. */
+function othersOf({ address = null }: NewAuditEntry): NewAuditEntry {
+  return { action: 'authenticate', decision: 'refused', address, detail: 'other refusals' }
 }
 
 /** Returns the fields of an entry that identify the caller. */

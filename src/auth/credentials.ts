@@ -85,16 +85,14 @@ export class Credentials {
 
   /** Revokes a credential and all its tokens, on every replica within seconds. Throws NOT_FOUND. */
   async revoke(name: string, actor: Actor): Promise<void> {
+    const unknown = () => notFound(`there is no credential ${name.slice(0, NAME_LENGTH_MAX)}`)
+    // A text that cannot be a name may have a NUL, which Postgres does not accept.
+    if (!NAME.test(name)) throw unknown()
     await this.#db.transaction(async (tx) => {
-      // A text that cannot be a name may have a NUL, which Postgres does not accept.
-      const id = NAME.test(name)
-        ? await revokeCredential(tx, name, REVOCATION_KEPT_SECONDS)
-        : undefined
-      if (id === undefined) {
-        const message = `there is no credential ${name.slice(0, NAME_LENGTH_MAX)}`
-        throw notFound(message)
-      }
+      // First, because a credential may revoke itself.
       await recordChange(tx, actor, { action: 'revoke-credential', detail: name })
+      const id = await revokeCredential(tx, name, REVOCATION_KEPT_SECONDS)
+      if (id === undefined) throw unknown()
     })
     await this.#onRevoked()
   }

@@ -91,8 +91,9 @@ export class TokenRevocations {
       throw badRequest('a token is revoked by its jti, a UUID, not by the token itself')
     }
     await this.#db.transaction(async (tx) => {
-      await addRevocation(tx, `token:${tokenId}`, REVOCATION_KEPT_SECONDS)
+      // First, because a token may revoke itself.
       await recordChange(tx, actor, { action: 'revoke-token', detail: tokenId })
+      await addRevocation(tx, `token:${tokenId}`, REVOCATION_KEPT_SECONDS)
     })
     await this.#onRevoked()
   }

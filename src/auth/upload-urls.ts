@@ -1,6 +1,7 @@
 import { type Actor, recordChange } from '../db/auth/audit.ts'
 import {
   addUploadUrl,
+  countUploadUrlAttempt,
   findUploadUrl,
   markUploadUrlUsed,
   type UploadUrlRow,
@@ -28,6 +29,8 @@ export type CreatedUploadUrl = { readonly url: string; readonly expiresAt: Date 
 
 export const UPLOAD_URL_SECONDS_MAX = 3600
 const UPLOAD_URL_SECONDS_DEFAULT = 900
+/** Pushes that one URL accepts until one succeeds. A client that retries needs a few. */
+export const UPLOAD_URL_ATTEMPTS_MAX = 20
 
 /**
  * Creates a URL below `base` that accepts one file or image, once, from anybody who has it. The caller
@@ -82,7 +85,8 @@ export class UploadUrls {
   }
 
   /**
-   * Runs `push` with the upload URL of this secret. A push that fails leaves the URL usable. Throws
+   * Runs `push` with the upload URL of this secret. A push that fails leaves the URL usable, up to
+   * `UPLOAD_URL_ATTEMPTS_MAX` times. Throws
    * NOT_FOUND for an unknown secret, GONE for a used, expired or revoked URL, DENIED outside the URL's
    * networks, and TOOMANYREQUESTS for an address that guesses.
    */
@@ -97,14 +101,18 @@ export class UploadUrls {
       found = row
       assertUsable(row)
       assertInNetworks(row, request.address)
-      const actor = { name: row.actor, origin: row.origin, tokenId: null, ...request }
+      if (!(await countUploadUrlAttempt(this.#options.db, row.id, UPLOAD_URL_ATTEMPTS_MAX))) {
+        throw uploadUrlGone(`was attempted ${UPLOAD_URL_ATTEMPTS_MAX} times: request another one`)
+      }
+      const actor = { name: row.actor, origin: row.origin, tokenId: row.tokenId, ...request }
       return await push({
         repository: row.repository,
         tag: row.tag,
         actor,
         markUsed: (tx, digest) => markUsed(tx, row, secret, actor, digest),
       })
-    } catch (error) {
+    } catch (cause) {
+      const error = isRevoked(cause) ? uploadUrlGone(REVOKED) : cause
       if (error instanceof RegistryError && AUDITED_REFUSALS.has(error.code)) {
         this.#options.audit.enqueue({ ...refusalEntry(found, error), ...request })
       }
@@ -165,9 +173,16 @@ async function markUsed(
   })
 }
 
+const REVOKED = 'is void: the credential or token that created it was revoked'
+
+/** True when the creator of the URL was revoked during the push. */
+function isRevoked(error: unknown): boolean {
+  return error instanceof RegistryError && error.code === 'UNAUTHORIZED'
+}
+
 function assertUsable({ usedAt, isRevoked, isExpired, expiresAt }: UploadUrlRow): void {
   if (usedAt !== null) throw uploadUrlGone(`was used at ${timeText(usedAt)}`)
-  if (isRevoked) throw uploadUrlGone('is void: the credential or token that created it was revoked')
+  if (isRevoked) throw uploadUrlGone(REVOKED)
   if (isExpired) throw uploadUrlGone(`expired at ${timeText(expiresAt)}`)
 }
 

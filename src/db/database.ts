@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { errnoOf } from '../async/errno.ts'
-import { type RegistryError, unavailable } from '../oci/errors.ts'
+import { RegistryError, unauthorized, unavailable } from '../oci/errors.ts'
 
 /** Runs statements: the pool, or the one connection of a transaction. */
 export interface Queryable {
@@ -24,8 +24,13 @@ const CONNECT_MILLISECONDS_MAX = 10_000
 const STATEMENT_MILLISECONDS_MAX = 30_000
 const IDLE_MILLISECONDS_MAX = 30_000
 const ATTEMPTS_MAX = 4
-// Deadlock and serialization failure: Postgres asks the client to repeat the transaction.
-const REPEATABLE: ReadonlySet<unknown> = new Set(['40P01', '40001'])
+// Deadlock and serialization failure: Postgres asks the client to repeat the transaction. Foreign key violation:
+// a sweep removed the empty repository meanwhile, and the repeated push creates it again.
+const REPEATABLE: ReadonlySet<unknown> = new Set(['40P01', '40001', '23503'])
+// Raised by functions of the schema: `assert_unrevoked` and `assert_open_uploads_below`.
+const REVOKED = 'RK401'
+const TOO_MANY = 'RK429'
+const TOO_MANY_RETRY_SECONDS = 60
 const POSTGRES_VERSION_MIN = 14
 
 const INT8_OID = 20
@@ -88,7 +93,7 @@ export class Database implements Queryable {
       await client.query('rollback').catch((cause: Error) => {
         broken = cause
       })
-      throw isUnreachable(error) ? databaseUnavailable(error) : error
+      throw translateError(error)
     } finally {
       client.release(broken)
     }
@@ -98,7 +103,7 @@ export class Database implements Queryable {
     try {
       return await this.#pool.connect()
     } catch (error) {
-      throw isUnreachable(error) ? databaseUnavailable(error) : error
+      throw translateError(error)
     }
   }
 
@@ -125,7 +130,7 @@ export class Database implements Queryable {
       const { rows } = await target.query({ name, text, values: [...values] })
       return { rows: rows as Row[] }
     } catch (error) {
-      throw isUnreachable(error) ? databaseUnavailable(error) : error
+      throw translateError(error)
     }
   }
 }
@@ -162,6 +167,20 @@ function isUnreachable(error: unknown): boolean {
   return errno === undefined
     ? UNREACHABLE_MESSAGE.test(error.message)
     : UNREACHABLE_SOCKET.has(errno)
+}
+
+/** Returns the error that the client sees, when the database decides which one. */
+function translateError(error: unknown): unknown {
+  if (codeOf(error) === REVOKED) return unauthorized('the credential or token was revoked', error)
+  if (codeOf(error) === TOO_MANY && error instanceof Error) {
+    const retryAfterSeconds = TOO_MANY_RETRY_SECONDS
+    return new RegistryError('TOOMANYREQUESTS', undefined, {
+      message: error.message,
+      retryAfterSeconds,
+      cause: error,
+    })
+  }
+  return isUnreachable(error) ? databaseUnavailable(error) : error
 }
 
 function databaseUnavailable(cause: unknown): RegistryError {

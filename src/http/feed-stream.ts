@@ -12,6 +12,8 @@ export type FeedStreamOptions = {
 
 /** Proxies close connections that are silent for a minute or less. */
 const HEARTBEAT_MILLISECONDS = 15_000
+/** A stream whose right was revoked ends after this time and the refresh of the list of revocations. */
+const AUTHENTICATION_CHECK_MILLISECONDS = 2_000
 
 /** The feed as Server-Sent Events: spec/events.md, "The feed". */
 export class FeedStream implements FeedSink {
@@ -19,6 +21,7 @@ export class FeedStream implements FeedSink {
   readonly #options: FeedStreamOptions
   #stream: EventStream | undefined
   #heartbeat: NodeJS.Timeout | undefined
+  #check: NodeJS.Timeout | undefined
   #epoch = ''
   /** Undefined until the reader has caught up. */
   #deliveredUpTo: (() => number) | undefined
@@ -37,6 +40,10 @@ export class FeedStream implements FeedSink {
     const stream = new EventStream(this.#ctx)
     this.#stream = stream
     this.#epoch = epoch
+    this.#check = setInterval(
+      () => void this.#endIfRevoked(stream),
+      AUTHENTICATION_CHECK_MILLISECONDS,
+    )
     const id = this.#cursor(position)
     if (reset !== undefined && tags === undefined) {
       stream.send({ id, event: 'reset', data: JSON.stringify({ reason: reset, cursor: id }) })
@@ -51,7 +58,7 @@ export class FeedStream implements FeedSink {
     }
     if (tags === undefined) stream.send({ id })
     else stream.send({ id, event: 'live', data: JSON.stringify({ tags: tags.length, cursor: id }) })
-    this.#heartbeat = setInterval(() => void this.#beat(stream), HEARTBEAT_MILLISECONDS)
+    this.#heartbeat = setInterval(() => this.#beat(stream), HEARTBEAT_MILLISECONDS)
   }
 
   onEvent({ position, type, body }: FeedEvent): void {
@@ -70,13 +77,17 @@ export class FeedStream implements FeedSink {
   /** Ends the stream; the client may reconnect at once. */
   end(): void {
     clearInterval(this.#heartbeat)
+    clearInterval(this.#check)
     this.#stream?.end()
   }
 
-  /** Ends the stream of a client whose credential is no longer valid, and keeps others open. */
-  async #beat(stream: EventStream): Promise<void> {
+  /** Ends the stream of a client whose credential is no longer valid. */
+  async #endIfRevoked(stream: EventStream): Promise<void> {
     const holds = await this.#options.isAuthenticated().catch(() => false)
-    if (!holds) return stream.end()
+    if (!holds) stream.end()
+  }
+
+  #beat(stream: EventStream): void {
     const position = this.#deliveredUpTo?.()
     if (position !== undefined) stream.send({ id: this.#cursor(position) })
     stream.comment('still here')

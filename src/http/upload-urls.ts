@@ -1,8 +1,8 @@
 import type { UploadUrls } from '../auth/upload-urls.ts'
-import { badRequest } from '../oci/errors.ts'
+import { badRequest, RegistryError } from '../oci/errors.ts'
 import { isMediaType, isNondistributable, type MediaType } from '../oci/media-type.ts'
 import type { Repository } from '../oci/reference.ts'
-import type { Destination, ImageBuilder } from '../registry/images/builder.ts'
+import type { Destination, ImageBuilder, IncomingImagePart } from '../registry/images/builder.ts'
 import { ImageForm, sendBuiltImage } from './api/image-builds.ts'
 import { parseFileTitle } from './file-title.ts'
 import { isForm } from './multipart.ts'
@@ -30,9 +30,10 @@ export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): 
           precondition: { kind: 'none' },
           inTransaction: (tx, digest) => uploadUrl.markUsed(tx, digest),
         } satisfies Destination
+        const limit = { left: UPLOAD_URL_BYTES_MAX }
         if (isForm(ctx)) {
           const form = new ImageForm(ctx)
-          const parts = form.files()
+          const parts = limitedParts(form.files(), limit)
           const built = await builder.build({ ...destination, parts, created: () => form.created })
           sendBuiltImage(ctx, repository, [tag], built)
           return
@@ -41,7 +42,7 @@ export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): 
           ...destination,
           title: titleOf(ctx, repository),
           mediaType: mediaTypeOf(ctx),
-          body: { bytes: body.bytes(), start: undefined, length: body.length },
+          body: { bytes: limited(body.bytes(), limit), start: undefined, length: body.length },
         })
         sendBuiltImage(ctx, repository, [tag], built)
         ctx.body = { repository, tag, digest: built.digest, blob: built.blob }
@@ -50,6 +51,35 @@ export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): 
   })
   // curl -T appends the file name to a URL that ends with a slash.
   return [row('/upload/:secret'), row('/upload/:secret/:file')]
+}
+
+/** The files of one push through an upload URL have at most so many bytes in total. */
+export const UPLOAD_URL_BYTES_MAX = 1024 ** 3
+
+type Limit = { left: number }
+
+/** Throws PAYLOAD_TOO_LARGE when the bytes exceed the limit. */
+async function* limited(
+  bytes: AsyncIterable<Uint8Array>,
+  limit: Limit,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of bytes) {
+    limit.left -= chunk.length
+    if (limit.left < 0) {
+      const message = `an upload URL accepts at most ${UPLOAD_URL_BYTES_MAX} bytes: push with a credential`
+      throw new RegistryError('PAYLOAD_TOO_LARGE', undefined, { message })
+    }
+    yield chunk
+  }
+}
+
+async function* limitedParts(
+  parts: AsyncIterable<IncomingImagePart>,
+  limit: Limit,
+): AsyncGenerator<IncomingImagePart> {
+  for await (const part of parts) {
+    yield { ...part, body: { ...part.body, bytes: limited(part.body.bytes, limit) } }
+  }
 }
 
 /** RFC 9110, section 14.5: a server that does not support partial PUT must refuse Content-Range. */

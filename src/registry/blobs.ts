@@ -8,12 +8,7 @@ import {
   removeBlob,
   touchBlob,
 } from '../db/registry/blobs.ts'
-import {
-  ensureRepository,
-  findRepository,
-  type View,
-  type Visibility,
-} from '../db/registry/repositories.ts'
+import { findRepository, type View, type Visibility } from '../db/registry/repositories.ts'
 import { EMPTY_JSON, isEmptyDescriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
@@ -92,16 +87,17 @@ export class Blobs {
   /**
    * end-11: mounts a blob from another repository. Returns false when no visible repository has the blob,
    * and the client has to upload it. Visible are public repositories, and those that match one of the
-   * Postgres regular expressions `visible`.
+   * Postgres regular expressions `visible`. Throws UNAUTHORIZED when the actor's right was revoked.
    */
   async mount(
     target: Repository,
     digest: Digest,
     from: Repository | undefined,
     visible: readonly string[],
+    actor: Actor,
   ): Promise<boolean> {
-    const repositoryId = await ensureRepository(this.#db, target, this.#visibility)
-    return mountBlob(this.#db, repositoryId, digest, from, visible)
+    const destination = { repository: target, visibility: this.#visibility }
+    return mountBlob(this.#db, destination, digest, from, visible, actor)
   }
 
   /** end-10. Throws NAME_UNKNOWN, BLOB_UNKNOWN, and DENIED when the image of an immutable tag uses the blob. */

@@ -42,8 +42,8 @@ export class Repositories {
   }
 
   /**
-   * Changes the given settings, even before the first push. New immutable tags are immutable from this
-   * commit on, except for pushes in progress. Throws REQUEST_INVALID.
+   * Changes the given settings, even before the first push. They apply from this commit on, also to
+   * pushes in progress. Throws REQUEST_INVALID.
    */
   async change(
     repository: Repository,

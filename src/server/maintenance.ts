@@ -36,5 +36,6 @@ function logSweep({ failures, checked: _checked, ...counts }: SweepReport, log: 
     const fields = { err: first, failures: failures.length }
     log.error(fields, 'removing bytes from the store failed, retrying')
   }
-  if (counts.uploads + counts.blobs + counts.deletions > 0) log.info(counts, 'garbage swept')
+  if (counts.uploads + counts.repositories + counts.blobs + counts.deletions > 0)
+    log.info(counts, 'garbage swept')
 }

@@ -145,9 +145,10 @@ export class TrustPolicies {
   /** Removes a policy and revokes all its tokens, on every replica within seconds. Throws NOT_FOUND. */
   async remove(name: string, actor: Actor): Promise<void> {
     await this.#db.transaction(async (tx) => {
+      // First, because an actor may remove the policy that its own token came from.
+      await recordChange(tx, actor, { action: 'remove-policy', detail: storable(name) })
       if (!(await removeTrustPolicy(tx, storable(name), REVOCATION_KEPT_SECONDS)))
         throwNotFound(name)
-      await recordChange(tx, actor, { action: 'remove-policy', detail: name })
     })
   }
 

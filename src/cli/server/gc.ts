@@ -69,7 +69,7 @@ async function preview(garbage: GarbageCollector, json: boolean): Promise<number
 async function sweep(garbage: GarbageCollector, json: boolean): Promise<number> {
   const { failures, ...counts } = await sweepAll(garbage)
   printResult(json, { ...counts, failures: failures.length }, [
-    `Deleted ${counts.blobs} blobs with ${sizeText(counts.bytes)}, and ${counts.uploads} expired uploads.`,
+    `Deleted ${counts.blobs} blobs with ${sizeText(counts.bytes)}, ${counts.uploads} expired uploads and ${counts.repositories} empty repositories.`,
     `Removed from the store: ${counts.deletions}. Failed and still queued: ${failures.length}.`,
   ])
   for (const failure of failures.slice(0, FAILURES_SHOWN_MAX)) {

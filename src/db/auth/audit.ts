@@ -1,5 +1,8 @@
 import type { Queryable, Transaction } from '../database.ts'
 
+/** The rights of an actor, which a revocation ends. */
+export type Rights = Pick<Actor, 'origin' | 'tokenId'>
+
 /** The actor of a change, with the data that the audit log records. */
 export type Actor = {
   readonly name: string
@@ -27,13 +30,8 @@ export type AuditEntry = {
   readonly detail: string | null
 }
 
-/** Writes entries in one statement. */
-export async function addAuditEntries(
-  db: Queryable,
-  entries: readonly AuditEntry[],
-): Promise<void> {
-  await db.query(
-    `insert into audit
+// Inserts the entries of the JSON `$1`.
+const INSERT_ENTRIES = `insert into audit
             (action, decision, actor, origin, token_id, address, request_id, repository, tags, digest,
              detail)
      select action, decision, actor, origin, "tokenId", address, "requestId", repository, tags, digest,
@@ -41,16 +39,24 @@ export async function addAuditEntries(
        from json_to_recordset($1) as e (
               action text, decision text, actor text, origin text, "tokenId" text, address text,
               "requestId" text, repository text, tags text[], digest text, detail text
-            )`,
-    [JSON.stringify(entries)],
-  )
+            )`
+
+/** Writes entries in one statement. */
+export async function addAuditEntries(
+  db: Queryable,
+  entries: readonly AuditEntry[],
+): Promise<void> {
+  await db.query(INSERT_ENTRIES, [JSON.stringify(entries)])
 }
 
 /** A change of an actor. Fields that are left out are null. */
 export type AuditedChange = Pick<AuditEntry, 'action'> &
   Partial<Pick<AuditEntry, 'repository' | 'tags' | 'digest' | 'detail'>>
 
-/** Writes the entry of a change, in the transaction of the change. */
+/**
+ * Writes the entry of a change, in the transaction of the change. Throws UNAUTHORIZED when the actor's
+ * credential, policy or token was revoked: until the transaction ends, a revocation waits.
+ */
 export async function recordChange(
   tx: Transaction,
   actor: Actor,
@@ -67,7 +73,16 @@ export async function recordChange(
     decision: 'allowed',
     ...change,
   }
-  await addAuditEntries(tx, [entry])
+  await addAllowedEntry(tx, entry)
+}
+
+/** Writes an entry. Throws UNAUTHORIZED when its actor's credential, policy or token was revoked. */
+export async function addAllowedEntry(db: Queryable, entry: AuditEntry): Promise<void> {
+  await db.query(`${INSERT_ENTRIES}, assert_unrevoked($2, $3)`, [
+    JSON.stringify([entry]),
+    entry.origin,
+    entry.tokenId,
+  ])
 }
 
 export type AuditRow = AuditEntry & { readonly id: number; readonly at: Date }

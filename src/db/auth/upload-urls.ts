@@ -75,6 +75,23 @@ export async function findUploadUrl(
   return rows[0]
 }
 
+/** Counts an attempt to use the URL. Returns false after `most` attempts. */
+export async function countUploadUrlAttempt(
+  db: Queryable,
+  id: number,
+  most: number,
+): Promise<boolean> {
+  const { rows } = await db.query<{ id: number }>(
+    `update upload_urls
+        set attempts = attempts + 1
+      where id = $1
+        and attempts < $2
+     returning id`,
+    [id, most],
+  )
+  return rows.length > 0
+}
+
 /**
  * Marks the URL used. When two calls are concurrent, the second waits for the first and returns false; so does
  * a call for a URL whose creator was revoked meanwhile. Expiry is not checked here: a push that began in

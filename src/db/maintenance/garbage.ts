@@ -77,6 +77,72 @@ export async function removeUnreferencedBlobs(
   return rows
 }
 
+// A repository `r` without content. A manifest that is gone leaves its events and the history of its tags.
+const IS_EMPTY = `not exists (select 1 from uploads where repository_id = r.id)
+        and not exists (select 1 from repository_blobs where repository_id = r.id)
+        and not exists (select 1 from manifests where repository_id = r.id)
+        and not exists (select 1 from tag_history where repository_id = r.id)
+        and not exists (select 1 from event_outbox where repository_id = r.id)
+        and not exists (select 1 from repository_sequences where repository_id = r.id)`
+
+/**
+ * Locks up to `limit` repositories older than `graceSeconds` that have no content, and whose settings nobody
+ * changed. Skips those that a push has locked.
+ */
+export async function lockEmptyRepositories(
+  tx: Transaction,
+  graceSeconds: number,
+  limit: number,
+): Promise<number[]> {
+  const { rows } = await tx.query<{ id: number }>(
+    `select r.id
+       from repositories r
+      where not r.permanent
+        and r.created_at <= now() - make_interval(secs => $1)
+        and ${IS_EMPTY}
+      order by r.created_at, r.id
+      limit $2
+        for update skip locked`,
+    [graceSeconds, limit],
+  )
+  return rows.map(({ id }) => id)
+}
+
+/**
+ * Removes the repositories among `ids` that are still empty. Returns how many. The transaction must have
+ * locked them in an earlier statement: only a new statement sees a push that was committed a moment ago.
+ */
+export async function removeEmptyRepositories(
+  tx: Transaction,
+  ids: readonly number[],
+): Promise<number> {
+  const { rows } = await tx.query<{ id: number }>(
+    `delete from repositories r
+      where r.id = any($1::bigint[])
+        and not r.permanent
+        and ${IS_EMPTY}
+     returning r.id`,
+    [ids],
+  )
+  return rows.length
+}
+
+/** Marks up to `limit` repositories to which a manifest was pushed: later sweeps skip them. */
+export async function markPermanentRepositories(db: Queryable, limit: number): Promise<void> {
+  await db.query(
+    `update repositories
+        set permanent = true
+      where id in (
+        select r.id
+          from repositories r
+         where not r.permanent
+           and exists (select 1 from manifests where repository_id = r.id)
+         limit $1
+      )`,
+    [limit],
+  )
+}
+
 /** Lists the blobs that a sweep would remove, after `after` in the order of digests. */
 export async function listGarbage(
   db: Queryable,

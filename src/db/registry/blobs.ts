@@ -1,8 +1,14 @@
 import { Batcher } from '../../async/batcher.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
+import type { Rights } from '../auth/audit.ts'
 import type { Queryable, Transaction } from '../database.ts'
-import { JOIN_VISIBLE_REPOSITORY, type View } from './repositories.ts'
+import {
+  ENSURE_REPOSITORY,
+  JOIN_VISIBLE_REPOSITORY,
+  type View,
+  type Visibility,
+} from './repositories.ts'
 
 export type BlobRow = {
   readonly digest: Digest
@@ -82,27 +88,28 @@ async function findBlobs(
 /**
  * Adds a blob of `from` to the repository; undefined `from` means any visible repository. Visible are
  * public repositories, and those that match one of the regular expressions `visible`. Returns false
- * when no visible repository has the blob.
+ * when no visible repository has the blob. Throws UNAUTHORIZED when the actor's right was revoked.
  */
 export async function mountBlob(
   db: Queryable,
-  repositoryId: number,
+  target: { readonly repository: Repository; readonly visibility: Visibility },
   digest: Digest,
   from: Repository | undefined,
   visible: readonly string[],
+  rights: Rights,
 ): Promise<boolean> {
   const { rows } = await db.query<{ id: number }>(
-    `with source as (
+    `with ${ENSURE_REPOSITORY}, source as (
        select b.id
-         from blobs b
-        where b.digest = $2
+         from blobs b, assert_unrevoked($6, $7)
+        where b.digest = $3
           and exists (
             select 1
               from repository_blobs rb
               join repositories r on r.id = rb.repository_id
              where rb.blob_id = b.id
-               and ($3::text is null or r.name = $3)
-               and (r.visibility = 'public' or r.name ~ any($4))
+               and ($4::text is null or r.name = $4)
+               and (r.visibility = 'public' or r.name ~ any($5))
           )
      ), touched as (
        update blobs
@@ -113,13 +120,21 @@ export async function mountBlob(
        returning blobs.id
      ), held as (
        insert into repository_blobs (repository_id, blob_id)
-       select $1, id
-         from touched
+       select repository.id, touched.id
+         from repository, touched
            on conflict do nothing
      )
      select id
        from touched`,
-    [repositoryId, digest, from ?? null, visible],
+    [
+      target.repository,
+      target.visibility,
+      digest,
+      from ?? null,
+      visible,
+      rights.origin,
+      rights.tokenId,
+    ],
   )
   return rows.length > 0
 }
@@ -151,6 +166,33 @@ export async function removeBlob(
   const row = rows[0]
   if (row === undefined) return 'repository unknown'
   return row.removed ? 'removed' : 'blob unknown'
+}
+
+/**
+ * Takes blobs out of the repository that none of its manifests references. Their bytes stay for other
+ * repositories, or until garbage collection.
+ */
+export async function withdrawBlobs(
+  db: Queryable,
+  repository: Repository,
+  digests: readonly Digest[],
+): Promise<void> {
+  await db.query(
+    `delete from repository_blobs rb
+      using repositories r, blobs b
+      where r.name = $1
+        and b.digest = any($2::text[])
+        and rb.repository_id = r.id
+        and rb.blob_id = b.id
+        and not exists (
+          select 1
+            from manifest_blobs mb
+            join manifests m on m.id = mb.manifest_id
+           where mb.blob_id = b.id
+             and m.repository_id = r.id
+        )`,
+    [repository, digests],
+  )
 }
 
 /**

@@ -123,7 +123,8 @@ export type NewManifest = {
 
 /**
  * Puts the manifest, its edges and its audit entry. Returns true when the manifest is new: a second push
- * of the same bytes only updates columns such as the media type.
+ * of the same bytes only updates columns such as the media type. Throws UNAUTHORIZED when the actor's
+ * credential, policy or token was revoked.
  */
 export async function putManifest(tx: Transaction, manifest: NewManifest): Promise<boolean> {
   const { rows } = await tx.query<{ isNew: boolean }>(
@@ -148,7 +149,8 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
      ), audited as (
        insert into audit
               (action, decision, actor, origin, token_id, address, request_id, repository, tags, digest)
-       values ('push', 'allowed', $8, $11, $12, $13, $14, $15, $16, $2)
+       select 'push', 'allowed', $8, $11, $12, $13, $14, $15, $16::text[], $2
+         from assert_unrevoked($11, $12)
      ), child_edges as (
        insert into manifest_children (manifest_id, digest)
        select put.id, c.digest
@@ -191,7 +193,7 @@ export type LockedContents = {
 
 /**
  * Locks the blobs and children of a manifest that the repository has, until the transaction ends: no
- * delete and no sweep can remove one during the push.
+ * delete and no sweep can remove one during the push. Locks the settings of the repository, too.
  */
 export async function lockContents(
   tx: Transaction,
@@ -206,6 +208,7 @@ export async function lockContents(
        select id, provenance
          from repositories
         where name = $1
+          for share
      ), locked_blobs as (
        select b.id, b.digest, b.size
          from blobs b

@@ -155,10 +155,11 @@ export async function putSettings(
   visibilityDefault: Visibility,
 ): Promise<RepositorySettings> {
   const { rows } = await tx.query<RepositorySettings>(
-    `insert into repositories (name, visibility, immutable_tags, provenance)
-     values ($1, coalesce($2, $4), coalesce($3, '{}'::text[]), coalesce($5, 'optional'))
+    `insert into repositories (name, visibility, immutable_tags, provenance, permanent)
+     values ($1, coalesce($2, $4), coalesce($3, '{}'::text[]), coalesce($5, 'optional'), true)
          on conflict (name) do update
-        set visibility = coalesce($2, repositories.visibility),
+        set permanent = true,
+            visibility = coalesce($2, repositories.visibility),
             immutable_tags = coalesce($3, repositories.immutable_tags),
             provenance = coalesce($5, repositories.provenance)
      returning ${SETTINGS_COLUMNS}`,

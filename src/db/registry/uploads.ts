@@ -1,5 +1,6 @@
 import type { Algorithm, Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
+import type { Actor, Rights } from '../auth/audit.ts'
 import type { Queryable } from '../database.ts'
 import {
   DELETION_LEASE_SECONDS,
@@ -18,17 +19,21 @@ export type UploadRow = {
   readonly stage: unknown
 }
 
-/** Identifies an upload: a session belongs to the repository and the actor that started it. */
+/** Uploads that an actor may have in progress at the same time. */
+export const OPEN_UPLOADS_MAX = 1000
+
+/** Identifies an upload: a session belongs to the repository and the name of the actor that started it. */
 export type UploadKey = {
   readonly id: string
   readonly repository: Repository
-  readonly actor: string
+  readonly actor: Actor
   /** An upload that started later does not match. */
   readonly startedBefore?: Date | undefined
 }
 
 /**
- * Starts an upload, and creates its repository when it does not exist. The commit does not wait for the
+ * Starts an upload, and creates its repository when it does not exist. Throws TOOMANYREQUESTS when the actor
+ * has `OPEN_UPLOADS_MAX` uploads in progress, and UNAUTHORIZED when its right was revoked. The commit does not wait for the
  * disk: after a power cut the client starts again, and the next commit that waits includes this one.
  */
 export async function createUpload(
@@ -41,15 +46,19 @@ export async function createUpload(
     `with ${ENSURE_REPOSITORY}
      insert into uploads (id, repository_id, actor, algorithm, stage, expires_at)
      select $3, repository.id, $4, $5, $6, now() + make_interval(secs => $7)
-       from repository, set_config('synchronous_commit', 'off', true)`,
+       from repository, set_config('synchronous_commit', 'off', true), assert_unrevoked($8, $9),
+            assert_open_uploads_below($10, $4)`,
     [
       upload.repository,
       visibility,
       upload.id,
-      upload.actor,
+      upload.actor.name,
       upload.algorithm,
       JSON.stringify(upload.stage),
       lifetimeSeconds,
+      upload.actor.origin,
+      upload.actor.tokenId,
+      OPEN_UPLOADS_MAX,
     ],
   )
 }
@@ -65,7 +74,7 @@ export async function findUpload(db: Queryable, key: UploadKey): Promise<UploadR
         and u.actor = $3
         and u.expires_at > now()
         and ($4::timestamptz is null or u.created_at < $4)`,
-    [key.id, key.repository, key.actor, key.startedBefore ?? null],
+    [key.id, key.repository, key.actor.name, key.startedBefore ?? null],
   )
   return rows[0]
 }
@@ -80,7 +89,7 @@ export type UploadClaim = UploadRow & {
 /**
  * Makes `lease` the only writer of the upload for `leaseSeconds`, provided that there is no other writer
  * and that the upload has `start` bytes (when given). `digest` comes from the closing request. Returns
- * undefined when the upload does not exist.
+ * undefined when the upload does not exist. Throws UNAUTHORIZED when the actor's right was revoked.
  */
 export async function claimUpload(
   db: Queryable,
@@ -95,13 +104,13 @@ export async function claimUpload(
        select u.id, u.size, u.algorithm, u.stage,
               u.lease is not null as leased,
               u.lease is null or u.lease_until < now() as free
-         from uploads u
+         from uploads u, assert_unrevoked($9, $10)
         where u.id = $1
           and u.actor = $3
           and u.expires_at > now()
           and ($8::timestamptz is null or u.created_at < $8)
           and u.repository_id = (select r.id from repositories r where r.name = $2)
-          for update
+          for update of u
      ), claimed as (
        update uploads
           set lease = $4,
@@ -122,42 +131,53 @@ export async function claimUpload(
     [
       key.id,
       key.repository,
-      key.actor,
+      key.actor.name,
       lease,
       leaseSeconds,
       start ?? null,
       digest ?? null,
       key.startedBefore ?? null,
+      key.actor.origin,
+      key.actor.tokenId,
     ],
   )
   return rows[0]
 }
 
-/** Renews the lease. Returns false when the lease was lost: the writer must stop. */
+/**
+ * Renews the lease. Returns false when the lease was lost: the writer must stop. Throws UNAUTHORIZED when
+ * the writer's right was revoked.
+ */
 export async function renewLease(
   db: Queryable,
   id: string,
   lease: string,
   leaseSeconds: number,
+  rights: Rights,
 ): Promise<boolean> {
   const { rows } = await db.query<{ id: string }>(
     `update uploads
         set lease_until = now() + make_interval(secs => $3)
+       from assert_unrevoked($4, $5)
       where id = $1
         and lease = $2
      returning id`,
-    [id, lease, leaseSeconds],
+    [id, lease, leaseSeconds, rights.origin, rights.tokenId],
   )
   return rows.length > 0
 }
 
-/** Records the appended bytes and releases the lease. Returns false when the lease was lost. */
+/**
+ * Records the appended bytes and releases the lease. Returns false when the lease was lost. Throws
+ * UNAUTHORIZED when the writer's right was revoked.
+ */
 export async function advanceUpload(
   db: Queryable,
   id: string,
   lease: string,
   progress: { size: number; stage: unknown },
   lifetimeSeconds: number,
+  rights: Rights,
 ): Promise<boolean> {
   const { rows } = await db.query<{ id: string }>(
     `update uploads
@@ -166,10 +186,19 @@ export async function advanceUpload(
             lease = null,
             lease_until = null,
             expires_at = now() + make_interval(secs => $5)
+       from assert_unrevoked($6, $7)
       where id = $1
         and lease = $2
      returning id`,
-    [id, lease, progress.size, JSON.stringify(progress.stage), lifetimeSeconds],
+    [
+      id,
+      lease,
+      progress.size,
+      JSON.stringify(progress.stage),
+      lifetimeSeconds,
+      rights.origin,
+      rights.tokenId,
+    ],
   )
   return rows.length > 0
 }
@@ -215,21 +244,25 @@ export type FinishedUpload = {
   readonly storageKey: string
   /** The deletion of these bytes, when the blob existed already. */
   readonly deletionId: number | null
+  /** True when the repository did not have the blob. */
+  readonly isNew: boolean
 }
 
 /**
  * Turns the committed bytes into a blob of the repository and ends the upload, if `lease` still holds
- * it. Returns undefined when the lease was lost.
+ * it. Returns undefined when the lease was lost. Throws UNAUTHORIZED when the writer's right was revoked.
  */
 export async function finishUpload(
   db: Queryable,
   uploadId: string,
   lease: string,
   blob: BlobRow,
+  rights: Rights,
 ): Promise<FinishedUpload | undefined> {
   const { rows } = await db.query<FinishedUpload>(
     `with finished as (
        delete from uploads
+        using assert_unrevoked($7, $8)
         where id = $1
           and lease = $2
        returning id, repository_id, needs_cleanup
@@ -244,6 +277,7 @@ export async function finishUpload(
        select finished.repository_id, put.id
          from finished, put
            on conflict do nothing
+       returning repository_id
      ), duplicate as (
        insert into deletion_queue (storage_key, due_at)
        select $5, now() + make_interval(secs => $6)
@@ -256,9 +290,19 @@ export async function finishUpload(
          from finished, put
         where finished.needs_cleanup
      )
-     select storage_key as "storageKey", (select id from duplicate) as "deletionId"
+     select storage_key as "storageKey", (select id from duplicate) as "deletionId",
+            exists (select 1 from linked) as "isNew"
        from put`,
-    [uploadId, lease, blob.digest, blob.size, blob.storageKey, DELETION_LEASE_SECONDS],
+    [
+      uploadId,
+      lease,
+      blob.digest,
+      blob.size,
+      blob.storageKey,
+      DELETION_LEASE_SECONDS,
+      rights.origin,
+      rights.tokenId,
+    ],
   )
   return rows[0]
 }

@@ -28,7 +28,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
           return
         }
         const algorithm = parseAlgorithm(queryOnce(ctx, 'digest-algorithm') ?? 'sha256')
-        const upload = await uploads.start(repositoryOf(ctx), actorOf(ctx).name, algorithm)
+        const upload = await uploads.start(repositoryOf(ctx), actorOf(ctx), algorithm)
         acknowledge(ctx, 202, upload)
       },
     },
@@ -89,9 +89,8 @@ async function mounted(ctx: RouteContext, blobs: Blobs, mount: string): Promise<
   const digest = parseDigest(mount)
   const from = queryOnce(ctx, 'from')
   const source = from === undefined ? undefined : parseRepository(from)
-  const { caller } = ctx.state
-  if (!(await blobs.mount(repositoryOf(ctx), digest, source, pullablePatterns(caller))))
-    return false
+  const visible = pullablePatterns(ctx.state.caller)
+  if (!(await blobs.mount(repositoryOf(ctx), digest, source, visible, actorOf(ctx)))) return false
   created(ctx, digest)
   return true
 }
@@ -120,7 +119,7 @@ function uploadKey(ctx: RouteContext) {
 function uploadOwner(ctx: RouteContext) {
   const { caller } = ctx.state
   const startedBefore = caller.kind === 'holder' ? caller.expiredAt : undefined
-  return { repository: repositoryOf(ctx), actor: actorOf(ctx).name, startedBefore }
+  return { repository: repositoryOf(ctx), actor: actorOf(ctx), startedBefore }
 }
 
 /** Returns the body and its position in the blob. Throws SIZE_INVALID when Content-Range and Content-Length disagree. */

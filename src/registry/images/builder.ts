@@ -80,7 +80,10 @@ export class ImageBuilder {
    * and as `Uploads.uploadWhole` and `Manifests.put` do; then no tag has moved.
    */
   async build(image: IncomingImage): Promise<BuiltImage> {
-    const { repository, actor } = image
+    return this.#withdrawingOnFailure(image, (received) => this.#build(image, received))
+  }
+
+  async #build(image: IncomingImage, received: Digest[]): Promise<BuiltImage> {
     const files: ImageFile[] = []
     let config: { digest: Digest; size: number } | undefined
     let sourceDateEpoch: number | undefined
@@ -89,7 +92,7 @@ export class ImageBuilder {
         role === 'config' ? config !== undefined : files.some((one) => one.role === role)
       if (isDuplicate) throw badRequest(`the part ${role} is given twice`)
       const body = role === 'build-environment' ? new BufferedBody(incoming) : incoming
-      const blob = await this.#receive(repository, actor, body)
+      const blob = await this.#receive(image, body, received)
       if (role === 'kernel' && blob.size === 0) throw badRequest('the kernel is empty')
       if (role === 'config') config = blob
       else files.push({ role, title, ...blob })
@@ -107,8 +110,15 @@ export class ImageBuilder {
    * other file. Throws REQUEST_INVALID for an empty file, and MANIFEST_INVALID for a malformed kernel.
    */
   async buildFromFile(file: IncomingFile): Promise<BuiltImage & { readonly blob: Descriptor }> {
-    const { repository, title, mediaType, actor, body } = file
-    const blob = await this.#receive(repository, actor, body)
+    return this.#withdrawingOnFailure(file, (received) => this.#buildFromFile(file, received))
+  }
+
+  async #buildFromFile(
+    file: IncomingFile,
+    received: Digest[],
+  ): Promise<BuiltImage & { readonly blob: Descriptor }> {
+    const { repository, title, mediaType, body } = file
+    const blob = await this.#receive(file, body, received)
     if (blob.size === 0) throw badRequest('the body is empty: it must be the file')
     const files = [{ role: 'kernel' as const, title, ...blob }]
     const isKernel = await this.#analyzer.isKernel(repository, { ...blob, mediaType, title })
@@ -140,15 +150,35 @@ export class ImageBuilder {
     return digest
   }
 
-  async #receive(
-    repository: Repository,
-    actor: Actor,
-    body: UploadBody,
-  ): Promise<{ digest: Digest; size: number }> {
-    const { id } = await this.#uploads.start(repository, actor.name, 'sha256')
-    const key = { id, repository, actor: actor.name }
+  /** Runs `push`. When it fails, the repository loses the blobs that it received for the first time. */
+  async #withdrawingOnFailure<T>(
+    { repository }: Destination,
+    push: (received: Digest[]) => Promise<T>,
+  ): Promise<T> {
+    const received: Digest[] = []
     try {
-      return await this.#uploads.uploadWhole(key, body)
+      return await push(received)
+    } catch (error) {
+      // If this fails too, the blobs stay for the grace period.
+      if (received.length > 0) {
+        await this.#uploads.withdraw(repository, received).catch(() => {})
+      }
+      throw error
+    }
+  }
+
+  /** Stores a file, and adds its digest to `received` when the repository did not have it. */
+  async #receive(
+    { repository, actor }: Destination,
+    body: UploadBody,
+    received: Digest[],
+  ): Promise<{ digest: Digest; size: number }> {
+    const { id } = await this.#uploads.start(repository, actor, 'sha256')
+    const key = { id, repository, actor }
+    try {
+      const { digest, size, isNew } = await this.#uploads.uploadWhole(key, body)
+      if (isNew) received.push(digest)
+      return { digest, size }
     } catch (error) {
       // No client knows the id of this upload. If abandoning fails too, the upload expires.
       await this.#uploads.abandon(key).catch(() => {})

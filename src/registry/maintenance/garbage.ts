@@ -9,7 +9,10 @@ import {
   countPendingCleanup,
   type GarbageRow,
   listGarbage,
+  lockEmptyRepositories,
   lockUntouchedBlobs,
+  markPermanentRepositories,
+  removeEmptyRepositories,
   removeUnreferencedBlobs,
 } from '../../db/maintenance/garbage.ts'
 import { retireExpiredUploads } from '../../db/registry/uploads.ts'
@@ -18,6 +21,8 @@ import type { BlobStore } from '../../storage/blob-store.ts'
 export type SweepReport = {
   /** Expired uploads that were removed. */
   readonly uploads: number
+  /** Empty repositories that were removed. */
+  readonly repositories: number
   /** Blobs that were checked. */
   readonly checked: number
   /** Blobs that were removed, and their bytes. */
@@ -38,12 +43,13 @@ export type SweepPreview = {
 
 const UPLOADS_A_SWEEP_MAX = 100
 const BLOBS_A_SWEEP_MAX = 500
+const REPOSITORIES_A_SWEEP_MAX = 500
 const DELETIONS_A_SWEEP_MAX = 64
 const DELETIONS_CONCURRENCY_MAX = 8
 const PREVIEW_PAGE = 1000
 
 /**
- * Removes unreferenced blobs and expired uploads while the registry runs. A transaction removes the
+ * Removes unreferenced blobs, expired uploads and empty repositories while the registry runs. A transaction removes the
  * rows, and locks them against pushes; it also queues the deletion of the bytes, so a crash loses none.
  */
 export class GarbageCollector {
@@ -66,10 +72,16 @@ export class GarbageCollector {
       const rows = ids.length === 0 ? [] : await removeUnreferencedBlobs(tx, ids)
       return { checked: ids.length, removed: rows }
     })
+    await markPermanentRepositories(this.#db, REPOSITORIES_A_SWEEP_MAX)
+    const repositories = await this.#db.transaction(async (tx) => {
+      const ids = await lockEmptyRepositories(tx, this.#graceSeconds, REPOSITORIES_A_SWEEP_MAX)
+      return ids.length === 0 ? 0 : removeEmptyRepositories(tx, ids)
+    })
     const deletions = await claimDeletions(this.#db, DELETIONS_A_SWEEP_MAX)
     const failures = await this.#deleteAll(deletions)
     return {
       uploads,
+      repositories,
       checked,
       blobs: removed.length,
       bytes: removed.reduce((sum, { size }) => sum + size, 0),

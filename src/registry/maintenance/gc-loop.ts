@@ -17,6 +17,7 @@ export async function sweepAll(
 ): Promise<SweepReport> {
   let total: SweepReport = {
     uploads: 0,
+    repositories: 0,
     checked: 0,
     blobs: 0,
     bytes: 0,
@@ -27,7 +28,7 @@ export async function sweepAll(
     const report = await collector.sweep()
     total = sum(total, report)
     // A failed deletion is not due again soon, so a round that only fails is the last one.
-    if (report.uploads + report.checked + report.deletions === 0) break
+    if (report.uploads + report.repositories + report.checked + report.deletions === 0) break
   }
   return total
 }
@@ -35,6 +36,7 @@ export async function sweepAll(
 function sum(a: SweepReport, b: SweepReport): SweepReport {
   return {
     uploads: a.uploads + b.uploads,
+    repositories: a.repositories + b.repositories,
     checked: a.checked + b.checked,
     blobs: a.blobs + b.blobs,
     bytes: a.bytes + b.bytes,

@@ -1,3 +1,4 @@
+import type { Rights } from '../../db/auth/audit.ts'
 import type { Queryable } from '../../db/database.ts'
 import { releaseUpload, renewLease } from '../../db/registry/uploads.ts'
 import { RegistryError } from '../../oci/errors.ts'
@@ -14,16 +15,20 @@ export class Lease {
   readonly #db: Queryable
   readonly #id: string
   readonly #timer: NodeJS.Timeout
+  /** The rights of the writer. */
+  readonly rights: Rights
   #lost = false
+  #revoked: RegistryError | undefined
   #heldUntil = 0
 
-  constructor(db: Queryable, id: string, token: string) {
+  constructor(db: Queryable, id: string, token: string, rights: Rights) {
     this.#db = db
     this.#id = id
     this.token = token
+    this.rights = rights
     this.#heldUntil = endOfLease()
     this.#timer = setInterval(
-      () => void this.#renew().catch(() => {}),
+      () => void this.#renew().catch((error: unknown) => this.#onRenewalFailed(error)),
       (LEASE_SECONDS * 1000) / RENEWALS_A_LEASE,
     )
     this.#timer.unref()
@@ -41,8 +46,9 @@ export class Lease {
     }
   }
 
-  /** Throws RANGE_INVALID when the lease was lost. */
+  /** Throws RANGE_INVALID when the lease was lost, and UNAUTHORIZED when the writer's right was revoked. */
   assertHeld(): void {
+    if (this.#revoked !== undefined) throw this.#revoked
     // The clock counts, too: a process that was suspended has not yet tried to renew.
     if (this.#lost || performance.now() > this.#heldUntil) throw leaseLost()
   }
@@ -74,9 +80,21 @@ export class Lease {
 
   async #renew(): Promise<void> {
     const until = endOfLease()
-    if (await renewLease(this.#db, this.#id, this.token, LEASE_SECONDS)) this.#heldUntil = until
-    else this.#lost = true
+    const { token, rights } = this
+    if (await renewLease(this.#db, this.#id, token, LEASE_SECONDS, rights)) {
+      this.#heldUntil = until
+    } else this.#lost = true
   }
+
+  /** A database that does not answer may answer the next renewal. */
+  #onRenewalFailed(error: unknown): void {
+    if (isUnauthorized(error)) this.#revoked = error
+  }
+}
+
+/** True when the writer's credential, policy or token was revoked. */
+export function isUnauthorized(error: unknown): error is RegistryError {
+  return error instanceof RegistryError && error.code === 'UNAUTHORIZED'
 }
 
 function endOfLease(): number {

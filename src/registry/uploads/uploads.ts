@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
+import type { Actor } from '../../db/auth/audit.ts'
 import type { Database } from '../../db/database.ts'
 import {
   DELETION_LEASE_SECONDS,
@@ -6,12 +7,13 @@ import {
   type QueuedDeletion,
   queueLeftovers,
 } from '../../db/maintenance/deletion-queue.ts'
-import type { BlobRow } from '../../db/registry/blobs.ts'
+import { type BlobRow, withdrawBlobs } from '../../db/registry/blobs.ts'
 import type { Visibility } from '../../db/registry/repositories.ts'
 import {
   advanceUpload,
   claimUpload,
   createUpload,
+  type FinishedUpload,
   findUpload,
   finishUpload,
   markNeedsCleanup,
@@ -34,7 +36,7 @@ import { deleteBytes } from '../maintenance/garbage.ts'
 import { translateStoreError } from '../store-errors.ts'
 import { HashCache } from './hash-cache.ts'
 import { type ByteCounter, digestOfStream, hashStream, type UploadBody } from './hash-stream.ts'
-import { LEASE_SECONDS, Lease } from './lease.ts'
+import { isUnauthorized, LEASE_SECONDS, Lease } from './lease.ts'
 
 export type UploadsOptions = {
   /** An upload expires when nothing was appended for this time. */
@@ -65,16 +67,13 @@ export class Uploads {
     this.#options = options
   }
 
-  /** end-4a, end-4c: starts an upload. */
-  async start(repository: Repository, actor: string, algorithm: Algorithm): Promise<UploadStatus> {
+  /** end-4a, end-4c: starts an upload. Throws TOOMANYREQUESTS when the actor has too many in progress. */
+  async start(repository: Repository, actor: Actor, algorithm: Algorithm): Promise<UploadStatus> {
     const id = randomUUID()
     const stage = await this.#store.stage(id)
-    await createUpload(
-      this.#db,
-      { id, repository, actor, algorithm, stage },
-      this.#options.visibility,
-      this.#options.lifetimeSeconds,
-    )
+    const upload = { id, repository, actor, algorithm, stage }
+    const { visibility, lifetimeSeconds } = this.#options
+    await createUpload(this.#db, upload, visibility, lifetimeSeconds)
     return { id, size: 0 }
   }
 
@@ -103,6 +102,7 @@ export class Uploads {
             lease.token,
             { stage, size },
             this.#options.lifetimeSeconds,
+            lease.rights,
           ),
         ),
       )
@@ -137,8 +137,14 @@ export class Uploads {
     })
   }
 
-  /** Receives all bytes of an empty upload at once and creates the blob. Returns its digest. */
-  async uploadWhole(key: UploadKey, body: UploadBody): Promise<{ digest: Digest; size: number }> {
+  /**
+   * Receives all bytes of an empty upload at once and creates the blob. Returns its digest; `isNew` is true
+   * when the repository did not have the blob.
+   */
+  async uploadWhole(
+    key: UploadKey,
+    body: UploadBody,
+  ): Promise<{ digest: Digest; size: number; isNew: boolean }> {
     return this.#withClaim(key, { start: 0 }, async (upload, lease) => {
       const hash = createHash(upload.algorithm)
       const appended = await this.#receive(upload, lease, body, hash, true)
@@ -152,8 +158,9 @@ export class Uploads {
         lease.assertHeld()
         return this.#store.commit(stage, size, digest)
       })
-      await this.#createBlob(upload, lease, appended, { digest, size, storageKey })
-      return { digest, size }
+      const blob = { digest, size, storageKey }
+      const { isNew } = await this.#createBlob(upload, lease, appended, blob)
+      return { digest, size, isNew }
     })
   }
 
@@ -162,6 +169,11 @@ export class Uploads {
     await this.#withClaim(key, {}, async (upload, lease) => {
       await this.#retire(upload.id, lease.token)
     })
+  }
+
+  /** Takes blobs out of a repository after a refused push, unless a manifest there references them by now. */
+  async withdraw(repository: Repository, digests: readonly Digest[]): Promise<void> {
+    await withdrawBlobs(this.#db, repository, digests)
   }
 
   /** Ends an upload and leaves its bytes to the next sweep, so this is quick. */
@@ -178,9 +190,9 @@ export class Uploads {
     lease: Lease,
     { stage, needsCleanup }: Appended,
     blob: BlobRow,
-  ): Promise<void> {
+  ): Promise<FinishedUpload> {
     const { digest, storageKey } = blob
-    const finished = await finishUpload(this.#db, upload.id, lease.token, blob)
+    const finished = await finishUpload(this.#db, upload.id, lease.token, blob, lease.rights)
     this.#hashes.forget(upload.id)
     // Another request took the upload over, and may have committed these very bytes.
     if (finished === undefined) throw uploadUnknown(upload.id)
@@ -192,6 +204,7 @@ export class Uploads {
       // The push has succeeded. Should this fail, a scrub finds the leftovers as orphans.
       await queueLeftovers(this.#db, leftovers).catch(() => {})
     }
+    return finished
   }
 
   // The row first: from then on nobody can create a blob from these bytes.
@@ -290,7 +303,7 @@ export class Uploads {
     const upload = await claimUpload(this.#db, key, token, LEASE_SECONDS, start, digest)
     if (upload === undefined) throw uploadUnknown(key.id)
     if (!upload.claimed) throw outOfOrder(upload, start)
-    const lease = new Lease(this.#db, upload.id, token)
+    const lease = new Lease(this.#db, upload.id, token, key.actor)
     try {
       return await work(upload.takenOver ? await this.#fence(upload, token) : upload, lease)
     } catch (error) {
@@ -298,7 +311,9 @@ export class Uploads {
         await this.#retire(upload.id, token)
         throw new RegistryError('BLOB_UPLOAD_UNKNOWN', { upload: upload.id }, { cause: error })
       }
-      await lease.release()
+      // Nobody can continue an upload of a revoked credential.
+      if (isUnauthorized(error)) await this.#retire(upload.id, token)
+      else await lease.release()
       throw translateStoreError(error)
     } finally {
       lease.stop()
