@@ -5,7 +5,7 @@ import { promisify } from 'node:util'
 import { errnoOf } from '../async/errno.ts'
 import { EmbeddedPostgresError, messageOf } from './errors.ts'
 import { findNativePackage, prepareNativePackage } from './native-package.ts'
-import { findClosedFolder, type OsUser } from './os-user.ts'
+import { commandAs, findClosedFolder, type OsUser } from './os-user.ts'
 
 export type Binaries = {
   readonly postgres: string
@@ -39,7 +39,7 @@ export async function findBinaries(
   for await (const bin of candidates(folder, osUser)) {
     const closed = await findClosedFolder(osUser, join(bin, 'postgres'))
     const major =
-      closed === undefined ? await majorOf(bin) : `uid ${osUser.uid} may not pass ${closed}`
+      closed === undefined ? await majorOf(bin, osUser) : `uid ${osUser.uid} may not pass ${closed}`
     if (typeof major === 'string') rejected.push(`${bin}: ${major}`)
     else if (major < MAJOR_MIN) rejected.push(`${bin}: version ${major} is older than ${MAJOR_MIN}`)
     else if (dataMajor !== undefined && dataMajor !== major) otherMajors.push(major)
@@ -95,13 +95,10 @@ async function findServer(folder: string): Promise<string | undefined> {
 }
 
 /** Returns the major version, or the reason why the server does not run. */
-async function majorOf(bin: string): Promise<number | string> {
+async function majorOf(bin: string, osUser: OsUser): Promise<number | string> {
   try {
-    const { stdout } = await run(join(bin, 'postgres'), ['--version'], {
-      cwd: '/',
-      env: {},
-      timeout: VERSION_MILLISECONDS_MAX,
-    })
+    const { command, args, options } = commandAs(osUser, join(bin, 'postgres'), ['--version'], '/')
+    const { stdout } = await run(command, args, { ...options, timeout: VERSION_MILLISECONDS_MAX })
     const major = /\(PostgreSQL\) (\d+)/.exec(stdout)?.[1]
     return major === undefined ? `unknown version ${stdout.trim()}` : Number(major)
   } catch (error) {

@@ -1,79 +1,58 @@
 import { execFile } from 'node:child_process'
-import {
-  chmod,
-  chown,
-  lchown,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  stat,
-} from 'node:fs/promises'
+import { chown, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { errnoOf } from '../async/errno.ts'
 import type { Binaries } from './binaries.ts'
 import { EmbeddedPostgresError, messageOf } from './errors.ts'
-import { commandAs, type OsUser } from './os-user.ts'
-import { findRunningPostmaster } from './postmaster.ts'
+import { belongsToAnother } from './folder.ts'
+import { commandAs, findClosedFolder, NOBODY, type OsUser, ROOT } from './os-user.ts'
+import { assertNoFormerPostmaster } from './postmaster.ts'
 import { isAnotherProcess } from './processes.ts'
-import { USER } from './settings.ts'
+import { SUPERUSER } from './settings.ts'
+import { findEntry, readSmallFile } from './small-file.ts'
+import { giveTree } from './tree.ts'
 
+/** The user of initdb when we are root, and the first version that takes settings. */
+const INITDB = { uid: NOBODY, setSince: 16 }
 const INITDB_MILLISECONDS_MAX = 120_000
 const UNFINISHED = /^cluster\.(\d+)\.new$/
 
 const run = promisify(execFile)
 
-/** Makes the folder, for the user of Postgres only; root may enter every folder. */
-export async function preparePostgresFolder(folder: string, osUser: OsUser): Promise<void> {
-  try {
-    await mkdir(dirname(folder), { recursive: true })
-    await makePrivateFolder(folder, osUser)
-  } catch (cause) {
-    throw new EmbeddedPostgresError(
-      `cannot prepare ${folder} for Postgres (${messageOf(cause)}); give it to the user that runs rookery, or set ROOKERY_DATA_DIR to another folder, or ROOKERY_DATABASE_URL to a Postgres of your own`,
-      { cause },
-    )
+/**
+ * Returns the major version of the data, or undefined when there are no data. Follows no link, because the user of
+ * Postgres can write to the cluster. Throws EmbeddedPostgresError when the data belong to another user.
+ */
+export async function findDataMajor(cluster: string, osUser: OsUser): Promise<number | undefined> {
+  const found = await findEntry(cluster)
+  if (found === undefined) return undefined
+  if (!found.isDirectory()) {
+    throw new EmbeddedPostgresError(`${cluster} is no folder (a link or a file); move it away`)
   }
+  const owners = osUser.via === 'self' ? [osUser.uid] : [osUser.uid, ROOT, NOBODY]
+  if (!owners.includes(found.uid)) throw belongsToAnother(cluster, found.uid)
+  const text = await readSmallFile(join(cluster, 'PG_VERSION'), owners)
+  return text === undefined ? undefined : Number.parseInt(text, 10)
 }
 
-/** Makes a folder that only its user may enter. */
-export async function makePrivateFolder(folder: string, osUser: OsUser): Promise<void> {
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  await chown(folder, osUser.uid, osUser.gid)
-  await chmod(folder, 0o700)
-}
-
-/** Returns the major version of the data, or undefined when there are no data. */
-export async function findDataMajor(cluster: string): Promise<number | undefined> {
-  try {
-    return Number.parseInt(await readFile(join(cluster, 'PG_VERSION'), 'utf8'), 10)
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined
-    throw notReadable(cluster, error)
-  }
-}
-
-/** Creates a missing cluster, and makes the user its owner. */
+/**
+ * Creates a missing cluster. As root, gives it to the user of Postgres, also one that root restored or that a former
+ * release ran as `nobody`.
+ */
 export async function prepareCluster(
   cluster: string,
   binaries: Binaries,
   osUser: OsUser,
 ): Promise<void> {
   await removeUnfinished(dirname(cluster))
-  if ((await findDataMajor(cluster)) === undefined) await initialize(cluster, binaries, osUser)
-  const { uid } = await stat(cluster)
-  if (uid === osUser.uid) return
-  if (osUser.via === 'self') throw notReadable(cluster, new Error(`it belongs to uid ${uid}`))
-  const running = await findRunningPostmaster(cluster)
-  if (running !== undefined) {
-    throw new EmbeddedPostgresError(
-      `a Postgres of uid ${uid} (pid ${running.pid}) still runs on ${cluster}; stop it, or start rookery as that user`,
-    )
+  if ((await findDataMajor(cluster, osUser)) === undefined) {
+    await initialize(cluster, binaries, osUser)
   }
-  await changeOwner(cluster, osUser)
+  const uid = (await findEntry(cluster))?.uid
+  if (osUser.via === 'self' || uid === osUser.uid) return
+  await assertNoFormerPostmaster(cluster)
+  giveTree(cluster, osUser)
 }
 
 /**
@@ -83,22 +62,41 @@ export async function prepareCluster(
 async function initialize(cluster: string, binaries: Binaries, osUser: OsUser): Promise<void> {
   const aside = `${cluster}.${process.pid}.new`
   try {
-    await makePrivateFolder(aside, osUser)
-    // Every client of the socket is trusted: its folder has mode 0700, so only the user and root may
-    // enter, and both may read the files anyway.
-    const { command, args, options } = commandAs(osUser, binaries.initdb, [
-      ...['-D', aside, '-U', USER, '-E', 'UTF8', '--locale=C', '--auth=trust'],
-      ...['--data-checksums', '--no-instructions'],
-    ])
+    await mkdir(aside, { mode: 0o700 })
+    if (osUser.via === 'spawn') await chown(aside, INITDB.uid, osUser.gid)
+    // initdb needs a user with a name. The gid is still the one of this folder, so other processes of `nobody` can
+    // neither pass the folder above nor trace initdb.
+    const user = osUser.via === 'self' ? osUser : { ...osUser, uid: INITDB.uid }
+    const { command, args, options } = commandAs(
+      user,
+      binaries.initdb,
+      [
+        ...['-D', await dataArgument(aside, osUser), '-U', SUPERUSER, '-E', 'UTF8'],
+        ...['--locale=C', '--auth=peer', '--data-checksums', '--no-instructions'],
+        // Memory in a file of the cluster, where /dev/shm would show it to other processes of `nobody`.
+        ...(binaries.major >= INITDB.setSince ? ['-c', 'dynamic_shared_memory_type=mmap'] : []),
+      ],
+      aside,
+    )
     await run(command, args, { ...options, timeout: INITDB_MILLISECONDS_MAX })
+    if (osUser.via === 'spawn') giveTree(aside, osUser)
     await rename(aside, cluster)
     await syncFolder(dirname(cluster))
   } catch (error) {
     await rm(aside, { recursive: true, force: true })
     // Another start was faster. The lock decides which process may use the cluster.
-    if ((await findDataMajor(cluster)) !== undefined) return
+    if ((await findDataMajor(cluster, osUser)) !== undefined) return
+    if (error instanceof EmbeddedPostgresError) throw error
     throw initdbFailed(cluster, error)
   }
+}
+
+/**
+ * Returns the cluster as Postgres and initdb name it. They start in the cluster, so below a folder that they may not
+ * pass they name it by their own link to it.
+ */
+export async function dataArgument(cluster: string, osUser: OsUser): Promise<string> {
+  return (await findClosedFolder(osUser, cluster)) === undefined ? cluster : '/proc/self/cwd'
 }
 
 function initdbFailed(cluster: string, cause: unknown): EmbeddedPostgresError {
@@ -127,14 +125,6 @@ async function removeUnfinished(folder: string): Promise<void> {
   }
 }
 
-/** Changes the owner of data that root restored or another user made. The top folder is last: it marks the end. */
-async function changeOwner(cluster: string, osUser: OsUser): Promise<void> {
-  for (const name of await readdir(cluster, { recursive: true })) {
-    await lchown(join(cluster, name), osUser.uid, osUser.gid)
-  }
-  await chown(cluster, osUser.uid, osUser.gid)
-}
-
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r')
   try {
@@ -142,11 +132,4 @@ async function syncFolder(folder: string): Promise<void> {
   } finally {
     await handle.close()
   }
-}
-
-function notReadable(cluster: string, cause: unknown): EmbeddedPostgresError {
-  return new EmbeddedPostgresError(
-    `cannot use ${cluster} as uid ${process.getuid?.()} (${messageOf(cause)}); start rookery as the folder's owner, or give the folder to this user with chown -R`,
-    { cause },
-  )
 }

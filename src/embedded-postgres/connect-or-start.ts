@@ -1,4 +1,3 @@
-import { realpath } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { errnoOf } from '../async/errno.ts'
@@ -6,13 +5,17 @@ import type { Binaries } from './binaries.ts'
 import { EmbeddedPostgresError, messageOf } from './errors.ts'
 import type { Log } from './log.ts'
 import type { OsUser } from './os-user.ts'
-import { clearStaleLocks, Postmaster, readLockFile, stopPostmaster } from './postmaster.ts'
-import { PORT, serverArguments, USER } from './settings.ts'
+import { clearStaleLocks, findRunningPostmaster, Postmaster, stopPostmaster } from './postmaster.ts'
+import type { PostmasterIdentity } from './processes.ts'
+import { makeSuperuser } from './roles.ts'
+import { PORT, type RuntimeFiles, SUPERUSER, serverArguments } from './settings.ts'
 
 /** Everything that is decided before Postgres starts. */
 export type ClusterPlan = {
   readonly cluster: string
-  readonly socketFolder: string
+  /** The cluster as Postgres names it. */
+  readonly data: string
+  readonly runtime: RuntimeFiles
   readonly binaries: Binaries
   readonly osUser: OsUser
   /** Connections of the owner, besides the connection that owns the cluster. */
@@ -25,6 +28,8 @@ export type RunningPostgres = {
   /** Resolves when the connection ends, for any reason. */
   readonly ended: Promise<void>
   readonly pid: number
+  /** The access rules that it reads; those of a former release differ. */
+  readonly hbaFile: string
   readonly spawned: Postmaster | undefined
 }
 
@@ -40,6 +45,8 @@ const RESTART_MILLISECONDS = 150
 
 const LOCKED = /lock file .* already exists/
 const TRANSIENT = /lock file .* already exists|shared memory block .* is still in use|shutting down/
+// A cluster of a former release.
+const NO_SUPERUSER = /role "rookery_supervisor" does not exist/
 const RECOVERING = /starting up|recovery|not (yet )?accepting connections/
 
 /** Connects to the postmaster that runs on the cluster, or starts one; and stops it on failure. */
@@ -59,7 +66,7 @@ export async function connectOrStart(
       signal.throwIfAborted()
       const answer = await connect(plan)
       if ('client' in answer) {
-        const pid = (await readLockFile(plan.cluster))?.pid
+        const pid = (await findRunningPostmaster(identityOf(plan)))?.pid
         if (pid !== undefined) {
           spawned?.startLogging(log)
           return { ...answer, pid, spawned: spawned?.pid === pid ? spawned : undefined }
@@ -83,36 +90,46 @@ export async function connectOrStart(
       }
       if (Date.now() > acceptedBy) throw startFailed(plan, answer.problem ?? refusal)
       if (spawned === undefined && answer.problem === undefined) {
-        if (LOCKED.test(refusal)) await clearStaleLocks(plan.cluster, plan.socketFolder)
+        if (LOCKED.test(refusal)) {
+          await clearStaleLocks(identityOf(plan), plan.runtime.socketFolder)
+        }
         spawned = start(plan)
       }
       await delay(POLL_MILLISECONDS, undefined, { signal })
     }
   } catch (error) {
-    if (spawned?.pid !== undefined) await stopPostmaster(spawned.pid)
+    if (spawned?.pid !== undefined) await stopPostmaster(spawned.pid, identityOf(plan))
     throw error
   }
 }
 
+/** How the postmaster of a plan is recognized. */
+export function identityOf({ cluster, osUser }: ClusterPlan): PostmasterIdentity {
+  return { uid: osUser.uid, cluster }
+}
+
 function start({
   cluster,
-  socketFolder,
+  data,
+  runtime,
   binaries,
   osUser,
   connectionsMax,
 }: ClusterPlan): Postmaster {
-  const args = serverArguments(cluster, socketFolder, binaries.major, connectionsMax)
-  return new Postmaster(osUser, binaries.postgres, args)
+  const args = serverArguments(data, runtime, binaries.major, connectionsMax)
+  return new Postmaster(osUser, binaries.postgres, args, cluster)
 }
 
 /** A connection, or the server's error message; undefined when nothing listens. */
-type Answer = Pick<RunningPostgres, 'client' | 'ended'> | { readonly problem: string | undefined }
+type Answer =
+  | Pick<RunningPostgres, 'client' | 'ended' | 'hbaFile'>
+  | { readonly problem: string | undefined }
 
 async function connect(plan: ClusterPlan): Promise<Answer> {
   const client = new pg.Client({
-    host: plan.socketFolder,
+    host: plan.runtime.socketFolder,
     port: PORT,
-    user: USER,
+    user: SUPERUSER,
     // Every cluster has this database, and session locks belong to one database.
     database: 'postgres',
     application_name: `rookery ${process.pid}`,
@@ -125,17 +142,18 @@ async function connect(plan: ClusterPlan): Promise<Answer> {
   const ended = new Promise<void>((resolve) => client.once('end', resolve))
   try {
     await client.connect()
-    const sql = `select current_setting('data_directory') as cluster`
-    const { rows } = await client.query<{ cluster: string }>(sql)
-    const served = rows[0]?.cluster ?? ''
-    if ((await realpath(served).catch(() => served)) === plan.cluster) return { client, ended }
-    throw startFailed(plan, `the Postgres on ${plan.socketFolder} serves ${served}`)
+    const sql = `select current_setting('data_directory') as data, current_setting('hba_file') as "hbaFile"`
+    const { rows } = await client.query<{ data: string; hbaFile: string }>(sql)
+    const { data = '', hbaFile = '' } = rows[0] ?? {}
+    if (data === plan.data) return { client, ended, hbaFile }
+    throw startFailed(plan, `the Postgres on ${plan.runtime.socketFolder} serves ${data}`)
   } catch (error) {
     void client.end().catch(() => {})
     if (error instanceof EmbeddedPostgresError) throw error
     // Nothing listens, as expected before the first attempt.
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ECONNREFUSED')
       return { problem: undefined }
+    if (NO_SUPERUSER.test(messageOf(error))) await makeSuperuser(plan.runtime.socketFolder)
     return { problem: messageOf(error) }
   }
 }

@@ -1,13 +1,16 @@
-import { cp, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
+import { chmod, cp, lstat, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, relative } from 'node:path'
 import { errnoOf } from '../async/errno.ts'
+import { EmbeddedPostgresError } from './errors.ts'
 import { findClosedFolder, type OsUser } from './os-user.ts'
 import { isAnotherProcess } from './processes.ts'
 
 /** The npm package with the Postgres binaries for this platform. */
 export type NativePackage = { readonly folder: string; readonly version: string }
 
+// Root's, and every user may pass it.
+const SHARED = '/var/lib/rookery'
 const UNFINISHED = /\.(\d+)\.new$/
 const NOT_WRITABLE: ReadonlySet<unknown> = new Set(['EROFS', 'EACCES', 'EPERM'])
 
@@ -29,7 +32,8 @@ export async function findNativePackage(): Promise<NativePackage | undefined> {
 /**
  * Prepares the package's `bin` for `osUser` and returns it. npm packs no symbolic links, so the package
  * makes them in an install script, which is often blocked; missing links are made here. A package that is
- * not writable, or that `osUser` cannot reach, is copied below `folder`.
+ * not writable, or that `osUser` cannot reach, is copied below `folder`, or, when `osUser` cannot reach that either,
+ * below a folder of root.
  */
 export async function prepareNativePackage(
   native: NativePackage,
@@ -45,7 +49,8 @@ export async function prepareNativePackage(
       if (!NOT_WRITABLE.has(errnoOf(error))) throw error
     }
   }
-  return join(await copyOnce(source, folder, native.version), 'bin')
+  const copies = join(await findOpenFolder(folder, osUser), 'binaries')
+  return join(await copyOnce(source, copies, native.version), 'bin')
 }
 
 async function makeLinks(native: string): Promise<void> {
@@ -62,16 +67,25 @@ async function makeLinks(native: string): Promise<void> {
   }
 }
 
-async function copyOnce(source: string, folder: string, version: string): Promise<string> {
-  const target = join(folder, 'native', version)
-  const copies = dirname(target)
-  await mkdir(copies, { recursive: true, mode: 0o755 })
+async function findOpenFolder(folder: string, osUser: OsUser): Promise<string> {
+  return (await findClosedFolder(osUser, folder)) === undefined ? folder : SHARED
+}
+
+async function copyOnce(source: string, copies: string, version: string): Promise<string> {
+  const target = join(copies, version)
+  await makeOpenFolder(copies)
+  await assertOurs(copies)
   const present = await readdir(copies)
-  if (present.includes(basename(target))) return target
-  // Removes copies of other versions, and unfinished copies of killed processes.
+  if (present.includes(basename(target))) {
+    await assertOurs(target)
+    return target
+  }
+  // Removes copies of other versions, which another registry may use in the shared folder, and unfinished
+  // copies of killed processes.
   for (const name of present) {
     const pid = UNFINISHED.exec(name)?.[1]
-    if (pid !== undefined && isAnotherProcess(Number(pid))) continue
+    const inUse = pid === undefined ? copies.startsWith(SHARED) : isAnotherProcess(Number(pid))
+    if (inUse) continue
     await rm(join(copies, name), { recursive: true, force: true })
   }
   const aside = `${target}.${process.pid}.new`
@@ -85,4 +99,21 @@ async function copyOnce(source: string, folder: string, version: string): Promis
     await rm(aside, { recursive: true, force: true })
   }
   return target
+}
+
+/** Makes a folder that the user of Postgres may pass, also when new files are for their owner only (umask). */
+async function makeOpenFolder(folder: string): Promise<void> {
+  const first = await mkdir(folder, { recursive: true })
+  for (let made = folder; first !== undefined && made.startsWith(first); made = dirname(made)) {
+    await chmod(made, 0o755)
+  }
+}
+
+/** Asserts that only this user may write to a folder with programs. Throws EmbeddedPostgresError. */
+async function assertOurs(folder: string): Promise<void> {
+  const { uid, mode } = await lstat(folder)
+  if (uid === process.getuid?.() && (mode & 0o022) === 0) return
+  throw new EmbeddedPostgresError(
+    `${folder} belongs to another user or others may write to it, and has the binaries of Postgres; remove it`,
+  )
 }

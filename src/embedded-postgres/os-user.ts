@@ -1,16 +1,13 @@
-import { execFile } from 'node:child_process'
 import { realpath, stat } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { dirname } from 'node:path'
-import { promisify } from 'node:util'
-import { errnoOf } from '../async/errno.ts'
-import { EmbeddedPostgresError, messageOf } from './errors.ts'
+import { EmbeddedPostgresError } from './errors.ts'
 
-/** The user that runs Postgres: our own, `nobody`, or `nobody` with the capability to pass closed folders. */
+/** The user that runs Postgres: our own (`self`), or, when we are root, a uid that nothing else uses (`spawn`). */
 export type OsUser = {
   readonly uid: number
   readonly gid: number
-  readonly via: 'self' | 'spawn' | 'setpriv'
+  readonly via: 'self' | 'spawn'
 }
 
 export type Command = {
@@ -19,24 +16,15 @@ export type Command = {
   readonly options: { cwd: string; env: NodeJS.ProcessEnv; uid?: number; gid?: number }
 }
 
-const NOBODY = 65_534
-const PROBE_MILLISECONDS_MAX = 5_000
-// One capability: to pass any folder and read any file, but not to write. access(2) ignores it without
-// `no_setuid_fixup`. The shell is needed because setpriv's own exec does not have the capability yet.
-const SETPRIV_ARGS = [
-  ...['--reuid', String(NOBODY), '--regid', String(NOBODY), '--clear-groups'],
-  ...['--securebits', '+no_setuid_fixup'],
-  ...['--inh-caps', '+dac_read_search', '--ambient-caps', '+dac_read_search'],
-  ...['--', '/bin/sh', '-c'],
-]
+export const ROOT = 0
+/** The user `nobody`, whom many services share. */
+export const NOBODY = 65_534
 
-const run = promisify(execFile)
+/** The user of this process. */
+export type CurrentUser = { readonly uid: number; readonly gid: number; readonly name: string }
 
-/**
- * Chooses the user of Postgres: initdb and postgres refuse root, so root runs them as `nobody`. Called
- * before the folder exists. Throws EmbeddedPostgresError when this user cannot run Postgres.
- */
-export function chooseOsUser(): OsUser {
+/** Returns the user of this process. Throws EmbeddedPostgresError when it cannot run Postgres. */
+export function findCurrentUser(): CurrentUser {
   const uid = process.getuid?.()
   const gid = process.getgid?.()
   if (uid === undefined || gid === undefined) {
@@ -44,37 +32,13 @@ export function chooseOsUser(): OsUser {
       `the embedded Postgres does not run on ${process.platform}; set ROOKERY_DATABASE_URL to a Postgres of your own`,
     )
   }
-  if (uid === 0) return { uid: NOBODY, gid: NOBODY, via: 'spawn' }
   try {
-    userInfo()
+    return { uid, gid, name: userInfo().username }
   } catch {
     throw new EmbeddedPostgresError(
       `uid ${uid} has no entry in /etc/passwd, and Postgres does not run without one; add the entry, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
     )
   }
-  return { uid, gid, via: 'self' }
-}
-
-/** Returns the user, with the capability to pass closed folders when `folder` is below one. */
-export async function withFolderAccess(osUser: OsUser, folder: string): Promise<OsUser> {
-  const closed = await findClosedFolder(osUser, folder)
-  if (closed === undefined) return osUser
-  try {
-    await run('setpriv', [...SETPRIV_ARGS, 'test -x "$0" && test -r "$0"', folder], {
-      cwd: '/',
-      timeout: PROBE_MILLISECONDS_MAX,
-    })
-  } catch (cause) {
-    const why =
-      errnoOf(cause) === 'ENOENT'
-        ? 'setpriv is not installed'
-        : `setpriv failed: ${messageOf(cause).trim().split('\n').at(-1)}`
-    throw new EmbeddedPostgresError(
-      `Postgres cannot run as root, and as uid ${osUser.uid} it may not pass ${closed} (${why}); set ROOKERY_DATA_DIR to a folder that everyone may pass, or ROOKERY_DATABASE_URL to a Postgres of your own`,
-      { cause },
-    )
-  }
-  return { ...osUser, via: 'setpriv' }
 }
 
 /** Finds the first folder of `path` that the user may not pass. */
@@ -93,21 +57,18 @@ export async function findClosedFolder(osUser: OsUser, path: string): Promise<st
   return undefined
 }
 
-/** Returns the command that runs `binary` as `osUser`. */
-export function commandAs(osUser: OsUser, binary: string, args: readonly string[]): Command {
+/** Returns the command that runs `binary` as `osUser` in `cwd`. The child enters `cwd` before it leaves our user. */
+export function commandAs(
+  osUser: Pick<OsUser, 'uid' | 'gid' | 'via'>,
+  binary: string,
+  args: readonly string[],
+  cwd: string,
+): Command {
   const options = {
-    // Every user may enter this folder.
-    cwd: '/',
+    cwd,
     // The rest of our environment is left out: PGPORT, LC_ALL or LD_LIBRARY_PATH would change the server.
     env: { PATH: process.env.PATH, LC_ALL: 'C' },
   }
   if (osUser.via === 'self') return { command: binary, args, options }
-  if (osUser.via === 'spawn') {
-    return { command: binary, args, options: { ...options, uid: osUser.uid, gid: osUser.gid } }
-  }
-  return {
-    command: 'setpriv',
-    args: [...SETPRIV_ARGS, 'exec "$0" "$@"', binary, ...args],
-    options,
-  }
+  return { command: binary, args, options: { ...options, uid: osUser.uid, gid: osUser.gid } }
 }

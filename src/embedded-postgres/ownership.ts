@@ -1,9 +1,8 @@
 import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import pg from 'pg'
+import type pg from 'pg'
 import type { ClusterPlan } from './connect-or-start.ts'
 import { OwnedByAnotherError } from './errors.ts'
-import { DATABASE } from './settings.ts'
 
 /** Key of the advisory lock of the folder's owner: "rook" and "ery" in ASCII. */
 const LOCK_CLASS = 0x726f6f6b
@@ -11,7 +10,6 @@ const LOCK_OBJECT = 0x657279
 /** Postgres may need this long to notice that the connection of a killed owner is gone. */
 export const LOCK_MILLISECONDS_MAX = 2_000
 const LOCK_POLL_MILLISECONDS = 50
-const DUPLICATE_DATABASE = '42P04'
 
 /**
  * Makes this connection the owner of the folder until it closes. Throws OwnedByAnotherError when another
@@ -27,17 +25,6 @@ export async function takeOwnership(
   while (!(await tryLock(client))) {
     if (Date.now() >= deadline) throw await ownedByAnother(client, plan)
     await delay(LOCK_POLL_MILLISECONDS, undefined, { signal })
-  }
-}
-
-/** Creates the database when it does not exist. Only the owner calls it. */
-export async function createDatabase(client: pg.Client): Promise<void> {
-  const { rows } = await client.query('select 1 from pg_database where datname = $1', [DATABASE])
-  if (rows.length > 0) return
-  try {
-    await client.query(`create database ${client.escapeIdentifier(DATABASE)}`)
-  } catch (error) {
-    if (!(error instanceof pg.DatabaseError && error.code === DUPLICATE_DATABASE)) throw error
   }
 }
 

@@ -1,13 +1,14 @@
 import { spawn } from 'node:child_process'
-import { readFile, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
-import { errnoOf } from '../async/errno.ts'
+import { EmbeddedPostgresError } from './errors.ts'
 import type { Log } from './log.ts'
-import { commandAs, type OsUser } from './os-user.ts'
-import { isPostgres, sendSignal } from './processes.ts'
+import { commandAs, NOBODY, type OsUser } from './os-user.ts'
+import { isPostmaster, type PostmasterIdentity, sendSignal } from './processes.ts'
 import { PORT } from './settings.ts'
+import { readSmallFile } from './small-file.ts'
 
 /** The content of `postmaster.pid`, which stays when the postmaster is killed. */
 export type LockFile = { readonly pid: number; readonly socketFolder: string }
@@ -23,23 +24,32 @@ const STOP_POLL_MILLISECONDS = 10
 const PROBLEM = /^(WARNING|ERROR|FATAL|PANIC):|^LOG: .*(terminated by signal|exited with exit code)/
 const FAILURE = /^(ERROR|FATAL|PANIC):\s*(.*)/
 
-/** Reads the cluster's lock file; undefined when there is none. */
-export async function readLockFile(cluster: string): Promise<LockFile | undefined> {
-  try {
-    // pid, cluster, start time, port, socket folder, ...; a pid below 0 is not a postmaster's.
-    const lines = (await readFile(join(cluster, 'postmaster.pid'), 'utf8')).split('\n')
-    const pid = Number(lines[0])
-    return pid > 0 ? { pid, socketFolder: lines[4] ?? '' } : undefined
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined
-    throw error
-  }
+/**
+ * Returns the lock file when the postmaster that it names is running. Postgres can write any pid there, so the process
+ * must be a Postgres of the user in this cluster.
+ */
+export async function findRunningPostmaster(
+  identity: PostmasterIdentity,
+): Promise<LockFile | undefined> {
+  const lock = await readLockFile(identity)
+  return lock !== undefined && isPostmaster(lock.pid, identity) ? lock : undefined
 }
 
-/** Returns the lock file when the postmaster that wrote it is running. */
-export async function findRunningPostmaster(cluster: string): Promise<LockFile | undefined> {
-  const lock = await readLockFile(cluster)
-  return lock !== undefined && (await isPostgres(lock.pid)) ? lock : undefined
+/** Throws EmbeddedPostgresError while the Postgres of a former release, which ran as `nobody`, runs on the cluster. */
+export async function assertNoFormerPostmaster(cluster: string): Promise<void> {
+  const running = await findRunningPostmaster({ uid: NOBODY, cluster })
+  if (running === undefined) return
+  throw new EmbeddedPostgresError(
+    `a Postgres of uid ${NOBODY} (pid ${running.pid}) still runs on ${cluster}; stop the rookery that started it, or run: kill -INT ${running.pid}`,
+  )
+}
+
+async function readLockFile({ uid, cluster }: PostmasterIdentity): Promise<LockFile | undefined> {
+  // pid, cluster, start time, port, socket folder, ...; a pid below 0 is not a postmaster's.
+  const text = await readSmallFile(join(cluster, 'postmaster.pid'), [uid])
+  const lines = text?.split('\n') ?? []
+  const pid = Number(lines[0])
+  return pid > 0 ? { pid, socketFolder: lines[4] ?? '' } : undefined
 }
 
 /**
@@ -47,18 +57,18 @@ export async function findRunningPostmaster(cluster: string): Promise<LockFile |
  * and never starts when a zombie or another process has it. Postgres still checks the other protection of
  * the data: shared memory that old server processes use.
  */
-export async function clearStaleLocks(cluster: string, socketFolder: string): Promise<void> {
+export async function clearStaleLocks(
+  identity: PostmasterIdentity,
+  socketFolder: string,
+): Promise<void> {
   for (const file of [
-    join(cluster, 'postmaster.pid'),
+    join(identity.cluster, 'postmaster.pid'),
     join(socketFolder, `.s.PGSQL.${PORT}.lock`),
   ]) {
-    const text = await readFile(file, 'utf8').catch((error: unknown) => {
-      if (errnoOf(error) === 'ENOENT') return undefined
-      throw error
-    })
+    const text = await readSmallFile(file, [identity.uid])
     if (text === undefined) continue
     const pid = Math.abs(Number.parseInt(text, 10))
-    if (pid > 0 && !(await isPostgres(pid))) await rm(file, { force: true })
+    if (pid > 0 && !isPostmaster(pid, identity)) await rm(file, { force: true })
   }
 }
 
@@ -72,8 +82,8 @@ export class Postmaster {
   endedBySignal = false
   #log: Log | undefined
 
-  constructor(osUser: OsUser, binary: string, serverArguments: readonly string[]) {
-    const { command, args, options } = commandAs(osUser, binary, serverArguments)
+  constructor(osUser: OsUser, binary: string, serverArguments: readonly string[], cwd: string) {
+    const { command, args, options } = commandAs(osUser, binary, serverArguments, cwd)
     const child = spawn(command, args, {
       ...options,
       // A process group of its own, because Ctrl-C is for us, and we stop Postgres last.
@@ -110,12 +120,12 @@ export class Postmaster {
 }
 
 /** Stops a postmaster, even one that another process started. Returns false when it still runs. */
-export async function stopPostmaster(pid: number): Promise<boolean> {
+export async function stopPostmaster(pid: number, identity: PostmasterIdentity): Promise<boolean> {
   for (const [name, milliseconds] of STOP_STEPS) {
-    if (!(await isPostgres(pid)) || !sendSignal(pid, name)) return true
+    if (!isPostmaster(pid, identity) || !sendSignal(pid, name)) return true
     const deadline = Date.now() + milliseconds
     while (Date.now() < deadline) {
-      if (!(await isPostgres(pid))) return true
+      if (!isPostmaster(pid, identity)) return true
       await delay(STOP_POLL_MILLISECONDS)
     }
   }

@@ -1,6 +1,17 @@
+/** The folder of the socket, and the files that say who may connect. Postgres may read and not write them. */
+export type RuntimeFiles = {
+  readonly socketFolder: string
+  readonly configFile: string
+  readonly hbaFile: string
+  readonly identFile: string
+}
+
 /** Postgres and `pg` derive the socket's file name from it: `.s.PGSQL.5432`. Nothing listens on TCP. */
 export const PORT = 5432
+/** The role of rookery and its commands: the owner of its database, without any other right. */
 export const USER = 'rookery'
+/** The superuser, for the supervisor alone. */
+export const SUPERUSER = 'rookery_supervisor'
 export const DATABASE = 'rookery'
 
 const IO_METHOD_SINCE = 18
@@ -17,12 +28,15 @@ const CONNECTIONS_BESIDE = 48
  * settings that initdb chooses it takes 24 MB.
  */
 export function serverArguments(
-  cluster: string,
-  socketFolder: string,
+  data: string,
+  { socketFolder, configFile, hbaFile, identFile }: RuntimeFiles,
   major: number,
   connectionsMax: number,
 ): string[] {
   const settings = {
+    config_file: configFile,
+    hba_file: hbaFile,
+    ident_file: identFile,
     listen_addresses: '',
     port: PORT,
     // Quoted, because the setting is a list and a folder's name may contain a comma.
@@ -62,7 +76,7 @@ export function serverArguments(
     log_checkpoints: 'off',
     lc_messages: 'C',
   }
-  const args = ['-D', cluster]
+  const args = ['-D', data]
   for (const [name, value] of Object.entries(settings)) args.push('-c', `${name}=${value}`)
   return args
 }

@@ -1,18 +1,23 @@
-import { realpath } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { errnoOf } from '../async/errno.ts'
 import { findBinaries } from './binaries.ts'
-import { findDataMajor, prepareCluster, preparePostgresFolder } from './cluster.ts'
-import { type ClusterPlan, connectOrStart, type RunningPostgres } from './connect-or-start.ts'
+import { dataArgument, findDataMajor, prepareCluster } from './cluster.ts'
+import {
+  type ClusterPlan,
+  connectOrStart,
+  identityOf,
+  type RunningPostgres,
+} from './connect-or-start.ts'
 import { EmbeddedPostgresError, messageOf, OwnedByAnotherError } from './errors.ts'
+import { preparePostgresFolder } from './folder.ts'
 import type { Log } from './log.ts'
-import { chooseOsUser, withFolderAccess } from './os-user.ts'
-import { createDatabase, LOCK_MILLISECONDS_MAX, takeOwnership } from './ownership.ts'
+import { LOCK_MILLISECONDS_MAX, takeOwnership } from './ownership.ts'
 import { type Postmaster, stopPostmaster } from './postmaster.ts'
-import { sendSignal } from './processes.ts'
+import { isPostmaster, sendSignal } from './processes.ts'
+import { prepareDatabase } from './roles.ts'
+import { prepareRuntime } from './runtime.ts'
 import { CONNECTIONS_DEFAULT, DATABASE, PORT, USER } from './settings.ts'
-import { chooseSocketFolder } from './socket.ts'
 
 export { EmbeddedPostgresError } from './errors.ts'
 
@@ -81,15 +86,13 @@ async function withAdvice(
 }
 
 async function makePlan(path: string, connectionsMax: number): Promise<ClusterPlan> {
-  const chosen = chooseOsUser()
-  await preparePostgresFolder(path, chosen)
-  const folder = await realpath(path)
+  const { folder, osUser } = await preparePostgresFolder(path)
   const cluster = join(folder, 'cluster')
-  const osUser = await withFolderAccess(chosen, folder)
-  const binaries = await findBinaries(folder, osUser, await findDataMajor(cluster))
+  const binaries = await findBinaries(folder, osUser, await findDataMajor(cluster, osUser))
   await prepareCluster(cluster, binaries, osUser)
-  const socketFolder = await chooseSocketFolder(folder, cluster, osUser)
-  return { cluster, socketFolder, binaries, osUser, connectionsMax }
+  const data = await dataArgument(cluster, osUser)
+  const runtime = await prepareRuntime(folder, cluster, osUser)
+  return { cluster, data, runtime, binaries, osUser, connectionsMax }
 }
 
 /**
@@ -109,7 +112,12 @@ class Supervisor implements EmbeddedPostgres {
   #stopped: Promise<void> | undefined
 
   constructor(plan: ClusterPlan, options: EmbeddedOptions) {
-    this.connection = { host: plan.socketFolder, port: PORT, user: USER, database: DATABASE }
+    this.connection = {
+      host: plan.runtime.socketFolder,
+      port: PORT,
+      user: USER,
+      database: DATABASE,
+    }
     this.#plan = plan
     this.#log = options.log
     this.#onLost = options.onLost
@@ -131,12 +139,15 @@ class Supervisor implements EmbeddedPostgres {
     try {
       const { signal: stopping } = this.#stopping
       await takeOwnership(running.client, this.#plan, stopping, waitMilliseconds)
-      await createDatabase(running.client)
+      if (running.hbaFile !== this.#plan.runtime.hbaFile) {
+        return await this.#replace(running, waitMilliseconds)
+      }
+      await prepareDatabase(running.client)
     } catch (error) {
       await running.client.end()
       // A faster owner already uses the Postgres that we started.
       if (running.spawned && !(error instanceof OwnedByAnotherError)) {
-        await stopPostmaster(running.pid)
+        await this.#stopPostmaster(running.pid)
       }
       throw error
     }
@@ -149,6 +160,17 @@ class Supervisor implements EmbeddedPostgres {
       this.#owned = undefined
       if (!this.#stopping.signal.aborted) this.#restarting = this.#restart()
     })
+  }
+
+  /** Stops a postmaster with the access rules of a former release, and starts ours. */
+  async #replace({ client, pid }: RunningPostgres, waitMilliseconds: number): Promise<void> {
+    await this.#stopPostmaster(pid)
+    await client.end()
+    await this.#own(waitMilliseconds)
+  }
+
+  #stopPostmaster(pid: number): Promise<boolean> {
+    return stopPostmaster(pid, identityOf(this.#plan))
   }
 
   async #restart(): Promise<void> {
@@ -186,13 +208,14 @@ class Supervisor implements EmbeddedPostgres {
     const owned = this.#owned
     if (owned === undefined) return
     // Still the owner while it stops, so nobody takes over a postmaster that is ending.
-    const gone = await stopPostmaster(owned.pid)
+    const gone = await this.#stopPostmaster(owned.pid)
     await owned.client.end()
     if (!gone) this.#log.error({ pid: owned.pid }, 'Postgres does not stop')
   }
 
   /** Sends one signal at `process.exit`, which leaves no time for more. */
   readonly #leave = (): void => {
-    if (this.#owned !== undefined) sendSignal(this.#owned.pid, 'SIGINT')
+    const pid = this.#owned?.pid
+    if (pid !== undefined && isPostmaster(pid, identityOf(this.#plan))) sendSignal(pid, 'SIGINT')
   }
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { inject } from 'vitest'
+import { SUPERUSER } from '../../src/embedded-postgres/settings.ts'
 
 export type TestPostgres = { host: string; port: number; user: string; database: string }
 
@@ -16,7 +17,7 @@ export type TestDatabase = {
 export async function createTestDatabase(template = TEMPLATE): Promise<TestDatabase> {
   const postgres = inject('postgres')
   const name = `test_${randomBytes(8).toString('hex')}`
-  await administer(postgres, `create database ${name} template ${template}`)
+  await administer(postgres, `create database ${name} template ${template} owner ${postgres.user}`)
   const { host, port, user } = postgres
   return {
     name,
@@ -26,7 +27,7 @@ export async function createTestDatabase(template = TEMPLATE): Promise<TestDatab
 }
 
 async function administer(postgres: TestPostgres, statement: string): Promise<void> {
-  const client = new pg.Client(postgres)
+  const client = new pg.Client({ ...postgres, user: SUPERUSER, database: 'postgres' })
   await client.connect()
   try {
     await client.query(statement)

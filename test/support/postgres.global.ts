@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
@@ -6,6 +6,7 @@ import { pino } from 'pino'
 import type { TestProject } from 'vitest/node'
 import { Database } from '../../src/db/database.ts'
 import { migrate } from '../../src/db/migrations.ts'
+import { SUPERUSER } from '../../src/embedded-postgres/settings.ts'
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/supervisor.ts'
 import { TEMPLATE, type TestPostgres } from './database.ts'
 
@@ -22,6 +23,8 @@ const CONNECTIONS = 500
  */
 export async function setup(project: TestProject): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'rookery-test-postgres-'))
+  // The user of Postgres passes it. Below a closed folder, the socket would be in /run and stay there.
+  await chmod(folder, 0o755)
   const embedded = await startEmbeddedPostgres({
     folder: join(folder, 'postgres'),
     log: pino({ level: 'error' }),
@@ -32,9 +35,9 @@ export async function setup(project: TestProject): Promise<void> {
     },
   })
   const { connection } = embedded
-  const client = new pg.Client(connection)
+  const client = new pg.Client({ ...connection, user: SUPERUSER, database: 'postgres' })
   await client.connect()
-  await client.query(`create database ${TEMPLATE}`)
+  await client.query(`create database ${TEMPLATE} owner ${connection.user}`)
   await client.end()
   const template = new Database({
     connection: { ...connection, database: TEMPLATE },
