@@ -1,4 +1,4 @@
-import { type Glob, matchesAnyGlob, postgresRegexOf } from '../oci/glob.ts'
+import { type Glob, matchesAnyGlob } from '../oci/glob.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 
 /**
@@ -99,22 +99,30 @@ export function hasAnyAccess(caller: Caller, repository: Repository): boolean {
   return ACTIONS.some((action) => allows(caller, action, repository))
 }
 
-/** Returns regular expressions of Postgres for the private repositories that the caller may pull from. */
-export function pullablePatterns(caller: Caller): string[] {
+/** Returns the patterns of the private repositories that the caller may pull from. */
+export function pullablePatterns(caller: Caller): readonly Glob[] {
   return namesFor(caller, ['pull'])
 }
 
-/** Returns regular expressions of Postgres for the private repositories in the caller's catalog. */
-export function listablePatterns(caller: Caller): string[] {
+/** Returns the patterns of the private repositories in the caller's catalog. */
+export function listablePatterns(caller: Caller): readonly Glob[] {
   return namesFor(caller, ['pull', 'list'])
 }
 
-function namesFor(caller: Caller, needed: readonly (Action | 'list')[]): string[] {
-  if (caller.kind === 'admin') return ['']
+/**
+ * Returns the patterns of the repositories whose images are the caller's own: it may push there. An administrator
+ * may push everywhere, and owns nothing by that.
+ */
+export function ownPatterns(caller: Caller): readonly Glob[] {
+  return caller.kind === 'admin' ? [] : namesFor(caller, ['push'])
+}
+
+function namesFor(caller: Caller, needed: readonly (Action | 'list')[]): readonly Glob[] {
+  if (caller.kind === 'admin') return ['**' as Glob]
   if (caller.kind === 'anonymous') return []
   return caller.grants
     .filter(({ actions }) => needed.some((action) => actions.includes(action)))
-    .flatMap(({ repositories }) => repositories.map(postgresRegexOf))
+    .flatMap(({ repositories }) => repositories)
 }
 
 function grantsFor(

@@ -15,6 +15,8 @@ export interface Transaction extends Queryable {
 export type DatabaseOptions = {
   connection: string | { host: string; port: number; user: string; database: string }
   connectionsMax: number
+  /** The longest time of a statement. */
+  statementMilliseconds?: number
   /** Receives the errors of idle connections. */
   onIdleError(error: Error): void
 }
@@ -52,7 +54,7 @@ export class Database implements Queryable {
       max: options.connectionsMax,
       connectionTimeoutMillis: CONNECT_MILLISECONDS_MAX,
       idleTimeoutMillis: IDLE_MILLISECONDS_MAX,
-      statement_timeout: STATEMENT_MILLISECONDS_MAX,
+      statement_timeout: options.statementMilliseconds ?? STATEMENT_MILLISECONDS_MAX,
       idle_in_transaction_session_timeout: STATEMENT_MILLISECONDS_MAX,
       types: { getTypeParser: typeParser },
     })
@@ -104,6 +106,23 @@ export class Database implements Queryable {
       return await this.#pool.connect()
     } catch (error) {
       throw translateError(error)
+    }
+  }
+
+  /** Takes a connection out of the pool, to cancel its statements. `release(true)` closes it. */
+  async connection(): Promise<{
+    db: Transaction
+    processId: number
+    release(close: boolean): void
+  }> {
+    const client = await this.#connect()
+    return {
+      db: {
+        __transaction: true,
+        query: (text, values = []) => this.#send(client, text, values),
+      },
+      processId: (client as pg.PoolClient & { processID: number }).processID,
+      release: (close) => client.release(close),
     }
   }
 

@@ -4,19 +4,17 @@ import type { Database } from '../db/database.ts'
 import {
   type CurrentTag,
   type FeedEvent,
-  type FeedPage,
   type FeedState,
-  findCurrentTags,
   findFeedState,
   listFeed,
-  searchFeed,
 } from '../db/events/feed.ts'
+import type { QuestionQueryable } from '../db/questions.ts'
 import type { Cursor } from '../events/cursor.ts'
 import { matchesFilter } from '../events/filter.ts'
-import { badRequest } from '../oci/errors.ts'
-import { type Glob, postgresRegexOf } from '../oci/glob.ts'
 import { type ResetReason, resetReason } from './cursor.ts'
 import { type FeedFollower, type FeedReader, Followers, maySee } from './followers.ts'
+import { readPage } from './page.ts'
+import { readSnapshot } from './snapshot.ts'
 
 export type { CurrentTag, FeedEvent, FeedReader }
 
@@ -75,11 +73,7 @@ export type LongPollOptions = StartOptions & {
 const EVENTS_PER_READ_MAX = 100
 // A reader that keeps up is never behind by more events than these.
 const EVENTS_PER_TURN_MAX = 8
-/** Events that one page scans, however few of them match. */
-const SCANNED_MAX = 10_000
 const PAGES_MAX = 1_000_000
-/** Tags of one snapshot. */
-export const SNAPSHOT_TAGS_MAX = 10_000
 const SNAPSHOT_ATTEMPTS_MAX = 4
 const POLL_SECONDS = 1
 
@@ -124,22 +118,23 @@ export class Feed {
   }
 
   /**
-   * Returns the matching events after a cursor. When there are none, waits for one, at most
+   * Returns the matching events after a cursor; `db` is the connection of the question. When there are none, waits for one, at most
    * `waitSeconds`, and not for a reader that starts with a snapshot or a reset. Throws
    * REQUEST_INVALID for a snapshot that is too large.
    */
   async longPoll(
+    db: QuestionQueryable,
     reader: FeedReader,
     cursor: Cursor | undefined,
     { waitSeconds, limit, withSnapshot, signal }: LongPollOptions,
   ): Promise<FeedAnswer> {
-    const start = await this.#begin(reader, cursor, withSnapshot)
+    const start = await this.#begin(db, reader, cursor, withSnapshot)
     if (limit === 0) return { ...start, events: [] }
     const canWait = start.reset === undefined && start.tags === undefined
     const deadline = performance.now() + waitSeconds * 1000
     let { position } = start
     for (;;) {
-      const { events, scannedTo, isEnd } = await this.#page(position, reader, limit)
+      const { events, scannedTo, isEnd } = await readPage(db, position, reader, limit, signal)
       position = scannedTo
       const left = deadline - performance.now()
       const isOver = signal.aborted || this.#isStopped || left <= 0
@@ -154,12 +149,13 @@ export class Feed {
    * `onStart` for a snapshot that is too large.
    */
   async open(
+    db: QuestionQueryable,
     reader: FeedReader,
     cursor: Cursor | undefined,
     sink: FeedSink,
     { withSnapshot, signal }: StartOptions,
   ): Promise<void> {
-    const start = await this.#begin(reader, cursor, withSnapshot)
+    const start = await this.#begin(db, reader, cursor, withSnapshot)
     await sink.onStart(start)
     let delivered = start.position
     const follower: FeedFollower = {
@@ -169,7 +165,7 @@ export class Feed {
         sink.onEvent(event)
       },
     }
-    const leave = await this.#catchUp(follower, start.position, sink, signal)
+    const leave = await this.#catchUp(db, follower, start.position, sink, signal)
     if (leave === undefined) return
     sink.onLive(() => Math.max(delivered, this.#tail?.position ?? 0))
     await aborted(signal)
@@ -178,25 +174,22 @@ export class Feed {
 
   /** Returns the start of a reader: after its cursor, or the end of the feed. */
   async #begin(
+    db: QuestionQueryable,
     reader: FeedReader,
     cursor: Cursor | undefined,
     withSnapshot: boolean,
   ): Promise<FeedStart> {
+    // One row, for any reader: this is no question, so a thousand readers start at once.
     const state = await findFeedState(this.#options.db)
     const { epoch } = state
     const reset = cursor && resetReason(cursor, state)
     const resumed = reset === undefined ? cursor : undefined
     if (withSnapshot && resumed === undefined) {
-      const { tags, position } = await this.#snapshot(reader)
+      const { tags, position } = await this.#snapshot(db, reader)
       return { epoch, position, isEnd: true, reset, tags }
     }
     const position = resumed?.position ?? state.position
     return { epoch, position, isEnd: position >= state.position, reset, tags: undefined }
-  }
-
-  /** Returns the matching events after a position, as far as one scan reaches. */
-  #page(after: number, reader: FeedReader, limit: number): Promise<FeedPage> {
-    return searchFeed(this.#options.db, after, queryOf(reader), limit, SCANNED_MAX)
   }
 
   /**
@@ -204,6 +197,7 @@ export class Feed {
    * that removes it again, or undefined when the signal ended it before.
    */
   async #catchUp(
+    db: QuestionQueryable,
     follower: FeedFollower,
     after: number,
     sink: FeedSink,
@@ -214,7 +208,7 @@ export class Feed {
       const tail = this.#tail
       // Nothing else runs between this check and `add`, so no event is missed in between.
       if (tail !== undefined && at >= tail.position) return this.#followers.add(follower, at)
-      const { events, scannedTo } = await this.#page(at, follower, EVENTS_PER_READ_MAX)
+      const { events, scannedTo } = await readPage(db, at, follower, EVENTS_PER_READ_MAX, signal)
       for (const event of events) {
         follower.onEvent(event)
         await sink.drained()
@@ -246,20 +240,9 @@ export class Feed {
   }
 
   /** Returns every matching tag, and the position as of which the tags are read. */
-  async #snapshot(reader: FeedReader) {
-    const { repositories, tags } = reader.filter
-    const query = {
-      repositories: patternsOf(repositories),
-      tags: tags === null ? ANY : patternsOf(tags),
-      visible: reader.visible,
-    }
+  async #snapshot(db: QuestionQueryable, reader: FeedReader) {
     for (let attempt = 1; ; attempt += 1) {
-      const found = await findCurrentTags(this.#options.db, query, SNAPSHOT_TAGS_MAX)
-      if (found.tags.length > SNAPSHOT_TAGS_MAX) {
-        throw badRequest(
-          `a snapshot has at most ${SNAPSHOT_TAGS_MAX} tags: name repositories or tags`,
-        )
-      }
+      const found = await db.snapshot((tx) => readSnapshot(tx, reader))
       if (!found.hasPendingEvents || attempt === SNAPSHOT_ATTEMPTS_MAX) return found
       // Otherwise a change that is in the snapshot would be sent again after it.
       await this.#options.flush()
@@ -297,24 +280,4 @@ function aborted(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve()
     else signal.addEventListener('abort', () => resolve(), { once: true })
   })
-}
-
-function queryOf({ filter, visible }: FeedReader) {
-  const { types, repositories, tags } = filter
-  return {
-    types,
-    repositories: repositories.map(postgresRegexOf),
-    tags: tags === null ? null : tags.map(postgresRegexOf),
-    visible,
-  }
-}
-
-const ANY = { names: [], expressions: [''] }
-
-/** Separates names, which an index finds, from patterns. */
-function patternsOf(globs: readonly Glob[]) {
-  return {
-    names: globs.filter((glob) => !glob.includes('*')),
-    expressions: globs.filter((glob) => glob.includes('*')).map(postgresRegexOf),
-  }
 }

@@ -1,12 +1,14 @@
-import type { FeedEvent } from '../db/events/feed.ts'
+import type { FeedEvent, FeedHeader } from '../db/events/feed.ts'
 import type { EventFilter } from '../events/filter.ts'
 import type { Repository } from '../oci/reference.ts'
 
 /** The filter of a client of the feed, and the repositories that it may see. */
 export type FeedReader = {
   readonly filter: EventFilter
-  /** Postgres expressions for private repositories that it may pull; null: an administrator. */
-  readonly visible: readonly string[] | null
+  /** True for an administrator, who sees everything. */
+  readonly seesAll: boolean
+  /** True when the reader may pull no private repository. */
+  readonly publicOnly: boolean
   mayPull(repository: Repository): boolean
 }
 
@@ -31,7 +33,7 @@ export class Followers {
     // Events about the registry have no repository, so an index by repository does not find them.
     const isIndexed =
       repositories.every((glob) => !glob.includes('*')) &&
-      (follower.visible !== null || types.every((type) => type.startsWith('image.')))
+      (!follower.seesAll || types.every((type) => type.startsWith('image.')))
     if (!isIndexed) {
       this.#others.add(following)
       return () => void this.#others.delete(following)
@@ -63,9 +65,9 @@ export class Followers {
 
 /** True when the reader may see an event, by its repository's present visibility. */
 export function maySee(
-  { visible, mayPull }: FeedReader,
-  { repository, visibility }: FeedEvent,
+  { seesAll, mayPull }: FeedReader,
+  { repository, visibility }: FeedHeader,
 ): boolean {
-  if (visible === null || visibility === 'public') return true
+  if (seesAll || visibility === 'public') return true
   return repository !== null && mayPull(repository)
 }

@@ -32,6 +32,7 @@ import { tokenRevocationRoutes } from './api/tokens.ts'
 import { uploadUrlCreationRoutes } from './api/upload-urls.ts'
 import { webhookDeliveryRoutes, webhookRoutes } from './api/webhooks.ts'
 import { type Operations, operationRoutes } from './operations.ts'
+import type { AskQuestion } from './question-budget.ts'
 import type { Route, RouteContext } from './route.ts'
 import { tokenRoutes } from './token.ts'
 import { uploadUrlRoutes } from './upload-urls.ts'
@@ -61,6 +62,7 @@ export type RouteDeps = {
   publicBaseUrl(ctx: RouteContext): string
   /** The same, for a secret that only this client gets: `https` also behind a proxy that is not trusted. */
   clientBaseUrl(ctx: RouteContext): string
+  ask: AskQuestion
   /** The version of Rookery. */
   version: string
 }
@@ -86,7 +88,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...uploadRoutes(deps.uploads, deps.blobs),
     ...blobRoutes(deps.blobs),
     ...manifestRoutes(deps.manifests),
-    ...listingRoutes(deps.listings),
+    ...listingRoutes(deps.listings, deps.ask),
     ...operationRoutes(deps.operations),
     ...tokenRoutes(auth.tokenIssuer, auth.authenticator, auth.audit),
     ...wellKnownRoutes(auth.keys, auth.issuer, deps.publicBaseUrl),
@@ -97,13 +99,13 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...uploadUrlCreationRoutes(auth.uploadUrls, deps.clientBaseUrl),
     ...uploadUrlRoutes(auth.uploadUrls, deps.imageBuilder),
     ...imageBuildRoutes(deps.imageBuilder),
-    ...imageRoutes(deps.images, deps.blobs),
+    ...imageRoutes(deps.images, deps.blobs, deps.ask),
     ...documentRoutes(deps.images, deps.publicBaseUrl, deps.version),
-    ...packageRoutes(deps.packageSearch),
+    ...packageRoutes(deps.packageSearch, deps.ask),
     ...tagRoutes(deps.tagHistory),
     ...webhookRoutes(deps.webhooks),
     ...webhookDeliveryRoutes(deps.webhookDeliveries),
-    ...eventRoutes(deps.feed),
+    ...eventRoutes(deps.feed, deps.ask),
     ...auditRoutes(auth.audit),
   ]
 }

@@ -1,4 +1,6 @@
 import { badRequest } from './errors.ts'
+import { GlobMatcher } from './glob-matcher.ts'
+import type { Repository } from './reference.ts'
 
 /** A checked pattern, made only by the functions below. `*` matches all characters but `/`, and `**` all. */
 export type Glob = string & { readonly __type: 'Glob' }
@@ -23,6 +25,11 @@ export function parseClaimGlob(text: string): Glob {
   return parseGlob(text, /^[^\0]+$/, 'a condition is a value with * or ** in it')
 }
 
+/** Returns the pattern that matches this repository alone. */
+export function globOf(repository: Repository): Glob {
+  return repository as string as Glob
+}
+
 function parseGlob(text: string, allowed: RegExp, rule: string): Glob {
   if (text.length > GLOB_LENGTH_MAX || !allowed.test(text)) {
     throw badRequest(`${rule}, of at most ${GLOB_LENGTH_MAX} characters`, {
@@ -34,16 +41,17 @@ function parseGlob(text: string, allowed: RegExp, rule: string): Glob {
 
 type Step = { readonly kind: 'literal'; readonly text: string } | { readonly kind: '*' | '**' }
 
-/** True when the pattern matches the whole text. Takes time proportional to the product of both lengths. */
+/**
+ * True when the pattern matches the whole text. Takes time proportional to the length of the text, for any
+ * pattern: nothing is compared twice.
+ */
 export function matchesGlob(glob: Glob, text: string): boolean {
   const star = glob.indexOf('*')
   if (star === -1) return glob === text
   // Most comparisons end here: an event is compared with a thousand filters.
   if (!text.startsWith(glob.slice(0, star))) return false
   if (glob === '**') return true
-  return accepts(stepsOf(glob), text, (step, character) =>
-    step.kind === 'literal' ? step.text === character : step.kind === '**' || character !== '/',
-  )
+  return compiled(glob).matches(text)
 }
 
 /** True when one of the patterns matches. */
@@ -67,17 +75,24 @@ export function coversGlob(outer: Glob, inner: Glob): boolean {
   )
 }
 
-function isWithinComponent(step: Step): boolean {
-  return step.kind === 'literal' ? step.text !== '/' : step.kind === '*'
+/** The compiled patterns that were used last: a filter is compared with many texts. */
+const matchers = new Map<Glob, GlobMatcher>()
+const MATCHERS_MAX = 1024
+
+function compiled(glob: Glob): GlobMatcher {
+  const cached = matchers.get(glob)
+  if (cached !== undefined) return cached
+  const matcher = new GlobMatcher(glob)
+  for (const oldest of matchers.keys()) {
+    if (matchers.size < MATCHERS_MAX) break
+    matchers.delete(oldest)
+  }
+  matchers.set(glob, matcher)
+  return matcher
 }
 
-/** Returns the pattern as a regular expression of Postgres, for repository names. */
-export function postgresRegexOf(glob: Glob): string {
-  const parts = stepsOf(glob).map((step) => {
-    if (step.kind === 'literal') return step.text.replace(/[.\\+?^${}()|[\]]/g, '\\$&')
-    return step.kind === '*' ? '[^/]*' : '.*'
-  })
-  return `^${parts.join('')}$`
+function isWithinComponent(step: Step): boolean {
+  return step.kind === 'literal' ? step.text !== '/' : step.kind === '*'
 }
 
 function stepsOf(glob: Glob): Step[] {

@@ -1,5 +1,6 @@
 import { type Actor, recordChange } from '../db/auth/audit.ts'
 import type { Database } from '../db/database.ts'
+import { resolveVisible } from '../db/name-patterns.ts'
 import {
   type BlobLookups,
   blobLookups,
@@ -12,6 +13,7 @@ import { findRepository, type View, type Visibility } from '../db/registry/repos
 import { EMPTY_JSON, isEmptyDescriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
+import { type Glob, globOf, matchesAnyGlob } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { BlobStore, ByteRange } from '../storage/blob-store.ts'
 import { assertNotUsedByImmutableTag } from './immutable-tags.ts'
@@ -39,6 +41,11 @@ export type BlobsOptions = {
 // A client leaves an existing blob out of its push, so a HEAD touches the blob, which restarts its grace
 // period. Touching at most this often avoids a write at every HEAD, which would cost more than the HEAD.
 const TOUCHES_A_GRACE = 8
+
+/** Returns the source as a pattern of its own when one of the patterns matches it. */
+function readable(source: Repository, visible: readonly Glob[]): readonly Glob[] {
+  return matchesAnyGlob(visible, source) ? [globOf(source)] : []
+}
 
 /** Finished blobs: distribution spec, "Pulling blobs", "Mounting a blob" and "Deleting Blobs". */
 export class Blobs {
@@ -86,18 +93,20 @@ export class Blobs {
 
   /**
    * end-11: mounts a blob from another repository. Returns false when no visible repository has the blob,
-   * and the client has to upload it. Visible are public repositories, and those that match one of the
-   * Postgres regular expressions `visible`. Throws UNAUTHORIZED when the actor's right was revoked.
+   * and the client has to upload it. Visible are public repositories, and those that match one of `visible`.
+   * Throws UNAUTHORIZED when the actor's right was revoked.
    */
   async mount(
     target: Repository,
     digest: Digest,
     from: Repository | undefined,
-    visible: readonly string[],
+    visible: readonly Glob[],
     actor: Actor,
   ): Promise<boolean> {
     const destination = { repository: target, visibility: this.#visibility }
-    return mountBlob(this.#db, destination, digest, from, visible, actor)
+    const patterns = from === undefined ? visible : readable(from, visible)
+    const names = await resolveVisible(this.#db, patterns)
+    return mountBlob(this.#db, destination, digest, from, names, actor)
   }
 
   /** end-10. Throws NAME_UNKNOWN, BLOB_UNKNOWN, and DENIED when the image of an immutable tag uses the blob. */

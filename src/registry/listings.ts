@@ -1,9 +1,11 @@
-import type { Database } from '../db/database.ts'
+import type { Queryable } from '../db/database.ts'
+import { resolveVisible } from '../db/name-patterns.ts'
 import { listReferrers } from '../db/registry/manifests.ts'
 import { findRepository, listRepositories, type View } from '../db/registry/repositories.ts'
 import { listTags } from '../db/registry/tags.ts'
 import type { Digest } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
+import type { Glob } from '../oci/glob.ts'
 
 export type Page<Item> = {
   readonly items: readonly Item[]
@@ -31,28 +33,27 @@ export type Referrer = {
 // Keeps an index below the size limit of a manifest; the rest of a descriptor is small beside annotations.
 const REFERRER_ANNOTATION_BYTES_MAX = 4 * 1024 * 1024
 
-/** Lists repositories, tags and referrers in pages. The cost of a page does not depend on its position. */
+/**
+ * Lists repositories, tags and referrers in pages. The cost of a page does not depend on its position. `db` is the
+ * connection of the question.
+ */
 export class Listings {
-  readonly #db: Database
-
-  constructor(db: Database) {
-    this.#db = db
-  }
-
   /** end-8a, end-8b: lists tags. Throws NAME_UNKNOWN. */
-  async tags(view: View, { last, limit }: PageRequest): Promise<Page<string>> {
-    const names = await listTags(this.#db, view, last, limit + 1)
+  async tags(db: Queryable, view: View, { last, limit }: PageRequest): Promise<Page<string>> {
+    const names = await listTags(db, view, last, limit + 1)
     if (names === undefined) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     return limit === 0 ? { items: [], more: false } : page(names, limit)
   }
 
-  /** Lists public repositories, and those that match one of the Postgres regular expressions `visible`. */
+  /** Lists public repositories, and those that match one of `visible`, in the order of names. */
   async repositories(
-    visible: readonly string[],
+    db: Queryable,
+    visible: readonly Glob[],
     { last, limit }: PageRequest,
   ): Promise<Page<string>> {
     if (limit === 0) return { items: [], more: false }
-    return page(await listRepositories(this.#db, visible, last, limit + 1), limit)
+    const names = await resolveVisible(db, visible)
+    return page(await listRepositories(db, names, last, limit + 1), limit)
   }
 
   /**
@@ -60,18 +61,19 @@ export class Listings {
    * referrers. A reader of public repositories gets NAME_UNKNOWN instead, as for a private repository.
    */
   async referrers(
+    db: Queryable,
     view: View,
     subject: Digest,
     artifactType: string | undefined,
     after: number,
     limit: number,
   ): Promise<Page<Referrer>> {
-    const repositoryId = await findRepository(this.#db, view)
+    const repositoryId = await findRepository(db, view)
     if (repositoryId === undefined) {
       if (view.publicOnly) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
       return { items: [], more: false }
     }
-    const rows = await listReferrers(this.#db, {
+    const rows = await listReferrers(db, {
       repositoryId,
       subject,
       artifactType,

@@ -5,6 +5,7 @@ import { ConnectionLimit } from '../http/connection-limit.ts'
 import { createHttpServer } from '../http/connections.ts'
 import { InFlightRequests } from '../http/in-flight.ts'
 import { OpenConnections, type OpenConnectionsOptions } from '../http/open-connections.ts'
+import { askWithin, QuestionBudget } from '../http/question-budget.ts'
 import { responseHeaders } from '../http/response-headers.ts'
 import type { RouteContext } from '../http/route.ts'
 import { type AuthServices, allRoutes } from '../http/routes.ts'
@@ -110,6 +111,7 @@ function buildApp(
       auth,
       publicBaseUrl: baseUrl,
       clientBaseUrl: baseUrlOfClient,
+      ask: askWithin(stores.questions, new QuestionBudget()),
       version: VERSION,
       operations: {
         version: VERSION,

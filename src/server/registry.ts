@@ -46,9 +46,9 @@ export function buildRegistry(
     manifests,
     imageBuilder: new ImageBuilder(uploads, manifests, analyzer),
     images: new Images(db),
-    packageSearch: new PackageSearch(db),
+    packageSearch: new PackageSearch(),
     tagHistory: new TagHistory(db, onCommitted),
-    listings: new Listings(db),
+    listings: new Listings(),
     repositories: new Repositories(db, visibility),
   }
 }

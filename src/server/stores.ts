@@ -4,6 +4,7 @@ import { errnoOf } from '../async/errno.ts'
 import type { Config } from '../config/config.ts'
 import { checkPostgres, Database } from '../db/database.ts'
 import { migrate } from '../db/migrations.ts'
+import { QUESTION_CONNECTIONS, Questions } from '../db/questions.ts'
 import type { EmbeddedOptions, EmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
 import type { BlobStore } from '../storage/blob-store.ts'
 import { openBlobStore, type StoreName } from './blob-store.ts'
@@ -14,6 +15,7 @@ import type { Log } from './log.ts'
 export type Stores = {
   readonly dataFolder: string
   readonly db: Database
+  readonly questions: Questions
   readonly store: BlobStore
   readonly storeName: StoreName
 }
@@ -31,11 +33,11 @@ export async function openStores(
   cleanup: CleanupStack,
   startEmbedded: StartEmbedded,
 ): Promise<Stores> {
-  const { db, dataFolder } = await openDatabase(config, log, cleanup, startEmbedded)
+  const { db, questions, dataFolder } = await openDatabase(config, log, cleanup, startEmbedded)
   for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
   const { name, store, close } = await openBlobStore(config, dataFolder)
   cleanup.defer(close)
-  return { dataFolder, db, store, storeName: name }
+  return { dataFolder, db, questions, store, storeName: name }
 }
 
 /** Opens the database alone, without migrating it. Throws as `openStores` does. */
@@ -44,24 +46,28 @@ export async function openDatabase(
   log: Log,
   cleanup: CleanupStack,
   startEmbedded: StartEmbedded,
-): Promise<Pick<Stores, 'db' | 'dataFolder'>> {
+): Promise<Pick<Stores, 'db' | 'questions' | 'dataFolder'>> {
   const dataFolder = resolve(config.dataFolder)
   const { databaseConnectionsMax: connectionsMax } = config
   await makeDataFolder(dataFolder)
-  const db = new Database({
-    connection:
-      config.databaseUrl ??
-      (await openEmbedded(
-        { folder: join(dataFolder, 'postgres'), log, connectionsMax },
-        cleanup,
-        startEmbedded,
-      )),
-    connectionsMax,
-    onIdleError: (error) => log.warn({ err: error }, 'a database connection broke'),
-  })
+  const connection =
+    config.databaseUrl ??
+    (await openEmbedded(
+      {
+        folder: join(dataFolder, 'postgres'),
+        log,
+        connectionsMax: connectionsMax + QUESTION_CONNECTIONS,
+      },
+      cleanup,
+      startEmbedded,
+    ))
+  const onIdleError = (error: Error) => log.warn({ err: error }, 'a database connection broke')
+  const db = new Database({ connection, connectionsMax, onIdleError })
   cleanup.defer(() => db.close())
+  const questions = new Questions(db, { connection, onIdleError })
+  cleanup.defer(() => questions.close())
   await assertUsable(db)
-  return { db, dataFolder }
+  return { db, questions, dataFolder }
 }
 
 async function makeDataFolder(folder: string): Promise<void> {

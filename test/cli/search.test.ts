@@ -63,13 +63,16 @@ describe('rookery search kernel', () => {
 })
 
 describe('rookery search inputs', () => {
-  it('finds the kernels of the inputs, and reports by its status whether there is only one', async () => {
+  it('finds the kernels of the inputs, and says which are claims of others', async () => {
     const { input_id: reproducible } = expectedOf('hello-key-1')
     expect(await printed('search', 'inputs', host, reproducible)).toMatch(/^kernel sha256:/)
     const { input_id: not } = expectedOf('hello-key-2')
     const found = await ask('search', 'inputs', host, not)
-    expect(found.status).toBe(1)
-    expect(found.stdout).toMatch(/different kernels: not reproducible/)
+    expect(found.status).toBe(0)
+    expect(found.stdout).toMatch(/Others claim different kernels for these inputs/)
+    const own = await ask('search', 'inputs', host, not, '--repository', 'hello/key')
+    expect(own.status).toBe(0)
+    expect(own.stdout).toMatch(/^kernel sha256:[0-9a-f]{64}\n[^,]+hello\/key/)
     expect(await printed('search', 'inputs', host, '0'.repeat(64))).toMatch(/^No image was built/)
   })
 })

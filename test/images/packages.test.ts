@@ -103,7 +103,7 @@ describe('the images that contain a package', () => {
     )
     await client.end()
     const found = await pages('opam/bigstringaf')
-    expect(found.length).toBeGreaterThan(2)
+    expect(found[0]?.length).toBeGreaterThan(0)
     expect(found.flat().length).toBeGreaterThan(0)
   })
 

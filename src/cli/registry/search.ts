@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { parseDigest } from '../../oci/digest.ts'
-import { argument, command, JSON_OPTION, optionalArgument } from '../command.ts'
+import { argument, command, JSON_OPTION, optionalArgument, value } from '../command.ts'
 import { CommandError, reasonOf, STATUS } from '../errors.ts'
 import { LIMIT_OPTION } from '../numbers.ts'
 import { printJson, printLines, visible } from '../printing.ts'
@@ -38,7 +38,12 @@ export const kernelCommand = command({
 })
 
 type Reproductions = {
-  readonly outputs: readonly { readonly kernel: string; readonly images: ListedImage[] }[]
+  readonly reproducible: boolean | null
+  readonly outputs: readonly {
+    readonly kernel: string
+    readonly own: boolean
+    readonly images: ListedImage[]
+  }[]
   readonly otherInputs: readonly ListedImage[]
   readonly more: boolean
 }
@@ -49,22 +54,30 @@ export const inputsCommand = command({
     host: HOST,
     inputId: argument('INPUT_ID', 'input id of a build, as inspect shows it'),
   },
-  options: { ...JSON_OPTION, ...LOGIN_OPTIONS },
-  notes: 'The exit status is 1 when the same inputs made different kernels.',
+  options: {
+    repository: value(
+      'REPOSITORY',
+      'compare the images of this repository; by default, of those that the login may push to',
+    ),
+    ...JSON_OPTION,
+    ...LOGIN_OPTIONS,
+  },
+  notes:
+    'The exit status is 1 when the same inputs made different kernels in your repositories. Images of others are listed, and do not change it.',
   examples: [
     [
-      'rookery search inputs registry.example.org 42a97998ad0254e1a1c4a5b2e6f7d8c9b0a1f2e3d4c5b6a7f8e9d0c1b2a3f4e5',
+      'rookery search inputs registry.example.org 42a97998ad0254e1a1c4a5b2e6f7d8c9b0a1f2e3d4c5b6a7f8e9d0c1b2a3f4e5 --repository builds/www',
       'check whether a build is reproducible',
     ],
   ],
   run(values, environment) {
-    const { host, inputId, json } = values
+    const { host, inputId, repository, json } = values
     return withHostApi(host, values, environment, async (api) => {
-      const path = `/api/v1/inputs/${encodeURIComponent(inputId)}`
+      const path = `/api/v1/inputs/${encodeURIComponent(inputId)}${queryOf({ repository })}`
       const found = (await api.find(path, 'the input id')) as Reproductions
       if (json) printJson(found)
       else printReproductions(found)
-      return found.outputs.length > 1 ? STATUS.found : STATUS.ok
+      return found.reproducible === false ? STATUS.found : STATUS.ok
     })
   },
 })
@@ -115,13 +128,15 @@ async function digestOfFile(path: string): Promise<string> {
   return `sha256:${hash.digest('hex')}`
 }
 
-function printReproductions({ outputs, otherInputs, more }: Reproductions): void {
+function printReproductions({ reproducible, outputs, otherInputs, more }: Reproductions): void {
   if (outputs.length === 0) printLines(['No image was built from these inputs.'])
-  for (const { kernel, images } of outputs) {
-    printLines([`kernel ${kernel}`])
+  for (const { kernel, own, images } of outputs) {
+    printLines([`kernel ${kernel}${own ? '' : ', claimed by others'}`])
     printImages(images)
   }
-  if (outputs.length > 1) printLines(['The same inputs made different kernels: not reproducible.'])
+  if (reproducible === false)
+    printLines(['The same inputs made different kernels: not reproducible.'])
+  else if (outputs.length > 1) printLines(['Others claim different kernels for these inputs.'])
   if (otherInputs.length > 0) {
     printLines(['The same kernel from other inputs:'])
     printImages(otherInputs)

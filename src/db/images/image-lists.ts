@@ -1,6 +1,7 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
+import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
 import type { View } from '../registry/repositories.ts'
 
 /** An image in a list. */
@@ -120,32 +121,61 @@ export type ImageKey = {
   readonly inputId?: string
   /** Made from known inputs with another input id. */
   readonly otherThan?: string
+  /** Only images of these repositories. */
+  readonly within?: VisibleNames
+  /** Only the newest image of each repository and kernel. */
+  readonly newestOnly?: boolean
 }
 
 /**
  * Lists images with these kernels or these inputs, newest first, with ids below `before`. Only public
- * repositories, and repositories that match one of `visible` (Postgres regular expressions), count.
+ * repositories, and repositories in `visible`, count.
  */
 export async function listImagesBy(
   db: Queryable,
   key: ImageKey,
-  visible: readonly string[],
+  visible: VisibleNames,
   before: number,
   limit: number,
 ): Promise<ImageRow[]> {
   const { rows } = await db.query<ImageRow>(
     `select ${IMAGE_COLUMNS}
-       from images i
+       from (
+         select i.manifest_id, i.repository_id, i.kernel_digest, i.kernel_title, i.target,
+                i.abi_version, i.architecture, i.devices, i.input_id,
+                case when $8 then row_number() over (
+                  partition by i.repository_id, i.kernel_digest order by i.manifest_id desc
+                ) else 1 end as rank
+           from images i
+           join repositories r on r.id = i.repository_id
+          where ($1::text[] is null or i.kernel_digest = any($1))
+            and ($2::text is null or i.input_id = $2)
+            and ($3::text is null or i.input_id <> $3)
+            and i.manifest_id < $5
+            and (r.visibility = 'public' or exists (
+                  select 1
+                    from json_to_recordset($4::json) as g (${RANGE_COLUMNS})
+                   where ${REPOSITORY_IN_RANGE}))
+            and ($7::json is null or exists (
+                  select 1
+                    from json_to_recordset($7::json) as g (${RANGE_COLUMNS})
+                   where ${REPOSITORY_IN_RANGE}))
+       ) i
        join manifests m on m.id = i.manifest_id
        join repositories r on r.id = i.repository_id
-      where ($1::text[] is null or i.kernel_digest = any($1))
-        and ($2::text is null or i.input_id = $2)
-        and ($3::text is null or i.input_id <> $3)
-        and (r.visibility = 'public' or r.name ~ any($4))
-        and i.manifest_id < $5
+      where i.rank = 1
       order by i.manifest_id desc
       limit $6`,
-    [key.kernels ?? null, key.inputId ?? null, key.otherThan ?? null, visible, before, limit],
+    [
+      key.kernels ?? null,
+      key.inputId ?? null,
+      key.otherThan ?? null,
+      visible,
+      before,
+      limit,
+      key.within ?? null,
+      key.newestOnly === true,
+    ],
   )
   return rows
 }

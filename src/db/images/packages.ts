@@ -1,24 +1,44 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
+import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
 import { TAGS_OF_MANIFEST } from './image-lists.ts'
 
-// opam's history has about a hundred versions of a package; Debian's grows more slowly.
-const VERSIONS_MAX = 20_000
+/** Versions of one page of `listVersions`. */
+export const VERSIONS_PAGE = 5_000
 
-/** Lists the versions of a package that any list ever named. */
+/**
+ * Lists the versions of a package that a visible image has, with ids after `after`, in the order of ids: the order
+ * in which they were first pushed.
+ */
 export async function listVersions(
   db: Queryable,
   ecosystem: string,
   name: string,
+  role: string,
+  visible: VisibleNames,
+  after: number,
 ): Promise<{ id: number; version: string }[]> {
   const { rows } = await db.query<{ id: number; version: string }>(
-    `select id, version
-       from packages
-      where ecosystem = $1
-        and name = $2
-      limit $3`,
-    [ecosystem, name, VERSIONS_MAX],
+    `select p.id, p.version
+       from packages p
+      where p.ecosystem = $1
+        and p.name = $2
+        and p.id > $5
+        and exists (
+              select 1
+                from layer_packages lp
+                join image_layers il on il.blob_id = lp.blob_id and il.role = $3
+                join images i on i.manifest_id = il.manifest_id
+                join repositories r on r.id = i.repository_id
+               where lp.package_id = p.id
+                 and (r.visibility = 'public' or exists (
+                       select 1
+                         from json_to_recordset($4::json) as g (${RANGE_COLUMNS})
+                        where ${REPOSITORY_IN_RANGE})))
+      order by p.id
+      limit $6`,
+    [ecosystem, name, role, visible, after, VERSIONS_PAGE],
   )
   return rows
 }
@@ -50,74 +70,51 @@ export type PackageHit = {
 }
 
 /**
- * Lists images with one of these packages in a layer of this role, newest list first. Only public
- * repositories, and repositories that match one of `visible` (Postgres regular expressions), count.
- * Reads at most `scan` lists: when it ends there, `scannedTo` is the `before` of the next page, even if
- * few images were found.
+ * Lists images with one of these packages in a layer of this role: newest list first, then newest manifest, then
+ * highest package id. Only public repositories, and repositories in `visible`, count, before the limit does.
  */
 export async function listImagesWithPackage(
   db: Queryable,
   packageIds: readonly number[],
   role: string,
-  visible: readonly string[],
+  visible: VisibleNames,
   before: PackageCursor,
   limit: number,
-  scan: number,
-): Promise<{ hits: PackageHit[]; scannedTo: PackageCursor | undefined }> {
-  // The lists come first, from the index alone and in its order. The cost is that of one page,
-  // independent of the number of images and of the caller's access.
+): Promise<PackageHit[]> {
+  // Each package's lists come from its index, newest first, and end at the limit.
   const { rows } = await db.query<PackageHit>(
-    `with lists as materialized (
-       select hit.package_id, hit.blob_id
-         from unnest($1::bigint[]) as wanted (id)
-        cross join lateral (
-          select package_id, blob_id
-            from layer_packages
-           where package_id = wanted.id
-             and blob_id <= $4
-           order by blob_id desc
-           limit $7
-        ) hit
-        order by hit.blob_id desc
-        limit $7
-     )
-     select page.blob_id as "blobId", page.manifest_id as "manifestId",
+    `select page.blob_id as "blobId", page.manifest_id as "manifestId",
             page.package_id as "packageId", p.version, page.repository, m.digest,
             page.kernel_digest as "kernelDigest", page.target, m.pushed_at as "pushedAt",
             ${TAGS_OF_MANIFEST} as tags
        from (
-         select lists.package_id, lists.blob_id, il.manifest_id, i.repository_id, i.kernel_digest,
-                i.target, r.name as repository
-           from lists
-           join image_layers il on il.blob_id = lists.blob_id and il.role = $2
-           join images i on i.manifest_id = il.manifest_id
-           join repositories r on r.id = i.repository_id
-          where (lists.blob_id, il.manifest_id, lists.package_id) < ($4, $5, $8)
-            and (r.visibility = 'public' or r.name ~ any($3))
-          order by lists.blob_id desc, il.manifest_id desc, lists.package_id desc
+         select hit.package_id, hit.blob_id, hit.manifest_id, hit.kernel_digest, hit.target,
+                hit.repository
+           from unnest($1::bigint[]) as wanted (id)
+          cross join lateral (
+            select lp.package_id, lp.blob_id, il.manifest_id, i.kernel_digest, i.target,
+                   r.name as repository
+              from layer_packages lp
+              join image_layers il on il.blob_id = lp.blob_id and il.role = $2
+              join images i on i.manifest_id = il.manifest_id
+              join repositories r on r.id = i.repository_id
+             where lp.package_id = wanted.id
+               and lp.blob_id <= $4
+               and (lp.blob_id, il.manifest_id, lp.package_id) < ($4, $5, $7)
+               and (r.visibility = 'public' or exists (
+                     select 1
+                       from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
+                      where ${REPOSITORY_IN_RANGE}))
+             order by lp.blob_id desc, il.manifest_id desc
+             limit $6
+          ) hit
+          order by hit.blob_id desc, hit.manifest_id desc, hit.package_id desc
           limit $6
        ) page
        join packages p on p.id = page.package_id
        join manifests m on m.id = page.manifest_id
       order by page.blob_id desc, page.manifest_id desc, page.package_id desc`,
-    [packageIds, role, visible, before.blobId, before.manifestId, limit, scan, before.packageId],
+    [packageIds, role, visible, before.blobId, before.manifestId, limit, before.packageId],
   )
-  if (rows.length === limit) return { hits: rows, scannedTo: undefined }
-  const { rows: last } = await db.query<PackageCursor>(
-    `select hit.blob_id - 1 as "blobId", $4::bigint as "manifestId", $4::bigint as "packageId"
-       from unnest($1::bigint[]) as wanted (id)
-      cross join lateral (
-        select blob_id
-          from layer_packages
-         where package_id = wanted.id
-           and blob_id <= $2
-         order by blob_id desc
-         limit $3
-      ) hit
-      order by hit.blob_id desc
-     offset $3 - 1
-      limit 1`,
-    [packageIds, before.blobId, scan, ID_MAX],
-  )
-  return { hits: rows, scannedTo: last[0] }
+  return rows
 }

@@ -3,6 +3,7 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Rights } from '../auth/audit.ts'
 import type { Queryable, Transaction } from '../database.ts'
+import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
 import {
   ENSURE_REPOSITORY,
   JOIN_VISIBLE_REPOSITORY,
@@ -87,15 +88,15 @@ async function findBlobs(
 
 /**
  * Adds a blob of `from` to the repository; undefined `from` means any visible repository. Visible are
- * public repositories, and those that match one of the regular expressions `visible`. Returns false
- * when no visible repository has the blob. Throws UNAUTHORIZED when the actor's right was revoked.
+ * public repositories, and those in `visible`. Returns false when no visible repository has the blob. Throws
+ * UNAUTHORIZED when the actor's right was revoked.
  */
 export async function mountBlob(
   db: Queryable,
   target: { readonly repository: Repository; readonly visibility: Visibility },
   digest: Digest,
   from: Repository | undefined,
-  visible: readonly string[],
+  visible: VisibleNames,
   rights: Rights,
 ): Promise<boolean> {
   const { rows } = await db.query<{ id: number }>(
@@ -109,7 +110,10 @@ export async function mountBlob(
               join repositories r on r.id = rb.repository_id
              where rb.blob_id = b.id
                and ($4::text is null or r.name = $4)
-               and (r.visibility = 'public' or r.name ~ any($5))
+               and (r.visibility = 'public' or exists (
+              select 1
+                from json_to_recordset($5::json) as g (${RANGE_COLUMNS})
+               where ${REPOSITORY_IN_RANGE}))
           )
      ), touched as (
        update blobs

@@ -1,5 +1,6 @@
 import type { Repository } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
+import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
 
 export type Visibility = 'public' | 'private'
 
@@ -81,21 +82,35 @@ export async function listPublic(db: Queryable, names: readonly string[]): Promi
   return rows.map(({ name }) => name)
 }
 
-/**
- * Lists names after `last`, in byte order: public repositories, and those that match one of the
- * regular expressions `visible`.
- */
+/** Lists names after `last`, in byte order: public repositories, and those in `visible`. */
 export async function listRepositories(
   db: Queryable,
-  visible: readonly string[],
+  visible: VisibleNames,
   last: string,
   limit: number,
 ): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(
+    // A page of each range, from the index of names: private repositories of others are never read.
     `select name
-       from repositories
-      where name > $1
-        and (visibility = 'public' or name ~ any($2))
+       from (
+         (select r.name
+            from repositories r
+           where r.name > $1
+             and r.visibility = 'public'
+           order by r.name
+           limit $3)
+         union
+         select own.name
+           from json_to_recordset($2::json) as g (${RANGE_COLUMNS})
+          cross join lateral (
+            select r.name
+              from repositories r
+             where r.name > $1
+               and ${REPOSITORY_IN_RANGE}
+             order by r.name
+             limit $3
+          ) own
+       ) listed
       order by name
       limit $3`,
     [last, visible, limit],

@@ -1,4 +1,6 @@
-import type { EventType } from '../../events/event.ts'
+import { setImmediate } from 'node:timers/promises'
+import type { EventSubject, EventType } from '../../events/event.ts'
+import { type EventFilter, matchesFilter } from '../../events/filter.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
@@ -158,24 +160,17 @@ export async function retryDeliveriesNow(tx: Transaction, webhookId: number): Pr
   )
 }
 
-/** The filter of a webhook: types, and Postgres regular expressions for repositories and tags. */
-export type EventPatterns = {
-  readonly types: readonly string[]
-  readonly repositories: readonly string[]
-  readonly tags: readonly string[] | null
-}
-
-type RangeRow = {
-  readonly deliveries: number
-  readonly scanned: number
-  /** The last position that was scanned. */
-  readonly lastScanned: number | null
-  /** The last position that was made due. */
-  readonly lastDue: number | null
+type ScannedEvent = EventSubject & {
+  readonly position: number
+  readonly state: DeliveryState | null
 }
 
 // Events that one redelivery scans, however few of them match the webhook's filter.
 const SCANNED_MAX = 10_000
+/** Events that are compared before other requests get their turn. */
+const COMPARED_PER_TURN = 100
+/** The longest time that one redelivery compares events: the next one continues where it ended. */
+const COMPARING_MILLISECONDS_MAX = 1_000
 
 /**
  * Makes deliveries of events after `after`, up to `until`, due again, and creates missing ones. Handles
@@ -184,63 +179,54 @@ const SCANNED_MAX = 10_000
 export async function redeliverRange(
   tx: Transaction,
   webhookId: number,
-  wanted: EventPatterns,
+  wanted: EventFilter,
   range: { readonly after: number; readonly until: number },
   states: readonly DeliveryState[] | 'all',
   limit: number,
 ): Promise<{ deliveries: number; next: number | null }> {
-  const { rows } = await tx.query<RangeRow>(
-    `with scanned as (
-       select e.position, e.type, e.tag, r.name
-         from events e
-         left join repositories r on r.id = e.repository_id
-        where e.position > $2
-          and e.position <= $3
-          and e.webhook_id is null
-        order by e.position
-        limit $9
-     ), matching as (
-       select s.position
-         from scanned s
-         left join deliveries d on d.webhook_id = $1 and d.event_position = s.position
-        where s.type = any($4::text[])
-          and (s.name is null or s.name ~ any($5::text[]))
-          and (s.name is null or $6::text[] is null or s.tag ~ any($6::text[]))
-          and ($7::text[] is null or d.state = any($7::text[]))
-        order by s.position
-        limit $8
-     ), due as (
-       insert into deliveries (webhook_id, event_position, redelivered_at)
-       select $1, position, now()
-         from matching
-           on conflict (webhook_id, event_position) do update
-          set state = 'pending',
-              round_attempts = 0,
-              due_at = now(),
-              redelivered_at = now(),
-              lease = null,
-              finished_at = null
-       returning event_position
-     )
-     select (select count(*) from due) as deliveries,
-            (select count(*) from scanned) as scanned,
-            (select max(position) from scanned) as "lastScanned",
-            (select max(position) from matching) as "lastDue"`,
-    [
-      webhookId,
-      range.after,
-      range.until,
-      wanted.types,
-      wanted.repositories,
-      wanted.tags,
-      states === 'all' ? null : states,
-      limit,
-      SCANNED_MAX,
-    ],
+  const { rows } = await tx.query<ScannedEvent>(
+    `select e.position, e.type, e.tag, r.name as repository, d.state
+       from events e
+       left join repositories r on r.id = e.repository_id
+       left join deliveries d on d.webhook_id = $1 and d.event_position = e.position
+      where e.position > $2
+        and e.position <= $3
+        and e.webhook_id is null
+      order by e.position
+      limit $4`,
+    [webhookId, range.after, range.until, SCANNED_MAX],
   )
-  const row = rows[0]
-  if (row === undefined || row.lastScanned === null) return { deliveries: 0, next: null }
-  const { deliveries, scanned, lastScanned, lastDue } = row
-  if (deliveries === limit && lastDue !== null) return { deliveries, next: lastDue }
-  return { deliveries, next: scanned === SCANNED_MAX ? lastScanned : null }
+  const deadline = performance.now() + COMPARING_MILLISECONDS_MAX
+  const due: number[] = []
+  let next: number | null = rows[SCANNED_MAX - 1]?.position ?? null
+  for (const [index, event] of rows.entries()) {
+    const isWanted = states === 'all' || states.some((state) => state === event.state)
+    if (isWanted && matchesFilter(wanted, event)) due.push(event.position)
+    const isOver = due.length === limit || performance.now() > deadline
+    if (isOver) next = event.position
+    if (isOver) break
+    if (index % COMPARED_PER_TURN === COMPARED_PER_TURN - 1) await setImmediate()
+  }
+  await makeDue(tx, webhookId, due)
+  return { deliveries: due.length, next }
+}
+
+async function makeDue(
+  tx: Transaction,
+  webhookId: number,
+  positions: readonly number[],
+): Promise<void> {
+  await tx.query(
+    `insert into deliveries (webhook_id, event_position, redelivered_at)
+     select $1, position, now()
+       from unnest($2::bigint[]) as due (position)
+         on conflict (webhook_id, event_position) do update
+        set state = 'pending',
+            round_attempts = 0,
+            due_at = now(),
+            redelivered_at = now(),
+            lease = null,
+            finished_at = null`,
+    [webhookId, positions],
+  )
 }

@@ -9,6 +9,7 @@ import { invalidQuery, RegistryError, unauthorized } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
 import type { ConnectionLimit } from '../connection-limit.ts'
 import { FeedStream } from '../feed-stream.ts'
+import type { AskQuestion } from '../question-budget.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from '../route.ts'
 
 export type EventRouteDeps = {
@@ -28,13 +29,15 @@ type FeedRequest = {
 
 const PATH = '/api/v1/events'
 const PATTERNS_MAX = 50
+/** Patterns with a star: each is compared with every event. */
+const STAR_PATTERNS_MAX = 8
 const WAIT_SECONDS_MAX = 60
 const PAGE_DEFAULT = 100
 const PAGE_MAX = 1000
 const ANY = ['**' as Glob]
 
 /** The feed of events, as a stream or in pages: spec/events.md, "The feed". */
-export function eventRoutes(deps: EventRouteDeps): Route[] {
+export function eventRoutes(deps: EventRouteDeps, ask: AskQuestion): Route[] {
   return [
     {
       method: 'GET',
@@ -44,7 +47,10 @@ export function eventRoutes(deps: EventRouteDeps): Route[] {
         const request = readFeedRequest(ctx)
         const wantsStream = ctx.headers.accept?.includes('text/event-stream') === true
         if (wantsStream && ctx.method === 'HEAD') describeStream(ctx)
-        else await (wantsStream ? stream(ctx, request, deps) : answerPage(ctx, request, deps))
+        else
+          await (wantsStream
+            ? stream(ctx, request, deps, ask)
+            : answerPage(ctx, request, deps, ask))
       },
     },
   ]
@@ -65,7 +71,8 @@ function readFeedRequest(ctx: RouteContext): FeedRequest {
   return {
     reader: {
       filter,
-      visible: caller.kind === 'admin' ? null : pullablePatterns(caller),
+      seesAll: caller.kind === 'admin',
+      publicOnly: pullablePatterns(caller).length === 0,
       mayPull: (repository) => allows(caller, 'pull', repository),
     },
     cursor: text === undefined ? undefined : parseCursor(text),
@@ -77,7 +84,10 @@ function patterns(ctx: RouteContext, name: string, parse: (text: string) => Glob
   const texts = queryAll(ctx, name)
   if (texts.length > PATTERNS_MAX)
     throw invalidParameter(name, `may be given at most ${PATTERNS_MAX} times`)
-  return texts.map(parse)
+  const globs = texts.map(parse)
+  if (globs.filter((glob) => glob.includes('*')).length > STAR_PATTERNS_MAX)
+    throw invalidParameter(name, `may have a star in at most ${STAR_PATTERNS_MAX} patterns`)
+  return globs
 }
 
 function readTypes(ctx: RouteContext): readonly EventType[] {
@@ -113,6 +123,7 @@ async function answerPage(
   ctx: RouteContext,
   request: FeedRequest,
   deps: EventRouteDeps,
+  ask: AskQuestion,
 ): Promise<void> {
   const waitSeconds = readNumber(ctx, 'wait', WAIT_SECONDS_MAX, 0)
   const limit = readNumber(ctx, 'n', PAGE_MAX, PAGE_DEFAULT)
@@ -120,7 +131,7 @@ async function answerPage(
   const stopping = abortedOnClose(ctx)
   const { signal } = stopping
   const poll = () =>
-    deps.feed.longPoll(reader, cursor, { waitSeconds, limit, withSnapshot, signal })
+    deps.feed.longPoll(ask(ctx), reader, cursor, { waitSeconds, limit, withSnapshot, signal })
   const waits = waitSeconds > 0 && limit > 0
   const page = await (waits ? deps.connections.run(ctx.state.address, stopping, poll) : poll())
   // A client that waited may have lost the right to read the page.
@@ -155,6 +166,7 @@ async function stream(
   ctx: RouteContext,
   request: FeedRequest,
   deps: EventRouteDeps,
+  ask: AskQuestion,
 ): Promise<void> {
   const { reader, cursor, withSnapshot } = request
   const stopping = abortedOnClose(ctx)
@@ -162,7 +174,8 @@ async function stream(
     renderTag: (tag) => renderTag(tag, deps),
     isAuthenticated: () => isAuthenticated(ctx, deps.authenticator),
   })
-  const open = () => deps.feed.open(reader, cursor, sink, { withSnapshot, signal: stopping.signal })
+  const { signal } = stopping
+  const open = () => deps.feed.open(ask(ctx), reader, cursor, sink, { withSnapshot, signal })
   try {
     await deps.connections.run(ctx.state.address, stopping, open)
   } catch (error) {

@@ -1,12 +1,15 @@
-import { pullablePatterns } from '../../auth/access.ts'
+import { ownPatterns, pullablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { withoutDirectionControls } from '../../oci/direction.ts'
 import { badRequest, invalidQuery } from '../../oci/errors.ts'
+import { globOf } from '../../oci/glob.ts'
+import { parseRepository } from '../../oci/reference.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { ImageFilter, Images, KernelSelector } from '../../registry/images/images.ts'
 import { compareImages } from '../../unikernel/compare/images.ts'
 import { baseName } from '../../unikernel/format.ts'
 import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
+import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
 import { parseLookupReference } from '../v2/manifests.ts'
@@ -17,7 +20,7 @@ const KERNEL = `${IMAGES}/:reference/kernel`
 const LIMIT = 100
 
 /** Lists, describes and compares unikernel images, and serves their kernels to hosts. */
-export function imageRoutes(images: Images, blobs: Blobs): Route[] {
+export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Route[] {
   const kernelRow = (
     method: 'HEAD' | 'GET',
     send: (ctx: RouteContext, blob: Awaited<ReturnType<Blobs['find']>>) => Promise<void> | void,
@@ -42,7 +45,7 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
         const filter = filterOf(ctx)
-        const page = await images.list(viewOf(ctx), filter, pageCursor(ctx), limit)
+        const page = await images.list(ask(ctx), viewOf(ctx), filter, pageCursor(ctx), limit)
         if (page.next !== undefined) nextPage(ctx, page.next, limit)
         ctx.body = { images: page.images.map(imageSummary) }
       },
@@ -83,7 +86,7 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
         const limit = pageLimit(ctx, LIMIT)
         const digest = parseDigest(param(ctx, 'digest'))
         const visible = pullablePatterns(ctx.state.caller)
-        const page = await images.listByKernel(digest, visible, pageCursor(ctx), limit)
+        const page = await images.listByKernel(ask(ctx), digest, visible, pageCursor(ctx), limit)
         const last = page.items.at(-1)
         if (page.more && last !== undefined) nextPage(ctx, last.id, limit)
         ctx.body = { kernel: digest, images: page.items.map(imageSummary) }
@@ -97,11 +100,16 @@ export function imageRoutes(images: Images, blobs: Blobs): Route[] {
         const inputId = param(ctx, 'inputId')
         if (!/^[0-9a-f]{64}$/.test(inputId))
           throw badRequest('an input id must have 64 hexadecimal digits')
-        const found = await images.listByInputs(inputId, pullablePatterns(ctx.state.caller))
+        const { caller } = ctx.state
+        const named = queryOnce(ctx, 'repository') || undefined
+        const own = named === undefined ? ownPatterns(caller) : [globOf(parseRepository(named))]
+        const found = await images.listByInputs(ask(ctx), inputId, pullablePatterns(caller), own)
         ctx.body = {
           inputId,
-          outputs: found.outputs.map(({ kernel, images: made }) => ({
+          reproducible: found.reproducible,
+          outputs: found.outputs.map(({ kernel, own: isOwn, images: made }) => ({
             kernel,
+            own: isOwn,
             images: made.map(imageSummary),
           })),
           otherInputs: found.otherInputs.map(imageSummary),

@@ -3,13 +3,14 @@ import { invalidQuery } from '../../oci/errors.ts'
 import type { PackageCursor, PackageSearch } from '../../registry/images/package-search.ts'
 import { ECOSYSTEMS, type Ecosystem } from '../../unikernel/versions/orders.ts'
 import { pageCursorNumbers, pageLimit, setNextLink } from '../pages.ts'
+import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext } from '../route.ts'
 import { packageHit } from './image-json.ts'
 
 const LIMIT = 100
 
 /** Lists the images that contain a package. */
-export function packageRoutes(search: PackageSearch): Route[] {
+export function packageRoutes(search: PackageSearch, ask: AskQuestion): Route[] {
   return [
     {
       method: 'GET',
@@ -22,7 +23,7 @@ export function packageRoutes(search: PackageSearch): Route[] {
         const limit = pageLimit(ctx, LIMIT)
         const visible = pullablePatterns(ctx.state.caller)
         const query = { ecosystem, name, version }
-        const page = await search.listImages(query, visible, cursorOf(ctx), limit)
+        const page = await search.listImages(ask(ctx), query, visible, cursorOf(ctx), limit)
         if (page.next !== undefined) {
           const { blobId, manifestId, packageId } = page.next
           const cursor = [blobId, manifestId, packageId].join('.')
@@ -33,6 +34,7 @@ export function packageRoutes(search: PackageSearch): Route[] {
           name,
           version: version ?? null,
           images: page.hits.map(packageHit),
+          truncated: page.truncated,
         }
       },
     },

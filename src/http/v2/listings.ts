@@ -3,12 +3,13 @@ import { parseDigest } from '../../oci/digest.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import type { Listings, Referrer } from '../../registry/listings.ts'
 import { PAGE_LIMIT_MAX, pageCursor, pageLimit, setNextLink } from '../pages.ts'
+import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, repositoryOf, viewOf } from '../route.ts'
 
 const REFERRERS_PAGE_MAX = 500
 
 /** The routes of "Listing Tags" and "Listing Referrers" in the distribution spec, and Docker's catalog. */
-export function listingRoutes(listings: Listings): Route[] {
+export function listingRoutes(listings: Listings, ask: AskQuestion): Route[] {
   return [
     {
       spec: ['end-8a', 'end-8b'],
@@ -18,7 +19,7 @@ export function listingRoutes(listings: Listings): Route[] {
       async handle(ctx) {
         const limit = pageLimit(ctx)
         const last = queryOnce(ctx, 'last') ?? ''
-        const { items, more } = await listings.tags(viewOf(ctx), { last, limit })
+        const { items, more } = await listings.tags(ask(ctx), viewOf(ctx), { last, limit })
         if (more) setNextLink(ctx, { last: items.at(-1), n: String(limit) })
         ctx.body = { name: repositoryOf(ctx), tags: items }
       },
@@ -33,7 +34,14 @@ export function listingRoutes(listings: Listings): Route[] {
         const artifactType = queryOnce(ctx, 'artifactType') || undefined
         const limit = Math.min(pageLimit(ctx, REFERRERS_PAGE_MAX), REFERRERS_PAGE_MAX)
         const after = pageCursor(ctx) ?? 0
-        const page = await listings.referrers(viewOf(ctx), subject, artifactType, after, limit)
+        const page = await listings.referrers(
+          ask(ctx),
+          viewOf(ctx),
+          subject,
+          artifactType,
+          after,
+          limit,
+        )
         const { items, more } = page
         if (artifactType !== undefined) ctx.set('OCI-Filters-Applied', 'artifactType')
         if (more && limit > 0) {
@@ -52,7 +60,7 @@ export function listingRoutes(listings: Listings): Route[] {
       async handle(ctx) {
         const limit = pageLimit(ctx, PAGE_LIMIT_MAX)
         const last = queryOnce(ctx, 'last') ?? ''
-        const page = await listings.repositories(listablePatterns(ctx.state.caller), {
+        const page = await listings.repositories(ask(ctx), listablePatterns(ctx.state.caller), {
           last,
           limit,
         })

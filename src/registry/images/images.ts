@@ -1,4 +1,4 @@
-import type { Database } from '../../db/database.ts'
+import type { Database, Queryable } from '../../db/database.ts'
 import {
   type FoundImage,
   findImageAnalyses,
@@ -8,9 +8,11 @@ import {
   listImages,
   listImagesBy,
 } from '../../db/images/image-lists.ts'
+import { resolveVisible } from '../../db/name-patterns.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
+import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
 import { parseManifest } from '../../oci/manifest.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
 import { AnalysisCache } from '../../unikernel/analysis-cache.ts'
@@ -39,15 +41,28 @@ export type ImageDetails = {
   readonly image: UnikernelImage
 }
 
-/** Images with the same inputs, and images with the same kernels. */
+/** Images with the same inputs, and images with the same kernels: claims of those who pushed them. */
 export type Reproductions = {
   readonly inputId: string
-  /** The kernels made from these inputs: several when the build is not reproducible. */
-  readonly outputs: readonly { readonly kernel: Digest; readonly images: readonly ImageRow[] }[]
-  /** Images with one of these kernels, but other inputs. */
+  /**
+   * Whether the asker's own images of these inputs have one kernel. Null when there are none. The images of others
+   * do not change it: anybody may push any kernel with the inputs of another.
+   */
+  readonly reproducible: boolean | null
+  /** The kernels that somebody says were made from these inputs. The asker's own come first, then the newest. */
+  readonly outputs: readonly ReproductionOutput[]
+  /** Images with one of these kernels, but other inputs, newest first. */
   readonly otherInputs: readonly ImageRow[]
   /** True when there are more images than these. */
   readonly more: boolean
+}
+
+/** A kernel, and the images with which somebody claims it. */
+export type ReproductionOutput = {
+  readonly kernel: Digest
+  /** True when one of the images is the asker's own. */
+  readonly own: boolean
+  readonly images: readonly ImageRow[]
 }
 
 // The most images that a page reads, even if few of them match the filter.
@@ -65,17 +80,18 @@ export class Images {
 
   /** Lists images of a repository, newest first; `next` is the cursor of the next page. Throws NAME_UNKNOWN. */
   async list(
+    db: Queryable,
     view: View,
     filter: ImageFilter,
     before: number | undefined,
     limit: number,
   ): Promise<{ images: readonly ImageRow[]; next: number | undefined }> {
-    const repositoryId = await findRepository(this.#db, view)
+    const repositoryId = await findRepository(db, view)
     if (repositoryId === undefined)
       throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     if (limit === 0) return { images: [], next: undefined }
     const from = before ?? NEWEST
-    const found = await listImages(this.#db, repositoryId, filter, from, limit + 1, SCAN_MAX)
+    const found = await listImages(db, repositoryId, filter, from, limit + 1, SCAN_MAX)
     const images = found.images.slice(0, limit)
     const next = found.images.length > limit ? images.at(-1)?.id : found.scannedTo
     return { images, next }
@@ -113,35 +129,61 @@ export class Images {
 
   /** Lists images with this kernel, in public repositories and those that match `visible`, newest first. */
   async listByKernel(
+    db: Queryable,
     kernel: Digest,
-    visible: readonly string[],
+    visible: readonly Glob[],
     before: number | undefined,
     limit: number,
   ): Promise<Page<ImageRow>> {
     if (limit === 0) return { items: [], more: false }
     const key = { kernels: [kernel] }
-    const rows = await listImagesBy(this.#db, key, visible, before ?? NEWEST, limit + 1)
+    const names = await resolveVisible(db, visible)
+    const rows = await listImagesBy(db, key, names, before ?? NEWEST, limit + 1)
     return { items: rows.slice(0, limit), more: rows.length > limit }
   }
 
-  /** Lists the images made from these inputs, and images with the same kernels from other inputs. */
-  async listByInputs(inputId: string, visible: readonly string[]): Promise<Reproductions> {
+  /**
+   * Lists the images made from these inputs, and images with the same kernels from other inputs. Own are the images
+   * in repositories that match `own`. Other repositories have one image a kernel, the newest, so that nobody
+   * displaces their claims.
+   */
+  async listByInputs(
+    db: Queryable,
+    inputId: string,
+    visible: readonly Glob[],
+    own: readonly Glob[],
+  ): Promise<Reproductions> {
     const limit = REPRODUCTIONS_MAX + 1
-    const found = await listImagesBy(this.#db, { inputId }, visible, NEWEST, limit)
-    const images = found.slice(0, REPRODUCTIONS_MAX)
+    const names = await resolveVisible(db, visible)
+    const within = await resolveVisible(db, own)
+    const mine = await listImagesBy(db, { inputId, within }, names, NEWEST, limit)
+    const claimed = await listImagesBy(db, { inputId, newestOnly: true }, names, NEWEST, limit)
+    const ownIds = new Set(mine.map(({ id }) => id))
+    const isOwn = (image: ImageRow) => matchesAnyGlob(own, image.repository)
+    const images = [
+      ...mine.slice(0, REPRODUCTIONS_MAX),
+      ...claimed.slice(0, REPRODUCTIONS_MAX).filter(({ id }) => !ownIds.has(id)),
+    ]
     const byKernel = new Map<Digest, ImageRow[]>()
     for (const image of images) {
-      const group = byKernel.get(image.kernelDigest) ?? []
-      byKernel.set(image.kernelDigest, [...group, image])
+      const group = byKernel.get(image.kernelDigest)
+      if (group === undefined) byKernel.set(image.kernelDigest, [image])
+      else group.push(image)
     }
-    const key = { kernels: [...byKernel.keys()], otherThan: inputId }
-    const others =
-      byKernel.size === 0 ? [] : await listImagesBy(this.#db, key, visible, NEWEST, limit)
+    const key = { kernels: [...byKernel.keys()], otherThan: inputId, newestOnly: true }
+    const others = byKernel.size === 0 ? [] : await listImagesBy(db, key, names, NEWEST, limit)
+    const outputs = [...byKernel].map(([kernel, group]) => ({
+      kernel,
+      own: group.some(isOwn),
+      images: group,
+    }))
+    const ownKernels = outputs.filter((output) => output.own).length
     return {
       inputId,
-      outputs: [...byKernel].map(([kernel, group]) => ({ kernel, images: group })),
+      reproducible: ownKernels === 0 ? null : ownKernels === 1,
+      outputs,
       otherInputs: others.slice(0, REPRODUCTIONS_MAX),
-      more: found.length === limit || others.length === limit,
+      more: [mine, claimed, others].some(({ length }) => length === limit),
     }
   }
 }

@@ -1,13 +1,16 @@
 import { filterInSlices } from '../../async/filter-in-slices.ts'
-import type { Database } from '../../db/database.ts'
+import type { Queryable } from '../../db/database.ts'
 import {
   ID_MAX,
   listImagesWithPackage,
   listVersions,
   type PackageCursor,
   type PackageHit,
+  VERSIONS_PAGE,
 } from '../../db/images/packages.ts'
+import { resolveVisible, type VisibleNames } from '../../db/name-patterns.ts'
 import { badRequest } from '../../oci/errors.ts'
+import type { Glob } from '../../oci/glob.ts'
 import {
   MalformedConstraintError,
   parseVersionConstraint,
@@ -27,44 +30,64 @@ export type PackageQuery = {
   readonly version: string | undefined
 }
 
-// The least number of lists that a page reads, even if the caller may see few of their images.
-const SCAN_MIN = 1000
+/** Versions that one search compares. */
+const VERSIONS_MAX = 100_000
 
 const FIRST: PackageCursor = { blobId: ID_MAX, manifestId: ID_MAX, packageId: ID_MAX }
 
+/** One page of a search. */
+export type PackagePage = {
+  readonly hits: readonly PackageHit[]
+  /** The cursor of the next page. */
+  readonly next: PackageCursor | undefined
+  /** True when the package has more versions than a search compares, so that images may be missing. */
+  readonly truncated: boolean
+}
+
 /** Finds the images that contain a package. */
 export class PackageSearch {
-  readonly #db: Database
-
-  constructor(db: Database) {
-    this.#db = db
-  }
-
   /**
-   * Lists images that contain a package, in public repositories and those that match one of `visible`
-   * (Postgres regular expressions). `next` is the cursor of the next page, also after a short page.
-   * Throws REQUEST_INVALID for a malformed constraint.
+   * Lists images that contain a package, in public repositories and those that match one of `visible`.
+   * `db` is the connection of the question. Throws REQUEST_INVALID for a malformed constraint.
    */
   async listImages(
+    db: Queryable,
     query: PackageQuery,
-    visible: readonly string[],
+    visible: readonly Glob[],
     before: PackageCursor | undefined,
     limit: number,
-  ): Promise<{ hits: readonly PackageHit[]; next: PackageCursor | undefined }> {
+  ): Promise<PackagePage> {
     const isWanted = versionFilter(query)
-    if (limit === 0) return { hits: [], next: undefined }
-    const { ecosystem, name } = query
-    const versions = await listVersions(this.#db, ecosystem, name)
-    const wanted = await filterInSlices(versions, (one) => isWanted(one.version))
-    const ids = wanted.map(({ id }) => id)
-    if (ids.length === 0) return { hits: [], next: undefined }
-    const role = ecosystem === 'opam' ? 'opam-switch' : 'system-packages'
+    if (limit === 0) return { hits: [], next: undefined, truncated: false }
+    const names = await resolveVisible(db, visible)
+    const role = query.ecosystem === 'opam' ? 'opam-switch' : 'system-packages'
+    const { ids, truncated } = await wantedVersions(db, query, role, names, isWanted)
+    if (ids.length === 0) return { hits: [], next: undefined, truncated }
     const from = before ?? FIRST
-    const scan = Math.max(limit + 1, SCAN_MIN)
-    const found = await listImagesWithPackage(this.#db, ids, role, visible, from, limit + 1, scan)
-    const hits = found.hits.slice(0, limit)
-    return { hits, next: found.hits.length > limit ? hits.at(-1) : found.scannedTo }
+    const found = await listImagesWithPackage(db, ids, role, names, from, limit + 1)
+    const hits = found.slice(0, limit)
+    return { hits, next: found.length > limit ? hits.at(-1) : undefined, truncated }
   }
+}
+
+/** Returns the ids of the visible versions that match. */
+async function wantedVersions(
+  db: Queryable,
+  { ecosystem, name }: PackageQuery,
+  role: string,
+  visible: VisibleNames,
+  isWanted: (version: string) => boolean,
+): Promise<{ ids: number[]; truncated: boolean }> {
+  const ids: number[] = []
+  let after = 0
+  for (let seen = 0; seen < VERSIONS_MAX; seen += VERSIONS_PAGE) {
+    const page = await listVersions(db, ecosystem, name, role, visible, after)
+    const wanted = await filterInSlices(page, ({ version }) => isWanted(version))
+    for (const { id } of wanted) ids.push(id)
+    if (page.length < VERSIONS_PAGE) return { ids, truncated: false }
+    after = page.at(-1)?.id ?? after
+  }
+  return { ids, truncated: true }
 }
 
 function versionFilter({ ecosystem, version }: PackageQuery): (version: string) => boolean {

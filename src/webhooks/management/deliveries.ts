@@ -12,7 +12,6 @@ import {
 import type { WebhookRow } from '../../db/webhooks/webhooks.ts'
 import { formatCursor } from '../../events/cursor.ts'
 import { notFound, type RegistryError } from '../../oci/errors.ts'
-import { postgresRegexOf } from '../../oci/glob.ts'
 import { canReceive } from '../event-access.ts'
 import { requireLockedWebhook, requireWebhook } from './authorization.ts'
 import { resolveRedeliveryRange } from './redelivery-range.ts'
@@ -97,15 +96,10 @@ export class WebhookDeliveries {
     const { after, until, epoch } = await resolveRedeliveryRange(this.#db, range.after, range.until)
     const detail = `${formatCursor({ epoch, position: after })} to ${formatCursor({ epoch, position: until })}`
     return this.#redelivering(name, requester, detail, async (tx, webhook) => {
-      const { id, repositories, tags, types } = webhook
       const result = await redeliverRange(
         tx,
-        id,
-        {
-          types,
-          repositories: repositories.map(postgresRegexOf),
-          tags: tags === null ? null : tags.map(postgresRegexOf),
-        },
+        webhook.id,
+        webhook,
         { after, until },
         states,
         REDELIVERED_AT_ONCE,

@@ -1,0 +1,108 @@
+import type { Digest } from '../../oci/digest.ts'
+import type { Glob } from '../../oci/glob.ts'
+import type { Repository, Tag } from '../../oci/reference.ts'
+import type { Queryable } from '../database.ts'
+import { nameRanges, RANGE_COLUMNS, REPOSITORY_IN_RANGE, TAG_IN_RANGE } from '../name-patterns.ts'
+import type { CurrentTag } from './feed.ts'
+
+/** A repository whose name may match a pattern. */
+export type CandidateRepository = {
+  readonly id: number
+  readonly name: Repository
+  readonly visibility: 'public' | 'private'
+}
+
+/**
+ * Lists repositories in the ranges of the patterns, at most `limit`: all that match, and perhaps others. With
+ * `publicOnly`, private ones are left out before the limit.
+ */
+export async function listCandidates(
+  db: Queryable,
+  patterns: readonly Glob[],
+  publicOnly: boolean,
+  limit: number,
+): Promise<CandidateRepository[]> {
+  const { rows } = await db.query<CandidateRepository>(
+    `select distinct r.id, r.name, r.visibility
+       from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
+       join repositories r on ${REPOSITORY_IN_RANGE}
+      where r.visibility = 'public' or not $2
+      order by r.name
+      limit $3`,
+    [nameRanges(patterns), publicOnly, limit],
+  )
+  return rows
+}
+
+/** A tag of a candidate. */
+export type CandidateTag = {
+  readonly repositoryId: number
+  readonly tag: Tag
+  readonly digest: Digest
+  readonly movedAt: string
+}
+
+/** Lists tags of repositories in the ranges of the patterns, at most `limit`. */
+export async function listCandidateTags(
+  db: Queryable,
+  repositoryIds: readonly number[],
+  patterns: readonly Glob[],
+  limit: number,
+): Promise<CandidateTag[]> {
+  const { rows } = await db.query<CandidateTag>(
+    `select t.repository_id as "repositoryId", t.name as tag, t.digest,
+            to_json(t.moved_at) #>> '{}' as "movedAt"
+       from unnest($1::bigint[]) as wanted (id)
+       join tags t on t.repository_id = wanted.id
+      where exists (
+              select 1
+                from json_to_recordset($2::json) as g (${RANGE_COLUMNS})
+               where ${TAG_IN_RANGE})
+      limit $3`,
+    [repositoryIds, nameRanges(patterns), limit],
+  )
+  return rows
+}
+
+/** The unikernels of a manifest: its own, or those of an index's children. */
+export async function listCurrentUnikernels(
+  db: Queryable,
+  manifests: readonly { readonly repositoryId: number; readonly digest: Digest }[],
+): Promise<CurrentTag['unikernels'][]> {
+  const { rows } = await db.query<{ unikernels: CurrentTag['unikernels'] }>(
+    `select coalesce((
+              select json_agg(json_build_object(
+                       'digest', members.digest, 'kernelDigest', i.kernel_digest,
+                       'target', i.target, 'abiVersion', i.abi_version,
+                       'architecture', i.architecture, 'inputId', i.input_id)
+                       order by i.manifest_id)
+                from (
+                  select m.id, m.digest
+                    from manifests m
+                   where m.repository_id = k.repository_id
+                     and m.digest = k.digest
+                  union all
+                  select mm.id, mm.digest
+                    from manifests m
+                    join manifest_children mc on mc.manifest_id = m.id
+                    join manifests mm on mm.repository_id = k.repository_id
+                                     and mm.digest = mc.digest
+                   where m.repository_id = k.repository_id
+                     and m.digest = k.digest
+                ) members
+                join images i on i.manifest_id = members.id
+            ), '[]') as unikernels
+       from unnest($1::bigint[], $2::text[]) with ordinality as k (repository_id, digest, position)
+      order by k.position`,
+    [manifests.map(({ repositoryId }) => repositoryId), manifests.map(({ digest }) => digest)],
+  )
+  return rows.map(({ unikernels }) => unikernels)
+}
+
+/** True when a committed event has no position yet. */
+export async function hasPendingEvents(db: Queryable): Promise<boolean> {
+  const { rows } = await db.query<{ pending: boolean }>(
+    'select exists (select 1 from event_outbox) as pending',
+  )
+  return rows[0]?.pending === true
+}

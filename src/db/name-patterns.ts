@@ -1,0 +1,94 @@
+import { badRequest } from '../oci/errors.ts'
+import { type Glob, globOf, matchesAnyGlob } from '../oci/glob.ts'
+import type { Repository } from '../oci/reference.ts'
+import type { Queryable } from './database.ts'
+
+/**
+ * A pattern as a range of the index of names, for `json_to_recordset`: names from `low`, below `high`, that end
+ * with `suffix`. `deep`: the characters between may have a slash.
+ */
+export type NameRange = {
+  readonly low: string
+  readonly high: string
+  readonly suffix: string
+  readonly deep: boolean
+}
+
+// Names and tags consist of characters between these two.
+const BEFORE_NAMES = ' '
+const AFTER_NAMES = '~'
+
+/** Returns the range of a pattern: exact with at most one star, otherwise with all its names and more. */
+export function nameRange(glob: Glob): NameRange {
+  const first = glob.indexOf('*')
+  if (first === -1) return { low: glob, high: `${glob}${BEFORE_NAMES}`, suffix: '', deep: true }
+  const low = glob.slice(0, first)
+  const suffix = glob.slice(glob.lastIndexOf('*') + 1)
+  const stars = glob.slice(first, glob.length - suffix.length)
+  return { low, high: `${low}${AFTER_NAMES}`, suffix, deep: stars !== '*' }
+}
+
+/** Returns the ranges of patterns as a parameter of a statement. */
+export function nameRanges(globs: readonly Glob[]): string {
+  return JSON.stringify(globs.map(nameRange))
+}
+
+/** True when the range of the pattern has its names and no others. */
+function isExact(glob: Glob): boolean {
+  return /^[^*]*\**[^*]*$/.test(glob)
+}
+
+/** Columns of `json_to_recordset` for ranges. */
+export const RANGE_COLUMNS = 'low text, high text, suffix text, deep boolean'
+
+/**
+ * True when the name of repository `r` is in range `g`. Linear in the length of the name, and an index on names
+ * finds the range.
+ */
+export const REPOSITORY_IN_RANGE = `r.name >= g.low
+              and r.name < g.high
+              and right(r.name, length(g.suffix)) = g.suffix
+              and length(r.name) >= length(g.low) + length(g.suffix)
+              and (g.deep or strpos(substr(r.name, length(g.low) + 1,
+                    greatest(0, length(r.name) - length(g.low) - length(g.suffix))), '/') = 0)`
+
+/** True when the name of tag `t` is in range `g`. A tag has no slash. */
+export const TAG_IN_RANGE = `t.name >= g.low
+              and t.name < g.high
+              and right(t.name, length(g.suffix)) = g.suffix
+              and length(t.name) >= length(g.low) + length(g.suffix)`
+
+/** Private repositories that a caller may see, as ranges without other names. Made by `resolveVisible`. */
+export type VisibleNames = string & { readonly __type: 'VisibleNames' }
+
+/** Names that patterns with several stars are compared with. */
+const RESOLVED_MAX = 10_000
+
+/**
+ * Returns the ranges of private repositories that match the patterns. Patterns with one star are ranges as they
+ * are. Those with several are compared with the names in their range. Throws REQUEST_INVALID above RESOLVED_MAX
+ * names.
+ */
+export async function resolveVisible(db: Queryable, globs: readonly Glob[]): Promise<VisibleNames> {
+  const others = globs.filter((glob) => !isExact(glob))
+  const ranges = globs.filter(isExact)
+  if (others.length > 0) {
+    const { rows } = await db.query<{ name: Repository }>(
+      `select distinct r.name
+         from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
+         join repositories r on ${REPOSITORY_IN_RANGE}
+        where r.visibility = 'private'
+        limit $2 + 1`,
+      [nameRanges(others), RESOLVED_MAX],
+    )
+    if (rows.length > RESOLVED_MAX) {
+      throw badRequest(
+        `the patterns ${others.join(', ')} cover more than ${RESOLVED_MAX} repositories: write patterns with one star`,
+      )
+    }
+    for (const { name } of rows) {
+      if (matchesAnyGlob(others, name)) ranges.push(globOf(name))
+    }
+  }
+  return nameRanges(ranges) as VisibleNames
+}

@@ -1,0 +1,97 @@
+import { setImmediate } from 'node:timers/promises'
+import type { Queryable } from '../db/database.ts'
+import { type FeedEvent, type FeedHeader, listBodies, scanFeed } from '../db/events/feed.ts'
+import type { QuestionQueryable } from '../db/questions.ts'
+import { matchesFilter } from '../events/filter.ts'
+import { type FeedReader, maySee } from './followers.ts'
+
+/** Events that one page reads, however few of them match. */
+const SCANNED_MAX = 10_000
+const SCANNED_AT_ONCE = 1_000
+/** The longest time for which one reader's filter keeps other requests waiting. */
+const TURN_MILLISECONDS_MAX = 5
+/** The longest time that a page compares events: the next page continues where it ended. */
+const COMPARING_MILLISECONDS_MAX = 200
+
+/** Matching events. The next page continues after `scannedTo`; `isEnd` is true when that is the end. */
+export type FeedPage = {
+  readonly events: FeedEvent[]
+  readonly scannedTo: number
+  readonly isEnd: boolean
+}
+
+/**
+ * Returns the matching events after a position, in their order, at most `limit`. Reads at most SCANNED_MAX events,
+ * and compares them with the filter here, in turns with other requests.
+ */
+export async function readPage(
+  db: QuestionQueryable,
+  after: number,
+  reader: FeedReader,
+  limit: number,
+  signal: AbortSignal,
+): Promise<FeedPage> {
+  const { types, repositories } = reader.filter
+  const hasStars = repositories.some((glob) => glob.includes('*'))
+  const query = { types, repositories: hasStars ? null : repositories }
+  const found: FeedHeader[] = []
+  const comparing = { milliseconds: 0 }
+  let scannedTo = after
+  let isEnd = false
+  for (let scanned = 0; scanned < SCANNED_MAX && !isEnd; scanned += SCANNED_AT_ONCE) {
+    const part = await scanFeed(db, scannedTo, query, SCANNED_AT_ONCE)
+    const stoppedAt = await inTurn(() => collect(part.headers, reader, limit, found, comparing))
+    scannedTo = stoppedAt ?? part.scannedTo
+    isEnd = stoppedAt === undefined && part.isEnd
+    if (stoppedAt !== undefined || signal.aborted) break
+  }
+  db.spend(comparing.milliseconds)
+  return { events: await withBodies(db, found), scannedTo, isEnd }
+}
+
+let turns: Promise<unknown> = Promise.resolve()
+
+/** Runs `compare` after the comparisons of other readers: all of them together take one turn at a time. */
+function inTurn<T>(compare: () => Promise<T>): Promise<T> {
+  const turn = turns.then(compare)
+  turns = turn.catch(() => {})
+  return turn
+}
+
+/**
+ * Adds matching events to `found`. Returns the position at which it stopped because the page is full or its time is
+ * over.
+ */
+async function collect(
+  headers: readonly FeedHeader[],
+  reader: FeedReader,
+  limit: number,
+  found: FeedHeader[],
+  comparing: { milliseconds: number },
+): Promise<number | undefined> {
+  let turn = performance.now()
+  for (const header of headers) {
+    if (maySee(reader, header) && matchesFilter(reader.filter, header)) found.push(header)
+    const milliseconds = performance.now() - turn
+    if (found.length === limit) return header.position
+    if (milliseconds < TURN_MILLISECONDS_MAX) continue
+    comparing.milliseconds += milliseconds
+    if (comparing.milliseconds > COMPARING_MILLISECONDS_MAX) return header.position
+    await setImmediate()
+    turn = performance.now()
+  }
+  return undefined
+}
+
+/** Reads the bodies. An event that was pruned meanwhile is left out. */
+async function withBodies(db: Queryable, headers: readonly FeedHeader[]): Promise<FeedEvent[]> {
+  if (headers.length === 0) return []
+  const bodies = await listBodies(
+    db,
+    headers.map(({ position }) => position),
+  )
+  return headers.flatMap((header) => {
+    const body = bodies.get(header.position)
+    return body === undefined ? [] : [{ ...header, body }]
+  })
+}

@@ -1,0 +1,112 @@
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { basic, makeCredential } from '../auth/credentials-client.ts'
+import { builder } from '../cli/builder.ts'
+import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+
+type Output = { kernel: string; own: boolean; images: { repository: string }[] }
+type Reproductions = { reproducible: boolean | null; outputs: Output[]; more: boolean }
+
+const { input_id: INPUTS } = expectedOf('hello-key-2')
+
+let registry: TestRegistry
+let mine: string
+
+beforeAll(async () => {
+  registry = await startRegistry()
+  await pushBuild(registry, 'mine/www', 'v1', 'hello-key-2')
+  await pushBuild(registry, 'stranger/www', 'v1', 'hello-key-4-same-input-different-output')
+  const made = await makeCredential(registry, {
+    repositories: ['mine/**'],
+    actions: ['push', 'pull'],
+  })
+  mine = basic(made.name, made.secret)
+})
+afterAll(() => registry.close())
+
+async function reproductions(query = '', headers: Record<string, string> = {}) {
+  const answer = await registry.anonymous(`/api/v1/inputs/${INPUTS}${query}`, { headers })
+  expect(answer.status).toBe(200)
+  return (await answer.json()) as Reproductions
+}
+
+describe('the claim of a stranger', () => {
+  it('does not change whether my build is reproducible', async () => {
+    for (const found of [
+      await reproductions('?repository=mine/www'),
+      await reproductions('', { authorization: mine }),
+    ]) {
+      expect(found.reproducible).toBe(true)
+      expect(found.outputs.map(({ own, images }) => [own, images[0]?.repository])).toEqual([
+        [true, 'mine/www'],
+        [false, 'stranger/www'],
+      ])
+    }
+    expect((await reproductions()).reproducible).toBeNull()
+    const host = new URL(registry.url).host
+    const { status, stdout } = await builder(['search', 'inputs', host, INPUTS])
+    expect(status).toBe(0)
+    expect(stdout).toContain('claimed by others')
+  })
+
+  it('is mine when I push it myself', async () => {
+    await pushBuild(registry, 'both/www', 'v1', 'hello-key-2')
+    await pushBuild(registry, 'both/www', 'v2', 'hello-key-4-same-input-different-output')
+    expect((await reproductions('?repository=both/www')).reproducible).toBe(false)
+    const host = new URL(registry.url).host
+    const words = ['search', 'inputs', host, INPUTS, '--repository', 'both/www']
+    const { status, stdout } = await builder(words)
+    expect(status).toBe(1)
+    expect(stdout).toContain('not reproducible')
+  })
+})
+
+describe('thousands of private images of a stranger', () => {
+  beforeAll(async () => {
+    const client = new pg.Client(registry.databaseUrl)
+    await client.connect()
+    await client.query(`insert into repositories (name, visibility) values ('hidden/a', 'private')`)
+    await client.query(
+      `with made as (
+         insert into manifests (repository_id, digest, media_type, bytes, pushed_by)
+         select r.id, 'sha256:' || lpad(to_hex(n), 64, '0'), 'a/b', '{}', 'stranger'
+           from repositories r, generate_series(1, 3000) as n
+          where r.name = 'hidden/a'
+         returning id, repository_id
+       ), copied as (
+         insert into images (manifest_id, repository_id, kernel_digest, target, abi_version, devices, input_id)
+         select made.id, made.repository_id, i.kernel_digest, 'hvt', 2, '{}', i.input_id
+           from made, images i
+           join repositories r on r.id = i.repository_id
+          where r.name = 'mine/www'
+         returning manifest_id
+       )
+       select count(*) from copied`,
+    )
+    await client.query(
+      `insert into image_layers (manifest_id, blob_id, role)
+       select hidden.manifest_id, l.blob_id, l.role
+         from images hidden
+         join repositories h on h.id = hidden.repository_id and h.name = 'hidden/a',
+              image_layers l
+         join images i on i.manifest_id = l.manifest_id
+         join repositories r on r.id = i.repository_id and r.name = 'mine/www'`,
+    )
+    await client.end()
+  })
+
+  it('neither empty nor change the answers to others', async () => {
+    const { outputs } = await reproductions('?repository=mine/www')
+    const [first] = outputs
+    expect(first?.images.map(({ repository }) => repository)).toContain('mine/www')
+    const kernel = await registry.anonymous(`/api/v1/kernels/${first?.kernel}?n=5`)
+    const listed = (await kernel.json()) as { images: { repository: string }[] }
+    expect(listed.images.map(({ repository }) => repository)).toContain('mine/www')
+    const search = await registry.anonymous('/api/v1/packages/opam/bigstringaf?n=50')
+    const hits = (await search.json()) as { images: { repository: string }[]; truncated: boolean }
+    expect(hits.images.map(({ repository }) => repository)).toContain('mine/www')
+    expect(JSON.stringify([outputs, listed, hits])).not.toContain('hidden')
+    expect(hits.truncated).toBe(false)
+  })
+})
