@@ -66,7 +66,7 @@ const RESOLVED_MAX = 10_000
 
 /**
  * Returns the ranges of private repositories that match the patterns. Patterns with one star are ranges as they
- * are. Those with several are compared with the names in their range. Throws REQUEST_INVALID above RESOLVED_MAX
+ * are. Patterns with several are compared with the names in their range. Throws REQUEST_INVALID above RESOLVED_MAX
  * names.
  */
 export async function resolveVisible(db: Queryable, globs: readonly Glob[]): Promise<VisibleNames> {
