@@ -7,6 +7,7 @@ import { errnoOf } from '../async/errno.ts'
 const KEY_BYTES = 32
 const OWNER_ONLY = 0o600
 const OTHERS = 0o007
+const ROOT = 0
 const ENCODED = /^[A-Za-z0-9+/_-]{43}=?$/
 // 32 random bytes almost always have at least 24 different values.
 const DIFFERENT_BYTES_MIN = 16
@@ -64,7 +65,12 @@ export async function openMasterKey(file: string, mayCreate: boolean): Promise<M
 
 async function readKey(file: string): Promise<string | undefined> {
   try {
-    const { mode, size } = await stat(file)
+    const { mode, size, uid } = await stat(file)
+    if (process.getuid?.() === ROOT && uid !== ROOT) {
+      throw new MasterKeyError(
+        `${file} belongs to uid ${uid}, who could exchange it, and this is root: run rookery as that user, or run chown root on it`,
+      )
+    }
     if ((mode & OTHERS) !== 0) {
       throw new MasterKeyError(
         `${file} is readable by every user of this machine, so its key is not secret. If nobody has read it, run chmod 600 on it; otherwise remove it and run: rookery key rotate --now`,

@@ -3,8 +3,10 @@ import { join } from 'node:path'
 import { errnoOf } from '../async/errno.ts'
 import { ADMIN_USER } from '../auth/credentials.ts'
 import { generateSecret, hashSecret } from '../auth/secrets.ts'
+import { PASSWORD_CHARACTERS_MIN } from '../config/limits.ts'
 import { ensureCredential } from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
+import { StartError } from './cleanup.ts'
 
 /** The source of the admin password. */
 export type AdminPassword = {
@@ -53,7 +55,13 @@ export async function ensureAdminPassword(
 async function readPassword(file: string): Promise<string | undefined> {
   try {
     const password = (await readFile(file, 'utf8')).trim()
-    return password === '' ? undefined : password
+    if (password === '') return undefined
+    if (password.length < PASSWORD_CHARACTERS_MIN) {
+      throw new StartError(
+        `the password in ${file} must have at least ${PASSWORD_CHARACTERS_MIN} characters; put a longer one there`,
+      )
+    }
+    return password
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
     throw error

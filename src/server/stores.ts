@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { errnoOf } from '../async/errno.ts'
 import type { Config } from '../config/config.ts'
@@ -10,6 +9,7 @@ import type { BlobStore } from '../storage/blob-store.ts'
 import { openBlobStore, type StoreName } from './blob-store.ts'
 import { type CleanupStack, StartError } from './cleanup.ts'
 import type { Log } from './log.ts'
+import { makeOwnFolder } from './own-folder.ts'
 
 /** The open database and blob store. */
 export type Stores = {
@@ -19,6 +19,8 @@ export type Stores = {
   readonly store: BlobStore
   readonly storeName: StoreName
 }
+
+const POSTGRES_FOLDER = 'postgres'
 
 /** Starts the embedded Postgres, or connects to the one that runs. */
 export type StartEmbedded = (options: Omit<EmbeddedOptions, 'onLost'>) => Promise<EmbeddedPostgres>
@@ -54,7 +56,7 @@ export async function openDatabase(
     config.databaseUrl ??
     (await openEmbedded(
       {
-        folder: join(dataFolder, 'postgres'),
+        folder: join(dataFolder, POSTGRES_FOLDER),
         log,
         connectionsMax: connectionsMax + QUESTION_CONNECTIONS,
       },
@@ -73,8 +75,9 @@ export async function openDatabase(
 async function makeDataFolder(folder: string): Promise<void> {
   try {
     // Others may enter it, because the embedded Postgres may run as another user.
-    await mkdir(folder, { recursive: true, mode: 0o755 })
+    await makeOwnFolder(folder, 0o755, [POSTGRES_FOLDER])
   } catch (cause) {
+    if (cause instanceof StartError) throw cause
     throw new StartError(
       `cannot make the data folder ${folder} (${errnoOf(cause) ?? 'unknown reason'}): set ROOKERY_DATA_DIR to a folder that this user may write`,
       { cause },

@@ -1,4 +1,4 @@
-import { copyFile, mkdir } from 'node:fs/promises'
+import { chmod, copyFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { errnoOf } from '../../async/errno.ts'
 import { endDeletionPause, pauseDeletions } from '../../db/maintenance/deletion-queue.ts'
@@ -6,6 +6,7 @@ import { dumpRows } from '../../db/maintenance/dump.ts'
 import { listAppliedMigrations } from '../../db/migrations.ts'
 import { copyBlobs } from '../../registry/maintenance/copy.ts'
 import { ADMIN_PASSWORD_FILE } from '../../server/admin-password.ts'
+import { makeOwnFolder } from '../../server/own-folder.ts'
 import { MASTER_KEY_FILE } from '../../server/signing-keys.ts'
 import { FilesystemStore } from '../../storage/filesystem/filesystem-store.ts'
 import { command, JSON_OPTION, required, value } from '../command.ts'
@@ -18,6 +19,7 @@ import { withStores } from './operator.ts'
 /** Longer than a backup takes. A backup that crashes pauses deletions for this time. */
 const PAUSE_SECONDS = 7 * 86_400
 const FAILURES_SHOWN_MAX = 100
+export const OWNER_ONLY = 0o600
 
 /** The files of a backup's folder besides `blobs/`. */
 export const DUMP_FILE = 'database.jsonl.gz'
@@ -36,7 +38,7 @@ export const backupCommand = command({
     if (to === '') throw new UsageError('--to must be the folder of the backup')
     const folder = resolve(to)
     return withStores(environment, async ({ db, store, dataFolder }) => {
-      await mkdir(folder, { recursive: true, mode: 0o700 })
+      await makeOwnFolder(folder, 0o700)
       const target = await FilesystemStore.open(folder)
       const signal = stopSignal()
       // From here on, no bytes that the dump may name are deleted.
@@ -76,6 +78,7 @@ async function copySecrets(dataFolder: string, folder: string): Promise<void> {
   for (const name of SECRET_FILES) {
     try {
       await copyFile(join(dataFolder, name), join(folder, name))
+      await chmod(join(folder, name), OWNER_ONLY)
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error
     }

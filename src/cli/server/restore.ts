@@ -1,4 +1,4 @@
-import { constants, copyFile } from 'node:fs/promises'
+import { chmod, constants, copyFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { errnoOf } from '../../async/errno.ts'
 import type { Database } from '../../db/database.ts'
@@ -17,7 +17,7 @@ import { command, JSON_OPTION, required, value } from '../command.ts'
 import { CommandError, STATUS, UsageError } from '../errors.ts'
 import { progressReporter, stopSignal } from '../long-running.ts'
 import { printResult, sizeText } from '../printing.ts'
-import { DUMP_FILE, SECRET_FILES } from './backup.ts'
+import { DUMP_FILE, OWNER_ONLY, SECRET_FILES } from './backup.ts'
 import { readDumpBlobs, readDumpHeader, readDumpRows } from './dump-file.ts'
 import { withDatabase } from './operator.ts'
 
@@ -129,6 +129,7 @@ async function copySecrets(folder: string, dataFolder: string): Promise<void> {
   for (const name of SECRET_FILES) {
     try {
       await copyFile(join(folder, name), join(dataFolder, name), constants.COPYFILE_EXCL)
+      await chmod(join(dataFolder, name), OWNER_ONLY)
     } catch (error) {
       // The file is missing in the backup, or exists in this folder already.
       const code = errnoOf(error)
