@@ -11,7 +11,7 @@ export type AskQuestion = (ctx: RouteContext) => QuestionQueryable
 type Rate = { readonly atOnce: number; readonly eachSecond: number }
 
 /** Callers without a credential share the budget of their address. */
-const ANONYMOUS_RATE: Rate = { atOnce: 5_000, eachSecond: 100 }
+const ANONYMOUS_RATE: Rate = { atOnce: 10_000, eachSecond: 250 }
 const CREDENTIAL_RATE: Rate = { atOnce: 20_000, eachSecond: 500 }
 const ADDRESSES_MAX = 50_000
 /** Statements that run at the same time may spend more than is left, down to this. */
