@@ -19,14 +19,19 @@ let folder: string
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'rookery-login-'))
   for (const name of ['curl', 'oras', 'docker']) {
-    const input = name === 'curl' ? '' : `cat > '${folder}/${name}.stdin'\n`
-    const script = `#!/bin/sh\nprintf '%s\\0' "$@" > '${folder}/${name}.arguments'\n${input}`
+    const script = `#!/bin/sh\nprintf '%s\\0' "$@" > '${folder}/${name}.arguments'\ncat > '${folder}/${name}.stdin'\n`
     await writeFile(join(folder, name), script)
     await chmod(join(folder, name), 0o755)
   }
 })
 
 afterAll(() => rm(folder, { recursive: true }))
+
+/** The login in curl's configuration, as curl reads it. */
+function loginOf(config: string): string {
+  expect(config).toMatch(/^user = "(?:[^"\\]|\\["\\])*"$/)
+  return config.slice('user = "'.length, -1).replace(/\\(.)/g, '$1')
+}
 
 /** Runs the lines in a shell. Returns the arguments and the input of each client. */
 async function pasted(lines: string, shell: string) {
@@ -39,7 +44,7 @@ async function pasted(lines: string, shell: string) {
   const wordsOf = async (name: string) =>
     (await received(`${name}.arguments`)).split('\0').slice(0, -1)
   return {
-    curl: await wordsOf('curl'),
+    curl: { words: await wordsOf('curl'), login: loginOf(await received('curl.stdin')) },
     oras: { words: await wordsOf('oras'), stdin: await received('oras.stdin') },
     docker: { words: await wordsOf('docker'), stdin: await received('docker.stdin') },
   }
@@ -71,7 +76,10 @@ describe('rookery login-url', () => {
     const url = urlOf(user, password, 'http://registry.example.org:5000/builds/www:v1')
     const { curl, oras, docker } = await pasted(await printedWith(nothing, url), shell)
     const host = 'registry.example.org:5000'
-    expect(curl).toEqual(['-fsS', '-u', `${user}:${password}`, `http://${host}/v2/`])
+    expect(curl).toEqual({
+      words: ['-fsS', '-K', '-', `http://${host}/v2/`],
+      login: `${user}:${password}`,
+    })
     expect(oras).toEqual({
       words: ['login', '--plain-http', '-u', user, '--password-stdin', host],
       stdin: password,
@@ -95,7 +103,7 @@ describe('rookery login-url', () => {
       await printedWith(nothing, "https://u:p@a$(touch$IFSx);'b'`c`&"),
       'sh',
     )
-    expect(curl.at(-1)).toBe("https://a$(touch$ifsx);'b'`c`&/v2/")
+    expect(curl.words.at(-1)).toBe("https://a$(touch$ifsx);'b'`c`&/v2/")
     expect(oras.words).not.toContain('--plain-http')
   })
 
@@ -152,7 +160,7 @@ describe('rookery login-url', () => {
     try {
       const url = urlOf('admin', PASSWORD, registry.url)
       const { curl } = await pasted(await printedWith(registry, url), 'sh')
-      const [user = '', ...password] = (curl[2] ?? '').split(':')
+      const [user = '', ...password] = curl.login.split(':')
       expect(await pushStatus(registry, 'a', basic(user, password.join(':')))).toBe(202)
       const words = ['credential', 'create', 'orb', '--repository', 'a']
       const made = await printedJson(registry, ...words)

@@ -66,10 +66,15 @@ export function loginLines({ host, plainHttp, username, password }: HostLogin) {
   // By standard input: everybody on the machine can read arguments.
   const piped = `printf '%s' ${secret} |`
   return {
-    curl: `curl -fsS -u ${quoted(`${username}:${password}`)} ${base}`,
+    curl: `printf '%s' ${quoted(curlConfig(username, password))} | curl -fsS -K - ${base}`,
     oras: `${piped} oras login${plainHttp ? ' --plain-http' : ''} -u ${user} --password-stdin ${registry}`,
     docker: `${piped} docker login -u ${user} --password-stdin ${registry}`,
   }
+}
+
+/** Returns the login as a line of curl's configuration. */
+function curlConfig(username: string, password: string): string {
+  return `user = "${`${username}:${password}`.replace(/[\\"]/g, '\\$&')}"`
 }
 
 /** Quotes any text as one word of a shell. */
