@@ -7,9 +7,9 @@ import { type FeedReader, maySee } from './followers.ts'
 
 /** Events that one page reads, however few of them match. */
 const SCANNED_MAX = 10_000
-const SCANNED_AT_ONCE = 1_000
+const SCANNED_AT_ONCE = 500
 /** The longest time for which one reader's filter keeps other requests waiting. */
-const TURN_MILLISECONDS_MAX = 5
+const TURN_MILLISECONDS_MAX = 2
 /** The longest time that a page compares events: the next page continues where it ended. */
 const COMPARING_MILLISECONDS_MAX = 200
 

@@ -1,0 +1,128 @@
+/** Measures a pull by tag alone, and while hostile clients ask the most expensive questions. See README.md. */
+import { type ChildProcess, fork } from 'node:child_process'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { type Server, startRookery } from './servers.ts'
+
+const HOSTILE_CLIENTS = 24
+const PULL_SECONDS = 15
+const PUSHES = 50
+const TAGS_A_PUSH = 60
+const STAR_PATTERNS = 8
+const WARM_UPS = 500
+/** The maximum of the p99 beside hostile clients divided by the p99 alone. */
+const AIM = 2
+const REPOSITORY = 'bench/live'
+const EMPTY = 'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a'
+const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
+const PAUSE_MILLISECONDS = 5
+
+/** The child process: asks until it is killed. `addresses` is the number of addresses that the clients have. */
+async function attack(origin: string, addresses: number): Promise<void> {
+  const page = await (await fetch(`${origin}/api/v1/events?n=0`)).json()
+  const start = `${(page as { cursor: string }).cursor.slice(0, 9)}0`
+  const patterns = Array.from(
+    { length: STAR_PATTERNS },
+    (_, index) => `&tag=${'*a'.repeat(100)}${index}`,
+  ).join('')
+  const paths = [
+    `/api/v1/events?after=${start}&n=1000${patterns}`,
+    '/api/v1/events?snapshot=1',
+    `/v2/${REPOSITORY}/tags/list`,
+    '/api/v1/packages/opam/mirage?version=%21%28%3D1%29',
+    `/api/v1/kernels/${EMPTY}`,
+  ]
+  const client = async (index: number) => {
+    const headers = { 'x-forwarded-for': `192.0.2.${1 + (index % addresses)}` }
+    for (let turn = index; ; turn += 1) {
+      const answer = await fetch(origin + paths[turn % paths.length], { headers })
+      await answer.arrayBuffer()
+      // A client that is refused asks again at once, as a hostile one does.
+      if (answer.status === 429) await wait(PAUSE_MILLISECONDS)
+    }
+  }
+  await Promise.all(Array.from({ length: HOSTILE_CLIENTS }, (_, index) => client(index)))
+}
+
+async function seed(of: Server): Promise<void> {
+  const authorization = /Basic \S+/.exec(of.credentials)?.[0] ?? ''
+  const send = async (path: string, method: string, type: string, body: string) => {
+    const headers = { authorization, 'content-type': type }
+    const answer = await fetch(of.origin + path, { method, headers, body })
+    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`)
+    await answer.arrayBuffer()
+  }
+  const blob = `/v2/${REPOSITORY}/blobs/uploads/?digest=${EMPTY}`
+  await send(blob, 'POST', 'application/octet-stream', '{}')
+  const config = { mediaType: 'application/vnd.oci.empty.v1+json', digest: EMPTY, size: 2 }
+  for (let push = 0; push < PUSHES; push += 1) {
+    const manifest = JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MANIFEST_TYPE,
+      artifactType: 'application/vnd.example',
+      config,
+      layers: [config],
+      annotations: { push: String(push) },
+    })
+    for (let tag = 0; tag < TAGS_A_PUSH; tag += 1) {
+      const path = `/v2/${REPOSITORY}/manifests/${'a'.repeat(100)}${push}.${tag}`
+      await send(path, 'PUT', MANIFEST_TYPE, manifest)
+    }
+  }
+}
+
+/** Pulls by tag, one after the other, and returns the p99 in milliseconds. */
+async function measurePulls(of: Server, what: string): Promise<number> {
+  const url = `${of.origin}/v2/${REPOSITORY}/manifests/${'a'.repeat(100)}0.0`
+  const pull = async () => {
+    const started = performance.now()
+    const answer = await fetch(url, { headers: { accept: MANIFEST_TYPE } })
+    await answer.arrayBuffer()
+    if (answer.status !== 200) throw new Error(`a pull was answered with ${answer.status}`)
+    return performance.now() - started
+  }
+  for (let count = 0; count < WARM_UPS; count += 1) await pull()
+  const times: number[] = []
+  const end = performance.now() + PULL_SECONDS * 1000
+  while (performance.now() < end) times.push(await pull())
+  times.sort((a, b) => a - b)
+  const at = (part: number) => times[Math.floor(part * (times.length - 1))] ?? 0
+  console.log(
+    `${what}: median ${at(0.5).toFixed(1)} ms, p99 ${at(0.99).toFixed(1)} ms, longest ${at(1).toFixed(1)} ms (${times.length} pulls)`,
+  )
+  return at(0.99)
+}
+
+async function main(): Promise<void> {
+  const root = fileURLToPath(new URL('..', import.meta.url))
+  const parent = resolve(process.env.ROOKERY_BENCH_DIR ?? join(root, '.cache', 'bench'))
+  mkdirSync(parent, { recursive: true })
+  const folder = mkdtempSync(join(parent, 'questions-'))
+  // Postgres does not run as root, and its user has to enter the folder.
+  chmodSync(folder, 0o755)
+  const settings = { ROOKERY_TRUSTED_PROXIES: '127.0.0.1' }
+  const server = await startRookery(folder, { main: join(root, 'dist', 'main.js'), settings })
+  let hostile: ChildProcess | undefined
+  try {
+    await seed(server)
+    const alone = await measurePulls(server, 'pull by tag alone')
+    for (const addresses of [1, HOSTILE_CLIENTS]) {
+      hostile = fork(fileURLToPath(import.meta.url), [server.origin, String(addresses)])
+      const what = `beside ${HOSTILE_CLIENTS} hostile clients of ${addresses} address(es)`
+      const p99 = await measurePulls(server, what)
+      hostile.kill('SIGKILL')
+      console.log(`  p99: ${(p99 / alone).toFixed(2)} times that of the pull alone, aim ${AIM}`)
+      if (p99 / alone > AIM) process.exitCode = 1
+    }
+  } finally {
+    hostile?.kill('SIGKILL')
+    await server.stop()
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
+  }
+}
+
+const [, , origin, addresses] = process.argv
+if (origin === undefined) await main()
+else await attack(origin, Number(addresses))
