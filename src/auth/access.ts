@@ -94,6 +94,18 @@ export function allowsTag(
   return grants.some(({ tags }) => tags === null || matchesAnyGlob(tags, tag))
 }
 
+/** Returns the test for the tags that the caller may set or remove; undefined when it may every tag. */
+export function tagBoundsOf(
+  caller: Caller,
+  action: Action,
+  repository: Repository,
+): ((tag: Tag) => boolean) | undefined {
+  const grants = grantsFor(caller, action, repository)
+  if (grants === 'all') return undefined
+  if (grants !== 'none' && grants.some(({ tags }) => tags === null)) return undefined
+  return (tag) => allowsTag(caller, action, repository, tag)
+}
+
 /** True when the caller was granted any action in the repository, so that its name is no secret. */
 export function hasAnyAccess(caller: Caller, repository: Repository): boolean {
   return ACTIONS.some((action) => allows(caller, action, repository))

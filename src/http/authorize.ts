@@ -6,6 +6,7 @@ import {
   decide,
   hasAnyAccess,
   isAction,
+  tagBoundsOf,
 } from '../auth/access.ts'
 import { type AuditLog, auditIdentity } from '../auth/audit.ts'
 import type { Authentication, Authenticator } from '../auth/authenticator.ts'
@@ -134,7 +135,11 @@ function requireAllowed(decision: Decision, route: Route, caller: Caller): void 
 /** Requires the right to each tag that the route sets or removes. The row names them. */
 function requireTags({ ctx, route, repository }: Authorization, caller: Caller): void {
   const { access } = route
-  if (route.tags === undefined || repository === undefined || !isAction(access)) return
+  if (repository === undefined || !isAction(access)) return
+  if (route.changesEveryTag && tagBoundsOf(caller, access, repository) !== undefined) {
+    throw denied('this credential is for some tags, and this changes the whole repository')
+  }
+  if (route.tags === undefined) return
   const tag = route.tags(ctx).find((one) => !allowsTag(caller, access, repository, one))
   if (tag !== undefined) throw denied(`this credential may not ${access} tag ${tag}`, { tag })
 }

@@ -17,6 +17,8 @@ export type Route = {
   readonly access: Access
   /** Returns the tags that it sets or removes: the caller needs permission for each. */
   tags?(ctx: RouteContext): readonly Tag[]
+  /** True for a change of the whole repository: the caller needs permission for every tag. */
+  readonly changesEveryTag?: true
   /** The token scope that it needs, when that is not the scope of the repository. */
   readonly scope?: string
   /** True for a step of an upload, which an expired token may finish. */

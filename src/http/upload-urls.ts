@@ -28,6 +28,7 @@ export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): 
           tags: [tag],
           actor,
           precondition: { kind: 'none' },
+          bounds: (one) => one === tag,
           inTransaction: (tx, digest) => uploadUrl.markUsed(tx, digest),
         } satisfies Destination
         const limit = { left: UPLOAD_URL_BYTES_MAX }

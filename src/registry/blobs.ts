@@ -16,8 +16,8 @@ import { RegistryError } from '../oci/errors.ts'
 import { type Glob, globOf, matchesAnyGlob } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { BlobStore, ByteRange } from '../storage/blob-store.ts'
-import { assertNotUsedByImmutableTag } from './immutable-tags.ts'
 import { translateStoreError, withStoreErrors } from './store-errors.ts'
+import { assertPartRemovable, type TagBounds } from './tag-bounds.ts'
 
 export type { ByteRange }
 
@@ -109,13 +109,22 @@ export class Blobs {
     return mountBlob(this.#db, destination, digest, from, names, actor)
   }
 
-  /** end-10. Throws NAME_UNKNOWN, BLOB_UNKNOWN, and DENIED when the image of an immutable tag uses the blob. */
-  async remove(repository: Repository, digest: Digest, actor: Actor): Promise<void> {
+  /**
+   * end-10. Throws NAME_UNKNOWN, BLOB_UNKNOWN, and DENIED when the image of a tag contains the blob, or a referrer
+   * of an image whose tag is immutable or beyond the bounds of the actor.
+   */
+  async remove(
+    repository: Repository,
+    digest: Digest,
+    actor: Actor,
+    bounds: TagBounds,
+  ): Promise<void> {
     const outcome = await this.#db.transaction(async (tx) => {
       const repositoryId = await findRepository(tx, { repository, publicOnly: false })
-      if (repositoryId !== undefined) await assertNotUsedByImmutableTag(tx, repositoryId, digest)
       const removed = await removeBlob(tx, repository, digest)
-      if (removed === 'removed') {
+      if (removed === 'removed' && repositoryId !== undefined) {
+        // After the removal, which locks the blob against pushes that need it.
+        await assertPartRemovable(tx, { repositoryId, kind: 'blob', digest }, bounds)
         await recordChange(tx, actor, { action: 'delete-blob', repository, digest })
       }
       return removed

@@ -33,9 +33,15 @@ import { ANALYZER_VERSION } from '../unikernel/layer-analysis.ts'
 import { assertProvenance } from '../unikernel/validation.ts'
 import { recordPush, recordRemoval } from './events/record.ts'
 import { type ImageAnalyzer, recordImage } from './images/analyzer.ts'
-import { assertNotUsedByImmutableTag, assertTagMutable } from './immutable-tags.ts'
+import { assertTagMutable } from './immutable-tags.ts'
 import { LARGE_MANIFEST_BYTES, LargeManifests } from './large-manifests.ts'
 import { assertPrecondition, type Precondition } from './precondition.ts'
+import {
+  assertMediaTypeFree,
+  assertPartRemovable,
+  assertWithinBounds,
+  type TagBounds,
+} from './tag-bounds.ts'
 
 export type StoredManifest = {
   readonly digest: Digest
@@ -63,6 +69,8 @@ export type ManifestPush = {
   readonly bytes: Uint8Array
   readonly actor: Actor
   readonly precondition: Precondition
+  /** The tags that the actor may push. */
+  readonly bounds: TagBounds
   /** Runs in the same transaction, before it commits. */
   readonly inTransaction?: (tx: Transaction, digest: Digest) => Promise<void>
 }
@@ -73,8 +81,8 @@ export type ManifestRemoval = {
   readonly reference: Reference
   readonly actor: Actor
   readonly precondition: Precondition
-  /** Removing a manifest removes all of its tags. Returns true for a tag that the actor may remove. */
-  readonly mayRemoveTag: (tag: Tag) => boolean
+  /** The tags that the actor may remove. Removing a manifest removes all of its tags. */
+  readonly bounds: TagBounds
 }
 
 export type PushedManifest = { readonly digest: Digest; readonly subject: Digest | undefined }
@@ -156,7 +164,8 @@ export class Manifests {
 
   /**
    * end-7a, end-7b: puts the manifest and all its tags, or nothing. Throws MANIFEST_INVALID,
-   * MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, PRECONDITION_FAILED, and DENIED for an immutable tag.
+   * MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, PRECONDITION_FAILED, and DENIED for an immutable tag, and when the push
+   * changes the referrers or the media type of an image whose tag is beyond the bounds.
    */
   async put(push: ManifestPush): Promise<PushedManifest> {
     const manifest = parseManifest(push.bytes, push.contentType)
@@ -175,8 +184,15 @@ export class Manifests {
         const exists = await lockManifest(tx, repositoryId, digest)
         assertPrecondition(push.precondition, exists ? digest : undefined)
       }
+      if (subject !== undefined) {
+        await assertWithinBounds(
+          tx,
+          { repositoryId, kind: 'manifest', digest: subject },
+          push.bounds,
+        )
+      }
       const { mediaType, artifactType, annotations } = manifest
-      const isNew = await putManifest(tx, {
+      const { isNew, changesMediaType, blobs } = await putManifest(tx, {
         repositoryId,
         digest,
         mediaType,
@@ -191,6 +207,10 @@ export class Manifests {
         children: contents.children.map((child) => child.digest),
         analyzerVersion: ANALYZER_VERSION,
       })
+      if (blobs < contents.blobs.length) throw blobsRemoved()
+      if (changesMediaType) {
+        await assertMediaTypeFree(tx, { repositoryId, kind: 'manifest', digest }, push.bounds)
+      }
       await recordImage(tx, repositoryId, digest, reading)
       await push.inTransaction?.(tx, digest)
       // Only the move returns the digest that it replaced. A forbidden move rolls the transaction back.
@@ -220,7 +240,8 @@ export class Manifests {
 
   /**
    * end-9: removes a tag, or a manifest with all of its tags. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN,
-   * PRECONDITION_FAILED, and DENIED for a tag that is immutable or that the actor may not remove.
+   * PRECONDITION_FAILED, and DENIED for a tag that is immutable or that the actor may not remove, and for a
+   * part of the image of another tag.
    */
   async remove(removal: ManifestRemoval): Promise<void> {
     const { repository, reference, actor, precondition } = removal
@@ -246,7 +267,7 @@ export class Manifests {
       assertPrecondition(precondition, digest)
       const gone = await removeTagsOf(tx, repositoryId, digest, actor.name)
       assertTagsRemovable(gone, removal)
-      await assertNotUsedByImmutableTag(tx, repositoryId, digest)
+      await assertPartRemovable(tx, { repositoryId, kind: 'manifest', digest }, removal.bounds)
       await touchBlobsOf(tx, repositoryId, digest)
       await removeManifest(tx, repositoryId, digest)
       const tags = gone.map(({ tag }) => tag)
@@ -257,11 +278,11 @@ export class Manifests {
   }
 }
 
-function assertTagsRemovable(gone: readonly TagChange[], { mayRemoveTag }: ManifestRemoval): void {
+function assertTagsRemovable(gone: readonly TagChange[], { bounds }: ManifestRemoval): void {
   for (const change of gone) {
     assertTagMutable(change)
     const { tag } = change
-    if (mayRemoveTag(tag)) continue
+    if (bounds?.(tag) !== false) continue
     const message = `tag ${tag} is on this manifest, and this credential may not delete it`
     throw denied(message, { tag })
   }
@@ -318,6 +339,11 @@ function assertPresent(
     if (stored !== size)
       throw invalidManifest(digest, `says size ${size}, but the ${kind} has ${stored}`)
   }
+}
+
+function blobsRemoved(): RegistryError {
+  const message = 'another request deleted a blob of the manifest: push it again'
+  return new RegistryError('MANIFEST_BLOB_UNKNOWN', undefined, { message })
 }
 
 const MISSING_SHOWN_MAX = 20

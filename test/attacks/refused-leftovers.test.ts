@@ -72,9 +72,10 @@ it('an actor has a limited number of uploads in progress, and others are not aff
   await sql(
     registry,
     `insert into uploads (id, repository_id, actor, algorithm, stage, expires_at)
-     select gen_random_uuid(), r.id, $1, 'sha256', '{}', now() + interval '1 hour'
-       from repositories r, generate_series(1, $2)
-      where r.name = 'left/c'`,
+     select gen_random_uuid(), r.id, 'credential:' || c.id || ' ' || c.name, 'sha256', '{}', now() + interval '1 hour'
+       from repositories r, credentials c, generate_series(1, $2)
+      where r.name = 'left/c'
+        and c.name = $1`,
     [one.name, OPEN_UPLOADS_MAX],
   )
   const start = (repository: string, { name, secret }: typeof one) =>

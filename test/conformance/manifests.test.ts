@@ -290,13 +290,17 @@ describe('end-9: deleting', () => {
     }
   })
 
-  it('a child keeps its index, and the image can be pushed again', async () => {
+  it('a child is possible when no tag needs it; its index stays, and it can be pushed again', async () => {
     const name = newRepository()
     const { body, ...child } = await pushImage(registry, name)
     const index = { schemaVersion: 2, mediaType: IMAGE_INDEX, manifests: [child] }
-    await putManifest(registry, name, 'index', index)
-    expect((await registry.request(at(child.digest, name), { method: 'DELETE' })).status).toBe(202)
-    expect((await registry.anonymous(at('index', name))).status).toBe(200)
+    const pushed = await putManifest(registry, name, 'index', index)
+    const digest = pushed.headers.get('docker-content-digest') ?? ''
+    const removeChild = () => registry.request(at(child.digest, name), { method: 'DELETE' })
+    await expectError(await removeChild(), 403, 'DENIED')
+    expect((await registry.request(at('index', name), { method: 'DELETE' })).status).toBe(202)
+    expect((await removeChild()).status).toBe(202)
+    expect((await registry.anonymous(at(digest, name))).status).toBe(200)
     expect((await putManifest(registry, name, child.digest, body)).status).toBe(201)
   })
 })

@@ -153,11 +153,15 @@ export async function removeBlob(
   digest: Digest,
 ): Promise<'removed' | 'blob unknown' | 'repository unknown'> {
   const { rows } = await db.query<{ removed: boolean }>(
-    `with gone as (
+    `with locked as (
+       select id
+         from blobs
+        where digest = $2
+          for update
+     ), gone as (
        delete from repository_blobs rb
-        using repositories r, blobs b
+        using repositories r, locked b
         where r.name = $1
-          and b.digest = $2
           and rb.repository_id = r.id
           and rb.blob_id = b.id
        returning rb.blob_id
@@ -182,10 +186,16 @@ export async function withdrawBlobs(
   digests: readonly Digest[],
 ): Promise<void> {
   await db.query(
-    `delete from repository_blobs rb
-      using repositories r, blobs b
+    `with unlocked as (
+       select id
+         from blobs
+        where digest = any($2::text[])
+        order by id
+          for update skip locked
+     )
+     delete from repository_blobs rb
+      using repositories r, unlocked b
       where r.name = $1
-        and b.digest = any($2::text[])
         and rb.repository_id = r.id
         and rb.blob_id = b.id
         and not exists (

@@ -121,13 +121,20 @@ export type NewManifest = {
   readonly analyzerVersion: number
 }
 
+export type PutManifest = {
+  /** False for a second push of the same bytes, which only updates columns such as the media type. */
+  readonly isNew: boolean
+  readonly changesMediaType: boolean
+  /** Count of its blobs that the repository still has: a delete may have waited for the lock before the push. */
+  readonly blobs: number
+}
+
 /**
- * Puts the manifest, its edges and its audit entry. Returns true when the manifest is new: a second push
- * of the same bytes only updates columns such as the media type. Throws UNAUTHORIZED when the actor's
+ * Puts the manifest, its edges and its audit entry. Throws UNAUTHORIZED when the actor's
  * credential, policy or token was revoked.
  */
-export async function putManifest(tx: Transaction, manifest: NewManifest): Promise<boolean> {
-  const { rows } = await tx.query<{ isNew: boolean }>(
+export async function putManifest(tx: Transaction, manifest: NewManifest): Promise<PutManifest> {
+  const { rows } = await tx.query<PutManifest>(
     `with put as (
        insert into manifests
               (repository_id, digest, media_type, artifact_type, subject, annotations, bytes,
@@ -140,7 +147,14 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
               annotations = excluded.annotations,
               analyzer_version = excluded.analyzer_version
        -- An updated row has the updating transaction in xmax; a new row has none.
-       returning id, xmax = 0 as is_new
+       returning id, xmax = 0 as is_new,
+              -- The statement began before this update, and reads the old media type.
+              xmax <> 0 and $3 is distinct from (
+                select old.media_type
+                  from manifests old
+                 where old.repository_id = $1
+                   and old.digest = $2
+              ) as changes_media_type
      ), blob_edges as (
        insert into manifest_blobs (manifest_id, blob_id)
        select put.id, b.id
@@ -157,7 +171,13 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
          from put, unnest($10::text[]) as c (digest)
            on conflict do nothing
      )
-     select is_new as "isNew"
+     select is_new as "isNew", changes_media_type as "changesMediaType",
+            (
+              select count(*)
+                from repository_blobs
+               where repository_id = $1
+                 and blob_id = any($9::bigint[])
+            ) as blobs
        from put`,
     [
       manifest.repositoryId,
@@ -179,7 +199,9 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
       manifest.analyzerVersion,
     ],
   )
-  return rows[0]?.isNew === true
+  const row = rows[0]
+  if (row === undefined) throw new Error('a put returned no row')
+  return row
 }
 
 export type LockedContents = {

@@ -109,55 +109,6 @@ export async function removeTagsOf(
   return rows
 }
 
-/** At most this many tags are checked. */
-export const USING_TAGS_MAX = 1000
-
-/**
- * Lists tags whose image contains the blob or manifest, directly or through indexes, in a repository
- * that has immutable tags; at most USING_TAGS_MAX.
- */
-export async function listTagsUsing(
-  tx: Transaction,
-  repositoryId: number,
-  digest: Digest,
-): Promise<TagChange[]> {
-  const { rows } = await tx.query<TagChange>(
-    `with recursive repository as (
-       select id, immutable_tags
-         from repositories
-        where id = $1
-          and immutable_tags <> '{}'
-     ), holding as (
-       select m.digest
-         from manifests m
-        where m.repository_id = (select id from repository)
-          and m.id in (
-            select mb.manifest_id
-              from manifest_blobs mb
-              join blobs b on b.id = mb.blob_id
-             where b.digest = $2
-            union all
-            select c.manifest_id
-              from manifest_children c
-             where c.digest = $2
-          )
-       union
-       select p.digest
-         from holding h
-         join manifest_children c on c.digest = h.digest
-         join manifests p on p.id = c.manifest_id
-        where p.repository_id = (select id from repository)
-     )
-     select t.name as tag, t.digest as previous, r.immutable_tags as "immutableTags"
-       from holding h
-       join repository r on true
-       join tags t on t.repository_id = r.id and t.digest = h.digest
-      limit $3`,
-    [repositoryId, digest, USING_TAGS_MAX],
-  )
-  return rows
-}
-
 /**
  * Lists tags after `last`, in byte order. Returns undefined when the view has no such repository. The
  * names come as one JSON value, which costs less to read than as many rows.

@@ -9,6 +9,7 @@ import {
 } from '../maintenance/deletion-queue.ts'
 import type { BlobRow } from './blobs.ts'
 import { ENSURE_REPOSITORY, type Visibility } from './repositories.ts'
+import { uploadOwnerOf } from './upload-owner.ts'
 
 export type UploadRow = {
   readonly id: string
@@ -22,7 +23,7 @@ export type UploadRow = {
 /** Uploads that an actor may have in progress at the same time. */
 export const OPEN_UPLOADS_MAX = 1000
 
-/** Identifies an upload: a session belongs to the repository and the name of the actor that started it. */
+/** Identifies an upload: a session belongs to the repository and the owner that started it. */
 export type UploadKey = {
   readonly id: string
   readonly repository: Repository
@@ -52,7 +53,7 @@ export async function createUpload(
       upload.repository,
       visibility,
       upload.id,
-      upload.actor.name,
+      uploadOwnerOf(upload.actor),
       upload.algorithm,
       JSON.stringify(upload.stage),
       lifetimeSeconds,
@@ -74,7 +75,7 @@ export async function findUpload(db: Queryable, key: UploadKey): Promise<UploadR
         and u.actor = $3
         and u.expires_at > now()
         and ($4::timestamptz is null or u.created_at < $4)`,
-    [key.id, key.repository, key.actor.name, key.startedBefore ?? null],
+    [key.id, key.repository, uploadOwnerOf(key.actor), key.startedBefore ?? null],
   )
   return rows[0]
 }
@@ -131,7 +132,7 @@ export async function claimUpload(
     [
       key.id,
       key.repository,
-      key.actor.name,
+      uploadOwnerOf(key.actor),
       lease,
       leaseSeconds,
       start ?? null,

@@ -1,3 +1,4 @@
+import { tagBoundsOf } from '../../auth/access.ts'
 import { badRequest, type RegistryError } from '../../oci/errors.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { BuiltImage, ImageBuilder, IncomingImagePart } from '../../registry/images/builder.ts'
@@ -32,6 +33,7 @@ export function imageBuildRoutes(builder: ImageBuilder): Route[] {
           created: () => form.created,
           actor: actorOf(ctx),
           precondition: parsePrecondition(ctx.headers),
+          bounds: tagBoundsOf(ctx.state.caller, 'push', repository),
         })
         sendBuiltImage(ctx, repository, tags, image)
       },

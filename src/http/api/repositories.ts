@@ -21,6 +21,7 @@ export function repositoryRoutes(repositories: Repositories): Route[] {
       method: 'PUT',
       path: PATH,
       access: 'admin',
+      changesEveryTag: true,
       async handle(ctx) {
         const change = await readSettings(ctx)
         ctx.body = await repositories.change(repositoryOf(ctx), change, actorOf(ctx))

@@ -1,3 +1,4 @@
+import { tagBoundsOf } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import { actorOf, param, type Route, repositoryOf, viewOf } from '../route.ts'
@@ -34,7 +35,9 @@ export function blobRoutes(blobs: Blobs): Route[] {
       path: PATH,
       access: 'delete',
       async handle(ctx) {
-        await blobs.remove(repositoryOf(ctx), parseDigest(param(ctx, 'digest')), actorOf(ctx))
+        const repository = repositoryOf(ctx)
+        const bounds = tagBoundsOf(ctx.state.caller, 'delete', repository)
+        await blobs.remove(repository, parseDigest(param(ctx, 'digest')), actorOf(ctx), bounds)
         ctx.status = 202
         ctx.body = ''
       },

@@ -1,4 +1,4 @@
-import { allowsTag } from '../../auth/access.ts'
+import { tagBoundsOf } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { MANIFEST_BYTES_MAX } from '../../oci/manifest.ts'
@@ -67,6 +67,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
           contentType: ctx.headers['content-type'],
           bytes: await ctx.state.body.read(MANIFEST_BYTES_MAX),
           actor: actorOf(ctx),
+          bounds: tagBoundsOf(ctx.state.caller, 'push', repositoryOf(ctx)),
         })
         ctx.status = 201
         ctx.set({
@@ -92,7 +93,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
           reference: parseLookupReference(ctx),
           actor: actorOf(ctx),
           precondition: parsePrecondition(ctx.headers),
-          mayRemoveTag: (tag) => allowsTag(ctx.state.caller, 'delete', repository, tag),
+          bounds: tagBoundsOf(ctx.state.caller, 'delete', repository),
         })
         ctx.status = 202
         ctx.body = ''

@@ -20,6 +20,7 @@ import {
 } from '../../unikernel/host/build-environment.ts'
 import type { ManifestPush, Manifests } from '../manifests.ts'
 import type { Precondition } from '../precondition.ts'
+import type { TagBounds } from '../tag-bounds.ts'
 import type { UploadBody } from '../uploads/hash-stream.ts'
 import type { Uploads } from '../uploads/uploads.ts'
 import type { ImageAnalyzer } from './analyzer.ts'
@@ -38,6 +39,8 @@ export type Destination = {
   readonly tags: readonly Tag[]
   readonly actor: Actor
   readonly precondition: Precondition
+  /** The tags that the actor may push. */
+  readonly bounds: TagBounds
   readonly inTransaction?: ManifestPush['inTransaction']
 }
 
@@ -132,7 +135,7 @@ export class ImageBuilder {
   }
 
   async #put(image: Destination, bytes: Uint8Array): Promise<Digest> {
-    const { repository, tags, actor, precondition, inTransaction } = image
+    const { repository, tags, actor, precondition, bounds, inTransaction } = image
     const [first, ...others] = tags
     const { digest } = await this.#manifests.put({
       repository,
@@ -145,6 +148,7 @@ export class ImageBuilder {
       bytes,
       actor,
       precondition,
+      bounds,
       ...(inTransaction === undefined ? {} : { inTransaction }),
     })
     return digest
