@@ -219,6 +219,8 @@ export class Manifests {
       for (const move of moves) {
         assertPrecondition(push.precondition, move.previous ?? undefined)
         if (move.previous !== digest) assertTagMutable(move)
+        // The setting may have changed while the push waited for the tag.
+        if (move.provenance === 'required') assertProvenance(manifest, reading.image, tags)
       }
       await recordPush(tx, {
         repositoryId,

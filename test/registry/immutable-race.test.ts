@@ -73,3 +73,29 @@ it.each(CHANGES)(
     expect(there.headers.get('docker-content-digest')).toBe(digest)
   },
 )
+
+it('a push that waits for a tag while provenance becomes required is refused', async () => {
+  const repository = newRepository()
+  const { digest } = await pushImage(registry, repository, 'live')
+  const other = await pushImageBlobs(registry, repository)
+  await client.query('begin')
+  await client.query(
+    `update tags
+        set moved_at = moved_at
+      where name = 'live'
+        and repository_id = (select id from repositories where name = $1)`,
+    [repository],
+  )
+  const pushed = putManifest(registry, repository, 'live', other)
+  await expect.poll(async () => (await client.query(WAITING)).rows[0].n).toBeGreaterThan(0)
+  const settings = await registry.request(`/api/v1/repositories/${repository}/settings`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ provenance: 'required' }),
+  })
+  expect(settings.status).toBe(200)
+  await client.query('rollback')
+  expect((await pushed).status).toBe(400)
+  const there = await registry.request(`/v2/${repository}/manifests/live`, { method: 'HEAD' })
+  expect(there.headers.get('docker-content-digest')).toBe(digest)
+})

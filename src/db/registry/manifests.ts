@@ -215,7 +215,7 @@ export type LockedContents = {
 
 /**
  * Locks the blobs and children of a manifest that the repository has, until the transaction ends: no
- * delete and no sweep can remove one during the push. Locks the settings of the repository, too.
+ * delete and no sweep can remove one during the push.
  */
 export async function lockContents(
   tx: Transaction,
@@ -230,7 +230,6 @@ export async function lockContents(
        select id, provenance
          from repositories
         where name = $1
-          for share
      ), locked_blobs as (
        select b.id, b.digest, b.size
          from blobs b

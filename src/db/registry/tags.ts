@@ -11,12 +11,16 @@ export type TagChange = {
   readonly immutableTags: readonly Glob[]
 }
 
+/** A move of a tag, with the provenance setting of its repository. */
+export type TagMove = TagChange & { readonly provenance: 'optional' | 'required' }
+
 /** The reason of a move in the tag's history. */
 export type MoveReason = 'push' | 'rollback'
 
 // Read after the tag's row is locked; `for share` keeps others from changing the patterns until the
 // transaction ends.
 const LOCKED_IMMUTABLE_TAGS = `(select immutable_tags from repositories where id = $1 for share)`
+const LOCKED_PROVENANCE = `(select provenance from repositories where id = $1 for share)`
 
 /**
  * Moves tags to `digest` and adds their new positions to the history. Returns the previous digest of
@@ -30,10 +34,10 @@ export async function moveTags(
   digest: Digest,
   actor: string,
   reason: MoveReason = 'push',
-): Promise<TagChange[]> {
+): Promise<TagMove[]> {
   // In the order of names, so that two pushes of the same tags wait for each other instead of
   // deadlocking.
-  const { rows } = await tx.query<TagChange>(
+  const { rows } = await tx.query<TagMove>(
     `with moved as (
        insert into tags (repository_id, name, digest)
        select $1, t.name, $3
@@ -51,7 +55,7 @@ export async function moveTags(
         where previous_digest is distinct from $3
      )
      select name as tag, previous_digest as previous,
-            ${LOCKED_IMMUTABLE_TAGS} as "immutableTags"
+            ${LOCKED_IMMUTABLE_TAGS} as "immutableTags", ${LOCKED_PROVENANCE} as provenance
        from moved`,
     [repositoryId, tags, digest, actor, reason],
   )
