@@ -62,7 +62,7 @@ const TABLE: Record<string, Row> = {
   'DELETE /api/v1/policies/:name': { needs: 'all', answers: 404 },
   'DELETE /api/v1/tokens/:id': { needs: 'all', answers: 400 },
   'GET /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 200 },
-  'PUT /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 400 },
+  'PUT /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 400, tag: true },
   'POST /api/v1/repositories/*repository/tags/:tag/upload-urls': {
     needs: 'push',
     answers: 201,
