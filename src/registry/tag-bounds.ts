@@ -63,15 +63,7 @@ export async function assertWithinBounds(
   part: Part,
   bounds: TagBounds,
 ): Promise<void> {
-  if (bounds === undefined) return
-  const found = await listTagsOfPart(tx, part)
-  const foreign = found.tags.find(({ tag }) => !bounds(tag))
-  if (foreign !== undefined) {
-    const { tag } = foreign
-    const message = `${part.digest} belongs to the image of tag ${tag}, which this credential may not push`
-    throw denied(message, { tag, digest: foreign.previous })
-  }
-  assertComplete(found, part.digest)
+  if (bounds !== undefined) assertNoneForeign(await listTagsOfPart(tx, part), part.digest, bounds)
 }
 
 /** Throws DENIED when a tag of the image is immutable or beyond the bounds: its media type is part of the tag. */
@@ -82,8 +74,17 @@ export async function assertMediaTypeFree(
 ): Promise<void> {
   const found = await listTagsOfPart(tx, part)
   for (const change of found.tags) assertTagMutable(change)
-  assertComplete(found, part.digest)
-  await assertWithinBounds(tx, part, bounds)
+  assertNoneForeign(found, part.digest, bounds)
+}
+
+function assertNoneForeign(found: TagsOfPart, digest: Digest, bounds: TagBounds): void {
+  const foreign = found.tags.find(({ tag }) => bounds?.(tag) === false)
+  if (foreign !== undefined) {
+    const { tag, previous } = foreign
+    const message = `${digest} belongs to the image of tag ${tag}, which this credential may not push`
+    throw denied(message, { tag, digest: previous })
+  }
+  assertComplete(found, digest)
 }
 
 /** Throws DENIED when there are more tags or manifests than were looked at: one of the others may forbid the change. */

@@ -1,12 +1,12 @@
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from '../../src/embedded-postgres/supervisor.ts'
+import { query } from '../support/query.ts'
 
 const quiet = (): void => {}
 
@@ -25,17 +25,6 @@ afterAll(async () => {
   await postgres.stop()
   await rm(base, { recursive: true, force: true })
 })
-
-async function query(connection: EmbeddedPostgres['connection'], sql: string): Promise<unknown> {
-  const client = new pg.Client(connection)
-  await client.connect()
-  try {
-    const { rows } = await client.query({ text: sql, rowMode: 'array' })
-    return rows[0]?.[0]
-  } finally {
-    await client.end()
-  }
-}
 
 /** Statements that only a superuser may send. */
 const SUPERUSER_ONLY = [

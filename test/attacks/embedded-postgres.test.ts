@@ -28,7 +28,7 @@ import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from '../../src/embedded-postgres/supervisor.ts'
-import { queryAs } from '../support/query-as.ts'
+import { query, queryAs } from '../support/query.ts'
 
 const run = promisify(execFile)
 const CHILD = fileURLToPath(new URL('../support/embedded-postgres.child.ts', import.meta.url))
@@ -77,17 +77,6 @@ async function startAs(uid: number, folder: string) {
   children.push(child)
   const [line] = await once(createInterface({ input: child.stdout }), 'line')
   return { child, ...JSON.parse(line) }
-}
-
-async function query(connection: EmbeddedPostgres['connection'], sql: string): Promise<unknown> {
-  const client = new pg.Client(connection)
-  await client.connect()
-  try {
-    const { rows } = await client.query({ text: sql, rowMode: 'array' })
-    return rows[0]?.[0]
-  } finally {
-    await client.end()
-  }
 }
 
 /** Makes a folder as releases before this one did: one superuser `rookery`, whom every client may be. */

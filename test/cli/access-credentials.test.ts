@@ -64,7 +64,9 @@ describe('rookery credential', () => {
     expect(text).toContain(
       `printf '%s' '${secret}' | oras login -u 'orb-2' --password-stdin 'registry.example.org'\n`,
     )
-    expect(text).toContain(`curl -fsS -u 'orb-2:${secret}' 'https://registry.example.org/v2/'\n`)
+    expect(text).toContain(
+      `printf '%s' 'user = "orb-2:${secret}"' | curl -fsS -K - 'https://registry.example.org/v2/'\n`,
+    )
     const until = /until (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\./.exec(text)?.[1] ?? ''
     const days = (Date.parse(until) - Date.now()) / 86_400_000
     expect(days).toBeGreaterThan(29.9)

@@ -31,7 +31,7 @@ import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from '../../src/embedded-postgres/supervisor.ts'
-import { queryAs } from '../support/query-as.ts'
+import { query, queryAs } from '../support/query.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
 const run = promisify(execFile)
@@ -327,18 +327,6 @@ async function packageWithoutLinks(path: string): Promise<NativePackage> {
     filter: async (source) => !(await lstat(source)).isSymbolicLink(),
   })
   return { folder: path, version: installed.version }
-}
-
-async function query(connection: Connection, sql: string): Promise<unknown> {
-  const client = new pg.Client(connection)
-  client.on('error', () => {})
-  await client.connect()
-  try {
-    const { rows } = await client.query({ text: sql, rowMode: 'array' })
-    return rows[0]?.[0]
-  } finally {
-    await client.end()
-  }
 }
 
 async function write(connection: Connection, text: string): Promise<void> {

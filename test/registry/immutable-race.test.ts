@@ -42,29 +42,41 @@ const WAITING = `select count(*)::int as n
                   where datname = current_database()
                     and wait_event_type = 'Lock'`
 
+/** Holds the row of the tag `live` until the transaction ends. */
+async function lockTag(repository: string): Promise<void> {
+  await client.query('begin')
+  await client.query(
+    `update tags
+        set moved_at = moved_at
+      where name = 'live'
+        and repository_id = (select id from repositories where name = $1)`,
+    [repository],
+  )
+}
+
+async function waitForLock(): Promise<void> {
+  await expect.poll(async () => (await client.query(WAITING)).rows[0].n).toBeGreaterThan(0)
+}
+
+async function changeSettings(repository: string, change: Record<string, unknown>): Promise<void> {
+  const { status } = await registry.request(`/api/v1/repositories/${repository}/settings`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(change),
+  })
+  expect(status).toBe(200)
+}
+
 it.each(CHANGES)(
   'a %s that waits for a tag while it becomes immutable is refused',
   async (...[, change]) => {
     const repository = newRepository()
     await pushImage(registry, repository, 'live')
     const { digest } = await pushImage(registry, repository, 'live')
-    await client.query('begin')
-    await client.query(
-      `update tags
-        set moved_at = moved_at
-      where name = 'live'
-        and repository_id = (select id from repositories where name = $1)`,
-      [repository],
-    )
+    await lockTag(repository)
     const changed = change(repository, digest)
-    const waiting = async () => (await client.query(WAITING)).rows[0].n
-    await expect.poll(waiting).toBeGreaterThan(0)
-    const settings = await registry.request(`/api/v1/repositories/${repository}/settings`, {
-      method: 'PUT',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ immutableTags: ['live'] }),
-    })
-    expect(settings.status).toBe(200)
+    await waitForLock()
+    await changeSettings(repository, { immutableTags: ['live'] })
     await client.query('rollback')
     const refused = await changed
     expect(refused.status).toBe(403)
@@ -78,22 +90,10 @@ it('a push that waits for a tag while provenance becomes required is refused', a
   const repository = newRepository()
   const { digest } = await pushImage(registry, repository, 'live')
   const other = await pushImageBlobs(registry, repository)
-  await client.query('begin')
-  await client.query(
-    `update tags
-        set moved_at = moved_at
-      where name = 'live'
-        and repository_id = (select id from repositories where name = $1)`,
-    [repository],
-  )
+  await lockTag(repository)
   const pushed = putManifest(registry, repository, 'live', other)
-  await expect.poll(async () => (await client.query(WAITING)).rows[0].n).toBeGreaterThan(0)
-  const settings = await registry.request(`/api/v1/repositories/${repository}/settings`, {
-    method: 'PUT',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ provenance: 'required' }),
-  })
-  expect(settings.status).toBe(200)
+  await waitForLock()
+  await changeSettings(repository, { provenance: 'required' })
   await client.query('rollback')
   expect((await pushed).status).toBe(400)
   const there = await registry.request(`/v2/${repository}/manifests/live`, { method: 'HEAD' })
