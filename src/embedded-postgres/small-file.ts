@@ -1,5 +1,6 @@
 import { constants } from 'node:fs'
 import { type FileHandle, lstat, open, rename, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { errnoOf } from '../async/errno.ts'
 import { EmbeddedPostgresError } from './errors.ts'
 
@@ -20,15 +21,15 @@ export async function readSmallFile(
     file = await open(path, FLAGS)
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
-    if (errnoOf(error) === 'ELOOP') throw unexpected(path, 'it is a symbolic link')
+    if (errnoOf(error) === 'ELOOP') throw unexpected(path, 'is a symbolic link')
     throw error
   }
   try {
     const found = await file.stat()
-    if (!found.isFile()) throw unexpected(path, 'it is no regular file')
-    if (!owners.includes(found.uid)) throw unexpected(path, `it belongs to uid ${found.uid}`)
+    if (!found.isFile()) throw unexpected(path, 'is no regular file')
+    if (!owners.includes(found.uid)) throw unexpected(path, `belongs to uid ${found.uid}`)
     if (found.nlink !== 1 || found.size > FILE_BYTES_MAX)
-      throw unexpected(path, 'it has a second name, or is too large')
+      throw unexpected(path, 'has a second name, or is too large')
     return await file.readFile('utf8')
   } finally {
     await file.close()
@@ -54,6 +55,6 @@ export async function findEntry(path: string) {
 
 function unexpected(path: string, why: string): EmbeddedPostgresError {
   return new EmbeddedPostgresError(
-    `${path} is not the file that rookery or Postgres made (${why}); remove it`,
+    `${path} ${why}, so it is not the file that rookery or Postgres made; move it away, or restore the folder ${dirname(path)}`,
   )
 }

@@ -9,6 +9,7 @@ import {
   bearer,
   becomes,
   errorLine,
+  errorLineFor,
   printed,
   printedJson,
   pushStatus,
@@ -85,7 +86,8 @@ describe('rookery key rotate', () => {
     const again = await tokenFor(registry, 'repository:orb/a:push', basic('orb', secret))
     expect(kidOf(again)).toBe(rotated.kid)
     expect(await push(again)).toBe(202)
-    expect(await errorLine(registry, 'token', 'revoke', old)).toContain('not signed by this')
+    const refused = await errorLineFor(registry, old, 'token', 'revoke', '-')
+    expect(refused).toContain('not signed by this')
   })
 
   it.each([[['rotate', '--algorithm', 'RS256']], [['rotate', 'all']], [['list', '--now']]])(

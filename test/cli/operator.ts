@@ -20,8 +20,17 @@ export async function printedJson(registry: Operated, ...words: string[]) {
 }
 
 /** The line of the error of a command that fails with status 2, and prints nothing else. */
-export async function errorLine(registry: Operated, ...words: string[]): Promise<string> {
-  const ran = await rookery(registry, words)
+export function errorLine(registry: Operated, ...words: string[]): Promise<string> {
+  return errorLineFor(registry, undefined, ...words)
+}
+
+/** The same for a command with this standard input. */
+export async function errorLineFor(
+  registry: Operated,
+  input: string | undefined,
+  ...words: string[]
+): Promise<string> {
+  const ran = await rookery(registry, words, undefined, input)
   expect(ran).toMatchObject({ status: 2, stdout: '' })
   expect(ran.stderr).not.toContain('    at ')
   const [first = '', ...more] = ran.stderr.split('\n')

@@ -66,6 +66,23 @@ export class Ledger {
   }
 }
 
+/** Returns the digests that the indexes of tags contain, also through other indexes: they cannot be deleted. */
+export function keptByTags({ manifests, tags }: Position): ReadonlySet<string> {
+  const kept = new Set<string>()
+  const follow = (digest: string): void => {
+    const bytes = manifests.get(digest)?.bytes.toString()
+    const children: { digest: string }[] =
+      bytes === undefined ? [] : (JSON.parse(bytes).manifests ?? [])
+    for (const child of children) {
+      if (kept.has(child.digest)) continue
+      kept.add(child.digest)
+      follow(child.digest)
+    }
+  }
+  for (const digest of tags.values()) follow(digest)
+  return kept
+}
+
 export function positionAfter({ manifests, tags }: Position, change: Change): Position {
   if (change.kind === 'put') {
     return {

@@ -2,7 +2,13 @@ import { randomBytes } from 'node:crypto'
 import { digestOf } from '../support/digest.ts'
 import { IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { basic, RawConnection, type RawRequest, requestBytes } from '../support/raw-client.ts'
-import type { Change, Ledger, Manifest, OpenUpload } from './acknowledged-pushes.ts'
+import {
+  type Change,
+  keptByTags,
+  type Ledger,
+  type Manifest,
+  type OpenUpload,
+} from './acknowledged-pushes.ts'
 import { PASSWORD } from './killable-server.ts'
 
 /** Every moment of a push at which the process may die. */
@@ -204,7 +210,10 @@ export class Pusher {
   }
 
   async removeManifest(): Promise<void> {
-    const [digest = 'none'] = this.#pick(this.#ledger.position.manifests)
+    const { manifests } = this.#ledger.position
+    const kept = keptByTags(this.#ledger.position)
+    const [digest] = this.#pick(new Map([...manifests].filter(([one]) => !kept.has(one))))
+    if (digest === undefined) return
     await this.#change(
       { kind: 'remove manifest', digest },
       { method: 'DELETE', target: `/v2/${this.#ledger.repository}/manifests/${digest}` },

@@ -83,10 +83,10 @@ class Model {
   /** Everything that somebody sees of a tag: bytes and types of its closure, and the referrers of each manifest. */
   async seen(tag: string): Promise<string[]> {
     const lines: string[] = []
-    const visited = new Set<string>()
-    const visit = async (reference: string): Promise<void> => {
-      if (visited.has(reference)) return
-      visited.add(reference)
+    const read = new Set<string>()
+    const readAll = async (reference: string): Promise<void> => {
+      if (read.has(reference)) return
+      read.add(reference)
       const got = await this.send(bounded, 'GET', `manifests/${reference}`)
       lines.push(`${reference} ${got.status} ${got.type} ${got.text}`)
       if (got.status !== 200) return
@@ -98,9 +98,9 @@ class Model {
       const referrers = await this.send(bounded, 'GET', `referrers/${digestOf(got.text)}`)
       lines.push(referrers.text)
       const { manifests: signatures } = JSON.parse(referrers.text)
-      for (const { digest } of [...manifests, ...signatures]) await visit(digest)
+      for (const { digest } of [...manifests, ...signatures]) await readAll(digest)
     }
-    await visit(tag)
+    await readAll(tag)
     return lines
   }
 }
