@@ -80,6 +80,13 @@ const UNBOUND: readonly [issuer: string, conditions: Record<string, string | str
     { tid: '9188040d-6c67-4c5b-b112-36a304b66dad' },
   ],
   ['https://codeberg.org/api/actions', { ref: 'refs/heads/main' }],
+  ['https://oidc.circleci.com', { 'oidc.circleci.com/vcs-ref': 'refs/heads/main' }],
+  ['https://oidc.circleci.com', { sub: 'org/*/project/**' }],
+  ['https://api.pulumi.com/oidc/v2', { 'https://pulumi.com/actor': 'octo' }],
+  ['https://api.pulumi.com/oidc', { sub: 'pulumi:environments:org:*:env:www' }],
+  ['https://issuer.enforce.dev/', { email_verified: 'true' }],
+  ['https://issuer.hello.coop', { email: '*@example.org' }],
+  ['https://oidc.vercel.com', { environment: 'production' }],
   ['https://ci.example', { aud: 'https://registry.example' }],
   ['https://ci.example', { iss: 'https://ci.example', '/aud/0': 'x' }],
   ['https://ci.example', { sub: '**' }],
@@ -108,6 +115,14 @@ const BOUND: readonly [string, Record<string, string | string[]>, hasId: boolean
   ['https://accounts.google.com', { '/google/compute_engine/project_number': '77' }, true],
   ['https://ci.example', { ref: 'refs/heads/main' }, true],
   ['https://ci.example', { sub: 'repo:*/*:**' }, true],
+  [
+    'https://codeberg.org/api/actions',
+    { sub: 'repo:octo-12/www-34:**', repository_id: '34' },
+    true,
+  ],
+  ['https://oidc.circleci.com', { sub: 'org/72b3/project/9f/**' }, true],
+  ['https://api.pulumi.com/oidc/v2', { 'https://pulumi.com/org_id': '72b3' }, true],
+  ['https://api.pulumi.com/oidc', { sub: 'pulumi:environments:org:octo:env:www' }, false],
   ['https://oidc.circleci.com/org/72b3', { 'oidc.circleci.com/project-id': 'x' }, true],
 ]
 

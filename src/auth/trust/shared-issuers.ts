@@ -41,8 +41,8 @@ const REPOSITORY_CLAIMS: readonly OwnerClaim[] = [
 
 /**
  * The issuers that are known to be shared, from their documentation of identity tokens. Issuers whose URL names the
- * owner are not shared: CircleCI (`/org/ID`), Bitbucket (`/workspaces/NAME`), Azure DevOps, Semaphore, Fly.io,
- * clusters of Kubernetes, and tenants of Entra ID.
+ * owner are not shared: CircleCI (`/org/ID`), Vercel (`/TEAM`), Bitbucket (`/workspaces/NAME`), Azure DevOps, Semaphore,
+ * Fly.io, clusters of Kubernetes, and tenants of Entra ID.
  */
 const SHARED_ISSUERS: readonly SharedIssuer[] = [
   {
@@ -110,6 +110,35 @@ const SHARED_ISSUERS: readonly SharedIssuer[] = [
     name: 'Vercel',
     issuer: /^https:\/\/oidc\.vercel\.com$/,
     claims: [id('owner_id'), id('project_id'), name('owner'), name('sub', /^owner:[^:*]+:/)],
+  },
+  {
+    name: 'CircleCI',
+    issuer: /^https:\/\/oidc\.circleci\.com$/,
+    claims: [
+      id('oidc.circleci.com/org-id'),
+      id('oidc.circleci.com/project-id'),
+      id('sub', /^org\/[^/*]+\//),
+    ],
+  },
+  {
+    // Version 2 of its identity tokens has claims named by URLs; version 1 names the organization in `sub`.
+    name: 'Pulumi Cloud',
+    issuer: /^https:\/\/api\.pulumi\.com\/oidc(?:\/v\d+)?$/,
+    claims: [
+      id('https://pulumi.com/org_id'),
+      name('https://pulumi.com/org'),
+      name('sub', /^pulumi:(?:environments|deploy):org:[^:*]+:/),
+    ],
+  },
+  {
+    name: 'Chainguard',
+    issuer: /^https:\/\/issuer\.enforce\.dev$/,
+    claims: [id('sub')],
+  },
+  {
+    name: 'Hellō',
+    issuer: /^https:\/\/issuer\.hello\.coop$/,
+    claims: [id('sub'), name('email', /^[^*@]+@[^*@]+$/)],
   },
   {
     name: 'Codefresh',
