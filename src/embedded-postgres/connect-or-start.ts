@@ -1,3 +1,4 @@
+import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { errnoOf } from '../async/errno.ts'
@@ -8,6 +9,7 @@ import type { OsUser } from './os-user.ts'
 import { clearStaleLocks, findRunningPostmaster, Postmaster, stopPostmaster } from './postmaster.ts'
 import type { PostmasterIdentity } from './processes.ts'
 import { makeSuperuser } from './roles.ts'
+import { prepareRuntime } from './runtime.ts'
 import { PORT, type RuntimeFiles, SUPERUSER, serverArguments } from './settings.ts'
 
 /** Everything that is decided before Postgres starts. */
@@ -44,7 +46,9 @@ const POLL_MILLISECONDS = 10
 const RESTART_MILLISECONDS = 150
 
 const LOCKED = /lock file .* already exists/
-const TRANSIENT = /lock file .* already exists|shared memory block .* is still in use|shutting down/
+// A former server has not ended yet, or the rookery that stops it has just removed the folder of the socket.
+const TRANSIENT =
+  /lock file .* already exists|shared memory block .* is still in use|shutting down|(lock|configuration) file .*: No such file|could not load .*pg_hba\.conf/
 // A cluster of a former release.
 const NO_SUPERUSER = /role "rookery_supervisor" does not exist/
 const RECOVERING = /starting up|recovery|not (yet )?accepting connections/
@@ -87,6 +91,8 @@ export async function connectOrStart(
         if (!spawned.endedBySignal && !TRANSIENT.test(refusal)) throw startFailed(plan, refusal)
         spawned = undefined
         await delay(RESTART_MILLISECONDS, undefined, { signal })
+        // A rookery that stopped has removed the folder of its socket.
+        await prepareRuntime(dirname(plan.cluster), plan.cluster, plan.osUser)
       }
       if (Date.now() > acceptedBy) throw startFailed(plan, answer.problem ?? refusal)
       if (spawned === undefined && answer.problem === undefined) {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { chmod, chown, lstat, mkdir } from 'node:fs/promises'
+import { chmod, chown, lstat, mkdir, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { errnoOf } from '../async/errno.ts'
 import { EmbeddedPostgresError } from './errors.ts'
 import { findClosedFolder, findCurrentUser, type OsUser } from './os-user.ts'
@@ -12,6 +12,7 @@ import { removeTree } from './tree.ts'
 
 // `sun_path` without its final zero.
 const SOCKET_PATH_BYTES_MAX = process.platform === 'darwin' ? 103 : 107
+const PREPARE_ATTEMPTS_MAX = 3
 
 /**
  * Makes the socket folder, for the user of Postgres only (and root, who may enter every folder), and the access rules:
@@ -22,6 +23,17 @@ export async function prepareRuntime(
   cluster: string,
   osUser: OsUser,
 ): Promise<RuntimeFiles> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await makeRuntime(folder, cluster, osUser)
+    } catch (error) {
+      // A rookery that stops took the folder away.
+      if (errnoOf(error) !== 'ENOENT' || attempt === PREPARE_ATTEMPTS_MAX) throw error
+    }
+  }
+}
+
+async function makeRuntime(folder: string, cluster: string, osUser: OsUser): Promise<RuntimeFiles> {
   const short = await findShortFolder(folder, osUser)
   const files = short ?? folder
   // Our own lock file names the folder that a survivor took, with another TMPDIR. Root believes no file of Postgres.
@@ -47,6 +59,26 @@ export async function prepareRuntime(
   return runtime
 }
 
+/**
+ * Removes the folders outside the data folder. Only the owner of a running Postgres calls it, before it stops that
+ * Postgres: until then no other can start. A rename takes each folder away as a whole, so another rookery that
+ * prepares to start finds either all files or none.
+ */
+export async function removeRuntime(folder: string, runtime: RuntimeFiles, osUser: OsUser) {
+  for (const path of new Set([dirname(runtime.configFile), dirname(runtime.socketFolder)])) {
+    if (path === folder || basename(path) !== nameOfShort(folder)) continue
+    const aside = `${path}.${process.pid}.old`
+    try {
+      await rename(path, aside)
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') continue
+      throw error
+    }
+    if (osUser.via === 'spawn') await removeTree(aside)
+    else await rm(aside, { recursive: true, force: true })
+  }
+}
+
 async function writeForPostgres(path: string, text: string, { gid }: OsUser): Promise<void> {
   await replaceFile(path, text, 0o640)
   await chown(path, -1, gid)
@@ -68,9 +100,8 @@ async function makeSocketFolder(folder: string, osUser: OsUser): Promise<void> {
 async function findShortFolder(folder: string, osUser: OsUser): Promise<string | undefined> {
   const closed = await findClosedFolder(osUser, join(folder, 'cluster'))
   if (closed === undefined && fits(folder)) return undefined
-  const hash = createHash('sha256').update(folder).digest('hex').slice(0, 16)
   const parent = await findSharedParent(osUser)
-  const short = join(parent, `rookery-${hash}`)
+  const short = join(parent, nameOfShort(folder))
   if (!fits(short)) {
     throw new EmbeddedPostgresError(
       `${folder} and ${parent} are both too long for the path of a Unix socket; set ROOKERY_DATA_DIR or TMPDIR to a shorter path`,
@@ -78,6 +109,10 @@ async function findShortFolder(folder: string, osUser: OsUser): Promise<string |
   }
   await makePrivateInShared(short, osUser)
   return short
+}
+
+function nameOfShort(folder: string): string {
+  return `rookery-${createHash('sha256').update(folder).digest('hex').slice(0, 16)}`
 }
 
 /** Root's folder for the files of running services, which only root may change; or else the temporary folder. */

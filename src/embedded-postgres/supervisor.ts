@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { errnoOf } from '../async/errno.ts'
 import { findBinaries } from './binaries.ts'
@@ -16,7 +16,7 @@ import { LOCK_MILLISECONDS_MAX, takeOwnership } from './ownership.ts'
 import { type Postmaster, stopPostmaster } from './postmaster.ts'
 import { isPostmaster, sendSignal } from './processes.ts'
 import { prepareDatabase } from './roles.ts'
-import { prepareRuntime } from './runtime.ts'
+import { prepareRuntime, removeRuntime } from './runtime.ts'
 import { CONNECTIONS_DEFAULT, DATABASE, PORT, USER } from './settings.ts'
 
 export { EmbeddedPostgresError } from './errors.ts'
@@ -207,9 +207,15 @@ class Supervisor implements EmbeddedPostgres {
     this.#postmaster?.stopLogging()
     const owned = this.#owned
     if (owned === undefined) return
-    // Still the owner while it stops, so nobody takes over a postmaster that is ending.
-    const gone = await this.#stopPostmaster(owned.pid)
-    await owned.client.end()
+    const { cluster, runtime, osUser } = this.#plan
+    let gone = false
+    try {
+      await removeRuntime(dirname(cluster), runtime, osUser)
+    } finally {
+      // Still the owner while it stops, so nobody takes over a postmaster that is ending.
+      gone = await this.#stopPostmaster(owned.pid)
+      await owned.client.end()
+    }
     if (!gone) this.#log.error({ pid: owned.pid }, 'Postgres does not stop')
   }
 

@@ -16,6 +16,7 @@ import {
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
@@ -51,7 +52,8 @@ let logged: { level: string; message: string }[]
 let lost: Error[]
 const running: EmbeddedPostgres[] = []
 const children: ChildProcess[] = []
-const sockets: string[] = []
+/** The socket folders of a test, which may be outside its folder. */
+const sockets = new Set<string>()
 
 beforeEach(async () => {
   base = await mkdtemp(join(tmpdir(), 'rookery-pg-'))
@@ -69,7 +71,8 @@ afterEach(async () => {
   }
   expect(await postgresBelow(base)).toEqual([])
   await rm(base, { recursive: true, force: true })
-  for (const socket of sockets.splice(0)) await rm(socket, { recursive: true, force: true })
+  for (const socket of sockets) await expect(stat(dirname(socket))).rejects.toThrow('ENOENT')
+  sockets.clear()
 })
 
 describe('the embedded Postgres', () => {
@@ -205,15 +208,32 @@ describe('the embedded Postgres', () => {
     folder = join(base, `it's, "odd" ü`, 'x'.repeat(120), 'postgres')
     const { connection } = await start()
     const shared = dirname(connection.host)
-    sockets.push(shared)
     expect(dirname(shared)).toBe(ROOT ? '/run' : tmpdir())
     await write(connection, 'far away')
     await running.pop()?.stop()
+    await expect(stat(shared)).rejects.toThrow('ENOENT')
     folder = join(base, `it's, "odd" ü`)
     const near = await start()
     expect(near.connection.host).toBe(join(folder, 'socket'))
     expect(await query(near.connection, 'select 1')).toBe(1)
   })
+
+  it.each([0, 5, 20, 60, 150])(
+    'starts while another that stops takes the folder of the socket away (%i ms later)',
+    async (milliseconds) => {
+      folder = join(base, 'x'.repeat(120), 'postgres')
+      const first = await start()
+      await write(first.connection, 'handed over')
+      const stopped = first.stop()
+      await delay(milliseconds)
+      const [second] = await Promise.all([start(), stopped])
+      expect(await read(second.connection)).toBe('handed over')
+      process.kill(await postmasterPid(), 'SIGKILL')
+      await untilAnswers(second.connection)
+      expect(await read(second.connection)).toBe('handed over')
+      expect(lost).toEqual([])
+    },
+  )
 
   it('refuses data of another major version, and names both versions', async () => {
     await mkdir(join(folder, 'cluster'), { recursive: true })
@@ -265,7 +285,6 @@ describe.runIf(ROOT)('the embedded Postgres for other users', () => {
   it('runs below a folder that only root may pass', async () => {
     await chmod(base, 0o700)
     const first = await start()
-    sockets.push(dirname(first.connection.host))
     await write(first.connection, 'behind a closed door')
     await first.stop()
     const { child } = await startChild(folder)
@@ -299,6 +318,7 @@ async function start(connectionsMax?: number): Promise<EmbeddedPostgres> {
     ...(connectionsMax === undefined ? {} : { connectionsMax }),
   })
   running.push(postgres)
+  sockets.add(postgres.connection.host)
   return postgres
 }
 
@@ -315,7 +335,9 @@ async function startChild(path: string, uid?: number): Promise<Answer> {
   })
   children.push(child)
   const [line] = await once(createInterface({ input: child.stdout }), 'line')
-  return { child, ...JSON.parse(line) }
+  const answer = { child, ...JSON.parse(line) }
+  if (answer.connection !== undefined) sockets.add(answer.connection.host)
+  return answer
 }
 
 /** The installed package as npm unpacks it when install scripts are off. */
