@@ -6,9 +6,13 @@ export const ROUTES = allRoutes({ auth: {} } as RouteDeps)
 
 const UPLOAD = '00000000-0000-4000-8000-000000000000'
 
-/** Returns a path of the route that names the repository and missing content. */
-export function pathOfRoute(pattern: string, repository: string): string {
+/** Values of the parameters of routes, by name. */
+export type RouteValues = Readonly<Record<string, string>>
+
+/** Returns a path of the route that names the repository, the values, and missing content for other parameters. */
+export function pathOfRoute(pattern: string, repository: string, values: RouteValues = {}): string {
   return pattern
+    .replace(/:(\w+)/g, (parameter, name) => values[name] ?? parameter)
     .replace('*repository', repository)
     .replace(':upload', UPLOAD)
     .replace(':digest', digestOf('missing'))

@@ -6,6 +6,7 @@ import { type Browser, type BrowserContext, chromium, type Page } from 'playwrig
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { pathOfRoute, ROUTES } from '../attacks/route-paths.ts'
 import { clientPath, hasClient } from '../clients/client-sandbox.ts'
+import { KERNEL, net, pushLayers, UNIKERNEL } from '../images/image-fixtures.ts'
 import { digestOf } from '../support/digest.ts'
 import { newRepository, pushBlob, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -20,6 +21,8 @@ const BROWSER_OPTIONS = [
   ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync'],
   ...['--disable-background-networking', '--disable-component-update'],
 ]
+const FORMATS = ['cyclonedx', 'spdx', 'slsa']
+const UNIKERNEL_FILE = 'application/vnd.unikernel'
 const NAVIGATION_MILLISECONDS_MAX = 10_000
 const SETTLING_MILLISECONDS = 200
 
@@ -117,6 +120,45 @@ async function store(text: string): Promise<string[]> {
   return paths
 }
 
+/** Stores the text wherever the API reads or lists texts of a tenant, and returns a path of every GET route to it. */
+async function storeEverywhere(text: string): Promise<string[]> {
+  const repository = newRepository()
+  const line = Buffer.from(`A=${text}\n`)
+  const answer = await pushLayers(
+    registry,
+    repository,
+    'v1',
+    [
+      {
+        mediaType: `${UNIKERNEL_FILE}.build-environment.v1`,
+        bytes: line,
+        title: 'environment.html',
+      },
+      { mediaType: `${UNIKERNEL_FILE}.system-packages.v1`, bytes: line, title: 'packages.svg' },
+      { mediaType: KERNEL, bytes: net, title: 'kernel.html' },
+    ],
+    { ...UNIKERNEL, annotations: { 'org.opencontainers.image.description': text } },
+  )
+  expect(answer.status).toBe(201)
+  const digest = answer.headers.get('docker-content-digest') ?? ''
+  const made = await registry.request('/api/v1/webhooks', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({
+      name: 'page',
+      url: `https://example.org/?${encodeURIComponent(text)}`,
+      repositories: [repository],
+    }),
+  })
+  expect(made.status).toBe(201)
+  const values = { reference: 'v1', other: 'v1', tag: 'v1', name: 'page', digest }
+  return ROUTES.filter(({ method }) => method === 'GET').flatMap(({ path }) =>
+    FORMATS.map((format) => pathOfRoute(path, repository, { ...values, format })).filter(
+      (one, index, all) => all.indexOf(one) === index,
+    ),
+  )
+}
+
 /** Gives the stored manifests the media types that an earlier release accepted. */
 async function restoreMediaTypes(): Promise<void> {
   const db = new pg.Client(registry.databaseUrl)
@@ -131,6 +173,7 @@ async function restoreMediaTypes(): Promise<void> {
 describe.skipIf(!hasClient('chromium'))('in a real browser with an administrator’s login', () => {
   const stored = new Map<Payload, string[]>()
   let others: string[] = []
+  let ofEveryRoute: string[] = []
 
   beforeAll(async () => {
     const texts = payloads()
@@ -138,6 +181,7 @@ describe.skipIf(!hasClient('chromium'))('in a real browser with an administrator
       stored.set(payload, await store(texts[payload]))
     }
     await restoreMediaTypes()
+    ofEveryRoute = await storeEverywhere(texts.html)
     const repository = newRepository()
     const { digest } = await pushImage(registry, repository, 'v1')
     const annotations = { 'org.opencontainers.image.title': texts.html, [texts.html]: texts.html }
@@ -170,6 +214,19 @@ describe.skipIf(!hasClient('chromium'))('in a real browser with an administrator
       await page.waitForTimeout(SETTLING_MILLISECONDS)
     })
     expect(ran).toEqual([])
+  })
+
+  it('nor what any other route answers, documents and event streams included', async () => {
+    const statuses: number[] = []
+    await withLogin(async (page) => {
+      page.on('response', (answer) => statuses.push(answer.status()))
+      for (const path of ofEveryRoute) await open(page, `${registry.url}${path}`)
+      await page.setExtraHTTPHeaders({ accept: 'text/event-stream' })
+      await page.goto(`${registry.url}/api/v1/events?snapshot=1`, { waitUntil: 'commit' })
+      await page.waitForTimeout(SETTLING_MILLISECONDS)
+    })
+    expect(ran).toEqual([])
+    expect(statuses.filter((status) => status === 200).length).toBeGreaterThan(20)
   })
 
   it.each(['the registry', 'another site'])('nor as a part of a page of %s', async (whose) => {
