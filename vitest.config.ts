@@ -22,15 +22,17 @@ const MAIN = {
 }
 /**
  * Tests whose result does not depend on Node: parsers, rules of the source, computations, the
- * embedded Postgres.
+ * embedded Postgres, and rules that are decided in Postgres.
  */
 const ALIKE = [
   'test/cli/{access,command-index,search,inspect,push-refused,webhook}*',
-  'test/{embedded-postgres,house,oci,unikernel}/**',
+  'test/{embedded-postgres,house,images,oci,properties,unikernel}/**',
+  'test/attacks/{costly-questions,database-role,embedded-postgres,existence-oracles}*',
+  'test/attacks/{folders-of-others,login-throttle,refused-leftovers,shared-*,webhook-identity}*',
   'test/auth/authorization*',
   'test/registry/concurrent-pushes*',
   'test/process-faults/crash*',
-  'test/garbage/soak*',
+  'test/garbage/{scrub,soak,sweep}*',
   'test/webhooks/delivery-claims*',
 ]
 /** Tests that run again on every store. */
