@@ -96,8 +96,8 @@ export class AuditLog {
   }
 
   /** Lists one page of entries, newest first. */
-  list(filter: AuditFilter): Promise<AuditRow[]> {
-    return listAuditEntries(this.#db, filter)
+  list(filter: AuditFilter, db: Queryable = this.#db): Promise<AuditRow[]> {
+    return listAuditEntries(db, filter)
   }
 
   /** Resolves when each queued entry, and each count so far, was written or has failed. */

@@ -6,7 +6,7 @@ import {
   listCredentials,
   revokeCredential,
 } from '../db/auth/credentials.ts'
-import type { Database } from '../db/database.ts'
+import type { Database, Queryable } from '../db/database.ts'
 import { findNetworkProblem } from '../networks/networks.ts'
 import { badRequest, conflict, notFound } from '../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../oci/glob.ts'
@@ -79,8 +79,8 @@ export class Credentials {
   }
 
   /** Lists the credentials after `last`, by name. */
-  async list(last: string, limit: number): Promise<Credential[]> {
-    return (await listCredentials(this.#db, last, limit)).map(credentialOf)
+  async list(last: string, limit: number, db: Queryable = this.#db): Promise<Credential[]> {
+    return (await listCredentials(db, last, limit)).map(credentialOf)
   }
 
   /** Revokes a credential and all its tokens, on every replica within seconds. Throws NOT_FOUND. */

@@ -20,6 +20,7 @@ export function operationRoutes(operations: Operations): Route[] {
       method: 'GET',
       path: '/healthz',
       access: 'none',
+      reads: 'nothing',
       handle(ctx) {
         ctx.body = { status: 'ok', version: operations.version }
       },
@@ -28,6 +29,7 @@ export function operationRoutes(operations: Operations): Route[] {
       method: 'GET',
       path: '/readyz',
       access: 'none',
+      reads: 'nothing',
       async handle(ctx) {
         try {
           await operations.check()
@@ -44,6 +46,7 @@ export function operationRoutes(operations: Operations): Route[] {
       method: 'GET',
       path: '/metrics',
       access: 'admin',
+      reads: 'nothing',
       async handle(ctx) {
         const { contentType, text } = await operations.metrics()
         ctx.set('Content-Type', contentType)

@@ -6,13 +6,20 @@ import type { Repository, Tag } from '../oci/reference.ts'
 import type { View } from '../registry/repositories.ts'
 import type { RequestBody } from './request-body.ts'
 
-export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+/**
+ * The statements of a route that reads. `nothing`: none, or a check of the whole registry. `rows`: a fixed number of
+ * rows by their keys, such as a name, a tag or a digest, on the connections of the registry. `question`: anything
+ * else, on the connections for questions.
+ */
+export type Reads = 'nothing' | 'rows' | 'question'
+
+type Read = { readonly method: 'GET' | 'HEAD'; readonly reads: Reads }
+type Write = { readonly method: 'POST' | 'PUT' | 'PATCH' | 'DELETE' }
 
 /** A route: one row of the table that the app serves. Tests read the table. */
-export type Route = {
+export type Route = (Read | Write) & {
   /** The endpoints of the spec that it implements, such as `end-2`. */
   readonly spec?: readonly string[]
-  readonly method: Method
   readonly path: string
   readonly access: Access
   /** Returns the tags that it sets or removes: the caller needs permission for each. */

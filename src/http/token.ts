@@ -30,6 +30,7 @@ export function tokenRoutes(
       method: 'GET',
       path: '/token',
       access: 'none',
+      reads: 'rows',
       hasEffect: true,
       async handle(ctx) {
         const { address } = ctx.state

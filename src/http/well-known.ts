@@ -17,6 +17,7 @@ export function wellKnownRoutes(
       method: 'GET',
       path: JWKS_PATH,
       access: 'none',
+      reads: 'nothing',
       handle(ctx) {
         sendPublic(ctx, keys.publicKeySet())
         ctx.type = 'application/jwk-set+json'
@@ -26,6 +27,7 @@ export function wellKnownRoutes(
       method: 'GET',
       path: '/.well-known/openid-configuration',
       access: 'none',
+      reads: 'nothing',
       handle(ctx) {
         const base = publicBaseUrl(ctx)
         sendPublic(ctx, {

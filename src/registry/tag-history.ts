@@ -1,5 +1,5 @@
 import { type Actor, recordChange } from '../db/auth/audit.ts'
-import type { Database } from '../db/database.ts'
+import type { Database, Queryable } from '../db/database.ts'
 import { lockContents } from '../db/registry/manifests.ts'
 import { findRepository, type View } from '../db/registry/repositories.ts'
 import { listTagPositions, type TagPosition } from '../db/registry/tag-history.ts'
@@ -48,18 +48,19 @@ export class TagHistory {
   }
 
   /**
-   * Lists positions before the id `before`, newest first. Throws NAME_UNKNOWN, and MANIFEST_UNKNOWN for
+   * Lists positions before the id `before`, newest first. `db` is the connection of the question. Throws NAME_UNKNOWN, and MANIFEST_UNKNOWN for
    * a tag that never existed.
    */
   async list(
+    db: Queryable,
     view: View,
     tag: Tag,
     before: number | undefined,
     limit: number,
   ): Promise<Page<TagPosition>> {
     const from = before ?? Number.MAX_SAFE_INTEGER
-    const rows = await listTagPositions(this.#db, view, tag, from, limit + 1)
-    if (rows.length === 0) await this.#assertExisted(view, tag)
+    const rows = await listTagPositions(db, view, tag, from, limit + 1)
+    if (rows.length === 0) await assertExisted(db, view, tag)
     return { items: rows.slice(0, limit), more: rows.length > limit }
   }
 
@@ -96,7 +97,7 @@ export class TagHistory {
       POSITIONS_MAX,
     )
     const [now] = positions
-    if (now === undefined) throw await this.#unknown(view, tag)
+    if (now === undefined) throw await unknown(this.#db, view, tag)
     const current = now.digest ?? undefined
     assertPrecondition(precondition, current)
     const digest = targetOf(positions, rollback)
@@ -122,18 +123,18 @@ export class TagHistory {
       throw error
     }
   }
+}
 
-  async #assertExisted(view: View, tag: Tag): Promise<void> {
-    const first = await listTagPositions(this.#db, view, tag, Number.MAX_SAFE_INTEGER, 1)
-    if (first.length === 0) throw await this.#unknown(view, tag)
-  }
+async function assertExisted(db: Queryable, view: View, tag: Tag): Promise<void> {
+  const first = await listTagPositions(db, view, tag, Number.MAX_SAFE_INTEGER, 1)
+  if (first.length === 0) throw await unknown(db, view, tag)
+}
 
-  async #unknown(view: View, tag: Tag): Promise<RegistryError> {
-    const id = await findRepository(this.#db, view)
-    return id === undefined
-      ? new RegistryError('NAME_UNKNOWN', { name: view.repository })
-      : new RegistryError('MANIFEST_UNKNOWN', { tag }, { message: `tag ${tag} never existed` })
-  }
+async function unknown(db: Queryable, view: View, tag: Tag): Promise<RegistryError> {
+  const id = await findRepository(db, view)
+  return id === undefined
+    ? new RegistryError('NAME_UNKNOWN', { name: view.repository })
+    : new RegistryError('MANIFEST_UNKNOWN', { tag }, { message: `tag ${tag} never existed` })
 }
 
 class TagMovedError extends Error {}

@@ -15,9 +15,9 @@ export function pathOfRoute(pattern: string, repository: string, values: RouteVa
     .replace(/:(\w+)/g, (parameter, name) => values[name] ?? parameter)
     .replace('*repository', repository)
     .replace(':upload', UPLOAD)
-    .replace(':digest', digestOf('missing'))
     .replace(':ecosystem', 'opam')
     .replace(':format', 'spdx')
     .replace(':inputId', '0'.repeat(64))
-    .replace(/:\w+/g, 'missing')
+    .replace(/:(?!digest)\w+/g, 'missing')
+    .replace(':digest', digestOf('missing'))
 }

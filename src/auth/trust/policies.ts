@@ -9,7 +9,7 @@ import {
   removeTrustPolicy,
   type TrustPolicyRow,
 } from '../../db/auth/trust-policies.ts'
-import type { Database } from '../../db/database.ts'
+import type { Database, Queryable } from '../../db/database.ts'
 import {
   badRequest,
   conflict,
@@ -133,8 +133,8 @@ export class TrustPolicies {
   }
 
   /** Lists the policies after `last`, by name. */
-  async list(last: string, limit: number): Promise<TrustPolicy[]> {
-    return (await listTrustPolicies(this.#db, last, limit)).map(policyOf)
+  async list(last: string, limit: number, db: Queryable = this.#db): Promise<TrustPolicy[]> {
+    return (await listTrustPolicies(db, last, limit)).map(policyOf)
   }
 
   /** Returns the policy of that name. Throws NOT_FOUND. */

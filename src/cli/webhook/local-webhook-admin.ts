@@ -1,3 +1,4 @@
+import type { Queryable } from '../../db/database.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { createWebhookClient } from '../../server/events.ts'
 import { findIssuer, openSigningKeys } from '../../server/signing-keys.ts'
@@ -23,7 +24,7 @@ export function withLocalWebhookAdmin(
         ...{ db, masterKey, issuer, client, onCommitted },
         audiences: config.webhookAudiences,
       })
-      return await work(adminOf(webhooks, new WebhookDeliveries({ db, onDue: onCommitted })))
+      return await work(adminOf(db, webhooks, new WebhookDeliveries({ db, onDue: onCommitted })))
     } finally {
       client.close()
     }
@@ -33,10 +34,10 @@ export function withLocalWebhookAdmin(
 /** The operator on this machine may do everything. */
 const MANAGER = { actor: OPERATOR, grants: null } as const
 
-function adminOf(webhooks: Webhooks, deliveries: WebhookDeliveries): WebhookAdmin {
+function adminOf(db: Queryable, webhooks: Webhooks, deliveries: WebhookDeliveries): WebhookAdmin {
   return {
     create: (request) => webhooks.create(request, MANAGER),
-    list: () => listAll((last, limit) => webhooks.list(last, limit, MANAGER)),
+    list: () => listAll((last, limit) => webhooks.list(db, last, limit, MANAGER)),
     find: (name) => webhooks.read(name, MANAGER),
     change: (name, change) => webhooks.change(name, change, MANAGER),
     remove: (name) => webhooks.remove(name, MANAGER),
@@ -44,9 +45,9 @@ function adminOf(webhooks: Webhooks, deliveries: WebhookDeliveries): WebhookAdmi
     rotateSecret: (name, secret, overlap) => webhooks.rotateSecret(name, secret, overlap, MANAGER),
     async deliveries(name, state, limit) {
       const filter = { state, before: undefined, limit }
-      return (await deliveries.list(name, filter, MANAGER)).deliveries
+      return (await deliveries.list(db, name, filter, MANAGER)).deliveries
     },
-    delivery: (name, event) => orUndefined(() => deliveries.read(name, event, MANAGER)),
+    delivery: (name, event) => orUndefined(() => deliveries.read(db, name, event, MANAGER)),
     redeliver: (name, event) => deliveries.redeliver(name, event, MANAGER),
     redeliverRange: (name, range) => deliveries.redeliverRange(name, range, MANAGER),
   }

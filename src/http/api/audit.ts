@@ -1,17 +1,19 @@
 import type { AuditLog, AuditRow } from '../../auth/audit.ts'
 import { invalidQuery } from '../../oci/errors.ts'
 import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
+import type { AskQuestion } from '../question-budget.ts'
 import { queryOnce, type Route } from '../route.ts'
 
 const PAGE_DEFAULT = 100
 
 /** Lists the entries of the audit log, newest first. */
-export function auditRoutes(audit: AuditLog): Route[] {
+export function auditRoutes(audit: AuditLog, ask: AskQuestion): Route[] {
   return [
     {
       method: 'GET',
       path: '/api/v1/audit',
       access: 'admin',
+      reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, PAGE_DEFAULT)
         const filters = {
@@ -21,12 +23,15 @@ export function auditRoutes(audit: AuditLog): Route[] {
           decision: queryOnce(ctx, 'decision'),
           since: queryOnce(ctx, 'since'),
         }
-        const page = await audit.list({
-          ...filters,
-          since: timeOf(filters.since),
-          before: pageCursor(ctx, 'before') ?? Number.MAX_SAFE_INTEGER,
-          limit: limit + 1,
-        })
+        const page = await audit.list(
+          {
+            ...filters,
+            since: timeOf(filters.since),
+            before: pageCursor(ctx, 'before') ?? Number.MAX_SAFE_INTEGER,
+            limit: limit + 1,
+          },
+          ask(ctx),
+        )
         const shown = page.slice(0, limit)
         if (page.length > limit) {
           setNextLink(ctx, { ...filters, before: String(shown.at(-1)?.id ?? 0), n: String(limit) })

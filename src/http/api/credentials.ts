@@ -1,13 +1,14 @@
 import type { Credentials } from '../../auth/credentials.ts'
 import { badRequest } from '../../oci/errors.ts'
 import { pageByName } from '../pages.ts'
+import type { AskQuestion } from '../question-budget.ts'
 import { actorOf, param, type Route, type RouteContext } from '../route.ts'
 import { readFields } from './json-fields.ts'
 
 const PATH = '/api/v1/credentials'
 
 /** Creates, lists and revokes credentials. Only the response to the POST has the secret. */
-export function credentialRoutes(credentials: Credentials): Route[] {
+export function credentialRoutes(credentials: Credentials, ask: AskQuestion): Route[] {
   return [
     {
       method: 'POST',
@@ -25,10 +26,10 @@ export function credentialRoutes(credentials: Credentials): Route[] {
       method: 'GET',
       path: PATH,
       access: 'admin',
+      reads: 'question',
       async handle(ctx) {
-        ctx.body = {
-          credentials: await pageByName(ctx, (last, limit) => credentials.list(last, limit)),
-        }
+        const list = (last: string, limit: number) => credentials.list(last, limit, ask(ctx))
+        ctx.body = { credentials: await pageByName(ctx, list) }
       },
     },
     {

@@ -6,6 +6,7 @@ import type { JsonObject } from '../../unikernel/documents/json.ts'
 import { slsaProvenance } from '../../unikernel/documents/slsa.ts'
 import { spdx } from '../../unikernel/documents/spdx.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
+import type { AskQuestion } from '../question-budget.ts'
 import { param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { parseLookupReference } from '../v2/manifests.ts'
 import { selectorOf } from './images.ts'
@@ -25,6 +26,7 @@ const FORMATS: ReadonlyMap<string, Format> = new Map([
 /** Serves SBOMs and provenance of images, derived from their analyses. */
 export function documentRoutes(
   images: Images,
+  ask: AskQuestion,
   publicBaseUrl: (ctx: RouteContext) => string,
   version: string,
 ): Route[] {
@@ -33,9 +35,15 @@ export function documentRoutes(
       method: 'GET',
       path: '/api/v1/repositories/*repository/images/:reference/documents/:format',
       access: 'pull',
+      reads: 'question',
       async handle(ctx) {
         const format = formatOf(param(ctx, 'format'))
-        const details = await images.read(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
+        const details = await images.read(
+          ask(ctx),
+          viewOf(ctx),
+          parseLookupReference(ctx),
+          selectorOf(ctx),
+        )
         const { digest, mediaType, pushedAt, pushedBy, image } = details
         const { host, protocol } = new URL(publicBaseUrl(ctx))
         const document = format.write(image, {

@@ -43,6 +43,7 @@ export function eventRoutes(deps: EventRouteDeps, ask: AskQuestion): Route[] {
       method: 'GET',
       path: PATH,
       access: 'publicRead',
+      reads: 'question',
       async handle(ctx) {
         const request = readFeedRequest(ctx)
         const wantsStream = ctx.headers.accept?.includes('text/event-stream') === true

@@ -28,6 +28,7 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
     method,
     path: KERNEL,
     access: 'pull',
+    reads: 'rows',
     async handle(ctx) {
       const found = await images.find(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
       const { kernelDigest, kernelTitle, digest } = found
@@ -42,6 +43,7 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
       method: 'GET',
       path: IMAGES,
       access: 'pull',
+      reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
         const filter = filterOf(ctx)
@@ -56,8 +58,14 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
       method: 'GET',
       path: `${IMAGES}/:reference`,
       access: 'pull',
+      reads: 'question',
       async handle(ctx) {
-        const details = await images.read(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
+        const details = await images.read(
+          ask(ctx),
+          viewOf(ctx),
+          parseLookupReference(ctx),
+          selectorOf(ctx),
+        )
         ctx.body = imageDetails(repositoryOf(ctx), details)
       },
     },
@@ -65,11 +73,13 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
       method: 'GET',
       path: `${IMAGES}/:reference/compare/:other`,
       access: 'pull',
+      reads: 'question',
       async handle(ctx) {
         const selector = selectorOf(ctx)
         const view = viewOf(ctx)
-        const from = await images.read(view, parseLookupReference(ctx), selector)
-        const to = await images.read(view, parseLookupReference(ctx, 'other'), selector)
+        const db = ask(ctx)
+        const from = await images.read(db, view, parseLookupReference(ctx), selector)
+        const to = await images.read(db, view, parseLookupReference(ctx, 'other'), selector)
         ctx.body = {
           repository: repositoryOf(ctx),
           from: { digest: from.digest, tags: from.tags },
@@ -82,6 +92,7 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
       method: 'GET',
       path: '/api/v1/kernels/:digest',
       access: 'publicRead',
+      reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
         const digest = parseDigest(param(ctx, 'digest'))
@@ -96,6 +107,7 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
       method: 'GET',
       path: '/api/v1/inputs/:inputId',
       access: 'publicRead',
+      reads: 'question',
       async handle(ctx) {
         const inputId = param(ctx, 'inputId')
         if (!/^[0-9a-f]{64}$/.test(inputId))

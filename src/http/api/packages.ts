@@ -16,6 +16,7 @@ export function packageRoutes(search: PackageSearch, ask: AskQuestion): Route[] 
       method: 'GET',
       path: '/api/v1/packages/:ecosystem/:name',
       access: 'publicRead',
+      reads: 'question',
       async handle(ctx) {
         const ecosystem = ecosystemOf(param(ctx, 'ecosystem'))
         const name = nameOf(param(ctx, 'name'))

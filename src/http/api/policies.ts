@@ -1,12 +1,13 @@
 import type { TrustPolicies } from '../../auth/trust/policies.ts'
 import { pageByName } from '../pages.ts'
+import type { AskQuestion } from '../question-budget.ts'
 import { actorOf, param, type Route, type RouteContext } from '../route.ts'
 import { readFields } from './json-fields.ts'
 
 const PATH = '/api/v1/policies'
 
 /** Creates, lists, removes and tests trust policies. */
-export function policyRoutes(policies: TrustPolicies): Route[] {
+export function policyRoutes(policies: TrustPolicies, ask: AskQuestion): Route[] {
   return [
     {
       method: 'POST',
@@ -23,8 +24,10 @@ export function policyRoutes(policies: TrustPolicies): Route[] {
       method: 'GET',
       path: PATH,
       access: 'admin',
+      reads: 'question',
       async handle(ctx) {
-        ctx.body = { policies: await pageByName(ctx, (last, limit) => policies.list(last, limit)) }
+        const list = (last: string, limit: number) => policies.list(last, limit, ask(ctx))
+        ctx.body = { policies: await pageByName(ctx, list) }
       },
     },
     {
@@ -40,6 +43,7 @@ export function policyRoutes(policies: TrustPolicies): Route[] {
       method: 'GET',
       path: `${PATH}/:name`,
       access: 'admin',
+      reads: 'rows',
       async handle(ctx) {
         ctx.body = await policies.requireByName(param(ctx, 'name'))
       },

@@ -13,6 +13,7 @@ export function repositoryRoutes(repositories: Repositories): Route[] {
       method: 'GET',
       path: PATH,
       access: 'admin',
+      reads: 'rows',
       async handle(ctx) {
         ctx.body = await repositories.settings(repositoryOf(ctx))
       },

@@ -6,6 +6,7 @@ import { parseTag } from '../../oci/reference.ts'
 import type { TagHistory, TagPosition } from '../../registry/tag-history.ts'
 import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
 import { entityTag, parsePrecondition } from '../preconditions.ts'
+import type { AskQuestion } from '../question-budget.ts'
 import {
   actorOf,
   param,
@@ -24,11 +25,11 @@ const ANNOTATION = 'org.opencontainers.distribution.tag'
 const FILTERS = ['before', 'since', 'digest']
 
 /** Lists the history of a tag, and rolls it back. */
-export function tagRoutes(history: TagHistory): Route[] {
+export function tagRoutes(history: TagHistory, ask: AskQuestion): Route[] {
   const page = async (ctx: RouteContext) => {
     const limit = pageLimit(ctx, LIMIT)
     const tag = parseTag(param(ctx, 'tag'))
-    const found = await history.list(viewOf(ctx), tag, pageCursor(ctx), limit)
+    const found = await history.list(ask(ctx), viewOf(ctx), tag, pageCursor(ctx), limit)
     const last = found.items.at(-1)
     if (found.more && last !== undefined)
       setNextLink(ctx, { last: String(last.id), n: String(limit) })
@@ -39,6 +40,7 @@ export function tagRoutes(history: TagHistory): Route[] {
       method: 'GET',
       path: '/v2/*repository/_oci/tag-history/:tag',
       access: 'pull',
+      reads: 'question',
       async handle(ctx) {
         assertUnfiltered(ctx)
         const { positions } = await page(ctx)
@@ -54,6 +56,7 @@ export function tagRoutes(history: TagHistory): Route[] {
       method: 'GET',
       path: `${TAG}/history`,
       access: 'pull',
+      reads: 'question',
       async handle(ctx) {
         const { tag, positions } = await page(ctx)
         const repository = repositoryOf(ctx)

@@ -7,6 +7,7 @@ import {
 } from '../../webhooks/management/types.ts'
 import type { Webhooks } from '../../webhooks/management/webhooks.ts'
 import { pageByName, pageCursor, pageLimit, setNextLink } from '../pages.ts'
+import type { AskQuestion } from '../question-budget.ts'
 import { actorOf, param, queryOnce, type Route, type RouteContext } from '../route.ts'
 import { readFields, readOptionalFields } from './json-fields.ts'
 import { readWebhookChange, readWebhookRequest } from './webhook-fields.ts'
@@ -16,7 +17,7 @@ const WEBHOOK = `${WEBHOOKS}/:name`
 const DELIVERIES_PER_PAGE = 100
 
 /** Routes that manage webhooks. Only the responses to creation and rotation contain a secret. */
-export function webhookRoutes(webhooks: Webhooks): Route[] {
+export function webhookRoutes(webhooks: Webhooks, ask: AskQuestion): Route[] {
   return [
     {
       method: 'POST',
@@ -33,9 +34,11 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
       method: 'GET',
       path: WEBHOOKS,
       access: 'authenticated',
+      reads: 'question',
       async handle(ctx) {
         const requester = requesterOf(ctx)
-        const list = (last: string, limit: number) => webhooks.list(last, limit, requester)
+        const list = (last: string, limit: number) =>
+          webhooks.list(ask(ctx), last, limit, requester)
         ctx.body = { webhooks: await pageByName(ctx, list) }
       },
     },
@@ -43,6 +46,7 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
       method: 'GET',
       path: WEBHOOK,
       access: 'authenticated',
+      reads: 'rows',
       async handle(ctx) {
         ctx.body = await webhooks.read(param(ctx, 'name'), requesterOf(ctx))
       },
@@ -90,16 +94,17 @@ export function webhookRoutes(webhooks: Webhooks): Route[] {
 }
 
 /** Routes that list deliveries and send events again. */
-export function webhookDeliveryRoutes(deliveries: WebhookDeliveries): Route[] {
+export function webhookDeliveryRoutes(deliveries: WebhookDeliveries, ask: AskQuestion): Route[] {
   return [
     {
       method: 'GET',
       path: `${WEBHOOK}/deliveries`,
       access: 'authenticated',
+      reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, DELIVERIES_PER_PAGE)
         const query = { state: parseState(ctx), before: pageCursor(ctx), limit }
-        const page = await deliveries.list(param(ctx, 'name'), query, requesterOf(ctx))
+        const page = await deliveries.list(ask(ctx), param(ctx, 'name'), query, requesterOf(ctx))
         if (page.next !== null && limit > 0) {
           setNextLink(ctx, { state: query.state, last: String(page.next), n: String(limit) })
         }
@@ -110,9 +115,10 @@ export function webhookDeliveryRoutes(deliveries: WebhookDeliveries): Route[] {
       method: 'GET',
       path: `${WEBHOOK}/deliveries/:event`,
       access: 'authenticated',
+      reads: 'question',
       async handle(ctx) {
         const [name, event] = [param(ctx, 'name'), param(ctx, 'event')]
-        ctx.body = await deliveries.read(name, event, requesterOf(ctx))
+        ctx.body = await deliveries.read(ask(ctx), name, event, requesterOf(ctx))
       },
     },
     {

@@ -11,6 +11,7 @@ export function baseRoutes(): Route[] {
         method: 'GET',
         path,
         access: 'pull',
+        reads: 'nothing',
         handle(ctx) {
           ctx.body = {}
         },
@@ -21,6 +22,7 @@ export function baseRoutes(): Route[] {
         method: 'GET',
         path,
         access: 'pull',
+        reads: 'nothing',
         handle(ctx) {
           ctx.body = { extensions: [] }
         },

@@ -14,6 +14,7 @@ export function blobRoutes(blobs: Blobs): Route[] {
       method: 'HEAD',
       path: PATH,
       access: 'pull',
+      reads: 'rows',
       async handle(ctx) {
         const blob = await blobs.stat(viewOf(ctx), parseDigest(param(ctx, 'digest')))
         sendBlobHeaders(ctx, blob)
@@ -24,6 +25,7 @@ export function blobRoutes(blobs: Blobs): Route[] {
       method: 'GET',
       path: PATH,
       access: 'pull',
+      reads: 'rows',
       async handle(ctx) {
         const blob = await blobs.find(viewOf(ctx), parseDigest(param(ctx, 'digest')))
         await sendBlob(ctx, blob)

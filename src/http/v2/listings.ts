@@ -16,6 +16,7 @@ export function listingRoutes(listings: Listings, ask: AskQuestion): Route[] {
       method: 'GET',
       path: '/v2/*repository/tags/list',
       access: 'pull',
+      reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx)
         const last = queryOnce(ctx, 'last') ?? ''
@@ -29,6 +30,7 @@ export function listingRoutes(listings: Listings, ask: AskQuestion): Route[] {
       method: 'GET',
       path: '/v2/*repository/referrers/:digest',
       access: 'pull',
+      reads: 'question',
       async handle(ctx) {
         const subject = parseDigest(param(ctx, 'digest'))
         const artifactType = queryOnce(ctx, 'artifactType') || undefined
@@ -56,6 +58,7 @@ export function listingRoutes(listings: Listings, ask: AskQuestion): Route[] {
       method: 'GET',
       path: '/v2/_catalog',
       access: 'pull',
+      reads: 'question',
       scope: 'registry:catalog:*',
       async handle(ctx) {
         const limit = pageLimit(ctx, PAGE_LIMIT_MAX)

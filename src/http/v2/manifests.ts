@@ -19,6 +19,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       method: 'HEAD',
       path: PATH,
       access: 'pull',
+      reads: 'rows',
       async handle(ctx) {
         const manifest = await manifests.find(viewOf(ctx), parseLookupReference(ctx), {
           withBytes: false,
@@ -33,6 +34,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       method: 'GET',
       path: PATH,
       access: 'pull',
+      reads: 'rows',
       async handle(ctx) {
         const ifNoneMatch = ctx.headers['if-none-match']
         const manifest = await manifests.find(viewOf(ctx), parseLookupReference(ctx), {

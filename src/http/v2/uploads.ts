@@ -65,6 +65,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'GET',
       path: UPLOAD_PATH,
       access: 'push',
+      reads: 'rows',
       allowsExpiredToken: true,
       async handle(ctx) {
         acknowledge(ctx, 204, await uploads.status(uploadKey(ctx)))

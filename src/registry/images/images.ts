@@ -102,9 +102,14 @@ export class Images {
    * NAME_UNKNOWN, MANIFEST_UNKNOWN, NOT_FOUND when no unikernel matches, and REQUEST_INVALID with the
    * ways to select when several match.
    */
-  async find(view: View, reference: Reference, selector: KernelSelector): Promise<FoundImage> {
+  async find(
+    view: View,
+    reference: Reference,
+    selector: KernelSelector,
+    db: Queryable = this.#db,
+  ): Promise<FoundImage> {
     const name = reference.kind === 'tag' ? reference.tag : reference.digest
-    const { repositoryId, digest, images } = await findImages(this.#db, view, name)
+    const { repositoryId, digest, images } = await findImages(db, view, name)
     if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     if (digest === null) throw new RegistryError('MANIFEST_UNKNOWN', { reference: name })
     const [first, ...others] = images.filter((image) => isSelected(image, selector))
@@ -113,10 +118,15 @@ export class Images {
     return first
   }
 
-  /** Reads an image with its analysis. Throws as `find`. */
-  async read(view: View, reference: Reference, selector: KernelSelector): Promise<ImageDetails> {
-    const { id, digest } = await this.find(view, reference, selector)
-    const row = await findImageAnalyses(this.#db, id)
+  /** Reads an image with its analysis. `db` is the connection of the question. Throws as `find`. */
+  async read(
+    db: Queryable,
+    view: View,
+    reference: Reference,
+    selector: KernelSelector,
+  ): Promise<ImageDetails> {
+    const { id, digest } = await this.find(view, reference, selector, db)
+    const row = await findImageAnalyses(db, id)
     if (row === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
     const { mediaType, bytes, tags, pushedAt, pushedBy, analyses } = row
     const image = assembleImage(

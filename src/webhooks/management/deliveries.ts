@@ -52,24 +52,40 @@ export class WebhookDeliveries {
     this.#onDue = onDue
   }
 
-  /** Lists one page. Throws NOT_FOUND for a webhook that the requester may not manage. */
-  async list(name: string, query: DeliveryQuery, requester: Requester): Promise<DeliveryPage> {
-    const { id } = await requireWebhook(this.#db, name, requester)
+  /**
+   * Lists one page. `db` is the connection of the question. Throws NOT_FOUND for a webhook that the requester may not
+   * manage.
+   */
+  async list(
+    db: Queryable,
+    name: string,
+    query: DeliveryQuery,
+    requester: Requester,
+  ): Promise<DeliveryPage> {
+    const { id } = await requireWebhook(db, name, requester)
     const { limit, ...filter } = query
-    const rows = await listDeliveries(this.#db, id, filter, limit + 1)
+    const rows = await listDeliveries(db, id, filter, limit + 1)
     const shown = rows.slice(0, limit)
     const next = rows.length > limit ? (shown.at(-1)?.position ?? null) : null
     return {
-      deliveries: await this.#describe(shown.filter((row) => canReceive(requester, row))),
+      deliveries: await describe(
+        db,
+        shown.filter((row) => canReceive(requester, row)),
+      ),
       next,
     }
   }
 
-  /** Reads a delivery with its attempts. Throws NOT_FOUND. */
-  async read(name: string, event: string, requester: Requester): Promise<DeliveryDetail> {
-    const webhook = await requireWebhook(this.#db, name, requester)
-    const row = await requireDelivery(this.#db, webhook, event, requester)
-    const [delivery] = await this.#describe([row])
+  /** Reads a delivery with its attempts. `db` is the connection of the question. Throws NOT_FOUND. */
+  async read(
+    db: Queryable,
+    name: string,
+    event: string,
+    requester: Requester,
+  ): Promise<DeliveryDetail> {
+    const webhook = await requireWebhook(db, name, requester)
+    const row = await requireDelivery(db, webhook, event, requester)
+    const [delivery] = await describe(db, [row])
     if (delivery === undefined) throw noDelivery(name, event)
     return { ...delivery, attemptLog: row.attemptLog.map(attemptOf), body: row.body }
   }
@@ -109,17 +125,6 @@ export class WebhookDeliveries {
     })
   }
 
-  async #describe(rows: readonly DeliveryRow[]): Promise<Delivery[]> {
-    // The subject of an event about the registry is only in the event itself.
-    const others = rows.filter(({ repository }) => repository === null)
-    const positions = others.map(({ position }) => position)
-    const subjects =
-      positions.length === 0
-        ? new Map<number, string>()
-        : await listEventSubjects(this.#db, positions)
-    return rows.map((row) => deliveryOf(row, subjects.get(row.position) ?? ''))
-  }
-
   async #redelivering<T>(
     name: string,
     requester: Requester,
@@ -136,6 +141,15 @@ export class WebhookDeliveries {
     this.#onDue()
     return result
   }
+}
+
+async function describe(db: Queryable, rows: readonly DeliveryRow[]): Promise<Delivery[]> {
+  // The subject of an event about the registry is only in the event itself.
+  const others = rows.filter(({ repository }) => repository === null)
+  const positions = others.map(({ position }) => position)
+  const subjects =
+    positions.length === 0 ? new Map<number, string>() : await listEventSubjects(db, positions)
+  return rows.map((row) => deliveryOf(row, subjects.get(row.position) ?? ''))
 }
 
 /**

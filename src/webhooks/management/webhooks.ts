@@ -1,7 +1,7 @@
 import { assertName } from '../../auth/credentials.ts'
 import type { MasterKey } from '../../auth/master-key.ts'
 import { recordChange } from '../../db/auth/audit.ts'
-import type { Database, Transaction } from '../../db/database.ts'
+import type { Database, Queryable, Transaction } from '../../db/database.ts'
 import { appendEvents } from '../../db/events/outbox.ts'
 import { retryDeliveriesNow } from '../../db/webhooks/deliveries.ts'
 import { clearWebhookFailures } from '../../db/webhooks/health.ts'
@@ -104,14 +104,22 @@ export class Webhooks {
     return { ...webhookView(row, secrets), secret: currentSigningSecret(secrets) }
   }
 
-  /** Lists the webhooks that the requester may manage and whose names sort after `last`, ordered by name. */
-  async list(last: string, limit: number, requester: Requester): Promise<WebhookView[]> {
+  /**
+   * Lists the webhooks that the requester may manage and whose names sort after `last`, ordered by name. `db` is the
+   * connection of the question.
+   */
+  async list(
+    db: Queryable,
+    last: string,
+    limit: number,
+    requester: Requester,
+  ): Promise<WebhookView[]> {
     const pageSize = requester.grants === null ? limit : LISTED_AT_ONCE
     const found: WebhookRow[] = []
     let after: string | undefined = last
     // Ends after WEBHOOKS_MAX rows: a page that is not full is the last.
     while (after !== undefined && found.length < limit) {
-      const rows: WebhookRow[] = await listWebhooks(this.#db, after, pageSize)
+      const rows: WebhookRow[] = await listWebhooks(db, after, pageSize)
       found.push(...rows.filter((row) => canManage(requester, row)))
       after = rows.length < pageSize ? undefined : rows.at(-1)?.name
     }

@@ -1,0 +1,139 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { Server } from 'node:http'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { Database } from '../../src/db/database.ts'
+import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
+import { digestOf } from '../support/digest.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { pathOfRoute, ROUTES } from './route-paths.ts'
+
+const REPOSITORY = 'mine/www'
+const { input_id: INPUTS } = expectedOf('hello-key-2')
+/** The start of a reader in the feed is one row, for any reader. */
+const FEED_STATE = /^select .* from feed$/s
+
+type Sent = { readonly url: string; readonly statement: string }
+
+let registry: TestRegistry
+let image: string
+let kernel: string
+let event: string
+/** Statements on the connections of the registry, with the request that sent them. */
+const sent: Sent[] = []
+
+beforeAll(async () => {
+  const requests = new AsyncLocalStorage<string>()
+  const server = Server.prototype as { emit(name: string, ...rest: unknown[]): boolean }
+  const { emit } = server
+  vi.spyOn(server, 'emit').mockImplementation(function (this: Server, name, ...rest) {
+    const run = () => Reflect.apply(emit, this, [name, ...rest]) as boolean
+    const [request] = rest as [{ readonly url: string }]
+    return name === 'request' ? requests.run(request.url, run) : run()
+  })
+  const { query, transaction } = Database.prototype
+  const record = (statement: string) => {
+    const url = requests.getStore()
+    if (url !== undefined) sent.push({ url, statement })
+  }
+  vi.spyOn(Database.prototype, 'query').mockImplementation(function (this: Database, text, values) {
+    record(text)
+    return Reflect.apply(query, this, [text, values])
+  })
+  vi.spyOn(Database.prototype, 'transaction').mockImplementation(function (this: Database, work) {
+    record('begin')
+    return Reflect.apply(transaction, this, [work])
+  })
+  registry = await startRegistry()
+  await post('/api/v1/webhooks', {
+    name: 'deploy',
+    url: 'https://receiver.example/hook',
+    repositories: ['mine/**'],
+    paused: true,
+  })
+  image = await pushBuild(registry, REPOSITORY, 'v1', 'hello-key-2')
+  const details = await registry.request(`/api/v1/repositories/${REPOSITORY}/images/v1`)
+  kernel = ((await details.json()) as { kernel: { digest: string } }).kernel.digest
+  const deliveries = async () => {
+    const answer = await registry.request('/api/v1/webhooks/deploy/deliveries')
+    return ((await answer.json()) as { deliveries: { event: string }[] }).deliveries
+  }
+  event = await vi.waitFor(async () => {
+    const [delivery] = await deliveries()
+    if (delivery === undefined) throw new Error('there is no delivery yet')
+    return delivery.event
+  })
+})
+afterAll(async () => {
+  await registry.close()
+  vi.restoreAllMocks()
+})
+
+async function post(path: string, body: object): Promise<void> {
+  const headers = { 'content-type': 'application/json' }
+  const answer = await registry.request(path, {
+    method: 'POST',
+    headers,
+    body: JSON.stringify(body),
+  })
+  expect(answer.status).toBe(201)
+}
+
+/** Returns a path of the route that has an answer. */
+function answeredPath(pattern: string): string {
+  const path = pattern
+    .replace('/webhooks/:name', '/webhooks/deploy')
+    .replace(':event', event)
+    .replace(/:(?:reference|other|tag)$/, 'v1')
+    .replace(/:(?:reference|other|tag)\//g, 'v1/')
+    .replace(':inputId', INPUTS)
+    .replace('/:ecosystem/:name', '/opam/bigstringaf')
+  const digest = pattern.includes('/kernels/') ? kernel : image
+  return pathOfRoute(path, REPOSITORY).replace(digestOf('missing'), digest)
+}
+
+const readRoutes = ROUTES.flatMap((route) => ('reads' in route ? [route] : []))
+
+describe('every route that reads', () => {
+  it('declares what it reads', () => {
+    const reading = ROUTES.filter(({ method }) => method === 'GET' || method === 'HEAD')
+    expect(reading).toEqual(readRoutes)
+    expect(readRoutes.length).toBeGreaterThan(30)
+    for (const { reads } of readRoutes) expect(['nothing', 'rows', 'question']).toContain(reads)
+  })
+
+  it('is a question when its answer is a list', () => {
+    for (const { path, reads } of readRoutes) {
+      const last = path.split('/').at(-1) ?? ''
+      const isList = /^(?:.*s|list|_catalog|history|audit|:ecosystem)$/.test(last)
+      const others = [
+        '/metrics',
+        '/.well-known/jwks.json',
+        '/api/v1/repositories/*repository/settings',
+      ]
+      if (isList && !others.includes(path)) expect([path, reads]).toEqual([path, 'question'])
+    }
+  })
+})
+
+describe('a question', () => {
+  it.each(readRoutes.filter(({ reads }) => reads === 'question').map(({ path }) => path))(
+    'runs no statement on the connections of the registry: %s',
+    async (pattern) => {
+      const path = answeredPath(pattern)
+      // The first request finds the credential.
+      expect([path, (await registry.request(path)).status]).toEqual([path, 200])
+      sent.length = 0
+      expect((await registry.request(path)).status).toBe(200)
+      const own = sent.filter(({ url, statement }) => url === path && !FEED_STATE.test(statement))
+      expect(own).toEqual([])
+    },
+  )
+
+  it('is the only kind of request that the test above sees without statements', async () => {
+    const path = `/v2/${REPOSITORY}/tags/list`
+    sent.length = 0
+    await registry.request(`/v2/${REPOSITORY}/manifests/v1`)
+    await registry.request(path)
+    expect(sent.map(({ url }) => url)).toEqual([`/v2/${REPOSITORY}/manifests/v1`])
+  })
+})
