@@ -59,7 +59,7 @@ export const SETTINGS = [
     name: 'ROOKERY_WEBHOOK_ALLOW_NETWORKS',
     default: '',
     description:
-      'Internal addresses or networks, separated by commas, to which webhooks may be sent, also over http',
+      'Internal addresses or networks, separated by commas, to which webhooks of all owners may be sent, also over http; only administrators read the responses',
   },
   {
     name: 'ROOKERY_WEBHOOK_AUDIENCES',

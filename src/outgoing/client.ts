@@ -1,13 +1,27 @@
 import { lookup } from 'node:dns/promises'
 import { isIP, type LookupFunction } from 'node:net'
-import { buildConnector, Client, type Dispatcher, type Pool } from 'undici'
-import { ConnectionPools, isConnectionClosed } from './connection-pools.ts'
-import { Guard, type GuardOptions, OutgoingRefusedError } from './guard.ts'
+import { buildConnector, Client, type Dispatcher } from 'undici'
+import {
+  type ConnectionPool,
+  ConnectionPools,
+  type Destination,
+  isConnectionClosed,
+} from './connection-pools.ts'
+import { Guard, type GuardOptions, literalOf, OutgoingRefusedError } from './guard.ts'
 
 /** A request without a response. The message is one line, without path and query. */
 export class OutgoingFailedError extends Error {
   override readonly name = 'OutgoingFailedError'
+  /** True unless only public addresses were contacted: the message says something about an internal server. */
+  readonly isInternal: boolean
+
+  constructor(message: string, { isInternal }: Destination, options?: ErrorOptions) {
+    super(message, options)
+    this.isInternal = isInternal
+  }
 }
+
+const NOTHING_CONTACTED: Destination = { isInternal: true }
 
 /** Resolves a host name to all its addresses. */
 export type Resolve = (name: string) => Promise<readonly string[]>
@@ -44,6 +58,8 @@ export type OutgoingResponse = {
   readonly body: Buffer
   /** True when the body was longer. */
   readonly truncated: boolean
+  /** True when the response may be from an internal server. */
+  readonly isInternal: boolean
 }
 
 const CONNECT_MILLISECONDS_MAX = 5_000
@@ -77,7 +93,7 @@ export class GuardedClient {
       this.#pools = new ConnectionPools({
         keepAliveMilliseconds,
         headerBytesMax: HEADER_BYTES_MAX,
-        connectorFor: (url) => this.#connectorFor(url),
+        connectorFor: (url, destination) => this.#connectorFor(url, destination),
       })
     }
   }
@@ -93,37 +109,44 @@ export class GuardedClient {
    */
   async assertHostAllowed(text: string): Promise<void> {
     const url = this.#guard.parse(text)
-    if (isIP(url.hostname.replace(/^\[|\]$/g, '')) !== 0) return
-    try {
-      await this.#find(url, url.hostname)
-    } catch (error) {
-      throw failure(url, error)
+    if (literalOf(url) === undefined) {
+      await this.#find(url, url.hostname, { isInternal: false })
     }
   }
 
   /** Sends a request. Throws OutgoingRefusedError when the guard refuses it, and otherwise OutgoingFailedError. */
   async request(text: string, request: OutgoingRequest = {}): Promise<OutgoingResponse> {
     const url = this.#guard.parse(text)
-    if (this.#closed)
-      throw new OutgoingFailedError(`no request to ${url.origin}: the server is shutting down`)
+    if (this.#closed) {
+      throw new OutgoingFailedError(
+        `no request to ${url.origin}: the server is shutting down`,
+        NOTHING_CONTACTED,
+      )
+    }
+    const pooled = request.pool === undefined ? undefined : this.#pools?.find(request.pool, url)
+    const destination = pooled?.destination ?? { isInternal: false }
+    const literal = literalOf(url)
+    if (literal !== undefined) destination.isInternal = this.#guard.isInternal(literal)
     const controller = new AbortController()
     this.#inFlight.add(controller)
     const seconds = this.#requestMilliseconds / 1000
     const timer = setTimeout(() => {
-      controller.abort(new OutgoingFailedError(`${url.origin} took longer than ${seconds} s`))
+      const message = `${url.origin} took longer than ${seconds} s`
+      controller.abort(new OutgoingFailedError(message, destination))
     }, this.#requestMilliseconds)
     const abort = () => {
-      controller.abort(new OutgoingFailedError(`the request to ${url.origin} was aborted`))
+      const message = `the request to ${url.origin} was aborted`
+      controller.abort(new OutgoingFailedError(message, destination))
     }
     request.signal?.addEventListener('abort', abort, { once: true })
     if (request.signal?.aborted) abort()
     const { signal } = controller
     try {
-      return request.pool === undefined || this.#pools === undefined
-        ? await this.#requestAlone(url, request, signal)
-        : await this.#requestFromPool(this.#pools.find(request.pool, url), url, request, signal)
+      return pooled === undefined
+        ? await this.#requestAlone(url, request, destination, signal)
+        : await this.#requestFromPool(pooled, url, request, signal)
     } catch (error) {
-      throw failure(url, signal.aborted ? signal.reason : error)
+      throw failure(url, signal.aborted ? signal.reason : error, destination)
     } finally {
       clearTimeout(timer)
       request.signal?.removeEventListener('abort', abort)
@@ -136,13 +159,20 @@ export class GuardedClient {
     this.#closed = true
     for (const controller of this.#inFlight) {
       controller.abort(
-        new OutgoingFailedError('the request was aborted: the server is shutting down'),
+        new OutgoingFailedError(
+          'the request was aborted: the server is shutting down',
+          NOTHING_CONTACTED,
+        ),
       )
     }
     this.#pools?.close()
   }
 
-  #connectorFor(url: URL, signal?: AbortSignal): buildConnector.connector {
+  #connectorFor(
+    url: URL,
+    destination: Destination,
+    signal?: AbortSignal,
+  ): buildConnector.connector {
     return buildConnector({
       // Explicit, so that no environment variable turns it off.
       rejectUnauthorized: true,
@@ -150,7 +180,7 @@ export class GuardedClient {
       maxCachedSessions: 0,
       autoSelectFamily: true,
       autoSelectFamilyAttemptTimeout: ADDRESS_MILLISECONDS_MAX,
-      lookup: this.#lookupFor(url),
+      lookup: this.#lookupFor(url, destination),
       // Also aborts a look-up or a handshake; the client alone would wait for it.
       ...(signal === undefined ? {} : { signal }),
     })
@@ -159,11 +189,13 @@ export class GuardedClient {
   async #requestAlone(
     url: URL,
     request: OutgoingRequest,
+    destination: Destination,
     signal: AbortSignal,
   ): Promise<OutgoingResponse> {
-    const client = this.#connectTo(url, signal)
+    const client = this.#connectTo(url, destination, signal)
     try {
-      return await readResponse(url, request, await send(client, url, request, signal))
+      const answer = await send(client, url, request, signal)
+      return await readResponse(url, request, answer, destination)
     } finally {
       await client.destroy()
     }
@@ -174,7 +206,7 @@ export class GuardedClient {
    * read the first request, so it can get a request twice.
    */
   async #requestFromPool(
-    pool: Pool,
+    { pool, destination }: ConnectionPool,
     url: URL,
     request: OutgoingRequest,
     signal: AbortSignal,
@@ -185,14 +217,14 @@ export class GuardedClient {
       answer = await send(pool, url, request, signal)
     } catch (error) {
       if (!mayReuse || signal.aborted || !isConnectionClosed(error)) throw error
-      return this.#requestAlone(url, request, signal)
+      return this.#requestAlone(url, request, destination, signal)
     }
-    return readResponse(url, request, answer)
+    return readResponse(url, request, answer, destination)
   }
 
-  #connectTo(url: URL, signal: AbortSignal): Client {
+  #connectTo(url: URL, destination: Destination, signal: AbortSignal): Client {
     return new Client(url.origin, {
-      connect: this.#connectorFor(url, signal),
+      connect: this.#connectorFor(url, destination, signal),
       maxHeaderSize: HEADER_BYTES_MAX,
       pipelining: 0,
       // The limit of the whole request covers these.
@@ -201,18 +233,26 @@ export class GuardedClient {
     })
   }
 
-  async #find(url: URL, name: string) {
-    const addresses = await this.#resolve(name)
-    if (addresses.length === 0) throw new OutgoingFailedError(`${url.origin} has no address`)
-    return this.#guard
-      .permitted(url, addresses)
-      .map((address) => ({ address, family: isIP(address) }))
+  /** Resolves a name to the permitted addresses, and notes in `destination` whether one is internal. */
+  async #find(url: URL, name: string, destination: Destination) {
+    let addresses: readonly string[]
+    try {
+      addresses = await this.#resolve(name)
+    } catch (error) {
+      throw failure(url, error, NOTHING_CONTACTED)
+    }
+    if (addresses.length === 0) {
+      throw new OutgoingFailedError(`${url.origin} has no address`, NOTHING_CONTACTED)
+    }
+    const permitted = this.#guard.permitted(url, addresses)
+    if (permitted.some((address) => this.#guard.isInternal(address))) destination.isInternal = true
+    return permitted.map((address) => ({ address, family: isIP(address) }))
   }
 
   /** Resolves and checks a host once per connection, so the checked address is the connected one. Not called for an address. */
-  #lookupFor(url: URL): LookupFunction {
+  #lookupFor(url: URL, destination: Destination): LookupFunction {
     return (name, options, callback) => {
-      this.#find(url, name).then(
+      this.#find(url, name, destination).then(
         (found) => {
           const [first] = found
           if (options.all || first === undefined) callback(null, found)
@@ -238,21 +278,27 @@ async function send(
 async function readResponse(
   url: URL,
   { bytesMax = BODY_BYTES_MAX, oversize }: OutgoingRequest,
-  { statusCode, headers, body }: Dispatcher.ResponseData,
+  { statusCode: status, headers, body }: Dispatcher.ResponseData,
+  destination: Destination,
 ): Promise<OutgoingResponse> {
   // A stream that is left early emits an error, which is not a failure here.
   body.on('error', () => {})
   const chunks: Buffer[] = []
+  const responseOf = (truncated: boolean): OutgoingResponse => {
+    const { isInternal } = destination
+    return { status, headers, body: Buffer.concat(chunks), truncated, isInternal }
+  }
   let left = bytesMax
   try {
     for await (const chunk of body) {
       const bytes = Buffer.from(chunk)
       if (bytes.length > left) {
         if (oversize !== 'truncate') {
-          throw new OutgoingFailedError(`${url.origin} answered with more than ${bytesMax} bytes`)
+          const message = `${url.origin} answered with more than ${bytesMax} bytes`
+          throw new OutgoingFailedError(message, destination)
         }
         chunks.push(bytes.subarray(0, left))
-        return answerOf(statusCode, headers, chunks, true)
+        return responseOf(true)
       }
       left -= bytes.length
       chunks.push(bytes)
@@ -260,25 +306,15 @@ async function readResponse(
   } catch (error) {
     // A caller that accepts a truncated body has its response with the status.
     if (oversize !== 'truncate') throw error
-    return answerOf(statusCode, headers, chunks, true)
+    return responseOf(true)
   }
-  return answerOf(statusCode, headers, chunks, false)
+  return responseOf(false)
 }
 
-function answerOf(
-  status: number,
-  headers: OutgoingResponse['headers'],
-  chunks: readonly Buffer[],
-  truncated: boolean,
-): OutgoingResponse {
-  return { status, headers, body: Buffer.concat(chunks), truncated }
-}
-
-function failure(url: URL, error: unknown): Error {
+function failure(url: URL, error: unknown, destination: Destination): Error {
   if (error instanceof OutgoingRefusedError || error instanceof OutgoingFailedError) return error
-  return new OutgoingFailedError(`${url.origin} did not answer: ${reasonOf(error)}`, {
-    cause: error,
-  })
+  const message = `${url.origin} did not answer: ${reasonOf(error)}`
+  return new OutgoingFailedError(message, destination, { cause: error })
 }
 
 /** The error of several failed addresses has no message, only the errors of each. */

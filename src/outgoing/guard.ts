@@ -6,10 +6,18 @@ import {
   parseAddress,
   parseNetwork,
 } from '../networks/networks.ts'
+import { isBlockedPort } from './blocked-ports.ts'
 
 /** The guard refused a request. The message is one line, with the rule. */
 export class OutgoingRefusedError extends Error {
   override readonly name = 'OutgoingRefusedError'
+  /** True when the message has an internal address that the URL does not have. */
+  readonly isInternal: boolean
+
+  constructor(message: string, isInternal = false) {
+    super(message)
+    this.isInternal = isInternal
+  }
 }
 
 export type GuardOptions = {
@@ -56,6 +64,11 @@ export class Guard {
     if (url.hostname === '' || url.hostname.endsWith('.')) {
       throw new OutgoingRefusedError(`${url.origin} must have a host that does not end with a dot`)
     }
+    if (isBlockedPort(Number(url.port))) {
+      throw new OutgoingRefusedError(
+        `${url.origin} has a port that browsers block, because other protocols use it: use another port, such as 443 or 8443`,
+      )
+    }
     if (url.protocol === 'http:' && this.#allowed.length === 0) throw this.#plain(url)
     const literal = literalOf(url)
     if (literal !== undefined) this.permitted(url, [literal])
@@ -70,17 +83,26 @@ export class Guard {
     if (permitted.length > 0) return permitted
     const refused = addresses.find((address) => !isPublic(address))
     if (refused === undefined) throw this.#plain(url)
-    const subject =
-      refused === literalOf(url)
-        ? `${url.origin} is`
-        : `${url.origin} resolves to ${refused}, which is`
+    const isLiteral = refused === literalOf(url)
+    const subject = isLiteral
+      ? `${url.origin} is`
+      : `${url.origin} resolves to ${refused}, which is`
     throw new OutgoingRefusedError(
       `${subject} neither a public address nor in an allowed network${this.#hint}`,
+      !isLiteral,
     )
   }
 
+  /** Returns true unless an address is public and in no allowed network. */
+  isInternal(address: string): boolean {
+    return !isPublic(address) || this.#isAllowed(address)
+  }
+
   #permits(url: URL, address: string): boolean {
-    if (url.protocol === 'https:' && isPublic(address)) return true
+    return (url.protocol === 'https:' && isPublic(address)) || this.#isAllowed(address)
+  }
+
+  #isAllowed(address: string): boolean {
     const parsed = parseAddressWithoutZone(address)
     return parsed !== undefined && this.#allowed.some((network) => isInNetwork(parsed, network))
   }
@@ -93,7 +115,7 @@ export class Guard {
 }
 
 /** Returns the host if it is an address; the URL parser has normalized it. */
-function literalOf({ hostname }: URL): string | undefined {
+export function literalOf({ hostname }: URL): string | undefined {
   const address = hostname.replace(/^\[|\]$/g, '')
   return parseAddress(address) === undefined ? undefined : address
 }

@@ -73,7 +73,7 @@ describe('a credential that is revoked after the door', () => {
     })
     expect(pushed.status).toBe(201)
     const json = { 'content-type': 'application/json' }
-    const hook = { name: 'hook', url: 'http://127.0.0.1:9/', repositories: ['**'] }
+    const hook = { name: 'hook', url: 'http://127.0.0.1:4/', repositories: ['**'] }
     const post = (path: string, body: object) =>
       registry.request(path, { method: 'POST', headers: json, body: JSON.stringify(body) })
     expect((await post('/api/v1/webhooks', hook)).status).toBe(201)

@@ -152,8 +152,8 @@ it('a refusal names the problem and the setting for operators, in one line', asy
   expect((await outcome(client, 'https://issuer.example/a?b=c')).message).toBe(
     'https://issuer.example resolves to 10.1.2.3, which is neither a public address nor in an allowed network; ALLOWED may name it',
   )
-  expect((await outcome(client, 'https://127.0.0.1:1/')).message).toBe(
-    'https://127.0.0.1:1 is neither a public address nor in an allowed network; ALLOWED may name it',
+  expect((await outcome(client, 'https://127.0.0.1:4/')).message).toBe(
+    'https://127.0.0.1:4 is neither a public address nor in an allowed network; ALLOWED may name it',
   )
   expect((await outcome(client, 'http://issuer.example/')).message).toContain('use https')
 })

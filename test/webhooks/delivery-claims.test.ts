@@ -87,6 +87,7 @@ it('a result without the lease changes nothing but the log', async () => {
     requestHeaders: {},
     responseHeaders: {},
     responseBody: '',
+    isInternal: false,
   }
   const failed = { state: 'failed', roundAttempts: 13, delaySeconds: 0, attempt } as const
   await settleDeliveries(fixture.db, [{ ...slow, ...failed }])

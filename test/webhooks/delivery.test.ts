@@ -348,8 +348,8 @@ describe('a webhook', () => {
 
   it('in a network that is not allowed receives nothing, and the log has the reason', async () => {
     const repository = newRepository()
-    const { name } = await createWebhook(registry, 'http://127.0.0.1:1/', repository, tagUpdates)
-    await client.query(`update webhooks set url = 'http://127.0.0.2:1/' where name = $1`, [name])
+    const { name } = await createWebhook(registry, 'http://127.0.0.1:4/', repository, tagUpdates)
+    await client.query(`update webhooks set url = 'http://127.0.0.2:4/' where name = $1`, [name])
     await client.query('update webhook_changes set count = count + 1')
     await pushImage(registry, repository, 'live')
     await expect

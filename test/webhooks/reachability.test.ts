@@ -15,7 +15,7 @@ beforeAll(async () => {
 afterAll(() => registry.close())
 
 it('a server logs at its start which webhooks its network guard blocks', async () => {
-  const blocked = await createWebhook(registry, 'http://127.0.0.1:9/hook?key=secret', 'a/*')
+  const blocked = await createWebhook(registry, 'http://127.0.0.1:4/hook?key=secret', 'a/*')
   await createWebhook(registry, 'https://192.0.66.7/hook', 'a/*')
   await createWebhook(registry, 'https://name-that-is-nowhere.invalid/hook', 'a/*')
   const lines: string[] = []
@@ -34,7 +34,7 @@ it('a server logs at its start which webhooks its network guard blocks', async (
     await expect.poll(() => warnings().length, { timeout: 30_000 }).toBe(1)
     expect(JSON.parse(warnings()[0] ?? '')).toMatchObject({
       webhook: blocked.name,
-      problem: expect.stringMatching(/^http:\/\/127\.0\.0\.1:9 .*ROOKERY_WEBHOOK_ALLOW_NETWORKS/),
+      problem: expect.stringMatching(/^http:\/\/127\.0\.0\.1:4 .*ROOKERY_WEBHOOK_ALLOW_NETWORKS/),
     })
     expect(warnings()[0]).not.toContain('secret')
   } finally {

@@ -242,7 +242,7 @@ it.each([
   'http://10.1.2.3/hook',
   'http://169.254.169.254/latest/meta-data',
   'https://[::1]/hook',
-  'http://localhost:1/hook',
+  'http://localhost:4/hook',
 ])('nothing is sent to %s, and the log has the reason', async (url) => {
   const webhook = await fixture.webhook({ url })
   const event = await fixture.event([webhook])

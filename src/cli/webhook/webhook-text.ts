@@ -164,10 +164,12 @@ function attemptLines({
   error,
   request,
   response,
+  hidden,
 }: DeliveryAttempt): string[] {
   return [
     `${utcText(at)}  ${answerText(status, error)}, after ${milliseconds} ms`,
     ...headerLines('>', request.headers),
+    ...(hidden && status !== null ? ['only administrators see responses of internal servers'] : []),
     ...(response === null ? [] : headerLines('<', response.headers)),
     ...(response === null || response.body === ''
       ? []

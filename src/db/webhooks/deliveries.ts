@@ -35,6 +35,8 @@ export type DeliveryRow = {
   /** Status and error of the last attempt. */
   readonly status: number | null
   readonly error: string | null
+  /** See AttemptRow. */
+  readonly isInternal: boolean
 }
 
 /** One request of a delivery, without secrets, and the response. */
@@ -47,6 +49,8 @@ export type AttemptRow = {
   readonly requestHeaders: Readonly<Record<string, string>>
   readonly responseHeaders: Readonly<Record<string, string>> | null
   readonly responseBody: string | null
+  /** True when response and error may be about an internal server: only administrators see them. */
+  readonly isInternal: boolean
 }
 
 const DELIVERY_COLUMNS = `d.event_position as position, e.event_id as "eventId", e.type,
@@ -61,12 +65,12 @@ export async function listDeliveries(
   limit: number,
 ): Promise<DeliveryRow[]> {
   const { rows } = await db.query<DeliveryRow>(
-    `select ${DELIVERY_COLUMNS}, a.status, a.error
+    `select ${DELIVERY_COLUMNS}, a.status, a.error, coalesce(a.internal, true) as "isInternal"
        from deliveries d
        join events e on e.position = d.event_position
        left join repositories r on r.id = e.repository_id
        left join lateral (
-            select status, error
+            select status, error, internal
               from delivery_attempts
              where webhook_id = d.webhook_id
                and event_position = d.event_position
@@ -106,7 +110,8 @@ export async function findDelivery(
   if (row === undefined) return undefined
   const { rows: attemptLog } = await db.query<AttemptRow>(
     `select at, milliseconds, status, error, request_headers as "requestHeaders",
-            response_headers as "responseHeaders", response_body as "responseBody"
+            response_headers as "responseHeaders", response_body as "responseBody",
+            coalesce(internal, true) as "isInternal"
        from delivery_attempts
       where webhook_id = $1
         and event_position = $2
@@ -115,7 +120,13 @@ export async function findDelivery(
     [webhookId, row.position, ATTEMPTS_SHOWN_MAX],
   )
   const last = attemptLog[0]
-  return { ...row, status: last?.status ?? null, error: last?.error ?? null, attemptLog }
+  return {
+    ...row,
+    status: last?.status ?? null,
+    error: last?.error ?? null,
+    isInternal: last?.isInternal ?? true,
+    attemptLog,
+  }
 }
 
 /** Makes a delivery due again, with a new round of attempts. */

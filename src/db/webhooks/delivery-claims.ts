@@ -213,13 +213,14 @@ export async function settleDeliveries(
        returning d.webhook_id, d.event_position, d.attempts, r.attempt
      )
      insert into delivery_attempts (webhook_id, event_position, attempt, at, milliseconds, status,
-                                    error, request_headers, response_headers, response_body)
+                                    error, request_headers, response_headers, response_body, internal)
      select s.webhook_id, s.event_position, s.attempts, a.at, a.milliseconds, a.status, a.error,
-            a."requestHeaders", a."responseHeaders", a."responseBody"
+            a."requestHeaders", a."responseHeaders", a."responseBody", a."isInternal"
        from settled s
       cross join lateral json_to_record(s.attempt) as a (
               at timestamptz, milliseconds integer, status integer, error text,
-              "requestHeaders" jsonb, "responseHeaders" jsonb, "responseBody" text)
+              "requestHeaders" jsonb, "responseHeaders" jsonb, "responseBody" text,
+              "isInternal" boolean)
       where s.attempt is not null`,
     [JSON.stringify(results)],
   )

@@ -9,6 +9,7 @@ import {
 } from '../../db/webhooks/health.ts'
 import { disableWebhook, incrementWebhookChangeCount } from '../../db/webhooks/webhooks.ts'
 import type { DisabledReason } from '../../events/event.ts'
+import { errorForOwner } from '../internal-responses.ts'
 import type { Webhook } from '../webhook.ts'
 import type { AttemptResult } from './send.ts'
 
@@ -79,7 +80,7 @@ export class CircuitBreaker {
       await this.disable(
         webhook,
         'failing',
-        `every delivery failed for ${days} days; the last error: ${result.error}`,
+        `every delivery failed for ${days} days; the last error: ${errorForOwner(result)}`,
       )
     }
   }

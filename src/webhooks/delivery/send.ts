@@ -5,7 +5,12 @@ import type { ClaimedDelivery } from '../../db/webhooks/delivery-claims.ts'
 import { CLOUD_EVENT_TYPE } from '../../events/cloud-event.ts'
 import { DOCKER_EVENTS_TYPE, renderDockerEnvelope } from '../../events/docker-envelope.ts'
 import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
-import type { GuardedClient, OutgoingResponse } from '../../outgoing/client.ts'
+import {
+  type GuardedClient,
+  OutgoingFailedError,
+  type OutgoingResponse,
+} from '../../outgoing/client.ts'
+import { OutgoingRefusedError } from '../../outgoing/guard.ts'
 import { signedHeaders } from '../signature.ts'
 import type { Webhook } from '../webhook.ts'
 
@@ -39,7 +44,7 @@ export async function send(
   const started = performance.now()
   let headers: Record<string, string> = {}
   const done = (
-    outcome: Pick<AttemptResult, 'outcome' | 'error'>,
+    outcome: Pick<AttemptResult, 'outcome' | 'error' | 'isInternal'>,
     response: OutgoingResponse | undefined,
   ): AttemptResult => ({
     ...outcome,
@@ -70,10 +75,13 @@ export async function send(
       pool: String(webhook.id),
       signal,
     })
-    return done(outcomeOf(response), response)
+    const { isInternal } = response
+    return done({ ...outcomeOf(response), isInternal }, response)
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
-    return done({ outcome: 'failed', error: oneLine(message) }, undefined)
+    const isOutgoing = error instanceof OutgoingRefusedError || error instanceof OutgoingFailedError
+    const isInternal = isOutgoing && error.isInternal
+    return done({ outcome: 'failed', error: oneLine(message), isInternal }, undefined)
   }
 }
 

@@ -13,6 +13,7 @@ import type { WebhookRow } from '../../db/webhooks/webhooks.ts'
 import { formatCursor } from '../../events/cursor.ts'
 import { notFound, type RegistryError } from '../../oci/errors.ts'
 import { canReceive } from '../event-access.ts'
+import { errorForOwner } from '../internal-responses.ts'
 import { requireLockedWebhook, requireWebhook } from './authorization.ts'
 import { resolveRedeliveryRange } from './redelivery-range.ts'
 import {
@@ -71,6 +72,7 @@ export class WebhookDeliveries {
       deliveries: await describe(
         db,
         shown.filter((row) => canReceive(requester, row)),
+        requester,
       ),
       next,
     }
@@ -85,9 +87,13 @@ export class WebhookDeliveries {
   ): Promise<DeliveryDetail> {
     const webhook = await requireWebhook(db, name, requester)
     const row = await requireDelivery(db, webhook, event, requester)
-    const [delivery] = await describe(db, [row])
+    const [delivery] = await describe(db, [row], requester)
     if (delivery === undefined) throw noDelivery(name, event)
-    return { ...delivery, attemptLog: row.attemptLog.map(attemptOf), body: row.body }
+    return {
+      ...delivery,
+      attemptLog: row.attemptLog.map((one) => attemptOf(one, requester)),
+      body: row.body,
+    }
   }
 
   /** Sends one event again, with the same id. Throws NOT_FOUND. */
@@ -143,13 +149,17 @@ export class WebhookDeliveries {
   }
 }
 
-async function describe(db: Queryable, rows: readonly DeliveryRow[]): Promise<Delivery[]> {
+async function describe(
+  db: Queryable,
+  rows: readonly DeliveryRow[],
+  requester: Requester,
+): Promise<Delivery[]> {
   // The subject of an event about the registry is only in the event itself.
   const others = rows.filter(({ repository }) => repository === null)
   const positions = others.map(({ position }) => position)
   const subjects =
     positions.length === 0 ? new Map<number, string>() : await listEventSubjects(db, positions)
-  return rows.map((row) => deliveryOf(row, subjects.get(row.position) ?? ''))
+  return rows.map((row) => deliveryOf(row, subjects.get(row.position) ?? '', requester))
 }
 
 /**
@@ -178,7 +188,7 @@ function parseStates(texts: readonly string[] | undefined): readonly DeliverySta
   return DELIVERY_STATES.filter((state) => texts.includes(state))
 }
 
-function deliveryOf(row: DeliveryRow, subject: string): Delivery {
+function deliveryOf(row: DeliveryRow, subject: string, requester: Requester): Delivery {
   return {
     event: row.eventId,
     type: row.type,
@@ -187,7 +197,7 @@ function deliveryOf(row: DeliveryRow, subject: string): Delivery {
     state: row.state,
     attempts: row.attempts,
     status: row.status,
-    error: row.error,
+    error: isAdministrator(requester) ? row.error : errorForOwner(row),
     dueAt: row.state === 'pending' ? row.dueAt.toISOString() : null,
     finishedAt: row.finishedAt === null ? null : row.finishedAt.toISOString(),
   }
@@ -199,17 +209,23 @@ function subjectOf({ repository, tag, digest }: DeliveryRow): string | undefined
   return tag === null ? `${repository}@${digest}` : `${repository}:${tag}`
 }
 
-function attemptOf(row: AttemptRow): DeliveryAttempt {
+function attemptOf(row: AttemptRow, requester: Requester): DeliveryAttempt {
   const { responseHeaders, responseBody } = row
+  const hidden = row.isInternal && !isAdministrator(requester)
+  const hasResponse = responseHeaders !== null && !hidden
   return {
     at: row.at.toISOString(),
     milliseconds: row.milliseconds,
     status: row.status,
-    error: row.error,
+    error: hidden ? errorForOwner(row) : row.error,
     request: { headers: row.requestHeaders },
-    response:
-      responseHeaders === null ? null : { headers: responseHeaders, body: responseBody ?? '' },
+    response: hasResponse ? { headers: responseHeaders, body: responseBody ?? '' } : null,
+    hidden,
   }
+}
+
+function isAdministrator({ grants }: Requester): boolean {
+  return grants === null
 }
 
 function noDelivery(name: string, event: string): RegistryError {

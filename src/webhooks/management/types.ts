@@ -133,6 +133,8 @@ export type DeliveryAttempt = {
     readonly headers: Readonly<Record<string, string>>
     readonly body: string
   } | null
+  /** True when the server is internal: only administrators read its response, and why it gave none. */
+  readonly hidden: boolean
 }
 
 /** A delivery with its attempts, newest first, and the body of its event. */
