@@ -33,6 +33,8 @@ export type CallerIdentity = {
   readonly origin: string | undefined
   /** `jti` of the token, if the caller presented one. */
   readonly tokenId: string | undefined
+  /** `kid` of the key that signed the token. */
+  readonly keyId: string | undefined
   readonly scheme: 'basic' | 'bearer'
 }
 

@@ -46,10 +46,10 @@ export class AuditLog {
 
   /**
    * Writes an entry before it resolves, so that the audited action may then be acknowledged. Throws UNAUTHORIZED
-   * when the right of its actor was revoked.
+   * when the right of its actor, or the key `keyId` that signed its token, was revoked.
    */
-  async record(entry: NewAuditEntry): Promise<void> {
-    await addAllowedEntry(this.#db, completeEntry(entry))
+  async record(entry: NewAuditEntry, keyId: string | undefined): Promise<void> {
+    await addAllowedEntry(this.#db, completeEntry(entry), keyId ?? null)
   }
 
   /** Queues a refusal, which is written soon. A caller that repeats it causes one more entry each minute. */

@@ -229,9 +229,9 @@ function adminCaller(
   actor: string,
   origin: string | undefined,
   scheme: 'basic' | 'bearer',
-  tokenId?: string,
+  token?: Pick<VerifiedToken, 'tokenId' | 'kid'>,
 ): Caller {
-  return { kind: 'admin', actor, origin, tokenId, scheme }
+  return { kind: 'admin', actor, origin, tokenId: token?.tokenId, keyId: token?.kid, scheme }
 }
 
 /** Unreadable networks match no address. */
@@ -252,6 +252,7 @@ function authenticationOfCredential(
           actor: row.name,
           origin,
           tokenId: undefined,
+          keyId: undefined,
           scheme,
           grants: [grantOf(row)],
           expiredAt: undefined,
@@ -274,12 +275,13 @@ function authenticationOfToken(token: VerifiedToken): CachedAuthentication {
     subject === ''
       ? { kind: 'anonymous', hasToken: true }
       : isAdmin
-        ? adminCaller(subject, origin, 'bearer', tokenId)
+        ? adminCaller(subject, origin, 'bearer', token)
         : {
             kind: 'holder',
             actor: subject,
             origin,
             tokenId,
+            keyId: token.kid,
             scheme: 'bearer',
             grants: grantsOf(access),
             expiredAt: undefined,

@@ -13,7 +13,11 @@ import {
 } from '../db/auth/signing-keys.ts'
 import type { Database, Transaction } from '../db/database.ts'
 import { unavailable } from '../oci/errors.ts'
-import { KEY_ACTIVATION_SECONDS, KEY_RETIRING_SECONDS } from './lifetimes.ts'
+import {
+  KEY_ACTIVATION_SECONDS,
+  KEY_RETIRING_SECONDS,
+  REVOCATION_KEPT_SECONDS,
+} from './lifetimes.ts'
 import { type MasterKey, MasterKeyError } from './master-key.ts'
 
 export type { SigningAlgorithm }
@@ -181,7 +185,7 @@ export async function rotateSigningKeys(
   const key = await makeKey(algorithm, masterKey)
   await db.transaction(async (tx: Transaction) => {
     await lockSigningKeys(tx)
-    if (atOnce) await removeSigningKeys(tx)
+    if (atOnce) await removeSigningKeys(tx, REVOCATION_KEPT_SECONDS)
     await addSigningKey(tx, key, atOnce ? 0 : KEY_ACTIVATION_SECONDS, KEY_RETIRING_SECONDS)
     const detail = `${algorithm} ${key.kid}${atOnce ? ', all others removed' : ''}`
     await recordChange(tx, actor, { action: 'rotate-keys', detail })

@@ -100,6 +100,7 @@ export class TokenIssuer {
       actor,
       origin,
       tokenId: undefined,
+      keyId: undefined,
       scheme: 'bearer',
       grants,
       expiredAt: undefined,
@@ -135,7 +136,7 @@ export class TokenIssuer {
     )
     // Tokens for anonymous callers are not audited: they identify nobody.
     if (caller.kind !== 'anonymous') {
-      await audit.record({
+      const entry = {
         ...identity,
         action: 'mint',
         decision: 'allowed',
@@ -143,7 +144,8 @@ export class TokenIssuer {
         address: request.address,
         requestId: request.requestId,
         detail: detailOf(access),
-      })
+      } as const
+      await audit.record(entry, caller.keyId)
     }
     return { ...minted, access, refreshToken: undefined }
   }

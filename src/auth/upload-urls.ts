@@ -46,9 +46,9 @@ export async function createUploadUrl(
     throw badRequest(`an upload URL lives for 1 to ${UPLOAD_URL_SECONDS_MAX} seconds`)
   }
   const secret = generateSecret('uploadUrl')
-  const { name, origin, tokenId } = actor
+  const { name, origin, tokenId, keyId } = actor
   const expiresAt = await db.transaction(async (tx) => {
-    const row = { repository, tag, actor: name, origin, tokenId, networks: networks ?? null }
+    const row = { repository, tag, actor: name, origin, tokenId, keyId, networks: networks ?? null }
     const added = await addUploadUrl(tx, row, hashSecret(secret), seconds)
     const detail = `${auditName(added)}, until ${timeText(added.expiresAt)}`
     await recordChange(tx, actor, { action: 'create-upload-url', repository, tags: [tag], detail })
@@ -104,7 +104,8 @@ export class UploadUrls {
       if (!(await countUploadUrlAttempt(this.#options.db, row.id, UPLOAD_URL_ATTEMPTS_MAX))) {
         throw uploadUrlGone(`was attempted ${UPLOAD_URL_ATTEMPTS_MAX} times: request another one`)
       }
-      const actor = { name: row.actor, origin: row.origin, tokenId: row.tokenId, ...request }
+      const { origin, tokenId, keyId } = row
+      const actor = { name: row.actor, origin, tokenId, keyId, ...request }
       return await push({
         repository: row.repository,
         tag: row.tag,

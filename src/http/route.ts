@@ -75,8 +75,8 @@ export function viewOf(ctx: RouteContext): View {
 export function actorOf(ctx: RouteContext): Actor {
   const { caller, address, requestId } = ctx.state
   if (caller.kind === 'anonymous') throw new Error('the route let an anonymous caller write')
-  const { actor: name, origin = null, tokenId = null } = caller
-  return { name, origin, tokenId, address, requestId }
+  const { actor: name, origin = null, tokenId = null, keyId = null } = caller
+  return { name, origin, tokenId, keyId, address, requestId }
 }
 
 /** Returns a query parameter that may be given once. Throws QUERY_INVALID. */

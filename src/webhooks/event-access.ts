@@ -12,7 +12,8 @@ export function canReceive(
 ): boolean {
   if (grants === null || type === 'webhook.ping' || visibility === 'public') return true
   if (repository === null) return false
-  const holder = { kind: 'holder', actor: '', origin: undefined, tokenId: undefined } as const
+  const from = { origin: undefined, tokenId: undefined, keyId: undefined }
+  const holder = { kind: 'holder', actor: '', ...from } as const
   const caller = { ...holder, scheme: 'basic', grants, expiredAt: undefined } as const
   return allows(caller, 'pull', repository)
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
-import { basic, makeCredential, sql } from '../auth/credentials-client.ts'
+import { basic, makeCredential, openTokenMinter, sql } from '../auth/credentials-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
@@ -56,16 +56,34 @@ const COUNTED = `select (select count(*) from repositories) as repositories,
   (select string_agg(visibility || immutable_tags::text, ',' order by id) from repositories) as settings,
   (select count(*) from audit where decision = 'allowed') as changes`
 
-describe('a credential that is revoked after the door', () => {
-  it('writes nothing on any route', async () => {
+const ADMIN_ACCESS = [{ type: 'registry', name: 'admin', actions: ['*'] }] as const
+
+/** Rights of an administrator, and the subject whose revocation ends them. */
+const ADMINS = {
+  credential: async () => {
+    const { authorization, origin, name } = await newCredential({ kind: 'admin' })
+    return { authorization, subject: origin, name }
+  },
+  key: async () => {
+    const minter = await openTokenMinter(registry)
+    const name = 'of-a-token'
+    const { token } = await minter.tokens.mint({ subject: name, access: [...ADMIN_ACCESS] }, 300)
+    await minter.close()
+    const { kid } = JSON.parse(Buffer.from(token.split('.')[0] ?? '', 'base64url').toString())
+    return { authorization: `Bearer ${token}`, subject: `key:${kid}`, name }
+  },
+}
+
+describe('a right that is revoked after the door', () => {
+  it.each(['credential', 'key'] as const)('writes nothing on any route: a %s', async (kind) => {
     const put = (reference: string, body: string) =>
       registry.request(`/v2/a/b/manifests/${reference}`, {
         method: 'PUT',
         headers: { 'content-type': MANIFEST },
         body,
       })
-    expect((await put('v1', manifestOf('one'))).status).toBe(201)
-    expect((await put('v1', manifestOf('two'))).status).toBe(201)
+    expect((await put('v1', manifestOf(`one ${kind}`))).status).toBe(201)
+    expect((await put('v1', manifestOf(`two ${kind}`))).status).toBe(201)
     const pushed = await registry.request(`/v2/a/b/blobs/uploads/?digest=${digestOf('layer')}`, {
       method: 'POST',
       headers: { 'content-type': 'application/octet-stream' },
@@ -73,17 +91,17 @@ describe('a credential that is revoked after the door', () => {
     })
     expect(pushed.status).toBe(201)
     const json = { 'content-type': 'application/json' }
-    const hook = { name: 'hook', url: 'http://127.0.0.1:4/', repositories: ['**'] }
+    const hook = { name: `hook-${kind}`, url: 'http://127.0.0.1:4/', repositories: ['**'] }
     const post = (path: string, body: object) =>
       registry.request(path, { method: 'POST', headers: json, body: JSON.stringify(body) })
     expect((await post('/api/v1/webhooks', hook)).status).toBe(201)
-    const test = await post('/api/v1/webhooks/hook/test', {})
+    const test = await post(`/api/v1/webhooks/${hook.name}/test`, {})
     const { event } = (await test.json()) as { event: string }
     await expect
       .poll(async () => (await sql(registry, 'select 1 from deliveries')).length)
       .toBeGreaterThan(0)
     const policy = {
-      name: 'ci',
+      name: `ci-${kind}`,
       issuer: 'https://ci.example.org',
       audience: 'rookery',
       conditions: { sub: 'repo:acme/kernel:main' },
@@ -92,13 +110,13 @@ describe('a credential that is revoked after the door', () => {
     }
     expect((await post('/api/v1/policies', policy)).status).toBe(201)
     const other = await newCredential({ repositories: ['x'], actions: ['pull'] })
-    const { authorization, origin, name } = await newCredential({ kind: 'admin' })
+    const { authorization, subject, name } = await ADMINS[kind]()
     const started = await registry.anonymous('/v2/a/b/blobs/uploads/', {
       method: 'POST',
       headers: { authorization },
     })
     const upload = started.headers.get('location') ?? ''
-    await revokeUnnoticed(origin)
+    await revokeUnnoticed(subject)
     const before = await sql(registry, COUNTED)
 
     const form = new FormData()
@@ -115,7 +133,7 @@ describe('a credential that is revoked after the door', () => {
       'POST /api/v1/credentials': ['/api/v1/credentials', { name: 'backdoor', kind: 'admin' }],
       'DELETE /api/v1/credentials/:name': [`/api/v1/credentials/${other.name}`],
       'POST /api/v1/policies': ['/api/v1/policies', { ...policy, name: 'other' }],
-      'DELETE /api/v1/policies/:name': ['/api/v1/policies/ci'],
+      'DELETE /api/v1/policies/:name': [`/api/v1/policies/${policy.name}`],
       'DELETE /api/v1/tokens/:id': ['/api/v1/tokens/7a6b4bd5-1fc4-4ad4-9a4b-5d10e8bd1d46'],
       'PUT /api/v1/repositories/*repository/settings': [
         '/api/v1/repositories/a/b/settings',
@@ -131,16 +149,19 @@ describe('a credential that is revoked after the door', () => {
         {},
       ],
       'POST /api/v1/webhooks': ['/api/v1/webhooks', { ...hook, name: 'spy' }],
-      'PATCH /api/v1/webhooks/:name': ['/api/v1/webhooks/hook', { paused: true }],
-      'DELETE /api/v1/webhooks/:name': ['/api/v1/webhooks/hook'],
-      'POST /api/v1/webhooks/:name/rotate-secret': ['/api/v1/webhooks/hook/rotate-secret', {}],
-      'POST /api/v1/webhooks/:name/test': ['/api/v1/webhooks/hook/test', {}],
+      'PATCH /api/v1/webhooks/:name': [`/api/v1/webhooks/${hook.name}`, { paused: true }],
+      'DELETE /api/v1/webhooks/:name': [`/api/v1/webhooks/${hook.name}`],
+      'POST /api/v1/webhooks/:name/rotate-secret': [
+        `/api/v1/webhooks/${hook.name}/rotate-secret`,
+        {},
+      ],
+      'POST /api/v1/webhooks/:name/test': [`/api/v1/webhooks/${hook.name}/test`, {}],
       'POST /api/v1/webhooks/:name/deliveries/:event/redeliver': [
-        `/api/v1/webhooks/hook/deliveries/${event}/redeliver`,
+        `/api/v1/webhooks/${hook.name}/deliveries/${event}/redeliver`,
         {},
       ],
       'POST /api/v1/webhooks/:name/redeliver': [
-        '/api/v1/webhooks/hook/redeliver',
+        `/api/v1/webhooks/${hook.name}/redeliver`,
         { after: new Date(Date.now() - 3_600_000).toISOString() },
       ],
     }

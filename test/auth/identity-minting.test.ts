@@ -10,7 +10,14 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { basic, bearer, claimsOf, openTokenMinter } from './credentials-client.ts'
 
 const AUDIENCE = 'https://deploy.example'
-const ACTOR = { name: 'test', origin: null, tokenId: null, address: null, requestId: null }
+const ACTOR = {
+  name: 'test',
+  origin: null,
+  tokenId: null,
+  keyId: null,
+  address: null,
+  requestId: null,
+}
 
 let registry: TestRegistry
 let base: string

@@ -110,7 +110,14 @@ describe('the master key', () => {
       connectionsMax: 1,
       onIdleError: () => {},
     })
-    const actor = { name: 'operator', origin: null, tokenId: null, address: null, requestId: null }
+    const actor = {
+      name: 'operator',
+      origin: null,
+      tokenId: null,
+      keyId: null,
+      address: null,
+      requestId: null,
+    }
     const kid = await rotateSigningKeys(db, await openMasterKey(file, true), 'EdDSA', true, actor)
     await db.query(`select 1`)
     await db.close()

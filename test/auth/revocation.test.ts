@@ -124,7 +124,14 @@ describe('on every replica', () => {
   })
 
   describe('keys are rotated while all replicas run', () => {
-    const actor = { name: 'operator', origin: null, tokenId: null, address: null, requestId: null }
+    const actor = {
+      name: 'operator',
+      origin: null,
+      tokenId: null,
+      keyId: null,
+      address: null,
+      requestId: null,
+    }
     const kidOf = (token: string) =>
       JSON.parse(Buffer.from(token.split('.')[0] ?? '', 'base64url').toString()).kid as string
     const admin = () => basic('admin', registry.password)

@@ -18,6 +18,7 @@ const IDENTITY = {
   actor: 'builder',
   origin: 'credential:7',
   tokenId: undefined,
+  keyId: undefined,
   scheme: 'basic',
 } as const
 

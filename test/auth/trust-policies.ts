@@ -11,6 +11,7 @@ export const ACTOR = {
   name: 'tester',
   origin: null,
   tokenId: null,
+  keyId: null,
   address: null,
   requestId: null,
 }

@@ -16,6 +16,7 @@ export const OPERATOR: Actor = {
   name: 'operator',
   origin: null,
   tokenId: null,
+  keyId: null,
   address: null,
   requestId: null,
 }

@@ -156,14 +156,15 @@ async function mint(
   const tokens = await openTokens(state, config)
   const minted = await tokens.mint(claims, seconds)
   // The audit log has it before anybody has the token.
-  await auditOf(state).record({
+  const entry = {
     action: 'mint',
     decision: 'allowed',
     actor: OPERATOR.name,
     origin: claims.origin ?? null,
     tokenId: minted.tokenId,
     detail: `for ${claims.subject}, ${seconds} s: ${claims.access.map(entryText).join('; ')}`,
-  })
+  } as const
+  await auditOf(state).record(entry, undefined)
   return minted
 }
 

@@ -1,7 +1,12 @@
 import type { Queryable, Transaction } from '../database.ts'
 
 /** The rights of an actor, which a revocation ends. */
-export type Rights = Pick<Actor, 'origin' | 'tokenId'>
+export type Rights = Pick<Actor, 'origin' | 'tokenId' | 'keyId'>
+
+/** Returns the arguments of `assert_unrevoked`. */
+export function rightsValues({ origin, tokenId, keyId }: Rights): (string | null)[] {
+  return [origin, tokenId, keyId]
+}
 
 /** The actor of a change, with the data that the audit log records. */
 export type Actor = {
@@ -9,6 +14,8 @@ export type Actor = {
   /** See `CallerIdentity.origin` in `auth`. */
   readonly origin: string | null
   readonly tokenId: string | null
+  /** The key that signed the token. */
+  readonly keyId: string | null
   /** Null for a command of the operator. */
   readonly address: string | null
   readonly requestId: string | null
@@ -55,14 +62,14 @@ export type AuditedChange = Pick<AuditEntry, 'action'> &
 
 /**
  * Writes the entry of a change, in the transaction of the change. Throws UNAUTHORIZED when the actor's
- * credential, policy or token was revoked: until the transaction ends, a revocation waits.
+ * credential, policy, token or its signing key was revoked: until the transaction ends, a revocation waits.
  */
 export async function recordChange(
   tx: Transaction,
   actor: Actor,
   change: AuditedChange,
 ): Promise<void> {
-  const { name, ...rest } = actor
+  const { name, keyId, ...rest } = actor
   const entry: AuditEntry = {
     repository: null,
     tags: null,
@@ -73,15 +80,23 @@ export async function recordChange(
     decision: 'allowed',
     ...change,
   }
-  await addAllowedEntry(tx, entry)
+  await addAllowedEntry(tx, entry, keyId)
 }
 
-/** Writes an entry. Throws UNAUTHORIZED when its actor's credential, policy or token was revoked. */
-export async function addAllowedEntry(db: Queryable, entry: AuditEntry): Promise<void> {
-  await db.query(`${INSERT_ENTRIES}, assert_unrevoked($2, $3)`, [
+/**
+ * Writes an entry. Throws UNAUTHORIZED when its actor's credential, policy or token, or the key that signed the
+ * token, was revoked.
+ */
+export async function addAllowedEntry(
+  db: Queryable,
+  entry: AuditEntry,
+  keyId: string | null,
+): Promise<void> {
+  await db.query(`${INSERT_ENTRIES}, assert_unrevoked($2, $3, $4)`, [
     JSON.stringify([entry]),
     entry.origin,
     entry.tokenId,
+    keyId,
   ])
 }
 

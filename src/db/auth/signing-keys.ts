@@ -65,9 +65,22 @@ export async function addSigningKey(
   )
 }
 
-/** Removes every key: no token that they signed is trusted from now on. */
-export async function removeSigningKeys(tx: Transaction): Promise<void> {
-  await tx.query('delete from signing_keys')
+/**
+ * Removes every key: no token that they signed is trusted from now on. Their revocations wait for the writes that were
+ * faster, and refuse the others.
+ */
+export async function removeSigningKeys(tx: Transaction, keepSeconds: number): Promise<void> {
+  await tx.query(
+    `with removed as (
+       delete from signing_keys
+       returning kid
+     )
+     insert into revocations (subject, expires_at)
+     select 'key:' || kid, now() + make_interval(secs => $1)
+       from removed
+         on conflict (subject) do nothing`,
+    [keepSeconds],
+  )
 }
 
 /** Removes keys that are no longer trusted. */

@@ -10,6 +10,8 @@ export type NewUploadUrl = {
   readonly origin: string | null
   /** The token that created the URL. */
   readonly tokenId: string | null
+  /** The key that signed that token. */
+  readonly keyId: string | null
   /** The networks from which it may be used. Null: from anywhere. */
   readonly networks: readonly string[] | null
 }
@@ -23,9 +25,9 @@ export async function addUploadUrl(
 ): Promise<{ id: number; expiresAt: Date }> {
   const { rows } = await db.query<{ id: number; expiresAt: Date }>(
     `insert into upload_urls
-            (secret_sha256, repository, tag, actor, origin, token_id, networks, expires_at)
-     values ($1, $2, $3, $4, $5, $6, $7, least(
-              now() + make_interval(secs => $8),
+            (secret_sha256, repository, tag, actor, origin, token_id, key_id, networks, expires_at)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, least(
+              now() + make_interval(secs => $9),
               (select expires_at from credentials where 'credential:' || id = $5)
             ))
      returning id, expires_at as "expiresAt"`,
@@ -36,6 +38,7 @@ export async function addUploadUrl(
       uploadUrl.actor,
       uploadUrl.origin,
       uploadUrl.tokenId,
+      uploadUrl.keyId,
       uploadUrl.networks,
       seconds,
     ],
@@ -50,7 +53,7 @@ export type UploadUrlRow = NewUploadUrl & {
   readonly expiresAt: Date
   readonly isExpired: boolean
   readonly usedAt: Date | null
-  /** True when the token, credential or policy that it came from was revoked. */
+  /** True when the token, its signing key, or the credential or policy that it came from was revoked. */
   readonly isRevoked: boolean
 }
 
@@ -60,13 +63,14 @@ export async function findUploadUrl(
   secretSha256: Buffer,
 ): Promise<UploadUrlRow | undefined> {
   const { rows } = await db.query<UploadUrlRow>(
-    `select u.id, u.repository, u.tag, u.actor, u.origin, u.token_id as "tokenId", u.networks,
+    `select u.id, u.repository, u.tag, u.actor, u.origin, u.token_id as "tokenId",
+            u.key_id as "keyId", u.networks,
             u.expires_at as "expiresAt", u.expires_at <= now() as "isExpired",
             u.used_at as "usedAt",
             exists (
               select 1
                 from revocations
-               where subject in (u.origin, 'token:' || u.token_id)
+               where subject in (u.origin, 'token:' || u.token_id, 'key:' || u.key_id)
             ) as "isRevoked"
        from upload_urls u
       where u.secret_sha256 = $1`,
@@ -111,7 +115,11 @@ export async function markUploadUrlUsed(
         and not exists (
           select 1
             from revocations
-           where subject in (upload_urls.origin, 'token:' || upload_urls.token_id)
+           where subject in (
+             upload_urls.origin,
+             'token:' || upload_urls.token_id,
+             'key:' || upload_urls.key_id
+           )
         )
      returning id`,
     [id, digest],

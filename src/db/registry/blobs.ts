@@ -1,7 +1,7 @@
 import { Batcher } from '../../async/batcher.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
-import type { Rights } from '../auth/audit.ts'
+import { type Rights, rightsValues } from '../auth/audit.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
 import {
@@ -102,7 +102,7 @@ export async function mountBlob(
   const { rows } = await db.query<{ id: number }>(
     `with ${ENSURE_REPOSITORY}, source as (
        select b.id
-         from blobs b, assert_unrevoked($6, $7)
+         from blobs b, assert_unrevoked($6, $7, $8)
         where b.digest = $3
           and exists (
             select 1
@@ -130,15 +130,7 @@ export async function mountBlob(
      )
      select id
        from touched`,
-    [
-      target.repository,
-      target.visibility,
-      digest,
-      from ?? null,
-      visible,
-      rights.origin,
-      rights.tokenId,
-    ],
+    [target.repository, target.visibility, digest, from ?? null, visible, ...rightsValues(rights)],
   )
   return rows.length > 0
 }

@@ -164,7 +164,7 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
        insert into audit
               (action, decision, actor, origin, token_id, address, request_id, repository, tags, digest)
        select 'push', 'allowed', $8, $11, $12, $13, $14, $15, $16::text[], $2
-         from assert_unrevoked($11, $12)
+         from assert_unrevoked($11, $12, $18)
      ), child_edges as (
        insert into manifest_children (manifest_id, digest)
        select put.id, c.digest
@@ -197,6 +197,7 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
       manifest.repository,
       manifest.tags,
       manifest.analyzerVersion,
+      manifest.actor.keyId,
     ],
   )
   const row = rows[0]

@@ -1,6 +1,6 @@
 import type { Algorithm, Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
-import type { Actor, Rights } from '../auth/audit.ts'
+import { type Actor, type Rights, rightsValues } from '../auth/audit.ts'
 import type { Queryable } from '../database.ts'
 import {
   DELETION_LEASE_SECONDS,
@@ -47,8 +47,8 @@ export async function createUpload(
     `with ${ENSURE_REPOSITORY}
      insert into uploads (id, repository_id, actor, algorithm, stage, expires_at)
      select $3, repository.id, $4, $5, $6, now() + make_interval(secs => $7)
-       from repository, set_config('synchronous_commit', 'off', true), assert_unrevoked($8, $9),
-            assert_open_uploads_below($10, $4)`,
+       from repository, set_config('synchronous_commit', 'off', true), assert_unrevoked($8, $9, $10),
+            assert_open_uploads_below($11, $4)`,
     [
       upload.repository,
       visibility,
@@ -57,8 +57,7 @@ export async function createUpload(
       upload.algorithm,
       JSON.stringify(upload.stage),
       lifetimeSeconds,
-      upload.actor.origin,
-      upload.actor.tokenId,
+      ...rightsValues(upload.actor),
       OPEN_UPLOADS_MAX,
     ],
   )
@@ -105,7 +104,7 @@ export async function claimUpload(
        select u.id, u.size, u.algorithm, u.stage,
               u.lease is not null as leased,
               u.lease is null or u.lease_until < now() as free
-         from uploads u, assert_unrevoked($9, $10)
+         from uploads u, assert_unrevoked($9, $10, $11)
         where u.id = $1
           and u.actor = $3
           and u.expires_at > now()
@@ -138,8 +137,7 @@ export async function claimUpload(
       start ?? null,
       digest ?? null,
       key.startedBefore ?? null,
-      key.actor.origin,
-      key.actor.tokenId,
+      ...rightsValues(key.actor),
     ],
   )
   return rows[0]
@@ -159,11 +157,11 @@ export async function renewLease(
   const { rows } = await db.query<{ id: string }>(
     `update uploads
         set lease_until = now() + make_interval(secs => $3)
-       from assert_unrevoked($4, $5)
+       from assert_unrevoked($4, $5, $6)
       where id = $1
         and lease = $2
      returning id`,
-    [id, lease, leaseSeconds, rights.origin, rights.tokenId],
+    [id, lease, leaseSeconds, ...rightsValues(rights)],
   )
   return rows.length > 0
 }
@@ -187,7 +185,7 @@ export async function advanceUpload(
             lease = null,
             lease_until = null,
             expires_at = now() + make_interval(secs => $5)
-       from assert_unrevoked($6, $7)
+       from assert_unrevoked($6, $7, $8)
       where id = $1
         and lease = $2
      returning id`,
@@ -197,8 +195,7 @@ export async function advanceUpload(
       progress.size,
       JSON.stringify(progress.stage),
       lifetimeSeconds,
-      rights.origin,
-      rights.tokenId,
+      ...rightsValues(rights),
     ],
   )
   return rows.length > 0
@@ -263,7 +260,7 @@ export async function finishUpload(
   const { rows } = await db.query<FinishedUpload>(
     `with finished as (
        delete from uploads
-        using assert_unrevoked($7, $8)
+        using assert_unrevoked($7, $8, $9)
         where id = $1
           and lease = $2
        returning id, repository_id, needs_cleanup
@@ -301,8 +298,7 @@ export async function finishUpload(
       blob.size,
       blob.storageKey,
       DELETION_LEASE_SECONDS,
-      rights.origin,
-      rights.tokenId,
+      ...rightsValues(rights),
     ],
   )
   return rows[0]
