@@ -54,7 +54,9 @@ export async function buildAuth(
   })
   const client = createIssuerClient(config)
   cleanup.defer(() => client.close())
-  const policies = new TrustPolicies({ db, client })
+  // The revocation is stored; when this read fails, the refresh loop reads it again.
+  const onRevoked = () => revocations.refresh().catch(() => {})
+  const policies = new TrustPolicies({ db, client, onRevoked })
   const tokenIssuer = new TokenIssuer({
     db,
     tokens,
@@ -63,8 +65,6 @@ export async function buildAuth(
     tokenSeconds: config.tokenSeconds,
     exchange: (identityToken) => policies.exchange(identityToken),
   })
-  // The revocation is stored; when this read fails, the refresh loop reads it again.
-  const onRevoked = () => revocations.refresh().catch(() => {})
   const credentials = new Credentials(db, onRevoked)
   const revokedTokens = new TokenRevocations(db, onRevoked)
   const uploadUrls = new UploadUrls({ db, authenticator, audit })

@@ -85,6 +85,8 @@ export type TrustPoliciesOptions = {
   readonly client: GuardedClient
   /** Milliseconds since the epoch. */
   readonly now?: () => number
+  /** Applies a revocation in this process at once. Other replicas read it within seconds. */
+  readonly onRevoked?: () => Promise<void>
 }
 
 /** Longest lifetime of an access token that came from an identity token. */
@@ -102,12 +104,14 @@ export class TrustPolicies {
   readonly #client: GuardedClient
   readonly #keys: IssuerKeys
   readonly #now: () => number
+  readonly #onRevoked: () => Promise<void>
 
-  constructor({ db, client, now = Date.now }: TrustPoliciesOptions) {
+  constructor({ db, client, now = Date.now, onRevoked = async () => {} }: TrustPoliciesOptions) {
     this.#db = db
     this.#client = client
     this.#keys = new IssuerKeys(client, now)
     this.#now = now
+    this.#onRevoked = onRevoked
   }
 
   /** Creates a policy. Throws REQUEST_INVALID, and CONFLICT for a name that is in use. */
@@ -150,6 +154,7 @@ export class TrustPolicies {
       if (!(await removeTrustPolicy(tx, storable(name), REVOCATION_KEPT_SECONDS)))
         throwNotFound(name)
     })
+    await this.#onRevoked()
   }
 
   /**

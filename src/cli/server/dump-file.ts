@@ -24,6 +24,7 @@ const BLOBS_A_PAGE = 100
  *
  *     {"rookery":"database","version":1,"takenAt":"…","migrations":["0001-…"]}
  *     blobs {"id":1,"digest":"sha256:…",…}          one line per row, after its table
+ *     sequences {"name":"blobs_id_seq","value":7}   the last identity that was given out
  *     end 1234                                      the number of rows
  *
  * The file is written aside, synced, and moved into place.

@@ -4,10 +4,10 @@ import { errnoOf } from '../../async/errno.ts'
 import type { Database } from '../../db/database.ts'
 import {
   clearFirstStart,
+  type DumpRow,
   finishLoad,
   isEmptyRegistry,
   loadRows,
-  type TableName,
 } from '../../db/maintenance/dump.ts'
 import { listAppliedMigrations, listMigrationFiles, migrate } from '../../db/migrations.ts'
 import { copyBlobs } from '../../registry/maintenance/copy.ts'
@@ -105,7 +105,7 @@ async function loadDump(db: Database, path: string): Promise<number> {
     await clearFirstStart(tx)
     let [loaded, characters] = [0, 0]
     let batch: string[] = []
-    let of: TableName | undefined
+    let of: DumpRow['table'] | undefined
     const flush = async (): Promise<void> => {
       if (of !== undefined && batch.length > 0) await loadRows(tx, of, batch)
       loaded += batch.length

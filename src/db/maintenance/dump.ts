@@ -1,8 +1,11 @@
 import pg from 'pg'
 import type { Database, Queryable, Transaction } from '../database.ts'
 
-/** One row of a dump: the table, and the row as Postgres writes it as JSON. */
-export type DumpRow = { readonly table: TableName; readonly row: string }
+/** One row of a dump: the table, or `sequences`, and the row as Postgres writes it as JSON. */
+export type DumpRow = { readonly table: TableName | typeof SEQUENCES; readonly row: string }
+
+/** In place of a table: the last values of the sequences, so that no identity of a deleted row is given out again. */
+const SEQUENCES = 'sequences'
 
 /**
  * The tables of a backup, in the order in which they can be loaded. Uploads in progress, queued
@@ -40,7 +43,7 @@ const FORMER_TABLE_NAMES = ['layer_facts'] as const
 
 export type TableName = (typeof TABLE_NAMES)[number] | (typeof FORMER_TABLE_NAMES)[number]
 
-const LOADABLE: ReadonlySet<string> = new Set([...TABLE_NAMES, ...FORMER_TABLE_NAMES])
+const LOADABLE: ReadonlySet<string> = new Set([...TABLE_NAMES, ...FORMER_TABLE_NAMES, SEQUENCES])
 
 /** Tables that a backup leaves out. A test finds any table that is in neither list. */
 export const EXCLUDED_TABLES: readonly string[] = [
@@ -71,7 +74,7 @@ const FETCH_LARGE = `fetch ${LARGE_ROWS_A_FETCH} from dumped`
 const FETCH = `fetch ${ROWS_A_FETCH} from dumped`
 
 /** True for the name of a table that this release can load. */
-export function isTableName(text: string): text is TableName {
+export function isTableName(text: string): text is DumpRow['table'] {
   return LOADABLE.has(text)
 }
 
@@ -94,15 +97,29 @@ export async function dumpRows(db: Database, take: (row: DumpRow) => Promise<voi
       }
       await tx.query('close dumped')
     }
+    // Last: a sequence has its present value, which is not part of the snapshot, and every row above has an earlier one.
+    for (const row of await listSequences(tx)) await take({ table: SEQUENCES, row })
   })
 }
 
-/** Adds rows of one table: columns that a row does not name are null. */
+async function listSequences(tx: Transaction): Promise<string[]> {
+  const { rows } = await tx.query<{ row: string }>(
+    `select json_build_object('name', sequencename, 'value', last_value)::text as row
+       from pg_sequences
+      where schemaname = current_schema()
+        and last_value is not null
+      order by sequencename`,
+  )
+  return rows.map(({ row }) => row)
+}
+
+/** Adds rows of one table: columns that a row does not name are null. Sequences only go up. */
 export async function loadRows(
   tx: Transaction,
-  table: TableName,
+  table: DumpRow['table'],
   rows: readonly string[],
 ): Promise<void> {
+  if (table === SEQUENCES) return loadSequences(tx, `[${rows.join(',')}]`)
   await tx.query(
     `insert into ${pg.escapeIdentifier(table)} overriding system value
      select *
@@ -111,15 +128,30 @@ export async function loadRows(
   )
 }
 
+/** A sequence that this schema does not have is left out. */
+async function loadSequences(tx: Transaction, json: string): Promise<void> {
+  await tx.query(
+    `select setval(name, greatest(value, coalesce(pg_sequence_last_value(name), 0)))
+       from (
+         select to_regclass(quote_ident(s.name)) as name, s.value
+           from json_to_recordset($1) as s (name text, value bigint)
+       ) as found
+      where name is not null`,
+    [json],
+  )
+}
+
 /**
- * Makes the loaded rows an installation of its own: new rows get identities after the loaded ones,
- * and the feed gets a new epoch, because the copy diverges from the original here.
+ * Makes the loaded rows an installation of its own: new rows get identities that no row of the original had until the
+ * dump, and the feed gets a new epoch, because the copy diverges from the original here.
  */
 export async function finishLoad(tx: Transaction): Promise<void> {
   for (const table of await listTablesWithIdentity(tx)) {
     await tx.query(
-      `select setval(pg_get_serial_sequence($1, 'id'), max(id))
-         from ${pg.escapeIdentifier(table)}`,
+      `select setval(name, greatest(pg_sequence_last_value(name), (
+                select max(id) from ${pg.escapeIdentifier(table)}
+              )))
+         from (select pg_get_serial_sequence($1, 'id')::regclass as name) as s`,
       [table],
     )
   }
