@@ -1,6 +1,8 @@
+import { visibleJson } from '../oci/hidden-characters.ts'
+
 /** Writes one JSON value on a line of its own. */
 export function printJson(value: unknown): void {
-  write(`${JSON.stringify(value)}\n`)
+  write(`${visibleJson(value)}\n`)
 }
 
 /** Writes lines of text. */

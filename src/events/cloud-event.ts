@@ -1,3 +1,4 @@
+import { visibleJson } from '../oci/hidden-characters.ts'
 import type { Pushed, RegistryEvent, TagUpdated, UnikernelSummary } from './event.ts'
 
 type WithUnikernels = Pushed | TagUpdated
@@ -43,7 +44,7 @@ function renderFewer(event: WithUnikernels, context: EventContext): string {
   for (const unikernel of event.unikernels) {
     const shown = { ...unikernel, changes: null }
     // Plus the comma before it.
-    room -= Buffer.byteLength(JSON.stringify(shown)) + 1
+    room -= Buffer.byteLength(visibleJson(shown)) + 1
     if (room < 0) break
     kept.push(shown)
   }
@@ -53,7 +54,7 @@ function renderFewer(event: WithUnikernels, context: EventContext): string {
 function render(event: RegistryEvent, context: EventContext, truncated = false): string {
   const { type, ...data } = event
   const { id, source, registry, occurredAt, sequence } = context
-  return JSON.stringify({
+  return visibleJson({
     specversion: '1.0',
     id,
     source,

@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http'
 import Koa from 'koa'
 import { clientNetwork, unmapAddress } from '../networks/networks.ts'
 import { badRequest } from '../oci/errors.ts'
+import { visibleJson } from '../oci/hidden-characters.ts'
 import { type AuthorizationDeps, runAuthorized } from './authorize.ts'
 import { awaitPipelineTurn, closeAfterUnconsumedBody } from './connections.ts'
 import { answerError } from './errors.ts'
@@ -93,6 +94,7 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
   } catch (error) {
     answerError(ctx, error, requestId, options.reportError)
   }
+  formatJson(ctx)
   if (proxied !== undefined) options.inFlight.endOf(proxied)
   closeAfterUnconsumedBody(ctx.req, ctx.res)
   const { caller } = ctx.state
@@ -107,6 +109,13 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
     actor: caller === undefined || caller.kind === 'anonymous' ? undefined : caller.actor,
     isWrite: !READS.has(ctx.method),
   })
+}
+
+/** Formats a plain object, which Koa would format without escapes for hidden characters. */
+function formatJson(ctx: RouteContext): void {
+  const { body } = ctx
+  const isObject = typeof body === 'object' && body !== null
+  if (isObject && Object.getPrototypeOf(body) === Object.prototype) ctx.body = visibleJson(body)
 }
 
 /** True when a trusted proxy sent the request for a client. */

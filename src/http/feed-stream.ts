@@ -1,5 +1,6 @@
 import { formatCursor } from '../events/cursor.ts'
 import type { CurrentTag, FeedEvent, FeedSink, FeedStart } from '../feed/feed.ts'
+import { visibleJson } from '../oci/hidden-characters.ts'
 import { EventStream } from './event-stream.ts'
 import type { RouteContext } from './route.ts'
 
@@ -53,7 +54,7 @@ export class FeedStream implements FeedSink {
       stream.send({ event: 'reset', data: JSON.stringify({ reason: reset }) })
     }
     for (const tag of tags ?? []) {
-      stream.send({ event: 'snapshot', data: JSON.stringify(this.#options.renderTag(tag)) })
+      stream.send({ event: 'snapshot', data: visibleJson(this.#options.renderTag(tag)) })
       await stream.drained()
     }
     if (tags === undefined) stream.send({ id })

@@ -1,5 +1,5 @@
-import { hasDirectionControl } from '../oci/direction.ts'
 import { badRequest } from '../oci/errors.ts'
+import { findHiddenProblem } from '../oci/hidden-characters.ts'
 
 // The limit of most file systems.
 const NAME_BYTES_MAX = 255
@@ -8,10 +8,12 @@ const UNSAFE = /^\.{0,2}$|[/\\\p{Cc}]/u
 
 /** Checks that a file can be saved under the name. Throws REQUEST_INVALID. */
 export function parseFileTitle(name: string): string {
-  if (UNSAFE.test(name) || hasDirectionControl(name) || Buffer.byteLength(name) > NAME_BYTES_MAX) {
+  if (UNSAFE.test(name) || Buffer.byteLength(name) > NAME_BYTES_MAX) {
     throw badRequest(
-      `a file name must have no slash, backslash, control character or character that changes the direction of text, and at most ${NAME_BYTES_MAX} bytes`,
+      `a file name must have no slash, backslash or control character, and at most ${NAME_BYTES_MAX} bytes`,
     )
   }
+  const problem = findHiddenProblem(name)
+  if (problem !== undefined) throw badRequest(`a file name ${problem}`)
   return name
 }

@@ -7,8 +7,8 @@ import {
   parseDescriptor,
 } from './descriptor.ts'
 import { type Digest, shortened } from './digest.ts'
-import { DIRECTION_RULE, hasDirectionControl } from './direction.ts'
 import { RegistryError } from './errors.ts'
+import { findDirectionProblem, findHiddenProblem } from './hidden-characters.ts'
 import { findJsonExcess } from './json-bounds.ts'
 import {
   DOCKER_MANIFEST,
@@ -87,8 +87,8 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
 
 /**
  * Checks the parts of a pushed manifest that people and browsers see. Throws MANIFEST_INVALID for a media
- * type that is not an `application/vnd.…` or JSON type, and for a title or an annotation that changes the
- * direction of text.
+ * type that is not an `application/vnd.…` or JSON type, for an annotation that changes the direction of text,
+ * and for a title or the name of an annotation that also has invisible characters.
  */
 export function assertPresentable({ mediaType, annotations, layers }: Manifest): void {
   if (!isManifestType(mediaType)) {
@@ -96,13 +96,14 @@ export function assertPresentable({ mediaType, annotations, layers }: Manifest):
     throw invalidManifest('mediaType', rule, mediaType)
   }
   for (const [key, value] of Object.entries(annotations ?? {})) {
-    if (hasDirectionControl(key) || hasDirectionControl(value)) {
-      throw invalidManifest(`annotations[${key.slice(0, 80)}]`, DIRECTION_RULE)
-    }
+    const find = key === TITLE ? findHiddenProblem : findDirectionProblem
+    const problem = findHiddenProblem(key) ?? find(value)
+    if (problem !== undefined) throw invalidManifest(`annotations[${key.slice(0, 80)}]`, problem)
   }
-  layers.forEach(({ title }, index) => {
-    if (title !== undefined && hasDirectionControl(title)) {
-      throw invalidManifest(`layers[${index}].annotations[${TITLE}]`, DIRECTION_RULE)
+  layers.forEach(({ title = '' }, index) => {
+    const problem = findHiddenProblem(title)
+    if (problem !== undefined) {
+      throw invalidManifest(`layers[${index}].annotations[${TITLE}]`, problem)
     }
   })
 }

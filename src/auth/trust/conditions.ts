@@ -1,5 +1,6 @@
 import { badRequest } from '../../oci/errors.ts'
 import { type Glob, matchesAnyGlob, parseClaimGlob } from '../../oci/glob.ts'
+import { findHiddenProblem } from '../../oci/hidden-characters.ts'
 import type { Claims } from './identity-token.ts'
 
 /** The globs of each claim. Every claim must match one of its globs. */
@@ -78,6 +79,8 @@ function assertClaim(claim: string): void {
       `a condition must name a claim, such as repository, or a JSON Pointer, such as /kubernetes.io/namespace, of at most ${CLAIM_LENGTH_MAX} characters`,
     )
   }
+  const problem = findHiddenProblem(claim)
+  if (problem !== undefined) throw badRequest(`the claim of a condition ${problem}`)
 }
 
 function parseGlobs(claim: string, value: unknown): Glob[] {
@@ -91,6 +94,8 @@ function parseGlobs(claim: string, value: unknown): Glob[] {
         `the condition of ${claim} must be a string of valid Unicode characters without NUL`,
       )
     }
+    const problem = findHiddenProblem(glob)
+    if (problem !== undefined) throw badRequest(`the condition of ${claim} ${problem}`)
     return parseClaimGlob(glob)
   })
 }

@@ -1,4 +1,5 @@
 import { badRequest } from '../../oci/errors.ts'
+import { visibleJson } from '../../oci/hidden-characters.ts'
 import type { Images } from '../../registry/images/images.ts'
 import type { DocumentContext } from '../../unikernel/documents/context.ts'
 import { cycloneDx } from '../../unikernel/documents/cyclonedx.ts'
@@ -56,7 +57,7 @@ export function documentRoutes(
           pushedBy,
           version,
         })
-        ctx.body = JSON.stringify(document)
+        ctx.body = visibleJson(document)
         ctx.set({
           'Content-Type': format.mediaType,
           'Content-Disposition': `attachment; filename="${param(ctx, 'format')}.json"`,

@@ -7,6 +7,7 @@ import { parseCursor } from '../../feed/cursor.ts'
 import type { CurrentTag, Feed, FeedAnswer, FeedReader } from '../../feed/feed.ts'
 import { invalidQuery, RegistryError, unauthorized } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
+import { visibleJson } from '../../oci/hidden-characters.ts'
 import type { ConnectionLimit } from '../connection-limit.ts'
 import { FeedStream } from '../feed-stream.ts'
 import type { AskQuestion } from '../question-budget.ts'
@@ -146,7 +147,7 @@ async function answerPage(
 
 function renderPage(page: FeedAnswer, renderTag: (tag: CurrentTag) => object): string {
   const { events, epoch, position, isEnd, reset, tags } = page
-  const rest = JSON.stringify({
+  const rest = visibleJson({
     cursor: formatCursor({ epoch, position }),
     more: !isEnd,
     ...(reset === undefined ? {} : { reset: { reason: reset } }),

@@ -1,8 +1,8 @@
 import { ownPatterns, pullablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { withoutDirectionControls } from '../../oci/direction.ts'
 import { badRequest, invalidQuery } from '../../oci/errors.ts'
 import { globOf } from '../../oci/glob.ts'
+import { withoutHiddenCharacters } from '../../oci/hidden-characters.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { ImageFilter, Images, KernelSelector } from '../../registry/images/images.ts'
@@ -164,9 +164,9 @@ export function selectorOf(ctx: RouteContext): KernelSelector {
 
 /**
  * Names the file for clients that save it (RFC 6266). The name in ASCII is for clients that do not read
- * RFC 8187's encoding. Control characters, also those of the direction of text, are left out.
+ * RFC 8187's encoding. Control characters and hidden characters are left out.
  */
 function setFileName(ctx: RouteContext, title: string): void {
-  const name = withoutDirectionControls(baseName(title).replace(/\p{Cc}/gu, ''))
+  const name = withoutHiddenCharacters(baseName(title).replace(/\p{Cc}/gu, ''))
   ctx.attachment(name || undefined, { fallback: name.replace(/[^\x20-\x7e]/g, '_') })
 }

@@ -1,5 +1,5 @@
-import { DIRECTION_RULE, hasDirectionControl } from '../../oci/direction.ts'
 import { badRequest, type RegistryError } from '../../oci/errors.ts'
+import { findHiddenProblem } from '../../oci/hidden-characters.ts'
 import type { RouteContext } from '../route.ts'
 
 const BODY_BYTES_MAX = 64 * 1024
@@ -163,7 +163,8 @@ export class JsonFields {
 
   /** Others read the texts that a client stores. */
   #readable(name: string, text: string): string {
-    if (hasDirectionControl(text)) throw this.#invalid(name, DIRECTION_RULE)
+    const problem = findHiddenProblem(text)
+    if (problem !== undefined) throw this.#invalid(name, problem)
     return text
   }
 
