@@ -44,11 +44,13 @@ async function runEntry(
   environment: NodeJS.ProcessEnv,
 ): Promise<number> {
   const { commandHelp, parseArguments } = await import('./parser.ts')
+  const { assertNoSecrets } = await import('./secret-arguments.ts')
   const command = await load()
   const end = words.indexOf('--')
   const wantsHelp = words.slice(0, end < 0 ? undefined : end).some((word) => HELP.has(word))
   if (wantsHelp) return print(commandHelp(name, summary, command))
   try {
+    assertNoSecrets(words)
     return await command.run(parseArguments(name, command, words), environment)
   } catch (error) {
     if (error instanceof UsageError) return refuse(error.message, name)

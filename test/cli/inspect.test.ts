@@ -17,7 +17,7 @@ beforeAll(async () => {
   host = registry.url.replace('http://', '')
   login = `http://admin:${registry.password}@${host}`
   folder = await mkdtemp(join(tmpdir(), 'rookery-inspect-'))
-  await builderOutput(['push', build('hello-key-2'), `${login}/hello/key:live`])
+  await builderOutput(['push', build('hello-key-2'), '-'], { input: `${login}/hello/key:live` })
 })
 
 afterAll(async () => {
@@ -96,7 +96,9 @@ describe('rookery inspect', () => {
       ['hvt', 'amd64', 'mini-net.hvt'],
       ['hvt', 'arm64', 'mini-arm.hvt'],
     ] as const) {
-      const ran = await builder(['push', elf(file), `${login}/several:${file}`, '--json'])
+      const ran = await builder(['push', elf(file), '-', '--json'], {
+        input: `${login}/several:${file}`,
+      })
       const { digest } = JSON.parse(ran.stdout)
       digests[file] = digest
       const answer = await registry.anonymous(`/v2/several/manifests/${digest}`)
@@ -128,7 +130,9 @@ describe('rookery inspect', () => {
   })
 
   it('shows a private image to a login that may pull it', async () => {
-    await builderOutput(['push', build('hello-key-2'), `${login}/secret/key:live`])
+    await builderOutput(['push', build('hello-key-2'), '-'], {
+      input: `${login}/secret/key:live`,
+    })
     await printed(registry, 'repository', 'set', 'secret/key', '--visibility', 'private')
     const place = ['inspect', `${host}/secret/key:live`]
     expect(await errorLine(place)).toMatch(/authentication required.*; log in: --username/)

@@ -93,7 +93,7 @@ describe('a login', () => {
     expect((await registry.anonymous(`/v2/${name}/manifests/v1`)).status).toBe(200)
   }
 
-  it('is a password or a token from standard input, a file, the environment or the URL', async () => {
+  it('is a password or a token from standard input, a file, the environment or a URL there', async () => {
     const token = await mint('--repository', 'by/*')
     const file = join(folder, 'token')
     await writeFile(file, `${token}\n`)
@@ -107,7 +107,8 @@ describe('a login', () => {
       ['token', token],
     ]) {
       const url = `http://${user}:${secret}@${host}/by/url-${user}:v1`
-      expect((await builder(['push', KERNEL, url])).stdout).toContain(`${host}/by/url-${user}:v1`)
+      const ran = await builder(['push', KERNEL, '-'], { input: `${url}\n` })
+      expect(ran.stdout).toContain(`${host}/by/url-${user}:v1`)
     }
   })
 
@@ -148,9 +149,14 @@ describe('a login', () => {
 
   it('in a URL is never repeated', async () => {
     for (const rest of ['', '/x', '/X:v1', '/x:v1?y', '/x@sha256:1']) {
-      const ran = await builder(['push', KERNEL, `http://orb:SECRET@${host}${rest}`])
-      expect(ran.status, rest).toBe(2)
-      expect(ran.stderr + ran.stdout).not.toContain('SECRET')
+      const url = `http://orb:SECRET@${host}${rest}`
+      for (const ran of [
+        await builder(['push', KERNEL, url]),
+        await builder(['push', KERNEL, '-'], { input: url }),
+      ]) {
+        expect(ran.status, rest).toBe(2)
+        expect(ran.stderr + ran.stdout).not.toContain('SECRET')
+      }
     }
   })
 })

@@ -36,7 +36,14 @@ beforeAll(async () => {
 afterAll(() => sandbox?.close())
 
 const rookery = (...words: string[]) => sandbox.succeed(process.execPath, [MAIN, ...words])
-const login = () => `http://admin:${encodeURIComponent(PASSWORD)}@${sandbox.host}`
+
+/** Pushes with a login in a URL on standard input. */
+function pushAsAdmin(folder: string, image: string, ...more: string[]): Promise<string> {
+  const url = `http://admin:${encodeURIComponent(PASSWORD)}@${sandbox.host}/${image}`
+  const push = `printf %s "$0" | "$@"`
+  const words = [process.execPath, MAIN, 'push', folder, '-', ...more]
+  return sandbox.succeed('bash', ['-c', push, url, ...words])
+}
 
 /** Pushes the same files with `oras push`, in the order of ROLES, and returns the digest. */
 async function pushedByOras(folder: string, repository: string, more: readonly string[] = []) {
@@ -72,7 +79,7 @@ describe.runIf(hasClient('oras'))('rookery push', () => {
   it('makes the same image as oras of every build', async () => {
     for (const name of BUILDS) {
       const folder = await copied(name)
-      const printed = await rookery('push', folder, `${login()}/own/${name}:live`, '--json')
+      const printed = await pushAsAdmin(folder, `own/${name}:live`, '--json')
       expect(JSON.parse(printed).digest, name).toBe(await pushedByOras(folder, `oras/${name}`))
     }
   })
@@ -84,8 +91,8 @@ describe.runIf(hasClient('oras'))('rookery push', () => {
     await cp(join(folder, 'README.md'), join(folder, FILES.script))
     await sandbox.succeed('bash', ['-c', `printf '{"memory":32}' > ${config}`])
     const more = ['--console', join(folder, 'console'), '--script', join(folder, 'build.sh')]
-    const place = `${login()}/own/more:live`
-    const printed = await rookery('push', folder, place, '--config', config, ...more, '--json')
+    const options = ['--config', config, ...more, '--json']
+    const printed = await pushAsAdmin(folder, 'own/more:live', ...options)
     const type = 'application/vnd.unikernel.config.v1+json'
     const digest = await pushedByOras(folder, 'oras/more', ['--config', `../config.json:${type}`])
     expect(JSON.parse(printed).digest).toBe(digest)

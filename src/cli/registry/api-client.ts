@@ -3,7 +3,13 @@ import { type Digest, parseDigest } from '../../oci/digest.ts'
 import type { Tag } from '../../oci/reference.ts'
 import { UsageError } from '../errors.ts'
 import { withClientErrors } from './client-errors.ts'
-import { findLogin, type LoginOptions, type NamedImage, parseNamedImage } from './login-options.ts'
+import {
+  findLogin,
+  type LoginOptions,
+  type NamedImage,
+  parseNamedImage,
+  readReference,
+} from './login-options.ts'
 
 /** Runs `work` with the API of an image's registry, logged in. Throws CommandError and UsageError. */
 export function withImageApi(
@@ -13,7 +19,7 @@ export function withImageApi(
   work: (api: RegistryApi, image: NamedImage) => Promise<number>,
 ): Promise<number> {
   return withClientErrors(async () => {
-    const image = parseNamedImage(text, options)
+    const image = parseNamedImage(await readReference(text), options)
     const login = await findLogin(image, options, environment)
     // Loaded here, so that help does not load the HTTP client.
     const { RegistryApi } = await import('../../client/registry-api.ts')
@@ -27,14 +33,15 @@ export function withImageApi(
 }
 
 /** The same for a registry: its host, or a URL with a login. */
-export function withHostApi(
+export async function withHostApi(
   text: string,
   options: LoginOptions,
   environment: NodeJS.ProcessEnv,
   work: (api: RegistryApi) => Promise<number>,
 ): Promise<number> {
   // Logins are stored by host, and nothing else asks for the repository.
-  return withImageApi(`${text.replace(/\/+$/, '')}/any`, options, environment, work)
+  const host = await readReference(text)
+  return withImageApi(`${host.replace(/\/+$/, '')}/any`, options, environment, work)
 }
 
 /** Returns the tag or digest of a reference that must have one. Throws UsageError. */

@@ -22,6 +22,7 @@ import {
   type LoginOptions,
   type NamedImage,
   parseNamedImage,
+  readReference,
 } from './login-options.ts'
 import { listOrbFiles } from './orb-folder.ts'
 import { PLATFORM_OPTIONS } from './platform-options.ts'
@@ -62,7 +63,7 @@ export const inspectCommand = command({
         return print(assertPlatform(inspected, values), values)
       }
       if (values.kernel !== undefined) throw new UsageError('--kernel needs a folder')
-      return inspectRemote(parseImage(subject, values), values, environment)
+      return inspectRemote(parseImage(await readReference(subject), values), values, environment)
     })
   },
 })

@@ -5,7 +5,7 @@ import { parseDigest } from '../../oci/digest.ts'
 import { parseRepository, parseTag } from '../../oci/reference.ts'
 import { describeDefault, flag, type Option, type Values, value } from '../command.ts'
 import { CommandError, UsageError } from '../errors.ts'
-import { readSecret } from '../input.ts'
+import { readSecret, readSecretArgument } from '../input.ts'
 import { parseLoginUrl } from './login.ts'
 
 /** The token of commands that speak to a registry. */
@@ -41,6 +41,11 @@ export type NamedImage = {
 
 const STDIN = '-'
 const HAS_LOGIN = /^https?:\/\/[^/]*@/
+
+/** Returns an argument, or for `-` the line of standard input: a URL with a password does not go into arguments. */
+export async function readReference(text: string): Promise<string> {
+  return text === STDIN ? readSecretArgument(text, 'a URL') : text
+}
 
 /**
  * Parses the reference of an image, or a URL with user and password. Throws MalformedReferenceError and

@@ -24,6 +24,7 @@ import {
   type LoginOptions,
   type NamedImage,
   parseNamedImage,
+  readReference,
 } from './login-options.ts'
 import { listOrbFiles, type OrbFile } from './orb-folder.ts'
 import { ProgressBar } from './progress-bar.ts'
@@ -59,7 +60,7 @@ export const pushCommand = command({
   run(values, environment) {
     const { path, dryRun, json } = values
     return withClientErrors(async () => {
-      const named = parseNamedImage(values.image, values)
+      const named = parseNamedImage(await readReference(values.image), values)
       const tags = tagsOf(named.reference, values.tags)
       const image = await readLocalImage({
         files: [

@@ -9,7 +9,7 @@ import {
 } from '../command.ts'
 import { STATUS } from '../errors.ts'
 import { printResult } from '../printing.ts'
-import { readOptionalSecret, readSettings, SETTING_OPTIONS } from './settings.ts'
+import { readOptionalSecret, readSettings, readUrl, SETTING_OPTIONS } from './settings.ts'
 import { createdLines } from './webhook-text.ts'
 import { WEBHOOK_ADMIN_OPTIONS, withWebhookAdmin } from './with-webhook-admin.ts'
 
@@ -17,7 +17,7 @@ import { WEBHOOK_ADMIN_OPTIONS, withWebhookAdmin } from './with-webhook-admin.ts
 export const createCommand = command({
   arguments: {
     name: argument('NAME', 'name of the webhook'),
-    url: argument('URL', 'address that receives the events'),
+    url: argument('URL', 'address that receives the events; - for standard input'),
   },
   options: {
     ...SETTING_OPTIONS,
@@ -39,10 +39,11 @@ export const createCommand = command({
       'send every change of a tag below builds/',
     ],
   ],
-  run(values, environment) {
-    const { name, url, repository: repositories, paused, json } = values
+  async run(values, environment) {
+    const { name, repository: repositories, paused, json } = values
+    const settings = await readSettings(values)
+    const url = await readUrl(values.url)
     return withWebhookAdmin(values, environment, async (admin) => {
-      const settings = await readSettings(values)
       const secret = await readOptionalSecret(values.secretFile, 'a signing secret')
       const created = await admin.create({ ...settings, name, url, repositories, secret, paused })
       printResult(json, created, createdLines(created))

@@ -28,7 +28,10 @@ export const SETTING_OPTIONS = {
     'send the secret in FILE as X-Webhook-Secret; - for standard input',
   ),
   oidcAudience: value('TEXT', 'send an identity token of the registry for this audience'),
-  header: repeated('HEADER', "send this header, such as 'X-Team: web'"),
+  header: repeated(
+    'HEADER',
+    "send this header, such as 'X-Team: web'; its value is - for standard input",
+  ),
 }
 
 /** The defaults that `--clear` restores, by option. */
@@ -41,6 +44,8 @@ const CLEARED = {
   'max-age': { maxAgeSeconds: null },
   'coalesce-tags': { coalesceTags: null },
 } as const
+const STDIN = '-'
+const SECRET_HEADER = /authorization|cookie|secret|token|passw|api-?key/i
 const CLEARED_AUTHENTICATION = {
   signature: { signatures: null },
   authorization: { authorization: null },
@@ -70,7 +75,7 @@ export async function readSettings(
       webhookSecret: await readOptionalSecret(options.webhookSecretFile, 'a secret'),
       oidcAudience: options.oidcAudience,
     },
-    headers: parseHeaders(header),
+    headers: await readHeaders(header),
     description,
     maxAgeSeconds: options.maxAge,
     coalesceTags: options.coalesceTags ? true : undefined,
@@ -106,13 +111,28 @@ export async function readOptionalSecret(
   return file === undefined ? undefined : readSecret(file, what)
 }
 
-function parseHeaders(texts: readonly string[] | undefined): Record<string, string> | undefined {
+/** Returns the address of a webhook, or for `-` the line of standard input: some have a secret in their path. */
+export async function readUrl(text: string): Promise<string> {
+  return text === STDIN ? readSecret(STDIN, 'a URL') : text
+}
+
+async function readHeaders(
+  texts: readonly string[] | undefined,
+): Promise<Record<string, string> | undefined> {
   if (texts === undefined) return undefined
-  const entries = texts.map((text) => {
+  const entries: [name: string, value: string][] = []
+  for (const text of texts) {
     const at = text.indexOf(':')
-    if (at < 1) throw new UsageError(`--header must be like 'NAME: VALUE', not "${text}"`)
-    return [text.slice(0, at).trim(), text.slice(at + 1).trim()] as const
-  })
+    if (at < 1) throw new UsageError("--header must be like 'NAME: VALUE'")
+    const name = text.slice(0, at).trim()
+    const value = text.slice(at + 1).trim()
+    if (value !== STDIN && SECRET_HEADER.test(name)) {
+      throw new UsageError(
+        `all users of this machine can read arguments: give the value of ${name} on standard input, with --header '${name}: -'`,
+      )
+    }
+    entries.push([name, value === STDIN ? await readSecret(STDIN, `the value of ${name}`) : value])
+  }
   const names = entries.map(([name]) => name.toLowerCase())
   const twice = names.find((name, index) => names.indexOf(name) !== index)
   if (twice !== undefined) throw new UsageError(`--header names ${twice} twice`)

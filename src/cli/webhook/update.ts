@@ -1,7 +1,7 @@
 import { argument, command, flag, JSON_OPTION, value } from '../command.ts'
 import { STATUS, UsageError } from '../errors.ts'
 import { printResult } from '../printing.ts'
-import { CLEAR_OPTION, readSettings, SETTING_OPTIONS, withCleared } from './settings.ts'
+import { CLEAR_OPTION, readSettings, readUrl, SETTING_OPTIONS, withCleared } from './settings.ts'
 import { webhookLines } from './webhook-text.ts'
 import { WEBHOOK_ADMIN_OPTIONS, withWebhookAdmin } from './with-webhook-admin.ts'
 
@@ -9,7 +9,7 @@ import { WEBHOOK_ADMIN_OPTIONS, withWebhookAdmin } from './with-webhook-admin.ts
 export const updateCommand = command({
   arguments: { name: argument('NAME', 'name of the webhook') },
   options: {
-    url: value('URL', 'address that receives the events'),
+    url: value('URL', 'address that receives the events; - for standard input'),
     ...SETTING_OPTIONS,
     ...CLEAR_OPTION,
     pause: flag('store events without sending them'),
@@ -22,12 +22,13 @@ export const updateCommand = command({
     ['rookery webhook update deploy --resume', 'send again after a pause or after failures'],
     ['rookery webhook update deploy --clear tag,header', 'all tags, and no more headers'],
   ],
-  run(values, environment) {
-    const { name, url, pause, resume, json } = values
+  async run(values, environment) {
+    const { name, pause, resume, json } = values
     if (pause && resume) throw new UsageError('--pause and --resume exclude each other')
     const paused = pause || resume ? pause : undefined
+    const settings = await readSettings(values)
+    const url = values.url === undefined ? undefined : await readUrl(values.url)
     return withWebhookAdmin(values, environment, async (admin) => {
-      const settings = await readSettings(values)
       const change = withCleared({ ...settings, url, paused }, values.clear)
       const changed = await admin.change(name, change)
       printResult(json, changed, webhookLines(changed))
