@@ -131,6 +131,35 @@ describe('nobody deletes a part of a tagged image', () => {
   })
 })
 
+describe('an index of somebody else', () => {
+  it('keeps its children, but no tag of them, and an administrator ends it', async () => {
+    const repository = newRepository()
+    const image = await pushImage(registry, repository, 'live')
+    const index = {
+      schemaVersion: 2,
+      mediaType: IMAGE_INDEX,
+      manifests: [descriptorOf(image)],
+    }
+    const { status } = await put(repository, 'edge-index', JSON.stringify(index), IMAGE_INDEX)
+    expect(status).toBe(201)
+    const { name, secret } = await makeCredential(registry, {
+      repositories: [repository],
+      actions: ['delete'],
+      tags: ['live'],
+    })
+    const asOwner = (path: string) =>
+      registry.anonymous(`/v2/${repository}/${path}`, {
+        method: 'DELETE',
+        headers: { authorization: basic(name, secret) },
+      })
+    await expectDenied(await asOwner(`manifests/${image.digest}`), 'edge-index')
+    expect((await asOwner('manifests/live')).status).toBe(202)
+    expect((await registry.request(`/v2/${repository}/manifests/live`)).status).toBe(404)
+    expect((await remove(repository, 'manifests/edge-index')).status).toBe(202)
+    expect((await remove(repository, `manifests/${image.digest}`)).status).toBe(202)
+  })
+})
+
 describe('the referrers of an image belong to its tags', () => {
   it('a credential for other tags neither deletes nor breaks them', async () => {
     const repository = newRepository()

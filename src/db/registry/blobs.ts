@@ -193,9 +193,8 @@ export async function withdrawBlobs(
         and not exists (
           select 1
             from manifest_blobs mb
-            join manifests m on m.id = mb.manifest_id
            where mb.blob_id = b.id
-             and m.repository_id = r.id
+             and mb.repository_id = r.id
         )`,
     [repository, digests],
   )

@@ -156,8 +156,8 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
                    and old.digest = $2
               ) as changes_media_type
      ), blob_edges as (
-       insert into manifest_blobs (manifest_id, blob_id)
-       select put.id, b.id
+       insert into manifest_blobs (manifest_id, blob_id, repository_id)
+       select put.id, b.id, $1
          from put, unnest($9::bigint[]) as b (id)
            on conflict do nothing
      ), audited as (
@@ -166,8 +166,8 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
        select 'push', 'allowed', $8, $11, $12, $13, $14, $15, $16::text[], $2
          from assert_unrevoked($11, $12, $18)
      ), child_edges as (
-       insert into manifest_children (manifest_id, digest)
-       select put.id, c.digest
+       insert into manifest_children (manifest_id, digest, repository_id)
+       select put.id, c.digest, $1
          from put, unnest($10::text[]) as c (digest)
            on conflict do nothing
      )

@@ -37,11 +37,10 @@ const HOLDING = `holding (digest, contains) as (
          union all
          select m.digest, true
            from blobs b
-           join manifest_blobs mb on mb.blob_id = b.id
+           join manifest_blobs mb on mb.blob_id = b.id and mb.repository_id = $1
            join manifests m on m.id = mb.manifest_id
           where $3
             and b.digest = $2
-            and m.repository_id = $1
        )
        union
        select up.digest, up.contains
@@ -51,7 +50,7 @@ const HOLDING = `holding (digest, contains) as (
             from manifest_children c
             join manifests p on p.id = c.manifest_id
            where c.digest = h.digest
-             and p.repository_id = $1
+             and c.repository_id = $1
           union all
           select m.subject, false
             from manifests m
