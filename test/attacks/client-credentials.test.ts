@@ -1,10 +1,18 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { once } from 'node:events'
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { findDockerLogin } from '../../src/client/docker-logins.ts'
 import type { Login } from '../../src/client/login.ts'
 import { RegistryApi } from '../../src/client/registry-api.ts'
 import { RemoteRepository } from '../../src/client/remote-repository.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { parseRepository } from '../../src/oci/reference.ts'
 import { FakeRegistry } from '../client/fake-registry.ts'
+import { selfSigned } from '../outgoing/certificate.ts'
 
 const LOGIN: Login = { kind: 'password', username: 'orb', password: 'a secret of the registry' }
 const BASIC = `Basic ${Buffer.from(`${LOGIN.username}:${LOGIN.password}`).toString('base64')}`
@@ -138,4 +146,177 @@ it('a redirect to a URL that is not http is refused at once', async () => {
     // The first request gets the challenge.
     expect(registry.count('GET', /blobs/)).toBe(before + 2)
   }
+})
+
+describe('a registry with TLS', () => {
+  it('loses no secret to a realm, a redirect or an upload URL without TLS', async () => {
+    const reached: string[] = []
+    let realm = ''
+    let location: string | undefined
+    const { certificate, key } = selfSigned('127.0.0.1')
+    const secure = createServer({ cert: certificate, key }, (request, response) => {
+      reached.push(String(request.headers.authorization ?? ''))
+      if (location !== undefined) {
+        response.writeHead(request.method === 'POST' ? 202 : 307, { location }).end()
+      } else {
+        response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm}"` }).end()
+      }
+    })
+    secure.listen(0, '127.0.0.1')
+    await once(secure, 'listening')
+    const { port } = secure.address() as AddressInfo
+    vi.stubEnv('NODE_TLS_REJECT_UNAUTHORIZED', '0')
+    const logins: Login[] = [LOGIN, { kind: 'identity-token', token: 'a secret' }]
+    try {
+      for (const login of [...logins, { kind: 'token', token: 'a secret' } as const]) {
+        const address = { host: `127.0.0.1:${port}`, plainHttp: false }
+        const one = new RemoteRepository(address, parseRepository('builds/www'), {
+          login,
+          actions: 'pull,push',
+        })
+        opened.push(one)
+        location = undefined
+        if (login.kind !== 'token') {
+          for (const host of [hostile.host, `127.0.0.1:${port}`]) {
+            realm = `http://${host}/token`
+            await expect(one.readRange(DIGEST, 0, 3), realm).rejects.toThrow(
+              /must be an https:\/\/ URL/,
+            )
+          }
+        }
+        location = `http://${hostile.host}/elsewhere`
+        await expect(one.readRange(DIGEST, 0, 3)).rejects.toThrow(/has no TLS/)
+        const put = one.putBlob(DIGEST, 'www.hvt', { size: CONTENT.length, open: () => CONTENT })
+        await expect(put).rejects.toThrow(/has no TLS/)
+      }
+    } finally {
+      vi.unstubAllEnvs()
+      secure.closeAllConnections()
+      secure.close()
+    }
+    expect(reached).toHaveLength(10)
+    expect(hostile.seen).toEqual([])
+  })
+})
+
+it('the secret for a realm does not follow a redirect of the realm', async () => {
+  for (const status of [301, 302, 303, 307, 308]) {
+    registry.interfere = ({ path }, response) => {
+      if (path === '/token') {
+        response.writeHead(status, { location: `http://${hostile.host}/token` }).end()
+      } else {
+        const realm = `Bearer realm="http://${registry.host}/token"`
+        response.writeHead(401, { 'www-authenticate': realm }).end()
+      }
+      return true
+    }
+    await expect(pull()).rejects.toThrow()
+    expect(hostile.seen).toEqual([])
+  }
+})
+
+describe('a login that docker, oras or podman stored', () => {
+  const SECRETS = {
+    'a.example': 'one',
+    'a.example:5000': 'two',
+    '[::1]:5000': 'three',
+    '127.0.0.1:5000': 'four',
+  }
+  /** Other hosts, also when they look like one of the above. */
+  const OTHERS = [
+    'b.example',
+    'a.example:443',
+    'a.example:80',
+    'a.example:5001',
+    'a.example.',
+    'a.example.evil.example',
+    'evil-a.example',
+    'x.a.example',
+    'a_example',
+    '[::1]',
+    '[::1]:5001',
+    '[0:0:0:0:0:0:0:1]:5000',
+    '127.0.0.1',
+    '127.1:5000',
+    'localhost:5000',
+    '__proto__',
+    'constructor',
+    '',
+  ]
+  let folder: string
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'rookery-logins-'))
+  })
+  afterEach(() => rm(folder, { recursive: true, force: true }))
+
+  const find = (host: string) =>
+    findDockerLogin(host, 'builds/www', {
+      DOCKER_CONFIG: folder,
+      PATH: `${folder}:${process.env.PATH}`,
+    })
+  const store = (config: object) => writeFile(join(folder, 'config.json'), JSON.stringify(config))
+  /** A credential helper that answers everything it is asked, and records it. */
+  const makeHelper = async (name: string) => {
+    const path = join(folder, `docker-credential-${name}`)
+    const answer = `echo '{"Username":"orb","Secret":"of ${name}"}'`
+    await writeFile(
+      path,
+      `#!/bin/sh\ncat >> '${folder}/asked'; echo >> '${folder}/asked'\n${answer}\n`,
+    )
+    await chmod(path, 0o755)
+  }
+
+  it('is for exactly its host and port', async () => {
+    const auths = Object.entries(SECRETS).map(([host, secret]) => [
+      host,
+      { auth: Buffer.from(`orb:${secret}`).toString('base64') },
+    ])
+    await store({ auths: Object.fromEntries(auths) })
+    for (const [host, password] of Object.entries(SECRETS)) {
+      expect(await find(host)).toEqual({ kind: 'password', username: 'orb', password })
+    }
+    for (const host of OTHERS) expect(await find(host), host).toBeUndefined()
+  })
+
+  it('in a helper is asked for by exactly that host, and one helper never answers for another', async () => {
+    await makeHelper('one')
+    const hosts = Object.keys(SECRETS)
+    await store({ credHelpers: Object.fromEntries(hosts.map((host) => [host, 'one'])) })
+    for (const host of hosts) expect(await find(host)).toMatchObject({ password: 'of one' })
+    for (const host of OTHERS) expect(await find(host), host).toBeUndefined()
+    const asked = await readFile(join(folder, 'asked'), 'utf8')
+    expect(asked.trim().split('\n')).toEqual(hosts)
+    // The store for all other hosts gets the name that the user wrote.
+    await makeHelper('store')
+    await rm(join(folder, 'asked'))
+    await store({ credHelpers: { 'a.example': 'one' }, credsStore: 'store' })
+    expect(await find('a.example')).toMatchObject({ password: 'of one' })
+    expect(await find('a.example:443')).toMatchObject({ password: 'of store' })
+    expect(await readFile(join(folder, 'asked'), 'utf8')).toBe('a.example\na.example:443\n')
+  })
+})
+
+describe('the host of a registry', () => {
+  it('gets its login by another spelling of its address, and another name gets none', async () => {
+    const { port } = new URL(`http://${registry.host}`)
+    registry.put(CONTENT)
+    const login = LOGIN
+    // One registry, by another spelling of its address: the login stays with the origin.
+    for (const host of [registry.host, `127.1:${port}`]) {
+      const one = new RemoteRepository({ host, plainHttp: true }, parseRepository('builds/www'), {
+        login,
+        actions: 'pull',
+      })
+      opened.push(one)
+      expect((await one.readRange(DIGEST, 0, 3)).length).toBe(4)
+    }
+    // A name for the same machine is another host.
+    for (const other of [`localhost:${port}`, `[::ffff:127.0.0.1]:${port}`]) {
+      const before = registry.seen.length
+      answerWith('GET', 307, { location: `http://${other}/moved` })
+      await pull().catch(() => {})
+      const moved = registry.seen.slice(before).filter(({ path }) => path === '/moved')
+      for (const { headers } of moved) expect(headers.authorization, other).toBeUndefined()
+    }
+  })
 })
