@@ -58,7 +58,9 @@ async function measurePushes(of: Server): Promise<void> {
   }
 }
 
-/** Pushes blobs in single requests, and then the manifest. Each push has unique bytes. */
+const EMPTY = Buffer.from('{}')
+
+/** Pushes blobs in single requests, and then the manifest. Each push has unique bytes but the config. */
 async function push(of: Server, kind: string, serial: number): Promise<void> {
   const layers = []
   for (const [role, source] of sources) {
@@ -69,29 +71,15 @@ async function push(of: Server, kind: string, serial: number): Promise<void> {
       role === 'build-environment' && own
         ? Buffer.concat([source, Buffer.from(`\nN=${serial}\n`)])
         : bytes
-    const digest = await sha256(content)
-    const answer = await ask(
-      of,
-      `/v2/bench/${kind.replace(' ', '-')}/blobs/uploads/?digest=${digest}`,
-      {
-        method: 'POST',
-        headers: { 'content-type': 'application/octet-stream' },
-        body: content,
-      },
-    )
-    if (answer.status !== 201) throw new Error(`${answer.status} ${await answer.text()}`)
-    await answer.arrayBuffer()
+    const digest = await pushBlob(of, kind, content)
     const mediaType =
       kind === 'opaque'
         ? 'application/vnd.oci.image.layer.v1.tar+gzip'
         : `application/vnd.unikernel.${role}.v1`
     layers.push({ mediaType, digest, size: content.length })
   }
-  const config = {
-    mediaType: 'application/vnd.oci.empty.v1+json',
-    digest: 'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a',
-    size: 2,
-  }
+  const digest = await pushBlob(of, kind, EMPTY)
+  const config = { mediaType: 'application/vnd.oci.empty.v1+json', digest, size: EMPTY.length }
   const mediaType = 'application/vnd.oci.image.manifest.v1+json'
   const answer = await ask(of, `/v2/bench/${kind.replace(' ', '-')}/manifests/v${serial}`, {
     method: 'PUT',
@@ -99,6 +87,20 @@ async function push(of: Server, kind: string, serial: number): Promise<void> {
     body: JSON.stringify({ schemaVersion: 2, mediaType, config, layers }),
   })
   if (answer.status !== 201) throw new Error(`${answer.status} ${await answer.text()}`)
+}
+
+/** Pushes a blob in one request, and returns its digest. */
+async function pushBlob(of: Server, kind: string, bytes: Uint8Array): Promise<string> {
+  const digest = await sha256(bytes)
+  const path = `/v2/bench/${kind.replace(' ', '-')}/blobs/uploads/?digest=${digest}`
+  const answer = await ask(of, path, {
+    method: 'POST',
+    headers: { 'content-type': 'application/octet-stream' },
+    body: new Uint8Array(bytes),
+  })
+  if (answer.status !== 201) throw new Error(`${answer.status} ${await answer.text()}`)
+  await answer.arrayBuffer()
+  return digest
 }
 
 async function sha256(bytes: Uint8Array): Promise<string> {

@@ -1,4 +1,4 @@
-import { type Digest, digestOf, parseDigest, shortened } from './digest.ts'
+import { type Digest, parseDigest, shortened } from './digest.ts'
 import { RegistryError } from './errors.ts'
 import { isMediaType, type MediaType } from './media-type.ts'
 
@@ -9,17 +9,8 @@ export type Descriptor = {
   readonly size: number
 }
 
-/** A blob that exists in every repository: image spec, "Guidance for an Empty Descriptor". */
+/** The blob of a config without content: image spec, "Guidance for an Empty Descriptor". */
 export const EMPTY_JSON: Uint8Array = Buffer.from('{}')
-const EMPTY_DIGESTS: ReadonlySet<string> = new Set([
-  digestOf(EMPTY_JSON, 'sha256'),
-  digestOf(EMPTY_JSON, 'sha512'),
-])
-
-/** True for the digest of `{}`, under any algorithm. */
-export function isEmptyDescriptor(digest: Digest): boolean {
-  return EMPTY_DIGESTS.has(digest)
-}
 
 export type JsonObject = { readonly [key: string]: unknown }
 

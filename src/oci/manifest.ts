@@ -1,7 +1,6 @@
 import {
   type Descriptor,
   invalidManifest,
-  isEmptyDescriptor,
   isObject,
   type JsonObject,
   parseDescriptor,
@@ -228,9 +227,7 @@ function imageManifest(body: JsonObject): Contents {
     throw invalidManifest('manifests', 'must not be together with config or layers')
   const config = parseDescriptor(body.config, 'config')
   const layers = descriptors(body, 'layers', parseLayer)
-  const needed = [config, ...layers].filter(
-    ({ mediaType, digest }) => !isNondistributable(mediaType) && !isEmptyDescriptor(digest),
-  )
+  const needed = [config, ...layers].filter(({ mediaType }) => !isNondistributable(mediaType))
   return {
     artifactType: artifactTypeOf(body) ?? config.mediaType,
     config,

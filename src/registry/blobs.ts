@@ -10,7 +10,6 @@ import {
   touchBlob,
 } from '../db/registry/blobs.ts'
 import { findRepository, type View, type Visibility } from '../db/registry/repositories.ts'
-import { EMPTY_JSON, isEmptyDescriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
 import { type Glob, globOf, matchesAnyGlob } from '../oci/glob.ts'
@@ -64,7 +63,6 @@ export class Blobs {
   /** end-2: finds a blob to read; `read` opens it. Throws NAME_UNKNOWN, BLOB_UNKNOWN. */
   async find(view: View, digest: Digest): Promise<Blob> {
     const blob = await this.#find(view, digest)
-    if (blob === undefined) return emptyJson(digest)
     const { size, storageKey } = blob
     return {
       digest,
@@ -83,7 +81,6 @@ export class Blobs {
    */
   async stat(view: View, digest: Digest): Promise<{ digest: Digest; size: number }> {
     const blob = await this.#find(view, digest)
-    if (blob === undefined) return emptyJson(digest)
     const { size, storageKey, stale } = blob
     if (stale && !(await touchBlob(this.#db, digest, storageKey))) {
       throw new RegistryError('BLOB_UNKNOWN', { digest })
@@ -134,20 +131,11 @@ export class Blobs {
     if (outcome === 'blob unknown') throw new RegistryError('BLOB_UNKNOWN', { digest })
   }
 
-  /** Returns undefined when the repository does not have the blob. Throws NAME_UNKNOWN. */
-  async #find(view: View, digest: Digest): Promise<FoundBlob | undefined> {
+  /** Throws NAME_UNKNOWN, BLOB_UNKNOWN. */
+  async #find(view: View, digest: Digest): Promise<FoundBlob> {
     const { repositoryId, blob } = await this.#lookups.load({ view, digest })
     if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
+    if (blob === undefined) throw new RegistryError('BLOB_UNKNOWN', { digest })
     return blob
   }
-}
-
-/** Returns the empty JSON blob, which every repository has. Throws BLOB_UNKNOWN for any other digest. */
-function emptyJson(digest: Digest): Blob {
-  if (!isEmptyDescriptor(digest)) throw new RegistryError('BLOB_UNKNOWN', { digest })
-  return { digest, size: EMPTY_JSON.length, read: readEmptyJson, link: async () => undefined }
-}
-
-async function* readEmptyJson({ start, end }: ByteRange): AsyncGenerator<Uint8Array> {
-  yield EMPTY_JSON.subarray(start, end + 1)
 }

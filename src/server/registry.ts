@@ -39,12 +39,13 @@ export function buildRegistry(
     blobBytesMax: config.blobBytesMax,
     visibility,
   })
+  const blobs = new Blobs(db, store, { visibility, graceSeconds: config.gcGraceSeconds })
   return {
     analyzer,
     uploads,
-    blobs: new Blobs(db, store, { visibility, graceSeconds: config.gcGraceSeconds }),
+    blobs,
     manifests,
-    imageBuilder: new ImageBuilder(uploads, manifests, analyzer),
+    imageBuilder: new ImageBuilder({ blobs, uploads, manifests, analyzer }),
     images: new Images(db),
     packageSearch: new PackageSearch(),
     tagHistory: new TagHistory(db, onCommitted),

@@ -50,7 +50,7 @@ describe('curl', () => {
 
   afterAll(() => sandbox?.close())
 
-  it('pushes an image by hand in three commands', async () => {
+  it('pushes an image by hand in four commands', async () => {
     const post = await ask('-u', sandbox.credential, '-X', 'POST', `${base}/blobs/uploads/`)
     expect(post).toMatch(/^HTTP\/1.1 202/)
     const location = /^location: (\S+)/im.exec(post)?.[1] ?? ''
@@ -58,6 +58,9 @@ describe('curl', () => {
     upload.searchParams.set('digest', digest)
     const put = await ask('-u', sandbox.credential, '-T', KERNEL, upload.href)
     expect(put).toMatch(/HTTP\/1.1 201/)
+    const config = ['-H', 'Content-Type: application/octet-stream', '-d', '{}']
+    const empty = `${base}/blobs/uploads/?digest=${EMPTY.digest}`
+    expect(await ask('-u', sandbox.credential, ...config, empty)).toMatch(/HTTP\/1.1 201/)
     const type = ['-H', `Content-Type: ${IMAGE_MANIFEST}`]
     const named = `${base}/manifests/v1`
     const pushed = await ask('-u', sandbox.credential, '-T', manifest, ...type, named)

@@ -253,6 +253,8 @@ describe('curl', () => {
     await writeFile(file, JSON.stringify({ ...IMAGE, annotations: { way } }))
     const url = `${root}/v2/builds/private`
     const type = ['-H', `Content-Type: ${IMAGE_MANIFEST}`]
+    const octets = ['-H', 'Content-Type: application/octet-stream', '-d', '{}']
+    await sandbox.curl([...options, ...octets, `${url}/blobs/uploads/?digest=${EMPTY}`])
     await sandbox.curl([...options, '-T', file, ...type, `${url}/manifests/v20`])
     const pulled = await sandbox.curl([...options, `${url}/manifests/v20`])
     expect(JSON.parse(pulled)).toMatchObject({ annotations: { way } })

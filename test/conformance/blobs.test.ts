@@ -77,9 +77,16 @@ describe('end-2: pulling a blob that does not exist', () => {
     await expectError(await registry.request(at), 400, 'DIGEST_INVALID')
   })
 
-  it('the empty descriptor’s blob exists in every repository', async () => {
-    const answer = await registry.anonymous(`/v2/${repository}/blobs/${digestOf('{}')}`)
+  it('the empty descriptor’s blob is one like any other: absent until its push, and after its deletion', async () => {
+    const other = newRepository()
+    await pushBlob(registry, other)
+    const at = `/v2/${other}/blobs/${digestOf('{}')}`
+    await expectError(await registry.anonymous(at), 404, 'BLOB_UNKNOWN')
+    await pushBlob(registry, other, Buffer.from('{}'))
+    const answer = await registry.anonymous(at)
     expect([answer.status, await answer.text()]).toEqual([200, '{}'])
+    expect((await registry.request(at, { method: 'DELETE' })).status).toBe(202)
+    await expectError(await registry.anonymous(at), 404, 'BLOB_UNKNOWN')
   })
 })
 

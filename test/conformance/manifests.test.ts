@@ -5,6 +5,7 @@ import { EMPTY_JSON, IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.
 import {
   expectError,
   newRepository,
+  pushBlob,
   pushImage,
   pushImageBlobs,
   putManifest,
@@ -137,25 +138,28 @@ describe('end-7a: pushing a manifest', () => {
     await expectError(answer, 400, 'MANIFEST_INVALID')
   })
 
-  it('needs neither non-distributable layers nor the empty descriptor’s blob', async () => {
+  it('needs no non-distributable layers, and the empty descriptor’s blob like any other', async () => {
     const name = newRepository()
-    const empty = {
-      mediaType: EMPTY_JSON,
-      digest: digestOf('{}'),
-      size: 2,
-    }
+    const empty = { mediaType: EMPTY_JSON, digest: digestOf('{}'), size: 2 }
     const foreign = {
       mediaType: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
       digest: digestOf(randomBytes(8)),
       size: 8,
     }
-    const answer = await putManifest(registry, name, 'first', {
+    const image = {
       schemaVersion: 2,
       mediaType: IMAGE_MANIFEST,
       config: empty,
       layers: [foreign, empty],
-    })
-    expect(answer.status).toBe(201)
+    }
+    await pushBlob(registry, name)
+    await expectError(
+      await putManifest(registry, name, 'first', image),
+      400,
+      'MANIFEST_BLOB_UNKNOWN',
+    )
+    await pushBlob(registry, name, Buffer.from('{}'))
+    expect((await putManifest(registry, name, 'first', image)).status).toBe(201)
   })
 
   it('whose media type is not its Content-Type is refused, naming both', async () => {

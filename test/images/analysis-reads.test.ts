@@ -146,6 +146,7 @@ it('a declared kernel that is not one is refused again without being opened', as
   const repository = newRepository()
   const { bytes: _bytes, ...blob } = await pushBlob(registry, repository)
   const layers = [{ ...blob, mediaType: KERNEL }]
+  await pushBlob(registry, repository, Buffer.from('{}'))
   const image = { schemaVersion: 2, mediaType: IMAGE_MANIFEST, config: EMPTY, layers }
   const manifest = parseManifest(Buffer.from(JSON.stringify(image)), IMAGE_MANIFEST)
   for (const count of [1, 0]) {

@@ -95,6 +95,7 @@ export async function pushLayers(
   more: Record<string, unknown> = {},
 ): Promise<Response> {
   const layers = []
+  await pushBlob(registry, repository, Buffer.from('{}'))
   for (const { mediaType, bytes, title } of files) {
     const { digest, size } = await pushBlob(registry, repository, bytes)
     const annotations =

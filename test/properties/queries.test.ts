@@ -22,6 +22,7 @@ let location: string
 beforeAll(async () => {
   target = await FuzzTarget.open()
   await target.push('known', BLOB)
+  await target.push('known', EMPTY)
   for (const tag of TAGS) {
     const { status } = await target.request({
       method: 'PUT',

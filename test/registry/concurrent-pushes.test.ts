@@ -51,13 +51,19 @@ function unique(): string {
 function image(blobs: readonly { digest: string; size: number }[] = []): Pushable {
   const empty = {
     mediaType: EMPTY_JSON,
-    digest: digestOf(Buffer.from('{}')),
+    digest: digestOf(EMPTY),
   }
   const layers = blobs.map((blob) => ({ mediaType: 'application/octet-stream', ...blob }))
   return manifest(IMAGE_MANIFEST, { config: { ...empty, size: 2 }, layers })
 }
 
+const EMPTY = Buffer.from('{}')
+/** The push of the empty blob to each repository that has images. */
+const emptied = new Map<string, Promise<number>>()
+
 async function put(repository: string, reference: string, it: Pushable, server = 0) {
+  if (!emptied.has(repository)) emptied.set(repository, pushBlob(repository, EMPTY))
+  await emptied.get(repository)
   const answer = await ask(
     `/v2/${repository}/manifests/${reference}`,
     { method: 'PUT', headers: { 'content-type': it.mediaType }, body: new Uint8Array(it.bytes) },

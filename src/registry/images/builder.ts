@@ -1,7 +1,9 @@
+import { Readable } from 'node:stream'
 import type { Actor } from '../../db/auth/audit.ts'
 import { type Descriptor, EMPTY_JSON } from '../../oci/descriptor.ts'
 import { type Digest, digestOf } from '../../oci/digest.ts'
 import { badRequest } from '../../oci/errors.ts'
+import { parseRepositoryGlob } from '../../oci/glob.ts'
 import { IMAGE_MANIFEST, type MediaType } from '../../oci/media-type.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import {
@@ -18,12 +20,16 @@ import {
   describeHost,
   parseBuildEnvironment,
 } from '../../unikernel/host/build-environment.ts'
+import type { Blobs } from '../blobs.ts'
 import type { ManifestPush, Manifests } from '../manifests.ts'
 import type { Precondition } from '../precondition.ts'
 import type { TagBounds } from '../tag-bounds.ts'
 import type { UploadBody } from '../uploads/hash-stream.ts'
 import type { Uploads } from '../uploads/uploads.ts'
 import type { ImageAnalyzer } from './analyzer.ts'
+
+const EMPTY_DIGEST = digestOf(EMPTY_JSON)
+const ANY = parseRepositoryGlob('**')
 
 /** A file of an image in a request. */
 export type IncomingImagePart = {
@@ -65,13 +71,22 @@ export type BuiltImage = {
   readonly files: readonly ImageFile[]
 }
 
+export type ImageBuilderOptions = {
+  readonly blobs: Blobs
+  readonly uploads: Uploads
+  readonly manifests: Manifests
+  readonly analyzer: ImageAnalyzer
+}
+
 /** Builds images from the files of one request. */
 export class ImageBuilder {
+  readonly #blobs: Blobs
   readonly #uploads: Uploads
   readonly #manifests: Manifests
   readonly #analyzer: ImageAnalyzer
 
-  constructor(uploads: Uploads, manifests: Manifests, analyzer: ImageAnalyzer) {
+  constructor({ blobs, uploads, manifests, analyzer }: ImageBuilderOptions) {
+    this.#blobs = blobs
     this.#uploads = uploads
     this.#manifests = manifests
     this.#analyzer = analyzer
@@ -104,6 +119,7 @@ export class ImageBuilder {
     if (!files.some(({ role }) => role === 'kernel')) {
       throw badRequest('the part kernel is missing: send it with -F kernel=@FILE')
     }
+    if (config === undefined) await this.#ensureEmptyJson(image, received)
     const created = image.created() ?? createdTime(sourceDateEpoch)
     return { files, digest: await this.#put(image, imageManifest({ files, config, created })) }
   }
@@ -128,6 +144,7 @@ export class ImageBuilder {
     const bytes = isKernel
       ? imageManifest({ files, config: undefined, created: NO_TIME })
       : artifactOfFile({ mediaType, ...blob }, title)
+    await this.#ensureEmptyJson(file, received)
     const digest = await this.#put(file, bytes)
     return isKernel
       ? { digest, files, blob: { mediaType: mediaTypeOf('kernel'), ...blob } }
@@ -171,6 +188,13 @@ export class ImageBuilder {
     }
   }
 
+  /** Gives the repository the blob of the empty config, from any other repository when one has it. */
+  async #ensureEmptyJson(destination: Destination, received: Digest[]): Promise<void> {
+    const { repository, actor } = destination
+    const isMounted = await this.#blobs.mount(repository, EMPTY_DIGEST, undefined, [ANY], actor)
+    if (!isMounted) await this.#receive(destination, emptyJson(), received)
+  }
+
   /** Stores a file, and adds its digest to `received` when the repository did not have it. */
   async #receive(
     { repository, actor }: Destination,
@@ -203,12 +227,16 @@ function artifactOfFile(file: Descriptor, title: string): Uint8Array {
     artifactType: mediaType,
     config: {
       mediaType: 'application/vnd.oci.empty.v1+json',
-      digest: digestOf(EMPTY_JSON),
+      digest: EMPTY_DIGEST,
       size: EMPTY_JSON.length,
     },
     layers: [{ mediaType, digest, size, annotations: { [TITLE]: title } }],
   }
   return Buffer.from(JSON.stringify(artifact))
+}
+
+function emptyJson(): UploadBody {
+  return { start: undefined, length: EMPTY_JSON.length, bytes: Readable.from([EMPTY_JSON]) }
 }
 
 /** Streams a body, and keeps its first bytes. */
