@@ -10,6 +10,8 @@ export type Metrics = {
   registerFeedClients(count: () => number): void
   /** Registers the number of open connections, which is read at every scrape. */
   registerConnections(count: () => number): void
+  /** Registers the numbers of files and documents that wait for a thread, which are read at every scrape. */
+  registerDerivations(waiting: () => Readonly<Record<string, number>>): void
   /** Counts a connection that was refused or closed early, by reason such as `slow-body`. */
   cut(reason: string): void
   render(): Promise<{ contentType: string; text: string }>
@@ -68,6 +70,17 @@ export function createMetrics(version: string): Metrics {
         registers: [registry],
         collect() {
           this.set(count())
+        },
+      })
+    },
+    registerDerivations(waiting) {
+      new Gauge({
+        name: 'rookery_derivations_waiting',
+        help: 'Large files to analyze, and documents to derive from images, that wait for their thread.',
+        labelNames: ['thread'] as const,
+        registers: [registry],
+        collect() {
+          for (const [thread, count] of Object.entries(waiting())) this.set({ thread }, count)
         },
       })
     },

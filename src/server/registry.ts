@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts'
+import type { Deriver } from '../derivation/deriver.ts'
 import { Blobs } from '../registry/blobs.ts'
 import { ImageAnalyzer } from '../registry/images/analyzer.ts'
 import { ImageBuilder } from '../registry/images/builder.ts'
@@ -29,10 +30,11 @@ export type RegistryOperations = {
 export function buildRegistry(
   { db, store }: Stores,
   config: Config,
+  deriver: Deriver,
   onCommitted: () => void,
 ): RegistryOperations {
   const visibility = config.defaultVisibility
-  const analyzer = new ImageAnalyzer(db, store)
+  const analyzer = new ImageAnalyzer(db, store, deriver)
   const manifests = new Manifests(db, visibility, analyzer, onCommitted)
   const uploads = new Uploads(db, store, {
     lifetimeSeconds: config.uploadLifetimeSeconds,
@@ -46,7 +48,7 @@ export function buildRegistry(
     blobs,
     manifests,
     imageBuilder: new ImageBuilder({ blobs, uploads, manifests, analyzer }),
-    images: new Images(db),
+    images: new Images(db, deriver),
     packageSearch: new PackageSearch(),
     tagHistory: new TagHistory(db, onCommitted),
     listings: new Listings(),

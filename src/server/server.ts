@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts'
+import { Deriver } from '../derivation/deriver.ts'
 import { startEmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
 import { type AdminPassword, ensureAdminPassword } from './admin-password.ts'
 import { buildAuth } from './auth.ts'
@@ -65,7 +66,10 @@ async function start(
     log,
     cleanup,
   )
-  const registry = buildRegistry(stores, config, () => events.sequencer.poke())
+  const deriver = new Deriver()
+  cleanup.defer(() => deriver.close())
+  metrics.registerDerivations(() => deriver.waiting)
+  const registry = buildRegistry(stores, config, deriver, () => events.sequencer.poke())
   startMaintenance(stores, registry.analyzer, config, log, cleanup)
   const http = { stores, auth, registry, events, metrics, address }
   const url = await startHttp(http, config, log, cleanup)

@@ -12,7 +12,7 @@ import {
   type BuildEnvironment,
   parseBuildEnvironment,
 } from './host/build-environment.ts'
-import { type BuildHashes, parseBuildHashes } from './host/build-hashes.ts'
+import { BUILD_HASHES_BYTES_MAX, type BuildHashes, parseBuildHashes } from './host/build-hashes.ts'
 import {
   MalformedPackagesError,
   parseSystemPackages,
@@ -25,7 +25,7 @@ import { MalformedOpamError, OPAM_BYTES_MAX } from './opam/lexer.ts'
 import { type OpamSwitch, parseOpamSwitch } from './opam/switch.ts'
 
 /** Increased whenever the analysis changes: earlier analyses are then made again. */
-export const ANALYZER_VERSION = 3
+export const ANALYZER_VERSION = 4
 
 /** The result of the analysis of a blob, by its role. */
 export type AnalysisValues = {
@@ -65,12 +65,15 @@ export type BlobSource = {
 
 type Parser = { readonly bytesMax: number; parse(bytes: Uint8Array): AnalysisValues[AnalyzedRole] }
 
+/** A role whose blobs are read whole. */
+export type WholeRole = Exclude<AnalyzedRole, 'kernel' | 'debug'>
+
 /** The roles whose blobs are read whole, each with the largest size that is read. */
-const PARSERS: Readonly<Record<Exclude<AnalyzedRole, 'kernel' | 'debug'>, Parser>> = {
+const PARSERS: Readonly<Record<WholeRole, Parser>> = {
   'opam-switch': { bytesMax: OPAM_BYTES_MAX, parse: parseOpamSwitch },
   'system-packages': { bytesMax: SYSTEM_PACKAGES_BYTES_MAX, parse: parseSystemPackages },
   'build-environment': { bytesMax: BUILD_ENVIRONMENT_BYTES_MAX, parse: parseBuildEnvironment },
-  'build-hashes': { bytesMax: OPAM_BYTES_MAX, parse: parseBuildHashes },
+  'build-hashes': { bytesMax: BUILD_HASHES_BYTES_MAX, parse: parseBuildHashes },
   config: { bytesMax: CONFIG_BYTES_MAX, parse: parseConfig },
 }
 
@@ -79,48 +82,67 @@ export function isAnalyzedRole(role: string): role is AnalyzedRole {
   return role === 'kernel' || role === 'debug' || Object.hasOwn(PARSERS, role)
 }
 
+/** Analyzes all bytes of a blob as one role. `analyzeBytes`, or the same in another thread. */
+export type AnalyzeBytes = (
+  role: WholeRole,
+  digest: Digest,
+  bytes: Uint8Array,
+) => LayerAnalysis | Promise<LayerAnalysis>
+
 /**
  * Analyzes a blob as one role: reads only headers and notes of kernels, and all bytes of other blobs
  * up to the limit of their role. A malformed blob is a problem and not an error; throws only what
- * `read` throws.
+ * `read` and `analyze` throw.
  */
-export async function analyzeBlob(role: AnalyzedRole, source: BlobSource): Promise<LayerAnalysis> {
-  const sha256 = algorithmOf(source.digest) === 'sha256' ? source.digest.slice(7) : undefined
+export async function analyzeBlob(
+  role: AnalyzedRole,
+  source: BlobSource,
+  analyze: AnalyzeBytes = analyzeBytes,
+): Promise<LayerAnalysis> {
+  const { digest, size } = source
   if (role === 'kernel' || role === 'debug') {
-    return { sha256, ...(await withProblem(() => findSolo5Kernel(source.size, source.read))) }
+    try {
+      const value = await findSolo5Kernel(size, source.read)
+      return { sha256: sha256Of(digest), value, problem: undefined }
+    } catch (error) {
+      return { sha256: sha256Of(digest), value: undefined, problem: problemOf(error) }
+    }
   }
-  const { bytesMax, parse } = PARSERS[role]
-  if (source.size > bytesMax) {
-    const problem = `it has ${source.size} bytes; at most ${bytesMax} are read`
-    return { sha256, value: undefined, problem }
+  const { bytesMax } = PARSERS[role]
+  if (size > bytesMax) {
+    const problem = `it has ${size} bytes; at most ${bytesMax} are read`
+    return { sha256: sha256Of(digest), value: undefined, problem }
   }
-  const bytes = source.size === 0 ? Buffer.alloc(0) : await source.read(0, source.size - 1)
-  const digest = sha256 ?? createHash('sha256').update(bytes).digest('hex')
-  const { value, problem } = await withProblem(() => parse(bytes))
-  return { sha256: digest, value, problem: problem ?? findEmptiness(value) }
+  return analyze(role, digest, size === 0 ? Buffer.alloc(0) : await source.read(0, size - 1))
+}
+
+/** Analyzes all bytes of a blob as one role. A malformed blob is a problem and not an error. */
+export function analyzeBytes(role: WholeRole, digest: Digest, bytes: Uint8Array): LayerAnalysis {
+  const sha256 = sha256Of(digest) ?? createHash('sha256').update(bytes).digest('hex')
+  try {
+    const value = PARSERS[role].parse(bytes)
+    return { sha256, value, problem: findEmptiness(value) }
+  } catch (error) {
+    return { sha256, value: undefined, problem: problemOf(error) }
+  }
+}
+
+function sha256Of(digest: Digest): string | undefined {
+  return algorithmOf(digest) === 'sha256' ? digest.slice(7) : undefined
 }
 
 /** A list without entries is well formed, but it is no provenance. */
-function findEmptiness(value: AnalysisValues[AnalyzedRole] | undefined): string | undefined {
-  if (value === undefined) return undefined
+function findEmptiness(value: AnalysisValues[AnalyzedRole]): string | undefined {
   if ('installed' in value && value.installed.length === 0) return 'it lists no installed package'
   if ('manager' in value && value.packages.length === 0) return 'it lists no package'
   if ('variables' in value && value.variables.length === 0) return 'it has no variable'
   return undefined
 }
 
-async function withProblem(
-  read: () =>
-    | AnalysisValues[AnalyzedRole]
-    | undefined
-    | Promise<AnalysisValues[AnalyzedRole] | undefined>,
-): Promise<Pick<LayerAnalysis, 'value' | 'problem'>> {
-  try {
-    return { value: await read(), problem: undefined }
-  } catch (error) {
-    if (!isMalformed(error)) throw error
-    return { value: undefined, problem: error.message }
-  }
+/** Returns the message of an error about a malformed blob. Throws other errors. */
+function problemOf(error: unknown): string {
+  if (!isMalformed(error)) throw error
+  return error.message
 }
 
 function isMalformed(error: unknown): error is Error {

@@ -27,7 +27,7 @@ export function validateImage(
   lookup: AnalysisLookup,
 ): void {
   const declared = declaresUnikernel(manifest)
-  if (declared) assertRolesUnique(manifest.layers)
+  assertRolesUnique(manifest)
   if (image === undefined) {
     if (declared) throw missingKernel(manifest, lookup)
     return
@@ -93,7 +93,13 @@ function noProvenance(message: string, missing?: readonly string[]): RegistryErr
   return new RegistryError('MANIFEST_INVALID', detail, { message })
 }
 
-function assertRolesUnique(layers: readonly Layer[]): void {
+/**
+ * Throws MANIFEST_INVALID for an image that declares a role twice. Called before the layers are read, because a
+ * manifest may have thousands.
+ */
+export function assertRolesUnique(manifest: Manifest): void {
+  if (!declaresUnikernel(manifest)) return
+  const { layers } = manifest
   for (const role of ROLES) {
     const same = layers.filter(({ mediaType }) => findDeclaredRole(mediaType) === role)
     if (same.length > 1)

@@ -2,6 +2,7 @@ import pg from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { parseConfig } from '../../src/config/config.ts'
 import { Database } from '../../src/db/database.ts'
+import { Deriver } from '../../src/derivation/deriver.ts'
 import { parseManifest } from '../../src/oci/manifest.ts'
 import { IMAGE_MANIFEST } from '../../src/oci/media-type.ts'
 import { parseRepository } from '../../src/oci/reference.ts'
@@ -36,7 +37,7 @@ beforeAll(async () => {
     reads.push(key)
     return read(key, range)
   })
-  analyzer = new ImageAnalyzer(db, store)
+  analyzer = new ImageAnalyzer(db, store, new Deriver())
 })
 
 beforeEach(() => {

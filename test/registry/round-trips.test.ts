@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
+import { Deriver } from '../../src/derivation/deriver.ts'
 import { parseReference, parseRepository } from '../../src/oci/reference.ts'
 import { ImageAnalyzer } from '../../src/registry/images/analyzer.ts'
 import { Manifests } from '../../src/registry/manifests.ts'
@@ -20,7 +21,7 @@ beforeAll(async () => {
     onIdleError: () => {},
   })
   // A pull analyzes no images.
-  reader = new ImageAnalyzer(db, await FilesystemStore.open(registry.folder))
+  reader = new ImageAnalyzer(db, await FilesystemStore.open(registry.folder), new Deriver())
   // Records the statements sent to the real database.
   const query = db.query.bind(db)
   vi.spyOn(db, 'query').mockImplementation((text, values) => {

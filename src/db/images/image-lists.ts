@@ -253,31 +253,50 @@ export async function findImages(
   return row
 }
 
-/** An image's manifest, and the analyses of its blobs. */
-export type ImageAnalysesRow = {
+/** The manifest of an image. */
+export type ImageManifestRow = {
   readonly mediaType: string
-  readonly bytes: Buffer
   readonly pushedAt: Date
   readonly pushedBy: string
+  /** The first IMAGE_TAGS_MAX by name. */
   readonly tags: readonly Tag[]
-  readonly analyses: readonly {
-    readonly digest: Digest
-    readonly role: string
-    readonly sha256: string | null
-    readonly problem: string | null
-    readonly facts: string | null
-  }[]
+  /** The version of the analyzer that analyzed it last. */
+  readonly analyzerVersion: number
+  /** Bytes of the manifest and of the facts about its blobs. */
+  readonly size: number
 }
 
-/** Finds the analyses of an image. Undefined when the image was removed meanwhile. */
+/** Finds the manifest of an image. Undefined when the image was removed meanwhile. */
+export async function findImageManifest(
+  db: Queryable,
+  id: number,
+): Promise<ImageManifestRow | undefined> {
+  const { rows } = await db.query<ImageManifestRow>(
+    `select m.media_type as "mediaType", m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
+            m.analyzer_version as "analyzerVersion", ${TAGS_OF_MANIFEST} as tags,
+            octet_length(m.bytes) + coalesce((
+              select sum(octet_length(f.facts))
+                from manifest_blobs mb
+                join layer_analyses f on f.blob_id = mb.blob_id
+               where mb.manifest_id = m.id
+            ), 0)::bigint as size
+       from manifests m
+      where m.id = $1`,
+    [id],
+  )
+  return rows[0]
+}
+
+/** The bytes of a manifest, and the analyses of its blobs as JSON: StoredAnalysis[] of `unikernel`. */
+export type ImageAnalysesRow = { readonly bytes: Buffer; readonly analyses: string }
+
+/** Finds the analyses of an image, as text: they may have megabytes. Undefined when it was removed meanwhile. */
 export async function findImageAnalyses(
   db: Queryable,
   id: number,
 ): Promise<ImageAnalysesRow | undefined> {
   const { rows } = await db.query<ImageAnalysesRow>(
-    `select m.media_type as "mediaType", m.bytes, m.pushed_at as "pushedAt",
-            m.pushed_by as "pushedBy",
-            ${TAGS_OF_MANIFEST} as tags,
+    `select m.bytes,
             coalesce((
               select json_agg(json_build_object(
                        'digest', b.digest, 'role', f.role, 'sha256', f.sha256,
@@ -286,7 +305,7 @@ export async function findImageAnalyses(
                 join blobs b on b.id = mb.blob_id
                 join layer_analyses f on f.blob_id = b.id
                where mb.manifest_id = m.id
-            ), '[]') as analyses
+            ), '[]')::text as analyses
        from manifests m
       where m.id = $1`,
     [id],

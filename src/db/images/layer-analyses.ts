@@ -57,17 +57,14 @@ export async function listAnalyzedBlobs(
   return rows
 }
 
-/** A package in a list. */
-export type ListedPackage = {
-  readonly ecosystem: string
-  readonly name: string
-  readonly version: string
-}
-
-export type NewAnalysis = AnalysisRow & {
+/** A new analysis of a blob. */
+export type NewAnalysis = {
   readonly blobId: number
-  /** Without duplicates. */
-  readonly packages: readonly ListedPackage[]
+  /**
+   * The fields `role`, `sha256`, `problem`, `facts` and `packages` as JSON: a list of packages without duplicates,
+   * with `ecosystem`, `name` and `version`. Text, because values of some megabytes are copied and not parsed here.
+   */
+  readonly fields: string
 }
 
 /**
@@ -79,24 +76,26 @@ export async function putAnalyses(
   analyses: readonly NewAnalysis[],
   analyzerVersion: number,
 ): Promise<void> {
-  const packages = analyses.flatMap(({ blobId, packages }) =>
-    packages.map((listed) => ({ blobId, ...listed })),
-  )
+  const added = analyses.map(({ blobId, fields }) => `{"blob_id":${blobId},"fields":${fields}}`)
   // New packages are inserted in one order, so that two pushes that add the same packages wait instead
   // of deadlocking. `do update` and not `do nothing`: the id is also needed when another push was faster.
   await db.query(
-    `with present as (
+    `with given as materialized (
+       select g.blob_id, f.role, f.sha256, f.problem, f.facts, f.packages
+         from json_to_recordset($1::json) as g (blob_id bigint, fields json)
+        cross join json_to_record(g.fields)
+              as f (role text, sha256 text, problem text, facts text, packages json)
+     ), present as (
        select id
          from blobs
-        where id = any($1::bigint[])
+        where id in (select blob_id from given)
         order by id
           for key share
      ), kept as (
        insert into layer_analyses (blob_id, role, sha256, problem, facts, analyzer_version)
-       select f.blob_id, f.role, f.sha256, f.problem, f.facts, $6
-         from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[])
-              as f (blob_id, role, sha256, problem, facts)
-         join present on present.id = f.blob_id
+       select g.blob_id, g.role, g.sha256, g.problem, g.facts, $2
+         from given g
+         join present on present.id = g.blob_id
            on conflict (blob_id, role) do update
           set sha256 = excluded.sha256,
               problem = excluded.problem,
@@ -104,7 +103,7 @@ export async function putAnalyses(
               analyzer_version = excluded.analyzer_version,
               read_at = now()
      ), listed as (
-       select p.blob_id, p.ecosystem, p.name, p.version,
+       select g.blob_id, p.ecosystem, p.name, p.version,
               (
                 select id
                   from packages
@@ -112,9 +111,9 @@ export async function putAnalyses(
                    and name = p.name
                    and version = p.version
               ) as id
-         from unnest($7::bigint[], $8::text[], $9::text[], $10::text[])
-              as p (blob_id, ecosystem, name, version)
-         join present on present.id = p.blob_id
+         from given g
+         join present on present.id = g.blob_id
+        cross join json_to_recordset(g.packages) as p (ecosystem text, name text, version text)
      ), added as (
        insert into packages (ecosystem, name, version)
        select distinct ecosystem, name, version
@@ -129,17 +128,6 @@ export async function putAnalyses(
        from listed
        left join added using (ecosystem, name, version)
          on conflict do nothing`,
-    [
-      analyses.map(({ blobId }) => blobId),
-      analyses.map(({ role }) => role),
-      analyses.map(({ sha256 }) => sha256),
-      analyses.map(({ problem }) => problem),
-      analyses.map(({ facts }) => facts),
-      analyzerVersion,
-      packages.map(({ blobId }) => blobId),
-      packages.map(({ ecosystem }) => ecosystem),
-      packages.map(({ name }) => name),
-      packages.map(({ version }) => version),
-    ],
+    [`[${added.join(',')}]`, analyzerVersion],
   )
 }

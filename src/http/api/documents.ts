@@ -1,28 +1,17 @@
+import { Buffer } from 'node:buffer'
 import { badRequest } from '../../oci/errors.ts'
-import { visibleJson } from '../../oci/hidden-characters.ts'
-import type { Images } from '../../registry/images/images.ts'
-import type { DocumentContext } from '../../unikernel/documents/context.ts'
-import { cycloneDx } from '../../unikernel/documents/cyclonedx.ts'
-import type { JsonObject } from '../../unikernel/documents/json.ts'
-import { slsaProvenance } from '../../unikernel/documents/slsa.ts'
-import { spdx } from '../../unikernel/documents/spdx.ts'
-import type { UnikernelImage } from '../../unikernel/image.ts'
+import type { DocumentFormat, Images } from '../../registry/images/images.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { parseLookupReference } from '../v2/manifests.ts'
 import { selectorOf } from './images.ts'
 
-type Format = {
-  readonly mediaType: string
-  write(image: UnikernelImage, context: DocumentContext): JsonObject
+/** Media types by the name in the path. Documents are derived on request, and unsigned. */
+const MEDIA_TYPES: Readonly<Record<DocumentFormat, string>> = {
+  cyclonedx: 'application/vnd.cyclonedx+json; version=1.6',
+  spdx: 'application/spdx+json',
+  slsa: 'application/vnd.in-toto+json',
 }
-
-/** Document formats, by the name in the path. Documents are derived on request, and unsigned. */
-const FORMATS: ReadonlyMap<string, Format> = new Map([
-  ['cyclonedx', { mediaType: 'application/vnd.cyclonedx+json; version=1.6', write: cycloneDx }],
-  ['spdx', { mediaType: 'application/spdx+json', write: spdx }],
-  ['slsa', { mediaType: 'application/vnd.in-toto+json', write: slsaProvenance }],
-])
 
 /** Serves SBOMs and provenance of images, derived from their analyses. */
 export function documentRoutes(
@@ -39,15 +28,12 @@ export function documentRoutes(
       reads: 'question',
       async handle(ctx) {
         const format = formatOf(param(ctx, 'format'))
-        const details = await images.read(
-          ask(ctx),
-          viewOf(ctx),
-          parseLookupReference(ctx),
-          selectorOf(ctx),
-        )
-        const { digest, mediaType, pushedAt, pushedBy, image } = details
+        const reference = parseLookupReference(ctx)
+        const db = ask(ctx)
+        const details = await images.details(db, viewOf(ctx), reference, selectorOf(ctx))
+        const { digest, mediaType, pushedAt, pushedBy } = details
         const { host, protocol } = new URL(publicBaseUrl(ctx))
-        const document = format.write(image, {
+        const json = await images.document(db, details, format, {
           repository: repositoryOf(ctx),
           registry: host,
           scheme: protocol === 'http:' ? 'http' : 'https',
@@ -57,18 +43,21 @@ export function documentRoutes(
           pushedBy,
           version,
         })
-        ctx.body = visibleJson(document)
+        ctx.body = Buffer.from(json.buffer, json.byteOffset, json.length)
         ctx.set({
-          'Content-Type': format.mediaType,
-          'Content-Disposition': `attachment; filename="${param(ctx, 'format')}.json"`,
+          'Content-Type': MEDIA_TYPES[format],
+          'Content-Disposition': `attachment; filename="${format}.json"`,
         })
       },
     },
   ]
 }
 
-function formatOf(name: string): Format {
-  const format = FORMATS.get(name)
-  if (format !== undefined) return format
-  throw badRequest(`a document must be one of ${[...FORMATS.keys()].join(', ')}`)
+function formatOf(name: string): DocumentFormat {
+  if (isFormat(name)) return name
+  throw badRequest(`a document must be one of ${Object.keys(MEDIA_TYPES).join(', ')}`)
+}
+
+function isFormat(name: string): name is DocumentFormat {
+  return Object.hasOwn(MEDIA_TYPES, name)
 }

@@ -1,7 +1,7 @@
+import { Buffer } from 'node:buffer'
+import { visibleJson } from '../../oci/hidden-characters.ts'
 import type { ImageDetails, ImageRow } from '../../registry/images/images.ts'
 import type { PackageHit } from '../../registry/images/package-search.ts'
-import { describeHost } from '../../unikernel/host/build-environment.ts'
-import type { ImageLayer } from '../../unikernel/image.ts'
 
 /** Formats an image in a list: spec/openapi.yaml, ImageSummary. */
 export function imageSummary(row: ImageRow) {
@@ -20,36 +20,19 @@ export function imageSummary(row: ImageRow) {
   }
 }
 
-/** Formats the details of an image: spec/openapi.yaml, Image. */
-export function imageDetails(repository: string, details: ImageDetails) {
-  const { digest, mediaType, tags, pushedAt, pushedBy, image } = details
-  const { kernel, config, opamSwitch, systemPackages, buildEnvironment, buildHashes } = image
-  const { abi, architecture, manifest, bits, endianness } = kernel.solo5
-  return {
-    repository,
-    digest,
-    mediaType,
-    tags,
-    kernel: { digest: kernel.digest, title: kernel.title ?? null, size: kernel.size },
-    target: abi.target,
-    abiVersion: abi.version,
-    architecture: architecture ?? null,
-    bits,
-    endianness,
-    devices: manifest.devices.map(({ kind, name }) => ({ kind, name })),
-    inputId: image.inputId ?? null,
-    builder: pushedBy,
-    pushedAt,
-    config: config ?? null,
-    layers: image.layers.map(layerOf),
-    opam: opamSwitch ?? null,
-    systemPackages: systemPackages ?? null,
-    buildEnvironment:
-      buildEnvironment === undefined
-        ? null
-        : { ...buildEnvironment, host: describeHost(buildEnvironment) },
-    buildHashes: buildHashes ?? null,
-  }
+/** Formats the details of an image, whose contents are JSON already: spec/openapi.yaml, Image. */
+export function imageDetails(
+  repository: string,
+  { digest, mediaType, tags, pushedAt, pushedBy }: ImageDetails,
+  contents: Uint8Array,
+): Buffer {
+  return withFields({ repository, digest, mediaType, tags, builder: pushedBy, pushedAt }, contents)
+}
+
+/** Puts fields before those of an object that is JSON already, and may be large. */
+export function withFields(fields: object, json: Uint8Array): Buffer {
+  const before = visibleJson(fields).slice(0, -1)
+  return Buffer.concat([Buffer.from(`${before},`), json.subarray(1)])
 }
 
 /** Formats an image with a package: spec/openapi.yaml, PackageHit. */
@@ -64,17 +47,6 @@ export function packageHit(hit: PackageHit) {
     kernel: { digest: kernelDigest },
     target,
     pushedAt,
-  }
-}
-
-function layerOf({ role, title, mediaType, digest, size, problem }: ImageLayer) {
-  return {
-    role: role ?? null,
-    title: title ?? null,
-    mediaType,
-    digest,
-    size,
-    problem: problem ?? null,
   }
 }
 

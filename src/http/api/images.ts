@@ -6,14 +6,13 @@ import { withoutHiddenCharacters } from '../../oci/hidden-characters.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { ImageFilter, Images, KernelSelector } from '../../registry/images/images.ts'
-import { compareImages } from '../../unikernel/compare/images.ts'
 import { baseName } from '../../unikernel/format.ts'
 import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
 import { parseLookupReference } from '../v2/manifests.ts'
-import { imageDetails, imageSummary } from './image-json.ts'
+import { imageDetails, imageSummary, withFields } from './image-json.ts'
 
 const IMAGES = '/api/v1/repositories/*repository/images'
 const KERNEL = `${IMAGES}/:reference/kernel`
@@ -60,13 +59,12 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
       access: 'pull',
       reads: 'question',
       async handle(ctx) {
-        const details = await images.read(
-          ask(ctx),
-          viewOf(ctx),
-          parseLookupReference(ctx),
-          selectorOf(ctx),
-        )
-        ctx.body = imageDetails(repositoryOf(ctx), details)
+        const reference = parseLookupReference(ctx)
+        const db = ask(ctx)
+        const details = await images.details(db, viewOf(ctx), reference, selectorOf(ctx))
+        const contents = await images.describe(db, details)
+        ctx.body = imageDetails(repositoryOf(ctx), details, contents)
+        ctx.type = 'json'
       },
     },
     {
@@ -78,14 +76,15 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
         const selector = selectorOf(ctx)
         const view = viewOf(ctx)
         const db = ask(ctx)
-        const from = await images.read(db, view, parseLookupReference(ctx), selector)
-        const to = await images.read(db, view, parseLookupReference(ctx, 'other'), selector)
-        ctx.body = {
+        const from = await images.details(db, view, parseLookupReference(ctx), selector)
+        const to = await images.details(db, view, parseLookupReference(ctx, 'other'), selector)
+        const fields = {
           repository: repositoryOf(ctx),
           from: { digest: from.digest, tags: from.tags },
           to: { digest: to.digest, tags: to.tags },
-          ...compareImages(from.image, to.image),
         }
+        ctx.body = withFields(fields, await images.compare(db, from, to))
+        ctx.type = 'json'
       },
     },
     {

@@ -4,25 +4,33 @@ import {
   type NewAnalysis,
   putAnalyses,
 } from '../../db/images/layer-analyses.ts'
+import { type Deriver, recordOf } from '../../derivation/deriver.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { BlobStore } from '../../storage/blob-store.ts'
 import { AnalysisCache, type BlobAnalysis } from '../../unikernel/analysis-cache.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
-import { ANALYZER_VERSION } from '../../unikernel/layer-analysis.ts'
+import {
+  ANALYZER_VERSION,
+  type AnalyzeBytes,
+  type LayerAnalysis,
+} from '../../unikernel/layer-analysis.ts'
 import type { OpenBlob } from '../../unikernel/read-image.ts'
+import { analysesOf } from '../../unikernel/stored-analyses.ts'
 import { withStoreErrors } from '../store-errors.ts'
 import { hexHashOfStream } from '../uploads/hash-stream.ts'
-import { listPackages } from './package-lists.ts'
-import { analysesOf } from './stored-analyses.ts'
 
 /** The blobs of one image in the store, with their stored analyses and the new ones. */
 export class AnalyzedBlobs {
   readonly cache: AnalysisCache
   readonly #rows: ReadonlyMap<Digest, AnalyzedBlobRow>
   readonly #store: BlobStore
+  readonly #deriver: Deriver
   readonly #newHashes: NewAnalysis[] = []
+  /** The fields for the database of analyses by `analyze`. */
+  readonly #fields = new Map<LayerAnalysis, string>()
 
-  constructor(rows: readonly AnalyzedBlobRow[], store: BlobStore) {
+  constructor(rows: readonly AnalyzedBlobRow[], store: BlobStore, deriver: Deriver) {
+    this.#deriver = deriver
     this.#rows = new Map(rows.map((row) => [row.digest, row]))
     this.#store = store
     this.cache = new AnalysisCache(
@@ -55,6 +63,13 @@ export class AnalyzedBlobs {
     }
   }
 
+  /** Analyzes a blob that is read whole. Large values are left out of the result, and stored. */
+  readonly analyze: AnalyzeBytes = async (role, digest, bytes) => {
+    const { analysis, fields } = await this.#deriver.analyze(role, digest, bytes)
+    this.#fields.set(analysis, fields)
+    return analysis
+  }
+
   /** Hashes a whole blob, once for all images that have it. In hexadecimal. */
   async hash(digest: Digest, algorithm: string): Promise<string> {
     const role = `hash-${algorithm}`
@@ -65,9 +80,8 @@ export class AnalyzedBlobs {
     const range = { start: 0, end: row.size - 1 }
     const bytes = withStoreErrors(this.#store.read(row.storageKey, range))
     const hash = await hexHashOfStream(bytes, algorithm)
-    const { blobId } = row
-    const facts = JSON.stringify(hash)
-    this.#newHashes.push({ blobId, role, sha256: null, problem: null, facts, packages: [] })
+    const fields = JSON.stringify({ role, facts: JSON.stringify(hash), packages: [] })
+    this.#newHashes.push({ blobId: row.blobId, fields })
     return hash
   }
 
@@ -88,17 +102,7 @@ export class AnalyzedBlobs {
   #rowOf({ digest, role, analysis }: BlobAnalysis): NewAnalysis[] {
     const row = this.#rows.get(digest)
     if (row === undefined) return []
-    const { sha256, problem, value } = analysis
-    return [
-      {
-        blobId: row.blobId,
-        role,
-        sha256: sha256 ?? null,
-        // Postgres takes no NUL in text; JSON has it escaped.
-        problem: problem?.replaceAll('\0', '\ufffd') ?? null,
-        facts: value === undefined ? null : JSON.stringify(value),
-        packages: listPackages(role, analysis),
-      },
-    ]
+    const fields = this.#fields.get(analysis) ?? recordOf(role, analysis).fields
+    return [{ blobId: row.blobId, fields }]
   }
 }

@@ -1,6 +1,7 @@
 import type { Database, Transaction } from '../../db/database.ts'
 import { listChildren, putImage } from '../../db/images/images.ts'
 import { listAnalyzedBlobs } from '../../db/images/layer-analyses.ts'
+import type { Deriver } from '../../derivation/deriver.ts'
 import { invalidManifest } from '../../oci/descriptor.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Layer, Manifest } from '../../oci/manifest.ts'
@@ -10,7 +11,12 @@ import { kernelCandidates } from '../../unikernel/assembly.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
 import { ANALYZER_VERSION, analyzeBlob } from '../../unikernel/layer-analysis.ts'
 import { compareBuildHash, readImage } from '../../unikernel/read-image.ts'
-import { assertBuildHash, validateChild, validateImage } from '../../unikernel/validation.ts'
+import {
+  assertBuildHash,
+  assertRolesUnique,
+  validateChild,
+  validateImage,
+} from '../../unikernel/validation.ts'
 import { AnalyzedBlobs } from './analyzed-blobs.ts'
 
 /** The analysis of a manifest, before its transaction. */
@@ -22,17 +28,19 @@ export type ImageAnalysis = {
 }
 
 // Roles whose values a push does not need, only whether they have a problem: some 100 KB each.
-const LARGE_ROLES = ['opam-switch', 'system-packages']
+const LARGE_ROLES = ['opam-switch', 'system-packages', 'build-environment']
 const NO_IMAGE: ImageAnalysis = { image: undefined, layers: [] }
 
 /** Analyzes and validates pushed images. A blob is analyzed once for all images that have it. */
 export class ImageAnalyzer {
   readonly #db: Database
   readonly #store: BlobStore
+  readonly #deriver: Deriver
 
-  constructor(db: Database, store: BlobStore) {
+  constructor(db: Database, store: BlobStore, deriver: Deriver) {
     this.#db = db
     this.#store = store
+    this.#deriver = deriver
   }
 
   /**
@@ -43,6 +51,7 @@ export class ImageAnalyzer {
     if (manifest.children.some(({ platform }) => platform?.os === 'solo5')) {
       await this.#validateChildren(repository, manifest)
     }
+    assertRolesUnique(manifest)
     const candidates = kernelCandidates(manifest)
     if (candidates.length === 0) {
       validateImage(manifest, undefined, () => undefined)
@@ -59,7 +68,7 @@ export class ImageAnalyzer {
     const { config, layers } = manifest
     const digests = [...new Set([...layers, ...(config ? [config] : [])].map((one) => one.digest))]
     const blobs = await this.#loadBlobs(repository, digests)
-    const image = await readImage(manifest, blobs.open, blobs.cache)
+    const image = await readImage(manifest, blobs.open, blobs.cache, blobs.analyze)
     if (image === undefined) {
       // Negative results are stored as well, so that the next push opens nothing.
       await blobs.save(this.#db)
@@ -109,7 +118,7 @@ export class ImageAnalyzer {
       ANALYZER_VERSION,
       LARGE_ROLES,
     )
-    return new AnalyzedBlobs(rows, this.#store)
+    return new AnalyzedBlobs(rows, this.#store, this.#deriver)
   }
 
   async #validateChildren(repository: Repository, { children }: Manifest): Promise<void> {

@@ -17,8 +17,7 @@ import {
 } from '../../unikernel/format.ts'
 import {
   BUILD_ENVIRONMENT_BYTES_MAX,
-  describeHost,
-  parseBuildEnvironment,
+  findSourceDateEpoch,
 } from '../../unikernel/host/build-environment.ts'
 import type { Blobs } from '../blobs.ts'
 import type { ManifestPush, Manifests } from '../manifests.ts'
@@ -267,6 +266,6 @@ class BufferedBody implements UploadBody {
   /** Seconds; undefined when the build environment does not set it. */
   sourceDateEpoch(): number | undefined {
     if (this.#size > BUILD_ENVIRONMENT_BYTES_MAX) return undefined
-    return describeHost(parseBuildEnvironment(Buffer.concat(this.#chunks))).sourceDateEpoch
+    return findSourceDateEpoch(Buffer.concat(this.#chunks))
   }
 }

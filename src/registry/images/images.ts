@@ -2,6 +2,7 @@ import type { Database, Queryable } from '../../db/database.ts'
 import {
   type FoundImage,
   findImageAnalyses,
+  findImageManifest,
   findImages,
   type ImageFilter,
   type ImageRow,
@@ -10,18 +11,16 @@ import {
 } from '../../db/images/image-lists.ts'
 import { resolveVisible } from '../../db/name-patterns.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
+import type { Deriver, DocumentFormat, StoredImage } from '../../derivation/deriver.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
 import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
-import { parseManifest } from '../../oci/manifest.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
-import { AnalysisCache } from '../../unikernel/analysis-cache.ts'
-import { assembleImage } from '../../unikernel/assembly.ts'
-import type { UnikernelImage } from '../../unikernel/image.ts'
+import type { DocumentContext } from '../../unikernel/documents/context.ts'
 import type { Page } from '../listings.ts'
-import { analysesOf } from './stored-analyses.ts'
+import type { QuestionQueryable } from '../questions.ts'
 
-export type { ImageFilter, ImageRow }
+export type { DocumentFormat, ImageFilter, ImageRow }
 
 /** Selects an image of an index. Undefined matches any. */
 export type KernelSelector = {
@@ -30,15 +29,19 @@ export type KernelSelector = {
   readonly architecture: string | undefined
 }
 
-/** An image with its analysis. */
+/** An image whose analysis can be read. */
 export type ImageDetails = {
+  readonly id: number
   /** Digest of the manifest. */
   readonly digest: Digest
   readonly mediaType: string
   readonly tags: readonly Tag[]
   readonly pushedAt: Date
   readonly pushedBy: string
-  readonly image: UnikernelImage
+  /** The version of the analyzer that analyzed it last. */
+  readonly analyzerVersion: number
+  /** Bytes of the manifest and of its analysis. */
+  readonly size: number
 }
 
 /** Images with the same inputs, and images with the same kernels: claims of those who pushed them. */
@@ -73,9 +76,11 @@ const NEWEST = Number.MAX_SAFE_INTEGER
 /** Lists, finds and describes unikernel images. */
 export class Images {
   readonly #db: Database
+  readonly #deriver: Deriver
 
-  constructor(db: Database) {
+  constructor(db: Database, deriver: Deriver) {
     this.#db = db
+    this.#deriver = deriver
   }
 
   /** Lists images of a repository, newest first; `next` is the cursor of the next page. Throws NAME_UNKNOWN. */
@@ -118,23 +123,59 @@ export class Images {
     return first
   }
 
-  /** Reads an image with its analysis. `db` is the connection of the question. Throws as `find`. */
-  async read(
+  /** Finds an image for the methods below. `db` is the connection of the question. Throws as `find`. */
+  async details(
     db: Queryable,
     view: View,
     reference: Reference,
     selector: KernelSelector,
   ): Promise<ImageDetails> {
     const { id, digest } = await this.find(view, reference, selector, db)
-    const row = await findImageAnalyses(db, id)
+    const row = await findImageManifest(db, id)
     if (row === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
-    const { mediaType, bytes, tags, pushedAt, pushedBy, analyses } = row
-    const image = assembleImage(
-      parseManifest(bytes, mediaType),
-      new AnalysisCache(analysesOf(analyses)).find,
-    )
-    if (image === undefined) throw new Error(`the analysis of ${digest} is missing`)
-    return { digest, mediaType, tags, pushedAt, pushedBy, image }
+    return { id, digest, ...row }
+  }
+
+  /**
+   * Describes the contents of an image in JSON, as `describeImage`. The question pays for a result that is
+   * not kept. Throws UNAVAILABLE when too many requests wait for one.
+   */
+  async describe(db: QuestionQueryable, details: ImageDetails): Promise<Uint8Array> {
+    return this.#deriver.derive({
+      key: `description ${versionOf(details)}`,
+      bytes: details.size,
+      load: async () => ({ kind: 'description', image: await load(db, details) }),
+      spend: (milliseconds) => db.spend(milliseconds),
+    })
+  }
+
+  /** Compares two images in JSON, as `compareImages`. Throws as `describe`. */
+  async compare(db: QuestionQueryable, from: ImageDetails, to: ImageDetails): Promise<Uint8Array> {
+    return this.#deriver.derive({
+      key: `comparison ${versionOf(from)} ${versionOf(to)}`,
+      bytes: from.size + to.size,
+      load: async () => ({
+        kind: 'comparison',
+        from: await load(db, from),
+        to: await load(db, to),
+      }),
+      spend: (milliseconds) => db.spend(milliseconds),
+    })
+  }
+
+  /** Writes a document about an image in JSON. Throws as `describe`. */
+  async document(
+    db: QuestionQueryable,
+    details: ImageDetails,
+    format: DocumentFormat,
+    context: DocumentContext,
+  ): Promise<Uint8Array> {
+    return this.#deriver.derive({
+      key: `${format} ${versionOf(details)} ${JSON.stringify(context)}`,
+      bytes: details.size,
+      load: async () => ({ kind: 'document', format, image: await load(db, details), context }),
+      spend: (milliseconds) => db.spend(milliseconds),
+    })
   }
 
   /** Lists images with this kernel, in public repositories and those that match `visible`, newest first. */
@@ -196,6 +237,17 @@ export class Images {
       more: [mine, claimed, others].some(({ length }) => length === limit),
     }
   }
+}
+
+/** Names the contents of an image, and the analyzer: what is derived from the image depends on both. */
+function versionOf({ digest, analyzerVersion }: ImageDetails): string {
+  return `${digest} ${analyzerVersion}`
+}
+
+async function load(db: Queryable, { id, digest, mediaType }: ImageDetails): Promise<StoredImage> {
+  const row = await findImageAnalyses(db, id)
+  if (row === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
+  return { mediaType, manifest: row.bytes, analyses: row.analyses }
 }
 
 function isSelected(

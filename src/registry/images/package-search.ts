@@ -11,6 +11,7 @@ import {
 import { resolveVisible, type VisibleNames } from '../../db/name-patterns.ts'
 import { badRequest } from '../../oci/errors.ts'
 import type { Glob } from '../../oci/glob.ts'
+import { UNKNOWN_VERSION } from '../../unikernel/package-lists.ts'
 import {
   MalformedConstraintError,
   parseVersionConstraint,
@@ -18,7 +19,6 @@ import {
   type VersionConstraint,
 } from '../../unikernel/versions/constraint.ts'
 import { type Ecosystem, versionOrder } from '../../unikernel/versions/orders.ts'
-import { UNKNOWN_VERSION } from './package-lists.ts'
 
 export type { Ecosystem, PackageCursor, PackageHit }
 

@@ -102,7 +102,5 @@ function escaped(text: string): string {
 
 /** Percent-encodes every byte of the text's UTF-8. A lone surrogate becomes U+FFFD. */
 export function percentEncoded(text: string): string {
-  return [...Buffer.from(text)]
-    .map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`)
-    .join('')
+  return Buffer.from(text).toString('hex').toUpperCase().replaceAll(/../g, '%$&')
 }

@@ -1,7 +1,8 @@
+import { Buffer } from 'node:buffer'
 import { type LineProblem, LineProblems, linesOf, shownText } from './lines.ts'
 
-// A build by orb, which clears its environment first, has some 400 bytes.
-export const BUILD_ENVIRONMENT_BYTES_MAX = 1024 * 1024
+// A build by orb, which clears its environment first, has some 400 bytes, and a desktop session some 10 KB.
+export const BUILD_ENVIRONMENT_BYTES_MAX = 256 * 1024
 const VARIABLES_MAX = 10_000
 const VALUE_CHARACTERS_MAX = 64 * 1024
 // POSIX, "Environment Variables", and the names that shells and build systems use.
@@ -57,6 +58,16 @@ export function parseBuildEnvironment(bytes: Uint8Array): BuildEnvironment {
     variables: variables.toSorted((a, b) => (a.name < b.name ? -1 : 1)),
     problems: problems.list(),
   }
+}
+
+/** Finds the value of SOURCE_DATE_EPOCH without parsing the other variables, in seconds. */
+export function findSourceDateEpoch(bytes: Uint8Array): number | undefined {
+  if (bytes.length > BUILD_ENVIRONMENT_BYTES_MAX) return undefined
+  const lines =
+    Buffer.from(bytes)
+      .toString()
+      .match(/^SOURCE_DATE_EPOCH=.*$/gm) ?? []
+  return describeHost(parseBuildEnvironment(Buffer.from(lines.at(-1) ?? ''))).sourceDateEpoch
 }
 
 /**

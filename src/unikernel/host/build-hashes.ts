@@ -9,6 +9,8 @@ import {
 import { parseOpam } from '../opam/parser.ts'
 import type { OpamField, OpamValue } from '../opam/value.ts'
 
+// The file of a unikernel has some lines.
+export const BUILD_HASHES_BYTES_MAX = 256 * 1024
 const PATH_CHARACTERS_MAX = 4096
 
 /** A hash of a file, in lower-case hexadecimal digits. */

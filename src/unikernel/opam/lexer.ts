@@ -4,8 +4,8 @@ import type { OpamAtom, Position, RelationalOperator, UpdateOperator } from './v
 
 // The switch of a unikernel takes 80 KB, and 300 packages with files inside about a megabyte.
 export const OPAM_BYTES_MAX = 4 * 1024 * 1024
-// The switch of a unikernel has 6000. This many take less than a second.
-export const OPAM_TOKENS_MAX = 300_000
+// The switch of a unikernel has 6000, and one of 1000 packages about 100 000.
+export const OPAM_TOKENS_MAX = 100_000
 // The most characters of a file that a message repeats.
 const SHOWN_MAX = 40
 

@@ -94,7 +94,7 @@ describe('a build environment', () => {
     expect(environment(most)).toEqual({ variables: [{ name: 'A', value: '1' }], problems: [] })
     expect(environment(`${most}\n`)).toEqual({
       variables: [],
-      problems: [{ line: 1, problem: 'the environment has 1048577 bytes; the limit is 1048576' }],
+      problems: [{ line: 1, problem: 'the environment has 262145 bytes; the limit is 262144' }],
     })
   })
 

@@ -1,9 +1,15 @@
-import type { ListedPackage } from '../../db/images/layer-analyses.ts'
-import type { SystemPackages } from '../../unikernel/host/system-packages.ts'
-import type { AnalyzedRole, LayerAnalysis } from '../../unikernel/layer-analysis.ts'
-import type { OpamSwitch } from '../../unikernel/opam/switch.ts'
-import { findVendoredPackage } from '../../unikernel/opam/vendored.ts'
-import { ecosystemOf } from '../../unikernel/versions/orders.ts'
+import type { SystemPackages } from './host/system-packages.ts'
+import type { AnalyzedRole, LayerAnalysis } from './layer-analysis.ts'
+import type { OpamSwitch } from './opam/switch.ts'
+import { findVendoredPackage } from './opam/vendored.ts'
+import { ecosystemOf } from './versions/orders.ts'
+
+/** A package in a list. */
+export type ListedPackage = {
+  readonly ecosystem: string
+  readonly name: string
+  readonly version: string
+}
 
 /** The version of a package whose version is unknown. No package manager has an empty version. */
 export const UNKNOWN_VERSION = ''

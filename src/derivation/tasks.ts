@@ -1,0 +1,109 @@
+import { Buffer } from 'node:buffer'
+import type { Digest } from '../oci/digest.ts'
+import { visibleJson } from '../oci/hidden-characters.ts'
+import { parseManifest } from '../oci/manifest.ts'
+import { AnalysisCache } from '../unikernel/analysis-cache.ts'
+import { assembleImage } from '../unikernel/assembly.ts'
+import { compareImages } from '../unikernel/compare/images.ts'
+import type { DocumentContext } from '../unikernel/documents/context.ts'
+import { cycloneDx } from '../unikernel/documents/cyclonedx.ts'
+import { describeImage } from '../unikernel/documents/description.ts'
+import { slsaProvenance } from '../unikernel/documents/slsa.ts'
+import { spdx } from '../unikernel/documents/spdx.ts'
+import type { UnikernelImage } from '../unikernel/image.ts'
+import {
+  type AnalyzedRole,
+  analyzeBytes,
+  type LayerAnalysis,
+  type WholeRole,
+} from '../unikernel/layer-analysis.ts'
+import { listPackages } from '../unikernel/package-lists.ts'
+import { analysesOf } from '../unikernel/stored-analyses.ts'
+
+/** An image as the database has it. */
+export type StoredImage = {
+  /** The media type of the manifest. */
+  readonly mediaType: string
+  readonly manifest: Uint8Array
+  /** StoredAnalysis[] as JSON. */
+  readonly analyses: string
+}
+
+const DOCUMENTS = { cyclonedx: cycloneDx, spdx, slsa: slsaProvenance } as const
+export type DocumentFormat = keyof typeof DOCUMENTS
+
+/** JSON to derive from images. */
+export type Derivation =
+  | { readonly kind: 'description'; readonly image: StoredImage }
+  | { readonly kind: 'comparison'; readonly from: StoredImage; readonly to: StoredImage }
+  | {
+      readonly kind: 'document'
+      readonly format: DocumentFormat
+      readonly image: StoredImage
+      readonly context: DocumentContext
+    }
+
+/** Derives JSON in UTF-8. */
+export function derive(derivation: Derivation): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(visibleJson(objectOf(derivation)))
+}
+
+function objectOf(derivation: Derivation): object {
+  switch (derivation.kind) {
+    case 'description':
+      return describeImage(imageOf(derivation.image))
+    case 'comparison':
+      return compareImages(imageOf(derivation.from), imageOf(derivation.to))
+    case 'document':
+      return DOCUMENTS[derivation.format](imageOf(derivation.image), derivation.context)
+  }
+}
+
+function imageOf({ mediaType, manifest, analyses }: StoredImage): UnikernelImage {
+  const { find } = new AnalysisCache(analysesOf(JSON.parse(analyses)))
+  const image = assembleImage(parseManifest(manifest, mediaType), find)
+  if (image === undefined) throw new Error('the analysis of an image is missing')
+  return image
+}
+
+/** The bytes of a blob to analyze as one role. */
+export type AnalysisTask = {
+  readonly kind: 'analysis'
+  readonly role: WholeRole
+  readonly digest: Digest
+  readonly bytes: Uint8Array
+}
+
+/** The analysis of a blob, and its fields for the database as JSON. */
+export type AnalysisRecord = { readonly analysis: LayerAnalysis; readonly fields: string }
+
+// Every reader of an image loads its facts. The facts of the largest real lists have half a megabyte.
+const FACTS_CHARACTERS_MAX = 4 * 1024 * 1024
+// The values of the other roles that are read whole are large, and a push does not need them.
+const NEEDED: readonly AnalyzedRole[] = ['build-hashes', 'config']
+
+/** Analyzes a blob. Its value is undefined when only the database needs it. */
+export function analyze({ role, digest, bytes }: AnalysisTask): AnalysisRecord {
+  const { analysis, fields } = recordOf(role, analyzeBytes(role, digest, bytes))
+  const value = NEEDED.includes(role) ? analysis.value : undefined
+  return { analysis: { ...analysis, value }, fields }
+}
+
+/** Formats an analysis for the database. Facts that are too long are a problem instead. */
+export function recordOf(role: AnalyzedRole, analysis: LayerAnalysis): AnalysisRecord {
+  const { sha256, problem, value } = analysis
+  const facts = value === undefined ? undefined : JSON.stringify(value)
+  if (facts !== undefined && facts.length > FACTS_CHARACTERS_MAX) {
+    const excess = `its facts have ${facts.length} characters; at most ${FACTS_CHARACTERS_MAX} are kept`
+    return recordOf(role, { sha256, problem: excess, value: undefined })
+  }
+  const fields = {
+    role,
+    sha256,
+    // Postgres takes neither NUL nor half a surrogate pair in text; JSON in text has them escaped.
+    problem: problem && Buffer.from(problem).toString().replaceAll('\0', '\ufffd'),
+    facts,
+    packages: listPackages(role, analysis),
+  }
+  return { analysis, fields: JSON.stringify(fields) }
+}

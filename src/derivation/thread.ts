@@ -1,0 +1,30 @@
+import { parentPort } from 'node:worker_threads'
+import type { Answer } from '../async/worker-thread.ts'
+import {
+  type AnalysisRecord,
+  type AnalysisTask,
+  analyze,
+  type Derivation,
+  derive,
+} from './tasks.ts'
+
+// The module that a worker thread runs: one answer for each task.
+parentPort?.on('message', (task: AnalysisTask | Derivation) => {
+  try {
+    if (task.kind === 'analysis') {
+      send({ isDone: true, result: analyze(task) })
+    } else {
+      const result = derive(task)
+      send({ isDone: true, result }, [result.buffer])
+    }
+  } catch (error) {
+    send({ isDone: false, error: error instanceof Error ? error : new Error(String(error)) })
+  }
+})
+
+function send(
+  answer: Answer<AnalysisRecord | Uint8Array>,
+  transfer: readonly ArrayBuffer[] = [],
+): void {
+  parentPort?.postMessage(answer, transfer)
+}
