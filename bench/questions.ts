@@ -19,10 +19,11 @@ const EMPTY = 'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61c
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
 const PAUSE_MILLISECONDS = 5
 
-/** The child process: asks until it is killed. `addresses` is the number of addresses that the clients have. */
-async function attack(origin: string, addresses: number): Promise<void> {
-  const page = await (await fetch(`${origin}/api/v1/events?n=0`)).json()
-  const start = `${(page as { cursor: string }).cursor.slice(0, 9)}0`
+/**
+ * The child process: asks until it is killed. `addresses` is the number of addresses that the clients have, `start` the
+ * cursor before all events.
+ */
+async function attack(origin: string, addresses: number, start: string): Promise<void> {
   const patterns = Array.from(
     { length: STAR_PATTERNS },
     (_, index) => `&tag=${'*a'.repeat(100)}${index}`,
@@ -106,10 +107,12 @@ async function main(): Promise<void> {
   const server = await startRookery(folder, { main: join(root, 'dist', 'main.js'), settings })
   let hostile: ChildProcess | undefined
   try {
+    const page = await (await fetch(`${server.origin}/api/v1/events?n=0`)).json()
+    const start = (page as { cursor: string }).cursor
     await seed(server)
     const alone = await measurePulls(server, 'pull by tag alone')
     for (const addresses of [1, HOSTILE_CLIENTS]) {
-      hostile = fork(fileURLToPath(import.meta.url), [server.origin, String(addresses)])
+      hostile = fork(fileURLToPath(import.meta.url), [server.origin, String(addresses), start])
       const what = `beside ${HOSTILE_CLIENTS} hostile clients of ${addresses} address(es)`
       const p99 = await measurePulls(server, what)
       hostile.kill('SIGKILL')
@@ -123,6 +126,6 @@ async function main(): Promise<void> {
   }
 }
 
-const [, , origin, addresses] = process.argv
+const [, , origin, addresses, start = ''] = process.argv
 if (origin === undefined) await main()
-else await attack(origin, Number(addresses))
+else await attack(origin, Number(addresses), start)

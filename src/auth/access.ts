@@ -113,6 +113,14 @@ export function hasAnyAccess(caller: Caller, repository: Repository): boolean {
   return ACTIONS.some((action) => allows(caller, action, repository))
 }
 
+/**
+ * True when the caller may see who works in the repository: the names of the credentials, tokens and policies that
+ * change it. Any granted action is enough, and the public pull is not.
+ */
+export function maySeeActors(caller: Caller, repository: Repository): boolean {
+  return hasAnyAccess(caller, repository)
+}
+
 /** Returns the patterns of the private repositories that the caller may pull from. */
 export function pullablePatterns(caller: Caller): readonly Glob[] {
   return namesFor(caller, ['pull'])

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { hkdfSync, randomBytes, randomUUID } from 'node:crypto'
 import { chmod, link, open, readFile, stat, unlink, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { CompactEncrypt, compactDecrypt } from 'jose'
@@ -24,6 +24,11 @@ export class MasterKey {
 
   constructor(key: Uint8Array) {
     this.#key = key
+  }
+
+  /** Derives a key for another purpose, 32 bytes: HKDF with SHA-256 (RFC 5869). */
+  derive(purpose: string): Uint8Array {
+    return new Uint8Array(hkdfSync('sha256', this.#key, '', purpose, KEY_BYTES))
   }
 
   async encrypt(plaintext: string): Promise<string> {

@@ -1,3 +1,4 @@
+import { filterInSlices } from '../async/filter-in-slices.ts'
 import { badRequest } from '../oci/errors.ts'
 import { type Glob, globOf, matchesAnyGlob } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
@@ -61,34 +62,46 @@ export const TAG_IN_RANGE = `t.name >= g.low
 /** Private repositories that a caller may see, as ranges without other names. Made by `resolveVisible`. */
 export type VisibleNames = string & { readonly __type: 'VisibleNames' }
 
-/** Names that patterns with several stars are compared with. */
+/** Private repositories that patterns with several stars may match together. */
 const RESOLVED_MAX = 10_000
+const NAMES_AT_ONCE = 5_000
+/** Names that patterns with several stars are compared with, also of repositories that they do not match. */
+const COMPARED_MAX = 1_000_000
 
 /**
  * Returns the ranges of private repositories that match the patterns. Patterns with one star are ranges as they
- * are. Patterns with several are compared with the names in their range. Throws REQUEST_INVALID above RESOLVED_MAX
- * names.
+ * are. Patterns with several are compared with the names in their range, in turns with other requests. Throws
+ * REQUEST_INVALID when they match more than RESOLVED_MAX names: repositories of others do not count.
  */
 export async function resolveVisible(db: Queryable, globs: readonly Glob[]): Promise<VisibleNames> {
-  const others = globs.filter((glob) => !isExact(glob))
   const ranges = globs.filter(isExact)
-  if (others.length > 0) {
+  const others = globs.filter((glob) => !isExact(glob))
+  const found = others.length === 0 ? [] : await listMatchingNames(db, others)
+  return nameRanges([...ranges, ...found.map(globOf)]) as VisibleNames
+}
+
+/** Lists private repositories that match patterns with several stars. */
+async function listMatchingNames(db: Queryable, globs: readonly Glob[]): Promise<Repository[]> {
+  const found: Repository[] = []
+  let after = ''
+  for (let compared = 0; compared < COMPARED_MAX; compared += NAMES_AT_ONCE) {
     const { rows } = await db.query<{ name: Repository }>(
       `select distinct r.name
          from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
          join repositories r on ${REPOSITORY_IN_RANGE}
         where r.visibility = 'private'
-        limit $2 + 1`,
-      [nameRanges(others), RESOLVED_MAX],
+          and r.name > $2
+        order by r.name
+        limit $3`,
+      [nameRanges(globs), after, NAMES_AT_ONCE],
     )
-    if (rows.length > RESOLVED_MAX) {
-      throw badRequest(
-        `the patterns ${others.join(', ')} cover more than ${RESOLVED_MAX} repositories: write patterns with one star`,
-      )
-    }
-    for (const { name } of rows) {
-      if (matchesAnyGlob(others, name)) ranges.push(globOf(name))
-    }
+    const matching = await filterInSlices(rows, ({ name }) => matchesAnyGlob(globs, name))
+    for (const { name } of matching) found.push(name)
+    if (found.length > RESOLVED_MAX) break
+    if (rows.length < NAMES_AT_ONCE) return found
+    after = rows.at(-1)?.name ?? after
   }
-  return nameRanges(ranges) as VisibleNames
+  throw badRequest(
+    `the patterns ${globs.join(', ')} match more than ${RESOLVED_MAX} repositories: write patterns with one star`,
+  )
 }

@@ -67,6 +67,14 @@ function render(event: RegistryEvent, context: EventContext, truncated = false):
   })
 }
 
+// A quote within a text is escaped, so this finds the field alone.
+const ACTOR = /,"actor":"(?:[^"\\]|\\.)*"/
+
+/** Returns a rendered event without the name of its actor, for readers that may not see it. */
+export function withoutActor(body: string): string {
+  return body.replace(ACTOR, '')
+}
+
 /** Returns the subject as clients write it: `repository:tag`, or `repository@digest`. */
 function subjectOf(event: RegistryEvent): string {
   if (!('repository' in event)) return event.webhook

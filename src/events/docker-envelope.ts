@@ -23,7 +23,8 @@ type StoredEvent = {
     readonly tag: string | null
     readonly digest: string | null
     readonly previousDigest: string | null
-    readonly actor: string
+    /** Missing when the receiver may not see it. */
+    readonly actor?: string
     readonly mediaType?: string
     readonly size?: number
   }
@@ -54,7 +55,7 @@ export function renderDockerEnvelope(body: string): string {
       ...(tag === null ? {} : { tag }),
     },
     request: { id, host: registry, method: action === 'push' ? 'PUT' : 'DELETE' },
-    actor: { name: actor },
+    actor: actor === undefined ? {} : { name: actor },
     source: { addr: registry },
   }
   return JSON.stringify({ events: [event] })

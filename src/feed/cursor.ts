@@ -1,5 +1,5 @@
 import type { FeedState } from '../db/events/feed.ts'
-import { type Cursor, tryParseCursor } from '../events/cursor.ts'
+import type { Cursor, FeedCursors } from '../events/cursor.ts'
 import { invalidQuery } from '../oci/errors.ts'
 
 /** The reason why a client cannot resume from its cursor. */
@@ -8,10 +8,10 @@ export type ResetReason = 'pruned' | 'another-epoch' | 'ahead'
 const SHOWN_MAX = 64
 
 /** Throws QUERY_INVALID. */
-export function parseCursor(text: string): Cursor {
-  const cursor = tryParseCursor(text)
+export function parseCursor(cursors: FeedCursors, text: string): Cursor {
+  const cursor = cursors.parse(text)
   if (cursor !== undefined) return cursor
-  throw invalidQuery('a cursor must be the one of an event or a page, such as 1a2b3c4d-123', {
+  throw invalidQuery('a cursor must be the one of an event or a page: 32 hexadecimal digits', {
     cursor: text.slice(0, SHOWN_MAX),
   })
 }

@@ -1,5 +1,6 @@
 import type { FeedEvent, FeedHeader } from '../db/events/feed.ts'
 import type { EventFilter } from '../events/filter.ts'
+import type { Glob } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
 
 /** The filter of a client of the feed, and the repositories that it may see. */
@@ -7,8 +8,8 @@ export type FeedReader = {
   readonly filter: EventFilter
   /** True for an administrator, who sees everything. */
   readonly seesAll: boolean
-  /** True when the reader may pull no private repository. */
-  readonly publicOnly: boolean
+  /** Patterns of the private repositories that the reader may pull. */
+  readonly visible: readonly Glob[]
   mayPull(repository: Repository): boolean
 }
 

@@ -1,13 +1,21 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Queryable } from '../db/database.ts'
 import { type FeedEvent, type FeedHeader, listBodies, scanFeed } from '../db/events/feed.ts'
+import { resolveVisible } from '../db/name-patterns.ts'
 import type { QuestionQueryable } from '../db/questions.ts'
 import { matchesFilter } from '../events/filter.ts'
 import { type FeedReader, maySee } from './followers.ts'
 
-/** Events that one page reads, however few of them match. */
-const SCANNED_MAX = 10_000
-const SCANNED_AT_ONCE = 500
+/** Statements of one page, however few events match: together they read 500 000 events of others. */
+const SCANS_MAX = 50
+/** Events that a statement reads. It grows while few of them are visible. */
+const SCANNED_FIRST = 500
+const SCANNED_AT_ONCE_MAX = 10_000
+const SCANNED_GROWTH = 4
+/** Visible events that a statement returns. */
+const HEADERS_AT_ONCE = 500
+/** Visible events that one page compares, however few of them match. */
+const COMPARED_MAX = 10_000
 /** The longest time for which one reader's filter keeps other requests waiting. */
 const TURN_MILLISECONDS_MAX = 2
 /** The longest time that a page compares events: the next page continues where it ended. */
@@ -21,8 +29,9 @@ export type FeedPage = {
 }
 
 /**
- * Returns the matching events after a position, in their order, at most `limit`. Reads at most SCANNED_MAX events,
- * and compares them with the filter here, in turns with other requests.
+ * Returns the matching events after a position, in their order, at most `limit`. Compares at most COMPARED_MAX visible
+ * events with the filter here, in turns with other requests. Events that the reader may not see end no page before
+ * SCANS_MAX statements.
  */
 export async function readPage(
   db: QuestionQueryable,
@@ -33,13 +42,20 @@ export async function readPage(
 ): Promise<FeedPage> {
   const { types, repositories } = reader.filter
   const hasStars = repositories.some((glob) => glob.includes('*'))
-  const query = { types, repositories: hasStars ? null : repositories }
+  const visible = await resolveVisible(db, reader.visible)
+  const { seesAll } = reader
+  const query = { types, repositories: hasStars ? null : repositories, visible, seesAll }
   const found: FeedHeader[] = []
   const comparing = { milliseconds: 0 }
   let scannedTo = after
   let isEnd = false
-  for (let scanned = 0; scanned < SCANNED_MAX && !isEnd; scanned += SCANNED_AT_ONCE) {
-    const part = await scanFeed(db, scannedTo, query, SCANNED_AT_ONCE)
+  let compared = 0
+  let scan = SCANNED_FIRST
+  for (let scans = 0; scans < SCANS_MAX && compared < COMPARED_MAX && !isEnd; scans += 1) {
+    const part = await scanFeed(db, scannedTo, query, scan, HEADERS_AT_ONCE)
+    compared += part.headers.length
+    const isSparse = part.headers.length < HEADERS_AT_ONCE / SCANNED_GROWTH
+    scan = isSparse ? Math.min(scan * SCANNED_GROWTH, SCANNED_AT_ONCE_MAX) : SCANNED_FIRST
     const stoppedAt = await inTurn(() => collect(part.headers, reader, limit, found, comparing))
     scannedTo = stoppedAt ?? part.scannedTo
     isEnd = stoppedAt === undefined && part.isEnd

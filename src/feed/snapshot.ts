@@ -6,6 +6,7 @@ import {
   listCandidateTags,
   listCurrentUnikernels,
 } from '../db/events/snapshot.ts'
+import { resolveVisible } from '../db/name-patterns.ts'
 import { badRequest } from '../oci/errors.ts'
 import { type Glob, matchesAnyGlob } from '../oci/glob.ts'
 import type { FeedReader } from './followers.ts'
@@ -32,14 +33,12 @@ export async function readSnapshot(db: Queryable, reader: FeedReader): Promise<S
   const state = await findFeedState(db)
   const pending = await hasPendingEvents(db)
   const limit = SNAPSHOT_REPOSITORIES_MAX + 1
-  const candidates = await listCandidates(db, repositories, reader.publicOnly, limit)
+  const visible = await resolveVisible(db, reader.visible)
+  const candidates = await listCandidates(db, repositories, visible, limit)
   if (candidates.length === limit) throw tooMany('repositories', SNAPSHOT_REPOSITORIES_MAX)
   const names = new Map(
     candidates
-      .filter(({ name, visibility }) => {
-        const isVisible = reader.seesAll || visibility === 'public' || reader.mayPull(name)
-        return isVisible && matchesAnyGlob(repositories, name)
-      })
+      .filter(({ name }) => matchesAnyGlob(repositories, name))
       .map(({ id, name }) => [id, name]),
   )
   const globs = tags ?? ANY_TAG

@@ -1,10 +1,13 @@
-import { formatCursor } from '../events/cursor.ts'
+import { type Caller, maySeeActors } from '../auth/access.ts'
+import { withoutActor } from '../events/cloud-event.ts'
+import type { FeedCursors } from '../events/cursor.ts'
 import type { CurrentTag, FeedEvent, FeedSink, FeedStart } from '../feed/feed.ts'
 import { visibleJson } from '../oci/hidden-characters.ts'
 import { EventStream } from './event-stream.ts'
 import type { RouteContext } from './route.ts'
 
 export type FeedStreamOptions = {
+  readonly cursors: FeedCursors
   /** Renders a tag of the snapshot. */
   renderTag(tag: CurrentTag): object
   /** Resolves to false when the client's credential is no longer valid. */
@@ -15,6 +18,20 @@ export type FeedStreamOptions = {
 const HEARTBEAT_MILLISECONDS = 15_000
 /** A stream whose right was revoked ends after this time and the refresh of the list of revocations. */
 const AUTHENTICATION_CHECK_MILLISECONDS = 2_000
+
+/** Bodies without actors: made once for all followers. */
+const withoutActors = new WeakMap<FeedEvent, string>()
+
+/** Returns the event as webhooks get it, byte for byte; without its actor when the caller may not see it. */
+export function eventBodyFor(caller: Caller, event: FeedEvent): string {
+  const { repository, body } = event
+  if (repository === null || maySeeActors(caller, repository)) return body
+  const cached = withoutActors.get(event)
+  if (cached !== undefined) return cached
+  const shown = withoutActor(body)
+  withoutActors.set(event, shown)
+  return shown
+}
 
 /** The feed as Server-Sent Events: spec/events.md, "The feed". */
 export class FeedStream implements FeedSink {
@@ -62,8 +79,10 @@ export class FeedStream implements FeedSink {
     this.#heartbeat = setInterval(() => this.#beat(stream), HEARTBEAT_MILLISECONDS)
   }
 
-  onEvent({ position, type, body }: FeedEvent): void {
-    this.#stream?.send({ id: this.#cursor(position), event: type, data: body })
+  onEvent(event: FeedEvent): void {
+    const { position, type } = event
+    const id = this.#options.cursors.ofEvent({ epoch: this.#epoch, position })
+    this.#stream?.send({ id, event: type, data: eventBodyFor(this.#ctx.state.caller, event) })
     if (this.#deliveredUpTo !== undefined) this.#stream?.disconnectIfBehind()
   }
 
@@ -95,6 +114,6 @@ export class FeedStream implements FeedSink {
   }
 
   #cursor(position: number): string {
-    return formatCursor({ epoch: this.#epoch, position })
+    return this.#options.cursors.format({ epoch: this.#epoch, position })
   }
 }

@@ -1,9 +1,12 @@
+import { CursorCipher } from '../events/cursor-cipher.ts'
 import { invalidQuery, RegistryError } from '../oci/errors.ts'
 import { queryOnce, type RouteContext } from './route.ts'
 
 // 1000 names are about 30 kB. A client that requests more gets a Link to the next page.
 export const PAGE_LIMIT_MAX = 1000
 const NUMBER = /^\d{1,15}$/
+/** The space of encrypted numbers of rows. */
+const LIST = 0
 
 /** The parameter `n`, at most PAGE_LIMIT_MAX; `otherwise` when it is missing. Throws PAGINATION_NUMBER_INVALID. */
 export function pageLimit(ctx: RouteContext, otherwise = PAGE_LIMIT_MAX): number {
@@ -19,24 +22,47 @@ export function pageLimit(ctx: RouteContext, otherwise = PAGE_LIMIT_MAX): number
   return Math.min(Number(text), PAGE_LIMIT_MAX)
 }
 
-/** The number that the cursor of the previous page holds; undefined for the first page. Throws QUERY_INVALID. */
-export function pageCursor(ctx: RouteContext, parameter = 'last'): number | undefined {
-  return pageCursorNumbers(ctx, 1, parameter)?.[0]
+/**
+ * The cursors of lists, which the Link header has. They are encrypted, because the numbers of rows count those of all
+ * repositories.
+ */
+export class PageCursors {
+  readonly #cipher: CursorCipher
+
+  /** `key`: 32 bytes, the same on all replicas. */
+  constructor(key: Uint8Array) {
+    this.#cipher = new CursorCipher(key)
+  }
+
+  /** Returns the cursor of a page that begins after the row with these numbers. */
+  format(...numbers: readonly number[]): string {
+    return numbers.map((number) => this.#cipher.encrypt(LIST, number)).join('.')
+  }
+
+  /** The number that the cursor of the previous page holds; undefined for the first page. Throws QUERY_INVALID. */
+  read(ctx: RouteContext): number | undefined {
+    return this.readNumbers(ctx, 1)?.[0]
+  }
+
+  /** The `count` numbers that a cursor holds; undefined for the first page. Throws QUERY_INVALID. */
+  readNumbers(ctx: RouteContext, count: number): number[] | undefined {
+    const text = queryOnce(ctx, 'last')
+    if (text === undefined) return undefined
+    const numbers = text.split('.', count + 1).flatMap((part) => {
+      const found = this.#cipher.decrypt(part)
+      return found?.space === LIST ? [found.value] : []
+    })
+    if (numbers.length === count) return numbers
+    throw invalidQuery("last must be the cursor from the previous page's Link header")
+  }
 }
 
-/** The `count` numbers, joined by dots, that a cursor holds; undefined for the first page. Throws QUERY_INVALID. */
-export function pageCursorNumbers(
-  ctx: RouteContext,
-  count: number,
-  parameter = 'last',
-): number[] | undefined {
+/** The number that an administrator gives, as entries show it; undefined for the first page. Throws QUERY_INVALID. */
+export function pageNumber(ctx: RouteContext, parameter: string): number | undefined {
   const text = queryOnce(ctx, parameter)
   if (text === undefined) return undefined
-  const numbers = text.split('.', count + 1)
-  if (numbers.length !== count || !numbers.every((number) => NUMBER.test(number))) {
-    throw invalidQuery(`${parameter} must be the cursor from the previous page's Link header`)
-  }
-  return numbers.map(Number)
+  if (NUMBER.test(text)) return Number(text)
+  throw invalidQuery(`${parameter} must be the cursor from the previous page's Link header`)
 }
 
 /** Sets the Link header to the next page (RFC 8288). */

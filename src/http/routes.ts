@@ -32,6 +32,7 @@ import { tokenRevocationRoutes } from './api/tokens.ts'
 import { uploadUrlCreationRoutes } from './api/upload-urls.ts'
 import { webhookDeliveryRoutes, webhookRoutes } from './api/webhooks.ts'
 import { type Operations, operationRoutes } from './operations.ts'
+import type { PageCursors } from './pages.ts'
 import type { AskQuestion } from './question-budget.ts'
 import type { Route, RouteContext } from './route.ts'
 import { tokenRoutes } from './token.ts'
@@ -63,6 +64,7 @@ export type RouteDeps = {
   /** The same, for a secret that only this client gets: `https` also behind a proxy that is not trusted. */
   clientBaseUrl(ctx: RouteContext): string
   ask: AskQuestion
+  pageCursors: PageCursors
   /** The version of Rookery. */
   version: string
 }
@@ -88,7 +90,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...uploadRoutes(deps.uploads, deps.blobs),
     ...blobRoutes(deps.blobs),
     ...manifestRoutes(deps.manifests),
-    ...listingRoutes(deps.listings, deps.ask),
+    ...listingRoutes(deps.listings, deps.ask, deps.pageCursors),
     ...operationRoutes(deps.operations),
     ...tokenRoutes(auth.tokenIssuer, auth.authenticator, auth.audit),
     ...wellKnownRoutes(auth.keys, auth.issuer, deps.publicBaseUrl),
@@ -99,12 +101,12 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...uploadUrlCreationRoutes(auth.uploadUrls, deps.clientBaseUrl),
     ...uploadUrlRoutes(auth.uploadUrls, deps.imageBuilder),
     ...imageBuildRoutes(deps.imageBuilder),
-    ...imageRoutes(deps.images, deps.blobs, deps.ask),
+    ...imageRoutes(deps.images, deps.blobs, deps.ask, deps.pageCursors),
     ...documentRoutes(deps.images, deps.ask, deps.publicBaseUrl, deps.version),
-    ...packageRoutes(deps.packageSearch, deps.ask),
-    ...tagRoutes(deps.tagHistory, deps.ask),
+    ...packageRoutes(deps.packageSearch, deps.ask, deps.pageCursors),
+    ...tagRoutes(deps.tagHistory, deps.ask, deps.pageCursors),
     ...webhookRoutes(deps.webhooks, deps.ask),
-    ...webhookDeliveryRoutes(deps.webhookDeliveries, deps.ask),
+    ...webhookDeliveryRoutes(deps.webhookDeliveries, deps.ask, deps.pageCursors),
     ...eventRoutes(deps.feed, deps.ask),
     ...auditRoutes(auth.audit, deps.ask),
   ]

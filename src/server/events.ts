@@ -6,6 +6,7 @@ import type { KeyRing } from '../auth/signing-keys.ts'
 import type { Config } from '../config/config.ts'
 import type { Database } from '../db/database.ts'
 import { listenForEvents } from '../db/events/notifications.ts'
+import { FeedCursors } from '../events/cursor.ts'
 import { Feed } from '../feed/feed.ts'
 import { GuardedClient } from '../outgoing/client.ts'
 import { pruneEvents } from '../sequencer/retention.ts'
@@ -27,6 +28,7 @@ export type EventPipeline = {
   readonly webhooks: Webhooks
   readonly webhookDeliveries: WebhookDeliveries
   readonly feed: Feed
+  readonly cursors: FeedCursors
   /** Starts the background work. Called when the server listens, because events name its address. */
   start(): void
 }
@@ -69,6 +71,7 @@ export function buildEventPipeline(
     recipients: (tx) => openRecipients(cache, tx),
     onError: logError('sequencing events failed, retrying'),
   })
+  const cursors = feedCursors(masterKey)
   const feed = new Feed({
     db,
     flush: () => sequencer.flush(),
@@ -95,11 +98,12 @@ export function buildEventPipeline(
   return {
     sequencer,
     feed,
+    cursors,
     webhooks: new Webhooks({
       ...{ db, masterKey, issuer, client, audiences },
       onCommitted: () => sequencer.poke(),
     }),
-    webhookDeliveries: new WebhookDeliveries({ db, onDue: () => worker.poll() }),
+    webhookDeliveries: new WebhookDeliveries({ db, cursors, onDue: () => worker.poll() }),
     start() {
       sequencer.start()
       worker.start()
@@ -131,6 +135,11 @@ async function logBlockedWebhooks(
   for (const { webhook, problem } of await listBlockedWebhooks(cache, client)) {
     log.warn({ webhook, problem }, 'a webhook cannot be reached')
   }
+}
+
+/** Returns the cursors of the feed, which all replicas encrypt with the same key. */
+export function feedCursors(masterKey: MasterKey): FeedCursors {
+  return new FeedCursors(masterKey.derive('cursors of the feed'))
 }
 
 /** Creates the HTTP client for webhooks, which knows the networks that they may be in. */

@@ -1,3 +1,4 @@
+import type { MasterKey } from '../auth/master-key.ts'
 import type { Config } from '../config/config.ts'
 import { clientAddress, clientBaseUrl, publicBaseUrl } from '../http/addresses.ts'
 import { createApp } from '../http/app.ts'
@@ -5,6 +6,7 @@ import { ConnectionLimit } from '../http/connection-limit.ts'
 import { createHttpServer } from '../http/connections.ts'
 import { InFlightRequests } from '../http/in-flight.ts'
 import { OpenConnections, type OpenConnectionsOptions } from '../http/open-connections.ts'
+import { PageCursors } from '../http/pages.ts'
 import { askWithin, QuestionBudget } from '../http/question-budget.ts'
 import { responseHeaders } from '../http/response-headers.ts'
 import type { RouteContext } from '../http/route.ts'
@@ -24,7 +26,7 @@ import { VERSION } from './version.ts'
 /** Everything that the routes call. */
 export type HttpDeps = {
   readonly stores: Stores
-  readonly auth: AuthServices
+  readonly auth: AuthServices & { readonly masterKey: MasterKey }
   readonly registry: RegistryOperations
   readonly events: EventPipeline
   readonly metrics: Metrics
@@ -91,7 +93,7 @@ function buildApp(
   config: Config,
   log: Log,
 ) {
-  const { authenticator, audit, issuer } = auth
+  const { authenticator, audit, issuer, masterKey } = auth
   const baseUrl = (ctx: RouteContext) =>
     publicBaseUrl(ctx.req, config.trustedProxies, config.publicUrl)
   const warnOnce = onlyOnce(() => log.warn(UNTRUSTED_PROXY))
@@ -104,6 +106,7 @@ function buildApp(
       webhookDeliveries: events.webhookDeliveries,
       feed: {
         feed: events.feed,
+        cursors: events.cursors,
         connections: feedConnections,
         authenticator,
         registry: () => address.host,
@@ -111,6 +114,7 @@ function buildApp(
       auth,
       publicBaseUrl: baseUrl,
       clientBaseUrl: baseUrlOfClient,
+      pageCursors: pageCursors(masterKey),
       ask: askWithin(stores.questions, new QuestionBudget()),
       version: VERSION,
       operations: {
@@ -137,6 +141,11 @@ function buildApp(
     setHeaders: responseHeaders(config.publicUrl),
     addressOf: (ctx) => clientAddress(ctx.req, config.trustedProxies),
   })
+}
+
+/** Returns the cursors of lists, which all replicas encrypt with the same key. */
+export function pageCursors(masterKey: MasterKey): PageCursors {
+  return new PageCursors(masterKey.derive('cursors of lists'))
 }
 
 /** Returns a function whose first call runs `work`; the other calls do nothing. */

@@ -1,19 +1,34 @@
-import { allows } from '../auth/access.ts'
+import { allows, type Caller, maySeeActors } from '../auth/access.ts'
 import type { ClaimedDelivery } from '../db/webhooks/delivery-claims.ts'
+import { withoutActor } from '../events/cloud-event.ts'
 import type { WebhookOwner } from './webhook.ts'
+
+type Grants = Pick<WebhookOwner, 'grants'>
 
 /**
  * True when these grants permit reading an event: the holder may pull its repository at present. Only
  * administrators may read events about other webhooks.
  */
 export function canReceive(
-  { grants }: Pick<WebhookOwner, 'grants'>,
+  { grants }: Grants,
   { type, repository, visibility }: Pick<ClaimedDelivery, 'type' | 'repository' | 'visibility'>,
 ): boolean {
   if (grants === null || type === 'webhook.ping' || visibility === 'public') return true
   if (repository === null) return false
+  return allows(holderOf(grants), 'pull', repository)
+}
+
+/** Returns the body of an event; without its actor when these grants give no right to its repository. */
+export function eventBodyFor(
+  { grants }: Grants,
+  { repository, body }: Pick<ClaimedDelivery, 'repository' | 'body'>,
+): string {
+  const seesActor = grants === null || repository === null
+  return seesActor || maySeeActors(holderOf(grants), repository) ? body : withoutActor(body)
+}
+
+function holderOf(grants: NonNullable<WebhookOwner['grants']>): Caller {
   const from = { origin: undefined, tokenId: undefined, keyId: undefined }
   const holder = { kind: 'holder', actor: '', ...from } as const
-  const caller = { ...holder, scheme: 'basic', grants, expiredAt: undefined } as const
-  return allows(caller, 'pull', repository)
+  return { ...holder, scheme: 'basic', grants, expiredAt: undefined }
 }

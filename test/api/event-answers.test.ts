@@ -27,7 +27,7 @@ describe('events are as described', () => {
       `${path}&after=${cursor}&wait=5&type=image.tag.updated`,
     )
     expect(page.body).toMatchObject({ events: [{ type: 'image.tag.updated' }] })
-    const lost = await call(registry.anonymous, 'GET', `${path}&after=00000000-7`)
+    const lost = await call(registry.anonymous, 'GET', `${path}&after=${'7'.repeat(32)}`)
     expect(lost.body).toMatchObject({ events: [], reset: { reason: 'another-epoch' } })
   })
 })

@@ -3,9 +3,8 @@ import { Server } from 'node:http'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
-import { digestOf } from '../support/digest.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { pathOfRoute, ROUTES } from './route-paths.ts'
+import { answeredPath, ROUTES, type Samples } from './route-paths.ts'
 
 const REPOSITORY = 'mine/www'
 const { input_id: INPUTS } = expectedOf('hello-key-2')
@@ -15,9 +14,7 @@ const FEED_STATE = /^select .* from feed$/s
 type Sent = { readonly url: string; readonly statement: string }
 
 let registry: TestRegistry
-let image: string
-let kernel: string
-let event: string
+let samples: Samples
 /** Statements on the connections of the registry, with the request that sent them. */
 const sent: Sent[] = []
 
@@ -50,18 +47,28 @@ beforeAll(async () => {
     repositories: ['mine/**'],
     paused: true,
   })
-  image = await pushBuild(registry, REPOSITORY, 'v1', 'hello-key-2')
+  const manifest = await pushBuild(registry, REPOSITORY, 'v1', 'hello-key-2')
   const details = await registry.request(`/api/v1/repositories/${REPOSITORY}/images/v1`)
-  kernel = ((await details.json()) as { kernel: { digest: string } }).kernel.digest
+  const { kernel } = (await details.json()) as { kernel: { digest: string } }
   const deliveries = async () => {
     const answer = await registry.request('/api/v1/webhooks/deploy/deliveries')
     return ((await answer.json()) as { deliveries: { event: string }[] }).deliveries
   }
-  event = await vi.waitFor(async () => {
+  const event = await vi.waitFor(async () => {
     const [delivery] = await deliveries()
     if (delivery === undefined) throw new Error('there is no delivery yet')
     return delivery.event
   })
+  samples = {
+    repository: REPOSITORY,
+    tag: 'v1',
+    manifest,
+    kernel: kernel.digest,
+    inputId: INPUTS,
+    package: 'bigstringaf',
+    webhook: 'deploy',
+    event,
+  }
 })
 afterAll(async () => {
   await registry.close()
@@ -76,19 +83,6 @@ async function post(path: string, body: object): Promise<void> {
     body: JSON.stringify(body),
   })
   expect(answer.status).toBe(201)
-}
-
-/** Returns a path of the route that has an answer. */
-function answeredPath(pattern: string): string {
-  const path = pattern
-    .replace('/webhooks/:name', '/webhooks/deploy')
-    .replace(':event', event)
-    .replace(/:(?:reference|other|tag)$/, 'v1')
-    .replace(/:(?:reference|other|tag)\//g, 'v1/')
-    .replace(':inputId', INPUTS)
-    .replace('/:ecosystem/:name', '/opam/bigstringaf')
-  const digest = pattern.includes('/kernels/') ? kernel : image
-  return pathOfRoute(path, REPOSITORY).replace(digestOf('missing'), digest)
 }
 
 const readRoutes = ROUTES.flatMap((route) => ('reads' in route ? [route] : []))
@@ -119,7 +113,7 @@ describe('a question', () => {
   it.each(readRoutes.filter(({ reads }) => reads === 'question').map(({ path }) => path))(
     'runs no statement on the connections of the registry: %s',
     async (pattern) => {
-      const path = answeredPath(pattern)
+      const path = answeredPath(pattern, samples)
       // The first request finds the credential.
       expect([path, (await registry.request(path)).status]).toEqual([path, 200])
       sent.length = 0

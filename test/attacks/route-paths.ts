@@ -21,3 +21,31 @@ export function pathOfRoute(pattern: string, repository: string, values: RouteVa
     .replace(/:(?!digest)\w+/g, 'missing')
     .replace(':digest', digestOf('missing'))
 }
+
+/** Content that answers of routes are about. */
+export type Samples = {
+  readonly repository: string
+  readonly tag: string
+  /** Digests of a manifest and of its kernel. */
+  readonly manifest: string
+  readonly kernel: string
+  readonly inputId: string
+  /** A package of the image, of opam. */
+  readonly package: string
+  readonly webhook: string
+  /** The id of an event that has a delivery to the webhook. */
+  readonly event: string
+}
+
+/** Returns a path of the route that names the samples, so that the route has something to answer. */
+export function answeredPath(pattern: string, samples: Samples): string {
+  const digest = pattern.includes('/kernels/') ? samples.kernel : samples.manifest
+  const named = pattern
+    .replace('/webhooks/:name', `/webhooks/${samples.webhook}`)
+    .replace('/:ecosystem/:name', `/opam/${samples.package}`)
+    .replace(':event', samples.event)
+    .replace(':inputId', samples.inputId)
+    .replace(/:(?:reference|other|tag)(?=\/|$)/g, samples.tag)
+    .replace(':format', 'slsa')
+  return pathOfRoute(named, samples.repository).replace(digestOf('missing'), digest)
+}

@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { builder } from '../cli/builder.ts'
 import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
@@ -108,5 +108,65 @@ describe('thousands of private images of a stranger', () => {
     expect(hits.images.map(({ repository }) => repository)).toContain('mine/www')
     expect(JSON.stringify([outputs, listed, hits])).not.toContain('hidden')
     expect(hits.truncated).toBe(false)
+  })
+})
+
+describe('the private work of others', () => {
+  const EVENTS = 30_000
+  const REPOSITORIES = 10_500
+  let start: string
+  let lister: Record<string, string>
+
+  beforeAll(async () => {
+    const page = await registry.anonymous('/api/v1/events?n=0')
+    start = ((await page.json()) as { cursor: string }).cursor
+    // Patterns with several stars are compared with names in this process.
+    const made = await makeCredential(registry, { repositories: ['*n*e/www*'], actions: ['pull'] })
+    lister = { authorization: basic(made.name, made.secret) }
+    await pushBuild(registry, 'mine/www', 'first', 'hello-key-2')
+    const client = new pg.Client(registry.databaseUrl)
+    await client.connect()
+    const position = async () =>
+      Number((await client.query('select position from feed')).rows[0].position)
+    const before = await position()
+    await vi.waitFor(async () => expect(await position()).toBeGreaterThan(0))
+    await client.query(
+      `insert into repositories (name, visibility)
+       select 'hidden/' || n, 'private'
+         from generate_series(1, $1::int) as n`,
+      [REPOSITORIES],
+    )
+    await client.query(
+      `insert into events (position, event_id, type, repository_id, tag, occurred_at, body)
+       select $2::bigint + 10 + n, gen_random_uuid(), 'image.tag.updated', r.id, 'live', now(), '{}'
+         from repositories r, generate_series(1, $1::int) as n
+        where r.name = 'hidden/a'`,
+      [EVENTS, before],
+    )
+    await client.query('update feed set position = $1', [before + 10 + EVENTS])
+    await client.end()
+    await pushBuild(registry, 'mine/www', 'second', 'hello-key-2')
+  })
+
+  it('neither ends nor empties a page of the feed', async () => {
+    const path = `/api/v1/events?after=${start}&type=image.tag.updated`
+    const read = async () => {
+      const answer = await registry.anonymous(path)
+      expect(answer.status).toBe(200)
+      return (await answer.json()) as { events: { subject: string }[]; more: boolean }
+    }
+    await expect.poll(async () => (await read()).events.length).toBe(2)
+    const page = await read()
+    expect(page.events.map(({ subject }) => subject)).toEqual(['mine/www:first', 'mine/www:second'])
+    expect(page.more).toBe(false)
+  })
+
+  it('makes no snapshot and no list of a credential too large', async () => {
+    for (const path of ['/api/v1/events?snapshot=1', '/v2/_catalog']) {
+      const answer = await registry.anonymous(path, { headers: lister })
+      const text = await answer.text()
+      expect([path, answer.status, text]).toEqual([path, 200, expect.stringContaining('mine/www')])
+      expect(text).not.toContain('hidden')
+    }
   })
 })

@@ -2,6 +2,7 @@ import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { pushBuild } from '../images/image-fixtures.ts'
+import { feedCursorsOf } from '../support/cursors.ts'
 import { eventBodies } from '../support/events.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -223,14 +224,16 @@ describe('a snapshot', () => {
 
 describe('a reset', () => {
   it.each([
-    ['another-epoch', async () => '00000000-1'],
+    ['another-epoch', async () => '0'.repeat(32)],
     [
       'ahead',
       async () => {
+        const cursors = await feedCursorsOf(registry)
         const page = (await (await registry.anonymous('/api/v1/events')).json()) as {
           cursor: string
         }
-        return `${page.cursor.slice(0, 9)}999999999`
+        const epoch = cursors.parse(page.cursor)?.epoch ?? ''
+        return cursors.format({ epoch, position: 999_999_999 })
       },
     ],
     [
@@ -242,7 +245,7 @@ describe('a reset', () => {
         await pushImage(registry, newRepository(), 'live')
         await expect
           .poll(async () => (await client.query('select position from feed')).rows[0].position)
-          .not.toBe(page.cursor.slice(9))
+          .not.toBe(String((await feedCursorsOf(registry)).parse(page.cursor)?.position))
         await client.query('update feed set pruned_through = position')
         return page.cursor
       },

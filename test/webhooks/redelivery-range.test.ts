@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { FeedCursors } from '../../src/events/cursor.ts'
 import { sql } from '../auth/credentials-client.ts'
+import { feedCursorsOf } from '../support/cursors.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   adminWebhookClient,
@@ -14,10 +16,12 @@ const EVENTS = 2500
 let registry: TestRegistry
 let admin: WebhookClient
 let epoch: string
+let cursors: FeedCursors
 
 /** Inserts an event for each minute since the first of May, in `builds/even` or `builds/odd`, of two tags. */
 beforeAll(async () => {
   registry = await startRegistry()
+  cursors = await feedCursorsOf(registry)
   admin = adminWebhookClient(registry)
   await sql(
     registry,
@@ -62,7 +66,7 @@ async function positionsOf(name: string): Promise<number[]> {
 
 const range = (from: number, to: number, step = 1) =>
   Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, index) => from + index * step)
-const cursor = (position: number) => `${epoch}-${position}`
+const cursor = (position: number) => cursors.format({ epoch, position })
 const timeOf = (minutes: number) => new Date(Date.UTC(2026, 4, 1, 0, minutes)).toISOString()
 
 describe('a redelivery sends the events of a range', () => {
@@ -166,8 +170,8 @@ describe('a redelivery is refused', () => {
     const name = await createPaused()
     const answer = await admin('POST', `/${name}/redeliver`, { after })
     expect(answer.status).toBe(400)
-    expect(errorMessage(answer, 'REQUEST_INVALID')).toContain(
-      `after must be a cursor such as ${epoch}-`,
+    expect(errorMessage(answer, 'REQUEST_INVALID')).toMatch(
+      /after must be a cursor such as [0-9a-f]{32}, or a time/,
     )
   })
 
@@ -178,14 +182,18 @@ describe('a redelivery is refused', () => {
       return errorMessage(answer, 'REQUEST_INVALID')
     }
     const other = epoch === '00000000' ? '11111111' : '00000000'
-    expect(await message(`${other}-5`)).toContain('another registry')
-    expect(await message(cursor(EVENTS + 1))).toContain(
-      `is newer than the last event, ${cursor(EVENTS)}`,
+    const named = (text: string, before: RegExp) =>
+      cursors.parse(new RegExp(`${before.source}([0-9a-f]{32})`).exec(text)?.[1] ?? '')
+    expect(await message(cursors.format({ epoch: other, position: 5 }))).toContain(
+      'another registry',
     )
-    expect(await message(cursor(0), `${epoch}-999999999999999`)).toContain('until is newer')
+    const ahead = await message(cursor(EVENTS + 1))
+    expect(named(ahead, /is newer than the last event, /)).toEqual({ epoch, position: EVENTS })
+    expect(await message(cursor(0), cursor(2 ** 48 - 1))).toContain('until is newer')
     expect(await message(cursor(9), cursor(8))).toContain('until must not be before after')
     await sql(registry, 'update feed set pruned_through = 7')
-    expect(await message(cursor(6))).toContain(`the oldest available cursor is ${cursor(7)}`)
+    const pruned = await message(cursor(6))
+    expect(named(pruned, /the oldest available cursor is /)).toEqual({ epoch, position: 7 })
     await sql(registry, 'update feed set pruned_through = 0')
   })
 

@@ -6,7 +6,8 @@ export type ListedImage = {
   readonly kernel: { readonly digest: string; readonly title?: string | null }
   readonly target: string
   readonly devices: readonly { readonly kind: string; readonly name: string }[]
-  readonly builder: string
+  /** Null for a reader that has no right to the repository. */
+  readonly builder: string | null
   readonly pushedAt: string
 }
 

@@ -10,7 +10,7 @@ export function printImages(images: readonly ListedImage[]): void {
     shortDigest(image.digest),
     image.target,
     image.devices.map(({ kind, name }) => `${kind}:${name}`).join(',') || '-',
-    image.builder,
+    image.builder ?? '-',
     utcText(image.pushedAt),
   ])
   printTable(['REPOSITORY', 'TAGS', 'DIGEST', 'TARGET', 'DEVICES', 'BUILDER', 'PUSHED'], rows)

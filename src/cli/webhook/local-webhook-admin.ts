@@ -1,6 +1,6 @@
 import type { Queryable } from '../../db/database.ts'
 import { RegistryError } from '../../oci/errors.ts'
-import { createWebhookClient } from '../../server/events.ts'
+import { createWebhookClient, feedCursors } from '../../server/events.ts'
 import { findIssuer, openSigningKeys } from '../../server/signing-keys.ts'
 import { WebhookDeliveries } from '../../webhooks/management/deliveries.ts'
 import { Webhooks } from '../../webhooks/management/webhooks.ts'
@@ -20,11 +20,14 @@ export function withLocalWebhookAdmin(
       // The running registry polls for due deliveries every second.
       const onCommitted = () => {}
       const { db } = state
+      const cursors = feedCursors(masterKey)
       const webhooks = new Webhooks({
         ...{ db, masterKey, issuer, client, onCommitted },
         audiences: config.webhookAudiences,
       })
-      return await work(adminOf(db, webhooks, new WebhookDeliveries({ db, onDue: onCommitted })))
+      return await work(
+        adminOf(db, webhooks, new WebhookDeliveries({ db, cursors, onDue: onCommitted })),
+      )
     } finally {
       client.close()
     }

@@ -2,6 +2,7 @@ import type { EventType } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
+import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
 
 /** The range of positions that the feed has. */
 export type FeedState = {
@@ -84,23 +85,34 @@ export async function listFeed(
 /** An event without its body. */
 export type FeedHeader = Omit<FeedEvent, 'body'>
 
-/** Part of a filter that an index or a comparison of whole words decides. */
+/** Part of a filter that an index or a comparison of whole words decides, and what the reader may see. */
 export type HeaderQuery = {
   readonly types: readonly string[]
   /** Names of repositories; null: any. */
   readonly repositories: readonly string[] | null
+  readonly visible: VisibleNames
+  /** True: also events of the registry. */
+  readonly seesAll: boolean
+}
+
+/** Events that were read. `scannedTo` is the last position of them; `isEnd` is true when that is the end. */
+export type ScannedFeed = {
+  readonly headers: readonly FeedHeader[]
+  readonly scannedTo: number
+  readonly isEnd: boolean
 }
 
 /**
- * Returns the events among the next `scan` ones after a position that match the query, without their bodies.
- * `scannedTo` is the last position that was read; `isEnd` is true when that is the end.
+ * Returns the visible events among the next `scan` ones after a position that match the query, at most `limit`,
+ * without their bodies. The limit applies to visible events alone.
  */
 export async function scanFeed(
   db: Queryable,
   after: number,
-  { types, repositories }: HeaderQuery,
+  { types, repositories, visible, seesAll }: HeaderQuery,
   scan: number,
-): Promise<{ headers: FeedHeader[]; scannedTo: number; isEnd: boolean }> {
+  limit: number,
+): Promise<ScannedFeed> {
   type Found = { headers: FeedHeader[]; last: number | null; scanned: number }
   const { rows } = await db.query<Found>(
     `with scanned as materialized (
@@ -108,23 +120,43 @@ export async function scanFeed(
          from events
         where position > $1
         order by position
-        limit $4
+        limit $2
+     ), seen as materialized (
+       select r.id, r.name, r.visibility
+         from repositories r
+        where r.id in (select repository_id from scanned)
+          and ($4::text[] is null or r.name = any($4::text[]))
+          and (r.visibility = 'public' or exists (
+              select 1
+                from json_to_recordset($5::json) as g (${RANGE_COLUMNS})
+               where ${REPOSITORY_IN_RANGE}))
+     ), found as (
+       select s.position, s.type, seen.name, seen.visibility, s.tag
+         from scanned s
+         left join seen on seen.id = s.repository_id
+        where s.webhook_id is null
+          and s.type = any($3::text[])
+          and (seen.id is not null or ($6 and s.repository_id is null))
+        order by s.position
+        limit $7
      )
      select (select coalesce(json_agg(json_build_object(
-                      'position', s.position, 'type', s.type, 'repository', r.name,
-                      'visibility', r.visibility, 'tag', s.tag) order by s.position), '[]')
-               from scanned s
-               left join repositories r on r.id = s.repository_id
-              where s.webhook_id is null
-                and s.type = any($2::text[])
-                and (r.name is null or $3::text[] is null or r.name = any($3::text[]))) as headers,
+                      'position', position, 'type', type, 'repository', name,
+                      'visibility', visibility, 'tag', tag) order by position), '[]')
+               from found) as headers,
             (select max(position) from scanned) as last,
             (select count(*) from scanned) as scanned`,
-    [after, types, repositories, scan],
+    [after, scan, types, repositories, visible, seesAll, limit],
   )
   const row = rows[0]
   if (row === undefined) throw new Error('a select of scalars returns one row')
-  return { headers: row.headers, scannedTo: row.last ?? after, isEnd: row.scanned < scan }
+  const { headers, last, scanned } = row
+  const isFull = headers.length === limit
+  return {
+    headers,
+    scannedTo: (isFull ? headers.at(-1)?.position : last) ?? after,
+    isEnd: !isFull && scanned < scan,
+  }
 }
 
 /** Returns the bodies of events, by position. */

@@ -2,34 +2,42 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Glob } from '../../oci/glob.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
-import { nameRanges, RANGE_COLUMNS, REPOSITORY_IN_RANGE, TAG_IN_RANGE } from '../name-patterns.ts'
+import {
+  nameRanges,
+  RANGE_COLUMNS,
+  REPOSITORY_IN_RANGE,
+  TAG_IN_RANGE,
+  type VisibleNames,
+} from '../name-patterns.ts'
 import type { CurrentTag } from './feed.ts'
 
 /** A repository whose name may match a pattern. */
 export type CandidateRepository = {
   readonly id: number
   readonly name: Repository
-  readonly visibility: 'public' | 'private'
 }
 
 /**
- * Lists repositories in the ranges of the patterns, at most `limit`: all that match, and perhaps others. With
- * `publicOnly`, private ones are left out before the limit.
+ * Lists public repositories and those in `visible`, in the ranges of the patterns, at most `limit`: all that match the
+ * patterns, and perhaps others.
  */
 export async function listCandidates(
   db: Queryable,
   patterns: readonly Glob[],
-  publicOnly: boolean,
+  visible: VisibleNames,
   limit: number,
 ): Promise<CandidateRepository[]> {
   const { rows } = await db.query<CandidateRepository>(
-    `select distinct r.id, r.name, r.visibility
+    `select distinct r.id, r.name
        from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
        join repositories r on ${REPOSITORY_IN_RANGE}
-      where r.visibility = 'public' or not $2
+      where (r.visibility = 'public' or exists (
+              select 1
+                from json_to_recordset($2::json) as g (${RANGE_COLUMNS})
+               where ${REPOSITORY_IN_RANGE}))
       order by r.name
       limit $3`,
-    [nameRanges(patterns), publicOnly, limit],
+    [nameRanges(patterns), visible, limit],
   )
   return rows
 }

@@ -1,6 +1,6 @@
 import type { AuditLog, AuditRow } from '../../auth/audit.ts'
 import { invalidQuery } from '../../oci/errors.ts'
-import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
+import { pageLimit, pageNumber, setNextLink } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { queryOnce, type Route } from '../route.ts'
 
@@ -27,7 +27,7 @@ export function auditRoutes(audit: AuditLog, ask: AskQuestion): Route[] {
           {
             ...filters,
             since: timeOf(filters.since),
-            before: pageCursor(ctx, 'before') ?? Number.MAX_SAFE_INTEGER,
+            before: pageNumber(ctx, 'before') ?? Number.MAX_SAFE_INTEGER,
             limit: limit + 1,
           },
           ask(ctx),

@@ -1,4 +1,5 @@
 import { Buffer } from 'node:buffer'
+import { maySeeActors } from '../../auth/access.ts'
 import { badRequest } from '../../oci/errors.ts'
 import type { DocumentFormat, Images } from '../../registry/images/images.ts'
 import type { AskQuestion } from '../question-budget.ts'
@@ -40,7 +41,7 @@ export function documentRoutes(
           digest,
           mediaType,
           pushedAt,
-          pushedBy,
+          pushedBy: maySeeActors(ctx.state.caller, repositoryOf(ctx)) ? pushedBy : undefined,
           version,
         })
         ctx.body = Buffer.from(json.buffer, json.byteOffset, json.length)

@@ -1,6 +1,6 @@
-import { allows, pullablePatterns } from '../../auth/access.ts'
+import { allows, type Caller, pullablePatterns } from '../../auth/access.ts'
 import type { Authenticator } from '../../auth/authenticator.ts'
-import { type Cursor, formatCursor } from '../../events/cursor.ts'
+import type { Cursor, FeedCursors } from '../../events/cursor.ts'
 import { type EventType, FILTERABLE_TYPES } from '../../events/event.ts'
 import type { EventFilter } from '../../events/filter.ts'
 import { parseCursor } from '../../feed/cursor.ts'
@@ -9,12 +9,13 @@ import { invalidQuery, RegistryError, unauthorized } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
 import { visibleJson } from '../../oci/hidden-characters.ts'
 import type { ConnectionLimit } from '../connection-limit.ts'
-import { FeedStream } from '../feed-stream.ts'
+import { eventBodyFor, FeedStream } from '../feed-stream.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from '../route.ts'
 
 export type EventRouteDeps = {
   readonly feed: Feed
+  readonly cursors: FeedCursors
   readonly connections: ConnectionLimit
   readonly authenticator: Authenticator
   /** Host and port that clients put before a repository's name. */
@@ -46,7 +47,7 @@ export function eventRoutes(deps: EventRouteDeps, ask: AskQuestion): Route[] {
       access: 'publicRead',
       reads: 'question',
       async handle(ctx) {
-        const request = readFeedRequest(ctx)
+        const request = readFeedRequest(ctx, deps)
         const wantsStream = ctx.headers.accept?.includes('text/event-stream') === true
         if (wantsStream && ctx.method === 'HEAD') describeStream(ctx)
         else
@@ -58,7 +59,7 @@ export function eventRoutes(deps: EventRouteDeps, ask: AskQuestion): Route[] {
   ]
 }
 
-function readFeedRequest(ctx: RouteContext): FeedRequest {
+function readFeedRequest(ctx: RouteContext, { cursors }: EventRouteDeps): FeedRequest {
   const { caller } = ctx.state
   const tags = patterns(ctx, 'tag', parseTagGlob)
   const repositories = patterns(ctx, 'repository', parseRepositoryGlob)
@@ -74,10 +75,10 @@ function readFeedRequest(ctx: RouteContext): FeedRequest {
     reader: {
       filter,
       seesAll: caller.kind === 'admin',
-      publicOnly: pullablePatterns(caller).length === 0,
+      visible: pullablePatterns(caller),
       mayPull: (repository) => allows(caller, 'pull', repository),
     },
-    cursor: text === undefined ? undefined : parseCursor(text),
+    cursor: text === undefined ? undefined : parseCursor(cursors, text),
     withSnapshot: readFlag(ctx, 'snapshot'),
   }
 }
@@ -142,19 +143,19 @@ async function answerPage(
   }
   ctx.set('Cache-Control', 'no-store')
   ctx.type = 'application/json'
-  ctx.body = renderPage(page, (tag) => renderTag(tag, deps))
+  ctx.body = renderPage(page, ctx.state.caller, deps)
 }
 
-function renderPage(page: FeedAnswer, renderTag: (tag: CurrentTag) => object): string {
+function renderPage(page: FeedAnswer, caller: Caller, deps: EventRouteDeps): string {
   const { events, epoch, position, isEnd, reset, tags } = page
   const rest = visibleJson({
-    cursor: formatCursor({ epoch, position }),
+    cursor: deps.cursors.format({ epoch, position }),
     more: !isEnd,
     ...(reset === undefined ? {} : { reset: { reason: reset } }),
-    ...(tags === undefined ? {} : { snapshot: tags.map(renderTag) }),
+    ...(tags === undefined ? {} : { snapshot: tags.map((tag) => renderTag(tag, deps)) }),
   })
-  // The events byte for byte as webhooks get them.
-  return `{"events":[${events.map(({ body }) => body).join(',')}],${rest.slice(1)}`
+  const bodies = events.map((event) => eventBodyFor(caller, event))
+  return `{"events":[${bodies.join(',')}],${rest.slice(1)}`
 }
 
 function describeStream(ctx: RouteContext): void {
@@ -173,6 +174,7 @@ async function stream(
   const { reader, cursor, withSnapshot } = request
   const stopping = abortedOnClose(ctx)
   const sink = new FeedStream(ctx, {
+    cursors: deps.cursors,
     renderTag: (tag) => renderTag(tag, deps),
     isAuthenticated: () => isAuthenticated(ctx, deps.authenticator),
   })

@@ -1,10 +1,12 @@
 import { Buffer } from 'node:buffer'
+import { type Caller, maySeeActors } from '../../auth/access.ts'
 import { visibleJson } from '../../oci/hidden-characters.ts'
+import type { Repository } from '../../oci/reference.ts'
 import type { ImageDetails, ImageRow } from '../../registry/images/images.ts'
 import type { PackageHit } from '../../registry/images/package-search.ts'
 
-/** Formats an image in a list: spec/openapi.yaml, ImageSummary. */
-export function imageSummary(row: ImageRow) {
+/** Formats an image in a list for a caller: spec/openapi.yaml, ImageSummary. */
+export function imageSummary(row: ImageRow, caller: Caller) {
   return {
     repository: row.repository,
     digest: row.digest,
@@ -15,18 +17,20 @@ export function imageSummary(row: ImageRow) {
     architecture: row.architecture,
     devices: row.devices.map(deviceOf),
     inputId: row.inputId,
-    builder: row.pushedBy,
+    builder: maySeeActors(caller, row.repository) ? row.pushedBy : null,
     pushedAt: row.pushedAt,
   }
 }
 
-/** Formats the details of an image, whose contents are JSON already: spec/openapi.yaml, Image. */
+/** Formats the details of an image for a caller, whose contents are JSON already: spec/openapi.yaml, Image. */
 export function imageDetails(
-  repository: string,
+  caller: Caller,
+  repository: Repository,
   { digest, mediaType, tags, pushedAt, pushedBy }: ImageDetails,
   contents: Uint8Array,
 ): Buffer {
-  return withFields({ repository, digest, mediaType, tags, builder: pushedBy, pushedAt }, contents)
+  const builder = maySeeActors(caller, repository) ? pushedBy : null
+  return withFields({ repository, digest, mediaType, tags, builder, pushedAt }, contents)
 }
 
 /** Puts fields before those of an object that is JSON already, and may be large. */

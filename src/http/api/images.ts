@@ -1,13 +1,13 @@
-import { ownPatterns, pullablePatterns } from '../../auth/access.ts'
+import { maySeeActors, ownPatterns, pullablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { badRequest, invalidQuery } from '../../oci/errors.ts'
+import { badRequest, denied, invalidQuery, unauthorized } from '../../oci/errors.ts'
 import { globOf } from '../../oci/glob.ts'
 import { withoutHiddenCharacters } from '../../oci/hidden-characters.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { ImageFilter, Images, KernelSelector } from '../../registry/images/images.ts'
 import { baseName } from '../../unikernel/format.ts'
-import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
+import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
@@ -19,7 +19,12 @@ const KERNEL = `${IMAGES}/:reference/kernel`
 const LIMIT = 100
 
 /** Lists, describes and compares unikernel images, and serves their kernels to hosts. */
-export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Route[] {
+export function imageRoutes(
+  images: Images,
+  blobs: Blobs,
+  ask: AskQuestion,
+  cursors: PageCursors,
+): Route[] {
   const kernelRow = (
     method: 'HEAD' | 'GET',
     send: (ctx: RouteContext, blob: Awaited<ReturnType<Blobs['find']>>) => Promise<void> | void,
@@ -46,9 +51,9 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
         const filter = filterOf(ctx)
-        const page = await images.list(ask(ctx), viewOf(ctx), filter, pageCursor(ctx), limit)
-        if (page.next !== undefined) nextPage(ctx, page.next, limit)
-        ctx.body = { images: page.images.map(imageSummary) }
+        const page = await images.list(ask(ctx), viewOf(ctx), filter, cursors.read(ctx), limit)
+        if (page.next !== undefined) nextPage(ctx, cursors.format(page.next), limit)
+        ctx.body = { images: page.images.map((image) => imageSummary(image, ctx.state.caller)) }
       },
     },
     kernelRow('HEAD', sendBlobHeaders),
@@ -63,7 +68,7 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
         const db = ask(ctx)
         const details = await images.details(db, viewOf(ctx), reference, selectorOf(ctx))
         const contents = await images.describe(db, details)
-        ctx.body = imageDetails(repositoryOf(ctx), details, contents)
+        ctx.body = imageDetails(ctx.state.caller, repositoryOf(ctx), details, contents)
         ctx.type = 'json'
       },
     },
@@ -96,10 +101,13 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
         const limit = pageLimit(ctx, LIMIT)
         const digest = parseDigest(param(ctx, 'digest'))
         const visible = pullablePatterns(ctx.state.caller)
-        const page = await images.listByKernel(ask(ctx), digest, visible, pageCursor(ctx), limit)
+        const page = await images.listByKernel(ask(ctx), digest, visible, cursors.read(ctx), limit)
         const last = page.items.at(-1)
-        if (page.more && last !== undefined) nextPage(ctx, last.id, limit)
-        ctx.body = { kernel: digest, images: page.items.map(imageSummary) }
+        if (page.more && last !== undefined) nextPage(ctx, cursors.format(last.id), limit)
+        ctx.body = {
+          kernel: digest,
+          images: page.items.map((image) => imageSummary(image, ctx.state.caller)),
+        }
       },
     },
     {
@@ -121,9 +129,9 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
           outputs: found.outputs.map(({ kernel, own: isOwn, images: made }) => ({
             kernel,
             own: isOwn,
-            images: made.map(imageSummary),
+            images: made.map((image) => imageSummary(image, caller)),
           })),
-          otherInputs: found.otherInputs.map(imageSummary),
+          otherInputs: found.otherInputs.map((image) => imageSummary(image, caller)),
           more: found.more,
         }
       },
@@ -131,17 +139,20 @@ export function imageRoutes(images: Images, blobs: Blobs, ask: AskQuestion): Rou
   ]
 }
 
-function nextPage(ctx: RouteContext, last: number, limit: number): void {
+function nextPage(ctx: RouteContext, last: string, limit: number): void {
   const query = Object.fromEntries(new URLSearchParams(ctx.querystring))
-  setNextLink(ctx, { ...query, last: String(last), n: String(limit) })
+  setNextLink(ctx, { ...query, last, n: String(limit) })
 }
 
+/** Parses the filter of a list. Throws QUERY_INVALID, and UNAUTHORIZED or DENIED for a builder of others. */
 function filterOf(ctx: RouteContext): ImageFilter {
-  return {
-    ...selectorOf(ctx),
-    device: queryOnce(ctx, 'device') || undefined,
-    builder: queryOnce(ctx, 'builder') || undefined,
+  const { caller } = ctx.state
+  const builder = queryOnce(ctx, 'builder') || undefined
+  if (builder !== undefined && !maySeeActors(caller, repositoryOf(ctx))) {
+    const rule = 'builder= needs a right to the repository: only its members see who pushed'
+    throw caller.kind === 'anonymous' ? unauthorized(rule) : denied(rule)
   }
+  return { ...selectorOf(ctx), device: queryOnce(ctx, 'device') || undefined, builder }
 }
 
 /** OCI names of processors, and the names of uname and Solo5. */

@@ -2,7 +2,7 @@ import { pullablePatterns } from '../../auth/access.ts'
 import { invalidQuery } from '../../oci/errors.ts'
 import type { PackageCursor, PackageSearch } from '../../registry/images/package-search.ts'
 import { ECOSYSTEMS, type Ecosystem } from '../../unikernel/versions/orders.ts'
-import { pageCursorNumbers, pageLimit, setNextLink } from '../pages.ts'
+import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext } from '../route.ts'
 import { packageHit } from './image-json.ts'
@@ -10,7 +10,11 @@ import { packageHit } from './image-json.ts'
 const LIMIT = 100
 
 /** Lists the images that contain a package. */
-export function packageRoutes(search: PackageSearch, ask: AskQuestion): Route[] {
+export function packageRoutes(
+  search: PackageSearch,
+  ask: AskQuestion,
+  cursors: PageCursors,
+): Route[] {
   return [
     {
       method: 'GET',
@@ -24,10 +28,16 @@ export function packageRoutes(search: PackageSearch, ask: AskQuestion): Route[] 
         const limit = pageLimit(ctx, LIMIT)
         const visible = pullablePatterns(ctx.state.caller)
         const query = { ecosystem, name, version }
-        const page = await search.listImages(ask(ctx), query, visible, cursorOf(ctx), limit)
+        const page = await search.listImages(
+          ask(ctx),
+          query,
+          visible,
+          cursorOf(ctx, cursors),
+          limit,
+        )
         if (page.next !== undefined) {
           const { blobId, manifestId, packageId } = page.next
-          const cursor = [blobId, manifestId, packageId].join('.')
+          const cursor = cursors.format(blobId, manifestId, packageId)
           setNextLink(ctx, { version, last: cursor, n: String(limit) })
         }
         ctx.body = {
@@ -56,8 +66,8 @@ function ecosystemOf(text: string): Ecosystem {
   )
 }
 
-function cursorOf(ctx: RouteContext): PackageCursor | undefined {
-  const [blobId, manifestId, packageId] = pageCursorNumbers(ctx, 3) ?? []
+function cursorOf(ctx: RouteContext, cursors: PageCursors): PackageCursor | undefined {
+  const [blobId, manifestId, packageId] = cursors.readNumbers(ctx, 3) ?? []
   if (blobId === undefined || manifestId === undefined || packageId === undefined) return undefined
   return { blobId, manifestId, packageId }
 }

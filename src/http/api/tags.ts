@@ -1,10 +1,10 @@
-import { allows } from '../../auth/access.ts'
+import { maySeeActors } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { invalidQuery } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import { parseTag } from '../../oci/reference.ts'
 import type { TagHistory, TagPosition } from '../../registry/tag-history.ts'
-import { pageCursor, pageLimit, setNextLink } from '../pages.ts'
+import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import { entityTag, parsePrecondition } from '../preconditions.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import {
@@ -25,14 +25,14 @@ const ANNOTATION = 'org.opencontainers.distribution.tag'
 const FILTERS = ['before', 'since', 'digest']
 
 /** Lists the history of a tag, and rolls it back. */
-export function tagRoutes(history: TagHistory, ask: AskQuestion): Route[] {
+export function tagRoutes(history: TagHistory, ask: AskQuestion, cursors: PageCursors): Route[] {
   const page = async (ctx: RouteContext) => {
     const limit = pageLimit(ctx, LIMIT)
     const tag = parseTag(param(ctx, 'tag'))
-    const found = await history.list(ask(ctx), viewOf(ctx), tag, pageCursor(ctx), limit)
+    const found = await history.list(ask(ctx), viewOf(ctx), tag, cursors.read(ctx), limit)
     const last = found.items.at(-1)
     if (found.more && last !== undefined)
-      setNextLink(ctx, { last: String(last.id), n: String(limit) })
+      setNextLink(ctx, { last: cursors.format(last.id), n: String(limit) })
     return { tag, positions: found.items }
   }
   return [
@@ -60,8 +60,7 @@ export function tagRoutes(history: TagHistory, ask: AskQuestion): Route[] {
       async handle(ctx) {
         const { tag, positions } = await page(ctx)
         const repository = repositoryOf(ctx)
-        // Only callers that may move the tag see the actors.
-        const showsActor = allows(ctx.state.caller, 'push', repository)
+        const showsActor = maySeeActors(ctx.state.caller, repository)
         ctx.body = {
           repository,
           tag,

@@ -6,7 +6,7 @@ import {
   type Requester,
 } from '../../webhooks/management/types.ts'
 import type { Webhooks } from '../../webhooks/management/webhooks.ts'
-import { pageByName, pageCursor, pageLimit, setNextLink } from '../pages.ts'
+import { type PageCursors, pageByName, pageLimit, setNextLink } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { actorOf, param, queryOnce, type Route, type RouteContext } from '../route.ts'
 import { readFields, readOptionalFields } from './json-fields.ts'
@@ -94,7 +94,11 @@ export function webhookRoutes(webhooks: Webhooks, ask: AskQuestion): Route[] {
 }
 
 /** Routes that list deliveries and send events again. */
-export function webhookDeliveryRoutes(deliveries: WebhookDeliveries, ask: AskQuestion): Route[] {
+export function webhookDeliveryRoutes(
+  deliveries: WebhookDeliveries,
+  ask: AskQuestion,
+  cursors: PageCursors,
+): Route[] {
   return [
     {
       method: 'GET',
@@ -103,10 +107,14 @@ export function webhookDeliveryRoutes(deliveries: WebhookDeliveries, ask: AskQue
       reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, DELIVERIES_PER_PAGE)
-        const query = { state: parseState(ctx), before: pageCursor(ctx), limit }
+        const query = { state: parseState(ctx), before: cursors.read(ctx), limit }
         const page = await deliveries.list(ask(ctx), param(ctx, 'name'), query, requesterOf(ctx))
         if (page.next !== null && limit > 0) {
-          setNextLink(ctx, { state: query.state, last: String(page.next), n: String(limit) })
+          setNextLink(ctx, {
+            state: query.state,
+            last: cursors.format(page.next),
+            n: String(limit),
+          })
         }
         ctx.body = { deliveries: page.deliveries }
       },

@@ -2,14 +2,14 @@ import { listablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import type { Listings, Referrer } from '../../registry/listings.ts'
-import { PAGE_LIMIT_MAX, pageCursor, pageLimit, setNextLink } from '../pages.ts'
+import { PAGE_LIMIT_MAX, type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, repositoryOf, viewOf } from '../route.ts'
 
 const REFERRERS_PAGE_MAX = 500
 
 /** The routes of "Listing Tags" and "Listing Referrers" in the distribution spec, and Docker's catalog. */
-export function listingRoutes(listings: Listings, ask: AskQuestion): Route[] {
+export function listingRoutes(listings: Listings, ask: AskQuestion, cursors: PageCursors): Route[] {
   return [
     {
       spec: ['end-8a', 'end-8b'],
@@ -35,7 +35,7 @@ export function listingRoutes(listings: Listings, ask: AskQuestion): Route[] {
         const subject = parseDigest(param(ctx, 'digest'))
         const artifactType = queryOnce(ctx, 'artifactType') || undefined
         const limit = Math.min(pageLimit(ctx, REFERRERS_PAGE_MAX), REFERRERS_PAGE_MAX)
-        const after = pageCursor(ctx) ?? 0
+        const after = cursors.read(ctx) ?? 0
         const page = await listings.referrers(
           ask(ctx),
           viewOf(ctx),
@@ -46,8 +46,9 @@ export function listingRoutes(listings: Listings, ask: AskQuestion): Route[] {
         )
         const { items, more } = page
         if (artifactType !== undefined) ctx.set('OCI-Filters-Applied', 'artifactType')
-        if (more && limit > 0) {
-          setNextLink(ctx, { artifactType, last: String(items.at(-1)?.id), n: String(limit) })
+        const last = items.at(-1)
+        if (more && last !== undefined) {
+          setNextLink(ctx, { artifactType, last: cursors.format(last.id), n: String(limit) })
         }
         const manifests = items.map(descriptorText).join(',')
         ctx.body = `{"schemaVersion":2,"mediaType":"${IMAGE_INDEX}","manifests":[${manifests}]}`

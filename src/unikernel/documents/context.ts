@@ -15,7 +15,8 @@ export type DocumentContext = {
   readonly digest: Digest
   readonly mediaType?: string
   readonly pushedAt: Date
-  readonly pushedBy: string
+  /** Undefined for a reader that may not see it. */
+  readonly pushedBy: string | undefined
   /** The version of Rookery. */
   readonly version: string
 }
@@ -63,9 +64,13 @@ export function blobUrl(context: DocumentContext, digest: Digest): string {
   return `${scheme}://${registry}/v2/${repository}/blobs/${digest}`
 }
 
-/** Identifies the pusher by a URI below the registry, which cannot be requested. */
+/**
+ * Identifies the pusher by a URI below the registry, which cannot be requested. Without a name it means some builder
+ * of the registry.
+ */
 export function actorUri({ scheme, registry, pushedBy }: DocumentContext): string {
-  return `${scheme}://${registry}/actors/${encoded(pushedBy)}`
+  const actors = `${scheme}://${registry}/actors`
+  return pushedBy === undefined ? actors : `${actors}/${encoded(pushedBy)}`
 }
 
 /** Makes text well-formed UTF-8 on one line: clients choose the titles of layers. */

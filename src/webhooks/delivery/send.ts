@@ -11,6 +11,7 @@ import {
   type OutgoingResponse,
 } from '../../outgoing/client.ts'
 import { OutgoingRefusedError } from '../../outgoing/guard.ts'
+import { eventBodyFor } from '../event-access.ts'
 import { signedHeaders } from '../signature.ts'
 import type { Webhook } from '../webhook.ts'
 
@@ -58,7 +59,8 @@ export async function send(
   })
   try {
     const isDocker = webhook.format === 'docker'
-    const body = isDocker ? renderDockerEnvelope(delivery.body) : delivery.body
+    const event = eventBodyFor(webhook.owner, delivery)
+    const body = isDocker ? renderDockerEnvelope(event) : event
     const identityToken = await identityTokenOf(webhook, identityTokens, audiences)
     headers = {
       ...webhook.headers,

@@ -10,9 +10,9 @@ import {
   redeliverRange,
 } from '../../db/webhooks/deliveries.ts'
 import type { WebhookRow } from '../../db/webhooks/webhooks.ts'
-import { formatCursor } from '../../events/cursor.ts'
+import type { FeedCursors } from '../../events/cursor.ts'
 import { notFound, type RegistryError } from '../../oci/errors.ts'
-import { canReceive } from '../event-access.ts'
+import { canReceive, eventBodyFor } from '../event-access.ts'
 import { errorForOwner } from '../internal-responses.ts'
 import { requireLockedWebhook, requireWebhook } from './authorization.ts'
 import { resolveRedeliveryRange } from './redelivery-range.ts'
@@ -31,6 +31,7 @@ import { invalidField } from './validation.ts'
 
 export type WebhookDeliveriesOptions = {
   readonly db: Database
+  readonly cursors: FeedCursors
   /** Runs when deliveries are due again. */
   onDue(): void
 }
@@ -46,10 +47,12 @@ const SHOWN_LENGTH_MAX = 64
 /** Lists deliveries, and sends events again, for users who may manage the webhook. */
 export class WebhookDeliveries {
   readonly #db: Database
+  readonly #cursors: FeedCursors
   readonly #onDue: () => void
 
-  constructor({ db, onDue }: WebhookDeliveriesOptions) {
+  constructor({ db, cursors, onDue }: WebhookDeliveriesOptions) {
     this.#db = db
+    this.#cursors = cursors
     this.#onDue = onDue
   }
 
@@ -92,7 +95,7 @@ export class WebhookDeliveries {
     return {
       ...delivery,
       attemptLog: row.attemptLog.map((one) => attemptOf(one, requester)),
-      body: row.body,
+      body: eventBodyFor(requester, row),
     }
   }
 
@@ -115,8 +118,9 @@ export class WebhookDeliveries {
   ): Promise<RedeliveryResult> {
     const states = parseStates(range.states)
     await requireWebhook(this.#db, name, requester)
-    const { after, until, epoch } = await resolveRedeliveryRange(this.#db, range.after, range.until)
-    const detail = `${formatCursor({ epoch, position: after })} to ${formatCursor({ epoch, position: until })}`
+    const { after, until, epoch } = await resolveRedeliveryRange(this.#db, this.#cursors, range)
+    const cursorOf = (position: number) => this.#cursors.format({ epoch, position })
+    const detail = `${cursorOf(after)} to ${cursorOf(until)}`
     return this.#redelivering(name, requester, detail, async (tx, webhook) => {
       const result = await redeliverRange(
         tx,
@@ -126,7 +130,7 @@ export class WebhookDeliveries {
         states,
         REDELIVERED_AT_ONCE,
       )
-      const next = result.next === null ? null : formatCursor({ epoch, position: result.next })
+      const next = result.next === null ? null : cursorOf(result.next)
       return { deliveries: result.deliveries, next }
     })
   }

@@ -1,6 +1,7 @@
 import type { Queryable } from '../../db/database.ts'
 import { type FeedState, findEventTime, findFeedState } from '../../db/events/feed.ts'
-import { type Cursor, formatCursor, tryParseCursor } from '../../events/cursor.ts'
+import type { Cursor, FeedCursors } from '../../events/cursor.ts'
+import type { RedeliveryRange } from './types.ts'
 import { invalidField } from './validation.ts'
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)$/
@@ -20,38 +21,44 @@ export type PositionRange = {
  */
 export async function resolveRedeliveryRange(
   db: Queryable,
-  after: string,
-  until: string | undefined,
+  cursors: FeedCursors,
+  { after, until }: Pick<RedeliveryRange, 'after' | 'until'>,
 ): Promise<PositionRange> {
   const feed = await findFeedState(db)
   const { position, epoch } = feed
-  const start = await resolvePosition(db, 'after', after, feed, -SLACK_MILLISECONDS)
+  const start = await resolvePosition(db, cursors, 'after', after, feed, -SLACK_MILLISECONDS)
   if (until === undefined) return { after: start, until: position, epoch }
-  const end = await resolvePosition(db, 'until', until, feed, SLACK_MILLISECONDS)
+  const end = await resolvePosition(db, cursors, 'until', until, feed, SLACK_MILLISECONDS)
   if (end < start) throw invalidField('until', 'must not be before after')
   return { after: start, until: end, epoch }
 }
 
 async function resolvePosition(
   db: Queryable,
+  cursors: FeedCursors,
   field: string,
   text: string,
   feed: FeedState,
   slackMilliseconds: number,
 ): Promise<number> {
-  const cursor = tryParseCursor(text)
-  if (cursor !== undefined) return checkedPosition(field, cursor, feed)
+  const cursor = cursors.parse(text)
+  if (cursor !== undefined) return checkedPosition(cursors, field, cursor, feed)
   const time = new Date(text)
   if (!TIME.test(text) || Number.isNaN(time.getTime())) {
     throw invalidField(
       field,
-      `must be a cursor such as ${formatCursor(feed)}, or a time such as 2030-01-31T12:00:00Z`,
+      `must be a cursor such as ${cursors.format(feed)}, or a time such as 2030-01-31T12:00:00Z`,
     )
   }
   return findLastPositionBefore(db, new Date(time.getTime() + slackMilliseconds), feed)
 }
 
-function checkedPosition(field: string, cursor: Cursor, feed: FeedState): number {
+function checkedPosition(
+  cursors: FeedCursors,
+  field: string,
+  cursor: Cursor,
+  feed: FeedState,
+): number {
   const { epoch, prunedThrough } = feed
   if (cursor.epoch !== epoch) {
     throw invalidField(
@@ -60,10 +67,10 @@ function checkedPosition(field: string, cursor: Cursor, feed: FeedState): number
     )
   }
   if (cursor.position > feed.position) {
-    throw invalidField(field, `is newer than the last event, ${formatCursor(feed)}`)
+    throw invalidField(field, `is newer than the last event, ${cursors.format(feed)}`)
   }
   if (cursor.position < prunedThrough) {
-    const oldest = formatCursor({ epoch, position: prunedThrough })
+    const oldest = cursors.format({ epoch, position: prunedThrough })
     throw invalidField(field, `was pruned: the oldest available cursor is ${oldest}`)
   }
   return cursor.position
