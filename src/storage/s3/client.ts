@@ -24,7 +24,8 @@ const ATTEMPTS_MAX = 4
 const CONNECT_MILLISECONDS_MAX = 5_000
 /** A connection without traffic is closed after this time. */
 const IDLE_MILLISECONDS_MAX = 20_000
-const CONNECTIONS_MAX = 64
+/** Connections of this process to the store. Further requests wait. */
+export const CONNECTIONS_MAX = 96
 
 const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/
 
