@@ -1,24 +1,25 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { freePorts } from '../support/free-ports.ts'
 import { BUILD, ClientSandbox, hasClient, PASSWORD } from './client-sandbox.ts'
+import { type Nginx, startNginx } from './nginx-server.ts'
 
 const EXAMPLE = new URL('../../docs/examples/nginx.conf', import.meta.url)
 const KERNEL = join(BUILD, 'bin/hello-key.hvt')
 const LARGE_BYTES = 40 * 1024 * 1024
+/** The limit in the example: the test has a lower one. */
+const CLIENT_CONNECTIONS = 1000
 
 describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
   'behind nginx, as the example has it',
   () => {
     let sandbox: ClientSandbox
-    let nginx: ChildProcess
+    let nginx: Nginx
     let host: string
-    let trust: string[]
-
-    const inFolder = (...path: string[]) => join(sandbox.folder, 'nginx', ...path)
+    let trust: readonly string[]
 
     beforeAll(async () => {
       const [behind, before] = await freePorts(2)
@@ -28,52 +29,28 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
         ROOKERY_PUBLIC_URL: `https://${host}`,
         ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
       })
-      await mkdir(inFolder('temporary'), { recursive: true })
-      await sandbox.succeed('openssl', [
-        ...[
-          'req',
-          '-x509',
-          '-newkey',
-          'rsa:2048',
-          '-nodes',
-          '-days',
-          '2',
-          '-subj',
-          '/CN=localhost',
-        ],
-        ...['-addext', 'subjectAltName=DNS:localhost'],
-        ...['-keyout', inFolder('privkey.pem'), '-out', inFolder('fullchain.pem')],
-      ])
-      trust = ['--cacert', inFolder('fullchain.pem')]
       const example = (await readFile(EXAMPLE, 'utf8'))
         .replace('127.0.0.1:5000', `127.0.0.1:${behind}`)
         .replace('listen 443 ', `listen 127.0.0.1:${before} `)
-        .replaceAll('/etc/letsencrypt/live/registry.example.org', inFolder())
         .replace('registry.example.org;', 'localhost;')
-      const folders = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-        (name) => `${name}_temp_path ${inFolder('temporary', name)};`,
+        .replace(`limit_conn clients ${CLIENT_CONNECTIONS};`, 'limit_conn clients 8;')
+      expect(example).toContain('limit_conn clients 8;')
+      nginx = await startNginx(sandbox, (path) =>
+        example.replaceAll('/etc/letsencrypt/live/registry.example.org', path()),
       )
-      await writeFile(
-        inFolder('nginx.conf'),
-        `daemon off; master_process off; pid ${inFolder('pid')}; error_log stderr warn;
-       events {}
-       http { access_log ${inFolder('access.log')}; ${folders.join(' ')}
-       ${example}
-       }`,
-      )
-      nginx = spawn('nginx', ['-c', inFolder('nginx.conf'), '-p', inFolder()], { stdio: 'inherit' })
+      trust = nginx.trust
       const patiently = ['--retry', '20', '--retry-connrefused', '--retry-delay', '1']
       await sandbox.curl([...trust, ...patiently, `https://${host}/healthz`])
     })
 
     afterAll(async () => {
-      nginx?.kill('SIGKILL')
+      nginx?.stop()
       await sandbox?.close()
     })
 
     it('images are pushed and pulled with oras, after a login', async () => {
       // Otherwise oras uses plain HTTP for a host of this name.
-      const ca = ['--plain-http=false', '--ca-file', inFolder('fullchain.pem')]
+      const ca = ['--plain-http=false', '--ca-file', nginx.path('fullchain.pem')]
       await sandbox.oras(['login', ...ca, '-u', 'admin', '-p', PASSWORD, host])
       const kernel = 'bin/hello-key.hvt:application/vnd.unikernel.kernel.v1'
       const image = `${host}/builds/hello-key:latest`
@@ -99,7 +76,7 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
       expect((await readFile(join(sandbox.folder, 'back'))).equals(await readFile(large))).toBe(
         true,
       )
-      const kept = await readdir(inFolder('temporary'), { recursive: true, withFileTypes: true })
+      const kept = await readdir(nginx.path('temporary'), { recursive: true, withFileTypes: true })
       expect(kept.filter((entry) => entry.isFile())).toEqual([])
     })
 
@@ -150,9 +127,27 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
     it('an upload URL is not in the log', async () => {
       await asked('/upload/rku_not-a-real-one', '-T', KERNEL)
       await asked('/healthz?seen')
-      const log = () => readFile(inFolder('access.log'), 'utf8')
+      const log = () => readFile(nginx.path('access.log'), 'utf8')
       await expect.poll(log).toContain('/healthz?seen')
       expect(await log()).not.toContain('rku_')
+    })
+
+    it('one address gets its share of connections', async () => {
+      const open = () =>
+        spawn('curl', [
+          ...['-sSN', ...trust, '--interface', '127.0.0.8', '-H', 'Accept: text/event-stream'],
+          ...['-o', '/dev/null', `https://${host}/api/v1/events?repository=builds/none`],
+        ])
+      const followers = Array.from({ length: 8 }, open)
+      const from = async (address: string) =>
+        (await asked('/healthz', '--interface', address)).status
+      try {
+        await expect.poll(() => from('127.0.0.8')).toBe(429)
+        expect(await from('127.0.0.7')).toBe(200)
+      } finally {
+        for (const one of followers) one.kill()
+      }
+      await expect.poll(() => from('127.0.0.8')).toBe(200)
     })
 
     it('metrics are only for the inside', async () => {
