@@ -31,7 +31,7 @@ const ALIKE = [
   'test/attacks/{folders-of-others,login-throttle,refused-leftovers,shared-*,webhook-identity}*',
   'test/auth/authorization*',
   'test/registry/concurrent-pushes*',
-  'test/process-faults/crash*',
+  'test/process-faults/{crash,signals}*',
   'test/garbage/{scrub,soak,sweep}*',
   'test/webhooks/delivery-claims*',
 ]

@@ -2,6 +2,7 @@ import { parseConfig } from '../../config/config.ts'
 import { createLog, type Log } from '../../server/log.ts'
 import { command } from '../command.ts'
 import { CommandError, STATUS } from '../errors.ts'
+import { watchLauncher } from './launcher.ts'
 import { isOperatorError } from './operator.ts'
 import { startBanner } from './start-banner.ts'
 
@@ -9,10 +10,13 @@ import { startBanner } from './start-banner.ts'
 const STOP_EXTRA_MILLISECONDS = 15_000
 const STATUS_NOT_STARTED = 1
 
-/** `rookery serve`: runs until SIGTERM or SIGINT. */
+/** SIGHUP: its terminal was closed. */
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
+
+/** `rookery serve`: runs until a signal, or until the npm that started it ends. */
 export const serveCommand = command({
   notes:
-    'Environment variables configure it (docs/settings.md); none is required. It runs until SIGTERM or SIGINT. On a terminal it logs only warnings and errors, unless ROOKERY_LOG_LEVEL is set.',
+    'Environment variables configure it (docs/settings.md); none is required. It runs until SIGTERM, SIGINT or SIGHUP. On a terminal it logs only warnings and errors, unless ROOKERY_LOG_LEVEL is set.',
   examples: [
     ['rookery serve', 'start on 127.0.0.1:5000 with data in ./data'],
     ['ROOKERY_LISTEN=0.0.0.0:5000 rookery serve', 'accept connections from other machines'],
@@ -31,6 +35,9 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   const config = parseConfig(environment)
   const log = createLog(logLevel(config.logLevel, environment))
   const ending = new Ending(log)
+  watchLauncher(environment, () =>
+    ending.request({}, 'npm, which started the server, has ended: stopping'),
+  )
   // Loaded here, so that help does not load the server.
   const { startServer } = await import('../../server/server.ts')
   const server = await startServer(config, log, (error) => ending.lost(error))
@@ -54,6 +61,7 @@ class Ending {
   /** The exit status, once the process ends. */
   readonly status: Promise<number>
   readonly #log: Log
+  #isRequested = false
   #end: (status: number) => void = () => {}
 
   constructor(log: Log) {
@@ -61,12 +69,15 @@ class Ending {
     this.status = new Promise((resolve) => {
       this.#end = resolve
     })
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      process.on(signal, () => {
-        log.info({ signal }, 'stopping')
-        this.#end(STATUS.ok)
-      })
-    }
+    for (const signal of SIGNALS) process.on(signal, () => this.request({ signal }, 'stopping'))
+  }
+
+  /** Ends the process in order. Only the first request is logged. */
+  request(fields: { signal?: string }, message: string): void {
+    if (this.#isRequested) return
+    this.#isRequested = true
+    this.#log.info(fields, message)
+    this.#end(STATUS.ok)
   }
 
   lost(error: Error): void {

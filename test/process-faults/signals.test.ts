@@ -1,0 +1,79 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+
+const LINES = {
+  // Without scripts: `npm start` builds first, and other tests run what is built.
+  'npm start': ['npm', 'start', '--ignore-scripts'],
+  'npx rookery serve': ['npx', 'rookery', 'serve'],
+} as const
+const ENDED = { timeout: 30_000, interval: 100 }
+
+let folder: string
+let child: ChildProcess | undefined
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'rookery-signals-'))
+  await chmod(folder, 0o755)
+})
+
+afterEach(async () => {
+  if (isGroupAlive()) process.kill(-groupOf(), 'SIGKILL')
+  await rm(folder, { recursive: true, force: true })
+})
+
+function groupOf(): number {
+  if (child?.pid === undefined) throw new Error('nothing was started')
+  return child.pid
+}
+
+/** True while npm, its shell or the server runs. Postgres has a process group of its own. */
+function isGroupAlive(): boolean {
+  try {
+    return process.kill(-groupOf(), 0)
+  } catch {
+    return false
+  }
+}
+
+/** Starts the line in a process group of its own, as a terminal does. Returns what it wrote so far. */
+async function start(line: keyof typeof LINES): Promise<{ output(): string }> {
+  const [program, ...args] = LINES[line]
+  let output = ''
+  const started = spawn(program, args, {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {
+      ...process.env,
+      ROOKERY_DATA_DIR: join(folder, 'data'),
+      ROOKERY_LISTEN: '127.0.0.1:0',
+      ROOKERY_LOG_LEVEL: 'info',
+    },
+  })
+  child = started
+  for (const stream of [started.stdout, started.stderr]) {
+    stream.on('data', (chunk) => {
+      output += chunk
+    })
+  }
+  await expect.poll(() => output, ENDED).toContain('All commands')
+  return { output: () => output }
+}
+
+it.each([
+  ['npm start', 'SIGTERM', 'its own process'],
+  ['npm start', 'SIGHUP', 'its own process'],
+  ['npm start', 'SIGTERM', 'its process group'],
+  ['npx rookery serve', 'SIGTERM', 'its own process'],
+  ['npx rookery serve', 'SIGHUP', 'its own process'],
+] as const)('%s ends in order after %s to %s', async (line, signal, receiver) => {
+  const { output } = await start(line)
+  process.kill(receiver === 'its own process' ? groupOf() : -groupOf(), signal)
+  await expect.poll(isGroupAlive, ENDED).toBe(false)
+  const messages = [...output().matchAll(/"msg":"([^"]*)"/g)].map(([, text]) => text)
+  expect(messages.at(-1)).toBe('stopped')
+  expect(messages.filter((text) => text?.endsWith('stopping'))).toHaveLength(1)
+  expect(output()).not.toMatch(/"level":"(warn|error)"|^\s+at /m)
+})
