@@ -30,8 +30,8 @@ beforeAll(async () => {
   const client = new pg.Client(registry.databaseUrl)
   await client.connect()
   await client.query(
-    `insert into repositories (name, visibility)
-     select name, 'private'
+    `insert into repositories (name, visibility, permanent)
+     select name, 'private', true
        from unnest($1::text[]) as n (name)`,
     [NAMES],
   )

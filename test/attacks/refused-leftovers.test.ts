@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { UPLOAD_URL_ATTEMPTS_MAX } from '../../src/auth/upload-urls.ts'
+import { REFRESH_TOKENS_OF_CREDENTIAL_MAX } from '../../src/db/auth/refresh-tokens.ts'
 import { OPEN_UPLOADS_MAX } from '../../src/db/registry/uploads.ts'
 import { basic, makeCredential, sql } from '../auth/credentials-client.ts'
 import { createUploadUrl, put } from '../auth/upload-url-client.ts'
@@ -123,3 +124,80 @@ it('refusals that one caller repeats are few rows of the audit log', async () =>
   await expect.poll(count).toBeGreaterThan(50)
   expect(await count()).toBeLessThanOrEqual(100)
 }, 30_000)
+
+it('an empty repository of a refused push is in no list until its first manifest', async () => {
+  const push = { repositories: ['left/list/**'], actions: ['push', 'pull'] }
+  const { name, secret } = await makeCredential(registry, push)
+  const own = { authorization: basic(name, secret) }
+  const repository = 'left/list/a'
+  const started = await registry.anonymous(`/v2/${repository}/blobs/uploads/`, {
+    method: 'POST',
+    headers: own,
+  })
+  expect(started.status).toBe(202)
+  const manifest = (layer: string) => ({
+    method: 'PUT',
+    headers: { ...own, 'content-type': 'application/vnd.oci.image.manifest.v1+json' },
+    body: JSON.stringify({
+      schemaVersion: 2,
+      mediaType: 'application/vnd.oci.image.manifest.v1+json',
+      config: {
+        mediaType: 'application/vnd.oci.empty.v1+json',
+        digest: digestOf('{}'),
+        size: 2,
+      },
+      layers: [{ mediaType: 'a/b', digest: digestOf(layer), size: layer.length }],
+    }),
+  })
+  const path = `/v2/${repository}/manifests/v1`
+  expect((await registry.anonymous(path, manifest('never sent'))).status).toBe(400)
+  const listed = async (headers: Record<string, string>) => {
+    const answer = await registry.anonymous('/v2/_catalog?n=1000', { headers })
+    return ((await answer.json()) as { repositories: string[] }).repositories
+  }
+  const admin = { authorization: basic('admin', registry.password) }
+  const stranger = await makeCredential(registry, { repositories: ['x'], actions: ['pull'] })
+  const anyone = { authorization: basic(stranger.name, stranger.secret) }
+  for (const headers of [own, admin, anyone])
+    expect(await listed(headers)).not.toContain(repository)
+  const blob = await registry.anonymous(
+    `/v2/${repository}/blobs/uploads/?digest=${digestOf('layer')}`,
+    { method: 'POST', headers: own, body: 'layer' },
+  )
+  expect(blob.status).toBe(201)
+  expect((await registry.anonymous(path, manifest('layer'))).status).toBe(201)
+  for (const headers of [own, admin, anyone]) expect(await listed(headers)).toContain(repository)
+})
+
+it('a credential has a limited number of refresh tokens, and a new one ends the oldest', async () => {
+  const { name, secret } = await makeCredential(registry, {
+    repositories: ['left/**'],
+    actions: ['pull'],
+  })
+  const login = async () => {
+    const answer = await registry.anonymous('/token?offline_token=true', {
+      headers: { authorization: basic(name, secret) },
+    })
+    return ((await answer.json()) as { refresh_token: string }).refresh_token
+  }
+  const renew = async (token: string) => {
+    const body = new URLSearchParams({ grant_type: 'refresh_token', refresh_token: token })
+    return (await registry.anonymous('/token', { method: 'POST', body })).status
+  }
+  const first = await login()
+  const second = await login()
+  await sql(
+    registry,
+    `insert into refresh_tokens (secret_sha256, credential_id, expires_at)
+     select sha256(i::text::bytea), id, now() + interval '1 day'
+       from credentials, generate_series(3, $2::int) as i
+      where name = $1`,
+    [name, REFRESH_TOKENS_OF_CREDENTIAL_MAX],
+  )
+  expect([await renew(first), await renew(second)]).toEqual([200, 200])
+  const third = await login()
+  expect([await renew(first), await renew(second), await renew(third)]).toEqual([401, 200, 200])
+  const count = `select count(*)::int as count from refresh_tokens t
+                   join credentials c on c.id = t.credential_id where c.name = $1`
+  expect(await sql(registry, count, [name])).toEqual([{ count: REFRESH_TOKENS_OF_CREDENTIAL_MAX }])
+})

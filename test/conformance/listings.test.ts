@@ -196,7 +196,7 @@ describe('end-12: referrers', () => {
 describe('the catalog and extensions', () => {
   it('lists repositories by pages in the order of their bytes', async () => {
     const names = ['zz/a', 'zz/a-b', 'zz/a/b', 'zz/b']
-    for (const name of names) await pushBlob(registry, name)
+    for (const name of names) await pushImage(registry, name, 'v1')
     const { pages } = await readPages(registry, '/v2/_catalog?last=zz/&n=3')
     expect(pages.flatMap(({ repositories }) => repositories)).toEqual(names)
   })

@@ -1,7 +1,10 @@
 import type { Queryable } from '../database.ts'
 import { CREDENTIAL_COLUMNS, type CredentialRow } from './credentials.ts'
 
-/** Adds a refresh token of a credential. */
+/** The refresh tokens of a credential: one for each client that logged in with it. */
+export const REFRESH_TOKENS_OF_CREDENTIAL_MAX = 1000
+
+/** Adds a refresh token of a credential, and removes its oldest ones beyond `REFRESH_TOKENS_OF_CREDENTIAL_MAX`. */
 export async function addRefreshToken(
   db: Queryable,
   secretSha256: Buffer,
@@ -9,9 +12,19 @@ export async function addRefreshToken(
   seconds: number,
 ): Promise<void> {
   await db.query(
-    `insert into refresh_tokens (secret_sha256, credential_id, expires_at)
+    `with excess as (
+       delete from refresh_tokens
+        where id in (
+          select id
+            from refresh_tokens
+           where credential_id = $2
+           order by id desc
+          offset $4
+        )
+     )
+     insert into refresh_tokens (secret_sha256, credential_id, expires_at)
      values ($1, $2, now() + make_interval(secs => $3))`,
-    [secretSha256, credentialId, seconds],
+    [secretSha256, credentialId, seconds, REFRESH_TOKENS_OF_CREDENTIAL_MAX - 1],
   )
 }
 

@@ -82,7 +82,14 @@ export async function listPublic(db: Queryable, names: readonly string[]): Promi
   return rows.map(({ name }) => name)
 }
 
-/** Lists names after `last`, in byte order: public repositories, and those in `visible`. */
+// A push that was refused leaves an empty repository, until a sweep removes it.
+const HAS_CONTENT = `(r.permanent
+                  or exists (select 1 from manifests m where m.repository_id = r.id))`
+
+/**
+ * Lists names after `last`, in byte order: public repositories, and those in `visible`. A repository is listed from its
+ * first manifest or change of settings on.
+ */
 export async function listRepositories(
   db: Queryable,
   visible: VisibleNames,
@@ -97,6 +104,7 @@ export async function listRepositories(
             from repositories r
            where r.name > $1
              and r.visibility = 'public'
+             and ${HAS_CONTENT}
            order by r.name
            limit $3)
          union
@@ -107,6 +115,7 @@ export async function listRepositories(
               from repositories r
              where r.name > $1
                and ${REPOSITORY_IN_RANGE}
+               and ${HAS_CONTENT}
              order by r.name
              limit $3
           ) own
