@@ -202,13 +202,16 @@ export class OpenConnections {
     else connection.waitingSince = undefined
     const patienceMax = slowMilliseconds * PATIENCE_FACTOR_MAX
     connection.patience = Math.min(patienceMax, connection.patience - elapsed + earned)
-    const isOver = connection.patience < 0 || (isReading && now > until)
-    if (isOver) this.#cut(connection, waitsForBody)
+    const isLate = isReading && now > until
+    if (isLate) this.#cut(connection, bodyTooLate())
+    else if (connection.patience < 0)
+      this.#cut(connection, waitsForBody ? bodyTooSlow() : undefined)
   }
 
-  #cut({ socket, request, client }: Connection, waitsForBody: boolean): void {
-    this.#options.onCut(waitsForBody ? 'slow-body' : 'slow-reader', client)
-    if (waitsForBody && request !== undefined && failReading(request, bodyTooSlow())) return
+  /** Answers a body with an error, and resets the connection of a reader. */
+  #cut({ socket, request, client }: Connection, error: RegistryError | undefined): void {
+    this.#options.onCut(error === undefined ? 'slow-reader' : 'slow-body', client)
+    if (error !== undefined && request !== undefined && failReading(request, error)) return
     // A close would keep the unsent bytes in the system for minutes.
     socket.resetAndDestroy()
   }
@@ -235,6 +238,12 @@ function unacceptedBytes(socket: Socket): number {
 
 function acceptedBytes(socket: Socket): number {
   return (handleOf(socket)?.bytesWritten ?? 0) - unacceptedBytes(socket)
+}
+
+function bodyTooLate(): RegistryError {
+  return new RegistryError('REQUEST_TIMEOUT', undefined, {
+    message: 'the body took too long to arrive; send it in less time, or in several requests',
+  })
 }
 
 function bodyTooSlow(): RegistryError {

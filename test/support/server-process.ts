@@ -20,11 +20,25 @@ export type ExitedProcess = {
 
 export type Settings = Record<string, string>
 
-function run(settings: Settings, identity: { uid?: number; gid?: number; cwd?: string }) {
+type Identity = {
+  uid?: number
+  gid?: number
+  cwd?: string
+  /** The limit of open files. */
+  openFilesMax?: number
+}
+
+function run(settings: Settings, { openFilesMax, ...identity }: Identity) {
   // Without the ROOKERY_ variables of this environment.
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROOKERY_'))
   const env = { ...Object.fromEntries(inherited), ROOKERY_LISTEN: '127.0.0.1:0', ...settings }
-  const child = spawn(process.execPath, [MAIN, 'serve'], { env, ...identity })
+  const words = [process.execPath, MAIN, 'serve']
+  const limited =
+    openFilesMax === undefined
+      ? words
+      : ['sh', '-c', `ulimit -n ${openFilesMax} && exec "$@"`, 'sh', ...words]
+  const [command = '', ...rest] = limited
+  const child = spawn(command, rest, { env, ...identity })
   const output = { stdout: '', stderr: '' }
   child.stdout.on('data', (chunk) => {
     output.stdout += chunk
@@ -38,7 +52,7 @@ function run(settings: Settings, identity: { uid?: number; gid?: number; cwd?: s
 /** Runs `rookery serve` until it has printed its banner. */
 export async function startProcess(
   settings: Settings,
-  identity: { uid?: number; gid?: number; cwd?: string } = {},
+  identity: Identity = {},
 ): Promise<ServerProcess> {
   const { child, output } = run(settings, identity)
   const ended = once(child, 'exit').then(([status]) => {
@@ -71,7 +85,7 @@ export async function startProcess(
 /** Runs `rookery serve` until it ends by itself. */
 export async function runUntilExit(
   settings: Settings,
-  identity: { uid?: number; gid?: number; cwd?: string } = {},
+  identity: Identity = {},
 ): Promise<ExitedProcess> {
   const { child, output } = run(settings, identity)
   const timeout = setTimeout(() => child.kill('SIGKILL'), WAIT_MILLISECONDS_MAX)
