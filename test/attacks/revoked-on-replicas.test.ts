@@ -19,6 +19,8 @@ import {
   requestToken,
   sql,
 } from '../auth/credentials-client.ts'
+import { openStream, subjects, waitForBlocks } from '../feed/event-stream-client.ts'
+import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 const OPERATOR = {
@@ -176,6 +178,42 @@ describe('a caller of another replica loses', () => {
     },
     30_000,
   )
+})
+
+it('strangers of another replica get no event of a repository that becomes private', async () => {
+  const [repository, other] = [newRepository(), newRepository()]
+  await pushImage(here, repository, 'v1')
+  const elsewhere = await makeCredential(here, { repositories: ['x'], actions: ['pull'] })
+  const login = basic(elsewhere.name, elsewhere.secret)
+  const token = await requestToken(here, login, `repository:${repository}:pull`)
+  const anonymous = await requestToken(here, undefined, `repository:${repository}:pull`)
+  const streams = await Promise.all(
+    [{}, login, bearer(token), bearer(anonymous)].map((one) =>
+      openStream(
+        there.url,
+        `?repository=${repository}&repository=${other}`,
+        typeof one === 'string' ? { authorization: one } : {},
+      ),
+    ),
+  )
+  try {
+    for (const stream of streams) await expect.poll(() => stream.lastId).toBeDefined()
+    await pushImage(here, repository, 'v2')
+    for (const stream of streams) await waitForBlocks(stream, 2)
+    const settings = `/api/v1/repositories/${repository}/settings`
+    const body = JSON.stringify({ visibility: 'private' })
+    const headers = { 'content-type': 'application/json' }
+    await expectStatus(here.request(settings, { method: 'PUT', headers, body }), 200)
+    await pushImage(here, repository, 'secret')
+    // An event of another repository, which is later, shows that the streams still run.
+    await pushImage(here, other, 'seen')
+    for (const stream of streams) {
+      await waitForBlocks(stream, 4)
+      expect(subjects(stream).slice(2).join()).not.toContain(repository)
+    }
+  } finally {
+    for (const stream of streams) stream.close()
+  }
 })
 
 it('a key that is removed waits for the commit of a write that its token allowed', async () => {
