@@ -102,6 +102,11 @@ describe('a login', () => {
     await pushes('by/file', ['--token-file', file])
     await pushes('by/input', ['--token-file', '-'], { input: `${token}\n` })
     await pushes('by/environment', [], { ROOKERY_TOKEN: token })
+    const created = await printed(
+      registry,
+      ...['credential', 'create', 'by-secret', '--repository', 'by/*', '--json'],
+    )
+    await pushes('by/secret', [], { ROOKERY_TOKEN: JSON.parse(created).secret })
     for (const [user, secret] of [
       ['admin', password],
       ['token', token],
