@@ -1,4 +1,3 @@
-import { lookup } from 'node:dns/promises'
 import { isIP, type LookupFunction } from 'node:net'
 import { buildConnector, Client, type Dispatcher } from 'undici'
 import {
@@ -8,6 +7,7 @@ import {
   isConnectionClosed,
 } from './connection-pools.ts'
 import { Guard, type GuardOptions, literalOf, OutgoingRefusedError } from './guard.ts'
+import { HostLookups, type Resolve } from './host-lookups.ts'
 
 /** A request without a response. The message is one line, without path and query. */
 export class OutgoingFailedError extends Error {
@@ -22,9 +22,6 @@ export class OutgoingFailedError extends Error {
 }
 
 const NOTHING_CONTACTED: Destination = { isInternal: true }
-
-/** Resolves a host name to all its addresses. */
-export type Resolve = (name: string) => Promise<readonly string[]>
 
 export type GuardedClientOptions = GuardOptions & {
   /** Limit for establishing the connection. */
@@ -85,7 +82,8 @@ export class GuardedClient {
 
   constructor(options: GuardedClientOptions) {
     this.#guard = new Guard(options)
-    this.#resolve = options.resolve ?? systemResolve
+    const lookups = new HostLookups()
+    this.#resolve = options.resolve ?? ((name) => lookups.resolve(name))
     this.#connectMilliseconds = options.connectMilliseconds ?? CONNECT_MILLISECONDS_MAX
     this.#requestMilliseconds = options.requestMilliseconds ?? REQUEST_MILLISECONDS_MAX
     const { keepAliveMilliseconds } = options
@@ -322,9 +320,4 @@ function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return [...new Set(error.errors.map(reasonOf))].join(', ')
   if (!(error instanceof Error)) return String(error)
   return error.message.replaceAll('\n', ' ') || error.name
-}
-
-async function systemResolve(name: string): Promise<string[]> {
-  const found = await lookup(name, { all: true })
-  return found.map(({ address }) => address)
 }
