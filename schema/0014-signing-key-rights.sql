@@ -1,7 +1,7 @@
 -- A write asks for the key that signed its token, too: `key:<kid>` in `revocations`. The default lets the
 -- previous release call the function with two arguments.
-drop function assert_unrevoked(text, text);
-create function assert_unrevoked(origin text, token_id text, key_id text default null) returns void
+drop function if exists assert_unrevoked(text, text);
+create or replace function assert_unrevoked(origin text, token_id text, key_id text default null) returns void
   language plpgsql volatile as $$
 declare
   subjects constant text[] := array[origin, 'token:' || token_id, 'key:' || key_id];
@@ -15,4 +15,4 @@ begin
 end $$;
 
 -- The key that signed the token that created the URL.
-alter table upload_urls add column key_id text;
+alter table upload_urls add column if not exists key_id text;
