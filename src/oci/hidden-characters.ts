@@ -9,7 +9,7 @@ const HIDDEN_CHARACTER = new RegExp(`[${DIRECTION_CONTROLS}${INVISIBLE}]`, 'u')
 const HIDDEN_CHARACTERS = new RegExp(HIDDEN_CHARACTER, 'gu')
 // Also the controls that JSON leaves as they are: C1, which some terminals obey, and the separators of lines.
 const UNSAFE_IN_JSON = new RegExp(
-  `[\\x7f-\\x9f\\u2028\\u2029${DIRECTION_CONTROLS}${INVISIBLE}]`,
+  `[\\x7f-\\x9f\\u2028\\u2029${DIRECTION_CONTROLS}${INVISIBLE}]+`,
   'gu',
 )
 
@@ -41,11 +41,25 @@ export function withoutHiddenCharacters(text: string): string {
  * does not change the value. Facts that are read from layers can contain every character.
  */
 export function visibleJson(value: unknown): string {
-  return JSON.stringify(value).replace(UNSAFE_IN_JSON, (character) =>
-    [...Array(character.length).keys()]
-      .map((index) => `\\u${character.charCodeAt(index).toString(16).padStart(4, '0')}`)
-      .join(''),
-  )
+  return JSON.stringify(value).replace(UNSAFE_IN_JSON, escapedUnits)
+}
+
+const escapes = new Map<number, string>()
+
+/** Escapes each UTF-16 unit. A text may have hundreds of thousands of them, so each escape is made once. */
+function escapedUnits(run: string): string {
+  let escaped = ''
+  for (let index = 0; index < run.length; index += 1) {
+    const unit = run.charCodeAt(index)
+    escaped += escapes.get(unit) ?? newEscape(unit)
+  }
+  return escaped
+}
+
+function newEscape(unit: number): string {
+  const escaped = `\\u${unit.toString(16).padStart(4, '0')}`
+  escapes.set(unit, escaped)
+  return escaped
 }
 
 function codePointOf(character: string): string {

@@ -202,5 +202,7 @@ function listDependencies(value: OpamValue, problems: OpamProblems): OrbDependen
 
 /** Shortens a name for a message, on one line. */
 function findLabel(text: string): string | undefined {
-  return text.length <= LABEL_CHARACTERS_MAX && /^[^\p{Cc}\p{Cs}]+$/u.test(text) ? text : undefined
+  return text.length <= LABEL_CHARACTERS_MAX && /^[^\p{Cc}\p{Cf}\p{Cs}]+$/u.test(text)
+    ? text
+    : undefined
 }

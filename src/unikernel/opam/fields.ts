@@ -97,11 +97,11 @@ export function listChecksums(value: OpamValue, problems: OpamProblems): OpamChe
 }
 
 /**
- * Returns a URL unchanged: opam manual, "URLs". No blanks or control characters, and not too long.
+ * Returns a URL unchanged: opam manual, "URLs". No blanks, control or hidden characters, and not too long.
  */
 export function findUrl(value: OpamValue, problems: OpamProblems): string | undefined {
   const fits = (text: string) =>
-    text.length <= URL_CHARACTERS_MAX && /^[^\s\p{Cc}\p{Cs}]+$/u.test(text) ? text : undefined
+    text.length <= URL_CHARACTERS_MAX && /^[^\s\p{Cc}\p{Cf}\p{Cs}]+$/u.test(text) ? text : undefined
   return findWord(value, fits, 'URL', problems)
 }
 
