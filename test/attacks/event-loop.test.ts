@@ -43,13 +43,13 @@ beforeAll(async () => {
   await pushImage(registry, MANY, 'live')
   const layer = await pushBlob(registry, MANY)
   await pushBlob(registry, MANY, Buffer.from('{}'))
-  inputs = { ...worstV2Inputs(registry, layer), ...worstApiInputs(registry) }
+  const v2Inputs = worstV2Inputs(registry, layer)
   for (const tag of ['a', 'b']) {
     const path = `/api/v1/repositories/${HEAVY}/images?tag=${tag}`
     const body = formOf('hello-key-1', heavyFiles())
     expect((await registry.request(path, { method: 'POST', body })).status).toBe(201)
   }
-  const largest = inputs['PUT /v2/*repository/manifests/:reference']?.[0]
+  const largest = v2Inputs['PUT /v2/*repository/manifests/:reference']?.[0]
   const answer = await largest?.send()
   expect(`${answer?.status} ${await answer?.text()}`).toMatch(/^201/)
   const digest = answer?.headers.get('docker-content-digest')
@@ -58,7 +58,9 @@ beforeAll(async () => {
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ name: 'all', url: 'http://127.0.0.1:8443/', repositories: ['none/*'] }),
   })
+  const page = (await (await registry.request('/api/v1/events?n=0')).json()) as { cursor: string }
   await fill(digest ?? '')
+  inputs = { ...v2Inputs, ...worstApiInputs(registry, page.cursor) }
 }, 120_000)
 
 afterAll(async () => {
