@@ -1,5 +1,9 @@
 import { decodeJwt } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { removeExpiredRevocations } from '../../src/db/auth/revocations.ts'
+import { Database } from '../../src/db/database.ts'
+import { openTokenMinter, sql } from '../auth/credentials-client.ts'
+import { pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { type Receiver, startReceiver } from '../webhooks/receiver.ts'
 import {
@@ -7,11 +11,14 @@ import {
   createWebhookAs,
   credentialWebhookClient,
   type WebhookClient,
+  webhookClient,
   webhookRequest,
 } from '../webhooks/webhook-client.ts'
 
 const AUDIENCE = 'notification-controller'
 const LISTED = 'https://listed.example/app'
+/** A worker asks again for owners after two seconds. */
+const OWNERS_CACHED_MILLISECONDS = 2_500
 const LOOPBACK = '127.0.0.0/8'
 
 let registry: TestRegistry
@@ -97,6 +104,40 @@ describe('a webhook of an owner who is no administrator', () => {
     const named = { ...stolen, ...audience(AUDIENCE) }
     expect((await tenant('PATCH', `/${name}`, named)).status).toBe(403)
   })
+
+  it('ends when the token of the operator that made it is revoked', async () => {
+    const minter = await openTokenMinter(registry)
+    const access = [
+      { type: 'repository', name: 'w/**', actions: ['admin', 'pull', 'push'] },
+    ] as const
+    const minted = await minter.tokens.mint({ subject: 'ci', access: [...access] }, 300)
+    await minter.close()
+    const holder = webhookClient(registry, `Bearer ${minted.token}`)
+    const receiver = await startReceiver()
+    const settings = { url: receiver.url, repositories: ['w/**'] }
+    const { name } = await createWebhookAs(holder, settings)
+    await pushImage(registry, 'w/image', 'v1')
+    await expect.poll(() => receiver.received.length, { timeout: 10_000 }).toBeGreaterThan(0)
+    const revoke = `/api/v1/tokens/${minted.tokenId}`
+    expect((await registry.request(revoke, { method: 'DELETE' })).status).toBe(204)
+    // Time alone does not bring it back: the revocation stays as long as the webhook.
+    const old = `update revocations set expires_at = now() - interval '1 day' where subject = $1`
+    await sql(registry, old, [`token:${minted.tokenId}`])
+    const db = new Database({
+      connection: registry.databaseUrl,
+      connectionsMax: 1,
+      onIdleError: () => {},
+    })
+    await removeExpiredRevocations(db)
+    await db.close()
+    await new Promise((resolve) => setTimeout(resolve, OWNERS_CACHED_MILLISECONDS))
+    const before = receiver.received.length
+    await pushImage(registry, 'w/image', 'secret')
+    const state = async () => (await admin('GET', `/${name}`)).body.state
+    await expect.poll(state, { timeout: 10_000 }).toBe('disabled')
+    expect(receiver.received.length).toBe(before)
+    await receiver.close()
+  }, 30_000)
 
   it('and of administrators, sends no cookie and no header of a metadata service', async () => {
     const names = ['Cookie', 'Host', 'Metadata', 'Metadata-Flavor', 'X-aws-ec2-metadata-token']

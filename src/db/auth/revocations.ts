@@ -35,7 +35,7 @@ export async function listRevocations(
 
 const REMOVED_AT_ONCE = 1000
 
-/** Removes expired revocations, at most 1000. Returns how many were removed. */
+/** Removes expired revocations, at most 1000, except of tokens that still own a webhook. Returns how many were removed. */
 export async function removeExpiredRevocations(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
     `delete from revocations
@@ -43,6 +43,12 @@ export async function removeExpiredRevocations(db: Queryable): Promise<number> {
         select id
           from revocations
          where expires_at < now()
+           and not exists (
+             select 1
+               from webhooks w
+              where w.owner_origin = revocations.subject
+                and w.removed_at is null
+           )
          limit $1
       )
      returning id`,

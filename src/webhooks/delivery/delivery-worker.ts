@@ -211,7 +211,7 @@ export class DeliveryWorker {
     // The webhook was removed after the claim.
     if (webhook === undefined) return this.#end(delivery, 'pending')
     if (!isOwnerActive(webhook.owner, activeOrigins)) {
-      const detail = `the credential or trust policy that owns ${webhook.name} has ended`
+      const detail = `the credential, trust policy or token that owns ${webhook.name} has ended`
       await this.#breaker.disable(webhook, 'owner', detail)
       return this.#end(delivery, 'pending')
     }

@@ -104,7 +104,7 @@ export async function assertBelowLimit(
   tx: Transaction,
   { actor, grants }: Requester,
 ): Promise<void> {
-  const { all, owned } = await countWebhooks(tx, actor.origin)
+  const { all, owned } = await countWebhooks(tx, ownerOriginOf(actor))
   if (all >= WEBHOOKS_MAX) {
     throw conflict(`a registry has at most ${WEBHOOKS_MAX} webhooks: remove one first`)
   }
@@ -113,4 +113,9 @@ export async function assertBelowLimit(
       `a credential or trust policy has at most ${WEBHOOKS_PER_OWNER_MAX} webhooks: remove one first`,
     )
   }
+}
+
+/** Returns the source of a requester's rights. A token that the operator issued has none, and is the source itself. */
+export function ownerOriginOf({ origin, tokenId }: Requester['actor']): string | null {
+  return origin ?? (tokenId === null ? null : `token:${tokenId}`)
 }

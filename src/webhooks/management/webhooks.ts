@@ -25,6 +25,7 @@ import {
   assertBelowLimit,
   assertCanWrite,
   canManage,
+  ownerOriginOf,
   requireLockedWebhook,
   requireWebhook,
 } from './authorization.ts'
@@ -283,7 +284,7 @@ const UNCHANGED = {
 } as const
 
 function ownerColumns({ actor, grants }: Requester) {
-  return { ownerName: actor.name, ownerOrigin: actor.origin, ownerGrants: grants }
+  return { ownerName: actor.name, ownerOrigin: ownerOriginOf(actor), ownerGrants: grants }
 }
 
 /** Reads a webhook that this transaction has written. */
