@@ -1,9 +1,12 @@
+import { forEachConcurrent } from '../../async/for-each.ts'
 import type { GuardedClient } from '../../outgoing/client.ts'
 import { OutgoingRefusedError } from '../../outgoing/guard.ts'
 import type { WebhookCache } from '../webhook-cache.ts'
 
 /** A webhook that the network guard blocks. */
 export type BlockedWebhook = { readonly webhook: string; readonly problem: string }
+
+const LOOKUPS_AT_ONCE = 16
 
 /**
  * Lists active webhooks whose address the network guard blocks. A host name that does not resolve is not
@@ -15,11 +18,10 @@ export async function listBlockedWebhooks(
 ): Promise<BlockedWebhook[]> {
   const active = [...(await webhooks.current()).values()].filter(({ state }) => state === 'active')
   const blocked: BlockedWebhook[] = []
-  // One after the other, so that the names of deliveries wait for one look-up at most.
-  for (const { name, url } of active) {
+  await forEachConcurrent(active, LOOKUPS_AT_ONCE, async ({ name, url }) => {
     const problem = await findProblem(client, url)
     if (problem !== undefined) blocked.push({ webhook: name, problem })
-  }
+  })
   return blocked
 }
 
