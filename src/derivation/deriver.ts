@@ -82,9 +82,11 @@ export class Deriver {
     const { key } = request
     const kept = this.#derived.get(key)
     if (kept !== undefined) return kept
-    // The failure of another request, for example because its client left, is not this one's.
-    const shared = await this.#running.get(key)?.catch(() => undefined)
-    if (shared !== undefined) return shared
+    for (let other = this.#running.get(key); other !== undefined; other = this.#running.get(key)) {
+      // The failure of another request, for example because its client left, is not this one's.
+      const shared = await other.catch(() => undefined)
+      if (shared !== undefined) return shared
+    }
     const running = this.#derive(request)
     this.#running.set(key, running)
     try {

@@ -83,6 +83,19 @@ describe.each([
     expect(await get(path)).toEqual(first)
   })
 
+  it.each(['', '/documents/slsa'])(
+    '(%s) shows the builder only to callers with a right',
+    async (path) => {
+      const answer = await registry.request(`/api/v1/repositories/${repository}/images/a${path}`)
+      const withRight = await answer.text()
+      expect(withRight).toMatch(/"builder":"admin"|\/actors\/admin/)
+      expect((await get(path)).text).not.toContain('admin')
+      expect(
+        await (await registry.request(`/api/v1/repositories/${repository}/images/a${path}`)).text(),
+      ).toBe(withRight)
+    },
+  )
+
   it('names the present tags', async () => {
     await get('')
     await push(repository, 'b')
