@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import pg from 'pg'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { Database } from '../../src/db/database.ts'
 import { type Glob, matchesAnyGlob } from '../../src/oci/glob.ts'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { digestOf } from '../support/digest.ts'
@@ -67,6 +68,43 @@ describe('the catalog of a credential', () => {
       }),
       { numRuns: 60 },
     )
+  })
+})
+
+describe('an upload of bytes that only a private repository has', () => {
+  it('is answered without the deletion of the second copy', async () => {
+    let release = () => {}
+    const held = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    const deleted: string[] = []
+    const { query } = Database.prototype
+    const spy = vi.spyOn(Database.prototype, 'query').mockImplementation(async function (
+      this: Database,
+      text,
+      values,
+    ) {
+      if (text.startsWith('delete from deletion_queue')) {
+        deleted.push(text)
+        await held
+      }
+      return Reflect.apply(query, this, [text, values])
+    })
+    const objects = async () => (await registry.storedObjects()).length
+    const before = await objects()
+    try {
+      const call = await asCredential(['fresh/**'], ['push'])
+      const started = await call('/v2/fresh/www/blobs/uploads/', { method: 'POST' })
+      const finish = `${started.headers.get('location')}?digest=${digestOf(SECRET)}`
+      expect((await call(finish, { method: 'PUT', body: SECRET })).status).toBe(201)
+      const whole = `/v2/fresh/two/blobs/uploads/?digest=${digestOf(SECRET)}`
+      expect((await call(whole, { method: 'POST', body: SECRET })).status).toBe(201)
+      await expect.poll(() => deleted.length).toBe(2)
+    } finally {
+      release()
+      spy.mockRestore()
+    }
+    await expect.poll(objects).toBe(before)
   })
 })
 

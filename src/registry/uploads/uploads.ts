@@ -197,7 +197,8 @@ export class Uploads {
     // Another request took the upload over, and may have committed these very bytes.
     if (finished === undefined) throw uploadUnknown(upload.id)
     if (finished.deletionId !== null) {
-      await this.#deleteNow({ id: finished.deletionId, storageKey, upload: null })
+      // Not awaited: a later response would show that another repository has these bytes.
+      void this.#deleteNow({ id: finished.deletionId, storageKey, upload: null })
     }
     if (!(await this.#discard(upload.stage as Stage, stage)) || needsCleanup) {
       const leftovers = { id: upload.id, digest, keptKey: finished.storageKey }
