@@ -14,6 +14,9 @@ export function parseNumber(flag: string, text: string, min: number, max: number
 export const LISTED_MAX = 10_000
 const LISTED_DEFAULT = '100'
 
+/** The line after a list that its limit has cut. */
+export const MORE_LINE = 'There are more: raise --limit.'
+
 /** The option for the number of listed rows. */
 export const LIMIT_OPTION: { readonly limit: Option<number> } = {
   limit: withDefault(

@@ -36,6 +36,15 @@ export class RegistryApi {
 
   /** Joins the lists under `field` of a path's pages, up to `limit` items. */
   async list(path: string, field: string, subject: string, limit: number): Promise<unknown[]> {
+    return (await this.listUpTo(path, field, subject, limit)).items
+  }
+
+  /**
+   * The same. `more` is true when the limit left out items, and `truncated` when the registry says that its answer is
+   * not complete.
+   */
+  async listUpTo(path: string, field: string, subject: string, limit: number): Promise<Listed> {
+    let truncated = false
     const items: unknown[] = []
     let next: string | undefined = path
     for (let page = 0; next !== undefined && items.length < limit; page += 1) {
@@ -44,9 +53,11 @@ export class RegistryApi {
       const found = fieldOf(value, field)
       if (!Array.isArray(found)) throw unexpected(this.#session, `${subject} has no list ${field}`)
       items.push(...found)
+      truncated ||= fieldOf(value, 'truncated') === true
       next = NEXT.exec(response.header('link') ?? '')?.[1]
     }
-    return items.slice(0, limit)
+    const more = next !== undefined || items.length > limit
+    return { items: items.slice(0, limit), more, truncated }
   }
 
   /** Requests a change with POST. Attempted once, because a failed change may have been made. */
@@ -100,6 +111,13 @@ export class RegistryApi {
       throw unexpected(this.#session, `${subject} is not JSON`)
     }
   }
+}
+
+/** Items of a list, and whether there are others. */
+export type Listed = {
+  readonly items: unknown[]
+  readonly more: boolean
+  readonly truncated: boolean
 }
 
 type Read = { readonly response: HttpResponse; readonly value: unknown }

@@ -1,4 +1,4 @@
-import { setImmediate } from 'node:timers/promises'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Queryable } from '../db/database.ts'
 import { type FeedEvent, type FeedHeader, listBodies, scanFeed } from '../db/events/feed.ts'
 import { resolveVisible } from '../db/name-patterns.ts'
@@ -93,7 +93,8 @@ async function collect(
     if (milliseconds < TURN_MILLISECONDS_MAX) continue
     comparing.milliseconds += milliseconds
     if (comparing.milliseconds > COMPARING_MILLISECONDS_MAX) return header.position
-    await setImmediate()
+    // As long as the turn took, so that comparing takes at most half of the time of this process.
+    await delay(milliseconds)
     turn = performance.now()
   }
   return undefined

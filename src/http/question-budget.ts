@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import { clientNetwork } from '../networks/networks.ts'
 import { RegistryError } from '../oci/errors.ts'
@@ -16,6 +17,11 @@ const CREDENTIAL_RATE: Rate = { atOnce: 20_000, eachSecond: 500 }
 const ADDRESSES_MAX = 50_000
 /** Statements that run at the same time may spend more than is left, down to this. */
 const DEBT_MILLISECONDS_MAX = 5_000
+
+/** A refusal is answered after this time. */
+const HELD_MILLISECONDS = 1_000
+/** Refusals that wait at the same time; further ones are answered at once. */
+const HELD_MAX = 5_000
 
 type Account = { left: number; at: number }
 
@@ -53,7 +59,7 @@ export class QuestionBudget {
 
   #account(address: string, actor: string | undefined) {
     const rate = actor === undefined ? ANONYMOUS_RATE : CREDENTIAL_RATE
-    const key = `${clientNetwork(address)} ${actor ?? ''}`
+    const key = clientOf(address, actor)
     const account = this.#accounts.get(key)
     if (account === undefined) return { key, rate, left: rate.atOnce }
     const earned = ((this.#now() - account.at) / 1000) * rate.eachSecond
@@ -61,16 +67,41 @@ export class QuestionBudget {
   }
 }
 
+/** The client of a question: an address without a credential, or a credential at an address. */
+function clientOf(address: string, actor: string | undefined): string {
+  return `${clientNetwork(address)} ${actor ?? ''}`
+}
+
 /** Returns the function that routes use: it ends a question when its client leaves, and counts its time. */
 export function askWithin(questions: Questions, budget: QuestionBudget): AskQuestion {
   return (ctx) => {
     const { address, caller } = ctx.state
     const actor = caller.kind === 'anonymous' ? undefined : caller.actor
+    const signal = signalOf(ctx)
+    const admit = () => budget.admit(address, actor)
     return questions.of({
-      signal: signalOf(ctx),
-      admit: () => budget.admit(address, actor),
+      client: clientOf(address, actor),
+      signal,
+      admit,
+      admitSlowly: () => holdRefusal(admit, signal),
       spend: (milliseconds) => budget.spend(address, actor, milliseconds),
     })
+  }
+}
+
+let held = 0
+
+/** Runs `admit`, and throws its refusal late: a client that repeats refused questions at once takes no time from others. */
+async function holdRefusal(admit: () => void, signal: AbortSignal): Promise<void> {
+  try {
+    admit()
+  } catch (refusal) {
+    if (held < HELD_MAX) {
+      held += 1
+      await delay(HELD_MILLISECONDS, undefined, { signal }).catch(() => {})
+      held -= 1
+    }
+    throw refusal
   }
 }
 

@@ -2,7 +2,9 @@ import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { builder } from '../cli/builder.ts'
-import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
+import { EMPTY, expectedOf, pushBuild } from '../images/image-fixtures.ts'
+import { IMAGE_MANIFEST } from '../support/media-types.ts'
+import { putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 type Output = { kernel: string; own: boolean; images: { repository: string }[] }
@@ -168,5 +170,48 @@ describe('the private work of others', () => {
       expect([path, answer.status, text]).toEqual([path, 200, expect.stringContaining('mine/www')])
       expect(text).not.toContain('hidden')
     }
+  })
+})
+
+describe('thousands of referrers of a stranger', () => {
+  it('leave mine where it was, and every page says that there are more', async () => {
+    const subject = await pushBuild(registry, 'mine/signed', 'v1', 'hello-key-2')
+    const signature = await putManifest(registry, 'mine/signed', 'mine', {
+      schemaVersion: 2,
+      mediaType: IMAGE_MANIFEST,
+      artifactType: 'application/vnd.example.signature',
+      config: EMPTY,
+      layers: [EMPTY],
+      subject: { mediaType: IMAGE_MANIFEST, digest: subject, size: 1 },
+    })
+    const mine = signature.headers.get('docker-content-digest')
+    const client = new pg.Client(registry.databaseUrl)
+    await client.connect()
+    await client.query(
+      `insert into manifests (repository_id, digest, media_type, artifact_type, bytes, pushed_by, subject, annotations)
+       select m.repository_id, 'sha256:' || lpad(to_hex(n), 64, '0'), m.media_type, 'a/b', '{}',
+              'stranger', m.subject, json_build_object('large', repeat('x', 20000))::text
+         from manifests m, generate_series(1, 1200) as n
+        where m.digest = $1`,
+      [mine],
+    )
+    await client.end()
+    const path = `/v2/mine/signed/referrers/${subject}`
+    const digests: string[] = []
+    let next: string | undefined = path
+    for (let pages = 0; next !== undefined; pages += 1) {
+      expect(pages).toBeLessThan(20)
+      const answer: Response = await registry.anonymous(next)
+      const { manifests } = (await answer.json()) as { manifests: { digest: string }[] }
+      expect(manifests.length).toBeGreaterThan(0)
+      digests.push(...manifests.map(({ digest }) => digest))
+      next = /^<([^>]+)>; rel="next"$/.exec(answer.headers.get('link') ?? '')?.[1]
+    }
+    expect(digests[0]).toBe(mine)
+    expect(new Set(digests).size).toBe(1201)
+    const only = await registry.anonymous(`${path}?artifactType=application/vnd.example.signature`)
+    const { manifests } = (await only.json()) as { manifests: { digest: string }[] }
+    expect(manifests.map(({ digest }) => digest)).toEqual([mine])
+    expect(only.headers.get('link')).toBeNull()
   })
 })

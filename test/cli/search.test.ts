@@ -1,3 +1,4 @@
+import { createServer } from 'node:http'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -37,14 +38,18 @@ describe('rookery image list', () => {
     const { images } = await printedJson('image', 'list', `${host}/hello/key`)
     expect(images.map(({ tags }: { tags: string[] }) => tags)).toEqual([['live', 'v2'], ['v1']])
     expect(await printed('image', 'list', `${host}/hello/key`)).toMatch(
-      /^REPOSITORY .*\nhello\/key +live,v2 +sha256:[0-9a-f]{12} +hvt +- +admin +20/,
+      /^REPOSITORY .*\nhello\/key +live,v2 +sha256:[0-9a-f]{12} +hvt +- +- +20/,
     )
+    const login = { ROOKERY_TOKEN: await pushToken() }
+    const member = await builder(['image', 'list', `${host}/hello/key`], login)
+    expect(member.stdout).toMatch(/\nhello\/key +live,v2 +sha256:[0-9a-f]{12} +hvt +- +admin +20/)
     expect(await printed('image', 'list', `${host}/hello/key`, '--target', 'spt')).toBe(
       'There are none.\n',
     )
-    expect(
-      (await printedJson('image', 'list', `${host}/hello/key`, '--limit', '1')).images.length,
-    ).toBe(1)
+    const cut = ['image', 'list', `${host}/hello/key`, '--limit', '1']
+    const page = await printedJson(...cut)
+    expect(page).toMatchObject({ images: [{}], more: true })
+    expect(await printed(...cut)).toMatch(/\nThere are more: raise --limit\.\n$/)
   })
 })
 
@@ -117,6 +122,24 @@ describe('rookery sbom and provenance', () => {
     expect(await document('provenance', image)).toMatchObject({
       predicateType: 'https://slsa.dev/provenance/v1',
     })
+  })
+})
+
+describe('an answer that the registry has cut', () => {
+  it('is printed with a line that says so', async () => {
+    const server = createServer((_, res) => {
+      res.setHeader('content-type', 'application/json')
+      res.end('{"images":[],"truncated":true}')
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as { port: number }
+    const words = ['search', 'packages', `http://127.0.0.1:${port}`, 'opam/tls']
+    try {
+      expect(await printed(...words)).toMatch(/\nThe package has more versions than the registry/)
+      expect(await printedJson(...words)).toEqual({ images: [], more: false, truncated: true })
+    } finally {
+      server.close()
+    }
   })
 })
 

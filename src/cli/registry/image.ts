@@ -1,7 +1,7 @@
 import { argument, command, JSON_OPTION, value } from '../command.ts'
 import { STATUS } from '../errors.ts'
-import { LIMIT_OPTION } from '../numbers.ts'
-import { printJson } from '../printing.ts'
+import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
+import { printJson, printLines } from '../printing.ts'
 import { queryOf, repositoryPath, withImageApi } from './api-client.ts'
 import type { ListedImage } from './api-types.ts'
 import { printImages } from './image-table.ts'
@@ -32,9 +32,10 @@ export const listCommand = command({
       const { target, abi, arch, device, builder, limit, json } = values
       const query = queryOf({ target, abi, arch, device, builder })
       const path = repositoryPath(image, `images${query}`)
-      const images = await api.list(path, 'images', 'the list of images', limit)
-      if (json) printJson({ images })
-      else printImages(images as ListedImage[])
+      const { items, more } = await api.listUpTo(path, 'images', 'the list of images', limit)
+      if (json) printJson({ images: items, more })
+      else printImages(items as ListedImage[])
+      if (!json && more) printLines([MORE_LINE])
       return STATUS.ok
     })
   },

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs'
 import { parseDigest } from '../../oci/digest.ts'
 import { argument, command, JSON_OPTION, optionalArgument, value } from '../command.ts'
 import { CommandError, reasonOf, STATUS } from '../errors.ts'
-import { LIMIT_OPTION } from '../numbers.ts'
+import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
 import { printJson, printLines, visible } from '../printing.ts'
 import { queryOf, withHostApi } from './api-client.ts'
 import type { ListedImage, PackageHit } from './api-types.ts'
@@ -11,6 +11,8 @@ import { printImages, printPackageHits } from './image-table.ts'
 import { LOGIN_OPTIONS } from './login-options.ts'
 
 const HOST = argument('HOST', 'registry, such as registry.example.org')
+const TRUNCATED =
+  'The package has more versions than the registry compares, so images may be missing.'
 // Such a text is never a file.
 const DIGEST = /^sha(?:256|512):/
 
@@ -29,9 +31,11 @@ export const kernelCommand = command({
     const { host, kernel, limit, json } = values
     return withHostApi(host, values, environment, async (api) => {
       const digest = DIGEST.test(kernel) ? parseDigest(kernel) : await digestOfFile(kernel)
-      const images = await api.list(`/api/v1/kernels/${digest}`, 'images', 'the kernel', limit)
-      if (json) printJson({ kernel: digest, images })
+      const path = `/api/v1/kernels/${digest}`
+      const { items: images, more } = await api.listUpTo(path, 'images', 'the kernel', limit)
+      if (json) printJson({ kernel: digest, images, more })
       else printImages(images as ListedImage[])
+      if (!json && more) printLines([MORE_LINE])
       return images.length > 0 ? STATUS.ok : STATUS.found
     })
   },
@@ -107,9 +111,12 @@ export const packagesCommand = command({
       const name = encodeURIComponent(text.slice(slash + 1))
       const ecosystem = encodeURIComponent(text.slice(0, slash))
       const path = `/api/v1/packages/${ecosystem}/${name}${queryOf({ version })}`
-      const images = await api.list(path, 'images', `the package ${visible(text)}`, limit)
-      if (json) printJson({ images })
-      else printPackageHits(images as PackageHit[])
+      const subject = `the package ${visible(text)}`
+      const { items, more, truncated } = await api.listUpTo(path, 'images', subject, limit)
+      if (json) printJson({ images: items, more, truncated })
+      else printPackageHits(items as PackageHit[])
+      if (!json && more) printLines([MORE_LINE])
+      if (!json && truncated) printLines([TRUNCATED])
       return STATUS.ok
     })
   },

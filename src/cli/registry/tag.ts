@@ -1,7 +1,7 @@
 import { argument, command, describeDefault, JSON_OPTION, value } from '../command.ts'
 import { STATUS } from '../errors.ts'
-import { LIMIT_OPTION } from '../numbers.ts'
-import { printJson, printResult, printTable, utcText } from '../printing.ts'
+import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
+import { printJson, printLines, printResult, printTable, utcText } from '../printing.ts'
 import {
   parseDigestOption,
   repositoryPath,
@@ -22,9 +22,10 @@ export const historyCommand = command({
   run(values, environment) {
     return withImageApi(values.image, values, environment, async (api, image) => {
       const path = repositoryPath(image, `tags/${requiredTag(image)}/history`)
-      const positions = await api.list(path, 'positions', 'the history', values.limit)
-      if (values.json) printJson({ positions })
-      else printTable(HEADINGS, (positions as TagPosition[]).map(cellsOf))
+      const { items, more } = await api.listUpTo(path, 'positions', 'the history', values.limit)
+      if (values.json) printJson({ positions: items, more })
+      else printTable(HEADINGS, (items as TagPosition[]).map(cellsOf))
+      if (!values.json && more) printLines([MORE_LINE])
       return STATUS.ok
     })
   },
