@@ -85,6 +85,8 @@ export class Feed {
   readonly #options: FeedOptions
   readonly #followers = new Followers()
   readonly #waiting = new Set<() => void>()
+  /** Long polls that wait for an event of theirs. */
+  readonly #polls = new Set<() => void>()
   readonly #reading: Loop
   /** The last event that the followers got. */
   #tail: FeedState | undefined
@@ -114,6 +116,7 @@ export class Feed {
     const stopping = this.#reading.stop()
     this.#followers.clear()
     this.#wakeAll()
+    for (const wake of this.#polls) wake()
     await stopping
   }
 
@@ -134,12 +137,14 @@ export class Feed {
     const deadline = performance.now() + waitSeconds * 1000
     let { position } = start
     for (;;) {
+      const tail = this.#tail?.position ?? 0
       const { events, scannedTo, isEnd } = await readPage(db, position, reader, limit, signal)
-      position = scannedTo
+      // Events up to the tail are committed, and pruned ones are no reason to read again.
+      position = isEnd ? Math.max(scannedTo, tail) : scannedTo
       const left = deadline - performance.now()
       const isOver = signal.aborted || this.#isStopped || left <= 0
       if (!canWait || events.length > 0 || isOver) return { ...start, events, position, isEnd }
-      if (isEnd) await this.#change(left, signal)
+      if (isEnd) position = await this.#nextMatch(reader, position, left, signal)
     }
   }
 
@@ -224,17 +229,58 @@ export class Feed {
   }
 
   /** Resolves when a new event was read, the signal is aborted, or the time is over. */
-  async #change(milliseconds: number, signal: AbortSignal): Promise<void> {
+  #change(milliseconds: number, signal: AbortSignal): Promise<void> {
+    return this.#wait(milliseconds, signal, (wake) => {
+      this.#waiting.add(wake)
+      return () => void this.#waiting.delete(wake)
+    })
+  }
+
+  /**
+   * Waits for an event that the reader gets: events of others cost it no question. Returns the position up to which
+   * there was none.
+   */
+  async #nextMatch(
+    reader: FeedReader,
+    after: number,
+    milliseconds: number,
+    signal: AbortSignal,
+  ): Promise<number> {
+    // This process has not read the last events yet, or the reader has not.
+    if (this.#tail === undefined) await this.#change(milliseconds, signal)
+    if (this.#tail === undefined || after < this.#tail.position) return after
+    let isMatched = false
+    await this.#wait(milliseconds, signal, (wake) => {
+      const onEvent = () => {
+        isMatched = true
+        wake()
+      }
+      const leave = this.#followers.add({ ...reader, onEvent }, after)
+      this.#polls.add(wake)
+      return () => {
+        leave()
+        this.#polls.delete(wake)
+      }
+    })
+    return isMatched ? after : Math.max(after, this.#tail.position)
+  }
+
+  /** Resolves when `begin` calls its argument, the signal is aborted, or the time is over. `begin` returns its end. */
+  async #wait(
+    milliseconds: number,
+    signal: AbortSignal,
+    begin: (wake: () => void) => () => void,
+  ): Promise<void> {
     if (signal.aborted || this.#isStopped) return
     await new Promise<void>((resolve) => {
       const wake = () => {
         clearTimeout(timer)
-        this.#waiting.delete(wake)
+        end()
         signal.removeEventListener('abort', wake)
         resolve()
       }
       const timer = setTimeout(wake, milliseconds)
-      this.#waiting.add(wake)
+      const end = begin(wake)
       signal.addEventListener('abort', wake)
     })
   }

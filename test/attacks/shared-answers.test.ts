@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { Database } from '../../src/db/database.ts'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { builder } from '../cli/builder.ts'
 import { EMPTY, expectedOf, pushBuild } from '../images/image-fixtures.ts'
@@ -161,6 +162,29 @@ describe('the private work of others', () => {
     const page = await read()
     expect(page.events.map(({ subject }) => subject)).toEqual(['mine/www:first', 'mine/www:second'])
     expect(page.more).toBe(false)
+  })
+
+  it('wakes no long poll of others', async () => {
+    const statements: string[] = []
+    const { connection } = Database.prototype
+    const spy = vi.spyOn(Database.prototype, 'connection').mockImplementation(async function (
+      this: Database,
+    ) {
+      statements.push('question')
+      return Reflect.apply(connection, this, [])
+    })
+    const { cursor } = (await (await registry.anonymous('/api/v1/events?n=0')).json()) as {
+      cursor: string
+    }
+    const poll = registry.anonymous(`/api/v1/events?after=${cursor}&wait=60&repository=mine/**`)
+    await expect.poll(() => statements.length).toBeGreaterThan(0)
+    const asked = statements.length
+    for (const tag of ['a', 'b', 'c']) await pushBuild(registry, 'stranger/www', tag, 'hello-key-1')
+    expect(statements.length).toBeLessThanOrEqual(asked + 1)
+    await pushBuild(registry, 'mine/www', 'third', 'hello-key-2')
+    const page = (await (await poll).json()) as { events: { subject: string }[] }
+    expect(page.events.length).toBeGreaterThan(0)
+    spy.mockRestore()
   })
 
   it('makes no snapshot and no list of a credential too large', async () => {
