@@ -1,14 +1,16 @@
--- Every write asks whether the credential or policy `origin` or the token that allowed it was revoked. A
--- revocation takes the same locks exclusively: it waits for the writes that were faster, and a write that
--- waited for it is refused. The function is volatile, so its second query sees what was committed while the
--- first one waited.
-create function assert_unrevoked(origin text, token_id text) returns void
+-- Every write asks whether the credential or policy `origin`, the token that allowed it, or the key that signed the
+-- token was revoked. A revocation takes the same locks exclusively: it waits for the writes that were faster, and a
+-- write that waited for it is refused. The function is volatile, so its second query sees what was committed while
+-- the first one waited.
+create function assert_unrevoked(origin text, token_id text, key_id text) returns void
   language plpgsql volatile as $$
+declare
+  subjects constant text[] := array[origin, 'token:' || token_id, 'key:' || key_id];
 begin
   perform pg_advisory_xact_lock_shared(hashtextextended(s.subject, 7))
-     from unnest(array[origin, 'token:' || token_id]) as s (subject)
+     from unnest(subjects) as s (subject)
     where s.subject is not null;
-  if exists (select 1 from revocations r where r.subject in (origin, 'token:' || token_id)) then
+  if exists (select 1 from revocations r where r.subject = any(subjects)) then
     raise exception 'the credential or token was revoked' using errcode = 'RK401';
   end if;
 end $$;
@@ -42,5 +44,6 @@ begin
   end if;
 end $$;
 
--- How often the URL was opened.
+-- How often the URL was opened, and the key that signed the token that created it.
 alter table upload_urls add column attempts integer not null default 0;
+alter table upload_urls add column key_id text;

@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { Server as NetServer, type Socket } from 'node:net'
 import { RegistryError } from '../oci/errors.ts'
-import { refuseConnection } from './connections.ts'
+import { refuseConnection } from './http-server.ts'
 import { failReading, readingUntil } from './request-body.ts'
 
 export type ConnectionLimits = {

@@ -2,8 +2,7 @@ import type { MasterKey } from '../auth/master-key.ts'
 import type { Config } from '../config/config.ts'
 import { clientAddress, clientBaseUrl, publicBaseUrl } from '../http/addresses.ts'
 import { createApp } from '../http/app.ts'
-import { ConnectionLimit } from '../http/connection-limit.ts'
-import { createHttpServer } from '../http/connections.ts'
+import { createHttpServer } from '../http/http-server.ts'
 import { InFlightRequests } from '../http/in-flight.ts'
 import { OpenConnections, type OpenConnectionsOptions } from '../http/open-connections.ts'
 import { PageCursors } from '../http/pages.ts'
@@ -11,6 +10,7 @@ import { askWithin, QuestionBudget } from '../http/question-budget.ts'
 import { responseHeaders } from '../http/response-headers.ts'
 import type { RouteContext } from '../http/route.ts'
 import { type AuthServices, allRoutes } from '../http/routes.ts'
+import { StreamLimit } from '../http/stream-limit.ts'
 import { clientNetwork, unmapAddress } from '../networks/networks.ts'
 import type { CleanupStack } from './cleanup.ts'
 import { connectionLimits } from './connection-limits.ts'
@@ -48,7 +48,7 @@ export async function startHttp(
 ): Promise<string> {
   const limits = await connectionLimits(config)
   const inFlight = new InFlightRequests(limits.perClient)
-  const feedConnections = new ConnectionLimit(config.feedClientsPerAddress)
+  const feedConnections = new StreamLimit(config.feedClientsPerAddress)
   deps.metrics.registerFeedClients(() => feedConnections.count)
   const server = createHttpServer(buildApp(deps, inFlight, feedConnections, config, log).callback())
   const connections = new OpenConnections(server, {
@@ -89,7 +89,7 @@ function cutReporter(metrics: Metrics, log: Log): OpenConnectionsOptions['onCut'
 function buildApp(
   { stores, auth, registry, events, metrics, address }: HttpDeps,
   inFlight: InFlightRequests,
-  feedConnections: ConnectionLimit,
+  feedConnections: StreamLimit,
   config: Config,
   log: Log,
 ) {

@@ -288,7 +288,7 @@ describe('while the body of a push is read', () => {
     await Promise.all([writer.connect(), revoker.connect()])
     try {
       await writer.query('begin')
-      await writer.query('select assert_unrevoked($1, null)', [origin])
+      await writer.query('select assert_unrevoked($1, null, null)', [origin])
       let isRevoked = false
       const revoking = revoker.query(revoke, [origin]).then(() => {
         isRevoked = true
@@ -301,9 +301,9 @@ describe('while the body of a push is read', () => {
       expect(isRevoked).toBe(false)
       await writer.query('commit')
       await revoking
-      await expect(writer.query('select assert_unrevoked($1, null)', [origin])).rejects.toThrow(
-        'revoked',
-      )
+      await expect(
+        writer.query('select assert_unrevoked($1, null, null)', [origin]),
+      ).rejects.toThrow('revoked')
     } finally {
       await Promise.all([writer.end(), revoker.end()])
     }

@@ -8,15 +8,15 @@ import type { CurrentTag, Feed, FeedAnswer, FeedReader } from '../../feed/feed.t
 import { invalidQuery, RegistryError, unauthorized } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
 import { visibleJson } from '../../oci/hidden-characters.ts'
-import type { ConnectionLimit } from '../connection-limit.ts'
 import { eventBodyFor, FeedStream } from '../feed-stream.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from '../route.ts'
+import type { StreamLimit } from '../stream-limit.ts'
 
 export type EventRouteDeps = {
   readonly feed: Feed
   readonly cursors: FeedCursors
-  readonly connections: ConnectionLimit
+  readonly connections: StreamLimit
   readonly authenticator: Authenticator
   /** Host and port that clients put before a repository's name. */
   registry(): string

@@ -3,8 +3,8 @@ import { RegistryError, unavailable } from '../oci/errors.ts'
 const CONNECTIONS_MAX = 10_000
 const RETRY_SECONDS = 10
 
-/** Limits the long-lived requests of this process: their total, and those of one client address. */
-export class ConnectionLimit {
+/** Limits the event streams and other long-lived requests of this process: their total, and those of one client address. */
+export class StreamLimit {
   readonly #perAddressMax: number
   readonly #counts = new Map<string, number>()
   readonly #open = new Set<AbortController>()
