@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { openMasterKey } from '../../src/auth/master-key.ts'
 import { rotateSigningKeys } from '../../src/auth/signing-keys.ts'
+import { OPERATOR } from '../../src/cli/server/operator.ts'
 import { parseConfig } from '../../src/config/config.ts'
 import { Database } from '../../src/db/database.ts'
 import { claimUpload } from '../../src/db/registry/uploads.ts'
@@ -23,14 +24,6 @@ import { openStream, subjects, waitForBlocks } from '../feed/event-stream-client
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
-const OPERATOR = {
-  name: 'operator',
-  origin: null,
-  tokenId: null,
-  keyId: null,
-  address: null,
-  requestId: null,
-}
 const SCOPE = 'repository:far/a:pull,push'
 const STREAM_END_MILLISECONDS_MAX = 15_000
 const digestOf = (bytes: string) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`

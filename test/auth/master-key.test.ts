@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { MasterKey, openMasterKey } from '../../src/auth/master-key.ts'
 import { rotateSigningKeys } from '../../src/auth/signing-keys.ts'
+import { OPERATOR } from '../../src/cli/server/operator.ts'
 import { parseConfig } from '../../src/config/config.ts'
 import { Database } from '../../src/db/database.ts'
 import { createLog } from '../../src/server/log.ts'
@@ -110,15 +111,13 @@ describe('the master key', () => {
       connectionsMax: 1,
       onIdleError: () => {},
     })
-    const actor = {
-      name: 'operator',
-      origin: null,
-      tokenId: null,
-      keyId: null,
-      address: null,
-      requestId: null,
-    }
-    const kid = await rotateSigningKeys(db, await openMasterKey(file, true), 'EdDSA', true, actor)
+    const kid = await rotateSigningKeys(
+      db,
+      await openMasterKey(file, true),
+      'EdDSA',
+      true,
+      OPERATOR,
+    )
     await db.query(`select 1`)
     await db.close()
     const after = await startOnce()

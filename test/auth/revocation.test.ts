@@ -6,6 +6,7 @@ import { openMasterKey } from '../../src/auth/master-key.ts'
 import { RevocationList } from '../../src/auth/revocations.ts'
 import { generateSecret, hashSecret } from '../../src/auth/secrets.ts'
 import { rotateSigningKeys } from '../../src/auth/signing-keys.ts'
+import { OPERATOR } from '../../src/cli/server/operator.ts'
 import { parseConfig } from '../../src/config/config.ts'
 import { Database, type Queryable } from '../../src/db/database.ts'
 import { createLog } from '../../src/server/log.ts'
@@ -124,14 +125,6 @@ describe('on every replica', () => {
   })
 
   describe('keys are rotated while all replicas run', () => {
-    const actor = {
-      name: 'operator',
-      origin: null,
-      tokenId: null,
-      keyId: null,
-      address: null,
-      requestId: null,
-    }
     const kidOf = (token: string) =>
       JSON.parse(Buffer.from(token.split('.')[0] ?? '', 'base64url').toString()).kid as string
     const admin = () => basic('admin', registry.password)
@@ -143,7 +136,7 @@ describe('on every replica', () => {
         onIdleError: () => {},
       })
       const masterKey = await openMasterKey(join(registry.folder, 'master-key'), false)
-      const kid = await rotateSigningKeys(db, masterKey, 'EdDSA', atOnce, actor)
+      const kid = await rotateSigningKeys(db, masterKey, 'EdDSA', atOnce, OPERATOR)
       await db.close()
       return kid
     }
