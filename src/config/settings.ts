@@ -25,7 +25,8 @@ export const SETTINGS = [
   {
     name: 'ROOKERY_DATABASE_CONNECTIONS',
     default: '12',
-    description: 'Maximum connections to Postgres of one process; lists and searches use 2 more',
+    description:
+      'Maximum connections to Postgres of one process; lists and searches use 1 or 2 more',
   },
   {
     name: 'ROOKERY_ADMIN_PASSWORD',
