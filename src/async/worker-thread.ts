@@ -1,11 +1,13 @@
 import { once } from 'node:events'
 import { type TransferListItem, Worker } from 'node:worker_threads'
+import { FairQueue } from './fair-queue.ts'
 
 export type WorkerThreadOptions = {
   /** The module that the thread runs. It answers each message with an `Answer`. */
   readonly entry: URL
-  /** Tasks that wait, beside the one that runs. */
+  /** Tasks that wait, beside the one that runs: of all clients, and of one. */
   readonly waitingMax: number
+  readonly clientWaitingMax: number
   readonly taskMillisecondsMax: number
   readonly heapMebibytesMax: number
 }
@@ -21,7 +23,7 @@ export type Answer<Result> =
   | { readonly isDone: true; readonly result: Result }
   | { readonly isDone: false; readonly error: Error }
 
-/** The queue of a thread is full. */
+/** As many tasks wait for a thread as may, of all clients or of one. */
 export class QueueFullError extends Error {
   override readonly name = 'QueueFullError'
 }
@@ -38,12 +40,12 @@ type Waiting<Task, Result> = {
 }
 
 /**
- * Runs tasks that compute for long, one after the other in a thread of their own. The thread starts with
- * the first task, and starts again after a task that ended it.
+ * Runs tasks that compute for long, one after the other in a thread of their own; clients take turns. The thread
+ * starts with the first task, and starts again after a task that ended it.
  */
 export class WorkerThread<Task, Result> {
   readonly #options: WorkerThreadOptions
-  #queue: Waiting<Task, Result>[] = []
+  readonly #queue = new FairQueue<Waiting<Task, Result>>()
   #worker: Worker | undefined
   #isRunning = false
   #isClosed = false
@@ -58,14 +60,18 @@ export class WorkerThread<Task, Result> {
   }
 
   /**
-   * Runs a task. `prepare` is called when its turn comes, so that a waiting task takes no memory. Throws QueueFullError, TaskFailedError, and what `prepare` and the task throw.
+   * Runs a task of a client. `prepare` is called when its turn comes, so that a waiting task takes no memory. Throws
+   * QueueFullError, TaskFailedError, and what `prepare` and the task throw.
    */
-  run(prepare: () => Promise<WorkerTask<Task>>): Promise<Result> {
+  run(client: string, prepare: () => Promise<WorkerTask<Task>>): Promise<Result> {
     if (this.#isClosed) throw closed()
-    const { waitingMax } = this.#options
-    if (this.#queue.length >= waitingMax) throw new QueueFullError(`${waitingMax} tasks wait`)
+    const { waitingMax, clientWaitingMax } = this.#options
+    const waiting = this.#queue.lengthOf(client)
+    if (this.#queue.length >= waitingMax || waiting >= clientWaitingMax) {
+      throw new QueueFullError(`${this.#queue.length} tasks wait, ${waiting} of this client`)
+    }
     return new Promise((resolve, reject) => {
-      this.#queue.push({ prepare, resolve, reject })
+      this.#queue.push(client, { prepare, resolve, reject })
       if (!this.#isRunning) void this.#drain()
     })
   }
@@ -73,7 +79,9 @@ export class WorkerThread<Task, Result> {
   /** Ends the thread. The tasks fail. */
   async close(): Promise<void> {
     this.#isClosed = true
-    for (const { reject } of this.#queue.splice(0)) reject(closed())
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+      next.reject(closed())
+    }
     await this.#end()
   }
 

@@ -19,7 +19,8 @@ export { recordOf } from './tasks.ts'
 const ANALYZED_AT_ONCE_BYTES_MAX = 96 * 1024
 const DERIVED_AT_ONCE_BYTES_MAX = 48 * 1024
 const CACHE_BYTES_MAX = 32 * 1024 * 1024
-const WAITING_MAX = 32
+const WAITING_MAX = 64
+const CLIENT_WAITING_MAX = 16
 const RETRY_SECONDS = 2
 const ENTRY = new URL(
   import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js',
@@ -28,6 +29,7 @@ const ENTRY = new URL(
 const THREAD = {
   entry: ENTRY,
   waitingMax: WAITING_MAX,
+  clientWaitingMax: CLIENT_WAITING_MAX,
   // The slowest inputs within the bounds take less than a second.
   taskMillisecondsMax: 15_000,
   heapMebibytesMax: 512,
@@ -63,11 +65,16 @@ export class Deriver {
     return { analyses: this.#analyses.waiting, derivations: this.#derivations.waiting }
   }
 
-  /** Analyzes the bytes of a blob. Throws UNAVAILABLE when the queue is full. */
-  async analyze(role: WholeRole, digest: Digest, bytes: Uint8Array): Promise<AnalysisRecord> {
+  /** Analyzes the bytes of a blob for a client, such as a pusher. Throws UNAVAILABLE when the queue is full. */
+  async analyze(
+    client: string,
+    role: WholeRole,
+    digest: Digest,
+    bytes: Uint8Array,
+  ): Promise<AnalysisRecord> {
     const task = { kind: 'analysis', role, digest, bytes } as const
     if (bytes.length <= ANALYZED_AT_ONCE_BYTES_MAX) return analyze(task)
-    return inThread(this.#analyses, async () => {
+    return inThread(this.#analyses, client, async () => {
       // A view of a larger buffer cannot move.
       const copy = new Uint8Array(bytes)
       return { task: { ...task, bytes: copy }, transfer: [copy.buffer] }
@@ -98,7 +105,7 @@ export class Deriver {
     }
   }
 
-  async #derive({ bytes, load, spend }: DerivationRequest): Promise<Uint8Array> {
+  async #derive({ key, bytes, load, spend }: DerivationRequest): Promise<Uint8Array> {
     let started: number | undefined
     const loadAndStart = async () => {
       const input = await load()
@@ -107,7 +114,7 @@ export class Deriver {
     }
     try {
       if (bytes <= DERIVED_AT_ONCE_BYTES_MAX) return derive(await loadAndStart())
-      return await inThread(this.#derivations, async () => ({ task: await loadAndStart() }))
+      return await inThread(this.#derivations, key, async () => ({ task: await loadAndStart() }))
     } finally {
       if (started !== undefined) spend(performance.now() - started)
     }
@@ -121,10 +128,11 @@ export class Deriver {
 
 async function inThread<Task, Result>(
   thread: WorkerThread<Task, Result>,
+  client: string,
   prepare: () => Promise<WorkerTask<Task>>,
 ): Promise<Result> {
   try {
-    return await thread.run(prepare)
+    return await thread.run(client, prepare)
   } catch (cause) {
     if (!(cause instanceof QueueFullError)) throw cause
     const message = 'too many large files or documents wait to be read, try again'

@@ -174,7 +174,7 @@ export class Manifests {
     const subject = manifest.subject?.digest
     const tags = tagsOfPush(push)
     // Before the transaction, because it reads from the store.
-    const reading = await this.#images.analyze(push.repository, manifest)
+    const reading = await this.#images.analyze(push.repository, manifest, push.actor.name)
     await this.#db.transaction(async (tx) => {
       const contents = await lockContentsOf(tx, push.repository, manifest)
       if (contents.provenance === 'required') assertProvenance(manifest, reading.image, tags)

@@ -20,7 +20,8 @@ const threads: WorkerThread<string, number>[] = []
 function open(taskMillisecondsMax = 10_000): WorkerThread<string, number> {
   const thread = new WorkerThread<string, number>({
     entry: new URL(`data:text/javascript,${encodeURIComponent(PROGRAM)}`),
-    waitingMax: 2,
+    waitingMax: 3,
+    clientWaitingMax: 2,
     taskMillisecondsMax,
     heapMebibytesMax: 32,
   })
@@ -32,7 +33,8 @@ afterEach(async () => {
   for (const thread of threads.splice(0)) await thread.close()
 })
 
-const run = (thread: WorkerThread<string, number>, task = '') => thread.run(async () => ({ task }))
+const run = (thread: WorkerThread<string, number>, task = '', client = 'a') =>
+  thread.run(client, async () => ({ task }))
 
 describe('a worker thread', () => {
   it('runs tasks one after the other', async () => {
@@ -49,11 +51,13 @@ describe('a worker thread', () => {
       prepared.push(name)
       return { task: '' }
     }
-    const tasks = [thread.run(prepare('first')), thread.run(prepare('second'))]
+    const tasks = [thread.run('a', prepare('first')), thread.run('a', prepare('second'))]
     expect(prepared).toEqual(['first'])
     await Promise.all(tasks)
     expect(prepared).toEqual(['first', 'second'])
-    await expect(thread.run(() => Promise.reject(new Error('missing')))).rejects.toThrow('missing')
+    await expect(thread.run('a', () => Promise.reject(new Error('missing')))).rejects.toThrow(
+      'missing',
+    )
     expect(await run(thread)).toBe(3)
   })
 
@@ -64,6 +68,18 @@ describe('a worker thread', () => {
     await expect(async () => run(thread)).rejects.toMatchObject({ name: 'QueueFullError' })
     expect(await Promise.all(tasks)).toEqual([1, 2, 3])
     expect(thread.waiting).toBe(0)
+  })
+
+  it('lets clients take turns, and refuses one with many tasks before the others', async () => {
+    const thread = open()
+    const done: string[] = []
+    const record = (client: string) => run(thread, '', client).then(() => done.push(client))
+    const tasks = [record('a'), record('a'), record('a')]
+    await expect(async () => run(thread)).rejects.toMatchObject({ name: 'QueueFullError' })
+    tasks.push(record('b'))
+    await expect(async () => run(thread, '', 'c')).rejects.toMatchObject({ name: 'QueueFullError' })
+    await Promise.all(tasks)
+    expect(done).toEqual(['a', 'a', 'b', 'a'])
   })
 
   it.each([

@@ -6,7 +6,7 @@ import { IMAGE_MANIFEST } from '../support/media-types.ts'
 
 const KERNEL = fixtureOf('hello-key-1', 'kernel')
 const LARGE = 1024 * 1024
-const WAITING_MAX = 32
+const WAITING_MAX = 64
 
 let deriver: Deriver
 let spent: number[]
@@ -115,6 +115,7 @@ describe('when many requests wait for a thread', () => {
     // Files of pushes do not wait for documents.
     const list = Buffer.from('a=1\n'.repeat(19_000) + 'b=2\n'.repeat(900) + '\n'.repeat(LARGE / 16))
     const { analysis, fields } = await deriver.analyze(
+      'builder',
       'system-packages',
       digestOf(list) as never,
       list,
@@ -129,7 +130,12 @@ describe('when many requests wait for a thread', () => {
   it('facts that are too long are a problem', async () => {
     const text = `opam-version: "2.0" installed: ["a.1"] package "a" { ${Array.from({ length: 60 }, (_, index) => `x-mirage-${index}: "${'\u0001'.repeat(60_000)}"`).join(' ')} }`
     const bytes = Buffer.from(text)
-    const { analysis } = await deriver.analyze('opam-switch', digestOf(bytes) as never, bytes)
+    const { analysis } = await deriver.analyze(
+      'builder',
+      'opam-switch',
+      digestOf(bytes) as never,
+      bytes,
+    )
     expect(analysis.problem).toMatch(/^its facts have \d+ characters; at most 4194304 are kept$/)
   })
 })

@@ -69,7 +69,7 @@ async function analyze(repository: string, reference: string) {
     headers: { accept: IMAGE_MANIFEST },
   })
   const manifest = parseManifest(Buffer.from(await answer.arrayBuffer()), IMAGE_MANIFEST)
-  return analyzer.analyze(parseRepository(repository), manifest)
+  return analyzer.analyze(parseRepository(repository), manifest, 'builder')
 }
 
 describe('a plain image of eight layers', () => {
@@ -152,7 +152,9 @@ it('a declared kernel that is not one is refused again without being opened', as
   const manifest = parseManifest(Buffer.from(JSON.stringify(image)), IMAGE_MANIFEST)
   for (const count of [1, 0]) {
     reads = []
-    await expect(analyzer.analyze(parseRepository(repository), manifest)).rejects.toMatchObject({
+    await expect(
+      analyzer.analyze(parseRepository(repository), manifest, 'builder'),
+    ).rejects.toMatchObject({
       code: 'MANIFEST_INVALID',
     })
     expect(reads).toHaveLength(count)

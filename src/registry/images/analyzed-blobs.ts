@@ -27,10 +27,18 @@ export class AnalyzedBlobs {
   readonly #deriver: Deriver
   readonly #newHashes: NewAnalysis[] = []
   /** The fields for the database of analyses by `analyze`. */
+  readonly #client: string
   readonly #fields = new Map<LayerAnalysis, string>()
 
-  constructor(rows: readonly AnalyzedBlobRow[], store: BlobStore, deriver: Deriver) {
+  /** `client`: the one for whom the blobs are analyzed. */
+  constructor(
+    rows: readonly AnalyzedBlobRow[],
+    store: BlobStore,
+    deriver: Deriver,
+    client: string,
+  ) {
     this.#deriver = deriver
+    this.#client = client
     this.#rows = new Map(rows.map((row) => [row.digest, row]))
     this.#store = store
     this.cache = new AnalysisCache(
@@ -65,7 +73,7 @@ export class AnalyzedBlobs {
 
   /** Analyzes a blob that is read whole. Large values are left out of the result, and stored. */
   readonly analyze: AnalyzeBytes = async (role, digest, bytes) => {
-    const { analysis, fields } = await this.#deriver.analyze(role, digest, bytes)
+    const { analysis, fields } = await this.#deriver.analyze(this.#client, role, digest, bytes)
     this.#fields.set(analysis, fields)
     return analysis
   }

@@ -44,10 +44,14 @@ export class ImageAnalyzer {
   }
 
   /**
-   * Analyzes the blobs of a manifest; blobs missing from the repository are skipped. Throws
-   * MANIFEST_INVALID for a contradiction, and UNAVAILABLE.
+   * Analyzes the blobs of a manifest for a client, such as its pusher; blobs missing from the repository are skipped.
+   * Throws MANIFEST_INVALID for a contradiction, and UNAVAILABLE.
    */
-  async analyze(repository: Repository, manifest: Manifest): Promise<ImageAnalysis> {
+  async analyze(
+    repository: Repository,
+    manifest: Manifest,
+    client: string,
+  ): Promise<ImageAnalysis> {
     if (manifest.children.some(({ platform }) => platform?.os === 'solo5')) {
       await this.#validateChildren(repository, manifest)
     }
@@ -57,17 +61,18 @@ export class ImageAnalyzer {
       validateImage(manifest, undefined, () => undefined)
       return NO_IMAGE
     }
-    return retryWhenSwept(() => this.#analyzeImage(repository, manifest, candidates))
+    return retryWhenSwept(() => this.#analyzeImage(repository, manifest, candidates, client))
   }
 
   async #analyzeImage(
     repository: Repository,
     manifest: Manifest,
     candidates: readonly Layer[],
+    client: string,
   ): Promise<ImageAnalysis> {
     const { config, layers } = manifest
     const digests = [...new Set([...layers, ...(config ? [config] : [])].map((one) => one.digest))]
-    const blobs = await this.#loadBlobs(repository, digests)
+    const blobs = await this.#loadBlobs(repository, digests, client)
     const image = await readImage(manifest, blobs.open, blobs.cache, blobs.analyze)
     if (image === undefined) {
       // Negative results are stored as well, so that the next push opens nothing.
@@ -110,7 +115,11 @@ export class ImageAnalyzer {
     return analysis.value !== undefined
   }
 
-  async #loadBlobs(repository: Repository, digests: readonly Digest[]): Promise<AnalyzedBlobs> {
+  async #loadBlobs(
+    repository: Repository,
+    digests: readonly Digest[],
+    client = '',
+  ): Promise<AnalyzedBlobs> {
     const rows = await listAnalyzedBlobs(
       this.#db,
       repository,
@@ -118,7 +127,7 @@ export class ImageAnalyzer {
       ANALYZER_VERSION,
       LARGE_ROLES,
     )
-    return new AnalyzedBlobs(rows, this.#store, this.#deriver)
+    return new AnalyzedBlobs(rows, this.#store, this.#deriver, client)
   }
 
   async #validateChildren(repository: Repository, { children }: Manifest): Promise<void> {

@@ -104,7 +104,7 @@ async function analyzeManifest(
   row: UnanalyzedManifest,
 ): Promise<ImageAnalysis | undefined> {
   try {
-    return await analyzer.analyze(row.repository, parseManifest(row.bytes, row.mediaType))
+    return await analyzer.analyze(row.repository, parseManifest(row.bytes, row.mediaType), '')
   } catch (error) {
     // The manifest was accepted under earlier rules. A store that does not answer is another case.
     if (error instanceof RegistryError && error.code === 'MANIFEST_INVALID') return undefined
