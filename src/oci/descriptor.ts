@@ -1,10 +1,11 @@
 import { type Digest, parseDigest, shortened } from './digest.ts'
 import { RegistryError } from './errors.ts'
-import { isMediaType, type MediaType } from './media-type.ts'
+import { findContentTypeProblem } from './media-type.ts'
 
 /** The fields of a descriptor that a registry needs: image spec, "OCI Content Descriptors". */
 export type Descriptor = {
-  readonly mediaType: MediaType
+  /** May have parameters. */
+  readonly mediaType: string
   readonly digest: Digest
   readonly size: number
 }
@@ -23,9 +24,7 @@ export function isObject(value: unknown): value is JsonObject {
 export function parseDescriptor(value: unknown, where: string): Descriptor {
   if (!isObject(value)) throw invalidManifest(where, 'must be a descriptor object')
   const { mediaType, digest, size } = value
-  if (typeof mediaType !== 'string' || !isMediaType(mediaType)) {
-    throw invalidManifest(`${where}.mediaType`, 'must be a media type', mediaType)
-  }
+  assertContentType(mediaType, `${where}.mediaType`)
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
     throw invalidManifest(`${where}.size`, 'must be a whole number of bytes', size)
   }
@@ -36,6 +35,13 @@ export function parseDescriptor(value: unknown, where: string): Descriptor {
   } catch (cause) {
     throw invalidManifest(`${where}.digest`, 'must be a sha256 or sha512 digest', digest, cause)
   }
+}
+
+/** Throws MANIFEST_INVALID for a value that cannot be the type of a layer, config or artifact. */
+export function assertContentType(value: unknown, where: string): asserts value is string {
+  if (typeof value !== 'string') throw invalidManifest(where, 'must be a media type', value)
+  const problem = findContentTypeProblem(value)
+  if (problem !== undefined) throw invalidManifest(where, problem, value)
 }
 
 /** MANIFEST_INVALID for one field of a manifest: its rule and, if short, its value. */

@@ -1,4 +1,5 @@
 import {
+  assertContentType,
   type Descriptor,
   invalidManifest,
   isObject,
@@ -210,9 +211,7 @@ function annotationsOf(body: JsonObject): Record<string, string> | undefined {
 function artifactTypeOf(body: JsonObject): string | undefined {
   const artifactType = body.artifactType
   if (artifactType == null || artifactType === '') return undefined
-  if (typeof artifactType !== 'string' || !isMediaType(artifactType)) {
-    throw invalidManifest('artifactType', 'must be a media type', artifactType)
-  }
+  assertContentType(artifactType, 'artifactType')
   return artifactType
 }
 

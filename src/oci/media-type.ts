@@ -1,5 +1,6 @@
 import { shortened } from './digest.ts'
 import { RegistryError } from './errors.ts'
+import { findHiddenProblem } from './hidden-characters.ts'
 
 export const IMAGE_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 export const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
@@ -16,6 +17,27 @@ const MEDIA_TYPE = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+\/[A-Za-z0-9!#$%&'*+.^_`|~-]+$/
 /** True for `type/subtype` without parameters, of a length that fits in a header. */
 export function isMediaType(text: string): text is MediaType {
   return text.length <= MEDIA_TYPE_LENGTH_MAX && MEDIA_TYPE.test(text)
+}
+
+/** A control character: no client sends one in a type, and a terminal could obey it. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: it finds them.
+const CONTROL = /[\x00-\x1f\x7f-\x9f]/
+
+/**
+ * Returns why a text cannot be the type of a layer, config or artifact, to follow the name of its field; undefined for
+ * other text. Parameters and any syntax are allowed: the registry only compares such a type, and sends it in no header.
+ */
+export function findContentTypeProblem(text: string): string | undefined {
+  if (text === '' || text.length > MEDIA_TYPE_LENGTH_MAX) {
+    return `must be a media type of 1 to ${MEDIA_TYPE_LENGTH_MAX} characters`
+  }
+  return CONTROL.test(text) ? 'must not contain control characters' : findHiddenProblem(text)
+}
+
+/** Returns a type without its parameters. */
+export function withoutParameters(mediaType: string): string {
+  const end = mediaType.indexOf(';')
+  return (end === -1 ? mediaType : mediaType.slice(0, end)).trim()
 }
 
 // An allowed type is data to a browser: it neither runs nor renders it, and none of them is XML.
@@ -44,8 +66,7 @@ export function isJsonType(mediaType: string): boolean {
 
 /** Parses a Content-Type header, without its parameters. Throws MANIFEST_INVALID. */
 export function parseContentType(header: string): MediaType {
-  const end = header.indexOf(';')
-  const text = (end === -1 ? header : header.slice(0, end)).trim()
+  const text = withoutParameters(header)
   if (!isMediaType(text)) {
     throw new RegistryError(
       'MANIFEST_INVALID',

@@ -1,7 +1,7 @@
 import { Buffer } from 'node:buffer'
 import { type Descriptor, EMPTY_JSON } from '../oci/descriptor.ts'
 import { type Digest, digestOf } from '../oci/digest.ts'
-import { IMAGE_MANIFEST, type MediaType } from '../oci/media-type.ts'
+import { IMAGE_MANIFEST, type MediaType, withoutParameters } from '../oci/media-type.ts'
 
 /** The artifact type of a unikernel image. */
 export const UNIKERNEL = 'application/vnd.unikernel.v1'
@@ -54,7 +54,7 @@ const ROLE_BY_MEDIA_TYPE: ReadonlyMap<string, Role> = new Map(
 
 /** Finds the role that a layer's media type declares. */
 export function findDeclaredRole(mediaType: string): Role | undefined {
-  return ROLE_BY_MEDIA_TYPE.get(mediaType)
+  return ROLE_BY_MEDIA_TYPE.get(withoutParameters(mediaType))
 }
 
 /** Finds the role of a file by its name in orb's output folder. */
