@@ -3,7 +3,9 @@ import { invalidQuery, RegistryError } from '../oci/errors.ts'
 import { queryOnce, type RouteContext } from './route.ts'
 
 // 1000 names are about 30 kB. A client that requests more gets a Link to the next page.
-export const PAGE_LIMIT_MAX = 1000
+const PAGE_LIMIT_MAX = 1000
+/** Names of a list without n: some clients follow no Link. */
+export const NAMES_WITHOUT_N_MAX = 10_000
 const NUMBER = /^\d{1,15}$/
 /** The space of encrypted numbers of rows. */
 const LIST = 0
@@ -63,6 +65,11 @@ export function pageNumber(ctx: RouteContext, parameter: string): number | undef
   if (text === undefined) return undefined
   if (NUMBER.test(text)) return Number(text)
   throw invalidQuery(`${parameter} must be the cursor from the previous page's Link header`)
+}
+
+/** Sets the Link header to the next page of a list of names. */
+export function setNextNamesLink(ctx: RouteContext, last: string | undefined, limit: number): void {
+  setNextLink(ctx, { last, n: String(Math.min(limit, PAGE_LIMIT_MAX)) })
 }
 
 /** Sets the Link header to the next page (RFC 8288). */

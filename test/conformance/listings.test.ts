@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { sql } from '../auth/credentials-client.ts'
 import { digestOf } from '../support/digest.ts'
 import { IMAGE_CONFIG, IMAGE_INDEX } from '../support/media-types.ts'
 import {
@@ -54,6 +55,28 @@ describe('end-8: tags', () => {
     expect(await none.json()).toEqual({ name, tags: [] })
     expect(none.headers.get('link')).toBeNull()
     expect(await (await list('?n=999999999')).json()).toEqual({ name, tags: sorted })
+  })
+
+  it('end-8a: without n are up to 10 000, because some clients follow no Link', async () => {
+    const many = newRepository()
+    await pushImage(registry, many, 't')
+    await sql(
+      registry,
+      `insert into tags (repository_id, name, digest)
+       select t.repository_id, 't' || lpad(i::text, 5, '0'), t.digest
+         from tags t
+         join repositories r on r.id = t.repository_id
+        cross join generate_series(1, 10500) as i
+        where r.name = $1`,
+      [many],
+    )
+    const first = await registry.anonymous(`/v2/${many}/tags/list`)
+    expect(((await first.json()) as { tags: string[] }).tags).toHaveLength(10_000)
+    expect(first.headers.get('link')).toContain(`last=t09999&n=1000`)
+    const { pages } = await readPages(registry, `/v2/${many}/tags/list`)
+    const names = pages.flatMap(({ tags }) => tags)
+    expect(names).toHaveLength(10_501)
+    expect(names).toEqual([...names].sort())
   })
 
   it.each(['-1', 'x', '1.5', '1e3', '99999999999999999999', ''])(

@@ -2,7 +2,13 @@ import { listablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import type { Listings, Referrer } from '../../registry/listings.ts'
-import { PAGE_LIMIT_MAX, type PageCursors, pageLimit, setNextLink } from '../pages.ts'
+import {
+  NAMES_WITHOUT_N_MAX,
+  type PageCursors,
+  pageLimit,
+  setNextLink,
+  setNextNamesLink,
+} from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, repositoryOf, viewOf } from '../route.ts'
 
@@ -18,10 +24,10 @@ export function listingRoutes(listings: Listings, ask: AskQuestion, cursors: Pag
       access: 'pull',
       reads: 'question',
       async handle(ctx) {
-        const limit = pageLimit(ctx)
+        const limit = pageLimit(ctx, NAMES_WITHOUT_N_MAX)
         const last = queryOnce(ctx, 'last') ?? ''
         const { items, more } = await listings.tags(ask(ctx), viewOf(ctx), { last, limit })
-        if (more) setNextLink(ctx, { last: items.at(-1), n: String(limit) })
+        if (more) setNextNamesLink(ctx, items.at(-1), limit)
         ctx.body = { name: repositoryOf(ctx), tags: items }
       },
     },
@@ -62,13 +68,13 @@ export function listingRoutes(listings: Listings, ask: AskQuestion, cursors: Pag
       reads: 'question',
       scope: 'registry:catalog:*',
       async handle(ctx) {
-        const limit = pageLimit(ctx, PAGE_LIMIT_MAX)
+        const limit = pageLimit(ctx, NAMES_WITHOUT_N_MAX)
         const last = queryOnce(ctx, 'last') ?? ''
         const page = await listings.repositories(ask(ctx), listablePatterns(ctx.state.caller), {
           last,
           limit,
         })
-        if (page.more) setNextLink(ctx, { last: page.items.at(-1), n: String(limit) })
+        if (page.more) setNextNamesLink(ctx, page.items.at(-1), limit)
         ctx.body = { repositories: page.items }
       },
     },
