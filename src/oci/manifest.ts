@@ -15,6 +15,7 @@ import {
   DOCKER_MANIFEST_LIST,
   IMAGE_INDEX,
   IMAGE_MANIFEST,
+  isDockerSchema1,
   isManifestType,
   isMediaType,
   isNondistributable,
@@ -87,12 +88,16 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
 
 /**
  * Checks the parts of a pushed manifest that people and browsers see. Throws MANIFEST_INVALID for a media
- * type that is not an `application/vnd.…` or JSON type, for an annotation that changes the direction of text,
+ * type that is not an `application/vnd.…` or JSON type, for Docker's schema 1, for an annotation that changes the direction of text,
  * and for a title or the name of an annotation that also has invisible characters.
  */
 export function assertPresentable({ mediaType, annotations, layers }: Manifest): void {
   if (!isManifestType(mediaType)) {
     const rule = `must be application/vnd.… or end in +json, for example ${IMAGE_MANIFEST}, not ${shortened(mediaType)}`
+    throw invalidManifest('mediaType', rule, mediaType)
+  }
+  if (isDockerSchema1(mediaType)) {
+    const rule = `is Docker's schema 1, whose images no client can pull by digest: push ${IMAGE_MANIFEST}, or ${DOCKER_MANIFEST}`
     throw invalidManifest('mediaType', rule, mediaType)
   }
   for (const [key, value] of Object.entries(annotations ?? {})) {

@@ -7,6 +7,10 @@ export const IMAGE_INDEX = 'application/vnd.oci.image.index.v1+json'
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json'
 export const DOCKER_MANIFEST_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json'
 
+/** Docker's schema 1, in which the digest leaves out a part of the bytes. */
+const DOCKER_SCHEMA_1 =
+  /^application\/vnd\.docker\.distribution\.manifest\.v1\+(?:json|prettyjws)$/i
+
 /** A checked `type/subtype` without parameters. */
 export type MediaType = string & { readonly __type: 'MediaType' }
 
@@ -52,6 +56,11 @@ const JSON_TYPE = /json$/i
  */
 export function isManifestType(mediaType: MediaType): boolean {
   return MANIFEST_TYPE.test(mediaType)
+}
+
+/** True for the types of Docker's schema 1, whose manifests no client finds under the digest of their bytes. */
+export function isDockerSchema1(mediaType: MediaType): boolean {
+  return DOCKER_SCHEMA_1.test(mediaType)
 }
 
 /** Returns the Content-Type of a stored manifest: an earlier release stored manifests of any type. */

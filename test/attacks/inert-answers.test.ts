@@ -156,7 +156,7 @@ describe('a manifest', () => {
     ['application/example+json', null],
     ['application/json', null],
     ['application/vnd.example.thing', 'attachment'],
-    ['application/vnd.docker.distribution.manifest.v1+prettyjws', 'attachment'],
+    ['application/vnd.example.thing+jws', 'attachment'],
     ['application/octet-stream', 'attachment'],
   ])('of the unknown type %s is stored, and served as data', async (type, disposition) => {
     const repository = newRepository()

@@ -141,12 +141,8 @@ it('an empty repository of a refused push is in no list until its first manifest
     body: JSON.stringify({
       schemaVersion: 2,
       mediaType: 'application/vnd.oci.image.manifest.v1+json',
-      config: {
-        mediaType: 'application/vnd.oci.empty.v1+json',
-        digest: digestOf('{}'),
-        size: 2,
-      },
-      layers: [{ mediaType: 'a/b', digest: digestOf(layer), size: layer.length }],
+      config: { mediaType: 'a/b', digest: digestOf(layer), size: layer.length },
+      layers: [],
     }),
   })
   const path = `/v2/${repository}/manifests/v1`

@@ -196,6 +196,24 @@ describe('end-7a: pushing a manifest', () => {
     },
   )
 
+  it.each(['json', 'prettyjws'])(
+    "of Docker's schema 1 (%s) is refused, naming what to push",
+    async (suffix) => {
+      const type = `application/vnd.docker.distribution.manifest.v1+${suffix}`
+      const schema1 = { schemaVersion: 1, name: repository, tag: 'old', fsLayers: [], history: [] }
+      const headers = { 'content-type': type }
+      const answer = await putManifest(
+        registry,
+        repository,
+        'old',
+        JSON.stringify(schema1),
+        headers,
+      )
+      expect(await answer.clone().text()).toContain(`push ${IMAGE_MANIFEST}`)
+      await expectError(answer, 400, 'MANIFEST_INVALID')
+    },
+  )
+
   it('whose media type is not its Content-Type is refused, naming both', async () => {
     const manifest = await pushImageBlobs(registry, repository)
     const headers = { 'content-type': IMAGE_INDEX }
