@@ -16,6 +16,7 @@ import {
   IMAGE_INDEX,
   IMAGE_MANIFEST,
   isDockerSchema1,
+  isImageType,
   isManifestType,
   isMediaType,
   isNondistributable,
@@ -61,6 +62,8 @@ export type Manifest = {
   readonly blobs: readonly Descriptor[]
   /** Child manifests that the repository must contain. */
   readonly children: readonly Child[]
+  /** Entries of an index of another type: each must be a manifest or a blob of the repository, as in BuildKit's cache. */
+  readonly otherEntries: readonly Descriptor[]
   /** Digests in a manifest of an unknown media type: garbage collection keeps their blobs; they may be missing. */
   readonly mentioned: readonly Digest[]
 }
@@ -140,6 +143,7 @@ function unknownManifest(body: JsonObject | undefined): Omit<Manifest, 'mediaTyp
     layers: [],
     blobs: [],
     children: [],
+    otherEntries: [],
     mentioned: mentionedIn(body),
   }
 }
@@ -222,7 +226,7 @@ function artifactTypeOf(body: JsonObject): string | undefined {
 
 type Contents = Pick<
   Manifest,
-  'artifactType' | 'config' | 'layers' | 'blobs' | 'children' | 'mentioned'
+  'artifactType' | 'config' | 'layers' | 'blobs' | 'children' | 'otherEntries' | 'mentioned'
 >
 
 /** Image spec, "OCI Image Manifest"; Docker's schema 2 has the same shape. */
@@ -238,6 +242,7 @@ function imageManifest(body: JsonObject): Contents {
     layers,
     blobs: distinct(needed),
     children: [],
+    otherEntries: [],
     mentioned: [],
   }
 }
@@ -247,12 +252,14 @@ function imageIndex(body: JsonObject): Contents {
   for (const field of ['layers', 'config']) {
     if (body[field] != null) throw invalidManifest(field, 'must not be together with manifests')
   }
+  const entries = distinct(descriptors(body, 'manifests', parseChild))
   return {
     artifactType: artifactTypeOf(body),
     config: undefined,
     layers: [],
     blobs: [],
-    children: distinct(descriptors(body, 'manifests', parseChild)),
+    children: entries.filter(({ mediaType }) => isImageType(mediaType)),
+    otherEntries: entries.filter(({ mediaType }) => !isImageType(mediaType)),
     mentioned: [],
   }
 }

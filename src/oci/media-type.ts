@@ -58,6 +58,18 @@ export function isManifestType(mediaType: MediaType): boolean {
   return MANIFEST_TYPE.test(mediaType)
 }
 
+const CHILD_TYPES: ReadonlySet<string> = new Set([
+  IMAGE_MANIFEST,
+  IMAGE_INDEX,
+  DOCKER_MANIFEST,
+  DOCKER_MANIFEST_LIST,
+])
+
+/** True for the types of images and indexes. An entry of an index with another type may be a blob. */
+export function isImageType(mediaType: string): boolean {
+  return CHILD_TYPES.has(mediaType)
+}
+
 /** True for the types of Docker's schema 1, whose manifests no client finds under the digest of their bytes. */
 export function isDockerSchema1(mediaType: MediaType): boolean {
   return DOCKER_SCHEMA_1.test(mediaType)

@@ -307,22 +307,24 @@ function tagsOfPush({ reference, tags }: ManifestPush): Tag[] {
 async function lockContentsOf(
   tx: Transaction,
   repository: Repository,
-  { blobs, children, mentioned }: Manifest,
+  { blobs, children, otherEntries, mentioned }: Manifest,
 ): Promise<LockedContents> {
   const digests = (needed: readonly Descriptor[]) => needed.map(({ digest }) => digest)
+  const ofEitherKind = [...digests(otherEntries), ...mentioned]
   const contents = await lockContents(
     tx,
     repository,
-    [...digests(blobs), ...mentioned],
-    [...digests(children), ...mentioned],
+    [...digests(blobs), ...ofEitherKind],
+    [...digests(children), ...ofEitherKind],
   )
   assertPresent('blob', blobs, contents.blobs)
   assertPresent('manifest', children, contents.children)
+  assertPresent('manifest or blob', otherEntries, [...contents.blobs, ...contents.children])
   return contents
 }
 
 function assertPresent(
-  kind: 'blob' | 'manifest',
+  kind: 'blob' | 'manifest' | 'manifest or blob',
   needed: readonly Descriptor[],
   rows: readonly { digest: Digest; size: number }[],
 ): void {

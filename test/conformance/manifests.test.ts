@@ -162,58 +162,6 @@ describe('end-7a: pushing a manifest', () => {
     expect((await putManifest(registry, name, 'first', image)).status).toBe(201)
   })
 
-  it.each([
-    'text/plain; charset=utf-8',
-    'application/vnd.dev.sigstore.bundle+json;version=0.2',
-    'notes',
-  ])('may have layers and an artifact type like %s', async (mediaType) => {
-    const name = newRepository()
-    const { bytes: _bytes, ...blob } = await pushBlob(registry, name)
-    const { bytes: _config, ...config } = await pushBlob(registry, name, Buffer.from('{}'))
-    const subject = { mediaType: IMAGE_MANIFEST, digest: digestOf(randomBytes(9)), size: 9 }
-    const answer = await putManifest(registry, name, 'v1', {
-      schemaVersion: 2,
-      mediaType: IMAGE_MANIFEST,
-      artifactType: mediaType,
-      config: { ...config, mediaType },
-      layers: [{ ...blob, mediaType }],
-      subject,
-    })
-    expect(answer.status).toBe(201)
-    const filter = `artifactType=${encodeURIComponent(mediaType)}`
-    const referrers = await registry.anonymous(`/v2/${name}/referrers/${subject.digest}?${filter}`)
-    expect(await referrers.json()).toMatchObject({ manifests: [{ artifactType: mediaType }] })
-  })
-
-  it.each(['', 'a'.repeat(256), 'text/plain\u001b[2J', 'text/\u202enialp'])(
-    'with a layer of the type %j is refused',
-    async (mediaType) => {
-      const manifest = await pushImageBlobs(registry, repository)
-      const [layer] = manifest.layers as object[]
-      const layers = [{ ...layer, mediaType }]
-      const answer = await putManifest(registry, repository, 'typed', { ...manifest, layers })
-      await expectError(answer, 400, 'MANIFEST_INVALID')
-    },
-  )
-
-  it.each(['json', 'prettyjws'])(
-    "of Docker's schema 1 (%s) is refused, naming what to push",
-    async (suffix) => {
-      const type = `application/vnd.docker.distribution.manifest.v1+${suffix}`
-      const schema1 = { schemaVersion: 1, name: repository, tag: 'old', fsLayers: [], history: [] }
-      const headers = { 'content-type': type }
-      const answer = await putManifest(
-        registry,
-        repository,
-        'old',
-        JSON.stringify(schema1),
-        headers,
-      )
-      expect(await answer.clone().text()).toContain(`push ${IMAGE_MANIFEST}`)
-      await expectError(answer, 400, 'MANIFEST_INVALID')
-    },
-  )
-
   it('whose media type is not its Content-Type is refused, naming both', async () => {
     const manifest = await pushImageBlobs(registry, repository)
     const headers = { 'content-type': IMAGE_INDEX }

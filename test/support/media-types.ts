@@ -6,5 +6,7 @@ export const EMPTY_JSON = 'application/vnd.oci.empty.v1+json'
 
 /** Docker's media type of an image manifest, schema 2. */
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json'
+/** Docker's media type of an index. */
+export const DOCKER_MANIFEST_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json'
 
 export const OCTET_STREAM = 'application/octet-stream'
