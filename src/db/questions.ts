@@ -12,10 +12,11 @@ export const QUESTION_CONNECTIONS = availableParallelism() < PROCESSORS_FOR_TWO 
 /** The longest time of one statement of a question. */
 export const QUESTION_MILLISECONDS_MAX = 2_000
 /**
- * A connection rests for as long as its statement took, up to this, so that short questions without end leave half of a
- * processor to pulls.
+ * A connection rests for so many times as long as its statement took, up to REST_MILLISECONDS_MAX, so that short
+ * questions without end leave most of a processor to pulls.
  */
-const REST_MILLISECONDS_MAX = 100
+const REST_FACTOR = 4
+const REST_MILLISECONDS_MAX = 200
 const RETRY_AFTER_SECONDS = 2
 const CANCELED = '57014'
 
@@ -137,7 +138,8 @@ export class Questions {
       // A late cancellation must not reach the next question, so its connection is closed.
       await canceling
       const isLost = failed || canceling !== undefined
-      setTimeout(() => connection.release(isLost), Math.min(took, REST_MILLISECONDS_MAX))
+      const rest = Math.min(took * REST_FACTOR, REST_MILLISECONDS_MAX)
+      setTimeout(() => connection.release(isLost), rest)
     }
   }
 }
