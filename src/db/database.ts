@@ -176,7 +176,10 @@ const UNREACHABLE_SOCKET: ReadonlySet<unknown> = new Set([
 // Messages of errors without a code: the connection ended, or none became free in time.
 const UNREACHABLE_MESSAGE =
   /connection terminated|timeout exceeded when trying to connect|is not queryable/i
+// No space, memory or connections; a failed disk; read-only after a failover; canceled; a lock that another one has.
+const TEMPORARY = /^(?:53...|58030|25006|57014|55P03)$/
 const RETRY_AFTER_SECONDS = 2
+const TEMPORARY_RETRY_SECONDS = 10
 
 /** True when the statement never ran, or its connection broke: a later attempt may succeed. */
 function isUnreachable(error: unknown): boolean {
@@ -199,7 +202,15 @@ function translateError(error: unknown): unknown {
       cause: error,
     })
   }
-  return isUnreachable(error) ? databaseUnavailable(error) : error
+  if (isUnreachable(error)) return databaseUnavailable(error)
+  return TEMPORARY.test(String(codeOf(error))) ? databaseBusy(error) : error
+}
+
+function databaseBusy(cause: unknown): RegistryError {
+  return unavailable('the database of the registry cannot do this at the moment, try again', {
+    retryAfterSeconds: TEMPORARY_RETRY_SECONDS,
+    cause,
+  })
 }
 
 function databaseUnavailable(cause: unknown): RegistryError {

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import pg from 'pg'
-import { unavailable } from '../oci/errors.ts'
+import { RegistryError, unavailable } from '../oci/errors.ts'
 import { Database, type DatabaseOptions, type Queryable, type Transaction } from './database.ts'
 
 const PROCESSORS_FOR_TWO = 3
@@ -145,7 +145,8 @@ export class Questions {
 }
 
 function isCanceled(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.code === CANCELED
+  const cause = error instanceof RegistryError ? error.cause : error
+  return cause instanceof pg.DatabaseError && cause.code === CANCELED
 }
 
 function tooManyWait(): Error {

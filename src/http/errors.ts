@@ -3,13 +3,15 @@ import { receivedRange } from './ranges.ts'
 import { INERT_HEADER_NAMES } from './response-headers.ts'
 import type { RouteContext } from './route.ts'
 import { ClientDisconnectedError } from './send-bytes.ts'
+import { findTemporaryFailure } from './temporary-failures.ts'
 
 /** Logs an error that the client did not cause. */
 export type ReportError = (error: unknown, requestId: string) => void
 
 /**
  * Answers with the spec's JSON for an error; no other code makes a response out of an error. An error
- * that is not a `RegistryError` is reported, and the client gets a bare 500 with the request id.
+ * that is neither a `RegistryError` nor a temporary failure is reported, and the client gets a bare 500 with the
+ * request id.
  */
 export function answerError(
   ctx: RouteContext,
@@ -21,7 +23,8 @@ export function answerError(
   const answer =
     error instanceof RegistryError
       ? error
-      : new RegistryError('UNKNOWN', { request: requestId }, { cause: error })
+      : (findTemporaryFailure(error) ??
+        new RegistryError('UNKNOWN', { request: requestId }, { cause: error }))
   if (answer.status >= 500) report(error, requestId)
   if (ctx.res.headersSent) {
     // Part of the response is sent: the client detects by the closed connection that the rest is missing.
