@@ -12,7 +12,7 @@ import { openSweeper, type Sweeper } from './sweeper.ts'
 const WORKERS = 6
 /** A cycle takes longer on S3. The races are in the database, which is the same there. */
 const CYCLES = Number(
-  process.env.SOAK_CYCLES ?? (process.env.TEST_STORE === undefined ? 2000 : 500),
+  process.env.SOAK_CYCLES ?? (process.env.TEST_STORE === undefined ? 1000 : 500),
 )
 const SECONDS_MAX = 240
 const GRACE_MILLISECONDS_MAX = 5
