@@ -2,13 +2,17 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 
 const LINES = {
   // Without scripts: `npm start` builds first, and other tests run what is built.
   'npm start': ['npm', 'start', '--ignore-scripts'],
   'npx rookery serve': ['npx', 'rookery', 'serve'],
+  'npm start of a shell that ends': ['sh', '-c', 'npm start --ignore-scripts & wait'],
 } as const
+/** The server looks for npm twice a second. */
+const LOOKS_MILLISECONDS = 2_000
 const ENDED = { timeout: 30_000, interval: 100 }
 
 let folder: string
@@ -76,4 +80,15 @@ it.each([
   expect(messages.at(-1)).toBe('stopped')
   expect(messages.filter((text) => text?.endsWith('stopping'))).toHaveLength(1)
   expect(output()).not.toMatch(/"level":"(warn|error)"|^\s+at /m)
+})
+
+it('npm start goes on when the shell that started it ends, as after a logout', async () => {
+  const { output } = await start('npm start of a shell that ends')
+  child?.kill('SIGKILL')
+  await delay(LOOKS_MILLISECONDS)
+  const url = /http:\/\/[^\s]+:\d+/.exec(output())?.[0] ?? ''
+  expect((await fetch(`${url}/healthz`)).status).toBe(200)
+  expect(output()).not.toContain('stopping')
+  process.kill(-groupOf(), 'SIGTERM')
+  await expect.poll(isGroupAlive, ENDED).toBe(false)
 })
