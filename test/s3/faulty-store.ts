@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout } from 'node:timers/promises'
 import type pg from 'pg'
 import { expect } from 'vitest'
 import { StoreUnavailableError } from '../../src/storage/blob-store.ts'
@@ -12,6 +13,8 @@ import { FaultProxy } from './fault-proxy.ts'
 /** The limit of one call to the store, including its retries. */
 export const TIMEOUT_SECONDS = 3
 const SWEEPS_MAX = 3
+/** Attempts to finish a push after its first refusal. */
+const ATTEMPTS_MAX = 4
 /** The time until a client gets an error: one call that hangs, and one that cleans up. */
 export const REFUSED_SECONDS_MAX = 2 * TIMEOUT_SECONDS + 2
 
@@ -155,23 +158,37 @@ export async function finishPush(registry: TestRegistry, push: Push): Promise<Re
 /** How a client continued. */
 export type Resumed = 'went on' | 'began anew'
 
-/** Continues at the position of the status, or starts again when the upload is unknown, until the blob exists. */
+/**
+ * Continues at the position of the status, or starts again when the upload is unknown, until the blob exists.
+ * Waits and repeats after a 503, as clients do: a busy store may need longer than TIMEOUT_SECONDS without a
+ * fault of ours.
+ */
 export async function pushAgain(registry: TestRegistry, push: Push): Promise<Resumed> {
-  const status = await registry.request(push.location)
-  if (status.status === 204) {
-    const last = Number(/^0-(\d+)$/.exec(status.headers.get('range') ?? '')?.[1])
-    push.sent = last === 0 ? 0 : last + 1
+  let resumed: Resumed = 'went on'
+  for (let attempt = 1; ; attempt += 1) {
+    const status = await registry.request(push.location)
+    if (status.status === 204) {
+      const last = Number(/^0-(\d+)$/.exec(status.headers.get('range') ?? '')?.[1])
+      push.sent = last === 0 ? 0 : last + 1
+    } else {
+      expect(status.status).toBe(404)
+      resumed = 'began anew'
+      push.location = await startUpload(registry, push.repository)
+      push.sent = 0
+    }
     const answer = await finishPush(registry, push)
-    if (answer.status === 201) return 'went on'
-    expect({ status: answer.status, text: await answer.text() }).toMatchObject({
-      status: 404,
-      text: expect.stringContaining('BLOB_UPLOAD_UNKNOWN'),
-    })
-  } else expect(status.status).toBe(404)
-  push.location = await startUpload(registry, push.repository)
-  push.sent = 0
-  expect((await finishPush(registry, push)).status).toBe(201)
-  return 'began anew'
+    if (answer.status === 201) return resumed
+    expect(attempt).toBeLessThan(ATTEMPTS_MAX)
+    if (answer.status === 503) {
+      await expectUnavailable(answer)
+      await setTimeout(Number(answer.headers.get('retry-after')) * 1000)
+    } else {
+      expect({ status: answer.status, text: await answer.text() }).toMatchObject({
+        status: 404,
+        text: expect.stringContaining('BLOB_UPLOAD_UNKNOWN'),
+      })
+    }
+  }
 }
 
 /** Asserts that the blob exists with the pushed bytes. */
