@@ -14,6 +14,7 @@ import { type BearerErrorCode, denied, RegistryError, unauthorized } from '../oc
 import { parseRepository, type Repository } from '../oci/reference.ts'
 import { challengeFor } from './challenge.ts'
 import type { Matched } from './matcher.ts'
+import { assertQuery } from './query.ts'
 import { RequestBody } from './request-body.ts'
 import type { Route, RouteContext } from './route.ts'
 
@@ -65,6 +66,7 @@ export async function runAuthorized(
     publicOnly: false,
   }
   try {
+    if (route.query !== 'any') assertQuery(ctx.querystring, route.query)
     await identify(context)
     permit(context)
     await route.handle(ctx)

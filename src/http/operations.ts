@@ -20,6 +20,7 @@ export function operationRoutes(operations: Operations): Route[] {
       method: 'GET',
       path: '/healthz',
       access: 'none',
+      query: 'any',
       reads: 'nothing',
       handle(ctx) {
         ctx.body = { status: 'ok', version: operations.version }
@@ -29,6 +30,7 @@ export function operationRoutes(operations: Operations): Route[] {
       method: 'GET',
       path: '/readyz',
       access: 'none',
+      query: 'any',
       reads: 'nothing',
       async handle(ctx) {
         try {
@@ -46,6 +48,7 @@ export function operationRoutes(operations: Operations): Route[] {
       method: 'GET',
       path: '/metrics',
       access: 'admin',
+      query: 'any',
       reads: 'nothing',
       async handle(ctx) {
         const { contentType, text } = await operations.metrics()

@@ -4,6 +4,7 @@ import type { Actor } from '../auth/audit.ts'
 import { invalidQuery } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import type { View } from '../registry/repositories.ts'
+import type { QueryParameters } from './query.ts'
 import type { RequestBody } from './request-body.ts'
 
 /**
@@ -22,6 +23,11 @@ export type Route = (Read | Write) & {
   readonly spec?: readonly string[]
   readonly path: string
   readonly access: Access
+  /**
+   * The query parameters that it takes; without this field none. Others are 400. `any`: it ignores others, because
+   * clients of a protocol that is not ours send some of their own.
+   */
+  readonly query?: 'any' | QueryParameters
   /** Returns the tags that it sets or removes: the caller needs permission for each. */
   tags?(ctx: RouteContext): readonly Tag[]
   /** True for a change of the whole repository: the caller needs permission for every tag. */

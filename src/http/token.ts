@@ -30,6 +30,7 @@ export function tokenRoutes(
       method: 'GET',
       path: '/token',
       access: 'none',
+      query: 'any',
       reads: 'rows',
       hasEffect: true,
       async handle(ctx) {
@@ -45,6 +46,7 @@ export function tokenRoutes(
       method: 'POST',
       path: '/token',
       access: 'none',
+      query: 'any',
       async handle(ctx) {
         try {
           sendToken(ctx, await grantToken(ctx, await readForm(ctx), issuer, authenticator))

@@ -17,6 +17,7 @@ export function wellKnownRoutes(
       method: 'GET',
       path: JWKS_PATH,
       access: 'none',
+      query: 'any',
       reads: 'nothing',
       handle(ctx) {
         sendPublic(ctx, keys.publicKeySet())
@@ -27,6 +28,7 @@ export function wellKnownRoutes(
       method: 'GET',
       path: '/.well-known/openid-configuration',
       access: 'none',
+      query: 'any',
       reads: 'nothing',
       handle(ctx) {
         const base = publicBaseUrl(ctx)

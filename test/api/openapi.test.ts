@@ -49,6 +49,18 @@ describe('the description of the API', () => {
     },
   )
 
+  it.each(OPERATIONS.map((operation) => [keyOf(operation), operation] as const))(
+    '%s has the query parameters of its row',
+    (key, { path, place }) => {
+      const item = partOf(WHOLE, 'paths', path) ?? WHOLE
+      const described = [...partsOf(item, 'parameters'), ...partsOf(place, 'parameters')]
+        .filter(([, { node }]) => node.in === 'query')
+        .map(([, { node }]) => [node.name, nodeOf(node.schema).type === 'array' ? 'many' : 'once'])
+      const row = rows.find((one) => keyOf(one) === key)
+      expect(Object.fromEntries(described)).toEqual(row?.query ?? {})
+    },
+  )
+
   it('requires a credential by default', () => {
     expect(DOCUMENT.security).toEqual([{ basic: [] }, { bearer: [] }])
   })

@@ -1,10 +1,19 @@
 import type { AuditLog, AuditRow } from '../../auth/audit.ts'
 import { invalidQuery } from '../../oci/errors.ts'
+import { parseRepository, type Repository } from '../../oci/reference.ts'
 import { pageLimit, pageNumber, setNextLink } from '../pages.ts'
+import type { QueryParameters } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { queryOnce, type Route } from '../route.ts'
 
 const PAGE_DEFAULT = 100
+const FILTERS = {
+  action: 'once',
+  actor: 'once',
+  repository: 'once',
+  decision: 'once',
+  since: 'once',
+} as const satisfies QueryParameters
 
 /** Lists the entries of the audit log, newest first. */
 export function auditRoutes(audit: AuditLog, ask: AskQuestion): Route[] {
@@ -13,14 +22,15 @@ export function auditRoutes(audit: AuditLog, ask: AskQuestion): Route[] {
       method: 'GET',
       path: '/api/v1/audit',
       access: 'admin',
+      query: { ...FILTERS, n: 'once', before: 'once' },
       reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, PAGE_DEFAULT)
         const filters = {
           action: queryOnce(ctx, 'action'),
           actor: queryOnce(ctx, 'actor'),
-          repository: queryOnce(ctx, 'repository'),
-          decision: queryOnce(ctx, 'decision'),
+          repository: repositoryOf(queryOnce(ctx, 'repository')),
+          decision: decisionOf(queryOnce(ctx, 'decision')),
           since: queryOnce(ctx, 'since'),
         }
         const page = await audit.list(
@@ -40,6 +50,15 @@ export function auditRoutes(audit: AuditLog, ask: AskQuestion): Route[] {
       },
     },
   ]
+}
+
+function repositoryOf(text: string | undefined): Repository | undefined {
+  return text === undefined ? undefined : parseRepository(text)
+}
+
+function decisionOf(text: string | undefined): AuditRow['decision'] | undefined {
+  if (text === undefined || text === 'allowed' || text === 'refused') return text
+  throw invalidQuery('decision must be allowed or refused')
 }
 
 function timeOf(text: string | undefined): Date | undefined {

@@ -1,6 +1,7 @@
 import type { Credentials } from '../../auth/credentials.ts'
 import { badRequest } from '../../oci/errors.ts'
 import { pageByName } from '../pages.ts'
+import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { actorOf, param, type Route, type RouteContext } from '../route.ts'
 import { readFields } from './json-fields.ts'
@@ -26,6 +27,7 @@ export function credentialRoutes(credentials: Credentials, ask: AskQuestion): Ro
       method: 'GET',
       path: PATH,
       access: 'admin',
+      query: PAGE,
       reads: 'question',
       async handle(ctx) {
         const list = (last: string, limit: number) => credentials.list(last, limit, ask(ctx))

@@ -5,7 +5,7 @@ import type { DocumentFormat, Images } from '../../registry/images/images.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { parseLookupReference } from '../v2/manifests.ts'
-import { selectorOf } from './images.ts'
+import { SELECTOR, selectorOf } from './kernel-query.ts'
 
 /** Media types by the name in the path. Documents are derived on request, and unsigned. */
 const MEDIA_TYPES: Readonly<Record<DocumentFormat, string>> = {
@@ -26,6 +26,7 @@ export function documentRoutes(
       method: 'GET',
       path: '/api/v1/repositories/*repository/images/:reference/documents/:format',
       access: 'pull',
+      query: SELECTOR,
       reads: 'question',
       async handle(ctx) {
         const format = formatOf(param(ctx, 'format'))

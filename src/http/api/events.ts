@@ -9,6 +9,7 @@ import { invalidQuery, RegistryError, unauthorized } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
 import { visibleJson } from '../../oci/hidden-characters.ts'
 import { eventBodyFor, FeedStream } from '../feed-stream.ts'
+import type { QueryParameters } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from '../route.ts'
 import type { StreamLimit } from '../stream-limit.ts'
@@ -22,14 +23,26 @@ export type EventRouteDeps = {
   registry(): string
 }
 
-/** The parameters that streams and pages have in common. */
+/** The parameters of a request. */
 type FeedRequest = {
   readonly reader: FeedReader
   readonly cursor: Cursor | undefined
   readonly withSnapshot: boolean
+  /** For pages. */
+  readonly waitSeconds: number
+  readonly limit: number
 }
 
 const PATH = '/api/v1/events'
+const PARAMETERS = {
+  repository: 'many',
+  tag: 'many',
+  type: 'many',
+  after: 'once',
+  snapshot: 'once',
+  wait: 'once',
+  n: 'once',
+} as const satisfies QueryParameters
 const PATTERNS_MAX = 50
 /** Patterns with a star: each is compared with every event. */
 const STAR_PATTERNS_MAX = 8
@@ -45,6 +58,7 @@ export function eventRoutes(deps: EventRouteDeps, ask: AskQuestion): Route[] {
       method: 'GET',
       path: PATH,
       access: 'publicRead',
+      query: PARAMETERS,
       reads: 'question',
       async handle(ctx) {
         const request = readFeedRequest(ctx, deps)
@@ -80,6 +94,8 @@ function readFeedRequest(ctx: RouteContext, { cursors }: EventRouteDeps): FeedRe
     },
     cursor: text === undefined ? undefined : parseCursor(cursors, text),
     withSnapshot: readFlag(ctx, 'snapshot'),
+    waitSeconds: readNumber(ctx, 'wait', WAIT_SECONDS_MAX, 0),
+    limit: readNumber(ctx, 'n', PAGE_MAX, PAGE_DEFAULT),
   }
 }
 
@@ -128,9 +144,7 @@ async function answerPage(
   deps: EventRouteDeps,
   ask: AskQuestion,
 ): Promise<void> {
-  const waitSeconds = readNumber(ctx, 'wait', WAIT_SECONDS_MAX, 0)
-  const limit = readNumber(ctx, 'n', PAGE_MAX, PAGE_DEFAULT)
-  const { reader, cursor, withSnapshot } = request
+  const { reader, cursor, withSnapshot, waitSeconds, limit } = request
   const stopping = abortedOnClose(ctx)
   const { signal } = stopping
   const poll = () =>

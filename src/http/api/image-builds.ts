@@ -21,6 +21,7 @@ export function imageBuildRoutes(builder: ImageBuilder): Route[] {
       method: 'POST',
       path: PATH,
       access: 'push',
+      query: { tag: 'many' },
       tags: queryTags,
       async handle(ctx) {
         const repository = repositoryOf(ctx)

@@ -1,18 +1,20 @@
 import { maySeeActors, ownPatterns, pullablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { badRequest, denied, invalidQuery, unauthorized } from '../../oci/errors.ts'
+import { badRequest, denied, unauthorized } from '../../oci/errors.ts'
 import { globOf } from '../../oci/glob.ts'
 import { withoutHiddenCharacters } from '../../oci/hidden-characters.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import type { Blobs } from '../../registry/blobs.ts'
-import type { ImageFilter, Images, KernelSelector } from '../../registry/images/images.ts'
+import type { ImageFilter, Images } from '../../registry/images/images.ts'
 import { baseName } from '../../unikernel/format.ts'
 import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
+import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
 import { parseLookupReference } from '../v2/manifests.ts'
 import { imageDetails, imageSummary, withFields } from './image-json.ts'
+import { SELECTOR, selectorOf } from './kernel-query.ts'
 
 const IMAGES = '/api/v1/repositories/*repository/images'
 const KERNEL = `${IMAGES}/:reference/kernel`
@@ -32,6 +34,7 @@ export function imageRoutes(
     method,
     path: KERNEL,
     access: 'pull',
+    query: SELECTOR,
     reads: 'rows',
     async handle(ctx) {
       const found = await images.find(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
@@ -47,6 +50,7 @@ export function imageRoutes(
       method: 'GET',
       path: IMAGES,
       access: 'pull',
+      query: { ...SELECTOR, ...PAGE, device: 'once', builder: 'once' },
       reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
@@ -62,6 +66,7 @@ export function imageRoutes(
       method: 'GET',
       path: `${IMAGES}/:reference`,
       access: 'pull',
+      query: SELECTOR,
       reads: 'question',
       async handle(ctx) {
         const reference = parseLookupReference(ctx)
@@ -76,6 +81,7 @@ export function imageRoutes(
       method: 'GET',
       path: `${IMAGES}/:reference/compare/:other`,
       access: 'pull',
+      query: SELECTOR,
       reads: 'question',
       async handle(ctx) {
         const selector = selectorOf(ctx)
@@ -96,6 +102,7 @@ export function imageRoutes(
       method: 'GET',
       path: '/api/v1/kernels/:digest',
       access: 'publicRead',
+      query: PAGE,
       reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
@@ -114,6 +121,7 @@ export function imageRoutes(
       method: 'GET',
       path: '/api/v1/inputs/:inputId',
       access: 'publicRead',
+      query: { repository: 'once' },
       reads: 'question',
       async handle(ctx) {
         const inputId = param(ctx, 'inputId')
@@ -153,23 +161,6 @@ function filterOf(ctx: RouteContext): ImageFilter {
     throw caller.kind === 'anonymous' ? unauthorized(rule) : denied(rule)
   }
   return { ...selectorOf(ctx), device: queryOnce(ctx, 'device') || undefined, builder }
-}
-
-/** OCI names of processors, and the names of uname and Solo5. */
-const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' }
-
-/** Parses the query that selects a kernel. Throws QUERY_INVALID. */
-export function selectorOf(ctx: RouteContext): KernelSelector {
-  const architecture = queryOnce(ctx, 'arch') || undefined
-  const abi = queryOnce(ctx, 'abi') || undefined
-  if (abi !== undefined && !/^\d{1,10}$/.test(abi)) {
-    throw invalidQuery('abi must be a number', { abi: abi.slice(0, 40) })
-  }
-  return {
-    target: queryOnce(ctx, 'target') || undefined,
-    abiVersion: abi === undefined ? undefined : Number(abi),
-    architecture: architecture && (ARCHITECTURES[architecture] ?? architecture),
-  }
 }
 
 /**

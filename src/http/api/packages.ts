@@ -3,6 +3,7 @@ import { invalidQuery } from '../../oci/errors.ts'
 import type { PackageCursor, PackageSearch } from '../../registry/images/package-search.ts'
 import { ECOSYSTEMS, type Ecosystem } from '../../unikernel/versions/orders.ts'
 import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
+import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext } from '../route.ts'
 import { packageHit } from './image-json.ts'
@@ -20,6 +21,7 @@ export function packageRoutes(
       method: 'GET',
       path: '/api/v1/packages/:ecosystem/:name',
       access: 'publicRead',
+      query: { ...PAGE, version: 'once' },
       reads: 'question',
       async handle(ctx) {
         const ecosystem = ecosystemOf(param(ctx, 'ecosystem'))

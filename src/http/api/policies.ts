@@ -1,5 +1,6 @@
 import type { TrustPolicies } from '../../auth/trust/policies.ts'
 import { pageByName } from '../pages.ts'
+import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { actorOf, param, type Route, type RouteContext } from '../route.ts'
 import { readFields } from './json-fields.ts'
@@ -24,6 +25,7 @@ export function policyRoutes(policies: TrustPolicies, ask: AskQuestion): Route[]
       method: 'GET',
       path: PATH,
       access: 'admin',
+      query: PAGE,
       reads: 'question',
       async handle(ctx) {
         const list = (last: string, limit: number) => policies.list(last, limit, ask(ctx))

@@ -6,6 +6,7 @@ import { parseTag } from '../../oci/reference.ts'
 import type { TagHistory, TagPosition } from '../../registry/tag-history.ts'
 import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import { entityTag, parsePrecondition } from '../preconditions.ts'
+import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import {
   actorOf,
@@ -40,6 +41,7 @@ export function tagRoutes(history: TagHistory, ask: AskQuestion, cursors: PageCu
       method: 'GET',
       path: '/v2/*repository/_oci/tag-history/:tag',
       access: 'pull',
+      query: 'any',
       reads: 'question',
       async handle(ctx) {
         assertUnfiltered(ctx)
@@ -56,6 +58,7 @@ export function tagRoutes(history: TagHistory, ask: AskQuestion, cursors: PageCu
       method: 'GET',
       path: `${TAG}/history`,
       access: 'pull',
+      query: PAGE,
       reads: 'question',
       async handle(ctx) {
         const { tag, positions } = await page(ctx)

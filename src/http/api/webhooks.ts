@@ -7,6 +7,7 @@ import {
 } from '../../webhooks/management/types.ts'
 import type { Webhooks } from '../../webhooks/management/webhooks.ts'
 import { type PageCursors, pageByName, pageLimit, setNextLink } from '../pages.ts'
+import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { actorOf, param, queryOnce, type Route, type RouteContext } from '../route.ts'
 import { readFields, readOptionalFields } from './json-fields.ts'
@@ -34,6 +35,7 @@ export function webhookRoutes(webhooks: Webhooks, ask: AskQuestion): Route[] {
       method: 'GET',
       path: WEBHOOKS,
       access: 'authenticated',
+      query: PAGE,
       reads: 'question',
       async handle(ctx) {
         const requester = requesterOf(ctx)
@@ -104,6 +106,7 @@ export function webhookDeliveryRoutes(
       method: 'GET',
       path: `${WEBHOOK}/deliveries`,
       access: 'authenticated',
+      query: { ...PAGE, state: 'once' },
       reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, DELIVERIES_PER_PAGE)

@@ -11,6 +11,7 @@ export function baseRoutes(): Route[] {
         method: 'GET',
         path,
         access: 'pull',
+        query: 'any',
         reads: 'nothing',
         handle(ctx) {
           ctx.body = {}
@@ -22,6 +23,7 @@ export function baseRoutes(): Route[] {
         method: 'GET',
         path,
         access: 'pull',
+        query: 'any',
         reads: 'nothing',
         handle(ctx) {
           ctx.body = { extensions: [] }

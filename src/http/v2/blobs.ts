@@ -14,6 +14,7 @@ export function blobRoutes(blobs: Blobs): Route[] {
       method: 'HEAD',
       path: PATH,
       access: 'pull',
+      query: 'any',
       reads: 'rows',
       async handle(ctx) {
         const blob = await blobs.stat(viewOf(ctx), parseDigest(param(ctx, 'digest')))
@@ -25,6 +26,7 @@ export function blobRoutes(blobs: Blobs): Route[] {
       method: 'GET',
       path: PATH,
       access: 'pull',
+      query: 'any',
       reads: 'rows',
       async handle(ctx) {
         const blob = await blobs.find(viewOf(ctx), parseDigest(param(ctx, 'digest')))
@@ -36,6 +38,7 @@ export function blobRoutes(blobs: Blobs): Route[] {
       method: 'DELETE',
       path: PATH,
       access: 'delete',
+      query: 'any',
       async handle(ctx) {
         const repository = repositoryOf(ctx)
         const bounds = tagBoundsOf(ctx.state.caller, 'delete', repository)

@@ -22,6 +22,7 @@ export function listingRoutes(listings: Listings, ask: AskQuestion, cursors: Pag
       method: 'GET',
       path: '/v2/*repository/tags/list',
       access: 'pull',
+      query: 'any',
       reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, NAMES_WITHOUT_N_MAX)
@@ -36,6 +37,7 @@ export function listingRoutes(listings: Listings, ask: AskQuestion, cursors: Pag
       method: 'GET',
       path: '/v2/*repository/referrers/:digest',
       access: 'pull',
+      query: 'any',
       reads: 'question',
       async handle(ctx) {
         const subject = parseDigest(param(ctx, 'digest'))
@@ -65,6 +67,7 @@ export function listingRoutes(listings: Listings, ask: AskQuestion, cursors: Pag
       method: 'GET',
       path: '/v2/_catalog',
       access: 'pull',
+      query: 'any',
       reads: 'question',
       scope: 'registry:catalog:*',
       async handle(ctx) {

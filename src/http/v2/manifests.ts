@@ -19,6 +19,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       method: 'HEAD',
       path: PATH,
       access: 'pull',
+      query: 'any',
       reads: 'rows',
       async handle(ctx) {
         const manifest = await manifests.find(viewOf(ctx), parseLookupReference(ctx), {
@@ -34,6 +35,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       method: 'GET',
       path: PATH,
       access: 'pull',
+      query: 'any',
       reads: 'rows',
       async handle(ctx) {
         const ifNoneMatch = ctx.headers['if-none-match']
@@ -57,6 +59,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       method: 'PUT',
       path: PATH,
       access: 'push',
+      query: 'any',
       tags: (ctx) => [...tagsOf(parseReference(param(ctx, 'reference'))), ...queryTags(ctx)],
       async handle(ctx) {
         const reference = parseReference(param(ctx, 'reference'))
@@ -87,6 +90,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       method: 'DELETE',
       path: PATH,
       access: 'delete',
+      query: 'any',
       tags: (ctx) => tagsOf(parseLookupReference(ctx)),
       async handle(ctx) {
         const repository = repositoryOf(ctx)

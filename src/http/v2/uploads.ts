@@ -19,6 +19,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'POST',
       path: START_PATH,
       access: 'push',
+      query: 'any',
       async handle(ctx) {
         const mount = queryOnce(ctx, 'mount')
         if (mount !== undefined && (await mounted(ctx, blobs, mount))) return
@@ -37,6 +38,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'PATCH',
       path: UPLOAD_PATH,
       access: 'push',
+      query: 'any',
       allowsExpiredToken: true,
       async handle(ctx) {
         acknowledge(ctx, 202, await uploads.append(uploadKey(ctx), incoming(ctx)))
@@ -47,6 +49,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'PUT',
       path: UPLOAD_PATH,
       access: 'push',
+      query: 'any',
       allowsExpiredToken: true,
       async handle(ctx) {
         const text = queryOnce(ctx, 'digest')
@@ -65,6 +68,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'GET',
       path: UPLOAD_PATH,
       access: 'push',
+      query: 'any',
       reads: 'rows',
       allowsExpiredToken: true,
       async handle(ctx) {
@@ -76,6 +80,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'DELETE',
       path: UPLOAD_PATH,
       access: 'push',
+      query: 'any',
       allowsExpiredToken: true,
       async handle(ctx) {
         await uploads.cancel(uploadKey(ctx))

@@ -10,7 +10,8 @@ import {
 } from './solo5-notes.ts'
 
 /** The processors that Solo5 runs on, by the names of Solo5 and uname. */
-export type Architecture = 'x86_64' | 'aarch64' | 'ppc64le' | 'riscv64'
+export const ARCHITECTURES = ['x86_64', 'aarch64', 'ppc64le', 'riscv64'] as const
+export type Architecture = (typeof ARCHITECTURES)[number]
 
 /** The checked properties of a Solo5 kernel. */
 export type Solo5Kernel = ElfFormat & {
@@ -23,7 +24,7 @@ export type Solo5Kernel = ElfFormat & {
 }
 
 // EM_PPC64, EM_X86_64, EM_AARCH64, EM_RISCV; all of 64 bits and little endian.
-const ARCHITECTURES: Readonly<Record<number, Architecture>> = {
+const MACHINES: Readonly<Record<number, Architecture>> = {
   21: 'ppc64le',
   62: 'x86_64',
   183: 'aarch64',
@@ -69,7 +70,7 @@ export async function findSolo5Kernel(
     bits,
     endianness,
     machine,
-    architecture: bits === 64 && endianness === 'little' ? ARCHITECTURES[machine] : undefined,
+    architecture: bits === 64 && endianness === 'little' ? MACHINES[machine] : undefined,
     abi: parseAbi(abi, elf),
     manifest: parseApplicationManifest(manifest, elf),
   }
