@@ -11,6 +11,7 @@ import {
   S3_PARTS_MAX,
   TOKEN_SECONDS_MAX,
 } from './limits.ts'
+import { isServiceLink } from './service-links.ts'
 import { SETTINGS } from './settings.ts'
 
 export { SETTINGS } from './settings.ts'
@@ -163,7 +164,8 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
 function assertAllKnown(environment: NodeJS.ProcessEnv): void {
   const names: ReadonlySet<string> = new Set(SETTINGS.map(({ name }) => name))
   const unknown = Object.keys(environment).find(
-    (name) => name.startsWith(PREFIX) && !names.has(name),
+    (name) =>
+      name.startsWith(PREFIX) && !names.has(name) && !isServiceLink(name, environment[name]),
   )
   if (unknown !== undefined) {
     throw new ConfigError(

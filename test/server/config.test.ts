@@ -15,6 +15,36 @@ describe('the settings', () => {
     expect(rows).toEqual(expected)
   })
 
+  const SERVICE_LINKS = {
+    ROOKERY_SERVICE_HOST: '10.96.0.11',
+    ROOKERY_SERVICE_PORT: '5000',
+    ROOKERY_SERVICE_PORT_HTTP: '5000',
+    ROOKERY_PORT: 'tcp://10.96.0.11:5000',
+    ROOKERY_PORT_5000_TCP: 'tcp://10.96.0.11:5000',
+    ROOKERY_PORT_5000_TCP_PROTO: 'tcp',
+    ROOKERY_PORT_5000_TCP_PORT: '5000',
+    ROOKERY_PORT_5000_TCP_ADDR: '10.96.0.11',
+    ROOKERY_DB_SERVICE_HOST: 'fd00:10:96::b',
+    ROOKERY_DB_PORT: 'tcp://[fd00:10:96::b]:5432',
+    ROOKERY_DB_PORT_5432_TCP_ADDR: 'fd00:10:96::b',
+  }
+
+  it('are read beside the variables of a Kubernetes service with the name rookery', () => {
+    expect(parseConfig(SERVICE_LINKS)).toEqual(parseConfig({}))
+  })
+
+  it.each([
+    ['ROOKERY_PORT', '5000'],
+    ['ROOKERY_LISTEN_PORT', '5000'],
+    ['ROOKERY_SERVICE_HOST', 'db.example.org'],
+    ['ROOKERY_SERVICE_PORT', 'http'],
+    ['ROOKERY_SERVICE', '10.96.0.11'],
+    ['ROOKERY_PORT_TCP', 'tcp://10.96.0.11:5000'],
+    ['ROOKERY_PROTO', 'tcp'],
+  ])('are not %s=%s: no service sets it', (name, value) => {
+    expect(() => parseConfig({ [name]: value })).toThrow(`${name} is not a setting`)
+  })
+
   it('have defaults that work', () => {
     const config = parseConfig({})
     expect(config.listen).toEqual({ host: '127.0.0.1', port: 5000 })
