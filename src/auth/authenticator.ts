@@ -7,7 +7,7 @@ import {
 } from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
 import { type NetworkList, NO_NETWORKS, parseNetworks } from '../networks/networks.ts'
-import { unauthorized } from '../oci/errors.ts'
+import { loginEnded, unauthorized } from '../oci/errors.ts'
 import { ANONYMOUS, type Caller } from './access.ts'
 import {
   type AccessTokens,
@@ -106,7 +106,7 @@ export class Authenticator {
     credential: CredentialRow,
     address: string,
   ): Promise<Authentication> {
-    if (credential.revokedAt !== null) throw unauthorized('the credential was revoked')
+    if (credential.revokedAt !== null) throw loginEnded('the credential was revoked')
     return this.#requireUsable(authenticationOfCredential(credential, 'basic'), address)
   }
 
@@ -123,7 +123,7 @@ export class Authenticator {
     const found = await find()
     if (found !== undefined) return found
     this.#options.loginThrottle.recordFailure(address, kind, secret)
-    throw unauthorized('it is unknown or has expired')
+    throw loginEnded(`the ${kind} is unknown or has expired`)
   }
 
   /** Verifies a header. The result is the same from any address; address checks follow on each request. */
@@ -151,7 +151,7 @@ export class Authenticator {
     if (subjects.length > 0) {
       const fresh = this.#options.revocations.hasWithoutRefresh(subjects)
       if (fresh ?? (await this.#options.revocations.has(subjects))) {
-        throw unauthorized('the credential or token was revoked')
+        throw loginEnded('the credential or token was revoked')
       }
     }
     if (networkList !== undefined && !networkList.has(address)) {
@@ -164,7 +164,7 @@ export class Authenticator {
       caller.tokenId === undefined ||
       overdue > FINISH_MILLISECONDS_MAX
     ) {
-      throw unauthorized('the credential or token has expired')
+      throw loginEnded('the credential or token has expired')
     }
     return { ...cached, caller: { ...caller, expiredAt: new Date(expiresAt) } }
   }
@@ -212,13 +212,11 @@ export class Authenticator {
     const row = isGenerated ? await findCredentialBySecret(db, hashSecret(secret)) : undefined
     if (row === undefined) loginThrottle.recordFailure(address, user ?? '', secret)
     if (row === undefined || (user !== undefined && user !== row.name)) {
-      throw unauthorized(
-        user === undefined
-          ? 'this is neither a token of this registry nor a secret that it knows'
-          : 'wrong user name or password',
-      )
+      throw user === undefined
+        ? unauthorized('this is neither a token of this registry nor a secret that it knows')
+        : loginEnded('wrong user name or password')
     }
-    if (row.revokedAt !== null) throw unauthorized('the credential was revoked')
+    if (row.revokedAt !== null) throw loginEnded('the credential was revoked')
     // No request waits for this, and none fails because of it.
     void touchCredential(db, row.id).catch(() => {})
     return authenticationOfCredential(row, user === undefined ? 'bearer' : 'basic')

@@ -1,8 +1,13 @@
-import { addRefreshToken, findCredentialByRefreshToken } from '../db/auth/refresh-tokens.ts'
+import {
+  addRefreshToken,
+  findCredentialByRefreshToken,
+  prolongRefreshToken,
+  REFRESH_SECONDS,
+} from '../db/auth/refresh-tokens.ts'
 import type { Queryable } from '../db/database.ts'
 import { listPublic } from '../db/registry/repositories.ts'
-import { unauthorized } from '../oci/errors.ts'
-import type { Caller, Grant } from './access.ts'
+import { loginEnded, RegistryError, unauthorized } from '../oci/errors.ts'
+import { ANONYMOUS, type Caller, type Grant } from './access.ts'
 import type { AccessTokens, MintedToken } from './access-tokens.ts'
 import { type AuditLog, auditIdentity } from './audit.ts'
 import type { Authentication, Authenticator } from './authenticator.ts'
@@ -11,7 +16,7 @@ import { generateSecret, hashSecret, isSecretLike } from './secrets.ts'
 
 export type AccessTokenResponse = MintedToken & {
   readonly access: readonly AccessEntry[]
-  /** Present when it was requested and the caller has a credential. */
+  /** Present for a caller with a credential that requested one, or sent one. */
   readonly refreshToken: string | undefined
 }
 
@@ -46,9 +51,14 @@ export type TokenIssuerOptions = {
 
 type Holder = Pick<Authentication, 'caller' | 'networks' | 'expiresAt'>
 
+const ANYBODY: Holder = {
+  caller: ANONYMOUS,
+  networks: undefined,
+  expiresAt: Number.POSITIVE_INFINITY,
+}
+
 /** Base64 adds a third, and servers accept headers of 64 KiB. */
 const ACCESS_LENGTH_MAX = 16 * 1024
-const REFRESH_SECONDS = 30 * 86_400
 
 /** Issues access tokens with the requested access, as far as the caller has it. */
 export class TokenIssuer {
@@ -76,8 +86,23 @@ export class TokenIssuer {
     return { ...response, refreshToken }
   }
 
-  /** Issues a token for a refresh token. Throws UNAUTHORIZED. */
+  /**
+   * Issues a token for a refresh token, and prolongs the life of the refresh token. Throws UNAUTHORIZED, unless a
+   * request only pulls what is public: that also gets a token when the login has ended, as anybody would.
+   */
   async refresh(refreshToken: string, request: AccessTokenRequest): Promise<AccessTokenResponse> {
+    try {
+      return { ...(await this.#refresh(refreshToken, request)), refreshToken }
+    } catch (error) {
+      if (!(error instanceof RegistryError) || error.code !== 'UNAUTHORIZED') throw error
+      // Docker and containerd send a stored refresh token for each pull, and do not try without it.
+      const anonymous = await this.#mintForPublicPulls(request)
+      if (anonymous === undefined) throw error
+      return anonymous
+    }
+  }
+
+  async #refresh(refreshToken: string, request: AccessTokenRequest): Promise<AccessTokenResponse> {
     const { db, authenticator } = this.#options
     const { address } = request
     const found = await authenticator.findBySecret('refresh token', refreshToken, address, () =>
@@ -85,10 +110,25 @@ export class TokenIssuer {
         ? findCredentialByRefreshToken(db, hashSecret(refreshToken))
         : undefined,
     )
-    const { isExpired, ...credential } = found
-    if (isExpired) throw unauthorized('the refresh token has expired')
+    const { refreshTokenId, isExpired, isProlongable, ...credential } = found
+    if (isExpired) throw loginEnded('the refresh token has expired')
     const holder = await authenticator.authenticateCredential(credential, request.address)
+    // No request waits for this, and none fails because of it.
+    if (isProlongable) void prolongRefreshToken(db, refreshTokenId).catch(() => {})
     return this.#mint(holder, request, this.#options.tokenSeconds)
+  }
+
+  /**
+   * Returns an anonymous token when each requested scope only pulls from a public repository. A request with another
+   * scope, or without one, is about the login itself, such as `docker login`: undefined.
+   */
+  async #mintForPublicPulls(request: AccessTokenRequest): Promise<AccessTokenResponse | undefined> {
+    const { scopes } = request
+    const isPull = ({ type, actions }: Scope) => type === 'repository' && actions.join() === 'pull'
+    if (scopes.length === 0 || !scopes.every(isPull)) return undefined
+    const minted = await this.#mint(ANYBODY, request, this.#options.tokenSeconds)
+    const granted = new Set(minted.access.map(({ name }) => name))
+    return scopes.every(({ name }) => granted.has(name)) ? minted : undefined
   }
 
   /** Issues a token for an identity token of a trusted issuer (RFC 8693). Throws UNAUTHORIZED. */

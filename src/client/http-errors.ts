@@ -85,6 +85,7 @@ function hintForLogin(host: string, login: Login | undefined, nowSeconds: number
   if (login.kind === 'password') {
     return `the user ${oneLine(login.username)} or its password is wrong, expired or revoked`
   }
+  if (login.kind === 'identity-token') return `log in again: docker login ${host}`
   const expiry = findExpiry(login.token)
   if (expiry !== undefined && expiry <= nowSeconds) {
     return `the token expired at ${new Date(expiry * 1000).toISOString()}: create another one`

@@ -12,7 +12,7 @@ import { type AuditLog, auditIdentity } from '../auth/audit.ts'
 import type { Authentication, Authenticator } from '../auth/authenticator.ts'
 import { type BearerErrorCode, denied, RegistryError, unauthorized } from '../oci/errors.ts'
 import { parseRepository, type Repository } from '../oci/reference.ts'
-import { challengeFor } from './challenge.ts'
+import { challengeFor, withLoginAdvice } from './challenge.ts'
 import type { Matched } from './matcher.ts'
 import { assertQuery } from './query.ts'
 import { RequestBody } from './request-body.ts'
@@ -111,7 +111,10 @@ function permit(context: Authorization): void {
  * is audited, and UNAUTHORIZED gets a challenge.
  */
 function refuse(context: Authorization, error: unknown): unknown {
-  const refusal = context.publicOnly ? maskPrivate(context, error) : error
+  const visible = context.publicOnly ? maskPrivate(context, error) : error
+  const { ctx, deps } = context
+  const isBasic = /^basic /i.test(ctx.headers.authorization ?? '')
+  const refusal = isBasic ? withLoginAdvice(visible, deps.publicBaseUrl(ctx)) : visible
   if (!(refusal instanceof RegistryError)) return refusal
   if (isAudited(context, refusal)) auditRefusal(context, refusal)
   return refusal.code === 'UNAUTHORIZED' ? withChallenge(context, refusal) : refusal

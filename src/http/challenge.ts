@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Access } from '../auth/access.ts'
-import type { BearerErrorCode, Challenge } from '../oci/errors.ts'
+import { type BearerErrorCode, type Challenge, RegistryError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
 import { isBrowser } from './other-sites.ts'
 import type { Route } from './route.ts'
@@ -36,4 +36,14 @@ export function challengeFor(
     route.scope ??
     (repository === undefined || actions === '' ? undefined : `repository:${repository}:${actions}`)
   return { scheme: 'Bearer', realm: `${base}/token`, service, scope, error }
+}
+
+/**
+ * Returns the error with a message that says where to log in again, if a login ended: clients store logins, and show
+ * only this message. Other errors are returned as they are. `base` is the URL by which the client reached the registry.
+ */
+export function withLoginAdvice(error: unknown, base: string): unknown {
+  if (!(error instanceof RegistryError) || error.data.loginEnded !== true) return error
+  const message = `${error.message}: log in to ${new URL(base).host} again`
+  return new RegistryError(error.code, error.detail, { message, cause: error })
 }

@@ -92,7 +92,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...manifestRoutes(deps.manifests),
     ...listingRoutes(deps.listings, deps.ask, deps.pageCursors),
     ...operationRoutes(deps.operations),
-    ...tokenRoutes(auth.tokenIssuer, auth.authenticator, auth.audit),
+    ...tokenRoutes(auth.tokenIssuer, auth.authenticator, auth.audit, deps.clientBaseUrl),
     ...wellKnownRoutes(auth.keys, auth.issuer, deps.publicBaseUrl),
     ...credentialRoutes(auth.credentials, deps.ask),
     ...policyRoutes(auth.policies, deps.ask),

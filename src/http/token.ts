@@ -8,6 +8,7 @@ import {
   type TokenIssuer,
 } from '../auth/token-issuer.ts'
 import { badRequest, type ErrorCode, RegistryError } from '../oci/errors.ts'
+import { withLoginAdvice } from './challenge.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from './route.ts'
 
 const FORM_BYTES_MAX = 64 * 1024
@@ -24,6 +25,7 @@ export function tokenRoutes(
   issuer: TokenIssuer,
   authenticator: Authenticator,
   audit: AuditLog,
+  clientBaseUrl: (ctx: RouteContext) => string,
 ): Route[] {
   return [
     {
@@ -52,7 +54,7 @@ export function tokenRoutes(
           sendToken(ctx, await grantToken(ctx, await readForm(ctx), issuer, authenticator))
         } catch (error) {
           auditRefusal(ctx, audit, error)
-          sendOauthError(ctx, error)
+          sendOauthError(ctx, withLoginAdvice(error, clientBaseUrl(ctx)))
         }
       },
     },
@@ -81,10 +83,8 @@ async function grantToken(
       return issuer.issue(authentication, request)
     }
     case 'refresh_token': {
-      const token = requireField(form, 'refresh_token')
-      const renewed = await issuer.refresh(token, request)
       // Clients store the refresh token of the response, so the response repeats it.
-      return { ...renewed, refreshToken: token }
+      return issuer.refresh(requireField(form, 'refresh_token'), request)
     }
     case TOKEN_EXCHANGE: {
       const token = requireField(form, 'subject_token')

@@ -42,7 +42,7 @@ export const ERRORS = { ...SPEC_ERRORS, ...OWN_ERRORS } as const
 
 export type ErrorCode = keyof typeof ERRORS
 
-/** Data of an error that HTTP answers with headers. */
+/** Data of an error from which HTTP makes headers, or the rest of the message. */
 export type ErrorData = {
   /** How long a client should wait before it tries again. */
   readonly retryAfterSeconds?: number
@@ -53,6 +53,8 @@ export type ErrorData = {
   /** The methods that the path supports. */
   readonly allowedMethods?: readonly string[]
   readonly challenge?: Challenge
+  /** True for a login that is wrong, or has ended: the message then says where to log in again. */
+  readonly loginEnded?: true
 }
 
 /** How a client may authenticate (RFC 9110, section 11.6.1). */
@@ -133,6 +135,11 @@ export function invalidQuery(message: string, detail?: object): RegistryError {
 /** Missing or invalid credentials: 401. */
 export function unauthorized(message: string, cause?: unknown): RegistryError {
   return new RegistryError('UNAUTHORIZED', undefined, { message, cause })
+}
+
+/** A user name with a password, or a refresh token, that is wrong or no longer valid: 401. */
+export function loginEnded(message: string): RegistryError {
+  return new RegistryError('UNAUTHORIZED', undefined, { message, loginEnded: true })
 }
 
 /** Valid credentials that do not permit this: 403. */

@@ -10,13 +10,13 @@ export type TokenEndpointResponse = {
   refresh_token?: string
   scope: string
   error?: string
-  errors?: { code: string }[]
+  errors?: { code: string; message?: string }[]
 }
 
 /** A request to /token: a form by POST, or a query by GET. */
 export type TokenEndpointRequest = {
   query?: string | [string, string][]
-  form?: string | [string, string][]
+  form?: string | Record<string, string> | [string, string][]
   authorization?: string | undefined
   /** The address from which it comes, where 127.0.0.1 is a trusted proxy. */
   from?: string

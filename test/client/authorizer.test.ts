@@ -117,6 +117,11 @@ describe('a login', () => {
     await expect(refused).rejects.toThrow(/the token is expired, revoked/)
   })
 
+  it('that docker stored and that has ended fails with the command to log in again', async () => {
+    const ended = push({ kind: 'identity-token', token: 'ended' })
+    await expect(ended).rejects.toThrow(/; log in again: docker login 127\.0\.0\.1:\d+$/)
+  })
+
   it('by an expired token reports the time of expiry', async () => {
     const claims = Buffer.from(JSON.stringify({ exp: 1_700_000_000 })).toString('base64url')
     const expired = push({ kind: 'token', token: `e30.${claims}.c2ln` })

@@ -4,7 +4,10 @@ import { CREDENTIAL_COLUMNS, type CredentialRow } from './credentials.ts'
 /** The refresh tokens of a credential: one for each client that logged in with it. */
 export const REFRESH_TOKENS_OF_CREDENTIAL_MAX = 1000
 
-/** Adds a refresh token of a credential, and removes its oldest ones beyond `REFRESH_TOKENS_OF_CREDENTIAL_MAX`. */
+/** A refresh token lives for this time after its last use: machines that deploy once a quarter stay logged in. */
+export const REFRESH_SECONDS = 180 * 86_400
+
+/** Adds a refresh token of a credential, and removes the least recently used beyond `REFRESH_TOKENS_OF_CREDENTIAL_MAX`. */
 export async function addRefreshToken(
   db: Queryable,
   secretSha256: Buffer,
@@ -18,7 +21,7 @@ export async function addRefreshToken(
           select id
             from refresh_tokens
            where credential_id = $2
-           order by id desc
+           order by used_at desc, id desc
           offset $4
         )
      )
@@ -28,8 +31,18 @@ export async function addRefreshToken(
   )
 }
 
-/** The credential of a refresh token. `isExpired` is about the token. */
-export type RefreshTokenCredential = CredentialRow & { readonly isExpired: boolean }
+/** The credential of a refresh token. The other fields are about the token. */
+export type RefreshTokenCredential = CredentialRow & {
+  readonly refreshTokenId: number
+  readonly isExpired: boolean
+  /** True when `prolongRefreshToken` would change it. */
+  readonly isProlongable: boolean
+}
+
+/** The end of a refresh token that is used now: never after its credential, or the secret with which it was made. */
+const NEXT_EXPIRY = `least(now() + make_interval(secs => $2), credentials.expires_at, t.ends_at)`
+/** A use is recorded once a day, so that a login costs no write each time. */
+const USE_RECORDED_SECONDS = 86_400
 
 /** Returns the credential of a refresh token, also when the token or the credential is revoked or expired. */
 export async function findCredentialByRefreshToken(
@@ -37,20 +50,36 @@ export async function findCredentialByRefreshToken(
   secretSha256: Buffer,
 ): Promise<RefreshTokenCredential | undefined> {
   const { rows } = await db.query<RefreshTokenCredential>(
-    `select ${CREDENTIAL_COLUMNS}, t.expires_at <= now() as "isExpired"
+    `select ${CREDENTIAL_COLUMNS}, t.id as "refreshTokenId", t.expires_at <= now() as "isExpired",
+            t.used_at < now() - make_interval(secs => $3)
+            or t.expires_at < ${NEXT_EXPIRY} - make_interval(secs => $3) as "isProlongable"
        from refresh_tokens t
        join credentials on credentials.id = t.credential_id
       where t.secret_sha256 = $1`,
-    [secretSha256],
+    [secretSha256, REFRESH_SECONDS, USE_RECORDED_SECONDS],
   )
   return rows[0]
 }
 
+/** Records the use of a refresh token that has not expired, and prolongs its life. */
+export async function prolongRefreshToken(db: Queryable, id: number): Promise<void> {
+  await db.query(
+    `update refresh_tokens t
+        set used_at = now(),
+            expires_at = ${NEXT_EXPIRY}
+       from credentials
+      where t.id = $1
+        and t.expires_at > now()
+        and credentials.id = t.credential_id`,
+    [id, REFRESH_SECONDS],
+  )
+}
+
 const REMOVED_AT_ONCE = 1000
 /** An expired token is kept for this time: a client that still sends it is recognized, and no guesser. */
-const EXPIRED_KEPT_SECONDS = 7 * 86_400
+const EXPIRED_KEPT_SECONDS = 180 * 86_400
 
-/** Removes refresh tokens that expired a week ago, at most 1000. Returns how many were removed. */
+/** Removes refresh tokens that expired half a year ago, at most 1000. Returns how many were removed. */
 export async function removeExpiredRefreshTokens(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
     `delete from refresh_tokens
