@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
@@ -76,6 +76,27 @@ function run(script: string, repository: string, url = server.url, environment =
   })
 }
 
+/** Runs a script until it has printed an error with this text, and returns all that it printed. */
+async function errorsOf(script: string, words: readonly string[], text: string): Promise<string> {
+  const child = spawn('sh', [join(EXAMPLES, script), ...words, 'www'], {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: {
+      PATH: `${join(folder, 'bin')}:${process.env.PATH}`,
+      STATE_DIRECTORY: state,
+      RESTARTS: join(state, 'restarts'),
+      FAIL_UNTIL: '0',
+    },
+  })
+  running = child
+  let printed = ''
+  child.stderr.on('data', (chunk) => {
+    printed += chunk
+  })
+  await expect.poll(() => printed, { timeout: 20_000 }).toContain(text)
+  return printed
+}
+
 const restarts = async (): Promise<string[]> =>
   existsSync(join(state, 'restarts'))
     ? (await readFile(join(state, 'restarts'), 'utf8')).trim().split('\n')
@@ -138,6 +159,39 @@ describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
     await restarted(3, 60)
     await pause(3_000)
     expect(await restarts()).toHaveLength(3)
+  })
+
+  it('states how it is called', () => {
+    const { status, stderr } = spawnSync('sh', [join(EXAMPLES, script), server.url], {
+      encoding: 'utf8',
+    })
+    expect(status).toBe(2)
+    expect(stderr).toBe(`usage: ${script} REGISTRY REPOSITORY TAG TARGET NAME\n`)
+  })
+
+  it.each([
+    ['tag', { tag: 'love' }, /: \w+ \w+/],
+    ['target', { target: 'spt' }, /: live has no such kernel, but hvt/],
+    ['repository', { repository: 'wrong/name' }, /: \w+ \w+/],
+  ])('says which address failed, and why: a wrong %s', async (_what, wrong, reason) => {
+    const right = { repository: `wrong/${script.slice(0, -3)}`, tag: 'live', target: 'hvt' }
+    await pushBuild(registry, right.repository, right.tag, 'hello-key-1')
+    const { repository, tag, target } = { ...right, ...wrong }
+    const printed = await errorsOf(script, [server.url, repository, tag, target], `${script}: `)
+    const path = `api/v1/repositories/${repository}/images/${tag}/kernel?target=${target}`
+    const start = `${script}: ${server.url}/${path}`
+    const line = printed.split('\n').find((one) => one.startsWith(start))
+    expect(line?.slice(start.length)).toMatch(reason)
+    expect(await restarts()).toEqual([])
+  })
+
+  it('says which registry did not answer', async () => {
+    const printed = await errorsOf(
+      script,
+      ['http://127.0.0.1:1', 'builds/www', 'live', 'hvt'],
+      'curl:',
+    )
+    expect(printed).toContain('127.0.0.1 port 1')
   })
 
   it('pulls from a private repository with a login', async () => {
