@@ -155,7 +155,9 @@ export class Authenticator {
       }
     }
     if (networkList !== undefined && !networkList.has(address)) {
-      throw unauthorized(`the credential or token may not be used from ${address}`)
+      throw unauthorized(
+        `the credential or token may not be used from ${address}, but only from the networks that it names`,
+      )
     }
     const overdue = Date.now() - expiresAt
     if (overdue < 0) return cached

@@ -1,7 +1,7 @@
 import { parseRetryAfter } from '../async/retry-after.ts'
 import { isObject } from '../oci/descriptor.ts'
 import { RegistryResponseError } from './errors.ts'
-import { findExpiry, type Login } from './login.ts'
+import { findAccess, findExpiry, type Login } from './login.ts'
 import { type HttpResponse, readBody } from './transport.ts'
 
 const ERROR_BYTES_MAX = 64 * 1024
@@ -90,5 +90,8 @@ function hintForLogin(host: string, login: Login | undefined, nowSeconds: number
   if (expiry !== undefined && expiry <= nowSeconds) {
     return `the token expired at ${new Date(expiry * 1000).toISOString()}: create another one`
   }
-  return 'the token is expired, revoked, or for another scope or registry: create another one'
+  const access = findAccess(login.token)
+  return access === undefined
+    ? 'the token is expired, revoked, or for another scope or registry: create another one'
+    : `the token is for ${oneLine(access)}: create another one for anything else, or when it was revoked`
 }

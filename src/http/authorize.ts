@@ -15,6 +15,7 @@ import { parseRepository, type Repository } from '../oci/reference.ts'
 import { challengeFor, withLoginAdvice } from './challenge.ts'
 import type { Matched } from './matcher.ts'
 import { assertQuery } from './query.ts'
+import { boundedTo, loginNeeded, missingRight, nothingToPull } from './refusals.ts'
 import { RequestBody } from './request-body.ts'
 import type { Route, RouteContext } from './route.ts'
 
@@ -92,7 +93,7 @@ function permit(context: Authorization): void {
   const caller = callerOf(context)
   requireUnexpired(route, caller)
   const decision = decide(route.access, caller, repository)
-  requireAllowed(decision, route, caller)
+  requireAllowed(decision, context, caller)
   context.publicOnly = decision === 'public-only'
   ctx.state = {
     ...request,
@@ -130,11 +131,16 @@ function requireUnexpired(route: Route, caller: Caller): void {
   throw unauthorized(`the token expired at ${caller.expiredAt.toISOString()}`)
 }
 
-function requireAllowed(decision: Decision, route: Route, caller: Caller): void {
-  if (decision === 'authenticate') throw new RegistryError('UNAUTHORIZED')
+function requireAllowed(
+  decision: Decision,
+  { route, repository }: Authorization,
+  caller: Caller,
+): void {
+  if (decision === 'authenticate') throw unauthorized(loginNeeded(route.access, repository))
   if (decision !== 'refuse') return
   const isToken = caller.kind === 'holder' && caller.scheme === 'bearer'
-  throw isToken && route.path.startsWith('/v2') ? insufficientScope() : new RegistryError('DENIED')
+  const message = missingRight(caller, route.access, repository)
+  throw isToken && route.path.startsWith('/v2') ? unauthorized(message) : denied(message)
 }
 
 /** Requires the right to each tag that the route sets or removes. The row names them. */
@@ -142,11 +148,11 @@ function requireTags({ ctx, route, repository }: Authorization, caller: Caller):
   const { access } = route
   if (repository === undefined || !isAction(access)) return
   if (route.changesEveryTag && tagBoundsOf(caller, access, repository) !== undefined) {
-    throw denied('this credential is for some tags, and this changes the whole repository')
+    throw denied(`this changes the whole repository, and ${boundedTo(caller)}`)
   }
   if (route.tags === undefined) return
   const tag = route.tags(ctx).find((one) => !allowsTag(caller, access, repository, one))
-  if (tag !== undefined) throw denied(`this credential may not ${access} tag ${tag}`, { tag })
+  if (tag !== undefined) throw denied(missingRight(caller, access, repository, tag), { tag })
 }
 
 /** Makes a private repository look like one that does not exist to a caller without access to it. */
@@ -154,16 +160,13 @@ function maskPrivate(context: Authorization, error: unknown): unknown {
   if (!(error instanceof RegistryError) || error.code !== 'NAME_UNKNOWN') return error
   const caller = callerOf(context)
   const { repository } = context
-  // A caller that may push there knows the name: it just cannot pull.
-  if (repository === undefined || hasAnyAccess(caller, repository)) return error
-  if (caller.kind === 'anonymous') {
-    return new RegistryError('UNAUTHORIZED', undefined, { cause: error })
-  }
-  return caller.scheme === 'bearer' ? insufficientScope(error) : error
-}
-
-function insufficientScope(cause?: unknown): RegistryError {
-  return unauthorized('the token does not cover this: request a token that does', cause)
+  if (repository === undefined) return error
+  const message = nothingToPull(caller, repository)
+  // A client of the token protocol requests a token that covers more. A caller that may push there knows the name.
+  const asksForToken =
+    caller.kind === 'anonymous' || (caller.scheme === 'bearer' && !hasAnyAccess(caller, repository))
+  if (asksForToken) return unauthorized(message, error)
+  return new RegistryError('NAME_UNKNOWN', error.detail, { message, cause: error })
 }
 
 /** A challenge to a caller without credentials is no refusal. */

@@ -64,10 +64,12 @@ export class Matcher {
 function unmatched(method: string, matching: readonly { methods: string[] }[]): RegistryError {
   const allowed = new Set(matching.flatMap(({ methods }) => methods))
   if (allowed.size === 0) return new RegistryError('PATH_UNKNOWN')
+  const allowedMethods = [...allowed]
+  const message = `this path has no ${method}, but ${allowedMethods.join(', ')}`
   return new RegistryError(
     'UNSUPPORTED',
-    { method, allowed: [...allowed] },
-    { allowedMethods: [...allowed] },
+    { method, allowed: allowedMethods },
+    { message, allowedMethods },
   )
 }
 

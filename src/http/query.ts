@@ -8,6 +8,7 @@ export type QueryParameters = Readonly<Record<string, 'once' | 'many'>>
 export const PAGE = { n: 'once', last: 'once' } as const satisfies QueryParameters
 
 const SHOWN_CHARACTERS_MAX = 40
+const SECRET = /rk[a-z]_[\w-]+/gi
 /** A name with more edits is another word. */
 const EDITS_MAX = 2
 
@@ -28,7 +29,7 @@ export function assertQuery(querystring: string, parameters: QueryParameters = {
 }
 
 function unknownParameter(name: string, accepted: readonly string[]): RegistryError {
-  const shown = visibleJson(name.slice(0, SHOWN_CHARACTERS_MAX))
+  const shown = visibleJson(name.replace(SECRET, '…').slice(0, SHOWN_CHARACTERS_MAX))
   const near = nearestOf(name, accepted)
   const hint = near === undefined ? '' : `, did you mean ${near}?`
   const rule =

@@ -9,7 +9,9 @@ const TAGS_PER_PUSH_MAX = 64
 export function queryTags(ctx: RouteContext): Tag[] {
   const tags = queryAll(ctx, 'tag')
   if (tags.length > TAGS_PER_PUSH_MAX) {
-    throw new RegistryError('URI_TOO_LONG', { tags: tags.length, limit: TAGS_PER_PUSH_MAX })
+    const message = `a request sets at most ${TAGS_PER_PUSH_MAX} tags, not ${tags.length}`
+    const detail = { tags: tags.length, limit: TAGS_PER_PUSH_MAX }
+    throw new RegistryError('URI_TOO_LONG', detail, { message })
   }
   return tags.map(parseTag)
 }

@@ -22,7 +22,10 @@ const OWN_ERRORS = {
   PAGINATION_NUMBER_INVALID: [400, 'invalid number of results requested'],
   QUERY_INVALID: [400, 'invalid query parameter'],
   REQUEST_INVALID: [400, 'malformed request'],
-  PATH_UNKNOWN: [404, 'path unknown to registry'],
+  PATH_UNKNOWN: [
+    404,
+    'path unknown to registry: registries are below /v2/, and the API below /api/v1/',
+  ],
   NOT_FOUND: [404, 'not found'],
   REQUEST_TIMEOUT: [408, 'the request did not arrive in time'],
   CONFLICT: [409, 'the request conflicts with the current state'],
@@ -130,6 +133,12 @@ export function badRequest(
 /** A malformed query parameter: 400. */
 export function invalidQuery(message: string, detail?: object): RegistryError {
   return new RegistryError('QUERY_INVALID', detail, { message })
+}
+
+/** A digest that is not that of the content: 400. */
+export function otherContent(digest: string, content: string): RegistryError {
+  const message = `the content has the digest ${content}, not ${digest}`
+  return new RegistryError('DIGEST_INVALID', { digest, content }, { message })
 }
 
 /** Missing or invalid credentials: 401. */

@@ -21,7 +21,7 @@ import {
 import { moveTags, removeTag, removeTagsOf, type TagChange } from '../db/registry/tags.ts'
 import { type Descriptor, invalidManifest } from '../oci/descriptor.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
-import { denied, RegistryError } from '../oci/errors.ts'
+import { denied, otherContent, RegistryError } from '../oci/errors.ts'
 import {
   assertPresentable,
   MANIFEST_BYTES_MAX,
@@ -294,7 +294,7 @@ function digestOfPush({ reference, bytes }: ManifestPush): Digest {
   if (reference.kind === 'tag') return digestOf(bytes)
   const digest = digestOf(bytes, algorithmOf(reference.digest))
   if (digest !== reference.digest) {
-    throw new RegistryError('DIGEST_INVALID', { digest: reference.digest, content: digest })
+    throw otherContent(reference.digest, digest)
   }
   return digest
 }

@@ -15,6 +15,7 @@ export function assertPrecondition(precondition: Precondition, current: Digest |
   const { digests } = precondition
   const matches = current !== undefined && (digests === '*' || digests.includes(current))
   if (matches !== (precondition.kind === 'match')) {
-    throw new RegistryError('PRECONDITION_FAILED', { current: current ?? null })
+    const message = `the precondition does not hold: the digest is ${current ?? 'none'} now`
+    throw new RegistryError('PRECONDITION_FAILED', { current: current ?? null }, { message })
   }
 }

@@ -60,6 +60,8 @@ it('no upload URL is in the log, the audit log or the metrics, for any form of r
     const wrong = secret.replace(/.$/, (last) => (last === '0' ? '1' : '0'))
     for (const target of [
       `/upload/${secret}?${secret}`,
+      `/upload/${secret}?${encoded(secret)}=1`,
+      `/upload/${secret}`,
       `/upload//${secret}`,
       `//upload/${secret}`,
       `/upload/${secret}/a/b`,

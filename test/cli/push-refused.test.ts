@@ -136,7 +136,11 @@ describe('a login', () => {
       [{}, [], /authentication required; log in: --username/],
       [{ ROOKERY_TOKEN: 'nonsense' }, [], /the token is expired, revoked/],
       [{ ROOKERY_TOKEN: 'non sense' }, [], /characters that are not allowed in a token$/],
-      [{ ROOKERY_TOKEN: elsewhere }, [], /may not do this there|the token is expired, revoked/],
+      [
+        { ROOKERY_TOKEN: elsewhere },
+        [],
+        /the token is for elsewhere \(pull, push\): create another one/,
+      ],
       [{ ROOKERY_TOKEN: tagged }, [], /the manifest v1.*\(DENIED\)/],
       [{ input: 'wrong' }, ['--username', 'admin', '--password-stdin'], /the user admin or its/],
       [

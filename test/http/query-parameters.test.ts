@@ -95,6 +95,12 @@ describe('a query parameter that a route does not know', () => {
     expect((await registry.request(`${path}/live/kernel?targt=spt`)).status).toBe(400)
   })
 
+  it('is not repeated when it is a secret', async () => {
+    const secret = `rku_${'a'.repeat(43)}`
+    const { message } = await refusal('PUT', `/upload/${secret}?${secret}`)
+    expect(message).toBe('unknown parameter "…"; this takes no parameters')
+  })
+
   it('does not use up an upload URL', async () => {
     const path = `/api/v1/repositories/${newRepository()}/tags/v1/upload-urls`
     const created = await registry.request(path, { method: 'POST' })

@@ -40,7 +40,8 @@ function blobTooLarge(): RegistryError {
 }
 
 function sizeMismatch(length: number): RegistryError {
-  return new RegistryError('SIZE_INVALID', { expected: length })
+  const message = `the body must have the ${length} bytes that its headers state`
+  return new RegistryError('SIZE_INVALID', { expected: length }, { message })
 }
 
 /** Reads all of the bytes and returns their digest. */

@@ -24,7 +24,7 @@ import {
   type UploadKey,
 } from '../../db/registry/uploads.ts'
 import { type Algorithm, algorithmOf, type Digest, digestOfHash } from '../../oci/digest.ts'
-import { RegistryError } from '../../oci/errors.ts'
+import { otherContent, RegistryError } from '../../oci/errors.ts'
 import type { Repository } from '../../oci/reference.ts'
 import {
   type Appended,
@@ -325,7 +325,7 @@ export class Uploads {
 async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 function assertDigest(digest: Digest, found: Digest): void {
-  if (found !== digest) throw new RegistryError('DIGEST_INVALID', { digest, content: found })
+  if (found !== digest) throw otherContent(digest, found)
 }
 
 // Checked here, because Postgres fails on text that is no uuid.
