@@ -25,7 +25,7 @@ export function answerError(
       ? error
       : (findTemporaryFailure(error) ??
         new RegistryError('UNKNOWN', { request: requestId }, { cause: error }))
-  if (answer.status >= 500) report(error, requestId)
+  if (answer.isFault) report(error, requestId)
   if (ctx.res.headersSent) {
     // Part of the response is sent: the client detects by the closed connection that the rest is missing.
     ctx.res.destroy()

@@ -79,6 +79,8 @@ export type RegistryErrorOptions = ErrorData & {
   /** One sentence that says what was wrong and what is right, in place of the code's default. */
   readonly message?: string
   readonly cause?: unknown
+  /** False for a status of 5xx that is no fault of the registry: it is not logged as one. */
+  readonly isFault?: boolean
 }
 
 /** A request that the registry refuses: a code of the table, and data for the client. */
@@ -87,13 +89,16 @@ export class RegistryError extends Error {
   readonly code: ErrorCode
   readonly detail: unknown
   readonly data: ErrorData
+  /** True when an operator should read of it. */
+  readonly isFault: boolean
 
   constructor(code: ErrorCode, detail?: unknown, options: RegistryErrorOptions = {}) {
-    const { message, cause, ...data } = options
+    const { message, cause, isFault = true, ...data } = options
     super(message ?? ERRORS[code][1], { cause })
     this.code = code
     this.detail = detail
     this.data = data
+    this.isFault = isFault && this.status >= 500
   }
 
   get status(): number {
@@ -172,7 +177,7 @@ export function conflict(message: string, detail?: object): RegistryError {
 /** A passing failure: 503, with the time to wait before the next attempt. */
 export function unavailable(
   message: string,
-  { retryAfterSeconds, cause }: { retryAfterSeconds: number; cause?: unknown },
+  more: { retryAfterSeconds: number; cause?: unknown; isFault?: boolean },
 ): RegistryError {
-  return new RegistryError('UNAVAILABLE', undefined, { message, retryAfterSeconds, cause })
+  return new RegistryError('UNAVAILABLE', undefined, { message, ...more })
 }

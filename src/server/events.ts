@@ -6,6 +6,7 @@ import type { KeyRing } from '../auth/signing-keys.ts'
 import type { Config } from '../config/config.ts'
 import type { Database } from '../db/database.ts'
 import { listenForEvents } from '../db/events/notifications.ts'
+import type { ProcessLock } from '../db/process-lock.ts'
 import { FeedCursors } from '../events/cursor.ts'
 import { Feed } from '../feed/feed.ts'
 import { GuardedClient } from '../outgoing/client.ts'
@@ -35,6 +36,7 @@ export type EventPipeline = {
 
 export type EventPipelineDeps = {
   readonly db: Database
+  readonly processLock: ProcessLock
   readonly issuer: RegistryIssuer
   readonly keys: KeyRing
   readonly masterKey: MasterKey
@@ -54,7 +56,7 @@ const KEEP_ALIVE_MILLISECONDS = 4_000
  * sends them to webhooks and the feed to connected clients.
  */
 export function buildEventPipeline(
-  { db, issuer, keys, masterKey, metrics, registry }: EventPipelineDeps,
+  { db, processLock, issuer, keys, masterKey, metrics, registry }: EventPipelineDeps,
   config: Config,
   log: Log,
   cleanup: CleanupStack,
@@ -108,7 +110,7 @@ export function buildEventPipeline(
       sequencer.start()
       worker.start()
       feed.start()
-      const listener = listenForEvents(db, {
+      const listener = listenForEvents(db, processLock, {
         onNotified: () => feed.poke(),
         onError: (error) => log.warn({ err: error }, 'LISTEN connection lost, reconnecting'),
       })

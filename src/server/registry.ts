@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts'
+import type { ProcessLock } from '../db/process-lock.ts'
 import type { Deriver } from '../derivation/deriver.ts'
 import { Blobs } from '../registry/blobs.ts'
 import { ImageAnalyzer } from '../registry/images/analyzer.ts'
@@ -31,6 +32,7 @@ export function buildRegistry(
   { db, store }: Stores,
   config: Config,
   deriver: Deriver,
+  processLock: ProcessLock,
   onCommitted: () => void,
 ): RegistryOperations {
   const visibility = config.defaultVisibility
@@ -40,6 +42,7 @@ export function buildRegistry(
     lifetimeSeconds: config.uploadLifetimeSeconds,
     blobBytesMax: config.blobBytesMax,
     visibility,
+    processLock,
   })
   const blobs = new Blobs(db, store, { visibility, graceSeconds: config.gcGraceSeconds })
   return {

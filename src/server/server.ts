@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts'
+import { ProcessLock } from '../db/process-lock.ts'
 import { Deriver } from '../derivation/deriver.ts'
 import { startEmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
 import { type AdminPassword, ensureAdminPassword } from './admin-password.ts'
@@ -60,8 +61,9 @@ async function start(
   const { issuer, keys, masterKey } = auth
   const metrics = createMetrics(VERSION)
   const address = new RegistryAddress(config)
+  const processLock = new ProcessLock()
   const events = buildEventPipeline(
-    { db, issuer, keys, masterKey, metrics, registry: () => address.host },
+    { db, processLock, issuer, keys, masterKey, metrics, registry: () => address.host },
     config,
     log,
     cleanup,
@@ -69,7 +71,9 @@ async function start(
   const deriver = new Deriver()
   cleanup.defer(() => deriver.close())
   metrics.registerDerivations(() => deriver.waiting)
-  const registry = buildRegistry(stores, config, deriver, () => events.sequencer.poke())
+  const registry = buildRegistry(stores, config, deriver, processLock, () =>
+    events.sequencer.poke(),
+  )
   startMaintenance(stores, registry.analyzer, config, log, cleanup)
   const http = { stores, auth, registry, events, metrics, address }
   const url = await startHttp(http, config, log, cleanup)

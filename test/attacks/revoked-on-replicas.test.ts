@@ -6,9 +6,9 @@ import { rotateSigningKeys } from '../../src/auth/signing-keys.ts'
 import { OPERATOR } from '../../src/cli/server/operator.ts'
 import { parseConfig } from '../../src/config/config.ts'
 import { Database } from '../../src/db/database.ts'
-import { claimUpload } from '../../src/db/registry/uploads.ts'
+import { claimUpload, UPLOAD_LEASE_SECONDS } from '../../src/db/registry/upload-leases.ts'
 import { parseRepository } from '../../src/oci/reference.ts'
-import { LEASE_SECONDS, Lease } from '../../src/registry/uploads/lease.ts'
+import { Lease } from '../../src/registry/uploads/lease.ts'
 import { createLog } from '../../src/server/log.ts'
 import { type RunningServer, startServer } from '../../src/server/server.ts'
 import {
@@ -251,16 +251,20 @@ it.each(['token', 'key'])(
     await withDatabase(async (db) => {
       const token = randomUUID()
       const where = { id, repository: parseRepository(name), actor }
-      const claim = await claimUpload(db, where, token, LEASE_SECONDS, undefined, undefined)
+      const writer = { lease: token, process: null }
+      const claim = await claimUpload(db, where, writer, undefined, undefined)
       expect(claim?.claimed).toBe(true)
       vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
-      const lease = new Lease(db, id, token, actor)
+      const lease = new Lease(db, {
+        ...{ id, token, process: () => null },
+        ...{ rights: actor, isSingleRequest: false },
+      })
       try {
         const subject = kind === 'token' ? `token:${actor.tokenId}` : `key:${actor.keyId}`
         const revoke = `insert into revocations (subject, expires_at) values ($1, now() + interval '1 day')`
         lease.assertHeld()
         await sql(here, revoke, [subject])
-        vi.advanceTimersByTime(LEASE_SECONDS * 1000)
+        vi.advanceTimersByTime(UPLOAD_LEASE_SECONDS * 1000)
       } finally {
         vi.useRealTimers()
       }

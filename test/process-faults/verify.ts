@@ -146,11 +146,10 @@ export class Verifier {
         },
         body: content.subarray(from),
       })
-    const leased = await this.#isLeased(upload)
+    // A server that was killed in its first moments had no lock yet: then its lease has to end.
+    const leased = await this.#isLeasedWithoutLock(upload)
     if (leased) {
-      const busy = await put(size)
-      expect(busy.status).toBe(416)
-      expect(receivedOf(busy, upload)).toBe(size)
+      expect((await put(size)).status).toBe(503)
       await this.#endLease(upload)
     }
     const answer = await put(size)
@@ -164,9 +163,9 @@ export class Verifier {
     ledger.acknowledgeBlob(digest, content)
   }
 
-  async #isLeased({ location }: OpenUpload): Promise<boolean> {
+  async #isLeasedWithoutLock({ location }: OpenUpload): Promise<boolean> {
     const { rows } = await this.#db.query<{ leased: boolean }>(
-      'select lease_until > now() as leased from uploads where id = $1',
+      'select lease_until > now() and writer is null as leased from uploads where id = $1',
       [location.split('/').at(-1)],
     )
     return rows[0]?.leased === true

@@ -32,6 +32,15 @@ export type UploadKey = {
   readonly startedBefore?: Date | undefined
 }
 
+export type NewUpload = UploadKey & {
+  readonly algorithm: Algorithm
+  readonly stage: unknown
+  /** The key of the lock of the process that starts it. */
+  readonly writer: number | null
+  /** True when no other request can continue it. */
+  readonly singleRequest: boolean
+}
+
 /**
  * Starts an upload, and creates its repository when it does not exist. Throws TOOMANYREQUESTS when the actor
  * has `OPEN_UPLOADS_MAX` uploads in progress, and UNAUTHORIZED when its right was revoked. The commit does not wait for the
@@ -39,14 +48,14 @@ export type UploadKey = {
  */
 export async function createUpload(
   db: Queryable,
-  upload: UploadKey & { readonly algorithm: Algorithm; readonly stage: unknown },
+  upload: NewUpload,
   visibility: Visibility,
   lifetimeSeconds: number,
 ): Promise<void> {
   await db.query(
     `with ${ENSURE_REPOSITORY}
-     insert into uploads (id, repository_id, actor, algorithm, stage, expires_at)
-     select $3, repository.id, $4, $5, $6, now() + make_interval(secs => $7)
+     insert into uploads (id, repository_id, actor, algorithm, stage, expires_at, writer, single_request)
+     select $3, repository.id, $4, $5, $6, now() + make_interval(secs => $7), $12, $13
        from repository, set_config('synchronous_commit', 'off', true), assert_unrevoked($8, $9, $10),
             assert_open_uploads_below($11, $4)`,
     [
@@ -59,6 +68,8 @@ export async function createUpload(
       lifetimeSeconds,
       ...rightsValues(upload.actor),
       OPEN_UPLOADS_MAX,
+      upload.writer,
+      upload.singleRequest,
     ],
   )
 }
@@ -77,93 +88,6 @@ export async function findUpload(db: Queryable, key: UploadKey): Promise<UploadR
     [key.id, key.repository, uploadOwnerOf(key.actor), key.startedBefore ?? null],
   )
   return rows[0]
-}
-
-export type UploadClaim = UploadRow & {
-  /** False when another writer holds the upload, or the upload does not have `start` bytes. */
-  readonly claimed: boolean
-  /** True when the previous writer never released its lease, and may still be writing. */
-  readonly takenOver: boolean
-}
-
-/**
- * Makes `lease` the only writer of the upload for `leaseSeconds`, provided that there is no other writer
- * and that the upload has `start` bytes (when given). `digest` comes from the closing request. Returns
- * undefined when the upload does not exist. Throws UNAUTHORIZED when the actor's right was revoked.
- */
-export async function claimUpload(
-  db: Queryable,
-  key: UploadKey,
-  lease: string,
-  leaseSeconds: number,
-  start: number | undefined,
-  digest: Digest | undefined,
-): Promise<UploadClaim | undefined> {
-  const { rows } = await db.query<UploadClaim>(
-    `with found as (
-       select u.id, u.size, u.algorithm, u.stage,
-              u.lease is not null as leased,
-              u.lease is null or u.lease_until < now() as free
-         from uploads u, assert_unrevoked($9, $10, $11)
-        where u.id = $1
-          and u.actor = $3
-          and u.expires_at > now()
-          and ($8::timestamptz is null or u.created_at < $8)
-          and u.repository_id = (select r.id from repositories r where r.name = $2)
-          for update of u
-     ), claimed as (
-       update uploads
-          set lease = $4,
-              lease_until = now() + make_interval(secs => $5),
-              digest = coalesce($7, uploads.digest),
-              needs_cleanup = uploads.needs_cleanup or found.leased
-         from found
-        where uploads.id = found.id
-          and found.free
-          and ($6::bigint is null or found.size = $6)
-       returning uploads.id
-     )
-     select found.id, found.size, found.algorithm, found.stage,
-            claimed.id is not null as claimed,
-            found.leased and found.free as "takenOver"
-       from found
-       left join claimed on claimed.id = found.id`,
-    [
-      key.id,
-      key.repository,
-      uploadOwnerOf(key.actor),
-      lease,
-      leaseSeconds,
-      start ?? null,
-      digest ?? null,
-      key.startedBefore ?? null,
-      ...rightsValues(key.actor),
-    ],
-  )
-  return rows[0]
-}
-
-/**
- * Renews the lease. Returns false when the lease was lost: the writer must stop. Throws UNAUTHORIZED when
- * the writer's right was revoked.
- */
-export async function renewLease(
-  db: Queryable,
-  id: string,
-  lease: string,
-  leaseSeconds: number,
-  rights: Rights,
-): Promise<boolean> {
-  const { rows } = await db.query<{ id: string }>(
-    `update uploads
-        set lease_until = now() + make_interval(secs => $3)
-       from assert_unrevoked($4, $5, $6)
-      where id = $1
-        and lease = $2
-     returning id`,
-    [id, lease, leaseSeconds, ...rightsValues(rights)],
-  )
-  return rows.length > 0
 }
 
 /**
@@ -304,19 +228,6 @@ export async function finishUpload(
   return rows[0]
 }
 
-/** Releases the lease after a failure. The upload keeps its size. */
-export async function releaseUpload(db: Queryable, id: string, lease: string): Promise<void> {
-  await db.query(
-    `update uploads
-        set lease = null,
-            lease_until = null,
-            needs_cleanup = true
-      where id = $1
-        and lease = $2`,
-    [id, lease],
-  )
-}
-
 /** Marks that the store may hold bytes that the stage does not list: the end of the upload cleans up. */
 export async function markNeedsCleanup(db: Queryable, id: string): Promise<void> {
   await db.query(
@@ -352,36 +263,6 @@ export async function retireUpload(
     [id, lease, dueSeconds],
   )
   return rows[0]
-}
-
-/**
- * Ends up to `limit` expired uploads that have no writer, and queues the deletion of their bytes.
- * Returns how many.
- */
-export async function retireExpiredUploads(db: Queryable, limit: number): Promise<number> {
-  const { rows } = await db.query<{ count: number }>(
-    `with ended as (
-       delete from uploads
-        where id in (
-          select id
-            from uploads
-           where expires_at < now()
-             and (lease is null or lease_until < now())
-           order by expires_at
-           limit $1
-             for update skip locked
-        )
-       returning id, digest
-     ), queued as (
-       insert into deletion_queue (upload_id, digest)
-       select id, digest
-         from ended
-     )
-     select count(*) as count
-       from ended`,
-    [limit],
-  )
-  return rows[0]?.count ?? 0
 }
 
 /** Counts the uploads in progress. */

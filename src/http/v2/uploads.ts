@@ -105,12 +105,12 @@ async function mounted(ctx: RouteContext, blobs: Blobs, mount: string): Promise<
 async function pushWhole(ctx: RouteContext, uploads: Uploads, text: string): Promise<void> {
   const digest = parseDigest(text)
   const owner = uploadOwner(ctx)
-  const { id } = await uploads.start(owner.repository, owner.actor, 'sha256')
+  const { id } = await uploads.startSingleRequest(owner.repository, owner.actor)
   const key = { id, ...owner }
   try {
     await uploads.finish(key, digest, incoming(ctx))
   } catch (error) {
-    // The client has no Location to resume it. The upload expires if this fails as well.
+    // The client has no Location to resume it. A sweep deletes it if this fails as well.
     await uploads.abandon(key).catch(() => {})
     throw error
   }

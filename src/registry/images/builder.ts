@@ -200,7 +200,7 @@ export class ImageBuilder {
     body: UploadBody,
     received: Digest[],
   ): Promise<{ digest: Digest; size: number }> {
-    const { id } = await this.#uploads.start(repository, actor, 'sha256')
+    const { id } = await this.#uploads.startSingleRequest(repository, actor)
     const key = { id, repository, actor }
     try {
       const { digest, size, isNew } = await this.#uploads.uploadWhole(key, body)

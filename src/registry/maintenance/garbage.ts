@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { forEachConcurrent } from '../../async/for-each.ts'
 import type { Database } from '../../db/database.ts'
 import {
@@ -5,6 +6,12 @@ import {
   finishDeletions,
   type QueuedDeletion,
 } from '../../db/maintenance/deletion-queue.ts'
+import {
+  claimDeadUploads,
+  type DeadUpload,
+  retireAbandonedRequests,
+  retireExpiredUploads,
+} from '../../db/maintenance/ended-uploads.ts'
 import {
   countPendingCleanup,
   type GarbageRow,
@@ -15,11 +22,12 @@ import {
   removeEmptyRepositories,
   removeUnreferencedBlobs,
 } from '../../db/maintenance/garbage.ts'
-import { retireExpiredUploads } from '../../db/registry/uploads.ts'
-import type { BlobStore } from '../../storage/blob-store.ts'
+import { releaseUpload } from '../../db/registry/upload-leases.ts'
+import { replaceStage } from '../../db/registry/uploads.ts'
+import type { BlobStore, Stage } from '../../storage/blob-store.ts'
 
 export type SweepReport = {
-  /** Expired uploads that were removed. */
+  /** Uploads that were removed: expired ones, and those of requests whose process died. */
   readonly uploads: number
   /** Empty repositories that were removed. */
   readonly repositories: number
@@ -66,7 +74,8 @@ export class GarbageCollector {
 
   /** Sweeps one bounded round. When every count of its report is 0, no garbage is left. */
   async sweep(): Promise<SweepReport> {
-    const uploads = await retireExpiredUploads(this.#db, UPLOADS_A_SWEEP_MAX)
+    const expired = await retireExpiredUploads(this.#db, UPLOADS_A_SWEEP_MAX)
+    const uploads = expired + (await retireAbandonedRequests(this.#db, UPLOADS_A_SWEEP_MAX))
     const { checked, removed } = await this.#db.transaction(async (tx) => {
       const ids = await lockUntouchedBlobs(tx, this.#graceSeconds, BLOBS_A_SWEEP_MAX)
       const rows = ids.length === 0 ? [] : await removeUnreferencedBlobs(tx, ids)
@@ -79,6 +88,7 @@ export class GarbageCollector {
     })
     const deletions = await claimDeletions(this.#db, DELETIONS_A_SWEEP_MAX)
     const failures = await this.#deleteAll(deletions)
+    failures.push(...(await this.#emptyDeadUploads()))
     return {
       uploads,
       repositories,
@@ -105,6 +115,29 @@ export class GarbageCollector {
       after = last.digest
     }
     return { blobs, bytes, ...(await countPendingCleanup(this.#db)) }
+  }
+
+  /** Deletes what dead writers left in uploads that have no acknowledged bytes. Returns the errors. */
+  async #emptyDeadUploads(): Promise<unknown[]> {
+    const writer = { lease: randomUUID(), process: null }
+    const dead = await claimDeadUploads(this.#db, writer, UPLOADS_A_SWEEP_MAX)
+    const failures: unknown[] = []
+    await forEachConcurrent(dead, DELETIONS_CONCURRENCY_MAX, async (upload) => {
+      try {
+        await this.#empty(upload, writer.lease)
+      } catch (error) {
+        failures.push(error)
+      }
+    })
+    return failures
+  }
+
+  async #empty({ id, stage, digest }: DeadUpload, lease: string): Promise<void> {
+    // A writer that is only slow, and not dead, cannot write to the new stage.
+    const fenced = await this.#store.fence(stage as Stage, 0)
+    if (!(await replaceStage(this.#db, id, lease, fenced))) return
+    await this.#store.cleanUp(id, digest ?? undefined, undefined)
+    await releaseUpload(this.#db, id, lease)
   }
 
   /** Deletes each on its own: a failed deletion stays queued and does not stop the others. */

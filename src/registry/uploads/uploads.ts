@@ -7,11 +7,12 @@ import {
   type QueuedDeletion,
   queueLeftovers,
 } from '../../db/maintenance/deletion-queue.ts'
+import type { ProcessLock } from '../../db/process-lock.ts'
 import { type BlobRow, withdrawBlobs } from '../../db/registry/blobs.ts'
 import type { Visibility } from '../../db/registry/repositories.ts'
+import { claimUpload, type UploadClaim } from '../../db/registry/upload-leases.ts'
 import {
   advanceUpload,
-  claimUpload,
   createUpload,
   type FinishedUpload,
   findUpload,
@@ -20,7 +21,6 @@ import {
   recordDigest,
   replaceStage,
   retireUpload,
-  type UploadClaim,
   type UploadKey,
 } from '../../db/registry/uploads.ts'
 import { type Algorithm, algorithmOf, type Digest, digestOfHash } from '../../oci/digest.ts'
@@ -36,7 +36,7 @@ import { deleteBytes } from '../maintenance/garbage.ts'
 import { translateStoreError } from '../store-errors.ts'
 import { HashCache } from './hash-cache.ts'
 import { type ByteCounter, digestOfStream, hashStream, type UploadBody } from './hash-stream.ts'
-import { isUnauthorized, LEASE_SECONDS, Lease } from './lease.ts'
+import { isUnauthorized, Lease, uploadBusy } from './lease.ts'
 
 export type UploadsOptions = {
   /** An upload expires when nothing was appended for this time. */
@@ -44,6 +44,8 @@ export type UploadsOptions = {
   blobBytesMax: number
   /** The visibility of repositories that a push creates. */
   visibility: Visibility
+  /** Shows other processes that this one runs. */
+  processLock: ProcessLock
 }
 
 export type UploadStatus = {
@@ -68,11 +70,26 @@ export class Uploads {
   }
 
   /** end-4a, end-4c: starts an upload. Throws TOOMANYREQUESTS when the actor has too many in progress. */
-  async start(repository: Repository, actor: Actor, algorithm: Algorithm): Promise<UploadStatus> {
+  start(repository: Repository, actor: Actor, algorithm: Algorithm): Promise<UploadStatus> {
+    return this.#start(repository, actor, algorithm, false)
+  }
+
+  /** Starts an upload that only this request can write: when its process dies, a sweep deletes it. Throws as `start` does. */
+  startSingleRequest(repository: Repository, actor: Actor): Promise<UploadStatus> {
+    return this.#start(repository, actor, 'sha256', true)
+  }
+
+  async #start(
+    repository: Repository,
+    actor: Actor,
+    algorithm: Algorithm,
+    singleRequest: boolean,
+  ): Promise<UploadStatus> {
     const id = randomUUID()
     const stage = await this.#store.stage(id)
-    const upload = { id, repository, actor, algorithm, stage }
-    const { visibility, lifetimeSeconds } = this.#options
+    const { visibility, lifetimeSeconds, processLock } = this.#options
+    const writer = processLock.key
+    const upload = { id, repository, actor, algorithm, stage, singleRequest, writer }
     await createUpload(this.#db, upload, visibility, lifetimeSeconds)
     return { id, size: 0 }
   }
@@ -86,7 +103,7 @@ export class Uploads {
 
   /**
    * end-5: appends a chunk, whole or not at all. Throws RANGE_INVALID, with the size received so far,
-   * when the chunk does not begin at the end of the upload or another request is writing.
+   * when the chunk does not begin at the end of the upload, and UNAVAILABLE while another request is writing.
    */
   async append(key: UploadKey, body: UploadBody): Promise<UploadStatus> {
     return this.#withClaim(key, { start: body.start }, async (upload, lease) => {
@@ -127,9 +144,9 @@ export class Uploads {
       const hash = resumed ?? createHash(algorithm)
       const appended = await this.#receive(upload, lease, body, hash, true)
       const { stage, size } = appended
-      const storageKey = await this.#discardOnFailure(upload, stage, () => {
+      const storageKey = await this.#discardOnFailure(upload, stage, async () => {
         if (resumed !== undefined) assertDigest(digest, digestOfHash(algorithm, hash))
-        lease.assertHeld()
+        await lease.confirm()
         return this.#store.commit(stage, size, digest)
       })
       if (resumed === undefined) await this.#assertStored(upload, lease, storageKey, size, digest)
@@ -155,7 +172,7 @@ export class Uploads {
         if (!(await recordDigest(this.#db, upload.id, lease.token, digest))) {
           throw uploadUnknown(upload.id)
         }
-        lease.assertHeld()
+        await lease.confirm()
         return this.#store.commit(stage, size, digest)
       })
       const blob = { digest, size, storageKey }
@@ -301,10 +318,18 @@ export class Uploads {
   ): Promise<T> {
     if (!isUploadId(key.id)) throw uploadUnknown(key.id)
     const token = randomUUID()
-    const upload = await claimUpload(this.#db, key, token, LEASE_SECONDS, start, digest)
+    const { processLock } = this.#options
+    const writer = { lease: token, process: processLock.key }
+    const upload = await claimUpload(this.#db, key, writer, start, digest)
     if (upload === undefined) throw uploadUnknown(key.id)
-    if (!upload.claimed) throw outOfOrder(upload, start)
-    const lease = new Lease(this.#db, upload.id, token, key.actor)
+    if (!upload.claimed) throw notClaimed(upload, start)
+    const lease = new Lease(this.#db, {
+      id: upload.id,
+      token,
+      process: () => processLock.key,
+      rights: key.actor,
+      isSingleRequest: upload.singleRequest,
+    })
     try {
       return await work(upload.takenOver ? await this.#fence(upload, token) : upload, lease)
     } catch (error) {
@@ -337,14 +362,11 @@ function uploadUnknown(id: string): RegistryError {
   return new RegistryError('BLOB_UPLOAD_UNKNOWN', { upload: id.slice(0, 80) })
 }
 
-function outOfOrder(upload: UploadStatus, start: number | undefined): RegistryError {
-  const message =
-    start === undefined || start === upload.size
-      ? 'another request is writing to this upload'
-      : `the next chunk must begin at ${upload.size}, not at ${start}`
-  return new RegistryError(
-    'RANGE_INVALID',
-    { received: upload.size },
-    { message, received: upload.size },
-  )
+function notClaimed({ size }: UploadClaim, start: number | undefined): RegistryError {
+  const received = size
+  if (start !== undefined && start !== size) {
+    const message = `the next chunk must begin at ${size}, not at ${start}`
+    return new RegistryError('RANGE_INVALID', { received }, { message, received })
+  }
+  return uploadBusy()
 }
