@@ -1,4 +1,6 @@
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -51,6 +53,14 @@ const refusal = (message: RegExp, more: Record<string, string> = {}) =>
     name: 'StartError',
     message: expect.stringMatching(message),
   })
+
+it('of the documented command is accepted, with the usual umask', async () => {
+  const document = readFileSync(new URL('../../docs/settings.md', import.meta.url), 'utf8')
+  const command = /^.*openssl rand.*$/m.exec(document)?.[0] ?? ''
+  execFileSync('sh', ['-euc', `umask 022\n${command}`], { cwd: folder })
+  expect((await stat(file)).mode & 0o777).toBe(0o600)
+  expect((await startOnce({ ROOKERY_MASTER_KEY_FILE: file })).length).toBeGreaterThan(0)
+})
 
 describe('the master key', () => {
   it('is created on first start, readable by its owner only, and stays the same', async () => {
