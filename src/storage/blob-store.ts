@@ -109,6 +109,21 @@ export interface BlobStore {
 
   /** Throws when the store does not answer or is not writable. Writes nothing. */
   check(): Promise<void>
+
+  /** The folder, or the bucket with the prefix, as an operator names it. */
+  readonly location: string
+
+  /** Returns the mark that `writeMark` wrote; undefined when the store has none. */
+  readMark(): Promise<string | undefined>
+
+  /** Writes the mark durably: one line that says whose bytes these are. It has no key, and `list` leaves it out. */
+  writeMark(mark: string): Promise<void>
+
+  /**
+   * From now on, `commit` throws StoreUnavailableError when another store took the place of the one with this mark, if
+   * finding out costs no request.
+   */
+  expectMark(mark: string): void
 }
 
 /** The store does not have the bytes of a blob that the database has. */

@@ -10,6 +10,11 @@ const KEY = new RegExp(
 const UPLOAD_OF_KEY = new RegExp(`(${UUID})-[0-9a-f]{8}$`)
 const WRITE_BYTES = 4
 
+/** The name of the mark beside the keys; no key is like it. */
+export const MARK_NAME = 'installation'
+/** A longer file or object with the name of the mark is none. */
+export const MARK_BYTES_MAX = 256
+
 /**
  * True for a key that one of the stores returned. Every store accepts the keys of the others, so blobs
  * can be copied from one store to another without a change in the database.

@@ -292,6 +292,35 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
       expect(await heldOf(store, id)).toEqual([])
     })
 
+    it('keeps a mark, which is no blob', async () => {
+      const store = await open()
+      await stored(store, randomBytes(10))
+      const before = await held(store)
+      for (const mark of ['the first', 'another']) {
+        await store.writeMark(mark)
+        expect(await store.readMark()).toBe(mark)
+      }
+      expect(await held(store)).toEqual(before)
+      for (const one of await held(store)) await store.removeObject(one)
+      expect(await store.readMark()).toBe('another')
+      await expect(store.stat('installation')).rejects.toThrow('not a storage key')
+    })
+
+    it('throws BlobMissingError for every range of bytes that were cut off', async () => {
+      const store = await open()
+      const key = await stored(store, randomBytes(300_000))
+      await store.put(key, chunksOf(randomBytes(100_000)))
+      for (const [start, end] of [
+        [0, 299_999],
+        [99_999, 100_000],
+        [100_000, 100_001],
+        [250_000, 299_999],
+      ] as const) {
+        const reading = collected(store.read(key, { start, end }))
+        await expect(reading, `${start}`).rejects.toMatchObject({ name: 'BlobMissingError' })
+      }
+    })
+
     it('is writable', async () => {
       await expect((await open()).check()).resolves.toBeUndefined()
     })

@@ -6,6 +6,7 @@ import {
   mkdir,
   open,
   readdir,
+  readFile,
   rename,
   rm,
   stat,
@@ -22,9 +23,10 @@ import {
   StageLostError,
   type StoredObject,
   StoreFullError,
+  StoreUnavailableError,
 } from '../blob-store.ts'
-import { isStorageKey, newWriteId } from '../storage-key.ts'
-import { isFull, isMissing } from '../system-errors.ts'
+import { isStorageKey, MARK_BYTES_MAX, MARK_NAME, newWriteId } from '../storage-key.ts'
+import { isFull, isMissing, isNoFile } from '../system-errors.ts'
 import { readRange, syncFolder, writeFrom } from './files.ts'
 import { listFiles } from './listing.ts'
 
@@ -38,6 +40,7 @@ const UPLOAD_CHARACTERS = 36
  * Stores blobs as files.
  *
  *     blobs/sha256/ab/abcd….0b5e8a0e-…     the digest and the write
+ *     blobs/installation                   the mark
  *     uploads/0b5e8a0e-…                   stages
  *
  * A commit survives a power cut: the bytes are written aside and synced, the file is renamed into place,
@@ -48,11 +51,14 @@ export class FilesystemStore implements BlobStore {
   readonly #blobs: string
   readonly #uploads: string
   readonly #folders = new Set<string>()
+  readonly #markPath: string
+  #expected: { readonly mark: string; file: string | undefined } | undefined
 
   private constructor(folder: string) {
     this.#folder = folder
     this.#blobs = join(folder, 'blobs')
     this.#uploads = join(folder, 'uploads')
+    this.#markPath = join(this.#blobs, MARK_NAME)
   }
 
   /** Opens the store, and creates missing folders. */
@@ -106,7 +112,8 @@ export class FilesystemStore implements BlobStore {
         await file.close()
       }
     } catch (error) {
-      throw isFull(error) ? new StoreFullError('no space left for blobs', { cause: error }) : error
+      if (isFull(error)) throw new StoreFullError('no space left for blobs', { cause: error })
+      throw isMissing(error) ? this.#folderMissing(error) : error
     }
   }
 
@@ -127,7 +134,7 @@ export class FilesystemStore implements BlobStore {
 
   async commit(stage: Stage, size: number, digest: Digest): Promise<string> {
     const path = this.#requireStagePath(stage)
-    const found = await this.#requireSize(path, size)
+    const [found] = await Promise.all([this.#requireSize(path, size), this.#assertExpected()])
     // A failed append may have left bytes after the acknowledged ones.
     if (found > size) await truncateSynced(path, size)
     const hex = hexOf(digest)
@@ -180,10 +187,58 @@ export class FilesystemStore implements BlobStore {
     await access(this.#blobs, constants.W_OK)
   }
 
+  get location(): string {
+    return `the folder ${this.#blobs}`
+  }
+
+  async readMark(): Promise<string | undefined> {
+    try {
+      const { size } = await stat(this.#markPath)
+      return size > MARK_BYTES_MAX ? '' : (await readFile(this.#markPath, 'utf8')).trim()
+    } catch (error) {
+      if (isNoFile(error)) return undefined
+      throw error
+    }
+  }
+
+  async writeMark(mark: string): Promise<void> {
+    const aside = join(this.#uploads, randomUUID())
+    const file = await open(aside, constants.O_CREAT | constants.O_WRONLY, FILE_MODE)
+    try {
+      await file.writeFile(`${mark}\n`)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(aside, this.#markPath)
+    await syncFolder(this.#blobs)
+  }
+
+  expectMark(mark: string): void {
+    this.#expected = { mark, file: undefined }
+  }
+
+  /** Throws StoreUnavailableError when the mark is missing or another: the disk was unmounted or replaced. */
+  async #assertExpected(): Promise<void> {
+    const expected = this.#expected
+    if (expected === undefined) return
+    const file = await identityOf(this.#markPath)
+    if (file !== undefined && file === expected.file) return
+    const mark = await this.readMark()
+    if (mark !== expected.mark) throw this.#folderMissing()
+    expected.file = file
+  }
+
+  #folderMissing(cause?: unknown): StoreUnavailableError {
+    const message = `${this.location} is not the one that was opened: is its disk mounted?`
+    return new StoreUnavailableError(message, { cause })
+  }
+
   /** Returns the size of a stage. Throws StageLostError when it has less than `size` bytes. */
   async #requireSize(path: string, size: number): Promise<number> {
     const found = await sizeOf(path)
     if (found === undefined || found < size) {
+      await this.#assertExpected()
       throw new StageLostError(`the upload has ${found ?? 'no'} bytes on disk instead of ${size}`)
     }
     return found
@@ -201,7 +256,15 @@ export class FilesystemStore implements BlobStore {
   async #moveIntoPlace(path: string, key: string): Promise<void> {
     const target = this.#blobPath(key)
     await this.#ensureFolder(dirname(target))
-    await rename(path, target)
+    try {
+      await rename(path, target)
+    } catch (error) {
+      if (!isMissing(error)) throw error
+      // Somebody removed the folder since it was made.
+      this.#folders.clear()
+      await this.#ensureFolder(dirname(target))
+      await rename(path, target)
+    }
     await syncFolder(dirname(target))
   }
 
@@ -250,6 +313,17 @@ async function sizeOf(path: string): Promise<number | undefined> {
     return (await stat(path)).size
   } catch (error) {
     if (isMissing(error)) return undefined
+    throw error
+  }
+}
+
+/** Distinguishes a file from another one that takes its place; undefined when it is missing. */
+async function identityOf(path: string): Promise<string | undefined> {
+  try {
+    const { dev, ino, ctimeMs } = await stat(path)
+    return `${dev} ${ino} ${ctimeMs}`
+  } catch (error) {
+    if (isNoFile(error)) return undefined
     throw error
   }
 }

@@ -2,10 +2,11 @@ import type { Dirent } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { StoredObject } from '../blob-store.ts'
-import { isStorageKey, uploadIdOf } from '../storage-key.ts'
+import { isStorageKey, MARK_NAME, uploadIdOf } from '../storage-key.ts'
 import { isMissing } from '../system-errors.ts'
 
 const BLOBS = 'blobs/'
+const MARK = `${BLOBS}${MARK_NAME}`
 const UPLOAD_ID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/
 
 /**
@@ -27,6 +28,7 @@ async function* filesBelow(
 ): AsyncGenerator<StoredObject> {
   for (const entry of await entriesOf(join(root, folder))) {
     const name = `${folder}/${entry.name}`
+    if (name === MARK) continue
     if (entry.isDirectory()) {
       // The names of everything in a folder begin with its name and a slash.
       if (`${name}/` > after || after.startsWith(`${name}/`)) yield* filesBelow(root, name, after)

@@ -42,6 +42,8 @@ const MISSING: ReadonlySet<unknown> = new Set([
   'NoSuchUpload',
   'InvalidPart',
   'InvalidPartOrder',
+  // The object is shorter than the start of the range.
+  'InvalidRange',
 ])
 
 /** Creates a client of the SDK for the store's address and settings. */

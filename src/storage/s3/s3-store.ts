@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import {
   DeleteObjectCommand,
+  GetObjectCommand,
   HeadBucketCommand,
   HeadObjectCommand,
   type S3Client,
@@ -15,7 +17,7 @@ import {
   StageLostError,
   type StoredObject,
 } from '../blob-store.ts'
-import { isStorageKey, keyOfWrite, newWriteId } from '../storage-key.ts'
+import { isStorageKey, keyOfWrite, MARK_BYTES_MAX, MARK_NAME, newWriteId } from '../storage-key.ts'
 import { Append, ObjectWriter } from './append.ts'
 import { call, createClient, ObjectMissingError, type S3Settings } from './client.ts'
 import { DownloadLinks } from './download-links.ts'
@@ -196,6 +198,34 @@ export class S3Store implements BlobStore {
     const seconds = Math.min(CHECK_SECONDS_MAX, this.#settings.timeoutSeconds)
     await call(seconds, (options) => this.#client.send(command, options))
   }
+
+  get location(): string {
+    const { bucket, prefix } = this.#settings
+    return prefix === '' ? `the bucket ${bucket}` : `the bucket ${bucket} below ${prefix}`
+  }
+
+  async readMark(): Promise<string | undefined> {
+    const command = new GetObjectCommand(this.#writes.objectOf(MARK_NAME))
+    const seconds = Math.min(CHECK_SECONDS_MAX, this.#settings.timeoutSeconds)
+    try {
+      return await call(seconds, async (options) => {
+        const { Body, ContentLength = 0 } = await this.#client.send(command, options)
+        if (ContentLength <= MARK_BYTES_MAX) return (await Body?.transformToString())?.trim() ?? ''
+        ;(Body as IncomingMessage | undefined)?.destroy()
+        return ''
+      })
+    } catch (error) {
+      if (error instanceof ObjectMissingError) return undefined
+      throw error
+    }
+  }
+
+  async writeMark(mark: string): Promise<void> {
+    await this.#writes.putObject(MARK_NAME, Buffer.from(`${mark}\n`))
+  }
+
+  // A bucket has no cheap sign by which another one would be noticed.
+  expectMark(): void {}
 
   /** Writes and removes an object, so that a wrong setting fails at the start. */
   async #probe(): Promise<void> {
