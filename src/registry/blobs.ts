@@ -14,7 +14,7 @@ import type { Digest } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
 import { type Glob, globOf, matchesAnyGlob } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
-import type { BlobStore, ByteRange } from '../storage/blob-store.ts'
+import { BlobMissingError, type BlobStore, type ByteRange } from '../storage/blob-store.ts'
 import { translateStoreError, withStoreErrors } from './store-errors.ts'
 import { assertPartRemovable, type TagBounds } from './tag-bounds.ts'
 
@@ -24,7 +24,10 @@ export type Blob = {
   readonly digest: Digest
   /** Bytes. */
   readonly size: number
-  /** Yields the bytes of the range, both ends included. A chunk is valid until the next one is requested. */
+  /**
+   * Yields the bytes of the range, both ends included. A chunk is valid until the next one is requested. Throws
+   * BLOB_UNKNOWN when the store lost them.
+   */
   read(range: ByteRange): AsyncIterable<Uint8Array>
   /** Returns a URL from which the client can read the bytes; undefined when the store has none. */
   link(): Promise<string | undefined>
@@ -44,6 +47,19 @@ const TOUCHES_A_GRACE = 8
 /** Returns the source as a pattern of its own when one of the patterns matches it. */
 function readable(source: Repository, visible: readonly Glob[]): readonly Glob[] {
   return matchesAnyGlob(visible, source) ? [globOf(source)] : []
+}
+
+/** Yields the chunks of a blob, and makes BLOB_UNKNOWN of missing bytes. */
+async function* knownBytes(
+  digest: Digest,
+  chunks: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* chunks
+  } catch (cause) {
+    if (!(cause instanceof BlobMissingError)) throw cause
+    throw new RegistryError('BLOB_UNKNOWN', { digest }, { cause })
+  }
 }
 
 /** Finished blobs: distribution spec, "Pulling blobs", "Mounting a blob" and "Deleting Blobs". */
@@ -67,7 +83,7 @@ export class Blobs {
     return {
       digest,
       size,
-      read: (range) => withStoreErrors(this.#store.read(storageKey, range)),
+      read: (range) => knownBytes(digest, withStoreErrors(this.#store.read(storageKey, range))),
       link: () =>
         this.#store.link(storageKey).catch((error: unknown) => {
           throw translateStoreError(error)

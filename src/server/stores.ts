@@ -5,8 +5,10 @@ import { checkPostgres, Database } from '../db/database.ts'
 import { migrate } from '../db/migrations.ts'
 import { QUESTION_CONNECTIONS, Questions } from '../db/questions.ts'
 import type { EmbeddedOptions, EmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
+import { CheckedStore, type CheckedStoreOptions } from '../registry/checked-store.ts'
 import type { BlobStore } from '../storage/blob-store.ts'
 import { openBlobStore, type StoreName } from './blob-store.ts'
+import { claimStore } from './claim-store.ts'
 import { type CleanupStack, StartError } from './cleanup.ts'
 import type { Log } from './log.ts'
 import { makeOwnFolder } from './own-folder.ts'
@@ -26,8 +28,8 @@ const POSTGRES_FOLDER = 'postgres'
 export type StartEmbedded = (options: Omit<EmbeddedOptions, 'onLost'>) => Promise<EmbeddedPostgres>
 
 /**
- * Opens the configured database, migrates its schema, and opens the blob store. Throws StartError or
- * EmbeddedPostgresError.
+ * Opens the configured database, migrates its schema, and opens the blob store, which must be that of the database.
+ * Throws StartError or EmbeddedPostgresError.
  */
 export async function openStores(
   config: Config,
@@ -39,7 +41,24 @@ export async function openStores(
   for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
   const { name, store, close } = await openBlobStore(config, dataFolder)
   cleanup.defer(close)
-  return { dataFolder, db, questions, store, storeName: name }
+  const mark = await claimStore(db, store)
+  const checked = new CheckedStore(store, db, { mark, ...storeReports(log) })
+  return { dataFolder, db, questions, store: checked, storeName: name }
+}
+
+function storeReports(log: Log): Pick<CheckedStoreOptions, 'onLost' | 'onMark'> {
+  return {
+    onLost(digest, storageKey) {
+      log.error(
+        { digest, storageKey },
+        'the store lost the bytes of this blob: push it again, or bring the file or object back and run rookery scrub',
+      )
+    },
+    onMark(problem) {
+      if (problem === undefined) log.info('the store has the mark of this installation again')
+      else log.error({ problem }, 'the store is not that of the database: pushes are refused')
+    },
+  }
 }
 
 /** Opens the database alone, without migrating it. Throws as `openStores` does. */

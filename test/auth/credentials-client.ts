@@ -68,7 +68,7 @@ export async function openTokenMinter(registry: TestRegistry) {
 
 /** Runs one statement on the registry's database. */
 export async function sql<Row extends pg.QueryResultRow>(
-  registry: TestRegistry,
+  registry: Pick<TestRegistry, 'databaseUrl'>,
   text: string,
   values: unknown[] = [],
 ): Promise<Row[]> {

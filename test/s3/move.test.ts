@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { rename, writeFile } from 'node:fs/promises'
+import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { PutObjectCommand } from '@aws-sdk/client-s3'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { parseConfig } from '../../src/config/config.ts'
@@ -9,7 +10,7 @@ import { type RunningServer, startServer } from '../../src/server/server.ts'
 import { rookery } from '../cli/rookery.ts'
 import { pushBlob, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { countObjects, createBucket, s3Settings } from '../support/s3.ts'
+import { countObjects, createBucket, s3Client, s3Server, s3Settings } from '../support/s3.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
 const ON_DISK = { ROOKERY_S3_BUCKET: '', ROOKERY_S3_ENDPOINT: '' }
@@ -108,6 +109,39 @@ it('missing and corrupt blobs of the source are reported and not copied; the nex
   await rename(away, await pathOf(missing.digest))
   await writeFile(await pathOf(corrupt.digest), corrupt.bytes)
   expect(await copied()).toMatchObject({ status: 0, report: { blobs: 2, failures: [] } })
+})
+
+it('a blob whose bytes a push replaced after it was copied is copied again', async () => {
+  const repository = 'moving/lost'
+  const blob = await pushBlob(registry, repository)
+  expect(await copied()).toMatchObject({ status: 0 })
+  await rm(join(registry.folder, 'blobs', await keyOf(blob.digest)))
+  await pushBlob(registry, repository, blob.bytes)
+  expect(await copied()).toMatchObject({ status: 0, report: { blobs: 1, present: 0 } })
+  expect(await copied()).toMatchObject({ status: 0, report: { blobs: 1, present: 1 } })
+  const moved = await startServer(parseConfig(settings), createLog('silent'), () => {})
+  try {
+    expect((await read(moved, repository, blob.digest)).equals(blob.bytes)).toBe(true)
+  } finally {
+    await moved.close()
+  }
+})
+
+it('a copy into the bucket of another registry, or with bytes of others, is refused', async () => {
+  const foreign = await createBucket()
+  const s3 = s3Client(s3Server())
+  const put = (Key: string, Body: string) =>
+    s3.send(new PutObjectCommand({ Bucket: foreign, Key, Body }))
+  const into = () => rookery({ settings: { ...settings, ...s3Settings(foreign) } }, COPY)
+  await put('blobs/docker/registry/v2/blobs/x/data', 'bytes of somebody')
+  const bytes = await into()
+  expect(bytes).toMatchObject({ status: 2, stdout: '' })
+  expect(bytes.stderr).toContain('does not know, such as object docker/registry')
+  await put('blobs/installation', 'c0ffee00-0000-4000-8000-000000000000')
+  const marked = await into()
+  expect(marked).toMatchObject({ status: 2, stdout: '' })
+  expect(marked.stderr).toContain('c0ffee00-0000-4000-8000-000000000000')
+  s3.destroy()
 })
 
 it('a copy that was killed resumes, and repeats the unfinished page', async () => {

@@ -1,6 +1,7 @@
 import { chmod, copyFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { errnoOf } from '../../async/errno.ts'
+import { findInstallation } from '../../db/installation.ts'
 import { endDeletionPause, pauseDeletions } from '../../db/maintenance/deletion-queue.ts'
 import { dumpRows } from '../../db/maintenance/dump.ts'
 import { listAppliedMigrations } from '../../db/migrations.ts'
@@ -46,7 +47,14 @@ export const backupCommand = command({
       try {
         const takenAt = new Date().toISOString()
         const migrations = await listAppliedMigrations(db)
-        const header = { rookery: 'database', version: 1, takenAt, migrations } as const
+        const { id: installation } = await findInstallation(db)
+        const header = {
+          rookery: 'database',
+          version: 1,
+          takenAt,
+          migrations,
+          installation,
+        } as const
         const dump = join(folder, DUMP_FILE)
         const rows = await writeDump(dump, header, (take) => dumpRows(db, take))
         await copySecrets(dataFolder, folder)

@@ -15,6 +15,8 @@ export type DumpHeader = {
   readonly version: 1
   readonly takenAt: string
   readonly migrations: readonly string[]
+  /** The id of the installation; a backup of an earlier release has none. */
+  readonly installation?: string
 }
 
 const BLOBS_A_PAGE = 100
@@ -22,7 +24,7 @@ const BLOBS_A_PAGE = 100
 /**
  * Writes a dump: gzip of lines of JSON.
  *
- *     {"rookery":"database","version":1,"takenAt":"…","migrations":["0001-…"]}
+ *     {"rookery":"database","version":1,"takenAt":"…","migrations":["0001-…"],"installation":"…"}
  *     blobs {"id":1,"digest":"sha256:…",…}          one line per row, after its table
  *     sequences {"name":"blobs_id_seq","value":7}   the last identity that was given out
  *     end 1234                                      the number of rows
@@ -107,6 +109,7 @@ export async function* readDumpBlobs(path: string): AsyncGenerator<InventoryRow[
       digest: parseDigest(String(blob.digest)),
       size: Number(blob.size),
       storageKey: String(blob.storage_key),
+      lost: typeof blob.lost_at === 'string',
     })
     if (page.length < BLOBS_A_PAGE) continue
     yield page

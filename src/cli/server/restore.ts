@@ -2,6 +2,7 @@ import { chmod, constants, copyFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { errnoOf } from '../../async/errno.ts'
 import type { Database } from '../../db/database.ts'
+import { findInstallationId, replaceInstallationId } from '../../db/installation.ts'
 import {
   clearFirstStart,
   type DumpRow,
@@ -9,9 +10,14 @@ import {
   isEmptyRegistry,
   loadRows,
 } from '../../db/maintenance/dump.ts'
+import type { InventoryRow } from '../../db/maintenance/inventory.ts'
 import { listAppliedMigrations, listMigrationFiles, migrate } from '../../db/migrations.ts'
+import { clearLostExcept } from '../../db/registry/lost-blobs.ts'
+import type { Digest } from '../../oci/digest.ts'
 import { copyBlobs } from '../../registry/maintenance/copy.ts'
 import { openBlobStore } from '../../server/blob-store.ts'
+import { assertRestoreTarget, claimStore } from '../../server/claim-store.ts'
+import type { BlobStore } from '../../storage/blob-store.ts'
 import { FilesystemStore } from '../../storage/filesystem/filesystem-store.ts'
 import { command, JSON_OPTION, required, value } from '../command.ts'
 import { CommandError, STATUS, UsageError } from '../errors.ts'
@@ -22,6 +28,9 @@ import { readDumpBlobs, readDumpHeader, readDumpRows } from './dump-file.ts'
 import { withDatabase } from './operator.ts'
 
 const FAILURES_SHOWN_MAX = 100
+/** It made the table of the installation's id. */
+const INSTALLATION_MIGRATION = '0003-access.sql'
+const SAMPLED_BLOBS_MAX = 10
 const LOAD_ROWS_MAX = 500
 const LOAD_CHARACTERS_MAX = 8 * 1024 * 1024
 
@@ -31,7 +40,8 @@ export const restoreCommand = command({
     from: required(value('FOLDER', 'folder of the backup')),
     ...JSON_OPTION,
   },
-  notes: 'A restore that was stopped can be run again.',
+  notes:
+    'A restore that was stopped can be run again. Into the folder or bucket of the backed-up registry, it continues that installation.',
   examples: [
     [
       'ROOKERY_DATA_DIR=/srv/rookery rookery restore --from /backup/rookery',
@@ -43,29 +53,45 @@ export const restoreCommand = command({
     const folder = resolve(from)
     const dump = join(folder, DUMP_FILE)
     return withDatabase(environment, async ({ db, dataFolder }, config) => {
-      const { migrations } = await readDumpHeader(dump)
+      const { migrations, installation } = await readDumpHeader(dump)
       await prepareSchema(db, migrations)
       const opened = await openBlobStore(config, dataFolder)
       try {
+        const { store } = opened
+        const continued = (await store.readMark()) === installation ? installation : undefined
+        if (continued === undefined) await assertStoreFree(db, store, dump, migrations)
+        const lost = new Set<Digest>()
         const reportProgress = progressReporter('copied and verified')
         const source = await FilesystemStore.open(folder)
-        const report = await copyBlobs(readDumpBlobs(dump), source, opened.store, {
+        const report = await copyBlobs(collectLost(readDumpBlobs(dump), lost), source, store, {
           signal: stopSignal(),
           onPage: async (soFar) => reportProgress(soFar),
           isReferenced: async () => true,
         })
-        if (report.failures.length > 0) {
-          for (const { digest, reason } of report.failures.slice(0, FAILURES_SHOWN_MAX)) {
-            process.stderr.write(`${reason} ${digest}\n`)
-          }
+        for (const { digest, reason } of report.failures.slice(0, FAILURES_SHOWN_MAX)) {
+          process.stderr.write(`${reason} ${digest}\n`)
+        }
+        const missing = report.failures.filter(({ digest }) => !lost.has(digest))
+        if (missing.length > 0) {
           throw new CommandError(
-            `the bytes of ${report.failures.length} blobs are missing from the backup; nothing was restored`,
+            `the bytes of ${missing.length} blobs are missing from the backup; nothing was restored`,
           )
         }
-        const rows = await loadDump(db, dump)
+        const rows = await loadDump(db, dump, continued)
         await migrate(db)
+        const failed = report.failures.map(({ digest }) => digest)
+        await clearLostExcept(db, failed)
+        await claimStore(db, store)
         await copySecrets(folder, dataFolder)
         printResult(json, { rows, ...report }, [
+          ...(failed.length === 0
+            ? []
+            : [`Restored as lost: ${failed.length} blobs, which the registry had lost before.`]),
+          ...(continued === undefined
+            ? []
+            : [
+                `This registry continues the installation ${continued}: the one of the backup must not run any more.`,
+              ]),
           `Restored ${rows} rows, and ${report.blobs} blobs with ${sizeText(report.bytes)}.`,
         ])
         return STATUS.ok
@@ -99,8 +125,37 @@ async function prepareSchema(db: Database, migrations: readonly string[]): Promi
   }
 }
 
-/** Loads all rows in one transaction. */
-async function loadDump(db: Database, path: string): Promise<number> {
+/** Throws StartError unless the store is new, has the mark of this database, or has blobs of the backup without a mark. */
+async function assertStoreFree(
+  db: Database,
+  store: BlobStore,
+  dump: string,
+  migrations: readonly string[],
+): Promise<void> {
+  const id = migrations.includes(INSTALLATION_MIGRATION) ? await findInstallationId(db) : undefined
+  for await (const page of readDumpBlobs(dump)) {
+    const keys = page.slice(0, SAMPLED_BLOBS_MAX).map(({ storageKey }) => storageKey)
+    return assertRestoreTarget(store, id, keys)
+  }
+}
+
+/** Yields the pages, and adds the digests of lost blobs to `lost`. */
+async function* collectLost(
+  pages: AsyncIterable<InventoryRow[]>,
+  lost: Set<Digest>,
+): AsyncGenerator<InventoryRow[]> {
+  for await (const page of pages) {
+    for (const blob of page) if (blob.lost) lost.add(blob.digest)
+    yield page
+  }
+}
+
+/** Loads all rows in one transaction, which keeps the id of the installation that the database continues. */
+async function loadDump(
+  db: Database,
+  path: string,
+  continued: string | undefined,
+): Promise<number> {
   return db.transaction(async (tx) => {
     await clearFirstStart(tx)
     let [loaded, characters] = [0, 0]
@@ -121,6 +176,7 @@ async function loadDump(db: Database, path: string): Promise<number> {
     }
     await flush()
     await finishLoad(tx)
+    if (continued !== undefined) await replaceInstallationId(tx, continued)
     return loaded
   })
 }

@@ -50,9 +50,14 @@ export const scrubCommand = command({
   },
 })
 
+const REMEDY =
+  'Missing and corrupt blobs are unknown to clients until somebody pushes them again, or brings the bytes back and runs this again.'
+
 function linesOf(report: ScrubReport): string[] {
   return [
     ...report.findings.map(findingText),
+    ...(report.missing + report.corrupt > 0 ? [REMEDY] : []),
+    ...(report.recovered > 0 ? [`Lost before, and right again: ${report.recovered}.`] : []),
     `Read ${report.blobs} blobs with ${sizeText(report.bytes)}.`,
     `Missing: ${report.missing}. Corrupt: ${report.corrupt}. Orphaned: ${report.orphans} with ${sizeText(report.orphanBytes)}, ${report.deletedOrphans} of them deleted.`,
   ]

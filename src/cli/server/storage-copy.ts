@@ -1,11 +1,12 @@
 import { type CopyReport, copyStore } from '../../registry/maintenance/copy.ts'
 import { openBlobStoreNamed, type StoreName } from '../../server/blob-store.ts'
+import { assertCopyTarget, claimStore } from '../../server/claim-store.ts'
 import { CleanupStack } from '../../server/cleanup.ts'
 import { choice, command, flag, JSON_OPTION, required } from '../command.ts'
 import { STATUS, UsageError } from '../errors.ts'
 import { progressReporter, stopSignal } from '../long-running.ts'
 import { printResult, sizeText } from '../printing.ts'
-import { withStores } from './operator.ts'
+import { withRegistry } from './operator.ts'
 
 const FAILURES_SHOWN_MAX = 100
 
@@ -26,7 +27,7 @@ export const storageCopyCommand = command({
   ],
   async run({ from, to, restart, json }, environment) {
     if (from === to) throw new UsageError('--from and --to are the same store')
-    return withStores(environment, async ({ db, dataFolder }, config) => {
+    return withRegistry(environment, async ({ db, dataFolder }, config) => {
       const cleanup = new CleanupStack()
       const open = async (name: StoreName) => {
         const opened = await openBlobStoreNamed(name, config, dataFolder)
@@ -34,12 +35,17 @@ export const storageCopyCommand = command({
         return opened.store
       }
       try {
-        const report = await copyStore(db, await open(from), await open(to), {
+        const [source, target] = [await open(from), await open(to)]
+        const mark = await claimStore(db, source)
+        await assertCopyTarget(db, target)
+        const report = await copyStore(db, source, target, {
           name: `${from} to ${to}`,
           restart,
           signal: stopSignal(),
           onProgress: progressReporter('copied and verified'),
         })
+        // Not before: a server must not start with an unfinished copy.
+        if (report.failures.length === 0) await target.writeMark(mark)
         printResult(json, report, linesOf(report))
         return report.failures.length === 0 ? STATUS.ok : STATUS.found
       } finally {

@@ -19,6 +19,8 @@ export type AnalyzedBlobRow = {
   /** Bytes. */
   readonly size: number
   readonly storageKey: string
+  /** True when the store lost the bytes: they must not be read. */
+  readonly lost: boolean
   readonly analyses: readonly AnalysisRow[]
 }
 
@@ -35,7 +37,7 @@ export async function listAnalyzedBlobs(
 ): Promise<AnalyzedBlobRow[]> {
   // Scalar subqueries and not joins, as in `lockContents`: each digest is an index probe.
   const { rows } = await db.query<AnalyzedBlobRow>(
-    `select b.id as "blobId", b.digest, b.size, b.storage_key as "storageKey",
+    `select b.id as "blobId", b.digest, b.size, b.storage_key as "storageKey", b.lost_at is not null as lost,
             coalesce((
               select json_agg(json_build_object(
                        'role', f.role, 'sha256', f.sha256, 'problem', f.problem,

@@ -8,6 +8,8 @@ export type InventoryRow = {
   /** Bytes. */
   readonly size: number
   readonly storageKey: string
+  /** True when the store is known to miss its bytes, or to have wrong ones. */
+  readonly lost: boolean
 }
 
 /** Lists blobs after the id `after`; newer blobs have larger ids. */
@@ -17,7 +19,7 @@ export async function listBlobs(
   limit: number,
 ): Promise<InventoryRow[]> {
   const { rows } = await db.query<InventoryRow>(
-    `select id, digest, size, storage_key as "storageKey"
+    `select id, digest, size, storage_key as "storageKey", lost_at is not null as lost
        from blobs
       where id > $1
       order by id
@@ -25,6 +27,37 @@ export async function listBlobs(
     [after, limit],
   )
   return rows
+}
+
+/** Lists the blobs after the id `after` and up to `last` whose bytes a push replaced: their keys are newer than their ids. */
+export async function listReplacedBlobs(
+  db: Queryable,
+  after: number,
+  last: number,
+  limit: number,
+): Promise<InventoryRow[]> {
+  const { rows } = await db.query<InventoryRow>(
+    `select id, digest, size, storage_key as "storageKey", lost_at is not null as lost
+       from blobs
+      where id > $1
+        and id <= $2
+        and replaced_at is not null
+      order by id
+      limit $3`,
+    [after, last, limit],
+  )
+  return rows
+}
+
+/** Returns the keys of the oldest and the newest blobs that are not lost, up to `limit` of each. */
+export async function sampleKeys(db: Queryable, limit: number): Promise<string[]> {
+  const { rows } = await db.query<{ key: string }>(
+    `(select storage_key as key from blobs where lost_at is null order by id limit $1)
+      union
+     (select storage_key as key from blobs where lost_at is null order by id desc limit $1)`,
+    [limit],
+  )
+  return rows.map(({ key }) => key)
 }
 
 /** True while the blob still has its bytes under this key. */

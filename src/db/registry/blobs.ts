@@ -64,6 +64,7 @@ async function findBlobs(
                 touched_at <= now() - make_interval(secs => $4) as stale
            from blobs
           where digest = k.digest
+            and lost_at is null
             and exists (
               select 1
                 from repository_blobs rb
@@ -88,7 +89,7 @@ async function findBlobs(
 
 /**
  * Adds a blob of `from` to the repository; undefined `from` means any visible repository. Visible are
- * public repositories, and those in `visible`. Returns false when no visible repository has the blob. Throws
+ * public repositories, and those in `visible`. Returns false when no visible repository has the blob, or it is lost. Throws
  * UNAUTHORIZED when the actor's right was revoked.
  */
 export async function mountBlob(
@@ -104,6 +105,7 @@ export async function mountBlob(
        select b.id
          from blobs b, assert_unrevoked($6, $7, $8)
         where b.digest = $3
+          and b.lost_at is null
           and exists (
             select 1
               from repository_blobs rb
@@ -201,8 +203,8 @@ export async function withdrawBlobs(
 }
 
 /**
- * Restarts the grace period of a blob. Returns false when a sweep removed the blob, or the blob has
- * other bytes by now.
+ * Restarts the grace period of a blob. Returns false when a sweep removed the blob, it is lost, or it has other bytes by
+ * now.
  */
 export async function touchBlob(
   db: Queryable,
@@ -215,6 +217,7 @@ export async function touchBlob(
             unchecked = true
       where digest = $1
         and storage_key = $2
+        and lost_at is null
      returning id`,
     [digest, storageKey],
   )

@@ -216,7 +216,7 @@ export type LockedContents = {
 
 /**
  * Locks the blobs and children of a manifest that the repository has, until the transaction ends: no
- * delete and no sweep can remove one during the push.
+ * delete and no sweep can remove one during the push. Lost blobs are left out.
  */
 export async function lockContents(
   tx: Transaction,
@@ -235,6 +235,7 @@ export async function lockContents(
        select b.id, b.digest, b.size
          from blobs b
         where b.digest = any($2::text[])
+          and b.lost_at is null
           and (
             select true
               from repository_blobs rb

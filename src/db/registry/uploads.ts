@@ -162,9 +162,11 @@ export async function recordDigest(
 }
 
 export type FinishedUpload = {
-  /** The key of the blob's bytes. */
+  /** The key of the blob's bytes: those of an earlier push when the blob existed already. */
   readonly storageKey: string
-  /** The deletion of these bytes, when the blob existed already. */
+  /** True when the store is known to have lost those of the earlier push. */
+  readonly lost: boolean
+  /** The deletion of the new bytes, when the blob existed already. */
   readonly deletionId: number | null
   /** True when the repository did not have the blob. */
   readonly isNew: boolean
@@ -193,7 +195,7 @@ export async function finishUpload(
        select $3, $4, $5
          from finished
            on conflict (digest) do update set touched_at = now(), unchecked = true
-       returning id, storage_key
+       returning id, storage_key, lost_at is not null as lost
      ), linked as (
        insert into repository_blobs (repository_id, blob_id)
        select finished.repository_id, put.id
@@ -208,11 +210,11 @@ export async function finishUpload(
        returning id
      ), leftovers as (
        insert into deletion_queue (upload_id, digest, kept_key)
-       select finished.id, $3, put.storage_key
-         from finished, put
+       select finished.id, $3, $5
+         from finished
         where finished.needs_cleanup
      )
-     select storage_key as "storageKey", (select id from duplicate) as "deletionId",
+     select storage_key as "storageKey", lost, (select id from duplicate) as "deletionId",
             exists (select 1 from linked) as "isNew"
        from put`,
     [

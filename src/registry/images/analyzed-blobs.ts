@@ -6,6 +6,7 @@ import {
 } from '../../db/images/layer-analyses.ts'
 import { type Deriver, recordOf } from '../../derivation/deriver.ts'
 import type { Digest } from '../../oci/digest.ts'
+import { RegistryError } from '../../oci/errors.ts'
 import type { BlobStore } from '../../storage/blob-store.ts'
 import { AnalysisCache, type BlobAnalysis } from '../../unikernel/analysis-cache.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
@@ -60,6 +61,7 @@ export class AnalyzedBlobs {
       digest,
       size,
       read: async (start, end) => {
+        assertNotLost(row)
         const chunks: Uint8Array[] = []
         // The store reuses a chunk's memory for the next chunk.
         for await (const chunk of withStoreErrors(this.#store.read(storageKey, { start, end }))) {
@@ -85,6 +87,7 @@ export class AnalyzedBlobs {
     if (row === undefined) throw new Error(`${digest} was analyzed, but its row is missing`)
     const stored = row.analyses.find((one) => one.role === role)?.facts
     if (stored != null) return JSON.parse(stored)
+    assertNotLost(row)
     const range = { start: 0, end: row.size - 1 }
     const bytes = withStoreErrors(this.#store.read(row.storageKey, range))
     const hash = await hexHashOfStream(bytes, algorithm)
@@ -113,4 +116,11 @@ export class AnalyzedBlobs {
     const fields = this.#fields.get(analysis) ?? recordOf(role, analysis).fields
     return [{ blobId: row.blobId, fields }]
   }
+}
+
+/** Throws MANIFEST_BLOB_UNKNOWN for a blob whose bytes the store lost: wrong bytes are not analyzed either. */
+function assertNotLost({ digest, lost }: AnalyzedBlobRow): void {
+  if (!lost) return
+  const message = `the registry lost the bytes of the blob ${digest}: push it before the manifest`
+  throw new RegistryError('MANIFEST_BLOB_UNKNOWN', { blob: [digest] }, { message })
 }

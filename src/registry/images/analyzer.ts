@@ -45,7 +45,7 @@ export class ImageAnalyzer {
 
   /**
    * Analyzes the blobs of a manifest for a client, such as its pusher; blobs missing from the repository are skipped.
-   * Throws MANIFEST_INVALID for a contradiction, and UNAVAILABLE.
+   * Throws MANIFEST_INVALID for a contradiction, MANIFEST_BLOB_UNKNOWN for a lost blob, and UNAVAILABLE.
    */
   async analyze(
     repository: Repository,
@@ -148,7 +148,8 @@ export class ImageAnalyzer {
   }
 }
 
-// A blob that no manifest names yet may be swept between the query and the read, and pushed anew.
+// A blob that no manifest names yet may be swept between the query and the read, and pushed anew. One that the store lost
+// is marked by the read, which the next query sees.
 const ATTEMPTS_MAX = 5
 
 /** Queries again when a blob's bytes were removed after the query. */

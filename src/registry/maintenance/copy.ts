@@ -1,6 +1,11 @@
 import { forEachConcurrent } from '../../async/for-each.ts'
 import type { Database } from '../../db/database.ts'
-import { type InventoryRow, isStillReferenced, listBlobs } from '../../db/maintenance/inventory.ts'
+import {
+  type InventoryRow,
+  isStillReferenced,
+  listBlobs,
+  listReplacedBlobs,
+} from '../../db/maintenance/inventory.ts'
 import {
   clearProgress,
   findProgress,
@@ -64,7 +69,9 @@ export async function copyStore(
       async onPage(soFar, last) {
         lock.assertHeld()
         // The next run repeats a page that had a failure.
-        if (soFar.failures.length === 0) await saveProgress(db, name, { after: last.id })
+        if (soFar.failures.length === 0) {
+          await saveProgress(db, name, { after: Math.max(after, last.id) })
+        }
         options.onProgress(soFar)
       },
     })
@@ -72,7 +79,15 @@ export async function copyStore(
   })
 }
 
+/** Yields blobs after the id `begin`, and before them those whose bytes were replaced since they were copied. */
 async function* pagesOf(db: Database, begin: number): AsyncGenerator<InventoryRow[]> {
+  for (let after = 0; ; ) {
+    const page = await listReplacedBlobs(db, after, begin, BLOBS_A_PAGE)
+    const last = page.at(-1)
+    if (last === undefined) break
+    yield page
+    after = last.id
+  }
   let after = begin
   for (;;) {
     const page = await listBlobs(db, after, BLOBS_A_PAGE)

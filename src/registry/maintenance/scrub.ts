@@ -14,6 +14,7 @@ import {
   runExclusively,
   saveProgress,
 } from '../../db/maintenance/jobs.ts'
+import { clearLost, markLost } from '../../db/registry/lost-blobs.ts'
 import { algorithmOf, type Digest } from '../../oci/digest.ts'
 import { BlobMissingError, type BlobStore, type StoredObject } from '../../storage/blob-store.ts'
 import { digestOfStream } from '../uploads/hash-stream.ts'
@@ -41,6 +42,8 @@ export type ScrubReport = {
   orphans: number
   orphanBytes: number
   deletedOrphans: number
+  /** Blobs that were marked as lost, and whose bytes are right again. */
+  recovered: number
   /** The first findings of each kind, up to a limit; the counts above are complete. */
   readonly findings: Finding[]
 }
@@ -60,9 +63,10 @@ const OBJECTS_A_PAGE = 500
 const FINDINGS_MAX = 1000
 
 /**
- * Reads every blob to verify its digest, and finds orphans: objects in the store without a row. Deletes
- * orphans when `deleteOrphans` is set, and changes nothing else. Postgres keeps the findings page by
- * page, so a scrub that was stopped resumes. Throws AlreadyRunningError, and the signal's reason.
+ * Reads every blob to verify its digest, and finds orphans: objects in the store without a row. Marks missing and
+ * corrupt blobs as lost, so that clients push them again, and clears the mark of a blob whose bytes are right. Deletes
+ * orphans when `deleteOrphans` is set. Postgres keeps the findings page by page, so a scrub that was stopped resumes.
+ * Throws AlreadyRunningError, StoreUnavailableError for the store of another installation, and the signal's reason.
  */
 export async function scrub(
   db: Database,
@@ -73,6 +77,8 @@ export async function scrub(
     if (options.restart) await clearProgress(db, NAME)
     const saved = await findProgress(db, NAME)
     const progress = (saved?.progress as Progress | undefined) ?? newProgress()
+    // An earlier release did not count them.
+    progress.report.recovered ??= 0
     const run = new ScrubRun(db, store, options, progress, lock)
     await run.run()
     await clearProgress(db, NAME)
@@ -87,7 +93,7 @@ export function isClean({ missing, corrupt, orphans, deletedOrphans }: ScrubRepo
 
 function newProgress(): Progress {
   const counts = { blobs: 0, bytes: 0, missing: 0, corrupt: 0 }
-  const orphans = { orphans: 0, orphanBytes: 0, deletedOrphans: 0 }
+  const orphans = { orphans: 0, orphanBytes: 0, deletedOrphans: 0, recovered: 0 }
   const startedAt = new Date().toISOString()
   return {
     phase: 'blobs',
@@ -155,10 +161,17 @@ class ScrubRun {
     if (found === digest) {
       report.blobs += 1
       report.bytes += size
+      if (blob.lost) {
+        await clearLost(this.#db, key)
+        report.recovered += 1
+      }
       return
     }
     // A sweep may have removed it since the page was read.
     if (!(await isStillReferenced(this.#db, blob))) return
+    // Throws when the store is not that of the database: then nothing follows from missing bytes.
+    await this.#store.check()
+    await markLost(this.#db, key)
     report.blobs += 1
     if (found === undefined) {
       report.missing += 1

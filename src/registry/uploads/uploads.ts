@@ -28,6 +28,7 @@ import { otherContent, RegistryError } from '../../oci/errors.ts'
 import type { Repository } from '../../oci/reference.ts'
 import {
   type Appended,
+  BlobMissingError,
   type BlobStore,
   type Stage,
   StageLostError,
@@ -37,6 +38,7 @@ import { translateStoreError } from '../store-errors.ts'
 import { HashCache } from './hash-cache.ts'
 import { type ByteCounter, digestOfStream, hashStream, type UploadBody } from './hash-stream.ts'
 import { isUnauthorized, Lease, uploadBusy } from './lease.ts'
+import { replaceIfLost } from './second-copy.ts'
 
 export type UploadsOptions = {
   /** An upload expires when nothing was appended for this time. */
@@ -86,7 +88,9 @@ export class Uploads {
     singleRequest: boolean,
   ): Promise<UploadStatus> {
     const id = randomUUID()
-    const stage = await this.#store.stage(id)
+    const stage = await this.#store.stage(id).catch((error: unknown) => {
+      throw translateStoreError(error)
+    })
     const { visibility, lifetimeSeconds, processLock } = this.#options
     const writer = processLock.key
     const upload = { id, repository, actor, algorithm, stage, singleRequest, writer }
@@ -208,19 +212,23 @@ export class Uploads {
     { stage, needsCleanup }: Appended,
     blob: BlobRow,
   ): Promise<FinishedUpload> {
-    const { digest, storageKey } = blob
+    const { digest, storageKey: keptKey } = blob
     const finished = await finishUpload(this.#db, upload.id, lease.token, blob, lease.rights)
     this.#hashes.forget(upload.id)
     // Another request took the upload over, and may have committed these very bytes.
     if (finished === undefined) throw uploadUnknown(upload.id)
-    if (finished.deletionId !== null) {
-      // Not awaited: a later response would show that another repository has these bytes.
-      void this.#deleteNow({ id: finished.deletionId, storageKey, upload: null })
-    }
     if (!(await this.#discard(upload.stage as Stage, stage)) || needsCleanup) {
-      const leftovers = { id: upload.id, digest, keptKey: finished.storageKey }
-      // The push has succeeded. Should this fail, a scrub finds the leftovers as orphans.
+      const leftovers = { id: upload.id, digest, keptKey }
+      // Should this fail, a scrub finds the leftovers as orphans.
       await queueLeftovers(this.#db, leftovers).catch(() => {})
+    }
+    const { deletionId } = finished
+    if (
+      deletionId !== null &&
+      !(await replaceIfLost(this.#db, this.#store, finished, deletionId, blob))
+    ) {
+      // Not awaited: a later response would show that another repository has these bytes.
+      void this.#deleteNow({ id: deletionId, storageKey: keptKey, upload: null })
     }
     return finished
   }
@@ -333,7 +341,7 @@ export class Uploads {
     try {
       return await work(upload.takenOver ? await this.#fence(upload, token) : upload, lease)
     } catch (error) {
-      if (error instanceof StageLostError) {
+      if (error instanceof StageLostError || error instanceof BlobMissingError) {
         await this.#retire(upload.id, token)
         throw new RegistryError('BLOB_UPLOAD_UNKNOWN', { upload: upload.id }, { cause: error })
       }
