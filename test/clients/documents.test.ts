@@ -29,9 +29,17 @@ async function blocksOf(path: string): Promise<string[]> {
     .filter((block) => !/^npm (?:install|start)/m.test(block))
 }
 
+async function digestOfTag(tag: string): Promise<string | null> {
+  const answer = await fetch(`http://${sandbox.host}/v2/hello/key/manifests/${tag}`)
+  return answer.headers.get('docker-content-digest')
+}
+
 /** Pastes blocks into one shell in the folder of the repository, and returns the output of each. */
 async function paste(blocks: readonly string[]): Promise<string[]> {
   const END = '=== end of a block ==='
+  for (const name of ['pulled', 'hello-key']) {
+    await rm(join(sandbox.folder, name), { recursive: true, force: true })
+  }
   const script = blocks
     .map((block) => `${block}\necho '${END}'`)
     .join('\n')
@@ -70,7 +78,6 @@ describe.runIf(hasClient('oras'))('docs/push.md can be pasted', () => {
   it('block by block, and prints little', async () => {
     const blocks = await blocksOf('docs/push.md')
     expect(blocks).toHaveLength(5)
-    await rm(join(sandbox.folder, 'pulled'), { recursive: true, force: true })
     const printed = await paste(blocks)
     expect(printed.at(-1)).toContain('hello/key')
     for (const text of printed) expect(text.length).toBeLessThan(OUTPUT_BYTES_MAX)
@@ -79,5 +86,15 @@ describe.runIf(hasClient('oras'))('docs/push.md can be pasted', () => {
     const sent = JSON.parse(await readFile(join(sandbox.folder, 'hello-key.json'), 'utf8'))
     expect(image.digest).toBe(sent.digest)
     expect(image.inputId).toMatch(/^[0-9a-f]{64}$/)
+  })
+
+  it('and all of its ways, and that of the README, make the same image', async () => {
+    await paste((await blocksOf('README.md')).slice(0, 1))
+    const readme = await digestOfTag('live')
+    const [, pushed = '', ...others] = await paste(await blocksOf('docs/push.md'))
+    expect(others).toHaveLength(3)
+    expect(pushed).toMatch(new RegExp(`^digest +${readme}$`, 'm'))
+    const sent = JSON.parse(await readFile(join(sandbox.folder, 'hello-key.json'), 'utf8'))
+    expect([sent.digest, await digestOfTag('latest')]).toEqual([readme, readme])
   })
 })
