@@ -53,7 +53,11 @@ function objectOf(derivation: Derivation): object {
     case 'description':
       return describeImage(imageOf(derivation.image))
     case 'comparison':
-      return compareImages(imageOf(derivation.from), imageOf(derivation.to))
+      return compareImages(
+        imageOf(derivation.from),
+        imageOf(derivation.to),
+        Buffer.compare(derivation.from.manifest, derivation.to.manifest) === 0,
+      )
     case 'document':
       return DOCUMENTS[derivation.format](imageOf(derivation.image), derivation.context)
   }

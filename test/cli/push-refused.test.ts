@@ -40,7 +40,7 @@ describe('a wrong build', () => {
     const wrong: [path: string, right: RegExp][] = [
       [
         build('hello-key-5-failed'),
-        /there is no Solo5 kernel in .* or its bin folder; did the build fail\?$/,
+        /there is no Solo5 kernel in .*, its bin folder \(orb\) or its dist folder \(mirage\); did the build fail/,
       ],
       [join(folder, 'empty'), /there is no Solo5 kernel/],
       [join(folder, 'file'), /there is no Solo5 kernel/],

@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -176,6 +176,36 @@ describe('rookery push', () => {
       /script\.hvt is not a kernel: it is not an ELF executable with Solo5 notes$/,
     )
     expect(await errorLine([...words, '--kernel', 'absent'], token)).toMatch(/there is no kernel/)
+  })
+
+  it('finds what mirage build made in dist, for each target', async () => {
+    for (const name of ['hvt', 'spt', 'virtio', 'muen', 'genode', 'xen']) {
+      const project = await mkdtemp(join(folder, 'mirage-'))
+      await mkdir(join(project, 'dist'))
+      await writeFile(join(project, 'unikernel.ml'), 'module Main = struct end\n')
+      const file =
+        name === 'hvt' ? 'mini-net.hvt' : name === 'spt' ? 'mini-blk-net2.spt' : `mini.${name}`
+      await cp(elf(file), join(project, 'dist', `hello.${name}`))
+      const words = ['push', project, `${host}/mirage:${name}`]
+      const { layers } = JSON.parse((await builder([...words, '--dry-run', '--json'])).stdout)
+      expect(layers).toMatchObject([{ role: 'kernel', title: `hello.${name}` }])
+      await cp(elf('mini-arm.hvt'), join(project, 'dist', 'second.hvt'))
+      expect(await errorLine(words, token)).toMatch(
+        /there are 2 kernels in .*; choose one with --kernel: dist\/hello\.\w+, dist\/second\.hvt$/,
+      )
+      for (const kernel of ['second.hvt', 'dist/second.hvt']) {
+        const chosen = await builder([...words, '--kernel', kernel, '--dry-run', '--json'])
+        expect(JSON.parse(chosen.stdout).layers).toMatchObject([{ title: 'second.hvt' }])
+      }
+    }
+  })
+
+  it('prefers what orb made', async () => {
+    const copy = await copied('hello-key-1')
+    await mkdir(join(copy, 'dist'))
+    await cp(elf('mini-net.hvt'), join(copy, 'dist', 'other.hvt'))
+    const { digest } = await printedJson(['push', copy, `${host}/both:v1`], token)
+    expect(digest).toBe(FIRST_DIGEST)
   })
 
   it('finds a kernel outside of bin, and through a link', async () => {

@@ -106,8 +106,21 @@ describe('rookery compare', () => {
     expect(text).toMatch(/\nopam packages\n(?: {2}.*\n)* {2}~ solo5 0\.10\.1 → 0\.12\.1\n/)
     expect(text).toMatch(/\nhost packages\n {2}\+ libseccomp-dev .*\n {2}~ bash 5\.2\.15-2\+b7 → /)
     expect(await printed('compare', `${host}/hello/key:v2`, 'v1')).toMatch(/0\.10\.1 DOWNGRADE\n/)
-    const { verdict } = await printedJson('compare', `${host}/hello/key:v2`, 'live')
-    expect(verdict).toBe('reproduced')
+  })
+
+  it('says that both are the same image, and not that a build was reproduced', async () => {
+    const { verdict, to } = await printedJson('compare', `${host}/hello/key:v2`, 'live')
+    expect(verdict).toBe('same-image')
+    for (const other of ['live', `${host}/hello/key:live`, to.digest, `@${to.digest}`]) {
+      const text = await printed('compare', `${host}/hello/key:v2`, other)
+      expect(text).toBe('the same image on both sides\n')
+    }
+  })
+
+  it('accepts whole references, of one repository', async () => {
+    const whole = `${host}/hello/key:v2`
+    const text = await printed('compare', `${host}/hello/key:v1`, whole)
+    expect(text).toBe(await printed('compare', `${host}/hello/key:v1`, 'v2'))
   })
 })
 
@@ -185,6 +198,8 @@ describe('a wrong request is reported', () => {
       /the ecosystem must be one of opam, deb, apk, freebsd/,
     ],
     [['search', 'packages', 'HOST', 'opam/dune', '3.24'], /expected one of = != /],
+    [['compare', 'HOST/hello/key:v1', 'HOST/hello/again:v2'], /must be in one repository/],
+    [['compare', 'HOST/hello/key:v1', 'HOST/hello/key'], /must end with :TAG or @DIGEST/],
     [['compare', 'HOST/hello/key:v1', 'no'], /manifest|MANIFEST_UNKNOWN/],
     [['compare', 'HOST/hello/key', 'v1'], /must end with :TAG or @DIGEST/],
     [['sbom', 'HOST/hello/key:v1', '--format', 'pdf'], /--format must be cyclonedx or spdx/],

@@ -16,11 +16,13 @@ const FILES_MAX = 1000
 const SHOWN_MAX = 10
 /** The folder for installed programs in orb's output. */
 const PROGRAMS = 'bin'
+/** The folder for kernels in a mirage project, after `mirage build`. */
+const MIRAGE_OUTPUT = 'dist'
 
 /**
  * Lists the files of an image by the names that orb gives them: the kernel in `bin`, else in the folder
- * itself, found by its Solo5 notes; the kernel with symbols; and the inputs of the build. A path to a file
- * is a kernel alone. `kernel` chooses one of several. Throws CommandError.
+ * itself, else in the `dist` of a mirage project, found by its Solo5 notes; the kernel with symbols; and the
+ * inputs of the build. A path to a file is a kernel alone. `kernel` chooses one of several. Throws CommandError.
  */
 export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFile[]> {
   const found = await stat(path).catch((cause) => {
@@ -66,9 +68,10 @@ export function rangesOf(path: string): ReadRange {
 }
 
 async function onlyKernel(folder: string, here: readonly string[]): Promise<string> {
-  const installed = await listFiles(join(folder, PROGRAMS))
+  const below = async (name: string) =>
+    (await listFiles(join(folder, name))).map((file) => join(name, file))
   const broken: string[] = []
-  for (const files of [installed.map((file) => join(PROGRAMS, file)), here]) {
+  for (const files of [await below(PROGRAMS), here, await below(MIRAGE_OUTPUT)]) {
     const kernels: string[] = []
     for (const file of files.filter((one) => !one.endsWith('.debug'))) {
       const problem = await findKernelProblem(join(folder, file))
@@ -87,13 +90,18 @@ async function onlyKernel(folder: string, here: readonly string[]): Promise<stri
   const [problem] = broken
   if (problem !== undefined) throw new CommandError(problem)
   throw new CommandError(
-    `there is no Solo5 kernel in ${visible(folder)} or its ${PROGRAMS} folder; did the build fail?`,
+    `there is no Solo5 kernel in ${visible(folder)}, its ${PROGRAMS} folder (orb) or its ${MIRAGE_OUTPUT} folder (mirage); did the build fail, or was it for unix?`,
   )
 }
 
 /** Finds a kernel by its name in the folder, or by its own path. */
 async function findNamedKernel(folder: string, kernel: string): Promise<string> {
-  const places = [join(folder, kernel), join(folder, PROGRAMS, kernel), resolve(kernel)]
+  const places = [
+    join(folder, kernel),
+    join(folder, PROGRAMS, kernel),
+    join(folder, MIRAGE_OUTPUT, kernel),
+    resolve(kernel),
+  ]
   for (const place of places) {
     const found = await stat(place).catch(() => undefined)
     if (found?.isFile()) {
@@ -101,7 +109,9 @@ async function findNamedKernel(folder: string, kernel: string): Promise<string> 
       return place
     }
   }
-  throw new CommandError(`there is no kernel ${visible(kernel)} in ${visible(folder)}`)
+  throw new CommandError(
+    `there is no kernel ${visible(kernel)} in ${visible(folder)}, ${PROGRAMS} or ${MIRAGE_OUTPUT}`,
+  )
 }
 
 const NO_KERNEL = 'it is not an ELF executable with Solo5 notes'

@@ -35,7 +35,7 @@ const TAGS_MAX = 64
 /** `rookery push`: an orb build or one kernel as an image of any registry. */
 export const pushCommand = command({
   arguments: {
-    path: argument('DIR|FILE', "orb's output folder, or one kernel"),
+    path: argument('DIR|FILE', "orb's output folder, a mirage project, or one kernel"),
     image: argument('HOST/REPOSITORY:TAG', 'tag of the image'),
     tags: moreArguments('TAG', 'more tags of the same image', TAGS_MAX - 1),
   },

@@ -23,9 +23,16 @@ export type KernelSide = {
 /**
  * The verdict about two builds. `reproduced`: the same inputs and the same kernel;
  * `not-reproducible`: the same inputs and another kernel; `same-output`: other inputs and the same
- * kernel; `different`: other inputs and another kernel; `unknown`: a side has unknown inputs.
+ * kernel; `different`: other inputs and another kernel; `unknown`: a side has unknown inputs. `same-image`: both are one
+ * image, which says nothing about a second build.
  */
-export type Verdict = 'reproduced' | 'not-reproducible' | 'same-output' | 'different' | 'unknown'
+export type Verdict =
+  | 'same-image'
+  | 'reproduced'
+  | 'not-reproducible'
+  | 'same-output'
+  | 'different'
+  | 'unknown'
 
 /** The differences between two images. A part that one side does not have is undefined. */
 export type Comparison = {
@@ -38,10 +45,14 @@ export type Comparison = {
   readonly buildEnvironment: EnvironmentComparison | undefined
 }
 
-/** Compares the analyses of two images. */
-export function compareImages(from: UnikernelImage, to: UnikernelImage): Comparison {
+/** Compares the analyses of two images. `isSame`: both have the same manifest. */
+export function compareImages(
+  from: UnikernelImage,
+  to: UnikernelImage,
+  isSame = false,
+): Comparison {
   return {
-    verdict: verdictOf(from, to),
+    verdict: isSame ? 'same-image' : verdictOf(from, to),
     inputId: { from: from.inputId, to: to.inputId },
     kernel: {
       same: from.kernel.digest === to.kernel.digest,

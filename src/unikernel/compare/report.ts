@@ -1,14 +1,23 @@
 import type { Differences } from './differences.ts'
 import type { ChangedHostPackage, HostPackage } from './host.ts'
 import type { Comparison, Verdict } from './images.ts'
-import type { ChangedPackage } from './opam.ts'
+import type { Aspect, ChangedPackage } from './opam.ts'
 
 const VERDICTS: Readonly<Record<Verdict, string>> = {
+  'same-image': 'the same image on both sides',
   reproduced: 'the same kernel from the same inputs: reproduced',
   'not-reproducible': 'ANOTHER kernel from the SAME inputs: the build is not reproducible',
   'same-output': 'the same kernel from other inputs',
   different: 'another kernel from other inputs',
   unknown: 'the inputs of at least one image are unknown',
+}
+
+const ASPECTS: Readonly<Record<Aspect, string>> = {
+  url: 'another address of the sources',
+  checksums: 'OTHER BYTES of the sources',
+  'checksum-list': 'the same sources, with more or fewer checksums',
+  'extra-sources': 'other extra sources',
+  pinned: 'pinned on one side only',
 }
 
 /**
@@ -82,7 +91,8 @@ function listed<T, C>(
 const plainVersion = ({ name, version }: { name: string; version: string }) => `${name} ${version}`
 
 function changedPackage({ name, version, direction, aspects }: ChangedPackage): string {
-  const what = aspects.length === 0 ? '' : ` (${aspects.join(', ')})`
+  const what =
+    aspects.length === 0 ? '' : ` (${aspects.map((aspect) => ASPECTS[aspect]).join(', ')})`
   if (version.from === version.to) return `${name} ${version.to}${what}`
   const down = direction === 'downgrade' ? ' DOWNGRADE' : ''
   return `${name} ${version.from} → ${version.to}${down}${what}`

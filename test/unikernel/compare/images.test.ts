@@ -74,6 +74,13 @@ describe('pairs of fixture builds', () => {
     expect(found.buildEnvironment).toEqual({ added: [], removed: [], changed: [] })
   })
 
+  it('one image is no reproduction of itself', async () => {
+    const image = await fixtureImage(ONE)
+    const found = compareImages(image, image, true)
+    expect(found).toMatchObject({ verdict: 'same-image', kernel: { same: true } })
+    expect(describeComparison(found)).toEqual(['the same image on both sides'])
+  })
+
   it('each equals itself', async () => {
     for (const build of [ONE, TWO, SAME_OUTPUT, SAME_INPUT]) {
       const image = await fixtureImage(build)
