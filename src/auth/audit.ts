@@ -2,6 +2,7 @@ import {
   type Actor,
   type AuditEntry,
   type AuditFilter,
+  type AuditPage,
   type AuditRow,
   addAllowedEntry,
   addAuditEntries,
@@ -10,7 +11,7 @@ import {
 import type { Queryable } from '../db/database.ts'
 import type { Caller } from './access.ts'
 
-export type { Actor, AuditEntry, AuditFilter, AuditRow }
+export type { Actor, AuditEntry, AuditFilter, AuditPage, AuditRow }
 
 /** A new entry. Fields that are left out are null. */
 export type NewAuditEntry = Pick<AuditEntry, 'action' | 'decision'> & Partial<AuditEntry>
@@ -96,7 +97,7 @@ export class AuditLog {
   }
 
   /** Lists one page of entries, newest first. */
-  list(filter: AuditFilter, db: Queryable = this.#db): Promise<AuditRow[]> {
+  list(filter: AuditFilter, db: Queryable = this.#db): Promise<AuditPage> {
     return listAuditEntries(db, filter)
   }
 

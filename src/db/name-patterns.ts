@@ -42,16 +42,27 @@ function isExact(glob: Glob): boolean {
 /** Columns of `json_to_recordset` for ranges. */
 export const RANGE_COLUMNS = 'low text, high text, suffix text, deep boolean'
 
+/** True for the names from which a range selects, for an index on names. */
+export const REPOSITORY_IN_BOUNDS = `r.name >= g.low
+              and r.name < g.high`
+
 /**
- * True when the name of repository `r` is in range `g`. Linear in the length of the name, and an index on names
- * finds the range.
+ * True when a range selects the name of repository `r`, which is in its bounds. Linear in the length of the name.
+ * Postgres expects few names that fulfil four conditions, and would sort the whole range; of a `case`, it expects half.
  */
-export const REPOSITORY_IN_RANGE = `r.name >= g.low
-              and r.name < g.high
-              and right(r.name, length(g.suffix)) = g.suffix
+export const REPOSITORY_SELECTED = `case when right(r.name, length(g.suffix)) = g.suffix
               and length(r.name) >= length(g.low) + length(g.suffix)
               and (g.deep or strpos(substr(r.name, length(g.low) + 1,
-                    greatest(0, length(r.name) - length(g.low) - length(g.suffix))), '/') = 0)`
+                    greatest(0, length(r.name) - length(g.low) - length(g.suffix))), '/') = 0)
+              then true else false end`
+
+/** True when the name of repository `r` is in range `g`. */
+export const REPOSITORY_IN_RANGE = `${REPOSITORY_IN_BOUNDS}
+              and ${REPOSITORY_SELECTED}`
+
+/** The same for range `v`, a range of what a caller may see, in a statement that has patterns, too. */
+export const REPOSITORY_IN_VISIBLE_BOUNDS = REPOSITORY_IN_BOUNDS.replaceAll('g.', 'v.')
+export const REPOSITORY_VISIBLY_SELECTED = REPOSITORY_SELECTED.replaceAll('g.', 'v.')
 
 /** True when the name of tag `t` is in range `g`. A tag has no slash. */
 export const TAG_IN_RANGE = `t.name >= g.low
@@ -88,12 +99,23 @@ async function listMatchingNames(db: Queryable, globs: readonly Glob[]): Promise
     const { rows } = await db.query<{ name: Repository }>(
       `select distinct r.name
          from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
-         join repositories r on ${REPOSITORY_IN_RANGE}
-        where r.visibility = 'private'
-          and r.name > $2
+        cross join lateral (
+          select r.name
+            from (
+              select r.name
+                from repositories r
+               where r.visibility = 'private'
+                 and r.name > $2
+                 and ${REPOSITORY_IN_BOUNDS}
+               order by r.name
+              offset 0
+            ) r
+           where ${REPOSITORY_SELECTED}
+           limit ${NAMES_AT_ONCE}
+        ) r
         order by r.name
-        limit $3`,
-      [nameRanges(globs), after, NAMES_AT_ONCE],
+        limit ${NAMES_AT_ONCE}`,
+      [nameRanges(globs), after],
     )
     const matching = await filterInSlices(rows, ({ name }) => matchesAnyGlob(globs, name))
     for (const { name } of matching) found.push(name)

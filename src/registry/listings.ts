@@ -1,6 +1,6 @@
 import type { Queryable } from '../db/database.ts'
 import { resolveVisible } from '../db/name-patterns.ts'
-import { listReferrers } from '../db/registry/manifests.ts'
+import { listReferrers } from '../db/registry/referrers.ts'
 import { findRepository, listRepositories, type View } from '../db/registry/repositories.ts'
 import { listTags } from '../db/registry/tags.ts'
 import type { Digest } from '../oci/digest.ts'

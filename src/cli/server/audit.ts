@@ -1,4 +1,4 @@
-import { type AuditFilter, AuditLog, type AuditRow } from '../../auth/audit.ts'
+import { type AuditFilter, AuditLog, type AuditPage, type AuditRow } from '../../auth/audit.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import { choice, command, flag, parsed, value } from '../command.ts'
 import { parseSince } from '../durations.ts'
@@ -43,14 +43,13 @@ async function* pagesOf(
   audit: AuditLog,
   filter: Omit<AuditFilter, 'before' | 'limit'>,
   limit: number,
-): AsyncGenerator<AuditRow[]> {
-  let before = Number.MAX_SAFE_INTEGER
-  for (let left = limit; left > 0; left -= PAGE) {
-    const requested = Math.min(left, PAGE)
-    const page = await audit.list({ ...filter, before, limit: requested })
-    yield page
-    before = page.at(-1)?.id ?? 0
-    if (page.length < requested) return
+): AsyncGenerator<readonly AuditRow[]> {
+  let before: number | undefined = Number.MAX_SAFE_INTEGER
+  for (let left = limit; left > 0 && before !== undefined; ) {
+    const page: AuditPage = await audit.list({ ...filter, before, limit: Math.min(left, PAGE) })
+    yield page.entries
+    before = page.next
+    left -= page.entries.length
   }
 }
 

@@ -1,3 +1,4 @@
+import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
 /** The rights of an actor, which a revocation ends. */
@@ -113,31 +114,109 @@ export type AuditFilter = {
   readonly since: Date | undefined
 }
 
-/** Lists one page of entries, newest first. */
-export async function listAuditEntries(db: Queryable, question: AuditFilter): Promise<AuditRow[]> {
+/** Entries that one page reads, however few of them match several filters. */
+const SCANNED_MAX = 2_000
+const SCANNED_BEFORE_LAST = SCANNED_MAX - 1
+
+/** A page of entries. */
+export type AuditPage = {
+  readonly entries: readonly AuditRow[]
+  /** `before` of the next page; undefined at the end. The page may have fewer entries than its limit. */
+  readonly next: number | undefined
+}
+
+/** Lists one page of entries, newest first. Reads at most SCANNED_MAX entries. */
+export async function listAuditEntries(db: Queryable, question: AuditFilter): Promise<AuditPage> {
+  const { before, limit, since } = question
+  const conditions = { since: given(SINCE_BY_ID, since), ...conditionsOf(question) }
   const { rows } = await db.query<AuditRow>(
-    `select id, at, action, decision, actor, origin, token_id as "tokenId", address,
-            request_id as "requestId", repository, tags, digest, detail
-       from audit
-      where id < $1
-        and ($3::text is null or action = $3)
-        and ($4::text is null or actor = $4)
-        and ($5::text is null or repository = $5)
-        and ($6::text is null or decision = $6)
-        and ($7::timestamptz is null or at >= $7)
-      order by id desc
-      limit $2`,
-    [
-      question.before,
-      question.limit,
-      question.action ?? null,
-      question.actor ?? null,
-      question.repository ?? null,
-      question.decision ?? null,
-      question.since ?? null,
-    ],
+    ...withConditions(
+      `select a.id, a.at, a.action, a.decision, a.actor, a.origin, a.token_id as "tokenId",
+              a.address, a.request_id as "requestId", a.repository, a.tags, a.digest, a.detail
+         from (
+           select *
+             from audit
+            where id < $1
+              {since}
+              {indexed}
+            order by {first} id desc
+            limit ${SCANNED_MAX}
+         ) a
+        where true
+          {others}
+        order by a.id desc
+        limit $2`,
+      [before, limit + 1],
+      conditions,
+    ),
   )
-  return rows
+  const entries = rows.slice(0, limit)
+  if (rows.length > limit) return { entries, next: entries.at(-1)?.id }
+  const { rows: last } = await db.query<{ id: number }>(
+    ...withConditions(
+      `select id
+         from audit
+        where id < $1
+          {since}
+          {indexed}
+        order by {first} id desc
+       offset ${SCANNED_BEFORE_LAST}
+        limit 1`,
+      [before],
+      conditions,
+    ),
+  )
+  return { entries, next: last[0]?.id }
+}
+
+// An entry has the time at which its transaction began, and no transaction takes ten minutes.
+const SINCE_BY_ID = `and id > coalesce((
+                select id
+                  from audit
+                 where at < $::timestamptz - interval '10 minutes'
+                 order by at desc
+                 limit 1
+              ), 0)`
+
+/**
+ * Splits the filters: the entries of one index are read, and compared with the others. Most entries are allowed pushes,
+ * so an index has the other ones only. A range of one value and the order of the index keep Postgres from reading all
+ * entries in the order of ids, which is the better plan for a frequent value only.
+ */
+function conditionsOf({ repository, actor, action, decision, since }: AuditFilter) {
+  const others: Condition[] = [
+    ...given('and a.repository = $', repository),
+    ...given('and a.actor = $', actor),
+    ...given('and a.action = $', action),
+    ...given('and a.decision = $', decision),
+    ...given('and a.at >= $', since),
+  ]
+  return { ...indexOf({ repository, actor, action, decision }), others }
+}
+
+function indexOf({
+  repository,
+  actor,
+  action,
+  decision,
+}: Pick<AuditFilter, 'repository' | 'actor' | 'action' | 'decision'>) {
+  if (repository !== undefined)
+    return {
+      indexed: given('and repository >= $ and repository <= $', repository),
+      first: given('repository desc,', true),
+    }
+  if (actor !== undefined)
+    return {
+      indexed: given('and actor >= $ and actor <= $', actor),
+      first: given('actor desc,', true),
+    }
+  if (action !== undefined && action !== 'push')
+    return {
+      indexed: given("and action >= $ and action <= $ and action <> 'push'", action),
+      first: given('action desc,', true),
+    }
+  const indexed = decision === 'refused' ? given("and decision = 'refused'", true) : []
+  return { indexed, first: [] }
 }
 
 const REMOVED_AT_ONCE = 1000

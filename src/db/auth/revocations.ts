@@ -1,3 +1,4 @@
+import { given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 
 /** Adds a revocation, or extends the one of this subject. */
@@ -24,11 +25,14 @@ export async function listRevocations(
   sinceSeconds: number | undefined,
 ): Promise<RevocationRow[]> {
   const { rows } = await db.query<RevocationRow>(
-    `select subject, expires_at as "expiresAt"
-       from revocations
-      where expires_at > now()
-        and ($1::float8 is null or revoked_at > now() - make_interval(secs => $1))`,
-    [sinceSeconds ?? null],
+    ...withConditions(
+      `select subject, expires_at as "expiresAt"
+         from revocations
+        where expires_at > now()
+          {recent}`,
+      [],
+      { recent: given('and revoked_at > now() - make_interval(secs => $)', sinceSeconds) },
+    ),
   )
   return rows
 }

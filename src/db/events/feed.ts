@@ -1,6 +1,7 @@
 import type { EventType } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
+import { given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
 
@@ -114,7 +115,7 @@ export async function scanFeed(
   limit: number,
 ): Promise<ScannedFeed> {
   type Found = { headers: FeedHeader[]; last: number | null; scanned: number }
-  const { rows } = await db.query<Found>(
+  const statement = withConditions(
     `with scanned as materialized (
        select position, type, repository_id, tag, webhook_id
          from events
@@ -125,10 +126,10 @@ export async function scanFeed(
        select r.id, r.name, r.visibility
          from repositories r
         where r.id in (select repository_id from scanned)
-          and ($4::text[] is null or r.name = any($4::text[]))
+          {named}
           and (r.visibility = 'public' or exists (
               select 1
-                from json_to_recordset($5::json) as g (${RANGE_COLUMNS})
+                from json_to_recordset($4::json) as g (${RANGE_COLUMNS})
                where ${REPOSITORY_IN_RANGE}))
      ), found as (
        select s.position, s.type, seen.name, seen.visibility, s.tag
@@ -136,9 +137,9 @@ export async function scanFeed(
          left join seen on seen.id = s.repository_id
         where s.webhook_id is null
           and s.type = any($3::text[])
-          and (seen.id is not null or ($6 and s.repository_id is null))
+          and (seen.id is not null or ($5 and s.repository_id is null))
         order by s.position
-        limit $7
+        limit $6
      )
      select (select coalesce(json_agg(json_build_object(
                       'position', position, 'type', type, 'repository', name,
@@ -146,8 +147,10 @@ export async function scanFeed(
                from found) as headers,
             (select max(position) from scanned) as last,
             (select count(*) from scanned) as scanned`,
-    [after, scan, types, repositories, visible, seesAll, limit],
+    [after, scan, types, visible, seesAll, limit],
+    { named: given('and r.name = any($::text[])', repositories ?? undefined) },
   )
+  const { rows } = await db.query<Found>(...statement)
   const row = rows[0]
   if (row === undefined) throw new Error('a select of scalars returns one row')
   const { headers, last, scanned } = row

@@ -5,7 +5,10 @@ import type { Queryable } from '../database.ts'
 import {
   nameRanges,
   RANGE_COLUMNS,
-  REPOSITORY_IN_RANGE,
+  REPOSITORY_IN_BOUNDS,
+  REPOSITORY_IN_VISIBLE_BOUNDS,
+  REPOSITORY_SELECTED,
+  REPOSITORY_VISIBLY_SELECTED,
   TAG_IN_RANGE,
   type VisibleNames,
 } from '../name-patterns.ts'
@@ -28,14 +31,44 @@ export async function listCandidates(
   limit: number,
 ): Promise<CandidateRepository[]> {
   const { rows } = await db.query<CandidateRepository>(
-    `select distinct r.id, r.name
-       from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
-       join repositories r on ${REPOSITORY_IN_RANGE}
-      where (r.visibility = 'public' or exists (
-              select 1
-                from json_to_recordset($2::json) as g (${RANGE_COLUMNS})
-               where ${REPOSITORY_IN_RANGE}))
-      order by r.name
+    // Public repositories, and those of the ranges that the caller sees: private ones of others are never read.
+    `select id, name
+       from (
+         select public.id, public.name
+           from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
+          cross join lateral (
+            select r.id, r.name
+              from (
+                select r.id, r.name
+                  from repositories r
+                 where r.visibility = 'public'
+                   and ${REPOSITORY_IN_BOUNDS}
+                 order by r.name
+                offset 0
+              ) r
+             where ${REPOSITORY_SELECTED}
+             limit $3
+          ) public
+         union
+         select own.id, own.name
+           from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
+          cross join json_to_recordset($2::json) as v (${RANGE_COLUMNS})
+          cross join lateral (
+            select r.id, r.name
+              from (
+                select r.id, r.name
+                  from repositories r
+                 where ${REPOSITORY_IN_BOUNDS}
+                   and ${REPOSITORY_IN_VISIBLE_BOUNDS}
+                 order by r.name
+                offset 0
+              ) r
+             where ${REPOSITORY_SELECTED}
+               and ${REPOSITORY_VISIBLY_SELECTED}
+             limit $3
+          ) own
+       ) listed
+      order by name
       limit $3`,
     [nameRanges(patterns), visible, limit],
   )
@@ -60,12 +93,21 @@ export async function listCandidateTags(
   const { rows } = await db.query<CandidateTag>(
     `select t.repository_id as "repositoryId", t.name as tag, t.digest,
             to_json(t.moved_at) #>> '{}' as "movedAt"
-       from unnest($1::bigint[]) as wanted (id)
-       join tags t on t.repository_id = wanted.id
-      where exists (
-              select 1
-                from json_to_recordset($2::json) as g (${RANGE_COLUMNS})
-               where ${TAG_IN_RANGE})
+       from (
+         select distinct t.repository_id, t.name
+           from unnest($1::bigint[]) as wanted (id)
+          cross join json_to_recordset($2::json) as g (${RANGE_COLUMNS})
+          cross join lateral (
+            select t.repository_id, t.name
+              from tags t
+             where t.repository_id = wanted.id
+               and ${TAG_IN_RANGE}
+             order by t.name
+             limit $3
+          ) t
+          limit $3
+       ) found
+       join tags t on t.repository_id = found.repository_id and t.name = found.name
       limit $3`,
     [repositoryIds, nameRanges(patterns), limit],
   )

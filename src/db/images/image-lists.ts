@@ -1,8 +1,8 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
+import { given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
-import type { View } from '../registry/repositories.ts'
 
 /** An image in a list. */
 export type ImageRow = {
@@ -27,13 +27,17 @@ export type ImageRow = {
 
 export const IMAGE_TAGS_MAX = 100
 
-/** The first tags of manifest `m`, by name. */
+/**
+ * The first tags of manifest `m`, by name. A range of one digest, because Postgres would read all tags of the repository
+ * in the order of their names when it knows tags of few digests.
+ */
 export const TAGS_OF_MANIFEST = `array(
               select name
                 from tags
                where repository_id = m.repository_id
-                 and digest = m.digest
-               order by name
+                 and digest >= m.digest
+                 and digest <= m.digest
+               order by digest, name
                limit ${IMAGE_TAGS_MAX}
             )`
 
@@ -53,67 +57,82 @@ export type ImageFilter = {
   readonly builder: string | undefined
 }
 
-/**
- * Lists images of a repository, newest first, with ids below `before`. Reads at most `scan` images:
- * when it ends there, `scannedTo` is the `before` of the next page, even if few images matched.
- */
+/** Images that one page reads, however few of them match. */
+const SCANNED_MAX = 2_000
+const SCANNED_BEFORE_LAST = SCANNED_MAX - 1
+
+/** A page of images. */
+export type ImagePage = {
+  readonly images: readonly ImageRow[]
+  /** `before` of the next page; undefined at the end. The page may have fewer images than its limit. */
+  readonly next: number | undefined
+}
+
+/** Lists images of a repository, newest first, with ids below `before`. Reads at most SCANNED_MAX images. */
 export async function listImages(
   db: Queryable,
   repositoryId: number,
   filter: ImageFilter,
   before: number,
   limit: number,
-  scan: number,
-): Promise<{ images: ImageRow[]; scannedTo: number | undefined }> {
+): Promise<ImagePage> {
   const { rows } = await db.query<ImageRow>(
-    `select ${IMAGE_COLUMNS}
-       from (
-         select *
-           from images
-          where repository_id = $1
-            and manifest_id < $2
-          order by manifest_id desc
-          limit $9
-       ) i
-       join manifests m on m.id = i.manifest_id
-       join repositories r on r.id = i.repository_id
-      where ($3::text is null or i.target = $3)
-        and ($4::bigint is null or i.abi_version = $4)
-        and ($5::text is null or i.architecture = $5)
-        and ($6::text is null or exists (
-              select 1
-                from unnest(i.devices) as d (name)
-               where d.name = $6
-                  or split_part(d.name, ':', 1) = $6
-                  or substr(d.name, strpos(d.name, ':') + 1) = $6))
-        and ($7::text is null or m.pushed_by = $7)
-      order by i.manifest_id desc
-      limit $8`,
-    [
-      repositoryId,
-      before,
-      filter.target ?? null,
-      filter.abiVersion ?? null,
-      filter.architecture ?? null,
-      filter.device ?? null,
-      filter.builder ?? null,
-      limit,
-      scan,
-    ],
+    ...withConditions(
+      `select ${IMAGE_COLUMNS}
+         from (
+           select i.*
+             from (
+               select *
+                 from images
+                where repository_id = $1
+                  and manifest_id < $2
+                order by manifest_id desc
+                limit ${SCANNED_MAX}
+             ) i
+            where true
+              {filters}
+            order by i.manifest_id desc
+            limit $3
+         ) i
+         join manifests m on m.id = i.manifest_id
+         join repositories r on r.id = i.repository_id
+        order by i.manifest_id desc`,
+      [repositoryId, before, limit + 1],
+      {
+        filters: [
+          ...given('and i.target = $', filter.target),
+          ...given('and i.abi_version = $', filter.abiVersion),
+          ...given('and i.architecture = $', filter.architecture),
+          ...given(DEVICE_IS, filter.device),
+          ...given(BUILDER_IS, filter.builder),
+        ],
+      },
+    ),
   )
-  if (rows.length === limit) return { images: rows, scannedTo: undefined }
+  const images = rows.slice(0, limit)
+  if (rows.length > limit) return { images, next: images.at(-1)?.id }
   const { rows: last } = await db.query<{ id: number }>(
     `select manifest_id as id
        from images
       where repository_id = $1
         and manifest_id < $2
       order by manifest_id desc
-     offset $3
+     offset ${SCANNED_BEFORE_LAST}
       limit 1`,
-    [repositoryId, before, scan - 1],
+    [repositoryId, before],
   )
-  return { images: rows, scannedTo: last[0]?.id }
+  return { images, next: last[0]?.id }
 }
+
+const DEVICE_IS = `and exists (
+                select 1
+                  from unnest(i.devices) as d (name)
+                 where $::text in (d.name, split_part(d.name, ':', 1), substr(d.name, strpos(d.name, ':') + 1)))`
+const BUILDER_IS = `and exists (
+                select 1
+                  from manifests m
+                 where m.id = i.manifest_id
+                   and m.pushed_by = $)`
 
 /** Filters the images of all repositories. Undefined matches any. */
 export type ImageKey = {
@@ -129,7 +148,8 @@ export type ImageKey = {
 
 /**
  * Lists images with these kernels or these inputs, newest first, with ids below `before`. Only public
- * repositories, and repositories in `visible`, count.
+ * repositories, and repositories in `visible`, count. Reads at most SCANNED_MAX images of each kernel, or of the
+ * inputs.
  */
 export async function listImagesBy(
   db: Queryable,
@@ -137,178 +157,110 @@ export async function listImagesBy(
   visible: VisibleNames,
   before: number,
   limit: number,
-): Promise<ImageRow[]> {
+): Promise<ImagePage> {
+  const { kernels, inputId, otherThan, within, newestOnly = false } = key
+  const values = [kernels ?? inputId, before, visible, limit + 1]
+  const source = kernels === undefined ? OF_INPUTS : OF_KERNELS
   const { rows } = await db.query<ImageRow>(
-    `select ${IMAGE_COLUMNS}
-       from (
-         select i.manifest_id, i.repository_id, i.kernel_digest, i.kernel_title, i.target,
-                i.abi_version, i.architecture, i.devices, i.input_id,
-                case when $8 then row_number() over (
-                  partition by i.repository_id, i.kernel_digest order by i.manifest_id desc
-                ) else 1 end as rank
-           from images i
-           join repositories r on r.id = i.repository_id
-          where ($1::text[] is null or i.kernel_digest = any($1))
-            and ($2::text is null or i.input_id = $2)
-            and ($3::text is null or i.input_id <> $3)
-            and i.manifest_id < $5
-            and (r.visibility = 'public' or exists (
-                  select 1
-                    from json_to_recordset($4::json) as g (${RANGE_COLUMNS})
-                   where ${REPOSITORY_IN_RANGE}))
-            and ($7::json is null or exists (
-                  select 1
-                    from json_to_recordset($7::json) as g (${RANGE_COLUMNS})
-                   where ${REPOSITORY_IN_RANGE}))
-       ) i
-       join manifests m on m.id = i.manifest_id
-       join repositories r on r.id = i.repository_id
-      where i.rank = 1
-      order by i.manifest_id desc
-      limit $6`,
-    [
-      key.kernels ?? null,
-      key.inputId ?? null,
-      key.otherThan ?? null,
-      visible,
-      before,
-      limit,
-      key.within ?? null,
-      key.newestOnly === true,
-    ],
+    ...withConditions(
+      `select ${IMAGE_COLUMNS}
+         from (
+           select ranked.*
+             from (
+               select i.*, {rank} as rank
+                 from {scanned} i
+                 join repositories r on r.id = i.repository_id
+                where (r.visibility = 'public' or exists (
+                        select 1
+                          from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
+                         where ${REPOSITORY_IN_RANGE}))
+                  {filters}
+             ) ranked
+            where ranked.rank = 1
+            order by ranked.manifest_id desc
+            limit $4
+         ) i
+         join manifests m on m.id = i.manifest_id
+         join repositories r on r.id = i.repository_id
+        order by i.manifest_id desc`,
+      values,
+      {
+        rank: newestOnly ? NEWEST_FIRST : ALL_FIRST,
+        scanned: source.scanned,
+        filters: [...given('and i.input_id <> $', otherThan), ...given(IS_WITHIN, within)],
+      },
+    ),
   )
-  return rows
-}
-
-/** A manifest of a repository, and its images: the manifest itself, or the children of an index. */
-export type FoundImages = {
-  /** Null when the view has no such repository. */
-  readonly repositoryId: number | null
-  /** Null when the repository has no such manifest. */
-  readonly digest: Digest | null
-  readonly images: readonly FoundImage[]
-}
-
-export type FoundImage = {
-  readonly id: number
-  /** Digest of the manifest. */
-  readonly digest: Digest
-  readonly kernelDigest: Digest
-  readonly kernelTitle: string | null
-  readonly target: string
-  readonly abiVersion: number
-  readonly architecture: string | null
-}
-
-// An index has about six images: one or two a target.
-const INDEX_IMAGES_MAX = 64
-
-/** Finds the manifest of a tag or digest, and its images, in one round trip. */
-export async function findImages(
-  db: Queryable,
-  view: View,
-  reference: Tag | Digest,
-): Promise<FoundImages> {
-  const { rows } = await db.query<FoundImages>(
-    `with r as (
-       select id
-         from repositories
-        where name = $1
-          and (visibility = 'public' or not $2)
-     ), m as (
-       select id, digest
-         from manifests
-        where repository_id = (select id from r)
-          and digest = coalesce((
-                select digest
-                  from tags
-                 where repository_id = (select id from r)
-                   and name = $3
-              ), $3)
-     ), members as (
-       select id, digest
-         from m
-       union all
-       select c.id, c.digest
-         from m
-         join manifest_children mc on mc.manifest_id = m.id
-         join manifests c on c.repository_id = (select id from r) and c.digest = mc.digest
-        limit $4
-     )
-     select (select id from r) as "repositoryId",
-            (select digest from m) as digest,
-            coalesce((
-              select json_agg(json_build_object(
-                       'id', i.manifest_id, 'digest', members.digest,
-                       'kernelDigest', i.kernel_digest, 'kernelTitle', i.kernel_title,
-                       'target', i.target, 'abiVersion', i.abi_version,
-                       'architecture', i.architecture) order by i.manifest_id)
-                from members
-                join images i on i.manifest_id = members.id
-            ), '[]') as images`,
-    [view.repository, view.publicOnly, reference, INDEX_IMAGES_MAX],
+  const images = rows.slice(0, limit)
+  if (rows.length > limit) return { images, next: images.at(-1)?.id }
+  const { rows: last } = await db.query<{ id: number }>(
+    ...withConditions(
+      `select max(manifest_id) as id
+         from {last} i`,
+      values.slice(0, 2),
+      { last: source.last },
+    ),
   )
-  const row = rows[0]
-  if (row === undefined) throw new Error('a select of scalars returns one row')
-  return row
+  return { images, next: last[0]?.id ?? undefined }
 }
 
-/** The manifest of an image. */
-export type ImageManifestRow = {
-  readonly mediaType: string
-  readonly pushedAt: Date
-  readonly pushedBy: string
-  /** The first IMAGE_TAGS_MAX by name. */
-  readonly tags: readonly Tag[]
-  /** The version of the analyzer that analyzed it last. */
-  readonly analyzerVersion: number
-  /** Bytes of the manifest and of the facts about its blobs. */
-  readonly size: number
+const NEWEST_FIRST = given(
+  `row_number() over (partition by i.repository_id, i.kernel_digest order by i.manifest_id desc)`,
+  true,
+)
+const ALL_FIRST = given('1', true)
+
+/** The images of the inputs `$1` below the id `$2`, and the last of them that one page reads. */
+const OF_INPUTS = {
+  scanned: given(
+    `(select *
+                         from images
+                        where input_id = $1
+                          and manifest_id < $2
+                        order by manifest_id desc
+                        limit ${SCANNED_MAX})`,
+    true,
+  ),
+  last: given(
+    `(select manifest_id
+                         from images
+                        where input_id = $1
+                          and manifest_id < $2
+                        order by manifest_id desc
+                       offset ${SCANNED_BEFORE_LAST}
+                        limit 1)`,
+    true,
+  ),
 }
 
-/** Finds the manifest of an image. Undefined when the image was removed meanwhile. */
-export async function findImageManifest(
-  db: Queryable,
-  id: number,
-): Promise<ImageManifestRow | undefined> {
-  const { rows } = await db.query<ImageManifestRow>(
-    `select m.media_type as "mediaType", m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
-            m.analyzer_version as "analyzerVersion", ${TAGS_OF_MANIFEST} as tags,
-            octet_length(m.bytes) + coalesce((
-              select sum(octet_length(f.facts))
-                from manifest_blobs mb
-                join layer_analyses f on f.blob_id = mb.blob_id
-               where mb.manifest_id = m.id
-            ), 0)::bigint as size
-       from manifests m
-      where m.id = $1`,
-    [id],
-  )
-  return rows[0]
+/** The same of each of the kernels `$1`. */
+const OF_KERNELS = {
+  scanned: given(
+    `unnest($1::text[]) as kernel (digest)
+                cross join lateral (
+                  select *
+                    from images
+                   where kernel_digest = kernel.digest
+                     and manifest_id < $2
+                   order by manifest_id desc
+                   limit ${SCANNED_MAX})`,
+    true,
+  ),
+  last: given(
+    `unnest($1::text[]) as kernel (digest)
+                cross join lateral (
+                  select manifest_id
+                    from images
+                   where kernel_digest = kernel.digest
+                     and manifest_id < $2
+                   order by manifest_id desc
+                  offset ${SCANNED_BEFORE_LAST}
+                   limit 1)`,
+    true,
+  ),
 }
 
-/** The bytes of a manifest, and the analyses of its blobs as JSON: StoredAnalysis[] of `unikernel`. */
-export type ImageAnalysesRow = { readonly bytes: Buffer; readonly analyses: string }
-
-/** Finds the analyses of an image, as text: they may have megabytes. Undefined when it was removed meanwhile. */
-export async function findImageAnalyses(
-  db: Queryable,
-  id: number,
-): Promise<ImageAnalysesRow | undefined> {
-  const { rows } = await db.query<ImageAnalysesRow>(
-    `select m.bytes,
-            coalesce((
-              select json_agg(json_build_object(
-                       'digest', b.digest, 'role', f.role, 'sha256', f.sha256,
-                       'problem', f.problem, 'facts', f.facts))
-                from manifest_blobs mb
-                join blobs b on b.id = mb.blob_id
-                join layer_analyses f on f.blob_id = b.id
-               where mb.manifest_id = m.id
-            ), '[]')::text as analyses
-       from manifests m
-      where m.id = $1`,
-    [id],
-  )
-  return rows[0]
-}
+const IS_WITHIN = `and exists (
+                        select 1
+                          from json_to_recordset($::json) as g (${RANGE_COLUMNS})
+                         where ${REPOSITORY_IN_RANGE})`

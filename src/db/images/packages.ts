@@ -35,7 +35,8 @@ export async function listVersions(
                  and (r.visibility = 'public' or exists (
                        select 1
                          from json_to_recordset($4::json) as g (${RANGE_COLUMNS})
-                        where ${REPOSITORY_IN_RANGE})))
+                        where ${REPOSITORY_IN_RANGE}))
+              offset 0)
       order by p.id
       limit $6`,
     [ecosystem, name, role, visible, after, VERSIONS_PAGE],
@@ -84,33 +85,53 @@ export async function listImagesWithPackage(
   // Each package's lists come from its index, newest first, and end at the limit.
   const { rows } = await db.query<PackageHit>(
     `select page.blob_id as "blobId", page.manifest_id as "manifestId",
-            page.package_id as "packageId", p.version, page.repository, m.digest,
-            page.kernel_digest as "kernelDigest", page.target, m.pushed_at as "pushedAt",
+            page.package_id as "packageId", p.version, r.name as repository, m.digest,
+            i.kernel_digest as "kernelDigest", i.target, m.pushed_at as "pushedAt",
             ${TAGS_OF_MANIFEST} as tags
        from (
-         select hit.package_id, hit.blob_id, hit.manifest_id, hit.kernel_digest, hit.target,
-                hit.repository
+         select hit.package_id, hit.blob_id, hit.manifest_id
            from unnest($1::bigint[]) as wanted (id)
           cross join lateral (
-            select lp.package_id, lp.blob_id, il.manifest_id, i.kernel_digest, i.target,
-                   r.name as repository
-              from layer_packages lp
-              join image_layers il on il.blob_id = lp.blob_id and il.role = $2
-              join images i on i.manifest_id = il.manifest_id
-              join repositories r on r.id = i.repository_id
-             where lp.package_id = wanted.id
-               and lp.blob_id <= $4
-               and (lp.blob_id, il.manifest_id, lp.package_id) < ($4, $5, $7)
-               and (r.visibility = 'public' or exists (
-                     select 1
-                       from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
-                      where ${REPOSITORY_IN_RANGE}))
-             order by lp.blob_id desc, il.manifest_id desc
+            select list.package_id, list.blob_id, il.manifest_id
+              from (
+                select package_id, blob_id
+                  from layer_packages
+                 where package_id = wanted.id
+                   and blob_id <= $4
+                 order by blob_id desc
+                offset 0
+              ) list
+             cross join lateral (
+               select il.manifest_id
+                 from (
+                   select manifest_id
+                     from image_layers
+                    where blob_id = list.blob_id
+                      and role = $2
+                      and (list.blob_id, manifest_id, list.package_id) < ($4, $5, $7)
+                    order by manifest_id desc
+                   offset 0
+                 ) il
+                where exists (
+                      select 1
+                        from images i
+                        join repositories r on r.id = i.repository_id
+                       where i.manifest_id = il.manifest_id
+                         and (r.visibility = 'public' or exists (
+                               select 1
+                                 from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
+                                where ${REPOSITORY_IN_RANGE}))
+                      offset 0)
+                limit $6
+             ) il
+             order by list.blob_id desc, il.manifest_id desc
              limit $6
           ) hit
           order by hit.blob_id desc, hit.manifest_id desc, hit.package_id desc
           limit $6
        ) page
+       join images i on i.manifest_id = page.manifest_id
+       join repositories r on r.id = i.repository_id
        join packages p on p.id = page.package_id
        join manifests m on m.id = page.manifest_id
       order by page.blob_id desc, page.manifest_id desc, page.package_id desc`,

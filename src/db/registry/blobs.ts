@@ -2,6 +2,7 @@ import { Batcher } from '../../async/batcher.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import { type Rights, rightsValues } from '../auth/audit.ts'
+import { given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
 import {
@@ -100,10 +101,10 @@ export async function mountBlob(
   visible: VisibleNames,
   rights: Rights,
 ): Promise<boolean> {
-  const { rows } = await db.query<{ id: number }>(
+  const statement = withConditions(
     `with ${ENSURE_REPOSITORY}, source as (
        select b.id
-         from blobs b, assert_unrevoked($6, $7, $8)
+         from blobs b, assert_unrevoked($5, $6, $7)
         where b.digest = $3
           and b.lost_at is null
           and exists (
@@ -111,10 +112,10 @@ export async function mountBlob(
               from repository_blobs rb
               join repositories r on r.id = rb.repository_id
              where rb.blob_id = b.id
-               and ($4::text is null or r.name = $4)
+               {from}
                and (r.visibility = 'public' or exists (
               select 1
-                from json_to_recordset($5::json) as g (${RANGE_COLUMNS})
+                from json_to_recordset($4::json) as g (${RANGE_COLUMNS})
                where ${REPOSITORY_IN_RANGE}))
           )
      ), touched as (
@@ -132,8 +133,10 @@ export async function mountBlob(
      )
      select id
        from touched`,
-    [target.repository, target.visibility, digest, from ?? null, visible, ...rightsValues(rights)],
+    [target.repository, target.visibility, digest, visible, ...rightsValues(rights)],
+    { from: given('and r.name = $', from) },
   )
+  const { rows } = await db.query<{ id: number }>(...statement)
   return rows.length > 0
 }
 

@@ -1,6 +1,11 @@
 import type { Repository } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
-import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
+import {
+  RANGE_COLUMNS,
+  REPOSITORY_IN_BOUNDS,
+  REPOSITORY_SELECTED,
+  type VisibleNames,
+} from '../name-patterns.ts'
 
 export type Visibility = 'public' | 'private'
 
@@ -82,9 +87,10 @@ export async function listPublic(db: Queryable, names: readonly string[]): Promi
   return rows.map(({ name }) => name)
 }
 
-// A push that was refused leaves an empty repository, until a sweep removes it.
+// A push that was refused leaves an empty repository, until a sweep removes it. `offset 0` makes each check a probe of an
+// index: Postgres would otherwise read all manifests into a hash table first.
 const HAS_CONTENT = `(r.permanent
-                  or exists (select 1 from manifests m where m.repository_id = r.id))`
+                  or exists (select 1 from manifests m where m.repository_id = r.id offset 0))`
 
 /**
  * Lists names after `last`, in byte order: public repositories, and those in `visible`. A repository is listed from its
@@ -97,26 +103,36 @@ export async function listRepositories(
   limit: number,
 ): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(
-    // A page of each range, from the index of names: private repositories of others are never read.
+    // A page of each range, from the index of names: private repositories of others are never read. `offset 0` keeps
+    // the order of the index, which Postgres would otherwise replace by a sort of the whole range.
     `select name
        from (
          (select r.name
-            from repositories r
-           where r.name > $1
-             and r.visibility = 'public'
-             and ${HAS_CONTENT}
-           order by r.name
+            from (
+              select r.id, r.name, r.permanent
+                from repositories r
+               where r.name > $1
+                 and r.visibility = 'public'
+               order by r.name
+              offset 0
+            ) r
+           where ${HAS_CONTENT}
            limit $3)
          union
          select own.name
            from json_to_recordset($2::json) as g (${RANGE_COLUMNS})
           cross join lateral (
             select r.name
-              from repositories r
-             where r.name > $1
-               and ${REPOSITORY_IN_RANGE}
+              from (
+                select r.id, r.name, r.permanent
+                  from repositories r
+                 where r.name > $1
+                   and ${REPOSITORY_IN_BOUNDS}
+                 order by r.name
+                offset 0
+              ) r
+             where ${REPOSITORY_SELECTED}
                and ${HAS_CONTENT}
-             order by r.name
              limit $3
           ) own
        ) listed

@@ -22,7 +22,10 @@ export type TagPosition = {
   readonly size: number | null
 }
 
-/** Lists positions of a tag before the id `before`, newest first. The tag may be deleted. */
+/**
+ * Lists positions of a tag before the id `before`, newest first. The tag may be deleted. A range of one tag and the order
+ * of the index keep Postgres from reading the positions of all tags in the order of ids.
+ */
 export async function listTagPositions(
   db: Queryable,
   view: View,
@@ -42,9 +45,10 @@ export async function listTagPositions(
                    where name = $1
                      and (visibility = 'public' or not $2)
                 )
-            and tag = $3
+            and tag >= $3
+            and tag <= $3
             and id < $4
-          order by id desc
+          order by tag desc, id desc
           limit $5
        ) h
        left join manifests m on m.repository_id = h.repository_id

@@ -53,7 +53,7 @@ export async function claimUpload(
         where u.id = $1
           and u.actor = $3
           and u.expires_at > now()
-          and ($8::timestamptz is null or u.created_at < $8)
+          and u.created_at < coalesce($8::timestamptz, 'infinity')
           and u.repository_id = (select r.id from repositories r where r.name = $2)
           for update of u
      ), claimed as (
@@ -66,7 +66,7 @@ export async function claimUpload(
          from found
         where uploads.id = found.id
           and found.free
-          and ($6::bigint is null or found.size = $6)
+          and found.size = coalesce($6::bigint, found.size)
        returning uploads.id
      )
      select found.id, found.size, found.algorithm, found.stage, found.single_request as "singleRequest",

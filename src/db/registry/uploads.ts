@@ -84,7 +84,7 @@ export async function findUpload(db: Queryable, key: UploadKey): Promise<UploadR
         and r.name = $2
         and u.actor = $3
         and u.expires_at > now()
-        and ($4::timestamptz is null or u.created_at < $4)`,
+        and u.created_at < coalesce($4::timestamptz, 'infinity')`,
     [key.id, key.repository, uploadOwnerOf(key.actor), key.startedBefore ?? null],
   )
   return rows[0]

@@ -3,6 +3,7 @@ import type { EventSubject, EventType } from '../../events/event.ts'
 import { type EventFilter, matchesFilter } from '../../events/filter.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
+import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
 /** The states of a delivery. `refused`: the owner of the webhook may not pull the repository. */
@@ -57,34 +58,97 @@ const DELIVERY_COLUMNS = `d.event_position as position, e.event_id as "eventId",
   r.name as repository, r.visibility, e.tag, e.digest, e.occurred_at as "occurredAt", d.state,
   d.attempts, d.due_at as "dueAt", d.finished_at as "finishedAt"`
 
-/** Lists deliveries of a webhook whose position is before `before`, newest first. */
+/** Deliveries that one page reads, however few of them are in the state. */
+const LISTED_SCAN_MAX = 2_000
+const LISTED_SCAN_BEFORE_LAST = LISTED_SCAN_MAX - 1
+
+/** States that an index finds. Most deliveries are delivered, and those that wait are among the newest. */
+const INDEXED_STATES: Partial<Record<DeliveryState, Condition[]>> = {
+  failed: given("and state = 'failed'", true),
+  expired: given("and state = 'expired'", true),
+  superseded: given("and state = 'superseded'", true),
+  refused: given("and state = 'refused'", true),
+}
+
+/** A page of deliveries. */
+export type DeliveryRows = {
+  readonly rows: readonly DeliveryRow[]
+  /** `before` of the next page; undefined at the end. The page may have fewer deliveries than its limit. */
+  readonly next: number | undefined
+}
+
+/**
+ * Lists deliveries of a webhook whose position is before `before`, newest first. Reads at most LISTED_SCAN_MAX
+ * deliveries.
+ */
 export async function listDeliveries(
   db: Queryable,
   webhookId: number,
-  filter: { readonly state?: DeliveryState | undefined; readonly before?: number | undefined },
+  {
+    state,
+    before,
+  }: { readonly state?: DeliveryState | undefined; readonly before?: number | undefined },
   limit: number,
-): Promise<DeliveryRow[]> {
+): Promise<DeliveryRows> {
+  const indexed = state === undefined ? undefined : INDEXED_STATES[state]
+  const conditions = {
+    scanned: [...given('and event_position < $', before), ...(indexed ?? [])],
+    state: given('and state = $', indexed === undefined ? state : undefined),
+  }
   const { rows } = await db.query<DeliveryRow>(
-    `select ${DELIVERY_COLUMNS}, a.status, a.error, coalesce(a.internal, true) as "isInternal"
-       from deliveries d
-       join events e on e.position = d.event_position
-       left join repositories r on r.id = e.repository_id
-       left join lateral (
-            select status, error, internal
-              from delivery_attempts
-             where webhook_id = d.webhook_id
-               and event_position = d.event_position
-             order by attempt desc
-             limit 1
-            ) a on true
-      where d.webhook_id = $1
-        and ($2::text is null or d.state = $2)
-        and ($3::bigint is null or d.event_position < $3)
-      order by d.event_position desc
-      limit $4`,
-    [webhookId, filter.state ?? null, filter.before ?? null, limit],
+    ...withConditions(
+      `select ${DELIVERY_COLUMNS}, a.status, a.error, coalesce(a.internal, true) as "isInternal"
+         from (
+           select *
+             from (
+               select *
+                 from deliveries
+                where webhook_id = $1
+                  {scanned}
+                order by event_position desc
+                limit ${LISTED_SCAN_MAX}
+             ) scanned
+            where true
+              {state}
+            order by event_position desc
+            limit $2
+         ) d
+        cross join lateral (
+              select event_id, type, repository_id, tag, digest, occurred_at
+                from events
+               where position = d.event_position
+              offset 0
+              ) e
+         left join repositories r on r.id = e.repository_id
+         left join lateral (
+              select status, error, internal
+                from delivery_attempts
+               where webhook_id = d.webhook_id
+                 and event_position = d.event_position
+               order by attempt desc
+               limit 1
+              ) a on true
+        order by d.event_position desc`,
+      [webhookId, limit + 1],
+      conditions,
+    ),
   )
-  return rows
+  const shown = rows.slice(0, limit)
+  if (rows.length > limit) return { rows: shown, next: shown.at(-1)?.position }
+  const { rows: last } = await db.query<{ position: number }>(
+    ...withConditions(
+      `select event_position as position
+         from deliveries
+        where webhook_id = $1
+          {scanned}
+        order by event_position desc
+       offset ${LISTED_SCAN_BEFORE_LAST}
+        limit 1`,
+      [webhookId],
+      conditions,
+    ),
+  )
+  return { rows: shown, next: last[0]?.position }
 }
 
 /** The log of a delivery shows the latest attempts. */

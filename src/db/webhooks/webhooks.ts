@@ -1,5 +1,6 @@
 import type { EventType } from '../../events/event.ts'
 import type { Glob } from '../../oci/glob.ts'
+import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
 /** The settings of a webhook. */
@@ -140,42 +141,73 @@ export async function lockWebhook(tx: Transaction, name: string): Promise<number
 
 /** Finds a webhook by name. */
 export async function findWebhook(db: Queryable, name: string): Promise<WebhookRow | undefined> {
-  return (await selectWebhooks(db, name, null, 1))[0]
+  return (await selectWebhooks(db, given('and w.name = $', name), 1))[0]
 }
 
 /** Lists webhooks whose names sort after `last`, ordered by name. */
 export function listWebhooks(db: Queryable, last: string, limit: number): Promise<WebhookRow[]> {
-  return selectWebhooks(db, null, last, limit)
+  return selectWebhooks(db, given('and w.name > $', last), limit)
+}
+
+/** Lists webhooks with these names, ordered by name. */
+export function listNamedWebhooks(db: Queryable, names: readonly string[]): Promise<WebhookRow[]> {
+  return selectWebhooks(db, given('and w.name = any($::text[])', names), names.length)
+}
+
+/** A webhook, with the settings that decide who may manage it. */
+export type WebhookScope = Pick<WebhookRow, 'name' | 'repositories' | 'types'>
+
+/** Lists the scopes of webhooks whose names sort after `last`, ordered by name. */
+export async function listWebhookScopes(
+  db: Queryable,
+  last: string,
+  limit: number,
+): Promise<WebhookScope[]> {
+  const { rows } = await db.query<WebhookScope>(
+    `select name, repositories, types
+       from webhooks
+      where name > $1
+        and removed_at is null
+      order by name
+      limit $2`,
+    [last, limit],
+  )
+  return rows
 }
 
 async function selectWebhooks(
   db: Queryable,
-  name: string | null,
-  after: string | null,
+  named: Condition[],
   limit: number,
 ): Promise<WebhookRow[]> {
   const { rows } = await db.query<WebhookRow>(
-    `select ${CACHED_COLUMNS}, w.description, w.disabled_reason as "disabledReason",
-            w.owner_name as "ownerName", w.created_at as "createdAt",
-            w.updated_at as "updatedAt", coalesce(h.failures, 0) as failures,
-            h.failing_since as "failingSince", h.open_until as "openUntil",
-            h.succeeded_at as "succeededAt", h.failed_at as "failedAt", p.waiting
-       from webhooks w
-       left join webhook_health h on h.webhook_id = w.id
-      cross join lateral (
-            select count(*) as waiting
-              from (select 1
-                      from deliveries d
-                     where d.webhook_id = w.id
-                       and d.state = 'pending'
-                     limit $4) as counted
-            ) as p
-      where ($1::text is null or w.name = $1)
-        and ($2::text is null or w.name > $2)
-        and w.removed_at is null
-      order by w.name
-      limit $3`,
-    [name, after, limit, PENDING_COUNTED_MAX],
+    ...withConditions(
+      `select ${CACHED_COLUMNS}, w.description, w.disabled_reason as "disabledReason",
+              w.owner_name as "ownerName", w.created_at as "createdAt",
+              w.updated_at as "updatedAt", coalesce(h.failures, 0) as failures,
+              h.failing_since as "failingSince", h.open_until as "openUntil",
+              h.succeeded_at as "succeededAt", h.failed_at as "failedAt", p.waiting
+         from (
+           select *
+             from webhooks w
+            where w.removed_at is null
+              {named}
+            order by w.name
+            limit $1
+         ) w
+         left join webhook_health h on h.webhook_id = w.id
+        cross join lateral (
+              select count(*) as waiting
+                from (select 1
+                        from deliveries d
+                       where d.webhook_id = w.id
+                         and d.state = 'pending'
+                       limit ${PENDING_COUNTED_MAX}) as counted
+              ) as p
+        order by w.name`,
+      [limit],
+      { named },
+    ),
   )
   return rows
 }

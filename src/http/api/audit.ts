@@ -38,15 +38,14 @@ export function auditRoutes(audit: AuditLog, ask: AskQuestion): Route[] {
             ...filters,
             since: timeOf(filters.since),
             before: pageNumber(ctx, 'before') ?? Number.MAX_SAFE_INTEGER,
-            limit: limit + 1,
+            limit,
           },
           ask(ctx),
         )
-        const shown = page.slice(0, limit)
-        if (page.length > limit) {
-          setNextLink(ctx, { ...filters, before: String(shown.at(-1)?.id ?? 0), n: String(limit) })
+        if (page.next !== undefined) {
+          setNextLink(ctx, { ...filters, before: String(page.next), n: String(limit) })
         }
-        ctx.body = { entries: shown satisfies AuditRow[] }
+        ctx.body = { entries: page.entries satisfies readonly AuditRow[] }
       },
     },
   ]

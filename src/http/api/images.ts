@@ -109,11 +109,10 @@ export function imageRoutes(
         const digest = parseDigest(param(ctx, 'digest'))
         const visible = pullablePatterns(ctx.state.caller)
         const page = await images.listByKernel(ask(ctx), digest, visible, cursors.read(ctx), limit)
-        const last = page.items.at(-1)
-        if (page.more && last !== undefined) nextPage(ctx, cursors.format(last.id), limit)
+        if (page.next !== undefined) nextPage(ctx, cursors.format(page.next), limit)
         ctx.body = {
           kernel: digest,
-          images: page.items.map((image) => imageSummary(image, ctx.state.caller)),
+          images: page.images.map((image) => imageSummary(image, ctx.state.caller)),
         }
       },
     },

@@ -1,14 +1,17 @@
 import type { Database, Queryable } from '../../db/database.ts'
 import {
-  type FoundImage,
-  findImageAnalyses,
-  findImageManifest,
-  findImages,
   type ImageFilter,
+  type ImagePage,
   type ImageRow,
   listImages,
   listImagesBy,
 } from '../../db/images/image-lists.ts'
+import {
+  type FoundImage,
+  findImageAnalyses,
+  findImageManifest,
+  findImages,
+} from '../../db/images/image-lookups.ts'
 import { resolveVisible } from '../../db/name-patterns.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
 import type { Deriver, DocumentFormat, StoredImage } from '../../derivation/deriver.ts'
@@ -17,7 +20,6 @@ import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
 import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
 import type { DocumentContext } from '../../unikernel/documents/context.ts'
-import type { Page } from '../listings.ts'
 import type { QuestionQueryable } from '../questions.ts'
 
 export type { DocumentFormat, ImageFilter, ImageRow }
@@ -68,10 +70,9 @@ export type ReproductionOutput = {
   readonly images: readonly ImageRow[]
 }
 
-// The most images that a page reads, even if few of them match the filter.
-const SCAN_MAX = 10_000
 export const REPRODUCTIONS_MAX = 200
 const NEWEST = Number.MAX_SAFE_INTEGER
+const NO_IMAGES: ImagePage = { images: [], next: undefined }
 
 /** Lists, finds and describes unikernel images. */
 export class Images {
@@ -90,16 +91,12 @@ export class Images {
     filter: ImageFilter,
     before: number | undefined,
     limit: number,
-  ): Promise<{ images: readonly ImageRow[]; next: number | undefined }> {
+  ): Promise<ImagePage> {
     const repositoryId = await findRepository(db, view)
     if (repositoryId === undefined)
       throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     if (limit === 0) return { images: [], next: undefined }
-    const from = before ?? NEWEST
-    const found = await listImages(db, repositoryId, filter, from, limit + 1, SCAN_MAX)
-    const images = found.images.slice(0, limit)
-    const next = found.images.length > limit ? images.at(-1)?.id : found.scannedTo
-    return { images, next }
+    return listImages(db, repositoryId, filter, before ?? NEWEST, limit)
   }
 
   /**
@@ -178,19 +175,20 @@ export class Images {
     })
   }
 
-  /** Lists images with this kernel, in public repositories and those that match `visible`, newest first. */
+  /**
+   * Lists images with this kernel, in public repositories and those that match `visible`, newest first; `next` is the
+   * cursor of the next page.
+   */
   async listByKernel(
     db: Queryable,
     kernel: Digest,
     visible: readonly Glob[],
     before: number | undefined,
     limit: number,
-  ): Promise<Page<ImageRow>> {
-    if (limit === 0) return { items: [], more: false }
-    const key = { kernels: [kernel] }
+  ): Promise<ImagePage> {
+    if (limit === 0) return { images: [], next: undefined }
     const names = await resolveVisible(db, visible)
-    const rows = await listImagesBy(db, key, names, before ?? NEWEST, limit + 1)
-    return { items: rows.slice(0, limit), more: rows.length > limit }
+    return listImagesBy(db, { kernels: [kernel] }, names, before ?? NEWEST, limit)
   }
 
   /**
@@ -204,17 +202,14 @@ export class Images {
     visible: readonly Glob[],
     own: readonly Glob[],
   ): Promise<Reproductions> {
-    const limit = REPRODUCTIONS_MAX + 1
+    const limit = REPRODUCTIONS_MAX
     const names = await resolveVisible(db, visible)
     const within = await resolveVisible(db, own)
     const mine = await listImagesBy(db, { inputId, within }, names, NEWEST, limit)
     const claimed = await listImagesBy(db, { inputId, newestOnly: true }, names, NEWEST, limit)
-    const ownIds = new Set(mine.map(({ id }) => id))
+    const ownIds = new Set(mine.images.map(({ id }) => id))
     const isOwn = (image: ImageRow) => matchesAnyGlob(own, image.repository)
-    const images = [
-      ...mine.slice(0, REPRODUCTIONS_MAX),
-      ...claimed.slice(0, REPRODUCTIONS_MAX).filter(({ id }) => !ownIds.has(id)),
-    ]
+    const images = [...mine.images, ...claimed.images.filter(({ id }) => !ownIds.has(id))]
     const byKernel = new Map<Digest, ImageRow[]>()
     for (const image of images) {
       const group = byKernel.get(image.kernelDigest)
@@ -222,7 +217,8 @@ export class Images {
       else group.push(image)
     }
     const key = { kernels: [...byKernel.keys()], otherThan: inputId, newestOnly: true }
-    const others = byKernel.size === 0 ? [] : await listImagesBy(db, key, names, NEWEST, limit)
+    const others =
+      byKernel.size === 0 ? NO_IMAGES : await listImagesBy(db, key, names, NEWEST, limit)
     const outputs = [...byKernel].map(([kernel, group]) => ({
       kernel,
       own: group.some(isOwn),
@@ -233,8 +229,8 @@ export class Images {
       inputId,
       reproducible: ownKernels === 0 ? null : ownKernels === 1,
       outputs,
-      otherInputs: others.slice(0, REPRODUCTIONS_MAX),
-      more: [mine, claimed, others].some(({ length }) => length === limit),
+      otherInputs: others.images,
+      more: [mine, claimed, others].some(({ next }) => next !== undefined),
     }
   }
 }

@@ -3,8 +3,10 @@ import type { Queryable, Transaction } from '../../db/database.ts'
 import {
   countWebhooks,
   findWebhook,
+  listWebhookScopes,
   lockWebhook,
   type WebhookRow,
+  type WebhookScope,
   type WebhookSettings,
 } from '../../db/webhooks/webhooks.ts'
 import { conflict, denied, notFound } from '../../oci/errors.ts'
@@ -16,6 +18,7 @@ export const WEBHOOKS_PER_OWNER_MAX = 100
 /** Webhooks of a registry: each event is matched against all of them. */
 export const WEBHOOKS_MAX = 10_000
 const NAME_SHOWN_MAX = 64
+const LISTED_AT_ONCE = 500
 
 type Scope = Pick<WebhookSettings, 'repositories' | 'types'>
 
@@ -75,6 +78,24 @@ function isCovered(grants: readonly Grant[], action: Action, glob: Glob): boolea
     ({ actions, repositories }) =>
       actions.includes(action) && repositories.some((one) => coversGlob(one, glob)),
   )
+}
+
+/** Lists the names of webhooks after `last` that the requester may manage, in order, at most `limit`. */
+export async function listManagedNames(
+  db: Queryable,
+  last: string,
+  limit: number,
+  requester: Requester,
+): Promise<string[]> {
+  const found: string[] = []
+  let after: string | undefined = last
+  // Ends after WEBHOOKS_MAX rows: a page that is not full is the last.
+  while (after !== undefined && found.length < limit) {
+    const scopes: WebhookScope[] = await listWebhookScopes(db, after, LISTED_AT_ONCE)
+    for (const scope of scopes) if (canManage(requester, scope)) found.push(scope.name)
+    after = scopes.length < LISTED_AT_ONCE ? undefined : scopes.at(-1)?.name
+  }
+  return found.slice(0, limit)
 }
 
 /** Finds a webhook that the requester may manage. Throws NOT_FOUND. */

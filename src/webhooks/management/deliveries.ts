@@ -68,13 +68,11 @@ export class WebhookDeliveries {
   ): Promise<DeliveryPage> {
     const { id } = await requireWebhook(db, name, requester)
     const { limit, ...filter } = query
-    const rows = await listDeliveries(db, id, filter, limit + 1)
-    const shown = rows.slice(0, limit)
-    const next = rows.length > limit ? (shown.at(-1)?.position ?? null) : null
+    const { rows, next = null } = await listDeliveries(db, id, filter, limit)
     return {
       deliveries: await describe(
         db,
-        shown.filter((row) => canReceive(requester, row)),
+        rows.filter((row) => canReceive(requester, row)),
         requester,
       ),
       next,

@@ -9,6 +9,7 @@ import {
   addWebhook,
   findWebhook,
   incrementWebhookChangeCount,
+  listNamedWebhooks,
   listWebhooks,
   removeWebhook,
   renewWebhookIdentity,
@@ -24,7 +25,7 @@ import {
   assertAudienceAllowed,
   assertBelowLimit,
   assertCanWrite,
-  canManage,
+  listManagedNames,
   ownerOriginOf,
   requireLockedWebhook,
   requireWebhook,
@@ -56,8 +57,6 @@ export type WebhooksOptions = ValidationContext & {
   /** Runs when an event was committed. */
   onCommitted(): void
 }
-
-const LISTED_AT_ONCE = 500
 
 /**
  * Manages the webhooks of a registry, and records every change in the audit log. A requester that may
@@ -115,18 +114,11 @@ export class Webhooks {
     limit: number,
     requester: Requester,
   ): Promise<WebhookView[]> {
-    const pageSize = requester.grants === null ? limit : LISTED_AT_ONCE
-    const found: WebhookRow[] = []
-    let after: string | undefined = last
-    // Ends after WEBHOOKS_MAX rows: a page that is not full is the last.
-    while (after !== undefined && found.length < limit) {
-      const rows: WebhookRow[] = await listWebhooks(db, after, pageSize)
-      found.push(...rows.filter((row) => canManage(requester, row)))
-      after = rows.length < pageSize ? undefined : rows.at(-1)?.name
-    }
-    return Promise.all(
-      found.slice(0, limit).map(async (row) => webhookView(row, await this.#decrypt(row))),
-    )
+    const found =
+      requester.grants === null
+        ? await listWebhooks(db, last, limit)
+        : await listNamedWebhooks(db, await listManagedNames(db, last, limit, requester))
+    return Promise.all(found.map(async (row) => webhookView(row, await this.#decrypt(row))))
   }
 
   /** Reads a webhook. Throws NOT_FOUND. */

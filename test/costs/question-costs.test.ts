@@ -1,0 +1,221 @@
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { answeredPath, ROUTES, type Samples } from '../attacks/route-paths.ts'
+import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { addRareRows, grow, RARE } from './seed.ts'
+import { countPages, recordStatements, statementsOf } from './statements.ts'
+
+const REPOSITORY = 'mine/www'
+const { input_id: INPUTS } = expectedOf('hello-key-2')
+/** More than a page reads when few rows match several filters. */
+const ROWS = 2_200
+const FACTOR = 4
+
+/** Several filters compare up to 2000 rows of an index, each on a page of its own at worst. */
+const SCANNED_PAGES_MAX = 1_000
+
+/** Pages that an answer may read with FACTOR times as many rows: an index has one level more. */
+function pagesAllowed(request: string, before: number): number {
+  const filters = request.split('&').length - 1
+  return Math.max(before * 1.3 + 30, filters > 1 ? SCANNED_PAGES_MAX : 0)
+}
+
+/** Every combination of the filters, each with a small page. */
+function combined(...filters: string[]): string[] {
+  return filters
+    .reduce<string[][]>((sets, filter) => sets.flatMap((set) => [set, [...set, filter]]), [[]])
+    .map((set) => ['n=20', ...set].join('&'))
+}
+
+const CALLERS = ['administrator', 'stranger', 'member', 'guest'] as const
+type Caller = (typeof CALLERS)[number]
+const ADMINISTRATOR = ['administrator'] as const
+/**
+ * Routes whose answer depends on the repositories that the caller may see. `packages` reads the images of others with the
+ * same package, too.
+ */
+const BY_CALLER: readonly string[] = [
+  '/v2/_catalog',
+  '/api/v1/kernels/:digest',
+  '/api/v1/inputs/:inputId',
+  '/api/v1/events',
+  '/api/v1/webhooks',
+]
+
+const NONE = ['']
+const SINCE = 'since=2020-01-01T00:00:00Z'
+/** The queries of each route that reads: every combination of its filters. */
+const QUERIES: Readonly<Record<string, readonly string[]>> = {
+  '/v2/': NONE,
+  '/v2/*repository/tags/list': ['n=20', 'n=20&last=t2'],
+  '/v2/*repository/referrers/:digest': [
+    ...combined('artifactType=application/vnd.common'),
+    `n=20&artifactType=${RARE.artifactType}`,
+    'n=20&artifactType=application/vnd.missing',
+  ],
+  '/v2/_catalog': ['n=20', 'n=20&last=mine', 'n=20&last=open/5', 'n=20&last=p'],
+  '/v2/*repository/manifests/:reference': NONE,
+  '/v2/*repository/blobs/:digest': NONE,
+  '/v2/*repository/_oci/tag-history/:tag': ['n=20'],
+  '/api/v1/repositories/*repository/tags/:tag/history': ['n=20'],
+  '/api/v1/repositories/*repository/settings': NONE,
+  '/api/v1/repositories/*repository/images': combined(
+    'target=hvt',
+    'abi=1',
+    'arch=x86_64',
+    'device=net',
+    'builder=admin',
+  ).concat([`n=20&target=${RARE.target}`]),
+  '/api/v1/repositories/*repository/images/:reference': NONE,
+  '/api/v1/repositories/*repository/images/:reference/compare/:other': NONE,
+  '/api/v1/repositories/*repository/images/:reference/kernel': NONE,
+  '/api/v1/repositories/*repository/images/:reference/documents/:format': NONE,
+  '/api/v1/kernels/:digest': ['n=20'],
+  '/api/v1/inputs/:inputId': [...NONE, `repository=${REPOSITORY}`],
+  '/api/v1/packages/:ecosystem/:name': combined('version=%3C9'),
+  '/api/v1/audit': [
+    ...combined('action=push', 'actor=somebody', 'repository=mine/www', 'decision=allowed', SINCE),
+    ...combined(`action=${RARE.action}`, 'actor=admin', 'repository=mine/www', SINCE),
+    ...combined(`actor=${RARE.actor}`, `repository=${RARE.repository}`, 'decision=refused', SINCE),
+  ],
+  '/api/v1/events': [
+    'n=20',
+    ...combined('type=image.tag.updated', `repository=${REPOSITORY}`, 'tag=v1').map(
+      (q) => `after=START&${q}`,
+    ),
+    ...combined('repository=mine/*', 'tag=v*').map((q) => `after=START&${q}`),
+    `snapshot=1&repository=${REPOSITORY}&tag=v1`,
+  ],
+  '/api/v1/webhooks': ['n=20', 'n=20&last=w2'],
+  '/api/v1/webhooks/:name': NONE,
+  '/api/v1/webhooks/:name/deliveries': [
+    'n=20',
+    ...['pending', 'delivered', 'failed', 'expired', 'superseded', 'refused'].map(
+      (s) => `n=20&state=${s}`,
+    ),
+  ],
+  '/api/v1/webhooks/:name/deliveries/:event': NONE,
+  '/api/v1/credentials': ['n=20', 'n=20&last=c2'],
+  '/api/v1/policies': ['n=20', 'n=20&last=p2'],
+  '/api/v1/policies/:name': NONE,
+  '/v2/*repository/blobs/uploads/:upload': NONE,
+  '/token': ['service=rookery&scope=repository:mine/www:pull'],
+}
+
+let registry: TestRegistry
+let client: pg.Client
+let samples: Samples
+let start: string
+const secrets: Partial<Record<Caller, string>> = {}
+
+beforeAll(async () => {
+  registry = await startRegistry()
+  client = new pg.Client(registry.databaseUrl)
+  await client.connect()
+  const cursor = await registry.request('/api/v1/events?n=0')
+  start = ((await cursor.json()) as { cursor: string }).cursor
+  await post('/api/v1/webhooks', {
+    name: 'deploy',
+    url: 'https://receiver.example/hook',
+    repositories: ['mine/**'],
+    paused: true,
+  })
+  const manifest = await pushBuild(registry, REPOSITORY, 'v1', 'hello-key-2')
+  const details = await registry.request(`/api/v1/repositories/${REPOSITORY}/images/v1`)
+  const { kernel } = (await details.json()) as { kernel: { digest: string } }
+  const event = await vi.waitFor(async () => {
+    const answer = await registry.request('/api/v1/webhooks/deploy/deliveries')
+    const [delivery] = ((await answer.json()) as { deliveries: { event: string }[] }).deliveries
+    if (delivery === undefined) throw new Error('there is no delivery yet')
+    return delivery.event
+  })
+  samples = {
+    repository: REPOSITORY,
+    tag: 'v1',
+    manifest,
+    kernel: kernel.digest,
+    inputId: INPUTS,
+    package: 'bigstringaf',
+    webhook: 'deploy',
+    event,
+  }
+  secrets.member = await addCredential('member', ['mine/**'])
+  secrets.guest = await addCredential('guest', ['guest/*-a*/**', 'guests/*'])
+  await addRareRows(client, samples)
+  recordStatements()
+}, 60_000)
+afterAll(async () => {
+  vi.restoreAllMocks()
+  await client.end()
+  await registry.close()
+})
+
+async function post(path: string, body: object): Promise<Record<string, string>> {
+  const headers = { 'content-type': 'application/json' }
+  const init = { method: 'POST', headers, body: JSON.stringify(body) }
+  const answer = await registry.request(path, init)
+  expect([path, answer.status]).toEqual([path, 201])
+  return (await answer.json()) as Record<string, string>
+}
+
+async function addCredential(name: string, repositories: string[]): Promise<string> {
+  const made = await post('/api/v1/credentials', { name, repositories, actions: ['pull'] })
+  return `Basic ${Buffer.from(`${name}:${made.secret}`).toString('base64')}`
+}
+
+const PATHS = new Set(
+  ROUTES.flatMap((route) => ('reads' in route && route.reads !== 'nothing' ? [route.path] : [])),
+)
+
+/** The pages that each request of a path reads, by request. */
+async function pagesOf(pattern: string): Promise<Map<string, number>> {
+  const pages = new Map<string, number>()
+  for (const query of QUERIES[pattern] ?? [])
+    for (const who of BY_CALLER.includes(pattern) ? CALLERS : ADMINISTRATOR) {
+      const path = answeredPath(pattern, samples).replace('/policies/missing', '/policies/p0')
+      const url = `${path}?${query.replace('START', start)}`
+      let status = 0
+      const sent = await statementsOf(async () => {
+        const answer = await ask(who, url)
+        status = answer.status
+        await answer.arrayBuffer()
+      })
+      expect([who, url, status]).toEqual([who, url, expect.toBeOneOf([200, 401, 404])])
+      let sum = 0
+      for (const statement of sent) sum += await countPages(client, statement)
+      pages.set(`${who} ${url}`, sum)
+    }
+  return pages
+}
+
+function ask(who: Caller, url: string): Promise<Response> {
+  if (who === 'administrator') return registry.request(url)
+  const authorization = secrets[who]
+  return registry.anonymous(url, authorization === undefined ? {} : { headers: { authorization } })
+}
+
+async function pagesOfAll(): Promise<Map<string, number>> {
+  const all: [string, number][] = []
+  for (const path of PATHS) all.push(...(await pagesOf(path)))
+  return new Map(all)
+}
+
+describe('every route that reads', () => {
+  it('has queries here, with each of its filters', () => {
+    expect([...PATHS].filter((path) => QUERIES[path] === undefined)).toEqual([])
+  })
+
+  it('reads as many pages when there are four times as many rows', async () => {
+    await grow(client, samples, 0, ROWS)
+    const before = await pagesOfAll()
+    await grow(client, samples, ROWS, FACTOR * ROWS)
+    const grown = [...(await pagesOfAll())].flatMap(([request, pages]) => {
+      const small = before.get(request) ?? 0
+      return pages <= pagesAllowed(request, small)
+        ? []
+        : [`${request}: ${small} pages, then ${pages}`]
+    })
+    expect(grown).toEqual([])
+  }, 600_000)
+})

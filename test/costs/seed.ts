@@ -1,0 +1,170 @@
+import type pg from 'pg'
+import type { Samples } from '../attacks/route-paths.ts'
+
+/** Rows of which there are few, and older than all others: a search that reads all rows to find them is seen. */
+export const RARE = {
+  artifactType: 'application/vnd.rare',
+  action: 'mint',
+  actor: 'seldom',
+  repository: 'mine/seldom',
+  target: 'genode',
+} as const
+
+const DIGEST = `'sha256:' || encode(sha256(convert_to($1 || n, 'utf8')), 'hex')`
+
+/**
+ * Adds `count` rows of each kind that a list reads, beside and around the samples: in the repository of the samples,
+ * in private repositories of others, and in public ones.
+ */
+export async function grow(
+  client: pg.Client,
+  samples: Samples,
+  from: number,
+  to: number,
+): Promise<void> {
+  const run = (text: string, values: unknown[] = []) =>
+    client.query(text.replaceAll('ROWS', `generate_series(${from}, ${to - 1}) as n`), values)
+  const { repository, manifest, webhook } = samples
+  await run(`insert into repositories (name, visibility, permanent)
+             select kind || '/' || n, case kind when 'open' then 'public' else 'private' end, true
+               from ROWS, unnest(array['open', 'others']) as kind`)
+  // Images of others are older and newer than the caller's: `own` and `others` alternate.
+  await run(
+    `insert into manifests (repository_id, digest, media_type, artifact_type, subject, bytes, pushed_by)
+     select m.repository_id, ${DIGEST}, m.media_type, 'application/vnd.common', $3, 'x', 'admin'
+       from manifests m, repositories r, ROWS
+      where m.digest = $3 and m.repository_id = r.id and r.name = $2`,
+    ['referrer', repository, manifest],
+  )
+  for (const [kind, owner] of [
+    ['own', `r.name = '${repository}'`],
+    ['others', `r.name = 'others/' || n`],
+  ] as const) {
+    await run(
+      `with added as (
+         insert into manifests (repository_id, digest, media_type, bytes, pushed_by)
+         select r.id, ${DIGEST}, 'application/vnd.oci.image.manifest.v1+json', 'x', 'admin'
+           from ROWS, repositories r
+          where ${owner}
+         returning id, repository_id
+       ), sample as (
+         select i.*
+           from images i
+           join manifests m on m.id = i.manifest_id
+          where m.digest = $2
+          limit 1
+       ), images_added as (
+         insert into images (manifest_id, repository_id, kernel_digest, target, abi_version, devices, input_id)
+         select a.id, a.repository_id, s.kernel_digest, s.target, s.abi_version, s.devices, s.input_id
+           from added a, sample s
+         returning manifest_id
+       )
+       insert into image_layers (manifest_id, blob_id, role)
+       select a.manifest_id, il.blob_id, il.role
+         from images_added a, sample s
+         join image_layers il on il.manifest_id = s.manifest_id`,
+      [kind, manifest],
+    )
+  }
+  await run(
+    `insert into blobs (digest, size, storage_key, unchecked, touched_at)
+     select ${DIGEST}, 1, 'k' || n, false, now() - interval '30 days' from ROWS`,
+    ['blob'],
+  )
+  await run(
+    `insert into manifest_blobs (manifest_id, repository_id, blob_id)
+     select m.id, m.repository_id, b.id
+       from ROWS
+       join blobs b on b.storage_key = 'k' || n
+       join repositories r on r.name = 'others/' || n
+       join manifests m on m.repository_id = r.id`,
+  )
+  await run(
+    `insert into tags (repository_id, name, digest)
+     select m.repository_id, 't' || n, m.digest
+       from manifests m, repositories r, ROWS
+      where m.digest = $2 and m.repository_id = r.id and r.name = $1`,
+    [repository, manifest],
+  )
+  await run(
+    `insert into tag_history (repository_id, tag, digest, actor, reason)
+     select r.id, tag, $2, 'admin', 'push'
+       from repositories r, unnest(array['v1', 'v2']) as tag, ROWS
+      where r.name = $1`,
+    [repository, manifest],
+  )
+  await run(
+    `insert into audit (action, decision, actor, repository)
+     select 'push', 'allowed', actor, repository
+       from ROWS, unnest(array['admin', 'somebody']) as actor, unnest(array[$1, 'others/1']) as repository`,
+    [repository],
+  )
+  await run(
+    `insert into events (position, event_id, type, repository_id, sequence, tag, digest, occurred_at, body)
+     select f.position + 1 + n - ${from}, gen_random_uuid(), 'image.tag.updated', r.id, n, 'v1', $2, now(), '{}'
+       from repositories r, feed f, ROWS
+      where r.name = $1`,
+    [repository, manifest],
+  )
+  await run(`update feed set position = (select max(position) from events)`)
+  await run(
+    `insert into deliveries (webhook_id, event_position, state, finished_at)
+     select w.id, e.position, 'delivered', now()
+       from webhooks w, events e
+      where w.name = $1
+         on conflict do nothing`,
+    [webhook],
+  )
+  await run(
+    `insert into webhooks (name, url, repositories, tags, types, format, secrets_jwe, owner_name, state)
+     select 'w' || n, url, repositories, tags, types, format, secrets_jwe, owner_name, 'paused'
+       from webhooks, ROWS
+      where name = $1
+        and n % 500 = 0`,
+    [webhook],
+  )
+  await run(
+    `insert into credentials (name, kind, secret_sha256, repositories, actions)
+     select 'c' || n, 'builder', sha256(convert_to('c' || n, 'utf8')), '{a/b}', '{pull}' from ROWS`,
+  )
+  await run(
+    `insert into trust_policies (name, issuer, audience, conditions, repositories, actions, token_seconds, created_by)
+     select 'p' || n, 'https://issuer.example', 'a', '{"sub": ["a"]}', '{a/b}', '{pull}', 60, 'admin' from ROWS`,
+  )
+  await run(
+    `insert into packages (ecosystem, name, version) select 'opam', 'package' || n, '1' from ROWS`,
+  )
+  await run(
+    `insert into layer_packages (package_id, blob_id)
+     select p.id, b.id
+       from ROWS
+       join packages p on p.name = 'package' || n
+       join blobs b on b.storage_key = 'k' || n`,
+  )
+  await client.query('vacuum (analyze)')
+}
+
+/** Adds the few old rows. */
+export async function addRareRows(client: pg.Client, samples: Samples): Promise<void> {
+  const { repository, manifest, webhook } = samples
+  await client.query(
+    `insert into manifests (repository_id, digest, media_type, artifact_type, subject, bytes, pushed_by)
+     select m.repository_id, ${DIGEST}, m.media_type, $4, $3, 'x', 'admin'
+       from manifests m, repositories r, generate_series(1, 3) as n
+      where m.digest = $3 and m.repository_id = r.id and r.name = $2`,
+    ['rare', repository, manifest, RARE.artifactType],
+  )
+  await client.query(
+    `insert into audit (action, decision, actor, repository)
+     values ($1, 'allowed', 'admin', null),
+            ('push', 'allowed', $2, null),
+            ('push', 'allowed', 'admin', $3),
+            ('push', 'refused', 'admin', null)`,
+    [RARE.action, RARE.actor, RARE.repository],
+  )
+  await client.query(
+    `update deliveries set state = 'failed', finished_at = now()
+      where webhook_id = (select id from webhooks where name = $1)`,
+    [webhook],
+  )
+}
