@@ -47,8 +47,8 @@ it('five consecutive failures open the circuit, and the other deliveries use no 
   await expect.poll(async () => (await fixture.health(webhook))?.failures).toBe(5)
   const health = await fixture.health(webhook)
   expect(health).toMatchObject({ failing: true })
-  expect(health?.openFor).toBeGreaterThan(28)
-  expect(health?.openFor).toBeLessThan(37)
+  expect(health?.openFor).toBeGreaterThan(22)
+  expect(health?.openFor).toBeLessThan(31)
   await waitFor(300)
   expect(receiver.received).toHaveLength(5)
   let attempts = 0
@@ -142,31 +142,106 @@ it('an open circuit does not delay other webhooks', async () => {
   for (const event of mine) await fixture.waitForDelivery(webhook, event, { state: 'delivered' })
 })
 
-it('the open time doubles from 30 seconds to 10 minutes', async () => {
+it('the open time is half a minute however long the receiver is down, or what it requests, up to ten minutes', async () => {
   const webhook = await fixture.webhook({ url: 'http://127.0.0.1:1' })
-  const limits = { failuresMax: 5, openSecondsMin: 30, openSecondsMax: 600, jitter: 0 }
-  const record = (failures: number) =>
-    recordFailures(fixture.db, [{ webhookId: webhook.id, failures }], limits)
+  const record = (failures: number, retryAfterSeconds = 0, jitter = 0) =>
+    recordFailures(fixture.db, [{ webhookId: webhook.id, failures, retryAfterSeconds }], {
+      ...{ failuresMax: 5, openSeconds: 30 },
+      jitter,
+    })
+  const openFor = async () => (await fixture.health(webhook))?.openFor
   await record(4)
   expect(await fixture.health(webhook)).toMatchObject({ failures: 4, openFor: null })
-  // Concurrent failures do not extend it.
-  await record(8)
-  let at = 0
-  for (const [index, seconds] of [30, 30, 60, 120, 240, 480, 600, 600].entries()) {
-    expect((await fixture.health(webhook))?.openFor, `${index}`).toBeCloseTo(seconds, -0.5)
-    at += seconds
+  for (const hours of [0, 1, 24, 100]) {
     await fixture.client.query(
-      `update webhook_health set failing_since = now() - make_interval(secs => $2::int)
+      `update webhook_health set failing_since = now() - make_interval(hours => $2)
         where webhook_id = $1`,
-      [webhook.id, at],
+      [webhook.id, hours],
     )
-    await record(1)
+    await record(8)
+    expect(await openFor(), `${hours} h`).toBeCloseTo(30, -0.5)
   }
-  await recordFailures(fixture.db, [{ webhookId: webhook.id, failures: 1 }], {
-    ...limits,
-    jitter: 0.2,
-  })
-  expect((await fixture.health(webhook))?.openFor).toBeGreaterThan(600)
+  await record(1, 0, 0.2)
+  expect(await openFor()).toBeCloseTo(24, -0.5)
+  for (const [requested, seconds] of [
+    [10, 30],
+    [120, 120],
+    [86_400, 600],
+  ] as const) {
+    await record(1, requested)
+    expect(await openFor(), `${requested} s`).toBeCloseTo(seconds, -0.5)
+  }
+})
+
+it('a receiver that was down for hours gets all that waits, in order, within seconds of its return', async () => {
+  const receiver = await receive(respondWith(503))
+  const webhook = await fixture.webhook({ url: receiver.url })
+  const waiting = await events(webhook, 30)
+  fixture.startWorker({ retrySeconds: [0, ...Array(12).fill(3 * 3600)] })
+  await expect.poll(async () => (await fixture.health(webhook))?.failures).toBe(5)
+  // All of them have failed by now, and the schedule has hours left.
+  await fixture.client.query(
+    `update deliveries set round_attempts = 8, due_at = now() + interval '3 hours'
+      where webhook_id = $1`,
+    [webhook.id],
+  )
+  const sent = receiver.received.length
+  await endOpenTime(webhook)
+  await waitForRequests(receiver, sent + 1)
+  await expect.poll(async () => (await fixture.health(webhook))?.failures).toBe(6)
+  // An attempt before its time is no attempt of the schedule.
+  for (const event of waiting) {
+    const { roundAttempts, dueIn } = await fixture.delivery(webhook, event)
+    expect(roundAttempts).toBe(8)
+    expect(dueIn).toBeGreaterThan(10_000)
+  }
+  receiver.respond = ACCEPT
+  await endOpenTime(webhook)
+  for (const event of waiting) await fixture.waitForDelivery(webhook, event, { state: 'delivered' })
+  const order = receiver.received.slice(sent + 1).map(({ headers }) => headers['webhook-id'])
+  expect(order).toHaveLength(30)
+  // Up to eight are in flight at once.
+  for (const [index, id] of order.entries()) {
+    const position = waiting.findIndex((event) => event.id === id)
+    expect(Math.abs(position - index), `${index}`).toBeLessThanOrEqual(8)
+  }
+})
+
+it('a delivery that needs no request does not keep the circuit open', async () => {
+  const receiver = await receive(respondWith(500))
+  const webhook = await fixture.webhook({ url: receiver.url, maxAgeSeconds: 3600 })
+  await events(webhook, 5)
+  fixture.startWorker({ retrySeconds: [0, ...Array(12).fill(3600)] })
+  await expect.poll(async () => (await fixture.health(webhook))?.failures).toBe(5)
+  const old = new Date(Date.now() - 7_200_000)
+  const expired: TestEvent[] = []
+  for (let index = 0; index < 5; index += 1) {
+    expired.push(await fixture.event([webhook], { occurredAt: old }))
+  }
+  const fresh = await fixture.event([webhook])
+  receiver.respond = ACCEPT
+  await endOpenTime(webhook)
+  for (const event of expired) await fixture.waitForDelivery(webhook, event, { state: 'expired' })
+  await fixture.waitForDelivery(webhook, fresh, { state: 'delivered' })
+})
+
+it('the log of a delivery has its last hundred attempts', async () => {
+  const receiver = await receive(respondWith(500))
+  const webhook = await fixture.webhook({ url: receiver.url })
+  const event = await fixture.event([webhook])
+  await fixture.client.query('update deliveries set attempts = 99 where webhook_id = $1', [
+    webhook.id,
+  ])
+  await fixture.client.query(
+    `insert into delivery_attempts (webhook_id, event_position, attempt, milliseconds, request_headers)
+     select $1, $2, n, 1, '{}'
+       from generate_series(1, 99) as n`,
+    [webhook.id, event.position],
+  )
+  fixture.startWorker({ retrySeconds: [0, 0.01, 0.01, 0.01] })
+  await fixture.waitForDelivery(webhook, event, { state: 'failed', attempts: 103 })
+  const kept = (await fixture.attempts(webhook, event)).map(({ attempt }) => attempt)
+  expect(kept).toEqual(Array.from({ length: 100 }, (_, index) => 4 + index))
 })
 
 it('health is written rarely while deliveries succeed', async () => {

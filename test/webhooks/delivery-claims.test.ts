@@ -39,6 +39,7 @@ function claim(lease: string | undefined, webhooks: TestWebhook[], slots: number
     leaseSeconds: 60,
     webhooks: webhooks.map(({ id }) => ({ webhookId: id, slots })),
     failuresMax: 5,
+    openSeconds: 30,
   })
 }
 
@@ -252,7 +253,7 @@ it('the cost of a claim does not grow with a hundred thousand pending deliveries
   await fixture.client.query('alter table deliveries set (autovacuum_enabled = off)')
   await fixture.client.query('alter table events set (autovacuum_enabled = off)')
   await fixture.client.query('analyze deliveries, events')
-  expect(await listDueWebhooks(fixture.db, 10)).toEqual([busy.id, idle.id])
+  expect(await listDueWebhooks(fixture.db, 10, 5)).toEqual([busy.id, idle.id])
   const blocks = async () => {
     // Otherwise the writes above are counted some seconds later.
     await fixture.client.query('select pg_stat_force_next_flush()')
@@ -268,11 +269,14 @@ it('the cost of a claim does not grow with a hundred thousand pending deliveries
   // Statistics are written when a connection ends, so these statements get a connection of their own.
   const before = await blocks()
   const db = new Database({ connection: fixture.databaseUrl, connectionsMax: 1, onIdleError() {} })
-  const options = { leaseSeconds: 60, failuresMax: 5 }
+  const options = { leaseSeconds: 60, failuresMax: 5, openSeconds: 30 }
   let claimed = 0
   for (let count = 0; count < 20; count += 1) {
     const lease = LEASES[0] as string
-    const webhooks = (await listDueWebhooks(db, 10)).map((webhookId) => ({ webhookId, slots: 8 }))
+    const webhooks = (await listDueWebhooks(db, 10, 5)).map((webhookId) => ({
+      webhookId,
+      slots: 8,
+    }))
     claimed += (await claimDeliveries(db, { ...options, lease, webhooks })).length
   }
   await db.close()

@@ -104,7 +104,7 @@ it('a receiver that was down gets every event when it is back', async () => {
   const events = []
   for (let count = 0; count < 20; count += 1) events.push(await fixture.event([webhook]))
   fixture.startWorker({
-    breakerLimits: { openSecondsMin: 0.2, openSecondsMax: 0.3 },
+    breakerLimits: { openSeconds: 0.2 },
     retrySeconds: Array(200).fill(0.1),
   })
   await expect.poll(async () => (await fixture.health(webhook))?.failures ?? 0).toBeGreaterThan(5)

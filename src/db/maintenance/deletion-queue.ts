@@ -17,6 +17,8 @@ export type UploadLeftovers = {
 
 /** Time that a claimed deletion may take before another process claims it. */
 export const DELETION_LEASE_SECONDS = 120
+/** Nothing makes a deletion due later. A time that is further ahead was written by a clock that was ahead: it is due. */
+const DUE_SECONDS_MAX = 2 * DELETION_LEASE_SECONDS
 
 const UPLOAD_OBJECT = `json_build_object('id', upload_id, 'digest', digest, 'keptKey', kept_key)`
 
@@ -30,22 +32,30 @@ export const QUEUED_DELETION_COLUMNS = `id, storage_key as "storageKey",
  */
 export async function claimDeletions(db: Queryable, limit: number): Promise<QueuedDeletion[]> {
   const { rows } = await db.query<QueuedDeletion>(
-    `update deletion_queue
+    `with pause as (
+       select exists (select 1 from deletion_pauses where until > now()) as lasts
+     ), due as (
+       select q.id
+         from deletion_queue q, pause
+        where q.due_at <= now()
+          and (q.upload_id is not null or not pause.lasts)
+        order by q.due_at, q.id
+        limit $1
+          for update of q skip locked
+     ), ahead as (
+       select q.id
+         from deletion_queue q, pause
+        where q.due_at > now() + make_interval(secs => $3)
+          and (q.upload_id is not null or not pause.lasts)
+        order by q.due_at, q.id
+        limit $1
+          for update of q skip locked
+     )
+     update deletion_queue
         set due_at = now() + make_interval(secs => $2)
-      where id in (
-        select id
-          from deletion_queue
-         where due_at <= now()
-           and (
-             upload_id is not null
-             or not exists (select 1 from deletion_pauses where until > now())
-           )
-         order by due_at, id
-         limit $1
-           for update skip locked
-      )
+      where id in (select id from due union all select id from ahead limit $1)
      returning ${QUEUED_DELETION_COLUMNS}`,
-    [limit, DELETION_LEASE_SECONDS],
+    [limit, DELETION_LEASE_SECONDS, DUE_SECONDS_MAX],
   )
   return rows
 }

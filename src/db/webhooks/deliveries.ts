@@ -151,8 +151,16 @@ export async function listDeliveries(
   return { rows: shown, next: last[0]?.position }
 }
 
-/** The log of a delivery shows the latest attempts. */
-const ATTEMPTS_SHOWN_MAX = 100
+/** The log of a delivery has the last attempts. */
+export const ATTEMPTS_KEPT_MAX = 100
+
+/**
+ * Nothing makes a delivery due later than this: the longest wait of the retry schedule and of `Retry-After` is a day, plus
+ * a fifth. A time that is further ahead was written by a clock that was ahead.
+ */
+export const DUE_SECONDS_MAX = 30 * 3600
+/** The same for the end of a lease, which is a minute. */
+const LEASED_SECONDS_MAX = 120
 
 /** Finds a delivery, with its attempts, newest first, and the body of its event. */
 export async function findDelivery(
@@ -181,7 +189,7 @@ export async function findDelivery(
         and event_position = $2
       order by attempt desc
       limit $3`,
-    [webhookId, row.position, ATTEMPTS_SHOWN_MAX],
+    [webhookId, row.position, ATTEMPTS_KEPT_MAX],
   )
   const last = attemptLog[0]
   return {
@@ -215,23 +223,24 @@ export async function redeliver(
 
 const RETRIED_NOW_MAX = 10_000
 
-/** Makes pending retries due now, soonest first, at most RETRIED_NOW_MAX. */
-export async function retryDeliveriesNow(tx: Transaction, webhookId: number): Promise<void> {
-  await tx.query(
+/** Makes pending retries due now, in the order of their events, at most RETRIED_NOW_MAX. */
+export async function retryDeliveriesNow(db: Queryable, webhookId: number): Promise<void> {
+  await db.query(
     `update deliveries
-        set due_at = now()
+        set due_at = least(now(), coalesce(redelivered_at, created_at)),
+            lease = null
       where (webhook_id, event_position) in (
             select webhook_id, event_position
               from deliveries
              where webhook_id = $1
                and state = 'pending'
                and due_at > now()
-               and lease is null
+               and (lease is null or due_at > now() + make_interval(secs => $3))
              order by due_at
              limit $2
                for update skip locked
             )`,
-    [webhookId, RETRIED_NOW_MAX],
+    [webhookId, RETRIED_NOW_MAX, LEASED_SECONDS_MAX],
   )
 }
 

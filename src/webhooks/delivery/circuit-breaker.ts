@@ -1,6 +1,7 @@
 import { Batcher } from '../../async/batcher.ts'
 import type { Database } from '../../db/database.ts'
 import { appendEvents } from '../../db/events/outbox.ts'
+import { retryDeliveriesNow } from '../../db/webhooks/deliveries.ts'
 import {
   type FailingWebhookRow,
   recordFailures,
@@ -17,17 +18,15 @@ import type { AttemptResult } from './send.ts'
 export type BreakerLimits = {
   /** Consecutive failures that open the circuit. */
   readonly failuresMax: number
-  /** Bounds of the time that the circuit stays open. */
-  readonly openSecondsMin: number
-  readonly openSecondsMax: number
+  /** Time that the circuit stays open before the next attempt. A receiver can request more with `Retry-After`. */
+  readonly openSeconds: number
   /** Time without a success after which the next failure disables the webhook. */
   readonly disableAfterSeconds: number
 }
 
 const LIMITS: BreakerLimits = {
   failuresMax: 5,
-  openSecondsMin: 30,
-  openSecondsMax: 600,
+  openSeconds: 30,
   disableAfterSeconds: 5 * 86_400,
 }
 const JITTER = 0.2
@@ -46,21 +45,24 @@ export type CircuitBreakerOptions = {
 export class CircuitBreaker {
   readonly limits: BreakerLimits
   readonly #options: CircuitBreakerOptions
-  readonly #failing: Batcher<number, FailingWebhookRow | undefined>
+  readonly #failing: Batcher<WebhookFailures, FailingWebhookRow | undefined>
   readonly #succeeding: Batcher<number, undefined>
   readonly #succeededAt = new Map<number, number>()
 
   constructor(options: CircuitBreakerOptions) {
     this.#options = options
     this.limits = { ...LIMITS, ...options.breakerLimits }
-    this.#failing = new Batcher((ids) => this.#recordFailures(ids), RECORDED_AT_ONCE_MAX)
+    this.#failing = new Batcher((failing) => this.#recordFailures(failing), RECORDED_AT_ONCE_MAX)
     this.#succeeding = new Batcher(async (ids) => {
       await recordSuccesses(options.db, [...new Set(ids)])
       return ids.map(() => undefined)
     }, RECORDED_AT_ONCE_MAX)
   }
 
-  /** Records the result of an attempt. `failures` counts the consecutive failures before it. */
+  /**
+   * Records the result of an attempt. `failures` counts the consecutive failures before it. When a success closes the
+   * circuit, all deliveries that wait for the webhook become due.
+   */
   async record(webhook: Webhook, failures: number, result: AttemptResult): Promise<void> {
     const { id } = webhook
     if (result.outcome === 'delivered') {
@@ -69,10 +71,12 @@ export class CircuitBreaker {
       if (failures === 0 && now - last < SUCCESS_WRITE_MILLISECONDS) return
       this.#succeededAt.set(id, now)
       await this.#succeeding.submit(id)
+      if (failures >= this.limits.failuresMax) await retryDeliveriesNow(this.#options.db, id)
       return
     }
     this.#succeededAt.delete(id)
-    const row = await this.#failing.submit(id)
+    const { retryAfterSeconds = 0 } = result
+    const row = await this.#failing.submit({ webhookId: id, failures: 1, retryAfterSeconds })
     if (result.outcome === 'gone') {
       await this.disable(webhook, 'gone', result.error ?? '')
     } else if (row !== undefined && this.#isOverdue(row)) {
@@ -106,17 +110,23 @@ export class CircuitBreaker {
   }
 
   /** Sums the failures of each webhook, so that a statement writes one row for it. */
-  async #recordFailures(ids: readonly number[]): Promise<(FailingWebhookRow | undefined)[]> {
-    const counts = new Map<number, number>()
-    for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1)
-    const failing = [...counts].map(
-      ([webhookId, failures]): WebhookFailures => ({ webhookId, failures }),
-    )
-    const { failuresMax, openSecondsMin, openSecondsMax } = this.limits
+  async #recordFailures(
+    failing: readonly WebhookFailures[],
+  ): Promise<(FailingWebhookRow | undefined)[]> {
+    const sums = new Map<number, WebhookFailures>()
+    for (const { webhookId, failures, retryAfterSeconds } of failing) {
+      const sum = sums.get(webhookId)
+      sums.set(webhookId, {
+        webhookId,
+        failures: failures + (sum?.failures ?? 0),
+        retryAfterSeconds: Math.max(retryAfterSeconds, sum?.retryAfterSeconds ?? 0),
+      })
+    }
+    const { failuresMax, openSeconds } = this.limits
     const jitter = JITTER * Math.random()
-    const limits = { failuresMax, openSecondsMin, openSecondsMax, jitter }
-    const rows = await recordFailures(this.#options.db, failing, limits)
+    const limits = { failuresMax, openSeconds, jitter }
+    const rows = await recordFailures(this.#options.db, [...sums.values()], limits)
     const byId = new Map(rows.map((row) => [row.webhookId, row]))
-    return ids.map((id) => byId.get(id))
+    return failing.map(({ webhookId }) => byId.get(webhookId))
   }
 }

@@ -13,6 +13,7 @@ import {
   releaseDeliveries,
   settleDeliveries,
 } from '../../db/webhooks/delivery-claims.ts'
+import { endProbe } from '../../db/webhooks/health.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { canReceive } from '../event-access.ts'
 import type { Webhook } from '../webhook.ts'
@@ -20,7 +21,7 @@ import type { WebhookCache } from '../webhook-cache.ts'
 import { ActiveOwners, isOwnerActive } from './active-owners.ts'
 import { type BreakerLimits, CircuitBreaker } from './circuit-breaker.ts'
 import { ConcurrencyLimiter } from './concurrency-limiter.ts'
-import { RETRY_SECONDS, secondsUntilRetry } from './retry-schedule.ts'
+import { RETRY_SECONDS, secondsUntilRetry, waitOf } from './retry-schedule.ts'
 import { type AttemptResult, type SendOptions, send } from './send.ts'
 
 export type DeliveryWorkerOptions = SendOptions & {
@@ -89,7 +90,10 @@ export class DeliveryWorker {
     const onError = (error: unknown) => this.#reportError(error)
     const stopSecondsMax = this.#stopMilliseconds / 1000
     this.#polling = new Loop({
-      work: async () => this.poke(await listDueWebhooks(options.db, DUE_WEBHOOKS_MAX)),
+      work: async () => {
+        const { failuresMax } = this.#breaker.limits
+        this.poke(await listDueWebhooks(options.db, DUE_WEBHOOKS_MAX, failuresMax))
+      },
       everySeconds: (options.pollMilliseconds ?? POLL_MILLISECONDS) / 1000,
       stopSecondsMax,
       onError,
@@ -150,6 +154,7 @@ export class DeliveryWorker {
       leaseSeconds: this.#leaseSeconds,
       webhooks: chosen,
       failuresMax: this.#breaker.limits.failuresMax,
+      openSeconds: Math.min(this.#leaseSeconds, this.#breaker.limits.openSeconds),
     })
     const counts = new Map<number, number>()
     for (const { webhookId } of claimed) counts.set(webhookId, (counts.get(webhookId) ?? 0) + 1)
@@ -238,11 +243,23 @@ export class DeliveryWorker {
     if (state !== 'pending') this.#options.onOutcome?.(state)
     const result = { webhookId, position, lease, state, roundAttempts, delaySeconds: 0 }
     await this.#results.submit({ ...result, attempt: undefined })
+    // The circuit was opened for an attempt that is not made.
+    if (state !== 'pending' && delivery.failures >= this.#breaker.limits.failuresMax) {
+      await endProbe(this.#options.db, webhookId)
+      this.#backlogged.add(webhookId)
+    }
   }
 
   #deliveryResult(delivery: ClaimedDelivery, result: AttemptResult): DeliveryResult {
     const { webhookId, position, lease } = delivery
     const { outcome, retryAfterSeconds, ...attempt } = result
+    const { earlySeconds } = delivery
+    if (earlySeconds > 0 && outcome !== 'delivered') {
+      // It is no attempt of the schedule, which continues.
+      const delaySeconds = Math.max(earlySeconds, waitOf(retryAfterSeconds))
+      const { roundAttempts } = delivery
+      return { webhookId, position, lease, state: 'pending', roundAttempts, delaySeconds, attempt }
+    }
     const roundAttempts = delivery.roundAttempts + 1
     const schedule =
       delivery.type === 'webhook.ping'

@@ -35,5 +35,10 @@ export function secondsUntilRetry(
   const seconds = schedule[attempts]
   if (seconds === undefined) return undefined
   const spread = seconds * (1 + JITTER * (2 * random() - 1))
-  return Math.max(spread, Math.min(retryAfterSeconds ?? 0, RETRY_AFTER_SECONDS_MAX))
+  return Math.max(spread, waitOf(retryAfterSeconds))
+}
+
+/** Returns the seconds that a receiver requests, at most a day. */
+export function waitOf(retryAfterSeconds: number | undefined): number {
+  return Math.min(retryAfterSeconds ?? 0, RETRY_AFTER_SECONDS_MAX)
 }
