@@ -8,3 +8,6 @@ create index audit_refused on audit (id) where decision = 'refused';
 
 -- Patterns are compared with the names of private repositories, however many public ones are between them.
 create index repositories_private on repositories (name) where visibility = 'private';
+
+-- Revocations that expired are found without those that last.
+create index revocations_by_expiry on revocations (expires_at);

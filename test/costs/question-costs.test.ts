@@ -1,10 +1,12 @@
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import type { Transaction } from '../../src/db/database.ts'
 import { answeredPath, ROUTES, type Samples } from '../attacks/route-paths.ts'
 import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { BACKGROUND } from './background.ts'
 import { addRareRows, grow, RARE } from './seed.ts'
-import { countPages, recordStatements, statementsOf } from './statements.ts'
+import { countPages, recordStatements, type Statement, statementsOf } from './statements.ts'
 
 const REPOSITORY = 'mine/www'
 const { input_id: INPUTS } = expectedOf('hello-key-2')
@@ -198,10 +200,22 @@ function ask(who: Caller, url: string): Promise<Response> {
 async function pagesOfAll(): Promise<Map<string, number>> {
   const all: [string, number][] = []
   for (const path of PATHS) all.push(...(await pagesOf(path)))
+  for (const [name, work] of Object.entries(BACKGROUND)) {
+    const sent: Statement[] = []
+    const query = async (text: string, values: readonly unknown[] = []) => {
+      sent.push({ text, values })
+      return { rows: [] }
+    }
+    await work({ query } as unknown as Transaction).catch(() => {})
+    let sum = 0
+    for (const statement of sent) sum += await countPages(client, statement)
+    expect([name, sent.length]).not.toEqual([name, 0])
+    all.push([name, sum])
+  }
   return new Map(all)
 }
 
-describe('every route that reads', () => {
+describe('every route that reads, and every loop', () => {
   it('has queries here, with each of its filters', () => {
     expect([...PATHS].filter((path) => QUERIES[path] === undefined)).toEqual([])
   })

@@ -141,6 +141,22 @@ export async function grow(
        join packages p on p.name = 'package' || n
        join blobs b on b.storage_key = 'k' || n`,
   )
+  await run(
+    `insert into refresh_tokens (secret_sha256, credential_id, expires_at)
+     select sha256(convert_to('r' || n, 'utf8')), c.id, now() + interval '1 day' from ROWS join credentials c on c.name = 'c' || n`,
+  )
+  await run(
+    `insert into revocations (subject, revoked_at, expires_at)
+     select 'token:' || n, now() - interval '1 hour', now() + interval '1 day' from ROWS`,
+  )
+  await run(
+    `insert into used_identity_tokens (issuer, token_id, expires_at)
+     select 'i', n::text, now() + interval '1 day' from ROWS`,
+  )
+  await run(
+    `insert into upload_urls (secret_sha256, repository, tag, actor, expires_at)
+     select sha256(convert_to('u' || n, 'utf8')), 'a', 'b', 'admin', now() + interval '1 day' from ROWS`,
+  )
   await client.query('vacuum (analyze)')
 }
 

@@ -143,27 +143,43 @@ export async function markPermanentRepositories(db: Queryable, limit: number): P
   )
 }
 
-/** Lists the blobs that a sweep would remove, after `after` in the order of digests. */
-export async function listGarbage(
+/** A blob that the next sweep checks, and whether it would stay. */
+export type CandidateRow = GarbageRow & {
+  readonly id: number
+  /** The time as Postgres writes it, to the microsecond. */
+  readonly touchedAt: string
+  readonly isReferenced: boolean
+}
+
+/** Before all blobs. */
+export const FIRST_CANDIDATE = { touchedAt: '-infinity', id: 0 } as const
+
+/** Lists the blobs that sweeps check next, after `after`, in their order. Blobs that a sweep has checked are not read. */
+export async function listCandidates(
   db: Queryable,
   graceSeconds: number,
-  after: string,
+  after: Pick<CandidateRow, 'touchedAt' | 'id'>,
   limit: number,
-): Promise<GarbageRow[]> {
-  const { rows } = await db.query<GarbageRow>(
-    `select digest, size
-       from blobs b
-      where unchecked
-        and touched_at <= now() - make_interval(secs => $1)
-        and digest > $2
-        and not exists (
-          select 1
-            from manifest_blobs mb
-           where mb.blob_id = b.id
-        )
-      order by digest
-      limit $3`,
-    [graceSeconds, after, limit],
+): Promise<CandidateRow[]> {
+  const { rows } = await db.query<CandidateRow>(
+    `select b.id, b.digest, b.size, b.touched_at::text as "touchedAt",
+            exists (
+              select 1
+                from manifest_blobs mb
+               where mb.blob_id = b.id
+              offset 0
+            ) as "isReferenced"
+       from (
+         select id, digest, size, touched_at
+           from blobs
+          where unchecked
+            and touched_at <= now() - make_interval(secs => $1)
+            and (touched_at, id) > ($2::timestamptz, $3::bigint)
+          order by touched_at, id
+          limit $4
+       ) b
+      order by b.touched_at, b.id`,
+    [graceSeconds, after.touchedAt, after.id, limit],
   )
   return rows
 }

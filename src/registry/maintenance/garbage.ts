@@ -13,9 +13,11 @@ import {
   retireExpiredUploads,
 } from '../../db/maintenance/ended-uploads.ts'
 import {
+  type CandidateRow,
   countPendingCleanup,
+  FIRST_CANDIDATE,
   type GarbageRow,
-  listGarbage,
+  listCandidates,
   lockEmptyRepositories,
   lockUntouchedBlobs,
   markPermanentRepositories,
@@ -102,17 +104,19 @@ export class GarbageCollector {
 
   /** Reports each blob that `sweep` would remove now, and removes nothing. */
   async preview(onBlob: (blob: GarbageRow) => void): Promise<SweepPreview> {
-    let [blobs, bytes, after] = [0, 0, '']
+    let [blobs, bytes] = [0, 0]
+    let after: Pick<CandidateRow, 'touchedAt' | 'id'> = FIRST_CANDIDATE
     for (;;) {
-      const page = await listGarbage(this.#db, this.#graceSeconds, after, PREVIEW_PAGE)
+      const page = await listCandidates(this.#db, this.#graceSeconds, after, PREVIEW_PAGE)
       for (const blob of page) {
+        if (blob.isReferenced) continue
         onBlob(blob)
         blobs += 1
         bytes += blob.size
       }
       const last = page.at(-1)
       if (last === undefined || page.length < PREVIEW_PAGE) break
-      after = last.digest
+      after = last
     }
     return { blobs, bytes, ...(await countPendingCleanup(this.#db)) }
   }
