@@ -5,7 +5,7 @@ import type { Route } from './route.ts'
 export type Operations = {
   /** The version of this Rookery. */
   readonly version: string
-  /** Throws when the database or the storage does not answer. */
+  /** Throws when the database or the storage does not answer, or the storage is that of another database. */
   check(): Promise<void>
   /** Returns the metrics in Prometheus' text format, with its content type. */
   metrics(): Promise<{ contentType: string; text: string }>
@@ -36,10 +36,13 @@ export function operationRoutes(operations: Operations): Route[] {
         try {
           await operations.check()
         } catch (cause) {
-          throw unavailable('the database or the storage does not answer', {
-            retryAfterSeconds: READY_RETRY_SECONDS,
-            cause,
-          })
+          throw unavailable(
+            'the database or the storage does not answer, or one is not that of the other',
+            {
+              retryAfterSeconds: READY_RETRY_SECONDS,
+              cause,
+            },
+          )
         }
         ctx.body = { status: 'ok' }
       },

@@ -20,14 +20,22 @@ const LOCK_ATTEMPTS_MAX = 120
  * the mark, and so does one without a mark that has bytes of this database. Throws StartError for any other store:
  * the registry would not find its blobs there, and would delete those of another.
  */
-export async function claimStore(db: Database, store: BlobStore): Promise<string> {
+export async function claimStore(
+  db: Database,
+  store: BlobStore,
+  { sharesFolder = false }: ClaimOptions = {},
+): Promise<string> {
   return withStartError(store, async () => {
     const { id, hasMarkedStore } = await findInstallation(db)
     const mark = await store.readMark()
-    if (mark !== undefined && mark !== id) throw wrongStore(store, mark, id)
-    if (mark === undefined || !hasMarkedStore) await markExclusively(db, store)
+    if (mark !== id || !hasMarkedStore) await markExclusively(db, store, sharesFolder)
     return id
   })
+}
+
+type ClaimOptions = {
+  /** True when the database is in the same data folder: a new one then follows a removed one, and may take its empty store. */
+  readonly sharesFolder?: boolean
 }
 
 /**
@@ -70,10 +78,16 @@ async function assertEmptyOrOwn(
 }
 
 /** Marks the store while no other process does so. */
-async function markExclusively(db: Database, store: BlobStore): Promise<void> {
+async function markExclusively(
+  db: Database,
+  store: BlobStore,
+  sharesFolder: boolean,
+): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await runExclusively(db, 'the mark of a store', () => markUnlessForeign(db, store))
+      return await runExclusively(db, 'the mark of a store', () =>
+        markUnlessForeign(db, store, sharesFolder),
+      )
     } catch (error) {
       if (!(error instanceof AlreadyRunningError) || attempt === LOCK_ATTEMPTS_MAX) throw error
       await setTimeout(LOCK_WAIT_MILLISECONDS)
@@ -81,12 +95,19 @@ async function markExclusively(db: Database, store: BlobStore): Promise<void> {
   }
 }
 
-async function markUnlessForeign(db: Database, store: BlobStore): Promise<void> {
+async function markUnlessForeign(
+  db: Database,
+  store: BlobStore,
+  sharesFolder: boolean,
+): Promise<void> {
   const { id, hasMarkedStore } = await findInstallation(db)
   const mark = await store.readMark()
-  if (mark !== undefined && mark !== id) throw wrongStore(store, mark, id)
   if (mark === id && hasMarkedStore) return
   const keys = await sampleKeys(db, SAMPLED_BLOBS_MAX)
+  if (mark !== undefined && mark !== id) {
+    const isNew = sharesFolder && !hasMarkedStore && keys.length === 0
+    if (!isNew || (await firstObjects(store)).length > 0) throw wrongStore(store, mark, id)
+  }
   // Once a store is marked, one without a mark may be an unfinished copy.
   const wanted = hasMarkedStore ? keys.length : Math.min(1, keys.length)
   const present = await countPresent(store, keys, wanted)
@@ -98,7 +119,7 @@ async function markUnlessForeign(db: Database, store: BlobStore): Promise<void> 
       throw bytesOfOthers(store, objects, id)
     }
   }
-  if (mark === undefined) await store.writeMark(id)
+  if (mark !== id) await store.writeMark(id)
   await recordStoreMarked(db)
 }
 

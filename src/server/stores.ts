@@ -41,7 +41,8 @@ export async function openStores(
   for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
   const { name, store, close } = await openBlobStore(config, dataFolder)
   cleanup.defer(close)
-  const mark = await claimStore(db, store)
+  const sharesFolder = config.databaseUrl === undefined && name === 'filesystem'
+  const mark = await claimStore(db, store, { sharesFolder })
   const checked = new CheckedStore(store, db, { mark, ...storeReports(log) })
   return { dataFolder, db, questions, store: checked, storeName: name }
 }
