@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import {
   findNetworkProblem,
   type NetworkList,
@@ -5,15 +6,23 @@ import {
   parseNetworks,
 } from '../networks/networks.ts'
 import { type Glob, parseClaimGlob } from '../oci/glob.ts'
+import { ConfigError } from './config-error.ts'
 import {
   PASSWORD_CHARACTERS_MIN,
   S3_PART_BYTES,
   S3_PARTS_MAX,
   TOKEN_SECONDS_MAX,
 } from './limits.ts'
+import {
+  readSecretSetting,
+  SECRET_FILE_NAMES,
+  type SecretName,
+  secretFile,
+} from './secret-files.ts'
 import { isServiceLink } from './service-links.ts'
 import { SETTINGS } from './settings.ts'
 
+export { ConfigError } from './config-error.ts'
 export { SETTINGS } from './settings.ts'
 
 /** The settings, checked. */
@@ -23,7 +32,11 @@ export type Config = {
   /** Undefined: the embedded Postgres. */
   readonly databaseUrl: string | undefined
   readonly databaseConnectionsMax: number
+  /** For how long a server waits for a Postgres of the operator at its start. */
+  readonly databaseWaitSeconds: number
   readonly adminPassword: string | undefined
+  /** The file of `adminPassword`, when a file has it. */
+  readonly adminPasswordFile: string | undefined
   /** Without a trailing slash; undefined: the address that the server listens on. */
   readonly publicUrl: string | undefined
   /** Undefined: `master-key` in the data folder. */
@@ -49,7 +62,11 @@ export type Config = {
   readonly gcIntervalSeconds: number
   readonly drainSeconds: number
   readonly logLevel: string
+  readonly shared: SharedSettings
 }
+
+/** The values of settings that commands share with the server, by name. A missing one has its default. */
+export type SharedSettings = Readonly<Record<string, string>>
 
 /** The bucket for blobs. */
 export type S3Config = {
@@ -74,11 +91,6 @@ export type S3Config = {
 
 type SettingName = (typeof SETTINGS)[number]['name']
 
-/** A wrong setting, in one line that names it. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError'
-}
-
 const PREFIX = 'ROOKERY_'
 const S3_NAMES = SETTINGS.map(({ name }) => name).filter((name) => name.startsWith('ROOKERY_S3_'))
 const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent']
@@ -90,6 +102,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
   const text = (name: SettingName): string =>
     environment[name] || (SETTINGS.find((setting) => setting.name === name)?.default ?? '')
   const optional = (name: SettingName): string | undefined => text(name) || undefined
+  const secret = (name: SecretName) => readSecretSetting(environment, name)
   const number = (name: SettingName, min: number, max: number): number => {
     const value = Number(text(name))
     if (!/^\d+$/.test(text(name)) || value < min || value > max) {
@@ -109,9 +122,11 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
   return assertBlobsFitS3({
     listen: parseListen(text('ROOKERY_LISTEN')),
     dataFolder: text('ROOKERY_DATA_DIR'),
-    databaseUrl: parseDatabaseUrl(optional('ROOKERY_DATABASE_URL')),
+    databaseUrl: parseDatabaseUrl(secret('ROOKERY_DATABASE_URL')),
     databaseConnectionsMax: number('ROOKERY_DATABASE_CONNECTIONS', 2, 1000),
-    adminPassword: parsePassword('ROOKERY_ADMIN_PASSWORD', optional('ROOKERY_ADMIN_PASSWORD')),
+    databaseWaitSeconds: number('ROOKERY_DATABASE_WAIT_SECONDS', 0, 86_400),
+    adminPassword: parsePassword('ROOKERY_ADMIN_PASSWORD', secret('ROOKERY_ADMIN_PASSWORD')),
+    adminPasswordFile: secretFile(environment, 'ROOKERY_ADMIN_PASSWORD'),
     publicUrl: parsePublicUrl(optional('ROOKERY_PUBLIC_URL')),
     masterKeyFile: optional('ROOKERY_MASTER_KEY_FILE'),
     tokenSeconds: number('ROOKERY_TOKEN_SECONDS', 10, TOKEN_SECONDS_MAX),
@@ -158,11 +173,25 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     gcIntervalSeconds: number('ROOKERY_GC_INTERVAL_SECONDS', 1, 86_400),
     drainSeconds: number('ROOKERY_DRAIN_SECONDS', 0, 3600),
     logLevel: oneOf('ROOKERY_LOG_LEVEL', LOG_LEVELS),
+    shared: sharedSettings(environment),
   })
 }
 
+function sharedSettings(environment: NodeJS.ProcessEnv): SharedSettings {
+  const given = SETTINGS.flatMap((setting) => {
+    const value = environment[setting.name]
+    if (!('shared' in setting) || !value) return []
+    // Commands run in other folders.
+    return [[setting.name, setting.name.endsWith('_FILE') ? resolve(value) : value] as const]
+  })
+  return Object.fromEntries(given)
+}
+
 function assertAllKnown(environment: NodeJS.ProcessEnv): void {
-  const names: ReadonlySet<string> = new Set(SETTINGS.map(({ name }) => name))
+  const names: ReadonlySet<string> = new Set([
+    ...SETTINGS.map(({ name }) => name),
+    ...SECRET_FILE_NAMES,
+  ])
   const unknown = Object.keys(environment).find(
     (name) =>
       name.startsWith(PREFIX) && !names.has(name) && !isServiceLink(name, environment[name]),

@@ -2,6 +2,13 @@ export type Setting = {
   readonly name: string
   readonly default: string
   readonly description: string
+  /** Its value is a secret: `NAME_FILE` may name a file that has it. */
+  readonly isSecret?: true
+  /**
+   * Commands need the same value as the server, which leaves its own in the database. `agreed`: another value is an
+   * error. `default`: a command may have another one.
+   */
+  readonly shared?: 'agreed' | 'default'
 }
 
 /** Every setting, as an environment variable. A test compares the table of docs/settings.md with this one. */
@@ -20,6 +27,7 @@ export const SETTINGS = [
   {
     name: 'ROOKERY_DATABASE_URL',
     default: '',
+    isSecret: true,
     description: 'A Postgres (14 or newer) in place of the embedded one: `postgres://…`',
   },
   {
@@ -29,42 +37,55 @@ export const SETTINGS = [
       'Maximum connections to Postgres of one process; lists and searches use 1 or 2 more',
   },
   {
+    name: 'ROOKERY_DATABASE_WAIT_SECONDS',
+    default: '60',
+    description:
+      'Time for which a start waits for the Postgres of `ROOKERY_DATABASE_URL` when it does not answer yet',
+  },
+  {
     name: 'ROOKERY_ADMIN_PASSWORD',
     default: '',
+    isSecret: true,
     description:
       'Password of the user `admin`, at least 16 characters, in place of the one generated at the first start',
   },
   {
     name: 'ROOKERY_PUBLIC_URL',
     default: '',
+    shared: 'agreed',
     description: 'URL at which clients reach the registry, when it differs from the listen address',
   },
   {
     name: 'ROOKERY_MASTER_KEY_FILE',
     default: '',
+    shared: 'default',
     description:
       'File of the key that encrypts secrets in Postgres, in place of `master-key` in the data folder; all replicas need the same key',
   },
   {
     name: 'ROOKERY_TOKEN_SECONDS',
     default: '900',
+    shared: 'default',
     description: 'Lifetime of the access tokens that clients get for a credential',
   },
   {
     name: 'ROOKERY_OIDC_ALLOW_NETWORKS',
     default: '',
+    shared: 'agreed',
     description:
       'Internal addresses or networks, separated by commas, in which issuers of identity tokens may be',
   },
   {
     name: 'ROOKERY_WEBHOOK_ALLOW_NETWORKS',
     default: '',
+    shared: 'agreed',
     description:
       'Internal addresses or networks, separated by commas, to which webhooks of all owners may be sent, also over http; only administrators read the responses',
   },
   {
     name: 'ROOKERY_WEBHOOK_AUDIENCES',
     default: '',
+    shared: 'agreed',
     description:
       'Audiences, or patterns with *, separated by commas, that webhooks of other owners than administrators may name in identity tokens',
   },
@@ -111,6 +132,7 @@ export const SETTINGS = [
   {
     name: 'ROOKERY_DEFAULT_VISIBILITY',
     default: 'public',
+    shared: 'agreed',
     description: 'Visibility of new repositories: `public` (anyone may pull) or `private`',
   },
   {
@@ -126,33 +148,39 @@ export const SETTINGS = [
   {
     name: 'ROOKERY_S3_BUCKET',
     default: '',
+    shared: 'agreed',
     description:
       'Bucket for the blobs, in place of files; the AWS SDK finds the credentials, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
   },
   {
     name: 'ROOKERY_S3_PREFIX',
     default: '',
+    shared: 'agreed',
     description: 'Prefix of every object name, such as `registry/`',
   },
   {
     name: 'ROOKERY_S3_ENDPOINT',
     default: '',
+    shared: 'agreed',
     description: 'URL of an object store other than AWS: `https://s3.example.org`',
   },
   {
     name: 'ROOKERY_S3_REGION',
     default: '',
+    shared: 'default',
     description: 'Region; by default AWS_REGION, or `us-east-1` with an endpoint',
   },
   {
     name: 'ROOKERY_S3_STYLE',
     default: '',
+    shared: 'default',
     description:
       '`path` (`endpoint/bucket`, the default with an endpoint) or `virtual-host` (`bucket.endpoint`, the default with AWS)',
   },
   {
     name: 'ROOKERY_S3_CHECKSUMS',
     default: 'when_required',
+    shared: 'default',
     description:
       '`when_supported` adds CRC checksums to each object, which some servers do not support',
   },
@@ -176,6 +204,7 @@ export const SETTINGS = [
   {
     name: 'ROOKERY_GC_GRACE_SECONDS',
     default: '86400',
+    shared: 'default',
     description: 'Age since the last use at which an unreferenced blob is deleted',
   },
   {
@@ -197,6 +226,7 @@ export const SETTINGS = [
   {
     name: 'ROOKERY_TOKEN',
     default: '',
+    isSecret: true,
     description:
       'Access token for `rookery push`, `inspect` and other commands that call a registry; the server ignores it',
   },

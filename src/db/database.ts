@@ -220,14 +220,25 @@ function databaseUnavailable(cause: unknown): RegistryError {
   })
 }
 
-/** Throws when the server is unreachable or too old. The message is one line for operators. */
+/**
+ * Throws when the server is unreachable or too old, or when a new database has another encoding than UTF-8. The message
+ * is one line for operators.
+ */
 export async function checkPostgres(db: Queryable): Promise<void> {
-  const { rows } = await db.query<{ version: string }>(
-    `select current_setting('server_version_num') as version`,
+  const { rows } = await db.query<{ version: string; encoding: string; isNew: boolean }>(
+    `select current_setting('server_version_num') as version,
+            current_setting('server_encoding') as encoding,
+            to_regclass('schema_migrations') is null as "isNew"`,
   )
-  const major = Math.floor(Number(rows[0]?.version) / 10_000)
+  const { version, encoding, isNew } = rows[0] ?? {}
+  const major = Math.floor(Number(version) / 10_000)
   if (!(major >= POSTGRES_VERSION_MIN)) {
     throw new Error(`Postgres ${major} is too old: Rookery needs ${POSTGRES_VERSION_MIN} or newer`)
+  }
+  if (isNew && encoding !== 'UTF8') {
+    throw new Error(
+      `its encoding is ${encoding}, and must be UTF8: create database … encoding 'UTF8' template template0`,
+    )
   }
 }
 

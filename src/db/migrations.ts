@@ -23,6 +23,14 @@ export async function listAppliedMigrations(db: Queryable): Promise<string[]> {
   return rows.map(({ name }) => name)
 }
 
+/** True for the database of a registry, of any release. */
+export async function hasSchema(db: Queryable): Promise<boolean> {
+  const { rows } = await db.query<{ found: boolean }>(
+    `select to_regclass('schema_migrations') is not null as found`,
+  )
+  return rows[0]?.found === true
+}
+
 /**
  * Applies the files of `schema/` that the database does not have, in order, up to and including `last`.
  * Each runs once, in a transaction with its own record. Replicas that start together wait for one

@@ -107,13 +107,27 @@ function initdbFailed(cluster: string, cause: unknown): EmbeddedPostgresError {
       { cause },
     )
   }
-  const lines = cause instanceof Error && 'stderr' in cause ? String(cause.stderr).split('\n') : []
-  const why =
-    lines.find((line) => /error|fatal/i.test(line)) ?? messageOf(cause).trim().split('\n').at(-1)
   return new EmbeddedPostgresError(
-    `initdb failed to create ${cluster} (${why}); fix that, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
+    `initdb failed to create ${cluster} (${initdbReason(cause)}); fix that, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
     { cause },
   )
+}
+
+// The end of its output says what it removes, and that a child process ended.
+const CAUSE = /error|fatal|panic|cannot|could not|denied|no space|not found/i
+const AFTERMATH = /removing|child process|^data directory|^\s*$/i
+
+/** Returns the line of initdb that has the cause of its failure. */
+export function initdbReason(cause: unknown): string {
+  const { stderr = '', signal } = { ...(cause instanceof Error ? cause : {}) } as {
+    readonly stderr?: string
+    readonly signal?: string | null
+  }
+  const lines = stderr.split('\n').filter((line) => !AFTERMATH.test(line))
+  const found = lines.find((line) => CAUSE.test(line))
+  if (found !== undefined) return found.trim()
+  if (signal) return `it was ended by ${signal}`
+  return lines.at(-1)?.trim() ?? messageOf(cause).split('\n')[0] ?? 'unknown reason'
 }
 
 async function removeUnfinished(folder: string): Promise<void> {

@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import { errnoOf } from '../async/errno.ts'
 import { EmbeddedPostgresError, messageOf } from './errors.ts'
 import { findCurrentUser, NOBODY, type OsUser, ROOT } from './os-user.ts'
-import { ensureOwnUid } from './own-uid.ts'
+import { ensureOwnUid, OWN_UID_FILE, readOwnUid } from './own-uid.ts'
 import { assertNoFormerPostmaster } from './postmaster.ts'
 import { findEntry } from './small-file.ts'
 import { removeTree } from './tree.ts'
@@ -17,9 +17,13 @@ const FORMER = 'native'
 /**
  * Makes the folder, or checks the owner of an existing one. As root, the folder belongs to root, and Postgres may pass
  * it and no more, so that its user cannot replace anything in it. Throws EmbeddedPostgresError when the folder belongs
- * to another user.
+ * to another user, before it changes anything. `mayAdopt`: data that root restored, or that a former release ran as
+ * `nobody`, may get the user of Postgres.
  */
-export async function preparePostgresFolder(path: string): Promise<PostgresFolder> {
+export async function preparePostgresFolder(
+  path: string,
+  mayAdopt: boolean,
+): Promise<PostgresFolder> {
   const { uid, gid } = findCurrentUser()
   try {
     await mkdir(dirname(path), { recursive: true })
@@ -28,7 +32,7 @@ export async function preparePostgresFolder(path: string): Promise<PostgresFolde
       await makeOwn(folder, uid)
       return { folder, osUser: { uid, gid, via: 'self' } }
     }
-    return await prepareAsRoot(folder)
+    return await prepareAsRoot(folder, mayAdopt)
   } catch (cause) {
     if (cause instanceof EmbeddedPostgresError) throw cause
     const why =
@@ -53,8 +57,9 @@ async function makeOwn(folder: string, uid: number): Promise<void> {
   await chmod(folder, 0o700)
 }
 
-async function prepareAsRoot(folder: string): Promise<PostgresFolder> {
+async function prepareAsRoot(folder: string, mayAdopt: boolean): Promise<PostgresFolder> {
   await assertOnlyRootChanges(dirname(folder))
+  await assertOwnerKnown(folder, mayAdopt)
   const found = await findEntry(folder)
   if (found === undefined) await mkdir(folder, { recursive: true, mode: 0o700 })
   else if (!found.isDirectory()) throw notAFolder(folder)
@@ -70,6 +75,18 @@ async function prepareAsRoot(folder: string): Promise<PostgresFolder> {
   await chown(folder, ROOT, uid)
   await chmod(folder, 0o710)
   return { folder, osUser: { uid, gid: uid, via: 'spawn' } }
+}
+
+/** Throws EmbeddedPostgresError for data whose owner is not the user of this Postgres, and changes nothing. */
+async function assertOwnerKnown(folder: string, mayAdopt: boolean): Promise<void> {
+  const cluster = join(folder, 'cluster')
+  const owner = (await findEntry(cluster))?.uid
+  if (owner === undefined || owner === (await readOwnUid(join(folder, OWN_UID_FILE)))) return
+  if (owner !== ROOT && owner !== NOBODY) throw belongsToAnother(cluster, owner)
+  if (mayAdopt) return
+  throw new EmbeddedPostgresError(
+    `${cluster} belongs to uid ${owner}, and only the start of the server changes that: run rookery serve as root first`,
+  )
 }
 
 /** Root follows paths in this folder, so no other user may exchange its entries. */

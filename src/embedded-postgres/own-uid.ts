@@ -10,7 +10,8 @@ import { readSmallFile } from './small-file.ts'
 /** The uids that neither distributions nor systemd give out (systemd, "Users, Groups, UIDs and GIDs"). */
 const UID_MIN = 60_706
 const UID_MAX = 61_183
-const FILE = 'uid'
+/** The name of the file in the folder of the embedded Postgres. */
+export const OWN_UID_FILE = 'uid'
 const ATTEMPTS_MAX = 100
 
 /**
@@ -18,7 +19,7 @@ const ATTEMPTS_MAX = 100
  * those that no user, group or process has, and stores it in a file of root. Throws EmbeddedPostgresError.
  */
 export async function ensureOwnUid(folder: string): Promise<number> {
-  const path = join(folder, FILE)
+  const path = join(folder, OWN_UID_FILE)
   const stored = await readOwnUid(path)
   if (stored !== undefined) return stored
   const aside = `${path}.${process.pid}.new`
@@ -42,7 +43,8 @@ export async function ensureOwnUid(folder: string): Promise<number> {
   return chosen
 }
 
-async function readOwnUid(path: string): Promise<number | undefined> {
+/** Returns the stored uid; undefined when there is none yet. Throws EmbeddedPostgresError. */
+export async function readOwnUid(path: string): Promise<number | undefined> {
   const text = await readSmallFile(path, [process.getuid?.()])
   if (text === undefined) return undefined
   const uid = Number(text)

@@ -44,7 +44,7 @@ const RESTART_DELAY_MILLISECONDS = 500
 
 /** Starts Postgres. Throws EmbeddedPostgresError for a failure that an operator can fix; then Postgres does not run. */
 export function startEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
-  return withAdvice(options, async (supervisor) => {
+  return withAdvice(options, true, async (supervisor) => {
     await supervisor.start()
     return supervisor
   })
@@ -55,7 +55,7 @@ export function startEmbeddedPostgres(options: EmbeddedOptions): Promise<Embedde
  * without a server. Throws EmbeddedPostgresError.
  */
 export function connectToEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
-  return withAdvice(options, async (supervisor) => {
+  return withAdvice(options, false, async (supervisor) => {
     try {
       // No wait: the owner of a running Postgres keeps it.
       await supervisor.start(0)
@@ -69,12 +69,13 @@ export function connectToEmbeddedPostgres(options: EmbeddedOptions): Promise<Emb
 
 async function withAdvice(
   options: EmbeddedOptions,
+  mayAdopt: boolean,
   work: (supervisor: Supervisor) => Promise<EmbeddedPostgres>,
 ): Promise<EmbeddedPostgres> {
   const { connectionsMax = CONNECTIONS_DEFAULT } = options
   const folder = resolve(options.folder)
   try {
-    return await work(new Supervisor(await makePlan(folder, connectionsMax), options))
+    return await work(new Supervisor(await makePlan(folder, connectionsMax, mayAdopt), options))
   } catch (cause) {
     // An operator can fix failed system calls, too (no space, no permission).
     if (cause instanceof EmbeddedPostgresError || errnoOf(cause) === undefined) throw cause
@@ -85,8 +86,12 @@ async function withAdvice(
   }
 }
 
-async function makePlan(path: string, connectionsMax: number): Promise<ClusterPlan> {
-  const { folder, osUser } = await preparePostgresFolder(path)
+async function makePlan(
+  path: string,
+  connectionsMax: number,
+  mayAdopt: boolean,
+): Promise<ClusterPlan> {
+  const { folder, osUser } = await preparePostgresFolder(path, mayAdopt)
   const cluster = join(folder, 'cluster')
   const binaries = await findBinaries(folder, osUser, await findDataMajor(cluster, osUser))
   await prepareCluster(cluster, binaries, osUser)

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { errnoOf } from '../async/errno.ts'
 import { ADMIN_USER } from '../auth/credentials.ts'
 import { generateSecret, hashSecret } from '../auth/secrets.ts'
+import type { Config } from '../config/config.ts'
 import { PASSWORD_CHARACTERS_MIN } from '../config/limits.ts'
 import { ensureCredential } from '../db/auth/credentials.ts'
 import type { Queryable } from '../db/database.ts'
@@ -14,7 +15,7 @@ export type AdminPassword = {
   readonly configuredSha256: Buffer | undefined
   /** The password, when this start generated it. */
   readonly generated: string | undefined
-  /** The file with the generated password. Undefined when it is configured, or on another machine. */
+  /** The file with the password. Undefined when a variable has it, or when it is on another machine. */
   readonly file: string | undefined
 }
 
@@ -30,10 +31,10 @@ const OWNER_ONLY = 0o600
 export async function ensureAdminPassword(
   db: Queryable,
   dataFolder: string,
-  givenPassword: string | undefined,
+  { adminPassword: given, adminPasswordFile }: Config,
 ): Promise<AdminPassword> {
-  if (givenPassword !== undefined) {
-    return { configuredSha256: hashSecret(givenPassword), generated: undefined, file: undefined }
+  if (given !== undefined) {
+    return { configuredSha256: hashSecret(given), generated: undefined, file: adminPasswordFile }
   }
   const file = join(dataFolder, ADMIN_PASSWORD_FILE)
   const stored = await readPassword(file)

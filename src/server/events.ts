@@ -6,6 +6,7 @@ import type { KeyRing } from '../auth/signing-keys.ts'
 import type { Config } from '../config/config.ts'
 import type { Database } from '../db/database.ts'
 import { listenForEvents } from '../db/events/notifications.ts'
+import { describeDatabaseFault } from '../db/faults.ts'
 import type { ProcessLock } from '../db/process-lock.ts'
 import { FeedCursors } from '../events/cursor.ts'
 import { Feed } from '../feed/feed.ts'
@@ -112,7 +113,11 @@ export function buildEventPipeline(
       feed.start()
       const listener = listenForEvents(db, processLock, {
         onNotified: () => feed.poke(),
-        onError: (error) => log.warn({ err: error }, 'LISTEN connection lost, reconnecting'),
+        onError: (error) =>
+          log.warn(
+            { reason: describeDatabaseFault(error) },
+            'LISTEN connection lost, reconnecting',
+          ),
       })
       cleanup.defer(() => listener.stop())
       const pruning = new Loop({

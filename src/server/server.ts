@@ -1,4 +1,7 @@
+import { listDifferences } from '../config/agreement.ts'
 import type { Config } from '../config/config.ts'
+import type { Queryable } from '../db/database.ts'
+import { findLastStart, type LastStart, recordStart } from '../db/last-start.ts'
 import { ProcessLock } from '../db/process-lock.ts'
 import { Deriver } from '../derivation/deriver.ts'
 import { startEmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
@@ -27,16 +30,18 @@ export type RunningServer = {
 /**
  * Builds and starts the registry of a configuration. Throws StartError, ConfigError or
  * EmbeddedPostgresError for a problem that the operator can solve, and then closes what it opened.
- * `onPostgresLost` is called when the embedded Postgres died and cannot be started again.
+ * `onPostgresLost` is called when the embedded Postgres died and cannot be started again. `signal` ends the wait for a
+ * database that does not answer yet; its reason is thrown.
  */
 export async function startServer(
   config: Config,
   log: Log,
   onPostgresLost: (error: Error) => void,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<RunningServer> {
   const cleanup = new CleanupStack()
   try {
-    return await start(config, log, onPostgresLost, cleanup)
+    return await start(config, log, onPostgresLost, signal, cleanup)
   } catch (error) {
     await cleanup.run()
     throw error
@@ -47,14 +52,16 @@ async function start(
   config: Config,
   log: Log,
   onPostgresLost: (error: Error) => void,
+  signal: AbortSignal,
   cleanup: CleanupStack,
 ): Promise<RunningServer> {
   await assertAddressFree(config.listen)
-  const stores = await openStores(config, log, cleanup, (options) =>
-    startEmbeddedPostgres({ ...options, onLost: onPostgresLost }),
-  )
+  const stores = await openStores(config, {
+    ...{ log, cleanup, mayCreate: true, wait: { seconds: config.databaseWaitSeconds, signal } },
+    startEmbedded: (options) => startEmbeddedPostgres({ ...options, onLost: onPostgresLost }),
+  })
   const { db, dataFolder } = stores
-  const adminPassword = await ensureAdminPassword(db, dataFolder, config.adminPassword)
+  const adminPassword = await ensureAdminPassword(db, dataFolder, config)
   const { generated, file } = adminPassword
   if (generated !== undefined) log.info({ file }, 'made the password of the user admin')
   const auth = await buildAuth(stores, config, adminPassword.configuredSha256, log, cleanup)
@@ -78,7 +85,21 @@ async function start(
   const http = { stores, auth, registry, events, metrics, address }
   const url = await startHttp(http, config, log, cleanup)
   address.listensAt(url)
+  await leaveSettings(db, { url, settings: config.shared }, log)
   events.start()
   log.info({ url, version: VERSION, dataFolder, blobs: stores.storeName }, 'listening')
   return { url, adminPassword, close: () => cleanup.run() }
+}
+
+/** Leaves the address and the shared settings for commands. */
+async function leaveSettings(db: Queryable, start: LastStart, log: Log): Promise<void> {
+  const last = await findLastStart(db)
+  const changed = last === undefined ? [] : listDifferences(start.settings, last.settings)
+  if (changed.length > 0) {
+    log.warn(
+      { changed },
+      'settings differ from those of the last start; replicas must have the same',
+    )
+  }
+  await recordStart(db, start)
 }

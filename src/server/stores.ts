@@ -1,7 +1,10 @@
+import { once } from 'node:events'
 import { join, resolve } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { errnoOf } from '../async/errno.ts'
 import type { Config } from '../config/config.ts'
 import { checkPostgres, Database } from '../db/database.ts'
+import { describeDatabaseFault, isDatabaseFault, isDatabaseNotReady } from '../db/faults.ts'
 import { migrate } from '../db/migrations.ts'
 import { QUESTION_CONNECTIONS, Questions } from '../db/questions.ts'
 import type { EmbeddedOptions, EmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
@@ -11,7 +14,7 @@ import { openBlobStore, type StoreName } from './blob-store.ts'
 import { claimStore } from './claim-store.ts'
 import { type CleanupStack, StartError } from './cleanup.ts'
 import type { Log } from './log.ts'
-import { makeOwnFolder } from './own-folder.ts'
+import { assertOwnFolder, makeOwnFolder } from './own-folder.ts'
 
 /** The open database and blob store. */
 export type Stores = {
@@ -27,24 +30,44 @@ const POSTGRES_FOLDER = 'postgres'
 /** Starts the embedded Postgres, or connects to the one that runs. */
 export type StartEmbedded = (options: Omit<EmbeddedOptions, 'onLost'>) => Promise<EmbeddedPostgres>
 
+export type OpenDatabaseOptions = {
+  readonly log: Log
+  readonly cleanup: CleanupStack
+  readonly startEmbedded: StartEmbedded
+  /** True: a missing data folder is made. */
+  readonly mayCreate: boolean
+  /** Undefined: a database that does not answer is a failure at once. */
+  readonly wait?: DatabaseWait
+}
+
+/** For how long a start waits for a database that does not answer yet, and what ends the wait. */
+export type DatabaseWait = { readonly seconds: number; readonly signal: AbortSignal }
+
+/** The open database, before the blob store. */
+export type OpenDatabase = Pick<Stores, 'db' | 'questions' | 'dataFolder'>
+
 /**
  * Opens the configured database, migrates its schema, and opens the blob store, which must be that of the database.
- * Throws StartError or EmbeddedPostgresError.
+ * Throws StartError or EmbeddedPostgresError, and the reason of the signal that ends a wait.
  */
-export async function openStores(
+export async function openStores(config: Config, options: OpenDatabaseOptions): Promise<Stores> {
+  const database = await openDatabase(config, options)
+  await migrateSchema(database.db, options.log)
+  return { ...database, ...(await openStore(config, database, options)) }
+}
+
+/** Opens the configured blob store, which must be that of the database. Throws StartError. */
+export async function openStore(
   config: Config,
-  log: Log,
-  cleanup: CleanupStack,
-  startEmbedded: StartEmbedded,
-): Promise<Stores> {
-  const { db, questions, dataFolder } = await openDatabase(config, log, cleanup, startEmbedded)
-  for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
+  { db, dataFolder }: OpenDatabase,
+  { log, cleanup }: Pick<OpenDatabaseOptions, 'log' | 'cleanup'>,
+): Promise<Pick<Stores, 'store' | 'storeName'>> {
   const { name, store, close } = await openBlobStore(config, dataFolder)
   cleanup.defer(close)
   const sharesFolder = config.databaseUrl === undefined && name === 'filesystem'
   const mark = await claimStore(db, store, { sharesFolder })
   const checked = new CheckedStore(store, db, { mark, ...storeReports(log) })
-  return { dataFolder, db, questions, store: checked, storeName: name }
+  return { store: checked, storeName: name }
 }
 
 function storeReports(log: Log): Pick<CheckedStoreOptions, 'onLost' | 'onMark'> {
@@ -65,13 +88,12 @@ function storeReports(log: Log): Pick<CheckedStoreOptions, 'onLost' | 'onMark'> 
 /** Opens the database alone, without migrating it. Throws as `openStores` does. */
 export async function openDatabase(
   config: Config,
-  log: Log,
-  cleanup: CleanupStack,
-  startEmbedded: StartEmbedded,
-): Promise<Pick<Stores, 'db' | 'questions' | 'dataFolder'>> {
+  { log, cleanup, startEmbedded, mayCreate, wait }: OpenDatabaseOptions,
+): Promise<OpenDatabase> {
   const dataFolder = resolve(config.dataFolder)
   const { databaseConnectionsMax: connectionsMax } = config
-  await makeDataFolder(dataFolder)
+  if (mayCreate) await makeDataFolder(dataFolder)
+  else await assertOwnFolder(dataFolder, [POSTGRES_FOLDER])
   const connection =
     config.databaseUrl ??
     (await openEmbedded(
@@ -83,13 +105,33 @@ export async function openDatabase(
       cleanup,
       startEmbedded,
     ))
-  const onIdleError = (error: Error) => log.warn({ err: error }, 'a database connection broke')
+  const onIdleError = brokenReporter(log)
   const db = new Database({ connection, connectionsMax, onIdleError })
+  try {
+    if (wait === undefined || config.databaseUrl === undefined) await assertUsable(db)
+    else await waitUntilUsable(db, log, wait)
+  } catch (error) {
+    // Not awaited: a connection that hangs in the network closes only after its own time.
+    void db.close()
+    throw error
+  }
   cleanup.defer(() => db.close())
   const questions = new Questions(db, { connection, onIdleError })
   cleanup.defer(() => questions.close())
-  await assertUsable(db)
   return { db, questions, dataFolder }
+}
+
+/** The connections of a pool break at the same time. */
+const BROKEN_MILLISECONDS = 1_000
+
+/** Returns a function that logs broken connections, one line for those of a second, without the connection itself. */
+function brokenReporter(log: Log): (error: Error) => void {
+  let loggedAt = Number.NEGATIVE_INFINITY
+  return (error) => {
+    if (performance.now() - loggedAt < BROKEN_MILLISECONDS) return
+    loggedAt = performance.now()
+    log.warn({ reason: describeDatabaseFault(error) }, 'a database connection broke')
+  }
 }
 
 async function makeDataFolder(folder: string): Promise<void> {
@@ -115,17 +157,65 @@ async function openEmbedded(
   return postgres.connection
 }
 
+/** Brings the schema up to date. Throws StartError. */
+export async function migrateSchema(db: Database, log: Log): Promise<void> {
+  try {
+    for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
+  } catch (cause) {
+    if (!isDatabaseFault(cause)) throw cause
+    throw new StartError(`cannot change the schema: ${describeDatabaseFault(cause)}`, { cause })
+  }
+}
+
 async function assertUsable(db: Database): Promise<void> {
   try {
     await checkPostgres(db)
   } catch (cause) {
-    throw new StartError(`cannot use the database: ${reasonOf(cause)}`, { cause })
+    throw new StartError(`cannot use the database: ${describeDatabaseFault(cause)}`, { cause })
   }
 }
 
-/** Returns the innermost cause: the message of the operating system or of Postgres. */
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  if (error.cause !== undefined) return reasonOf(error.cause)
-  return error.message || (errnoOf(error) ?? 'unknown reason')
+const RETRY_MILLISECONDS = 500
+
+/**
+ * Waits until the database is usable, or fails for another reason than that it does not answer yet. Throws StartError,
+ * also at the end of the time, and the reason of the signal.
+ */
+async function waitUntilUsable(db: Database, log: Log, { seconds, signal }: DatabaseWait) {
+  const deadline = performance.now() + seconds * 1000
+  let isLogged = false
+  for (;;) {
+    try {
+      return await unlessAborted(assertUsable(db), signal)
+    } catch (error) {
+      if (signal.aborted || !isDatabaseNotReady(error)) throw error
+      const left = deadline - performance.now()
+      if (left <= 0) throw waitedInVain(error, seconds)
+      const reason = describeDatabaseFault(error)
+      if (!isLogged) log.warn({ reason, seconds }, 'waiting for the database')
+      isLogged = true
+      await delay(Math.min(RETRY_MILLISECONDS, left), undefined, { signal })
+    }
+  }
+}
+
+function waitedInVain(cause: unknown, seconds: number): StartError {
+  const waited = seconds === 0 ? '' : ` (waited ${seconds} s, ROOKERY_DATABASE_WAIT_SECONDS)`
+  const message = `cannot use the database: ${describeDatabaseFault(cause)}${waited}`
+  return new StartError(message, { cause })
+}
+
+/** Resolves as the work does, or rejects with the reason of the signal as soon as that is aborted. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted()
+  const unneeded = new AbortController()
+  const aborted = once(signal, 'abort', { signal: unneeded.signal }).then(() => {
+    throw signal.reason
+  })
+  try {
+    return await Promise.race([work, aborted])
+  } finally {
+    aborted.catch(() => {})
+    unneeded.abort()
+  }
 }

@@ -46,7 +46,8 @@ describe.runIf(AS_ROOT)('a process of root', () => {
     const ended = await runUntilExit(settings())
     expect(ended.status).toBe(1)
     expect(ended.stderr).toMatch(/^rookery: .*data belongs to uid 1, .*sudo -u '#1' rookery/)
-    expect(await errorLine({ settings: settings() }, 'gc')).toContain("sudo -u '#1' rookery")
+    // A command becomes that user, whom the socket of this Postgres refuses.
+    expect(await errorLine({ settings: settings() }, 'gc')).toContain('EACCES')
     const { uid, nlink } = await stat(data)
     expect([uid, nlink]).toEqual([DAEMON, 2])
   })

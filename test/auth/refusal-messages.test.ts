@@ -48,7 +48,11 @@ describe('a refusal of a credential', () => {
       ['PUT', '/v2/open/www/manifests/v1', `may not push in open/www: ${grants}`],
       ['DELETE', '/v2/builds/a/manifests/v1', `may not delete in builds/a: ${grants}`],
       ['PUT', '/v2/builds/a/manifests/live', `may not push tag live in builds/a: ${grants}`],
-      ['GET', '/metrics', `may not do this, which needs an administrator: ${grants}`],
+      [
+        'GET',
+        '/metrics',
+        `may not read the metrics; rookery credential create NAME --metrics makes one that may: ${grants}`,
+      ],
       ['GET', '/api/v1/credentials', `may not do this, which needs an administrator: ${grants}`],
       ['GET', '/api/v1/repositories/builds/a/settings', `may not admin in builds/a: ${grants}`],
     ] as const

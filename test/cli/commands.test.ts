@@ -136,7 +136,7 @@ describe('rookery', () => {
       AWS_ACCESS_KEY_ID: 'nobody',
       AWS_SECRET_ACCESS_KEY: 'very-secret-key',
     }
-    const unreachable = await rookery({ settings }, ['gc'])
+    const unreachable = await rookery({ settings }, copy)
     expect(unreachable).toMatchObject({ status: 2, stdout: '' })
     const lines = unreachable.stderr.split('\n').filter((line) => line.startsWith('rookery: '))
     expect(lines).toHaveLength(1)

@@ -20,7 +20,6 @@ describe('a builder that has only curl -T', () => {
     const env = {
       ...process.env,
       ROOKERY_DATA_DIR: join(sandbox.folder, 'data'),
-      ROOKERY_PUBLIC_URL: sandbox.server.url,
       ...(await storeSettings()),
     }
     const { stdout } = await runFile(process.execPath, [MAIN, 'upload-url', 'create', ...words], {

@@ -24,8 +24,11 @@ afterEach(async () => {
   await server.dispose()
 })
 
-async function begin(drainSeconds = DRAIN_SECONDS): Promise<void> {
-  server = await KillableServer.create('external', {
+async function begin(
+  drainSeconds = DRAIN_SECONDS,
+  database: 'external' | 'embedded' = 'external',
+): Promise<void> {
+  server = await KillableServer.create(database, {
     ROOKERY_DRAIN_SECONDS: String(drainSeconds),
     ROOKERY_LOG_LEVEL: 'info',
   })
@@ -157,6 +160,35 @@ it('an upload without progress is cut at the limit, and can continue at once', a
   const again = new RawClient(server.url)
   open.push(again)
   expect((await again.request({ ...chunk, method: 'PATCH' })).status).toBe(202)
+})
+
+it('a stop of the embedded Postgres under requests in flight logs that it stops, and nothing else', async () => {
+  await begin(SHORT_DRAIN_SECONDS, 'embedded')
+  const client = new RawClient(server.url)
+  open.push(client)
+  const target = '/v2/stalled/upload/blobs/uploads/'
+  const { headers } = await client.request({ method: 'POST', target, headers: HEADERS })
+  const location = headers.get('location') ?? ''
+  const chunk = {
+    method: 'PATCH',
+    target: location,
+    headers: HEADERS,
+    body: randomBytes(BLOB_BYTES),
+  }
+  await (await connection()).send(requestBytes(chunk).subarray(0, BLOB_BYTES / 2))
+  await uploadsBegun(1)
+  const feed = { method: 'GET', target: '/api/v1/events', headers: HEADERS }
+  await (await connection()).send(requestBytes(feed))
+  const questions = Array.from({ length: 8 }, () =>
+    fetch(`${server.url}/v2/_catalog`, { headers: HEADERS }),
+  )
+  const settled = Promise.allSettled(questions)
+  expect((await terminate()).status).toBe(0)
+  await settled
+  expect(server.errors).not.toMatch(/"level":"(?:warn|error)"/)
+  expect(server.errors).not.toContain('administrator command')
+  expect(server.errors).toMatch(/"msg":"stopping"/)
+  expect(server.errors.trim().split('\n').at(-1)).toContain('"msg":"stopped"')
 })
 
 it('two signals have the same effect as one', async () => {

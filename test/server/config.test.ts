@@ -1,8 +1,171 @@
 import { readFileSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { agreeWithServer, listDifferences } from '../../src/config/agreement.ts'
 import { ConfigError, parseConfig, SETTINGS } from '../../src/config/config.ts'
+import { readSecretSetting, SECRET_SETTINGS } from '../../src/config/secret-files.ts'
 import { ROOT } from '../house/tree.ts'
+
+const SECRETS = SECRET_SETTINGS.map(({ name }) => name)
+let folder: string
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'rookery-secrets-'))
+})
+afterEach(() => rm(folder, { recursive: true }))
+
+describe('secrets', () => {
+  const VALUE = 'postgres://user:sixteen-letters-hunter2@host/db'
+
+  async function fileOf(content: string): Promise<string> {
+    await writeFile(join(folder, 'secret'), content)
+    return join(folder, 'secret')
+  }
+
+  it('are all settings with a password, a token or a login', () => {
+    const named = SETTINGS.map(({ name }) => name).filter((name) =>
+      /(?:PASSWORD|TOKEN|SECRET|_KEY|DATABASE_URL)$/.test(name),
+    )
+    expect(SECRETS).toEqual(named)
+    const document = readFileSync(join(ROOT, 'docs/settings.md'), 'utf8')
+    for (const name of SECRETS) expect(document).toContain(`\`${name}_FILE\``)
+  })
+
+  describe.each(SECRETS)('%s', (name) => {
+    const read = (environment: Record<string, string>) => readSecretSetting(environment, name)
+
+    it.each(['', '\n', '\r\n'])('may be in a file that ends with %j', async (end) => {
+      const environment = { [`${name}_FILE`]: await fileOf(VALUE + end) }
+      expect(read(environment)).toBe(VALUE)
+      expect(() => parseConfig(environment)).not.toThrow()
+      expect(read({ ...environment, [name]: '' })).toBe(VALUE)
+    })
+
+    it.each([
+      ['', 'is empty'],
+      ['\n', 'is empty'],
+      [`${VALUE}\n${VALUE}\n`, 'must have one line'],
+      [VALUE.repeat(10_000), 'has \\d+ bytes; a secret has at most 65536'],
+    ])('is refused in a file with other content', async (content, problem) => {
+      const parse = async () => read({ [`${name}_FILE`]: await fileOf(content) })
+      await expect(parse()).rejects.toThrow(new RegExp(`^${name}_FILE: [^\n]+ ${problem}[^\n]*$`))
+      await expect(parse()).rejects.not.toThrow('hunter2')
+    })
+
+    it.each([
+      ['missing', '(ENOENT)'],
+      ['.', 'is no regular file'],
+      ['secret/below', '(ENOTDIR)'],
+    ])('is refused in the file %s', async (file, problem) => {
+      await fileOf(VALUE)
+      const parse = () => read({ [`${name}_FILE`]: join(folder, file) })
+      expect(parse).toThrow(ConfigError)
+      expect(parse).toThrow(problem)
+    })
+
+    it('is refused when both variables are set', async () => {
+      const parse = async () => read({ [`${name}_FILE`]: await fileOf(VALUE), [name]: VALUE })
+      await expect(parse()).rejects.toThrow(`${name} and ${name}_FILE exclude each other`)
+    })
+  })
+
+  it('configure the server from files', async () => {
+    const file = await fileOf(`${VALUE}\n`)
+    const config = parseConfig({
+      ROOKERY_DATABASE_URL_FILE: file,
+      ROOKERY_ADMIN_PASSWORD_FILE: file,
+    })
+    expect(config).toMatchObject({
+      databaseUrl: VALUE,
+      adminPassword: VALUE,
+      adminPasswordFile: file,
+    })
+  })
+})
+
+describe('settings that commands share with the server', () => {
+  const SHARED = SETTINGS.filter((setting) => 'shared' in setting)
+  const VALUES: Record<string, string> = {
+    ROOKERY_PUBLIC_URL: 'https://r.example.org',
+    ROOKERY_MASTER_KEY_FILE: '/run/secrets/master-key',
+    ROOKERY_TOKEN_SECONDS: '60',
+    ROOKERY_OIDC_ALLOW_NETWORKS: '10.0.0.0/8',
+    ROOKERY_WEBHOOK_ALLOW_NETWORKS: '10.0.0.0/8',
+    ROOKERY_WEBHOOK_AUDIENCES: 'builds',
+    ROOKERY_DEFAULT_VISIBILITY: 'private',
+    ROOKERY_S3_BUCKET: 'blobs',
+    ROOKERY_S3_PREFIX: 'a/',
+    ROOKERY_S3_ENDPOINT: 'https://s3.example.org',
+    ROOKERY_S3_REGION: 'garage',
+    ROOKERY_S3_STYLE: 'path',
+    ROOKERY_S3_CHECKSUMS: 'when_supported',
+    ROOKERY_GC_GRACE_SECONDS: '60',
+  }
+  const STORE = { ROOKERY_S3_BUCKET: 'blobs' }
+
+  // Each new setting is one of a process, or shared.
+  it('are all settings besides those of one process', () => {
+    const shared = SHARED.map(({ name }) => name)
+    expect(shared).toEqual(Object.keys(VALUES))
+    const others = SETTINGS.map(({ name }) => name).filter(
+      (name) => !shared.some((one) => one === name),
+    )
+    expect(others.map((name) => name.replace('ROOKERY_', ''))).toEqual([
+      ...['LISTEN', 'DATA_DIR', 'DATABASE_URL', 'DATABASE_CONNECTIONS', 'DATABASE_WAIT_SECONDS'],
+      ...['ADMIN_PASSWORD', 'FEED_CLIENTS_PER_ADDRESS', 'CONNECTIONS_MAX'],
+      ...['CONNECTIONS_PER_ADDRESS', 'SLOW_CLIENT_SECONDS', 'EVENT_DAYS', 'AUDIT_DAYS'],
+      ...['TRUSTED_PROXIES', 'BLOB_BYTES_MAX', 'UPLOAD_LIFETIME_SECONDS', 'S3_REDIRECT'],
+      ...['S3_PUBLIC_ENDPOINT', 'S3_TIMEOUT_SECONDS', 'GC_INTERVAL_SECONDS', 'DRAIN_SECONDS'],
+      ...['LOG_LEVEL', 'TOKEN'],
+    ])
+  })
+
+  it.each(Object.entries(VALUES))('%s is the value that the server left', (name, value) => {
+    const left = parseConfig({ ...STORE, [name]: value }).shared
+    expect(left[name]).toBe(value)
+    expect(agreeWithServer({}, left)[name]).toBe(value)
+    expect(agreeWithServer({ [name]: value }, left)[name]).toBe(value)
+  })
+
+  const AGREED = SHARED.filter((setting) => setting.shared === 'agreed').map(({ name }) => name)
+  it.each(AGREED)('%s that contradicts the server is refused', (name) => {
+    const value = VALUES[name] ?? ''
+    const others: Record<string, string> = {
+      ROOKERY_PUBLIC_URL: 'https://other.example.org',
+      ROOKERY_OIDC_ALLOW_NETWORKS: '192.168.0.0/16',
+      ROOKERY_WEBHOOK_ALLOW_NETWORKS: '192.168.0.0/16',
+      ROOKERY_DEFAULT_VISIBILITY: 'public',
+      ROOKERY_S3_ENDPOINT: 'https://other.example.org',
+    }
+    const other = others[name] ?? 'other'
+    for (const left of [{ [name]: other }, {}]) {
+      const agree = () => agreeWithServer({ [name]: value }, left)
+      expect(agree).toThrow(ConfigError)
+      expect(agree).toThrow(new RegExp(`^${name} is "[^\n]+" here, and the server [^\n]+$`))
+    }
+    expect(listDifferences({ [name]: value }, { [name]: other })).toEqual([name])
+  })
+
+  it('are the same when they mean the same', () => {
+    const left = { ROOKERY_PUBLIC_URL: 'https://r.example.org' }
+    const here = {
+      ROOKERY_PUBLIC_URL: 'https://r.example.org/',
+      ROOKERY_DEFAULT_VISIBILITY: 'public',
+    }
+    expect(() => agreeWithServer(here, left)).not.toThrow()
+    expect(listDifferences(here, left)).toEqual([])
+  })
+
+  it('of the store are free for a copy between stores', () => {
+    const copy = { choosesStore: true }
+    expect(agreeWithServer({ ROOKERY_S3_BUCKET: 'new' }, {}, copy)).toMatchObject({
+      ROOKERY_S3_BUCKET: 'new',
+    })
+    expect(agreeWithServer({}, STORE, copy)).toMatchObject(STORE)
+  })
+})
 
 describe('the settings', () => {
   it('are in the table of docs/settings.md, with their defaults and descriptions', () => {

@@ -176,7 +176,10 @@ describe('rookery serve with a wrong setting', () => {
     [{ ROOKERY_LISTNE: '127.0.0.1:1' }, 'ROOKERY_LISTNE is not a setting'],
     [{ ROOKERY_DATABASE_URL: 'mysql://x' }, 'ROOKERY_DATABASE_URL must be like postgres://'],
     [
-      { ROOKERY_DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' },
+      {
+        ROOKERY_DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none',
+        ROOKERY_DATABASE_WAIT_SECONDS: '0',
+      },
       'cannot use the database: connect ECONNREFUSED 127.0.0.1:1',
     ],
     [

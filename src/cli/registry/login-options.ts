@@ -1,6 +1,8 @@
 import { findDockerLogin } from '../../client/docker-logins.ts'
 import { type ImageReference, parseImageReference } from '../../client/image-reference.ts'
 import type { Login } from '../../client/login.ts'
+import { ConfigError } from '../../config/config-error.ts'
+import { readSecretSetting } from '../../config/secret-files.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { parseRepository, parseTag } from '../../oci/reference.ts'
 import { describeDefault, flag, type Option, type Values, value } from '../command.ts'
@@ -102,9 +104,18 @@ export async function findLogin(
     return { kind: 'token', token: checkedToken(await readSecret(tokenFile, 'a token')) }
   }
   if (login !== undefined) return login
-  const token = environment[TOKEN_VARIABLE]?.trim()
+  const token = tokenOf(environment)?.trim()
   if (token) return { kind: 'token', token: checkedToken(token) }
   return findDockerLogin(reference.host, reference.repository, environment)
+}
+
+function tokenOf(environment: NodeJS.ProcessEnv): string | undefined {
+  try {
+    return readSecretSetting(environment, TOKEN_VARIABLE)
+  } catch (cause) {
+    if (!(cause instanceof ConfigError)) throw cause
+    throw new CommandError(cause.message, { cause })
+  }
 }
 
 function checkedToken(text: string): string {

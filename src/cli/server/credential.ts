@@ -4,7 +4,7 @@ import { parseUntil } from '../durations.ts'
 import { STATUS, UsageError } from '../errors.ts'
 import { printJson, printResult, printTable, utcText } from '../printing.ts'
 import { loginLines, loginUrl } from '../registry/login.ts'
-import { listAll, OPERATOR, publicBaseUrl, withRegistry } from './operator.ts'
+import { listAll, OPERATOR, withRegistry } from './operator.ts'
 import { ACTIONS_DEFAULT, NETWORK_OPTION, RIGHT_OPTIONS } from './right-options.ts'
 
 /** `rookery credential create`: a name and a password for a builder or a host. */
@@ -46,9 +46,9 @@ export const createCommand = command({
       networks: network,
       expiresAt: expires,
     } as const
-    return withRegistry(environment, async ({ db }, config) => {
+    return withRegistry(environment, async ({ db, baseUrl }) => {
       const { credential, secret } = await new Credentials(db).create(request, OPERATOR)
-      const url = loginUrl(publicBaseUrl(config), credential.name, secret)
+      const url = loginUrl(baseUrl, credential.name, secret)
       printResult(json, { ...credential, secret, url }, createdLines(credential, secret, url))
       return STATUS.ok
     })

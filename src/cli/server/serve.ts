@@ -1,14 +1,16 @@
 import { parseConfig } from '../../config/config.ts'
+import { connectionLimits } from '../../server/connection-limits.ts'
 import { createLog, type Log } from '../../server/log.ts'
 import { command } from '../command.ts'
 import { CommandError, STATUS } from '../errors.ts'
 import { watchLauncher } from './launcher.ts'
-import { isOperatorError } from './operator.ts'
+import { operatorMessageOf } from './operator-errors.ts'
 import { startBanner } from './start-banner.ts'
 
 // In addition to the drain: closing the database and stopping the embedded Postgres.
 const STOP_EXTRA_MILLISECONDS = 15_000
 const STATUS_NOT_STARTED = 1
+const LEAVE_MILLISECONDS = 500
 
 /** SIGHUP: its terminal was closed. */
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
@@ -25,8 +27,9 @@ export const serveCommand = command({
     try {
       return await serve(environment)
     } catch (error) {
-      if (!isOperatorError(error)) throw error
-      throw new CommandError(error.message, { cause: error, status: STATUS_NOT_STARTED })
+      const message = operatorMessageOf(error)
+      if (message === undefined) throw error
+      throw new CommandError(message, { cause: error, status: STATUS_NOT_STARTED })
     }
   },
 })
@@ -38,9 +41,22 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   watchLauncher(environment, () =>
     ending.request({}, 'npm, which started the server, has ended: stopping'),
   )
+  // First, because the modules of the server already need more open files than a low limit allows.
+  await connectionLimits(config)
   // Loaded here, so that help does not load the server.
   const { startServer } = await import('../../server/server.ts')
-  const server = await startServer(config, log, (error) => ending.lost(error))
+  const server = await startServer(config, log, (error) => ending.lost(error), ending.signal).catch(
+    (error: unknown) => {
+      // A failure after the request to stop, such as that of an initdb that got the same signal.
+      if (!ending.signal.aborted) throw error
+    },
+  )
+  if (server === undefined) {
+    log.info({}, 'stopped')
+    // An attempt to connect may hang in the network.
+    setTimeout(() => process.exit(), LEAVE_MILLISECONDS).unref()
+    return ending.status
+  }
   const { url, adminPassword } = server
   const onTerminal = process.stdout.isTTY === true
   process.stdout.write(startBanner({ url, publicUrl: config.publicUrl, adminPassword, onTerminal }))
@@ -61,7 +77,7 @@ class Ending {
   /** The exit status, once the process ends. */
   readonly status: Promise<number>
   readonly #log: Log
-  #isRequested = false
+  readonly #requested = new AbortController()
   #end: (status: number) => void = () => {}
 
   constructor(log: Log) {
@@ -72,10 +88,15 @@ class Ending {
     for (const signal of SIGNALS) process.on(signal, () => this.request({ signal }, 'stopping'))
   }
 
+  /** Aborted by the first request. */
+  get signal(): AbortSignal {
+    return this.#requested.signal
+  }
+
   /** Ends the process in order. Only the first request is logged. */
   request(fields: { signal?: string }, message: string): void {
-    if (this.#isRequested) return
-    this.#isRequested = true
+    if (this.signal.aborted) return
+    this.#requested.abort(new Error('the start was stopped'))
     this.#log.info(fields, message)
     this.#end(STATUS.ok)
   }

@@ -53,6 +53,6 @@ function passwordPipe({ file }: AdminPassword): string {
 }
 
 /** The URL on loopback of a server that listens on all addresses. */
-function loopbackUrl(url: string): string {
+export function loopbackUrl(url: string): string {
   return url.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:')
 }

@@ -1,3 +1,4 @@
+import type { Config } from '../../config/config.ts'
 import { type CopyReport, copyStore } from '../../registry/maintenance/copy.ts'
 import { openBlobStoreNamed, type StoreName } from '../../server/blob-store.ts'
 import { assertCopyTarget, claimStore } from '../../server/claim-store.ts'
@@ -6,7 +7,7 @@ import { choice, command, flag, JSON_OPTION, required } from '../command.ts'
 import { STATUS, UsageError } from '../errors.ts'
 import { progressReporter, stopSignal } from '../long-running.ts'
 import { printResult, sizeText } from '../printing.ts'
-import { withRegistry } from './operator.ts'
+import { type OpenRegistry, withRegistry } from './operator.ts'
 
 const FAILURES_SHOWN_MAX = 100
 
@@ -27,7 +28,7 @@ export const storageCopyCommand = command({
   ],
   async run({ from, to, restart, json }, environment) {
     if (from === to) throw new UsageError('--from and --to are the same store')
-    return withRegistry(environment, async ({ db, dataFolder }, config) => {
+    const copy = async ({ db, dataFolder }: OpenRegistry, config: Config) => {
       const cleanup = new CleanupStack()
       const open = async (name: StoreName) => {
         const opened = await openBlobStoreNamed(name, config, dataFolder)
@@ -51,7 +52,9 @@ export const storageCopyCommand = command({
       } finally {
         await cleanup.run()
       }
-    })
+    }
+    // It may name the bucket to which the registry moves.
+    return withRegistry(environment, copy, { choosesStore: true })
   },
 })
 

@@ -29,7 +29,7 @@ import { CommandError, STATUS, UsageError } from '../errors.ts'
 import { readSecretArgument } from '../input.ts'
 import { printResult, utcText } from '../printing.ts'
 import { loginUrl } from '../registry/login.ts'
-import { OPERATOR, type OpenRegistry, publicBaseUrl, withRegistry } from './operator.ts'
+import { OPERATOR, type OpenRegistry, withRegistry } from './operator.ts'
 import { NETWORK_OPTION, RIGHT_OPTIONS } from './right-options.ts'
 import { assertShort, downscope, grantedByOperator, type TokenRequest } from './token-request.ts'
 
@@ -77,7 +77,7 @@ export const mintCommand = command({
       assertShort(source.claims)
       const ttl = secondsWithin(source.expiresAt, seconds ?? config.tokenSeconds)
       const minted = await mint(state, config, source.claims, ttl)
-      const url = loginUrl(publicBaseUrl(config), TOKEN_USER, minted.token)
+      const url = loginUrl(state.baseUrl, TOKEN_USER, minted.token)
       const result = { ...jsonOf(minted, source.claims), ...(values.url && { url }) }
       printResult(json, result, [values.url ? url : minted.token])
       return STATUS.ok

@@ -4,7 +4,7 @@ import { argument, command, describeDefault, JSON_OPTION } from '../command.ts'
 import { durationOption } from '../durations.ts'
 import { STATUS, UsageError } from '../errors.ts'
 import { printResult } from '../printing.ts'
-import { OPERATOR, publicBaseUrl, withRegistry } from './operator.ts'
+import { OPERATOR, withRegistry } from './operator.ts'
 
 /** `rookery upload-url create`: a one-time upload URL for a builder that only has curl. */
 export const createCommand = command({
@@ -25,11 +25,11 @@ export const createCommand = command({
     if (name === '' || tagName === '') {
       throw new UsageError('expected a repository and a tag, such as builds/www:v1')
     }
-    return withRegistry(environment, async ({ db }, config) => {
+    return withRegistry(environment, async ({ db, baseUrl }) => {
       const repository = parseRepository(name)
       const tag = parseTag(tagName)
       const request = { repository, tag, seconds }
-      const created = await createUploadUrl(db, request, OPERATOR, publicBaseUrl(config))
+      const created = await createUploadUrl(db, request, OPERATOR, baseUrl)
       printResult(json, { ...created, repository, tag }, [created.url])
       return STATUS.ok
     })

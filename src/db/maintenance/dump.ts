@@ -51,6 +51,7 @@ export const EXCLUDED_TABLES: readonly string[] = [
   'deletion_queue',
   'delivery_attempts',
   'installation',
+  'last_start',
   'maintenance',
   'refresh_tokens',
   'revocations',
