@@ -4,9 +4,10 @@ import type { Repository, Tag } from '../oci/reference.ts'
 /**
  * The access that a route requires. `none`: nothing is checked. `publicRead`: anybody may call it, and the
  * lookup leaves out what the caller may not pull. `authenticated`: any credential, and the operation
- * decides what the caller may touch. An action: the right to it in the repository of the path, if any.
+ * decides what the caller may touch. `metrics`: the right to the metrics. An action: the right to it in the repository of
+ * the path, if any.
  */
-export type Access = 'none' | 'publicRead' | 'authenticated' | Action
+export type Access = 'none' | 'publicRead' | 'authenticated' | 'metrics' | Action
 
 /** The actions in a repository. Each is granted by itself: none implies another. */
 export const ACTIONS = ['pull', 'push', 'delete', 'admin'] as const
@@ -20,8 +21,8 @@ export function isAction(access: Access): access is Action {
 /** Actions in the repositories that match a pattern. */
 export type Grant = {
   readonly repositories: readonly Glob[]
-  /** `list` only shows the repositories in the catalog. */
-  readonly actions: readonly (Action | 'list')[]
+  /** `list` only shows the repositories in the catalog. `metrics` concerns the whole registry. */
+  readonly actions: readonly (Action | 'list' | 'metrics')[]
   /** Patterns of the tags that may be set or removed. Null: any tag. */
   readonly tags: readonly Glob[] | null
 }
@@ -70,13 +71,23 @@ export function decide(
   if (access === 'none' || caller.kind === 'admin') return 'allow'
   if (access === 'publicRead') return 'public-only'
   if (access === 'authenticated') return caller.kind === 'holder' ? 'allow' : 'authenticate'
+  if (access === 'metrics' && maySeeMetrics(caller)) return 'allow'
   if (repository === undefined) {
     if (access !== 'pull') return caller.kind === 'holder' ? 'refuse' : 'authenticate'
     return caller.kind === 'holder' || caller.hasToken ? 'public-only' : 'authenticate'
   }
-  if (allows(caller, access, repository)) return 'allow'
+  if (access !== 'metrics' && allows(caller, access, repository)) return 'allow'
   if (access === 'pull') return 'public-only'
   return caller.kind === 'holder' ? 'refuse' : 'authenticate'
+}
+
+/** The grant of a caller that reads the metrics and nothing else. */
+export const METRICS_GRANT: Grant = { repositories: [], actions: ['metrics'], tags: null }
+
+/** True when the caller may read the metrics. */
+export function maySeeMetrics(caller: Caller): boolean {
+  if (caller.kind !== 'holder') return caller.kind === 'admin'
+  return caller.grants.some(({ actions }) => actions.includes('metrics'))
 }
 
 /** True when the caller was granted the action. Pulls from public repositories need no grant. */

@@ -8,7 +8,7 @@ import {
 import type { Queryable } from '../db/database.ts'
 import { type NetworkList, NO_NETWORKS, parseNetworks } from '../networks/networks.ts'
 import { loginEnded, unauthorized } from '../oci/errors.ts'
-import { ANONYMOUS, type Caller } from './access.ts'
+import { ANONYMOUS, type Caller, METRICS_GRANT } from './access.ts'
 import {
   type AccessTokens,
   InvalidTokenError,
@@ -254,7 +254,7 @@ function authenticationOfCredential(
           tokenId: undefined,
           keyId: undefined,
           scheme,
-          grants: [grantOf(row)],
+          grants: [row.kind === 'metrics' ? METRICS_GRANT : grantOf(row)],
           expiredAt: undefined,
         }
   return {

@@ -1,6 +1,7 @@
 import { type Actor, recordChange } from '../db/auth/audit.ts'
 import {
   addCredential,
+  CREDENTIAL_KINDS,
   type CredentialKind,
   type CredentialRow,
   listCredentials,
@@ -14,7 +15,7 @@ import { ACTIONS, type Action, type Grant } from './access.ts'
 import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
 import { generateSecret, hashSecret } from './secrets.ts'
 
-export type { CredentialKind }
+export { CREDENTIAL_KINDS, type CredentialKind }
 
 /** The user of the admin password, which the first start generates or the environment sets. */
 export const ADMIN_USER = 'admin'
@@ -63,7 +64,7 @@ export class Credentials {
     actor: Actor,
   ): Promise<{ credential: Credential; secret: string }> {
     assertName(request.name)
-    const grant = request.kind === 'admin' ? requireUnrestricted(request) : parseGrant(request)
+    const grant = request.kind === 'builder' ? parseGrant(request) : requireUnrestricted(request)
     assertNetworks(request.networks)
     if (request.expiresAt !== undefined && !(request.expiresAt.getTime() > Date.now())) {
       throw badRequest('expiresAt must be in the future')
@@ -120,11 +121,16 @@ const UNRESTRICTED = { repositories: [], actions: [], tags: null }
 
 type GrantRequest = Pick<CredentialRequest, 'repositories' | 'actions' | 'tags'>
 
-/** Throws REQUEST_INVALID for an admin with restrictions, which would have no effect. */
-function requireUnrestricted({ repositories, actions, tags }: GrantRequest): typeof UNRESTRICTED {
+/** Throws REQUEST_INVALID for restrictions that would have no effect. */
+function requireUnrestricted({
+  kind,
+  repositories,
+  actions,
+  tags,
+}: CredentialRequest): typeof UNRESTRICTED {
   if (repositories.length === 0 && actions.length === 0 && tags === undefined) return UNRESTRICTED
   throw badRequest(
-    'an admin credential has no restrictions: leave out repositories, actions and tags',
+    `a credential of the kind ${kind} has no restrictions: leave out repositories, actions and tags`,
   )
 }
 

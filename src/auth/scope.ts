@@ -1,7 +1,14 @@
 import { type Glob, matchesAnyGlob } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
 import { parseRepository } from '../oci/reference.ts'
-import { ACTIONS, type Action, type Caller, type Grant } from './access.ts'
+import {
+  ACTIONS,
+  type Action,
+  type Caller,
+  type Grant,
+  METRICS_GRANT,
+  maySeeMetrics,
+} from './access.ts'
 
 /** A resource scope of the token protocol (distribution, "Token Scope Documentation"). */
 export type Scope = {
@@ -13,7 +20,7 @@ export type Scope = {
 /** One entry of a token's `access` claim. */
 export type AccessEntry = {
   readonly type: 'repository' | 'registry'
-  /** A repository or a pattern of repositories; for `registry`, `catalog` or `admin`. */
+  /** A repository or a pattern of repositories; for `registry`, `catalog`, `metrics` or `admin`. */
   readonly name: string
   readonly actions: readonly string[]
   /** Patterns of the tags that may be set or removed. Undefined: any tag. */
@@ -83,6 +90,7 @@ export function grantsOf(entries: readonly AccessEntry[]): Grant[] {
       const tags = entry.tags === undefined ? null : (entry.tags as Glob[])
       return [{ repositories: [entry.name as Glob], actions, tags }]
     }
+    if (entry.name === 'metrics') return [METRICS_GRANT]
     if (entry.name !== 'catalog') return []
     return [{ repositories: (entry.repositories ?? []) as Glob[], actions: ['list'], tags: null }]
   })
@@ -94,9 +102,9 @@ function registryEntries(name: string, actions: readonly string[], caller: Calle
     const repositories = listedBy(caller)
     return [{ type: 'registry', name, actions: ['*'], repositories }]
   }
-  return name === 'admin' && caller.kind === 'admin'
-    ? [{ type: 'registry', name, actions: ['*'] }]
-    : []
+  const mayHave =
+    name === 'admin' ? caller.kind === 'admin' : name === 'metrics' && maySeeMetrics(caller)
+  return mayHave ? [{ type: 'registry', name, actions: ['*'] }] : []
 }
 
 function listedBy(caller: Caller): string[] {

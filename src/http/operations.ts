@@ -50,7 +50,7 @@ export function operationRoutes(operations: Operations): Route[] {
     {
       method: 'GET',
       path: '/metrics',
-      access: 'admin',
+      access: 'metrics',
       query: 'any',
       reads: 'nothing',
       async handle(ctx) {

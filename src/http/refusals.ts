@@ -1,4 +1,4 @@
-import { type Access, type Caller, isAction } from '../auth/access.ts'
+import { type Access, type Caller, isAction, maySeeMetrics } from '../auth/access.ts'
 import { withoutHiddenCharacters } from '../oci/hidden-characters.ts'
 import type { Repository } from '../oci/reference.ts'
 
@@ -13,6 +13,9 @@ export function loginNeeded(access: Access, repository: Repository | undefined):
     return `authentication required: ${access} in ${repository} needs a login`
   }
   if (access === 'admin') return 'authentication required: this needs an administrator'
+  if (access === 'metrics') {
+    return 'authentication required: this needs a credential for the metrics, which rookery credential create NAME --metrics makes'
+  }
   return 'authentication required'
 }
 
@@ -47,6 +50,9 @@ function rightText(
   repository: Repository | undefined,
   tag: string | undefined,
 ): string {
+  if (access === 'metrics') {
+    return 'may not read the metrics; rookery credential create NAME --metrics makes one that may'
+  }
   if (repository === undefined) return 'may not do this, which needs an administrator'
   if (tag !== undefined) return `may not ${access} tag ${tag} in ${repository}`
   return isToken(caller)
@@ -75,7 +81,9 @@ function grantsText(caller: Caller): string {
     const bounds = tags === null ? '' : `; tags ${someOf(tags)}`
     return [`${someOf(repositories)} (${granted.join(', ')}${bounds})`]
   })
-  if (texts.length === 0) return 'it has no access to a repository'
+  if (texts.length === 0) {
+    return maySeeMetrics(caller) ? 'it is for the metrics' : 'it has no access to a repository'
+  }
   const text = `it is for ${someOf(texts)}`
   return text.length > GRANTS_CHARACTERS_MAX ? `${text.slice(0, GRANTS_CHARACTERS_MAX)}…` : text
 }

@@ -11,9 +11,9 @@ const rows = allRoutes({ auth: {} } as RouteDeps)
 type Row = {
   /**
    * `anybody`; `somebody`: any credential or token; `holder`: the same without tokens of anonymous callers;
-   * `all`: an administrator; or an action.
+   * `all`: an administrator; `metrics`: also a credential for the metrics; or an action.
    */
-  needs: 'anybody' | 'somebody' | 'holder' | 'all' | Action
+  needs: 'anybody' | 'somebody' | 'holder' | 'metrics' | 'all' | Action
   answers: number
   /** True when it sets or removes the tag `missing`. */
   tag?: true
@@ -47,7 +47,7 @@ const TABLE: Record<string, Row> = {
   'GET /v2/_catalog': { needs: 'somebody', answers: 200 },
   'GET /healthz': { needs: 'anybody', answers: 200 },
   'GET /readyz': { needs: 'anybody', answers: 200 },
-  'GET /metrics': { needs: 'all', answers: 200 },
+  'GET /metrics': { needs: 'metrics', answers: 200 },
   'GET /token': { needs: 'anybody', answers: 200, authenticatesItself: true },
   'POST /token': { needs: 'anybody', answers: 400 },
   'GET /.well-known/jwks.json': { needs: 'anybody', answers: 200 },
@@ -145,6 +145,7 @@ function expected(row: string, caller: Caller, isPublic: boolean): number {
     return caller.kind === 'holder' || caller.scheme === 'bearer' ? answers : 401
   }
   if (needs === 'holder') return caller.kind === 'holder' ? answers : 401
+  if (needs === 'metrics') return caller.seesMetrics ? answers : refused
   if (needs === 'all') return refused
   const actions = caller.actions ?? []
   if (actions.includes(needs)) return rule.tag && caller.bounded ? 403 : answers

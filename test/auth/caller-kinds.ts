@@ -20,6 +20,8 @@ export type Caller = {
   actions?: readonly Action[]
   /** True when it may not set or remove the tag `missing`. */
   bounded?: true
+  /** True when it may read the metrics. */
+  seesMetrics?: true
   authorization(registry: TestRegistry): Promise<string | undefined>
 }
 
@@ -28,6 +30,7 @@ const ALL_SCOPES = [
   `repository:a/b:${EVERYTHING.join()}`,
   'registry:catalog:*',
   'registry:admin:*',
+  'registry:metrics:*',
 ] as const
 
 const credentialOf =
@@ -49,6 +52,11 @@ const HOLDERS: Record<string, [Caller['actions'], Caller['authorization'], bound
   'settings only': [['admin'], credentialOf(['a/b'], ['admin'])],
   'a tag outside the pattern': [EVERYTHING, credentialOf(['a/b'], EVERYTHING, ['v*']), true],
   'a builder that may do everything there': [EVERYTHING, credentialOf(['a/b'], EVERYTHING)],
+}
+
+async function forMetrics(registry: TestRegistry): Promise<string> {
+  const { name, secret } = await makeCredential(registry, { kind: 'metrics' })
+  return basic(name, secret)
 }
 
 const asAdministrator = async (registry: TestRegistry) => basic('admin', registry.password)
@@ -182,6 +190,18 @@ export const CALLERS: Record<string, Caller> = {
     scheme: 'bearer',
     actions: ['pull'],
     authorization: forPulls,
+  },
+  'a credential for metrics': {
+    kind: 'holder',
+    scheme: 'basic',
+    seesMetrics: true,
+    authorization: forMetrics,
+  },
+  'a token for metrics': {
+    kind: 'holder',
+    scheme: 'bearer',
+    seesMetrics: true,
+    authorization: withToken(forMetrics),
   },
   'the administrator': { kind: 'admin', scheme: 'basic', authorization: asAdministrator },
   'another administrator': { kind: 'admin', scheme: 'basic', authorization: asOtherAdministrator },

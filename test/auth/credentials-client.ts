@@ -15,7 +15,7 @@ export type NewCredential = {
   actions?: string[]
   tags?: string[]
   networks?: string[]
-  kind?: 'admin'
+  kind?: 'admin' | 'metrics'
   expiresAt?: string
 }
 

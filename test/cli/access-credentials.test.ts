@@ -34,7 +34,7 @@ describe('rookery credential', () => {
       ...['credential', 'create', 'orb-1', '--repository', 'orb/**'],
     )
     expect(secret).toMatch(SECRET)
-    expect(url).toBe(`http://orb-1:${secret}@127.0.0.1:0`)
+    expect(url).toBe(`http://orb-1:${secret}@${new URL(registry.url).host}`)
     expect(credential).toMatchObject({ name: 'orb-1', kind: 'builder', state: 'valid' })
     expect(credential).toMatchObject({ actions: ['pull', 'push'], repositories: ['orb/**'] })
     const password = basic('orb-1', secret)
@@ -54,9 +54,10 @@ describe('rookery credential', () => {
   })
 
   it('prints the password once, with logins for the public URL', async () => {
-    const settings = { ...registry.settings, ROOKERY_PUBLIC_URL: 'https://registry.example.org' }
+    const named = await startRegistry({ ROOKERY_PUBLIC_URL: 'https://registry.example.org' })
     const words = ['credential', 'create', 'orb-2', '--repository', 'orb/**', '--expires', '30d']
-    const text = await printed({ settings }, ...words)
+    const text = await printed(named, ...words)
+    await named.close()
     const [secret = ''] = /rky_\S+?(?=\n)/.exec(text) ?? []
     expect(secret).toMatch(SECRET)
     expect(text).toContain('not shown again')
@@ -84,6 +85,29 @@ describe('rookery credential', () => {
     expect(await status('v1')).toBe(201)
     expect(await status('latest')).toBe(201)
     expect(await status('main')).toBe(403)
+  })
+
+  it('lets Prometheus read the metrics, by password and by token, and nothing else', async () => {
+    const made = await printedJson(registry, 'credential', 'create', 'prometheus', '--metrics')
+    expect(made).toMatchObject({ kind: 'metrics', repositories: [], actions: [], tags: null })
+    const password = basic('prometheus', made.secret)
+    const token = bearer(await tokenFor(registry, 'registry:metrics:*', password))
+    const builder = await printedJson(registry, 'credential', 'create', 'm', '--repository', 'm')
+    for (const headers of [password, token]) {
+      const metrics = await fetch(`${registry.url}/metrics`, { headers })
+      expect(metrics.status).toBe(200)
+      expect(await metrics.text()).toContain('rookery_build_info')
+      for (const path of ['/api/v1/credentials', '/api/v1/audit']) {
+        expect((await fetch(registry.url + path, { headers })).status).toBe(403)
+      }
+    }
+    expect(await pushStatus(registry, 'm/n', password)).toBe(403)
+    const refused = await fetch(`${registry.url}/metrics`, { headers: basic('m', builder.secret) })
+    expect(refused.status).toBe(403)
+    expect(await refused.text()).toContain('rookery credential create NAME --metrics')
+    expect(await printed(registry, 'credential', 'list')).toMatch(
+      /^prometheus +valid +metrics +none +any +any +never/m,
+    )
   })
 
   it('restricts the network', async () => {
@@ -129,6 +153,8 @@ describe('rookery credential', () => {
     [['create', 'one', '--repository', 'a', '--expires', '0d']],
     [['create', 'one', '--repository', 'a', '--expires', '--json']],
     [['create', 'one', '--admin', '--action', 'pull']],
+    [['create', 'one', '--metrics', '--repository', 'a']],
+    [['create', 'one', '--metrics', '--admin']],
     [['revoke']],
     [['revoke', 'nobody']],
     [['list', 'everything']],
@@ -160,7 +186,7 @@ it('commands change rights with and without a running server on the embedded Pos
       { settings },
       ...['credential', 'create', 'one', ...make],
     )
-    expect(handedOver).toBe(`http://one:${secret}@127.0.0.1:0`)
+    expect(handedOver).toBe(`http://one:${secret}@${new URL(url).host}`)
     expect(await pushStatus({ url }, 'a', basic('one', secret))).toBe(202)
     const token = (await printed({ settings }, 'token', 'mint', ...make)).trim()
     expect(await pushStatus({ url }, 'a', bearer(token))).toBe(202)

@@ -1,4 +1,4 @@
-import { type Credential, Credentials } from '../../auth/credentials.ts'
+import { type Credential, type CredentialKind, Credentials } from '../../auth/credentials.ts'
 import { argument, command, flag, JSON_OPTION, parsed } from '../command.ts'
 import { parseUntil } from '../durations.ts'
 import { STATUS, UsageError } from '../errors.ts'
@@ -13,35 +13,34 @@ export const createCommand = command({
   options: {
     ...RIGHT_OPTIONS,
     admin: flag('allow everything; excludes --repository, --action and --tag'),
+    metrics: flag('allow to read /metrics and nothing else; excludes the same, and --admin'),
     ...NETWORK_OPTION,
     expires: parsed('TIME', 'end of the credential: a time, or a duration such as 30d', parseUntil),
     ...JSON_OPTION,
   },
-  notes: '--repository or --admin is required.',
+  notes: '--repository, --metrics or --admin is required.',
   examples: [
     [
       "rookery credential create orb-1 --repository 'builds/**' --tag 'v*' --expires 90d",
       'a builder that pushes and pulls version tags for 90 days',
     ],
     [
+      'rookery credential create prometheus --metrics',
+      'a Prometheus that reads the metrics and nothing else',
+    ],
+    [
       'rookery credential create host-7 --repository builds/www --action pull',
       'a host that only pulls',
     ],
   ],
-  async run({ name, repository, action, tag, admin, network, expires, json }, environment) {
-    if (admin && [repository, action, tag].some((one) => one !== undefined)) {
-      throw new UsageError(
-        '--admin allows everything and excludes --repository, --action and --tag',
-      )
-    }
-    if (!admin && repository === undefined) {
-      throw new UsageError("--repository or --admin is required, such as --repository 'builds/**'")
-    }
+  async run(values, environment) {
+    const { name, repository, action, tag, network, expires, json } = values
+    const kind = kindOf(values)
     const request = {
       name,
-      kind: admin ? 'admin' : 'builder',
+      kind,
       repositories: repository ?? [],
-      actions: admin ? [] : (action ?? ACTIONS_DEFAULT),
+      actions: kind === 'builder' ? (action ?? ACTIONS_DEFAULT) : [],
       tags: tag,
       networks: network,
       expiresAt: expires,
@@ -54,6 +53,35 @@ export const createCommand = command({
     })
   },
 })
+
+type RequestedKind = {
+  readonly admin: boolean
+  readonly metrics: boolean
+  readonly repository: readonly string[] | undefined
+  readonly action: readonly string[] | undefined
+  readonly tag: readonly string[] | undefined
+}
+
+function kindOf({ admin, metrics, ...restrictions }: RequestedKind): CredentialKind {
+  if (admin && metrics) throw new UsageError('--admin and --metrics exclude each other')
+  const isRestricted = [restrictions.repository, restrictions.action, restrictions.tag].some(
+    (one) => one !== undefined,
+  )
+  if (admin && isRestricted) {
+    throw new UsageError('--admin allows everything and excludes --repository, --action and --tag')
+  }
+  if (metrics && isRestricted) {
+    throw new UsageError(
+      '--metrics concerns no repository and excludes --repository, --action and --tag',
+    )
+  }
+  if (admin) return 'admin'
+  if (metrics) return 'metrics'
+  if (restrictions.repository !== undefined) return 'builder'
+  throw new UsageError(
+    "--repository, --metrics or --admin is required, such as --repository 'builds/**'",
+  )
+}
 
 export const listCommand = command({
   options: JSON_OPTION,
@@ -109,9 +137,11 @@ function createdLines(credential: Credential, secret: string, url: string): stri
 function scopeText(credential: Credential): string {
   const { kind, actions, repositories, tags, networks, expiresAt } = credential
   return [
-    kind === 'admin'
-      ? 'may do everything'
-      : `may ${actions.join(', ')} in ${repositories.join(', ')}`,
+    kind === 'builder'
+      ? `may ${actions.join(', ')} in ${repositories.join(', ')}`
+      : kind === 'metrics'
+        ? 'may read the metrics'
+        : 'may do everything',
     ...(tags === null ? [] : [`tags ${tags.join(', ')}`]),
     ...(networks === null ? [] : [`from ${networks.join(', ')}`]),
     ...(expiresAt === null ? [] : [`until ${utcText(expiresAt)}`]),
@@ -129,12 +159,16 @@ const HEADINGS = [
   'LAST USED',
 ]
 
+type TextOfKind = Readonly<Partial<Record<CredentialKind, string>>>
+const ACTIONS_OF_KIND: TextOfKind = { admin: 'everything', metrics: 'metrics' }
+const REPOSITORIES_OF_KIND: TextOfKind = { admin: 'all', metrics: 'none' }
+
 function cellsOf(one: Credential): string[] {
   return [
     one.name,
     one.state,
-    one.kind === 'admin' ? 'everything' : one.actions.join(','),
-    one.kind === 'admin' ? 'all' : one.repositories.join(','),
+    ACTIONS_OF_KIND[one.kind] ?? one.actions.join(','),
+    REPOSITORIES_OF_KIND[one.kind] ?? one.repositories.join(','),
     one.tags?.join(',') ?? 'any',
     one.networks?.join(',') ?? 'any',
     one.expiresAt === null ? 'never' : utcText(one.expiresAt),

@@ -49,6 +49,9 @@ export function downscope(row: CredentialRow, request: TokenRequest): TokenClaim
     assertWithin(row.name, exceedingNetworks(row, request))
     return { ...grantedByOperator(request, row.name), ...bounds }
   }
+  if (row.kind === 'metrics') {
+    throw new CommandError(`${row.name} may only read the metrics: use its password for that`)
+  }
   assertWithin(row.name, [
     ...(request.admin ? ['--admin'] : []),
     ...exceeding('repository', request.repositories, row.repositories),

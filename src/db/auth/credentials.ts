@@ -1,6 +1,8 @@
 import type { Queryable } from '../database.ts'
 
-export type CredentialKind = 'admin' | 'builder'
+/** `admin`: all rights. `builder`: its actions in its repositories. `metrics`: the metrics and nothing else. */
+export const CREDENTIAL_KINDS = ['builder', 'metrics', 'admin'] as const
+export type CredentialKind = (typeof CREDENTIAL_KINDS)[number]
 
 export type CredentialRow = {
   readonly id: number

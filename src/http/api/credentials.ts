@@ -1,4 +1,4 @@
-import type { Credentials } from '../../auth/credentials.ts'
+import { CREDENTIAL_KINDS, type Credentials } from '../../auth/credentials.ts'
 import { badRequest } from '../../oci/errors.ts'
 import { pageByName } from '../pages.ts'
 import { PAGE } from '../query.ts'
@@ -48,8 +48,9 @@ export function credentialRoutes(credentials: Credentials, ask: AskQuestion): Ro
 
 function readRequest(ctx: RouteContext) {
   return readFields(ctx, (fields) => {
-    const kind = fields.optionalText('kind') ?? 'builder'
-    if (kind !== 'builder' && kind !== 'admin') throw badRequest('kind must be builder or admin')
+    const given = fields.optionalText('kind') ?? 'builder'
+    const kind = CREDENTIAL_KINDS.find((one) => one === given)
+    if (kind === undefined) throw badRequest(`kind must be ${CREDENTIAL_KINDS.join(' or ')}`)
     return {
       name: fields.text('name'),
       kind,
