@@ -3,7 +3,7 @@ import { badRequest, RegistryError } from '../oci/errors.ts'
 import { isMediaType, isNondistributable, type MediaType } from '../oci/media-type.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Destination, ImageBuilder, IncomingImagePart } from '../registry/images/builder.ts'
-import { ImageForm, sendBuiltImage } from './api/image-builds.ts'
+import { ImageForm, sendBuiltImage, sendImage } from './api/image-builds.ts'
 import { parseFileTitle } from './file-title.ts'
 import { isForm } from './multipart.ts'
 import { param, type Route, type RouteContext } from './route.ts'
@@ -45,7 +45,7 @@ export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): 
           mediaType: mediaTypeOf(ctx),
           body: { bytes: limited(body.bytes(), limit), start: undefined, length: body.length },
         })
-        sendBuiltImage(ctx, repository, [tag], built)
+        sendImage(ctx, repository, built)
         ctx.body = { repository, tag, digest: built.digest, blob: built.blob }
       })
     },

@@ -29,6 +29,7 @@ import {
   parseManifest,
 } from '../oci/manifest.ts'
 import type { Reference, Repository, Tag } from '../oci/reference.ts'
+import type { UnikernelImage } from '../unikernel/image.ts'
 import { ANALYZER_VERSION } from '../unikernel/layer-analysis.ts'
 import { assertProvenance } from '../unikernel/validation.ts'
 import { recordPush, recordRemoval } from './events/record.ts'
@@ -85,7 +86,12 @@ export type ManifestRemoval = {
   readonly bounds: TagBounds
 }
 
-export type PushedManifest = { readonly digest: Digest; readonly subject: Digest | undefined }
+export type PushedManifest = {
+  readonly digest: Digest
+  readonly subject: Digest | undefined
+  /** Undefined when it is not a unikernel. */
+  readonly image: UnikernelImage | undefined
+}
 
 const CACHE_BYTES_MAX = 32 * 1024 * 1024
 
@@ -237,7 +243,7 @@ export class Manifests {
       })
     })
     this.#onCommitted()
-    return { digest, subject }
+    return { digest, subject, image: reading.image }
   }
 
   /**

@@ -70,7 +70,9 @@ export function assembleImage(
   const solo5 = kernel && lookup(kernel.digest, 'kernel')?.value
   if (kernel === undefined || solo5 === undefined) return undefined
   const roles = rolesOf(manifest.layers, kernel)
-  const layers = manifest.layers.map((layer, index) => layerOf(layer, roles[index], lookup))
+  const layers = manifest.layers
+    .map((layer, index) => layerOf(layer, roles[index], lookup))
+    .map((layer) => withSwapNoticed(layer, kernel))
   const found = <R extends AnalyzedRole & Role>(role: R) => {
     const layer = layers.find((one) => one.role === role)
     return layer && lookup(layer.digest, role)?.value
@@ -110,6 +112,15 @@ function layerOf(layer: Layer, role: Role | undefined, lookup: AnalysisLookup): 
   const isNoKernel = role === 'debug' && analysis !== undefined && analysis.value === undefined
   const problem = analysis?.problem ?? (isNoKernel ? 'it has no Solo5 notes' : undefined)
   return { role, title, mediaType, digest, size, problem: problem ?? unknownLayer(role, title) }
+}
+
+/** A debug twin has the kernel's bytes and its symbols. */
+function withSwapNoticed(layer: ImageLayer, { size }: Layer): ImageLayer {
+  if (layer.role !== 'debug' || layer.problem !== undefined || layer.size >= size) return layer
+  return {
+    ...layer,
+    problem: 'it is smaller than the kernel: kernel and debug twin may be swapped',
+  }
 }
 
 function unknownLayer(role: Role | undefined, title: string | undefined): string | undefined {

@@ -21,11 +21,12 @@ import {
 } from './host/system-packages.ts'
 import { MalformedKernelError, type ReadRange } from './kernel/elf-bytes.ts'
 import { findSolo5Kernel, type Solo5Kernel } from './kernel/solo5.ts'
+import { findUnlikeness, HEAD_BYTES } from './likeness.ts'
 import { MalformedOpamError, OPAM_BYTES_MAX } from './opam/lexer.ts'
 import { type OpamSwitch, parseOpamSwitch } from './opam/switch.ts'
 
 /** Increased whenever the analysis changes: earlier analyses are then made again. */
-export const ANALYZER_VERSION = 4
+export const ANALYZER_VERSION = 5
 
 /** The result of the analysis of a blob, by its role. */
 export type AnalysisValues = {
@@ -36,6 +37,9 @@ export type AnalysisValues = {
   readonly 'build-environment': BuildEnvironment
   readonly 'build-hashes': BuildHashes
   readonly config: UnikernelConfig
+  /** Only recognized when it is another part. */
+  readonly console: undefined
+  readonly script: undefined
 }
 /** A role whose blobs are analyzed. Blobs of other roles are only stored. */
 export type AnalyzedRole = keyof AnalysisValues
@@ -63,10 +67,13 @@ export type BlobSource = {
   readonly read: ReadRange
 }
 
-type Parser = { readonly bytesMax: number; parse(bytes: Uint8Array): AnalysisValues[AnalyzedRole] }
+type Value = AnalysisValues[WholeRole]
+type Parser = { readonly bytesMax: number; parse(bytes: Uint8Array): Value }
 
 /** A role whose blobs are read whole. */
-export type WholeRole = Exclude<AnalyzedRole, 'kernel' | 'debug'>
+export type WholeRole = Exclude<AnalyzedRole, 'kernel' | 'debug' | HeadRole>
+/** A role of which only the first bytes are read. */
+type HeadRole = 'console' | 'script'
 
 /** The roles whose blobs are read whole, each with the largest size that is read. */
 const PARSERS: Readonly<Record<WholeRole, Parser>> = {
@@ -79,7 +86,7 @@ const PARSERS: Readonly<Record<WholeRole, Parser>> = {
 
 /** True for the roles of `analyzeBlob`. */
 export function isAnalyzedRole(role: string): role is AnalyzedRole {
-  return role === 'kernel' || role === 'debug' || Object.hasOwn(PARSERS, role)
+  return isKernelRole(role) || isHeadRole(role) || Object.hasOwn(PARSERS, role)
 }
 
 /** Analyzes all bytes of a blob as one role. `analyzeBytes`, or the same in another thread. */
@@ -100,10 +107,18 @@ export async function analyzeBlob(
   analyze: AnalyzeBytes = analyzeBytes,
 ): Promise<LayerAnalysis> {
   const { digest, size } = source
-  if (role === 'kernel' || role === 'debug') {
+  const head = async () => (size === 0 ? EMPTY : source.read(0, Math.min(size, HEAD_BYTES) - 1))
+  if (isHeadRole(role)) {
+    const problem = findUnlikeness(role, await head())
+    return { sha256: sha256Of(digest), value: undefined, problem }
+  }
+  if (isKernelRole(role)) {
     try {
       const value = await findSolo5Kernel(size, source.read)
-      return { sha256: sha256Of(digest), value, problem: undefined }
+      // A layer without a role may be anything, and is no kernel then.
+      const isOther = value === undefined && role === 'debug'
+      const problem = isOther ? findUnlikeness(role, await head()) : undefined
+      return { sha256: sha256Of(digest), value, problem }
     } catch (error) {
       return { sha256: sha256Of(digest), value: undefined, problem: problemOf(error) }
     }
@@ -113,7 +128,17 @@ export async function analyzeBlob(
     const problem = `it has ${size} bytes; at most ${bytesMax} are read`
     return { sha256: sha256Of(digest), value: undefined, problem }
   }
-  return analyze(role, digest, size === 0 ? Buffer.alloc(0) : await source.read(0, size - 1))
+  return analyze(role, digest, size === 0 ? EMPTY : await source.read(0, size - 1))
+}
+
+const EMPTY = Buffer.alloc(0)
+
+function isKernelRole(role: string): role is 'kernel' | 'debug' {
+  return role === 'kernel' || role === 'debug'
+}
+
+function isHeadRole(role: string): role is HeadRole {
+  return role === 'console' || role === 'script'
 }
 
 /** Analyzes all bytes of a blob as one role. A malformed blob is a problem and not an error. */
@@ -121,10 +146,23 @@ export function analyzeBytes(role: WholeRole, digest: Digest, bytes: Uint8Array)
   const sha256 = sha256Of(digest) ?? createHash('sha256').update(bytes).digest('hex')
   try {
     const value = PARSERS[role].parse(bytes)
-    return { sha256, value, problem: findEmptiness(value) }
+    const problem = findEmptiness(value)
+    // A parser that refuses other syntax knows its role better than the first bytes show it.
+    const isTrusted = problem === undefined && (role === 'opam-switch' || role === 'config')
+    return { sha256, value, problem: isTrusted ? undefined : withLikeness(role, bytes, problem) }
   } catch (error) {
-    return { sha256, value: undefined, problem: problemOf(error) }
+    return { sha256, value: undefined, problem: withLikeness(role, bytes, problemOf(error)) }
   }
+}
+
+/** Adds to a problem which other part the bytes look like: parts that were swapped are noticed by it. */
+function withLikeness(
+  role: WholeRole,
+  bytes: Uint8Array,
+  problem: string | undefined,
+): string | undefined {
+  const other = findUnlikeness(role, bytes)
+  return problem === undefined || other === undefined ? (problem ?? other) : `${problem}; ${other}`
 }
 
 function sha256Of(digest: Digest): string | undefined {
@@ -132,7 +170,7 @@ function sha256Of(digest: Digest): string | undefined {
 }
 
 /** A list without entries is well formed, but it is no provenance. */
-function findEmptiness(value: AnalysisValues[AnalyzedRole]): string | undefined {
+function findEmptiness(value: Value): string | undefined {
   if ('installed' in value && value.installed.length === 0) return 'it lists no installed package'
   if ('manager' in value && value.packages.length === 0) return 'it lists no package'
   if ('variables' in value && value.variables.length === 0) return 'it has no variable'

@@ -59,6 +59,17 @@ export function listMissingInputs(image: UnikernelImage): string[] {
   })
 }
 
+/** Lists what a pusher should know of an image: layers with a problem, such as swapped ones, and missing inputs. */
+export function listWarnings(image: UnikernelImage): string[] {
+  const problems = image.layers.flatMap(({ role, title, problem }) =>
+    problem === undefined ? [] : [`${role ?? title ?? 'a layer'}: ${problem}`],
+  )
+  const missing = INPUTS.filter((input) => !image.layers.some(({ role }) => role === input))
+  return missing.length === 0
+    ? problems
+    : [...problems, `the image has no input id; missing inputs: ${missing.join(', ')}`]
+}
+
 // Tags of the referrers tag schema, and of cosign: the manifest is about another manifest.
 const REFERRER_TAG = /^sha256-[0-9a-f]{64}(?:\.[a-z0-9-]+)?$/
 

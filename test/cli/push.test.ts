@@ -173,7 +173,7 @@ describe('rookery push', () => {
     const other = await printedJson([...words, '--kernel', 'other.hvt'], token)
     expect(other.layers[0]).toMatchObject({ role: 'kernel', title: 'other.hvt' })
     expect(await errorLine([...words, '--kernel', 'script.hvt'], token)).toMatch(
-      /script\.hvt is not a kernel: it is not an ELF executable with Solo5 notes$/,
+      /script\.hvt is not a kernel: it is not an ELF executable with Solo5 notes; it looks like a script$/,
     )
     expect(await errorLine([...words, '--kernel', 'absent'], token)).toMatch(/there is no kernel/)
   })
@@ -198,6 +198,21 @@ describe('rookery push', () => {
         expect(JSON.parse(chosen.stdout).layers).toMatchObject([{ title: 'second.hvt' }])
       }
     }
+  })
+
+  it('says which part a swapped file looks like', async () => {
+    const copy = await copied('hello-key-1')
+    await cp(join(build('hello-key-1'), 'system-packages'), join(copy, 'opam-switch'))
+    await cp(join(build('hello-key-1'), 'opam-switch'), join(copy, 'system-packages'))
+    const words = ['push', copy, `${host}/swapped:v1`, '--console', join(copy, 'build-environment')]
+    const ran = await builder(words, token)
+    expect(ran.status).toBe(0)
+    expect(ran.stderr).toMatch(/warning: console: it looks like a build environment\n/)
+    expect(ran.stderr).toMatch(/opam-switch \(.*it looks like a list of system packages\)/)
+    expect(ran.stderr).toMatch(/system-packages \(.*it looks like an opam switch\)/)
+    const shown = await builderOutput(['inspect', `${host}/swapped:v1`])
+    expect(shown).toMatch(/not parsed: opam-switch: .*it looks like a list of system packages/)
+    expect(await errorLine([...words, '--require-provenance'], token)).toMatch(/it looks like/)
   })
 
   it('prefers what orb made', async () => {

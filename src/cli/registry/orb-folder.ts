@@ -5,6 +5,7 @@ import { errnoOf } from '../../async/errno.ts'
 import { INPUTS, type Role } from '../../unikernel/format.ts'
 import { MalformedKernelError, type ReadRange } from '../../unikernel/kernel/elf-bytes.ts'
 import { findSolo5Kernel } from '../../unikernel/kernel/solo5.ts'
+import { findUnlikeness, HEAD_BYTES } from '../../unikernel/likeness.ts'
 import { CommandError, reasonOf } from '../errors.ts'
 import { visible } from '../printing.ts'
 
@@ -119,7 +120,9 @@ const NO_KERNEL = 'it is not an ELF executable with Solo5 notes'
 async function assertKernel(path: string): Promise<void> {
   const problem = await findKernelProblem(path)
   if (problem !== undefined) {
-    throw new CommandError(`${visible(path)} is not a kernel: ${problem}`)
+    const other = findUnlikeness('kernel', await rangesOf(path)(0, HEAD_BYTES - 1))
+    const hint = other === undefined ? '' : `; ${other}`
+    throw new CommandError(`${visible(path)} is not a kernel: ${problem}${hint}`)
   }
 }
 

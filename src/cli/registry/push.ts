@@ -1,6 +1,7 @@
 import { formatReference, type ImageReference } from '../../client/image-reference.ts'
 import { pushImage } from '../../client/push.ts'
 import { parseTag, type Tag } from '../../oci/reference.ts'
+import { INPUTS } from '../../unikernel/format.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
 import { isTime } from '../../unikernel/time.ts'
 import { listMissingInputs } from '../../unikernel/validation.ts'
@@ -108,8 +109,13 @@ function parseCreated(flag: string, text: string): string {
   throw new UsageError(`${flag} must be a time such as 2026-05-20T12:00:00Z`)
 }
 
-/** Warns of missing inputs, or throws CommandError when they are required. */
+/** Warns of layers with a problem and of missing inputs, or throws CommandError when they are required. */
 function checkProvenance(image: UnikernelImage, required: boolean): void {
+  for (const { role, title, problem } of image.layers) {
+    if (problem === undefined || INPUTS.some((input) => input === role)) continue
+    const name = visible(role ?? title ?? 'a layer')
+    process.stderr.write(`rookery: warning: ${name}: ${visible(problem)}\n`)
+  }
   const missing = listMissingInputs(image)
   if (missing.length === 0) return
   const names = visible(missing.join(', '))

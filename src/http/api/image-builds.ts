@@ -1,7 +1,7 @@
 import { tagBoundsOf } from '../../auth/access.ts'
 import { badRequest, type RegistryError } from '../../oci/errors.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
-import type { BuiltImage, ImageBuilder, IncomingImagePart } from '../../registry/images/builder.ts'
+import type { FormImage, ImageBuilder, IncomingImagePart } from '../../registry/images/builder.ts'
 import { baseName, ROLES } from '../../unikernel/format.ts'
 import { isTime } from '../../unikernel/time.ts'
 import { parseFileTitle } from '../file-title.ts'
@@ -42,12 +42,11 @@ export function imageBuildRoutes(builder: ImageBuilder): Route[] {
   ]
 }
 
-/** Sends 201 with the Location, digest and layers of an image. */
-export function sendBuiltImage(
+/** Sends 201 with the Location and digest of an image. */
+export function sendImage(
   ctx: RouteContext,
   repository: Repository,
-  tags: readonly Tag[],
-  { digest, files }: BuiltImage,
+  { digest }: Pick<FormImage, 'digest'>,
 ): void {
   ctx.status = 201
   ctx.set({
@@ -55,7 +54,18 @@ export function sendBuiltImage(
     'Docker-Content-Digest': digest,
     ETag: entityTag(digest),
   })
-  ctx.body = { repository, tags, digest, layers: files }
+}
+
+/** Sends 201 with the Location, digest and layers of an image, and what its sender should know. */
+export function sendBuiltImage(
+  ctx: RouteContext,
+  repository: Repository,
+  tags: readonly Tag[],
+  image: FormImage,
+): void {
+  sendImage(ctx, repository, image)
+  const { digest, files, inputId, warnings } = image
+  ctx.body = { repository, tags, digest, layers: files, inputId: inputId ?? null, warnings }
 }
 
 /** The form of an image: its files by role, and optionally the time. */

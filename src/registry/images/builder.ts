@@ -2,10 +2,10 @@ import { Readable } from 'node:stream'
 import type { Actor } from '../../db/auth/audit.ts'
 import { type Descriptor, EMPTY_JSON } from '../../oci/descriptor.ts'
 import { type Digest, digestOf } from '../../oci/digest.ts'
-import { badRequest } from '../../oci/errors.ts'
+import { badRequest, RegistryError } from '../../oci/errors.ts'
 import { parseRepositoryGlob } from '../../oci/glob.ts'
 import { IMAGE_MANIFEST, type MediaType } from '../../oci/media-type.ts'
-import type { Repository, Tag } from '../../oci/reference.ts'
+import type { Reference, Repository, Tag } from '../../oci/reference.ts'
 import {
   createdTime,
   type ImageFile,
@@ -19,8 +19,10 @@ import {
   BUILD_ENVIRONMENT_BYTES_MAX,
   findSourceDateEpoch,
 } from '../../unikernel/host/build-environment.ts'
+import { findUnlikeness, HEAD_BYTES, recognizePart } from '../../unikernel/likeness.ts'
+import { listWarnings } from '../../unikernel/validation.ts'
 import type { Blobs } from '../blobs.ts'
-import type { ManifestPush, Manifests } from '../manifests.ts'
+import type { ManifestPush, Manifests, PushedManifest } from '../manifests.ts'
 import type { Precondition } from '../precondition.ts'
 import type { TagBounds } from '../tag-bounds.ts'
 import type { UploadBody } from '../uploads/hash-stream.ts'
@@ -29,6 +31,7 @@ import type { ImageAnalyzer } from './analyzer.ts'
 
 const EMPTY_DIGEST = digestOf(EMPTY_JSON)
 const ANY = parseRepositoryGlob('**')
+const TITLE_SHOWN_MAX = 80
 
 /** A file of an image in a request. */
 export type IncomingImagePart = {
@@ -70,6 +73,13 @@ export type BuiltImage = {
   readonly files: readonly ImageFile[]
 }
 
+/** An image of a form, with what its sender should know. */
+export type FormImage = BuiltImage & {
+  readonly inputId: string | undefined
+  /** Such as parts that look like another part. */
+  readonly warnings: readonly string[]
+}
+
 export type ImageBuilderOptions = {
   readonly blobs: Blobs
   readonly uploads: Uploads
@@ -96,11 +106,11 @@ export class ImageBuilder {
    * The image is visible completely or not at all. Throws REQUEST_INVALID for duplicate or missing parts,
    * and as `Uploads.uploadWhole` and `Manifests.put` do; then no tag has moved.
    */
-  async build(image: IncomingImage): Promise<BuiltImage> {
+  async build(image: IncomingImage): Promise<FormImage> {
     return this.#withdrawingOnFailure(image, (received) => this.#build(image, received))
   }
 
-  async #build(image: IncomingImage, received: Digest[]): Promise<BuiltImage> {
+  async #build(image: IncomingImage, received: Digest[]): Promise<FormImage> {
     const files: ImageFile[] = []
     let config: { digest: Digest; size: number } | undefined
     let sourceDateEpoch: number | undefined
@@ -108,19 +118,26 @@ export class ImageBuilder {
       const isDuplicate =
         role === 'config' ? config !== undefined : files.some((one) => one.role === role)
       if (isDuplicate) throw badRequest(`the part ${role} is given twice`)
-      const body = role === 'build-environment' ? new BufferedBody(incoming) : incoming
+      const keptBytes = KEPT_BYTES[role]
+      const body = keptBytes === undefined ? incoming : new BufferedBody(incoming, keptBytes)
       const blob = await this.#receive(image, body, received)
       if (role === 'kernel' && blob.size === 0) throw badRequest('the kernel is empty')
       if (role === 'config') config = blob
       else files.push({ role, title, ...blob })
-      if (body instanceof BufferedBody) sourceDateEpoch = body.sourceDateEpoch()
+      if (!(body instanceof BufferedBody)) continue
+      if (role === 'kernel') assertKernel(title, body.head)
+      else sourceDateEpoch = body.sourceDateEpoch()
     }
     if (!files.some(({ role }) => role === 'kernel')) {
       throw badRequest('the part kernel is missing: send it with -F kernel=@FILE')
     }
     if (config === undefined) await this.#ensureEmptyJson(image, received)
     const created = image.created() ?? createdTime(sourceDateEpoch)
-    return { files, digest: await this.#put(image, imageManifest({ files, config, created })) }
+    const { digest, image: found } = await this.#put(
+      image,
+      imageManifest({ files, config, created }),
+    )
+    return { files, digest, inputId: found?.inputId, warnings: found ? listWarnings(found) : [] }
   }
 
   /**
@@ -144,21 +161,18 @@ export class ImageBuilder {
       ? imageManifest({ files, config: undefined, created: NO_TIME })
       : artifactOfFile({ mediaType, ...blob }, title)
     await this.#ensureEmptyJson(file, received)
-    const digest = await this.#put(file, bytes)
+    const { digest } = await this.#put(file, bytes)
     return isKernel
       ? { digest, files, blob: { mediaType: mediaTypeOf('kernel'), ...blob } }
       : { digest, files: [], blob: { mediaType, ...blob } }
   }
 
-  async #put(image: Destination, bytes: Uint8Array): Promise<Digest> {
+  async #put(image: Destination, bytes: Uint8Array): Promise<PushedManifest> {
     const { repository, tags, actor, precondition, bounds, inTransaction } = image
     const [first, ...others] = tags
-    const { digest } = await this.#manifests.put({
+    const push = {
       repository,
-      reference:
-        first === undefined
-          ? { kind: 'digest', digest: digestOf(bytes) }
-          : { kind: 'tag', tag: first },
+      reference: referenceOf(first, bytes),
       tags: others,
       contentType: IMAGE_MANIFEST,
       bytes,
@@ -166,8 +180,12 @@ export class ImageBuilder {
       precondition,
       bounds,
       ...(inTransaction === undefined ? {} : { inTransaction }),
-    })
-    return digest
+    } satisfies ManifestPush
+    try {
+      return await this.#manifests.put(push)
+    } catch (error) {
+      throw ofImage(error)
+    }
   }
 
   /** Runs `push`. When it fails, the repository loses the blobs that it received for the first time. */
@@ -243,11 +261,13 @@ class BufferedBody implements UploadBody {
   readonly start = undefined
   readonly length: number | undefined
   readonly #incoming: UploadBody
+  readonly #bytesMax: number
   readonly #chunks: Uint8Array[] = []
   #size = 0
 
-  constructor(incoming: UploadBody) {
+  constructor(incoming: UploadBody, bytesMax: number) {
     this.#incoming = incoming
+    this.#bytesMax = bytesMax
     this.length = incoming.length
   }
 
@@ -257,15 +277,47 @@ class BufferedBody implements UploadBody {
 
   async *#stream(): AsyncGenerator<Uint8Array> {
     for await (const chunk of this.#incoming.bytes) {
+      const left = this.#bytesMax - this.#size
+      if (left > 0) this.#chunks.push(Buffer.from(chunk.subarray(0, left)))
       this.#size += chunk.length
-      if (this.#size <= BUILD_ENVIRONMENT_BYTES_MAX) this.#chunks.push(Buffer.from(chunk))
       yield chunk
     }
   }
 
+  /** The first bytes. */
+  get head(): Uint8Array {
+    return Buffer.concat(this.#chunks)
+  }
+
   /** Seconds; undefined when the build environment does not set it. */
   sourceDateEpoch(): number | undefined {
-    if (this.#size > BUILD_ENVIRONMENT_BYTES_MAX) return undefined
-    return findSourceDateEpoch(Buffer.concat(this.#chunks))
+    return this.#size > this.#bytesMax ? undefined : findSourceDateEpoch(this.head)
   }
+}
+
+/** How many first bytes of a part are kept to look at. */
+const KEPT_BYTES: Readonly<Partial<Record<IncomingImagePart['role'], number>>> = {
+  'build-environment': BUILD_ENVIRONMENT_BYTES_MAX,
+  kernel: HEAD_BYTES,
+}
+
+/** Throws MANIFEST_INVALID for a part that is no ELF, with what it looks like. */
+function assertKernel(title: string, head: Uint8Array): void {
+  const found = recognizePart(head)
+  if (found === 'kernel') return
+  const other = findUnlikeness('kernel', head)
+  const hint = other === undefined ? '' : `; ${other}: send it with -F ${found}=@FILE`
+  const message = `the part kernel: ${title.slice(0, TITLE_SHOWN_MAX)} is not a kernel: it is not an ELF executable with Solo5 notes${hint}`
+  throw new RegistryError('MANIFEST_INVALID', { part: 'kernel' }, { message })
+}
+
+function referenceOf(tag: Tag | undefined, bytes: Uint8Array): Reference {
+  return tag === undefined ? { kind: 'digest', digest: digestOf(bytes) } : { kind: 'tag', tag }
+}
+
+/** Says to the sender of a form what is wrong with the image: it sent no manifest. */
+function ofImage(error: unknown): unknown {
+  if (!(error instanceof RegistryError) || error.code !== 'MANIFEST_INVALID') return error
+  const message = error.message.replace(/^manifest invalid: /, 'image invalid: ')
+  return new RegistryError('MANIFEST_INVALID', error.detail, { message, cause: error })
 }

@@ -68,6 +68,11 @@ export function parseSystemPackages(bytes: Uint8Array): SystemPackages {
   }
 }
 
+/** True for a line that some package manager writes. */
+export function isSystemPackage(line: string): boolean {
+  return MANAGERS.some((manager) => READERS[manager](line) !== undefined)
+}
+
 /** Finds the manager of most lines; on a tie, the first in MANAGERS. */
 function findManager(lines: readonly Line[]): PackageManager | undefined {
   const counts = { dpkg: 0, apk: 0, pkg: 0 }
