@@ -165,7 +165,7 @@ async function repeated<T>(attempt: () => Promise<T>): Promise<T> {
 }
 
 // Connection failures, shutdown and start of the server, too many connections.
-const UNREACHABLE = /^(?:08...|57P0[123]|53300)$/
+const UNREACHABLE = /^(?:08...|57P0[1235]|53300)$/
 const UNREACHABLE_SOCKET: ReadonlySet<unknown> = new Set([
   'ECONNREFUSED',
   'ECONNRESET',

@@ -10,3 +10,12 @@ export class OwnedByAnotherError extends EmbeddedPostgresError {}
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
+
+// The messages of the system calls, which Postgres and Node report, in any case.
+const TEMPORARY =
+  /no space left on device|quota exceeded|read-only file system|i\/o error|input\/output error|cannot allocate memory|out of memory|too many open files|resource temporarily unavailable/i
+
+/** True when Postgres can start later without a change of its data or settings: the disk is full, or memory is short. */
+export function isTemporary(error: unknown): boolean {
+  return TEMPORARY.test(messageOf(error))
+}

@@ -23,6 +23,8 @@ const STOP_POLL_MILLISECONDS = 10
 // `LOG` lines are routine, except when a server process crashed.
 const PROBLEM = /^(WARNING|ERROR|FATAL|PANIC):|^LOG: .*(terminated by signal|exited with exit code)/
 const FAILURE = /^(ERROR|FATAL|PANIC):\s*(.*)/
+// It refuses our connections while it starts, which explains nothing.
+const REFUSAL = /^FATAL:\s*the database system is /
 
 /**
  * Returns the lock file when the postmaster that it names is running. Postgres can write any pid there, so the process
@@ -113,6 +115,7 @@ export class Postmaster {
   }
 
   #readLine(line: string): void {
+    if (REFUSAL.test(line)) return
     this.lastError =
       FAILURE.exec(line)?.[2] ?? (FAILURE.test(this.lastError) ? line : this.lastError)
     if (PROBLEM.test(line)) this.#log?.warn({ line }, 'Postgres reports a problem')

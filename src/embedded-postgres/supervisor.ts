@@ -9,7 +9,7 @@ import {
   identityOf,
   type RunningPostgres,
 } from './connect-or-start.ts'
-import { EmbeddedPostgresError, messageOf, OwnedByAnotherError } from './errors.ts'
+import { EmbeddedPostgresError, isTemporary, messageOf, OwnedByAnotherError } from './errors.ts'
 import { preparePostgresFolder } from './folder.ts'
 import type { Log } from './log.ts'
 import { LOCK_MILLISECONDS_MAX, takeOwnership } from './ownership.ts'
@@ -38,9 +38,16 @@ export type EmbeddedOptions = {
   onLost(error: Error): void
 }
 
-const RESTARTS_MAX = 5
-const RESTART_WINDOW_MILLISECONDS = 60_000
-const RESTART_DELAY_MILLISECONDS = 500
+/** Attempts after a failure that only an operator can end. */
+const ATTEMPTS_MAX = 5
+/** A full disk, and others that end by themselves, are waited for during this time. */
+const TEMPORARY_MILLISECONDS_MAX = 24 * 3_600_000
+/** The pause after a failed attempt doubles between these. */
+const PAUSE_MILLISECONDS_MIN = 500
+const PAUSE_MILLISECONDS_MAX = 10_000
+/** A Postgres that is lost more often in this time is started with the longest pause. */
+const LOSSES_MAX = 5
+const LOSSES_MILLISECONDS = 60_000
 
 /** Starts Postgres. Throws EmbeddedPostgresError for a failure that an operator can fix; then Postgres does not run. */
 export function startEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
@@ -112,7 +119,7 @@ class Supervisor implements EmbeddedPostgres {
   readonly #stopping = new AbortController()
   #owned: RunningPostgres | undefined
   #postmaster: Postmaster | undefined
-  #restarts: number[] = []
+  #losses: number[] = []
   #restarting: Promise<void> | undefined
   #stopped: Promise<void> | undefined
 
@@ -178,31 +185,51 @@ class Supervisor implements EmbeddedPostgres {
     return stopPostmaster(pid, identityOf(this.#plan))
   }
 
+  /** Starts Postgres again, in attempts with growing pauses, until it runs or only an operator can help. */
   async #restart(): Promise<void> {
     this.#log.warn({}, 'lost the connection that owns Postgres; restarting')
-    let last: unknown
-    while (this.#mayRestart()) {
-      try {
-        await this.#own()
-        return
-      } catch (error) {
-        if (this.#stopping.signal.aborted) return
-        last = error
-        if (error instanceof OwnedByAnotherError) break
+    const { signal } = this.#stopping
+    const endsAt = performance.now() + TEMPORARY_MILLISECONDS_MAX
+    let pause = PAUSE_MILLISECONDS_MIN
+    let failures = 0
+    try {
+      if (this.#isLostOften()) await delay(PAUSE_MILLISECONDS_MAX, undefined, { signal })
+      for (;;) {
+        const error = await this.#failureToOwn()
+        if (error === undefined) return
+        signal.throwIfAborted()
+        if (!isTemporary(error)) failures += 1
+        const isLast = failures === ATTEMPTS_MAX || performance.now() > endsAt
+        if (isLast || error instanceof OwnedByAnotherError) return this.#giveUp(error)
         this.#log.warn({ error: messageOf(error) }, 'Postgres did not restart; retrying')
-        await delay(RESTART_DELAY_MILLISECONDS)
+        await delay(pause, undefined, { signal })
+        pause = Math.min(2 * pause, PAUSE_MILLISECONDS_MAX)
       }
+    } catch (error) {
+      if (!signal.aborted) throw error
     }
-    const why = last === undefined ? `it was lost more than ${RESTARTS_MAX} times` : messageOf(last)
-    const lost = new EmbeddedPostgresError(`Postgres failed for good: ${why}`, { cause: last })
+  }
+
+  async #failureToOwn(): Promise<unknown> {
+    try {
+      await this.#own()
+      return undefined
+    } catch (error) {
+      return error
+    }
+  }
+
+  #giveUp(cause: unknown): void {
+    const message = `Postgres failed for good: ${messageOf(cause)}`
+    const lost = new EmbeddedPostgresError(message, { cause })
     this.#log.error({ error: lost.message }, 'gave up on Postgres')
     this.#onLost(lost)
   }
 
-  #mayRestart(): boolean {
-    const since = Date.now() - RESTART_WINDOW_MILLISECONDS
-    this.#restarts = this.#restarts.filter((time) => time > since)
-    return this.#restarts.push(Date.now()) <= RESTARTS_MAX
+  #isLostOften(): boolean {
+    const since = performance.now() - LOSSES_MILLISECONDS
+    this.#losses = this.#losses.filter((time) => time > since)
+    return this.#losses.push(performance.now()) > LOSSES_MAX
   }
 
   async #stop(): Promise<void> {

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { findTemporaryFailure } from '../../src/http/temporary-failures.ts'
 import { sql } from '../auth/credentials-client.ts'
 import { newRepository, pushBlob, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -82,4 +83,38 @@ describe('while the database is read-only, as after a failover', () => {
     await expect.poll(async () => (await pull()).status).toBe(200)
     await expectNotNow(await tryPush(registry, repository), /database .* cannot do this/)
   })
+})
+
+describe('while the database cannot do what a statement asks for', () => {
+  let registry: TestRegistry
+
+  beforeAll(async () => {
+    registry = await startRegistry()
+  })
+  afterAll(() => registry.close())
+
+  // No space, memory, connections or locks; a failed disk; read-only; canceled; shutdown, start and recovery.
+  const CODES = ['53000', '53100', '53200', '53300', '53400', '58030', '25006', '57014', '55P03']
+  it.each([...CODES, '57P01', '57P02', '57P03', '57P05', '08006'])(
+    'SQLSTATE %s is 503',
+    async (code) => {
+      // Every write calls this function.
+      await sql(
+        registry,
+        `create or replace function assert_unrevoked(origin text, token_id text, key_id text)
+       returns void language plpgsql volatile as $$
+       begin raise exception 'by the tests' using errcode = '${code}'; end $$`,
+      )
+      await expectNotNow(await tryPush(registry, newRepository()), /database/)
+    },
+  )
+})
+
+it.each([
+  ...['EACCES', 'EAGAIN', 'EDQUOT', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM', 'ENOSPC', 'EPERM'],
+  ...['EROFS', 'ESTALE'],
+])('a system call that fails with %s is answered with 503 on every route', (code) => {
+  // `answerError` asks this function for every error of every route.
+  const found = findTemporaryFailure(Object.assign(new Error('by the tests'), { code }))
+  expect(found).toMatchObject({ code: 'UNAVAILABLE', data: { retryAfterSeconds: 10 } })
 })
