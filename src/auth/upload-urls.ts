@@ -161,7 +161,7 @@ async function markUsed(
   if (!(await markUploadUrlUsed(tx, row.id, digest))) {
     const now = await findUploadUrl(tx, hashSecret(secret))
     if (now !== undefined) assertUsable(now)
-    throw uploadUrlGone(`expired at ${timeText(row.expiresAt)}`)
+    throw uploadUrlGone('is void: its repository was deleted')
   }
   const { repository, tag } = row
   const detail = auditName(row)

@@ -46,12 +46,17 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     members: [
       {
         word: 'image',
-        summary: 'List the unikernel images of a repository',
+        summary: 'List and delete the images of a repository',
         commands: [
           {
             word: 'list',
             summary: 'List the unikernel images of a repository, newest first',
             load: async () => (await import('./registry/image.ts')).listCommand,
+          },
+          {
+            word: 'delete',
+            summary: 'Delete an image with all of its tags, from any OCI registry',
+            load: async () => (await import('./registry/image.ts')).deleteCommand,
           },
         ],
       },
@@ -98,7 +103,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     members: [
       {
         word: 'tag',
-        summary: 'Show the history of a tag, and roll it back',
+        summary: 'Show the history of a tag, roll it back, and delete it',
         commands: [
           {
             word: 'history',
@@ -109,6 +114,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
             word: 'rollback',
             summary: 'Move a tag back to its previous image, or to a digest from its history',
             load: async () => (await import('./registry/tag.ts')).rollbackCommand,
+          },
+          {
+            word: 'delete',
+            summary: 'Delete a tag and keep its image, in any OCI registry',
+            load: async () => (await import('./registry/tag.ts')).deleteCommand,
           },
         ],
       },
@@ -203,7 +213,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'repository',
-        summary: 'Set visibility, immutable tags and required provenance',
+        summary: 'Set visibility, immutable tags and required provenance, and delete repositories',
         commands: [
           {
             word: 'show',
@@ -219,6 +229,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
             word: 'list',
             summary: 'List all repositories, private ones included, with their settings',
             load: async () => (await import('./server/repository.ts')).listCommand,
+          },
+          {
+            word: 'delete',
+            summary: 'Delete a repository with its tags, images and settings',
+            load: async () => (await import('./server/repository.ts')).deleteCommand,
           },
         ],
       },

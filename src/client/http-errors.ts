@@ -25,7 +25,7 @@ export async function httpErrorOf(
   const retryAfterSeconds = parseRetryAfter(response.header('retry-after'), now)
   const reason = problem?.text ?? (status === 401 ? 'authentication required' : `status ${status}`)
   const message = `${request.host} refused ${request.subject}: ${reason}`
-  const hint = hintFor(status, problem?.code, request, retryAfterSeconds, now.getTime() / 1000)
+  const hint = hintFor(status, problem, request, retryAfterSeconds, now.getTime() / 1000)
   return new RegistryResponseError(hint === undefined ? message : `${message}; ${hint}`, {
     status,
     code: problem?.code,
@@ -63,19 +63,24 @@ function oneLine(text: string): string {
 
 function hintFor(
   status: number,
-  code: string | undefined,
+  problem: Problem | undefined,
   { host, login }: RequestContext,
   retryAfterSeconds: number | undefined,
   nowSeconds: number,
 ): string | undefined {
   if (status === 401) return hintForLogin(host, login, nowSeconds)
-  if (status === 403) return 'the login is valid, but may not do this'
+  if (status === 403 && !isExplained(problem)) return 'the login is valid, but may not do this'
   if (status === 413) return 'it is larger than the registry, or a proxy before it, accepts'
   if (status === 429 && retryAfterSeconds !== undefined) {
     return `it asks for a wait of ${retryAfterSeconds} s`
   }
-  if (status === 404 && code === undefined) return `is ${host} a registry?`
+  if (status === 404 && problem?.code === undefined) return `is ${host} a registry?`
   return undefined
+}
+
+/** True when the registry says more than the code DENIED does, such as which tag is immutable. */
+function isExplained(problem: Problem | undefined): boolean {
+  return problem?.code === 'DENIED' && !problem.text.startsWith('requested access to')
 }
 
 function hintForLogin(host: string, login: Login | undefined, nowSeconds: number): string {

@@ -6,7 +6,7 @@ import {
   IMAGE_INDEX,
   IMAGE_MANIFEST,
 } from '../oci/media-type.ts'
-import type { Repository } from '../oci/reference.ts'
+import type { Repository, Tag } from '../oci/reference.ts'
 import { AuthorizedSession } from './authorized-session.ts'
 import { RegistryResponseError, RegistryUnreachableError, unreachableError } from './errors.ts'
 import type { RegistryAddress } from './image-reference.ts'
@@ -23,7 +23,7 @@ import {
 export type RepositoryOptions = TransportOptions & {
   readonly login?: Login | undefined
   /** Requested scope. */
-  readonly actions: 'pull' | 'pull,push'
+  readonly actions: 'pull' | 'pull,push' | 'pull,delete'
   readonly onWait?: OnWait
 }
 
@@ -36,6 +36,8 @@ export type RemoteManifest = {
 
 const MANIFEST_TYPES = [IMAGE_MANIFEST, IMAGE_INDEX, DOCKER_MANIFEST, DOCKER_MANIFEST_LIST].join()
 const OCTETS = 'application/octet-stream'
+/** The names of all tags of a manifest, of at most 128 characters each. */
+const REMOVAL_ANSWER_BYTES_MAX = 16 * 1024 * 1024
 
 /**
  * A repository of any registry that implements the OCI distribution specification. Every operation is
@@ -134,6 +136,20 @@ export class RemoteRepository {
         throw this.#mismatch(subject, reference, digest)
       return { bytes, digest, mediaType: response.header('content-type') }
     })
+  }
+
+  /**
+   * end-9: deletes a tag, or a manifest with all of its tags. With `expected`, a tag must have this digest. Attempted once,
+   * because a failed deletion may have been made. Returns the body of the response, which is the registry's own.
+   */
+  async remove(reference: Tag | Digest, expected: Digest | undefined): Promise<string> {
+    const response = await this.#session.request({
+      method: 'DELETE',
+      url: this.#url(`manifests/${reference}`),
+      subject: `the deletion of ${reference}`,
+      headers: expected === undefined ? {} : { 'if-match': `"${expected}"` },
+    })
+    return (await this.#readBody(response, REMOVAL_ANSWER_BYTES_MAX)).toString()
   }
 
   /**

@@ -75,11 +75,12 @@ export function withoutActor(body: string): string {
   return body.replace(ACTOR, '')
 }
 
-/** Returns the subject as clients write it: `repository:tag`, or `repository@digest`. */
+/** Returns the subject as clients write it: `repository:tag`, `repository@digest`, or the repository. */
 function subjectOf(event: RegistryEvent): string {
   if (!('repository' in event)) return event.webhook
   const { repository, tag, digest } = event
-  return tag === null ? `${repository}@${digest}` : `${repository}:${tag}`
+  if (tag !== null) return `${repository}:${tag}`
+  return digest === null ? repository : `${repository}@${digest}`
 }
 
 function withPackagesUpTo(event: RegistryEvent, max: number): RegistryEvent {

@@ -9,6 +9,7 @@ const ACTIONS: Readonly<Partial<Record<RegistryEvent['type'], 'push' | 'delete'>
   'image.referrer.added': 'push',
   'image.tag.deleted': 'delete',
   'image.deleted': 'delete',
+  'repository.deleted': 'delete',
 }
 
 /** The fields of a stored body that an envelope needs. */
@@ -49,9 +50,12 @@ export function renderDockerEnvelope(body: string): string {
     target: {
       ...(mediaType === undefined ? {} : { mediaType }),
       ...(size === undefined ? {} : { size, length: size }),
-      digest: named,
+      ...(named === null ? {} : { digest: named }),
       repository,
-      url: `${scheme}://${registry}/v2/${repository}/manifests/${named}`,
+      // The deletion of a repository names nothing that has a URL, as in distribution's own notifications.
+      ...(named === null
+        ? {}
+        : { url: `${scheme}://${registry}/v2/${repository}/manifests/${named}` }),
       ...(tag === null ? {} : { tag }),
     },
     request: { id, host: registry, method: action === 'push' ? 'PUT' : 'DELETE' },

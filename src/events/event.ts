@@ -8,6 +8,7 @@ export const EVENT_TYPES = [
   'image.tag.deleted',
   'image.deleted',
   'image.referrer.added',
+  'repository.deleted',
   'webhook.ping',
   'webhook.disabled',
 ] as const
@@ -15,6 +16,11 @@ export type EventType = (typeof EVENT_TYPES)[number]
 
 /** The types that a filter may name. A ping is addressed to one webhook, so no filter matches it. */
 export const FILTERABLE_TYPES = EVENT_TYPES.filter((type) => type !== 'webhook.ping')
+
+/** True for an event that is about no repository. */
+export function isAboutRegistry(type: EventType): boolean {
+  return type.startsWith('webhook.')
+}
 
 /** The types of tag events: a later event of the same tag supersedes an earlier one. */
 export const TAG_TYPES: readonly EventType[] = ['image.tag.updated', 'image.tag.deleted']
@@ -115,6 +121,14 @@ export type ReferrerAdded = ImageData & {
   readonly subject: Digest
 }
 
+/** A repository with all of its tags and manifests, which have no events of their own then. */
+export type RepositoryDeleted = ImageData & {
+  readonly type: 'repository.deleted'
+  readonly tag: null
+  readonly digest: null
+  readonly previousDigest: null
+}
+
 /** A test of one webhook. */
 export type Ping = { readonly type: 'webhook.ping'; readonly webhook: string }
 
@@ -129,8 +143,15 @@ export type WebhookDisabled = {
   readonly detail: string
 }
 
-export type ImageEvent = Pushed | TagUpdated | TagDeleted | Deleted | ReferrerAdded
-export type RegistryEvent = ImageEvent | Ping | WebhookDisabled
+/** An event of a repository. */
+export type RepositoryEvent =
+  | Pushed
+  | TagUpdated
+  | TagDeleted
+  | Deleted
+  | ReferrerAdded
+  | RepositoryDeleted
+export type RegistryEvent = RepositoryEvent | Ping | WebhookDisabled
 
 /** The fields of an event that filters compare. */
 export type EventSubject = {

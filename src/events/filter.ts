@@ -11,7 +11,7 @@ export type EventFilter = {
 
 /**
  * Returns true when an event matches. An event of the registry is compared by its type alone. A filter
- * with tags matches no event without a tag.
+ * with tags matches no event without a tag, except the deletion of a repository, which ends all of its tags.
  */
 export function matchesFilter(
   { types, repositories, tags }: EventFilter,
@@ -19,6 +19,7 @@ export function matchesFilter(
 ): boolean {
   if (!types.includes(type)) return false
   if (repository === null) return true
-  if (tags !== null && (tag === null || !matchesAnyGlob(tags, tag))) return false
+  const endsAllTags = type === 'repository.deleted'
+  if (tags !== null && !endsAllTags && (tag === null || !matchesAnyGlob(tags, tag))) return false
   return matchesAnyGlob(repositories, repository)
 }

@@ -1,4 +1,5 @@
 import type { FeedEvent, FeedHeader } from '../db/events/feed.ts'
+import { isAboutRegistry } from '../events/event.ts'
 import type { EventFilter } from '../events/filter.ts'
 import type { Glob } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
@@ -34,7 +35,7 @@ export class Followers {
     // Events about the registry have no repository, so an index by repository does not find them.
     const isIndexed =
       repositories.every((glob) => !glob.includes('*')) &&
-      (!follower.seesAll || types.every((type) => type.startsWith('image.')))
+      (!follower.seesAll || !types.some(isAboutRegistry))
     if (!isIndexed) {
       this.#others.add(following)
       return () => void this.#others.delete(following)

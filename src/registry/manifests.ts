@@ -14,7 +14,7 @@ import {
 } from '../db/registry/manifests.ts'
 import {
   ensureRepository,
-  findRepository,
+  holdRepository,
   type View,
   type Visibility,
 } from '../db/registry/repositories.ts'
@@ -85,6 +85,9 @@ export type ManifestRemoval = {
   /** The tags that the actor may remove. Removing a manifest removes all of its tags. */
   readonly bounds: TagBounds
 }
+
+/** The digest of a removed manifest, or of the manifest of a removed tag, and the removed tags. */
+export type RemovedManifest = { readonly digest: Digest; readonly tags: readonly Tag[] }
 
 export type PushedManifest = {
   readonly digest: Digest
@@ -247,15 +250,15 @@ export class Manifests {
   }
 
   /**
-   * end-9: removes a tag, or a manifest with all of its tags. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN,
+   * end-9: removes a tag, or a manifest with all of its tags. Returns both. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN,
    * PRECONDITION_FAILED, and DENIED for a tag that is immutable or that the actor may not remove, and for a
    * part of the image of another tag.
    */
-  async remove(removal: ManifestRemoval): Promise<void> {
+  async remove(removal: ManifestRemoval): Promise<RemovedManifest> {
     const { repository, reference, actor, precondition } = removal
-    const repositoryId = await findRepository(this.#db, { repository, publicOnly: false })
-    if (repositoryId === undefined) throw new RegistryError('NAME_UNKNOWN', { name: repository })
-    await this.#db.transaction(async (tx) => {
+    const removed = await this.#db.transaction(async (tx) => {
+      const repositoryId = await holdRepository(tx, repository)
+      if (repositoryId === undefined) throw new RegistryError('NAME_UNKNOWN', { name: repository })
       if (reference.kind === 'tag') {
         const { tag } = reference
         const gone = await removeTag(tx, repositoryId, tag, actor.name)
@@ -265,7 +268,7 @@ export class Manifests {
         const change = { action: 'delete-tag', repository, tags: [tag], digest: gone.previous }
         await recordChange(tx, actor, change)
         await recordRemoval(tx, { repositoryId, repository, actor: actor.name, gone: [gone] })
-        return
+        return { digest: gone.previous, tags: [tag] }
       }
       const { digest } = reference
       // Locks the manifest before its tags, as a push does, so that the two cannot deadlock.
@@ -281,8 +284,10 @@ export class Manifests {
       const tags = gone.map(({ tag }) => tag)
       await recordChange(tx, actor, { action: 'delete-manifest', repository, tags, digest })
       await recordRemoval(tx, { repositoryId, repository, actor: actor.name, gone, digest })
+      return { digest, tags }
     })
     this.#onCommitted()
+    return removed
   }
 }
 

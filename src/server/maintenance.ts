@@ -36,6 +36,6 @@ function logSweep({ failures, checked: _checked, ...counts }: SweepReport, log: 
     const fields = { err: first, failures: failures.length }
     log.error(fields, 'removing bytes from the store failed, retrying')
   }
-  if (counts.uploads + counts.repositories + counts.blobs + counts.deletions > 0)
-    log.info(counts, 'garbage swept')
+  const { uploads, repositories, contents, blobs, deletions } = counts
+  if (uploads + repositories + contents + blobs + deletions > 0) log.info(counts, 'garbage swept')
 }

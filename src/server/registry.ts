@@ -55,6 +55,6 @@ export function buildRegistry(
     packageSearch: new PackageSearch(),
     tagHistory: new TagHistory(db, onCommitted),
     listings: new Listings(),
-    repositories: new Repositories(db, visibility),
+    repositories: new Repositories(db, visibility, onCommitted),
   }
 }

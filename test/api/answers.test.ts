@@ -289,7 +289,7 @@ describe('access control is as described:', () => {
     await put(`${await uploadUrl()}/`, kernel)
   })
 
-  it('settings', async () => {
+  it('settings, and the deletion of a repository', async () => {
     const path = `/api/v1/repositories/${newRepository()}/settings`
     for (const change of [
       {},
@@ -298,6 +298,7 @@ describe('access control is as described:', () => {
       expect((await call(admin, 'PUT', path, change)).body).toMatchObject(change)
       expect((await call(admin, 'GET', path)).body).toMatchObject(change)
     }
+    expect((await call(admin, 'DELETE', path.replace('/settings', ''))).status).toBe(204)
   })
 
   it('credentials, with and without limits, in pages, used and revoked', async () => {

@@ -122,6 +122,7 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { path: '/api/v1/repositories/a/b/tags/-/rollback' },
   ],
   'GET /api/v1/repositories/{repository}/settings': [{ path: '/api/v1/repositories/A/settings' }],
+  'DELETE /api/v1/repositories/{repository}': [{ path: '/api/v1/repositories/A' }],
   'PUT /api/v1/repositories/{repository}/settings': [
     { sent: { visibility: 'secret' } },
     { sent: { immutableTags: ['/'] } },

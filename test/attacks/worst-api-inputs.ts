@@ -139,6 +139,9 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
       })),
       deep('PUT', `/api/v1/repositories/${MANY}/settings`),
     ],
+    'DELETE /api/v1/repositories/*repository': [
+      send('DELETE', `/api/v1/repositories/${'a/'.repeat(100)}missing`, 404),
+    ],
     'POST /api/v1/repositories/*repository/tags/:tag/upload-urls': [
       deep('POST', `/api/v1/repositories/${MANY}/tags/x/upload-urls`),
       send('POST', `/api/v1/repositories/${MANY}/tags/x/upload-urls`, 201),

@@ -21,6 +21,8 @@ type Row = {
   finishes?: true
   /** True when the response does not depend on the repository. */
   ignoresRepository?: true
+  /** True when it deletes the repository. */
+  destroys?: true
   /** True when the handler itself authenticates the caller. */
   authenticatesItself?: true
 }
@@ -63,6 +65,12 @@ const TABLE: Record<string, Row> = {
   'DELETE /api/v1/tokens/:id': { needs: 'all', answers: 400 },
   'GET /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 200 },
   'PUT /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 400, tag: true },
+  'DELETE /api/v1/repositories/*repository': {
+    needs: 'admin',
+    answers: 204,
+    tag: true,
+    destroys: true,
+  },
   'POST /api/v1/repositories/*repository/tags/:tag/upload-urls': {
     needs: 'push',
     answers: 201,
@@ -215,6 +223,10 @@ describe('every route as every kind of caller', () => {
         const answer = await ask(visibility, row, 'a/b', who)
         const wanted = expected(row, caller, visibility === 'public')
         expect({ visibility, status: answer.status }).toEqual({ visibility, status: wanted })
+        const registry = registries[visibility]
+        if (TABLE[row]?.destroys && answer.status === 204 && registry !== undefined) {
+          await pushImage(registry, 'a/b', 'v1')
+        }
         if (answer.status === 401 && !row.startsWith('POST /token')) {
           expectChallenge(row, caller, answer.headers['www-authenticate'])
         } else expect(answer.headers).not.toHaveProperty('www-authenticate')

@@ -46,6 +46,28 @@ describe('rookery repository', () => {
     await pushImage(registry, repository, 'v1')
   })
 
+  it('deletes a repository with its content, and only with --yes where nobody can answer', async () => {
+    const repository = newRepository()
+    const pushed = await pushImage(registry, repository, 'v1')
+    const words = ['repository', 'delete', repository]
+    expect(await errorLine(registry, ...words)).toContain('give --yes to delete without it')
+    expect(await errorLine(registry, 'repository', 'delete', 'absent/one', '--yes')).toMatch(
+      /repository name not known to registry/,
+    )
+    const manifest = `/v2/${repository}/manifests/${pushed.digest}`
+    expect((await registry.request(manifest)).status).toBe(200)
+    await printed(registry, 'repository', 'set', repository, '--immutable', 'v*')
+    expect(await errorLine(registry, ...words, '--yes')).toContain('tag v1 is immutable')
+    await printed(registry, 'repository', 'set', repository, '--mutable')
+    expect(await printed(registry, ...words, '--yes')).toBe(
+      `Deleted the repository ${repository} with its content.\n`,
+    )
+    expect((await registry.request(manifest)).status).toBe(404)
+    expect(await printed(registry, 'repository', 'list')).not.toContain(repository)
+    await pushImage(registry, repository, 'v1')
+    expect(await printedJson(registry, ...words, '--yes')).toEqual({ deleted: repository })
+  })
+
   it('lists all repositories, over more than a page', async () => {
     const client = new pg.Client(registry.databaseUrl)
     await client.connect()

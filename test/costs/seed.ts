@@ -25,8 +25,8 @@ export async function grow(
   const run = (text: string, values: unknown[] = []) =>
     client.query(text.replaceAll('ROWS', `generate_series(${from}, ${to - 1}) as n`), values)
   const { repository, manifest, webhook } = samples
-  await run(`insert into repositories (name, visibility, permanent)
-             select kind || '/' || n, case kind when 'open' then 'public' else 'private' end, true
+  await run(`insert into repositories (name, visibility, permanent, configured)
+             select kind || '/' || n, case kind when 'open' then 'public' else 'private' end, true, true
                from ROWS, unnest(array['open', 'others']) as kind`)
   // Images of others are older and newer than the caller's: `own` and `others` alternate.
   await run(

@@ -352,5 +352,7 @@ function registryEvent(type: EventType, columns: TestEventOptions): RegistryEven
       return { ...image, type, tag: null, digest: DIGEST }
     case 'image.referrer.added':
       return { ...image, ...manifest, type, tag: null, subject: DIGEST }
+    case 'repository.deleted':
+      return { ...image, type, tag: null, digest: null }
   }
 }

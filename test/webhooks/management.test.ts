@@ -23,23 +23,24 @@ beforeAll(async () => {
 })
 afterAll(() => registry.close())
 
-const IMAGE_TYPES = [
+const REPOSITORY_TYPES = [
   'image.pushed',
   'image.tag.updated',
   'image.tag.deleted',
   'image.deleted',
   'image.referrer.added',
+  'repository.deleted',
 ]
 
 describe('a webhook', () => {
-  it('needs a name, a URL and repositories, and receives all image events by default', async () => {
+  it('needs a name, a URL and repositories, and receives all events of its repositories by default', async () => {
     const { secret, ...webhook } = await createWebhookAs(admin)
     expect(secret).toMatch(/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/)
     expect(webhook).toMatchObject({
       url: 'https://receiver.example/hook',
       repositories: ['builds/**'],
       tags: null,
-      types: IMAGE_TYPES,
+      types: REPOSITORY_TYPES,
       format: 'cloudevents',
       authentication: { signatures: [], publicKey: null, authorization: false, readable: true },
       headers: {},
@@ -104,7 +105,11 @@ describe('a webhook', () => {
       authentication: { signatures: null, authorization: null, oidcAudience: null },
     }
     const { body: cleared } = await admin('PATCH', `/${before.name}`, all)
-    expect(cleared).toMatchObject({ types: IMAGE_TYPES, maxAgeSeconds: null, description: null })
+    expect(cleared).toMatchObject({
+      types: REPOSITORY_TYPES,
+      maxAgeSeconds: null,
+      description: null,
+    })
     expect(await admin('PATCH', `/${before.name}`, {})).toMatchObject({ status: 200 })
   })
 

@@ -214,6 +214,7 @@ function changeText(type: string, { digest, previousDigest, reason, detail }: Sh
     'image.pushed': 'pushed',
     'image.deleted': 'deleted',
     'image.referrer.added': 'pushed; it refers to another image',
+    'repository.deleted': 'deleted, with all of its tags and images',
     'webhook.disabled': `webhook disabled: ${detail}`,
   }
   return words[type] ?? type

@@ -1,12 +1,50 @@
+import { formatReference } from '../../client/image-reference.ts'
+import type { RemoteRepository } from '../../client/remote-repository.ts'
+import type { Digest } from '../../oci/digest.ts'
 import { argument, command, JSON_OPTION, value } from '../command.ts'
-import { STATUS } from '../errors.ts'
+import { CommandError, STATUS, UsageError } from '../errors.ts'
 import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
-import { printJson, printLines } from '../printing.ts'
-import { queryOf, repositoryPath, withImageApi } from './api-client.ts'
+import { printJson, printLines, printResult, visible } from '../printing.ts'
+import { queryOf, repositoryPath, requiredTagOrDigest, withImageApi } from './api-client.ts'
 import type { ListedImage } from './api-types.ts'
 import { printImages } from './image-table.ts'
-import { LOGIN_OPTIONS } from './login-options.ts'
+import { LOGIN_OPTIONS, type NamedImage } from './login-options.ts'
 import { PLATFORM_OPTIONS } from './platform-options.ts'
+import { removeFrom, withRemoteRepository } from './removal.ts'
+
+/** `rookery image delete`: an image with all of its tags. */
+export const deleteCommand = command({
+  arguments: { image: argument('HOST/REPOSITORY@DIGEST', 'image; with :TAG, the one of the tag') },
+  options: { ...JSON_OPTION, ...LOGIN_OPTIONS },
+  notes:
+    'All tags of the image are deleted with it. Rookery refuses an image with an immutable tag, and one that the image of another tag contains, such as a part of an index: delete that tag first. rookery tag delete deletes one tag and keeps the image.',
+  examples: [
+    ['rookery image delete registry.example.org/builds/www:v1', 'delete the image of the tag v1'],
+  ],
+  run(values, environment) {
+    return withRemoteRepository(values.image, values, environment, async (repository, image) => {
+      const digest = await digestOfImage(repository, image)
+      const { tags } = await removeFrom(repository, digest)
+      const named =
+        tags === undefined || tags.length === 0 ? '' : ` and its tags ${tags.join(', ')}`
+      printResult(values.json, { digest, tags: tags ?? null }, [
+        visible(`Deleted image ${digest}${named}`),
+      ])
+      return STATUS.ok
+    })
+  },
+})
+
+/** Returns the digest of a reference, or of its tag. Throws CommandError when the tag does not exist. */
+async function digestOfImage(repository: RemoteRepository, image: NamedImage): Promise<Digest> {
+  const { digest, tag } = image.reference
+  if (digest !== undefined && tag !== undefined)
+    throw new UsageError('give :TAG or @DIGEST, not both')
+  if (digest !== undefined) return digest
+  const found = await repository.findManifest(requiredTagOrDigest(image))
+  if (found !== undefined) return found.digest
+  throw new CommandError(`${image.reference.host} has no ${formatReference(image.reference)}`)
+}
 
 /** `rookery image list`: the unikernels of a repository. */
 export const listCommand = command({

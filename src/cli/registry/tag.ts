@@ -1,7 +1,8 @@
+import type { Tag } from '../../oci/reference.ts'
 import { argument, command, describeDefault, JSON_OPTION, value } from '../command.ts'
-import { STATUS } from '../errors.ts'
+import { STATUS, UsageError } from '../errors.ts'
 import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
-import { printJson, printLines, printResult, printTable, utcText } from '../printing.ts'
+import { printJson, printLines, printResult, printTable, utcText, visible } from '../printing.ts'
 import {
   parseDigestOption,
   repositoryPath,
@@ -10,7 +11,8 @@ import {
   withImageApi,
 } from './api-client.ts'
 import type { TagPosition } from './api-types.ts'
-import { LOGIN_OPTIONS } from './login-options.ts'
+import { LOGIN_OPTIONS, type NamedImage } from './login-options.ts'
+import { removeFrom, withRemoteRepository } from './removal.ts'
 
 const TAG = { image: argument('HOST/REPOSITORY:TAG', 'tag') }
 
@@ -60,6 +62,39 @@ export const rollbackCommand = command({
     })
   },
 })
+
+/** `rookery tag delete`: a tag, and not its image. */
+export const deleteCommand = command({
+  arguments: TAG,
+  options: {
+    if: value('DIGEST', 'fail unless the tag is at this image now'),
+    ...JSON_OPTION,
+    ...LOGIN_OPTIONS,
+  },
+  notes:
+    'The image stays, under its digest and its other tags. With Rookery, rookery tag rollback restores the tag. Immutable tags are refused.',
+  examples: [['rookery tag delete registry.example.org/builds/www:next', 'delete the tag next']],
+  run(values, environment) {
+    return withRemoteRepository(values.image, values, environment, async (repository, image) => {
+      const tag = requiredTagAlone(image)
+      const { digest } = await removeFrom(repository, tag, parseDigestOption(values.if))
+      const was = digest === undefined ? '' : `; it was at ${digest}, which stays`
+      printResult(
+        values.json,
+        { tag, digest: digest ?? null },
+        [`Deleted tag ${tag}${was}`].map(visible),
+      )
+      return STATUS.ok
+    })
+  },
+})
+
+/** A digest beside the tag would not be compared with it. Throws UsageError. */
+function requiredTagAlone(image: NamedImage): Tag {
+  const tag = requiredTag(image)
+  if (image.reference.digest === undefined) return tag
+  throw new UsageError('give the tag alone, and its digest with --if')
+}
 
 const HEADINGS = ['MOVED', 'REASON', 'DIGEST', 'STATE', 'ACTOR']
 

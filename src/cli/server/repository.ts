@@ -2,6 +2,7 @@ import { parseTagGlob } from '../../oci/glob.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import { Repositories, type RepositorySettings } from '../../registry/repositories.ts'
 import { argument, choice, command, flag, JSON_OPTION, list } from '../command.ts'
+import { confirm } from '../confirm.ts'
 import { STATUS, UsageError } from '../errors.ts'
 import { printJson, printResult, printTable, utcText } from '../printing.ts'
 import { listAll, OPERATOR, withRegistry } from './operator.ts'
@@ -76,6 +77,27 @@ export const listCommand = command({
       const repositories = await listAll((last, limit) => settings.list(last, limit))
       if (json) printJson({ repositories })
       else printTable(HEADINGS, repositories.map(cellsOf))
+      return STATUS.ok
+    })
+  },
+})
+
+export const deleteCommand = command({
+  arguments: REPOSITORY,
+  options: {
+    yes: flag('delete without a question'),
+    ...JSON_OPTION,
+  },
+  notes:
+    'Deletes its tags, images, settings, histories and upload URLs. Nobody can undo this. A repository with immutable tags is refused: make them mutable first. Garbage collection frees the space.',
+  examples: [['rookery repository delete builds/old', 'delete a repository with its content']],
+  async run({ repository, yes, json }, environment) {
+    return withRegistry(environment, async ({ db }, config) => {
+      const repositories = new Repositories(db, config.defaultVisibility)
+      const { name } = await repositories.settings(parseRepository(repository))
+      await confirm(`Delete the repository ${name} with all of its tags and images?`, yes)
+      await repositories.remove(name, OPERATOR)
+      printResult(json, { deleted: name }, [`Deleted the repository ${name} with its content.`])
       return STATUS.ok
     })
   },

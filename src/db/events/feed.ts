@@ -4,6 +4,7 @@ import type { Repository, Tag } from '../../oci/reference.ts'
 import { given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
+import { REPOSITORIES_OF_EVENTS } from '../registry/repositories.ts'
 
 /** The range of positions that the feed has. */
 export type FeedState = {
@@ -73,7 +74,7 @@ export async function listFeed(
     `select e.position, e.type, r.name as repository, r.visibility, e.tag, e.body,
             e.webhook_id is not null as "isAddressed"
        from events e
-       left join repositories r on r.id = e.repository_id
+       left join ${REPOSITORIES_OF_EVENTS} on r.id = e.repository_id
       where e.position > $1
       order by e.position
       limit $2`,
@@ -124,7 +125,7 @@ export async function scanFeed(
         limit $2
      ), seen as materialized (
        select r.id, r.name, r.visibility
-         from repositories r
+         from ${REPOSITORIES_OF_EVENTS}
         where r.id in (select repository_id from scanned)
           {named}
           and (r.visibility = 'public' or exists (

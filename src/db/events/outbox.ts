@@ -2,6 +2,7 @@ import type { RegistryEvent } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
+import { REPOSITORIES_OF_EVENTS } from '../registry/repositories.ts'
 
 /** An event of a transaction that is not committed yet. */
 export type NewEvent = {
@@ -79,7 +80,7 @@ export async function listOutbox(tx: Transaction, limit: number): Promise<Outbox
             o.webhook_id as "webhookId", o.tag, o.digest, r.name as repository,
             coalesce(s.last, 0) as "lastSequence", o.data, o.occurred_at as "occurredAt"
        from event_outbox o
-       left join repositories r on r.id = o.repository_id
+       left join ${REPOSITORIES_OF_EVENTS} on r.id = o.repository_id
        left join repository_sequences s on s.repository_id = o.repository_id
       order by o.id
       limit $1`,

@@ -215,8 +215,8 @@ export type LockedContents = {
 }
 
 /**
- * Locks the blobs and children of a manifest that the repository has, until the transaction ends: no
- * delete and no sweep can remove one during the push. Lost blobs are left out.
+ * Locks the repository, and the blobs and children of a manifest that it has, until the transaction ends: no delete
+ * and no sweep can remove one during the push. Lost blobs are left out.
  */
 export async function lockContents(
   tx: Transaction,
@@ -231,6 +231,7 @@ export async function lockContents(
        select id, provenance
          from repositories
         where name = $1
+          for key share
      ), locked_blobs as (
        select b.id, b.digest, b.size
          from blobs b

@@ -17,13 +17,15 @@ export type View = {
 
 /**
  * `repository` has the id of the repository `$1`. It is created with the visibility `$2` when it does
- * not exist. Common table expressions, for statements that need the id of a push's repository.
+ * not exist. Common table expressions, for statements that need the id of a push's repository. The lock lasts until the
+ * transaction ends: the repository is deleted before or after the push, never during it.
  */
 export const ENSURE_REPOSITORY = `
      existing as (
        select id
          from repositories
         where name = $1
+          for key share
      ), created as (
        insert into repositories (name, visibility)
        select $1, $2
@@ -46,7 +48,17 @@ export const JOIN_VISIBLE_REPOSITORY = `
           limit 1
        ) r on true`
 
-/** Returns the repository's id. The first push creates the repository. */
+/**
+ * The repositories `r` of events: a deleted one has the name and visibility that it had, so that its events are for those
+ * who could see it.
+ */
+export const REPOSITORIES_OF_EVENTS = `(
+         select id, coalesce(deleted_name, name) as name,
+                coalesce(deleted_visibility, visibility) as visibility
+           from repositories
+       ) r`
+
+/** Returns the repository's id, locked against its deletion. The first push creates the repository. */
 export async function ensureRepository(
   db: Queryable,
   repository: Repository,
@@ -75,6 +87,24 @@ export async function findRepository(db: Queryable, view: View): Promise<number 
   return rows[0]?.id
 }
 
+/**
+ * Returns the id of a repository, and locks it against its deletion until the transaction ends. Undefined when it does not
+ * exist.
+ */
+export async function holdRepository(
+  tx: Transaction,
+  repository: Repository,
+): Promise<number | undefined> {
+  const { rows } = await tx.query<{ id: number }>(
+    `select id
+       from repositories
+      where name = $1
+        for key share`,
+    [repository],
+  )
+  return rows[0]?.id
+}
+
 /** Lists the public repositories among `names`. */
 export async function listPublic(db: Queryable, names: readonly string[]): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(
@@ -87,14 +117,14 @@ export async function listPublic(db: Queryable, names: readonly string[]): Promi
   return rows.map(({ name }) => name)
 }
 
-// A push that was refused leaves an empty repository, until a sweep removes it. `offset 0` makes each check a probe of an
-// index: Postgres would otherwise read all manifests into a hash table first.
-const HAS_CONTENT = `(r.permanent
+// A push that was refused, or the deletion of the last manifest, leaves an empty repository. `offset 0` makes each check a
+// probe of an index: Postgres would otherwise read all manifests into a hash table first.
+const HAS_CONTENT = `(r.configured
                   or exists (select 1 from manifests m where m.repository_id = r.id offset 0))`
 
 /**
- * Lists names after `last`, in byte order: public repositories, and those in `visible`. A repository is listed from its
- * first manifest or change of settings on.
+ * Lists names after `last`, in byte order: public repositories, and those in `visible`. A repository is listed while it
+ * has a manifest or settings of its own.
  */
 export async function listRepositories(
   db: Queryable,
@@ -109,7 +139,7 @@ export async function listRepositories(
        from (
          (select r.name
             from (
-              select r.id, r.name, r.permanent
+              select r.id, r.name, r.configured
                 from repositories r
                where r.name > $1
                  and r.visibility = 'public'
@@ -124,7 +154,7 @@ export async function listRepositories(
           cross join lateral (
             select r.name
               from (
-                select r.id, r.name, r.permanent
+                select r.id, r.name, r.configured
                   from repositories r
                  where r.name > $1
                    and ${REPOSITORY_IN_BOUNDS}
@@ -180,6 +210,7 @@ export async function listSettings(
     `select ${SETTINGS_COLUMNS}
        from repositories
       where name > $1
+        and deleted_at is null
       order by name
       limit $2`,
     [last, limit],
@@ -195,10 +226,11 @@ export async function putSettings(
   visibilityDefault: Visibility,
 ): Promise<RepositorySettings> {
   const { rows } = await tx.query<RepositorySettings>(
-    `insert into repositories (name, visibility, immutable_tags, provenance, permanent)
-     values ($1, coalesce($2, $4), coalesce($3, '{}'::text[]), coalesce($5, 'optional'), true)
+    `insert into repositories (name, visibility, immutable_tags, provenance, permanent, configured)
+     values ($1, coalesce($2, $4), coalesce($3, '{}'::text[]), coalesce($5, 'optional'), true, true)
          on conflict (name) do update
         set permanent = true,
+            configured = true,
             visibility = coalesce($2, repositories.visibility),
             immutable_tags = coalesce($3, repositories.immutable_tags),
             provenance = coalesce($5, repositories.provenance)

@@ -5,6 +5,7 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
+import { REPOSITORIES_OF_EVENTS } from '../registry/repositories.ts'
 
 /** The states of a delivery. `refused`: the owner of the webhook may not pull the repository. */
 export const DELIVERY_STATES = [
@@ -119,7 +120,7 @@ export async function listDeliveries(
                where position = d.event_position
               offset 0
               ) e
-         left join repositories r on r.id = e.repository_id
+         left join ${REPOSITORIES_OF_EVENTS} on r.id = e.repository_id
          left join lateral (
               select status, error, internal
                 from delivery_attempts
@@ -174,7 +175,7 @@ export async function findDelivery(
     `select ${DELIVERY_COLUMNS}, e.body
        from events e
        join deliveries d on d.webhook_id = $1 and d.event_position = e.position
-       left join repositories r on r.id = e.repository_id
+       left join ${REPOSITORIES_OF_EVENTS} on r.id = e.repository_id
       where e.event_id = $2::uuid`,
     [webhookId, eventId],
   )
@@ -271,7 +272,7 @@ export async function redeliverRange(
   const { rows } = await tx.query<ScannedEvent>(
     `select e.position, e.type, e.tag, r.name as repository, d.state
        from events e
-       left join repositories r on r.id = e.repository_id
+       left join ${REPOSITORIES_OF_EVENTS} on r.id = e.repository_id
        left join deliveries d on d.webhook_id = $1 and d.event_position = e.position
       where e.position > $2
         and e.position <= $3

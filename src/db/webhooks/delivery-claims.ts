@@ -1,6 +1,7 @@
 import type { EventType } from '../../events/event.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
+import { REPOSITORIES_OF_EVENTS } from '../registry/repositories.ts'
 import {
   ATTEMPTS_KEPT_MAX,
   type AttemptRow,
@@ -205,7 +206,7 @@ export async function claimDeliveries(
        from leased l
        join webhooks w on w.id = l.webhook_id
        join events e on e.position = l.event_position
-       left join repositories r on r.id = e.repository_id
+       left join ${REPOSITORIES_OF_EVENTS} on r.id = e.repository_id
       order by l.event_position`,
     [
       webhooks.map(({ webhookId }) => webhookId),

@@ -4,9 +4,10 @@ import type { Repositories, RepositorySettings } from '../../registry/repositori
 import { actorOf, type Route, type RouteContext, repositoryOf } from '../route.ts'
 import { readFields } from './json-fields.ts'
 
-const PATH = '/api/v1/repositories/*repository/settings'
+const REPOSITORY = '/api/v1/repositories/*repository'
+const PATH = `${REPOSITORY}/settings`
 
-/** The routes for the settings of a repository: its visibility, immutable tags and provenance. */
+/** The routes for the settings of a repository (visibility, immutable tags and provenance), and for its deletion. */
 export function repositoryRoutes(repositories: Repositories): Route[] {
   return [
     {
@@ -26,6 +27,16 @@ export function repositoryRoutes(repositories: Repositories): Route[] {
       async handle(ctx) {
         const change = await readSettings(ctx)
         ctx.body = await repositories.change(repositoryOf(ctx), change, actorOf(ctx))
+      },
+    },
+    {
+      method: 'DELETE',
+      path: REPOSITORY,
+      access: 'admin',
+      changesEveryTag: true,
+      async handle(ctx) {
+        await repositories.remove(repositoryOf(ctx), actorOf(ctx))
+        ctx.status = 204
       },
     },
   ]

@@ -94,7 +94,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       tags: (ctx) => tagsOf(parseLookupReference(ctx)),
       async handle(ctx) {
         const repository = repositoryOf(ctx)
-        await manifests.remove({
+        ctx.body = await manifests.remove({
           repository,
           reference: parseLookupReference(ctx),
           actor: actorOf(ctx),
@@ -102,7 +102,6 @@ export function manifestRoutes(manifests: Manifests): Route[] {
           bounds: tagBoundsOf(ctx.state.caller, 'delete', repository),
         })
         ctx.status = 202
-        ctx.body = ''
       },
     },
   ]

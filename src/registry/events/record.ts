@@ -2,7 +2,7 @@ import type { Transaction } from '../../db/database.ts'
 import { appendEvents, type NewEvent } from '../../db/events/outbox.ts'
 import { findManifestSummary } from '../../db/registry/manifests.ts'
 import type { TagChange } from '../../db/registry/tags.ts'
-import type { ImageEvent, TagUpdated } from '../../events/event.ts'
+import type { RepositoryEvent, TagUpdated } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import { unikernelFacts } from './image-diff.ts'
@@ -39,7 +39,7 @@ export async function recordPush(tx: Transaction, push: RecordedPush): Promise<v
   if (!isNew && push.moves.length === 0) return
   const common = { repository, tag: null, digest, previousDigest: null, actor }
   const { updated, unikernels } = await describeMoves(tx, push, 'push')
-  const added: ImageEvent[] = []
+  const added: RepositoryEvent[] = []
   if (isNew) {
     const manifest = { ...common, mediaType, artifactType, size }
     added.push(
@@ -60,7 +60,7 @@ export async function recordRemoval(
   },
 ): Promise<void> {
   const { repository, actor, gone, digest } = removal
-  const events = gone.flatMap(({ tag, previous }): ImageEvent[] =>
+  const events = gone.flatMap(({ tag, previous }): RepositoryEvent[] =>
     previous === null
       ? []
       : [
@@ -95,6 +95,13 @@ export async function recordRollback(
   await record(tx, rollback, updated)
 }
 
+/** Records the deletion of a repository in its transaction: one event, and none for its tags. */
+export async function recordDeletion(tx: Transaction, change: Change): Promise<void> {
+  const { repository, actor } = change
+  const nothing = { tag: null, digest: null, previousDigest: null }
+  await record(tx, change, [{ type: 'repository.deleted', repository, ...nothing, actor }])
+}
+
 async function describeMoves(tx: Transaction, put: PutManifest, reason: TagUpdated['reason']) {
   const { repositoryId, repository, digest, mediaType, artifactType, size, moves, actor } = put
   const previous = moves.flatMap((move) => move.previous ?? [])
@@ -122,7 +129,7 @@ async function describeMoves(tx: Transaction, put: PutManifest, reason: TagUpdat
 async function record(
   tx: Transaction,
   { repositoryId }: Change,
-  events: readonly ImageEvent[],
+  events: readonly RepositoryEvent[],
 ): Promise<void> {
   const rows = events.map((event): NewEvent => ({ event, repositoryId }))
   if (rows.length > 0) await appendEvents(tx, rows)

@@ -24,6 +24,12 @@ import {
   removeEmptyRepositories,
   removeUnreferencedBlobs,
 } from '../../db/maintenance/garbage.ts'
+import {
+  lockUnemptied,
+  markEmptied,
+  removeContent,
+  removeEmptied,
+} from '../../db/registry/repository-deletions.ts'
 import { releaseUpload } from '../../db/registry/upload-leases.ts'
 import { replaceStage } from '../../db/registry/uploads.ts'
 import type { BlobStore, Stage } from '../../storage/blob-store.ts'
@@ -33,6 +39,8 @@ export type SweepReport = {
   readonly uploads: number
   /** Empty repositories that were removed. */
   readonly repositories: number
+  /** Tags, manifests, holds and positions of deleted repositories that were removed, and such repositories. */
+  readonly contents: number
   /** Blobs that were checked. */
   readonly checked: number
   /** Blobs that were removed, and their bytes. */
@@ -54,12 +62,15 @@ export type SweepPreview = {
 const UPLOADS_A_SWEEP_MAX = 100
 const BLOBS_A_SWEEP_MAX = 500
 const REPOSITORIES_A_SWEEP_MAX = 500
+/** Rows that one transaction removes from a deleted repository: it holds locks on the blobs of so many manifests. */
+const CONTENTS_A_SWEEP_MAX = 200
+const UNEMPTIED_A_SWEEP_MAX = 100
 const DELETIONS_A_SWEEP_MAX = 64
 const DELETIONS_CONCURRENCY_MAX = 8
 const PREVIEW_PAGE = 1000
 
 /**
- * Removes unreferenced blobs, expired uploads and empty repositories while the registry runs. A transaction removes the
+ * Removes unreferenced blobs, expired uploads, empty repositories and the content of deleted ones while the registry runs. A transaction removes the
  * rows, and locks them against pushes; it also queues the deletion of the bytes, so a crash loses none.
  */
 export class GarbageCollector {
@@ -76,6 +87,7 @@ export class GarbageCollector {
 
   /** Sweeps one bounded round. When every count of its report is 0, no garbage is left. */
   async sweep(): Promise<SweepReport> {
+    const contents = await this.#removeContents()
     const expired = await retireExpiredUploads(this.#db, UPLOADS_A_SWEEP_MAX)
     const uploads = expired + (await retireAbandonedRequests(this.#db, UPLOADS_A_SWEEP_MAX))
     const { checked, removed } = await this.#db.transaction(async (tx) => {
@@ -84,22 +96,37 @@ export class GarbageCollector {
       return { checked: ids.length, removed: rows }
     })
     await markPermanentRepositories(this.#db, REPOSITORIES_A_SWEEP_MAX)
-    const repositories = await this.#db.transaction(async (tx) => {
+    const empty = await this.#db.transaction(async (tx) => {
       const ids = await lockEmptyRepositories(tx, this.#graceSeconds, REPOSITORIES_A_SWEEP_MAX)
       return ids.length === 0 ? 0 : removeEmptyRepositories(tx, ids)
     })
+    const repositories = empty + (await removeEmptied(this.#db, REPOSITORIES_A_SWEEP_MAX))
     const deletions = await claimDeletions(this.#db, DELETIONS_A_SWEEP_MAX)
     const failures = await this.#deleteAll(deletions)
     failures.push(...(await this.#emptyDeadUploads()))
     return {
       uploads,
       repositories,
+      contents,
       checked,
       blobs: removed.length,
       bytes: removed.reduce((sum, { size }) => sum + size, 0),
       deletions: deletions.length - failures.length,
       failures,
     }
+  }
+
+  /** Removes a part of the content of one deleted repository. Returns how many rows. */
+  #removeContents(): Promise<number> {
+    return this.#db.transaction(async (tx) => {
+      for (const id of await lockUnemptied(tx, UNEMPTIED_A_SWEEP_MAX)) {
+        const removed = await removeContent(tx, id, CONTENTS_A_SWEEP_MAX)
+        if (removed > 0) return removed
+        if (await markEmptied(tx, id)) return 1
+        // An upload has a writer: the next repository does not wait for it.
+      }
+      return 0
+    })
   }
 
   /** Reports each blob that `sweep` would remove now, and removes nothing. */

@@ -18,6 +18,7 @@ export async function sweepAll(
   let total: SweepReport = {
     uploads: 0,
     repositories: 0,
+    contents: 0,
     checked: 0,
     blobs: 0,
     bytes: 0,
@@ -28,7 +29,8 @@ export async function sweepAll(
     const report = await collector.sweep()
     total = sum(total, report)
     // A failed deletion is not due again soon, so a round that only fails is the last one.
-    if (report.uploads + report.repositories + report.checked + report.deletions === 0) break
+    const { uploads, repositories, contents, checked, deletions } = report
+    if (uploads + repositories + contents + checked + deletions === 0) break
   }
   return total
 }
@@ -37,6 +39,7 @@ function sum(a: SweepReport, b: SweepReport): SweepReport {
   return {
     uploads: a.uploads + b.uploads,
     repositories: a.repositories + b.repositories,
+    contents: a.contents + b.contents,
     checked: a.checked + b.checked,
     blobs: a.blobs + b.blobs,
     bytes: a.bytes + b.bytes,

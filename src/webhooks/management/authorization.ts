@@ -9,6 +9,7 @@ import {
   type WebhookScope,
   type WebhookSettings,
 } from '../../db/webhooks/webhooks.ts'
+import { isAboutRegistry } from '../../events/event.ts'
 import { conflict, denied, notFound } from '../../oci/errors.ts'
 import { coversGlob, type Glob, matchesAnyGlob } from '../../oci/glob.ts'
 import type { Requester } from './types.ts'
@@ -67,10 +68,6 @@ export function assertAudienceAllowed(
     'this audience is not listed: the operator adds it to ROOKERY_WEBHOOK_AUDIENCES, or an administrator makes the webhook',
     { field: 'authentication.oidcAudience', value: audience },
   )
-}
-
-function isAboutRegistry(type: string): boolean {
-  return !type.startsWith('image.')
 }
 
 function isCovered(grants: readonly Grant[], action: Action, glob: Glob): boolean {

@@ -1,6 +1,6 @@
 import type { RegistryIssuer } from '../../auth/access-tokens.ts'
 import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
-import { type EventType, FILTERABLE_TYPES } from '../../events/event.ts'
+import { type EventType, FILTERABLE_TYPES, isAboutRegistry } from '../../events/event.ts'
 import { badRequest, RegistryError } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
 import type { GuardedClient } from '../../outgoing/client.ts'
@@ -33,7 +33,7 @@ const SHOWN_LENGTH_MAX = 64
 /** The default settings of a webhook. */
 export const SETTINGS_DEFAULT = {
   tags: null,
-  types: FILTERABLE_TYPES.filter((type) => type.startsWith('image.')),
+  types: FILTERABLE_TYPES.filter((type) => !isAboutRegistry(type)),
   format: 'cloudevents',
   signatures: [],
   oidcAudience: null,
