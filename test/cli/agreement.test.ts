@@ -8,7 +8,8 @@ import { createLog } from '../../src/server/log.ts'
 import { startServer } from '../../src/server/server.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { bearer, claimsOf, errorLine, printed, printedJson, pushStatus } from './operator.ts'
+import { startProcess, stopProcess } from '../support/server-process.ts'
+import { basic, bearer, claimsOf, errorLine, printed, printedJson, pushStatus } from './operator.ts'
 import { rookery } from './rookery.ts'
 
 const NAME = 'https://registry.example.org'
@@ -83,6 +84,39 @@ describe('a command in a shell without the settings of the server', () => {
       await unnamed.close()
     }
   })
+})
+
+it('a command that calls a registry reads its token from a file', async () => {
+  const token = (await printed(shell(registry), 'token', 'mint', '--admin')).trim()
+  const file = join(folder, 'token')
+  await writeFile(file, `${token}\n`, { mode: 0o600 })
+  const list = ['webhook', 'list', '--registry', registry.url]
+  const settings = { ROOKERY_TOKEN_FILE: file }
+  expect((await rookery({ settings }, list)).status).toBe(0)
+  const both = await errorLine({ settings: { ...settings, ROOKERY_TOKEN: token } }, ...list)
+  expect(both).toContain('ROOKERY_TOKEN and ROOKERY_TOKEN_FILE exclude each other')
+  const absent = { ROOKERY_TOKEN_FILE: join(folder, 'absent') }
+  expect(await errorLine({ settings: absent }, ...list)).toContain('cannot be read (ENOENT)')
+})
+
+it('a server reads its secrets from files', async () => {
+  const database = await createTestDatabase()
+  const data = join(folder, 'data')
+  const [url, password] = [join(folder, 'url'), join(folder, 'password')]
+  await writeFile(url, `${database.url}\n`)
+  await writeFile(password, 'a password from a file\r\n')
+  const settings = {
+    ROOKERY_DATA_DIR: data,
+    ROOKERY_DATABASE_URL_FILE: url,
+    ROOKERY_ADMIN_PASSWORD_FILE: password,
+  }
+  const server = await startProcess(settings)
+  expect(server.banner).toContain(`cat '${password}' |`)
+  const headers = basic('admin', 'a password from a file')
+  expect((await fetch(`${server.url}/api/v1/credentials`, { headers })).status).toBe(200)
+  expect(await printed({ settings }, 'credential', 'list')).toBe('There are none.\n')
+  await stopProcess(server)
+  await database.drop()
 })
 
 describe('a command whose settings contradict the server', () => {

@@ -14,7 +14,7 @@ const OLD_NODE = process.env.TEST_OLD_NODE ?? ''
 let folder: string
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'rookery-launcher-'))
+  folder = await mkdtemp(join(tmpdir(), 'rookery-conditions-'))
 })
 afterEach(() => rm(folder, { recursive: true }))
 
