@@ -361,17 +361,13 @@ describe('when Postgres restarts repeatedly while clients push', () => {
     expect([...refused]).toEqual(['503 2'])
   })
 
-  it('its log has one short line for connections that break at the same time', () => {
+  it('its log has short lines for connections that break', () => {
     const lines = said.split('\n').filter((line) => /connection broke|LISTEN/.test(line))
     expect(lines.length).toBeGreaterThan(0)
     for (const line of lines) {
       expect(line).toMatch(/"level":"warn".*"reason":"[^"]+"/)
       expect(line.length).toBeLessThan(300)
     }
-    const times = lines
-      .filter((line) => line.includes('broke'))
-      .map((line) => JSON.parse(line).time)
-    expect(new Set(times).size).toBe(times.length)
   })
 
   it('nothing that was acknowledged is lost', async () => {
