@@ -17,15 +17,12 @@ const OPERATOR_ERRORS = [
   RegistryError,
 ]
 
-const OTHER_USER = 'run rookery as the user who owns the data folder, and who may write there'
 const FULL = 'free some space'
 const DESCRIPTORS = 'raise the limit of open files (ulimit -n)'
 const NOT_A_FOLDER = 'a file is in the place of a folder, or a folder in the place of a file'
 
 /** Remedies of failed system calls. */
 const REMEDIES: Readonly<Record<string, string>> = {
-  EACCES: OTHER_USER,
-  EPERM: OTHER_USER,
   ENOENT: 'there is no such file or folder, and none can be made there',
   EROFS: 'the file system is read-only: use another folder, or make it writable',
   ENOSPC: FULL,
@@ -44,7 +41,12 @@ const REMEDIES: Readonly<Record<string, string>> = {
 export function operatorMessageOf(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined
   if (OPERATOR_ERRORS.some((kind) => error instanceof kind)) return error.message
-  const remedy = 'syscall' in error ? REMEDIES[errnoOf(error) ?? ''] : undefined
+  const remedy = 'syscall' in error ? findRemedy(errnoOf(error) ?? '') : undefined
   if (remedy !== undefined) return `${error.message}; ${remedy}`
   return isDatabaseFault(error) ? `the database: ${describeDatabaseFault(error)}` : undefined
+}
+
+function findRemedy(errno: string): string | undefined {
+  if (errno !== 'EACCES' && errno !== 'EPERM') return REMEDIES[errno]
+  return `uid ${process.getuid?.()} needs the right to do this; a command of root runs as the owner of the data folder`
 }
