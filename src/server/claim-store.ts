@@ -159,19 +159,22 @@ async function isReferenced(db: Database, objects: readonly StoredObject[]): Pro
 const REMEDY =
   'check ROOKERY_DATA_DIR or ROOKERY_S3_BUCKET and ROOKERY_S3_PREFIX, ROOKERY_DATABASE_URL, and that the disk is mounted'
 
+const BY_HAND =
+  'if the bytes of the right store are lost, write the id into the file or object blobs/installation'
+
 function wrongStore(store: BlobStore, mark: string, id: string): StartError {
   return new StartError(`${wrongMarkText(store.location, mark, id)}: ${REMEDY}`)
 }
 
 function blobsMissing({ location }: BlobStore, id: string): StartError {
   return new StartError(
-    `${location} has no mark of an installation, and blobs of the database (installation ${id}) are missing there: ${REMEDY}; if these bytes are lost, write the id into the file or object blobs/installation`,
+    `${location} has no mark of an installation, and blobs of the database (installation ${id}) are missing there: ${REMEDY}; ${BY_HAND}`,
   )
 }
 
 function noMark({ location }: BlobStore, id: string): StartError {
   return new StartError(
-    `${location} is empty, and the database (installation ${id}) already has another store: ${REMEDY}; rookery storage copy moves to another store`,
+    `${location} is empty, and the database (installation ${id}) already has another store: ${REMEDY}; rookery storage copy moves to another store; ${BY_HAND}`,
   )
 }
 

@@ -4,8 +4,16 @@ import { parseConfig } from '../../src/config/config.ts'
 import { openBlobStore } from '../../src/server/blob-store.ts'
 import type { BlobStore } from '../../src/storage/blob-store.ts'
 import { createUploadUrl } from '../auth/upload-url-client.ts'
+import { build, printedJson } from '../cli/builder.ts'
 import { rookery } from '../cli/rookery.ts'
-import { kernel, net, postImage, pushLayers, UNIKERNEL } from '../images/image-fixtures.ts'
+import {
+  fixtureOf,
+  kernel,
+  net,
+  postImage,
+  pushLayers,
+  UNIKERNEL,
+} from '../images/image-fixtures.ts'
 import { digestOf } from '../support/digest.ts'
 import {
   expectError,
@@ -144,19 +152,34 @@ describe.each(Object.keys(WAYS))('%s', (way) => {
   )
 })
 
+it('rookery push repairs an image after a scrub found its kernel missing', async () => {
+  const repository = newRepository()
+  const image = `${registry.url.replace('http://', '')}/${repository}:live`
+  const words = ['token', 'mint', '--repository', '**', '--action', 'pull', '--action', 'push']
+  const token = { ROOKERY_TOKEN: (await rookery(registry, words)).stdout.trim() }
+  const push = () => printedJson(['push', build('hello-key-2'), image], token)
+  const { digest } = await push()
+  const bytes = fixtureOf('hello-key-2', 'kernel')
+  await lose(digestOf(bytes), bytes)
+  expect(await rookery(registry, ['scrub', '--restart'])).toMatchObject({ status: 1 })
+  const kernelPath = `/api/v1/repositories/${repository}/images/live/kernel`
+  await expectError(await registry.anonymous(kernelPath), 404, 'BLOB_UNKNOWN')
+  expect(await push()).toMatchObject({ digest })
+  await expectReadable(repository, bytes)
+  expect((await registry.anonymous(kernelPath)).status).toBe(200)
+})
+
 it('a blob whose bytes are there keeps them, and the second copy is deleted', async () => {
   const repository = newRepository()
   const { digest, bytes } = await pushBlob(registry, repository)
   const { key } = await rowOf(digest)
   await pushBlob(registry, newRepository(), bytes)
   expect(await rowOf(digest)).toEqual({ key, lost: false })
+  const blobsOfSize = 'select id from blobs where size = $1'
+  const { rowCount } = await sweeper.client.query(blobsOfSize, [bytes.length])
   const copies = async () =>
     (await registry.storedObjects()).filter(({ size }) => size === bytes.length).length
-  await expect
-    .poll(copies)
-    .toBe(
-      (await sweeper.client.query('select id from blobs where size = $1', [bytes.length])).rowCount,
-    )
+  await expect.poll(copies).toBe(rowCount)
 })
 
 it('a failed read makes the blob unknown to every client, with one line in the log', async () => {
