@@ -1,5 +1,5 @@
 import type { Queryable } from '../db/database.ts'
-import { markLost } from '../db/registry/lost-blobs.ts'
+import { markWrongSize } from '../db/registry/lost-blobs.ts'
 import type { Digest } from '../oci/digest.ts'
 import {
   type Appended,
@@ -67,7 +67,7 @@ export class CheckedStore implements BlobStore {
     try {
       yield* this.#store.read(key, range)
     } catch (error) {
-      if (error instanceof BlobMissingError) await this.#markLost(key)
+      if (error instanceof BlobMissingError) await this.#markLost(key, error)
       throw error
     }
   }
@@ -143,10 +143,14 @@ export class CheckedStore implements BlobStore {
     this.#store.expectMark(mark)
   }
 
-  async #markLost(key: string): Promise<void> {
-    await this.checkMark()
-    const digest = await markLost(this.#db, key)
-    if (digest !== undefined) this.#options.onLost(digest, key)
+  /** Marks the blob of the key. Throws StoreUnavailableError when the store has all bytes, and did not send them. */
+  async #markLost(key: string, cause: BlobMissingError): Promise<void> {
+    const [size] = await Promise.all([this.#store.stat(key), this.checkMark()])
+    const lost = await markWrongSize(this.#db, key, size)
+    if (lost?.isNew) this.#options.onLost(lost.digest, key)
+    if (lost === undefined && size !== undefined) {
+      throw new StoreUnavailableError('the store sent fewer bytes than it has', { cause })
+    }
   }
 
   async #assertDeletable(): Promise<void> {

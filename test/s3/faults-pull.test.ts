@@ -35,7 +35,12 @@ beforeAll(async () => {
 beforeEach(() => faulty.proxy.clear())
 
 afterAll(async () => {
+  // None of these faults is a loss.
+  const { rows } = await faulty.sweeper.client.query(
+    'select id from blobs where lost_at is not null',
+  )
   await faulty.close()
+  expect(rows).toEqual([])
 })
 
 /** Returns the bytes of a complete response; undefined when the connection broke before its end. */

@@ -2,20 +2,38 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Queryable } from '../database.ts'
 import { DELETION_LEASE_SECONDS } from '../maintenance/deletion-queue.ts'
 
+/** A lost blob; `isNew` is false when it was marked before. */
+export type LostBlob = { readonly digest: Digest; readonly isNew: boolean }
+
 /**
- * Marks the blob with this key as lost: from then on it is unknown to clients. Returns its digest; undefined when no
- * blob has the key, or it is marked already.
+ * Marks the blob with this key as lost: from then on it is unknown to clients. `storedSize` is the size of its bytes in
+ * the store, undefined when there are none. Returns undefined when no blob has the key, or its bytes have the right size.
  */
-export async function markLost(db: Queryable, storageKey: string): Promise<Digest | undefined> {
-  const { rows } = await db.query<{ digest: Digest }>(
+export async function markWrongSize(
+  db: Queryable,
+  storageKey: string,
+  storedSize: number | undefined,
+): Promise<LostBlob | undefined> {
+  const { rows } = await db.query<LostBlob>(
+    `update blobs
+        set lost_at = coalesce(lost_at, now())
+      where storage_key = $1
+        and size is distinct from $2
+     returning digest, lost_at = now() as "isNew"`,
+    [storageKey, storedSize ?? null],
+  )
+  return rows[0]
+}
+
+/** Marks the blob with this key as lost, also when its bytes have the right size. */
+export async function markLost(db: Queryable, storageKey: string): Promise<void> {
+  await db.query(
     `update blobs
         set lost_at = now()
       where storage_key = $1
-        and lost_at is null
-     returning digest`,
+        and lost_at is null`,
     [storageKey],
   )
-  return rows[0]?.digest
 }
 
 /** Clears the mark of the blob with this key, because the store has its bytes. */
