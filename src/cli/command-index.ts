@@ -329,6 +329,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./server/restore.ts')).restoreCommand,
       },
       {
+        word: 'upgrade-database',
+        summary: 'Upgrade the embedded Postgres to the major version of this release',
+        load: async () => (await import('./server/upgrade-database.ts')).upgradeDatabaseCommand,
+      },
+      {
         word: 'storage',
         summary: 'Move blobs between the filesystem and S3',
         commands: [

@@ -4,7 +4,13 @@ import { delimiter, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { errnoOf } from '../async/errno.ts'
 import { EmbeddedPostgresError, messageOf } from './errors.ts'
-import { findNativePackage, prepareNativePackage } from './native-package.ts'
+import {
+  findFormerPackage,
+  findNativePackage,
+  NATIVE_PACKAGE,
+  prepareNativePackage,
+  readPackage,
+} from './native-package.ts'
 import { commandAs, findClosedFolder, type OsUser } from './os-user.ts'
 
 export type Binaries = {
@@ -37,18 +43,13 @@ export async function findBinaries(
   const rejected: string[] = []
   const otherMajors: number[] = []
   for await (const bin of candidates(folder, osUser)) {
-    const closed = await findClosedFolder(osUser, join(bin, 'postgres'))
-    const major =
-      closed === undefined ? await majorOf(bin, osUser) : `uid ${osUser.uid} may not pass ${closed}`
-    if (typeof major === 'string') rejected.push(`${bin}: ${major}`)
-    else if (major < MAJOR_MIN) rejected.push(`${bin}: version ${major} is older than ${MAJOR_MIN}`)
-    else if (dataMajor !== undefined && dataMajor !== major) otherMajors.push(major)
-    else return { postgres: join(bin, 'postgres'), initdb: join(bin, 'initdb'), major }
+    const found = await binariesIn(bin, osUser)
+    if (typeof found === 'string') rejected.push(`${bin}: ${found}`)
+    else if (dataMajor !== undefined && dataMajor !== found.major) otherMajors.push(found.major)
+    else return found
   }
-  if (otherMajors.length > 0) {
-    throw new EmbeddedPostgresError(
-      `the data in ${folder} belong to Postgres ${dataMajor}, and the binaries found are Postgres ${[...new Set(otherMajors)].join(' and ')}; install Postgres ${dataMajor} too, or dump the data with Postgres ${dataMajor}, move the folder away and restore the dump`,
-    )
+  if (dataMajor !== undefined && otherMajors.length > 0) {
+    throw otherMajor(folder, dataMajor, [...new Set(otherMajors)])
   }
   const why = rejected.length === 0 ? 'none is installed' : rejected.join('; ')
   throw new EmbeddedPostgresError(
@@ -56,9 +57,77 @@ export async function findBinaries(
   )
 }
 
+/**
+ * Finds the binaries of an older major version: in the given folder, or else in the npm package that a release installs
+ * for it, or those of the system. Throws EmbeddedPostgresError when there are none.
+ */
+export async function findFormerBinaries(
+  folder: string,
+  osUser: OsUser,
+  major: number,
+  given: string | undefined,
+): Promise<Binaries> {
+  const rejected: string[] = []
+  for await (const bin of formerCandidates(folder, osUser, major, given)) {
+    const found = await binariesIn(bin, osUser)
+    if (typeof found === 'string') rejected.push(`${bin}: ${found}`)
+    else if (found.major === major) return found
+    else rejected.push(`${bin}: Postgres ${found.major}`)
+  }
+  const why = rejected.length === 0 ? '' : ` (${rejected.join('; ')})`
+  throw new EmbeddedPostgresError(
+    `the data in ${folder} belong to Postgres ${major}, and its binaries are not found${why}; install them with npm install --no-save --prefix /tmp/postgres-${major} ${NATIVE_PACKAGE}@${major}, and name them: rookery upgrade-database --from-binaries /tmp/postgres-${major}/node_modules/${NATIVE_PACKAGE}`,
+  )
+}
+
+async function* formerCandidates(
+  folder: string,
+  osUser: OsUser,
+  major: number,
+  given: string | undefined,
+): AsyncGenerator<string> {
+  if (given !== undefined) {
+    const named = (await readPackage(given).catch(() => undefined)) ?? undefined
+    yield named === undefined ? given : await prepareNativePackage(named, folder, osUser)
+    return
+  }
+  const native = await findFormerPackage(major)
+  if (native !== undefined) yield prepareNativePackage(native, folder, osUser)
+  yield* systemCandidates()
+}
+
+function otherMajor(folder: string, dataMajor: number, majors: number[]): EmbeddedPostgresError {
+  const data = `the data in ${folder} belong to Postgres ${dataMajor}, and the binaries found are Postgres ${majors.join(' and ')}`
+  return new EmbeddedPostgresError(
+    majors.some((major) => major > dataMajor)
+      ? `${data}; run: rookery upgrade-database`
+      : `${data}, which are older; run the release of rookery that wrote the data, or install Postgres ${dataMajor}`,
+  )
+}
+
+/** Returns the binaries of a folder, or the reason why they do not run. */
+async function binariesIn(bin: string, osUser: OsUser): Promise<Binaries | string> {
+  let closed: string | undefined
+  try {
+    closed = await findClosedFolder(osUser, join(bin, 'postgres'))
+    await access(join(bin, 'postgres'), constants.X_OK)
+  } catch (error) {
+    return errnoOf(error) === 'ENOENT' ? 'it has no postgres' : messageOf(error)
+  }
+  if (closed !== undefined) return `uid ${osUser.uid} may not pass ${closed}`
+  const major = await majorOf(bin, osUser)
+  if (typeof major === 'string') return major
+  if (major < MAJOR_MIN) return `version ${major} is older than ${MAJOR_MIN}`
+  return { postgres: join(bin, 'postgres'), initdb: join(bin, 'initdb'), major }
+}
+
 async function* candidates(folder: string, osUser: OsUser): AsyncGenerator<string> {
   const native = await findNativePackage()
   if (native !== undefined) yield prepareNativePackage(native, folder, osUser)
+  yield* systemCandidates()
+}
+
+async function* systemCandidates(): AsyncGenerator<string> {
   const seen = new Set<string>()
   for (const searched of [...searchPath(), ...(await packageFolders())]) {
     const bin = await findServer(searched)

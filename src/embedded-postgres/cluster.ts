@@ -18,6 +18,9 @@ const INITDB = { uid: NOBODY, setSince: 16 }
 const INITDB_MILLISECONDS_MAX = 120_000
 const UNFINISHED = /^cluster\.(\d+)\.new$/
 
+/** The name of a new cluster that an upgrade completed, beside the old one. */
+export const COMPLETE = 'cluster.complete'
+
 const run = promisify(execFile)
 
 /**
@@ -34,6 +37,17 @@ export async function findDataMajor(cluster: string, osUser: OsUser): Promise<nu
   if (!owners.includes(found.uid)) throw belongsToAnother(cluster, found.uid)
   const text = await readSmallFile(join(cluster, 'PG_VERSION'), owners)
   return text === undefined ? undefined : Number.parseInt(text, 10)
+}
+
+/**
+ * Moves a complete new cluster into the place of the old one, which was moved away before. A process that was killed
+ * between these two steps leaves no cluster, and every start calls this.
+ */
+export async function completeUpgrade(folder: string): Promise<void> {
+  const [cluster, complete] = [join(folder, 'cluster'), join(folder, COMPLETE)]
+  if ((await findEntry(cluster)) !== undefined || (await findEntry(complete)) === undefined) return
+  await rename(complete, cluster)
+  await syncFolder(folder)
 }
 
 /**
@@ -139,7 +153,8 @@ async function removeUnfinished(folder: string): Promise<void> {
   }
 }
 
-async function syncFolder(folder: string): Promise<void> {
+/** Makes renames in a folder durable. */
+export async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r')
   try {
     await handle.sync()

