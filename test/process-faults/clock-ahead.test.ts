@@ -146,6 +146,8 @@ const EXPIRY = ['credentials.expires_at', 'upload_urls.expires_at']
 const HAPPENED = [
   'audit.at',
   'blobs.created_at',
+  'blobs.lost_at',
+  'blobs.replaced_at',
   'blobs.touched_at',
   'credentials.created_at',
   'credentials.revoked_at',
@@ -157,6 +159,8 @@ const HAPPENED = [
   'delivery_attempts.at',
   'event_outbox.occurred_at',
   'events.occurred_at',
+  'installation.store_marked_at',
+  'last_start.started_at',
   'layer_analyses.read_at',
   'maintenance.started_at',
   'maintenance.updated_at',

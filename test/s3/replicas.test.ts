@@ -119,7 +119,10 @@ it('one of two concurrent chunks on two replicas is accepted, and the other clie
     const answers = await Promise.all(
       chunks.map((chunk, index) => send(round + index, 'PATCH', location, chunk, 0)),
     )
-    expect(answers.map(({ status }) => status).sort()).toEqual([202, 416])
+    const statuses = answers.map(({ status }) => status).sort()
+    expect(statuses[0]).toBe(202)
+    // Busy, or out of order.
+    expect([416, 503]).toContain(statuses[1])
     const winner = chunks[answers.findIndex(({ status }) => status === 202)] as Buffer
     const rest = randomBytes(1000)
     const whole = Buffer.concat([winner, rest])
