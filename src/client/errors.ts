@@ -67,7 +67,10 @@ export function unreachableError(
   }
   // By name: undici sets no code here, and its classes would load it for commands that send nothing.
   if (protocol === 'http:' && error instanceof Error && error.name === 'HTTPParserError') {
-    return fail(`${host} does not speak plain HTTP: omit --plain-http`, false)
+    return fail(
+      `${host} does not speak plain HTTP: write https://${host} for a registry on this machine, or omit --plain-http`,
+      false,
+    )
   }
   if (CERTIFICATE.test(code)) {
     return fail(

@@ -25,7 +25,9 @@ export async function httpErrorOf(
   const retryAfterSeconds = parseRetryAfter(response.header('retry-after'), now)
   const reason = problem?.text ?? (status === 401 ? 'authentication required' : `status ${status}`)
   const message = `${request.host} refused ${request.subject}: ${reason}`
-  const hint = hintFor(status, problem, request, retryAfterSeconds, now.getTime() / 1000)
+  const hint =
+    findTlsHint(response, problem) ??
+    hintFor(status, problem, request, retryAfterSeconds, now.getTime() / 1000)
   return new RegistryResponseError(hint === undefined ? message : `${message}; ${hint}`, {
     status,
     code: problem?.code,
@@ -59,6 +61,15 @@ async function findProblem(response: HttpResponse): Promise<Problem | undefined>
 function oneLine(text: string): string {
   const plain = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ').trim()
   return plain.length > SHOWN_CHARACTERS_MAX ? `${plain.slice(0, SHOWN_CHARACTERS_MAX)}…` : plain
+}
+
+/** A proxy with TLS answers plain HTTP with 400, and with no body of a registry. */
+function findTlsHint(
+  { status, url }: HttpResponse,
+  problem: Problem | undefined,
+): string | undefined {
+  if (status !== 400 || problem !== undefined || url.protocol !== 'http:') return undefined
+  return `${url.host} was asked without TLS: if it speaks TLS, write https://${url.host}`
 }
 
 function hintFor(

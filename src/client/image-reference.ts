@@ -1,4 +1,4 @@
-import { type Digest, parseDigest } from '../oci/digest.ts'
+import { type Digest, type DigestPrefix, isDigestPrefix, parseDigest } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
 import { parseRepository, parseTag, type Repository, type Tag } from '../oci/reference.ts'
 
@@ -16,6 +16,8 @@ export type ImageReference = RegistryAddress & {
   readonly tag: Tag | undefined
   /** Takes precedence over the tag. */
   readonly digest: Digest | undefined
+  /** A shortened digest, which only a Rookery can find. */
+  readonly digestPrefix?: DigestPrefix | undefined
 }
 
 /** Malformed image reference. The message is one line with an example. */
@@ -48,8 +50,14 @@ export function parseImageReference(text: string): ImageReference {
     plainHttp: scheme === undefined ? isLoopback(host) : scheme === 'http',
     repository: checked(() => parseRepository(name)),
     tag: tag === undefined ? undefined : checked(() => parseTag(tag)),
-    digest: digest === undefined ? undefined : checked(() => parseDigest(digest)),
+    ...(digest === undefined ? { digest } : checked(() => digestOfText(digest))),
   }
+}
+
+function digestOfText(text: string): Pick<ImageReference, 'digest' | 'digestPrefix'> {
+  return isDigestPrefix(text)
+    ? { digest: undefined, digestPrefix: text }
+    : { digest: parseDigest(text) }
 }
 
 /** True for names and addresses of this machine, with or without a port. */
@@ -59,7 +67,9 @@ export function isLoopback(host: string): boolean {
 }
 
 /** Formats a reference as clients write it, without a scheme. */
-export function formatReference({ host, repository, tag, digest }: ImageReference): string {
+export function formatReference(reference: ImageReference): string {
+  const { host, repository, tag } = reference
+  const digest = reference.digest ?? reference.digestPrefix
   const suffix = `${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`
   return `${host}/${repository}${suffix}`
 }

@@ -24,6 +24,28 @@ export function parseDigest(text: string): Digest {
   return text as Digest
 }
 
+/** The beginning of a digest, which people copy from a table. Made only by `isDigestPrefix`. */
+export type DigestPrefix = string & { readonly __type: 'DigestPrefix' }
+
+/** Fewer digits could be those of many images. */
+export const PREFIX_DIGITS_MIN = 7
+const PREFIX = new RegExp(
+  `^(?:sha256:[0-9a-f]{${PREFIX_DIGITS_MIN},63}|sha512:[0-9a-f]{${PREFIX_DIGITS_MIN},127})$`,
+)
+
+/** True for a shortened digest, such as `sha256:3e8948f1c2d0`. The distribution spec knows whole digests only. */
+export function isDigestPrefix(text: string): text is DigestPrefix {
+  return text.length < DIGEST_LENGTH_MAX && PREFIX.test(text)
+}
+
+/** Returns the only digest that a prefix is of; undefined when there is none. Throws DIGEST_INVALID when there are several. */
+export function onlyDigestOf(prefix: DigestPrefix, digests: readonly Digest[]): Digest | undefined {
+  const [first, ...others] = digests
+  if (others.length === 0) return first
+  const message = `${prefix} is the beginning of ${digests.length} digests or more: write more digits`
+  throw new RegistryError('DIGEST_INVALID', { prefix, digests: digests.length }, { message })
+}
+
 /** Parses the name of a hash algorithm. Throws DIGEST_INVALID for one that this registry does not compute. */
 export function parseAlgorithm(text: string): Algorithm {
   if (!Object.hasOwn(ALGORITHMS, text)) {

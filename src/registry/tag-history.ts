@@ -4,7 +4,7 @@ import { lockContents } from '../db/registry/manifests.ts'
 import { findRepository, type View } from '../db/registry/repositories.ts'
 import { listTagPositions, type TagPosition } from '../db/registry/tag-history.ts'
 import { moveTags } from '../db/registry/tags.ts'
-import type { Digest } from '../oci/digest.ts'
+import { type Digest, type DigestPrefix, isDigestPrefix, onlyDigestOf } from '../oci/digest.ts'
 import { badRequest, conflict, RegistryError } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import { recordRollback } from './events/record.ts'
@@ -18,8 +18,8 @@ export type { TagPosition }
 export type Rollback = {
   readonly repository: Repository
   readonly tag: Tag
-  /** An earlier digest of the tag; undefined: the position before the current one. */
-  readonly digest: Digest | undefined
+  /** An earlier digest of the tag, also shortened; undefined: the position before the current one. */
+  readonly digest: Digest | DigestPrefix | undefined
   readonly actor: Actor
   readonly precondition: Precondition
 }
@@ -149,16 +149,18 @@ function targetOf(positions: readonly TagPosition[], { tag, digest }: Rollback):
       { tag },
     )
   }
-  const matches = positions.filter((position) => position.digest === digest)
-  if (matches.length === 0) {
+  const matches = positions.filter((position) => position.digest?.startsWith(digest))
+  const found = [...new Set(matches.flatMap((position) => position.digest ?? []))]
+  const target = isDigestPrefix(digest) ? onlyDigestOf(digest, found) : found[0]
+  if (target === undefined) {
     const earlier = [...new Set(positions.flatMap((one) => one.digest ?? []))].slice(0, SHOWN_MAX)
     throw badRequest(
       `tag ${tag} ${isCut(positions) ? 'was not' : 'was never'} at ${digest}${within(positions)}; a rollback goes back, such as to ${earlier.join(' or ')}`,
       { detail: { tag, digest } },
     )
   }
-  if (matches.every(({ mediaType }) => mediaType === null)) throw manifestDeleted(tag, digest)
-  return digest
+  if (matches.every(({ mediaType }) => mediaType === null)) throw manifestDeleted(tag, target)
+  return target
 }
 
 /**

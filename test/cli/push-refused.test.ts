@@ -1,4 +1,7 @@
+import { once } from 'node:events'
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -154,6 +157,23 @@ describe('a login', () => {
       expect(await errorLine([...words('by/nobody'), ...more], environment)).toMatch(right)
     }
     expect((await registry.anonymous('/v2/by/nobody/manifests/v1')).status).toBe(404)
+  })
+
+  it('of a registry on this machine that speaks TLS is asked for with https', async () => {
+    const proxy = createServer((_request, response) => {
+      response.writeHead(400, { 'content-type': 'text/html' })
+      response.end('<h1>The plain HTTP request was sent to HTTPS port</h1>')
+    })
+    proxy.listen(0, '127.0.0.1')
+    await once(proxy, 'listening')
+    const place = `127.0.0.1:${(proxy.address() as AddressInfo).port}`
+    try {
+      expect(await errorLine(['push', KERNEL, `${place}/a:v1`])).toMatch(
+        new RegExp(`status 400; ${place} was asked without TLS: if .*, write https://${place}$`),
+      )
+    } finally {
+      proxy.close()
+    }
   })
 
   it('in a URL is never repeated', async () => {

@@ -1,5 +1,5 @@
 import type { RegistryApi } from '../../client/registry-api.ts'
-import { type Digest, parseDigest } from '../../oci/digest.ts'
+import { type Digest, type DigestPrefix, isDigestPrefix, parseDigest } from '../../oci/digest.ts'
 import type { Tag } from '../../oci/reference.ts'
 import { UsageError } from '../errors.ts'
 import { withClientErrors } from './client-errors.ts'
@@ -45,8 +45,8 @@ export async function withHostApi(
 }
 
 /** Returns the tag or digest of a reference that must have one. Throws UsageError. */
-export function requiredTagOrDigest({ reference }: NamedImage): Tag | Digest {
-  const found = reference.digest ?? reference.tag
+export function requiredTagOrDigest({ reference }: NamedImage): Tag | Digest | DigestPrefix {
+  const found = reference.digest ?? reference.digestPrefix ?? reference.tag
   if (found === undefined) throw new UsageError('the reference must end with :TAG or @DIGEST')
   return found
 }
@@ -68,9 +68,9 @@ export function queryOf(parameters: Readonly<Record<string, string | undefined>>
   return found.length === 0 ? '' : `?${new URLSearchParams(found as [string, string][])}`
 }
 
-/** Parses an optional digest. Throws RegistryError. */
-export function parseDigestOption(text: string | undefined): Digest | undefined {
-  return text === undefined ? undefined : parseDigest(text)
+/** Parses an optional digest, which may be shortened. Throws RegistryError. */
+export function parseDigestOption(text: string | undefined): Digest | DigestPrefix | undefined {
+  return text === undefined || isDigestPrefix(text) ? text : parseDigest(text)
 }
 
 /** A digest in the length that people compare: 12 hexadecimal digits. */

@@ -1,4 +1,4 @@
-import { type Digest, parseDigest } from '../../oci/digest.ts'
+import { type Digest, type DigestPrefix, isDigestPrefix, parseDigest } from '../../oci/digest.ts'
 import { parseTag, type Tag } from '../../oci/reference.ts'
 import type { Comparison } from '../../unikernel/compare/images.ts'
 import { describeComparison } from '../../unikernel/compare/report.ts'
@@ -38,9 +38,14 @@ export const compareCommand = command({
 })
 
 /** Parses the other image: a tag, a digest, or a whole reference in the same repository. */
-function otherOf(text: string, { reference }: NamedImage, options: LoginOptions): Tag | Digest {
+function otherOf(
+  text: string,
+  { reference }: NamedImage,
+  options: LoginOptions,
+): Tag | Digest | DigestPrefix {
   if (!text.includes('/')) {
     const name = text.replace(/^[@:]/, '')
+    if (isDigestPrefix(name)) return name
     return name.includes(':') ? parseDigest(name) : parseTag(name)
   }
   const other = parseNamedImage(text, options)

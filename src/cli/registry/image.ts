@@ -37,7 +37,8 @@ export const deleteCommand = command({
 
 /** Returns the digest of a reference, or of its tag. Throws CommandError when the tag does not exist. */
 async function digestOfImage(repository: RemoteRepository, image: NamedImage): Promise<Digest> {
-  const { digest, tag } = image.reference
+  const { digest, digestPrefix, tag } = image.reference
+  if (digestPrefix !== undefined) throw new UsageError('an image is deleted by its whole digest')
   if (digest !== undefined && tag !== undefined)
     throw new UsageError('give :TAG or @DIGEST, not both')
   if (digest !== undefined) return digest

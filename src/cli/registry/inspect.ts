@@ -6,7 +6,9 @@ import {
 } from '../../client/image-reference.ts'
 import type { ImageSource } from '../../client/image-source.ts'
 import { compareSourceHash, readSourceImage, verifyBlob } from '../../client/image-source.ts'
+import type { Login } from '../../client/login.ts'
 import type { RemoteManifest, RemoteRepository } from '../../client/remote-repository.ts'
+import { parseDigest } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { type Child, type Manifest, parseManifest } from '../../oci/manifest.ts'
 import { assertBuildHash, validateChild, validateImage } from '../../unikernel/validation.ts'
@@ -108,13 +110,14 @@ async function inspectRemote(
   options: InspectOptions,
   environment: NodeJS.ProcessEnv,
 ): Promise<number> {
-  const { reference } = named
+  const login = await findLogin(named, options, environment)
+  const reference = await withWholeDigest(named.reference, { login, environment })
   const at = reference.digest ?? reference.tag
   if (at === undefined) throw new UsageError('the reference must end with :TAG or @DIGEST')
   // Loaded here, so that help does not load the HTTP client.
   const { RemoteRepository } = await import('../../client/remote-repository.ts')
   const repository = new RemoteRepository(reference, reference.repository, {
-    login: await findLogin(named, options, environment),
+    login,
     environment,
     actions: 'pull',
   })
@@ -155,6 +158,26 @@ async function inspectRemote(
     )
   } finally {
     await repository.close()
+  }
+}
+
+/** Finds the digest that a shortened one is of. Only a Rookery can, and the image must be a unikernel. */
+async function withWholeDigest(
+  reference: ImageReference,
+  options: { readonly login: Login | undefined; readonly environment: NodeJS.ProcessEnv },
+): Promise<ImageReference> {
+  const { digestPrefix, repository } = reference
+  if (digestPrefix === undefined) return reference
+  const { RegistryApi } = await import('../../client/registry-api.ts')
+  const api = new RegistryApi(reference, options)
+  try {
+    const path = `/api/v1/repositories/${repository}/images/${digestPrefix}`
+    const { digest } = (await api.find(path, `the image ${digestPrefix}`)) as {
+      readonly digest: string
+    }
+    return { ...reference, digest: parseDigest(digest), digestPrefix: undefined }
+  } finally {
+    await api.close()
   }
 }
 

@@ -91,8 +91,8 @@ export const pushCommand = command({
   },
 })
 
-function tagsOf({ tag, digest }: ImageReference, more: readonly string[]): Tag[] {
-  if (tag === undefined || digest !== undefined) {
+function tagsOf({ tag, digest, digestPrefix }: ImageReference, more: readonly string[]): Tag[] {
+  if (tag === undefined || (digest ?? digestPrefix) !== undefined) {
     throw new UsageError(
       'the reference must end with a tag and without a digest: HOST/REPOSITORY:TAG',
     )

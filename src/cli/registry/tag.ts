@@ -1,6 +1,7 @@
+import { type Digest, type DigestPrefix, isDigestPrefix, parseDigest } from '../../oci/digest.ts'
 import type { Tag } from '../../oci/reference.ts'
 import { argument, command, describeDefault, JSON_OPTION, value } from '../command.ts'
-import { STATUS, UsageError } from '../errors.ts'
+import { CommandError, STATUS, UsageError } from '../errors.ts'
 import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
 import { printJson, printLines, printResult, printTable, utcText, visible } from '../printing.ts'
 import {
@@ -49,8 +50,16 @@ export const rollbackCommand = command({
     return withImageApi(values.image, values, environment, async (api, image) => {
       const tag = requiredTag(image)
       const [to, from] = [parseDigestOption(values.to), parseDigestOption(values.if)]
+      const now = async () => {
+        const history = repositoryPath(image, `tags/${tag}/history?n=1`)
+        const { positions } = (await api.find(history, 'the history')) as {
+          readonly positions: readonly TagPosition[]
+        }
+        return positions[0]?.digest ?? undefined
+      }
+      const expected = await wholeDigest(from, tag, now)
       const body = to === undefined ? {} : { digest: to }
-      const headers = from === undefined ? {} : { 'if-match': `"${from}"` }
+      const headers = expected === undefined ? {} : { 'if-match': `"${expected}"` }
       const path = repositoryPath(image, `tags/${tag}/rollback`)
       const moved = (await api.change(path, `tag ${tag}`, body, headers)) as {
         readonly digest: string
@@ -77,7 +86,9 @@ export const deleteCommand = command({
   run(values, environment) {
     return withRemoteRepository(values.image, values, environment, async (repository, image) => {
       const tag = requiredTagAlone(image)
-      const { digest } = await removeFrom(repository, tag, parseDigestOption(values.if))
+      const now = async () => (await repository.findManifest(tag))?.digest
+      const expected = await wholeDigest(parseDigestOption(values.if), tag, now)
+      const { digest } = await removeFrom(repository, tag, expected)
       const was = digest === undefined ? '' : `; it was at ${digest}, which stays`
       printResult(
         values.json,
@@ -92,8 +103,24 @@ export const deleteCommand = command({
 /** A digest beside the tag would not be compared with it. Throws UsageError. */
 function requiredTagAlone(image: NamedImage): Tag {
   const tag = requiredTag(image)
-  if (image.reference.digest === undefined) return tag
+  const { digest, digestPrefix } = image.reference
+  if (digest === undefined && digestPrefix === undefined) return tag
   throw new UsageError('give the tag alone, and its digest with --if')
+}
+
+/**
+ * Returns the whole digest of a shortened one, because If-Match compares whole ones. Throws CommandError when the tag is
+ * not at it.
+ */
+async function wholeDigest(
+  digest: Digest | DigestPrefix | undefined,
+  tag: Tag,
+  currentDigest: () => Promise<string | undefined>,
+): Promise<Digest | undefined> {
+  if (digest === undefined || !isDigestPrefix(digest)) return digest
+  const now = await currentDigest()
+  if (now?.startsWith(digest)) return parseDigest(now)
+  throw new CommandError(`tag ${tag} is at ${visible(now ?? 'no image')}, and not at ${digest}`)
 }
 
 const HEADINGS = ['MOVED', 'REASON', 'DIGEST', 'STATE', 'ACTOR']

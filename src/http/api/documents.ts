@@ -4,8 +4,7 @@ import { badRequest } from '../../oci/errors.ts'
 import type { DocumentFormat, Images } from '../../registry/images/images.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
-import { parseLookupReference } from '../v2/manifests.ts'
-import { SELECTOR, selectorOf } from './kernel-query.ts'
+import { readImageReference, SELECTOR, selectorOf } from './kernel-query.ts'
 
 /** Media types by the name in the path. Documents are derived on request, and unsigned. */
 const MEDIA_TYPES: Readonly<Record<DocumentFormat, string>> = {
@@ -30,8 +29,8 @@ export function documentRoutes(
       reads: 'question',
       async handle(ctx) {
         const format = formatOf(param(ctx, 'format'))
-        const reference = parseLookupReference(ctx)
         const db = ask(ctx)
+        const reference = await readImageReference(ctx, images, db)
         const details = await images.details(db, viewOf(ctx), reference, selectorOf(ctx))
         const { digest, mediaType, pushedAt, pushedBy } = details
         const { host, protocol } = new URL(publicBaseUrl(ctx))

@@ -12,9 +12,8 @@ import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
-import { parseLookupReference } from '../v2/manifests.ts'
 import { imageDetails, imageSummary, withFields } from './image-json.ts'
-import { SELECTOR, selectorOf } from './kernel-query.ts'
+import { readImageReference, SELECTOR, selectorOf } from './kernel-query.ts'
 
 const IMAGES = '/api/v1/repositories/*repository/images'
 const KERNEL = `${IMAGES}/:reference/kernel`
@@ -37,7 +36,8 @@ export function imageRoutes(
     query: SELECTOR,
     reads: 'rows',
     async handle(ctx) {
-      const found = await images.find(viewOf(ctx), parseLookupReference(ctx), selectorOf(ctx))
+      const reference = await readImageReference(ctx, images)
+      const found = await images.find(viewOf(ctx), reference, selectorOf(ctx))
       const { kernelDigest, kernelTitle, digest } = found
       const blob = await blobs.find(viewOf(ctx), kernelDigest)
       ctx.set({ 'OCI-Image-Digest': digest })
@@ -69,8 +69,8 @@ export function imageRoutes(
       query: SELECTOR,
       reads: 'question',
       async handle(ctx) {
-        const reference = parseLookupReference(ctx)
         const db = ask(ctx)
+        const reference = await readImageReference(ctx, images, db)
         const details = await images.details(db, viewOf(ctx), reference, selectorOf(ctx))
         const contents = await images.describe(db, details)
         ctx.body = imageDetails(ctx.state.caller, repositoryOf(ctx), details, contents)
@@ -87,8 +87,12 @@ export function imageRoutes(
         const selector = selectorOf(ctx)
         const view = viewOf(ctx)
         const db = ask(ctx)
-        const from = await images.details(db, view, parseLookupReference(ctx), selector)
-        const to = await images.details(db, view, parseLookupReference(ctx, 'other'), selector)
+        const [older, newer] = [
+          await readImageReference(ctx, images, db),
+          await readImageReference(ctx, images, db, 'other'),
+        ]
+        const from = await images.details(db, view, older, selector)
+        const to = await images.details(db, view, newer, selector)
         const fields = {
           repository: repositoryOf(ctx),
           from: { digest: from.digest, tags: from.tags },

@@ -1,9 +1,13 @@
+import { isDigestPrefix } from '../../oci/digest.ts'
 import { invalidQuery } from '../../oci/errors.ts'
-import type { KernelSelector } from '../../registry/images/images.ts'
+import type { Reference } from '../../oci/reference.ts'
+import type { Images, KernelSelector } from '../../registry/images/images.ts'
+import type { QuestionQueryable } from '../../registry/questions.ts'
 import { ARCHITECTURES } from '../../unikernel/kernel/solo5.ts'
 import { TARGETS } from '../../unikernel/kernel/solo5-notes.ts'
 import type { QueryParameters } from '../query.ts'
-import { queryOnce, type RouteContext } from '../route.ts'
+import { param, queryOnce, type RouteContext, viewOf } from '../route.ts'
+import { parseLookupReference } from '../v2/manifests.ts'
 
 /** The parameters that select a kernel. */
 export const SELECTOR = {
@@ -11,6 +15,22 @@ export const SELECTOR = {
   abi: 'once',
   arch: 'once',
 } as const satisfies QueryParameters
+
+/**
+ * Reads the tag or digest of an image from the path. A shortened digest costs a statement. Throws as
+ * `parseLookupReference` and `Images.findByPrefix`.
+ */
+export async function readImageReference(
+  ctx: RouteContext,
+  images: Images,
+  db?: QuestionQueryable,
+  name = 'reference',
+): Promise<Reference> {
+  const text = param(ctx, name)
+  return isDigestPrefix(text)
+    ? images.findByPrefix(viewOf(ctx), text, db)
+    : parseLookupReference(ctx, name)
+}
 
 /** OCI names of processors, and the names of uname and Solo5. */
 const OCI_ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' }

@@ -1,5 +1,5 @@
 import { maySeeActors } from '../../auth/access.ts'
-import { parseDigest } from '../../oci/digest.ts'
+import { isDigestPrefix, parseDigest } from '../../oci/digest.ts'
 import { invalidQuery } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import { parseTag } from '../../oci/reference.ts'
@@ -96,7 +96,8 @@ export function tagRoutes(history: TagHistory, ask: AskQuestion, cursors: PageCu
 /** Parses the optional body, which names a digest other than the previous one. */
 async function wantedDigest(ctx: RouteContext) {
   const digest = await readOptionalFields(ctx, (fields) => fields.optionalText('digest'))
-  return digest === undefined ? undefined : parseDigest(digest)
+  if (digest === undefined || isDigestPrefix(digest)) return digest
+  return parseDigest(digest)
 }
 
 /** A client that pages with an ignored filter would read the first page endlessly. Throws QUERY_INVALID. */

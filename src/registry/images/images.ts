@@ -13,9 +13,10 @@ import {
   findImages,
 } from '../../db/images/image-lookups.ts'
 import { resolveVisible } from '../../db/name-patterns.ts'
+import { listDigestsWithPrefix } from '../../db/registry/digest-prefixes.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
 import type { Deriver, DocumentFormat, StoredImage } from '../../derivation/deriver.ts'
-import type { Digest } from '../../oci/digest.ts'
+import { type Digest, type DigestPrefix, onlyDigestOf } from '../../oci/digest.ts'
 import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
 import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
@@ -71,6 +72,8 @@ export type ReproductionOutput = {
 }
 
 export const REPRODUCTIONS_MAX = 200
+/** Digests with a prefix that are counted. */
+const PREFIXED_MAX = 10
 const NEWEST = Number.MAX_SAFE_INTEGER
 const NO_IMAGES: ImagePage = { images: [], next: undefined }
 
@@ -118,6 +121,24 @@ export class Images {
     if (first === undefined) throw noMatch(name, images)
     if (others.length > 0) throw ambiguous([first, ...others])
     return first
+  }
+
+  /**
+   * Finds the manifest of a shortened digest among those of the repository. Throws NAME_UNKNOWN, MANIFEST_UNKNOWN, and
+   * DIGEST_INVALID when several begin with it.
+   */
+  async findByPrefix(
+    view: View,
+    prefix: DigestPrefix,
+    db: Queryable = this.#db,
+  ): Promise<Reference> {
+    const repositoryId = await findRepository(db, view)
+    if (repositoryId === undefined)
+      throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
+    const found = await listDigestsWithPrefix(db, repositoryId, prefix, PREFIXED_MAX)
+    const digest = onlyDigestOf(prefix, found)
+    if (digest === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: prefix })
+    return { kind: 'digest', digest }
   }
 
   /** Finds an image for the methods below. `db` is the connection of the question. Throws as `find`. */
