@@ -117,7 +117,7 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
       const { status } = await asked('/v2/builds/large/blobs/uploads/', ...attempt, ...lie)
       expect(status).toBe(401)
       const addresses = async () => {
-        const { body } = await asked('/api/v1/audit?limit=50', '-u', sandbox.credential)
+        const { body } = await asked('/api/v1/audit?n=50', '-u', sandbox.credential)
         return JSON.parse(body).entries.map(({ address }: { address: string }) => address)
       }
       await expect.poll(addresses).toContain('127.0.0.7')
