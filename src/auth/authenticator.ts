@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import {
+  type CredentialOfSecret,
   type CredentialRow,
   findCredentialBySecret,
   touchCredential,
@@ -16,7 +17,7 @@ import {
   type VerifiedToken,
 } from './access-tokens.ts'
 import { parseBasic } from './basic-login.ts'
-import { ADMIN_USER, grantOf, originOf } from './credentials.ts'
+import { ADMIN_USER, grantOf, originOf, secretSubject } from './credentials.ts'
 import { UPLOAD_FINISH_SECONDS_MAX } from './lifetimes.ts'
 import type { LoginThrottle } from './login-throttle.ts'
 import type { RevocationList } from './revocations.ts'
@@ -46,7 +47,7 @@ type CachedAuthentication = Authentication & {
 export type Authentication = {
   readonly caller: Caller
   /** The credential, if the caller presented one and not a token. */
-  readonly credential: CredentialRow | undefined
+  readonly credential: CredentialOfSecret | undefined
   /** The networks from which it may be used. Undefined: from anywhere. */
   readonly networks: readonly string[] | undefined
   /** Milliseconds since the epoch. */
@@ -107,7 +108,9 @@ export class Authenticator {
     address: string,
   ): Promise<Authentication> {
     if (credential.revokedAt !== null) throw loginEnded('the credential was revoked')
-    return this.#requireUsable(authenticationOfCredential(credential, 'basic'), address)
+    // No secret was presented.
+    const row = { ...credential, secretUntil: null, secretSha256: Buffer.alloc(0) }
+    return this.#requireUsable(authenticationOfCredential(row, [], 'basic'), address)
   }
 
   /**
@@ -221,7 +224,8 @@ export class Authenticator {
     if (row.revokedAt !== null) throw loginEnded('the credential was revoked')
     // No request waits for this, and none fails because of it.
     void touchCredential(db, row.id).catch(() => {})
-    return authenticationOfCredential(row, user === undefined ? 'bearer' : 'basic')
+    const subjects = [secretSubject(hashSecret(secret))]
+    return authenticationOfCredential(row, subjects, user === undefined ? 'bearer' : 'basic')
   }
 }
 
@@ -239,8 +243,10 @@ function networkListOf(networks: readonly string[]): NetworkList {
   return parseNetworks(networks) ?? NO_NETWORKS
 }
 
+/** `secretSubjects` are the subjects of the revocation list that end the presented secret alone. */
 function authenticationOfCredential(
-  row: CredentialRow,
+  row: CredentialOfSecret,
+  secretSubjects: readonly string[],
   scheme: 'basic' | 'bearer',
 ): CachedAuthentication {
   const origin = originOf(row)
@@ -260,11 +266,14 @@ function authenticationOfCredential(
   return {
     caller,
     credential: row,
-    subjects: [origin],
+    subjects: [origin, ...secretSubjects],
     networks: row.networks ?? undefined,
     networkList: row.networks === null ? undefined : networkListOf(row.networks),
     kid: undefined,
-    expiresAt: row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY,
+    expiresAt: Math.min(
+      row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY,
+      row.secretUntil?.getTime() ?? Number.POSITIVE_INFINITY,
+    ),
   }
 }
 

@@ -5,11 +5,14 @@ import {
   type CredentialKind,
   type CredentialRow,
   listCredentials,
+  lockCredential,
   revokeCredential,
+  rotateCredential,
 } from '../db/auth/credentials.ts'
+import { addRevocation } from '../db/auth/revocations.ts'
 import type { Database, Queryable } from '../db/database.ts'
 import { findNetworkProblem } from '../networks/networks.ts'
-import { badRequest, conflict, notFound } from '../oci/errors.ts'
+import { badRequest, conflict, notFound, type RegistryError } from '../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../oci/glob.ts'
 import { ACTIONS, type Action, type Grant } from './access.ts'
 import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
@@ -43,6 +46,12 @@ const NAME_LENGTH_MAX = 64
 /** The patterns of a credential are part of its tokens, which must fit into a header. */
 const PATTERNS_LENGTH_MAX = 4096
 const PATTERNS_MAX = 100
+
+/** The time for which the earlier secret is accepted after a rotation. */
+export const ROTATION_OVERLAP_SECONDS_DEFAULT = 86_400
+export const ROTATION_OVERLAP_SECONDS_MAX = 30 * 86_400
+/** Replicas keep a verified secret for a minute: a shorter overlap would not be exact. 0 revokes it. */
+const ROTATION_OVERLAP_SECONDS_MIN = 60
 
 /** The credentials of the registry. Every change is in the audit log. */
 export class Credentials {
@@ -79,6 +88,39 @@ export class Credentials {
     return { credential: credentialOf(row), secret }
   }
 
+  /**
+   * Gives a credential a new secret, and returns it. The earlier secret, and the refresh tokens that the credential has, are
+   * accepted for `overlapSeconds`; 0 ends them on every replica within seconds. Throws REQUEST_INVALID, NOT_FOUND, and
+   * CONFLICT for a credential that has ended or still has an earlier secret.
+   */
+  async rotate(
+    name: string,
+    overlapSeconds: number = ROTATION_OVERLAP_SECONDS_DEFAULT,
+    actor: Actor,
+  ): Promise<{ credential: Credential; secret: string }> {
+    assertOverlap(overlapSeconds)
+    if (!NAME.test(name)) throw unknownCredential(name)
+    const secret = generateSecret()
+    const row = await this.#db.transaction(async (tx) => {
+      const detail = `${name}, the earlier secret ends after ${overlapSeconds} s`
+      // First, because a credential may rotate itself.
+      await recordChange(tx, actor, { action: 'rotate-credential', detail })
+      const locked = await lockCredential(tx, name)
+      if (locked === undefined) throw unknownCredential(name)
+      assertRotatable(locked, overlapSeconds)
+      const { id, secretSha256, previousSecretSha256 } = locked
+      if (overlapSeconds === 0) {
+        for (const ended of [secretSha256, previousSecretSha256]) {
+          if (ended !== null) await addRevocation(tx, secretSubject(ended), REVOCATION_KEPT_SECONDS)
+        }
+      }
+      return rotateCredential(tx, id, hashSecret(secret), overlapSeconds)
+    })
+    if (row === undefined) throw unknownCredential(name)
+    await this.#onRevoked()
+    return { credential: credentialOf(row), secret }
+  }
+
   /** Lists the credentials after `last`, by name. */
   async list(last: string, limit: number, db: Queryable = this.#db): Promise<Credential[]> {
     return (await listCredentials(db, last, limit)).map(credentialOf)
@@ -86,17 +128,45 @@ export class Credentials {
 
   /** Revokes a credential and all its tokens, on every replica within seconds. Throws NOT_FOUND. */
   async revoke(name: string, actor: Actor): Promise<void> {
-    const unknown = () => notFound(`there is no credential ${name.slice(0, NAME_LENGTH_MAX)}`)
     // A text that cannot be a name may have a NUL, which Postgres does not accept.
-    if (!NAME.test(name)) throw unknown()
+    if (!NAME.test(name)) throw unknownCredential(name)
     await this.#db.transaction(async (tx) => {
       // First, because a credential may revoke itself.
       await recordChange(tx, actor, { action: 'revoke-credential', detail: name })
       const id = await revokeCredential(tx, name, REVOCATION_KEPT_SECONDS)
-      if (id === undefined) throw unknown()
+      if (id === undefined) throw unknownCredential(name)
     })
     await this.#onRevoked()
   }
+}
+
+function unknownCredential(name: string): RegistryError {
+  return notFound(`there is no credential ${name.slice(0, NAME_LENGTH_MAX)}`)
+}
+
+function assertOverlap(seconds: number): void {
+  const isLongEnough = seconds === 0 || seconds >= ROTATION_OVERLAP_SECONDS_MIN
+  if (Number.isInteger(seconds) && isLongEnough && seconds <= ROTATION_OVERLAP_SECONDS_MAX) return
+  throw badRequest(
+    `overlapSeconds must be 0, or ${ROTATION_OVERLAP_SECONDS_MIN} to ${ROTATION_OVERLAP_SECONDS_MAX}, not ${seconds}`,
+    { field: 'overlapSeconds' },
+  )
+}
+
+function assertRotatable(row: CredentialRow, overlapSeconds: number): void {
+  const { name, previousSecretUntil } = row
+  const { state } = credentialOf(row)
+  if (state !== 'valid') throw conflict(`${name} is ${state}: create another credential`)
+  if (overlapSeconds === 0 || previousSecretUntil === null) return
+  if (previousSecretUntil.getTime() <= Date.now()) return
+  throw conflict(
+    `an earlier secret of ${name} is valid until ${previousSecretUntil.toISOString()}: wait, or end it now with overlapSeconds 0`,
+  )
+}
+
+/** Returns the subject of the revocation list that ends one secret of a credential. */
+export function secretSubject(secretSha256: Buffer): string {
+  return `secret:${secretSha256.toString('hex')}`
 }
 
 function throwNameTaken(name: string): never {
@@ -184,6 +254,13 @@ function assertNetworks(networks: readonly string[] | undefined): void {
 }
 
 function credentialOf({ id: _, ...row }: CredentialRow): Credential {
-  const expired = row.expiresAt !== null && row.expiresAt.getTime() <= Date.now()
-  return { ...row, state: row.revokedAt !== null ? 'revoked' : expired ? 'expired' : 'valid' }
+  const now = Date.now()
+  const expired = row.expiresAt !== null && row.expiresAt.getTime() <= now
+  const until = row.previousSecretUntil
+  const previousSecretUntil = until !== null && until.getTime() > now ? until : null
+  return {
+    ...row,
+    previousSecretUntil,
+    state: row.revokedAt !== null ? 'revoked' : expired ? 'expired' : 'valid',
+  }
 }

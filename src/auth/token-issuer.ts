@@ -82,6 +82,7 @@ export class TokenIssuer {
       hashSecret(refreshToken),
       credential.id,
       secondsLeft(holder, REFRESH_SECONDS),
+      credential.secretSha256,
     )
     return { ...response, refreshToken }
   }

@@ -142,6 +142,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
             load: async () => (await import('./server/credential.ts')).listCommand,
           },
           {
+            word: 'rotate',
+            summary: 'Give a credential a new password; the old one works for a while',
+            load: async () => (await import('./server/credential.ts')).rotateCommand,
+          },
+          {
             word: 'revoke',
             summary: 'Revoke a credential and all tokens issued from it',
             load: async () => (await import('./server/credential.ts')).revokeCommand,

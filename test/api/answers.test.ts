@@ -319,6 +319,7 @@ describe('access control is as described:', () => {
       const { body, headers } = await call(admin, 'POST', path, { name, ...more })
       const authorization = basic(name, String(body.secret))
       expect((await registry.anonymous('/v2/', { headers: { authorization } })).status).toBe(200)
+      await call(admin, 'POST', `${path}/${name}/rotate-secret`)
       expect(await call(admin, 'DELETE', headers.get('location') ?? '')).toMatchObject({
         status: 204,
       })

@@ -152,11 +152,23 @@ describe('requests are refused as described', () => {
   })
 
   const isRollback = ({ path }: Operation) => path.endsWith('/rollback')
-  const naming = OPERATIONS.filter((operation) => !isRollback(operation) && !isWebhook(operation))
+  const isRotation = ({ path }: Operation) => path === '/api/v1/credentials/{name}/rotate-secret'
+  const naming = OPERATIONS.filter(
+    (operation) => ![isRollback, isRotation, isWebhook].some((is) => is(operation)),
+  )
   it.each(answering(409, naming))('409 when the name is taken: %s', async (_key, operation) => {
     await expectStatus(201, admin, operation)
     await expectStatus(409, admin, operation)
   })
+
+  it.each(answering(409, OPERATIONS.filter(isRotation)))(
+    '409 while an earlier secret is valid: %s',
+    async (_key, operation) => {
+      const path = pathOf(operation).replace('missing', 'taken')
+      await expectStatus(200, admin, operation, { path })
+      await expectStatus(409, admin, operation, { path })
+    },
+  )
 
   const rollbacks = OPERATIONS.filter(isRollback)
   it.each(answering(409, rollbacks))(

@@ -131,6 +131,10 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
   ],
   'GET /api/v1/credentials': [{ path: '/api/v1/credentials?n=all' }],
   'POST /api/v1/credentials': [{ sent: {} }, { sent: '[' }, { sent: { ...CREDENTIAL, name: 'A' } }],
+  'POST /api/v1/credentials/{name}/rotate-secret': [
+    { sent: { overlapSeconds: 'long' } },
+    { sent: { overlapSeconds: 59 } },
+  ],
   'GET /api/v1/policies': [{ path: '/api/v1/policies?n=all' }],
   'POST /api/v1/policies': [{ sent: {} }, { sent: { ...POLICY, conditions: {} } }],
   'POST /api/v1/policies/test': [{ sent: {} }, { sent: { token: 'no token' } }],

@@ -129,6 +129,11 @@ describe('a right that is revoked after the door', () => {
       'POST /token': ['/token', 'grant_type=password&service=x&username=a&password=b'],
       'POST /api/v1/credentials': ['/api/v1/credentials', { name: 'backdoor', kind: 'admin' }],
       'DELETE /api/v1/credentials/:name': [`/api/v1/credentials/${other.name}`],
+      'POST /api/v1/credentials/:name/rotate-secret': [
+        `/api/v1/credentials/${other.name}/rotate-secret`,
+        {},
+      ],
+      'DELETE /api/v1/repositories/*repository': ['/api/v1/repositories/a/b'],
       'POST /api/v1/policies': ['/api/v1/policies', { ...policy, name: 'other' }],
       'DELETE /api/v1/policies/:name': [`/api/v1/policies/${policy.name}`],
       'DELETE /api/v1/tokens/:id': ['/api/v1/tokens/7a6b4bd5-1fc4-4ad4-9a4b-5d10e8bd1d46'],

@@ -115,6 +115,10 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
       deep('POST', '/api/v1/credentials'),
     ],
     'GET /api/v1/credentials': [read('/api/v1/credentials?n=1000')],
+    'POST /api/v1/credentials/:name/rotate-secret': [
+      deep('POST', '/api/v1/credentials/missing/rotate-secret'),
+      json('POST', '/api/v1/credentials/missing/rotate-secret', () => ({}), 404),
+    ],
     'DELETE /api/v1/credentials/:name': [send('DELETE', '/api/v1/credentials/missing', 404)],
     'POST /api/v1/policies': [
       json('POST', '/api/v1/policies', policy, 201),

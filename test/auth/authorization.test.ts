@@ -57,6 +57,7 @@ const TABLE: Record<string, Row> = {
   'POST /api/v1/credentials': { needs: 'all', answers: 400 },
   'GET /api/v1/credentials': { needs: 'all', answers: 200 },
   'DELETE /api/v1/credentials/:name': { needs: 'all', answers: 404 },
+  'POST /api/v1/credentials/:name/rotate-secret': { needs: 'all', answers: 404 },
   'POST /api/v1/policies': { needs: 'all', answers: 400 },
   'GET /api/v1/policies': { needs: 'all', answers: 200 },
   'POST /api/v1/policies/test': { needs: 'all', answers: 400 },

@@ -1,6 +1,11 @@
-import { type Credential, type CredentialKind, Credentials } from '../../auth/credentials.ts'
-import { argument, command, flag, JSON_OPTION, parsed } from '../command.ts'
-import { parseUntil } from '../durations.ts'
+import {
+  type Credential,
+  type CredentialKind,
+  Credentials,
+  ROTATION_OVERLAP_SECONDS_MAX,
+} from '../../auth/credentials.ts'
+import { argument, command, describeDefault, flag, JSON_OPTION, parsed } from '../command.ts'
+import { durationOption, parseUntil } from '../durations.ts'
 import { STATUS, UsageError } from '../errors.ts'
 import { printJson, printResult, printTable, utcText } from '../printing.ts'
 import { loginLines, loginUrl } from '../registry/login.ts'
@@ -97,6 +102,47 @@ export const listCommand = command({
   },
 })
 
+export const rotateCommand = command({
+  arguments: { name: argument('NAME', 'user name of the credential') },
+  options: {
+    overlap: describeDefault(
+      durationOption('how long the old password works as well', ROTATION_OVERLAP_SECONDS_MAX),
+      '1d',
+    ),
+    now: flag('end the old password at once'),
+    ...JSON_OPTION,
+  },
+  notes:
+    'Logins that docker stored (refresh tokens) end with the old password. Webhooks and upload URLs of the credential stay, and its tokens last until they expire.',
+  examples: [
+    ['rookery credential rotate orb-1 --overlap 2h', 'change the builder within two hours'],
+    ['rookery credential rotate orb-1 --now', 'replace a password that leaked'],
+  ],
+  async run({ name, overlap, now, json }, environment) {
+    if (now && overlap !== undefined) {
+      throw new UsageError('--overlap and --now exclude each other')
+    }
+    return withRegistry(environment, async ({ db, baseUrl }) => {
+      const { credential, secret } = await new Credentials(db).rotate(
+        name,
+        now ? 0 : overlap,
+        OPERATOR,
+      )
+      const url = loginUrl(baseUrl, credential.name, secret)
+      printResult(json, { ...credential, secret, url }, [
+        ...createdLines(credential, secret, url),
+        '',
+        now ? 'The old password ended.' : `The old password works ${earlierText(credential)}.`,
+      ])
+      return STATUS.ok
+    })
+  },
+})
+
+function earlierText({ previousSecretUntil: until }: Credential): string {
+  return until === null ? 'no more' : `until ${utcText(until)}`
+}
+
 export const revokeCommand = command({
   arguments: { name: argument('NAME', 'user name of the credential') },
   options: JSON_OPTION,
@@ -166,7 +212,9 @@ const REPOSITORIES_OF_KIND: TextOfKind = { admin: 'all', metrics: 'none' }
 function cellsOf(one: Credential): string[] {
   return [
     one.name,
-    one.state,
+    one.previousSecretUntil === null
+      ? one.state
+      : `${one.state}, earlier password ${earlierText(one)}`,
     ACTIONS_OF_KIND[one.kind] ?? one.actions.join(','),
     REPOSITORIES_OF_KIND[one.kind] ?? one.repositories.join(','),
     one.tags?.join(',') ?? 'any',

@@ -1,4 +1,4 @@
-import type { Queryable } from '../database.ts'
+import type { Queryable, Transaction } from '../database.ts'
 
 /** `admin`: all rights. `builder`: its actions in its repositories. `metrics`: the metrics and nothing else. */
 export const CREDENTIAL_KINDS = ['builder', 'metrics', 'admin'] as const
@@ -19,6 +19,8 @@ export type CredentialRow = {
   readonly expiresAt: Date | null
   readonly revokedAt: Date | null
   readonly usedAt: Date | null
+  /** The time until which the secret before the last rotation is accepted. Null: there was no rotation. */
+  readonly previousSecretUntil: Date | null
 }
 
 /** The columns of a `CredentialRow`, for queries on `credentials` and joins with it. */
@@ -26,7 +28,7 @@ export const CREDENTIAL_COLUMNS = `credentials.id, credentials.name, credentials
   credentials.repositories, credentials.actions, credentials.tags, credentials.networks,
   credentials.created_by as "createdBy", credentials.created_at as "createdAt",
   credentials.expires_at as "expiresAt", credentials.revoked_at as "revokedAt",
-  credentials.used_at as "usedAt"`
+  credentials.used_at as "usedAt", credentials.previous_until as "previousSecretUntil"`
 
 /**
  * Returns the secret's hash of the admin credential of that name, which is created with `secretSha256` if it is
@@ -86,16 +88,81 @@ export async function addCredential(
   return rows[0]
 }
 
-/** Returns the credential whose secret has this hash, also when it is revoked or expired. */
+/** A credential that was found by one of its secrets. */
+export type CredentialOfSecret = CredentialRow & {
+  /** When this secret ends, after a rotation. Null for the current secret. */
+  readonly secretUntil: Date | null
+  readonly secretSha256: Buffer
+}
+
+/**
+ * Returns the credential whose secret has this hash, or had it before the last rotation, also when the credential or the
+ * secret is revoked or expired.
+ */
 export async function findCredentialBySecret(
   db: Queryable,
   secretSha256: Buffer,
-): Promise<CredentialRow | undefined> {
-  const { rows } = await db.query<CredentialRow>(
-    `select ${CREDENTIAL_COLUMNS}
+): Promise<CredentialOfSecret | undefined> {
+  const { rows } = await db.query<CredentialOfSecret>(
+    `select ${CREDENTIAL_COLUMNS}, null::timestamptz as "secretUntil",
+            secret_sha256 as "secretSha256"
        from credentials
-      where secret_sha256 = $1`,
+      where secret_sha256 = $1
+     union all
+     select ${CREDENTIAL_COLUMNS}, previous_until, previous_secret_sha256
+       from credentials
+      where previous_secret_sha256 = $1`,
     [secretSha256],
+  )
+  return rows[0]
+}
+
+/** The secrets of a credential, locked for a rotation. */
+export type LockedSecrets = CredentialRow & {
+  readonly secretSha256: Buffer
+  readonly previousSecretSha256: Buffer | null
+}
+
+/** Locks a credential. Returns undefined when there is none of that name. */
+export async function lockCredential(
+  tx: Transaction,
+  name: string,
+): Promise<LockedSecrets | undefined> {
+  const { rows } = await tx.query<LockedSecrets>(
+    `select ${CREDENTIAL_COLUMNS}, secret_sha256 as "secretSha256",
+            previous_secret_sha256 as "previousSecretSha256"
+       from credentials
+      where name = $1
+        for update`,
+    [name],
+  )
+  return rows[0]
+}
+
+/**
+ * Gives a locked credential a new secret. The current one is accepted for `overlapSeconds`, and the refresh tokens that the
+ * credential has end with it.
+ */
+export async function rotateCredential(
+  tx: Transaction,
+  id: number,
+  secretSha256: Buffer,
+  overlapSeconds: number,
+): Promise<CredentialRow | undefined> {
+  const { rows } = await tx.query<CredentialRow>(
+    `with ending as (
+       update refresh_tokens
+          set ends_at = least(ends_at, now() + make_interval(secs => $3)),
+              expires_at = least(expires_at, now() + make_interval(secs => $3))
+        where credential_id = $1
+     )
+     update credentials
+        set previous_secret_sha256 = secret_sha256,
+            previous_until = now() + make_interval(secs => $3),
+            secret_sha256 = $2
+      where id = $1
+     returning ${CREDENTIAL_COLUMNS}`,
+    [id, secretSha256, overlapSeconds],
   )
   return rows[0]
 }

@@ -7,12 +7,13 @@ export const REFRESH_TOKENS_OF_CREDENTIAL_MAX = 1000
 /** A refresh token lives for this time after its last use: machines that deploy once a quarter stay logged in. */
 export const REFRESH_SECONDS = 180 * 86_400
 
-/** Adds a refresh token of a credential, and removes the least recently used beyond `REFRESH_TOKENS_OF_CREDENTIAL_MAX`. */
+/** Adds a refresh token of a credential, made with the secret of this hash, and removes the least recently used beyond `REFRESH_TOKENS_OF_CREDENTIAL_MAX`. */
 export async function addRefreshToken(
   db: Queryable,
   secretSha256: Buffer,
   credentialId: number,
   seconds: number,
+  credentialSecretSha256: Buffer,
 ): Promise<void> {
   await db.query(
     `with excess as (
@@ -25,9 +26,21 @@ export async function addRefreshToken(
           offset $4
         )
      )
-     insert into refresh_tokens (secret_sha256, credential_id, expires_at)
-     values ($1, $2, now() + make_interval(secs => $3))`,
-    [secretSha256, credentialId, seconds, REFRESH_TOKENS_OF_CREDENTIAL_MAX - 1],
+     insert into refresh_tokens (secret_sha256, credential_id, expires_at, ends_at)
+     select $1, $2, least(now() + make_interval(secs => $3), made.ends_at), made.ends_at
+       from (
+         -- A process may not know yet that the secret was rotated.
+         select case when secret_sha256 <> $5 then coalesce(previous_until, now()) end as ends_at
+           from credentials
+          where id = $2
+       ) made`,
+    [
+      secretSha256,
+      credentialId,
+      seconds,
+      REFRESH_TOKENS_OF_CREDENTIAL_MAX - 1,
+      credentialSecretSha256,
+    ],
   )
 }
 

@@ -4,11 +4,11 @@ import { pageByName } from '../pages.ts'
 import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { actorOf, param, type Route, type RouteContext } from '../route.ts'
-import { readFields } from './json-fields.ts'
+import { readFields, readOptionalFields } from './json-fields.ts'
 
 const PATH = '/api/v1/credentials'
 
-/** Creates, lists and revokes credentials. Only the response to the POST has the secret. */
+/** Creates, lists, rotates and revokes credentials. Only the responses to a POST have a secret. */
 export function credentialRoutes(credentials: Credentials, ask: AskQuestion): Route[] {
   return [
     {
@@ -32,6 +32,23 @@ export function credentialRoutes(credentials: Credentials, ask: AskQuestion): Ro
       async handle(ctx) {
         const list = (last: string, limit: number) => credentials.list(last, limit, ask(ctx))
         ctx.body = { credentials: await pageByName(ctx, list) }
+      },
+    },
+    {
+      method: 'POST',
+      path: `${PATH}/:name/rotate-secret`,
+      access: 'admin',
+      async handle(ctx) {
+        const fields = await readOptionalFields(ctx, (body) => ({
+          overlapSeconds: body.optionalNumber('overlapSeconds'),
+        }))
+        const rotated = await credentials.rotate(
+          param(ctx, 'name'),
+          fields?.overlapSeconds,
+          actorOf(ctx),
+        )
+        ctx.set('Cache-Control', 'no-store')
+        ctx.body = { ...rotated.credential, secret: rotated.secret }
       },
     },
     {
