@@ -20,12 +20,12 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     members: [
       {
         word: 'push',
-        summary: 'Push an orb build or a kernel as an image to any OCI registry',
+        summary: 'Push an orb build or a kernel as an image to any registry',
         load: async () => (await import('./registry/push.ts')).pushCommand,
       },
       {
         word: 'inspect',
-        summary: 'Show the kernel, devices and provenance of a file, build or image',
+        summary: 'Show kernel, devices and provenance of a file or image',
         load: async () => (await import('./registry/inspect.ts')).inspectCommand,
       },
       {
@@ -83,12 +83,12 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'compare',
-        summary: 'Compare two images: kernel, devices, packages, sources, build host',
+        summary: 'Compare two images: kernel, devices, packages, sources, host',
         load: async () => (await import('./registry/compare.ts')).compareCommand,
       },
       {
         word: 'sbom',
-        summary: "Print an image's software bill of materials (CycloneDX or SPDX)",
+        summary: "Print an image's bill of materials (CycloneDX or SPDX)",
         load: async () => (await import('./registry/documents.ts')).sbomCommand,
       },
       {
@@ -218,7 +218,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'repository',
-        summary: 'Set visibility, immutable tags and required provenance, and delete repositories',
+        summary: 'Set visibility and rules of repositories, or delete them',
         commands: [
           {
             word: 'show',
@@ -325,7 +325,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'backup',
-        summary: 'Copy the database and all blobs to a folder, without downtime',
+        summary: 'Copy database and blobs to a folder, without downtime',
         load: async () => (await import('./server/backup.ts')).backupCommand,
       },
       {
@@ -335,7 +335,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'upgrade-database',
-        summary: 'Upgrade the embedded Postgres to the major version of this release',
+        summary: 'Upgrade the data of the embedded Postgres',
         load: async () => (await import('./server/upgrade-database.ts')).upgradeDatabaseCommand,
       },
       {
