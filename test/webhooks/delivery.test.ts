@@ -132,6 +132,12 @@ describe('a delivery', () => {
     await pushImage(registry, repository, 'live')
     await expect.poll(() => deliveries(name)).toHaveLength(1)
     await client.query(`update deliveries set round_attempts = 12 where state = 'pending'`)
+    await client.query(
+      `update events
+          set occurred_at = now() - interval '4 days'
+        where repository_id = (select id from repositories where name = $1)`,
+      [repository],
+    )
     await requestWebhooks(registry, 'PATCH', `/${name}`, { paused: false })
     const [failed] = await ended(name, 1)
     expect(failed).toMatchObject({ state: 'failed', status: 503, dueAt: null })

@@ -4,6 +4,13 @@ import { RETRY_SECONDS, secondsUntilRetry } from '../../src/webhooks/delivery/re
 
 const DAY = 86_400
 
+/** The failed attempt of a delivery that is older than the schedule. */
+const after = (attempts: number, retryAfterSeconds?: number) => ({
+  attempts,
+  ageSeconds: 4 * DAY,
+  retryAfterSeconds,
+})
+
 it('the first attempt is immediate, the last one three days and three hours later', () => {
   expect(RETRY_SECONDS[0]).toBe(0)
   expect(RETRY_SECONDS).toHaveLength(13)
@@ -18,7 +25,7 @@ it('each wait is within a fifth of the schedule, and none follows the last attem
       fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
       (attempts, random) => {
         const planned = RETRY_SECONDS[attempts]
-        const seconds = secondsUntilRetry(attempts, undefined, RETRY_SECONDS, () => random)
+        const seconds = secondsUntilRetry(after(attempts), RETRY_SECONDS, () => random)
         if (planned === undefined) return seconds === undefined
         return seconds !== undefined && Math.abs(seconds - planned) <= planned * 0.2 + 1e-9
       },
@@ -33,13 +40,22 @@ it('Retry-After extends a wait to at most a day, and never shortens it', () => {
       fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
       fc.oneof(fc.integer({ min: 0, max: 10 * DAY }), fc.double({ min: 0, noNaN: true })),
       (attempts, random, requested) => {
-        const plain = secondsUntilRetry(attempts, undefined, RETRY_SECONDS, () => random) ?? 0
-        const seconds = secondsUntilRetry(attempts, requested, RETRY_SECONDS, () => random) ?? 0
+        const plain = secondsUntilRetry(after(attempts), RETRY_SECONDS, () => random) ?? 0
+        const seconds =
+          secondsUntilRetry(after(attempts, requested), RETRY_SECONDS, () => random) ?? 0
         return (
           seconds >= plain && seconds >= Math.min(requested, DAY) && seconds <= Math.max(plain, DAY)
         )
       },
     ),
   )
-  expect(secondsUntilRetry(13, 60)).toBeUndefined()
+  expect(secondsUntilRetry(after(13, 60))).toBeUndefined()
+})
+
+it('attempts that came early do not end a delivery before its time', () => {
+  const early = { attempts: 40, retryAfterSeconds: undefined }
+  for (const ageSeconds of [0, DAY, 2.5 * DAY]) {
+    expect(secondsUntilRetry({ ...early, ageSeconds }, RETRY_SECONDS, () => 0.5)).toBe(DAY)
+  }
+  expect(secondsUntilRetry({ ...early, ageSeconds: 2.6 * DAY })).toBeUndefined()
 })

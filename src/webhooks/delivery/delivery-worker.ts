@@ -265,10 +265,12 @@ export class DeliveryWorker {
       delivery.type === 'webhook.ping'
         ? PING_RETRY_SECONDS
         : (this.#options.retrySeconds ?? RETRY_SECONDS)
-    const seconds =
-      outcome === 'delivered'
-        ? undefined
-        : secondsUntilRetry(roundAttempts, retryAfterSeconds, schedule)
+    const failed = {
+      attempts: roundAttempts,
+      ageSeconds: ageMilliseconds(delivery) / 1000,
+      retryAfterSeconds,
+    }
+    const seconds = outcome === 'delivered' ? undefined : secondsUntilRetry(failed, schedule)
     const state =
       outcome === 'delivered' ? 'delivered' : seconds === undefined ? 'failed' : 'pending'
     const delaySeconds = seconds ?? 0
@@ -301,11 +303,11 @@ export class DeliveryWorker {
   }
 }
 
-/** The age of a redelivered event counts from the redelivery. */
-function isExpired(
-  { maxAgeSeconds }: Webhook,
-  { occurredAt, redeliveredAt }: ClaimedDelivery,
-): boolean {
-  const age = Date.now() - (redeliveredAt ?? occurredAt).getTime()
-  return maxAgeSeconds !== null && age > maxAgeSeconds * 1000
+function isExpired({ maxAgeSeconds }: Webhook, delivery: ClaimedDelivery): boolean {
+  return maxAgeSeconds !== null && ageMilliseconds(delivery) > maxAgeSeconds * 1000
+}
+
+/** Returns the age of an event. That of a redelivered event counts from the redelivery. */
+function ageMilliseconds({ occurredAt, redeliveredAt }: ClaimedDelivery): number {
+  return Date.now() - (redeliveredAt ?? occurredAt).getTime()
 }

@@ -22,20 +22,35 @@ const JITTER = 0.2
 /** The longest wait that a receiver can request. */
 const RETRY_AFTER_SECONDS_MAX = 24 * HOUR
 
+/** The last attempt of a delivery, which failed. */
+export type FailedAttempt = {
+  /** Attempts so far. */
+  readonly attempts: number
+  /** Seconds since the event, or since its redelivery. */
+  readonly ageSeconds: number
+  readonly retryAfterSeconds: number | undefined
+}
+
 /**
- * Computes the seconds until the next attempt, after `attempts` have failed; undefined when no attempt is
- * left. The next attempt is never before the time that the receiver requests.
+ * Computes the seconds until the next attempt; undefined when no attempt is left. The next attempt is never before the
+ * time that the receiver requests. Attempts may come early, when the receiver accepts other deliveries: those beyond the
+ * schedule continue with its longest wait until a delivery is as old as the schedule is long.
  */
 export function secondsUntilRetry(
-  attempts: number,
-  retryAfterSeconds: number | undefined,
+  { attempts, ageSeconds, retryAfterSeconds }: FailedAttempt,
   schedule: readonly number[] = RETRY_SECONDS,
   random: () => number = Math.random,
 ): number | undefined {
-  const seconds = schedule[attempts]
+  const seconds =
+    schedule[attempts] ?? (ageSeconds < shortest(schedule) ? schedule.at(-1) : undefined)
   if (seconds === undefined) return undefined
   const spread = seconds * (1 + JITTER * (2 * random() - 1))
   return Math.max(spread, waitOf(retryAfterSeconds))
+}
+
+/** Returns the seconds that all attempts take when each is as early as the jitter allows. */
+function shortest(schedule: readonly number[]): number {
+  return (1 - JITTER) * schedule.reduce((sum, seconds) => sum + seconds, 0)
 }
 
 /** Returns the seconds that a receiver requests, at most a day. */
