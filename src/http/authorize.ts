@@ -115,7 +115,7 @@ function refuse(context: Authorization, error: unknown): unknown {
   const visible = context.publicOnly ? maskPrivate(context, error) : error
   const { ctx, deps } = context
   const isBasic = /^basic /i.test(ctx.headers.authorization ?? '')
-  const refusal = isBasic ? withLoginAdvice(visible, deps.publicBaseUrl(ctx)) : visible
+  const refusal = isBasic ? withLoginAdvice(visible, () => deps.publicBaseUrl(ctx)) : visible
   if (!(refusal instanceof RegistryError)) return refusal
   if (isAudited(context, refusal)) auditRefusal(context, refusal)
   return refusal.code === 'UNAUTHORIZED' ? withChallenge(context, refusal) : refusal

@@ -41,10 +41,11 @@ export function challengeFor(
 
 /**
  * Returns the error with a message that says where to log in again, if a login ended: clients store logins, and show
- * only this message. Other errors are returned as they are. `base` is the URL by which the client reached the registry.
+ * only this message. Other errors are returned as they are. `base` returns the URL by which the client reached the registry,
+ * which is not known any more when its connection is gone.
  */
-export function withLoginAdvice(error: unknown, base: string): unknown {
+export function withLoginAdvice(error: unknown, base: () => string): unknown {
   if (!(error instanceof RegistryError) || error.data.loginEnded !== true) return error
-  const message = `${error.message}: log in to ${new URL(base).host} again`
+  const message = `${error.message}: log in to ${new URL(base()).host} again`
   return new RegistryError(error.code, error.detail, { message, cause: error })
 }

@@ -31,8 +31,8 @@ beforeAll(async () => {
   const client = new pg.Client(registry.databaseUrl)
   await client.connect()
   await client.query(
-    `insert into repositories (name, visibility, permanent)
-     select name, 'private', true
+    `insert into repositories (name, visibility, permanent, configured)
+     select name, 'private', true, true
        from unnest($1::text[]) as n (name)`,
     [NAMES],
   )

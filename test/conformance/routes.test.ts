@@ -17,9 +17,16 @@ describe('the table of routes', () => {
 
   it('states the access of each route', () => {
     for (const { access } of rows) {
-      expect(['none', 'pull', 'push', 'delete', 'admin', 'publicRead', 'authenticated']).toContain(
-        access,
-      )
+      expect([
+        'none',
+        'pull',
+        'push',
+        'delete',
+        'admin',
+        'metrics',
+        'publicRead',
+        'authenticated',
+      ]).toContain(access)
     }
   })
 

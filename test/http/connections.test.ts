@@ -63,6 +63,8 @@ async function expectNothingLeaked(socketsBefore: number): Promise<void> {
   await expect.poll(openSockets, { timeout: 5_000 }).toBeLessThanOrEqual(socketsBefore)
 }
 
+const LOST = 'the store lost the bytes of this blob'
+
 function errorsLogged(): string[] {
   return registry.log.filter((line) => line.includes('"level":"error"'))
 }
@@ -271,11 +273,11 @@ it('a blob that is truncated on disk causes a broken connection, and an error in
   await connection.send(requestBytes({ method: 'GET', target: path }))
   await expect(connection.answer()).rejects.toBeInstanceOf(NoAnswerError)
   await expect.poll(errorsLogged).toHaveLength(1)
-  expect(errorsLogged()[0]).toContain('BlobMissingError')
+  expect(errorsLogged()[0]).toContain(LOST)
   expect(await openFiles()).toEqual([])
 })
 
-it('a blob whose file is missing is an internal error: 500 and an error in the log, never 404', async () => {
+it('a blob whose file is missing is unknown: 404 and one error in the log', async () => {
   const content = randomBytes(1000)
   const path = await push(content)
   await rm(await fileOf(content))
@@ -283,10 +285,11 @@ it('a blob whose file is missing is an internal error: 500 and an error in the l
     const connection = await connect()
     await connection.send(requestBytes({ method: 'GET', target: path, headers }))
     const answer = await connection.answer()
-    expect(answer.status).toBe(500)
-    expect(codeOf(answer)).toBe('UNKNOWN')
+    expect(answer.status).toBe(404)
+    expect(codeOf(answer)).toBe('BLOB_UNKNOWN')
     expect(answer.headers.has('docker-content-digest')).toBe(false)
     expect(answer.headers.has('content-range')).toBe(false)
   }
-  expect(errorsLogged()).toHaveLength(2)
+  expect(errorsLogged()).toHaveLength(1)
+  expect(errorsLogged()[0]).toContain(LOST)
 })

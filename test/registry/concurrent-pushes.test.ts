@@ -228,7 +228,10 @@ it('one of two chunks for the same position is accepted, and the other client ca
         ),
       ),
     )
-    expect(answers.map(({ status }) => status).sort()).toEqual([202, 416])
+    const statuses = answers.map(({ status }) => status).sort()
+    expect(statuses[0]).toBe(202)
+    // The position is wrong when the other chunk is stored, and the upload is busy while it is sent.
+    expect([416, 503]).toContain(statuses[1])
     const winner = chunks[answers.findIndex(({ status }) => status === 202)] as Buffer
     const status = await ask(location)
     expect(status.headers.get('range')).toBe(`0-${winner.length - 1}`)

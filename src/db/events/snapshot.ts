@@ -91,23 +91,18 @@ export async function listCandidateTags(
   limit: number,
 ): Promise<CandidateTag[]> {
   const { rows } = await db.query<CandidateTag>(
-    `select t.repository_id as "repositoryId", t.name as tag, t.digest,
+    `select distinct t.repository_id as "repositoryId", t.name as tag, t.digest,
             to_json(t.moved_at) #>> '{}' as "movedAt"
-       from (
-         select distinct t.repository_id, t.name
-           from unnest($1::bigint[]) as wanted (id)
-          cross join json_to_recordset($2::json) as g (${RANGE_COLUMNS})
-          cross join lateral (
-            select t.repository_id, t.name
-              from tags t
-             where t.repository_id = wanted.id
-               and ${TAG_IN_RANGE}
-             order by t.name
-             limit $3
-          ) t
-          limit $3
-       ) found
-       join tags t on t.repository_id = found.repository_id and t.name = found.name
+       from unnest($1::bigint[]) as wanted (id)
+      cross join json_to_recordset($2::json) as g (${RANGE_COLUMNS})
+      cross join lateral (
+        select t.repository_id, t.name, t.digest, t.moved_at
+          from tags t
+         where t.repository_id = wanted.id
+           and ${TAG_IN_RANGE}
+         order by t.name
+         limit $3
+      ) t
       limit $3`,
     [repositoryIds, nameRanges(patterns), limit],
   )

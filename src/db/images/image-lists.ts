@@ -148,8 +148,8 @@ export type ImageKey = {
 
 /**
  * Lists images with these kernels or these inputs, newest first, with ids below `before`. Only public
- * repositories, and repositories in `visible`, count. Reads at most SCANNED_MAX images of each kernel, or of the
- * inputs.
+ * repositories, and repositories in `visible`, count: those of others neither fill a page nor end it. Compares at most
+ * SCANNED_MAX of them for each kernel, or for the inputs.
  */
 export async function listImagesBy(
   db: Queryable,
@@ -170,10 +170,7 @@ export async function listImagesBy(
                select i.*, {rank} as rank
                  from {scanned} i
                  join repositories r on r.id = i.repository_id
-                where (r.visibility = 'public' or exists (
-                        select 1
-                          from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
-                         where ${REPOSITORY_IN_RANGE}))
+                where true
                   {filters}
              ) ranked
             where ranked.rank = 1
@@ -197,7 +194,7 @@ export async function listImagesBy(
     ...withConditions(
       `select max(manifest_id) as id
          from {last} i`,
-      values.slice(0, 2),
+      values.slice(0, 3),
       { last: source.last },
     ),
   )
@@ -210,23 +207,36 @@ const NEWEST_FIRST = given(
 )
 const ALL_FIRST = given('1', true)
 
-/** The images of the inputs `$1` below the id `$2`, and the last of them that one page reads. */
+// `offset 0` makes it a probe of an index for each image: Postgres would otherwise read all repositories first.
+const IS_VISIBLE = `exists (
+                          select 1
+                            from repositories r
+                           where r.id = i.repository_id
+                             and (r.visibility = 'public' or exists (
+                                   select 1
+                                     from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
+                                    where ${REPOSITORY_IN_RANGE}))
+                          offset 0)`
+
+/** The visible images of the inputs `$1` below the id `$2`, and the last of them that one page compares. */
 const OF_INPUTS = {
   scanned: given(
-    `(select *
-                         from images
-                        where input_id = $1
-                          and manifest_id < $2
-                        order by manifest_id desc
+    `(select i.*
+                         from images i
+                        where i.input_id = $1
+                          and i.manifest_id < $2
+                          and ${IS_VISIBLE}
+                        order by i.manifest_id desc
                         limit ${SCANNED_MAX})`,
     true,
   ),
   last: given(
-    `(select manifest_id
-                         from images
-                        where input_id = $1
-                          and manifest_id < $2
-                        order by manifest_id desc
+    `(select i.manifest_id
+                         from images i
+                        where i.input_id = $1
+                          and i.manifest_id < $2
+                          and ${IS_VISIBLE}
+                        order by i.manifest_id desc
                        offset ${SCANNED_BEFORE_LAST}
                         limit 1)`,
     true,
@@ -238,22 +248,24 @@ const OF_KERNELS = {
   scanned: given(
     `unnest($1::text[]) as kernel (digest)
                 cross join lateral (
-                  select *
-                    from images
-                   where kernel_digest = kernel.digest
-                     and manifest_id < $2
-                   order by manifest_id desc
+                  select i.*
+                    from images i
+                   where i.kernel_digest = kernel.digest
+                     and i.manifest_id < $2
+                     and ${IS_VISIBLE}
+                   order by i.manifest_id desc
                    limit ${SCANNED_MAX})`,
     true,
   ),
   last: given(
     `unnest($1::text[]) as kernel (digest)
                 cross join lateral (
-                  select manifest_id
-                    from images
-                   where kernel_digest = kernel.digest
-                     and manifest_id < $2
-                   order by manifest_id desc
+                  select i.manifest_id
+                    from images i
+                   where i.kernel_digest = kernel.digest
+                     and i.manifest_id < $2
+                     and ${IS_VISIBLE}
+                   order by i.manifest_id desc
                   offset ${SCANNED_BEFORE_LAST}
                    limit 1)`,
     true,
