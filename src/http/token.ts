@@ -54,7 +54,10 @@ export function tokenRoutes(
           sendToken(ctx, await grantToken(ctx, await readForm(ctx), issuer, authenticator))
         } catch (error) {
           auditRefusal(ctx, audit, error)
-          sendOauthError(ctx, withLoginAdvice(error, () => clientBaseUrl(ctx)))
+          sendOauthError(
+            ctx,
+            withLoginAdvice(error, () => clientBaseUrl(ctx)),
+          )
         }
       },
     },
