@@ -31,17 +31,18 @@ const MAIN = {
  * embedded Postgres, and rules that are decided in Postgres.
  */
 const ALIKE = [
-  'test/cli/{access,command-index,search,inspect,push-refused,webhook}*',
-  'test/{embedded-postgres,house,images,oci,properties,unikernel}/**',
-  'test/attacks/{costly-questions,database-role,embedded-postgres,existence-oracles}*',
-  'test/attacks/{event-loop,folders-of-others,login-throttle,refused-leftovers,reused-names}*',
-  'test/attacks/{question-routes,revoked-*,shared-*,webhook-identity}*',
-  'test/auth/{authorization,master-key,revocation}*',
-  'test/{feed/limits,webhooks/nothing-lost}*',
-  'test/registry/concurrent-pushes*',
-  'test/process-faults/{crash,signals}*',
-  'test/garbage/{scrub,soak,sweep}*',
-  'test/webhooks/delivery-claims*',
+  'test/cli/{access,agreement,command-index,confirm,delete,inspect,push-refused,search,webhook}*',
+  'test/{costs,embedded-postgres,house,images,oci,properties,unikernel}/**',
+  'test/attacks/{commands-as-root,costly-questions,database-role,embedded-postgres}*',
+  'test/attacks/{event-loop,existence-oracles,folders-of-others,login-throttle}*',
+  'test/attacks/{question-routes,refused-leftovers,reused-names,revoked-*,shared-*,tag-bounds}*',
+  'test/attacks/webhook-identity*',
+  'test/auth/{authorization,master-key,refresh-tokens,refusal-messages,revocation,rotation}*',
+  'test/{feed/limits,http/query-parameters,server/database-faults,webhooks/nothing-lost}*',
+  'test/registry/{concurrent-pushes,part-*,repository-deletion}*',
+  'test/process-faults/{clock-ahead,crash,embedded-full-disk,lost-folder,signals}*',
+  'test/garbage/{dead-writers,lost-blobs,scrub,soak,store-mark,sweep}*',
+  'test/webhooks/{circuit-breaker,delivery-claims}*',
 ]
 /** Tests that run again on every store. */
 const ON_EVERY_STORE = [

@@ -10,9 +10,9 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 // Deep below a folder of its own, so that the test sees a path that climbs out.
 const DATA_PATH = ['a', 'b', 'data']
-// Files that a registry may create: keys of blobs, stages, and the master key.
+// Files that a registry may create: keys of blobs, stages, the mark of the installation, and the master key.
 const STORE_FILE =
-  /^(?:master-key|blobs\/(?:sha256\/[0-9a-f]{2}\/[0-9a-f]{64}|sha512\/[0-9a-f]{2}\/[0-9a-f]{128})\.[0-9a-f-]{45}|uploads\/[0-9a-f-]{36})$/
+  /^(?:master-key|blobs\/(?:installation|sha256\/[0-9a-f]{2}\/[0-9a-f]{64}\.[0-9a-f-]{45}|sha512\/[0-9a-f]{2}\/[0-9a-f]{128}\.[0-9a-f-]{45})|uploads\/[0-9a-f-]{36})$/
 const CODE = /^[A-Z]+(?:_[A-Z]+)*$/
 
 /** A registry that the property tests attack. */
