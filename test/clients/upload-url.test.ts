@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { storeSettings } from '../support/s3.ts'
 import { BUILD, ClientSandbox, hasClient } from './client-sandbox.ts'
 
 const runFile = promisify(execFile)
@@ -17,11 +16,7 @@ describe('a builder that has only curl -T', () => {
 
   /** Runs `rookery upload-url create` beside the server. */
   async function created(...words: string[]): Promise<string> {
-    const env = {
-      ...process.env,
-      ROOKERY_DATA_DIR: join(sandbox.folder, 'data'),
-      ...(await storeSettings()),
-    }
+    const env = { ...process.env, ROOKERY_DATA_DIR: join(sandbox.folder, 'data') }
     const { stdout } = await runFile(process.execPath, [MAIN, 'upload-url', 'create', ...words], {
       env,
     })
