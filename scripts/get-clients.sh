@@ -1,26 +1,68 @@
 #!/usr/bin/env bash
-# Fetches oras (Debian 13's package) and skopeo (Debian 12's) into .cache/clients/bin, from the Debian
-# mirror of this machine. It installs nothing into the system, and does nothing when it runs again.
+# Fetches the clients of the tests from the Debian mirror of this machine into .cache/clients/bin. It installs nothing
+# into the system, and does nothing when it runs again.
 #   CLIENTS_DIR=folder     another folder than .cache/clients
-#   USE_SYSTEM_CLIENTS=1   links to the oras and skopeo on PATH, and fetches nothing
+#   USE_SYSTEM_CLIENTS=1   links to the clients on PATH, names the missing ones, and fetches nothing
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/.."
-CLIENTS=${CLIENTS_DIR:-$PWD/.cache/clients}
+CLIENTS=$(realpath -m "${CLIENTS_DIR:-.cache/clients}")
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
-FETCH_SECONDS_MAX=120
+FETCH_SECONDS_MAX=300
+FETCHES_MAX=8
 LEFTOVER_MINUTES=60
 MARK=made-by-get-clients
+
+# One row for each client: the suite of Debian, its libraries, its packages, and its programs (name, or name=path).
+#   system    the program needs only the C library of this machine
+#   own       the libraries that its packages depend on are fetched too, except the C library
+#   own+libc  the C library too: the program needs a newer one than Debian 12's. It runs in a mount namespace of its
+#             own with that library's loader; without root in a user namespace
+TABLE='
+trixie    system    oras                          oras
+bookworm  own       skopeo                        skopeo
+bookworm  own       buildah                       buildah
+forky     system    crane                         crane
+forky     system    umoci                         umoci
+forky     system    notation                      notation
+forky     system    cosign                        cosign
+trixie    own+libc  podman,conmon,crun            podman
+trixie    system    containerd                    containerd,ctr,containerd-shim-runc-v2
+bookworm  own       runc                          runc
+sid       own+libc  apptainer,squashfs-tools      apptainer,mksquashfs
+'
 
 fail() {
   printf 'get-clients: %s\n' "$*" >&2
   exit 1
 }
 
-works() { "$CLIENTS/bin/oras" version >/dev/null 2>&1 && "$CLIENTS/bin/skopeo" --version >/dev/null 2>&1; }
+# rows: the rows of the table as words. programs: the names of all programs.
+rows() { printf '%s' "$TABLE" | sed '/^[[:space:]]*$/d'; }
+programs() { rows | awk '{ gsub(",", "\n", $4); print $4 }' | sed 's/=.*//'; }
 
-if works; then
-  printf 'oras and skopeo are in %s\n' "$CLIENTS/bin"
+# runs PROGRAM: the program starts and states its version.
+runs() {
+  local program=$CLIENTS/bin/$1
+  [ -x "$program" ] &&
+    { "$program" --version || "$program" version || "$program" -v || "$program" -version | grep -q version; } \
+      >/dev/null 2>&1 </dev/null
+}
+
+case $CLIENTS in
+  *[!A-Za-z0-9/._+@-]*) fail "scripts and lists of libraries cannot name the folder $CLIENTS: choose another one with CLIENTS_DIR" ;;
+esac
+
+# A folder is up to date when it was made at this place from this table and every client runs.
+state() { printf '%s\n%s\n%s\n' "$CLIENTS" "${USE_SYSTEM_CLIENTS:-}" "$TABLE"; }
+is_complete() {
+  local program
+  [ "$(cat "$CLIENTS/$MARK" 2>/dev/null)" = "$(state)" ] || return 1
+  for program in $(ls "$CLIENTS/bin"); do runs "$program" || return 1; done
+}
+
+if is_complete; then
+  printf 'the clients are in %s\n' "$CLIENTS/bin"
   exit 0
 fi
 
@@ -34,27 +76,31 @@ mkdir -p "$(dirname "$CLIENTS")"
 find "$(dirname "$CLIENTS")" -maxdepth 1 -name 'rookery-clients.??????' -mmin "+$LEFTOVER_MINUTES" -exec rm -rf {} +
 WORK=$(mktemp -d "$(dirname "$CLIENTS")/rookery-clients.XXXXXX")
 trap 'rm -rf "$WORK"' EXIT
-mkdir -p "$WORK/made/bin"
-touch "$WORK/made/$MARK"
+mkdir -p "$WORK/made/bin" "$WORK/debs"
+state >"$WORK/made/$MARK"
 
 move_into_place() {
+  local program broken=
   rm -rf "$CLIENTS"
   mv "$WORK/made" "$CLIENTS"
-  works || fail "the clients in $CLIENTS/bin do not run"
-  printf 'oras and skopeo are in %s\n' "$CLIENTS/bin"
+  for program in $(ls "$CLIENTS/bin"); do runs "$program" || broken+=" $program"; done
+  [ -z "$broken" ] || fail "these clients in $CLIENTS/bin do not run:$broken"
+  printf 'the clients are in %s: %s\n' "$CLIENTS/bin" "$(ls "$CLIENTS/bin" | tr '\n' ' ')"
 }
 
 if [ "${USE_SYSTEM_CLIENTS:-}" = 1 ]; then
-  for client in oras skopeo; do
-    path=$(command -v "$client") || fail "USE_SYSTEM_CLIENTS=1, but $client is not on PATH"
-    ln -s "$path" "$WORK/made/bin/$client"
+  missing=
+  for program in $(programs); do
+    if path=$(command -v "$program"); then ln -s "$path" "$WORK/made/bin/$program"; else missing+=" $program"; fi
   done
+  [ -n "$(ls "$WORK/made/bin")" ] || fail "USE_SYSTEM_CLIENTS=1, but none of the clients is on PATH:$missing"
+  [ -z "$missing" ] || printf 'get-clients: not on PATH, so their tests are skipped:%s\n' "$missing" >&2
   move_into_place
   exit 0
 fi
 for tool in dpkg dpkg-deb curl xz sha256sum; do
   command -v "$tool" >/dev/null ||
-    fail "needs $tool (this fetches Debian packages; elsewhere install oras and skopeo yourself and set USE_SYSTEM_CLIENTS=1)"
+    fail "needs $tool (this fetches Debian packages; elsewhere install the clients yourself and set USE_SYSTEM_CLIENTS=1)"
 done
 ARCHITECTURE=$(dpkg --print-architecture)
 
@@ -92,56 +138,130 @@ verify() {
     return 0
   fi
   gpgv --keyring "$KEYRING" --status-fd 1 --output "$WORK/$suite.Release" "$WORK/$suite.InRelease" \
-    >"$WORK/status" 2>/dev/null || true
-  grep -q '^\[GNUPG:\] BADSIG ' "$WORK/status" && fail "the release of $suite has a bad signature"
-  grep -q '^\[GNUPG:\] GOODSIG ' "$WORK/status" ||
-    fail "the release of $suite is not signed by a key in $KEYRING"
+    >"$WORK/$suite.status" 2>/dev/null || true
+  grep -q '^\[GNUPG:\] BADSIG ' "$WORK/$suite.status" && fail "the release of $suite has a bad signature"
+  grep -q '^\[GNUPG:\] GOODSIG ' "$WORK/$suite.status" ||
+    fail "the release of $suite is not signed by a key in $KEYRING: install a newer debian-archive-keyring"
 }
 
-# index SUITE: fetches the list of the suite's packages, and checks it against the signed release.
+# index SUITE: fetches the list of the suite's packages by its digest in the signed release, and writes a line for each
+# package: name, file, SHA-256, dependencies.
 index() {
-  local suite=$1 path="main/binary-$ARCHITECTURE/Packages.xz" expected
+  local suite=$1 folder="main/binary-$ARCHITECTURE" expected
   fetch "$MIRROR/dists/$suite/InRelease" "$WORK/$suite.InRelease"
   verify "$suite"
-  expected=$(sed -n '/^SHA256:/,$p' "$WORK/$suite.Release" | awk -v path="$path" '$3 == path && !seen { print $1; seen = 1 }')
-  [ -n "$expected" ] || fail "the release of $suite does not list $path"
-  fetch "$MIRROR/dists/$suite/$path" "$WORK/$suite.xz"
-  printf '%s  %s\n' "$expected" "$WORK/$suite.xz" | sha256sum --status --check || fail "$path of $suite differs from its release"
-  xz -dc "$WORK/$suite.xz" >"$WORK/$suite.packages"
+  expected=$(sed -n '/^SHA256:/,$p' "$WORK/$suite.Release" |
+    awk -v path="$folder/Packages.xz" '$3 == path && !seen { print $1; seen = 1 }')
+  [ -n "$expected" ] || fail "the release of $suite does not list $folder/Packages.xz"
+  fetch "$MIRROR/dists/$suite/$folder/by-hash/SHA256/$expected" "$WORK/$suite.xz"
+  printf '%s  %s\n' "$expected" "$WORK/$suite.xz" | sha256sum --status --check ||
+    fail "the list of packages of $suite differs from its release"
+  xz -dc "$WORK/$suite.xz" | awk -v RS= -F '\n' -v OFS='\t' '
+    {
+      split("", field)
+      for (i = 1; i <= NF; i++) {
+        name = substr($i, 1, index($i, ": "))
+        if (name ~ /^(Package|Filename|SHA256|Depends):$/) field[name] = substr($i, length(name) + 2)
+      }
+      print field["Package:"], field["Filename:"], field["SHA256:"], field["Depends:"]
+    }' >"$WORK/$suite.packages"
 }
 
-# unpack SUITE PACKAGE FOLDER: fetches the package, checks it, and unpacks it there.
-unpack() {
-  local suite=$1 package=$2 folder=$3 file sum
-  read -r file sum < <(awk -v RS= -v package="$package" '
-    $1 == "Package:" && $2 == package {
-      for (i = 1; i < NF; i++) { if ($i == "Filename:") file = $(i + 1); if ($i == "SHA256:") sum = $(i + 1) }
-      print file, sum; exit
-    }' "$WORK/$suite.packages") || fail "$suite has no package $package for $ARCHITECTURE"
-  fetch "$MIRROR/$file" "$WORK/$package.deb"
-  printf '%s  %s\n' "$sum" "$WORK/$package.deb" | sha256sum --status --check || fail "$package differs from the list of $suite"
-  mkdir -p "$folder"
-  dpkg-deb -x "$WORK/$package.deb" "$folder"
+# closure SUITE LIBRARIES PACKAGES: the lines "name file SHA-256" of the packages, and of the libraries that they need:
+# the first alternative of each dependency whose name is a library's.
+closure() {
+  awk -F '\t' -v libraries="$2" -v packages="$3" -v suite="$1" '
+    { file[$1] = $2; sum[$1] = $3; dependencies[$1] = $4 }
+    END {
+      count = split(packages, queue, ",")
+      for (i = 1; i <= count; i++) {
+        if (!(queue[i] in file)) { print suite " has no package " queue[i] >"/dev/stderr"; exit 1 }
+        print queue[i], file[queue[i]], sum[queue[i]]
+        if (libraries == "system") continue
+        alternatives = split(dependencies[queue[i]], dependency, ", *")
+        for (j = 1; j <= alternatives; j++) {
+          split(dependency[j], word, /[ |(:]/)
+          name = word[1]
+          if (name !~ /^(lib|zlib1g$)/ || (name == "libc6" && libraries == "own")) continue
+          if (name in seen || !(name in file)) continue
+          seen[name] = 1
+          queue[++count] = name
+        }
+      }
+    }' "$WORK/$1.packages"
+}
+
+# fetch_all: fetches every package of "suite name file SHA-256" lines once, and checks them.
+fetch_all() {
+  awk -v mirror="$MIRROR" -v folder="$WORK/debs" '
+    { printf "url = \"%s/%s\"\noutput = \"%s/%s.deb\"\n", mirror, $3, folder, $4 }' <"$WORK/wanted" >"$WORK/urls"
+  curl -fsS --no-progress-meter --retry 3 --max-time "$FETCH_SECONDS_MAX" --parallel --parallel-max "$FETCHES_MAX" --config "$WORK/urls" || true
+  local suite name file sum
+  while read -r suite name file sum; do
+    [ -s "$WORK/debs/$sum.deb" ] ||
+      fail "cannot fetch $MIRROR/$file: if the mirror replaced $name of $suite in the meantime, run this again"
+  done <"$WORK/wanted"
+  awk -v folder="$WORK/debs" '{ print $4 "  " folder "/" $4 ".deb" }' <"$WORK/wanted" | sha256sum --quiet --check >&2 ||
+    fail 'a package differs from the list of its suite'
+}
+
+# wrap LIBRARIES ROW PROGRAM PATH: writes the script that starts a program with the libraries of its row.
+wrap() {
+  local program=$CLIENTS/$2/$4 folders script=$WORK/made/bin/$3 system own
+  folders=$(cd "$WORK/made/$2" && find . -type d -name '*-linux-gnu*' -path '*lib/*' -prune | sed "s#^\.#$CLIENTS/$2#" | paste -sd:)
+  if [ "$1" = own ]; then
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$folders" "$program" >"$script"
+  else
+    # A program names its loader by a path, and a loader works only with the C library of its version. The mount shows the
+    # newer one at that path, to this program and its children.
+    system=$(readlink -e /lib64/ld-linux-x86-64.so.2 || readlink -e /lib/ld-linux-aarch64.so.1) ||
+      fail "cannot find the loader of programs for $ARCHITECTURE"
+    own=$(cd "$WORK/made/$2" && find . -type f -name "${system##*/}" | sed "s#^\.#$CLIENTS/$2#")
+    cat >"$script" <<SCRIPT
+#!/bin/sh
+[ "\$(id -u)" = 0 ] || as_root=--map-root-user
+exec unshare --mount \${as_root:-} /bin/sh -c '
+  mount --bind $own $system || exit 125
+  LD_LIBRARY_PATH=$folders exec $program "\$@"' $3 "\$@"
+SCRIPT
+  fi
+  chmod +x "$script"
 }
 
 MIRROR=$(find_mirror) || fail 'no Debian mirror in the sources of apt answers'
-index trixie
-index bookworm
-unpack trixie oras "$WORK/made/oras"
-unpack bookworm skopeo "$WORK/made/skopeo"
-# Libraries that skopeo needs and that may be missing on this machine.
-for library in libgpgme11 libassuan0 libgpg-error0 libdevmapper1.02.1; do
-  unpack bookworm "$library" "$WORK/made/skopeo"
+waits=()
+for suite in $(rows | awk '{ print $1 }' | sort -u); do
+  index "$suite" &
+  waits+=($!)
 done
-ln -s ../oras/usr/bin/oras "$WORK/made/bin/oras"
-cat >"$WORK/made/bin/skopeo" <<'SKOPEO'
-#!/bin/sh
-root=$(cd "$(dirname "$(readlink -f "$0")")/../skopeo" && pwd)
-for folder in "$root"/lib/*-linux-gnu* "$root"/usr/lib/*-linux-gnu*; do
-  LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder
-done
-export LD_LIBRARY_PATH
-exec "$root/usr/bin/skopeo" "$@"
-SKOPEO
-chmod +x "$WORK/made/bin/skopeo"
+for pid in "${waits[@]}"; do wait "$pid" || exit 1; done
+
+while read -r suite libraries packages _; do
+  closure "$suite" "$libraries" "$packages" | sed "s#^#$suite #" >>"$WORK/wanted.$packages" || fail "cannot install $packages"
+done < <(rows)
+cat "$WORK"/wanted.* | sort -u >"$WORK/wanted"
+fetch_all
+
+# unpack_row LIBRARIES PACKAGES PROGRAMS: unpacks the packages into the folder of the first one.
+unpack_row() {
+  local row=${2%%,*} program path sum
+  mkdir -p "$WORK/made/$row"
+  while read -r _ _ _ sum; do dpkg-deb -x "$WORK/debs/$sum.deb" "$WORK/made/$row" || return 1; done <"$WORK/wanted.$2"
+  for program in ${3//,/ }; do
+    path=${program#*=}
+    [ "$path" != "$program" ] || path=usr/bin/$program
+    [ -e "$WORK/made/$row/$path" ] || path=usr/sbin/$program
+    [ -e "$WORK/made/$row/$path" ] || fail "the package $row has no program ${program%%=*}"
+    if [ "$1" = system ]; then ln -s "../$row/$path" "$WORK/made/bin/${program%%=*}"; else wrap "$1" "$row" "${program%%=*}" "$path"; fi
+  done
+}
+
+waits=()
+while read -r _ libraries packages names; do
+  unpack_row "$libraries" "$packages" "$names" &
+  waits+=($!)
+done < <(rows)
+for pid in "${waits[@]}"; do wait "$pid" || exit 1; done
+printf 'fetched %d packages, %d MB\n' "$(wc -l <"$WORK/wanted")" \
+  "$(du -cb "$WORK"/debs/*.deb "$WORK"/*.xz | awk 'END { print int($1 / 1000000) }')"
 move_into_place

@@ -19,19 +19,31 @@ export const BUILD = join(ROOT, 'test/fixtures/builds/hello-key-1')
 export const ELF = join(ROOT, 'test/fixtures/elf')
 export const PASSWORD = 'pulled out of a hat'
 
-/** Folders in which each client is looked for, and how to install it. */
+/** Folders in which a program is looked for, and how to install it. */
+type Place = { folders: readonly string[]; how: string }
+
+const FETCHED: Place = { folders: [CLIENTS], how: 'run scripts/get-clients.sh (Debian)' }
+
+function installed(aptPackage: string): Place {
+  const folders = (process.env.PATH ?? '').split(delimiter)
+  return { folders, how: `apt-get install --no-install-recommends ${aptPackage}` }
+}
+
+/** Where each client is looked for. */
 const PLACES = {
-  oras: { folders: [CLIENTS], how: 'run scripts/get-clients.sh (Debian)' },
-  skopeo: { folders: [CLIENTS], how: 'run scripts/get-clients.sh (Debian)' },
-  nginx: {
-    folders: (process.env.PATH ?? '').split(delimiter),
-    how: 'apt-get install --no-install-recommends nginx-light',
-  },
-  chromium: {
-    folders: (process.env.PATH ?? '').split(delimiter),
-    how: 'apt-get install --no-install-recommends chromium',
-  },
-} as const
+  apptainer: FETCHED,
+  buildah: FETCHED,
+  containerd: FETCHED,
+  cosign: FETCHED,
+  crane: FETCHED,
+  notation: FETCHED,
+  oras: FETCHED,
+  podman: FETCHED,
+  skopeo: FETCHED,
+  umoci: FETCHED,
+  nginx: installed('nginx-light'),
+  chromium: installed('chromium'),
+} as const satisfies Record<string, Place>
 
 /**
  * Returns true when the client is installed. Throws in CI without it; elsewhere it reports the
