@@ -6,6 +6,7 @@ import {
   findCredentialBySecret,
   touchCredential,
 } from '../db/auth/credentials.ts'
+import { findCredentialByRefreshToken } from '../db/auth/refresh-tokens.ts'
 import type { Queryable } from '../db/database.ts'
 import { type NetworkList, NO_NETWORKS, parseNetworks } from '../networks/networks.ts'
 import { loginEnded, unauthorized } from '../oci/errors.ts'
@@ -195,6 +196,19 @@ export class Authenticator {
     return authenticationOfToken(await this.#options.tokens.verify(token))
   }
 
+  /**
+   * Throws UNAUTHORIZED for a refresh token of this registry in place of a password: containerd sends one like this after
+   * it was refused. It is no guess, so it does not count as one.
+   */
+  async #refuseRefreshToken(secret: string, address: string): Promise<void> {
+    if (!isSecretLike(secret, 'refresh')) return
+    const found = await findCredentialByRefreshToken(this.#options.db, hashSecret(secret))
+    if (found === undefined) return
+    if (found.isExpired) throw loginEnded('the refresh token has expired')
+    await this.authenticateCredential(found, address)
+    throw unauthorized('a refresh token is no password: POST it with grant_type=refresh_token')
+  }
+
   /** `user` is undefined when the secret came without a user name. */
   async #bySecret(
     secret: string,
@@ -215,7 +229,10 @@ export class Authenticator {
     }
     // No wait before the count of a text that only guesses a password: concurrent guesses are counted, too.
     const row = isGenerated ? await findCredentialBySecret(db, hashSecret(secret)) : undefined
-    if (row === undefined) loginThrottle.recordFailure(address, user ?? '', secret)
+    if (row === undefined) {
+      await this.#refuseRefreshToken(secret, address)
+      loginThrottle.recordFailure(address, user ?? '', secret)
+    }
     if (row === undefined || (user !== undefined && user !== row.name)) {
       throw user === undefined
         ? unauthorized('this is neither a token of this registry nor a secret that it knows')

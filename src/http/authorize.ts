@@ -198,9 +198,12 @@ function refusedTag(detail: unknown): [string] | null {
 function withChallenge(context: Authorization, refusal: RegistryError): RegistryError {
   const { ctx, route, deps, repository } = context
   const server = { base: deps.publicBaseUrl(ctx), service: deps.service }
+  const code = bearerErrorOf(context)
+  // Docker shows the challenge instead of the body: it asks for blobs with HEAD.
+  const error = code === undefined ? undefined : { code, description: refusal.message }
   return new RegistryError('UNAUTHORIZED', refusal.detail, {
     message: refusal.message,
-    challenge: challengeFor(route, repository, server, bearerErrorOf(context), ctx.headers),
+    challenge: challengeFor(route, repository, server, error, ctx.headers),
     cause: refusal,
   })
 }

@@ -27,7 +27,7 @@ export function challengeFor(
   route: Pick<Route, 'path' | 'access' | 'scope'>,
   repository: Repository | undefined,
   { base, service }: { base: string; service: string },
-  error: BearerErrorCode | undefined,
+  error: { readonly code: BearerErrorCode; readonly description: string } | undefined,
   headers: IncomingHttpHeaders,
 ): Challenge {
   if (!route.path.startsWith('/v2') && !isBrowser(headers))
@@ -36,7 +36,14 @@ export function challengeFor(
   const scope =
     route.scope ??
     (repository === undefined || actions === '' ? undefined : `repository:${repository}:${actions}`)
-  return { scheme: 'Bearer', realm: `${base}/token`, service, scope, error }
+  return {
+    scheme: 'Bearer',
+    realm: `${base}/token`,
+    service,
+    scope,
+    error: error?.code,
+    description: error?.description,
+  }
 }
 
 /**

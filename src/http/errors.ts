@@ -5,6 +5,9 @@ import type { RouteContext } from './route.ts'
 import { ClientDisconnectedError } from './send-bytes.ts'
 import { findTemporaryFailure } from './temporary-failures.ts'
 
+/** Proxies accept headers of 4 KiB in total, and names are long. */
+const DESCRIPTION_CHARACTERS_MAX = 500
+
 /** Logs an error that the client did not cause. */
 export type ReportError = (error: unknown, requestId: string) => void
 
@@ -65,12 +68,21 @@ function headersOf({
 function challengeHeader(challenge: Challenge): string {
   // RFC 7617, section 2.1.
   if (challenge.scheme === 'Basic') return `Basic realm="${challenge.realm}", charset="UTF-8"`
-  const { realm, service, scope, error } = challenge
+  const { realm, service, scope, error, description } = challenge
   const parameters = [
     `realm="${realm}"`,
     `service="${service}"`,
     ...(scope === undefined ? [] : [`scope="${scope}"`]),
     ...(error === undefined ? [] : [`error="${error}"`]),
+    ...(description === undefined ? [] : [`error_description="${describable(description)}"`]),
   ]
   return `Bearer ${parameters.join(',')}`
+}
+
+/** Returns the text in the characters that RFC 6750, section 3, permits in `error_description`. */
+function describable(text: string): string {
+  const permitted = text.replaceAll('"', "'").replace(/[^ -[\]-~]/gu, '?')
+  return permitted.length > DESCRIPTION_CHARACTERS_MAX
+    ? `${permitted.slice(0, DESCRIPTION_CHARACTERS_MAX)}...`
+    : permitted
 }

@@ -82,7 +82,10 @@ function grantsText(caller: Caller): string {
     return [`${someOf(repositories)} (${granted.join(', ')}${bounds})`]
   })
   if (texts.length === 0) {
-    return maySeeMetrics(caller) ? 'it is for the metrics' : 'it has no access to a repository'
+    if (maySeeMetrics(caller)) return 'it is for the metrics'
+    return isToken(caller)
+      ? 'it has no access to a repository, because its holder has none there or requested none'
+      : 'it has no access to a repository'
   }
   const text = `it is for ${someOf(texts)}`
   return text.length > GRANTS_CHARACTERS_MAX ? `${text.slice(0, GRANTS_CHARACTERS_MAX)}…` : text

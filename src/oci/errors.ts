@@ -70,6 +70,8 @@ export type Challenge =
       readonly service: string
       readonly scope: string | undefined
       readonly error: BearerErrorCode | undefined
+      /** The reason for people, for clients that do not show a body. Only with `error`. */
+      readonly description: string | undefined
     }
 
 /** Why the presented credential was refused: RFC 6750, section 3.1. */

@@ -277,6 +277,10 @@ function expectChallenge(row: string, { kind, scheme }: Caller, challenge = ''):
   const named = row.includes('*repository') ? `repository:a/b:${asked[needs]}` : undefined
   expect(scope).toBe(row.endsWith('_catalog') ? 'registry:catalog:*' : named)
   const error = /error="([^"]*)"/.exec(challenge)?.[1]
+  const description = /,error_description="([^"]*)"$/.exec(challenge)?.[1]
+  // RFC 6750, section 3: these characters; and proxies accept a few KiB of headers.
+  if (error === undefined) expect(description).toBeUndefined()
+  else expect(description).toMatch(/^[ !#-[\]-~]{1,503}$/)
   const tooSmall = kind === 'holder' || (kind === 'nobody' && scheme === 'bearer')
   const isBad = kind === 'bad' || kind === 'expired token'
   expect(error).toBe(isBad ? 'invalid_token' : tooSmall ? 'insufficient_scope' : undefined)

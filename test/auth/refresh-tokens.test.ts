@@ -282,6 +282,47 @@ describe('a login that has ended', () => {
     }
   })
 
+  it('is refused in the same words as a password, as containerd sends it again', async () => {
+    const words: Record<string, string> = {
+      'an expired refresh token': 'the refresh token has expired',
+      'the refresh token of a revoked credential': 'the credential was revoked',
+      'the refresh token of an expired credential': 'the credential or token has expired',
+    }
+    for (const [kind, text] of Object.entries(words)) {
+      const authorization = basic(builder.name, (await dead[kind]?.()) ?? '')
+      const answer = await ask({ query: 'scope=repository:open/image:pull,push', authorization })
+      expect([kind, answer.status]).toEqual([kind, 401])
+      expect(messageOf(answer)).toBe(`${text}: log in to ${host()} again`)
+    }
+  })
+
+  it('is no guess of a password: many such machines behind one address lock nobody out', async () => {
+    const from = '192.0.2.77'
+    const tokens = Array.from({ length: 210 }, () => generateSecret('refresh'))
+    await sql(
+      registry,
+      `insert into refresh_tokens (secret_sha256, credential_id, expires_at)
+       select sha256(token::bytea), credentials.id, now()
+         from unnest($1::text[]) as token, credentials
+        where credentials.name = $2`,
+      [tokens, builder.name],
+    )
+    for (const token of tokens) {
+      const authorization = basic(builder.name, token)
+      expect((await ask({ query: 'service=x', authorization, from })).status).toBe(401)
+    }
+    const admin = basic('admin', registry.password)
+    expect((await ask({ authorization: admin, from })).status).toBe(200)
+    expect((await ask({ authorization: asBuilder(), from })).status).toBe(200)
+  })
+
+  it('but a refresh token that is valid is no password', async () => {
+    const authorization = basic(builder.name, await loginOf(builder))
+    const answer = await ask({ query: 'service=x', authorization })
+    expect(answer.status).toBe(401)
+    expect(messageOf(answer)).toContain('POST it with grant_type=refresh_token')
+  })
+
   it('names the public address of the registry', async () => {
     const elsewhere = await startRegistry({ ROOKERY_PUBLIC_URL: 'https://registry.example.org' })
     try {

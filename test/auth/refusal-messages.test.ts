@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { basic, makeCredential } from './credentials-client.ts'
+import { basic, makeCredential, openTokenMinter } from './credentials-client.ts'
 
 let registry: TestRegistry
 
@@ -126,6 +126,44 @@ describe('a refusal of a token', () => {
     const authorization = await tokenFor(name, secret, 'repository:a/b:push')
     const put = { method: 'PUT', path: '/v2/a/b/manifests/v1', authorization }
     expect(await refusal(put)).toMatch(/does not cover push in a\/b: it has no access/)
+  })
+})
+
+describe('a challenge', () => {
+  const challenge = async ({ method = 'GET', path, authorization = '' }: Request) => {
+    const answer = await registry.anonymous(path, { method, headers: { authorization } })
+    return /error_description="([^"]*)"/.exec(answer.headers.get('www-authenticate') ?? '')?.[1]
+  }
+
+  it('says the same as the body, for clients that ask with HEAD as docker push does', async () => {
+    const { name, secret } = await makeCredential(registry, {
+      repositories: ['x/y'],
+      actions: ['push'],
+    })
+    const authorization = await tokenFor(name, secret, 'repository:x/y:push')
+    for (const path of ['manifests/v1', `blobs/sha256:${'0'.repeat(64)}`]) {
+      const asked = { path: `/v2/secret/www/${path}`, authorization }
+      const text = `there is no public repository secret/www, and the token of ${name} does not cover pull in secret/www: it is for x/y (push)`
+      expect(await refusal(asked)).toBe(`401 UNAUTHORIZED ${text}`)
+      expect(await challenge(asked)).toBe(text)
+      expect(await challenge({ ...asked, method: 'HEAD' })).toBe(text)
+    }
+  })
+
+  it('has only characters that a header may have, and is short', async () => {
+    const name = 'long'.repeat(60)
+    const access = [{ type: 'repository', name, actions: ['pull'] }] as const
+    const minter = await openTokenMinter(registry)
+    try {
+      // The names of identities are those that other issuers gave them.
+      const { token } = await minter.tokens.mint({ subject: 'a"\\ü\u{1f42b}b', access }, 60)
+      const path = `/v2/${'a'.repeat(200)}/manifests/v1`
+      const text = (await challenge({ path, authorization: `Bearer ${token}` })) ?? ''
+      expect(text).toContain("the token of a'???b does not cover")
+      expect(text.length).toBeLessThan(510)
+    } finally {
+      await minter.close()
+    }
   })
 })
 
