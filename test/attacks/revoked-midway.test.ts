@@ -228,7 +228,8 @@ describe('while the body of a push is read', () => {
         actions: ['push', 'pull'],
       })
       const base = `/v2/mid/${kind.toLowerCase()}`
-      const body = held(() => revokeUnnoticed(origin))
+      // Made just before its request: its revocation runs from then.
+      const body = () => held(() => revokeUnnoticed(origin))
       const headers = { authorization, 'content-type': 'application/octet-stream' }
       const digest = digestOf('first last')
       let path = `${base}/blobs/uploads/?digest=${digest}`
@@ -271,11 +272,20 @@ describe('while the body of a push is read', () => {
           },
         )
         path = new URL(((await created.json()) as { url: string }).url).pathname
-        const answer = await registry.anonymous(path, { method: 'PUT', body, ...stream })
+        const answer = await registry.anonymous(path, {
+          method: 'PUT',
+          body: body(),
+          ...stream,
+        })
         expect([kind, answer.status]).toEqual([kind, 410])
         continue
       }
-      const answer = await registry.anonymous(path, { method, headers, body, ...stream })
+      const answer = await registry.anonymous(path, {
+        method,
+        headers,
+        body: body(),
+        ...stream,
+      })
       expect([kind, answer.status]).toEqual([kind, 401])
       const blob = await registry.request(`${base}/blobs/${digest}`)
       expect([kind, blob.status]).toEqual([kind, 404])
