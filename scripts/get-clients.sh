@@ -17,7 +17,7 @@ MARK=made-by-get-clients
 #   system    the program needs only the C library of this machine
 #   own       the libraries that its packages depend on are fetched too, except the C library
 #   own+libc  the C library too: the program needs a newer one than Debian 12's. It runs in a mount namespace of its
-#             own with that library's loader; without root in a user namespace
+#             own, which has these libraries in the place of the system's; without root in a user namespace
 TABLE='
 trixie    system    oras                          oras
 bookworm  own       skopeo                        skopeo
@@ -26,7 +26,7 @@ forky     system    crane                         crane
 forky     system    umoci                         umoci
 forky     system    notation                      notation
 forky     system    cosign                        cosign
-trixie    own+libc  podman,conmon,crun            podman
+trixie    own+libc  podman,conmon,crun,netavark   podman
 trixie    system    containerd                    containerd,ctr,containerd-shim-runc-v2
 bookworm  own       runc                          runc
 sid       own+libc  apptainer,squashfs-tools      apptainer,mksquashfs
@@ -53,8 +53,8 @@ case $CLIENTS in
   *[!A-Za-z0-9/._+@-]*) fail "scripts and lists of libraries cannot name the folder $CLIENTS: choose another one with CLIENTS_DIR" ;;
 esac
 
-# A folder is up to date when it was made at this place from this table and every client runs.
-state() { printf '%s\n%s\n%s\n' "$CLIENTS" "${USE_SYSTEM_CLIENTS:-}" "$TABLE"; }
+# A folder is up to date when this very script made it at this place and every client runs.
+state() { printf '%s %s %s\n' "$CLIENTS" "${USE_SYSTEM_CLIENTS:-0}" "$(cksum <scripts/get-clients.sh)"; }
 is_complete() {
   local program
   [ "$(cat "$CLIENTS/$MARK" 2>/dev/null)" = "$(state)" ] || return 1
@@ -207,22 +207,22 @@ fetch_all() {
 
 # wrap LIBRARIES ROW PROGRAM PATH: writes the script that starts a program with the libraries of its row.
 wrap() {
-  local program=$CLIENTS/$2/$4 folders script=$WORK/made/bin/$3 system own
+  local program=$CLIENTS/$2/$4 script=$WORK/made/bin/$3 folders system
   folders=$(cd "$WORK/made/$2" && find . -type d -name '*-linux-gnu*' -path '*lib/*' -prune | sed "s#^\.#$CLIENTS/$2#" | paste -sd:)
   if [ "$1" = own ]; then
     printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$folders" "$program" >"$script"
   else
-    # A program names its loader by a path, and a loader works only with the C library of its version. The mount shows the
-    # newer one at that path, to this program and its children.
+    # A program names its loader by a path, and a loader works only with the C library of its version. The overlay shows
+    # the newer ones in the place of the system's, to this program and its children.
     system=$(readlink -e /lib64/ld-linux-x86-64.so.2 || readlink -e /lib/ld-linux-aarch64.so.1) ||
       fail "cannot find the loader of programs for $ARCHITECTURE"
-    own=$(cd "$WORK/made/$2" && find . -type f -name "${system##*/}" | sed "s#^\.#$CLIENTS/$2#")
+    system=$(dirname "$system")
     cat >"$script" <<SCRIPT
 #!/bin/sh
 [ "\$(id -u)" = 0 ] || as_root=--map-root-user
 exec unshare --mount \${as_root:-} /bin/sh -c '
-  mount --bind $own $system || exit 125
-  LD_LIBRARY_PATH=$folders exec $program "\$@"' $3 "\$@"
+  mount -t overlay libraries -o lowerdir=$folders:$system $system || exit 125
+  exec $program "\$@"' $3 "\$@"
 SCRIPT
   fi
   chmod +x "$script"
@@ -247,6 +247,8 @@ unpack_row() {
   local row=${2%%,*} program path sum
   mkdir -p "$WORK/made/$row"
   while read -r _ _ _ sum; do dpkg-deb -x "$WORK/debs/$sum.deb" "$WORK/made/$row" || return 1; done <"$WORK/wanted.$2"
+  # A program that looks for its configuration beside its own folder bin finds it in usr/etc.
+  [ ! -d "$WORK/made/$row/etc" ] || ln -s ../etc "$WORK/made/$row/usr/etc"
   for program in ${3//,/ }; do
     path=${program#*=}
     [ "$path" != "$program" ] || path=usr/bin/$program
