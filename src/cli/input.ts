@@ -3,6 +3,8 @@ import { CommandError, reasonOf, UsageError } from './errors.ts'
 import { visible } from './printing.ts'
 
 const STDIN = '-'
+/** A header or a key whose value is probably a secret. */
+export const SECRET_NAME = /authorization|cookie|secret|token|passw|api[-_]?key/i
 const SECRET_CHARACTERS_MAX = 64 * 1024
 
 /** Returns a secret from a file, or with `-` from standard input, without the end of the line. Throws CommandError. */
@@ -28,6 +30,28 @@ export async function readSecretArgument(argument: string, what: string): Promis
     )
   }
   return (await readStdin(what)).trim()
+}
+
+/**
+ * Parses the JSON of an argument, or of standard input for `-`. Refuses an argument with a key such as `token`, and does not
+ * repeat it. Throws UsageError and CommandError.
+ */
+export async function readJson(flag: string, argument: string): Promise<unknown> {
+  const text = argument === STDIN ? await readStdin(`the JSON of ${flag}`) : argument
+  let secret = ''
+  let value: unknown
+  try {
+    value = JSON.parse(text, (key, one) => {
+      if (SECRET_NAME.test(key)) secret = key
+      return one
+    })
+  } catch (cause) {
+    throw new UsageError(`${flag} must be JSON, such as '{"text": "{{repository}}"}'`, { cause })
+  }
+  if (secret === '' || argument === STDIN) return value
+  throw new UsageError(
+    `all users of this machine can read arguments: give the JSON with ${visible(secret)} on standard input, with ${flag} -`,
+  )
 }
 
 async function readSecretFile(path: string, what: string): Promise<string> {

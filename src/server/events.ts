@@ -64,9 +64,9 @@ export function buildEventPipeline(
 ): EventPipeline {
   const logError = (message: string) => (error: unknown) => log.error({ err: error }, message)
   const cache = new WebhookCache(db, masterKey)
-  const client = createWebhookClient(config)
+  const clients = createWebhookClients(config)
   const audiences = config.webhookAudiences
-  cleanup.defer(() => client.close())
+  cleanup.defer(() => clients.close())
   const sequencer = new Sequencer({
     db,
     source: issuer.url,
@@ -83,7 +83,7 @@ export function buildEventPipeline(
   const worker = new DeliveryWorker({
     db,
     webhooks: cache,
-    client,
+    ...clients,
     audiences,
     identityTokens: new IdentityTokenMinter(keys, issuer),
     userAgent: `Rookery/${VERSION}`,
@@ -103,7 +103,7 @@ export function buildEventPipeline(
     feed,
     cursors,
     webhooks: new Webhooks({
-      ...{ db, masterKey, issuer, client, audiences },
+      ...{ db, masterKey, issuer, audiences, ...clients },
       onCommitted: () => sequencer.poke(),
     }),
     webhookDeliveries: new WebhookDeliveries({ db, cursors, onDue: () => worker.poll() }),
@@ -126,7 +126,7 @@ export function buildEventPipeline(
         onError: logError('pruning old events failed, retrying'),
       }).start()
       cleanup.defer(() => pruning.stop())
-      void logBlockedWebhooks(cache, client, log).catch((error) => {
+      void logBlockedWebhooks(cache, clients.client, log).catch((error) => {
         log.warn({ err: error }, 'webhook reachability check failed')
       })
     },
@@ -149,12 +149,30 @@ export function feedCursors(masterKey: MasterKey): FeedCursors {
   return new FeedCursors(masterKey.derive('cursors of the feed'))
 }
 
-/** Creates the HTTP client for webhooks, which knows the networks that they may be in. */
-export function createWebhookClient({ webhookAllowNetworks }: Config): GuardedClient {
-  return new GuardedClient({
-    allowed: webhookAllowNetworks,
-    hint: 'ROOKERY_WEBHOOK_ALLOW_NETWORKS allows networks',
-    keepAliveMilliseconds: KEEP_ALIVE_MILLISECONDS,
-    requestMilliseconds: REQUEST_MILLISECONDS_MAX,
-  })
+/** The HTTP clients for webhooks: `publicClient` reaches public addresses only, `client` also the allowed networks. */
+export type WebhookClients = {
+  readonly client: GuardedClient
+  readonly publicClient: GuardedClient
+  /** Aborts all requests. */
+  close(): void
+}
+
+/** Creates the HTTP clients for webhooks, which know the networks that they may be in. */
+export function createWebhookClients({ webhookAllowNetworks }: Config): WebhookClients {
+  const open = (allowed: Config['webhookAllowNetworks'], hint: string) =>
+    new GuardedClient({
+      ...{ allowed, hint },
+      keepAliveMilliseconds: KEEP_ALIVE_MILLISECONDS,
+      requestMilliseconds: REQUEST_MILLISECONDS_MAX,
+    })
+  const client = open(webhookAllowNetworks, 'ROOKERY_WEBHOOK_ALLOW_NETWORKS allows networks')
+  const publicClient = open([], 'only webhooks of administrators send a body there')
+  return {
+    client,
+    publicClient,
+    close() {
+      client.close()
+      publicClient.close()
+    },
+  }
 }

@@ -54,6 +54,7 @@ function webhookOf(row: CachedWebhookRow, secrets: WebhookSecrets | undefined): 
     url: row.url,
     filter: { repositories, tags, types },
     format: row.format as WebhookFormat,
+    body: row.body,
     signatures: row.signatures as Signature[],
     oidcAudience: row.oidcAudience,
     headers: row.headers,

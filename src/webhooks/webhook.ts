@@ -41,6 +41,8 @@ export type Webhook = {
   readonly url: string
   readonly filter: EventFilter
   readonly format: WebhookFormat
+  /** The template of the body as JSON; null: the event is sent in the format. */
+  readonly body: string | null
   readonly signatures: readonly Signature[]
   readonly oidcAudience: string | null
   readonly headers: Readonly<Record<string, string>>

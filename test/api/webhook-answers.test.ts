@@ -95,6 +95,7 @@ describe('responses about webhooks match the API description', () => {
       coalesceTags: true,
       paused: true,
     })
+    await createWebhook({ types: ['image.tag.updated'], body: { a: ['{{tag}}', 7, null] } })
     const path = await createWebhook({ authentication: { authorization: 'Bearer x' } })
     expect((await call(admin, 'GET', path)).status).toBe(200)
     const changes = [
@@ -105,6 +106,7 @@ describe('responses about webhooks match the API description', () => {
         tags: null,
         types: null,
         format: null,
+        body: null,
         authentication: {
           signatures: null,
           authorization: null,
@@ -120,7 +122,7 @@ describe('responses about webhooks match the API description', () => {
     for (const change of changes) {
       expect((await call(admin, 'PATCH', path, change)).status).toBe(200)
     }
-    expect(await listAll(admin, `${PATH}?n=1`, 'webhooks')).toHaveLength(3)
+    expect(await listAll(admin, `${PATH}?n=1`, 'webhooks')).toHaveLength(4)
     await expectStatus(204, admin, 'DELETE', path)
   })
 

@@ -74,6 +74,8 @@ describe('a text that would look different from what it is cannot be stored', ()
       const webhook = { name: 'hook', url: 'https://receiver.example/', repositories: ['a/**'] }
       for (const [route, body] of [
         ['webhooks', { ...webhook, description: text }],
+        ['webhooks', { ...webhook, body: { text } }],
+        ['webhooks', { ...webhook, body: { [text]: [] } }],
         ['webhooks', { ...webhook, headers: { 'x-text': text } }],
         ['webhooks', { ...webhook, authentication: { oidcAudience: text } }],
         ['webhooks', { ...webhook, name: text }],

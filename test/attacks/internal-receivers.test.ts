@@ -2,13 +2,16 @@ import { createRequire } from 'node:module'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { GuardedClient } from '../../src/outgoing/client.ts'
 import { Guard } from '../../src/outgoing/guard.ts'
+import { pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { type Receiver, startReceiver } from '../webhooks/receiver.ts'
 import {
   adminWebhookClient,
   createWebhookAs,
   credentialWebhookClient,
+  errorMessage,
   type WebhookClient,
+  webhookRequest,
 } from '../webhooks/webhook-client.ts'
 
 const SECRET = 'AKIA-OF-THE-INTERNAL-SERVER'
@@ -74,6 +77,54 @@ describe('a server in an allowed network', () => {
     await tenant('PATCH', `/${name}`, { url: 'https://192.0.66.7/' })
     const later = await tenant('GET', `/${name}/deliveries/${detail.event}`)
     expect(JSON.stringify(later.body)).not.toContain(SECRET)
+  })
+})
+
+describe('a body of a tenant', () => {
+  const body = { Privileged: true, tag: '{{tag}}' }
+  const types = ['image.tag.updated']
+
+  it('is not for a server in an allowed network, as an address or by a change', async () => {
+    const webhook = webhookRequest({ repositories, types, url: internal.url })
+    const refused = await tenant('POST', '', { ...webhook, body })
+    expect(errorMessage(refused, 'REQUEST_INVALID')).toContain('body is only for public addresses')
+    const { name } = await createWebhookAs(tenant, webhook)
+    expect((await tenant('PATCH', `/${name}`, { body })).status).toBe(400)
+    const away = { repositories, types, body, url: 'https://192.0.66.7/' }
+    const other = await createWebhookAs(tenant, away)
+    expect((await tenant('PATCH', `/${other.name}`, { url: internal.url })).status).toBe(400)
+    const adminOwned = await createWebhookAs(admin, {
+      repositories,
+      types,
+      body,
+      url: internal.url,
+    })
+    const takeover = await tenant('PATCH', `/${adminOwned.name}`, { description: 'mine' })
+    expect(takeover.status).toBe(400)
+    expect((await admin('GET', `/${adminOwned.name}`)).body.owner).toBe('admin')
+    expect((await admin('DELETE', `/${adminOwned.name}`)).status).toBe(204)
+  })
+
+  it('is not sent to a server in an allowed network by a name that leads there', async () => {
+    const before = internal.received.length
+    const url = internal.url.replace('http://127.0.0.1', 'https://localhost')
+    const { name } = await createWebhookAs(tenant, { repositories, types, url, body })
+    await pushImage(registry, 'w/app', 'live')
+    const list = async () => (await tenant('GET', `/${name}/deliveries`)).body.deliveries
+    await expect
+      .poll(async () => (await list())[0]?.attempts, { timeout: 20_000 })
+      .toBeGreaterThan(0)
+    const { error } = (await admin('GET', `/${name}/deliveries`)).body.deliveries[0]
+    expect(error).toContain('only webhooks of administrators send a body there')
+    const bodies = internal.received.slice(before).map((one) => one.body)
+    expect(bodies.filter((one) => one.includes('Privileged'))).toEqual([])
+  })
+
+  it('is sent there by an administrator', async () => {
+    await createWebhookAs(admin, { repositories, types, body, url: internal.url })
+    await pushImage(registry, 'w/app', 'other')
+    const bodies = () => internal.received.map((one) => one.body)
+    await expect.poll(bodies, { timeout: 20_000 }).toContain('{"Privileged":true,"tag":"other"}')
   })
 })
 

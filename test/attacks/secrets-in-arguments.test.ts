@@ -39,6 +39,15 @@ describe('a secret in the arguments of a command', () => {
       expect(line).not.toContain('S3CRET')
     }
   })
+
+  it('is refused by --body, which takes its JSON from standard input', async () => {
+    const create = ['webhook', 'create', 'x', 'https://a.example/', '--repository', '**']
+    for (const body of [{ token: 'S3CRET' }, { inputs: [{ api_key: 'S3CRET' }] }]) {
+      const line = await errorLine(nothing, ...create, '--body', JSON.stringify(body))
+      expect(line).toContain('on standard input, with --body -')
+      expect(line).not.toContain('S3CRET')
+    }
+  })
 })
 
 describe('every command of the index', () => {

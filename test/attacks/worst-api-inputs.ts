@@ -34,6 +34,8 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
     tags: globs,
     headers: Object.fromEntries(numbers(19).map((index) => [`X-H${index}`, 'v'.repeat(200)])),
     description: 'd'.repeat(1_000),
+    types: ['image.tag.updated'],
+    body: { a: '{{tag}}'.repeat(50), b: numbers(1_200).map(() => 0) },
   })
   const newWebhook = async () => {
     const answer = await registry.request('/api/v1/webhooks', {

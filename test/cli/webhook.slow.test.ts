@@ -104,6 +104,24 @@ describe('rookery webhook, on the machine of the registry,', () => {
     expect(paused).toContain('sent after rookery webhook update words --resume')
   })
 
+  it('sends a body of its own, and shows it', async () => {
+    const only = ['--type', 'image.tag.updated']
+    const body = { event_type: 'image', client_payload: { tag: '{{tag}}' } }
+    const given = ['--body', JSON.stringify(body)]
+    const made = await printedJson(registry, ...create('bodied', ...only, ...given))
+    expect(made.body).toEqual(body)
+    const shown = await printed(registry, 'webhook', 'show', 'bodied')
+    expect(shown).toContain(
+      'requests     {"event_type":"image","client_payload":{"tag":"{{tag}}"}}\n',
+    )
+    const tested = await errorLine(registry, 'webhook', 'test', 'bodied')
+    expect(tested).toContain('gets no test')
+    const changed = await printedJson(registry, 'webhook', 'update', 'bodied', '--body', '{}')
+    expect(changed.body).toEqual({})
+    const cleared = await printedJson(registry, 'webhook', 'update', 'bodied', '--clear', 'body')
+    expect(cleared.body).toBeNull()
+  })
+
   it.each([
     ['gone', 'it answered 410 Gone (so it said)'],
     ['failing', 'every attempt failed for days (so it said)'],
@@ -154,6 +172,11 @@ describe('rookery webhook, on the machine of the registry,', () => {
     [create('x', '--max-age', 'soon'), '--max-age must be a duration'],
     [create('x', '--header', 'X-Team'), "--header must be like 'NAME: VALUE'"],
     [create('x', '--header', 'X-A: 1', '--header', 'x-a: 2'), '--header names x-a twice'],
+    [create('x', '--body', 'tag={{tag}}'), '--body must be JSON, such as'],
+    [create('x', '--body', '["{{tag}}"]'), 'body must be a JSON object'],
+    [create('x', '--body', '{"a":"{{sha}}"}'), 'unknown variable "{{sha}}"'],
+    [create('x', '--body', '{"a":"{{tag}}"}'), 'restrict types to image.tag.updated'],
+    [create('x', '--format', 'docker', '--body', '{}'), 'format must not be docker'],
     [['webhook', 'update', 'x', '--pause', '--resume'], 'exclude each other'],
     [['webhook', 'update', 'x', '--clear', 'url'], '--clear must be tag, '],
     [['webhook', 'rotate-secret', 'x', '--now', '--overlap', '1h'], 'exclude each other'],

@@ -25,6 +25,10 @@ export const OLD_WORDS: readonly OldWord[] = [
     say: 'sequencer; send',
     except: [
       { files: /^src\/(?:client|outgoing)\/|^test\/outgoing\//, because: "undici's own word" },
+      {
+        phrase: /\b(?:repository|workflow|github|gitea) dispatch\b|\/dispatches\b/,
+        because: "GitHub's and Gitea's word for the start of workflows",
+      },
     ],
   },
   { word: /\btelling\b/, say: 'events, notify' },

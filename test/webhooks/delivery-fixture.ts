@@ -23,6 +23,7 @@ import { IMAGE_MANIFEST } from '../support/media-types.ts'
 export type TestWebhookOptions = {
   readonly url: string
   readonly format?: string
+  readonly body?: unknown
   readonly signatures?: readonly string[]
   readonly types?: readonly EventType[]
   readonly state?: 'active' | 'paused' | 'disabled'
@@ -118,6 +119,7 @@ export class DeliveryFixture {
       db: this.db,
       webhooks: new WebhookCache(this.db, this.#masterKey),
       client: this.outgoingClient(),
+      publicClient: this.outgoingClient(REQUEST_MILLISECONDS, []),
       identityTokens: new IdentityTokenMinter(this.#keys, issuer),
       audiences: [],
       userAgent: 'Rookery/test',
@@ -135,9 +137,12 @@ export class DeliveryFixture {
   }
 
   /** Creates a client that may reach receivers on this machine. */
-  outgoingClient(requestMilliseconds = REQUEST_MILLISECONDS): GuardedClient {
+  outgoingClient(
+    requestMilliseconds = REQUEST_MILLISECONDS,
+    allowed: readonly string[] = ['127.0.0.1'],
+  ): GuardedClient {
     const client = new GuardedClient({
-      allowed: ['127.0.0.1'],
+      allowed,
       keepAliveMilliseconds: 1_000,
       requestMilliseconds,
     })
@@ -165,10 +170,10 @@ export class DeliveryFixture {
     }
     const jwe = await (columns.masterKey ?? this.#masterKey).encrypt(JSON.stringify(secrets))
     const { rows } = await this.client.query<{ id: string }>(
-      `insert into webhooks (name, url, repositories, types, format, signatures, oidc_audience,
+      `insert into webhooks (name, url, repositories, types, format, body, signatures, oidc_audience,
                              secrets_jwe, headers, max_age_seconds, coalesce_tags, state, owner_name,
                              owner_origin, owner_grants)
-       values ($1, $2, '{**}', $3, $4, $5, $6, $7, $8, $9, $10, $11, 'somebody', $12, $13)
+       values ($1, $2, '{**}', $3, $4, $14, $5, $6, $7, $8, $9, $10, $11, 'somebody', $12, $13)
        returning id`,
       [
         name,
@@ -184,6 +189,7 @@ export class DeliveryFixture {
         columns.state ?? 'active',
         columns.ownerOrigin ?? null,
         columns.ownerGrants === undefined ? null : JSON.stringify(columns.ownerGrants),
+        columns.body === undefined ? null : JSON.stringify(columns.body),
       ],
     )
     await this.incrementChangeCount()

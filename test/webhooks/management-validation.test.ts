@@ -66,6 +66,24 @@ const WRONG: Record<string, readonly Record<string, unknown>[]> = {
     { types: ['Image.Pushed'] },
   ],
   format: [{ format: 'xml' }, { format: 7 }],
+  body: [
+    { body: 'text' },
+    { body: ['{{tag}}'] },
+    { body: 7 },
+    { body: { a: '{{sha}}' } },
+    { body: { a: '{{tag' } },
+    { body: { '{{tag}}': 1 } },
+    { body: { a: 'x\u202ey' } },
+    { body: { a: 2 ** 60 } },
+    { body: { a: long(4096) } },
+    { body: { a: '{{id}}'.repeat(51) } },
+    { body: JSON.parse(`${'{"a":'.repeat(500)}1${'}'.repeat(500)}`) },
+    { body: {}, format: 'docker' },
+    { body: { a: '{{digest}}' } },
+    { body: { a: '{{digest}}' }, types: ['image.tag.updated', 'image.tag.deleted'] },
+    { body: { a: '{{tag}}' }, types: ['image.pushed'] },
+    { body: { a: '{{repository}}' }, types: ['webhook.disabled'] },
+  ],
   'authentication.signatures': [
     { authentication: { signatures: ['v1'] } },
     { authentication: { signatures: ['rot13'] } },
@@ -152,6 +170,30 @@ it('an Authorization header and a token exclude each other, in a later change to
   expect(errorMessage(refused, 'REQUEST_INVALID')).toContain('set one of them to null')
   const instead = { authentication: { ...change.authentication, oidcAudience: null } }
   expect((await admin('PATCH', `/${name}`, instead)).status).toBe(200)
+})
+
+it('a body keeps fitting the types and the format of its webhook', async () => {
+  const types = ['image.tag.updated']
+  const body = { tag: '{{tag}}' }
+  const { name, ...created } = await createWebhookAs(admin, { types, body })
+  expect(created).toMatchObject({ body, format: 'cloudevents' })
+  for (const change of [{ types: null }, { types: ['image.deleted'] }, { format: 'docker' }]) {
+    const refused = await admin('PATCH', `/${name}`, change)
+    expect(errorMessage(refused, 'REQUEST_INVALID')).toMatch(/^body /)
+  }
+  expect((await admin('GET', `/${name}`)).body).toMatchObject({ body, types })
+  const without = await admin('PATCH', `/${name}`, { types: null, format: 'docker', body: null })
+  expect(without).toMatchObject({ status: 200, body: { body: null, format: 'docker' } })
+})
+
+it('a webhook with a body gets no test', async () => {
+  const { name } = await createWebhookAs(admin, { body: {} })
+  const refused = await admin('POST', `/${name}/test`)
+  expect(refused.status).toBe(409)
+  expect(errorMessage(refused, 'CONFLICT')).toContain('send an event again instead')
+  expect((await admin('GET', `/${name}/deliveries`)).body.deliveries).toEqual([])
+  expect((await admin('PATCH', `/${name}`, { body: null })).status).toBe(200)
+  expect((await admin('POST', `/${name}/test`)).status).toBe(202)
 })
 
 describe('without a public URL', () => {

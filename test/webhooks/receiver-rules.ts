@@ -149,14 +149,22 @@ export const argoImageUpdater =
     return { status: 200, action: image }
   }
 
-/** Argo Events, event source `webhook` with `authSecret`: passes the event to a sensor. */
+/** Argo Events, event source `webhook` with `authSecret`, and a sensor with filters of data: path and values. */
 export const argoEvents =
-  (token: string): ReceiverRule =>
+  (token: string, filters: Readonly<Record<string, readonly string[]>> = {}): ReceiverRule =>
   ({ method, path, headers, body }) => {
     if (path !== '/images') return { status: 404 }
     if (headers.authorization !== `Bearer ${token}`) return { status: 401 }
-    if (method !== 'POST' || parsed(body) === undefined) return { status: 400 }
-    return { status: 200, action: parsed(body) }
+    const event = parsed(body)
+    if (method !== 'POST' || event === undefined) return { status: 400 }
+    const valueAt = (keys: string) =>
+      keys
+        .split('.')
+        .reduce<unknown>((value, key) => (value as Json | undefined)?.[key], { body: event })
+    const isWanted = Object.entries(filters).every(([keys, values]) =>
+      values.includes(String(valueAt(keys))),
+    )
+    return isWanted ? { status: 200, action: event } : { status: 200 }
   }
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
@@ -170,21 +178,6 @@ export const portainer =
     if (method !== 'POST') return { status: 405 }
     if (!UUID.test(given)) return { status: 400 }
     return given === id ? { status: 202, action: 'redeploys' } : { status: 404 }
-  }
-
-/** adnanh/webhook with a `payload-hmac-sha256` rule about X-Hub-Signature-256. */
-export const hookRunner =
-  (secret: string): ReceiverRule =>
-  ({ path, headers, body }) => {
-    if (path !== '/hooks/deploy') return { status: 404 }
-    const given = String(headers['x-hub-signature-256'])
-    if (!given.startsWith('sha256=') || !isBodySignature(given, body, secret)) {
-      return { status: 403 }
-    }
-    // It parses bodies with a JSON content type.
-    const event = headers['content-type']?.includes('json') ? parsed(body) : undefined
-    const data = event?.data as Json | undefined
-    return { status: 200, action: data?.tag }
   }
 
 /** True when the library of Standard Webhooks verifies the request. */

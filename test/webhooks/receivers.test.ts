@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { newSigningSecret } from '../../src/webhooks/signature.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { giteaDispatch, githubDispatch, gitlab, woodpecker } from './pipeline-receivers.ts'
 import type { Receiver } from './receiver.ts'
 import {
   argoEvents,
@@ -13,7 +14,6 @@ import {
   fluxHmac,
   fluxOidc,
   fluxPath,
-  hookRunner,
   isVerified,
   keel,
   portainer,
@@ -156,13 +156,6 @@ it('sensors of Argo Events get the whole event', async () => {
   ])
 })
 
-it('a command runner that verifies X-Hub-Signature-256 gets the tag', async () => {
-  const { done } = await deliverPush(hookRunner(secret), '/hooks/deploy', {
-    authentication: { secret, signatures: ['x-hub-signature-256'] },
-  })
-  expect(done).toEqual(['live'])
-})
-
 describe('a receiver with the library of Standard Webhooks', () => {
   it('verifies deliveries in both formats', async () => {
     for (const format of ['cloudevents', 'docker']) {
@@ -269,11 +262,46 @@ it.each<[string, () => ReceiverRule, string, Webhook, number]>([
     404,
   ],
   [
-    'a command runner, with another secret',
-    () => hookRunner(secret),
-    '/hooks/deploy',
-    { authentication: { secret: other, signatures: ['x-hub-signature-256'] } },
-    403,
+    'GitHub, with another token',
+    () => githubDispatch(token),
+    '/repos/OWNER/REPO/dispatches',
+    {
+      authentication: { authorization: `Bearer ${other}` },
+      headers: { accept: 'application/vnd.github+json' },
+      body: { event_type: 'image' },
+    },
+    401,
+  ],
+  [
+    'GitHub, with events',
+    () => githubDispatch(token),
+    '/repos/OWNER/REPO/dispatches',
+    {
+      authentication: { authorization: `Bearer ${token}` },
+      headers: { accept: 'application/vnd.github+json' },
+    },
+    422,
+  ],
+  [
+    'Gitea, with another token',
+    () => giteaDispatch(token),
+    '/api/v1/repos/OWNER/REPO/actions/workflows/deploy.yaml/dispatches',
+    { authentication: { authorization: `token ${other}` }, body: { ref: 'main' } },
+    401,
+  ],
+  [
+    'Woodpecker, with another token',
+    () => woodpecker(token),
+    '/api/repos/7/pipelines',
+    { authentication: { authorization: `Bearer ${other}` }, body: { branch: 'main' } },
+    401,
+  ],
+  [
+    'GitLab, with another token',
+    () => gitlab(token),
+    '/api/v4/projects/7/pipeline',
+    { authentication: { authorization: `Bearer ${other}` }, body: { ref: 'main' } },
+    401,
   ],
   [
     'the library of Standard Webhooks, with another secret',

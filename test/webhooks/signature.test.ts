@@ -22,6 +22,7 @@ function webhookWith({ secrets, ...more }: Options): Webhook {
     url: 'https://receiver.example/hook',
     filter: { types: [], repositories: [], tags: null },
     format: 'cloudevents',
+    body: null,
     signatures: [],
     oidcAudience: null,
     headers: {},

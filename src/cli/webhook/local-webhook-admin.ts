@@ -1,6 +1,6 @@
 import type { Queryable } from '../../db/database.ts'
 import { RegistryError } from '../../oci/errors.ts'
-import { createWebhookClient, feedCursors } from '../../server/events.ts'
+import { createWebhookClients, feedCursors } from '../../server/events.ts'
 import { findIssuer, openSigningKeys } from '../../server/signing-keys.ts'
 import { WebhookDeliveries } from '../../webhooks/management/deliveries.ts'
 import { Webhooks } from '../../webhooks/management/webhooks.ts'
@@ -15,21 +15,21 @@ export function withLocalWebhookAdmin(
   return withRegistry(environment, async (state, config) => {
     const { masterKey } = await openSigningKeys(state, config)
     const issuer = await findIssuer(state.db, config)
-    const client = createWebhookClient(config)
+    const clients = createWebhookClients(config)
     try {
       // The running registry polls for due deliveries every second.
       const onCommitted = () => {}
       const { db } = state
       const cursors = feedCursors(masterKey)
       const webhooks = new Webhooks({
-        ...{ db, masterKey, issuer, client, onCommitted },
+        ...{ db, masterKey, issuer, onCommitted, ...clients },
         audiences: config.webhookAudiences,
       })
       return await work(
         adminOf(db, webhooks, new WebhookDeliveries({ db, cursors, onDue: onCommitted })),
       )
     } finally {
-      client.close()
+      clients.close()
     }
   })
 }

@@ -3,7 +3,7 @@ import { AGE_SECONDS_MAX } from '../../webhooks/management/validation.ts'
 import { choice, describeDefault, flag, list, repeated, type Values, value } from '../command.ts'
 import { durationOption } from '../durations.ts'
 import { UsageError } from '../errors.ts'
-import { readSecret } from '../input.ts'
+import { readJson, readSecret, SECRET_NAME } from '../input.ts'
 
 /** The settings of a webhook, at its creation and later. */
 export const SETTING_OPTIONS = {
@@ -13,6 +13,10 @@ export const SETTING_OPTIONS = {
   format: describeDefault(
     choice('FORMAT', ['cloudevents', 'docker'], 'format of the requests'),
     'cloudevents',
+  ),
+  body: value(
+    'JSON',
+    'send this object instead of events, with {{digest}} and other values; - for standard input',
   ),
   description: value('TEXT', 'description'),
   maxAge: durationOption('send no events older than this', AGE_SECONDS_MAX),
@@ -39,13 +43,13 @@ const CLEARED = {
   tag: { tags: null },
   type: { types: null },
   format: { format: null },
+  body: { body: null },
   header: { headers: null },
   description: { description: null },
   'max-age': { maxAgeSeconds: null },
   'coalesce-tags': { coalesceTags: null },
 } as const
 const STDIN = '-'
-const SECRET_HEADER = /authorization|cookie|secret|token|passw|api-?key/i
 const CLEARED_AUTHENTICATION = {
   signature: { signatures: null },
   authorization: { authorization: null },
@@ -61,11 +65,13 @@ export async function readSettings(
   options: Values<typeof SETTING_OPTIONS>,
 ): Promise<Omit<WebhookChange, 'url' | 'paused'>> {
   const { repository, tag, type, format, signature, header, description } = options
+  const body = options.body === undefined ? undefined : await readJson('--body', options.body)
   return {
     repositories: repository,
     tags: tag,
     types: type,
     format,
+    body,
     authentication: {
       signatures: signature,
       authorization: await readOptionalSecret(
@@ -126,7 +132,7 @@ async function readHeaders(
     if (at < 1) throw new UsageError("--header must be like 'NAME: VALUE'")
     const name = text.slice(0, at).trim()
     const value = text.slice(at + 1).trim()
-    if (value !== STDIN && SECRET_HEADER.test(name)) {
+    if (value !== STDIN && SECRET_NAME.test(name)) {
       throw new UsageError(
         `all users of this machine can read arguments: give the value of ${name} on standard input, with --header '${name}: -'`,
       )

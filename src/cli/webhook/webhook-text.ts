@@ -1,4 +1,5 @@
 import { PENDING_COUNTED_MAX } from '../../db/webhooks/webhooks.ts'
+import { visibleJson } from '../../oci/hidden-characters.ts'
 import type {
   CreatedWebhook,
   Delivery,
@@ -43,6 +44,7 @@ function tagText({ tags }: WebhookView): string {
 
 function requestText({
   format,
+  body,
   headers,
   maxAgeSeconds,
   coalesceTags,
@@ -56,11 +58,16 @@ function requestText({
     ...Object.keys(headers),
   ]
   return [
-    format === 'docker' ? 'notifications of Docker registries' : 'CloudEvents',
+    contentText(format, body),
     ...(named.length === 0 ? [] : [`with ${named.join(', ')}`]),
     ...(maxAgeSeconds === null ? [] : [`no events older than ${durationText(maxAgeSeconds)}`]),
     ...(coalesceTags ? ['only the last of several pending updates of a tag'] : []),
   ].join('; ')
+}
+
+function contentText(format: WebhookView['format'], body: unknown): string {
+  if (body !== null) return visibleJson(body)
+  return format === 'docker' ? 'notifications of Docker registries' : 'CloudEvents'
 }
 
 function signatureText({

@@ -7,7 +7,10 @@ import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import { REPOSITORIES_OF_EVENTS } from '../registry/repositories.ts'
 
-/** The states of a delivery. `refused`: the owner of the webhook may not pull the repository. */
+/**
+ * The states of a delivery. `refused`: the owner of the webhook may not pull the repository, or the webhook's template has no
+ * value for an event of this type.
+ */
 export const DELIVERY_STATES = [
   'pending',
   'delivered',

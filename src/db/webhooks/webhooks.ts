@@ -11,6 +11,8 @@ export type WebhookSettings = {
   readonly tags: readonly Glob[] | null
   readonly types: readonly EventType[]
   readonly format: string
+  /** The template of the body as JSON; null: the event is sent. */
+  readonly body: string | null
   readonly signatures: readonly string[]
   readonly oidcAudience: string | null
   readonly headers: Readonly<Record<string, string>>
@@ -60,11 +62,11 @@ export type WebhookRow = CachedWebhookRow &
 /** The count of pending deliveries ends here, because a list counts those of every webhook on the page. */
 export const PENDING_COUNTED_MAX = 100
 
-const WRITTEN_COLUMNS = `url, repositories, tags, types, format, signatures, oidc_audience, headers,
+const WRITTEN_COLUMNS = `url, repositories, tags, types, format, body, signatures, oidc_audience, headers,
   description, max_age_seconds, coalesce_tags, secrets_jwe, state, disabled_reason, owner_name,
   owner_origin, owner_grants`
 
-const CACHED_COLUMNS = `w.id, w.name, w.identity, w.url, w.repositories, w.tags, w.types, w.format, w.signatures,
+const CACHED_COLUMNS = `w.id, w.name, w.identity, w.url, w.repositories, w.tags, w.types, w.format, w.body, w.signatures,
   w.oidc_audience as "oidcAudience", w.headers, w.max_age_seconds as "maxAgeSeconds",
   w.coalesce_tags as "coalesceTags", w.secrets_jwe as "secretsJwe", w.state,
   w.owner_origin as "ownerOrigin", w.owner_grants as "ownerGrants"`
@@ -111,6 +113,7 @@ function columnsJson(webhook: WebhookColumns): string {
     tags: webhook.tags,
     types: webhook.types,
     format: webhook.format,
+    body: webhook.body,
     signatures: webhook.signatures,
     oidc_audience: webhook.oidcAudience,
     headers: webhook.headers,

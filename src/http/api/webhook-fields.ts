@@ -37,6 +37,7 @@ function changeOf(fields: JsonFields, authentication: JsonFields): WebhookChange
     tags: fields.orNull('tags', texts),
     types: fields.orNull('types', texts),
     format: fields.orNull('format', text),
+    body: fields.raw('body'),
     authentication: {
       signatures: authentication.orNull('signatures', (name) => authentication.optionalTexts(name)),
       authorization: secret('authorization'),

@@ -14,6 +14,7 @@ import {
   settleDeliveries,
 } from '../../db/webhooks/delivery-claims.ts'
 import { endProbe } from '../../db/webhooks/health.ts'
+import { typesOfTemplate } from '../../events/body-template.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { canReceive } from '../event-access.ts'
 import type { Webhook } from '../webhook.ts'
@@ -221,6 +222,7 @@ export class DeliveryWorker {
       return this.#end(delivery, 'pending')
     }
     if (!canReceive(webhook.owner, delivery)) return this.#end(delivery, 'refused')
+    if (!canRender(webhook, delivery)) return this.#end(delivery, 'refused')
     if (isExpired(webhook, delivery)) return this.#end(delivery, 'expired')
     if (delivery.superseded) return this.#end(delivery, 'superseded')
     const result = await send(this.#options, webhook, delivery, this.#abort.signal)
@@ -301,6 +303,11 @@ export class DeliveryWorker {
     // When this fails, other processes wait until the leases end.
     await releaseDeliveries(this.#options.db, claimed).catch(() => {})
   }
+}
+
+/** A webhook whose body does not fit the type of an event got it when its settings were others, or in a test. */
+function canRender({ body }: Webhook, { type }: ClaimedDelivery): boolean {
+  return body === null || typesOfTemplate(body).includes(type)
 }
 
 function isExpired({ maxAgeSeconds }: Webhook, delivery: ClaimedDelivery): boolean {

@@ -2,6 +2,7 @@ import { parseRetryAfter } from '../../async/retry-after.ts'
 import type { IdentityTokenMinter } from '../../auth/identity-token-minter.ts'
 import type { AttemptRow } from '../../db/webhooks/deliveries.ts'
 import type { ClaimedDelivery } from '../../db/webhooks/delivery-claims.ts'
+import { renderBodyTemplate } from '../../events/body-template.ts'
 import { CLOUD_EVENT_TYPE } from '../../events/cloud-event.ts'
 import { DOCKER_EVENTS_TYPE, renderDockerEnvelope } from '../../events/docker-envelope.ts'
 import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
@@ -19,6 +20,8 @@ export type SendOptions = {
   /** Patterns of the audiences that webhooks of other owners than administrators may name. */
   readonly audiences: readonly Glob[]
   readonly client: GuardedClient
+  /** Reaches public addresses only. */
+  readonly publicClient: GuardedClient
   readonly identityTokens: IdentityTokenMinter
   readonly userAgent: string
 }
@@ -33,10 +36,11 @@ export type AttemptResult = AttemptRow & {
 const LOGGED_BYTES_MAX = 4096
 const ERROR_LENGTH_MAX = 500
 const GONE = 410
+const JSON_TYPE = 'application/json'
 
 /** Sends an event once. Failures of the receiver, the network and the guard are results, not exceptions. */
 export async function send(
-  { client, identityTokens, userAgent, audiences }: SendOptions,
+  { identityTokens, userAgent, audiences, ...clients }: SendOptions,
   webhook: Webhook,
   delivery: ClaimedDelivery,
   signal: AbortSignal,
@@ -58,17 +62,15 @@ export async function send(
     retryAfterSeconds: response && parseRetryAfter(response.headers['retry-after'], new Date()),
   })
   try {
-    const isDocker = webhook.format === 'docker'
-    const event = eventBodyFor(webhook.owner, delivery)
-    const body = isDocker ? renderDockerEnvelope(event) : event
+    const { type, body } = contentOf(webhook, eventBodyFor(webhook.owner, delivery))
     const identityToken = await identityTokenOf(webhook, identityTokens, audiences)
     headers = {
       ...webhook.headers,
-      'content-type': isDocker ? DOCKER_EVENTS_TYPE : CLOUD_EVENT_TYPE,
+      'content-type': type,
       'user-agent': userAgent,
       ...signedHeaders(webhook, { id: delivery.eventId, timestamp: at, body, identityToken }),
     }
-    const response = await client.request(webhook.url, {
+    const response = await clientFor(webhook, clients).request(webhook.url, {
       method: 'POST',
       headers,
       body,
@@ -85,6 +87,25 @@ export async function send(
     const isInternal = isOutgoing && error.isInternal
     return done({ outcome: 'failed', error: oneLine(message), isInternal }, undefined)
   }
+}
+
+/** Returns the content that a webhook sends for a stored event, and its media type. */
+function contentOf(
+  { format, body: template }: Webhook,
+  event: string,
+): { readonly type: string; readonly body: string } {
+  if (template !== null) return { type: JSON_TYPE, body: renderBodyTemplate(template, event) }
+  return format === 'docker'
+    ? { type: DOCKER_EVENTS_TYPE, body: renderDockerEnvelope(event) }
+    : { type: CLOUD_EVENT_TYPE, body: event }
+}
+
+/** Only administrators decide on the content of requests to servers in internal networks. */
+function clientFor(
+  { body, owner }: Webhook,
+  { client, publicClient }: Pick<SendOptions, 'client' | 'publicClient'>,
+): GuardedClient {
+  return body === null || owner.grants === null ? client : publicClient
 }
 
 async function identityTokenOf(

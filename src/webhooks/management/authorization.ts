@@ -12,7 +12,9 @@ import {
 import { isAboutRegistry } from '../../events/event.ts'
 import { conflict, denied, notFound } from '../../oci/errors.ts'
 import { coversGlob, type Glob, matchesAnyGlob } from '../../oci/glob.ts'
+import { OutgoingRefusedError } from '../../outgoing/guard.ts'
 import type { Requester } from './types.ts'
+import { invalidField, type ValidationContext } from './validation.ts'
 
 /** Webhooks that one credential or trust policy may own. Administrators share the limit of the registry. */
 export const WEBHOOKS_PER_OWNER_MAX = 100
@@ -68,6 +70,28 @@ export function assertAudienceAllowed(
     'this audience is not listed: the operator adds it to ROOKERY_WEBHOOK_AUDIENCES, or an administrator makes the webhook',
     { field: 'authentication.oidcAudience', value: audience },
   )
+}
+
+/**
+ * Throws REQUEST_INVALID for a template of another requester than an administrator when the URL is in an internal network:
+ * servers there may obey any request. A name is resolved when events are sent, by the same rule.
+ */
+export function assertBodyAllowed(
+  { grants }: Requester,
+  { body, url }: Pick<WebhookSettings, 'body' | 'url'>,
+  { publicClient }: Pick<ValidationContext, 'publicClient'>,
+): void {
+  if (grants === null || body === null) return
+  try {
+    publicClient.assertUrlAllowed(url)
+  } catch (error) {
+    if (!(error instanceof OutgoingRefusedError)) throw error
+    throw invalidField(
+      'body',
+      'is only for public addresses: an administrator makes the webhook for a server in an internal network',
+      error,
+    )
+  }
 }
 
 function isCovered(grants: readonly Grant[], action: Action, glob: Glob): boolean {

@@ -29,6 +29,8 @@ export type WebhookChange = {
   readonly tags: readonly string[] | null | undefined
   readonly types: readonly string[] | null | undefined
   readonly format: string | null | undefined
+  /** A JSON object, the template of the body. */
+  readonly body: unknown
   readonly authentication: AuthenticationChange
   readonly headers: Readonly<Record<string, string>> | null | undefined
   readonly description: string | null | undefined
@@ -68,6 +70,8 @@ export type WebhookView = {
   readonly tags: readonly string[] | null
   readonly types: readonly EventType[]
   readonly format: WebhookFormat
+  /** The template of the body, a JSON object; null: the event is sent in the format. */
+  readonly body: unknown
   readonly authentication: {
     readonly signatures: readonly Signature[]
     /** `whpk_…`, which verifies `v1a`. */

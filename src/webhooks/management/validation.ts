@@ -1,5 +1,6 @@
 import type { RegistryIssuer } from '../../auth/access-tokens.ts'
 import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
+import { findTemplateProblem, typesOfTemplate } from '../../events/body-template.ts'
 import { type EventType, FILTERABLE_TYPES, isAboutRegistry } from '../../events/event.ts'
 import { badRequest, RegistryError } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
@@ -17,6 +18,8 @@ import type { WebhookChange } from './types.ts'
 /** The parts of a registry that validation needs. */
 export type ValidationContext = {
   readonly client: Pick<GuardedClient, 'assertUrlAllowed'>
+  /** Reaches public addresses only. */
+  readonly publicClient: Pick<GuardedClient, 'assertUrlAllowed'>
   readonly issuer: RegistryIssuer
 }
 
@@ -35,6 +38,7 @@ export const SETTINGS_DEFAULT = {
   tags: null,
   types: FILTERABLE_TYPES.filter((type) => !isAboutRegistry(type)),
   format: 'cloudevents',
+  body: null,
   signatures: [],
   oidcAudience: null,
   headers: {},
@@ -66,6 +70,7 @@ export function applyChange(
     format: changed(change.format, current.format, SETTINGS_DEFAULT.format, (text) =>
       parseOneOf('format', WEBHOOK_FORMATS, text),
     ),
+    body: changed(change.body, current.body, SETTINGS_DEFAULT.body, parseBody),
     signatures: changed(signatures, current.signatures, SETTINGS_DEFAULT.signatures, (texts) => {
       const named = texts.map((text) => parseOneOf('authentication.signatures', SIGNATURES, text))
       return SIGNATURES.filter((one) => named.includes(one))
@@ -78,6 +83,28 @@ export function applyChange(
     maxAgeSeconds: changed(change.maxAgeSeconds, current.maxAgeSeconds, null, parseMaxAge),
     coalesceTags: changed(change.coalesceTags, current.coalesceTags, false, (is) => is),
   }
+}
+
+/**
+ * Throws REQUEST_INVALID unless the webhook can render its template for each event that it receives: a request with an empty
+ * tag or digest would make a receiver act.
+ */
+export function assertBodyFits({
+  body,
+  format,
+  types,
+}: Pick<WebhookSettings, 'body' | 'format' | 'types'>): void {
+  if (body === null) return
+  if (format !== SETTINGS_DEFAULT.format) {
+    throw invalidField('body', `is sent instead of events, so format must not be ${format}`)
+  }
+  const possible = typesOfTemplate(body)
+  const type = types.find((one) => !possible.includes(one))
+  if (type === undefined) return
+  throw invalidField(
+    'body',
+    `has a variable without a value in ${type}: restrict types to ${possible.join(', ')}`,
+  )
 }
 
 /** Parses `authorization` or `webhookSecret`. Throws REQUEST_INVALID, which never quotes the value. */
@@ -161,6 +188,12 @@ function parseTypes(texts: readonly string[]): EventType[] {
     throw invalidField('types', 'must not be empty; omit it for all image events')
   const named = texts.map((text) => parseOneOf('types', FILTERABLE_TYPES, text))
   return FILTERABLE_TYPES.filter((type) => named.includes(type))
+}
+
+function parseBody(value: unknown): string {
+  const problem = findTemplateProblem(value)
+  if (problem !== undefined) throw invalidField('body', problem)
+  return JSON.stringify(value)
 }
 
 function parseAudience(text: string, { url, service }: RegistryIssuer): string {

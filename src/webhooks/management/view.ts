@@ -12,6 +12,7 @@ export function webhookView(row: WebhookRow, secrets: WebhookSecrets | undefined
     tags: row.tags,
     types: row.types,
     format: row.format as WebhookFormat,
+    body: row.body === null ? null : JSON.parse(row.body),
     authentication: {
       signatures: row.signatures as Signature[],
       publicKey: publicKey(secrets),

@@ -24,6 +24,7 @@ import type { WebhookSecrets } from '../webhook.ts'
 import {
   assertAudienceAllowed,
   assertBelowLimit,
+  assertBodyAllowed,
   assertCanWrite,
   listManagedNames,
   ownerOriginOf,
@@ -46,7 +47,12 @@ import type {
   WebhookRequest,
   WebhookView,
 } from './types.ts'
-import { applyChange, SETTINGS_DEFAULT, type ValidationContext } from './validation.ts'
+import {
+  applyChange,
+  assertBodyFits,
+  SETTINGS_DEFAULT,
+  type ValidationContext,
+} from './validation.ts'
 import { webhookView } from './view.ts'
 
 export type WebhooksOptions = ValidationContext & {
@@ -81,6 +87,8 @@ export class Webhooks {
     const empty = { ...SETTINGS_DEFAULT, url: request.url, repositories: [] }
     const settings = applyChange(empty, request, this.#options)
     assertCanWrite(requester, settings)
+    assertBodyFits(settings)
+    assertBodyAllowed(requester, settings, this.#options)
     const secrets = applySecretsChange(
       newSecrets(request.secret),
       authentication,
@@ -136,6 +144,8 @@ export class Webhooks {
     return this.#update(name, requester, 'update-webhook', async (row, tx) => {
       const settings = applyChange(row, change, this.#options)
       assertCanWrite(requester, settings)
+      assertBodyFits(settings)
+      if (!changesOnlyPaused(change)) assertBodyAllowed(requester, settings, this.#options)
       const secrets = await this.#changedSecrets(row, change, settings.signatures)
       assertOneAuthorization(settings.oidcAudience, secrets)
       assertAudienceAllowed(requester, settings.oidcAudience, this.#options.audiences)
@@ -193,16 +203,21 @@ export class Webhooks {
   }
 
   /**
-   * Sends `webhook.ping` to this webhook only, and returns the event's id. Throws NOT_FOUND, and CONFLICT
-   * unless the webhook is active.
+   * Sends `webhook.ping` to this webhook only, and returns the event's id. Throws NOT_FOUND, and CONFLICT unless the webhook
+   * is active and sends events.
    */
   async test(name: string, requester: Requester): Promise<string> {
     const id = await this.#db.transaction(async (tx) => {
-      const { id: webhookId, state } = await requireWebhook(tx, name, requester)
+      const { id: webhookId, state, body } = await requireWebhook(tx, name, requester)
       if (state !== 'active') {
         throw conflict(`${name} is ${state} and receives nothing: set paused to false first`, {
           state,
         })
+      }
+      if (body !== null) {
+        throw conflict(
+          `${name} has a body of its own and gets no test, because its receiver would act on it: send an event again instead`,
+        )
       }
       await recordChange(tx, requester.actor, { action: 'test-webhook', detail: name })
       const event = { type: 'webhook.ping', webhook: name } as const
