@@ -3,6 +3,7 @@
 const NODE_MIN = '20.19'
 // EMFILE, ENFILE: the modules themselves are too many open files.
 const TOO_MANY_FILES = /^E[MN]FILE$/
+const NO_PACKAGE = /^Cannot find package \S+/
 
 const oldest = NODE_MIN.split('.').map(Number)
 const found = process.versions.node.split('.').map(Number)
@@ -12,10 +13,9 @@ const isOld =
     : Number(found[0]) < Number(oldest[0])
 
 if (isOld) {
-  process.stderr.write(
-    `rookery: this is Node ${process.versions.node}, and Rookery needs Node ${NODE_MIN} or newer: https://nodejs.org/en/download\n`,
+  say(
+    `this is Node ${process.versions.node}, and Rookery needs Node ${NODE_MIN} or newer: https://nodejs.org/en/download`,
   )
-  process.exitCode = 2
 } else {
   import('./cli/run.ts')
     .then(({ runCommand }) => runCommand(process.argv.slice(2), process.env))
@@ -23,8 +23,15 @@ if (isOld) {
       process.exitCode = status
     })
     .catch((error) => {
-      if (!TOO_MANY_FILES.test(error.code)) throw error
-      process.stderr.write(`rookery: ${error.message}; raise the limit of open files (ulimit -n)\n`)
-      process.exitCode = 2
+      const missing = NO_PACKAGE.exec(error.message)
+      if (missing !== null) say(`${missing[0]}; install the packages of rookery: npm ci`)
+      else if (TOO_MANY_FILES.test(error.code)) {
+        say(`${error.message}; raise the limit of open files (ulimit -n)`)
+      } else throw error
     })
+}
+
+function say(message: string): void {
+  process.stderr.write(`rookery: ${message}\n`)
+  process.exitCode = 2
 }
