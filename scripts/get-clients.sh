@@ -29,6 +29,7 @@ forky     system    cosign                        cosign
 trixie    own+libc  podman,conmon,crun,netavark   podman
 trixie    system    containerd                    containerd,ctr,containerd-shim-runc-v2
 bookworm  own       runc                          runc
+bookworm  system    webhook                       webhook
 sid       own+libc  apptainer,squashfs-tools      apptainer,mksquashfs
 '
 

@@ -41,6 +41,7 @@ const PLACES = {
   podman: FETCHED,
   skopeo: FETCHED,
   umoci: FETCHED,
+  webhook: FETCHED,
   nginx: installed('nginx-light'),
   chromium: installed('chromium'),
 } as const satisfies Record<string, Place>
