@@ -37,19 +37,22 @@ const SCOPES_MAX = 100
 const WILDCARD_ACTIONS: readonly Action[] = ['pull', 'push', 'delete']
 
 /**
- * Parses `scope` parameters. Each may have several scopes, separated by spaces. Malformed scopes and those
- * after the first 100 are ignored: a request for too much is never an error.
+ * Parses `scope` parameters. Each may have several scopes, separated by spaces. Scopes of one resource become one, because
+ * clients ask for a repository twice (`pull`, then `pull,push`). Malformed scopes and those after the first 100 are
+ * ignored: a request for too much is never an error.
  */
 export function parseScopes(texts: readonly string[]): Scope[] {
-  return texts
-    .flatMap((text) => text.split(' '))
-    .slice(0, SCOPES_MAX)
-    .flatMap((text) => {
-      const match = SCOPE.exec(text)
-      if (match === null) return []
-      const [, type = '', name = '', actions = ''] = match
-      return [{ type, name, actions: actions.split(',').filter((action) => action !== '') }]
-    })
+  const resources = new Map<string, Scope>()
+  for (const text of texts.flatMap((one) => one.split(' ')).slice(0, SCOPES_MAX)) {
+    const match = SCOPE.exec(text)
+    if (match === null) continue
+    const [, type = '', name = '', list = ''] = match
+    const resource = `${type}:${name}`
+    const before = resources.get(resource)?.actions ?? []
+    const added = list.split(',').filter((action) => action !== '')
+    resources.set(resource, { type, name, actions: [...new Set([...before, ...added])] })
+  }
+  return [...resources.values()]
 }
 
 /** Returns the requested access that the caller has. `isPublic` is true for public repositories. */

@@ -118,6 +118,19 @@ describe('a refusal of a token', () => {
     )
   })
 
+  it('names a repository once that a client asked for twice, as crane and podman do', async () => {
+    const { name, secret } = await makeCredential(registry, {
+      repositories: ['x/*'],
+      actions: ['pull'],
+    })
+    const twice = 'repository:x/y:pull repository:x/y:push,pull repository:x/z:pull'
+    const authorization = await tokenFor(name, secret, twice)
+    const put = { method: 'PUT', path: '/v2/x/y/manifests/v1', authorization }
+    expect(await refusal(put)).toBe(
+      `401 UNAUTHORIZED the token of ${name} does not cover push in x/y: it is for x/y (pull), x/z (pull)`,
+    )
+  })
+
   it('says that it has no access', async () => {
     const { name, secret } = await makeCredential(registry, {
       repositories: ['x/y'],

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -75,11 +75,16 @@ export class ClientSandbox {
   readonly folder: string
   /** Host and port, as clients name the registry. */
   readonly host: string
+  /** Variables that every client gets besides those of this process. */
+  readonly environment: Record<string, string> = {}
+  /** Where the clients of this user keep their configuration. */
+  readonly home: string
 
-  private constructor(server: ServerProcess, folder: string) {
+  private constructor(server: ServerProcess, folder: string, home = folder) {
     this.server = server
     this.folder = folder
     this.host = server.url.replace('http://', '')
+    this.home = home
   }
 
   static async open(settings: Record<string, string> = {}): Promise<ClientSandbox> {
@@ -96,6 +101,15 @@ export class ClientSandbox {
       await rm(folder, { recursive: true, force: true })
       throw error
     }
+  }
+
+  /** Returns the same registry for another user: its clients have logins of their own. */
+  async as(user: string): Promise<ClientSandbox> {
+    const home = join(this.folder, 'users', user)
+    await mkdir(home, { recursive: true })
+    const other = new ClientSandbox(this.server, this.folder, home)
+    Object.assign(other.environment, this.environment)
+    return other
   }
 
   /** Returns true when the machine has the command. */
@@ -117,16 +131,18 @@ export class ClientSandbox {
     const env = {
       ...process.env,
       PATH: `${CLIENTS}:${process.env.PATH}`,
-      HOME: this.folder,
-      DOCKER_CONFIG: join(this.folder, 'docker'),
-      REGISTRY_AUTH_FILE: join(this.folder, 'auth.json'),
-      // As root, skopeo keeps its cache of blobs in /var/lib/containers, unless the user behind it
-      // is another one.
+      HOME: this.home,
+      DOCKER_CONFIG: join(this.home, 'docker'),
+      REGISTRY_AUTH_FILE: join(this.home, 'auth.json'),
+      // As root, skopeo, podman and buildah keep files in /var/lib/containers, unless the user behind
+      // root is another one.
       _CONTAINERS_ROOTLESS_UID: '1',
-      XDG_DATA_HOME: join(this.folder, 'share'),
+      XDG_DATA_HOME: join(this.home, 'share'),
+      XDG_CONFIG_HOME: join(this.home, '.config'),
       // The registry is on this machine: clients must not use a proxy of the environment.
       NO_PROXY: '127.0.0.1',
       no_proxy: '127.0.0.1',
+      ...this.environment,
     }
     const options = {
       cwd,
@@ -163,6 +179,20 @@ export class ClientSandbox {
 
   curl(args: readonly string[]): Promise<string> {
     return this.succeed('curl', ['-fsSL', ...args])
+  }
+
+  /** Calls the API as the administrator, and returns the answer. */
+  async api(method: string, path: string, body?: unknown): Promise<Response> {
+    const answer = await fetch(`${this.server.url}/api/v1/${path}`, {
+      method,
+      headers: {
+        authorization: `Basic ${Buffer.from(this.credential).toString('base64')}`,
+        'content-type': 'application/json',
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    })
+    expect(answer.ok, `${method} ${path}: ${answer.status}`).toBe(true)
+    return answer
   }
 
   get credential(): string {

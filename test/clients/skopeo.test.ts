@@ -1,19 +1,13 @@
-import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { copyFile, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { digestOf } from '../support/digest.ts'
-import { IMAGE_CONFIG, IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
+import { IMAGE_CONFIG, IMAGE_INDEX } from '../support/media-types.ts'
 import { ClientSandbox, ELF, hasClient, PASSWORD } from './client-sandbox.ts'
+import { OciLayout } from './oci-layout.ts'
 
 const CREDENTIAL = `admin:${PASSWORD}`
-
-type Descriptor = { mediaType: string; digest: string; size: number }
-
-function descriptorOf(bytes: Buffer | string, mediaType: string): Descriptor {
-  const digest = digestOf(bytes)
-  return { mediaType, digest, size: Buffer.byteLength(bytes) }
-}
 
 describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
   let sandbox: ClientSandbox
@@ -21,32 +15,21 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
 
   /** Writes an image of one kernel as container tools expect it, as an OCI layout on disk. */
   async function layoutOf(kernels: readonly string[]): Promise<string> {
-    const layout = join(sandbox.folder, 'layout')
-    await mkdir(join(layout, 'blobs/sha256'), { recursive: true })
-    const keep = async (bytes: Buffer | string, mediaType: string): Promise<Descriptor> => {
-      const descriptor = descriptorOf(bytes, mediaType)
-      await writeFile(join(layout, 'blobs/sha256', descriptor.digest.slice(7)), bytes)
-      return descriptor
-    }
+    const layout = await OciLayout.create(join(sandbox.folder, 'layout'))
     const manifests: unknown[] = []
     for (const kernel of kernels) {
       await copyFile(join(ELF, kernel), join(sandbox.folder, kernel))
       await sandbox.succeed('tar', ['-cf', `${kernel}.tar`, kernel])
       const tar = await readFile(join(sandbox.folder, `${kernel}.tar`))
-      const layer = await keep(gzipSync(tar), 'application/vnd.oci.image.layer.v1.tar+gzip')
+      const layer = await layout.keep(gzipSync(tar), 'application/vnd.oci.image.layer.v1.tar+gzip')
       const platform = { os: 'linux', architecture: 'amd64', variant: kernel.split('.')[1] }
-      const rootfs = { type: 'layers', diff_ids: [descriptorOf(tar, 'x').digest] }
-      const config = await keep(JSON.stringify({ ...platform, rootfs, config: {} }), IMAGE_CONFIG)
-      const manifest = { schemaVersion: 2, mediaType: IMAGE_MANIFEST, config, layers: [layer] }
-      manifests.push({ ...(await keep(JSON.stringify(manifest), IMAGE_MANIFEST)), platform })
+      const rootfs = { type: 'layers', diff_ids: [digestOf(tar)] }
+      const config = await layout.keep({ ...platform, rootfs, config: {} }, IMAGE_CONFIG)
+      manifests.push({ ...(await layout.keepManifest({ config, layers: [layer] })), platform })
     }
     const index = { schemaVersion: 2, mediaType: IMAGE_INDEX, manifests }
-    const pushed = await keep(JSON.stringify(index), IMAGE_INDEX)
-    const annotations = { 'org.opencontainers.image.ref.name': 'latest' }
-    const top = { schemaVersion: 2, manifests: [{ ...pushed, annotations }] }
-    await writeFile(join(layout, 'index.json'), JSON.stringify(top))
-    await writeFile(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}')
-    return layout
+    await layout.tag(await layout.keep(index, IMAGE_INDEX), 'latest')
+    return layout.folder
   }
 
   const skopeo = (args: readonly string[]) =>
@@ -59,7 +42,7 @@ describe.skipIf(!hasClient('skopeo'))('skopeo', () => {
 
   async function indexDigest(reference: string): Promise<string> {
     const raw = await skopeo(['inspect', '--raw', '--tls-verify=false', reference])
-    return descriptorOf(raw, IMAGE_INDEX).digest
+    return digestOf(raw)
   }
 
   beforeAll(async () => {
