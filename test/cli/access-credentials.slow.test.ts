@@ -66,7 +66,7 @@ describe('rookery credential', () => {
       `printf '%s' '${secret}' | oras login -u 'orb-2' --password-stdin 'registry.example.org'\n`,
     )
     expect(text).toContain(
-      `printf '%s' 'user = "orb-2:${secret}"' | curl -fsS -K - 'https://registry.example.org/v2/'\n`,
+      `printf '%s' 'user = "orb-2:${secret}"' | curl -sS --fail-with-body -K - 'https://registry.example.org/v2/'\n`,
     )
     const until = /until (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\./.exec(text)?.[1] ?? ''
     const days = (Date.parse(until) - Date.now()) / 86_400_000

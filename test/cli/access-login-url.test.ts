@@ -77,7 +77,7 @@ describe('rookery login-url', () => {
     const { curl, oras, docker } = await pasted(await printedWith(nothing, url), shell)
     const host = 'registry.example.org:5000'
     expect(curl).toEqual({
-      words: ['-fsS', '-K', '-', `http://${host}/v2/`],
+      words: ['-sS', '--fail-with-body', '-K', '-', `http://${host}/v2/`],
       login: `${user}:${password}`,
     })
     expect(oras).toEqual({

@@ -1,78 +1,37 @@
 import { cp, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { digestOf } from '../support/digest.ts'
-import { BUILD, ClientSandbox, ELF, hasClient, PASSWORD } from './client-sandbox.ts'
+import { BUILD, ClientSandbox, ELF, hasClient } from './client-sandbox.ts'
 
-const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
-const SPEC = new URL('../../spec/unikernel-image.md', import.meta.url)
 const LARGE_BYTES = 256 * 1024 * 1024
 const GROWTH_KIBIBYTES_MAX = 128 * 1024
 
 let sandbox: ClientSandbox
 let folder: string
-let ways: string[]
 
 beforeAll(async () => {
   sandbox = await ClientSandbox.open()
   folder = join(sandbox.folder, 'build')
   await cp(BUILD, folder, { recursive: true })
-  const spec = await readFile(SPEC, 'utf8')
-  ways = [...spec.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, block]) => block ?? '')
 })
 
 afterAll(() => sandbox?.close())
 
-/** Pastes a block of the specification, for this host and another repository. */
-async function paste(block: string | undefined, repository: string): Promise<string> {
-  const plain = (block ?? '')
-    .replaceAll('https://', 'http://')
-    .replaceAll('hello/key', repository)
-    .replaceAll('token:$TOKEN', `admin:${PASSWORD}`)
-    .replaceAll(
-      'rookery push',
-      `printf %s '${PASSWORD}' | node '${MAIN}' push --username admin --password-stdin`,
-    )
-    .replaceAll('oras push', `oras push --plain-http -u admin -p '${PASSWORD}'`)
-  const script = `set -eu\nHOST=${sandbox.host}\n${plain}`
-  return sandbox.succeed('bash', ['-c', script], folder)
+/** Sends a build as one form, as the specification shows. */
+async function pushForm(repository: string): Promise<void> {
+  const address = `http://${sandbox.host}/api/v1/repositories/${repository}/images?tag=live`
+  const parts = ['kernel=@bin/hello-key.hvt', 'opam-switch=@opam-switch'].flatMap((part) => [
+    '-F',
+    part,
+  ])
+  await sandbox.succeed('curl', ['-fsS', '-u', sandbox.credential, ...parts, address], folder)
 }
 
 async function facts(repository: string) {
   const address = `http://${sandbox.host}/api/v1/repositories/${repository}/images/live`
   return JSON.parse(await sandbox.curl(['-u', sandbox.credential, address]))
 }
-
-describe('the specification can be pasted', () => {
-  it('has five blocks: rookery, oras, one request, plain curl, and the host', () => {
-    expect(ways.length).toBe(5)
-  })
-
-  it.runIf(hasClient('oras'))('and all four ways make the same image', async () => {
-    const images = []
-    for (const [way, repository] of ['by/rookery', 'by/oras', 'by/form', 'by/steps'].entries()) {
-      await paste(ways[way], repository)
-      const { pushedAt: _at, repository: _name, ...rest } = await facts(repository)
-      images.push(rest)
-    }
-    expect(images[0]).toMatchObject({
-      inputId: 'd9f3ed4f3b71237666fc6b1285d9fed7d7a2eead9df0e78262ab32ff1e4f0474',
-      target: 'hvt',
-    })
-    expect(images[1]).toEqual(images[0])
-    expect(images[2]).toEqual(images[0])
-    expect(images[3]).toEqual(images[0])
-  })
-
-  it('and a host gets its kernel', async () => {
-    await paste(ways[2], 'for/host')
-    const host = (ways[4] ?? '').replace('-fLo hello-key.hvt', '-fsSLo got.hvt')
-    await paste(host, 'for/host')
-    const got = await readFile(join(folder, 'got.hvt'))
-    expect(got.equals(await readFile(join(BUILD, 'bin/hello-key.hvt')))).toBe(true)
-  })
-})
 
 describe('curl -F', () => {
   it('with a kernel of 256 MiB needs little memory', async () => {
@@ -107,7 +66,7 @@ describe('curl -F', () => {
 
 describe('a host polls', () => {
   it('with curl, and downloads only when the tag moved', async () => {
-    await paste(ways[2], 'polled')
+    await pushForm('polled')
     const address = `http://${sandbox.host}/api/v1/repositories/polled/images/live/kernel`
     const poll = async () => {
       const args = ['-w', '%{http_code}', '--etag-save', 'etag', '--etag-compare', 'etag']

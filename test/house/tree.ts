@@ -14,3 +14,20 @@ export function filesBelow(folder: string, ending: string): Source[] {
     .filter((path) => path.endsWith(ending))
     .map((path) => ({ path, text: readFileSync(join(ROOT, folder, path), 'utf8') }))
 }
+
+/** Folders of the pages for users, operators and contributors. */
+const PAGE_FOLDERS = ['', 'docs', 'spec', 'bench']
+
+/** Lists the pages, as paths below the root of the repository. */
+export function listPages(): string[] {
+  return PAGE_FOLDERS.flatMap((folder) =>
+    readdirSync(join(ROOT, folder))
+      .filter((name) => name.endsWith('.md'))
+      .map((name) => join(folder, name)),
+  )
+}
+
+/** Returns the text of a page. */
+export function readPage(page: string): string {
+  return readFileSync(join(ROOT, page), 'utf8')
+}

@@ -66,7 +66,7 @@ export function loginLines({ host, plainHttp, username, password }: HostLogin) {
   // By standard input: everybody on the machine can read arguments.
   const piped = `printf '%s' ${secret} |`
   return {
-    curl: `printf '%s' ${quoted(curlConfig(username, password))} | curl -fsS -K - ${base}`,
+    curl: `printf '%s' ${quoted(curlConfig(username, password))} | curl -sS --fail-with-body -K - ${base}`,
     oras: `${piped} oras login${plainHttp ? ' --plain-http' : ''} -u ${user} --password-stdin ${registry}`,
     docker: `${piped} docker login -u ${user} --password-stdin ${registry}`,
   }

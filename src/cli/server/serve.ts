@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { parseConfig } from '../../config/config.ts'
 import { connectionLimits } from '../../server/connection-limits.ts'
 import { createLog, type Log } from '../../server/log.ts'
@@ -59,7 +60,9 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   }
   const { url, adminPassword } = server
   const onTerminal = process.stdout.isTTY === true
-  process.stdout.write(startBanner({ url, publicUrl: config.publicUrl, adminPassword, onTerminal }))
+  const { publicUrl } = config
+  const dataFolder = resolve(config.dataFolder)
+  process.stdout.write(startBanner({ url, publicUrl, dataFolder, adminPassword, onTerminal }))
   const status = await ending.status
   exitAfter(config.drainSeconds * 1000 + STOP_EXTRA_MILLISECONDS, log)
   await server.close()

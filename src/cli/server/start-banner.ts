@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import type { AdminPassword } from '../../server/admin-password.ts'
 import { VERSION } from '../../server/version.ts'
 import { quoted } from '../registry/login.ts'
@@ -5,32 +7,49 @@ import { quoted } from '../registry/login.ts'
 export type BannerOptions = {
   readonly url: string
   readonly publicUrl: string | undefined
+  /** The absolute path of the data folder. */
+  readonly dataFolder: string
   readonly adminPassword: AdminPassword
   /** True: the text is printed on a terminal, and may have the password. Logs keep everything else. */
   readonly onTerminal: boolean
 }
 
 const LOOPBACK = /^http:\/\/(?:localhost|127\.|\[::1\])/
+/** In a clone: the folder of the launcher, and a build. The installed package has neither. */
+const LAUNCHER = fileURLToPath(new URL('../../../bin/rookery', import.meta.url))
+const SAMPLE_BUILD = fileURLToPath(
+  new URL('../../../test/fixtures/builds/hello-key-1', import.meta.url),
+)
 
-/** The text that `rookery serve` prints when it has started: its address, the admin password and a push. */
+/**
+ * The text that `rookery serve` prints when it has started: its address, the admin password, and lines for a second
+ * terminal, which push a build and inspect it.
+ */
 export function startBanner(options: BannerOptions): string {
-  const { url, publicUrl, adminPassword, onTerminal } = options
+  const { url, publicUrl, adminPassword, dataFolder, onTerminal } = options
   const base = publicUrl ?? loopbackUrl(url)
-  const host = base.replace(/^https?:\/\//, '')
+  const image = `${base.replace(/^https?:\/\//, '')}/hello/world:v1`
   // The client uses HTTP without TLS on loopback by itself.
-  const needsPlainHttp = base.startsWith('http://') && !LOOPBACK.test(base)
+  const plainHttp = base.startsWith('http://') && !LOOPBACK.test(base) ? ' --plain-http' : ''
+  const inClone = existsSync(LAUNCHER)
+  const build = existsSync(SAMPLE_BUILD) ? quoted(SAMPLE_BUILD) : '.'
   return [
     `Rookery ${VERSION} listens on ${url}`,
     ...(publicUrl === undefined ? [] : [`Clients reach it at ${publicUrl}`]),
     '',
     ...passwordLines(adminPassword, onTerminal),
     '',
-    "Push an orb build (DIR is orb's output folder) or a kernel:",
+    `Paste in a second terminal${build === '.' ? ", in orb's output folder" : ''}:`,
+    ...(inClone ? [`  export PATH=${quoted(LAUNCHER.replace(/\/rookery$/, ''))}:"$PATH"`] : []),
+    `  export ROOKERY_DATA_DIR=${quoted(dataFolder)}`,
     `  ${passwordPipe(adminPassword)} \\`,
-    `  npx rookery push DIR ${host}/hello/world:v1 \\`,
-    `    --username admin --password-stdin${needsPlainHttp ? ' --plain-http' : ''}`,
+    `    rookery push --username admin --password-stdin${plainHttp} \\`,
+    `    ${build} \\`,
+    `    ${image}`,
+    `  rookery inspect${plainHttp} \\`,
+    `    ${image}`,
+    '  rookery --help',
     '',
-    'All commands: npx rookery --help',
     'Documentation: README.md and docs/',
     '',
   ].join('\n')
@@ -40,7 +59,8 @@ function passwordLines({ generated, file }: AdminPassword, onTerminal: boolean):
   if (file === undefined) {
     return [
       'The password of the user admin is the value of ROOKERY_ADMIN_PASSWORD, or in the',
-      'file admin-password in the data folder of the first replica.',
+      'file admin-password in the data folder of the first replica. For the lines below,',
+      'set ROOKERY_ADMIN_PASSWORD in the second terminal.',
     ]
   }
   const stored = ['The password of the user admin is stored in', `  ${file}`]

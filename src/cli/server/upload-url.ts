@@ -16,7 +16,7 @@ export const createCommand = command({
   examples: [
     ['rookery upload-url create builds/www:v1 --ttl 30m', 'print a URL'],
     [
-      'curl -T www.hvt "$(rookery upload-url create builds/www:v1)/www.hvt"',
+      'curl --fail-with-body -T www.hvt "$(rookery upload-url create builds/www:v1)/www.hvt"',
       'create a URL and upload a kernel to it',
     ],
   ],
