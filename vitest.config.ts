@@ -79,7 +79,7 @@ export default defineConfig({
           ...CLIENTS,
           // Hosts fetch kernels from every store in the same way: Rookery never redirects them to it.
           // Events reach receivers alike, too.
-          exclude: ['test/clients/{deploy,receivers}*'],
+          exclude: ['test/clients/{buildx,deploy,receivers}*'],
           globalSetup: [S3],
           // Without redirects a client cannot see which store the registry has.
           env: { TEST_STORE: 's3-redirect' },

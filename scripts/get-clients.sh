@@ -30,6 +30,7 @@ trixie    own+libc  podman,conmon,crun,netavark   podman
 trixie    system    containerd                    containerd,ctr,containerd-shim-runc-v2
 bookworm  own       runc                          runc
 bookworm  system    webhook                       webhook
+forky     own       docker.io,docker-cli,docker-buildx,docker-compose  dockerd,docker,docker-buildx=usr/libexec/docker/cli-plugins/docker-buildx,docker-compose=usr/libexec/docker/cli-plugins/docker-compose
 sid       own+libc  apptainer,squashfs-tools      apptainer,mksquashfs
 '
 

@@ -36,9 +36,14 @@ const PLACES = {
   containerd: FETCHED,
   cosign: FETCHED,
   crane: FETCHED,
+  docker: FETCHED,
+  'docker-buildx': FETCHED,
+  'docker-compose': FETCHED,
+  dockerd: FETCHED,
   notation: FETCHED,
   oras: FETCHED,
   podman: FETCHED,
+  runc: FETCHED,
   skopeo: FETCHED,
   umoci: FETCHED,
   webhook: FETCHED,
@@ -53,9 +58,13 @@ const PLACES = {
 export function hasClient(client: keyof typeof PLACES): boolean {
   const { folders, how } = PLACES[client]
   if (folders.some((folder) => existsSync(join(folder, client)))) return true
-  const message = `${client} is not in ${folders.join(', ')}: ${how}`
-  if (process.env.CI !== undefined) throw new Error(message)
-  process.stderr.write(`\nSKIPPED: the tests with ${client}, because ${message}\n`)
+  return skipped(client, `${client} is not in ${folders.join(', ')}: ${how}`)
+}
+
+/** Reports that the tests with a client are skipped, and returns false. Throws in CI, where none may be skipped. */
+export function skipped(client: string, reason: string): false {
+  if (process.env.CI !== undefined) throw new Error(reason)
+  process.stderr.write(`\nSKIPPED: the tests with ${client}, because ${reason}\n`)
   return false
 }
 
@@ -110,14 +119,6 @@ export class ClientSandbox {
     const other = new ClientSandbox(this.server, this.folder, home)
     Object.assign(other.environment, this.environment)
     return other
-  }
-
-  /** Returns true when the machine has the command. */
-  static async has(command: string): Promise<boolean> {
-    return runFile(command, ['--version']).then(
-      () => true,
-      () => false,
-    )
   }
 
   async close(): Promise<void> {

@@ -2,50 +2,31 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { EMPTY_JSON, IMAGE_MANIFEST } from '../support/media-types.ts'
-import { BUILD, ClientSandbox, hasClient, PASSWORD, type Ran } from './client-sandbox.ts'
+import { makeCredential, makePrivate, type Secret } from './admin-api.ts'
+import { BUILD, ClientSandbox, hasClient, type Ran } from './client-sandbox.ts'
 
 const FILE = 'opam-switch:application/vnd.unikernel.opam-switch.v1'
 const SECONDS_MAX = 5
 
 let sandbox: ClientSandbox
 let base: string
-let builder: Credential
-let remover: Credential
-
-type Credential = { name: string; secret: string }
+let builder: Secret
+let remover: Secret
 
 beforeAll(async () => {
   sandbox = await ClientSandbox.open()
   base = `http://${sandbox.host}`
-  builder = await credential('orb-1', ['pull', 'push'], ['v*', 'latest'])
-  remover = await credential('keeper', ['pull', 'delete'])
-  await api('PUT', '/api/v1/repositories/builds/private/settings', { visibility: 'private' })
+  builder = await makeCredential(sandbox, 'orb-1', 'builds/**', ['pull', 'push'], ['v*', 'latest'])
+  remover = await makeCredential(sandbox, 'keeper', 'builds/**', ['pull', 'delete'])
+  await makePrivate(sandbox, 'builds/private')
 })
 
 afterAll(() => sandbox?.close())
 
-async function api(method: string, path: string, body?: unknown): Promise<Response> {
-  const answer = await fetch(base + path, {
-    method,
-    headers: {
-      authorization: `Basic ${Buffer.from(`admin:${PASSWORD}`).toString('base64')}`,
-      'content-type': 'application/json',
-    },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  })
-  expect(answer.ok, `${method} ${path}: ${answer.status}`).toBe(true)
-  return answer
-}
-
-async function credential(name: string, actions: string[], tags?: string[]): Promise<Credential> {
-  const request = { name, repositories: ['builds/**'], actions, ...(tags && { tags }) }
-  return (await (await api('POST', '/api/v1/credentials', request)).json()) as Credential
-}
-
-const basic = ({ name, secret }: Credential) => `${name}:${secret}`
+const basic = ({ name, secret }: Secret) => `${name}:${secret}`
 
 /** Gets a token from /token with curl, as a CI job does. */
-async function token(scope: string, by: Credential = builder): Promise<string> {
+async function token(scope: string, by: Secret = builder): Promise<string> {
   const printed = await sandbox.curl(['-u', basic(by), `${base}/token?scope=${scope}`])
   return (JSON.parse(printed) as { token: string }).token
 }
@@ -267,32 +248,9 @@ describe('curl', () => {
   })
 })
 
-/** docker's own login needs no engine. It is tested only where docker is installed. */
-if (await ClientSandbox.has('docker')) describe('docker', describeDocker)
-else process.stderr.write('\ndocker is not here: its login is not tested\n')
-
-function describeDocker(): void {
-  it('logs in, and keeps a refresh token instead of the password', async () => {
-    const login = ['login', '-u', builder.name, '--password-stdin', sandbox.host]
-    const wrong = await as('docker wrong', 'docker', login, 'wrong')
-    expectRefusal(wrong, /wrong user name or password|unauthorized/i)
-    await succeed(as('docker', 'docker', login, builder.secret))
-    const config = await readFile(join(sandbox.folder, 'docker/config.json'), 'utf8')
-    const kept = JSON.parse(config).auths[sandbox.host]
-    expect(config).not.toContain(Buffer.from(basic(builder)).toString('base64'))
-    const form = ['grant_type=refresh_token', `refresh_token=${kept.identitytoken}`]
-    const scope = 'scope=repository:builds/private:pull,push'
-    const fields = [...form, 'service=x', 'client_id=docker', scope]
-    const printed = await sandbox.curl([...fields.flatMap((one) => ['-d', one]), `${base}/token`])
-    const { access_token: renewed } = JSON.parse(printed)
-    const tags = `${base}/v2/builds/private/tags/list`
-    expect(await sandbox.curl(['--oauth2-bearer', renewed, tags])).toContain('builds/private')
-  })
-}
-
 describe('a credential that was revoked', () => {
   it('ends every login with it within seconds', async () => {
-    const short = await credential('short', ['pull', 'push'])
+    const short = await makeCredential(sandbox, 'short', 'builds/**')
     const bearer = await token('repository:builds/private:pull', short)
     const tags = `${base}/v2/builds/private/tags/list`
     const status = ['-sS', '-o', '/dev/null', '-w', '%{http_code}']
@@ -300,7 +258,7 @@ describe('a credential that was revoked', () => {
       (await sandbox.run('curl', [...status, ...options, tags])).stdout
     expect(await ask('-u', basic(short))).toBe('200')
     expect(await ask('--oauth2-bearer', bearer)).toBe('200')
-    await api('DELETE', '/api/v1/credentials/short')
+    await sandbox.api('DELETE', 'credentials/short')
     const options = { timeout: SECONDS_MAX * 1000 }
     await expect.poll(() => ask('-u', basic(short)), options).toBe('401')
     await expect.poll(() => ask('--oauth2-bearer', bearer), options).toBe('401')
