@@ -80,7 +80,7 @@ export const SETTINGS = [
     default: '',
     shared: 'agreed',
     description:
-      'Internal addresses or networks, separated by commas, to which webhooks of all owners may be sent, also over http; only administrators read the responses',
+      'Internal addresses or networks, separated by commas, to which webhooks of all owners may be sent, also over http; only administrators read the responses and send bodies of their own',
   },
   {
     name: 'ROOKERY_WEBHOOK_AUDIENCES',

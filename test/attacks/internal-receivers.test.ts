@@ -101,6 +101,7 @@ describe('a body of a tenant', () => {
     })
     const takeover = await tenant('PATCH', `/${adminOwned.name}`, { description: 'mine' })
     expect(takeover.status).toBe(400)
+    expect((await tenant('POST', `/${adminOwned.name}/rotate-secret`)).status).toBe(400)
     expect((await admin('GET', `/${adminOwned.name}`)).body.owner).toBe('admin')
     expect((await admin('DELETE', `/${adminOwned.name}`)).status).toBe(204)
   })

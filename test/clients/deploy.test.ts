@@ -127,14 +127,21 @@ describe.each(['follow.sh', 'poll.sh'])('%s', (script) => {
     await pushBuild(registry, repository, 'live', 'hello-key-2')
     await restarted(2)
     expect((await kernel()).equals(fixtureOf('hello-key-2', 'kernel'))).toBe(true)
-    // Another tag, and the same kernel again: no restart.
+    // Another tag, another repository, and the same kernel again: no restart.
     await pushBuild(registry, repository, 'other', 'hello-key-1')
+    await pushBuild(registry, `${repository}-2`, 'live', 'hello-key-1')
     await pushBuild(registry, repository, 'live', 'hello-key-2')
     await pause(3_000)
     expect(await restarts()).toHaveLength(2)
     const rollback = `/api/v1/repositories/${repository}/tags/live/rollback`
     expect((await registry.request(rollback, { method: 'POST' })).status).toBe(200)
     await restarted(3)
+    expect((await kernel()).equals(fixtureOf('hello-key-1', 'kernel'))).toBe(true)
+    // The tag is deleted: the kernel stays, and continues to run.
+    const tag = `/v2/${repository}/manifests/live`
+    expect((await registry.request(tag, { method: 'DELETE' })).status).toBe(202)
+    await pause(3_000)
+    expect(await restarts()).toHaveLength(3)
     expect((await kernel()).equals(fixtureOf('hello-key-1', 'kernel'))).toBe(true)
   })
 

@@ -208,7 +208,9 @@ describe.each(DOCUMENTED)('the documented webhook of $receiver', (documented) =>
     await expect.poll(states, { timeout: 20_000 }).not.toContain('pending')
 
     expect(receiver.done).toEqual([documented.action(image.digest)])
-    const types = (await listDeliveries(registry, name)).map(({ type }) => type)
+    const deliveries = await listDeliveries(registry, name)
+    expect(deliveries[0]).toMatchObject({ state: 'delivered', attempts: 1 })
+    const types = deliveries.map(({ type }) => type)
     const ping = tested.status === 202 ? ['webhook.ping'] : []
     expect(types).toEqual(['image.tag.updated', ...ping])
     expect((await requestWebhooks(registry, 'DELETE', `/${name}`)).status).toBe(204)

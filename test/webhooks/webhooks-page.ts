@@ -2,6 +2,9 @@ import { readFileSync } from 'node:fs'
 
 const PAGE = readFileSync(new URL('../../docs/webhooks.md', import.meta.url), 'utf8')
 
+/** The part of the page about the verification of deliveries. */
+export const [, VERIFY = ''] = PAGE.split(/\n## (?:Verify|A body of your own)\n/)
+
 /** The part of the page about receivers. */
 export const [, RECEIVERS = ''] = PAGE.split('\n## Receivers\n')
 

@@ -179,6 +179,7 @@ export class Webhooks {
     let secret = ''
     const view = await this.#update(name, requester, 'rotate-webhook-secret', async (row) => {
       assertCanWrite(requester, row)
+      assertBodyAllowed(requester, row, this.#options)
       const current = await this.#decrypt(row)
       const seconds = overlapSeconds ?? OVERLAP_SECONDS_DEFAULT
       // Secrets of another master key are lost. A rotation replaces them, and the webhook works again.
