@@ -58,7 +58,7 @@ describe.runIf(hasClient('webhook'))('the program webhook, as documented,', () =
 
   afterEach(async () => {
     await stop()
-    expect((await requestWebhooks(registry, 'DELETE', '/deploy')).status).toBe(204)
+    expect((await requestWebhooks(registry, 'DELETE', '/command')).status).toBe(204)
   })
 
   afterAll(async () => {
@@ -68,14 +68,13 @@ describe.runIf(hasClient('webhook'))('the program webhook, as documented,', () =
 
   /** The documented lines: one that starts the program, and one that creates the webhook. */
   function documented(): { start: string; create: string } {
-    const [block = ''] = blocksOf(SECTION, 'sh')
-    const [start = '', ...create] = block.split('\n')
-    return { start, create: create.join('\n').trim() }
+    const [start = '', create = ''] = blocksOf(SECTION, 'sh')
+    return { start: start.trim(), create: create.trim() }
   }
 
   async function creation(): Promise<string> {
     const { create } = documented()
-    expect(create).toMatch(/^rookery webhook create deploy /)
+    expect(create).toMatch(/^rookery webhook create command /m)
     return `${create.replace('https://deploy.example.org', `http://127.0.0.1:${port}`)} --json`
   }
 
@@ -136,12 +135,12 @@ describe.runIf(hasClient('webhook'))('the program webhook, as documented,', () =
   })
 
   it('runs the command with the digest after a push, and nothing after a test', async () => {
-    await paste('rookery webhook test deploy')
-    const [ping] = await ended('deploy', 1)
+    await paste('rookery webhook test command')
+    const [ping] = await ended('command', 1)
     expect(ping).toMatchObject({ type: 'webhook.ping', status: 200 })
     expect(runs()).toEqual([])
     const { digest } = await pushImage(registry, 'builds/www', 'live')
-    expect(await ended('deploy', 2)).toMatchObject([{ status: 200 }, { status: 200 }])
+    expect(await ended('command', 2)).toMatchObject([{ status: 200 }, { status: 200 }])
     await expect.poll(runs, { timeout: 20_000 }).toEqual([`1:${digest}`])
   })
 
@@ -154,7 +153,9 @@ describe.runIf(hasClient('webhook'))('the program webhook, as documented,', () =
       authentication: { secret, signatures: ['x-hub-signature-256'] },
     })
     expect(all.status).toBe(201)
-    expect((await requestWebhooks(registry, 'PATCH', '/deploy', { paused: true })).status).toBe(200)
+    expect((await requestWebhooks(registry, 'PATCH', '/command', { paused: true })).status).toBe(
+      200,
+    )
     await requestWebhooks(registry, 'POST', '/all/test')
     await ended('all', 1)
     const { digest } = await pushImage(registry, 'builds/www', 'other')
@@ -175,13 +176,13 @@ describe.runIf(hasClient('webhook'))('the program webhook, as documented,', () =
   })
 
   it('refuses another secret with 500, and runs the command once it has the new one', async () => {
-    const rotated = await requestWebhooks(registry, 'POST', '/deploy/rotate-secret')
+    const rotated = await requestWebhooks(registry, 'POST', '/command/rotate-secret')
     const { digest } = await pushImage(registry, 'builds/www', 'live')
-    const status = async () => (await listDeliveries(registry, 'deploy'))[0]?.status
+    const status = async () => (await listDeliveries(registry, 'command'))[0]?.status
     await expect.poll(status, { timeout: 20_000 }).toBe(500)
     expect(runs()).toEqual([])
     await writeHooks(String(rotated.body.secret))
-    const [delivery] = await ended('deploy', 1)
+    const [delivery] = await ended('command', 1)
     expect(delivery).toMatchObject({ state: 'delivered', status: 200 })
     await expect.poll(runs, { timeout: 20_000 }).toEqual([`1:${digest}`])
   })

@@ -12,18 +12,14 @@ const blocks = listPages().flatMap((page) => shellBlocksOf(page))
 describe('every shell block of every page', () => {
   it('can be pasted as it is: no placeholder, no cut line, no prompt, addresses in variables', () => {
     expect(blocks.length).toBeGreaterThan(30)
-    const own = blocks.filter(({ section }) => section !== 'Receivers')
-    expect(own.flatMap(unpastableLines)).toEqual([])
+    expect(blocks.flatMap(unpastableLines)).toEqual([])
   })
 
-  it.each(PASTED_ELSEWHERE.filter(({ section }) => section !== 'Receivers'))(
-    'of $page, $section is pasted by $test',
-    (row) => {
-      expect(blocks.filter((block) => findPastedElsewhere(block) === row)).not.toEqual([])
-      expect(existsSync(join(ROOT, row.test)), row.test).toBe(true)
-      expect(readFileSync(join(ROOT, row.test), 'utf8')).toContain(`'${row.page}'`)
-    },
-  )
+  it.each(PASTED_ELSEWHERE)('of $page, $section is pasted by $test', (row) => {
+    expect(blocks.filter((block) => findPastedElsewhere(block) === row)).not.toEqual([])
+    expect(existsSync(join(ROOT, row.test)), row.test).toBe(true)
+    expect(readFileSync(join(ROOT, row.test), 'utf8')).toContain(`'${row.page}'`)
+  })
 
   it('of a page that needs clients is pasted by their tests', () => {
     const pages = new Set(blocks.map(({ page }) => page))

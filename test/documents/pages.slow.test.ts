@@ -46,7 +46,11 @@ function optionsOf(page: string): Partial<PasteOptions> {
     'docs/settings.md': { variables: { ROOKERY_DATABASE_URL: database.url } },
     'docs/webhooks.md': {
       variables: { RECEIVER: receiver.url },
-      environment: { ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1' },
+      environment: {
+        ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
+        // The registry issues tokens for a receiver.
+        ROOKERY_PUBLIC_URL: 'https://registry.example.org',
+      },
       async check({ printed }) {
         expect(printed[0]).toContain('204')
         expect(printed.join('')).toContain('g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=')

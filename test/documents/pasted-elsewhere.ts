@@ -23,7 +23,6 @@ export const PASTED_ELSEWHERE: readonly PastedElsewhere[] = [
     test: 'test/s3/documents.test.ts',
   },
   { page: 'docs/settings.md', section: 'Blobs on S3', test: 'test/s3/documents.test.ts' },
-  { page: 'docs/webhooks.md', section: 'Receivers', test: 'test/webhooks/receivers.test.ts' },
 ]
 
 /** Returns the row of a block that another test pastes. */

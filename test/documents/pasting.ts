@@ -18,7 +18,7 @@ const END = '=== end of a block ==='
 const NOT_COPIED = new Set(['.git', 'data', 'reports'])
 
 /** Programs that the machine of a test need not have. Each records its words, and refuses an empty one. */
-export const FOREIGN_PROGRAMS = ['kubectl', 'pg_dump', 'rclone', 'systemctl']
+export const FOREIGN_PROGRAMS = ['kubectl', 'pg_dump', 'rclone', 'systemctl', 'webhook']
 const FOREIGN = `#!/bin/sh
 for word; do [ "$word" ] || { echo "$0: an argument is empty" >&2; exit 2; }; done
 echo "$(basename "$0") $*" >> "$FRESH_FOLDER/programs"

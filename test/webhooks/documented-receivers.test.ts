@@ -34,9 +34,9 @@ type Documented = {
   readonly receiver: string
   /** The block of its section. */
   readonly block?: number
-  /** Files that the block reads. */
-  readonly files?: Readonly<Record<string, string>>
-  /** The part of the URL that is `…` in the block. */
+  /** The variable that the block sets to a secret. */
+  readonly secret?: 'SECRET' | 'TOKEN'
+  /** The last part of the URL, when the receiver chooses it. */
   readonly path?: string | ((files: (name: string) => Promise<string>) => Promise<string>)
   /** The rules, which may depend on files that the block writes. */
   rule(files: (name: string) => Promise<string>): ReceiverRule | Promise<ReceiverRule>
@@ -61,13 +61,13 @@ const DOCUMENTED: readonly Documented[] = [
   },
   {
     receiver: 'Argo CD Image Updater',
-    files: { secret: token },
+    secret: 'SECRET',
     rule: () => argoImageUpdater(token),
     action: (digest) => ({ registry: host(), repository: 'builds/www', tag: 'live', digest }),
   },
   {
     receiver: 'Argo Events',
-    files: { header: `Bearer ${token}` },
+    secret: 'TOKEN',
     rule: () => argoEvents(token, sensorFilters()),
     action: (digest) =>
       expect.objectContaining({
@@ -88,7 +88,7 @@ const DOCUMENTED: readonly Documented[] = [
   },
   {
     receiver: 'GitHub',
-    files: { header: `Bearer ${token}` },
+    secret: 'TOKEN',
     rule: () => githubDispatch(token),
     action: (digest) => ({
       event_type: 'image',
@@ -99,19 +99,19 @@ const DOCUMENTED: readonly Documented[] = [
   },
   {
     receiver: 'Gitea and Forgejo',
-    files: { header: `token ${token}` },
+    secret: 'TOKEN',
     rule: () => giteaDispatch(token),
     action: (digest) => ({ ref: 'main', tag: 'live', digest }),
   },
   {
     receiver: 'Woodpecker',
-    files: { header: `Bearer ${token}` },
+    secret: 'TOKEN',
     rule: () => woodpecker(token),
     action: (digest) => ({ branch: 'main', TAG: 'live', DIGEST: digest }),
   },
   {
     receiver: 'GitLab',
-    files: { header: `Bearer ${token}` },
+    secret: 'TOKEN',
     rule: () => gitlab(token),
     action: (digest) => ({ ref: 'main', TAG: 'live', DIGEST: digest }),
   },
@@ -180,18 +180,22 @@ const removed = async (path: string) =>
 describe.each(DOCUMENTED)('the documented webhook of $receiver', (documented) => {
   it('makes it act on a push of one tag, and on nothing else', async () => {
     const cwd = await mkdtemp(join(folder, 'pasted-'))
-    const { files = {}, path = '' } = documented
-    for (const [name, text] of Object.entries(files)) await writeFile(join(cwd, name), `${text}\n`)
+    const { path = '', secret } = documented
     const written = async (name: string) => readFile(join(cwd, name), 'utf8')
     const block = blocksOf(documented.receiver, 'sh')[documented.block ?? 0] ?? ''
-    const [create = ''] = /rookery webhook create[\s\S]*/.exec(block) ?? []
+    const [create = ''] = /^URL=[\s\S]*/m.exec(block) ?? []
     const before = block.replace(create, '')
     if (before !== '') await paste(before, cwd)
     const receiver = await startRuledReceiver(await documented.rule(written))
     receivers.push(receiver)
     const part = typeof path === 'string' ? path : await path(written)
-    const url = /https:\/\/[^/\s]+(?=\/)/
-    await paste(create.replace(url, receiver.url).replace('/…', `/${part}`), cwd)
+    const [assignment, documentedUrl = ''] = /^URL='?([^'\s]+)'?$/m.exec(create) ?? []
+    const { pathname, search } = new URL(documentedUrl)
+    const place = `${part === '' ? pathname : pathname.replace(/[^/]*$/, part)}${search}`
+    const pasted = create
+      .replace(assignment ?? '', `URL='${receiver.url}${place}'`)
+      .replace(new RegExp(`^${secret}=.*$`, 'm'), `${secret}=${token}`)
+    await paste(pasted, cwd)
     const [, name = ''] = /webhook create (\S+)/.exec(create) ?? []
 
     const tested = await requestWebhooks(registry, 'POST', `/${name}/test`)
@@ -225,7 +229,7 @@ it('has a section in the page for each documented receiver, and a row in its tab
 })
 
 it('pastes each command of the page that creates a webhook for a receiver', () => {
-  const commands = RECEIVERS.match(/^rookery webhook create/gm) ?? []
+  const commands = RECEIVERS.match(/\brookery webhook create [\w-]+ "\$URL"/g) ?? []
   // The one for the program webhook is pasted with that program.
   expect(commands).toHaveLength(DOCUMENTED.length + 1)
 })

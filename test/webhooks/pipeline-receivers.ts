@@ -22,7 +22,7 @@ const areTexts = (value: unknown) =>
 export const githubDispatch =
   (token: string): ReceiverRule =>
   ({ method, path, headers, body }) => {
-    if (method !== 'POST' || path !== '/repos/OWNER/REPO/dispatches') return { status: 404 }
+    if (method !== 'POST' || path !== '/repos/octo/www/dispatches') return { status: 404 }
     if (!headers['user-agent']) return { status: 403 }
     if (headers.accept !== 'application/vnd.github+json') return { status: 415 }
     if (headers.authorization !== `Bearer ${token}`) return { status: 401 }
@@ -39,7 +39,7 @@ export const githubDispatch =
 export const giteaDispatch =
   (token: string): ReceiverRule =>
   ({ method, path, headers, body }) => {
-    const workflows = '/api/v1/repos/OWNER/REPO/actions/workflows'
+    const workflows = '/api/v1/repos/octo/www/actions/workflows'
     if (path !== `${workflows}/deploy.yaml/dispatches`) return { status: 404 }
     if (method !== 'POST') return { status: 405 }
     const { authorization } = headers

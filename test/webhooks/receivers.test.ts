@@ -264,7 +264,7 @@ it.each<[string, () => ReceiverRule, string, Webhook, number]>([
   [
     'GitHub, with another token',
     () => githubDispatch(token),
-    '/repos/OWNER/REPO/dispatches',
+    '/repos/octo/www/dispatches',
     {
       authentication: { authorization: `Bearer ${other}` },
       headers: { accept: 'application/vnd.github+json' },
@@ -275,7 +275,7 @@ it.each<[string, () => ReceiverRule, string, Webhook, number]>([
   [
     'GitHub, with events',
     () => githubDispatch(token),
-    '/repos/OWNER/REPO/dispatches',
+    '/repos/octo/www/dispatches',
     {
       authentication: { authorization: `Bearer ${token}` },
       headers: { accept: 'application/vnd.github+json' },
@@ -285,7 +285,7 @@ it.each<[string, () => ReceiverRule, string, Webhook, number]>([
   [
     'Gitea, with another token',
     () => giteaDispatch(token),
-    '/api/v1/repos/OWNER/REPO/actions/workflows/deploy.yaml/dispatches',
+    '/api/v1/repos/octo/www/actions/workflows/deploy.yaml/dispatches',
     { authentication: { authorization: `token ${other}` }, body: { ref: 'main' } },
     401,
   ],
