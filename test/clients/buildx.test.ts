@@ -1,10 +1,13 @@
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { shellBlocksOf } from '../documents/pages.ts'
+import { pastePage } from '../documents/pasting.ts'
 import { digestOf } from '../support/digest.ts'
+import { freePorts } from '../support/free-ports.ts'
 import { IMAGE_INDEX, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { makeCredential } from './admin-api.ts'
-import { BUILD, ClientSandbox } from './client-sandbox.ts'
+import { BUILD, ClientSandbox, clientPath } from './client-sandbox.ts'
 import { type DockerDaemon, DockerUser, hasDocker, startDocker } from './docker-daemon.ts'
 
 const KERNEL = 'hello-key.hvt'
@@ -144,5 +147,28 @@ describe.skipIf(!hasDocker())('docker buildx', () => {
     for (const { digest } of manifests) expect(printed).toContain(digest)
     const raw = await user.docker('buildx imagetools inspect --raw', image('both:v1'))
     expect(JSON.parse(raw)).toEqual(await manifest('both', 'v1'))
+  })
+
+  it('works as the page about clients says: a reader pastes its blocks', async () => {
+    const page = 'docs/clients.md'
+    const blocks = shellBlocksOf(page).filter(({ section }) => ['', 'docker'].includes(section))
+    const [port = 0] = await freePorts(1)
+    const reader = await DockerUser.open(sandbox, daemon, 'reader of the page')
+    const programs = [dirname(clientPath('docker')), process.env.PATH ?? '']
+    const environment = reader.environment
+    await pastePage(page, {
+      port,
+      blocks,
+      programs,
+      environment,
+      async check({ printed }) {
+        expect(printed[1]).toContain('Login Succeeded')
+        expect(printed[2]).toContain('attestation-manifest')
+        expect(printed.at(-1)).toMatch(/Digest: +sha256:/)
+        const [part] = printed[1]?.match(/(?<=digest: )sha256:[0-9a-f]{64}/) ?? []
+        const answer = await fetch(`http://127.0.0.1:${port}/v2/team/www/manifests/v1`)
+        expect(answer.headers.get('docker-content-digest')).toBe(part)
+      },
+    })
   })
 })

@@ -50,14 +50,22 @@ export type DockerDaemon = {
   stop(): Promise<void>
 }
 
-/** Starts a daemon, and waits until it answers. Throws with the end of its log when it does not. */
+/**
+ * Starts a daemon, and waits until it answers. Its system trusts the certificate authority in the file, if there is one,
+ * and no other. Throws with the end of its log when it does not answer.
+ */
 export async function startDocker(
   sandbox: ClientSandbox,
   store: ImageStore,
+  authority?: string,
 ): Promise<DockerDaemon> {
   const path = (...parts: string[]) => join(sandbox.folder, `docker-${store}`, ...parts)
   await mkdir(path('etc'), { recursive: true })
   for (const name of ['passwd', 'group']) await copyFile(`/etc/${name}`, path('etc', name))
+  if (authority !== undefined) {
+    await mkdir(path('etc/ssl/certs'), { recursive: true })
+    await copyFile(authority, path('etc/ssl/certs/ca-certificates.crt'))
+  }
   await writeFile(path('etc/nsswitch.conf'), 'hosts: files\n')
   // Docker does not verify the certificate of an address in 127.0.0.0/8. Linux sends 0.0.0.0 to the same place.
   await writeFile(path('etc/hosts'), '0.0.0.0 localhost\n')
@@ -171,6 +179,11 @@ export class DockerUser {
   /** The file with the stored logins. */
   get config(): string {
     return join(this.#sandbox.home, 'docker/config.json')
+  }
+
+  /** The variables that make `docker` the client of this user. */
+  get environment(): Record<string, string> {
+    return { ...this.#sandbox.environment, DOCKER_CONFIG: dirname(this.config) }
   }
 
   /** Runs a command of this user in a folder. */

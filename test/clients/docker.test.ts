@@ -1,8 +1,10 @@
+import { readFileSync } from 'node:fs'
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { freePorts } from '../support/free-ports.ts'
 import { makeCredential, makePrivate, type Secret } from './admin-api.ts'
-import { BUILD, ClientSandbox, PASSWORD } from './client-sandbox.ts'
+import { BUILD, ClientSandbox, hasClient, PASSWORD } from './client-sandbox.ts'
 import {
   type DockerDaemon,
   DockerUser,
@@ -11,10 +13,12 @@ import {
   type ImageStore,
   startDocker,
 } from './docker-daemon.ts'
+import { type Nginx, startNginx } from './nginx-server.ts'
 
 const KERNEL = 'hello-key.hvt'
 const DOCKERFILE = `FROM scratch\nCOPY ${KERNEL} /\n`
 const CONTEXT = 'context'
+const PAGE = readFileSync(new URL('../../docs/clients.md', import.meta.url), 'utf8')
 /** Each sends the stored login several times. */
 const PUSHES = 12
 /** Every replica ends what a rotation ended within seconds. */
@@ -22,6 +26,7 @@ const ENDED = { timeout: 20_000, interval: 200 }
 
 let sandbox: ClientSandbox
 let ci: Secret
+let tls: { nginx: Nginx; host: string }
 const daemons = new Map<ImageStore, DockerDaemon>()
 
 const on = (store: ImageStore, name: string) =>
@@ -50,21 +55,24 @@ async function digestIn(reference: string): Promise<string> {
   return /^docker-content-digest: (\S+)/im.exec(printed)?.[1] ?? ''
 }
 
-describe.skipIf(!hasDocker())('docker', () => {
+describe.skipIf(!(hasDocker() && hasClient('nginx')))('docker', () => {
   beforeAll(async () => {
     sandbox = await ClientSandbox.open()
     await mkdir(join(sandbox.folder, CONTEXT))
     await copyFile(join(BUILD, 'bin', KERNEL), join(sandbox.folder, CONTEXT, KERNEL))
     await writeFile(join(sandbox.folder, CONTEXT, 'Dockerfile'), DOCKERFILE)
     ci = await makeCredential(sandbox, 'ci', 'team/**')
+    tls = await startTls()
+    const authority = { containerd: tls.nginx.path('fullchain.pem'), classic: undefined }
     for (const store of IMAGE_STORES) {
-      daemons.set(store, await startDocker(sandbox, store))
+      daemons.set(store, await startDocker(sandbox, store, authority[store]))
       await buildWith('0', await on(store, 'seed'), 'seed')
     }
   })
 
   afterAll(async () => {
     for (const daemon of daemons.values()) await daemon.stop()
+    tls?.nginx.stop()
     await sandbox?.close()
   })
 
@@ -91,6 +99,7 @@ describe.skipIf(!hasDocker())('docker', () => {
     if (process.env.TEST_STORE !== undefined) return
     describeUsers(store)
     describe('a login', () => describeEndedLogins(store))
+    describe('behind TLS', () => describeTls(store))
   })
 })
 
@@ -179,6 +188,27 @@ function describeUsers(store: ImageStore): void {
     expect(await user.docker('pull', list)).toContain(digest)
   })
 
+  it('has no container of a unikernel image, and the containerd store copies one', async () => {
+    const user = await member(store)
+    const [from, to] = ['unikernel', 'copied'].map((name) => image(`team/${name}-${store}:v1`))
+    const type = ['--artifact-type', 'application/vnd.unikernel.v1']
+    const kernel = `bin/${KERNEL}:application/vnd.unikernel.kernel.v1`
+    await sandbox.orasAsAdmin(['push', ...type, from ?? '', kernel], BUILD)
+    if (store === 'classic') {
+      expect(await user.refused('pull', from ?? '')).toContain(documented('classic image store'))
+      return
+    }
+    await user.docker('pull', from ?? '')
+    expect(await user.refused('run', from ?? '')).toContain(documented('`docker run`'))
+    await writeFile(join(sandbox.folder, 'Dockerfile'), `FROM ${from}\n`)
+    const script = 'docker build - < Dockerfile'
+    const built = await user.execute('sh', ['-c', script])
+    expect(built.stderr).toContain(documented('`FROM`'))
+    await user.docker('tag', from ?? '', to ?? '')
+    await user.docker('push', to ?? '')
+    expect(await digestIn(to ?? '')).toBe(await digestIn(from ?? ''))
+  })
+
   it('compose builds, pushes and pulls the images of its services', async () => {
     const user = await member(store)
     const folder = join(sandbox.folder, `compose-${store}`)
@@ -249,6 +279,74 @@ function describeEndedLogins(store: ImageStore): void {
     const pull = () => user.run('pull', closed('v1'))
     await expect.poll(async () => (await pull()).stderr, ENDED).toContain(words)
   })
+}
+
+function describeTls(store: ImageStore): void {
+  it('trusts an authority that is in the folder of the host, or that the system trusts', async () => {
+    const user = await on(store, 'tls')
+    // The containerd store reads that folder, but not for its requests to /token.
+    if (store === 'classic') {
+      const refused = await user.login(ci.name, ci.secret, tls.host)
+      expect(refused.stderr).toContain('x509: certificate signed by unknown authority')
+      const folder = daemons.get(store)?.etc('docker/certs.d', tls.host) ?? ''
+      await mkdir(folder, { recursive: true })
+      await copyFile(tls.nginx.path('fullchain.pem'), join(folder, 'ca.crt'))
+    }
+    expect(await user.login(ci.name, ci.secret, tls.host)).toMatchObject({ status: 0 })
+    const tag = `${tls.host}/team/tls:${store}`
+    await nameImage(user, tag)
+    await user.docker('push', tag)
+    await user.docker('pull', tag)
+  })
+
+  it('compose publishes an application, and reads it back', async () => {
+    const user = await member(store)
+    const folder = join(sandbox.folder, `published-${store}`)
+    const services = { www: { image: image(`team/www:compose-${store}`) } }
+    await mkdir(folder)
+    await writeFile(join(folder, 'compose.yaml'), JSON.stringify({ services }))
+    expect(await user.login(ci.name, ci.secret, tls.host)).toMatchObject({ status: 0 })
+    const compose = (...words: string[]) => {
+      const trust = `SSL_CERT_FILE=${tls.nginx.path('fullchain.pem')}`
+      return user.execute('env', [trust, 'docker', 'compose', ...words], folder)
+    }
+    const application = `${tls.host}/team/application:${store}`
+    const published = await compose('publish', '--yes', application)
+    expect(published, published.stderr).toMatchObject({ status: 0 })
+    const read = await compose('--file', `oci://${application}`, 'config', '--images')
+    expect(read.stdout.trim(), read.stderr).toBe(services.www.image)
+  })
+}
+
+/** Starts nginx with TLS for `localhost` before the registry. */
+async function startTls(): Promise<typeof tls> {
+  const [port = 0] = await freePorts(1)
+  const host = `localhost:${port}`
+  const nginx = await startNginx(
+    sandbox,
+    (path) => `server {
+      listen 127.0.0.1:${port} ssl;
+      ssl_certificate ${path('fullchain.pem')};
+      ssl_certificate_key ${path('privkey.pem')};
+      client_max_body_size 0;
+      proxy_request_buffering off;
+      proxy_http_version 1.1;
+      location / {
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_pass http://${sandbox.host};
+      }
+    }`,
+  )
+  const patiently = ['--retry', '20', '--retry-connrefused', '--retry-delay', '1']
+  await sandbox.curl([...nginx.trust, ...patiently, `https://${host}/healthz`])
+  return { nginx, host }
+}
+
+/** Returns the message in the row of docs/clients.md about this. */
+function documented(what: string): string {
+  const row = PAGE.split('\n').find((line) => line.startsWith('| ') && line.includes(what))
+  return /\| `([^`]+)` \|$/.exec(row ?? '')?.[1] ?? `no row about ${what}`
 }
 
 /** Builds with BuildKit ('1'), or with the builder before it. */

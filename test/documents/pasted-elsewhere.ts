@@ -17,6 +17,7 @@ export const PAGES_WITH_CLIENTS: readonly string[] = [
 ]
 
 export const PASTED_ELSEWHERE: readonly PastedElsewhere[] = [
+  { page: 'docs/clients.md', section: 'docker', test: 'test/clients/buildx.test.ts' },
   {
     page: 'docs/operations.md',
     section: 'Move from files to a bucket, or back',
