@@ -15,7 +15,7 @@ import {
   DOCKER_MANIFEST_LIST,
   IMAGE_INDEX,
   IMAGE_MANIFEST,
-  isDockerSchema1,
+  isDockerSchema1Type,
   isImageType,
   isManifestType,
   isMediaType,
@@ -54,6 +54,8 @@ export type Manifest = {
   readonly artifactType: string | undefined
   readonly subject: Descriptor | undefined
   readonly annotations: Readonly<Record<string, string>> | undefined
+  /** True for Docker's schema 1, by its media type or by its content. */
+  readonly isDockerSchema1: boolean
   /** Only in an image manifest. */
   readonly config: Descriptor | undefined
   /** Only in an image manifest: all layers, in order. */
@@ -77,16 +79,19 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 export function parseManifest(bytes: Uint8Array, contentType: string | undefined): Manifest {
   const body = parseJson(bytes)
   const mediaType = mediaTypeOf(body, contentType)
+  // Old clients send it as application/json.
+  const isDockerSchema1 =
+    isDockerSchema1Type(mediaType) || (body?.schemaVersion === 1 && body.fsLayers !== undefined)
   if (body?.manifests != null && body.layers != null) {
     throw invalidManifest('manifests', 'and layers must not be in one manifest')
   }
   if (mediaType === IMAGE_MANIFEST || mediaType === DOCKER_MANIFEST) {
-    return { mediaType, ...claims(present(body)), ...imageManifest(present(body)) }
+    return { mediaType, isDockerSchema1, ...claims(present(body)), ...imageManifest(present(body)) }
   }
   if (mediaType === IMAGE_INDEX || mediaType === DOCKER_MANIFEST_LIST) {
-    return { mediaType, ...claims(present(body)), ...imageIndex(present(body)) }
+    return { mediaType, isDockerSchema1, ...claims(present(body)), ...imageIndex(present(body)) }
   }
-  return { mediaType, ...unknownManifest(body) }
+  return { mediaType, isDockerSchema1, ...unknownManifest(body) }
 }
 
 /**
@@ -94,12 +99,13 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
  * type that is not an `application/vnd.…` or JSON type, for Docker's schema 1, for an annotation that changes the direction of text,
  * and for a title or the name of an annotation that also has invisible characters.
  */
-export function assertPresentable({ mediaType, annotations, layers }: Manifest): void {
+export function assertPresentable(manifest: Manifest): void {
+  const { mediaType, annotations, layers } = manifest
   if (!isManifestType(mediaType)) {
     const rule = `must be application/vnd.… or end in +json, for example ${IMAGE_MANIFEST}, not ${shortened(mediaType)}`
     throw invalidManifest('mediaType', rule, mediaType)
   }
-  if (isDockerSchema1(mediaType)) {
+  if (manifest.isDockerSchema1) {
     const rule = `is Docker's schema 1, whose images no client can pull by digest: push ${IMAGE_MANIFEST}, or ${DOCKER_MANIFEST}`
     throw invalidManifest('mediaType', rule, mediaType)
   }
@@ -126,7 +132,9 @@ function claims(body: JsonObject): Claims {
 }
 
 /** Reads the fields that look like those of an image manifest, and ignores the others. */
-function unknownManifest(body: JsonObject | undefined): Omit<Manifest, 'mediaType'> {
+function unknownManifest(
+  body: JsonObject | undefined,
+): Omit<Manifest, 'mediaType' | 'isDockerSchema1'> {
   const lenient = <T>(read: (body: JsonObject) => T): T | undefined => {
     try {
       return body === undefined ? undefined : read(body)

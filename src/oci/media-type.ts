@@ -71,7 +71,7 @@ export function isImageType(mediaType: string): boolean {
 }
 
 /** True for the types of Docker's schema 1, whose manifests no client finds under the digest of their bytes. */
-export function isDockerSchema1(mediaType: MediaType): boolean {
+export function isDockerSchema1Type(mediaType: MediaType): boolean {
   return DOCKER_SCHEMA_1.test(mediaType)
 }
 

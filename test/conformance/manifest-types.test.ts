@@ -79,21 +79,19 @@ describe('end-7: a manifest', () => {
     },
   )
 
-  it.each(['json', 'prettyjws'])(
-    "of Docker's schema 1 (%s) is refused, naming what to push",
-    async (suffix) => {
-      const type = `application/vnd.docker.distribution.manifest.v1+${suffix}`
-      const schema1 = { schemaVersion: 1, name: repository, tag: 'old', fsLayers: [], history: [] }
-      const headers = { 'content-type': type }
-      const answer = await putManifest(
-        registry,
-        repository,
-        'old',
-        JSON.stringify(schema1),
-        headers,
-      )
-      expect(await answer.clone().text()).toContain(`push ${IMAGE_MANIFEST}`)
-      await expectError(answer, 400, 'MANIFEST_INVALID')
-    },
-  )
+  it.each([
+    'application/vnd.docker.distribution.manifest.v1+json',
+    'application/vnd.docker.distribution.manifest.v1+prettyjws',
+    'application/vnd.docker.distribution.manifest.v1+prettyjws; charset=utf-8',
+    // Its content alone.
+    'application/json',
+    'application/vnd.example.thing+json',
+    DOCKER_MANIFEST_LIST,
+  ])("of Docker's schema 1 (%s) is refused, naming what to push", async (type) => {
+    const schema1 = { schemaVersion: 1, name: repository, tag: 'old', fsLayers: [], history: [] }
+    const headers = { 'content-type': type }
+    const answer = await putManifest(registry, repository, 'old', JSON.stringify(schema1), headers)
+    expect(await answer.clone().text()).toContain(`push ${IMAGE_MANIFEST}`)
+    await expectError(answer, 400, 'MANIFEST_INVALID')
+  })
 })
