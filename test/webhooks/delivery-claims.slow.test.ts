@@ -51,13 +51,13 @@ it('three processes send a hundred deliveries to each of ten webhooks, once', as
   }
   const made = await events(webhooks, 100)
   for (let count = 0; count < 3; count += 1) fixture.startWorker()
-  await waitForRequests(receiver, 1000, 20)
+  await waitForRequests(receiver, 1000, 90)
   for (const event of made)
     await fixture.waitForDelivery(webhooks[9] as TestWebhook, event, { finished: true })
   const requests = receiver.received.map(({ path, headers }) => `${path} ${headers['webhook-id']}`)
   expect(requests).toHaveLength(1000)
   expect(new Set(requests).size).toBe(1000)
-})
+}, 120_000)
 
 it('another process sends the deliveries of a dead process after their lease ends', async () => {
   const receiver = await receive()

@@ -291,7 +291,7 @@ export class DeliveryFixture {
     columns: Partial<StoredDelivery>,
   ): Promise<void> {
     await expect
-      .poll(() => this.delivery(webhook, event), { interval: 10, timeout: 5_000 })
+      .poll(() => this.delivery(webhook, event), { interval: 10, timeout: 20_000 })
       .toMatchObject(columns)
   }
 

@@ -80,7 +80,7 @@ export class Receivers {
 export async function waitForRequests(
   receiver: Receiver,
   count: number,
-  seconds = 10,
+  seconds = 20,
 ): Promise<void> {
   await expect
     .poll(() => receiver.received.length, { timeout: seconds * 1000 })

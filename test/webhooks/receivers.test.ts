@@ -71,7 +71,7 @@ async function deliverPush(
   const { digest } = await pushImage(registry, repository, 'live')
   await expect
     .poll(async () => (await listDeliveries(registry, name)).map(({ status }) => status), {
-      timeout: 10_000,
+      timeout: 20_000,
     })
     .toEqual([expect.any(Number)])
   const deliveries = await listDeliveries(registry, name)

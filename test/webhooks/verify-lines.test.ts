@@ -48,9 +48,11 @@ describe('the documented lines that verify a delivery', () => {
       WEBHOOK_ID: String(headers['webhook-id']),
       WEBHOOK_TIMESTAMP: String(headers['webhook-timestamp']),
     }
+    // The lines before these set the values of an example.
+    const [lines = ''] = /^KEY=[\s\S]*/m.exec(blockOf('sh')) ?? []
     const sign = async (text: string) => {
       await writeFile(join(folder, 'body'), text)
-      const words = ['-euo', 'pipefail', '-c', blockOf('sh')]
+      const words = ['-euo', 'pipefail', '-c', lines]
       return (await promisify(execFile)('bash', words, { cwd: folder, env })).stdout.trim()
     }
     expect(`v1,${await sign(body)}`).toBe(headers['webhook-signature'])
