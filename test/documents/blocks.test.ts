@@ -2,17 +2,24 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { listPages, ROOT } from '../house/tree.ts'
-import { isScript, shellBlocksOf } from './pages.ts'
+import { blocksOf, isScript, isShell, shellBlocksOf } from './pages.ts'
 import { findPastedElsewhere, PAGES_WITH_CLIENTS, PASTED_ELSEWHERE } from './pasted-elsewhere.ts'
 import { FOREIGN_PROGRAMS } from './pasting.ts'
 import { unpastableLines } from './unpastable.ts'
 
+const COMMAND = /^\s*(?:[$] |sudo |(?:rookery|npm|npx|node|curl|oras|docker|export|bash|sh) )/m
 const blocks = listPages().flatMap((page) => shellBlocksOf(page))
 
 describe('every shell block of every page', () => {
   it('can be pasted as it is: no placeholder, no cut line, no prompt, addresses in variables', () => {
     expect(blocks.length).toBeGreaterThan(30)
     expect(blocks.flatMap(unpastableLines)).toEqual([])
+  })
+
+  it('has the language of a shell: a block with commands and another language is not pasted', () => {
+    const plain = listPages().flatMap((page) => blocksOf(page).filter((one) => !isShell(one)))
+    expect(plain.length).toBeGreaterThan(10)
+    expect(plain.filter(({ text }) => COMMAND.test(text))).toEqual([])
   })
 
   it.each(PASTED_ELSEWHERE)('of $page, $section is pasted by $test', (row) => {
@@ -53,6 +60,8 @@ describe('a line that cannot be pasted is found:', () => {
     'curl -u admin:… "$HOST"',
     'curl "$HOST" ...',
     '$ npm start',
+    'rookery gc # sweep once',
+    'oras login -u token --password-stdin "$HOST" <<< "$TOKEN"',
   ])('%s', (line) => {
     const page = `\`\`\`sh\nHOST=a.example.org\n${line}\n\`\`\`\n`
     expect(shellBlocksOf('a.md', page).flatMap(unpastableLines)).toHaveLength(1)

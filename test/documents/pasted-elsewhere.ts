@@ -1,4 +1,4 @@
-import type { ShellBlock } from './pages.ts'
+import type { Block } from './pages.ts'
 
 /** Blocks that the test of their page leaves out, because another test pastes them. */
 export type PastedElsewhere = {
@@ -27,7 +27,7 @@ export const PASTED_ELSEWHERE: readonly PastedElsewhere[] = [
 ]
 
 /** Returns the row of a block that another test pastes. */
-export function findPastedElsewhere(block: ShellBlock): PastedElsewhere | undefined {
+export function findPastedElsewhere(block: Block): PastedElsewhere | undefined {
   return PASTED_ELSEWHERE.find(
     ({ page, section }) => page === block.page && section === block.section,
   )

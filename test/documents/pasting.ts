@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { expect } from 'vitest'
 import { ROOT } from '../house/tree.ts'
 import { waitUntil } from '../support/wait-until.ts'
-import { isScript, type ShellBlock, shellBlocksOf } from './pages.ts'
+import { type Block, isScript, shellBlocksOf } from './pages.ts'
 import { findPastedElsewhere } from './pasted-elsewhere.ts'
 
 const PAGE_MILLISECONDS_MAX = 120_000
@@ -68,7 +68,7 @@ export type PasteOptions = {
   /** Folders of the system, which become folders below the fresh one. */
   readonly systemFolders?: readonly string[]
   /** The blocks to paste; by default all that no other test pastes. */
-  readonly blocks?: readonly ShellBlock[]
+  readonly blocks?: readonly Block[]
   /** How often the reader pastes all blocks. */
   readonly times?: number
   readonly check?: (pasted: Pasted) => Promise<void>
@@ -119,19 +119,19 @@ export async function pastePage(page: string, options: PasteOptions): Promise<vo
 }
 
 /** Lists the shell blocks of a page that this test pastes. */
-export function pastableBlocksOf(page: string): ShellBlock[] {
+export function pastableBlocksOf(page: string): Block[] {
   return shellBlocksOf(page).filter(
     (block) => !isScript(block) && findPastedElsewhere(block) === undefined,
   )
 }
 
 /** True for a page whose reader has started a registry before. */
-function needsRegistry(blocks: readonly ShellBlock[]): boolean {
+function needsRegistry(blocks: readonly Block[]): boolean {
   const text = blocks.map((block) => block.text).join('')
   return /^rookery |\$HOST/m.test(text) && !/^npm start$/m.test(text)
 }
 
-function markedBlock({ text }: ShellBlock): string[] {
+function markedBlock({ text }: Block): string[] {
   return [text, `echo '${END}'`]
 }
 

@@ -16,8 +16,8 @@ it(TITLE, { timeout: TEST_MILLISECONDS_MAX }, async () => {
     port,
     times: 2,
     async check({ printed, folder }) {
-      const [, pushed, followed] = printed
-      expect(pushed).toMatch(/^target +hvt/m)
+      const [, , inspected, followed] = printed
+      expect(inspected).toMatch(/^target +hvt/m)
       expect(await readFile(join(folder, 'hello-key.hvt'))).toEqual(await readFile(KERNEL))
       expect(followed).toMatch(/hello\/key:live +is at sha256:/)
       expect(followed).toContain('"snapshot":[{')

@@ -1,17 +1,22 @@
-import { isScript, type ShellBlock } from './pages.ts'
+import { type Block, isScript } from './pages.ts'
 
 /** Hosts and addresses that a page may name only as the value of a variable. */
 const ADDRESS = /127\.0\.0\.1:\d+|localhost:\d+|[\w-]+\.example(?:\.(?:org|com|net))?\b/
 const ASSIGNMENT = /(?:^|\s)[A-Z][A-Z0-9_]*=(?:'[^']*'|\S+)/g
 const PLACEHOLDER = /…|\.\.\.|<[a-z][\w -]*>/
 const PROMPT = /^[$%>] /
+/** zsh, the shell of macOS, takes a comment on a terminal for words, and the quote in it for the start of a text. */
+const COMMENT = /(?:^|\s)#/
+/** Words that bash and zsh have, and the other shells of /bin/sh do not. */
+const NOT_IN_SH = /<<<|\[\[|<\(|^source /
 
 /** Lists the lines of a block that a reader cannot paste. */
-export function unpastableLines(block: ShellBlock): string[] {
+export function unpastableLines(block: Block): string[] {
   if (isScript(block)) return []
   return block.text.split('\n').flatMap((line, index) => {
     const bare = line.replaceAll(ASSIGNMENT, '')
-    const wrong = PLACEHOLDER.test(line) || PROMPT.test(line) || ADDRESS.test(bare)
+    const patterns = [PLACEHOLDER, PROMPT, COMMENT, NOT_IN_SH]
+    const wrong = ADDRESS.test(bare) || patterns.some((pattern) => pattern.test(line))
     return wrong ? [`${block.page}:${block.line + index + 1}: ${line}`] : []
   })
 }

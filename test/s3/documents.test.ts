@@ -21,7 +21,7 @@ async function paste(
   const { endpoint, accessKeyId, secretAccessKey } = s3Server()
   const bucket = await createBucket()
   const database = await createTestDatabase('template1')
-  const block = (text: string) => ({ page, line: 0, section: '', text })
+  const block = (text: string) => ({ page, line: 0, section: '', language: 'sh', text })
   try {
     await pastePage(page, {
       port,
