@@ -19,7 +19,7 @@ MARK=made-by-get-clients
 #   own+libc  the C library too: the program needs a newer one than Debian 12's. It runs in a mount namespace of its
 #             own, which has these libraries in the place of the system's; without root in a user namespace
 TABLE='
-trixie    system    oras                          oras
+forky     system    oras                          oras
 bookworm  own       skopeo                        skopeo
 bookworm  own       buildah                       buildah
 forky     system    crane                         crane

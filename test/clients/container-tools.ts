@@ -25,6 +25,8 @@ export async function prepareContainerTools(sandbox: ClientSandbox): Promise<voi
   await mkdir(settings, { recursive: true })
   await mkdir(temporary, { recursive: true })
   await mkdir(runtime, { recursive: true, mode: 0o700 })
+  // buildah before 1.30 demands that the file of logins exists.
+  await writeFile(join(home, 'auth.json'), '{}')
   await writeFile(join(settings, 'storage.conf'), '[storage]\ndriver = "vfs"\n')
   await writeFile(
     join(settings, 'policy.json'),
