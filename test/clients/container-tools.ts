@@ -25,7 +25,7 @@ export async function prepareContainerTools(sandbox: ClientSandbox): Promise<voi
   await mkdir(settings, { recursive: true })
   await mkdir(temporary, { recursive: true })
   await mkdir(runtime, { recursive: true, mode: 0o700 })
-  // buildah before 1.30 demands that the file of logins exists.
+  // buildah before 1.30 fails without a file of logins.
   await writeFile(join(home, 'auth.json'), '{}')
   await writeFile(join(settings, 'storage.conf'), '[storage]\ndriver = "vfs"\n')
   await writeFile(
