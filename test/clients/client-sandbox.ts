@@ -30,7 +30,7 @@ function installed(aptPackage: string): Place {
 }
 
 /** Where each client is looked for. */
-const PLACES = {
+export const PLACES = {
   apptainer: FETCHED,
   buildah: FETCHED,
   containerd: FETCHED,

@@ -17,6 +17,11 @@ export const PAGES_WITH_CLIENTS: readonly string[] = [
 ]
 
 export const PASTED_ELSEWHERE: readonly PastedElsewhere[] = [
+  ...['crane', 'podman and buildah', 'cosign and notation'].map((section) => ({
+    page: 'docs/clients.md',
+    section,
+    test: 'test/clients/page.test.ts',
+  })),
   { page: 'docs/clients.md', section: 'docker', test: 'test/clients/buildx.test.ts' },
   {
     page: 'docs/operations.md',
