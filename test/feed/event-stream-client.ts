@@ -84,5 +84,5 @@ export const subjects = ({ blocks }: Stream): string[] =>
 
 /** Waits until the stream has at least `count` blocks. */
 export async function waitForBlocks({ blocks }: Stream, count: number): Promise<void> {
-  await expect.poll(() => blocks.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(count)
+  await expect.poll(() => blocks.length, { timeout: 20_000 }).toBeGreaterThanOrEqual(count)
 }

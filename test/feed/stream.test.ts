@@ -115,7 +115,10 @@ describe('the stream', () => {
     const repository = newRepository()
     const before = await open(`?repository=${repository}`)
     await expect.poll(() => before.lastId).toBeDefined()
-    for (let count = 0; count < 130; count += 1) await pushImage(registry, repository, `t${count}`)
+    for (let count = 0; count < 130; count += 10) {
+      const tags = Array.from({ length: 10 }, (_, index) => `t${count + index}`)
+      await Promise.all(tags.map((tag) => pushImage(registry, repository, tag)))
+    }
     const after = await open(`?repository=${repository}&after=${before.blocks[0]?.id}`)
     await waitForBlocks(after, 259)
     await pushImage(registry, repository, 'last')

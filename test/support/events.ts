@@ -32,7 +32,7 @@ export async function eventBodies(
       )
       return rows.map(({ body }) => body)
     }
-    await expect.poll(async () => (await read()).length).toBe(count)
+    await expect.poll(async () => (await read()).length, { timeout: 30_000 }).toBe(count)
     const bodies = await read()
     for (const body of bodies) validateEvent(body)
     return bodies
