@@ -3,6 +3,7 @@ import { type CommandGroup, listEntries, type NamedEntry } from './command-entry
 import { bashScript, type Completion, fishScript, zshScript } from './completion-scripts.ts'
 import { STATUS } from './errors.ts'
 import { flagOf } from './parser.ts'
+import { write } from './printing.ts'
 
 const SCRIPTS = { bash: bashScript, zsh: zshScript, fish: fishScript } as const
 
@@ -24,7 +25,7 @@ export function completionCommand(groups: readonly CommandGroup[]): Command {
         members.map(({ word, summary }) => ({ word, summary })),
       )
       const commands = await Promise.all(listEntries(groups).map(completionOf))
-      process.stdout.write(SCRIPTS[shell]({ words, commands }))
+      write(SCRIPTS[shell]({ words, commands }))
       return STATUS.ok
     },
   })

@@ -66,8 +66,8 @@ export function visible(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\uFFFD')
 }
 
-/** Ignores that the reader of a pipe ended, as `head` does. */
-function write(text: string): void {
+/** Writes to standard output. Ignores that the reader of a pipe ended, as `head` does. */
+export function write(text: string): void {
   if (process.stdout.listenerCount('error') === 0) {
     process.stdout.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EPIPE') throw error

@@ -2,7 +2,7 @@ import type { CommandEntry, ParentCommand } from './command-entry.ts'
 import { FIRST_WORDS, findMember } from './command-index.ts'
 import { CommandError, STATUS, UsageError } from './errors.ts'
 import { overview, parentHelp } from './help.ts'
-import { visible } from './printing.ts'
+import { visible, write } from './printing.ts'
 
 const HELP: ReadonlySet<string | undefined> = new Set(['--help', '-h'])
 const VERSION: ReadonlySet<string | undefined> = new Set(['--version', '-v'])
@@ -78,7 +78,7 @@ function say(message: string): void {
 }
 
 function print(text: string): number {
-  process.stdout.write(text)
+  write(text)
   return STATUS.ok
 }
 

@@ -51,9 +51,11 @@ export async function findBinaries(
   if (dataMajor !== undefined && otherMajors.length > 0) {
     throw otherMajor(folder, dataMajor, [...new Set(otherMajors)])
   }
-  const why = rejected.length === 0 ? 'none is installed' : rejected.join('; ')
+  const native = (await findNativePackage()) !== undefined
+  const why = [...(native ? [] : [`npm did not install ${NATIVE_PACKAGE}`]), ...rejected]
+  if (rejected.length === 0) why.push('the system has none')
   throw new EmbeddedPostgresError(
-    `no Postgres to run (${why}); install Postgres ${MAJOR_MIN} or newer, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
+    `no Postgres to run (${why.join('; ')}); install Postgres ${MAJOR_MIN} or newer, or set ROOKERY_DATABASE_URL to a Postgres of your own`,
   )
 }
 

@@ -73,3 +73,13 @@ describe('with too low a limit of open files, rookery ends with one line', () =>
     expect(ended.stderr).toMatch(/^rookery: [^\n]*ulimit -n\)\n$/)
   })
 })
+
+describe('when the reader of its output has ended, as head does, rookery ends without a message', () => {
+  it.each(['--help', '--version', 'help', 'webhook --help', 'push --help', 'completion bash'])(
+    'after %s',
+    async (words) => {
+      const line = `set -o pipefail; '${process.execPath}' '${MAIN}' ${words} | true`
+      expect(await run('bash', ['-c', line])).toEqual({ stdout: '', stderr: '' })
+    },
+  )
+})

@@ -28,6 +28,8 @@ export const PASTED_ELSEWHERE: readonly PastedElsewhere[] = [
     section: 'Move from files to a bucket, or back',
     test: 'test/s3/documents.test.ts',
   },
+  { page: 'docs/install.md', section: 'A clone', test: 'test/install/package.slow.test.ts' },
+  { page: 'docs/install.md', section: 'A package', test: 'test/install/package.slow.test.ts' },
   { page: 'docs/settings.md', section: 'Blobs on S3', test: 'test/s3/documents.test.ts' },
 ]
 

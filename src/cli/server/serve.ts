@@ -4,6 +4,7 @@ import { connectionLimits } from '../../server/connection-limits.ts'
 import { createLog, type Log } from '../../server/log.ts'
 import { command } from '../command.ts'
 import { CommandError, STATUS } from '../errors.ts'
+import { write } from '../printing.ts'
 import { watchLauncher } from './launcher.ts'
 import { operatorMessageOf } from './operator-errors.ts'
 import { startBanner } from './start-banner.ts'
@@ -62,7 +63,7 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   const onTerminal = process.stdout.isTTY === true
   const { publicUrl } = config
   const dataFolder = resolve(config.dataFolder)
-  process.stdout.write(startBanner({ url, publicUrl, dataFolder, adminPassword, onTerminal }))
+  write(startBanner({ url, publicUrl, dataFolder, adminPassword, onTerminal }))
   const status = await ending.status
   exitAfter(config.drainSeconds * 1000 + STOP_EXTRA_MILLISECONDS, log)
   await server.close()

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { AdminPassword } from '../../server/admin-password.ts'
 import { VERSION } from '../../server/version.ts'
@@ -15,8 +16,10 @@ export type BannerOptions = {
 }
 
 const LOOPBACK = /^http:\/\/(?:localhost|127\.|\[::1\])/
-/** In a clone: the folder of the launcher, and a build. The installed package has neither. */
-const LAUNCHER = fileURLToPath(new URL('../../../bin/rookery', import.meta.url))
+/** The folder of the launcher, for a PATH without this rookery. */
+const LAUNCHER_FOLDER = fileURLToPath(new URL('../../../bin', import.meta.url))
+const DOCS = fileURLToPath(new URL('../../../docs', import.meta.url))
+/** A build, which only a clone has. */
 const SAMPLE_BUILD = fileURLToPath(
   new URL('../../../test/fixtures/builds/hello-key-1', import.meta.url),
 )
@@ -31,7 +34,9 @@ export function startBanner(options: BannerOptions): string {
   const image = `${base.replace(/^https?:\/\//, '')}/hello/world:v1`
   // The client uses HTTP without TLS on loopback by itself.
   const plainHttp = base.startsWith('http://') && !LOOPBACK.test(base) ? ' --plain-http' : ''
-  const inClone = existsSync(LAUNCHER)
+  const path = isInstalledCommand(process.argv[1] ?? '')
+    ? []
+    : [`  export PATH=${quoted(LAUNCHER_FOLDER)}:"$PATH"`]
   const build = existsSync(SAMPLE_BUILD) ? quoted(SAMPLE_BUILD) : '.'
   return [
     `Rookery ${VERSION} listens on ${url}`,
@@ -40,7 +45,7 @@ export function startBanner(options: BannerOptions): string {
     ...passwordLines(adminPassword, onTerminal),
     '',
     `Paste in a second terminal${build === '.' ? ", in orb's output folder" : ''}:`,
-    ...(inClone ? [`  export PATH=${quoted(LAUNCHER.replace(/\/rookery$/, ''))}:"$PATH"`] : []),
+    ...path,
     `  export ROOKERY_DATA_DIR=${quoted(dataFolder)}`,
     `  ${passwordPipe(adminPassword)} \\`,
     `    rookery push --username admin --password-stdin${plainHttp} \\`,
@@ -50,9 +55,14 @@ export function startBanner(options: BannerOptions): string {
     `    ${image}`,
     '  rookery --help',
     '',
-    'Documentation: README.md and docs/',
+    `Documentation: ${build === '.' ? DOCS : 'README.md and docs/'}`,
     '',
   ].join('\n')
+}
+
+/** True for the command of a global installation. npm has the folder .bin on PATH only for what it starts. */
+function isInstalledCommand(started: string): boolean {
+  return basename(started) === 'rookery' && basename(dirname(started)) !== '.bin'
 }
 
 function passwordLines({ generated, file }: AdminPassword, onTerminal: boolean): string[] {
