@@ -78,6 +78,12 @@ describe('a clone without the packages for development', () => {
     expect(await succeed(clone, 'git status --porcelain')).toBe('')
   }, 240_000)
 
+  it('stays clean after the lines of the README', async () => {
+    const files = [...readPage('README.md').matchAll(/^curl -\w*o (\S+)/gm)].map(([, name]) => name)
+    expect(files).not.toEqual([])
+    for (const name of files) await succeed(clone, `git check-ignore ${name}`)
+  })
+
   it.runIf(AS_ROOT)(
     'of root is started by another user with a data folder of their own',
     async () => {
@@ -171,7 +177,7 @@ describe('the package that npm pack makes', () => {
     )
     const local = await emptyFolder('local')
     await succeed(place(local), `npm install ${tarball}`)
-    const server = await startServer(place(local), 'npx rookery serve')
+    const server = await startServer(place(local), 'node_modules/.bin/rookery serve')
     await pushAndPull(place(cwd), server)
     expect(await server.stop()).toBe(0)
   }, 240_000)
