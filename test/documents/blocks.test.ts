@@ -61,6 +61,7 @@ describe('a line that cannot be pasted is found:', () => {
     'curl "$HOST" ...',
     '$ npm start',
     'rookery gc # sweep once',
+    'rookery inspect "$IMAGE:live"',
     'oras login -u token --password-stdin "$HOST" <<< "$TOKEN"',
   ])('%s', (line) => {
     const page = `\`\`\`sh\nHOST=a.example.org\n${line}\n\`\`\`\n`
