@@ -117,16 +117,16 @@ function describeUsers(store: ImageStore): void {
       expect(wrong.stderr).toContain(words)
       expect(wrong.stderr).not.toContain(secret)
     }
-    for (const [who, secret] of [
-      ['admin', PASSWORD],
-      [ci.name, ci.secret],
+    for (const [who, secret, kept, refreshToken] of [
+      // The password of the environment ends when the environment changes.
+      ['admin', PASSWORD, `admin:${PASSWORD}`, undefined],
+      [ci.name, ci.secret, 'ci:', expect.stringMatching(/^rkr_/)],
     ] as const) {
       expect((await user.login(who, secret)).stdout).toContain('Login Succeeded')
+      const stored = JSON.parse(await readFile(user.config, 'utf8')).auths[sandbox.host]
+      expect(Buffer.from(stored.auth, 'base64').toString()).toBe(kept)
+      expect(stored.identitytoken).toEqual(refreshToken)
     }
-    // In place of the secret: a refresh token.
-    const stored = JSON.parse(await readFile(user.config, 'utf8')).auths[sandbox.host]
-    expect(stored.identitytoken).toMatch(/^rkr_/)
-    expect(Buffer.from(stored.auth, 'base64').toString()).toBe('ci:')
   })
 
   it('pulls from a public repository after a logout, and from a private one only with a login', async () => {
