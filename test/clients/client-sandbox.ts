@@ -11,7 +11,8 @@ import { type ServerProcess, startProcess, stopProcess } from '../support/server
 
 const runFile = promisify(execFile)
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-const CLIENTS = join(process.env.CLIENTS_DIR ?? join(ROOT, '.cache/clients'), 'bin')
+/** Folder of the programs that scripts/get-clients.sh fetched. */
+export const CLIENTS = join(process.env.CLIENTS_DIR ?? join(ROOT, '.cache/clients'), 'bin')
 const COMMAND_MILLISECONDS_MAX = 120_000
 const OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 

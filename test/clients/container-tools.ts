@@ -1,24 +1,18 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type ClientSandbox, clientPath } from './client-sandbox.ts'
+import { CLIENTS, type ClientSandbox } from './client-sandbox.ts'
 
-/** Folder of what scripts/get-clients.sh unpacked for podman, or the system's when podman is the system's. */
-function podmanHelpers(): { conmon: string; crun: string; folder: string } {
-  const root = join(clientPath('podman'), '../../podman/usr')
-  return {
-    conmon: join(root, 'bin/conmon'),
-    crun: join(root, 'bin/crun'),
-    folder: join(root, 'lib/podman'),
-  }
-}
+/** Folder of podman and its helpers, as scripts/get-clients.sh unpacks them. */
+const PODMAN = join(CLIENTS, '../podman/usr')
 
 /**
- * Lets podman, buildah and skopeo of this user keep images, caches and temporary files in the
- * folder of the sandbox, without a daemon and without overlays.
+ * Lets podman, buildah and skopeo of this user keep images, caches and temporary files in its
+ * home, without a daemon and without overlays.
  */
-export async function prepareContainerTools(sandbox: ClientSandbox): Promise<void> {
-  const { home } = sandbox
-  const { conmon, crun, folder } = podmanHelpers()
+export async function prepareContainerTools({
+  home,
+  environment,
+}: Pick<ClientSandbox, 'home' | 'environment'>): Promise<void> {
   const runtime = join(home, 'run')
   const temporary = join(home, 'tmp')
   const settings = join(home, '.config/containers')
@@ -38,13 +32,13 @@ export async function prepareContainerTools(sandbox: ClientSandbox): Promise<voi
 runtime = "crun"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
-conmon_path = ["${conmon}", "/usr/bin/conmon"]
-helper_binaries_dir = ["${folder}", "/usr/libexec/podman", "/usr/lib/podman"]
+conmon_path = ["${PODMAN}/bin/conmon", "/usr/bin/conmon"]
+helper_binaries_dir = ["${PODMAN}/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"]
 [engine.runtimes]
-crun = ["${crun}", "/usr/bin/crun"]
+crun = ["${PODMAN}/bin/crun", "/usr/bin/crun"]
 `,
   )
-  Object.assign(sandbox.environment, {
+  Object.assign(environment, {
     CONTAINERS_CONF: join(settings, 'containers.conf'),
     CONTAINERS_STORAGE_CONF: join(settings, 'storage.conf'),
     BUILDAH_ISOLATION: 'chroot',

@@ -3,6 +3,9 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ClientSandbox, ELF, hasClient, PASSWORD } from './client-sandbox.ts'
 
+/** More than a page of names. */
+const TAGS = 1024 + 7
+const TAGS_OF_A_PUSH = 64
 const NOTE = 'application/vnd.example.note'
 
 describe.skipIf(!hasClient('crane'))('crane', () => {
@@ -114,6 +117,37 @@ describe.skipIf(!hasClient('crane'))('crane', () => {
     await crane('index', 'filter', index, '--platform', 'linux/arm64', '-t', copied)
     expect(JSON.parse(await crane('manifest', copied)).manifests).toHaveLength(1)
   })
+
+  it.runIf(hasClient('skopeo') && hasClient('oras'))(
+    'and others list more tags than a page has',
+    async () => {
+      const repository = `${sandbox.host}/crane/tags`
+      const expected = Array.from({ length: TAGS }, (_, at) => `t${String(at).padStart(4, '0')}`)
+      await crane('copy', image, `${repository}:${expected[0]}`)
+      const manifest = join(sandbox.folder, 'manifest.json')
+      await writeFile(manifest, await crane('manifest', image))
+      const digest = (await crane('digest', image)).trim()
+      const url = `http://${repository.replace('/', '/v2/')}/manifests/${digest}`
+      const type = ['-H', 'Content-Type: application/vnd.oci.image.manifest.v1+json']
+      for (let at = 0; at < TAGS; at += TAGS_OF_A_PUSH) {
+        const some = expected.slice(at, at + TAGS_OF_A_PUSH).map((tag) => `tag=${tag}`)
+        await sandbox.curl([
+          '-u',
+          sandbox.credential,
+          ...type,
+          '-T',
+          manifest,
+          `${url}?${some.join('&')}`,
+        ])
+      }
+      expect(lines(await crane('ls', repository))).toEqual(expected)
+      const skopeo = ['list-tags', '--tls-verify=false', `docker://${repository}`]
+      expect(JSON.parse(await sandbox.succeed('skopeo', skopeo)).Tags.sort()).toEqual(expected)
+      expect(lines(await sandbox.oras(['repo', 'tags', '--plain-http', repository]))).toEqual(
+        expected,
+      )
+    },
+  )
 
   it.runIf(hasClient('oras'))('copies an image, and what refers to it by its digest', async () => {
     await writeFile(join(sandbox.folder, 'note.txt'), 'a note')

@@ -1,23 +1,26 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { shellBlocksOf } from '../documents/pages.ts'
 import { pastePage } from '../documents/pasting.ts'
 import { freePorts } from '../support/free-ports.ts'
-import { ClientSandbox, clientPath, hasClient } from './client-sandbox.ts'
+import { clientPath, hasClient } from './client-sandbox.ts'
 import { prepareContainerTools } from './container-tools.ts'
 
 const PAGE = 'docs/clients.md'
 const SECTIONS = ['', 'crane', 'podman and buildah', 'cosign and notation']
 const areHere = (['crane', 'podman', 'cosign', 'notation'] as const).map(hasClient).every(Boolean)
 
-let sandbox: ClientSandbox
+let home: string
+const environment: Record<string, string> = {}
 
 beforeAll(async () => {
-  sandbox = await ClientSandbox.open()
-  await prepareContainerTools(sandbox)
+  home = await mkdtemp(join(tmpdir(), 'rookery-reader-'))
+  if (areHere) await prepareContainerTools({ home, environment })
 })
 
-afterAll(() => sandbox?.close())
+afterAll(() => rm(home, { recursive: true, force: true }))
 
 it.runIf(areHere)('the page about clients can be pasted as it stands', async () => {
   const blocks = shellBlocksOf(PAGE).filter(({ section }) => SECTIONS.includes(section))
@@ -28,11 +31,11 @@ it.runIf(areHere)('the page about clients can be pasted as it stands', async () 
     blocks,
     programs: [dirname(clientPath('crane')), process.env.PATH ?? ''],
     environment: {
-      ...sandbox.environment,
-      HOME: sandbox.home,
-      DOCKER_CONFIG: join(sandbox.home, 'docker'),
-      REGISTRY_AUTH_FILE: join(sandbox.home, 'auth.json'),
-      XDG_DATA_HOME: join(sandbox.home, 'share'),
+      ...environment,
+      HOME: home,
+      DOCKER_CONFIG: join(home, 'docker'),
+      REGISTRY_AUTH_FILE: join(home, 'auth.json'),
+      XDG_DATA_HOME: join(home, 'share'),
       _CONTAINERS_ROOTLESS_UID: '1',
       HTTPS_PROXY: 'http://127.0.0.1:9',
       NO_PROXY: '127.0.0.1',
