@@ -61,6 +61,32 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         ],
       },
       {
+        word: 'build',
+        summary: 'List and read the builds of a repository, and report failed ones',
+        commands: [
+          {
+            word: 'list',
+            summary: 'List builds with their result, builder, platform and kernel',
+            load: async () => (await import('./registry/build.ts')).listCommand,
+          },
+          {
+            word: 'show',
+            summary: 'Show a build: result, times, inputs and image',
+            load: async () => (await import('./registry/build.ts')).showCommand,
+          },
+          {
+            word: 'log',
+            summary: 'Print the console or the script of a build',
+            load: async () => (await import('./registry/build.ts')).logCommand,
+          },
+          {
+            word: 'report',
+            summary: 'Report a build that failed, with its console, script and inputs',
+            load: async () => (await import('./registry/build.ts')).reportCommand,
+          },
+        ],
+      },
+      {
         word: 'search',
         summary: 'Search images by kernel, by build inputs or by package',
         commands: [

@@ -30,7 +30,10 @@ export type ImagePush = {
   readonly blobs: readonly LocalBlob[]
   readonly manifest: Uint8Array
   readonly digest: Digest
+  /** Without tags the image is found by its digest alone. */
   readonly tags: readonly Tag[]
+  /** The UUID of the build: repeated with the same one, a push is no second build. */
+  readonly buildId: string
   readonly progress: PushProgress
 }
 
@@ -40,22 +43,31 @@ const READ_BYTES = 256 * 1024
 /**
  * Pushes an image: the missing blobs, several at a time, and then the manifest, under one tag after the
  * other. Throws RegistryResponseError, RegistryUnreachableError and FileChangedError; what was pushed
- * until then stays.
+ * until then stays. Returns the id of the build that the registry recorded; undefined when it records none.
  */
-export async function pushImage(repository: RemoteRepository, push: ImagePush): Promise<void> {
+export async function pushImage(
+  repository: RemoteRepository,
+  push: ImagePush,
+): Promise<string | undefined> {
   const blobs = new Map(push.blobs.map((blob) => [blob.digest, blob]))
   await forEachConcurrent([...blobs.values()], BLOBS_AT_ONCE, (blob) =>
     pushBlob(repository, blob, push.progress),
   )
+  const { manifest, digest, buildId } = push
+  const put = (reference: Tag | Digest) =>
+    repository.putManifest(reference, IMAGE_MANIFEST, manifest, digest, buildId)
+  if (push.tags.length === 0) return put(digest)
+  let recorded: string | undefined
   const set: Tag[] = []
   for (const tag of push.tags) {
     try {
-      await repository.putManifest(tag, IMAGE_MANIFEST, push.manifest, push.digest)
+      recorded = await put(tag)
     } catch (error) {
       throw set.length === 0 ? error : withTagsSet(error, set)
     }
     set.push(tag)
   }
+  return recorded
 }
 
 async function pushBlob(

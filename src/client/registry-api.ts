@@ -12,6 +12,8 @@ export type ApiOptions = TransportOptions & {
 
 // The details of one image have about 50 KB, and at most some MiB.
 const ANSWER_BYTES_MAX = 64 * 1024 * 1024
+/** A registry takes consoles of any length; longer ones are for curl. */
+const TEXT_BYTES_MAX = 64 * 1024 * 1024
 const PAGES_MAX = 10_000
 const NEXT = /<([^>]*)>; rel="next"/
 
@@ -32,6 +34,15 @@ export class RegistryApi {
   /** Requests a path. `subject` names it in messages, such as `the package opam/dune`. */
   async find(path: string, subject: string): Promise<unknown> {
     return (await this.#read(path, subject)).value
+  }
+
+  /** Requests a path whose answer is text, of at most TEXT_BYTES_MAX. */
+  async findText(path: string, subject: string): Promise<string> {
+    const url = this.#session.url(path)
+    return withRetries(async () => {
+      const response = await this.#session.request({ method: 'GET', url, subject })
+      return (await readBody(response, TEXT_BYTES_MAX)).toString()
+    }, this.#onWait)
   }
 
   /** Joins the lists under `field` of a path's pages, up to `limit` items. */

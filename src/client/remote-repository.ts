@@ -93,25 +93,33 @@ export class RemoteRepository {
     })
   }
 
-  /** end-7: puts a manifest under a reference, and verifies the digest in the response. */
+  /**
+   * end-7: puts a manifest under a reference, and verifies the digest in the response. `buildId` is the UUID of its
+   * build, of which a repeated push makes no second one. Returns the id that the registry recorded, if it records builds.
+   */
   putManifest(
     reference: string,
     mediaType: string,
     bytes: Uint8Array,
     digest: Digest,
-  ): Promise<void> {
+    buildId?: string,
+  ): Promise<string | undefined> {
     const subject = `the manifest ${reference}`
     return this.#retry(async () => {
       const response = await this.#session.request({
         method: 'PUT',
         url: this.#url(`manifests/${reference}`),
         subject,
-        headers: { 'content-type': mediaType },
+        headers: {
+          'content-type': mediaType,
+          ...(buildId === undefined ? {} : { 'rookery-build': buildId }),
+        },
         body: { size: bytes.length, open: () => bytes },
       })
       await discardBody(response)
       const found = response.header('docker-content-digest')
       if (found !== undefined && found !== digest) throw this.#mismatch(subject, digest, found)
+      return response.header('rookery-build')
     })
   }
 

@@ -29,9 +29,10 @@ const ATTEMPTS_MAX = 4
 // Deadlock and serialization failure: Postgres asks the client to repeat the transaction. Foreign key violation:
 // a sweep removed the empty repository meanwhile, and the repeated push creates it again.
 const REPEATABLE: ReadonlySet<unknown> = new Set(['40P01', '40001', '23503'])
-// Raised by functions of the schema: `assert_unrevoked` and `assert_open_uploads_below`.
+// Raised by functions of the schema: `assert_unrevoked`, `assert_open_uploads_below` and `record_build`.
 const REVOKED = 'RK401'
 const TOO_MANY = 'RK429'
+const CONFLICT = 'RK409'
 const TOO_MANY_RETRY_SECONDS = 60
 const POSTGRES_VERSION_MIN = 14
 
@@ -201,6 +202,9 @@ function translateError(error: unknown): unknown {
       retryAfterSeconds,
       cause: error,
     })
+  }
+  if (codeOf(error) === CONFLICT && error instanceof Error) {
+    return new RegistryError('CONFLICT', undefined, { message: error.message, cause: error })
   }
   if (isUnreachable(error)) return databaseUnavailable(error)
   return TEMPORARY.test(String(codeOf(error))) ? databaseBusy(error) : error

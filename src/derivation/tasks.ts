@@ -83,8 +83,9 @@ export type AnalysisRecord = { readonly analysis: LayerAnalysis; readonly fields
 
 // Every reader of an image loads its facts. The facts of the largest real lists have half a megabyte.
 const FACTS_CHARACTERS_MAX = 4 * 1024 * 1024
-// The values of the other roles that are read whole are large, and a push does not need them.
-const NEEDED: readonly AnalyzedRole[] = ['build-hashes', 'config']
+// The values of the other roles that are read whole are large, and a push does not need them. The build environment names
+// the platform of the build.
+const NEEDED: readonly AnalyzedRole[] = ['build-environment', 'build-hashes', 'config']
 
 /** Analyzes a blob. Its value is undefined when only the database needs it. */
 export function analyze({ role, digest, bytes }: AnalysisTask): AnalysisRecord {

@@ -24,7 +24,7 @@ const ABOUT_REPOSITORY = EVENT_TYPES.filter((type) => !type.startsWith('webhook.
 const TYPES_WITH: Readonly<Partial<Record<Variable, readonly EventType[]>>> = {
   repository: ABOUT_REPOSITORY,
   tag: ['image.tag.updated', 'image.tag.deleted'],
-  digest: ['image.pushed', 'image.tag.updated', 'image.deleted', 'image.referrer.added'],
+  digest: EVENT_TYPES.filter((type) => /^(?:image\.(?!tag\.deleted)|build\.)/.test(type)),
 }
 
 /** Lists the event types that have a value for each variable of a template. A ping is of none of them. */

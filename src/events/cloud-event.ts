@@ -67,12 +67,12 @@ function render(event: RegistryEvent, context: EventContext, truncated = false):
   })
 }
 
-// A quote within a text is escaped, so this finds the field alone.
-const ACTOR = /,"actor":"(?:[^"\\]|\\.)*"/
+// A quote within a text is escaped, so this finds the fields alone.
+const ACTORS = /,"(?:actor|builder)":"(?:[^"\\]|\\.)*"/g
 
-/** Returns a rendered event without the name of its actor, for readers that may not see it. */
+/** Returns a rendered event without the names of its actor and builders, for readers that may not see them. */
 export function withoutActor(body: string): string {
-  return body.replace(ACTOR, '')
+  return body.replace(ACTORS, '')
 }
 
 /** Returns the subject as clients write it: `repository:tag`, `repository@digest`, or the repository. */

@@ -9,6 +9,9 @@ export const EVENT_TYPES = [
   'image.deleted',
   'image.referrer.added',
   'repository.deleted',
+  'build.reproduced',
+  'build.diverged',
+  'build.failed',
   'webhook.ping',
   'webhook.disabled',
 ] as const
@@ -129,6 +132,50 @@ export type RepositoryDeleted = ImageData & {
   readonly previousDigest: null
 }
 
+/** An earlier build of the same inputs. */
+export type EarlierBuild = {
+  readonly id: string
+  /** The digest of its manifest. */
+  readonly digest: Digest
+  readonly builder: string
+}
+
+/** The fields of all events about a build. `digest` is that of its image, or of the report of its failure. */
+type BuildData = ImageData & {
+  readonly tag: null
+  readonly digest: Digest
+  readonly previousDigest: null
+  /** The id of the build. */
+  readonly build: string
+  readonly platform: string | null
+  readonly inputId: string | null
+  /** RFC 3339; null when the builder does not say it. */
+  readonly startedAt: string | null
+  readonly finishedAt: string | null
+}
+
+/**
+ * A build from inputs that were built before in this repository. `build.reproduced`: an earlier build has the same
+ * kernel. `build.diverged`: none has.
+ */
+export type BuildCompared = BuildData & {
+  readonly type: 'build.reproduced' | 'build.diverged'
+  readonly kernelDigest: Digest
+  /** The newest earlier builds with the same kernel, and those with another. */
+  readonly same: readonly EarlierBuild[]
+  readonly other: readonly EarlierBuild[]
+}
+
+/** A build that gave no kernel. */
+export type BuildFailed = BuildData & {
+  readonly type: 'build.failed'
+  readonly result: 'failed' | 'signalled' | 'error'
+  readonly exitCode: number | null
+  readonly signal: number | null
+  readonly message: string | null
+}
+export type BuildEvent = BuildCompared | BuildFailed
+
 /** A test of one webhook. */
 export type Ping = { readonly type: 'webhook.ping'; readonly webhook: string }
 
@@ -151,6 +198,7 @@ export type RepositoryEvent =
   | Deleted
   | ReferrerAdded
   | RepositoryDeleted
+  | BuildEvent
 export type RegistryEvent = RepositoryEvent | Ping | WebhookDisabled
 
 /** The fields of an event that filters compare. */

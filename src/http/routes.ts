@@ -8,6 +8,8 @@ import type { TokenIssuer } from '../auth/token-issuer.ts'
 import type { TrustPolicies } from '../auth/trust/policies.ts'
 import type { UploadUrls } from '../auth/upload-urls.ts'
 import type { Blobs } from '../registry/blobs.ts'
+import type { Builds } from '../registry/builds/builds.ts'
+import type { ManifestReads } from '../registry/builds/manifest-reads.ts'
 import type { ImageBuilder } from '../registry/images/builder.ts'
 import type { Images } from '../registry/images/images.ts'
 import type { PackageSearch } from '../registry/images/package-search.ts'
@@ -19,6 +21,7 @@ import type { Uploads } from '../registry/uploads/uploads.ts'
 import type { WebhookDeliveries } from '../webhooks/management/deliveries.ts'
 import type { Webhooks } from '../webhooks/management/webhooks.ts'
 import { auditRoutes } from './api/audit.ts'
+import { buildRoutes } from './api/builds.ts'
 import { credentialRoutes } from './api/credentials.ts'
 import { documentRoutes } from './api/documents.ts'
 import { type EventRouteDeps, eventRoutes } from './api/events.ts'
@@ -49,6 +52,8 @@ export type RouteDeps = {
   uploads: Uploads
   blobs: Blobs
   manifests: Manifests
+  manifestReads: ManifestReads
+  builds: Builds
   listings: Listings
   imageBuilder: ImageBuilder
   images: Images
@@ -89,7 +94,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...baseRoutes(),
     ...uploadRoutes(deps.uploads, deps.blobs),
     ...blobRoutes(deps.blobs),
-    ...manifestRoutes(deps.manifests),
+    ...manifestRoutes(deps.manifests, deps.manifestReads),
     ...listingRoutes(deps.listings, deps.ask, deps.pageCursors),
     ...operationRoutes(deps.operations),
     ...tokenRoutes(auth.tokenIssuer, auth.authenticator, auth.audit, deps.clientBaseUrl),
@@ -101,7 +106,8 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...uploadUrlCreationRoutes(auth.uploadUrls, deps.clientBaseUrl),
     ...uploadUrlRoutes(auth.uploadUrls, deps.imageBuilder),
     ...imageBuildRoutes(deps.imageBuilder),
-    ...imageRoutes(deps.images, deps.blobs, deps.ask, deps.pageCursors),
+    ...imageRoutes(deps.images, deps.blobs, deps.builds, deps.ask, deps.pageCursors),
+    ...buildRoutes(deps.builds, deps.imageBuilder, deps.ask, deps.pageCursors),
     ...documentRoutes(deps.images, deps.ask, deps.publicBaseUrl, deps.version),
     ...packageRoutes(deps.packageSearch, deps.ask, deps.pageCursors),
     ...tagRoutes(deps.tagHistory, deps.ask, deps.pageCursors),

@@ -15,14 +15,18 @@ export function sendBlobHeaders(ctx: RouteContext, blob: { digest: Digest; size:
 /**
  * Answers GET for a blob: the bytes or a range of them, 304 when the client has the blob, or a redirect
  * to the store. With `redirect: false` never a redirect: a client that saves the ETag of the last
- * response, as `curl --etag-save` does, would save the store's. Throws RANGE_INVALID.
+ * response, as `curl --etag-save` does, would save the store's. With `isText` a browser
+ * shows the bytes as text, without running anything. Throws RANGE_INVALID.
  */
 export async function sendBlob(
   ctx: RouteContext,
   blob: Blob,
-  { redirect = true }: { redirect?: boolean } = {},
+  { redirect = true, isText = false }: { redirect?: boolean; isText?: boolean } = {},
 ): Promise<void> {
   setBlobHeaders(ctx, blob)
+  if (isText) {
+    ctx.set({ 'Content-Type': 'text/plain; charset=utf-8', 'Content-Disposition': 'inline' })
+  }
   if (isNotModified(ctx.headers['if-none-match'], blob.digest)) {
     ctx.status = 304
     return

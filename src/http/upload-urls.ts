@@ -3,8 +3,9 @@ import { badRequest, RegistryError } from '../oci/errors.ts'
 import { isMediaType, isNondistributable, type MediaType } from '../oci/media-type.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Destination, ImageBuilder, IncomingImagePart } from '../registry/images/builder.ts'
-import { ImageForm, sendBuiltImage, sendImage } from './api/image-builds.ts'
+import { sendBuiltImage, sendImage } from './api/image-builds.ts'
 import { parseFileTitle } from './file-title.ts'
+import { ImageForm } from './image-form.ts'
 import { isForm } from './multipart.ts'
 import { param, type Route, type RouteContext } from './route.ts'
 
@@ -33,9 +34,9 @@ export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): 
         } satisfies Destination
         const limit = { left: UPLOAD_URL_BYTES_MAX }
         if (isForm(ctx)) {
-          const form = new ImageForm(ctx)
-          const parts = limitedParts(form.files(), limit)
-          const built = await builder.build({ ...destination, parts, created: () => form.created })
+          const form = new ImageForm(ctx).contents()
+          const parts = limitedParts(form.parts, limit)
+          const built = await builder.build({ ...destination, ...form, parts })
           sendBuiltImage(ctx, repository, [tag], built)
           return
         }

@@ -32,6 +32,8 @@ import type { Reference, Repository, Tag } from '../oci/reference.ts'
 import type { UnikernelImage } from '../unikernel/image.ts'
 import { ANALYZER_VERSION } from '../unikernel/layer-analysis.ts'
 import { assertProvenance } from '../unikernel/validation.ts'
+import type { ManifestReads } from './builds/manifest-reads.ts'
+import { readBuild, recordPushedBuild } from './builds/recording.ts'
 import { recordPush, recordRemoval } from './events/record.ts'
 import { type ImageAnalyzer, recordImage } from './images/analyzer.ts'
 import { assertTagMutable } from './immutable-tags.ts'
@@ -72,6 +74,10 @@ export type ManifestPush = {
   readonly precondition: Precondition
   /** The tags that the actor may push. */
   readonly bounds: TagBounds
+  /** The id of the build, when the client chose one. */
+  readonly buildId?: string | undefined
+  /** True when the registry made the manifest of files that the client sent: then the push is no copy. */
+  readonly isMade?: boolean
   /** Runs in the same transaction, before it commits. */
   readonly inTransaction?: (tx: Transaction, digest: Digest) => Promise<void>
 }
@@ -94,6 +100,10 @@ export type PushedManifest = {
   readonly subject: Digest | undefined
   /** Undefined when it is not a unikernel. */
   readonly image: UnikernelImage | undefined
+  /** Undefined without all inputs. */
+  readonly inputId: string | undefined
+  /** The id of its build, also when the push repeats it. Undefined for a copy, and when it states no build. */
+  readonly buildId: string | undefined
 }
 
 const CACHE_BYTES_MAX = 32 * 1024 * 1024
@@ -103,6 +113,7 @@ export class Manifests {
   readonly #db: Database
   readonly #visibility: Visibility
   readonly #images: ImageAnalyzer
+  readonly #reads: ManifestReads
   readonly #onCommitted: () => void
   readonly #lookups: ManifestLookups
   // The bytes of a digest never change. Every request checks in the database whether it may read them.
@@ -120,11 +131,13 @@ export class Manifests {
     db: Database,
     visibility: Visibility,
     images: ImageAnalyzer,
+    reads: ManifestReads,
     onCommitted: () => void = () => {},
   ) {
     this.#db = db
     this.#visibility = visibility
     this.#images = images
+    this.#reads = reads
     this.#onCommitted = onCommitted
     this.#lookups = manifestLookups(db, LARGE_MANIFEST_BYTES)
   }
@@ -184,7 +197,9 @@ export class Manifests {
     const tags = tagsOfPush(push)
     // Before the transaction, because it reads from the store.
     const reading = await this.#images.analyze(push.repository, manifest, push.actor.name)
-    await this.#db.transaction(async (tx) => {
+    const build = readBuild(manifest, reading.image)
+    if (build !== undefined) await this.#reads.settle()
+    const buildId = await this.#db.transaction(async (tx) => {
       const contents = await lockContentsOf(tx, push.repository, manifest)
       if (contents.provenance === 'required') assertProvenance(manifest, reading.image, tags)
       const repositoryId =
@@ -221,6 +236,16 @@ export class Manifests {
         await assertMediaTypeFree(tx, { repositoryId, kind: 'manifest', digest }, push.bounds)
       }
       await recordImage(tx, repositoryId, digest, reading)
+      const built =
+        build &&
+        (await recordPushedBuild(
+          tx,
+          {
+            ...push,
+            ...{ buildId: push.buildId, mayBeCopy: push.isMade !== true, repositoryId, digest },
+          },
+          build,
+        ))
       await push.inTransaction?.(tx, digest)
       // Only the move returns the digest that it replaced. A forbidden move rolls the transaction back.
       const moves =
@@ -243,10 +268,12 @@ export class Manifests {
         actor: push.actor.name,
         isNew,
         moves: moves.filter(({ previous }) => previous !== digest),
+        build: built?.event,
       })
+      return built?.id
     })
     this.#onCommitted()
-    return { digest, subject, image: reading.image }
+    return { digest, subject, image: reading.image, inputId: build?.inputId, buildId }
   }
 
   /**

@@ -2,6 +2,8 @@ import type { Config } from '../config/config.ts'
 import type { ProcessLock } from '../db/process-lock.ts'
 import type { Deriver } from '../derivation/deriver.ts'
 import { Blobs } from '../registry/blobs.ts'
+import { Builds } from '../registry/builds/builds.ts'
+import { ManifestReads } from '../registry/builds/manifest-reads.ts'
 import { ImageAnalyzer } from '../registry/images/analyzer.ts'
 import { ImageBuilder } from '../registry/images/builder.ts'
 import { Images } from '../registry/images/images.ts'
@@ -19,6 +21,8 @@ export type RegistryOperations = {
   readonly uploads: Uploads
   readonly blobs: Blobs
   readonly manifests: Manifests
+  readonly manifestReads: ManifestReads
+  readonly builds: Builds
   readonly imageBuilder: ImageBuilder
   readonly images: Images
   readonly packageSearch: PackageSearch
@@ -37,7 +41,8 @@ export function buildRegistry(
 ): RegistryOperations {
   const visibility = config.defaultVisibility
   const analyzer = new ImageAnalyzer(db, store, deriver)
-  const manifests = new Manifests(db, visibility, analyzer, onCommitted)
+  const manifestReads = new ManifestReads(db)
+  const manifests = new Manifests(db, visibility, analyzer, manifestReads, onCommitted)
   const uploads = new Uploads(db, store, {
     lifetimeSeconds: config.uploadLifetimeSeconds,
     blobBytesMax: config.blobBytesMax,
@@ -50,6 +55,8 @@ export function buildRegistry(
     uploads,
     blobs,
     manifests,
+    manifestReads,
+    builds: new Builds(db, blobs),
     imageBuilder: new ImageBuilder({ blobs, uploads, manifests, analyzer }),
     images: new Images(db, deriver),
     packageSearch: new PackageSearch(),

@@ -5,6 +5,8 @@ import { IMAGE_MANIFEST, type MediaType, withoutParameters } from '../oci/media-
 
 /** The artifact type of a unikernel image. */
 export const UNIKERNEL = 'application/vnd.unikernel.v1'
+/** The artifact type of the report of a failed build: its console, script and inputs. */
+export const FAILED_BUILD = 'application/vnd.unikernel.failed-build.v1'
 /** The media type of its config, unless the config is empty. */
 export const UNIKERNEL_CONFIG = 'application/vnd.unikernel.config.v1+json'
 
@@ -89,18 +91,32 @@ export type ImageContents = {
   readonly config: Pick<Descriptor, 'digest' | 'size'> | undefined
   /** RFC 3339. */
   readonly created: string
+  /** Further annotations of the manifest. */
+  readonly annotations?: Readonly<Record<string, string>>
 }
 
 /**
  * Makes the manifest of a unikernel image: byte for byte that of `oras push` with the same files in
  * the order of ROLES and the same time (spec/unikernel-image.md, "Building an image").
  */
-export function imageManifest({ files, config, created }: ImageContents): Uint8Array {
+export function imageManifest(image: ImageContents): Uint8Array {
+  return manifestOf(UNIKERNEL, image)
+}
+
+/** Makes the manifest of the report of a failed build: like that of an image, without a kernel. */
+export function failedBuildManifest(report: ImageContents): Uint8Array {
+  return manifestOf(FAILED_BUILD, report)
+}
+
+function manifestOf(
+  artifactType: string,
+  { files, config, created, annotations = {} }: ImageContents,
+): Uint8Array {
   const ordered = files.toSorted((a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role))
-  const image = {
+  const manifest = {
     schemaVersion: 2,
     mediaType: IMAGE_MANIFEST,
-    artifactType: UNIKERNEL,
+    artifactType,
     config: config === undefined ? EMPTY_CONFIG : { mediaType: UNIKERNEL_CONFIG, ...config },
     layers: ordered.map(({ role, title, digest, size }) => ({
       mediaType: mediaTypeOf(role),
@@ -108,9 +124,14 @@ export function imageManifest({ files, config, created }: ImageContents): Uint8A
       size,
       annotations: { [TITLE]: title },
     })),
-    annotations: { [CREATED]: created },
+    // In the order of names, as Go writes a map.
+    annotations: Object.fromEntries(
+      Object.entries({ ...annotations, [CREATED]: created }).toSorted(([a], [b]) =>
+        a < b ? -1 : 1,
+      ),
+    ),
   }
-  return Buffer.from(goJson(image))
+  return Buffer.from(goJson(manifest))
 }
 
 const EMPTY_CONFIG = {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +11,15 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { call, type RequestFunction } from './described-request.ts'
 import { seen } from './expect-answer.ts'
 import { OPERATIONS, type Operation, partOf, partsOf } from './openapi-document.ts'
-import { isWebhook, keyOf, pathOf, rightBody, WRONG } from './wrong-requests.ts'
+import {
+  BUILD_ID,
+  failureForm,
+  isWebhook,
+  keyOf,
+  pathOf,
+  rightBody,
+  WRONG,
+} from './wrong-requests.ts'
 
 const BLOB_BYTES_MAX = 8 * 1024 * 1024
 
@@ -152,14 +161,29 @@ describe('requests are refused as described', () => {
   })
 
   const isRollback = ({ path }: Operation) => path.endsWith('/rollback')
+  const isBuild = ({ path }: Operation) =>
+    /^\/api\/v1\/repositories\/\{repository\}\/(?:images|builds)$/.test(path)
   const isRotation = ({ path }: Operation) => path === '/api/v1/credentials/{name}/rotate-secret'
   const naming = OPERATIONS.filter(
-    (operation) => ![isRollback, isRotation, isWebhook].some((is) => is(operation)),
+    (operation) => ![isRollback, isRotation, isWebhook, isBuild].some((is) => is(operation)),
   )
   it.each(answering(409, naming))('409 when the name is taken: %s', async (_key, operation) => {
     await expectStatus(201, admin, operation)
     await expectStatus(409, admin, operation)
   })
+
+  it.each(answering(409, OPERATIONS.filter(isBuild)))(
+    '409 when the id of the build is that of another manifest: %s',
+    async (_key, operation) => {
+      const headers = { 'rookery-build': randomUUID() }
+      const report = failureForm()
+      report.append('opam-switch', new Blob([randomUUID()]), 'opam-switch')
+      const builds = '/api/v1/repositories/a/b/builds'
+      const first = await call(admin, 'POST', builds, report, headers)
+      expect(first.status).toBe(201)
+      await expectStatus(409, admin, operation, { headers })
+    },
+  )
 
   it.each(answering(409, OPERATIONS.filter(isRotation)))(
     '409 while an earlier secret is valid: %s',
@@ -211,7 +235,8 @@ describe('requests are refused as described', () => {
   })
 
   it.each(answering(416))('416 for a range outside of the kernel: %s', async (_key, operation) => {
-    const path = pathOf(operation).replace('missing', 'v1')
+    const { body } = await call(admin, 'POST', '/api/v1/repositories/a/b/builds', failureForm())
+    const path = pathOf(operation).replace('missing', 'v1').replace(BUILD_ID, String(body.build))
     await expectStatus(416, anybody, operation, { path, headers: { range: 'bytes=99999999-' } })
   })
 })

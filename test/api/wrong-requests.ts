@@ -8,6 +8,8 @@ export const keyOf = ({ method, path }: Pick<Operation, 'method' | 'path'>) => `
 export const isWebhook = ({ path }: Pick<Operation, 'path'>) => path.startsWith('/api/v1/webhooks')
 
 const UPLOAD_SECRET = `rku_${'a'.repeat(43)}`
+/** The id of a build that nobody made. */
+export const BUILD_ID = '00000000-0000-4000-8000-000000000001'
 const TOKEN_ID = '00000000-0000-4000-8000-000000000000'
 /** The checksum of `UPLOAD_SECRET`: a mistyped secret is not looked up. */
 const CHECKSUM = '36b7c2e5'
@@ -21,6 +23,7 @@ export function pathOf(operation: Operation, repository = 'a/b'): string {
     .replace('{ecosystem}', 'opam')
     .replace('{format}', 'spdx')
     .replace('{id}', TOKEN_ID)
+    .replace('{build}', BUILD_ID)
     .replace('{secret}', `${UPLOAD_SECRET}_${CHECKSUM}`)
     .replace(/\{\w+\}/g, 'missing')
 }
@@ -29,6 +32,13 @@ export function pathOf(operation: Operation, repository = 'a/b'): string {
 export function kernelForm(): FormData {
   const form = new FormData()
   form.append('kernel', new Blob([new Uint8Array(fixture('elf/mini-net.hvt'))]), 'mini-net.hvt')
+  return form
+}
+
+/** Returns the form of a failed build. */
+export function failureForm(): FormData {
+  const form = new FormData()
+  for (const file of ['console', 'script']) form.append(file, new Blob([`the ${file}`]), file)
   return form
 }
 
@@ -48,6 +58,7 @@ const WEBHOOK = { name: 'taken', url: 'https://receiver.example/', repositories:
 export function rightBody(operation: Operation): unknown {
   const bodies: Record<string, unknown> = {
     'POST /api/v1/repositories/{repository}/images': kernelForm(),
+    'POST /api/v1/repositories/{repository}/builds': failureForm(),
     'PUT /api/v1/repositories/{repository}/settings': { visibility: 'public' },
     'POST /api/v1/credentials': CREDENTIAL,
     'POST /api/v1/policies': POLICY,
@@ -71,6 +82,29 @@ export type Wrong = { readonly path?: string; readonly sent?: unknown }
 
 /** Invalid requests, by operation. */
 export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
+  'GET /api/v1/repositories/{repository}/builds': [
+    { path: '/api/v1/repositories/a/b/builds?n=all' },
+    { path: '/api/v1/repositories/a/b/builds?platform=Debian%2012' },
+    { path: '/api/v1/repositories/a/b/builds?result=ok' },
+    { path: '/api/v1/repositories/a/b/builds?input=1' },
+    { path: '/api/v1/repositories/a/b/builds?kernel=sha256:1' },
+    { path: '/api/v1/repositories/a/b/builds?last=x' },
+  ],
+  'POST /api/v1/repositories/{repository}/builds': [
+    { sent: { console: 'json' } },
+    { sent: new FormData() },
+    { sent: kernelForm() },
+    { sent: formOfText() },
+  ],
+  'GET /api/v1/repositories/{repository}/builds/{build}': [
+    { path: '/api/v1/repositories/a/b/builds/7' },
+  ],
+  'GET /api/v1/repositories/{repository}/builds/{build}/console': [
+    { path: '/api/v1/repositories/a/b/builds/7/console' },
+  ],
+  'GET /api/v1/repositories/{repository}/builds/{build}/script': [
+    { path: '/api/v1/repositories/a/b/builds/latest/script' },
+  ],
   'GET /api/v1/repositories/{repository}/images': [
     { path: '/api/v1/repositories/a/b/images?n=all' },
     { path: '/api/v1/repositories/a/b/images?abi=two' },

@@ -6,7 +6,7 @@ import type { Repository } from '../../src/oci/reference.ts'
 import { eventBodyFor } from '../../src/webhooks/event-access.ts'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { openStream, waitForBlocks } from '../feed/event-stream-client.ts'
-import { expectedOf, formOf } from '../images/image-fixtures.ts'
+import { expectedOf, formOf, newestBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { answeredPath, ROUTES, type Samples } from './route-paths.ts'
 
@@ -66,6 +66,7 @@ beforeAll(async () => {
     package: 'bigstringaf',
     webhook: 'deploy',
     event,
+    build: await newestBuild(registry, REPOSITORY),
   }
 })
 afterAll(() => registry.close())
@@ -117,6 +118,8 @@ describe('the name of a credential', () => {
         `/api/v1/events?after=${start}`,
         `/api/v1/inputs/${INPUTS}`,
         `/api/v1/kernels/${samples.kernel}`,
+        `/api/v1/repositories/${REPOSITORY}/builds`,
+        `/api/v1/repositories/${REPOSITORY}/builds/${samples.build}`,
         `/api/v1/repositories/${REPOSITORY}/images`,
         `/api/v1/repositories/${REPOSITORY}/images/v1`,
         `/api/v1/repositories/${REPOSITORY}/images/v1/documents/slsa`,

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { FeedCursors } from '../../src/events/cursor.ts'
 import { CursorCipher } from '../../src/events/cursor-cipher.ts'
 import { openStream, waitForBlocks } from '../feed/event-stream-client.ts'
-import { expectedOf, formOf, postImage, pushBuild } from '../images/image-fixtures.ts'
+import { expectedOf, formOf, newestBuild, postImage, pushBuild } from '../images/image-fixtures.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { answeredPath, ROUTES, type Samples } from './route-paths.ts'
@@ -32,6 +32,7 @@ beforeAll(async () => {
     package: 'bigstringaf',
     webhook: 'none',
     event: 'none',
+    build: await newestBuild(registry, REPOSITORY),
   }
 })
 afterAll(() => registry.close())

@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { Server } from 'node:http'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
-import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
+import { expectedOf, newestBuild, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { answeredPath, ROUTES, type Samples } from './route-paths.ts'
 
@@ -68,6 +68,7 @@ beforeAll(async () => {
     package: 'bigstringaf',
     webhook: 'deploy',
     event,
+    build: await newestBuild(registry, REPOSITORY),
   }
 })
 afterAll(async () => {
@@ -125,6 +126,8 @@ describe('a question', () => {
 
   it('is the only kind of request that the test above sees without statements', async () => {
     const path = `/v2/${REPOSITORY}/tags/list`
+    // The first read of a manifest by a client is recorded.
+    await registry.request(`/v2/${REPOSITORY}/manifests/v1`)
     sent.length = 0
     await registry.request(`/v2/${REPOSITORY}/manifests/v1`)
     await registry.request(path)

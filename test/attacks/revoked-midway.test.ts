@@ -50,6 +50,7 @@ const COUNTED = `select (select count(*) from repositories) as repositories,
   (select count(*) from uploads) as uploads, (select sum(size) from uploads) as bytes,
   (select count(*) from repository_blobs) as blobs, (select count(*) from manifests) as manifests,
   (select string_agg(name || digest, ',' order by name) from tags) as tags,
+  (select count(*) from builds) as builds,
   (select count(*) from credentials) as credentials, (select count(*) from trust_policies) as policies,
   (select string_agg(name || secrets_jwe || coalesce(removed_at::text, ''), ',') from webhooks) as webhooks,
   (select count(*) from upload_urls) as urls, (select count(*) from revocations) as revocations,
@@ -118,6 +119,8 @@ describe('a right that is revoked after the door', () => {
 
     const form = new FormData()
     form.append('kernel', new Blob(['a kernel']), 'kernel.hvt')
+    const report = new FormData()
+    report.append('console', new Blob(['failed']), 'console')
     const cases: Record<string, [path: string, body?: string | object | FormData]> = {
       'POST /v2/*repository/blobs/uploads/': ['/v2/new/one/blobs/uploads/'],
       'PATCH /v2/*repository/blobs/uploads/:upload': [upload, 'bytes'],
@@ -145,6 +148,7 @@ describe('a right that is revoked after the door', () => {
         '/api/v1/repositories/a/b/tags/v9/upload-urls',
         {},
       ],
+      'POST /api/v1/repositories/*repository/builds': ['/api/v1/repositories/a/b/builds', report],
       'POST /api/v1/repositories/*repository/images': ['/api/v1/repositories/a/b/images', form],
       'POST /api/v1/repositories/*repository/tags/:tag/rollback': [
         '/api/v1/repositories/a/b/tags/v1/rollback',

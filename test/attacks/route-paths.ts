@@ -4,6 +4,7 @@ import { digestOf } from '../support/digest.ts'
 /** The table of all routes: a test that walks it covers a new route. */
 export const ROUTES = allRoutes({ auth: {} } as RouteDeps)
 
+const BUILD = '00000000-0000-4000-8000-000000000001'
 const UPLOAD = '00000000-0000-4000-8000-000000000000'
 
 /** Values of the parameters of routes, by name. */
@@ -15,6 +16,7 @@ export function pathOfRoute(pattern: string, repository: string, values: RouteVa
     .replace(/:(\w+)/g, (parameter, name) => values[name] ?? parameter)
     .replace('*repository', repository)
     .replace(':upload', UPLOAD)
+    .replace(':build', BUILD)
     .replace(':ecosystem', 'opam')
     .replace(':format', 'spdx')
     .replace(':inputId', '0'.repeat(64))
@@ -35,6 +37,8 @@ export type Samples = {
   readonly webhook: string
   /** The id of an event that has a delivery to the webhook. */
   readonly event: string
+  /** The id of a build of the image. */
+  readonly build: string
 }
 
 /** Returns a path of the route that names the samples, so that the route has something to answer. */
@@ -44,6 +48,7 @@ export function answeredPath(pattern: string, samples: Samples): string {
     .replace('/webhooks/:name', `/webhooks/${samples.webhook}`)
     .replace('/:ecosystem/:name', `/opam/${samples.package}`)
     .replace(':event', samples.event)
+    .replace(':build', samples.build)
     .replace(':inputId', samples.inputId)
     .replace(/:(?:reference|other|tag)(?=\/|$)/g, samples.tag)
     .replace(':format', 'slsa')

@@ -15,6 +15,20 @@ import {
 } from './worst-inputs.ts'
 
 const IMAGES = `/api/v1/repositories/${HEAVY}/images`
+const BUILDS = `/api/v1/repositories/${HEAVY}/builds`
+const NO_BUILD = '00000000-0000-4000-8000-000000000001'
+
+/** Reports a failed build with the largest inputs. */
+function reportFailure(registry: TestRegistry): Promise<Response> {
+  const body = formOf('hello-key-1', { ...heavyFiles(), kernel: null })
+  body.append('console', new Blob(['failed\n'.repeat(100_000)]), 'console')
+  return registry.request(BUILDS, { method: 'POST', body })
+}
+
+async function consoleOf(registry: TestRegistry): Promise<Response> {
+  const { build } = (await (await reportFailure(registry)).json()) as { build: string }
+  return registry.request(`${BUILDS}/${build}/console`)
+}
 
 const postImage = (registry: TestRegistry, tag: string) =>
   registry.request(`${IMAGES}?tag=${tag}`, {
@@ -173,6 +187,20 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
           }),
         201,
       ),
+    ],
+    'POST /api/v1/repositories/*repository/builds': [
+      input('the largest inputs', () => reportFailure(registry), 201),
+    ],
+    'GET /api/v1/repositories/*repository/builds': [
+      read(`${BUILDS}?n=1000`),
+      read(`${BUILDS}?n=1000&platform=p&result=error&builder=b&input=${'0'.repeat(64)}`),
+    ],
+    'GET /api/v1/repositories/*repository/builds/:build': [read(`${BUILDS}/${NO_BUILD}`)],
+    'GET /api/v1/repositories/*repository/builds/:build/console': [
+      input('the console beside the largest lists', () => consoleOf(registry)),
+    ],
+    'GET /api/v1/repositories/*repository/builds/:build/script': [
+      read(`${BUILDS}/${NO_BUILD}/script`),
     ],
     'POST /api/v1/repositories/*repository/images': [
       input('the largest image', () => postImage(registry, next()), 201),

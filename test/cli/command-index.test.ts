@@ -21,7 +21,9 @@ const VALUES: Readonly<Record<string, string>> = {
   '--older-than': '60',
   '--overlap': '1h',
   '--rate': '50',
+  '--finished': '2026-05-20T12:00:00Z',
   '--since': '12h',
+  '--started': '2026-05-20T12:00:00Z',
   '--ttl': '15m',
   '--until': '1h',
 }

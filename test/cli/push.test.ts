@@ -73,11 +73,13 @@ describe('rookery push', () => {
   it('prints digest, references and input id, and sets every tag', async () => {
     const place = `${host}/lines:v1`
     const lines = await builderOutput(['push', build('hello-key-1'), place, 'latest', 'v1'], token)
+    const [built = ''] = /^build {6}[0-9a-f-]{36}$/m.exec(lines) ?? []
     expect(lines).toBe(
       `digest     ${FIRST_DIGEST}\n` +
         `reference  ${place}\n` +
         `reference  ${host}/lines:latest\n` +
-        'input id   d9f3ed4f3b71237666fc6b1285d9fed7d7a2eead9df0e78262ab32ff1e4f0474\n',
+        'input id   d9f3ed4f3b71237666fc6b1285d9fed7d7a2eead9df0e78262ab32ff1e4f0474\n' +
+        `${built}\n`,
     )
     for (const tag of ['v1', 'latest']) {
       const answer = await registry.anonymous(`/v2/lines/manifests/${tag}`, { method: 'HEAD' })

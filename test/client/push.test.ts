@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -46,6 +46,7 @@ const push = (blobs: readonly LocalBlob[], tags = ['v1']) =>
     manifest: MANIFEST,
     digest: DIGEST,
     tags: tags.map(parseTag),
+    buildId: randomUUID(),
     progress: {
       sent: (bytes) => {
         counted += bytes

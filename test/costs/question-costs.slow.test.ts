@@ -2,7 +2,7 @@ import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Transaction } from '../../src/db/database.ts'
 import { answeredPath, ROUTES, type Samples } from '../attacks/route-paths.ts'
-import { expectedOf, pushBuild } from '../images/image-fixtures.ts'
+import { expectedOf, newestBuild, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { BACKGROUND } from './background.ts'
 import { addRareRows, grow, RARE } from './seed.ts'
@@ -63,6 +63,15 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
     'device=net',
     'builder=admin',
   ).concat([`n=20&target=${RARE.target}`]),
+  '/api/v1/repositories/*repository/builds': combined(
+    'platform=debian-12',
+    'result=succeeded',
+    'builder=admin',
+    `input=${INPUTS}`,
+  ),
+  '/api/v1/repositories/*repository/builds/:build': NONE,
+  '/api/v1/repositories/*repository/builds/:build/console': NONE,
+  '/api/v1/repositories/*repository/builds/:build/script': NONE,
   '/api/v1/repositories/*repository/images/:reference': NONE,
   '/api/v1/repositories/*repository/images/:reference/compare/:other': NONE,
   '/api/v1/repositories/*repository/images/:reference/kernel': NONE,
@@ -135,6 +144,7 @@ beforeAll(async () => {
     package: 'bigstringaf',
     webhook: 'deploy',
     event,
+    build: await newestBuild(registry, REPOSITORY),
   }
   secrets.member = await addCredential('member', ['mine/**'])
   secrets.guest = await addCredential('guest', ['guest/*-a*/**', 'guests/*'])

@@ -80,6 +80,12 @@ export async function pushBuild(
   return ((await answer.json()) as { digest: string }).digest
 }
 
+/** The id of the newest build of a repository. */
+export async function newestBuild(registry: TestRegistry, repository: string): Promise<string> {
+  const { builds } = await ask(registry, `repositories/${repository}/builds?n=1`)
+  return builds[0].id
+}
+
 export type LayerFile = {
   readonly mediaType: string
   readonly bytes: Buffer

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { Deriver } from '../../src/derivation/deriver.ts'
 import { parseReference, parseRepository } from '../../src/oci/reference.ts'
+import { ManifestReads } from '../../src/registry/builds/manifest-reads.ts'
 import { ImageAnalyzer } from '../../src/registry/images/analyzer.ts'
 import { Manifests } from '../../src/registry/manifests.ts'
 import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
@@ -48,7 +49,7 @@ const bytesSent = async () =>
 it('a manifest by tag takes one round trip, and its bytes are sent once', async () => {
   const name = newRepository()
   const image = await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public', reader)
+  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db))
   const view = { repository: parseRepository(name), publicOnly: true }
   for (let count = 0; count < 3; count += 1) {
     const found = await manifests.find(view, parseReference('live'), { withBytes: true })
@@ -65,7 +66,7 @@ it('a manifest by tag takes one round trip, and its bytes are sent once', async 
 it('a cached manifest by digest takes one query, for the permission only', async () => {
   const name = newRepository()
   const image = await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public', reader)
+  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db))
   const view = { repository: parseRepository(name), publicOnly: true }
   await manifests.find(view, parseReference('live'), { withBytes: true })
   for (const bytes of [true, false]) {
@@ -81,7 +82,7 @@ it('a cached manifest by digest takes one query, for the permission only', async
 it('64 simultaneous readers share round trips', async () => {
   const name = newRepository()
   await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public', reader)
+  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db))
   const view = { repository: parseRepository(name), publicOnly: true }
   const readers = Array.from({ length: 64 }, () =>
     manifests.find(view, parseReference('live'), { withBytes: true }),

@@ -318,6 +318,12 @@ export class DeliveryFixture {
 
 const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
 
+const BUILD = {
+  ...{ tag: null, digest: DIGEST, previousDigest: null },
+  ...{ build: '0268b383-13ae-4a1f-b33c-1bcd327c1d41', platform: 'debian-12', inputId: null },
+  ...{ startedAt: null, finishedAt: null },
+} as const
+
 /** Renders an event as the registry does. */
 function bodyOf(id: string, position: number, columns: TestEventOptions): string {
   const { type = 'image.tag.updated', repository = 'builds/hello', occurredAt } = columns
@@ -360,5 +366,12 @@ function registryEvent(type: EventType, columns: TestEventOptions): RegistryEven
       return { ...image, ...manifest, type, tag: null, subject: DIGEST }
     case 'repository.deleted':
       return { ...image, type, tag: null, digest: null }
+    case 'build.reproduced':
+    case 'build.diverged':
+      return { ...image, ...BUILD, type, kernelDigest: DIGEST, same: [], other: [] }
+    case 'build.failed': {
+      const failure = { result: 'failed', exitCode: 2, signal: null, message: null } as const
+      return { ...image, ...BUILD, ...failure, type }
+    }
   }
 }

@@ -11,6 +11,25 @@ export type ListedImage = {
   readonly pushedAt: string
 }
 
+/** A build in an answer of the API. */
+export type ListedBuild = {
+  readonly repository: string
+  readonly id: string
+  readonly result: string
+  readonly exitCode: number | null
+  readonly signal: number | null
+  readonly message: string | null
+  /** Null for a reader that has no right to the repository. */
+  readonly builder: string | null
+  readonly platform: string | null
+  readonly inputId: string | null
+  readonly digest: string | null
+  readonly kernel: { readonly digest: string } | null
+  readonly startedAt: string | null
+  readonly finishedAt: string | null
+  readonly recordedAt: string
+}
+
 /** An image that contains a package. */
 export type PackageHit = Pick<
   ListedImage,

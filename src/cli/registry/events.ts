@@ -214,6 +214,9 @@ function changeText(type: string, { digest, previousDigest, reason, detail }: Sh
     'image.pushed': 'pushed',
     'image.deleted': 'deleted',
     'image.referrer.added': 'pushed; it refers to another image',
+    'build.reproduced': 'reproduced an earlier build',
+    'build.diverged': 'differs from earlier builds of the same inputs',
+    'build.failed': 'a build failed',
     'repository.deleted': 'deleted, with all of its tags and images',
     'webhook.disabled': `webhook disabled: ${detail}`,
   }

@@ -13,8 +13,14 @@ import { EMPTY_JSON } from '../../oci/descriptor.ts'
 import { type Digest, digestOf, digestOfHash } from '../../oci/digest.ts'
 import { type Manifest, parseManifest } from '../../oci/manifest.ts'
 import { IMAGE_MANIFEST } from '../../oci/media-type.ts'
+import { parseBuildClaims } from '../../unikernel/build-claims.ts'
 import { CONFIG_BYTES_MAX, MalformedConfigError, parseConfig } from '../../unikernel/config.ts'
-import { createdTime, type ImageFile, imageManifest } from '../../unikernel/format.ts'
+import {
+  createdTime,
+  failedBuildManifest,
+  type ImageFile,
+  imageManifest,
+} from '../../unikernel/format.ts'
 import { describeHost } from '../../unikernel/host/build-environment.ts'
 import { analyzeBlob } from '../../unikernel/layer-analysis.ts'
 import { assertBuildHash, validateImage } from '../../unikernel/validation.ts'
@@ -44,10 +50,7 @@ export type LocalImageRequest = {
  * for an unreadable file, and MANIFEST_INVALID for a contradiction.
  */
 export async function readLocalImage(request: LocalImageRequest): Promise<LocalImage> {
-  const files: (ImageFile & { readonly path: string })[] = []
-  for (const { role, path } of request.files) {
-    files.push({ role, path, title: basename(path), ...(await hashed(path)) })
-  }
+  const files = await hashAll(request.files)
   const config = request.config === undefined ? undefined : await configBlob(request.config)
   const created = request.created ?? (await sourceTime(files))
   const bytes = imageManifest({
@@ -55,10 +58,7 @@ export async function readLocalImage(request: LocalImageRequest): Promise<LocalI
     config: config && { digest: config.digest, size: config.size },
     created,
   })
-  const blobs: LocalBlob[] = [
-    ...files.map(({ path, title, digest, size }) => ({ digest, size, title, from: { path } })),
-    config ?? EMPTY,
-  ]
+  const blobs: LocalBlob[] = [...files.map(blobOf), config ?? EMPTY]
   const manifest = parseManifest(bytes, IMAGE_MANIFEST)
   const store = storeOf(blobs)
   const read = await readSourceImage(manifest, store)
@@ -66,6 +66,44 @@ export async function readLocalImage(request: LocalImageRequest): Promise<LocalI
   const hash = read.image && (await compareSourceHash(read.image, store))
   if (hash !== undefined) assertBuildHash(hash)
   return { ...read, blobs, bytes, digest: digestOf(bytes), manifest, store }
+}
+
+/** The report of a failed build. */
+export type LocalFailedBuild = Pick<LocalImage, 'blobs' | 'bytes' | 'digest'>
+
+/**
+ * Reads the files of a failed build, and makes the manifest of its report. Throws CommandError for an unreadable file, and
+ * MANIFEST_INVALID for annotations that contradict each other.
+ */
+export async function readFailedBuild(report: {
+  readonly files: readonly OrbFile[]
+  readonly annotations: Readonly<Record<string, string>>
+  readonly created: string | undefined
+}): Promise<LocalFailedBuild> {
+  const { files, annotations } = report
+  const hashedFiles = await hashAll(files)
+  const bytes = failedBuildManifest({
+    files: hashedFiles.map(({ role, title, digest, size }) => ({ role, title, digest, size })),
+    config: undefined,
+    created: report.created ?? (await sourceTime(hashedFiles)),
+    annotations,
+  })
+  parseBuildClaims(parseManifest(bytes, IMAGE_MANIFEST))
+  return { bytes, digest: digestOf(bytes), blobs: [...hashedFiles.map(blobOf), EMPTY] }
+}
+
+type HashedFile = ImageFile & { readonly path: string }
+
+async function hashAll(files: readonly OrbFile[]): Promise<HashedFile[]> {
+  const found: HashedFile[] = []
+  for (const { role, path } of files) {
+    found.push({ role, path, title: basename(path), ...(await hashed(path)) })
+  }
+  return found
+}
+
+function blobOf({ path, title, digest, size }: HashedFile): LocalBlob {
+  return { digest, size, title, from: { path } }
 }
 
 const EMPTY: LocalBlob = {
@@ -113,9 +151,7 @@ async function configBlob(path: string): Promise<LocalBlob> {
 }
 
 /** SOURCE_DATE_EPOCH of the build environment, as a time. */
-async function sourceTime(
-  files: readonly (ImageFile & { readonly path: string })[],
-): Promise<string> {
+async function sourceTime(files: readonly HashedFile[]): Promise<string> {
   const file = files.find(({ role }) => role === 'build-environment')
   if (file === undefined) return createdTime(undefined)
   const { digest, size, path } = file

@@ -54,6 +54,41 @@ export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFi
   ]
 }
 
+/**
+ * Lists the files of orb's output folder whose build failed: it has inputs, and no kernel anywhere. Undefined for any other
+ * folder, and for a file.
+ */
+export async function findFailedBuild(path: string): Promise<OrbFile[] | undefined> {
+  const here = await listFiles(path)
+  const inputs = INPUTS.filter((input) => here.includes(input))
+  // orb writes all three, and where it has no list of system packages the other two.
+  if (inputs.length < 2 || (await hasPrograms(path, here))) return undefined
+  return inputs.map((input) => ({ role: input, path: join(path, input) }))
+}
+
+/** Lists the inputs of a build in orb's output folder. Throws CommandError when there is no such folder. */
+export async function listInputs(path: string): Promise<OrbFile[]> {
+  const found = await stat(path).catch((cause) => {
+    throw new CommandError(`there is no folder ${visible(path)}`, { cause })
+  })
+  if (!found.isDirectory()) throw new CommandError(`${visible(path)} is not a folder`)
+  const here = await listFiles(path)
+  return INPUTS.filter((input) => here.includes(input)).map((input) => ({
+    role: input,
+    path: join(path, input),
+  }))
+}
+
+/** True when a folder of orb has a file that may be a kernel, also a malformed one. */
+async function hasPrograms(folder: string, here: readonly string[]): Promise<boolean> {
+  const inside = await listFiles(join(folder, PROGRAMS))
+  if (inside.length > 0 || (await listFiles(join(folder, MIRAGE_OUTPUT))).length > 0) return true
+  for (const file of here) {
+    if ((await findKernelProblem(join(folder, file))) !== NO_KERNEL) return true
+  }
+  return false
+}
+
 /** Returns a function that reads ranges of a file. */
 export function rangesOf(path: string): ReadRange {
   return async (start, end) => {

@@ -1,5 +1,4 @@
 import { formatReference, type ImageReference } from '../../client/image-reference.ts'
-import { pushImage } from '../../client/push.ts'
 import { parseTag, type Tag } from '../../oci/reference.ts'
 import { INPUTS } from '../../unikernel/format.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
@@ -18,17 +17,11 @@ import {
 import { CommandError, STATUS, UsageError } from '../errors.ts'
 import { printResult, visible } from '../printing.ts'
 import { withClientErrors } from './client-errors.ts'
+import { reportFailedBuild } from './failed-build.ts'
 import { type LocalImage, readLocalImage } from './local-image.ts'
-import {
-  findLogin,
-  LOGIN_OPTIONS,
-  type LoginOptions,
-  type NamedImage,
-  parseNamedImage,
-  readReference,
-} from './login-options.ts'
-import { listOrbFiles, type OrbFile } from './orb-folder.ts'
-import { ProgressBar } from './progress-bar.ts'
+import { LOGIN_OPTIONS, parseNamedImage, readReference } from './login-options.ts'
+import { findFailedBuild, listOrbFiles, type OrbFile } from './orb-folder.ts'
+import { sendImage } from './send-image.ts'
 
 // As many as the registry takes in one request.
 const TAGS_MAX = 64
@@ -54,6 +47,8 @@ export const pushCommand = command({
     ...JSON_OPTION,
     ...LOGIN_OPTIONS,
   },
+  notes:
+    'A folder of orb without a kernel is that of a build that failed. Its inputs are reported as a failed build, no tag is set, and the exit status is 1.',
   examples: [
     ['rookery push . registry.example.org/builds/www:live', "in orb's output folder"],
     ['rookery push www.hvt 127.0.0.1:5000/builds/www:live v42', 'one kernel with two tags'],
@@ -63,27 +58,34 @@ export const pushCommand = command({
     return withClientErrors(async () => {
       const named = parseNamedImage(await readReference(values.image), values)
       const tags = tagsOf(named.reference, values.tags)
+      const extra = [
+        ...extraFiles('console', values.console),
+        ...extraFiles('script', values.script),
+      ]
+      const failed = values.kernel === undefined ? await findFailedBuild(path) : undefined
+      if (failed !== undefined) {
+        const files = [...failed, ...extra]
+        return reportFailedBuild({ folder: path, files, named, dryRun, json }, values, environment)
+      }
       const image = await readLocalImage({
-        files: [
-          ...(await listOrbFiles(path, values.kernel)),
-          ...extraFiles('console', values.console),
-          ...extraFiles('script', values.script),
-        ],
+        files: [...(await listOrbFiles(path, values.kernel)), ...extra],
         config: values.config,
         created: values.created,
       })
       const unikernel = image.image
       if (unikernel === undefined) throw new CommandError(`${visible(path)} has no Solo5 kernel`)
       checkProvenance(unikernel, values.requireProvenance)
-      if (!dryRun) await send(image, named, tags, values, environment)
+      const build = dryRun ? undefined : await sendImage(image, named, tags, values, environment)
       const references = tags.map((tag) => formatReference({ ...named.reference, tag }))
       const { digest } = image
       const inputId = unikernel.inputId ?? null
       const manifest = dryRun ? { manifest: JSON.parse(image.bytes.toString()) } : {}
-      printResult(json, { digest, references, inputId, layers: layersOf(image), ...manifest }, [
+      const result = { digest, references, inputId, build: build ?? null, layers: layersOf(image) }
+      printResult(json, { ...result, ...manifest }, [
         `digest     ${digest}`,
         ...references.map((reference) => `reference  ${reference}`),
         `input id   ${inputId ?? 'none'}`,
+        ...(build === undefined ? [] : [`build      ${visible(build)}`]),
         ...(dryRun ? manifestLines(image) : []),
       ])
       return STATUS.ok
@@ -121,34 +123,6 @@ function checkProvenance(image: UnikernelImage, required: boolean): void {
   const names = visible(missing.join(', '))
   if (required) throw new CommandError(`nothing was pushed; missing inputs: ${names}`)
   process.stderr.write(`rookery: warning: the image has no input id; missing inputs: ${names}\n`)
-}
-
-async function send(
-  image: LocalImage,
-  named: NamedImage,
-  tags: readonly Tag[],
-  options: LoginOptions,
-  environment: NodeJS.ProcessEnv,
-): Promise<void> {
-  const login = await findLogin(named, options, environment)
-  const { blobs, bytes: manifest, digest } = image
-  const total = blobs.reduce((sum, { size }) => sum + size, 0)
-  const bar = new ProgressBar(process.stderr, total)
-  // Loaded here, so that help does not load the HTTP client.
-  const { RemoteRepository } = await import('../../client/remote-repository.ts')
-  const repository = new RemoteRepository(named.reference, named.reference.repository, {
-    login,
-    environment,
-    actions: 'pull,push',
-    onWait: (milliseconds, reason) =>
-      bar.note(`rookery: ${visible(reason)}; retrying in ${Math.ceil(milliseconds / 1000)} s`),
-  })
-  try {
-    await pushImage(repository, { blobs, manifest, digest, tags, progress: bar })
-  } finally {
-    bar.clear()
-    await repository.close()
-  }
 }
 
 function layersOf({ manifest, image }: LocalImage) {

@@ -1,7 +1,7 @@
 import { Batcher } from '../../async/batcher.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
-import { type Rights, rightsValues } from '../auth/audit.ts'
+import { type Actor, rightsValues } from '../auth/audit.ts'
 import { given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
@@ -99,7 +99,7 @@ export async function mountBlob(
   digest: Digest,
   from: Repository | undefined,
   visible: VisibleNames,
-  rights: Rights,
+  actor: Actor,
 ): Promise<boolean> {
   const statement = withConditions(
     `with ${ENSURE_REPOSITORY}, source as (
@@ -126,14 +126,23 @@ export async function mountBlob(
         where blobs.id = source.id
        returning blobs.id
      ), held as (
-       insert into repository_blobs (repository_id, blob_id)
-       select repository.id, touched.id
+       insert into repository_blobs (repository_id, blob_id, mounted_by, mounted_at)
+       select repository.id, touched.id, $8, now()
          from repository, touched
-           on conflict do nothing
+           on conflict (repository_id, blob_id) do update
+          set mounted_by = excluded.mounted_by,
+              mounted_at = excluded.mounted_at
      )
      select id
        from touched`,
-    [target.repository, target.visibility, digest, visible, ...rightsValues(rights)],
+    [
+      target.repository,
+      target.visibility,
+      digest,
+      visible,
+      ...rightsValues(actor),
+      actor.origin ?? actor.name,
+    ],
     { from: given('and r.name = $', from) },
   )
   const { rows } = await db.query<{ id: number }>(...statement)

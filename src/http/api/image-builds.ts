@@ -1,18 +1,13 @@
 import { tagBoundsOf } from '../../auth/access.ts'
-import { badRequest, type RegistryError } from '../../oci/errors.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
-import type { FormImage, ImageBuilder, IncomingImagePart } from '../../registry/images/builder.ts'
-import { baseName, ROLES } from '../../unikernel/format.ts'
-import { isTime } from '../../unikernel/time.ts'
-import { parseFileTitle } from '../file-title.ts'
-import { formParts } from '../multipart.ts'
+import type { FormImage, ImageBuilder } from '../../registry/images/builder.ts'
+import { parseBuildId } from '../build-id.ts'
+import { ImageForm } from '../image-form.ts'
 import { entityTag, parsePrecondition } from '../preconditions.ts'
 import { actorOf, type Route, type RouteContext, repositoryOf } from '../route.ts'
 import { queryTags } from '../tag-query.ts'
 
 const PATH = '/api/v1/repositories/*repository/images'
-// `2026-05-20T18:07:42Z`: to the second, as oras writes it.
-const TIME_LENGTH = 20
 
 /** Builds an image from one form, as `curl -F` sends it. */
 export function imageBuildRoutes(builder: ImageBuilder): Route[] {
@@ -26,12 +21,11 @@ export function imageBuildRoutes(builder: ImageBuilder): Route[] {
       async handle(ctx) {
         const repository = repositoryOf(ctx)
         const tags = queryTags(ctx)
-        const form = new ImageForm(ctx)
         const image = await builder.build({
           repository,
           tags,
-          parts: form.files(),
-          created: () => form.created,
+          ...new ImageForm(ctx).contents(),
+          buildId: parseBuildId(ctx),
           actor: actorOf(ctx),
           precondition: parsePrecondition(ctx.headers),
           bounds: tagBoundsOf(ctx.state.caller, 'push', repository),
@@ -64,49 +58,9 @@ export function sendBuiltImage(
   image: FormImage,
 ): void {
   sendImage(ctx, repository, image)
-  const { digest, files, inputId, warnings } = image
-  ctx.body = { repository, tags, digest, layers: files, inputId: inputId ?? null, warnings }
-}
-
-/** The form of an image: its files by role, and optionally the time. */
-export class ImageForm {
-  created: string | undefined
-  readonly #ctx: RouteContext
-
-  constructor(ctx: RouteContext) {
-    this.#ctx = ctx
+  const { digest, files, inputId, buildId, warnings } = image
+  ctx.body = {
+    ...{ repository, tags, digest, layers: files },
+    ...{ inputId: inputId ?? null, build: buildId ?? null, warnings },
   }
-
-  /** Streams the files in the order of the form. Throws REQUEST_INVALID for an unknown part. */
-  async *files(): AsyncGenerator<IncomingImagePart> {
-    for await (const part of formParts(this.#ctx)) {
-      if (part.kind === 'value') {
-        this.#value(part.name, part.value)
-        continue
-      }
-      const role = PART_ROLES.find((one) => one === part.name)
-      if (role === undefined) throw unknownPart(part.name)
-      const title = parseFileTitle(baseName(part.fileName ?? role))
-      yield { role, title, body: { bytes: part.bytes, start: undefined, length: undefined } }
-    }
-  }
-
-  #value(name: string, value: string): void {
-    if (name === 'created') {
-      if (!isTime(value) || value.length !== TIME_LENGTH) {
-        throw badRequest('created must be a time such as 2026-05-20T18:07:42Z')
-      }
-      if (this.created !== undefined) throw badRequest('created is given twice')
-      this.created = value
-    } else if (PART_ROLES.some((one) => one === name)) {
-      throw badRequest(`${name} must be a file: send it with -F ${name}=@FILE`)
-    } else throw unknownPart(name)
-  }
-}
-
-const PART_ROLES = [...ROLES, 'config'] as const
-
-function unknownPart(name: string): RegistryError {
-  const names = [...PART_ROLES, 'created'].join(', ')
-  return badRequest(`part ${JSON.stringify(name.slice(0, 80))} must be one of ${names}`)
 }

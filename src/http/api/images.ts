@@ -1,17 +1,19 @@
 import { maySeeActors, ownPatterns, pullablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { badRequest, denied, unauthorized } from '../../oci/errors.ts'
-import { globOf } from '../../oci/glob.ts'
+import { type Glob, globOf, matchesAnyGlob } from '../../oci/glob.ts'
 import { withoutHiddenCharacters } from '../../oci/hidden-characters.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import type { Blobs } from '../../registry/blobs.ts'
-import type { ImageFilter, Images } from '../../registry/images/images.ts'
+import type { BuildRow, Builds } from '../../registry/builds/builds.ts'
+import type { ImageFilter, Images, Reproductions } from '../../registry/images/images.ts'
 import { baseName } from '../../unikernel/format.ts'
 import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
+import { buildJson } from './builds.ts'
 import { imageDetails, imageSummary, withFields } from './image-json.ts'
 import { readImageReference, SELECTOR, selectorOf } from './kernel-query.ts'
 
@@ -23,6 +25,7 @@ const LIMIT = 100
 export function imageRoutes(
   images: Images,
   blobs: Blobs,
+  builds: Builds,
   ask: AskQuestion,
   cursors: PageCursors,
 ): Route[] {
@@ -133,21 +136,41 @@ export function imageRoutes(
         const { caller } = ctx.state
         const named = queryOnce(ctx, 'repository') || undefined
         const own = named === undefined ? ownPatterns(caller) : [globOf(parseRepository(named))]
-        const found = await images.listByInputs(ask(ctx), inputId, pullablePatterns(caller), own)
+        const db = ask(ctx)
+        const visible = pullablePatterns(caller)
+        const found = await images.listByInputs(db, inputId, visible, own)
+        const made = await builds.listByInputs(db, inputId, visible)
         ctx.body = {
           inputId,
-          reproducible: found.reproducible,
-          outputs: found.outputs.map(({ kernel, own: isOwn, images: made }) => ({
+          reproducible: isReproducible(found, made.builds, own),
+          outputs: found.outputs.map(({ kernel, own: isOwn, images: claimed }) => ({
             kernel,
             own: isOwn,
-            images: made.map((image) => imageSummary(image, caller)),
+            images: claimed.map((image) => imageSummary(image, caller)),
           })),
           otherInputs: found.otherInputs.map((image) => imageSummary(image, caller)),
-          more: found.more,
+          builds: made.builds.map((build) => buildJson(build, caller)),
+          more: found.more || made.next !== undefined,
         }
       },
     },
   ]
+}
+
+/**
+ * One kernel is reproducible when the asker's own builds made it more than once: a single build shows nothing. Null when
+ * that is not known.
+ */
+function isReproducible(
+  { reproducible }: Reproductions,
+  made: readonly BuildRow[],
+  own: readonly Glob[],
+): boolean | null {
+  if (reproducible !== true) return reproducible
+  const mine = made.filter(
+    ({ repository, result }) => result === 'succeeded' && matchesAnyGlob(own, repository),
+  )
+  return mine.length > 1 ? true : null
 }
 
 function nextPage(ctx: RouteContext, last: string, limit: number): void {

@@ -4,7 +4,9 @@ import { RegistryError } from '../../oci/errors.ts'
 import { MANIFEST_BYTES_MAX } from '../../oci/manifest.ts'
 import { isJsonType, servedManifestType } from '../../oci/media-type.ts'
 import { isTag, parseReference, type Reference, type Tag } from '../../oci/reference.ts'
+import type { ManifestReads } from '../../registry/builds/manifest-reads.ts'
 import type { Manifests, StoredManifest } from '../../registry/manifests.ts'
+import { parseBuildId } from '../build-id.ts'
 import { entityTag, isNotModified, parseEntityTags, parsePrecondition } from '../preconditions.ts'
 import { actorOf, param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { queryTags } from '../tag-query.ts'
@@ -12,7 +14,7 @@ import { queryTags } from '../tag-query.ts'
 const PATH = '/v2/*repository/manifests/:reference'
 
 /** The routes of "Pulling manifests", "Pushing Manifests" and "Deleting Manifests" in the distribution spec. */
-export function manifestRoutes(manifests: Manifests): Route[] {
+export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Route[] {
   return [
     {
       spec: ['end-3'],
@@ -43,6 +45,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
           withBytes: ifNoneMatch?.trim() !== '*',
           cachedDigest: cachedDigest(ifNoneMatch),
         })
+        noteRead(ctx, reads, manifest)
         if (manifest.release !== undefined) afterResponse(ctx, manifest.release)
         setManifestHeaders(ctx, manifest)
         if (isNotModified(ifNoneMatch, manifest.digest)) {
@@ -64,10 +67,11 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       async handle(ctx) {
         const reference = parseReference(param(ctx, 'reference'))
         const tags = queryTags(ctx)
-        const { digest, subject } = await manifests.put({
+        const { digest, subject, buildId } = await manifests.put({
           repository: repositoryOf(ctx),
           reference,
           tags,
+          buildId: parseBuildId(ctx),
           precondition: parsePrecondition(ctx.headers),
           contentType: ctx.headers['content-type'],
           bytes: await ctx.state.body.read(MANIFEST_BYTES_MAX),
@@ -81,6 +85,7 @@ export function manifestRoutes(manifests: Manifests): Route[] {
           ETag: entityTag(digest),
         })
         if (subject !== undefined) ctx.set('OCI-Subject', subject)
+        if (buildId !== undefined) ctx.set('Rookery-Build', buildId)
         if (tags.length > 0) ctx.set('OCI-Tag', tags.join(', '))
         ctx.body = ''
       },
@@ -105,6 +110,12 @@ export function manifestRoutes(manifests: Manifests): Route[] {
       },
     },
   ]
+}
+
+/** Notes that a client which may push has the manifest: what it pushes again is a copy. */
+function noteRead({ state }: RouteContext, reads: ManifestReads, { digest }: StoredManifest): void {
+  const { caller } = state
+  if (caller.kind !== 'anonymous') reads.note(caller.origin ?? caller.actor, digest)
 }
 
 function tagsOf(reference: Reference): Tag[] {

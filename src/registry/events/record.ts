@@ -2,7 +2,7 @@ import type { Transaction } from '../../db/database.ts'
 import { appendEvents, type NewEvent } from '../../db/events/outbox.ts'
 import { findManifestSummary } from '../../db/registry/manifests.ts'
 import type { TagChange } from '../../db/registry/tags.ts'
-import type { RepositoryEvent, TagUpdated } from '../../events/event.ts'
+import type { BuildEvent, RepositoryEvent, TagUpdated } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import { unikernelFacts } from './image-diff.ts'
@@ -31,12 +31,15 @@ export type RecordedPush = PutManifest & {
   readonly subject: Digest | undefined
   /** False when the manifest existed before. */
   readonly isNew: boolean
+  /** Undefined when the push is not worth one. */
+  readonly build: BuildEvent | undefined
 }
 
-/** Records the events of a push in its transaction. A repeated push has none. */
+/** Records the events of a push in its transaction. A repeated push has none, unless it is another build. */
 export async function recordPush(tx: Transaction, push: RecordedPush): Promise<void> {
-  const { repository, actor, digest, mediaType, artifactType, size, subject, isNew } = push
-  if (!isNew && push.moves.length === 0) return
+  const { repository, actor, digest, mediaType, artifactType, size, subject, isNew, build } = push
+  const builds = build === undefined ? [] : [build]
+  if (!isNew && push.moves.length === 0) return record(tx, push, builds)
   const common = { repository, tag: null, digest, previousDigest: null, actor }
   const { updated, unikernels } = await describeMoves(tx, push, 'push')
   const added: RepositoryEvent[] = []
@@ -48,7 +51,7 @@ export async function recordPush(tx: Transaction, push: RecordedPush): Promise<v
         : { type: 'image.referrer.added', ...manifest, subject },
     )
   }
-  await record(tx, push, [...added, ...updated])
+  await record(tx, push, [...added, ...updated, ...builds])
 }
 
 /** Records that tags were deleted, and with `digest` that their manifest was, in the transaction. */

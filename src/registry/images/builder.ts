@@ -8,6 +8,7 @@ import { IMAGE_MANIFEST, type MediaType } from '../../oci/media-type.ts'
 import type { Reference, Repository, Tag } from '../../oci/reference.ts'
 import {
   createdTime,
+  failedBuildManifest,
   type ImageFile,
   imageManifest,
   mediaTypeOf,
@@ -49,6 +50,8 @@ export type Destination = {
   readonly precondition: Precondition
   /** The tags that the actor may push. */
   readonly bounds: TagBounds
+  /** The id that the client chose for the build. */
+  readonly buildId?: string | undefined
   readonly inTransaction?: ManifestPush['inTransaction']
 }
 
@@ -58,6 +61,10 @@ export type IncomingImage = Destination & {
   readonly parts: AsyncIterable<IncomingImagePart>
   /** RFC 3339. Called after the last part; undefined: the time of the sources. */
   created(): string | undefined
+  /** Returns what the sender says of the build, after the last part. */
+  annotations(): Readonly<Record<string, string>>
+  /** True for the report of a failed build, which has no kernel. */
+  readonly isFailure: boolean
 }
 
 /** One file without a role. */
@@ -76,6 +83,8 @@ export type BuiltImage = {
 /** An image of a form, with what its sender should know. */
 export type FormImage = BuiltImage & {
   readonly inputId: string | undefined
+  /** Undefined when the push states no build. */
+  readonly buildId: string | undefined
   /** Such as parts that look like another part. */
   readonly warnings: readonly string[]
 }
@@ -121,6 +130,9 @@ export class ImageBuilder {
       const keptBytes = KEPT_BYTES[role]
       const body = keptBytes === undefined ? incoming : new BufferedBody(incoming, keptBytes)
       const blob = await this.#receive(image, body, received)
+      if (role === 'kernel' && image.isFailure) {
+        throw badRequest('a failed build has no kernel: push an image instead')
+      }
       if (role === 'kernel' && blob.size === 0) throw badRequest('the kernel is empty')
       if (role === 'config') config = blob
       else files.push({ role, title, ...blob })
@@ -128,16 +140,18 @@ export class ImageBuilder {
       if (role === 'kernel') assertKernel(title, body.head)
       else sourceDateEpoch = body.sourceDateEpoch()
     }
-    if (!files.some(({ role }) => role === 'kernel')) {
+    if (image.isFailure && files.length === 0) {
+      throw badRequest('the report has no file: send at least the console with -F console=@FILE')
+    }
+    if (!image.isFailure && !files.some(({ role }) => role === 'kernel')) {
       throw badRequest('the part kernel is missing: send it with -F kernel=@FILE')
     }
     if (config === undefined) await this.#ensureEmptyJson(image, received)
     const created = image.created() ?? createdTime(sourceDateEpoch)
-    const { digest, image: found } = await this.#put(
-      image,
-      imageManifest({ files, config, created }),
-    )
-    return { files, digest, inputId: found?.inputId, warnings: found ? listWarnings(found) : [] }
+    const contents = { files, config, created, annotations: image.annotations() }
+    const bytes = image.isFailure ? failedBuildManifest(contents) : imageManifest(contents)
+    const { digest, image: found, buildId, inputId } = await this.#put(image, bytes)
+    return { files, digest, buildId, inputId, warnings: found ? listWarnings(found) : [] }
   }
 
   /**
@@ -168,7 +182,7 @@ export class ImageBuilder {
   }
 
   async #put(image: Destination, bytes: Uint8Array): Promise<PushedManifest> {
-    const { repository, tags, actor, precondition, bounds, inTransaction } = image
+    const { repository, tags, actor, precondition, bounds, buildId, inTransaction } = image
     const [first, ...others] = tags
     const push = {
       repository,
@@ -179,6 +193,8 @@ export class ImageBuilder {
       actor,
       precondition,
       bounds,
+      buildId,
+      isMade: true,
       ...(inTransaction === undefined ? {} : { inTransaction }),
     } satisfies ManifestPush
     try {

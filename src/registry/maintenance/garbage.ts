@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { forEachConcurrent } from '../../async/for-each.ts'
+import { deleteOldManifestReads } from '../../db/builds/builds.ts'
 import type { Database } from '../../db/database.ts'
 import {
   claimDeletions,
@@ -65,6 +66,7 @@ const REPOSITORIES_A_SWEEP_MAX = 500
 /** Rows that one transaction removes from a deleted repository: it holds locks on the blobs of so many manifests. */
 const CONTENTS_A_SWEEP_MAX = 200
 const UNEMPTIED_A_SWEEP_MAX = 100
+const READS_A_SWEEP_MAX = 10_000
 const DELETIONS_A_SWEEP_MAX = 64
 const DELETIONS_CONCURRENCY_MAX = 8
 const PREVIEW_PAGE = 1000
@@ -102,6 +104,7 @@ export class GarbageCollector {
     })
     const repositories = empty + (await removeEmptied(this.#db, REPOSITORIES_A_SWEEP_MAX))
     const deletions = await claimDeletions(this.#db, DELETIONS_A_SWEEP_MAX)
+    await deleteOldManifestReads(this.#db, READS_A_SWEEP_MAX)
     const failures = await this.#deleteAll(deletions)
     failures.push(...(await this.#emptyDeadUploads()))
     return {

@@ -1,0 +1,90 @@
+import {
+  type BuildFilter,
+  type BuildPage,
+  type BuildRow,
+  findBuild,
+  listBuilds,
+  listBuildsOfInputs,
+} from '../../db/builds/builds.ts'
+import type { Database, Queryable } from '../../db/database.ts'
+import { resolveVisible } from '../../db/name-patterns.ts'
+import { findManifestBytes } from '../../db/registry/manifests.ts'
+import { findRepository, type View } from '../../db/registry/repositories.ts'
+import { notFound, RegistryError } from '../../oci/errors.ts'
+import type { Glob } from '../../oci/glob.ts'
+import { parseManifest } from '../../oci/manifest.ts'
+import { findDeclaredRole, findRoleOfTitle, type Role } from '../../unikernel/format.ts'
+import type { Blob, Blobs } from '../blobs.ts'
+
+export type { BuildFilter, BuildPage, BuildRow }
+
+/** The files of a build that people read. */
+export const TEXT_ROLES = ['console', 'script'] as const
+export type TextRole = (typeof TEXT_ROLES)[number]
+
+export const BUILDS_OF_INPUTS_MAX = 200
+const NEWEST = Number.MAX_SAFE_INTEGER
+
+/** Lists and finds builds, and their files. */
+export class Builds {
+  readonly #db: Database
+  readonly #blobs: Blobs
+
+  constructor(db: Database, blobs: Blobs) {
+    this.#db = db
+    this.#blobs = blobs
+  }
+
+  /** Lists builds of a repository, newest first; `next` is the cursor of the next page. Throws NAME_UNKNOWN. */
+  async list(
+    db: Queryable,
+    view: View,
+    filter: BuildFilter,
+    before: number | undefined,
+    limit: number,
+  ): Promise<BuildPage> {
+    const repositoryId = await idOf(db, view)
+    if (limit === 0) return { builds: [], next: undefined }
+    return listBuilds(db, repositoryId, filter, before ?? NEWEST, limit)
+  }
+
+  /** Lists builds from these inputs in public repositories and those that match `visible`, newest first. */
+  async listByInputs(db: Queryable, inputId: string, visible: readonly Glob[]): Promise<BuildPage> {
+    const names = await resolveVisible(db, visible)
+    return listBuildsOfInputs(db, inputId, names, BUILDS_OF_INPUTS_MAX)
+  }
+
+  /** Finds a build of a repository by its id. Throws NAME_UNKNOWN, NOT_FOUND. */
+  async find(view: View, id: string): Promise<BuildRow> {
+    return this.#find(await idOf(this.#db, view), id)
+  }
+
+  /** Finds the console or the script of a build. Throws NAME_UNKNOWN, NOT_FOUND, BLOB_UNKNOWN. */
+  async findText(view: View, id: string, role: TextRole): Promise<Blob> {
+    const repositoryId = await idOf(this.#db, view)
+    const build = await this.#find(repositoryId, id)
+    const bytes = await findManifestBytes(this.#db, repositoryId, build.digest)
+    if (bytes === undefined) throw notFound(`the manifest of build ${id} was deleted`)
+    const layer = parseManifest(bytes, undefined).layers.find(
+      ({ mediaType, title }) => roleOf(mediaType, title) === role,
+    )
+    if (layer === undefined) throw notFound(`build ${id} was pushed without its ${role}`)
+    return this.#blobs.find(view, layer.digest)
+  }
+
+  async #find(repositoryId: number, id: string): Promise<BuildRow> {
+    const build = await findBuild(this.#db, repositoryId, id)
+    if (build === undefined) throw notFound(`the repository has no build ${id}`)
+    return build
+  }
+}
+
+async function idOf(db: Queryable, view: View): Promise<number> {
+  const repositoryId = await findRepository(db, view)
+  if (repositoryId === undefined) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
+  return repositoryId
+}
+
+function roleOf(mediaType: string, title: string | undefined): Role | undefined {
+  return findDeclaredRole(mediaType) ?? (title === undefined ? undefined : findRoleOfTitle(title))
+}
