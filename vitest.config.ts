@@ -33,8 +33,8 @@ const ON_EVERY_STORE = [
 
 export default defineConfig({
   test: {
-    // Tests wait for processes and disks more than they compute: one worker leaves two cores idle.
-    maxWorkers: Math.max(2, availableParallelism() - 1),
+    // Tests wait for processes and disks: two workers leave half a core of two idle.
+    maxWorkers: Math.max(3, availableParallelism() - 1),
     projects: [
       {
         test: {

@@ -30,6 +30,9 @@ const REPOSITORY_TYPES = [
   'image.deleted',
   'image.referrer.added',
   'repository.deleted',
+  'build.reproduced',
+  'build.diverged',
+  'build.failed',
 ]
 
 describe('a webhook', () => {

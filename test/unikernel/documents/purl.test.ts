@@ -126,9 +126,10 @@ describe('the package URL', () => {
 
   it('is parsed by other libraries to its parts', () => {
     const word = fc.stringMatching(/^[A-Za-z][A-Za-z0-9_+-]{0,20}\.[A-Za-z0-9_+.~-]{1,20}$/)
+    // The other library decodes the values of qualifiers twice, so it cannot read a percent sign.
     const url = fc
       .string({ unit: 'grapheme', minLength: 1 })
-      .map((text) => text.replace(/\s/g, '_'))
+      .map((text) => text.replace(/[\s%]/g, '_'))
     fc.assert(
       fc.property(word, url, (text, path) => {
         const one = installed(text, { pinned: true, url: `https://example.org/${path}.tbz` })

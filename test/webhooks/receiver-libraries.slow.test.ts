@@ -4,6 +4,7 @@ import { Webhook as SvixWebhook } from 'svix'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { EVENT_TYPES } from '../../src/events/event.ts'
 import { newSigningSecret } from '../../src/webhooks/signature.ts'
+import { Builder } from '../builds/builder.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { waitUntil } from '../support/wait-until.ts'
@@ -152,6 +153,19 @@ describe('a receiver with the library cloudevents', () => {
     return found
   }
 
+  /** Causes each type of event about builds. */
+  async function pushBuilds(repository: string) {
+    const builders = [await Builder.open(registry), await Builder.open(registry)]
+    for (const builder of builders) await builder.push(registry, repository, 'a', 'hello-key-1')
+    const [first] = builders
+    await first?.push(registry, repository, 'b', 'hello-key-2')
+    await first?.push(registry, repository, 'c', 'hello-key-4-same-input-different-output')
+    const form = new FormData()
+    form.append('console', new Blob(['failed']), 'console')
+    const path = `/api/v1/repositories/${repository}/builds`
+    expect((await registry.request(path, { method: 'POST', body: form })).status).toBe(201)
+  }
+
   it('reads every type of event in structured mode, and validates it strictly', async () => {
     const all = await startReceiver()
     const types = EVENT_TYPES.filter((type) => type !== 'webhook.ping')
@@ -160,6 +174,7 @@ describe('a receiver with the library cloudevents', () => {
       const { digest, mediaType, size } = await pushImage(registry, 'sdk/app', 'live')
       await pushImage(registry, 'sdk/app', undefined, { subject: { mediaType, digest, size } })
       await pushImage(registry, 'sdk/other', 'live')
+      await pushBuilds('sdk/builds')
       const gone = await startReceiver((_, res) => void res.writeHead(410).end())
       const ended = await createWebhook(registry, gone.url, 'sdk/**')
       await requestWebhooks(registry, 'POST', `/${ended.name}/test`)
