@@ -24,6 +24,8 @@ create table builds (
 create unique index builds_by_id on builds (repository_id, id);
 create index builds_by_repository on builds (repository_id, position);
 create index builds_by_platform on builds (repository_id, platform, position);
+create index builds_by_builder on builds (repository_id, builder_name, position);
+create index builds_by_result on builds (repository_id, result, position);
 create index builds_by_manifest on builds (repository_id, manifest_digest, position);
 create index builds_by_input on builds (input_id, position) where input_id is not null;
 create index builds_by_kernel on builds (kernel_digest, position) where kernel_digest is not null;

@@ -62,7 +62,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'build',
-        summary: 'List and read the builds of a repository, and report failed ones',
+        summary: 'List the builds of a repository, and report failed ones',
         commands: [
           {
             word: 'list',

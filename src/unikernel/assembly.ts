@@ -3,6 +3,7 @@ import type { Layer, Manifest } from '../oci/manifest.ts'
 import type { AnalysisLookup } from './analysis-cache.ts'
 import {
   baseName,
+  FAILED_BUILD,
   findDeclaredRole,
   findRoleOfTitle,
   INPUTS,
@@ -23,6 +24,8 @@ export type PlannedAnalysis = { readonly blob: Descriptor; readonly role: Analyz
 
 /** True when a manifest declares that it is a unikernel image. */
 export function declaresUnikernel({ artifactType, config, layers }: Manifest): boolean {
+  // Its config is that of the unikernel that the build did not make.
+  if (artifactType === FAILED_BUILD) return false
   return (
     artifactType === UNIKERNEL ||
     config?.mediaType === UNIKERNEL_CONFIG ||

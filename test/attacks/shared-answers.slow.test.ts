@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { builder } from '../cli/builder.ts'
-import { EMPTY, expectedOf, pushBuild } from '../images/image-fixtures.ts'
+import { EMPTY, expectedOf, formOf, pushBuild } from '../images/image-fixtures.ts'
 import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -25,6 +25,13 @@ beforeAll(async () => {
     actions: ['push', 'pull'],
   })
   mine = basic(made.name, made.secret)
+  // A second build of the same kernel, by another builder: one alone shows nothing.
+  const again = await registry.anonymous('/api/v1/repositories/mine/www/images?tag=v1', {
+    method: 'POST',
+    headers: { authorization: mine },
+    body: formOf('hello-key-2'),
+  })
+  expect(again.status).toBe(201)
 })
 afterAll(() => registry.close())
 

@@ -15,7 +15,8 @@ import {
 } from './worst-inputs.ts'
 
 const IMAGES = `/api/v1/repositories/${HEAVY}/images`
-const BUILDS = `/api/v1/repositories/${HEAVY}/builds`
+/** Not in HEAVY: its name ends like a route, so that this path would name a tag. */
+const BUILDS = '/api/v1/repositories/heavy/failed/builds'
 const NO_BUILD = '00000000-0000-4000-8000-000000000001'
 
 /** Reports a failed build with the largest inputs. */
@@ -192,15 +193,19 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
       input('the largest inputs', () => reportFailure(registry), 201),
     ],
     'GET /api/v1/repositories/*repository/builds': [
+      input('the largest inputs', () => reportFailure(registry), 201),
       read(`${BUILDS}?n=1000`),
       read(`${BUILDS}?n=1000&platform=p&result=error&builder=b&input=${'0'.repeat(64)}`),
     ],
-    'GET /api/v1/repositories/*repository/builds/:build': [read(`${BUILDS}/${NO_BUILD}`)],
+    'GET /api/v1/repositories/*repository/builds/:build': [
+      input('after the largest inputs', () => reportFailure(registry), 201),
+      read(`${BUILDS}/${NO_BUILD}`, 404),
+    ],
     'GET /api/v1/repositories/*repository/builds/:build/console': [
       input('the console beside the largest lists', () => consoleOf(registry)),
     ],
     'GET /api/v1/repositories/*repository/builds/:build/script': [
-      read(`${BUILDS}/${NO_BUILD}/script`),
+      read(`${BUILDS}/${NO_BUILD}/script`, 404),
     ],
     'POST /api/v1/repositories/*repository/images': [
       input('the largest image', () => postImage(registry, next()), 201),

@@ -135,6 +135,7 @@ const filled = (path: string, repository: string) =>
   path
     .replace('*repository', repository)
     .replace(':upload', UPLOAD)
+    .replace(':build', UPLOAD)
     .replace(':digest', MISSING)
     .replace(':ecosystem', 'opam')
     .replace(':format', 'spdx')

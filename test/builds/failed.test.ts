@@ -7,6 +7,8 @@ import { newRepository } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { Builder } from './builder.ts'
 
+const FAILED_BUILD = 'application/vnd.unikernel.failed-build.v1'
+
 let registry: TestRegistry
 let first: Builder
 let second: Builder
@@ -138,6 +140,22 @@ describe('a failed build', () => {
     },
   )
 
+  it('keeps the config of the unikernel that it did not make', async () => {
+    const config = new Blob([JSON.stringify({ name: 'hello', memory: 32 })])
+    const answer = await report(newRepository(), { console: new Blob(['x']), config })
+    expect(answer.status).toBe(201)
+  })
+
+  it('is refused as an artifact with a kernel', async () => {
+    const repository = newRepository()
+    await first.push(registry, repository, 'v1')
+    const image = await registry.request(`/v2/${repository}/manifests/v1`)
+    const manifest = { ...((await image.json()) as object), artifactType: FAILED_BUILD }
+    const refused = await first.put(registry, repository, 'v2', JSON.stringify(manifest))
+    expect(refused.status).toBe(400)
+    expect(refused.error).toContain('is that of a failed build, but a layer is a kernel')
+  })
+
   it('may be pushed as an artifact, with any client', async () => {
     const repository = newRepository()
     const bytes = Buffer.from('the console')
@@ -150,7 +168,7 @@ describe('a failed build', () => {
     const manifest = {
       schemaVersion: 2,
       mediaType: IMAGE_MANIFEST,
-      artifactType: 'application/vnd.unikernel.failed-build.v1',
+      artifactType: FAILED_BUILD,
       config: { mediaType: 'application/vnd.oci.empty.v1+json', digest: digestOf('{}'), size: 2 },
       layers: [{ mediaType: 'application/vnd.unikernel.console.v1', digest, size: bytes.length }],
       annotations: { 'vnd.unikernel.build.result': 'signalled', 'vnd.unikernel.build.signal': '9' },

@@ -68,7 +68,12 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
     'result=succeeded',
     'builder=admin',
     `input=${INPUTS}`,
-  ),
+  ).concat([
+    'n=20&result=failed',
+    'n=20&builder=nobody',
+    'n=20&platform=none',
+    'n=20&result=error&builder=nobody',
+  ]),
   '/api/v1/repositories/*repository/builds/:build': NONE,
   '/api/v1/repositories/*repository/builds/:build/console': NONE,
   '/api/v1/repositories/*repository/builds/:build/script': NONE,

@@ -67,6 +67,15 @@ export async function grow(
     )
   }
   await run(
+    `insert into builds (repository_id, manifest_digest, kernel_digest, input_id, result, platform, builder_name)
+     select r.id, b.manifest_digest, b.kernel_digest, b.input_id, b.result, b.platform, b.builder_name
+       from ROWS
+       join builds b on b.manifest_digest = $2
+       join repositories r on r.name in ($1, 'others/' || n)
+      where b.position = (select min(position) from builds)`,
+    [repository, manifest],
+  )
+  await run(
     `insert into blobs (digest, size, storage_key, unchecked, touched_at)
      select ${DIGEST}, 1, 'k' || n, false, now() - interval '30 days' from ROWS`,
     ['blob'],

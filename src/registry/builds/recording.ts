@@ -2,6 +2,7 @@ import type { Actor } from '../../db/auth/audit.ts'
 import { recordBuild } from '../../db/builds/builds.ts'
 import type { Transaction } from '../../db/database.ts'
 import type { BuildEvent } from '../../events/event.ts'
+import { invalidManifest } from '../../oci/descriptor.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Manifest } from '../../oci/manifest.ts'
 import type { Repository } from '../../oci/reference.ts'
@@ -35,7 +36,7 @@ export type BuildPush = {
 
 /**
  * Reads the build that a manifest states: of its image, or a failed one. Undefined for any other manifest. Throws
- * MANIFEST_INVALID for malformed claims.
+ * MANIFEST_INVALID for malformed claims, and for a failed build with a kernel.
  */
 export function readBuild(
   manifest: Manifest,
@@ -48,6 +49,9 @@ export function readBuild(
       kernelDigest: undefined,
       inputId: inputIdOfReport(manifest),
     }
+  }
+  if (reportsFailure(manifest)) {
+    throw invalidManifest('artifactType', 'is that of a failed build, but a layer is a kernel')
   }
   const claims = parseBuildClaims(manifest)
   const { digest, solo5 } = image.kernel
