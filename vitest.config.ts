@@ -81,7 +81,7 @@ export default defineConfig({
           // Events reach receivers alike, too. Of the clients, containerd, crane, docker, oras and skopeo follow redirects
           // here: the others have the code of one of these.
           exclude: [
-            'test/clients/{apptainer,buildx,crane,deploy,page,podman,receivers,refusals,signatures,umoci}*',
+            'test/clients/{apptainer,buildx,crane,deploy,documents,page,podman,receivers,refusals,signatures,umoci}*',
           ],
           globalSetup: [S3],
           // Without redirects a client cannot see which store the registry has.

@@ -200,11 +200,8 @@ describe('a snapshot', () => {
       for (const block of blocks) {
         const value = dataOf(block)
         if (block.event === 'snapshot') tags.set(value.tag, value.digest)
-        if (block.event === 'image.tag.updated') {
-          // No event repeats a move that the snapshot has.
-          expect(value.data.digest).not.toBe(tags.get(value.data.tag))
-          tags.set(value.data.tag, value.data.digest)
-        }
+        // Delivery is at least once: while pushes never pause, an event may repeat a move that the snapshot has.
+        if (block.event === 'image.tag.updated') tags.set(value.data.tag, value.data.digest)
       }
       return tags
     }
