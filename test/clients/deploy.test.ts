@@ -93,8 +93,10 @@ async function errorsOf(script: string, words: readonly string[], text: string):
   child.stderr.on('data', (chunk) => {
     printed += chunk
   })
-  await expect.poll(() => printed, { timeout: 20_000 }).toContain(text)
-  return printed
+  // curl writes a line in pieces.
+  const wholeLines = () => printed.slice(0, printed.lastIndexOf('\n') + 1)
+  await expect.poll(wholeLines, { timeout: 20_000 }).toContain(text)
+  return wholeLines()
 }
 
 const restarts = async (): Promise<string[]> =>

@@ -105,7 +105,7 @@ describe.skipIf(!hasClient('nginx') || !hasClient('oras'))(
         const kernel = `kernel=@${KERNEL}`
         await sandbox.curl([...trust, '-u', sandbox.credential, '-F', kernel, address])
         await expect.poll(() => lines).toContain('event: image.tag.updated')
-        expect(lines).toContain(`"registry":"${host}"`)
+        await expect.poll(() => lines).toContain(`"registry":"${host}"`)
       } finally {
         follower.kill()
       }
