@@ -184,8 +184,8 @@ function runHelper(
       if (output.length > HELPER_BYTES_MAX) child.kill()
     })
     child.on('error', (cause) => {
-      const reason = isMissing(cause) ? 'it is not installed' : cause.message
-      reject(new UnreadableLoginsError(`${program} cannot be run: ${reason}`, { cause }))
+      const problem = spawnProblem(cause)
+      reject(new UnreadableLoginsError(`${program} cannot be run: ${problem}`, { cause }))
     })
     child.on('close', (status) => resolve({ status, output }))
     // A helper that exits without reading its input is reported by its status.
@@ -205,6 +205,13 @@ function parseHelper(output: string): { username: string; secret: string } | und
   } catch {
     return undefined
   }
+}
+
+function spawnProblem(error: Error): string {
+  if (isMissing(error)) return 'it is not installed'
+  // Also when PATH has a folder that this user may not read, and no other folder has the program.
+  if (errnoOf(error) === 'EACCES') return 'it is not installed, or this user may not run it'
+  return error.message
 }
 
 function isMissing(error: unknown): boolean {

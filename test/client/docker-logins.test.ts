@@ -121,7 +121,8 @@ describe('a login stored by other tools', () => {
       ['[]', /it is not a JSON object$/],
       [`"${' '.repeat(1024 * 1024)}"`, /more than 1048576 bytes$/],
       [{ auths: { 'a.example': { auth: base64('SECRET') } } }, /is not user:password in base64$/],
-      [{ credsStore: 'absent' }, /docker-credential-absent cannot be run: it is not installed$/],
+      // Also when PATH has a folder that this user may not read.
+      [{ credsStore: 'absent' }, /docker-credential-absent cannot be run: it is not installed/],
       [{ credsStore: 'broken' }, /docker-credential-broken failed: it is locked/],
       [{ credsStore: 'silent' }, /did not print JSON with Username and Secret$/],
       [{ credsStore: '../../bin/sh' }, /is not the name of a credential helper$/],
