@@ -5,7 +5,7 @@ import {
   baseName,
   FAILED_BUILD,
   findDeclaredRole,
-  findRoleOfTitle,
+  findRole,
   INPUTS,
   type Role,
   UNIKERNEL,
@@ -101,8 +101,7 @@ function rolesOf(layers: readonly Layer[], kernel: Layer): (Role | undefined)[] 
   const kernelAt = layers.findIndex(({ digest }) => digest === kernel.digest)
   return layers.map(({ mediaType, title }, index) => {
     if (index === kernelAt) return 'kernel'
-    const role =
-      findDeclaredRole(mediaType) ?? (title === undefined ? undefined : findRoleOfTitle(title))
+    const role = findRole(mediaType, title)
     if (role === undefined || taken.has(role)) return undefined
     taken.add(role)
     return role

@@ -1,6 +1,6 @@
 import { invalidManifest } from '../oci/descriptor.ts'
 import type { Manifest } from '../oci/manifest.ts'
-import { FAILED_BUILD, findDeclaredRole, findRoleOfTitle, INPUTS, type Input } from './format.ts'
+import { FAILED_BUILD, findRole, INPUTS, type Input } from './format.ts'
 import { type BuildEnvironment, describeHost } from './host/build-environment.ts'
 import { inputIdOf } from './image.ts'
 import { isTime } from './time.ts'
@@ -155,7 +155,7 @@ export function platformOf(
 export function inputIdOfReport({ layers }: Manifest): string | undefined {
   const found: Partial<Record<Input, string>> = {}
   for (const { mediaType, title, digest } of layers) {
-    const role = findDeclaredRole(mediaType) ?? (title && findRoleOfTitle(title))
+    const role = findRole(mediaType, title)
     const input = INPUTS.find((one) => one === role)
     if (input !== undefined && digest.startsWith('sha256:')) found[input] ??= digest.slice(7)
   }

@@ -59,8 +59,13 @@ export function findDeclaredRole(mediaType: string): Role | undefined {
   return ROLE_BY_MEDIA_TYPE.get(withoutParameters(mediaType))
 }
 
+/** Finds the role of a layer: the one that its media type declares, or else that of its title. */
+export function findRole(mediaType: string, title: string | undefined): Role | undefined {
+  return findDeclaredRole(mediaType) ?? (title === undefined ? undefined : findRoleOfTitle(title))
+}
+
 /** Finds the role of a file by its name in orb's output folder. */
-export function findRoleOfTitle(title: string): Role | undefined {
+function findRoleOfTitle(title: string): Role | undefined {
   const name = baseName(title)
   const same = INPUTS.find((input) => input === name)
   if (same !== undefined) return same

@@ -60,10 +60,9 @@ export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFi
  */
 export async function findFailedBuild(path: string): Promise<OrbFile[] | undefined> {
   const here = await listFiles(path)
-  const inputs = INPUTS.filter((input) => here.includes(input))
+  const inputs = inputsAmong(here, path)
   // orb writes all three, and where it has no list of system packages the other two.
-  if (inputs.length < 2 || (await hasPrograms(path, here))) return undefined
-  return inputs.map((input) => ({ role: input, path: join(path, input) }))
+  return inputs.length < 2 || (await hasPrograms(path, here)) ? undefined : inputs
 }
 
 /** Lists the inputs of a build in orb's output folder. Throws CommandError when there is no such folder. */
@@ -72,10 +71,13 @@ export async function listInputs(path: string): Promise<OrbFile[]> {
     throw new CommandError(`there is no folder ${visible(path)}`, { cause })
   })
   if (!found.isDirectory()) throw new CommandError(`${visible(path)} is not a folder`)
-  const here = await listFiles(path)
-  return INPUTS.filter((input) => here.includes(input)).map((input) => ({
+  return inputsAmong(await listFiles(path), path)
+}
+
+function inputsAmong(files: readonly string[], folder: string): OrbFile[] {
+  return INPUTS.filter((input) => files.includes(input)).map((input) => ({
     role: input,
-    path: join(path, input),
+    path: join(folder, input),
   }))
 }
 

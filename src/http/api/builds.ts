@@ -1,6 +1,6 @@
 import { type Caller, maySeeActors, tagBoundsOf } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { badRequest, denied, unauthorized } from '../../oci/errors.ts'
+import { badRequest } from '../../oci/errors.ts'
 import {
   type BuildFilter,
   type BuildRow,
@@ -24,11 +24,11 @@ import {
   viewOf,
 } from '../route.ts'
 import { sendBlob } from '../send-blob.ts'
+import { builderOf, parseInputId } from './build-query.ts'
 
 const BUILDS = '/api/v1/repositories/*repository/builds'
 const LIMIT = 100
 const RESULTS = ['succeeded', ...FAILED_RESULTS] as const
-const INPUT_ID = /^[0-9a-f]{64}$/
 
 /** Lists and describes builds, serves their consoles and scripts, and takes reports of failed ones. */
 export function buildRoutes(
@@ -132,24 +132,21 @@ function buildOf(ctx: RouteContext): string {
 
 /** Parses the filter of a list. Throws QUERY_INVALID, and UNAUTHORIZED or DENIED for a builder of others. */
 function filterOf(ctx: RouteContext): BuildFilter {
-  const { caller } = ctx.state
-  const [platform, result, builder, inputId, kernel] = [
-    ...['platform', 'result', 'builder', 'input', 'kernel'],
-  ].map((name) => queryOnce(ctx, name) || undefined)
-  if (builder !== undefined && !maySeeActors(caller, repositoryOf(ctx))) {
-    const rule = 'builder= needs a right to the repository: only its members see who built'
-    throw caller.kind === 'anonymous' ? unauthorized(rule) : denied(rule)
-  }
+  const [platform, result, inputId, kernel] = ['platform', 'result', 'input', 'kernel'].map(
+    (name) => queryOnce(ctx, name) || undefined,
+  )
   if (platform !== undefined && !isPlatform(platform)) {
     throw badRequest('platform must be a word such as debian-12')
-  }
-  if (inputId !== undefined && !INPUT_ID.test(inputId)) {
-    throw badRequest('an input id must have 64 hexadecimal digits')
   }
   const wanted = RESULTS.find((one) => one === result)
   if (result !== undefined && wanted === undefined) {
     throw badRequest(`result must be one of ${RESULTS.join(', ')}`)
   }
-  const kernelDigest = kernel === undefined ? undefined : parseDigest(kernel)
-  return { platform, result: wanted, builder, inputId, kernelDigest }
+  return {
+    platform,
+    result: wanted,
+    builder: builderOf(ctx),
+    inputId: inputId === undefined ? undefined : parseInputId(inputId),
+    kernelDigest: kernel === undefined ? undefined : parseDigest(kernel),
+  }
 }

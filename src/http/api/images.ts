@@ -1,6 +1,5 @@
-import { maySeeActors, ownPatterns, pullablePatterns } from '../../auth/access.ts'
+import { ownPatterns, pullablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { badRequest, denied, unauthorized } from '../../oci/errors.ts'
 import { type Glob, globOf, matchesAnyGlob } from '../../oci/glob.ts'
 import { withoutHiddenCharacters } from '../../oci/hidden-characters.ts'
 import { parseRepository } from '../../oci/reference.ts'
@@ -13,6 +12,7 @@ import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
+import { builderOf, parseInputId } from './build-query.ts'
 import { buildJson } from './builds.ts'
 import { imageDetails, imageSummary, withFields } from './image-json.ts'
 import { readImageReference, SELECTOR, selectorOf } from './kernel-query.ts'
@@ -130,9 +130,7 @@ export function imageRoutes(
       query: { repository: 'once' },
       reads: 'question',
       async handle(ctx) {
-        const inputId = param(ctx, 'inputId')
-        if (!/^[0-9a-f]{64}$/.test(inputId))
-          throw badRequest('an input id must have 64 hexadecimal digits')
+        const inputId = parseInputId(param(ctx, 'inputId'))
         const { caller } = ctx.state
         const named = queryOnce(ctx, 'repository') || undefined
         const own = named === undefined ? ownPatterns(caller) : [globOf(parseRepository(named))]
@@ -180,13 +178,11 @@ function nextPage(ctx: RouteContext, last: string, limit: number): void {
 
 /** Parses the filter of a list. Throws QUERY_INVALID, and UNAUTHORIZED or DENIED for a builder of others. */
 function filterOf(ctx: RouteContext): ImageFilter {
-  const { caller } = ctx.state
-  const builder = queryOnce(ctx, 'builder') || undefined
-  if (builder !== undefined && !maySeeActors(caller, repositoryOf(ctx))) {
-    const rule = 'builder= needs a right to the repository: only its members see who pushed'
-    throw caller.kind === 'anonymous' ? unauthorized(rule) : denied(rule)
+  return {
+    ...selectorOf(ctx),
+    device: queryOnce(ctx, 'device') || undefined,
+    builder: builderOf(ctx),
   }
-  return { ...selectorOf(ctx), device: queryOnce(ctx, 'device') || undefined, builder }
 }
 
 /**

@@ -13,7 +13,7 @@ import { findRepository, type View } from '../../db/registry/repositories.ts'
 import { notFound, RegistryError } from '../../oci/errors.ts'
 import type { Glob } from '../../oci/glob.ts'
 import { parseManifest } from '../../oci/manifest.ts'
-import { findDeclaredRole, findRoleOfTitle, type Role } from '../../unikernel/format.ts'
+import { findRole } from '../../unikernel/format.ts'
 import type { Blob, Blobs } from '../blobs.ts'
 
 export type { BuildFilter, BuildPage, BuildRow }
@@ -66,7 +66,7 @@ export class Builds {
     const bytes = await findManifestBytes(this.#db, repositoryId, build.digest)
     if (bytes === undefined) throw notFound(`the manifest of build ${id} was deleted`)
     const layer = parseManifest(bytes, undefined).layers.find(
-      ({ mediaType, title }) => roleOf(mediaType, title) === role,
+      ({ mediaType, title }) => findRole(mediaType, title) === role,
     )
     if (layer === undefined) throw notFound(`build ${id} was pushed without its ${role}`)
     return this.#blobs.find(view, layer.digest)
@@ -83,8 +83,4 @@ async function idOf(db: Queryable, view: View): Promise<number> {
   const repositoryId = await findRepository(db, view)
   if (repositoryId === undefined) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
   return repositoryId
-}
-
-function roleOf(mediaType: string, title: string | undefined): Role | undefined {
-  return findDeclaredRole(mediaType) ?? (title === undefined ? undefined : findRoleOfTitle(title))
 }
