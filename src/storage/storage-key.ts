@@ -12,6 +12,8 @@ const WRITE_BYTES = 4
 
 /** The name of the mark beside the keys; no key is like it. */
 export const MARK_NAME = 'installation'
+/** The object that a start writes and removes to see that it may. It belongs to no upload, and no listing shows it. */
+export const WRITE_CHECK_NAME = 'write-check'
 /** A longer file or object with the name of the mark is none. */
 export const MARK_BYTES_MAX = 256
 

@@ -144,6 +144,21 @@ it('a copy into the bucket of another registry, or with bytes of others, is refu
   s3.destroy()
 })
 
+it('what a server left that was killed as it started is not the bytes of others', async () => {
+  const target = await createBucket()
+  const s3 = s3Client(s3Server())
+  await s3.send(
+    new PutObjectCommand({
+      Bucket: target,
+      Key: 'blobs/write-check',
+      Body: 'can this be written?',
+    }),
+  )
+  s3.destroy()
+  const ran = await rookery({ settings: { ...settings, ...s3Settings(target) } }, COPY)
+  expect(ran.status, ran.stderr).toBe(0)
+})
+
 it('a copy that was killed resumes, and repeats the unfinished page', async () => {
   const repository = 'moving/killed'
   const blobs = []

@@ -6,7 +6,7 @@ import {
   type S3Client,
 } from '@aws-sdk/client-s3'
 import type { StoredObject } from '../blob-store.ts'
-import { isStorageKey, MARK_NAME, uploadIdOf } from '../storage-key.ts'
+import { isStorageKey, MARK_NAME, uploadIdOf, WRITE_CHECK_NAME } from '../storage-key.ts'
 import { call, type S3Settings } from './client.ts'
 
 const OBJECT = 'object '
@@ -45,7 +45,7 @@ export class ObjectListing {
       )
       for (const { Key = '', Size, LastModified } of answer.Contents ?? []) {
         const key = Key.slice(this.#prefix.length)
-        if (key === MARK_NAME) continue
+        if (key === MARK_NAME || key === WRITE_CHECK_NAME) continue
         yield storedObject(`${OBJECT}${key}`, key, Size, LastModified)
       }
       token = answer.NextContinuationToken

@@ -17,7 +17,13 @@ import {
   StageLostError,
   type StoredObject,
 } from '../blob-store.ts'
-import { isStorageKey, keyOfWrite, MARK_BYTES_MAX, MARK_NAME, newWriteId } from '../storage-key.ts'
+import {
+  isStorageKey,
+  keyOfWrite,
+  MARK_BYTES_MAX,
+  MARK_NAME,
+  WRITE_CHECK_NAME,
+} from '../storage-key.ts'
 import { Append, ObjectWriter } from './append.ts'
 import { call, createClient, ObjectMissingError, type S3Settings } from './client.ts'
 import { DownloadLinks } from './download-links.ts'
@@ -94,12 +100,8 @@ export class S3Store implements BlobStore {
   }
 
   async remove(key: string): Promise<void> {
-    const command = new DeleteObjectCommand(this.#objectOf(key))
-    try {
-      await this.#call((options) => this.#client.send(command, options))
-    } catch (error) {
-      if (!(error instanceof ObjectMissingError)) throw error
-    }
+    requireStorageKey(key)
+    await this.#removeObject(key)
   }
 
   async stage(id: string): Promise<Stage> {
@@ -227,11 +229,13 @@ export class S3Store implements BlobStore {
   // A bucket has no cheap sign by which another one would be noticed.
   expectMark(): void {}
 
-  /** Writes and removes an object, so that a wrong setting fails at the start. */
+  /**
+   * Writes and removes an object, so that a wrong setting fails at the start. Its name is always the same: servers may
+   * start at the same time, and one that is killed here leaves nothing that looks like a blob.
+   */
   async #probe(): Promise<void> {
-    const key = keyOfWrite(newWriteId(randomUUID()))
-    await this.#writes.putObject(key, Buffer.from('can this bucket be written?\n'))
-    await this.remove(key)
+    await this.#writes.putObject(WRITE_CHECK_NAME, Buffer.from('can this bucket be written?\n'))
+    await this.#removeObject(WRITE_CHECK_NAME)
   }
 
   async #addTail(append: Append, { tail }: S3Stage): Promise<void> {
@@ -254,18 +258,26 @@ export class S3Store implements BlobStore {
 
   // Keys come from the database; the check keeps every object below the prefix anyway.
   #objectOf(key: string): { Bucket: string; Key: string } {
-    if (!isStorageKey(key)) throw new Error(`not a storage key of this store: ${key}`)
+    requireStorageKey(key)
     return this.#writes.objectOf(key)
   }
 
   async #removeObject(key: string): Promise<void> {
     const command = new DeleteObjectCommand(this.#writes.objectOf(key))
-    await this.#call((options) => this.#client.send(command, options))
+    try {
+      await this.#call((options) => this.#client.send(command, options))
+    } catch (error) {
+      if (!(error instanceof ObjectMissingError)) throw error
+    }
   }
 
   #call<T>(send: (options: { abortSignal: AbortSignal }) => Promise<T>): Promise<T> {
     return call(this.#settings.timeoutSeconds, send)
   }
+}
+
+function requireStorageKey(key: string): void {
+  if (!isStorageKey(key)) throw new Error(`not a storage key of this store: ${key}`)
 }
 
 /** True when an empty append would not change the stage. */
