@@ -156,7 +156,7 @@ it('what a server left that was killed as it started is not the bytes of others'
   )
   s3.destroy()
   const ran = await rookery({ settings: { ...settings, ...s3Settings(target) } }, COPY)
-  expect(ran.status, ran.stderr).toBe(0)
+  expect(ran).toMatchObject({ status: 0, stderr: '' })
 })
 
 it('a copy that was killed resumes, and repeats the unfinished page', async () => {

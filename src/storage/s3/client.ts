@@ -27,6 +27,9 @@ const IDLE_MILLISECONDS_MAX = 20_000
 /** Connections of this process to the store. Further requests wait. */
 export const CONNECTIONS_MAX = 96
 
+/** The locked version of the SDK runs on Node 20: its warning that later ones do not would be in every output. */
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true'
+
 const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/
 
 const FULL: ReadonlySet<unknown> = new Set([
