@@ -96,7 +96,7 @@ export function analyze({ role, digest, bytes }: AnalysisTask): AnalysisRecord {
 
 /** Formats an analysis for the database. Facts that are too long are a problem instead. */
 export function recordOf(role: AnalyzedRole, analysis: LayerAnalysis): AnalysisRecord {
-  const { sha256, problem, value } = analysis
+  const { sha256, problem, value, summary } = analysis
   const facts = value === undefined ? undefined : JSON.stringify(value)
   if (facts !== undefined && facts.length > FACTS_CHARACTERS_MAX) {
     const excess = `its facts have ${facts.length} characters; at most ${FACTS_CHARACTERS_MAX} are kept`
@@ -108,6 +108,7 @@ export function recordOf(role: AnalyzedRole, analysis: LayerAnalysis): AnalysisR
     // Postgres takes neither NUL nor half a surrogate pair in text; JSON in text has them escaped.
     problem: problem && Buffer.from(problem).toString().replaceAll('\0', '\ufffd'),
     facts,
+    summary: summary === undefined ? undefined : JSON.stringify(summary),
     packages: listPackages(role, analysis),
   }
   return { analysis, fields: JSON.stringify(fields) }

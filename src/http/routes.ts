@@ -31,6 +31,7 @@ import { packageRoutes } from './api/packages.ts'
 import { policyRoutes } from './api/policies.ts'
 import { repositoryRoutes } from './api/repositories.ts'
 import { tagRoutes } from './api/tags.ts'
+import { textRoutes } from './api/texts.ts'
 import { tokenRevocationRoutes } from './api/tokens.ts'
 import { uploadUrlCreationRoutes } from './api/upload-urls.ts'
 import { webhookDeliveryRoutes, webhookRoutes } from './api/webhooks.ts'
@@ -108,6 +109,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...imageBuildRoutes(deps.imageBuilder),
     ...imageRoutes(deps.images, deps.blobs, deps.builds, deps.ask, deps.pageCursors),
     ...buildRoutes(deps.builds, deps.imageBuilder, deps.ask, deps.pageCursors),
+    ...textRoutes(deps.builds, deps.images, deps.blobs),
     ...documentRoutes(deps.images, deps.ask, deps.publicBaseUrl, deps.version),
     ...packageRoutes(deps.packageSearch, deps.ask, deps.pageCursors),
     ...tagRoutes(deps.tagHistory, deps.ask, deps.pageCursors),

@@ -20,6 +20,7 @@ export const ROLES = [
   'debug',
   'console',
   'script',
+  'readme',
 ] as const
 export type Role = (typeof ROLES)[number]
 
@@ -44,6 +45,9 @@ export const CLAIMS = {
   kernel: 'vnd.unikernel.kernel.digest',
   inputId: 'vnd.unikernel.input-id',
 } as const
+
+/** The file of a project that says what it is. */
+export const README = 'README.md'
 
 /** Returns the media type of a layer with this role. */
 export function mediaTypeOf(role: Role): MediaType {
@@ -70,6 +74,7 @@ function findRoleOfTitle(title: string): Role | undefined {
   const same = INPUTS.find((input) => input === name)
   if (same !== undefined) return same
   if (name.endsWith('.build-hashes')) return 'build-hashes'
+  if (name === README) return 'readme'
   return name.endsWith('.debug') ? 'debug' : undefined
 }
 

@@ -23,10 +23,14 @@ import { MalformedKernelError, type ReadRange } from './kernel/elf-bytes.ts'
 import { findSolo5Kernel, type Solo5Kernel } from './kernel/solo5.ts'
 import { findUnlikeness, HEAD_BYTES } from './likeness.ts'
 import { MalformedOpamError, OPAM_BYTES_MAX } from './opam/lexer.ts'
+import { type OpamSummary, summarizeSwitch } from './opam/summary.ts'
 import { type OpamSwitch, parseOpamSwitch } from './opam/switch.ts'
 
+// Longer ones are no text about a project.
+const README_BYTES_MAX = 1024 * 1024
+
 /** Increased whenever the analysis changes: earlier analyses are then made again. */
-export const ANALYZER_VERSION = 5
+export const ANALYZER_VERSION = 6
 
 /** The result of the analysis of a blob, by its role. */
 export type AnalysisValues = {
@@ -40,6 +44,7 @@ export type AnalysisValues = {
   /** Only recognized when it is another part. */
   readonly console: undefined
   readonly script: undefined
+  readonly readme: undefined
 }
 /** A role whose blobs are analyzed. Blobs of other roles are only stored. */
 export type AnalyzedRole = keyof AnalysisValues
@@ -57,6 +62,8 @@ export type LayerAnalysis<R extends AnalyzedRole = AnalyzedRole> = {
    * another algorithm.
    */
   readonly sha256: string | undefined
+  /** The part of an opam switch that is there also when its value was left out. */
+  readonly summary?: OpamSummary | undefined
 }
 
 /** A blob with ranged reads. */
@@ -73,7 +80,7 @@ type Parser = { readonly bytesMax: number; parse(bytes: Uint8Array): Value }
 /** A role whose blobs are read whole. */
 export type WholeRole = Exclude<AnalyzedRole, 'kernel' | 'debug' | HeadRole>
 /** A role of which only the first bytes are read. */
-type HeadRole = 'console' | 'script'
+type HeadRole = 'console' | 'script' | 'readme'
 
 /** The roles whose blobs are read whole, each with the largest size that is read. */
 const PARSERS: Readonly<Record<WholeRole, Parser>> = {
@@ -109,7 +116,10 @@ export async function analyzeBlob(
   const { digest, size } = source
   const head = async () => (size === 0 ? EMPTY : source.read(0, Math.min(size, HEAD_BYTES) - 1))
   if (isHeadRole(role)) {
-    const problem = findUnlikeness(role, await head())
+    const problem =
+      role === 'readme' && size > README_BYTES_MAX
+        ? `it has ${size} bytes; a README has at most ${README_BYTES_MAX}`
+        : findUnlikeness(role, await head())
     return { sha256: sha256Of(digest), value: undefined, problem }
   }
   if (isKernelRole(role)) {
@@ -138,7 +148,7 @@ function isKernelRole(role: string): role is 'kernel' | 'debug' {
 }
 
 function isHeadRole(role: string): role is HeadRole {
-  return role === 'console' || role === 'script'
+  return role === 'console' || role === 'script' || role === 'readme'
 }
 
 /** Analyzes all bytes of a blob as one role. A malformed blob is a problem and not an error. */
@@ -149,7 +159,11 @@ export function analyzeBytes(role: WholeRole, digest: Digest, bytes: Uint8Array)
     const problem = findEmptiness(value)
     // A parser that refuses other syntax knows its role better than the first bytes show it.
     const isTrusted = problem === undefined && (role === 'opam-switch' || role === 'config')
-    return { sha256, value, problem: isTrusted ? undefined : withLikeness(role, bytes, problem) }
+    const summary = 'installed' in value ? summarizeSwitch(value) : undefined
+    return {
+      ...{ sha256, value, summary },
+      problem: isTrusted ? undefined : withLikeness(role, bytes, problem),
+    }
   } catch (error) {
     return { sha256, value: undefined, problem: withLikeness(role, bytes, problemOf(error)) }
   }

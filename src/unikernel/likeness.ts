@@ -10,7 +10,7 @@ const LIST_LINES_MIN = 3
 const PACKAGES_SHARE_MIN = 0.9
 
 /** The kind of a part, as its first bytes show it. A debug twin looks like a kernel. */
-export type Likeness = Exclude<Role, 'debug' | 'console'> | 'config'
+export type Likeness = Exclude<Role, 'debug' | 'console' | 'readme'> | 'config'
 
 const NAMES: Readonly<Record<Likeness, string>> = {
   kernel: 'a kernel (ELF)',

@@ -11,6 +11,8 @@ export type StoredAnalysis = {
   readonly problem: string | null
   /** JSON. Null for a malformed blob, for a layer that is not a kernel, and where the query leaves it out. */
   readonly facts: string | null
+  /** JSON: OpamSummary. Null for other roles, and where the query leaves it out. */
+  readonly summary?: string | null
 }
 
 /**
@@ -18,10 +20,15 @@ export type StoredAnalysis = {
  * kernel. Rows of other roles, such as hashes, are skipped.
  */
 export function analysesOf(rows: readonly StoredAnalysis[]): BlobAnalysis[] {
-  return rows.flatMap(({ digest, role, sha256, problem, facts }): BlobAnalysis[] => {
+  return rows.flatMap(({ digest, role, sha256, problem, facts, summary }): BlobAnalysis[] => {
     if (!isAnalyzedRole(role)) return []
     const value = facts === null ? undefined : JSON.parse(facts)
-    const analysis = { sha256: sha256 ?? undefined, problem: problem ?? undefined, value }
+    const analysis = {
+      sha256: sha256 ?? undefined,
+      problem: problem ?? undefined,
+      value,
+      summary: summary == null ? undefined : JSON.parse(summary),
+    }
     return [{ digest, role, analysis }]
   })
 }

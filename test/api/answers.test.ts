@@ -34,7 +34,7 @@ beforeAll(async () => {
   anybody = registry.anonymous
 })
 afterAll(() => Promise.all([issuer.close(), registry.close()]))
-const ELSEWHERE = /\/(?:events|builds)\b/
+const ELSEWHERE = /\/(?:events|builds|console|script|readme)\b/
 const images = (repository: string) => `/api/v1/repositories/${repository}/images`
 
 function kernelForm(bytes: Buffer, name: string): FormData {

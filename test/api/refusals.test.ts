@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
-import { pushBuild } from '../images/image-fixtures.ts'
+import { formOf, postImage } from '../images/image-fixtures.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { digestOf } from '../support/digest.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -34,7 +34,9 @@ beforeAll(async () => {
   })
   admin = registry.request
   anybody = registry.anonymous
-  await pushBuild(registry, 'a/b', 'v1')
+  const texts = { console: Buffer.from('built\n'), script: Buffer.from('make\n') }
+  const image = await postImage(registry, 'a/b', '?tag=v1', formOf('hello-key-1', texts))
+  expect(image.status).toBe(201)
 })
 afterAll(() => registry.close())
 

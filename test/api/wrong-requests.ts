@@ -38,7 +38,8 @@ export function kernelForm(): FormData {
 /** Returns the form of a failed build. */
 export function failureForm(): FormData {
   const form = new FormData()
-  for (const file of ['console', 'script']) form.append(file, new Blob([`the ${file}`]), file)
+  for (const file of ['console', 'script', 'readme'])
+    form.append(file, new Blob([`the ${file}`]), file)
   return form
 }
 
@@ -104,6 +105,18 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
   ],
   'GET /api/v1/repositories/{repository}/builds/{build}/script': [
     { path: '/api/v1/repositories/a/b/builds/latest/script' },
+  ],
+  'GET /api/v1/repositories/{repository}/builds/{build}/readme': [
+    { path: '/api/v1/repositories/a/b/builds/7/readme' },
+  ],
+  'GET /api/v1/repositories/{repository}/images/{reference}/console': [
+    { path: '/api/v1/repositories/a/b/images/sha256:1/console' },
+  ],
+  'GET /api/v1/repositories/{repository}/images/{reference}/script': [
+    { path: '/api/v1/repositories/a/b/images/v1/script?target=x' },
+  ],
+  'GET /api/v1/repositories/{repository}/images/{reference}/readme': [
+    { path: '/api/v1/repositories/a/b/images/v1/readme?abi=x' },
   ],
   'GET /api/v1/repositories/{repository}/images': [
     { path: '/api/v1/repositories/a/b/images?n=all' },

@@ -13,7 +13,7 @@ const BUILDS = [
   'hello-key-3-freebsd-same-output',
   'hello-key-4-same-input-different-output',
 ]
-const FIRST_DIGEST = 'sha256:747d03515e1a9dafc72ccd0caecd659fbaf18e17bd5742c186d818185fc09d36'
+const FIRST_DIGEST = 'sha256:415da5f4277d6bfd0fb9403683bd175f65bb7036070560f04636771001361ff3'
 
 let registry: TestRegistry
 let host: string
@@ -61,6 +61,7 @@ describe('rookery push', () => {
         'build-environment',
         'build-hashes',
         'debug',
+        'readme',
       ])
       expect(await known(`builds/${name}`, 'live')).toMatchObject({
         digest: answer.digest,
@@ -96,6 +97,7 @@ describe('rookery push', () => {
       'build-environment': 'build-environment',
       'build-hashes': 'hello-key.build-hashes',
       debug: 'hello-key.hvt.debug',
+      readme: 'README.md',
     }
     for (const [part, file] of Object.entries(files)) {
       const bytes = await readFile(join(build('hello-key-1'), file))
@@ -135,7 +137,7 @@ describe('rookery push', () => {
     const manifest = lines.find((line) => line.startsWith('manifest ')) ?? ''
     const bytes = manifest.replace(/^manifest +/, '')
     expect(digestOf(bytes)).toBe(FIRST_DIGEST)
-    expect(lines.filter((line) => line.startsWith('layer '))).toHaveLength(6)
+    expect(lines.filter((line) => line.startsWith('layer '))).toHaveLength(7)
   })
 
   it('adds a config, a console, a script and a time', async () => {
@@ -149,9 +151,10 @@ describe('rookery push', () => {
     const when = ['--created', '2026-01-02T03:04:05Z']
     const words = ['push', build('hello-key-2'), `${host}/more:v1`, ...more, ...when]
     const { layers } = await printedJson(words, token)
-    expect(layers.slice(-2)).toMatchObject([
+    expect(layers.slice(-3)).toMatchObject([
       { role: 'console', title: 'console' },
       { role: 'script', title: 'build.sh' },
+      { role: 'readme', title: 'README.md' },
     ])
     expect(await known('more', 'v1')).toMatchObject({ config: { memory: 64 } })
     const manifest = await (await registry.anonymous('/v2/more/manifests/v1')).json()

@@ -24,6 +24,7 @@ const FILES: Readonly<Record<Role, string>> = {
   'build-hashes': 'hello-key.build-hashes',
   debug: 'hello-key.hvt.debug',
   console: 'console',
+  readme: 'README.md',
   script: 'build.sh',
 }
 

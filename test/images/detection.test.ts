@@ -90,6 +90,7 @@ describe('an image without roles', () => {
           kernel: 'bin/hello-key.hvt',
           debug: 'hello-key.hvt.debug',
           'build-hashes': 'hello-key.build-hashes',
+          readme: 'README.md',
         }[role as string] ?? role,
     }))
     expect((await push(files, {}, repository)).status).toBe(201)

@@ -35,6 +35,7 @@ export const FILES = {
   'build-environment': 'build-environment',
   'build-hashes': 'hello-key.build-hashes',
   debug: 'hello-key.hvt.debug',
+  readme: 'README.md',
 } as const
 export type FileRole = keyof typeof FILES
 export const FILE_ROLES = Object.keys(FILES) as FileRole[]

@@ -262,14 +262,14 @@ describe('a malformed layer is stored, and listed with its problem', () => {
     const files = [
       kernel(),
       layer('debug', Buffer.from('stripped')),
-      { mediaType: 'text/plain', bytes: Buffer.from('read me'), title: 'docs/README.md' },
+      { mediaType: 'text/plain', bytes: Buffer.from('read me'), title: 'docs/NOTES.md' },
     ]
     expect((await push(files, UNIKERNEL, repository)).status).toBe(201)
     const { layers } = await ask(registry, `repositories/${repository}/images/v1`)
     expect(layers[1]).toMatchObject({ role: 'debug', problem: 'it has no Solo5 notes' })
     expect(layers[2]).toMatchObject({
       role: null,
-      problem: expect.stringMatching(/^README\.md is none/),
+      problem: expect.stringMatching(/^NOTES\.md is none/),
     })
   })
 

@@ -19,7 +19,7 @@ import type { ListedBuild } from './api-types.ts'
 import { withClientErrors } from './client-errors.ts'
 import { reportFailedBuild } from './failed-build.ts'
 import { LOGIN_OPTIONS, parseNamedImage, readReference } from './login-options.ts'
-import { listInputs, type OrbFile } from './orb-folder.ts'
+import { listBuildFiles, type OrbFile } from './orb-folder.ts'
 
 const REPOSITORY = argument('HOST/REPOSITORY', 'repository')
 const BUILD = argument('BUILD', 'id of the build')
@@ -79,6 +79,7 @@ export const logCommand = command({
   arguments: { repository: REPOSITORY, build: BUILD },
   options: {
     script: flag('print the script instead of the console'),
+    readme: flag('print the README instead of the console'),
     ...JSON_OPTION,
     ...LOGIN_OPTIONS,
   },
@@ -91,7 +92,9 @@ export const logCommand = command({
   ],
   run(values, environment) {
     return withImageApi(values.repository, values, environment, async (api, image) => {
-      const file = values.script ? 'script' : 'console'
+      const { script, readme } = values
+      if (script && readme) throw new UsageError('give --script or --readme, not both')
+      const file = script ? 'script' : readme ? 'readme' : 'console'
       const path = repositoryPath(image, `builds/${buildId(values.build)}/${file}`)
       const text = await api.findText(path, `the ${file} of the build`)
       const lines = text.replace(/\r?\n$/, '').split(/\r?\n/)
@@ -132,7 +135,7 @@ export const reportCommand = command({
         throw new UsageError('a failed build has no tag: give HOST/REPOSITORY')
       }
       const files: OrbFile[] = [
-        ...(values.folder === undefined ? [] : await listInputs(values.folder)),
+        ...(values.folder === undefined ? [] : await listBuildFiles(values.folder)),
         ...filesOf('console', values.console),
         ...filesOf('script', values.script),
       ]

@@ -52,6 +52,7 @@ export function imageLines(inspected: Inspected, packages: boolean): string[] {
     ['run', runLine(image)],
     ['config', configText(image)],
     ['input id', image.inputId ?? `none; missing inputs: ${listMissingInputs(image).join(', ')}`],
+    ['about', opamSwitch?.about?.synopsis],
     ['opam', opamText(image)],
     ['roots', opamSwitch && rootsText(opamSwitch.roots)],
     [
@@ -90,6 +91,8 @@ export function imageJson(inspected: Inspected, packages: boolean) {
     devices: needs.devices,
     inputId: image.inputId ?? null,
     missingInputs: listMissingInputs(image),
+    synopsis: opamSwitch?.about?.synopsis ?? null,
+    description: opamSwitch?.about?.description ?? null,
     config: config ?? null,
     layers: image.layers.map(({ role, title, problem, ...layer }) => ({
       role: role ?? null,

@@ -2,7 +2,7 @@ import type { Dirent } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { errnoOf } from '../../async/errno.ts'
-import { INPUTS, type Role } from '../../unikernel/format.ts'
+import { INPUTS, README, type Role } from '../../unikernel/format.ts'
 import { MalformedKernelError, type ReadRange } from '../../unikernel/kernel/elf-bytes.ts'
 import { findSolo5Kernel } from '../../unikernel/kernel/solo5.ts'
 import { findUnlikeness, HEAD_BYTES } from '../../unikernel/likeness.ts'
@@ -45,6 +45,7 @@ export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFi
     ...INPUTS.map((input): [Role, string | undefined] => [input, present(input)]),
     ['debug', present(`${name}.debug`)],
     ['build-hashes', findBuildHashes(here, `${stem(name)}.build-hashes`)],
+    ['readme', present(README)],
   ]
   return [
     { role: 'kernel', path: main },
@@ -62,16 +63,22 @@ export async function findFailedBuild(path: string): Promise<OrbFile[] | undefin
   const here = await listFiles(path)
   const inputs = inputsAmong(here, path)
   // orb writes all three, and where it has no list of system packages the other two.
-  return inputs.length < 2 || (await hasPrograms(path, here)) ? undefined : inputs
+  if (inputs.length < 2 || (await hasPrograms(path, here))) return undefined
+  return [...inputs, ...readme(here, path)]
 }
 
-/** Lists the inputs of a build in orb's output folder. Throws CommandError when there is no such folder. */
-export async function listInputs(path: string): Promise<OrbFile[]> {
+/** Lists the inputs of a build in orb's output folder, and its README. Throws CommandError when there is no such folder. */
+export async function listBuildFiles(path: string): Promise<OrbFile[]> {
   const found = await stat(path).catch((cause) => {
     throw new CommandError(`there is no folder ${visible(path)}`, { cause })
   })
   if (!found.isDirectory()) throw new CommandError(`${visible(path)} is not a folder`)
-  return inputsAmong(await listFiles(path), path)
+  const here = await listFiles(path)
+  return [...inputsAmong(here, path), ...readme(here, path)]
+}
+
+function readme(files: readonly string[], folder: string): OrbFile[] {
+  return files.includes(README) ? [{ role: 'readme', path: join(folder, README) }] : []
 }
 
 function inputsAmong(files: readonly string[], folder: string): OrbFile[] {

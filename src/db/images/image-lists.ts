@@ -19,6 +19,8 @@ export type ImageRow = {
   /** `net:service`, in the order of the kernel. */
   readonly devices: readonly string[]
   readonly inputId: string | null
+  /** One line about the unikernel, from its own opam package. */
+  readonly synopsis: string | null
   readonly pushedAt: Date
   readonly pushedBy: string
   /** The first IMAGE_TAGS_MAX by name. */
@@ -41,11 +43,22 @@ export const TAGS_OF_MANIFEST = `array(
                limit ${IMAGE_TAGS_MAX}
             )`
 
+/** The synopsis of image `i`: null when its opam switch has none. */
+export const SYNOPSIS_OF_IMAGE = `(
+              select f.summary::json ->> 'synopsis'
+                from image_layers l
+                join layer_analyses f on f.blob_id = l.blob_id and f.role = l.role
+               where l.manifest_id = i.manifest_id
+                 and f.summary is not null
+               limit 1
+            )`
+
 /** An ImageRow of image `i`, manifest `m` and repository `r`. */
 const IMAGE_COLUMNS = `i.manifest_id as id, r.name as repository, m.digest,
             i.kernel_digest as "kernelDigest", i.kernel_title as "kernelTitle", i.target,
             i.abi_version as "abiVersion", i.architecture, i.devices, i.input_id as "inputId",
-            m.pushed_at as "pushedAt", m.pushed_by as "pushedBy", ${TAGS_OF_MANIFEST} as tags`
+            ${SYNOPSIS_OF_IMAGE} as synopsis, m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
+            ${TAGS_OF_MANIFEST} as tags`
 
 /** Filters the images of a repository. Undefined matches any. */
 export type ImageFilter = {

@@ -2,7 +2,7 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
 import type { View } from '../registry/repositories.ts'
-import { TAGS_OF_MANIFEST } from './image-lists.ts'
+import { SYNOPSIS_OF_IMAGE, TAGS_OF_MANIFEST } from './image-lists.ts'
 
 /** A manifest of a repository, and its images: the manifest itself, or the children of an index. */
 export type FoundImages = {
@@ -77,6 +77,23 @@ export async function findImages(
   return row
 }
 
+/** Finds the blob of a role in an image. */
+export async function findImageLayer(
+  db: Queryable,
+  id: number,
+  role: string,
+): Promise<Digest | undefined> {
+  const { rows } = await db.query<{ digest: Digest }>(
+    `select b.digest
+       from image_layers l
+       join blobs b on b.id = l.blob_id
+      where l.manifest_id = $1
+        and l.role = $2`,
+    [id, role],
+  )
+  return rows[0]?.digest
+}
+
 /** The manifest of an image. */
 export type ImageManifestRow = {
   readonly mediaType: string
@@ -109,6 +126,27 @@ export async function findImageManifest(
     [id],
   )
   return rows[0]
+}
+
+/**
+ * Finds the synopses of images of a repository, by the digests of their manifests. An image without one is left out.
+ */
+export async function listSynopses(
+  db: Queryable,
+  repositoryId: number,
+  digests: readonly Digest[],
+): Promise<ReadonlyMap<Digest, string>> {
+  const { rows } = await db.query<{ digest: Digest; synopsis: string | null }>(
+    `select m.digest, ${SYNOPSIS_OF_IMAGE} as synopsis
+       from manifests m
+       join images i on i.manifest_id = m.id
+      where m.repository_id = $1
+        and m.digest = any($2::text[])`,
+    [repositoryId, digests],
+  )
+  return new Map(
+    rows.flatMap(({ digest, synopsis }) => (synopsis === null ? [] : [[digest, synopsis]])),
+  )
 }
 
 /** The bytes of a manifest, and the analyses of its blobs as JSON: StoredAnalysis[] of `unikernel`. */

@@ -10,6 +10,8 @@ export type AnalysisRow = {
   readonly problem: string | null
   /** JSON. Null for a malformed blob, for a layer that is not a kernel, and where the query leaves it out. */
   readonly facts: string | null
+  /** JSON. The part of the facts of an opam switch that a push needs. */
+  readonly summary: string | null
 }
 
 /** A blob of a repository, with its analyses. */
@@ -40,7 +42,7 @@ export async function listAnalyzedBlobs(
     `select b.id as "blobId", b.digest, b.size, b.storage_key as "storageKey", b.lost_at is not null as lost,
             coalesce((
               select json_agg(json_build_object(
-                       'role', f.role, 'sha256', f.sha256, 'problem', f.problem,
+                       'role', f.role, 'sha256', f.sha256, 'problem', f.problem, 'summary', f.summary,
                        'facts', case when f.role = any($4::text[]) then null else f.facts end))
                 from layer_analyses f
                where f.blob_id = b.id
@@ -63,7 +65,7 @@ export async function listAnalyzedBlobs(
 export type NewAnalysis = {
   readonly blobId: number
   /**
-   * The fields `role`, `sha256`, `problem`, `facts` and `packages` as JSON: a list of packages without duplicates,
+   * The fields `role`, `sha256`, `problem`, `facts`, `summary` and `packages` as JSON: a list of packages without duplicates,
    * with `ecosystem`, `name` and `version`. Text, because values of some megabytes are copied and not parsed here.
    */
   readonly fields: string
@@ -83,10 +85,10 @@ export async function putAnalyses(
   // of deadlocking. `do update` and not `do nothing`: the id is also needed when another push was faster.
   await db.query(
     `with given as materialized (
-       select g.blob_id, f.role, f.sha256, f.problem, f.facts, f.packages
+       select g.blob_id, f.role, f.sha256, f.problem, f.facts, f.summary, f.packages
          from json_to_recordset($1::json) as g (blob_id bigint, fields json)
         cross join json_to_record(g.fields)
-              as f (role text, sha256 text, problem text, facts text, packages json)
+              as f (role text, sha256 text, problem text, facts text, summary text, packages json)
      ), present as (
        select id
          from blobs
@@ -94,14 +96,15 @@ export async function putAnalyses(
         order by id
           for key share
      ), kept as (
-       insert into layer_analyses (blob_id, role, sha256, problem, facts, analyzer_version)
-       select g.blob_id, g.role, g.sha256, g.problem, g.facts, $2
+       insert into layer_analyses (blob_id, role, sha256, problem, facts, summary, analyzer_version)
+       select g.blob_id, g.role, g.sha256, g.problem, g.facts, g.summary, $2
          from given g
          join present on present.id = g.blob_id
            on conflict (blob_id, role) do update
           set sha256 = excluded.sha256,
               problem = excluded.problem,
               facts = excluded.facts,
+              summary = excluded.summary,
               analyzer_version = excluded.analyzer_version,
               read_at = now()
      ), listed as (

@@ -1,12 +1,7 @@
 import { type Caller, maySeeActors, tagBoundsOf } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { badRequest } from '../../oci/errors.ts'
-import {
-  type BuildFilter,
-  type BuildRow,
-  type Builds,
-  TEXT_ROLES,
-} from '../../registry/builds/builds.ts'
+import type { BuildFilter, BuildRow, Builds } from '../../registry/builds/builds.ts'
 import type { ImageBuilder } from '../../registry/images/builder.ts'
 import { FAILED_RESULTS, isPlatform } from '../../unikernel/build-claims.ts'
 import { parseBuildId, UUID } from '../build-id.ts'
@@ -23,30 +18,19 @@ import {
   repositoryOf,
   viewOf,
 } from '../route.ts'
-import { sendBlob } from '../send-blob.ts'
 import { builderOf, parseInputId } from './build-query.ts'
 
 const BUILDS = '/api/v1/repositories/*repository/builds'
 const LIMIT = 100
 const RESULTS = ['succeeded', ...FAILED_RESULTS] as const
 
-/** Lists and describes builds, serves their consoles and scripts, and takes reports of failed ones. */
+/** Lists and describes builds, and takes reports of failed ones. */
 export function buildRoutes(
   builds: Builds,
   builder: ImageBuilder,
   ask: AskQuestion,
   cursors: PageCursors,
 ): Route[] {
-  const textRow = (role: (typeof TEXT_ROLES)[number]): Route => ({
-    method: 'GET',
-    path: `${BUILDS}/:build/${role}`,
-    access: 'pull',
-    reads: 'rows',
-    async handle(ctx) {
-      const blob = await builds.findText(viewOf(ctx), buildOf(ctx), role)
-      await sendBlob(ctx, blob, { redirect: false, isText: true })
-    },
-  })
   return [
     {
       method: 'GET',
@@ -106,7 +90,6 @@ export function buildRoutes(
         ctx.body = buildJson(build, ctx.state.caller)
       },
     },
-    ...TEXT_ROLES.map(textRow),
   ]
 }
 
@@ -124,7 +107,8 @@ export function buildJson(build: BuildRow, caller: Caller) {
   }
 }
 
-function buildOf(ctx: RouteContext): string {
+/** Reads the id of a build from the path. Throws REQUEST_INVALID. */
+export function buildOf(ctx: RouteContext): string {
   const id = param(ctx, 'build')
   if (!UUID.test(id)) throw badRequest('the id of a build must be a UUID')
   return id.toLowerCase()

@@ -17,6 +17,7 @@ export function imageSummary(row: ImageRow, caller: Caller) {
     architecture: row.architecture,
     devices: row.devices.map(deviceOf),
     inputId: row.inputId,
+    synopsis: row.synopsis,
     builder: maySeeActors(caller, row.repository) ? row.pushedBy : null,
     pushedAt: row.pushedAt,
   }

@@ -19,7 +19,7 @@ import type { Blob, Blobs } from '../blobs.ts'
 export type { BuildFilter, BuildPage, BuildRow }
 
 /** The files of a build that people read. */
-export const TEXT_ROLES = ['console', 'script'] as const
+export const TEXT_ROLES = ['console', 'script', 'readme'] as const
 export type TextRole = (typeof TEXT_ROLES)[number]
 
 export const BUILDS_OF_INPUTS_MAX = 200
@@ -59,7 +59,7 @@ export class Builds {
     return this.#find(await idOf(this.#db, view), id)
   }
 
-  /** Finds the console or the script of a build. Throws NAME_UNKNOWN, NOT_FOUND, BLOB_UNKNOWN. */
+  /** Finds the console, the script or the README of a build. Throws NAME_UNKNOWN, NOT_FOUND, BLOB_UNKNOWN. */
   async findText(view: View, id: string, role: TextRole): Promise<Blob> {
     const repositoryId = await idOf(this.#db, view)
     const build = await this.#find(repositoryId, id)

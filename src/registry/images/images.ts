@@ -9,6 +9,7 @@ import {
 import {
   type FoundImage,
   findImageAnalyses,
+  findImageLayer,
   findImageManifest,
   findImages,
 } from '../../db/images/image-lookups.ts'
@@ -21,6 +22,7 @@ import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
 import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
 import type { DocumentContext } from '../../unikernel/documents/context.ts'
+import type { Role } from '../../unikernel/format.ts'
 import type { QuestionQueryable } from '../questions.ts'
 
 export type { DocumentFormat, ImageFilter, ImageRow }
@@ -121,6 +123,19 @@ export class Images {
     if (first === undefined) throw noMatch(name, images)
     if (others.length > 0) throw ambiguous([first, ...others])
     return first
+  }
+
+  /** Finds the layer of a role of an image. Throws as `find`, and NOT_FOUND when the image was pushed without it. */
+  async findLayer(
+    view: View,
+    reference: Reference,
+    selector: KernelSelector,
+    role: Role,
+  ): Promise<Digest> {
+    const { id } = await this.find(view, reference, selector)
+    const digest = await findImageLayer(this.#db, id, role)
+    if (digest === undefined) throw notFound(`the image was pushed without its ${role}`)
+    return digest
   }
 
   /**

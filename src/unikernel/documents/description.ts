@@ -5,6 +5,7 @@ import type { ImageLayer, UnikernelImage } from '../image.ts'
 export function describeImage(image: UnikernelImage) {
   const { kernel, config, opamSwitch, systemPackages, buildEnvironment, buildHashes } = image
   const { abi, architecture, manifest, bits, endianness } = kernel.solo5
+  const { about, ...opam } = opamSwitch ?? {}
   return {
     kernel: { digest: kernel.digest, title: kernel.title ?? null, size: kernel.size },
     target: abi.target,
@@ -14,9 +15,11 @@ export function describeImage(image: UnikernelImage) {
     endianness,
     devices: manifest.devices.map(({ kind, name }) => ({ kind, name })),
     inputId: image.inputId ?? null,
+    synopsis: about?.synopsis ?? null,
+    description: about?.description ?? null,
     config: config ?? null,
     layers: image.layers.map(layerOf),
-    opam: opamSwitch ?? null,
+    opam: opamSwitch === undefined ? null : opam,
     systemPackages: systemPackages ?? null,
     buildEnvironment:
       buildEnvironment === undefined

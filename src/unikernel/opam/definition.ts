@@ -1,6 +1,7 @@
 import {
   byName,
   findField,
+  findProse,
   findUrl,
   findWord,
   listChecksums,
@@ -16,6 +17,9 @@ import type { OpamItem, OpamSection, OpamValue, Position } from './value.ts'
 export const LABEL_CHARACTERS_MAX = 255
 // One string of an `x-mirage-` field: a command, at most a script.
 export const EXTENSION_CHARACTERS_MAX = 64 * 1024
+// opam's own rule is one line; the longest of opam-repository has 200 characters.
+export const SYNOPSIS_CHARACTERS_MAX = 1000
+export const DESCRIPTION_CHARACTERS_MAX = 64 * 1024
 
 /** A field value as JSON. An identifier, such as `make`, is its name. */
 export type PlainValue = string | number | boolean | readonly PlainValue[]
@@ -49,6 +53,9 @@ export type MirageField = { readonly name: string; readonly value: PlainValue }
 export type OpamDefinition = Position & {
   readonly name: string
   readonly version: string | undefined
+  /** One line about the package: opam manual, `synopsis`. */
+  readonly synopsis: string | undefined
+  readonly description: string | undefined
   /** Undefined for packages without a source, such as `conf-` packages. */
   readonly source: OpamSource | undefined
   readonly extraSources: readonly ExtraSource[]
@@ -76,6 +83,8 @@ export function findDefinition(
     column,
     name,
     version: version && findWord(version.value, isVersion, 'version', problems),
+    synopsis: findProse(items, 'synopsis', SYNOPSIS_CHARACTERS_MAX, problems),
+    description: findProse(items, 'description', DESCRIPTION_CHARACTERS_MAX, problems),
     source: url && findSource(url, problems),
     extraSources: listExtraSources(items, problems),
     mirage: listMirageFields(items, problems),

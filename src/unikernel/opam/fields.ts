@@ -64,6 +64,22 @@ export function findText(value: OpamValue, problems: OpamProblems): string | und
   return undefined
 }
 
+/** Returns the text of a field for people, without blanks around it. Undefined when it is empty, missing or too long. */
+export function findProse(
+  items: readonly OpamItem[],
+  name: string,
+  charactersMax: number,
+  problems: OpamProblems,
+): string | undefined {
+  const field = findField(items, name, problems)
+  const text = field && findText(field.value, problems)?.trim()
+  if (field === undefined || text === undefined || text === '') return undefined
+  // Neither JSON nor Postgres holds NUL and half surrogate pairs.
+  if (text.length <= charactersMax && !/[\0\p{Cs}]/u.test(text)) return text
+  problems.add(field, `${name} must have at most ${charactersMax} characters, without NUL`)
+  return undefined
+}
+
 /** Parses a string with `find`. Undefined, with a problem that names `wanted`, when that fails. */
 export function findWord<T>(
   value: OpamValue,

@@ -35,6 +35,14 @@ export type InstalledPackage = OpamPackage & {
 /** A field of a package's section, with the name of the package. */
 export type FromPackage<T> = T & { readonly package: string }
 
+/** The synopsis and the description of a unikernel, from its own package. */
+export type OpamAbout = {
+  /** The package. */
+  readonly name: string
+  readonly synopsis: string | undefined
+  readonly description: string | undefined
+}
+
 /**
  * The checked content of `opam switch export --full --freeze`. Lists are by name, without
  * duplicates.
@@ -45,6 +53,8 @@ export type OpamSwitch = {
   readonly compiler: readonly OpamPackage[]
   /** The requested packages, such as the unikernel itself. */
   readonly roots: readonly OpamPackage[]
+  /** Undefined when no root is described. */
+  readonly about: OpamAbout | undefined
   readonly pinned: readonly OpamPackage[]
   readonly installed: readonly InstalledPackage[]
   /** By package, then by folder. */
@@ -109,6 +119,7 @@ export function parseOpamSwitch(source: Uint8Array | string): OpamSwitch {
     opamVersion: findOpamVersion(items, problems),
     compiler: [...compiler.values()].map(plain),
     roots: [...roots.values()].map(plain),
+    about: findAbout(all.filter(({ name }) => roots.has(name))),
     pinned: [...pinned.values()].map(plain),
     installed: [...installed.values()].map(({ name, version }) => ({
       name,
@@ -122,6 +133,16 @@ export function parseOpamSwitch(source: Uint8Array | string): OpamSwitch {
     dependencies: all.flatMap(({ name, dependencies }) => dependencies.map(withPackage(name))),
     problems: problems.list(),
   }
+}
+
+/** Among several roots the unikernel is the one that mirage configured, or else the first that has a text. */
+function findAbout(roots: readonly OpamDefinition[]): OpamAbout | undefined {
+  const hasText = ({ synopsis, description }: OpamDefinition) =>
+    synopsis !== undefined || description !== undefined
+  const root = roots.find(({ mirage }) => mirage.length > 0) ?? roots.find(hasText)
+  if (root === undefined || !hasText(root)) return undefined
+  const { name, synopsis, description } = root
+  return { name, synopsis, description }
 }
 
 function withPackage(name: string) {

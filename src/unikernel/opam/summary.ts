@@ -1,0 +1,35 @@
+import { findTarget, type Target } from '../targets.ts'
+import type { PlainValue } from './definition.ts'
+import type { OpamSwitch } from './switch.ts'
+
+/** The facts of an opam switch that a push and a list need. The others may have a megabyte. */
+export type OpamSummary = {
+  readonly synopsis?: string
+  /** The target that mirage was configured for. */
+  readonly target?: Target
+}
+
+// mirage's command line, in the arguments of any shell.
+const TARGET_OPTION = /(?:^|\s)(?:-t\s*|--target[=\s]\s*)["']?([a-z0-9-]+)/g
+
+/** Summarizes an opam switch. */
+export function summarizeSwitch({ about, mirage }: OpamSwitch): OpamSummary {
+  const synopsis = about?.synopsis
+  const configure = mirage.filter(({ name }) => name === 'x-mirage-configure')
+  const [target, ...others] = new Set(configure.flatMap(({ value }) => targetsOf(value)))
+  return {
+    ...(synopsis === undefined ? {} : { synopsis }),
+    // A switch of several unikernels does not say which of them this one is.
+    ...(target === undefined || others.length > 0 ? {} : { target }),
+  }
+}
+
+function targetsOf(value: PlainValue): Target[] {
+  const words = [...textsOf(value)].join(' ')
+  return [...words.matchAll(TARGET_OPTION)].flatMap(([, word = '']) => findTarget(word) ?? [])
+}
+
+function* textsOf(value: PlainValue): Generator<string> {
+  if (typeof value === 'string') yield value
+  else if (typeof value === 'object') for (const one of value) yield* textsOf(one)
+}
