@@ -22,6 +22,7 @@ import type { WebhookDeliveries } from '../webhooks/management/deliveries.ts'
 import type { Webhooks } from '../webhooks/management/webhooks.ts'
 import { auditRoutes } from './api/audit.ts'
 import { buildRoutes } from './api/builds.ts'
+import { comparisonRoutes } from './api/comparisons.ts'
 import { credentialRoutes } from './api/credentials.ts'
 import { documentRoutes } from './api/documents.ts'
 import { type EventRouteDeps, eventRoutes } from './api/events.ts'
@@ -108,6 +109,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...uploadUrlRoutes(auth.uploadUrls, deps.imageBuilder),
     ...imageBuildRoutes(deps.imageBuilder),
     ...imageRoutes(deps.images, deps.blobs, deps.builds, deps.ask, deps.pageCursors),
+    ...comparisonRoutes(deps.images, deps.builds, deps.ask),
     ...buildRoutes(deps.builds, deps.imageBuilder, deps.ask, deps.pageCursors),
     ...textRoutes(deps.builds, deps.images, deps.blobs),
     ...documentRoutes(deps.images, deps.ask, deps.publicBaseUrl, deps.version),

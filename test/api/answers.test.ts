@@ -34,7 +34,8 @@ beforeAll(async () => {
   anybody = registry.anonymous
 })
 afterAll(() => Promise.all([issuer.close(), registry.close()]))
-const ELSEWHERE = /\/(?:events|builds|console|script|readme)\b/
+const ELSEWHERE =
+  /\/(?:events|builds|console|script|readme|kernels|inputs|packages|sources|compare)\b/
 const images = (repository: string) => `/api/v1/repositories/${repository}/images`
 
 function kernelForm(bytes: Buffer, name: string): FormData {
@@ -189,20 +190,6 @@ describe('images are as described', () => {
     const outside = await call(anybody, 'GET', path, undefined, { range: 'bytes=99999999-' })
     expect(outside.status).toBe(416)
   })
-
-  it('when two are compared', async () => {
-    const repository = newRepository()
-    for (const build of BUILDS) await pushBuild(registry, repository, build, build)
-    const form = kernelForm(fixture('elf/mini-blk-net2.spt'), 'mini.spt')
-    await call(admin, 'POST', `${images(repository)}?tag=alone`, form)
-    const tags = [...BUILDS, 'alone']
-    for (const from of tags) {
-      for (const to of tags) {
-        const compared = await call(anybody, 'GET', `${images(repository)}/${from}/compare/${to}`)
-        expect(compared).toMatchObject({ status: 200, body: { from: { tags: [from] } } })
-      }
-    }
-  })
 })
 
 describe('the content of images is as described', () => {
@@ -216,32 +203,6 @@ describe('the content of images is as described', () => {
       const document = await registry.anonymous(path)
       expect(await document.text()).toContain(`"${registry.url}/v2/${repository}/`)
     }
-  })
-
-  it('by kernel, and by inputs', async () => {
-    const repository = newRepository()
-    for (const build of BUILDS) await pushBuild(registry, repository, build, build)
-    const { main_binary_sha256: hex, input_id: inputId } = expectedOf('hello-key-2')
-    const found = await listAll(anybody, `/api/v1/kernels/sha256:${hex}?n=1`, 'images')
-    expect(found.length).toBeGreaterThan(1)
-    const nobody = await call(anybody, 'GET', `/api/v1/kernels/sha256:${'0'.repeat(64)}`)
-    expect(nobody.body.images).toEqual([])
-    const made = await call(anybody, 'GET', `/api/v1/inputs/${inputId}`)
-    expect(made.body).toMatchObject({ outputs: [{}, {}], otherInputs: expect.anything() })
-    await call(anybody, 'GET', `/api/v1/inputs/${'0'.repeat(64)}`)
-  })
-
-  it.each([
-    ['opam', 'mirage', '>= 4 & < 5'],
-    ['deb', 'bash', undefined],
-    ['freebsd', 'bash', undefined],
-    ['opam', 'a package that is not there', '= 1'],
-  ])('by the package %s %s %s', async (ecosystem, name, version) => {
-    for (const build of BUILDS) await pushBuild(registry, newRepository(), 'v1', build)
-    const path = `/api/v1/packages/${ecosystem}/${encodeURIComponent(name)}`
-    const query = version === undefined ? '' : `&version=${encodeURIComponent(version)}`
-    const found = await listAll(admin, `${path}?n=2${query}`, 'images')
-    expect(found.length > 0).toBe(!name.includes(' '))
   })
 })
 

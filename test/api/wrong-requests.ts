@@ -143,6 +143,10 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
   'GET /api/v1/repositories/{repository}/images/{reference}/compare/{other}': [
     { path: '/api/v1/repositories/a/b/images/v1/compare/sha256:1' },
   ],
+  'GET /api/v1/repositories/{repository}/images/{reference}/compare': [
+    { path: '/api/v1/repositories/a/b/images/sha256:1/compare' },
+    { path: '/api/v1/repositories/a/b/images/v1/compare?with=v2' },
+  ],
   'GET /api/v1/repositories/{repository}/images/{reference}/documents/{format}': [
     { path: '/api/v1/repositories/a/b/images/v1/documents/pdf' },
     { path: '/api/v1/repositories/a/b/images/sha256:1/documents/spdx' },

@@ -231,6 +231,9 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
       input('the largest images, not yet compared', () => fresh(registry, '/compare/a')),
       read(`${image}/compare/b`),
     ],
+    'GET /api/v1/repositories/*repository/images/:reference/compare': [
+      read(`${image}/compare?with=latest`),
+    ],
     'GET /api/v1/kernels/:digest': [
       read(`/api/v1/kernels/${digestOf(fixture('builds/hello-key-1/bin/hello-key.hvt'))}?n=1000`),
     ],

@@ -95,6 +95,10 @@ const TABLE: Record<string, Row> = {
     needs: 'pull',
     answers: 404,
   },
+  'GET /api/v1/repositories/*repository/images/:reference/compare': {
+    needs: 'pull',
+    answers: 404,
+  },
   'GET /v2/*repository/_oci/tag-history/:tag': { needs: 'pull', answers: 404 },
   'GET /api/v1/repositories/*repository/tags/:tag/history': { needs: 'pull', answers: 404 },
   'POST /api/v1/repositories/*repository/tags/:tag/rollback': {

@@ -117,6 +117,28 @@ describe('rookery compare', () => {
     }
   })
 
+  it('finds the previous build with another kernel, the next and the latest', async () => {
+    const { from, to } = await printedJson('compare', `${host}/hello/key:live`, '--previous')
+    expect([from.tags, to.tags]).toEqual([['v1'], ['live', 'v2']])
+    const text = await printed('compare', `${host}/hello/key:live`, '--previous')
+    expect(text).toMatch(
+      /^from sha256:[0-9a-f]{64} \(v1\), pushed 20.*\nto {3}sha256:[0-9a-f]{64} \(live, v2\), pushed 20.*\nanother kernel/,
+    )
+    const next = await printedJson('compare', `${host}/hello/key:v1`, '--next')
+    expect(next.to.tags).toEqual(['live', 'v2'])
+    expect((await printedJson('compare', `${host}/hello/key:v1`, '--latest')).to).toEqual(next.to)
+    const none = await ask('compare', `${host}/hello/key:v1`, '--previous')
+    expect(none).toMatchObject({ status: 2, stdout: '' })
+    expect(none.stderr).toMatch(/hello\/key has no earlier build with another kernel on debian-12/)
+  })
+
+  it('needs one other image', async () => {
+    for (const words of [[], ['v2', '--previous'], ['--previous', '--latest']]) {
+      const found = await ask('compare', `${host}/hello/key:v1`, ...words)
+      expect(found.stderr).toMatch(/name one other image: a tag or digest, or one of --previous/)
+    }
+  })
+
   it('accepts whole references, of one repository', async () => {
     const whole = `${host}/hello/key:v2`
     const text = await printed('compare', `${host}/hello/key:v1`, whole)

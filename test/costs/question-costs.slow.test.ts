@@ -83,6 +83,9 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   '/api/v1/repositories/*repository/images/:reference/script': NONE,
   '/api/v1/repositories/*repository/images/:reference/readme': NONE,
   '/api/v1/repositories/*repository/images/:reference/compare/:other': NONE,
+  '/api/v1/repositories/*repository/images/:reference/compare': ['previous', 'next', 'latest'].map(
+    (which) => `with=${which}`,
+  ),
   '/api/v1/repositories/*repository/images/:reference/kernel': NONE,
   '/api/v1/repositories/*repository/images/:reference/documents/:format': NONE,
   '/api/v1/kernels/:digest': ['n=20'],

@@ -14,14 +14,14 @@ import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf }
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
 import { builderOf, parseInputId } from './build-query.ts'
 import { buildJson } from './builds.ts'
-import { imageDetails, imageSummary, withFields } from './image-json.ts'
+import { imageDetails, imageSummary } from './image-json.ts'
 import { readImageReference, SELECTOR, selectorOf } from './kernel-query.ts'
 
 const IMAGES = '/api/v1/repositories/*repository/images'
 const KERNEL = `${IMAGES}/:reference/kernel`
 const LIMIT = 100
 
-/** Lists, describes and compares unikernel images, and serves their kernels to hosts. */
+/** Lists and describes unikernel images, and serves their kernels to hosts. */
 export function imageRoutes(
   images: Images,
   blobs: Blobs,
@@ -77,31 +77,6 @@ export function imageRoutes(
         const details = await images.details(db, viewOf(ctx), reference, selectorOf(ctx))
         const contents = await images.describe(db, details)
         ctx.body = imageDetails(ctx.state.caller, repositoryOf(ctx), details, contents)
-        ctx.type = 'json'
-      },
-    },
-    {
-      method: 'GET',
-      path: `${IMAGES}/:reference/compare/:other`,
-      access: 'pull',
-      query: SELECTOR,
-      reads: 'question',
-      async handle(ctx) {
-        const selector = selectorOf(ctx)
-        const view = viewOf(ctx)
-        const db = ask(ctx)
-        const [older, newer] = [
-          await readImageReference(ctx, images, db),
-          await readImageReference(ctx, images, db, 'other'),
-        ]
-        const from = await images.details(db, view, older, selector)
-        const to = await images.details(db, view, newer, selector)
-        const fields = {
-          repository: repositoryOf(ctx),
-          from: { digest: from.digest, tags: from.tags },
-          to: { digest: to.digest, tags: to.tags },
-        }
-        ctx.body = withFields(fields, await images.compare(db, from, to))
         ctx.type = 'json'
       },
     },

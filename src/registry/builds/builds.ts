@@ -6,15 +6,20 @@ import {
   listBuilds,
   listBuildsOfInputs,
 } from '../../db/builds/builds.ts'
+import { findOtherBuild, listPlatformsOf, type OtherBuild } from '../../db/builds/other-builds.ts'
 import type { Database, Queryable } from '../../db/database.ts'
 import { resolveVisible } from '../../db/name-patterns.ts'
 import { findManifestBytes } from '../../db/registry/manifests.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
+import type { Digest } from '../../oci/digest.ts'
 import { notFound, RegistryError } from '../../oci/errors.ts'
 import type { Glob } from '../../oci/glob.ts'
 import { parseManifest } from '../../oci/manifest.ts'
 import { findRole } from '../../unikernel/format.ts'
 import type { Blob, Blobs } from '../blobs.ts'
+
+/** The builds that an image is compared with. */
+export const OTHER_BUILDS = ['previous', 'next', 'latest'] as const satisfies OtherBuild[]
 
 export type { BuildFilter, BuildPage, BuildRow }
 
@@ -54,6 +59,29 @@ export class Builds {
     return listBuildsOfInputs(db, inputId, names, BUILDS_OF_INPUTS_MAX)
   }
 
+  /**
+   * Finds the image of another build: on a platform that the image was built on, for its target and processor. `previous`
+   * and `next` are the nearest with another kernel. Throws NAME_UNKNOWN, and NOT_FOUND when there is none.
+   */
+  async findOther(
+    db: Queryable,
+    view: View,
+    { id, digest }: { readonly id: number; readonly digest: Digest },
+    which: OtherBuild,
+  ): Promise<Digest> {
+    const repositoryId = await idOf(db, view)
+    const own = await listPlatformsOf(db, repositoryId, digest)
+    for (const build of own) {
+      const other = await findOtherBuild(db, repositoryId, id, build, which)
+      if (other !== undefined) return other
+    }
+    throw noOther(
+      view.repository,
+      own.map(({ platform }) => platform),
+      which,
+    )
+  }
+
   /** Finds a build of a repository by its id. Throws NAME_UNKNOWN, NOT_FOUND. */
   async find(view: View, id: string): Promise<BuildRow> {
     return this.#find(await idOf(this.#db, view), id)
@@ -83,4 +111,21 @@ async function idOf(db: Queryable, view: View): Promise<number> {
   const repositoryId = await findRepository(db, view)
   if (repositoryId === undefined) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
   return repositoryId
+}
+
+function noOther(
+  repository: string,
+  platforms: readonly (string | null)[],
+  which: OtherBuild,
+): RegistryError {
+  if (platforms.length === 0) {
+    return notFound(
+      `${repository} has no build of this image, because it was copied there: name the image to compare with`,
+    )
+  }
+  const where = platforms.map((platform) => platform ?? 'an unknown platform').join(' or ')
+  const wanted = { previous: 'earlier build', next: 'later build', latest: 'image' }[which]
+  return notFound(
+    `${repository} has no ${wanted} with another kernel on ${where}, for the same target and processor`,
+  )
 }

@@ -36,7 +36,8 @@ export function compareHosts(from: SystemPackages, to: SystemPackages): HostComp
     grouped(to.packages),
     ({ key }) => key,
     (was, is): ChangedHostPackage | undefined => {
-      if (equalTexts(was.versions, is.versions)) return undefined
+      // A list may have them in any order.
+      if (equalTexts(was.versions.toSorted(), is.versions.toSorted())) return undefined
       const [before, ...othersBefore] = was.versions
       const [after, ...othersAfter] = is.versions
       const isOne = othersBefore.length + othersAfter.length === 0

@@ -9,6 +9,7 @@ import {
   type HostComparison,
 } from './host.ts'
 import { compareSwitches, type OpamComparison } from './opam.ts'
+import { type ReplacedSource, replacedSources } from './sources.ts'
 
 /** A kernel in a comparison. */
 export type KernelSide = {
@@ -39,6 +40,8 @@ export type Comparison = {
   readonly verdict: Verdict
   readonly inputId: ValueChange<string | undefined>
   readonly kernel: ValueChange<KernelSide> & { readonly same: boolean }
+  /** Sources with other bytes under the same URL. */
+  readonly replacedSources: readonly ReplacedSource[]
   readonly devices: { readonly added: readonly Device[]; readonly removed: readonly Device[] }
   readonly opam: OpamComparison | undefined
   readonly systemPackages: HostComparison | undefined
@@ -59,6 +62,7 @@ export function compareImages(
       from: kernelSide(from),
       to: kernelSide(to),
     },
+    replacedSources: both(from.opamSwitch, to.opamSwitch, replacedSources) ?? [],
     devices: compareDevices(devicesOf(from), devicesOf(to)),
     opam: both(from.opamSwitch, to.opamSwitch, compareSwitches),
     systemPackages: both(from.systemPackages, to.systemPackages, compareHosts),

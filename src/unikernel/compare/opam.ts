@@ -1,22 +1,16 @@
-import type { VendoredSource } from '../opam/definition.ts'
+import type { ExtraSource, VendoredSource } from '../opam/definition.ts'
 import type { FromPackage, InstalledPackage, OpamSwitch } from '../opam/switch.ts'
-import {
-  type Differences,
-  differences,
-  directionOf,
-  equalTexts,
-  type ValueChange,
-} from './differences.ts'
+import { type Differences, differences, directionOf, type ValueChange } from './differences.ts'
+import { type Bytes, compareBytes } from './sources.ts'
 
 /** A package by its name and version. */
 export type PackageVersion = { readonly name: string; readonly version: string }
 
 /**
- * An aspect of a package that differs although the version is the same. `checksums`: other bytes,
- * or no common checksum; `checksum-list`: more or fewer checksums, which agree where both sides
- * have one.
+ * An aspect of a package that differs although the version is the same. `checksums`: other bytes;
+ * `no-common-checksum`: both sides have no kind of checksum in common, so that nobody knows.
  */
-export type Aspect = 'url' | 'checksums' | 'checksum-list' | 'extra-sources' | 'pinned'
+export type Aspect = 'url' | 'checksums' | 'no-common-checksum' | 'extra-sources' | 'pinned'
 
 /** A package on both sides with another version, or with another source or other bytes. */
 export type ChangedPackage = {
@@ -29,11 +23,12 @@ export type ChangedPackage = {
   readonly source?: ValueChange<InstalledPackage['source']>
 }
 
-/** Sources that were built with the unikernel. */
+/** Sources that were built with the unikernel, with another URL or other bytes. */
 export type ChangedSource = {
   readonly package: string
   readonly directory: string
   readonly url: ValueChange<string>
+  readonly bytes: Bytes
   readonly checksums: ValueChange<readonly string[]>
 }
 
@@ -87,34 +82,45 @@ function changedPackage(from: InstalledPackage, to: InstalledPackage): ChangedPa
 function aspectsOf(from: InstalledPackage, to: InstalledPackage): Aspect[] {
   const pinned: Aspect[] = from.pinned === to.pinned ? [] : ['pinned']
   if (from.version !== to.version) return pinned
-  const sums = (one: InstalledPackage) => one.source?.checksums ?? []
-  const extras = (one: InstalledPackage) => JSON.stringify(one.extraSources)
+  const bytes = compareBytes(from.source, to.source)
   return [
     ...(from.source?.url === to.source?.url ? [] : ['url' as const]),
-    ...checksumAspects(sums(from), sums(to)),
-    ...(extras(from) === extras(to) ? [] : ['extra-sources' as const]),
+    ...(bytes === 'other' ? ['checksums' as const] : []),
+    ...(bytes === 'unknown' && hasChecksums(from, to) ? ['no-common-checksum' as const] : []),
+    ...(equalExtras(from.extraSources, to.extraSources) ? [] : ['extra-sources' as const]),
     ...pinned,
   ]
 }
 
-function checksumAspects(from: readonly string[], to: readonly string[]): Aspect[] {
-  if (equalTexts(from, to)) return []
-  const algorithmOf = (checksum: string) => checksum.slice(0, checksum.indexOf('='))
-  const before = new Map(from.map((checksum) => [algorithmOf(checksum), checksum]))
-  const common = to.filter((checksum) => before.has(algorithmOf(checksum)))
-  const agree = common.every((checksum) => before.get(algorithmOf(checksum)) === checksum)
-  return common.length > 0 && agree ? ['checksum-list'] : ['checksums']
+function hasChecksums(from: InstalledPackage, to: InstalledPackage): boolean {
+  const sides = [from.source, to.source]
+  return (
+    sides.every((source) => source !== undefined) &&
+    sides.some((source) => source?.checksums.length !== 0)
+  )
+}
+
+/** Both are in the order of names. */
+function equalExtras(from: readonly ExtraSource[], to: readonly ExtraSource[]): boolean {
+  if (from.length !== to.length) return false
+  return from.every((one, index) => {
+    const other = to[index]
+    const isSame = one.name === other?.name && one.url === other.url
+    return isSame && compareBytes(one, other) === 'same'
+  })
 }
 
 function changedSource(
   from: FromPackage<VendoredSource>,
   to: FromPackage<VendoredSource>,
 ): ChangedSource | undefined {
-  if (from.url === to.url && equalTexts(from.checksums, to.checksums)) return undefined
+  const bytes = compareBytes(from, to)
+  if (from.url === to.url && bytes === 'same') return undefined
   return {
     package: to.package,
     directory: to.directory,
     url: { from: from.url, to: to.url },
+    bytes,
     checksums: { from: from.checksums, to: to.checksums },
   }
 }

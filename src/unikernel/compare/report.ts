@@ -1,7 +1,9 @@
+import { visibleJson } from '../../oci/hidden-characters.ts'
 import type { Differences } from './differences.ts'
 import type { ChangedHostPackage, HostPackage } from './host.ts'
 import type { Comparison, Verdict } from './images.ts'
-import type { Aspect, ChangedPackage } from './opam.ts'
+import type { Aspect, ChangedPackage, ChangedSource } from './opam.ts'
+import type { Bytes } from './sources.ts'
 
 const VERDICTS: Readonly<Record<Verdict, string>> = {
   'same-image': 'the same image on both sides',
@@ -15,15 +17,37 @@ const VERDICTS: Readonly<Record<Verdict, string>> = {
 const ASPECTS: Readonly<Record<Aspect, string>> = {
   url: 'another address of the sources',
   checksums: 'OTHER BYTES of the sources',
-  'checksum-list': 'the same sources, with more or fewer checksums',
+  'no-common-checksum': 'no kind of checksum on both sides, so the bytes may differ',
   'extra-sources': 'other extra sources',
   pinned: 'pinned on one side only',
+}
+
+const BYTES: Readonly<Record<Bytes, string>> = {
+  same: 'the same bytes',
+  other: 'OTHER BYTES',
+  unknown: 'no kind of checksum on both sides, so the bytes may differ',
 }
 
 /**
  * Formats a comparison for people, most important first: one change a line, with `+`, `-` or `~`.
  */
 export function describeComparison(comparison: Comparison): string[] {
+  return [...describeReplaced(comparison), ...describeChanges(comparison)]
+}
+
+/** Formats the sources whose bytes somebody replaced. Empty when there are none. */
+export function describeReplaced({ replacedSources }: Comparison): string[] {
+  return titled(
+    'OTHER BYTES under the same address: somebody replaced them, and a checksum that both builds have differs',
+    replacedSources.map(
+      ({ url, names, checksums }) =>
+        `! ${names.join(', ')}: ${url}: ${arrow(checksums.from.join(' '), checksums.to.join(' '))}`,
+    ),
+  )
+}
+
+/** Formats the verdict and the changes. */
+export function describeChanges(comparison: Comparison): string[] {
   const { verdict, kernel, devices, opam, systemPackages, buildEnvironment } = comparison
   const { from, to } = kernel
   const abi = ({ target, abiVersion, architecture }: typeof from) =>
@@ -31,9 +55,9 @@ export function describeComparison(comparison: Comparison): string[] {
   return [
     VERDICTS[verdict],
     ...titled('kernel', [
-      ...(kernel.same ? [] : [`~ ${from.digest} → ${to.digest}`]),
-      ...(from.size === to.size ? [] : [`~ ${from.size} → ${to.size} bytes`]),
-      ...(abi(from) === abi(to) ? [] : [`~ ${abi(from)} → ${abi(to)}`]),
+      ...(kernel.same ? [] : [`~ ${arrow(from.digest, to.digest)}`]),
+      ...(from.size === to.size ? [] : [`~ ${arrow(`${from.size}`, `${to.size}`)} bytes`]),
+      ...(abi(from) === abi(to) ? [] : [`~ ${arrow(abi(from), abi(to))}`]),
     ]),
     ...titled('devices', [
       ...devices.added.map(({ kind, name }) => `+ ${kind}:${name}`),
@@ -45,15 +69,15 @@ export function describeComparison(comparison: Comparison): string[] {
           ...titled('opam packages', listed(opam.packages, plainVersion, changedPackage)),
           ...titled(
             'roots',
-            listed(opam.roots, plainVersion, (one) => `${one.name} ${one.from} → ${one.version}`),
+            listed(
+              opam.roots,
+              plainVersion,
+              (one) => `${one.name} ${arrow(one.from, one.version)}`,
+            ),
           ),
           ...titled(
             'vendored sources',
-            listed(
-              opam.vendored,
-              ({ directory, url }) => `${directory} ${url}`,
-              ({ directory, url }) => `${directory} ${url.from} → ${url.to}`,
-            ),
+            listed(opam.vendored, ({ directory, url }) => `${directory} ${url}`, changedSource),
           ),
         ]),
     ...(systemPackages == null
@@ -66,7 +90,7 @@ export function describeComparison(comparison: Comparison): string[] {
           listed(
             buildEnvironment,
             ({ name, value }) => `${name}=${value}`,
-            ({ name, value }) => `${name}=${value.from} → ${value.to}`,
+            ({ name, value }) => `${name}=${arrow(value.from, value.to)}`,
           ),
         )),
   ]
@@ -95,12 +119,28 @@ function changedPackage({ name, version, direction, aspects }: ChangedPackage): 
     aspects.length === 0 ? '' : ` (${aspects.map((aspect) => ASPECTS[aspect]).join(', ')})`
   if (version.from === version.to) return `${name} ${version.to}${what}`
   const down = direction === 'downgrade' ? ' DOWNGRADE' : ''
-  return `${name} ${version.from} → ${version.to}${down}${what}`
+  return `${name} ${arrow(version.from, version.to)}${down}${what}`
+}
+
+function changedSource({ directory, url, bytes }: ChangedSource): string {
+  const where = url.from === url.to ? `under ${url.to}` : arrow(url.from, url.to)
+  const isNews = url.from === url.to || bytes === 'same'
+  return `${directory} ${where}${isNews ? ` (${BYTES[bytes]})` : ''}`
+}
+
+/** Both values, which differ. Quoted when they would look the same, because only blanks or hidden characters differ. */
+function arrow(from: string, to: string): string {
+  const isHidden = shown(from) === shown(to)
+  return isHidden ? `${visibleJson(from)} → ${visibleJson(to)}` : `${from} → ${to}`
+}
+
+function shown(text: string): string {
+  return text.replace(/[\s\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim()
 }
 
 const hostPackage = ({ name, versions }: HostPackage) => `${name} ${versions.join(', ')}`
 
 function changedHostPackage({ name, versions, direction }: ChangedHostPackage): string {
   const down = direction === 'downgrade' ? ' DOWNGRADE' : ''
-  return `${name} ${versions.from.join(', ')} → ${versions.to.join(', ')}${down}`
+  return `${name} ${arrow(versions.from.join(', '), versions.to.join(', '))}${down}`
 }
