@@ -109,7 +109,7 @@ export function recordOf(role: AnalyzedRole, analysis: LayerAnalysis): AnalysisR
     problem: problem && Buffer.from(problem).toString().replaceAll('\0', '\ufffd'),
     facts,
     summary: summary === undefined ? undefined : JSON.stringify(summary),
-    packages: listPackages(role, analysis),
+    ...listPackages(role, analysis),
   }
   return { analysis, fields: JSON.stringify(fields) }
 }

@@ -88,6 +88,7 @@ export function assembleImage(
     config:
       config?.mediaType === UNIKERNEL_CONFIG ? lookup(config.digest, 'config')?.value : undefined,
     opamSwitch: found('opam-switch'),
+    opamLock: found('opam-lock'),
     systemPackages: found('system-packages'),
     buildEnvironment: found('build-environment'),
     buildHashes: found('build-hashes'),

@@ -14,6 +14,7 @@ export const UNIKERNEL_CONFIG = 'application/vnd.unikernel.config.v1+json'
 export const ROLES = [
   'kernel',
   'opam-switch',
+  'opam-lock',
   'system-packages',
   'build-environment',
   'build-hashes',
@@ -68,13 +69,17 @@ export function findRole(mediaType: string, title: string | undefined): Role | u
   return findDeclaredRole(mediaType) ?? (title === undefined ? undefined : findRoleOfTitle(title))
 }
 
-/** Finds the role of a file by its name in orb's output folder. */
+/** The end of the name of a lock file of opam or opam-monorepo. */
+export const LOCK_ENDING = '.opam.locked'
+
+/** Finds the role of a file by the name that orb, opam and opam-monorepo give it. */
 function findRoleOfTitle(title: string): Role | undefined {
   const name = baseName(title)
   const same = INPUTS.find((input) => input === name)
   if (same !== undefined) return same
   if (name.endsWith('.build-hashes')) return 'build-hashes'
   if (name === README) return 'readme'
+  if (name.endsWith(LOCK_ENDING)) return 'opam-lock'
   return name.endsWith('.debug') ? 'debug' : undefined
 }
 

@@ -7,6 +7,7 @@ import type { BuildEnvironment } from './host/build-environment.ts'
 import type { BuildHashes } from './host/build-hashes.ts'
 import type { SystemPackages } from './host/system-packages.ts'
 import type { Solo5Kernel } from './kernel/solo5.ts'
+import type { OpamLock } from './opam/lock.ts'
 import type { OpamSwitch } from './opam/switch.ts'
 
 /** A layer of a unikernel image. */
@@ -37,6 +38,7 @@ export type UnikernelImage = {
   readonly layers: readonly ImageLayer[]
   readonly config: UnikernelConfig | undefined
   readonly opamSwitch: OpamSwitch | undefined
+  readonly opamLock: OpamLock | undefined
   readonly systemPackages: SystemPackages | undefined
   readonly buildEnvironment: BuildEnvironment | undefined
   readonly buildHashes: BuildHashes | undefined

@@ -23,6 +23,7 @@ import { MalformedKernelError, type ReadRange } from './kernel/elf-bytes.ts'
 import { findSolo5Kernel, type Solo5Kernel } from './kernel/solo5.ts'
 import { findUnlikeness, HEAD_BYTES } from './likeness.ts'
 import { MalformedOpamError, OPAM_BYTES_MAX } from './opam/lexer.ts'
+import { type OpamLock, parseOpamLock } from './opam/lock.ts'
 import { type OpamSummary, summarizeSwitch } from './opam/summary.ts'
 import { type OpamSwitch, parseOpamSwitch } from './opam/switch.ts'
 
@@ -37,6 +38,7 @@ export type AnalysisValues = {
   readonly kernel: Solo5Kernel
   readonly debug: Solo5Kernel
   readonly 'opam-switch': OpamSwitch
+  readonly 'opam-lock': OpamLock
   readonly 'system-packages': SystemPackages
   readonly 'build-environment': BuildEnvironment
   readonly 'build-hashes': BuildHashes
@@ -85,6 +87,7 @@ type HeadRole = 'console' | 'script' | 'readme'
 /** The roles whose blobs are read whole, each with the largest size that is read. */
 const PARSERS: Readonly<Record<WholeRole, Parser>> = {
   'opam-switch': { bytesMax: OPAM_BYTES_MAX, parse: parseOpamSwitch },
+  'opam-lock': { bytesMax: OPAM_BYTES_MAX, parse: parseOpamLock },
   'system-packages': { bytesMax: SYSTEM_PACKAGES_BYTES_MAX, parse: parseSystemPackages },
   'build-environment': { bytesMax: BUILD_ENVIRONMENT_BYTES_MAX, parse: parseBuildEnvironment },
   'build-hashes': { bytesMax: BUILD_HASHES_BYTES_MAX, parse: parseBuildHashes },
@@ -151,6 +154,8 @@ function isHeadRole(role: string): role is HeadRole {
   return role === 'console' || role === 'script' || role === 'readme'
 }
 
+const TRUSTED: readonly WholeRole[] = ['opam-switch', 'opam-lock', 'config']
+
 /** Analyzes all bytes of a blob as one role. A malformed blob is a problem and not an error. */
 export function analyzeBytes(role: WholeRole, digest: Digest, bytes: Uint8Array): LayerAnalysis {
   const sha256 = sha256Of(digest) ?? createHash('sha256').update(bytes).digest('hex')
@@ -158,7 +163,7 @@ export function analyzeBytes(role: WholeRole, digest: Digest, bytes: Uint8Array)
     const value = PARSERS[role].parse(bytes)
     const problem = findEmptiness(value)
     // A parser that refuses other syntax knows its role better than the first bytes show it.
-    const isTrusted = problem === undefined && (role === 'opam-switch' || role === 'config')
+    const isTrusted = problem === undefined && TRUSTED.includes(role)
     const summary = 'installed' in value ? summarizeSwitch(value) : undefined
     return {
       ...{ sha256, value, summary },
@@ -186,6 +191,7 @@ function sha256Of(digest: Digest): string | undefined {
 /** A list without entries is well formed, but it is no provenance. */
 function findEmptiness(value: Value): string | undefined {
   if ('installed' in value && value.installed.length === 0) return 'it lists no installed package'
+  if ('locked' in value && value.locked.length === 0) return 'it locks no package'
   if ('manager' in value && value.packages.length === 0) return 'it lists no package'
   if ('variables' in value && value.variables.length === 0) return 'it has no variable'
   return undefined

@@ -15,6 +15,7 @@ export type Likeness = Exclude<Role, 'debug' | 'console' | 'readme'> | 'config'
 const NAMES: Readonly<Record<Likeness, string>> = {
   kernel: 'a kernel (ELF)',
   'opam-switch': 'an opam switch',
+  'opam-lock': 'a lock file of opam',
   'system-packages': 'a list of system packages',
   'build-environment': 'a build environment',
   'build-hashes': 'build hashes',
@@ -34,6 +35,10 @@ export function recognizePart(head: Uint8Array): Likeness | undefined {
     .slice(0, LINES_MAX)
   const count = (test: (line: string) => boolean) => lines.filter(test).length
   if (count((line) => /^(?:roots|installed|compiler): ?\[/.test(line)) > 0) return 'opam-switch'
+  if (/^x-opam-monorepo-(?:duniverse-dirs|root-packages):/m.test(text)) return 'opam-lock'
+  // `opam lock` writes no field of its own: it depends on exact versions.
+  const locked = count((line) => /^ {1,8}"[A-Za-z0-9_+-]{1,255}" ?\{= "/.test(line))
+  if (locked > 1 && count((line) => /^depends: ?\[/.test(line)) > 0) return 'opam-lock'
   if (count((line) => /^(?:added|removed|[a-z]+-changed): ?\[/.test(line)) > 0) {
     return 'build-hashes'
   }

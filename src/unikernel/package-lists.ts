@@ -1,50 +1,162 @@
 import type { SystemPackages } from './host/system-packages.ts'
 import type { AnalyzedRole, LayerAnalysis } from './layer-analysis.ts'
+import type { VendoredSource } from './opam/duniverse.ts'
+import type { OpamLock } from './opam/lock.ts'
+import { findRepository, sourceDigest, sourceKeys } from './opam/source-keys.ts'
 import type { OpamSwitch } from './opam/switch.ts'
-import { findVendoredPackage } from './opam/vendored.ts'
+import { inferPackages } from './opam/vendored.ts'
 import { ecosystemOf } from './versions/orders.ts'
+
+/**
+ * How a package and its version are known, the most certain first: `installed`, `lock` (a lock file), `index` (an opam
+ * repository has it with the checksum or URL of the source), `inferred` (the name is in the graph of the build and the version in
+ * that of the archive), `unknown` (nothing says the version).
+ */
+export const BASES = ['installed', 'lock', 'index', 'inferred', 'unknown'] as const
+export type Basis = (typeof BASES)[number]
 
 /** A package in a list. */
 export type ListedPackage = {
   readonly ecosystem: string
   readonly name: string
+  /** UNKNOWN_VERSION when nothing says it. */
   readonly version: string
+  readonly basis: Basis
+  /** The ordinal of the vendored source that holds it, or null. */
+  readonly source: number | null
+  /** False for a guess from the name of an archive or a folder. */
+  readonly isNamed: boolean
+}
+
+/** A vendored source in a list. */
+export type ListedSource = {
+  readonly ordinal: number
+  readonly directory: string
+  readonly url: string
+  /** Such as `github.com/mirage/mirage`. */
+  readonly repository: string | null
+  readonly checksums: readonly string[]
+  /** Identify its bytes: checksums, commit and URL. */
+  readonly keys: readonly string[]
+  /** SHA-256 of URL and checksums. */
+  readonly digest: string
+}
+
+/** The packages in the analysis of a blob. */
+export type PackageList = {
+  readonly packages: readonly ListedPackage[]
+  readonly sources: readonly ListedSource[]
+  /** The packages of the build, by graph or lock file: of the packages in a source, only these are inside. */
+  readonly names: readonly string[]
 }
 
 /** The version of a package whose version is unknown. No package manager has an empty version. */
 export const UNKNOWN_VERSION = ''
 
-/** Lists the packages in the analysis of a blob, without duplicates. */
-export function listPackages(role: AnalyzedRole, { value }: LayerAnalysis): ListedPackage[] {
-  if (value === undefined) return []
-  if (role === 'opam-switch' && 'installed' in value) return opamPackages(value)
+const NOTHING: PackageList = { packages: [], sources: [], names: [] }
+
+/** Lists the packages in the analysis of a blob, each name and version once, and their sources. */
+export function listPackages(role: AnalyzedRole, { value }: LayerAnalysis): PackageList {
+  if (value === undefined) return NOTHING
+  if (role === 'opam-switch' && 'installed' in value) return switchPackages(value)
+  if (role === 'opam-lock' && 'locked' in value) return lockPackages(value)
   if (role === 'system-packages' && 'manager' in value) return systemPackages(value)
-  return []
+  return NOTHING
 }
 
 /** A unikernel contains the installed packages and the vendored sources. */
-function opamPackages({ installed, duniverse }: OpamSwitch): ListedPackage[] {
-  const vendored = duniverse.flatMap((source) => {
-    const found = findVendoredPackage(source)
-    return found === undefined
-      ? []
-      : [{ name: found.name, version: found.version ?? UNKNOWN_VERSION }]
-  })
-  return distinct([...installed, ...vendored]).map((one) => ({ ecosystem: 'opam', ...one }))
+function switchPackages({ installed, duniverse, dependencies }: OpamSwitch): PackageList {
+  const versions = new Map(installed.map(({ name, version }) => [name, version]))
+  const names = new Set(dependencies.flatMap(({ name, dependsOn }) => [name, ...dependsOn]))
+  const inferred = inferPackages(duniverse, names, (name) => versions.has(name))
+  return {
+    packages: distinct([
+      ...installed.map(({ name, version }) => fact(name, version, 'installed')),
+      ...inferred.map(({ name, version, source, isNamed }) =>
+        fact(name, version, 'inferred', source, isNamed),
+      ),
+    ]),
+    sources: duniverse.map(sourceOf),
+    names: [...names],
+  }
 }
 
-function systemPackages({ manager, packages }: SystemPackages): ListedPackage[] {
-  if (manager === undefined) return []
+/** A lock file names each package with its version. */
+function lockPackages({ locked, pins, duniverse }: OpamLock): PackageList {
+  const names = new Set(locked.map(({ name }) => name))
+  const installed = new Set(locked.flatMap(({ name, vendored }) => (vendored ? [] : [name])))
+  const inferred = inferPackages(duniverse, names, (name) => installed.has(name))
+  const sources = new Map(inferred.map(({ name, source }) => [name, source]))
+  const byUrl = new Map(duniverse.map(({ url }, ordinal) => [url, ordinal]))
+  const pinned = new Map(pins.map(({ name, url }) => [name, byUrl.get(url)]))
+  return {
+    packages: distinct([
+      ...locked.map(({ name, version, vendored }) => {
+        const source = vendored ? (pinned.get(name) ?? sources.get(name)) : undefined
+        return fact(name, version, version === undefined ? 'unknown' : 'lock', source)
+      }),
+      ...inferred.flatMap(({ name, version, source, isNamed }) =>
+        names.has(name) ? [] : [fact(name, version, 'inferred', source, isNamed)],
+      ),
+    ]),
+    sources: duniverse.map(sourceOf),
+    names: [...names],
+  }
+}
+
+function systemPackages({ manager, packages }: SystemPackages): PackageList {
+  if (manager === undefined) return NOTHING
   const ecosystem = ecosystemOf(manager)
   // A package for two architectures is listed twice.
-  return distinct(packages).map((one) => ({ ecosystem, ...one }))
+  const listed = packages.map(({ name, version }) => ({
+    ...fact(name, version, 'installed'),
+    ecosystem,
+  }))
+  return { ...NOTHING, packages: distinct(listed) }
 }
 
-type Named = { readonly name: string; readonly version: string }
+function fact(
+  name: string,
+  version: string | undefined,
+  basis: Basis,
+  source?: number,
+  isNamed = true,
+): ListedPackage {
+  return {
+    ecosystem: 'opam',
+    name,
+    version: version ?? UNKNOWN_VERSION,
+    basis: version === undefined ? 'unknown' : basis,
+    source: source ?? null,
+    isNamed,
+  }
+}
 
-function distinct(packages: readonly Named[]): Named[] {
-  const found = new Map(
-    packages.map(({ name, version }) => [`${name} ${version}`, { name, version }]),
-  )
+function sourceOf(source: VendoredSource, ordinal: number): ListedSource {
+  const { directory, url, checksums } = source
+  return {
+    ordinal,
+    directory,
+    url,
+    repository: findRepository(url) ?? null,
+    checksums,
+    keys: sourceKeys(source),
+    digest: sourceDigest(source),
+  }
+}
+
+/** Joins the facts of a name and version: the most certain basis, and any source. */
+function distinct(packages: readonly ListedPackage[]): ListedPackage[] {
+  const found = new Map<string, ListedPackage>()
+  for (const one of packages) {
+    const key = `${one.name} ${one.version}`
+    const other = found.get(key)
+    found.set(key, other === undefined ? one : joined(other, one))
+  }
   return [...found.values()]
+}
+
+function joined(a: ListedPackage, b: ListedPackage): ListedPackage {
+  const [first, second] = BASES.indexOf(a.basis) <= BASES.indexOf(b.basis) ? [a, b] : [b, a]
+  return { ...first, source: first.source ?? second.source, isNamed: a.isNamed || b.isNamed }
 }

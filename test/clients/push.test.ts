@@ -19,6 +19,7 @@ const BUILDS = [
 const FILES: Readonly<Record<Role, string>> = {
   kernel: 'hello-key.hvt',
   'opam-switch': 'opam-switch',
+  'opam-lock': 'mirage/hello-key-hvt.opam.locked',
   'system-packages': 'system-packages',
   'build-environment': 'build-environment',
   'build-hashes': 'hello-key.build-hashes',

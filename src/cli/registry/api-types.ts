@@ -36,6 +36,7 @@ export type PackageHit = Pick<
   'repository' | 'digest' | 'tags' | 'target' | 'pushedAt'
 > & {
   readonly version: string | null
+  readonly basis: string
 }
 
 /** An image that a tag pointed to. */

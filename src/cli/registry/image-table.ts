@@ -23,8 +23,9 @@ export function printPackageHits(hits: readonly PackageHit[]): void {
     hit.tags.join(',') || '-',
     shortDigest(hit.digest),
     hit.version ?? 'unknown',
+    hit.basis,
     hit.target,
     utcText(hit.pushedAt),
   ])
-  printTable(['REPOSITORY', 'TAGS', 'DIGEST', 'VERSION', 'TARGET', 'PUSHED'], rows)
+  printTable(['REPOSITORY', 'TAGS', 'DIGEST', 'VERSION', 'KNOWN BY', 'TARGET', 'PUSHED'], rows)
 }

@@ -2,7 +2,7 @@ import type { Dirent } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { errnoOf } from '../../async/errno.ts'
-import { INPUTS, README, type Role } from '../../unikernel/format.ts'
+import { INPUTS, LOCK_ENDING, README, type Role } from '../../unikernel/format.ts'
 import { MalformedKernelError, type ReadRange } from '../../unikernel/kernel/elf-bytes.ts'
 import { findSolo5Kernel } from '../../unikernel/kernel/solo5.ts'
 import { findUnlikeness, HEAD_BYTES } from '../../unikernel/likeness.ts'
@@ -19,11 +19,13 @@ const SHOWN_MAX = 10
 const PROGRAMS = 'bin'
 /** The folder for kernels in a mirage project, after `mirage build`. */
 const MIRAGE_OUTPUT = 'dist'
+/** The folder for lock files in a mirage project, after `mirage configure` and `make lock`. */
+const MIRAGE_LOCKS = 'mirage'
 
 /**
  * Lists the files of an image by the names that orb gives them: the kernel in `bin`, else in the folder
  * itself, else in the `dist` of a mirage project, found by its Solo5 notes; the kernel with symbols; and the
- * inputs of the build. A path to a file is a kernel alone. `kernel` chooses one of several. Throws CommandError.
+ * inputs of the build; and the lock file, also in the `mirage` of a mirage project. A path to a file is a kernel alone. `kernel` chooses one of several. Throws CommandError.
  */
 export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFile[]> {
   const found = await stat(path).catch((cause) => {
@@ -44,6 +46,7 @@ export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFi
   const others: [Role, string | undefined][] = [
     ...INPUTS.map((input): [Role, string | undefined] => [input, present(input)]),
     ['debug', present(`${name}.debug`)],
+    ['opam-lock', await findLockFile(path, here, name)],
     ['build-hashes', findBuildHashes(here, `${stem(name)}.build-hashes`)],
     ['readme', present(README)],
   ]
@@ -185,6 +188,25 @@ async function findKernelProblem(path: string): Promise<string | undefined> {
 function findBuildHashes(files: readonly string[], expected: string): string | undefined {
   const ending = files.filter((name) => name.endsWith('.build-hashes'))
   return ending.length === 1 ? ending[0] : ending.find((name) => name === expected)
+}
+
+/**
+ * Finds the lock file: the only one, or of several that of the kernel, `hello-key-hvt.opam.locked` or
+ * `hello-key.opam.locked` for `hello-key.hvt`.
+ */
+async function findLockFile(
+  folder: string,
+  here: readonly string[],
+  kernel: string,
+): Promise<string | undefined> {
+  const below = (await listFiles(join(folder, MIRAGE_LOCKS))).map((file) =>
+    join(MIRAGE_LOCKS, file),
+  )
+  const locks = [...here, ...below].filter((file) => file.endsWith(LOCK_ENDING))
+  if (locks.length < 2) return locks[0]
+  const names = [kernel.replaceAll('.', '-'), stem(kernel)].map((name) => name + LOCK_ENDING)
+  const named = names.map((name) => locks.find((file) => basename(file) === name))
+  return named.find((file) => file !== undefined)
 }
 
 /** A kernel's name without its target: `hello-key` of `hello-key.hvt`. */

@@ -1,6 +1,9 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
+import { RESOLUTION } from './package-resolution.ts'
+
+const INDEX_VERSION = 'select coalesce(max(version), 0) from opam_imports'
 
 /** The analysis of a blob as `role`. */
 export type AnalysisRow = {
@@ -65,8 +68,8 @@ export async function listAnalyzedBlobs(
 export type NewAnalysis = {
   readonly blobId: number
   /**
-   * The fields `role`, `sha256`, `problem`, `facts`, `summary` and `packages` as JSON: a list of packages without duplicates,
-   * with `ecosystem`, `name` and `version`. Text, because values of some megabytes are copied and not parsed here.
+   * The fields `role`, `sha256`, `problem`, `facts` and `summary`, and of a list `packages`, `sources` and `names`, as JSON.
+   * Text, because values of some megabytes are copied and not parsed here.
    */
   readonly fields: string
 }
@@ -85,10 +88,10 @@ export async function putAnalyses(
   // of deadlocking. `do update` and not `do nothing`: the id is also needed when another push was faster.
   await db.query(
     `with given as materialized (
-       select g.blob_id, f.role, f.sha256, f.problem, f.facts, f.summary, f.packages
+       select g.blob_id, f.role, f.sha256, f.problem, f.facts, f.summary, f.packages, f.sources, f.names
          from json_to_recordset($1::json) as g (blob_id bigint, fields json)
         cross join json_to_record(g.fields)
-              as f (role text, sha256 text, problem text, facts text, summary text, packages json)
+              as f (role text, sha256 text, problem text, facts text, summary text, packages json, sources json, names json)
      ), present as (
        select id
          from blobs
@@ -96,8 +99,11 @@ export async function putAnalyses(
         order by id
           for key share
      ), kept as (
-       insert into layer_analyses (blob_id, role, sha256, problem, facts, summary, analyzer_version)
-       select g.blob_id, g.role, g.sha256, g.problem, g.facts, g.summary, $2
+       insert into layer_analyses (blob_id, role, sha256, problem, facts, summary, analyzer_version, lists, index_version)
+       select g.blob_id, g.role, g.sha256, g.problem, g.facts, g.summary, $2,
+              case when json_array_length(g.sources) > 0
+                   then json_build_object('packages', g.packages, 'sources', g.sources, 'names', g.names)::text end,
+              (${INDEX_VERSION})
          from given g
          join present on present.id = g.blob_id
            on conflict (blob_id, role) do update
@@ -106,33 +112,49 @@ export async function putAnalyses(
               facts = excluded.facts,
               summary = excluded.summary,
               analyzer_version = excluded.analyzer_version,
+              lists = excluded.lists,
+              index_version = excluded.index_version,
               read_at = now()
-     ), listed as (
-       select g.blob_id, p.ecosystem, p.name, p.version,
-              (
-                select id
-                  from packages
-                 where ecosystem = p.ecosystem
-                   and name = p.name
-                   and version = p.version
-              ) as id
-         from given g
-         join present on present.id = g.blob_id
-        cross join json_to_recordset(g.packages) as p (ecosystem text, name text, version text)
-     ), added as (
-       insert into packages (ecosystem, name, version)
-       select distinct ecosystem, name, version
-         from listed
-        where id is null
-        order by ecosystem, name, version
-           on conflict (ecosystem, name, version) do update set name = excluded.name
-       returning id, ecosystem, name, version
-     )
-     insert into layer_packages (package_id, blob_id)
-     select coalesce(listed.id, added.id), listed.blob_id
-       from listed
-       left join added using (ecosystem, name, version)
-         on conflict do nothing`,
+     ),${RESOLUTION}
+     select count(*)
+       from stored`,
     [`[${added.join(',')}]`, analyzerVersion],
   )
+}
+
+/**
+ * Resolves up to `limit` lists again that were resolved with an older index of opam repositories. Returns their number.
+ */
+export async function resolveOldLists(db: Queryable, limit: number): Promise<number> {
+  // `given` locks its rows, so that a push that analyzes the same blob waits, or is seen.
+  const { rows } = await db.query<{ resolved: number }>(
+    `with old as materialized (
+       select blob_id, role, lists::json as lists
+         from layer_analyses
+        where lists is not null
+          and index_version < (${INDEX_VERSION})
+        order by index_version, blob_id
+        limit $1
+          for update skip locked
+     ), given as materialized (
+       select blob_id, lists -> 'packages' as packages, lists -> 'sources' as sources, lists -> 'names' as names
+         from old
+     ), present as (
+       select id
+         from blobs
+        where id in (select blob_id from given)
+        order by id
+          for key share
+     ), marked as (
+       update layer_analyses a
+          set index_version = (${INDEX_VERSION})
+         from old
+        where a.blob_id = old.blob_id
+          and a.role = old.role
+     ),${RESOLUTION}
+     select count(*) as resolved
+       from old`,
+    [limit],
+  )
+  return rows[0]?.resolved ?? 0
 }

@@ -15,7 +15,7 @@ export async function listVersions(
   db: Queryable,
   ecosystem: string,
   name: string,
-  role: string,
+  roles: readonly string[],
   visible: VisibleNames,
   after: number,
 ): Promise<{ id: number; version: string }[]> {
@@ -28,7 +28,7 @@ export async function listVersions(
         and exists (
               select 1
                 from layer_packages lp
-                join image_layers il on il.blob_id = lp.blob_id and il.role = $3
+                join image_layers il on il.blob_id = lp.blob_id and il.role = any($3)
                 join images i on i.manifest_id = il.manifest_id
                 join repositories r on r.id = i.repository_id
                where lp.package_id = p.id
@@ -39,7 +39,7 @@ export async function listVersions(
               offset 0)
       order by p.id
       limit $6`,
-    [ecosystem, name, role, visible, after, VERSIONS_PAGE],
+    [ecosystem, name, roles, visible, after, VERSIONS_PAGE],
   )
   return rows
 }
@@ -59,7 +59,10 @@ export type PackageHit = {
   readonly blobId: number
   readonly manifestId: number
   readonly packageId: number
+  /** Empty when it is unknown. */
   readonly version: string
+  /** How the package is known. */
+  readonly basis: string
   readonly repository: Repository
   /** Digest of the manifest. */
   readonly digest: Digest
@@ -71,13 +74,16 @@ export type PackageHit = {
 }
 
 /**
- * Lists images with one of these packages in a layer of this role: newest list first, then newest manifest, then
- * highest package id. Only public repositories, and repositories in `visible`, count, before the limit does.
+ * Lists images with one of these packages, versions of one name, in a layer of these roles: newest list first, then newest
+ * manifest, then highest package id. Only public repositories, and repositories in `visible`, count, before the limit does.
+ * A package in the lock file of an image counts before the vendored one of its name in the switch export: `named` are all
+ * versions of the name.
  */
 export async function listImagesWithPackage(
   db: Queryable,
   packageIds: readonly number[],
-  role: string,
+  named: readonly number[],
+  roles: readonly string[],
   visible: VisibleNames,
   before: PackageCursor,
   limit: number,
@@ -85,16 +91,16 @@ export async function listImagesWithPackage(
   // Each package's lists come from its index, newest first, and end at the limit.
   const { rows } = await db.query<PackageHit>(
     `select page.blob_id as "blobId", page.manifest_id as "manifestId",
-            page.package_id as "packageId", p.version, r.name as repository, m.digest,
+            page.package_id as "packageId", p.version, page.basis, r.name as repository, m.digest,
             i.kernel_digest as "kernelDigest", i.target, m.pushed_at as "pushedAt",
             ${TAGS_OF_MANIFEST} as tags
        from (
-         select hit.package_id, hit.blob_id, hit.manifest_id
+         select hit.package_id, hit.basis, hit.blob_id, hit.manifest_id
            from unnest($1::bigint[]) as wanted (id)
           cross join lateral (
-            select list.package_id, list.blob_id, il.manifest_id
+            select list.package_id, list.basis, list.blob_id, il.manifest_id
               from (
-                select package_id, blob_id
+                select package_id, basis, blob_id
                   from layer_packages
                  where package_id = wanted.id
                    and blob_id <= $4
@@ -104,10 +110,10 @@ export async function listImagesWithPackage(
              cross join lateral (
                select il.manifest_id
                  from (
-                   select manifest_id
+                   select manifest_id, role
                      from image_layers
                     where blob_id = list.blob_id
-                      and role = $2
+                      and role = any($2)
                       and (list.blob_id, manifest_id, list.package_id) < ($4, $5, $7)
                     order by manifest_id desc
                    offset 0
@@ -122,6 +128,16 @@ export async function listImagesWithPackage(
                                  from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
                                 where ${REPOSITORY_IN_RANGE}))
                       offset 0)
+                  and (il.role <> 'opam-switch' or not exists (
+                        select 1
+                          from image_layers lock
+                          join layer_packages locked on locked.blob_id = lock.blob_id
+                         where lock.manifest_id = il.manifest_id
+                           and lock.role = 'opam-lock'
+                           and (
+                                 locked.package_id = list.package_id
+                              or (list.basis <> 'installed' and locked.package_id = any($8::bigint[]))
+                               )))
                 limit $6
              ) il
              order by list.blob_id desc, il.manifest_id desc
@@ -135,7 +151,68 @@ export async function listImagesWithPackage(
        join packages p on p.id = page.package_id
        join manifests m on m.id = page.manifest_id
       order by page.blob_id desc, page.manifest_id desc, page.package_id desc`,
-    [packageIds, role, visible, before.blobId, before.manifestId, limit, before.packageId],
+    [packageIds, roles, visible, before.blobId, before.manifestId, limit, before.packageId, named],
+  )
+  return rows
+}
+
+/** A package of an image. */
+export type ImagePackageRow = {
+  readonly ecosystem: string
+  readonly name: string
+  /** Null when it is unknown. */
+  readonly version: string | null
+  /** How the package is known. */
+  readonly basis: string
+  /** The vendored source that holds it, or null. */
+  readonly source: {
+    readonly directory: string
+    readonly url: string
+    readonly checksums: readonly string[]
+  } | null
+}
+
+/**
+ * Lists the packages of an image, each name and version once, by ecosystem, name and version. A package in the lock file
+ * counts before the vendored one of its name in the switch export.
+ */
+export async function listImagePackages(
+  db: Queryable,
+  manifestId: number,
+  limit: number,
+): Promise<ImagePackageRow[]> {
+  const { rows } = await db.query<ImagePackageRow>(
+    `with listed as materialized (
+       select il.role, il.blob_id, lp.package_id, lp.basis, lp.source, p.ecosystem, p.name, p.version
+         from image_layers il
+         join layer_packages lp on lp.blob_id = il.blob_id
+         join packages p on p.id = lp.package_id
+        where il.manifest_id = $1
+     ), counted as (
+       select distinct on (l.ecosystem, l.name, l.version) l.ecosystem, l.name, l.version, l.basis, l.blob_id, l.source
+         from listed l
+        where l.role <> 'opam-switch'
+           or l.basis = 'installed'
+           or not exists (
+                select true
+                  from listed locked
+                 where locked.role = 'opam-lock'
+                   and locked.ecosystem = l.ecosystem
+                   and locked.name = l.name)
+        order by l.ecosystem, l.name, l.version, l.role = 'opam-lock' desc
+     )
+     select c.ecosystem, c.name, nullif(c.version, '') as version, c.basis,
+            (
+              select json_build_object('directory', ls.directory, 'url', s.url, 'checksums', s.checksums)
+                from layer_sources ls
+                join sources s on s.id = ls.source_id
+               where ls.blob_id = c.blob_id
+                 and ls.ordinal = c.source
+            ) as source
+       from counted c
+      order by c.ecosystem, c.name, c.version
+      limit $2`,
+    [manifestId, limit],
   )
   return rows
 }

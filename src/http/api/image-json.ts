@@ -42,13 +42,14 @@ export function withFields(fields: object, json: Uint8Array): Buffer {
 
 /** Formats an image with a package: spec/openapi.yaml, PackageHit. */
 export function packageHit(hit: PackageHit) {
-  const { repository, digest, tags, version, kernelDigest, target, pushedAt } = hit
+  const { repository, digest, tags, version, basis, kernelDigest, target, pushedAt } = hit
   return {
     repository,
     digest,
     tags,
     // The version of vendored sources without a release is unknown.
     version: version === '' ? null : version,
+    basis,
     kernel: { digest: kernelDigest },
     target,
     pushedAt,

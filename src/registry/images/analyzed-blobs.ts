@@ -91,7 +91,7 @@ export class AnalyzedBlobs {
     const range = { start: 0, end: row.size - 1 }
     const bytes = withStoreErrors(this.#store.read(row.storageKey, range))
     const hash = await hexHashOfStream(bytes, algorithm)
-    const fields = JSON.stringify({ role, facts: JSON.stringify(hash), packages: [] })
+    const fields = JSON.stringify({ role, facts: JSON.stringify(hash) })
     this.#newHashes.push({ blobId: row.blobId, fields })
     return hash
   }

@@ -28,7 +28,7 @@ export type ImageAnalysis = {
 }
 
 // Roles whose values a push does not need, only whether they have a problem: some 100 KB each.
-const LARGE_ROLES = ['opam-switch', 'system-packages']
+const LARGE_ROLES = ['opam-switch', 'opam-lock', 'system-packages']
 const NO_IMAGE: ImageAnalysis = { image: undefined, layers: [] }
 
 /** Analyzes and validates pushed images. A blob is analyzed once for all images that have it. */

@@ -26,7 +26,7 @@ export type { Ecosystem, PackageCursor, PackageHit }
 export type PackageQuery = {
   readonly ecosystem: Ecosystem
   readonly name: string
-  /** Such as `>= 1.2 & < 2`. Undefined matches all versions, and unknown ones. */
+  /** Such as `>= 1.2 & < 2`. Undefined matches all versions. Unknown versions always match: nothing excludes them. */
   readonly version: string | undefined
 }
 
@@ -60,41 +60,43 @@ export class PackageSearch {
     const isWanted = versionFilter(query)
     if (limit === 0) return { hits: [], next: undefined, truncated: false }
     const names = await resolveVisible(db, visible)
-    const role = query.ecosystem === 'opam' ? 'opam-switch' : 'system-packages'
-    const { ids, truncated } = await wantedVersions(db, query, role, names, isWanted)
+    const roles = query.ecosystem === 'opam' ? ['opam-switch', 'opam-lock'] : ['system-packages']
+    const { ids, named, truncated } = await wantedVersions(db, query, roles, names, isWanted)
     if (ids.length === 0) return { hits: [], next: undefined, truncated }
     const from = before ?? FIRST
-    const found = await listImagesWithPackage(db, ids, role, names, from, limit + 1)
+    const found = await listImagesWithPackage(db, ids, named, roles, names, from, limit + 1)
     const hits = found.slice(0, limit)
     return { hits, next: found.length > limit ? hits.at(-1) : undefined, truncated }
   }
 }
 
-/** Returns the ids of the visible versions that match. */
+/** Returns the ids of the visible versions: those that match, and all of the name. */
 async function wantedVersions(
   db: Queryable,
   { ecosystem, name }: PackageQuery,
-  role: string,
+  roles: readonly string[],
   visible: VisibleNames,
   isWanted: (version: string) => boolean,
-): Promise<{ ids: number[]; truncated: boolean }> {
+): Promise<{ ids: number[]; named: number[]; truncated: boolean }> {
   const ids: number[] = []
+  const named: number[] = []
   let after = 0
   for (let seen = 0; seen < VERSIONS_MAX; seen += VERSIONS_PAGE) {
-    const page = await listVersions(db, ecosystem, name, role, visible, after)
+    const page = await listVersions(db, ecosystem, name, roles, visible, after)
     const wanted = await filterInSlices(page, ({ version }) => isWanted(version))
     for (const { id } of wanted) ids.push(id)
-    if (page.length < VERSIONS_PAGE) return { ids, truncated: false }
+    for (const { id } of page) named.push(id)
+    if (page.length < VERSIONS_PAGE) return { ids, named, truncated: false }
     after = page.at(-1)?.id ?? after
   }
-  return { ids, truncated: true }
+  return { ids, named, truncated: true }
 }
 
 function versionFilter({ ecosystem, version }: PackageQuery): (version: string) => boolean {
   if (version === undefined) return () => true
   const constraint = parseConstraint(version)
   const order = versionOrder(ecosystem)
-  return (one) => one !== UNKNOWN_VERSION && satisfies(one, constraint, order)
+  return (one) => one === UNKNOWN_VERSION || satisfies(one, constraint, order)
 }
 
 function parseConstraint(version: string): VersionConstraint {

@@ -1,4 +1,5 @@
-import type { ExtraSource, VendoredSource } from '../opam/definition.ts'
+import type { ExtraSource } from '../opam/definition.ts'
+import type { VendoredSource } from '../opam/duniverse.ts'
 import type { FromPackage, InstalledPackage, OpamSwitch } from '../opam/switch.ts'
 import { type Differences, differences, directionOf, type ValueChange } from './differences.ts'
 import { type Bytes, compareBytes } from './sources.ts'

@@ -1,5 +1,5 @@
 import { findCommit, parseSourceAddress } from '../documents/source-address.ts'
-import type { OpamSource } from '../opam/definition.ts'
+import type { OpamSource } from '../opam/package.ts'
 import type { OpamSwitch } from '../opam/switch.ts'
 import { equalTexts, type ValueChange } from './differences.ts'
 

@@ -1,6 +1,7 @@
 import { describeHost } from '../host/build-environment.ts'
 import type { UnikernelImage } from '../image.ts'
-import type { ExtraSource, OpamSource } from '../opam/definition.ts'
+import type { ExtraSource } from '../opam/definition.ts'
+import type { OpamSource } from '../opam/package.ts'
 import type { OpamSwitch } from '../opam/switch.ts'
 import { hostPurl, opamNamePurl, opamPurl, vendoredPurl } from './purl.ts'
 import { findArchiveVersion, findGithub, parseSourceAddress } from './source-address.ts'

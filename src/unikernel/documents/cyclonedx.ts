@@ -1,5 +1,5 @@
 import type { ImageLayer, UnikernelImage } from '../image.ts'
-import type { OpamSource } from '../opam/definition.ts'
+import type { OpamSource } from '../opam/package.ts'
 import { type Component, type Components, componentsOf } from './components.ts'
 import {
   blobUrl,

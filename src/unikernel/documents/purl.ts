@@ -1,6 +1,7 @@
 import type { Host } from '../host/build-environment.ts'
 import type { PackageManager, SystemPackage } from '../host/system-packages.ts'
-import type { OpamSource, VendoredSource } from '../opam/definition.ts'
+import type { VendoredSource } from '../opam/duniverse.ts'
+import type { OpamSource } from '../opam/package.ts'
 import type { InstalledPackage } from '../opam/switch.ts'
 import {
   findArchiveVersion,

@@ -1,4 +1,11 @@
 import {
+  entriesOf,
+  findLabel,
+  LABEL_CHARACTERS_MAX,
+  listVendored,
+  type VendoredSource,
+} from './duniverse.ts'
+import {
   byName,
   findField,
   findProse,
@@ -8,13 +15,10 @@ import {
   listSections,
   listWords,
   type OpamProblems,
-  valuesOf,
 } from './fields.ts'
-import { isOpamName, isOpamVersion, type OpamChecksum } from './package.ts'
+import { isOpamName, isOpamVersion, OPAM_PACKAGES_MAX, type OpamSource } from './package.ts'
 import type { OpamItem, OpamSection, OpamValue, Position } from './value.ts'
 
-// Names of files, of source folders, and of fields.
-export const LABEL_CHARACTERS_MAX = 255
 // One string of an `x-mirage-` field: a command, at most a script.
 export const EXTENSION_CHARACTERS_MAX = 64 * 1024
 // opam's own rule is one line; the longest of opam-repository has 200 characters.
@@ -24,22 +28,8 @@ export const DESCRIPTION_CHARACTERS_MAX = 64 * 1024
 /** A field value as JSON. An identifier, such as `make`, is its name. */
 export type PlainValue = string | number | boolean | readonly PlainValue[]
 
-/** The source of a package's bytes. */
-export type OpamSource = {
-  /** As in opam's file, such as `https://…` or `git+https://…#commit`. */
-  readonly url: string
-  /** Without duplicates, in order. */
-  readonly checksums: readonly OpamChecksum[]
-}
-
 /** A file that is added to the source tree of a package: opam manual, `extra-source`. */
 export type ExtraSource = OpamSource & { readonly name: string }
-
-/** A source tree that opam-monorepo put below `duniverse`, to be built with the unikernel. */
-export type VendoredSource = OpamSource & {
-  /** Its folder below `duniverse`. */
-  readonly directory: string
-}
 
 /** The dependencies of a package that is vendored or used by vendored ones, recorded by orb. */
 export type OrbDependencies = { readonly name: string; readonly dependsOn: readonly string[] }
@@ -130,7 +120,11 @@ function listExtraSources(items: readonly OpamItem[], problems: OpamProblems): E
   return [...found.values()].toSorted(byName)
 }
 
-function listMirageFields(items: readonly OpamItem[], problems: OpamProblems): MirageField[] {
+/** Lists the fields whose names begin with `x-mirage-`, by name. */
+export function listMirageFields(
+  items: readonly OpamItem[],
+  problems: OpamProblems,
+): MirageField[] {
   const found = new Map<string, MirageField>()
   for (const item of items) {
     if (item.kind !== 'field' || !item.name.startsWith('x-mirage-')) continue
@@ -169,32 +163,10 @@ function findPlain(value: OpamValue): PlainValue | undefined {
   }
 }
 
-/** Parses opam-monorepo's lists of a URL, a folder and, except for git repositories, checksums. */
-function listVendored(value: OpamValue, problems: OpamProblems): VendoredSource[] {
-  const found = new Map<string, VendoredSource>()
-  for (const entry of valuesOf(value)) {
-    const parts = entry.kind === 'list' ? entry.values : []
-    const [address, folder, checksum] = parts
-    if (!address || !folder || parts.length > 3) {
-      problems.add(entry, 'expected a list of a URL, a folder and checksums')
-      continue
-    }
-    const url = findUrl(address, problems)
-    const directory = findWord(folder, findLabel, 'folder name', problems)
-    const checksums = checksum ? listChecksums(checksum, problems) : []
-    if (url === undefined || directory === undefined) continue
-    if (found.has(directory)) problems.add(folder, 'a second source for this folder')
-    else found.set(directory, { directory, url, checksums })
-  }
-  return [...found.values()].toSorted((a, b) =>
-    byName({ name: a.directory }, { name: b.directory }),
-  )
-}
-
 /** Parses orb's lists of a package's name and the names of its dependencies. */
 function listDependencies(value: OpamValue, problems: OpamProblems): OrbDependencies[] {
   const found = new Map<string, OrbDependencies>()
-  for (const entry of valuesOf(value)) {
+  for (const entry of entriesOf(value, OPAM_PACKAGES_MAX, 'packages')) {
     const [first, second, ...rest] = entry.kind === 'list' ? entry.values : []
     if (!first || !second || rest.length > 0) {
       problems.add(entry, 'expected a list of a package and its dependencies')
@@ -207,11 +179,4 @@ function listDependencies(value: OpamValue, problems: OpamProblems): OrbDependen
     else found.set(name, { name, dependsOn: [...new Set(dependsOn)].toSorted() })
   }
   return [...found.values()].toSorted(byName)
-}
-
-/** Shortens a name for a message, on one line. */
-function findLabel(text: string): string | undefined {
-  return text.length <= LABEL_CHARACTERS_MAX && /^[^\p{Cc}\p{Cf}\p{Cs}]+$/u.test(text)
-    ? text
-    : undefined
 }

@@ -125,3 +125,17 @@ export function findUrl(value: OpamValue, problems: OpamProblems): string | unde
 export function byName(a: { readonly name: string }, b: { readonly name: string }): number {
   return a.name < b.name ? -1 : a.name > b.name ? 1 : 0
 }
+
+/** Returns the version of the opam format that a file declares. */
+export function findOpamVersion(
+  items: readonly OpamItem[],
+  problems: OpamProblems,
+): string | undefined {
+  const field = findField(items, 'opam-version', problems)
+  const version = field && findText(field.value, problems)
+  if (field && version !== undefined && !/^2\.[0-9.]{1,20}$/.test(version)) {
+    problems.add(field, 'an opam-version other than 2; parsed as 2')
+    return undefined
+  }
+  return version
+}

@@ -4,6 +4,17 @@ export type OpamPackage = { readonly name: string; readonly version: string }
 /** A checksum, in lower case: opam manual, "Checksums". */
 export type OpamChecksum = `${keyof typeof HEX_DIGITS}=${string}`
 
+/** The source of a package's bytes. */
+export type OpamSource = {
+  /** As in opam's file, such as `https://…` or `git+https://…#commit`. */
+  readonly url: string
+  /** Without duplicates, in order. */
+  readonly checksums: readonly OpamChecksum[]
+}
+
+// More packages than opam's repository has names. Switches of unikernels have at most some hundreds.
+export const OPAM_PACKAGES_MAX = 5_000
+
 // opam has no limits; no name in its repository has more than 60 characters. Short enough for an
 // index.
 export const OPAM_NAME_MAX = 255

@@ -3,14 +3,13 @@ import {
   findDefinition,
   type MirageField,
   type OpamDefinition,
-  type OpamSource,
   type OrbDependencies,
-  type VendoredSource,
 } from './definition.ts'
+import type { VendoredSource } from './duniverse.ts'
 import {
   byName,
   findField,
-  findText,
+  findOpamVersion,
   findWord,
   listSections,
   type OpamProblem,
@@ -18,7 +17,7 @@ import {
   valuesOf,
 } from './fields.ts'
 import { MalformedOpamError } from './lexer.ts'
-import { findOpamPackage, type OpamPackage } from './package.ts'
+import { findOpamPackage, OPAM_PACKAGES_MAX, type OpamPackage, type OpamSource } from './package.ts'
 import { parseOpam } from './parser.ts'
 import type { OpamItem, Position } from './value.ts'
 
@@ -66,9 +65,6 @@ export type OpamSwitch = {
   /** Parts that could not be parsed and were left out, in the order of the file. */
   readonly problems: readonly OpamProblem[]
 }
-
-// More packages than opam's repository has names. Switches of unikernels have at most some hundreds.
-export const OPAM_PACKAGES_MAX = 5_000
 
 // `invariant` constrains installations, `extra-files` has patches by their hashes: both are
 // ignored.
@@ -147,16 +143,6 @@ function findAbout(roots: readonly OpamDefinition[]): OpamAbout | undefined {
 
 function withPackage(name: string) {
   return <T>(field: T): FromPackage<T> => ({ package: name, ...field })
-}
-
-function findOpamVersion(items: readonly OpamItem[], problems: OpamProblems): string | undefined {
-  const field = findField(items, 'opam-version', problems)
-  const version = field && findText(field.value, problems)
-  if (field && version !== undefined && !/^2\.[0-9.]{1,20}$/.test(version)) {
-    problems.add(field, 'an opam-version other than 2; parsed as 2')
-    return undefined
-  }
-  return version
 }
 
 /** Lists the packages of a field, in the order of names. */

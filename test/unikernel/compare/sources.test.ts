@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { compareImages } from '../../../src/unikernel/compare/images.ts'
 import { describeComparison } from '../../../src/unikernel/compare/report.ts'
 import { compareBytes } from '../../../src/unikernel/compare/sources.ts'
-import type { OpamSource } from '../../../src/unikernel/opam/definition.ts'
+import type { OpamSource } from '../../../src/unikernel/opam/package.ts'
 import { fixtureImage } from '../fixture-image.ts'
 
 const BUILD = 'hello-key-1'

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { PROBLEMS_MAX } from '../../../src/unikernel/opam/fields.ts'
 import { OPAM_BYTES_MAX, OPAM_TOKENS_MAX } from '../../../src/unikernel/opam/lexer.ts'
+import { OPAM_PACKAGES_MAX } from '../../../src/unikernel/opam/package.ts'
 import { OPAM_DEPTH_MAX, parseOpam } from '../../../src/unikernel/opam/parser.ts'
-import { OPAM_PACKAGES_MAX, parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
+import { parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
 
 const MALFORMED = expect.objectContaining({ name: 'MalformedOpamError' })
 const DEEP = 100_000
