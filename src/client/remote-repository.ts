@@ -1,5 +1,5 @@
 import { type Digest, digestOf } from '../oci/digest.ts'
-import { MANIFEST_BYTES_MAX } from '../oci/manifest.ts'
+import { MANIFEST_BYTES_MAX, parseManifest } from '../oci/manifest.ts'
 import {
   DOCKER_MANIFEST,
   DOCKER_MANIFEST_LIST,
@@ -143,6 +143,23 @@ export class RemoteRepository {
       if (reference.includes(':') && reference !== digest)
         throw this.#mismatch(subject, reference, digest)
       return { bytes, digest, mediaType: response.header('content-type') }
+    })
+  }
+
+  /** end-12a: lists the referrers of a manifest with an artifact type, one page. Empty where a registry has no such list. */
+  listReferrers(digest: Digest, artifactType: string): Promise<Digest[]> {
+    const subject = `the referrers of ${digest}`
+    return this.#retry(async () => {
+      const url = this.#url(`referrers/${digest}`)
+      url.searchParams.set('artifactType', artifactType)
+      const response = await this.#session.request({ method: 'GET', url, subject, accept: [404] })
+      if (response.status === 404) {
+        await discardBody(response)
+        return []
+      }
+      const bytes = await this.#readBody(response, MANIFEST_BYTES_MAX)
+      const { children } = parseManifest(bytes, response.header('content-type'))
+      return children.map((child) => child.digest)
     })
   }
 

@@ -54,6 +54,8 @@ export type Config = {
   readonly auditDays: number
   readonly trustedProxies: NetworkList
   readonly defaultVisibility: 'public' | 'private'
+  /** True: the kernels in the layers of container images are found. */
+  readonly unwrapsContainers: boolean
   readonly blobBytesMax: number
   readonly uploadLifetimeSeconds: number
   /** Undefined: blobs are files below the data folder. */
@@ -150,6 +152,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     auditDays: number('ROOKERY_AUDIT_DAYS', 1, 36_500),
     trustedProxies: parseProxies(text('ROOKERY_TRUSTED_PROXIES')),
     defaultVisibility: oneOf('ROOKERY_DEFAULT_VISIBILITY', ['public', 'private']),
+    unwrapsContainers: oneOf('ROOKERY_UNWRAP', ['on', 'off']) === 'on',
     blobBytesMax: number('ROOKERY_BLOB_BYTES_MAX', 1, Number.MAX_SAFE_INTEGER),
     uploadLifetimeSeconds: number('ROOKERY_UPLOAD_LIFETIME_SECONDS', 1, 365 * 86_400),
     s3: parseS3(

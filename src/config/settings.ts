@@ -136,6 +136,12 @@ export const SETTINGS = [
     description: 'Visibility of new repositories: `public` (anyone may pull) or `private`',
   },
   {
+    name: 'ROOKERY_UNWRAP',
+    default: 'on',
+    description:
+      'Find unikernels in the layers of container images, such as `docker push` sends: `on` or `off`',
+  },
+  {
     name: 'ROOKERY_BLOB_BYTES_MAX',
     default: '34359738368',
     description: 'Maximum size of a blob in bytes',

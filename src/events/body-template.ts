@@ -23,7 +23,7 @@ const ABOUT_REPOSITORY = EVENT_TYPES.filter((type) => !type.startsWith('webhook.
 /** The types whose events have a value; those of the other variables have one in every event. */
 const TYPES_WITH: Readonly<Partial<Record<Variable, readonly EventType[]>>> = {
   repository: ABOUT_REPOSITORY,
-  tag: ['image.tag.updated', 'image.tag.deleted'],
+  tag: ['image.tag.updated', 'image.tag.deleted', 'image.unwrapped'],
   digest: EVENT_TYPES.filter((type) => /^(?:image\.(?!tag\.deleted)|build\.)/.test(type)),
 }
 

@@ -1,7 +1,13 @@
 import { visibleJson } from '../oci/hidden-characters.ts'
-import type { Pushed, RegistryEvent, TagUpdated, UnikernelSummary } from './event.ts'
+import type {
+  ImageUnwrapped,
+  Pushed,
+  RegistryEvent,
+  TagUpdated,
+  UnikernelSummary,
+} from './event.ts'
 
-type WithUnikernels = Pushed | TagUpdated
+type WithUnikernels = ImageUnwrapped | Pushed | TagUpdated
 
 /** The attributes of an event beside its data. */
 export type EventContext = {

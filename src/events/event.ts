@@ -8,6 +8,7 @@ export const EVENT_TYPES = [
   'image.tag.deleted',
   'image.deleted',
   'image.referrer.added',
+  'image.unwrapped',
   'repository.deleted',
   'build.reproduced',
   'build.diverged',
@@ -124,6 +125,15 @@ export type ReferrerAdded = ImageData & {
   readonly subject: Digest
 }
 
+/** The kernels that were found in a container image after its push, for one of its tags or those of its index. */
+export type ImageUnwrapped = ImageData &
+  ManifestData & {
+    readonly type: 'image.unwrapped'
+    readonly tag: Tag
+    readonly digest: Digest
+    readonly previousDigest: null
+  }
+
 /** A repository with all of its tags and manifests, which have no events of their own then. */
 export type RepositoryDeleted = ImageData & {
   readonly type: 'repository.deleted'
@@ -197,6 +207,7 @@ export type RepositoryEvent =
   | TagDeleted
   | Deleted
   | ReferrerAdded
+  | ImageUnwrapped
   | RepositoryDeleted
   | BuildEvent
 export type RegistryEvent = RepositoryEvent | Ping | WebhookDisabled

@@ -4,8 +4,6 @@ import type { Database, Transaction } from '../db/database.ts'
 import { touchBlobsOf } from '../db/registry/blobs.ts'
 import {
   findManifestBytes,
-  type LockedContents,
-  lockContents,
   lockManifest,
   type ManifestLookups,
   manifestLookups,
@@ -19,15 +17,10 @@ import {
   type Visibility,
 } from '../db/registry/repositories.ts'
 import { moveTags, removeTag, removeTagsOf, type TagChange } from '../db/registry/tags.ts'
-import { type Descriptor, invalidManifest } from '../oci/descriptor.ts'
+import { keepTaggedUnwrapped, putUnwrapState } from '../db/registry/unwraps.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
 import { denied, otherContent, RegistryError } from '../oci/errors.ts'
-import {
-  assertPresentable,
-  MANIFEST_BYTES_MAX,
-  type Manifest,
-  parseManifest,
-} from '../oci/manifest.ts'
+import { assertPresentable, MANIFEST_BYTES_MAX, parseManifest } from '../oci/manifest.ts'
 import type { Reference, Repository, Tag } from '../oci/reference.ts'
 import type { UnikernelImage } from '../unikernel/image.ts'
 import { ANALYZER_VERSION } from '../unikernel/layer-analysis.ts'
@@ -38,6 +31,7 @@ import { recordPush, recordRemoval } from './events/record.ts'
 import { type ImageAnalyzer, recordImage } from './images/analyzer.ts'
 import { assertTagMutable } from './immutable-tags.ts'
 import { LARGE_MANIFEST_BYTES, LargeManifests } from './large-manifests.ts'
+import { blobsOf, blobsRemoved, lockContentsOf } from './manifest-contents.ts'
 import { assertPrecondition, type Precondition } from './precondition.ts'
 import {
   assertMediaTypeFree,
@@ -45,6 +39,8 @@ import {
   assertWithinBounds,
   type TagBounds,
 } from './tag-bounds.ts'
+import { recordUnwrapped } from './unwrap/recording.ts'
+import type { Unwrapper } from './unwrap/unwrapper.ts'
 
 export type StoredManifest = {
   readonly digest: Digest
@@ -114,6 +110,7 @@ export class Manifests {
   readonly #visibility: Visibility
   readonly #images: ImageAnalyzer
   readonly #reads: ManifestReads
+  readonly #unwrapper: Unwrapper
   readonly #onCommitted: () => void
   readonly #lookups: ManifestLookups
   // The bytes of a digest never change. Every request checks in the database whether it may read them.
@@ -132,12 +129,14 @@ export class Manifests {
     visibility: Visibility,
     images: ImageAnalyzer,
     reads: ManifestReads,
+    unwrapper: Unwrapper,
     onCommitted: () => void = () => {},
   ) {
     this.#db = db
     this.#visibility = visibility
     this.#images = images
     this.#reads = reads
+    this.#unwrapper = unwrapper
     this.#onCommitted = onCommitted
     this.#lookups = manifestLookups(db, LARGE_MANIFEST_BYTES)
   }
@@ -197,11 +196,17 @@ export class Manifests {
     const tags = tagsOfPush(push)
     // Before the transaction, because it reads from the store.
     const reading = await this.#images.analyze(push.repository, manifest, push.actor.name)
+    const { repository, bytes, actor } = push
+    const unwrapped = await this.#unwrapper.unwrapPush({
+      ...{ repository, digest, bytes, manifest, actor },
+    })
+    const image = reading.image ?? unwrapped.images[0]?.reading.image
     const build = readBuild(manifest, reading.image)
-    if (build !== undefined) await this.#reads.settle()
+    if (image !== undefined || build !== undefined) await this.#reads.settle()
     const buildId = await this.#db.transaction(async (tx) => {
-      const contents = await lockContentsOf(tx, push.repository, manifest)
-      if (contents.provenance === 'required') assertProvenance(manifest, reading.image, tags)
+      const madeBlobs = unwrapped.images.flatMap((made) => made.manifest.blobs)
+      const contents = await lockContentsOf(tx, push.repository, manifest, madeBlobs)
+      if (contents.provenance === 'required') assertProvenance(manifest, image, tags)
       const repositoryId =
         contents.repositoryId ?? (await ensureRepository(tx, push.repository, this.#visibility))
       if (tags.length === 0 && push.precondition.kind !== 'none') {
@@ -227,11 +232,11 @@ export class Manifests {
         repository: push.repository,
         tags,
         actor: push.actor,
-        blobIds: contents.blobs.map(({ id }) => id),
+        blobIds: blobsOf(manifest, contents).map(({ id }) => id),
         children: contents.children.map((child) => child.digest),
         analyzerVersion: ANALYZER_VERSION,
       })
-      if (blobs < contents.blobs.length) throw blobsRemoved()
+      if (blobs < blobsOf(manifest, contents).length) throw blobsRemoved()
       if (changesMediaType) {
         await assertMediaTypeFree(tx, { repositoryId, kind: 'manifest', digest }, push.bounds)
       }
@@ -246,6 +251,17 @@ export class Manifests {
           },
           build,
         ))
+      const { isPending, problem } = unwrapped
+      if (isPending || problem !== undefined || !isNew) {
+        const state = { isPending, problem, builderOrigin: push.actor.origin }
+        await putUnwrapState(tx, repositoryId, digest, state)
+      }
+      const made = await recordUnwrapped(
+        tx,
+        { ...push, buildId: push.buildId, repositoryId, digest },
+        unwrapped,
+        contents,
+      )
       await push.inTransaction?.(tx, digest)
       // Only the move returns the digest that it replaced. A forbidden move rolls the transaction back.
       const moves =
@@ -254,7 +270,7 @@ export class Manifests {
         assertPrecondition(push.precondition, move.previous ?? undefined)
         if (move.previous !== digest) assertTagMutable(move)
         // The setting may have changed while the push waited for the tag.
-        if (move.provenance === 'required') assertProvenance(manifest, reading.image, tags)
+        if (move.provenance === 'required') assertProvenance(manifest, image, tags)
       }
       await recordPush(tx, {
         repositoryId,
@@ -264,16 +280,17 @@ export class Manifests {
         artifactType: artifactType ?? null,
         size: push.bytes.length,
         subject,
-        mayHaveUnikernels: reading.image !== undefined || manifest.children.length > 0,
+        mayHaveUnikernels: image !== undefined || manifest.children.length > 0,
         actor: push.actor.name,
         isNew,
         moves: moves.filter(({ previous }) => previous !== digest),
-        build: built?.event,
+        builds: [...(built?.event === undefined ? [] : [built.event]), ...made.events],
       })
-      return built?.id
+      return built?.id ?? made.id
     })
     this.#onCommitted()
-    return { digest, subject, image: reading.image, inputId: build?.inputId, buildId }
+    if (unwrapped.isPending) this.#unwrapper.leaveToBackground()
+    return { digest, subject, image, inputId: build?.inputId, buildId }
   }
 
   /**
@@ -306,6 +323,7 @@ export class Manifests {
       const gone = await removeTagsOf(tx, repositoryId, digest, actor.name)
       assertTagsRemovable(gone, removal)
       await assertPartRemovable(tx, { repositoryId, kind: 'manifest', digest }, removal.bounds)
+      await keepTaggedUnwrapped(tx, repositoryId, digest)
       await touchBlobsOf(tx, repositoryId, digest)
       await removeManifest(tx, repositoryId, digest)
       const tags = gone.map(({ tag }) => tag)
@@ -340,52 +358,3 @@ function digestOfPush({ reference, bytes }: ManifestPush): Digest {
 function tagsOfPush({ reference, tags }: ManifestPush): Tag[] {
   return [...new Set(reference.kind === 'tag' ? [reference.tag, ...tags] : tags)]
 }
-
-/** Locks the blobs and children of the manifest. Throws MANIFEST_BLOB_UNKNOWN, MANIFEST_INVALID for a wrong size. */
-async function lockContentsOf(
-  tx: Transaction,
-  repository: Repository,
-  { blobs, children, otherEntries, mentioned }: Manifest,
-): Promise<LockedContents> {
-  const digests = (needed: readonly Descriptor[]) => needed.map(({ digest }) => digest)
-  const ofEitherKind = [...digests(otherEntries), ...mentioned]
-  const contents = await lockContents(
-    tx,
-    repository,
-    [...digests(blobs), ...ofEitherKind],
-    [...digests(children), ...ofEitherKind],
-  )
-  assertPresent('blob', blobs, contents.blobs)
-  assertPresent('manifest', children, contents.children)
-  assertPresent('manifest or blob', otherEntries, [...contents.blobs, ...contents.children])
-  return contents
-}
-
-function assertPresent(
-  kind: 'blob' | 'manifest' | 'manifest or blob',
-  needed: readonly Descriptor[],
-  rows: readonly { digest: Digest; size: number }[],
-): void {
-  const sizes = new Map(rows.map(({ digest, size }) => [digest, size]))
-  const missing = needed.filter(({ digest }) => !sizes.has(digest)).map(({ digest }) => digest)
-  const first = missing[0]
-  if (first !== undefined) {
-    throw new RegistryError(
-      'MANIFEST_BLOB_UNKNOWN',
-      { [kind]: missing.slice(0, MISSING_SHOWN_MAX), missing: missing.length },
-      { message: `the repository has no ${kind} ${first}: push it before the manifest` },
-    )
-  }
-  for (const { digest, size } of needed) {
-    const stored = sizes.get(digest)
-    if (stored !== size)
-      throw invalidManifest(digest, `says size ${size}, but the ${kind} has ${stored}`)
-  }
-}
-
-function blobsRemoved(): RegistryError {
-  const message = 'another request deleted a blob of the manifest: push it again'
-  return new RegistryError('MANIFEST_BLOB_UNKNOWN', undefined, { message })
-}
-
-const MISSING_SHOWN_MAX = 20

@@ -1,16 +1,21 @@
 import type { Config } from '../config/config.ts'
-import type { ImageAnalyzer } from '../registry/images/analyzer.ts'
 import { startReanalysis } from '../registry/images/reanalysis.ts'
 import { GarbageCollector, type SweepReport } from '../registry/maintenance/garbage.ts'
 import { startGarbageCollection } from '../registry/maintenance/gc-loop.ts'
+import { startUnwrapping } from '../registry/unwrap/background.ts'
 import type { CleanupStack } from './cleanup.ts'
 import type { Log } from './log.ts'
+import type { RegistryOperations } from './registry.ts'
 import type { Stores } from './stores.ts'
 
-/** Starts garbage collection, and the re-analysis of manifests that an earlier release analyzed. */
+/**
+ * Starts garbage collection, the re-analysis of manifests that an earlier release analyzed, and the search for kernels in
+ * container images. `onCommitted` is called after each commit that has events.
+ */
 export function startMaintenance(
   { db, store }: Stores,
-  analyzer: ImageAnalyzer,
+  { analyzer, unwrapper }: RegistryOperations,
+  onCommitted: () => void,
   config: Config,
   log: Log,
   cleanup: CleanupStack,
@@ -28,6 +33,12 @@ export function startMaintenance(
     (error) => log.error({ err: error }, 'analyzing manifests again failed, retrying'),
   )
   cleanup.defer(() => reanalysis.stop())
+  const unwrapping = startUnwrapping({
+    ...{ db, unwrapper, onCommitted },
+    onError: (error) => log.error({ err: error }, 'reading a container image failed, retrying'),
+  })
+  unwrapper.onPending = () => unwrapping.poke()
+  cleanup.defer(() => unwrapping.stop())
 }
 
 function logSweep({ failures, checked: _checked, ...counts }: SweepReport, log: Log): void {

@@ -12,12 +12,15 @@ import { Listings } from '../registry/listings.ts'
 import { Manifests } from '../registry/manifests.ts'
 import { Repositories } from '../registry/repositories.ts'
 import { TagHistory } from '../registry/tag-history.ts'
+import { KernelBlobs } from '../registry/unwrap/kernel-blobs.ts'
+import { Unwrapper } from '../registry/unwrap/unwrapper.ts'
 import { Uploads } from '../registry/uploads/uploads.ts'
 import type { Stores } from './stores.ts'
 
 /** The operations of the registry. */
 export type RegistryOperations = {
   readonly analyzer: ImageAnalyzer
+  readonly unwrapper: Unwrapper
   readonly uploads: Uploads
   readonly blobs: Blobs
   readonly manifests: Manifests
@@ -42,7 +45,6 @@ export function buildRegistry(
   const visibility = config.defaultVisibility
   const analyzer = new ImageAnalyzer(db, store, deriver)
   const manifestReads = new ManifestReads(db)
-  const manifests = new Manifests(db, visibility, analyzer, manifestReads, onCommitted)
   const uploads = new Uploads(db, store, {
     lifetimeSeconds: config.uploadLifetimeSeconds,
     blobBytesMax: config.blobBytesMax,
@@ -50,8 +52,17 @@ export function buildRegistry(
     processLock,
   })
   const blobs = new Blobs(db, store, { visibility, graceSeconds: config.gcGraceSeconds })
+  const unwrapper = new Unwrapper(
+    db,
+    store,
+    analyzer,
+    new KernelBlobs(blobs, uploads),
+    config.unwrapsContainers,
+  )
+  const manifests = new Manifests(db, visibility, analyzer, manifestReads, unwrapper, onCommitted)
   return {
     analyzer,
+    unwrapper,
     uploads,
     blobs,
     manifests,

@@ -78,10 +78,9 @@ async function start(
   const deriver = new Deriver()
   cleanup.defer(() => deriver.close())
   metrics.registerDerivations(() => deriver.waiting)
-  const registry = buildRegistry(stores, config, deriver, processLock, () =>
-    events.sequencer.poke(),
-  )
-  startMaintenance(stores, registry.analyzer, config, log, cleanup)
+  const onCommitted = () => events.sequencer.poke()
+  const registry = buildRegistry(stores, config, deriver, processLock, onCommitted)
+  startMaintenance(stores, registry, onCommitted, config, log, cleanup)
   const http = { stores, auth, registry, events, metrics, address }
   const url = await startHttp(http, config, log, cleanup)
   address.listensAt(url)

@@ -50,6 +50,12 @@ export const CLAIMS = {
 /** The file of a project that says what it is. */
 export const README = 'README.md'
 
+/** Annotations of the image of a kernel that Rookery found in a container image. */
+export const UNWRAPPED = {
+  path: 'vnd.unikernel.unwrapped.path',
+  layer: 'vnd.unikernel.unwrapped.layer',
+} as const
+
 /** Returns the media type of a layer with this role. */
 export function mediaTypeOf(role: Role): MediaType {
   return `application/vnd.unikernel.${role}.v1` as MediaType
@@ -108,6 +114,8 @@ export type ImageContents = {
   readonly created: string
   /** Further annotations of the manifest. */
   readonly annotations?: Readonly<Record<string, string>>
+  /** The image that it belongs to. */
+  readonly subject?: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>
 }
 
 /**
@@ -125,7 +133,7 @@ export function failedBuildManifest(report: ImageContents): Uint8Array {
 
 function manifestOf(
   artifactType: string,
-  { files, config, created, annotations = {} }: ImageContents,
+  { files, config, created, subject, annotations = {} }: ImageContents,
 ): Uint8Array {
   const ordered = files.toSorted((a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role))
   const manifest = {
@@ -139,6 +147,7 @@ function manifestOf(
       size,
       annotations: { [TITLE]: title },
     })),
+    ...(subject === undefined ? {} : { subject }),
     // In the order of names, as Go writes a map.
     annotations: Object.fromEntries(
       Object.entries({ ...annotations, [CREATED]: created }).toSorted(([a], [b]) =>

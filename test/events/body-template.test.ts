@@ -69,7 +69,10 @@ describe('a template of a body', () => {
       }
       expect(types).not.toContain('webhook.ping')
     }
-    expect(typesOfTemplate('{"text":"{{tag}} {{digest}}"}')).toEqual(['image.tag.updated'])
+    expect(typesOfTemplate('{"text":"{{tag}} {{digest}}"}')).toEqual([
+      'image.tag.updated',
+      'image.unwrapped',
+    ])
   })
 
   it('is never longer than an event when it is rendered', () => {

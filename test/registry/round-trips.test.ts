@@ -1,10 +1,15 @@
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
+import { ProcessLock } from '../../src/db/process-lock.ts'
 import { Deriver } from '../../src/derivation/deriver.ts'
 import { parseReference, parseRepository } from '../../src/oci/reference.ts'
+import { Blobs } from '../../src/registry/blobs.ts'
 import { ManifestReads } from '../../src/registry/builds/manifest-reads.ts'
 import { ImageAnalyzer } from '../../src/registry/images/analyzer.ts'
 import { Manifests } from '../../src/registry/manifests.ts'
+import { KernelBlobs } from '../../src/registry/unwrap/kernel-blobs.ts'
+import { Unwrapper } from '../../src/registry/unwrap/unwrapper.ts'
+import { Uploads } from '../../src/registry/uploads/uploads.ts'
 import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -12,6 +17,7 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts'
 let registry: TestRegistry
 let db: Database
 let reader: ImageAnalyzer
+let unwrapper: Unwrapper
 let sent: { text: string; rows: Promise<unknown> }[]
 
 beforeAll(async () => {
@@ -22,7 +28,14 @@ beforeAll(async () => {
     onIdleError: () => {},
   })
   // A pull analyzes no images.
-  reader = new ImageAnalyzer(db, await FilesystemStore.open(registry.folder), new Deriver())
+  const store = await FilesystemStore.open(registry.folder)
+  reader = new ImageAnalyzer(db, store, new Deriver())
+  const blobs = new Blobs(db, store, { visibility: 'public', graceSeconds: 3600 })
+  const uploads = new Uploads(db, store, {
+    ...{ lifetimeSeconds: 60, blobBytesMax: 1024, visibility: 'public' },
+    processLock: new ProcessLock(),
+  })
+  unwrapper = new Unwrapper(db, store, reader, new KernelBlobs(blobs, uploads), true)
   // Records the statements sent to the real database.
   const query = db.query.bind(db)
   vi.spyOn(db, 'query').mockImplementation((text, values) => {
@@ -49,7 +62,7 @@ const bytesSent = async () =>
 it('a manifest by tag takes one round trip, and its bytes are sent once', async () => {
   const name = newRepository()
   const image = await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db))
+  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db), unwrapper)
   const view = { repository: parseRepository(name), publicOnly: true }
   for (let count = 0; count < 3; count += 1) {
     const found = await manifests.find(view, parseReference('live'), { withBytes: true })
@@ -66,7 +79,7 @@ it('a manifest by tag takes one round trip, and its bytes are sent once', async 
 it('a cached manifest by digest takes one query, for the permission only', async () => {
   const name = newRepository()
   const image = await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db))
+  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db), unwrapper)
   const view = { repository: parseRepository(name), publicOnly: true }
   await manifests.find(view, parseReference('live'), { withBytes: true })
   for (const bytes of [true, false]) {
@@ -82,7 +95,7 @@ it('a cached manifest by digest takes one query, for the permission only', async
 it('64 simultaneous readers share round trips', async () => {
   const name = newRepository()
   await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db))
+  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db), unwrapper)
   const view = { repository: parseRepository(name), publicOnly: true }
   const readers = Array.from({ length: 64 }, () =>
     manifests.find(view, parseReference('live'), { withBytes: true }),

@@ -356,6 +356,8 @@ function registryEvent(type: EventType, columns: TestEventOptions): RegistryEven
   switch (type) {
     case 'image.pushed':
       return { ...image, ...manifest, type, tag: null, unikernels: [] }
+    case 'image.unwrapped':
+      return { ...image, ...manifest, type, tag: tag as Tag, unikernels: [] }
     case 'image.tag.updated':
       return { ...image, ...manifest, type, tag: tag as Tag, reason: 'push', unikernels: [] }
     case 'image.tag.deleted':

@@ -29,6 +29,7 @@ const REPOSITORY_TYPES = [
   'image.tag.deleted',
   'image.deleted',
   'image.referrer.added',
+  'image.unwrapped',
   'repository.deleted',
   'build.reproduced',
   'build.diverged',

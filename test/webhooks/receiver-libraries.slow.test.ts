@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { CloudEvent, HTTP } from 'cloudevents'
 import { Webhook as StandardWebhook } from 'standardwebhooks'
 import { Webhook as SvixWebhook } from 'svix'
@@ -5,6 +6,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { EVENT_TYPES } from '../../src/events/event.ts'
 import { newSigningSecret } from '../../src/webhooks/signature.ts'
 import { Builder } from '../builds/builder.ts'
+import { fixture } from '../images/image-fixtures.ts'
+import { pushContainer, tarOf } from '../support/container-images.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { waitUntil } from '../support/wait-until.ts'
@@ -21,6 +24,10 @@ const VERIFIERS = {
   svix: (secret: string, { body, headers }: Received) =>
     new SvixWebhook(secret).verify(body, headers as Record<string, string>),
 }
+
+const HVT = fixture('builds/hello-key-1/bin/hello-key.hvt')
+/** More than a push reads. */
+const LARGE = randomBytes(33 * 1024 * 1024)
 
 let registry: TestRegistry
 let receiver: Receiver
@@ -175,6 +182,8 @@ describe('a receiver with the library cloudevents', () => {
       await pushImage(registry, 'sdk/app', undefined, { subject: { mediaType, digest, size } })
       await pushImage(registry, 'sdk/other', 'live')
       await pushBuilds('sdk/builds')
+      const layers = [await tarOf([['unikernel.hvt', HVT]]), await tarOf([['salt', LARGE]])]
+      expect((await pushContainer(registry, 'sdk/container', 'live', layers)).status).toBe(201)
       const gone = await startReceiver((_, res) => void res.writeHead(410).end())
       const ended = await createWebhook(registry, gone.url, 'sdk/**')
       await requestWebhooks(registry, 'POST', `/${ended.name}/test`)

@@ -214,6 +214,7 @@ function changeText(type: string, { digest, previousDigest, reason, detail }: Sh
     'image.pushed': 'pushed',
     'image.deleted': 'deleted',
     'image.referrer.added': 'pushed; it refers to another image',
+    'image.unwrapped': 'its layers were read, and it has a kernel',
     'build.reproduced': 'reproduced an earlier build',
     'build.diverged': 'differs from earlier builds of the same inputs',
     'build.failed': 'a build failed',

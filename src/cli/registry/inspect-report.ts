@@ -1,6 +1,6 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Child, Manifest } from '../../oci/manifest.ts'
-import { baseName, CREATED } from '../../unikernel/format.ts'
+import { baseName, CREATED, UNWRAPPED } from '../../unikernel/format.ts'
 import { describeHost, type Host } from '../../unikernel/host/build-environment.ts'
 import type { ImageLayer, UnikernelImage } from '../../unikernel/image.ts'
 import type { Device } from '../../unikernel/kernel/solo5-notes.ts'
@@ -16,6 +16,8 @@ export type Inspected = {
   readonly digest: Digest | undefined
   /** The index that it was chosen from. */
   readonly index?: Digest
+  /** The container image that the registry found its kernel in. */
+  readonly container?: Digest
   readonly image: UnikernelImage
   readonly manifest: Manifest
   /** Undefined without --verify, or without build hashes. */
@@ -35,7 +37,7 @@ const TOOLCHAIN = ['ocaml', 'mirage', 'solo5', 'ocaml-solo5']
 
 /** The report as lines of text. */
 export function imageLines(inspected: Inspected, packages: boolean): string[] {
-  const { image, manifest, index, digest, name } = inspected
+  const { image, manifest, index, container, digest, name } = inspected
   const { kernel, opamSwitch, systemPackages, buildEnvironment } = image
   const { abi, architecture } = kernel.solo5
   const host = buildEnvironment && hostText(describeHost(buildEnvironment))
@@ -43,6 +45,8 @@ export function imageLines(inspected: Inspected, packages: boolean): string[] {
   const rows: (readonly [string, string | undefined])[] = [
     ['image', name],
     ['index', index],
+    ['container', container],
+    ['path', manifest.annotations?.[UNWRAPPED.path]],
     ['digest', digest],
     ['created', digest === undefined ? undefined : created],
     ['kernel', `${kernel.title ?? 'unnamed'}, ${sizeText(kernel.size)}`],
@@ -83,6 +87,8 @@ export function imageJson(inspected: Inspected, packages: boolean) {
     name,
     digest: digest ?? null,
     index: index ?? null,
+    container: inspected.container ?? null,
+    path: manifest.annotations?.[UNWRAPPED.path] ?? null,
     created: manifest.annotations?.[CREATED] ?? null,
     kernel: { digest: kernel.digest, title: kernel.title ?? null, size: kernel.size },
     target: abi.target,

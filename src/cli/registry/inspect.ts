@@ -8,9 +8,10 @@ import type { ImageSource } from '../../client/image-source.ts'
 import { compareSourceHash, readSourceImage, verifyBlob } from '../../client/image-source.ts'
 import type { Login } from '../../client/login.ts'
 import type { RemoteManifest, RemoteRepository } from '../../client/remote-repository.ts'
-import { parseDigest } from '../../oci/digest.ts'
+import { type Digest, parseDigest } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { type Child, type Manifest, parseManifest } from '../../oci/manifest.ts'
+import type { UnikernelImage } from '../../unikernel/image.ts'
 import { assertBuildHash, validateChild, validateImage } from '../../unikernel/validation.ts'
 import { argument, command, flag, JSON_OPTION, type Values, value } from '../command.ts'
 import { CommandError, STATUS, UsageError } from '../errors.ts'
@@ -28,6 +29,7 @@ import {
 } from './login-options.ts'
 import { listOrbFiles } from './orb-folder.ts'
 import { PLATFORM_OPTIONS } from './platform-options.ts'
+import { findReason, findUnwrapped, isContainerImage } from './unwrapped-images.ts'
 
 /** The OCI names of the processors that Solo5 names differently. */
 const ARCHITECTURES: Readonly<Record<string, string>> = { x86_64: 'amd64', aarch64: 'arm64' }
@@ -125,6 +127,15 @@ async function inspectRemote(
     const found = await foundManifest(repository, at, reference)
     const manifest = parseManifest(found.bytes, found.mediaType)
     const name = formatReference(reference)
+    if (isContainerImage(manifest)) {
+      const of = { name, container: found.digest }
+      const inspected = await inspectContainer(repository, of, options)
+      if (inspected !== undefined) return print(inspected, options)
+      const reason = await findReason(reference, at, { login, environment })
+      throw new CommandError(
+        `${name} is not a unikernel image: ${reason ?? 'no layer is a Solo5 kernel'}`,
+      )
+    }
     if (manifest.children.length === 0) {
       return print(
         assertPlatform(await inspectManifest(repository, name, found, manifest, options), options),
@@ -159,6 +170,31 @@ async function inspectRemote(
   } finally {
     await repository.close()
   }
+}
+
+/** Inspects the kernel that the registry found in a container image. Undefined when it found none. */
+async function inspectContainer(
+  repository: RemoteRepository,
+  { name, container }: { readonly name: string; readonly container: Digest },
+  options: InspectOptions,
+): Promise<Inspected | undefined> {
+  const images: Inspected[] = []
+  for (const { found, manifest } of await findUnwrapped(repository, container)) {
+    images.push(await inspectManifest(repository, name, found, manifest, options))
+  }
+  const [first] = images
+  const [only, other] = images.filter(({ image }) => isForPlatform(image, options))
+  if (first === undefined) return undefined
+  if (only === undefined) return assertPlatform(first, options)
+  if (other === undefined) return { ...only, container }
+  const targets = images.map(({ image }) => image.kernel.solo5.abi.target).join(', ')
+  throw new CommandError(`${name} has several kernels: ${targets}; choose with --target and --arch`)
+}
+
+function isForPlatform({ kernel }: UnikernelImage, { target, arch }: InspectOptions): boolean {
+  const { abi, architecture } = kernel.solo5
+  const names = [undefined, architecture, ARCHITECTURES[architecture ?? '']]
+  return (target === undefined || target === abi.target) && names.includes(arch)
 }
 
 /** Finds the digest that a shortened one is of. Only a Rookery can, and the image must be a unikernel. */

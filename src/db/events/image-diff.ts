@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Queryable } from '../database.ts'
 
-/** A unikernel image: a manifest, or a member of an index. */
+/** A unikernel image: a manifest, one unwrapped from it, or a member of an index. */
 export type UnikernelRow = {
   /** The requested manifest. */
   readonly of: Digest
@@ -30,7 +30,7 @@ export async function listUnikernels(
          from manifests
         where repository_id = $1
           and digest = any($2::text[])
-     ), members as (
+     ), listed as (
        select a.digest as of, a.id, a.digest
          from requested a
        union all
@@ -38,6 +38,13 @@ export async function listUnikernels(
          from requested a
          join manifest_children mc on mc.manifest_id = a.id
          join manifests c on c.repository_id = $1 and c.digest = mc.digest
+     ), members as (
+       select of, id, digest
+         from listed
+       union all
+       select listed.of, u.id, u.digest
+         from listed
+         join manifests u on u.unwrapped_from = listed.id
      ), numbered as (
        select m.of, m.digest, i.manifest_id, i.kernel_digest, i.target, i.abi_version,
               i.architecture, i.devices, i.input_id,

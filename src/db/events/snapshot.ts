@@ -122,18 +122,26 @@ export async function listCurrentUnikernels(
                        'architecture', i.architecture, 'inputId', i.input_id)
                        order by i.manifest_id)
                 from (
-                  select m.id, m.digest
-                    from manifests m
-                   where m.repository_id = k.repository_id
-                     and m.digest = k.digest
+                  with listed as (
+                    select m.id, m.digest
+                      from manifests m
+                     where m.repository_id = k.repository_id
+                       and m.digest = k.digest
+                    union all
+                    select mm.id, mm.digest
+                      from manifests m
+                      join manifest_children mc on mc.manifest_id = m.id
+                      join manifests mm on mm.repository_id = k.repository_id
+                                       and mm.digest = mc.digest
+                     where m.repository_id = k.repository_id
+                       and m.digest = k.digest
+                  )
+                  select id, digest
+                    from listed
                   union all
-                  select mm.id, mm.digest
-                    from manifests m
-                    join manifest_children mc on mc.manifest_id = m.id
-                    join manifests mm on mm.repository_id = k.repository_id
-                                     and mm.digest = mc.digest
-                   where m.repository_id = k.repository_id
-                     and m.digest = k.digest
+                  select u.id, u.digest
+                    from listed
+                    join manifests u on u.unwrapped_from = listed.id
                 ) members
                 join images i on i.manifest_id = members.id
             ), '[]') as unikernels

@@ -25,20 +25,26 @@ export type ImageRow = {
   readonly pushedBy: string
   /** The first IMAGE_TAGS_MAX by name. */
   readonly tags: readonly Tag[]
+  /** The container image that it was unwrapped from. */
+  readonly container: Digest | null
 }
 
 export const IMAGE_TAGS_MAX = 100
 
+/** The digest whose tags are those of manifest `m`: an unwrapped image has the tags of its container image. */
+export const TAGGED_DIGEST = 'case when m.unwrapped_from is null then m.digest else m.subject end'
+
 /**
- * The first tags of manifest `m`, by name. A range of one digest, because Postgres would read all tags of the repository
+ * The first tags of manifest `m`, by name; those of the container image that it was unwrapped from, if any. A range of one
+ * digest, because Postgres would read all tags of the repository
  * in the order of their names when it knows tags of few digests.
  */
 export const TAGS_OF_MANIFEST = `array(
               select name
                 from tags
                where repository_id = m.repository_id
-                 and digest >= m.digest
-                 and digest <= m.digest
+                 and digest >= ${TAGGED_DIGEST}
+                 and digest <= ${TAGGED_DIGEST}
                order by digest, name
                limit ${IMAGE_TAGS_MAX}
             )`
@@ -58,7 +64,8 @@ const IMAGE_COLUMNS = `i.manifest_id as id, r.name as repository, m.digest,
             i.kernel_digest as "kernelDigest", i.kernel_title as "kernelTitle", i.target,
             i.abi_version as "abiVersion", i.architecture, i.devices, i.input_id as "inputId",
             ${SYNOPSIS_OF_IMAGE} as synopsis, m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
-            ${TAGS_OF_MANIFEST} as tags`
+            ${TAGS_OF_MANIFEST} as tags,
+            case when m.unwrapped_from is not null then m.subject end as container`
 
 /** Filters the images of a repository. Undefined matches any. */
 export type ImageFilter = {

@@ -4,7 +4,7 @@ import type { Queryable } from '../database.ts'
 import type { View } from '../registry/repositories.ts'
 import { SYNOPSIS_OF_IMAGE, TAGS_OF_MANIFEST } from './image-lists.ts'
 
-/** A manifest of a repository, and its images: the manifest itself, or the children of an index. */
+/** A manifest of a repository, and its images: the manifest itself, those unwrapped from it, or those of an index. */
 export type FoundImages = {
   /** Null when the view has no such repository. */
   readonly repositoryId: number | null
@@ -49,7 +49,7 @@ export async function findImages(
                  where repository_id = (select id from r)
                    and name = $3
               ), $3)
-     ), members as (
+     ), listed as (
        select id, digest
          from m
        union all
@@ -58,6 +58,13 @@ export async function findImages(
          join manifest_children mc on mc.manifest_id = m.id
          join manifests c on c.repository_id = (select id from r) and c.digest = mc.digest
         limit $4
+     ), members as (
+       select id, digest
+         from listed
+       union all
+       select u.id, u.digest
+         from listed
+         join manifests u on u.unwrapped_from = listed.id
      )
      select (select id from r) as "repositoryId",
             (select digest from m) as digest,
@@ -101,6 +108,8 @@ export type ImageManifestRow = {
   readonly pushedBy: string
   /** The first IMAGE_TAGS_MAX by name. */
   readonly tags: readonly Tag[]
+  /** The container image that it was unwrapped from. */
+  readonly container: Digest | null
   /** The version of the analyzer that analyzed it last. */
   readonly analyzerVersion: number
   /** Bytes of the manifest and of the facts about its blobs. */
@@ -115,6 +124,7 @@ export async function findImageManifest(
   const { rows } = await db.query<ImageManifestRow>(
     `select m.media_type as "mediaType", m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
             m.analyzer_version as "analyzerVersion", ${TAGS_OF_MANIFEST} as tags,
+            case when m.unwrapped_from is not null then m.subject end as container,
             octet_length(m.bytes) + coalesce((
               select sum(octet_length(f.facts))
                 from manifest_blobs mb

@@ -18,6 +18,7 @@ export const TABLE_NAMES = [
   'manifests',
   'manifest_blobs',
   'manifest_children',
+  'unwraps',
   'layer_analyses',
   'packages',
   'layer_packages',

@@ -237,7 +237,7 @@ export async function touchBlob(
 }
 
 /**
- * Restarts the grace period of a manifest's blobs before the manifest is removed, because a sweep must
+ * Restarts the grace period of the blobs of a manifest, and of the images unwrapped from it, before they are removed, because a sweep must
  * check them again: possibly no other manifest references them.
  */
 export async function touchBlobsOf(
@@ -255,6 +255,13 @@ export async function touchBlobsOf(
         select mb.blob_id
           from manifests m
           join manifest_blobs mb on mb.manifest_id = m.id
+         where m.repository_id = $1
+           and m.digest = $2
+        union all
+        select mb.blob_id
+          from manifests m
+          join manifests u on u.unwrapped_from = m.id
+          join manifest_blobs mb on mb.manifest_id = u.id
          where m.repository_id = $1
            and m.digest = $2
       )

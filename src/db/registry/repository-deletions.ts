@@ -138,6 +138,11 @@ async function removeManifests(tx: Transaction, id: number, limit: number): Prom
         select blob_id
           from manifest_blobs
          where manifest_id = any($1::bigint[])
+        union all
+        select mb.blob_id
+          from manifests u
+          join manifest_blobs mb on mb.manifest_id = u.id
+         where u.unwrapped_from = any($1::bigint[])
       )
       order by b.id
         for no key update`,

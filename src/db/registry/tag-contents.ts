@@ -52,7 +52,8 @@ const HOLDING = `holding (digest, contains) as (
            where c.digest = h.digest
              and c.repository_id = $1
           union all
-          select m.subject, false
+          -- An unwrapped image is a part of its container image.
+          select m.subject, h.contains and m.unwrapped_from is not null
             from manifests m
            where m.repository_id = $1
              and m.digest = h.digest

@@ -10,6 +10,7 @@ export function imageSummary(row: ImageRow, caller: Caller) {
   return {
     repository: row.repository,
     digest: row.digest,
+    container: row.container,
     tags: row.tags,
     kernel: { digest: row.kernelDigest, title: row.kernelTitle },
     target: row.target,
@@ -27,11 +28,11 @@ export function imageSummary(row: ImageRow, caller: Caller) {
 export function imageDetails(
   caller: Caller,
   repository: Repository,
-  { digest, mediaType, tags, pushedAt, pushedBy }: ImageDetails,
+  { digest, container, mediaType, tags, pushedAt, pushedBy }: ImageDetails,
   contents: Uint8Array,
 ): Buffer {
   const builder = maySeeActors(caller, repository) ? pushedBy : null
-  return withFields({ repository, digest, mediaType, tags, builder, pushedAt }, contents)
+  return withFields({ repository, digest, container, mediaType, tags, builder, pushedAt }, contents)
 }
 
 /** Puts fields before those of an object that is JSON already, and may be large. */

@@ -4,7 +4,7 @@ import { findManifestSummary } from '../../db/registry/manifests.ts'
 import type { TagChange } from '../../db/registry/tags.ts'
 import type { BuildEvent, RepositoryEvent, TagUpdated } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
-import type { Repository } from '../../oci/reference.ts'
+import type { Repository, Tag } from '../../oci/reference.ts'
 import { unikernelFacts } from './image-diff.ts'
 
 /** The repository of a change, and its actor. */
@@ -31,14 +31,12 @@ export type RecordedPush = PutManifest & {
   readonly subject: Digest | undefined
   /** False when the manifest existed before. */
   readonly isNew: boolean
-  /** Undefined when the push is not worth one. */
-  readonly build: BuildEvent | undefined
+  readonly builds: readonly BuildEvent[]
 }
 
 /** Records the events of a push in its transaction. A repeated push has none, unless it is another build. */
 export async function recordPush(tx: Transaction, push: RecordedPush): Promise<void> {
-  const { repository, actor, digest, mediaType, artifactType, size, subject, isNew, build } = push
-  const builds = build === undefined ? [] : [build]
+  const { repository, actor, digest, mediaType, artifactType, size, subject, isNew, builds } = push
   if (!isNew && push.moves.length === 0) return record(tx, push, builds)
   const common = { repository, tag: null, digest, previousDigest: null, actor }
   const { updated, unikernels } = await describeMoves(tx, push, 'push')
@@ -52,6 +50,24 @@ export async function recordPush(tx: Transaction, push: RecordedPush): Promise<v
     )
   }
   await record(tx, push, [...added, ...updated, ...builds])
+}
+
+/** Records that the kernels of a container image were found after its push: an event for each tag, and the builds. */
+export async function recordUnwrapping(
+  tx: Transaction,
+  change: Change & { readonly digest: Digest },
+  tags: readonly Tag[],
+  builds: readonly BuildEvent[],
+): Promise<void> {
+  const { repositoryId, repository, digest, actor } = change
+  const summary = await findManifestSummary(tx, repositoryId, digest)
+  // This transaction holds its lock.
+  if (summary === undefined) throw new Error(`${digest} is locked, but missing`)
+  const facts = await unikernelFacts(tx, repositoryId, digest, [])
+  const unikernels = facts(undefined)
+  const common = { repository, digest, previousDigest: null, actor, ...summary, unikernels }
+  const events = tags.map((tag): RepositoryEvent => ({ type: 'image.unwrapped', tag, ...common }))
+  await record(tx, change, [...events, ...builds])
 }
 
 /** Records that tags were deleted, and with `digest` that their manifest was, in the transaction. */

@@ -16,6 +16,7 @@ import {
 import { resolveVisible } from '../../db/name-patterns.ts'
 import { listDigestsWithPrefix } from '../../db/registry/digest-prefixes.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
+import { findUnwrapState } from '../../db/registry/unwraps.ts'
 import type { Deriver, DocumentFormat, StoredImage } from '../../derivation/deriver.ts'
 import { type Digest, type DigestPrefix, onlyDigestOf } from '../../oci/digest.ts'
 import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
@@ -43,6 +44,8 @@ export type ImageDetails = {
   readonly tags: readonly Tag[]
   readonly pushedAt: Date
   readonly pushedBy: string
+  /** The container image that it was unwrapped from. */
+  readonly container: Digest | null
   /** The version of the analyzer that analyzed it last. */
   readonly analyzerVersion: number
   /** Bytes of the manifest and of its analysis. */
@@ -120,7 +123,10 @@ export class Images {
     if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     if (digest === null) throw new RegistryError('MANIFEST_UNKNOWN', { reference: name })
     const [first, ...others] = images.filter((image) => isSelected(image, selector))
-    if (first === undefined) throw noMatch(name, images)
+    if (first === undefined) {
+      const state = images.length > 0 ? undefined : await findUnwrapState(db, repositoryId, digest)
+      throw noMatch(name, images, state)
+    }
     if (others.length > 0) throw ambiguous([first, ...others])
     return first
   }
@@ -293,12 +299,23 @@ function isSelected(
   )
 }
 
-function noMatch(name: string, images: readonly FoundImage[]): RegistryError {
+function noMatch(
+  name: string,
+  images: readonly FoundImage[],
+  state: Awaited<ReturnType<typeof findUnwrapState>>,
+): RegistryError {
   const message =
     images.length === 0
-      ? `${name} is not a unikernel: it has no Solo5 kernel`
+      ? `${name} is not a unikernel: ${reasonOf(state)}`
       : `${name} has no such kernel, but ${images.map(describeKernel).join('; ')}`
   return notFound(message, { detail: { reference: name } })
+}
+
+function reasonOf(state: Awaited<ReturnType<typeof findUnwrapState>>): string {
+  if (state?.isPending) {
+    return 'its layers are still read for a Solo5 kernel, which image.unwrapped announces'
+  }
+  return state?.problem ?? 'it has no Solo5 kernel'
 }
 
 function ambiguous(images: readonly FoundImage[]): RegistryError {
