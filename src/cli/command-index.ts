@@ -345,6 +345,22 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./server/gc.ts')).gcCommand,
       },
       {
+        word: 'opam',
+        summary: 'Import an opam repository, to know the packages in vendored sources',
+        commands: [
+          {
+            word: 'show',
+            summary: 'Show what the index of opam packages has, and where it is from',
+            load: async () => (await import('./server/opam.ts')).showCommand,
+          },
+          {
+            word: 'import',
+            summary: 'Add the packages of a checkout or an archive to the index',
+            load: async () => (await import('./server/opam.ts')).importCommand,
+          },
+        ],
+      },
+      {
         word: 'scrub',
         summary: 'Verify every blob; find missing, corrupt and orphaned blobs',
         load: async () => (await import('./server/scrub.ts')).scrubCommand,

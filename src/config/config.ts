@@ -44,6 +44,9 @@ export type Config = {
   readonly tokenSeconds: number
   readonly oidcAllowNetworks: readonly string[]
   readonly webhookAllowNetworks: readonly string[]
+  /** The archive of an opam repository to import. */
+  readonly opamUrl: string | undefined
+  readonly opamAllowNetworks: readonly string[]
   readonly webhookAudiences: readonly Glob[]
   readonly feedClientsPerAddress: number
   /** Undefined: follows from the limit of file descriptors. */
@@ -141,6 +144,11 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
       text('ROOKERY_WEBHOOK_ALLOW_NETWORKS'),
     ),
     webhookAudiences: parseAudiences(text('ROOKERY_WEBHOOK_AUDIENCES')),
+    opamUrl: parseArchiveUrl(optional('ROOKERY_OPAM_URL')),
+    opamAllowNetworks: parseNetworkList(
+      'ROOKERY_OPAM_ALLOW_NETWORKS',
+      text('ROOKERY_OPAM_ALLOW_NETWORKS'),
+    ),
     feedClientsPerAddress: number('ROOKERY_FEED_CLIENTS_PER_ADDRESS', 1, 10_000),
     connectionsMax:
       optional('ROOKERY_CONNECTIONS_MAX') === undefined
@@ -254,6 +262,18 @@ function parsePublicUrl(text: string | undefined): string | undefined {
     )
   }
   return url.origin
+}
+
+function parseArchiveUrl(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  // The URL is shown, so it has no place for a password.
+  if (!url || !['http:', 'https:'].includes(url.protocol) || `${url.username}${url.password}`) {
+    throw new ConfigError(
+      'ROOKERY_OPAM_URL must be like https://opam.ocaml.org/index.tar.gz, without a user name and a password',
+    )
+  }
+  return url.href
 }
 
 type S3Texts = Omit<S3Config, 'bucket' | 'pathStyle'> & { style: '' | 'path' | 'virtual-host' }

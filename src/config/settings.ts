@@ -90,6 +90,19 @@ export const SETTINGS = [
       'Audiences, or patterns with *, separated by commas, that webhooks of other owners than administrators may name in identity tokens',
   },
   {
+    name: 'ROOKERY_OPAM_URL',
+    default: '',
+    description:
+      'URL of an archive of opam-repository, such as `https://opam.ocaml.org/index.tar.gz`, which the server imports every six hours to know the packages in vendored sources',
+  },
+  {
+    name: 'ROOKERY_OPAM_ALLOW_NETWORKS',
+    default: '',
+    shared: 'agreed',
+    description:
+      'Internal addresses or networks, separated by commas, in which the server of such an archive may be, also over http',
+  },
+  {
     name: 'ROOKERY_FEED_CLIENTS_PER_ADDRESS',
     default: '100',
     description:

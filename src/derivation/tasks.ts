@@ -17,6 +17,8 @@ import {
   type LayerAnalysis,
   type WholeRole,
 } from '../unikernel/layer-analysis.ts'
+import { MalformedOpamError } from '../unikernel/opam/lexer.ts'
+import { listSourceKeys } from '../unikernel/opam/package-file.ts'
 import { listPackages } from '../unikernel/package-lists.ts'
 import { analysesOf } from '../unikernel/stored-analyses.ts'
 
@@ -112,4 +114,25 @@ export function recordOf(role: AnalyzedRole, analysis: LayerAnalysis): AnalysisR
     ...listPackages(role, analysis),
   }
   return { analysis, fields: JSON.stringify(fields) }
+}
+
+/** The `opam` files of packages. */
+export type OpamFilesTask = { readonly kind: 'opam-files'; readonly files: readonly Uint8Array[] }
+
+/** The keys of a package's source, or the reason why its file could not be parsed. */
+export type OpamFileKeys = {
+  readonly keys: readonly string[]
+  readonly problem: string | undefined
+}
+
+/** Lists the keys of each file's source, in the order of the files. */
+export function readOpamFiles({ files }: OpamFilesTask): OpamFileKeys[] {
+  return files.map((file) => {
+    try {
+      return { keys: listSourceKeys(file), problem: undefined }
+    } catch (error) {
+      if (!(error instanceof MalformedOpamError)) throw error
+      return { keys: [], problem: error.message }
+    }
+  })
 }

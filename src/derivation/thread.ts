@@ -6,13 +6,18 @@ import {
   analyze,
   type Derivation,
   derive,
+  type OpamFileKeys,
+  type OpamFilesTask,
+  readOpamFiles,
 } from './tasks.ts'
 
 // The module that a worker thread runs: one answer for each task.
-parentPort?.on('message', (task: AnalysisTask | Derivation) => {
+parentPort?.on('message', (task: AnalysisTask | Derivation | OpamFilesTask) => {
   try {
     if (task.kind === 'analysis') {
       send({ isDone: true, result: analyze(task) })
+    } else if (task.kind === 'opam-files') {
+      send({ isDone: true, result: readOpamFiles(task) })
     } else {
       const result = derive(task)
       send({ isDone: true, result }, [result.buffer])
@@ -23,7 +28,7 @@ parentPort?.on('message', (task: AnalysisTask | Derivation) => {
 })
 
 function send(
-  answer: Answer<AnalysisRecord | Uint8Array>,
+  answer: Answer<AnalysisRecord | Uint8Array | readonly OpamFileKeys[]>,
   transfer: readonly ArrayBuffer[] = [],
 ): void {
   parentPort?.postMessage(answer, transfer)

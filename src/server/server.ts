@@ -14,6 +14,7 @@ import { assertAddressFree } from './listen.ts'
 import type { Log } from './log.ts'
 import { startMaintenance } from './maintenance.ts'
 import { createMetrics } from './metrics.ts'
+import { startOpamIndex } from './opam-index.ts'
 import { buildRegistry } from './registry.ts'
 import { RegistryAddress } from './registry-address.ts'
 import { openStores } from './stores.ts'
@@ -81,6 +82,7 @@ async function start(
   const onCommitted = () => events.sequencer.poke()
   const registry = buildRegistry(stores, config, deriver, processLock, onCommitted)
   startMaintenance(stores, registry, onCommitted, config, log, cleanup)
+  startOpamIndex(stores, config, log, cleanup)
   const http = { stores, auth, registry, events, metrics, address }
   const url = await startHttp(http, config, log, cleanup)
   address.listensAt(url)

@@ -1,4 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { resolveOldLists } from '../../src/db/images/layer-analyses.ts'
+import { listImagePackages } from '../../src/db/images/packages.ts'
+import { putOpamImport } from '../../src/db/opam-index/opam-index.ts'
+import { withDatabaseOf } from '../opam-index/fixture-repository.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { ask, fixture, fixtureOf, formOf, PLAIN, postImage, pushLayers } from './image-fixtures.ts'
 
@@ -62,6 +66,45 @@ describe('the packages of an image', () => {
     const answer = await registry.request('/api/v1/packages/opam/cppo?version=%3E99&n=1')
     expect(((await answer.json()) as { images: Hit[] }).images).toHaveLength(1)
     expect(answer.headers.get('link')).toMatch(/rel="next"/)
+  })
+
+  it('are those of the index once an import has their checksum', async () => {
+    // The archive of metrics in the fixture builds.
+    const sha256 = /metrics-0\.5\.0\.tbz"\s+"metrics"\s+\[\s+"(sha256=[0-9a-f]{64})"/.exec(
+      fixtureOf('hello-key-2', 'opam-switch').toString(),
+    )?.[1]
+    const key = String(sha256)
+    const sources = ['metrics', 'metrics-lwt', 'metrics-unix'].map((name) => {
+      return { key, name, version: '0.5.0+fix' }
+    })
+    const done = { origin: '/opam', etag: undefined, files: 3, problems: 0 }
+    const packages = await withDatabaseOf(registry, async (db) => {
+      expect(await putOpamImport(db, done, [], sources)).toBe(3)
+      while ((await resolveOldLists(db, 1)) > 0);
+      const { rows } = await db.query<{ id: number }>(
+        `select m.id
+           from manifests m
+           join repositories r on r.id = m.repository_id
+          where r.name = 'facts/switch'`,
+      )
+      return listImagePackages(db, rows[0]?.id ?? 0, 10_000)
+    })
+    expect((await hits('metrics-lwt')).toSorted()).toEqual([
+      ['facts/both', '0.5.0', 'lock'],
+      ['facts/lock', '0.5.0', 'lock'],
+      ['facts/switch', '0.5.0+fix', 'index'],
+    ])
+    expect(await hits('metrics-unix')).toEqual([])
+    expect(packages.filter(({ name }) => name === 'metrics-lwt')).toEqual([
+      {
+        ...{ ecosystem: 'opam', name: 'metrics-lwt', version: '0.5.0+fix', basis: 'index' },
+        source: {
+          directory: 'metrics',
+          url: 'https://github.com/mirage/metrics/releases/download/v0.5.0/metrics-0.5.0.tbz',
+          checksums: [sha256, expect.stringMatching(/^sha512=/)],
+        },
+      },
+    ])
   })
 
   it('by lock file are shown, and the input id needs no lock file', async () => {

@@ -94,6 +94,7 @@ describe('settings that commands share with the server', () => {
     ROOKERY_OIDC_ALLOW_NETWORKS: '10.0.0.0/8',
     ROOKERY_WEBHOOK_ALLOW_NETWORKS: '10.0.0.0/8',
     ROOKERY_WEBHOOK_AUDIENCES: 'builds',
+    ROOKERY_OPAM_ALLOW_NETWORKS: '10.0.0.0/8',
     ROOKERY_DEFAULT_VISIBILITY: 'private',
     ROOKERY_S3_BUCKET: 'blobs',
     ROOKERY_S3_PREFIX: 'a/',
@@ -114,7 +115,7 @@ describe('settings that commands share with the server', () => {
     )
     expect(others.map((name) => name.replace('ROOKERY_', ''))).toEqual([
       ...['LISTEN', 'DATA_DIR', 'DATABASE_URL', 'DATABASE_CONNECTIONS', 'DATABASE_WAIT_SECONDS'],
-      ...['ADMIN_PASSWORD', 'FEED_CLIENTS_PER_ADDRESS', 'CONNECTIONS_MAX'],
+      ...['ADMIN_PASSWORD', 'OPAM_URL', 'FEED_CLIENTS_PER_ADDRESS', 'CONNECTIONS_MAX'],
       ...['CONNECTIONS_PER_ADDRESS', 'SLOW_CLIENT_SECONDS', 'EVENT_DAYS', 'AUDIT_DAYS'],
       ...['TRUSTED_PROXIES', 'UNWRAP', 'BLOB_BYTES_MAX', 'UPLOAD_LIFETIME_SECONDS', 'S3_REDIRECT'],
       ...['S3_PUBLIC_ENDPOINT', 'S3_TIMEOUT_SECONDS', 'GC_INTERVAL_SECONDS', 'DRAIN_SECONDS'],
@@ -136,6 +137,7 @@ describe('settings that commands share with the server', () => {
       ROOKERY_PUBLIC_URL: 'https://other.example.org',
       ROOKERY_OIDC_ALLOW_NETWORKS: '192.168.0.0/16',
       ROOKERY_WEBHOOK_ALLOW_NETWORKS: '192.168.0.0/16',
+      ROOKERY_OPAM_ALLOW_NETWORKS: '192.168.0.0/16',
       ROOKERY_DEFAULT_VISIBILITY: 'public',
       ROOKERY_S3_ENDPOINT: 'https://other.example.org',
     }
@@ -272,6 +274,8 @@ describe('the settings', () => {
     ['ROOKERY_LISTEN', '::1:5000'],
     ['ROOKERY_PUBLIC_URL', 'r.example.org'],
     ['ROOKERY_PUBLIC_URL', 'ftp://r.example.org'],
+    ['ROOKERY_OPAM_URL', 'file:///opam.tar.gz'],
+    ['ROOKERY_OPAM_URL', 'https://user:password@example.org/opam.tar.gz'],
     ['ROOKERY_PUBLIC_URL', 'https://r.example.org/registry'],
     ['ROOKERY_PUBLIC_URL', 'https://u:p@r.example.org'],
     ['ROOKERY_TRUSTED_PROXIES', '10.0.0.0/33'],

@@ -95,17 +95,33 @@ function findName(section: OpamSection, problems: OpamProblems): string | undefi
   return name
 }
 
+// opam 1.2 wrote the kind of the source as the name of the field: opam manual, "url".
+const SOURCE_FIELDS: Readonly<Record<string, (url: string) => string>> = {
+  src: (url) => url,
+  archive: (url) => url,
+  http: (url) => url,
+  git: (url) => withVcs('git', url),
+  hg: (url) => withVcs('hg', url),
+  darcs: (url) => withVcs('darcs', url),
+  local: (path) => (path.startsWith('/') ? `file://${path}` : path),
+}
+
+function withVcs(vcs: string, url: string): string {
+  return url.startsWith(`${vcs}+`) || url.startsWith(`${vcs}:`) ? url : `${vcs}+${url}`
+}
+
 /** Parses the fields of a `url` or `extra-source` section: opam manual, "url". */
-function findSource({ items, line, column }: OpamSection, problems: OpamProblems) {
-  const field =
-    findField(items, 'src', problems) ??
-    findField(items, 'archive', problems) ??
-    findField(items, 'http', problems)
+export function findSource({ items, line, column }: OpamSection, problems: OpamProblems) {
+  const found = Object.entries(SOURCE_FIELDS).flatMap(([name, urlOf]) => {
+    const field = findField(items, name, problems)
+    return field === undefined ? [] : [{ field, urlOf }]
+  })
+  const [{ field, urlOf } = {}] = found
   const checksum = findField(items, 'checksum', problems)
   const checksums = checksum ? listChecksums(checksum.value, problems) : []
   if (!field) problems.add({ line, column }, 'a source without src')
   const url = field && findUrl(field.value, problems)
-  return url === undefined ? undefined : { url, checksums }
+  return url === undefined || !urlOf ? undefined : { url: urlOf(url), checksums }
 }
 
 function listExtraSources(items: readonly OpamItem[], problems: OpamProblems): ExtraSource[] {
