@@ -7,6 +7,7 @@ import {
   findDeclaredRole,
   findRole,
   INPUTS,
+  OTHER_FILE,
   type Role,
   UNIKERNEL,
   UNIKERNEL_CONFIG,
@@ -38,7 +39,10 @@ export function kernelCandidates({ layers }: Manifest): readonly Layer[] {
   const declared = layers.filter(({ mediaType }) => findDeclaredRole(mediaType) === 'kernel')
   if (declared.length > 0) return declared
   return layers
-    .filter(({ mediaType }) => !findDeclaredRole(mediaType) && !COMPRESSED.test(mediaType))
+    .filter(
+      ({ mediaType }) =>
+        mediaType !== OTHER_FILE && !findDeclaredRole(mediaType) && !COMPRESSED.test(mediaType),
+    )
     .slice(0, CANDIDATES_MAX)
 }
 
@@ -114,7 +118,11 @@ function layerOf(layer: Layer, role: Role | undefined, lookup: AnalysisLookup): 
   const analysis = role !== undefined && isAnalyzedRole(role) ? lookup(digest, role) : undefined
   const isNoKernel = role === 'debug' && analysis !== undefined && analysis.value === undefined
   const problem = analysis?.problem ?? (isNoKernel ? 'it has no Solo5 notes' : undefined)
-  return { role, title, mediaType, digest, size, problem: problem ?? unknownLayer(role, title) }
+  const isOther = mediaType === OTHER_FILE
+  return {
+    ...{ role, title, mediaType, digest, size },
+    problem: problem ?? (isOther ? undefined : unknownLayer(role, title)),
+  }
 }
 
 /** A debug twin has the kernel's bytes and its symbols. */

@@ -1,6 +1,6 @@
 import { invalidManifest } from '../oci/descriptor.ts'
 import type { Manifest } from '../oci/manifest.ts'
-import { FAILED_BUILD, findRole, INPUTS, type Input } from './format.ts'
+import { FAILED_BUILD, findRole, INPUTS, type Input, OTHER_BUILD } from './format.ts'
 import { type BuildEnvironment, describeHost } from './host/build-environment.ts'
 import { inputIdOf } from './image.ts'
 import { isTime } from './time.ts'
@@ -41,6 +41,11 @@ const SIGNAL_MAX = 255
 /** True for the report of a failed build. */
 export function reportsFailure({ artifactType }: Pick<Manifest, 'artifactType'>): boolean {
   return artifactType === FAILED_BUILD
+}
+
+/** True for a build that made something else than a unikernel: its first layer without a role is its main binary. */
+export function reportsOther({ artifactType }: Pick<Manifest, 'artifactType'>): boolean {
+  return artifactType === OTHER_BUILD
 }
 
 /** True for a word that may name a platform, such as `debian-12`. */

@@ -7,6 +7,12 @@ import { IMAGE_MANIFEST, type MediaType, withoutParameters } from '../oci/media-
 export const UNIKERNEL = 'application/vnd.unikernel.v1'
 /** The artifact type of the report of a failed build: its console, script and inputs. */
 export const FAILED_BUILD = 'application/vnd.unikernel.failed-build.v1'
+/** The artifact type of a build that made something else than a unikernel, such as a package. */
+export const OTHER_BUILD = 'application/vnd.unikernel.other-build.v1'
+/** The media type of a further file of a build. Its title gives it no role. */
+export const OTHER_FILE = 'application/vnd.unikernel.file.v1'
+/** The media type of the config of a build that builder sent: its exec, with the digest of each file in place of its bytes. */
+export const EXEC_CONFIG = 'application/vnd.unikernel.exec.v1'
 /** The media type of its config, unless the config is empty. */
 export const UNIKERNEL_CONFIG = 'application/vnd.unikernel.config.v1+json'
 
@@ -72,6 +78,7 @@ export function findDeclaredRole(mediaType: string): Role | undefined {
 
 /** Finds the role of a layer: the one that its media type declares, or else that of its title. */
 export function findRole(mediaType: string, title: string | undefined): Role | undefined {
+  if (mediaType === OTHER_FILE) return undefined
   return findDeclaredRole(mediaType) ?? (title === undefined ? undefined : findRoleOfTitle(title))
 }
 
@@ -108,8 +115,10 @@ export type ImageFile = {
 export type ImageContents = {
   /** In any order. */
   readonly files: readonly ImageFile[]
-  /** Undefined: the empty config. */
-  readonly config: Pick<Descriptor, 'digest' | 'size'> | undefined
+  /** Files without a role, in this order. */
+  readonly others?: readonly Omit<ImageFile, 'role'>[]
+  /** Undefined: the empty config. Without a media type, that of a unikernel. */
+  readonly config: (Pick<Descriptor, 'digest' | 'size'> & { mediaType?: string }) | undefined
   /** RFC 3339. */
   readonly created: string
   /** Further annotations of the manifest. */
@@ -131,9 +140,14 @@ export function failedBuildManifest(report: ImageContents): Uint8Array {
   return manifestOf(FAILED_BUILD, report)
 }
 
+/** Makes the manifest of a build that made something else: its main binary is the first of `others`. */
+export function otherBuildManifest(build: ImageContents): Uint8Array {
+  return manifestOf(OTHER_BUILD, build)
+}
+
 function manifestOf(
   artifactType: string,
-  { files, config, created, subject, annotations = {} }: ImageContents,
+  { files, others = [], config, created, subject, annotations = {} }: ImageContents,
 ): Uint8Array {
   const ordered = files.toSorted((a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role))
   const manifest = {
@@ -141,8 +155,11 @@ function manifestOf(
     mediaType: IMAGE_MANIFEST,
     artifactType,
     config: config === undefined ? EMPTY_CONFIG : { mediaType: UNIKERNEL_CONFIG, ...config },
-    layers: ordered.map(({ role, title, digest, size }) => ({
-      mediaType: mediaTypeOf(role),
+    layers: [
+      ...ordered.map(({ role, ...file }) => ({ mediaType: mediaTypeOf(role), ...file })),
+      ...others.map((file) => ({ mediaType: OTHER_FILE, ...file })),
+    ].map(({ mediaType, title, digest, size }) => ({
+      mediaType,
       digest,
       size,
       annotations: { [TITLE]: title },
