@@ -6,6 +6,7 @@ import {
   parseNetworks,
 } from '../networks/networks.ts'
 import { type Glob, parseClaimGlob } from '../oci/glob.ts'
+import { type BuilderWebConfig, parseBuilderWeb } from './builder-web.ts'
 import { ConfigError } from './config-error.ts'
 import {
   PASSWORD_CHARACTERS_MIN,
@@ -59,6 +60,8 @@ export type Config = {
   readonly defaultVisibility: 'public' | 'private'
   /** True: the kernels in the layers of container images are found. */
   readonly unwrapsContainers: boolean
+  /** Undefined: the paths of builder-web are off. */
+  readonly builderWeb: BuilderWebConfig | undefined
   readonly blobBytesMax: number
   readonly uploadLifetimeSeconds: number
   /** Undefined: blobs are files below the data folder. */
@@ -161,6 +164,11 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     trustedProxies: parseProxies(text('ROOKERY_TRUSTED_PROXIES')),
     defaultVisibility: oneOf('ROOKERY_DEFAULT_VISIBILITY', ['public', 'private']),
     unwrapsContainers: oneOf('ROOKERY_UNWRAP', ['on', 'off']) === 'on',
+    builderWeb: parseBuilderWeb({
+      isOn: oneOf('ROOKERY_BUILDER_WEB', ['off', 'on']) === 'on',
+      jobs: text('ROOKERY_BUILDER_WEB_JOBS'),
+      latest: optional('ROOKERY_BUILDER_WEB_LATEST'),
+    }),
     blobBytesMax: number('ROOKERY_BLOB_BYTES_MAX', 1, Number.MAX_SAFE_INTEGER),
     uploadLifetimeSeconds: number('ROOKERY_UPLOAD_LIFETIME_SECONDS', 1, 365 * 86_400),
     s3: parseS3(

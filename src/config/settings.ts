@@ -155,6 +155,23 @@ export const SETTINGS = [
       'Find unikernels in the layers of container images, such as `docker push` sends: `on` or `off`',
   },
   {
+    name: 'ROOKERY_BUILDER_WEB',
+    default: 'off',
+    description:
+      '`on`: builder, albatross and mollymawk find the paths of builder-web here: `/upload`, `/hash`, `/job/…`, `/compare/…` and lists',
+  },
+  {
+    name: 'ROOKERY_BUILDER_WEB_JOBS',
+    default: '',
+    description: 'Repositories of jobs whose names differ, separated by commas: `site=web/site`',
+  },
+  {
+    name: 'ROOKERY_BUILDER_WEB_LATEST',
+    default: '',
+    description:
+      'Tag whose kernel is the latest build of a job, such as `live`; by default the build that began last',
+  },
+  {
     name: 'ROOKERY_BLOB_BYTES_MAX',
     default: '34359738368',
     description: 'Maximum size of a blob in bytes',

@@ -4,6 +4,7 @@ import { visibleJson } from '../oci/hidden-characters.ts'
 import { parseManifest } from '../oci/manifest.ts'
 import { AnalysisCache } from '../unikernel/analysis-cache.ts'
 import { assembleImage } from '../unikernel/assembly.ts'
+import { builderWebComparison } from '../unikernel/compare/builder-web.ts'
 import { compareImages } from '../unikernel/compare/images.ts'
 import type { DocumentContext } from '../unikernel/documents/context.ts'
 import { cycloneDx } from '../unikernel/documents/cyclonedx.ts'
@@ -37,7 +38,11 @@ export type DocumentFormat = keyof typeof DOCUMENTS
 /** JSON to derive from images. */
 export type Derivation =
   | { readonly kind: 'description'; readonly image: StoredImage }
-  | { readonly kind: 'comparison'; readonly from: StoredImage; readonly to: StoredImage }
+  | {
+      readonly kind: 'comparison' | 'builder-web-comparison'
+      readonly from: StoredImage
+      readonly to: StoredImage
+    }
   | {
       readonly kind: 'document'
       readonly format: DocumentFormat
@@ -59,6 +64,10 @@ function objectOf(derivation: Derivation): object {
         imageOf(derivation.from),
         imageOf(derivation.to),
         Buffer.compare(derivation.from.manifest, derivation.to.manifest) === 0,
+      )
+    case 'builder-web-comparison':
+      return (
+        builderWebComparison(compareImages(imageOf(derivation.from), imageOf(derivation.to))) ?? {}
       )
     case 'document':
       return DOCUMENTS[derivation.format](imageOf(derivation.image), derivation.context)

@@ -1,4 +1,5 @@
 import {
+  type Action,
   ANONYMOUS,
   allowsTag,
   type Caller,
@@ -11,7 +12,7 @@ import {
 import { type AuditLog, auditIdentity } from '../auth/audit.ts'
 import type { Authentication, Authenticator } from '../auth/authenticator.ts'
 import { type BearerErrorCode, denied, RegistryError, unauthorized } from '../oci/errors.ts'
-import { parseRepository, type Repository } from '../oci/reference.ts'
+import { parseRepository, type Repository, type Tag } from '../oci/reference.ts'
 import { challengeFor, withLoginAdvice } from './challenge.ts'
 import type { Matched } from './matcher.ts'
 import { assertQuery } from './query.ts'
@@ -133,7 +134,10 @@ function requireUnexpired(route: Route, caller: Caller): void {
 
 function requireAllowed(
   decision: Decision,
-  { route, repository }: Authorization,
+  {
+    route,
+    repository,
+  }: Pick<Authorization, 'repository'> & { route: Pick<Route, 'access' | 'path'> },
   caller: Caller,
 ): void {
   if (decision === 'authenticate') throw unauthorized(loginNeeded(route.access, repository))
@@ -152,6 +156,24 @@ function requireTags({ ctx, route, repository }: Authorization, caller: Caller):
   }
   if (route.tags === undefined) return
   const tag = route.tags(ctx).find((one) => !allowsTag(caller, access, repository, one))
+  if (tag !== undefined) throw denied(missingRight(caller, access, repository, tag), { tag })
+}
+
+/**
+ * Requires a right in a repository that a handler finds in the body or by another name, such as that of a job, and the right
+ * to its tags. Throws UNAUTHORIZED and DENIED.
+ */
+export function requireRight(
+  ctx: RouteContext,
+  access: Action,
+  repository: Repository,
+  tags: readonly Tag[],
+): void {
+  const { caller } = ctx.state
+  ctx.state.repository = repository
+  const route = { access, path: ctx.path }
+  requireAllowed(decide(access, caller, repository), { route, repository }, caller)
+  const tag = tags.find((one) => !allowsTag(caller, access, repository, one))
   if (tag !== undefined) throw denied(missingRight(caller, access, repository, tag), { tag })
 }
 
@@ -177,7 +199,8 @@ function isAudited({ ctx, authentication }: Authorization, { code }: RegistryErr
 }
 
 function auditRefusal(context: Authorization, refusal: RegistryError): void {
-  const { route, deps, request, authentication, repository } = context
+  const { ctx, route, deps, request, authentication } = context
+  const repository = context.repository ?? ctx.state.repository
   deps.audit.enqueue({
     ...(authentication === undefined ? {} : auditIdentity(authentication.caller)),
     action: authentication === undefined ? 'authenticate' : route.access,

@@ -36,6 +36,8 @@ import { textRoutes } from './api/texts.ts'
 import { tokenRevocationRoutes } from './api/tokens.ts'
 import { uploadUrlCreationRoutes } from './api/upload-urls.ts'
 import { webhookDeliveryRoutes, webhookRoutes } from './api/webhooks.ts'
+import type { BuilderWeb } from './builder-web/jobs.ts'
+import { builderWebRoutes } from './builder-web/routes.ts'
 import { type Operations, operationRoutes } from './operations.ts'
 import type { PageCursors } from './pages.ts'
 import type { AskQuestion } from './question-budget.ts'
@@ -56,6 +58,8 @@ export type RouteDeps = {
   manifests: Manifests
   manifestReads: ManifestReads
   builds: Builds
+  /** Undefined: the paths of builder-web are off. */
+  builderWeb?: BuilderWeb | undefined
   listings: Listings
   imageBuilder: ImageBuilder
   images: Images
@@ -91,7 +95,7 @@ export type AuthServices = {
 
 /** Returns the table of all routes. */
 export function allRoutes(deps: RouteDeps): Route[] {
-  const { auth } = deps
+  const { auth, builderWeb } = deps
   return [
     ...baseRoutes(),
     ...uploadRoutes(deps.uploads, deps.blobs),
@@ -119,5 +123,6 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...webhookDeliveryRoutes(deps.webhookDeliveries, deps.ask, deps.pageCursors),
     ...eventRoutes(deps.feed, deps.ask),
     ...auditRoutes(auth.audit, deps.ask),
+    ...(builderWeb === undefined ? [] : builderWebRoutes({ ...deps, builderWeb })),
   ]
 }

@@ -12,6 +12,13 @@ export function sendBlobHeaders(ctx: RouteContext, blob: { digest: Digest; size:
   else ctx.length = blob.size
 }
 
+type SendBlobOptions = {
+  readonly redirect?: boolean
+  readonly isText?: boolean
+  /** In place of the digest, as clients of another protocol know it. */
+  readonly etag?: string
+}
+
 /**
  * Answers GET for a blob: the bytes or a range of them, 304 when the client has the blob, or a redirect
  * to the store. With `redirect: false` never a redirect: a client that saves the ETag of the last
@@ -21,13 +28,14 @@ export function sendBlobHeaders(ctx: RouteContext, blob: { digest: Digest; size:
 export async function sendBlob(
   ctx: RouteContext,
   blob: Blob,
-  { redirect = true, isText = false }: { redirect?: boolean; isText?: boolean } = {},
+  { redirect = true, isText = false, etag }: SendBlobOptions = {},
 ): Promise<void> {
   setBlobHeaders(ctx, blob)
+  if (etag !== undefined) ctx.set('ETag', etag)
   if (isText) {
     ctx.set({ 'Content-Type': 'text/plain; charset=utf-8', 'Content-Disposition': 'inline' })
   }
-  if (isNotModified(ctx.headers['if-none-match'], blob.digest)) {
+  if (isNotModified(ctx.headers['if-none-match'], etag ?? blob.digest)) {
     ctx.status = 304
     return
   }

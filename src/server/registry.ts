@@ -1,8 +1,12 @@
 import type { Config } from '../config/config.ts'
 import type { ProcessLock } from '../db/process-lock.ts'
 import type { Deriver } from '../derivation/deriver.ts'
+import type { BuilderWeb } from '../http/builder-web/jobs.ts'
 import { Blobs } from '../registry/blobs.ts'
 import { Builds } from '../registry/builds/builds.ts'
+import { ExecUploads } from '../registry/builds/exec-uploads.ts'
+import { JobBuilds } from '../registry/builds/job-builds.ts'
+import { Jobs } from '../registry/builds/jobs.ts'
 import { ManifestReads } from '../registry/builds/manifest-reads.ts'
 import { ImageAnalyzer } from '../registry/images/analyzer.ts'
 import { ImageBuilder } from '../registry/images/builder.ts'
@@ -26,6 +30,8 @@ export type RegistryOperations = {
   readonly manifests: Manifests
   readonly manifestReads: ManifestReads
   readonly builds: Builds
+  /** Undefined: the paths of builder-web are off. */
+  readonly builderWeb: BuilderWeb | undefined
   readonly imageBuilder: ImageBuilder
   readonly images: Images
   readonly packageSearch: PackageSearch
@@ -60,6 +66,7 @@ export function buildRegistry(
     config.unwrapsContainers,
   )
   const manifests = new Manifests(db, visibility, analyzer, manifestReads, unwrapper, onCommitted)
+  const imageBuilder = new ImageBuilder({ blobs, uploads, manifests, analyzer })
   return {
     analyzer,
     unwrapper,
@@ -68,7 +75,12 @@ export function buildRegistry(
     manifests,
     manifestReads,
     builds: new Builds(db, blobs),
-    imageBuilder: new ImageBuilder({ blobs, uploads, manifests, analyzer }),
+    imageBuilder,
+    builderWeb: config.builderWeb && {
+      jobs: new Jobs(db, config.builderWeb.jobs),
+      jobBuilds: new JobBuilds(db, config.builderWeb.latestTag),
+      execUploads: new ExecUploads(db, imageBuilder, analyzer),
+    },
     images: new Images(db, deriver),
     packageSearch: new PackageSearch(),
     tagHistory: new TagHistory(db, onCommitted),

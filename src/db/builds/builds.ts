@@ -160,7 +160,8 @@ export type BuildPage = {
   readonly next: number | undefined
 }
 
-const BUILD_COLUMNS = `b.position, b.id, r.name as repository, b.manifest_digest as digest,
+/** A BuildRow of build `b` and repository `r`. */
+export const BUILD_COLUMNS = `b.position, b.id, r.name as repository, b.manifest_digest as digest,
             exists (
               select 1
                 from manifests m

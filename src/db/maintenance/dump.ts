@@ -12,6 +12,8 @@ const SEQUENCES = 'sequences'
  * deletions and the progress of long jobs belong to the installation, and are excluded.
  */
 export const TABLE_NAMES = [
+  // Before the repositories, which take names that are free.
+  'job_names',
   'repositories',
   'blobs',
   'repository_blobs',

@@ -12,7 +12,9 @@ import {
   parseBuildClaims,
   platformOf,
   reportsFailure,
+  reportsOther,
 } from '../../unikernel/build-claims.ts'
+import { findRole } from '../../unikernel/format.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
 
 /** The build that a pushed manifest states. */
@@ -43,10 +45,10 @@ export function readBuild(
   image: UnikernelImage | undefined,
 ): PushedBuild | undefined {
   if (image === undefined) {
-    if (!reportsFailure(manifest)) return undefined
+    if (!reportsFailure(manifest) && !reportsOther(manifest)) return undefined
     return {
       claims: parseBuildClaims(manifest),
-      kernelDigest: undefined,
+      kernelDigest: reportsOther(manifest) ? mainBinaryOf(manifest) : undefined,
       inputId: inputIdOfReport(manifest),
     }
   }
@@ -57,6 +59,13 @@ export function readBuild(
   const { digest, solo5 } = image.kernel
   const platform = claims.platform ?? platformOf(image.buildEnvironment, solo5.architecture)
   return { claims: { ...claims, platform }, kernelDigest: digest, inputId: image.inputId }
+}
+
+/** Returns the digest of what a build made that is no unikernel. Throws MANIFEST_INVALID without it. */
+function mainBinaryOf({ layers }: Manifest): Digest {
+  const main = layers.find(({ mediaType, title }) => findRole(mediaType, title) === undefined)
+  if (main === undefined) throw invalidManifest('layers', 'must have the main binary of the build')
+  return main.digest
 }
 
 /**

@@ -74,6 +74,9 @@ export type IncomingFile = Destination & {
   readonly body: UploadBody
 }
 
+/** Stores the bytes of a file in the repository. */
+export type StoreFile = (body: UploadBody) => Promise<{ digest: Digest; size: number }>
+
 export type BuiltImage = {
   /** Digest of the manifest. */
   readonly digest: Digest
@@ -117,6 +120,20 @@ export class ImageBuilder {
    */
   async build(image: IncomingImage): Promise<FormImage> {
     return this.#withdrawingOnFailure(image, (received) => this.#build(image, received))
+  }
+
+  /**
+   * Stores files and then their manifest: `make` passes each file to `store`, and returns the manifest and its tags. Throws
+   * as `build`.
+   */
+  async buildFromFiles(
+    destination: Omit<Destination, 'tags'>,
+    make: (store: StoreFile) => Promise<{ manifest: Uint8Array; tags: readonly Tag[] }>,
+  ): Promise<PushedManifest> {
+    return this.#withdrawingOnFailure(destination, async (received) => {
+      const { manifest, tags } = await make((body) => this.#receive(destination, body, received))
+      return this.#put({ ...destination, tags }, manifest)
+    })
   }
 
   async #build(image: IncomingImage, received: Digest[]): Promise<FormImage> {
@@ -206,7 +223,7 @@ export class ImageBuilder {
 
   /** Runs `push`. When it fails, the repository loses the blobs that it received for the first time. */
   async #withdrawingOnFailure<T>(
-    { repository }: Destination,
+    { repository }: Pick<Destination, 'repository'>,
     push: (received: Digest[]) => Promise<T>,
   ): Promise<T> {
     const received: Digest[] = []
@@ -230,7 +247,7 @@ export class ImageBuilder {
 
   /** Stores a file, and adds its digest to `received` when the repository did not have it. */
   async #receive(
-    { repository, actor }: Destination,
+    { repository, actor }: Pick<Destination, 'repository' | 'actor'>,
     body: UploadBody,
     received: Digest[],
   ): Promise<{ digest: Digest; size: number }> {

@@ -188,13 +188,18 @@ export class Images {
     })
   }
 
-  /** Compares two images in JSON, as `compareImages`. Throws as `describe`. */
-  async compare(db: QuestionQueryable, from: ImageDetails, to: ImageDetails): Promise<Uint8Array> {
+  /** Compares two images in JSON, as `compareImages` or `builderWebComparison`. Throws as `describe`. */
+  async compare(
+    db: QuestionQueryable,
+    from: ImageDetails,
+    to: ImageDetails,
+    kind: 'comparison' | 'builder-web-comparison' = 'comparison',
+  ): Promise<Uint8Array> {
     return this.#deriver.derive({
-      key: `comparison ${versionOf(from)} ${versionOf(to)}`,
+      key: `${kind} ${versionOf(from)} ${versionOf(to)}`,
       bytes: from.size + to.size,
       load: async () => ({
-        kind: 'comparison',
+        kind,
         from: await load(db, from),
         to: await load(db, to),
       }),
