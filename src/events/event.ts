@@ -51,7 +51,11 @@ export type UnikernelChanges = {
   /** The digest of the previous manifest. */
   readonly from: Digest
   readonly kernel: boolean
-  readonly devices: { readonly added: readonly Device[]; readonly removed: readonly Device[] }
+  /** Null when one of both is no Solo5 kernel. */
+  readonly devices: {
+    readonly added: readonly Device[]
+    readonly removed: readonly Device[]
+  } | null
   readonly packages: {
     readonly added: readonly ListedPackage[]
     readonly removed: readonly ListedPackage[]
@@ -67,9 +71,10 @@ export type UnikernelSummary = {
   readonly digest: Digest
   readonly kernelDigest: Digest
   readonly target: string
-  readonly abiVersion: number
+  /** Null, as are the devices, for a kernel that is none of Solo5's. */
+  readonly abiVersion: number | null
   readonly architecture: string | null
-  readonly devices: readonly Device[]
+  readonly devices: readonly Device[] | null
   readonly inputId: string | null
   /** Null when the tag pointed to no comparable unikernel before. */
   readonly changes: UnikernelChanges | null

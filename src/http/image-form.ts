@@ -1,7 +1,8 @@
 import { badRequest, type RegistryError } from '../oci/errors.ts'
 import type { IncomingImage, IncomingImagePart } from '../registry/images/builder.ts'
 import { BUILD_CLAIMS } from '../unikernel/build-claims.ts'
-import { baseName, ROLES } from '../unikernel/format.ts'
+import { baseName, CLAIMS, ROLES } from '../unikernel/format.ts'
+import { findTarget, TARGETS } from '../unikernel/targets.ts'
 import { isTime } from '../unikernel/time.ts'
 import { parseFileTitle } from './file-title.ts'
 import { formParts } from './multipart.ts'
@@ -10,6 +11,9 @@ import type { RouteContext } from './route.ts'
 // `2026-05-20T18:07:42Z`: to the second, as oras writes it.
 const TIME_LENGTH = 20
 const FILES = [...ROLES, 'config'] as const
+
+/** The values of an image alone. */
+const IMAGE_VALUES: Readonly<Record<string, string>> = { target: CLAIMS.target }
 
 /** The values of a form that describe the build, and the annotations that they become. */
 const BUILD_VALUES: Readonly<Record<string, string>> = {
@@ -48,7 +52,7 @@ export class ImageForm {
   }
 
   get #names(): Readonly<Record<string, string>> {
-    return this.#isFailure ? FAILURE_VALUES : BUILD_VALUES
+    return this.#isFailure ? FAILURE_VALUES : { ...BUILD_VALUES, ...IMAGE_VALUES }
   }
 
   #annotations(): Record<string, string> {
@@ -81,6 +85,9 @@ export class ImageForm {
     if (name !== 'created' && !Object.hasOwn(this.#names, name)) throw this.#unknownPart(name)
     if (name === 'created' && (!isTime(value) || value.length !== TIME_LENGTH)) {
       throw badRequest('created must be a time such as 2026-05-20T18:07:42Z')
+    }
+    if (name === 'target' && findTarget(value) === undefined) {
+      throw badRequest(`target must be one of ${TARGETS.join(', ')}`)
     }
     if (this.#values.has(name)) throw badRequest(`${name} is given twice`)
     this.#values.set(name, value)

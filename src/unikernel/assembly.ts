@@ -1,6 +1,13 @@
 import type { Descriptor } from '../oci/descriptor.ts'
 import type { Layer, Manifest } from '../oci/manifest.ts'
 import type { AnalysisLookup } from './analysis-cache.ts'
+import type { UnikernelConfig } from './config.ts'
+import {
+  type DeclaredTarget,
+  findDeclaredArchitecture,
+  findKernelProblem,
+  listDeclaredTargets,
+} from './declared-kernel.ts'
 import {
   baseName,
   FAILED_BUILD,
@@ -14,6 +21,8 @@ import {
 } from './format.ts'
 import { type ImageLayer, inputIdOf, type UnikernelImage } from './image.ts'
 import { type AnalyzedRole, isAnalyzedRole } from './layer-analysis.ts'
+import { summarizeOpam } from './opam/summary.ts'
+import { findTargetOfTitle } from './targets.ts'
 
 // Layers that are analyzed to find the kernel of an image that does not declare it.
 const CANDIDATES_MAX = 8
@@ -61,12 +70,29 @@ export function planProvenance(manifest: Manifest, kernel: Layer): PlannedAnalys
 
 /** Finds the kernel among the analyzed layers of an image. */
 export function findKernel(manifest: Manifest, lookup: AnalysisLookup): Layer | undefined {
-  const kernels = kernelCandidates(manifest).filter(
-    ({ digest }) => lookup(digest, 'kernel')?.value !== undefined,
-  )
+  const candidates = kernelCandidates(manifest)
+  const fileOf = ({ digest }: Layer) => lookup(digest, 'kernel')?.value
+  const kernels = candidates.filter((layer) => fileOf(layer)?.solo5 !== undefined)
   // Pushed without roles, a kernel and its debug twin differ by their titles alone.
-  return kernels.find(({ title }) => !title?.endsWith('.debug')) ?? kernels[0]
+  const solo5 = kernels.find(isNoTwin) ?? kernels[0]
+  if (solo5 !== undefined || !declaresUnikernel(manifest)) return solo5
+  // A unikernel of another kind is declared: by the role of the layer, by its ending, or as the only executable.
+  const others = candidates.filter(
+    (layer) =>
+      fileOf(layer) !== undefined && isNoTwin(layer) && findRole('', layer.title) === undefined,
+  )
+  const isExecutable = (layer: Layer) => {
+    const format = fileOf(layer)?.format
+    return format === 'elf' || format === 'mach-o'
+  }
+  return (
+    others.find(({ mediaType }) => findDeclaredRole(mediaType) === 'kernel') ??
+    others.find(({ title }) => findTargetOfTitle(title) !== undefined) ??
+    others.find(isExecutable)
+  )
 }
+
+const isNoTwin = ({ title }: Layer) => !title?.endsWith('.debug')
 
 /** Assembles an image from the analyses of its blobs. Undefined when it has no kernel. */
 export function assembleImage(
@@ -74,23 +100,26 @@ export function assembleImage(
   lookup: AnalysisLookup,
 ): UnikernelImage | undefined {
   const kernel = findKernel(manifest, lookup)
-  const solo5 = kernel && lookup(kernel.digest, 'kernel')?.value
-  if (kernel === undefined || solo5 === undefined) return undefined
+  const file = kernel && lookup(kernel.digest, 'kernel')?.value
+  if (kernel === undefined || file === undefined) return undefined
+  const { solo5 } = file
+  const target = solo5?.abi.target ?? findOtherTarget(manifest, kernel, lookup)
+  if (target === undefined) return undefined
   const roles = rolesOf(manifest.layers, kernel)
   const layers = manifest.layers
-    .map((layer, index) => layerOf(layer, roles[index], lookup))
+    .map((layer, index) => layerOf(layer, roles[index], solo5 !== undefined, lookup))
     .map((layer) => withSwapNoticed(layer, kernel))
   const found = <R extends AnalyzedRole & Role>(role: R) => {
     const layer = layers.find((one) => one.role === role)
     return layer && lookup(layer.digest, role)?.value
   }
   const { digest, size, title } = kernel
-  const { config } = manifest
+  const config = configOf(manifest, lookup)
+  const architecture = file.architecture ?? findDeclaredArchitecture(manifest, config)
   return {
-    kernel: { digest, size, title, solo5 },
+    kernel: { digest, size, title, target, architecture, solo5 },
     layers,
-    config:
-      config?.mediaType === UNIKERNEL_CONFIG ? lookup(config.digest, 'config')?.value : undefined,
+    config,
     opamSwitch: found('opam-switch'),
     opamLock: found('opam-lock'),
     systemPackages: found('system-packages'),
@@ -98,6 +127,34 @@ export function assembleImage(
     buildHashes: found('build-hashes'),
     inputId: findInputId(layers, lookup),
   }
+}
+
+/** Lists the targets that an image declares for its kernel, the most explicit first. */
+export function declaredTargetsOf(
+  manifest: Manifest,
+  kernel: Layer,
+  lookup: AnalysisLookup,
+): DeclaredTarget[] {
+  const roles = rolesOf(manifest.layers, kernel)
+  const summaryOf = (role: 'opam-switch' | 'opam-lock') => {
+    const layer = manifest.layers[roles.indexOf(role)]
+    const analysis = layer && lookup(layer.digest, role)
+    return analysis?.summary ?? (analysis?.value && summarizeOpam(analysis.value))
+  }
+  const opam = [summaryOf('opam-switch'), summaryOf('opam-lock')]
+  return listDeclaredTargets(manifest, kernel, configOf(manifest, lookup), opam)
+}
+
+/** Finds the declared target of a kernel without Solo5 notes. Undefined when its bytes are no kernel for it. */
+function findOtherTarget(manifest: Manifest, kernel: Layer, lookup: AnalysisLookup) {
+  const [declared] = declaredTargetsOf(manifest, kernel, lookup)
+  const file = lookup(kernel.digest, 'kernel')?.value
+  if (file === undefined || findKernelProblem(file, declared) !== undefined) return undefined
+  return declared?.target
+}
+
+function configOf({ config }: Manifest, lookup: AnalysisLookup): UnikernelConfig | undefined {
+  return config?.mediaType === UNIKERNEL_CONFIG ? lookup(config.digest, 'config')?.value : undefined
 }
 
 /** Gives each layer its role. The first layer of a role has it; further ones have none. */
@@ -113,10 +170,16 @@ function rolesOf(layers: readonly Layer[], kernel: Layer): (Role | undefined)[] 
   })
 }
 
-function layerOf(layer: Layer, role: Role | undefined, lookup: AnalysisLookup): ImageLayer {
+function layerOf(
+  layer: Layer,
+  role: Role | undefined,
+  isSolo5: boolean,
+  lookup: AnalysisLookup,
+): ImageLayer {
   const { mediaType, digest, size, title } = layer
   const analysis = role !== undefined && isAnalyzedRole(role) ? lookup(digest, role) : undefined
-  const isNoKernel = role === 'debug' && analysis !== undefined && analysis.value === undefined
+  const twin = role === 'debug' ? lookup(digest, role) : undefined
+  const isNoKernel = isSolo5 && twin !== undefined && twin.value?.solo5 === undefined
   const problem = analysis?.problem ?? (isNoKernel ? 'it has no Solo5 notes' : undefined)
   const isOther = mediaType === OTHER_FILE
   return {

@@ -1,5 +1,11 @@
 import { isObject } from '../oci/descriptor.ts'
-import { DEVICE_KINDS, type DeviceKind, TARGETS, type Target } from './kernel/solo5-notes.ts'
+import {
+  DEVICE_KINDS,
+  type DeviceKind,
+  TARGETS as SOLO5_TARGETS,
+  type Target as Solo5Target,
+} from './kernel/solo5-notes.ts'
+import { findTarget, TARGETS, type Target } from './targets.ts'
 import { isTime } from './time.ts'
 
 // A config has some lines; a longer file is not a config.
@@ -15,7 +21,7 @@ const MEMORY_MIB_MAX = 2 ** 30
 export type UnikernelConfig = {
   readonly name?: string
   readonly target?: Target
-  readonly abi?: { readonly target?: Target; readonly version?: number }
+  readonly abi?: { readonly target?: Solo5Target; readonly version?: number }
   readonly architecture?: string
   readonly devices?: readonly { readonly name: string; readonly kind: DeviceKind }[]
   /** The least memory that the kernel needs, in MiB. */
@@ -94,15 +100,24 @@ function text(value: unknown, where: string): string {
 }
 
 function target(value: unknown, where: string): Target {
-  const found = TARGETS.find((one) => one === value)
+  const found = typeof value === 'string' ? findTarget(value) : undefined
   if (found === undefined)
     throw malformedConfig(where, `must be one of ${TARGETS.join(', ')}`, value)
   return found
 }
 
+/** Only Solo5 has ABIs. */
+function abiTarget(value: unknown, where: string): Solo5Target {
+  const found = SOLO5_TARGETS.find((one) => one === value)
+  if (found === undefined) {
+    throw malformedConfig(where, `must be one of ${SOLO5_TARGETS.join(', ')}`, value)
+  }
+  return found
+}
+
 function abi(value: unknown, where: string): NonNullable<UnikernelConfig['abi']> {
   if (!isObject(value)) throw malformedConfig(where, 'must be an object with target and version')
-  const declared = optional(value.target, `${where}.target`, target)
+  const declared = optional(value.target, `${where}.target`, abiTarget)
   const version = optional(value.version, `${where}.version`, natural)
   return {
     ...(declared === undefined ? {} : { target: declared }),

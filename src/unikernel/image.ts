@@ -6,9 +6,12 @@ import type { Input, Role } from './format.ts'
 import type { BuildEnvironment } from './host/build-environment.ts'
 import type { BuildHashes } from './host/build-hashes.ts'
 import type { SystemPackages } from './host/system-packages.ts'
-import type { Solo5Kernel } from './kernel/solo5.ts'
+import type { Architecture, Solo5Kernel } from './kernel/solo5.ts'
+import type { Device } from './kernel/solo5-notes.ts'
+import type { OpamAbout } from './opam/definition.ts'
 import type { OpamLock } from './opam/lock.ts'
 import type { OpamSwitch } from './opam/switch.ts'
+import type { Target } from './targets.ts'
 
 /** A layer of a unikernel image. */
 export type ImageLayer = {
@@ -28,7 +31,26 @@ export type Kernel = {
   /** In bytes. */
   readonly size: number
   readonly title: string | undefined
-  readonly solo5: Solo5Kernel
+  /** By the notes of a Solo5 kernel; declared for any other. */
+  readonly target: Target
+  readonly architecture: Architecture | undefined
+  /** Undefined for a unikernel of another kind, whose ABI and devices are unknown. */
+  readonly solo5: Solo5Kernel | undefined
+}
+
+/** The synopsis and the description of the unikernel's own package: of its opam switch, or else of its lock file. */
+export function aboutOf({ opamSwitch, opamLock }: UnikernelImage): OpamAbout | undefined {
+  return opamSwitch?.about ?? opamLock?.about
+}
+
+/** The version of the ABI of a kernel, undefined when it is unknown. */
+export function abiVersionOf({ solo5 }: Kernel): number | undefined {
+  return solo5?.abi.version
+}
+
+/** The devices of a kernel, undefined when they are unknown. */
+export function devicesOf({ solo5 }: Kernel): readonly Device[] | undefined {
+  return solo5?.manifest.devices
 }
 
 /** A unikernel image with the analyses of its layers. */

@@ -20,11 +20,11 @@ import {
   type SystemPackages,
 } from './host/system-packages.ts'
 import { MalformedKernelError, type ReadRange } from './kernel/elf-bytes.ts'
-import { findSolo5Kernel, type Solo5Kernel } from './kernel/solo5.ts'
+import { type KernelFile, readKernelFile } from './kernel/kernel-file.ts'
 import { findUnlikeness, HEAD_BYTES } from './likeness.ts'
 import { MalformedOpamError, OPAM_BYTES_MAX } from './opam/lexer.ts'
 import { type OpamLock, parseOpamLock } from './opam/lock.ts'
-import { type OpamSummary, summarizeSwitch } from './opam/summary.ts'
+import { type OpamSummary, summarizeOpam } from './opam/summary.ts'
 import { type OpamSwitch, parseOpamSwitch } from './opam/switch.ts'
 
 // Longer ones are no text about a project.
@@ -35,8 +35,8 @@ export const ANALYZER_VERSION = 6
 
 /** The result of the analysis of a blob, by its role. */
 export type AnalysisValues = {
-  readonly kernel: Solo5Kernel
-  readonly debug: Solo5Kernel
+  readonly kernel: KernelFile
+  readonly debug: KernelFile
   readonly 'opam-switch': OpamSwitch
   readonly 'opam-lock': OpamLock
   readonly 'system-packages': SystemPackages
@@ -52,8 +52,7 @@ export type AnalysisValues = {
 export type AnalyzedRole = keyof AnalysisValues
 
 /**
- * The analysis of a blob as one role. Without a value and a problem, the blob is not a Solo5
- * kernel: that is no problem, because a layer need not be one.
+ * The analysis of a blob as one role. Without a value, the blob is malformed, or its role has none.
  */
 export type LayerAnalysis<R extends AnalyzedRole = AnalyzedRole> = {
   readonly value: AnalysisValues[R] | undefined
@@ -64,7 +63,7 @@ export type LayerAnalysis<R extends AnalyzedRole = AnalyzedRole> = {
    * another algorithm.
    */
   readonly sha256: string | undefined
-  /** The part of an opam switch that is there also when its value was left out. */
+  /** The part of an opam switch or a lock file that is there also when its value was left out. */
   readonly summary?: OpamSummary | undefined
 }
 
@@ -127,9 +126,9 @@ export async function analyzeBlob(
   }
   if (isKernelRole(role)) {
     try {
-      const value = await findSolo5Kernel(size, source.read)
+      const value = await readKernelFile(size, source.read)
       // A layer without a role may be anything, and is no kernel then.
-      const isOther = value === undefined && role === 'debug'
+      const isOther = value.solo5 === undefined && role === 'debug'
       const problem = isOther ? findUnlikeness(role, await head()) : undefined
       return { sha256: sha256Of(digest), value, problem }
     } catch (error) {
@@ -164,7 +163,7 @@ export function analyzeBytes(role: WholeRole, digest: Digest, bytes: Uint8Array)
     const problem = findEmptiness(value)
     // A parser that refuses other syntax knows its role better than the first bytes show it.
     const isTrusted = problem === undefined && TRUSTED.includes(role)
-    const summary = 'installed' in value ? summarizeSwitch(value) : undefined
+    const summary = 'mirage' in value ? summarizeOpam(value) : undefined
     return {
       ...{ sha256, value, summary },
       problem: isTrusted ? undefined : withLikeness(role, bytes, problem),
@@ -192,7 +191,11 @@ function sha256Of(digest: Digest): string | undefined {
 function findEmptiness(value: Value): string | undefined {
   if ('installed' in value && value.installed.length === 0) return 'it lists no installed package'
   if ('locked' in value && value.locked.length === 0) return 'it locks no package'
-  if ('manager' in value && value.packages.length === 0) return 'it lists no package'
+  if ('manager' in value && value.packages.length === 0) {
+    return value.problems.length === 0
+      ? 'it lists no package'
+      : 'it is a list of no known package manager: those of Debian, Alpine and FreeBSD are read'
+  }
   if ('variables' in value && value.variables.length === 0) return 'it has no variable'
   return undefined
 }

@@ -55,5 +55,10 @@ export function recognizePart(head: Uint8Array): Likeness | undefined {
 export function findUnlikeness(role: Role | 'config', head: Uint8Array): string | undefined {
   const found = recognizePart(head)
   if (found === undefined || found === (role === 'debug' ? 'kernel' : role)) return undefined
-  return `it looks like ${NAMES[found]}`
+  return describeLikeness(found)
+}
+
+/** Says what a part looks like, in a clause. */
+export function describeLikeness(likeness: Likeness): string {
+  return `it looks like ${NAMES[likeness]}`
 }

@@ -3,18 +3,19 @@ import { algorithmOf } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
 import type { Child, Layer, Manifest } from '../oci/manifest.ts'
 import type { AnalysisLookup } from './analysis-cache.ts'
-import { declaresUnikernel, kernelCandidates } from './assembly.ts'
+import { declaredTargetsOf, declaresUnikernel, findKernel, kernelCandidates } from './assembly.ts'
+import { findKernelProblem, NO_NOTES, OCI_ARCHITECTURES } from './declared-kernel.ts'
 import { baseName, CLAIMS, findDeclaredRole, INPUTS, ROLES } from './format.ts'
-import type { UnikernelImage } from './image.ts'
+import { abiVersionOf, devicesOf, type UnikernelImage } from './image.ts'
 import type { Device } from './kernel/solo5-notes.ts'
-
-/** OCI names of processors, and the names of uname and Solo5. */
-const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' }
+import { findTarget, TARGETS } from './targets.ts'
 
 /** The kernel of an image in an index. */
 export type ChildKernel = {
   readonly target: string
   readonly architecture: string | undefined
+  /** False for a unikernel of another kind. */
+  readonly isSolo5: boolean
 }
 
 /**
@@ -35,6 +36,7 @@ export function validateImage(
   if (declared) assertConfigValid(manifest, lookup)
   validateClaims(manifest.annotations ?? {}, image)
   validateConfig(image)
+  if (image.kernel.solo5 === undefined) validateDeclaredTargets(manifest, image, lookup)
   validateDebugTwin(image, lookup)
 }
 
@@ -43,7 +45,7 @@ export function validateChild(child: Child, kernel: ChildKernel | undefined): vo
   const { platform, digest } = child
   if (platform?.os !== 'solo5') return
   const where = `platform of ${digest}`
-  if (kernel === undefined)
+  if (!kernel?.isSolo5)
     throw invalidManifest(where, 'is solo5, but this manifest has no Solo5 kernel')
   const { variant, architecture } = platform
   if (variant !== undefined) assertSame(`variant in ${where}`, variant, kernel.target)
@@ -86,9 +88,7 @@ export function assertProvenance(
   if (image === undefined) {
     if (manifest.children.length > 0 || manifest.subject !== undefined) return
     if (tags.length > 0 && tags.every((tag) => REFERRER_TAG.test(tag))) return
-    throw noProvenance(
-      'this repository accepts only unikernels, and this manifest has no Solo5 kernel',
-    )
+    throw noProvenance('this repository accepts only unikernels, and this manifest has no kernel')
   }
   const missing = listMissingInputs(image)
   if (missing.length === 0) return
@@ -119,18 +119,25 @@ export function assertRolesUnique(manifest: Manifest): void {
 }
 
 function missingKernel(manifest: Manifest, lookup: AnalysisLookup): RegistryError {
+  const claimed = manifest.annotations?.[CLAIMS.target]
+  if (claimed !== undefined && findTarget(claimed) === undefined) {
+    const right = `must be one of ${TARGETS.join(', ')}`
+    return invalidManifest(`annotation ${CLAIMS.target}`, right, claimed.slice(0, 160))
+  }
   const candidates = kernelCandidates(manifest)
   for (const layer of candidates) {
     const problem = lookup(layer.digest, 'kernel')?.problem
     if (problem !== undefined) return invalidManifest(named(layer), `is not a kernel: ${problem}`)
   }
-  const only = candidates.find(({ mediaType }) => findDeclaredRole(mediaType) === 'kernel')
-  if (only !== undefined) {
-    return invalidManifest(
-      named(only),
-      'is not a kernel: it is not an ELF executable with Solo5 notes',
-    )
+  const kernel = findKernel(manifest, lookup)
+  const file = kernel && lookup(kernel.digest, 'kernel')?.value
+  if (kernel !== undefined && file !== undefined) {
+    const [declared] = declaredTargetsOf(manifest, kernel, lookup)
+    const problem = findKernelProblem(file, declared)
+    return invalidManifest(named(kernel), `is not a kernel: ${problem ?? NO_NOTES}`)
   }
+  const only = candidates.find(({ mediaType }) => findDeclaredRole(mediaType) === 'kernel')
+  if (only !== undefined) return invalidManifest(named(only), `is not a kernel: ${NO_NOTES}`)
   return invalidManifest('layers', 'must have a kernel: the manifest declares a unikernel')
 }
 
@@ -146,14 +153,18 @@ function assertConfigValid({ config }: Manifest, lookup: AnalysisLookup): void {
 
 function validateClaims(claimed: Readonly<Record<string, string>>, image: UnikernelImage): void {
   const { kernel, inputId } = image
-  const { abi, architecture, manifest } = kernel.solo5
+  const { target, architecture } = kernel
+  const abi = abiVersionOf(kernel)
   const annotation = (name: string) => `annotation ${name}`
   const validate = (name: string, found: string | undefined) => {
     const value = claimed[name]
     if (value !== undefined) assertSame(annotation(name), value, found)
   }
-  validate(CLAIMS.target, abi.target)
-  validate(CLAIMS.abi, String(abi.version))
+  const claimedTarget = claimed[CLAIMS.target]
+  if (claimedTarget !== undefined) {
+    assertSame(annotation(CLAIMS.target), findTarget(claimedTarget) ?? claimedTarget, target)
+  }
+  validate(CLAIMS.abi, abi === undefined ? undefined : String(abi))
   validate(CLAIMS.kernel, kernel.digest)
   validate(CLAIMS.inputId, inputId)
   const processor = claimed[CLAIMS.architecture]
@@ -163,32 +174,48 @@ function validateClaims(claimed: Readonly<Record<string, string>>, image: Uniker
   const devices = claimed[CLAIMS.devices]
   if (devices !== undefined) {
     const names = devices.split(',').map((name) => name.trim())
-    assertSameDevices(annotation(CLAIMS.devices), names, manifest.devices)
+    assertSameDevices(annotation(CLAIMS.devices), names, devicesOf(kernel))
   }
 }
 
 function validateConfig({ config, kernel }: UnikernelImage): void {
-  const { abi, architecture, manifest } = kernel.solo5
-  if (config?.target !== undefined) assertSame('config.target', config.target, abi.target)
+  const abi = kernel.solo5?.abi
+  if (config?.target !== undefined) assertSame('config.target', config.target, kernel.target)
   if (config?.abi?.target !== undefined) {
-    assertSame('config.abi.target', config.abi.target, abi.target)
+    assertSame('config.abi.target', config.abi.target, abi?.target)
   }
   if (config?.abi?.version !== undefined) {
-    assertSame('config.abi.version', String(config.abi.version), String(abi.version))
+    assertSame('config.abi.version', String(config.abi.version), abi && String(abi.version))
   }
   if (config?.architecture !== undefined) {
-    assertSameArchitecture('config.architecture', config.architecture, architecture)
+    assertSameArchitecture('config.architecture', config.architecture, kernel.architecture)
   }
   if (config?.devices !== undefined) {
-    assertSameDevices('config.devices', config.devices.map(deviceName), manifest.devices)
+    assertSameDevices('config.devices', config.devices.map(deviceName), devicesOf(kernel))
   }
+}
+
+/** Requires that all declarations name one target: no note says which of them is right. */
+function validateDeclaredTargets(
+  manifest: Manifest,
+  { kernel }: UnikernelImage,
+  lookup: AnalysisLookup,
+): void {
+  const layer = findKernel(manifest, lookup)
+  const [first, ...others] = layer === undefined ? [] : declaredTargetsOf(manifest, layer, lookup)
+  const other = others.find(({ target }) => target !== kernel.target)
+  if (first === undefined || other === undefined) return
+  throw invalidManifest(
+    other.where,
+    `says ${other.target}, but ${first.where} says ${first.target}`,
+  )
 }
 
 /** The debug twin must have the target, ABI, architecture and devices of the kernel. */
 function validateDebugTwin({ layers, kernel }: UnikernelImage, lookup: AnalysisLookup): void {
   const debug = layers.find(({ role }) => role === 'debug')
-  const twin = debug && lookup(debug.digest, 'debug')?.value
-  if (twin === undefined) return
+  const twin = debug && lookup(debug.digest, 'debug')?.value?.solo5
+  if (twin === undefined || kernel.solo5 === undefined) return
   const { abi, architecture, manifest } = kernel.solo5
   assertSame('debug twin: target', twin.abi.target, abi.target)
   assertSame('debug twin: ABI version', String(twin.abi.version), String(abi.version))
@@ -248,7 +275,7 @@ function assertSame(where: string, claimed: string, found: string | undefined): 
 }
 
 function assertSameArchitecture(where: string, claimed: string, found: string | undefined): void {
-  assertSame(where, ARCHITECTURES[claimed] ?? claimed, found)
+  assertSame(where, OCI_ARCHITECTURES[claimed] ?? claimed, found)
 }
 
 function deviceName({ kind, name }: { kind: string; name: string }): string {
@@ -259,8 +286,14 @@ function deviceName({ kind, name }: { kind: string; name: string }): string {
 function assertSameDevices(
   where: string,
   claimed: readonly string[],
-  devices: readonly Device[],
+  devices: readonly Device[] | undefined,
 ): void {
+  if (devices === undefined) {
+    throw invalidManifest(
+      where,
+      'is known of Solo5 kernels alone, and this kernel is of another kind',
+    )
+  }
   const shown = (names: readonly string[]) => names.toSorted().join(', ') || 'none'
   const listed = shown(claimed.filter((name) => name !== ''))
   const found = shown(devices.map(deviceName))

@@ -131,7 +131,7 @@ it('a unikernel is read by its first push only, also for its build hashes', asyn
   const repository = newRepository()
   await pushBuild(registry, repository, 'v1')
   const first = await analyze(repository, 'v1')
-  expect(first.image?.kernel.solo5.abi.target).toBe('hvt')
+  expect(first.image?.kernel.solo5?.abi.target).toBe('hvt')
   expect(reads).toEqual([])
 })
 

@@ -259,7 +259,7 @@ describe('a repository that requires provenance', () => {
       const repository = await strict()
       const message = [
         /is missing opam-switch \(it lists no installed package\), /,
-        /build-environment \(it has no variable\), system-packages \(it lists no package\)$/,
+        /build-environment \(it has no variable\), system-packages \(it (?:lists no package|is a list of no known package manager: .*)\)$/,
       ].map(({ source }) => source)
       const refused = new RegExp(message.join(''))
       await expectRefusal(await postImage(registry, repository, '?tag=live', form), refused)

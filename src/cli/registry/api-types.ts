@@ -5,7 +5,8 @@ export type ListedImage = {
   readonly tags: readonly string[]
   readonly kernel: { readonly digest: string; readonly title?: string | null }
   readonly target: string
-  readonly devices: readonly { readonly kind: string; readonly name: string }[]
+  /** Null for a kernel that is none of Solo5's. */
+  readonly devices: readonly { readonly kind: string; readonly name: string }[] | null
   /** Null for a reader that has no right to the repository. */
   readonly builder: string | null
   readonly pushedAt: string

@@ -9,11 +9,16 @@ export function printImages(images: readonly ListedImage[]): void {
     image.tags.join(',') || '-',
     shortDigest(image.digest),
     image.target,
-    image.devices.map(({ kind, name }) => `${kind}:${name}`).join(',') || '-',
+    devicesText(image),
     image.builder ?? '-',
     utcText(image.pushedAt),
   ])
   printTable(['REPOSITORY', 'TAGS', 'DIGEST', 'TARGET', 'DEVICES', 'BUILDER', 'PUSHED'], rows)
+}
+
+function devicesText({ devices }: ListedImage): string {
+  if (devices === null) return 'unknown'
+  return devices.map(({ kind, name }) => `${kind}:${name}`).join(',') || '-'
 }
 
 /** Prints a table of images that contain a package. */

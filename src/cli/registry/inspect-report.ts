@@ -2,11 +2,19 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Child, Manifest } from '../../oci/manifest.ts'
 import { baseName, CREATED, UNWRAPPED } from '../../unikernel/format.ts'
 import { describeHost, type Host } from '../../unikernel/host/build-environment.ts'
-import type { ImageLayer, UnikernelImage } from '../../unikernel/image.ts'
+import {
+  abiVersionOf,
+  aboutOf,
+  devicesOf,
+  type ImageLayer,
+  type Kernel,
+  type UnikernelImage,
+} from '../../unikernel/image.ts'
 import type { Device } from '../../unikernel/kernel/solo5-notes.ts'
 import { type BuildHashComparison, listMissingInputs } from '../../unikernel/validation.ts'
 import { sizeText, table, visible } from '../printing.ts'
 import { quoted } from './login.ts'
+import { targetOfChild } from './platform-options.ts'
 
 /** An inspected image. */
 export type Inspected = {
@@ -39,7 +47,7 @@ const TOOLCHAIN = ['ocaml', 'mirage', 'solo5', 'ocaml-solo5']
 export function imageLines(inspected: Inspected, packages: boolean): string[] {
   const { image, manifest, index, container, digest, name } = inspected
   const { kernel, opamSwitch, systemPackages, buildEnvironment } = image
-  const { abi, architecture } = kernel.solo5
+  const devices = devicesOf(kernel)
   const host = buildEnvironment && hostText(describeHost(buildEnvironment))
   const created = manifest.annotations?.[CREATED]
   const rows: (readonly [string, string | undefined])[] = [
@@ -51,12 +59,12 @@ export function imageLines(inspected: Inspected, packages: boolean): string[] {
     ['created', digest === undefined ? undefined : created],
     ['kernel', `${kernel.title ?? 'unnamed'}, ${sizeText(kernel.size)}`],
     ['', kernel.digest],
-    ['target', `${abi.target}, ABI ${abi.version}, ${architecture ?? 'unknown processor'}`],
-    ...devicesRows(kernel.solo5.manifest.devices),
+    ['target', targetText(kernel)],
+    ...(devices === undefined ? [] : devicesRows(devices)),
     ['run', runLine(image)],
     ['config', configText(image)],
     ['input id', image.inputId ?? `none; missing inputs: ${listMissingInputs(image).join(', ')}`],
-    ['about', opamSwitch?.about?.synopsis],
+    ['about', aboutOf(image)?.synopsis],
     ['opam', opamText(image)],
     ['roots', opamSwitch && rootsText(opamSwitch.roots)],
     [
@@ -82,7 +90,6 @@ export function imageLines(inspected: Inspected, packages: boolean): string[] {
 export function imageJson(inspected: Inspected, packages: boolean) {
   const { image, manifest, name, digest, index, buildHash, verified, contradiction } = inspected
   const { kernel, opamSwitch, systemPackages, buildEnvironment, config } = image
-  const { abi, architecture, manifest: needs } = kernel.solo5
   return {
     name,
     digest: digest ?? null,
@@ -91,14 +98,14 @@ export function imageJson(inspected: Inspected, packages: boolean) {
     path: manifest.annotations?.[UNWRAPPED.path] ?? null,
     created: manifest.annotations?.[CREATED] ?? null,
     kernel: { digest: kernel.digest, title: kernel.title ?? null, size: kernel.size },
-    target: abi.target,
-    abiVersion: abi.version,
-    architecture: architecture ?? null,
-    devices: needs.devices,
+    target: kernel.target,
+    abiVersion: abiVersionOf(kernel) ?? null,
+    architecture: kernel.architecture ?? null,
+    devices: devicesOf(kernel) ?? null,
     inputId: image.inputId ?? null,
     missingInputs: listMissingInputs(image),
-    synopsis: opamSwitch?.about?.synopsis ?? null,
-    description: opamSwitch?.about?.description ?? null,
+    synopsis: aboutOf(image)?.synopsis ?? null,
+    description: aboutOf(image)?.description ?? null,
     config: config ?? null,
     layers: image.layers.map(({ role, title, problem, ...layer }) => ({
       role: role ?? null,
@@ -153,7 +160,7 @@ export function indexJson(name: string, digest: Digest, children: readonly Child
   const images = children.map(({ digest: child, platform }) => ({
     digest: child,
     os: platform?.os ?? null,
-    target: platform?.os === 'solo5' ? (platform.variant ?? null) : null,
+    target: targetOfChild(platform) ?? null,
     architecture: platform?.architecture ?? null,
   }))
   return { name, index: digest, images }
@@ -196,6 +203,14 @@ function packageLines({ opamSwitch, systemPackages }: UnikernelImage): string[] 
   ]
 }
 
+function targetText(kernel: Kernel): string {
+  const architecture = kernel.architecture ?? 'unknown processor'
+  const abi = abiVersionOf(kernel)
+  return abi === undefined
+    ? `${kernel.target}, ${architecture}; declared, because it is no Solo5 kernel: its ABI and devices are unknown`
+    : `${kernel.target}, ABI ${abi}, ${architecture}`
+}
+
 function devicesRows(devices: readonly Device[]): (readonly [string, string])[] {
   if (devices.length === 0) return [['devices', 'none']]
   return devices.map(({ kind, name }, index) => [index === 0 ? 'devices' : '', `${kind} ${name}`])
@@ -203,10 +218,10 @@ function devicesRows(devices: readonly Device[]): (readonly [string, string])[] 
 
 /** The command line of the tender with each device as an option: solo5's docs, "Running Solo5 unikernels". */
 function runLine({ kernel, config }: UnikernelImage): string | undefined {
-  const { abi, manifest } = kernel.solo5
-  const tender = TENDERS[abi.target]
-  if (tender === undefined) return undefined
-  const devices = manifest.devices.map(({ kind, name }) =>
+  const tender = TENDERS[kernel.target]
+  const needed = devicesOf(kernel)
+  if (tender === undefined || needed === undefined) return undefined
+  const devices = needed.map(({ kind, name }) =>
     word(`--${kind}:${name}=${kind === 'net' ? 'TAP' : 'DISK'}`),
   )
   const memory = config?.memory === undefined ? [] : [`--mem=${config.memory}`]

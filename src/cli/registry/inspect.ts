@@ -12,6 +12,7 @@ import { type Digest, parseDigest } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { type Child, type Manifest, parseManifest } from '../../oci/manifest.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
+import { findTarget } from '../../unikernel/targets.ts'
 import { assertBuildHash, validateChild, validateImage } from '../../unikernel/validation.ts'
 import { argument, command, flag, JSON_OPTION, type Values, value } from '../command.ts'
 import { CommandError, STATUS, UsageError } from '../errors.ts'
@@ -27,8 +28,8 @@ import {
   parseNamedImage,
   readReference,
 } from './login-options.ts'
-import { listOrbFiles } from './orb-folder.ts'
-import { PLATFORM_OPTIONS } from './platform-options.ts'
+import { isSolo5Kernel, listOrbFiles } from './orb-folder.ts'
+import { PLATFORM_OPTIONS, targetOfChild } from './platform-options.ts'
 import { findReason, findUnwrapped, isContainerImage } from './unwrapped-images.ts'
 
 /** The OCI names of the processors that Solo5 names differently. */
@@ -63,7 +64,7 @@ export const inspectCommand = command({
     const { subject } = values
     return withClientErrors(async () => {
       if (await exists(subject)) {
-        const inspected = await inspectFiles(subject, values.kernel)
+        const inspected = await inspectFiles(subject, values)
         return print(assertPlatform(inspected, values), values)
       }
       if (values.kernel !== undefined) throw new UsageError('--kernel needs a folder')
@@ -91,10 +92,15 @@ function parseImage(text: string, options: LoginOptions): NamedImage {
   }
 }
 
-async function inspectFiles(path: string, kernel: string | undefined): Promise<Inspected> {
-  const files = await listOrbFiles(path, kernel)
-  const { image, digest, manifest, store } = await readLocalImage({ files })
-  if (image === undefined) throw new CommandError(`${visible(path)} has no Solo5 kernel`)
+async function inspectFiles(
+  path: string,
+  { kernel, target: selected }: InspectOptions,
+): Promise<Inspected> {
+  // The target of a Solo5 kernel is in its notes; of another kind it may be given here alone.
+  const files = await listOrbFiles(path, kernel, selected)
+  const target = (await isSolo5Kernel(files)) ? undefined : selected
+  const { image, digest, manifest, store } = await readLocalImage({ files, target })
+  if (image === undefined) throw new CommandError(`${visible(path)} has no kernel`)
   return {
     name: path,
     // A kernel alone is not an image.
@@ -155,9 +161,9 @@ async function inspectRemote(
       await inspectManifest(repository, name, one, its, options),
       options,
     )
-    const { abi, architecture } = inspected.image.kernel.solo5
+    const { target, architecture, solo5 } = inspected.image.kernel
     const contradiction = findContradiction(() =>
-      validateChild(child, { target: abi.target, architecture }),
+      validateChild(child, { target, architecture, isSolo5: solo5 !== undefined }),
     )
     return print(
       {
@@ -187,14 +193,15 @@ async function inspectContainer(
   if (first === undefined) return undefined
   if (only === undefined) return assertPlatform(first, options)
   if (other === undefined) return { ...only, container }
-  const targets = images.map(({ image }) => image.kernel.solo5.abi.target).join(', ')
+  const targets = images.map(({ image }) => image.kernel.target).join(', ')
   throw new CommandError(`${name} has several kernels: ${targets}; choose with --target and --arch`)
 }
 
 function isForPlatform({ kernel }: UnikernelImage, { target, arch }: InspectOptions): boolean {
-  const { abi, architecture } = kernel.solo5
+  const { architecture } = kernel
   const names = [undefined, architecture, ARCHITECTURES[architecture ?? '']]
-  return (target === undefined || target === abi.target) && names.includes(arch)
+  const wanted = target && (findTarget(target) ?? target)
+  return (wanted === undefined || wanted === kernel.target) && names.includes(arch)
 }
 
 /** Finds the digest that a shortened one is of. Only a Rookery can, and the image must be a unikernel. */
@@ -243,7 +250,9 @@ async function inspectManifest(
   if (image === undefined) {
     // An image declared as a unikernel fails here, with the reason.
     validateImage(manifest, image, lookup)
-    throw new CommandError(`${name} is not a unikernel image: no layer is a Solo5 kernel`)
+    throw new CommandError(
+      `${name} is not a unikernel image: no layer is a Solo5 kernel, and no other kind is declared`,
+    )
   }
   const buildHash = verify ? await compareSourceHash(image, store) : undefined
   const contradiction = findContradiction(() => {
@@ -270,11 +279,12 @@ function chooseChild(
   options: InspectOptions,
   name: string,
 ): Child | undefined {
-  const { target, arch } = options
-  const unikernels = children.filter(({ platform }) => platform?.os === 'solo5')
+  const { arch } = options
+  const target = options.target && (findTarget(options.target) ?? options.target)
+  const unikernels = children.filter(({ platform }) => targetOfChild(platform) !== undefined)
   const matching = unikernels.filter(
     ({ platform }) =>
-      (target === undefined || platform?.variant === target) &&
+      (target === undefined || targetOfChild(platform) === target) &&
       (arch === undefined || platform?.architecture === (ARCHITECTURES[arch] ?? arch)),
   )
   const [first, second] = matching
@@ -295,11 +305,9 @@ function platformText({ platform }: Child): string {
 
 /** Checks --target and --arch against a single image. Throws CommandError. */
 function assertPlatform(inspected: Inspected, { target, arch }: InspectOptions): Inspected {
-  const { abi, architecture } = inspected.image.kernel.solo5
-  if (target !== undefined && target !== abi.target) {
-    throw new CommandError(
-      `${visible(inspected.name)} is for ${abi.target}, not ${visible(target)}`,
-    )
+  const { target: found, architecture } = inspected.image.kernel
+  if (target !== undefined && (findTarget(target) ?? target) !== found) {
+    throw new CommandError(`${visible(inspected.name)} is for ${found}, not ${visible(target)}`)
   }
   const names = [architecture, ARCHITECTURES[architecture ?? '']]
   if (arch !== undefined && !names.includes(arch)) {

@@ -16,6 +16,7 @@ import { IMAGE_MANIFEST } from '../../oci/media-type.ts'
 import { parseBuildClaims } from '../../unikernel/build-claims.ts'
 import { CONFIG_BYTES_MAX, MalformedConfigError, parseConfig } from '../../unikernel/config.ts'
 import {
+  CLAIMS,
   createdTime,
   failedBuildManifest,
   type ImageFile,
@@ -41,6 +42,8 @@ export type LocalImageRequest = {
   readonly files: readonly OrbFile[]
   /** Its path. */
   readonly config?: string | undefined
+  /** The target that the pusher declares for the kernel. */
+  readonly target?: string | undefined
   /** RFC 3339; undefined: SOURCE_DATE_EPOCH of the build. */
   readonly created?: string | undefined
 }
@@ -57,6 +60,7 @@ export async function readLocalImage(request: LocalImageRequest): Promise<LocalI
     files: files.map(({ role, title, digest, size }) => ({ role, title, digest, size })),
     config: config && { digest: config.digest, size: config.size },
     created,
+    ...(request.target === undefined ? {} : { annotations: { [CLAIMS.target]: request.target } }),
   })
   const blobs: LocalBlob[] = [...files.map(blobOf), config ?? EMPTY]
   const manifest = parseManifest(bytes, IMAGE_MANIFEST)

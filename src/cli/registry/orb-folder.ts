@@ -2,10 +2,12 @@ import type { Dirent } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { errnoOf } from '../../async/errno.ts'
+import { findKernelProblem, mayBeKernel } from '../../unikernel/declared-kernel.ts'
 import { INPUTS, LOCK_ENDING, README, type Role } from '../../unikernel/format.ts'
 import { MalformedKernelError, type ReadRange } from '../../unikernel/kernel/elf-bytes.ts'
-import { findSolo5Kernel } from '../../unikernel/kernel/solo5.ts'
-import { findUnlikeness, HEAD_BYTES } from '../../unikernel/likeness.ts'
+import type { FileFormat } from '../../unikernel/kernel/file-format.ts'
+import { type KernelFile, readKernelFile } from '../../unikernel/kernel/kernel-file.ts'
+import { findTarget, findTargetOfTitle, isSolo5Target } from '../../unikernel/targets.ts'
 import { CommandError, reasonOf } from '../errors.ts'
 import { visible } from '../printing.ts'
 
@@ -27,7 +29,11 @@ const MIRAGE_LOCKS = 'mirage'
  * itself, else in the `dist` of a mirage project, found by its Solo5 notes; the kernel with symbols; and the
  * inputs of the build; and the lock file, also in the `mirage` of a mirage project. A path to a file is a kernel alone. `kernel` chooses one of several. Throws CommandError.
  */
-export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFile[]> {
+export async function listOrbFiles(
+  path: string,
+  kernel?: string,
+  target?: string,
+): Promise<OrbFile[]> {
   const found = await stat(path).catch((cause) => {
     throw new CommandError(`there is no file or folder ${visible(path)}`, { cause })
   })
@@ -35,12 +41,14 @@ export async function listOrbFiles(path: string, kernel?: string): Promise<OrbFi
     if (kernel !== undefined) {
       throw new CommandError(`${visible(path)} is a file: --kernel needs a folder`)
     }
-    await assertKernel(path)
+    await assertKernel(path, target)
     return [{ role: 'kernel', path }]
   }
   const here = await listFiles(path)
   const main =
-    kernel === undefined ? await onlyKernel(path, here) : await findNamedKernel(path, kernel)
+    kernel === undefined
+      ? await onlyKernel(path, here, target)
+      : await findNamedKernel(path, kernel)
   const name = basename(main)
   const present = (file: string) => (here.includes(file) ? file : undefined)
   const others: [Role, string | undefined][] = [
@@ -96,7 +104,9 @@ async function hasPrograms(folder: string, here: readonly string[]): Promise<boo
   const inside = await listFiles(join(folder, PROGRAMS))
   if (inside.length > 0 || (await listFiles(join(folder, MIRAGE_OUTPUT))).length > 0) return true
   for (const file of here) {
-    if ((await findKernelProblem(join(folder, file))) !== NO_KERNEL) return true
+    const read = await readKernel(join(folder, file))
+    const isProgram = typeof read === 'string' || read.solo5 !== undefined
+    if (isProgram || isNamedAfterTarget(file)) return true
   }
   return false
 }
@@ -115,17 +125,23 @@ export function rangesOf(path: string): ReadRange {
   }
 }
 
-async function onlyKernel(folder: string, here: readonly string[]): Promise<string> {
+async function onlyKernel(
+  folder: string,
+  here: readonly string[],
+  target: string | undefined,
+): Promise<string> {
   const below = async (name: string) =>
     (await listFiles(join(folder, name))).map((file) => join(name, file))
-  const broken: string[] = []
-  for (const files of [await below(PROGRAMS), here, await below(MIRAGE_OUTPUT)]) {
-    const kernels: string[] = []
-    for (const file of files.filter((one) => !one.endsWith('.debug'))) {
-      const problem = await findKernelProblem(join(folder, file))
-      if (problem === undefined) kernels.push(file)
-      else if (problem !== NO_KERNEL) broken.push(`${visible(file)}: ${problem}`)
-    }
+  const [programs, output] = [await below(PROGRAMS), await below(MIRAGE_OUTPUT)]
+  const found = await readKernels(folder, [programs, here, output])
+  // Kernels of other kinds have no notes: their names end with their target, or they are the programs of the folder.
+  const executables = found.others.filter(
+    ({ file, format }) =>
+      (format === 'elf' || format === 'mach-o') &&
+      (target !== undefined || programs.includes(file) || output.includes(file)),
+  )
+  const named = found.others.filter(({ file }) => isNamedAfterTarget(file))
+  for (const kernels of [...found.solo5, namesOf(named), namesOf(executables)]) {
     const [first, second] = kernels
     if (second !== undefined) {
       const shown = kernels.slice(0, SHOWN_MAX).map(visible).join(', ')
@@ -135,7 +151,7 @@ async function onlyKernel(folder: string, here: readonly string[]): Promise<stri
     }
     if (first !== undefined) return join(folder, first)
   }
-  const [problem] = broken
+  const [problem] = found.broken
   if (problem !== undefined) throw new CommandError(problem)
   throw new CommandError(
     `there is no Solo5 kernel in ${visible(folder)}, its ${PROGRAMS} folder (orb) or its ${MIRAGE_OUTPUT} folder (mirage); did the build fail, or was it for unix?`,
@@ -162,22 +178,58 @@ async function findNamedKernel(folder: string, kernel: string): Promise<string> 
   )
 }
 
-const NO_KERNEL = 'it is not an ELF executable with Solo5 notes'
-
-async function assertKernel(path: string): Promise<void> {
-  const problem = await findKernelProblem(path)
-  if (problem !== undefined) {
-    const other = findUnlikeness('kernel', await rangesOf(path)(0, HEAD_BYTES - 1))
-    const hint = other === undefined ? '' : `; ${other}`
-    throw new CommandError(`${visible(path)} is not a kernel: ${problem}${hint}`)
-  }
+/** True for the name of a kernel that has no Solo5 notes, such as `www.fc`. */
+function isNamedAfterTarget(file: string): boolean {
+  const target = findTargetOfTitle(file)
+  return target !== undefined && !isSolo5Target(target)
 }
 
-async function findKernelProblem(path: string): Promise<string | undefined> {
+const namesOf = (files: readonly OtherFile[]) => files.map(({ file }) => file)
+
+type OtherFile = { readonly file: string; readonly format: FileFormat }
+
+/** Reads the files of folders, given by their paths in `folder`, as kernels. */
+async function readKernels(folder: string, groups: readonly (readonly string[])[]) {
+  const solo5: string[][] = []
+  const others: OtherFile[] = []
+  const broken: string[] = []
+  for (const files of groups) {
+    const kernels: string[] = []
+    for (const file of files.filter((one) => !one.endsWith('.debug'))) {
+      const read = await readKernel(join(folder, file))
+      if (typeof read === 'string') broken.push(`${visible(file)}: ${read}`)
+      else if (read.solo5 !== undefined) kernels.push(file)
+      else if (mayBeKernel(read.format)) others.push({ file, format: read.format })
+    }
+    solo5.push(kernels)
+  }
+  return { solo5, others, broken }
+}
+
+/** True when the kernel among the files has Solo5 notes. */
+export async function isSolo5Kernel(files: readonly OrbFile[]): Promise<boolean> {
+  const kernel = files.find(({ role }) => role === 'kernel')
+  const read = kernel && (await readKernel(kernel.path))
+  return typeof read === 'object' && read.solo5 !== undefined
+}
+
+/** Throws CommandError for a file that is no kernel for its target: that of its notes, the given one, or its ending. */
+async function assertKernel(path: string, given?: string): Promise<void> {
+  const read = await readKernel(path)
+  if (typeof read === 'string') throw new CommandError(`${visible(path)} is not a kernel: ${read}`)
+  if (read.solo5 !== undefined) return
+  const named = given === undefined ? findTargetOfTitle(path) : findTarget(given)
+  const where = given === undefined ? 'the ending of the file name' : '--target'
+  const declared = named && { where, target: named }
+  const problem = findKernelProblem(read, declared)
+  if (problem !== undefined) throw new CommandError(`${visible(path)} is not a kernel: ${problem}`)
+}
+
+/** Reads a file as a kernel. Returns the problem of a malformed one. */
+async function readKernel(path: string): Promise<KernelFile | string> {
   try {
     const { size } = await stat(path)
-    const kernel = await findSolo5Kernel(size, rangesOf(path))
-    return kernel === undefined ? NO_KERNEL : undefined
+    return await readKernelFile(size, rangesOf(path))
   } catch (error) {
     if (error instanceof MalformedKernelError) return error.message
     throw unreadable(path, error)

@@ -2,6 +2,7 @@ import { formatReference, type ImageReference } from '../../client/image-referen
 import { parseTag, type Tag } from '../../oci/reference.ts'
 import { INPUTS } from '../../unikernel/format.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
+import { findTarget, TARGETS, type Target } from '../../unikernel/targets.ts'
 import { isTime } from '../../unikernel/time.ts'
 import { listMissingInputs } from '../../unikernel/validation.ts'
 import {
@@ -35,6 +36,7 @@ export const pushCommand = command({
   },
   options: {
     kernel: value('FILE', 'kernel to push when the folder has several'),
+    target: parsed('NAME', 'target of a kernel without Solo5 notes, such as unix', parseTarget),
     config: value('FILE', 'unikernel config (JSON): name, memory, arguments'),
     console: value('FILE', 'console output of the build, as a layer'),
     script: value('FILE', 'build script, as a layer'),
@@ -68,12 +70,13 @@ export const pushCommand = command({
         return reportFailedBuild({ folder: path, files, named, dryRun, json }, values, environment)
       }
       const image = await readLocalImage({
-        files: [...(await listOrbFiles(path, values.kernel)), ...extra],
+        files: [...(await listOrbFiles(path, values.kernel, values.target)), ...extra],
+        target: values.target,
         config: values.config,
         created: values.created,
       })
       const unikernel = image.image
-      if (unikernel === undefined) throw new CommandError(`${visible(path)} has no Solo5 kernel`)
+      if (unikernel === undefined) throw new CommandError(`${visible(path)} has no kernel`)
       checkProvenance(unikernel, values.requireProvenance)
       const build = dryRun ? undefined : await sendImage(image, named, tags, values, environment)
       const references = tags.map((tag) => formatReference({ ...named.reference, tag }))
@@ -109,6 +112,12 @@ function extraFiles(role: 'console' | 'script', path: string | undefined): OrbFi
 function parseCreated(flag: string, text: string): string {
   if (isTime(text)) return text
   throw new UsageError(`${flag} must be a time such as 2026-05-20T12:00:00Z`)
+}
+
+function parseTarget(flag: string, text: string): Target {
+  const target = findTarget(text)
+  if (target !== undefined) return target
+  throw new UsageError(`${flag} must be one of ${TARGETS.join(', ')}`)
 }
 
 /** Warns of layers with a problem and of missing inputs, or throws CommandError when they are required. */

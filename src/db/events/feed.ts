@@ -182,7 +182,7 @@ export type CurrentUnikernel = {
   readonly digest: Digest
   readonly kernelDigest: Digest
   readonly target: string
-  readonly abiVersion: number
+  readonly abiVersion: number | null
   readonly architecture: string | null
   readonly inputId: string | null
 }

@@ -10,10 +10,10 @@ export type UnikernelRow = {
   readonly digest: Digest
   readonly kernelDigest: Digest
   readonly target: string
-  readonly abiVersion: number
+  readonly abiVersion: number | null
   readonly architecture: string | null
   /** Such as `net:service`, in the order of the kernel. */
-  readonly devices: readonly string[]
+  readonly devices: readonly string[] | null
   readonly inputId: string | null
 }
 

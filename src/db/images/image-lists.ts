@@ -14,10 +14,11 @@ export type ImageRow = {
   readonly kernelDigest: Digest
   readonly kernelTitle: string | null
   readonly target: string
-  readonly abiVersion: number
+  /** Null, as are the devices, for a kernel that is none of Solo5's. */
+  readonly abiVersion: number | null
   readonly architecture: string | null
   /** `net:service`, in the order of the kernel. */
-  readonly devices: readonly string[]
+  readonly devices: readonly string[] | null
   readonly inputId: string | null
   /** One line about the unikernel, from its own opam package. */
   readonly synopsis: string | null
@@ -49,13 +50,14 @@ export const TAGS_OF_MANIFEST = `array(
                limit ${IMAGE_TAGS_MAX}
             )`
 
-/** The synopsis of image `i`: null when its opam switch has none. */
+/** The synopsis of image `i`: of its opam switch, or else of its lock file. Null without one. */
 export const SYNOPSIS_OF_IMAGE = `(
               select f.summary::json ->> 'synopsis'
                 from image_layers l
                 join layer_analyses f on f.blob_id = l.blob_id and f.role = l.role
                where l.manifest_id = i.manifest_id
-                 and f.summary is not null
+                 and f.summary::json ->> 'synopsis' is not null
+               order by l.role desc
                limit 1
             )`
 

@@ -20,7 +20,7 @@ export type FoundImage = {
   readonly kernelDigest: Digest
   readonly kernelTitle: string | null
   readonly target: string
-  readonly abiVersion: number
+  readonly abiVersion: number | null
   readonly architecture: string | null
 }
 

@@ -10,10 +10,11 @@ export type NewImage = {
   readonly kernelDigest: Digest
   readonly kernelTitle: string | undefined
   readonly target: string
-  readonly abiVersion: number
+  /** Undefined, as are the devices, for a kernel that is none of Solo5's. */
+  readonly abiVersion: number | undefined
   readonly architecture: string | undefined
   /** `net:service`, in the order of the kernel. */
-  readonly devices: readonly string[]
+  readonly devices: readonly string[] | undefined
   readonly inputId: string | undefined
   readonly layers: readonly { readonly blobId: number; readonly role: string }[]
 }
@@ -52,9 +53,9 @@ export async function putImage(tx: Transaction, image: NewImage): Promise<void> 
       image.digest,
       image.kernelDigest,
       image.target,
-      image.abiVersion,
+      image.abiVersion ?? null,
       image.architecture ?? null,
-      image.devices,
+      image.devices ?? null,
       image.inputId ?? null,
       image.layers.map(({ blobId }) => blobId),
       image.layers.map(({ role }) => role),
@@ -71,6 +72,7 @@ export type ChildRow = {
   /** Null when it is not an image. */
   readonly target: string | null
   readonly architecture: string | null
+  readonly isSolo5: boolean
 }
 
 /** Lists the given manifests. Manifests missing from the repository are left out. */
@@ -80,7 +82,8 @@ export async function listChildren(
   digests: readonly Digest[],
 ): Promise<ChildRow[]> {
   const { rows } = await db.query<ChildRow>(
-    `select m.digest, m.analyzer_version > 0 as "isAnalyzed", i.target, i.architecture
+    `select m.digest, m.analyzer_version > 0 as "isAnalyzed", i.target, i.architecture,
+            i.abi_version is not null as "isSolo5"
        from manifests m
        left join images i on i.manifest_id = m.id
       where m.repository_id = (select id from repositories where name = $1)

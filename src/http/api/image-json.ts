@@ -16,7 +16,7 @@ export function imageSummary(row: ImageRow, caller: Caller) {
     target: row.target,
     abiVersion: row.abiVersion,
     architecture: row.architecture,
-    devices: row.devices.map(deviceOf),
+    devices: row.devices?.map(deviceOf) ?? null,
     inputId: row.inputId,
     synopsis: row.synopsis,
     builder: maySeeActors(caller, row.repository) ? row.pushedBy : null,

@@ -3,8 +3,9 @@ import { invalidQuery } from '../../oci/errors.ts'
 import type { Reference } from '../../oci/reference.ts'
 import type { Images, KernelSelector } from '../../registry/images/images.ts'
 import type { QuestionQueryable } from '../../registry/questions.ts'
+import { OCI_ARCHITECTURES } from '../../unikernel/declared-kernel.ts'
 import { ARCHITECTURES } from '../../unikernel/kernel/solo5.ts'
-import { TARGETS } from '../../unikernel/kernel/solo5-notes.ts'
+import { findTarget, TARGET_NAMES } from '../../unikernel/targets.ts'
 import type { QueryParameters } from '../query.ts'
 import { param, queryOnce, type RouteContext, viewOf } from '../route.ts'
 import { parseLookupReference } from '../v2/manifests.ts'
@@ -32,8 +33,6 @@ export async function readImageReference(
     : parseLookupReference(ctx, name)
 }
 
-/** OCI names of processors, and the names of uname and Solo5. */
-const OCI_ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' }
 const ARCHITECTURE_NAMES = [...ARCHITECTURES, ...Object.keys(OCI_ARCHITECTURES)]
 
 /** Parses the query that selects a kernel. Throws QUERY_INVALID. */
@@ -43,8 +42,9 @@ export function selectorOf(ctx: RouteContext): KernelSelector {
   if (abi !== undefined && !/^\d{1,10}$/.test(abi)) {
     throw invalidQuery('abi must be a number', { abi: abi.slice(0, 40) })
   }
+  const target = oneOf(ctx, 'target', TARGET_NAMES)
   return {
-    target: oneOf(ctx, 'target', TARGETS),
+    target: target && findTarget(target),
     abiVersion: abi === undefined ? undefined : Number(abi),
     architecture: architecture && (OCI_ARCHITECTURES[architecture] ?? architecture),
   }

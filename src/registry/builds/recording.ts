@@ -56,8 +56,8 @@ export function readBuild(
     throw invalidManifest('artifactType', 'is that of a failed build, but a layer is a kernel')
   }
   const claims = parseBuildClaims(manifest)
-  const { digest, solo5 } = image.kernel
-  const platform = claims.platform ?? platformOf(image.buildEnvironment, solo5.architecture)
+  const { digest, architecture } = image.kernel
+  const platform = claims.platform ?? platformOf(image.buildEnvironment, architecture)
   return { claims: { ...claims, platform }, kernelDigest: digest, inputId: image.inputId }
 }
 

@@ -45,7 +45,7 @@ export async function unikernelFacts(
       target: member.target,
       abiVersion: member.abiVersion,
       architecture: member.architecture,
-      devices: member.devices.map(deviceOf),
+      devices: member.devices?.map(deviceOf) ?? null,
       inputId: member.inputId,
       changes: (against && changes.get(keyOf(member, against))) ?? null,
     }))
@@ -88,7 +88,10 @@ async function compare(
   return {
     from: from.digest,
     kernel: from.kernelDigest !== to.kernelDigest,
-    devices: { added: without(to, from), removed: without(from, to) },
+    devices:
+      from.devices === null || to.devices === null
+        ? null
+        : { added: without(to.devices, from.devices), removed: without(from.devices, to.devices) },
     packages: {
       ...paired(found.slice(0, DIFFERENCES_MAX)),
       truncated: found.length > DIFFERENCES_MAX,
@@ -96,8 +99,8 @@ async function compare(
   }
 }
 
-function without({ devices }: UnikernelRow, other: UnikernelRow): Device[] {
-  return devices.filter((device) => !other.devices.includes(device)).map(deviceOf)
+function without(devices: readonly string[], others: readonly string[]): Device[] {
+  return devices.filter((device) => !others.includes(device)).map(deviceOf)
 }
 
 function deviceOf(text: string): Device {

@@ -8,7 +8,7 @@ import type { Layer, Manifest } from '../../oci/manifest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import { BlobMissingError, type BlobStore } from '../../storage/blob-store.ts'
 import { kernelCandidates } from '../../unikernel/assembly.ts'
-import type { UnikernelImage } from '../../unikernel/image.ts'
+import { abiVersionOf, devicesOf, type UnikernelImage } from '../../unikernel/image.ts'
 import { ANALYZER_VERSION, analyzeBlob } from '../../unikernel/layer-analysis.ts'
 import { compareBuildHash, readImage } from '../../unikernel/read-image.ts'
 import {
@@ -112,7 +112,8 @@ export class ImageAnalyzer {
     if (analysis.problem !== undefined) {
       throw invalidManifest(digest, `is not a kernel: ${analysis.problem}`)
     }
-    return analysis.value !== undefined
+    const file = blobs.cache.find(digest, 'kernel')?.value
+    return file?.solo5 !== undefined
   }
 
   async #loadBlobs(
@@ -139,10 +140,10 @@ export class ImageAnalyzer {
       const row = rows.get(child.digest)
       // A missing child is refused when the index is put.
       if (row === undefined || !row.isAnalyzed) continue
-      const { target, architecture } = row
+      const { target, architecture, isSolo5 } = row
       validateChild(
         child,
-        target === null ? undefined : { target, architecture: architecture ?? undefined },
+        target === null ? undefined : { target, architecture: architecture ?? undefined, isSolo5 },
       )
     }
   }
@@ -173,17 +174,17 @@ export async function recordImage(
 ): Promise<void> {
   if (image === undefined) return
   const { kernel, inputId } = image
-  const { abi, architecture, manifest } = kernel.solo5
+  const { target, architecture } = kernel
   await putImage(tx, {
     repositoryId,
     digest,
     kernelDigest: kernel.digest,
     // Postgres takes no NUL in text.
     kernelTitle: kernel.title?.replaceAll('\0', ''),
-    target: abi.target,
-    abiVersion: abi.version,
+    target,
+    abiVersion: abiVersionOf(kernel),
     architecture,
-    devices: manifest.devices.map(({ kind, name }) => `${kind}:${name}`),
+    devices: devicesOf(kernel)?.map(({ kind, name }) => `${kind}:${name}`),
     inputId,
     layers,
   })

@@ -6,6 +6,7 @@ import { badRequest, RegistryError } from '../../oci/errors.ts'
 import { parseRepositoryGlob } from '../../oci/glob.ts'
 import { IMAGE_MANIFEST, type MediaType } from '../../oci/media-type.ts'
 import type { Reference, Repository, Tag } from '../../oci/reference.ts'
+import { mayBeKernel, NO_NOTES } from '../../unikernel/declared-kernel.ts'
 import {
   createdTime,
   failedBuildManifest,
@@ -20,7 +21,8 @@ import {
   BUILD_ENVIRONMENT_BYTES_MAX,
   findSourceDateEpoch,
 } from '../../unikernel/host/build-environment.ts'
-import { findUnlikeness, HEAD_BYTES, recognizePart } from '../../unikernel/likeness.ts'
+import { describeFormat, recognizeFile } from '../../unikernel/kernel/file-format.ts'
+import { describeLikeness, HEAD_BYTES, recognizePart } from '../../unikernel/likeness.ts'
 import { listWarnings } from '../../unikernel/validation.ts'
 import type { Blobs } from '../blobs.ts'
 import type { ManifestPush, Manifests, PushedManifest } from '../manifests.ts'
@@ -334,13 +336,17 @@ const KEPT_BYTES: Readonly<Partial<Record<IncomingImagePart['role'], number>>> =
   kernel: HEAD_BYTES,
 }
 
-/** Throws MANIFEST_INVALID for a part that is no ELF, with what it looks like. */
+/** Throws MANIFEST_INVALID for a part that is no kernel of any target, with what it is. */
 function assertKernel(title: string, head: Uint8Array): void {
-  const found = recognizePart(head)
-  if (found === 'kernel') return
-  const other = findUnlikeness('kernel', head)
-  const hint = other === undefined ? '' : `; ${other}: send it with -F ${found}=@FILE`
-  const message = `the part kernel: ${title.slice(0, TITLE_SHOWN_MAX)} is not a kernel: it is not an ELF executable with Solo5 notes${hint}`
+  const { format } = recognizeFile(head)
+  const recognized = recognizePart(head)
+  const part = recognized === 'kernel' ? undefined : recognized
+  if (part === undefined && mayBeKernel(format)) return
+  const found =
+    part === undefined
+      ? describeFormat(format)
+      : `${describeLikeness(part)}: send it with -F ${part}=@FILE`
+  const message = `the part kernel: ${title.slice(0, TITLE_SHOWN_MAX)} is not a kernel: ${NO_NOTES}; ${found}`
   throw new RegistryError('MANIFEST_INVALID', { part: 'kernel' }, { message })
 }
 

@@ -331,5 +331,6 @@ function ambiguous(images: readonly FoundImage[]): RegistryError {
 }
 
 function describeKernel({ target, abiVersion, architecture, digest }: FoundImage): string {
-  return `${target}, ABI ${abiVersion}, ${architecture ?? 'unknown architecture'} (${digest})`
+  const abi = abiVersion === null ? 'no Solo5 kernel' : `ABI ${abiVersion}`
+  return `${target}, ${abi}, ${architecture ?? 'unknown architecture'} (${digest})`
 }

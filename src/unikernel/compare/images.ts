@@ -1,5 +1,6 @@
 import type { Digest } from '../../oci/digest.ts'
-import type { UnikernelImage } from '../image.ts'
+import type { SystemPackages } from '../host/system-packages.ts'
+import { abiVersionOf, devicesOf, type UnikernelImage } from '../image.ts'
 import type { Device } from '../kernel/solo5-notes.ts'
 import type { ValueChange } from './differences.ts'
 import {
@@ -17,7 +18,8 @@ export type KernelSide = {
   /** In bytes. */
   readonly size: number
   readonly target: string
-  readonly abiVersion: number
+  /** Null, and no devices are compared, when a kernel is no Solo5 kernel. */
+  readonly abiVersion: number | null
   readonly architecture: string | undefined
 }
 
@@ -35,6 +37,8 @@ export type Verdict =
   | 'different'
   | 'unknown'
 
+type DeviceChanges = { readonly added: readonly Device[]; readonly removed: readonly Device[] }
+
 /** The differences between two images. A part that one side does not have is undefined. */
 export type Comparison = {
   readonly verdict: Verdict
@@ -42,7 +46,7 @@ export type Comparison = {
   readonly kernel: ValueChange<KernelSide> & { readonly same: boolean }
   /** Sources with other bytes under the same URL. */
   readonly replacedSources: readonly ReplacedSource[]
-  readonly devices: { readonly added: readonly Device[]; readonly removed: readonly Device[] }
+  readonly devices: DeviceChanges | null
   readonly opam: OpamComparison | undefined
   readonly systemPackages: HostComparison | undefined
   readonly buildEnvironment: EnvironmentComparison | undefined
@@ -63,9 +67,9 @@ export function compareImages(
       to: kernelSide(to),
     },
     replacedSources: both(from.opamSwitch, to.opamSwitch, replacedSources) ?? [],
-    devices: compareDevices(devicesOf(from), devicesOf(to)),
+    devices: both(devicesOf(from.kernel), devicesOf(to.kernel), compareDevices) ?? null,
     opam: both(from.opamSwitch, to.opamSwitch, compareSwitches),
-    systemPackages: both(from.systemPackages, to.systemPackages, compareHosts),
+    systemPackages: both(readPackages(from), readPackages(to), compareHosts),
     buildEnvironment: both(from.buildEnvironment, to.buildEnvironment, compareEnvironments),
   }
 }
@@ -78,6 +82,11 @@ function both<T, C>(
   return from === undefined || to === undefined ? undefined : compare(from, to)
 }
 
+/** A list of no known package manager has no packages to compare. */
+function readPackages({ systemPackages }: UnikernelImage): SystemPackages | undefined {
+  return systemPackages?.manager === undefined ? undefined : systemPackages
+}
+
 function verdictOf(from: UnikernelImage, to: UnikernelImage): Verdict {
   if (from.inputId === undefined || to.inputId === undefined) return 'unknown'
   const sameOutput = from.kernel.digest === to.kernel.digest
@@ -86,15 +95,12 @@ function verdictOf(from: UnikernelImage, to: UnikernelImage): Verdict {
 }
 
 function kernelSide({ kernel }: UnikernelImage): KernelSide {
-  const { digest, size, solo5 } = kernel
-  const { abi, architecture } = solo5
-  return { digest, size, target: abi.target, abiVersion: abi.version, architecture }
+  const { digest, size, target, architecture } = kernel
+  return { digest, size, target, abiVersion: abiVersionOf(kernel) ?? null, architecture }
 }
 
-const devicesOf = ({ kernel }: UnikernelImage) => kernel.solo5.manifest.devices
-
 /** A device of another kind under the same name is another device. */
-function compareDevices(from: readonly Device[], to: readonly Device[]) {
+function compareDevices(from: readonly Device[], to: readonly Device[]): DeviceChanges {
   const keyOf = ({ kind, name }: Device) => `${kind}:${name}`
   const without = (devices: readonly Device[], others: readonly Device[]) => {
     const keys = new Set(others.map(keyOf))

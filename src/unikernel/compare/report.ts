@@ -51,7 +51,7 @@ export function describeChanges(comparison: Comparison): string[] {
   const { verdict, kernel, devices, opam, systemPackages, buildEnvironment } = comparison
   const { from, to } = kernel
   const abi = ({ target, abiVersion, architecture }: typeof from) =>
-    `${target} ABI ${abiVersion}${from.architecture === to.architecture ? '' : ` on ${architecture ?? 'an unknown processor'}`}`
+    `${target}${abiVersion == null ? '' : ` ABI ${abiVersion}`}${from.architecture === to.architecture ? '' : ` on ${architecture ?? 'an unknown processor'}`}`
   return [
     VERDICTS[verdict],
     ...titled('kernel', [
@@ -59,10 +59,12 @@ export function describeChanges(comparison: Comparison): string[] {
       ...(from.size === to.size ? [] : [`~ ${arrow(`${from.size}`, `${to.size}`)} bytes`]),
       ...(abi(from) === abi(to) ? [] : [`~ ${arrow(abi(from), abi(to))}`]),
     ]),
-    ...titled('devices', [
-      ...devices.added.map(({ kind, name }) => `+ ${kind}:${name}`),
-      ...devices.removed.map(({ kind, name }) => `- ${kind}:${name}`),
-    ]),
+    ...(devices == null
+      ? ['devices: unknown on one side, which is no Solo5 kernel']
+      : titled('devices', [
+          ...devices.added.map(({ kind, name }) => `+ ${kind}:${name}`),
+          ...devices.removed.map(({ kind, name }) => `- ${kind}:${name}`),
+        ])),
     ...(opam == null
       ? ['opam packages: unknown on one side']
       : [

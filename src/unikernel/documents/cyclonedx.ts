@@ -1,4 +1,4 @@
-import type { ImageLayer, UnikernelImage } from '../image.ts'
+import { abiVersionOf, devicesOf, type ImageLayer, type UnikernelImage } from '../image.ts'
 import type { OpamSource } from '../opam/package.ts'
 import { type Component, type Components, componentsOf } from './components.ts'
 import {
@@ -109,14 +109,15 @@ function property(name: string, value: string): JsonObject {
 }
 
 function imageProperties({ kernel, config, inputId }: UnikernelImage): readonly JsonObject[] {
-  const { abi, architecture, manifest } = kernel.solo5
+  const { target, architecture } = kernel
+  const abi = abiVersionOf(kernel)
   const memory = config?.memory
   return [
     property('kernel-digest', kernel.digest),
-    property('target', abi.target),
-    property('abi-version', `${abi.version}`),
+    property('target', target),
+    ...(abi === undefined ? [] : [property('abi-version', `${abi}`)]),
     ...(architecture === undefined ? [] : [property('architecture', architecture)]),
-    ...manifest.devices.map(({ kind, name }) => property('device', `${kind}:${name}`)),
+    ...(devicesOf(kernel) ?? []).map(({ kind, name }) => property('device', `${kind}:${name}`)),
     ...(memory === undefined ? [] : [property('memory-mib', `${memory}`)]),
     ...(inputId === undefined ? [] : [property('input-id', inputId)]),
   ]

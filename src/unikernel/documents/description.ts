@@ -1,19 +1,20 @@
 import { describeHost } from '../host/build-environment.ts'
-import type { ImageLayer, UnikernelImage } from '../image.ts'
+import { abiVersionOf, aboutOf, devicesOf, type ImageLayer, type UnikernelImage } from '../image.ts'
 
 /** Describes the contents of an image: the fields of Image in spec/openapi.yaml that depend on nothing else. */
 export function describeImage(image: UnikernelImage) {
   const { kernel, config, opamSwitch, systemPackages, buildEnvironment, buildHashes } = image
-  const { abi, architecture, manifest, bits, endianness } = kernel.solo5
-  const { about, ...opam } = opamSwitch ?? {}
+  const { target, architecture, solo5 } = kernel
+  const about = aboutOf(image)
+  const { about: _, ...opam } = opamSwitch ?? {}
   return {
     kernel: { digest: kernel.digest, title: kernel.title ?? null, size: kernel.size },
-    target: abi.target,
-    abiVersion: abi.version,
+    target,
+    abiVersion: abiVersionOf(kernel) ?? null,
     architecture: architecture ?? null,
-    bits,
-    endianness,
-    devices: manifest.devices.map(({ kind, name }) => ({ kind, name })),
+    bits: solo5?.bits ?? null,
+    endianness: solo5?.endianness ?? null,
+    devices: devicesOf(kernel)?.map(({ kind, name }) => ({ kind, name })) ?? null,
     inputId: image.inputId ?? null,
     synopsis: about?.synopsis ?? null,
     description: about?.description ?? null,

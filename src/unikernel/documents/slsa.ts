@@ -62,7 +62,7 @@ function subject(name: string, digest: Digest): JsonObject {
 
 /** The request of the build: packages, a target, and the inputs by their id. */
 function externalParameters({ kernel, opamSwitch, inputId }: UnikernelImage): JsonObject {
-  const { target } = kernel.solo5.abi
+  const { target } = kernel
   const packages = opamSwitch?.roots.map(({ name, version }) => `${name}.${version}`)
   return withoutUndefined({ target, packages, inputId })
 }

@@ -1,4 +1,4 @@
-import type { ImageLayer, UnikernelImage } from '../image.ts'
+import { abiVersionOf, devicesOf, type ImageLayer, type UnikernelImage } from '../image.ts'
 import { type Component, componentsOf } from './components.ts'
 import {
   blobUrl,
@@ -87,8 +87,6 @@ function componentRelation(
 }
 
 function imagePackage({ kernel }: UnikernelImage, context: DocumentContext): JsonObject {
-  const { abi, architecture, manifest } = kernel.solo5
-  const devices = manifest.devices.map(({ kind, name }) => `${kind}:${name}`).join(', ')
   return {
     SPDXID: IMAGE,
     name: context.repository,
@@ -99,8 +97,16 @@ function imagePackage({ kernel }: UnikernelImage, context: DocumentContext): Jso
     primaryPackagePurpose: 'APPLICATION',
     checksums: checksums([hashOf(context.digest)]),
     externalRefs: [purlRef(ociPurl(context))],
-    comment: `Solo5 ${abi.target}, ABI ${abi.version}, ${architecture ?? 'another architecture'}, devices: ${devices || 'none'}`,
+    comment: kernelComment(kernel),
   }
+}
+
+function kernelComment(kernel: UnikernelImage['kernel']): string {
+  const architecture = kernel.architecture ?? 'another architecture'
+  const devices = devicesOf(kernel)
+  if (devices === undefined) return `${kernel.target}, ${architecture}, no Solo5 kernel`
+  const names = devices.map(({ kind, name }) => `${kind}:${name}`).join(', ')
+  return `Solo5 ${kernel.target}, ABI ${abiVersionOf(kernel)}, ${architecture}, devices: ${names || 'none'}`
 }
 
 function layerPackage(layer: ImageLayer, id: string, context: DocumentContext): JsonObject {

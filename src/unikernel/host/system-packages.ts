@@ -1,3 +1,4 @@
+import { findForeignManager } from './foreign-lists.ts'
 import { type Line, type LineProblem, LineProblems, linesOf, shownText } from './lines.ts'
 
 // A full desktop has some 5000 packages, which take 200 KB.
@@ -29,7 +30,7 @@ export type SystemPackages = {
   readonly problems: readonly LineProblem[]
 }
 
-/** A list beyond the limits. The message is one line. */
+/** A list beyond the limits, or of another package manager. The message is one line. */
 export class MalformedPackagesError extends Error {
   override readonly name = 'MalformedPackagesError'
 }
@@ -38,7 +39,8 @@ export class MalformedPackagesError extends Error {
  * Parses a list of packages, one a line: dpkg's `name=version` or `name:arch=version`, Alpine's
  * `name-version-rN` with or without the additions of `apk list`, FreeBSD's `name-version`. The
  * majority of the first SAMPLE_LINES_MAX lines decides the package manager. A line of another form
- * is a problem. Throws MalformedPackagesError beyond the limits.
+ * is a problem. Throws MalformedPackagesError beyond the limits, and for a list of another package manager, whose lines
+ * may look like those of FreeBSD or Debian.
  */
 export function parseSystemPackages(bytes: Uint8Array): SystemPackages {
   if (bytes.length > SYSTEM_PACKAGES_BYTES_MAX) {
@@ -54,6 +56,9 @@ export function parseSystemPackages(bytes: Uint8Array): SystemPackages {
     lines.push(line)
   }
   const manager = findManager(lines.slice(0, SAMPLE_LINES_MAX))
+  if (typeof manager === 'object') {
+    throw new MalformedPackagesError(`the list is of ${manager.foreign}; ${READ}`)
+  }
   const problems = new LineProblems()
   const found = new Map<string, SystemPackage>()
   for (const { number, text } of lines) {
@@ -74,15 +79,25 @@ export function isSystemPackage(line: string): boolean {
 }
 
 /** Finds the manager of most lines; on a tie, the first in MANAGERS. */
-function findManager(lines: readonly Line[]): PackageManager | undefined {
+function findManager(lines: readonly Line[]): PackageManager | { foreign: string } | undefined {
   const counts = { dpkg: 0, apk: 0, pkg: 0 }
+  const foreign = new Map<string, number>()
   for (const { text } of lines) {
+    const other = findForeignManager(text)
     const manager = MANAGERS.find((one) => READERS[one](text) !== undefined)
-    if (manager) counts[manager] += 1
+    if (other !== undefined) foreign.set(other, (foreign.get(other) ?? 0) + 1)
+    else if (manager) counts[manager] += 1
   }
   const [best] = MANAGERS.toSorted((a, b) => counts[b] - counts[a])
-  return best && counts[best] > 0 ? best : undefined
+  const most = best === undefined ? 0 : counts[best]
+  const [other] = [...foreign].toSorted(([, a], [, b]) => b - a)
+  if (other !== undefined && other[1] > most) return { foreign: other[0] }
+  return most > 0 ? best : undefined
 }
+
+/** The lists that are read. */
+const READ =
+  'lists of Debian (name=version), Alpine (name-version-rN) and FreeBSD (name-version) are read'
 
 // A line belongs to the first manager that parses it. Nearly all of Alpine's lines are also valid
 // for FreeBSD, so counting every manager that parses a line would turn an Alpine list with one odd

@@ -37,6 +37,13 @@ export type OrbDependencies = { readonly name: string; readonly dependsOn: reado
 /** A field whose name begins with `x-mirage-`. */
 export type MirageField = { readonly name: string; readonly value: PlainValue }
 
+/** The synopsis and the description of a package: opam manual. */
+export type OpamAbout = {
+  /** One line. */
+  readonly synopsis: string | undefined
+  readonly description: string | undefined
+}
+
 /**
  * The parsed `package` section of a package, as far as the registry needs it. Lists are by name.
  */

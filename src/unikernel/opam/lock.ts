@@ -1,9 +1,16 @@
-import { listMirageFields, type MirageField } from './definition.ts'
+import {
+  DESCRIPTION_CHARACTERS_MAX,
+  listMirageFields,
+  type MirageField,
+  type OpamAbout,
+  SYNOPSIS_CHARACTERS_MAX,
+} from './definition.ts'
 import { entriesOf, listVendored, type VendoredSource } from './duniverse.ts'
 import {
   byName,
   findField,
   findOpamVersion,
+  findProse,
   findText,
   findUrl,
   findWord,
@@ -38,6 +45,8 @@ export type OpamLock = {
   readonly monorepoVersion: string | undefined
   /** The packages whose dependencies were locked, such as the unikernel itself. */
   readonly roots: readonly string[]
+  /** Undefined when the file has neither, and for opam-monorepo. */
+  readonly about: OpamAbout | undefined
   /** Packages that opam installs although they could be vendored. */
   readonly provided: readonly string[]
   readonly locked: readonly LockedPackage[]
@@ -69,6 +78,8 @@ export function parseOpamLock(source: Uint8Array | string): OpamLock {
     opamVersion: findOpamVersion(items, problems),
     monorepoVersion: findMonorepoVersion(items, problems),
     roots: names(`${MONOREPO}root-packages`),
+    // The text of opam-monorepo's files is about the file.
+    about: isMonorepo ? undefined : findAbout(items, problems),
     provided: names(`${MONOREPO}opam-provided`),
     locked: listLocked(items, problems),
     pins: listPins(items, problems),
@@ -76,6 +87,12 @@ export function parseOpamLock(source: Uint8Array | string): OpamLock {
     mirage: listMirageFields(items, problems),
     problems: problems.list(),
   }
+}
+
+function findAbout(items: readonly OpamItem[], problems: OpamProblems): OpamAbout | undefined {
+  const synopsis = findProse(items, 'synopsis', SYNOPSIS_CHARACTERS_MAX, problems)
+  const description = findProse(items, 'description', DESCRIPTION_CHARACTERS_MAX, problems)
+  return synopsis === undefined && description === undefined ? undefined : { synopsis, description }
 }
 
 const findPackageName = (text: string) => (isOpamName(text) ? text : undefined)

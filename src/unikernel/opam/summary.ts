@@ -1,19 +1,24 @@
 import { findTarget, type Target } from '../targets.ts'
 import type { PlainValue } from './definition.ts'
+import type { OpamLock } from './lock.ts'
 import type { OpamSwitch } from './switch.ts'
 
-/** The facts of an opam switch that a push and a list need. The others may have a megabyte. */
+/** The facts of an opam switch or a lock file that a push and a list need. The others may have a megabyte. */
 export type OpamSummary = {
   readonly synopsis?: string
   /** The target that mirage was configured for. */
   readonly target?: Target
 }
 
+type Described = Pick<OpamLock, 'about'> & {
+  readonly mirage: readonly Pick<OpamSwitch['mirage'][number], 'name' | 'value'>[]
+}
+
 // mirage's command line, in the arguments of any shell.
 const TARGET_OPTION = /(?:^|\s)(?:-t\s*|--target[=\s]\s*)["']?([a-z0-9-]+)/g
 
-/** Summarizes an opam switch. */
-export function summarizeSwitch({ about, mirage }: OpamSwitch): OpamSummary {
+/** Summarizes an opam switch or a lock file. */
+export function summarizeOpam({ about, mirage }: Described): OpamSummary {
   const synopsis = about?.synopsis
   const configure = mirage.filter(({ name }) => name === 'x-mirage-configure')
   const [target, ...others] = new Set(configure.flatMap(({ value }) => targetsOf(value)))

@@ -2,6 +2,7 @@ import {
   type ExtraSource,
   findDefinition,
   type MirageField,
+  type OpamAbout,
   type OpamDefinition,
   type OrbDependencies,
 } from './definition.ts'
@@ -33,14 +34,6 @@ export type InstalledPackage = OpamPackage & {
 
 /** A field of a package's section, with the name of the package. */
 export type FromPackage<T> = T & { readonly package: string }
-
-/** The synopsis and the description of a unikernel, from its own package. */
-export type OpamAbout = {
-  /** The package. */
-  readonly name: string
-  readonly synopsis: string | undefined
-  readonly description: string | undefined
-}
 
 /**
  * The checked content of `opam switch export --full --freeze`. Lists are by name, without
@@ -137,8 +130,8 @@ function findAbout(roots: readonly OpamDefinition[]): OpamAbout | undefined {
     synopsis !== undefined || description !== undefined
   const root = roots.find(({ mirage }) => mirage.length > 0) ?? roots.find(hasText)
   if (root === undefined || !hasText(root)) return undefined
-  const { name, synopsis, description } = root
-  return { name, synopsis, description }
+  const { synopsis, description } = root
+  return { synopsis, description }
 }
 
 function withPackage(name: string) {

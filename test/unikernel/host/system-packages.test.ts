@@ -138,6 +138,38 @@ describe('the package manager', () => {
   })
 })
 
+describe('a list of another package manager', () => {
+  it.each([
+    ['RPM', 'bash-5.2.26-1.fc39.x86_64\nglibc-2.38-16.fc39.x86_64\ntzdata-2024a-2.fc39.noarch'],
+    ['RPM', 'bash-5.1.8-9.el9\nglibc-2.34-100.el9_4.2\ngpg-pubkey-fd431d51-4ae0493b'],
+    ['RPM', 'bash=5.1.8-9.el9\nglibc=2.34-100.el9'],
+    ['RPM', 'bash.x86_64   5.2.26-1.fc39   @anaconda\nglibc.x86_64 2.38-16.fc39 @updates'],
+    ['RPM', 'bash-5.2.15-150600.1.3.x86_64\nopenssl-3-3.1.4-150600.5.7.1.x86_64'],
+    ['pacman', 'bash 5.2.026-2\nglibc 2.39+r52+gf8e4623421-1\ngcc-libs 14.1.1-1'],
+    ['pacman', 'bash-5.2.026-2-x86_64\nca-certificates-20240618-1-any'],
+    [
+      'Nix',
+      '/nix/store/0c7c96gikmzv87i7lv3vq5s1cmfjd6zf-bash-5.2p26\n/nix/store/'.concat(
+        '1q8w6gl1ll0mwfkqc3c2yx005s6wwfrl-glibc-2.39-52',
+      ),
+    ],
+    ['Nix', '0c7c96gikmzv87i7lv3vq5s1cmfjd6zf-bash-5.2'],
+    ['Slackware', 'bash-5.2.026-x86_64-1\nglibc-2.39-x86_64-2_slack15.0'],
+    ['Gentoo', 'app-shells/bash-5.2_p26\nsys-libs/glibc-2.39-r6'],
+    ['dpkg -l', 'ii  bash  5.2.15-2+b7  amd64  GNU Bourne Again SHell'],
+    ['Homebrew', 'bash 5.2.26\nopenssl@3 3.3.0'],
+    ['pip', 'requests==2.31.0\nurllib3==2.2.1'],
+  ])('is not read as that of a known one: %s, %j', (manager, text) => {
+    expect(() => read(text)).toThrow(MalformedPackagesError)
+    expect(() => read(text)).toThrow(`the list is of ${manager}; lists of Debian`)
+  })
+
+  it('is only that of most lines', () => {
+    const { manager, packages } = read('bash=5.2-1\nzsh=5.9-4\nodd-1-1.fc39.x86_64')
+    expect([manager, packages.length]).toEqual(['dpkg', 2])
+  })
+})
+
 it('lines may have any line ending, and duplicates count once', () => {
   const wanted = read('a=1\nb=2\n')
   for (const text of ['a=1\r\nb=2\r\n', '\ufeffb=2\na=1', 'a=1\na=1\nb=2']) {
