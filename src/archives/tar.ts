@@ -23,7 +23,7 @@ export type TarLimits = { readonly entriesMax: number }
 /**
  * Reads the entries of a tar file: POSIX with PAX, GNU and the oldest format. `onEntry` returns the sink for the content of
  * an entry, or undefined to skip it. Entries whose path leads out of the archive are skipped, and sparse files are
- * `other`, because their content is not that of the file. Throws ArchiveError, and what `bytes` and `onEntry` throw.
+ * `other`, because their content is not that of the file. The memory of the chunks of `bytes` must not change. Throws ArchiveError, and what `bytes` and `onEntry` throw.
  */
 export async function readTar(
   bytes: AsyncIterable<Uint8Array>,

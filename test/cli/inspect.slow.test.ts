@@ -1,8 +1,10 @@
-import { appendFile, cp, mkdtemp, rm } from 'node:fs/promises'
+import { appendFile, cp, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { IMAGE_INDEX } from '../../src/oci/media-type.ts'
+import { pushContainer, tarOf } from '../support/container-images.ts'
+import { digestOf } from '../support/digest.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { build, builder, builderOutput, elf, errorLine, printedJson } from './builder.ts'
 import { printed } from './operator.ts'
@@ -31,6 +33,30 @@ const line = (text: string, heading: string) =>
     .find((one) => one.startsWith(`${heading} `))
     ?.slice(heading.length)
     .trim()
+
+describe('rookery inspect of a container image', () => {
+  it('shows its kernel, with the path in it', async () => {
+    const kernel = await readFile(elf('mini-net.hvt'))
+    const layers = [await tarOf([['unikernel.hvt', kernel]])]
+    const pushed = await pushContainer(registry, 'container/www', 'live', layers)
+    const shown = await builderOutput(['inspect', '-'], { input: `${login}/container/www:live` })
+    expect(line(shown, 'container')).toBe(pushed.headers.get('docker-content-digest'))
+    expect(line(shown, 'path')).toBe('/unikernel.hvt')
+    expect(line(shown, 'target')).toBe('hvt, ABI 2, x86_64')
+    expect(shown).toContain(digestOf(kernel))
+  })
+
+  it('says why it has no kernel', async () => {
+    const inspect = async (name: string, layer: Buffer) => {
+      await pushContainer(registry, name, 'live', [layer])
+      return errorLine(['inspect', '-'], { input: `${login}/${name}:live` })
+    }
+    const none = await inspect('container/none', await tarOf([['etc/passwd', 'root']]))
+    expect(none).toContain('container/none:live is not a unikernel image: it has no Solo5 kernel')
+    const broken = await inspect('container/broken', Buffer.alloc(2000, 'x'))
+    expect(broken).toMatch(/the layer sha256:[0-9a-f]{64} cannot be read: it is no tar file/)
+  })
+})
 
 describe('rookery inspect', () => {
   it('shows a kernel, and the command line of its tender', async () => {

@@ -2,6 +2,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ClientSandbox, ELF, hasClient, PASSWORD } from './client-sandbox.ts'
+import { expectKernelOf } from './unwrapped.ts'
 
 /** More than a page of names. */
 const TAGS = 1024 + 7
@@ -36,6 +37,7 @@ describe.skipIf(!hasClient('crane'))('crane', () => {
   afterAll(() => sandbox?.close())
 
   it('appends a kernel to an empty image, and exports the same bytes', async () => {
+    await expectKernelOf(sandbox, image, await kernel())
     const folder = await filesOf(image, 'exported')
     expect(await readdir(folder)).toEqual(['mini-net.hvt'])
     expect((await readFile(join(folder, 'mini-net.hvt'))).equals(await kernel())).toBe(true)
@@ -84,6 +86,7 @@ describe.skipIf(!hasClient('crane'))('crane', () => {
     )
     expect(JSON.parse(await crane('config', changed)).config.Labels).toEqual({ unikernel: 'yes' })
     expect(JSON.parse(await crane('manifest', changed)).layers).toHaveLength(2)
+    await expectKernelOf(sandbox, changed, await kernel())
     const flat = image.replace(':v1', ':flat')
     await crane('flatten', changed, '-t', flat)
     expect(JSON.parse(await crane('manifest', flat)).layers).toHaveLength(1)
@@ -166,6 +169,7 @@ describe.skipIf(!hasClient('crane'))('crane', () => {
     digest: string,
   ): Promise<{ digest: string; artifactType: string }[]> {
     const url = `http://${repository.replace('/', '/v2/')}/referrers/${digest}`
-    return JSON.parse(await sandbox.curl([url])).manifests
+    // The registry itself adds the image of the kernel.
+    return JSON.parse(await sandbox.curl([`${url}?artifactType=${NOTE}`])).manifests
   }
 })

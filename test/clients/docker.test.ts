@@ -14,6 +14,7 @@ import {
   startDocker,
 } from './docker-daemon.ts'
 import { type Nginx, startNginx } from './nginx-server.ts'
+import { expectKernelOf } from './unwrapped.ts'
 
 const KERNEL = 'hello-key.hvt'
 const DOCKERFILE = `FROM scratch\nCOPY ${KERNEL} /\n`
@@ -85,6 +86,7 @@ describe.skipIf(!(hasDocker() && hasClient('nginx')))('docker', () => {
         const pushed = await user.docker('push', tag)
         const digest = await digestIn(tag)
         expect(pushed).toContain(`digest: ${digest}`)
+        await expectKernelOf(sandbox, tag, await readFile(join(BUILD, 'bin', KERNEL)))
         const id = await idOf(user, tag)
         for (const name of [tag, `${tag.slice(0, tag.lastIndexOf(':'))}@${digest}`]) {
           await user.docker('image rm --force', tag)

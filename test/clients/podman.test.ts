@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ClientSandbox, ELF, hasClient, PASSWORD } from './client-sandbox.ts'
 import { prepareContainerTools } from './container-tools.ts'
+import { expectKernelOf } from './unwrapped.ts'
 
 const PLAIN = '--tls-verify=false'
 const TEXT = 'foo: bar\n'
@@ -55,6 +56,7 @@ describe.each(['podman', 'buildah'] as const)('%s', (tool) => {
       const digest = (await readFile(join(sandbox.folder, 'digest'), 'utf8')).trim()
       const url = `http://${sandbox.host}/v2/${tool}/hello/manifests/v1`
       expect(await sandbox.curl(['-I', url])).toContain(digest)
+      await expectKernelOf(sandbox, image('v1'), await readFile(join(ELF, 'mini-net.hvt')))
       for (const reference of [image('v1'), image('v1').replace(':v1', `@${digest}`)]) {
         await succeed('rmi', '--force', '--all')
         await succeed('pull', '--quiet', PLAIN, reference)
@@ -77,6 +79,8 @@ describe.each(['podman', 'buildah'] as const)('%s', (tool) => {
       await succeed('push', '--quiet', PLAIN, '--format', format ?? '', image('v2'), target)
       const url = `http://${sandbox.host}/v2/${tool}/hello/manifests/${format}`
       expect(JSON.parse(await sandbox.curl([url])).mediaType).toBe(type)
+      const kernel = await readFile(join(ELF, 'mini-net.hvt'))
+      await expectKernelOf(sandbox, image(format ?? ''), kernel)
     }
   })
 

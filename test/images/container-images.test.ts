@@ -1,5 +1,6 @@
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { openSweeper } from '../garbage/sweeper.ts'
 import {
   containerManifest,
   type LayerEntry,
@@ -266,6 +267,85 @@ it('a layer that cannot be read is stored, and the reason is said', async () => 
     const answer = await fetchKernel(name)
     expect(answer.status).toBe(404)
     expect(await messageOf(answer)).toContain(problem)
+  }
+})
+
+it('a copy of a container image is no build, and one that its builder makes elsewhere is', async () => {
+  const name = newRepository()
+  await push(name, [await layerOf(['unikernel.hvt', HVT])])
+  const body = await (await registry.request(`/v2/${name}/manifests/live`)).text()
+  const { mediaType } = JSON.parse(body)
+  const copied = newRepository()
+  for (const { digest } of [JSON.parse(body).config, ...JSON.parse(body).layers]) {
+    const path = `/v2/${copied}/blobs/uploads/?mount=${digest}&from=${name}`
+    expect((await registry.request(path, { method: 'POST' })).status).toBe(201)
+  }
+  const put = await putManifest(registry, copied, 'live', body, { 'content-type': mediaType })
+  expect(put.status).toBe(201)
+  await expectKernel(copied, HVT)
+  expect((await ask(registry, `repositories/${copied}/builds`)).builds).toEqual([])
+})
+
+it('a repository that requires provenance says that a container image has none', async () => {
+  const name = newRepository()
+  const settings = { method: 'PUT', body: JSON.stringify({ provenance: 'required' }) }
+  const path = `/api/v1/repositories/${name}/settings`
+  const headers = { 'content-type': 'application/json' }
+  expect((await registry.request(path, { ...settings, headers })).status).toBe(200)
+  const layer = await layerOf(['unikernel.hvt', HVT])
+  expect(await messageOf(await pushContainer(registry, name, 'live', [layer]))).toContain(
+    'the image is missing opam-switch',
+  )
+})
+
+it('the kernel stays until the container image goes, and its bytes then go as well', async () => {
+  const name = newRepository()
+  const kernel = Buffer.concat([HVT, Buffer.from('only here')])
+  await push(name, [await layerOf(['unikernel.hvt', kernel])])
+  const sweeper = await openSweeper(registry)
+  try {
+    await sweeper.sweepAll()
+    await expectKernel(name, kernel)
+    const [image] = (await ask(registry, `repositories/${name}/images`)).images
+    const path = `/v2/${name}/manifests/${image.container}`
+    expect((await registry.request(path, { method: 'DELETE' })).status).toBe(202)
+    await sweeper.sweepAll()
+    const gone = await registry.request(`/v2/${name}/blobs/${digestOf(kernel)}`)
+    expect(gone.status).toBe(404)
+    const rows = 'select 1 from blobs where digest = $1'
+    expect((await sweeper.client.query(rows, [digestOf(kernel)])).rows).toEqual([])
+  } finally {
+    await sweeper.close()
+  }
+})
+
+it('a tag that moves to another container image has the changes of the kernel in its event', async () => {
+  const name = newRepository()
+  const feed = `/api/v1/events?repository=${name}&wait=0`
+  const before = (await (await registry.request(feed)).json()) as { cursor: string }
+  await push(name, [await layerOf(['unikernel.hvt', HVT])])
+  await push(name, [await layerOf(['unikernel.hvt', OTHER])])
+  const last = async () => {
+    const page = await registry.request(`${feed}&type=image.tag.updated&after=${before.cursor}`)
+    const { events } = (await page.json()) as { events: { data: object }[] }
+    return events.at(-1)?.data
+  }
+  await expect.poll(last).toMatchObject({
+    unikernels: [{ kernelDigest: digestOf(OTHER), changes: { kernel: true } }],
+  })
+  const snapshot = await registry.request(`${feed}&snapshot=1`)
+  expect(JSON.stringify(await snapshot.json())).toContain(digestOf(OTHER))
+})
+
+it('nothing is unwrapped when the setting is off', async () => {
+  const plain = await startRegistry({ ROOKERY_UNWRAP: 'off' })
+  try {
+    const layers = [await layerOf(['unikernel.hvt', HVT])]
+    expect((await pushContainer(plain, 'plain/www', 'live', layers)).status).toBe(201)
+    const { images } = await ask(plain, 'repositories/plain/www/images')
+    expect(images).toEqual([])
+  } finally {
+    await plain.close()
   }
 })
 

@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { openSweeper, type Sweeper } from '../garbage/sweeper.ts'
+import { pushContainer } from '../support/container-images.ts'
 import { digestOf } from '../support/digest.ts'
 import { newRepository, pushBlob, send, startUpload } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { waitUntil } from '../support/wait-until.ts'
 import { DeliveryFixture } from '../webhooks/delivery-fixture.ts'
 import { Receivers, respondWith } from '../webhooks/receiver.ts'
 
@@ -123,6 +125,18 @@ const HELD_UNTIL: Record<string, () => Promise<void>> = {
     expect((await registry.request('/token?service=x')).status).toBe(200)
     const { rows } = await sweeper.client.query('select kid from signing_keys')
     expect(rows).toHaveLength(1)
+  },
+  'unwraps.due_at': async () => {
+    const image = await pushContainer(registry, newRepository(), 'live', [])
+    await sweeper.client.query(
+      `insert into unwraps (manifest_id, is_pending, due_at)
+       select id, true, now() + $2::interval
+         from manifests
+        where digest = $1`,
+      [image.headers.get('docker-content-digest'), AHEAD],
+    )
+    const left = async () => (await sweeper.client.query('select 1 from unwraps')).rows
+    await waitUntil(async () => (await left()).length === 0)
   },
 }
 

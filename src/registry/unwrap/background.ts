@@ -15,7 +15,7 @@ import { lockContentsOf } from '../manifest-contents.ts'
 import { recordUnwrapped } from './recording.ts'
 import type { ContainerImage, Unwrapped, Unwrapper } from './unwrapper.ts'
 
-const EVERY_SECONDS = 30
+const EVERY_SECONDS = 10
 /** Longer than the reading of an image may take. When its process dies, another reads it then. */
 const LEASE_SECONDS = 45 * 60
 const ATTEMPTS_MAX = 5
