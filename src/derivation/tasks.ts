@@ -12,6 +12,7 @@ import { describeImage } from '../unikernel/documents/description.ts'
 import { slsaProvenance } from '../unikernel/documents/slsa.ts'
 import { spdx } from '../unikernel/documents/spdx.ts'
 import type { UnikernelImage } from '../unikernel/image.ts'
+import type { ImagePackage } from '../unikernel/image-packages.ts'
 import {
   type AnalyzedRole,
   analyzeBytes,
@@ -30,6 +31,8 @@ export type StoredImage = {
   readonly manifest: Uint8Array
   /** StoredAnalysis[] as JSON. */
   readonly analyses: string
+  /** The packages of opam, ImagePackage[] as JSON. */
+  readonly packages: string
 }
 
 const DOCUMENTS = { cyclonedx: cycloneDx, spdx, slsa: slsaProvenance } as const
@@ -58,19 +61,24 @@ export function derive(derivation: Derivation): Uint8Array<ArrayBuffer> {
 function objectOf(derivation: Derivation): object {
   switch (derivation.kind) {
     case 'description':
-      return describeImage(imageOf(derivation.image))
+      return describeImage(imageOf(derivation.image), packagesOf(derivation.image))
     case 'comparison':
       return compareImages(
         imageOf(derivation.from),
         imageOf(derivation.to),
         Buffer.compare(derivation.from.manifest, derivation.to.manifest) === 0,
+        { from: packagesOf(derivation.from), to: packagesOf(derivation.to) },
       )
     case 'builder-web-comparison':
       return (
         builderWebComparison(compareImages(imageOf(derivation.from), imageOf(derivation.to))) ?? {}
       )
     case 'document':
-      return DOCUMENTS[derivation.format](imageOf(derivation.image), derivation.context)
+      return DOCUMENTS[derivation.format](
+        imageOf(derivation.image),
+        derivation.context,
+        packagesOf(derivation.image),
+      )
   }
 }
 
@@ -79,6 +87,10 @@ function imageOf({ mediaType, manifest, analyses }: StoredImage): UnikernelImage
   const image = assembleImage(parseManifest(manifest, mediaType), find)
   if (image === undefined) throw new Error('the analysis of an image is missing')
   return image
+}
+
+function packagesOf({ packages }: StoredImage): readonly ImagePackage[] {
+  return JSON.parse(packages)
 }
 
 /** The bytes of a blob to analyze as one role. */

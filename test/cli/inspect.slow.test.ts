@@ -90,7 +90,14 @@ describe('rookery inspect', () => {
   it('shows the same for a folder and for the image pushed from it', async () => {
     const here = await printedJson(['inspect', build('hello-key-2'), '--packages'])
     const there = await printedJson(['inspect', `${host}/hello/key:live`, '--packages', '--verify'])
-    expect({ ...there, name: '' }).toEqual({ ...here, name: '' })
+    expect([here.packagesFrom, there.packagesFrom]).toEqual(['image', 'registry'])
+    const common = { name: '', packagesFrom: '' }
+    expect({ ...there, ...common }).toEqual({ ...here, ...common })
+    const [, opam] = there.packageCounts
+    expect(opam).toMatchObject({
+      ecosystem: 'opam',
+      total: opam.known + opam.inferred + opam.unknown,
+    })
     expect(there).toMatchObject({
       inputId: '9423c054627a2b252e2add614e4fc6faf8b326eb9c79b94e2ce64046374a9d1d',
       missingInputs: [],
@@ -109,7 +116,14 @@ describe('rookery inspect', () => {
     expect(line(shown, 'opam')).toMatch(/^43 packages, ocaml 5\.2\.1, mirage 4\.11\.2/)
     expect(line(shown, 'system')).toBe('110 dpkg packages')
     expect(line(shown, 'built on')).toBe('debian 12, x86_64, SOURCE_DATE_EPOCH 1589138087')
-    expect(line(shown, 'dune')).toMatch(/^3\.24\.2 /)
+    expect(line(shown, 'opam/dune')).toMatch(/^3\.24\.2 +installed +https:/)
+    expect(line(shown, 'opam/lwt')).toMatch(/^6\.1\.2 +inferred +https:/)
+    expect(line(shown, 'deb:')).toBe(
+      '110 packages: 110 (100.0 %) known, 0 (0.0 %) inferred, 0 (0.0 %) unknown',
+    )
+    expect(line(shown, 'opam:')).toMatch(
+      /^\d+ packages: \d+ \(\d+\.\d %\) known, \d+ \(\d+\.\d %\) inferred, \d+ \(\d+\.\d %\) unknown$/,
+    )
     expect(line(shown, 'debug')).toMatch(/^hello-key\.hvt\.debug +132\.7 KiB +sha256:/)
     expect(Math.max(...shown.split('\n').map(({ length }) => length))).toBeLessThan(200)
   })

@@ -41,6 +41,7 @@ function description(target = 'hvt'): Derivation {
       mediaType: IMAGE_MANIFEST,
       manifest: Buffer.from(JSON.stringify(manifest)),
       analyses: JSON.stringify(stored),
+      packages: '[]',
     },
   }
 }

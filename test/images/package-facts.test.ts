@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { listImagePackages } from '../../src/db/images/image-packages.ts'
 import { resolveOldLists } from '../../src/db/images/layer-analyses.ts'
-import { listImagePackages } from '../../src/db/images/packages.ts'
 import { putOpamImport } from '../../src/db/opam-index/opam-index.ts'
 import { withDatabaseOf } from '../opam-index/fixture-repository.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -87,7 +87,7 @@ describe('the packages of an image', () => {
            join repositories r on r.id = m.repository_id
           where r.name = 'facts/switch'`,
       )
-      return listImagePackages(db, rows[0]?.id ?? 0, 10_000)
+      return listImagePackages(db, rows[0]?.id ?? 0, 'opam', 10_000)
     })
     expect((await hits('metrics-lwt')).toSorted()).toEqual([
       ['facts/both', '0.5.0', 'lock'],

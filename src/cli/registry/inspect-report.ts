@@ -12,12 +12,14 @@ import {
 } from '../../unikernel/image.ts'
 import type { Device } from '../../unikernel/kernel/solo5-notes.ts'
 import { type BuildHashComparison, listMissingInputs } from '../../unikernel/validation.ts'
-import { sizeText, table, visible } from '../printing.ts'
+import { sizeText, visible } from '../printing.ts'
+import { countPackages, type PackagesOfImage, packageLines } from './inspect-packages.ts'
 import { quoted } from './login.ts'
 import { targetOfChild } from './platform-options.ts'
+import { wideTable } from './wide-table.ts'
 
 /** An inspected image. */
-export type Inspected = {
+export type Inspected = PackagesOfImage & {
   /** Its name on the command line. */
   readonly name: string
   /** The digest of the manifest; undefined for a kernel alone. */
@@ -26,7 +28,6 @@ export type Inspected = {
   readonly index?: Digest
   /** The container image that the registry found its kernel in. */
   readonly container?: Digest
-  readonly image: UnikernelImage
   readonly manifest: Manifest
   /** Undefined without --verify, or without build hashes. */
   readonly buildHash: BuildHashComparison | undefined
@@ -82,7 +83,7 @@ export function imageLines(inspected: Inspected, packages: boolean): string[] {
       .map(([heading, text]) => `${heading.padEnd(11)} ${visible(text ?? '')}`.trimEnd()),
     '',
     ...layerLines(image.layers),
-    ...(packages ? packageLines(image) : []),
+    ...(packages ? packageLines(inspected) : []),
   ]
 }
 
@@ -113,6 +114,13 @@ export function imageJson(inspected: Inspected, packages: boolean) {
       ...layer,
       problem: problem ?? null,
     })),
+    ...(packages
+      ? {
+          packages: inspected.packages,
+          packagesFrom: inspected.packagesFrom,
+          packageCounts: countPackages(inspected.packages),
+        }
+      : {}),
     opam: opamSwitch
       ? {
           compiler: opamSwitch.compiler,
@@ -166,17 +174,6 @@ export function indexJson(name: string, digest: Digest, children: readonly Child
   return { name, index: digest, images }
 }
 
-/** A table whose last column is longer than columns may be, such as a digest. */
-function wideTable(headings: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const heads = table(
-    headings.slice(0, -1),
-    rows.map((row) => row.slice(0, -1)),
-  )
-  const width = Math.max(...heads.map(({ length }) => length))
-  const last = [headings.at(-1) ?? '', ...rows.map((row) => visible(row.at(-1) ?? ''))]
-  return heads.map((line, index) => `${line.padEnd(width)}  ${last[index]}`.trimEnd())
-}
-
 function layerLines(layers: readonly ImageLayer[]): string[] {
   const rows = layers.map(({ role, title, size, digest }) => [
     role ?? '-',
@@ -188,19 +185,6 @@ function layerLines(layers: readonly ImageLayer[]): string[] {
     problem === undefined ? [] : [`not parsed: ${visible(`${title ?? digest}: ${problem}`)}`],
   )
   return [...wideTable(['LAYER', 'TITLE', 'SIZE', 'DIGEST'], rows), ...problems]
-}
-
-function packageLines({ opamSwitch, systemPackages }: UnikernelImage): string[] {
-  const opam = (opamSwitch?.installed ?? []).map(({ name, version, pinned, source }) => [
-    name,
-    pinned ? `${version} (pinned)` : version,
-    source?.url ?? '',
-  ])
-  const system = (systemPackages?.packages ?? []).map(({ name, version }) => [name, version])
-  return [
-    ...(opam.length > 0 ? ['', ...wideTable(['OPAM PACKAGE', 'VERSION', 'SOURCE'], opam)] : []),
-    ...(system.length > 0 ? ['', ...wideTable(['SYSTEM PACKAGE', 'VERSION'], system)] : []),
-  ]
 }
 
 function targetText(kernel: Kernel): string {

@@ -12,6 +12,7 @@ import { type Digest, parseDigest } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { type Child, type Manifest, parseManifest } from '../../oci/manifest.ts'
 import type { UnikernelImage } from '../../unikernel/image.ts'
+import { listKnownPackages } from '../../unikernel/image-packages.ts'
 import { findTarget } from '../../unikernel/targets.ts'
 import { assertBuildHash, validateChild, validateImage } from '../../unikernel/validation.ts'
 import { argument, command, flag, JSON_OPTION, type Values, value } from '../command.ts'
@@ -30,6 +31,7 @@ import {
 } from './login-options.ts'
 import { isSolo5Kernel, listOrbFiles } from './orb-folder.ts'
 import { PLATFORM_OPTIONS, targetOfChild } from './platform-options.ts'
+import { withPackages } from './registry-packages.ts'
 import { findReason, findUnwrapped, isContainerImage } from './unwrapped-images.ts'
 
 /** The OCI names of the processors that Solo5 names differently. */
@@ -37,7 +39,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = { x86_64: 'amd64', aarch
 
 const OPTIONS = {
   ...PLATFORM_OPTIONS,
-  packages: flag('list opam and system packages'),
+  packages: flag('list all packages, how each is known, and the shares'),
   verify: flag('read all layers and verify their digests and the build hash'),
   kernel: value('FILE', 'kernel to inspect when the folder has several'),
   ...JSON_OPTION,
@@ -109,6 +111,8 @@ async function inspectFiles(
     manifest,
     buildHash: await compareSourceHash(image, store),
     verified: true,
+    packages: listKnownPackages(image),
+    packagesFrom: 'image',
     contradiction: undefined,
   }
 }
@@ -119,7 +123,8 @@ async function inspectRemote(
   environment: NodeJS.ProcessEnv,
 ): Promise<number> {
   const login = await findLogin(named, options, environment)
-  const reference = await withWholeDigest(named.reference, { login, environment })
+  const access = { login, environment }
+  const reference = await withWholeDigest(named.reference, access)
   const at = reference.digest ?? reference.tag
   if (at === undefined) throw new UsageError('the reference must end with :TAG or @DIGEST')
   // Loaded here, so that help does not load the HTTP client.
@@ -137,16 +142,15 @@ async function inspectRemote(
       const of = { name, container: found.digest }
       const inspected = await inspectContainer(repository, of, options)
       if (inspected !== undefined) return print(inspected, options)
-      const reason = await findReason(reference, at, { login, environment })
+      const reason = await findReason(reference, at, access)
       throw new CommandError(
         `${name} is not a unikernel image: ${reason ?? 'no layer is a Solo5 kernel'}`,
       )
     }
     if (manifest.children.length === 0) {
-      return print(
-        assertPlatform(await inspectManifest(repository, name, found, manifest, options), options),
-        options,
-      )
+      const inspected = await inspectManifest(repository, name, found, manifest, options)
+      const whole = assertPlatform(inspected, options)
+      return print(options.packages ? await withPackages(whole, reference, access) : whole, options)
     }
     const child = chooseChild(manifest.children, options, name)
     if (child === undefined) {
@@ -157,10 +161,11 @@ async function inspectRemote(
     }
     const one = await foundManifest(repository, child.digest, reference)
     const its = parseManifest(one.bytes, one.mediaType)
-    const inspected = assertPlatform(
+    const alone = assertPlatform(
       await inspectManifest(repository, name, one, its, options),
       options,
     )
+    const inspected = options.packages ? await withPackages(alone, reference, access) : alone
     const { target, architecture, solo5 } = inspected.image.kernel
     const contradiction = findContradiction(() =>
       validateChild(child, { target, architecture, isSolo5: solo5 !== undefined }),
@@ -259,7 +264,9 @@ async function inspectManifest(
     validateImage(manifest, image, lookup)
     if (buildHash !== undefined) assertBuildHash(buildHash)
   })
-  return { name, digest, image, manifest, buildHash, verified: verify, contradiction }
+  const packages = listKnownPackages(image)
+  const facts = { packages, packagesFrom: 'image' as const }
+  return { name, digest, image, manifest, buildHash, verified: verify, ...facts, contradiction }
 }
 
 /** Other registries do not validate images: a contradiction is shown beside everything else. */

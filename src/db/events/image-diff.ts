@@ -1,5 +1,6 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Queryable } from '../database.ts'
+import { COUNTED_PACKAGES } from '../images/image-packages.ts'
 
 /** A unikernel image: a manifest, one unwrapped from it, or a member of an index. */
 export type UnikernelRow = {
@@ -79,24 +80,19 @@ export async function listPackageDifferences(
   limit: number,
 ): Promise<PackageDifference[]> {
   const { rows } = await db.query<PackageDifference>(
-    `with listed as (
-       select il.manifest_id, lp.package_id
-         from image_layers il
-         join layer_packages lp on lp.blob_id = il.blob_id
-        where il.manifest_id in ($1, $2)
-     ), one_sided as (
+    `with ${COUNTED_PACKAGES}, one_sided as (
        select package_id, min(manifest_id) as manifest_id
-         from listed
+         from counted
         group by package_id
-       having count(distinct manifest_id) = 1
+       having count(*) = 1
      )
-     select case when o.manifest_id = $1 then 'removed' else 'added' end as side,
+     select case when o.manifest_id = $2 then 'removed' else 'added' end as side,
             p.ecosystem, p.name, p.version
        from one_sided o
        join packages p on p.id = o.package_id
       order by p.ecosystem, p.name, p.version
       limit $3`,
-    [fromManifestId, toManifestId, limit],
+    [[fromManifestId, toManifestId], fromManifestId, limit],
   )
   return rows
 }

@@ -112,6 +112,8 @@ export type ImageManifestRow = {
   readonly container: Digest | null
   /** The version of the analyzer that analyzed it last. */
   readonly analyzerVersion: number
+  /** Increases when an import into the index of opam repositories changes what is known about its packages. */
+  readonly indexVersion: number
   /** Bytes of the manifest and of the facts about its blobs. */
   readonly size: number
 }
@@ -125,6 +127,12 @@ export async function findImageManifest(
     `select m.media_type as "mediaType", m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
             m.analyzer_version as "analyzerVersion", ${TAGS_OF_MANIFEST} as tags,
             case when m.unwrapped_from is not null then m.subject end as container,
+            coalesce((
+              select sum(f.index_version)
+                from image_layers il
+                join layer_analyses f on f.blob_id = il.blob_id and f.role = il.role
+               where il.manifest_id = m.id
+            ), 0)::bigint as "indexVersion",
             octet_length(m.bytes) + coalesce((
               select sum(octet_length(f.facts))
                 from manifest_blobs mb

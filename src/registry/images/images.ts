@@ -13,6 +13,7 @@ import {
   findImageManifest,
   findImages,
 } from '../../db/images/image-lookups.ts'
+import { listImagePackages } from '../../db/images/image-packages.ts'
 import { resolveVisible } from '../../db/name-patterns.ts'
 import { listDigestsWithPrefix } from '../../db/registry/digest-prefixes.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
@@ -48,6 +49,8 @@ export type ImageDetails = {
   readonly container: Digest | null
   /** The version of the analyzer that analyzed it last. */
   readonly analyzerVersion: number
+  /** Increases when more is known about its packages. */
+  readonly indexVersion: number
   /** Bytes of the manifest and of its analysis. */
   readonly size: number
 }
@@ -77,6 +80,8 @@ export type ReproductionOutput = {
 }
 
 export const REPRODUCTIONS_MAX = 200
+/** Packages of opam that an answer about one image has; a unikernel has some hundreds. */
+const PACKAGES_MAX = 20_000
 /** Digests with a prefix that are counted. */
 const PREFIXED_MAX = 10
 const NEWEST = Number.MAX_SAFE_INTEGER
@@ -282,15 +287,21 @@ export class Images {
   }
 }
 
-/** Names the contents of an image, and the analyzer: what is derived from the image depends on both. */
-function versionOf({ digest, analyzerVersion }: ImageDetails): string {
-  return `${digest} ${analyzerVersion}`
+/** Names the contents of an image, the analyzer and the index of packages: what is derived from the image depends on them. */
+function versionOf({ digest, analyzerVersion, indexVersion }: ImageDetails): string {
+  return `${digest} ${analyzerVersion} ${indexVersion}`
 }
 
 async function load(db: Queryable, { id, digest, mediaType }: ImageDetails): Promise<StoredImage> {
   const row = await findImageAnalyses(db, id)
   if (row === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
-  return { mediaType, manifest: row.bytes, analyses: row.analyses }
+  const packages = await listImagePackages(db, id, 'opam', PACKAGES_MAX)
+  return {
+    mediaType,
+    manifest: row.bytes,
+    analyses: row.analyses,
+    packages: JSON.stringify(packages),
+  }
 }
 
 function isSelected(

@@ -1,5 +1,6 @@
 import type { Comparison } from './images.ts'
-import type { ChangedPackage, ChangedSource } from './opam.ts'
+import type { ChangedSource, OpamComparison } from './opam.ts'
+import type { ChangedPackage } from './packages.ts'
 
 type Named = { readonly name: string; readonly version: string }
 type Changed = {
@@ -57,9 +58,10 @@ export function builderWebComparison({
   if (opam === undefined || systemPackages === undefined || buildEnvironment === undefined) {
     return undefined
   }
-  const { packages, vendored } = opam
-  const versions = packages.changed.filter(({ version }) => version.from !== version.to)
-  const definitions = packages.changed.filter(({ version }) => version.from === version.to)
+  const { vendored } = opam
+  const { left, right, both } = installedPackages(opam)
+  const versions = both.filter(({ version }) => version.from !== version.to)
+  const definitions = both.filter(({ version }) => version.from === version.to)
   return {
     env_diff: {
       left_packages: buildEnvironment.added.map(variable),
@@ -77,9 +79,11 @@ export function builderWebComparison({
     },
     opam_diff: {
       opam_diff: definitions.map(packageDiff),
-      version_diff: versions.map(({ name, version }) => changed(name, version.from, version.to)),
-      only_in_left: packages.removed,
-      only_in_right: packages.added,
+      version_diff: versions.map(({ name, version }) =>
+        changed(name, version.from ?? '', version.to ?? ''),
+      ),
+      only_in_left: left,
+      only_in_right: right,
       duniverse_diff: {
         left: vendored.removed.map(source),
         right: vendored.added.map(source),
@@ -88,6 +92,34 @@ export function builderWebComparison({
           .map(({ directory }) => ({ name: directory })),
       },
     },
+  }
+}
+
+/** builder-web compares the installed packages of a switch; vendored ones are in its lists of sources. */
+function installedPackages({ packages }: OpamComparison) {
+  const isInstalled = (basis: string) => basis === 'installed'
+  const named = (name: string, version: string | null) => ({ name, version: version ?? '' })
+  const moved = packages.changed.filter(
+    ({ basis }) => isInstalled(basis.from) !== isInstalled(basis.to),
+  )
+  return {
+    both: packages.changed.filter(({ basis }) => isInstalled(basis.from) && isInstalled(basis.to)),
+    left: [
+      ...packages.removed
+        .filter(({ basis }) => isInstalled(basis))
+        .map(({ name, version }) => named(name, version)),
+      ...moved
+        .filter(({ basis }) => isInstalled(basis.from))
+        .map(({ name, version }) => named(name, version.from)),
+    ],
+    right: [
+      ...packages.added
+        .filter(({ basis }) => isInstalled(basis))
+        .map(({ name, version }) => named(name, version)),
+      ...moved
+        .filter(({ basis }) => isInstalled(basis.to))
+        .map(({ name, version }) => named(name, version.to)),
+    ],
   }
 }
 

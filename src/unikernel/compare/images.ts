@@ -1,6 +1,7 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { SystemPackages } from '../host/system-packages.ts'
 import { abiVersionOf, devicesOf, type UnikernelImage } from '../image.ts'
+import { type ImagePackage, listKnownPackages } from '../image-packages.ts'
 import type { Device } from '../kernel/solo5-notes.ts'
 import type { ValueChange } from './differences.ts'
 import {
@@ -9,7 +10,7 @@ import {
   type EnvironmentComparison,
   type HostComparison,
 } from './host.ts'
-import { compareSwitches, type OpamComparison } from './opam.ts'
+import { compareOpam, type OpamComparison, opamSideOf } from './opam.ts'
 import { type ReplacedSource, replacedSources } from './sources.ts'
 
 /** A kernel in a comparison. */
@@ -52,12 +53,17 @@ export type Comparison = {
   readonly buildEnvironment: EnvironmentComparison | undefined
 }
 
-/** Compares the analyses of two images. `isSame`: both have the same manifest. */
+/** Compares the analyses of two images, with what is known about their packages. `isSame`: both have the same manifest. */
 export function compareImages(
   from: UnikernelImage,
   to: UnikernelImage,
   isSame = false,
+  packages: ValueChange<readonly ImagePackage[]> = {
+    from: listKnownPackages(from),
+    to: listKnownPackages(to),
+  },
 ): Comparison {
+  const opam = [opamSideOf(from, packages.from), opamSideOf(to, packages.to)] as const
   return {
     verdict: isSame ? 'same-image' : verdictOf(from, to),
     inputId: { from: from.inputId, to: to.inputId },
@@ -66,9 +72,9 @@ export function compareImages(
       from: kernelSide(from),
       to: kernelSide(to),
     },
-    replacedSources: both(from.opamSwitch, to.opamSwitch, replacedSources) ?? [],
+    replacedSources: both(...opam, replacedSources) ?? [],
     devices: both(devicesOf(from.kernel), devicesOf(to.kernel), compareDevices) ?? null,
-    opam: both(from.opamSwitch, to.opamSwitch, compareSwitches),
+    opam: both(...opam, compareOpam),
     systemPackages: both(readPackages(from), readPackages(to), compareHosts),
     buildEnvironment: both(from.buildEnvironment, to.buildEnvironment, compareEnvironments),
   }

@@ -2,7 +2,8 @@ import { visibleJson } from '../../oci/hidden-characters.ts'
 import type { Differences } from './differences.ts'
 import type { ChangedHostPackage, HostPackage } from './host.ts'
 import type { Comparison, Verdict } from './images.ts'
-import type { Aspect, ChangedPackage, ChangedSource } from './opam.ts'
+import type { ChangedSource } from './opam.ts'
+import type { Aspect, ChangedPackage, ComparedPackage } from './packages.ts'
 import type { Bytes } from './sources.ts'
 
 const VERDICTS: Readonly<Record<Verdict, string>> = {
@@ -68,7 +69,7 @@ export function describeChanges(comparison: Comparison): string[] {
     ...(opam == null
       ? ['opam packages: unknown on one side']
       : [
-          ...titled('opam packages', listed(opam.packages, plainVersion, changedPackage)),
+          ...titled('opam packages', listed(opam.packages, onlyPackage, changedPackage)),
           ...titled(
             'roots',
             listed(
@@ -114,14 +115,24 @@ function listed<T, C>(
   ]
 }
 
+const UNKNOWN = 'unknown version'
+
 const plainVersion = ({ name, version }: { name: string; version: string }) => `${name} ${version}`
 
-function changedPackage({ name, version, direction, aspects }: ChangedPackage): string {
-  const what =
-    aspects.length === 0 ? '' : ` (${aspects.map((aspect) => ASPECTS[aspect]).join(', ')})`
-  if (version.from === version.to) return `${name} ${version.to}${what}`
+/** Packages are installed, unless the line says how else they are known. */
+function onlyPackage({ name, version, basis }: ComparedPackage): string {
+  const isKnown = basis === 'installed' || basis === 'unknown'
+  return `${name} ${version ?? UNKNOWN}${isKnown ? '' : ` (${basis})`}`
+}
+
+function changedPackage({ name, version, basis, direction, aspects }: ChangedPackage): string {
+  const basisText = basis.from === basis.to ? basis.to : arrow(basis.from, basis.to)
+  const isInstalled = basis.from === 'installed' && basis.to === 'installed'
+  const notes = [...aspects.map((aspect) => ASPECTS[aspect]), ...(isInstalled ? [] : [basisText])]
+  const what = notes.length === 0 ? '' : ` (${notes.join(', ')})`
+  if (version.from === version.to) return `${name} ${version.to ?? UNKNOWN}${what}`
   const down = direction === 'downgrade' ? ' DOWNGRADE' : ''
-  return `${name} ${arrow(version.from, version.to)}${down}${what}`
+  return `${name} ${arrow(version.from ?? UNKNOWN, version.to ?? UNKNOWN)}${down}${what}`
 }
 
 function changedSource({ directory, url, bytes }: ChangedSource): string {

@@ -1,6 +1,7 @@
 import { findCommit, parseSourceAddress } from '../documents/source-address.ts'
+import type { VendoredSource } from '../opam/duniverse.ts'
 import type { OpamSource } from '../opam/package.ts'
-import type { OpamSwitch } from '../opam/switch.ts'
+import type { InstalledPackage } from '../opam/switch.ts'
 import { equalTexts, type ValueChange } from './differences.ts'
 
 /** Relation of the bytes of two sources, by their checksums. `unknown`: they have no kind of checksum in common. */
@@ -34,11 +35,17 @@ export type ReplacedSource = {
   readonly checksums: ValueChange<readonly string[]>
 }
 
+/** The sources of an image. */
+type SourceLists = {
+  readonly installed: readonly InstalledPackage[]
+  readonly duniverse: readonly VendoredSource[]
+}
+
 /**
- * Lists the URLs under which a kind of checksum that both switches have differs, also for other packages and other
+ * Lists the URLs under which a kind of checksum that both images have differs, also for other packages and other
  * versions, in the order of URLs.
  */
-export function replacedSources(from: OpamSwitch, to: OpamSwitch): ReplacedSource[] {
+export function replacedSources(from: SourceLists, to: SourceLists): ReplacedSource[] {
   const earlier = sourcesByUrl(from)
   return [...sourcesByUrl(to)]
     .flatMap(([url, { names, checksums }]) => {
@@ -59,7 +66,7 @@ export function replacedSources(from: OpamSwitch, to: OpamSwitch): ReplacedSourc
 
 type SourcesOfUrl = { readonly names: Set<string>; readonly checksums: Set<string> }
 
-function sourcesByUrl({ installed, duniverse }: OpamSwitch): Map<string, SourcesOfUrl> {
+function sourcesByUrl({ installed, duniverse }: SourceLists): Map<string, SourcesOfUrl> {
   const found = new Map<string, SourcesOfUrl>()
   const add = (name: string, { url, checksums }: OpamSource) => {
     const one = found.get(url) ?? { names: new Set(), checksums: new Set() }

@@ -1,6 +1,7 @@
 import { Buffer } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import type { Digest } from '../../oci/digest.ts'
+import type { ImagePackage } from '../image-packages.ts'
 import type { OpamChecksum } from '../opam/package.ts'
 import { encoded } from './purl.ts'
 
@@ -42,10 +43,18 @@ export function documentTime({ pushedAt }: DocumentContext): string {
 // A random UUID, so that the names below it belong to Rookery alone.
 const NAMESPACE = '3f0c3a52-6c0e-4e0b-9a3d-5d2f1b7c8e94'
 
-/** Makes a UUID from the image, the repository and the version of Rookery: RFC 9562, version 5. */
-export function documentUuid(format: string, context: DocumentContext): string {
+/**
+ * Makes a UUID from the image, the repository, the version of Rookery and what is known about the packages: RFC 9562,
+ * version 5.
+ */
+export function documentUuid(
+  format: string,
+  context: DocumentContext,
+  packages: readonly ImagePackage[],
+): string {
   const { registry, repository, digest, version } = context
-  const name = JSON.stringify([format, version, registry, repository, digest])
+  const facts = createHash('sha256').update(JSON.stringify(packages)).digest('hex')
+  const name = JSON.stringify([format, version, registry, repository, digest, facts])
   const hash = createHash('sha1').update(Buffer.from(NAMESPACE.replaceAll('-', ''), 'hex'))
   const bytes = hash.update(name).digest().subarray(0, 16)
   bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x50, 6)

@@ -1,6 +1,8 @@
 import { abiVersionOf, devicesOf, type ImageLayer, type UnikernelImage } from '../image.ts'
+import { type ImagePackage, listKnownPackages } from '../image-packages.ts'
 import type { OpamSource } from '../opam/package.ts'
-import { type Component, type Components, componentsOf } from './components.ts'
+import type { Component } from './component.ts'
+import { type Components, componentsOf } from './components.ts'
 import {
   blobUrl,
   type DocumentContext,
@@ -25,14 +27,18 @@ const ALGORITHMS = { md5: 'MD5', sha256: 'SHA-256', sha512: 'SHA-512' } as const
  * which tools read as "not there at runtime"; `formulation` describes a build better, and hardly
  * any tool reads it.
  */
-export function cycloneDx(image: UnikernelImage, context: DocumentContext): JsonObject {
-  const components = componentsOf(image)
+export function cycloneDx(
+  image: UnikernelImage,
+  context: DocumentContext,
+  packages: readonly ImagePackage[] = listKnownPackages(image),
+): JsonObject {
+  const components = componentsOf(image, packages)
   const { list, roots, dependencies } = components
   return {
     $schema: 'http://cyclonedx.org/schema/bom-1.6.schema.json',
     bomFormat: 'CycloneDX',
     specVersion: '1.6',
-    serialNumber: `urn:uuid:${documentUuid('cyclonedx', context)}`,
+    serialNumber: `urn:uuid:${documentUuid('cyclonedx', context, packages)}`,
     version: 1,
     metadata: {
       timestamp: documentTime(context),
@@ -58,10 +64,10 @@ export function cycloneDx(image: UnikernelImage, context: DocumentContext): Json
 
 /** True when something is known to be missing; false says that nobody knows. */
 function isIncomplete(
-  { opamSwitch, systemPackages }: UnikernelImage,
+  { opamSwitch, opamLock, systemPackages }: UnikernelImage,
   { omitted }: Components,
 ): boolean {
-  const parts = [opamSwitch, systemPackages]
+  const parts = [opamSwitch ?? opamLock, systemPackages]
   return omitted > 0 || parts.some((one) => one === undefined || one.problems.length > 0)
 }
 
@@ -124,7 +130,7 @@ function imageProperties({ kernel, config, inputId }: UnikernelImage): readonly 
 }
 
 function component(one: Component): JsonObject {
-  const { ref, kind, name, version, purl, source, extraSources } = one
+  const { ref, kind, name, version, basis, directory, purl, source, extraSources } = one
   return withoutUndefined({
     type: kind === 'host' ? 'application' : 'library',
     'bom-ref': ref,
@@ -144,7 +150,11 @@ function component(one: Component): JsonObject {
         })),
       ),
     ],
-    properties: [property('component', kind)],
+    properties: [
+      property('component', kind),
+      ...(basis === undefined ? [] : [property('known', basis)]),
+      ...(directory === undefined ? [] : [property('directory', plainText(directory))]),
+    ],
   })
 }
 

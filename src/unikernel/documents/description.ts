@@ -1,8 +1,12 @@
 import { describeHost } from '../host/build-environment.ts'
 import { abiVersionOf, aboutOf, devicesOf, type ImageLayer, type UnikernelImage } from '../image.ts'
+import { type ImagePackage, listKnownPackages } from '../image-packages.ts'
 
 /** Describes the contents of an image: the fields of Image in spec/openapi.yaml that depend on nothing else. */
-export function describeImage(image: UnikernelImage) {
+export function describeImage(
+  image: UnikernelImage,
+  packages: readonly ImagePackage[] = listKnownPackages(image),
+) {
   const { kernel, config, opamSwitch, systemPackages, buildEnvironment, buildHashes } = image
   const { target, architecture, solo5 } = kernel
   const about = aboutOf(image)
@@ -20,6 +24,7 @@ export function describeImage(image: UnikernelImage) {
     description: about?.description ?? null,
     config: config ?? null,
     layers: image.layers.map(layerOf),
+    packages: packages.filter(({ ecosystem }) => ecosystem === 'opam').map(packageOf),
     opam: opamSwitch === undefined ? null : opam,
     systemPackages: systemPackages ?? null,
     buildEnvironment:
@@ -28,6 +33,10 @@ export function describeImage(image: UnikernelImage) {
         : { ...buildEnvironment, host: describeHost(buildEnvironment) },
     buildHashes: buildHashes ?? null,
   }
+}
+
+function packageOf({ name, version, basis, source }: ImagePackage) {
+  return { name, version, basis, source }
 }
 
 function layerOf({ role, title, mediaType, digest, size, problem }: ImageLayer) {

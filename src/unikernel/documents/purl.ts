@@ -46,9 +46,9 @@ export function opamPurl({ name, version, pinned, source }: InstalledPackage): s
   return purlOf({ type: 'opam', name, version, qualifiers })
 }
 
-/** Returns the purl of an opam package whose version is unknown. */
-export function opamNamePurl(name: string): string {
-  return purlOf({ type: 'opam', name })
+/** Returns the purl of an opam package by its name, and its version when it is known. */
+export function opamNamePurl(name: string, version?: string): string {
+  return purlOf({ type: 'opam', name, version })
 }
 
 /**

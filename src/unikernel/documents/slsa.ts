@@ -2,8 +2,10 @@ import type { Digest } from '../../oci/digest.ts'
 import { INPUTS } from '../format.ts'
 import { describeHost } from '../host/build-environment.ts'
 import type { ImageLayer, UnikernelImage } from '../image.ts'
+import { type ImagePackage, listKnownPackages } from '../image-packages.ts'
 import type { OpamSource } from '../opam/package.ts'
-import { type Component, componentsOf } from './components.ts'
+import type { Component } from './component.ts'
+import { componentsOf } from './components.ts'
 import { actorUri, blobUrl, type DocumentContext, type Hash, hashOf, plainText } from './context.ts'
 import { type JsonObject, withoutUndefined } from './json.ts'
 import { findCommit, findLocation, parseSourceAddress } from './source-address.ts'
@@ -19,7 +21,11 @@ export const BUILD_TYPE = 'urn:uuid:b8f2a1c4-0d37-4c1e-8a52-6e9d3f70c5b1'
  * about its build. The builder is the pusher, as this registry names it. Times and an id of the
  * build are unknown, so there is no metadata.
  */
-export function slsaProvenance(image: UnikernelImage, context: DocumentContext): JsonObject {
+export function slsaProvenance(
+  image: UnikernelImage,
+  context: DocumentContext,
+  packages: readonly ImagePackage[] = listKnownPackages(image),
+): JsonObject {
   const { layers } = image
   const withRole = (...roles: readonly string[]) =>
     layers.filter(({ role }) => role !== undefined && roles.includes(role))
@@ -35,7 +41,7 @@ export function slsaProvenance(image: UnikernelImage, context: DocumentContext):
         internalParameters: internalParameters(image),
         resolvedDependencies: [
           ...withRole(...INPUTS, 'script').map((layer) => layerDescriptor(layer, context)),
-          ...componentsOf(image).list.flatMap(componentDescriptors),
+          ...componentsOf(image, packages).list.flatMap(componentDescriptors),
         ],
       }),
       runDetails: withoutUndefined({
@@ -89,8 +95,12 @@ function layerDescriptor(layer: ImageLayer, context: DocumentContext): JsonObjec
 }
 
 function componentDescriptors(one: Component): JsonObject[] {
-  const { kind, name, purl, source, extraSources } = one
-  const annotations = { component: kind }
+  const { kind, name, basis, directory, purl, source, extraSources } = one
+  const annotations = withoutUndefined({
+    component: kind,
+    known: basis,
+    directory: directory === undefined ? undefined : plainText(directory),
+  })
   return [
     withoutUndefined({ name, uri: purl, ...(source && sourceFields(source)), annotations }),
     ...extraSources.flatMap((extra) => {

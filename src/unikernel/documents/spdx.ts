@@ -1,5 +1,7 @@
 import { abiVersionOf, devicesOf, type ImageLayer, type UnikernelImage } from '../image.ts'
-import { type Component, componentsOf } from './components.ts'
+import { type ImagePackage, listKnownPackages } from '../image-packages.ts'
+import type { Component } from './component.ts'
+import { componentsOf } from './components.ts'
 import {
   blobUrl,
   type DocumentContext,
@@ -24,8 +26,12 @@ const NOASSERTION = 'NOASSERTION'
  * and most tools for SPDX read only version 2. Layers are packages and not files: a file must have
  * its SHA-1 (8.4), which a registry does not know.
  */
-export function spdx(image: UnikernelImage, context: DocumentContext): JsonObject {
-  const { list, roots, dependencies, omitted } = componentsOf(image)
+export function spdx(
+  image: UnikernelImage,
+  context: DocumentContext,
+  packages: readonly ImagePackage[] = listKnownPackages(image),
+): JsonObject {
+  const { list, roots, dependencies, omitted } = componentsOf(image, packages)
   const layers = image.layers.map((layer, index) => ({ layer, id: `SPDXRef-layer-${index}` }))
   const ids = new Map(list.map((one, index) => [one.ref, componentId(one, index)]))
   const idOf = (ref: string) => ids.get(ref) ?? IMAGE
@@ -37,7 +43,7 @@ export function spdx(image: UnikernelImage, context: DocumentContext): JsonObjec
     SPDXID: DOCUMENT,
     name: `${context.repository}@${context.digest}`,
     comment: omitted === 0 ? undefined : `${omitted} more packages or dependencies are not listed`,
-    documentNamespace: `urn:uuid:${documentUuid('spdx', context)}`,
+    documentNamespace: `urn:uuid:${documentUuid('spdx', context, packages)}`,
     creationInfo: {
       created: documentTime(context),
       creators: [`Tool: rookery-${context.version}`],
@@ -81,9 +87,9 @@ function componentRelation(
   kernel: string,
   roots: ReadonlySet<string>,
 ): JsonObject[] {
-  if (kind === 'vendored') return [relation(kernel, 'GENERATED_FROM', id)]
-  if (kind === 'host') return [relation(id, 'BUILD_TOOL_OF', kernel)]
-  return roots.has(ref) ? [] : [relation(id, 'BUILD_DEPENDENCY_OF', kernel)]
+  if (roots.has(ref)) return []
+  if (kind === 'vendored' || kind === 'source') return [relation(kernel, 'GENERATED_FROM', id)]
+  return [relation(id, kind === 'host' ? 'BUILD_TOOL_OF' : 'BUILD_DEPENDENCY_OF', kernel)]
 }
 
 function imagePackage({ kernel }: UnikernelImage, context: DocumentContext): JsonObject {
@@ -126,7 +132,7 @@ function layerPackage(layer: ImageLayer, id: string, context: DocumentContext): 
 }
 
 function componentPackage(one: Component, id: string): JsonObject {
-  const { kind, name, version, purl, source } = one
+  const { kind, name, version, basis, directory, purl, source } = one
   const location = source && findLocation(parseSourceAddress(source.url))
   return withoutUndefined({
     SPDXID: id,
@@ -137,6 +143,8 @@ function componentPackage(one: Component, id: string): JsonObject {
     supplier: NOASSERTION,
     primaryPackagePurpose: kind === 'host' ? 'APPLICATION' : 'SOURCE',
     checksums: checksums(source?.checksums.map(hashOf) ?? []),
+    sourceInfo: directory === undefined ? undefined : `vendored in ${plainText(directory)}`,
+    comment: kind === 'host' || basis === undefined ? undefined : `known: ${basis}`,
     externalRefs: [purlRef(purl)],
   })
 }

@@ -106,9 +106,7 @@ describe('other bytes under the same address', () => {
         .replace(/(package "dune" \{[^}]*?version: )"3\.23\.1"/s, '$1"3.24.0"')
         .replace(/(dune-3\.23\.1\.tbz"\s+checksum: \[\s+"sha256=)./, '$1f'),
     )
-    expect(found.opam?.packages.changed).toMatchObject([
-      { name: 'dune', version: { to: '3.24.0' } },
-    ])
+    expect(found.opam?.packages.added).toMatchObject([{ name: 'dune', version: '3.24.0' }])
     expect(found.replacedSources).toMatchObject([{ names: expect.arrayContaining(['dune']) }])
   })
 })

@@ -2,6 +2,7 @@ import { Spec, Validation } from '@cyclonedx/cyclonedx-library'
 import { PackageURL } from 'packageurl-js'
 import { describe, expect, it } from 'vitest'
 import { cycloneDx } from '../../../src/unikernel/documents/cyclonedx.ts'
+import { type ImagePackage, listKnownPackages } from '../../../src/unikernel/image-packages.ts'
 import { fixtureImage } from '../fixture-image.ts'
 import { allImages, CONTEXT, unsayable } from './images.ts'
 
@@ -103,17 +104,22 @@ describe('the CycloneDX document of an image', () => {
     ])
   })
 
-  it('distinguishes packages of the switch, vendored sources and packages of the host', async () => {
+  it('distinguishes packages of the switch, in vendored sources and of the host', async () => {
     const bom = await bomOf('hello-key-2')
     expect(found(bom, 'opam/solo5')).toMatchObject({
       type: 'library',
       version: '0.12.1',
       purl: 'pkg:opam/solo5@0.12.1',
     })
-    expect(found(bom, 'vendored/hello-key/lwt')).toMatchObject({
+    expect(found(bom, 'vendored/lwt')).toMatchObject({
       name: 'lwt',
       version: '6.1.2',
-      purl: 'pkg:github/ocsigen/lwt@6.1.2',
+      purl: 'pkg:opam/lwt@6.1.2',
+      properties: [
+        { name: 'unikernel:component', value: 'vendored' },
+        { name: 'unikernel:known', value: 'inferred' },
+        { name: 'unikernel:directory', value: 'lwt' },
+      ],
       hashes: [
         { alg: 'MD5', content: '00bc7eb2772a28530f7365a7040f0c4f' },
         { alg: 'SHA-512', content: expect.stringMatching(/^a4737a2f/) },
@@ -136,16 +142,43 @@ describe('the CycloneDX document of an image', () => {
     const bom = await bomOf('hello-key-1')
     const edges = new Map(bom.dependencies.map(({ ref, dependsOn }) => [ref, dependsOn ?? []]))
     expect(edges.get('image')).toEqual(['opam/hello-key'])
-    expect(edges.get('opam/hello-key')).toContain('vendored/hello-key/mirage-solo5')
-    expect(edges.get('vendored/hello-key/mirage-solo5')).toContain('vendored/hello-key/lwt')
+    expect(edges.get('opam/hello-key')).toContain('vendored/mirage-solo5')
+    expect(edges.get('vendored/mirage-solo5')).toContain('vendored/lwt')
     expect(edges.get('opam/base-bigarray')).toEqual([])
-    // A package of a vendored source with another name: only its name is known.
-    expect(edges.get('vendored/hello-key/mirage-solo5')).toContain('opam/mirage-runtime')
-    expect(found(bom, 'opam/mirage-runtime')).toMatchObject({ purl: 'pkg:opam/mirage-runtime' })
+    // A package of a vendored source with another name.
+    expect(edges.get('vendored/mirage-solo5')).toContain('vendored/mirage-runtime')
+    expect(found(bom, 'vendored/mirage-runtime')).toMatchObject({
+      purl: expect.stringMatching(/^pkg:opam\/mirage-runtime@4\./),
+    })
     const reached = new Set(['image'])
     for (const ref of reached) for (const next of edges.get(ref) ?? []) reached.add(next)
     const vendored = bom.components.filter((one) => one['bom-ref'].startsWith('vendored/'))
     for (const one of vendored) expect(reached).toContain(one['bom-ref'])
+  })
+
+  it('lists every opam package once, and no folder beside its packages', async () => {
+    for (const build of ['hello-key-1', 'hello-key-2']) {
+      const bom = await bomOf(build)
+      const purls = bom.components.map(({ purl }) => purl).filter((purl) => purl !== undefined)
+      expect(new Set(purls).size).toBe(purls.length)
+      const facts = listKnownPackages(await fixtureImage(build)).filter(
+        (one) => one.ecosystem === 'opam',
+      )
+      const purlOf = ({ name, version }: ImagePackage) =>
+        `pkg:opam/${name.replaceAll('+', '%2B')}${version === null ? '' : `@${version.replaceAll('+', '%2B')}`}`
+      expect(purls.filter((purl) => purl.startsWith('pkg:opam/')).toSorted()).toEqual(
+        facts.map(purlOf).toSorted(),
+      )
+      expect(purls.filter((purl) => /^pkg:(?:github|generic)\//.test(purl))).toEqual([])
+    }
+  })
+
+  it('has another id when more is known about the packages', async () => {
+    const image = await fixtureImage('hello-key-1')
+    const packages = listKnownPackages(image)
+    const indexed = packages.map((one) => ({ ...one, basis: 'index' as const }))
+    const [first, second] = [packages, indexed].map((list) => cycloneDx(image, CONTEXT, list))
+    expect(second?.serialNumber).not.toBe(first?.serialNumber)
   })
 
   it('is the same for the same image, and has another id for another image', async () => {

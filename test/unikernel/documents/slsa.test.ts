@@ -166,7 +166,7 @@ describe('the provenance of an image', () => {
     ])
     expect(listed(statement, 'lwt')).toMatchObject([
       {
-        uri: 'pkg:github/ocsigen/lwt@6.1.2',
+        uri: 'pkg:opam/lwt@6.1.2',
         downloadLocation: 'https://github.com/ocsigen/lwt/archive/refs/tags/6.1.2.tar.gz',
         digest: { md5: '00bc7eb2772a28530f7365a7040f0c4f' },
       },

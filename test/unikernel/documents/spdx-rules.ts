@@ -52,6 +52,7 @@ const package_ = object(
   {
     versionInfo: line,
     packageFileName: line,
+    sourceInfo: line,
     supplier: { const: 'NOASSERTION' },
     primaryPackagePurpose: { enum: PURPOSES },
     checksums: list(checksum, { minItems: 1 }),

@@ -65,10 +65,10 @@ describe('the SPDX document of an image', () => {
     has('SPDXRef-DOCUMENT', 'DESCRIBES', 'SPDXRef-image')
     has('SPDXRef-image', 'CONTAINS', kernel)
     has(kernel, 'GENERATED_FROM', idOf('pkg:opam/hello-key@1.0.0'))
-    has(kernel, 'GENERATED_FROM', idOf('pkg:github/ocsigen/lwt@6.1.2'))
+    has(kernel, 'GENERATED_FROM', idOf('pkg:opam/lwt@6.1.2'))
     has(idOf('pkg:opam/solo5@0.12.1'), 'BUILD_DEPENDENCY_OF', kernel)
     has(idOf('pkg:deb/debian/bash@5.2.15-2%2Bb8?distro=debian-12'), 'BUILD_TOOL_OF', kernel)
-    has(idOf('pkg:opam/hello-key@1.0.0'), 'DEPENDS_ON', idOf('pkg:github/ocsigen/lwt@6.1.2'))
+    has(idOf('pkg:opam/hello-key@1.0.0'), 'DEPENDS_ON', idOf('pkg:opam/lwt@6.1.2'))
   })
 
   it('has SPDX locations of sources, and NOASSERTION for others', async () => {

@@ -1,0 +1,69 @@
+import type { Queryable } from '../database.ts'
+
+/** A package of an image. */
+export type ImagePackageRow = {
+  readonly ecosystem: string
+  readonly name: string
+  /** Null when it is unknown. */
+  readonly version: string | null
+  /** How the package is known. */
+  readonly basis: string
+  /** The vendored source that holds it, or null. */
+  readonly source: {
+    readonly directory: string
+    readonly url: string
+    readonly checksums: readonly string[]
+  } | null
+}
+
+/**
+ * The packages of the manifests `$1`, each name and version once a manifest: the rows of `counted`. A package in the lock file
+ * counts before the vendored one of its name in the switch export.
+ */
+export const COUNTED_PACKAGES = `listed as materialized (
+       select il.manifest_id, il.role, il.blob_id, lp.package_id, lp.basis, lp.source, p.ecosystem, p.name, p.version
+         from image_layers il
+         join layer_packages lp on lp.blob_id = il.blob_id
+         join packages p on p.id = lp.package_id
+        where il.manifest_id = any($1::bigint[])
+     ), counted as (
+       select distinct on (l.manifest_id, l.ecosystem, l.name, l.version)
+              l.manifest_id, l.package_id, l.ecosystem, l.name, l.version, l.basis, l.blob_id, l.source
+         from listed l
+        where l.role <> 'opam-switch'
+           or l.basis = 'installed'
+           or not exists (
+                select true
+                  from listed locked
+                 where locked.manifest_id = l.manifest_id
+                   and locked.role = 'opam-lock'
+                   and locked.ecosystem = l.ecosystem
+                   and locked.name = l.name)
+        order by l.manifest_id, l.ecosystem, l.name, l.version, l.role = 'opam-lock' desc
+     )`
+
+/** Lists the packages of an image in one ecosystem, each name and version once, by name and version. */
+export async function listImagePackages(
+  db: Queryable,
+  manifestId: number,
+  ecosystem: string,
+  limit: number,
+): Promise<ImagePackageRow[]> {
+  const { rows } = await db.query<ImagePackageRow>(
+    `with ${COUNTED_PACKAGES}
+     select c.ecosystem, c.name, nullif(c.version, '') as version, c.basis,
+            (
+              select json_build_object('directory', ls.directory, 'url', s.url, 'checksums', s.checksums)
+                from layer_sources ls
+                join sources s on s.id = ls.source_id
+               where ls.blob_id = c.blob_id
+                 and ls.ordinal = c.source
+            ) as source
+       from counted c
+      where c.ecosystem = $2
+      order by c.name, c.version
+      limit $3`,
+    [[manifestId], ecosystem, limit],
+  )
+  return rows
+}
