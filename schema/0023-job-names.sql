@@ -32,6 +32,9 @@ create index builds_by_start on builds (repository_id, least(started_at, recorde
   where kernel_digest is not null;
 create index builds_by_platform_and_start on builds (repository_id, platform, least(started_at, recorded_at), position)
   where kernel_digest is not null;
+create index builds_by_kernel_and_start
+  on builds (repository_id, kernel_digest, least(started_at, recorded_at), position)
+  where kernel_digest is not null;
 create index builds_failed on builds (least(started_at, recorded_at), position) where kernel_digest is null;
 create index builds_failed_by_repository on builds (repository_id, least(started_at, recorded_at), position)
   where kernel_digest is null;

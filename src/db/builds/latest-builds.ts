@@ -7,11 +7,13 @@ import { BUILD_COLUMNS, type BuildRow } from './builds.ts'
 /** A build began at this time, and never after it was recorded: the clock of a builder may be ahead. */
 export const BEGAN = 'least(b.started_at, b.recorded_at)'
 export const NEWEST_FIRST = `${BEGAN} desc, b.position desc`
+/** `offset 0` makes it a probe of an index for each build: Postgres would otherwise read all manifests first. */
 export const MANIFEST_EXISTS = `exists (
               select 1
                 from manifests m
                where m.repository_id = b.repository_id
-                 and m.digest = b.manifest_digest)`
+                 and m.digest = b.manifest_digest
+              offset 0)`
 
 /** A build, with the names from which that of its job follows. */
 export type JobBuildRow = BuildRow & {
@@ -23,8 +25,19 @@ export type JobBuildRow = BuildRow & {
 
 /** A JobBuildRow of build `b`. */
 export const JOB_BUILD_COLUMNS = `${BUILD_COLUMNS}, b.repository_id as "repositoryId", n.repository as first, n.since`
-export const JOIN_JOB = `join repositories r on r.id = b.repository_id
-       left join job_names n on n.name = substring(r.name from '[^/]*$')`
+/** `offset 0` makes each of them a probe of an index for each build. */
+export const JOIN_JOB = `join lateral (
+         select id, name, visibility
+           from repositories
+          where id = b.repository_id
+         offset 0
+       ) r on true
+       left join lateral (
+         select repository, since
+           from job_names
+          where name = substring(r.name from '[^/]*$')
+         offset 0
+       ) n on true`
 
 /** Selects the builds among which the latest is wanted. */
 export type LatestFilter = {
@@ -62,14 +75,18 @@ export async function findLatestBuild(
 ): Promise<JobBuildRow | undefined> {
   const statement = withConditions(
     `select ${JOB_BUILD_COLUMNS}
-       from builds b
+       from (
+         select b.*
+           from builds b
+          where b.repository_id = $1
+            and b.kernel_digest is not null
+            {platform}
+            {kernel}
+          order by ${NEWEST_FIRST}
+         offset 0
+       ) b
        ${JOIN_JOB}
-      where b.repository_id = $1
-        and b.kernel_digest is not null
-        {platform}
-        {kernel}
-        and ${MANIFEST_EXISTS}
-      order by ${NEWEST_FIRST}
+      where ${MANIFEST_EXISTS}
       limit 1`,
     [repositoryId],
     {

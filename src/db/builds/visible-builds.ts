@@ -35,12 +35,16 @@ export async function findFirstOfKernel(
 ): Promise<number | undefined> {
   const { rows } = await db.query<{ repositoryId: number }>(
     `select b.repository_id as "repositoryId"
-       from builds b
-       join repositories r on r.id = b.repository_id
-      where b.kernel_digest = $3
-        and ${IN_SCOPE}
+       from (
+         select repository_id, manifest_digest
+           from builds
+          where kernel_digest = $3
+          order by position
+         offset 0
+       ) b
+       ${JOIN_JOB}
+      where ${IN_SCOPE}
         and ${MANIFEST_EXISTS}
-      order by b.position
       limit 1`,
     [names, isPublic, kernel],
   )
