@@ -24,6 +24,9 @@ installed: [${lines(2_000, (index) => `"p${index}.${index === 0 ? unique : 1}"`)
 ${lines(2_000, (index) => `package "p${index}" { url { src: "https://example.org/${index}/%é${'é'.repeat(40)}" } }`)}
 package "p0" { x-orb-dependencies: [${lines(200, (index) => `["p${index}" [${lines(200, (at) => `"p${at}"`)}]]`)}]
 x-opam-monorepo-duniverse-dirs: [${lines(5_000, (index) => `["git+https://github.com/a/${'é'.repeat(9)}${index}.git#v${index}" "d${index}"]`)}] }`),
+    'opam-lock': Buffer.from(`opam-version: "2.0" # ${unique}
+depends: [${lines(5_000, (index) => `"a-${index}" {= "1" & ?vendor}`)}]
+x-opam-monorepo-duniverse-dirs: [${lines(5_000, (index) => `["https://example.org/a-${'-'.repeat(20)}${index}.tbz" "a-${index}"]`)}]`),
     'build-environment': Buffer.from(lines(9_000, (index) => `V${index}=${unique}\u0001\u0001`)),
     'build-hashes': Buffer.from(`added: [${lines(30_000, (index) => `"${index}"`)} "${unique}"]`),
     config: Buffer.from(

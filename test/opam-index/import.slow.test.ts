@@ -148,6 +148,16 @@ describe('an archive at a URL', () => {
     expect(await run()).toMatchObject({ files: 71 })
     expect(await run()).toBeUndefined()
     expect(etags).toEqual([undefined, '"1"'])
+    // It is not checked again for a while, unless the clock of the database was ahead.
+    const late = () =>
+      withDatabaseOf(registry, (db) => importUrl(db, `${url}/moved`, client.download, 3600))
+    expect(await late()).toBeUndefined()
+    expect(etags).toHaveLength(2)
+    await withDatabaseOf(registry, (db) =>
+      db.query(`update opam_imports set checked_at = now() + interval '1 day'`),
+    )
+    expect(await late()).toBeUndefined()
+    expect(etags).toHaveLength(3)
     client.close()
   })
 

@@ -4,7 +4,8 @@
  *
  * A source whose checksum, commit or URL is in the index holds the packages that the index says, of which those that the
  * build names are inside, or all when it names none of them. A name that is only known from the list itself counts unless
- * the index knows better; the version in a lock file always counts.
+ * the index knows better; the version in a lock file always counts. Names are compared by sorting: Postgres cannot estimate the
+ * rows in JSON, and would choose nested loops, which take minutes for the largest lists.
  */
 export const RESOLUTION = `
      listed_sources as (
@@ -50,62 +51,51 @@ export const RESOLUTION = `
                   from listed_sources l
                  where l.blob_id = s.blob_id
                    and l.ordinal = s.ordinal)
-     ), named as materialized (
-       select distinct g.blob_id, n.name
-         from given g
-        cross join json_array_elements_text(g.names) as n (name)
-     ), indexed as materialized (
-       select k.blob_id, k.ordinal, k.name, k.version, named.name is not null as is_named,
-              bool_or(named.name is not null) over (partition by k.blob_id, k.ordinal) as has_named
+     ), indexed as (
+       select blob_id, ordinal, name, version, is_named,
+              bool_or(is_named) over (partition by blob_id, ordinal) as has_named
          from (
-           select distinct l.blob_id, l.ordinal, o.name, o.version
-             from listed_sources l
-            cross join unnest(l.keys) as held (key)
-             join opam_sources o on o.key = held.key
-         ) k
-         left join named using (blob_id, name)
-     ), inside as materialized (
-       select blob_id, ordinal, name, version
-         from indexed
-        where is_named or not has_named
-     ), claimed as materialized (
-       select g.blob_id, p.ecosystem, p.name, p.version, p.basis, p.source, p."isNamed" as is_named
-         from given g
-         join present on present.id = g.blob_id
-        cross join json_to_recordset(g.packages)
-              as p (ecosystem text, name text, version text, basis text, source integer, "isNamed" boolean)
+           select blob_id, ordinal, name, version,
+                  bool_or(ordinal is null) over (partition by blob_id, name) as is_named
+             from (
+               select distinct l.blob_id, l.ordinal, o.name, o.version
+                 from listed_sources l
+                cross join unnest(l.keys) as held (key)
+                 join opam_sources o on o.key = held.key
+               union all
+               select g.blob_id, null, n.name, null
+                 from given g
+                cross join json_array_elements_text(g.names) as n (name)
+             ) names
+         ) held
+        where ordinal is not null
+     ), claims as (
+       select blob_id, ecosystem, name, version, basis, source, is_named,
+              bool_or(basis = 'lock') over by_name as has_lock,
+              bool_or(basis = 'index') over by_name as has_index,
+              min(source) filter (where basis = 'index') over by_name as index_source,
+              bool_or(basis = 'index') over (partition by blob_id, source) as is_indexed
+         from (
+           select g.blob_id, p.ecosystem, p.name, p.version, p.basis, p.source, p."isNamed" as is_named
+             from given g
+             join present on present.id = g.blob_id
+            cross join json_to_recordset(g.packages)
+                  as p (ecosystem text, name text, version text, basis text, source integer, "isNamed" boolean)
+           union all
+           select blob_id, 'opam', name, version, 'index', ordinal, true
+             from indexed
+            where is_named or not has_named
+         ) all_claims
+       window by_name as (partition by blob_id, ecosystem, name)
      ), facts as (
-       select i.blob_id, 'opam' as ecosystem, i.name, i.version, 'index' as basis, i.ordinal as source
-         from inside i
-        where not exists (
-              select true
-                from claimed c
-               where c.blob_id = i.blob_id
-                 and c.name = i.name
-                 and c.basis = 'lock')
-       union all
-       select c.blob_id, c.ecosystem, c.name, c.version, c.basis, c.source
-         from claimed c
-        where c.basis in ('installed', 'lock')
-           or (
-                not exists (
-                      select true
-                        from inside i
-                       where i.blob_id = c.blob_id
-                         and i.name = c.name)
-                and not exists (
-                      select true
-                        from inside i
-                       where not c.is_named
-                         and i.blob_id = c.blob_id
-                         and i.ordinal = c.source)
-              )
-       union all
-       select c.blob_id, c.ecosystem, c.name, c.version, c.basis, i.ordinal
-         from claimed c
-         join inside i on i.blob_id = c.blob_id and i.name = c.name
-        where c.basis = 'lock'
-          and c.source is null
+       select blob_id, ecosystem, name, version, basis,
+              case basis when 'lock' then coalesce(source, index_source) else source end as source
+         from claims
+        where case
+                when basis in ('installed', 'lock') then true
+                when basis = 'index' then not has_lock
+                else not has_index and (is_named or source is null or not is_indexed)
+              end
      ), listed as materialized (
        select f.blob_id, f.ecosystem, f.name, f.version, f.basis, f.source,
               (

@@ -28,7 +28,7 @@ export async function listVersions(
         and exists (
               select 1
                 from layer_packages lp
-                join image_layers il on il.blob_id = lp.blob_id and il.role = any($3)
+                join image_layers il on il.blob_id = lp.blob_id and il.role || '' = any($3)
                 join images i on i.manifest_id = il.manifest_id
                 join repositories r on r.id = i.repository_id
                where lp.package_id = p.id
@@ -88,7 +88,8 @@ export async function listImagesWithPackage(
   before: PackageCursor,
   limit: number,
 ): Promise<PackageHit[]> {
-  // Each package's lists come from its index, newest first, and end at the limit.
+  // Each package's lists come from its index, newest first, and end at the limit. `role || ''` is no condition of an index,
+  // which would not be read in its order with a list of roles.
   const { rows } = await db.query<PackageHit>(
     `select page.blob_id as "blobId", page.manifest_id as "manifestId",
             page.package_id as "packageId", p.version, page.basis, r.name as repository, m.digest,
@@ -113,7 +114,7 @@ export async function listImagesWithPackage(
                    select manifest_id, role
                      from image_layers
                     where blob_id = list.blob_id
-                      and role = any($2)
+                      and role || '' = any($2)
                       and (list.blob_id, manifest_id, list.package_id) < ($4, $5, $7)
                     order by manifest_id desc
                    offset 0
@@ -130,11 +131,15 @@ export async function listImagesWithPackage(
                       offset 0)
                   and (il.role <> 'opam-switch' or not exists (
                         select 1
-                          from image_layers lock
+                          from (
+                            select blob_id
+                              from image_layers
+                             where manifest_id = il.manifest_id
+                               and role || '' = 'opam-lock'
+                            offset 0
+                          ) lock
                           join layer_packages locked on locked.blob_id = lock.blob_id
-                         where lock.manifest_id = il.manifest_id
-                           and lock.role = 'opam-lock'
-                           and (
+                         where (
                                  locked.package_id = list.package_id
                               or (list.basis <> 'installed' and locked.package_id = any($8::bigint[]))
                                )))

@@ -3,7 +3,7 @@ import type { Database } from '../../db/database.ts'
 import { resolveOldLists } from '../../db/images/layer-analyses.ts'
 import { AlreadyRunningError } from '../../db/maintenance/jobs.ts'
 import { findOpamImport } from '../../db/opam-index/opam-index.ts'
-import { type DownloadArchive, type ImportReport, importUrl } from './import.ts'
+import { type DownloadArchive, type ImportReport, importUrl, isFresh } from './import.ts'
 
 // An archive is downloaded only when it has changed.
 const REFRESH_SECONDS = 6 * 3600
@@ -51,7 +51,7 @@ export function startIndexRefresh(
 ): Loop {
   const work = async () => {
     const last = await findOpamImport(db, url)
-    if (last !== undefined && last.checkedAgo < REFRESH_SECONDS) return
+    if (last !== undefined && isFresh(last, REFRESH_SECONDS)) return
     try {
       const report = await importUrl(db, url, download, REFRESH_SECONDS)
       if (report !== undefined) onDone(report)

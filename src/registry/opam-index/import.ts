@@ -6,6 +6,7 @@ import {
   findOpamImport,
   listOpamFiles,
   type OpamFileRow,
+  type OpamImportRow,
   type OpamSourceRow,
   putOpamImport,
   touchOpamImport,
@@ -74,7 +75,7 @@ export function importUrl(
 ): Promise<ImportReport | undefined> {
   return runExclusively(db, JOB, async () => {
     const last = await findOpamImport(db, url)
-    if (last !== undefined && last.checkedAgo < freshSeconds) return undefined
+    if (last !== undefined && isFresh(last, freshSeconds)) return undefined
     const found = await download(url, last?.etag ?? undefined)
     if (found !== undefined) {
       return importFiles(db, url, packageFilesIn(slicesOf(found.body)), found.etag)
@@ -82,6 +83,14 @@ export function importUrl(
     await touchOpamImport(db, url)
     return undefined
   })
+}
+
+/** False for a check in the future: the clock of the database was ahead. */
+export function isFresh(
+  { checkedAgo }: Pick<OpamImportRow, 'checkedAgo'>,
+  seconds: number,
+): boolean {
+  return checkedAgo >= 0 && checkedAgo < seconds
 }
 
 const SLICE_BYTES = 64 * 1024

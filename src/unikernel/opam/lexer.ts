@@ -223,11 +223,10 @@ export class OpamLexer {
       const character = String.fromCodePoint(this.#text.codePointAt(start) ?? 0)
       throw new MalformedOpamError(here, `unexpected ${quoted(character)}`)
     }
-    const value = Number(text.replaceAll('_', ''))
-    if (!/^-?[0-9]/.test(text) || Math.abs(value) > INTEGER_MAX) {
+    if (!isInteger(text)) {
       throw new MalformedOpamError(here, `${quoted(text)} is not a valid integer`)
     }
-    return { kind: 'integer', value, ...here }
+    return { kind: 'integer', value: Number(text.replaceAll('_', '')), ...here }
   }
 
   /** Returns the end of digits and `_`, with an optional sign; `start` when there are none. */
@@ -299,8 +298,16 @@ export function quoted(text: string): string {
 }
 
 const MINUS = 0x2d
-// Integers of OCaml have 63 bits.
-const INTEGER_MAX = 2 ** 62
+// Integers of OCaml have 63 bits, the sign included.
+const INTEGER_END = 2n ** 62n
+
+function isInteger(text: string): boolean {
+  if (!/^-?[0-9]/.test(text)) return false
+  const [, sign = '', digits] = /^(-?)0*([0-9]{1,19})$/.exec(text.replaceAll('_', '')) ?? []
+  if (digits === undefined) return false
+  const value = BigInt(digits)
+  return value < INTEGER_END || (sign === '-' && value === INTEGER_END)
+}
 
 function isDigitOrLine(code: number): boolean {
   return (code >= 0x30 && code <= 0x39) || code === 0x5f

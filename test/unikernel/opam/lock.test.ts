@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { parseOpamLock } from '../../../src/unikernel/opam/lock.ts'
 import { OPAM_PACKAGES_MAX } from '../../../src/unikernel/opam/package.ts'
+import { parseOpamSwitch } from '../../../src/unikernel/opam/switch.ts'
 
 const LOCK = readFileSync(
   new URL('../../fixtures/locks/hello-key-hvt.opam.locked', import.meta.url),
@@ -103,4 +104,26 @@ it('more packages or sources than the limits are refused', () => {
     /5001 sources: at most 5000/,
   )
   expect(() => parseOpamLock('depends: [')).toThrow(/line 1, column 10/)
+})
+
+it('the largest integers of opam are read', () => {
+  for (const integer of ['4611686018427387903', '-4611686018427387904', '0_0', '007', '-0']) {
+    expect(parseOpamLock(`x-a: ${integer}`).problems).toEqual([])
+  }
+})
+
+it.each([
+  ['git: "https://example.org/x.git"', 'git+https://example.org/x.git'],
+  ['git: "git://example.org/x"', 'git://example.org/x'],
+  ['hg: "https://example.org/x"', 'hg+https://example.org/x'],
+  ['darcs: "darcs+https://example.org/x"', 'darcs+https://example.org/x'],
+  ['archive: "https://example.org/x.tbz"', 'https://example.org/x.tbz'],
+  ['http: "https://example.org/x.tbz"', 'https://example.org/x.tbz'],
+  ['local: "/home/x"', 'file:///home/x'],
+])('the source of a package may be %s, as opam 1.2 wrote it', (field, url) => {
+  const { installed, problems } = parseOpamSwitch(
+    `installed: ["a.1"]\npackage "a" {\nurl {\n${field}\n}\n}`,
+  )
+  expect(problems).toEqual([])
+  expect(installed).toMatchObject([{ source: { url } }])
 })

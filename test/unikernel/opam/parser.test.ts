@@ -197,6 +197,8 @@ describe('a malformed opam file is refused with a position:', () => {
     ['a: _', 1, 4, '"_" is not a valid integer'],
     ['a: _1', 1, 4, '"_1" is not a valid integer'],
     ['a: 9999999999999999999', 1, 4, '"9999999999999999999" is not a valid integer'],
+    ['a: 4611686018427387904', 1, 4, '"4611686018427387904" is not a valid integer'],
+    ['a: -4611686018427387905', 1, 4, '"-4611686018427387905" is not a valid integer'],
     ['a: -', 1, 4, 'unexpected "-"'],
     ['a: 1+1', 1, 5, 'unexpected "+"'],
     ['a: b =:= c', 1, 6, '=:= is not an operator'],
