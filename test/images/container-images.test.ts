@@ -186,6 +186,23 @@ it('an index of container images has their kernels', async () => {
   await expectKernel(name, HVT, '?target=hvt')
 })
 
+it('an index whose platforms have the same kernel has that kernel', async () => {
+  const name = newRepository()
+  const manifests = []
+  for (const salt of ['one', 'two']) {
+    const layers = [await layerOf(['unikernel.hvt', HVT], ['salt', salt])]
+    const manifest = await containerManifest(registry, name, layers)
+    const body = JSON.stringify(manifest)
+    const { mediaType } = manifest
+    manifests.push({ mediaType, digest: digestOf(body), size: body.length })
+    expect((await putManifest(registry, name, digestOf(body), manifest)).status).toBe(201)
+  }
+  const mediaType = 'application/vnd.oci.image.index.v1+json'
+  const index = { schemaVersion: 2, mediaType, manifests }
+  expect((await putManifest(registry, name, 'live', index)).status).toBe(201)
+  await expectKernel(name, HVT)
+})
+
 it('the kernel is listed, searched, a build and a referrer, and the pushed image keeps its bytes', async () => {
   const name = newRepository()
   const manifest = await containerManifest(registry, name, [await layerOf(['unikernel.hvt', HVT])])

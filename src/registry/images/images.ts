@@ -132,7 +132,10 @@ export class Images {
       const state = images.length > 0 ? undefined : await findUnwrapState(db, repositoryId, digest)
       throw noMatch(name, images, state)
     }
-    if (others.length > 0) throw ambiguous([first, ...others])
+    // A container image for several platforms may have one kernel in each.
+    if (others.some(({ kernelDigest }) => kernelDigest !== first.kernelDigest)) {
+      throw ambiguous([first, ...others])
+    }
     return first
   }
 
