@@ -203,6 +203,16 @@ describe('an upload of builder', () => {
     expect(main.headers.get('location')).toMatch(/\/f\/bin\/by-hand\.bin$/)
     const wrong = await registry.request(`${path}?binary_name=../x`, { method: 'POST', body: 'x' })
     expect(wrong.status).toBe(400)
+    const reader = await makeCredential(registry, { repositories: ['**'], actions: ['pull'] })
+    const refused = await registry.anonymous(path, {
+      method: 'POST',
+      headers: { authorization: basic(reader.name, reader.secret) },
+      body: 'x',
+    })
+    expect([refused.status, await refused.text()]).toEqual([
+      403,
+      expect.stringContaining('may not push in by-hand'),
+    ])
   })
 })
 
