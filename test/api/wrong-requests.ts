@@ -157,6 +157,9 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { path: '/api/v1/packages/npm/left-pad' },
     { path: '/api/v1/packages/opam/mirage?version=%3E%3E' },
     { path: '/api/v1/packages/opam/mirage?last=1' },
+    { path: '/api/v1/packages/opam/mirage?tagged=yes' },
+    { path: '/api/v1/packages/opam/mirage?tag=a/b' },
+    { path: '/api/v1/packages/opam/mirage?repository=A' },
   ],
   'POST /api/v1/repositories/{repository}/tags/{tag}/upload-urls': [
     { sent: { ttlSeconds: 0 } },

@@ -90,7 +90,12 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   '/api/v1/repositories/*repository/images/:reference/documents/:format': NONE,
   '/api/v1/kernels/:digest': ['n=20'],
   '/api/v1/inputs/:inputId': [...NONE, `repository=${REPOSITORY}`],
-  '/api/v1/packages/:ecosystem/:name': combined('version=%3C9'),
+  '/api/v1/packages/:ecosystem/:name': combined(
+    'version=%3C9',
+    'tagged=true',
+    'tag=v*',
+    `repository=${REPOSITORY}`,
+  ),
   '/api/v1/audit': [
     ...combined('action=push', 'actor=somebody', 'repository=mine/www', 'decision=allowed', SINCE),
     ...combined(`action=${RARE.action}`, 'actor=admin', 'repository=mine/www', SINCE),

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { parseDigest } from '../../oci/digest.ts'
-import { argument, command, JSON_OPTION, optionalArgument, value } from '../command.ts'
+import { argument, command, flag, JSON_OPTION, optionalArgument, value } from '../command.ts'
 import { CommandError, reasonOf, STATUS } from '../errors.ts'
 import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
 import { printJson, printLines, visible } from '../printing.ts'
@@ -86,6 +86,12 @@ export const inputsCommand = command({
   },
 })
 
+const HIT_OPTIONS = {
+  tagged: flag('only images with a tag'),
+  tag: value('TAG|PATTERN', "only images with this tag, such as live or 'v*'"),
+  repository: value('NAME|PATTERN', "only images of this repository, such as 'builds/**'"),
+}
+
 /** `rookery search packages`: the images that contain a package. */
 export const packagesCommand = command({
   arguments: {
@@ -93,16 +99,20 @@ export const packagesCommand = command({
     package: argument('ECOSYSTEM/NAME', 'package; the ecosystem is opam, deb, apk or freebsd'),
     constraint: optionalArgument('CONSTRAINT', "versions, such as '>= 0.17 & < 1.0.2'"),
   },
-  options: { ...LIMIT_OPTION, ...JSON_OPTION, ...LOGIN_OPTIONS },
+  options: { ...HIT_OPTIONS, ...LIMIT_OPTION, ...JSON_OPTION, ...LOGIN_OPTIONS },
   examples: [
     [
       "rookery search packages registry.example.org opam/tls '>= 0.17 & < 1.0.2'",
       'find images with vulnerable versions',
     ],
-    ['rookery search packages registry.example.org deb/libseccomp-dev', 'any version'],
+    [
+      "rookery search packages registry.example.org opam/tls --tagged --repository 'builds/**'",
+      'only images that a tag names',
+    ],
   ],
   run(values, environment) {
     const { host, package: text, constraint: version, limit, json } = values
+    const { tag, repository } = values
     return withHostApi(host, values, environment, async (api) => {
       const slash = text.indexOf('/')
       if (slash <= 0) {
@@ -110,7 +120,7 @@ export const packagesCommand = command({
       }
       const name = encodeURIComponent(text.slice(slash + 1))
       const ecosystem = encodeURIComponent(text.slice(0, slash))
-      const path = `/api/v1/packages/${ecosystem}/${name}${queryOf({ version })}`
+      const path = `/api/v1/packages/${ecosystem}/${name}${queryOf({ version, tagged: values.tagged ? 'true' : undefined, tag, repository })}`
       const subject = `the package ${visible(text)}`
       const { items, more, truncated } = await api.listUpTo(path, 'images', subject, limit)
       if (json) printJson({ images: items, more, truncated })

@@ -1,7 +1,9 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
+import { withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
+import { HITS_SCANNED_MAX, type HitFilter, hitConditions } from './hit-filters.ts'
 import { TAGS_OF_MANIFEST } from './image-lists.ts'
 
 /** Versions of one page of `listVersions`. */
@@ -73,6 +75,13 @@ export type PackageHit = {
   readonly tags: readonly Tag[]
 }
 
+/** A page of hits, which may have fewer than its limit. */
+export type HitPage = {
+  readonly hits: readonly PackageHit[]
+  /** The cursor of the next page; undefined at the end. */
+  readonly next: PackageCursor | undefined
+}
+
 /**
  * Lists images with one of these packages, versions of one name, in a layer of these roles: newest list first, then newest
  * manifest, then highest package id. Only public repositories, and repositories in `visible`, count, before the limit does.
@@ -85,18 +94,23 @@ export async function listImagesWithPackage(
   named: readonly number[],
   roles: readonly string[],
   visible: VisibleNames,
+  filter: HitFilter,
   before: PackageCursor,
   limit: number,
-): Promise<PackageHit[]> {
+): Promise<HitPage> {
+  const conditions = hitConditions(filter)
+  const isFiltered = conditions.length > 0
+  const scanned = isFiltered ? HITS_SCANNED_MAX : limit + 1
   // Each package's lists come from its index, newest first, and end at the limit. `role || ''` is no condition of an index,
   // which would not be read in its order with a list of roles.
-  const { rows } = await db.query<PackageHit>(
+  const statement = withConditions(
     `select page.blob_id as "blobId", page.manifest_id as "manifestId",
-            page.package_id as "packageId", p.version, page.basis, r.name as repository, m.digest,
+            page.package_id as "packageId", page.place, p.version, page.basis, r.name as repository, m.digest,
             i.kernel_digest as "kernelDigest", i.target, m.pushed_at as "pushedAt",
-            ${TAGS_OF_MANIFEST} as tags
+            ${TAGS_OF_MANIFEST} as tags, (true {matching}) as "isHit"
        from (
-         select hit.package_id, hit.basis, hit.blob_id, hit.manifest_id
+         select hit.package_id, hit.basis, hit.blob_id, hit.manifest_id,
+                row_number() over (order by hit.blob_id desc, hit.manifest_id desc, hit.package_id desc) as place
            from unnest($1::bigint[]) as wanted (id)
           cross join lateral (
             select list.package_id, list.basis, list.blob_id, il.manifest_id
@@ -155,8 +169,18 @@ export async function listImagesWithPackage(
        join repositories r on r.id = i.repository_id
        join packages p on p.id = page.package_id
        join manifests m on m.id = page.manifest_id
+      where (true {filters})
+         or page.place = $9
       order by page.blob_id desc, page.manifest_id desc, page.package_id desc`,
-    [packageIds, roles, visible, before.blobId, before.manifestId, limit, before.packageId, named],
+    [
+      ...[packageIds, roles, visible, before.blobId, before.manifestId, scanned],
+      ...[before.packageId, named, HITS_SCANNED_MAX],
+    ],
+    { matching: conditions, filters: conditions },
   )
-  return rows
+  const { rows } = await db.query<PackageHit & { isHit: boolean; place: number }>(...statement)
+  const hits = rows.filter(({ isHit }) => isHit)
+  if (hits.length > limit) return { hits: hits.slice(0, limit), next: hits[limit - 1] }
+  const last = rows.at(-1)
+  return { hits, next: isFiltered && last?.place === HITS_SCANNED_MAX ? last : undefined }
 }

@@ -6,6 +6,7 @@ import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext } from '../route.ts'
+import { HIT_FILTER, hitFilterOf } from './hit-query.ts'
 import { packageHit } from './image-json.ts'
 
 const LIMIT = 100
@@ -21,7 +22,7 @@ export function packageRoutes(
       method: 'GET',
       path: '/api/v1/packages/:ecosystem/:name',
       access: 'publicRead',
-      query: { ...PAGE, version: 'once' },
+      query: { ...PAGE, version: 'once', ...HIT_FILTER },
       reads: 'question',
       async handle(ctx) {
         const ecosystem = ecosystemOf(param(ctx, 'ecosystem'))
@@ -29,7 +30,7 @@ export function packageRoutes(
         const version = queryOnce(ctx, 'version') || undefined
         const limit = pageLimit(ctx, LIMIT)
         const visible = pullablePatterns(ctx.state.caller)
-        const query = { ecosystem, name, version }
+        const query = { ecosystem, name, version, ...hitFilterOf(ctx) }
         const page = await search.listImages(
           ask(ctx),
           query,
@@ -40,7 +41,8 @@ export function packageRoutes(
         if (page.next !== undefined) {
           const { blobId, manifestId, packageId } = page.next
           const cursor = cursors.format(blobId, manifestId, packageId)
-          setNextLink(ctx, { version, last: cursor, n: String(limit) })
+          const given = Object.fromEntries(new URLSearchParams(ctx.querystring))
+          setNextLink(ctx, { ...given, last: cursor, n: String(limit) })
         }
         ctx.body = {
           ecosystem,

@@ -1,5 +1,6 @@
 import { filterInSlices } from '../../async/filter-in-slices.ts'
 import type { Queryable } from '../../db/database.ts'
+import type { HitFilter } from '../../db/images/hit-filters.ts'
 import {
   ID_MAX,
   listImagesWithPackage,
@@ -20,10 +21,10 @@ import {
 } from '../../unikernel/versions/constraint.ts'
 import { type Ecosystem, versionOrder } from '../../unikernel/versions/orders.ts'
 
-export type { Ecosystem, PackageCursor, PackageHit }
+export type { Ecosystem, HitFilter, PackageCursor, PackageHit }
 
 /** A package, and a constraint for its versions. */
-export type PackageQuery = {
+export type PackageQuery = HitFilter & {
   readonly ecosystem: Ecosystem
   readonly name: string
   /** Such as `>= 1.2 & < 2`. Undefined matches all versions. Unknown versions always match: nothing excludes them. */
@@ -64,9 +65,8 @@ export class PackageSearch {
     const { ids, named, truncated } = await wantedVersions(db, query, roles, names, isWanted)
     if (ids.length === 0) return { hits: [], next: undefined, truncated }
     const from = before ?? FIRST
-    const found = await listImagesWithPackage(db, ids, named, roles, names, from, limit + 1)
-    const hits = found.slice(0, limit)
-    return { hits, next: found.length > limit ? hits.at(-1) : undefined, truncated }
+    const page = await listImagesWithPackage(db, ids, named, roles, names, query, from, limit)
+    return { ...page, truncated }
   }
 }
 

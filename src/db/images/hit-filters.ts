@@ -1,0 +1,48 @@
+import type { Glob } from '../../oci/glob.ts'
+import { type Condition, given } from '../conditions.ts'
+
+/** Filters the hits of a search. Undefined matches any. */
+export type HitFilter = {
+  /** True: only images with a tag. */
+  readonly tagged: true | undefined
+  /** Only images with a tag that matches. */
+  readonly tag: Glob | undefined
+  /** Only images of repositories that match. */
+  readonly repository: Glob | undefined
+}
+
+/** Hits that one page of a filtered search reads, however few of them match. */
+export const HITS_SCANNED_MAX = 2_000
+
+/** Returns the conditions for manifest `m` of repository `r`. The tag of an index counts for its images. */
+export function hitConditions({ tagged, tag, repository }: HitFilter): Condition[] {
+  return [
+    ...given(
+      `and exists (
+              select 1
+                from (
+                  select m.digest
+                  union all
+                  select p.digest
+                    from manifest_children mc
+                    join manifests p on p.id = mc.manifest_id
+                   where mc.digest = m.digest
+                     and mc.repository_id = m.repository_id
+                ) named
+                join tags t on t.repository_id = m.repository_id and t.digest = named.digest
+               where t.name ~ $)`,
+      tag === undefined ? tagged && '' : expressionOf(tag),
+    ),
+    ...given('and r.name ~ $', repository === undefined ? undefined : expressionOf(repository)),
+  ]
+}
+
+/** Returns the regular expression of a pattern, without anything that backtracks. */
+function expressionOf(glob: Glob): string {
+  const parts = glob.match(/\*\*+|\*|[^*]+/g) ?? []
+  const expressions = parts.map((part) => {
+    if (part === '*') return '[^/]*'
+    return part.startsWith('*') ? '.*' : part.replace(/[^A-Za-z0-9/_-]/g, '\\$&')
+  })
+  return `^${expressions.join('')}$`
+}
