@@ -46,6 +46,21 @@ async function known(repository: string, reference: string) {
 }
 
 describe('rookery push', () => {
+  it('finds the lock file of a mirage project', async () => {
+    const lock = new URL('../fixtures/locks/hello-key-hvt.opam.locked', import.meta.url)
+    const copy = await copied('hello-key-1')
+    await mkdir(join(copy, 'mirage'))
+    await cp(lock, join(copy, 'mirage', 'hello-key-hvt.opam.locked'))
+    // The lock file of the kernel counts when there are several.
+    await writeFile(join(copy, 'mirage', 'hello-key-spt.opam.locked'), 'depends: []')
+    const answer = await printedJson(['push', copy, `${host}/locked/key:live`], token)
+    const found = answer.layers.find(({ role }: { role: string }) => role === 'opam-lock')
+    expect(found).toMatchObject({
+      title: 'hello-key-hvt.opam.locked',
+      digest: digestOf(await readFile(lock)),
+    })
+  })
+
   it('accepts each build as orb wrote it', async () => {
     for (const name of BUILDS) {
       const expected = JSON.parse(await readFile(`${build(name)}.json`, 'utf8'))
