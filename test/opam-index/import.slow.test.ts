@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseConfig } from '../../src/config/config.ts'
+import { AlreadyRunningError } from '../../src/db/maintenance/jobs.ts'
 import { listOpamImports } from '../../src/db/opam-index/opam-index.ts'
 import { importPackages, importUrl } from '../../src/registry/opam-index/import.ts'
 import { packageFilesOf } from '../../src/registry/opam-index/package-files.ts'
@@ -36,7 +37,15 @@ afterAll(async () => {
 const importBytes = async (name: string, bytes: Buffer | string) => {
   const path = join(folder, name)
   await writeFile(path, bytes)
-  return withDatabaseOf(registry, (db) => importPackages(db, path, packageFilesOf(path)))
+  const run = () => withDatabaseOf(registry, (db) => importPackages(db, path, packageFilesOf(path)))
+  // Postgres ends the lock of the import before with its connection, some milliseconds later.
+  for (;;) {
+    try {
+      return await run()
+    } catch (error) {
+      if (!(error instanceof AlreadyRunningError)) throw error
+    }
+  }
 }
 
 const FILE = (checksum: string) =>
