@@ -14,7 +14,10 @@ export type HitFilter = {
 /** Hits that one page of a filtered search reads, however few of them match. */
 export const HITS_SCANNED_MAX = 2_000
 
-/** Returns the conditions for manifest `m` of repository `r`. The tag of an index counts for its images. */
+/**
+ * Returns the conditions for manifest `m` of repository `r`. The tag of an index counts for its images. A range of one digest,
+ * as for the tags of a manifest.
+ */
 export function hitConditions({ tagged, tag, repository }: HitFilter): Condition[] {
   return [
     ...given(
@@ -28,9 +31,18 @@ export function hitConditions({ tagged, tag, repository }: HitFilter): Condition
                     join manifests p on p.id = mc.manifest_id
                    where mc.digest = m.digest
                      and mc.repository_id = m.repository_id
+                  offset 0
                 ) named
-                join tags t on t.repository_id = m.repository_id and t.digest = named.digest
-               where t.name ~ $)`,
+               cross join lateral (
+                 select t.name
+                   from tags t
+                  where t.repository_id = m.repository_id
+                    and t.digest >= named.digest
+                    and t.digest <= named.digest
+                    and t.name ~ $
+                  order by t.digest, t.name
+                  limit 1
+               ) t)`,
       tag === undefined ? tagged && '' : expressionOf(tag),
     ),
     ...given('and r.name ~ $', repository === undefined ? undefined : expressionOf(repository)),

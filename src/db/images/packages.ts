@@ -107,7 +107,7 @@ export async function listImagesWithPackage(
     `select page.blob_id as "blobId", page.manifest_id as "manifestId",
             page.package_id as "packageId", page.place, p.version, page.basis, r.name as repository, m.digest,
             i.kernel_digest as "kernelDigest", i.target, m.pushed_at as "pushedAt",
-            ${TAGS_OF_MANIFEST} as tags, (true {matching}) as "isHit"
+            ${TAGS_OF_MANIFEST} as tags, matched.is_hit as "isHit"
        from (
          select hit.package_id, hit.basis, hit.blob_id, hit.manifest_id,
                 row_number() over (order by hit.blob_id desc, hit.manifest_id desc, hit.package_id desc) as place
@@ -169,14 +169,18 @@ export async function listImagesWithPackage(
        join repositories r on r.id = i.repository_id
        join packages p on p.id = page.package_id
        join manifests m on m.id = page.manifest_id
-      where (true {filters})
+      cross join lateral (
+        select (true {filters}) as is_hit
+        offset 0
+      ) matched
+      where matched.is_hit
          or page.place = $9
       order by page.blob_id desc, page.manifest_id desc, page.package_id desc`,
     [
       ...[packageIds, roles, visible, before.blobId, before.manifestId, scanned],
       ...[before.packageId, named, HITS_SCANNED_MAX],
     ],
-    { matching: conditions, filters: conditions },
+    { filters: conditions },
   )
   const { rows } = await db.query<PackageHit & { isHit: boolean; place: number }>(...statement)
   const hits = rows.filter(({ isHit }) => isHit)
