@@ -88,8 +88,13 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'search',
-        summary: 'Search images by kernel, by build inputs or by package',
+        summary: 'Search images by target, kernel, build inputs or package',
         commands: [
+          {
+            word: 'images',
+            summary: 'List the unikernels of all repositories, by target, ABI or device',
+            load: async () => (await import('./registry/search.ts')).imagesCommand,
+          },
           {
             word: 'kernel',
             summary: 'Find the images and tags that contain a kernel',

@@ -73,9 +73,12 @@ export function setNextNamesLink(ctx: RouteContext, last: string | undefined, li
 }
 
 /** Sets the Link header to the next page (RFC 8288). */
-export function setNextLink(ctx: RouteContext, query: Record<string, string | undefined>): void {
+export function setNextLink(
+  ctx: RouteContext,
+  query: Record<string, string | undefined> | readonly (readonly [string, string])[],
+): void {
   const parameters = new URLSearchParams()
-  for (const [name, value] of Object.entries(query)) {
+  for (const [name, value] of Array.isArray(query) ? query : Object.entries(query)) {
     if (value !== undefined) parameters.append(name, value)
   }
   const path = ctx.path.replace(/[<>]/g, encodeURIComponent)

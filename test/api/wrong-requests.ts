@@ -151,6 +151,14 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { path: '/api/v1/repositories/a/b/images/v1/documents/pdf' },
     { path: '/api/v1/repositories/a/b/images/sha256:1/documents/spdx' },
   ],
+  'GET /api/v1/images': [
+    { path: '/api/v1/images?n=all' },
+    { path: '/api/v1/images?abi=two' },
+    { path: '/api/v1/images?device-count=many' },
+    { path: '/api/v1/images?tagged=yes' },
+    { path: '/api/v1/images?repository=*/a/*' },
+    { path: '/api/v1/images?last=x' },
+  ],
   'GET /api/v1/kernels/{digest}': [{ path: '/api/v1/kernels/sha256:1' }],
   'GET /api/v1/inputs/{inputId}': [{ path: '/api/v1/inputs/1' }],
   'GET /api/v1/packages/{ecosystem}/{name}': [

@@ -234,6 +234,11 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
     'GET /api/v1/repositories/*repository/images/:reference/compare': [
       read(`${image}/compare?with=latest`),
     ],
+    'GET /api/v1/images': [
+      read(
+        `/api/v1/images?n=1000&${'device=net&'.repeat(63)}device-count=63&tagged=false&repository=a/**`,
+      ),
+    ],
     'GET /api/v1/kernels/:digest': [
       read(`/api/v1/kernels/${digestOf(fixture('builds/hello-key-1/bin/hello-key.hvt'))}?n=1000`),
     ],

@@ -111,6 +111,7 @@ const TABLE: Record<string, Row> = {
     answers: 404,
   },
   'GET /api/v1/events': { needs: 'anybody', answers: 200, authenticatesItself: true },
+  'GET /api/v1/images': { needs: 'anybody', answers: 200, authenticatesItself: true },
   'GET /api/v1/kernels/:digest': { needs: 'anybody', answers: 200, authenticatesItself: true },
   'GET /api/v1/inputs/:inputId': { needs: 'anybody', answers: 200, authenticatesItself: true },
   'GET /api/v1/packages/:ecosystem/:name': {

@@ -88,6 +88,18 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   ),
   '/api/v1/repositories/*repository/images/:reference/kernel': NONE,
   '/api/v1/repositories/*repository/images/:reference/documents/:format': NONE,
+  '/api/v1/images': combined(
+    'target=hvt',
+    'abi=1',
+    'device=net',
+    'tagged=true',
+    'repository=mine/**',
+  ).concat([
+    `n=20&target=${RARE.target}`,
+    'n=20&builder=admin',
+    'n=20&arch=x86_64',
+    'n=20&device-count=1',
+  ]),
   '/api/v1/kernels/:digest': ['n=20'],
   '/api/v1/inputs/:inputId': [...NONE, `repository=${REPOSITORY}`],
   '/api/v1/packages/:ecosystem/:name': combined(

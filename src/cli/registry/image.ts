@@ -1,12 +1,13 @@
 import { formatReference } from '../../client/image-reference.ts'
 import type { RemoteRepository } from '../../client/remote-repository.ts'
 import type { Digest } from '../../oci/digest.ts'
-import { argument, command, JSON_OPTION, value } from '../command.ts'
+import { argument, command, JSON_OPTION } from '../command.ts'
 import { CommandError, STATUS, UsageError } from '../errors.ts'
 import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
 import { printJson, printLines, printResult, visible } from '../printing.ts'
-import { queryOf, repositoryPath, requiredTagOrDigest, withImageApi } from './api-client.ts'
+import { repositoryPath, requiredTagOrDigest, withImageApi } from './api-client.ts'
 import type { ListedImage } from './api-types.ts'
+import { IMAGE_FILTERS, imageQuery } from './image-filters.ts'
 import { printImages } from './image-table.ts'
 import { LOGIN_OPTIONS, type NamedImage } from './login-options.ts'
 import { PLATFORM_OPTIONS } from './platform-options.ts'
@@ -52,9 +53,7 @@ export const listCommand = command({
   arguments: { repository: argument('HOST/REPOSITORY', 'repository') },
   options: {
     ...PLATFORM_OPTIONS,
-    abi: value('N', 'version of the Solo5 ABI'),
-    device: value('DEVICE', 'device as KIND, NAME or KIND:NAME, such as net or net:service'),
-    builder: value('NAME', 'credential that pushed the image'),
+    ...IMAGE_FILTERS,
     ...LIMIT_OPTION,
     ...JSON_OPTION,
     ...LOGIN_OPTIONS,
@@ -68,9 +67,8 @@ export const listCommand = command({
   ],
   run(values, environment) {
     return withImageApi(values.repository, values, environment, async (api, image) => {
-      const { target, abi, arch, device, builder, limit, json } = values
-      const query = queryOf({ target, abi, arch, device, builder })
-      const path = repositoryPath(image, `images${query}`)
+      const { limit, json } = values
+      const path = repositoryPath(image, `images${imageQuery(values)}`)
       const { items, more } = await api.listUpTo(path, 'images', 'the list of images', limit)
       if (json) printJson({ images: items, more })
       else printImages(items as ListedImage[])

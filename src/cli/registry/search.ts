@@ -7,8 +7,10 @@ import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
 import { printJson, printLines, visible } from '../printing.ts'
 import { queryOf, withHostApi } from './api-client.ts'
 import type { ListedImage, PackageHit } from './api-types.ts'
+import { IMAGE_FILTERS, imageQuery } from './image-filters.ts'
 import { printImages, printPackageHits } from './image-table.ts'
 import { LOGIN_OPTIONS } from './login-options.ts'
+import { PLATFORM_OPTIONS } from './platform-options.ts'
 
 const HOST = argument('HOST', 'registry, such as registry.example.org')
 const TRUNCATED =
@@ -37,6 +39,36 @@ export const kernelCommand = command({
       else printImages(images as ListedImage[])
       if (!json && more) printLines([MORE_LINE])
       return images.length > 0 ? STATUS.ok : STATUS.found
+    })
+  },
+})
+
+/** `rookery search images`: the unikernels of all repositories. */
+export const imagesCommand = command({
+  arguments: { host: HOST },
+  options: {
+    ...PLATFORM_OPTIONS,
+    ...IMAGE_FILTERS,
+    repository: value('PATTERN', 'repositories, such as builds/**'),
+    ...LIMIT_OPTION,
+    ...JSON_OPTION,
+    ...LOGIN_OPTIONS,
+  },
+  examples: [
+    [
+      'rookery search images registry.example.org --target hvt --abi 1 --abi 2 --tagged yes',
+      'find the unikernels that a host can run',
+    ],
+  ],
+  run(values, environment) {
+    const { host, repository, limit, json } = values
+    return withHostApi(host, values, environment, async (api) => {
+      const path = `/api/v1/images${imageQuery(values, { repository })}`
+      const { items, more } = await api.listUpTo(path, 'images', 'the list of images', limit)
+      if (json) printJson({ images: items, more })
+      else printImages(items as ListedImage[])
+      if (!json && more) printLines([MORE_LINE])
+      return STATUS.ok
     })
   },
 })

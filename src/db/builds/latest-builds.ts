@@ -172,9 +172,10 @@ export type ImageOfBuild = {
   /** The id of the manifest. */
   readonly id: number
   readonly target: string
-  readonly abiVersion: number
+  /** Null, as are the devices, for a kernel that is none of Solo5's. */
+  readonly abiVersion: number | null
   /** `net:service`, in the order of the kernel. */
-  readonly devices: readonly string[]
+  readonly devices: readonly string[] | null
   /** The size of the kernel in bytes. */
   readonly kernelSize: number
 }

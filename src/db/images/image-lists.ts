@@ -1,6 +1,6 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
-import { given, withConditions } from '../conditions.ts'
+import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
 
@@ -62,7 +62,7 @@ export const SYNOPSIS_OF_IMAGE = `(
             )`
 
 /** An ImageRow of image `i`, manifest `m` and repository `r`. */
-const IMAGE_COLUMNS = `i.manifest_id as id, r.name as repository, m.digest,
+export const IMAGE_COLUMNS = `i.manifest_id as id, r.name as repository, m.digest,
             i.kernel_digest as "kernelDigest", i.kernel_title as "kernelTitle", i.target,
             i.abi_version as "abiVersion", i.architecture, i.devices, i.input_id as "inputId",
             ${SYNOPSIS_OF_IMAGE} as synopsis, m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
@@ -72,16 +72,40 @@ const IMAGE_COLUMNS = `i.manifest_id as id, r.name as repository, m.digest,
 /** Filters the images of a repository. Undefined matches any. */
 export type ImageFilter = {
   readonly target: string | undefined
-  readonly abiVersion: number | undefined
+  /** Any of them. */
+  readonly abiVersions: readonly number[] | undefined
   readonly architecture: string | undefined
-  /** `net`, `service` or `net:service`. */
-  readonly device: string | undefined
+  /** All of them: each is `net`, `service` or `net:service`. */
+  readonly devices: readonly string[]
+  /** The number of devices. */
+  readonly deviceCount: number | undefined
+  /** True: images with a tag. False: those without. */
+  readonly tagged: boolean | undefined
   readonly builder: string | undefined
 }
 
 /** Images that one page reads, however few of them match. */
-const SCANNED_MAX = 2_000
-const SCANNED_BEFORE_LAST = SCANNED_MAX - 1
+export const SCANNED_MAX = 2_000
+export const SCANNED_BEFORE_LAST = SCANNED_MAX - 1
+
+/** Returns the conditions of a filter for image `i`. */
+export function imageConditions(filter: ImageFilter): Condition[] {
+  return [
+    ...given('and i.target = $', filter.target),
+    ...given('and i.abi_version = any($)', filter.abiVersions),
+    ...given('and i.architecture = $', filter.architecture),
+    ...filter.devices.flatMap((device) => given(DEVICE_IS, device)),
+    ...given('and cardinality(i.devices) = $', filter.deviceCount),
+    ...given(TAGGED_IS, filter.tagged),
+    ...given(BUILDER_IS, filter.builder),
+  ]
+}
+
+const TAGGED_IS = `and $ = exists (
+                select 1
+                  from manifests m
+                  join tags t on t.repository_id = m.repository_id and t.digest = ${TAGGED_DIGEST}
+                 where m.id = i.manifest_id)`
 
 /** A page of images. */
 export type ImagePage = {
@@ -121,13 +145,7 @@ export async function listImages(
         order by i.manifest_id desc`,
       [repositoryId, before, limit + 1],
       {
-        filters: [
-          ...given('and i.target = $', filter.target),
-          ...given('and i.abi_version = $', filter.abiVersion),
-          ...given('and i.architecture = $', filter.architecture),
-          ...given(DEVICE_IS, filter.device),
-          ...given(BUILDER_IS, filter.builder),
-        ],
+        filters: imageConditions(filter),
       },
     ),
   )

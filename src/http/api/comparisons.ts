@@ -8,7 +8,7 @@ import { withFields } from './image-json.ts'
 import { readImageReference, SELECTOR, selectorOf } from './kernel-query.ts'
 
 /** The other build has the same target and processor, but maybe another ABI. */
-const ANY = { target: undefined, abiVersion: undefined, architecture: undefined }
+const ANY = { target: undefined, abiVersions: undefined, architecture: undefined }
 const COMPARE = '/api/v1/repositories/*repository/images/:reference/compare'
 
 /** Compares two images of a repository. */

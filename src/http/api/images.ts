@@ -1,11 +1,12 @@
 import { ownPatterns, pullablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { type Glob, globOf, matchesAnyGlob } from '../../oci/glob.ts'
+import { invalidQuery } from '../../oci/errors.ts'
+import { type Glob, globOf, matchesAnyGlob, parseRepositoryGlob } from '../../oci/glob.ts'
 import { withoutHiddenCharacters } from '../../oci/hidden-characters.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { BuildRow, Builds } from '../../registry/builds/builds.ts'
-import type { ImageFilter, Images, Reproductions } from '../../registry/images/images.ts'
+import type { Images, Reproductions } from '../../registry/images/images.ts'
 import { baseName } from '../../unikernel/format.ts'
 import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import { PAGE } from '../query.ts'
@@ -14,6 +15,7 @@ import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf }
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
 import { builderOf, parseInputId } from './build-query.ts'
 import { buildJson } from './builds.ts'
+import { assertSeesBuilders, IMAGE_FILTER, imageFilterOf } from './image-filter.ts'
 import { imageDetails, imageSummary } from './image-json.ts'
 import { readImageReference, SELECTOR, selectorOf } from './kernel-query.ts'
 
@@ -53,14 +55,37 @@ export function imageRoutes(
       method: 'GET',
       path: IMAGES,
       access: 'pull',
-      query: { ...SELECTOR, ...PAGE, device: 'once', builder: 'once' },
+      query: { ...IMAGE_FILTER, ...PAGE },
       reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
-        const filter = filterOf(ctx)
+        const filter = imageFilterOf(ctx, builderOf(ctx))
         const page = await images.list(ask(ctx), viewOf(ctx), filter, cursors.read(ctx), limit)
         if (page.next !== undefined) nextPage(ctx, cursors.format(page.next), limit)
         ctx.body = { images: page.images.map((image) => imageSummary(image, ctx.state.caller)) }
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/v1/images',
+      access: 'publicRead',
+      query: { ...IMAGE_FILTER, ...PAGE, repository: 'once' },
+      reads: 'question',
+      async handle(ctx) {
+        const { caller } = ctx.state
+        const limit = pageLimit(ctx, LIMIT)
+        const builder = queryOnce(ctx, 'builder') || undefined
+        assertSeesBuilders(caller, builder)
+        const filter = imageFilterOf(ctx, builder)
+        const named = queryOnce(ctx, 'repository') || undefined
+        const repositories = named === undefined ? undefined : parsePrefixGlob(named)
+        const visible = pullablePatterns(caller)
+        // Only members of a repository see who pushed.
+        const names = { repositories, membersOnly: builder !== undefined }
+        const before = cursors.read(ctx)
+        const page = await images.search(ask(ctx), filter, visible, names, before, limit)
+        if (page.next !== undefined) nextPage(ctx, cursors.format(page.next), limit)
+        ctx.body = { images: page.images.map((image) => imageSummary(image, caller)) }
       },
     },
     kernelRow('HEAD', sendBlobHeaders),
@@ -147,17 +172,17 @@ function isReproducible(
 }
 
 function nextPage(ctx: RouteContext, last: string, limit: number): void {
-  const query = Object.fromEntries(new URLSearchParams(ctx.querystring))
-  setNextLink(ctx, { ...query, last, n: String(limit) })
+  const query = new URLSearchParams(ctx.querystring)
+  query.set('last', last)
+  query.set('n', String(limit))
+  setNextLink(ctx, [...query])
 }
 
-/** Parses the filter of a list. Throws QUERY_INVALID, and UNAUTHORIZED or DENIED for a builder of others. */
-function filterOf(ctx: RouteContext): ImageFilter {
-  return {
-    ...selectorOf(ctx),
-    device: queryOnce(ctx, 'device') || undefined,
-    builder: builderOf(ctx),
-  }
+/** Parses a pattern of repositories. Throws NAME_INVALID, and QUERY_INVALID for stars in two places. */
+function parsePrefixGlob(text: string): Glob {
+  const glob = parseRepositoryGlob(text)
+  if (/^[^*]*\**[^*]*$/.test(glob)) return glob
+  throw invalidQuery('repository may have stars in one place, such as builds/**')
 }
 
 /**

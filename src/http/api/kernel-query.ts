@@ -7,13 +7,13 @@ import { OCI_ARCHITECTURES } from '../../unikernel/declared-kernel.ts'
 import { ARCHITECTURES } from '../../unikernel/kernel/solo5.ts'
 import { findTarget, TARGET_NAMES } from '../../unikernel/targets.ts'
 import type { QueryParameters } from '../query.ts'
-import { param, queryOnce, type RouteContext, viewOf } from '../route.ts'
+import { param, queryAll, queryOnce, type RouteContext, viewOf } from '../route.ts'
 import { parseLookupReference } from '../v2/manifests.ts'
 
 /** The parameters that select a kernel. */
 export const SELECTOR = {
   target: 'once',
-  abi: 'once',
+  abi: 'many',
   arch: 'once',
 } as const satisfies QueryParameters
 
@@ -33,19 +33,23 @@ export async function readImageReference(
     : parseLookupReference(ctx, name)
 }
 
+/** Solo5 has had three versions of its ABI. */
+const ABIS_MAX = 16
 const ARCHITECTURE_NAMES = [...ARCHITECTURES, ...Object.keys(OCI_ARCHITECTURES)]
 
 /** Parses the query that selects a kernel. Throws QUERY_INVALID. */
 export function selectorOf(ctx: RouteContext): KernelSelector {
   const architecture = oneOf(ctx, 'arch', ARCHITECTURE_NAMES)
-  const abi = queryOnce(ctx, 'abi') || undefined
-  if (abi !== undefined && !/^\d{1,10}$/.test(abi)) {
-    throw invalidQuery('abi must be a number', { abi: abi.slice(0, 40) })
+  const abis = queryAll(ctx, 'abi').filter((abi) => abi !== '')
+  const wrong = abis.find((abi) => !/^\d{1,10}$/.test(abi))
+  if (wrong !== undefined) {
+    throw invalidQuery('abi must be a number', { abi: wrong.slice(0, 40) })
   }
+  if (abis.length > ABIS_MAX) throw invalidQuery(`abi may be given at most ${ABIS_MAX} times`)
   const target = oneOf(ctx, 'target', TARGET_NAMES)
   return {
     target: target && findTarget(target),
-    abiVersion: abi === undefined ? undefined : Number(abi),
+    abiVersions: abis.length === 0 ? undefined : abis.map(Number),
     architecture: architecture && (OCI_ARCHITECTURES[architecture] ?? architecture),
   }
 }

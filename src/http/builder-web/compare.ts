@@ -6,7 +6,7 @@ import type { Route, RouteContext } from '../route.ts'
 import { type BuilderWeb, buildIdOf, ownOf } from './jobs.ts'
 import { sideJson } from './json.ts'
 
-const NO_SELECTOR = { target: undefined, abiVersion: undefined, architecture: undefined }
+const NO_SELECTOR = { target: undefined, abiVersions: undefined, architecture: undefined }
 const NO_COMPARISON = '{}'
 
 /** Compares two builds in the JSON of builder-web. */

@@ -37,8 +37,9 @@ function summaryOf(job: string, build: BuildRow) {
   }
 }
 
-/** Formats the Solo5 facts of a kernel as solo5-elftool does. */
+/** Formats the Solo5 facts of a kernel as solo5-elftool does. A kernel of another kind has none. */
 export function solo5Json({ target, abiVersion, devices }: Solo5) {
+  if (abiVersion === null || devices === null) return {}
   return {
     solo5_manifest: { type: 'solo5.manifest', version: 1, devices: devices.map(deviceJson) },
     solo5_abi: { type: 'solo5.abi', target, version: abiVersion },

@@ -14,7 +14,8 @@ import {
   findImages,
 } from '../../db/images/image-lookups.ts'
 import { listImagePackages } from '../../db/images/image-packages.ts'
-import { resolveVisible } from '../../db/name-patterns.ts'
+import { searchImages } from '../../db/images/image-search.ts'
+import { nameRanges, resolveVisible } from '../../db/name-patterns.ts'
 import { listDigestsWithPrefix } from '../../db/registry/digest-prefixes.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
 import { findUnwrapState } from '../../db/registry/unwraps.ts'
@@ -32,7 +33,8 @@ export type { DocumentFormat, ImageFilter, ImageRow }
 /** Selects an image of an index. Undefined matches any. */
 export type KernelSelector = {
   readonly target: string | undefined
-  readonly abiVersion: number | undefined
+  /** Any of them. */
+  readonly abiVersions: readonly number[] | undefined
   readonly architecture: string | undefined
 }
 
@@ -137,6 +139,28 @@ export class Images {
       throw ambiguous([first, ...others])
     }
     return first
+  }
+
+  /**
+   * Lists images of public repositories and those that match `visible`, newest first; `next` is the cursor of the next
+   * page. `repositories`: only those that match this pattern, with one star at most. `membersOnly`: no public ones that do
+   * not match `visible`.
+   */
+  async search(
+    db: Queryable,
+    filter: ImageFilter,
+    visible: readonly Glob[],
+    { repositories, membersOnly }: { repositories: Glob | undefined; membersOnly: boolean },
+    before: number | undefined,
+    limit: number,
+  ): Promise<ImagePage> {
+    if (limit === 0) return { images: [], next: undefined }
+    const names = await resolveVisible(db, visible)
+    const within = [
+      ...(repositories === undefined ? [] : [nameRanges([repositories])]),
+      ...(membersOnly ? [names] : []),
+    ]
+    return searchImages(db, { filter, within }, names, before ?? NEWEST, limit)
   }
 
   /** Finds the layer of a role of an image. Throws as `find`, and NOT_FOUND when the image was pushed without it. */
@@ -309,11 +333,11 @@ async function load(db: Queryable, { id, digest, mediaType }: ImageDetails): Pro
 
 function isSelected(
   image: FoundImage,
-  { target, abiVersion, architecture }: KernelSelector,
+  { target, abiVersions, architecture }: KernelSelector,
 ): boolean {
   return (
     (target === undefined || image.target === target) &&
-    (abiVersion === undefined || image.abiVersion === abiVersion) &&
+    (abiVersions === undefined || abiVersions.some((one) => one === image.abiVersion)) &&
     (architecture === undefined || image.architecture === architecture)
   )
 }
