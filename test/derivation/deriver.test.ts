@@ -24,7 +24,8 @@ function description(target = 'hvt'): Derivation {
     digest: digestOf(KERNEL),
     size: KERNEL.length,
   }
-  const facts = { abi: { target, version: 1 }, manifest: { devices: [] } }
+  const solo5 = { abi: { target, version: 1 }, manifest: { devices: [] } }
+  const facts = { format: 'elf', solo5 }
   const manifest = { schemaVersion: 2, mediaType: IMAGE_MANIFEST, config: layer, layers: [layer] }
   const stored = [
     {
