@@ -47,6 +47,8 @@ beforeAll(async () => {
     repositories: ['mine/**'],
     paused: true,
   })
+  // An earlier build with another kernel, to compare with.
+  await pushBuild(registry, REPOSITORY, 'v0', 'hello-key-1')
   const manifest = await pushBuild(registry, REPOSITORY, 'v1', 'hello-key-2')
   const details = await registry.request(`/api/v1/repositories/${REPOSITORY}/images/v1`)
   const { kernel } = (await details.json()) as { kernel: { digest: string } }
