@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { newRepository } from '../support/push.ts'
+import { IMAGE_INDEX } from '../support/media-types.ts'
+import { newRepository, putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { ask, expectRefusal, fixture, kernel, pushLayers, UNIKERNEL } from './image-fixtures.ts'
 
@@ -122,6 +123,21 @@ describe('the unikernels of all repositories', () => {
   ])('are not listed by %s', async (query, message) => {
     await expectRefusal(await registry.anonymous(`/api/v1/images${query}`), message)
   })
+})
+
+it('an image without a tag counts as tagged by the tag of its index', async () => {
+  const repository = newRepository()
+  await push(repository, 'mini-net.hvt', 'moved')
+  const manifest = await registry.request(`/v2/${repository}/manifests/moved`)
+  const digest = manifest.headers.get('docker-content-digest') ?? ''
+  const size = (await manifest.arrayBuffer()).byteLength
+  const child = { mediaType: manifest.headers.get('content-type'), digest, size }
+  const body = { schemaVersion: 2, mediaType: IMAGE_INDEX, manifests: [child] }
+  const query = `?repository=${repository}&tagged=`
+  expect(await titles(`${query}true`)).toEqual(['mini-net.hvt'])
+  expect((await putManifest(registry, repository, 'moved', body)).status).toBe(201)
+  expect(await titles(`${query}true`)).toEqual(['mini-net.hvt'])
+  expect(await titles(`${query}false`)).toEqual([])
 })
 
 it('a kernel of an index is selected by any of several versions of the ABI', async () => {

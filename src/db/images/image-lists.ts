@@ -101,11 +101,31 @@ export function imageConditions(filter: ImageFilter): Condition[] {
   ]
 }
 
+/** The tag of an index counts for its images. A range of one digest, as in TAGS_OF_MANIFEST. */
 const TAGGED_IS = `and $ = exists (
                 select 1
                   from manifests m
-                  join tags t on t.repository_id = m.repository_id and t.digest = ${TAGGED_DIGEST}
-                 where m.id = i.manifest_id)`
+                 cross join lateral (
+                   select ${TAGGED_DIGEST} as digest
+                   union all
+                   select p.digest
+                     from manifest_children mc
+                     join manifests p on p.id = mc.manifest_id
+                    where mc.digest = m.digest
+                      and mc.repository_id = m.repository_id
+                   offset 0
+                 ) named
+                 cross join lateral (
+                   select t.name
+                     from tags t
+                    where t.repository_id = m.repository_id
+                      and t.digest >= named.digest
+                      and t.digest <= named.digest
+                    order by t.digest, t.name
+                    limit 1
+                 ) t
+                 where m.id = i.manifest_id
+                offset 0)`
 
 /** A page of images. */
 export type ImagePage = {
