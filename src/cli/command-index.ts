@@ -88,7 +88,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'search',
-        summary: 'Search images by target, kernel, build inputs or package',
+        summary: 'Search images by target, kernel, build inputs, package or source',
         commands: [
           {
             word: 'images',
@@ -109,6 +109,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
             word: 'packages',
             summary: 'Find the images and tags that contain a package, by version',
             load: async () => (await import('./registry/search.ts')).packagesCommand,
+          },
+          {
+            word: 'sources',
+            summary: 'Find the images built from a source repository, or from an archive',
+            load: async () => (await import('./registry/search-sources.ts')).sourcesCommand,
           },
         ],
       },

@@ -13,6 +13,7 @@ import type { ManifestReads } from '../registry/builds/manifest-reads.ts'
 import type { ImageBuilder } from '../registry/images/builder.ts'
 import type { Images } from '../registry/images/images.ts'
 import type { PackageSearch } from '../registry/images/package-search.ts'
+import type { SourceSearch } from '../registry/images/source-search.ts'
 import type { Listings } from '../registry/listings.ts'
 import type { Manifests } from '../registry/manifests.ts'
 import type { Repositories } from '../registry/repositories.ts'
@@ -31,6 +32,7 @@ import { imageRoutes } from './api/images.ts'
 import { packageRoutes } from './api/packages.ts'
 import { policyRoutes } from './api/policies.ts'
 import { repositoryRoutes } from './api/repositories.ts'
+import { sourceRoutes } from './api/sources.ts'
 import { tagRoutes } from './api/tags.ts'
 import { textRoutes } from './api/texts.ts'
 import { tokenRevocationRoutes } from './api/tokens.ts'
@@ -64,6 +66,7 @@ export type RouteDeps = {
   imageBuilder: ImageBuilder
   images: Images
   packageSearch: PackageSearch
+  sourceSearch: SourceSearch
   tagHistory: TagHistory
   operations: Operations
   repositories: Repositories
@@ -118,6 +121,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...textRoutes(deps.builds, deps.images, deps.blobs),
     ...documentRoutes(deps.images, deps.ask, deps.publicBaseUrl, deps.version),
     ...packageRoutes(deps.packageSearch, deps.ask, deps.pageCursors),
+    ...sourceRoutes(deps.sourceSearch, deps.ask, deps.pageCursors),
     ...tagRoutes(deps.tagHistory, deps.ask, deps.pageCursors),
     ...webhookRoutes(deps.webhooks, deps.ask),
     ...webhookDeliveryRoutes(deps.webhookDeliveries, deps.ask, deps.pageCursors),

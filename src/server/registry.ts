@@ -12,6 +12,7 @@ import { ImageAnalyzer } from '../registry/images/analyzer.ts'
 import { ImageBuilder } from '../registry/images/builder.ts'
 import { Images } from '../registry/images/images.ts'
 import { PackageSearch } from '../registry/images/package-search.ts'
+import { SourceSearch } from '../registry/images/source-search.ts'
 import { Listings } from '../registry/listings.ts'
 import { Manifests } from '../registry/manifests.ts'
 import { Repositories } from '../registry/repositories.ts'
@@ -35,6 +36,7 @@ export type RegistryOperations = {
   readonly imageBuilder: ImageBuilder
   readonly images: Images
   readonly packageSearch: PackageSearch
+  readonly sourceSearch: SourceSearch
   readonly tagHistory: TagHistory
   readonly listings: Listings
   readonly repositories: Repositories
@@ -83,6 +85,7 @@ export function buildRegistry(
     },
     images: new Images(db, deriver),
     packageSearch: new PackageSearch(),
+    sourceSearch: new SourceSearch(),
     tagHistory: new TagHistory(db, onCommitted),
     listings: new Listings(),
     repositories: new Repositories(db, visibility, onCommitted),

@@ -1,9 +1,9 @@
 import type { SystemPackages } from './host/system-packages.ts'
 import type { AnalyzedRole, LayerAnalysis } from './layer-analysis.ts'
-import type { VendoredSource } from './opam/duniverse.ts'
+import { SOURCES_MAX, type VendoredSource } from './opam/duniverse.ts'
 import type { OpamLock } from './opam/lock.ts'
 import { findRepository, sourceDigest, sourceKeys } from './opam/source-keys.ts'
-import type { OpamSwitch } from './opam/switch.ts'
+import type { InstalledPackage, OpamSwitch } from './opam/switch.ts'
 import { inferPackages } from './opam/vendored.ts'
 import { ecosystemOf } from './versions/orders.ts'
 
@@ -28,18 +28,22 @@ export type ListedPackage = {
   readonly isNamed: boolean
 }
 
-/** A vendored source in a list. */
+/** A source in a list: vendored, or that of an installed package. */
 export type ListedSource = {
   readonly ordinal: number
+  /** Empty for the source of an installed package. */
   readonly directory: string
   readonly url: string
   /** Such as `github.com/mirage/mirage`. */
   readonly repository: string | null
   readonly checksums: readonly string[]
-  /** Identify its bytes: checksums, commit and URL. */
+  /** Identify its bytes: checksums, commit and URL. Empty where the package is known without the index. */
   readonly keys: readonly string[]
   /** SHA-256 of URL and checksums. */
   readonly digest: string
+  /** The installed package that it is the source of. Null for a vendored source. */
+  readonly packageName: string | null
+  readonly packageVersion: string | null
 }
 
 /** The packages in the analysis of a blob. */
@@ -76,9 +80,28 @@ function switchPackages({ installed, duniverse, dependencies }: OpamSwitch): Pac
         fact(name, version, 'inferred', source, isNamed),
       ),
     ]),
-    sources: duniverse.map(sourceOf),
+    sources: [...duniverse.map(sourceOf), ...installedSources(installed, duniverse.length)],
     names: [...names],
   }
+}
+
+/** Lists the sources of installed packages, at most SOURCES_MAX, with ordinals from `first`. */
+function installedSources(installed: readonly InstalledPackage[], first: number): ListedSource[] {
+  return installed
+    .flatMap(({ name, version, source, extraSources }) =>
+      [...(source === undefined ? [] : [source]), ...extraSources].map((one) => ({
+        ...one,
+        packageName: name,
+        packageVersion: version,
+      })),
+    )
+    .slice(0, SOURCES_MAX)
+    .map(({ url, checksums, packageName, packageVersion }, index) => ({
+      ...sourceOf({ url, checksums, directory: '' }, first + index),
+      keys: [],
+      packageName,
+      packageVersion,
+    }))
 }
 
 /** A lock file names each package with its version. */
@@ -142,6 +165,8 @@ function sourceOf(source: VendoredSource, ordinal: number): ListedSource {
     checksums,
     keys: sourceKeys(source),
     digest: sourceDigest(source),
+    packageName: null,
+    packageVersion: null,
   }
 }
 

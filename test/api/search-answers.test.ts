@@ -67,6 +67,17 @@ describe('images are found as described', () => {
   })
 })
 
+describe('images of a source are found as described', () => {
+  it('by a source repository, and by a checksum', async () => {
+    await pushBuild(registry, newRepository(), 'v1', 'hello-key-2')
+    const from = encodeURIComponent('https://github.com/ocaml/dune#3.24.2')
+    const found = await listAll(anybody, `/api/v1/sources?n=4&from=${from}`, 'images')
+    expect(found.length).toBeGreaterThan(1)
+    const none = await call(anybody, 'GET', `/api/v1/sources?checksum=md5%3D${'0'.repeat(32)}`)
+    expect(none.body).toMatchObject({ from: null, images: [] })
+  })
+})
+
 it('the tests saw every described success of searches', () => {
   const described = OPERATIONS.filter(({ path }) =>
     /\/(?:kernels|inputs|packages|sources|compare)(?:\/|$)/.test(path),

@@ -169,6 +169,15 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { path: '/api/v1/packages/opam/mirage?tag=a/b' },
     { path: '/api/v1/packages/opam/mirage?repository=A' },
   ],
+  'GET /api/v1/sources': [
+    { path: '/api/v1/sources' },
+    { path: '/api/v1/sources?from=github.com/a/b&checksum=0' },
+    { path: '/api/v1/sources?from=mirage' },
+    { path: '/api/v1/sources?from=https://example.org/archive.tbz' },
+    { path: '/api/v1/sources?checksum=sha256%3D12' },
+    { path: '/api/v1/sources?from=github.com/a/b&last=1' },
+    { path: '/api/v1/sources?from=github.com/a/b&tagged=yes' },
+  ],
   'POST /api/v1/repositories/{repository}/tags/{tag}/upload-urls': [
     { sent: { ttlSeconds: 0 } },
     { sent: { ttlSeconds: 'long' } },

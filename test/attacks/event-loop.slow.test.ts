@@ -112,6 +112,17 @@ async function fill(largest: string): Promise<void> {
        from added, (select blob_id from image_layers where role = 'opam-switch' limit 1) as il`,
   )
   await client.query(
+    `with added as (
+       insert into sources (digest, url, repository, checksums)
+       select 'many' || n, 'https://github.com/a/many/archive/' || repeat('/archive', 230) || n, 'github.com/a/many', '{}'
+         from generate_series(1, 10000) as n
+       returning id
+     )
+     insert into layer_sources (source_id, blob_id, ordinal, directory)
+     select added.id, il.blob_id, 20000 + added.id, 'd' || added.id
+       from added, (select blob_id from image_layers where role = 'opam-switch' limit 1) as il`,
+  )
+  await client.query(
     `insert into repositories (name, visibility, configured)
      select 'heavy/r' || n || repeat('a', 200), 'public', true from generate_series(1, 3000) as n`,
   )

@@ -119,6 +119,7 @@ const TABLE: Record<string, Row> = {
     answers: 200,
     authenticatesItself: true,
   },
+  'GET /api/v1/sources': { needs: 'anybody', answers: 400, authenticatesItself: true },
   'PUT /upload/:secret': { needs: 'anybody', answers: 404 },
   'PUT /upload/:secret/:file': { needs: 'anybody', answers: 404 },
   'GET /api/v1/audit': { needs: 'all', answers: 200 },

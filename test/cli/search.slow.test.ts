@@ -99,6 +99,31 @@ describe('rookery search packages', () => {
   })
 })
 
+describe('rookery search sources', () => {
+  const from = 'git@github.com:Solo5/solo5.git'
+
+  it('lists images that were built from a repository, with its packages', async () => {
+    const { images, more } = await printedJson('search', 'sources', host, '--from', from)
+    expect([images.length, more]).toEqual([3, false])
+    const limited = ['--from', from, '--tagged', '--tag', 'v2', '--repository', 'hello/key']
+    expect(await printed('search', 'sources', host, ...limited)).toMatch(
+      /^REPOSITORY +TAGS .*SOURCE\nhello\/key +live,v2 .* solo5\.0\.12\.1 +https:\/\/github\.com\/Solo5\S+\n$/,
+    )
+    const cut = await printed('search', 'sources', host, '--from', from, '--limit', '1')
+    expect(cut).toMatch(/\nThere are more: raise --limit\.\n$/)
+  })
+
+  it('lists images that an archive was built into', async () => {
+    const { images } = await printedJson('search', 'sources', host, '--from', `${from}#v0.12.1`)
+    const [checksum] = images[0].source.checksums
+    const found = await printedJson('search', 'sources', host, '--checksum', checksum)
+    expect(found.images).toEqual(images)
+    expect(await printed('search', 'sources', host, '--checksum', `md5=${'0'.repeat(32)}`)).toBe(
+      'There are none.\n',
+    )
+  })
+})
+
 describe('rookery compare', () => {
   it('prints the changes', async () => {
     const text = await printed('compare', `${host}/hello/key:v1`, 'v2')
@@ -227,6 +252,9 @@ describe('a wrong request is reported', () => {
     [['sbom', 'HOST/hello/key:v1', '--format', 'pdf'], /--format must be cyclonedx or spdx/],
     [['tag', 'history', 'HOST/hello/key'], /must end with :TAG/],
     [['tag', 'history', 'HOST/hello/key:never'], /tag never never existed/],
+    [['search', 'sources', 'HOST'], /name one source, by --from or by --checksum/],
+    [['search', 'sources', 'HOST', '--from', 'mirage'], /the address of a source repository/],
+    [['search', 'sources', 'HOST', '--checksum', 'x'], /checksum must be like sha256=/],
     [['search', 'packages', '127.0.0.1:1', 'opam/dune'], /127\.0\.0\.1:1/],
   ])(
     '%j',

@@ -10,6 +10,10 @@ import { countPages, recordStatements, type Statement, statementsOf } from './st
 
 const REPOSITORY = 'mine/www'
 const { input_id: INPUTS } = expectedOf('hello-key-2')
+const SOURCE = 'https://github.com/Solo5/solo5'
+/** A checksum of that source in the sample. */
+const CHECKSUM =
+  'sha512=168026cce7ffceabe5f90a6c85f915f33ab30332ee81338bc4e08560917036910fdb386484579d4ae29f5bf90744a39d025c729e88098d495f0409626be94914'
 /** More than a page reads when few rows match several filters. */
 const ROWS = 2_200
 const FACTOR = 4
@@ -108,6 +112,13 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
     'tag=v*',
     `repository=${REPOSITORY}`,
   ),
+  '/api/v1/sources': [
+    ...combined('tagged=true', 'tag=v*', `repository=${REPOSITORY}`).map(
+      (q) => `${q}&from=${SOURCE}`,
+    ),
+    `n=20&from=${SOURCE}%23v0.12.1`,
+    `n=20&checksum=${CHECKSUM}`,
+  ],
   '/api/v1/audit': [
     ...combined('action=push', 'actor=somebody', 'repository=mine/www', 'decision=allowed', SINCE),
     ...combined(`action=${RARE.action}`, 'actor=admin', 'repository=mine/www', SINCE),

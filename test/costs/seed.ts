@@ -150,6 +150,20 @@ export async function grow(
        join packages p on p.name = 'package' || n
        join blobs b on b.storage_key = 'k' || n`,
   )
+  // Sources of lists without an image: of other repositories.
+  await run(
+    `with added as (
+       insert into sources (digest, url, repository, checksums)
+       select 's' || n, 'https://example.org/' || n, 'example.org/' || n, array['md5=' || n] from ROWS
+       returning id, checksums
+     ), named as (
+       insert into source_checksums (checksum, source_id) select checksums[1], id from added
+     )
+     insert into layer_sources (source_id, blob_id, ordinal, directory)
+     select a.id, b.id, 0, 'd'
+       from added a
+       join blobs b on b.storage_key = 'k' || substr(a.checksums[1], 5)`,
+  )
   await run(
     `insert into refresh_tokens (secret_sha256, credential_id, expires_at)
      select sha256(convert_to('r' || n, 'utf8')), c.id, now() + interval '1 day' from ROWS join credentials c on c.name = 'c' || n`,

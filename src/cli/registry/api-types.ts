@@ -40,6 +40,18 @@ export type PackageHit = Pick<
   readonly basis: string
 }
 
+/** An image that was built from a source. */
+export type SourceHit = Pick<
+  ListedImage,
+  'repository' | 'digest' | 'tags' | 'target' | 'pushedAt'
+> & {
+  readonly source: {
+    readonly url: string
+    readonly directory: string | null
+    readonly packages: readonly { readonly name: string; readonly version: string | null }[]
+  }
+}
+
 /** An image that a tag pointed to. */
 export type TagPosition = {
   readonly digest: string | null

@@ -1,6 +1,7 @@
-import { printTable, utcText } from '../printing.ts'
+import { printLines, printTable, utcText } from '../printing.ts'
 import { shortDigest } from './api-client.ts'
-import type { ListedImage, PackageHit } from './api-types.ts'
+import type { ListedImage, PackageHit, SourceHit } from './api-types.ts'
+import { wideTable } from './wide-table.ts'
 
 /** Prints a table of images. */
 export function printImages(images: readonly ListedImage[]): void {
@@ -33,4 +34,22 @@ export function printPackageHits(hits: readonly PackageHit[]): void {
     utcText(hit.pushedAt),
   ])
   printTable(['REPOSITORY', 'TAGS', 'DIGEST', 'VERSION', 'KNOWN BY', 'TARGET', 'PUSHED'], rows)
+}
+
+/** Prints a table of images that were built from a source. The last column is the whole URL. */
+export function printSourceHits(hits: readonly SourceHit[]): void {
+  const rows = hits.map(({ source, ...hit }) => [
+    hit.repository,
+    hit.tags.join(',') || '-',
+    shortDigest(hit.digest),
+    hit.target,
+    utcText(hit.pushedAt),
+    source.packages.map(({ name, version }) => `${name}.${version ?? 'unknown'}`).join(',') ||
+      source.directory ||
+      '-',
+    source.url,
+  ])
+  const headings = ['REPOSITORY', 'TAGS', 'DIGEST', 'TARGET', 'PUSHED', 'PACKAGES', 'SOURCE']
+  if (rows.length === 0) printTable(headings, rows)
+  else printLines(wideTable(headings, rows))
 }

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { parseDigest } from '../../oci/digest.ts'
-import { argument, command, flag, JSON_OPTION, optionalArgument, value } from '../command.ts'
+import { argument, command, JSON_OPTION, optionalArgument, value } from '../command.ts'
 import { CommandError, reasonOf, STATUS } from '../errors.ts'
 import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
 import { printJson, printLines, visible } from '../printing.ts'
 import { queryOf, withHostApi } from './api-client.ts'
 import type { ListedImage, PackageHit } from './api-types.ts'
+import { HIT_OPTIONS, hitQuery } from './hit-options.ts'
 import { IMAGE_FILTERS, imageQuery } from './image-filters.ts'
 import { printImages, printPackageHits } from './image-table.ts'
 import { LOGIN_OPTIONS } from './login-options.ts'
@@ -118,12 +119,6 @@ export const inputsCommand = command({
   },
 })
 
-const HIT_OPTIONS = {
-  tagged: flag('only images with a tag'),
-  tag: value('TAG|PATTERN', "only images with this tag, such as live or 'v*'"),
-  repository: value('NAME|PATTERN', "only images of this repository, such as 'builds/**'"),
-}
-
 /** `rookery search packages`: the images that contain a package. */
 export const packagesCommand = command({
   arguments: {
@@ -144,7 +139,6 @@ export const packagesCommand = command({
   ],
   run(values, environment) {
     const { host, package: text, constraint: version, limit, json } = values
-    const { tag, repository } = values
     return withHostApi(host, values, environment, async (api) => {
       const slash = text.indexOf('/')
       if (slash <= 0) {
@@ -152,7 +146,7 @@ export const packagesCommand = command({
       }
       const name = encodeURIComponent(text.slice(slash + 1))
       const ecosystem = encodeURIComponent(text.slice(0, slash))
-      const path = `/api/v1/packages/${ecosystem}/${name}${queryOf({ version, tagged: values.tagged ? 'true' : undefined, tag, repository })}`
+      const path = `/api/v1/packages/${ecosystem}/${name}${queryOf({ version, ...hitQuery(values) })}`
       const subject = `the package ${visible(text)}`
       const { items, more, truncated } = await api.listUpTo(path, 'images', subject, limit)
       if (json) printJson({ images: items, more, truncated })

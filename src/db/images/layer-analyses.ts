@@ -101,7 +101,8 @@ export async function putAnalyses(
      ), kept as (
        insert into layer_analyses (blob_id, role, sha256, problem, facts, summary, analyzer_version, lists, index_version)
        select g.blob_id, g.role, g.sha256, g.problem, g.facts, g.summary, $2,
-              case when json_array_length(g.sources) > 0
+              -- Vendored sources, which have keys, are the first.
+              case when json_array_length(g.sources -> 0 -> 'keys') > 0
                    then json_build_object('packages', g.packages, 'sources', g.sources, 'names', g.names)::text end,
               (${INDEX_VERSION})
          from given g

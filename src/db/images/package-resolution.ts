@@ -10,6 +10,7 @@
 export const RESOLUTION = `
      listed_sources as (
        select g.blob_id, s.ordinal, s.directory, s.url, s.repository, s.checksums, s.keys, s.digest,
+              s."packageName" as package_name, s."packageVersion" as package_version,
               (
                 select id
                   from sources
@@ -19,7 +20,7 @@ export const RESOLUTION = `
          join present on present.id = g.blob_id
         cross join json_to_recordset(g.sources)
               as s (ordinal integer, directory text, url text, repository text, checksums text[],
-                    keys text[], digest text)
+                    keys text[], digest text, "packageName" text, "packageVersion" text)
      ), new_sources as (
        insert into sources (digest, url, repository, checksums)
        select distinct on (digest) digest, url, repository, checksums
@@ -34,13 +35,15 @@ export const RESOLUTION = `
          from new_sources
            on conflict do nothing
      ), linked_sources as (
-       insert into layer_sources (source_id, blob_id, ordinal, directory)
-       select coalesce(l.id, n.id), l.blob_id, l.ordinal, l.directory
+       insert into layer_sources (source_id, blob_id, ordinal, directory, package_name, package_version)
+       select coalesce(l.id, n.id), l.blob_id, l.ordinal, l.directory, l.package_name, l.package_version
          from listed_sources l
          left join new_sources n using (digest)
            on conflict (blob_id, ordinal) do update
           set source_id = excluded.source_id,
-              directory = excluded.directory
+              directory = excluded.directory,
+              package_name = excluded.package_name,
+              package_version = excluded.package_version
      ), unlinked_sources as (
        delete from layer_sources s
         using present

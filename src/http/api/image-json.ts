@@ -4,6 +4,7 @@ import { visibleJson } from '../../oci/hidden-characters.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { ImageDetails, ImageRow } from '../../registry/images/images.ts'
 import type { PackageHit } from '../../registry/images/package-search.ts'
+import type { SourceHit } from '../../registry/images/source-search.ts'
 
 /** Formats an image in a list for a caller: spec/openapi.yaml, ImageSummary. */
 export function imageSummary(row: ImageRow, caller: Caller) {
@@ -52,6 +53,21 @@ export function packageHit(hit: PackageHit) {
     version: version === '' ? null : version,
     basis,
     kernel: { digest: kernelDigest },
+    target,
+    pushedAt,
+  }
+}
+
+/** Formats an image with a source: spec/openapi.yaml, SourceHit. */
+export function sourceHit(hit: SourceHit) {
+  const { repository, digest, tags, url, directory, checksums, packages, target, pushedAt } = hit
+  return {
+    repository,
+    digest,
+    tags,
+    // opam installed packages from sources without a folder in the image.
+    source: { url, directory: directory === '' ? null : directory, checksums, packages },
+    kernel: { digest: hit.kernelDigest },
     target,
     pushedAt,
   }

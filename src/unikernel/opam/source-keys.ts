@@ -3,6 +3,8 @@ import type { OpamSource } from './package.ts'
 
 // Longer addresses of repositories are left out: an index has no room for them.
 const REPOSITORY_CHARACTERS_MAX = 255
+/** Hosts that serve files and archives of the repositories of github.com. */
+const FILES_OF_GITHUB = /^(?:raw\.githubusercontent|codeload\.github)\.com$/i
 const COMMIT = /^[0-9a-f]{40}$|^[0-9a-f]{64}$/
 
 /**
@@ -46,9 +48,15 @@ export function findRepository(url: string): string | undefined {
     /^(https?|git|ssh):\/\/(?:[^@/]*@)?([^/]+)\/(.*)$/i.exec(address) ?? scpAddress(address) ?? []
   if (scheme === undefined || host === undefined) return undefined
   const isRepository = vcs !== undefined || /^git$/i.test(scheme) || /\.git\/?$/.test(path)
+  if (!isRepository && FILES_OF_GITHUB.test(host)) {
+    const name = /^[^/]+\/[^/]+(?=\/)/.exec(path)?.[0]
+    return name === undefined ? undefined : findRepository(`git+https://github.com/${name}`)
+  }
   const found = isRepository
     ? path
-    : /^([^/]+\/[^/]+)\/(?:-\/)?(?:archive|releases)\//.exec(path)?.[1]
+    : /^([^/]+\/[^/]+|.+?(?=\/-\/))\/(?:-\/)?(?:archive|releases|tarball|zipball|raw)\//.exec(
+        path,
+      )?.[1]
   const name = found?.replace(/\/+$/, '').replace(/\.git$/, '')
   if (name === undefined || name === '') return undefined
   const repository = `${host}/${name}`.replace(/^www\./i, '').toLowerCase()
