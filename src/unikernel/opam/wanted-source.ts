@@ -11,7 +11,7 @@ export type WantedRepository = {
 }
 
 const ARCHIVE = /\.(?:tbz|tgz|txz|zip|tar(?:\.\w+)?)$/i
-/** What follows the name of a repository in the address of a page about it. */
+/** The end of the address of a page about a repository, after its name. */
 const PAGE =
   /\/(?:-\/|_git\/|src\/)?(?:tree|blob|commits?|issues|pulls?|merge_requests|tags|wiki|branch|releases)(?:\/.*)?$/
 const BARE_CHECKSUMS = new Map([
@@ -19,7 +19,7 @@ const BARE_CHECKSUMS = new Map([
   [64, 'sha256'],
   [128, 'sha512'],
 ])
-/** What follows the reference in the address of an archive. */
+/** Ends of a reference in the address of an archive. */
 const ENDS = ['/', '.tar.', '.tbz', '.tgz', '.txz', '.zip']
 
 /**
