@@ -88,7 +88,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'search',
-        summary: 'Search images by target, kernel, build inputs, package or source',
+        summary: 'Search images by target, kernel, inputs, package or source',
         commands: [
           {
             word: 'images',
@@ -356,7 +356,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'opam',
-        summary: 'Import an opam repository, to know the packages in vendored sources',
+        summary: 'Import an opam repository: it names vendored packages',
         commands: [
           {
             word: 'show',
