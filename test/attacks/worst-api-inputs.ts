@@ -211,10 +211,14 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
       read(`${BUILDS}/${NO_BUILD}/readme`, 404),
     ],
     'GET /api/v1/repositories/*repository/images/:reference/console': [
-      read(`${image}/console`, 404),
+      read(`${image}/console`, 200, 404),
     ],
-    'GET /api/v1/repositories/*repository/images/:reference/script': [read(`${image}/script`, 404)],
-    'GET /api/v1/repositories/*repository/images/:reference/readme': [read(`${image}/readme`, 404)],
+    'GET /api/v1/repositories/*repository/images/:reference/script': [
+      read(`${image}/script`, 200, 404),
+    ],
+    'GET /api/v1/repositories/*repository/images/:reference/readme': [
+      read(`${image}/readme`, 200, 404),
+    ],
     'POST /api/v1/repositories/*repository/images': [
       input('the largest image', () => postImage(registry, next()), 201),
     ],

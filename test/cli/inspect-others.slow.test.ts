@@ -132,7 +132,10 @@ describe('an image that no registry validated', () => {
     keep('none', IMAGE_INDEX, { manifests: [] })
     registry.manifests.set('junk', { type: IMAGE_MANIFEST, bytes: Buffer.from('junk') })
     for (const [tag, right] of [
-      ['plain', /is not a unikernel image: no layer is a Solo5 kernel$/],
+      [
+        'plain',
+        /is not a unikernel image: no layer is a Solo5 kernel, and no other kind is declared$/,
+      ],
       ['said', /the manifest declares a unikernel$/],
       ['none', /is not a unikernel image/],
       ['junk', /manifest invalid: body must be a JSON object/],
