@@ -139,11 +139,13 @@ describe('authentication fails as described', () => {
   )
 })
 
+const withSurprise = (path: string) => `${path}${path.includes('?') ? '&' : '?'}surprise=1`
+
 describe('requests are refused as described', () => {
   it.each(answering(400, withSecurity))(
     '400 for an invalid request: %s',
     async (key, operation) => {
-      const requests = [...(WRONG[key] ?? []), { path: `${pathOf(operation)}?surprise=1` }]
+      const requests = [...(WRONG[key] ?? []), { path: withSurprise(pathOf(operation)) }]
       for (const wrong of requests) await expectStatus(400, admin, operation, wrong)
     },
   )

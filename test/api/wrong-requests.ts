@@ -26,6 +26,7 @@ export function pathOf(operation: Operation, repository = 'a/b'): string {
     .replace('{build}', BUILD_ID)
     .replace('{secret}', `${UPLOAD_SECRET}_${CHECKSUM}`)
     .replace(/\{\w+\}/g, 'missing')
+    .replace(/\/sources$/, '/sources?from=github.com/a/b')
 }
 
 /** Returns the form of an image with one small kernel. */

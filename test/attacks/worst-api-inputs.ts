@@ -273,7 +273,7 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
       read('/api/v1/sources?n=1000&from=https://github.com/a/many'),
       read(`/api/v1/sources?n=1000&from=https://github.com/a/many%23${'/a'.repeat(900)}`),
       read('/api/v1/sources?n=1000&tagged=true&from=https://github.com/a/many'),
-      read(`/api/v1/sources?from=https://a.b/${'/tree'.repeat(350)}`, 200),
+      read(`/api/v1/sources?from=https://a.b/c/d${'/tree'.repeat(350)}`, 200),
     ],
     'GET /api/v1/repositories/*repository/tags/:tag/history': [
       read(`/api/v1/repositories/${MANY}/tags/live/history?n=1000`),

@@ -14,9 +14,12 @@ export type HitFilter = {
 /** Hits that one page of a filtered search reads, however few of them match. */
 export const HITS_SCANNED_MAX = 2_000
 
+/** The digest whose tags are those of manifest `m`: an unwrapped image has the tags of its container image. */
+export const TAGGED_DIGEST = 'case when m.unwrapped_from is null then m.digest else m.subject end'
+
 /**
  * Returns the conditions for manifest `m` of repository `r`. The tag of an index counts for its images. A range of one digest,
- * as for the tags of a manifest.
+ * as for the tags of a manifest; `offset 0` makes it a probe for each image.
  */
 export function hitConditions({ tagged, tag, repository }: HitFilter): Condition[] {
   return [
@@ -24,12 +27,12 @@ export function hitConditions({ tagged, tag, repository }: HitFilter): Condition
       `and exists (
               select 1
                 from (
-                  select m.digest
+                  select ${TAGGED_DIGEST} as digest
                   union all
                   select p.digest
                     from manifest_children mc
                     join manifests p on p.id = mc.manifest_id
-                   where mc.digest = m.digest
+                   where mc.digest = ${TAGGED_DIGEST}
                      and mc.repository_id = m.repository_id
                   offset 0
                 ) named
@@ -42,7 +45,8 @@ export function hitConditions({ tagged, tag, repository }: HitFilter): Condition
                     and t.name ~ $
                   order by t.digest, t.name
                   limit 1
-               ) t)`,
+               ) t
+              offset 0)`,
       tag === undefined ? tagged && '' : expressionOf(tag),
     ),
     ...given('and r.name ~ $', repository === undefined ? undefined : expressionOf(repository)),

@@ -3,6 +3,7 @@ import type { Repository, Tag } from '../../oci/reference.ts'
 import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
+import { TAGGED_DIGEST } from './hit-filters.ts'
 
 /** An image in a list. */
 export type ImageRow = {
@@ -31,9 +32,6 @@ export type ImageRow = {
 }
 
 export const IMAGE_TAGS_MAX = 100
-
-/** The digest whose tags are those of manifest `m`: an unwrapped image has the tags of its container image. */
-export const TAGGED_DIGEST = 'case when m.unwrapped_from is null then m.digest else m.subject end'
 
 /**
  * The first tags of manifest `m`, by name; those of the container image that it was unwrapped from, if any. A range of one
@@ -111,7 +109,7 @@ const TAGGED_IS = `and $ = exists (
                    select p.digest
                      from manifest_children mc
                      join manifests p on p.id = mc.manifest_id
-                    where mc.digest = m.digest
+                    where mc.digest = ${TAGGED_DIGEST}
                       and mc.repository_id = m.repository_id
                    offset 0
                  ) named
