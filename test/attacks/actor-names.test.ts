@@ -8,7 +8,7 @@ import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { openStream, waitForBlocks } from '../feed/event-stream-client.ts'
 import { expectedOf, formOf, newestBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { answeredPath, ROUTES, type Samples } from './route-paths.ts'
+import { answeredUrl, ROUTES, type Samples } from './route-paths.ts'
 
 const REPOSITORY = 'mine/www'
 const NAME = 'orb-of-a-secret-project'
@@ -92,7 +92,7 @@ async function answerOf(path: string, headers: Record<string, string>): Promise<
 /** Every route that reads, with a path that has an answer. */
 function readPaths(): string[] {
   const reading = ROUTES.filter(({ method }) => method === 'GET')
-  const paths = reading.map(({ path }) => answeredPath(path, samples))
+  const paths = reading.map(({ path }) => answeredUrl(path, samples))
   return [...paths, `/api/v1/events?after=${start}`, `/v2/${REPOSITORY}/tags/list?n=1`]
 }
 
@@ -116,6 +116,7 @@ describe('the name of a credential', () => {
     expect(shown.sort()).toEqual(
       [
         `/api/v1/events?after=${start}`,
+        '/api/v1/images',
         `/api/v1/inputs/${INPUTS}`,
         `/api/v1/kernels/${samples.kernel}`,
         `/api/v1/repositories/${REPOSITORY}/builds`,

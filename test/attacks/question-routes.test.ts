@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { expectedOf, newestBuild, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { answeredPath, ROUTES, type Samples } from './route-paths.ts'
+import { answeredUrl, ROUTES, type Samples } from './route-paths.ts'
 
 const REPOSITORY = 'mine/www'
 const { input_id: INPUTS } = expectedOf('hello-key-2')
@@ -116,7 +116,7 @@ describe('a question', () => {
   it.each(readRoutes.filter(({ reads }) => reads === 'question').map(({ path }) => path))(
     'runs no statement on the connections of the registry: %s',
     async (pattern) => {
-      const path = answeredPath(pattern, samples)
+      const path = answeredUrl(pattern, samples)
       // The first request finds the credential.
       expect([path, (await registry.request(path)).status]).toEqual([path, 200])
       sent.length = 0

@@ -54,3 +54,9 @@ export function answeredPath(pattern: string, samples: Samples): string {
     .replace(':format', 'slsa')
   return pathOfRoute(named, samples.repository).replace(digestOf('missing'), digest)
 }
+
+/** Returns the same with the query that the route needs. */
+export function answeredUrl(pattern: string, samples: Samples): string {
+  const query = pattern === '/api/v1/sources' ? '?from=https://github.com/mirage/mirage' : ''
+  return `${answeredPath(pattern, samples)}${query}`
+}

@@ -24,7 +24,6 @@ const VALUES: Readonly<Record<string, string>> = {
   '--finished': '2026-05-20T12:00:00Z',
   '--since': '12h',
   '--started': '2026-05-20T12:00:00Z',
-  '--tagged': 'yes',
   '--target': 'unix',
   '--ttl': '15m',
   '--until': '1h',

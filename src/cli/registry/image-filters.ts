@@ -1,4 +1,4 @@
-import { repeated, type Values, value } from '../command.ts'
+import { flag, repeated, type Values, value } from '../command.ts'
 import { UsageError } from '../errors.ts'
 import { PLATFORM_OPTIONS } from './platform-options.ts'
 
@@ -10,22 +10,18 @@ export const IMAGE_FILTERS = {
     'device as KIND, NAME or KIND:NAME, such as net; several: all of them',
   ),
   deviceCount: value('N', 'number of devices'),
-  tagged: value('yes|no', 'images with a tag, or those without'),
+  tagged: flag('only images with a tag'),
+  untagged: flag('only images without a tag'),
   builder: value('NAME', 'credential that pushed the image'),
 }
 const OPTIONS = { ...PLATFORM_OPTIONS, ...IMAGE_FILTERS }
 
-const TAGGED: Readonly<Record<string, string>> = { yes: 'true', no: 'false' }
-
 /** Returns the query of a filter, with more parameters. Throws UsageError. */
 export function imageQuery(
-  { target, arch, abi, device, deviceCount, tagged, builder }: Values<typeof OPTIONS>,
+  { target, arch, abi, device, deviceCount, tagged, untagged, builder }: Values<typeof OPTIONS>,
   more: Readonly<Record<string, string | undefined>> = {},
 ): string {
-  const isTagged = tagged === undefined ? undefined : TAGGED[tagged]
-  if (tagged !== undefined && isTagged === undefined) {
-    throw new UsageError('--tagged must be yes or no')
-  }
+  if (tagged && untagged) throw new UsageError('give --tagged or --untagged, not both')
   const query = new URLSearchParams()
   for (const one of abi ?? []) query.append('abi', one)
   for (const one of device ?? []) query.append('device', one)
@@ -38,7 +34,7 @@ export function imageQuery(
   })) {
     if (text !== undefined) query.append(name, text)
   }
-  if (isTagged !== undefined) query.append('tagged', isTagged)
+  if (tagged || untagged) query.append('tagged', String(tagged === true))
   const text = query.toString()
   return text === '' ? '' : `?${text}`
 }

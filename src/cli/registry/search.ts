@@ -57,7 +57,7 @@ export const imagesCommand = command({
   },
   examples: [
     [
-      'rookery search images registry.example.org --target hvt --abi 1 --abi 2 --tagged yes',
+      'rookery search images registry.example.org --target hvt --abi 1 --abi 2 --tagged',
       'find the unikernels that a host can run',
     ],
   ],

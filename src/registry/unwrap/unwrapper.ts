@@ -7,6 +7,7 @@ import { type Layer, type Manifest, parseManifest } from '../../oci/manifest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import { BlobMissingError, type BlobStore } from '../../storage/blob-store.ts'
 import {
+  CONTAINER_CONFIG_BYTES_MAX,
   type ContainerDescription,
   describeContainer,
   fileSystemLayers,
@@ -14,6 +15,7 @@ import {
 import { type ContainerKernel, chooseKernels } from '../../unikernel/container/kernels.ts'
 import { unwrappedManifest } from '../../unikernel/container/unwrapped-manifest.ts'
 import type { ImageAnalysis, ImageAnalyzer } from '../images/analyzer.ts'
+import { withStoreErrors } from '../store-errors.ts'
 import type { KernelBlobs } from './kernel-blobs.ts'
 import { StoredLayers } from './layer-facts.ts'
 import { kernelBytes, type ReadBudget, readLayerFiles } from './layer-reader.ts'
@@ -252,10 +254,12 @@ export class Unwrapper {
   async #describe(image: ContainerImage, stored: StoredLayers): Promise<ContainerDescription> {
     const { config } = image.manifest
     const row = config && stored.row(config.digest)
-    if (row === undefined || row.size === 0) return { binaries: [], created: undefined }
+    // The size in the manifest may be wrong, which the push finds later.
+    const isReadable = row !== undefined && row.size > 0 && row.size <= CONTAINER_CONFIG_BYTES_MAX
+    if (!isReadable) return { binaries: [], created: undefined }
     const chunks: Uint8Array[] = []
     const range = { start: 0, end: row.size - 1 }
-    for await (const chunk of this.#store.read(row.storageKey, range)) {
+    for await (const chunk of withStoreErrors(this.#store.read(row.storageKey, range))) {
       chunks.push(Buffer.from(chunk))
     }
     return describeContainer(image.bytes, Buffer.concat(chunks))

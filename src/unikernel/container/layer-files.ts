@@ -69,6 +69,8 @@ const RESERVED = '.wh..wh.'
 /** Gathers the facts about the files of one layer from its entries. */
 export class LayerFilesBuilder {
   readonly #kernels = new Map<string, KernelFile>()
+  /** The folders of the kernels. */
+  readonly #folders = new Set<string>()
   readonly #files = new Set<string>()
   readonly #directories = new Set<string>()
   readonly #removed = new Set<string>()
@@ -100,7 +102,7 @@ export class LayerFilesBuilder {
       received += chunk.length
       if (received < size) return
       if (notes.isFound && this.#kernels.size < LISTED_MAX && isListable(path)) {
-        this.#kernels.set(path, { path, offset, size })
+        this.#addKernel({ path, offset, size })
       } else this.#keep(this.#files, path)
     }
   }
@@ -118,10 +120,23 @@ export class LayerFilesBuilder {
     }
   }
 
+  #addKernel(kernel: KernelFile): void {
+    const { path } = kernel
+    this.#kernels.set(path, kernel)
+    for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) {
+      this.#folders.add(path.slice(0, at))
+    }
+  }
+
   /** A later entry of a layer replaces an earlier one, and all below it. */
   #replace(path: string): void {
-    for (const kernel of this.#kernels.keys()) {
-      if (kernel === path || kernel.startsWith(`${path}/`)) this.#kernels.delete(kernel)
+    this.#kernels.delete(path)
+    // Most entries are no folder of a kernel: these cost no search.
+    if (this.#folders.delete(path)) {
+      const below = `${path}/`
+      for (const kernel of this.#kernels.keys()) {
+        if (kernel.startsWith(below)) this.#kernels.delete(kernel)
+      }
     }
     this.#links.delete(path)
     this.#files.delete(path)
@@ -139,7 +154,7 @@ export class LayerFilesBuilder {
 
   #addLink(path: string, target: string): undefined {
     const kernel = this.#kernels.get(target)
-    if (kernel !== undefined && isListable(path)) this.#kernels.set(path, { ...kernel, path })
+    if (kernel !== undefined && isListable(path)) this.#addKernel({ ...kernel, path })
     else if (this.#links.size < LISTED_MAX && isListable(path) && isListable(target)) {
       this.#links.set(path, this.#links.get(target) ?? target)
     } else this.#keep(this.#files, path)
