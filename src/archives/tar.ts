@@ -54,16 +54,15 @@ export async function readTar(
       fail(error)
     }
   })
-  const closed = once(reader, 'close')
-  // Its failure is in `failure`.
-  closed.catch(() => {})
+  // An error ends the wait, too, and is in `failure`.
+  const closed = once(reader, 'close').catch(() => {})
   try {
     for await (const chunk of bytes) {
       if (failure !== undefined) break
       if (!reader.write(chunk)) await Promise.race([once(reader, 'drain').catch(() => {}), closed])
     }
     reader.end(undefined)
-    await closed.catch(() => {})
+    await closed
   } finally {
     reader.destroy()
   }

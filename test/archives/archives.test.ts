@@ -27,10 +27,10 @@ async function decompressed(bytes: Buffer, bytesMax = 100_000_000, signal = NEVE
   return Buffer.concat(chunks)
 }
 
-async function entriesOf(bytes: Buffer, entriesMax = 1000) {
+async function entriesOf(bytes: Buffer, entriesMax = 1000, chunkBytes = 1000) {
   const entries: (TarEntry & { readonly content: string })[] = []
   const contents = new Map<TarEntry, Buffer[]>()
-  const tar = decompress(chunksOf(bytes), { bytesMax: 1e9, signal: NEVER })
+  const tar = decompress(chunksOf(bytes, chunkBytes), { bytesMax: 1e9, signal: NEVER })
   await readTar(tar, { entriesMax }, (entry) => {
     const chunks: Buffer[] = []
     contents.set(entry, chunks)
@@ -159,6 +159,20 @@ describe('a tar file', () => {
     old.write('S', 156)
     expect(await entriesOf(withChecksum(old))).toMatchObject([{ path: 'sparse', kind: 'other' }])
   })
+
+  it.each([1, 511, 4096, 65_536, 1_000_000])(
+    'of any other bytes is refused with the reason, in chunks of %i',
+    async (chunkBytes) => {
+      const bytes = randomBytes(chunkBytes === 1 ? 3000 : 1_000_000)
+      const begun = Buffer.concat([(await tarOf([['a', 'x']])).subarray(0, 1024), bytes])
+      for (const one of [bytes, begun]) {
+        await expect(entriesOf(one, 1000, chunkBytes)).rejects.toMatchObject({
+          name: 'ArchiveError',
+          message: expect.stringContaining('it is no tar file: '),
+        })
+      }
+    },
+  )
 
   it('that is damaged, cut or too long is refused with the reason', async () => {
     const tar = await tarOf([

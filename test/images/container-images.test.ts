@@ -1,8 +1,10 @@
+import { randomBytes } from 'node:crypto'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { openSweeper } from '../garbage/sweeper.ts'
 import {
   containerManifest,
+  DOCKER_LAYER,
   type LayerEntry,
   OCI_LAYER,
   pushContainer,
@@ -267,6 +269,14 @@ it('a layer of another repository is read once, and a stranger learns nothing of
   const [stolen] = (await containerManifest(registry, one, [layer])).layers
   const answer = await putManifest(registry, stranger, 'live', { ...manifest, layers: [stolen] })
   expect(await messageOf(answer)).toContain('MANIFEST_BLOB_UNKNOWN')
+})
+
+it.each([DOCKER_LAYER, OCI_LAYER])('a layer %s of any bytes is stored', async (layerType) => {
+  const bytes = randomBytes(1_500_000)
+  for (const layer of [bytes, gzipSync(bytes), Buffer.concat([gzipSync(bytes), bytes])]) {
+    const answer = await pushContainer(registry, newRepository(), 'v1', [layer], { layerType })
+    expect(answer.status).toBe(201)
+  }
 })
 
 it('a layer that cannot be read is stored, and the reason is said', async () => {
