@@ -10,6 +10,8 @@ import { type Server, startRookery } from './servers.ts'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const IMAGES = 10_000
 const PACKAGES_AN_IMAGE = 150
+/** Statements that insert the packages. */
+const STEPS = 10
 const QUERIES = 300
 const PUSHES = 150
 const ROUNDS = 3
@@ -150,10 +152,12 @@ const SEED = [
    select m.id, b.id, 'opam-switch'
      from (select id, row_number() over (order by id) as n from manifests where pushed_by = 'bench') m
      join blobs b on b.storage_key = 'seed/' || m.n`,
-  // The first hundred packages are in every image; of the other 500 each has fifty.
-  `insert into layer_packages (package_id, blob_id)
+  // The first hundred packages are in every image; of the other 500 each has fifty. In steps, because a statement has a limit.
+  ...Array.from(
+    { length: STEPS },
+    (_, step) => `insert into layer_packages (package_id, blob_id)
    select p.id, b.id
-     from generate_series(1, ${IMAGES}) as i
+     from generate_series(${1 + (step * IMAGES) / STEPS}, ${((step + 1) * IMAGES) / STEPS}) as i
      join blobs b on b.storage_key = 'seed/' || i
     cross join generate_series(1, ${PACKAGES_AN_IMAGE}) as n
      join packages p
@@ -161,6 +165,7 @@ const SEED = [
       and p.name = 'pkg-' || case when n <= 100 then n else 100 + (i * 50 + n) % 500 + 1 end
       and p.version = (1 + i * 12 / ${IMAGES + 1}) || '.' || (case when n <= 100 then n else 100 + (i * 50 + n) % 500 + 1 end % 7) || '.0'
        on conflict do nothing`,
+  ),
   'analyze',
 ]
 
