@@ -17,6 +17,18 @@ export const HITS_SCANNED_MAX = 2_000
 /** The digest whose tags are those of manifest `m`: an unwrapped image has the tags of its container image. */
 export const TAGGED_DIGEST = 'case when m.unwrapped_from is null then m.digest else m.subject end'
 
+/** The digests whose tags count for manifest `m`: its own, and those of the indexes that contain it. `offset 0` makes it a probe. */
+export const NAMED_DIGESTS = `(
+                  select ${TAGGED_DIGEST} as digest
+                  union all
+                  select p.digest
+                    from manifest_children mc
+                    join manifests p on p.id = mc.manifest_id
+                   where mc.digest = ${TAGGED_DIGEST}
+                     and mc.repository_id = m.repository_id
+                  offset 0
+                ) named` as const
+
 /**
  * Returns the conditions for manifest `m` of repository `r`. The tag of an index counts for its images. A range of one digest,
  * as for the tags of a manifest; `offset 0` makes it a probe for each image.
@@ -26,16 +38,7 @@ export function hitConditions({ tagged, tag, repository }: HitFilter): Condition
     ...given(
       `and exists (
               select 1
-                from (
-                  select ${TAGGED_DIGEST} as digest
-                  union all
-                  select p.digest
-                    from manifest_children mc
-                    join manifests p on p.id = mc.manifest_id
-                   where mc.digest = ${TAGGED_DIGEST}
-                     and mc.repository_id = m.repository_id
-                  offset 0
-                ) named
+                from ${NAMED_DIGESTS}
                cross join lateral (
                  select t.name
                    from tags t

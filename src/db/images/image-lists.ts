@@ -3,7 +3,7 @@ import type { Repository, Tag } from '../../oci/reference.ts'
 import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
-import { TAGGED_DIGEST } from './hit-filters.ts'
+import { NAMED_DIGESTS, TAGGED_DIGEST } from './hit-filters.ts'
 
 /** An image in a list. */
 export type ImageRow = {
@@ -103,16 +103,7 @@ export function imageConditions(filter: ImageFilter): Condition[] {
 const TAGGED_IS = `and $ = exists (
                 select 1
                   from manifests m
-                 cross join lateral (
-                   select ${TAGGED_DIGEST} as digest
-                   union all
-                   select p.digest
-                     from manifest_children mc
-                     join manifests p on p.id = mc.manifest_id
-                    where mc.digest = ${TAGGED_DIGEST}
-                      and mc.repository_id = m.repository_id
-                   offset 0
-                 ) named
+                 cross join lateral ${NAMED_DIGESTS}
                  cross join lateral (
                    select t.name
                      from tags t
@@ -123,7 +114,7 @@ const TAGGED_IS = `and $ = exists (
                     limit 1
                  ) t
                  where m.id = i.manifest_id
-                offset 0)`
+                offset 0)` as const
 
 /** A page of images. */
 export type ImagePage = {
