@@ -160,8 +160,16 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { path: '/api/v1/images?repository=*/a/*' },
     { path: '/api/v1/images?last=x' },
   ],
-  'GET /api/v1/kernels/{digest}': [{ path: '/api/v1/kernels/sha256:1' }],
-  'GET /api/v1/inputs/{inputId}': [{ path: '/api/v1/inputs/1' }],
+  'GET /api/v1/kernels/{digest}': [
+    { path: '/api/v1/kernels/sha256:1' },
+    { path: `/api/v1/kernels/${digestOf('kernel')}?tagged=yes` },
+    { path: `/api/v1/kernels/${digestOf('kernel')}?tag=a/b` },
+  ],
+  'GET /api/v1/inputs/{inputId}': [
+    { path: '/api/v1/inputs/1' },
+    { path: `/api/v1/inputs/${'0'.repeat(64)}?tagged=no` },
+    { path: `/api/v1/inputs/${'0'.repeat(64)}?repository=*/a/*` },
+  ],
   'GET /api/v1/packages/{ecosystem}/{name}': [
     { path: '/api/v1/packages/npm/left-pad' },
     { path: '/api/v1/packages/opam/mirage?version=%3E%3E' },

@@ -1,4 +1,4 @@
-import { fixture, formOf } from '../images/image-fixtures.ts'
+import { expectedOf, fixture, formOf } from '../images/image-fixtures.ts'
 import { digestOf } from '../support/digest.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { heavyFiles, kernelOfNotes, numbers } from './worst-files.ts'
@@ -36,6 +36,9 @@ const postImage = (registry: TestRegistry, tag: string) =>
     method: 'POST',
     body: formOf('hello-key-1', heavyFiles()),
   })
+
+/** Patterns with as many stars as they may have. */
+const WORST_HIT_FILTER = `tagged=true&tag=${'a*'.repeat(100)}&repository=${'a*'.repeat(100)}`
 
 /** The worst inputs of all routes but those below /v2. `cursor` is before the largest events. */
 export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInputs {
@@ -245,8 +248,16 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
     ],
     'GET /api/v1/kernels/:digest': [
       read(`/api/v1/kernels/${digestOf(fixture('builds/hello-key-1/bin/hello-key.hvt'))}?n=1000`),
+      read(
+        `/api/v1/kernels/${digestOf(fixture('builds/hello-key-1/bin/hello-key.hvt'))}?n=1000&${WORST_HIT_FILTER}`,
+      ),
     ],
-    'GET /api/v1/inputs/:inputId': [read(`/api/v1/inputs/${'0'.repeat(64)}`)],
+    'GET /api/v1/inputs/:inputId': [
+      read(`/api/v1/inputs/${'0'.repeat(64)}`),
+      read(
+        `/api/v1/inputs/${expectedOf('hello-key-1').input_id}?tagged=true&tag=${'a*'.repeat(100)}`,
+      ),
+    ],
     'GET /api/v1/repositories/*repository/images/:reference/documents/:format': [
       'cyclonedx',
       'spdx',

@@ -62,6 +62,10 @@ describe('rookery search kernel', () => {
       expect(digest).toBe(`sha256:${hex}`)
       expect(images.length).toBe(1)
     }
+    const tagged = await printedJson('search', 'kernel', host, file, '--tagged', '--tag', 'v*')
+    expect(tagged.images.length).toBe(1)
+    const other = await ask('search', 'kernel', host, file, '--repository', 'web/**')
+    expect(other).toMatchObject({ status: 1, stdout: 'There are none.\n' })
     const unknown = await ask('search', 'kernel', host, `sha256:${'0'.repeat(64)}`)
     expect(unknown).toMatchObject({ status: 1, stdout: 'There are none.\n' })
   })
@@ -79,6 +83,11 @@ describe('rookery search inputs', () => {
     expect(own.status).toBe(0)
     expect(own.stdout).toMatch(/^kernel sha256:[0-9a-f]{64}\n[^,]+hello\/key/)
     expect(await printed('search', 'inputs', host, '0'.repeat(64))).toMatch(/^No image was built/)
+    const tagged = await printedJson('search', 'inputs', host, reproducible, '--tagged')
+    expect(tagged.outputs.length).toBe(1)
+    expect(await printed('search', 'inputs', host, reproducible, '--tag', 'none*')).toMatch(
+      /^No image with such a tag was built/,
+    )
   })
 })
 

@@ -104,8 +104,11 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
     'n=20&arch=x86_64',
     'n=20&device-count=1',
   ]),
-  '/api/v1/kernels/:digest': ['n=20'],
-  '/api/v1/inputs/:inputId': [...NONE, `repository=${REPOSITORY}`],
+  '/api/v1/kernels/:digest': combined('tagged=true', 'tag=v*', `repository=${REPOSITORY}`),
+  '/api/v1/inputs/:inputId': [
+    ...['', 'tagged=true', 'tag=v*', 'tagged=true&tag=none'],
+    ...[`repository=${REPOSITORY}`, `repository=mine/**&tagged=true`],
+  ],
   '/api/v1/packages/:ecosystem/:name': combined(
     'version=%3C9',
     'tagged=true',

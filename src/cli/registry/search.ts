@@ -7,7 +7,7 @@ import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
 import { printJson, printLines, visible } from '../printing.ts'
 import { queryOf, withHostApi } from './api-client.ts'
 import type { ListedImage, PackageHit } from './api-types.ts'
-import { HIT_OPTIONS, hitQuery } from './hit-options.ts'
+import { HIT_OPTIONS, hitQuery, TAG_OPTIONS } from './hit-options.ts'
 import { IMAGE_FILTERS, imageQuery } from './image-filters.ts'
 import { printImages, printPackageHits } from './image-table.ts'
 import { LOGIN_OPTIONS } from './login-options.ts'
@@ -22,7 +22,7 @@ const DIGEST = /^sha(?:256|512):/
 /** `rookery search kernel`: the images that contain a kernel. */
 export const kernelCommand = command({
   arguments: { host: HOST, kernel: argument('FILE|DIGEST', 'kernel, or its digest') },
-  options: { ...LIMIT_OPTION, ...JSON_OPTION, ...LOGIN_OPTIONS },
+  options: { ...HIT_OPTIONS, ...LIMIT_OPTION, ...JSON_OPTION, ...LOGIN_OPTIONS },
   notes: 'The exit status is 1 when no image contains it.',
   examples: [
     [
@@ -34,7 +34,7 @@ export const kernelCommand = command({
     const { host, kernel, limit, json } = values
     return withHostApi(host, values, environment, async (api) => {
       const digest = DIGEST.test(kernel) ? parseDigest(kernel) : await digestOfFile(kernel)
-      const path = `/api/v1/kernels/${digest}`
+      const path = `/api/v1/kernels/${digest}${queryOf(hitQuery(values))}`
       const { items: images, more } = await api.listUpTo(path, 'images', 'the kernel', limit)
       if (json) printJson({ kernel: digest, images, more })
       else printImages(images as ListedImage[])
@@ -92,8 +92,9 @@ export const inputsCommand = command({
     inputId: argument('INPUT_ID', 'input id of a build, as inspect shows it'),
   },
   options: {
+    ...TAG_OPTIONS,
     repository: value(
-      'REPOSITORY',
+      'NAME|PATTERN',
       'compare the images of this repository; by default, of those that the login may push to',
     ),
     ...JSON_OPTION,
@@ -108,12 +109,12 @@ export const inputsCommand = command({
     ],
   ],
   run(values, environment) {
-    const { host, inputId, repository, json } = values
+    const { host, inputId, json } = values
     return withHostApi(host, values, environment, async (api) => {
-      const path = `/api/v1/inputs/${encodeURIComponent(inputId)}${queryOf({ repository })}`
+      const path = `/api/v1/inputs/${encodeURIComponent(inputId)}${queryOf(hitQuery(values))}`
       const found = (await api.find(path, 'the input id')) as Reproductions
       if (json) printJson(found)
-      else printReproductions(found)
+      else printReproductions(found, values.tagged || values.tag !== undefined)
       return found.reproducible === false ? STATUS.found : STATUS.ok
     })
   },
@@ -171,8 +172,14 @@ async function digestOfFile(path: string): Promise<string> {
   return `sha256:${hash.digest('hex')}`
 }
 
-function printReproductions({ reproducible, outputs, otherInputs, more }: Reproductions): void {
-  if (outputs.length === 0) printLines(['No image was built from these inputs.'])
+function printReproductions(
+  { reproducible, outputs, otherInputs, more }: Reproductions,
+  isFiltered: boolean,
+): void {
+  if (outputs.length === 0) {
+    const which = isFiltered ? ' with such a tag' : ''
+    printLines([`No image${which} was built from these inputs.`])
+  }
   for (const { kernel, own, images } of outputs) {
     printLines([`kernel ${kernel}${own ? '' : ', claimed by others'}`])
     printImages(images)

@@ -1,12 +1,16 @@
 import type { Glob } from '../../oci/glob.ts'
 import { type Condition, given } from '../conditions.ts'
 
-/** Filters the hits of a search. Undefined matches any. */
-export type HitFilter = {
+/** Filters images by their tags. Undefined matches any. */
+export type TagFilter = {
   /** True: only images with a tag. */
   readonly tagged: true | undefined
   /** Only images with a tag that matches. */
   readonly tag: Glob | undefined
+}
+
+/** Filters the hits of a search. Undefined matches any. */
+export type HitFilter = TagFilter & {
   /** Only images of repositories that match. */
   readonly repository: Glob | undefined
 }
@@ -29,17 +33,8 @@ export const NAMED_DIGESTS = `(
                   offset 0
                 ) named` as const
 
-/**
- * Returns the conditions for manifest `m` of repository `r`. The tag of an index counts for its images. A range of one digest,
- * as for the tags of a manifest; `offset 0` makes it a probe for each image.
- */
-export function hitConditions({ tagged, tag, repository }: HitFilter): Condition[] {
-  return [
-    ...given(
-      `and exists (
-              select 1
-                from ${NAMED_DIGESTS}
-               cross join lateral (
+// A range of one digest, as for the tags of a manifest. The tag of an index counts for its images.
+const MATCHING_TAG = `cross join lateral (
                  select t.name
                    from tags t
                   where t.repository_id = m.repository_id
@@ -48,12 +43,46 @@ export function hitConditions({ tagged, tag, repository }: HitFilter): Condition
                     and t.name ~ $
                   order by t.digest, t.name
                   limit 1
-               ) t
+               ) t` as const
+
+/** Returns the conditions for manifest `m` of repository `r`. `offset 0` makes it a probe for each image. */
+export function hitConditions(filter: HitFilter): Condition[] {
+  return [
+    ...given(
+      `and exists (
+              select 1
+                from ${NAMED_DIGESTS}
+               ${MATCHING_TAG}
               offset 0)`,
-      tag === undefined ? tagged && '' : expressionOf(tag),
+      tagExpression(filter),
     ),
-    ...given('and r.name ~ $', repository === undefined ? undefined : expressionOf(repository)),
+    ...repositoryCondition(filter),
   ]
+}
+
+/** Returns the same conditions for image `i` of repository `r`: a join of all manifests would cost more with each that is stored. */
+export function imageHitConditions(filter: HitFilter): Condition[] {
+  return [
+    ...given(
+      `and exists (
+              select 1
+                from manifests m
+               cross join lateral ${NAMED_DIGESTS}
+               ${MATCHING_TAG}
+               where m.id = i.manifest_id
+              offset 0)`,
+      tagExpression(filter),
+    ),
+    ...repositoryCondition(filter),
+  ]
+}
+
+function tagExpression({ tagged, tag }: HitFilter): string | undefined {
+  return tag === undefined ? tagged && '' : expressionOf(tag)
+}
+
+function repositoryCondition({ repository }: HitFilter): Condition[] {
+  return given('and r.name ~ $', repository === undefined ? undefined : expressionOf(repository))
 }
 
 /** Returns the regular expression of a pattern, without anything that backtracks. */

@@ -2,8 +2,9 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
-import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
-import { NAMED_DIGESTS, TAGGED_DIGEST } from './hit-filters.ts'
+import type { VisibleNames } from '../name-patterns.ts'
+import { type HitFilter, imageHitConditions, NAMED_DIGESTS, TAGGED_DIGEST } from './hit-filters.ts'
+import { IMAGE_IS_VISIBLE, REPOSITORY_IS_WITHIN } from './visible-images.ts'
 
 /** An image in a list. */
 export type ImageRow = {
@@ -191,7 +192,8 @@ export type ImageKey = {
   readonly otherThan?: string
   /** Only images of these repositories. */
   readonly within?: VisibleNames
-  /** Only the newest image of each repository and kernel. */
+  readonly filter?: HitFilter
+  /** Only the newest image of each repository and kernel that the filter selects. */
   readonly newestOnly?: boolean
 }
 
@@ -207,8 +209,7 @@ export async function listImagesBy(
   before: number,
   limit: number,
 ): Promise<ImagePage> {
-  const { kernels, inputId, otherThan, within, newestOnly = false } = key
-  const values = [kernels ?? inputId, before, visible, limit + 1]
+  const { kernels, inputId, otherThan, within, filter, newestOnly = false } = key
   const source = kernels === undefined ? OF_INPUTS : OF_KERNELS
   const { rows } = await db.query<ImageRow>(
     ...withConditions(
@@ -224,16 +225,20 @@ export async function listImagesBy(
              ) ranked
             where ranked.rank = 1
             order by ranked.manifest_id desc
-            limit $4
+            limit $3
          ) i
          join manifests m on m.id = i.manifest_id
          join repositories r on r.id = i.repository_id
         order by i.manifest_id desc`,
-      values,
+      [kernels ?? inputId, before, limit + 1],
       {
         rank: newestOnly ? NEWEST_FIRST : ALL_FIRST,
-        scanned: source.scanned,
-        filters: [...given('and i.input_id <> $', otherThan), ...given(IS_WITHIN, within)],
+        scanned: given(source.scanned, visible),
+        filters: [
+          ...given('and i.input_id <> $', otherThan),
+          ...given(REPOSITORY_IS_WITHIN, within),
+          ...(filter === undefined ? [] : imageHitConditions(filter)),
+        ],
       },
     ),
   )
@@ -243,8 +248,8 @@ export async function listImagesBy(
     ...withConditions(
       `select max(manifest_id) as id
          from {last} i`,
-      values.slice(0, 3),
-      { last: source.last },
+      [kernels ?? inputId, before],
+      { last: given(source.last, visible) },
     ),
   )
   return { images, next: last[0]?.id ?? undefined }
@@ -256,72 +261,44 @@ const NEWEST_FIRST = given(
 )
 const ALL_FIRST = given('1', true)
 
-// `offset 0` makes it a probe of an index for each image: Postgres would otherwise read all repositories first.
-const IS_VISIBLE = `exists (
-                          select 1
-                            from repositories r
-                           where r.id = i.repository_id
-                             and (r.visibility = 'public' or exists (
-                                   select 1
-                                     from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
-                                    where ${REPOSITORY_IN_RANGE}))
-                          offset 0)`
-
-/** The visible images of the inputs `$1` below the id `$2`, and the last of them that one page compares. */
+/** The visible images of the inputs `$1` below the id `$2`, and the last of them that one page compares. The value: who sees them. */
 const OF_INPUTS = {
-  scanned: given(
-    `(select i.*
+  scanned: `(select i.*
                          from images i
                         where i.input_id = $1
                           and i.manifest_id < $2
-                          and ${IS_VISIBLE}
+                          ${IMAGE_IS_VISIBLE}
                         order by i.manifest_id desc
-                        limit ${SCANNED_MAX})`,
-    true,
-  ),
-  last: given(
-    `(select i.manifest_id
+                        limit ${SCANNED_MAX})` as const,
+  last: `(select i.manifest_id
                          from images i
                         where i.input_id = $1
                           and i.manifest_id < $2
-                          and ${IS_VISIBLE}
+                          ${IMAGE_IS_VISIBLE}
                         order by i.manifest_id desc
                        offset ${SCANNED_BEFORE_LAST}
-                        limit 1)`,
-    true,
-  ),
+                        limit 1)` as const,
 }
 
 /** The same of each of the kernels `$1`. */
 const OF_KERNELS = {
-  scanned: given(
-    `unnest($1::text[]) as kernel (digest)
+  scanned: `unnest($1::text[]) as kernel (digest)
                 cross join lateral (
                   select i.*
                     from images i
                    where i.kernel_digest = kernel.digest
                      and i.manifest_id < $2
-                     and ${IS_VISIBLE}
+                     ${IMAGE_IS_VISIBLE}
                    order by i.manifest_id desc
-                   limit ${SCANNED_MAX})`,
-    true,
-  ),
-  last: given(
-    `unnest($1::text[]) as kernel (digest)
+                   limit ${SCANNED_MAX})` as const,
+  last: `unnest($1::text[]) as kernel (digest)
                 cross join lateral (
                   select i.manifest_id
                     from images i
                    where i.kernel_digest = kernel.digest
                      and i.manifest_id < $2
-                     and ${IS_VISIBLE}
+                     ${IMAGE_IS_VISIBLE}
                    order by i.manifest_id desc
                   offset ${SCANNED_BEFORE_LAST}
-                   limit 1)`,
-    true,
-  ),
+                   limit 1)` as const,
 }
-
-const IS_WITHIN = `and exists (
-                        select 1
-                          from json_to_recordset($::json) as g (${RANGE_COLUMNS})
-                         where ${REPOSITORY_IN_RANGE})`

@@ -1,6 +1,6 @@
 import { given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
-import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
+import type { VisibleNames } from '../name-patterns.ts'
 import {
   IMAGE_COLUMNS,
   type ImageFilter,
@@ -10,6 +10,7 @@ import {
   SCANNED_BEFORE_LAST,
   SCANNED_MAX,
 } from './image-lists.ts'
+import { IMAGE_IS_VISIBLE, REPOSITORY_IS_WITHIN } from './visible-images.ts'
 
 /** Selects images of all repositories. */
 export type ImageSearch = {
@@ -29,7 +30,10 @@ export async function searchImages(
   before: number,
   limit: number,
 ): Promise<ImagePage> {
-  const scanned = given('and i.target >= $ and i.target <= $', filter.target)
+  const scanned = [
+    ...given('and i.target >= $ and i.target <= $', filter.target),
+    ...given(IMAGE_IS_VISIBLE, visible),
+  ]
   const order = filter.target === undefined ? NEWEST_FIRST : NEWEST_OF_TARGET
   const { rows } = await db.query<ImageRow>(
     ...withConditions(
@@ -41,7 +45,6 @@ export async function searchImages(
                  from images i
                 where i.manifest_id < $1
                   {scanned}
-                  and ${IS_VISIBLE}
                 {order}
                 limit ${SCANNED_MAX}
              ) i
@@ -49,18 +52,18 @@ export async function searchImages(
             where true
               {filters}
             order by i.manifest_id desc
-            limit $3
+            limit $2
          ) i
          join manifests m on m.id = i.manifest_id
          join repositories r on r.id = i.repository_id
         order by i.manifest_id desc`,
-      [before, visible, limit + 1],
+      [before, limit + 1],
       {
         scanned,
         order,
         filters: [
           ...imageConditions(filter),
-          ...within.flatMap((ranges) => given(IS_WITHIN, ranges)),
+          ...within.flatMap((ranges) => given(REPOSITORY_IS_WITHIN, ranges)),
         ],
       },
     ),
@@ -73,11 +76,10 @@ export async function searchImages(
          from images i
         where i.manifest_id < $1
           {scanned}
-          and ${IS_VISIBLE}
         {order}
        offset ${SCANNED_BEFORE_LAST}
         limit 1`,
-      [before, visible],
+      [before],
       { scanned, order },
     ),
   )
@@ -87,19 +89,3 @@ export async function searchImages(
 const NEWEST_FIRST = given('order by i.manifest_id desc', true)
 // A range of one target, in the order of its index: Postgres would otherwise read all images when it knows few targets.
 const NEWEST_OF_TARGET = given('order by i.target desc, i.manifest_id desc', true)
-
-// `offset 0` makes it a probe of an index for each image: Postgres would otherwise read all repositories first.
-const IS_VISIBLE = `exists (
-                    select 1
-                      from repositories r
-                     where r.id = i.repository_id
-                       and (r.visibility = 'public' or exists (
-                             select 1
-                               from json_to_recordset($2::json) as g (${RANGE_COLUMNS})
-                              where ${REPOSITORY_IN_RANGE}))
-                    offset 0)`
-
-const IS_WITHIN = `and exists (
-                select 1
-                  from json_to_recordset($::json) as g (${RANGE_COLUMNS})
-                 where ${REPOSITORY_IN_RANGE})`

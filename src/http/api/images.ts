@@ -1,12 +1,12 @@
 import { ownPatterns, pullablePatterns } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { invalidQuery } from '../../oci/errors.ts'
-import { type Glob, globOf, matchesAnyGlob, parseRepositoryGlob } from '../../oci/glob.ts'
+import { type Glob, parseRepositoryGlob } from '../../oci/glob.ts'
 import { withoutHiddenCharacters } from '../../oci/hidden-characters.ts'
-import { parseRepository } from '../../oci/reference.ts'
 import type { Blobs } from '../../registry/blobs.ts'
-import type { BuildRow, Builds } from '../../registry/builds/builds.ts'
-import type { Images, Reproductions } from '../../registry/images/images.ts'
+import type { Builds } from '../../registry/builds/builds.ts'
+import type { Images } from '../../registry/images/images.ts'
+import { listReproductions } from '../../registry/images/reproductions.ts'
 import { baseName } from '../../unikernel/format.ts'
 import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import { PAGE } from '../query.ts'
@@ -15,6 +15,7 @@ import { param, queryOnce, type Route, type RouteContext, repositoryOf, viewOf }
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
 import { builderOf, parseInputId } from './build-query.ts'
 import { buildJson } from './builds.ts'
+import { HIT_FILTER, hitFilterOf } from './hit-query.ts'
 import { assertSeesBuilders, IMAGE_FILTER, imageFilterOf } from './image-filter.ts'
 import { imageDetails, imageSummary } from './image-json.ts'
 import { readImageReference, SELECTOR, selectorOf } from './kernel-query.ts'
@@ -109,13 +110,15 @@ export function imageRoutes(
       method: 'GET',
       path: '/api/v1/kernels/:digest',
       access: 'publicRead',
-      query: PAGE,
+      query: { ...PAGE, ...HIT_FILTER },
       reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, LIMIT)
         const digest = parseDigest(param(ctx, 'digest'))
         const visible = pullablePatterns(ctx.state.caller)
-        const page = await images.listByKernel(ask(ctx), digest, visible, cursors.read(ctx), limit)
+        const filter = hitFilterOf(ctx)
+        const before = cursors.read(ctx)
+        const page = await images.listByKernel(ask(ctx), digest, filter, visible, before, limit)
         if (page.next !== undefined) nextPage(ctx, cursors.format(page.next), limit)
         ctx.body = {
           kernel: digest,
@@ -127,48 +130,31 @@ export function imageRoutes(
       method: 'GET',
       path: '/api/v1/inputs/:inputId',
       access: 'publicRead',
-      query: { repository: 'once' },
+      query: HIT_FILTER,
       reads: 'question',
       async handle(ctx) {
         const inputId = parseInputId(param(ctx, 'inputId'))
         const { caller } = ctx.state
+        const filter = hitFilterOf(ctx)
         const named = queryOnce(ctx, 'repository') || undefined
-        const own = named === undefined ? ownPatterns(caller) : [globOf(parseRepository(named))]
-        const db = ask(ctx)
+        const own = named === undefined ? ownPatterns(caller) : [parsePrefixGlob(named)]
         const visible = pullablePatterns(caller)
-        const found = await images.listByInputs(db, inputId, visible, own)
-        const made = await builds.listByInputs(db, inputId, visible)
+        const found = await listReproductions(ask(ctx), builds, inputId, filter, visible, own)
         ctx.body = {
           inputId,
-          reproducible: isReproducible(found, made.builds, own),
+          reproducible: found.reproducible,
           outputs: found.outputs.map(({ kernel, own: isOwn, images: claimed }) => ({
             kernel,
             own: isOwn,
             images: claimed.map((image) => imageSummary(image, caller)),
           })),
           otherInputs: found.otherInputs.map((image) => imageSummary(image, caller)),
-          builds: made.builds.map((build) => buildJson(build, caller)),
-          more: found.more || made.next !== undefined,
+          builds: found.builds.map((build) => buildJson(build, caller)),
+          more: found.more,
         }
       },
     },
   ]
-}
-
-/**
- * One kernel is reproducible when the asker's own builds made it more than once: a single build shows nothing. Null when
- * that is not known.
- */
-function isReproducible(
-  { reproducible }: Reproductions,
-  made: readonly BuildRow[],
-  own: readonly Glob[],
-): boolean | null {
-  if (reproducible !== true) return reproducible
-  const mine = made.filter(
-    ({ repository, result }) => result === 'succeeded' && matchesAnyGlob(own, repository),
-  )
-  return mine.length > 1 ? true : null
 }
 
 function nextPage(ctx: RouteContext, last: string, limit: number): void {

@@ -1,4 +1,5 @@
 import type { Database, Queryable } from '../../db/database.ts'
+import type { HitFilter } from '../../db/images/hit-filters.ts'
 import {
   type ImageFilter,
   type ImagePage,
@@ -22,7 +23,7 @@ import { findUnwrapState } from '../../db/registry/unwraps.ts'
 import type { Deriver, DocumentFormat, StoredImage } from '../../derivation/deriver.ts'
 import { type Digest, type DigestPrefix, onlyDigestOf } from '../../oci/digest.ts'
 import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
-import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
+import type { Glob } from '../../oci/glob.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
 import type { DocumentContext } from '../../unikernel/documents/context.ts'
 import type { Role } from '../../unikernel/format.ts'
@@ -57,37 +58,11 @@ export type ImageDetails = {
   readonly size: number
 }
 
-/** Images with the same inputs, and images with the same kernels: claims of those who pushed them. */
-export type Reproductions = {
-  readonly inputId: string
-  /**
-   * Whether the asker's own images of these inputs have one kernel. Null when there are none. The images of others
-   * do not change it: anybody may push any kernel with the inputs of another.
-   */
-  readonly reproducible: boolean | null
-  /** The kernels that somebody says were made from these inputs. The asker's own come first, then the newest. */
-  readonly outputs: readonly ReproductionOutput[]
-  /** Images with one of these kernels, but other inputs, newest first. */
-  readonly otherInputs: readonly ImageRow[]
-  /** True when there are more images than these. */
-  readonly more: boolean
-}
-
-/** A kernel, and the images with which somebody claims it. */
-export type ReproductionOutput = {
-  readonly kernel: Digest
-  /** True when one of the images is the asker's own. */
-  readonly own: boolean
-  readonly images: readonly ImageRow[]
-}
-
-export const REPRODUCTIONS_MAX = 200
 /** Packages of opam that an answer about one image has; a unikernel has some hundreds. */
 const PACKAGES_MAX = 20_000
 /** Digests with a prefix that are counted. */
 const PREFIXED_MAX = 10
 const NEWEST = Number.MAX_SAFE_INTEGER
-const NO_IMAGES: ImagePage = { images: [], next: undefined }
 
 /** Lists, finds and describes unikernel images. */
 export class Images {
@@ -255,62 +230,20 @@ export class Images {
   }
 
   /**
-   * Lists images with this kernel, in public repositories and those that match `visible`, newest first; `next` is the
-   * cursor of the next page.
+   * Lists images with this kernel that the filter selects, in public repositories and those that match `visible`, newest
+   * first; `next` is the cursor of the next page.
    */
   async listByKernel(
     db: Queryable,
     kernel: Digest,
+    filter: HitFilter,
     visible: readonly Glob[],
     before: number | undefined,
     limit: number,
   ): Promise<ImagePage> {
     if (limit === 0) return { images: [], next: undefined }
     const names = await resolveVisible(db, visible)
-    return listImagesBy(db, { kernels: [kernel] }, names, before ?? NEWEST, limit)
-  }
-
-  /**
-   * Lists the images made from these inputs, and images with the same kernels from other inputs. Own are the images
-   * in repositories that match `own`. Other repositories have one image a kernel, the newest, so that nobody
-   * displaces their claims.
-   */
-  async listByInputs(
-    db: Queryable,
-    inputId: string,
-    visible: readonly Glob[],
-    own: readonly Glob[],
-  ): Promise<Reproductions> {
-    const limit = REPRODUCTIONS_MAX
-    const names = await resolveVisible(db, visible)
-    const within = await resolveVisible(db, own)
-    const mine = await listImagesBy(db, { inputId, within }, names, NEWEST, limit)
-    const claimed = await listImagesBy(db, { inputId, newestOnly: true }, names, NEWEST, limit)
-    const ownIds = new Set(mine.images.map(({ id }) => id))
-    const isOwn = (image: ImageRow) => matchesAnyGlob(own, image.repository)
-    const images = [...mine.images, ...claimed.images.filter(({ id }) => !ownIds.has(id))]
-    const byKernel = new Map<Digest, ImageRow[]>()
-    for (const image of images) {
-      const group = byKernel.get(image.kernelDigest)
-      if (group === undefined) byKernel.set(image.kernelDigest, [image])
-      else group.push(image)
-    }
-    const key = { kernels: [...byKernel.keys()], otherThan: inputId, newestOnly: true }
-    const others =
-      byKernel.size === 0 ? NO_IMAGES : await listImagesBy(db, key, names, NEWEST, limit)
-    const outputs = [...byKernel].map(([kernel, group]) => ({
-      kernel,
-      own: group.some(isOwn),
-      images: group,
-    }))
-    const ownKernels = outputs.filter((output) => output.own).length
-    return {
-      inputId,
-      reproducible: ownKernels === 0 ? null : ownKernels === 1,
-      outputs,
-      otherInputs: others.images,
-      more: [mine, claimed, others].some(({ next }) => next !== undefined),
-    }
+    return listImagesBy(db, { kernels: [kernel], filter }, names, before ?? NEWEST, limit)
   }
 }
 
