@@ -105,8 +105,8 @@ export class Blobs {
   }
 
   /**
-   * end-11: mounts a blob from another repository. Returns false when no visible repository has the blob,
-   * and the client has to upload it. Visible are public repositories, and those that match one of `visible`.
+   * end-11: mounts a blob from another repository. Undefined when no visible repository has the blob, and the client has to
+   * upload it; `isNew` is true when the target did not have it. Visible are public repositories, and those that match one of `visible`.
    * Throws UNAUTHORIZED when the actor's right was revoked.
    */
   async mount(
@@ -115,7 +115,7 @@ export class Blobs {
     from: Repository | undefined,
     visible: readonly Glob[],
     actor: Actor,
-  ): Promise<boolean> {
+  ): Promise<{ readonly isNew: boolean } | undefined> {
     const destination = { repository: target, visibility: this.#visibility }
     const patterns = from === undefined ? visible : readable(from, visible)
     const names = await resolveVisible(this.#db, patterns)

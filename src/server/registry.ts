@@ -80,7 +80,9 @@ export function buildRegistry(
     imageBuilder,
     builderWeb: config.builderWeb && {
       jobs: new Jobs(db, config.builderWeb.jobs),
-      jobBuilds: new JobBuilds(db, config.builderWeb.latestTag),
+      jobBuilds: new JobBuilds(db, config.builderWeb.latestTag, [
+        ...config.builderWeb.jobs.values(),
+      ]),
       execUploads: new ExecUploads(db, imageBuilder, analyzer),
     },
     images: new Images(db, deriver),

@@ -18,13 +18,12 @@ export const MANIFEST_EXISTS = `exists (
 /** A build, with the names from which that of its job follows. */
 export type JobBuildRow = BuildRow & {
   readonly repositoryId: number
-  /** The repository that had the last component of the name first. */
+  /** The repository whose job has the last component of the name. */
   readonly first: Repository | null
-  readonly since: number | null
 }
 
 /** A JobBuildRow of build `b`. */
-export const JOB_BUILD_COLUMNS = `${BUILD_COLUMNS}, b.repository_id as "repositoryId", n.repository as first, n.since`
+export const JOB_BUILD_COLUMNS = `${BUILD_COLUMNS}, b.repository_id as "repositoryId", n.repository as first`
 /** `offset 0` makes each of them a probe of an index for each build. */
 export const JOIN_JOB = `join lateral (
          select id, name, visibility
@@ -33,7 +32,7 @@ export const JOIN_JOB = `join lateral (
          offset 0
        ) r on true
        left join lateral (
-         select repository, since
+         select repository
            from job_names
           where name = substring(r.name from '[^/]*$')
          offset 0
@@ -43,6 +42,8 @@ export const JOIN_JOB = `join lateral (
 export type LatestFilter = {
   readonly platform?: string | undefined
   readonly kernelDigest?: Digest | undefined
+  /** True when the manifest may be deleted. */
+  readonly mayBeDeleted?: true
 }
 
 /** True when the repository has a build of the platform that succeeded and began later. */
@@ -67,11 +68,11 @@ export async function hasLaterBuild(
   return rows[0]?.found === true
 }
 
-/** Finds the build of a repository that succeeded and began last, and whose manifest exists. */
+/** Finds the build of a repository that succeeded and began last, and by default only one whose manifest exists. */
 export async function findLatestBuild(
   db: Queryable,
   repositoryId: number,
-  { platform, kernelDigest }: LatestFilter,
+  { platform, kernelDigest, mayBeDeleted }: LatestFilter,
 ): Promise<JobBuildRow | undefined> {
   const statement = withConditions(
     `select ${JOB_BUILD_COLUMNS}
@@ -82,14 +83,14 @@ export async function findLatestBuild(
             and b.kernel_digest is not null
             {platform}
             {kernel}
+            {existing}
           order by ${NEWEST_FIRST}
-         offset 0
+          limit 1
        ) b
-       ${JOIN_JOB}
-      where ${MANIFEST_EXISTS}
-      limit 1`,
+       ${JOIN_JOB}`,
     [repositoryId],
     {
+      existing: mayBeDeleted ? [] : [{ text: `and ${MANIFEST_EXISTS}`, value: undefined }],
       platform: given('and b.platform = $', platform),
       kernel: given('and b.kernel_digest = $', kernelDigest),
     },

@@ -27,26 +27,84 @@ const IN_SCOPE = `(($2::boolean and r.visibility = 'public') or exists (
 /** Manifests with one blob that a search reads. */
 const MANIFESTS_OF_BLOB_MAX = 1000
 
-/** Finds the repository in which this kernel was built first. */
+/** Finds the repository among `names` that had the first build with this kernel, also when its manifest was deleted. */
 export async function findFirstOfKernel(
   db: Queryable,
-  { names, isPublic }: Scope,
+  names: VisibleNames,
   kernel: Digest,
 ): Promise<number | undefined> {
   const { rows } = await db.query<{ repositoryId: number }>(
     `select b.repository_id as "repositoryId"
        from (
-         select repository_id, manifest_digest
+         select repository_id
            from builds
-          where kernel_digest = $3
+          where kernel_digest = $2
           order by position
          offset 0
        ) b
-       ${JOIN_JOB}
-      where ${IN_SCOPE}
-        and ${MANIFEST_EXISTS}
+       join lateral (
+         select name
+           from repositories
+          where id = b.repository_id
+         offset 0
+       ) r on true
+      where exists (
+              select 1
+                from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
+               where ${REPOSITORY_IN_RANGE})
       limit 1`,
-    [names, isPublic, kernel],
+    [names, kernel],
+  )
+  return rows[0]?.repositoryId
+}
+
+/** The repository to which a kernel leads everybody; null when it is private or deleted by now. */
+export type PublicFirst = { readonly repositoryId: number | null }
+
+/**
+ * Finds the repository in which everybody could see a build with this kernel first. When it was deleted, only a new one of the
+ * same name takes its place.
+ */
+export async function findPublicFirstOfKernel(
+  db: Queryable,
+  kernel: Digest,
+): Promise<PublicFirst | undefined> {
+  const { rows } = await db.query<PublicFirst>(
+    `select c.id as "repositoryId"
+       from (
+         select repository_id
+           from builds
+          where kernel_digest = $1
+            and public_since is not null
+          order by public_since, position
+          limit 1
+       ) b
+       join repositories r on r.id = b.repository_id
+       left join repositories c on c.name = coalesce(r.deleted_name, r.name) and c.visibility = 'public'`,
+    [kernel],
+  )
+  return rows[0]
+}
+
+/** Finds the first of these public repositories that has a build with this kernel. */
+export async function findKernelAmong(
+  db: Queryable,
+  names: readonly Repository[],
+  kernel: Digest,
+): Promise<number | undefined> {
+  const { rows } = await db.query<{ repositoryId: number }>(
+    `select r.id as "repositoryId"
+       from unnest($1::text[]) with ordinality as k (name, place)
+       join repositories r on r.name = k.name and r.visibility = 'public'
+      where exists (
+              select 1
+                from builds b
+               where b.repository_id = r.id
+                 and b.kernel_digest = $2
+              offset 0)
+      order by k.place
+      limit 1`,
+    [names, kernel],
   )
   return rows[0]?.repositoryId
 }
@@ -72,7 +130,7 @@ export async function findFirstOfFile(
        join builds b on b.repository_id = h.repository_id and b.manifest_digest = h.digest
        ${JOIN_JOB}
       where ${IN_SCOPE}
-      order by b.position
+      order by coalesce(b.public_since, b.position)
       limit 1`,
     [names, isPublic, digest],
   )
@@ -156,7 +214,6 @@ export type JobRow = {
   readonly repository: Repository
   readonly repositoryId: number
   readonly first: Repository | null
-  readonly since: number | null
   readonly buildId: string
   readonly manifestId: number
   /** Null when it made no unikernel. */
@@ -175,7 +232,7 @@ export async function listJobs(
   limit: number,
 ): Promise<JobRow[]> {
   const { rows } = await db.query<JobRow>(
-    `select r.name as repository, r.id as "repositoryId", n.repository as first, n.since,
+    `select r.name as repository, r.id as "repositoryId", n.repository as first,
             latest.id as "buildId", m.id as "manifestId", i.target, i.abi_version as "abiVersion", i.devices,
             ${SYNOPSIS_OF_IMAGE} as synopsis
        from repositories r

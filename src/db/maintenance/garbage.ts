@@ -1,4 +1,5 @@
 import type { Digest } from '../../oci/digest.ts'
+import type { Repository } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
 export type GarbageRow = {
@@ -106,6 +107,23 @@ export async function lockEmptyRepositories(
     [graceSeconds, limit],
   )
   return rows.map(({ id }) => id)
+}
+
+/** Locks a repository that has no content, and whose settings nobody changed. Undefined when a push has locked it. */
+export async function lockEmptyRepository(
+  tx: Transaction,
+  repository: Repository,
+): Promise<number | undefined> {
+  const { rows } = await tx.query<{ id: number }>(
+    `select r.id
+       from repositories r
+      where r.name = $1
+        and not r.permanent
+        and ${IS_EMPTY}
+        for update skip locked`,
+    [repository],
+  )
+  return rows[0]?.id
 }
 
 /**

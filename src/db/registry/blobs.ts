@@ -90,8 +90,8 @@ async function findBlobs(
 
 /**
  * Adds a blob of `from` to the repository; undefined `from` means any visible repository. Visible are
- * public repositories, and those in `visible`. Returns false when no visible repository has the blob, or it is lost. Throws
- * UNAUTHORIZED when the actor's right was revoked.
+ * public repositories, and those in `visible`. Undefined when no visible repository has the blob, or it is lost; `isNew` is
+ * true when the target did not have it. Throws UNAUTHORIZED when the actor's right was revoked.
  */
 export async function mountBlob(
   db: Queryable,
@@ -100,7 +100,7 @@ export async function mountBlob(
   from: Repository | undefined,
   visible: VisibleNames,
   actor: Actor,
-): Promise<boolean> {
+): Promise<{ readonly isNew: boolean } | undefined> {
   const statement = withConditions(
     `with ${ENSURE_REPOSITORY}, source as (
        select b.id
@@ -132,9 +132,10 @@ export async function mountBlob(
            on conflict (repository_id, blob_id) do update
           set mounted_by = excluded.mounted_by,
               mounted_at = excluded.mounted_at
+       returning xmax = 0 as is_new
      )
-     select id
-       from touched`,
+     select is_new as "isNew"
+       from held`,
     [
       target.repository,
       target.visibility,
@@ -145,8 +146,8 @@ export async function mountBlob(
     ],
     { from: given('and r.name = $', from) },
   )
-  const { rows } = await db.query<{ id: number }>(...statement)
-  return rows.length > 0
+  const { rows } = await db.query<{ isNew: boolean }>(...statement)
+  return rows[0]
 }
 
 /**

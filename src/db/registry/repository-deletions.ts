@@ -48,7 +48,7 @@ export async function listTagsInRanges(
 
 /**
  * Makes a locked repository unreachable: from the commit on, its name is free, and no lookup and no list finds its
- * content, which `removeContent` removes later. Its unused upload URLs end.
+ * content, which `removeContent` removes later. Its unused upload URLs end. A name of its job that nobody followed is free.
  */
 export async function hideRepository(tx: Transaction, id: number): Promise<void> {
   await tx.query(
@@ -61,6 +61,12 @@ export async function hideRepository(tx: Transaction, id: number): Promise<void>
               deleted_visibility = visibility
         where id = $1
        returning deleted_name
+     ), freed as (
+       delete from job_names n
+        using hidden
+        where n.repository = hidden.deleted_name
+          and n.name = substring(hidden.deleted_name from '[^/]*$')
+          and not n.followed
      )
      delete from upload_urls u
       using hidden

@@ -28,7 +28,7 @@ export async function jobView(
   const { caller } = ctx.state
   try {
     const mayPull = (one: View['repository']) => allows(caller, 'pull', one)
-    const repository = await jobs.resolve(param(ctx, 'job'), mayPull, db)
+    const repository = await jobs.follow(param(ctx, 'job'), mayPull, db)
     return { repository, publicOnly: !mayPull(repository) }
   } catch (error) {
     if (!(error instanceof RegistryError) || error.code !== 'NAME_INVALID') throw error

@@ -12,7 +12,9 @@ import {
   findBuildAnywhere,
   findFirstOfFile,
   findFirstOfKernel,
+  findKernelAmong,
   findLatestOfFile,
+  findPublicFirstOfKernel,
   type JobRow,
   listFailedBuilds,
   listJobs,
@@ -26,7 +28,7 @@ import type { Digest } from '../../oci/digest.ts'
 import { notFound } from '../../oci/errors.ts'
 import type { Glob } from '../../oci/glob.ts'
 import { type Manifest, parseManifest } from '../../oci/manifest.ts'
-import type { Tag } from '../../oci/reference.ts'
+import type { Repository, Tag } from '../../oci/reference.ts'
 import { EXEC_CONFIG, findRole, type Role } from '../../unikernel/format.ts'
 
 export type { BuildRow, ImageOfBuild, JobBuildRow, JobRow, ListedBuildRow }
@@ -59,29 +61,44 @@ export type BuildFiles = {
 export class JobBuilds {
   readonly #db: Database
   readonly #latestTag: Tag | undefined
+  readonly #named: readonly Repository[]
 
-  /** `latestTag`: the latest build is the one with the kernel of this tag. Undefined: the one that began last. */
-  constructor(db: Database, latestTag: Tag | undefined) {
+  /**
+   * `latestTag`: the latest build is the one with the kernel of this tag; undefined: the one that began last. `named`: the
+   * repositories that the operator names, to which kernels lead first.
+   */
+  constructor(db: Database, latestTag: Tag | undefined, named: readonly Repository[]) {
     this.#db = db
     this.#latestTag = latestTag
+    this.#named = named
   }
 
   /**
-   * Finds the latest build with a file, in the repository that had it first. A repository in which the caller has a right
-   * of its own comes before others, because anybody may push a copy of a public kernel.
+   * Finds the latest build with a file. A kernel leads to the repository that had it first: among those in which the caller
+   * has a right of its own, then among those that the operator names, then to the one where everybody could see it first. When
+   * that one is private or deleted by now, the answer is undefined, because anybody may push a copy of a public kernel.
    */
   async findByFile(
     db: Queryable,
     own: readonly Glob[],
     digest: Digest,
   ): Promise<JobBuildRow | undefined> {
-    for (const scope of await scopesOf(db, own)) {
-      const kernelOf = await findFirstOfKernel(db, scope, digest)
-      if (kernelOf !== undefined) return findLatestBuild(db, kernelOf, { kernelDigest: digest })
-      const first = await findFirstOfFile(db, scope, digest)
-      if (first !== undefined) return findLatestOfFile(db, first.repositoryId, digest)
+    const names = await resolveVisible(db, own)
+    if (own.length > 0) {
+      const found = await findFirstOfKernel(db, names, digest)
+      if (found !== undefined) return latestOfKernel(db, found, digest)
+      const file = await findFirstOfFile(db, { names, isPublic: false }, digest)
+      if (file !== undefined) return findLatestOfFile(db, file.repositoryId, digest)
     }
-    return undefined
+    const named = this.#named.length > 0 && (await findKernelAmong(db, this.#named, digest))
+    if (named) return latestOfKernel(db, named, digest)
+    const first = await findPublicFirstOfKernel(db, digest)
+    if (first !== undefined) {
+      const { repositoryId } = first
+      return repositoryId === null ? undefined : latestOfKernel(db, repositoryId, digest)
+    }
+    const file = await findFirstOfFile(db, { names, isPublic: true }, digest)
+    return file && findLatestOfFile(db, file.repositoryId, digest)
   }
 
   /** Finds the build with an id that was recorded first; one in a repository of the caller's rights comes before others. */
@@ -185,6 +202,18 @@ async function idOf(db: Queryable, view: View): Promise<number> {
   const repositoryId = await findRepository(db, view)
   if (repositoryId === undefined) throw notFound('there is no such job')
   return repositoryId
+}
+
+/** Finds the latest build with a kernel: one whose manifest was deleted when there is no other, because a host runs it. */
+async function latestOfKernel(
+  db: Queryable,
+  repositoryId: number,
+  kernelDigest: Digest,
+): Promise<JobBuildRow | undefined> {
+  return (
+    (await findLatestBuild(db, repositoryId, { kernelDigest })) ??
+    findLatestBuild(db, repositoryId, { kernelDigest, mayBeDeleted: true })
+  )
 }
 
 async function wholeScope(db: Queryable, own: readonly Glob[]): Promise<Scope> {

@@ -243,8 +243,9 @@ export class ImageBuilder {
   /** Gives the repository the blob of the empty config, from any other repository when one has it. */
   async #ensureEmptyJson(destination: Destination, received: Digest[]): Promise<void> {
     const { repository, actor } = destination
-    const isMounted = await this.#blobs.mount(repository, EMPTY_DIGEST, undefined, [ANY], actor)
-    if (!isMounted) await this.#receive(destination, emptyJson(), received)
+    const mounted = await this.#blobs.mount(repository, EMPTY_DIGEST, undefined, [ANY], actor)
+    if (mounted === undefined) await this.#receive(destination, emptyJson(), received)
+    else if (mounted.isNew) received.push(EMPTY_DIGEST)
   }
 
   /** Stores a file, and adds its digest to `received` when the repository did not have it. */

@@ -7,6 +7,7 @@ import {
   type QueuedDeletion,
   queueLeftovers,
 } from '../../db/maintenance/deletion-queue.ts'
+import { lockEmptyRepository, removeEmptyRepositories } from '../../db/maintenance/garbage.ts'
 import type { ProcessLock } from '../../db/process-lock.ts'
 import { type BlobRow, withdrawBlobs } from '../../db/registry/blobs.ts'
 import type { Visibility } from '../../db/registry/repositories.ts'
@@ -192,16 +193,29 @@ export class Uploads {
     })
   }
 
-  /** Takes blobs out of a repository after a refused push, unless a manifest there references them by now. */
+  /**
+   * Takes blobs out of a repository after a refused push, unless a manifest there references them by now. A repository that
+   * the push created goes as well.
+   */
   async withdraw(repository: Repository, digests: readonly Digest[]): Promise<void> {
-    await withdrawBlobs(this.#db, repository, digests)
+    if (digests.length > 0) await withdrawBlobs(this.#db, repository, digests)
+    await this.#removeEmpty(repository)
   }
 
-  /** Ends an upload and leaves its bytes to the next sweep, so this is quick. */
+  /** Ends an upload and leaves its bytes to the next sweep, so this is quick. A repository that it created goes as well. */
   async abandon(key: UploadKey): Promise<void> {
     await this.#withClaim(key, {}, async (upload, lease) => {
       this.#hashes.forget(upload.id)
       await retireUpload(this.#db, upload.id, lease.token, 0)
+    })
+    await this.#removeEmpty(key.repository)
+  }
+
+  /** Removes a repository without any content, unless another push is using it. */
+  async #removeEmpty(repository: Repository): Promise<void> {
+    await this.#db.transaction(async (tx) => {
+      const id = await lockEmptyRepository(tx, repository)
+      if (id !== undefined) await removeEmptyRepositories(tx, [id])
     })
   }
 
