@@ -31,7 +31,7 @@ import { type OpamSwitch, parseOpamSwitch } from './opam/switch.ts'
 const README_BYTES_MAX = 1024 * 1024
 
 /** Increased whenever the analysis changes: earlier analyses are then made again. */
-export const ANALYZER_VERSION = 7
+export const ANALYZER_VERSION = 8
 
 /** The result of the analysis of a blob, by its role. */
 export type AnalysisValues = {

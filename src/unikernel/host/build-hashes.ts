@@ -47,8 +47,8 @@ export type BuildHashes = {
  * MalformedOpamError.
  */
 export function parseBuildHashes(source: Uint8Array): BuildHashes {
-  const items = parseOpam(source)
   const problems = new OpamProblems()
+  const items = parseOpam(source, problems)
   const found = new Map<string, BuiltFile & { readonly name: string }>()
   for (const change of FILE_CHANGES) {
     const field = findField(items, change, problems)

@@ -18,13 +18,19 @@ export class MalformedOpamError extends Error {
   readonly line: number
   /** From 1, in UTF-16 units. */
   readonly column: number
+  /** What was wrong, without the position. */
+  readonly problem: string
 
   constructor({ line, column }: Position, problem: string) {
     super(`malformed opam file: line ${line}, column ${column}: ${problem}`)
     this.line = line
     this.column = column
+    this.problem = problem
   }
 }
+
+/** A file beyond a limit of the parser: nothing of it is read. */
+export class OpamLimitError extends MalformedOpamError {}
 
 /** A token of the opam format. Brackets and the colon are tokens by themselves. */
 export type Token =
@@ -32,6 +38,8 @@ export type Token =
   | (Position &
       (
         | { readonly kind: '[' | ']' | '(' | ')' | '{' | '}' | ':' | 'end' }
+        /** What a lexer refused. */
+        | { readonly kind: 'unknown'; readonly problem: string }
         | { readonly kind: 'logical'; readonly value: '&' | '|' }
         | { readonly kind: 'prefix'; readonly value: '!' | '?' }
         | { readonly kind: 'relation'; readonly value: RelationalOperator }
@@ -48,6 +56,7 @@ export class OpamLexer {
   #line = 1
   #lineStart = 0
   #tokens = 0
+  #beginsLine = false
   // The last run of letters, digits, `_` and `-`. Kept, because a run such as `1-1-1-1` is many
   // tokens, and each would have to look for a letter up to its end.
   #runStart = 0
@@ -58,7 +67,7 @@ export class OpamLexer {
   constructor(source: Uint8Array | string) {
     const size = typeof source === 'string' ? Buffer.byteLength(source) : source.length
     if (size > OPAM_BYTES_MAX) {
-      throw new MalformedOpamError(
+      throw new OpamLimitError(
         { line: 1, column: 1 },
         `the file has ${size} bytes; the limit is ${OPAM_BYTES_MAX}`,
       )
@@ -69,14 +78,24 @@ export class OpamLexer {
         : Buffer.from(source.buffer, source.byteOffset, source.length).toString('utf8')
   }
 
-  /** Returns the next token; after the last one always `end`. Throws MalformedOpamError. */
+  /** True when the last token is the first one in its line. */
+  get beginsLine(): boolean {
+    return this.#beginsLine
+  }
+
+  /**
+   * Returns the next token; after the last one always `end`. Throws MalformedOpamError, and goes on after the character that
+   * it does not know; what follows a malformed string or comment is not read.
+   */
   next(): Token {
+    const line = this.#line
     this.#skipBlanks()
     const here = this.#position(this.#at)
+    this.#beginsLine = this.#line > line
     if (this.#at === this.#text.length) return { kind: 'end', ...here }
     this.#tokens += 1
     if (this.#tokens > OPAM_TOKENS_MAX) {
-      throw new MalformedOpamError(here, `there are more than ${OPAM_TOKENS_MAX} tokens`)
+      throw new OpamLimitError(here, `there are more than ${OPAM_TOKENS_MAX} tokens`)
     }
     if (this.#text[this.#at] === '"') return this.#string(here)
     return this.#symbol(here) ?? this.#word(here)
@@ -142,10 +161,9 @@ export class OpamLexer {
     const read = readOpamString(this.#text, this.#at)
     for (const start of read.lineStarts) this.#newLine(start)
     if (read.problem !== undefined) {
-      throw new MalformedOpamError(
-        read.at === this.#at ? here : this.#position(read.at),
-        read.problem,
-      )
+      const at = read.at === this.#at ? here : this.#position(read.at)
+      this.#at = this.#text.length
+      throw new MalformedOpamError(at, read.problem)
     }
     this.#at = read.at
     return { kind: 'string', value: read.value, ...here }
@@ -189,7 +207,10 @@ export class OpamLexer {
       case '=':
         if (second === '+' || second === ':') {
           const value = `=${second}${this.#text[this.#at + 2] === '=' ? '=' : ''}` as const
-          if (value === '=:=') throw new MalformedOpamError(here, '=:= is not an operator')
+          if (value === '=:=') {
+            this.#at += value.length
+            throw new MalformedOpamError(here, '=:= is not an operator')
+          }
           return this.#taken(value.length, { kind: 'update', value, ...here })
         }
         return this.#taken(1, { kind: 'relation', value: first, ...here })
@@ -221,6 +242,7 @@ export class OpamLexer {
     }
     if (integerEnd === start) {
       const character = String.fromCodePoint(this.#text.codePointAt(start) ?? 0)
+      this.#at += character.length
       throw new MalformedOpamError(here, `unexpected ${quoted(character)}`)
     }
     if (!isInteger(text)) {

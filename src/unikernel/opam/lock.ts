@@ -68,8 +68,8 @@ const UNUSED = ['with-test', 'with-doc', 'with-dev-setup', 'dev']
  * not in the opam format or beyond its limits.
  */
 export function parseOpamLock(source: Uint8Array | string): OpamLock {
-  const items = parseOpam(source)
   const problems = new OpamProblems()
+  const items = parseOpam(source, problems)
   const names = (field: string) => listNames(items, field, problems)
   const duniverse = findField(items, `${MONOREPO}duniverse-dirs`, problems)
   const isMonorepo = items.some((item) => item.kind === 'field' && item.name.startsWith(MONOREPO))

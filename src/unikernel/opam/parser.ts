@@ -1,8 +1,19 @@
-import { describeToken, MalformedOpamError, OpamLexer, type Token } from './lexer.ts'
+import { OpamProblems } from './fields.ts'
+import {
+  describeToken,
+  MalformedOpamError,
+  OpamLexer,
+  OpamLimitError,
+  type Token,
+} from './lexer.ts'
 import type { OpamAtom, OpamItem, OpamValue, Position } from './value.ts'
 
 // Real files nest 6 deep. Each level takes a few stack frames, here and in code that walks a value.
 export const OPAM_DEPTH_MAX = 100
+
+/** The newest version of the format whose whole syntax is read. */
+const SYNTAX_VERSION = [2, 1] as const
+const VERSION_CHARACTERS_MAX = 20
 
 /**
  * Parses the fields and sections of an opam file, in their order: opam manual, "Common file
@@ -10,17 +21,29 @@ export const OPAM_DEPTH_MAX = 100
  * Bytes that are not UTF-8 become U+FFFD. Throws MalformedOpamError, with the position, for
  * anything else; at most OPAM_BYTES_MAX bytes, OPAM_TOKENS_MAX tokens and OPAM_DEPTH_MAX levels are
  * read. Takes time linear in the size.
+ *
+ * A file that declares a newer `opam-version` than SYNTAX_VERSION may have other syntax. As in opam, such a file is
+ * not malformed: fields with syntax that is not known are left out, each with a problem.
  */
-export function parseOpam(source: Uint8Array | string): OpamItem[] {
-  return new Parser(new OpamLexer(source)).items(undefined, 0)
+export function parseOpam(
+  source: Uint8Array | string,
+  problems: OpamProblems = new OpamProblems(),
+): OpamItem[] {
+  return new Parser(new OpamLexer(source), problems).items(undefined, 0)
 }
 
 class Parser {
   readonly #lexer: OpamLexer
+  readonly #problems: OpamProblems
   #token: Token
+  /** Brackets that are open. */
+  #open = 0
+  /** The version of a file that may have syntax that is not known. */
+  #newerVersion: string | undefined
 
-  constructor(lexer: OpamLexer) {
+  constructor(lexer: OpamLexer, problems: OpamProblems) {
     this.#lexer = lexer
+    this.#problems = problems
     this.#token = lexer.next()
   }
 
@@ -29,20 +52,53 @@ class Parser {
    */
   items(opened: Position | undefined, depth: number): OpamItem[] {
     const items: OpamItem[] = []
+    const open = this.#open
     for (;;) {
-      const token = this.#token
-      if (token.kind === 'identifier') {
-        items.push(this.#item(token.value, token, depth))
-        continue
+      try {
+        const token = this.#token
+        if (token.kind === 'identifier') {
+          const item = this.#item(token.value, token, depth)
+          items.push(item)
+          if (depth === 0) this.#newerVersion ??= findNewerVersion(item)
+          continue
+        }
+        if (token.kind === (opened ? '}' : 'end')) {
+          this.#close()
+          return items
+        }
+        if (token.kind === 'end' && opened) {
+          throw new MalformedOpamError(opened, 'the section that begins here does not end')
+        }
+        throw this.#unexpected('a field or a section')
+      } catch (error) {
+        if (!this.#isNewerSyntax(error)) throw error
+        this.#problems.add(
+          error,
+          `${error.problem}; the file is for opam ${this.#newerVersion}, and a part in newer syntax than that of opam ${SYNTAX_VERSION.join('.')} was left out`,
+        )
+        this.#skip(open)
+        if (this.#token.kind === 'end') return items
       }
-      if (token.kind === (opened ? '}' : 'end')) {
-        this.#advance()
-        return items
-      }
-      if (token.kind === 'end' && opened) {
-        throw new MalformedOpamError(opened, 'the section that begins here does not end')
-      }
-      throw this.#unexpected('a field or a section')
+    }
+  }
+
+  /** True for an error of a file of a newer version, but not for that of a limit. */
+  #isNewerSyntax(error: unknown): error is MalformedOpamError {
+    const isLimit = error instanceof OpamLimitError
+    return this.#newerVersion !== undefined && error instanceof MalformedOpamError && !isLimit
+  }
+
+  /** Skips to the next item in the section in which `open` brackets are open, or to its end. */
+  #skip(open: number): void {
+    for (;;) {
+      const { kind } = this.#token
+      const isInside = this.#open > open
+      if (kind === 'end') return
+      if (!isInside && kind === 'identifier' && this.#lexer.beginsLine) return
+      if (!isInside && kind === '}' && open > 0) return
+      if (kind === '[' || kind === '(' || kind === '{') this.#open += 1
+      if (isInside && (kind === ']' || kind === ')' || kind === '}')) this.#open -= 1
+      this.#advance()
     }
   }
 
@@ -58,7 +114,7 @@ class Parser {
       throw this.#unexpected(title === undefined ? '":" or "{"' : '"{"')
     }
     this.#assertDepth(depth + 1)
-    this.#advance()
+    this.#enter()
     const items = this.items({ line, column }, depth + 1)
     return { kind: 'section', type: name, name: title, items, line, column }
   }
@@ -155,7 +211,7 @@ class Parser {
   #values(closing: ']' | ')' | '}', depth: number): OpamValue[] {
     const opened = this.#token
     this.#assertDepth(depth)
-    this.#advance()
+    this.#enter()
     const values: OpamValue[] = []
     while (this.#token.kind !== closing) {
       if (this.#token.kind === 'end') {
@@ -163,24 +219,53 @@ class Parser {
       }
       values.push(this.#value(depth))
     }
-    this.#advance()
+    this.#close()
     return values
   }
 
+  /** Takes an opening bracket. */
+  #enter(): void {
+    this.#open += 1
+    this.#advance()
+  }
+
+  /** Takes a closing bracket, or the end of the file. */
+  #close(): void {
+    this.#open -= 1
+    this.#advance()
+  }
+
   #advance(): Token {
-    this.#token = this.#lexer.next()
+    try {
+      this.#token = this.#lexer.next()
+    } catch (error) {
+      if (!this.#isNewerSyntax(error)) throw error
+      const { line, column, problem } = error
+      this.#token = { kind: 'unknown', problem, line, column }
+    }
     return this.#token
   }
 
   #assertDepth(depth: number): void {
     if (depth <= OPAM_DEPTH_MAX) return
-    throw new MalformedOpamError(this.#token, `nested deeper than ${OPAM_DEPTH_MAX}`)
+    throw new OpamLimitError(this.#token, `nested deeper than ${OPAM_DEPTH_MAX}`)
   }
 
   #unexpected(wanted: string): MalformedOpamError {
-    return new MalformedOpamError(
-      this.#token,
-      `expected ${wanted}, found ${describeToken(this.#token)}`,
-    )
+    const token = this.#token
+    if (token.kind === 'unknown') return new MalformedOpamError(token, token.problem)
+    return new MalformedOpamError(token, `expected ${wanted}, found ${describeToken(token)}`)
   }
+}
+
+/** Returns the `opam-version` of a file when it is newer than SYNTAX_VERSION. */
+function findNewerVersion(item: OpamItem): string | undefined {
+  if (item.kind !== 'field' || item.name !== 'opam-version') return undefined
+  if (item.value.kind !== 'string') return undefined
+  const { value } = item.value
+  const [, major, minor = '0'] = /^(\d{1,4})(?:\.(\d{1,4}))?(?![^.~])/.exec(value) ?? []
+  const [knownMajor, knownMinor] = SYNTAX_VERSION
+  if (major === undefined || Number(major) < knownMajor) return undefined
+  const isNewer = Number(major) > knownMajor || Number(minor) > knownMinor
+  return isNewer && value.length <= VERSION_CHARACTERS_MAX ? value : undefined
 }

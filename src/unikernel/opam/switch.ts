@@ -78,8 +78,8 @@ const FIELDS = [
  * limits.
  */
 export function parseOpamSwitch(source: Uint8Array | string): OpamSwitch {
-  const items = parseOpam(source)
   const problems = new OpamProblems()
+  const items = parseOpam(source, problems)
   const compiler = listPackages(items, 'compiler', problems)
   const roots = listPackages(items, 'roots', problems)
   const pinned = listPackages(items, 'pinned', problems)
