@@ -2,6 +2,7 @@ import { type Actor, recordChange } from '../db/auth/audit.ts'
 import { addRevocation, listRevocations } from '../db/auth/revocations.ts'
 import type { Database, Queryable } from '../db/database.ts'
 import { badRequest, type RegistryError, unavailable } from '../oci/errors.ts'
+import { isUuid } from '../oci/uuid.ts'
 import { REVOCATION_KEPT_SECONDS } from './lifetimes.ts'
 
 /** Every replica reads the list at this interval. A revocation is effective everywhere shortly after. */
@@ -87,7 +88,7 @@ export class TokenRevocations {
    * unless `tokenId` has the form of a `jti` of this registry.
    */
   async revoke(tokenId: string, actor: Actor): Promise<void> {
-    if (!TOKEN_ID.test(tokenId)) {
+    if (!isUuid(tokenId)) {
       throw badRequest('a token is revoked by its jti, a UUID, not by the token itself')
     }
     await this.#db.transaction(async (tx) => {
@@ -98,5 +99,3 @@ export class TokenRevocations {
     await this.#onRevoked()
   }
 }
-
-const TOKEN_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/

@@ -1,8 +1,6 @@
 import { badRequest } from '../oci/errors.ts'
+import { isUuidInAnyCase } from '../oci/uuid.ts'
 import type { RouteContext } from './route.ts'
-
-/** The id of a build. */
-export const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 /**
  * Reads the id that the client chose for a build, from `Rookery-Build`: repeated with the same id, a push is no second
@@ -11,7 +9,7 @@ export const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 export function parseBuildId({ headers }: RouteContext): string | undefined {
   const id = headers['rookery-build']
   if (id === undefined) return undefined
-  if (typeof id !== 'string' || !UUID.test(id)) {
+  if (typeof id !== 'string' || !isUuidInAnyCase(id)) {
     throw badRequest('Rookery-Build must be one UUID, such as 0268b383-13ae-4a1f-b33c-1bcd327c1d41')
   }
   return id.toLowerCase()

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto'
+import { UUID_PATTERN } from '../oci/uuid.ts'
 
-const UUID = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
-const WRITE = `${UUID}-[0-9a-f]{8}`
+const WRITE = `${UUID_PATTERN}-[0-9a-f]{8}`
 // The digest and the write, or only the write when the digest was not yet known. The first release wrote
 // the short form.
 const KEY = new RegExp(
   `^(?:(?:sha256|sha512)/[0-9a-f]{2}/[0-9a-f]{64,128}\\.(?:[0-9a-f]{16}|${WRITE})|written/[0-9a-f]{2}/${WRITE})$`,
 )
-const UPLOAD_OF_KEY = new RegExp(`(${UUID})-[0-9a-f]{8}$`)
+const UPLOAD_OF_KEY = new RegExp(`(${UUID_PATTERN})-[0-9a-f]{8}$`)
 const WRITE_BYTES = 4
 
 /** The name of the mark beside the keys; no key is like it. */

@@ -50,6 +50,18 @@ describe('rookery build', () => {
       ),
     )
     expect(table).toMatch(new RegExp(`${made.build} +succeeded +debian-12 +orb-1 `, 'm'))
+    expect(table).not.toContain('hidden')
+    for (const words of [
+      ['build', 'list', repository],
+      ['build', 'show', repository, made.build],
+      ['image', 'list', repository],
+      ['tag', 'history', `${repository}:v1`],
+    ]) {
+      const { stdout } = await builder(words)
+      expect([words, stdout]).toEqual([words, expect.stringMatching(/ hidden\b/)])
+      expect(stdout).toMatch(/\nhidden: only a login with rights to the repository sees who pushed/)
+      expect(stdout).not.toMatch(/orb-[12]/)
+    }
     const shown = await builderOutput(['build', 'show', repository, made.build], first)
     expect(shown).toContain(`image       ${made.digest}`)
     expect(await errorLine(['build', 'log', repository, made.build], first)).toMatch(

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { ProgressBar } from '../../src/cli/registry/progress-bar.ts'
+import { ProgressBar, withProgress } from '../../src/cli/registry/progress-bar.ts'
 import type { LocalBlob } from '../../src/client/push.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 
@@ -78,5 +78,41 @@ describe('the progress of a push', () => {
     expect(written()).toBe('')
     bar.note('it asks to wait')
     expect(written()).toBe('it asks to wait\n')
+  })
+})
+
+describe('the progress of reading a file', () => {
+  async function readWith(isTTY: boolean, millisecondsAChunk: number): Promise<string> {
+    let written = ''
+    let now = 1_000_000
+    const terminal = {
+      ...{ isTTY, columns: 100 },
+      write(text: string) {
+        written += text
+      },
+    }
+    async function* chunks() {
+      for (let count = 0; count < 10; count += 1) {
+        now += millisecondsAChunk
+        yield new Uint8Array(MIB)
+      }
+    }
+    let size = 0
+    const read = withProgress(chunks(), 10 * MIB, 'reading www.hvt', terminal, () => now)
+    for await (const chunk of read) size += chunk.length
+    expect(size).toBe(10 * MIB)
+    return written
+  }
+
+  it('is shown on a terminal when it takes longer than a second, and is removed at the end', async () => {
+    const lines = (await readWith(true, 500)).split('\r\u001b[K')
+    expect(lines[1]).toMatch(/^reading www\.hvt {2}\[=+ +\] 20 % {2}2\.0 MiB of 10\.0 MiB/)
+    expect(lines.at(-2)).toContain('100 %')
+    expect(lines.at(-1)).toBe('')
+  })
+
+  it('is not shown for a small file, nor where there is no terminal', async () => {
+    expect(await readWith(true, 10)).toBe('')
+    expect(await readWith(false, 500)).toBe('')
   })
 })

@@ -38,7 +38,7 @@ describe('rookery image list', () => {
     const { images } = await printedJson('image', 'list', `${host}/hello/key`)
     expect(images.map(({ tags }: { tags: string[] }) => tags)).toEqual([['live', 'v2'], ['v1']])
     expect(await printed('image', 'list', `${host}/hello/key`)).toMatch(
-      /^REPOSITORY .*\nhello\/key +live,v2 +sha256:[0-9a-f]{12} +hvt +- +- +20/,
+      /^REPOSITORY .*\nhello\/key +live,v2 +sha256:[0-9a-f]{12} +hvt +- +hidden +20.*\n.*\nhidden: only a login with rights/,
     )
     const login = { ROOKERY_TOKEN: await pushToken() }
     const member = await builder(['image', 'list', `${host}/hello/key`], login)
@@ -224,7 +224,12 @@ describe('rookery tag', () => {
     expect(refused.stderr).toMatch(/^rookery: .*condition.*\n$/)
     const done = await builder(['tag', 'rollback', image, '--if', now], login)
     expect(done).toMatchObject({ status: 0, stdout: `live is at ${before}; it was at ${now}\n` })
-    expect(await printed('tag', 'history', image)).toMatch(/\n20\S+ +rollback +sha256:/)
+    expect(await printed('tag', 'history', image)).toMatch(
+      /\n20\S+ +rollback +sha256:\w+ +stored +hidden\n(?:.*\n)+hidden: only a login with rights/,
+    )
+    const member = await builder(['tag', 'history', image], login)
+    expect(member.stdout).toMatch(/\n20\S+ +rollback +sha256:\w+ +stored +admin\n/)
+    expect(member.stdout).not.toContain('hidden')
     const forth = await builder(['tag', 'rollback', image, '--to', now, '--json'], login)
     expect(JSON.parse(forth.stdout)).toMatchObject({ digest: now, previousDigest: before })
     const stranger = await ask('tag', 'rollback', image)

@@ -37,6 +37,12 @@ describe('the house has the form that the guide asks for', () => {
     expect(check(files)).toEqual([])
   })
 
+  it('the form of a UUID stands at one place', () => {
+    const parts = /\[0-9a-f\]\{8\}(?:-|\(\?:-)\[0-9a-f\]\{4\}/
+    const places = source.filter(({ text }) => parts.test(text)).map(({ path }) => path)
+    expect(places).toEqual(['oci/uuid.ts'])
+  })
+
   it('links lead somewhere', () => {
     const listed = execFileSync('git', ['ls-files', '*.md'], { cwd: ROOT, encoding: 'utf8' })
     const documents = listed

@@ -1,3 +1,4 @@
+import { isUuidInAnyCase } from '../../oci/uuid.ts'
 import { BUILD_CLAIMS, FAILED_RESULTS } from '../../unikernel/build-claims.ts'
 import { isTime } from '../../unikernel/time.ts'
 import {
@@ -18,6 +19,7 @@ import { queryOf, repositoryPath, shortDigest, withImageApi } from './api-client
 import type { ListedBuild } from './api-types.ts'
 import { withClientErrors } from './client-errors.ts'
 import { reportFailedBuild } from './failed-build.ts'
+import { hiddenLines, nameText } from './hidden-names.ts'
 import { LOGIN_OPTIONS, parseNamedImage, readReference } from './login-options.ts'
 import { listBuildFiles, type OrbFile } from './orb-folder.ts'
 
@@ -151,11 +153,9 @@ export const reportCommand = command({
   },
 })
 
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
-
 /** Throws UsageError for a text that is no id of a build. */
 function buildId(text: string): string {
-  if (UUID.test(text)) return text
+  if (isUuidInAnyCase(text)) return text
   throw new UsageError(`the id of a build must be a UUID, as rookery build list prints it`)
 }
 
@@ -183,6 +183,7 @@ function parseTime(flagName: string, text: string): string {
 /** Prints a table of builds. */
 export function printBuilds(builds: readonly ListedBuild[]): void {
   printTable(HEADINGS, builds.map(cellsOf))
+  printLines(hiddenLines(builds.map(({ builder }) => builder)))
 }
 
 const HEADINGS = ['RECORDED', 'BUILD', 'RESULT', 'PLATFORM', 'BUILDER', 'KERNEL', 'INPUTS']
@@ -194,7 +195,7 @@ function cellsOf(build: ListedBuild): string[] {
     build.id,
     resultText(build),
     build.platform ?? '-',
-    build.builder ?? '-',
+    nameText(build.builder),
     build.kernel === null ? '-' : shortDigest(build.kernel.digest),
     build.inputId?.slice(0, INPUT_DIGITS_SHOWN) ?? '-',
   ]
@@ -213,7 +214,7 @@ function linesOf(build: ListedBuild): string[] {
     ['repository', build.repository],
     ['result', resultText(build)],
     ['message', message],
-    ['builder', build.builder],
+    ['builder', nameText(build.builder)],
     ['platform', build.platform],
     ['started', build.startedAt && utcText(build.startedAt)],
     ['finished', build.finishedAt && utcText(build.finishedAt)],
@@ -222,9 +223,10 @@ function linesOf(build: ListedBuild): string[] {
     ['kernel', kernel === null ? null : kernel.digest],
     [kernel === null ? 'report' : 'image', digest ?? 'deleted'],
   ]
-  return rows.flatMap(([name, text]) =>
+  const lines = rows.flatMap(([name, text]) =>
     text === null ? [] : [`${name.padEnd(LABEL_WIDTH)}${visible(text)}`],
   )
+  return [...lines, ...hiddenLines([build.builder])]
 }
 
 const LABEL_WIDTH = 12

@@ -1,6 +1,7 @@
 import { printLines, printTable, utcText } from '../printing.ts'
 import { shortDigest } from './api-client.ts'
 import type { ListedImage, PackageHit, SourceHit } from './api-types.ts'
+import { hiddenLines, nameText } from './hidden-names.ts'
 import { wideTable } from './wide-table.ts'
 
 /** Prints a table of images. */
@@ -11,10 +12,11 @@ export function printImages(images: readonly ListedImage[]): void {
     shortDigest(image.digest),
     image.target,
     devicesText(image),
-    image.builder ?? '-',
+    nameText(image.builder),
     utcText(image.pushedAt),
   ])
   printTable(['REPOSITORY', 'TAGS', 'DIGEST', 'TARGET', 'DEVICES', 'BUILDER', 'PUSHED'], rows)
+  printLines(hiddenLines(images.map(({ builder }) => builder)))
 }
 
 function devicesText({ devices }: ListedImage): string {

@@ -31,6 +31,7 @@ import {
 } from './login-options.ts'
 import { isSolo5Kernel, listOrbFiles } from './orb-folder.ts'
 import { PLATFORM_OPTIONS, targetOfChild } from './platform-options.ts'
+import { withProgress } from './progress-bar.ts'
 import { withPackages } from './registry-packages.ts'
 import { findReason, findUnwrapped, isContainerImage } from './unwrapped-images.ts'
 
@@ -248,7 +249,10 @@ async function inspectManifest(
 ): Promise<Inspected> {
   const store: ImageSource = {
     rangeOf: (part) => (start, end) => repository.readRange(part.digest, start, end),
-    open: (one) => repository.openBlob(one),
+    async open(one) {
+      const size = manifest.blobs.find(({ digest }) => digest === one)?.size ?? 0
+      return withProgress(await repository.openBlob(one), size, `reading ${one.slice(0, 19)}`)
+    },
   }
   const { image, lookup } = await readSourceImage(manifest, store)
   if (verify) for (const part of manifest.blobs) await verifyBlob(store, part)

@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import {
@@ -10,7 +8,7 @@ import {
 } from '../../client/image-source.ts'
 import type { LocalBlob } from '../../client/push.ts'
 import { EMPTY_JSON } from '../../oci/descriptor.ts'
-import { type Digest, digestOf, digestOfHash } from '../../oci/digest.ts'
+import { type Digest, digestOf } from '../../oci/digest.ts'
 import { type Manifest, parseManifest } from '../../oci/manifest.ts'
 import { IMAGE_MANIFEST } from '../../oci/media-type.ts'
 import { parseBuildClaims } from '../../unikernel/build-claims.ts'
@@ -27,6 +25,7 @@ import { analyzeBlob } from '../../unikernel/layer-analysis.ts'
 import { assertBuildHash, validateImage } from '../../unikernel/validation.ts'
 import { CommandError, reasonOf } from '../errors.ts'
 import { visible } from '../printing.ts'
+import { hashFile, readFileWithProgress } from './hash-file.ts'
 import { type OrbFile, rangesOf } from './orb-folder.ts'
 
 /** An image of local files, as a push sends it. */
@@ -117,21 +116,14 @@ const EMPTY: LocalBlob = {
   from: { bytes: EMPTY_JSON },
 }
 
-/** Digest and size of the bytes that were read, even if the file changes later. */
 async function hashed(path: string): Promise<{ digest: Digest; size: number }> {
-  const hash = createHash('sha256')
-  let size = 0
   try {
     // A pipe could not be read a second time.
     if (!(await stat(path)).isFile()) throw new Error('it is not a regular file')
-    for await (const chunk of createReadStream(path)) {
-      hash.update(chunk)
-      size += chunk.length
-    }
+    return await hashFile(path)
   } catch (cause) {
     throw unreadable(path, cause)
   }
-  return { digest: digestOfHash('sha256', hash), size }
 }
 
 async function configBlob(path: string): Promise<LocalBlob> {
@@ -165,20 +157,20 @@ async function sourceTime(files: readonly HashedFile[]): Promise<string> {
 }
 
 function storeOf(blobs: readonly LocalBlob[]): ImageSource {
-  const sourceOf = (digest: Digest) => {
+  const blobOfDigest = (digest: Digest) => {
     const blob = blobs.find((one) => one.digest === digest)
     if (blob === undefined) throw new Error(`${digest} is not a part of this image`)
-    return blob.from
+    return blob
   }
   return {
     rangeOf({ digest }) {
-      const from = sourceOf(digest)
+      const { from } = blobOfDigest(digest)
       if ('path' in from) return rangesOf(from.path)
       return async (start, end) => from.bytes.subarray(start, end + 1)
     },
     async open(digest) {
-      const from = sourceOf(digest)
-      return 'path' in from ? createReadStream(from.path) : toAsync(from.bytes)
+      const { from, size } = blobOfDigest(digest)
+      return 'path' in from ? readFileWithProgress(from.path, size) : toAsync(from.bytes)
     },
   }
 }

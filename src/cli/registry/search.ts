@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { parseDigest } from '../../oci/digest.ts'
 import { argument, command, JSON_OPTION, optionalArgument, value } from '../command.ts'
 import { CommandError, reasonOf, STATUS } from '../errors.ts'
@@ -7,6 +5,7 @@ import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
 import { printJson, printLines, visible } from '../printing.ts'
 import { queryOf, withHostApi } from './api-client.ts'
 import type { ListedImage, PackageHit } from './api-types.ts'
+import { hashFile } from './hash-file.ts'
 import { HIT_OPTIONS, hitQuery, TAG_OPTIONS } from './hit-options.ts'
 import { IMAGE_FILTERS, imageQuery } from './image-filters.ts'
 import { printImages, printPackageHits } from './image-table.ts'
@@ -160,16 +159,14 @@ export const packagesCommand = command({
 })
 
 async function digestOfFile(path: string): Promise<string> {
-  const hash = createHash('sha256')
   try {
-    for await (const chunk of createReadStream(path)) hash.update(chunk)
+    return (await hashFile(path)).digest
   } catch (cause) {
     throw new CommandError(
       `${visible(path)} is not a digest, and cannot be read: ${reasonOf(cause)}`,
       { cause },
     )
   }
-  return `sha256:${hash.digest('hex')}`
 }
 
 function printReproductions(

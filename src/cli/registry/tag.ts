@@ -12,6 +12,7 @@ import {
   withImageApi,
 } from './api-client.ts'
 import type { TagPosition } from './api-types.ts'
+import { hiddenLines, nameText } from './hidden-names.ts'
 import { LOGIN_OPTIONS, type NamedImage } from './login-options.ts'
 import { removeFrom, withRemoteRepository } from './removal.ts'
 
@@ -27,7 +28,7 @@ export const historyCommand = command({
       const path = repositoryPath(image, `tags/${requiredTag(image)}/history`)
       const { items, more } = await api.listUpTo(path, 'positions', 'the history', values.limit)
       if (values.json) printJson({ positions: items, more })
-      else printTable(HEADINGS, (items as TagPosition[]).map(cellsOf))
+      else printPositions(items as TagPosition[])
       if (!values.json && more) printLines([MORE_LINE])
       return STATUS.ok
     })
@@ -125,12 +126,17 @@ async function wholeDigest(
 
 const HEADINGS = ['MOVED', 'REASON', 'DIGEST', 'STATE', 'ACTOR']
 
+function printPositions(positions: readonly TagPosition[]): void {
+  printTable(HEADINGS, positions.map(cellsOf))
+  printLines(hiddenLines(positions.map(({ actor }) => actor)))
+}
+
 function cellsOf({ digest, present, reason, actor, movedAt }: TagPosition): string[] {
   return [
     utcText(movedAt),
     reason,
     digest === null ? '-' : shortDigest(digest),
     digest === null ? 'tag deleted' : present ? 'stored' : 'image deleted',
-    actor ?? '',
+    nameText(actor),
   ]
 }

@@ -14,6 +14,7 @@ import { TOKEN_SECONDS_MAX } from '../../config/limits.ts'
 import { findCredentialByName } from '../../db/auth/credentials.ts'
 import type { Queryable } from '../../db/database.ts'
 import { findNetworkProblem } from '../../networks/networks.ts'
+import { isUuidInAnyCase } from '../../oci/uuid.ts'
 import { findIssuer, openSigningKeys } from '../../server/signing-keys.ts'
 import {
   argument,
@@ -35,7 +36,6 @@ import { assertShort, downscope, grantedByOperator, type TokenRequest } from './
 
 /** The user name beside a token used as a password. The registry accepts any. */
 const TOKEN_USER = 'token'
-const TOKEN_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 const REQUEST_OPTIONS = {
   ...RIGHT_OPTIONS,
@@ -98,8 +98,8 @@ export const revokeCommand = command({
     ['rookery token revoke 0b6f0c4e-8d3c-4f6a-9d2e-5a1f7c3b2e10', 'revoke a token by its id'],
   ],
   async run({ token, json }, environment) {
-    const text = TOKEN_ID.test(token) ? token : await readSecretArgument(token, 'a token')
-    if (!isTokenLike(text) && !TOKEN_ID.test(text)) {
+    const text = isUuidInAnyCase(token) ? token : await readSecretArgument(token, 'a token')
+    if (!isTokenLike(text) && !isUuidInAnyCase(text)) {
       throw new UsageError(
         'expected a token, or its id, which is a UUID; rookery credential revoke ends a credential',
       )

@@ -1,10 +1,11 @@
 import { type Caller, maySeeActors, tagBoundsOf } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { badRequest } from '../../oci/errors.ts'
+import { isUuidInAnyCase } from '../../oci/uuid.ts'
 import type { BuildFilter, BuildRow, Builds } from '../../registry/builds/builds.ts'
 import type { ImageBuilder } from '../../registry/images/builder.ts'
 import { FAILED_RESULTS, isPlatform } from '../../unikernel/build-claims.ts'
-import { parseBuildId, UUID } from '../build-id.ts'
+import { parseBuildId } from '../build-id.ts'
 import { ImageForm } from '../image-form.ts'
 import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import { PAGE } from '../query.ts'
@@ -110,7 +111,7 @@ export function buildJson(build: BuildRow, caller: Caller) {
 /** Reads the id of a build from the path. Throws REQUEST_INVALID. */
 export function buildOf(ctx: RouteContext): string {
   const id = param(ctx, 'build')
-  if (!UUID.test(id)) throw badRequest('the id of a build must be a UUID')
+  if (!isUuidInAnyCase(id)) throw badRequest('the id of a build must be a UUID')
   return id.toLowerCase()
 }
 

@@ -1,12 +1,12 @@
 import { allows, pullablePatterns } from '../../auth/access.ts'
 import { notFound, RegistryError } from '../../oci/errors.ts'
 import type { Glob } from '../../oci/glob.ts'
+import { isUuidInAnyCase } from '../../oci/uuid.ts'
 import type { ExecUploads } from '../../registry/builds/exec-uploads.ts'
 import type { JobBuilds } from '../../registry/builds/job-builds.ts'
 import type { Jobs } from '../../registry/builds/jobs.ts'
 import type { QuestionQueryable } from '../../registry/questions.ts'
 import type { View } from '../../registry/repositories.ts'
-import { UUID } from '../build-id.ts'
 import { param, type RouteContext } from '../route.ts'
 
 /** The operations that programs of builder-web use. */
@@ -44,7 +44,7 @@ export function pathOfBuild(job: string, id: string): string {
 /** Returns a UUID of the path. Throws NOT_FOUND: the path is that of no build. */
 export function buildIdOf(ctx: RouteContext, name = 'build'): string {
   const id = param(ctx, name)
-  if (!UUID.test(id)) throw notFound('the id of a build is a UUID')
+  if (!isUuidInAnyCase(id)) throw notFound('the id of a build is a UUID')
   return id.toLowerCase()
 }
 

@@ -27,6 +27,7 @@ import {
 import { type Algorithm, algorithmOf, type Digest, digestOfHash } from '../../oci/digest.ts'
 import { otherContent, RegistryError } from '../../oci/errors.ts'
 import type { Repository } from '../../oci/reference.ts'
+import { isUuid } from '../../oci/uuid.ts'
 import {
   type Appended,
   BlobMissingError,
@@ -56,8 +57,6 @@ export type UploadStatus = {
   /** Bytes received. */
   readonly size: number
 }
-
-const UPLOAD_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 /** Blob uploads: distribution spec, "Pushing blobs". All state is in Postgres and in the store. */
 export class Uploads {
@@ -101,7 +100,7 @@ export class Uploads {
 
   /** end-13: returns the size received so far. Throws BLOB_UPLOAD_UNKNOWN. */
   async status(key: UploadKey): Promise<UploadStatus> {
-    const upload = isUploadId(key.id) ? await findUpload(this.#db, key) : undefined
+    const upload = isUuid(key.id) ? await findUpload(this.#db, key) : undefined
     if (upload === undefined) throw uploadUnknown(key.id)
     return upload
   }
@@ -338,7 +337,7 @@ export class Uploads {
     { start, digest }: { start?: number | undefined; digest?: Digest },
     work: (upload: UploadClaim, lease: Lease) => Promise<T>,
   ): Promise<T> {
-    if (!isUploadId(key.id)) throw uploadUnknown(key.id)
+    if (!isUuid(key.id)) throw uploadUnknown(key.id)
     const token = randomUUID()
     const { processLock } = this.#options
     const writer = { lease: token, process: processLock.key }
@@ -373,11 +372,6 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 function assertDigest(digest: Digest, found: Digest): void {
   if (found !== digest) throw otherContent(digest, found)
-}
-
-// Checked here, because Postgres fails on text that is no uuid.
-function isUploadId(id: string): boolean {
-  return UPLOAD_ID.test(id)
 }
 
 function uploadUnknown(id: string): RegistryError {

@@ -1,13 +1,14 @@
 import type { Dirent } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { UUID_PATTERN } from '../../oci/uuid.ts'
 import type { StoredObject } from '../blob-store.ts'
 import { isStorageKey, MARK_NAME, uploadIdOf } from '../storage-key.ts'
 import { isMissing } from '../system-errors.ts'
 
 const BLOBS = 'blobs/'
 const MARK = `${BLOBS}${MARK_NAME}`
-const UPLOAD_ID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/
+const UPLOAD_ID = new RegExp(UUID_PATTERN)
 
 /**
  * Lists the files in and below `folders` after the name `after`, in the order of names. Keeps the names of

@@ -12,6 +12,7 @@ import {
 import type { WebhookRow } from '../../db/webhooks/webhooks.ts'
 import type { FeedCursors } from '../../events/cursor.ts'
 import { notFound, type RegistryError } from '../../oci/errors.ts'
+import { isUuid } from '../../oci/uuid.ts'
 import { canReceive, eventBodyFor } from '../event-access.ts'
 import { errorForOwner } from '../internal-responses.ts'
 import { requireLockedWebhook, requireWebhook } from './authorization.ts'
@@ -41,7 +42,6 @@ export type DeliveryPage = { readonly deliveries: Delivery[]; readonly next: num
 
 /** Events of one redelivery. Keeps its transaction short. */
 const REDELIVERED_AT_ONCE = 1000
-const EVENT_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 const SHOWN_LENGTH_MAX = 64
 
 /** Lists deliveries, and sends events again, for users who may manage the webhook. */
@@ -174,7 +174,7 @@ async function requireDelivery(
   event: string,
   requester: Requester,
 ) {
-  const row = EVENT_ID.test(event) ? await findDelivery(db, id, event) : undefined
+  const row = isUuid(event) ? await findDelivery(db, id, event) : undefined
   if (row !== undefined && canReceive(requester, row)) return row
   throw noDelivery(name, event)
 }
