@@ -1,4 +1,4 @@
-/** Who pushed, or `hidden`: a registry shows it only to members of the repository. */
+/** Returns the name of a pusher, or `hidden`: a registry shows names only to members of the repository. */
 export function nameText(name: string | null | undefined): string {
   return name ?? 'hidden'
 }

@@ -18,7 +18,7 @@ export class MalformedOpamError extends Error {
   readonly line: number
   /** From 1, in UTF-16 units. */
   readonly column: number
-  /** What was wrong, without the position. */
+  /** The problem alone, without the position. */
   readonly problem: string
 
   constructor({ line, column }: Position, problem: string) {
@@ -38,7 +38,7 @@ export type Token =
   | (Position &
       (
         | { readonly kind: '[' | ']' | '(' | ')' | '{' | '}' | ':' | 'end' }
-        /** What a lexer refused. */
+        /** A piece that the lexer refused. */
         | { readonly kind: 'unknown'; readonly problem: string }
         | { readonly kind: 'logical'; readonly value: '&' | '|' }
         | { readonly kind: 'prefix'; readonly value: '!' | '?' }
