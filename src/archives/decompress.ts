@@ -57,9 +57,13 @@ async function* counted(
   counter: { bytes: number },
 ): AsyncGenerator<Uint8Array> {
   for await (const chunk of source) {
-    counter.bytes += chunk.length
-    // The source may reuse the memory for its next chunk, which a decoder requests before it has read this one.
-    yield Buffer.from(chunk)
+    // In parts, because many sources are no archives, which the first part shows.
+    for (let at = 0; at < chunk.length; at += CHUNK_BYTES) {
+      const part = chunk.subarray(at, at + CHUNK_BYTES)
+      counter.bytes += part.length
+      // The source may reuse the memory for its next chunk, which a decoder requests before it has read this one.
+      yield Buffer.from(part)
+    }
   }
 }
 

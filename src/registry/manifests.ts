@@ -17,10 +17,15 @@ import {
   type Visibility,
 } from '../db/registry/repositories.ts'
 import { moveTags, removeTag, removeTagsOf, type TagChange } from '../db/registry/tags.ts'
-import { keepTaggedUnwrapped, putUnwrapState } from '../db/registry/unwraps.ts'
+import { keepTaggedUnwrapped } from '../db/registry/unwraps.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
 import { denied, otherContent, RegistryError } from '../oci/errors.ts'
-import { assertPresentable, MANIFEST_BYTES_MAX, parseManifest } from '../oci/manifest.ts'
+import {
+  assertPresentable,
+  MANIFEST_BYTES_MAX,
+  type Manifest,
+  parseManifest,
+} from '../oci/manifest.ts'
 import type { Reference, Repository, Tag } from '../oci/reference.ts'
 import type { UnikernelImage } from '../unikernel/image.ts'
 import { ANALYZER_VERSION } from '../unikernel/layer-analysis.ts'
@@ -28,7 +33,7 @@ import { assertProvenance } from '../unikernel/validation.ts'
 import type { ManifestReads } from './builds/manifest-reads.ts'
 import { readBuild, recordPushedBuild } from './builds/recording.ts'
 import { recordPush, recordRemoval } from './events/record.ts'
-import { type ImageAnalyzer, recordImage } from './images/analyzer.ts'
+import { type ImageAnalysis, type ImageAnalyzer, recordImage } from './images/analyzer.ts'
 import { assertTagMutable } from './immutable-tags.ts'
 import { LARGE_MANIFEST_BYTES, LargeManifests } from './large-manifests.ts'
 import { blobsOf, blobsRemoved, lockContentsOf } from './manifest-contents.ts'
@@ -40,7 +45,7 @@ import {
   type TagBounds,
 } from './tag-bounds.ts'
 import { recordUnwrapped } from './unwrap/recording.ts'
-import type { Unwrapper } from './unwrap/unwrapper.ts'
+import type { Unwrapped, Unwrapper } from './unwrap/unwrapper.ts'
 
 export type StoredManifest = {
   readonly digest: Digest
@@ -100,6 +105,14 @@ export type PushedManifest = {
   readonly inputId: string | undefined
   /** The id of its build, also when the push repeats it. Undefined for a copy, and when it states no build. */
   readonly buildId: string | undefined
+}
+
+/** A pushed manifest before its transaction. */
+type AnalyzedManifest = {
+  readonly digest: Digest
+  readonly manifest: Manifest
+  readonly reading: ImageAnalysis
+  readonly unwrapped: Unwrapped
 }
 
 const CACHE_BYTES_MAX = 32 * 1024 * 1024
@@ -192,14 +205,22 @@ export class Manifests {
     const manifest = parseManifest(push.bytes, push.contentType)
     assertPresentable(manifest)
     const digest = digestOfPush(push)
+    const { repository, bytes, actor } = push
+    // Before the transaction, because it reads from the store.
+    const reading = await this.#images.analyze(repository, manifest, actor.name)
+    return this.#unwrapper.unwrapPush(
+      { repository, digest, bytes, manifest, actor },
+      reading.blobs,
+      (unwrapped) => this.#putAnalyzed(push, { digest, manifest, reading, unwrapped }),
+    )
+  }
+
+  async #putAnalyzed(
+    push: ManifestPush,
+    { digest, manifest, reading, unwrapped }: AnalyzedManifest,
+  ): Promise<PushedManifest> {
     const subject = manifest.subject?.digest
     const tags = tagsOfPush(push)
-    // Before the transaction, because it reads from the store.
-    const reading = await this.#images.analyze(push.repository, manifest, push.actor.name)
-    const { repository, bytes, actor } = push
-    const unwrapped = await this.#unwrapper.unwrapPush({
-      ...{ repository, digest, bytes, manifest, actor },
-    })
     const image = reading.image ?? unwrapped.images[0]?.reading.image
     const build = readBuild(manifest, reading.image)
     if (image !== undefined || build !== undefined) await this.#reads.settle()
@@ -235,6 +256,7 @@ export class Manifests {
         blobIds: blobsOf(manifest, contents).map(({ id }) => id),
         children: contents.children.map((child) => child.digest),
         analyzerVersion: ANALYZER_VERSION,
+        unwrapping: unwrapped,
       })
       if (blobs < blobsOf(manifest, contents).length) throw blobsRemoved()
       if (changesMediaType) {
@@ -251,11 +273,6 @@ export class Manifests {
           },
           build,
         ))
-      const { isPending, problem } = unwrapped
-      if (isPending || problem !== undefined || !isNew) {
-        const state = { isPending, problem, builderOrigin: push.actor.origin }
-        await putUnwrapState(tx, repositoryId, digest, state)
-      }
       const made = await recordUnwrapped(
         tx,
         { ...push, buildId: push.buildId, repositoryId, digest },
@@ -289,7 +306,6 @@ export class Manifests {
       return built?.id ?? made.id
     })
     this.#onCommitted()
-    if (unwrapped.isPending) this.#unwrapper.leaveToBackground()
     return { digest, subject, image, inputId: build?.inputId, buildId }
   }
 

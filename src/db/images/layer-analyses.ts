@@ -29,15 +29,18 @@ export type AnalyzedBlobRow = {
   readonly analyses: readonly AnalysisRow[]
 }
 
+/** The versions of the code that made analyses: those of a layer's files, whose roles begin with `container-`, and all others. */
+export type AnalysisVersions = { readonly analyzer: number; readonly layerFiles: number }
+
 /**
- * Lists the given blobs with their analyses by this version of the analyzer, without the facts of the
- * roles in `large`. Blobs missing from the repository are left out.
+ * Lists the given blobs with their analyses by these versions, without the facts of the roles in `large`. Blobs
+ * missing from the repository are left out.
  */
 export async function listAnalyzedBlobs(
   db: Queryable,
   repository: Repository,
   digests: readonly Digest[],
-  analyzerVersion: number,
+  { analyzer, layerFiles }: AnalysisVersions,
   large: readonly string[],
 ): Promise<AnalyzedBlobRow[]> {
   // Scalar subqueries and not joins, as in `lockContents`: each digest is an index probe.
@@ -49,7 +52,7 @@ export async function listAnalyzedBlobs(
                        'facts', case when f.role = any($4::text[]) then null else f.facts end))
                 from layer_analyses f
                where f.blob_id = b.id
-                 and f.analyzer_version = $3
+                 and f.analyzer_version = case when f.role like 'container-%' then $5::integer else $3::integer end
             ), '[]') as analyses
        from blobs b
       where b.digest = any($2::text[])
@@ -59,9 +62,60 @@ export async function listAnalyzedBlobs(
            where rb.repository_id = (select id from repositories where name = $1)
              and rb.blob_id = b.id
         )`,
-    [repository, digests, analyzerVersion, large],
+    [repository, digests, analyzer, large, layerFiles],
   )
   return rows
+}
+
+/** New facts about the files of a layer. */
+export type NewLayerFacts = {
+  readonly blobId: number
+  readonly role: string
+  /** Why the layer cannot be read. */
+  readonly problem: string | undefined
+  /** JSON. */
+  readonly facts: string | undefined
+  /** The version of the code that read the layer. */
+  readonly version: number
+}
+
+/** Lists new facts as columns, for `unnest`. */
+export function columnsOfLayerFacts(facts: readonly NewLayerFacts[]): unknown[] {
+  return [
+    facts.map(({ blobId }) => blobId),
+    facts.map(({ role }) => role),
+    facts.map(({ problem }) => problem ?? null),
+    facts.map(({ facts: text }) => text ?? null),
+    facts.map(({ version }) => version),
+  ]
+}
+
+/** The end of a statement that stores new facts. */
+export const PUT_LAYER_FACTS = `
+           on conflict (blob_id, role) do update
+          set problem = excluded.problem,
+              facts = excluded.facts,
+              analyzer_version = excluded.analyzer_version,
+              read_at = now()`
+
+/** Stores the facts about the files of layers. Blobs that were removed meanwhile are skipped. */
+export async function putLayerFacts(db: Queryable, facts: readonly NewLayerFacts[]): Promise<void> {
+  await db.query(
+    `with present as (
+       select id
+         from blobs
+        where id = any($1::bigint[])
+        order by id
+          for key share
+     )
+     insert into layer_analyses (blob_id, role, problem, facts, analyzer_version)
+     select f.blob_id, f.role, f.problem, f.facts, f.version
+       from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::integer[])
+            as f (blob_id, role, problem, facts, version)
+       join present on present.id = f.blob_id
+      order by f.blob_id, f.role${PUT_LAYER_FACTS}`,
+    columnsOfLayerFacts(facts),
+  )
 }
 
 /** A new analysis of a blob. */

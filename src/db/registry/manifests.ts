@@ -3,6 +3,11 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Actor } from '../auth/audit.ts'
 import type { Queryable, Transaction } from '../database.ts'
+import {
+  columnsOfLayerFacts,
+  type NewLayerFacts,
+  PUT_LAYER_FACTS,
+} from '../images/layer-analyses.ts'
 import { JOIN_VISIBLE_REPOSITORY, type View } from './repositories.ts'
 
 export type ManifestRow = {
@@ -119,6 +124,14 @@ export type NewManifest = {
   readonly children: readonly Digest[]
   /** The version of the analyzer that analyzed it. */
   readonly analyzerVersion: number
+  readonly unwrapping: {
+    /** True when layers are left to read in the background. */
+    readonly isPending: boolean
+    /** Why kernels may be missing. */
+    readonly problem: string | undefined
+    /** The facts about the layers that were read for the push. */
+    readonly facts: readonly NewLayerFacts[]
+  }
 }
 
 export type PutManifest = {
@@ -130,7 +143,7 @@ export type PutManifest = {
 }
 
 /**
- * Puts the manifest, its edges and its audit entry. Throws UNAUTHORIZED when the actor's
+ * Puts the manifest, its edges, the results of its unwrapping and its audit entry. Throws UNAUTHORIZED when the actor's
  * credential, policy or token was revoked.
  */
 export async function putManifest(tx: Transaction, manifest: NewManifest): Promise<PutManifest> {
@@ -170,6 +183,31 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
        select put.id, c.digest, $1
          from put, unnest($10::text[]) as c (digest)
            on conflict do nothing
+     ), state as (
+       insert into unwraps (manifest_id, is_pending, problem, builder_origin)
+       select id, $19::boolean, $20, $11
+         from put
+        where $19
+           or $20::text is not null
+           on conflict (manifest_id) do update
+          set is_pending = excluded.is_pending,
+              problem = excluded.problem,
+              builder_origin = excluded.builder_origin,
+              attempts = 0,
+              due_at = now()
+     ), no_state as (
+       delete from unwraps
+        where manifest_id = (select id from put where not is_new)
+          and not $19
+          and $20::text is null
+     ), layer_facts as (
+       insert into layer_analyses (blob_id, role, problem, facts, analyzer_version)
+       select f.blob_id, f.role, f.problem, f.facts, f.version
+         from put,
+              unnest($21::bigint[], $22::text[], $23::text[], $24::text[], $25::integer[])
+              as f (blob_id, role, problem, facts, version)
+        where f.blob_id = any($9::bigint[])
+        order by f.blob_id, f.role${PUT_LAYER_FACTS}
      )
      select is_new as "isNew", changes_media_type as "changesMediaType",
             (
@@ -198,6 +236,9 @@ export async function putManifest(tx: Transaction, manifest: NewManifest): Promi
       manifest.tags,
       manifest.analyzerVersion,
       manifest.actor.keyId,
+      manifest.unwrapping.isPending,
+      manifest.unwrapping.problem ?? null,
+      ...columnsOfLayerFacts(manifest.unwrapping.facts),
     ],
   )
   const row = rows[0]

@@ -23,6 +23,7 @@ import { hexHashOfStream } from '../uploads/hash-stream.ts'
 /** The blobs of one image in the store, with their stored analyses and the new ones. */
 export class AnalyzedBlobs {
   readonly cache: AnalysisCache
+  readonly rows: readonly AnalyzedBlobRow[]
   readonly #rows: ReadonlyMap<Digest, AnalyzedBlobRow>
   readonly #store: BlobStore
   readonly #deriver: Deriver
@@ -38,6 +39,7 @@ export class AnalyzedBlobs {
     deriver: Deriver,
     client: string,
   ) {
+    this.rows = rows
     this.#deriver = deriver
     this.#client = client
     this.#rows = new Map(rows.map((row) => [row.digest, row]))

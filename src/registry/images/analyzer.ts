@@ -1,6 +1,6 @@
 import type { Database, Transaction } from '../../db/database.ts'
 import { listChildren, putImage } from '../../db/images/images.ts'
-import { listAnalyzedBlobs } from '../../db/images/layer-analyses.ts'
+import type { AnalyzedBlobRow } from '../../db/images/layer-analyses.ts'
 import type { Deriver } from '../../derivation/deriver.ts'
 import { invalidManifest } from '../../oci/descriptor.ts'
 import type { Digest } from '../../oci/digest.ts'
@@ -9,7 +9,7 @@ import type { Repository } from '../../oci/reference.ts'
 import { BlobMissingError, type BlobStore } from '../../storage/blob-store.ts'
 import { kernelCandidates } from '../../unikernel/assembly.ts'
 import { abiVersionOf, devicesOf, type UnikernelImage } from '../../unikernel/image.ts'
-import { ANALYZER_VERSION, analyzeBlob } from '../../unikernel/layer-analysis.ts'
+import { analyzeBlob } from '../../unikernel/layer-analysis.ts'
 import { compareBuildHash, readImage } from '../../unikernel/read-image.ts'
 import {
   assertBuildHash,
@@ -18,6 +18,7 @@ import {
   validateImage,
 } from '../../unikernel/validation.ts'
 import { AnalyzedBlobs } from './analyzed-blobs.ts'
+import { loadBlobRows } from './blob-rows.ts'
 
 /** The analysis of a manifest, before its transaction. */
 export type ImageAnalysis = {
@@ -25,10 +26,10 @@ export type ImageAnalysis = {
   readonly image: UnikernelImage | undefined
   /** The blob rows of its layers. */
   readonly layers: readonly { readonly blobId: number; readonly role: string }[]
+  /** Its layers and its config, as they were before. Undefined when the analysis did not need them. */
+  readonly blobs?: readonly AnalyzedBlobRow[]
 }
 
-// Roles whose values a push does not need, only whether they have a problem: some 100 KB each.
-const LARGE_ROLES = ['opam-switch', 'opam-lock', 'system-packages']
 const NO_IMAGE: ImageAnalysis = { image: undefined, layers: [] }
 
 /** Analyzes and validates pushed images. A blob is analyzed once for all images that have it. */
@@ -80,7 +81,7 @@ export class ImageAnalyzer {
       // When a candidate is missing, the push is refused later, for the unknown blob.
       const isComplete = candidates.every(({ digest }) => blobs.has(digest))
       if (isComplete) validateImage(manifest, undefined, blobs.cache.find)
-      return NO_IMAGE
+      return { ...NO_IMAGE, blobs: blobs.rows }
     }
     validateImage(manifest, image, blobs.cache.find)
     const hash = await compareBuildHash(image, (algorithm) =>
@@ -88,7 +89,7 @@ export class ImageAnalyzer {
     )
     if (hash !== undefined) assertBuildHash(hash)
     await blobs.save(this.#db)
-    return { image, layers: blobs.layersOf(image) }
+    return { image, layers: blobs.layersOf(image), blobs: blobs.rows }
   }
 
   /**
@@ -121,13 +122,7 @@ export class ImageAnalyzer {
     digests: readonly Digest[],
     client = '',
   ): Promise<AnalyzedBlobs> {
-    const rows = await listAnalyzedBlobs(
-      this.#db,
-      repository,
-      digests,
-      ANALYZER_VERSION,
-      LARGE_ROLES,
-    )
+    const rows = await loadBlobRows(this.#db, repository, digests)
     return new AnalyzedBlobs(rows, this.#store, this.#deriver, client)
   }
 

@@ -1,18 +1,19 @@
 import type { Database, Queryable } from '../../db/database.ts'
 import {
   type AnalyzedBlobRow,
-  listAnalyzedBlobs,
-  type NewAnalysis,
-  putAnalyses,
+  type NewLayerFacts,
+  putLayerFacts,
 } from '../../db/images/layer-analyses.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
-import type { KernelFile, LayerFiles, LayerPaths } from '../../unikernel/container/layer-files.ts'
+import {
+  type KernelFile,
+  LAYER_FILES_VERSION,
+  type LayerFiles,
+  type LayerPaths,
+} from '../../unikernel/container/layer-files.ts'
+import { KERNELS, loadWholeBlobRows, PATHS } from '../images/blob-rows.ts'
 
-/** Increased whenever other files count as kernels. Layers are then read again when an image with them is pushed. */
-const LAYER_FILES_VERSION = 1
-const KERNELS = 'container-kernels'
-const PATHS = 'container-paths'
 const NO_PATHS: LayerPaths = { files: [], directories: [], removed: [], opaque: [], links: [] }
 
 /** The facts about the files of a layer: its kernels, or the reason why it was not read. */
@@ -30,23 +31,16 @@ export class StoredLayers {
   readonly #paths = new Map<Digest, LayerPaths>()
   readonly #facts = new Map<Digest, LayerFacts>()
 
-  private constructor(rows: readonly AnalyzedBlobRow[]) {
+  /** By blob and role. */
+  readonly #unsaved = new Map<string, NewLayerFacts>()
+
+  /** `rows`: the rows of `loadBlobRows`. */
+  constructor(rows: readonly AnalyzedBlobRow[]) {
     this.#rows = new Map(rows.map((row) => [row.digest, row]))
     for (const row of rows) {
       const facts = factsOf(row)
       if (facts !== undefined) this.#facts.set(row.digest, facts)
     }
-  }
-
-  static async load(
-    db: Queryable,
-    repository: Repository,
-    digests: readonly Digest[],
-  ): Promise<StoredLayers> {
-    return new StoredLayers(
-      // Few images need the paths.
-      await listAnalyzedBlobs(db, repository, digests, LAYER_FILES_VERSION, [PATHS]),
-    )
   }
 
   row(digest: Digest): AnalyzedBlobRow | undefined {
@@ -57,11 +51,11 @@ export class StoredLayers {
     return this.#facts.get(digest)
   }
 
-  /** Loads the paths of layers that an earlier push read. */
+  /** Loads the paths of layers that an earlier push read. Few images need them. */
   async loadPaths(db: Queryable, repository: Repository): Promise<void> {
     const missing = [...this.#facts.keys()].filter((digest) => !this.#paths.has(digest))
     if (missing.length === 0) return
-    const rows = await listAnalyzedBlobs(db, repository, missing, LAYER_FILES_VERSION, [])
+    const rows = await loadWholeBlobRows(db, repository, missing)
     for (const { digest, analyses } of rows) {
       const facts = analyses.find(({ role }) => role === PATHS)?.facts
       if (facts != null) this.#paths.set(digest, JSON.parse(facts))
@@ -75,38 +69,53 @@ export class StoredLayers {
     return { kernels: facts.kernels, paths: this.#paths.get(digest) ?? NO_PATHS }
   }
 
-  /** Stores the files of a layer that was read. */
-  async save(db: Database, digest: Digest, files: LayerFiles): Promise<void> {
-    this.#facts.set(digest, { kernels: files.kernels })
+  /** Adds the files of a layer that was read. */
+  add(digest: Digest, files: LayerFiles): void {
     this.#paths.set(digest, files.paths)
-    await this.#put(db, digest, [
-      fieldsOf(KERNELS, { facts: files.kernels }),
-      fieldsOf(PATHS, { facts: files.paths }),
-    ])
+    this.#addKernels(digest, files.kernels)
+    this.#add(digest, { role: PATHS, problem: undefined, facts: JSON.stringify(files.paths) })
   }
 
-  /** Stores why a layer cannot be read. */
-  async saveProblem(db: Database, digest: Digest, problem: string): Promise<void> {
+  /** Adds the reason why a layer cannot be read. */
+  addProblem(digest: Digest, text: string): void {
+    // Postgres takes no NUL in text.
+    const problem = text.replaceAll('\0', '\ufffd')
     this.#facts.set(digest, { problem })
-    await this.#put(db, digest, [fieldsOf(KERNELS, { problem })])
+    this.#add(digest, { role: KERNELS, problem, facts: undefined })
   }
 
-  /** Stores the digest of a kernel, so that nobody has to read the file for it again. */
-  async saveDigest(db: Database, layer: Digest, kernel: KernelFile, digest: Digest): Promise<void> {
+  /** Adds the digest of a kernel, so that nobody has to read the file for it again. */
+  addDigest(layer: Digest, kernel: KernelFile, digest: Digest): void {
     const facts = this.#facts.get(layer)
     if (facts === undefined || facts.problem !== undefined) return
     const kernels = facts.kernels.map((one) =>
       one.offset === kernel.offset ? { ...one, digest } : one,
     )
-    this.#facts.set(layer, { kernels })
-    await this.#put(db, layer, [fieldsOf(KERNELS, { facts: kernels })])
+    this.#addKernels(layer, kernels)
   }
 
-  async #put(db: Database, digest: Digest, fields: readonly string[]): Promise<void> {
+  #addKernels(digest: Digest, kernels: readonly KernelFile[]): void {
+    this.#facts.set(digest, { kernels })
+    this.#add(digest, { role: KERNELS, problem: undefined, facts: JSON.stringify(kernels) })
+  }
+
+  #add(digest: Digest, facts: Pick<NewLayerFacts, 'role' | 'problem' | 'facts'>): void {
     const row = this.#rows.get(digest)
     if (row === undefined) return
-    const added = fields.map((one): NewAnalysis => ({ blobId: row.blobId, fields: one }))
-    await putAnalyses(db, added, LAYER_FILES_VERSION)
+    const { blobId } = row
+    this.#unsaved.set(`${blobId} ${facts.role}`, { blobId, ...facts, version: LAYER_FILES_VERSION })
+  }
+
+  /** The facts that were added since they were saved. */
+  get unsaved(): readonly NewLayerFacts[] {
+    return [...this.#unsaved.values()]
+  }
+
+  /** Stores the facts that were added. */
+  async save(db: Database): Promise<void> {
+    if (this.#unsaved.size === 0) return
+    await putLayerFacts(db, this.unsaved)
+    this.#unsaved.clear()
   }
 }
 
@@ -115,13 +124,4 @@ function factsOf({ analyses }: AnalyzedBlobRow): LayerFacts | undefined {
   if (stored === undefined) return undefined
   if (stored.problem !== null) return { problem: stored.problem }
   return { kernels: stored.facts === null ? [] : JSON.parse(stored.facts) }
-}
-
-function fieldsOf(role: string, { facts, problem }: { facts?: unknown; problem?: string }): string {
-  return JSON.stringify({
-    role,
-    ...(problem === undefined ? {} : { problem: problem.replaceAll('\0', '\ufffd') }),
-    ...(facts === undefined ? {} : { facts: JSON.stringify(facts) }),
-    packages: [],
-  })
 }

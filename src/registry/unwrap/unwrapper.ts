@@ -1,6 +1,7 @@
 import { ArchiveError } from '../../archives/archive-error.ts'
 import type { Actor } from '../../db/auth/audit.ts'
 import type { Database } from '../../db/database.ts'
+import type { AnalyzedBlobRow, NewLayerFacts } from '../../db/images/layer-analyses.ts'
 import { type Digest, digestOf } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { type Layer, type Manifest, parseManifest } from '../../oci/manifest.ts'
@@ -15,6 +16,7 @@ import {
 import { type ContainerKernel, chooseKernels } from '../../unikernel/container/kernels.ts'
 import { unwrappedManifest } from '../../unikernel/container/unwrapped-manifest.ts'
 import type { ImageAnalysis, ImageAnalyzer } from '../images/analyzer.ts'
+import { loadBlobRows } from '../images/blob-rows.ts'
 import { withStoreErrors } from '../store-errors.ts'
 import type { KernelBlobs } from './kernel-blobs.ts'
 import { StoredLayers } from './layer-facts.ts'
@@ -47,9 +49,16 @@ export type Unwrapped = {
   readonly isPending: boolean
   /** Why kernels may be missing, in one line. */
   readonly problem: string | undefined
+  /** The facts about layers that its push read, and has to store. */
+  readonly facts: readonly NewLayerFacts[]
 }
 
-export const NOTHING_UNWRAPPED: Unwrapped = { images: [], isPending: false, problem: undefined }
+const NOTHING_UNWRAPPED: Unwrapped = {
+  images: [],
+  isPending: false,
+  problem: undefined,
+  facts: [],
+}
 
 /** Layers that a push reads. A kernel in its own layer has some MB; the layers of an operating system have more. */
 const PUSH_STORED_BYTES_MAX = 32 * 1024 * 1024
@@ -97,20 +106,36 @@ export class Unwrapper {
     this.#onPending = listener
   }
 
-  /** Says that a push has left layers to the background, and has committed. */
-  leaveToBackground(): void {
-    this.#onPending()
+  /**
+   * Unwraps an image during its push, and runs `put`, which commits the result: what is too much for a push is left to the
+   * background. `rows` has the blobs of the image when they are loaded. Nothing of other manifests is read. Throws
+   * UNAVAILABLE, MANIFEST_BLOB_UNKNOWN for a lost layer, and what `put` throws.
+   */
+  async unwrapPush<T>(
+    image: ContainerImage,
+    rows: readonly AnalyzedBlobRow[] | undefined,
+    put: (unwrapped: Unwrapped) => Promise<T>,
+  ): Promise<T> {
+    const layers = this.#isOn ? fileSystemLayers(image.manifest) : []
+    const stored = layers.length === 0 ? undefined : await this.#load(image, layers, rows)
+    if (stored === undefined) return put(NOTHING_UNWRAPPED)
+    try {
+      const unwrapped = await this.#unwrapNow(image, layers, stored)
+      const result = await put({ ...unwrapped, facts: stored.unsaved })
+      if (unwrapped.isPending) this.#onPending()
+      return result
+    } catch (error) {
+      // A layer is read once, also when its push is refused, whose error is more important than an error here.
+      await stored.save(this.#db).catch(() => {})
+      throw error
+    }
   }
 
-  /**
-   * Unwraps an image during its push: what is too much for a push is left to the background. Nothing of other manifests
-   * is read. Throws UNAVAILABLE, and MANIFEST_BLOB_UNKNOWN for a lost layer.
-   */
-  async unwrapPush(image: ContainerImage): Promise<Unwrapped> {
-    const layers = fileSystemLayers(image.manifest)
-    if (layers.length === 0 || !this.#isOn) return NOTHING_UNWRAPPED
-    const stored = await this.#load(image, layers)
-    if (stored === undefined) return NOTHING_UNWRAPPED
+  async #unwrapNow(
+    image: ContainerImage,
+    layers: readonly Layer[],
+    stored: StoredLayers,
+  ): Promise<Unwrapped> {
     const budget = {
       storedBytesLeft: PUSH_STORED_BYTES_MAX,
       layerBytesMax: PUSH_LAYER_BYTES_MAX,
@@ -139,6 +164,7 @@ export class Unwrapper {
       isLast: true,
       signal: AbortSignal.any([signal, late]),
     })
+    await stored.save(this.#db)
     signal.throwIfAborted()
     if (!result.isPending) return result
     return { ...result, isPending: false, problem: 'its layers take too long to read' }
@@ -148,11 +174,14 @@ export class Unwrapper {
   async #load(
     { repository, manifest }: ContainerImage,
     layers: readonly Layer[],
+    rows?: readonly AnalyzedBlobRow[],
   ): Promise<StoredLayers | undefined> {
     const digests = [...layers, ...(manifest.config ? [manifest.config] : [])].map(
       ({ digest }) => digest,
     )
-    const stored = await StoredLayers.load(this.#db, repository, [...new Set(digests)])
+    const stored = new StoredLayers(
+      rows ?? (await loadBlobRows(this.#db, repository, [...new Set(digests)])),
+    )
     return digests.every((digest) => stored.row(digest) !== undefined) ? stored : undefined
   }
 
@@ -173,7 +202,7 @@ export class Unwrapper {
         else images.push(made)
       }
       const [problem] = problems
-      return { images, isPending: false, problem }
+      return { ...NOTHING_UNWRAPPED, images, problem }
     } catch (error) {
       if (error instanceof ArchiveError && budget.signal.aborted) {
         return { ...NOTHING_UNWRAPPED, isPending: true }
@@ -238,12 +267,14 @@ export class Unwrapper {
     if (row.lost) throw new BlobMissingError(`the store lost ${digest}`)
     budget.storedBytesLeft -= row.size
     try {
-      await stored.save(this.#db, digest, await readLayerFiles(this.#store, row, budget))
+      stored.add(digest, await readLayerFiles(this.#store, row, budget))
+      // The background reads layers that take long.
+      if (budget.isLast) await stored.save(this.#db)
       return undefined
     } catch (error) {
       if (!(error instanceof ArchiveError)) throw error
       if (error.readableWith === undefined) {
-        await stored.saveProblem(this.#db, digest, error.message)
+        stored.addProblem(digest, error.message)
         return undefined
       }
       if (error.readableWith === 'limit' && !budget.isLast) return 'too much'
@@ -280,7 +311,7 @@ export class Unwrapper {
     const digest = await this.#blobs.ensure(repository, actor, kernel, () =>
       kernelBytes(this.#store, row, kernel, signal),
     )
-    if (kernel.digest === undefined) await stored.saveDigest(this.#db, layer, kernel, digest)
+    if (kernel.digest === undefined) stored.addDigest(layer, kernel, digest)
     const bytes = unwrappedManifest({ ...image, size: image.bytes.length }, kernel, digest, created)
     const manifest = parseManifest(bytes, undefined)
     try {

@@ -1,6 +1,9 @@
 import { Buffer } from 'node:buffer'
 import type { Digest } from '../../oci/digest.ts'
 
+/** Increased whenever other files count as kernels. Layers are then read again when an image with them is pushed. */
+export const LAYER_FILES_VERSION = 1
+
 /** A file in a layer that has the notes of a Solo5 kernel. Whether it is one shows its analysis. */
 export type KernelFile = {
   /** Without a slash at its beginning. */
