@@ -59,9 +59,20 @@ export const UNKNOWN_VERSION = ''
 
 const NOTHING: PackageList = { packages: [], sources: [], names: [] }
 
+const LISTS: readonly string[] = [
+  'opam-switch',
+  'opam-lock',
+  'system-packages',
+] satisfies AnalyzedRole[]
+
+/** True for a role whose blobs list packages. */
+export function isPackageList(role: string): boolean {
+  return LISTS.includes(role)
+}
+
 /** Lists the packages in the analysis of a blob, each name and version once, and their sources. */
 export function listPackages(role: AnalyzedRole, { value }: LayerAnalysis): PackageList {
-  if (value === undefined) return NOTHING
+  if (value === undefined || !isPackageList(role)) return NOTHING
   if (role === 'opam-switch' && 'installed' in value) return switchPackages(value)
   if (role === 'opam-lock' && 'locked' in value) return lockPackages(value)
   if (role === 'system-packages' && 'manager' in value) return systemPackages(value)

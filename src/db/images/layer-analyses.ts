@@ -126,22 +126,12 @@ export type NewAnalysis = {
    * Text, because values of some megabytes are copied and not parsed here.
    */
   readonly fields: string
+  /** False when `fields` has no packages, sources or names: most blobs have none, and the statement is shorter. */
+  readonly hasPackages: boolean
 }
 
-/**
- * Stores the analyses of blobs and the packages that they list, all or nothing. Blobs that were
- * removed meanwhile are skipped.
- */
-export async function putAnalyses(
-  db: Queryable,
-  analyses: readonly NewAnalysis[],
-  analyzerVersion: number,
-): Promise<void> {
-  const added = analyses.map(({ blobId, fields }) => `{"blob_id":${blobId},"fields":${fields}}`)
-  // New packages are inserted in one order, so that two pushes that add the same packages wait instead
-  // of deadlocking. `do update` and not `do nothing`: the id is also needed when another push was faster.
-  await db.query(
-    `with given as materialized (
+const PUT_ANALYSES = `
+     with given as materialized (
        select g.blob_id, f.role, f.sha256, f.problem, f.facts, f.summary, f.packages, f.sources, f.names
          from json_to_recordset($1::json) as g (blob_id bigint, fields json)
         cross join json_to_record(g.fields)
@@ -170,11 +160,26 @@ export async function putAnalyses(
               lists = excluded.lists,
               index_version = excluded.index_version,
               read_at = now()
-     ),${RESOLUTION}
-     select count(*)
-       from stored`,
-    [`[${added.join(',')}]`, analyzerVersion],
-  )
+     )`
+
+/**
+ * Stores the analyses of blobs and the packages that they list, all or nothing. Blobs that were
+ * removed meanwhile are skipped.
+ */
+export async function putAnalyses(
+  db: Queryable,
+  analyses: readonly NewAnalysis[],
+  analyzerVersion: number,
+): Promise<void> {
+  const added = analyses.map(({ blobId, fields }) => `{"blob_id":${blobId},"fields":${fields}}`)
+  const values = [`[${added.join(',')}]`, analyzerVersion]
+  // New packages are inserted in one order, so that two pushes that add the same packages wait instead
+  // of deadlocking. `do update` and not `do nothing`: the id is also needed when another push was faster.
+  if (analyses.some(({ hasPackages }) => hasPackages)) {
+    await db.query(`${PUT_ANALYSES},${RESOLUTION} select count(*) from stored`, values)
+  } else {
+    await db.query(`${PUT_ANALYSES} select true as stored`, values)
+  }
 }
 
 /**

@@ -15,6 +15,7 @@ import {
   type AnalyzeBytes,
   type LayerAnalysis,
 } from '../../unikernel/layer-analysis.ts'
+import { isPackageList } from '../../unikernel/package-lists.ts'
 import type { OpenBlob } from '../../unikernel/read-image.ts'
 import { analysesOf } from '../../unikernel/stored-analyses.ts'
 import { withStoreErrors } from '../store-errors.ts'
@@ -94,7 +95,7 @@ export class AnalyzedBlobs {
     const bytes = withStoreErrors(this.#store.read(row.storageKey, range))
     const hash = await hexHashOfStream(bytes, algorithm)
     const fields = JSON.stringify({ role, facts: JSON.stringify(hash) })
-    this.#newHashes.push({ blobId: row.blobId, fields })
+    this.#newHashes.push({ blobId: row.blobId, fields, hasPackages: false })
     return hash
   }
 
@@ -116,7 +117,7 @@ export class AnalyzedBlobs {
     const row = this.#rows.get(digest)
     if (row === undefined) return []
     const fields = this.#fields.get(analysis) ?? recordOf(role, analysis).fields
-    return [{ blobId: row.blobId, fields }]
+    return [{ blobId: row.blobId, fields, hasPackages: isPackageList(role) }]
   }
 }
 
