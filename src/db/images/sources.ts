@@ -2,30 +2,28 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import { withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
-import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
+import type { VisibleNames } from '../name-patterns.ts'
 import { HITS_SCANNED_MAX, type HitFilter, hitConditions } from './hit-filters.ts'
 import { TAGS_OF_MANIFEST } from './image-lists.ts'
+import { VISIBLE_IMAGES_OF_LIST } from './visible-images.ts'
 
 /** Sources of one page of `listSources`. */
 export const SOURCES_PAGE = 5_000
 /** Packages of one hit: a source has some ten. */
 export const PACKAGES_OF_SOURCE_MAX = 100
 
-const VISIBLE = `(r.visibility = 'public' or exists (
-                       select 1
-                         from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
-                        where ${REPOSITORY_IN_RANGE}))`
-
 const VISIBLE_OF_THEM = `offset 0
        ) s
       where exists (
               select 1
-                from layer_sources ls
-                join image_layers il on il.blob_id = ls.blob_id and il.role || '' = any($2)
-                join images i on i.manifest_id = il.manifest_id
-                join repositories r on r.id = i.repository_id
-               where ls.source_id = s.id
-                 and ${VISIBLE}
+                from (
+                  select blob_id
+                    from layer_sources
+                   where source_id = s.id
+                   order by blob_id desc
+                  offset 0
+                ) list
+               cross join lateral ${VISIBLE_IMAGES_OF_LIST} image
               offset 0)
       order by s.id
       limit $5`
@@ -126,8 +124,8 @@ export async function listImagesWithSource(
   // Each source's lists come from its index, newest first, and end at the limit, as those of a package do.
   const statement = withConditions(
     `select page.blob_id as "blobId", page.ordinal, page.manifest_id as "manifestId", page.place,
-            s.url, page.directory, s.checksums, r.name as repository, m.digest,
-            i.kernel_digest as "kernelDigest", i.target, m.pushed_at as "pushedAt",
+            s.url, page.directory, s.checksums, page.repository, m.digest,
+            page.kernel_digest as "kernelDigest", page.target, m.pushed_at as "pushedAt",
             ${TAGS_OF_MANIFEST} as tags, matched.is_hit as "isHit",
             case
               when page.package_name is not null then json_build_array(json_build_object(
@@ -153,7 +151,8 @@ export async function listImagesWithSource(
            from unnest($1::bigint[]) as wanted (id)
           cross join lateral (
             select wanted.id as source_id, list.blob_id, list.ordinal, list.directory, list.package_name,
-                   list.package_version, il.manifest_id
+                   list.package_version, image.manifest_id, image.kernel_digest, image.target,
+                   image.repository
               from (
                 select blob_id, ordinal, directory, package_name, package_version
                   from layer_sources
@@ -163,46 +162,31 @@ export async function listImagesWithSource(
                 offset 0
               ) list
              cross join lateral (
-               select il.manifest_id
-                 from (
-                   select manifest_id, role
-                     from image_layers
-                    where blob_id = list.blob_id
-                      and role || '' = any($2)
-                      and (list.blob_id, list.ordinal, manifest_id) < ($4, $5::bigint, $6)
-                    order by manifest_id desc
-                   offset 0
-                 ) il
-                where exists (
-                      select 1
-                        from images i
-                        join repositories r on r.id = i.repository_id
-                       where i.manifest_id = il.manifest_id
-                         and ${VISIBLE}
-                      offset 0)
-                  and (il.role <> 'opam-switch' or list.package_name is not null or not exists (
+               select image.*
+                 from ${VISIBLE_IMAGES_OF_LIST} image
+                where (list.blob_id, list.ordinal, image.manifest_id) < ($4, $5::bigint, $6)
+                  and (image.role <> 'opam-switch' or list.package_name is not null or not exists (
                         select 1
                           from (
                             select blob_id
                               from image_layers
-                             where manifest_id = il.manifest_id
+                             where manifest_id = image.manifest_id
                                and role || '' = 'opam-lock'
                             offset 0
                           ) lock
                           join layer_sources locked on locked.blob_id = lock.blob_id
                          where locked.source_id = wanted.id))
                 limit $7
-             ) il
-             order by list.blob_id desc, list.ordinal desc, il.manifest_id desc
+             ) image
+             order by list.blob_id desc, list.ordinal desc, image.manifest_id desc
              limit $7
           ) hit
           order by hit.blob_id desc, hit.ordinal desc, hit.manifest_id desc
           limit $7
        ) page
        join sources s on s.id = page.source_id
-       join images i on i.manifest_id = page.manifest_id
-       join repositories r on r.id = i.repository_id
        join manifests m on m.id = page.manifest_id
+       join repositories r on r.id = m.repository_id
       cross join lateral (
         select (true {filters}) as is_hit
         offset 0

@@ -19,3 +19,30 @@ export const REPOSITORY_IS_WITHIN = `and exists (
                         select 1
                           from json_to_recordset($::json) as g (${RANGE_COLUMNS})
                          where ${REPOSITORY_IN_RANGE})`
+
+/**
+ * The visible images that have layer `list.blob_id` in one of the roles $2, newest first, with their role: one probe for each.
+ * $3 is what a caller may see. `role || ''` is no condition of an index, which would not be read in its order with a list of roles.
+ */
+export const VISIBLE_IMAGES_OF_LIST = `(
+                  select il.manifest_id, il.role, i.kernel_digest, i.target, i.repository
+                    from (
+                      select manifest_id, role
+                        from image_layers
+                       where blob_id = list.blob_id
+                         and role || '' = any($2)
+                       order by manifest_id desc
+                      offset 0
+                    ) il
+                   cross join lateral (
+                     select i.kernel_digest, i.target, r.name as repository
+                       from images i
+                       join repositories r on r.id = i.repository_id
+                      where i.manifest_id = il.manifest_id
+                        and (r.visibility = 'public' or exists (
+                              select 1
+                                from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
+                               where ${REPOSITORY_IN_RANGE}))
+                     offset 0
+                   ) i
+                )`

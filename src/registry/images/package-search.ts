@@ -3,10 +3,11 @@ import type { Queryable } from '../../db/database.ts'
 import type { HitFilter } from '../../db/images/hit-filters.ts'
 import {
   ID_MAX,
+  type ImageWithPackage,
   listImagesWithPackage,
+  listPackageLists,
   listVersions,
   type PackageCursor,
-  type PackageHit,
   VERSIONS_PAGE,
 } from '../../db/images/packages.ts'
 import { resolveVisible, type VisibleNames } from '../../db/name-patterns.ts'
@@ -21,7 +22,13 @@ import {
 } from '../../unikernel/versions/constraint.ts'
 import { type Ecosystem, versionOrder } from '../../unikernel/versions/orders.ts'
 
-export type { Ecosystem, HitFilter, PackageCursor, PackageHit }
+export type { Ecosystem, HitFilter, PackageCursor }
+
+/** An image that has one version of a package. */
+export type PackageHit = ImageWithPackage & {
+  /** Empty when it is unknown. */
+  readonly version: string
+}
 
 /** A package, and a constraint for its versions. */
 export type PackageQuery = HitFilter & {
@@ -33,6 +40,11 @@ export type PackageQuery = HitFilter & {
 
 /** Versions that one search compares. */
 const VERSIONS_MAX = 100_000
+
+/** Layers that one page reads, however few of them are of visible images. */
+const LISTS_MAX = 100_000
+/** Times more layers are read when those before were not enough. */
+const LISTS_GROWTH = 4
 
 const FIRST: PackageCursor = { blobId: ID_MAX, manifestId: ID_MAX, packageId: ID_MAX }
 
@@ -62,34 +74,70 @@ export class PackageSearch {
     if (limit === 0) return { hits: [], next: undefined, truncated: false }
     const names = await resolveVisible(db, visible)
     const roles = query.ecosystem === 'opam' ? ['opam-switch', 'opam-lock'] : ['system-packages']
-    const { ids, named, truncated } = await wantedVersions(db, query, roles, names, isWanted)
+    const { ids, versions, truncated } = await wantedVersions(db, query, roles, names, isWanted)
     if (ids.length === 0) return { hits: [], next: undefined, truncated }
-    const from = before ?? FIRST
-    const page = await listImagesWithPackage(db, ids, named, roles, names, query, from, limit)
-    return { ...page, truncated }
+    const search = { ids, named: [...versions.keys()], roles, names, query, limit }
+    const { hits, next } = await readPage(db, search, before ?? FIRST)
+    const found = hits.map((hit) => ({ ...hit, version: versions.get(hit.packageId) ?? '' }))
+    return { hits: found, next, truncated }
   }
 }
 
-/** Returns the ids of the visible versions: those that match, and all of the name. */
+/** A search whose versions are known. */
+type Search = {
+  readonly ids: readonly number[]
+  readonly named: readonly number[]
+  readonly roles: readonly string[]
+  readonly names: VisibleNames
+  readonly query: HitFilter
+  readonly limit: number
+}
+
+/**
+ * Reads a page. Most layers are those of one visible image: few more than the limit are read at first, and more
+ * when others have them. The page has fewer hits than the limit when LISTS_MAX of them had no more.
+ */
+async function readPage(
+  db: Queryable,
+  search: Search,
+  before: PackageCursor,
+): Promise<{ hits: ImageWithPackage[]; next: PackageCursor | undefined }> {
+  const { ids, named, roles, names, query, limit } = search
+  const hits: ImageWithPackage[] = []
+  let from = before
+  for (let count = 2 * (limit + 1), read = 0; ; read += count, count *= LISTS_GROWTH) {
+    const lists = await listPackageLists(db, ids, from, count)
+    const wanted = limit - hits.length
+    const page = await listImagesWithPackage(db, lists, named, roles, names, query, from, wanted)
+    hits.push(...page.hits)
+    if (page.next !== undefined) return { hits, next: page.next }
+    const last = lists.length < count ? undefined : lists.at(-1)
+    if (last === undefined) return { hits, next: undefined }
+    from = { ...last, manifestId: 0 }
+    if (hits.length === limit || read + count >= LISTS_MAX) return { hits, next: from }
+  }
+}
+
+/** Returns the ids of the visible versions that match, and all visible versions by their id. */
 async function wantedVersions(
   db: Queryable,
   { ecosystem, name }: PackageQuery,
   roles: readonly string[],
   visible: VisibleNames,
   isWanted: (version: string) => boolean,
-): Promise<{ ids: number[]; named: number[]; truncated: boolean }> {
+): Promise<{ ids: number[]; versions: Map<number, string>; truncated: boolean }> {
   const ids: number[] = []
-  const named: number[] = []
+  const versions = new Map<number, string>()
   let after = 0
   for (let seen = 0; seen < VERSIONS_MAX; seen += VERSIONS_PAGE) {
     const page = await listVersions(db, ecosystem, name, roles, visible, after)
     const wanted = await filterInSlices(page, ({ version }) => isWanted(version))
     for (const { id } of wanted) ids.push(id)
-    for (const { id } of page) named.push(id)
-    if (page.length < VERSIONS_PAGE) return { ids, named, truncated: false }
+    for (const { id, version } of page) versions.set(id, version)
+    if (page.length < VERSIONS_PAGE) return { ids, versions, truncated: false }
     after = page.at(-1)?.id ?? after
   }
-  return { ids, named, truncated: true }
+  return { ids, versions, truncated: true }
 }
 
 function versionFilter({ ecosystem, version }: PackageQuery): (version: string) => boolean {
