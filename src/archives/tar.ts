@@ -6,8 +6,8 @@ import { ArchiveError } from './archive-error.ts'
 export type TarEntry = {
   /** Without `.`, `..` and slashes at its ends; empty for the root. */
   readonly path: string
-  readonly kind: 'file' | 'link' | 'directory' | 'other'
-  /** The path of the file that a hard link is. */
+  readonly kind: 'file' | 'link' | 'symlink' | 'directory' | 'other'
+  /** The path of the file that a hard link is; of a symbolic link, the target as it is written. */
   readonly target: string | undefined
   /** Bytes of the content; 0 for a link and a directory. */
   readonly size: number
@@ -93,7 +93,7 @@ function entryOf(header: Header): TarEntry | undefined {
   }
   const isSparse = pax != null && Object.keys(pax).some((key) => key.startsWith('GNU.sparse.'))
   const kind = isSparse ? 'other' : kindOf(header.type)
-  const target = kind === 'link' ? normalPath(header.linkname ?? '') : undefined
+  const target = targetOf(kind, header.linkname ?? '')
   if (kind === 'link' && target === undefined) return undefined
   const size = kind === 'file' || kind === 'other' ? header.size : 0
   return {
@@ -107,7 +107,12 @@ function entryOf(header: Header): TarEntry | undefined {
 
 function kindOf(type: string | null): TarEntry['kind'] {
   if (type === 'file' || type === 'contiguous-file') return 'file'
-  return type === 'link' || type === 'directory' ? type : 'other'
+  return type === 'link' || type === 'symlink' || type === 'directory' ? type : 'other'
+}
+
+function targetOf(kind: TarEntry['kind'], linkname: string): string | undefined {
+  if (kind === 'symlink') return linkname
+  return kind === 'link' ? normalPath(linkname) : undefined
 }
 
 /** Undefined for a path that leads out of the archive. */

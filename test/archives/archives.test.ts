@@ -127,7 +127,7 @@ describe('a tar file', () => {
         ['ünïcödé', 'file', undefined, 'three'],
         [long, 'file', undefined, 'four'],
         ['hard', 'link', 'a/b', ''],
-        ['soft', 'other', undefined, ''],
+        ['soft', 'symlink', 'a/b', ''],
         ['pipe', 'other', undefined, ''],
       ],
     )

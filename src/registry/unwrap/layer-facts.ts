@@ -7,6 +7,7 @@ import {
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import {
+  isNamedKernel,
   type KernelFile,
   LAYER_FILES_VERSION,
   type LayerFiles,
@@ -14,7 +15,10 @@ import {
 } from '../../unikernel/container/layer-files.ts'
 import { KERNELS, loadWholeBlobRows, PATHS } from '../images/blob-rows.ts'
 
-const NO_PATHS: LayerPaths = { files: [], directories: [], removed: [], opaque: [], links: [] }
+const NO_PATHS: LayerPaths = {
+  ...{ files: [], directories: [], removed: [], opaque: [], links: [] },
+  ...{ symlinks: [], incomplete: [] },
+}
 
 /** The facts about the files of a layer: its kernels, or the reason why it was not read. */
 export type LayerFacts =
@@ -60,6 +64,11 @@ export class StoredLayers {
       const facts = analyses.find(({ role }) => role === PATHS)?.facts
       if (facts != null) this.#paths.set(digest, JSON.parse(facts))
     }
+  }
+
+  /** True when this push has read the layer, and it has a symbolic link with the name of a kernel. */
+  hasKernelLink(digest: Digest): boolean {
+    return this.#paths.get(digest)?.symlinks.some(([path]) => isNamedKernel(path)) ?? false
   }
 
   /** The files of a layer after `loadPaths`. Undefined when it was not read. */

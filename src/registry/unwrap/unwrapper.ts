@@ -251,8 +251,10 @@ export class Unwrapper {
       if (facts?.problem !== undefined) problems.add(unreadable(digest, facts.problem))
       else if (facts !== undefined && facts.kernels.length > 0) hasKernels = true
     }
-    if (!hasKernels) return { kernels: [], description: { binaries: [], created: undefined } }
-    const { kernels } = await choose()
+    const mayHave = hasKernels || read.some((digest) => stored.hasKernelLink(digest))
+    if (!mayHave) return { kernels: [], description: { binaries: [], created: undefined } }
+    const { kernels, problems: ofChoice } = await choose()
+    for (const problem of ofChoice) problems.add(problem.slice(0, PROBLEM_CHARACTERS_MAX))
     return { kernels, description: description ?? { binaries: [], created: undefined } }
   }
 

@@ -1,5 +1,16 @@
 import type { Digest } from '../../oci/digest.ts'
-import { type KernelFile, type LayerFiles, rankOf } from './layer-files.ts'
+import {
+  type IncompleteList,
+  isNamedKernel,
+  type KernelFile,
+  type LayerFiles,
+  LISTED_MAX,
+  PATHS_MAX,
+  rankOf,
+  SYMLINKS_MAX,
+  WHITEOUTS_MAX,
+} from './layer-files.ts'
+import { ancestorsOf, LayerLinks } from './layer-links.ts'
 
 /** A layer that was read. */
 export type ReadLayer = { readonly digest: Digest; readonly files: LayerFiles }
@@ -15,23 +26,87 @@ export const CONTAINER_KERNELS_MAX = 8
 /** The kernels of all layers that are compared. */
 const VISIBLE_MAX = 1_000
 
+/** The kernels of a container image. */
+export type ChosenKernels = {
+  readonly kernels: readonly ContainerKernel[]
+  /** True when layers below cannot have a better one. */
+  readonly isNamed: boolean
+  /** Why they may be the wrong ones, or one is missing. */
+  readonly problems: readonly string[]
+}
+
 /**
  * Chooses the kernels of a container image from its layers, the topmost first: the paths that it names, else
  * `/unikernel.*`, else files of the root with the extension of a target, else any others. A file of a layer is hidden by
- * a replacement or whiteout in a layer above (image spec, "Image Layer Filesystem Changeset").
+ * a replacement or whiteout in a layer above (image spec, "Image Layer Filesystem Changeset"). A symbolic link with such a
+ * name is the kernel to which it leads.
  */
 export function chooseKernels(
   layers: readonly ReadLayer[],
   binaries: readonly string[],
-): { readonly kernels: readonly ContainerKernel[]; readonly isNamed: boolean } {
-  const visible = listVisible(layers)
+): ChosenKernels {
+  const files = listVisible(layers)
+  const byPath = new Map(files.map((kernel) => [kernel.path, kernel]))
+  const links = new LayerLinks(layers)
+  const linked = [...new Set([...binaries, ...links.paths(isNamedKernel)])]
+    .filter((path) => !byPath.has(path))
+    .map((path) => ({ path, kernel: byPath.get(links.follow(path) ?? '') }))
+  const visible = [
+    ...files,
+    ...linked.flatMap(({ path, kernel }) => (kernel === undefined ? [] : [{ ...kernel, path }])),
+  ]
+  const lost = linked.filter(({ path, kernel }) => kernel === undefined && links.has(path))
+  const chosen = chooseByName(visible, binaries)
+  return {
+    kernels: distinct(chosen.kernels),
+    // The target of a link may be in a layer below.
+    isNamed: chosen.isNamed && lost.length === 0,
+    problems: [
+      ...lost.map(({ path }) => `/${path} is a symbolic link that leads to no kernel`),
+      ...listLimits(layers, chosen.kernels, lost.length > 0),
+    ],
+  }
+}
+
+function chooseByName(visible: readonly ContainerKernel[], binaries: readonly string[]) {
   const named = visible.filter(({ path }) => binaries.includes(path))
-  if (named.length > 0) return { kernels: distinct(named), isNamed: true }
+  if (named.length > 0) return { kernels: named, isNamed: true }
   for (const rank of [0, 1, 2]) {
     const kernels = visible.filter(({ path }) => rankOf(path) === rank)
-    if (kernels.length > 0) return { kernels: distinct(kernels), isNamed: rank < 2 }
+    if (kernels.length > 0) return { kernels, isNamed: rank < 2 }
   }
   return { kernels: [], isNamed: false }
+}
+
+/** Says which limits of a layer may have changed the choice. */
+function listLimits(
+  layers: readonly ReadLayer[],
+  kernels: readonly ContainerKernel[],
+  hasLostLink: boolean,
+): string[] {
+  const lowest = Math.max(
+    -1,
+    ...kernels.map(({ layer }) => layers.findIndex((one) => one.digest === layer)),
+  )
+  // Files with the name of a kernel at the root are in each list.
+  const isAnywhere = kernels.some(({ path }) => !isNamedKernel(path))
+  return layers.flatMap(({ digest, files }, index) =>
+    files.paths.incomplete
+      .filter((list) => {
+        if (list === 'symlinks') return hasLostLink
+        if (list === 'kernels') return true
+        return index < lowest && (list !== 'files' || isAnywhere)
+      })
+      .map((list) => `the layer ${digest} has ${LIMITS[list]}`),
+  )
+}
+
+const LIMITS: Readonly<Record<IncompleteList, string>> = {
+  files: `more than ${PATHS_MAX} files: whether they replace a kernel of a lower layer is not known`,
+  kernels: `more than ${LISTED_MAX} kernels: others are not listed`,
+  removed: `more than ${WHITEOUTS_MAX} whiteouts: others remove no kernel of a lower layer`,
+  links: `more than ${LISTED_MAX} hard links to files of lower layers: others are not followed`,
+  symlinks: `more than ${SYMLINKS_MAX} symbolic links: others are not followed`,
 }
 
 /** Applies the layers one after the other from the lowest, as a runtime does. */
@@ -69,6 +144,7 @@ function pathsHidden(
     ...paths.files,
     ...paths.removed,
     ...paths.links.map(([path]) => path),
+    ...paths.symlinks.map(([path]) => path),
     ...kernels.map(({ path }) => path),
   ])
   return [...below.keys()].filter((path) => {
@@ -79,11 +155,6 @@ function pathsHidden(
       ['', ...ancestors].some((one) => opaque.has(one))
     )
   })
-}
-
-function ancestorsOf(path: string): string[] {
-  const parts = path.split('/')
-  return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join('/'))
 }
 
 /** Leaves out other paths of the same bytes, and all after the first CONTAINER_KERNELS_MAX in the order of paths. */

@@ -2,7 +2,7 @@ import { Buffer } from 'node:buffer'
 import type { Digest } from '../../oci/digest.ts'
 
 /** Increased whenever other files count as kernels. Layers are then read again when an image with them is pushed. */
-export const LAYER_FILES_VERSION = 1
+export const LAYER_FILES_VERSION = 2
 
 /** A file in a layer that has the notes of a Solo5 kernel. Whether it is one shows its analysis. */
 export type KernelFile = {
@@ -27,24 +27,35 @@ export type LayerPaths = {
   readonly opaque: readonly string[]
   /** Hard links to files that are no kernels of this layer, as pairs of path and target. */
   readonly links: readonly (readonly [path: string, target: string])[]
+  /** Symbolic links, with their targets as they are written. */
+  readonly symlinks: readonly (readonly [path: string, target: string])[]
+  /** The lists that do not have all entries of their kind, because there are too many. */
+  readonly incomplete: readonly IncompleteList[]
 }
+
+/** `files`: only those with the name of a kernel are there. */
+export type IncompleteList = 'files' | 'kernels' | 'removed' | 'links' | 'symlinks'
 
 export type LayerFiles = { readonly kernels: readonly KernelFile[]; readonly paths: LayerPaths }
 
 /** An entry of a layer: that of `archives/tar.ts`. */
 type Entry = {
   readonly path: string
-  readonly kind: 'file' | 'link' | 'directory' | 'other'
+  readonly kind: 'file' | 'link' | 'symlink' | 'directory' | 'other'
   readonly target: string | undefined
   readonly size: number
   readonly offset: number
 }
 
 /** Layers with more entries keep only the paths that are named like kernels. */
-const PATHS_MAX = 1_000
+export const PATHS_MAX = 1_000
 const PATH_CHARACTERS_MAX = 128 * 1024
-/** Kernels, whiteouts or links of one layer. Further ones are not looked at. */
-const LISTED_MAX = 1_000
+/** Kernels, hard links to files of lower layers, and symbolic links with the name of a kernel, of one layer. */
+export const LISTED_MAX = 1_000
+/** Whiteouts of one layer. */
+export const WHITEOUTS_MAX = 10_000
+/** Symbolic links of one layer, which may be folders on the way to a kernel. A base image has some thousands. */
+export const SYMLINKS_MAX = 4_000
 const LISTED_PATH_CHARACTERS_MAX = 1_024
 
 /** The extensions that the tools of MirageOS give the kernels of each target. */
@@ -64,6 +75,11 @@ export function rankOf(path: string): 0 | 1 | 2 | undefined {
   return ROOT_KERNEL.test(path) ? 1 : 2
 }
 
+/** True for a file of the root with the name of a kernel. */
+export function isNamedKernel(path: string): boolean {
+  return (rankOf(path) ?? 2) < 2
+}
+
 const WHITEOUT = '.wh.'
 const OPAQUE = '.wh..wh..opq'
 /** Whiteouts of AUFS itself, such as `.wh..wh.plnk`, remove nothing. */
@@ -79,6 +95,8 @@ export class LayerFilesBuilder {
   readonly #removed = new Set<string>()
   readonly #opaque = new Set<string>()
   readonly #links = new Map<string, string>()
+  readonly #symlinks = new Map<string, string>()
+  readonly #incomplete = new Set<IncompleteList>()
   #characters = 0
   #isSelective = false
 
@@ -89,11 +107,13 @@ export class LayerFilesBuilder {
     if (name.startsWith(WHITEOUT)) return this.#addWhiteout(path, name)
     if (kind === 'directory') {
       this.#kernels.delete(path)
+      this.#symlinks.delete(path)
       if (path !== '') this.#keep(this.#directories, path)
       return undefined
     }
     this.#replace(path)
     if (kind === 'link' && target !== undefined) return this.#addLink(path, target)
+    if (kind === 'symlink' && target !== undefined) return this.#addSymlink(path, target)
     if (kind !== 'file' || size < KERNEL_BYTES_MIN) {
       this.#keep(this.#files, path)
       return undefined
@@ -104,9 +124,13 @@ export class LayerFilesBuilder {
       notes.read(chunk)
       received += chunk.length
       if (received < size) return
-      if (notes.isFound && this.#kernels.size < LISTED_MAX && isListable(path)) {
+      if (!notes.isFound) this.#keep(this.#files, path)
+      else if (this.#kernels.size < LISTED_MAX && isListable(path)) {
         this.#addKernel({ path, offset, size })
-      } else this.#keep(this.#files, path)
+      } else {
+        this.#incomplete.add('kernels')
+        this.#keep(this.#files, path)
+      }
     }
   }
 
@@ -119,6 +143,8 @@ export class LayerFilesBuilder {
         removed: [...this.#removed],
         opaque: [...this.#opaque],
         links: [...this.#links],
+        symlinks: [...this.#symlinks],
+        incomplete: [...this.#incomplete],
       },
     }
   }
@@ -142,16 +168,19 @@ export class LayerFilesBuilder {
       }
     }
     this.#links.delete(path)
+    this.#symlinks.delete(path)
     this.#files.delete(path)
   }
 
   #addWhiteout(path: string, name: string): undefined {
     const parent = path.slice(0, Math.max(0, path.length - name.length - 1))
     if (name === OPAQUE) {
-      if (this.#opaque.size < LISTED_MAX && isListable(parent)) this.#opaque.add(parent)
+      if (this.#opaque.size < WHITEOUTS_MAX && isListable(parent)) this.#opaque.add(parent)
+      else this.#incomplete.add('removed')
     } else if (!name.startsWith(RESERVED)) {
       const removed = join(parent, name.slice(WHITEOUT.length))
-      if (this.#removed.size < LISTED_MAX && isListable(removed)) this.#removed.add(removed)
+      if (this.#removed.size < WHITEOUTS_MAX && isListable(removed)) this.#removed.add(removed)
+      else this.#incomplete.add('removed')
     }
   }
 
@@ -160,17 +189,34 @@ export class LayerFilesBuilder {
     if (kernel !== undefined && isListable(path)) this.#addKernel({ ...kernel, path })
     else if (this.#links.size < LISTED_MAX && isListable(path) && isListable(target)) {
       this.#links.set(path, this.#links.get(target) ?? target)
-    } else this.#keep(this.#files, path)
+    } else {
+      this.#incomplete.add('links')
+      this.#keep(this.#files, path)
+    }
+  }
+
+  #addSymlink(path: string, target: string): undefined {
+    const max = KERNEL_NAME.test(path) ? SYMLINKS_MAX + LISTED_MAX : SYMLINKS_MAX
+    if (this.#symlinks.size < max && isListable(path) && isListable(target)) {
+      this.#symlinks.set(path, target)
+    } else {
+      this.#incomplete.add('symlinks')
+      this.#keep(this.#files, path)
+    }
   }
 
   #keep(paths: Set<string>, path: string): void {
     if (this.#isSelective && !KERNEL_NAME.test(path)) return
-    if (paths.size >= PATHS_MAX || !isListable(path)) return
+    if (paths.size >= PATHS_MAX || !isListable(path)) {
+      this.#incomplete.add('files')
+      return
+    }
     paths.add(path)
     this.#characters += path.length
     const count = this.#files.size + this.#directories.size
     if (this.#isSelective || (count < PATHS_MAX && this.#characters < PATH_CHARACTERS_MAX)) return
     this.#isSelective = true
+    this.#incomplete.add('files')
     for (const kept of [this.#files, this.#directories]) {
       for (const one of kept) if (!KERNEL_NAME.test(one)) kept.delete(one)
     }
