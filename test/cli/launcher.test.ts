@@ -45,3 +45,11 @@ it('the built command names the version of the clone', async () => {
   const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8'))
   expect((await run(join(ROOT, 'bin'), '--version')).stdout).toContain(version)
 })
+
+it('npm start -- --help shows the help of the server, and starts none', async () => {
+  // Without scripts: other tests run what is built.
+  const words = ['start', '--silent', '--ignore-scripts', '--', '--help']
+  const { stdout, stderr } = await promisify(execFile)('npm', words, { cwd: ROOT })
+  expect(stdout).toMatch(/^Usage: rookery serve /)
+  expect(stderr).toBe('')
+})

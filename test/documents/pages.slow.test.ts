@@ -66,7 +66,11 @@ describe('a reader pastes every block of', () => {
     const { environment, ...options } = optionsOf(page)
     const own = await createTestDatabase('template1')
     const given = EMBEDDED.includes(page) ? {} : { ROOKERY_DATABASE_URL: own.url }
-    await pastePage(page, { port, ...options, environment: { ...given, ...environment } })
+    await pastePage(page, {
+      ...{ port, ignoresFiles: true },
+      ...options,
+      environment: { ...given, ...environment },
+    })
     await own.drop()
   })
 })

@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -16,6 +16,9 @@ const END = '=== end of a block ==='
 
 /** Parts of the clone that a page may write to, and that the fresh copy therefore has not. */
 const NOT_COPIED = new Set(['.git', 'data', 'reports'])
+
+/** Files that the replaced programs write. */
+const OF_THE_TEST = new Set(['programs', 'server.pid', 'server.out', 'server.err'])
 
 /** Programs that the machine of a test need not have. Each records its words, and refuses an empty one. */
 export const FOREIGN_PROGRAMS = ['kubectl', 'pg_dump', 'rclone', 'systemctl', 'webhook']
@@ -71,6 +74,8 @@ export type PasteOptions = {
   readonly blocks?: readonly Block[]
   /** How often the reader pastes all blocks. */
   readonly times?: number
+  /** True when git must ignore each file that the page leaves in the clone. */
+  readonly ignoresFiles?: boolean
   readonly check?: (pasted: Pasted) => Promise<void>
 }
 
@@ -82,6 +87,7 @@ export async function pastePage(page: string, options: PasteOptions): Promise<vo
   const { port, environment = {}, times = 1, check = async () => {} } = options
   const programs = options.programs ?? [process.env.PATH ?? '']
   const folder = await freshCopy(options.systemFolders)
+  const initial = await readdir(folder)
   try {
     const { blocks = pastableBlocksOf(page) } = options
     const script = [
@@ -111,11 +117,25 @@ export async function pastePage(page: string, options: PasteOptions): Promise<vo
         expect(line.length, place).toBeLessThan(PRINTED_LINE_BYTES_MAX)
       }
     }
+    if (options.ignoresFiles === true) {
+      expect(await listNotIgnored(folder, initial), `${page} writes what git sees`).toEqual([])
+    }
     await check({ printed, folder })
   } finally {
     await stopServer(folder)
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+/** Lists what the page added to its copy of the clone, and what git would show there. Hidden files are those of the home. */
+async function listNotIgnored(folder: string, initial: readonly string[]): Promise<string[]> {
+  const names = (await readdir(folder, { withFileTypes: true }))
+    .filter(({ name }) => !initial.includes(name) && !name.startsWith('.'))
+    .map((entry) => `${entry.name}${entry.isDirectory() ? '/' : ''}`)
+    .filter((name) => !OF_THE_TEST.has(name))
+  const words = ['check-ignore', '--no-index', '--', ...names]
+  const ignored = names.length === 0 ? '' : spawnSync('git', words, { cwd: ROOT }).stdout.toString()
+  return names.filter((name) => !ignored.split('\n').includes(name))
 }
 
 /** Lists the shell blocks of a page that this test pastes. */

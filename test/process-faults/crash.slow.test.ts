@@ -8,7 +8,7 @@ import { POINTS, type Point, Pusher } from './pusher.ts'
 import { type Resumed, Verifier } from './verify.ts'
 
 const CLIENTS = 4
-const RANDOM_ROUNDS = 16
+const RANDOM_ROUNDS = 8
 const LIFE_MILLISECONDS_MAX = 250
 // A commit takes some milliseconds: the kill falls before, into and after it.
 const COMMIT_MILLISECONDS = 8

@@ -1,6 +1,6 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
-import { given, withConditions } from '../conditions.ts'
+import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import { SYNOPSIS_OF_IMAGE } from '../images/image-lists.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
@@ -110,58 +110,61 @@ export async function findKernelAmong(
 }
 
 /** Finds the first build whose manifest has a file, such as an opam switch. */
-export async function findFirstOfFile(
+export function findFirstOfFile(
   db: Queryable,
   { names, isPublic }: Scope,
   digest: Digest,
 ): Promise<JobBuildRow | undefined> {
-  const { rows } = await db.query<JobBuildRow>(
-    `select ${JOB_BUILD_COLUMNS}
-       from (
-         select m.repository_id, m.digest
-           from (
-             select mb.manifest_id
-               from manifest_blobs mb
-              where mb.blob_id = (select id from blobs where digest = $3)
-              limit ${MANIFESTS_OF_BLOB_MAX}
-           ) mb
-           join manifests m on m.id = mb.manifest_id
-       ) h
-       join builds b on b.repository_id = h.repository_id and b.manifest_digest = h.digest
-       ${JOIN_JOB}
-      where ${IN_SCOPE}
-      order by coalesce(b.public_since, b.position)
-      limit 1`,
-    [names, isPublic, digest],
-  )
-  return rows[0]
+  return findOfFile(db, digest, [names, isPublic], {
+    within: [],
+    visible: given(`and ${IN_SCOPE}`, true),
+    order: given('b.position', true),
+  })
 }
 
 /** Finds the latest build of a repository whose manifest has a file. */
-export async function findLatestOfFile(
+export function findLatestOfFile(
   db: Queryable,
   repositoryId: number,
   digest: Digest,
 ): Promise<JobBuildRow | undefined> {
-  const { rows } = await db.query<JobBuildRow>(
+  return findOfFile(db, digest, [], {
+    within: given('and mb.repository_id = $', repositoryId),
+    visible: [],
+    order: given(NEWEST_FIRST, true),
+  })
+}
+
+/** `values` are those of IN_SCOPE. */
+async function findOfFile(
+  db: Queryable,
+  digest: Digest,
+  values: readonly unknown[],
+  conditions: Readonly<Record<'within' | 'visible' | 'order', readonly Condition[]>>,
+): Promise<JobBuildRow | undefined> {
+  const statement = withConditions(
     `select ${JOB_BUILD_COLUMNS}
        from (
          select m.repository_id, m.digest
            from (
              select mb.manifest_id
                from manifest_blobs mb
-              where mb.blob_id = (select id from blobs where digest = $2)
-                and mb.repository_id = $1
+              where mb.blob_id = {blob}
+                {within}
               limit ${MANIFESTS_OF_BLOB_MAX}
            ) mb
            join manifests m on m.id = mb.manifest_id
        ) h
        join builds b on b.repository_id = h.repository_id and b.manifest_digest = h.digest
        ${JOIN_JOB}
-      order by ${NEWEST_FIRST}
+      where true
+        {visible}
+      order by {order}
       limit 1`,
-    [repositoryId, digest],
+    values,
+    { ...conditions, blob: given('(select id from blobs where digest = $)', digest) },
   )
+  const { rows } = await db.query<JobBuildRow>(...statement)
   return rows[0]
 }
 
