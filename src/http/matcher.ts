@@ -8,6 +8,8 @@ export type Matched = {
   readonly params: Readonly<Record<string, string>>
 }
 
+type Layer = ReturnType<Router['match']>['pathAndMethod'][number]
+
 // Repository names contain slashes, so the last of these words counts.
 const HOT = /^\/v2\/(.+)\/(manifests|blobs)\/([^/]+)$/
 const HOT_PATHS: ReadonlyMap<string, string> = new Map([
@@ -49,7 +51,8 @@ export class Matcher {
       }
     }
     const { path: matching, pathAndMethod } = this.#router.match(path, method)
-    const layer = pathAndMethod[0]
+    const layer =
+      pathAndMethod.length > 1 ? withLongestRepository(pathAndMethod, path) : pathAndMethod[0]
     const route = this.#routes.get(layer)
     if (layer === undefined || route === undefined) throw unmatched(method, matching)
     const params: Record<string, string> = {}
@@ -59,6 +62,21 @@ export class Matcher {
     })
     return { route, params }
   }
+}
+
+/**
+ * Returns the layer with the longest repository, otherwise the first: the last word that a route has after a repository
+ * ends the repository. See "Names in paths" in spec/http-api.md.
+ */
+function withLongestRepository(layers: readonly Layer[], path: string): Layer | undefined {
+  let found = layers[0]
+  let longest = 0
+  for (const layer of layers) {
+    if (layer.paramNames[0]?.name !== 'repository') continue
+    const { length = 0 } = layer.regexp.exec(path)?.[1] ?? ''
+    if (length > longest) [found, longest] = [layer, length]
+  }
+  return found
 }
 
 function unmatched(method: string, matching: readonly { methods: string[] }[]): RegistryError {

@@ -1,11 +1,11 @@
 import { RegistryError } from '../oci/errors.ts'
-import { parseTag, type Tag } from '../oci/reference.ts'
+import { parseNewTag, type Tag } from '../oci/reference.ts'
 import { queryAll, type RouteContext } from './route.ts'
 
 // The spec requires at least 10 ("Pushing Manifests"); each is a row to lock and move.
 const TAGS_PER_PUSH_MAX = 64
 
-/** Returns the tags of `?tag=`. Throws TAG_INVALID, URI_TOO_LONG. */
+/** Returns the tags of `?tag=`, which the request sets. Throws TAG_INVALID, URI_TOO_LONG. */
 export function queryTags(ctx: RouteContext): Tag[] {
   const tags = queryAll(ctx, 'tag')
   if (tags.length > TAGS_PER_PUSH_MAX) {
@@ -13,5 +13,5 @@ export function queryTags(ctx: RouteContext): Tag[] {
     const detail = { tags: tags.length, limit: TAGS_PER_PUSH_MAX }
     throw new RegistryError('URI_TOO_LONG', detail, { message })
   }
-  return tags.map(parseTag)
+  return tags.map(parseNewTag)
 }

@@ -57,6 +57,27 @@ export function parseTag(text: string): Tag {
 }
 
 /**
+ * Words that follow a repository in the paths of `/api/v1`. No new tag has one of these names: otherwise `a/images/builds`
+ * would be the tag `builds` of `a`, and the builds of `a/images`. See "Names in paths" in spec/http-api.md.
+ */
+export const RESERVED_TAGS: readonly string[] = ['builds', 'images', 'settings', 'tags']
+
+/** Parses a tag that a request sets. Throws TAG_INVALID, also for a reserved tag. */
+export function parseNewTag(text: string): Tag {
+  const tag = parseTag(text)
+  if (!RESERVED_TAGS.includes(tag)) return tag
+  throw new RegistryError(
+    'TAG_INVALID',
+    { tag, reserved: RESERVED_TAGS },
+    {
+      message:
+        `the tag "${tag}" is reserved, because paths of the API have this word after a repository: ` +
+        `a tag must have another name than ${RESERVED_TAGS.join(', ')}`,
+    },
+  )
+}
+
+/**
  * Parses a reference; one with a colon is a digest. Throws DIGEST_INVALID for a malformed digest and
  * TAG_INVALID for a malformed tag.
  */

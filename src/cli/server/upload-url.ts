@@ -1,5 +1,5 @@
 import { createUploadUrl, UPLOAD_URL_SECONDS_MAX } from '../../auth/upload-urls.ts'
-import { parseRepository, parseTag } from '../../oci/reference.ts'
+import { parseNewTag, parseRepository } from '../../oci/reference.ts'
 import { argument, command, describeDefault, JSON_OPTION } from '../command.ts'
 import { durationOption } from '../durations.ts'
 import { STATUS, UsageError } from '../errors.ts'
@@ -27,7 +27,7 @@ export const createCommand = command({
     }
     return withRegistry(environment, async ({ db, baseUrl }) => {
       const repository = parseRepository(name)
-      const tag = parseTag(tagName)
+      const tag = parseNewTag(tagName)
       const request = { repository, tag, seconds }
       const created = await createUploadUrl(db, request, OPERATOR, baseUrl)
       printResult(json, { ...created, repository, tag }, [created.url])

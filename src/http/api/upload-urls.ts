@@ -1,5 +1,5 @@
 import type { UploadUrls } from '../../auth/upload-urls.ts'
-import { parseTag } from '../../oci/reference.ts'
+import { parseNewTag } from '../../oci/reference.ts'
 import { actorOf, param, type Route, type RouteContext, repositoryOf } from '../route.ts'
 import { readOptionalFields } from './json-fields.ts'
 
@@ -13,10 +13,10 @@ export function uploadUrlCreationRoutes(
       method: 'POST',
       path: '/api/v1/repositories/*repository/tags/:tag/upload-urls',
       access: 'push',
-      tags: (ctx) => [parseTag(param(ctx, 'tag'))],
+      tags: (ctx) => [parseNewTag(param(ctx, 'tag'))],
       async handle(ctx) {
         const repository = repositoryOf(ctx)
-        const tag = parseTag(param(ctx, 'tag'))
+        const tag = parseNewTag(param(ctx, 'tag'))
         const { networks } = ctx.state
         const request = { repository, tag, networks, seconds: await readSeconds(ctx) }
         const created = await uploadUrls.create(request, actorOf(ctx), publicBaseUrl(ctx))

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { allows, tagBoundsOf } from '../../auth/access.ts'
 import { badRequest, unavailable } from '../../oci/errors.ts'
-import { parseTag, type Repository, type Tag } from '../../oci/reference.ts'
+import { parseNewTag, type Repository, type Tag } from '../../oci/reference.ts'
 import { isPlatform } from '../../unikernel/build-claims.ts'
 import { ConsoleLines } from '../../unikernel/exec/console.ts'
 import { DerStream } from '../../unikernel/exec/der-stream.ts'
@@ -110,5 +110,5 @@ async function manualHead(job: string, platform: string): Promise<ExecHead> {
 
 /** The tag of a platform. A tag has no plus sign. */
 function tagOf(platform: string): Tag {
-  return parseTag(platform.replaceAll('+', '_'))
+  return parseNewTag(platform.replaceAll('+', '_'))
 }

@@ -3,7 +3,13 @@ import { parseDigest } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { MANIFEST_BYTES_MAX } from '../../oci/manifest.ts'
 import { isJsonType, servedManifestType } from '../../oci/media-type.ts'
-import { isTag, parseReference, type Reference, type Tag } from '../../oci/reference.ts'
+import {
+  isTag,
+  parseNewTag,
+  parseReference,
+  type Reference,
+  type Tag,
+} from '../../oci/reference.ts'
 import type { ManifestReads } from '../../registry/builds/manifest-reads.ts'
 import type { Manifests, StoredManifest } from '../../registry/manifests.ts'
 import { parseBuildId } from '../build-id.ts'
@@ -63,9 +69,9 @@ export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Rout
       path: PATH,
       access: 'push',
       query: 'any',
-      tags: (ctx) => [...tagsOf(parseReference(param(ctx, 'reference'))), ...queryTags(ctx)],
+      tags: (ctx) => [...tagsOf(parsePushReference(ctx)), ...queryTags(ctx)],
       async handle(ctx) {
-        const reference = parseReference(param(ctx, 'reference'))
+        const reference = parsePushReference(ctx)
         const tags = queryTags(ctx)
         const { digest, subject, buildId } = await manifests.put({
           repository: repositoryOf(ctx),
@@ -137,6 +143,12 @@ function setManifestHeaders(ctx: RouteContext, manifest: StoredManifest): void {
 function afterResponse({ res }: RouteContext, work: () => void): void {
   if (res.closed) work()
   else res.once('close', work)
+}
+
+/** Parses the digest or the new tag of a push. Throws DIGEST_INVALID, TAG_INVALID. */
+function parsePushReference(ctx: RouteContext): Reference {
+  const text = param(ctx, 'reference')
+  return text.includes(':') ? parseReference(text) : { kind: 'tag', tag: parseNewTag(text) }
 }
 
 /** Parses a reference to look up. A malformed tag does not exist: MANIFEST_UNKNOWN, as the spec's tests expect. */
