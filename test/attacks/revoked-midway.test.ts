@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
 import { basic, makeCredential, openTokenMinter, sql } from '../auth/credentials-client.ts'
+import { encodeExec, runOf } from '../builder-web/exec.ts'
 import { pushBlob } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
@@ -20,7 +21,10 @@ const manifestOf = (name: string) =>
 let registry: TestRegistry
 
 beforeAll(async () => {
-  registry = await startRegistry({ ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1' })
+  registry = await startRegistry({
+    ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
+    ROOKERY_BUILDER_WEB: 'on',
+  })
 })
 afterAll(() => registry.close())
 
@@ -121,7 +125,7 @@ describe('a right that is revoked after the door', () => {
     form.append('kernel', new Blob(['a kernel']), 'kernel.hvt')
     const report = new FormData()
     report.append('console', new Blob(['failed']), 'console')
-    const cases: Record<string, [path: string, body?: string | object | FormData]> = {
+    const cases: Record<string, [path: string, body?: string | Buffer | object | FormData]> = {
       'POST /v2/*repository/blobs/uploads/': ['/v2/new/one/blobs/uploads/'],
       'PATCH /v2/*repository/blobs/uploads/:upload': [upload, 'bytes'],
       'PUT /v2/*repository/blobs/uploads/:upload': [`${upload}?digest=${digestOf('x')}`, 'x'],
@@ -154,6 +158,11 @@ describe('a right that is revoked after the door', () => {
         '/api/v1/repositories/a/b/tags/v1/rollback',
         {},
       ],
+      'POST /upload': ['/upload', encodeExec({ ...runOf('hello-key-1'), job: 'new~job' })],
+      'POST /job/:job/platform/:platform/upload': [
+        '/job/new~job/platform/debian-12/upload?binary_name=x.deb',
+        'a binary',
+      ],
       'POST /api/v1/webhooks': ['/api/v1/webhooks', { ...hook, name: 'spy' }],
       'PATCH /api/v1/webhooks/:name': [`/api/v1/webhooks/${hook.name}`, { paused: true }],
       'DELETE /api/v1/webhooks/:name': [`/api/v1/webhooks/${hook.name}`],
@@ -177,13 +186,14 @@ describe('a right that is revoked after the door', () => {
       'PUT /upload/:secret',
       'PUT /upload/:secret/:file',
     ]
-    const writing = allRoutes({ auth: {} } as RouteDeps)
+    const writing = allRoutes({ auth: {}, builderWeb: {} } as RouteDeps)
       .filter(({ method }) => method !== 'GET' && method !== 'HEAD')
       .map(({ method, path }) => `${method} ${path}`)
     expect([...Object.keys(cases), ...without].sort()).toEqual([...writing].sort())
 
     for (const [route, [path, body]] of Object.entries(cases)) {
-      const isJson = typeof body === 'object' && !(body instanceof FormData)
+      const isJson =
+        typeof body === 'object' && !(body instanceof FormData || Buffer.isBuffer(body))
       const type = route.includes('/manifests/')
         ? MANIFEST
         : route === 'POST /token'

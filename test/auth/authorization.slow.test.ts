@@ -5,7 +5,8 @@ import { pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { type Action, CALLERS, type Caller } from './caller-kinds.ts'
 
-const rows = allRoutes({ auth: {} } as RouteDeps)
+// With the paths of builder-web, which a setting adds.
+const rows = allRoutes({ auth: {}, builderWeb: {} } as RouteDeps)
 
 /** The access that a row requires, and its status for a caller with that access and missing content. */
 type Row = {
@@ -122,6 +123,24 @@ const TABLE: Record<string, Row> = {
   'GET /api/v1/sources': { needs: 'anybody', answers: 400, authenticatesItself: true },
   'PUT /upload/:secret': { needs: 'anybody', answers: 404 },
   'PUT /upload/:secret/:file': { needs: 'anybody', answers: 404 },
+  'POST /upload': { needs: 'holder', answers: 400 },
+  'POST /job/:job/platform/:platform/upload': { needs: 'push', answers: 400, tag: true },
+  'GET /hash': { needs: 'anybody', answers: 400, authenticatesItself: true },
+  'GET /job/:job/build/latest': { needs: 'pull', answers: 404 },
+  'GET /job/:job/build/latest/*path': { needs: 'pull', answers: 404 },
+  'GET /job/:job/build/:build': { needs: 'pull', answers: 404 },
+  'GET /job/:job/build/:build/f/*path': { needs: 'pull', answers: 404 },
+  'GET /job/:job/build/:build/main-binary': { needs: 'pull', answers: 404 },
+  'GET /job/:job/build/:build/console': { needs: 'pull', answers: 404 },
+  'GET /job/:job/build/:build/script': { needs: 'pull', answers: 404 },
+  'GET /job/:job/build/:build/exec': { needs: 'pull', answers: 404 },
+  'GET /compare/:left/:right': { needs: 'anybody', answers: 404, authenticatesItself: true },
+  'GET /': { needs: 'anybody', answers: 200, authenticatesItself: true },
+  'GET /all-builds': { needs: 'anybody', answers: 200, authenticatesItself: true },
+  'GET /job/:job': { needs: 'pull', answers: 200 },
+  'GET /job/:job/failed': { needs: 'pull', answers: 200 },
+  'GET /failed-builds': { needs: 'anybody', answers: 200, authenticatesItself: true },
+  'GET /robots.txt': { needs: 'anybody', answers: 200 },
   'GET /api/v1/audit': { needs: 'all', answers: 200 },
   'POST /api/v1/webhooks': { needs: 'holder', answers: 400 },
   'GET /api/v1/webhooks': { needs: 'holder', answers: 200 },
@@ -144,6 +163,9 @@ const NEVER = 'c/n'
 const filled = (path: string, repository: string) =>
   path
     .replace('*repository', repository)
+    .replace(':job', repository.replace('/', '~'))
+    .replace(':platform', 'missing')
+    .replace('*path', 'missing')
     .replace(':upload', UPLOAD)
     .replace(':build', UPLOAD)
     .replace(':digest', MISSING)
@@ -176,6 +198,8 @@ function expected(row: string, caller: Caller, isPublic: boolean): number {
   if (actions.includes(needs)) return rule.tag && caller.bounded ? 403 : answers
   if (needs !== 'pull') return refused
   if (isPublic || rule.ignoresRepository) return answers
+  // Programs of builder-web expect 404 for a job that they may not see.
+  if (row.includes(':job')) return 404
   // A caller with any right knows the name; for others the repository does not exist.
   if (actions.length > 0) return 404
   return caller.kind === 'holder' && caller.scheme === 'basic' ? 404 : 401
@@ -193,6 +217,7 @@ describe('every route as every kind of caller', () => {
       const registry = await startRegistry({
         ROOKERY_DEFAULT_VISIBILITY: visibility,
         ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
+        ROOKERY_BUILDER_WEB: 'on',
       })
       registries[visibility] = registry
       await pushImage(registry, 'a/b', 'v1')
@@ -260,10 +285,12 @@ describe('every route as every kind of caller', () => {
         kind !== 'admin' && kind !== 'expired token' && actions.length === 0,
     )
     it.each(strangers)('%s cannot tell a private repository from none', async (who) => {
-      if (!row.includes('*repository')) return
+      if (!/\*repository|:job/.test(row)) return
       const hidden = await ask('private', row, 'a/b', who)
       const absent = await ask('private', row, NEVER, who)
-      const renamed = JSON.parse(JSON.stringify(absent).replaceAll(NEVER, 'a/b'))
+      const renamed = JSON.parse(
+        JSON.stringify(absent).replaceAll(NEVER, 'a/b').replaceAll('c~n', 'a~b'),
+      )
       expect(hidden).toEqual(renamed)
     })
   })
