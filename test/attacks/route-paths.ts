@@ -4,6 +4,11 @@ import { digestOf } from '../support/digest.ts'
 /** The table of all routes: a test that walks it covers a new route. */
 export const ROUTES = allRoutes({ auth: {} } as RouteDeps)
 
+/** The routes that ROOKERY_BUILDER_WEB adds. */
+export const BUILDER_WEB_ROUTES = allRoutes({ auth: {}, builderWeb: {} } as RouteDeps).slice(
+  ROUTES.length,
+)
+
 const BUILD = '00000000-0000-4000-8000-000000000001'
 const UPLOAD = '00000000-0000-4000-8000-000000000000'
 

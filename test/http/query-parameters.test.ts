@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { pathOfRoute, ROUTES } from '../attacks/route-paths.ts'
+import { BUILDER_WEB_ROUTES, pathOfRoute, ROUTES } from '../attacks/route-paths.ts'
 import { fixture } from '../images/image-fixtures.ts'
 import { newRepository } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -7,12 +7,14 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts'
 let registry: TestRegistry
 
 beforeAll(async () => {
-  registry = await startRegistry()
+  registry = await startRegistry({ ROOKERY_BUILDER_WEB: 'on' })
 })
 afterAll(() => registry.close())
 
 const isOwn = ({ path }: { path: string }) => /^\/(api\/v1|upload)\//.test(path)
-const OWN = ROUTES.filter(isOwn).map((route) => [`${route.method} ${route.path}`, route] as const)
+const OWN = [...ROUTES.filter(isOwn), ...BUILDER_WEB_ROUTES].map(
+  (route) => [`${route.method} ${route.path}`, route] as const,
+)
 const OTHERS = ROUTES.filter((route) => !isOwn(route))
 
 async function refusal(method: string, path: string) {
