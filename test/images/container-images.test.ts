@@ -294,7 +294,19 @@ it('a layer that cannot be read is stored, and the reason is said', async () => 
     const answer = await fetchKernel(name)
     expect(answer.status).toBe(404)
     expect(await messageOf(answer)).toContain(problem)
+    // Another layer has a kernel: the image of the kernel says what was not read.
+    const beside = newRepository()
+    await push(beside, [await tarOf([['unikernel.hvt', HVT]]), layer])
+    const image = await ask(registry, `repositories/${beside}/images/live`)
+    expect(image.containerProblem).toContain(problem)
   }
+})
+
+it('an image of a container image that was read whole has no problem', async () => {
+  const name = newRepository()
+  await push(name, [await tarOf([['unikernel.hvt', HVT]])])
+  const image = await ask(registry, `repositories/${name}/images/live`)
+  expect(image).toMatchObject({ container: expect.any(String), containerProblem: null })
 })
 
 it('a copy of a container image is no build, and one that its builder makes elsewhere is', async () => {

@@ -110,6 +110,8 @@ export type ImageManifestRow = {
   readonly tags: readonly Tag[]
   /** The container image that it was unwrapped from. */
   readonly container: Digest | null
+  /** Why a layer, a link or another kernel of the container image was not read. */
+  readonly containerProblem: string | null
   /** The version of the analyzer that analyzed it last. */
   readonly analyzerVersion: number
   /** Increases when an import into the index of opam repositories changes what is known about its packages. */
@@ -127,6 +129,7 @@ export async function findImageManifest(
     `select m.media_type as "mediaType", m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
             m.analyzer_version as "analyzerVersion", ${TAGS_OF_MANIFEST} as tags,
             case when m.unwrapped_from is not null then m.subject end as container,
+            (select u.problem from unwraps u where u.manifest_id = m.unwrapped_from) as "containerProblem",
             coalesce((
               select sum(f.index_version)
                 from image_layers il

@@ -29,11 +29,13 @@ export function imageSummary(row: ImageRow, caller: Caller) {
 export function imageDetails(
   caller: Caller,
   repository: Repository,
-  { digest, container, mediaType, tags, pushedAt, pushedBy }: ImageDetails,
+  details: ImageDetails,
   contents: Uint8Array,
 ): Buffer {
+  const { digest, container, containerProblem, mediaType, tags, pushedAt, pushedBy } = details
   const builder = maySeeActors(caller, repository) ? pushedBy : null
-  return withFields({ repository, digest, container, mediaType, tags, builder, pushedAt }, contents)
+  const about = { repository, digest, container, containerProblem, mediaType, tags }
+  return withFields({ ...about, builder, pushedAt }, contents)
 }
 
 /** Puts fields before those of an object that is JSON already, and may be large. */

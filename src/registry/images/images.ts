@@ -50,6 +50,8 @@ export type ImageDetails = {
   readonly pushedBy: string
   /** The container image that it was unwrapped from. */
   readonly container: Digest | null
+  /** Why a layer, a link or another kernel of the container image was not read. */
+  readonly containerProblem: string | null
   /** The version of the analyzer that analyzed it last. */
   readonly analyzerVersion: number
   /** Increases when more is known about its packages. */
