@@ -5,7 +5,7 @@ import type { Queryable } from '../database.ts'
 import type { VisibleNames } from '../name-patterns.ts'
 import { HITS_SCANNED_MAX, type HitFilter, hitConditions } from './hit-filters.ts'
 import { TAGS_OF_MANIFEST } from './image-lists.ts'
-import { VISIBLE_IMAGES_OF_LIST } from './visible-images.ts'
+import { VISIBLE_IMAGES_OF_LIST, VISIBLE_RANGES } from './visible-images.ts'
 
 /** Versions of one page of `listVersions`. */
 export const VERSIONS_PAGE = 5_000
@@ -23,7 +23,8 @@ export async function listVersions(
   after: number,
 ): Promise<{ id: number; version: string }[]> {
   const { rows } = await db.query<{ id: number; version: string }>(
-    `select p.id, p.version
+    `with ${VISIBLE_RANGES}
+     select p.id, p.version
        from packages p
       where p.ecosystem = $1
         and p.name = $4
@@ -131,7 +132,7 @@ export async function listImagesWithPackage(
   const scanned = isFiltered ? HITS_SCANNED_MAX : limit + 1
   // The images of a list are read when those of the lists before it are fewer than the limit.
   const statement = withConditions(
-    `with page as materialized (
+    `with ${VISIBLE_RANGES}, page as materialized (
        select list.blob_id, list.package_id, image.*, lp.basis,
               row_number() over (order by list.place, image.manifest_id desc) as place
          from unnest($1::bigint[], $4::bigint[]) with ordinality as list (blob_id, package_id, place)

@@ -5,7 +5,7 @@ import type { Queryable } from '../database.ts'
 import type { VisibleNames } from '../name-patterns.ts'
 import { HITS_SCANNED_MAX, type HitFilter, hitConditions } from './hit-filters.ts'
 import { TAGS_OF_MANIFEST } from './image-lists.ts'
-import { VISIBLE_IMAGES_OF_LIST } from './visible-images.ts'
+import { VISIBLE_IMAGES_OF_LIST, VISIBLE_RANGES } from './visible-images.ts'
 
 /** Sources of one page of `listSources`. */
 export const SOURCES_PAGE = 5_000
@@ -29,7 +29,8 @@ const VISIBLE_OF_THEM = `offset 0
       limit $5`
 
 const SOURCES_BY = {
-  repository: `select s.id, s.url
+  repository: `with ${VISIBLE_RANGES}
+     select s.id, s.url
        from (
          select id, url
            from sources
@@ -37,7 +38,8 @@ const SOURCES_BY = {
             and id > $4
           order by id
          ${VISIBLE_OF_THEM}`,
-  checksum: `select s.id, s.url
+  checksum: `with ${VISIBLE_RANGES}
+     select s.id, s.url
        from (
          select s.id, s.url
            from source_checksums sc
@@ -123,7 +125,8 @@ export async function listImagesWithSource(
   const scanned = isFiltered ? HITS_SCANNED_MAX : limit + 1
   // Each source's lists come from its index, newest first, and end at the limit, as those of a package do.
   const statement = withConditions(
-    `select page.blob_id as "blobId", page.ordinal, page.manifest_id as "manifestId", page.place,
+    `with ${VISIBLE_RANGES}
+     select page.blob_id as "blobId", page.ordinal, page.manifest_id as "manifestId", page.place,
             s.url, page.directory, s.checksums, page.repository, m.digest,
             page.kernel_digest as "kernelDigest", page.target, m.pushed_at as "pushedAt",
             ${TAGS_OF_MANIFEST} as tags, matched.is_hit as "isHit",

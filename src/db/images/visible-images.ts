@@ -20,9 +20,15 @@ export const REPOSITORY_IS_WITHIN = `and exists (
                           from json_to_recordset($::json) as g (${RANGE_COLUMNS})
                          where ${REPOSITORY_IN_RANGE})`
 
+/** A table of the names that a caller may see, from $3: a statement reads them once. */
+export const VISIBLE_RANGES = `visible as materialized (
+       select *
+         from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
+     )`
+
 /**
  * The visible images that have layer `list.blob_id` in one of the roles $2, newest first, with their role: one probe for each.
- * $3 is what a caller may see. `role || ''` is no condition of an index, which would not be read in its order with a list of roles.
+ * After VISIBLE_RANGES. `role || ''` is no condition of an index, which would not be read in its order with a list of roles.
  */
 export const VISIBLE_IMAGES_OF_LIST = `(
                   select il.manifest_id, il.role, i.kernel_digest, i.target, i.repository
@@ -41,7 +47,7 @@ export const VISIBLE_IMAGES_OF_LIST = `(
                       where i.manifest_id = il.manifest_id
                         and (r.visibility = 'public' or exists (
                               select 1
-                                from json_to_recordset($3::json) as g (${RANGE_COLUMNS})
+                                from visible g
                                where ${REPOSITORY_IN_RANGE}))
                      offset 0
                    ) i

@@ -94,7 +94,7 @@ type Search = {
 }
 
 /**
- * Reads a page. Most layers are those of one visible image: few more than the limit are read at first, and more
+ * Reads a page. Most layers are those of one visible image: a quarter more than the limit is read at first, and more
  * when others have them. The page has fewer hits than the limit when LISTS_MAX of them had no more.
  */
 async function readPage(
@@ -105,7 +105,7 @@ async function readPage(
   const { ids, named, roles, names, query, limit } = search
   const hits: ImageWithPackage[] = []
   let from = before
-  for (let count = 2 * (limit + 1), read = 0; ; read += count, count *= LISTS_GROWTH) {
+  for (let count = limit + 1 + (limit >> 2), read = 0; ; read += count, count *= LISTS_GROWTH) {
     const lists = await listPackageLists(db, ids, from, count)
     const wanted = limit - hits.length
     const page = await listImagesWithPackage(db, lists, named, roles, names, query, from, wanted)
