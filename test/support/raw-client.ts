@@ -52,14 +52,16 @@ export class RawConnection {
   readonly socket: Socket
   /** Resolves when the server closes the connection in any way. */
   readonly closed: Promise<void>
-  #received: Buffer = Buffer.alloc(0)
+  #chunks: Buffer[] = []
+  #length = 0
   #ended = false
   #wake: () => void = () => {}
 
   private constructor(socket: Socket) {
     this.socket = socket
     socket.on('data', (chunk) => {
-      this.#received = Buffer.concat([this.#received, chunk])
+      this.#chunks.push(chunk)
+      this.#length += chunk.length
       this.#wake()
     })
     // A reset ends the connection too; the bytes before it count.
@@ -125,7 +127,7 @@ export class RawConnection {
     if (length !== undefined) return this.#exactly(Number(length), until)
     if (headers.get('transfer-encoding') !== 'chunked') {
       while (!this.#ended) await this.#more(until).catch(() => {})
-      return this.#take(this.#received.length)
+      return this.#take(this.#length)
     }
     const chunks: Buffer[] = []
     for (;;) {
@@ -138,18 +140,29 @@ export class RawConnection {
   }
 
   async #exactly(size: number, until: number): Promise<Buffer> {
-    while (this.#received.length < size) await this.#more(until)
+    while (this.#length < size) await this.#more(until)
     return this.#take(size)
   }
 
   #take(size: number): Buffer {
-    const taken = this.#received.subarray(0, size)
-    this.#received = this.#received.subarray(size)
-    return taken
+    const received = this.#received
+    const rest = received.subarray(size)
+    this.#chunks = [rest]
+    this.#length = rest.length
+    return received.subarray(0, size)
+  }
+
+  /** The bytes that nobody took. Joined when they are looked at, and not for each chunk of a long body. */
+  get #received(): Buffer {
+    const [first = Buffer.alloc(0), ...more] = this.#chunks
+    if (more.length === 0) return first
+    const joined = Buffer.concat(this.#chunks)
+    this.#chunks = [joined]
+    return joined
   }
 
   async #more(until: number): Promise<void> {
-    const so = `of the answer, ${this.#received.length} bytes are here`
+    const so = `of the answer, ${this.#length} bytes are here`
     if (this.#ended) throw new NoAnswerError(`the connection closed too early: ${so}`)
     const left = until - performance.now()
     if (left <= 0) throw new NoAnswerError(`no answer in time: ${so}`)
