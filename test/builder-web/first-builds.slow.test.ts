@@ -3,6 +3,7 @@ import { parseConfig } from '../../src/config/config.ts'
 import { createLog } from '../../src/server/log.ts'
 import { type RunningServer, startServer } from '../../src/server/server.ts'
 import { basic, makeCredential, sql } from '../auth/credentials-client.ts'
+import { changeSettings } from '../auth/upload-url-client.ts'
 import { fixture, postImage, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { encodeExec, type Run, runOf, sha256 } from './exec.ts'
@@ -55,14 +56,8 @@ async function traces(component: string) {
 }
 const NONE = { names: [], repositories: [] }
 
-async function setVisibility(repository: string, visibility: string): Promise<void> {
-  const answer = await registry.request(`/api/v1/repositories/${repository}/settings`, {
-    method: 'PUT',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ visibility }),
-  })
-  expect(answer.status).toBeLessThan(300)
-}
+const setVisibility = (repository: string, visibility: 'private' | 'public') =>
+  changeSettings(registry, repository, { visibility })
 const remove = async (repository: string) =>
   expect(
     (await registry.request(`/api/v1/repositories/${repository}`, { method: 'DELETE' })).status,

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
+import { changeSettings } from '../auth/upload-url-client.ts'
 import { fixture, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { type Run, sha256 } from './exec.ts'
@@ -31,14 +32,8 @@ async function jobOf(run: Run, ask: Ask = anonymous): Promise<string | undefined
 }
 const push = (repository: string, run: Parameters<typeof pushBuild>[3]) =>
   pushBuild(registry, repository, 'live', run)
-async function setVisibility(repository: string, visibility: string): Promise<void> {
-  const answer = await registry.request(`/api/v1/repositories/${repository}/settings`, {
-    method: 'PUT',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ visibility }),
-  })
-  expect(answer.status).toBeLessThan(300)
-}
+const setVisibility = (repository: string, visibility: 'private' | 'public') =>
+  changeSettings(registry, repository, { visibility })
 
 describe('the job to which a kernel leads', () => {
   const [FIRST, SECOND, THIRD] = RUNS

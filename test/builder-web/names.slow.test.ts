@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
+import { changeSettings } from '../auth/upload-url-client.ts'
 import { fixture, formOf, postImage, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { encodeExec, type Run, runOf, sha256 } from './exec.ts'
@@ -41,14 +42,8 @@ const push = (repository: string, build: Parameters<typeof pushBuild>[3] = 'hell
   pushBuild(registry, repository, 'live', build)
 const pushOther = (repository: string) =>
   push(repository, 'hello-key-4-same-input-different-output')
-async function setVisibility(repository: string, visibility: string): Promise<void> {
-  const answer = await registry.request(`/api/v1/repositories/${repository}/settings`, {
-    method: 'PUT',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ visibility }),
-  })
-  expect(answer.status).toBeLessThan(300)
-}
+const setVisibility = (repository: string, visibility: 'private' | 'public') =>
+  changeSettings(registry, repository, { visibility })
 
 describe('the name of a job', () => {
   it('is the name of the repository, with ~ for each slash, and its last component', async () => {

@@ -6,6 +6,7 @@ import {
   containerManifest,
   DOCKER_LAYER,
   type LayerEntry,
+  layerOf,
   OCI_LAYER,
   pushContainer,
   tarOf,
@@ -26,7 +27,6 @@ beforeAll(async () => {
 })
 afterAll(() => registry.close())
 
-const layerOf = async (...entries: LayerEntry[]) => gzipSync(await tarOf(entries))
 const BASE: LayerEntry[] = [
   ['etc/', { type: 'directory' }],
   ['etc/passwd', 'root:x:0:0'],

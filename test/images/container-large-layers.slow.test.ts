@@ -1,6 +1,6 @@
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type LayerEntry, pushContainer, tarOf } from '../support/container-images.ts'
+import { layerOf, link, pushContainer, tarOf } from '../support/container-images.ts'
 import { digestOf } from '../support/digest.ts'
 import { newRepository } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -13,9 +13,6 @@ beforeAll(async () => {
   registry = await startRegistry()
 })
 afterAll(() => registry.close())
-
-const layerOf = async (...entries: LayerEntry[]) => gzipSync(await tarOf(entries))
-const link = (name: string, linkname: string): LayerEntry => [name, { type: 'symlink', linkname }]
 
 /** Returns the digest of the kernel of a container image, once its layers are read; without a kernel, the reason. */
 async function kernelOf(layers: readonly Buffer[], options = {}): Promise<string> {

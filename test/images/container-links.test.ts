@@ -2,9 +2,8 @@ import { execFileSync } from 'node:child_process'
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type LayerEntry, pushContainer, tarOf } from '../support/container-images.ts'
+import { type LayerEntry, layerOf, link, pushContainer } from '../support/container-images.ts'
 import { digestOf } from '../support/digest.ts'
 import { newRepository } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -24,9 +23,6 @@ afterAll(async () => {
   await registry.close()
   await rm(folder, { recursive: true, force: true })
 })
-
-const layerOf = async (...entries: LayerEntry[]) => gzipSync(await tarOf(entries))
-const link = (name: string, linkname: string): LayerEntry => [name, { type: 'symlink', linkname }]
 
 /** Pushes a container image, and returns the digest of its kernel; without a kernel, the reason. */
 async function kernelOf(layers: readonly Buffer[], options = {}): Promise<string> {

@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib'
 import { type Header, pack } from 'tar-stream'
 import { pushBlob, putManifest } from './push.ts'
 import type { TestRegistry } from './registry.ts'
@@ -23,6 +24,16 @@ export async function tarOf(entries: readonly LayerEntry[]): Promise<Buffer> {
   for await (const chunk of archive) chunks.push(chunk as Buffer)
   return Buffer.concat(chunks)
 }
+
+/** A layer of these entries, compressed by gzip. */
+export const layerOf = async (...entries: LayerEntry[]): Promise<Buffer> =>
+  gzipSync(await tarOf(entries))
+
+/** A symbolic link, with its target as it is written. */
+export const link = (name: string, linkname: string): LayerEntry => [
+  name,
+  { type: 'symlink', linkname },
+]
 
 export type ContainerOptions = {
   readonly kind?: 'docker' | 'oci'
