@@ -5,9 +5,10 @@ import type { MasterKey } from '../auth/master-key.ts'
 import type { KeyRing } from '../auth/signing-keys.ts'
 import type { Config } from '../config/config.ts'
 import type { Database } from '../db/database.ts'
-import { listenForEvents } from '../db/events/notifications.ts'
+import { listenForNotifications } from '../db/events/notifications.ts'
 import { describeDatabaseFault } from '../db/faults.ts'
 import type { ProcessLock } from '../db/process-lock.ts'
+import type { DeploymentSignals } from '../deployments/signals.ts'
 import { FeedCursors } from '../events/cursor.ts'
 import { Feed } from '../feed/feed.ts'
 import { GuardedClient } from '../outgoing/client.ts'
@@ -42,6 +43,7 @@ export type EventPipelineDeps = {
   readonly keys: KeyRing
   readonly masterKey: MasterKey
   readonly metrics: Metrics
+  readonly signals: DeploymentSignals
   /** Host and port that clients put before a repository's name. */
   registry(): string
 }
@@ -57,7 +59,7 @@ const KEEP_ALIVE_MILLISECONDS = 4_000
  * sends them to webhooks and the feed to connected clients.
  */
 export function buildEventPipeline(
-  { db, processLock, issuer, keys, masterKey, metrics, registry }: EventPipelineDeps,
+  { db, processLock, issuer, keys, masterKey, metrics, signals, registry }: EventPipelineDeps,
   config: Config,
   log: Log,
   cleanup: CleanupStack,
@@ -111,8 +113,9 @@ export function buildEventPipeline(
       sequencer.start()
       worker.start()
       feed.start()
-      const listener = listenForEvents(db, processLock, {
-        onNotified: () => feed.poke(),
+      const listener = listenForNotifications(db, processLock, {
+        onEvents: () => feed.poke(),
+        onDeployments: (notice) => signals.emit(notice),
         onError: (error) =>
           log.warn(
             { reason: describeDatabaseFault(error) },

@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts'
 import type { Queryable } from '../db/database.ts'
 import { findLastStart, type LastStart, recordStart } from '../db/last-start.ts'
 import { ProcessLock } from '../db/process-lock.ts'
+import { DeploymentSignals } from '../deployments/signals.ts'
 import { Deriver } from '../derivation/deriver.ts'
 import { startEmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
 import { type AdminPassword, ensureAdminPassword } from './admin-password.ts'
@@ -70,8 +71,9 @@ async function start(
   const metrics = createMetrics(VERSION)
   const address = new RegistryAddress(config)
   const processLock = new ProcessLock()
+  const signals = new DeploymentSignals()
   const events = buildEventPipeline(
-    { db, processLock, issuer, keys, masterKey, metrics, registry: () => address.host },
+    { db, processLock, issuer, keys, masterKey, metrics, signals, registry: () => address.host },
     config,
     log,
     cleanup,

@@ -1,5 +1,10 @@
 import { Loop } from '../../async/loop.ts'
 import type { Database } from '../database.ts'
+import {
+  DEPLOYMENTS_CHANNEL,
+  type DeploymentNotice,
+  parseNotice,
+} from '../deployments/notifications.ts'
 import type { ProcessLock } from '../process-lock.ts'
 
 /** The channel on which every process is notified of new events. */
@@ -8,22 +13,30 @@ const EVENTS_CHANNEL = 'rookery_events'
 const RECONNECT_SECONDS = 1
 const STOP_SECONDS_MAX = 2
 
+/** Receives notifications. Both are called after each connect too, because notifications may have been missed. */
+export type Notified = {
+  /** There are new events. */
+  onEvents(): void
+  /** Hosts have to do something else, or said what they do. Undefined: anything may have changed. */
+  onDeployments(notice: DeploymentNotice | undefined): void
+  /** The connection was lost, and is made again. */
+  onError(error: unknown): void
+}
+
 /**
- * Calls `onNotified` for each notification of new events, over a connection of its own. Calls it after
- * each connect too, because notifications may have been missed. A lost connection is reported and made
- * again. Callers also poll, because some connection poolers deliver no notification. The same connection holds the lock
- * of the process.
+ * Calls `notified` for each notification, over a connection of its own. Callers also poll, because some connection
+ * poolers deliver no notification. The same connection holds the lock of the process.
  */
-export function listenForEvents(
+export function listenForNotifications(
   db: Database,
   processLock: ProcessLock,
-  { onNotified, onError }: { onNotified(): void; onError(error: unknown): void },
+  notified: Notified,
 ): Loop {
   return new Loop({
     everySeconds: RECONNECT_SECONDS,
     stopSecondsMax: STOP_SECONDS_MAX,
-    work: (signal) => listen(db, processLock, onNotified, signal),
-    onError,
+    work: (signal) => listen(db, processLock, notified, signal),
+    onError: (error) => notified.onError(error),
   }).start()
 }
 
@@ -31,7 +44,7 @@ export function listenForEvents(
 async function listen(
   db: Database,
   processLock: ProcessLock,
-  onNotified: () => void,
+  notified: Notified,
   signal: AbortSignal,
 ): Promise<void> {
   const client = await db.session()
@@ -45,10 +58,14 @@ async function listen(
     signal.addEventListener('abort', stop)
     // Nothing awaits it before the first query is answered.
     ended.catch(() => {})
-    client.on('notification', onNotified)
-    await client.query(`listen ${EVENTS_CHANNEL}`)
+    client.on('notification', ({ channel, payload }) => {
+      if (channel === EVENTS_CHANNEL) notified.onEvents()
+      else notified.onDeployments(parseNotice(payload))
+    })
+    await client.query(`listen ${EVENTS_CHANNEL}; listen ${DEPLOYMENTS_CHANNEL}`)
     await processLock.take(client)
-    onNotified()
+    notified.onEvents()
+    notified.onDeployments(undefined)
     if (!signal.aborted) await ended
   } finally {
     processLock.lose()

@@ -46,6 +46,14 @@ export const TABLE_NAMES = [
   'events',
   'event_outbox',
   'deliveries',
+  'hosts',
+  'host_keys',
+  'units',
+  'deployments',
+  'targets',
+  'unit_logs',
+  'runs',
+  'rollouts',
 ] as const
 
 /** Names that tables had in older schemas: a dump of such a schema is loaded under them. */
@@ -60,6 +68,7 @@ export const EXCLUDED_TABLES: readonly string[] = [
   'deletion_pauses',
   'deletion_queue',
   'delivery_attempts',
+  'enrolments',
   'installation',
   'last_start',
   'maintenance',
@@ -70,6 +79,7 @@ export const EXCLUDED_TABLES: readonly string[] = [
   'signing_keys',
   'upload_urls',
   'uploads',
+  'used_assertions',
   'webhook_changes',
   'webhook_health',
 ]
