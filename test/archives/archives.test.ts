@@ -5,19 +5,9 @@ import { gzipSync } from 'node:zlib'
 import { pack } from 'tar-stream'
 import { describe, expect, it } from 'vitest'
 import { decompress } from '../../src/archives/decompress.ts'
-import { normalPath, readTar, type TarEntry } from '../../src/archives/tar.ts'
+import { normalPath, readTar } from '../../src/archives/tar.ts'
 import { type LayerEntry, tarOf } from '../support/container-images.ts'
-
-const NEVER = new AbortController().signal
-
-async function* chunksOf(bytes: Buffer, size = 1000): AsyncGenerator<Buffer> {
-  // The memory of a chunk is reused, as by a store.
-  const memory = Buffer.alloc(size)
-  for (let at = 0; at < bytes.length; at += size) {
-    const length = bytes.copy(memory, 0, at, at + size)
-    yield memory.subarray(0, length)
-  }
-}
+import { chunksOf, entriesOf, NEVER, withChecksum, withSize } from './tar-fixtures.ts'
 
 async function decompressed(bytes: Buffer, bytesMax = 100_000_000, signal = NEVER) {
   const chunks: Buffer[] = []
@@ -25,21 +15,6 @@ async function decompressed(bytes: Buffer, bytesMax = 100_000_000, signal = NEVE
     chunks.push(Buffer.from(chunk))
   }
   return Buffer.concat(chunks)
-}
-
-async function entriesOf(bytes: Buffer, entriesMax = 1000, chunkBytes = 1000) {
-  const entries: (TarEntry & { readonly content: string })[] = []
-  const contents = new Map<TarEntry, Buffer[]>()
-  const tar = decompress(chunksOf(bytes, chunkBytes), { bytesMax: 1e9, signal: NEVER })
-  await readTar(tar, { entriesMax }, (entry) => {
-    const chunks: Buffer[] = []
-    contents.set(entry, chunks)
-    return (chunk) => void chunks.push(Buffer.from(chunk))
-  })
-  for (const [entry, chunks] of contents) {
-    entries.push({ ...entry, content: Buffer.concat(chunks).toString() })
-  }
-  return entries
 }
 
 describe('decompress', () => {
@@ -181,10 +156,10 @@ describe('a tar file', () => {
     ])
     const cases: [Buffer, string][] = [
       [Buffer.from('no tar '.repeat(200)), 'it is no tar file: '],
-      [tar.subarray(0, 1500), 'it is no tar file: Unexpected end'],
-      [withSize(tar, '77777777777'), 'it is no tar file: Unexpected end'],
+      [tar.subarray(0, 1500), 'it is no tar file: it ends within an entry'],
+      [withSize(tar, '77777777777'), 'it is no tar file: it ends within an entry'],
       [withSize(tar, '\xff'.repeat(12)), 'it is no tar file: '],
-      [await hugeHeader(), 'it is no tar file: Header exceeds max size'],
+      [await hugeHeader(), 'it is no tar file: an extended header has more than 1048576 bytes'],
     ]
     for (const [bytes, message] of cases) {
       await expect(entriesOf(bytes)).rejects.toMatchObject({
@@ -203,39 +178,7 @@ describe('a tar file', () => {
     })
     await expect(failing).rejects.toThrow('full')
   })
-
-  it('of random bytes in its headers never hangs', async () => {
-    const tar = await tarOf([
-      ['a', 'x'.repeat(2000)],
-      ['b', { type: 'link', linkname: 'a' }],
-      ['c'.repeat(200), 'y'],
-    ])
-    for (let round = 0; round < 200; round += 1) {
-      const hostile = Buffer.from(tar)
-      for (let change = 0; change < 4; change += 1) {
-        hostile[Math.floor(Math.random() * hostile.length)] = Math.floor(Math.random() * 256)
-      }
-      await entriesOf(withChecksum(hostile)).catch((error) => {
-        expect(error).toMatchObject({ name: 'ArchiveError' })
-      })
-    }
-  })
 })
-
-/** Corrects the checksum of the first header. */
-function withChecksum(tar: Buffer): Buffer {
-  tar.fill(' ', 148, 156)
-  const sum = tar.subarray(0, 512).reduce((total, byte) => total + byte, 0)
-  tar.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148)
-  return tar
-}
-
-function withSize(tar: Buffer, size: string): Buffer {
-  const changed = Buffer.from(tar)
-  changed.fill(0, 124, 136)
-  changed.write(size, 124, 'latin1')
-  return withChecksum(changed)
-}
 
 /** A PAX header that announces a gigabyte. */
 async function hugeHeader(): Promise<Buffer> {

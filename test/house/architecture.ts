@@ -32,7 +32,6 @@ const HIDDEN: readonly (readonly [package_: RegExp, places: readonly string[]])[
   [/^pino$/, ['server']],
   [/^prom-client$/, ['server']],
   [/^commander$/, ['cli']],
-  [/^tar-stream$/, ['archives']],
 ]
 
 const PURE: Readonly<Record<string, RegExp>> = {

@@ -279,29 +279,6 @@ it.each([DOCKER_LAYER, OCI_LAYER])('a layer %s of any bytes is stored', async (l
   }
 })
 
-it('a layer that cannot be read is stored, and the reason is said', async () => {
-  const cases: [Buffer, string][] = [
-    [Buffer.from('no tar at all, '.repeat(100)), 'is no tar file'],
-    [gzipSync(await tarOf([['unikernel.hvt', HVT]])).subarray(0, 5000), 'is damaged'],
-    [gzipSync(Buffer.alloc(64 * 1024 * 1024)), 'more than 200 times its size'],
-  ]
-  if (Number(process.versions.node.split('.')[0]) < 22) {
-    cases.push([Buffer.from('28b52ffd20010d0000', 'hex'), 'is compressed with zstd'])
-  }
-  for (const [layer, problem] of cases) {
-    const name = newRepository()
-    await push(name, [layer])
-    const answer = await fetchKernel(name)
-    expect(answer.status).toBe(404)
-    expect(await messageOf(answer)).toContain(problem)
-    // Another layer has a kernel: the image of the kernel says what was not read.
-    const beside = newRepository()
-    await push(beside, [await tarOf([['unikernel.hvt', HVT]]), layer])
-    const image = await ask(registry, `repositories/${beside}/images/live`)
-    expect(image.containerProblem).toContain(problem)
-  }
-})
-
 it('an image of a container image that was read whole has no problem', async () => {
   const name = newRepository()
   await push(name, [await tarOf([['unikernel.hvt', HVT]])])
