@@ -1,4 +1,4 @@
--- What hosts follow, what they should run, and what they run.
+-- Units follow tags, and deployments bring the images of the tags to them.
 
 -- A unit of a host: a unikernel that it keeps running, by a tag that its unit file names. The repository is a name,
 -- because a host may follow a tag before it exists.

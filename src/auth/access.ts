@@ -132,6 +132,14 @@ export function maySeeActors(caller: Caller, repository: Repository): boolean {
   return hasAnyAccess(caller, repository)
 }
 
+/**
+ * True when the caller may see on which hosts the images of the repository run, and what they report: it may push there or
+ * administer it.
+ */
+export function maySeeHosts(caller: Caller, repository: Repository): boolean {
+  return allows(caller, 'push', repository) || allows(caller, 'admin', repository)
+}
+
 /** Returns the patterns of the private repositories that the caller may pull from. */
 export function pullablePatterns(caller: Caller): readonly Glob[] {
   return namesFor(caller, ['pull'])

@@ -1,4 +1,4 @@
-/** What a host says of a unit. */
+/** The state of a unit, as its host reports it. */
 export const UNIT_STATES = [
   'absent',
   'fetching',
@@ -25,8 +25,8 @@ export type DeploymentState = (typeof DEPLOYMENT_STATES)[number]
 
 /**
  * The state of one unit in a deployment. `refused`: the image has no kernel that the host can run, which is known before
- * anything is fetched. `overdue`: no conclusion before the deadline, which is a failure. `offline`: the host was not
- * heard of for a while, which is none: it runs what it should when it returns. `skipped`: the deployment ended first.
+ * anything is fetched. `overdue`: no conclusion before the deadline, which is a failure. `offline`: the host sends no
+ * requests, which is no failure: it runs what it should when it returns. `skipped`: the deployment ended first.
  */
 export const TARGET_STATES = [
   'waiting',

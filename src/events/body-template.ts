@@ -1,5 +1,5 @@
 import { findHiddenProblem } from '../oci/hidden-characters.ts'
-import { EVENT_TYPES, type EventType } from './event.ts'
+import { EVENT_TYPES, type EventType, isAboutRegistry } from './event.ts'
 
 /** The names in a template that the values of an event replace, each in two pairs of braces. */
 export const VARIABLES = ['type', 'id', 'time', 'registry', 'repository', 'tag', 'digest'] as const
@@ -19,12 +19,14 @@ const SHOWN_LENGTH_MAX = 64
 /** A variable; or two braces that begin none, which `name` is undefined for. */
 const BRACES = /\{\{(?:(?<name>[^{}]*)\}\})?/g
 
-const ABOUT_REPOSITORY = EVENT_TYPES.filter((type) => !type.startsWith('webhook.'))
+const ABOUT_REPOSITORY = EVENT_TYPES.filter((type) => !isAboutRegistry(type))
 /** The types whose events have a value; those of the other variables have one in every event. */
 const TYPES_WITH: Readonly<Partial<Record<Variable, readonly EventType[]>>> = {
   repository: ABOUT_REPOSITORY,
-  tag: ['image.tag.updated', 'image.tag.deleted', 'image.unwrapped'],
-  digest: EVENT_TYPES.filter((type) => /^(?:image\.(?!tag\.deleted)|build\.)/.test(type)),
+  tag: EVENT_TYPES.filter((type) => /^(?:image\.(?:tag\.|unwrapped)|deployment\.)/.test(type)),
+  digest: EVENT_TYPES.filter((type) =>
+    /^(?:image\.(?!tag\.deleted)|build\.|deployment\.)/.test(type),
+  ),
 }
 
 /** Lists the event types that have a value for each variable of a template. A ping is of none of them. */

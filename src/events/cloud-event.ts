@@ -81,9 +81,17 @@ export function withoutActor(body: string): string {
   return body.replace(ACTORS, '')
 }
 
-/** Returns the subject as clients write it: `repository:tag`, `repository@digest`, or the repository. */
+/**
+ * Returns the subject as clients write it: `repository:tag`, `repository@digest`, or the repository; `repository:tag#number`
+ * for a deployment, followed by host and unit for one of its targets.
+ */
 function subjectOf(event: RegistryEvent): string {
-  if (!('repository' in event)) return event.webhook
+  if ('webhook' in event) return event.webhook
+  if ('deployment' in event) {
+    const deployment = `${event.repository}:${event.tag}#${event.number}`
+    return 'host' in event ? `${deployment}/${event.host}/${event.unit}` : deployment
+  }
+  if ('host' in event) return event.host
   const { repository, tag, digest } = event
   if (tag !== null) return `${repository}:${tag}`
   return digest === null ? repository : `${repository}@${digest}`

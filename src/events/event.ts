@@ -13,6 +13,14 @@ export const EVENT_TYPES = [
   'build.reproduced',
   'build.diverged',
   'build.failed',
+  'deployment.created',
+  'deployment.updated',
+  'deployment.finished',
+  'deployment.target.changed',
+  'host.enrolled',
+  'host.lost',
+  'host.returned',
+  'host.conflict',
   'webhook.ping',
   'webhook.disabled',
 ] as const
@@ -21,9 +29,17 @@ export type EventType = (typeof EVENT_TYPES)[number]
 /** The types that a filter may name. A ping is addressed to one webhook, so no filter matches it. */
 export const FILTERABLE_TYPES = EVENT_TYPES.filter((type) => type !== 'webhook.ping')
 
+/** The types of a filter that names none: a deployment changes targets several times for each host. */
+export const DEFAULT_TYPES = FILTERABLE_TYPES.filter((type) => !namesHosts(type))
+
 /** True for an event that is about no repository. */
 export function isAboutRegistry(type: EventType): boolean {
-  return type.startsWith('webhook.')
+  return type.startsWith('webhook.') || type.startsWith('host.')
+}
+
+/** True for an event of a repository that names hosts: only those who may push there see it. */
+export function namesHosts(type: EventType): boolean {
+  return type === 'deployment.target.changed'
 }
 
 /** The types of tag events: a later event of the same tag supersedes an earlier one. */
@@ -191,6 +207,120 @@ export type BuildFailed = BuildData & {
 }
 export type BuildEvent = BuildCompared | BuildFailed
 
+/** The number of targets of a deployment in each state; `of`: all of them. spec/http-api.md, "Deployments". */
+export type TargetCounts = {
+  readonly waiting: number
+  /** Granted, and neither healthy nor failed. */
+  readonly inFlight: number
+  /** Also those that are settled. */
+  readonly healthy: number
+  readonly settled: number
+  /** Failed, rolled back or overdue. */
+  readonly failed: number
+  readonly refused: number
+  readonly offline: number
+  readonly skipped: number
+  readonly of: number
+}
+
+/** The fields of all events about a deployment. `digest` is what the tag names, `previousDigest` what it named before. */
+type DeploymentData = ImageData & {
+  readonly tag: Tag
+  readonly digest: Digest
+  /** The id of the deployment. */
+  readonly deployment: string
+  /** Counts the deployments of the tag. */
+  readonly number: number
+  readonly kind: 'push' | 'rollback' | 'retry'
+}
+
+/** A tag that units follow was moved. Its targets are found after the event. */
+export type DeploymentCreated = DeploymentData & {
+  readonly type: 'deployment.created'
+  readonly state: 'rolling'
+  /** The name of its rollout; null: all units at once. */
+  readonly rollout: string | null
+}
+
+/** A deployment has its targets, was paused or resumed, or ended. */
+export type DeploymentChanged = DeploymentData & {
+  readonly type: 'deployment.updated' | 'deployment.finished'
+  readonly state:
+    | 'rolling'
+    | 'paused'
+    | 'succeeded'
+    | 'failed'
+    | 'halted'
+    | 'superseded'
+    | 'cancelled'
+  /** A sentence; null where the state says everything. */
+  readonly reason: string | null
+  readonly counts: TargetCounts
+}
+
+/** One unit of a deployment is in another state. */
+export type TargetChanged = DeploymentData & {
+  readonly type: 'deployment.target.changed'
+  /** The names of the host and of its unit. */
+  readonly host: string
+  readonly unit: string
+  readonly state:
+    | 'waiting'
+    | 'granted'
+    | 'fetching'
+    | 'starting'
+    | 'checking'
+    | 'healthy'
+    | 'failed'
+    | 'rolled-back'
+    | 'refused'
+    | 'skipped'
+    | 'offline'
+    | 'overdue'
+  /** True when it stayed healthy for the time of the rollout. */
+  readonly settled: boolean
+  /** The digest of the kernel for the host; null: the image has none for it. */
+  readonly kernel: Digest | null
+  readonly exitCode: number | null
+  /** A word. */
+  readonly reason: string | null
+  readonly message: string | null
+}
+export type DeploymentEvent = DeploymentCreated | DeploymentChanged | TargetChanged
+
+/** The fields of all events about a host. */
+type HostData = {
+  /** Its name. */
+  readonly host: string
+  readonly labels: Readonly<Record<string, string>>
+}
+
+/** A host is new, or waits until somebody approves its key. */
+export type HostEnrolled = HostData & {
+  readonly type: 'host.enrolled'
+  readonly state: 'pending' | 'active'
+  /** The thumbprint of its key; null: it has the secret of a credential. */
+  readonly fingerprint: string | null
+  readonly repositories: readonly string[]
+  /** The maker or approver of the host; null: it waits for one. */
+  readonly actor: string | null
+}
+
+/** A host sent no request for some minutes, or sends requests again. */
+export type HostPresence = HostData & {
+  readonly type: 'host.lost' | 'host.returned'
+  /** RFC 3339: the time of its last request before it was lost. */
+  readonly seenAt: string | null
+}
+
+/** Two machines report with the key of one host. */
+export type HostConflict = HostData & {
+  readonly type: 'host.conflict'
+  /** The ids of both boots. */
+  readonly boots: readonly [string, string]
+}
+export type HostEvent = HostEnrolled | HostPresence | HostConflict
+
 /** A test of one webhook. */
 export type Ping = { readonly type: 'webhook.ping'; readonly webhook: string }
 
@@ -215,7 +345,8 @@ export type RepositoryEvent =
   | ImageUnwrapped
   | RepositoryDeleted
   | BuildEvent
-export type RegistryEvent = RepositoryEvent | Ping | WebhookDisabled
+  | DeploymentEvent
+export type RegistryEvent = RepositoryEvent | HostEvent | Ping | WebhookDisabled
 
 /** The fields of an event that filters compare. */
 export type EventSubject = {

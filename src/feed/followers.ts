@@ -1,5 +1,5 @@
 import type { FeedEvent, FeedHeader } from '../db/events/feed.ts'
-import { isAboutRegistry } from '../events/event.ts'
+import { isAboutRegistry, namesHosts } from '../events/event.ts'
 import type { EventFilter } from '../events/filter.ts'
 import type { Glob } from '../oci/glob.ts'
 import type { Repository } from '../oci/reference.ts'
@@ -12,6 +12,8 @@ export type FeedReader = {
   /** Patterns of the private repositories that the reader may pull. */
   readonly visible: readonly Glob[]
   mayPull(repository: Repository): boolean
+  /** True when the reader may see events that name the hosts of a repository. */
+  maySeeHosts(repository: Repository): boolean
 }
 
 /** A reader that has an open stream. */
@@ -67,9 +69,10 @@ export class Followers {
 
 /** True when the reader may see an event, by its repository's present visibility. */
 export function maySee(
-  { seesAll, mayPull }: FeedReader,
-  { repository, visibility }: FeedHeader,
+  { seesAll, mayPull, maySeeHosts }: FeedReader,
+  { type, repository, visibility }: FeedHeader,
 ): boolean {
-  if (seesAll || visibility === 'public') return true
-  return repository !== null && mayPull(repository)
+  if (seesAll) return true
+  if (repository === null || (namesHosts(type) && !maySeeHosts(repository))) return false
+  return visibility === 'public' || mayPull(repository)
 }

@@ -1,21 +1,24 @@
-import { allows, type Caller, maySeeActors } from '../auth/access.ts'
+import { allows, type Caller, maySeeActors, maySeeHosts } from '../auth/access.ts'
 import type { ClaimedDelivery } from '../db/webhooks/delivery-claims.ts'
 import { withoutActor } from '../events/cloud-event.ts'
+import { namesHosts } from '../events/event.ts'
 import type { WebhookOwner } from './webhook.ts'
 
 type Grants = Pick<WebhookOwner, 'grants'>
 
 /**
- * True when these grants permit reading an event: the holder may pull its repository at present. Only
- * administrators may read events about other webhooks.
+ * True when these grants permit reading an event: the holder may pull its repository at present, and push there or
+ * administer it for an event that names hosts. Only administrators may read events about other webhooks and about hosts.
  */
 export function canReceive(
   { grants }: Grants,
   { type, repository, visibility }: Pick<ClaimedDelivery, 'type' | 'repository' | 'visibility'>,
 ): boolean {
-  if (grants === null || type === 'webhook.ping' || visibility === 'public') return true
+  if (grants === null || type === 'webhook.ping') return true
   if (repository === null) return false
-  return allows(holderOf(grants), 'pull', repository)
+  const holder = holderOf(grants)
+  if (namesHosts(type) && !maySeeHosts(holder, repository)) return false
+  return visibility === 'public' || allows(holder, 'pull', repository)
 }
 
 /** Returns the body of an event; without its actor when these grants give no right to its repository. */

@@ -72,6 +72,10 @@ describe('a template of a body', () => {
     expect(typesOfTemplate('{"text":"{{tag}} {{digest}}"}')).toEqual([
       'image.tag.updated',
       'image.unwrapped',
+      'deployment.created',
+      'deployment.updated',
+      'deployment.finished',
+      'deployment.target.changed',
     ])
   })
 

@@ -55,7 +55,7 @@ export async function openStream(
       const [id, event, data] = ['id', 'event', 'data'].map((name) => block.get(name))
       if (id !== undefined) state.lastId = id
       if (data === undefined) continue
-      if (event?.startsWith('image.') || event?.startsWith('webhook.')) validateEvent(data)
+      if (event?.includes('.')) validateEvent(data)
       blocks.push({ ...(id && { id }), ...(event && { event }), data })
     }
   })

@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { EVENT_TYPES, type EventType } from '../../src/events/event.ts'
+import { EVENT_TYPES, type EventType, isAboutRegistry } from '../../src/events/event.ts'
 import { DeliveryFixture } from './delivery-fixture.ts'
 import { Receivers, respondWith, waitForRequests } from './receiver.ts'
 import { isVerified } from './receiver-rules.ts'
@@ -73,12 +73,18 @@ describe('a webhook with a body of its own', () => {
   })
 
   /** The types of events that have a tag and its digest. */
-  const WITH_VALUES: readonly EventType[] = ['image.tag.updated', 'image.unwrapped']
+  const WITH_VALUES: readonly EventType[] = [
+    'image.tag.updated',
+    'image.unwrapped',
+    'deployment.created',
+    'deployment.updated',
+    'deployment.finished',
+    'deployment.target.changed',
+  ]
 
   it.each(EVENT_TYPES)('sends nothing for an event without its values: %s', async (type) => {
     const receiver = await receive()
-    const isAboutRegistry = type.startsWith('webhook.')
-    const columns = { type, ...(isAboutRegistry ? { repository: null, tag: null } : {}) }
+    const columns = { type, ...(isAboutRegistry(type) ? { repository: null, tag: null } : {}) }
     const webhook = await fixture.webhook({ url: receiver.url, body })
     const event = await fixture.event([webhook], columns)
     fixture.startWorker()

@@ -49,6 +49,16 @@ const REFUSED: [string, Omit<TestWebhookOptions, 'url'>, TestEventOptions][] = [
     { ownerGrants: [grant(['pull'], '**')] },
     { type: 'webhook.disabled', repository: null, tag: null },
   ],
+  [
+    'all actions everywhere, for events about hosts',
+    { ownerGrants: [grant(['pull', 'push', 'delete', 'admin'], '**')] },
+    { type: 'host.lost', repository: null, tag: null },
+  ],
+  [
+    'pull, for events that name hosts',
+    { ownerGrants: [grant(['pull'], '**')] },
+    { type: 'deployment.target.changed', visibility: 'public' },
+  ],
 ]
 
 it.each(REFUSED)('an owner with %s does not receive the event', async (_, columns, event) => {

@@ -6,9 +6,7 @@ import { MasterKey } from '../../src/auth/master-key.ts'
 import { KeyRing } from '../../src/auth/signing-keys.ts'
 import { Database } from '../../src/db/database.ts'
 import { renderCloudEvent } from '../../src/events/cloud-event.ts'
-import type { EventType, RegistryEvent } from '../../src/events/event.ts'
-import type { Digest } from '../../src/oci/digest.ts'
-import type { Repository, Tag } from '../../src/oci/reference.ts'
+import type { EventType } from '../../src/events/event.ts'
 import { GuardedClient } from '../../src/outgoing/client.ts'
 import {
   DeliveryWorker,
@@ -17,7 +15,7 @@ import {
 import { newSigningSecret } from '../../src/webhooks/signature.ts'
 import { WebhookCache } from '../../src/webhooks/webhook-cache.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { IMAGE_MANIFEST } from '../support/media-types.ts'
+import { registryEvent } from './registry-events.ts'
 
 /** The columns of a webhook. By default it receives image events and belongs to the operator. */
 export type TestWebhookOptions = {
@@ -316,14 +314,6 @@ export class DeliveryFixture {
   }
 }
 
-const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
-
-const BUILD = {
-  ...{ tag: null, digest: DIGEST, previousDigest: null },
-  ...{ build: '0268b383-13ae-4a1f-b33c-1bcd327c1d41', platform: 'debian-12', inputId: null },
-  ...{ startedAt: null, finishedAt: null },
-} as const
-
 /** Renders an event as the registry does. */
 function bodyOf(id: string, position: number, columns: TestEventOptions): string {
   const { type = 'image.tag.updated', repository = 'builds/hello', occurredAt } = columns
@@ -334,46 +324,4 @@ function bodyOf(id: string, position: number, columns: TestEventOptions): string
     occurredAt: occurredAt ?? new Date(),
     sequence: repository === null ? null : position,
   })
-}
-
-function registryEvent(type: EventType, columns: TestEventOptions): RegistryEvent {
-  if (type === 'webhook.ping') return { type, webhook: 'somebody' }
-  if (type === 'webhook.disabled') {
-    return { type, webhook: 'somebody', reason: 'gone', detail: 'it answered 410' }
-  }
-  const { repository = 'builds/hello', tag = 'live' } = columns
-  const image = {
-    repository: repository as Repository,
-    previousDigest: null,
-    actor: 'ci — Łódź',
-  }
-  const manifest = {
-    digest: DIGEST,
-    mediaType: IMAGE_MANIFEST,
-    artifactType: null,
-    size: 500,
-  }
-  switch (type) {
-    case 'image.pushed':
-      return { ...image, ...manifest, type, tag: null, unikernels: [] }
-    case 'image.unwrapped':
-      return { ...image, ...manifest, type, tag: tag as Tag, unikernels: [] }
-    case 'image.tag.updated':
-      return { ...image, ...manifest, type, tag: tag as Tag, reason: 'push', unikernels: [] }
-    case 'image.tag.deleted':
-      return { ...image, type, tag: tag as Tag, digest: null, previousDigest: DIGEST }
-    case 'image.deleted':
-      return { ...image, type, tag: null, digest: DIGEST }
-    case 'image.referrer.added':
-      return { ...image, ...manifest, type, tag: null, subject: DIGEST }
-    case 'repository.deleted':
-      return { ...image, type, tag: null, digest: null }
-    case 'build.reproduced':
-    case 'build.diverged':
-      return { ...image, ...BUILD, type, kernelDigest: DIGEST, same: [], other: [] }
-    case 'build.failed': {
-      const failure = { result: 'failed', exitCode: 2, signal: null, message: null } as const
-      return { ...image, ...BUILD, ...failure, type }
-    }
-  }
 }

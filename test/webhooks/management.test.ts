@@ -34,6 +34,9 @@ const REPOSITORY_TYPES = [
   'build.reproduced',
   'build.diverged',
   'build.failed',
+  'deployment.created',
+  'deployment.updated',
+  'deployment.finished',
 ]
 
 describe('a webhook', () => {

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { EVENT_TYPES } from '../../src/events/event.ts'
 import { newSigningSecret } from '../../src/webhooks/signature.ts'
 import { Builder } from '../builds/builder.ts'
+import { appendToOutbox } from '../events/outbox.ts'
 import { fixture } from '../images/image-fixtures.ts'
 import { pushContainer, tarOf } from '../support/container-images.ts'
 import { newRepository, pushImage } from '../support/push.ts'
@@ -182,6 +183,8 @@ describe('a receiver with the library cloudevents', () => {
       await pushImage(registry, 'sdk/app', undefined, { subject: { mediaType, digest, size } })
       await pushImage(registry, 'sdk/other', 'live')
       await pushBuilds('sdk/builds')
+      const deployed = EVENT_TYPES.filter((type) => /^(?:deployment|host)\./.test(type))
+      await appendToOutbox(registry, 'sdk/app', deployed)
       const layers = [await tarOf([['unikernel.hvt', HVT]]), await tarOf([['salt', LARGE]])]
       expect((await pushContainer(registry, 'sdk/container', 'live', layers)).status).toBe(201)
       const gone = await startReceiver((_, res) => void res.writeHead(410).end())

@@ -23,8 +23,9 @@ type ShownEvent = {
   readonly data: {
     readonly digest?: string | null
     readonly previousDigest?: string | null
-    readonly reason?: string
+    readonly reason?: string | null
     readonly detail?: string
+    readonly state?: string
     readonly unikernels?: readonly { readonly target: string }[]
   }
 }
@@ -204,7 +205,8 @@ function eventLine({ type, subject, time, data }: ShownEvent): string {
   return line(time, subject, changeText(type, data), data.unikernels)
 }
 
-function changeText(type: string, { digest, previousDigest, reason, detail }: ShownEvent['data']) {
+function changeText(type: string, data: ShownEvent['data']) {
+  const { digest, previousDigest, reason, detail, state } = data
   const [to, from] = [digest, previousDigest].map((one) => (one ? shortDigest(one) : 'nothing'))
   if (type === 'image.tag.updated') {
     return `${reason === 'rollback' ? 'rolled back to' : 'moved to'} ${to} from ${from}`
@@ -219,6 +221,14 @@ function changeText(type: string, { digest, previousDigest, reason, detail }: Sh
     'build.diverged': 'differs from earlier builds of the same inputs',
     'build.failed': 'a build failed',
     'repository.deleted': 'deleted, with all of its tags and images',
+    'deployment.created': `is deployed: ${to}`,
+    'deployment.updated': `the deployment is ${state}`,
+    'deployment.finished': `the deployment ended: ${state}${reason ? `: ${reason}` : ''}`,
+    'deployment.target.changed': `is ${state}${reason ? `: ${reason}` : ''}`,
+    'host.enrolled': state === 'pending' ? 'the host waits for approval' : 'the host is enrolled',
+    'host.lost': 'the host sends no requests any more',
+    'host.returned': 'the host sends requests again',
+    'host.conflict': 'two machines report as this host: they have the same key',
     'webhook.disabled': `webhook disabled: ${detail}`,
   }
   return words[type] ?? type

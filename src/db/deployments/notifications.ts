@@ -3,17 +3,17 @@ import type { Queryable } from '../database.ts'
 /** The channel on which every process is notified that hosts may have to do something else, or have said so. */
 export const DEPLOYMENTS_CHANNEL = 'rookery_deployments'
 
-/** What changed: the targets of a deployment, or the units of one host. */
+/** A change of the targets of a deployment, or of the units of one host. */
 export type DeploymentNotice =
   | { readonly kind: 'deployment'; readonly id: string }
   | { readonly kind: 'host'; readonly id: number }
 
-/** Tells every process, when the transaction commits, that the deployment or its targets changed. */
+/** Notifies every process, when the transaction commits, of a change of the deployment or its targets. */
 export async function notifyDeployment(tx: Queryable, id: string): Promise<void> {
   await tx.query(`select pg_notify('${DEPLOYMENTS_CHANNEL}', $1)`, [`deployment:${id}`])
 }
 
-/** Tells every process, when the transaction commits, that what the host should run changed, or its access. */
+/** Notifies every process, when the transaction commits, of a change in what the host should run, or in its access. */
 export async function notifyHost(tx: Queryable, id: number): Promise<void> {
   await tx.query(`select pg_notify('${DEPLOYMENTS_CHANNEL}', $1)`, [`host:${id}`])
 }

@@ -1,7 +1,7 @@
-import { allows, type Caller, pullablePatterns } from '../../auth/access.ts'
+import { allows, type Caller, maySeeHosts, pullablePatterns } from '../../auth/access.ts'
 import type { Authenticator } from '../../auth/authenticator.ts'
 import type { Cursor, FeedCursors } from '../../events/cursor.ts'
-import { type EventType, FILTERABLE_TYPES } from '../../events/event.ts'
+import { DEFAULT_TYPES, type EventType, FILTERABLE_TYPES } from '../../events/event.ts'
 import type { EventFilter } from '../../events/filter.ts'
 import { parseCursor } from '../../feed/cursor.ts'
 import type { CurrentTag, Feed, FeedAnswer, FeedReader } from '../../feed/feed.ts'
@@ -91,6 +91,7 @@ function readFeedRequest(ctx: RouteContext, { cursors }: EventRouteDeps): FeedRe
       seesAll: caller.kind === 'admin',
       visible: pullablePatterns(caller),
       mayPull: (repository) => allows(caller, 'pull', repository),
+      maySeeHosts: (repository) => maySeeHosts(caller, repository),
     },
     cursor: text === undefined ? undefined : parseCursor(cursors, text),
     withSnapshot: readFlag(ctx, 'snapshot'),
@@ -115,7 +116,7 @@ function readTypes(ctx: RouteContext): readonly EventType[] {
   if (texts.some((text) => !FILTERABLE_TYPES.some((type) => type === text))) {
     throw invalidParameter('type', `must be one of ${FILTERABLE_TYPES.join(', ')}`)
   }
-  return texts.length === 0 ? FILTERABLE_TYPES : wanted
+  return texts.length === 0 ? DEFAULT_TYPES : wanted
 }
 
 function readFlag(ctx: RouteContext, name: string): boolean {

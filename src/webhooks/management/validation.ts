@@ -1,7 +1,12 @@
 import type { RegistryIssuer } from '../../auth/access-tokens.ts'
 import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
 import { findTemplateProblem, typesOfTemplate } from '../../events/body-template.ts'
-import { type EventType, FILTERABLE_TYPES, isAboutRegistry } from '../../events/event.ts'
+import {
+  DEFAULT_TYPES,
+  type EventType,
+  FILTERABLE_TYPES,
+  isAboutRegistry,
+} from '../../events/event.ts'
 import { badRequest, RegistryError } from '../../oci/errors.ts'
 import { type Glob, parseRepositoryGlob, parseTagGlob } from '../../oci/glob.ts'
 import type { GuardedClient } from '../../outgoing/client.ts'
@@ -36,7 +41,7 @@ const SHOWN_LENGTH_MAX = 64
 /** The default settings of a webhook. */
 export const SETTINGS_DEFAULT = {
   tags: null,
-  types: FILTERABLE_TYPES.filter((type) => !isAboutRegistry(type)),
+  types: DEFAULT_TYPES.filter((type) => !isAboutRegistry(type)),
   format: 'cloudevents',
   body: null,
   signatures: [],
@@ -185,7 +190,7 @@ function parseGlobs(
 
 function parseTypes(texts: readonly string[]): EventType[] {
   if (texts.length === 0)
-    throw invalidField('types', 'must not be empty; omit it for all image events')
+    throw invalidField('types', 'must not be empty; omit it for all events of its repositories')
   const named = texts.map((text) => parseOneOf('types', FILTERABLE_TYPES, text))
   return FILTERABLE_TYPES.filter((type) => named.includes(type))
 }
