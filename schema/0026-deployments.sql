@@ -58,16 +58,21 @@ create table deployments (
   -- How many reviews of `pauseAfter` were passed: `resume` adds one.
   resumes integer not null default 0,
   created_at timestamptz not null default clock_timestamp(),
-  -- When it is looked at next, at the latest.
-  wake_at timestamptz not null default clock_timestamp(),
+  -- True while it is paused for a review of `pauseAfter`, and not because somebody paused it.
+  in_review boolean not null default false,
+  -- When it is looked at next, at the latest. Null: it ended, and so has every target that was granted.
+  wake_at timestamptz default clock_timestamp(),
   finished_at timestamptz,
   constraint deployments_number_once unique (repository_id, tag, number),
   constraint deployments_kind_known check (kind in ('push', 'rollback', 'retry')),
   constraint deployments_state_known check (state in
     ('rolling', 'paused', 'succeeded', 'failed', 'halted', 'superseded', 'cancelled')),
-  constraint deployments_end_whole check ((finished_at is null) = (state in ('rolling', 'paused')))
+  constraint deployments_end_whole check ((finished_at is null) = (state in ('rolling', 'paused'))),
+  constraint deployments_wake_whole check (wake_at is not null or (finished_at is not null and not rollback_due)),
+  constraint deployments_review_whole check (state = 'paused' or not in_review)
 );
-create index deployments_due on deployments (wake_at) where finished_at is null or rollback_due;
+create index deployments_due on deployments (wake_at) where wake_at is not null;
+create index deployments_ended on deployments (finished_at, id) where finished_at is not null;
 create index deployments_open on deployments (repository_id, tag, number) where finished_at is null;
 create index deployments_by_digest on deployments (repository_id, digest);
 

@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto'
+
 /** A UUID in lower case (RFC 9562, section 4), as text of a regular expression. */
 export const UUID_PATTERN = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 
@@ -11,4 +13,14 @@ export function isUuid(text: string): boolean {
 /** True for a UUID as a person may give it: in any case. */
 export function isUuidInAnyCase(text: string): boolean {
   return UUID.test(text.toLowerCase())
+}
+
+/** Makes a UUID of version 7 (RFC 9562, section 5.7): later ones are greater, to the millisecond. */
+export function newTimeOrderedUuid(now = Date.now()): string {
+  const time = now.toString(16).padStart(12, '0')
+  const random = randomBytes(10)
+  random[0] = 0x70 | ((random[0] ?? 0) & 0x0f)
+  random[2] = 0x80 | ((random[2] ?? 0) & 0x3f)
+  const hex = `${time}${random.toString('hex')}`
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 }

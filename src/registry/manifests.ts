@@ -18,6 +18,7 @@ import {
 } from '../db/registry/repositories.ts'
 import { moveTags, removeTag, removeTagsOf, type TagChange } from '../db/registry/tags.ts'
 import { keepTaggedUnwrapped } from '../db/registry/unwraps.ts'
+import { type CreatedDeployment, createDeployments } from '../deployments/creation.ts'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
 import { denied, otherContent, RegistryError } from '../oci/errors.ts'
 import {
@@ -105,6 +106,8 @@ export type PushedManifest = {
   readonly inputId: string | undefined
   /** The id of its build, also when the push repeats it. Undefined for a copy, and when it states no build. */
   readonly buildId: string | undefined
+  /** For each tag that it moved and that units of hosts follow. */
+  readonly deployments: readonly CreatedDeployment[]
 }
 
 /** A pushed manifest before its transaction. */
@@ -224,7 +227,7 @@ export class Manifests {
     const image = reading.image ?? unwrapped.images[0]?.reading.image
     const build = readBuild(manifest, reading.image)
     if (image !== undefined || build !== undefined) await this.#reads.settle()
-    const buildId = await this.#db.transaction(async (tx) => {
+    const { buildId, deployments } = await this.#db.transaction(async (tx) => {
       const madeBlobs = unwrapped.images.flatMap((made) => made.manifest.blobs)
       const contents = await lockContentsOf(tx, push.repository, manifest, madeBlobs)
       if (contents.provenance === 'required') assertProvenance(manifest, image, tags)
@@ -289,10 +292,10 @@ export class Manifests {
         // The setting may have changed while the push waited for the tag.
         if (move.provenance === 'required') assertProvenance(manifest, image, tags)
       }
+      const moved = moves.filter(({ previous }) => previous !== digest)
+      const change = { repositoryId, repository: push.repository, digest }
       await recordPush(tx, {
-        repositoryId,
-        repository: push.repository,
-        digest,
+        ...change,
         mediaType,
         artifactType: artifactType ?? null,
         size: push.bytes.length,
@@ -300,13 +303,17 @@ export class Manifests {
         mayHaveUnikernels: image !== undefined || manifest.children.length > 0,
         actor: push.actor.name,
         isNew,
-        moves: moves.filter(({ previous }) => previous !== digest),
+        moves: moved,
         builds: [...(built?.event === undefined ? [] : [built.event]), ...made.events],
       })
-      return built?.id ?? made.id
+      const cause = { ...change, kind: 'push', actor: push.actor } as const
+      return {
+        buildId: built?.id ?? made.id,
+        deployments: await createDeployments(tx, cause, moved),
+      }
     })
     this.#onCommitted()
-    return { digest, subject, image, inputId: build?.inputId, buildId }
+    return { digest, subject, image, inputId: build?.inputId, buildId, deployments }
   }
 
   /**

@@ -4,6 +4,7 @@ import { lockContents } from '../db/registry/manifests.ts'
 import { findRepository, type View } from '../db/registry/repositories.ts'
 import { listTagPositions, type TagPosition } from '../db/registry/tag-history.ts'
 import { moveTags } from '../db/registry/tags.ts'
+import { type CreatedDeployment, createDeployments } from '../deployments/creation.ts'
 import { type Digest, type DigestPrefix, isDigestPrefix, onlyDigestOf } from '../oci/digest.ts'
 import { badRequest, conflict, RegistryError } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
@@ -28,6 +29,8 @@ export type RolledBack = {
   readonly digest: Digest
   /** Undefined when the tag was deleted. */
   readonly previousDigest: Digest | undefined
+  /** Empty when no unit follows the tag. */
+  readonly deployments: readonly CreatedDeployment[]
 }
 
 // A rollback searches this many positions, with or without a digest.
@@ -113,10 +116,13 @@ export class TagHistory {
         const detail = current === undefined ? 'it was deleted' : `from ${current}`
         const change = { action: 'rollback', repository, tags: [tag], digest, detail }
         await recordChange(tx, actor, change)
-        if (move !== undefined && previous !== digest) {
-          await recordRollback(tx, { repositoryId, repository, digest, actor: actor.name, move })
+        if (move === undefined || previous === digest) {
+          return { digest, previousDigest: current, deployments: [] }
         }
-        return { digest, previousDigest: current }
+        const to = { repositoryId, repository, digest }
+        await recordRollback(tx, { ...to, actor: actor.name, move })
+        const deployments = await createDeployments(tx, { ...to, kind: 'rollback', actor }, [move])
+        return { digest, previousDigest: current, deployments }
       })
     } catch (error) {
       if (error instanceof TagMovedError) return undefined

@@ -12,7 +12,11 @@ export type TagChange = {
 }
 
 /** A move of a tag, with the provenance setting of its repository. */
-export type TagMove = TagChange & { readonly provenance: 'optional' | 'required' }
+export type TagMove = TagChange & {
+  readonly provenance: 'optional' | 'required'
+  /** True when a unit of a host follows the tag. */
+  readonly isFollowed: boolean
+}
 
 /** The reason of a move in the tag's history. */
 export type MoveReason = 'push' | 'rollback'
@@ -55,7 +59,13 @@ export async function moveTags(
         where previous_digest is distinct from $3
      )
      select name as tag, previous_digest as previous,
-            ${LOCKED_IMMUTABLE_TAGS} as "immutableTags", ${LOCKED_PROVENANCE} as provenance
+            ${LOCKED_IMMUTABLE_TAGS} as "immutableTags", ${LOCKED_PROVENANCE} as provenance,
+            exists (
+              select 1
+                from units u
+               where u.repository = (select name from repositories where id = $1)
+                 and u.tag = moved.name
+            ) as "isFollowed"
        from moved`,
     [repositoryId, tags, digest, actor, reason],
   )
