@@ -12,8 +12,10 @@ create table hosts (
   repositories text[] not null,
   -- The networks from which it may call; null: any.
   networks text[],
+  -- Counts the changes of `repositories` and `networks`: the tokens of an earlier grant end.
+  grant_version integer not null default 1,
   labels jsonb not null default '{}',
-  -- What it can run, as its agent says: `[{"target", "abi", "architecture"}]`.
+  -- The tenders of the host, as its agent reports them: `[{"target", "abi", "architecture"}]`.
   tenders jsonb not null default '[]',
   agent text,
   -- The boot that reported last, and the one before it: when that one reports again, two machines have one key.
@@ -23,11 +25,11 @@ create table hosts (
   -- Written at most once a minute.
   seen_at timestamptz,
   lost_at timestamptz,
-  -- Who made or approved it. `owner_origin` as in `webhooks`.
+  -- The actor that made or approved it. `owner_origin` as in `webhooks`.
   created_by text not null,
   owner_origin text,
   created_at timestamptz not null default now(),
-  -- When a pending host is forgotten.
+  -- When a pending host is removed.
   expires_at timestamptz,
   revoked_at timestamptz,
   constraint hosts_state_known check (state in ('pending', 'active', 'revoked')),
@@ -58,8 +60,11 @@ create table enrolments (
   repositories text[] not null,
   networks text[],
   labels jsonb not null default '{}',
+  -- The actor that made it, with the rights whose revocation makes the code void.
   created_by text not null,
-  owner_origin text,
+  origin text,
+  token_id text,
+  key_id text,
   created_at timestamptz not null default now(),
   expires_at timestamptz not null,
   used_at timestamptz,
@@ -75,3 +80,8 @@ create table used_assertions (
   primary key (thumbprint, jti)
 );
 create index used_assertions_by_expiry on used_assertions (expires_at);
+
+-- The kind `host` holds the secret of a host, and the grant of its row in `hosts`.
+alter table credentials
+  drop constraint credentials_kind_known,
+  add constraint credentials_kind_known check (kind in ('admin', 'builder', 'metrics', 'host'));

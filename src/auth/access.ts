@@ -4,10 +4,10 @@ import type { Repository, Tag } from '../oci/reference.ts'
 /**
  * The access that a route requires. `none`: nothing is checked. `publicRead`: anybody may call it, and the
  * lookup leaves out what the caller may not pull. `authenticated`: any credential, and the operation
- * decides what the caller may touch. `metrics`: the right to the metrics. An action: the right to it in the repository of
- * the path, if any.
+ * decides what the caller may touch. `metrics`: the right to the metrics. `host`: only the host of the path itself. An
+ * action: the right to it in the repository of the path, if any.
  */
-export type Access = 'none' | 'publicRead' | 'authenticated' | 'metrics' | Action
+export type Access = 'none' | 'publicRead' | 'authenticated' | 'metrics' | 'host' | Action
 
 /** The actions in a repository. Each is granted by itself: none implies another. */
 export const ACTIONS = ['pull', 'push', 'delete', 'admin'] as const
@@ -25,6 +25,16 @@ export type Grant = {
   readonly actions: readonly (Action | 'list' | 'metrics')[]
   /** Patterns of the tags that may be set or removed. Null: any tag. */
   readonly tags: readonly Glob[] | null
+}
+
+/** A host that runs unikernels, as the caller of a request. */
+export type HostCaller = {
+  readonly id: number
+  readonly name: string
+  /** The version of its grant: a change of the grant ends the tokens of earlier ones. */
+  readonly grantVersion: number
+  /** False for a token with which the host only pulls. */
+  readonly mayReport: boolean
 }
 
 export type CallerIdentity = {
@@ -52,6 +62,8 @@ export type Caller =
       readonly grants: readonly Grant[]
       /** When the token expired. An expired token may only finish uploads. */
       readonly expiredAt: Date | undefined
+      /** Present for a host. */
+      readonly host?: HostCaller | undefined
     })
 
 export const ANONYMOUS: Caller = { kind: 'anonymous', hasToken: false }
@@ -62,12 +74,17 @@ export const ANONYMOUS: Caller = { kind: 'anonymous', hasToken: false }
  */
 export type Decision = 'allow' | 'public-only' | 'authenticate' | 'refuse'
 
-/** Decides on every request. A route without a repository concerns the whole registry. */
+/**
+ * Decides on every request. A route without a repository concerns the whole registry. `host` is the name of the host in
+ * the path of a route with the access `host`, for which nobody else may speak, not even an administrator.
+ */
 export function decide(
   access: Access,
   caller: Caller,
   repository: Repository | undefined,
+  host?: string,
 ): Decision {
+  if (access === 'host') return decideForHost(caller, host)
   if (access === 'none' || caller.kind === 'admin') return 'allow'
   if (access === 'publicRead') return 'public-only'
   if (access === 'authenticated') return caller.kind === 'holder' ? 'allow' : 'authenticate'
@@ -79,6 +96,12 @@ export function decide(
   if (access !== 'metrics' && allows(caller, access, repository)) return 'allow'
   if (access === 'pull') return 'public-only'
   return caller.kind === 'holder' ? 'refuse' : 'authenticate'
+}
+
+function decideForHost(caller: Caller, name: string | undefined): Decision {
+  if (caller.kind === 'anonymous') return 'authenticate'
+  const host = caller.kind === 'holder' ? caller.host : undefined
+  return host?.mayReport && host.name === name ? 'allow' : 'refuse'
 }
 
 /** The grant of a caller that reads the metrics and nothing else. */

@@ -19,6 +19,7 @@ import {
 } from './access-tokens.ts'
 import { parseBasic } from './basic-login.ts'
 import { ADMIN_USER, grantOf, originOf, secretSubject } from './credentials.ts'
+import { grantVersionSubject, hostOfToken } from './hosts/host-access.ts'
 import { UPLOAD_FINISH_SECONDS_MAX } from './lifetimes.ts'
 import type { LoginThrottle } from './login-throttle.ts'
 import type { RevocationList } from './revocations.ts'
@@ -119,7 +120,7 @@ export class Authenticator {
    * is UNAUTHORIZED, or TOOMANYREQUESTS for an address that sends many different ones.
    */
   async findBySecret<T>(
-    kind: 'refresh token' | 'upload URL',
+    kind: 'refresh token' | 'upload URL' | 'enrolment code',
     secret: string,
     address: string,
     find: () => Promise<T | undefined> | undefined,
@@ -297,6 +298,7 @@ function authenticationOfCredential(
 function authenticationOfToken(token: VerifiedToken): CachedAuthentication {
   const { subject, origin, tokenId, access, networks, expiresAt } = token
   const isAdmin = access.some(({ type, name }) => type === 'registry' && name === 'admin')
+  const host = hostOfToken(token)
   const caller: Caller =
     subject === ''
       ? { kind: 'anonymous', hasToken: true }
@@ -311,11 +313,13 @@ function authenticationOfToken(token: VerifiedToken): CachedAuthentication {
             scheme: 'bearer',
             grants: grantsOf(access),
             expiredAt: undefined,
+            ...(host === undefined ? {} : { host }),
           }
+  const version = host === undefined ? [] : [grantVersionSubject(host)]
   return {
     caller,
     credential: undefined,
-    subjects: [`token:${tokenId}`, ...(origin === undefined ? [] : [origin])],
+    subjects: [`token:${tokenId}`, ...(origin === undefined ? [] : [origin]), ...version],
     networks,
     networkList: networks === undefined ? undefined : networkListOf(networks),
     kid: token.kid,

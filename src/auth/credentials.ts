@@ -44,8 +44,8 @@ const NAME = /^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$/
 const RESERVED: ReadonlySet<string> = new Set([ADMIN_USER, 'operator', 'token'])
 const NAME_LENGTH_MAX = 64
 /** The patterns of a credential are part of its tokens, which must fit into a header. */
-const PATTERNS_LENGTH_MAX = 4096
-const PATTERNS_MAX = 100
+export const PATTERNS_LENGTH_MAX = 4096
+export const PATTERNS_MAX = 100
 
 /** The time for which the earlier secret is accepted after a rotation. */
 export const ROTATION_OVERLAP_SECONDS_DEFAULT = 86_400
@@ -244,7 +244,8 @@ export function assertName(name: string): void {
   }
 }
 
-function assertNetworks(networks: readonly string[] | undefined): void {
+/** Throws REQUEST_INVALID for an empty list, and for a text that is no network. */
+export function assertNetworks(networks: readonly string[] | undefined): void {
   if (networks === undefined) return
   if (networks.length === 0 || networks.length > PATTERNS_MAX) {
     throw badRequest(`networks must have 1 to ${PATTERNS_MAX} entries`)

@@ -19,8 +19,8 @@ export type Scope = {
 
 /** One entry of a token's `access` claim. */
 export type AccessEntry = {
-  readonly type: 'repository' | 'registry'
-  /** A repository or a pattern of repositories; for `registry`, `catalog`, `metrics` or `admin`. */
+  readonly type: 'repository' | 'registry' | 'host'
+  /** A repository or a pattern of repositories; for `registry`, `catalog`, `metrics` or `admin`; the name of a host. */
   readonly name: string
   readonly actions: readonly string[]
   /** Patterns of the tags that may be set or removed. Undefined: any tag. */
@@ -29,6 +29,8 @@ export type AccessEntry = {
   readonly repositories?: readonly string[]
   /** True for a pull that the public visibility permits. It ends with the visibility. */
   readonly public?: true
+  /** For a host: the version of its grant. */
+  readonly grantVersion?: number
 }
 
 const SCOPE = /^([a-z]+)(?:\([a-z0-9]+\))?:([^\s]*):([a-z*,]*)$/
@@ -63,6 +65,7 @@ export function intersect(
 ): AccessEntry[] {
   return scopes.flatMap(({ type, name, actions }): AccessEntry[] => {
     if (type === 'registry') return registryEntries(name, actions, caller)
+    if (type === 'host') return hostEntries(caller, name, actions)
     if (type !== 'repository') return []
     const repository = repositoryNamed(name)
     if (repository === undefined) return []
@@ -93,6 +96,7 @@ export function grantsOf(entries: readonly AccessEntry[]): Grant[] {
       const tags = entry.tags === undefined ? null : (entry.tags as Glob[])
       return [{ repositories: [entry.name as Glob], actions, tags }]
     }
+    if (entry.type === 'host') return []
     if (entry.name === 'metrics') return [METRICS_GRANT]
     if (entry.name !== 'catalog') return []
     return [{ repositories: (entry.repositories ?? []) as Glob[], actions: ['list'], tags: null }]
@@ -108,6 +112,13 @@ function registryEntries(name: string, actions: readonly string[], caller: Calle
   const mayHave =
     name === 'admin' ? caller.kind === 'admin' : name === 'metrics' && maySeeMetrics(caller)
   return mayHave ? [{ type: 'registry', name, actions: ['*'] }] : []
+}
+
+/** A host may request the right to report about itself, which a token for its pulls does not have. */
+function hostEntries(caller: Caller, name: string, actions: readonly string[]): AccessEntry[] {
+  const host = caller.kind === 'holder' ? caller.host : undefined
+  if (!host?.mayReport || host.name !== name || !actions.includes('report')) return []
+  return [{ type: 'host', name, actions: ['report'], grantVersion: host.grantVersion }]
 }
 
 function listedBy(caller: Caller): string[] {

@@ -4,10 +4,15 @@ import { crc32 } from 'node:zlib'
 const SECRET_BYTES = 32
 
 /** The prefix of a secret names its purpose. A secret of one purpose is invalid for another. */
-export const SECRET_PREFIXES = { credential: 'rky', refresh: 'rkr', uploadUrl: 'rku' } as const
+export const SECRET_PREFIXES = {
+  credential: 'rky',
+  refresh: 'rkr',
+  uploadUrl: 'rku',
+  enrolment: 'rke',
+} as const
 export type SecretPurpose = keyof typeof SECRET_PREFIXES
 
-const SHAPE = /^(rk[yru]_[A-Za-z0-9_-]{43})_([0-9a-f]{8})$/
+const SHAPE = /^(rk[yrue]_[A-Za-z0-9_-]{43})_([0-9a-f]{8})$/
 
 /**
  * Generates a secret, `rky_<256 random bits>_<checksum>`. Scanners find leaked secrets by the prefix, and the

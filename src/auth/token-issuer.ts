@@ -6,11 +6,14 @@ import {
 } from '../db/auth/refresh-tokens.ts'
 import type { Queryable } from '../db/database.ts'
 import { listPublic } from '../db/registry/repositories.ts'
+import { parseNetworks } from '../networks/networks.ts'
 import { loginEnded, RegistryError, unauthorized } from '../oci/errors.ts'
 import { ANONYMOUS, type Caller, type Grant } from './access.ts'
 import type { AccessTokens, MintedToken } from './access-tokens.ts'
 import { type AuditLog, auditIdentity } from './audit.ts'
 import type { Authentication, Authenticator } from './authenticator.ts'
+import { InvalidAssertionError } from './hosts/assertions.ts'
+import { callerOfHost, entriesOfHost, type HostGrant } from './hosts/host-access.ts'
 import { type AccessEntry, intersect, repositoriesOf, type Scope } from './scope.ts'
 import { generateSecret, hashSecret, isSecretLike } from './secrets.ts'
 
@@ -47,6 +50,8 @@ export type TokenIssuerOptions = {
   readonly tokenSeconds: number
   /** Verifies another issuer's identity token, which it accepts once. Throws UNAUTHORIZED. */
   readonly exchange: (identityToken: string) => Promise<TrustedIdentity>
+  /** Verifies the assertion of a host, which it accepts once. Throws InvalidAssertionError. */
+  readonly acceptAssertion: (assertion: string) => Promise<HostGrant>
 }
 
 type Holder = Pick<Authentication, 'caller' | 'networks' | 'expiresAt'>
@@ -57,6 +62,8 @@ const ANYBODY: Holder = {
   expiresAt: Number.POSITIVE_INFINITY,
 }
 
+/** Lifetime of a token for a host, which asks for the next one by itself. */
+const HOST_TOKEN_SECONDS = 900
 /** Base64 adds a third, and servers accept headers of 64 KiB. */
 const ACCESS_LENGTH_MAX = 16 * 1024
 
@@ -154,6 +161,23 @@ export class TokenIssuer {
     )
   }
 
+  /**
+   * Issues a token to a host for its assertion (RFC 7523). Without a scope, it has all that the host may do. Throws
+   * InvalidAssertionError.
+   */
+  async issueToHost(assertion: string, request: AccessTokenRequest): Promise<AccessTokenResponse> {
+    const host = await this.#options.acceptAssertion(assertion)
+    if (host.networks !== null && !parseNetworks(host.networks)?.has(request.address)) {
+      throw new InvalidAssertionError(
+        `the host ${host.name} may not call from ${request.address}, but only from its networks`,
+      )
+    }
+    const caller = callerOfHost(host, 'bearer')
+    const networks = host.networks ?? undefined
+    const holder = { caller, networks, expiresAt: Number.POSITIVE_INFINITY }
+    return this.#mint(holder, request, HOST_TOKEN_SECONDS)
+  }
+
   async #mint(
     holder: Holder,
     request: AccessTokenRequest,
@@ -163,7 +187,7 @@ export class TokenIssuer {
     const { db, tokens, audit } = this.#options
     const named = caller.kind === 'admin' ? [] : repositoriesOf(request.scopes)
     const publicNames = new Set<string>(named.length === 0 ? [] : await listPublic(db, named))
-    const access = firstThatFit(intersect(request.scopes, caller, (name) => publicNames.has(name)))
+    const access = firstThatFit(accessOf(request.scopes, caller, (name) => publicNames.has(name)))
     const identity = auditIdentity(caller)
     const minted = await tokens.mint(
       {
@@ -192,6 +216,22 @@ export class TokenIssuer {
   }
 }
 
+/**
+ * Returns the requested access that the caller has. A host that requests no scope gets all that it may do, and each of its
+ * tokens names the version of its grant.
+ */
+function accessOf(
+  scopes: readonly Scope[],
+  caller: Caller,
+  isPublic: (name: string) => boolean,
+): AccessEntry[] {
+  const requested = intersect(scopes, caller, isPublic)
+  if (caller.kind !== 'holder' || caller.host === undefined) return requested
+  if (scopes.length === 0) return entriesOfHost(caller.host, caller.grants)
+  if (requested.some(({ type }) => type === 'host')) return requested
+  return [...entriesOfHost({ ...caller.host, mayReport: false }, []), ...requested]
+}
+
 /** Returns the first entries that fit into a header. A client requests the others when it needs them. */
 function firstThatFit(access: readonly AccessEntry[]): AccessEntry[] {
   let length = 0
@@ -203,11 +243,15 @@ function firstThatFit(access: readonly AccessEntry[]): AccessEntry[] {
 
 /** Returns the entries as scopes: RFC 6749, section 5.1, requires the granted scope in the response. */
 export function scopeText(access: readonly AccessEntry[]): string {
-  return access.map(({ type, name, actions }) => `${type}:${name}:${actions.join(',')}`).join(' ')
+  return access
+    .filter(({ actions }) => actions.length > 0)
+    .map(({ type, name, actions }) => `${type}:${name}:${actions.join(',')}`)
+    .join(' ')
 }
 
 function detailOf(access: readonly AccessEntry[]): string {
   return access
+    .filter(({ actions }) => actions.length > 0)
     .map((entry) =>
       [scopeText([entry]), ...(entry.tags ?? []).map((tag) => `tag ${tag}`)].join(' '),
     )

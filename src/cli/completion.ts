@@ -38,11 +38,10 @@ async function completionOf({ name, summary, load }: NamedEntry): Promise<Comple
     summary,
     choices: Object.values(words).flatMap(({ choices = [] }) => choices),
     options: Object.entries(options).map(
-      ([key, { description, label, bare, choices = [], repeatable = false }]) => ({
+      ([key, { description, label, choices = [], repeatable = false }]) => ({
         flag: flagOf(key),
         description,
-        // Its value is no word of its own.
-        label: bare === undefined ? label : undefined,
+        label,
         choices,
         repeatable,
       }),

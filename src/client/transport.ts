@@ -17,8 +17,6 @@ export type HttpRequest = {
   readonly body?: Body
   /** A transfer may last as long as bytes keep moving; any other request has a total limit. */
   readonly transfer?: boolean
-  /** Ends the request early. */
-  readonly signal?: AbortSignal
 }
 
 /** A response. The receiver reads its body to the end, or discards it. */
@@ -76,12 +74,7 @@ export class Transport {
   }
 
   /** Sends once, without following redirects. Throws RegistryUnreachableError, and FileChangedError of the body. */
-  async send(sent: HttpRequest): Promise<HttpResponse> {
-    const { method, url, headers, body, transfer = false, signal } = sent
-    const limits = [
-      ...(transfer ? [] : [AbortSignal.timeout(REQUEST_MILLISECONDS_MAX)]),
-      ...(signal === undefined ? [] : [signal]),
-    ]
+  async send({ method, url, headers, body, transfer = false }: HttpRequest): Promise<HttpResponse> {
     const length = body === undefined ? {} : { 'content-length': String(body.size) }
     try {
       const response = await request(url, {
@@ -89,7 +82,7 @@ export class Transport {
         headers: { 'user-agent': 'rookery', ...headers, ...length },
         body: body?.open() ?? null,
         dispatcher: this.#dispatcher,
-        ...(limits.length === 0 ? {} : { signal: AbortSignal.any(limits) }),
+        ...(transfer ? {} : { signal: AbortSignal.timeout(REQUEST_MILLISECONDS_MAX) }),
       })
       this.#answered = true
       const header = (name: string) => {

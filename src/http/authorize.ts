@@ -93,13 +93,14 @@ function permit(context: Authorization): void {
   const { ctx, route, params, request, repository } = context
   const caller = callerOf(context)
   requireUnexpired(route, caller)
-  const decision = decide(route.access, caller, repository)
+  const decision = decide(route.access, caller, repository, params.host)
   requireAllowed(decision, context, caller)
   context.publicOnly = decision === 'public-only'
   ctx.state = {
     ...request,
     caller,
     networks: context.authentication?.networks,
+    host: route.access === 'host' && caller.kind === 'holder' ? caller.host : undefined,
     params,
     repository,
     publicOnly: context.publicOnly,

@@ -15,6 +15,7 @@ const CHALLENGE_ACTIONS: Readonly<Record<Access, string>> = {
   push: 'pull,push',
   delete: 'delete',
   admin: '',
+  host: '',
   metrics: '',
 }
 

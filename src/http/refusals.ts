@@ -13,6 +13,9 @@ export function loginNeeded(access: Access, repository: Repository | undefined):
     return `authentication required: ${access} in ${repository} needs a login`
   }
   if (access === 'admin') return 'authentication required: this needs an administrator'
+  if (access === 'host') {
+    return 'authentication required: this needs a token of the host, which it gets from /token with an assertion of its key'
+  }
   if (access === 'metrics') {
     return 'authentication required: this needs a credential for the metrics, which rookery credential create NAME --metrics makes'
   }
@@ -50,6 +53,7 @@ function rightText(
   repository: Repository | undefined,
   tag: string | undefined,
 ): string {
+  if (access === 'host') return 'may not speak as this host, which only a token of its own key may'
   if (access === 'metrics') {
     return 'may not read the metrics; rookery credential create NAME --metrics makes one that may'
   }

@@ -1,5 +1,5 @@
 import type { Context } from 'koa'
-import type { Access, Caller } from '../auth/access.ts'
+import type { Access, Caller, HostCaller } from '../auth/access.ts'
 import type { Actor } from '../auth/audit.ts'
 import { invalidQuery } from '../oci/errors.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
@@ -51,6 +51,8 @@ export type RouteState = {
   body: RequestBody
   /** The networks from which the caller's credential may be used; undefined for any. */
   networks: readonly string[] | undefined
+  /** The caller, on a route with the access `host`. */
+  host: Pick<HostCaller, 'id' | 'name'> | undefined
   requestId: string
   /** The client's address, behind trusted proxies. */
   address: string
@@ -70,6 +72,13 @@ export function repositoryOf(ctx: RouteContext): Repository {
   const { repository } = ctx.state
   if (repository === undefined) throw new Error('the route has no *repository')
   return repository
+}
+
+/** Returns the host that calls, on a route with the access `host`. */
+export function hostOf(ctx: RouteContext): Pick<HostCaller, 'id' | 'name'> {
+  const { host } = ctx.state
+  if (host === undefined) throw new Error('the route has no access host')
+  return host
 }
 
 /** Returns the view that the caller has of the repository of the path. */

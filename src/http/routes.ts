@@ -2,6 +2,8 @@ import type { RegistryIssuer } from '../auth/access-tokens.ts'
 import type { AuditLog } from '../auth/audit.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
 import type { Credentials } from '../auth/credentials.ts'
+import type { HostEnrolments } from '../auth/hosts/enrolments.ts'
+import type { Hosts } from '../auth/hosts/hosts.ts'
 import type { TokenRevocations } from '../auth/revocations.ts'
 import type { KeyRing } from '../auth/signing-keys.ts'
 import type { TokenIssuer } from '../auth/token-issuer.ts'
@@ -26,7 +28,9 @@ import { buildRoutes } from './api/builds.ts'
 import { comparisonRoutes } from './api/comparisons.ts'
 import { credentialRoutes } from './api/credentials.ts'
 import { documentRoutes } from './api/documents.ts'
+import { enrolmentRoutes } from './api/enrolments.ts'
 import { type EventRouteDeps, eventRoutes } from './api/events.ts'
+import { hostRoutes } from './api/hosts.ts'
 import { imageBuildRoutes } from './api/image-builds.ts'
 import { imageRoutes } from './api/images.ts'
 import { packageRoutes } from './api/packages.ts'
@@ -93,6 +97,8 @@ export type AuthServices = {
   policies: TrustPolicies
   revokedTokens: TokenRevocations
   uploadUrls: UploadUrls
+  hosts: Hosts
+  hostEnrolments: HostEnrolments
   audit: AuditLog
 }
 
@@ -110,6 +116,8 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...wellKnownRoutes(auth.keys, auth.issuer, deps.publicBaseUrl),
     ...credentialRoutes(auth.credentials, deps.ask),
     ...policyRoutes(auth.policies, deps.ask),
+    ...enrolmentRoutes(auth.hostEnrolments, deps.clientBaseUrl),
+    ...hostRoutes(auth.hosts),
     ...tokenRevocationRoutes(auth.revokedTokens),
     ...repositoryRoutes(deps.repositories),
     ...uploadUrlCreationRoutes(auth.uploadUrls, deps.clientBaseUrl),

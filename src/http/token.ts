@@ -1,5 +1,6 @@
 import type { AuditLog } from '../auth/audit.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
+import { InvalidAssertionError } from '../auth/hosts/assertions.ts'
 import { parseScopes } from '../auth/scope.ts'
 import {
   type AccessTokenRequest,
@@ -13,6 +14,7 @@ import { queryAll, queryOnce, type Route, type RouteContext } from './route.ts'
 
 const FORM_BYTES_MAX = 64 * 1024
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
+const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
 /** The token types of an identity token (RFC 8693, section 3). */
 const IDENTITY_TYPES: ReadonlySet<string> = new Set([
@@ -52,7 +54,8 @@ export function tokenRoutes(
       async handle(ctx) {
         try {
           sendToken(ctx, await grantToken(ctx, await readForm(ctx), issuer, authenticator))
-        } catch (error) {
+        } catch (thrown) {
+          const error = thrown instanceof InvalidAssertionError ? invalidGrant(thrown) : thrown
           auditRefusal(ctx, audit, error)
           sendOauthError(
             ctx,
@@ -95,8 +98,12 @@ async function grantToken(
       if (IDENTITY_TYPES.has(type)) return issuer.exchange(token, request)
       throw badRequest(`subject_token_type must be ${[...IDENTITY_TYPES].join(' or ')}`)
     }
+    case JWT_BEARER:
+      return issuer.issueToHost(requireField(form, 'assertion'), request)
     default:
-      throw badRequest(`grant_type must be password, refresh_token or ${TOKEN_EXCHANGE}`)
+      throw badRequest(
+        `grant_type must be password, refresh_token, ${TOKEN_EXCHANGE} or ${JWT_BEARER}`,
+      )
   }
 }
 
@@ -137,9 +144,19 @@ function sendToken(ctx: RouteContext, minted: AccessTokenResponse): void {
   }
 }
 
+/** A refused assertion of a host: RFC 6749, section 5.2, has 400 for it. */
+function invalidGrant(cause: InvalidAssertionError): RegistryError {
+  return badRequest(`assertion: ${cause.message}`, { field: 'assertion', cause })
+}
+
+function isInvalidGrant(error: unknown): boolean {
+  return error instanceof RegistryError && error.cause instanceof InvalidAssertionError
+}
+
 /** Audits a refusal of credentials in the form. The authorization step does not see them. */
 function auditRefusal(ctx: RouteContext, audit: AuditLog, error: unknown): void {
-  if (!(error instanceof RegistryError) || error.code !== 'UNAUTHORIZED') return
+  if (!(error instanceof RegistryError)) return
+  if (error.code !== 'UNAUTHORIZED' && !isInvalidGrant(error)) return
   const { address, requestId } = ctx.state
   const detail = `POST /token: ${error.message}`
   audit.enqueue({ action: 'authenticate', decision: 'refused', address, requestId, detail })
@@ -153,7 +170,8 @@ const OAUTH_ERRORS: Partial<Record<ErrorCode, string>> = {
 
 /** Sends the error of RFC 6749, section 5.2, and that of the distribution spec: clients read either. */
 function sendOauthError(ctx: RouteContext, error: unknown): void {
-  const code = error instanceof RegistryError ? OAUTH_ERRORS[error.code] : undefined
+  const mapped = error instanceof RegistryError ? OAUTH_ERRORS[error.code] : undefined
+  const code = isInvalidGrant(error) ? 'invalid_grant' : mapped
   if (!(error instanceof RegistryError) || code === undefined) throw error
   ctx.status = error.status
   ctx.set('Cache-Control', 'no-store')

@@ -43,6 +43,7 @@ export function wellKnownRoutes(
             'password',
             'refresh_token',
             'urn:ietf:params:oauth:grant-type:token-exchange',
+            'urn:ietf:params:oauth:grant-type:jwt-bearer',
           ],
           token_endpoint_auth_methods_supported: ['client_secret_basic', 'none'],
         })

@@ -27,6 +27,11 @@ export function isInNetwork(address: IpAddress, [network, bits]: Network): boole
   return address.kind() === network.kind() && address.match(network, bits)
 }
 
+/** True when every address of `inner` is in `outer`, and both are of one IP version. */
+export function isNetworkWithin([address, bits]: Network, outer: Network): boolean {
+  return bits >= outer[1] && isInNetwork(address, outer)
+}
+
 /**
  * Addresses that look public and belong to the network of a cloud: Azure's platform, with its metadata and key service.
  * The metadata addresses of other clouds are link-local, shared (100.64.0.0/10), reserved or unique local addresses.

@@ -2,6 +2,8 @@ import { AccessTokens } from '../auth/access-tokens.ts'
 import { AuditLog } from '../auth/audit.ts'
 import { Authenticator } from '../auth/authenticator.ts'
 import { Credentials } from '../auth/credentials.ts'
+import { HostEnrolments } from '../auth/hosts/enrolments.ts'
+import { Hosts } from '../auth/hosts/hosts.ts'
 import { LoginThrottle } from '../auth/login-throttle.ts'
 import type { MasterKey } from '../auth/master-key.ts'
 import { startAuthRefresh } from '../auth/refresh-loop.ts'
@@ -57,6 +59,8 @@ export async function buildAuth(
   // The revocation is stored; when this read fails, the refresh loop reads it again.
   const onRevoked = () => revocations.refresh().catch(() => {})
   const policies = new TrustPolicies({ db, client, onRevoked })
+  const hosts = new Hosts({ db, issuer: issuer.url })
+  const hostEnrolments = new HostEnrolments({ db, authenticator, audit, issuer: issuer.url })
   const tokenIssuer = new TokenIssuer({
     db,
     tokens,
@@ -64,6 +68,7 @@ export async function buildAuth(
     audit,
     tokenSeconds: config.tokenSeconds,
     exchange: (identityToken) => policies.exchange(identityToken),
+    acceptAssertion: (assertion) => hosts.accept(assertion),
   })
   const credentials = new Credentials(db, onRevoked)
   const revokedTokens = new TokenRevocations(db, onRevoked)
@@ -77,6 +82,8 @@ export async function buildAuth(
     policies,
     revokedTokens,
     uploadUrls,
+    hosts,
+    hostEnrolments,
     audit,
     masterKey,
   }

@@ -14,6 +14,7 @@ import { OPERATIONS, type Operation, partOf, partsOf } from './openapi-document.
 import {
   BUILD_ID,
   failureForm,
+  isOfHost,
   isWebhook,
   keyOf,
   pathOf,
@@ -40,14 +41,16 @@ beforeAll(async () => {
 })
 afterAll(() => registry.close())
 
+const ASKED = OPERATIONS.filter((operation) => !isOfHost(operation))
+
 /** Returns the operations that describe a response with this status. */
-const answering = (status: number, among: readonly Operation[] = OPERATIONS) =>
+const answering = (status: number, among: readonly Operation[] = ASKED) =>
   among
     .filter(({ place }) => partOf(place, 'responses', String(status)) !== undefined)
     .map((operation) => [keyOf(operation), operation] as const)
 
 const isUpload = ({ path }: Operation) => path.startsWith('/upload/')
-const withSecurity = OPERATIONS.filter((operation) => !isUpload(operation))
+const withSecurity = ASKED.filter((operation) => !isUpload(operation))
 const withRights = withSecurity.filter((operation) => !isWebhook(operation))
 const uploads = OPERATIONS.filter(isUpload)
 
@@ -168,7 +171,7 @@ describe('requests are refused as described', () => {
   const isBuild = ({ path }: Operation) =>
     /^\/api\/v1\/repositories\/\{repository\}\/(?:images|builds)$/.test(path)
   const isRotation = ({ path }: Operation) => path === '/api/v1/credentials/{name}/rotate-secret'
-  const naming = OPERATIONS.filter(
+  const naming = ASKED.filter(
     (operation) => ![isRollback, isRotation, isWebhook, isBuild].some((is) => is(operation)),
   )
   it.each(answering(409, naming))('409 when the name is taken: %s', async (_key, operation) => {
@@ -274,7 +277,7 @@ describe('without its database', () => {
 })
 
 it('the tests saw every described refusal', () => {
-  const described = OPERATIONS.flatMap((operation) =>
+  const described = ASKED.flatMap((operation) =>
     partsOf(operation.place, 'responses')
       .filter(([status]) => /^[45]/.test(status))
       .filter(([status]) => !isWebhook(operation) || !['403', '409'].includes(status))

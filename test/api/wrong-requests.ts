@@ -14,6 +14,10 @@ const TOKEN_ID = '00000000-0000-4000-8000-000000000000'
 /** The checksum of `UPLOAD_SECRET`: a mistyped secret is not looked up. */
 const CHECKSUM = '36b7c2e5'
 
+/** True for the operations of a host, which have their own test: a host is no caller of the others. */
+export const isOfHost = ({ path, place }: Operation) =>
+  path === '/api/v1/hosts/enrol' || place.node['x-access'] === 'host'
+
 /** Returns the path of an operation, by default for resources that do not exist. */
 export function pathOf(operation: Operation, repository = 'a/b'): string {
   return operation.path
@@ -54,6 +58,7 @@ const POLICY = {
   actions: ['push'],
 }
 
+const ENROLMENT = { name: 'web-1', repositories: ['a/**'] }
 const WEBHOOK = { name: 'taken', url: 'https://receiver.example/', repositories: ['a/b'] }
 
 /** Returns a valid body for an operation; undefined if it takes none. */
@@ -64,6 +69,7 @@ export function rightBody(operation: Operation): unknown {
     'PUT /api/v1/repositories/{repository}/settings': { visibility: 'public' },
     'POST /api/v1/credentials': CREDENTIAL,
     'POST /api/v1/policies': POLICY,
+    'POST /api/v1/enrolments': ENROLMENT,
     'POST /api/v1/policies/test': {
       token: `${encoded({ alg: 'RS256', kid: 'k' })}.${encoded(CLAIMS)}.c2lnbmF0dXJl`,
     },
@@ -214,6 +220,14 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
   'POST /api/v1/credentials/{name}/rotate-secret': [
     { sent: { overlapSeconds: 'long' } },
     { sent: { overlapSeconds: 59 } },
+  ],
+  'POST /api/v1/enrolments': [
+    { sent: {} },
+    { sent: { ...ENROLMENT, name: 'enrol' } },
+    { sent: { ...ENROLMENT, repositories: [] } },
+    { sent: { ...ENROLMENT, networks: ['10.0.0.0/33'] } },
+    { sent: { ...ENROLMENT, labels: { Site: 'a' } } },
+    { sent: { ...ENROLMENT, ttlSeconds: 604_801 } },
   ],
   'GET /api/v1/policies': [{ path: '/api/v1/policies?n=all' }],
   'POST /api/v1/policies': [{ sent: {} }, { sent: { ...POLICY, conditions: {} } }],

@@ -57,7 +57,7 @@ const COUNTED = `select (select count(*) from repositories) as repositories,
   (select count(*) from builds) as builds,
   (select count(*) from credentials) as credentials, (select count(*) from trust_policies) as policies,
   (select string_agg(name || secrets_jwe || coalesce(removed_at::text, ''), ',') from webhooks) as webhooks,
-  (select count(*) from upload_urls) as urls, (select count(*) from revocations) as revocations,
+  (select count(*) from upload_urls) as urls, (select count(*) from enrolments) as codes, (select count(*) from revocations) as revocations,
   (select count(*) from refresh_tokens) as "refreshTokens",
   (select string_agg(visibility || immutable_tags::text, ',' order by id) from repositories) as settings,
   (select count(*) from audit where decision = 'allowed') as changes`
@@ -143,6 +143,7 @@ describe('a right that is revoked after the door', () => {
       'DELETE /api/v1/repositories/*repository': ['/api/v1/repositories/a/b'],
       'POST /api/v1/policies': ['/api/v1/policies', { ...policy, name: 'other' }],
       'DELETE /api/v1/policies/:name': [`/api/v1/policies/${policy.name}`],
+      'POST /api/v1/enrolments': ['/api/v1/enrolments', { name: 'spy', repositories: ['a/**'] }],
       'DELETE /api/v1/tokens/:id': ['/api/v1/tokens/7a6b4bd5-1fc4-4ad4-9a4b-5d10e8bd1d46'],
       'PUT /api/v1/repositories/*repository/settings': [
         '/api/v1/repositories/a/b/settings',
@@ -183,6 +184,9 @@ describe('a right that is revoked after the door', () => {
     // These write nothing under the right of a credential in the Authorization header.
     const without = [
       'POST /api/v1/policies/test',
+      'POST /api/v1/hosts/enrol',
+      // Only a host may call it: test/hosts/attacks.test.ts revokes one.
+      'POST /api/v1/hosts/:host/keys',
       'PUT /upload/:secret',
       'PUT /upload/:secret/:file',
     ]

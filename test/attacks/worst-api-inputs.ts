@@ -2,6 +2,7 @@ import { expectedOf, fixture, formOf } from '../images/image-fixtures.ts'
 import { digestOf } from '../support/digest.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { heavyFiles, kernelOfNotes, numbers } from './worst-files.ts'
+import { worstHostInputs } from './worst-host-inputs.ts'
 import {
   costlyRequests,
   HEAVY,
@@ -151,6 +152,7 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
     ],
     'GET /api/v1/policies/:name': [read('/api/v1/policies/missing', 404)],
     'DELETE /api/v1/policies/:name': [send('DELETE', '/api/v1/policies/missing', 404)],
+    ...worstHostInputs(registry),
     'DELETE /api/v1/tokens/:id': [
       send('DELETE', `/api/v1/tokens/${crypto.randomUUID()}`, 204, 404),
     ],

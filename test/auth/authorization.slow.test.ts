@@ -12,9 +12,9 @@ const rows = allRoutes({ auth: {}, builderWeb: {} } as RouteDeps)
 type Row = {
   /**
    * `anybody`; `somebody`: any credential or token; `holder`: the same without tokens of anonymous callers;
-   * `all`: an administrator; `metrics`: also a credential for the metrics; or an action.
+   * `host`: the host of the path, and nobody else; `all`: an administrator; `metrics`: also a credential for the metrics; or an action.
    */
-  needs: 'anybody' | 'somebody' | 'holder' | 'metrics' | 'all' | Action
+  needs: 'anybody' | 'somebody' | 'holder' | 'host' | 'metrics' | 'all' | Action
   answers: number
   /** True when it sets or removes the tag `missing`. */
   tag?: true
@@ -64,6 +64,9 @@ const TABLE: Record<string, Row> = {
   'POST /api/v1/policies/test': { needs: 'all', answers: 400 },
   'GET /api/v1/policies/:name': { needs: 'all', answers: 404 },
   'DELETE /api/v1/policies/:name': { needs: 'all', answers: 404 },
+  'POST /api/v1/enrolments': { needs: 'holder', answers: 400 },
+  'POST /api/v1/hosts/enrol': { needs: 'anybody', answers: 400 },
+  'POST /api/v1/hosts/:host/keys': { needs: 'host', answers: 403 },
   'DELETE /api/v1/tokens/:id': { needs: 'all', answers: 400 },
   'GET /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 200 },
   'PUT /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 400, tag: true },
@@ -172,7 +175,7 @@ const filled = (path: string, repository: string) =>
     .replace(':ecosystem', 'opam')
     .replace(':format', 'spdx')
     .replace(':inputId', '0'.repeat(64))
-    .replace(/:(reference|tag|name|id|secret|file)/, 'missing')
+    .replace(/:(reference|tag|name|id|secret|file|host)/, 'missing')
     .replace(/:(file|other|event)/, 'missing')
 
 /** Returns the status of a row for a caller, in a public or a private repository. */
@@ -186,6 +189,7 @@ function expected(row: string, caller: Caller, isPublic: boolean): number {
   }
   if (caller.kind === 'bad') return 401
   if (caller.kind === 'expired token') return rule.finishes ? answers : 401
+  if (needs === 'host') return caller.kind === 'nobody' ? 401 : 403
   if (caller.kind === 'admin') return answers
   const refused = caller.kind === 'nobody' || (isV2 && caller.scheme === 'bearer') ? 401 : 403
   if (needs === 'somebody') {

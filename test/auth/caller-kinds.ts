@@ -1,4 +1,5 @@
 import { expect } from 'vitest'
+import { enrolHost } from '../support/hosts.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import {
   basic,
@@ -150,6 +151,9 @@ const alone = (authorization: Caller['authorization']) => async (registry: TestR
   return bearer(Buffer.from(encoded, 'base64').toString().split(':')[1] ?? '')
 }
 
+const asHost = async (registry: TestRegistry) =>
+  bearer(await (await enrolHost(registry, { repositories: ['a/*'] })).token())
+
 const never = async () => undefined
 const text = (value: string) => async () => value
 const wrong = (authorization: Caller['authorization'], scheme: Caller['scheme'] = 'basic') =>
@@ -203,6 +207,7 @@ export const CALLERS: Record<string, Caller> = {
     seesMetrics: true,
     authorization: withToken(forMetrics),
   },
+  'a host': { kind: 'holder', scheme: 'bearer', actions: ['pull'], authorization: asHost },
   'the administrator': { kind: 'admin', scheme: 'basic', authorization: asAdministrator },
   'another administrator': { kind: 'admin', scheme: 'basic', authorization: asOtherAdministrator },
   'an administrator’s token': {

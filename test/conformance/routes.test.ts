@@ -26,6 +26,7 @@ describe('the table of routes', () => {
         'metrics',
         'publicRead',
         'authenticated',
+        'host',
       ]).toContain(access)
     }
   })

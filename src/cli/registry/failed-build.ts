@@ -1,7 +1,7 @@
 import { STATUS } from '../errors.ts'
 import { printResult, visible } from '../printing.ts'
 import { readFailedBuild } from './local-image.ts'
-import { findLogin, type LoginOptions, type NamedImage } from './login-options.ts'
+import type { LoginOptions, NamedImage } from './login-options.ts'
 import type { OrbFile } from './orb-folder.ts'
 import { sendImage } from './send-image.ts'
 
@@ -26,11 +26,7 @@ export async function reportFailedBuild(
 ): Promise<number> {
   const { folder, files, named, annotations = {}, created, dryRun, json } = report
   const failed = await readFailedBuild({ files, annotations, created })
-  const send = async () => {
-    const login = await findLogin(named, options, environment)
-    return (await sendImage(failed, named, [], login, environment)).build
-  }
-  const build = dryRun ? undefined : await send()
+  const build = dryRun ? undefined : await sendImage(failed, named, [], options, environment)
   if (folder !== undefined) {
     process.stderr.write(
       `rookery: ${visible(folder)} has no kernel: its build failed, and ${dryRun ? 'would be' : 'is'} reported as a failed build\n`,

@@ -94,27 +94,18 @@ export async function recordBuild(tx: Transaction, build: NewBuild): Promise<Rec
   return row
 }
 
-/** A manifest, and the client that has read it: its origin, or its name without one. */
-export type ManifestRead = { readonly reader: string; readonly digest: Digest }
-
-/**
- * Records that clients have read manifests. The commit does not wait for the disk: after a crash of Postgres, a copy may
- * count as a build.
- */
-export async function recordManifestReads(
+/** Records that a client has read a manifest. */
+export async function recordManifestRead(
   db: Queryable,
-  reads: readonly ManifestRead[],
+  reader: string,
+  digest: Digest,
 ): Promise<void> {
-  // In order, so that two replicas do not wait for each other.
   await db.query(
     `insert into manifest_reads (reader, manifest_digest)
-     select distinct reads.reader, reads.digest
-       from unnest($1::text[], $2::text[]) as reads (reader, digest),
-            set_config('synchronous_commit', 'off', true)
-      order by reads.reader, reads.digest
+     values ($1, $2)
          on conflict (reader, manifest_digest) do update
         set read_at = now()`,
-    [reads.map(({ reader }) => reader), reads.map(({ digest }) => digest)],
+    [reader, digest],
   )
 }
 

@@ -1,0 +1,88 @@
+import type { Queryable, Transaction } from '../database.ts'
+
+export const HOST_STATES = ['pending', 'active', 'revoked'] as const
+export type HostState = (typeof HOST_STATES)[number]
+
+export type HostRow = {
+  readonly id: number
+  readonly name: string
+  readonly state: HostState
+  readonly trust: 'key' | 'secret'
+  readonly repositories: readonly string[]
+  /** Null: from anywhere. */
+  readonly networks: readonly string[] | null
+  readonly grantVersion: number
+  readonly labels: Readonly<Record<string, string>>
+  readonly tenders: readonly unknown[]
+  readonly agent: string | null
+  readonly conflictAt: Date | null
+  readonly seenAt: Date | null
+  /** When the registry noticed that it calls no more. Null: it calls, or never did. */
+  readonly lostAt: Date | null
+  readonly createdBy: string
+  readonly createdAt: Date
+  /** When a pending host is removed. */
+  readonly expiresAt: Date | null
+  readonly revokedAt: Date | null
+  /** The thumbprint of its present key. Null: it has a secret. */
+  readonly fingerprint: string | null
+}
+
+/** The columns of a `HostRow`, for queries on `hosts`. */
+export const HOST_COLUMNS = `hosts.id, hosts.name, hosts.state, hosts.trust, hosts.repositories, hosts.networks,
+  hosts.grant_version as "grantVersion", hosts.labels, hosts.tenders, hosts.agent,
+  hosts.conflict_at as "conflictAt", hosts.seen_at as "seenAt", hosts.lost_at as "lostAt",
+  hosts.created_by as "createdBy", hosts.created_at as "createdAt", hosts.expires_at as "expiresAt",
+  hosts.revoked_at as "revokedAt",
+  (select thumbprint from host_keys where host_id = hosts.id order by added_at desc, thumbprint limit 1) as fingerprint`
+
+export type NewHost = Pick<
+  HostRow,
+  'name' | 'repositories' | 'networks' | 'labels' | 'createdBy'
+> & {
+  readonly ownerOrigin: string | null
+}
+
+/** Adds an active host. Returns undefined when another host has the name. */
+export async function addHost(tx: Transaction, host: NewHost): Promise<HostRow | undefined> {
+  const { rows } = await tx.query<HostRow>(
+    `insert into hosts (name, state, trust, repositories, networks, labels, created_by, owner_origin)
+     values ($1, 'active', 'key', $2, $3, $4, $5, $6)
+         on conflict (name) where state <> 'revoked' do nothing
+     returning ${HOST_COLUMNS}`,
+    [host.name, host.repositories, host.networks, host.labels, host.createdBy, host.ownerOrigin],
+  )
+  return rows[0]
+}
+
+/** Removes a host of this name that waits for its approval. */
+export async function removePendingHost(tx: Transaction, name: string): Promise<void> {
+  await tx.query(
+    `delete from hosts
+      where name = $1
+        and state = 'pending'`,
+    [name],
+  )
+}
+
+/** Returns the host of this name that is not revoked. */
+export async function findHost(db: Queryable, name: string): Promise<HostRow | undefined> {
+  const { rows } = await db.query<HostRow>(
+    `select ${HOST_COLUMNS}
+       from hosts
+      where name = $1
+        and state <> 'revoked'`,
+    [name],
+  )
+  return rows[0]
+}
+
+/** Counts the active hosts. */
+export async function countActiveHosts(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    `select count(*) as count
+       from hosts
+      where state = 'active'`,
+  )
+  return rows[0]?.count ?? 0
+}
