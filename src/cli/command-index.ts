@@ -161,6 +161,78 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     ],
   },
   {
+    title: 'Deploy',
+    members: [
+      {
+        word: 'deploy',
+        summary: 'Watch the hosts that follow a tag, and pause, cancel or retry',
+        commands: [
+          {
+            word: 'watch',
+            summary: 'Wait until the hosts run an image, and show each of them',
+            load: async () => (await import('./registry/deploy-watch.ts')).watchCommand,
+          },
+          {
+            word: 'status',
+            summary: 'Show the newest deployment of a tag, host by host',
+            load: async () => (await import('./registry/deploy.ts')).statusCommand,
+          },
+          {
+            word: 'list',
+            summary: 'List the deployments of a repository or tag, newest first',
+            load: async () => (await import('./registry/deploy.ts')).listCommand,
+          },
+          {
+            word: 'pause',
+            summary: 'Update no more hosts until the deployment is resumed',
+            load: async () => (await import('./registry/deploy.ts')).pauseCommand,
+          },
+          {
+            word: 'resume',
+            summary: 'Continue a paused deployment',
+            load: async () => (await import('./registry/deploy.ts')).resumeCommand,
+          },
+          {
+            word: 'cancel',
+            summary: 'End a deployment: hosts that did not begin keep what they run',
+            load: async () => (await import('./registry/deploy.ts')).cancelCommand,
+          },
+          {
+            word: 'retry',
+            summary: 'Deploy the image again to the hosts where it failed',
+            load: async () => (await import('./registry/deploy.ts')).retryCommand,
+          },
+        ],
+      },
+      {
+        word: 'rollout',
+        summary: 'Set how hosts are updated: one first, in batches, with a limit',
+        commands: [
+          {
+            word: 'list',
+            summary: 'List the rollouts of a registry by name',
+            load: async () => (await import('./registry/rollout.ts')).listCommand,
+          },
+          {
+            word: 'show',
+            summary: 'Show the rules of a rollout',
+            load: async () => (await import('./registry/rollout.ts')).showCommand,
+          },
+          {
+            word: 'set',
+            summary: 'Create or replace a rollout: canary, batches, deadline, failures',
+            load: async () => (await import('./registry/rollout.ts')).setCommand,
+          },
+          {
+            word: 'delete',
+            summary: 'Delete a rollout: its tags reach all hosts at once again',
+            load: async () => (await import('./registry/rollout.ts')).deleteCommand,
+          },
+        ],
+      },
+    ],
+  },
+  {
     title: 'Access',
     members: [
       {

@@ -11,6 +11,8 @@ export type Option<T> = {
   readonly choices?: readonly string[]
   readonly isRequired?: boolean
   readonly repeatable?: true
+  /** The value of the option when it is given alone. Another value is behind `=`, and not the next word. */
+  readonly bare?: string
   /** The heading in help below which it is listed; undefined for `Options:`. */
   readonly group?: string
   read(texts: readonly string[], flag: string): T
@@ -114,6 +116,11 @@ export function choice<const C extends string>(
 ): Option<C | undefined> {
   const option = parsed(label, description, (flag, text) => oneOf(choices, flag, text))
   return { ...option, choices, details: [alternatives(choices)] }
+}
+
+/** The same option, which may be given without a value. */
+export function withBareValue<T>(option: Option<T>, text: string): Option<T> {
+  return { ...option, bare: text, details: [...option.details, `alone: ${text}`] }
 }
 
 /** An option that may be given several times. */

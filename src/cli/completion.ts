@@ -38,10 +38,11 @@ async function completionOf({ name, summary, load }: NamedEntry): Promise<Comple
     summary,
     choices: Object.values(words).flatMap(({ choices = [] }) => choices),
     options: Object.entries(options).map(
-      ([key, { description, label, choices = [], repeatable = false }]) => ({
+      ([key, { description, label, bare, choices = [], repeatable = false }]) => ({
         flag: flagOf(key),
         description,
-        label,
+        // Its value is no word of its own.
+        label: bare === undefined ? label : undefined,
         choices,
         repeatable,
       }),

@@ -1,5 +1,11 @@
-/** Exit statuses: success; a check found something; the command failed; stopped by a signal. */
-export const STATUS = { ok: 0, found: 1, failed: 2, stopped: 130 } as const
+/**
+ * Exit statuses: success; a check found something, or a deployment failed; the command failed; the time for a deployment ran
+ * out; a newer deployment replaced it; stopped by a signal.
+ */
+export const STATUS = {
+  ...{ ok: 0, found: 1, failed: 2, timedOut: 3, superseded: 4 },
+  stopped: 130,
+} as const
 
 /** The command line is wrong. The message is one line. */
 export class UsageError extends Error {

@@ -14,7 +14,7 @@ export function parseArguments(
 ): Readonly<Record<string, unknown>> {
   assertValuesGiven(command, words)
   const parser = parserOf(name, command).helpOption(false)
-  parse(parser, words)
+  parse(parser, withBareValues(command, words))
   return { ...argumentValues(command, parser.args), ...optionValues(command, parser.opts()) }
 }
 
@@ -25,7 +25,11 @@ export function commandHelp(name: string, summary: string, command: Command): st
     .description([`${summary}.`, command.notes].filter(Boolean).join(' '))
     .usage(usageOf(command))
     .helpOption('-h, --help', 'show this help')
-    .configureHelp({ helpWidth: columns })
+    .configureHelp({
+      helpWidth: columns,
+      // Without the equals sign, the next word would look like the value.
+      optionTerm: ({ flags }) => flags.replace(' [', '[='),
+    })
     .helpInformation()
   const examples = command.examples.flatMap(([line, effect]) =>
     [`# ${effect}`, ...line.split('\n')].map((one) => `  ${one}`),
@@ -66,7 +70,8 @@ function parserOption(key: string, option: Option<unknown>): ParserOption {
   const { label, description, details, group = 'Options:' } = option
   const flag = flagOf(key)
   const text = details.length === 0 ? description : `${description} (${details.join('; ')})`
-  const term = label === undefined ? flag : `${flag} <${label}>`
+  const valued = option.bare === undefined ? `${flag} <${label}>` : `${flag} [${label}]`
+  const term = label === undefined ? flag : valued
   const found = new ParserOption(term, text).helpGroup(group)
   if (label === undefined) return found
   return found.argParser((one, before: readonly string[] = []) => [...before, one])
@@ -97,17 +102,37 @@ function assertValuesGiven(command: Command, words: readonly string[]): void {
   const valued = new Map(
     Object.entries(command.options).map(([key, { label }]) => [flagOf(key), label !== undefined]),
   )
+  const bare = bareValues(command)
   for (let index = 0; index < words.length && words[index] !== '--'; index += 1) {
     const word = words[index] ?? ''
     const [flag = ''] = word.split('=', 1)
     if (flag !== word && valued.get(flag) === false) throw new UsageError(`${flag} takes no value`)
-    if (!valued.get(word)) continue
+    if (!valued.get(word) || bare.has(word)) continue
     index += 1
     const next = words[index]
     if (next !== undefined && /^-./.test(next)) {
       throw new UsageError(`${word} needs a value; write ${word}=VALUE if it begins with -`)
     }
   }
+}
+
+/** The values of options that are given alone, by flag. */
+function bareValues({ options }: Command): Map<string, string> {
+  return new Map(
+    Object.entries(options).flatMap(([key, { bare }]) =>
+      bare === undefined ? [] : [[flagOf(key), bare]],
+    ),
+  )
+}
+
+/** Writes the values of options that are given alone, so that the library does not take the next word as one. */
+function withBareValues(command: Command, words: readonly string[]): string[] {
+  const bare = bareValues(command)
+  const end = words.indexOf('--')
+  return words.map((word, index) => {
+    const value = end < 0 || index < end ? bare.get(word) : undefined
+    return value === undefined ? word : `${word}=${value}`
+  })
 }
 
 function parse(parser: Parser, words: readonly string[]): void {

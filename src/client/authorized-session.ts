@@ -110,7 +110,7 @@ export class AuthorizedSession {
     request: SessionRequest,
     authorization: string | undefined,
   ): Promise<HttpResponse> {
-    const { method, body, transfer } = request
+    const { method, body, transfer, signal } = request
     let { url } = request
     for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects += 1) {
       // Another host must not learn the login; a signed URL there carries its own.
@@ -121,6 +121,7 @@ export class AuthorizedSession {
         headers: { ...request.headers, ...(isOwn ? { authorization } : {}) },
         ...(body === undefined ? {} : { body }),
         ...(transfer === undefined ? {} : { transfer }),
+        ...(signal === undefined ? {} : { signal }),
       })
       const followed = method === 'GET' || method === 'HEAD' ? ANY_REDIRECT : METHOD_KEEPING
       if (!ANY_REDIRECT.has(response.status)) return response

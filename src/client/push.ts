@@ -37,18 +37,25 @@ export type ImagePush = {
   readonly progress: PushProgress
 }
 
+export type PushedImage = {
+  /** The id of the build that the registry recorded; undefined when it records none. */
+  readonly build: string | undefined
+  /** The paths of the deployments to the hosts that follow the tags. */
+  readonly deployments: ReadonlyMap<Tag, string>
+}
+
 const BLOBS_AT_ONCE = 3
 const READ_BYTES = 256 * 1024
 
 /**
  * Pushes an image: the missing blobs, several at a time, and then the manifest, under one tag after the
  * other. Throws RegistryResponseError, RegistryUnreachableError and FileChangedError; what was pushed
- * until then stays. Returns the id of the build that the registry recorded; undefined when it records none.
+ * until then stays.
  */
 export async function pushImage(
   repository: RemoteRepository,
   push: ImagePush,
-): Promise<string | undefined> {
+): Promise<PushedImage> {
   const blobs = new Map(push.blobs.map((blob) => [blob.digest, blob]))
   await forEachConcurrent([...blobs.values()], BLOBS_AT_ONCE, (blob) =>
     pushBlob(repository, blob, push.progress),
@@ -56,18 +63,21 @@ export async function pushImage(
   const { manifest, digest, buildId } = push
   const put = (reference: Tag | Digest) =>
     repository.putManifest(reference, IMAGE_MANIFEST, manifest, digest, buildId)
-  if (push.tags.length === 0) return put(digest)
+  if (push.tags.length === 0) return { build: (await put(digest)).build, deployments: new Map() }
   let recorded: string | undefined
+  const deployments = new Map<Tag, string>()
   const set: Tag[] = []
   for (const tag of push.tags) {
     try {
-      recorded = await put(tag)
+      const stored = await put(tag)
+      recorded = stored.build
+      if (stored.deployment !== undefined) deployments.set(tag, stored.deployment)
     } catch (error) {
       throw set.length === 0 ? error : withTagsSet(error, set)
     }
     set.push(tag)
   }
-  return recorded
+  return { build: recorded, deployments }
 }
 
 async function pushBlob(

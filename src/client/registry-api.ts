@@ -71,6 +71,27 @@ export class RegistryApi {
     return { items: items.slice(0, limit), more, truncated }
   }
 
+  /**
+   * Requests a path once. With the ETag of an earlier answer it is undefined when nothing changed. Its caller retries,
+   * because it knows how long.
+   */
+  async poll(
+    path: string,
+    subject: string,
+    etag: string | undefined,
+    signal: AbortSignal,
+  ): Promise<Polled | undefined> {
+    const response = await this.#session.request({
+      ...{ method: 'GET', url: this.#session.url(path), subject, signal },
+      headers: etag === undefined ? {} : { 'if-none-match': etag },
+    })
+    if (response.status !== 304) {
+      return { value: await this.#parsed(response, subject), etag: response.header('etag') }
+    }
+    await discardBody(response)
+    return undefined
+  }
+
   /** Requests a change with POST. Attempted once, because a failed change may have been made. */
   change(
     path: string,
@@ -123,6 +144,9 @@ export class RegistryApi {
     }
   }
 }
+
+/** An answer, with its ETag. */
+export type Polled = { readonly value: unknown; readonly etag: string | undefined }
 
 /** Items of a list, and whether there are others. */
 export type Listed = {

@@ -34,7 +34,16 @@ export type RemoteManifest = {
   readonly digest: Digest
 }
 
+/** The answer of a registry that stored a manifest. */
+export type StoredManifest = {
+  /** The id of the build that it recorded, if it records builds. */
+  readonly build: string | undefined
+  /** The path of the deployment to the hosts that follow the tag, if any does (RFC 5989, section 4: the link `monitor`). */
+  readonly deployment: string | undefined
+}
+
 const MANIFEST_TYPES = [IMAGE_MANIFEST, IMAGE_INDEX, DOCKER_MANIFEST, DOCKER_MANIFEST_LIST].join()
+const MONITOR = /<([^>]*)>; rel="monitor"/
 const OCTETS = 'application/octet-stream'
 /** The names of all tags of a manifest, of at most 128 characters each. */
 const REMOVAL_ANSWER_BYTES_MAX = 16 * 1024 * 1024
@@ -95,7 +104,7 @@ export class RemoteRepository {
 
   /**
    * end-7: puts a manifest under a reference, and verifies the digest in the response. `buildId` is the UUID of its
-   * build, of which a repeated push makes no second one. Returns the id that the registry recorded, if it records builds.
+   * build, of which a repeated push makes no second one.
    */
   putManifest(
     reference: string,
@@ -103,7 +112,7 @@ export class RemoteRepository {
     bytes: Uint8Array,
     digest: Digest,
     buildId?: string,
-  ): Promise<string | undefined> {
+  ): Promise<StoredManifest> {
     const subject = `the manifest ${reference}`
     return this.#retry(async () => {
       const response = await this.#session.request({
@@ -119,7 +128,10 @@ export class RemoteRepository {
       await discardBody(response)
       const found = response.header('docker-content-digest')
       if (found !== undefined && found !== digest) throw this.#mismatch(subject, digest, found)
-      return response.header('rookery-build')
+      return {
+        build: response.header('rookery-build'),
+        deployment: MONITOR.exec(response.header('link') ?? '')?.[1],
+      }
     })
   }
 

@@ -17,6 +17,8 @@ export type HttpRequest = {
   readonly body?: Body
   /** A transfer may last as long as bytes keep moving; any other request has a total limit. */
   readonly transfer?: boolean
+  /** Ends the request early. */
+  readonly signal?: AbortSignal
 }
 
 /** A response. The receiver reads its body to the end, or discards it. */
@@ -74,7 +76,12 @@ export class Transport {
   }
 
   /** Sends once, without following redirects. Throws RegistryUnreachableError, and FileChangedError of the body. */
-  async send({ method, url, headers, body, transfer = false }: HttpRequest): Promise<HttpResponse> {
+  async send(sent: HttpRequest): Promise<HttpResponse> {
+    const { method, url, headers, body, transfer = false, signal } = sent
+    const limits = [
+      ...(transfer ? [] : [AbortSignal.timeout(REQUEST_MILLISECONDS_MAX)]),
+      ...(signal === undefined ? [] : [signal]),
+    ]
     const length = body === undefined ? {} : { 'content-length': String(body.size) }
     try {
       const response = await request(url, {
@@ -82,7 +89,7 @@ export class Transport {
         headers: { 'user-agent': 'rookery', ...headers, ...length },
         body: body?.open() ?? null,
         dispatcher: this.#dispatcher,
-        ...(transfer ? {} : { signal: AbortSignal.timeout(REQUEST_MILLISECONDS_MAX) }),
+        ...(limits.length === 0 ? {} : { signal: AbortSignal.any(limits) }),
       })
       this.#answered = true
       const header = (name: string) => {

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os'
 import pg from 'pg'
 import { RegistryError, unavailable } from '../oci/errors.ts'
 import { Database, type DatabaseOptions, type Queryable, type Transaction } from './database.ts'
+import { QuestionTurn } from './question-turn.ts'
 
 const PROCESSORS_FOR_TWO = 3
 /**
@@ -11,21 +12,15 @@ const PROCESSORS_FOR_TWO = 3
 export const QUESTION_CONNECTIONS = availableParallelism() < PROCESSORS_FOR_TWO ? 1 : 2
 /** The longest time of one statement of a question. */
 export const QUESTION_MILLISECONDS_MAX = 2_000
-/**
- * A connection rests for so many times as long as its statement took, up to REST_MILLISECONDS_MAX, so that short
- * questions without end leave most of a processor to pulls.
- */
-const REST_FACTOR = 4
-const REST_MILLISECONDS_MAX = 200
 const RETRY_AFTER_SECONDS = 2
 const CANCELED = '57014'
 
-/** Statements of one client that may wait for their turn: more than its connections. */
+/** Questions of one client that may wait for their turn: more than its connections. */
 const WAITING_MAX = 2_000
 
 /** The client that asks. */
 export type Asker = {
-  /** Identifies the client: its statements run one after the other. */
+  /** Identifies the client: its questions have their turns one after the other. */
   readonly client: string
   /** Aborted when the client leaves: its statement is canceled. */
   readonly signal: AbortSignal
@@ -47,13 +42,13 @@ export interface QuestionQueryable extends Queryable {
 
 /**
  * The connections for lists, searches and the feed: few, so that questions take no connection and little time from
- * pulls and pushes. A client has one of them at a time. A statement ends after QUESTION_MILLISECONDS_MAX, or when its
- * client leaves.
+ * pulls and pushes. A client has one of them at a time, in turns of its questions. A statement ends after
+ * QUESTION_MILLISECONDS_MAX, or when its client leaves.
  */
 export class Questions {
   readonly #pool: Database
   readonly #main: Queryable
-  /** Clients with a statement, and the starts of those that wait for their turn. */
+  /** Clients with a turn, and the starts of their questions that wait for the next one. */
   readonly #turns = new Map<string, (() => void)[]>()
 
   /** `main` cancels statements, because all connections for questions may be busy. */
@@ -71,12 +66,19 @@ export class Questions {
    * `admit` throws.
    */
   of(asker: Asker): QuestionQueryable {
+    let turn: QuestionTurn | undefined
+    const run = async <T>(work: (db: Transaction) => Promise<T>) => {
+      await asker.admitSlowly()
+      asker.signal.throwIfAborted()
+      if (turn?.resume() !== true) turn = await this.#startTurn(asker)
+      return this.#run(asker, turn, work)
+    }
     return {
       spend: (milliseconds) => asker.spend(milliseconds),
       query: <Row>(text: string, values: readonly unknown[] = []) =>
-        this.#run(asker, (db) => db.query<Row>(text, values)),
+        run((db) => db.query<Row>(text, values)),
       snapshot: (work) =>
-        this.#run(asker, async (db) => {
+        run(async (db) => {
           await db.query('begin isolation level repeatable read read only')
           const result = await work(db)
           await db.query('commit')
@@ -89,18 +91,20 @@ export class Questions {
     await this.#pool.close()
   }
 
-  async #run<T>(asker: Asker, work: (db: Transaction) => Promise<T>): Promise<T> {
-    await asker.admitSlowly()
-    const end = await this.#turn(asker.client)
+  async #startTurn(asker: Asker): Promise<QuestionTurn> {
+    const end = await this.#waitForTurn(asker.client)
     try {
-      return await this.#runNow(asker, work)
-    } finally {
+      asker.admit()
+      asker.signal.throwIfAborted()
+      return new QuestionTurn(await this.#pool.connection(), end)
+    } catch (error) {
       end()
+      throw error
     }
   }
 
   /** Resolves when it is the client's turn, to a function that ends it. Throws UNAVAILABLE when too many wait. */
-  async #turn(client: string): Promise<() => void> {
+  async #waitForTurn(client: string): Promise<() => void> {
     const waiting = this.#turns.get(client)
     if (waiting === undefined) this.#turns.set(client, [])
     else if (waiting.length < WAITING_MAX) await new Promise<void>((start) => waiting.push(start))
@@ -112,22 +116,22 @@ export class Questions {
     }
   }
 
-  async #runNow<T>(asker: Asker, work: (db: Transaction) => Promise<T>): Promise<T> {
-    asker.admit()
-    asker.signal.throwIfAborted()
-    const connection = await this.#pool.connection()
+  async #run<T>(
+    asker: Asker,
+    turn: QuestionTurn,
+    work: (db: Transaction) => Promise<T>,
+  ): Promise<T> {
+    const { db, processId } = turn.connection
     const started = performance.now()
     let canceling: Promise<unknown> | undefined
     let failed = false
     const cancel = () => {
-      canceling = this.#main
-        .query('select pg_cancel_backend($1)', [connection.processId])
-        .catch(() => {})
+      canceling = this.#main.query('select pg_cancel_backend($1)', [processId]).catch(() => {})
     }
     if (asker.signal.aborted) cancel()
     else asker.signal.addEventListener('abort', cancel, { once: true })
     try {
-      return await work(connection.db)
+      return await work(db)
     } catch (error) {
       failed = true
       throw isCanceled(error) ? tookTooLong(error) : error
@@ -135,11 +139,9 @@ export class Questions {
       asker.signal.removeEventListener('abort', cancel)
       const took = performance.now() - started
       asker.spend(took)
-      // A late cancellation must not reach the next question, so its connection is closed.
+      // A late cancellation must not reach the next statement, so its connection is closed.
       await canceling
-      const isLost = failed || canceling !== undefined
-      const rest = Math.min(took * REST_FACTOR, REST_MILLISECONDS_MAX)
-      setTimeout(() => connection.release(isLost), rest)
+      turn.rest(took, failed || canceling !== undefined)
     }
   }
 }

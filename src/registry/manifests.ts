@@ -31,7 +31,6 @@ import type { Reference, Repository, Tag } from '../oci/reference.ts'
 import type { UnikernelImage } from '../unikernel/image.ts'
 import { ANALYZER_VERSION } from '../unikernel/layer-analysis.ts'
 import { assertProvenance } from '../unikernel/validation.ts'
-import type { ManifestReads } from './builds/manifest-reads.ts'
 import { readBuild, recordPushedBuild } from './builds/recording.ts'
 import { recordPush, recordRemoval } from './events/record.ts'
 import { type ImageAnalysis, type ImageAnalyzer, recordImage } from './images/analyzer.ts'
@@ -125,7 +124,6 @@ export class Manifests {
   readonly #db: Database
   readonly #visibility: Visibility
   readonly #images: ImageAnalyzer
-  readonly #reads: ManifestReads
   readonly #unwrapper: Unwrapper
   readonly #onCommitted: () => void
   readonly #lookups: ManifestLookups
@@ -144,14 +142,12 @@ export class Manifests {
     db: Database,
     visibility: Visibility,
     images: ImageAnalyzer,
-    reads: ManifestReads,
     unwrapper: Unwrapper,
     onCommitted: () => void = () => {},
   ) {
     this.#db = db
     this.#visibility = visibility
     this.#images = images
-    this.#reads = reads
     this.#unwrapper = unwrapper
     this.#onCommitted = onCommitted
     this.#lookups = manifestLookups(db, LARGE_MANIFEST_BYTES)
@@ -226,7 +222,6 @@ export class Manifests {
     const tags = tagsOfPush(push)
     const image = reading.image ?? unwrapped.images[0]?.reading.image
     const build = readBuild(manifest, reading.image)
-    if (image !== undefined || build !== undefined) await this.#reads.settle()
     const { buildId, deployments } = await this.#db.transaction(async (tx) => {
       const madeBlobs = unwrapped.images.flatMap((made) => made.manifest.blobs)
       const contents = await lockContentsOf(tx, push.repository, manifest, madeBlobs)

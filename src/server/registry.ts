@@ -67,7 +67,7 @@ export function buildRegistry(
     new KernelBlobs(blobs, uploads),
     config.unwrapsContainers,
   )
-  const manifests = new Manifests(db, visibility, analyzer, manifestReads, unwrapper, onCommitted)
+  const manifests = new Manifests(db, visibility, analyzer, unwrapper, onCommitted)
   const imageBuilder = new ImageBuilder({ blobs, uploads, manifests, analyzer })
   return {
     analyzer,

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { ask, expectedOf, formOf } from '../images/image-fixtures.ts'
 import { eventBodies } from '../support/events.ts'
 import { IMAGE_MANIFEST } from '../support/media-types.ts'
@@ -173,8 +173,8 @@ describe('a push that is repeated', () => {
 
 describe('a copy is no build', () => {
   /** Reads a manifest by tag as a client that copies it does. */
-  const read = async (server: TestRegistry, repository: string, tag: string) => {
-    const answer = await second.request(server, `/v2/${repository}/manifests/${tag}`, {
+  const read = async (server: TestRegistry, repository: string, tag: string, reader = second) => {
+    const answer = await reader.request(server, `/v2/${repository}/manifests/${tag}`, {
       headers: { accept: IMAGE_MANIFEST },
     })
     return answer.text()
@@ -189,6 +189,52 @@ describe('a copy is no build', () => {
       build: null,
     })
     expect(await buildsOf(repository)).toHaveLength(1)
+  })
+
+  describe('although the database records the read late:', () => {
+    let locking: pg.Client
+    let copier: Builder
+    beforeEach(async () => {
+      copier = await Builder.open(registry)
+      locking = new pg.Client(registry.databaseUrl)
+      await locking.connect()
+      await locking.query('begin')
+      await locking.query('lock table manifest_reads in exclusive mode')
+    })
+    afterEach(() => locking.end())
+
+    it('the client has the manifest when the read is recorded', async () => {
+      const repository = newRepository()
+      await first.push(registry, repository, 'v1')
+      let isRead = false
+      const reading = read(replica, repository, 'v1', copier).finally(() => {
+        isRead = true
+      })
+      await expect.poll(recordsWaiting, { interval: 5 }).toBe(1)
+      expect(isRead).toBe(false)
+      await locking.query('commit')
+      const copied = await copier.put(registry, repository, 'live', await reading)
+      expect(copied).toMatchObject({ status: 201, build: null })
+    })
+
+    it('the client waits a second at most', async () => {
+      const repository = newRepository()
+      await first.push(registry, repository, 'v1')
+      const bytes = await read(replica, repository, 'v1', copier)
+      expect(JSON.parse(bytes).schemaVersion).toBe(2)
+      expect(await recordsWaiting()).toBe(1)
+      await locking.query('commit')
+    })
+
+    async function recordsWaiting(): Promise<number> {
+      const { rows } = await locking.query(
+        `select count(*)::integer as count
+           from pg_locks
+          where relation = 'manifest_reads'::regclass
+            and not granted`,
+      )
+      return rows[0].count
+    }
   })
 
   it('to another repository, with mounted blobs', async () => {

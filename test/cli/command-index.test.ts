@@ -12,21 +12,29 @@ const loaded = await Promise.all(
 /** A value that every declared option or argument accepts; some have a format of their own. */
 const VALUES: Readonly<Record<string, string>> = {
   '--abi': '2',
+  '--batch': '25%',
+  '--canary': '1',
   '--created': '2026-05-20T12:00:00Z',
+  '--deadline': '5m',
+  '--deployment': '0197a2c4-5b1e-7c3d-8a4f-0123456789ab',
   '--expires': '30d',
   '--header': 'X-Team: web',
   '--hold': '1',
   '--limit': '10',
   '--max-age': '1h',
+  '--max-failures': '10%',
   '--older-than': '60',
   '--overlap': '1h',
   '--rate': '50',
+  '--require-hosts': 'all',
+  '--settle': '30s',
   '--finished': '2026-05-20T12:00:00Z',
   '--since': '12h',
   '--started': '2026-05-20T12:00:00Z',
   '--target': 'unix',
   '--ttl': '15m',
   '--until': '1h',
+  '--wait-timeout': '10m',
 }
 
 function wordsOf(command: Command): string[] {
@@ -35,9 +43,10 @@ function wordsOf(command: Command): string[] {
   )
 }
 
-function optionWords(key: string, { label, choices }: Command['options'][string]): string[] {
+function optionWords(key: string, { label, choices, bare }: Command['options'][string]): string[] {
   const flag = flagOf(key)
-  return label === undefined ? [flag] : [flag, VALUES[flag] ?? choices?.[0] ?? 'x']
+  if (bare !== undefined) return [flag]
+  return label === undefined ? [flag] : [flag, choices?.[0] ?? VALUES[flag] ?? 'x']
 }
 
 function requiredWords(command: Command, except?: string): string[] {

@@ -6,7 +6,6 @@ import { ProcessLock } from '../../src/db/process-lock.ts'
 import { Deriver } from '../../src/derivation/deriver.ts'
 import { parseReference, parseRepository } from '../../src/oci/reference.ts'
 import { Blobs } from '../../src/registry/blobs.ts'
-import { ManifestReads } from '../../src/registry/builds/manifest-reads.ts'
 import { ImageAnalyzer } from '../../src/registry/images/analyzer.ts'
 import { type ManifestPush, Manifests } from '../../src/registry/manifests.ts'
 import { KernelBlobs } from '../../src/registry/unwrap/kernel-blobs.ts'
@@ -88,7 +87,7 @@ const bytesSent = async () =>
 it('a manifest by tag takes one round trip, and its bytes are sent once', async () => {
   const name = newRepository()
   const image = await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db), unwrapper)
+  const manifests = new Manifests(db, 'public', reader, unwrapper)
   const view = { repository: parseRepository(name), publicOnly: true }
   for (let count = 0; count < 3; count += 1) {
     const found = await manifests.find(view, parseReference('live'), { withBytes: true })
@@ -105,7 +104,7 @@ it('a manifest by tag takes one round trip, and its bytes are sent once', async 
 it('a cached manifest by digest takes one query, for the permission only', async () => {
   const name = newRepository()
   const image = await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db), unwrapper)
+  const manifests = new Manifests(db, 'public', reader, unwrapper)
   const view = { repository: parseRepository(name), publicOnly: true }
   await manifests.find(view, parseReference('live'), { withBytes: true })
   for (const bytes of [true, false]) {
@@ -121,7 +120,7 @@ it('a cached manifest by digest takes one query, for the permission only', async
 it('64 simultaneous readers share round trips', async () => {
   const name = newRepository()
   await pushImage(registry, name, 'live')
-  const manifests = new Manifests(db, 'public', reader, new ManifestReads(db), unwrapper)
+  const manifests = new Manifests(db, 'public', reader, unwrapper)
   const view = { repository: parseRepository(name), publicOnly: true }
   const readers = Array.from({ length: 64 }, () =>
     manifests.find(view, parseReference('live'), { withBytes: true }),
@@ -160,7 +159,7 @@ async function pushOf(layers: Buffer[], layerType?: string): Promise<ManifestPus
 async function statementsOf(push: ManifestPush, of = unwrapper): Promise<number> {
   sent = []
   reads = []
-  await new Manifests(db, 'public', reader, new ManifestReads(db), of).put(push)
+  await new Manifests(db, 'public', reader, of).put(push)
   return sent.length + 2
 }
 

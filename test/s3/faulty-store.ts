@@ -191,6 +191,16 @@ export async function pushAgain(registry: TestRegistry, push: Push): Promise<Res
   }
 }
 
+/** Repeats a request after a 503, as clients do: a busy store may need longer than TIMEOUT_SECONDS. Returns the last answer. */
+export async function untilAvailable(request: () => Promise<Response>): Promise<Response> {
+  for (let attempt = 1; ; attempt += 1) {
+    const answer = await request()
+    if (answer.status !== 503 || attempt === ATTEMPTS_MAX) return answer
+    await expectUnavailable(answer)
+    await setTimeout(Number(answer.headers.get('retry-after')) * 1000)
+  }
+}
+
 /** Asserts that the blob exists with the pushed bytes. */
 export async function expectPulled(registry: TestRegistry, push: Push): Promise<void> {
   const answer = await registry.request(`/v2/${push.repository}/blobs/${push.digest}`)

@@ -1,7 +1,7 @@
 import { STATUS } from '../errors.ts'
 import { printResult, visible } from '../printing.ts'
 import { readFailedBuild } from './local-image.ts'
-import type { LoginOptions, NamedImage } from './login-options.ts'
+import { findLogin, type LoginOptions, type NamedImage } from './login-options.ts'
 import type { OrbFile } from './orb-folder.ts'
 import { sendImage } from './send-image.ts'
 
@@ -26,7 +26,11 @@ export async function reportFailedBuild(
 ): Promise<number> {
   const { folder, files, named, annotations = {}, created, dryRun, json } = report
   const failed = await readFailedBuild({ files, annotations, created })
-  const build = dryRun ? undefined : await sendImage(failed, named, [], options, environment)
+  const send = async () => {
+    const login = await findLogin(named, options, environment)
+    return (await sendImage(failed, named, [], login, environment)).build
+  }
+  const build = dryRun ? undefined : await send()
   if (folder !== undefined) {
     process.stderr.write(
       `rookery: ${visible(folder)} has no kernel: its build failed, and ${dryRun ? 'would be' : 'is'} reported as a failed build\n`,

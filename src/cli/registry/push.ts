@@ -7,6 +7,7 @@ import { isTime } from '../../unikernel/time.ts'
 import { listMissingInputs } from '../../unikernel/validation.ts'
 import {
   argument,
+  choice,
   command,
   describeDefault,
   flag,
@@ -14,14 +15,18 @@ import {
   moreArguments,
   parsed,
   value,
+  withBareValue,
 } from '../command.ts'
 import { CommandError, STATUS, UsageError } from '../errors.ts'
 import { printResult, visible } from '../printing.ts'
 import { withClientErrors } from './client-errors.ts'
+import { GOALS } from './deployment-outcome.ts'
+import { WAIT_OPTIONS } from './deployment-wait.ts'
 import { reportFailedBuild } from './failed-build.ts'
 import { type LocalImage, readLocalImage } from './local-image.ts'
-import { LOGIN_OPTIONS, parseNamedImage, readReference } from './login-options.ts'
+import { findLogin, LOGIN_OPTIONS, parseNamedImage, readReference } from './login-options.ts'
 import { findFailedBuild, listOrbFiles, type OrbFile } from './orb-folder.ts'
+import { waitForPush } from './push-wait.ts'
 import { sendImage } from './send-image.ts'
 
 // As many as the registry takes in one request.
@@ -45,14 +50,17 @@ export const pushCommand = command({
       'SOURCE_DATE_EPOCH of the build',
     ),
     requireProvenance: flag('push nothing when a file of the provenance is missing'),
+    wait: withBareValue(choice('STATE', GOALS, 'wait until the hosts run it'), 'healthy'),
+    ...WAIT_OPTIONS,
     dryRun: flag('print the manifest and push nothing'),
     ...JSON_OPTION,
     ...LOGIN_OPTIONS,
   },
   notes:
-    'A folder of orb without a kernel is that of a build that failed. Its inputs are reported as a failed build, no tag is set, and the exit status is 1.',
+    'A folder of orb without a kernel is that of a build that failed. Its inputs are reported as a failed build, no tag is set, and the exit status is 1. With --wait it is 1 when the deployment failed, 3 when the time ran out, and 4 when a newer one replaced it.',
   examples: [
     ['rookery push . registry.example.org/builds/www:live', "in orb's output folder"],
+    ['rookery push . registry.example.org/builds/www:live --wait', 'until the hosts are healthy'],
     ['rookery push www.hvt 127.0.0.1:5000/builds/www:live v42', 'one kernel with two tags'],
   ],
   run(values, environment) {
@@ -60,6 +68,7 @@ export const pushCommand = command({
     return withClientErrors(async () => {
       const named = parseNamedImage(await readReference(values.image), values)
       const tags = tagsOf(named.reference, values.tags)
+      assertWaits(values)
       const extra = [
         ...extraFiles('console', values.console),
         ...extraFiles('script', values.script),
@@ -78,7 +87,9 @@ export const pushCommand = command({
       const unikernel = image.image
       if (unikernel === undefined) throw new CommandError(`${visible(path)} has no kernel`)
       checkProvenance(unikernel, values.requireProvenance)
-      const build = dryRun ? undefined : await sendImage(image, named, tags, values, environment)
+      const login = dryRun ? undefined : await findLogin(named, values, environment)
+      const sent = dryRun ? undefined : await sendImage(image, named, tags, login, environment)
+      const build = sent?.build
       const references = tags.map((tag) => formatReference({ ...named.reference, tag }))
       const { digest } = image
       const inputId = unikernel.inputId ?? null
@@ -91,7 +102,9 @@ export const pushCommand = command({
         ...(build === undefined ? [] : [`build      ${visible(build)}`]),
         ...(dryRun ? manifestLines(image) : []),
       ])
-      return STATUS.ok
+      if (values.wait === undefined || sent === undefined) return STATUS.ok
+      const push = { named: { ...named, login }, tags, digest, deployments: sent.deployments }
+      return waitForPush(push, values.wait, values, environment)
     })
   },
 })
@@ -103,6 +116,20 @@ function tagsOf({ tag, digest, digestPrefix }: ImageReference, more: readonly st
     )
   }
   return [...new Set([tag, ...more.map((text) => parseTag(text))])]
+}
+
+/** Throws UsageError for options that only count while waiting. */
+function assertWaits({ wait, requireHosts, dryRun }: Waiting): void {
+  if (wait === undefined && requireHosts !== undefined) {
+    throw new UsageError('--require-hosts needs --wait')
+  }
+  if (wait !== undefined && dryRun) throw new UsageError('--dry-run and --wait exclude each other')
+}
+
+type Waiting = {
+  readonly wait: string | undefined
+  readonly requireHosts: number | string | undefined
+  readonly dryRun: boolean
 }
 
 function extraFiles(role: 'console' | 'script', path: string | undefined): OrbFile[] {

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { type LocalBlob, pushImage } from '../../client/push.ts'
+import type { Login } from '../../client/login.ts'
+import { type LocalBlob, type PushedImage, pushImage } from '../../client/push.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Tag } from '../../oci/reference.ts'
 import { visible } from '../printing.ts'
-import { findLogin, type LoginOptions, type NamedImage } from './login-options.ts'
+import type { NamedImage } from './login-options.ts'
 import { ProgressBar } from './progress-bar.ts'
 
 /** The blobs of local files, and their manifest. */
@@ -13,18 +14,14 @@ export type Sendable = {
   readonly digest: Digest
 }
 
-/**
- * Pushes an image, with its progress on standard error. Returns the id of its build, undefined when the registry records
- * none. Throws as `pushImage`.
- */
+/** Pushes an image, with its progress on standard error. Throws as `pushImage`. */
 export async function sendImage(
   image: Sendable,
   named: NamedImage,
   tags: readonly Tag[],
-  options: LoginOptions,
+  login: Login | undefined,
   environment: NodeJS.ProcessEnv,
-): Promise<string | undefined> {
-  const login = await findLogin(named, options, environment)
+): Promise<PushedImage> {
   const { blobs, bytes: manifest, digest } = image
   const total = blobs.reduce((sum, { size }) => sum + size, 0)
   const bar = new ProgressBar(process.stderr, total)

@@ -94,18 +94,27 @@ export async function recordBuild(tx: Transaction, build: NewBuild): Promise<Rec
   return row
 }
 
-/** Records that a client has read a manifest. */
-export async function recordManifestRead(
+/** A manifest, and the client that has read it: its origin, or its name without one. */
+export type ManifestRead = { readonly reader: string; readonly digest: Digest }
+
+/**
+ * Records that clients have read manifests. The commit does not wait for the disk: after a crash of Postgres, a copy may
+ * count as a build.
+ */
+export async function recordManifestReads(
   db: Queryable,
-  reader: string,
-  digest: Digest,
+  reads: readonly ManifestRead[],
 ): Promise<void> {
+  // In order, so that two replicas do not wait for each other.
   await db.query(
     `insert into manifest_reads (reader, manifest_digest)
-     values ($1, $2)
+     select distinct reads.reader, reads.digest
+       from unnest($1::text[], $2::text[]) as reads (reader, digest),
+            set_config('synchronous_commit', 'off', true)
+      order by reads.reader, reads.digest
          on conflict (reader, manifest_digest) do update
         set read_at = now()`,
-    [reader, digest],
+    [reads.map(({ reader }) => reader), reads.map(({ digest }) => digest)],
   )
 }
 

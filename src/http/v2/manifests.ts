@@ -51,8 +51,8 @@ export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Rout
           withBytes: ifNoneMatch?.trim() !== '*',
           cachedDigest: cachedDigest(ifNoneMatch),
         })
-        noteRead(ctx, reads, manifest)
         if (manifest.release !== undefined) afterResponse(ctx, manifest.release)
+        await noteRead(ctx, reads, manifest)
         setManifestHeaders(ctx, manifest)
         if (isNotModified(ifNoneMatch, manifest.digest)) {
           ctx.status = 304
@@ -118,10 +118,14 @@ export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Rout
   ]
 }
 
-/** Notes that a client which may push has the manifest: what it pushes again is a copy. */
-function noteRead({ state }: RouteContext, reads: ManifestReads, { digest }: StoredManifest): void {
+/** Notes, before the answer, that a client which may push has the manifest: its push of the same is a copy. */
+async function noteRead(
+  { state }: RouteContext,
+  reads: ManifestReads,
+  { digest }: StoredManifest,
+): Promise<void> {
   const { caller } = state
-  if (caller.kind !== 'anonymous') reads.note(caller.origin ?? caller.actor, digest)
+  if (caller.kind !== 'anonymous') await reads.note(caller.origin ?? caller.actor, digest)
 }
 
 function tagsOf(reference: Reference): Tag[] {

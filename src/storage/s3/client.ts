@@ -1,6 +1,7 @@
 import { S3Client, type S3ClientConfig, S3ServiceException } from '@aws-sdk/client-s3'
 import { errnoOf } from '../../async/errno.ts'
 import { StoreFullError, StoreUnavailableError } from '../blob-store.ts'
+import { ATTEMPTS_MAX, Retries } from './retries.ts'
 
 export type S3Settings = {
   readonly bucket: string
@@ -20,7 +21,6 @@ export type S3Settings = {
   readonly timeoutSeconds: number
 }
 
-const ATTEMPTS_MAX = 4
 const CONNECT_MILLISECONDS_MAX = 5_000
 /** A connection without traffic is closed after this time. */
 const IDLE_MILLISECONDS_MAX = 20_000
@@ -59,6 +59,7 @@ export function createClient(settings: S3Settings): S3Client {
     requestChecksumCalculation: checks,
     responseChecksumValidation: checks,
     maxAttempts: ATTEMPTS_MAX,
+    retryStrategy: new Retries(),
     // Waiting for "100 Continue" costs a round trip before each part, and saves bytes only on errors.
     expectContinueHeader: false,
     followRegionRedirects: true,
