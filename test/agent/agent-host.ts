@@ -28,7 +28,7 @@ export const steady = (mark: string) => kernelThat(`echo 'steady ${mark}'; exec 
 export const ending = (status: number, words = 'no stack left') =>
   kernelThat(`echo '${words}'; exit ${status}`)
 
-/** A host of its own: folders for settings and state, and the agent as it stands, in one of the shells. */
+/** A host with folders of its own for settings and state, and the unchanged agent in one of the shells. */
 export class AgentHost {
   readonly folder: string
   readonly shell: string

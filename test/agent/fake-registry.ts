@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { calculateJwkThumbprint, importJWK, type JWK, jwtVerify } from 'jose'
 import { digestOf } from '../support/digest.ts'
 
-/** What a host said about a unit. */
+/** A report of a unit. */
 export type Report = {
   readonly unit: string
   readonly state: string

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
@@ -177,7 +177,7 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(JSON.stringify(registry.reports)).not.toContain('secret')
   })
 
-  it('a kernel of another repository is refused, whatever its address', async () => {
+  it('a kernel of another repository is refused at every address', async () => {
     const first = await startWithFirst()
     for (const repository of ['builds/evil', 'x/v2/builds/www', '../builds/www']) {
       const { deployment } = registry.want('www', steady(repository), { repository })
