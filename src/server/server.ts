@@ -85,7 +85,7 @@ async function start(
   const registry = buildRegistry(stores, config, deriver, processLock, onCommitted)
   startMaintenance(stores, registry, onCommitted, config, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)
-  const http = { stores, auth, registry, events, metrics, address }
+  const http = { stores, auth, registry, events, metrics, signals, address }
   const url = await startHttp(http, config, log, cleanup)
   address.listensAt(url)
   await leaveSettings(db, { url, settings: config.shared }, log)
