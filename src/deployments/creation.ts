@@ -1,22 +1,10 @@
-import type { Actor } from '../db/auth/audit.ts'
 import type { Transaction } from '../db/database.ts'
 import { type CreatedDeployment, insertDeployments } from '../db/deployments/deployments.ts'
 import type { TagMove } from '../db/registry/tags.ts'
-import type { Digest } from '../oci/digest.ts'
-import type { Repository } from '../oci/reference.ts'
+import { type DeploymentCause, recordCreated } from './events.ts'
 import { chooseRollout, loadRollouts } from './rollouts.ts'
-import type { DeploymentKind } from './states.ts'
 
-export type { CreatedDeployment }
-
-/** What moved a tag. */
-export type DeploymentCause = {
-  readonly repositoryId: number
-  readonly repository: Repository
-  readonly digest: Digest
-  readonly kind: DeploymentKind
-  readonly actor: Pick<Actor, 'name' | 'origin'>
-}
+export type { CreatedDeployment, DeploymentCause }
 
 /**
  * Makes a deployment for each moved tag that units follow, in the transaction of the move, which has the tags' rows
@@ -30,13 +18,18 @@ export async function createDeployments(
   const followed = moves.filter(({ isFollowed }) => isFollowed)
   if (followed.length === 0) return []
   const rollouts = await loadRollouts(tx)
-  return insertDeployments(
+  const wanted = followed.map(({ tag, previous }) => ({
+    tag,
+    previous,
+    rollout: chooseRollout(rollouts, cause.repository, tag, cause.kind),
+  }))
+  const made = await insertDeployments(tx, cause, wanted)
+  await recordCreated(
     tx,
     cause,
-    followed.map(({ tag, previous }) => ({
-      tag,
-      previous,
-      rollout: chooseRollout(rollouts, cause.repository, tag, cause.kind),
-    })),
+    made.flatMap((one) =>
+      wanted.filter(({ tag }) => tag === one.tag).map((of) => ({ ...of, ...one })),
+    ),
   )
+  return made
 }

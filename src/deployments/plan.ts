@@ -24,7 +24,7 @@ export type PlanInput = {
     readonly resumes: number
     readonly inReview: boolean
   }
-  /** Given when the deployment has to end whatever its targets do. */
+  /** Given when the deployment has to end, in any state of its targets. */
   readonly end?: { readonly state: 'superseded' | 'cancelled'; readonly reason: string } | undefined
   readonly rollout: Rollout
   readonly targets: readonly PlannedTarget[]
@@ -76,7 +76,7 @@ export function isAtOnce({ canary, batch }: Rollout): boolean {
  * Plans the next step of a deployment. Nothing but its input decides, so the same input has the same plan in every process.
  *
  * A unit occupies a place of its batch from its grant until it is settled. Hosts that are offline neither block nor count:
- * the next in the order takes their place. A failed canary ends the deployment, whatever number of failures is allowed.
+ * the next in the order takes their place. A failed canary ends the deployment, also when failures are allowed.
  */
 export function plan(input: PlanInput): Plan {
   const step = new Step(input)
@@ -219,7 +219,7 @@ class Step {
     return `${failed.length} of ${this.#targets.length} units: ${shown}${more}`
   }
 
-  /** Ends the deployment. Units that have their grant go on, also those whose hosts are offline. */
+  /** Ends the deployment. Units that have their grant continue, also those whose hosts are offline. */
   end(state: DeploymentState, reason: string | undefined): Plan {
     for (const target of this.#targets) {
       const isLeft = target.next === 'waiting' || (target.next === 'offline' && !target.wasGranted)

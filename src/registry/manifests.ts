@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { type Actor, recordChange } from '../db/auth/audit.ts'
 import type { Database, Transaction } from '../db/database.ts'
+import { notifyOpenDeployments } from '../db/deployments/deployments.ts'
 import { touchBlobsOf } from '../db/registry/blobs.ts'
 import {
   findManifestBytes,
@@ -330,6 +331,7 @@ export class Manifests {
         const change = { action: 'delete-tag', repository, tags: [tag], digest: gone.previous }
         await recordChange(tx, actor, change)
         await recordRemoval(tx, { repositoryId, repository, actor: actor.name, gone: [gone] })
+        await notifyOpenDeployments(tx, repositoryId, [tag])
         return { digest: gone.previous, tags: [tag] }
       }
       const { digest } = reference
@@ -347,6 +349,7 @@ export class Manifests {
       const tags = gone.map(({ tag }) => tag)
       await recordChange(tx, actor, { action: 'delete-manifest', repository, tags, digest })
       await recordRemoval(tx, { repositoryId, repository, actor: actor.name, gone, digest })
+      if (tags.length > 0) await notifyOpenDeployments(tx, repositoryId, tags)
       return { digest, tags }
     })
     this.#onCommitted()

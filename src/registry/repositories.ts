@@ -1,5 +1,6 @@
 import { type Actor, recordChange } from '../db/auth/audit.ts'
 import type { Database, Transaction } from '../db/database.ts'
+import { notifyOpenDeployments } from '../db/deployments/deployments.ts'
 import {
   findSettings,
   listSettings,
@@ -90,6 +91,7 @@ export class Repositories {
       await assertNoImmutableTag(tx, locked.id, locked.immutableTags)
       await hideRepository(tx, locked.id)
       await recordChange(tx, actor, { action: 'delete-repository', repository })
+      await notifyOpenDeployments(tx, locked.id, undefined)
       await recordDeletion(tx, { repositoryId: locked.id, repository, actor: actor.name })
     })
     this.#onCommitted()

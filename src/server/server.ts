@@ -9,6 +9,7 @@ import { startEmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
 import { type AdminPassword, ensureAdminPassword } from './admin-password.ts'
 import { buildAuth } from './auth.ts'
 import { CleanupStack } from './cleanup.ts'
+import { startDeployments } from './deployments.ts'
 import { buildEventPipeline } from './events.ts'
 import { startHttp } from './http.ts'
 import { assertAddressFree } from './listen.ts'
@@ -85,7 +86,8 @@ async function start(
   const registry = buildRegistry(stores, config, deriver, processLock, onCommitted)
   startMaintenance(stores, registry, onCommitted, config, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)
-  const http = { stores, auth, registry, events, metrics, signals, address }
+  startDeployments({ db, signals }, onCommitted, log, cleanup)
+  const http = { stores, auth, registry, events, metrics, address }
   const url = await startHttp(http, config, log, cleanup)
   address.listensAt(url)
   await leaveSettings(db, { url, settings: config.shared }, log)

@@ -46,8 +46,7 @@ describe('the description of the API', () => {
         publicRead: [{}, ...somebody],
         pull: [{}, ...somebody],
       }
-      const open = row?.needsLogin ? undefined : wanted[row?.access ?? '']
-      expect(security ?? somebody).toEqual(open ?? somebody)
+      expect(security ?? somebody).toEqual(wanted[row?.access ?? ''] ?? somebody)
     },
   )
 

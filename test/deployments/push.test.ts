@@ -84,7 +84,7 @@ it('a push that is refused makes none', async () => {
   expect(await deploymentsOf(repository)).toEqual([])
 })
 
-it('a rollback of the tag makes a deployment to all units at once, whatever the rollout', async () => {
+it('a rollback of the tag makes a deployment to all units at once, also with a rollout', async () => {
   const repository = newRepository()
   await rowsOf(
     registry,

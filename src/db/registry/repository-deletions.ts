@@ -92,8 +92,8 @@ export async function lockUnemptied(tx: Transaction, limit: number): Promise<num
 }
 
 /**
- * Removes up to `limit` rows of a deleted repository: its tags, then its manifests, then its blobs, histories and
- * uploads. The bytes of blobs stay for other repositories, or until their grace period ends. Returns how many rows it
+ * Removes up to `limit` rows of a deleted repository: its tags, then its manifests, its deployments, its blobs, histories
+ * and uploads. The bytes of blobs stay for other repositories, or until their grace period ends. Returns how many rows it
  * removed; 0 when only uploads in progress are left, or nothing.
  */
 export async function removeContent(tx: Transaction, id: number, limit: number): Promise<number> {
@@ -102,6 +102,8 @@ export async function removeContent(tx: Transaction, id: number, limit: number):
   if (tags > 0) return tags
   const manifests = await removeManifests(tx, id, limit)
   if (manifests > 0) return manifests
+  const deployments = await removeDeployments(tx, id, limit)
+  if (deployments > 0) return deployments
   await expireUploads(tx, id)
   return (await removeHolds(tx, id, limit)) + (await removeHistory(tx, id, limit))
 }
@@ -184,6 +186,38 @@ async function expireUploads(tx: Transaction, id: number): Promise<void> {
   )
 }
 
+/** Removes targets of deployments, and then the deployments. */
+async function removeDeployments(tx: Transaction, id: number, limit: number): Promise<number> {
+  const { rows: targets } = await tx.query<{ unit: string }>(
+    `delete from targets t
+      using (
+        select t.deployment_id, t.host_id, t.unit
+          from targets t
+          join deployments d on d.id = t.deployment_id
+         where d.repository_id = $1
+         limit $2
+      ) some
+      where t.deployment_id = some.deployment_id
+        and t.host_id = some.host_id
+        and t.unit = some.unit
+     returning t.unit`,
+    [id, limit],
+  )
+  if (targets.length > 0) return targets.length
+  const { rows } = await tx.query<{ id: string }>(
+    `delete from deployments
+      where id in (
+        select id
+          from deployments
+         where repository_id = $1
+         limit $2
+      )
+     returning id`,
+    [id, limit],
+  )
+  return rows.length
+}
+
 async function removeHolds(tx: Transaction, id: number, limit: number): Promise<number> {
   const { rows } = await tx.query<{ id: number }>(
     `delete from repository_blobs
@@ -225,6 +259,7 @@ export async function markEmptied(tx: Transaction, id: number): Promise<boolean>
         and not exists (select 1 from uploads where repository_id = $1)
         and not exists (select 1 from repository_blobs where repository_id = $1)
         and not exists (select 1 from manifests where repository_id = $1)
+        and not exists (select 1 from deployments where repository_id = $1)
      returning id`,
     [id],
   )

@@ -1,0 +1,129 @@
+import type { TargetState } from '../../deployments/states.ts'
+import type { Transaction } from '../database.ts'
+import type { LockedDeployment } from './deployments.ts'
+import type { UnitKey } from './targets.ts'
+
+/** Locks units in the order of hosts and names, so that two deployments wait for each other instead of deadlocking. */
+export async function lockUnits(tx: Transaction, units: readonly UnitKey[]): Promise<void> {
+  await tx.query(
+    `select u.host_id
+       from units u
+       join unnest($1::bigint[], $2::text[]) as l (host_id, unit)
+         on l.host_id = u.host_id and l.unit = u.name
+      order by u.host_id, u.name
+        for no key update of u`,
+    [units.map(({ hostId }) => hostId), units.map(({ unit }) => unit)],
+  )
+}
+
+// True when a newer deployment of the tag exists, for the deployment $1. In a statement after that of `lockUnits`, so
+// that it sees what was committed before the locks.
+const IS_SUPERSEDED = `exists (
+          select 1
+            from deployments d
+            join deployments n on n.repository_id = d.repository_id and n.tag = d.tag and n.number > d.number
+           where d.id = $1
+        )`
+
+/**
+ * Grants the digest of a deployment to units that the transaction has locked: from the commit on, they should run it. A unit
+ * that runs the kernel already is healthy at once. The target of an earlier deployment is skipped there. Returns the
+ * granted targets with their states.
+ */
+export async function grantUnits(
+  tx: Transaction,
+  { id, repository, tag, digest, rollout }: LockedDeployment,
+  units: readonly UnitKey[],
+): Promise<(UnitKey & { readonly state: TargetState })[]> {
+  const { rows } = await tx.query<UnitKey & { state: TargetState }>(
+    `with granted as (
+       update units u
+          set granted_digest = $4,
+              granted_by = $1,
+              granted_at = clock_timestamp(),
+              failed_digest = null,
+              good_digest = case
+                when t.state = 'waiting' and u.kernel = t.kernel and u.state in ('healthy', 'rolled-back') then $4
+                else u.good_digest end
+         from unnest($2::bigint[], $3::text[]) as g (host_id, unit)
+         join targets t
+           on t.deployment_id = $1
+          and t.host_id = g.host_id
+          and t.unit = g.unit
+          and t.state in ('waiting', 'offline')
+        where u.host_id = g.host_id
+          and u.name = g.unit
+          and u.repository = $5
+          and u.tag = $6
+          and not ${IS_SUPERSEDED}
+       returning u.host_id, u.name,
+              coalesce(u.kernel = t.kernel and u.state in ('healthy', 'rolled-back'), false) as runs
+     ), skipped as (
+       update targets o
+          set state = 'skipped',
+              reason = 'superseded',
+              changed_at = clock_timestamp(),
+              ended_at = clock_timestamp()
+         from granted g
+        where o.host_id = g.host_id
+          and o.unit = g.name
+          and o.deployment_id <> $1
+          and o.state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
+     )
+     update targets t
+        set granted_at = clock_timestamp(),
+            changed_at = clock_timestamp(),
+            state = case
+              when t.state = 'offline' then 'offline'
+              when g.runs then 'healthy'
+              else 'granted' end,
+            healthy_at = case when t.state <> 'offline' and g.runs then clock_timestamp() end,
+            deadline_at = case
+              when t.state <> 'offline' and not g.runs then
+                clock_timestamp() + make_interval(secs => $7) end
+       from granted g
+      where t.deployment_id = $1
+        and t.host_id = g.host_id
+        and t.unit = g.name
+     returning t.host_id as "hostId", t.unit, t.state`,
+    [
+      ...[id, units.map(({ hostId }) => hostId), units.map(({ unit }) => unit)],
+      ...[digest, repository, tag, rollout.deadlineSeconds],
+    ],
+  )
+  return rows
+}
+
+/**
+ * Takes the digest of a deployment back from units that the transaction has locked: they should run what was good there, or
+ * else the digest of the newest deployment of the tag that succeeded.
+ */
+export async function withdrawGrants(
+  tx: Transaction,
+  { id, repositoryId, tag, digest }: LockedDeployment,
+  units: readonly UnitKey[],
+): Promise<void> {
+  await tx.query(
+    `update units u
+        set granted_digest = coalesce(u.good_digest, (
+              select s.digest
+                from deployments s
+               where s.repository_id = $4
+                 and s.tag = $5
+                 and s.state = 'succeeded'
+                 and s.digest <> $6
+               order by s.number desc
+               limit 1
+            )),
+            granted_by = null,
+            granted_at = clock_timestamp()
+       from unnest($2::bigint[], $3::text[]) as w (host_id, unit)
+      where u.host_id = w.host_id
+        and u.name = w.unit
+        and u.granted_by = $1`,
+    [
+      ...[id, units.map(({ hostId }) => hostId), units.map(({ unit }) => unit)],
+      ...[repositoryId, tag, digest],
+    ],
+  )
+}
