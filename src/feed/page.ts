@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Queryable } from '../db/database.ts'
-import { type FeedEvent, type FeedHeader, listBodies, scanFeed } from '../db/events/feed.ts'
+import { type FeedEvent, listBodies, type ScannedHeader, scanFeed } from '../db/events/feed.ts'
 import { resolveVisible } from '../db/name-patterns.ts'
 import type { QuestionQueryable } from '../db/questions.ts'
 import { matchesFilter } from '../events/filter.ts'
@@ -16,6 +16,8 @@ const SCANNED_GROWTH = 4
 const HEADERS_AT_ONCE = 500
 /** Visible events that one page compares, however few of them match. */
 const COMPARED_MAX = 10_000
+/** A page ends with the event that reaches it. 1000 of the largest events would take the event loop 100 ms at once. */
+const PAGE_BYTES_MAX = 4 * 1024 * 1024
 /** The longest time for which one reader's filter keeps other requests waiting. */
 const TURN_MILLISECONDS_MAX = 2
 /** The longest time that a page compares events: the next page continues where it ended. */
@@ -29,7 +31,7 @@ export type FeedPage = {
 }
 
 /**
- * Returns the matching events after a position, in their order, at most `limit`. Compares at most COMPARED_MAX visible
+ * Returns the matching events after a position, in their order, at most `limit` and PAGE_BYTES_MAX. Compares at most COMPARED_MAX visible
  * events with the filter here, in turns with other requests. Events that the reader may not see end no page before
  * SCANS_MAX statements.
  */
@@ -45,8 +47,8 @@ export async function readPage(
   const visible = await resolveVisible(db, reader.visible)
   const { seesAll } = reader
   const query = { types, repositories: hasStars ? null : repositories, visible, seesAll }
-  const found: FeedHeader[] = []
-  const comparing = { milliseconds: 0 }
+  const found: ScannedHeader[] = []
+  const taken = { milliseconds: 0, bytes: 0 }
   let scannedTo = after
   let isEnd = false
   let compared = 0
@@ -56,12 +58,12 @@ export async function readPage(
     compared += part.headers.length
     const isSparse = part.headers.length < HEADERS_AT_ONCE / SCANNED_GROWTH
     scan = isSparse ? Math.min(scan * SCANNED_GROWTH, SCANNED_AT_ONCE_MAX) : SCANNED_FIRST
-    const stoppedAt = await inTurn(() => collect(part.headers, reader, limit, found, comparing))
+    const stoppedAt = await inTurn(() => collect(part.headers, reader, limit, found, taken))
     scannedTo = stoppedAt ?? part.scannedTo
     isEnd = stoppedAt === undefined && part.isEnd
     if (stoppedAt !== undefined || signal.aborted) break
   }
-  db.spend(comparing.milliseconds)
+  db.spend(taken.milliseconds)
   return { events: await withBodies(db, found), scannedTo, isEnd }
 }
 
@@ -79,20 +81,23 @@ function inTurn<T>(compare: () => Promise<T>): Promise<T> {
  * over.
  */
 async function collect(
-  headers: readonly FeedHeader[],
+  headers: readonly ScannedHeader[],
   reader: FeedReader,
   limit: number,
-  found: FeedHeader[],
-  comparing: { milliseconds: number },
+  found: ScannedHeader[],
+  taken: { milliseconds: number; bytes: number },
 ): Promise<number | undefined> {
   let turn = performance.now()
   for (const header of headers) {
-    if (maySee(reader, header) && matchesFilter(reader.filter, header)) found.push(header)
+    if (maySee(reader, header) && matchesFilter(reader.filter, header)) {
+      found.push(header)
+      taken.bytes += header.bytes
+    }
     const milliseconds = performance.now() - turn
-    if (found.length === limit) return header.position
+    if (found.length === limit || taken.bytes >= PAGE_BYTES_MAX) return header.position
     if (milliseconds < TURN_MILLISECONDS_MAX) continue
-    comparing.milliseconds += milliseconds
-    if (comparing.milliseconds > COMPARING_MILLISECONDS_MAX) return header.position
+    taken.milliseconds += milliseconds
+    if (taken.milliseconds > COMPARING_MILLISECONDS_MAX) return header.position
     // As long as the turn took, so that comparing takes at most half of the time of this process.
     await delay(milliseconds)
     turn = performance.now()
@@ -101,7 +106,7 @@ async function collect(
 }
 
 /** Reads the bodies. An event that was pruned meanwhile is left out. */
-async function withBodies(db: Queryable, headers: readonly FeedHeader[]): Promise<FeedEvent[]> {
+async function withBodies(db: Queryable, headers: readonly ScannedHeader[]): Promise<FeedEvent[]> {
   if (headers.length === 0) return []
   const bodies = await listBodies(
     db,

@@ -50,6 +50,43 @@ describe('pages', () => {
     expect(performance.now() - started).toBeLessThan(30_000)
   })
 
+  it('end after 4 MiB of events, and leave none out', async () => {
+    const other = await startRegistry()
+    try {
+      const repository = newRepository()
+      await pushImage(other, repository, 'live')
+      await eventBodies(other, repository, 2)
+      const { cursor: begin } = (await (await other.request('/api/v1/events')).json()) as Page
+      let cursor = begin
+      const client = new pg.Client(other.databaseUrl)
+      await client.connect()
+      await client.query(
+        `insert into events (position, event_id, type, repository_id, tag, occurred_at, body)
+         select feed.position + n, gen_random_uuid(), 'image.tag.updated', r.id, 'live', now(),
+                json_build_object('subject', n, 'data', json_build_object('long', repeat('x', 19000)))
+           from feed, repositories r, generate_series(1, 500) as n
+          where r.name = $1`,
+        [repository],
+      )
+      await client.query('update feed set position = position + 500')
+      await client.end()
+      const pages: number[][] = []
+      for (let isEnd = false; !isEnd; ) {
+        const answer = await other.request(`/api/v1/events?after=${cursor}&n=1000`)
+        const text = await answer.text()
+        expect(text.length).toBeLessThan(4.1 * 1024 * 1024)
+        const { events, more, cursor: next } = JSON.parse(text)
+        pages.push(events.map(({ subject }: { subject: number }) => subject))
+        cursor = next
+        isEnd = !more
+      }
+      expect(pages.flat()).toEqual(Array.from({ length: 500 }, (_, index) => index + 1))
+      expect(pages).toHaveLength(3)
+    } finally {
+      await other.close()
+    }
+  })
+
   it('follow one another by their cursors, for any page size', async () => {
     const repository = newRepository()
     let { cursor } = await page('')

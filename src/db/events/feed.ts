@@ -87,6 +87,9 @@ export async function listFeed(
 /** An event without its body. */
 export type FeedHeader = Omit<FeedEvent, 'body'>
 
+/** An event without its body, of which only the length in bytes was read. */
+export type ScannedHeader = FeedHeader & { readonly bytes: number }
+
 /** Part of a filter that an index or a comparison of whole words decides, and what the reader may see. */
 export type HeaderQuery = {
   readonly types: readonly string[]
@@ -99,7 +102,7 @@ export type HeaderQuery = {
 
 /** Events that were read. `scannedTo` is the last position of them; `isEnd` is true when that is the end. */
 export type ScannedFeed = {
-  readonly headers: readonly FeedHeader[]
+  readonly headers: readonly ScannedHeader[]
   readonly scannedTo: number
   readonly isEnd: boolean
 }
@@ -115,10 +118,10 @@ export async function scanFeed(
   scan: number,
   limit: number,
 ): Promise<ScannedFeed> {
-  type Found = { headers: FeedHeader[]; last: number | null; scanned: number }
+  type Found = { headers: ScannedHeader[]; last: number | null; scanned: number }
   const statement = withConditions(
     `with scanned as materialized (
-       select position, type, repository_id, tag, webhook_id
+       select position, type, repository_id, tag, webhook_id, octet_length(body) as bytes
          from events
         where position > $1
         order by position
@@ -133,7 +136,7 @@ export async function scanFeed(
                 from json_to_recordset($4::json) as g (${RANGE_COLUMNS})
                where ${REPOSITORY_IN_RANGE}))
      ), found as (
-       select s.position, s.type, seen.name, seen.visibility, s.tag
+       select s.position, s.type, seen.name, seen.visibility, s.tag, s.bytes
          from scanned s
          left join seen on seen.id = s.repository_id
         where s.webhook_id is null
@@ -144,7 +147,7 @@ export async function scanFeed(
      )
      select (select coalesce(json_agg(json_build_object(
                       'position', position, 'type', type, 'repository', name,
-                      'visibility', visibility, 'tag', tag) order by position), '[]')
+                      'visibility', visibility, 'tag', tag, 'bytes', bytes) order by position), '[]')
                from found) as headers,
             (select max(position) from scanned) as last,
             (select count(*) from scanned) as scanned`,

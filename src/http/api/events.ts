@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { allows, type Caller, maySeeHosts, pullablePatterns } from '../../auth/access.ts'
 import type { Authenticator } from '../../auth/authenticator.ts'
 import type { Cursor, FeedCursors } from '../../events/cursor.ts'
@@ -50,6 +51,8 @@ const WAIT_SECONDS_MAX = 60
 const PAGE_DEFAULT = 100
 const PAGE_MAX = 1000
 const ANY = ['**' as Glob]
+/** Tags of a snapshot that are rendered at once. */
+const TAGS_A_TURN = 500
 
 /** The feed of events, as a stream or in pages: spec/events.md, "The feed". */
 export function eventRoutes(deps: EventRouteDeps, ask: AskQuestion): Route[] {
@@ -158,19 +161,30 @@ async function answerPage(
   }
   ctx.set('Cache-Control', 'no-store')
   ctx.type = 'application/json'
-  ctx.body = renderPage(page, ctx.state.caller, deps)
+  ctx.body = await renderPage(page, ctx.state.caller, deps)
 }
 
-function renderPage(page: FeedAnswer, caller: Caller, deps: EventRouteDeps): string {
+async function renderPage(page: FeedAnswer, caller: Caller, deps: EventRouteDeps): Promise<string> {
   const { events, epoch, position, isEnd, reset, tags } = page
   const rest = visibleJson({
     cursor: deps.cursors.format({ epoch, position }),
     more: !isEnd,
     ...(reset === undefined ? {} : { reset: { reason: reset } }),
-    ...(tags === undefined ? {} : { snapshot: tags.map((tag) => renderTag(tag, deps)) }),
   })
+  const snapshot = tags === undefined ? '' : `"snapshot":${await renderTags(tags, deps)},`
   const bodies = events.map((event) => eventBodyFor(caller, event))
-  return `{"events":[${bodies.join(',')}],${rest.slice(1)}`
+  return `{"events":[${bodies.join(',')}],${snapshot}${rest.slice(1)}`
+}
+
+/** Other requests run between the parts of a large snapshot. */
+async function renderTags(tags: readonly CurrentTag[], deps: EventRouteDeps): Promise<string> {
+  const parts: string[] = []
+  for (let at = 0; at < tags.length; at += TAGS_A_TURN) {
+    const part = tags.slice(at, at + TAGS_A_TURN).map((tag) => renderTag(tag, deps))
+    parts.push(visibleJson(part).slice(1, -1))
+    await nextTurn()
+  }
+  return `[${parts.join(',')}]`
 }
 
 function describeStream(ctx: RouteContext): void {
