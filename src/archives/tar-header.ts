@@ -44,7 +44,7 @@ const FLAG = 156
 const LINKNAME = [157, 257] as const
 const MAGIC = [257, 263] as const
 const PREFIX = [345, 500] as const
-// Of the tar program `star`, which has other fields behind a shorter prefix.
+// The tar program `star` has other fields behind a shorter prefix.
 const STAR_PREFIX = [345, 476] as const
 const STAR_MAGIC = [508, 512] as const
 const IS_EXTENDED = 482

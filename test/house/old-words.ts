@@ -45,7 +45,7 @@ export const OLD_WORDS: readonly OldWord[] = [
       },
       {
         files:
-          /^(?:src\/(?:storage\/s3|config)|test\/(?:s3|support\/s3|server)|scripts|docs\/(?:settings|operations)|bench\/(?:object-store|sdk-server|servers))/,
+          /^(?:src\/(?:storage\/s3|config)|test\/(?:s3|support\/s3|storage|server)|scripts|docs\/(?:settings|operations)|bench\/(?:object-store|sdk-server|servers))/,
         because: 'the address of an object store',
       },
       {
