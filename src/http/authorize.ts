@@ -93,6 +93,10 @@ function permit(context: Authorization): void {
   const { ctx, route, params, request, repository } = context
   const caller = callerOf(context)
   requireUnexpired(route, caller)
+  // Before the decision, so that the answer says nothing about the repository.
+  if (route.needsLogin && caller.kind === 'anonymous') {
+    throw unauthorized(loginNeeded(route.access, repository))
+  }
   const decision = decide(route.access, caller, repository, params.host)
   requireAllowed(decision, context, caller)
   context.publicOnly = decision === 'public-only'

@@ -34,6 +34,8 @@ export type Route = (Read | Write) & {
   readonly changesEveryTag?: true
   /** The token scope that it needs, when that is not the scope of the repository. */
   readonly scope?: string
+  /** True when anonymous callers may not call it, although its access does not exclude them. */
+  readonly needsLogin?: true
   /** True for a step of an upload, which an expired token may finish. */
   readonly allowsExpiredToken?: true
   /** True for a GET with an effect, which a page of another site may not cause. */

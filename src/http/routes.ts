@@ -27,6 +27,7 @@ import { auditRoutes } from './api/audit.ts'
 import { buildRoutes } from './api/builds.ts'
 import { comparisonRoutes } from './api/comparisons.ts'
 import { credentialRoutes } from './api/credentials.ts'
+import { type DeploymentRouteDeps, deploymentRoutes } from './api/deployments.ts'
 import { documentRoutes } from './api/documents.ts'
 import { enrolmentRoutes } from './api/enrolments.ts'
 import { type EventRouteDeps, eventRoutes } from './api/events.ts'
@@ -77,6 +78,7 @@ export type RouteDeps = {
   webhooks: Webhooks
   webhookDeliveries: WebhookDeliveries
   feed: EventRouteDeps
+  deployments: DeploymentRouteDeps
   auth: AuthServices
   publicBaseUrl(ctx: RouteContext): string
   /** The same, for a secret that only this client gets: `https` also behind a proxy that is not trusted. */
@@ -134,6 +136,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...webhookRoutes(deps.webhooks, deps.ask),
     ...webhookDeliveryRoutes(deps.webhookDeliveries, deps.ask, deps.pageCursors),
     ...eventRoutes(deps.feed, deps.ask),
+    ...deploymentRoutes(deps.deployments, deps.ask),
     ...auditRoutes(auth.audit, deps.ask),
     ...(builderWeb === undefined ? [] : builderWebRoutes({ ...deps, builderWeb })),
   ]

@@ -60,7 +60,13 @@ export function parseTag(text: string): Tag {
  * Words that follow a repository in the paths of `/api/v1`. No new tag has one of these names: otherwise `a/images/builds`
  * would be the tag `builds` of `a`, and the builds of `a/images`. See "Names in paths" in spec/http-api.md.
  */
-export const RESERVED_TAGS: readonly string[] = ['builds', 'images', 'settings', 'tags']
+export const RESERVED_TAGS: readonly string[] = [
+  'builds',
+  'deployments',
+  'images',
+  'settings',
+  'tags',
+]
 
 /** Parses a tag that a request sets. Throws TAG_INVALID, also for a reserved tag. */
 export function parseNewTag(text: string): Tag {

@@ -1,5 +1,7 @@
 import type { MasterKey } from '../auth/master-key.ts'
 import type { Config } from '../config/config.ts'
+import type { DeploymentSignals } from '../deployments/signals.ts'
+import { DeploymentWatch } from '../deployments/watch.ts'
 import { clientAddress, clientBaseUrl, publicBaseUrl } from '../http/addresses.ts'
 import { createApp } from '../http/app.ts'
 import { createHttpServer } from '../http/http-server.ts'
@@ -30,6 +32,7 @@ export type HttpDeps = {
   readonly registry: RegistryOperations
   readonly events: EventPipeline
   readonly metrics: Metrics
+  readonly signals: DeploymentSignals
   readonly address: RegistryAddress
 }
 
@@ -87,7 +90,7 @@ function cutReporter(metrics: Metrics, log: Log): OpenConnectionsOptions['onCut'
 }
 
 function buildApp(
-  { stores, auth, registry, events, metrics, address }: HttpDeps,
+  { stores, auth, registry, events, metrics, signals, address }: HttpDeps,
   inFlight: InFlightRequests,
   feedConnections: StreamLimit,
   config: Config,
@@ -110,6 +113,11 @@ function buildApp(
         connections: feedConnections,
         authenticator,
         registry: () => address.host,
+      },
+      deployments: {
+        watch: new DeploymentWatch(stores.db, signals),
+        connections: feedConnections,
+        authenticator,
       },
       auth,
       publicBaseUrl: baseUrl,

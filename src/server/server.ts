@@ -87,7 +87,7 @@ async function start(
   startMaintenance(stores, registry, onCommitted, config, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)
   startDeployments({ db, signals }, onCommitted, log, cleanup)
-  const http = { stores, auth, registry, events, metrics, address }
+  const http = { stores, auth, registry, events, metrics, signals, address }
   const url = await startHttp(http, config, log, cleanup)
   address.listensAt(url)
   await leaveSettings(db, { url, settings: config.shared }, log)

@@ -28,6 +28,7 @@ export function pathOf(operation: Operation, repository = 'a/b'): string {
     .replace('{format}', 'spdx')
     .replace('{id}', TOKEN_ID)
     .replace('{build}', BUILD_ID)
+    .replace('{deployment}', BUILD_ID)
     .replace('{secret}', `${UPLOAD_SECRET}_${CHECKSUM}`)
     .replace(/\{\w+\}/g, 'missing')
     .replace(/\/sources$/, '/sources?from=github.com/a/b')
@@ -90,6 +91,15 @@ export type Wrong = { readonly path?: string; readonly sent?: unknown }
 
 /** Invalid requests, by operation. */
 export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
+  'GET /api/v1/repositories/{repository}/deployments': [
+    { path: '/api/v1/repositories/a/b/deployments?n=all' },
+    { path: '/api/v1/repositories/a/b/deployments?digest=sha256:1' },
+    { path: '/api/v1/repositories/a/b/deployments?last=x' },
+  ],
+  'GET /api/v1/deployments/{deployment}': [
+    { path: '/api/v1/deployments/7' },
+    { path: `/api/v1/deployments/${BUILD_ID}?wait=60` },
+  ],
   'GET /api/v1/repositories/{repository}/builds': [
     { path: '/api/v1/repositories/a/b/builds?n=all' },
     { path: '/api/v1/repositories/a/b/builds?platform=Debian%2012' },

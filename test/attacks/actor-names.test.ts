@@ -5,6 +5,7 @@ import type { Glob } from '../../src/oci/glob.ts'
 import type { Repository } from '../../src/oci/reference.ts'
 import { eventBodyFor } from '../../src/webhooks/event-access.ts'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
+import { addDeployment } from '../deployments/deployment-rows.ts'
 import { openStream, waitForBlocks } from '../feed/event-stream-client.ts'
 import { expectedOf, formOf, newestBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -67,6 +68,7 @@ beforeAll(async () => {
     webhook: 'deploy',
     event,
     build: await newestBuild(registry, REPOSITORY),
+    deployment: await addDeployment(registry, REPOSITORY),
   }
 })
 afterAll(() => registry.close())

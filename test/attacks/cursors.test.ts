@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { FeedCursors } from '../../src/events/cursor.ts'
 import { CursorCipher } from '../../src/events/cursor-cipher.ts'
+import { addDeployment } from '../deployments/deployment-rows.ts'
 import { openStream, waitForBlocks } from '../feed/event-stream-client.ts'
 import { expectedOf, formOf, newestBuild, postImage, pushBuild } from '../images/image-fixtures.ts'
 import { newRepository, pushImage } from '../support/push.ts'
@@ -33,6 +34,7 @@ beforeAll(async () => {
     webhook: 'none',
     event: 'none',
     build: await newestBuild(registry, REPOSITORY),
+    deployment: await addDeployment(registry, REPOSITORY),
   }
 })
 afterAll(() => registry.close())

@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { Server } from 'node:http'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
+import { addDeployment } from '../deployments/deployment-rows.ts'
 import { expectedOf, newestBuild, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { answeredUrl, ROUTES, type Samples } from './route-paths.ts'
@@ -71,6 +72,7 @@ beforeAll(async () => {
     webhook: 'deploy',
     event,
     build: await newestBuild(registry, REPOSITORY),
+    deployment: await addDeployment(registry, REPOSITORY),
   }
 })
 afterAll(async () => {

@@ -22,6 +22,7 @@ export function pathOfRoute(pattern: string, repository: string, values: RouteVa
     .replace('*repository', repository)
     .replace(':upload', UPLOAD)
     .replace(':build', BUILD)
+    .replace(':deployment', BUILD)
     .replace(':ecosystem', 'opam')
     .replace(':format', 'spdx')
     .replace(':inputId', '0'.repeat(64))
@@ -44,6 +45,8 @@ export type Samples = {
   readonly event: string
   /** The id of a build of the image. */
   readonly build: string
+  /** The id of a deployment of the image. */
+  readonly deployment: string
 }
 
 /** Returns a path of the route that names the samples, so that the route has something to answer. */
@@ -54,6 +57,7 @@ export function answeredPath(pattern: string, samples: Samples): string {
     .replace('/:ecosystem/:name', `/opam/${samples.package}`)
     .replace(':event', samples.event)
     .replace(':build', samples.build)
+    .replace(':deployment', samples.deployment)
     .replace(':inputId', samples.inputId)
     .replace(/:(?:reference|other|tag)(?=\/|$)/g, samples.tag)
     .replace(':format', 'slsa')

@@ -197,6 +197,10 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
     'POST /api/v1/repositories/*repository/builds': [
       input('the largest inputs', () => reportFailure(registry), 201),
     ],
+    'GET /api/v1/repositories/*repository/deployments': [
+      read(`/api/v1/repositories/${HEAVY}/deployments?n=100&tag=${'a'.repeat(128)}`),
+    ],
+    'GET /api/v1/deployments/:deployment': [read(`/api/v1/deployments/${NO_BUILD}`, 404)],
     'GET /api/v1/repositories/*repository/builds': [
       input('the largest inputs', () => reportFailure(registry), 201),
       read(`${BUILDS}?n=1000`),

@@ -16,6 +16,8 @@ type Row = {
    */
   needs: 'anybody' | 'somebody' | 'holder' | 'host' | 'metrics' | 'all' | Action
   answers: number
+  /** True when anonymous callers are refused, also for public content. */
+  login?: true
   /** True when it sets or removes the tag `missing`. */
   tag?: true
   /** True when it accepts an expired token. */
@@ -83,6 +85,8 @@ const TABLE: Record<string, Row> = {
   },
   'GET /api/v1/repositories/*repository/builds': { needs: 'pull', answers: 200 },
   'POST /api/v1/repositories/*repository/builds': { needs: 'push', answers: 400 },
+  'GET /api/v1/repositories/*repository/deployments': { needs: 'pull', answers: 200, login: true },
+  'GET /api/v1/deployments/:deployment': { needs: 'holder', answers: 404 },
   'GET /api/v1/repositories/*repository/builds/:build': { needs: 'pull', answers: 404 },
   'GET /api/v1/repositories/*repository/builds/:build/console': { needs: 'pull', answers: 404 },
   'GET /api/v1/repositories/*repository/builds/:build/script': { needs: 'pull', answers: 404 },
@@ -171,6 +175,7 @@ const filled = (path: string, repository: string) =>
     .replace('*path', 'missing')
     .replace(':upload', UPLOAD)
     .replace(':build', UPLOAD)
+    .replace(':deployment', UPLOAD)
     .replace(':digest', MISSING)
     .replace(':ecosystem', 'opam')
     .replace(':format', 'spdx')
@@ -198,6 +203,7 @@ function expected(row: string, caller: Caller, isPublic: boolean): number {
   if (needs === 'holder') return caller.kind === 'holder' ? answers : 401
   if (needs === 'metrics') return caller.seesMetrics ? answers : refused
   if (needs === 'all') return refused
+  if (rule.login && caller.kind === 'nobody') return 401
   const actions = caller.actions ?? []
   if (actions.includes(needs)) return rule.tag && caller.bounded ? 403 : answers
   if (needs !== 'pull') return refused

@@ -23,6 +23,7 @@ beforeAll(async () => {
   samples = {
     ...{ repository: REPOSITORY, tag: 'v1', manifest, kernel: `sha256:${KERNEL}` },
     ...{ inputId: '', package: 'dune', webhook: 'none', event: 'none' },
+    deployment: '00000000-0000-4000-8000-000000000000',
     build: await newestBuild(registry, REPOSITORY),
   }
   client = new pg.Client(registry.databaseUrl)

@@ -2,6 +2,7 @@ import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Transaction } from '../../src/db/database.ts'
 import { answeredPath, ROUTES, type Samples } from '../attacks/route-paths.ts'
+import { addDeployment, DIGEST } from '../deployments/deployment-rows.ts'
 import { expectedOf, newestBuild, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { BACKGROUND } from './background.ts'
@@ -78,6 +79,11 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
     'n=20&platform=none',
     'n=20&result=error&builder=nobody',
   ]),
+  '/api/v1/repositories/*repository/deployments': combined('tag=v1', `digest=${DIGEST}`).concat([
+    `n=20&digest=${RARE.digest}`,
+    'n=20&tag=none',
+  ]),
+  '/api/v1/deployments/:deployment': NONE,
   '/api/v1/repositories/*repository/builds/:build': NONE,
   '/api/v1/repositories/*repository/builds/:build/console': NONE,
   '/api/v1/repositories/*repository/builds/:build/script': NONE,
@@ -188,6 +194,7 @@ beforeAll(async () => {
     webhook: 'deploy',
     event,
     build: await newestBuild(registry, REPOSITORY),
+    deployment: await addDeployment(registry, REPOSITORY),
   }
   secrets.member = await addCredential('member', ['mine/**'])
   secrets.guest = await addCredential('guest', ['guest/*-a*/**', 'guests/*'])

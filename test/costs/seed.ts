@@ -8,6 +8,7 @@ export const RARE = {
   actor: 'seldom',
   repository: 'mine/seldom',
   target: 'genode',
+  digest: `sha256:${'e'.repeat(64)}`,
 } as const
 
 const DIGEST = `'sha256:' || encode(sha256(convert_to($1 || n, 'utf8')), 'hex')`
@@ -74,6 +75,28 @@ export async function grow(
        join repositories r on r.name in ($1, 'others/' || n)
       where b.position = (select min(position) from builds)`,
     [repository, manifest],
+  )
+  // Deployments of the repository and of others, each with some targets.
+  await run(
+    `insert into hosts (name, state, trust, repositories, created_by)
+     select 'h' || n, 'active', 'key', '{**}', 'admin' from ROWS`,
+  )
+  await run(
+    `with added as (
+       insert into deployments (id, repository_id, tag, number, digest, kind, state, rollout, actor, targets_made,
+                                wake_at, finished_at)
+       select gen_random_uuid(), r.id, 'v1', d.number + n, d.digest, 'push', 'succeeded', d.rollout, 'admin', true,
+              null, now()
+         from deployments d, ROWS, repositories r
+        where d.id = $1
+          and r.name in ($2, 'others/' || n)
+       returning id, number
+     )
+     insert into targets (deployment_id, host_id, unit, place, state)
+     select a.id, h.id, 'www', 0, 'healthy'
+       from added a
+       join hosts h on h.name = 'h' || (a.number - 1)`,
+    [samples.deployment, repository],
   )
   await run(
     `insert into blobs (digest, size, storage_key, unchecked, touched_at)
@@ -192,6 +215,15 @@ export async function addRareRows(client: pg.Client, samples: Samples): Promise<
        from manifests m, repositories r, generate_series(1, 3) as n
       where m.digest = $3 and m.repository_id = r.id and r.name = $2`,
     ['rare', repository, manifest, RARE.artifactType],
+  )
+  await client.query(
+    `insert into deployments (id, repository_id, tag, number, digest, kind, state, rollout, actor, targets_made, wake_at,
+                              finished_at)
+     select '00000000-0000-7000-8000-000000000000', repository_id, 'v0', 1, $2, 'push', 'succeeded', rollout, 'admin',
+            true, null, now()
+       from deployments
+      where id = $1`,
+    [samples.deployment, RARE.digest],
   )
   await client.query(
     `insert into audit (action, decision, actor, repository)

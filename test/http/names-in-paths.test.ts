@@ -44,7 +44,7 @@ const FREE_TAGS = LAST_WORDS.filter((word) => !RESERVED_TAGS.includes(word))
 /** Values that a parameter of a path may have. */
 function valuesOf(name: string): readonly string[] {
   if (name === 'digest') return [digestOf('x')]
-  if (['upload', 'build', 'left', 'right'].includes(name)) return [UUID]
+  if (['upload', 'build', 'deployment', 'left', 'right'].includes(name)) return [UUID]
   if (name === 'format') return ['cyclonedx', 'spdx', 'slsa']
   if (name === 'inputId') return ['0'.repeat(64)]
   if (name === 'job') return NAMES.map((one) => one.replaceAll('/', '~'))

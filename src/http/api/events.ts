@@ -14,6 +14,7 @@ import type { QueryParameters } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from '../route.ts'
 import type { StreamLimit } from '../stream-limit.ts'
+import { abortedOnClose, isAuthenticated } from '../waiting.ts'
 
 export type EventRouteDeps = {
   readonly feed: Feed
@@ -221,20 +222,4 @@ async function stream(
 
 function renderTag(tag: CurrentTag, { registry }: EventRouteDeps): object {
   return { registry: registry(), ...tag }
-}
-
-/** Returns a controller that the end of the connection aborts. */
-function abortedOnClose(ctx: RouteContext): AbortController {
-  const stopping = new AbortController()
-  if (ctx.res.destroyed) stopping.abort()
-  else ctx.res.once('close', () => stopping.abort())
-  return stopping
-}
-
-/** Resolves to false when the client's credential or token is no longer valid. */
-async function isAuthenticated(ctx: RouteContext, authenticator: Authenticator): Promise<boolean> {
-  const { authorization } = ctx.headers
-  if (authorization === undefined) return true
-  const { caller } = await authenticator.authenticate(authorization, ctx.state.address)
-  return caller.kind !== 'holder' || caller.expiredAt === undefined
 }

@@ -1,0 +1,141 @@
+import { Batcher } from '../async/batcher.ts'
+import type { Database, Queryable } from '../db/database.ts'
+import {
+  type DeploymentFilter,
+  type DeploymentRow,
+  findDeployments,
+  type LogRow,
+  listDeploymentLogs,
+  listDeployments,
+  listTargets,
+  type TargetRow,
+} from '../db/deployments/deployment-reads.ts'
+import { findRepository, type View } from '../db/registry/repositories.ts'
+import { RegistryError } from '../oci/errors.ts'
+import type { DeploymentSignals } from './signals.ts'
+
+export type { DeploymentFilter, DeploymentRow, LogRow, TargetRow }
+
+/** A deployment with its targets. */
+export type WatchedDeployment = DeploymentRow & { readonly targets: readonly TargetRow[] }
+
+/** Targets of one answer; `counts` has all of them. */
+export const TARGETS_MAX = 1000
+/** Deployments that one statement reads. */
+const DEPLOYMENTS_AT_ONCE = 100
+/** A pooler may lose notifications, so those who wait read again after this time. */
+const READ_AGAIN_MILLISECONDS = 5_000
+/** Time between two reads of one waiting client: a thousand hosts report within seconds. */
+const BETWEEN_READS_MILLISECONDS = 200
+
+/** Deployments for those who made them. Requests that wait for changes share their reads. */
+export class DeploymentWatch {
+  readonly #db: Queryable
+  readonly #signals: DeploymentSignals
+  readonly #reads: Batcher<string, WatchedDeployment | undefined>
+
+  constructor(db: Database, signals: DeploymentSignals) {
+    this.#db = db
+    this.#signals = signals
+    this.#reads = new Batcher((ids) => read(db, ids), DEPLOYMENTS_AT_ONCE)
+  }
+
+  /** Reads a deployment as it is now; undefined: there is none of this id. */
+  read(id: string): Promise<WatchedDeployment | undefined> {
+    return this.#reads.load(id)
+  }
+
+  /** Lists deployments of a repository, newest first, without their targets. Throws NAME_UNKNOWN. */
+  async list(
+    db: Queryable,
+    view: View,
+    filter: DeploymentFilter,
+    before: string | undefined,
+    limit: number,
+  ): Promise<DeploymentRow[]> {
+    const repositoryId = await findRepository(db, view)
+    if (repositoryId === undefined) {
+      throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
+    }
+    return limit === 0 ? [] : listDeployments(db, repositoryId, filter, before, limit)
+  }
+
+  /** Lists what the kernels of a deployment printed after the entry `after`. */
+  logs(id: string, after: number, limit: number): Promise<LogRow[]> {
+    return listDeploymentLogs(this.#db, id, after, limit)
+  }
+
+  /**
+   * Calls `look` now and whenever the deployment may have changed, until it returns true, the signal is aborted or the time
+   * is over. Nothing changes between a read and the wait for the next one without another read.
+   */
+  async follow(
+    id: string,
+    milliseconds: number,
+    signal: AbortSignal,
+    look: () => Promise<boolean>,
+  ): Promise<void> {
+    const deadline = performance.now() + milliseconds
+    let isChanged = false
+    let wake = () => {}
+    const leave = this.#signals.listen((notice) => {
+      if (notice !== undefined && !(notice.kind === 'deployment' && notice.id === id)) return
+      isChanged = true
+      wake()
+    })
+    try {
+      while (!signal.aborted) {
+        isChanged = false
+        if (await look()) return
+        const left = deadline - performance.now()
+        if (left <= 0) return
+        await pause(Math.min(left, BETWEEN_READS_MILLISECONDS), signal)
+        const rest = Math.min(deadline - performance.now(), READ_AGAIN_MILLISECONDS)
+        if (!isChanged && rest > 0) {
+          await pause(rest, signal, (end) => {
+            wake = end
+          })
+        }
+      }
+    } finally {
+      leave()
+    }
+  }
+}
+
+/** Resolves after the time, when the signal is aborted, or when the function that `onStart` gets is called. */
+async function pause(
+  milliseconds: number,
+  signal: AbortSignal,
+  onStart?: (end: () => void) => void,
+): Promise<void> {
+  if (signal.aborted) return
+  await new Promise<void>((resolve) => {
+    const end = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', end)
+      resolve()
+    }
+    const timer = setTimeout(end, milliseconds)
+    signal.addEventListener('abort', end)
+    onStart?.(end)
+  })
+}
+
+async function read(
+  db: Queryable,
+  ids: readonly string[],
+): Promise<(WatchedDeployment | undefined)[]> {
+  const different = [...new Set(ids)]
+  const [rows, targets] = await Promise.all([
+    findDeployments(db, different),
+    listTargets(db, different, TARGETS_MAX),
+  ])
+  const byId = new Map(
+    rows.map((row) => [
+      row.id,
+      { ...row, targets: targets.filter(({ deploymentId }) => deploymentId === row.id) },
+    ]),
+  )
+  return ids.map((id) => byId.get(id))
+}

@@ -1,0 +1,48 @@
+import { type Caller, maySeeActors, maySeeHosts } from '../../auth/access.ts'
+import type { DeploymentRow, LogRow, TargetRow } from '../../deployments/watch.ts'
+
+/** Formats a deployment for a caller who may see it: spec/openapi.yaml, Deployment. Only some callers see its targets. */
+export function deploymentJson(
+  deployment: DeploymentRow & { readonly targets?: readonly TargetRow[] },
+  caller: Caller,
+) {
+  const { id, repository, tag, number, digest, previous, kind, state, reason } = deployment
+  const { rollout, createdAt, finishedAt, counts, targets } = deployment
+  const actor = maySeeActors(caller, repository) ? deployment.actor : null
+  const showsTargets = targets !== undefined && maySeeHosts(caller, repository)
+  return {
+    ...{ id, repository, tag, number, digest, previous, kind, state, reason, rollout, actor },
+    ...{ createdAt, finishedAt, counts },
+    ...(showsTargets ? { targets: targets.map(targetJson) } : {}),
+  }
+}
+
+function targetJson(target: TargetRow) {
+  const { host, unit, state, kernel, since, grantedAt, healthyAt, settledAt } = target
+  const { exitCode, reason, message, log } = target
+  return {
+    ...{ host, unit, state, kernel, since, grantedAt, healthyAt, settledAt, reason, message },
+    ...(exitCode === null ? {} : { exit: { code: exitCode, meaning: exitMeaning(exitCode) } }),
+    ...(log === null ? {} : { log }),
+  }
+}
+
+/** Explains the exit code of a unikernel, as Albatross does; null for other codes. */
+function exitMeaning(code: number): string | null {
+  if (code === 0) return 'it ended by itself'
+  if (code === 1) return 'an error of Solo5'
+  if (code === 2) return 'an exception of OCaml'
+  if (code === 64) return 'an error in the arguments'
+  return code === 255 ? 'it was aborted' : null
+}
+
+/** Formats a deployment as one line for scripts: spec/http-api.md, "Deployments". */
+export function deploymentLine({ state, counts }: DeploymentRow): string {
+  const { healthy, failed, refused, offline, of } = counts
+  return `${state} healthy=${healthy} failed=${failed + refused} offline=${offline} of=${of}\n`
+}
+
+/** Formats what a kernel printed, for streams. */
+export function logJson({ host, unit, at, text }: LogRow) {
+  return { host, unit, at, text }
+}

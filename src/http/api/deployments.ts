@@ -1,0 +1,231 @@
+import { allows, type Caller, maySeeHosts } from '../../auth/access.ts'
+import type { Authenticator } from '../../auth/authenticator.ts'
+import type {
+  DeploymentFilter,
+  DeploymentRow,
+  DeploymentWatch,
+  WatchedDeployment,
+} from '../../deployments/watch.ts'
+import { type Digest, digestOf, parseDigest } from '../../oci/digest.ts'
+import { badRequest, invalidQuery, notFound, unauthorized } from '../../oci/errors.ts'
+import { visibleJson } from '../../oci/hidden-characters.ts'
+import { parseTag } from '../../oci/reference.ts'
+import { isUuid, isUuidInAnyCase } from '../../oci/uuid.ts'
+import { EventStream } from '../event-stream.ts'
+import { pageLimit, setNextLink } from '../pages.ts'
+import { entityTag, isNotModified } from '../preconditions.ts'
+import { PAGE } from '../query.ts'
+import type { AskQuestion } from '../question-budget.ts'
+import { param, queryOnce, type Route, type RouteContext, viewOf } from '../route.ts'
+import type { StreamLimit } from '../stream-limit.ts'
+import { abortedOnClose, isAuthenticated } from '../waiting.ts'
+import { deploymentJson, deploymentLine, logJson } from './deployment-json.ts'
+
+export type DeploymentRouteDeps = {
+  readonly watch: DeploymentWatch
+  readonly connections: StreamLimit
+  readonly authenticator: Authenticator
+}
+
+export const DEPLOYMENT = '/api/v1/deployments/:deployment'
+const LIMIT = 20
+/** A list counts the targets of each deployment. */
+const LIMIT_MAX = 100
+const WAIT_SECONDS_MAX = 55
+const STREAM_MILLISECONDS_MAX = 3_600_000
+/** Proxies close connections that are silent for a minute or less. */
+const HEARTBEAT_MILLISECONDS = 15_000
+/** A stream whose right was revoked ends after this time and the refresh of the list of revocations. */
+const AUTHENTICATION_CHECK_MILLISECONDS = 2_000
+/** Parts of logs that are sent at once. The next ones follow with the next change. */
+const LOGS_AT_ONCE = 100
+
+/** Lists deployments, and shows one: at once, when it changes, or as a stream. */
+export function deploymentRoutes(deps: DeploymentRouteDeps, ask: AskQuestion): Route[] {
+  return [
+    {
+      method: 'GET',
+      path: '/api/v1/repositories/*repository/deployments',
+      access: 'pull',
+      needsLogin: true,
+      query: { ...PAGE, tag: 'once', digest: 'once' },
+      reads: 'question',
+      async handle(ctx) {
+        const { caller } = ctx.state
+        const limit = Math.min(pageLimit(ctx, LIMIT), LIMIT_MAX)
+        const [filter, last] = [filterOf(ctx), lastOf(ctx)]
+        const found = await deps.watch.list(ask(ctx), viewOf(ctx), filter, last, limit + 1)
+        const shown = found.slice(0, limit)
+        if (limit > 0 && found.length > limit) {
+          const query = Object.fromEntries(new URLSearchParams(ctx.querystring))
+          setNextLink(ctx, { ...query, last: shown.at(-1)?.id, n: String(limit) })
+        }
+        ctx.body = { deployments: shown.map((one) => deploymentJson(one, caller)) }
+      },
+    },
+    {
+      method: 'GET',
+      path: DEPLOYMENT,
+      access: 'authenticated',
+      query: { wait: 'once' },
+      reads: 'rows',
+      async handle(ctx) {
+        const id = deploymentIdOf(ctx)
+        const seconds = waitOf(ctx)
+        ctx.vary('Accept')
+        const wantsStream = ctx.headers.accept?.includes('text/event-stream') === true
+        if (wantsStream && ctx.method !== 'HEAD') await stream(ctx, deps, id)
+        else await answer(ctx, deps, id, seconds)
+      },
+    },
+  ]
+}
+
+/** Reads the id of a deployment from the path. Throws REQUEST_INVALID. */
+export function deploymentIdOf(ctx: RouteContext): string {
+  const id = param(ctx, 'deployment')
+  if (!isUuidInAnyCase(id)) throw badRequest('the id of a deployment must be a UUID')
+  return id.toLowerCase()
+}
+
+/** Reads a deployment that the caller may see. Throws NOT_FOUND: a hidden one looks like one that does not exist. */
+export async function requireDeployment(
+  { watch }: Pick<DeploymentRouteDeps, 'watch'>,
+  id: string,
+  caller: Caller,
+): Promise<WatchedDeployment> {
+  const found = await watch.read(id)
+  if (found === undefined || !maySee(caller, found)) {
+    throw notFound(`there is no deployment ${id}, or this credential may not pull its repository`)
+  }
+  return found
+}
+
+function maySee(caller: Caller, { repository, visibility }: DeploymentRow): boolean {
+  if (visibility === 'public' || maySeeHosts(caller, repository)) return true
+  return allows(caller, 'pull', repository)
+}
+
+function filterOf(ctx: RouteContext): DeploymentFilter {
+  const [tag, digest] = ['tag', 'digest'].map((name) => queryOnce(ctx, name) || undefined)
+  return {
+    tag: tag === undefined ? undefined : parseTag(tag),
+    digest: digest === undefined ? undefined : parseDigest(digest),
+  }
+}
+
+function lastOf(ctx: RouteContext): string | undefined {
+  const last = queryOnce(ctx, 'last')
+  if (last === undefined || isUuid(last)) return last
+  throw invalidQuery("last must be the cursor from the previous page's Link header")
+}
+
+function waitOf(ctx: RouteContext): number {
+  const text = queryOnce(ctx, 'wait') ?? '0'
+  if (/^\d{1,2}$/.test(text) && Number(text) <= WAIT_SECONDS_MAX) return Number(text)
+  throw invalidQuery(`wait must be a whole number of seconds from 0 to ${WAIT_SECONDS_MAX}`, {
+    parameter: 'wait',
+  })
+}
+
+type Shown = { readonly body: string; readonly tag: Digest }
+
+function shownOf(deployment: WatchedDeployment, caller: Caller, asLine: boolean): Shown {
+  const body = asLine ? deploymentLine(deployment) : visibleJson(deploymentJson(deployment, caller))
+  return { body, tag: digestOf(Buffer.from(body)) }
+}
+
+/** Answers with the deployment: at once, or when it differs from what the client has. */
+async function answer(
+  ctx: RouteContext,
+  deps: DeploymentRouteDeps,
+  id: string,
+  seconds: number,
+): Promise<void> {
+  const { caller, address } = ctx.state
+  const asLine = ctx.accepts('application/json', 'text/plain') === 'text/plain'
+  const cached = ctx.headers['if-none-match']
+  const look = async () => shownOf(await requireDeployment(deps, id, caller), caller, asLine)
+  let shown = await look()
+  if (seconds > 0 && isNotModified(cached, shown.tag)) {
+    const stopping = abortedOnClose(ctx)
+    const lookAgain = async () => {
+      shown = await look()
+      return !isNotModified(cached, shown.tag)
+    }
+    await deps.connections.run(address, stopping, () =>
+      deps.watch.follow(id, seconds * 1000, stopping.signal, lookAgain),
+    )
+    // A client that waited may have lost the right to read the answer.
+    if (!(await isAuthenticated(ctx, deps.authenticator))) {
+      throw unauthorized('the credential has expired')
+    }
+  }
+  ctx.set({ ETag: entityTag(shown.tag), 'Cache-Control': 'private, no-cache' })
+  if (isNotModified(cached, shown.tag)) {
+    ctx.status = 304
+    return
+  }
+  ctx.body = shown.body
+  ctx.set('Content-Type', asLine ? 'text/plain; charset=utf-8' : 'application/json; charset=utf-8')
+}
+
+/** Sends the deployment at each change, and what its kernels print, until it ends. */
+async function stream(ctx: RouteContext, deps: DeploymentRouteDeps, id: string): Promise<void> {
+  const { caller, address } = ctx.state
+  const first = await requireDeployment(deps, id, caller)
+  const lastId = ctx.headers['last-event-id']
+  let sent = typeof lastId === 'string' ? lastId : ''
+  if (first.finishedAt !== null && sent === shownOf(first, caller, false).tag) {
+    // An EventSource does not connect again then (HTML, section 9.2.3).
+    ctx.status = 204
+    return
+  }
+  const stopping = abortedOnClose(ctx)
+  await deps.connections.run(address, stopping, async () => {
+    const events = new EventStream(ctx)
+    const heartbeat = setInterval(() => events.comment('still here'), HEARTBEAT_MILLISECONDS)
+    const check = setInterval(
+      () => void endIfRevoked(ctx, deps.authenticator, stopping),
+      AUTHENTICATION_CHECK_MILLISECONDS,
+    )
+    let logged = 0
+    const look = async () => {
+      const found = await requireDeployment(deps, id, caller)
+      for (const log of await newLogs(deps, found, caller, logged)) {
+        events.send({ event: 'log', data: visibleJson(logJson(log)) })
+        logged = log.id
+      }
+      const { body, tag } = shownOf(found, caller, false)
+      if (tag !== sent) events.send({ id: tag, event: 'deployment', data: body })
+      sent = tag
+      events.disconnectIfBehind()
+      return found.finishedAt !== null
+    }
+    try {
+      await deps.watch.follow(id, STREAM_MILLISECONDS_MAX, stopping.signal, look)
+    } finally {
+      clearInterval(heartbeat)
+      clearInterval(check)
+      events.end()
+    }
+  })
+}
+
+function newLogs(
+  { watch }: DeploymentRouteDeps,
+  { id, repository }: DeploymentRow,
+  caller: Caller,
+  after: number,
+) {
+  return maySeeHosts(caller, repository) ? watch.logs(id, after, LOGS_AT_ONCE) : []
+}
+
+async function endIfRevoked(
+  ctx: RouteContext,
+  authenticator: Authenticator,
+  stopping: AbortController,
+): Promise<void> {
+  const holds = await isAuthenticated(ctx, authenticator).catch(() => false)
+  if (!holds) stopping.abort()
+}

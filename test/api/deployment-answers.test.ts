@@ -1,0 +1,56 @@
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import {
+  addDeployment,
+  addTarget,
+  changeTarget,
+  endDeployment,
+} from '../deployments/deployment-rows.ts'
+import { newRepository, pushImage } from '../support/push.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { call, listAll } from './described-request.ts'
+import { seen } from './expect-answer.ts'
+import { OPERATIONS, partsOf } from './openapi-document.ts'
+
+let registry: TestRegistry
+
+beforeAll(async () => {
+  registry = await startRegistry()
+})
+afterAll(() => registry.close())
+
+it('deployments are as described when they are listed, read and followed', async () => {
+  const repository = newRepository()
+  await pushImage(registry, repository, 'live')
+  const first = await addDeployment(registry, repository)
+  await addDeployment(registry, repository)
+  const list = `/api/v1/repositories/${repository}/deployments?n=1`
+  expect(await listAll(registry.request, list, 'deployments')).toHaveLength(2)
+  await addTarget(registry, first, 'answers-1', 'starting')
+  await addTarget(registry, first, 'answers-2', 'waiting')
+  await changeTarget(registry, first, 'answers-1', 'failed', { exitCode: 2, log: 'Fatal error' })
+  const path = `/api/v1/deployments/${first}`
+  const shown = await call(registry.request, 'GET', path)
+  expect(shown.body.targets).toHaveLength(2)
+  const cached = { 'if-none-match': shown.headers.get('etag') ?? '' }
+  expect((await call(registry.request, 'GET', path, undefined, cached)).status).toBe(304)
+  await endDeployment(registry, first, 'halted')
+  const read = (headers: Record<string, string>) => registry.request(path, { headers })
+  const line = await call(registry.request, 'GET', path, undefined, { accept: 'text/plain' })
+  expect(line.status).toBe(200)
+  const stream = { accept: 'text/event-stream' }
+  const last = /^id: (.+)$/m.exec(await (await read(stream)).text())?.[1] ?? ''
+  const again = { ...stream, 'last-event-id': last }
+  expect((await call(registry.request, 'GET', path, undefined, again)).status).toBe(204)
+})
+
+it('the tests saw every described success of deployments', () => {
+  const described = OPERATIONS.filter(({ path }) =>
+    /\/(?:deployments|rollouts)\b/.test(path),
+  ).flatMap(({ method, path, place }) =>
+    partsOf(place, 'responses')
+      .filter(([status]) => /^[23]/.test(status))
+      .map(([status]) => `${method} ${path} ${status}`),
+  )
+  expect(described.length).toBeGreaterThan(3)
+  expect(described.filter((one) => !seen.has(one))).toEqual([])
+})
