@@ -79,52 +79,72 @@ export type ImageWithPackage = {
 /** A page of hits, which may have fewer than its limit. */
 export type HitPage = {
   readonly hits: readonly ImageWithPackage[]
-  /** The cursor of the next page; undefined at the end. */
+  /** The cursor of the next page; undefined when the lists that were read have no further hit. */
   readonly next: PackageCursor | undefined
+  /** The number of lists that were read; undefined when none of them has a hit. */
+  readonly lists: number | undefined
+}
+
+/** The images that a search reads. */
+export type PackageSelection = {
+  /** The versions of the package that match. */
+  readonly ids: readonly number[]
+  /** All versions of its name. */
+  readonly named: readonly number[]
+  readonly roles: readonly string[]
+  /** Only public repositories, and those of these names. */
+  readonly visible: VisibleNames
+  readonly filter: HitFilter
 }
 
 /**
- * Lists the newest layers that have one of these packages, up to the one of the cursor: newest layer first, then highest
- * package id. At most `limit`.
+ * The newest lists that have one of the packages $1, up to the one of the cursor ($5, $6): newest layer first, then highest
+ * package id. At most $4.
  */
-export async function listPackageLists(
+const NEWEST_LISTS = `(
+           select list.blob_id, list.package_id
+             from unnest($1::bigint[]) as wanted (id)
+            cross join lateral (
+              select package_id, blob_id
+                from layer_packages
+               where package_id = wanted.id
+                 and blob_id <= $5
+                 and (blob_id < $5 or package_id <= $6)
+               order by blob_id desc
+               limit $4
+            ) list
+            order by list.blob_id desc, list.package_id desc
+            limit $4
+         )`
+
+/** Finds the last of the first `count` lists that `listImagesWithPackage` reads; undefined when there are fewer. */
+export async function findLastList(
   db: Queryable,
-  packageIds: readonly number[],
+  { ids }: PackageSelection,
   before: PackageCursor,
-  limit: number,
-): Promise<PackageList[]> {
+  count: number,
+): Promise<PackageList | undefined> {
   const { rows } = await db.query<PackageList>(
     `select list.blob_id as "blobId", list.package_id as "packageId"
-       from unnest($1::bigint[]) as wanted (id)
-      cross join lateral (
-        select package_id, blob_id
-          from layer_packages
-         where package_id = wanted.id
-           and blob_id <= $2
-           and (blob_id < $2 or package_id <= $3)
-         order by blob_id desc
-         limit $4
-      ) list
+       from ${NEWEST_LISTS} list
       order by list.blob_id desc, list.package_id desc
-      limit $4`,
-    [packageIds, before.blobId, before.packageId, limit],
+     offset $2
+      limit $3`,
+    [ids, count - 1, 1, count, before.blobId, before.packageId],
   )
-  return rows
+  return rows[0]
 }
 
 /**
- * Lists the images of these layers, in their order, then newest manifest first, that have the layer in one of these roles.
- * Only public repositories, and repositories in `visible`, count, before the limit does. A package in the lock file of an
- * image counts before the vendored one of its name in the switch export: `named` are all versions of the name.
+ * Lists the images of the `count` newest lists that have one of the packages, in the order of NEWEST_LISTS, then newest manifest
+ * first. Images that are not visible do not count for the limit. A package in the lock file of an image counts before the
+ * vendored one of its name in the switch export.
  */
 export async function listImagesWithPackage(
   db: Queryable,
-  lists: readonly PackageList[],
-  named: readonly number[],
-  roles: readonly string[],
-  visible: VisibleNames,
-  filter: HitFilter,
+  { ids, named, roles, visible, filter }: PackageSelection,
   before: PackageCursor,
+  count: number,
   limit: number,
 ): Promise<HitPage> {
   const conditions = hitConditions(filter)
@@ -133,9 +153,14 @@ export async function listImagesWithPackage(
   // The images of a list are read when those of the lists before it are fewer than the limit.
   const statement = withConditions(
     `with ${VISIBLE_RANGES}, page as materialized (
-       select list.blob_id, list.package_id, image.*, lp.basis,
-              row_number() over (order by list.place, image.manifest_id desc) as place
-         from unnest($1::bigint[], $4::bigint[]) with ordinality as list (blob_id, package_id, place)
+       select list.blob_id, list.package_id, list.lists, image.*, lp.basis,
+              row_number() over (order by list.blob_id desc, list.package_id desc, image.manifest_id desc) as place
+         from (
+           select list.*, count(*) over (
+                    order by list.blob_id desc, list.package_id desc
+                     rows between unbounded preceding and unbounded following) as lists
+             from ${NEWEST_LISTS} list
+         ) list
         cross join lateral (
           select *
             from ${VISIBLE_IMAGES_OF_LIST} image
@@ -149,7 +174,7 @@ export async function listImagesWithPackage(
              and blob_id = list.blob_id
           offset 0
         ) lp
-        order by list.place, image.manifest_id desc
+        order by list.blob_id desc, list.package_id desc, image.manifest_id desc
         limit $8
      ), locked as materialized (
        select lock.manifest_id, lp.package_id
@@ -183,33 +208,26 @@ export async function listImagesWithPackage(
          from page
      )
      select page.blob_id as "blobId", page.manifest_id as "manifestId",
-            page.package_id as "packageId", page.place, page.basis, page.repository, m.digest,
+            page.package_id as "packageId", page.lists, page.place, page.basis, page.repository, m.digest,
             page.kernel_digest as "kernelDigest", page.target, m.pushed_at as "pushedAt",
             ${TAGS_OF_MANIFEST} as tags, (not page.is_shadowed {matching}) as "isHit"
        from compared page
        join manifests m on m.id = page.manifest_id
-       join repositories r on r.id = m.repository_id
+      cross join lateral (select page.repository as name) r
       where (not page.is_shadowed {filters})
          or page.place = $8
       order by page.place`,
     [
-      ...[lists.map(({ blobId }) => blobId), roles, visible],
-      ...[
-        lists.map(({ packageId }) => packageId),
-        before.blobId,
-        before.packageId,
-        before.manifestId,
-        scanned,
-        named,
-      ],
+      ...[ids, roles, visible, count],
+      ...[before.blobId, before.packageId, before.manifestId, scanned, named],
     ],
     { matching: conditions, filters: conditions },
   )
-  const { rows } = await db.query<ImageWithPackage & { isHit: boolean; place: number }>(
-    ...statement,
-  )
+  type Row = ImageWithPackage & { isHit: boolean; place: number; lists: number }
+  const { rows } = await db.query<Row>(...statement)
   const hits = rows.filter(({ isHit }) => isHit)
-  if (hits.length > limit) return { hits: hits.slice(0, limit), next: hits[limit - 1] }
+  const lists = rows[0]?.lists
+  if (hits.length > limit) return { hits: hits.slice(0, limit), next: hits[limit - 1], lists }
   const last = rows.at(-1)
-  return { hits, next: last?.place === scanned ? last : undefined }
+  return { hits, next: last?.place === scanned ? last : undefined, lists }
 }

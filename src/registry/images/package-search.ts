@@ -2,12 +2,13 @@ import { filterInSlices } from '../../async/filter-in-slices.ts'
 import type { Queryable } from '../../db/database.ts'
 import type { HitFilter } from '../../db/images/hit-filters.ts'
 import {
+  findLastList,
   ID_MAX,
   type ImageWithPackage,
   listImagesWithPackage,
-  listPackageLists,
   listVersions,
   type PackageCursor,
+  type PackageSelection,
   VERSIONS_PAGE,
 } from '../../db/images/packages.ts'
 import { resolveVisible, type VisibleNames } from '../../db/name-patterns.ts'
@@ -76,21 +77,11 @@ export class PackageSearch {
     const roles = query.ecosystem === 'opam' ? ['opam-switch', 'opam-lock'] : ['system-packages']
     const { ids, versions, truncated } = await wantedVersions(db, query, roles, names, isWanted)
     if (ids.length === 0) return { hits: [], next: undefined, truncated }
-    const search = { ids, named: [...versions.keys()], roles, names, query, limit }
-    const { hits, next } = await readPage(db, search, before ?? FIRST)
+    const selection = { ids, named: [...versions.keys()], roles, visible: names, filter: query }
+    const { hits, next } = await readPage(db, selection, before ?? FIRST, limit)
     const found = hits.map((hit) => ({ ...hit, version: versions.get(hit.packageId) ?? '' }))
     return { hits: found, next, truncated }
   }
-}
-
-/** A search whose versions are known. */
-type Search = {
-  readonly ids: readonly number[]
-  readonly named: readonly number[]
-  readonly roles: readonly string[]
-  readonly names: VisibleNames
-  readonly query: HitFilter
-  readonly limit: number
 }
 
 /**
@@ -99,19 +90,18 @@ type Search = {
  */
 async function readPage(
   db: Queryable,
-  search: Search,
+  selection: PackageSelection,
   before: PackageCursor,
+  limit: number,
 ): Promise<{ hits: ImageWithPackage[]; next: PackageCursor | undefined }> {
-  const { ids, named, roles, names, query, limit } = search
   const hits: ImageWithPackage[] = []
   let from = before
   for (let count = limit + 1 + (limit >> 2), read = 0; ; read += count, count *= LISTS_GROWTH) {
-    const lists = await listPackageLists(db, ids, from, count)
-    const wanted = limit - hits.length
-    const page = await listImagesWithPackage(db, lists, named, roles, names, query, from, wanted)
+    const page = await listImagesWithPackage(db, selection, from, count, limit - hits.length)
     hits.push(...page.hits)
     if (page.next !== undefined) return { hits, next: page.next }
-    const last = lists.length < count ? undefined : lists.at(-1)
+    const isEnd = page.lists !== undefined && page.lists < count
+    const last = isEnd ? undefined : await findLastList(db, selection, from, count)
     if (last === undefined) return { hits, next: undefined }
     from = { ...last, manifestId: 0 }
     if (hits.length === limit || read + count >= LISTS_MAX) return { hits, next: from }
