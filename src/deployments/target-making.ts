@@ -19,7 +19,7 @@ const NO_IMAGE: ImageKernels = { kernels: [], isPending: false, problem: 'it was
 
 /**
  * Makes the targets of a deployment from the units that follow its tag and are no targets yet, in the order of its
- * rollout. Units whose host cannot run the image are refused. Returns false while the kernels of the image are not cached.
+ * rollout. Units whose host cannot run the image are refused. Returns false while the kernels of the image are not all read yet.
  */
 export async function makeTargets(tx: Transaction, deployment: LockedDeployment): Promise<boolean> {
   const { id, repository, digest, createdAt, now } = deployment
