@@ -21,6 +21,8 @@ create table units (
   sequence bigint not null,
   since timestamptz not null,
   reported_at timestamptz not null default clock_timestamp(),
+  -- When it began to follow its tag: a move of the tag at the same time may have missed it.
+  registered_at timestamptz,
   -- The digest of the manifest that the unit should run, null while it has to wait, and the deployment that granted it.
   granted_digest text collate "C",
   granted_by uuid,
@@ -33,6 +35,7 @@ create table units (
     ('absent', 'fetching', 'starting', 'checking', 'healthy', 'failed', 'rolled-back', 'stopped'))
 );
 create index units_by_tag on units (repository, tag);
+create index units_by_registration on units (registered_at);
 create index units_by_kernel on units (kernel) where kernel is not null;
 
 -- One move of a tag that at least one unit follows.

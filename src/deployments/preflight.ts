@@ -29,7 +29,7 @@ export type Tender = {
   readonly architecture: string | null
 }
 
-/** What a host needs of a kernel. */
+/** The properties that a host needs of a kernel. */
 export type KernelNeeds = {
   /** The target that the unit file names. Null: any that the host has a tender for. */
   readonly target: string | null

@@ -27,6 +27,8 @@ export type AuthorizationDeps = {
   readonly service: string
   /** Returns the URL by which the client reached the registry, below which it gets tokens. */
   publicBaseUrl(ctx: RouteContext): string
+  /** Called for each request of a host, also one that is refused later. */
+  onHostRequest?(hostId: number): void
 }
 
 /** A request as it is known before authentication. */
@@ -85,7 +87,10 @@ async function identify(context: Authorization): Promise<void> {
     params.repository === undefined ? undefined : parseRepository(params.repository)
   if (route.access === 'none') return
   const { authorization } = ctx.headers
-  context.authentication = await deps.authenticator.authenticate(authorization, request.address)
+  const authentication = await deps.authenticator.authenticate(authorization, request.address)
+  context.authentication = authentication
+  const { caller } = authentication
+  if (caller.kind === 'holder' && caller.host !== undefined) deps.onHostRequest?.(caller.host.id)
 }
 
 /** Checks the caller's rights and prepares the state for the handler. Throws UNAUTHORIZED and DENIED. */

@@ -9,6 +9,8 @@ import type { KeyRing } from '../auth/signing-keys.ts'
 import type { TokenIssuer } from '../auth/token-issuer.ts'
 import type { TrustPolicies } from '../auth/trust/policies.ts'
 import type { UploadUrls } from '../auth/upload-urls.ts'
+import type { DesiredUnits } from '../deployments/desired.ts'
+import type { Reports } from '../deployments/reports.ts'
 import type { Blobs } from '../registry/blobs.ts'
 import type { Builds } from '../registry/builds/builds.ts'
 import type { ManifestReads } from '../registry/builds/manifest-reads.ts'
@@ -28,6 +30,7 @@ import { buildRoutes } from './api/builds.ts'
 import { comparisonRoutes } from './api/comparisons.ts'
 import { credentialRoutes } from './api/credentials.ts'
 import { type DeploymentRouteDeps, deploymentRoutes } from './api/deployments.ts'
+import { desiredRoutes } from './api/desired.ts'
 import { documentRoutes } from './api/documents.ts'
 import { enrolmentRoutes } from './api/enrolments.ts'
 import { type EventRouteDeps, eventRoutes } from './api/events.ts'
@@ -41,6 +44,7 @@ import { sourceRoutes } from './api/sources.ts'
 import { tagRoutes } from './api/tags.ts'
 import { textRoutes } from './api/texts.ts'
 import { tokenRevocationRoutes } from './api/tokens.ts'
+import { unitRoutes } from './api/units.ts'
 import { uploadUrlCreationRoutes } from './api/upload-urls.ts'
 import { webhookDeliveryRoutes, webhookRoutes } from './api/webhooks.ts'
 import type { BuilderWeb } from './builder-web/jobs.ts'
@@ -80,6 +84,8 @@ export type RouteDeps = {
   feed: EventRouteDeps
   deployments: DeploymentRouteDeps
   auth: AuthServices
+  desired: DesiredUnits
+  reports: Reports
   publicBaseUrl(ctx: RouteContext): string
   /** The same, for a secret that only this client gets: `https` also behind a proxy that is not trusted. */
   clientBaseUrl(ctx: RouteContext): string
@@ -137,6 +143,8 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...webhookDeliveryRoutes(deps.webhookDeliveries, deps.ask, deps.pageCursors),
     ...eventRoutes(deps.feed, deps.ask),
     ...deploymentRoutes(deps.deployments, deps.ask),
+    ...desiredRoutes({ ...deps, authenticator: auth.authenticator }),
+    ...unitRoutes(deps.reports, deps.publicBaseUrl),
     ...auditRoutes(auth.audit, deps.ask),
     ...(builderWeb === undefined ? [] : builderWebRoutes({ ...deps, builderWeb })),
   ]

@@ -17,6 +17,7 @@ import { clientNetwork, unmapAddress } from '../networks/networks.ts'
 import type { CleanupStack } from './cleanup.ts'
 import { connectionLimits } from './connection-limits.ts'
 import type { EventPipeline } from './events.ts'
+import type { HostServices } from './hosts.ts'
 import { listen } from './listen.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
@@ -31,6 +32,7 @@ export type HttpDeps = {
   readonly auth: AuthServices & { readonly masterKey: MasterKey }
   readonly registry: RegistryOperations
   readonly events: EventPipeline
+  readonly hosts: HostServices
   readonly metrics: Metrics
   readonly signals: DeploymentSignals
   readonly address: RegistryAddress
@@ -66,6 +68,7 @@ export async function startHttp(
   const url = await listen(server, config.listen)
   cleanup.defer(async () => {
     feedConnections.close()
+    deps.hosts.desired.waiting.close()
     await connections.drain(config.drainSeconds * 1000)
     await inFlight.waitUntilIdle(HANDLERS_MILLISECONDS_MAX)
   })
@@ -90,7 +93,7 @@ function cutReporter(metrics: Metrics, log: Log): OpenConnectionsOptions['onCut'
 }
 
 function buildApp(
-  { stores, auth, registry, events, metrics, signals, address }: HttpDeps,
+  { stores, auth, registry, events, hosts, metrics, signals, address }: HttpDeps,
   inFlight: InFlightRequests,
   feedConnections: StreamLimit,
   config: Config,
@@ -120,6 +123,7 @@ function buildApp(
         authenticator,
       },
       auth,
+      ...hosts,
       publicBaseUrl: baseUrl,
       clientBaseUrl: baseUrlOfClient,
       pageCursors: pageCursors(masterKey),
@@ -138,6 +142,7 @@ function buildApp(
       audit,
       service: issuer.service,
       publicBaseUrl: baseUrlOfClient,
+      onHostRequest: (hostId) => hosts.presence.seen(hostId),
     },
     observe(observation) {
       metrics.observe(observation)

@@ -11,6 +11,7 @@ import { buildAuth } from './auth.ts'
 import { CleanupStack } from './cleanup.ts'
 import { startDeployments } from './deployments.ts'
 import { buildEventPipeline } from './events.ts'
+import { startHostServices } from './hosts.ts'
 import { startHttp } from './http.ts'
 import { assertAddressFree } from './listen.ts'
 import type { Log } from './log.ts'
@@ -87,7 +88,8 @@ async function start(
   startMaintenance(stores, registry, onCommitted, config, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)
   startDeployments({ db, signals }, onCommitted, log, cleanup)
-  const http = { stores, auth, registry, events, metrics, signals, address }
+  const hosts = startHostServices(db, signals, onCommitted, log, cleanup)
+  const http = { stores, auth, registry, events, hosts, metrics, signals, address }
   const url = await startHttp(http, config, log, cleanup)
   address.listensAt(url)
   await leaveSettings(db, { url, settings: config.shared }, log)

@@ -187,6 +187,9 @@ describe('a right that is revoked after the door', () => {
       'POST /api/v1/hosts/enrol',
       // Only a host may call it: test/hosts/attacks.test.ts revokes one.
       'POST /api/v1/hosts/:host/keys',
+      // Only a host may call these: test/deployments/reports.test.ts revokes one.
+      'PUT /api/v1/hosts/:host/units/:unit',
+      'DELETE /api/v1/hosts/:host/units/:unit',
       'PUT /upload/:secret',
       'PUT /upload/:secret/:file',
     ]

@@ -4,6 +4,12 @@ import { numbers } from './worst-files.ts'
 import { costlyRequests, input, nextName as next, type WorstInputs } from './worst-inputs.ts'
 
 const LARGE = 'a'.repeat(60_000)
+const REPORT = {
+  follows: { repository: 'a/b', tag: 'live' },
+  bootId: 'boot',
+  sequence: 1,
+  state: 'absent',
+}
 
 /** The worst inputs of the routes of hosts. */
 export function worstHostInputs(registry: TestRegistry): WorstInputs {
@@ -19,7 +25,57 @@ export function worstHostInputs(registry: TestRegistry): WorstInputs {
   const send = (path: string, fields: Record<string, string>) =>
     registry.anonymous(path, { method: 'POST', body: new URLSearchParams(fields) })
   let host: ReturnType<typeof enrolHost> | undefined
+  const asHost = async (path: string, init: RequestInit = {}) => {
+    host ??= enrolHost(registry)
+    const { name, request } = await host
+    return request(`/api/v1/hosts/${name}/${path}`, init)
+  }
+  const report = (fields: object) =>
+    asHost('units/www', {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...REPORT, ...fields }),
+    })
   return {
+    'GET /api/v1/hosts/:host/desired': [input('no wait', () => asHost('desired?wait=0'))],
+    'PUT /api/v1/hosts/:host/units/:unit': [
+      input('a log of escapes', () => report({ log: { text: '\x1b]'.repeat(8000) } })),
+      input('a log of open escapes', () => report({ log: { text: `\x1b[${'0'.repeat(16_000)}` } })),
+      input(
+        'many tenders and devices',
+        () =>
+          report({
+            tenders: numbers(32).map((abi) => ({ target: 'hvt', abi })),
+            devices: numbers(64).map((index) => `net:${'n'.repeat(60)}${index}`),
+          }),
+        200,
+      ),
+      input(
+        'a form',
+        () => {
+          const form = new FormData()
+          for (const [name, value] of Object.entries(REPORT)) {
+            form.set(name, typeof value === 'object' ? JSON.stringify(value) : String(value))
+          }
+          form.set('log', new Blob(['a'.repeat(60_000)]), 'log')
+          return asHost('units/www', { method: 'PUT', body: form })
+        },
+        400,
+      ),
+      input(
+        'deep JSON',
+        () =>
+          asHost('units/www', {
+            method: 'PUT',
+            headers: { 'content-type': 'application/json' },
+            body: '['.repeat(60_000),
+          }),
+        400,
+      ),
+    ],
+    'DELETE /api/v1/hosts/:host/units/:unit': [
+      input('no such unit', () => asHost('units/none', { method: 'DELETE' }), 404),
+    ],
     'POST /api/v1/enrolments': [
       json('POST', '/api/v1/enrolments', enrolment, 201),
       deep('POST', '/api/v1/enrolments'),
@@ -37,14 +93,11 @@ export function worstHostInputs(registry: TestRegistry): WorstInputs {
     'POST /api/v1/hosts/:host/keys': [
       input(
         'a large assertion',
-        async () => {
-          host ??= enrolHost(registry)
-          const { name, request } = await host
-          return request(`/api/v1/hosts/${name}/keys`, {
+        () =>
+          asHost('keys', {
             method: 'POST',
             body: new URLSearchParams({ jwk, proof: LARGE, assertion: 'a' }),
-          })
-        },
+          }),
         400,
       ),
     ],

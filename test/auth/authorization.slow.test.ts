@@ -69,6 +69,9 @@ const TABLE: Record<string, Row> = {
   'POST /api/v1/enrolments': { needs: 'holder', answers: 400 },
   'POST /api/v1/hosts/enrol': { needs: 'anybody', answers: 400 },
   'POST /api/v1/hosts/:host/keys': { needs: 'host', answers: 403 },
+  'GET /api/v1/hosts/:host/desired': { needs: 'host', answers: 403 },
+  'PUT /api/v1/hosts/:host/units/:unit': { needs: 'host', answers: 403 },
+  'DELETE /api/v1/hosts/:host/units/:unit': { needs: 'host', answers: 403 },
   'DELETE /api/v1/tokens/:id': { needs: 'all', answers: 400 },
   'GET /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 200 },
   'PUT /api/v1/repositories/*repository/settings': { needs: 'admin', answers: 400, tag: true },
@@ -181,7 +184,7 @@ const filled = (path: string, repository: string) =>
     .replace(':format', 'spdx')
     .replace(':inputId', '0'.repeat(64))
     .replace(/:(reference|tag|name|id|secret|file|host)/, 'missing')
-    .replace(/:(file|other|event)/, 'missing')
+    .replace(/:(file|other|event|unit)/, 'missing')
 
 /** Returns the status of a row for a caller, in a public or a private repository. */
 function expected(row: string, caller: Caller, isPublic: boolean): number {

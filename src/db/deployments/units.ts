@@ -1,0 +1,139 @@
+import type { UnitState } from '../../deployments/states.ts'
+import type { Digest } from '../../oci/digest.ts'
+import type { Repository, Tag } from '../../oci/reference.ts'
+import type { Queryable, Transaction } from '../database.ts'
+
+/** The sender of a report: the arguments of `assert_unrevoked`. */
+export type Author = {
+  readonly origin: string | null
+  readonly tokenId: string | null
+  readonly keyId: string | null
+}
+
+/** A unit as its last report left it. */
+export type UnitRow = {
+  readonly repository: Repository
+  readonly tag: Tag
+  readonly target: string | null
+  readonly devices: readonly string[] | null
+  readonly kernel: Digest | null
+  readonly state: UnitState
+  readonly reason: string | null
+  readonly message: string | null
+  readonly exitCode: number | null
+  readonly bootId: string
+  readonly sequence: number
+  readonly grantedDigest: Digest | null
+  readonly grantedBy: string | null
+  readonly goodDigest: Digest | null
+  readonly failedDigest: Digest | null
+}
+
+const UNIT_COLUMNS = `u.repository, u.tag, u.target, u.devices, u.kernel, u.state, u.reason, u.message,
+              u.exit_code as "exitCode", u.boot_id as "bootId", u.sequence,
+              u.granted_digest as "grantedDigest", u.granted_by as "grantedBy",
+              u.good_digest as "goodDigest", u.failed_digest as "failedDigest"`
+
+/**
+ * Locks a unit until the transaction ends. Undefined: the host has no such unit. Throws UNAUTHORIZED when the host or its
+ * token was revoked: until the transaction ends, a revocation waits.
+ */
+export async function lockUnit(
+  tx: Transaction,
+  hostId: number,
+  name: string,
+  { origin, tokenId, keyId }: Author,
+): Promise<UnitRow | undefined> {
+  const { rows } = await tx.query<UnitRow | { readonly repository: null }>(
+    `select unit.*
+       from assert_unrevoked($3, $4, $5)
+       left join lateral (
+         select ${UNIT_COLUMNS}
+           from units u
+          where u.host_id = $1
+            and u.name = $2
+            for update
+       ) unit on true`,
+    [hostId, name, origin, tokenId, keyId],
+  )
+  const [row] = rows
+  return row === undefined || row.repository === null ? undefined : row
+}
+
+/** Locks a host against other new units, and counts its units. Returns 0 for a host that is gone. */
+export async function lockUnitsOfHost(tx: Transaction, hostId: number): Promise<number> {
+  const { rows } = await tx.query<{ id: number }>(
+    `select id
+       from hosts
+      where id = $1
+        for no key update`,
+    [hostId],
+  )
+  if (rows.length === 0) return 0
+  const counted = await tx.query<{ count: number }>(
+    `select count(*) as count
+       from units
+      where host_id = $1`,
+    [hostId],
+  )
+  return counted.rows[0]?.count ?? 0
+}
+
+/** A unit, as those who may see its host see it. */
+export type ListedUnit = Omit<UnitRow, 'bootId' | 'sequence'> & {
+  readonly name: string
+  readonly since: Date
+  readonly reportedAt: Date
+}
+
+/** Lists the units of a host, in the order of names. */
+export async function listUnitsOfHost(db: Queryable, hostId: number): Promise<ListedUnit[]> {
+  const { rows } = await db.query<ListedUnit>(
+    `select u.name, ${UNIT_COLUMNS}, u.since, u.reported_at as "reportedAt"
+       from units u
+      where u.host_id = $1
+      order by u.name`,
+    [hostId],
+  )
+  return rows
+}
+
+/** Removes a unit: its run ends, and its open targets are skipped. Returns false when the host has no such unit. */
+export async function removeUnit(tx: Transaction, hostId: number, name: string): Promise<boolean> {
+  const { rows } = await tx.query<{ name: string }>(
+    `with ended as (
+       update runs
+          set to_at = clock_timestamp()
+        where host_id = $1
+          and unit = $2
+          and to_at is null
+     )
+     delete from units
+      where host_id = $1
+        and name = $2
+     returning name`,
+    [hostId, name],
+  )
+  return rows.length > 0
+}
+
+/** Skips the open targets of a unit that does not follow their tag any more. Returns their deployments. */
+export async function skipTargetsOfUnit(
+  tx: Transaction,
+  hostId: number,
+  name: string,
+): Promise<string[]> {
+  const { rows } = await tx.query<{ id: string }>(
+    `update targets
+        set state = 'skipped',
+            reason = 'unfollowed',
+            ended_at = clock_timestamp(),
+            changed_at = clock_timestamp()
+      where host_id = $1
+        and unit = $2
+        and state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
+     returning deployment_id as id`,
+    [hostId, name],
+  )
+  return rows.map(({ id }) => id)
+}

@@ -1,0 +1,136 @@
+import type { ReportChanges, ReportContext } from '../db/deployments/reports.ts'
+import type { UnitRow } from '../db/deployments/units.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Repository, Tag } from '../oci/reference.ts'
+import type { Tender } from './preflight.ts'
+import { IN_FLIGHT, type TargetState, type UnitState } from './states.ts'
+
+/** The state of a unit, as its host reports it. */
+export type Report = {
+  readonly repository: Repository
+  readonly tag: Tag
+  /** The target that the unit file names. */
+  readonly target: string | null
+  /** The devices that the unit file gives, as `net:service`. Null: it does not say. */
+  readonly devices: readonly string[] | null
+  /** Names one boot of the host. */
+  readonly bootId: string
+  /** Counts the reports of the unit within one boot. */
+  readonly sequence: number
+  /** The digest of the kernel that runs; null: none does. */
+  readonly kernel: Digest | null
+  readonly state: UnitState
+  /** The deployment that the state is about. Null: the report does not say. */
+  readonly deployment: string | null
+  readonly since: Date | null
+  readonly exitCode: number | null
+  /** A word. */
+  readonly reason: string | null
+  readonly message: string | null
+  readonly log: string | null
+  /** The programs that start kernels; undefined: the report does not say. */
+  readonly tenders: readonly Tender[] | undefined
+  readonly agent: string | undefined
+}
+
+/** `stale`: a newer report of the same boot came first. `repeated`: it is the last report once more. */
+export type ReportOrder = 'new' | 'repeated' | 'stale'
+
+/** Compares a report with the last one of its unit. Another boot counts from the start. */
+export function orderOf(unit: UnitRow, report: Report): ReportOrder {
+  if (unit.bootId !== report.bootId || report.sequence > unit.sequence) return 'new'
+  const isSame =
+    report.sequence === unit.sequence &&
+    unit.kernel === report.kernel &&
+    unit.state === report.state &&
+    unit.reason === report.reason &&
+    unit.message === report.message &&
+    unit.exitCode === report.exitCode
+  return isSame ? 'repeated' : 'stale'
+}
+
+/** True when the unit begins to follow another tag. */
+export function followsOther(unit: UnitRow, report: Report): boolean {
+  return unit.repository !== report.repository || unit.tag !== report.tag
+}
+
+/**
+ * Returns what follows from a report. A report is never refused because it is unexpected: what it says is stored, and the
+ * target of the deployment that granted the digest follows it as far as its state can.
+ */
+export function changesOf(unit: UnitRow, context: ReportContext, report: Report): ReportChanges {
+  const target = targetStateOf(unit, context, report)
+  const isFailure = target === 'failed' || target === 'rolled-back'
+  const failed = isFailure ? (unit.grantedDigest ?? undefined) : undefined
+  const isGood = report.state === 'healthy' && runsGranted(unit, context, report)
+  return {
+    target,
+    failedDigest: failed,
+    grant: failed === undefined ? undefined : { digest: fallback(unit, context), by: null },
+    goodDigest: isGood ? (unit.grantedDigest ?? undefined) : undefined,
+    isOtherRun: report.kernel !== context.runningKernel,
+    host: hostChangeOf(context, report),
+  }
+}
+
+/** The states of a target from which a report can change it. */
+const OPEN: readonly TargetState[] = [...IN_FLIGHT, 'healthy', 'overdue', 'offline']
+
+function targetStateOf(
+  unit: UnitRow,
+  { granted }: ReportContext,
+  report: Report,
+): TargetState | undefined {
+  if (granted === null || !OPEN.includes(granted.state)) return undefined
+  const { state, kernel } = report
+  if (state === 'healthy') {
+    return kernel !== null && kernel === granted.kernel && granted.state !== 'healthy'
+      ? 'healthy'
+      : undefined
+  }
+  const isAbout =
+    report.deployment === null
+      ? kernel === null || kernel === granted.kernel
+      : report.deployment === unit.grantedBy
+  if (!isAbout) return undefined
+  // A failure after the watch time is one of the unit, and never turns a deployment around.
+  if (state === 'failed' || state === 'rolled-back') return granted.isSettled ? undefined : state
+  const isProgress = state === 'fetching' || state === 'starting' || state === 'checking'
+  // An overdue target stays a failure until the unit is healthy.
+  const canProgress = granted.state !== 'healthy' && granted.state !== 'overdue'
+  return isProgress && canProgress && state !== granted.state ? state : undefined
+}
+
+/** True when the reported kernel is that of the granted digest. */
+function runsGranted(unit: UnitRow, { granted, isGrantedKernel }: ReportContext, report: Report) {
+  if (unit.grantedDigest === null || report.kernel === null) return false
+  return granted === null ? isGrantedKernel : granted.kernel === report.kernel
+}
+
+/** Returns the digest that a unit goes back to when the granted one failed: the last that was good. */
+function fallback({ goodDigest, grantedDigest }: UnitRow, context: ReportContext): Digest | null {
+  if (goodDigest !== null && goodDigest !== grantedDigest) return goodDigest
+  return context.succeededDigest
+}
+
+/** Returns what the report says of its host, undefined: nothing new. */
+function hostChangeOf({ host, tenders }: ReportContext, report: Report): ReportChanges['host'] {
+  const isOtherBoot = host.bootId !== report.bootId
+  const change = {
+    tenders: report.tenders ?? tenders,
+    agent: report.agent ?? host.agent,
+    bootId: report.bootId,
+    previousBootId: isOtherBoot ? host.bootId : host.previousBootId,
+    // The boot before the last one reports again: two machines have the same key.
+    isConflict: isOtherBoot && host.previousBootId === report.bootId,
+  }
+  const isSame =
+    !isOtherBoot &&
+    change.agent === host.agent &&
+    JSON.stringify(change.tenders.map(tenderText)) === JSON.stringify(tenders.map(tenderText))
+  return isSame ? undefined : change
+}
+
+function tenderText({ target, abi, architecture }: Tender): string {
+  return `${target} ${abi} ${architecture}`
+}

@@ -1,0 +1,43 @@
+import type { Database } from '../db/database.ts'
+import { DesiredUnits } from '../deployments/desired.ts'
+import { ImageKernelsCache } from '../deployments/image-kernels.ts'
+import { Presence } from '../deployments/presence.ts'
+import { Reports } from '../deployments/reports.ts'
+import type { DeploymentSignals } from '../deployments/signals.ts'
+import type { CleanupStack } from './cleanup.ts'
+import type { Log } from './log.ts'
+
+/** The services for hosts: desired units, reports and presence. */
+export type HostServices = {
+  readonly desired: DesiredUnits
+  readonly reports: Reports
+  readonly presence: Presence
+}
+
+// Hosts wait up to a minute before they try a registry again that was down.
+const PRESENCE_GRACE_SECONDS = 120
+
+/** Builds and starts what answers hosts. `onCommitted` is called after each commit that has events. */
+export function startHostServices(
+  db: Database,
+  signals: DeploymentSignals,
+  onCommitted: () => void,
+  log: Log,
+  cleanup: CleanupStack,
+): HostServices {
+  const logError = (message: string) => (error: unknown) => log.error({ err: error }, message)
+  const kernels = new ImageKernelsCache(db)
+  const desired = new DesiredUnits({
+    ...{ db, kernels, signals },
+    onError: logError('looking for changes of what hosts should run failed, retrying'),
+  })
+  const presence = new Presence({
+    ...{ db, onCommitted, graceSeconds: PRESENCE_GRACE_SECONDS },
+    onError: logError('recording which hosts are online failed, retrying'),
+  })
+  cleanup.defer(() => presence.stop())
+  cleanup.defer(() => desired.stop())
+  desired.start()
+  presence.start()
+  return { desired, presence, reports: new Reports(db, kernels, onCommitted) }
+}
