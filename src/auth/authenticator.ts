@@ -19,7 +19,7 @@ import {
 } from './access-tokens.ts'
 import { parseBasic } from './basic-login.ts'
 import { ADMIN_USER, grantOf, originOf, secretSubject } from './credentials.ts'
-import { grantVersionSubject, hostOfToken } from './hosts/host-access.ts'
+import { callerOfHost, grantVersionSubject, hostOfToken, hostOrigin } from './hosts/host-access.ts'
 import { UPLOAD_FINISH_SECONDS_MAX } from './lifetimes.ts'
 import type { LoginThrottle } from './login-throttle.ts'
 import type { RevocationList } from './revocations.ts'
@@ -90,8 +90,21 @@ export class Authenticator {
     // The cache keeps hashes of secrets, not secrets.
     const key = createHash('sha256').update(authorization).digest('base64')
     const cached =
-      this.#cache.get(key) ?? (await this.#authenticateUncached(authorization, key, address))
+      this.#findCached(key) ?? (await this.#authenticateUncached(authorization, key, address))
     return this.#requireUsable(cached, address)
+  }
+
+  /** A host with a secret has another grant at once: its secret stays valid. */
+  #findCached(key: string): CachedAuthentication | undefined {
+    const cached = this.#cache.get(key)
+    const { credential, caller } = cached ?? {}
+    if (credential === undefined || caller?.kind !== 'holder' || caller.host === undefined) {
+      return cached
+    }
+    const isChanged = this.#options.revocations.hasWithoutRefresh([
+      grantVersionSubject(caller.host),
+    ])
+    return isChanged ? undefined : cached
   }
 
   /** Does the same for a user name and a password from a form. */
@@ -111,7 +124,7 @@ export class Authenticator {
   ): Promise<Authentication> {
     if (credential.revokedAt !== null) throw loginEnded('the credential was revoked')
     // No secret was presented.
-    const row = { ...credential, secretUntil: null, secretSha256: Buffer.alloc(0) }
+    const row = { ...credential, secretUntil: null, secretSha256: Buffer.alloc(0), host: null }
     return this.#requireUsable(authenticationOfCredential(row, [], 'basic'), address)
   }
 
@@ -234,7 +247,8 @@ export class Authenticator {
       await this.#refuseRefreshToken(secret, address)
       loginThrottle.recordFailure(address, user ?? '', secret)
     }
-    if (row === undefined || (user !== undefined && user !== row.name)) {
+    const name = row?.host?.name ?? row?.name
+    if (row === undefined || (user !== undefined && user !== name)) {
       throw user === undefined
         ? unauthorized('this is neither a token of this registry nor a secret that it knows')
         : loginEnded('wrong user name or password')
@@ -267,6 +281,7 @@ function authenticationOfCredential(
   secretSubjects: readonly string[],
   scheme: 'basic' | 'bearer',
 ): CachedAuthentication {
+  if (row.kind === 'host') return authenticationOfHost(row, secretSubjects, scheme)
   const origin = originOf(row)
   const caller: Caller =
     row.kind === 'admin'
@@ -292,6 +307,24 @@ function authenticationOfCredential(
       row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY,
       row.secretUntil?.getTime() ?? Number.POSITIVE_INFINITY,
     ),
+  }
+}
+
+function authenticationOfHost(
+  row: CredentialOfSecret,
+  secretSubjects: readonly string[],
+  scheme: 'basic' | 'bearer',
+): CachedAuthentication {
+  const { host } = row
+  if (host === null) throw loginEnded('the host was revoked')
+  return {
+    caller: callerOfHost(host, scheme),
+    credential: row,
+    subjects: [hostOrigin(host.id), grantVersionSubject(host), ...secretSubjects],
+    networks: host.networks ?? undefined,
+    networkList: host.networks === null ? undefined : networkListOf(host.networks),
+    kid: undefined,
+    expiresAt: Number.POSITIVE_INFINITY,
   }
 }
 

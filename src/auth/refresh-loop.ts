@@ -6,6 +6,9 @@ import { removeExpiredSigningKeys } from '../db/auth/signing-keys.ts'
 import { removeExpiredIdentityTokens } from '../db/auth/trust-policies.ts'
 import { removeExpiredUploadUrls } from '../db/auth/upload-urls.ts'
 import type { Database } from '../db/database.ts'
+import { removeExpiredEnrolments } from '../db/hosts/enrolments.ts'
+import { removeUsedAssertions } from '../db/hosts/host-keys.ts'
+import { removeExpiredPendingHosts } from '../db/hosts/pending-hosts.ts'
 import { REVOCATION_REFRESH_SECONDS, type RevocationList } from './revocations.ts'
 import type { KeyRing } from './signing-keys.ts'
 
@@ -52,6 +55,9 @@ export async function removeExpiredAuthRows(
     () => removeExpiredRefreshTokens(db),
     () => removeExpiredIdentityTokens(db),
     () => removeExpiredUploadUrls(db),
+    () => removeExpiredEnrolments(db),
+    () => removeExpiredPendingHosts(db),
+    () => removeUsedAssertions(db),
     () => removeOldAuditEntries(db, auditDays),
   ]
   for (const removeBatch of batches) {

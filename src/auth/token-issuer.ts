@@ -82,7 +82,8 @@ export class TokenIssuer {
       throw unauthorized('the token has expired')
     }
     const response = await this.#mint(holder, request, this.#options.tokenSeconds)
-    if (!request.offline || credential === undefined) return response
+    // A host logs in with its own secret: a refresh token would be another one to lose.
+    if (!request.offline || credential === undefined || credential.kind === 'host') return response
     const refreshToken = generateSecret('refresh')
     await addRefreshToken(
       this.#options.db,

@@ -58,6 +58,8 @@ export type Config = {
   readonly auditDays: number
   readonly trustedProxies: NetworkList
   readonly defaultVisibility: 'public' | 'private'
+  /** `approve`: hosts may also enrol without a code, and wait until somebody approves their key. */
+  readonly hostEnrolment: 'code' | 'approve'
   /** True: the kernels in the layers of container images are found. */
   readonly unwrapsContainers: boolean
   /** Undefined: the paths of builder-web are off. */
@@ -163,6 +165,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     auditDays: number('ROOKERY_AUDIT_DAYS', 1, 36_500),
     trustedProxies: parseProxies(text('ROOKERY_TRUSTED_PROXIES')),
     defaultVisibility: oneOf('ROOKERY_DEFAULT_VISIBILITY', ['public', 'private']),
+    hostEnrolment: oneOf('ROOKERY_HOST_ENROLMENT', ['code', 'approve']),
     unwrapsContainers: oneOf('ROOKERY_UNWRAP', ['on', 'off']) === 'on',
     builderWeb: parseBuilderWeb({
       isOn: oneOf('ROOKERY_BUILDER_WEB', ['off', 'on']) === 'on',

@@ -149,6 +149,12 @@ export const SETTINGS = [
     description: 'Visibility of new repositories: `public` (anyone may pull) or `private`',
   },
   {
+    name: 'ROOKERY_HOST_ENROLMENT',
+    default: 'code',
+    description:
+      'How hosts enrol: `code` (with a one-time code) or `approve` (also without one, then somebody approves their key)',
+  },
+  {
     name: 'ROOKERY_UNWRAP',
     default: 'on',
     description:

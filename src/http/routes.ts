@@ -3,6 +3,7 @@ import type { AuditLog } from '../auth/audit.ts'
 import type { Authenticator } from '../auth/authenticator.ts'
 import type { Credentials } from '../auth/credentials.ts'
 import type { HostEnrolments } from '../auth/hosts/enrolments.ts'
+import type { HostKeys } from '../auth/hosts/host-keys.ts'
 import type { Hosts } from '../auth/hosts/hosts.ts'
 import type { TokenRevocations } from '../auth/revocations.ts'
 import type { KeyRing } from '../auth/signing-keys.ts'
@@ -34,7 +35,7 @@ import { desiredRoutes } from './api/desired.ts'
 import { documentRoutes } from './api/documents.ts'
 import { enrolmentRoutes } from './api/enrolments.ts'
 import { type EventRouteDeps, eventRoutes } from './api/events.ts'
-import { hostRoutes } from './api/hosts.ts'
+import { hostKeyRoutes, hostRoutes } from './api/hosts.ts'
 import { imageBuildRoutes } from './api/image-builds.ts'
 import { imageRoutes } from './api/images.ts'
 import { packageRoutes } from './api/packages.ts'
@@ -106,6 +107,7 @@ export type AuthServices = {
   revokedTokens: TokenRevocations
   uploadUrls: UploadUrls
   hosts: Hosts
+  hostKeys: HostKeys
   hostEnrolments: HostEnrolments
   audit: AuditLog
 }
@@ -125,7 +127,8 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...credentialRoutes(auth.credentials, deps.ask),
     ...policyRoutes(auth.policies, deps.ask),
     ...enrolmentRoutes(auth.hostEnrolments, deps.clientBaseUrl),
-    ...hostRoutes(auth.hosts),
+    ...hostRoutes(auth.hosts, deps.ask),
+    ...hostKeyRoutes(auth.hostKeys),
     ...tokenRevocationRoutes(auth.revokedTokens),
     ...repositoryRoutes(deps.repositories),
     ...uploadUrlCreationRoutes(auth.uploadUrls, deps.clientBaseUrl),

@@ -3,6 +3,7 @@ import { AuditLog } from '../auth/audit.ts'
 import { Authenticator } from '../auth/authenticator.ts'
 import { Credentials } from '../auth/credentials.ts'
 import { HostEnrolments } from '../auth/hosts/enrolments.ts'
+import { HostKeys } from '../auth/hosts/host-keys.ts'
 import { Hosts } from '../auth/hosts/hosts.ts'
 import { LoginThrottle } from '../auth/login-throttle.ts'
 import type { MasterKey } from '../auth/master-key.ts'
@@ -19,8 +20,8 @@ import type { Log } from './log.ts'
 import { findIssuer, type KeyStores, openSigningKeys } from './signing-keys.ts'
 
 /**
- * Opens the keys, and builds authentication, token issuing and their administration. Throws StartError
- * for unusable keys.
+ * Opens the keys, and builds authentication, token issuing and their administration. `onCommitted` is called after each
+ * commit that has events. Throws StartError for unusable keys.
  */
 export async function buildAuth(
   { db, dataFolder }: KeyStores,
@@ -28,6 +29,7 @@ export async function buildAuth(
   adminSha256: Buffer | undefined,
   log: Log,
   cleanup: CleanupStack,
+  onCommitted: () => void,
 ): Promise<AuthServices & { readonly masterKey: MasterKey }> {
   const { keys, masterKey } = await openSigningKeys({ db, dataFolder }, config)
   const issuer = await findIssuer(db, config)
@@ -59,8 +61,13 @@ export async function buildAuth(
   // The revocation is stored; when this read fails, the refresh loop reads it again.
   const onRevoked = () => revocations.refresh().catch(() => {})
   const policies = new TrustPolicies({ db, client, onRevoked })
-  const hosts = new Hosts({ db, issuer: issuer.url })
-  const hostEnrolments = new HostEnrolments({ db, authenticator, audit, issuer: issuer.url })
+  const hostKeys = new HostKeys({ db, issuer: issuer.url })
+  const hosts = new Hosts({ db, onRevoked, onCommitted })
+  const hostEnrolments = new HostEnrolments({
+    ...{ db, authenticator, audit, onCommitted },
+    issuer: issuer.url,
+    acceptsRequests: config.hostEnrolment === 'approve',
+  })
   const tokenIssuer = new TokenIssuer({
     db,
     tokens,
@@ -68,7 +75,7 @@ export async function buildAuth(
     audit,
     tokenSeconds: config.tokenSeconds,
     exchange: (identityToken) => policies.exchange(identityToken),
-    acceptAssertion: (assertion) => hosts.accept(assertion),
+    acceptAssertion: (assertion) => hostKeys.accept(assertion),
   })
   const credentials = new Credentials(db, onRevoked)
   const revokedTokens = new TokenRevocations(db, onRevoked)
@@ -83,6 +90,7 @@ export async function buildAuth(
     revokedTokens,
     uploadUrls,
     hosts,
+    hostKeys,
     hostEnrolments,
     audit,
     masterKey,

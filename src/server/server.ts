@@ -68,7 +68,9 @@ async function start(
   const adminPassword = await ensureAdminPassword(db, dataFolder, config)
   const { generated, file } = adminPassword
   if (generated !== undefined) log.info({ file }, 'made the password of the user admin')
-  const auth = await buildAuth(stores, config, adminPassword.configuredSha256, log, cleanup)
+  const onCommitted = () => events.sequencer.poke()
+  const { configuredSha256 } = adminPassword
+  const auth = await buildAuth(stores, config, configuredSha256, log, cleanup, onCommitted)
   const { issuer, keys, masterKey } = auth
   const metrics = createMetrics(VERSION)
   const address = new RegistryAddress(config)
@@ -83,7 +85,6 @@ async function start(
   const deriver = new Deriver()
   cleanup.defer(() => deriver.close())
   metrics.registerDerivations(() => deriver.waiting)
-  const onCommitted = () => events.sequencer.poke()
   const registry = buildRegistry(stores, config, deriver, processLock, onCommitted)
   startMaintenance(stores, registry, onCommitted, config, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)

@@ -18,6 +18,10 @@ const CHECKSUM = '36b7c2e5'
 export const isOfHost = ({ path, place }: Operation) =>
   path === '/api/v1/hosts/enrol' || place.node['x-access'] === 'host'
 
+/** True for the operations on one host, which have their own test, as webhooks have. */
+export const isManagement = ({ path }: Pick<Operation, 'path'>) =>
+  /^\/api\/v1\/hosts\/\{host\}(?:\/approve)?$/.test(path)
+
 /** Returns the path of an operation, by default for resources that do not exist. */
 export function pathOf(operation: Operation, repository = 'a/b'): string {
   return operation.path
@@ -71,6 +75,9 @@ export function rightBody(operation: Operation): unknown {
     'POST /api/v1/credentials': CREDENTIAL,
     'POST /api/v1/policies': POLICY,
     'POST /api/v1/enrolments': ENROLMENT,
+    'POST /api/v1/hosts': { ...ENROLMENT, name: 'taken' },
+    'PATCH /api/v1/hosts/{host}': { labels: { site: 'a' } },
+    'POST /api/v1/hosts/{host}/approve': { fingerprint: 'a'.repeat(43), repositories: ['a/**'] },
     'POST /api/v1/policies/test': {
       token: `${encoded({ alg: 'RS256', kid: 'k' })}.${encoded(CLAIMS)}.c2lnbmF0dXJl`,
     },
@@ -230,6 +237,24 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
   'POST /api/v1/credentials/{name}/rotate-secret': [
     { sent: { overlapSeconds: 'long' } },
     { sent: { overlapSeconds: 59 } },
+  ],
+  'GET /api/v1/hosts': [
+    { path: '/api/v1/hosts?n=all' },
+    { path: '/api/v1/hosts?state=lost' },
+    { path: '/api/v1/hosts?label=site' },
+    { path: '/api/v1/hosts?repository=A' },
+    { path: '/api/v1/hosts?kernel=sha256:1' },
+    { path: '/api/v1/hosts?last=a:b' },
+  ],
+  'POST /api/v1/hosts': [{ sent: {} }, { sent: { ...ENROLMENT, name: 'A' } }],
+  'PATCH /api/v1/hosts/{host}': [
+    { sent: { labels: 'a' } },
+    { sent: { networks: 'here' } },
+    { sent: { surprise: 1 } },
+  ],
+  'POST /api/v1/hosts/{host}/approve': [
+    { sent: { fingerprint: 'a' } },
+    { sent: { fingerprint: 'a', repositories: ['/'] } },
   ],
   'POST /api/v1/enrolments': [
     { sent: {} },

@@ -57,7 +57,8 @@ const COUNTED = `select (select count(*) from repositories) as repositories,
   (select count(*) from builds) as builds,
   (select count(*) from credentials) as credentials, (select count(*) from trust_policies) as policies,
   (select string_agg(name || secrets_jwe || coalesce(removed_at::text, ''), ',') from webhooks) as webhooks,
-  (select count(*) from upload_urls) as urls, (select count(*) from enrolments) as codes, (select count(*) from revocations) as revocations,
+  (select count(*) from upload_urls) as urls, (select count(*) from enrolments) as codes,
+  (select string_agg(name || state || labels::text, ',' order by id) from hosts) as hosts, (select count(*) from revocations) as revocations,
   (select count(*) from refresh_tokens) as "refreshTokens",
   (select string_agg(visibility || immutable_tags::text, ',' order by id) from repositories) as settings,
   (select count(*) from audit where decision = 'allowed') as changes`
@@ -111,6 +112,8 @@ describe('a right that is revoked after the door', () => {
       actions: ['push'],
     }
     expect((await post('/api/v1/policies', policy)).status).toBe(201)
+    const host = `host-${kind}`
+    expect((await post('/api/v1/hosts', { name: host, repositories: ['a/**'] })).status).toBe(201)
     const other = await newCredential({ repositories: ['x'], actions: ['pull'] })
     const { authorization, subject, name } = await ADMINS[kind]()
     const started = await registry.anonymous('/v2/a/b/blobs/uploads/', {
@@ -144,6 +147,13 @@ describe('a right that is revoked after the door', () => {
       'POST /api/v1/policies': ['/api/v1/policies', { ...policy, name: 'other' }],
       'DELETE /api/v1/policies/:name': [`/api/v1/policies/${policy.name}`],
       'POST /api/v1/enrolments': ['/api/v1/enrolments', { name: 'spy', repositories: ['a/**'] }],
+      'POST /api/v1/hosts': ['/api/v1/hosts', { name: 'spy', repositories: ['a/**'] }],
+      'PATCH /api/v1/hosts/:host': [`/api/v1/hosts/${host}`, { labels: { site: 'a' } }],
+      'DELETE /api/v1/hosts/:host': [`/api/v1/hosts/${host}`],
+      'POST /api/v1/hosts/:host/approve': [
+        `/api/v1/hosts/${host}/approve`,
+        { fingerprint: 'a'.repeat(43), repositories: ['a/**'] },
+      ],
       'DELETE /api/v1/tokens/:id': ['/api/v1/tokens/7a6b4bd5-1fc4-4ad4-9a4b-5d10e8bd1d46'],
       'PUT /api/v1/repositories/*repository/settings': [
         '/api/v1/repositories/a/b/settings',

@@ -13,7 +13,7 @@ const REPORT = {
 
 /** The worst inputs of the routes of hosts. */
 export function worstHostInputs(registry: TestRegistry): WorstInputs {
-  const { json, deep } = costlyRequests(registry)
+  const { json, deep, read, send: ask } = costlyRequests(registry)
   const key = makeHostKey('ES256')
   const jwk = JSON.stringify(key.jwk)
   const enrolment = () => ({
@@ -79,6 +79,43 @@ export function worstHostInputs(registry: TestRegistry): WorstInputs {
     'POST /api/v1/enrolments': [
       json('POST', '/api/v1/enrolments', enrolment, 201),
       deep('POST', '/api/v1/enrolments'),
+    ],
+    'POST /api/v1/hosts': [
+      json('POST', '/api/v1/hosts', enrolment, 201),
+      deep('POST', '/api/v1/hosts'),
+    ],
+    'GET /api/v1/hosts': [
+      read(
+        `/api/v1/hosts?n=1000&${numbers(32)
+          .map((index) => `label=l${index}%3D${'v'.repeat(1_000)}`)
+          .join('&')}`,
+      ),
+    ],
+    'GET /api/v1/hosts/:host': [read('/api/v1/hosts/missing', 404)],
+    'PATCH /api/v1/hosts/:host': [
+      json(
+        'PATCH',
+        '/api/v1/hosts/missing',
+        () => {
+          const { name: _, ...change } = enrolment()
+          return change
+        },
+        404,
+      ),
+      deep('PATCH', '/api/v1/hosts/missing'),
+    ],
+    'DELETE /api/v1/hosts/:host': [ask('DELETE', '/api/v1/hosts/missing', 404)],
+    'POST /api/v1/hosts/:host/approve': [
+      json(
+        'POST',
+        '/api/v1/hosts/missing/approve',
+        () => {
+          const { name: _, ...grant } = enrolment()
+          return { fingerprint: 'a'.repeat(43), ...grant }
+        },
+        404,
+      ),
+      deep('POST', '/api/v1/hosts/missing/approve'),
     ],
     'POST /api/v1/hosts/enrol': [
       input('a large proof', () => send('/api/v1/hosts/enrol', { jwk, proof: LARGE }), 400),

@@ -44,7 +44,7 @@ describe('a code', () => {
       labels: { site: 'a' },
     })
     expect(code).toMatch(/^rke_/)
-    expect(command).toBe(`rookery-agent enrol ${registry.url} ${code}`)
+    expect(command).toBe(`rookery-agent enrol ${registry.url} ${code} --name web-0`)
     const minutes = (Date.parse(String(expiresAt)) - Date.now()) / 60_000
     expect(minutes).toBeGreaterThan(59)
     expect(minutes).toBeLessThan(61)

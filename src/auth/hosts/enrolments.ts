@@ -1,32 +1,31 @@
 import { type Actor, recordChange } from '../../db/auth/audit.ts'
-import type { Database, Queryable, Transaction } from '../../db/database.ts'
+import type { Database, Queryable } from '../../db/database.ts'
 import {
   addEnrolment,
   type EnrolmentRow,
   findEnrolment,
   markEnrolmentUsed,
 } from '../../db/hosts/enrolments.ts'
-import { addHostKey, findHostOfKey, markAssertionUsed } from '../../db/hosts/host-keys.ts'
-import {
-  addHost,
-  countActiveHosts,
-  type HostRow,
-  type HostState,
-  removePendingHost,
-} from '../../db/hosts/hosts.ts'
+import { findHostOfKey, markAssertionUsed } from '../../db/hosts/host-keys.ts'
+import { addHost, type HostState } from '../../db/hosts/hosts.ts'
+import { removePendingHost } from '../../db/hosts/pending-hosts.ts'
 import { parseNetworks } from '../../networks/networks.ts'
 import { badRequest, conflict, denied, notFound, RegistryError } from '../../oci/errors.ts'
 import type { AuditLog } from '../audit.ts'
 import type { Authenticator } from '../authenticator.ts'
 import { generateSecret, hashSecret, isSecretLike } from '../secrets.ts'
+import { requestApproval } from './approvals.ts'
 import { type Assertion, InvalidAssertionError, verifyAssertion } from './assertions.ts'
+import { appendEnrolled } from './host-events.ts'
 import { type HostKey, parseHostKey } from './host-key.ts'
 import {
   assertHostName,
   checkHostGrant,
   type HostGrantRequest,
   type HostRequester,
+  ownerOriginOf,
 } from './host-rights.ts'
+import { giveKey, requireNew } from './new-host.ts'
 
 /** A request for a code with which one host enrols. */
 export type EnrolmentRequest = HostGrantRequest & {
@@ -65,14 +64,16 @@ export type HostEnrolmentsOptions = {
   readonly audit: AuditLog
   /** `aud` of the proofs. */
   readonly issuer: string
+  /** True when hosts may enrol without a code, and wait for an approval. */
+  readonly acceptsRequests: boolean
+  /** Called after a commit that has events. */
+  readonly onCommitted: () => void
   /** Milliseconds since the epoch. */
   readonly now?: () => number
 }
 
 const CODE_SECONDS_DEFAULT = 3600
 export const CODE_SECONDS_MAX = 7 * 86_400
-/** Hosts of a registry that may be active at once. */
-export const HOSTS_MAX = 10_000
 
 /** Enrols hosts: each makes its own key, and proves that it has it. */
 export class HostEnrolments {
@@ -122,7 +123,9 @@ export class HostEnrolments {
       const name = nameOf(enrolment.name, code)
       const enrolled = await this.#findEnrolled(name, key, proof)
       if (enrolled !== undefined) return enrolled
-      if (enrolment.code === undefined || code === undefined) throw denied(CODE_NEEDED)
+      if (enrolment.code === undefined || code === undefined) {
+        return await this.#requestApproval(name, key, proof, request)
+      }
       assertUsable(code)
       assertInNetworks(code, request.address)
       return await this.#enrolByCode(hashSecret(enrolment.code), code, key, proof, request)
@@ -194,14 +197,33 @@ export class HostEnrolments {
           throw codeGone('was used already, or has expired')
         await markProofUsed(tx, proof)
         await removePendingHost(tx, name)
-        const host = { ...code, ownerOrigin: origin ?? (tokenId && `token:${tokenId}`) }
-        await activateHost(tx, await addHost(tx, host), name, key)
+        const host = { ...code, ownerOrigin: ownerOriginOf(code) }
+        const added = requireNew(await addHost(tx, host, null), name)
+        await giveKey(tx, added, key)
+        await appendEnrolled(tx, added, createdBy, key.thumbprint)
       })
     } catch (error) {
       if (!(error instanceof RegistryError) || error.code !== 'UNAUTHORIZED') throw error
       throw codeGone('is void: the credential or token that created it was revoked')
     }
+    this.#options.onCommitted()
     return { host: name, state: 'active', fingerprint: key.thumbprint }
+  }
+
+  /** Without a code, a host waits until somebody approves its key, where the operator permits that. */
+  async #requestApproval(
+    name: string,
+    key: HostKey,
+    proof: Assertion,
+    request: RequestOfHost,
+  ): Promise<EnrolledHost> {
+    if (!this.#options.acceptsRequests) throw denied(CODE_NEEDED)
+    await this.#options.db.transaction(async (tx) => {
+      await markProofUsed(tx, proof)
+      await requestApproval(tx, name, key, request)
+    })
+    this.#options.onCommitted()
+    return { host: name, state: 'pending', fingerprint: key.thumbprint }
   }
 
   #auditRefusal(
@@ -222,26 +244,6 @@ const CODE_NEEDED =
 /** Nobody may use the proof for a token. A host that repeats its request may send it again. */
 async function markProofUsed(db: Queryable, proof: Assertion): Promise<void> {
   await markAssertionUsed(db, proof.thumbprint, proof.id, proof.refusedFrom)
-}
-
-/** Gives a new host its key. Throws CONFLICT when its name or its key is taken, or the registry has too many hosts. */
-async function activateHost(
-  tx: Transaction,
-  host: HostRow | undefined,
-  name: string,
-  key: HostKey,
-): Promise<void> {
-  if (host === undefined) {
-    throw conflict(
-      `there is a host ${name} with another key, which an enrolment never replaces: revoke it first, or use another name`,
-    )
-  }
-  if (!(await addHostKey(tx, host.id, key.thumbprint, key.jwk))) {
-    throw conflict('another host has this key: make another key')
-  }
-  if ((await countActiveHosts(tx)) > HOSTS_MAX) {
-    throw conflict(`a registry has at most ${HOSTS_MAX} hosts: revoke one first`)
-  }
 }
 
 function nameOf(name: string | undefined, code: EnrolmentRow | undefined): string {

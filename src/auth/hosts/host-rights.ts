@@ -28,11 +28,25 @@ export type CheckedHostGrant = {
   readonly labels: Readonly<Record<string, string>>
 }
 
+const HOST_NAME = /^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$/
 const LABELS_MAX = 32
 const LABEL_NAME = /^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/
 const LABEL_VALUE = /^[A-Za-z0-9](?:[A-Za-z0-9._:/-]{0,61}[A-Za-z0-9])?$/
 /** The path of the route that enrols hosts. */
 const RESERVED = 'enrol'
+
+/** False for a text that no host has as its name. */
+export function isHostName(text: string): boolean {
+  return HOST_NAME.test(text)
+}
+
+/** Returns the source of a requester's rights. A token that the operator issued has none, and is the source itself. */
+export function ownerOriginOf({
+  origin,
+  tokenId,
+}: Pick<Actor, 'origin' | 'tokenId'>): string | null {
+  return origin ?? (tokenId === null ? null : `token:${tokenId}`)
+}
 
 /** Throws REQUEST_INVALID for a name that a host cannot have. */
 export function assertHostName(name: string): void {

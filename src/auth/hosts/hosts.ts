@@ -1,165 +1,197 @@
-import { type Actor, recordChange } from '../../db/auth/audit.ts'
-import type { Database } from '../../db/database.ts'
+import { recordChange } from '../../db/auth/audit.ts'
+import { addCredential } from '../../db/auth/credentials.ts'
+import { addRevocation } from '../../db/auth/revocations.ts'
+import type { Database, Queryable, Transaction } from '../../db/database.ts'
+import { notifyDeployment, notifyHost } from '../../db/deployments/notifications.ts'
+import { removeUnitsOfHost, revokeHost, skipTargetsOfHost } from '../../db/hosts/host-ends.ts'
 import {
-  addHostKey,
-  endOtherHostKeys,
-  findHostOfKey,
-  type HostOfKey,
-  lockHostKeys,
-  markAssertionUsed,
-} from '../../db/hosts/host-keys.ts'
-import { badRequest, conflict, unauthorized } from '../../oci/errors.ts'
+  addHost,
+  changeHost,
+  findHost,
+  HOST_STATES,
+  type HostFilter,
+  type HostPlace,
+  type HostRow,
+  lockHost,
+} from '../../db/hosts/hosts.ts'
+import { removePendingHost } from '../../db/hosts/pending-hosts.ts'
+import { badRequest, conflict } from '../../oci/errors.ts'
+import { REVOCATION_KEPT_SECONDS } from '../lifetimes.ts'
+import { generateSecret, hashSecret } from '../secrets.ts'
+import { type Approval, approve } from './approvals.ts'
+import { grantVersionSubject, hostOrigin } from './host-access.ts'
+import { appendEnrolled } from './host-events.ts'
 import {
-  type Assertion,
-  type AssertionContext,
-  InvalidAssertionError,
-  verifyAssertion,
-} from './assertions.ts'
-import type { HostGrant } from './host-access.ts'
-import { type HostJwk, parseHostKey } from './host-key.ts'
+  assertHostName,
+  checkHostGrant,
+  type HostGrantRequest,
+  type HostRequester,
+  isHostName,
+  ownerOriginOf,
+} from './host-rights.ts'
+import { type HostPage, listManagedHosts, requireManaged, unknownHost } from './managed-hosts.ts'
+import { assertBelowHostLimit, requireNew } from './new-host.ts'
+
+export { HOST_STATES, type HostFilter, type HostPlace, type HostRow }
 
 export type HostsOptions = {
   readonly db: Database
-  /** `aud` of assertions. */
-  readonly issuer: string
-  /** Milliseconds since the epoch. */
-  readonly now?: () => number
+  /** Applies a revocation in this process at once. Other replicas read it within seconds. */
+  readonly onRevoked: () => Promise<void>
+  /** Called after a commit that has events. */
+  readonly onCommitted: () => void
 }
 
-/** A request of a host for another key. */
-export type KeyRotation = {
-  /** The public key: JSON text, or an object. */
-  readonly jwk: unknown
-  /** An assertion that the new key signed. */
-  readonly proof: string
-  /** An assertion that the present key signed: a token alone, which others may see, changes no key. */
-  readonly assertion: string
+/** A change of a host. Undefined fields stay as they are; null for the networks permits any. */
+export type HostChange = {
+  readonly repositories: readonly string[] | undefined
+  readonly networks: readonly string[] | null | undefined
+  readonly labels: Readonly<Record<string, string>> | undefined
 }
-
-export type RotatedKey = {
-  readonly host: string
-  readonly fingerprint: string
-  /** For how long the earlier key is accepted. */
-  readonly overlapSeconds: number
-}
-
-/** A host asks with its earlier key when the answer of a rotation was lost. */
-export const KEY_OVERLAP_SECONDS = 600
-/** Keys of a host that are accepted at once. */
-const KEYS_MAX = 4
 
 /** The hosts of the registry. Every change is in the audit log. */
 export class Hosts {
-  readonly #db: Database
-  readonly #issuer: string
-  readonly #now: () => number
+  readonly #options: HostsOptions
 
-  constructor({ db, issuer, now = Date.now }: HostsOptions) {
-    this.#db = db
-    this.#issuer = issuer
-    this.#now = now
+  constructor(options: HostsOptions) {
+    this.#options = options
   }
 
-  /** Returns the host that signed an assertion, which is accepted once. Throws InvalidAssertionError. */
-  async accept(assertion: string): Promise<HostGrant> {
-    const { host } = await this.#accept(assertion)
+  /** Lists hosts that the requester may manage, after a place. */
+  list(
+    db: Queryable,
+    filter: HostFilter,
+    after: HostPlace,
+    limit: number,
+    requester: HostRequester,
+  ): Promise<HostPage> {
+    return listManagedHosts(db, filter, after, limit, requester)
+  }
+
+  /** Returns a host that the requester may manage. Throws NOT_FOUND. */
+  async require(db: Queryable, name: string, requester: HostRequester): Promise<HostRow> {
+    assertCanExist(name)
+    return requireManaged(await findHost(db, name), name, requester)
+  }
+
+  /**
+   * Creates a host that has a secret instead of a key, and returns the secret, which is stored as a hash only. Throws
+   * REQUEST_INVALID, DENIED, and CONFLICT when the name is taken.
+   */
+  async createWithSecret(
+    name: string,
+    request: HostGrantRequest,
+    requester: HostRequester,
+  ): Promise<{ host: HostRow; secret: string }> {
+    assertHostName(name)
+    const grant = checkHostGrant(request, requester)
+    const secret = generateSecret()
+    const secretSha256 = hashSecret(secret)
+    const { actor } = requester
+    const host = await this.#options.db.transaction(async (tx) => {
+      const detail = `${name}: ${grant.repositories.join(', ')}`
+      await recordChange(tx, actor, { action: 'create-host', detail })
+      await removePendingHost(tx, name)
+      const credentialId = await addHostCredential(tx, name, secretSha256, actor.name)
+      const row = { name, ...grant, createdBy: actor.name, ownerOrigin: ownerOriginOf(actor) }
+      const added = requireNew(await addHost(tx, row, credentialId), name)
+      await assertBelowHostLimit(tx)
+      await appendEnrolled(tx, added, actor.name, null)
+      return added
+    })
+    this.#options.onCommitted()
+    return { host, secret }
+  }
+
+  /** Activates a host that waits for its approval. Throws what `approve` throws. */
+  async approve(name: string, approval: Approval, requester: HostRequester): Promise<HostRow> {
+    assertCanExist(name)
+    const host = await approve(this.#options.db, name, approval, requester)
+    this.#options.onCommitted()
     return host
   }
 
   /**
-   * Gives a host another key, and ends the others after KEY_OVERLAP_SECONDS. A host that repeats its request gets the same
-   * answer. Throws REQUEST_INVALID for a malformed key or proof, UNAUTHORIZED for an assertion of another host, and
-   * CONFLICT for a key that a host has or had.
+   * Changes a host. The requester may manage it before and after, and gives it no more than it has itself. With other
+   * repositories or networks its tokens end, and it requests new ones. Throws NOT_FOUND, REQUEST_INVALID, DENIED, and
+   * CONFLICT for a host that waits for its approval.
    */
-  async rotateKey(
-    host: { readonly id: number; readonly name: string },
-    rotation: KeyRotation,
-    actor: Actor,
-  ): Promise<RotatedKey> {
-    const key = await parseHostKey(rotation.jwk)
-    const findNew = async (kid: string) => (kid === key.thumbprint ? key.jwk : undefined)
-    const proof = await this.#verify('proof', rotation.proof, findNew)
-    await markAssertionUsed(this.#db, proof.thumbprint, proof.id, proof.refusedFrom)
-    await this.#assertSignedBy(host.id, rotation.assertion)
-    await this.#db.transaction(async (tx) => {
-      const detail = `${host.name}, key ${key.thumbprint}`
-      await recordChange(tx, actor, { action: 'rotate-host-key', detail })
-      const keys = await lockHostKeys(tx, host.id)
-      if (keys === undefined) throw unauthorized('the host was revoked')
-      if (keys.at(-1) === key.thumbprint) return
-      if (keys.length === 0) throw conflict('the host has a secret and no key')
-      if (keys.length >= KEYS_MAX) {
-        throw conflict(
-          `the host has ${KEYS_MAX} keys that are still accepted: wait ${KEY_OVERLAP_SECONDS} s`,
-        )
+  async change(name: string, change: HostChange, requester: HostRequester): Promise<HostRow> {
+    assertCanExist(name)
+    const changed = await this.#options.db.transaction(async (tx) => {
+      await recordChange(tx, requester.actor, { action: 'change-host', detail: name })
+      const host = requireManaged(await lockHost(tx, name), name, requester)
+      if (host.state !== 'active') throw conflict(`the host ${name} waits for its approval`)
+      const row = await changeHost(tx, host.id, applyChange(host, change, requester))
+      if (row === undefined) throw new Error(`host ${host.id} is locked, but missing`)
+      if (row.grantVersion !== host.grantVersion) {
+        await addRevocation(tx, grantVersionSubject(host), REVOCATION_KEPT_SECONDS)
+        await notifyHost(tx, host.id)
       }
-      if (!(await addHostKey(tx, host.id, key.thumbprint, key.jwk))) {
-        throw conflict('a host has this key, or had it: make another key')
+      return row
+    })
+    await this.#options.onRevoked()
+    return changed
+  }
+
+  /**
+   * Revokes a host with its keys, tokens and units, on every replica within seconds, or refuses one that waits for its
+   * approval. Its name is free for another host. Throws NOT_FOUND.
+   */
+  async revoke(name: string, requester: HostRequester): Promise<void> {
+    assertCanExist(name)
+    await this.#options.db.transaction(async (tx) => {
+      await recordChange(tx, requester.actor, { action: 'revoke-host', detail: name })
+      const { id, state } = requireManaged(await findHost(tx, name), name, requester)
+      if (state === 'pending') return removePendingHost(tx, name)
+      // First: it waits for reports that were faster, and those that follow are refused.
+      await addRevocation(tx, hostOrigin(id), REVOCATION_KEPT_SECONDS)
+      if ((await lockHost(tx, name))?.id !== id) throw unknownHost(name)
+      await removeUnitsOfHost(tx, id)
+      for (const deployment of await skipTargetsOfHost(tx, id)) {
+        await notifyDeployment(tx, deployment)
       }
-      await endOtherHostKeys(tx, host.id, key.thumbprint, KEY_OVERLAP_SECONDS)
+      await revokeHost(tx, id)
+      await notifyHost(tx, id)
     })
-    return {
-      host: host.name,
-      fingerprint: key.thumbprint,
-      overlapSeconds: KEY_OVERLAP_SECONDS,
-    }
-  }
-
-  async #accept(text: string): Promise<{ host: HostOfKey; assertion: Assertion }> {
-    let host: HostOfKey | undefined
-    const assertion = await verifyAssertion(text, {
-      audience: this.#issuer,
-      now: this.#now(),
-      findKey: async (thumbprint) => {
-        host = await findHostOfKey(this.#db, thumbprint)
-        // The key was checked when it was stored.
-        return host?.jwk as HostJwk | undefined
-      },
-    })
-    if (host === undefined) throw new InvalidAssertionError('no host has the key of this assertion')
-    assertAccepted(host)
-    const { thumbprint, id, refusedFrom } = assertion
-    if (!(await markAssertionUsed(this.#db, thumbprint, id, refusedFrom))) {
-      throw new InvalidAssertionError(
-        'this assertion was used already: make another one, with another jti',
-      )
-    }
-    return { host, assertion }
-  }
-
-  async #verify(
-    field: string,
-    text: string,
-    findKey: AssertionContext['findKey'],
-  ): Promise<Assertion> {
-    try {
-      return await verifyAssertion(text, { audience: this.#issuer, now: this.#now(), findKey })
-    } catch (error) {
-      throw asBadRequest(field, error)
-    }
-  }
-
-  async #assertSignedBy(hostId: number, text: string): Promise<void> {
-    let accepted: HostOfKey
-    try {
-      accepted = (await this.#accept(text)).host
-    } catch (error) {
-      throw asBadRequest('assertion', error)
-    }
-    if (accepted.id !== hostId) throw unauthorized('the assertion is of another host')
+    await this.#options.onRevoked()
   }
 }
 
-function asBadRequest(field: string, error: unknown): unknown {
-  if (!(error instanceof InvalidAssertionError)) return error
-  return badRequest(`${field}: ${error.message}`, { field, cause: error })
+/** Throws NOT_FOUND for a text that cannot be a name: it may have a NUL, which Postgres does not accept. */
+function assertCanExist(name: string): void {
+  if (!isHostName(name)) throw unknownHost(name)
 }
 
-/** Throws InvalidAssertionError unless the host is active and has the key still. */
-function assertAccepted({ state, isEnded }: HostOfKey): void {
-  if (state === 'pending') {
-    throw new InvalidAssertionError('the host waits for its approval: rookery host approve')
+/** The name of the credential has a colon, so that no command and no login finds it by that. */
+async function addHostCredential(
+  tx: Transaction,
+  name: string,
+  secretSha256: Buffer,
+  createdBy: string,
+): Promise<number> {
+  const nothing = { repositories: [], actions: [], tags: null, networks: null, expiresAt: null }
+  const unique = `host:${name}:${secretSha256.toString('hex')}`
+  const row = { name: unique, kind: 'host', ...nothing, createdBy } as const
+  const added = await addCredential(tx, row, secretSha256)
+  if (added === undefined) throw new Error('two random secrets are equal')
+  return added.id
+}
+
+function applyChange(
+  host: HostRow,
+  { repositories, networks, labels }: HostChange,
+  requester: HostRequester,
+): Pick<HostRow, 'repositories' | 'networks' | 'labels'> {
+  if (repositories === undefined && networks === undefined && labels === undefined) {
+    throw badRequest('give repositories, networks or labels')
   }
-  if (state === 'revoked') throw new InvalidAssertionError('the host was revoked')
-  if (isEnded) throw new InvalidAssertionError('the host has another key since a while')
+  const wanted = {
+    repositories: repositories ?? host.repositories,
+    networks: (networks === undefined ? host.networks : networks) ?? undefined,
+    labels: labels ?? host.labels,
+  }
+  const checked = checkHostGrant(wanted, requester)
+  // A change of the labels leaves the networks as they are.
+  return networks === undefined ? { ...checked, networks: host.networks } : checked
 }

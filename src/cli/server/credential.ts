@@ -205,7 +205,7 @@ const HEADINGS = [
   'LAST USED',
 ]
 
-type TextOfKind = Readonly<Partial<Record<CredentialKind, string>>>
+type TextOfKind = Readonly<Partial<Record<Credential['kind'], string>>>
 const ACTIONS_OF_KIND: TextOfKind = { admin: 'everything', metrics: 'metrics' }
 const REPOSITORIES_OF_KIND: TextOfKind = { admin: 'all', metrics: 'none' }
 

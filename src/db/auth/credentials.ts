@@ -1,4 +1,5 @@
 import type { Queryable, Transaction } from '../database.ts'
+import type { HostRow } from '../hosts/hosts.ts'
 
 /** `admin`: all rights. `builder`: its actions in its repositories. `metrics`: the metrics and nothing else. */
 export const CREDENTIAL_KINDS = ['builder', 'metrics', 'admin'] as const
@@ -7,7 +8,8 @@ export type CredentialKind = (typeof CREDENTIAL_KINDS)[number]
 export type CredentialRow = {
   readonly id: number
   readonly name: string
-  readonly kind: CredentialKind
+  /** `host`: the secret of a host, whose rights are in `hosts`. */
+  readonly kind: CredentialKind | 'host'
   readonly repositories: readonly string[]
   readonly actions: readonly string[]
   /** Patterns of the tags that may be set or removed. Null: any tag. */
@@ -93,7 +95,19 @@ export type CredentialOfSecret = CredentialRow & {
   /** When this secret ends, after a rotation. Null for the current secret. */
   readonly secretUntil: Date | null
   readonly secretSha256: Buffer
+  /** The host whose secret it is, with its grant; null: none, or it is revoked. */
+  readonly host: Pick<HostRow, 'id' | 'name' | 'repositories' | 'networks' | 'grantVersion'> | null
 }
+
+const HOST_OF_CREDENTIAL = `(
+  select json_build_object(
+           'id', h.id, 'name', h.name, 'repositories', h.repositories, 'networks', h.networks,
+           'grantVersion', h.grant_version
+         )
+    from hosts h
+   where h.credential_id = credentials.id
+     and h.state = 'active'
+) as host`
 
 /**
  * Returns the credential whose secret has this hash, or had it before the last rotation, also when the credential or the
@@ -105,11 +119,11 @@ export async function findCredentialBySecret(
 ): Promise<CredentialOfSecret | undefined> {
   const { rows } = await db.query<CredentialOfSecret>(
     `select ${CREDENTIAL_COLUMNS}, null::timestamptz as "secretUntil",
-            secret_sha256 as "secretSha256"
+            secret_sha256 as "secretSha256", ${HOST_OF_CREDENTIAL}
        from credentials
       where secret_sha256 = $1
      union all
-     select ${CREDENTIAL_COLUMNS}, previous_until, previous_secret_sha256
+     select ${CREDENTIAL_COLUMNS}, previous_until, previous_secret_sha256, ${HOST_OF_CREDENTIAL}
        from credentials
       where previous_secret_sha256 = $1`,
     [secretSha256],
@@ -181,7 +195,7 @@ export async function findCredentialByName(
   return rows[0]
 }
 
-/** Lists credentials after `last`, by name. */
+/** Lists credentials after `last`, by name. Credentials of hosts are listed with the hosts. */
 export async function listCredentials(
   db: Queryable,
   last: string,
@@ -191,6 +205,7 @@ export async function listCredentials(
     `select ${CREDENTIAL_COLUMNS}
        from credentials
       where name > $1
+        and kind <> 'host'
       order by name
       limit $2`,
     [last, limit],

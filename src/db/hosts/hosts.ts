@@ -1,3 +1,4 @@
+import { given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
 export const HOST_STATES = ['pending', 'active', 'revoked'] as const
@@ -43,14 +44,27 @@ export type NewHost = Pick<
   readonly ownerOrigin: string | null
 }
 
-/** Adds an active host. Returns undefined when another host has the name. */
-export async function addHost(tx: Transaction, host: NewHost): Promise<HostRow | undefined> {
+/** Adds an active host, with a key or the secret of a credential. Returns undefined when another host has the name. */
+export async function addHost(
+  tx: Transaction,
+  host: NewHost,
+  credentialId: number | null,
+): Promise<HostRow | undefined> {
   const { rows } = await tx.query<HostRow>(
-    `insert into hosts (name, state, trust, repositories, networks, labels, created_by, owner_origin)
-     values ($1, 'active', 'key', $2, $3, $4, $5, $6)
+    `insert into hosts
+            (name, state, trust, repositories, networks, labels, created_by, owner_origin, credential_id)
+     values ($1, 'active', case when $7::bigint is null then 'key' else 'secret' end, $2, $3, $4, $5, $6, $7)
          on conflict (name) where state <> 'revoked' do nothing
      returning ${HOST_COLUMNS}`,
-    [host.name, host.repositories, host.networks, host.labels, host.createdBy, host.ownerOrigin],
+    [
+      host.name,
+      host.repositories,
+      host.networks,
+      host.labels,
+      host.createdBy,
+      host.ownerOrigin,
+      credentialId,
+    ],
   )
   return rows[0]
 }
@@ -77,6 +91,39 @@ export async function findHost(db: Queryable, name: string): Promise<HostRow | u
   return rows[0]
 }
 
+/** Locks the host of this name that is not revoked, until the transaction ends. */
+export async function lockHost(tx: Transaction, name: string): Promise<HostRow | undefined> {
+  const { rows } = await tx.query<HostRow>(
+    `select ${HOST_COLUMNS}
+       from hosts
+      where name = $1
+        and state <> 'revoked'
+        for update`,
+    [name],
+  )
+  return rows[0]
+}
+
+/** Changes what a host may do, and its labels. Another grant is another version. */
+export async function changeHost(
+  tx: Transaction,
+  id: number,
+  { repositories, networks, labels }: Pick<HostRow, 'repositories' | 'networks' | 'labels'>,
+): Promise<HostRow | undefined> {
+  const { rows } = await tx.query<HostRow>(
+    `update hosts
+        set repositories = $2,
+            networks = $3,
+            labels = $4,
+            grant_version = grant_version
+              + case when (repositories, networks) is distinct from ($2, $3) then 1 else 0 end
+      where id = $1
+     returning ${HOST_COLUMNS}`,
+    [id, repositories, networks, labels],
+  )
+  return rows[0]
+}
+
 /** Counts the active hosts. */
 export async function countActiveHosts(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
@@ -85,4 +132,59 @@ export async function countActiveHosts(db: Queryable): Promise<number> {
       where state = 'active'`,
   )
   return rows[0]?.count ?? 0
+}
+
+/** The filters of a list of hosts. Undefined: any. */
+export type HostFilter = {
+  /** Undefined: pending and active. */
+  readonly state: HostState | undefined
+  /** All of these labels. */
+  readonly labels: Readonly<Record<string, string>> | undefined
+  /** A unit of the host follows this repository. */
+  readonly repository: string | undefined
+  /** A unit of the host runs this kernel. */
+  readonly kernel: string | undefined
+}
+
+/** The place of a host in the list: revoked hosts may have had the same name. */
+export type HostPlace = Pick<HostRow, 'name' | 'id'>
+
+/** Lists hosts after a place, in the order of names. */
+export async function listHosts(
+  db: Queryable,
+  { state, labels, repository, kernel }: HostFilter,
+  after: HostPlace,
+  limit: number,
+): Promise<HostRow[]> {
+  const { rows } = await db.query<HostRow>(
+    ...withConditions(
+      `select ${HOST_COLUMNS}
+         from hosts
+        where (hosts.name, hosts.id) > ($1, $2)
+          {state}
+          {labels}
+          {units}
+        order by hosts.name, hosts.id
+        limit $3`,
+      [after.name, after.id, limit],
+      {
+        state:
+          state === undefined
+            ? given("and hosts.state <> 'revoked'", true)
+            : given('and hosts.state = $', state),
+        labels: given('and hosts.labels @> $::jsonb', labels),
+        units: [
+          ...given(
+            'and exists (select 1 from units u where u.host_id = hosts.id and u.repository = $)',
+            repository,
+          ),
+          ...given(
+            'and exists (select 1 from units u where u.host_id = hosts.id and u.kernel = $)',
+            kernel,
+          ),
+        ],
+      },
+    ),
+  )
+  return rows
 }

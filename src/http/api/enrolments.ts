@@ -16,7 +16,8 @@ export function enrolmentRoutes(
       access: 'authenticated',
       async handle(ctx) {
         const created = await enrolments.createCode(await readRequest(ctx), hostRequesterOf(ctx))
-        const command = `rookery-agent enrol ${publicBaseUrl(ctx)} ${created.code}`
+        const { name, code } = created
+        const command = `rookery-agent enrol ${publicBaseUrl(ctx)} ${code} --name ${name}`
         ctx.status = 201
         ctx.set('Cache-Control', 'no-store')
         ctx.body = { ...created, command }

@@ -1,27 +1,187 @@
-import type { Hosts } from '../../auth/hosts/hosts.ts'
-import { actorOf, hostOf, type Route, type RouteContext } from '../route.ts'
+import type { HostKeys } from '../../auth/hosts/host-keys.ts'
+import { HOST_STATES, type HostFilter, type HostPlace, type Hosts } from '../../auth/hosts/hosts.ts'
+import { parseDigest } from '../../oci/digest.ts'
+import { invalidQuery } from '../../oci/errors.ts'
+import { parseRepository } from '../../oci/reference.ts'
+import { pageLimit, setNextLink } from '../pages.ts'
+import { PAGE } from '../query.ts'
+import type { AskQuestion } from '../question-budget.ts'
+import {
+  actorOf,
+  hostOf,
+  param,
+  queryAll,
+  queryOnce,
+  type Route,
+  type RouteContext,
+} from '../route.ts'
+import { hostRequesterOf } from './enrolments.ts'
 import { readFormOrJson } from './form-fields.ts'
+import { hostJson } from './host-json.ts'
+import { type JsonFields, readFields } from './json-fields.ts'
 
-const HOST = '/api/v1/hosts/:host'
+const HOSTS = '/api/v1/hosts'
+const HOST = `${HOSTS}/:host`
+const HOSTS_PER_PAGE = 100
+const LABELS_MAX = 32
+const NAME_LENGTH_MAX = 64
 
-/** Routes of hosts. */
-export function hostRoutes(hosts: Hosts): Route[] {
+/** Lists, approves, changes and revokes hosts, for callers with `admin` on their repositories. */
+export function hostRoutes(hosts: Hosts, ask: AskQuestion): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: HOSTS,
+      access: 'authenticated',
+      async handle(ctx) {
+        const { name, ...grant } = await readFields(ctx, (fields) => ({
+          name: fields.text('name'),
+          ...readGrant(fields),
+        }))
+        const { host, secret } = await hosts.createWithSecret(name, grant, hostRequesterOf(ctx))
+        ctx.status = 201
+        ctx.set({ 'Cache-Control': 'no-store', Location: `${HOSTS}/${name}` })
+        ctx.body = { ...hostJson(host), secret }
+      },
+    },
+    {
+      method: 'GET',
+      path: HOSTS,
+      access: 'authenticated',
+      query: { ...PAGE, label: 'many', repository: 'once', kernel: 'once', state: 'once' },
+      reads: 'question',
+      async handle(ctx) {
+        const limit = pageLimit(ctx, HOSTS_PER_PAGE)
+        const filter = filterOf(ctx)
+        const requester = hostRequesterOf(ctx)
+        const { hosts: shown, next } = await hosts.list(
+          ask(ctx),
+          filter,
+          placeOf(ctx),
+          limit,
+          requester,
+        )
+        if (next !== undefined && limit > 0) linkNext(ctx, next, limit)
+        ctx.body = { hosts: shown.map(hostJson) }
+      },
+    },
+    {
+      method: 'GET',
+      path: HOST,
+      access: 'authenticated',
+      reads: 'question',
+      async handle(ctx) {
+        ctx.body = hostJson(await hosts.require(ask(ctx), param(ctx, 'host'), hostRequesterOf(ctx)))
+      },
+    },
+    {
+      method: 'PATCH',
+      path: HOST,
+      access: 'authenticated',
+      async handle(ctx) {
+        const change = await readFields(ctx, (fields) => ({
+          repositories: fields.optionalTexts('repositories'),
+          networks: fields.orNull('networks', (field) => fields.optionalTexts(field)),
+          labels: fields.optionalNamedTexts('labels'),
+        }))
+        ctx.body = hostJson(await hosts.change(param(ctx, 'host'), change, hostRequesterOf(ctx)))
+      },
+    },
+    {
+      method: 'DELETE',
+      path: HOST,
+      access: 'authenticated',
+      async handle(ctx) {
+        await hosts.revoke(param(ctx, 'host'), hostRequesterOf(ctx))
+        ctx.status = 204
+      },
+    },
+    {
+      method: 'POST',
+      path: `${HOST}/approve`,
+      access: 'authenticated',
+      async handle(ctx) {
+        const approval = await readFields(ctx, (fields) => ({
+          fingerprint: fields.text('fingerprint'),
+          ...readGrant(fields),
+        }))
+        ctx.body = hostJson(await hosts.approve(param(ctx, 'host'), approval, hostRequesterOf(ctx)))
+      },
+    },
+  ]
+}
+
+/** The route by which a host changes its own key. */
+export function hostKeyRoutes(keys: HostKeys): Route[] {
   return [
     {
       method: 'POST',
       path: `${HOST}/keys`,
       access: 'host',
       async handle(ctx) {
-        ctx.body = await hosts.rotateKey(hostOf(ctx), await readRotation(ctx), actorOf(ctx))
+        const rotation = await readFormOrJson(ctx, (fields) => ({
+          jwk: fields.raw('jwk'),
+          proof: fields.text('proof'),
+          assertion: fields.text('assertion'),
+        }))
+        ctx.body = await keys.rotate(hostOf(ctx), rotation, actorOf(ctx))
       },
     },
   ]
 }
 
-function readRotation(ctx: RouteContext) {
-  return readFormOrJson(ctx, (fields) => ({
-    jwk: fields.raw('jwk'),
-    proof: fields.text('proof'),
-    assertion: fields.text('assertion'),
-  }))
+/** Reads the fields of a request that say what a host may do. */
+export function readGrant(fields: JsonFields) {
+  return {
+    repositories: fields.optionalTexts('repositories') ?? [],
+    networks: fields.optionalTexts('networks'),
+    labels: fields.optionalNamedTexts('labels'),
+  }
+}
+
+function filterOf(ctx: RouteContext): HostFilter {
+  const given = queryOnce(ctx, 'state') || undefined
+  const state = HOST_STATES.find((one) => one === given)
+  if (given !== undefined && state === undefined) {
+    throw invalidQuery(
+      `state must be one of ${HOST_STATES.join(', ')}, not "${given.slice(0, 32)}"`,
+    )
+  }
+  const repository = queryOnce(ctx, 'repository') || undefined
+  const kernel = queryOnce(ctx, 'kernel') || undefined
+  return {
+    state,
+    labels: labelsOf(ctx),
+    repository: repository === undefined ? undefined : parseRepository(repository),
+    kernel: kernel === undefined ? undefined : parseDigest(kernel),
+  }
+}
+
+function labelsOf(ctx: RouteContext): Record<string, string> | undefined {
+  const texts = queryAll(ctx, 'label').filter((text) => text !== '')
+  if (texts.length === 0) return undefined
+  if (texts.length > LABELS_MAX) {
+    throw invalidQuery(`label may be given at most ${LABELS_MAX} times`, { parameter: 'label' })
+  }
+  const entries = texts.map((text): [string, string] => {
+    const at = text.indexOf('=')
+    if (at < 1) throw invalidQuery('label must be NAME=VALUE', { parameter: 'label' })
+    return [text.slice(0, at), text.slice(at + 1)]
+  })
+  return Object.fromEntries(entries)
+}
+
+/** `last` has the name, and the number of a revoked host, whose name others may have had. */
+function placeOf(ctx: RouteContext): HostPlace {
+  const [name = '', id = String(Number.MAX_SAFE_INTEGER)] = (queryOnce(ctx, 'last') ?? '').split(
+    ':',
+  )
+  if (name.length <= NAME_LENGTH_MAX && /^\d{1,16}$/.test(id)) return { name, id: Number(id) }
+  throw invalidQuery("last must be the cursor from the previous page's Link header")
+}
+
+function linkNext(ctx: RouteContext, { name, id }: HostPlace, limit: number): void {
+  const kept = new URLSearchParams(ctx.querystring)
+  const pairs = [...kept].filter(([parameter]) => !Object.hasOwn(PAGE, parameter))
+  setNextLink(ctx, [...pairs, ['last', `${name}:${id}`], ['n', String(limit)]])
 }

@@ -1,0 +1,29 @@
+import type { HostRow } from '../../auth/hosts/hosts.ts'
+
+/** Returns a host as the API shows it, without its units. */
+export function hostJson(host: HostRow) {
+  const isPending = host.state === 'pending'
+  return {
+    name: host.name,
+    state: host.state,
+    trust: host.trust,
+    fingerprint: host.fingerprint,
+    repositories: host.repositories,
+    networks: host.networks,
+    labels: host.labels,
+    tenders: host.tenders,
+    agent: host.agent,
+    presence:
+      host.state === 'active' && host.seenAt !== null && host.lostAt === null
+        ? 'online'
+        : 'offline',
+    seenAt: host.seenAt,
+    conflictAt: host.conflictAt,
+    // Nobody made a host that waits for its approval: its row has the network that it called from.
+    createdBy: isPending ? null : host.createdBy,
+    requestedFrom: isPending ? host.createdBy : null,
+    createdAt: host.createdAt,
+    expiresAt: host.expiresAt,
+    revokedAt: host.revokedAt,
+  }
+}
