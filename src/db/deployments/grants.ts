@@ -36,7 +36,11 @@ export async function grantUnits(
   units: readonly UnitKey[],
 ): Promise<(UnitKey & { readonly state: TargetState })[]> {
   const { rows } = await tx.query<UnitKey & { state: TargetState }>(
-    `with granted as (
+    `with wanted as materialized (
+       -- The deployment as a column: Postgres expects few targets of a new deployment, and would compare each with each unit.
+       select $1::uuid as deployment_id, host_id, unit
+         from unnest($2::bigint[], $3::text[]) as w (host_id, unit)
+     ), granted as (
        update units u
           set granted_digest = $4,
               granted_by = $1,
@@ -45,18 +49,18 @@ export async function grantUnits(
               good_digest = case
                 when t.state = 'waiting' and u.kernel = t.kernel and u.state in ('healthy', 'rolled-back') then $4
                 else u.good_digest end
-         from unnest($2::bigint[], $3::text[]) as g (host_id, unit)
+         from wanted w
          join targets t
-           on t.deployment_id = $1
-          and t.host_id = g.host_id
-          and t.unit = g.unit
+           on t.deployment_id = w.deployment_id
+          and t.host_id = w.host_id
+          and t.unit = w.unit
           and t.state in ('waiting', 'offline')
-        where u.host_id = g.host_id
-          and u.name = g.unit
+        where u.host_id = w.host_id
+          and u.name = w.unit
           and u.repository = $5
           and u.tag = $6
           and not ${IS_SUPERSEDED}
-       returning u.host_id, u.name,
+       returning w.deployment_id, u.host_id, u.name,
               coalesce(u.kernel = t.kernel and u.state in ('healthy', 'rolled-back'), false) as runs
      ), skipped as (
        update targets o
@@ -67,7 +71,7 @@ export async function grantUnits(
          from granted g
         where o.host_id = g.host_id
           and o.unit = g.name
-          and o.deployment_id <> $1
+          and o.deployment_id <> g.deployment_id
           and o.state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
      )
      update targets t
@@ -82,7 +86,7 @@ export async function grantUnits(
               when t.state <> 'offline' and not g.runs then
                 clock_timestamp() + make_interval(secs => $7) end
        from granted g
-      where t.deployment_id = $1
+      where t.deployment_id = g.deployment_id
         and t.host_id = g.host_id
         and t.unit = g.name
      returning t.host_id as "hostId", t.unit, t.state`,
@@ -104,7 +108,11 @@ export async function withdrawGrants(
   units: readonly UnitKey[],
 ): Promise<void> {
   await tx.query(
-    `update units u
+    `with w as materialized (
+       select host_id, unit
+         from unnest($2::bigint[], $3::text[]) as w (host_id, unit)
+     )
+     update units u
         set granted_digest = coalesce(u.good_digest, (
               select s.digest
                 from deployments s
@@ -117,7 +125,7 @@ export async function withdrawGrants(
             )),
             granted_by = null,
             granted_at = clock_timestamp()
-       from unnest($2::bigint[], $3::text[]) as w (host_id, unit)
+       from w
       where u.host_id = w.host_id
         and u.name = w.unit
         and u.granted_by = $1`,

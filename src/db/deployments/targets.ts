@@ -54,6 +54,7 @@ export async function listCandidates(
                where t.deployment_id = $1
                  and t.host_id = u.host_id
                  and t.unit = u.name
+              offset 0
             )
       order by u.host_id, u.name
       limit $8`,
@@ -158,15 +159,19 @@ export async function changeTargets(
   changes: readonly TargetChange[],
 ): Promise<void> {
   await tx.query(
-    `update targets t
+    `with c as materialized (
+       select $1::uuid as deployment_id, host_id, unit, before, state, deadline_at, reason
+         from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])
+              as c (host_id, unit, before, state, deadline_at, reason)
+     )
+     update targets t
         set state = c.state,
             deadline_at = c.deadline_at,
             reason = case when t.state = c.state then t.reason else c.reason end,
             changed_at = case when t.state = c.state then t.changed_at else clock_timestamp() end,
             ended_at = case when c.state in ('overdue', 'skipped') then clock_timestamp() end
-       from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])
-            as c (host_id, unit, before, state, deadline_at, reason)
-      where t.deployment_id = $1
+       from c
+      where t.deployment_id = c.deployment_id
         and t.host_id = c.host_id
         and t.unit = c.unit
         and t.state = c.before`,
@@ -189,11 +194,15 @@ export async function settleTargets(
   units: readonly UnitKey[],
 ): Promise<void> {
   await tx.query(
-    `update targets t
+    `with s as materialized (
+       select $1::uuid as deployment_id, host_id, unit
+         from unnest($2::bigint[], $3::text[]) as s (host_id, unit)
+     )
+     update targets t
         set settled_at = clock_timestamp(),
             ended_at = clock_timestamp()
-       from unnest($2::bigint[], $3::text[]) as s (host_id, unit)
-      where t.deployment_id = $1
+       from s
+      where t.deployment_id = s.deployment_id
         and t.host_id = s.host_id
         and t.unit = s.unit
         and t.state = 'healthy'
