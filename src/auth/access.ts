@@ -1,4 +1,4 @@
-import { type Glob, matchesAnyGlob } from '../oci/glob.ts'
+import { coversGlob, type Glob, matchesAnyGlob } from '../oci/glob.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 
 /**
@@ -161,6 +161,23 @@ export function maySeeActors(caller: Caller, repository: Repository): boolean {
  */
 export function maySeeHosts(caller: Caller, repository: Repository): boolean {
   return allows(caller, 'push', repository) || allows(caller, 'admin', repository)
+}
+
+/** True when the caller administers all repositories that match the patterns, and there all tags that match theirs. */
+export function administersAll(
+  caller: Caller,
+  repositories: readonly Glob[],
+  tags: readonly Glob[],
+): boolean {
+  if (caller.kind !== 'holder') return caller.kind === 'admin'
+  const covers = (outer: readonly Glob[], inner: Glob) =>
+    outer.some((one) => coversGlob(one, inner))
+  const grants = caller.grants.filter(
+    (grant) =>
+      grant.actions.includes('admin') &&
+      (grant.tags === null || tags.every((tag) => covers(grant.tags ?? [], tag))),
+  )
+  return repositories.every((glob) => grants.some((grant) => covers(grant.repositories, glob)))
 }
 
 /** Returns the patterns of the private repositories that the caller may pull from. */

@@ -12,6 +12,7 @@ import type { TrustPolicies } from '../auth/trust/policies.ts'
 import type { UploadUrls } from '../auth/upload-urls.ts'
 import type { DesiredUnits } from '../deployments/desired.ts'
 import type { Reports } from '../deployments/reports.ts'
+import type { Rollouts } from '../deployments/rollout-management.ts'
 import type { Blobs } from '../registry/blobs.ts'
 import type { Builds } from '../registry/builds/builds.ts'
 import type { ManifestReads } from '../registry/builds/manifest-reads.ts'
@@ -41,6 +42,7 @@ import { imageRoutes } from './api/images.ts'
 import { packageRoutes } from './api/packages.ts'
 import { policyRoutes } from './api/policies.ts'
 import { repositoryRoutes } from './api/repositories.ts'
+import { rolloutRoutes } from './api/rollouts.ts'
 import { sourceRoutes } from './api/sources.ts'
 import { tagRoutes } from './api/tags.ts'
 import { textRoutes } from './api/texts.ts'
@@ -84,6 +86,7 @@ export type RouteDeps = {
   webhookDeliveries: WebhookDeliveries
   feed: EventRouteDeps
   deployments: DeploymentRouteDeps
+  rollouts: Rollouts
   auth: AuthServices
   desired: DesiredUnits
   reports: Reports
@@ -148,6 +151,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...deploymentRoutes(deps.deployments, deps.ask),
     ...desiredRoutes({ ...deps, authenticator: auth.authenticator }),
     ...unitRoutes(deps.reports, deps.publicBaseUrl),
+    ...rolloutRoutes(deps.rollouts, deps.ask),
     ...auditRoutes(auth.audit, deps.ask),
     ...(builderWeb === undefined ? [] : builderWebRoutes({ ...deps, builderWeb })),
   ]

@@ -1,5 +1,6 @@
 import type { MasterKey } from '../auth/master-key.ts'
 import type { Config } from '../config/config.ts'
+import { Rollouts } from '../deployments/rollout-management.ts'
 import type { DeploymentSignals } from '../deployments/signals.ts'
 import { DeploymentWatch } from '../deployments/watch.ts'
 import { clientAddress, clientBaseUrl, publicBaseUrl } from '../http/addresses.ts'
@@ -117,6 +118,7 @@ function buildApp(
         authenticator,
         registry: () => address.host,
       },
+      rollouts: new Rollouts(stores.db),
       deployments: {
         watch: new DeploymentWatch(stores.db, signals),
         connections: feedConnections,

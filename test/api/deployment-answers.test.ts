@@ -43,6 +43,17 @@ it('deployments are as described when they are listed, read and followed', async
   expect((await call(registry.request, 'GET', path, undefined, again)).status).toBe(204)
 })
 
+it('rollouts are as described when they are made, replaced, listed, read and removed', async () => {
+  const path = '/api/v1/rollouts/careful'
+  const rollout = { repositories: ['a/**'], canary: 1, batch: '25%', require: { site: 'a' } }
+  expect((await call(registry.request, 'PUT', path, rollout)).status).toBe(201)
+  const replaced = await call(registry.request, 'PUT', path, { ...rollout, tags: ['live'] })
+  expect([replaced.status, replaced.body.tags]).toEqual([200, ['live']])
+  expect(await listAll(registry.request, '/api/v1/rollouts?n=1', 'rollouts')).toHaveLength(1)
+  expect((await call(registry.request, 'GET', path)).body).toEqual(replaced.body)
+  expect((await call(registry.request, 'DELETE', path)).status).toBe(204)
+})
+
 it('the tests saw every described success of deployments', () => {
   const described = OPERATIONS.filter(({ path }) =>
     /\/(?:deployments|rollouts)\b/.test(path),

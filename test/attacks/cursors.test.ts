@@ -11,7 +11,7 @@ import { answeredPath, ROUTES, type Samples } from './route-paths.ts'
 const REPOSITORY = 'mine/www'
 const TEXT = /^[0-9a-f]{32}(?:\.[0-9a-f]{32}){0,2}$/
 /** Lists in the order of names, whose cursor is the last name of the page. */
-const BY_NAME = /\/(?:tags\/list|_catalog|credentials|policies|webhooks)$/
+const BY_NAME = /\/(?:tags\/list|_catalog|credentials|policies|rollouts|webhooks)$/
 
 let registry: TestRegistry
 let samples: Samples

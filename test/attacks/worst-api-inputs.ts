@@ -70,6 +70,11 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
     actions: ['pull'],
     tags: ['*'],
   })
+  const rollout = () => ({
+    repositories: numbers(50).map((index) => `${'*a'.repeat(20)}${index}`),
+    tags: numbers(50).map((index) => `${'*a'.repeat(20)}${index}`),
+    require: Object.fromEntries(numbers(32).map((index) => [`label${index}`, 'v'.repeat(63)])),
+  })
   const policy = () => ({
     name: next(),
     issuer: 'https://ci.example.org',
@@ -200,6 +205,13 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
     'GET /api/v1/repositories/*repository/deployments': [
       read(`/api/v1/repositories/${HEAVY}/deployments?n=100&tag=${'a'.repeat(128)}`),
     ],
+    'GET /api/v1/rollouts': [read('/api/v1/rollouts?n=1000')],
+    'GET /api/v1/rollouts/:name': [read('/api/v1/rollouts/missing', 404)],
+    'PUT /api/v1/rollouts/:name': [
+      json('PUT', '/api/v1/rollouts/worst', rollout, 200, 201),
+      deep('PUT', '/api/v1/rollouts/worst'),
+    ],
+    'DELETE /api/v1/rollouts/:name': [send('DELETE', '/api/v1/rollouts/missing', 404)],
     'GET /api/v1/deployments/:deployment': [read(`/api/v1/deployments/${NO_BUILD}`, 404)],
     'GET /api/v1/repositories/*repository/builds': [
       input('the largest inputs', () => reportFailure(registry), 201),

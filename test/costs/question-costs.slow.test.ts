@@ -83,6 +83,8 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
     `n=20&digest=${RARE.digest}`,
     'n=20&tag=none',
   ]),
+  '/api/v1/rollouts': ['n=20', 'n=20&last=r2'],
+  '/api/v1/rollouts/:name': NONE,
   '/api/v1/deployments/:deployment': NONE,
   '/api/v1/repositories/*repository/builds/:build': NONE,
   '/api/v1/repositories/*repository/builds/:build/console': NONE,

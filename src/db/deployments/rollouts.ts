@@ -1,6 +1,6 @@
 import type { Rollout } from '../../deployments/rollout.ts'
 import type { Glob } from '../../oci/glob.ts'
-import type { Queryable } from '../database.ts'
+import type { Queryable, Transaction } from '../database.ts'
 
 /** A rollout, and the repositories and tags for which it is used. */
 export type StoredRollout = {
@@ -38,6 +38,21 @@ export async function findRollout(db: Queryable, name: string): Promise<StoredRo
     `select ${COLUMNS}
        from rollouts
       where name = $1`,
+    [name],
+  )
+  return rows[0]
+}
+
+/** Finds a rollout, and locks it until the transaction ends. */
+export async function lockRollout(
+  tx: Transaction,
+  name: string,
+): Promise<StoredRollout | undefined> {
+  const { rows } = await tx.query<StoredRollout>(
+    `select ${COLUMNS}
+       from rollouts
+      where name = $1
+        for update`,
     [name],
   )
   return rows[0]
