@@ -81,6 +81,14 @@ export function withoutActor(body: string): string {
   return body.replace(ACTORS, '')
 }
 
+// `reason` has no field before it that a client names.
+const REASONS = /,"reason":"(?:[^"\\]|\\.)*"/g
+
+/** Returns a rendered event about a deployment without its reason, which names hosts and people. */
+export function withoutReason(body: string): string {
+  return body.replace(REASONS, ',"reason":null')
+}
+
 /**
  * Returns the subject as clients write it: `repository:tag`, `repository@digest`, or the repository; `repository:tag#number`
  * for a deployment, followed by host and unit for one of its targets.

@@ -42,6 +42,11 @@ export function namesHosts(type: EventType): boolean {
   return type === 'deployment.target.changed'
 }
 
+/** True for an event of a repository whose reason names hosts: others see it without the reason. */
+export function hasReasonOfHosts(type: EventType): boolean {
+  return type === 'deployment.updated' || type === 'deployment.finished'
+}
+
 /** The types of tag events: a later event of the same tag supersedes an earlier one. */
 export const TAG_TYPES: readonly EventType[] = ['image.tag.updated', 'image.tag.deleted']
 

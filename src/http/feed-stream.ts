@@ -1,6 +1,7 @@
-import { type Caller, maySeeActors } from '../auth/access.ts'
-import { withoutActor } from '../events/cloud-event.ts'
+import { type Caller, maySeeActors, maySeeHosts } from '../auth/access.ts'
+import { withoutActor, withoutReason } from '../events/cloud-event.ts'
 import type { FeedCursors } from '../events/cursor.ts'
+import { hasReasonOfHosts } from '../events/event.ts'
 import type { CurrentTag, FeedEvent, FeedSink, FeedStart } from '../feed/feed.ts'
 import { visibleJson } from '../oci/hidden-characters.ts'
 import { EventStream } from './event-stream.ts'
@@ -24,8 +25,11 @@ const withoutActors = new WeakMap<FeedEvent, string>()
 
 /** Returns the event as webhooks get it, byte for byte; without its actor when the caller may not see it. */
 export function eventBodyFor(caller: Caller, event: FeedEvent): string {
-  const { repository, body } = event
-  if (repository === null || maySeeActors(caller, repository)) return body
+  const { repository, type } = event
+  if (repository === null) return event.body
+  const hidesReason = hasReasonOfHosts(type) && !maySeeHosts(caller, repository)
+  const body = hidesReason ? withoutReason(event.body) : event.body
+  if (maySeeActors(caller, repository)) return body
   const cached = withoutActors.get(event)
   if (cached !== undefined) return cached
   const shown = withoutActor(body)

@@ -1,7 +1,7 @@
 import { allows, type Caller, maySeeActors, maySeeHosts } from '../auth/access.ts'
 import type { ClaimedDelivery } from '../db/webhooks/delivery-claims.ts'
-import { withoutActor } from '../events/cloud-event.ts'
-import { namesHosts } from '../events/event.ts'
+import { withoutActor, withoutReason } from '../events/cloud-event.ts'
+import { hasReasonOfHosts, namesHosts } from '../events/event.ts'
 import type { WebhookOwner } from './webhook.ts'
 
 type Grants = Pick<WebhookOwner, 'grants'>
@@ -21,13 +21,19 @@ export function canReceive(
   return visibility === 'public' || allows(holder, 'pull', repository)
 }
 
-/** Returns the body of an event; without its actor when these grants give no right to its repository. */
+/**
+ * Returns the body of an event; without its actor when these grants give no right to its repository, and without a reason
+ * that names hosts.
+ */
 export function eventBodyFor(
   { grants }: Grants,
-  { repository, body }: Pick<ClaimedDelivery, 'repository' | 'body'>,
+  { type, repository, body }: Pick<ClaimedDelivery, 'type' | 'repository' | 'body'>,
 ): string {
-  const seesActor = grants === null || repository === null
-  return seesActor || maySeeActors(holderOf(grants), repository) ? body : withoutActor(body)
+  if (grants === null || repository === null) return body
+  const holder = holderOf(grants)
+  const hidesReason = hasReasonOfHosts(type) && !maySeeHosts(holder, repository)
+  const shown = hidesReason ? withoutReason(body) : body
+  return maySeeActors(holder, repository) ? shown : withoutActor(shown)
 }
 
 function holderOf(grants: NonNullable<WebhookOwner['grants']>): Caller {

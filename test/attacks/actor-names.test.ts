@@ -169,7 +169,7 @@ describe('a webhook', () => {
       tag: null,
     },
   })
-  const event = { repository: 'mine/www' as Repository, body }
+  const event = { type: 'image.pushed', repository: 'mine/www' as Repository, body } as const
   const grants = (repository: string) => [
     { repositories: [repository as Glob], actions: ['pull' as const], tags: null },
   ]

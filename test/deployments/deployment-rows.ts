@@ -4,7 +4,10 @@ import { rowsOf } from './rows.ts'
 
 export const DIGEST = `sha256:${'d'.repeat(64)}`
 
-/** Adds an open deployment of a repository that exists, which the controller leaves alone. Returns its id. */
+/**
+ * Adds an open deployment of a repository that exists, which the controller leaves alone: nothing is due for an hour, and the
+ * notifications below name no deployment. Returns its id.
+ */
 export async function addDeployment(
   registry: TestRegistry,
   repository: string,
@@ -84,7 +87,7 @@ export async function changeTarget(
          from changed
         where $5::text is not null
      )
-     select pg_notify('rookery_deployments', 'deployment:' || $1)`,
+     select pg_notify('rookery_deployments', 'anything')`,
     [id, host, state, exitCode, log ?? null],
   )
 }
@@ -104,7 +107,7 @@ export async function endDeployment(
               wake_at = null
         where id = $1
      )
-     select pg_notify('rookery_deployments', 'deployment:' || $1)`,
+     select pg_notify('rookery_deployments', 'anything')`,
     [id, state],
   )
 }

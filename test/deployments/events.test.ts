@@ -68,6 +68,16 @@ it('an anonymous reader sees the deployments of public repositories, without act
   }
 })
 
+it('the reason of a deployment names hosts, so only those who push or administer see it', async () => {
+  const query = 'type=deployment.finished&repository=public/www'
+  const reasons = (who: string) =>
+    read(who, query).then((events) => events.map(({ data }) => data.reason))
+  expect(await reasons('anonymous')).toEqual([null])
+  expect(await reasons('pull')).toEqual([null])
+  expect(await reasons('push')).toEqual(['www on web-1 failed'])
+  expect(await reasons('administrator')).toEqual(['www on web-1 failed'])
+})
+
 it('events about targets and hosts are left out unless a filter names the type', async () => {
   const types = typesOf(await read('administrator', 'repository=private/www'))
   expect(types).toEqual([...HOST_TYPES, ...DEPLOYMENT_TYPES, ...HOST_TYPES])

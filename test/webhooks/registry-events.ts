@@ -94,7 +94,7 @@ export function registryEvent(type: EventType, columns: Columns = {}): RegistryE
     case 'deployment.updated':
     case 'deployment.finished': {
       const deployment = { ...image, ...DEPLOYMENT, tag: tag as Tag }
-      return { ...deployment, type, state: 'succeeded', reason: null, counts: COUNTS }
+      return { ...deployment, type, state: 'failed', reason: 'www on web-1 failed', counts: COUNTS }
     }
     case 'deployment.target.changed':
       return { ...image, ...DEPLOYMENT, ...TARGET, tag: tag as Tag, type }

@@ -6,14 +6,16 @@ export function deploymentJson(
   deployment: DeploymentRow & { readonly targets?: readonly TargetRow[] },
   caller: Caller,
 ) {
-  const { id, repository, tag, number, digest, previous, kind, state, reason } = deployment
+  const { id, repository, tag, number, digest, previous, kind, state } = deployment
   const { rollout, createdAt, finishedAt, counts, targets } = deployment
   const actor = maySeeActors(caller, repository) ? deployment.actor : null
-  const showsTargets = targets !== undefined && maySeeHosts(caller, repository)
+  // A reason names hosts and people.
+  const seesHosts = maySeeHosts(caller, repository)
+  const reason = seesHosts ? deployment.reason : null
   return {
     ...{ id, repository, tag, number, digest, previous, kind, state, reason, rollout, actor },
     ...{ createdAt, finishedAt, counts },
-    ...(showsTargets ? { targets: targets.map(targetJson) } : {}),
+    ...(targets !== undefined && seesHosts ? { targets: targets.map(targetJson) } : {}),
   }
 }
 
