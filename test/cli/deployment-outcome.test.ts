@@ -19,6 +19,7 @@ describe('the outcome of a deployment', () => {
     ['has no targets yet', 'rolling', []],
     ['has a host that waits', 'rolling', [healthy, target('web-2', 'waiting')]],
     ['has a host in flight', 'rolling', [healthy, target('web-2', 'checking')]],
+    ['has only hosts that are offline', 'rolling', [offline]],
     ['is paused behind its canary', 'paused', [settled, target('web-2', 'waiting')]],
     ['has a failure that it may survive', 'rolling', [healthy, target('web-2', 'failed')]],
   ])('is open while it %s', (_why, state, targets) => {

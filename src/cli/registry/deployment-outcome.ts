@@ -23,9 +23,11 @@ export function outcomeOf(deployment: Deployment, aim: Aim): Outcome | undefined
   if (state === 'superseded') return 'superseded'
   if (FAILED.has(state)) return 'failed'
   const isOpen = OPEN.has(state)
-  const { waiting, inFlight, failed, refused, of } = counts
+  const { waiting, inFlight, failed, refused } = counts
   // A failure that the rollout survives is only known from its end.
-  if (isOpen && (of === 0 || waiting + inFlight + failed + refused > 0)) return undefined
+  if (isOpen && waiting + inFlight + failed + refused > 0) return undefined
+  // Nothing is known of the image while all hosts are offline.
+  if (isOpen && healthyUnits(deployment) === 0) return undefined
   const isReached = aim.goal === 'healthy' || counts.settled >= healthyUnits(deployment)
   if (!isReached) return undefined
   if (hasEnoughHosts(deployment, aim.hosts)) return aim.goal
