@@ -51,18 +51,27 @@ export async function advanceDeployment(
     await postponeDeployment(tx, id, PENDING_SECONDS)
     return NOTHING
   }
+  const taken = await takeStep(tx, deployment, end, isNew)
+  const superseded = isNew ? await listOpenBefore(tx, deployment, SUPERSEDED_MAX) : []
+  return { ...taken, superseded }
+}
+
+/** Takes one step of a locked deployment. `end`: the last one. */
+export async function takeStep(
+  tx: Transaction,
+  deployment: LockedDeployment,
+  end: PlanInput['end'],
+  isNew = false,
+): Promise<Omit<Advanced, 'superseded'>> {
   const targets = await listTargetsToPlan(tx, deployment)
   const planned = plan(inputOf(deployment, targets, end))
   const hasTargetChanges = await apply(tx, deployment, targets, planned)
   const isChanged = planned.state !== deployment.state
   await store(tx, deployment, planned, hasTargetChanges)
-  if (isNew || isChanged) await recordDeployment(tx, deployment, planned)
-  if (isNew || isChanged || hasTargetChanges) await notifyDeployment(tx, id)
-  return {
-    hasEvents: isNew || isChanged,
-    isRollbackDue: planned.rollbackDue || deployment.isRollbackDue,
-    superseded: isNew ? await listOpenBefore(tx, deployment, SUPERSEDED_MAX) : [],
-  }
+  const hasEvents = isNew || isChanged
+  if (hasEvents) await recordDeployment(tx, deployment, planned)
+  if (hasEvents || hasTargetChanges) await notifyDeployment(tx, deployment.id)
+  return { hasEvents, isRollbackDue: planned.rollbackDue || deployment.isRollbackDue }
 }
 
 /** Returns why a deployment has to end, in any state of its targets; undefined: it has not. */

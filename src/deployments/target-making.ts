@@ -6,6 +6,7 @@ import {
   insertTargets,
   listCandidates,
   type NewTarget,
+  type Retried,
 } from '../db/deployments/targets.ts'
 import { type ImageKernels, preflight } from './preflight.ts'
 
@@ -19,15 +20,20 @@ const NO_IMAGE: ImageKernels = { kernels: [], isPending: false, problem: 'it was
 
 /**
  * Makes the targets of a deployment from the units that follow its tag and are no targets yet, in the order of its
- * rollout. Units whose host cannot run the image are refused. Returns false while the kernels of the image are not cached.
+ * rollout. `retried`: only of these units. Units whose host cannot run the image are refused. Returns false while the
+ * kernels of the image are not all read yet.
  */
-export async function makeTargets(tx: Transaction, deployment: LockedDeployment): Promise<boolean> {
+export async function makeTargets(
+  tx: Transaction,
+  deployment: LockedDeployment,
+  retried?: Retried,
+): Promise<boolean> {
   const { id, repository, digest, createdAt, now } = deployment
   const [image = NO_IMAGE] = await listImageKernels(tx, [{ repository, digest }])
   const age = now.getTime() - createdAt.getTime()
   if (image.isPending && image.kernels.length === 0 && age < PENDING_SECONDS_MAX * 1000)
     return false
-  const candidates = await listAll(tx, deployment)
+  const candidates = await listAll(tx, deployment, retried)
   const select = selection(image)
   const targets = candidates.sort(compareCandidates).map(select)
   for (let from = 0; from < targets.length; from += UNITS_PER_STATEMENT_MAX) {
@@ -37,11 +43,15 @@ export async function makeTargets(tx: Transaction, deployment: LockedDeployment)
   return true
 }
 
-async function listAll(tx: Transaction, deployment: LockedDeployment): Promise<Candidate[]> {
+async function listAll(
+  tx: Transaction,
+  deployment: LockedDeployment,
+  retried: Retried | undefined,
+): Promise<Candidate[]> {
   const all: Candidate[] = []
   let after: Pick<Candidate, 'hostId' | 'unit'> = { hostId: 0, unit: '' }
   while (all.length < UNITS_PER_DEPLOYMENT_MAX) {
-    const page = await listCandidates(tx, deployment, after, UNITS_PER_STATEMENT_MAX)
+    const page = await listCandidates(tx, deployment, retried, after, UNITS_PER_STATEMENT_MAX)
     for (const one of page) all.push(one)
     const last = page.at(-1)
     if (last === undefined || page.length < UNITS_PER_STATEMENT_MAX) break

@@ -6,6 +6,7 @@ import type { Repository, Tag } from '../../oci/reference.ts'
 import { given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import type { Visibility } from '../registry/repositories.ts'
+import { TARGET_COUNTS } from './targets.ts'
 
 /** A deployment, and the number of its targets in each state. */
 export type DeploymentRow = {
@@ -26,24 +27,9 @@ export type DeploymentRow = {
   readonly counts: TargetCounts
 }
 
-/** The counts of the targets of deployment `d`. */
-const COUNTS = `(
-              select json_build_object(
-                       'waiting', count(*) filter (where t.state = 'waiting'),
-                       'inFlight', count(*) filter (where t.state in ('granted', 'fetching', 'starting', 'checking')),
-                       'healthy', count(*) filter (where t.state = 'healthy'),
-                       'settled', count(*) filter (where t.state = 'healthy' and t.settled_at is not null),
-                       'failed', count(*) filter (where t.state in ('failed', 'rolled-back', 'overdue')),
-                       'refused', count(*) filter (where t.state = 'refused'),
-                       'offline', count(*) filter (where t.state = 'offline'),
-                       'skipped', count(*) filter (where t.state = 'skipped'),
-                       'of', count(*))
-                from targets t
-               where t.deployment_id = d.id)`
-
 const COLUMNS = `d.id, r.name as repository, r.visibility, d.tag, d.number, d.digest, d.previous, d.kind, d.state,
             d.reason, d.rollout, d.actor, d.created_at as "createdAt", d.finished_at as "finishedAt",
-            ${COUNTS} as counts`
+            ${TARGET_COUNTS} as counts`
 
 /** Finds deployments by their ids, in no order. A deleted repository has none. */
 export async function findDeployments(

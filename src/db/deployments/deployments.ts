@@ -131,7 +131,7 @@ export async function listOpenBefore(
 
 /**
  * Locks a deployment until the transaction ends. Undefined: it does not exist, or another process has it. `isPatient`: waits
- * for the other process. A deployment that is put off for longer than every step puts it off is left alone.
+ * for the other process. Otherwise a deployment that is put off for longer than every step puts it off is left alone.
  */
 export async function lockDeployment(
   tx: Transaction,
@@ -139,7 +139,10 @@ export async function lockDeployment(
   isPatient = false,
 ): Promise<LockedDeployment | undefined> {
   const { rows: locked } = await tx.query<{ id: string }>(
-    isPatient ? LOCK : `${LOCK} skip locked`,
+    isPatient
+      ? `${ROW} for no key update`
+      : `${ROW} and coalesce(wake_at, now()) <= now() + make_interval(secs => ${PUT_OFF_SECONDS})
+        for no key update skip locked`,
     [id],
   )
   if (locked.length === 0) return undefined
@@ -169,11 +172,9 @@ export async function lockDeployment(
 /** Longer than any step of a deployment puts the next one off. */
 const PUT_OFF_SECONDS = 120
 
-const LOCK = `select id
+const ROW = `select id
        from deployments
-      where id = $1
-        and coalesce(wake_at, now()) <= now() + make_interval(secs => ${PUT_OFF_SECONDS})
-        for no key update`
+      where id = $1`
 
 /** The change of a deployment by one step. */
 export type DeploymentChange = {
@@ -252,4 +253,62 @@ export async function notifyOpenDeployments(
     { tags: given('and tag = any($::text[])', tags) },
   )
   await tx.query(...statement)
+}
+
+/** Locks a tag, so that it gets no other deployment meanwhile. Returns its digest; undefined: there is no such tag. */
+export async function lockTag(
+  tx: Transaction,
+  repositoryId: number,
+  tag: Tag,
+): Promise<Digest | undefined> {
+  const { rows } = await tx.query<{ digest: Digest }>(
+    `select digest
+       from tags
+      where repository_id = $1
+        and name = $2
+        for no key update`,
+    [repositoryId, tag],
+  )
+  return rows[0]?.digest
+}
+
+/** A deployment as its retry reads it. */
+export type RetriedDeployment = Pick<
+  LockedDeployment,
+  'id' | 'repositoryId' | 'repository' | 'tag' | 'number' | 'digest' | 'previous'
+>
+
+/** Finds a deployment of a repository that is not deleted. */
+export async function findDeployment(
+  db: Queryable,
+  id: string,
+): Promise<RetriedDeployment | undefined> {
+  const { rows } = await db.query<RetriedDeployment>(
+    `select d.id, d.repository_id as "repositoryId", r.name as repository, d.tag, d.number, d.digest,
+            d.previous
+       from deployments d
+       join repositories r on r.id = d.repository_id and r.deleted_at is null
+      where d.id = $1`,
+    [id],
+  )
+  return rows[0]
+}
+
+/** Returns the number of the newest open deployment of a tag; undefined: none is open. */
+export async function findOpenNumber(
+  db: Queryable,
+  repositoryId: number,
+  tag: Tag,
+): Promise<number | undefined> {
+  const { rows } = await db.query<{ number: number }>(
+    `select number
+       from deployments
+      where repository_id = $1
+        and tag = $2
+        and finished_at is null
+      order by number desc
+      limit 1`,
+    [repositoryId, tag],
+  )
+  return rows[0]?.number
 }

@@ -1,6 +1,7 @@
 import type { TargetState } from '../../deployments/states.ts'
 import type { TargetCounts } from '../../events/event.ts'
 import type { Digest } from '../../oci/digest.ts'
+import { given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import type { LockedDeployment } from './deployments.ts'
 
@@ -24,14 +25,33 @@ export type Candidate = UnitKey & {
   readonly isDisturbed: boolean
 }
 
-/** Lists candidates after the unit `after`, in the order of hosts and names. */
+const NOT_HEALTHY = `select o.host_id, o.unit
+          from targets o
+         where o.deployment_id = $::uuid
+           and o.state <> 'healthy'`
+const FAILED = `select o.host_id, o.unit
+          from targets o
+         where o.deployment_id = $::uuid
+           and o.state in ('failed', 'rolled-back', 'refused', 'overdue')`
+
+/** The targets of a deployment that a retry tries again. */
+export type Retried = {
+  readonly deployment: string
+  /** Undefined: those that failed. Otherwise all of this host that are not healthy. */
+  readonly host: string | undefined
+}
+
+/** Lists candidates after the unit `after`, in the order of hosts and names. `retried`: only these. */
 export async function listCandidates(
   tx: Transaction,
   { id, repository, tag, rollout }: LockedDeployment,
+  retried: Retried | undefined,
   after: UnitKey,
   limit: number,
 ): Promise<Candidate[]> {
-  const { rows } = await tx.query<Candidate>(
+  const ofHost = retried?.host === undefined ? undefined : retried.deployment
+  const failed = retried?.host === undefined ? retried?.deployment : undefined
+  const statement = withConditions(
     `select u.host_id as "hostId", u.name as unit, h.name as host, u.target, u.devices, h.tenders,
             h.labels ->> $4 as "orderValue",
             u.failed_digest is not null
@@ -56,13 +76,22 @@ export async function listCandidates(
                  and t.unit = u.name
               offset 0
             )
+        {retried}
       order by u.host_id, u.name
       limit $8`,
     [
       ...[id, repository, tag, rollout.order, JSON.stringify(rollout.require)],
       ...[after.hostId, after.unit, limit],
     ],
+    {
+      retried: [
+        ...given('and h.name = $', retried?.host),
+        ...given(`and (u.host_id, u.name) in (${NOT_HEALTHY})`, ofHost),
+        ...given(`and (u.host_id, u.name) in (${FAILED})`, failed),
+      ],
+    },
   )
+  const { rows } = await tx.query<Candidate>(...statement)
   return rows
 }
 
