@@ -77,16 +77,9 @@ export class AgentHost {
     return spawnSync(program, rest, { encoding: 'utf8', env, timeout: 60_000 })
   }
 
-  async enrol(url: string, ...words: string[]): Promise<void> {
+  async enrol(url: string, code = 'right-code'): Promise<void> {
     // Not synchronous: the registry is in this process.
-    const { status, output } = await this.run(
-      'enrol',
-      url,
-      'right-code',
-      '--name',
-      'web-1',
-      ...words,
-    )
+    const { status, output } = await this.run('enrol', url, code, '--name', 'web-1')
     expect({ status, output }).toMatchObject({ status: 0 })
   }
 
@@ -184,13 +177,19 @@ export class AgentHost {
   /** Waits until a condition holds, and shows what the agent printed when it does not. */
   async until(holds: () => unknown, what: string): Promise<void> {
     const deadline = performance.now() + WAIT_MILLISECONDS_MAX
-    while (!holds()) {
+    while (!(await holds())) {
       if (performance.now() > deadline) throw new Error(`never: ${what}\n${this.printed}`)
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
   }
 
+  /** The kernel that is in place. */
+  kernelBytes(unit: string): Promise<Buffer> {
+    return readFile(this.state(unit, 'kernel'))
+  }
+
+  /** The same, of a kernel that is a script. */
   async kernelFile(unit: string): Promise<string> {
-    return readFile(this.state(unit, 'kernel'), 'utf8')
+    return (await this.kernelBytes(unit)).toString()
   }
 }
