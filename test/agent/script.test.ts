@@ -1,0 +1,73 @@
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { AGENT, AgentHost, SHELLS, steady } from './agent-host.ts'
+import { FakeRegistry } from './fake-registry.ts'
+
+describe.each(SHELLS)('the agent under %s', (shell) => {
+  const [program = 'sh', ...words] = shell.split(' ')
+  let folder: string
+
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'rookery-agent-'))
+  })
+
+  afterAll(() => {
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  const run = (...command: string[]) =>
+    spawnSync(program, [...words, AGENT, ...command], {
+      encoding: 'utf8',
+      env: {
+        PATH: process.env.PATH,
+        ROOKERY_CONFIG_DIR: join(folder, 'etc'),
+        ROOKERY_STATE_DIR: join(folder, 'var'),
+      },
+    })
+
+  it('states its version and how it is called', () => {
+    expect(run('version').stdout).toMatch(/^rookery-agent \d+\n$/)
+    for (const wrong of [[], ['help'], ['enrol'], ['enrol', 'registry.example.org'], ['dance']]) {
+      const { status, stderr } = run(...wrong)
+      expect({ wrong, status }).toEqual({ wrong, status: wrong[0] === 'help' ? 0 : 2 })
+      if (wrong[0] !== 'help') expect(stderr).toMatch(/^usage: rookery-agent enrol URL/)
+    }
+    expect(run('help').stdout).toMatch(/^usage: rookery-agent enrol URL/)
+  })
+
+  it('says what to do before it was enrolled', () => {
+    const { status, stderr } = run('run')
+    expect(status).toBe(1)
+    expect(stderr).toContain('run rookery-agent enrol')
+  })
+})
+
+describe('the script of the agent', () => {
+  it('enrols, and does once what is to be done', async () => {
+    const registry = await new FakeRegistry().start()
+    const host = await AgentHost.create()
+    try {
+      await host.enrol(registry.url)
+      await host.unit('www')
+      const { kernel } = registry.want('www', steady('one'), { watch: 0 })
+      expect(await host.run('once')).toMatchObject({ status: 0 })
+      expect(registry.last('www')).toMatchObject({ state: 'healthy', kernel })
+      expect((await host.run('status')).output).toContain(`www  healthy  runs ${kernel}`)
+    } finally {
+      await host.remove()
+      await registry.stop()
+    }
+  })
+
+  it('reads settings, and never runs them', () => {
+    const lines = readFileSync(AGENT, 'utf8').split('\n')
+    expect(lines.filter((line) => /^\s*(?:\.|source) /.test(line))).toEqual([])
+    // Its only eval assigns to a name of a list in the script.
+    const evals = lines.filter((line) => /\beval\b/.test(line))
+    expect(evals).toHaveLength(2)
+    for (const line of evals) expect(line).toContain(['eval "$1_$pair_key='].join())
+  })
+})
