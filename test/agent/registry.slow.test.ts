@@ -47,6 +47,12 @@ describe.runIf(CAN_BOOT).each(SHELLS)('a registry and an agent under %s', (shell
   beforeEach(async () => {
     registry = await startRegistry()
     host = await AgentHost.create(shell)
+    const rollout = { repositories: ['builds/*'], settleSeconds: 2, onFailure: 'halt' }
+    const made = await registry.request('/api/v1/rollouts/quick', {
+      ...{ method: 'PUT', headers: { 'content-type': 'application/json' } },
+      body: JSON.stringify(rollout),
+    })
+    expect(made.status).toBe(201)
     const code = await makeCode(registry, { name: 'web-1', repositories: ['builds/*'] })
     await host.enrol(registry.url, code)
     await host.unit('www', {
@@ -60,7 +66,7 @@ describe.runIf(CAN_BOOT).each(SHELLS)('a registry and an agent under %s', (shell
     await registry.close()
   })
 
-  it('tell the pusher that a unikernel is healthy, and why its next version is not', async () => {
+  it('show the pusher that a unikernel is healthy, and why its next version is not', async () => {
     host.start()
     await host.until(() => host.read('www', 'reported') !== '', 'the unit is registered')
     const first = await buildVirtioKernel('hello from version 1')

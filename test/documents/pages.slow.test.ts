@@ -34,8 +34,16 @@ afterAll(async () => {
 function optionsOf(page: string): Partial<PasteOptions> {
   const rows: Record<string, Partial<PasteOptions>> = {
     'docs/deploy.md': {
-      systemFolders: ['/etc/systemd/system', '/etc/unikernels', '/usr/local/lib'],
-      async check({ folder }) {
+      systemFolders: [
+        ...['/etc/systemd/system', '/etc/unikernels', '/etc/rookery'],
+        ...['/usr/local/lib', '/usr/local/bin'],
+      ],
+      environment: {
+        ROOKERY_CONFIG_DIR: 'FRESH_FOLDER/system/etc/rookery',
+        ROOKERY_STATE_DIR: 'FRESH_FOLDER/system/var/lib/rookery',
+      },
+      async check({ printed, folder }) {
+        expect(printed.join('')).toMatch(/web-1 is enrolled[\s\S]+www {2}absent {2}runs nothing/)
         const environment = await readFile(join(folder, 'system/etc/unikernels/www.env'), 'utf8')
         expect(environment).toMatch(/^NETRC=/m)
         const netrc = await readFile(join(folder, 'system/etc/unikernels/netrc'), 'utf8')

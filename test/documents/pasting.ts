@@ -64,7 +64,7 @@ export type PasteOptions = {
   readonly port: number
   /** Values for variables that the page sets, beside HOST: each is set once. */
   readonly variables?: Readonly<Record<string, string>>
-  /** The environment of the reader and of the server. */
+  /** The environment of the reader and of the server; `FRESH_FOLDER` in a value is the folder of the clone. */
   readonly environment?: Readonly<Record<string, string>>
   /** Folders with programs; by default those of PATH. */
   readonly programs?: readonly string[]
@@ -103,7 +103,12 @@ export async function pastePage(page: string, options: PasteOptions): Promise<vo
       FRESH_FOLDER: folder,
       ROOKERY_LISTEN: `127.0.0.1:${port}`,
       NO_PROXY: '127.0.0.1',
-      ...environment,
+      ...Object.fromEntries(
+        Object.entries(environment).map(([name, value]) => [
+          name,
+          value.replace('FRESH_FOLDER', () => folder),
+        ]),
+      ),
     }
     const ran = await runScript(withValues(page, script, options, folder), folder, env)
     const printed = ran.stdout.split(`${END}\n`)
