@@ -51,9 +51,9 @@ export class AgentHost {
     return {
       PATH: process.env.PATH,
       HOME: this.folder,
-      ROOKERY_CONFIG_DIR: join(this.folder, 'etc'),
-      ROOKERY_STATE_DIR: join(this.folder, 'var'),
-      ROOKERY_AGENT_SHELL: this.shell,
+      AGENT_CONFIG: join(this.folder, 'etc'),
+      AGENT_STATE: join(this.folder, 'var'),
+      AGENT_SHELL: this.shell,
       NO_PROXY: '127.0.0.1',
       ...this.environment,
     }

@@ -23,8 +23,8 @@ describe.each(SHELLS)('the agent under %s', (shell) => {
       encoding: 'utf8',
       env: {
         PATH: process.env.PATH,
-        ROOKERY_CONFIG_DIR: join(folder, 'etc'),
-        ROOKERY_STATE_DIR: join(folder, 'var'),
+        AGENT_CONFIG: join(folder, 'etc'),
+        AGENT_STATE: join(folder, 'var'),
       },
     })
 

@@ -39,8 +39,8 @@ function optionsOf(page: string): Partial<PasteOptions> {
         ...['/usr/local/lib', '/usr/local/bin'],
       ],
       environment: {
-        ROOKERY_CONFIG_DIR: 'FRESH_FOLDER/system/etc/rookery',
-        ROOKERY_STATE_DIR: 'FRESH_FOLDER/system/var/lib/rookery',
+        AGENT_CONFIG: 'FRESH_FOLDER/system/etc/rookery',
+        AGENT_STATE: 'FRESH_FOLDER/system/var/lib/rookery',
       },
       async check({ printed, folder }) {
         expect(printed.join('')).toMatch(/web-1 is enrolled[\s\S]+www {2}absent {2}runs nothing/)
