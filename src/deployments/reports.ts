@@ -92,11 +92,12 @@ export class Reports {
     const { host: machine } = changes
     const isConflict = machine?.isConflict === true && machine.previousBootId !== null
     if (isConflict) await recordConflict(tx, context, report.bootId, machine.previousBootId)
+    const hasEvents = isConflict || changes.target !== undefined
     const isMoved = isRegistration || changes.grant !== undefined
     const { kernel, state, sequence, target, devices } = report
     const tenders = report.tenders ?? context.tenders
     const seen = { ...context, kernel, state, sequence, target, devices, tenders }
-    return { isStale: false, context: isMoved ? undefined : seen, hasEvents: isConflict }
+    return { isStale: false, context: isMoved ? undefined : seen, hasEvents }
   }
 
   /** Begins to follow a tag: the unit joins its deployment in progress, or gets what the tag has. */

@@ -77,6 +77,23 @@ describe('the target of a unit', () => {
       healthyAt: expect.any(Date),
     })
     expect(await unitRow()).toMatchObject({ good_digest: next, kernel: OTHER_KERNEL })
+    const path = `/api/v1/events?type=deployment.target.changed&repository=${repository}&snapshot=0`
+    const changes = async () => {
+      const rows = await rowsOf<{ body: string }>(
+        registry,
+        `select body from events where type = 'deployment.target.changed' and body like $1 order by position`,
+        [`%${deployment}%`],
+      )
+      return rows.map(({ body }) => JSON.parse(body).data)
+    }
+    await expect
+      .poll(async () => (await changes()).map(({ state }) => state))
+      .toEqual([...['fetching', 'starting', 'checking', 'healthy']])
+    expect((await changes()).at(-1)).toMatchObject({
+      ...{ repository, tag: 'live', digest: next, deployment, kind: 'push' },
+      ...{ host: host.name, unit: 'www', settled: false, kernel: OTHER_KERNEL, exitCode: null },
+    })
+    expect((await registry.request(path)).status).toBe(200)
   })
 
   it('does not follow a unit that is healthy with its old kernel', async () => {

@@ -136,8 +136,8 @@ export type ReportChanges = {
 }
 
 /**
- * Stores a report and what follows from it in one statement, and notifies every process when the transaction commits. The
- * caller has locked the unit and its target.
+ * Stores a report and what follows from it in one statement, with the event of its target, and notifies every process when
+ * the transaction commits. The caller has locked the unit and its target.
  */
 export async function storeReport(
   tx: Transaction,
@@ -188,7 +188,20 @@ export async function storeReport(
           and g.host_id = $1
           and g.unit = $2
           and $20::text is not null
-       returning g.deployment_id
+       returning g.*
+     ), recorded as (
+       insert into event_outbox (type, repository_id, tag, digest, data)
+       select 'deployment.target.changed', d.repository_id, d.tag, d.digest,
+              json_build_object(
+                'type', 'deployment.target.changed', 'repository', r.name, 'tag', d.tag,
+                'digest', d.digest, 'previousDigest', d.previous, 'actor', d.actor,
+                'deployment', d.id, 'number', d.number, 'kind', d.kind, 'host', h.name,
+                'unit', g.unit, 'state', g.state, 'settled', g.settled_at is not null,
+                'kernel', g.kernel, 'exitCode', g.exit_code, 'reason', g.reason, 'message', g.message)
+         from target g
+         join deployments d on d.id = g.deployment_id
+         join repositories r on r.id = d.repository_id
+         join hosts h on h.id = g.host_id
      ), ended as (
        update runs
           set to_at = clock_timestamp()
