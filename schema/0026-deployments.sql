@@ -134,6 +134,7 @@ create table runs (
   to_at timestamptz
 );
 create unique index runs_open on runs (host_id, unit) where to_at is null;
+create index runs_running on runs (id) where to_at is null;
 create index runs_by_host on runs (host_id, id);
 create index runs_by_kernel on runs (kernel, id);
 create index runs_by_repository on runs (repository, id);

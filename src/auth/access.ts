@@ -190,6 +190,11 @@ export function listablePatterns(caller: Caller): readonly Glob[] {
   return namesFor(caller, ['pull', 'list'])
 }
 
+/** Returns the patterns of the repositories on whose hosts `maySeeHosts` is true. */
+export function hostPatterns(caller: Caller): readonly Glob[] {
+  return namesFor(caller, ['push', 'admin'])
+}
+
 /**
  * Returns the patterns of the repositories whose images are the caller's own: it may push there. An administrator
  * may push everywhere, and owns nothing by that.

@@ -43,6 +43,7 @@ import { packageRoutes } from './api/packages.ts'
 import { policyRoutes } from './api/policies.ts'
 import { repositoryRoutes } from './api/repositories.ts'
 import { rolloutRoutes } from './api/rollouts.ts'
+import { runRoutes } from './api/runs.ts'
 import { sourceRoutes } from './api/sources.ts'
 import { tagRoutes } from './api/tags.ts'
 import { textRoutes } from './api/texts.ts'
@@ -152,6 +153,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...desiredRoutes({ ...deps, authenticator: auth.authenticator }),
     ...unitRoutes(deps.reports, deps.publicBaseUrl),
     ...rolloutRoutes(deps.rollouts, deps.ask),
+    ...runRoutes(deps.ask, deps.pageCursors),
     ...auditRoutes(auth.audit, deps.ask),
     ...(builderWeb === undefined ? [] : builderWebRoutes({ ...deps, builderWeb })),
   ]

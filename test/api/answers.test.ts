@@ -35,7 +35,7 @@ beforeAll(async () => {
 })
 afterAll(() => Promise.all([issuer.close(), registry.close()]))
 const ELSEWHERE =
-  /\/(?:events|builds|deployments|rollouts|console|script|readme|kernels|inputs|packages|sources|compare|hosts|enrolments)\b|^\/api\/v1\/images$/
+  /\/(?:events|builds|deployments|rollouts|console|script|readme|kernels|inputs|packages|sources|compare|hosts|enrolments|runs)\b|^\/api\/v1\/images$/
 const images = (repository: string) => `/api/v1/repositories/${repository}/images`
 
 function kernelForm(bytes: Buffer, name: string): FormData {

@@ -45,6 +45,20 @@ it('the answers to a host are as described', async () => {
   await call(host.request, 'DELETE', unit)
 })
 
+it('the runs of kernels are as described', async () => {
+  const path = '/api/v1/runs'
+  const follows = { repository: newRepository(), tag: 'live' }
+  const kernel = `sha256:${'a'.repeat(64)}`
+  await call(host.request, 'PUT', unit, { ...REPORT, sequence: 3, follows, kernel })
+  const { body } = await call(registry.request, 'GET', `${path}?running=1&host=${host.name}`)
+  expect(body.runs).toHaveLength(1)
+  const refused = await Promise.all([
+    call(registry.request, 'GET', `${path}?running=yes`),
+    call(registry.anonymous, 'GET', path),
+  ])
+  expect(refused.map(({ status }) => status)).toEqual([400, 401])
+})
+
 it('refusals are as described', async () => {
   const follows = { repository: 'conformance/none', tag: 'live' }
   const statuses = await Promise.all([
@@ -68,7 +82,9 @@ it('refusals are as described', async () => {
 })
 
 it('the tests saw every described answer to a host', () => {
-  const described = OPERATIONS.filter(({ path }) => /\/hosts\/[^/]+\/(?:desired|units)/.test(path))
+  const described = OPERATIONS.filter(({ path }) =>
+    /\/hosts\/[^/]+\/(?:desired|units)|\/runs$/.test(path),
+  )
     .flatMap(({ method, path, place }) =>
       partsOf(place, 'responses').map(([status]) => `${method} ${path} ${status}`),
     )

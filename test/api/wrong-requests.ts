@@ -275,6 +275,7 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { sent: { ...ENROLMENT, labels: { Site: 'a' } } },
     { sent: { ...ENROLMENT, ttlSeconds: 604_801 } },
   ],
+  'GET /api/v1/runs': [{ path: '/api/v1/runs?running=yes' }],
   'GET /api/v1/policies': [{ path: '/api/v1/policies?n=all' }],
   'POST /api/v1/policies': [{ sent: {} }, { sent: { ...POLICY, conditions: {} } }],
   'POST /api/v1/policies/test': [{ sent: {} }, { sent: { token: 'no token' } }],

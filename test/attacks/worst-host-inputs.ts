@@ -4,6 +4,7 @@ import { numbers } from './worst-files.ts'
 import { costlyRequests, input, nextName as next, type WorstInputs } from './worst-inputs.ts'
 
 const LARGE = 'a'.repeat(60_000)
+const CONSTRAINT = Array.from({ length: 16 }, () => `!= ${'1.'.repeat(25)}`).join(' & ')
 const REPORT = {
   follows: { repository: 'a/b', tag: 'live' },
   bootId: 'boot',
@@ -37,6 +38,10 @@ export function worstHostInputs(registry: TestRegistry): WorstInputs {
       body: JSON.stringify({ ...REPORT, ...fields }),
     })
   return {
+    'GET /api/v1/runs': [
+      read(`/api/v1/runs?package=bigstringaf&version=${encodeURIComponent(CONSTRAINT)}`),
+      read(`/api/v1/runs?running=1&n=1000`),
+    ],
     'GET /api/v1/hosts/:host/desired': [input('no wait', () => asHost('desired?wait=0'))],
     'PUT /api/v1/hosts/:host/units/:unit': [
       input('a log of escapes', () => report({ log: { text: '\x1b]'.repeat(8000) } })),

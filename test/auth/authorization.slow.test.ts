@@ -75,6 +75,7 @@ const TABLE: Record<string, Row> = {
   'POST /api/v1/hosts/:host/approve': { needs: 'holder', answers: 400 },
   'POST /api/v1/hosts/enrol': { needs: 'anybody', answers: 400 },
   'POST /api/v1/hosts/:host/keys': { needs: 'host', answers: 403 },
+  'GET /api/v1/runs': { needs: 'holder', answers: 200 },
   'GET /api/v1/hosts/:host/desired': { needs: 'host', answers: 403 },
   'PUT /api/v1/hosts/:host/units/:unit': { needs: 'host', answers: 403 },
   'DELETE /api/v1/hosts/:host/units/:unit': { needs: 'host', answers: 403 },

@@ -5,6 +5,9 @@ import { listRevocations, removeExpiredRevocations } from '../../src/db/auth/rev
 import { listTrustPolicies, removeExpiredIdentityTokens } from '../../src/db/auth/trust-policies.ts'
 import { removeExpiredUploadUrls } from '../../src/db/auth/upload-urls.ts'
 import type { Transaction } from '../../src/db/database.ts'
+import { listDesired, listDesiredVersions } from '../../src/db/deployments/desired.ts'
+import { markLost, recordSeen } from '../../src/db/deployments/presence.ts'
+import { removeOldUnitLogs } from '../../src/db/deployments/unit-logs.ts'
 import {
   expireDeliveries,
   findExpiredPosition,
@@ -25,6 +28,9 @@ import { listBlobs } from '../../src/db/maintenance/inventory.ts'
 import { listSettings } from '../../src/db/registry/repositories.ts'
 
 const DAYS = 3_650
+/** A host that does not exist. */
+const HOSTS = [0]
+const DEPLOYMENT = '00000000-0000-7000-8000-000000000000'
 const LIMIT = 20
 
 /** Statements of loops and commands that find nothing, or little, among many rows. */
@@ -49,5 +55,11 @@ export const BACKGROUND: Readonly<Record<string, (db: Transaction) => Promise<un
   'repository list': (db) => listSettings(db, 'open/5', LIMIT),
   'credential list': (db) => listCredentials(db, 'c2', LIMIT),
   'policy list': (db) => listTrustPolicies(db, 'p2', LIMIT),
+  'hosts that sent a request': (db) => recordSeen(db, HOSTS, 60),
+  'lost hosts': (db) => markLost(db, 180, LIMIT),
+  'waiting hosts': (db) => listDesiredVersions(db, HOSTS, undefined),
+  'waiting hosts of a deployment': (db) => listDesiredVersions(db, HOSTS, [DEPLOYMENT]),
+  'desired units': (db) => listDesired(db, HOSTS),
+  'retention of logs': (db) => removeOldUnitLogs(db, DAYS, LIMIT),
   scrub: (db) => listBlobs(db, 100, LIMIT),
 }

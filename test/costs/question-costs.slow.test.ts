@@ -130,6 +130,10 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
     `n=20&from=${SOURCE}%23v0.12.1`,
     `n=20&checksum=${CHECKSUM}`,
   ],
+  '/api/v1/runs': [
+    ...combined(`repository=${REPOSITORY}`, 'host=h1', 'running=1', 'package=bigstringaf'),
+    `n=20&kernel=sha256:${'a'.repeat(64)}`,
+  ],
   '/api/v1/audit': [
     ...combined('action=push', 'actor=somebody', 'repository=mine/www', 'decision=allowed', SINCE),
     ...combined(`action=${RARE.action}`, 'actor=admin', 'repository=mine/www', SINCE),
@@ -223,7 +227,9 @@ async function addCredential(name: string, repositories: string[]): Promise<stri
 }
 
 const PATHS = new Set(
-  ROUTES.flatMap((route) => ('reads' in route && route.reads !== 'nothing' ? [route.path] : [])),
+  ROUTES.flatMap((route) =>
+    'reads' in route && route.reads !== 'nothing' && route.access !== 'host' ? [route.path] : [],
+  ),
 )
 
 /** The pages that each request of a path reads, by request. */

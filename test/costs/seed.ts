@@ -99,6 +99,21 @@ export async function grow(
     [samples.deployment, repository],
   )
   await run(
+    `insert into units (host_id, name, repository, tag, state, boot_id, sequence, since, granted_digest)
+     select h.id, 'www', $2, 'live', 'healthy', 'boot', 1, now(), ${DIGEST}
+       from ROWS
+       join hosts h on h.name = 'h' || n`,
+    ['unit', repository],
+  )
+  await run(
+    `insert into runs (host_id, unit, repository, kernel, from_at, to_at)
+     select h.id, 'www', case n % 2 when 0 then $1 else 'others/' || n end,
+            (select kernel_digest from images limit 1), now(), case n % 3 when 0 then now() end
+       from ROWS
+       join hosts h on h.name = 'h' || n`,
+    [repository],
+  )
+  await run(
     `insert into blobs (digest, size, storage_key, unchecked, touched_at)
      select ${DIGEST}, 1, 'k' || n, false, now() - interval '30 days' from ROWS`,
     ['blob'],

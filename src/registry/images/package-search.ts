@@ -71,7 +71,7 @@ export class PackageSearch {
     before: PackageCursor | undefined,
     limit: number,
   ): Promise<PackagePage> {
-    const isWanted = versionFilter(query)
+    const isWanted = versionMatcher(query.ecosystem, query.version)
     if (limit === 0) return { hits: [], next: undefined, truncated: false }
     const names = await resolveVisible(db, visible)
     const roles = query.ecosystem === 'opam' ? ['opam-switch', 'opam-lock'] : ['system-packages']
@@ -130,7 +130,14 @@ async function wantedVersions(
   return { ids, versions, truncated: true }
 }
 
-function versionFilter({ ecosystem, version }: PackageQuery): (version: string) => boolean {
+/**
+ * Returns the test whether a version satisfies a constraint, as `PackageQuery` describes it. Throws REQUEST_INVALID for a
+ * malformed one.
+ */
+export function versionMatcher(
+  ecosystem: Ecosystem,
+  version: string | undefined,
+): (version: string) => boolean {
   if (version === undefined) return () => true
   const constraint = parseConstraint(version)
   const order = versionOrder(ecosystem)
