@@ -262,6 +262,52 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         ],
       },
       {
+        word: 'host',
+        summary: 'Enrol and manage machines that run unikernels',
+        commands: [
+          {
+            word: 'create',
+            summary: 'Make a code with which a host enrols, and print the command for it',
+            load: async () => (await import('./registry/host-enrolment.ts')).createCommand,
+          },
+          {
+            word: 'list',
+            summary: 'List hosts with their presence, labels and repositories',
+            load: async () => (await import('./registry/host.ts')).listCommand,
+          },
+          {
+            word: 'show',
+            summary: 'Show the key, rights and units of a host',
+            load: async () => (await import('./registry/host.ts')).showCommand,
+          },
+          {
+            word: 'units',
+            summary: 'List what a host runs',
+            load: async () => (await import('./registry/host.ts')).unitsCommand,
+          },
+          {
+            word: 'approve',
+            summary: 'Approve a host that enrolled without a code, by its fingerprint',
+            load: async () => (await import('./registry/host-enrolment.ts')).approveCommand,
+          },
+          {
+            word: 'label',
+            summary: 'Set and remove labels of a host',
+            load: async () => (await import('./registry/host-change.ts')).labelCommand,
+          },
+          {
+            word: 'update',
+            summary: 'Change which repositories a host may follow, and from where',
+            load: async () => (await import('./registry/host-change.ts')).updateCommand,
+          },
+          {
+            word: 'revoke',
+            summary: 'Revoke a host with its key and all its tokens',
+            load: async () => (await import('./registry/host-change.ts')).revokeCommand,
+          },
+        ],
+      },
+      {
         word: 'token',
         summary: 'Mint and revoke short-lived tokens',
         commands: [

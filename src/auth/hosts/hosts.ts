@@ -3,6 +3,12 @@ import { addCredential } from '../../db/auth/credentials.ts'
 import { addRevocation } from '../../db/auth/revocations.ts'
 import type { Database, Queryable, Transaction } from '../../db/database.ts'
 import { notifyDeployment, notifyHost } from '../../db/deployments/notifications.ts'
+import {
+  type ListedUnit,
+  listUnitsOfHost,
+  removeUnit,
+  skipTargetsOfUnit,
+} from '../../db/deployments/units.ts'
 import { removeUnitsOfHost, revokeHost, skipTargetsOfHost } from '../../db/hosts/host-ends.ts'
 import {
   addHost,
@@ -16,6 +22,7 @@ import {
 } from '../../db/hosts/hosts.ts'
 import { removePendingHost } from '../../db/hosts/pending-hosts.ts'
 import { badRequest, conflict } from '../../oci/errors.ts'
+import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
 import { REVOCATION_KEPT_SECONDS } from '../lifetimes.ts'
 import { generateSecret, hashSecret } from '../secrets.ts'
 import { type Approval, approve } from './approvals.ts'
@@ -32,7 +39,7 @@ import {
 import { type HostPage, listManagedHosts, requireManaged, unknownHost } from './managed-hosts.ts'
 import { assertBelowHostLimit, requireNew } from './new-host.ts'
 
-export { HOST_STATES, type HostFilter, type HostPlace, type HostRow }
+export { HOST_STATES, type HostFilter, type HostPlace, type HostRow, type ListedUnit }
 
 export type HostsOptions = {
   readonly db: Database
@@ -68,10 +75,15 @@ export class Hosts {
     return listManagedHosts(db, filter, after, limit, requester)
   }
 
-  /** Returns a host that the requester may manage. Throws NOT_FOUND. */
-  async require(db: Queryable, name: string, requester: HostRequester): Promise<HostRow> {
+  /** Returns a host that the requester may manage, with its units. Throws NOT_FOUND. */
+  async require(
+    db: Queryable,
+    name: string,
+    requester: HostRequester,
+  ): Promise<{ host: HostRow; units: readonly ListedUnit[] }> {
     assertCanExist(name)
-    return requireManaged(await findHost(db, name), name, requester)
+    const host = requireManaged(await findHost(db, name), name, requester)
+    return { host, units: await listUnitsOfHost(db, host.id) }
   }
 
   /**
@@ -113,7 +125,7 @@ export class Hosts {
 
   /**
    * Changes a host. The requester may manage it before and after, and gives it no more than it has itself. With other
-   * repositories or networks its tokens end, and it requests new ones. Throws NOT_FOUND, REQUEST_INVALID, DENIED, and
+   * repositories or networks its tokens end, and it requests new ones. Units of other repositories are removed. Throws NOT_FOUND, REQUEST_INVALID, DENIED, and
    * CONFLICT for a host that waits for its approval.
    */
   async change(name: string, change: HostChange, requester: HostRequester): Promise<HostRow> {
@@ -126,6 +138,7 @@ export class Hosts {
       if (row === undefined) throw new Error(`host ${host.id} is locked, but missing`)
       if (row.grantVersion !== host.grantVersion) {
         await addRevocation(tx, grantVersionSubject(host), REVOCATION_KEPT_SECONDS)
+        await removeOtherUnits(tx, row)
         await notifyHost(tx, host.id)
       }
       return row
@@ -161,6 +174,20 @@ export class Hosts {
 /** Throws NOT_FOUND for a text that cannot be a name: it may have a NUL, which Postgres does not accept. */
 function assertCanExist(name: string): void {
   if (!isHostName(name)) throw unknownHost(name)
+}
+
+/** Removes units that follow a repository which their host may not pull any more: no deployment waits for them. */
+async function removeOtherUnits(
+  tx: Transaction,
+  { id, repositories }: Pick<HostRow, 'id' | 'repositories'>,
+): Promise<void> {
+  for (const { name, repository } of await listUnitsOfHost(tx, id)) {
+    if (matchesAnyGlob(repositories as Glob[], repository)) continue
+    await removeUnit(tx, id, name)
+    for (const deployment of await skipTargetsOfUnit(tx, id, name)) {
+      await notifyDeployment(tx, deployment)
+    }
+  }
 }
 
 /** The name of the credential has a colon, so that no command and no login finds it by that. */

@@ -1,4 +1,4 @@
-import type { HostRow } from '../../auth/hosts/hosts.ts'
+import type { HostRow, ListedUnit } from '../../auth/hosts/hosts.ts'
 
 /** Returns a host as the API shows it, without its units. */
 export function hostJson(host: HostRow) {
@@ -25,5 +25,27 @@ export function hostJson(host: HostRow) {
     createdAt: host.createdAt,
     expiresAt: host.expiresAt,
     revokedAt: host.revokedAt,
+  }
+}
+
+/** Returns a unit as those see it who manage its host. */
+export function unitJson(unit: ListedUnit) {
+  return {
+    name: unit.name,
+    repository: unit.repository,
+    tag: unit.tag,
+    target: unit.target,
+    devices: unit.devices,
+    kernel: unit.kernel,
+    state: unit.state,
+    reason: unit.reason,
+    message: unit.message,
+    exitCode: unit.exitCode,
+    since: unit.since,
+    reportedAt: unit.reportedAt,
+    deployment: unit.grantedBy,
+    grantedDigest: unit.grantedDigest,
+    goodDigest: unit.goodDigest,
+    failedDigest: unit.failedDigest,
   }
 }

@@ -17,7 +17,7 @@ import {
 } from '../route.ts'
 import { hostRequesterOf } from './enrolments.ts'
 import { readFormOrJson } from './form-fields.ts'
-import { hostJson } from './host-json.ts'
+import { hostJson, unitJson } from './host-json.ts'
 import { type JsonFields, readFields } from './json-fields.ts'
 
 const HOSTS = '/api/v1/hosts'
@@ -71,7 +71,9 @@ export function hostRoutes(hosts: Hosts, ask: AskQuestion): Route[] {
       access: 'authenticated',
       reads: 'question',
       async handle(ctx) {
-        ctx.body = hostJson(await hosts.require(ask(ctx), param(ctx, 'host'), hostRequesterOf(ctx)))
+        const requester = hostRequesterOf(ctx)
+        const { host, units } = await hosts.require(ask(ctx), param(ctx, 'host'), requester)
+        ctx.body = { ...hostJson(host), units: units.map(unitJson) }
       },
     },
     {
