@@ -10,6 +10,7 @@ import type { KeyRing } from '../auth/signing-keys.ts'
 import type { TokenIssuer } from '../auth/token-issuer.ts'
 import type { TrustPolicies } from '../auth/trust/policies.ts'
 import type { UploadUrls } from '../auth/upload-urls.ts'
+import type { DeploymentActions } from '../deployments/actions.ts'
 import type { DesiredUnits } from '../deployments/desired.ts'
 import type { Reports } from '../deployments/reports.ts'
 import type { Rollouts } from '../deployments/rollout-management.ts'
@@ -31,6 +32,7 @@ import { auditRoutes } from './api/audit.ts'
 import { buildRoutes } from './api/builds.ts'
 import { comparisonRoutes } from './api/comparisons.ts'
 import { credentialRoutes } from './api/credentials.ts'
+import { deploymentActionRoutes } from './api/deployment-actions.ts'
 import { type DeploymentRouteDeps, deploymentRoutes } from './api/deployments.ts'
 import { desiredRoutes } from './api/desired.ts'
 import { documentRoutes } from './api/documents.ts'
@@ -86,7 +88,7 @@ export type RouteDeps = {
   webhooks: Webhooks
   webhookDeliveries: WebhookDeliveries
   feed: EventRouteDeps
-  deployments: DeploymentRouteDeps
+  deployments: DeploymentRouteDeps & { readonly actions: DeploymentActions }
   rollouts: Rollouts
   auth: AuthServices
   desired: DesiredUnits
@@ -150,6 +152,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...webhookDeliveryRoutes(deps.webhookDeliveries, deps.ask, deps.pageCursors),
     ...eventRoutes(deps.feed, deps.ask),
     ...deploymentRoutes(deps.deployments, deps.ask),
+    ...deploymentActionRoutes(deps.deployments),
     ...desiredRoutes({ ...deps, authenticator: auth.authenticator }),
     ...unitRoutes(deps.reports, deps.publicBaseUrl),
     ...rolloutRoutes(deps.rollouts, deps.ask),

@@ -47,7 +47,8 @@ export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): 
           body: { bytes: limited(body.bytes(), limit), start: undefined, length: body.length },
         })
         sendImage(ctx, repository, built)
-        ctx.body = { repository, tag, digest: built.digest, blob: built.blob }
+        const { digest, blob, deployments } = built
+        ctx.body = { repository, tag, digest, blob, deployments }
       })
     },
   })

@@ -1,17 +1,18 @@
 import type { Database } from '../db/database.ts'
+import { DeploymentActions } from '../deployments/actions.ts'
 import { DeploymentController } from '../deployments/controller.ts'
 import type { DeploymentSignals } from '../deployments/signals.ts'
 import { DeploymentRollbacks } from '../registry/deployment-rollbacks.ts'
 import type { CleanupStack } from './cleanup.ts'
 import type { Log } from './log.ts'
 
-/** Starts the work on deployments. `onCommitted` is called after each commit that has events. */
+/** Starts the work on deployments. Returns the changes that people make. `onCommitted` is called after each commit that has events. */
 export function startDeployments(
   { db, signals }: { readonly db: Database; readonly signals: DeploymentSignals },
   onCommitted: () => void,
   log: Log,
   cleanup: CleanupStack,
-): void {
+): DeploymentActions {
   const rollbacks = new DeploymentRollbacks(db, onCommitted)
   const controller = new DeploymentController({
     ...{ db, signals, onCommitted },
@@ -19,4 +20,5 @@ export function startDeployments(
     onError: (error) => log.error({ err: error }, 'advancing a deployment failed, retrying'),
   }).start()
   cleanup.defer(() => controller.stop())
+  return new DeploymentActions(db, onCommitted)
 }

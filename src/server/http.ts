@@ -1,5 +1,6 @@
 import type { MasterKey } from '../auth/master-key.ts'
 import type { Config } from '../config/config.ts'
+import type { DeploymentActions } from '../deployments/actions.ts'
 import { Rollouts } from '../deployments/rollout-management.ts'
 import type { DeploymentSignals } from '../deployments/signals.ts'
 import { DeploymentWatch } from '../deployments/watch.ts'
@@ -36,6 +37,7 @@ export type HttpDeps = {
   readonly hosts: HostServices
   readonly metrics: Metrics
   readonly signals: DeploymentSignals
+  readonly actions: DeploymentActions
   readonly address: RegistryAddress
 }
 
@@ -94,7 +96,7 @@ function cutReporter(metrics: Metrics, log: Log): OpenConnectionsOptions['onCut'
 }
 
 function buildApp(
-  { stores, auth, registry, events, hosts, metrics, signals, address }: HttpDeps,
+  { stores, auth, registry, events, hosts, metrics, signals, actions, address }: HttpDeps,
   inFlight: InFlightRequests,
   feedConnections: StreamLimit,
   config: Config,
@@ -121,6 +123,7 @@ function buildApp(
       rollouts: new Rollouts(stores.db),
       deployments: {
         watch: new DeploymentWatch(stores.db, signals),
+        actions,
         connections: feedConnections,
         authenticator,
       },

@@ -5,6 +5,8 @@ import {
   changeTarget,
   endDeployment,
 } from '../deployments/deployment-rows.ts'
+import { followTag, rowsOf } from '../deployments/rows.ts'
+import { formOf } from '../images/image-fixtures.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { call, listAll } from './described-request.ts'
@@ -41,6 +43,20 @@ it('deployments are as described when they are listed, read and followed', async
   const last = /^id: (.+)$/m.exec(await (await read(stream)).text())?.[1] ?? ''
   const again = { ...stream, 'last-event-id': last }
   expect((await call(registry.request, 'GET', path, undefined, again)).status).toBe(204)
+})
+
+it('a push and the changes of a deployment are as described', async () => {
+  const repository = newRepository()
+  await followTag(registry, repository, 'live', [{ name: `h-${repository.replace('/', '-')}` }])
+  const path = `/api/v1/repositories/${repository}/images?tag=live`
+  const pushed = await call(registry.request, 'POST', path, formOf('hello-key-1'))
+  expect(pushed.headers.get('link')).toContain('rel="monitor"')
+  const [made] = pushed.body.deployments as [{ id: string }]
+  const act = (action: string) =>
+    call(registry.request, 'POST', `/api/v1/deployments/${made.id}/${action}`)
+  for (const action of ['pause', 'resume', 'cancel']) expect((await act(action)).status).toBe(200)
+  await rowsOf(registry, "update targets set state = 'failed' where deployment_id = $1", [made.id])
+  expect((await act('retry')).status).toBe(201)
 })
 
 it('rollouts are as described when they are made, replaced, listed, read and removed', async () => {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
+import { addDeployment, endDeployment } from '../deployments/deployment-rows.ts'
 import { formOf, postImage } from '../images/image-fixtures.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { digestOf } from '../support/digest.ts'
@@ -26,6 +27,8 @@ import {
 const BLOB_BYTES_MAX = 8 * 1024 * 1024
 
 let registry: TestRegistry
+/** A deployment that has ended. */
+let deployment: string
 let admin: RequestFunction
 let anybody: RequestFunction
 
@@ -39,6 +42,8 @@ beforeAll(async () => {
   const texts = { console: Buffer.from('built\n'), script: Buffer.from('make\n') }
   const image = await postImage(registry, 'a/b', '?tag=v1', formOf('hello-key-1', texts))
   expect(image.status).toBe(201)
+  deployment = await addDeployment(registry, 'a/b')
+  await endDeployment(registry, deployment, 'succeeded')
 })
 afterAll(() => registry.close())
 
@@ -50,6 +55,8 @@ const answering = (status: number, among: readonly Operation[] = ASKED) =>
     .filter(({ place }) => partOf(place, 'responses', String(status)) !== undefined)
     .map((operation) => [keyOf(operation), operation] as const)
 
+const isDeployment = ({ path }: Operation) => path.startsWith('/api/v1/deployments/')
+const existing = (operation: Operation) => pathOf(operation).replace(BUILD_ID, deployment)
 const isUpload = ({ path }: Operation) => path.startsWith('/upload/')
 const withSecurity = ASKED.filter((operation) => !isUpload(operation))
 const withRights = withSecurity.filter(
@@ -109,7 +116,8 @@ describe('authentication fails as described', () => {
     async (_key, operation) => {
       const other = await makeCredential(registry, { repositories: ['c/**'], actions: ['pull'] })
       const headers = { authorization: basic(other.name, other.secret) }
-      await expectStatus(403, anybody, operation, { headers })
+      const path = isDeployment(operation) ? existing(operation) : pathOf(operation)
+      await expectStatus(403, anybody, operation, { path, headers })
     },
   )
 
@@ -176,12 +184,21 @@ describe('requests are refused as described', () => {
   const isRotation = ({ path }: Operation) => path === '/api/v1/credentials/{name}/rotate-secret'
   const naming = ASKED.filter(
     (operation) =>
-      ![isRollback, isRotation, isWebhook, isBuild, isManagement].some((is) => is(operation)),
+      ![isRollback, isDeployment, isRotation, isWebhook, isBuild, isManagement].some((is) =>
+        is(operation),
+      ),
   )
   it.each(answering(409, naming))('409 when the name is taken: %s', async (_key, operation) => {
     await expectStatus(201, admin, operation)
     await expectStatus(409, admin, operation)
   })
+
+  it.each(answering(409, OPERATIONS.filter(isDeployment)))(
+    '409 when the deployment has ended, or the tag has another image: %s',
+    async (_key, operation) => {
+      await expectStatus(409, admin, operation, { path: existing(operation) })
+    },
+  )
 
   it.each(answering(409, OPERATIONS.filter(isBuild)))(
     '409 when the id of the build is that of another manifest: %s',

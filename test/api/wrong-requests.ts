@@ -114,6 +114,10 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { sent: { repositories: ['a/b'], require: { Site: 'a' } } },
     { sent: { repositories: ['a/b'], more: 1 } },
   ],
+  'POST /api/v1/deployments/{deployment}/retry': [
+    { path: '/api/v1/deployments/7/retry' },
+    { path: `/api/v1/deployments/${BUILD_ID}/retry?host=a&host=b` },
+  ],
   'GET /api/v1/deployments/{deployment}': [
     { path: '/api/v1/deployments/7' },
     { path: `/api/v1/deployments/${BUILD_ID}?wait=60` },

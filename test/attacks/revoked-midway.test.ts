@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
 import { basic, makeCredential, openTokenMinter, sql } from '../auth/credentials-client.ts'
 import { encodeExec, runOf } from '../builder-web/exec.ts'
+import { addDeployment } from '../deployments/deployment-rows.ts'
 import { pushBlob } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
@@ -59,6 +60,8 @@ const COUNTED = `select (select count(*) from repositories) as repositories,
   (select string_agg(name || secrets_jwe || coalesce(removed_at::text, ''), ',') from webhooks) as webhooks,
   (select count(*) from upload_urls) as urls, (select count(*) from enrolments) as codes,
   (select string_agg(name || state || labels::text, ',' order by id) from hosts) as hosts, (select count(*) from revocations) as revocations,
+  (select string_agg(number || state, ',' order by id) from deployments) as deployments,
+  (select count(*) from rollouts) as rollouts,
   (select count(*) from refresh_tokens) as "refreshTokens",
   (select string_agg(visibility || immutable_tags::text, ',' order by id) from repositories) as settings,
   (select count(*) from audit where decision = 'allowed') as changes`
@@ -112,6 +115,7 @@ describe('a right that is revoked after the door', () => {
       actions: ['push'],
     }
     expect((await post('/api/v1/policies', policy)).status).toBe(201)
+    const deployment = await addDeployment(registry, 'a/b', { tag: 'v1' })
     const host = `host-${kind}`
     expect((await post('/api/v1/hosts', { name: host, repositories: ['a/**'] })).status).toBe(201)
     const other = await newCredential({ repositories: ['x'], actions: ['pull'] })
@@ -154,6 +158,12 @@ describe('a right that is revoked after the door', () => {
         `/api/v1/hosts/${host}/approve`,
         { fingerprint: 'a'.repeat(43), repositories: ['a/**'] },
       ],
+      'PUT /api/v1/rollouts/:name': ['/api/v1/rollouts/all', { repositories: ['a/**'] }],
+      'DELETE /api/v1/rollouts/:name': [`/api/v1/rollouts/${policy.name}`],
+      'POST /api/v1/deployments/:deployment/pause': [`/api/v1/deployments/${deployment}/pause`],
+      'POST /api/v1/deployments/:deployment/resume': [`/api/v1/deployments/${deployment}/resume`],
+      'POST /api/v1/deployments/:deployment/cancel': [`/api/v1/deployments/${deployment}/cancel`],
+      'POST /api/v1/deployments/:deployment/retry': [`/api/v1/deployments/${deployment}/retry`],
       'DELETE /api/v1/tokens/:id': ['/api/v1/tokens/7a6b4bd5-1fc4-4ad4-9a4b-5d10e8bd1d46'],
       'PUT /api/v1/repositories/*repository/settings': [
         '/api/v1/repositories/a/b/settings',

@@ -212,6 +212,12 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
       deep('PUT', '/api/v1/rollouts/worst'),
     ],
     'DELETE /api/v1/rollouts/:name': [send('DELETE', '/api/v1/rollouts/missing', 404)],
+    ...Object.fromEntries(
+      ['pause', 'resume', 'cancel', 'retry'].map((action) => [
+        `POST /api/v1/deployments/:deployment/${action}`,
+        [send('POST', `/api/v1/deployments/${NO_BUILD}/${action}`, 404)],
+      ]),
+    ),
     'GET /api/v1/deployments/:deployment': [read(`/api/v1/deployments/${NO_BUILD}`, 404)],
     'GET /api/v1/repositories/*repository/builds': [
       input('the largest inputs', () => reportFailure(registry), 201),

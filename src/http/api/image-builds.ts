@@ -3,6 +3,7 @@ import type { Repository, Tag } from '../../oci/reference.ts'
 import type { FormImage, ImageBuilder } from '../../registry/images/builder.ts'
 import { parseBuildId } from '../build-id.ts'
 import { ImageForm } from '../image-form.ts'
+import { setMonitorLinks } from '../monitor-links.ts'
 import { entityTag, parsePrecondition } from '../preconditions.ts'
 import { actorOf, type Route, type RouteContext, repositoryOf } from '../route.ts'
 import { queryTags } from '../tag-query.ts'
@@ -40,7 +41,7 @@ export function imageBuildRoutes(builder: ImageBuilder): Route[] {
 export function sendImage(
   ctx: RouteContext,
   repository: Repository,
-  { digest }: Pick<FormImage, 'digest'>,
+  { digest, deployments }: Pick<FormImage, 'digest' | 'deployments'>,
 ): void {
   ctx.status = 201
   ctx.set({
@@ -48,6 +49,7 @@ export function sendImage(
     'Docker-Content-Digest': digest,
     ETag: entityTag(digest),
   })
+  setMonitorLinks(ctx, deployments)
 }
 
 /** Sends 201 with the Location, digest and layers of an image, and what its sender should know. */
@@ -58,9 +60,9 @@ export function sendBuiltImage(
   image: FormImage,
 ): void {
   sendImage(ctx, repository, image)
-  const { digest, files, inputId, buildId, warnings } = image
+  const { digest, files, inputId, buildId, warnings, deployments } = image
   ctx.body = {
     ...{ repository, tags, digest, layers: files },
-    ...{ inputId: inputId ?? null, build: buildId ?? null, warnings },
+    ...{ inputId: inputId ?? null, build: buildId ?? null, warnings, deployments },
   }
 }

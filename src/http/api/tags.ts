@@ -4,6 +4,7 @@ import { invalidQuery } from '../../oci/errors.ts'
 import { IMAGE_INDEX } from '../../oci/media-type.ts'
 import { parseTag } from '../../oci/reference.ts'
 import type { TagHistory, TagPosition } from '../../registry/tag-history.ts'
+import { setMonitorLinks } from '../monitor-links.ts'
 import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import { entityTag, parsePrecondition } from '../preconditions.ts'
 import { PAGE } from '../query.ts'
@@ -79,7 +80,7 @@ export function tagRoutes(history: TagHistory, ask: AskQuestion, cursors: PageCu
       async handle(ctx) {
         const repository = repositoryOf(ctx)
         const tag = parseTag(param(ctx, 'tag'))
-        const { digest, previousDigest } = await history.rollback({
+        const { digest, previousDigest, deployments } = await history.rollback({
           repository,
           tag,
           digest: await wantedDigest(ctx),
@@ -87,7 +88,11 @@ export function tagRoutes(history: TagHistory, ask: AskQuestion, cursors: PageCu
           precondition: parsePrecondition(ctx.headers),
         })
         ctx.set({ 'Docker-Content-Digest': digest, ETag: entityTag(digest) })
-        ctx.body = { repository, tag, digest, previousDigest: previousDigest ?? null }
+        setMonitorLinks(ctx, deployments)
+        ctx.body = {
+          ...{ repository, tag, digest },
+          ...{ previousDigest: previousDigest ?? null, deployments },
+        }
       },
     },
   ]

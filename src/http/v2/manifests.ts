@@ -13,6 +13,7 @@ import {
 import type { ManifestReads } from '../../registry/builds/manifest-reads.ts'
 import type { Manifests, StoredManifest } from '../../registry/manifests.ts'
 import { parseBuildId } from '../build-id.ts'
+import { setMonitorLinks } from '../monitor-links.ts'
 import { entityTag, isNotModified, parseEntityTags, parsePrecondition } from '../preconditions.ts'
 import { actorOf, param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
 import { queryTags } from '../tag-query.ts'
@@ -73,7 +74,7 @@ export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Rout
       async handle(ctx) {
         const reference = parsePushReference(ctx)
         const tags = queryTags(ctx)
-        const { digest, subject, buildId } = await manifests.put({
+        const { digest, subject, buildId, deployments } = await manifests.put({
           repository: repositoryOf(ctx),
           reference,
           tags,
@@ -90,6 +91,7 @@ export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Rout
           'Docker-Content-Digest': digest,
           ETag: entityTag(digest),
         })
+        setMonitorLinks(ctx, deployments)
         if (subject !== undefined) ctx.set('OCI-Subject', subject)
         if (buildId !== undefined) ctx.set('Rookery-Build', buildId)
         if (tags.length > 0) ctx.set('OCI-Tag', tags.join(', '))

@@ -83,6 +83,8 @@ export type BuiltImage = {
   /** Digest of the manifest. */
   readonly digest: Digest
   readonly files: readonly ImageFile[]
+  /** For each tag that it moved and that units of hosts follow. */
+  readonly deployments: PushedManifest['deployments']
 }
 
 /** An image of a form, with what its sender should know. */
@@ -169,8 +171,15 @@ export class ImageBuilder {
     const created = image.created() ?? createdTime(sourceDateEpoch)
     const contents = { files, config, created, annotations: image.annotations() }
     const bytes = image.isFailure ? failedBuildManifest(contents) : imageManifest(contents)
-    const { digest, image: found, buildId, inputId } = await this.#put(image, bytes)
-    return { files, digest, buildId, inputId, warnings: found ? listWarnings(found) : [] }
+    const { digest, image: found, buildId, inputId, deployments } = await this.#put(image, bytes)
+    return {
+      files,
+      digest,
+      buildId,
+      inputId,
+      deployments,
+      warnings: found ? listWarnings(found) : [],
+    }
   }
 
   /**
@@ -194,10 +203,10 @@ export class ImageBuilder {
       ? imageManifest({ files, config: undefined, created: NO_TIME })
       : artifactOfFile({ mediaType, ...blob }, title)
     await this.#ensureEmptyJson(file, received)
-    const { digest } = await this.#put(file, bytes)
+    const { digest, deployments } = await this.#put(file, bytes)
     return isKernel
-      ? { digest, files, blob: { mediaType: mediaTypeOf('kernel'), ...blob } }
-      : { digest, files: [], blob: { mediaType, ...blob } }
+      ? { digest, files, deployments, blob: { mediaType: mediaTypeOf('kernel'), ...blob } }
+      : { digest, files: [], deployments, blob: { mediaType, ...blob } }
   }
 
   async #put(image: Destination, bytes: Uint8Array): Promise<PushedManifest> {
