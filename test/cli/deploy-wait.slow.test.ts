@@ -8,7 +8,7 @@ import { builder } from './builder.ts'
 import { deployment, target } from './deployments.ts'
 import { runMain } from './rookery.ts'
 
-/** The wire of deployments alone, for answers and outages that a real registry does not give on demand. */
+/** The wire of deployments alone, for answers and outages that a real registry gives only by chance. */
 class Wire {
   shown: Deployment | undefined
   polls = 0

@@ -206,20 +206,20 @@ describe('the end of a deployment', () => {
       log: [HOSTILE, HOSTILE],
     })
     const offline = target(`${HOSTILE}2`, 'offline')
-    const told = deployment('halted', [evil, offline], {
+    const hostile = deployment('halted', [evil, offline], {
       reason: HOSTILE,
       repository: HOSTILE,
       tag: HOSTILE,
     })
     const printed: string[] = []
     const display = new LineDisplay((lines) => printed.push(...lines))
-    display.show(told)
-    display.end(told, 'failed')
+    display.show(hostile)
+    display.end(hostile, 'failed')
     const lines = [
       ...printed,
-      ...endLines(told, 'timed-out'),
-      ...liveLines([told], 20),
-      ...statusLines(told),
+      ...endLines(hostile, 'timed-out'),
+      ...liveLines([hostile], 20),
+      ...statusLines(hostile),
     ]
     expect(lines.length).toBeGreaterThan(20)
     for (const line of lines) expect(line).not.toMatch(CONTROLS)

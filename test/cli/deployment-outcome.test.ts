@@ -69,7 +69,7 @@ describe('the outcome of a deployment', () => {
 })
 
 describe('the exit status', () => {
-  it('tells the outcomes apart', () => {
+  it('differs between the outcomes', () => {
     const outcomes = [
       'healthy',
       'settled',

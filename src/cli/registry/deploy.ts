@@ -68,7 +68,7 @@ function cellsOf(deployment: Deployment): string[] {
 
 /** `rookery deploy pause`: no more hosts are updated. */
 export const pauseCommand = actionCommand('pause', {
-  notes: 'Hosts that have begun go on. The others keep what they run.',
+  notes: 'Hosts that have begun continue. The others keep what they run.',
   effect: 'update no more hosts',
 })
 

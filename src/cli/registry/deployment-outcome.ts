@@ -1,7 +1,7 @@
 import type { Deployment, DeploymentTarget } from '../../client/deployments.ts'
 import { STATUS } from '../errors.ts'
 
-/** What is waited for: the first passed check of each host, or that all of them stayed healthy for a while. */
+/** States to wait for: the first passed check of each host, or that all of them stayed healthy for a while. */
 export const GOALS = ['healthy', 'settled'] as const
 export type Goal = (typeof GOALS)[number]
 
