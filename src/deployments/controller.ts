@@ -3,6 +3,7 @@ import { forEachConcurrent } from '../async/for-each.ts'
 import { Loop } from '../async/loop.ts'
 import type { Database } from '../db/database.ts'
 import { listDueDeployments, postponeDeployment } from '../db/deployments/deployments.ts'
+import { findMissedUnits, MISSED_UNITS_SECONDS } from './missed-units.ts'
 import { advanceDeployment } from './round.ts'
 import type { DeploymentSignals } from './signals.ts'
 
@@ -34,6 +35,7 @@ const RETRY_SECONDS = 5
 export class DeploymentController {
   readonly #options: DeploymentControllerOptions
   readonly #loop: Loop
+  readonly #search: Loop
   readonly #named = new Set<string>()
   #leave = () => {}
   #startedAt = 0
@@ -45,6 +47,11 @@ export class DeploymentController {
       work: (signal) => this.#round(signal),
       onError: options.onError,
     })
+    this.#search = new Loop({
+      everySeconds: MISSED_UNITS_SECONDS,
+      work: () => this.#findMissedUnits(),
+      onError: options.onError,
+    })
   }
 
   start(): this {
@@ -54,6 +61,7 @@ export class DeploymentController {
       this.#loop.poke()
     })
     this.#loop.start()
+    this.#search.start()
     return this
   }
 
@@ -64,7 +72,7 @@ export class DeploymentController {
 
   async stop(): Promise<void> {
     this.#leave()
-    await this.#loop.stop()
+    await Promise.all([this.#loop.stop(), this.#search.stop()])
   }
 
   async #round(signal: AbortSignal): Promise<void> {
@@ -79,6 +87,10 @@ export class DeploymentController {
     await forEachConcurrent(ids, CONCURRENCY, async (id) => {
       if (!signal.aborted) await this.#advanceSafely(id)
     })
+  }
+
+  async #findMissedUnits(): Promise<void> {
+    if (await findMissedUnits(this.#options.db)) this.#options.onCommitted()
   }
 
   async #advanceSafely(id: string): Promise<void> {

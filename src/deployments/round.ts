@@ -68,9 +68,9 @@ export async function takeStep(
   const hasTargetChanges = await apply(tx, deployment, targets, planned)
   const isChanged = planned.state !== deployment.state
   await store(tx, deployment, planned, hasTargetChanges)
-  const hasEvents = isNew || isChanged
-  if (hasEvents) await recordDeployment(tx, deployment, planned)
-  if (hasEvents || hasTargetChanges) await notifyDeployment(tx, deployment.id)
+  if (isNew || isChanged) await recordDeployment(tx, deployment, planned)
+  const hasEvents = isNew || isChanged || hasTargetChanges
+  if (hasEvents) await notifyDeployment(tx, deployment.id)
   return { hasEvents, isRollbackDue: planned.rollbackDue || deployment.isRollbackDue }
 }
 

@@ -312,3 +312,21 @@ export async function findOpenNumber(
   )
   return rows[0]?.number
 }
+
+/** Returns the digest of the newest deployment of a tag; undefined: it has none. */
+export async function findNewestDigest(
+  db: Queryable,
+  repositoryId: number,
+  tag: Tag,
+): Promise<Digest | undefined> {
+  const { rows } = await db.query<{ digest: Digest }>(
+    `select digest
+       from deployments
+      where repository_id = $1
+        and tag = $2
+      order by number desc
+      limit 1`,
+    [repositoryId, tag],
+  )
+  return rows[0]?.digest
+}

@@ -1,7 +1,7 @@
 import type { TargetState } from '../../deployments/states.ts'
 import type { Transaction } from '../database.ts'
 import type { LockedDeployment } from './deployments.ts'
-import type { UnitKey } from './targets.ts'
+import { RECORD_TARGETS, type UnitKey } from './targets.ts'
 
 /** Locks units in the order of hosts and names, so that two deployments wait for each other instead of deadlocking. */
 export async function lockUnits(tx: Transaction, units: readonly UnitKey[]): Promise<void> {
@@ -73,7 +73,8 @@ export async function grantUnits(
           and o.unit = g.name
           and o.deployment_id <> g.deployment_id
           and o.state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
-     )
+       returning o.*
+     ), taken as (
      update targets t
         set granted_at = clock_timestamp(),
             changed_at = clock_timestamp(),
@@ -89,7 +90,14 @@ export async function grantUnits(
       where t.deployment_id = g.deployment_id
         and t.host_id = g.host_id
         and t.unit = g.name
-     returning t.host_id as "hostId", t.unit, t.state`,
+     returning t.*
+     ), changed as (
+       select * from taken where state <> 'offline'
+        union all
+       select * from skipped
+     ), ${RECORD_TARGETS}
+     select host_id as "hostId", unit, state
+       from taken`,
     [
       ...[id, units.map(({ hostId }) => hostId), units.map(({ unit }) => unit)],
       ...[digest, repository, tag, rollout.deadlineSeconds],

@@ -181,7 +181,24 @@ export type TargetChange = UnitKey & {
   readonly reason: string | null
 }
 
-/** Changes targets. The caller has locked the deployment. */
+/** Records the events of targets in a statement: of the rows `changed`, which are rows of `targets`. */
+export const RECORD_TARGETS = `recorded as (
+       insert into event_outbox (type, repository_id, tag, digest, data)
+       select 'deployment.target.changed', d.repository_id, d.tag, d.digest,
+              json_build_object(
+                'type', 'deployment.target.changed', 'repository', coalesce(r.deleted_name, r.name), 'tag', d.tag,
+                'digest', d.digest, 'previousDigest', d.previous, 'actor', d.actor,
+                'deployment', d.id, 'number', d.number, 'kind', d.kind, 'host', h.name,
+                'unit', g.unit, 'state', g.state, 'settled', g.settled_at is not null,
+                'kernel', g.kernel, 'exitCode', g.exit_code, 'reason', g.reason, 'message', g.message)
+         from changed g
+         join deployments d on d.id = g.deployment_id
+         join repositories r on r.id = d.repository_id
+         join hosts h on h.id = g.host_id
+        order by g.deployment_id, g.place
+     )`
+
+/** Changes targets, and records their events. The caller has locked the deployment. */
 export async function changeTargets(
   tx: Transaction,
   id: string,
@@ -192,7 +209,7 @@ export async function changeTargets(
        select $1::uuid as deployment_id, host_id, unit, before, state, deadline_at, reason
          from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])
               as c (host_id, unit, before, state, deadline_at, reason)
-     )
+     ), done as (
      update targets t
         set state = c.state,
             deadline_at = c.deadline_at,
@@ -203,7 +220,14 @@ export async function changeTargets(
       where t.deployment_id = c.deployment_id
         and t.host_id = c.host_id
         and t.unit = c.unit
-        and t.state = c.before`,
+        and t.state = c.before
+     returning t.*, c.before
+     ), changed as (
+       select *
+         from done
+        where state <> before
+     ), ${RECORD_TARGETS}
+     select count(*) from done`,
     [
       id,
       changes.map(({ hostId }) => hostId),
@@ -216,7 +240,7 @@ export async function changeTargets(
   )
 }
 
-/** Marks healthy targets as settled. */
+/** Marks healthy targets as settled, and records their events. */
 export async function settleTargets(
   tx: Transaction,
   id: string,
@@ -226,7 +250,7 @@ export async function settleTargets(
     `with s as materialized (
        select $1::uuid as deployment_id, host_id, unit
          from unnest($2::bigint[], $3::text[]) as s (host_id, unit)
-     )
+     ), changed as (
      update targets t
         set settled_at = clock_timestamp(),
             ended_at = clock_timestamp()
@@ -235,7 +259,10 @@ export async function settleTargets(
         and t.host_id = s.host_id
         and t.unit = s.unit
         and t.state = 'healthy'
-        and t.settled_at is null`,
+        and t.settled_at is null
+     returning t.*
+     ), ${RECORD_TARGETS}
+     select count(*) from changed`,
     [id, units.map(({ hostId }) => hostId), units.map(({ unit }) => unit)],
   )
 }
