@@ -88,7 +88,7 @@ async function start(
   const registry = buildRegistry(stores, config, deriver, processLock, onCommitted)
   startMaintenance(stores, registry, onCommitted, config, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)
-  const actions = startDeployments({ db, signals }, onCommitted, log, cleanup)
+  const actions = startDeployments({ db, signals }, config.eventDays, onCommitted, log, cleanup)
   const hosts = startHostServices(db, signals, onCommitted, log, cleanup)
   const http = { stores, auth, registry, events, hosts, metrics, signals, actions, address }
   const url = await startHttp(http, config, log, cleanup)

@@ -74,7 +74,7 @@ describe('cancel', () => {
 })
 
 describe('retry', () => {
-  it('tries the units that failed once more, all at once and no others', async () => {
+  it('grants the image to the units that failed once more, at once and to no others', async () => {
     const { repository, becomes, say, runs } = await followed(registry, 3)
     await putRollout(registry, repository, { canary: 0, batch: 3, maxFailures: 1 })
     const { digest } = await pushKernel(registry, repository)

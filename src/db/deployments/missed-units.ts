@@ -9,7 +9,7 @@ export type MissedTag = {
   readonly repository: Repository
   readonly tag: Tag
   readonly digest: Digest
-  /** Who moved the tag last. */
+  /** The actor of its last move. */
   readonly actor: string
 }
 

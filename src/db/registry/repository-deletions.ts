@@ -196,10 +196,10 @@ async function removeDeployments(tx: Transaction, id: number, limit: number): Pr
           join deployments d on d.id = t.deployment_id
          where d.repository_id = $1
          limit $2
-      ) some
-      where t.deployment_id = some.deployment_id
-        and t.host_id = some.host_id
-        and t.unit = some.unit
+      ) old
+      where t.deployment_id = old.deployment_id
+        and t.host_id = old.host_id
+        and t.unit = old.unit
      returning t.unit`,
     [id, limit],
   )
