@@ -28,6 +28,7 @@ import type { TagHistory } from '../registry/tag-history.ts'
 import type { Uploads } from '../registry/uploads/uploads.ts'
 import type { WebhookDeliveries } from '../webhooks/management/deliveries.ts'
 import type { Webhooks } from '../webhooks/management/webhooks.ts'
+import { agentRoutes } from './agent.ts'
 import { auditRoutes } from './api/audit.ts'
 import { buildRoutes } from './api/builds.ts'
 import { comparisonRoutes } from './api/comparisons.ts'
@@ -129,6 +130,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...listingRoutes(deps.listings, deps.ask, deps.pageCursors),
     ...operationRoutes(deps.operations),
     ...tokenRoutes(auth.tokenIssuer, auth.authenticator, auth.audit, deps.clientBaseUrl),
+    ...agentRoutes(),
     ...wellKnownRoutes(auth.keys, auth.issuer, deps.publicBaseUrl),
     ...credentialRoutes(auth.credentials, deps.ask),
     ...policyRoutes(auth.policies, deps.ask),

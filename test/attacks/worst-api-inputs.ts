@@ -134,6 +134,8 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
         401,
       ),
     ],
+    'GET /agent': [read('/agent')],
+    'GET /agent.sha256': [read('/agent.sha256')],
     'GET /.well-known/jwks.json': [read('/.well-known/jwks.json')],
     'GET /.well-known/openid-configuration': [read('/.well-known/openid-configuration', 200, 404)],
     'POST /api/v1/credentials': [

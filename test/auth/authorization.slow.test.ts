@@ -55,6 +55,8 @@ const TABLE: Record<string, Row> = {
   'GET /metrics': { needs: 'metrics', answers: 200 },
   'GET /token': { needs: 'anybody', answers: 200, authenticatesItself: true },
   'POST /token': { needs: 'anybody', answers: 400 },
+  'GET /agent': { needs: 'anybody', answers: 200 },
+  'GET /agent.sha256': { needs: 'anybody', answers: 200 },
   'GET /.well-known/jwks.json': { needs: 'anybody', answers: 200 },
   'GET /.well-known/openid-configuration': { needs: 'anybody', answers: 200 },
   'POST /api/v1/credentials': { needs: 'all', answers: 400 },

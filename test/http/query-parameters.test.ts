@@ -44,7 +44,9 @@ describe('a query parameter that a route does not know', () => {
       const upper = name.toUpperCase()
       expect((await refusal(route.method, `${path}?${upper}=1`)).status, upper).toBe(400)
       expect((await refusal(route.method, `${path}?${name}=1&${name}s=1`)).status).toBe(400)
-      expect((await refusal(route.method, `${path}?${name}=a%00`)).status).toBe(400)
+      // An administrator is no host, and values are read after the access.
+      const status = route.access === 'host' ? 403 : 400
+      expect((await refusal(route.method, `${path}?${name}=a%00`)).status).toBe(status)
       if (often === 'many') continue
       expect((await refusal(route.method, `${path}?${name}=1&${name}=1`)).status).toBe(400)
     }

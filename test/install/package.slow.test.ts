@@ -23,7 +23,7 @@ const PACKED_BYTES_MAX = 1_000_000
 const INSTALLED_KIB_MAX = 150 * 1024
 /** The files that users run and read. */
 const PACKED =
-  /^(?:bin\/rookery|dist\/.*\.js|schema\/\d{4}-[a-z-]+\.sql|(?:docs|spec)\/[a-z.-]+\.(?:md|json|yaml)|docs\/examples\/[^/]+|scripts\/build\.mjs|README\.md|LICENSE|package\.json)$/
+  /^(?:bin\/rookery|agent\/rookery-agent(?:\.service)?|dist\/.*\.js|schema\/\d{4}-[a-z-]+\.sql|(?:docs|spec)\/[a-z.-]+\.(?:md|json|yaml)|docs\/examples\/[^/]+|scripts\/build\.mjs|README\.md|LICENSE|package\.json)$/
 
 const PAGE = 'docs/install.md'
 const { version } = JSON.parse(readPage('package.json'))
@@ -131,6 +131,7 @@ describe('the package that npm pack makes', () => {
         .map((path) => `${name}/${path}`)
     expect(paths).toEqual(expect.arrayContaining(await below('dist', /\.js$/)))
     expect(paths).toEqual(expect.arrayContaining(await below('schema', /\.sql$/)))
+    expect(paths).toContain('agent/rookery-agent')
     expect((await stat(tarball)).size).toBeLessThan(PACKED_BYTES_MAX)
     expect(await succeed(clone, 'git status --porcelain')).toBe('')
   })

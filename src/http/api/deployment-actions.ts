@@ -35,8 +35,9 @@ export function deploymentActionRoutes(deps: Deps): Route[] {
       access: 'authenticated',
       query: { host: 'once' },
       async handle(ctx) {
+        const host = queryOnce(ctx, 'host') || undefined
         const id = await permitted(ctx, deps)
-        const made = await deps.actions.retry(id, queryOnce(ctx, 'host') || undefined, actorOf(ctx))
+        const made = await deps.actions.retry(id, host, actorOf(ctx))
         ctx.set('Location', `/api/v1/deployments/${made}`)
         ctx.status = 201
         await answerWith(ctx, deps, made)
