@@ -85,26 +85,30 @@ export class DesiredUnits {
 
   /**
    * Returns what a host should run: at once when `isKnown` is false for it, otherwise after a change, a notice to the host,
-   * its next request, or `waitSeconds`. Throws TOOMANYREQUESTS when too many hosts wait.
+   * its next request, or `waitSeconds`. `isEnded`: the host sent another request, or the server stops. Throws TOOMANYREQUESTS when too many hosts wait.
    */
   async wait(
     hostId: number,
     isKnown: (desired: Desired) => boolean,
     waitSeconds: number,
     signal: AbortSignal,
-  ): Promise<Desired> {
+  ): Promise<{ readonly desired: Desired; readonly isEnded: boolean }> {
     const deadline = performance.now() + waitSeconds * 1000
     for (let reads = 0; ; reads += 1) {
       const noticed = this.#noticed
       const desired = await this.read(hostId)
       const left = deadline - performance.now()
-      if (!isKnown(desired) || left <= 0 || reads === READS_MAX) return desired
+      if (!isKnown(desired) || left <= 0 || reads === READS_MAX) {
+        return { desired, isEnded: false }
+      }
       const waiting = this.waiting.wait(hostId, desired.version, left, signal)
       // A notice arrived after the statement had begun, and before the host waited.
       if (noticed !== this.#noticed) this.#receive(undefined)
       const end = await waiting
-      if (end === 'replaced' || end === 'closed') return desired
-      if (end === 'host' || end === 'time') return this.read(hostId)
+      if (end === 'replaced' || end === 'closed') return { desired, isEnded: true }
+      if (end === 'host' || end === 'time') {
+        return { desired: await this.read(hostId), isEnded: false }
+      }
     }
   }
 

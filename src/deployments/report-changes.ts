@@ -50,7 +50,7 @@ export function orderOf(unit: UnitRow, report: Report): ReportOrder {
 }
 
 /** True when the unit begins to follow another tag. */
-export function followsOther(unit: UnitRow, report: Report): boolean {
+export function followsOther(unit: UnitRow, report: Pick<Report, 'repository' | 'tag'>): boolean {
   return unit.repository !== report.repository || unit.tag !== report.tag
 }
 

@@ -1,10 +1,12 @@
 import type { Database, Transaction } from '../db/database.ts'
 import { listDesired } from '../db/deployments/desired.ts'
-import { notifyDeployment } from '../db/deployments/notifications.ts'
+import { notifyDeployment, notifyHost } from '../db/deployments/notifications.ts'
 import {
   findFollowedTag,
   insertLateTarget,
   insertUnit,
+  listMissedUnits,
+  markRegistered,
   setFirstGrant,
 } from '../db/deployments/registrations.ts'
 import { findReportContext, type ReportContext, storeReport } from '../db/deployments/reports.ts'
@@ -25,6 +27,13 @@ import { changesOf, followsOther, orderOf, type Report } from './report-changes.
 
 /** Units of one host. */
 export const UNITS_MAX = 100
+
+/** For so long after its registration, a unit is looked at again. */
+const MISSED_SECONDS = 60
+/** Such units of one round. */
+const MISSED_AT_ONCE = 500
+/** The registry itself, whose right nobody revokes. */
+const NOBODY: Author = { origin: null, tokenId: null, keyId: null }
 
 /** The answer to a report. */
 export type ReportAnswer = {
@@ -115,11 +124,27 @@ export class Reports {
       }
       await insertUnit(tx, host.id, name, report)
     } else await this.#leave(tx, host.id, name)
-    await this.joinTag(tx, host.id, name, report)
+    await markRegistered(tx, host.id, name)
+    await this.#joinTag(tx, host.id, name, report)
+  }
+
+  /** Gives units their first digest that registered while their tag moved. Returns how many. */
+  async joinMissed(signal: AbortSignal): Promise<number> {
+    const missed = await listMissedUnits(this.#db, MISSED_SECONDS, MISSED_AT_ONCE)
+    for (const { hostId, name, ...follows } of missed) {
+      if (signal.aborted) break
+      await this.#db.transaction(async (tx) => {
+        const unit = await lockUnit(tx, hostId, name, NOBODY)
+        if (unit === undefined || followsOther(unit, follows)) return
+        await this.#joinTag(tx, hostId, name, { ...follows, tenders: undefined })
+        await notifyHost(tx, hostId)
+      })
+    }
+    return missed.length
   }
 
   /** Gives a unit that begins to follow a tag its first digest. */
-  async joinTag(
+  async #joinTag(
     tx: Transaction,
     hostId: number,
     name: string,

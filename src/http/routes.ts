@@ -12,6 +12,7 @@ import type { TrustPolicies } from '../auth/trust/policies.ts'
 import type { UploadUrls } from '../auth/upload-urls.ts'
 import type { DeploymentActions } from '../deployments/actions.ts'
 import type { DesiredUnits } from '../deployments/desired.ts'
+import type { Presence } from '../deployments/presence.ts'
 import type { Reports } from '../deployments/reports.ts'
 import type { Rollouts } from '../deployments/rollout-management.ts'
 import type { Blobs } from '../registry/blobs.ts'
@@ -94,6 +95,7 @@ export type RouteDeps = {
   auth: AuthServices
   desired: DesiredUnits
   reports: Reports
+  presence: Presence
   publicBaseUrl(ctx: RouteContext): string
   /** The same, for a secret that only this client gets: `https` also behind a proxy that is not trusted. */
   clientBaseUrl(ctx: RouteContext): string
@@ -155,7 +157,11 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...eventRoutes(deps.feed, deps.ask),
     ...deploymentRoutes(deps.deployments, deps.ask),
     ...deploymentActionRoutes(deps.deployments),
-    ...desiredRoutes({ ...deps, authenticator: auth.authenticator }),
+    ...desiredRoutes({
+      ...deps,
+      authenticator: auth.authenticator,
+      onHostRequest: (hostId) => deps.presence.seen(hostId),
+    }),
     ...unitRoutes(deps.reports, deps.publicBaseUrl),
     ...rolloutRoutes(deps.rollouts, deps.ask),
     ...runRoutes(deps.ask, deps.pageCursors),

@@ -1,9 +1,11 @@
+import { Loop } from '../async/loop.ts'
 import type { Database } from '../db/database.ts'
 import { DesiredUnits } from '../deployments/desired.ts'
 import { ImageKernelsCache } from '../deployments/image-kernels.ts'
 import { Presence } from '../deployments/presence.ts'
 import { Reports } from '../deployments/reports.ts'
 import type { DeploymentSignals } from '../deployments/signals.ts'
+import { pruneUnitLogs } from '../deployments/unit-logs.ts'
 import type { CleanupStack } from './cleanup.ts'
 import type { Log } from './log.ts'
 
@@ -16,11 +18,14 @@ export type HostServices = {
 
 // Hosts wait up to a minute before they try a registry again that was down.
 const PRESENCE_GRACE_SECONDS = 120
+const JOINING_SECONDS = 15
+const RETENTION_SECONDS = 3600
 
-/** Builds and starts what answers hosts. `onCommitted` is called after each commit that has events. */
+/** Builds and starts what answers hosts. Lines that kernels printed are kept for `logDays`. `onCommitted` is called after each commit that has events. */
 export function startHostServices(
   db: Database,
   signals: DeploymentSignals,
+  logDays: number,
   onCommitted: () => void,
   log: Log,
   cleanup: CleanupStack,
@@ -37,7 +42,20 @@ export function startHostServices(
   })
   cleanup.defer(() => presence.stop())
   cleanup.defer(() => desired.stop())
+  const reports = new Reports(db, kernels, onCommitted)
+  const joining = new Loop({
+    everySeconds: JOINING_SECONDS,
+    work: async (signal) => void (await reports.joinMissed(signal)),
+    onError: logError('looking for new units whose tag moved failed, retrying'),
+  }).start()
+  cleanup.defer(() => joining.stop())
+  const pruning = new Loop({
+    everySeconds: RETENTION_SECONDS,
+    work: (signal) => pruneUnitLogs(db, logDays, signal),
+    onError: logError('pruning old lines of kernels failed, retrying'),
+  }).start()
+  cleanup.defer(() => pruning.stop())
   desired.start()
   presence.start()
-  return { desired, presence, reports: new Reports(db, kernels, onCommitted) }
+  return { desired, presence, reports }
 }

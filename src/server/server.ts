@@ -89,7 +89,7 @@ async function start(
   startMaintenance(stores, registry, onCommitted, config, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)
   const actions = startDeployments({ db, signals }, config.eventDays, onCommitted, log, cleanup)
-  const hosts = startHostServices(db, signals, onCommitted, log, cleanup)
+  const hosts = startHostServices(db, signals, config.eventDays, onCommitted, log, cleanup)
   const http = { stores, auth, registry, events, hosts, metrics, signals, actions, address }
   const url = await startHttp(http, config, log, cleanup)
   address.listensAt(url)

@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { parseConfig } from '../../src/config/config.ts'
+import { createLog } from '../../src/server/log.ts'
+import { startServer } from '../../src/server/server.ts'
 import { pushBuild } from '../images/image-fixtures.ts'
 import { enrolHost, type TestHost } from '../support/hosts.ts'
 import { expectError, newRepository } from '../support/push.ts'
@@ -30,8 +33,25 @@ beforeAll(async () => {
 })
 afterAll(() => registry.close())
 
+/** A second server with the same settings. */
+function startReplica({ settings }: TestRegistry) {
+  return startServer(parseConfig(settings), createLog('silent'), (error) => {
+    throw error
+  })
+}
+
+/** Returns a request that waits at a server for something else than the host knows now. */
+async function waitingAt(url: string): Promise<() => Promise<Response>> {
+  const path = new URL(`/api/v1/hosts/${host.name}/desired?wait=30`, url)
+  const authorization = `Bearer ${await host.token()}`
+  // The answer has the URL of the server, so its entity tag is its own.
+  const first = await fetch(path, { headers: { authorization } })
+  const headers = { authorization, 'if-none-match': first.headers.get('etag') ?? '' }
+  return () => fetch(path, { headers })
+}
+
 /** The entity tag of what a host knows. */
-async function known(one = host): Promise<Record<string, string>> {
+async function tagOfKnown(one = host): Promise<Record<string, string>> {
   return { 'if-none-match': (await ask(one)).headers.get('etag') ?? '' }
 }
 
@@ -71,7 +91,7 @@ describe('a host', () => {
   })
 
   it('that knows the answer gets 304, at once or after the time that it waits', async () => {
-    const headers = await known()
+    const headers = await tagOfKnown()
     const { result: quick, seconds } = await timed(() => ask(host, '', headers))
     expect(quick.status).toBe(304)
     expect(quick.headers.get('etag')).toBe(headers['if-none-match'])
@@ -84,7 +104,7 @@ describe('a host', () => {
   })
 
   it('that waits is answered within a second of a grant', async () => {
-    const headers = await known()
+    const headers = await tagOfKnown()
     const waiting = timed(() => ask(host, '?wait=30', headers))
     const deployment = await insertDeployment(registry, repository, second)
     const { seconds: before } = await timed(() => grant(registry, host, deployment, OTHER_KERNEL))
@@ -97,7 +117,7 @@ describe('a host', () => {
   })
 
   it('is answered within seconds of a grant whose notification was lost', async () => {
-    const headers = await known()
+    const headers = await tagOfKnown()
     const waiting = timed(() => ask(host, '?wait=30', headers))
     const deployment = await insertDeployment(registry, repository, first)
     await grant(registry, host, deployment, KERNEL, 'nobody')
@@ -107,7 +127,7 @@ describe('a host', () => {
   }, 15_000)
 
   it('that asks again ends its earlier request', async () => {
-    const headers = await known()
+    const headers = await tagOfKnown()
     const earlier = timed(() => ask(host, '?wait=30', headers))
     await new Promise((resolve) => setTimeout(resolve, 300))
     const later = ask(host, '?wait=1', headers)
@@ -117,8 +137,55 @@ describe('a host', () => {
     expect((await later).status).toBe(304)
   })
 
+  it('that waits at another replica is answered within a second, too', async () => {
+    const replica = await startReplica(registry)
+    const waiting = timed(await waitingAt(replica.url))
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    const deployment = await insertDeployment(registry, repository, second)
+    const { seconds: before } = await timed(() => grant(registry, host, deployment, OTHER_KERNEL))
+    const { result, seconds } = await waiting
+    expect(result.status).toBe(200)
+    expect(seconds).toBeLessThan(before + 1.5)
+    await replica.close()
+  })
+
+  it('that waits when the server stops asks another one', async () => {
+    const replica = await startReplica(registry)
+    const waiting = timed(await waitingAt(replica.url))
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    await replica.close()
+    const { result, seconds } = await waiting
+    expect(result.status).toBe(304)
+    expect(seconds).toBeLessThan(5)
+  })
+
+  it('with a stream gets what it should run now, and each change', async () => {
+    const stopping = new AbortController()
+    const answer = await host.request(`/api/v1/hosts/${host.name}/desired`, {
+      headers: { accept: 'text/event-stream' },
+      signal: stopping.signal,
+    })
+    expect(answer.headers.get('content-type')).toContain('text/event-stream')
+    let text = ''
+    const digests = () =>
+      [...text.matchAll(/^event: desired\ndata: (.*)$/gm)].map(
+        ([, data]) => JSON.parse(data ?? '').units[0].digest,
+      )
+    const reading = (async () => {
+      for await (const chunk of answer.body ?? []) text += Buffer.from(chunk).toString()
+    })().catch(() => {})
+    await expect.poll(digests).toEqual([second])
+    const deployment = await insertDeployment(registry, repository, first)
+    await grant(registry, host, deployment, KERNEL)
+    await expect.poll(digests).toEqual([second, first])
+    // The next request of the host takes its place.
+    await ask(host, '?wait=1', await tagOfKnown())
+    await reading
+    stopping.abort()
+  })
+
   it('that waits is answered when its access changes', async () => {
-    const headers = await known()
+    const headers = await tagOfKnown()
     const waiting = timed(() => ask(host, '?wait=30', headers))
     await new Promise((resolve) => setTimeout(resolve, 300))
     await rowsOf(registry, `select pg_notify('rookery_deployments', 'host:${host.id}')`)

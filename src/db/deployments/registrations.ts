@@ -2,7 +2,7 @@ import type { Rollout } from '../../deployments/rollout.ts'
 import type { DeploymentState, TargetState } from '../../deployments/states.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
-import type { Transaction } from '../database.ts'
+import type { Queryable, Transaction } from '../database.ts'
 import type { StoredReport } from './reports.ts'
 
 /** The state of a tag that a unit begins to follow. */
@@ -88,7 +88,20 @@ export async function insertUnit(
   return rows.length > 0
 }
 
-/** Sets the digest that a unit should run when it begins to follow a tag. Digests that were good or failed before do not count any more. */
+/** Marks a unit as one that begins to follow its tag: digests that were good or failed before do not count any more. */
+export async function markRegistered(tx: Transaction, hostId: number, name: string): Promise<void> {
+  await tx.query(
+    `update units
+        set registered_at = clock_timestamp(),
+            good_digest = null,
+            failed_digest = null
+      where host_id = $1
+        and name = $2`,
+    [hostId, name],
+  )
+}
+
+/** Sets the digest that a unit should run which begins to follow a tag. */
 export async function setFirstGrant(
   tx: Transaction,
   hostId: number,
@@ -100,14 +113,63 @@ export async function setFirstGrant(
     `update units
         set granted_digest = $3,
             granted_by = $4,
-            granted_at = clock_timestamp(),
-            registered_at = clock_timestamp(),
-            good_digest = null,
-            failed_digest = null
+            granted_at = clock_timestamp()
       where host_id = $1
         and name = $2`,
     [hostId, name, digest, deployment],
   )
+}
+
+/** A unit that registered while its tag moved. */
+export type MissedUnit = {
+  readonly hostId: number
+  readonly name: string
+  readonly repository: Repository
+  readonly tag: Tag
+  readonly target: string | null
+  readonly devices: readonly string[] | null
+}
+
+/**
+ * Lists units that registered in the last `seconds`, and have neither the digest of their tag nor a place in its
+ * deployment: the move of the tag and the registration did not see each other.
+ */
+export async function listMissedUnits(
+  db: Queryable,
+  seconds: number,
+  limit: number,
+): Promise<MissedUnit[]> {
+  const { rows } = await db.query<MissedUnit>(
+    `select u.host_id as "hostId", u.name, u.repository, u.tag, u.target, u.devices
+       from units u
+       join repositories r on r.name = u.repository
+       join tags t on t.repository_id = r.id and t.name = u.tag
+       left join lateral (
+         select d.id, d.state, d.targets_made
+           from deployments d
+          where d.repository_id = r.id
+            and d.tag = u.tag
+            and d.digest = t.digest
+          order by d.number desc
+          limit 1
+       ) newest on true
+      where u.registered_at > now() - make_interval(secs => $1)
+        and u.granted_digest is distinct from t.digest
+        and (newest.id is null
+             or newest.state = 'succeeded'
+             or (newest.state in ('rolling', 'paused')
+                 and newest.targets_made
+                 and not exists (
+                       select 1
+                         from targets g
+                        where g.deployment_id = newest.id
+                          and g.host_id = u.host_id
+                          and g.unit = u.name)))
+      order by u.registered_at
+      limit $2`,
+    [seconds, limit],
+  )
+  return rows
 }
 
 /** Adds a unit to a deployment in progress, after all its other units. */

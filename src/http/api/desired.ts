@@ -4,16 +4,27 @@ import type { DesiredUnit } from '../../deployments/desired-unit.ts'
 import { digestOf } from '../../oci/digest.ts'
 import { invalidQuery, unauthorized } from '../../oci/errors.ts'
 import { visibleJson } from '../../oci/hidden-characters.ts'
+import { EventStream } from '../event-stream.ts'
 import { entityTag, isNotModified } from '../preconditions.ts'
 import { hostOf, queryOnce, type Route, type RouteContext } from '../route.ts'
+import { abortedOnClose, isAuthenticated } from '../waiting.ts'
 
 export type DesiredRouteDeps = {
   readonly desired: DesiredUnits
   readonly authenticator: Authenticator
   publicBaseUrl(ctx: RouteContext): string
+  /** Counts as a request of the host. */
+  onHostRequest(hostId: number): void
 }
 
 const WAIT_SECONDS_MAX = 55
+const STREAM_MILLISECONDS_MAX = 3_600_000
+/** A stream reads again after this time, also without a notice. */
+const STREAM_READ_SECONDS = 60
+/** Proxies close connections that are silent for a minute or less. */
+const HEARTBEAT_MILLISECONDS = 15_000
+/** A stream whose host was revoked ends after this time and the refresh of the list of revocations. */
+const AUTHENTICATION_CHECK_MILLISECONDS = 2_000
 /** In the text format, a field without a value: a shell would join two tabs. */
 const NOTHING = '-'
 
@@ -28,26 +39,75 @@ export function desiredRoutes(deps: DesiredRouteDeps): Route[] {
       reads: 'rows',
       async handle(ctx) {
         const waitSeconds = readWait(ctx)
-        const format = formatOf(ctx)
-        const render = rendererOf(ctx, deps, format)
-        const ifNoneMatch = ctx.get('If-None-Match') || undefined
-        const bodies = new Map<Desired, string>()
-        const bodyOf = (desired: Desired) =>
-          bodies.get(desired) ?? remember(bodies, desired, render)
-        const isKnown = (desired: Desired) =>
-          ifNoneMatch !== undefined && isNotModified(ifNoneMatch, versionOf(bodyOf(desired)))
-        const found = await deps.desired.wait(hostOf(ctx).id, isKnown, waitSeconds, signalOf(ctx))
-        if (waitSeconds > 0) await assertAuthenticated(ctx, deps.authenticator)
-        const body = bodyOf(found)
-        ctx.set({ 'Cache-Control': 'no-store', Vary: 'Accept', ETag: entityTag(versionOf(body)) })
-        if (isKnown(found)) ctx.status = 304
-        else {
-          ctx.type = format === 'json' ? 'application/json' : 'text/plain'
-          ctx.body = body
-        }
+        ctx.vary('Accept')
+        const wantsStream = ctx.headers.accept?.includes('text/event-stream') === true
+        if (wantsStream && ctx.method !== 'HEAD') await stream(ctx, deps)
+        else await answer(ctx, deps, waitSeconds)
       },
     },
   ]
+}
+
+async function answer(
+  ctx: RouteContext,
+  deps: DesiredRouteDeps,
+  waitSeconds: number,
+): Promise<void> {
+  const format = formatOf(ctx)
+  const render = rendererOf(ctx, deps, format)
+  const ifNoneMatch = ctx.get('If-None-Match') || undefined
+  const bodies = new Map<Desired, string>()
+  const bodyOf = (desired: Desired) => bodies.get(desired) ?? remember(bodies, desired, render)
+  const isKnown = (desired: Desired) =>
+    ifNoneMatch !== undefined && isNotModified(ifNoneMatch, versionOf(bodyOf(desired)))
+  const { signal } = abortedOnClose(ctx)
+  const { desired } = await deps.desired.wait(hostOf(ctx).id, isKnown, waitSeconds, signal)
+  // A host that waited may have been revoked.
+  if (waitSeconds > 0 && !(await isAuthenticated(ctx, deps.authenticator))) {
+    throw unauthorized('the token has expired')
+  }
+  const body = bodyOf(desired)
+  ctx.set({ 'Cache-Control': 'no-store', ETag: entityTag(versionOf(body)) })
+  if (isKnown(desired)) ctx.status = 304
+  else {
+    ctx.type = format === 'json' ? 'application/json' : 'text/plain'
+    ctx.body = body
+  }
+}
+
+/** Sends the desired units, and again at each change, until the client leaves, its token ends or the host asks anew. */
+async function stream(ctx: RouteContext, deps: DesiredRouteDeps): Promise<void> {
+  const { id } = hostOf(ctx)
+  const render = rendererOf(ctx, deps, 'json')
+  const stopping = abortedOnClose(ctx)
+  const { signal } = stopping
+  const ends = performance.now() + STREAM_MILLISECONDS_MAX
+  let desired = await deps.desired.read(id)
+  const events = new EventStream(ctx)
+  const beat = setInterval(() => {
+    deps.onHostRequest(id)
+    events.comment('still here')
+  }, HEARTBEAT_MILLISECONDS)
+  const check = setInterval(() => {
+    void isAuthenticated(ctx, deps.authenticator)
+      .catch(() => false)
+      .then((holds) => holds || stopping.abort())
+  }, AUTHENTICATION_CHECK_MILLISECONDS)
+  try {
+    for (let sent = ''; !signal.aborted && performance.now() < ends; ) {
+      const body = render(desired.units)
+      if (body !== sent) events.send({ event: 'desired', data: body })
+      sent = body
+      const isKnown = (one: Desired) => render(one.units) === sent
+      const next = await deps.desired.wait(id, isKnown, STREAM_READ_SECONDS, signal)
+      if (next.isEnded) return
+      desired = next.desired
+    }
+  } finally {
+    clearInterval(beat)
+    clearInterval(check)
+    events.end()
+  }
 }
 
 function versionOf(body: string): string {
@@ -112,19 +172,4 @@ function desiredLine(unit: DesiredUnit, base: string): string {
 
 function kernelUrl({ repository, kernel }: DesiredUnit, base: string): string | undefined {
   return kernel === null ? undefined : `${base}/v2/${repository}/blobs/${kernel.digest}`
-}
-
-/** Returns a signal that the end of the connection aborts. */
-function signalOf(ctx: RouteContext): AbortSignal {
-  const leaving = new AbortController()
-  if (ctx.res.destroyed) leaving.abort()
-  else ctx.res.once('close', () => leaving.abort())
-  return leaving.signal
-}
-
-/** A host that waited may have been revoked. Throws UNAUTHORIZED. */
-async function assertAuthenticated(ctx: RouteContext, authenticator: Authenticator): Promise<void> {
-  const { caller } = await authenticator.authenticate(ctx.headers.authorization, ctx.state.address)
-  const isExpired = caller.kind === 'holder' && caller.expiredAt !== undefined
-  if (isExpired) throw unauthorized('the token has expired')
 }
