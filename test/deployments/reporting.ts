@@ -4,6 +4,7 @@ import { fixture } from '../images/image-fixtures.ts'
 import { digestOf } from '../support/digest.ts'
 import type { TestHost } from '../support/hosts.ts'
 import type { TestRegistry } from '../support/registry.ts'
+import { ROLLOUT } from './deployment-rows.ts'
 import { rowsOf } from './rows.ts'
 
 /** The digests of the kernels of the builds `hello-key-1` and `hello-key-4-same-input-different-output`. */
@@ -85,6 +86,15 @@ export async function insertDeployment(
 ): Promise<string> {
   const id = newTimeOrderedUuid()
   const isOpen = state === 'rolling' || state === 'paused'
+  if (isOpen) {
+    // The controller ends the deployment of a digest that its tag does not have.
+    await rowsOf(
+      registry,
+      `update tags set digest = $2
+        where name = 'live' and repository_id = (select id from repositories where name = $1)`,
+      [repository, digest],
+    )
+  }
   await rowsOf(
     registry,
     `insert into deployments (id, repository_id, tag, number, digest, kind, state, rollout, actor,
@@ -94,7 +104,7 @@ export async function insertDeployment(
             $5, 'admin', true, now() + interval '1 hour', case when $6 then null else now() end
        from repositories r
       where r.name = $2`,
-    [id, repository, digest, state, { settleSeconds: 30, require: {}, ...rollout }, isOpen],
+    [id, repository, digest, state, { ...ROLLOUT, ...rollout }, isOpen],
   )
   return id
 }
