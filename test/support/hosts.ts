@@ -87,6 +87,15 @@ export function postForm(
   return registry.anonymous(path, { method: 'POST', headers, body: new URLSearchParams(fields) })
 }
 
+/** Returns the fields of an enrolment or a rotation with this key and its proof. */
+export function keyFields(
+  key: TestHostKey,
+  audience: string,
+  more: Record<string, string> = {},
+): Record<string, string> & { proof: string } {
+  return { jwk: JSON.stringify(key.jwk), proof: assertionOf(key, audience), ...more }
+}
+
 export const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 
 let names = 0
