@@ -157,6 +157,12 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   ],
   '/api/v1/webhooks/:name/deliveries/:event': NONE,
   '/api/v1/credentials': ['n=20', 'n=20&last=c2'],
+  '/api/v1/hosts': [
+    ...combined('label=site%3Da', `repository=${REPOSITORY}`, `kernel=sha256:${'a'.repeat(64)}`),
+    'n=20&state=pending',
+    'n=20&state=revoked',
+  ],
+  '/api/v1/hosts/:host': NONE,
   '/api/v1/policies': ['n=20', 'n=20&last=p2'],
   '/api/v1/policies/:name': NONE,
   '/v2/*repository/blobs/uploads/:upload': NONE,

@@ -245,6 +245,9 @@ describe('a token of a host', () => {
 })
 
 it('refusals of hosts are in the audit log, without codes and assertions', async () => {
+  const assertion = assertionOf(makeHostKey(), audience)
+  const refused = await postForm(registry, '/token', { grant_type: JWT_BEARER, assertion })
+  expect(refused.status).toBe(400)
   await expect
     .poll(async () => {
       const answer = await registry.request('/api/v1/audit?decision=refused&n=1000')

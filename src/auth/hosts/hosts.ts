@@ -77,11 +77,11 @@ export class Hosts {
 
   /** Returns a host that the requester may manage, with its units. Throws NOT_FOUND. */
   async require(
-    db: Queryable,
     name: string,
     requester: HostRequester,
   ): Promise<{ host: HostRow; units: readonly ListedUnit[] }> {
     assertCanExist(name)
+    const { db } = this.#options
     const host = requireManaged(await findHost(db, name), name, requester)
     return { host, units: await listUnitsOfHost(db, host.id) }
   }

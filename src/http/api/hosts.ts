@@ -69,10 +69,9 @@ export function hostRoutes(hosts: Hosts, ask: AskQuestion): Route[] {
       method: 'GET',
       path: HOST,
       access: 'authenticated',
-      reads: 'question',
+      reads: 'rows',
       async handle(ctx) {
-        const requester = hostRequesterOf(ctx)
-        const { host, units } = await hosts.require(ask(ctx), param(ctx, 'host'), requester)
+        const { host, units } = await hosts.require(param(ctx, 'host'), hostRequesterOf(ctx))
         ctx.body = { ...hostJson(host), units: units.map(unitJson) }
       },
     },
