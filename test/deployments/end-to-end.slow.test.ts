@@ -169,6 +169,33 @@ describe('a rollout', () => {
     expect((await site.rookery(['deploy', 'watch', site.image])).status).toBe(0)
     expect(kernels()).toEqual(names.map(() => good.digest))
   })
+
+  it('that pauses goes on after resume, and ends after cancel', async () => {
+    await addHosts()
+    await setRollout('--canary', '1', '--pause-after', 'canary')
+    const [first, second] = [await site.newKernel(), await site.newKernel()]
+    const pushed = site.push(first, '--wait')
+    await untilState('paused')
+    expect(kernels()).toEqual([first.digest, null, null])
+    const resumed = await site.rookery(['deploy', 'resume', site.image])
+    expect(resumed, resumed.stderr).toMatchObject({ status: 0 })
+    const ran = await pushed
+    expect(ran.status, ran.stdout).toBe(0)
+    expect(ran.stderr).toMatch(/is paused \(.*\); continue it with: rookery deploy resume/)
+    expect(kernels()).toEqual(names.map(() => first.digest))
+    const other = site.push(second, '--wait')
+    await untilState('paused')
+    expect(await site.rookery(['deploy', 'cancel', site.image])).toMatchObject({ status: 0 })
+    expect(await other).toMatchObject({ status: 1 })
+    expect(kernels()).toEqual([second.digest, first.digest, first.digest])
+  })
+
+  const untilState = (state: string) =>
+    expect
+      .poll(async () => (await site.rookery(['deploy', 'status', site.image])).stdout, {
+        timeout: 30_000,
+      })
+      .toMatch(new RegExp(`^state +${state}`, 'm'))
 })
 
 describe('rookery deploy', () => {
@@ -193,6 +220,21 @@ describe('rookery deploy', () => {
       digest.slice(0, 19),
     ])
     expect(chosen.stdout).toMatch(/deployment 2 of/)
+  })
+
+  it('attempts it again on a host where it failed', async () => {
+    let bad = ''
+    await addHosts({ conclude: (kernel) => (kernel === bad ? 'failed' : 'healthy') })
+    const kernel = await site.newKernel()
+    bad = kernel.digest
+    expect(await site.push(kernel, '--wait')).toMatchObject({ status: 1 })
+    bad = ''
+    const one = await site.rookery(['deploy', 'retry', site.image, '--host', names[0] ?? ''])
+    expect(one, one.stderr).toMatchObject({ status: 0 })
+    expect((await site.rookery(['deploy', 'watch', site.image])).stdout).toMatch(
+      /deployment 2 of \S+:live is healthy: 1 of 1 healthy\n$/,
+    )
+    expect(kernels()).toEqual([kernel.digest, null, null])
   })
 
   it('shows numbers without names to a login that may only pull', async () => {
