@@ -56,6 +56,18 @@ const push = (blobs: readonly LocalBlob[], tags = ['v1']) =>
   })
 
 describe('an image', () => {
+  it('has the deployments that the registry names in links, by tag', async () => {
+    const monitor = '</api/v1/deployments/1>; rel="monitor"'
+    registry.interfere = ({ path }, response) => {
+      // Another link before it, as of a proxy.
+      const links = `</about>; rel="about", ${monitor}`
+      if (path.endsWith('/manifests/live')) response.setHeader('link', links)
+      return false
+    }
+    const { deployments } = await push([], ['v1', 'live'])
+    expect([...deployments]).toEqual([['live', '/api/v1/deployments/1']])
+  })
+
   it('is pushed with each blob once, and the manifest last', async () => {
     const large = await file('large', randomBytes(3_000_000))
     const empty = await file('empty', Buffer.alloc(0))
