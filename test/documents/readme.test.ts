@@ -16,9 +16,10 @@ it(TITLE, { timeout: TEST_MILLISECONDS_MAX }, async () => {
     port,
     times: 2,
     async check({ printed, folder }) {
-      const [, , inspected, followed] = printed
+      const [, , inspected, deployed, followed] = printed
       expect(inspected).toMatch(/^target +hvt/m)
       expect(await readFile(join(folder, 'hello-key.hvt'))).toEqual(await readFile(KERNEL))
+      expect(deployed).toContain('no host follows')
       expect(followed).toMatch(/hello\/key:live +is at sha256:/)
       expect(followed).toContain('"snapshot":[{')
     },
