@@ -21,7 +21,7 @@ const FAULTS_MAX = 3
 const BETWEEN_FAULTS_MILLISECONDS_MAX = 1_500
 const DOWN_MILLISECONDS_MAX = 500
 const STEP_MILLISECONDS_MAX = 120
-/** Of all kernels on all hosts. */
+/** The share of kernels that fail on a host. */
 const FAILURES = 0.08
 const END_SECONDS_MAX = 60
 const START_MILLISECONDS_MAX = 30_000
@@ -162,7 +162,7 @@ async function untilCalm(db: pg.Client): Promise<void> {
 
 type TargetEnd = { host: string; number: number; kernel: string; state: string }
 
-/** Whatever the registry says of a host has happened there. */
+/** Asserts that everything that the registry says of a host has happened there. */
 async function expectTruth(db: pg.Client): Promise<void> {
   const happened = new Set(
     site.hosts.flatMap((host) =>
@@ -191,7 +191,7 @@ async function expectTruth(db: pg.Client): Promise<void> {
   for (const { refusals } of site.hosts) expect(refusals).toEqual([])
 }
 
-/** At the grant of each unit, the others of its deployment that were granted and not yet settled or ended. */
+/** Counts, at the grant of each unit, the others of its deployment that were granted and not yet settled or ended. */
 async function expectBatches(db: pg.Client): Promise<void> {
   const { rows } = await db.query<{ number: number; occupied: number }>(
     `select d.number, max(o.occupied)::int as occupied

@@ -26,7 +26,7 @@ export type SimulatedUnit = {
   readonly tag: string
 }
 
-/** What really happened on a host. */
+/** An event on a host, whether or not it was reported. */
 export type Happened = {
   readonly host: string
   readonly unit: string
@@ -36,7 +36,7 @@ export type Happened = {
   readonly at: number
 }
 
-/** What the registry says that a unit should run. */
+/** The kernel that a unit should run, as the registry says. */
 type Desired = {
   readonly name: string
   readonly kernel: { readonly digest: string; readonly url: string } | null
