@@ -64,6 +64,7 @@ create table deployments (
   -- True while it is paused for a review of `pauseAfter`, and not because somebody paused it.
   in_review boolean not null default false,
   -- When it is looked at next, at the latest. Null: it ended, and so has every target that was granted.
+  -- `infinity`: the controller leaves it alone.
   wake_at timestamptz default clock_timestamp(),
   finished_at timestamptz,
   constraint deployments_number_once unique (repository_id, tag, number),

@@ -160,7 +160,8 @@ class Step {
     } else if (isInFlight(target) && target.presence === 'offline') {
       set(target, 'offline', null)
     } else if (isInFlight(target)) {
-      target.nextDeadline ??= this.#newDeadline()
+      // A deadline that is further away was set while the clock of the database was ahead.
+      target.nextDeadline = Math.min(target.nextDeadline ?? Infinity, this.#newDeadline())
       if (target.nextDeadline <= now) set(target, 'overdue', 'deadline')
     } else if (target.next === 'waiting' && target.presence === 'offline') {
       set(target, 'offline', null)
@@ -170,7 +171,7 @@ class Step {
       if (target.wasGranted) target.nextDeadline = this.#newDeadline()
     } else if (target.next === 'healthy' && !target.isSettled) {
       const since = target.healthyAt ?? now
-      if (since + rollout.settleSeconds * 1000 > now) return
+      if (since <= now && since + rollout.settleSeconds * 1000 > now) return
       target.isSettled = true
       this.#settled.push(target.index)
     }

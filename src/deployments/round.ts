@@ -144,7 +144,7 @@ async function store(
   const { id, state, inReview, resumes, wakeAt, now } = deployment
   const isRollbackDue = planned.rollbackDue || deployment.isRollbackDue
   const due = planned.wakeAt ?? (isRollbackDue ? now.getTime() : null)
-  const isSoonEnough = wakeAt !== null && due !== null && wakeAt > now && wakeAt.getTime() <= due
+  const isSoonEnough = wakeAt !== null && due !== null && wakeAt > now && Number(wakeAt) <= due
   const isSame = planned.state === state && planned.inReview === inReview && !hasTargetChanges
   if (isSame && (isSoonEnough || (wakeAt === null && due === null))) return
   await updateDeployment(tx, id, {

@@ -19,7 +19,7 @@ export async function addDeployment(
             (id, repository_id, tag, number, digest, kind, rollout, actor, targets_made, wake_at, created_at)
      select $1, r.id, $3,
             coalesce((select max(number) from deployments d where d.repository_id = r.id and d.tag = $3), 0) + 1,
-            $4, 'push', $5, 'admin', true, now() + interval '1 hour', now()
+            $4, 'push', $5, 'admin', true, 'infinity', now()
        from repositories r
       where r.name = $2
      returning id`,

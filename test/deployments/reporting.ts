@@ -101,7 +101,7 @@ export async function insertDeployment(
                               targets_made, wake_at, finished_at)
      select $1, r.id, 'live',
             (select count(*) + 1000 from deployments d where d.repository_id = r.id), $3, 'push', $4,
-            $5, 'admin', true, now() + interval '1 hour', case when $6 then null else now() end
+            $5, 'admin', true, 'infinity', case when $6 then null else now() end
        from repositories r
       where r.name = $2`,
     [id, repository, digest, state, { ...ROLLOUT, ...rollout }, isOpen],

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { followed, newest, pushKernel, putRollout } from '../deployments/rolling.ts'
 import { openSweeper, type Sweeper } from '../garbage/sweeper.ts'
 import { pushContainer } from '../support/container-images.ts'
 import { digestOf } from '../support/digest.ts'
@@ -126,6 +127,39 @@ const HELD_UNTIL: Record<string, () => Promise<void>> = {
     const { rows } = await sweeper.client.query('select kid from signing_keys')
     expect(rows).toHaveLength(1)
   },
+  'deployments.wake_at': async () => {
+    const { repository, becomes, say } = await followed(registry, 2)
+    await pushKernel(registry, repository)
+    await becomes('rolling', 'a granted', 'b granted')
+    await sweeper.client.query('update deployments set wake_at = now() + $1::interval', [AHEAD])
+    await say('a', 'failed')
+    await becomes('failed', 'a failed', 'b granted')
+    await sweeper.client.query('update deployments set wake_at = now() + $1::interval', [AHEAD])
+    await sweeper.client.query("update targets set state = 'overdue'")
+    await expect
+      .poll(async () => (await sweeper.client.query('select wake_at from deployments')).rows)
+      .toEqual([{ wake_at: null }])
+  },
+  'targets.deadline_at': async () => {
+    const { repository, becomes } = await followed(registry, 1)
+    await putRollout(registry, repository, { canary: 0, batch: null, deadlineSeconds: 2 })
+    await pushKernel(registry, repository)
+    await becomes('rolling', 'a granted')
+    await sweeper.client.query('update targets set deadline_at = now() + $1::interval', [AHEAD])
+    await sweeper.client.query('update deployments set wake_at = now()')
+    await expect
+      .poll(async () => (await newest(registry, repository)).targets, { timeout: 15_000 })
+      .toEqual(['a overdue'])
+  },
+  'targets.healthy_at': async () => {
+    const { repository, becomes, say } = await followed(registry, 1)
+    await pushKernel(registry, repository)
+    await becomes('rolling', 'a granted')
+    await say('a', 'healthy')
+    await sweeper.client.query('update targets set healthy_at = now() + $1::interval', [AHEAD])
+    await sweeper.client.query('update deployments set wake_at = now() where wake_at is not null')
+    await becomes('succeeded', 'a healthy')
+  },
   'unwraps.due_at': async () => {
     const image = await pushContainer(registry, newRepository(), 'live', [])
     await sweeper.client.query(
@@ -144,12 +178,16 @@ const HELD_UNTIL: Record<string, () => Promise<void>> = {
 const KEPT_UNTIL = [
   'credentials.previous_until',
   'deletion_pauses.until',
+  'enrolments.expires_at',
+  'host_keys.ends_at',
+  'hosts.expires_at',
   'refresh_tokens.ends_at',
   'refresh_tokens.expires_at',
   'revocations.expires_at',
   'signing_keys.gone_at',
   'signing_keys.retired_at',
   'uploads.expires_at',
+  'used_assertions.expires_at',
   'used_identity_tokens.expires_at',
 ]
 
@@ -175,8 +213,18 @@ const HAPPENED = [
   'deliveries.finished_at',
   'deliveries.redelivered_at',
   'delivery_attempts.at',
+  'deployments.created_at',
+  'deployments.finished_at',
+  'enrolments.created_at',
+  'enrolments.used_at',
   'event_outbox.occurred_at',
   'events.occurred_at',
+  'host_keys.added_at',
+  'hosts.conflict_at',
+  'hosts.created_at',
+  'hosts.lost_at',
+  'hosts.revoked_at',
+  'hosts.seen_at',
   'installation.store_marked_at',
   'last_start.started_at',
   'layer_analyses.read_at',
@@ -194,10 +242,22 @@ const HAPPENED = [
   'repository_blobs.added_at',
   'repository_blobs.mounted_at',
   'revocations.revoked_at',
+  'rollouts.updated_at',
+  'runs.from_at',
+  'runs.to_at',
   'signing_keys.created_at',
   'tag_history.moved_at',
   'tags.moved_at',
+  'targets.changed_at',
+  'targets.ended_at',
+  'targets.granted_at',
+  'targets.settled_at',
   'trust_policies.created_at',
+  'unit_logs.at',
+  'units.granted_at',
+  'units.registered_at',
+  'units.reported_at',
+  'units.since',
   'upload_urls.created_at',
   'upload_urls.used_at',
   'uploads.created_at',

@@ -102,6 +102,8 @@ export async function listDueDeployments(db: Queryable, limit: number): Promise<
     `select id
        from deployments
       where wake_at <= clock_timestamp()
+         -- No step puts the next one off for so long: the clock of the database was ahead.
+         or (wake_at > clock_timestamp() + interval '2 minutes' and wake_at < 'infinity')
       order by wake_at
       limit $1`,
     [limit],
@@ -131,7 +133,7 @@ export async function listOpenBefore(
 
 /**
  * Locks a deployment until the transaction ends. Undefined: it does not exist, or another process has it. `isPatient`: waits
- * for the other process. Otherwise a deployment that is put off for longer than every step puts it off is left alone.
+ * for the other process. Otherwise a deployment whose time is `infinity` is left alone.
  */
 export async function lockDeployment(
   tx: Transaction,
@@ -141,8 +143,7 @@ export async function lockDeployment(
   const { rows: locked } = await tx.query<{ id: string }>(
     isPatient
       ? `${ROW} for no key update`
-      : `${ROW} and coalesce(wake_at, now()) <= now() + make_interval(secs => ${PUT_OFF_SECONDS})
-        for no key update skip locked`,
+      : `${ROW} and coalesce(wake_at, now()) < 'infinity' for no key update skip locked`,
     [id],
   )
   if (locked.length === 0) return undefined
@@ -168,9 +169,6 @@ export async function lockDeployment(
   )
   return rows[0]
 }
-
-/** Longer than any step of a deployment puts the next one off. */
-const PUT_OFF_SECONDS = 120
 
 const ROW = `select id
        from deployments

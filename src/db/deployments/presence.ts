@@ -26,7 +26,9 @@ export async function recordSeen(
         where h.id = any($1::bigint[])
           and h.state = 'active'
           and (h.seen_at is null or h.lost_at is not null
-               or h.seen_at < now() - make_interval(secs => $2))
+               or h.seen_at < now() - make_interval(secs => $2)
+               -- The clock of the database was ahead.
+               or h.seen_at > now())
         order by h.id
           for no key update
      ), updated as (
