@@ -6,7 +6,7 @@ export const SIGNATURES = ['v1a', 'x-hub-signature-256', 'x-signature'] as const
 export type Signature = (typeof SIGNATURES)[number]
 
 /** `docker`: the notifications of the distribution project. */
-export const WEBHOOK_FORMATS = ['cloudevents', 'docker'] as const
+export const WEBHOOK_FORMATS = ['cloudevents', 'docker', 'cdevents', 'cdevents-0.5'] as const
 export type WebhookFormat = (typeof WEBHOOK_FORMATS)[number]
 
 /** `disabled`: the registry stopped sending. Paused and disabled webhooks keep their pending deliveries. */

@@ -3,11 +3,12 @@ import type { EventType } from '../../src/events/event.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { registryEvent } from '../webhooks/registry-events.ts'
 
-/** Appends one event of each type to the outbox of a registry, as a transaction of the server does. */
+/** Appends one event of each type, with these fields, to the outbox of a registry, as a transaction of the server does. */
 export async function appendToOutbox(
   registry: TestRegistry,
   repository: string,
   types: readonly EventType[],
+  fields: Record<string, unknown> = {},
 ): Promise<void> {
   const client = new pg.Client(registry.databaseUrl)
   await client.connect()
@@ -19,7 +20,7 @@ export async function appendToOutbox(
       await client.query(
         `insert into event_outbox (type, repository_id, tag, digest, data)
          values ($1, (select id from repositories where name = $2), $3, $4, $5)`,
-        [type, name, tag, digest, JSON.stringify(event)],
+        [type, name, tag, digest, JSON.stringify({ ...event, ...fields })],
       )
     }
   } finally {

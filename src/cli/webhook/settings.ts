@@ -11,7 +11,11 @@ export const SETTING_OPTIONS = {
   tag: describeDefault(list('GLOB', "tags, such as 'v*'"), 'all'),
   type: describeDefault(list('TYPE', 'event types, such as image.tag.updated'), 'all'),
   format: describeDefault(
-    choice('FORMAT', ['cloudevents', 'docker'], 'format of the requests'),
+    choice(
+      'FORMAT',
+      ['cloudevents', 'docker', 'cdevents', 'cdevents-0.5'],
+      'format of the requests',
+    ),
     'cloudevents',
   ),
   body: value(

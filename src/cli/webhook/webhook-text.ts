@@ -67,7 +67,13 @@ function requestText({
 
 function contentText(format: WebhookView['format'], body: unknown): string {
   if (body !== null) return visibleJson(body)
-  return format === 'docker' ? 'notifications of Docker registries' : 'CloudEvents'
+  const texts: Readonly<Record<WebhookView['format'], string>> = {
+    cloudevents: 'CloudEvents',
+    docker: 'notifications of Docker registries',
+    cdevents: 'CDEvents 0.4',
+    'cdevents-0.5': 'CDEvents 0.5',
+  }
+  return texts[format]
 }
 
 function signatureText({

@@ -15,6 +15,7 @@ import {
 } from '../../db/webhooks/delivery-claims.ts'
 import { endProbe } from '../../db/webhooks/health.ts'
 import { typesOfTemplate } from '../../events/body-template.ts'
+import { CD_EVENT_TYPES, isCdEventsFormat, renderCdEvent } from '../../events/cd-event.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { canReceive } from '../event-access.ts'
 import type { Webhook } from '../webhook.ts'
@@ -306,8 +307,10 @@ export class DeliveryWorker {
 }
 
 /** A webhook whose body does not fit the type of an event got it when its settings were others, or in a test. */
-function canRender({ body }: Webhook, { type }: ClaimedDelivery): boolean {
-  return body === null || typesOfTemplate(body).includes(type)
+function canRender({ body, format }: Webhook, { type, body: event }: ClaimedDelivery): boolean {
+  if (body !== null) return typesOfTemplate(body).includes(type)
+  if (!isCdEventsFormat(format)) return true
+  return CD_EVENT_TYPES.includes(type) && renderCdEvent(event, format) !== undefined
 }
 
 function isExpired({ maxAgeSeconds }: Webhook, delivery: ClaimedDelivery): boolean {

@@ -3,6 +3,7 @@ import type { IdentityTokenMinter } from '../../auth/identity-token-minter.ts'
 import type { AttemptRow } from '../../db/webhooks/deliveries.ts'
 import type { ClaimedDelivery } from '../../db/webhooks/delivery-claims.ts'
 import { renderBodyTemplate } from '../../events/body-template.ts'
+import { isCdEventsFormat, renderCdEvent } from '../../events/cd-event.ts'
 import { CLOUD_EVENT_TYPE } from '../../events/cloud-event.ts'
 import { DOCKER_EVENTS_TYPE, renderDockerEnvelope } from '../../events/docker-envelope.ts'
 import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
@@ -95,6 +96,11 @@ function contentOf(
   event: string,
 ): { readonly type: string; readonly body: string } {
   if (template !== null) return { type: JSON_TYPE, body: renderBodyTemplate(template, event) }
+  if (isCdEventsFormat(format)) {
+    const body = renderCdEvent(event, format)
+    if (body === undefined) throw new Error('there is no CDEvent of this event')
+    return { type: JSON_TYPE, body }
+  }
   return format === 'docker'
     ? { type: DOCKER_EVENTS_TYPE, body: renderDockerEnvelope(event) }
     : { type: CLOUD_EVENT_TYPE, body: event }

@@ -1,6 +1,7 @@
 import type { RegistryIssuer } from '../../auth/access-tokens.ts'
 import type { WebhookSettings } from '../../db/webhooks/webhooks.ts'
 import { findTemplateProblem, typesOfTemplate } from '../../events/body-template.ts'
+import { CD_EVENT_TYPES, isCdEventsFormat } from '../../events/cd-event.ts'
 import {
   DEFAULT_TYPES,
   type EventType,
@@ -109,6 +110,20 @@ export function assertBodyFits({
   throw invalidField(
     'body',
     `has a variable without a value in ${type}: restrict types to ${possible.join(', ')}`,
+  )
+}
+
+/** Throws REQUEST_INVALID when the format has nothing for one of the types. */
+export function assertFormatFits({
+  format,
+  types,
+}: Pick<WebhookSettings, 'format' | 'types'>): void {
+  if (!isCdEventsFormat(format)) return
+  const type = types.find((one) => !CD_EVENT_TYPES.includes(one))
+  if (type === undefined) return
+  throw invalidField(
+    'format',
+    `${format} has no event for ${type}: restrict types to ${CD_EVENT_TYPES.join(', ')}`,
   )
 }
 

@@ -17,6 +17,7 @@ import {
   type WebhookColumns,
   type WebhookRow,
 } from '../../db/webhooks/webhooks.ts'
+import { isCdEventsFormat } from '../../events/cd-event.ts'
 import { conflict } from '../../oci/errors.ts'
 import type { Glob } from '../../oci/glob.ts'
 import { decryptSecrets, encryptSecrets } from '../encrypted-secrets.ts'
@@ -50,6 +51,7 @@ import type {
 import {
   applyChange,
   assertBodyFits,
+  assertFormatFits,
   SETTINGS_DEFAULT,
   type ValidationContext,
 } from './validation.ts'
@@ -88,6 +90,7 @@ export class Webhooks {
     const settings = applyChange(empty, request, this.#options)
     assertCanWrite(requester, settings)
     assertBodyFits(settings)
+    assertFormatFits(settings)
     assertBodyAllowed(requester, settings, this.#options)
     const secrets = applySecretsChange(
       newSecrets(request.secret),
@@ -145,6 +148,7 @@ export class Webhooks {
       const settings = applyChange(row, change, this.#options)
       assertCanWrite(requester, settings)
       assertBodyFits(settings)
+      assertFormatFits(settings)
       if (!changesOnlyPaused(change)) assertBodyAllowed(requester, settings, this.#options)
       const secrets = await this.#changedSecrets(row, change, settings.signatures)
       assertOneAuthorization(settings.oidcAudience, secrets)
@@ -209,7 +213,7 @@ export class Webhooks {
    */
   async test(name: string, requester: Requester): Promise<string> {
     const id = await this.#db.transaction(async (tx) => {
-      const { id: webhookId, state, body } = await requireWebhook(tx, name, requester)
+      const { id: webhookId, state, body, format } = await requireWebhook(tx, name, requester)
       if (state !== 'active') {
         throw conflict(`${name} is ${state} and receives nothing: set paused to false first`, {
           state,
@@ -219,6 +223,9 @@ export class Webhooks {
         throw conflict(
           `${name} has a body of its own and gets no test, because its receiver would act on it: send an event again instead`,
         )
+      }
+      if (isCdEventsFormat(format)) {
+        throw conflict(`${name} has the format ${format}, in which there is no test`)
       }
       await recordChange(tx, requester.actor, { action: 'test-webhook', detail: name })
       const event = { type: 'webhook.ping', webhook: name } as const
