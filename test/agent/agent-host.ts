@@ -16,7 +16,7 @@ export const SHELLS = ['dash', 'bash --posix', 'busybox ash'].filter((words) =>
 )
 
 /** Longest wait for what an agent does, in milliseconds. */
-const WAIT_MILLISECONDS_MAX = 30_000
+const WAIT_MILLISECONDS_MAX = 60_000
 
 /** A kernel of the tests: a shell script that the exec runner runs, and that marks that it runs. */
 export function kernelThat(commands: string): string {

@@ -91,6 +91,28 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(range).toMatch(/^bytes=[1-9]\d*-$/)
   })
 
+  it('a registry that breaks off each answer for a while is no failure of the kernel', async () => {
+    await startWithFirst()
+    for (let count = 0; count < 4; count += 1) {
+      registry.downloads.push((_, response) => {
+        response.destroy()
+        return true
+      })
+    }
+    const { kernel } = registry.want('www', steady('two'))
+    await says('www', 'healthy', kernel)
+    expect(statesOf('www')).not.toContain('failed')
+  })
+
+  it('a check that fails also for the previous kernel leaves that running', async () => {
+    const first = await startWithFirst()
+    await host.unit('www', { check: 'exec:false' })
+    registry.want('www', steady('two'))
+    await host.until(() => registry.last('www')?.state === 'rolled-back', 'the first is restored')
+    expect(registry.last('www')).toMatchObject({ kernel: first, reason: 'check' })
+    expect(host.pid('www')).toBeDefined()
+  }, 120_000)
+
   it('a clock that is an hour wrong is not in the way', async () => {
     registry.ahead = 3_600_000
     await startWithFirst()
