@@ -41,6 +41,8 @@ create table hosts (
 create unique index hosts_name_once on hosts (name) where state <> 'revoked';
 create unique index hosts_by_credential on hosts (credential_id) where credential_id is not null;
 create index hosts_pending on hosts (expires_at) where state = 'pending';
+create index hosts_revoked on hosts (name, id) where state = 'revoked';
+create index hosts_by_label on hosts using gin (labels jsonb_path_ops);
 create index hosts_by_presence on hosts (seen_at) where state = 'active' and lost_at is null;
 
 -- The public keys of hosts, by their thumbprint (RFC 7638). A rotated key ends a little after its successor came.

@@ -24,15 +24,17 @@ export async function listManagedHosts(
 ): Promise<HostPage> {
   const hosts: HostRow[] = []
   let place = after
-  for (let scanned = 0; scanned < SCANNED_MAX; scanned += LISTED_AT_ONCE) {
-    const rows = await listHosts(db, filter, place, LISTED_AT_ONCE)
+  // An administrator sees every host that is read.
+  const atOnce = grants === null ? Math.min(limit + 1, LISTED_AT_ONCE) : LISTED_AT_ONCE
+  for (let scanned = 0; scanned < SCANNED_MAX; scanned += atOnce) {
+    const rows = await listHosts(db, filter, place, atOnce)
     for (const row of rows) {
       if (!mayManageHost(grants, row.repositories)) continue
       if (hosts.length === limit) return { hosts, next: hosts.at(-1) }
       hosts.push(row)
     }
     const last = rows.at(-1)
-    if (rows.length < LISTED_AT_ONCE || last === undefined) return { hosts, next: undefined }
+    if (rows.length < atOnce || last === undefined) return { hosts, next: undefined }
     place = last
   }
   return { hosts, next: place }

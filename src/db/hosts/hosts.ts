@@ -1,4 +1,4 @@
-import { given, withConditions } from '../conditions.ts'
+import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 
 export const HOST_STATES = ['pending', 'active', 'revoked'] as const
@@ -149,6 +149,14 @@ export type HostFilter = {
 /** The place of a host in the list: revoked hosts may have had the same name. */
 export type HostPlace = Pick<HostRow, 'name' | 'id'>
 
+/** Each state as a literal, for which Postgres uses a partial index. */
+const PRESENT = given("and hosts.state <> 'revoked'", true)
+const IN_STATE: Readonly<Record<HostState, Condition[]>> = {
+  pending: given("and hosts.state = 'pending'", true),
+  active: given("and hosts.state <> 'revoked' and hosts.state = 'active'", true),
+  revoked: given("and hosts.state = 'revoked'", true),
+}
+
 /** Lists hosts after a place, in the order of names. */
 export async function listHosts(
   db: Queryable,
@@ -168,10 +176,7 @@ export async function listHosts(
         limit $3`,
       [after.name, after.id, limit],
       {
-        state:
-          state === undefined
-            ? given("and hosts.state <> 'revoked'", true)
-            : given('and hosts.state = $', state),
+        state: state === undefined ? PRESENT : IN_STATE[state],
         labels: given('and hosts.labels @> $::jsonb', labels),
         units: [
           ...given(
