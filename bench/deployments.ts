@@ -103,7 +103,7 @@ async function measureIdle(of: Server, before: ReturnType<typeof readMemory>): P
   )
 }
 
-/** Measures from the end of the push without `--wait`, and from its start: the command takes the rest. */
+/** Measures from the start of the command. */
 async function measureFleet(of: Server, fleet: Fleet): Promise<void> {
   for (let count = 0; count < FLEET_PUSHES; count += 1) {
     const { kernel, startedAt, milliseconds } = await push(of, 'bench/fleet:live', ['--wait'])
@@ -125,7 +125,9 @@ const folder = mkdtempSync(join(parent, 'deployments-'))
 // Postgres does not run as root, and its user has to enter the folder.
 chmodSync(folder, 0o755)
 const fleet = new Fleet()
-const server = await startRookery(join(folder, 'data'), { main })
+// All hosts have one address.
+const settings = { ROOKERY_CONNECTIONS_PER_ADDRESS: '5000' }
+const server = await startRookery(join(folder, 'data'), { main, settings })
 try {
   const start = {
     order: 'start' as const,

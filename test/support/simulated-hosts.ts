@@ -62,7 +62,7 @@ type Running = {
   wanted: Desired | undefined
 }
 
-const POLL_SECONDS = 20
+const POLL_SECONDS = 55
 const RETRY_MILLISECONDS = 100
 const TENDERS = [{ target: 'hvt', abi: 2, architecture: 'x86_64' }]
 
