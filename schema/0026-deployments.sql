@@ -136,6 +136,9 @@ create table runs (
 );
 create unique index runs_open on runs (host_id, unit) where to_at is null;
 create index runs_running on runs (id) where to_at is null;
+create index runs_running_by_repository on runs (repository, id) where to_at is null;
+-- Also revoked hosts are found by their name.
+create index hosts_by_name on hosts (name, id);
 create index runs_by_host on runs (host_id, id);
 create index runs_by_kernel on runs (kernel, id);
 create index runs_by_repository on runs (repository, id);

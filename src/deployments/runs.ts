@@ -1,6 +1,7 @@
 import type { Queryable } from '../db/database.ts'
 import {
   type KernelVersions,
+  listHostNames,
   listKernelVersions,
   type RunFilter,
   type RunRow,
@@ -11,8 +12,10 @@ import type { Repository } from '../oci/reference.ts'
 
 export type { RunFilter }
 
-/** A run, with the versions of the wanted package that its image has. */
-export type Run = RunRow & { readonly versions?: readonly string[] }
+/** A run, with its host and the versions of the wanted package that its image has. */
+export type Run = RunRow & { readonly host: string; readonly versions?: readonly string[] }
+
+type FoundRun = RunRow & { readonly versions?: readonly string[] }
 
 /** A package that a run must have. */
 export type RunPackage = {
@@ -44,15 +47,18 @@ export async function listRuns(
   const scanned = await scanRuns(db, filter, visible, before)
   const seen = scanned.runs.filter(({ repository }) => maySee(repository))
   const hits = wanted === undefined ? seen : await withPackage(db, seen, wanted)
-  if (hits.length <= limit) return { runs: hits, next: scanned.last }
-  return { runs: hits.slice(0, limit), next: hits[limit - 1]?.id }
+  const shown = hits.slice(0, limit)
+  const hostIds = shown.map(({ hostId }) => hostId)
+  const names = hostIds.length === 0 ? undefined : await listHostNames(db, hostIds)
+  const runs = shown.map((run) => ({ ...run, host: names?.get(run.hostId) ?? '' }))
+  return { runs, next: hits.length > limit ? hits[limit - 1]?.id : scanned.last }
 }
 
 async function withPackage(
   db: Queryable,
   runs: readonly RunRow[],
   { ecosystem, name, isWanted }: RunPackage,
-): Promise<Run[]> {
+): Promise<FoundRun[]> {
   if (runs.length === 0) return []
   const found = await listKernelVersions(db, runs, ecosystem, name)
   const versions = new Map(

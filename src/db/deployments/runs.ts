@@ -8,7 +8,7 @@ import { nameRanges, RANGE_COLUMNS, REPOSITORY_IN_RANGE } from '../name-patterns
 /** A kernel that ran in a unit of a host. */
 export type RunRow = {
   readonly id: number
-  readonly host: string
+  readonly hostId: number
   readonly unit: string
   readonly repository: Repository
   readonly kernel: Digest
@@ -66,13 +66,12 @@ export async function scanRuns(
           order by run.id desc
           limit ${RUNS_SCANNED_MAX}
        )
-       select total.scanned, total.last, seen.id, seen.host, seen.unit, seen.repository, seen.kernel,
+       select total.scanned, total.last, seen.id, seen.host_id as "hostId", seen.unit, seen.repository, seen.kernel,
               seen.from_at as "from", seen.to_at as "to"
          from (select count(*) as scanned, min(id) as last from scanned) total
          left join (
-           select s.*, h.name as host
+           select s.*
              from scanned s
-             join hosts h on h.id = s.host_id
             where exists (
                     select 1
                       from (select s.repository as name) r
@@ -96,6 +95,20 @@ export async function scanRuns(
     runs: rows.flatMap((row) => (row.id === null ? [] : [row])),
     last: isEnd ? undefined : (first.last ?? undefined),
   }
+}
+
+/** Lists the names of hosts, also of revoked ones, by their ids. */
+export async function listHostNames(
+  db: Queryable,
+  ids: readonly number[],
+): Promise<ReadonlyMap<number, string>> {
+  const { rows } = await db.query<{ id: number; name: string }>(
+    `select id, name
+       from hosts
+      where id = any($1::bigint[])`,
+    [ids],
+  )
+  return new Map(rows.map(({ id, name }) => [id, name]))
 }
 
 /** The versions of a package in the images of a repository that have this kernel. */
@@ -125,7 +138,12 @@ export async function listKernelVersions(
            select distinct repository, kernel
              from unnest($1::text[], $2::text[]) as k (repository, kernel)
          ) k
-         join repositories r on r.name = k.repository
+        cross join lateral (
+           select r.id
+             from repositories r
+            where r.name = k.repository
+           offset 0
+         ) r
         cross join lateral (
            select i.manifest_id
              from images i
@@ -137,9 +155,13 @@ export async function listKernelVersions(
      )
      select io.repository, io.kernel, array_agg(distinct found.version) as versions
        from images_of io
-       join image_layers il
-         on il.manifest_id = io.manifest_id
-        and il.role in ('opam-switch', 'opam-lock', 'system-packages')
+      cross join lateral (
+         select il.blob_id
+           from image_layers il
+          where il.manifest_id = io.manifest_id
+            and il.role in ('opam-switch', 'opam-lock', 'system-packages')
+         offset 0
+      ) il
       cross join lateral (
          select w.version
            from wanted w
