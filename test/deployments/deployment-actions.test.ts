@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
+import { validateEvent } from '../events/event-schema.ts'
 import { formOf, postImage, pushBuild } from '../images/image-fixtures.ts'
 import { enrolHost, type TestHost } from '../support/hosts.ts'
 import { expectError, newRepository, pushImage } from '../support/push.ts'
@@ -17,9 +18,13 @@ type Deployment = {
 }
 
 let registry: TestRegistry
+/** A cursor before all events. */
+let start: string
 
 beforeAll(async () => {
   registry = await startRegistry()
+  const page = await registry.request('/api/v1/events?n=0')
+  start = ((await page.json()) as { cursor: string }).cursor
 })
 afterAll(() => registry.close())
 
@@ -42,6 +47,20 @@ async function show(id: string): Promise<Deployment> {
   const answer = await registry.request(`/api/v1/deployments/${id}`)
   expect(answer.status).toBe(200)
   return (await answer.json()) as Deployment
+}
+
+/** Asserts that the feed has events of these types about the repository, and that all of its events are valid. */
+async function expectEvents(repository: string, ...types: string[]): Promise<void> {
+  const query = types.map((type) => `type=${type}`).join('&')
+  const read = async () => {
+    const page = await registry.request(
+      `/api/v1/events?after=${start}&n=1000&repository=${repository}&${query}`,
+    )
+    const { events } = (await page.json()) as { events: { type: string }[] }
+    for (const event of events) validateEvent(JSON.stringify(event))
+    return [...new Set(events.map(({ type }) => type))]
+  }
+  await expect.poll(read).toEqual(expect.arrayContaining(types))
 }
 
 const act = (id: string, action: string, authorization?: string) =>
@@ -75,6 +94,7 @@ describe('a push of a tag that a unit follows', () => {
     })
     const changed = (await (await waiting).json()) as Deployment
     expect(changed.targets).toMatchObject([{ host: host.name, state: 'healthy' }])
+    await expectEvents(repository, 'deployment.created', 'deployment.target.changed')
   })
 
   it('by any client has the link, for each followed tag, and no other push has it', async () => {
