@@ -63,7 +63,7 @@ export async function scanRuns(
            from runs run
           where run.id < $1
             {filters}
-          order by run.id desc
+          order by {order} run.id desc
           limit ${RUNS_SCANNED_MAX}
        )
        select total.scanned, total.last, seen.id, seen.host_id as "hostId", seen.unit, seen.repository, seen.kernel,
@@ -80,6 +80,11 @@ export async function scanRuns(
         order by seen.id desc`,
       [before, nameRanges(visible)],
       {
+        // The columns of an index: Postgres would read all runs in the order of ids for a kernel that no run has.
+        order: [
+          ...given('run.kernel desc,', kernel),
+          ...given('run.repository desc,', kernel === undefined ? repository : undefined),
+        ],
         filters: [
           ...given('and run.kernel = $', kernel),
           ...given('and run.repository = $', repository),
