@@ -177,7 +177,11 @@ export async function listHosts(
       [after.name, after.id, limit],
       {
         state: state === undefined ? PRESENT : IN_STATE[state],
-        labels: given('and hosts.labels @> $::jsonb', labels),
+        // The hosts with the labels come first: in the order of names, all others would be read to find few of them.
+        labels: given(
+          'and hosts.id = any(array(select h.id from hosts h where h.labels @> $::jsonb))',
+          labels,
+        ),
         units: [
           ...given(
             'and exists (select 1 from units u where u.host_id = hosts.id and u.repository = $)',
