@@ -80,13 +80,15 @@ export async function scanRuns(
         order by seen.id desc`,
       [before, nameRanges(visible)],
       {
-        // The columns of an index: Postgres would read all runs in the order of ids for a kernel that no run has.
+        // A range of one kernel, in the order of its index: Postgres would read all runs in the order of ids for a kernel that
+        // no run has.
         order: [
           ...given('run.kernel desc,', kernel),
           ...given('run.repository desc,', kernel === undefined ? repository : undefined),
         ],
         filters: [
-          ...given('and run.kernel = $', kernel),
+          ...given('and run.kernel >= $', kernel),
+          ...given('and run.kernel <= $', kernel),
           ...given('and run.repository = $', repository),
           ...given('and run.host_id = any(array(select id from hosts where name = $))', host),
           ...given('and run.to_at is null', running),
