@@ -122,7 +122,10 @@ describe('an upload URL accepts a file', () => {
     expect(answer.status).toBe(201)
     const blob = { mediaType: 'application/octet-stream', digest: digestOf('a kernel'), size: 8 }
     const body = (await answer.json()) as { digest: string }
-    expect(body).toEqual({ repository, tag: 'v1', digest: expect.any(String), blob })
+    expect(body).toEqual({
+      ...{ repository, tag: 'v1', digest: expect.any(String), blob },
+      deployments: [],
+    })
     expect(answer.headers.get('docker-content-digest')).toBe(body.digest)
     const pulled = await fetch(new URL(answer.headers.get('location') ?? '', registry.url))
     const text = await pulled.text()

@@ -312,7 +312,10 @@ describe('a rollback', () => {
     const right = await rollback(repository, { headers: { 'if-match': `"${b}"` } })
     expect(right.status).toBe(200)
     expect(right.headers.get('etag')).toBe(`"${a}"`)
-    expect(await right.json()).toEqual({ repository, tag: 'live', digest: a, previousDigest: b })
+    expect(await right.json()).toEqual({
+      ...{ repository, tag: 'live', digest: a, previousDigest: b },
+      deployments: [],
+    })
   })
 
   it('is refused for an immutable tag, and for a caller without permission', async () => {
