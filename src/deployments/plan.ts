@@ -195,10 +195,9 @@ class Step {
     return this.#count((one) => one.wasGranted && !['offline', 'skipped'].includes(one.next))
   }
 
+  /** True until as many units have settled as there are canaries, also when more than these are in flight again. */
   #isWithCanaries(): boolean {
-    const canaries = this.#canaries
-    const settled = this.#count(({ isSettled }) => isSettled)
-    return settled < canaries && this.#consumed() <= canaries
+    return this.#count(({ isSettled }) => isSettled) < this.#canaries
   }
 
   /** Why the deployment has to end now; undefined: it goes on. */

@@ -109,6 +109,18 @@ describe('with a canary and batches', () => {
     expect(model.deployment.state).toBe('succeeded')
   })
 
+  it('a canary that returns beside its substitute opens no batch', () => {
+    const model = new Model(rolloutOf({ canary: 1, deadlineSeconds: 60 }), 3)
+    expect(model.round().grants).toEqual([0])
+    model.happens({ kind: 'presence', unit: 0, presence: 'offline' })
+    expect(model.round().grants).toEqual([1])
+    model.happens({ kind: 'report', unit: 0, state: 'fetching' })
+    expect(model.round().grants).toEqual([])
+    model.happens({ kind: 'report', unit: 0, state: 'failed' })
+    expect(model.round().grants).toEqual([])
+    expect(model.deployment.reason).toBe('the canary www on h0 failed')
+  })
+
   it('a canary that is offline is passed over by the next in the order', () => {
     const model = new Model(careful, 4)
     model.happens({ kind: 'presence', unit: 0, presence: 'offline' })
