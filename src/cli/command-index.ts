@@ -135,7 +135,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     ],
   },
   {
-    title: 'Tags',
+    title: 'Tags, hosts and events',
     members: [
       {
         word: 'tag',
@@ -158,14 +158,9 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
           },
         ],
       },
-    ],
-  },
-  {
-    title: 'Deploy',
-    members: [
       {
         word: 'deploy',
-        summary: 'Watch the hosts that follow a tag, and pause, cancel or retry',
+        summary: 'Watch the hosts that follow a tag; pause, cancel and retry',
         commands: [
           {
             word: 'watch',
@@ -206,7 +201,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'rollout',
-        summary: 'Set how hosts are updated: one first, in batches, with a limit',
+        summary: 'Set how hosts are updated: one first, then in batches',
         commands: [
           {
             word: 'list',
@@ -227,37 +222,6 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
             word: 'delete',
             summary: 'Delete a rollout: its tags reach all hosts at once again',
             load: async () => (await import('./registry/rollout.ts')).deleteCommand,
-          },
-        ],
-      },
-    ],
-  },
-  {
-    title: 'Access',
-    members: [
-      {
-        word: 'credential',
-        summary: 'Create, list and revoke credentials of builders and hosts',
-        commands: [
-          {
-            word: 'create',
-            summary: 'Create a credential and print its password once',
-            load: async () => (await import('./server/credential.ts')).createCommand,
-          },
-          {
-            word: 'list',
-            summary: 'List credentials with their rights, expiry and last use',
-            load: async () => (await import('./server/credential.ts')).listCommand,
-          },
-          {
-            word: 'rotate',
-            summary: 'Give a credential a new password; the old one works for a while',
-            load: async () => (await import('./server/credential.ts')).rotateCommand,
-          },
-          {
-            word: 'revoke',
-            summary: 'Revoke a credential and all tokens issued from it',
-            load: async () => (await import('./server/credential.ts')).revokeCommand,
           },
         ],
       },
@@ -304,6 +268,93 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
             word: 'revoke',
             summary: 'Revoke a host with its key and all its tokens',
             load: async () => (await import('./registry/host-change.ts')).revokeCommand,
+          },
+        ],
+      },
+      {
+        word: 'webhook',
+        summary: 'Create and manage webhooks, and redeliver events',
+        commands: [
+          {
+            word: 'create',
+            summary: 'Create a webhook and print its signing secret once',
+            load: async () => (await import('./webhook/create.ts')).createCommand,
+          },
+          {
+            word: 'list',
+            summary: 'List webhooks with their state, health and filter',
+            load: async () => (await import('./webhook/webhook.ts')).listCommand,
+          },
+          {
+            word: 'show',
+            summary: "Show a webhook's URL, filter, health and state",
+            load: async () => (await import('./webhook/webhook.ts')).showCommand,
+          },
+          {
+            word: 'update',
+            summary: 'Change, pause or resume a webhook',
+            load: async () => (await import('./webhook/update.ts')).updateCommand,
+          },
+          {
+            word: 'delete',
+            summary: 'Delete a webhook and its pending deliveries',
+            load: async () => (await import('./webhook/webhook.ts')).deleteCommand,
+          },
+          {
+            word: 'test',
+            summary: 'Send webhook.ping to a webhook and show its answer',
+            load: async () => (await import('./webhook/deliveries.ts')).testCommand,
+          },
+          {
+            word: 'deliveries',
+            summary: 'List the deliveries of a webhook, or all attempts of one event',
+            load: async () => (await import('./webhook/deliveries.ts')).deliveriesCommand,
+          },
+          {
+            word: 'redeliver',
+            summary: 'Send one event again, or all events of a period',
+            load: async () => (await import('./webhook/deliveries.ts')).redeliverCommand,
+          },
+          {
+            word: 'rotate-secret',
+            summary: 'Give a webhook a new signing secret and print it once',
+            load: async () => (await import('./webhook/webhook.ts')).rotateSecretCommand,
+          },
+        ],
+      },
+      {
+        word: 'events',
+        summary: 'Show or follow the events of a registry',
+        load: async () => (await import('./registry/events.ts')).eventsCommand,
+      },
+    ],
+  },
+  {
+    title: 'Access',
+    members: [
+      {
+        word: 'credential',
+        summary: 'Create, list and revoke credentials of builders and hosts',
+        commands: [
+          {
+            word: 'create',
+            summary: 'Create a credential and print its password once',
+            load: async () => (await import('./server/credential.ts')).createCommand,
+          },
+          {
+            word: 'list',
+            summary: 'List credentials with their rights, expiry and last use',
+            load: async () => (await import('./server/credential.ts')).listCommand,
+          },
+          {
+            word: 'rotate',
+            summary: 'Give a credential a new password; the old one works for a while',
+            load: async () => (await import('./server/credential.ts')).rotateCommand,
+          },
+          {
+            word: 'revoke',
+            summary: 'Revoke a credential and all tokens issued from it',
+            load: async () => (await import('./server/credential.ts')).revokeCommand,
           },
         ],
       },
@@ -400,67 +451,6 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         word: 'audit',
         summary: 'Show allowed and refused changes, newest first',
         load: async () => (await import('./server/audit.ts')).auditCommand,
-      },
-    ],
-  },
-  {
-    title: 'Webhooks and events',
-    members: [
-      {
-        word: 'webhook',
-        summary: 'Create and manage webhooks, and redeliver events',
-        commands: [
-          {
-            word: 'create',
-            summary: 'Create a webhook and print its signing secret once',
-            load: async () => (await import('./webhook/create.ts')).createCommand,
-          },
-          {
-            word: 'list',
-            summary: 'List webhooks with their state, health and filter',
-            load: async () => (await import('./webhook/webhook.ts')).listCommand,
-          },
-          {
-            word: 'show',
-            summary: "Show a webhook's URL, filter, health and state",
-            load: async () => (await import('./webhook/webhook.ts')).showCommand,
-          },
-          {
-            word: 'update',
-            summary: 'Change, pause or resume a webhook',
-            load: async () => (await import('./webhook/update.ts')).updateCommand,
-          },
-          {
-            word: 'delete',
-            summary: 'Delete a webhook and its pending deliveries',
-            load: async () => (await import('./webhook/webhook.ts')).deleteCommand,
-          },
-          {
-            word: 'test',
-            summary: 'Send webhook.ping to a webhook and show its answer',
-            load: async () => (await import('./webhook/deliveries.ts')).testCommand,
-          },
-          {
-            word: 'deliveries',
-            summary: 'List the deliveries of a webhook, or all attempts of one event',
-            load: async () => (await import('./webhook/deliveries.ts')).deliveriesCommand,
-          },
-          {
-            word: 'redeliver',
-            summary: 'Send one event again, or all events of a period',
-            load: async () => (await import('./webhook/deliveries.ts')).redeliverCommand,
-          },
-          {
-            word: 'rotate-secret',
-            summary: 'Give a webhook a new signing secret and print it once',
-            load: async () => (await import('./webhook/webhook.ts')).rotateSecretCommand,
-          },
-        ],
-      },
-      {
-        word: 'events',
-        summary: 'Show or follow the events of a registry',
-        load: async () => (await import('./registry/events.ts')).eventsCommand,
       },
     ],
   },

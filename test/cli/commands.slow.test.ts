@@ -79,9 +79,8 @@ describe('rookery', () => {
       'Run:',
       'Build and push:',
       'Look and ask:',
-      'Tags:',
+      'Tags, hosts and events:',
       'Access:',
-      'Webhooks and events:',
       'Operate:',
       'Options:',
     ])
