@@ -100,6 +100,7 @@ describe('while a request writes to an upload', () => {
     const kept = await startUpload(servers.at(0), slow)
     const writing = await servers.sendHalf(0, 'PATCH', location, bytes)
     const slowly = await servers.sendHalf(0, 'PATCH', kept, bytes)
+    for (const repository of [silent, slow]) await untilWriting(repository)
     const drip = (async () => {
       const { connection, rest } = slowly
       let sent = 0
