@@ -46,8 +46,8 @@ describe.runIf(hasClient('oras'))('a reader pastes every block of', () => {
     await paste('docs/push.md', {
       async check({ printed, folder }, host) {
         const digest = await digestOfTag(host, 'live')
-        expect(printed).toHaveLength(5)
-        for (const ways of printed.slice(1, 4)) expect(ways).toContain(digest)
+        expect(printed).toHaveLength(6)
+        for (const ways of printed.slice(1, 5)) expect(ways).toContain(digest)
         expect(await digestOfTag(host, 'latest')).toBe(digest)
         expect(existsSync(join(folder, 'pulled/opam-switch'))).toBe(true)
         const image = JSON.parse(await readFile(join(folder, 'live.json'), 'utf8'))
