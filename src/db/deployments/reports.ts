@@ -204,7 +204,7 @@ export async function storeReport(
          join hosts h on h.id = g.host_id
      ), ended as (
        update runs
-          set to_at = clock_timestamp()
+          set to_at = statement_timestamp()
         where host_id = $1
           and unit = $2
           and to_at is null
@@ -212,7 +212,7 @@ export async function storeReport(
        returning id
      ), begun as (
        insert into runs (host_id, unit, repository, kernel, from_at)
-       select $1, $2, $3, $7, clock_timestamp()
+       select $1, $2, $3, $7, statement_timestamp()
          from (select count(*) from ended) finished
         where $21
           and $7::text is not null
