@@ -35,35 +35,6 @@ export async function addUnitLog(tx: Transaction, log: NewUnitLog): Promise<void
   )
 }
 
-/** Lines of a unit in a deployment. */
-export type UnitLogRow = {
-  readonly id: number
-  readonly host: string
-  readonly unit: string
-  readonly at: Date
-  readonly text: string
-}
-
-/** Lists the lines that units printed for a deployment, after the entry `after`, oldest first. */
-export async function readDeploymentLogs(
-  db: Queryable,
-  deploymentId: string,
-  after: number,
-  limit: number,
-): Promise<UnitLogRow[]> {
-  const { rows } = await db.query<UnitLogRow>(
-    `select l.id, h.name as host, l.unit, l.at, l.text
-       from unit_logs l
-       join hosts h on h.id = l.host_id
-      where l.deployment_id = $1
-        and l.id > $2
-      order by l.id
-      limit $3`,
-    [deploymentId, after, limit],
-  )
-  return rows
-}
-
 /** Removes lines of more than `days` days, at most `limit`. Returns how many were removed. */
 export async function removeOldUnitLogs(
   db: Queryable,
