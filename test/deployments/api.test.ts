@@ -149,10 +149,17 @@ describe('a request that waits', () => {
     const waiting = get('pusher', show(id, '?wait=50'), cached)
     await changeTarget(registry, id, names[0] ?? '', 'healthy')
     const started = performance.now()
-    const answer = await waiting
+    let answer = await waiting
     expect(answer.status).toBe(200)
+    let { counts } = await read(answer)
+    // The registry plans the deployment meanwhile, which is a change, too.
+    while (counts.healthy === 0 && performance.now() - started < 2_000) {
+      const known = { 'if-none-match': answer.headers.get('etag') ?? '' }
+      answer = await get('pusher', show(id, '?wait=2'), known)
+      if (answer.status === 200) counts = (await read(answer)).counts
+    }
     expect(performance.now() - started).toBeLessThan(2_000)
-    expect((await read(answer)).counts).toMatchObject({ healthy: 1, inFlight: 0 })
+    expect(counts).toMatchObject({ healthy: 1, inFlight: 0 })
   })
 
   it('ends with 304 when nothing changes, and answers at once to a client that knows nothing', async () => {
