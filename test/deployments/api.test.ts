@@ -154,8 +154,8 @@ describe('a request that waits', () => {
     let { counts } = await read(answer)
     // The registry plans the deployment meanwhile, which is a change, too.
     while (counts.healthy === 0 && performance.now() - started < 2_000) {
-      const known = { 'if-none-match': answer.headers.get('etag') ?? '' }
-      answer = await get('pusher', show(id, '?wait=2'), known)
+      const unchanged = { 'if-none-match': answer.headers.get('etag') ?? '' }
+      answer = await get('pusher', show(id, '?wait=2'), unchanged)
       if (answer.status === 200) counts = (await read(answer)).counts
     }
     expect(performance.now() - started).toBeLessThan(2_000)
