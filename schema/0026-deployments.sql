@@ -17,6 +17,8 @@ create table units (
   reason text,
   message text,
   exit_code integer,
+  -- The exit code in words, as the host says it.
+  exit_meaning text,
   boot_id text not null,
   sequence bigint not null,
   since timestamptz not null,
@@ -99,6 +101,7 @@ create table targets (
   ended_at timestamptz,
   changed_at timestamptz not null default clock_timestamp(),
   exit_code integer,
+  exit_meaning text,
   reason text,
   message text,
   primary key (deployment_id, host_id, unit),

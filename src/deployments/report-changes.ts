@@ -1,32 +1,13 @@
-import type { ReportChanges, ReportContext } from '../db/deployments/reports.ts'
+import type { ReportChanges, ReportContext, StoredReport } from '../db/deployments/reports.ts'
 import type { UnitRow } from '../db/deployments/units.ts'
 import type { Digest } from '../oci/digest.ts'
-import type { Repository, Tag } from '../oci/reference.ts'
 import type { Tender } from './preflight.ts'
-import { IN_FLIGHT, type TargetState, type UnitState } from './states.ts'
+import { IN_FLIGHT, type TargetState } from './states.ts'
 
-/** The state of a unit, as its host reports it. */
-export type Report = {
-  readonly repository: Repository
-  readonly tag: Tag
-  /** The target that the unit file names. */
-  readonly target: string | null
-  /** The devices that the unit file gives, as `net:service`. Null: it does not say. */
-  readonly devices: readonly string[] | null
-  /** Names one boot of the host. */
-  readonly bootId: string
-  /** Counts the reports of the unit within one boot. */
-  readonly sequence: number
-  /** The digest of the kernel that runs; null: none does. */
-  readonly kernel: Digest | null
-  readonly state: UnitState
+/** The state of a unit, as its host reports it. `bootId` names one boot of the host, and `sequence` counts within it. */
+export type Report = StoredReport & {
   /** The deployment that the state is about. Null: the report does not say. */
   readonly deployment: string | null
-  readonly since: Date | null
-  readonly exitCode: number | null
-  /** A word. */
-  readonly reason: string | null
-  readonly message: string | null
   readonly log: string | null
   /** The programs that start kernels; undefined: the report does not say. */
   readonly tenders: readonly Tender[] | undefined
@@ -45,7 +26,8 @@ export function orderOf(unit: UnitRow, report: Report): ReportOrder {
     unit.state === report.state &&
     unit.reason === report.reason &&
     unit.message === report.message &&
-    unit.exitCode === report.exitCode
+    unit.exitCode === report.exitCode &&
+    unit.exitMeaning === report.exitMeaning
   return isSame ? 'repeated' : 'stale'
 }
 

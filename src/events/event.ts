@@ -287,6 +287,8 @@ export type TargetChanged = DeploymentData & {
   /** The digest of the kernel for the host; null: the image has none for it. */
   readonly kernel: Digest | null
   readonly exitCode: number | null
+  /** The exit code in words, as the host says it. */
+  readonly exitMeaning: string | null
   /** A word. */
   readonly reason: string | null
   readonly message: string | null

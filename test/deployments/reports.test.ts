@@ -4,22 +4,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { pushBuild } from '../images/image-fixtures.ts'
 import { enrolHost, type TestHost } from '../support/hosts.ts'
-import { expectError, newRepository } from '../support/push.ts'
+import { expectError } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
   desiredUnits,
-  grant,
   insertDeployment,
   KERNEL,
-  OTHER,
   OTHER_KERNEL,
   report,
   sendReport,
   targetOf,
 } from './reporting.ts'
 import { rowsOf } from './rows.ts'
+import { type RunningUnit, runningUnit } from './running-unit.ts'
 
 const run = promisify(execFile)
 
@@ -29,7 +27,8 @@ let repository: string
 /** The digests of the images of KERNEL and OTHER_KERNEL. */
 let good: string
 let next: string
-let follows: { repository: string; tag: string }
+let follows: RunningUnit['follows']
+let unit: RunningUnit
 
 beforeAll(async () => {
   registry = await startRegistry()
@@ -38,30 +37,12 @@ afterAll(() => registry.close())
 
 /** A host whose unit is healthy with the first image, and a repository that has another one. */
 async function running(): Promise<void> {
-  repository = newRepository()
-  next = await pushBuild(registry, repository, 'next', OTHER)
-  good = await pushBuild(registry, repository, 'live')
-  host = await enrolHost(registry)
-  follows = { repository, tag: 'live' }
-  await report(host, { follows })
-  await report(host, { follows, state: 'healthy', kernel: KERNEL })
+  unit = await runningUnit(registry)
+  ;({ repository, host, follows, good, next } = unit)
 }
 
-/** Grants the second image, and returns the deployment. */
-async function granted(rollout = {}): Promise<string> {
-  const deployment = await insertDeployment(registry, repository, next, 'rolling', rollout)
-  await grant(registry, host, deployment, OTHER_KERNEL)
-  return deployment
-}
-
-async function unitRow(): Promise<Record<string, unknown>> {
-  const [row] = await rowsOf<Record<string, unknown>>(
-    registry,
-    'select * from units where host_id = $1',
-    [host.id],
-  )
-  return row ?? {}
-}
+const granted = () => unit.granted()
+const unitRow = () => unit.row()
 
 describe('the target of a unit', () => {
   it('follows the reports until the unit is healthy', async () => {
@@ -117,9 +98,19 @@ describe('the target of a unit', () => {
     const deployment = await granted()
     const { desired } = await report(host, {
       ...{ follows, deployment, state: 'rolled-back', kernel: KERNEL },
-      ...{ exit: { code: 2, meaning: 'OCaml exception' }, reason: 'check-failed' },
-      message: 'Fatal error: exception Not_found',
+      ...{ exit: { code: 2, meaning: 'uncaught \x1b[1mOCaml\x1b[0m exception' } },
+      ...{ reason: 'check-failed', message: 'Fatal error: exception Not_found' },
+      log: { text: 'Fatal error: exception Not_found\nsolo5_exit(2) called\n' },
     })
+    const path = `/api/v1/deployments/${deployment}`
+    const { targets } = (await (await registry.request(path)).json()) as { targets: unknown[] }
+    expect(targets).toMatchObject([
+      {
+        ...{ exit: { code: 2, meaning: 'uncaught OCaml exception' }, reason: 'check-failed' },
+        message: 'Fatal error: exception Not_found',
+        log: 'Fatal error: exception Not_found\nsolo5_exit(2) called\n',
+      },
+    ])
     expect(await targetOf(registry, deployment)).toMatchObject({
       ...{ state: 'rolled-back', exitCode: 2, reason: 'check-failed' },
       ...{ message: 'Fatal error: exception Not_found', endedAt: expect.any(Date) },

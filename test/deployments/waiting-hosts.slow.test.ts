@@ -110,7 +110,14 @@ it('a report of a unit that the registry knows takes three statements', async ()
     ...{ repository, tag: 'live' as Tag, target: null, devices: null, bootId: 'boot' },
     ...{ sequence: 10, kernel: null, deployment: null, since: null },
     state: 'fetching',
-    ...{ exitCode: null, reason: null, message: null, log: null, tenders: undefined },
+    ...{
+      exitCode: null,
+      exitMeaning: null,
+      reason: null,
+      message: null,
+      log: null,
+      tenders: undefined,
+    },
     agent: undefined,
   }
   await reports.store(host, 'www', report)

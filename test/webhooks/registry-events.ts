@@ -24,7 +24,7 @@ const COUNTS = {
 const TARGET = {
   ...{ host: 'web-1', unit: 'www', settled: true, kernel: DIGEST },
   state: 'healthy',
-  ...{ exitCode: null, reason: null, message: null },
+  ...{ exitCode: null, exitMeaning: null, reason: null, message: null },
 } as const
 
 function isHostType(type: EventType): type is HostEvent['type'] {

@@ -94,6 +94,8 @@ export type TargetRow = {
   readonly healthyAt: Date | null
   readonly settledAt: Date | null
   readonly exitCode: number | null
+  /** The exit code in words; null: its host does not say. */
+  readonly exitMeaning: string | null
   readonly reason: string | null
   readonly message: string | null
   /** The last lines that its kernel printed; null unless it failed. */
@@ -112,7 +114,7 @@ export async function listTargets(
   const { rows } = await db.query<TargetRow>(
     `select k.id as "deploymentId", h.name as host, t.unit, t.state, t.kernel, t.changed_at as since,
             t.granted_at as "grantedAt", t.healthy_at as "healthyAt", t.settled_at as "settledAt",
-            t.exit_code as "exitCode", t.reason, t.message, printed.log
+            t.exit_code as "exitCode", t.exit_meaning as "exitMeaning", t.reason, t.message, printed.log
        from unnest($1::uuid[]) as k (id)
       cross join lateral (
         select t.*, t.state in ('failed', 'rolled-back', 'refused', 'overdue') as is_failure

@@ -1,9 +1,10 @@
-import type { TargetState, UnitState } from '../../deployments/states.ts'
+import type { TargetState } from '../../deployments/states.ts'
 import type { Digest } from '../../oci/digest.ts'
-import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Transaction } from '../database.ts'
 import { DESIRED_COLUMNS, DESIRED_TABLES, type DesiredRow } from './desired.ts'
 import { DEPLOYMENTS_CHANNEL } from './notifications.ts'
+import { RECORD_TARGETS } from './targets.ts'
+import type { UnitRow } from './units.ts'
 
 /** A program of a host that starts kernels. */
 export type TenderRow = DesiredRow['tenders'][number]
@@ -99,18 +100,10 @@ export async function findReportContext(
 }
 
 /** The fields of a report that are stored in its unit. */
-export type StoredReport = {
-  readonly repository: Repository
-  readonly tag: Tag
-  readonly target: string | null
-  readonly devices: readonly string[] | null
-  readonly kernel: Digest | null
-  readonly state: UnitState
-  readonly reason: string | null
-  readonly message: string | null
-  readonly exitCode: number | null
-  readonly bootId: string
-  readonly sequence: number
+export type StoredReport = Omit<
+  UnitRow,
+  'grantedDigest' | 'grantedBy' | 'goodDigest' | 'failedDigest'
+> & {
   /** Null: the time of the report. */
   readonly since: Date | null
 }
@@ -156,7 +149,7 @@ export async function storeReport(
      ), unit as (
        update units
           set repository = $3, tag = $4, target = $5, devices = $6, kernel = $7, state = $8, reason = $9,
-              message = $10, exit_code = $11, boot_id = $12, sequence = $13,
+              message = $10, exit_code = $11, exit_meaning = $28, boot_id = $12, sequence = $13,
               since = coalesce(least($14, clock_timestamp()), clock_timestamp()),
               reported_at = clock_timestamp(),
               granted_digest = case when $15 then $16 else granted_digest end,
@@ -166,7 +159,7 @@ export async function storeReport(
               failed_digest = coalesce($19, failed_digest)
         where host_id = $1
           and name = $2
-     ), target as (
+     ), changed as (
        update targets g
           set state = $20,
               changed_at = clock_timestamp(),
@@ -181,6 +174,7 @@ export async function storeReport(
                   ), 0))
                 else g.deadline_at end,
               exit_code = $11,
+              exit_meaning = $28,
               reason = $9,
               message = $10
          from before
@@ -189,20 +183,7 @@ export async function storeReport(
           and g.unit = $2
           and $20::text is not null
        returning g.*
-     ), recorded as (
-       insert into event_outbox (type, repository_id, tag, digest, data)
-       select 'deployment.target.changed', d.repository_id, d.tag, d.digest,
-              json_build_object(
-                'type', 'deployment.target.changed', 'repository', r.name, 'tag', d.tag,
-                'digest', d.digest, 'previousDigest', d.previous, 'actor', d.actor,
-                'deployment', d.id, 'number', d.number, 'kind', d.kind, 'host', h.name,
-                'unit', g.unit, 'state', g.state, 'settled', g.settled_at is not null,
-                'kernel', g.kernel, 'exitCode', g.exit_code, 'reason', g.reason, 'message', g.message)
-         from target g
-         join deployments d on d.id = g.deployment_id
-         join repositories r on r.id = d.repository_id
-         join hosts h on h.id = g.host_id
-     ), ended as (
+     ), ${RECORD_TARGETS}, ended as (
        update runs
           set to_at = statement_timestamp()
         where host_id = $1
@@ -226,7 +207,7 @@ export async function storeReport(
      select pg_notify('${DEPLOYMENTS_CHANNEL}', notice)
        from (
          select 'deployment:' || deployment_id as notice
-           from target
+           from changed
           union all
          select 'host:' || $1::text
           where $15
@@ -239,6 +220,7 @@ export async function storeReport(
       ...[goodDigest ?? null, failedDigest ?? null, target ?? null, isOtherRun],
       ...[host !== undefined, JSON.stringify(host?.tenders ?? []), host?.agent ?? null],
       ...[host?.bootId ?? null, host?.previousBootId ?? null, host?.isConflict ?? false],
+      report.exitMeaning,
     ],
   )
 }

@@ -190,7 +190,8 @@ export const RECORD_TARGETS = `recorded as (
                 'digest', d.digest, 'previousDigest', d.previous, 'actor', d.actor,
                 'deployment', d.id, 'number', d.number, 'kind', d.kind, 'host', h.name,
                 'unit', g.unit, 'state', g.state, 'settled', g.settled_at is not null,
-                'kernel', g.kernel, 'exitCode', g.exit_code, 'reason', g.reason, 'message', g.message)
+                'kernel', g.kernel, 'exitCode', g.exit_code, 'exitMeaning', g.exit_meaning,
+                'reason', g.reason, 'message', g.message)
          from changed g
          join deployments d on d.id = g.deployment_id
          join repositories r on r.id = d.repository_id

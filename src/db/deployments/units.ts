@@ -21,6 +21,8 @@ export type UnitRow = {
   readonly reason: string | null
   readonly message: string | null
   readonly exitCode: number | null
+  /** The exit code in words. */
+  readonly exitMeaning: string | null
   readonly bootId: string
   readonly sequence: number
   readonly grantedDigest: Digest | null
@@ -30,7 +32,7 @@ export type UnitRow = {
 }
 
 const UNIT_COLUMNS = `u.repository, u.tag, u.target, u.devices, u.kernel, u.state, u.reason, u.message,
-              u.exit_code as "exitCode", u.boot_id as "bootId", u.sequence,
+              u.exit_code as "exitCode", u.exit_meaning as "exitMeaning", u.boot_id as "bootId", u.sequence,
               u.granted_digest as "grantedDigest", u.granted_by as "grantedBy",
               u.good_digest as "goodDigest", u.failed_digest as "failedDigest"`
 

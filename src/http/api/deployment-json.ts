@@ -24,9 +24,14 @@ function targetJson(target: TargetRow) {
   const { exitCode, reason, message, log } = target
   return {
     ...{ host, unit, state, kernel, since, grantedAt, healthyAt, settledAt, reason, message },
-    ...(exitCode === null ? {} : { exit: { code: exitCode, meaning: exitMeaning(exitCode) } }),
+    ...(exitCode === null ? {} : { exit: exitJson(exitCode, target.exitMeaning) }),
     ...(log === null ? {} : { log }),
   }
+}
+
+/** `meaning`: the words of the host, which knows how it started the kernel. */
+function exitJson(code: number, meaning: string | null) {
+  return { code, meaning: meaning ?? exitMeaning(code) }
 }
 
 /** Explains the exit code of a unikernel, as Albatross does; null for other codes. */
@@ -34,6 +39,7 @@ function exitMeaning(code: number): string | null {
   if (code === 0) return 'it ended by itself'
   if (code === 1) return 'an error of Solo5'
   if (code === 2) return 'an exception of OCaml'
+  if (code >= 60 && code <= 63) return 'it ended before it started'
   if (code === 64) return 'an error in the arguments'
   return code === 255 ? 'it was aborted' : null
 }

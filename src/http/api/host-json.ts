@@ -41,6 +41,7 @@ export function unitJson(unit: ListedUnit) {
     reason: unit.reason,
     message: unit.message,
     exitCode: unit.exitCode,
+    exitMeaning: unit.exitMeaning,
     since: unit.since,
     reportedAt: unit.reportedAt,
     deployment: unit.grantedBy,

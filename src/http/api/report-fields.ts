@@ -89,9 +89,8 @@ function reportOf(fields: JsonFields): Report {
   const message = fields.raw('message') ?? undefined
   const exit = fields.optionalFields('exit', (part) => ({
     code: part.optionalNumber('code'),
-    meaning: part.optionalText('meaning'),
+    meaning: part.raw('meaning') ?? undefined,
   }))
-  const shown = message === undefined ? exit.meaning : message
   return {
     ...follows,
     devices: devicesOf(fields.optionalTexts('devices')),
@@ -102,8 +101,9 @@ function reportOf(fields: JsonFields): Report {
     deployment: deploymentOf(fields.optionalText('deployment')),
     since: fields.optionalTime('since') ?? null,
     exitCode: exitCodeOf(exit.code),
+    exitMeaning: lineOf('exit.meaning', exit.meaning),
     reason: wordOf(fields.optionalText('reason')),
-    message: messageOf(shown),
+    message: lineOf('message', message),
     log: logOf(fields),
     tenders: tendersOf(fields.raw('tenders') ?? undefined),
     agent: agentOf(fields.optionalText('agent')),
@@ -160,11 +160,11 @@ function wordOf(text: string | undefined): string | null {
   throw badRequest('reason must be one word in lower case, such as check-failed')
 }
 
-function messageOf(value: unknown): string | null {
+function lineOf(field: string, value: unknown): string | null {
   if (value === undefined) return null
-  if (typeof value !== 'string') throw badRequest('message must be a string')
+  if (typeof value !== 'string') throw badRequest(`${field} must be a string`)
   if (Buffer.byteLength(value) > MESSAGE_BYTES_MAX) {
-    throw badRequest(`message may have at most ${MESSAGE_BYTES_MAX} bytes: send the rest as log`)
+    throw badRequest(`${field} may have at most ${MESSAGE_BYTES_MAX} bytes: send the rest as log`)
   }
   return plainLine(value) || null
 }
