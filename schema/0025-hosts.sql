@@ -18,7 +18,7 @@ create table hosts (
   -- The tenders of the host, as its agent reports them: `[{"target", "abi", "architecture"}]`.
   tenders jsonb not null default '[]',
   agent text,
-  -- The boot that reported last, and the one before it: when that one reports again, two machines have one key.
+  -- The boot that reported last, and the one before it: when that one goes on to report, two machines have one key.
   boot_id text,
   previous_boot_id text,
   conflict_at timestamptz,

@@ -21,6 +21,10 @@ create table units (
   exit_meaning text,
   boot_id text not null,
   sequence bigint not null,
+  -- The boot before it, its last report, and whether that one came after the first report of the next boot.
+  earlier_boot_id text,
+  earlier_sequence bigint,
+  earlier_is_late boolean,
   since timestamptz not null,
   reported_at timestamptz not null default clock_timestamp(),
   -- When it began to follow its tag: a move of the tag at the same time may have missed it.

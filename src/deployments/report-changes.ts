@@ -14,13 +14,27 @@ export type Report = StoredReport & {
   readonly agent: string | undefined
 }
 
-/** `stale`: a newer report of the same boot came first. `repeated`: it is the last report once more. */
-export type ReportOrder = 'new' | 'repeated' | 'stale'
+/**
+ * `stale`: a newer report of the same boot came first. `repeated`: it is the last report once more. `late`: the host has
+ * booted since, and it is the first such report. `conflict`: the earlier boot goes on, so two machines have the same key.
+ */
+export type ReportOrder = 'new' | 'repeated' | 'stale' | 'late' | 'conflict'
 
-/** Compares a report with the last one of its unit. Another boot counts from the start. */
-export function orderOf(unit: UnitRow, report: Report): ReportOrder {
-  if (unit.bootId !== report.bootId || report.sequence > unit.sequence) return 'new'
-  const isSame =
+/** Compares a report with the last ones of its unit and of its host. Another boot counts from the start. */
+export function orderOf(unit: UnitRow, host: ReportContext['host'], report: Report): ReportOrder {
+  const isSameBoot = unit.bootId === report.bootId
+  if (isSameBoot && isRepeated(unit, report)) return 'repeated'
+  const earlier = unit.earlier?.bootId === report.bootId ? unit.earlier : undefined
+  const last = Math.max(isSameBoot ? unit.sequence : -1, earlier?.sequence ?? -1)
+  if (!isOfEarlierBoot(host, report)) {
+    return isSameBoot && report.sequence <= unit.sequence ? 'stale' : 'new'
+  }
+  if (report.sequence <= last) return 'stale'
+  return earlier?.isLate === true ? 'conflict' : 'late'
+}
+
+function isRepeated(unit: UnitRow, report: Report): boolean {
+  return (
     report.sequence === unit.sequence &&
     unit.kernel === report.kernel &&
     unit.state === report.state &&
@@ -28,7 +42,12 @@ export function orderOf(unit: UnitRow, report: Report): ReportOrder {
     unit.message === report.message &&
     unit.exitCode === report.exitCode &&
     unit.exitMeaning === report.exitMeaning
-  return isSame ? 'repeated' : 'stale'
+  )
+}
+
+/** True for the boot before the last one, as far as reports of all units of the host say. */
+function isOfEarlierBoot(host: ReportContext['host'], { bootId }: Report): boolean {
+  return host.bootId !== bootId && host.previousBootId === bootId
 }
 
 /** True when the unit begins to follow another tag. */
@@ -40,7 +59,12 @@ export function followsOther(unit: UnitRow, report: Pick<Report, 'repository' | 
  * Returns what follows from a report. A report is never refused because it is unexpected: what it says is stored, and the
  * target of the deployment that granted the digest follows it as far as its state can.
  */
-export function changesOf(unit: UnitRow, context: ReportContext, report: Report): ReportChanges {
+export function changesOf(
+  unit: UnitRow,
+  context: ReportContext,
+  report: Report,
+  order: ReportOrder,
+): ReportChanges {
   const target = targetStateOf(unit, context, report)
   const isFailure = target === 'failed' || target === 'rolled-back'
   const failed = isFailure ? (unit.grantedDigest ?? undefined) : undefined
@@ -51,7 +75,7 @@ export function changesOf(unit: UnitRow, context: ReportContext, report: Report)
     grant: failed === undefined ? undefined : { digest: fallback(unit, context), by: null },
     goodDigest: isGood ? (unit.grantedDigest ?? undefined) : undefined,
     isOtherRun: report.kernel !== context.runningKernel,
-    host: hostChangeOf(context, report),
+    host: hostChangeOf(context, report, order),
   }
 }
 
@@ -96,15 +120,21 @@ function fallback({ goodDigest, grantedDigest }: UnitRow, context: ReportContext
 }
 
 /** Returns what the report says of its host, undefined: nothing new. */
-function hostChangeOf({ host, tenders }: ReportContext, report: Report): ReportChanges['host'] {
-  const isOtherBoot = host.bootId !== report.bootId
+function hostChangeOf(
+  { host, tenders }: ReportContext,
+  report: Report,
+  order: ReportOrder,
+): ReportChanges['host'] {
+  const isConflict = order === 'conflict'
+  // A new unit of the earlier boot is late, too, or the first sign of a conflict.
+  const isOtherBoot =
+    isConflict || (host.bootId !== report.bootId && !isOfEarlierBoot(host, report))
   const change = {
     tenders: report.tenders ?? tenders,
     agent: report.agent ?? host.agent,
-    bootId: report.bootId,
+    bootId: isOtherBoot ? report.bootId : host.bootId,
     previousBootId: isOtherBoot ? host.bootId : host.previousBootId,
-    // The boot before the last one reports again: two machines have the same key.
-    isConflict: isOtherBoot && host.previousBootId === report.bootId,
+    isConflict,
   }
   const isSame =
     !isOtherBoot &&

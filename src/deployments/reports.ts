@@ -9,7 +9,12 @@ import {
   markRegistered,
   setFirstGrant,
 } from '../db/deployments/registrations.ts'
-import { findReportContext, type ReportContext, storeReport } from '../db/deployments/reports.ts'
+import {
+  findReportContext,
+  markLate,
+  type ReportContext,
+  storeReport,
+} from '../db/deployments/reports.ts'
 import { addUnitLog } from '../db/deployments/unit-logs.ts'
 import {
   type Author,
@@ -37,7 +42,7 @@ const NOBODY: Author = { origin: null, tokenId: null, keyId: null }
 
 /** The answer to a report. */
 export type ReportAnswer = {
-  /** True when a newer report of the same boot came first: this one changed nothing. */
+  /** True when a newer report came first: this one changed nothing. */
   readonly stale: boolean
   readonly desired: DesiredUnit
 }
@@ -80,17 +85,24 @@ export class Reports {
   }
 
   async #store(tx: Transaction, host: ReportingHost, name: string, report: Report) {
-    let unit = await lockUnit(tx, host.id, name, host.author)
-    const order = unit === undefined ? 'new' : orderOf(unit, report)
-    const isRegistration = unit === undefined || (order === 'new' && followsOther(unit, report))
+    const read = async () => ({
+      unit: await lockUnit(tx, host.id, name, host.author),
+      context: await findReportContext(tx, host.id, name, report.kernel),
+    })
+    let { unit, context } = await read()
+    const order = unit && context ? orderOf(unit, context.host, report) : 'new'
+    const isAccepted = order === 'new' || order === 'conflict'
+    const isRegistration = unit === undefined || (isAccepted && followsOther(unit, report))
     if (isRegistration) {
       await this.#register(tx, host, name, report, unit === undefined)
-      unit = await lockUnit(tx, host.id, name, host.author)
+      ;({ unit, context } = await read())
     }
-    const context = await findReportContext(tx, host.id, name, report.kernel)
     if (unit === undefined || context === undefined) throw new Error('a locked unit was removed')
-    if (order !== 'new') return { isStale: order === 'stale', context, hasEvents: false }
-    const changes = changesOf(unit, context, report)
+    if (!isAccepted) {
+      if (order === 'late') await markLate(tx, host.id, name, report)
+      return { isStale: order !== 'repeated', context, hasEvents: false }
+    }
+    const changes = changesOf(unit, context, report, order)
     await storeReport(tx, host.id, name, report, changes)
     if (report.log !== null && report.log !== '') {
       await addUnitLog(tx, {
@@ -99,7 +111,7 @@ export class Reports {
       })
     }
     const { host: machine } = changes
-    const isConflict = machine?.isConflict === true && machine.previousBootId !== null
+    const isConflict = machine?.isConflict === true && !context.host.isConflictKnown
     if (isConflict) await recordConflict(tx, context, report.bootId, machine.previousBootId)
     const hasEvents = isConflict || changes.target !== undefined
     const isMoved = isRegistration || changes.grant !== undefined

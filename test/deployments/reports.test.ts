@@ -219,44 +219,6 @@ describe('a new unit', () => {
 })
 
 describe('a report', () => {
-  it('that is older than the last of its boot is answered as stale, and changes nothing', async () => {
-    await running()
-    const late = { follows, sequence: 1_000_000, state: 'healthy', kernel: KERNEL }
-    await report(host, late)
-    const { stale, desired } = await report(host, { follows, sequence: 999_999, state: 'failed' })
-    expect(stale).toBe(true)
-    expect(desired.seen).toEqual({ kernel: KERNEL, state: 'healthy', sequence: 1_000_000 })
-    expect((await report(host, late)).stale).toBe(false)
-    expect((await report(host, { ...late, state: 'failed' })).stale).toBe(true)
-    expect(await unitRow()).toMatchObject({ state: 'healthy' })
-  })
-
-  it('of another boot counts from the start', async () => {
-    await running()
-    const { stale } = await report(host, { follows, bootId: 'boot-2', sequence: 0 })
-    expect(stale).toBe(false)
-    expect(await unitRow()).toMatchObject({ state: 'absent', boot_id: 'boot-2' })
-  })
-
-  it('of a boot before the last one shows that two machines have one key', async () => {
-    await running()
-    const conflict = async () => {
-      const [row] = await rowsOf<{ conflict: unknown; events: string }>(
-        registry,
-        `select conflict_at as conflict, (
-                  select count(*) from events where type = 'host.conflict' and body like $2
-                ) as events
-           from hosts where id = $1`,
-        [host.id, `%"${host.name}"%`],
-      )
-      return row
-    }
-    await report(host, { follows, bootId: 'boot-2' })
-    expect(await conflict()).toEqual({ conflict: null, events: '0' })
-    expect((await report(host, { follows, bootId: 'boot-1' })).stale).toBe(false)
-    await expect.poll(conflict).toEqual({ conflict: expect.any(Date), events: '1' })
-  })
-
   it('of a host that was revoked meanwhile changes nothing', async () => {
     await running()
     await rowsOf(

@@ -6,6 +6,9 @@ import { DEPLOYMENTS_CHANNEL } from './notifications.ts'
 import { RECORD_TARGETS } from './targets.ts'
 import type { UnitRow } from './units.ts'
 
+/** A conflict of a host that lasts is told again after this time. */
+const CONFLICT_EVENT_SECONDS = 3_600
+
 /** A program of a host that starts kernels. */
 export type TenderRow = DesiredRow['tenders'][number]
 
@@ -17,6 +20,8 @@ export type ReportContext = DesiredRow & {
     readonly agent: string | null
     readonly bootId: string | null
     readonly previousBootId: string | null
+    /** True when an event told of a conflict lately. */
+    readonly isConflictKnown: boolean
   }
   /** The target of the unit in the deployment that granted its digest, locked. */
   readonly granted: {
@@ -42,7 +47,10 @@ export async function findReportContext(
   const { rows } = await tx.query<ReportContext>(
     `select ${DESIRED_COLUMNS},
             json_build_object('name', h.name, 'labels', h.labels, 'agent', h.agent, 'bootId', h.boot_id,
-                              'previousBootId', h.previous_boot_id) as host,
+                              'previousBootId', h.previous_boot_id,
+                              'isConflictKnown', coalesce(h.conflict_at between
+                                clock_timestamp() - make_interval(secs => ${CONFLICT_EVENT_SECONDS}) and clock_timestamp(), false)
+                             ) as host,
             locked.target as granted,
             exists (
               select 1
@@ -102,7 +110,7 @@ export async function findReportContext(
 /** The fields of a report that are stored in its unit. */
 export type StoredReport = Omit<
   UnitRow,
-  'grantedDigest' | 'grantedBy' | 'goodDigest' | 'failedDigest'
+  'grantedDigest' | 'grantedBy' | 'goodDigest' | 'failedDigest' | 'earlier'
 > & {
   /** Null: the time of the report. */
   readonly since: Date | null
@@ -121,11 +129,29 @@ export type ReportChanges = {
     | {
         readonly tenders: readonly TenderRow[]
         readonly agent: string | null
-        readonly bootId: string
+        readonly bootId: string | null
         readonly previousBootId: string | null
         readonly isConflict: boolean
       }
     | undefined
+}
+
+/** Remembers a report of an earlier boot that came late, and stores nothing else of it. */
+export async function markLate(
+  tx: Transaction,
+  hostId: number,
+  unit: string,
+  { bootId, sequence }: Pick<StoredReport, 'bootId' | 'sequence'>,
+): Promise<void> {
+  await tx.query(
+    `update units
+        set earlier_boot_id = $3,
+            earlier_sequence = $4,
+            earlier_is_late = true
+      where host_id = $1
+        and name = $2`,
+    [hostId, unit, bootId, sequence],
+  )
 }
 
 /**
@@ -150,6 +176,13 @@ export async function storeReport(
        update units
           set repository = $3, tag = $4, target = $5, devices = $6, kernel = $7, state = $8, reason = $9,
               message = $10, exit_code = $11, exit_meaning = $28, boot_id = $12, sequence = $13,
+              earlier_boot_id = case when boot_id <> $12 then boot_id else earlier_boot_id end,
+              earlier_sequence = case when boot_id <> $12 then
+                  greatest(sequence, case when earlier_boot_id = boot_id then earlier_sequence end)
+                else earlier_sequence end,
+              earlier_is_late = case when boot_id <> $12 then
+                  earlier_boot_id is not distinct from boot_id and earlier_is_late
+                else earlier_is_late end,
               since = coalesce(least($14, clock_timestamp()), clock_timestamp()),
               reported_at = clock_timestamp(),
               granted_digest = case when $15 then $16 else granted_digest end,

@@ -29,12 +29,26 @@ export type UnitRow = {
   readonly grantedBy: string | null
   readonly goodDigest: Digest | null
   readonly failedDigest: Digest | null
+  /** The boot before `bootId`. Null: there was none. */
+  readonly earlier: EarlierBoot | null
+}
+
+/** A boot of a host that another one followed. */
+export type EarlierBoot = {
+  readonly bootId: string
+  /** Of its last report. */
+  readonly sequence: number
+  /** True when a report came after the first one of the next boot. */
+  readonly isLate: boolean
 }
 
 const UNIT_COLUMNS = `u.repository, u.tag, u.target, u.devices, u.kernel, u.state, u.reason, u.message,
               u.exit_code as "exitCode", u.exit_meaning as "exitMeaning", u.boot_id as "bootId", u.sequence,
               u.granted_digest as "grantedDigest", u.granted_by as "grantedBy",
-              u.good_digest as "goodDigest", u.failed_digest as "failedDigest"`
+              u.good_digest as "goodDigest", u.failed_digest as "failedDigest",
+              case when u.earlier_boot_id is not null then json_build_object(
+                'bootId', u.earlier_boot_id, 'sequence', u.earlier_sequence,
+                'isLate', u.earlier_is_late) end as earlier`
 
 /**
  * Locks a unit until the transaction ends. Undefined: the host has no such unit. Throws UNAUTHORIZED when the host or its
@@ -82,7 +96,7 @@ export async function lockUnitsOfHost(tx: Transaction, hostId: number): Promise<
 }
 
 /** A unit, as those who may see its host see it. */
-export type ListedUnit = Omit<UnitRow, 'bootId' | 'sequence'> & {
+export type ListedUnit = Omit<UnitRow, 'bootId' | 'sequence' | 'earlier'> & {
   readonly name: string
   readonly since: Date
   readonly reportedAt: Date
