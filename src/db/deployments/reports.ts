@@ -6,7 +6,7 @@ import { DEPLOYMENTS_CHANNEL } from './notifications.ts'
 import { RECORD_TARGETS } from './targets.ts'
 import type { UnitRow } from './units.ts'
 
-/** A conflict of a host that lasts is told again after this time. */
+/** A conflict of a host that lasts is recorded again after this time. */
 const CONFLICT_EVENT_SECONDS = 3_600
 
 /** A program of a host that starts kernels. */
@@ -20,7 +20,7 @@ export type ReportContext = DesiredRow & {
     readonly agent: string | null
     readonly bootId: string | null
     readonly previousBootId: string | null
-    /** True when an event told of a conflict lately. */
+    /** True when an event of the last hour is about a conflict. */
     readonly isConflictKnown: boolean
   }
   /** The target of the unit in the deployment that granted its digest, locked. */
