@@ -36,7 +36,7 @@ export type UnitRow = {
 /** A boot of a host that another one followed. */
 export type EarlierBoot = {
   readonly bootId: string
-  /** Of its last report. */
+  /** The sequence of its last report. */
   readonly sequence: number
   /** True when a report came after the first one of the next boot. */
   readonly isLate: boolean
