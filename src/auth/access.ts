@@ -46,7 +46,8 @@ export type CallerIdentity = {
   readonly tokenId: string | undefined
   /** `kid` of the key that signed the token. */
   readonly keyId: string | undefined
-  readonly scheme: 'basic' | 'bearer'
+  /** How the caller was identified. `session`: by the cookie of a page. */
+  readonly scheme: 'basic' | 'bearer' | 'session'
 }
 
 /** The caller of a request: anonymous, or the holder of a verified credential or token. */

@@ -148,7 +148,8 @@ export function auditIdentity(caller: Caller): Pick<AuditEntry, 'actor' | 'origi
   }
 }
 
-function completeEntry(entry: NewAuditEntry): AuditEntry {
+/** Returns the entry with null for the fields that are left out. */
+export function completeEntry(entry: NewAuditEntry): AuditEntry {
   return {
     actor: null,
     origin: null,

@@ -1,29 +1,28 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import {
-  type CredentialOfSecret,
   type CredentialRow,
   findCredentialBySecret,
   touchCredential,
 } from '../db/auth/credentials.ts'
 import { findCredentialByRefreshToken } from '../db/auth/refresh-tokens.ts'
 import type { Queryable } from '../db/database.ts'
-import { type NetworkList, NO_NETWORKS, parseNetworks } from '../networks/networks.ts'
 import { loginEnded, unauthorized } from '../oci/errors.ts'
-import { ANONYMOUS, type Caller, METRICS_GRANT } from './access.ts'
+import { type AccessTokens, InvalidTokenError, isTokenLike } from './access-tokens.ts'
 import {
-  type AccessTokens,
-  InvalidTokenError,
-  isTokenLike,
-  type VerifiedToken,
-} from './access-tokens.ts'
+  ANONYMOUS_AUTHENTICATION,
+  type Authentication,
+  authenticationOfCredential,
+  authenticationOfPassword,
+  authenticationOfToken,
+  type CachedAuthentication,
+} from './authentications.ts'
 import { parseBasic } from './basic-login.ts'
-import { ADMIN_USER, grantOf, originOf, secretSubject } from './credentials.ts'
-import { callerOfHost, grantVersionSubject, hostOfToken, hostOrigin } from './hosts/host-access.ts'
+import { ADMIN_USER, secretSubject } from './credentials.ts'
+import { grantVersionSubject } from './hosts/host-access.ts'
 import { UPLOAD_FINISH_SECONDS_MAX } from './lifetimes.ts'
 import type { LoginThrottle } from './login-throttle.ts'
 import type { RevocationList } from './revocations.ts'
-import { grantsOf } from './scope.ts'
 import { hashSecret, isSecretLike, matchesSecretHash } from './secrets.ts'
 
 export type AuthenticatorOptions = {
@@ -35,41 +34,11 @@ export type AuthenticatorOptions = {
   readonly adminPasswordSha256: Buffer | undefined
 }
 
-/** An authentication and the data for the checks that each request repeats. */
-type CachedAuthentication = Authentication & {
-  /** The subjects of the revocation list that must not be revoked. */
-  readonly subjects: readonly string[]
-  /** `networks`, parsed. */
-  readonly networkList: NetworkList | undefined
-  /** The key that signed the token, if it was a token. */
-  readonly kid: string | undefined
-}
-
-/** An authenticated caller, with the limits of everything that is derived from it. */
-export type Authentication = {
-  readonly caller: Caller
-  /** The credential, if the caller presented one and not a token. */
-  readonly credential: CredentialOfSecret | undefined
-  /** The networks from which it may be used. Undefined: from anywhere. */
-  readonly networks: readonly string[] | undefined
-  /** Milliseconds since the epoch. */
-  readonly expiresAt: number
-}
-
 const CACHED_MAX = 10_000
 /** Lifetime of a cached credential. The revocation list ends it sooner. */
-const CREDENTIAL_MILLISECONDS_MAX = 60_000
+export const CREDENTIAL_MILLISECONDS_MAX = 60_000
 const FINISH_MILLISECONDS_MAX = UPLOAD_FINISH_SECONDS_MAX * 1000
 const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i
-const ANONYMOUS_AUTHENTICATION: CachedAuthentication = {
-  caller: ANONYMOUS,
-  credential: undefined,
-  subjects: [],
-  networks: undefined,
-  networkList: undefined,
-  kid: undefined,
-  expiresAt: Number.POSITIVE_INFINITY,
-}
 
 /** Finds the caller of a request from its Authorization header. Verified signatures are cached. */
 export class Authenticator {
@@ -91,7 +60,7 @@ export class Authenticator {
     const key = createHash('sha256').update(authorization).digest('base64')
     const cached =
       this.#findCached(key) ?? (await this.#authenticateUncached(authorization, key, address))
-    return this.#requireUsable(cached, address)
+    return this.requireUsable(cached, address)
   }
 
   /** A host with a secret has another grant at once: its secret stays valid. */
@@ -125,7 +94,7 @@ export class Authenticator {
     if (credential.revokedAt !== null) throw loginEnded('the credential was revoked')
     // No secret was presented.
     const row = { ...credential, secretUntil: null, secretSha256: Buffer.alloc(0), host: null }
-    return this.#requireUsable(authenticationOfCredential(row, [], 'basic'), address)
+    return this.requireUsable(authenticationOfCredential(row, [], 'basic'), address)
   }
 
   /**
@@ -133,7 +102,7 @@ export class Authenticator {
    * is UNAUTHORIZED, or TOOMANYREQUESTS for an address that sends many different ones.
    */
   async findBySecret<T>(
-    kind: 'refresh token' | 'upload URL' | 'enrolment code',
+    kind: 'refresh token' | 'upload URL' | 'enrolment code' | 'session',
     secret: string,
     address: string,
     find: () => Promise<T | undefined> | undefined,
@@ -160,8 +129,8 @@ export class Authenticator {
     }
   }
 
-  /** Checks all that may have changed since the header was verified. Throws UNAUTHORIZED. */
-  async #requireUsable(cached: CachedAuthentication, address: string): Promise<Authentication> {
+  /** Checks all that may have changed since a header or a session was verified. Throws UNAUTHORIZED and UNAVAILABLE. */
+  async requireUsable(cached: CachedAuthentication, address: string): Promise<Authentication> {
     const { caller, subjects, networkList, kid, expiresAt } = cached
     if (kid !== undefined && !this.#options.tokens.isKeyTrusted({ kid })) {
       throw unauthorized('the key that signed the token is no longer in use')
@@ -239,7 +208,7 @@ export class Authenticator {
     ) {
       // A person chose this password, so it could be guessed: a guesser must not learn that it is right.
       if (!isGenerated) loginThrottle.assertBelowLimit(address, user)
-      return { ...ANONYMOUS_AUTHENTICATION, caller: adminCaller(ADMIN_USER, undefined, 'basic') }
+      return authenticationOfPassword('basic')
     }
     // No wait before the count of a text that only guesses a password: concurrent guesses are counted, too.
     const row = isGenerated ? await findCredentialBySecret(db, hashSecret(secret)) : undefined
@@ -258,104 +227,5 @@ export class Authenticator {
     void touchCredential(db, row.id).catch(() => {})
     const subjects = [secretSubject(hashSecret(secret))]
     return authenticationOfCredential(row, subjects, user === undefined ? 'bearer' : 'basic')
-  }
-}
-
-function adminCaller(
-  actor: string,
-  origin: string | undefined,
-  scheme: 'basic' | 'bearer',
-  token?: Pick<VerifiedToken, 'tokenId' | 'kid'>,
-): Caller {
-  return { kind: 'admin', actor, origin, tokenId: token?.tokenId, keyId: token?.kid, scheme }
-}
-
-/** Unreadable networks match no address. */
-function networkListOf(networks: readonly string[]): NetworkList {
-  return parseNetworks(networks) ?? NO_NETWORKS
-}
-
-/** `secretSubjects` are the subjects of the revocation list that end the presented secret alone. */
-function authenticationOfCredential(
-  row: CredentialOfSecret,
-  secretSubjects: readonly string[],
-  scheme: 'basic' | 'bearer',
-): CachedAuthentication {
-  if (row.kind === 'host') return authenticationOfHost(row, secretSubjects, scheme)
-  const origin = originOf(row)
-  const caller: Caller =
-    row.kind === 'admin'
-      ? adminCaller(row.name, origin, scheme)
-      : {
-          kind: 'holder',
-          actor: row.name,
-          origin,
-          tokenId: undefined,
-          keyId: undefined,
-          scheme,
-          grants: [row.kind === 'metrics' ? METRICS_GRANT : grantOf(row)],
-          expiredAt: undefined,
-        }
-  return {
-    caller,
-    credential: row,
-    subjects: [origin, ...secretSubjects],
-    networks: row.networks ?? undefined,
-    networkList: row.networks === null ? undefined : networkListOf(row.networks),
-    kid: undefined,
-    expiresAt: Math.min(
-      row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY,
-      row.secretUntil?.getTime() ?? Number.POSITIVE_INFINITY,
-    ),
-  }
-}
-
-function authenticationOfHost(
-  row: CredentialOfSecret,
-  secretSubjects: readonly string[],
-  scheme: 'basic' | 'bearer',
-): CachedAuthentication {
-  const { host } = row
-  if (host === null) throw loginEnded('the host was revoked')
-  return {
-    caller: callerOfHost(host, scheme),
-    credential: row,
-    subjects: [hostOrigin(host.id), grantVersionSubject(host), ...secretSubjects],
-    networks: host.networks ?? undefined,
-    networkList: host.networks === null ? undefined : networkListOf(host.networks),
-    kid: undefined,
-    expiresAt: Number.POSITIVE_INFINITY,
-  }
-}
-
-function authenticationOfToken(token: VerifiedToken): CachedAuthentication {
-  const { subject, origin, tokenId, access, networks, expiresAt } = token
-  const isAdmin = access.some(({ type, name }) => type === 'registry' && name === 'admin')
-  const host = hostOfToken(token)
-  const caller: Caller =
-    subject === ''
-      ? { kind: 'anonymous', hasToken: true }
-      : isAdmin
-        ? adminCaller(subject, origin, 'bearer', token)
-        : {
-            kind: 'holder',
-            actor: subject,
-            origin,
-            tokenId,
-            keyId: token.kid,
-            scheme: 'bearer',
-            grants: grantsOf(access),
-            expiredAt: undefined,
-            ...(host === undefined ? {} : { host }),
-          }
-  const version = host === undefined ? [] : [grantVersionSubject(host)]
-  return {
-    caller,
-    credential: undefined,
-    subjects: [`token:${tokenId}`, ...(origin === undefined ? [] : [origin]), ...version],
-    networks,
-    networkList: networks === undefined ? undefined : networkListOf(networks),
-    kid: token.kid,
-    expiresAt: expiresAt.getTime(),
   }
 }

@@ -89,8 +89,8 @@ export class Credentials {
   }
 
   /**
-   * Gives a credential a new secret, and returns it. The earlier secret, and the refresh tokens that the credential has, are
-   * accepted for `overlapSeconds`; 0 ends them on every replica within seconds. Throws REQUEST_INVALID, NOT_FOUND, and
+   * Gives a credential a new secret, and returns it. The earlier secret, and the refresh tokens and sessions that the credential
+   * has, are accepted for `overlapSeconds`; 0 ends them on every replica within seconds. Throws REQUEST_INVALID, NOT_FOUND, and
    * CONFLICT for a credential that has ended or still has an earlier secret.
    */
   async rotate(

@@ -2,6 +2,7 @@ import { Loop } from '../async/loop.ts'
 import { removeOldAuditEntries } from '../db/auth/audit.ts'
 import { removeExpiredRefreshTokens } from '../db/auth/refresh-tokens.ts'
 import { removeExpiredRevocations } from '../db/auth/revocations.ts'
+import { removeEndedSessions } from '../db/auth/sessions.ts'
 import { removeExpiredSigningKeys } from '../db/auth/signing-keys.ts'
 import { removeExpiredIdentityTokens } from '../db/auth/trust-policies.ts'
 import { removeExpiredUploadUrls } from '../db/auth/upload-urls.ts'
@@ -53,6 +54,7 @@ export async function removeExpiredAuthRows(
   const batches = [
     () => removeExpiredRevocations(db),
     () => removeExpiredRefreshTokens(db),
+    () => removeEndedSessions(db),
     () => removeExpiredIdentityTokens(db),
     () => removeExpiredUploadUrls(db),
     () => removeExpiredEnrolments(db),

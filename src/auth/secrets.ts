@@ -9,10 +9,11 @@ export const SECRET_PREFIXES = {
   refresh: 'rkr',
   uploadUrl: 'rku',
   enrolment: 'rke',
+  session: 'rks',
 } as const
 export type SecretPurpose = keyof typeof SECRET_PREFIXES
 
-const SHAPE = /^(rk[yrue]_[A-Za-z0-9_-]{43})_([0-9a-f]{8})$/
+const SHAPE = /^(rk[yrues]_[A-Za-z0-9_-]{43})_([0-9a-f]{8})$/
 
 /**
  * Generates a secret, `rky_<256 random bits>_<checksum>`. Scanners find leaked secrets by the prefix, and the

@@ -2,8 +2,8 @@ import { findExpiry } from '../client/login.ts'
 import { TOKEN_SECONDS_MAX } from '../config/limits.ts'
 import { UsageError } from './errors.ts'
 
-/** A credential, refresh token or upload URL of a registry. */
-const GENERATED = /rk[yrue]_[A-Za-z0-9_-]{43}/
+/** A generated secret of a registry. */
+const GENERATED = /rk[yrues]_[A-Za-z0-9_-]{43}/
 const TOKEN = /eyJ[\w-]+\.eyJ[\w-]+\.[\w-]*/
 const LOGIN_IN_URL = /^(?:--[a-z-]+=)?[a-z][a-z0-9+.-]*:\/\/([^/?#]*)@/i
 

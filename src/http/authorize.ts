@@ -10,7 +10,9 @@ import {
   tagBoundsOf,
 } from '../auth/access.ts'
 import { type AuditLog, auditIdentity } from '../auth/audit.ts'
-import type { Authentication, Authenticator } from '../auth/authenticator.ts'
+import type { Authentication } from '../auth/authentications.ts'
+import type { Authenticator } from '../auth/authenticator.ts'
+import type { Sessions } from '../auth/sessions.ts'
 import { type BearerErrorCode, denied, RegistryError, unauthorized } from '../oci/errors.ts'
 import { parseRepository, type Repository, type Tag } from '../oci/reference.ts'
 import { challengeFor, withLoginAdvice } from './challenge.ts'
@@ -19,9 +21,11 @@ import { assertQuery } from './query.ts'
 import { boundedTo, loginNeeded, missingRight, nothingToPull } from './refusals.ts'
 import { RequestBody } from './request-body.ts'
 import type { Route, RouteContext } from './route.ts'
+import { findSessionSecret } from './session-cookie.ts'
 
 export type AuthorizationDeps = {
   readonly authenticator: Authenticator
+  readonly sessions: Sessions
   readonly audit: AuditLog
   /** The audience of access tokens. */
   readonly service: string
@@ -81,16 +85,25 @@ export async function runAuthorized(
 
 /** Establishes the repository and the caller. Throws NAME_INVALID and what `authenticate` throws. */
 async function identify(context: Authorization): Promise<void> {
-  const { ctx, route, params, deps, request } = context
+  const { route, params, deps } = context
   // The repository comes first, because a challenge names it.
   context.repository =
     params.repository === undefined ? undefined : parseRepository(params.repository)
   if (route.access === 'none') return
-  const { authorization } = ctx.headers
-  const authentication = await deps.authenticator.authenticate(authorization, request.address)
-  context.authentication = authentication
-  const { caller } = authentication
+  context.authentication = await authenticate(context)
+  const { caller } = context.authentication
   if (caller.kind === 'holder' && caller.host !== undefined) deps.onHostRequest?.(caller.host.id)
+}
+
+/** The cookie of a session counts on pages alone, so that no other route has to distrust what a browser sends by itself. */
+function authenticate({ ctx, route, deps, request }: Authorization): Promise<Authentication> {
+  const { authorization } = ctx.headers
+  const secret =
+    route.page && authorization === undefined
+      ? findSessionSecret(ctx, request.address, () => deps.publicBaseUrl(ctx))
+      : undefined
+  if (secret !== undefined) return deps.sessions.authenticate(secret, request.address)
+  return deps.authenticator.authenticate(authorization, request.address)
 }
 
 /** Checks the caller's rights and prepares the state for the handler. Throws UNAUTHORIZED and DENIED. */
@@ -204,7 +217,9 @@ function maskPrivate(context: Authorization, error: unknown): unknown {
 /** A challenge to a caller without credentials is no refusal. */
 function isAudited({ ctx, authentication }: Authorization, { code }: RegistryError): boolean {
   const hasCredentials =
-    ctx.headers.authorization !== undefined && authentication?.caller.kind !== 'anonymous'
+    authentication === undefined
+      ? ctx.headers.authorization !== undefined
+      : authentication.caller.kind !== 'anonymous'
   return hasCredentials && (code === 'UNAUTHORIZED' || code === 'DENIED')
 }
 

@@ -38,6 +38,11 @@ export type Route = (Read | Write) & {
   readonly needsLogin?: true
   /** True for a step of an upload, which an expired token may finish. */
   readonly allowsExpiredToken?: true
+  /**
+   * True for a page for people: it accepts the cookie of a session, an anonymous caller who needs a login is sent to the form,
+   * and errors are pages.
+   */
+  readonly page?: true
   /** True for a GET with an effect, which a page of another site may not cause. */
   readonly hasEffect?: true
   handle(ctx: RouteContext): Promise<void> | void

@@ -6,6 +6,7 @@ import type { HostEnrolments } from '../auth/hosts/enrolments.ts'
 import type { HostKeys } from '../auth/hosts/host-keys.ts'
 import type { Hosts } from '../auth/hosts/hosts.ts'
 import type { TokenRevocations } from '../auth/revocations.ts'
+import type { Sessions } from '../auth/sessions.ts'
 import type { KeyRing } from '../auth/signing-keys.ts'
 import type { TokenIssuer } from '../auth/token-issuer.ts'
 import type { TrustPolicies } from '../auth/trust/policies.ts'
@@ -110,6 +111,7 @@ export type AuthServices = {
   issuer: RegistryIssuer
   keys: KeyRing
   authenticator: Authenticator
+  sessions: Sessions
   tokenIssuer: TokenIssuer
   credentials: Credentials
   policies: TrustPolicies

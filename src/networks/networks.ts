@@ -51,6 +51,11 @@ export function isPublicAddress(address: IpAddress): boolean {
   return address.zoneId === undefined && address.match(GLOBAL_UNICAST) && !isIsatap(address)
 }
 
+/** True for an address of the machine itself, such as `127.0.0.1` or `::1`. */
+export function isLoopbackAddress(text: string): boolean {
+  return parseAddress(text)?.range() === 'loopback'
+}
+
 /** RFC 5214, section 6.1: any prefix, then the IPv4 address of the other end of the tunnel. */
 function isIsatap({ parts }: ipaddr.IPv6): boolean {
   return (parts[4] === 0 || parts[4] === 0x200) && parts[5] === 0x5efe

@@ -9,6 +9,7 @@ import { LoginThrottle } from '../auth/login-throttle.ts'
 import type { MasterKey } from '../auth/master-key.ts'
 import { startAuthRefresh } from '../auth/refresh-loop.ts'
 import { RevocationList, TokenRevocations } from '../auth/revocations.ts'
+import { Sessions } from '../auth/sessions.ts'
 import { TokenIssuer } from '../auth/token-issuer.ts'
 import { TrustPolicies } from '../auth/trust/policies.ts'
 import { UploadUrls } from '../auth/upload-urls.ts'
@@ -60,6 +61,7 @@ export async function buildAuth(
   cleanup.defer(() => client.close())
   // The revocation is stored; when this read fails, the refresh loop reads it again.
   const onRevoked = () => revocations.refresh().catch(() => {})
+  const sessions = new Sessions({ db, authenticator, adminPasswordSha256: adminSha256, onRevoked })
   const policies = new TrustPolicies({ db, client, onRevoked })
   const hostKeys = new HostKeys({ db, issuer: issuer.url })
   const hosts = new Hosts({ db, onRevoked, onCommitted })
@@ -84,6 +86,7 @@ export async function buildAuth(
     issuer,
     keys,
     authenticator,
+    sessions,
     tokenIssuer,
     credentials,
     policies,

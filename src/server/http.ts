@@ -102,7 +102,7 @@ function buildApp(
   config: Config,
   log: Log,
 ) {
-  const { authenticator, audit, issuer, masterKey } = auth
+  const { authenticator, sessions, audit, issuer, masterKey } = auth
   const baseUrl = (ctx: RouteContext) =>
     publicBaseUrl(ctx.req, config.trustedProxies, config.publicUrl)
   const warnOnce = onlyOnce(() => log.warn(UNTRUSTED_PROXY))
@@ -144,6 +144,7 @@ function buildApp(
     }),
     authorization: {
       authenticator,
+      sessions,
       audit,
       service: issuer.service,
       publicBaseUrl: baseUrlOfClient,

@@ -1,5 +1,5 @@
 import type { Glob } from '../../oci/glob.ts'
-import type { Caller, Grant, HostCaller } from '../access.ts'
+import type { Caller, CallerIdentity, Grant, HostCaller } from '../access.ts'
 import type { AccessEntry } from '../scope.ts'
 
 /** The grant of a host: what it may pull, and from where. */
@@ -33,7 +33,7 @@ export function grantVersionSubject({
 }
 
 /** Returns the caller that a host is, by its key or its secret. It may pull, and report about itself. */
-export function callerOfHost(host: HostGrant, scheme: 'basic' | 'bearer'): Caller {
+export function callerOfHost(host: HostGrant, scheme: CallerIdentity['scheme']): Caller {
   const { id, name, grantVersion, repositories } = host
   const grant: Grant = { repositories: repositories as Glob[], actions: ['pull'], tags: null }
   return {

@@ -154,8 +154,8 @@ export async function lockCredential(
 }
 
 /**
- * Gives a locked credential a new secret. The current one is accepted for `overlapSeconds`, and the refresh tokens that the
- * credential has end with it.
+ * Gives a locked credential a new secret. The current one is accepted for `overlapSeconds`, and the refresh tokens and
+ * sessions that the credential has end with it.
  */
 export async function rotateCredential(
   tx: Transaction,
@@ -168,6 +168,10 @@ export async function rotateCredential(
        update refresh_tokens
           set ends_at = least(ends_at, now() + make_interval(secs => $3)),
               expires_at = least(expires_at, now() + make_interval(secs => $3))
+        where credential_id = $1
+     ), ending_sessions as (
+       update sessions
+          set ends_at = least(ends_at, now() + make_interval(secs => $3))
         where credential_id = $1
      )
      update credentials

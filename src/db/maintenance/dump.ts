@@ -76,6 +76,7 @@ export const EXCLUDED_TABLES: readonly string[] = [
   'refresh_tokens',
   'revocations',
   'schema_migrations',
+  'sessions',
   'signing_keys',
   'upload_urls',
   'uploads',
