@@ -10,9 +10,9 @@ import {
 } from '../auth/token-issuer.ts'
 import { badRequest, type ErrorCode, RegistryError } from '../oci/errors.ts'
 import { withLoginAdvice } from './challenge.ts'
-import { readForm } from './form-body.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from './route.ts'
 
+const FORM_BYTES_MAX = 64 * 1024
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
@@ -113,6 +113,13 @@ function requestOf(
 ): Omit<AccessTokenRequest, 'offline'> {
   const { address, requestId } = ctx.state
   return { scopes: parseScopes(scopes), address, requestId }
+}
+
+async function readForm(ctx: RouteContext): Promise<URLSearchParams> {
+  if (!ctx.is('application/x-www-form-urlencoded')) {
+    throw badRequest('send a form: Content-Type application/x-www-form-urlencoded')
+  }
+  return new URLSearchParams((await ctx.state.body.read(FORM_BYTES_MAX)).toString('utf8'))
 }
 
 function requireField(form: URLSearchParams, name: string): string {

@@ -1,7 +1,8 @@
 import { badRequest } from '../../oci/errors.ts'
-import { isUrlEncoded, readForm } from '../form-body.ts'
 import type { RouteContext } from '../route.ts'
 import { JsonFields, readFields } from './json-fields.ts'
+
+const FORM_BYTES_MAX = 64 * 1024
 
 /**
  * Reads the fields of a JSON body with `readFields`, or those of a form, which programs without a JSON library send. Each
@@ -11,9 +12,10 @@ export async function readFormOrJson<T>(
   ctx: RouteContext,
   read: (fields: JsonFields) => T,
 ): Promise<T> {
-  if (!isUrlEncoded(ctx)) return readFields(ctx, read)
+  if (!ctx.is('application/x-www-form-urlencoded')) return readFields(ctx, read)
+  const body = (await ctx.state.body.read(FORM_BYTES_MAX)).toString('utf8')
   const values: Record<string, string> = {}
-  for (const [name, value] of await readForm(ctx)) {
+  for (const [name, value] of new URLSearchParams(body)) {
     if (Object.hasOwn(values, name)) throw badRequest(`${name.slice(0, 64)} is given twice`)
     Object.defineProperty(values, name, { value, enumerable: true })
   }
