@@ -8,8 +8,8 @@ create table hosts (
   -- `key`: the host signs with a key that it made. `secret`: it has the secret of a credential.
   trust text not null,
   credential_id bigint references credentials (id),
-  -- Globs of the repositories that it may follow and pull.
-  repositories text[] not null,
+  -- Globs of the repositories that it may follow and pull. Empty while it is pending.
+  repositories text[] collate "C" not null,
   -- The networks from which it may call; null: any.
   networks text[],
   -- Counts the changes of `repositories` and `networks`: the tokens of an earlier grant end.
@@ -36,13 +36,18 @@ create table hosts (
   constraint hosts_trust_known check (trust in ('key', 'secret')),
   constraint hosts_secret_whole check ((trust = 'secret') = (credential_id is not null)),
   constraint hosts_expiry_whole check ((expires_at is not null) = (state = 'pending')),
+  constraint hosts_grant_whole check ((cardinality(repositories) = 0) = (state = 'pending')),
   constraint hosts_end_whole check ((revoked_at is not null) = (state = 'revoked'))
 );
 create unique index hosts_name_once on hosts (name) where state <> 'revoked';
 create unique index hosts_by_credential on hosts (credential_id) where credential_id is not null;
+create index hosts_present on hosts (name, id) where state <> 'revoked';
 create index hosts_pending on hosts (expires_at) where state = 'pending';
 create index hosts_revoked on hosts (name, id) where state = 'revoked';
-create index hosts_by_label on hosts using gin (labels jsonb_path_ops);
+-- A caller that may manage a host has admin on all its repositories, and so on the first of them.
+create index hosts_by_repository on hosts (state, (repositories[1]));
+create index hosts_by_label on hosts using gin (labels jsonb_path_ops) where state <> 'revoked';
+create index hosts_revoked_by_label on hosts using gin (labels jsonb_path_ops) where state = 'revoked';
 create index hosts_by_presence on hosts (seen_at) where state = 'active' and lost_at is null;
 
 -- The public keys of hosts, by their thumbprint (RFC 7638). A rotated key ends a little after its successor came.

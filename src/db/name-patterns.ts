@@ -35,7 +35,7 @@ export function nameRanges(globs: readonly Glob[]): string {
 }
 
 /** True when the range of the pattern has its names and no others. */
-function isExact(glob: Glob): boolean {
+export function isExact(glob: Glob): boolean {
   return /^[^*]*\**[^*]*$/.test(glob)
 }
 
@@ -59,6 +59,11 @@ export const REPOSITORY_SELECTED = `case when right(r.name, length(g.suffix)) = 
 /** True when the name of repository `r` is in range `g`. */
 export const REPOSITORY_IN_RANGE = `${REPOSITORY_IN_BOUNDS}
               and ${REPOSITORY_SELECTED}`
+
+/** True when range `g` has all names that pattern `r.name` matches: between its ends, `*` takes neither `/` nor `**`. */
+export const PATTERN_IN_RANGE = `${REPOSITORY_IN_RANGE}
+              and (g.deep or strpos(substr(r.name, length(g.low) + 1,
+                    greatest(0, length(r.name) - length(g.low) - length(g.suffix))), '**') = 0)`
 
 /** The same for range `v`, a range of what a caller may see, in a statement that has patterns, too. */
 export const REPOSITORY_IN_VISIBLE_BOUNDS = REPOSITORY_IN_BOUNDS.replaceAll('g.', 'v.')

@@ -42,7 +42,9 @@ const ADMINISTRATOR = ['administrator'] as const
  * Routes whose answer depends on the repositories that the caller may see. Searches for a kernel, inputs or a package pass
  * over private images of others with the same content, as many as there are: they must not change the answer.
  */
-const BY_CALLER: readonly string[] = ['/v2/_catalog', '/api/v1/events', '/api/v1/webhooks']
+const BY_CALLER: readonly string[] = [
+  ...['/v2/_catalog', '/api/v1/events', '/api/v1/webhooks', '/api/v1/hosts'],
+]
 
 const NONE = ['']
 const SINCE = 'since=2020-01-01T00:00:00Z'
@@ -159,8 +161,7 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   '/api/v1/credentials': ['n=20', 'n=20&last=c2'],
   '/api/v1/hosts': [
     ...combined('label=site%3Da', `repository=${REPOSITORY}`, `kernel=sha256:${'a'.repeat(64)}`),
-    'n=20&state=pending',
-    'n=20&state=revoked',
+    ...['n=20&state=pending', 'n=20&state=revoked', 'n=20&state=revoked&label=site%3Da'],
   ],
   '/api/v1/hosts/:host': NONE,
   '/api/v1/policies': ['n=20', 'n=20&last=p2'],
@@ -228,7 +229,8 @@ async function post(path: string, body: object): Promise<Record<string, string>>
 }
 
 async function addCredential(name: string, repositories: string[]): Promise<string> {
-  const made = await post('/api/v1/credentials', { name, repositories, actions: ['pull'] })
+  const actions = ['pull', 'admin']
+  const made = await post('/api/v1/credentials', { name, repositories, actions })
   return `Basic ${Buffer.from(`${name}:${made.secret}`).toString('base64')}`
 }
 

@@ -82,6 +82,10 @@ export async function grow(
      select 'h' || n, 'active', 'key', '{**}', 'admin' from ROWS`,
   )
   await run(
+    `insert into hosts (name, state, trust, repositories, created_by, revoked_at)
+     select 'h' || n || '-gone', 'revoked', 'key', '{others/*}', 'admin', now() from ROWS`,
+  )
+  await run(
     `with added as (
        insert into deployments (id, repository_id, tag, number, digest, kind, state, rollout, actor, targets_made,
                                 wake_at, finished_at)
@@ -239,6 +243,11 @@ export async function addRareRows(client: pg.Client, samples: Samples): Promise<
        from deployments
       where id = $1`,
     [samples.deployment, RARE.digest],
+  )
+  await client.query(
+    `insert into hosts (name, state, trust, repositories, labels, created_by)
+     select kind || n, 'active', 'key', array[kind || '/*', kind || '/' || n], '{"site": "a"}', 'admin'
+       from generate_series(1, 30) as n, unnest(array['mine', 'guests']) as kind`,
   )
   await client.query(
     `insert into audit (action, decision, actor, repository)

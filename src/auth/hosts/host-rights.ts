@@ -32,6 +32,7 @@ const HOST_NAME = /^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$/
 const LABELS_MAX = 32
 const LABEL_NAME = /^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/
 const LABEL_VALUE = /^[A-Za-z0-9](?:[A-Za-z0-9._:/-]{0,61}[A-Za-z0-9])?$/
+const EVERYTHING = parseRepositoryGlob('**')
 /** The path of the route that enrols hosts. */
 const RESERVED = 'enrol'
 
@@ -65,6 +66,16 @@ export function mayManageHost(
   if (grants === null) return true
   if (repositories.length === 0) return grants.some(({ actions }) => actions.includes('admin'))
   return repositories.every((glob) => isCovered(grants, 'admin', glob as Glob))
+}
+
+/**
+ * Returns the patterns of the repositories of which the requester may manage hosts. Undefined: all of them. Which hosts these
+ * are, `mayManageHost` decides.
+ */
+export function managedRepositories(grants: readonly Grant[] | null): Glob[] | undefined {
+  if (grants === null || isCovered(grants, 'admin', EVERYTHING)) return undefined
+  const managed = grants.filter(({ actions }) => actions.includes('admin'))
+  return managed.flatMap(({ repositories }) => repositories)
 }
 
 /**

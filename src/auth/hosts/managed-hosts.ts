@@ -1,11 +1,11 @@
 import type { Queryable } from '../../db/database.ts'
 import { type HostFilter, type HostPlace, type HostRow, listHosts } from '../../db/hosts/hosts.ts'
+import { isExact } from '../../db/name-patterns.ts'
 import { notFound, type RegistryError } from '../../oci/errors.ts'
-import { type HostRequester, mayManageHost } from './host-rights.ts'
+import { type HostRequester, managedRepositories, mayManageHost } from './host-rights.ts'
 
-const LISTED_AT_ONCE = 500
-/** Hosts that one page reads, however few of them the requester may see. */
-const SCANNED_MAX = 5_000
+/** Hosts that one page reads for patterns with several stars, which Postgres does not compare exactly. */
+const SCANNED_MAX = 1_000
 const NAME_SHOWN_MAX = 64
 
 export type HostPage = {
@@ -22,22 +22,14 @@ export async function listManagedHosts(
   limit: number,
   { grants }: Pick<HostRequester, 'grants'>,
 ): Promise<HostPage> {
-  const hosts: HostRow[] = []
-  let place = after
-  // An administrator sees every host that is read.
-  const atOnce = grants === null ? Math.min(limit + 1, LISTED_AT_ONCE) : LISTED_AT_ONCE
-  for (let scanned = 0; scanned < SCANNED_MAX; scanned += atOnce) {
-    const rows = await listHosts(db, filter, place, atOnce)
-    for (const row of rows) {
-      if (!mayManageHost(grants, row.repositories)) continue
-      if (hosts.length === limit) return { hosts, next: hosts.at(-1) }
-      hosts.push(row)
-    }
-    const last = rows.at(-1)
-    if (rows.length < atOnce || last === undefined) return { hosts, next: undefined }
-    place = last
-  }
-  return { hosts, next: place }
+  const managed = managedRepositories(grants)
+  if (managed?.length === 0) return { hosts: [], next: undefined }
+  const scanned = managed === undefined || managed.every(isExact) ? limit + 1 : SCANNED_MAX
+  const rows = await listHosts(db, filter, managed, after, scanned)
+  const seen = rows.filter(({ repositories }) => mayManageHost(grants, repositories))
+  const hosts = seen.slice(0, limit)
+  if (seen.length > limit) return { hosts, next: hosts.at(-1) }
+  return { hosts, next: rows.length < scanned ? undefined : rows.at(-1) }
 }
 
 /** Returns the host if the requester may manage it. Throws NOT_FOUND. */

@@ -1,5 +1,7 @@
+import type { Glob } from '../../oci/glob.ts'
 import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
+import { nameRanges, PATTERN_IN_RANGE, RANGE_COLUMNS } from '../name-patterns.ts'
 
 export const HOST_STATES = ['pending', 'active', 'revoked'] as const
 export type HostState = (typeof HOST_STATES)[number]
@@ -157,31 +159,82 @@ const IN_STATE: Readonly<Record<HostState, Condition[]>> = {
   revoked: given("and hosts.state = 'revoked'", true),
 }
 
-/** Lists hosts after a place, in the order of names. */
+/** The hosts with these labels. `isSmall`: another condition leaves few hosts already. */
+function labelled(
+  labels: HostFilter['labels'],
+  state: HostFilter['state'],
+  isSmall: boolean,
+): Condition[] {
+  if (isSmall) return given('and hosts.labels @> $::jsonb', labels)
+  if (state === 'revoked') {
+    return given(
+      "and hosts.id = any(array(select id from hosts where labels @> $::jsonb and state = 'revoked'))",
+      labels,
+    )
+  }
+  return given(
+    "and hosts.id = any(array(select id from hosts where labels @> $::jsonb and state <> 'revoked'))",
+    labels,
+  )
+}
+
+/**
+ * Lists hosts after a place, in the order of names. With `managed`, only pending hosts, and those whose repositories these
+ * patterns cover: a pattern with several stars lets more through.
+ */
 export async function listHosts(
   db: Queryable,
   { state, labels, repository, kernel }: HostFilter,
+  managed: readonly Glob[] | undefined,
   after: HostPlace,
   limit: number,
 ): Promise<HostRow[]> {
   const { rows } = await db.query<HostRow>(
     ...withConditions(
-      `select ${HOST_COLUMNS}
+      `with ranges as materialized (
+         select *
+           from json_to_recordset($4::json) as g (${RANGE_COLUMNS})
+       ), candidates as (
+         select distinct h.id, h.repositories
+           from ranges g
+          cross join lateral (
+            select h.id, h.repositories
+              from hosts h
+             where h.state = $5
+               and h.repositories[1] >= g.low
+               and h.repositories[1] < g.high
+            offset 0
+         ) h
+       ), managed as (
+         select c.id
+           from candidates c
+          where not exists (
+                  select 1
+                    from unnest(c.repositories) as r (name)
+                   where not exists (
+                           select 1
+                             from ranges g
+                            where ${PATTERN_IN_RANGE}))
+          union all
+         select id
+           from hosts
+          where state = 'pending'
+       )
+       select ${HOST_COLUMNS}
          from hosts
         where (hosts.name, hosts.id) > ($1, $2)
           {state}
+          {managed}
           {labels}
           {units}
         order by hosts.name, hosts.id
         limit $3`,
-      [after.name, after.id, limit],
+      [after.name, after.id, limit, nameRanges(managed ?? []), state ?? 'active'],
       {
         state: state === undefined ? PRESENT : IN_STATE[state],
-        // The hosts with the labels come first: in the order of names, all others would be read to find few of them.
-        labels: given(
-          'and hosts.id = any(array(select h.id from hosts h where h.labels @> $::jsonb))',
-          labels,
-        ),
+        // These hosts come first: in the order of names, all others would be read to find few of them.
+        managed: given('and hosts.id = any(array(select id from managed))', managed),
+        labels: labelled(labels, state, managed !== undefined),
         units: [
           ...given(
             'and exists (select 1 from units u where u.host_id = hosts.id and u.repository = $)',
