@@ -4,29 +4,23 @@ import { basic } from '../auth/credentials-client.ts'
 import {
   assertionOf,
   enrolHost,
-  issuerOf,
-  JWT_BEARER,
-  keyFields,
   makeCode,
   makeHostKey,
-  postForm,
   signJwt,
   type TestHost,
-  type TestHostKey,
 } from '../support/hosts.ts'
 import { expectError } from '../support/push.ts'
-import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import type { TestRegistry } from '../support/registry.ts'
+import { HostsClient } from './hosts-client.ts'
 
+let client: HostsClient
 let registry: TestRegistry
 let audience: string
 let host: TestHost
 
 beforeAll(async () => {
-  registry = await startRegistry({
-    ROOKERY_DEFAULT_VISIBILITY: 'private',
-    ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
-  })
-  audience = await issuerOf(registry)
+  client = await HostsClient.open()
+  ;({ registry, audience } = client)
   host = await enrolHost(registry, { repositories: ['builds/*'] })
 })
 
@@ -36,19 +30,13 @@ const seconds = (offset: number) => Math.floor(Date.now() / 1000) + offset
 
 /** Sends an assertion, and returns the status and the reason of its refusal. */
 async function refusal(assertion: string): Promise<string> {
-  const answer = await postForm(registry, '/token', { grant_type: JWT_BEARER, assertion })
+  const answer = await client.exchange(assertion)
   expect(answer.status).toBe(400)
   expect(answer.headers.get('date')).toMatch(/GMT$/)
   const body = (await answer.json()) as Record<string, string>
   expect(body.error).toBe('invalid_grant')
   return String(body.error_description)
 }
-
-const enrol = (fields: Record<string, string>, from = '192.0.2.1') =>
-  postForm(registry, '/api/v1/hosts/enrol', fields, { 'x-forwarded-for': from })
-
-const keyed = (key: TestHostKey, more: Record<string, string> = {}) =>
-  keyFields(key, audience, more)
 
 const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
@@ -177,7 +165,7 @@ describe('an assertion', () => {
     for (const offset of [-20, 20]) {
       const off = { iat: seconds(offset), exp: seconds(offset + 10) }
       const assertion = assertionOf(host.key, audience, off)
-      const answer = await postForm(registry, '/token', { grant_type: JWT_BEARER, assertion })
+      const answer = await client.exchange(assertion)
       expect(answer.status).toBe(200)
     }
   })
@@ -186,7 +174,7 @@ describe('an assertion', () => {
     const assertion = assertionOf(host.key, audience)
     const statuses = await Promise.all(
       Array.from({ length: 8 }, async () => {
-        const answer = await postForm(registry, '/token', { grant_type: JWT_BEARER, assertion })
+        const answer = await client.exchange(assertion)
         await answer.arrayBuffer()
         return answer.status
       }),
@@ -198,8 +186,8 @@ describe('an assertion', () => {
   it('of a proof is accepted by no other route', async () => {
     const key = makeHostKey()
     const code = await makeCode(registry, { name: 'proof-once' })
-    const fields = keyed(key, { code })
-    expect((await enrol(fields)).status).toBe(201)
+    const fields = client.keyed(key, { code })
+    expect((await client.enrol(fields)).status).toBe(201)
     expect(await refusal(fields.proof)).toMatch(/was used already/)
   })
 
@@ -217,7 +205,7 @@ describe('an assertion', () => {
     const bound = await enrolHost(registry, { name: 'bound', networks: ['127.0.0.0/8'] })
     const assertion = assertionOf(bound.key, audience)
     const from = { 'x-forwarded-for': '192.0.2.7' }
-    const answer = await postForm(registry, '/token', { grant_type: JWT_BEARER, assertion }, from)
+    const answer = await client.exchange(assertion, from)
     expect(answer.status).toBe(400)
     const authorization = `Bearer ${await bound.token()}`
     const stolen = await registry.anonymous('/v2/', { headers: { authorization, ...from } })
@@ -253,7 +241,7 @@ describe('a key', () => {
   }
   it.each(Object.entries(wrong))('%s is refused', async (_name, [jwk, reason]) => {
     const fields = { name: 'weak', jwk: JSON.stringify(jwk), proof: assertionOf(own, audience) }
-    const answer = await enrol(fields)
+    const answer = await client.enrol(fields)
     expect(answer.status).toBe(400)
     const { errors } = (await answer.json()) as { errors: { message: string }[] }
     expect(errors[0]?.message).toMatch(reason)
@@ -268,9 +256,9 @@ describe('a key', () => {
       assertionOf(others, 'https://other.example'),
       assertionOf(others, audience, { exp: seconds(-100), iat: seconds(-200) }),
     ]) {
-      const answer = await enrol({ code, jwk: JSON.stringify(others.jwk), proof })
+      const answer = await client.enrol({ code, jwk: JSON.stringify(others.jwk), proof })
       await expectError(answer, 400, 'REQUEST_INVALID')
     }
-    expect((await enrol(keyed(others, { code }))).status).toBe(201)
+    expect((await client.enrol(client.keyed(others, { code }))).status).toBe(201)
   })
 })

@@ -1,30 +1,18 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { basic, makeCredential, sql } from '../auth/credentials-client.ts'
-import {
-  assertionOf,
-  enrolHost,
-  issuerOf,
-  JWT_BEARER,
-  keyFields,
-  makeCode,
-  makeHostKey,
-  postForm,
-  type TestHost,
-  type TestHostKey,
-} from '../support/hosts.ts'
+import { assertionOf, enrolHost, makeCode, makeHostKey, type TestHost } from '../support/hosts.ts'
 import { expectError, pushImage } from '../support/push.ts'
-import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import type { TestRegistry } from '../support/registry.ts'
+import { HostsClient } from './hosts-client.ts'
 
+let client: HostsClient
 let registry: TestRegistry
 let audience: string
 let host: TestHost
 
 beforeAll(async () => {
-  registry = await startRegistry({
-    ROOKERY_DEFAULT_VISIBILITY: 'private',
-    ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
-  })
-  audience = await issuerOf(registry)
+  client = await HostsClient.open()
+  ;({ registry, audience } = client)
   host = await enrolHost(registry, { repositories: ['builds/*'] })
   await pushImage(registry, 'builds/www', 'live')
   await pushImage(registry, 'secret/www', 'live')
@@ -32,22 +20,19 @@ beforeAll(async () => {
 
 afterAll(() => registry.close())
 
-const enrol = (fields: Record<string, string>, from = '192.0.2.1') =>
-  postForm(registry, '/api/v1/hosts/enrol', fields, { 'x-forwarded-for': from })
-
-const keyed = (key: TestHostKey, more: Record<string, string> = {}) =>
-  keyFields(key, audience, more)
-
 describe('a code', () => {
   it('makes one host when several use it at once', async () => {
     const code = await makeCode(registry, { name: 'race' })
     const statuses = await Promise.all(
-      Array.from({ length: 8 }, async () => (await enrol(keyed(makeHostKey(), { code }))).status),
+      Array.from(
+        { length: 8 },
+        async () => (await client.enrol(client.keyed(makeHostKey(), { code }))).status,
+      ),
     )
     expect(statuses.filter((status) => status === 201)).toHaveLength(1)
     // A loser that came later sees that the code was used.
     expect(statuses.filter((status) => status === 410 || status === 409)).toHaveLength(7)
-    await expectError(await enrol(keyed(makeHostKey(), { code })), 410, 'GONE')
+    await expectError(await client.enrol(client.keyed(makeHostKey(), { code })), 410, 'GONE')
     const hosts = await sql(registry, `select 1 from hosts where name = 'race'`)
     expect(hosts).toHaveLength(1)
   })
@@ -55,30 +40,34 @@ describe('a code', () => {
   it('is refused from another network, and then works from its own', async () => {
     const code = await makeCode(registry, { name: 'near', networks: ['192.0.2.0/24'] })
     const key = makeHostKey()
-    await expectError(await enrol(keyed(key, { code }), '198.51.100.1'), 403, 'DENIED')
-    expect((await enrol(keyed(key, { code }), '192.0.2.9')).status).toBe(201)
+    await expectError(
+      await client.enrol(client.keyed(key, { code }), '198.51.100.1'),
+      403,
+      'DENIED',
+    )
+    expect((await client.enrol(client.keyed(key, { code }), '192.0.2.9')).status).toBe(201)
   })
 
   it('for a name that is taken is 409, stays unused, and the old key still works', async () => {
     const taken = await enrolHost(registry, { name: 'taken' })
     const code = await makeCode(registry, { name: 'taken' })
     const key = makeHostKey()
-    await expectError(await enrol(keyed(key, { code })), 409, 'CONFLICT')
+    await expectError(await client.enrol(client.keyed(key, { code })), 409, 'CONFLICT')
     const assertion = assertionOf(taken.key, audience)
-    const answer = await postForm(registry, '/token', { grant_type: JWT_BEARER, assertion })
+    const answer = await client.exchange(assertion)
     expect(answer.status).toBe(200)
     expect((await registry.request('/api/v1/hosts/taken', { method: 'DELETE' })).status).toBe(204)
-    expect((await enrol(keyed(key, { code }))).status).toBe(201)
+    expect((await client.enrol(client.keyed(key, { code }))).status).toBe(201)
   })
 
   it('is for its name, and for a key that no other host has', async () => {
     const code = await makeCode(registry, { name: 'named' })
     await expectError(
-      await enrol(keyed(makeHostKey(), { code, name: 'x' })),
+      await client.enrol(client.keyed(makeHostKey(), { code, name: 'x' })),
       400,
       'REQUEST_INVALID',
     )
-    await expectError(await enrol(keyed(host.key, { code })), 409, 'CONFLICT')
+    await expectError(await client.enrol(client.keyed(host.key, { code })), 409, 'CONFLICT')
   })
 
   it('is void when its creator was revoked, and after its end', async () => {
@@ -100,16 +89,16 @@ describe('a code', () => {
     }
     const [before, after, late] = [await make('before'), await make('after'), await make('late')]
     const key = makeHostKey()
-    expect((await enrol(keyed(key, { code: before }))).status).toBe(201)
+    expect((await client.enrol(client.keyed(key, { code: before }))).status).toBe(201)
     await sql(registry, `update enrolments set expires_at = now() where name = 'late'`)
-    await expectError(await enrol(keyed(makeHostKey(), { code: late })), 410, 'GONE')
+    await expectError(await client.enrol(client.keyed(makeHostKey(), { code: late })), 410, 'GONE')
     const path = `/api/v1/credentials/${lead.name}`
     expect((await registry.request(path, { method: 'DELETE' })).status).toBe(204)
-    const refused = await enrol(keyed(makeHostKey(), { code: after }))
+    const refused = await client.enrol(client.keyed(makeHostKey(), { code: after }))
     await expectError(refused, 410, 'GONE')
     // A host that enrolled before stays: it runs for its operator, and not for a credential.
     const assertion = assertionOf(key, audience)
-    const answer = await postForm(registry, '/token', { grant_type: JWT_BEARER, assertion })
+    const answer = await client.exchange(assertion)
     expect(answer.status).toBe(200)
   })
 
@@ -152,7 +141,7 @@ describe('a token of a host', () => {
     registry.anonymous(`/api/v1/hosts/${name}/keys`, {
       method: 'POST',
       headers: { authorization },
-      body: new URLSearchParams(keyed(makeHostKey())),
+      body: new URLSearchParams(client.keyed(makeHostKey())),
     })
 
   it('speaks for no other host, and an administrator for none', async () => {
@@ -236,7 +225,9 @@ describe('a token of a host', () => {
     const key = makeHostKey()
     const answer = await revoked.request(`/api/v1/hosts/${revoked.name}/keys`, {
       method: 'POST',
-      body: new URLSearchParams(keyed(key, { assertion: assertionOf(revoked.key, audience) })),
+      body: new URLSearchParams(
+        client.keyed(key, { assertion: assertionOf(revoked.key, audience) }),
+      ),
     })
     await expectError(answer, 401, 'UNAUTHORIZED')
     const keys = 'select 1 from host_keys where thumbprint = $1'
@@ -246,7 +237,7 @@ describe('a token of a host', () => {
 
 it('refusals of hosts are in the audit log, without codes and assertions', async () => {
   const assertion = assertionOf(makeHostKey(), audience)
-  const refused = await postForm(registry, '/token', { grant_type: JWT_BEARER, assertion })
+  const refused = await client.exchange(assertion)
   expect(refused.status).toBe(400)
   await expect
     .poll(async () => {

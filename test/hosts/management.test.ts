@@ -2,45 +2,20 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { basic, makeCredential, sql } from '../auth/credentials-client.ts'
 import { validateEvent } from '../events/event-schema.ts'
 import type { SentEvent } from '../support/events.ts'
-import {
-  assertionOf,
-  enrolHost,
-  issuerOf,
-  JWT_BEARER,
-  makeHostKey,
-  postForm,
-  type TestHostKey,
-} from '../support/hosts.ts'
+import { enrolHost, makeHostKey } from '../support/hosts.ts'
 import { expectError, pushImage } from '../support/push.ts'
-import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import type { TestRegistry } from '../support/registry.ts'
+import { HostsClient } from './hosts-client.ts'
 
+let client: HostsClient
 let registry: TestRegistry
-let audience: string
 
 beforeAll(async () => {
-  registry = await startRegistry({
-    ROOKERY_DEFAULT_VISIBILITY: 'private',
-    ROOKERY_HOST_ENROLMENT: 'approve',
-    ROOKERY_TRUSTED_PROXIES: '127.0.0.1',
-  })
-  audience = await issuerOf(registry)
+  client = await HostsClient.open({ ROOKERY_HOST_ENROLMENT: 'approve' })
+  ;({ registry } = client)
 })
 
 afterAll(() => registry.close())
-
-const send = (
-  method: string,
-  path: string,
-  body?: object,
-  headers: Record<string, string> = {},
-): Promise<Response> => {
-  const as = headers.authorization === undefined ? registry.request : registry.anonymous
-  return as(path, {
-    method,
-    headers: { 'content-type': 'application/json', ...headers },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  })
-}
 
 async function shown(path: string): Promise<Record<string, unknown>> {
   const answer = await registry.request(path)
@@ -50,39 +25,23 @@ async function shown(path: string): Promise<Record<string, unknown>> {
 
 async function names(query: string, authorization?: string): Promise<string[]> {
   const headers = authorization === undefined ? {} : { authorization }
-  const answer = await send('GET', `/api/v1/hosts?${query}`, undefined, headers)
+  const answer = await client.send('GET', `/api/v1/hosts?${query}`, undefined, headers)
   expect(answer.status).toBe(200)
   return ((await answer.json()) as { hosts: { name: string }[] }).hosts.map(({ name }) => name)
 }
 
-const mint = (key: TestHostKey, headers: Record<string, string> = {}) =>
-  postForm(
-    registry,
-    '/token',
-    { grant_type: JWT_BEARER, assertion: assertionOf(key, audience) },
-    headers,
-  )
-
-const enrolWithoutCode = (name: string, key: TestHostKey, from = '192.0.2.1') =>
-  postForm(
-    registry,
-    '/api/v1/hosts/enrol',
-    { name, jwk: JSON.stringify(key.jwk), proof: assertionOf(key, audience) },
-    { 'x-forwarded-for': from },
-  )
-
 describe('a host without a code', () => {
   it('waits until somebody approves its fingerprint', async () => {
     const key = makeHostKey()
-    const enrolled = await enrolWithoutCode('waits', key)
+    const enrolled = await client.ask('waits', key)
     expect(enrolled.status).toBe(202)
     expect(await enrolled.json()).toEqual({
       host: 'waits',
       state: 'pending',
       fingerprint: key.thumbprint,
     })
-    expect((await enrolWithoutCode('waits', key)).status).toBe(202)
-    const refused = await mint(key)
+    expect((await client.ask('waits', key)).status).toBe(202)
+    const refused = await client.mint(key)
     expect(refused.status).toBe(400)
     expect(await refused.json()).toMatchObject({
       error: 'invalid_grant',
@@ -95,7 +54,7 @@ describe('a host without a code', () => {
       requestedFrom: '192.0.2.1',
     })
     const approve = (fingerprint: string) =>
-      send('POST', '/api/v1/hosts/waits/approve', {
+      client.send('POST', '/api/v1/hosts/waits/approve', {
         fingerprint,
         repositories: ['builds/*'],
         labels: { site: 'a' },
@@ -111,14 +70,14 @@ describe('a host without a code', () => {
       requestedFrom: null,
       expiresAt: null,
     })
-    expect((await mint(key)).status).toBe(200)
-    expect((await enrolWithoutCode('waits', key)).status).toBe(201)
+    expect((await client.mint(key)).status).toBe(200)
+    expect((await client.ask('waits', key)).status).toBe(201)
     await expectError(await approve(key.thumbprint), 409, 'CONFLICT')
   })
 
   it('is seen by those who may approve it, and refused by its revocation', async () => {
     const key = makeHostKey()
-    expect((await enrolWithoutCode('refused', key)).status).toBe(202)
+    expect((await client.ask('refused', key)).status).toBe(202)
     const pull = await makeCredential(registry, { repositories: ['**'], actions: ['pull'] })
     const admin = await makeCredential(registry, {
       repositories: ['builds/**'],
@@ -128,7 +87,7 @@ describe('a host without a code', () => {
     expect(await names('state=pending', as(pull))).toEqual([])
     expect(await names('state=pending', as(admin))).toContain('refused')
     const approve = (repositories: string[]) =>
-      send(
+      client.send(
         'POST',
         '/api/v1/hosts/refused/approve',
         { fingerprint: key.thumbprint, repositories },
@@ -136,28 +95,28 @@ describe('a host without a code', () => {
       )
     await expectError(await approve(['other/*']), 403, 'DENIED')
     await expectError(await approve([]), 400, 'REQUEST_INVALID')
-    expect((await send('DELETE', '/api/v1/hosts/refused')).status).toBe(204)
+    expect((await client.send('DELETE', '/api/v1/hosts/refused')).status).toBe(204)
     await expectError(await approve(['builds/*']), 404, 'NOT_FOUND')
   })
 
   it('cannot use up the places of others', async () => {
     let last = 0
     for (let index = 0; index <= 20; index += 1) {
-      last = (await enrolWithoutCode(`many-${index}`, makeHostKey(), '198.51.100.7')).status
+      last = (await client.ask(`many-${index}`, makeHostKey(), '198.51.100.7')).status
     }
     expect(last).toBe(429)
-    expect((await enrolWithoutCode('another', makeHostKey(), '198.51.100.8')).status).toBe(202)
+    expect((await client.ask('another', makeHostKey(), '198.51.100.8')).status).toBe(202)
   })
 
   it('expires, and gives way to a host with a code', async () => {
     const late = makeHostKey()
-    expect((await enrolWithoutCode('late', late)).status).toBe(202)
+    expect((await client.ask('late', late)).status).toBe(202)
     const hour = `update hosts set expires_at = now() - interval '1 s' where name = 'late'`
     await sql(registry, hour)
-    expect((await enrolWithoutCode('late', makeHostKey())).status).toBe(202)
+    expect((await client.ask('late', makeHostKey())).status).toBe(202)
     const host = await enrolHost(registry, { name: 'late' })
-    expect((await mint(host.key)).status).toBe(200)
-    await expectError(await enrolWithoutCode('late', makeHostKey()), 409, 'CONFLICT')
+    expect((await client.mint(host.key)).status).toBe(200)
+    await expectError(await client.ask('late', makeHostKey()), 409, 'CONFLICT')
   })
 })
 
@@ -195,10 +154,11 @@ describe('the list of hosts', () => {
     })
     const authorization = basic(lead.name, lead.secret)
     expect(await names('label=m=y', authorization)).toEqual(['m-1'])
-    const get = (name: string) => send('GET', `/api/v1/hosts/${name}`, undefined, { authorization })
+    const get = (name: string) =>
+      client.send('GET', `/api/v1/hosts/${name}`, undefined, { authorization })
     expect((await get('m-1')).status).toBe(200)
     await expectError(await get('m-2'), 404, 'NOT_FOUND')
-    const remove = await send('DELETE', '/api/v1/hosts/m-2', undefined, { authorization })
+    const remove = await client.send('DELETE', '/api/v1/hosts/m-2', undefined, { authorization })
     await expectError(remove, 404, 'NOT_FOUND')
   })
 })
@@ -215,10 +175,12 @@ describe('a change of a host', () => {
       })
     const before = `Bearer ${await host.token()}`
     expect((await head(before, 'one/www')).status).toBe(200)
-    const changed = await send('PATCH', `/api/v1/hosts/${host.name}`, { repositories: ['two/*'] })
+    const changed = await client.send('PATCH', `/api/v1/hosts/${host.name}`, {
+      repositories: ['two/*'],
+    })
     expect(await changed.json()).toMatchObject({ repositories: ['two/*'], networks: null })
     expect((await head(before, 'one/www')).status).toBe(401)
-    const answer = (await (await mint(host.key)).json()) as { access_token: string }
+    const answer = (await (await client.mint(host.key)).json()) as { access_token: string }
     const after = `Bearer ${answer.access_token}`
     expect((await head(after, 'two/www')).status).toBe(200)
     expect((await head(after, 'one/www')).status).toBe(401)
@@ -227,27 +189,27 @@ describe('a change of a host', () => {
   it('of its labels leaves its tokens', async () => {
     const host = await enrolHost(registry, { networks: ['127.0.0.0/8'], repositories: ['one/*'] })
     const path = `/api/v1/hosts/${host.name}`
-    const changed = await send('PATCH', path, { labels: { rack: '7' } })
+    const changed = await client.send('PATCH', path, { labels: { rack: '7' } })
     expect(await changed.json()).toMatchObject({ labels: { rack: '7' }, networks: ['127.0.0.0/8'] })
     const pull = await host.request('/v2/one/www/manifests/live', { method: 'HEAD' })
     expect(pull.status).toBe(200)
-    expect((await send('PATCH', path, { networks: null })).status).toBe(200)
+    expect((await client.send('PATCH', path, { networks: null })).status).toBe(200)
     expect(await shown(path)).toMatchObject({ networks: null })
-    await expectError(await send('PATCH', path, {}), 400, 'REQUEST_INVALID')
+    await expectError(await client.send('PATCH', path, {}), 400, 'REQUEST_INVALID')
   })
 })
 
 describe('the revocation of a host', () => {
   it('ends its tokens and its key, and frees its name', async () => {
     const host = await enrolHost(registry, { name: 'gone' })
-    expect((await send('DELETE', '/api/v1/hosts/gone')).status).toBe(204)
+    expect((await client.send('DELETE', '/api/v1/hosts/gone')).status).toBe(204)
     expect((await host.request('/v2/one/www/manifests/live')).status).toBe(401)
-    const refused = (await (await mint(host.key)).json()) as { error_description: string }
+    const refused = (await (await client.mint(host.key)).json()) as { error_description: string }
     expect(refused.error_description).toBe('assertion: the host was revoked')
-    await expectError(await send('DELETE', '/api/v1/hosts/gone'), 404, 'NOT_FOUND')
-    await expectError(await enrolWithoutCode('gone', host.key), 409, 'CONFLICT')
+    await expectError(await client.send('DELETE', '/api/v1/hosts/gone'), 404, 'NOT_FOUND')
+    await expectError(await client.ask('gone', host.key), 409, 'CONFLICT')
     const next = await enrolHost(registry, { name: 'gone' })
-    expect((await mint(next.key)).status).toBe(200)
+    expect((await client.mint(next.key)).status).toBe(200)
     const revoked = await registry.request('/api/v1/hosts?state=revoked')
     const { hosts } = (await revoked.json()) as { hosts: { name: string; revokedAt: string }[] }
     expect(hosts.find(({ name }) => name === 'gone')?.revokedAt).toMatch(/^20/)
@@ -257,7 +219,7 @@ describe('the revocation of a host', () => {
 describe('a host with a secret', () => {
   const create = async (name: string, more: object = {}) => {
     const body = { name, repositories: ['one/*'], ...more }
-    const created = await send('POST', '/api/v1/hosts', body)
+    const created = await client.send('POST', '/api/v1/hosts', body)
     expect(created.status).toBe(201)
     return (await created.json()) as { secret: string; trust: string; fingerprint: null }
   }
@@ -277,7 +239,7 @@ describe('a host with a secret', () => {
     expect(token).not.toHaveProperty('refresh_token')
     expect((await head(`Bearer ${token.token}`)).status).toBe(200)
     await expectError(
-      await send('POST', '/api/v1/hosts', { name: 'weak', repositories: ['x'] }),
+      await client.send('POST', '/api/v1/hosts', { name: 'weak', repositories: ['x'] }),
       409,
       'CONFLICT',
     )
@@ -287,11 +249,11 @@ describe('a host with a secret', () => {
     const { secret } = await create('weak-2')
     expect((await head(basic('weak-2', secret))).status).toBe(200)
     const path = '/api/v1/hosts/weak-2'
-    expect((await send('PATCH', path, { repositories: ['two/*'] })).status).toBe(200)
+    expect((await client.send('PATCH', path, { repositories: ['two/*'] })).status).toBe(200)
     expect((await head(basic('weak-2', secret))).status).toBe(404)
-    expect((await send('PATCH', path, { repositories: ['one/*'] })).status).toBe(200)
+    expect((await client.send('PATCH', path, { repositories: ['one/*'] })).status).toBe(200)
     expect((await head(basic('weak-2', secret))).status).toBe(200)
-    expect((await send('DELETE', path)).status).toBe(204)
+    expect((await client.send('DELETE', path)).status).toBe(204)
     expect((await head(basic('weak-2', secret))).status).toBe(401)
   })
 

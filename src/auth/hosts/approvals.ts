@@ -45,7 +45,7 @@ export async function requestApproval(
       retryAfterSeconds: PENDING_SECONDS,
     })
   }
-  await removeExpiredPendingHost(tx, name)
+  await removeExpiredPendingHost(tx, name, key.thumbprint)
   const host = requireNew(await addPendingHost(tx, name, network, PENDING_SECONDS), name)
   await giveKey(tx, host, key)
   const entry = { action: 'request-host', decision: 'allowed', address, requestId } as const

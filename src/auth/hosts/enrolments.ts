@@ -121,7 +121,7 @@ export class HostEnrolments {
     try {
       code = await this.#findCode(enrolment.code, request.address)
       const name = nameOf(enrolment.name, code)
-      const enrolled = await this.#findEnrolled(name, key, proof)
+      const enrolled = await this.#findEnrolled(name, key, proof, code !== undefined)
       if (enrolled !== undefined) return enrolled
       if (enrolment.code === undefined || code === undefined) {
         return await this.#requestApproval(name, key, proof, request)
@@ -163,14 +163,19 @@ export class HostEnrolments {
     }
   }
 
-  /** Returns the host that has this key already: an answer was lost, or somebody asks whether it is approved. */
+  /**
+   * Returns the host that has this key already: an answer was lost, or somebody asks whether it is approved. A host that waits
+   * needs no approval any more when it has a code.
+   */
   async #findEnrolled(
     name: string,
     { thumbprint }: HostKey,
     proof: Assertion,
+    hasCode: boolean,
   ): Promise<EnrolledHost | undefined> {
     const enrolled = await findHostOfKey(this.#options.db, thumbprint)
-    if (enrolled === undefined) return undefined
+    if (enrolled === undefined || enrolled.isExpired) return undefined
+    if (hasCode && enrolled.state === 'pending') return undefined
     await markProofUsed(this.#options.db, proof)
     if (enrolled.state === 'revoked' || enrolled.isEnded) {
       throw conflict('this key was revoked or replaced, so that it is refused: make another key')
@@ -196,7 +201,7 @@ export class HostEnrolments {
         if (!(await markEnrolmentUsed(tx, codeSha256)))
           throw codeGone('was used already, or has expired')
         await markProofUsed(tx, proof)
-        await removePendingHost(tx, name)
+        await removePendingHost(tx, name, key.thumbprint)
         const host = { ...code, ownerOrigin: ownerOriginOf(code) }
         const added = requireNew(await addHost(tx, host, null), name)
         await giveKey(tx, added, key)

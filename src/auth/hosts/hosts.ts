@@ -30,6 +30,7 @@ import { grantVersionSubject, hostOrigin } from './host-access.ts'
 import { appendEnrolled } from './host-events.ts'
 import {
   assertHostName,
+  assertLabels,
   checkHostGrant,
   type HostGrantRequest,
   type HostRequester,
@@ -213,12 +214,16 @@ function applyChange(
   if (repositories === undefined && networks === undefined && labels === undefined) {
     throw badRequest('give repositories, networks or labels')
   }
+  if (repositories === undefined && networks === undefined) {
+    assertLabels(labels ?? {})
+    return { ...host, labels: labels ?? host.labels }
+  }
   const wanted = {
     repositories: repositories ?? host.repositories,
     networks: (networks === undefined ? host.networks : networks) ?? undefined,
     labels: labels ?? host.labels,
   }
   const checked = checkHostGrant(wanted, requester)
-  // A change of the labels leaves the networks as they are.
+  // A change of the repositories leaves the networks as they are.
   return networks === undefined ? { ...checked, networks: host.networks } : checked
 }

@@ -9,6 +9,8 @@ export type HostOfKey = Pick<
   readonly jwk: unknown
   /** True when the host has had another key for a while. */
   readonly isEnded: boolean
+  /** True when nobody approved the host in time. */
+  readonly isExpired: boolean
 }
 
 /** Returns the host that has, or had, the key with this thumbprint. */
@@ -18,7 +20,8 @@ export async function findHostOfKey(
 ): Promise<HostOfKey | undefined> {
   const { rows } = await db.query<HostOfKey>(
     `select h.id, h.name, h.state, h.repositories, h.networks, h.grant_version as "grantVersion",
-            k.jwk, k.ends_at is not null and k.ends_at <= now() as "isEnded"
+            k.jwk, k.ends_at is not null and k.ends_at <= now() as "isEnded",
+            h.expires_at is not null and h.expires_at <= now() as "isExpired"
        from host_keys k
        join hosts h on h.id = k.host_id
       where k.thumbprint = $1`,
@@ -49,25 +52,25 @@ export async function lockHostKeys(
   tx: Transaction,
   hostId: number,
 ): Promise<readonly string[] | undefined> {
-  const { rows } = await tx.query<{ keys: string[] }>(
-    `with locked as (
-       select id
-         from hosts
-        where id = $1
-          and state = 'active'
-          for update
-     )
-     select array(
-              select thumbprint
-                from host_keys
-               where host_id = locked.id
-                 and (ends_at is null or ends_at > now())
-               order by added_at
-            ) as keys
-       from locked`,
+  const { rows: locked } = await tx.query<{ id: number }>(
+    `select id
+       from hosts
+      where id = $1
+        and state = 'active'
+        for update`,
     [hostId],
   )
-  return rows[0]?.keys
+  if (locked.length === 0) return undefined
+  // A second statement: it sees the keys of a change that held the lock before.
+  const { rows } = await tx.query<{ thumbprint: string }>(
+    `select thumbprint
+       from host_keys
+      where host_id = $1
+        and (ends_at is null or ends_at > clock_timestamp())
+      order by added_at, thumbprint`,
+    [hostId],
+  )
+  return rows.map(({ thumbprint }) => thumbprint)
 }
 
 /** Ends the keys of a host but one, after `seconds`. Keys that end sooner do so. */

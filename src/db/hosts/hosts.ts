@@ -71,16 +71,6 @@ export async function addHost(
   return rows[0]
 }
 
-/** Removes a host of this name that waits for its approval. */
-export async function removePendingHost(tx: Transaction, name: string): Promise<void> {
-  await tx.query(
-    `delete from hosts
-      where name = $1
-        and state = 'pending'`,
-    [name],
-  )
-}
-
 /** Returns the host of this name that is not revoked. */
 export async function findHost(db: Queryable, name: string): Promise<HostRow | undefined> {
   const { rows } = await db.query<HostRow>(

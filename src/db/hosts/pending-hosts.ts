@@ -20,14 +20,18 @@ export async function lockPendingHosts(
   return rows[0] ?? { all: 0, ofAddress: 0 }
 }
 
-/** Removes a host of this name that nobody approved in time. */
-export async function removeExpiredPendingHost(tx: Transaction, name: string): Promise<void> {
+/** Removes hosts of this name, or with this key, that nobody approved in time. */
+export async function removeExpiredPendingHost(
+  tx: Transaction,
+  name: string,
+  thumbprint: string,
+): Promise<void> {
   await tx.query(
     `delete from hosts
-      where name = $1
+      where (name = $1 or id = (select host_id from host_keys where thumbprint = $2))
         and state = 'pending'
         and expires_at <= now()`,
-    [name],
+    [name, thumbprint],
   )
 }
 
@@ -77,13 +81,17 @@ export async function approveHost(
   return rows[0]
 }
 
-/** Removes a host of this name that waits for its approval. */
-export async function removePendingHost(tx: Transaction, name: string): Promise<void> {
+/** Removes a host of this name, or with this key, that waits for its approval. */
+export async function removePendingHost(
+  tx: Transaction,
+  name: string,
+  thumbprint?: string,
+): Promise<void> {
   await tx.query(
     `delete from hosts
-      where name = $1
+      where (name = $1 or id = (select host_id from host_keys where thumbprint = $2))
         and state = 'pending'`,
-    [name],
+    [name, thumbprint],
   )
 }
 
