@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { inject } from 'vitest'
 import { SUPERUSER } from '../../src/embedded-postgres/settings.ts'
+import { isInMemory } from './memory-folder.ts'
 
 export type TestPostgres = { host: string; port: number; user: string; database: string }
 
@@ -17,7 +18,12 @@ export type TestDatabase = {
 export async function createTestDatabase(template = TEMPLATE): Promise<TestDatabase> {
   const postgres = inject('postgres')
   const name = `test_${randomBytes(8).toString('hex')}`
-  await administer(postgres, `create database ${name} template ${template} owner ${postgres.user}`)
+  // In memory, copying files takes a third of the CPU time of a copy by the log. A disk has to sync each file.
+  const strategy = isInMemory(postgres.host) ? 'file_copy' : 'wal_log'
+  await administer(
+    postgres,
+    `create database ${name} template ${template} strategy ${strategy} owner ${postgres.user}`,
+  )
   const { host, port, user } = postgres
   return {
     name,

@@ -1,5 +1,4 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { pino } from 'pino'
@@ -9,6 +8,7 @@ import { migrate } from '../../src/db/migrations.ts'
 import { SUPERUSER } from '../../src/embedded-postgres/settings.ts'
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/supervisor.ts'
 import { TEMPLATE, type TestPostgres } from './database.ts'
+import { memoryFolder } from './memory-folder.ts'
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -19,10 +19,11 @@ declare module 'vitest' {
 const CONNECTIONS = 500
 
 /**
- * Starts one real Postgres for the whole run, with a migrated template that each test file copies.
+ * Starts one real Postgres for the whole run, with a migrated template that each test file copies. Its files are in memory
+ * where there is room: on a disk, `drop database` alone waits for up to 3 s, until all that was written is on the disk.
  */
 export async function setup(project: TestProject): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'rookery-test-postgres-'))
+  const folder = await mkdtemp(join(await memoryFolder(), 'rookery-test-postgres-'))
   // The user of Postgres passes it. Below a closed folder, the socket would be in /run and stay there.
   await chmod(folder, 0o755)
   const embedded = await startEmbeddedPostgres({
