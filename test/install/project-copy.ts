@@ -22,7 +22,12 @@ export type Place = {
   readonly env?: Readonly<Record<string, string>>
 }
 
-export type Ended = { readonly status: number; readonly stdout: string; readonly stderr: string }
+export type Ended = {
+  /** The exit status, or the signal that ended it. */
+  readonly status: number | string
+  readonly stdout: string
+  readonly stderr: string
+}
 
 /** A server that runs; `banner` has its lines for a second terminal. */
 export type Server = Awaited<ReturnType<typeof startServer>>
@@ -48,7 +53,8 @@ export async function shell(place: Place, line: string): Promise<Ended> {
   const options = { ...optionsOf(place), timeout: RUN_MILLISECONDS_MAX, maxBuffer: 2 ** 24 }
   return runFile('bash', ['-c', line], options).then(
     (output) => ({ status: 0, ...output }),
-    ({ code, stdout, stderr }) => ({ status: Number(code), stdout, stderr }),
+    // A line that takes too long is killed, and has no exit status.
+    ({ code, signal, stdout, stderr }) => ({ status: code ?? signal, stdout, stderr }),
   )
 }
 
