@@ -104,21 +104,28 @@ describe('a newer push', () => {
     expect(states.map(({ state }) => state)).toEqual(['healthy', 'skipped', 'starting', 'skipped'])
   })
 
-  it('a unit that already runs the kernel is healthy at once', async () => {
-    const { repository, becomes, say } = await followed(registry, 1)
+  it('a unit that runs the kernel is healthy at once, unless it is on the way to another one', async () => {
+    const { repository, becomes, say } = await followed(registry, 2)
+    await putRollout(registry, repository, { canary: 1 })
     const { digest } = await pushKernel(registry, repository)
-    await becomes('rolling', 'a granted')
+    await becomes('rolling', 'a granted', 'b waiting')
     await say('a', 'healthy')
+    await becomes('rolling', 'a healthy', 'b granted')
+    await say('b', 'healthy')
+    await becomes('succeeded', 'a healthy', 'b healthy')
     await pushKernel(registry, repository)
-    await becomes('rolling', 'a granted')
+    // The host may have started the other kernel, and its report may be lost.
+    await becomes('rolling', 'a granted', 'b waiting')
     const answer = await registry.request(`/api/v1/repositories/${repository}/tags/live/rollback`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ digest }),
     })
     expect(answer.status).toBe(200)
-    await becomes('rolling', 'a healthy')
+    await becomes('rolling', 'a granted', 'b healthy')
     expect(await newest(registry, repository)).toMatchObject({ kind: 'rollback', number: 3 })
+    await say('a', 'healthy')
+    await becomes('succeeded', 'a healthy', 'b healthy')
   })
 })
 

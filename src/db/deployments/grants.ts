@@ -27,7 +27,7 @@ const IS_SUPERSEDED = `exists (
 
 /**
  * Grants the digest of a deployment to units that the transaction has locked: from the commit on, they should run it. A unit
- * that runs the kernel already is healthy at once. The target of an earlier deployment is skipped there. Returns the
+ * that runs the kernel already, and was on the way to no other, is healthy at once. The target of an earlier deployment is skipped there. Returns the
  * granted targets with their states.
  */
 export async function grantUnits(
@@ -38,17 +38,20 @@ export async function grantUnits(
   const { rows } = await tx.query<UnitKey & { state: TargetState }>(
     `with wanted as materialized (
        -- The deployment as a column: Postgres expects few targets of a new deployment, and would compare each with each unit.
-       select $1::uuid as deployment_id, host_id, unit
+       select $1::uuid as deployment_id, w.host_id, w.unit,
+              -- Its last grant has concluded: what it said before may not be true any more while it is at another kernel.
+              case
+                when u.granted_digest is not distinct from u.good_digest and u.state in ('healthy', 'rolled-back')
+                then u.kernel end as runs
          from unnest($2::bigint[], $3::text[]) as w (host_id, unit)
+         join units u on u.host_id = w.host_id and u.name = w.unit
      ), granted as (
        update units u
           set granted_digest = $4,
               granted_by = $1,
               granted_at = clock_timestamp(),
               failed_digest = null,
-              good_digest = case
-                when t.state = 'waiting' and u.kernel = t.kernel and u.state in ('healthy', 'rolled-back') then $4
-                else u.good_digest end
+              good_digest = case when t.state = 'waiting' and t.kernel = w.runs then $4 else u.good_digest end
          from wanted w
          join targets t
            on t.deployment_id = w.deployment_id
@@ -61,7 +64,7 @@ export async function grantUnits(
           and u.tag = $6
           and not ${IS_SUPERSEDED}
        returning w.deployment_id, u.host_id, u.name,
-              coalesce(u.kernel = t.kernel and u.state in ('healthy', 'rolled-back'), false) as runs
+              coalesce(t.kernel = w.runs, false) as runs
      ), skipped as (
        update targets o
           set state = 'skipped',
