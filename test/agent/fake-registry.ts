@@ -57,6 +57,8 @@ export class FakeRegistry {
   /** Milliseconds by which the clock of the registry is ahead. */
   ahead = 0
   mayReport = true
+  /** True while it has no database: reports are refused, and questions wait. */
+  isWithoutDatabase = false
   url = ''
   #server: Server | undefined
   #lines = new Map<string, Line>()
@@ -201,6 +203,7 @@ export class FakeRegistry {
   }
 
   async #report(unit: string, form: FormData, response: ServerResponse): Promise<void> {
+    if (this.isWithoutDatabase) return sendJson(response, 503, { errors: [] })
     if (!this.mayReport) return sendJson(response, 403, { errors: [{ message: 'not yours' }] })
     const report: Record<string, unknown> = { unit }
     for (const [name, value] of form) {
