@@ -36,6 +36,9 @@ describe.each(SHELLS)('the agent under %s', (shell) => {
       if (wrong[0] !== 'help') expect(stderr).toMatch(/^usage: rookery-agent enrol URL/)
     }
     expect(run('help').stdout).toMatch(/^usage: rookery-agent enrol URL/)
+    expect(run('enrol', 'registry.example.org').stderr).toContain(
+      "the URL is http://HOST or https://HOST, without a path, and not 'registry.example.org'",
+    )
   })
 
   it('says what to do before it was enrolled', () => {

@@ -69,7 +69,7 @@ it('the management of a host is refused as described', async () => {
   const lead = await makeCredential(registry, { repositories: ['**'], actions: ['admin'] })
   const request = as(lead.name, lead.secret)
   // It may not pull, so its hosts may not.
-  expect(await statusOf(request, 'PATCH', `${HOSTS}/web-1`, { labels: {} })).toBe(403)
+  expect(await statusOf(request, 'PATCH', `${HOSTS}/web-1`, { networks: null })).toBe(403)
   const approval = { fingerprint: 'a'.repeat(43), repositories: ['a/*'] }
   expect(await statusOf(request, 'POST', `${HOSTS}/web-1/approve`, approval)).toBe(403)
   expect(await statusOf(admin, 'POST', `${HOSTS}/web-1/approve`, approval)).toBe(409)
