@@ -52,11 +52,12 @@ export class Connection {
     this.#host = host
   }
 
-  static open(origin: string): Promise<Connection> {
+  /** `readBytes`: what one read takes at most. */
+  static open(origin: string, readBytes = READ_BYTES): Promise<Connection> {
     const { hostname, port, host } = new URL(origin)
     return new Promise((resolve, reject) => {
       const onread = {
-        buffer: Buffer.allocUnsafeSlow(READ_BYTES),
+        buffer: Buffer.allocUnsafeSlow(readBytes),
         callback: (count: number, bytes: Uint8Array) => {
           connection.#receive(bytes as Buffer, count)
           return true

@@ -1,25 +1,44 @@
-/** Measures the time from a push until hosts run it, and the cost of hosts that wait. See README.md. */
+/** Measures the time from a push until hosts know and run it, and the cost of hosts that wait. See README.md. */
 import { type ChildProcess, execFile, fork } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
+import { parseArgs, promisify } from 'node:util'
 import type { FleetOrder, FleetReport } from './fleet.ts'
-import { readCpu, readMemory } from './processes.ts'
+import { type Cpu, type Memory, readCpu, readMemory } from './processes.ts'
 import { type Server, startRookery } from './servers.ts'
+import type { Pace } from './waiting-host.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const main = join(root, 'dist', 'main.js')
 const KERNEL = join(root, 'test', 'fixtures', 'elf', 'mini-net.hvt')
-const PUSHES = 100
-const HOSTS = 1000
-const FLEET_PUSHES = 5
-const IDLE_MILLISECONDS = 30_000
-/** Time after which connections and caches have reached their size. */
+const { values: options } = parseArgs({
+  options: {
+    /** Numbers of hosts that wait, ascending. */
+    hosts: { type: 'string', default: '250,500,1000,2000' },
+    /** Pushes that one host runs; 0: not measured. */
+    pushes: { type: 'string', default: '100' },
+    /** The built server, to compare another one. */
+    main: { type: 'string', default: join(root, 'dist', 'main.js') },
+    /** Arguments of the server's Node, such as `--cpu-prof`. */
+    node: { type: 'string', default: '' },
+  },
+})
+const main = resolve(options.main)
+const SIZES = options.hosts.split(',').map(Number)
+const PUSHES = Number(options.pushes)
+const FLEET_PUSHES = 3
+const IDLE_MILLISECONDS = 20_000
+/** Time after which connections and caches have reached their size, and after which the reports of a push have been read. */
 const CALM_MILLISECONDS = 5_000
+/** For so many hosts the cost is computed. */
+const COMPUTED = 10_000
 const MIB = 1024 * 1024
+/** A check that passes at once. */
+const AT_ONCE: Pace = { fetching: 0, checking: 0, healthy: 0 }
+/** As rookery-agent does: a process for each request, and a kernel that needs a moment. */
+const AGENT: Pace = { fetching: 100, checking: 1000, healthy: 1000 }
 
 /** The parent's side of fleet.ts. */
 class Fleet {
@@ -66,6 +85,15 @@ function passwordOf(of: Server): string {
   return Buffer.from(basicOf(of), 'base64').toString().replace('admin:', '')
 }
 
+/** Returns when the newest deployment was made, in the transaction of its push: milliseconds since 1970. */
+async function findCommit(of: Server, repository: string): Promise<number> {
+  const headers = { authorization: `Basic ${basicOf(of)}` }
+  const path = `/api/v1/repositories/${repository}/deployments?n=1`
+  const answer = await fetch(of.origin + path, { headers })
+  const { deployments } = (await answer.json()) as { deployments: { createdAt: string }[] }
+  return Date.parse(deployments[0]?.createdAt ?? '')
+}
+
 function percentiles(times: number[]): string {
   times.sort((a, b) => a - b)
   const at = (part: number) => times[Math.floor(part * (times.length - 1))]?.toFixed(0)
@@ -84,39 +112,100 @@ async function measurePushes(of: Server): Promise<void> {
   console.log(`  --wait, 1 host, until healthy: ${percentiles(waiting)}`)
 }
 
-async function measureIdle(of: Server, before: ReturnType<typeof readMemory>): Promise<void> {
+/** One row of the curve. */
+type Row = {
+  readonly hosts: number
+  /** Percent of a core. */
+  readonly idle: number
+  readonly idleInNode: number
+  readonly bytes: number
+  readonly bytesInNode: number
+  /** The middle one of several pushes: milliseconds after the commit until the last host knew the kernel. */
+  readonly last: number
+  /** CPU seconds of one push, until all hosts are healthy. */
+  readonly seconds: number
+}
+
+async function measureIdle(of: Server, before: Memory) {
   await wait(CALM_MILLISECONDS)
   const start = readCpu(of.mainPid, of.roots())
   const startedAt = performance.now()
   await wait(IDLE_MILLISECONDS)
   const end = readCpu(of.mainPid, of.roots())
   const seconds = (performance.now() - startedAt) / 1000
-  const share = (used: number) => ((used / seconds) * 100).toFixed(1)
+  const share = (part: keyof Cpu) => ((end[part] - start[part]) / seconds) * 100
   const memory = readMemory(of.mainPid, of.roots())
-  const each = (bytes: number) => (bytes / HOSTS / 1024).toFixed(1)
-  console.log(`${HOSTS} hosts that wait, ${seconds.toFixed(0)} s:`)
-  console.log(
-    `  CPU: ${share(end.totalSeconds - start.totalSeconds)} % of a core, ${share(end.mainSeconds - start.mainSeconds)} % in Node`,
-  )
-  console.log(
-    `  memory: ${each(memory.mainBytes - before.mainBytes)} KiB a host in Node, ${each(memory.totalBytes - before.totalBytes)} KiB with Postgres; ${(memory.totalBytes / MIB).toFixed(0)} MiB in all`,
-  )
+  return {
+    idle: share('totalSeconds'),
+    idleInNode: share('mainSeconds'),
+    bytes: memory.totalBytes - before.totalBytes,
+    bytesInNode: memory.mainBytes - before.mainBytes,
+  }
 }
 
-/** Measures from the start of the command. */
-async function measureFleet(of: Server, fleet: Fleet): Promise<void> {
+async function measureGrants(of: Server, fleet: Fleet, hosts: number) {
+  const lasts: number[] = []
+  const cpu: number[] = []
   for (let count = 0; count < FLEET_PUSHES; count += 1) {
+    const before = readCpu(of.mainPid, of.roots())
     const { kernel, startedAt, milliseconds } = await push(of, 'bench/fleet:live', ['--wait'])
-    const { times, refusals } = await fleet.order({ order: 'report', kernel })
-    const since = times.map((at) => at - startedAt)
-    const missing = HOSTS - times.length
+    await wait(CALM_MILLISECONDS)
+    const after = readCpu(of.mainPid, of.roots())
+    const committedAt = await findCommit(of, 'bench/fleet')
+    const { answers, healthy, refusals } = await fleet.order({ order: 'report', kernel })
+    const [first, last] = [Math.min(...answers), Math.max(...answers)]
+    lasts.push(last - committedAt)
+    cpu.push(after.totalSeconds - before.totalSeconds)
+    const since = (at: number, from: number) => `${(at - from).toFixed(0)} ms`
     console.log(
-      `1 push to ${HOSTS} hosts: first grant after ${Math.min(...since)} ms, last after ${Math.max(...since)} ms; rookery push --wait ${milliseconds} ms${missing > 0 ? `, ${missing} MISSING` : ''}`,
+      `  push to ${hosts} hosts: first answer ${since(first, committedAt)} after the commit, last ${since(last, committedAt)} (${since(last, startedAt)} after the start of the command); last healthy ${since(Math.max(...healthy), committedAt)} after the commit; --wait ended after ${milliseconds} ms; ${(cpu.at(-1) ?? 0).toFixed(1)} s of CPU`,
     )
+    const missing = hosts - healthy.length
+    if (missing > 0) console.log(`  ${missing} hosts MISSING`)
     if (missing > 0 || refusals.length > 0) process.exitCode = 1
     for (const refusal of refusals.slice(0, 3)) console.log(`  refused: ${refusal}`)
-    await wait(CALM_MILLISECONDS)
   }
+  return { last: middle(lasts), seconds: middle(cpu) }
+}
+
+function middle(values: number[]): number {
+  return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+}
+
+/** Prints the curve, and what follows for more hosts from the straight line through it (least squares). */
+function printCurve(rows: readonly Row[]): void {
+  console.log('hosts    idle: % of a core (Node)   KiB a host (Node)   last answer   CPU of a push')
+  for (const row of rows) console.log(line(row))
+  if (rows.length < 2) return
+  const mean = (of: (row: Row) => number) =>
+    rows.reduce((sum, row) => sum + of(row), 0) / rows.length
+  const hosts = mean((row) => row.hosts)
+  const spread = mean((row) => (row.hosts - hosts) ** 2)
+  const compute = (of: (row: Row) => number) => {
+    const slope = mean((row) => (row.hosts - hosts) * (of(row) - mean(of))) / spread
+    return mean(of) + slope * (COMPUTED - hosts)
+  }
+  const computed = line({
+    hosts: COMPUTED,
+    idle: compute((row) => row.idle),
+    idleInNode: compute((row) => row.idleInNode),
+    bytes: compute((row) => row.bytes),
+    bytesInNode: compute((row) => row.bytesInNode),
+    last: compute((row) => row.last),
+    seconds: compute((row) => row.seconds),
+  })
+  console.log(`${computed}   computed`)
+}
+
+function line({ hosts, idle, idleInNode, bytes, bytesInNode, last, seconds }: Row): string {
+  const each = (total: number) => (total / hosts / 1024).toFixed(0)
+  return [
+    String(hosts).padStart(5),
+    `${idle.toFixed(1)} (${idleInNode.toFixed(1)})`.padStart(25),
+    `${each(bytes)} (${each(bytesInNode)})`.padStart(19),
+    `${last.toFixed(0)} ms`.padStart(13),
+    `${seconds.toFixed(1)} s`.padStart(15),
+  ].join(' ')
 }
 
 const parent = resolve(process.env.ROOKERY_BENCH_DIR ?? join(root, '.cache', 'bench'))
@@ -125,21 +214,33 @@ const folder = mkdtempSync(join(parent, 'deployments-'))
 // Postgres does not run as root, and its user has to enter the folder.
 chmodSync(folder, 0o755)
 const fleet = new Fleet()
-// All hosts have one address.
-const settings = { ROOKERY_CONNECTIONS_PER_ADDRESS: '5000' }
-const server = await startRookery(join(folder, 'data'), { main, settings })
+// All hosts have one address, and each has a second connection while it updates.
+const settings = { ROOKERY_CONNECTIONS_PER_ADDRESS: '9000' }
+const nodeArguments = options.node.split(' ').filter((word) => word !== '')
+const server = await startRookery(join(folder, 'data'), { main, nodeArguments, settings })
 try {
   const start = {
     order: 'start' as const,
     origin: server.origin,
     authorization: `Basic ${basicOf(server)}`,
   }
-  await fleet.order({ ...start, repository: 'bench/one', prefix: 'one', count: 1 })
-  await measurePushes(server)
+  if (PUSHES > 0) {
+    const one = { repository: 'bench/one', prefix: 'one', from: 0, to: 1 }
+    await fleet.order({ ...start, ...one, pace: AT_ONCE })
+    await measurePushes(server)
+  }
   const before = readMemory(server.mainPid, server.roots())
-  await fleet.order({ ...start, repository: 'bench/fleet', prefix: 'fleet', count: HOSTS })
-  await measureIdle(server, before)
-  await measureFleet(server, fleet)
+  const rows: Row[] = []
+  for (const [index, hosts] of SIZES.entries()) {
+    const more = { prefix: 'fleet', from: SIZES[index - 1] ?? 0, to: hosts }
+    await fleet.order({ ...start, ...more, repository: 'bench/fleet', pace: AGENT })
+    const idle = await measureIdle(server, before)
+    rows.push({ hosts, ...idle, ...(await measureGrants(server, fleet, hosts)) })
+  }
+  printCurve(rows)
+  console.log(
+    `memory in all: ${(readMemory(server.mainPid, server.roots()).totalBytes / MIB).toFixed(0)} MiB`,
+  )
 } finally {
   fleet.stop()
   await server.stop()

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { forEachConcurrent } from '../src/async/for-each.ts'
-import { type HostConnection, SimulatedHost } from '../test/support/simulated-hosts.ts'
+import { type Pace, WaitingHost } from './waiting-host.ts'
 
 /** An order of the benchmark. Every order is answered with a FleetReport. */
 export type FleetOrder =
@@ -13,17 +13,21 @@ export type FleetOrder =
       authorization: string
       repository: string
       prefix: string
-      count: number
+      /** The numbers of the hosts: from `from` to below `to`. */
+      from: number
+      to: number
+      pace: Pace
     }
   | { order: 'report'; kernel: string }
 
-/** The times at which the hosts ran a kernel: milliseconds since 1970. */
-export type FleetReport = { times: number[]; refusals: string[] }
+/** The times at which the hosts were told to run a kernel, and at which it was healthy: milliseconds since 1970. */
+export type FleetReport = { answers: number[]; healthy: number[]; refusals: string[] }
 
 const ENROLMENTS_AT_ONCE = 8
-const hosts: SimulatedHost[] = []
+const GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
+const hosts: WaitingHost[] = []
 
-/** Enrols a host, and returns its connection with a token. */
+/** Enrols a host, and returns its token. */
 async function enrol(origin: string, authorization: string, name: string, repository: string) {
   const { publicKey, privateKey } = await generateKeyPair('EdDSA', { crv: 'Ed25519' })
   const jwk = await exportJWK(publicKey)
@@ -45,15 +49,8 @@ async function enrol(origin: string, authorization: string, name: string, reposi
   await post(`${origin}/api/v1/hosts/enrol`, {
     body: new URLSearchParams({ code, name, jwk: JSON.stringify(jwk), proof }),
   })
-  const grant = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
-  const body = new URLSearchParams({ grant_type: grant, assertion: await sign() })
-  const token = String((await post(`${origin}/token`, { body })).access_token)
-  const request: HostConnection['request'] = (path, init) =>
-    fetch(origin + path, {
-      ...init,
-      headers: { ...init?.headers, authorization: `Bearer ${token}` },
-    })
-  return { name, request }
+  const body = new URLSearchParams({ grant_type: GRANT, assertion: await sign() })
+  return String((await post(`${origin}/token`, { body })).access_token)
 }
 
 async function post(url: string, init: RequestInit): Promise<Record<string, unknown>> {
@@ -64,25 +61,31 @@ async function post(url: string, init: RequestInit): Promise<Record<string, unkn
 
 async function obey(order: FleetOrder): Promise<FleetReport> {
   if (order.order === 'start') {
-    const { origin, authorization, repository, prefix, count } = order
-    const names = Array.from({ length: count }, (_, index) => `${prefix}-${index}`)
+    const { origin, authorization, repository, prefix, from, to, pace } = order
+    const names = Array.from({ length: to - from }, (_, index) => `${prefix}-${from + index}`)
     await forEachConcurrent(names, ENROLMENTS_AT_ONCE, async (name) => {
-      const connection = await enrol(origin, authorization, name, repository)
-      const host = new SimulatedHost(connection, [{ name: 'www', repository, tag: 'live' }])
+      const token = await enrol(origin, authorization, name, repository)
+      const host = new WaitingHost(origin, { name, token, repository }, pace)
       await host.start()
       hosts.push(host)
     })
-    return { times: [], refusals: [] }
+    return { answers: [], healthy: [], refusals: [] }
   }
-  const all = hosts.flatMap(({ happened }) => happened)
+  const updates = hosts.flatMap(({ updates }) => updates.get(order.kernel) ?? [])
   return {
-    times: all
-      .filter(({ kernel, state }) => kernel === order.kernel && state === 'started')
-      .map(({ at }) => at),
-    refusals: hosts.flatMap(({ refusals }) => refusals),
+    answers: updates.map(({ answeredAt }) => answeredAt),
+    healthy: updates.flatMap(({ healthyAt }) => healthyAt ?? []),
+    refusals: hosts.flatMap(({ refusals }) => refusals.splice(0)),
   }
 }
 
-process.on('message', async (order: FleetOrder) => {
-  process.send?.(await obey(order))
+process.on('message', (order: FleetOrder) => {
+  obey(order).then(
+    (report) => process.send?.(report),
+    (error) => {
+      console.error(error)
+      process.exit(1)
+    },
+  )
 })
+process.on('disconnect', () => process.exit(0))
