@@ -25,6 +25,11 @@ const DEPLOYMENTS_PER_ROUND_MAX = 200
 const CONCURRENCY = 4
 /** The time between the starts of two rounds: a thousand hosts report within a second, and share rounds. */
 const ROUND_MILLISECONDS_MIN = 50
+/** Rounds of large deployments take longer, and leave three times as much to the hosts that report. */
+const ROUND_SHARE = 4
+const ROUND_MILLISECONDS_MAX = 1_000
+/** Steps of one deployment, before others have their turn. */
+const STEPS_MAX = 5
 /** A deployment that cannot be advanced does not keep others from it. */
 const RETRY_SECONDS = 5
 
@@ -39,6 +44,7 @@ export class DeploymentController {
   readonly #named = new Set<string>()
   #leave = () => {}
   #startedAt = 0
+  #pauseMilliseconds = ROUND_MILLISECONDS_MIN
 
   constructor(options: DeploymentControllerOptions) {
     this.#options = options
@@ -56,7 +62,7 @@ export class DeploymentController {
 
   start(): this {
     this.#leave = this.#options.signals.listen((notice) => {
-      if (notice?.kind === 'host') return
+      if (notice !== undefined && notice.kind !== 'deployment') return
       if (notice !== undefined) this.#named.add(notice.id)
       this.#loop.poke()
     })
@@ -76,7 +82,7 @@ export class DeploymentController {
   }
 
   async #round(signal: AbortSignal): Promise<void> {
-    const early = this.#startedAt + ROUND_MILLISECONDS_MIN - performance.now()
+    const early = this.#startedAt + this.#pauseMilliseconds - performance.now()
     if (early > 0) await delay(early, undefined, { signal })
     this.#startedAt = performance.now()
     const named = [...this.#named].slice(0, DEPLOYMENTS_PER_ROUND_MAX)
@@ -87,6 +93,11 @@ export class DeploymentController {
     await forEachConcurrent(ids, CONCURRENCY, async (id) => {
       if (!signal.aborted) await this.#advanceSafely(id)
     })
+    const taken = performance.now() - this.#startedAt
+    this.#pauseMilliseconds = Math.min(
+      Math.max(ROUND_MILLISECONDS_MIN, taken * ROUND_SHARE),
+      ROUND_MILLISECONDS_MAX,
+    )
   }
 
   async #findMissedUnits(): Promise<void> {
@@ -105,11 +116,16 @@ export class DeploymentController {
 
   async #advance(id: string): Promise<void> {
     const { db, onCommitted, rollBack } = this.#options
-    const done = await db.transaction((tx) => advanceDeployment(tx, id))
-    if (done === undefined) return
-    if (done.hasEvents) onCommitted()
-    for (const older of done.superseded) this.#named.add(older)
-    if (done.superseded.length > 0) this.#loop.poke()
-    if (done.isRollbackDue) await rollBack(id)
+    for (let steps = 0; steps < STEPS_MAX; steps += 1) {
+      const done = await db.transaction((tx) => advanceDeployment(tx, id))
+      if (done === undefined) return
+      if (done.hasEvents) onCommitted()
+      for (const older of done.superseded) this.#named.add(older)
+      if (done.superseded.length > 0) this.#loop.poke()
+      if (done.isRollbackDue) await rollBack(id)
+      if (!done.isUnfinished) return
+    }
+    this.#named.add(id)
+    this.#loop.poke()
   }
 }

@@ -14,7 +14,7 @@ import { WaitingHosts } from './waiting-hosts.ts'
 const HOSTS_AT_ONCE = 500
 /** A change whose notification was lost is found after this time. */
 const CHECK_SECONDS = 5
-/** Notifications that arrive within this time are answered by one statement. */
+/** The time between two looks at all hosts that wait: notifications within it are answered by one statement. */
 const GATHER_MILLISECONDS = 50
 /** How often a wait reads again what turned out to be unchanged. */
 const READS_MAX = 1_000
@@ -54,6 +54,7 @@ export class DesiredUnits {
   #isAnything = false
   #noticed = 0
   #checkedAt = performance.now()
+  #lookedAt = performance.now()
   #stopListening = () => {}
 
   constructor(options: DesiredOptions) {
@@ -106,13 +107,15 @@ export class DesiredUnits {
       if (noticed !== this.#noticed) this.#receive(undefined)
       const end = await waiting
       if (end === 'replaced' || end === 'closed') return { desired, isEnded: true }
-      if (end === 'host' || end === 'time') {
-        return { desired: await this.read(hostId), isEnded: false }
-      }
+      // A wait that ends in time is followed by the next request of the host, which reads again.
+      if (end === 'time') return { desired, isEnded: false }
+      if (end === 'host') return { desired: await this.read(hostId), isEnded: false }
     }
   }
 
   #receive(notice: DeploymentNotice | undefined): void {
+    // What hosts report changes nothing that others should run.
+    if (notice?.kind === 'deployment' || notice?.kind === 'planned') return
     this.#noticed += 1
     if (notice?.kind === 'host') {
       this.waiting.wake(notice.id)
@@ -127,7 +130,9 @@ export class DesiredUnits {
   async #check(signal: AbortSignal): Promise<void> {
     const isNotified = this.#isAnything || this.#deployments.size > 0
     const isDue = !isNotified || performance.now() - this.#checkedAt >= CHECK_SECONDS * 1000
-    if (isNotified) await delay(GATHER_MILLISECONDS, undefined, { signal })
+    const early = this.#lookedAt + GATHER_MILLISECONDS - performance.now()
+    if (isNotified && early > 0) await delay(early, undefined, { signal })
+    this.#lookedAt = performance.now()
     const deployments = this.#isAnything || isDue ? undefined : [...this.#deployments]
     this.#deployments.clear()
     this.#isAnything = false

@@ -7,7 +7,7 @@ import {
   updateDeployment,
 } from '../db/deployments/deployments.ts'
 import { grantUnits, lockUnits, withdrawGrants } from '../db/deployments/grants.ts'
-import { notifyDeployment } from '../db/deployments/notifications.ts'
+import { notifyStep } from '../db/deployments/notifications.ts'
 import {
   changeTargets,
   listTargetsToPlan,
@@ -25,18 +25,23 @@ export type Advanced = {
   readonly isRollbackDue: boolean
   /** Older deployments of the tag, which end because of this one. */
   readonly superseded: readonly string[]
+  /** True when the next step is due at once. */
+  readonly isUnfinished: boolean
 }
 
 /** Older deployments of a tag that end together. */
 const SUPERSEDED_MAX = 100
 /** How often the kernels of a container image are looked for. */
 const PENDING_SECONDS = 2
-const NOTHING: Advanced = { hasEvents: false, isRollbackDue: false, superseded: [] }
+const NOTHING: Advanced = {
+  ...{ hasEvents: false, isRollbackDue: false, superseded: [], isUnfinished: false },
+}
 
 /**
  * Takes the next step of a deployment, in a transaction that locks its row, the units to grant and then the targets.
  * Returns undefined when another process has it. A step changes only targets that are as it read them: the next
- * one takes into account what a host reported meanwhile.
+ * one takes into account what a host reported meanwhile. The targets are made in a step of their own: Postgres would check
+ * the foreign keys of each again when the transaction that inserted it grants it.
  */
 export async function advanceDeployment(
   tx: Transaction,
@@ -46,14 +51,17 @@ export async function advanceDeployment(
   if (deployment === undefined) return undefined
   const end = endOf(deployment)
   const isOpen = deployment.state === 'rolling' || deployment.state === 'paused'
-  const isNew = isOpen && end === undefined && !deployment.areTargetsMade
-  if (isNew && !(await makeTargets(tx, deployment))) {
-    await postponeDeployment(tx, id, PENDING_SECONDS)
-    return NOTHING
+  if (isOpen && end === undefined && !deployment.areTargetsMade) {
+    if (!(await makeTargets(tx, deployment))) {
+      await postponeDeployment(tx, id, PENDING_SECONDS)
+      return NOTHING
+    }
+    await recordDeployment(tx, deployment, { state: deployment.state, reason: null })
+    await notifyStep(tx, id, 'planned')
+    const superseded = await listOpenBefore(tx, deployment, SUPERSEDED_MAX)
+    return { ...NOTHING, hasEvents: true, superseded, isUnfinished: true }
   }
-  const taken = await takeStep(tx, deployment, end, isNew)
-  const superseded = isNew ? await listOpenBefore(tx, deployment, SUPERSEDED_MAX) : []
-  return { ...taken, superseded }
+  return { ...(await takeStep(tx, deployment, end)), superseded: [] }
 }
 
 /** Takes one step of a locked deployment. `end`: the last one. */
@@ -61,17 +69,18 @@ export async function takeStep(
   tx: Transaction,
   deployment: LockedDeployment,
   end: PlanInput['end'],
-  isNew = false,
 ): Promise<Omit<Advanced, 'superseded'>> {
   const targets = await listTargetsToPlan(tx, deployment)
   const planned = plan(inputOf(deployment, targets, end))
-  const hasTargetChanges = await apply(tx, deployment, targets, planned)
+  const { hasTargetChanges, isUnfinished } = await apply(tx, deployment, targets, planned)
   const isChanged = planned.state !== deployment.state
   await store(tx, deployment, planned, hasTargetChanges)
-  if (isNew || isChanged) await recordDeployment(tx, deployment, planned)
-  const hasEvents = isNew || isChanged || hasTargetChanges
-  if (hasEvents) await notifyDeployment(tx, deployment.id)
-  return { hasEvents, isRollbackDue: planned.rollbackDue || deployment.isRollbackDue }
+  if (isChanged) await recordDeployment(tx, deployment, planned)
+  const hasEvents = isChanged || hasTargetChanges
+  const hasGrants = planned.grants.length + planned.withdrawals.length > 0
+  if (hasEvents) await notifyStep(tx, deployment.id, hasGrants ? 'granted' : 'planned')
+  const isRollbackDue = planned.rollbackDue || deployment.isRollbackDue
+  return { hasEvents, isRollbackDue, isUnfinished }
 }
 
 /** Returns why a deployment has to end, in any state of its targets; undefined: it has not. */
@@ -105,13 +114,16 @@ function inputOf(
   }
 }
 
-/** Applies a plan to units and targets. Returns true when it changes any. */
+/**
+ * Applies a plan to units and targets. `isUnfinished`: the next step is due at once, because a unit ran the digest already,
+ * or could not be granted it any more.
+ */
 async function apply(
   tx: Transaction,
   deployment: LockedDeployment,
   targets: readonly TargetToPlan[],
   { changes, grants, settled, withdrawals }: Plan,
-): Promise<boolean> {
+): Promise<{ readonly hasTargetChanges: boolean; readonly isUnfinished: boolean }> {
   const at = (index: number): TargetToPlan => {
     const target = targets[index]
     if (target === undefined) throw new Error(`the plan names target ${index} of ${targets.length}`)
@@ -129,9 +141,12 @@ async function apply(
     await changeTargets(tx, id, changed)
   }
   if (stayed.length > 0) await settleTargets(tx, id, stayed)
-  if (granted.length > 0) await grantUnits(tx, deployment, granted)
+  const taken = granted.length > 0 ? await grantUnits(tx, deployment, granted) : []
   if (withdrawn.length > 0) await withdrawGrants(tx, deployment, withdrawn)
-  return changes.length + granted.length + stayed.length + withdrawn.length > 0
+  return {
+    hasTargetChanges: changes.length + granted.length + stayed.length + withdrawn.length > 0,
+    isUnfinished: taken.length < granted.length || taken.some(({ state }) => state === 'healthy'),
+  }
 }
 
 /** Stores what the plan says of the deployment itself. A row that need not change is not written. */

@@ -79,7 +79,7 @@ export class DeploymentWatch {
     let isChanged = false
     let wake = () => {}
     const leave = this.#signals.listen((notice) => {
-      if (notice !== undefined && !(notice.kind === 'deployment' && notice.id === id)) return
+      if (notice !== undefined && (notice.kind === 'host' || notice.id !== id)) return
       isChanged = true
       wake()
     })

@@ -134,7 +134,7 @@ export async function grant(
           and units.host_id = $2
           and units.name = 'www'
      )
-     select pg_notify($4, 'deployment:' || $1)`,
+     select pg_notify($4, 'granted:' || $1)`,
     [deployment, host.id, kernel, channel],
   )
 }

@@ -94,7 +94,7 @@ it('a thousand waiting hosts cost one statement in five seconds, and all have th
   )
   const granted = performance.now()
   statements.length = 0
-  signals.emit({ kind: 'deployment', id: deployment })
+  signals.emit({ kind: 'granted', id: deployment })
   expect(new Set(await Promise.all(waiting))).toEqual(new Set([digest]))
   expect(last - granted).toBeLessThan(1_000)
   // The changed hosts, and two pages of what they should run now.

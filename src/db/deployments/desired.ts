@@ -89,8 +89,8 @@ export async function listDesired(
 export type DesiredVersion = { readonly hostId: number; readonly version: string }
 
 /**
- * Lists the versions of what hosts should run: one row for each host that has units. `deployments`: only hosts with a
- * target in one of them; undefined: all these hosts.
+ * Lists the versions of what hosts should run: one row for each host that has units. `deployments`: only hosts with a unit
+ * that one of them granted its digest; undefined: all these hosts.
  */
 export async function listDesiredVersions(
   db: Queryable,
@@ -104,19 +104,10 @@ export async function listDesiredVersions(
                 as version
          from units u
         where u.host_id = any($1::bigint[])
-          {targets}
-        group by u.host_id`,
+        group by u.host_id
+        {granted}`,
       [hostIds],
-      {
-        targets: given(
-          `and u.host_id in (
-              select g.host_id
-                from targets g
-               where g.deployment_id = any($::uuid[])
-                 and g.host_id = any($1::bigint[]))`,
-          deployments,
-        ),
-      },
+      { granted: given('having bool_or(u.granted_by = any($::uuid[]))', deployments) },
     ),
   )
   return rows
