@@ -9,7 +9,7 @@ import { parseArgs, promisify } from 'node:util'
 import type { FleetOrder, FleetReport } from './fleet.ts'
 import { type Cpu, type Memory, readCpu, readMemory } from './processes.ts'
 import { type Server, startRookery } from './servers.ts'
-import type { Pace } from './waiting-host.ts'
+import type { Delays } from './waiting-host.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const KERNEL = join(root, 'test', 'fixtures', 'elf', 'mini-net.hvt')
@@ -36,9 +36,9 @@ const CALM_MILLISECONDS = 5_000
 const COMPUTED = 10_000
 const MIB = 1024 * 1024
 /** A check that passes at once. */
-const AT_ONCE: Pace = { fetching: 0, checking: 0, healthy: 0 }
+const AT_ONCE: Delays = { fetching: 0, checking: 0, healthy: 0 }
 /** As rookery-agent does: a process for each request, and a kernel that needs a moment. */
-const AGENT: Pace = { fetching: 100, checking: 1000, healthy: 1000 }
+const AGENT: Delays = { fetching: 100, checking: 1000, healthy: 1000 }
 
 /** The parent's side of fleet.ts. */
 class Fleet {
@@ -226,14 +226,14 @@ try {
   }
   if (PUSHES > 0) {
     const one = { repository: 'bench/one', prefix: 'one', from: 0, to: 1 }
-    await fleet.order({ ...start, ...one, pace: AT_ONCE })
+    await fleet.order({ ...start, ...one, delays: AT_ONCE })
     await measurePushes(server)
   }
   const before = readMemory(server.mainPid, server.roots())
   const rows: Row[] = []
   for (const [index, hosts] of SIZES.entries()) {
     const more = { prefix: 'fleet', from: SIZES[index - 1] ?? 0, to: hosts }
-    await fleet.order({ ...start, ...more, repository: 'bench/fleet', pace: AGENT })
+    await fleet.order({ ...start, ...more, repository: 'bench/fleet', delays: AGENT })
     const idle = await measureIdle(server, before)
     rows.push({ hosts, ...idle, ...(await measureGrants(server, fleet, hosts)) })
   }

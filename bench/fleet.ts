@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { forEachConcurrent } from '../src/async/for-each.ts'
-import { type Pace, WaitingHost } from './waiting-host.ts'
+import { type Delays, WaitingHost } from './waiting-host.ts'
 
 /** An order of the benchmark. Every order is answered with a FleetReport. */
 export type FleetOrder =
@@ -16,11 +16,11 @@ export type FleetOrder =
       /** The numbers of the hosts: from `from` to below `to`. */
       from: number
       to: number
-      pace: Pace
+      delays: Delays
     }
   | { order: 'report'; kernel: string }
 
-/** The times at which the hosts were told to run a kernel, and at which it was healthy: milliseconds since 1970. */
+/** The times at which the hosts received a kernel, and at which it was healthy: milliseconds since 1970. */
 export type FleetReport = { answers: number[]; healthy: number[]; refusals: string[] }
 
 const ENROLMENTS_AT_ONCE = 8
@@ -61,11 +61,11 @@ async function post(url: string, init: RequestInit): Promise<Record<string, unkn
 
 async function obey(order: FleetOrder): Promise<FleetReport> {
   if (order.order === 'start') {
-    const { origin, authorization, repository, prefix, from, to, pace } = order
+    const { origin, authorization, repository, prefix, from, to, delays } = order
     const names = Array.from({ length: to - from }, (_, index) => `${prefix}-${from + index}`)
     await forEachConcurrent(names, ENROLMENTS_AT_ONCE, async (name) => {
       const token = await enrol(origin, authorization, name, repository)
-      const host = new WaitingHost(origin, { name, token, repository }, pace)
+      const host = new WaitingHost(origin, { name, token, repository }, delays)
       await host.start()
       hosts.push(host)
     })

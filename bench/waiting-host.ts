@@ -9,13 +9,13 @@ const RETRY_MILLISECONDS = 1_000
 const MEDIA_TYPE = 'Content-Type: application/json\r\n'
 
 /** The times between the answer to a host and its reports, in milliseconds: each is random, up to these. */
-export type Pace = {
+export type Delays = {
   readonly fetching: number
   readonly checking: number
   readonly healthy: number
 }
 
-/** What a host did with a kernel: milliseconds since 1970. */
+/** The times of a host and a kernel: milliseconds since 1970. */
 export type Update = { answeredAt: number; healthyAt: number | undefined }
 
 const now = () => performance.timeOrigin + performance.now()
@@ -53,20 +53,20 @@ export class WaitingHost {
   readonly #path: string
   readonly #token: string
   readonly #follows: string
-  readonly #pace: Pace
+  readonly #delays: Delays
   readonly #bootId = randomUUID()
   #sequence = 0
 
   constructor(
     origin: string,
     host: { readonly name: string; readonly token: string; readonly repository: string },
-    pace: Pace,
+    delays: Delays,
   ) {
     this.#origin = origin
     this.#path = `/api/v1/hosts/${host.name}`
     this.#token = `Authorization: Bearer ${host.token}\r\n`
     this.#follows = `{"repository":"${host.repository}","tag":"live"}`
-    this.#pace = pace
+    this.#delays = delays
   }
 
   /** Registers the unit, and waits from then on. */
@@ -96,13 +96,13 @@ export class WaitingHost {
   }
 
   async #update(kernel: string, path: string, deployment: string, update: Update): Promise<void> {
-    await pause(this.#pace.fetching)
+    await pause(this.#delays.fetching)
     const connection = new Reconnecting(this.#origin)
     await this.#report(connection, 'fetching', null, deployment)
     await this.#ask(connection, { method: 'GET', target: path, headers: this.#token })
-    await pause(this.#pace.checking)
+    await pause(this.#delays.checking)
     await this.#report(connection, 'checking', kernel, deployment)
-    await pause(this.#pace.healthy)
+    await pause(this.#delays.healthy)
     await this.#report(connection, 'healthy', kernel, deployment)
     update.healthyAt = now()
     connection.close()

@@ -118,7 +118,7 @@ export const SETTINGS = [
     name: 'ROOKERY_CONNECTIONS_PER_ADDRESS',
     default: '1000',
     description:
-      'Maximum open connections of one address (IPv6: one /64), besides its clients of the feed, and never more than half of all; behind a trusted proxy, open requests of one client',
+      'Maximum open connections of one address (IPv6: one /64), besides its clients of the feed and its hosts that wait, and never more than half of all; behind a trusted proxy, open requests of one client',
   },
   {
     name: 'ROOKERY_SLOW_CLIENT_SECONDS',

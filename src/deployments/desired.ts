@@ -30,6 +30,8 @@ export type DesiredOptions = {
   readonly db: Database
   readonly kernels: ImageKernelsCache
   readonly signals: DeploymentSignals
+  /** Hosts that wait at the same time. */
+  readonly hostsMax?: number
   onError(error: unknown): void
 }
 
@@ -46,7 +48,7 @@ function versionOf(rows: readonly DesiredRow[]): string {
  * and another one finds the changed hosts among all that wait in this process.
  */
 export class DesiredUnits {
-  readonly waiting = new WaitingHosts()
+  readonly waiting: WaitingHosts
   readonly #options: DesiredOptions
   readonly #reads: Batcher<number, Desired>
   readonly #checks: Loop
@@ -59,6 +61,7 @@ export class DesiredUnits {
 
   constructor(options: DesiredOptions) {
     this.#options = options
+    this.waiting = new WaitingHosts(options.hostsMax)
     this.#reads = new Batcher((ids) => this.#readMany(ids), HOSTS_AT_ONCE)
     this.#checks = new Loop({
       everySeconds: CHECK_SECONDS,
@@ -114,7 +117,7 @@ export class DesiredUnits {
   }
 
   #receive(notice: DeploymentNotice | undefined): void {
-    // What hosts report changes nothing that others should run.
+    // A report changes nothing that other hosts should run.
     if (notice?.kind === 'deployment' || notice?.kind === 'planned') return
     this.#noticed += 1
     if (notice?.kind === 'host') {

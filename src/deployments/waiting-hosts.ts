@@ -17,8 +17,13 @@ type Wait = { readonly version: string; end(reason: WaitEnd): void }
  * a site may have hundreds of them behind one.
  */
 export class WaitingHosts {
+  readonly #hostsMax: number
   readonly #waits = new Map<number, Wait>()
   #isClosed = false
+
+  constructor(hostsMax = HOSTS_MAX) {
+    this.#hostsMax = hostsMax
+  }
 
   /** The number of hosts that wait now. */
   get count(): number {
@@ -41,9 +46,9 @@ export class WaitingHosts {
   ): Promise<WaitEnd> {
     this.#waits.get(hostId)?.end('replaced')
     if (this.#isClosed || signal.aborted) return 'closed'
-    if (this.#waits.size >= HOSTS_MAX) {
+    if (this.#waits.size >= this.#hostsMax) {
       throw new RegistryError('TOOMANYREQUESTS', undefined, {
-        message: `${HOSTS_MAX} hosts already wait at this server`,
+        message: `${this.#hostsMax} hosts already wait at this server`,
         retryAfterSeconds: RETRY_SECONDS,
       })
     }

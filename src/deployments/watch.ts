@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { LRUCache } from 'lru-cache'
 import { Batcher } from '../async/batcher.ts'
 import type { Database, Queryable } from '../db/database.ts'
 import {
@@ -25,14 +27,27 @@ export const TARGETS_MAX = 1000
 const DEPLOYMENTS_AT_ONCE = 100
 /** A pooler may lose notifications, so those who wait read again after this time. */
 const READ_AGAIN_MILLISECONDS = 5_000
-/** Time between two reads of one waiting client: a thousand hosts report within seconds. */
-const BETWEEN_READS_MILLISECONDS = 200
+/** Time between the starts of two reads of a deployment for those who wait: a thousand hosts report within seconds. */
+const BETWEEN_READS_MILLISECONDS_MIN = 20
+const BETWEEN_READS_MILLISECONDS_MAX = 2_000
+/** A large deployment is read for a quarter of the time. */
+const READ_SHARE = 4
+/** Deployments whose last read is remembered. */
+const REMEMBERED_MAX = 1_000
+
+/** The reads of one deployment for those who wait. */
+type Reads = {
+  startedAt: number
+  pauseMilliseconds: number
+  next: Promise<WatchedDeployment | undefined> | undefined
+}
 
 /** Deployments for those who made them. Requests that wait for changes share their reads. */
 export class DeploymentWatch {
   readonly #db: Queryable
   readonly #signals: DeploymentSignals
   readonly #reads: Batcher<string, WatchedDeployment | undefined>
+  readonly #shared = new LRUCache<string, Reads>({ max: REMEMBERED_MAX })
 
   constructor(db: Database, signals: DeploymentSignals) {
     this.#db = db
@@ -43,6 +58,34 @@ export class DeploymentWatch {
   /** Reads a deployment as it is now; undefined: there is none of this id. */
   read(id: string): Promise<WatchedDeployment | undefined> {
     return this.#reads.load(id)
+  }
+
+  /**
+   * Reads a deployment for a request that waits: not before the call, at most every BETWEEN_READS_MILLISECONDS, and once for
+   * all who ask meanwhile.
+   */
+  async readNext(id: string): Promise<WatchedDeployment | undefined> {
+    const shared = this.#shared.get(id) ?? {
+      ...{ startedAt: -Infinity, pauseMilliseconds: BETWEEN_READS_MILLISECONDS_MIN },
+      next: undefined,
+    }
+    this.#shared.set(id, shared)
+    shared.next ??= this.#readLater(id, shared)
+    return shared.next
+  }
+
+  async #readLater(id: string, shared: Reads): Promise<WatchedDeployment | undefined> {
+    const early = shared.startedAt + shared.pauseMilliseconds - performance.now()
+    await (early > 0 ? delay(early) : undefined)
+    // A later call gets the next read.
+    shared.next = undefined
+    shared.startedAt = performance.now()
+    const found = await this.read(id)
+    shared.pauseMilliseconds = Math.min(
+      Math.max(BETWEEN_READS_MILLISECONDS_MIN, READ_SHARE * (performance.now() - shared.startedAt)),
+      BETWEEN_READS_MILLISECONDS_MAX,
+    )
+    return found
   }
 
   /** Lists deployments of a repository, newest first, without their targets. Throws NAME_UNKNOWN. */
@@ -67,7 +110,7 @@ export class DeploymentWatch {
 
   /**
    * Calls `look` now and whenever the deployment may have changed, until it returns true, the signal is aborted or the time
-   * is over. Nothing changes between a read and the wait for the next one without another read.
+   * is over. `look` reads by `readNext`. Nothing changes between a read and the wait for the next one without another read.
    */
   async follow(
     id: string,
@@ -89,13 +132,10 @@ export class DeploymentWatch {
         if (await look()) return
         const left = deadline - performance.now()
         if (left <= 0) return
-        await pause(Math.min(left, BETWEEN_READS_MILLISECONDS), signal)
-        const rest = Math.min(deadline - performance.now(), READ_AGAIN_MILLISECONDS)
-        if (!isChanged && rest > 0) {
-          await pause(rest, signal, (end) => {
-            wake = end
-          })
-        }
+        if (isChanged) continue
+        await pause(Math.min(left, READ_AGAIN_MILLISECONDS), signal, (end) => {
+          wake = end
+        })
       }
     } finally {
       leave()
@@ -107,7 +147,7 @@ export class DeploymentWatch {
 async function pause(
   milliseconds: number,
   signal: AbortSignal,
-  onStart?: (end: () => void) => void,
+  onStart: (end: () => void) => void,
 ): Promise<void> {
   if (signal.aborted) return
   await new Promise<void>((resolve) => {
@@ -118,7 +158,7 @@ async function pause(
     }
     const timer = setTimeout(end, milliseconds)
     signal.addEventListener('abort', end)
-    onStart?.(end)
+    onStart(end)
   })
 }
 

@@ -71,7 +71,6 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
   const address = options.addressOf(ctx)
   let route = 'unmatched'
   options.setHeaders(ctx.res)
-  let proxied: string | undefined
   ctx.res.setHeader('X-Request-Id', requestId)
   let path = ''
   try {
@@ -80,11 +79,7 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
     if (path.startsWith('/v2')) {
       ctx.res.setHeader('Docker-Distribution-API-Version', 'registry/2.0')
     }
-    if (isForwarded(ctx, address)) {
-      const client = clientNetwork(address)
-      options.inFlight.beginOf(client)
-      proxied = client
-    }
+    if (isForwarded(ctx, address)) options.inFlight.beginOf(clientNetwork(address), ctx.req)
     const matched = matcher.match(ctx.method, path)
     route = matched.route.path
     if (!READS.has(ctx.method) || matched.route.hasEffect) {
@@ -95,7 +90,7 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
     answerError(ctx, error, requestId, options.reportError)
   }
   formatJson(ctx)
-  if (proxied !== undefined) options.inFlight.endOf(proxied)
+  options.inFlight.endOf(ctx.req)
   closeAfterUnconsumedBody(ctx.req, ctx.res)
   const { caller } = ctx.state
   options.observe({

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import { RegistryError } from '../oci/errors.ts'
 
 const RETRY_SECONDS = 5
@@ -6,6 +7,8 @@ const RETRY_SECONDS = 5
 export class InFlightRequests {
   readonly #perClientMax: number
   readonly #byClient = new Map<string, number>()
+  /** The client of each request that counts. */
+  readonly #clients = new Map<IncomingMessage, string>()
   #count = 0
   #idle: (() => void)[] = []
 
@@ -37,7 +40,7 @@ export class InFlightRequests {
   }
 
   /** Counts a request of a client behind a proxy. Throws TOOMANYREQUESTS above the limit. */
-  beginOf(client: string): void {
+  beginOf(client: string, req: IncomingMessage): void {
     const count = this.#byClient.get(client) ?? 0
     if (count >= this.#perClientMax) {
       throw new RegistryError('TOOMANYREQUESTS', undefined, {
@@ -46,9 +49,14 @@ export class InFlightRequests {
       })
     }
     this.#byClient.set(client, count + 1)
+    this.#clients.set(req, client)
   }
 
-  endOf(client: string): void {
+  /** Ends the count of a request, if it counts. It may end early, because something else limits it. */
+  endOf(req: IncomingMessage): void {
+    const client = this.#clients.get(req)
+    if (client === undefined) return
+    this.#clients.delete(req)
     const left = (this.#byClient.get(client) ?? 1) - 1
     if (left === 0) this.#byClient.delete(client)
     else this.#byClient.set(client, left)

@@ -77,6 +77,19 @@ export class OpenConnections {
     return this.#open.size
   }
 
+  /**
+   * Stops counting a connection for its client until the function that it returns is called: its request waits, and something
+   * else limits such requests.
+   */
+  exempt(socket: Socket): () => void {
+    const connection = this.#open.get(socket)
+    if (connection === undefined) return () => {}
+    this.#leave(connection)
+    return () => {
+      if (this.#open.has(socket)) this.#join(connection)
+    }
+  }
+
   /** Accepts no new connections, waits for requests up to the limit, and closes the remaining connections. */
   async drain(milliseconds: number): Promise<void> {
     this.#draining = true
@@ -116,17 +129,24 @@ export class OpenConnections {
       accepted: 0,
     }
     this.#open.set(socket, connection)
-    if (client !== undefined) {
-      // Again, because the replaced connection may have been the last one of its client.
-      const set = this.#byClient.get(client) ?? new Set()
-      this.#byClient.set(client, set.add(connection))
-    }
+    this.#join(connection)
     socket.once('close', () => this.#remove(connection))
   }
 
   #remove(connection: Connection): void {
-    const { socket, client } = connection
-    if (!this.#open.delete(socket) || client === undefined) return
+    if (this.#open.delete(connection.socket)) this.#leave(connection)
+  }
+
+  #join(connection: Connection): void {
+    const { client } = connection
+    if (client === undefined) return
+    const siblings = this.#byClient.get(client) ?? new Set()
+    this.#byClient.set(client, siblings.add(connection))
+  }
+
+  #leave(connection: Connection): void {
+    const { client } = connection
+    if (client === undefined) return
     const siblings = this.#byClient.get(client)
     siblings?.delete(connection)
     if (siblings?.size === 0) this.#byClient.delete(client)

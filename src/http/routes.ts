@@ -97,6 +97,8 @@ export type RouteDeps = {
   desired: DesiredUnits
   reports: Reports
   presence: Presence
+  /** Runs work of a request that does not count among those of its address meanwhile. */
+  beyondAddressLimit<T>(ctx: RouteContext, work: () => Promise<T>): Promise<T>
   publicBaseUrl(ctx: RouteContext): string
   /** The same, for a secret that only this client gets: `https` also behind a proxy that is not trusted. */
   clientBaseUrl(ctx: RouteContext): string

@@ -58,7 +58,17 @@ export async function startHttp(
   const inFlight = new InFlightRequests(limits.perClient)
   const feedConnections = new StreamLimit(config.feedClientsPerAddress)
   deps.metrics.registerFeedClients(() => feedConnections.count)
-  const server = createHttpServer(buildApp(deps, inFlight, feedConnections, config, log).callback())
+  const beyondAddressLimit: BeyondAddressLimit = async (ctx, work) => {
+    inFlight.endOf(ctx.req)
+    const count = connections.exempt(ctx.req.socket)
+    try {
+      return await work()
+    } finally {
+      count()
+    }
+  }
+  const limited = { inFlight, feedConnections, beyondAddressLimit }
+  const server = createHttpServer(buildApp(deps, limited, config, log).callback())
   const connections = new OpenConnections(server, {
     limits,
     clientOf: ({ remoteAddress = '' }) => {
@@ -95,10 +105,18 @@ function cutReporter(metrics: Metrics, log: Log): OpenConnectionsOptions['onCut'
   }
 }
 
+type BeyondAddressLimit = Parameters<typeof allRoutes>[0]['beyondAddressLimit']
+
+/** The limits of requests. */
+type Limited = {
+  readonly inFlight: InFlightRequests
+  readonly feedConnections: StreamLimit
+  readonly beyondAddressLimit: BeyondAddressLimit
+}
+
 function buildApp(
   { stores, auth, registry, events, hosts, metrics, signals, actions, address }: HttpDeps,
-  inFlight: InFlightRequests,
-  feedConnections: StreamLimit,
+  { inFlight, feedConnections, beyondAddressLimit }: Limited,
   config: Config,
   log: Log,
 ) {
@@ -129,6 +147,7 @@ function buildApp(
       },
       auth,
       ...hosts,
+      beyondAddressLimit,
       publicBaseUrl: baseUrl,
       clientBaseUrl: baseUrlOfClient,
       pageCursors: pageCursors(masterKey),

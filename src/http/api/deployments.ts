@@ -1,4 +1,4 @@
-import { allows, type Caller, maySeeHosts } from '../../auth/access.ts'
+import { allows, type Caller, maySeeActors, maySeeHosts } from '../../auth/access.ts'
 import type { Authenticator } from '../../auth/authenticator.ts'
 import type {
   DeploymentFilter,
@@ -94,7 +94,14 @@ export async function requireDeployment(
   id: string,
   caller: Caller,
 ): Promise<WatchedDeployment> {
-  const found = await watch.read(id)
+  return requireVisible(id, await watch.read(id), caller)
+}
+
+function requireVisible(
+  id: string,
+  found: WatchedDeployment | undefined,
+  caller: Caller,
+): WatchedDeployment {
   if (found === undefined || !maySee(caller, found)) {
     throw notFound(`there is no deployment ${id}, or this credential may not pull its repository`)
   }
@@ -130,9 +137,21 @@ function waitOf(ctx: RouteContext): number {
 
 type Shown = { readonly body: string; readonly tag: Digest }
 
+/** Requests that wait share a read, and most of them see the same of it. */
+const shownBefore = new WeakMap<WatchedDeployment, Map<string, Shown>>()
+
 function shownOf(deployment: WatchedDeployment, caller: Caller, asLine: boolean): Shown {
+  const { repository } = deployment
+  const sees = [maySeeHosts, maySeeActors].map((may) => may(caller, repository))
+  const key = [asLine, ...sees].join(' ')
+  const before = shownBefore.get(deployment) ?? new Map<string, Shown>()
+  shownBefore.set(deployment, before)
+  const present = before.get(key)
+  if (present !== undefined) return present
   const body = asLine ? deploymentLine(deployment) : visibleJson(deploymentJson(deployment, caller))
-  return { body, tag: digestOf(Buffer.from(body)) }
+  const shown = { body, tag: digestOf(Buffer.from(body)) }
+  before.set(key, shown)
+  return shown
 }
 
 /** Answers with the deployment: at once, or when it differs from what the client has. */
@@ -145,7 +164,11 @@ async function answer(
   const { caller, address } = ctx.state
   const asLine = ctx.accepts('application/json', 'text/plain') === 'text/plain'
   const cached = ctx.headers['if-none-match']
-  const look = async () => shownOf(await requireDeployment(deps, id, caller), caller, asLine)
+  const { watch } = deps
+  const look = async () => {
+    const found = await (seconds > 0 ? watch.readNext(id) : watch.read(id))
+    return shownOf(requireVisible(id, found, caller), caller, asLine)
+  }
   let shown = await look()
   if (seconds > 0 && isNotModified(cached, shown.tag)) {
     const stopping = abortedOnClose(ctx)
@@ -154,7 +177,7 @@ async function answer(
       return !isNotModified(cached, shown.tag)
     }
     await deps.connections.run(address, stopping, () =>
-      deps.watch.follow(id, seconds * 1000, stopping.signal, lookAgain),
+      watch.follow(id, seconds * 1000, stopping.signal, lookAgain),
     )
     // A client that waited may have lost the right to read the answer.
     if (!(await isAuthenticated(ctx, deps.authenticator))) {
@@ -191,7 +214,7 @@ async function stream(ctx: RouteContext, deps: DeploymentRouteDeps, id: string):
     )
     let logged = 0
     const look = async () => {
-      const found = await requireDeployment(deps, id, caller)
+      const found = requireVisible(id, await deps.watch.readNext(id), caller)
       for (const log of await newLogs(deps, found, caller, logged)) {
         events.send({ event: 'log', data: visibleJson(logJson(log)) })
         logged = log.id

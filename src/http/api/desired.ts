@@ -13,6 +13,11 @@ export type DesiredRouteDeps = {
   readonly desired: DesiredUnits
   readonly authenticator: Authenticator
   publicBaseUrl(ctx: RouteContext): string
+  /**
+   * Runs `work` while the request does not count among those of its address: the number of hosts that wait has a limit of its
+   * own, with one request each, and a site may have hundreds behind one address.
+   */
+  beyondAddressLimit<T>(ctx: RouteContext, work: () => Promise<T>): Promise<T>
   /** Counts as a request of the host. */
   onHostRequest(hostId: number): void
 }
@@ -41,8 +46,9 @@ export function desiredRoutes(deps: DesiredRouteDeps): Route[] {
         const waitSeconds = readWait(ctx)
         ctx.vary('Accept')
         const wantsStream = ctx.headers.accept?.includes('text/event-stream') === true
-        if (wantsStream && ctx.method !== 'HEAD') await stream(ctx, deps)
-        else await answer(ctx, deps, waitSeconds)
+        if (wantsStream && ctx.method !== 'HEAD') {
+          await deps.beyondAddressLimit(ctx, () => stream(ctx, deps))
+        } else await answer(ctx, deps, waitSeconds)
       },
     },
   ]
@@ -61,7 +67,9 @@ async function answer(
   const isKnown = (desired: Desired) =>
     ifNoneMatch !== undefined && isNotModified(ifNoneMatch, versionOf(bodyOf(desired)))
   const { signal } = abortedOnClose(ctx)
-  const { desired } = await deps.desired.wait(hostOf(ctx).id, isKnown, waitSeconds, signal)
+  const { desired } = await deps.beyondAddressLimit(ctx, () =>
+    deps.desired.wait(hostOf(ctx).id, isKnown, waitSeconds, signal),
+  )
   // A host that waited may have been revoked.
   if (waitSeconds > 0 && !(await isAuthenticated(ctx, deps.authenticator))) {
     throw unauthorized('the token has expired')
