@@ -1,6 +1,6 @@
 import type { JournalLine } from './chaos-agent.ts'
 import type { FeedEvent } from './chaos-feed.ts'
-import { CLOCK_MILLISECONDS, isReportedFailure } from './chaos-truth.ts'
+import { CLOCK_MILLISECONDS, type DownWithin, isReportedFailure } from './chaos-truth.ts'
 
 /** A run as `GET /api/v1/runs` has it, with times in milliseconds since 1970. */
 export type Run = {
@@ -20,9 +20,10 @@ export type UnitStory = {
   readonly runs: readonly Run[]
   /** True for a kernel that ends by itself, or that was killed there before. */
   mayFail(kernel: string, at: number): boolean
+  readonly downWithin: DownWithin
 }
 
-/** A report may be stored so long after what it says, while no server is up. */
+/** A report may be stored so long after what it says, while the registry is up. */
 const REPORT_MILLISECONDS_MAX = 10_000
 
 /** Compares what the registry says of a unit with the journal that its kernels have kept. */
@@ -83,7 +84,7 @@ function problemsOfStarts({ journal, events }: UnitStory, own: readonly FeedEven
     .map(({ kernel, at }) => `${kernel} was started at ${at} without a grant`)
 }
 
-function problemsOfRuns({ runs, journal }: UnitStory): string[] {
+function problemsOfRuns({ runs, journal, downWithin }: UnitStory): string[] {
   const problems: string[] = []
   const sorted = [...runs].sort((a, b) => a.from - b.from)
   for (const [index, { kernel, from, to }] of sorted.entries()) {
@@ -91,9 +92,10 @@ function problemsOfRuns({ runs, journal }: UnitStory): string[] {
     const run = `the run of ${kernel} from ${from} to ${to}`
     if (next !== undefined && (to === null || to > next.from)) problems.push(`${run} has no end`)
     const lives = livesOf(journal, kernel)
-    const isTrue = lives.some(
-      ([start, end]) => start <= from + CLOCK_MILLISECONDS && end >= from - REPORT_MILLISECONDS_MAX,
-    )
+    const isTrue = lives.some(([start, end]) => {
+      const late = from - end - downWithin(end, from)
+      return start <= from + CLOCK_MILLISECONDS && late <= REPORT_MILLISECONDS_MAX
+    })
     if (!isTrue) problems.push(`${run}: it lived ${JSON.stringify(lives)}`)
   }
   return problems

@@ -81,6 +81,9 @@ export class KillableServices {
   readonly #postgres: KillablePostgres
   readonly #settings: readonly Settings[]
   readonly #running: (ServerProcess | undefined)[] = []
+  /** When no server or no Postgres ran, in milliseconds since 1970. */
+  readonly #outages: { from: number; to: number }[] = []
+  #isPostgresUp = true
   #errors = ''
 
   private constructor(folder: string, postgres: KillablePostgres, settings: readonly Settings[]) {
@@ -155,6 +158,23 @@ export class KillableServices {
       this.#errors += chunk
     })
     this.#running[index] = running
+    this.#noteOutage()
+  }
+
+  /** Returns for how many milliseconds of a time nothing could happen, because no server or no Postgres ran. */
+  downWithin(from: number, to: number): number {
+    return this.#outages.reduce(
+      (sum, outage) => sum + Math.max(0, Math.min(to, outage.to) - Math.max(from, outage.from)),
+      0,
+    )
+  }
+
+  #noteOutage(): void {
+    const last = this.#outages.at(-1)
+    const isUp = this.#isPostgresUp && this.#running.some((one) => one !== undefined)
+    const isOut = last?.to === Number.POSITIVE_INFINITY
+    if (isUp && isOut) last.to = Date.now()
+    if (!isUp && !isOut) this.#outages.push({ from: Date.now(), to: Number.POSITIVE_INFINITY })
   }
 
   /** A server that a busy machine starts too slowly is killed, and started again. */
@@ -173,6 +193,7 @@ export class KillableServices {
     const running = this.#running[index]
     if (running === undefined) return
     this.#running[index] = undefined
+    this.#noteOutage()
     this.kills.server += 1
     await stopProcess(running, 'SIGKILL')
   }
@@ -180,10 +201,14 @@ export class KillableServices {
   killPostgres(): void {
     this.#postgres.kill()
     this.kills.Postgres += 1
+    this.#isPostgresUp = false
+    this.#noteOutage()
   }
 
-  startPostgres(): Promise<void> {
-    return this.#postgres.start()
+  async startPostgres(): Promise<void> {
+    await this.#postgres.start()
+    this.#isPostgresUp = true
+    this.#noteOutage()
   }
 
   /** Opens a connection, as soon as there can be one. */

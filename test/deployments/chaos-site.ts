@@ -58,14 +58,17 @@ export class ChaosSite {
   areAllGood = false
   readonly #rollouts = new Map<string, Rollout>()
 
-  private constructor(registry: TestRegistry, feed: FeedReader) {
+  readonly #services: KillableServices
+
+  private constructor(services: KillableServices, registry: TestRegistry, feed: FeedReader) {
+    this.#services = services
     this.registry = registry
     this.feed = feed
   }
 
   static async create(services: KillableServices, random: () => number): Promise<ChaosSite> {
     const registry = services.balanced()
-    const site = new ChaosSite(registry, await FeedReader.start(registry, REPOSITORY))
+    const site = new ChaosSite(services, registry, await FeedReader.start(registry, REPOSITORY))
     const conclude = (kernel: string) => {
       const isLucky = site.areAllGood || random() >= FAILURES
       return site.behaviours.get(kernel) === 'steady' && isLucky ? 'healthy' : 'failed'
@@ -203,7 +206,8 @@ export class ChaosSite {
       this.#rollouts.set(data.deployment, (found as ListedDeployment).rollout)
     }
     const rolloutOf = (id: string) => this.#rollouts.get(id)
-    const problems = [...this.feed.problems, ...problemsOfFeed(events, rolloutOf)]
+    const downWithin = this.#services.downWithin.bind(this.#services)
+    const problems = [...this.feed.problems, ...problemsOfFeed(events, rolloutOf, downWithin)]
     for (const tag of TAGS) {
       const history = await this.#history(tag)
       problems.push(...problemsOfRollbacks(tag, history, events, rolloutOf))
@@ -217,6 +221,7 @@ export class ChaosSite {
         const found = problemsOfUnit({
           ...{ host: agent.name, unit, events, runs: runs.filter(isOwn) },
           journal: journal.filter((line) => line.unit === unit),
+          downWithin,
           mayFail: (kernel, at) => this.mayFail(agent.name, unit, kernel, at),
         })
         problems.push(...found)

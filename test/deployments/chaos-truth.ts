@@ -5,9 +5,12 @@ import type { FeedEvent } from './chaos-feed.ts'
 /** The rollout that a deployment was made with, by its id. */
 export type RolloutOf = (deployment: string) => Rollout | undefined
 
+/** Returns for how many milliseconds of a time no server or no Postgres ran. */
+export type DownWithin = (from: number, to: number) => number
+
 /** Clocks of processes on one machine, and the time between the reading and the writing of one. */
 export const CLOCK_MILLISECONDS = 50
-/** A step of a deployment comes at the latest so long after its time, while no server is up for seconds. */
+/** A step of a deployment comes at the latest so long after its time, on a busy machine. */
 const LATE_SECONDS_MAX = 15
 
 /** Replays the history of one target. */
@@ -26,7 +29,11 @@ const ENDED = ['failed', 'rolled-back', 'refused', 'skipped']
  * Replays the events of a repository, and returns what they say that must not be: a gap, an event twice, a batch with more
  * units than its rollout allows, a unit in flight long after its deadline.
  */
-export function problemsOfFeed(events: readonly FeedEvent[], rolloutOf: RolloutOf): string[] {
+export function problemsOfFeed(
+  events: readonly FeedEvent[],
+  rolloutOf: RolloutOf,
+  downWithin: DownWithin,
+): string[] {
   const problems: string[] = []
   const targets = new Map<string, Map<string, TargetHistory>>()
   const ids = new Set<string>()
@@ -59,7 +66,10 @@ export function problemsOfFeed(events: readonly FeedEvent[], rolloutOf: RolloutO
     if (type !== 'deployment.target.changed') continue
     const rollout = rolloutOf(data.deployment)
     if (rollout === undefined) problems.push(`${where}: its deployment does not exist`)
-    else problems.push(...replay(all, rollout, at, data).map((problem) => `${where}: ${problem}`))
+    else
+      problems.push(
+        ...replay(all, rollout, at, data, downWithin).map((problem) => `${where}: ${problem}`),
+      )
   }
   return problems
 }
@@ -69,6 +79,7 @@ function replay(
   rollout: Rollout,
   at: number,
   { host, unit, state, settled }: FeedEvent['data'],
+  downWithin: DownWithin,
 ): string[] {
   const problems: string[] = []
   const name = `${unit} on ${host}`
@@ -86,7 +97,7 @@ function replay(
   const isReturn = ['offline', 'overdue'].includes(before.state)
   const { inFlightSince } = before
   if (inFlightSince !== undefined && !isInFlight) {
-    const seconds = (at - inFlightSince) / 1000
+    const seconds = (at - inFlightSince - downWithin(inFlightSince, at)) / 1000
     if (seconds > rollout.deadlineSeconds + LATE_SECONDS_MAX) {
       problems.push(`${name} was in flight for ${seconds} s`)
     }
