@@ -60,6 +60,42 @@ it('a revoked host has no rights on any replica within seconds', async () => {
   expect(minted.status).toBe(400)
 })
 
+it('a revoked host has no open request on any replica after seconds', async () => {
+  const host = await enrolHost(here, { repositories: ['builds/*'] })
+  const headers = { authorization: `Bearer ${await host.token()}` }
+  const path = `/api/v1/hosts/${host.name}/desired`
+  const now = await other.anonymous(path, { headers })
+  const etag = now.headers.get('etag') ?? ''
+  await now.arrayBuffer()
+  const waiting = other.anonymous(`${path}?wait=55`, {
+    headers: { ...headers, 'if-none-match': etag },
+  })
+  const removed = await here.request(`/api/v1/hosts/${host.name}`, { method: 'DELETE' })
+  expect(removed.status).toBe(204)
+  const revokedAt = Date.now()
+  const answer = await waiting
+  await answer.arrayBuffer()
+  expect(answer.status).toBeOneOf([304, 401, 404])
+  expect(Date.now() - revokedAt).toBeLessThan(REVOKED_MILLISECONDS_MAX)
+})
+
+it('a host of the same name is another one: the earlier key and token do not speak for it', async () => {
+  const host = await enrolHost(here, { name: 'again', repositories: ['builds/*'] })
+  expect((await here.request('/api/v1/hosts/again', { method: 'DELETE' })).status).toBe(204)
+  const next = await enrolHost(here, { name: 'again', repositories: ['builds/*'] })
+  expect(next.id).not.toBe(host.id)
+  const path = '/api/v1/hosts/again/desired'
+  expect((await host.request(path)).status).toBe(401)
+  expect((await next.request(path)).status).toBe(200)
+  const headers = { authorization: `Bearer ${await host.token()}` }
+  await expect
+    .poll(async () => (await other.anonymous(path, { headers })).status, {
+      timeout: REVOKED_MILLISECONDS_MAX,
+      interval: 100,
+    })
+    .toBe(401)
+})
+
 it('a change of its networks ends its tokens on any replica within seconds', async () => {
   const host = await enrolHost(here, { repositories: ['builds/*'] })
   expect(await pullThere(host)).toBe(200)
