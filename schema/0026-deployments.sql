@@ -33,8 +33,10 @@ create table units (
   granted_digest text collate "C",
   granted_by uuid,
   granted_at timestamptz,
-  -- The last digest that was healthy here, and the one that failed here, which is not offered again until a retry.
+  -- The last digest that was healthy here, the one before it, to which the unit returns when the last one fails within its watch
+  -- time, and the one that failed here, which is not offered again until a retry.
   good_digest text collate "C",
+  earlier_good_digest text collate "C",
   failed_digest text collate "C",
   primary key (host_id, name),
   constraint units_state_known check (state in

@@ -68,12 +68,12 @@ export function changesOf(
   const target = targetStateOf(unit, context, report)
   const isFailure = target === 'failed' || target === 'rolled-back'
   const failed = isFailure ? (unit.grantedDigest ?? undefined) : undefined
-  const isGood = report.state === 'healthy' && runsGranted(unit, context, report)
+  const good = fallback(unit, context)
   return {
     target,
     failedDigest: failed,
-    grant: failed === undefined ? undefined : { digest: fallback(unit, context), by: null },
-    goodDigest: isGood ? (unit.grantedDigest ?? undefined) : undefined,
+    grant: failed === undefined ? undefined : { digest: good, by: null },
+    goodDigest: isFailure ? good : goodDigestOf(unit, context, report),
     isOtherRun: report.kernel !== context.runningKernel,
     host: hostChangeOf(context, report, order),
   }
@@ -107,16 +107,22 @@ function targetStateOf(
   return isProgress && canProgress && state !== granted.state ? state : undefined
 }
 
-/** True when the reported kernel is that of the granted digest. */
-function runsGranted(unit: UnitRow, { granted, isGrantedKernel }: ReportContext, report: Report) {
-  if (unit.grantedDigest === null || report.kernel === null) return false
-  return granted === null ? isGrantedKernel : granted.kernel === report.kernel
+/** Returns the granted digest when its kernel is healthy; undefined otherwise. */
+function goodDigestOf(
+  { grantedDigest }: UnitRow,
+  { granted, isGrantedKernel }: ReportContext,
+  { state, kernel }: Report,
+): Digest | undefined {
+  if (state !== 'healthy' || grantedDigest === null || kernel === null) return undefined
+  const runsGranted = granted === null ? isGrantedKernel : granted.kernel === kernel
+  return runsGranted ? grantedDigest : undefined
 }
 
 /** Returns the digest that a unit goes back to when the granted one failed: the last that was good. */
-function fallback({ goodDigest, grantedDigest }: UnitRow, context: ReportContext): Digest | null {
-  if (goodDigest !== null && goodDigest !== grantedDigest) return goodDigest
-  return context.succeededDigest
+function fallback(unit: UnitRow, context: ReportContext): Digest | null {
+  // An image that was healthy for less than the watch time is the last good one.
+  const good = [unit.goodDigest, unit.earlierGoodDigest]
+  return good.find((digest) => digest !== unit.grantedDigest) ?? context.succeededDigest
 }
 
 /** Returns what the report says of its host, undefined: nothing new. */

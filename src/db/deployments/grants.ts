@@ -51,7 +51,10 @@ export async function grantUnits(
               granted_by = $1,
               granted_at = clock_timestamp(),
               failed_digest = null,
-              good_digest = case when t.state = 'waiting' and t.kernel = w.runs then $4 else u.good_digest end
+              good_digest = case when t.state = 'waiting' and t.kernel = w.runs then $4 else u.good_digest end,
+              earlier_good_digest = case
+                when t.state = 'waiting' and t.kernel = w.runs and u.good_digest <> $4 then u.good_digest
+                else u.earlier_good_digest end
          from wanted w
          join targets t
            on t.deployment_id = w.deployment_id

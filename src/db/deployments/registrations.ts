@@ -94,6 +94,7 @@ export async function markRegistered(tx: Transaction, hostId: number, name: stri
     `update units
         set registered_at = clock_timestamp(),
             good_digest = null,
+            earlier_good_digest = null,
             failed_digest = null
       where host_id = $1
         and name = $2`,

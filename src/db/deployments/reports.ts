@@ -110,7 +110,7 @@ export async function findReportContext(
 /** The fields of a report that are stored in its unit. */
 export type StoredReport = Omit<
   UnitRow,
-  'grantedDigest' | 'grantedBy' | 'goodDigest' | 'failedDigest' | 'earlier'
+  'grantedDigest' | 'grantedBy' | 'goodDigest' | 'earlierGoodDigest' | 'failedDigest' | 'earlier'
 > & {
   /** Null: the time of the report. */
   readonly since: Date | null
@@ -119,7 +119,7 @@ export type StoredReport = Omit<
 /** The changes that follow from a report. Undefined: it stays as it is. */
 export type ReportChanges = {
   readonly grant: { readonly digest: Digest | null; readonly by: string | null } | undefined
-  readonly goodDigest: Digest | undefined
+  readonly goodDigest: Digest | null | undefined
   readonly failedDigest: Digest | undefined
   /** The state of the target of `granted_by`. */
   readonly target: TargetState | undefined
@@ -188,7 +188,10 @@ export async function storeReport(
               granted_digest = case when $15 then $16 else granted_digest end,
               granted_by = case when $15 then $17::uuid else granted_by end,
               granted_at = case when $15 then clock_timestamp() else granted_at end,
-              good_digest = coalesce($18, good_digest),
+              good_digest = case when $29 then $18 else good_digest end,
+              earlier_good_digest = case
+                when $29 and $18 <> good_digest and $19::text is null then good_digest
+                else earlier_good_digest end,
               failed_digest = coalesce($19, failed_digest)
         where host_id = $1
           and name = $2
@@ -253,7 +256,7 @@ export async function storeReport(
       ...[goodDigest ?? null, failedDigest ?? null, target ?? null, isOtherRun],
       ...[host !== undefined, JSON.stringify(host?.tenders ?? []), host?.agent ?? null],
       ...[host?.bootId ?? null, host?.previousBootId ?? null, host?.isConflict ?? false],
-      report.exitMeaning,
+      ...[report.exitMeaning, goodDigest !== undefined],
     ],
   )
 }

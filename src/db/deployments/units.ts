@@ -28,6 +28,7 @@ export type UnitRow = {
   readonly grantedDigest: Digest | null
   readonly grantedBy: string | null
   readonly goodDigest: Digest | null
+  readonly earlierGoodDigest: Digest | null
   readonly failedDigest: Digest | null
   /** The boot before `bootId`. Null: there was none. */
   readonly earlier: EarlierBoot | null
@@ -46,6 +47,7 @@ const UNIT_COLUMNS = `u.repository, u.tag, u.target, u.devices, u.kernel, u.stat
               u.exit_code as "exitCode", u.exit_meaning as "exitMeaning", u.boot_id as "bootId", u.sequence,
               u.granted_digest as "grantedDigest", u.granted_by as "grantedBy",
               u.good_digest as "goodDigest", u.failed_digest as "failedDigest",
+              u.earlier_good_digest as "earlierGoodDigest",
               case when u.earlier_boot_id is not null then json_build_object(
                 'bootId', u.earlier_boot_id, 'sequence', u.earlier_sequence,
                 'isLate', u.earlier_is_late) end as earlier`
@@ -96,7 +98,7 @@ export async function lockUnitsOfHost(tx: Transaction, hostId: number): Promise<
 }
 
 /** A unit, as those who may see its host see it. */
-export type ListedUnit = Omit<UnitRow, 'bootId' | 'sequence' | 'earlier'> & {
+export type ListedUnit = Omit<UnitRow, 'bootId' | 'sequence' | 'earlier' | 'earlierGoodDigest'> & {
   readonly name: string
   readonly since: Date
   readonly reportedAt: Date

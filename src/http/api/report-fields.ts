@@ -40,22 +40,23 @@ export async function readReport(ctx: RouteContext): Promise<Report> {
 
 /** Reads the parts of a form: the fields of the JSON, nested ones as JSON text, and the log as a file. */
 async function readForm(ctx: RouteContext): Promise<Record<string, unknown>> {
-  const values: Record<string, unknown> = {}
+  const values = new Map<string, unknown>()
   for await (const part of formParts(ctx)) {
-    if (Object.hasOwn(values, part.name)) throw badRequest(`${part.name} is given twice`)
+    if (values.has(part.name)) throw badRequest(`${part.name} is given twice`)
     if (part.kind === 'file') {
       if (part.name !== 'log') throw badRequest('the only file of a report is log')
-      values.log = { text: await readText(part.bytes) }
-    } else values[part.name] = formValue(part.name, part.value)
+      values.set('log', { text: await readText(part.bytes) })
+    } else values.set(part.name, formValue(part.name, part.value))
   }
-  return values
+  return Object.fromEntries(values)
 }
 
 function formValue(name: string, value: string): unknown {
   if (name === 'log') return { text: value }
   // A form has no null: a field without a value is none.
   if (value === '') return undefined
-  if (NUMBERS.some((one) => one === name)) return Number(value)
+  // Number() also reads spaces and hexadecimal digits.
+  if (NUMBERS.some((one) => one === name)) return /^\d+$/.test(value) ? Number(value) : value
   if (!NESTED.some((one) => one === name)) return value
   try {
     return JSON.parse(value)
