@@ -76,9 +76,9 @@ describe('the table on a terminal', () => {
     expect(screen.shown()).toEqual(
       [
         'deployment 12 of builds/www:live  rolling  1 of 2 healthy, ',
-        'HOST   UNIT  STATE     SINCE                 REASON',
-        'web-1  www   healthy   2026-11-30T02:30:00Z',
-        'web-2  www   checking  2026-11-30T02:30:00Z',
+        'HOST   UNIT  STATE     SINCE      REASON',
+        'web-1  www   healthy   02:30:00Z',
+        'web-2  www   checking  02:30:00Z',
       ].map((line) => line.slice(0, 59)),
     )
     display.end(states('healthy', 'healthy'), 'healthy')
@@ -121,13 +121,39 @@ describe('the table on a terminal', () => {
       Array.from({ length: 50 }, (_, at) => target(`w${at}`, 'waiting')),
     )
     for (let rows = 1; rows < 60; rows += 1) {
-      const one = liveLines([many], rows)
+      const one = liveLines([many], rows, 80)
       expect(one.length).toBeLessThanOrEqual(Math.max(1, rows))
       expect(one.length).toBeGreaterThan(0)
-      expect(liveLines([many, many, many], rows).length).toBeLessThanOrEqual(Math.max(3, rows))
+      expect(liveLines([many, many, many], rows, 80).length).toBeLessThanOrEqual(Math.max(3, rows))
     }
-    expect(liveLines([many], 52)).toHaveLength(52)
-    expect(liveLines([many], 51).at(-1)).toBe('and 2 others')
+    expect(liveLines([many], 52, 80)).toHaveLength(52)
+    expect(liveLines([many], 51, 80).at(-1)).toBe('and 2 others')
+  })
+})
+
+describe('the table on a narrow terminal', () => {
+  const long = 'a'.repeat(60)
+  const lines = (
+    columns: number,
+    targets = [target(`${long}-1`, 'rolled-back'), target('b', 'healthy')],
+  ) =>
+    liveLines([deployment('rolling', targets)], 24, columns).map((line) =>
+      line.slice(0, columns - 1),
+    )
+
+  it('shows the ends of long names, and state and time of each host', () => {
+    expect(lines(40).slice(1)).toEqual([
+      'HOST       UNIT  STATE        SINCE    ',
+      'aaaa…aa-1  www   rolled-back  02:30:00Z',
+      'b          www   healthy      02:30:00Z',
+    ])
+  })
+
+  it.each([36, 40, 60, 69, 70, 80, 90])('of %i columns', (columns) => {
+    for (const unit of ['www', long]) {
+      const [line = ''] = lines(columns, [target(`${long}-1`, 'checking', { unit })]).slice(2)
+      expect(line).toMatch(/…a*-1 .*checking {2}(2026-11-30T)?02:30:00Z$/)
+    }
   })
 })
 
@@ -218,7 +244,7 @@ describe('the end of a deployment', () => {
     const lines = [
       ...printed,
       ...endLines(hostile, 'timed-out'),
-      ...liveLines([hostile], 20),
+      ...liveLines([hostile], 20, 80),
       ...statusLines(hostile),
     ]
     expect(lines.length).toBeGreaterThan(20)

@@ -4,6 +4,7 @@ import type { Outcome } from './deployment-outcome.ts'
 import {
   countsText,
   endLines,
+  fittedCells,
   headLine,
   nameOf,
   TARGET_HEADINGS,
@@ -35,7 +36,7 @@ export class LiveDisplay implements DeploymentDisplay {
     this.#print = print
     this.#lines = new LiveLines(
       terminal,
-      (rows) => liveLines([...this.#deployments.values()], rows),
+      (rows, columns) => liveLines([...this.#deployments.values()], rows, columns),
       now,
     )
   }
@@ -131,8 +132,15 @@ export function deploymentTable({ targets = [] }: Deployment): string[] {
   return targets.length === 0 ? [] : table(TARGET_HEADINGS, targets.map(targetCells))
 }
 
-/** The lines of several deployments within `rows`. The targets that need attention are shown first when all do not fit. */
-export function liveLines(deployments: readonly Deployment[], rows: number): string[] {
+/**
+ * The lines of several deployments within `rows`. The targets that need attention are shown first when all do not fit. Names
+ * are shortened where state and time would not fit into `columns`.
+ */
+export function liveLines(
+  deployments: readonly Deployment[],
+  rows: number,
+  columns: number,
+): string[] {
   const rowsEach = Math.max(1, Math.floor(rows / Math.max(1, deployments.length)))
   return deployments.flatMap((deployment) => {
     const { targets = [] } = deployment
@@ -144,7 +152,7 @@ export function liveLines(deployments: readonly Deployment[], rows: number): str
     const others = targets.length - shown.length
     return [
       head,
-      ...deploymentTable({ ...deployment, targets: shown }),
+      ...table(TARGET_HEADINGS, fittedCells(shown, columns)),
       ...(others === 0 ? [] : [`and ${others} others`]),
     ]
   })

@@ -8,6 +8,11 @@ const LOG_LINES_SHOWN_MAX = 10
 const FAILURES_SHOWN_MAX = 20
 const OFFLINE_SHOWN_MAX = 20
 const REASON_CHARACTERS_MAX = 300
+/** A narrower terminal shows times without their date. */
+const FULL_COLUMNS = 70
+/** Between the four columns before the reason. */
+const GAPS_WIDTH = 6
+const NAME_CHARACTERS_MIN = 4
 
 /** `deployment 12 of builds/www:live`. */
 export function nameOf({ number, repository, tag }: Deployment): string {
@@ -41,6 +46,31 @@ export function targetCells(target: DeploymentTarget): string[] {
   const { host, unit, since, settledAt } = target
   const state = target.state === 'healthy' && settledAt ? 'settled' : target.state
   return [host, unit, state, utcText(since), reasonText(target)]
+}
+
+/** The same on a terminal: names are shortened, so that state and time are visible. */
+export function fittedCells(targets: readonly DeploymentTarget[], columns: number): string[][] {
+  const cells = targets.map((target) => {
+    const [host = '', unit = '', state = '', since = '', reason = ''] =
+      targetCells(target).map(visible)
+    return { host, unit, state, since: columns < FULL_COLUMNS ? since.slice(11) : since, reason }
+  })
+  const width = (name: 'host' | 'unit' | 'state' | 'since') =>
+    Math.max(name.length, ...cells.map((one) => one[name].length))
+  const room = columns - 1 - GAPS_WIDTH - width('state') - width('since')
+  const unitRoom = Math.min(width('unit'), Math.max(NAME_CHARACTERS_MIN, Math.floor(room / 3)))
+  const hostRoom = Math.max(NAME_CHARACTERS_MIN, room - unitRoom)
+  return cells.map(({ host, unit, ...rest }) => [
+    ...[shortened(host, hostRoom), shortened(unit, unitRoom)],
+    ...[rest.state, rest.since, rest.reason],
+  ])
+}
+
+/** Leaves out the middle of a name: those of a site differ at one of their ends. */
+function shortened(name: string, room: number): string {
+  if (name.length <= room) return name
+  const end = Math.floor((room - 1) / 2)
+  return `${name.slice(0, room - 1 - end)}…${name.slice(name.length - end)}`
 }
 
 /** One line about a target, without a terminal. */

@@ -17,16 +17,16 @@ const upBy = (rows: number) => (rows === 0 ? '\r' : `\u001b[${rows}A\r`)
 /** Lines at the end of a terminal that are redrawn in place, at most ten times a second. */
 export class LiveLines {
   readonly #terminal: TallTerminal
-  readonly #linesOf: (rows: number) => readonly string[]
+  readonly #linesOf: (rows: number, columns: number) => readonly string[]
   readonly #now: () => number
   #drawn: readonly string[] = []
   #drawnAt = 0
   #timer: NodeJS.Timeout | undefined
 
-  /** `linesOf` returns the lines to draw, at most as many as its argument says. */
+  /** `linesOf` returns the lines to draw, at most `rows`. They are cut to fewer characters than `columns`. */
   constructor(
     terminal: TallTerminal,
-    linesOf: (rows: number) => readonly string[],
+    linesOf: (rows: number, columns: number) => readonly string[],
     now: () => number = Date.now,
   ) {
     this.#terminal = terminal
@@ -61,7 +61,7 @@ export class LiveLines {
     // One row less: the cursor is below the last line.
     const rows = Math.max(1, (this.#terminal.rows || ROWS_DEFAULT) - 1)
     const columns = this.#columns()
-    const lines = this.#linesOf(rows)
+    const lines = this.#linesOf(rows, columns)
       .slice(0, rows)
       .map((line) => [...visible(line)].slice(0, columns - 1).join(''))
     const text = lines.map((line) => `${line}${CLEAR_LINE}\n`).join('')
