@@ -41,7 +41,8 @@ create table units (
   primary key (host_id, name),
   constraint units_state_known check (state in
     ('absent', 'fetching', 'starting', 'checking', 'healthy', 'failed', 'rolled-back', 'stopped'))
-);
+-- Room for the next version of a row on its page: a grant changes no index then.
+) with (fillfactor = 70);
 create index units_by_tag on units (repository, tag);
 create index units_by_registration on units (registered_at);
 create index units_by_kernel on units (kernel) where kernel is not null;

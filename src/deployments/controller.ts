@@ -25,9 +25,12 @@ const DEPLOYMENTS_PER_ROUND_MAX = 200
 const CONCURRENCY = 4
 /** The time between the starts of two rounds: a thousand hosts report within a second, and share rounds. */
 const ROUND_MILLISECONDS_MIN = 50
-/** Rounds of large deployments take longer, and leave three times as much to the hosts that report. */
-const ROUND_SHARE = 4
-const ROUND_MILLISECONDS_MAX = 1_000
+/** A round of a large deployment takes longer, and leaves twice as much to the hosts that it granted, and to their reports. */
+const PAUSE_FACTOR = 2
+const PAUSE_MILLISECONDS_MAX = 1_000
+/** The events of a longer step are sent after the answers to its hosts. */
+const LONG_STEP_MILLISECONDS = 100
+const EVENTS_LATER_MILLISECONDS = 500
 /** Steps of one deployment, before others have their turn. */
 const STEPS_MAX = 5
 /** A deployment that cannot be advanced does not keep others from it. */
@@ -43,8 +46,8 @@ export class DeploymentController {
   readonly #search: Loop
   readonly #named = new Set<string>()
   #leave = () => {}
-  #startedAt = 0
-  #pauseMilliseconds = ROUND_MILLISECONDS_MIN
+  #nextAt = 0
+  readonly #later = new Set<NodeJS.Timeout>()
 
   constructor(options: DeploymentControllerOptions) {
     this.#options = options
@@ -78,13 +81,14 @@ export class DeploymentController {
 
   async stop(): Promise<void> {
     this.#leave()
+    for (const timer of this.#later) clearTimeout(timer)
     await Promise.all([this.#loop.stop(), this.#search.stop()])
   }
 
   async #round(signal: AbortSignal): Promise<void> {
-    const early = this.#startedAt + this.#pauseMilliseconds - performance.now()
+    const early = this.#nextAt - performance.now()
     if (early > 0) await delay(early, undefined, { signal })
-    this.#startedAt = performance.now()
+    const startedAt = performance.now()
     const named = [...this.#named].slice(0, DEPLOYMENTS_PER_ROUND_MAX)
     for (const id of named) this.#named.delete(id)
     if (this.#named.size > 0) this.#loop.poke()
@@ -93,11 +97,9 @@ export class DeploymentController {
     await forEachConcurrent(ids, CONCURRENCY, async (id) => {
       if (!signal.aborted) await this.#advanceSafely(id)
     })
-    const taken = performance.now() - this.#startedAt
-    this.#pauseMilliseconds = Math.min(
-      Math.max(ROUND_MILLISECONDS_MIN, taken * ROUND_SHARE),
-      ROUND_MILLISECONDS_MAX,
-    )
+    const endedAt = performance.now()
+    const pause = Math.min(PAUSE_FACTOR * (endedAt - startedAt), PAUSE_MILLISECONDS_MAX)
+    this.#nextAt = Math.max(startedAt + ROUND_MILLISECONDS_MIN, endedAt + pause)
   }
 
   async #findMissedUnits(): Promise<void> {
@@ -114,12 +116,26 @@ export class DeploymentController {
     }
   }
 
+  #announce(stepMilliseconds: number): void {
+    const { onCommitted } = this.#options
+    if (stepMilliseconds < LONG_STEP_MILLISECONDS) {
+      onCommitted()
+      return
+    }
+    const timer = setTimeout(() => {
+      this.#later.delete(timer)
+      onCommitted()
+    }, EVENTS_LATER_MILLISECONDS)
+    this.#later.add(timer)
+  }
+
   async #advance(id: string): Promise<void> {
-    const { db, onCommitted, rollBack } = this.#options
+    const { db, rollBack } = this.#options
     for (let steps = 0; steps < STEPS_MAX; steps += 1) {
+      const startedAt = performance.now()
       const done = await db.transaction((tx) => advanceDeployment(tx, id))
       if (done === undefined) return
-      if (done.hasEvents) onCommitted()
+      if (done.hasEvents) this.#announce(performance.now() - startedAt)
       for (const older of done.superseded) this.#named.add(older)
       if (done.superseded.length > 0) this.#loop.poke()
       if (done.isRollbackDue) await rollBack(id)
