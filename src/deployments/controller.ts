@@ -27,7 +27,8 @@ const CONCURRENCY = 4
 const ROUND_MILLISECONDS_MIN = 50
 /** A round of a large deployment takes longer, and leaves twice as much to the hosts that it granted, and to their reports. */
 const PAUSE_FACTOR = 2
-const PAUSE_MILLISECONDS_MAX = 1_000
+/** The next push waits no longer for a step of another deployment. */
+const PAUSE_MILLISECONDS_MAX = 200
 /** The events of a longer step are sent after the answers to its hosts. */
 const LONG_STEP_MILLISECONDS = 100
 const EVENTS_LATER_MILLISECONDS = 500
