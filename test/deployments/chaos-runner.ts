@@ -11,7 +11,7 @@ const CALM_SECONDS_MAX = 60
 /** An agent whose worker was killed alone looks at its units again only after its next answer. */
 const HURRY_MILLISECONDS = 2_000
 const POLL_MILLISECONDS = 100
-const STAGE_MILLISECONDS_MAX = 2_500
+const STAGE_MILLISECONDS_MAX = 4_000
 /** A host that is lost returns after this, though the deployments of that time may still wait for it. */
 const LOST_MILLISECONDS_MAX = 8_000
 
