@@ -106,6 +106,13 @@ function authenticate({ ctx, route, deps, request }: Authorization): Promise<Aut
   return deps.authenticator.authenticate(authorization, request.address)
 }
 
+async function isStillAuthenticated(context: Authorization): Promise<boolean> {
+  const { caller } = await authenticate(context)
+  // A session that ended leaves an anonymous caller.
+  if (caller.kind === 'anonymous') return callerOf(context).kind === 'anonymous'
+  return caller.kind !== 'holder' || caller.expiredAt === undefined
+}
+
 /** Checks the caller's rights and prepares the state for the handler. Throws UNAUTHORIZED and DENIED. */
 function permit(context: Authorization): void {
   const { ctx, route, params, request, repository } = context
@@ -127,6 +134,7 @@ function permit(context: Authorization): void {
     repository,
     publicOnly: context.publicOnly,
     body: new RequestBody(ctx.req, ctx.res),
+    isAuthenticated: () => isStillAuthenticated(context),
   }
   requireTags(context, caller)
 }

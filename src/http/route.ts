@@ -63,6 +63,11 @@ export type RouteState = {
   requestId: string
   /** The client's address, behind trusted proxies. */
   address: string
+  /**
+   * For an answer that takes long: resolves to false when the credential, token or session of the request is no longer valid.
+   * Throws what the authentication of a request throws.
+   */
+  isAuthenticated(): Promise<boolean>
 }
 
 export type RouteContext = Context & { state: RouteState }

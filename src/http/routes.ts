@@ -163,7 +163,6 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...deploymentActionRoutes(deps.deployments),
     ...desiredRoutes({
       ...deps,
-      authenticator: auth.authenticator,
       onHostRequest: (hostId) => deps.presence.seen(hostId),
     }),
     ...unitRoutes(deps.reports, deps.publicBaseUrl),

@@ -1,5 +1,4 @@
 import { allows, type Caller, maySeeActors, maySeeHosts } from '../../auth/access.ts'
-import type { Authenticator } from '../../auth/authenticator.ts'
 import type {
   DeploymentFilter,
   DeploymentRow,
@@ -18,13 +17,12 @@ import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { param, queryOnce, type Route, type RouteContext, viewOf } from '../route.ts'
 import type { StreamLimit } from '../stream-limit.ts'
-import { abortedOnClose, isAuthenticated } from '../waiting.ts'
+import { abortedOnClose } from '../waiting.ts'
 import { deploymentJson, deploymentLine, logJson } from './deployment-json.ts'
 
 export type DeploymentRouteDeps = {
   readonly watch: DeploymentWatch
   readonly connections: StreamLimit
-  readonly authenticator: Authenticator
 }
 
 export const DEPLOYMENT = '/api/v1/deployments/:deployment'
@@ -180,7 +178,7 @@ async function answer(
       watch.follow(id, seconds * 1000, stopping.signal, lookAgain),
     )
     // A client that waited may have lost the right to read the answer.
-    if (!(await isAuthenticated(ctx, deps.authenticator))) {
+    if (!(await ctx.state.isAuthenticated())) {
       throw unauthorized('the credential has expired')
     }
   }
@@ -209,7 +207,7 @@ async function stream(ctx: RouteContext, deps: DeploymentRouteDeps, id: string):
     const events = new EventStream(ctx)
     const heartbeat = setInterval(() => events.comment('still here'), HEARTBEAT_MILLISECONDS)
     const check = setInterval(
-      () => void endIfRevoked(ctx, deps.authenticator, stopping),
+      () => void endIfRevoked(ctx, stopping),
       AUTHENTICATION_CHECK_MILLISECONDS,
     )
     let logged = 0
@@ -244,11 +242,7 @@ function newLogs(
   return maySeeHosts(caller, repository) ? watch.logs(id, after, LOGS_AT_ONCE) : []
 }
 
-async function endIfRevoked(
-  ctx: RouteContext,
-  authenticator: Authenticator,
-  stopping: AbortController,
-): Promise<void> {
-  const holds = await isAuthenticated(ctx, authenticator).catch(() => false)
+async function endIfRevoked(ctx: RouteContext, stopping: AbortController): Promise<void> {
+  const holds = await ctx.state.isAuthenticated().catch(() => false)
   if (!holds) stopping.abort()
 }

@@ -1,4 +1,3 @@
-import type { Authenticator } from '../../auth/authenticator.ts'
 import type { Desired, DesiredUnits } from '../../deployments/desired.ts'
 import type { DesiredUnit } from '../../deployments/desired-unit.ts'
 import { digestOf } from '../../oci/digest.ts'
@@ -7,11 +6,10 @@ import { visibleJson } from '../../oci/hidden-characters.ts'
 import { EventStream } from '../event-stream.ts'
 import { entityTag, isNotModified } from '../preconditions.ts'
 import { hostOf, queryOnce, type Route, type RouteContext } from '../route.ts'
-import { abortedOnClose, isAuthenticated } from '../waiting.ts'
+import { abortedOnClose } from '../waiting.ts'
 
 export type DesiredRouteDeps = {
   readonly desired: DesiredUnits
-  readonly authenticator: Authenticator
   publicBaseUrl(ctx: RouteContext): string
   /**
    * Runs `work` while the request does not count among those of its address: the number of hosts that wait has a limit of its
@@ -71,7 +69,7 @@ async function answer(
     deps.desired.wait(hostOf(ctx).id, isKnown, waitSeconds, signal),
   )
   // A host that waited may have been revoked.
-  if (waitSeconds > 0 && !(await isAuthenticated(ctx, deps.authenticator))) {
+  if (waitSeconds > 0 && !(await ctx.state.isAuthenticated())) {
     throw unauthorized('the token has expired')
   }
   const body = bodyOf(desired)
@@ -97,7 +95,8 @@ async function stream(ctx: RouteContext, deps: DesiredRouteDeps): Promise<void> 
     events.comment('still here')
   }, HEARTBEAT_MILLISECONDS)
   const check = setInterval(() => {
-    void isAuthenticated(ctx, deps.authenticator)
+    void ctx.state
+      .isAuthenticated()
       .catch(() => false)
       .then((holds) => holds || stopping.abort())
   }, AUTHENTICATION_CHECK_MILLISECONDS)

@@ -1,6 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { allows, type Caller, maySeeHosts, pullablePatterns } from '../../auth/access.ts'
-import type { Authenticator } from '../../auth/authenticator.ts'
 import type { Cursor, FeedCursors } from '../../events/cursor.ts'
 import { DEFAULT_TYPES, type EventType, FILTERABLE_TYPES } from '../../events/event.ts'
 import type { EventFilter } from '../../events/filter.ts'
@@ -14,13 +13,12 @@ import type { QueryParameters } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import { queryAll, queryOnce, type Route, type RouteContext } from '../route.ts'
 import type { StreamLimit } from '../stream-limit.ts'
-import { abortedOnClose, isAuthenticated } from '../waiting.ts'
+import { abortedOnClose } from '../waiting.ts'
 
 export type EventRouteDeps = {
   readonly feed: Feed
   readonly cursors: FeedCursors
   readonly connections: StreamLimit
-  readonly authenticator: Authenticator
   /** Host and port that clients put before a repository's name. */
   registry(): string
 }
@@ -157,7 +155,7 @@ async function answerPage(
   const waits = waitSeconds > 0 && limit > 0
   const page = await (waits ? deps.connections.run(ctx.state.address, stopping, poll) : poll())
   // A client that waited may have lost the right to read the page.
-  if (waits && !(await isAuthenticated(ctx, deps.authenticator))) {
+  if (waits && !(await ctx.state.isAuthenticated())) {
     throw unauthorized('the credential has expired')
   }
   ctx.set('Cache-Control', 'no-store')
@@ -206,7 +204,7 @@ async function stream(
   const sink = new FeedStream(ctx, {
     cursors: deps.cursors,
     renderTag: (tag) => renderTag(tag, deps),
-    isAuthenticated: () => isAuthenticated(ctx, deps.authenticator),
+    isAuthenticated: () => ctx.state.isAuthenticated(),
   })
   const { signal } = stopping
   const open = () => deps.feed.open(ask(ctx), reader, cursor, sink, { withSnapshot, signal })
