@@ -46,12 +46,17 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     members: [
       {
         word: 'image',
-        summary: 'List and delete the images of a repository',
+        summary: 'List, explain and delete the images of a repository',
         commands: [
           {
             word: 'list',
             summary: 'List the unikernel images of a repository, newest first',
             load: async () => (await import('./registry/image.ts')).listCommand,
+          },
+          {
+            word: 'why',
+            summary: 'Show which dependencies brought a package into an image',
+            load: async () => (await import('./registry/why.ts')).whyCommand,
           },
           {
             word: 'delete',

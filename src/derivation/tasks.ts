@@ -6,6 +6,7 @@ import { AnalysisCache } from '../unikernel/analysis-cache.ts'
 import { assembleImage } from '../unikernel/assembly.ts'
 import { builderWebComparison } from '../unikernel/compare/builder-web.ts'
 import { compareImages } from '../unikernel/compare/images.ts'
+import { describeDependencies, describePaths } from '../unikernel/dependencies/description.ts'
 import type { DocumentContext } from '../unikernel/documents/context.ts'
 import { cycloneDx } from '../unikernel/documents/cyclonedx.ts'
 import { describeImage } from '../unikernel/documents/description.ts'
@@ -40,7 +41,8 @@ export type DocumentFormat = keyof typeof DOCUMENTS
 
 /** JSON to derive from images. */
 export type Derivation =
-  | { readonly kind: 'description'; readonly image: StoredImage }
+  | { readonly kind: 'description' | 'dependencies'; readonly image: StoredImage }
+  | { readonly kind: 'dependency-paths'; readonly image: StoredImage; readonly package: string }
   | {
       readonly kind: 'comparison' | 'builder-web-comparison'
       readonly from: StoredImage
@@ -62,6 +64,14 @@ function objectOf(derivation: Derivation): object {
   switch (derivation.kind) {
     case 'description':
       return describeImage(imageOf(derivation.image), packagesOf(derivation.image))
+    case 'dependencies':
+      return describeDependencies(imageOf(derivation.image), packagesOf(derivation.image))
+    case 'dependency-paths':
+      return describePaths(
+        imageOf(derivation.image),
+        packagesOf(derivation.image),
+        derivation.package,
+      )
     case 'comparison':
       return compareImages(
         imageOf(derivation.from),

@@ -35,6 +35,7 @@ import { auditRoutes } from './api/audit.ts'
 import { buildRoutes } from './api/builds.ts'
 import { comparisonRoutes } from './api/comparisons.ts'
 import { credentialRoutes } from './api/credentials.ts'
+import { dependencyRoutes } from './api/dependencies.ts'
 import { deploymentActionRoutes } from './api/deployment-actions.ts'
 import { type DeploymentRouteDeps, deploymentRoutes } from './api/deployments.ts'
 import { desiredRoutes } from './api/desired.ts'
@@ -153,6 +154,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...buildRoutes(deps.builds, deps.imageBuilder, deps.ask, deps.pageCursors),
     ...textRoutes(deps.builds, deps.images, deps.blobs),
     ...documentRoutes(deps.images, deps.ask, deps.publicBaseUrl, deps.version),
+    ...dependencyRoutes(deps.images, deps.ask),
     ...packageRoutes(deps.packageSearch, deps.ask, deps.pageCursors),
     ...sourceRoutes(deps.sourceSearch, deps.ask, deps.pageCursors),
     ...tagRoutes(deps.tagHistory, deps.ask, deps.pageCursors),

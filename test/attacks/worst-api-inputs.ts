@@ -294,6 +294,11 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
       ),
       read(`${image}/documents/${format}`),
     ]),
+    'GET /api/v1/repositories/*repository/images/:reference/dependencies': [
+      input('the largest image, not yet described', () => fresh(registry, '/dependencies')),
+      input('the largest image, one package', () => fresh(registry, '/dependencies?package=lwt')),
+      read(`${image}/dependencies`),
+    ],
     'GET /api/v1/packages/:ecosystem/:name': [
       input('many versions and relations', () =>
         registry.request(

@@ -197,6 +197,34 @@ export class Images {
     })
   }
 
+  /** Describes the dependencies between the packages of an image in JSON, as `describeDependencies`. Throws as `describe`. */
+  async dependencies(db: QuestionQueryable, details: ImageDetails): Promise<Uint8Array> {
+    return this.#deriver.derive({
+      key: `dependencies ${versionOf(details)}`,
+      bytes: details.size,
+      load: async () => ({ kind: 'dependencies', image: await load(db, details) }),
+      spend: (milliseconds) => db.spend(milliseconds),
+    })
+  }
+
+  /** Describes the paths to a package of an image in JSON, as `describePaths`. Throws as `describe`. */
+  async dependencyPaths(
+    db: QuestionQueryable,
+    details: ImageDetails,
+    name: string,
+  ): Promise<Uint8Array> {
+    return this.#deriver.derive({
+      key: `dependency-paths ${versionOf(details)} ${name}`,
+      bytes: details.size,
+      load: async () => ({
+        kind: 'dependency-paths',
+        image: await load(db, details),
+        package: name,
+      }),
+      spend: (milliseconds) => db.spend(milliseconds),
+    })
+  }
+
   /** Compares two images in JSON, as `compareImages` or `builderWebComparison`. Throws as `describe`. */
   async compare(
     db: QuestionQueryable,
