@@ -15,7 +15,7 @@ export type DependencyPaths = {
 }
 
 /**
- * Lists the paths that lead from a root to a package with this name, at most PATHS_MAX. No path visits a package twice. Without
+ * Lists the paths that lead from a root to a package with this name, at most PATHS_MAX. No path has a package twice. Without
  * a path, no recorded dependency leads there.
  */
 export function listPathsTo(graph: PackageGraph, name: string): DependencyPaths {
@@ -59,7 +59,7 @@ class PathSearch {
   readonly #distances: readonly (number | undefined)[]
   readonly #paths: number[][] = []
   readonly #path: number[] = []
-  readonly #visited = new Set<number>()
+  readonly #onPath = new Set<number>()
   #steps = 0
   #cut = 0
 
@@ -76,21 +76,21 @@ class PathSearch {
   /** Adds the paths from `one` with exactly `length` dependencies. */
   follow(one: number, length: number): void {
     const distance = this.#distances[one]
-    if (distance === undefined || this.#visited.has(one) || this.isEnded) return
+    if (distance === undefined || this.#onPath.has(one) || this.isEnded) return
     this.#steps += 1
     if (distance > length) {
       this.#cut += 1
       return
     }
     this.#path.push(one)
-    this.#visited.add(one)
+    this.#onPath.add(one)
     if (distance === 0) {
       if (length === 0) this.#paths.push([...this.#path])
     } else {
       for (const next of this.#graph.dependencies[one] ?? []) this.follow(next, length - 1)
     }
     this.#path.pop()
-    this.#visited.delete(one)
+    this.#onPath.delete(one)
   }
 
   /** Returns the number of paths that the last length cut off, and begins to count anew. */
