@@ -1,5 +1,6 @@
 import { parentPort } from 'node:worker_threads'
 import type { Answer } from '../async/worker-thread.ts'
+import { type MadePicture, makePicture, type PictureTask } from './pictures/tasks.ts'
 import {
   type AnalysisRecord,
   type AnalysisTask,
@@ -12,12 +13,14 @@ import {
 } from './tasks.ts'
 
 // The module that a worker thread runs: one answer for each task.
-parentPort?.on('message', (task: AnalysisTask | Derivation | OpamFilesTask) => {
+parentPort?.on('message', (task: AnalysisTask | Derivation | OpamFilesTask | PictureTask) => {
   try {
     if (task.kind === 'analysis') {
       send({ isDone: true, result: analyze(task) })
     } else if (task.kind === 'opam-files') {
       send({ isDone: true, result: readOpamFiles(task) })
+    } else if (task.kind === 'graph-picture' || task.kind === 'sizes-picture') {
+      send({ isDone: true, result: makePicture(task) })
     } else {
       const result = derive(task)
       send({ isDone: true, result }, [result.buffer])
@@ -28,7 +31,7 @@ parentPort?.on('message', (task: AnalysisTask | Derivation | OpamFilesTask) => {
 })
 
 function send(
-  answer: Answer<AnalysisRecord | Uint8Array | readonly OpamFileKeys[]>,
+  answer: Answer<AnalysisRecord | Uint8Array | readonly OpamFileKeys[] | MadePicture>,
   transfer: readonly ArrayBuffer[] = [],
 ): void {
   parentPort?.postMessage(answer, transfer)

@@ -22,6 +22,7 @@ import type { ManifestReads } from '../registry/builds/manifest-reads.ts'
 import type { ImageBuilder } from '../registry/images/builder.ts'
 import type { Images } from '../registry/images/images.ts'
 import type { PackageSearch } from '../registry/images/package-search.ts'
+import type { Pictures } from '../registry/images/pictures.ts'
 import type { SourceSearch } from '../registry/images/source-search.ts'
 import type { Listings } from '../registry/listings.ts'
 import type { Manifests } from '../registry/manifests.ts'
@@ -50,6 +51,7 @@ import { policyRoutes } from './api/policies.ts'
 import { repositoryRoutes } from './api/repositories.ts'
 import { rolloutRoutes } from './api/rollouts.ts'
 import { runRoutes } from './api/runs.ts'
+import { sizeRoutes } from './api/sizes.ts'
 import { sourceRoutes } from './api/sources.ts'
 import { tagRoutes } from './api/tags.ts'
 import { textRoutes } from './api/texts.ts'
@@ -84,6 +86,7 @@ export type RouteDeps = {
   listings: Listings
   imageBuilder: ImageBuilder
   images: Images
+  pictures: Pictures
   packageSearch: PackageSearch
   sourceSearch: SourceSearch
   tagHistory: TagHistory
@@ -155,6 +158,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...textRoutes(deps.builds, deps.images, deps.blobs),
     ...documentRoutes(deps.images, deps.ask, deps.publicBaseUrl, deps.version),
     ...dependencyRoutes(deps.images, deps.ask),
+    ...sizeRoutes(deps.images, deps.pictures, deps.ask),
     ...packageRoutes(deps.packageSearch, deps.ask, deps.pageCursors),
     ...sourceRoutes(deps.sourceSearch, deps.ask, deps.pageCursors),
     ...tagRoutes(deps.tagHistory, deps.ask, deps.pageCursors),

@@ -12,6 +12,7 @@ import { ImageAnalyzer } from '../registry/images/analyzer.ts'
 import { ImageBuilder } from '../registry/images/builder.ts'
 import { Images } from '../registry/images/images.ts'
 import { PackageSearch } from '../registry/images/package-search.ts'
+import type { Pictures } from '../registry/images/pictures.ts'
 import { SourceSearch } from '../registry/images/source-search.ts'
 import { Listings } from '../registry/listings.ts'
 import { Manifests } from '../registry/manifests.ts'
@@ -35,6 +36,7 @@ export type RegistryOperations = {
   readonly builderWeb: BuilderWeb | undefined
   readonly imageBuilder: ImageBuilder
   readonly images: Images
+  readonly pictures: Pictures
   readonly packageSearch: PackageSearch
   readonly sourceSearch: SourceSearch
   readonly tagHistory: TagHistory
@@ -46,7 +48,7 @@ export type RegistryOperations = {
 export function buildRegistry(
   { db, store }: Stores,
   config: Config,
-  deriver: Deriver,
+  { deriver, pictures }: Pick<RegistryOperations, 'pictures'> & { readonly deriver: Deriver },
   processLock: ProcessLock,
   onCommitted: () => void,
 ): RegistryOperations {
@@ -86,6 +88,7 @@ export function buildRegistry(
       execUploads: new ExecUploads(db, imageBuilder, analyzer),
     },
     images: new Images(db, deriver),
+    pictures,
     packageSearch: new PackageSearch(),
     sourceSearch: new SourceSearch(),
     tagHistory: new TagHistory(db, onCommitted),

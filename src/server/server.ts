@@ -18,6 +18,7 @@ import type { Log } from './log.ts'
 import { startMaintenance } from './maintenance.ts'
 import { createMetrics } from './metrics.ts'
 import { startOpamIndex } from './opam-index.ts'
+import { startPictures } from './pictures.ts'
 import { buildRegistry } from './registry.ts'
 import { RegistryAddress } from './registry-address.ts'
 import { openStores } from './stores.ts'
@@ -85,7 +86,9 @@ async function start(
   const deriver = new Deriver()
   cleanup.defer(() => deriver.close())
   metrics.registerDerivations(() => deriver.waiting)
-  const registry = buildRegistry(stores, config, deriver, processLock, onCommitted)
+  const pictures = startPictures(stores, log, cleanup)
+  const made = { deriver, pictures }
+  const registry = buildRegistry(stores, config, made, processLock, onCommitted)
   startMaintenance(stores, registry, onCommitted, config, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)
   const actions = startDeployments({ db, signals }, config.eventDays, onCommitted, log, cleanup)

@@ -35,7 +35,7 @@ beforeAll(async () => {
 })
 afterAll(() => Promise.all([issuer.close(), registry.close()]))
 const ELSEWHERE =
-  /\/(?:events|builds|deployments|rollouts|console|script|readme|kernels|inputs|packages|sources|compare|hosts|enrolments|runs)\b|^\/api\/v1\/images$/
+  /\/(?:events|builds|deployments|rollouts|console|script|readme|kernels|inputs|packages|sources|compare|dependencies|sizes|hosts|enrolments|runs)\b|^\/api\/v1\/images$/
 const images = (repository: string) => `/api/v1/repositories/${repository}/images`
 
 function kernelForm(bytes: Buffer, name: string): FormData {
@@ -203,34 +203,6 @@ describe('the content of images is as described', () => {
       const document = await registry.anonymous(path)
       expect(await document.text()).toContain(`"${registry.url}/v2/${repository}/`)
     }
-  })
-})
-
-describe('the dependencies of images are as described', () => {
-  it('all of them, and the paths to one package', async () => {
-    const repository = newRepository()
-    await pushBuild(registry, repository, 'v1', 'hello-key-1')
-    const ofImage = `${images(repository)}/v1/dependencies`
-    const { body } = await call(anybody, 'GET', ofImage)
-    const { packages } = body as { packages: { ref: string }[] }
-    const refs = new Map(packages.map((one) => [one.ref, one]))
-    expect(body).toMatchObject({ roots: ['opam/hello-key'], omitted: 0 })
-    expect(refs.get('vendored/lwt')).toMatchObject({ version: '6.1.2' })
-    expect(refs.get('opam/hello-key')).toMatchObject({
-      dependsOn: expect.arrayContaining(['vendored/lwt', 'vendored/mirage-runtime']),
-    })
-    const why = await call(anybody, 'GET', `${ofImage}?package=lwt`)
-    expect(why.body).toMatchObject({ package: 'lwt', versions: ['6.1.2'], more: true })
-    const { paths } = why.body as { paths: { name: string }[][] }
-    const names = paths.map((path) => path.map(({ name }) => name))
-    expect(names.slice(0, 2)).toEqual([
-      ['hello-key', 'lwt'],
-      ['hello-key', 'mirage-runtime', 'lwt'],
-    ])
-    const none = await call(anybody, 'GET', `${ofImage}?package=no-such-package`)
-    expect(none.body).toEqual({
-      ...{ package: 'no-such-package', versions: [], paths: [], more: false },
-    })
   })
 })
 

@@ -194,6 +194,9 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { path: '/api/v1/repositories/a/b/images/v1/dependencies?package=a%20b' },
     { path: '/api/v1/repositories/a/b/images/sha256:1/dependencies' },
   ],
+  'GET /api/v1/repositories/{repository}/images/{reference}/sizes': [
+    { path: '/api/v1/repositories/a/b/images/v1/sizes?abi=two' },
+  ],
   'GET /api/v1/images': [
     { path: '/api/v1/images?n=all' },
     { path: '/api/v1/images?abi=two' },

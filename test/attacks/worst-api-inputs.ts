@@ -299,6 +299,10 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
       input('the largest image, one package', () => fresh(registry, '/dependencies?package=lwt')),
       read(`${image}/dependencies`),
     ],
+    'GET /api/v1/repositories/*repository/images/:reference/sizes': [
+      input('the largest image, not yet measured', () => fresh(registry, '/sizes')),
+      read(`${image}/sizes`),
+    ],
     'GET /api/v1/packages/:ecosystem/:name': [
       input('many versions and relations', () =>
         registry.request(

@@ -142,6 +142,7 @@ const TABLE: Record<string, Row> = {
     needs: 'pull',
     answers: 404,
   },
+  'GET /api/v1/repositories/*repository/images/:reference/sizes': { needs: 'pull', answers: 404 },
   'GET /api/v1/events': { needs: 'anybody', answers: 200, authenticatesItself: true },
   'GET /api/v1/images': { needs: 'anybody', answers: 200, authenticatesItself: true },
   'GET /api/v1/kernels/:digest': { needs: 'anybody', answers: 200, authenticatesItself: true },

@@ -103,6 +103,7 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   '/api/v1/repositories/*repository/images/:reference/kernel': NONE,
   '/api/v1/repositories/*repository/images/:reference/documents/:format': NONE,
   '/api/v1/repositories/*repository/images/:reference/dependencies': ['', 'package=lwt'],
+  '/api/v1/repositories/*repository/images/:reference/sizes': NONE,
   '/api/v1/images': combined(
     'target=hvt',
     'abi=1',

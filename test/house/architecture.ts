@@ -32,6 +32,7 @@ const HIDDEN: readonly (readonly [package_: RegExp, places: readonly string[]])[
   [/^pino$/, ['server']],
   [/^prom-client$/, ['server']],
   [/^commander$/, ['cli']],
+  [/^(@dagrejs\/dagre|d3-hierarchy)$/, ['derivation']],
 ]
 
 const PURE: Readonly<Record<string, RegExp>> = {

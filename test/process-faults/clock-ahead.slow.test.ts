@@ -229,6 +229,9 @@ const HAPPENED = [
   'installation.store_marked_at',
   'last_start.started_at',
   'layer_analyses.read_at',
+  'layer_pictures.made_at',
+  // A start in the future counts as none: test/images/pictures.test.ts.
+  'layer_pictures.started_at',
   'maintenance.started_at',
   'maintenance.updated_at',
   'manifest_reads.read_at',

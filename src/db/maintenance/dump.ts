@@ -71,6 +71,7 @@ export const EXCLUDED_TABLES: readonly string[] = [
   'enrolments',
   'installation',
   'last_start',
+  'layer_pictures',
   'maintenance',
   'manifest_reads',
   'refresh_tokens',

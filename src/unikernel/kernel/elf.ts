@@ -10,6 +10,7 @@ import {
   CLASSES,
   ELF_VERSION,
   EXECUTABLE,
+  type HeaderLayout,
   IDENTIFICATION,
   LAYOUTS,
   MACHINE_AT,
@@ -51,6 +52,29 @@ export type Elf = ElfFormat & {
  * or contradicts itself.
  */
 export async function findElf(kernel: KernelBytes): Promise<Elf | undefined> {
+  const found = await findHeader(kernel)
+  if (found === undefined) return undefined
+  const { format, layout, header } = found
+  const segments = await listParts(kernel, header, format, layout.segments)
+  const sections = await listParts(kernel, header, format, layout.sections)
+  return {
+    ...format,
+    machine: header.u16(MACHINE_AT),
+    noteSegments: notesOf(segments, PT_NOTE, kernel),
+    noteSections: notesOf(sections, SHT_NOTE, kernel),
+    loadedSegments: segments.filter((part) => part.type === PT_LOAD && part.length > 0),
+  }
+}
+
+/** The header of an executable. */
+type ElfHeader = {
+  readonly format: ElfFormat
+  readonly layout: HeaderLayout
+  readonly header: ElfFields
+}
+
+/** Reads the ELF header, as `findElf`. */
+export async function findHeader(kernel: KernelBytes): Promise<ElfHeader | undefined> {
   const { magic, classAt, byteOrderAt, versionAt } = IDENTIFICATION
   if (kernel.size < magic.length) return undefined
   const beginning = await kernel.bytesOf(headerOf(magic.length))
@@ -70,23 +94,15 @@ export async function findElf(kernel: KernelBytes): Promise<Elf | undefined> {
   assertField(VERSION_AT, 'ELF version', header.u32(VERSION_AT), ELF_VERSION)
   if (!EXECUTABLE.includes(header.u16(TYPE_AT))) return undefined
   assertField(layout.sizeAt, 'size of the ELF header', header.u16(layout.sizeAt), layout.bytes)
-  const segments = await listParts(kernel, header, format, layout.segments)
-  const sections = await listParts(kernel, header, format, layout.sections)
-  return {
-    ...format,
-    machine: header.u16(MACHINE_AT),
-    noteSegments: notesOf(segments, PT_NOTE, kernel),
-    noteSections: notesOf(sections, SHT_NOTE, kernel),
-    loadedSegments: segments.filter((part) => part.type === PT_LOAD && part.length > 0),
-  }
+  return { format, layout, header }
 }
 
 function headerOf(length: number): Area {
   return { offset: 0, length, what: 'the ELF header', declaredAt: 0 }
 }
 
-/** Lists the segments or sections of a header table. */
-async function listParts(
+/** Lists the segments or sections of a header table. Throws MalformedKernelError. */
+export async function listParts(
   kernel: KernelBytes,
   header: ElfFields,
   format: ElfFormat,

@@ -1,0 +1,65 @@
+import { Graph, layout, type Point } from '@dagrejs/dagre'
+
+/** A graph to draw: labels, and for each node the numbers of the nodes below it. */
+export type DrawableGraph = {
+  readonly labels: readonly string[]
+  readonly edges: readonly (readonly number[])[]
+}
+
+/** A drawn graph, in pixels. Nodes are rectangles around their middles, and edges polylines. */
+export type GraphPicture = {
+  readonly width: number
+  readonly height: number
+  readonly nodes: readonly {
+    readonly label: string
+    readonly x: number
+    readonly y: number
+    readonly width: number
+  }[]
+  readonly edges: readonly {
+    /** Numbers of nodes. */
+    readonly from: number
+    readonly to: number
+    readonly points: readonly (readonly [x: number, y: number])[]
+  }[]
+}
+
+/** The height of every node, and the widest label in characters, of which each takes so many pixels. */
+export const NODE_HEIGHT = 24
+export const LABEL_CHARACTERS_MAX = 28
+const CHARACTER_WIDTH = 7
+const LABEL_MARGIN = 16
+
+/** Lays a graph out in layers, from left to right: a node is right of those that depend on it, except in circles. */
+export function layoutGraph({ labels, edges }: DrawableGraph): GraphPicture {
+  const graph = new Graph()
+  graph.setGraph({ rankdir: 'LR', nodesep: 8, edgesep: 4, ranksep: 48, marginx: 8, marginy: 8 })
+  graph.setDefaultEdgeLabel(() => ({}))
+  for (const [number, label] of labels.entries()) {
+    graph.setNode(`${number}`, { width: widthOf(label), height: NODE_HEIGHT })
+  }
+  const list = edges.flatMap((targets, from) => targets.map((to) => ({ from, to })))
+  for (const { from, to } of list) graph.setEdge(`${from}`, `${to}`)
+  layout(graph)
+  const { width = 0, height = 0 } = graph.graph()
+  return {
+    width: Math.ceil(width),
+    height: Math.ceil(height),
+    nodes: labels.map((label, number) => {
+      const { x = 0, y = 0, width: own = 0 } = graph.node(`${number}`)
+      return { label, x: rounded(x), y: rounded(y), width: own }
+    }),
+    edges: list.map(({ from, to }) => {
+      const { points = [] } = graph.edge(`${from}`, `${to}`)
+      return { from, to, points: points.map((at: Point) => [rounded(at.x), rounded(at.y)]) }
+    }),
+  }
+}
+
+function widthOf(label: string): number {
+  return Math.min(label.length, LABEL_CHARACTERS_MAX) * CHARACTER_WIDTH + LABEL_MARGIN
+}
+
+function rounded(pixels: number): number {
+  return Math.round(pixels * 10) / 10
+}
