@@ -82,7 +82,7 @@ export async function claimPicture(
   return rows[0]?.attempts
 }
 
-/** What came out: a picture and its facts, or the reason why there is none. */
+/** A new picture and its facts, or the reason why there is none. */
 export type NewPicture =
   | { readonly facts: string | null; readonly picture: string }
   | { readonly problem: string }

@@ -12,7 +12,7 @@ export type PictureTask =
   | { readonly kind: 'graph-picture'; readonly facts: string }
   | { readonly kind: 'sizes-picture'; readonly table: SymbolTable }
 
-/** What came out, as JSON: what the picture shows, and its coordinates. Or the reason why there is none. */
+/** A picture as JSON: its facts and its coordinates. Or the reason why there is none. */
 export type MadePicture =
   | { readonly facts: string | null; readonly picture: string }
   | { readonly problem: string }

@@ -9,7 +9,7 @@ import {
 import { SizeSums, type SizeTree } from './size-tree.ts'
 import { isEnd, libraryOf, moduleOf, type Owner, SymbolOwners } from './symbol-owners.ts'
 
-/** What takes the room in a program: spec/openapi.yaml, Sizes. */
+/** The sizes of a program's parts: spec/openapi.yaml, Sizes. */
 export type ProgramSizes = {
   /** The sections that are loaded from the file, in its order. */
   readonly sections: readonly { readonly name: string; readonly bytes: number }[]
@@ -93,7 +93,7 @@ function addSection(
   const ordered = symbols
     .filter((one) => one.address >= address && one.address < end)
     .toSorted((a, b) => a.address - b.address || rank(b) - rank(a) || (a.name < b.name ? -1 : 1))
-  // Of several symbols at one address the first counts.
+  // The first symbol at an address counts.
   const counted = ordered.filter((one, index) => ordered[index - 1]?.address !== one.address)
   const unnamed = [PARTS.unnamed, name]
   sums.add(unnamed, (counted[0]?.address ?? end) - address)
@@ -111,7 +111,7 @@ function rank({ name, size }: Symbol): number {
   return (isEnd(name) ? 0 : 2) + (size > 0 ? 1 : 0)
 }
 
-/** The data of OCaml has no sizes: it reaches to the next symbol. What is behind a symbol with a size is unknown. */
+/** The data of OCaml has no sizes: it reaches to the next symbol. Bytes behind a symbol with a size are unknown. */
 function ownBytes({ kind }: Owner, size: number, room: number): number {
   if (kind === 'unit' || size === 0 || size + PADDING_BYTES_MAX >= room) return room
   return size
