@@ -99,6 +99,15 @@ export class AgentHost {
     return { status, output }
   }
 
+  /** Runs a command of the agent, and kills it with its children after a time, unless it has ended. */
+  async runAndKill(milliseconds: number, ...words: string[]): Promise<void> {
+    const child = this.#spawn(words)
+    const ended = once(child, 'exit')
+    const timer = setTimeout(() => process.kill(-(child.pid ?? 0), 'SIGKILL'), milliseconds)
+    await ended
+    clearTimeout(timer)
+  }
+
   /** Writes the file of a unit of the exec runner, whose kernels are shell scripts. */
   async unit(name: string, settings: Record<string, string> = {}): Promise<void> {
     const all = {
@@ -165,13 +174,11 @@ export class AgentHost {
     const units = this.state('')
     for (const unit of existsSync(units) ? readdirSync(units) : []) {
       const supervisor = Number(this.read(unit, 'supervisor').split(' ')[0])
-      for (const pid of [supervisor, -(this.pid(unit) ?? 0)]) {
-        if (!Number.isInteger(pid) || pid === 0) continue
-        try {
-          process.kill(pid, 'SIGKILL')
-        } catch {
-          // It has ended.
-        }
+      if (supervisor <= 1) continue
+      try {
+        process.kill(-supervisor, 'SIGKILL')
+      } catch {
+        // It has ended.
       }
     }
     await rm(this.folder, { recursive: true, force: true, maxRetries: 5 })

@@ -3,29 +3,9 @@ import { rm, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { AgentHost, ending, SHELLS, steady } from './agent-host.ts'
-import { FakeRegistry } from './fake-registry.ts'
-
-let registry: FakeRegistry
-let host: AgentHost
-
-beforeEach(async () => {
-  registry = await new FakeRegistry().start()
-})
-
-afterEach(async () => {
-  await host.remove()
-  await registry.stop()
-})
-
-const says = (unit: string, state: string, kernel?: string) =>
-  host.until(() => {
-    const last = registry.last(unit)
-    return last?.state === state && (kernel === undefined || last.kernel === kernel)
-  }, `${unit} says ${state}`)
-const statesOf = (unit: string) =>
-  registry.reports.filter((one) => one.unit === unit).map(({ state }) => state)
+import { describe, expect } from 'vitest'
+import { ending, SHELLS, steady } from './agent-host.ts'
+import { testsUnder } from './scene.ts'
 
 /** The words of all processes. */
 const listArguments = () =>
@@ -39,23 +19,15 @@ const listArguments = () =>
       }
     })
 
-describe.each(SHELLS)('under %s', (shell) => {
-  beforeEach(async () => {
-    host = await AgentHost.create(shell)
-    await host.enrol(registry.url)
-    await host.unit('www')
-  })
+describe.concurrent.each(SHELLS)('under %s', (shell) => {
+  const test = testsUnder(shell)
 
-  /** Starts the agent with a first kernel that is healthy. */
-  async function startWithFirst(): Promise<string> {
-    host.start()
-    await says('www', 'absent')
-    const { kernel } = registry.want('www', steady('one'))
-    await says('www', 'healthy', kernel)
-    return kernel
-  }
-
-  it('a damaged download is fetched again, and after the second one nothing is started', async () => {
+  test('a damaged download is fetched again, and after the second one nothing is started', async ({
+    host,
+    registry,
+    says,
+    startWithFirst,
+  }) => {
     const first = await startWithFirst()
     const damage = (_: unknown, response: ServerResponse) => {
       response.writeHead(200).end('not the kernel')
@@ -73,7 +45,11 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(first).not.toBe(second.kernel)
   })
 
-  it('a download that is cut off continues where it ended', async () => {
+  test('a download that is cut off continues where it ended', async ({
+    registry,
+    says,
+    startWithFirst,
+  }) => {
     await startWithFirst()
     const bytes = `${steady('long')}#${'x'.repeat(300_000)}\n`
     registry.downloads.push((_, response) => {
@@ -91,7 +67,12 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(range).toMatch(/^bytes=[1-9]\d*-$/)
   })
 
-  it('a registry that breaks off each answer for a while is no failure of the kernel', async () => {
+  test('a registry that breaks off each answer for a while is no failure of the kernel', async ({
+    registry,
+    says,
+    statesOf,
+    startWithFirst,
+  }) => {
     await startWithFirst()
     for (let count = 0; count < 4; count += 1) {
       registry.downloads.push((_, response) => {
@@ -104,29 +85,46 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(statesOf('www')).not.toContain('failed')
   })
 
-  it('a check that fails also for the previous kernel leaves that running', async () => {
+  test('a check that fails also for the previous kernel leaves that running', async ({
+    host,
+    registry,
+    startWithFirst,
+  }) => {
     const first = await startWithFirst()
-    await host.unit('www', { check: 'exec:false' })
+    await host.unit('www', { check: 'exec:false', within: '3' })
     registry.want('www', steady('two'))
     await host.until(() => registry.last('www')?.state === 'rolled-back', 'the first is restored')
     expect(registry.last('www')).toMatchObject({ kernel: first, reason: 'check' })
     expect(host.pid('www')).toBeDefined()
-  }, 120_000)
+  })
 
-  it('a clock that is an hour wrong is not in the way', async () => {
+  test('a clock that is an hour wrong is not in the way', async ({
+    host,
+    registry,
+    startWithFirst,
+  }) => {
     registry.ahead = 3_600_000
     await startWithFirst()
     expect(host.printed).toContain('taking the time from the registry')
   })
 
-  it('a token that ends before its time is replaced', async () => {
+  test('a token that ends before its time is replaced', async ({
+    registry,
+    says,
+    startWithFirst,
+  }) => {
     await startWithFirst()
     registry.revokeTokens()
     const { kernel } = registry.want('www', steady('two'))
     await says('www', 'healthy', kernel)
   })
 
-  it('the registry goes and comes back, and nothing that runs notices', async () => {
+  test('the registry goes and comes back, and nothing that runs notices', async ({
+    host,
+    registry,
+    says,
+    startWithFirst,
+  }) => {
     await startWithFirst()
     const pid = host.pid('www')
     const port = Number(new URL(registry.url).port)
@@ -139,7 +137,12 @@ describe.each(SHELLS)('under %s', (shell) => {
     await says('www', 'healthy', kernel)
   })
 
-  it('offline over many pushes it goes to the newest only', async () => {
+  test('offline over many pushes it goes to the newest only', async ({
+    host,
+    registry,
+    says,
+    startWithFirst,
+  }) => {
     await startWithFirst()
     await host.stop()
     for (const mark of ['two', 'three', 'four']) registry.want('www', steady(mark))
@@ -151,7 +154,12 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(downloads).toEqual([`GET /v2/builds/www/blobs/${kernel}`])
   })
 
-  it('a newer kernel ends the watch of the one before, and the last good one is kept', async () => {
+  test('a newer kernel ends the watch of the one before, and the last good one is kept', async ({
+    registry,
+    says,
+    statesOf,
+    startWithFirst,
+  }) => {
     const first = await startWithFirst()
     const second = registry.want('www', steady('two'), { watch: 600 })
     await says('www', 'healthy', second.kernel)
@@ -164,7 +172,7 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(statesOf('www')).not.toContain(first)
   })
 
-  it('a unit that hangs does not delay another', async () => {
+  test('a unit that hangs does not delay another', async ({ host, registry, says }) => {
     await host.unit('slow', { check: 'exec:sleep 60', repository: 'builds/slow' })
     host.start()
     await says('slow', 'absent')
@@ -175,7 +183,12 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(registry.last('slow')?.state).toBe('checking')
   })
 
-  it('the verify hook sees a kernel before it starts, and can refuse it', async () => {
+  test('the verify hook sees a kernel before it starts, and can refuse it', async ({
+    host,
+    registry,
+    says,
+    startWithFirst,
+  }) => {
     const first = await startWithFirst()
     await host.unit('www', {
       verify: 'grep -q signed "$KERNEL" || { echo "no signature of $UNIT"; exit 1; }',
@@ -190,7 +203,12 @@ describe.each(SHELLS)('under %s', (shell) => {
     await says('www', 'healthy', third.kernel)
   })
 
-  it('with log=off nothing of the console leaves the host', async () => {
+  test('with log=off nothing of the console leaves the host', async ({
+    host,
+    registry,
+    says,
+    startWithFirst,
+  }) => {
     await host.unit('www', { log: 'off' })
     const first = await startWithFirst()
     registry.want('www', ending(2, 'the password is secret'))
@@ -199,7 +217,11 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(JSON.stringify(registry.reports)).not.toContain('secret')
   })
 
-  it('a kernel of another repository is refused at every address', async () => {
+  test('a kernel of another repository is refused at every address', async ({
+    host,
+    registry,
+    startWithFirst,
+  }) => {
     const first = await startWithFirst()
     for (const repository of ['builds/evil', 'x/v2/builds/www', '../builds/www']) {
       const { deployment } = registry.want('www', steady(repository), { repository })
@@ -216,7 +238,11 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(registry.requests.filter((one) => one.startsWith('GET /v2/'))).toHaveLength(1)
   })
 
-  it('fields of an answer that are no names and digests run nothing and name no file', async () => {
+  test('fields of an answer that are no names and digests run nothing and name no file', async ({
+    host,
+    registry,
+    startWithFirst,
+  }) => {
     await startWithFirst()
     const pid = host.pid('www')
     const digest = `sha256:${'a'.repeat(64)}`
@@ -246,7 +272,11 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(registry.deleted).toEqual([])
   })
 
-  it('the registry forgets a unit whose file is gone, and its unikernel runs on', async () => {
+  test('the registry forgets a unit whose file is gone, and its unikernel runs on', async ({
+    host,
+    registry,
+    startWithFirst,
+  }) => {
     await startWithFirst()
     const pid = host.pid('www')
     await rm(join(host.folder, 'etc/units/www'))
@@ -256,7 +286,10 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(host.pid('www')).toBe(pid)
   })
 
-  it('a file that is no unit file is named, and runs nothing', async () => {
+  test('a file that is no unit file is named, and runs nothing', async ({
+    host,
+    startWithFirst,
+  }) => {
     const mark = join(host.folder, 'owned')
     await writeFile(
       join(host.folder, 'etc/units/bad'),
@@ -269,10 +302,19 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(existsSync(mark)).toBe(false)
   })
 
-  it('a kernel that ends later is reported, and so is that it runs again', async () => {
+  test('a kernel that ends later is reported, and so is that it runs again', async ({
+    host,
+    registry,
+    says,
+    statesOf,
+    startWithFirst,
+  }) => {
     await startWithFirst()
-    await host.until(() => host.read('www', 'state').includes('settles=0'), 'the watch is over')
-    process.kill(-(host.pid('www') ?? 0), 'SIGKILL')
+    await host.until(
+      () => /^healthy \S+ \S+ \S+ 0 /.test(host.read('www', 'state')),
+      'the watch is over',
+    )
+    process.kill(host.pid('www') ?? 0, 'SIGKILL')
     await host.until(() => statesOf('www').includes('failed'), 'the end is reported')
     const failed = registry.reports.findLast((one) => one.state === 'failed')
     expect(failed).toMatchObject({ reason: 'ended', exit: { code: 137 } })
@@ -282,7 +324,11 @@ describe.each(SHELLS)('under %s', (shell) => {
     await says('www', 'healthy')
   })
 
-  it('the key and the token can be read by nobody else, and no argument has them', async () => {
+  test('the key and the token can be read by nobody else, and no argument has them', async ({
+    host,
+    registry,
+    startWithFirst,
+  }) => {
     await startWithFirst()
     for (const name of ['key.pem', 'token']) {
       expect(statSync(join(host.folder, 'var', name)).mode & 0o777).toBe(0o600)
@@ -291,7 +337,7 @@ describe.each(SHELLS)('under %s', (shell) => {
     let running: string[] = []
     await host.until(() => {
       running = listArguments()
-      return running.some((words) => words.includes('/desired?wait='))
+      return running.some((words) => words.includes(`${registry.url}/api/v1/hosts/web-1/desired`))
     }, 'the agent asks')
     expect(running.filter((words) => words.includes(token ?? ' '))).toEqual([])
   })

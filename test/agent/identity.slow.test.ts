@@ -1,12 +1,17 @@
+import { execFile } from 'node:child_process'
 import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { basic, requestToken } from '../auth/credentials-client.ts'
+import { ROOT } from '../house/tree.ts'
 import { fixtureOf, pushBuild } from '../images/image-fixtures.ts'
 import { makeCode } from '../support/hosts.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { AgentHost } from './agent-host.ts'
 
 const REPOSITORY = 'builds/www'
+const run = promisify(execFile)
 
 let registry: TestRegistry
 let host: AgentHost
@@ -41,16 +46,17 @@ async function runs(build: 'hello-key-1' | 'hello-key-2'): Promise<void> {
 }
 
 it('a host without a code waits until its fingerprint is approved', async () => {
-  const repositories = ['builds/*']
   const { status, output } = await host.run('enrol', registry.url, '--name', 'web-1')
   expect(status).toBe(0)
-  const fingerprint = /^web-1 waits for: rookery host approve web-1 (\S+)\n$/m.exec(output)?.[1]
-  expect(fingerprint).toMatch(/^[\w-]{43}$/)
+  const command = /^web-1 waits for:\n(rookery host approve .*)\n$/m.exec(output)?.[1] ?? ''
+  expect(command).toMatch(/ web-1 [\w-]{43} --repository builds\/www$/)
   host.start()
   await host.until(() => host.printed.includes('no token'), 'it has no token')
   await pushBuild(registry, REPOSITORY, 'live')
-  const approved = await post('/api/v1/hosts/web-1/approve', { fingerprint, repositories })
-  expect({ status: approved.status, text: await approved.text() }).toMatchObject({ status: 200 })
+  const admin = basic('admin', registry.password)
+  const token = await requestToken(registry, admin, 'registry:admin:*')
+  const env = { PATH: `${join(ROOT, 'bin')}:${process.env.PATH}`, HOME: host.folder }
+  await run('sh', ['-c', command], { env: { ...env, ROOKERY_TOKEN: token } })
   host.reload()
   await runs('hello-key-1')
 })

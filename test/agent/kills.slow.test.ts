@@ -2,37 +2,19 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { AgentHost, ending, SHELLS, steady } from './agent-host.ts'
-import { FakeRegistry } from './fake-registry.ts'
+import { describe, expect } from 'vitest'
+import { type AgentHost, ending, SHELLS, steady } from './agent-host.ts'
+import { testsUnder } from './scene.ts'
 
 const ROUNDS = 12
 /** About as long as a deployment takes. */
 const ROUND_MILLISECONDS_MAX = 2500
 
-let registry: FakeRegistry
-let host: AgentHost
-let gate: string
-
-beforeEach(async () => {
-  registry = await new FakeRegistry().start()
-})
-
-afterEach(async () => {
-  await host.remove()
-  await registry.stop()
-})
-
-const says = (state: string, kernel: string) =>
-  host.until(() => {
-    const last = registry.last('www')
-    return last?.state === state && last.kernel === kernel
-  }, `www says ${state}`)
-const inState = (state: string) =>
-  host.until(() => host.read('www', 'state').includes(`state=${state}\n`), `www is ${state}`)
+const inState = (host: AgentHost, state: string) =>
+  host.until(() => host.read('www', 'state').startsWith(`${state} `), `www is ${state}`)
 
 /** The processes that run the unikernel: `sleep 600` with the environment of the unit. */
-function listUnikernels(): string[] {
+function listUnikernels(host: AgentHost): string[] {
   return readdirSync('/proc').filter((pid) => {
     if (!/^\d+$/.test(pid)) return false
     try {
@@ -45,89 +27,100 @@ function listUnikernels(): string[] {
   })
 }
 
-describe.each(SHELLS)('an agent that is killed, under %s', (shell) => {
-  beforeEach(async () => {
-    host = await AgentHost.create(shell)
-    gate = join(host.folder, 'gate')
-    await host.enrol(registry.url)
-    await host.unit('www')
-  })
+describe.concurrent.each(SHELLS)('an agent that is killed, under %s', (shell) => {
+  const test = testsUnder(shell)
 
-  async function startWithFirst(): Promise<string> {
-    host.start()
-    const { kernel } = registry.want('www', steady('one'))
-    await says('healthy', kernel)
-    return kernel
-  }
-
-  it('during a download continues it', async () => {
+  test('during a download continues it', async ({ host, registry, says, startWithFirst }) => {
     await startWithFirst()
     registry.downloads.push((_, response) => {
       response.writeHead(200, { 'content-length': 1_000_000 }).write('# begins')
       return true
     })
     const { kernel } = registry.want('www', steady('two'))
-    await inState('fetching')
+    await inState(host, 'fetching')
     await host.until(() => registry.downloads.length === 0, 'the download begins')
     await host.kill()
     host.start()
-    await says('healthy', kernel)
-    expect(listUnikernels()).toHaveLength(1)
+    await says('www', 'healthy', kernel)
+    expect(listUnikernels(host)).toHaveLength(1)
   })
 
-  it('during the verify hook calls it again', async () => {
+  test('during the verify hook calls it again', async ({
+    host,
+    registry,
+    says,
+    startWithFirst,
+  }) => {
+    const gate = join(host.folder, 'gate')
     await startWithFirst()
     await host.unit('www', { verify: `[ -e ${gate} ] || sleep 30` })
     const { kernel } = registry.want('www', steady('two'))
-    await inState('fetching')
+    await inState(host, 'fetching')
     await delay(300)
     await host.kill()
     await writeFile(gate, '')
     host.start()
-    await says('healthy', kernel)
+    await says('www', 'healthy', kernel)
   })
 
-  it('during the checks continues them, and starts nothing again', async () => {
+  test('during the checks continues them, and starts nothing again', async ({
+    host,
+    registry,
+    says,
+    startWithFirst,
+  }) => {
+    const gate = join(host.folder, 'gate')
     await startWithFirst()
     await host.unit('www', { check: `exec:[ -e ${gate} ]` })
     const { kernel } = registry.want('www', steady('two'))
-    await inState('checking')
+    await inState(host, 'checking')
     const pid = host.pid('www')
     await host.kill()
     await writeFile(gate, '')
     host.start()
-    await says('healthy', kernel)
+    await says('www', 'healthy', kernel)
     expect(host.pid('www')).toBe(pid)
   })
 
-  it('in the watch window continues to watch, and restores the previous kernel', async () => {
+  test('in the watch window continues to watch, and restores the previous kernel', async ({
+    host,
+    registry,
+    says,
+    startWithFirst,
+  }) => {
     const first = await startWithFirst()
     const { kernel } = registry.want('www', ending(2).replace('exit', 'sleep 4; exit'), {
       watch: 60,
     })
-    await says('healthy', kernel)
+    await says('www', 'healthy', kernel)
     await host.kill()
     host.start()
-    await says('rolled-back', first)
+    await says('www', 'rolled-back', first)
     expect(registry.last('www')).toMatchObject({ exit: { code: 2 } })
-    expect(listUnikernels()).toHaveLength(1)
+    expect(listUnikernels(host)).toHaveLength(1)
   })
 
-  it('while it restores the previous kernel finishes that, and says why', async () => {
+  test('while it restores the previous kernel finishes that, and says why', async ({
+    host,
+    registry,
+    says,
+    startWithFirst,
+  }) => {
+    const gate = join(host.folder, 'gate')
     await writeFile(gate, '')
     await host.unit('www', { check: `exec:[ -e ${gate} ]` })
     const first = await startWithFirst()
     await rm(gate)
     const { deployment } = registry.want('www', ending(64))
-    await inState('restoring')
+    await inState(host, 'restoring')
     await host.kill()
     await writeFile(gate, '')
     host.start()
-    await says('rolled-back', first)
+    await says('www', 'rolled-back', first)
     expect(registry.last('www')).toMatchObject({ deployment, exit: { code: 64 } })
   })
 
-  it('while nothing happens restarts nothing', async () => {
+  test('while nothing happens restarts nothing', async ({ host, startWithFirst }) => {
     await startWithFirst()
     const pid = host.pid('www')
     for (const alone of [true, false]) {
@@ -142,7 +135,11 @@ describe.each(SHELLS)('an agent that is killed, under %s', (shell) => {
     expect(host.pid('www')).toBe(pid)
   })
 
-  it('at any time comes to what it should run, which runs once', async () => {
+  test('at any time comes to what it should run, which runs once', async ({
+    host,
+    registry,
+    startWithFirst,
+  }) => {
     await startWithFirst()
     let healthy = registry.last('www')?.kernel ?? ''
     for (let round = 0; round < ROUNDS; round += 1) {
@@ -157,7 +154,7 @@ describe.each(SHELLS)('an agent that is killed, under %s', (shell) => {
         const isRight = fails ? last?.state === 'rolled-back' : last?.state === 'healthy'
         return isRight && last?.kernel === healthy && last.deployment === wanted.deployment
       }, `round ${round}`)
-      expect(listUnikernels()).toHaveLength(1)
+      expect(listUnikernels(host)).toHaveLength(1)
     }
   })
 })

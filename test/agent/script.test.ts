@@ -71,6 +71,6 @@ describe('the script of the agent', () => {
     // Its only eval assigns to a name of a list in the script.
     const evals = lines.filter((line) => /\beval\b/.test(line))
     expect(evals).toHaveLength(2)
-    for (const line of evals) expect(line).toContain(['eval "$1_$pair_key='].join())
+    for (const line of evals) expect(line).toContain(['eval "$1_$key='].join())
   })
 })
