@@ -77,9 +77,9 @@ export class AgentHost {
     return spawnSync(program, rest, { encoding: 'utf8', env, timeout: 60_000 })
   }
 
-  async enrol(url: string, code = 'right-code'): Promise<void> {
+  async enrol(url: string, code = 'right-code', name = 'web-1'): Promise<void> {
     // Not synchronous: the registry is in this process.
-    const { status, output } = await this.run('enrol', url, code, '--name', 'web-1')
+    const { status, output } = await this.run('enrol', url, code, '--name', name)
     expect({ status, output }).toEqual({
       status: 0,
       output: expect.stringContaining('is enrolled'),
