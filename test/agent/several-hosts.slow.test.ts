@@ -3,7 +3,6 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { RolloutSampler } from '../deployments/rollout-sampler.ts'
 import { type Kernel, Site } from '../deployments/site.ts'
 import { TwoServers } from '../garbage/two-servers.ts'
 import { digestOf } from '../support/digest.ts'
@@ -11,6 +10,7 @@ import { FaultyProxy } from '../support/faulty-proxy.ts'
 import { hasProgram } from '../support/has-program.ts'
 import { makeCode } from '../support/hosts.ts'
 import { AgentHost, SHELLS } from './agent-host.ts'
+import { RolloutSampler } from './rollout-sampler.ts'
 
 const TEST_MILLISECONDS_MAX = 300_000
 const WAIT = ['--wait', '--wait-timeout', '3m']

@@ -12,6 +12,7 @@ import { HAS_SYSTEMD, Systemd } from './systemd.ts'
 const SERVICE = join(ROOT, 'agent/rookery-agent.service')
 /** From 0 to 10; systemd calls up to 4 OK. */
 const EXPOSURE_MAX = 3
+const TEST_MILLISECONDS_MAX = 180_000
 
 describe.runIf(hasProgram('systemd-analyze'))('the service of the agent', () => {
   it('has no mistake that systemd finds', async () => {
@@ -54,7 +55,9 @@ describe.runIf(HAS_SYSTEMD)('under a real systemd', () => {
     await registry.stop()
   })
 
-  it('the service of the agent runs a unikernel, and restores the one before', async (context) => {
+  it('the service of the agent runs a unikernel, and restores the one before', {
+    timeout: TEST_MILLISECONDS_MAX,
+  }, async (context) => {
     try {
       systemd = await Systemd.boot(host.folder)
     } catch (error) {

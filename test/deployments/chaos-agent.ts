@@ -161,9 +161,8 @@ export class ChaosAgent {
       const [kernel = '-'] = this.#host.read(unit, 'wanted').split(' ')
       return kernel.startsWith('sha256:') && !state.includes(kernel)
     }
-    if (!state.startsWith(`state=${stage}\n`)) return false
-    const settles = Number(/^settles=(\d+)$/m.exec(state)?.[1] ?? 0)
-    return stage !== 'healthy' || settles * 1000 > Date.now()
+    const [present, , , , settles] = state.split(' ')
+    return present === stage && (stage !== 'healthy' || Number(settles) * 1000 > Date.now())
   }
 
   /** Makes the agent look at everything at once, as after a change of its files. One that has just started does so itself. */
