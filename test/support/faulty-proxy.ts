@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 
-/** What a proxy does with a connection. */
+/** The fates of connections, each as likely as the others. */
 const FAULTS = ['cut', 'delay', 'black hole', 'none', 'none', 'none', 'none', 'none'] as const
 const CUT_BYTES_MAX = 400
 const DELAY_MILLISECONDS_MAX = 1_000
