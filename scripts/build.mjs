@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// Builds src into dist: removes the types, and names the files of imports .js in place of .ts. Does nothing when dist is
-// already the result of these sources, or when there are no sources, as in the npm package. Lines and columns stay.
+// Builds src into dist: removes the types, compiles the JSX of pages, and names the files of imports .js in place of .ts and
+// .tsx. Does nothing when dist is already the result of these sources, or when there are no sources, as in the npm package.
+// Lines stay, and columns except in .tsx files.
 // An older Node must be able to read this file, so that it reads the version that it needs.
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
@@ -12,6 +13,17 @@ const SRC = join(ROOT, 'src')
 const DIST = join(ROOT, 'dist')
 /** The digest of the sources of dist. It is in place when the build is complete. */
 const STAMP = 'sources.sha256'
+/** The ending of a source. */
+const SOURCE = /\.tsx?$/
+/** How JSX becomes calls of preact. Nothing else is changed. */
+const JSX = {
+  transforms: ['typescript', 'jsx'],
+  jsxRuntime: 'automatic',
+  jsxImportSource: 'preact',
+  production: true,
+  disableESTransforms: true,
+  keepUnusedImports: true,
+}
 const SETTINGS = ['package.json', 'scripts/build.mjs']
 /** Codes of a file of another user, and of a read-only disk. */
 const NOT_WRITABLE = /^(EACCES|EPERM|EROFS)$/
@@ -20,7 +32,7 @@ const TAKEN = /^(ENOTEMPTY|EEXIST)$/
 
 /** Reads the sources, by path below the project, in the order of their paths. */
 function readSources() {
-  const paths = fs.readdirSync(SRC, { recursive: true }).filter((path) => /\.ts$/.test(path))
+  const paths = fs.readdirSync(SRC, { recursive: true }).filter((path) => SOURCE.test(path))
   const all = SETTINGS.concat(paths.map((path) => join('src', path))).sort()
   return new Map(all.map((path) => [path, fs.readFileSync(join(ROOT, path), 'utf8')]))
 }
@@ -56,7 +68,7 @@ async function build(sources, digest) {
 function writeAll(next, sources, compile, digest) {
   for (const [path, text] of sources) {
     if (SETTINGS.includes(path)) continue
-    const target = join(next, path.slice('src/'.length).replace(/\.ts$/, '.js'))
+    const target = join(next, path.slice('src/'.length).replace(SOURCE, '.js'))
     fs.mkdirSync(dirname(target), { recursive: true })
     fs.writeFileSync(target, compile(path, text))
   }
@@ -75,15 +87,22 @@ function move(from, to, expected) {
 /** Returns a function that compiles the text of a path. */
 async function loadCompiler() {
   const { transformSync } = await import('@swc/wasm-typescript')
+  const { transform } = await import('sucrase')
   const { init, parse } = await import('es-module-lexer')
   await init
+  const withoutTypes = (path, text) =>
+    path.endsWith('.tsx')
+      ? transform(text, { filePath: path, ...JSX })
+      : transformSync(text, { filename: path, module: true, mode: 'strip-only' })
   return (path, text) => {
-    let { code } = transformSync(text, { filename: path, module: true, mode: 'strip-only' })
-    for (const { n: name, e: end } of parse(code, path)[0]) {
-      if (name === undefined || !/^\..*\.ts$/.test(name)) continue
+    let { code } = withoutTypes(path, text)
+    // From the last import to the first: the positions of those before stay.
+    for (const { n: name, e: end } of parse(code, path)[0].toReversed()) {
+      const [ending] = (/^\./.test(name ?? '') && SOURCE.exec(name)) || []
+      if (ending === undefined) continue
       // The end of a dynamic import is behind its quote.
-      const at = code.lastIndexOf('.ts', end)
-      code = `${code.slice(0, at)}.js${code.slice(at + '.ts'.length)}`
+      const at = code.lastIndexOf(ending, end)
+      code = `${code.slice(0, at)}.js${code.slice(at + ending.length)}`
     }
     return code
   }

@@ -96,11 +96,22 @@ export class DeploymentWatch {
     before: string | undefined,
     limit: number,
   ): Promise<DeploymentRow[]> {
-    const repositoryId = await findRepository(db, view)
-    if (repositoryId === undefined) {
+    const found = await this.listOf(db, view, filter, limit, before)
+    if (found.length === 0 && (await findRepository(db, view)) === undefined) {
       throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
     }
-    return limit === 0 ? [] : listDeployments(db, repositoryId, filter, before, limit)
+    return found
+  }
+
+  /** Does the same for a repository that the caller knows: one that the view does not have has no deployments. */
+  listOf(
+    db: Queryable,
+    view: View,
+    filter: DeploymentFilter,
+    limit: number,
+    before?: string,
+  ): Promise<DeploymentRow[]> {
+    return listDeployments(db, view, filter, before, limit)
   }
 
   /** Lists what the kernels of a deployment printed after the entry `after`. */

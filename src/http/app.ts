@@ -9,9 +9,10 @@ import { answerError } from './errors.ts'
 import { awaitPipelineTurn, closeAfterUnconsumedBody } from './http-server.ts'
 import type { InFlightRequests } from './in-flight.ts'
 import { Matcher } from './matcher.ts'
-import { assertNotFromAnotherSite } from './other-sites.ts'
+import { assertNotFromAnotherSite, isBrowser } from './other-sites.ts'
 import { assertUnambiguous } from './request-line.ts'
 import type { Route, RouteContext } from './route.ts'
+import { isForPeople, sendErrorPage } from './web/error-page.tsx'
 
 /** One answered request, for the log and the metrics. */
 export type Observation = {
@@ -70,6 +71,7 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
   const requestId = randomUUID()
   const address = options.addressOf(ctx)
   let route = 'unmatched'
+  let isPage = false
   options.setHeaders(ctx.res)
   ctx.res.setHeader('X-Request-Id', requestId)
   let path = ''
@@ -82,12 +84,15 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
     if (isForwarded(ctx, address)) options.inFlight.beginOf(clientNetwork(address), ctx.req)
     const matched = matcher.match(ctx.method, path)
     route = matched.route.path
+    isPage = matched.route.page === true
     if (!READS.has(ctx.method) || matched.route.hasEffect) {
       assertNotFromAnotherSite(ctx.headers, () => options.authorization.publicBaseUrl(ctx))
     }
     await runAuthorized(ctx, matched, options.authorization, { requestId, address })
   } catch (error) {
     answerError(ctx, error, requestId, options.reportError)
+    const isWrongPage = route === 'unmatched' && isForPeople(path) && isBrowser(ctx.headers)
+    if ((isPage || isWrongPage) && !ctx.res.headersSent) sendErrorPage(ctx, requestId)
   }
   formatJson(ctx)
   options.inFlight.endOf(ctx.req)

@@ -213,7 +213,7 @@ function maskPrivate(context: Authorization, error: unknown): unknown {
   if (!(error instanceof RegistryError) || error.code !== 'NAME_UNKNOWN') return error
   const caller = callerOf(context)
   const { repository } = context
-  if (repository === undefined) return error
+  if (repository === undefined || context.route.page) return error
   const message = nothingToPull(caller, repository)
   // A client of the token protocol requests a token that covers more. A caller that may push there knows the name.
   const asksForToken =

@@ -66,14 +66,16 @@ export class Matcher {
 
 /**
  * Returns the layer with the longest repository, otherwise the first: the last word that a route has after a repository
- * ends the repository. See "Names in paths" in spec/http-api.md.
+ * ends the repository. See "Names in paths" in spec/http-api.md. No repository has the component `-`, which pages have.
  */
 function withLongestRepository(layers: readonly Layer[], path: string): Layer | undefined {
   let found = layers[0]
   let longest = 0
   for (const layer of layers) {
     if (layer.paramNames[0]?.name !== 'repository') continue
-    const { length = 0 } = layer.regexp.exec(path)?.[1] ?? ''
+    const repository = layer.regexp.exec(path)?.[1] ?? ''
+    const { length } = repository
+    if (repository.includes('/-/')) continue
     if (length > longest) [found, longest] = [layer, length]
   }
   return found

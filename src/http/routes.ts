@@ -26,6 +26,7 @@ import type { Pictures } from '../registry/images/pictures.ts'
 import type { SourceSearch } from '../registry/images/source-search.ts'
 import type { Listings } from '../registry/listings.ts'
 import type { Manifests } from '../registry/manifests.ts'
+import type { Overviews } from '../registry/overviews.ts'
 import type { Repositories } from '../registry/repositories.ts'
 import type { TagHistory } from '../registry/tag-history.ts'
 import type { Uploads } from '../registry/uploads/uploads.ts'
@@ -72,6 +73,7 @@ import { blobRoutes } from './v2/blobs.ts'
 import { listingRoutes } from './v2/listings.ts'
 import { manifestRoutes } from './v2/manifests.ts'
 import { uploadRoutes } from './v2/uploads.ts'
+import { pageRoutes } from './web/routes.ts'
 import { wellKnownRoutes } from './well-known.ts'
 
 /** The objects that the routes call. */
@@ -92,6 +94,7 @@ export type RouteDeps = {
   tagHistory: TagHistory
   operations: Operations
   repositories: Repositories
+  overviews: Overviews
   webhooks: Webhooks
   webhookDeliveries: WebhookDeliveries
   feed: EventRouteDeps
@@ -175,6 +178,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...rolloutRoutes(deps.rollouts, deps.ask),
     ...runRoutes(deps.ask, deps.pageCursors),
     ...auditRoutes(auth.audit, deps.ask),
+    ...pageRoutes(deps),
     ...(builderWeb === undefined ? [] : builderWebRoutes({ ...deps, builderWeb })),
   ]
 }

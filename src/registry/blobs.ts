@@ -40,6 +40,16 @@ export type BlobsOptions = {
   readonly graceSeconds: number
 }
 
+/** Returns the first bytes of a blob as text. Throws as `Blob.read`. */
+export async function readStart(blob: Blob, bytesMax: number): Promise<string> {
+  const end = Math.min(blob.size, bytesMax) - 1
+  if (end < 0) return ''
+  const chunks: Buffer[] = []
+  // The store reuses the memory of a chunk.
+  for await (const chunk of blob.read({ start: 0, end })) chunks.push(Buffer.from(chunk))
+  return new TextDecoder().decode(Buffer.concat(chunks))
+}
+
 // A client leaves an existing blob out of its push, so a HEAD touches the blob, which restarts its grace
 // period. Touching at most this often avoids a write at every HEAD, which would cost more than the HEAD.
 const TOUCHES_A_GRACE = 8

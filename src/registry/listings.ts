@@ -6,6 +6,7 @@ import { listTags } from '../db/registry/tags.ts'
 import type { Digest } from '../oci/digest.ts'
 import { RegistryError } from '../oci/errors.ts'
 import type { Glob } from '../oci/glob.ts'
+import type { Repository } from '../oci/reference.ts'
 
 export type Page<Item> = {
   readonly items: readonly Item[]
@@ -50,7 +51,7 @@ export class Listings {
     db: Queryable,
     visible: readonly Glob[],
     { last, limit }: PageRequest,
-  ): Promise<Page<string>> {
+  ): Promise<Page<Repository>> {
     if (limit === 0) return { items: [], more: false }
     const names = await resolveVisible(db, visible)
     return page(await listRepositories(db, names, last, limit + 1), limit)

@@ -16,6 +16,7 @@ import type { Pictures } from '../registry/images/pictures.ts'
 import { SourceSearch } from '../registry/images/source-search.ts'
 import { Listings } from '../registry/listings.ts'
 import { Manifests } from '../registry/manifests.ts'
+import { Overviews } from '../registry/overviews.ts'
 import { Repositories } from '../registry/repositories.ts'
 import { TagHistory } from '../registry/tag-history.ts'
 import { KernelBlobs } from '../registry/unwrap/kernel-blobs.ts'
@@ -42,6 +43,7 @@ export type RegistryOperations = {
   readonly tagHistory: TagHistory
   readonly listings: Listings
   readonly repositories: Repositories
+  readonly overviews: Overviews
 }
 
 /** Builds the operations. `onCommitted` is called after each commit that has events. */
@@ -94,5 +96,6 @@ export function buildRegistry(
     tagHistory: new TagHistory(db, onCommitted),
     listings: new Listings(),
     repositories: new Repositories(db, visibility, onCommitted),
+    overviews: new Overviews(),
   }
 }

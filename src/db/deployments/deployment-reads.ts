@@ -5,7 +5,7 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import { given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
-import type { Visibility } from '../registry/repositories.ts'
+import type { View, Visibility } from '../registry/repositories.ts'
 import { TARGET_COUNTS } from './targets.ts'
 
 /** A deployment, and the number of its targets in each state. */
@@ -52,10 +52,13 @@ export type DeploymentFilter = {
   readonly digest: Digest | undefined
 }
 
-/** Lists deployments of a repository, newest first: those that are older than the one with the id `before`. */
+/**
+ * Lists deployments of a repository, newest first: those that are older than the one with the id `before`. A repository that the
+ * view does not have has none.
+ */
 export async function listDeployments(
   db: Queryable,
-  repositoryId: number,
+  view: View,
   { tag, digest }: DeploymentFilter,
   before: string | undefined,
   limit: number,
@@ -64,11 +67,16 @@ export async function listDeployments(
     `select ${COLUMNS}
        from deployments d
        join repositories r on r.id = d.repository_id
-      where d.repository_id = $1
+      where d.repository_id = (
+              select id
+                from repositories
+               where name = $1
+                 and (visibility = 'public' or not $2)
+            )
         {filter}
       order by d.id desc
-      limit $2`,
-    [repositoryId, limit],
+      limit $3`,
+    [view.repository, view.publicOnly, limit],
     {
       filter: [
         ...given('and d.tag = $', tag),

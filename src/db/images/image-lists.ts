@@ -83,6 +83,17 @@ export type ImageFilter = {
   readonly builder: string | undefined
 }
 
+/** The filter that every image passes. */
+export const ANY_IMAGE: ImageFilter = {
+  target: undefined,
+  abiVersions: undefined,
+  architecture: undefined,
+  devices: [],
+  deviceCount: undefined,
+  tagged: undefined,
+  builder: undefined,
+}
+
 /** Images that one page reads, however few of them match. */
 export const SCANNED_MAX = 2_000
 export const SCANNED_BEFORE_LAST = SCANNED_MAX - 1

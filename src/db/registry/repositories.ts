@@ -131,8 +131,8 @@ export async function listRepositories(
   visible: VisibleNames,
   last: string,
   limit: number,
-): Promise<string[]> {
-  const { rows } = await db.query<{ name: string }>(
+): Promise<Repository[]> {
+  const { rows } = await db.query<{ name: Repository }>(
     // A page of each range, from the index of names: private repositories of others are never read. `offset 0` keeps
     // the order of the index, which Postgres would otherwise replace by a sort of the whole range.
     `select name

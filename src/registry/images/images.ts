@@ -1,6 +1,7 @@
 import type { Database, Queryable } from '../../db/database.ts'
 import type { HitFilter } from '../../db/images/hit-filters.ts'
 import {
+  ANY_IMAGE,
   type ImageFilter,
   type ImagePage,
   type ImageRow,
@@ -30,6 +31,7 @@ import type { Role } from '../../unikernel/format.ts'
 import type { QuestionQueryable } from '../questions.ts'
 
 export type { DocumentFormat, ImageFilter, ImageRow }
+export { ANY_IMAGE }
 
 /** Selects an image of an index. Undefined matches any. */
 export type KernelSelector = {

@@ -1,0 +1,81 @@
+import { listablePatterns, pullablePatterns } from '../../auth/access.ts'
+import { ANY_IMAGE } from '../../registry/images/images.ts'
+import { HomePage } from '../../web/home.tsx'
+import { RepositoriesPage } from '../../web/repositories.tsx'
+import { imageSummary } from '../api/image-json.ts'
+import { queryOnce, type Route } from '../route.ts'
+import { nextPath } from './next-path.ts'
+import type { PageDeps } from './routes.ts'
+import { sendPage } from './send-page.tsx'
+
+const IMAGES = 15
+const REPOSITORIES = 60
+const REPOSITORIES_A_PAGE = 200
+
+/** The start page, and the list of all repositories. */
+export function homePages({
+  images,
+  listings,
+  ask,
+}: Pick<PageDeps, 'images' | 'listings' | 'ask'>): Route[] {
+  return [
+    {
+      method: 'GET',
+      path: '/',
+      page: true,
+      access: 'publicRead',
+      reads: 'question',
+      async handle(ctx) {
+        const { caller } = ctx.state
+        const db = ask(ctx)
+        const [latest, repositories] = await Promise.all([
+          images.search(
+            db,
+            ANY_IMAGE,
+            pullablePatterns(caller),
+            { repositories: undefined, membersOnly: false },
+            undefined,
+            IMAGES,
+          ),
+          listings.repositories(db, listablePatterns(caller), { last: '', limit: REPOSITORIES }),
+        ])
+        sendPage(ctx, {
+          title: 'Start',
+          json: '/api/v1/images',
+          content: (
+            <HomePage
+              registry={ctx.host}
+              images={latest.images.map((image) => imageSummary(image, caller))}
+              repositories={repositories.items}
+              more={repositories.more}
+              isLoggedIn={caller.kind !== 'anonymous'}
+            />
+          ),
+        })
+      },
+    },
+    {
+      method: 'GET',
+      path: '/repositories',
+      page: true,
+      access: 'publicRead',
+      query: { last: 'once' },
+      reads: 'question',
+      async handle(ctx) {
+        const last = queryOnce(ctx, 'last') ?? ''
+        const { items, more } = await listings.repositories(
+          ask(ctx),
+          listablePatterns(ctx.state.caller),
+          { last, limit: REPOSITORIES_A_PAGE },
+        )
+        const next = more ? nextPath(ctx, items.at(-1)) : undefined
+        sendPage(ctx, {
+          title: 'Repositories',
+          json: '/v2/_catalog',
+          next,
+          content: <RepositoriesPage repositories={items} next={next} />,
+        })
+      },
+    },
+  ]
+}

@@ -1,0 +1,61 @@
+import type { UnitState } from '../deployments/states.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Repository, Tag } from '../oci/reference.ts'
+import { DataTable, type Mood, ShortDigest, State } from './elements.tsx'
+import { kernelPath, tagPath } from './paths.ts'
+import { counted } from './texts.ts'
+
+/** Units that follow a tag and are in the same state. */
+export type FollowerItem = {
+  readonly tag: Tag
+  readonly state: UnitState
+  readonly kernel: Digest | null
+  readonly count: number
+}
+
+const MOODS: Readonly<Record<UnitState, Mood>> = {
+  absent: 'idle',
+  fetching: 'busy',
+  starting: 'busy',
+  checking: 'busy',
+  healthy: 'good',
+  failed: 'bad',
+  'rolled-back': 'bad',
+  stopped: 'idle',
+}
+
+/** The state of a unit. */
+export function UnitStateWord({ state }: { state: UnitState }) {
+  return <State mood={MOODS[state]}>{state}</State>
+}
+
+/** A table of the units that follow tags of a repository. */
+export function FollowerTable({
+  repository,
+  followers,
+}: {
+  repository: Repository
+  followers: readonly FollowerItem[]
+}) {
+  return (
+    <DataTable
+      caption="Units that follow a tag"
+      columns={['Tag', 'Units', 'State', 'Kernel']}
+      rows={followers.map(({ tag, state, kernel, count }) => ({
+        key: `${tag} ${state} ${kernel}`,
+        cells: [
+          <a href={tagPath(repository, tag)}>{tag}</a>,
+          counted(count, 'unit'),
+          <UnitStateWord state={state} />,
+          kernel === null ? (
+            <span class="faint">none</span>
+          ) : (
+            <a href={kernelPath(kernel)}>
+              <ShortDigest digest={kernel} />
+            </a>
+          ),
+        ],
+      }))}
+    />
+  )
+}

@@ -1,0 +1,124 @@
+import type { ComponentChildren } from 'preact'
+
+/** What every page shows around its content. */
+export type Frame = {
+  /** The heading of the browser's window, before the name of the registry. */
+  readonly title: string
+  /** The host of the registry's address, such as `registry.example.org`. */
+  readonly registry: string
+  /** The path of the page, to which a login returns. */
+  readonly path: string
+  /** The name of the caller; undefined for an anonymous one. */
+  readonly caller: string | undefined
+  /** The text in the search field. */
+  readonly search?: string | undefined
+  /** Paths of the assets. */
+  readonly assets: { readonly style: string; readonly script: string }
+  /** The same facts as JSON. */
+  readonly json?: string | undefined
+}
+
+/** The sections that the head of every page links. */
+const SECTIONS = [
+  ['/repositories', 'Repositories'],
+  ['/packages', 'Packages'],
+  ['/deployments', 'Deployments'],
+  ['/hosts', 'Hosts'],
+  ['/webhooks', 'Webhooks'],
+  ['/credentials', 'Credentials'],
+] as const
+
+/** A whole page: head, navigation, content and foot. */
+export function Layout({ frame, children }: { frame: Frame; children: ComponentChildren }) {
+  const { title, registry, assets, json } = frame
+  return (
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta name="color-scheme" content="light dark" />
+        <title>{`${title} · ${registry}`}</title>
+        <link rel="stylesheet" href={assets.style} />
+        <link rel="icon" href="data:," />
+        {json === undefined ? null : <link rel="alternate" type="application/json" href={json} />}
+        <script type="module" src={assets.script} />
+      </head>
+      <body>
+        <a class="skip" href="#content">
+          Skip to the content
+        </a>
+        <Head frame={frame} />
+        <main id="content" tabindex={-1}>
+          {children}
+        </main>
+        <footer>
+          <p>
+            Rookery, an OCI registry for unikernels.
+            {json === undefined ? null : (
+              <>
+                {' '}
+                <a href={json}>This page as JSON</a>
+              </>
+            )}
+          </p>
+        </footer>
+      </body>
+    </html>
+  )
+}
+
+function Head({ frame: { registry, path, caller, search } }: { frame: Frame }) {
+  return (
+    <header class="top">
+      <a class="name" href="/">
+        {registry}
+      </a>
+      <nav aria-label="Sections">
+        <ul>
+          {SECTIONS.map(([href, name]) => (
+            <li key={href}>
+              <a href={href} aria-current={isWithin(path, href) ? 'page' : undefined}>
+                {name}
+              </a>
+            </li>
+          ))}
+        </ul>
+      </nav>
+      {/* biome-ignore lint/a11y/useSemanticElements: html-validate and lynx know the role, and not every browser the element */}
+      <form role="search" action="/search" method="get">
+        <label class="hidden" for="q">
+          Search
+        </label>
+        <input
+          id="q"
+          name="q"
+          type="search"
+          value={search ?? ''}
+          placeholder="Search: name, digest, package"
+          maxlength={256}
+        />
+        <button type="submit">Search</button>
+      </form>
+      <Session path={path} caller={caller} />
+    </header>
+  )
+}
+
+function Session({ path, caller }: { path: string; caller: string | undefined }) {
+  if (caller === undefined) {
+    return (
+      <a class="session" href={`/login?next=${encodeURIComponent(path)}`}>
+        Log in
+      </a>
+    )
+  }
+  return (
+    <form class="session" action="/logout" method="post">
+      <span>{caller}</span> <button type="submit">Log out</button>
+    </form>
+  )
+}
+
+function isWithin(path: string, section: string): boolean {
+  return path === section || path.startsWith(`${section}/`)
+}

@@ -1,0 +1,92 @@
+import type { Repository, Tag } from '../oci/reference.ts'
+import { Empty, Heading, Lines, Section, State } from './elements.tsx'
+import { type FollowerItem, FollowerTable } from './followers.tsx'
+import { type ImageItem, ImageTable } from './image-table.tsx'
+import { buildsPath, imagesPath, tagsPath } from './paths.ts'
+import { Readme, type ReadmeText } from './readme.tsx'
+
+export type RepositoryView = {
+  readonly registry: string
+  readonly repository: Repository
+  readonly visibility: 'public' | 'private'
+  readonly images: readonly ImageItem[]
+  /** True when there are older images. */
+  readonly more: boolean
+  readonly followers: readonly FollowerItem[]
+  /** Undefined: none of the newest images has one. */
+  readonly readme: ReadmeText | undefined
+}
+
+/** The page of a repository: what is live, who runs it, what was pushed last, and its README. */
+export function RepositoryPage(view: RepositoryView) {
+  const { registry, repository, visibility, images, more, followers, readme } = view
+  const [newest] = images
+  const synopsis = images.find((image) => image.synopsis !== null)?.synopsis ?? undefined
+  return (
+    <>
+      <Heading trail={[{ href: '/repositories', name: 'Repositories' }]} note={synopsis}>
+        {repository}
+      </Heading>
+      <p>
+        <span class="faint">{visibility}</span> · <a href={tagsPath(repository)}>Tags</a> ·{' '}
+        <a href={imagesPath(repository)}>Images</a> · <a href={buildsPath(repository)}>Builds</a>
+      </p>
+      <Section id="runs" title="Where it runs">
+        {followers.length === 0 ? (
+          <Empty>
+            No host that reports follows a tag of this repository. A host with the agent does: its
+            unit names the repository and the tag.
+          </Empty>
+        ) : (
+          <FollowerTable repository={repository} followers={followers} />
+        )}
+      </Section>
+      <Section id="images" title="Latest images">
+        {images.length === 0 ? (
+          <Empty>This repository has no unikernel.</Empty>
+        ) : (
+          <ImageTable caption="Latest images" images={images} />
+        )}
+        {more ? (
+          <p>
+            <a href={imagesPath(repository)}>All images</a>
+          </p>
+        ) : null}
+      </Section>
+      {newest === undefined ? null : (
+        <Section id="pull" title="Pull it">
+          <PullLines registry={registry} repository={repository} tag={newest.tags[0]} />
+        </Section>
+      )}
+      {readme === undefined ? null : (
+        <Section id="readme" title="README">
+          <Readme readme={readme} />
+        </Section>
+      )}
+      {newest === undefined ? (
+        <p>
+          <State mood="idle">empty</State>
+        </p>
+      ) : null}
+    </>
+  )
+}
+
+function PullLines({
+  registry,
+  repository,
+  tag = 'TAG' as Tag,
+}: {
+  registry: string
+  repository: Repository
+  tag?: Tag | undefined
+}) {
+  return (
+    <>
+      <Lines label="The kernel, with curl">
+        {`curl -fLOJ http://${registry}/api/v1/repositories/${repository}/images/${tag}/kernel`}
+      </Lines>
+      <Lines label="Everything, with oras">{`oras pull ${registry}/${repository}:${tag}`}</Lines>
+    </>
+  )
+}

@@ -1,0 +1,30 @@
+const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'] as const
+const SHOWN_HEX = 12
+
+/** Returns a count of bytes with three digits and a unit, such as `1.24 MiB`. */
+export function bytesText(count: number): string {
+  let value = count
+  let unit = 0
+  while (value >= 1023.5 && unit < UNITS.length - 1) {
+    value /= 1024
+    unit += 1
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2
+  return `${value.toFixed(digits)} ${UNITS[unit]}`
+}
+
+/** Returns a time as `2026-11-30 06:50:12 UTC`. */
+export function timeText(at: Date): string {
+  return `${at.toISOString().slice(0, 19).replace('T', ' ')} UTC`
+}
+
+/** Returns the first characters of a digest, such as `sha256:0123456789ab`. */
+export function shortDigest(digest: string): string {
+  const colon = digest.indexOf(':')
+  return digest.slice(0, colon + 1 + SHOWN_HEX)
+}
+
+/** Returns a number with its noun: `1 host`, `2 hosts`. `many` is the plural when it does not end with `s` only. */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count.toLocaleString('en')} ${count === 1 ? one : many}`
+}
