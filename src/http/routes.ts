@@ -63,6 +63,7 @@ import { webhookDeliveryRoutes, webhookRoutes } from './api/webhooks.ts'
 import type { BuilderWeb } from './builder-web/jobs.ts'
 import { builderWebRoutes } from './builder-web/routes.ts'
 import { type Operations, operationRoutes } from './operations.ts'
+import { isBrowser } from './other-sites.ts'
 import type { PageCursors } from './pages.ts'
 import type { AskQuestion } from './question-budget.ts'
 import type { Route, RouteContext } from './route.ts'
@@ -135,6 +136,8 @@ export type AuthServices = {
 /** Returns the table of all routes. */
 export function allRoutes(deps: RouteDeps): Route[] {
   const { auth, builderWeb } = deps
+  const pages = pageRoutes(deps)
+  const others = builderWeb === undefined ? [] : builderWebRoutes({ ...deps, builderWeb })
   return [
     ...baseRoutes(),
     ...uploadRoutes(deps.uploads, deps.blobs),
@@ -178,7 +181,22 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...rolloutRoutes(deps.rollouts, deps.ask),
     ...runRoutes(deps.ask, deps.pageCursors),
     ...auditRoutes(auth.audit, deps.ask),
-    ...pageRoutes(deps),
-    ...(builderWeb === undefined ? [] : builderWebRoutes({ ...deps, builderWeb })),
+    ...pages.map((page) => sharedWith(others, page)),
+    ...others.filter((other) => pages.every((page) => !isSame(other, page))),
   ]
+}
+
+const isSame = (one: Route, other: Route) => one.method === other.method && one.path === other.path
+
+/** A path of builder-web that is also a page: a browser gets the page, and a program what it got from builder-web. */
+function sharedWith(others: readonly Route[], page: Route): Route {
+  const other = others.find((one) => isSame(one, page))
+  if (other === undefined) return page
+  return {
+    ...page,
+    handle(ctx) {
+      ctx.vary('Accept')
+      return isBrowser(ctx.headers) ? page.handle(ctx) : other.handle(ctx)
+    },
+  }
 }

@@ -3,6 +3,7 @@ import type { Database } from '../db/database.ts'
 import { resolveVisible } from '../db/name-patterns.ts'
 import {
   type BlobLookups,
+  type BlobRow,
   blobLookups,
   type FoundBlob,
   mountBlob,
@@ -18,7 +19,7 @@ import { BlobMissingError, type BlobStore, type ByteRange } from '../storage/blo
 import { translateStoreError, withStoreErrors } from './store-errors.ts'
 import { assertPartRemovable, type TagBounds } from './tag-bounds.ts'
 
-export type { ByteRange }
+export type { BlobRow, ByteRange }
 
 export type Blob = {
   readonly digest: Digest
@@ -88,8 +89,11 @@ export class Blobs {
 
   /** end-2: finds a blob to read; `read` opens it. Throws NAME_UNKNOWN, BLOB_UNKNOWN. */
   async find(view: View, digest: Digest): Promise<Blob> {
-    const blob = await this.#find(view, digest)
-    const { size, storageKey } = blob
+    return this.open(await this.#find(view, digest))
+  }
+
+  /** Opens a blob that a statement of the caller found. */
+  open({ digest, size, storageKey }: BlobRow): Blob {
     return {
       digest,
       size,

@@ -73,7 +73,7 @@ export function DataTable({
 }) {
   const kinds = columns.map((column) => (typeof column === 'string' ? undefined : column.kind))
   return (
-    <section class="table" tabindex={0} aria-label={caption}>
+    <div class="table" tabindex={0}>
       <table data-filter={filter ? '' : undefined}>
         <caption>{caption}</caption>
         <thead>
@@ -106,7 +106,7 @@ export function DataTable({
           ))}
         </tbody>
       </table>
-    </section>
+    </div>
   )
 }
 
@@ -247,7 +247,7 @@ export function ActionButton({
   name: string
   fields?: Readonly<Record<string, string>>
   kind?: 'plain' | 'danger'
-  /** Says what the button acts on, for readers who hear the button alone. */
+  /** Says what the button acts on, for a reader of the screen that reads the button alone. */
   label?: string
 }) {
   return (

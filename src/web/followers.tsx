@@ -29,22 +29,24 @@ export function UnitStateWord({ state }: { state: UnitState }) {
   return <State mood={MOODS[state]}>{state}</State>
 }
 
-/** A table of the units that follow tags of a repository. */
+/** A table of the units that follow tags of a repository. `showsTag`: false when they all follow one. */
 export function FollowerTable({
   repository,
   followers,
+  showsTag = true,
 }: {
   repository: Repository
   followers: readonly FollowerItem[]
+  showsTag?: boolean
 }) {
   return (
     <DataTable
       caption="Units that follow a tag"
-      columns={['Tag', 'Units', 'State', 'Kernel']}
+      columns={[...(showsTag ? ['Tag'] : []), 'Units', 'State', 'Kernel']}
       rows={followers.map(({ tag, state, kernel, count }) => ({
         key: `${tag} ${state} ${kernel}`,
         cells: [
-          <a href={tagPath(repository, tag)}>{tag}</a>,
+          ...(showsTag ? [<a href={tagPath(repository, tag)}>{tag}</a>] : []),
           counted(count, 'unit'),
           <UnitStateWord state={state} />,
           kernel === null ? (

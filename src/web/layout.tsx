@@ -1,5 +1,8 @@
 import type { ComponentChildren } from 'preact'
 
+/** A file that pages load: its path, and the digest that a browser compares (Subresource Integrity). */
+export type Asset = { readonly path: string; readonly integrity: string }
+
 /** What every page shows around its content. */
 export type Frame = {
   /** The heading of the browser's window, before the name of the registry. */
@@ -12,8 +15,7 @@ export type Frame = {
   readonly caller: string | undefined
   /** The text in the search field. */
   readonly search?: string | undefined
-  /** Paths of the assets. */
-  readonly assets: { readonly style: string; readonly script: string }
+  readonly assets: { readonly style: Asset; readonly script: Asset }
   /** The same facts as JSON. */
   readonly json?: string | undefined
 }
@@ -38,10 +40,10 @@ export function Layout({ frame, children }: { frame: Frame; children: ComponentC
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <meta name="color-scheme" content="light dark" />
         <title>{`${title} · ${registry}`}</title>
-        <link rel="stylesheet" href={assets.style} />
+        <link rel="stylesheet" href={assets.style.path} integrity={assets.style.integrity} />
         <link rel="icon" href="data:," />
         {json === undefined ? null : <link rel="alternate" type="application/json" href={json} />}
-        <script type="module" src={assets.script} />
+        <script type="module" src={assets.script.path} integrity={assets.script.integrity} />
       </head>
       <body>
         <a class="skip" href="#content">
@@ -94,7 +96,7 @@ function Head({ frame: { registry, path, caller, search } }: { frame: Frame }) {
           name="q"
           type="search"
           value={search ?? ''}
-          placeholder="Search: name, digest, package"
+          title="A name, a digest, or a package"
           maxlength={256}
         />
         <button type="submit">Search</button>

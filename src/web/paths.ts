@@ -6,30 +6,37 @@ export function repositoryPath(repository: Repository): string {
   return `/r/${repository}`
 }
 
+/** Returns the path of the list of tags. */
 export function tagsPath(repository: Repository): string {
   return `${repositoryPath(repository)}/-/tags`
 }
 
+/** Returns the path of the page of a tag. */
 export function tagPath(repository: Repository, tag: Tag): string {
   return `${tagsPath(repository)}/${tag}`
 }
 
+/** Returns the path of the list of images. */
 export function imagesPath(repository: Repository): string {
   return `${repositoryPath(repository)}/-/images`
 }
 
+/** Returns the path of the page of an image. */
 export function imagePath(repository: Repository, digest: Digest): string {
   return `${imagesPath(repository)}/${digest}`
 }
 
+/** Returns the path of the comparison of two images, each a digest or a tag. */
 export function comparisonPath(repository: Repository, from: string, to: string): string {
   return `${repositoryPath(repository)}/-/compare/${from}...${to}`
 }
 
+/** Returns the path of the list of builds. */
 export function buildsPath(repository: Repository): string {
   return `${repositoryPath(repository)}/-/builds`
 }
 
+/** Returns the path of the page of a build. */
 export function buildPath(repository: Repository, id: string): string {
   return `${buildsPath(repository)}/${id}`
 }
@@ -39,18 +46,22 @@ export function packagePath(ecosystem: string, name: string): string {
   return `/packages/${encodeURIComponent(ecosystem)}/${encodeURIComponent(name)}`
 }
 
+/** Returns the path of the images with a kernel. */
 export function kernelPath(digest: Digest): string {
   return `/kernels/${digest}`
 }
 
+/** Returns the path of the builds of the same inputs. */
 export function inputsPath(inputId: string): string {
   return `/inputs/${encodeURIComponent(inputId)}`
 }
 
+/** Returns the path of the page of a host. */
 export function hostPath(name: string): string {
   return `/hosts/${encodeURIComponent(name)}`
 }
 
+/** Returns the path of the page of a deployment. */
 export function deploymentPath(id: string): string {
   return `/deployments/${id}`
 }

@@ -84,7 +84,7 @@ function PullLines({
   return (
     <>
       <Lines label="The kernel, with curl">
-        {`curl -fLOJ http://${registry}/api/v1/repositories/${repository}/images/${tag}/kernel`}
+        {`curl -fLo unikernel "http://${registry}/api/v1/repositories/${repository}/images/${tag}/kernel"`}
       </Lines>
       <Lines label="Everything, with oras">{`oras pull ${registry}/${repository}:${tag}`}</Lines>
     </>

@@ -11,10 +11,12 @@ import {
   Lines,
   NextPage,
   Section,
+  ShortDigest,
   Time,
 } from './elements.tsx'
 import { type FollowerItem, FollowerTable } from './followers.tsx'
 import { comparisonPath, deploymentPath, repositoryPath, tagPath, tagsPath } from './paths.ts'
+import { shortDigest } from './texts.ts'
 
 /** A position of a tag. */
 export type PositionItem = {
@@ -74,7 +76,7 @@ export function TagPage(view: TagView) {
         <Section
           id="history"
           title="History"
-          note="Newest first. To go back, set the tag to an earlier image again: the hosts that follow it follow."
+          note="Newest first. To go back, move the tag to an earlier image: the hosts that follow it change to that image."
         >
           <ol class="timeline">
             {positions.map((position, index) => (
@@ -93,7 +95,7 @@ export function TagPage(view: TagView) {
             {followers.length === 0 ? (
               <Empty>No host that reports follows this tag.</Empty>
             ) : (
-              <FollowerTable repository={repository} followers={followers} />
+              <FollowerTable repository={repository} followers={followers} showsTag={false} />
             )}
           </Section>
           <Section id="lines" title="Commands">
@@ -152,7 +154,7 @@ function Position({
       {digest !== null && present ? <ImageLink repository={repository} digest={digest} /> : null}
       {digest !== null && !present ? (
         <>
-          <code class="digest">{digest.slice(0, 19)}</code> <span class="faint">deleted since</span>
+          <ShortDigest digest={digest} /> <span class="faint">deleted since</span>
         </>
       ) : null}
       {isPresent ? <strong> now</strong> : null}
@@ -170,8 +172,8 @@ function Position({
       {mayReturn && digest !== null ? (
         <ActionButton
           action={`${tagPath(repository, tag)}/rollback`}
-          name="Set the tag to this image"
-          label={`Set ${tag} to ${digest.slice(0, 19)}`}
+          name="Move the tag here"
+          label={`Move ${tag} to ${shortDigest(digest)}`}
           fields={{ digest }}
         />
       ) : null}

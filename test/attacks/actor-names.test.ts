@@ -117,6 +117,9 @@ describe('the name of a credential', () => {
     }
     expect(shown.sort()).toEqual(
       [
+        '/',
+        `/r/${REPOSITORY}`,
+        `/r/${REPOSITORY}/-/tags/v1`,
         `/api/v1/events?after=${start}`,
         '/api/v1/images',
         `/api/v1/inputs/${INPUTS}`,

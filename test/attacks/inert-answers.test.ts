@@ -33,19 +33,39 @@ function expectInert({ headers }: Pick<RawAnswer, 'headers'>, what: string): voi
   expect(headers.get('cross-origin-resource-policy'), what).toBe('same-origin')
 }
 
+/** Asserts that a page loads nothing of another server, runs nothing but the script of the registry, and is in no frame. */
+function expectPage({ headers, status }: Pick<RawAnswer, 'headers' | 'status'>, what: string) {
+  // The answer that sends a reader to the form for the login has no content.
+  if (status === 303) return
+  expect(headers.get('x-content-type-options'), what).toBe('nosniff')
+  const policy = headers.get('content-security-policy') ?? ''
+  expect(policy.split('; ').sort(), what).toEqual([
+    "base-uri 'none'",
+    "connect-src 'self'",
+    "default-src 'none'",
+    "form-action 'self'",
+    "frame-ancestors 'none'",
+    "img-src 'self' data:",
+    "script-src 'self'",
+    "style-src 'self'",
+  ])
+  expect(headers.get('referrer-policy'), what).toBe('no-referrer')
+  expect(headers.get('cross-origin-resource-policy'), what).toBe('same-origin')
+}
+
 describe('every answer is inert in a browser', () => {
   it.each(['administrator', 'nobody'])('on every route, for %s', async (who) => {
     const authorization = who === 'nobody' ? {} : { Authorization: basic(registry.password) }
-    for (const { method, path } of ROUTES) {
+    for (const { method, path, page } of ROUTES) {
       const target = pathOfRoute(path, 'a/b')
       const answer = await client.request({ method, target, headers: authorization })
-      expectInert(answer, `${method} ${target}`)
+      const assertSafe = page ? expectPage : expectInert
+      assertSafe(answer, `${method} ${target}`)
     }
   })
 
   it('without a route, with a wrong method, and for OPTIONS', async () => {
     for (const [method, target] of [
-      ['GET', '/'],
       ['GET', '/elsewhere'],
       ['GET', '/v2/%zz/manifests/x'],
       ['GET', 'http://[/'],

@@ -106,6 +106,8 @@ describe('every route that reads', () => {
       const isList = /^(?:.*s|list|_catalog|history|audit|:ecosystem)$/.test(last)
       const others = [
         '/metrics',
+        '/assets/style.css',
+        '/assets/script.js',
         '/.well-known/jwks.json',
         '/api/v1/repositories/*repository/settings',
       ]

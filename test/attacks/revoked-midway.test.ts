@@ -179,6 +179,7 @@ describe('a right that is revoked after the door', () => {
         '/api/v1/repositories/a/b/tags/v1/rollback',
         {},
       ],
+      'POST /r/*repository/-/tags/:tag/rollback': ['/r/a/b/-/tags/v1/rollback', 'from=page'],
       'POST /upload': ['/upload', encodeExec({ ...runOf('hello-key-1'), job: 'new~job' })],
       'POST /job/:job/platform/:platform/upload': [
         '/job/new~job/platform/debian-12/upload?binary_name=x.deb',
@@ -223,7 +224,7 @@ describe('a right that is revoked after the door', () => {
         typeof body === 'object' && !(body instanceof FormData || Buffer.isBuffer(body))
       const type = route.includes('/manifests/')
         ? MANIFEST
-        : route === 'POST /token'
+        : route === 'POST /token' || route.startsWith('POST /r/')
           ? 'application/x-www-form-urlencoded'
           : isJson
             ? 'application/json'

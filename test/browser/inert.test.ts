@@ -10,16 +10,13 @@ import { KERNEL, net, pushLayers, UNIKERNEL } from '../images/image-fixtures.ts'
 import { digestOf } from '../support/digest.ts'
 import { newRepository, pushBlob, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { BROWSER_OPTIONS } from './browser-options.ts'
 
 const MEDIA_TYPES = [
   ...['text/html', 'text/plain', 'text/xml', 'text/css', 'text/javascript', 'image/svg+xml'],
   ...['application/xhtml+xml', 'application/xml', 'application/javascript', 'application/pdf'],
   ...['multipart/related', 'message/rfc822', 'application/vnd.example', 'application/json'],
   ...['application/vnd.example+json', 'application/octet-stream'],
-]
-const BROWSER_OPTIONS = [
-  ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync'],
-  ...['--disable-background-networking', '--disable-component-update'],
 ]
 const FORMATS = ['cyclonedx', 'spdx', 'slsa']
 const UNIKERNEL_FILE = 'application/vnd.unikernel'

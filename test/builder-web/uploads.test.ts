@@ -216,10 +216,19 @@ describe('an upload of builder', () => {
   })
 })
 
+it('the start page is that of the registry in a browser, and the list of jobs for programs', async () => {
+  const typeOf = async (accept: string) =>
+    (await registry.anonymous('/', { headers: { accept } })).headers.get('content-type')
+  expect(await typeOf('text/html,application/xhtml+xml,*/*;q=0.8')).toContain('text/html')
+  expect(await typeOf('application/json')).toContain('application/json')
+  expect(await typeOf('*/*')).toContain('application/json')
+})
+
 it('without the setting no path of builder-web is there', async () => {
   const plain = await startRegistry()
   try {
-    for (const path of ['/', '/all-builds', '/hash?sha256=00', '/job/a', '/robots.txt']) {
+    expect((await plain.anonymous('/')).headers.get('content-type')).toContain('text/html')
+    for (const path of ['/all-builds', '/hash?sha256=00', '/job/a', '/robots.txt']) {
       expect((await plain.anonymous(path)).status, path).toBe(404)
     }
     expect((await upload(runOf('hello-key-1'), plain)).status).toBe(404)

@@ -11,9 +11,9 @@ import {
   parseImportTable,
   type Source,
 } from './architecture.ts'
-import { filesBelow, ROOT } from './tree.ts'
+import { codeBelow, ROOT } from './tree.ts'
 
-const sources = filesBelow('src', '.ts')
+const sources = codeBelow('src')
 const mayImport = parseImportTable(readFileSync(join(ROOT, 'ARCHITECTURE.md'), 'utf8'))
 const forbidden = (files: readonly Source[]) => forbiddenImports(files, mayImport)
 

@@ -33,6 +33,7 @@ const HIDDEN: readonly (readonly [package_: RegExp, places: readonly string[]])[
   [/^prom-client$/, ['server']],
   [/^commander$/, ['cli']],
   [/^(@dagrejs\/dagre|d3-hierarchy)$/, ['derivation']],
+  [/^(preact|preact-render-to-string|markdown-it)/, ['web', 'http']],
 ]
 
 const PURE: Readonly<Record<string, RegExp>> = {

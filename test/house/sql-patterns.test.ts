@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { filesBelow } from './tree.ts'
+import { codeBelow } from './tree.ts'
 
 // Postgres compiles a regular expression anew for each of many patterns, and matches `like` by backtracking.
 const MATCHES = /(?:!?~\*?|\bi?like|\bsimilar to|\bregexp_\w+\()\s*(?:any\s*\(|all\s*\()?\s*\$\d/i
@@ -8,7 +8,7 @@ const MATCHES = /(?:!?~\*?|\bi?like|\bsimilar to|\bregexp_\w+\()\s*(?:any\s*\(|a
 const OPTIONAL = /\$\d+(?:::\w+(?:\[\])?)? is null\s+or\b/i
 
 it('no statement has a filter that a parameter turns off', () => {
-  const optional = filesBelow('src', '.ts').filter(({ text }) => OPTIONAL.test(text))
+  const optional = codeBelow('src').filter(({ text }) => OPTIONAL.test(text))
   expect(optional.map(({ path }) => path)).toEqual([])
   for (const text of ['($3::text is null or a = $3)', '($1 is null or b > $1)'])
     expect(text).toMatch(OPTIONAL)
@@ -16,7 +16,7 @@ it('no statement has a filter that a parameter turns off', () => {
 })
 
 it('no statement matches a pattern of a caller in Postgres', () => {
-  const files = filesBelow('src', '.ts')
+  const files = codeBelow('src')
   expect(files.length).toBeGreaterThan(100)
   const matching = files.filter(({ text }) => MATCHES.test(text))
   expect(matching.map(({ path }) => path)).toEqual([])

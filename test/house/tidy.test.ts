@@ -14,13 +14,13 @@ import {
   unknownNames,
   vagueVerbs,
 } from './tidy.ts'
-import { filesBelow, ROOT } from './tree.ts'
+import { codeBelow, filesBelow, ROOT } from './tree.ts'
 
-const source = filesBelow('src', '.ts')
+const source = codeBelow('src')
 const schema = filesBelow('schema', '.sql')
 const spec = filesBelow('spec', '').filter(({ path }) => path.endsWith('.md'))
 // These files contain the patterns that they refuse.
-const tests = filesBelow('test', '.ts').filter(({ path }) => !path.startsWith('house/'))
+const tests = codeBelow('test').filter(({ path }) => !path.startsWith('house/'))
 
 const file = (path: string, text: string): Source[] => [{ path, text }]
 

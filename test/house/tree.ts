@@ -15,6 +15,11 @@ export function filesBelow(folder: string, ending: string): Source[] {
     .map((path) => ({ path, text: readFileSync(join(ROOT, folder, path), 'utf8') }))
 }
 
+/** Returns the TypeScript files below a folder, those with JSX, too. */
+export function codeBelow(folder: string): Source[] {
+  return [...filesBelow(folder, '.ts'), ...filesBelow(folder, '.tsx')]
+}
+
 /** Folders of the pages for users, operators and contributors. */
 const PAGE_FOLDERS = ['', 'docs', 'spec', 'bench']
 

@@ -2,6 +2,7 @@ import type { UnitState } from '../../deployments/states.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
+import type { BlobRow } from './blobs.ts'
 import type { View, Visibility } from './repositories.ts'
 
 /** Units of hosts that follow a tag and are in the same state. */
@@ -18,8 +19,8 @@ export type RepositoryOverview = {
   readonly id: number
   readonly name: Repository
   readonly visibility: Visibility
-  /** The README of the newest image that has one: the digests of the image and of the file. */
-  readonly readme: { readonly image: Digest; readonly digest: Digest } | null
+  /** The README of the newest image that has one, and the digest of that image. */
+  readonly readme: (BlobRow & { readonly image: Digest }) | null
   readonly followers: readonly FollowerRow[]
 }
 
@@ -60,7 +61,8 @@ export async function findRepositoryOverview(
   const { rows } = await db.query<RepositoryOverview>(
     `select r.id, r.name, r.visibility, ${FOLLOWERS_OF_REPOSITORY} as followers,
             (
-              select json_build_object('image', m.digest, 'digest', b.digest)
+              select json_build_object('image', m.digest, 'digest', b.digest, 'size', b.size,
+                       'storageKey', b.storage_key)
                 from (
                   select manifest_id
                     from images
@@ -69,7 +71,7 @@ export async function findRepositoryOverview(
                    limit ${README_IMAGES_MAX}
                 ) i
                 join image_layers l on l.manifest_id = i.manifest_id and l.role = 'readme'
-                join blobs b on b.id = l.blob_id
+                join blobs b on b.id = l.blob_id and b.lost_at is null
                 join manifests m on m.id = i.manifest_id
                order by i.manifest_id desc
                limit 1

@@ -23,8 +23,14 @@ function readAsset(name: string, type: string): Asset {
 const STYLE = readAsset('style.css', 'text/css')
 const SCRIPT = readAsset('script.js', 'text/javascript')
 
-/** The paths of the style sheet and of the script. They change with the bytes, so that a browser keeps each for ever. */
-export const ASSET_PATHS = { style: pathOf(STYLE), script: pathOf(SCRIPT) }
+/** The style sheet and the script. Their paths change with their bytes, so that a browser keeps each for ever. */
+export const ASSETS = { style: linkOf(STYLE), script: linkOf(SCRIPT) }
+
+function linkOf(asset: Asset) {
+  const [algorithm = '', hex = ''] = asset.digest.split(':')
+  const integrity = `${algorithm}-${Buffer.from(hex, 'hex').toString('base64')}`
+  return { path: pathOf(asset), integrity }
+}
 
 function pathOf({ name, digest }: Asset): string {
   const [, hex = ''] = digest.split(':')
@@ -36,8 +42,9 @@ export function assetRoutes(): Route[] {
   return [STYLE, SCRIPT].map((asset) => ({
     method: 'GET',
     path: `/assets/${asset.name}`,
+    page: true,
     access: 'none',
-    query: { v: 'once' },
+    query: 'any',
     reads: 'nothing',
     handle(ctx) {
       sendAsset(ctx, asset)

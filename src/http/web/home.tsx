@@ -4,9 +4,9 @@ import { HomePage } from '../../web/home.tsx'
 import { RepositoriesPage } from '../../web/repositories.tsx'
 import { imageSummary } from '../api/image-json.ts'
 import { queryOnce, type Route } from '../route.ts'
+import type { PageDeps } from './deps.ts'
 import { nextPath } from './next-path.ts'
-import type { PageDeps } from './routes.ts'
-import { sendPage } from './send-page.tsx'
+import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 
 const IMAGES = 15
 const REPOSITORIES = 60
@@ -22,7 +22,7 @@ export function homePages({
     {
       method: 'GET',
       path: '/',
-      page: true,
+      ...PAGE_ROUTE,
       access: 'publicRead',
       reads: 'question',
       async handle(ctx) {
@@ -57,9 +57,8 @@ export function homePages({
     {
       method: 'GET',
       path: '/repositories',
-      page: true,
+      ...PAGE_ROUTE,
       access: 'publicRead',
-      query: { last: 'once' },
       reads: 'question',
       async handle(ctx) {
         const last = queryOnce(ctx, 'last') ?? ''

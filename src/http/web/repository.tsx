@@ -6,8 +6,8 @@ import type { ReadmeText } from '../../web/readme.tsx'
 import { RepositoryPage } from '../../web/repository.tsx'
 import { imageSummary } from '../api/image-json.ts'
 import { type Route, repositoryOf, viewOf } from '../route.ts'
-import type { PageDeps } from './routes.ts'
-import { sendPage } from './send-page.tsx'
+import type { PageDeps } from './deps.ts'
+import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 
 const IMAGES = 10
 /** Bytes of a README that the page shows. The whole file is a link. */
@@ -23,7 +23,7 @@ export function repositoryPages({
     {
       method: 'GET',
       path: '/r/*repository',
-      page: true,
+      ...PAGE_ROUTE,
       access: 'pull',
       reads: 'question',
       async handle(ctx) {
@@ -56,7 +56,7 @@ async function readReadme(
   readme: RepositoryOverview['readme'],
 ): Promise<ReadmeText | undefined> {
   if (readme === null) return undefined
-  const blob = await blobs.find(view, readme.digest)
+  const blob = blobs.open(readme)
   const markdown = await readStart(blob, README_BYTES_MAX)
   const path = apiPath(view.repository, `images/${readme.image}/readme`)
   return { markdown, path, isWhole: blob.size <= README_BYTES_MAX }

@@ -4,8 +4,11 @@ import { Layout } from '../../web/layout.tsx'
 import { renderHtml } from '../../web/render.ts'
 import { entityTag, isNotModified } from '../preconditions.ts'
 import type { RouteContext } from '../route.ts'
-import { ASSET_PATHS } from './assets.ts'
+import { ASSETS } from './assets.ts'
 import { setPageHeaders } from './page-headers.ts'
+
+/** The fields that every page has. People and browsers add parameters to a path, so a page ignores those that it does not know. */
+export const PAGE_ROUTE = { page: true, query: 'any' } as const
 
 /** A page as a handler makes it. */
 export type Page = {
@@ -35,13 +38,13 @@ export function sendPage(ctx: RouteContext, page: Page): void {
     path: ctx.url,
     caller: isAnonymous ? undefined : caller.actor,
     search,
-    assets: ASSET_PATHS,
+    assets: ASSETS,
     json,
   }
   const html = renderHtml(<Layout frame={frame}>{content}</Layout>)
   setPageHeaders(ctx)
+  ctx.vary('Cookie, Authorization')
   ctx.set({
-    Vary: 'Cookie, Authorization',
     // What a caller sees with a login is stored nowhere.
     'Cache-Control': isAnonymous ? 'private, no-cache' : 'private, no-store',
   })

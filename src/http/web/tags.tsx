@@ -14,9 +14,9 @@ import {
   repositoryOf,
   viewOf,
 } from '../route.ts'
+import type { PageDeps } from './deps.ts'
 import { nextPath } from './next-path.ts'
-import type { PageDeps } from './routes.ts'
-import { sendPage } from './send-page.tsx'
+import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 
 const TAGS_A_PAGE = 100
 const POSITIONS_A_PAGE = 25
@@ -35,9 +35,8 @@ export function tagPages({
     {
       method: 'GET',
       path: '/r/*repository/-/tags',
-      page: true,
+      ...PAGE_ROUTE,
       access: 'pull',
-      query: { last: 'once' },
       reads: 'question',
       async handle(ctx) {
         const repository = repositoryOf(ctx)
@@ -58,9 +57,8 @@ export function tagPages({
     {
       method: 'GET',
       path: TAG,
-      page: true,
+      ...PAGE_ROUTE,
       access: 'pull',
-      query: { last: 'once' },
       reads: 'question',
       async handle(ctx) {
         const [repository, view, tag] = [repositoryOf(ctx), viewOf(ctx), tagOf(ctx)]
@@ -107,16 +105,16 @@ export function tagPages({
     {
       method: 'POST',
       path: `${TAG}/rollback`,
-      page: true,
+      ...PAGE_ROUTE,
       access: 'push',
       tags: (ctx) => [tagOf(ctx)],
       async handle(ctx) {
         const [repository, tag] = [repositoryOf(ctx), tagOf(ctx)]
-        const digest = await readForm(ctx, (fields) => parseDigest(fields.text('digest')))
+        const digest = await readForm(ctx, (fields) => fields.optionalText('digest') || undefined)
         await tagHistory.rollback({
           repository,
           tag,
-          digest,
+          digest: digest === undefined ? undefined : parseDigest(digest),
           actor: actorOf(ctx),
           precondition: { kind: 'none' },
         })

@@ -1,0 +1,20 @@
+import type { DeploymentWatch } from '../../deployments/watch.ts'
+import type { Blobs } from '../../registry/blobs.ts'
+import type { Images } from '../../registry/images/images.ts'
+import type { Listings } from '../../registry/listings.ts'
+import type { Overviews } from '../../registry/overviews.ts'
+import type { TagHistory } from '../../registry/tag-history.ts'
+import type { PageCursors } from '../pages.ts'
+import type { AskQuestion } from '../question-budget.ts'
+
+/** The objects that pages call. */
+export type PageDeps = {
+  readonly blobs: Blobs
+  readonly images: Images
+  readonly listings: Listings
+  readonly overviews: Overviews
+  readonly tagHistory: TagHistory
+  readonly deployments: { readonly watch: DeploymentWatch }
+  readonly ask: AskQuestion
+  readonly pageCursors: PageCursors
+}

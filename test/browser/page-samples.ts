@@ -1,0 +1,86 @@
+import { expect, vi } from 'vitest'
+import { KERNEL, OTHER_KERNEL, report } from '../deployments/reporting.ts'
+import { pushBuild } from '../images/image-fixtures.ts'
+import { enrolHost, type TestHost } from '../support/hosts.ts'
+import type { TestRegistry } from '../support/registry.ts'
+
+/** What `seedPages` put into a registry. */
+export type PageSamples = {
+  readonly repository: string
+  /** A name that is as long as most that people give. */
+  readonly longRepository: string
+  /** A repository that strangers do not see. */
+  readonly hidden: string
+  readonly tag: string
+  /** Digests of manifests: the first image of the tag, and the present one. */
+  readonly first: string
+  readonly present: string
+  readonly kernel: string
+  /** The id of the newest deployment of the tag. */
+  readonly deployment: string
+  readonly hosts: readonly TestHost[]
+}
+
+/** Fills a registry with everything that pages show: images, tags that moved, hosts, and deployments that went well and badly. */
+export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
+  const [repository, hidden] = ['hello/key', 'secret/key']
+  const longRepository = `teams/infrastructure-and-operations/${'a-unikernel-with-a-long-name-'.repeat(4)}1`
+  const first = await pushBuild(registry, repository, '1.0', 'hello-key-1')
+  await pushBuild(registry, repository, 'live', 'hello-key-1')
+  await pushBuild(registry, longRepository, 'main', 'hello-key-2')
+  await pushBuild(registry, hidden, 'live', 'hello-key-1')
+  await setVisibility(registry, hidden, 'private')
+  const hosts = [
+    await enrolHost(registry, { name: 'web-1', labels: { site: 'nantes' } }),
+    await enrolHost(registry, { name: 'web-2', labels: { site: 'berlin' } }),
+  ]
+  const follows = { repository, tag: 'live' }
+  for (const host of hosts) {
+    await report(host, { follows, kernel: KERNEL, state: 'healthy' })
+  }
+  const present = await pushBuild(
+    registry,
+    repository,
+    'live',
+    'hello-key-4-same-input-different-output',
+  )
+  const deployment = await newestDeployment(registry, repository)
+  const [well, badly] = hosts
+  if (well === undefined || badly === undefined) throw new Error('two hosts enrolled')
+  await report(well, { follows, kernel: OTHER_KERNEL, state: 'healthy', deployment })
+  await report(badly, {
+    ...{ follows, kernel: KERNEL, state: 'rolled-back', deployment, exit: { code: 2 } },
+    ...{ reason: 'exit', message: 'the unikernel ended 0.3 s after its start' },
+    log: { text: 'Solo5: Bindings version v0.9.0\nFatal error: exception Not_found\n' },
+  })
+  return {
+    ...{ repository, longRepository, hidden, tag: 'live', first, present },
+    ...{ kernel: OTHER_KERNEL, deployment, hosts },
+  }
+}
+
+async function setVisibility(registry: TestRegistry, repository: string, visibility: string) {
+  const answer = await registry.request(`/api/v1/repositories/${repository}/settings`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ visibility }),
+  })
+  expect(answer.status).toBe(200)
+}
+
+const GRANTED = { timeout: 10_000, interval: 20 }
+
+async function newestDeployment(registry: TestRegistry, repository: string): Promise<string> {
+  const path = `/api/v1/repositories/${repository}/deployments?n=1`
+  const granted = async () => {
+    const { deployments } = (await (await registry.request(path)).json()) as {
+      deployments: { id: string; counts: { inFlight: number } }[]
+    }
+    return deployments[0]
+  }
+  return vi.waitFor(async () => {
+    const newest = await granted()
+    expect(newest?.counts.inFlight).toBe(2)
+    return newest?.id ?? ''
+  }, GRANTED)
+}

@@ -1,0 +1,58 @@
+import { mkdirSync } from 'node:fs'
+import { type Browser, chromium } from 'playwright-core'
+import { afterAll, beforeAll, describe, it } from 'vitest'
+import { clientPath, hasClient } from '../clients/client-sandbox.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { BROWSER_OPTIONS } from './browser-options.ts'
+import { type PageSamples, seedPages } from './page-samples.ts'
+import { expectNoFaults, type Faults, faultsOf, openView, VIEWS } from './page-visits.ts'
+
+let registry: TestRegistry
+let browser: Browser
+let samples: PageSamples
+
+beforeAll(async () => {
+  if (!hasClient('chromium')) return
+  registry = await startRegistry()
+  samples = await seedPages(registry)
+  browser = await chromium.launch({
+    executablePath: clientPath('chromium'),
+    args: BROWSER_OPTIONS,
+  })
+})
+
+afterAll(async () => {
+  await browser?.close()
+  await registry?.close()
+})
+
+/** The pages that anybody sees, by a name. */
+function publicPages(): Record<string, string> {
+  const { repository, longRepository, tag } = samples
+  return {
+    start: '/',
+    repositories: '/repositories',
+    repository: `/r/${repository}`,
+    'repository-with-a-long-name': `/r/${longRepository}`,
+    tags: `/r/${repository}/-/tags`,
+    tag: `/r/${repository}/-/tags/${tag}`,
+  }
+}
+
+/** A folder for pictures of every page, to look at. */
+const { PAGE_PICTURES } = process.env
+
+describe.skipIf(!hasClient('chromium'))('pages in a browser', () => {
+  it.each(VIEWS)('have no faults: $name', async (view) => {
+    const faults: Faults = []
+    const { context, page } = await openView(browser, view, faults)
+    for (const [name, path] of Object.entries(publicPages())) {
+      faults.push(...(await faultsOf(page, `${registry.url}${path}`, view)))
+      if (PAGE_PICTURES === undefined) continue
+      mkdirSync(PAGE_PICTURES, { recursive: true })
+      await page.screenshot({ path: `${PAGE_PICTURES}/${name}-${view.name}.png`, fullPage: true })
+    }
+    await context.close()
+    expectNoFaults(faults)
+  })
+})
