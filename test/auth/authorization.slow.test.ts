@@ -227,7 +227,7 @@ function expected(row: string, caller: Caller, isPublic: boolean): number {
   const isReader = caller.kind === 'nobody' || caller.kind === 'holder'
   if (needs === 'pull' && isReader) return 404
   // A person without a login is sent to the form.
-  return caller.kind === 'nobody' && caller.scheme !== 'bearer' ? 303 : 401
+  return caller.scheme === 'none' ? 303 : 401
 }
 
 function expectedOfApi(row: string, caller: Caller, isPublic: boolean): number {

@@ -4,7 +4,7 @@ import { pushBuild } from '../images/image-fixtures.ts'
 import { enrolHost, type TestHost } from '../support/hosts.ts'
 import type { TestRegistry } from '../support/registry.ts'
 
-/** What `seedPages` put into a registry. */
+/** The content that `seedPages` puts into a registry. */
 export type PageSamples = {
   readonly repository: string
   /** A name that is as long as most that people give. */

@@ -61,7 +61,7 @@ export async function openView(
   return { context, page }
 }
 
-/** Visits a page, and lists what is wrong with it: policy, script, accessibility, markup and width. */
+/** Opens a page, and lists what is wrong with it: policy, script, accessibility, markup and width. */
 export async function faultsOf(page: Page, url: string, view: View): Promise<Faults> {
   const answer = await page.goto(url)
   const faults: Faults = []
