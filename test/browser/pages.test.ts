@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, it } from 'vitest'
 import { clientPath, hasClient } from '../clients/client-sandbox.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { BROWSER_OPTIONS } from './browser-options.ts'
-import { type PageSamples, seedPages } from './page-samples.ts'
 import { expectNoFaults, type Faults, faultsOf, openView, VIEWS } from './page-checks.ts'
+import { type PageSamples, seedPages } from './page-samples.ts'
 
 let registry: TestRegistry
 let browser: Browser
