@@ -6,7 +6,11 @@ import { AnalysisCache } from '../unikernel/analysis-cache.ts'
 import { assembleImage } from '../unikernel/assembly.ts'
 import { builderWebComparison } from '../unikernel/compare/builder-web.ts'
 import { compareImages } from '../unikernel/compare/images.ts'
-import { describeDependencies, describePaths } from '../unikernel/dependencies/description.ts'
+import {
+  describeDependencies,
+  describePaths,
+  type PathsDescription,
+} from '../unikernel/dependencies/description.ts'
 import type { DocumentContext } from '../unikernel/documents/context.ts'
 import { cycloneDx } from '../unikernel/documents/cyclonedx.ts'
 import { describeImage } from '../unikernel/documents/description.ts'
@@ -24,6 +28,7 @@ import { MalformedOpamError } from '../unikernel/opam/lexer.ts'
 import { listSourceKeys } from '../unikernel/opam/package-file.ts'
 import { listPackages } from '../unikernel/package-lists.ts'
 import { analysesOf } from '../unikernel/stored-analyses.ts'
+import { drawPaths } from './pictures/path-picture.ts'
 
 /** An image as the database has it. */
 export type StoredImage = {
@@ -42,7 +47,11 @@ export type DocumentFormat = keyof typeof DOCUMENTS
 /** JSON to derive from images. */
 export type Derivation =
   | { readonly kind: 'description' | 'dependencies'; readonly image: StoredImage }
-  | { readonly kind: 'dependency-paths'; readonly image: StoredImage; readonly package: string }
+  | {
+      readonly kind: 'dependency-paths' | 'drawn-dependency-paths'
+      readonly image: StoredImage
+      readonly package: string
+    }
   | {
       readonly kind: 'comparison' | 'builder-web-comparison'
       readonly from: StoredImage
@@ -67,11 +76,9 @@ function objectOf(derivation: Derivation): object {
     case 'dependencies':
       return describeDependencies(imageOf(derivation.image), packagesOf(derivation.image))
     case 'dependency-paths':
-      return describePaths(
-        imageOf(derivation.image),
-        packagesOf(derivation.image),
-        derivation.package,
-      )
+      return pathsOf(derivation.image, derivation.package)
+    case 'drawn-dependency-paths':
+      return drawPaths(pathsOf(derivation.image, derivation.package))
     case 'comparison':
       return compareImages(
         imageOf(derivation.from),
@@ -90,6 +97,10 @@ function objectOf(derivation: Derivation): object {
         packagesOf(derivation.image),
       )
   }
+}
+
+function pathsOf(image: StoredImage, name: string): PathsDescription {
+  return describePaths(imageOf(image), packagesOf(image), name)
 }
 
 function imageOf({ mediaType, manifest, analyses }: StoredImage): UnikernelImage {

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { PictureMaker } from '../../src/derivation/picture-maker.ts'
 import { type GraphPicture, NODE_HEIGHT } from '../../src/derivation/pictures/graph-layout.ts'
+import { drawPaths } from '../../src/derivation/pictures/path-picture.ts'
 import { makePicture } from '../../src/derivation/pictures/tasks.ts'
 import {
   layoutTreemap,
@@ -66,6 +67,27 @@ describe('the picture of dependencies', () => {
 
   it('is refused for a switch without recorded dependencies', () => {
     expect(draw([])).toEqual({ problem: 'the switch export has no dependencies of orb' })
+  })
+})
+
+describe('the picture of paths', () => {
+  const pathsOf = (...paths: string[][]) => ({
+    ...{ package: 'x', versions: ['1'], more: false },
+    paths: paths.map((path) => path.map((name) => ({ name, version: '1' }))),
+  })
+
+  it('has each package once, and each dependency that a path follows', () => {
+    const { picture } = drawPaths(pathsOf(['a', 'x'], ['a', 'b', 'x'], ['a', 'b', 'c', 'x']))
+    expect(picture?.nodes.map(({ label }) => label)).toEqual(['a', 'x', 'b', 'c'])
+    const labels = picture?.nodes.map(({ label }) => label) ?? []
+    expect(picture?.edges.map(({ from, to }) => `${labels[from]}>${labels[to]}`)).toEqual([
+      ...['a>x', 'a>b', 'b>x', 'b>c', 'c>x'],
+    ])
+  })
+
+  it('is none without a path, and for very many packages', () => {
+    expect(drawPaths(pathsOf()).picture).toBeNull()
+    expect(drawPaths(pathsOf(list(41).map(nameOf))).picture).toBeNull()
   })
 })
 

@@ -66,6 +66,8 @@ export type ImageDetails = {
 const PACKAGES_MAX = 20_000
 /** Digests with a prefix that are counted. */
 const PREFIXED_MAX = 10
+/** The size of an input that is not computed at once: a layout takes longer than its input shows. */
+const IN_THREAD = Number.POSITIVE_INFINITY
 const NEWEST = Number.MAX_SAFE_INTEGER
 
 /** Lists, finds and describes unikernel images. */
@@ -209,20 +211,17 @@ export class Images {
     })
   }
 
-  /** Describes the paths to a package of an image in JSON, as `describePaths`. Throws as `describe`. */
+  /** Describes the paths to a package of an image in JSON, as `describePaths` or `drawPaths`. Throws as `describe`. */
   async dependencyPaths(
     db: QuestionQueryable,
     details: ImageDetails,
     name: string,
+    kind: 'dependency-paths' | 'drawn-dependency-paths' = 'dependency-paths',
   ): Promise<Uint8Array> {
     return this.#deriver.derive({
-      key: `dependency-paths ${versionOf(details)} ${name}`,
-      bytes: details.size,
-      load: async () => ({
-        kind: 'dependency-paths',
-        image: await load(db, details),
-        package: name,
-      }),
+      key: `${kind} ${versionOf(details)} ${name}`,
+      bytes: kind === 'dependency-paths' ? details.size : IN_THREAD,
+      load: async () => ({ kind, image: await load(db, details), package: name }),
       spend: (milliseconds) => db.spend(milliseconds),
     })
   }
