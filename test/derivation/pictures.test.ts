@@ -1,7 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { PictureMaker } from '../../src/derivation/picture-maker.ts'
-import { type GraphPicture, NODE_HEIGHT } from '../../src/derivation/pictures/graph-layout.ts'
 import { drawPaths } from '../../src/derivation/pictures/path-picture.ts'
 import { makePicture } from '../../src/derivation/pictures/tasks.ts'
 import {
@@ -9,6 +8,7 @@ import {
   TREEMAP_HEIGHT,
   TREEMAP_WIDTH,
 } from '../../src/derivation/pictures/treemap-layout.ts'
+import { type GraphPicture, NODE_HEIGHT } from '../../src/unikernel/dependencies/graph-picture.ts'
 import { parseOpamSwitch } from '../../src/unikernel/opam/switch.ts'
 import type { SizeTree } from '../../src/unikernel/sizes/size-tree.ts'
 import { fixtureOf } from '../images/image-fixtures.ts'

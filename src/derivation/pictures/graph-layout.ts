@@ -1,4 +1,9 @@
 import { Graph, layout, type Point } from '@dagrejs/dagre'
+import {
+  type GraphPicture,
+  LABEL_CHARACTERS_MAX,
+  NODE_HEIGHT,
+} from '../../unikernel/dependencies/graph-picture.ts'
 
 /** A graph to draw: labels, and for each node the numbers of the nodes below it. */
 export type DrawableGraph = {
@@ -6,27 +11,7 @@ export type DrawableGraph = {
   readonly edges: readonly (readonly number[])[]
 }
 
-/** A drawn graph, in pixels. Nodes are rectangles around their middles, and edges polylines. */
-export type GraphPicture = {
-  readonly width: number
-  readonly height: number
-  readonly nodes: readonly {
-    readonly label: string
-    readonly x: number
-    readonly y: number
-    readonly width: number
-  }[]
-  readonly edges: readonly {
-    /** Numbers of nodes. */
-    readonly from: number
-    readonly to: number
-    readonly points: readonly (readonly [x: number, y: number])[]
-  }[]
-}
-
-/** The height of every node, and the widest label in characters, of which each takes so many pixels. */
-export const NODE_HEIGHT = 24
-export const LABEL_CHARACTERS_MAX = 28
+// Of a label in the font of the pages.
 const CHARACTER_WIDTH = 7
 const LABEL_MARGIN = 16
 

@@ -1,12 +1,10 @@
 import type { PathsDescription } from '../../unikernel/dependencies/description.ts'
-import { type GraphPicture, layoutGraph } from './graph-layout.ts'
+import type { DrawnPaths } from '../../unikernel/dependencies/graph-picture.ts'
+import { layoutGraph } from './graph-layout.ts'
 
 // dagre takes some 50 ms for so many.
 const PACKAGES_MAX = 40
 const EDGES_MAX = 80
-
-/** Paths to a package, and the graph of their packages; null when there is no path, and when it is too large to draw. */
-export type DrawnPaths = PathsDescription & { readonly picture: GraphPicture | null }
 
 /** Draws the packages of paths, each once, with the dependencies that the paths follow. */
 export function drawPaths(description: PathsDescription): DrawnPaths {

@@ -1,33 +1,11 @@
 import { hierarchy, treemap } from 'd3-hierarchy'
 import type { SizeTree } from '../../unikernel/sizes/size-tree.ts'
-
-/** A part of a treemap, in pixels. */
-export type TreemapCell = {
-  /** The names of the parts that it is in, from the outside, and its own. */
-  readonly path: readonly string[]
-  readonly bytes: number
-  readonly x: number
-  readonly y: number
-  readonly width: number
-  readonly height: number
-  /** False for a part whose own parts are drawn in it. */
-  readonly isLeaf: boolean
-}
-
-/** A drawn tree of sizes. The root is not drawn. */
-export type TreemapPicture = {
-  readonly width: number
-  readonly height: number
-  /** A part is before the parts in it. */
-  readonly cells: readonly TreemapCell[]
-}
+import { HEADING_HEIGHT, type TreemapPicture } from '../../unikernel/sizes/treemap-picture.ts'
 
 export const TREEMAP_WIDTH = 960
 export const TREEMAP_HEIGHT = 560
 // Thinner parts cannot be pointed at, and a page with all of them would be large.
 const SIDE_MIN = 4
-/** The height of the name of a part above its own parts. */
-export const HEADING_HEIGHT = 16
 
 /** Lays a tree out as rectangles whose areas are in proportion to the bytes within each part. */
 export function layoutTreemap(tree: SizeTree): TreemapPicture {
