@@ -11,7 +11,7 @@ export type DrawableGraph = {
   readonly edges: readonly (readonly number[])[]
 }
 
-// Of a label in the font of the pages.
+// The width of a character of a label on a page, and the room around a label, in pixels.
 const CHARACTER_WIDTH = 7
 const LABEL_MARGIN = 16
 
