@@ -13,7 +13,7 @@ import {
 } from '../db/auth/sessions.ts'
 import type { Database } from '../db/database.ts'
 import { loginEnded, RegistryError, unauthorized } from '../oci/errors.ts'
-import type { VerifiedToken } from './access-tokens.ts'
+import { isTokenLike, type VerifiedToken } from './access-tokens.ts'
 import { completeEntry } from './audit.ts'
 import {
   ANONYMOUS_AUTHENTICATION,
@@ -65,14 +65,23 @@ export class Sessions {
   }
 
   /**
-   * Makes a session for a login that was just verified, always with a new secret. Throws UNAUTHORIZED for a login that names no
-   * person, has expired or was revoked.
+   * Makes a session for a credential, the administrator's password or a token, which may come without a name; always with a new
+   * secret. Throws UNAUTHORIZED, also for a login that names no person, and TOOMANYREQUESTS for an address that guesses.
    */
-  async begin(login: Authentication, request: SessionRequest): Promise<NewSession> {
+  async logIn(name: string, secret: string, request: SessionRequest): Promise<NewSession> {
+    const { authenticator } = this.#options
+    const isAlone = name === '' && (isTokenLike(secret) || isSecretLike(secret, 'credential'))
+    const login = isAlone
+      ? await authenticator.authenticate(`Bearer ${secret}`, request.address)
+      : await authenticator.authenticatePassword(name, secret, request.address)
+    return this.#begin(login, request)
+  }
+
+  async #begin(login: Authentication, request: SessionRequest): Promise<NewSession> {
     const { caller } = login
-    if (caller.kind === 'anonymous') throw unauthorized('this token names nobody')
+    if (caller.kind === 'anonymous') throw unauthorized('this login names nobody')
     if (caller.kind === 'holder' && caller.host !== undefined) {
-      throw unauthorized('a host does not log in here')
+      throw unauthorized('this login is for a host, and pages are for people')
     }
     if (caller.kind === 'holder' && caller.expiredAt !== undefined) {
       throw unauthorized('the token has expired')

@@ -6,9 +6,10 @@ import type { Overviews } from '../../registry/overviews.ts'
 import type { TagHistory } from '../../registry/tag-history.ts'
 import type { PageCursors } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
+import type { LoginPageDeps } from './login.tsx'
 
 /** The objects that pages call. */
-export type PageDeps = {
+export type PageDeps = LoginPageDeps & {
   readonly blobs: Blobs
   readonly images: Images
   readonly listings: Listings

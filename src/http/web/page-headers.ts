@@ -15,7 +15,13 @@ const CONTENT_SECURITY_POLICY = [
   "frame-ancestors 'none'",
 ].join('; ')
 
-/** Replaces the policy of responses that a browser must not run. The other headers of every response stay. */
+/**
+ * Replaces the policies of responses that a browser must not run. The other headers of every response stay. Without any referrer, a
+ * browser would send the forms of these pages with `Origin: null`, as those of another site.
+ */
 export function setPageHeaders(ctx: RouteContext): void {
-  ctx.set('Content-Security-Policy', CONTENT_SECURITY_POLICY)
+  ctx.set({
+    'Content-Security-Policy': CONTENT_SECURITY_POLICY,
+    'Referrer-Policy': 'same-origin',
+  })
 }

@@ -2,10 +2,17 @@ import type { Route } from '../route.ts'
 import { assetRoutes } from './assets.ts'
 import type { PageDeps } from './deps.ts'
 import { homePages } from './home.tsx'
+import { loginPages } from './login.tsx'
 import { repositoryPages } from './repository.tsx'
 import { tagPages } from './tags.tsx'
 
 /** The table of the pages for people: spec/pages.md. */
 export function pageRoutes(deps: PageDeps): Route[] {
-  return [...assetRoutes(), ...homePages(deps), ...repositoryPages(deps), ...tagPages(deps)]
+  return [
+    ...assetRoutes(),
+    ...loginPages(deps),
+    ...homePages(deps),
+    ...repositoryPages(deps),
+    ...tagPages(deps),
+  ]
 }
