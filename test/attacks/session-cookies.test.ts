@@ -64,6 +64,38 @@ describe('the cookie of an administrator', () => {
     }
   })
 
+  it('opens on every page what the login opens by a header, and no more', async () => {
+    const repository = newRepository()
+    await pushImage(registry, repository, 'v1')
+    const pages = ROUTES.filter(({ page, path }) => page && !/^\/log(in|out)$/.test(path))
+    const values = { reference: 'v1', other: 'v1', tag: 'v1' }
+    const credentials = [
+      { kind: 'admin' as const },
+      { repositories: [repository], actions: ['pull'] },
+      { repositories: [repository], actions: ['pull', 'push', 'admin'] },
+      { repositories: ['elsewhere'], actions: ['pull', 'push'] },
+    ]
+    const seen = new Set<number>()
+    for (const credential of credentials) {
+      const { name, secret } = await makeCredential(registry, { repositories: [], ...credential })
+      const authorization = `Basic ${Buffer.from(`${name}:${secret}`).toString('base64')}`
+      const session = await logIn(registry, { name, secret })
+      for (const { method, path } of pages) {
+        const target = pathOfRoute(path, repository, values)
+        const statusOf = async (headers: Record<string, string>) =>
+          (await registry.anonymous(target, { method, headers })).status
+        const status = await statusOf({ authorization })
+        expect([method, target, await statusOf({ cookie: session })]).toEqual([
+          method,
+          target,
+          status,
+        ])
+        seen.add(status)
+      }
+    }
+    expect([...seen]).toEqual(expect.arrayContaining([200, 403, 404]))
+  })
+
   it('gives way to an Authorization header', async () => {
     const { name, secret } = await makeCredential(registry, {
       repositories: ['a/**'],

@@ -13,6 +13,7 @@ import {
   requestToken,
   sql,
 } from './credentials-client.ts'
+import { logIn, secretOf } from './session-client.ts'
 
 let registry: TestRegistry
 /** Every issued secret, by kind. */
@@ -47,10 +48,12 @@ beforeAll(async () => {
     'a token': token,
     'a refresh token': refresh,
     'an upload URL': uploadUrl.slice(uploadUrl.lastIndexOf('/') + 1),
+    'a session': secretOf(await logIn(registry, { name, secret })),
     'the password of the administrator': registry.password,
   })
   expect(secrets['an upload URL']).toMatch(/^rku_/)
   expect(secrets['a refresh token']).toMatch(/^rkr_/)
+  expect(secrets['a session']).toMatch(/^rks_/)
   await useAll(name)
 })
 
@@ -90,6 +93,11 @@ async function useAll(name: string): Promise<void> {
       const push = { method: 'PUT', headers: { authorization }, body: '{' }
       await say('/v2/a/b/manifests/v1', push)
     }
+    const https = { 'x-forwarded-proto': 'https', cookie: `__Host-rookery=${secret}` }
+    for (const path of ['/', '/r/a/absent', '/v2/']) await say(path, { headers: https })
+    for (const fields of [{ name, secret }, { name, secret: `${secret}x` }, { secret }]) {
+      await say('/login', { method: 'POST', headers: https, body: new URLSearchParams(fields) })
+    }
     for (const fields of [
       { grant_type: 'password', username: name, password: secret },
       { grant_type: 'refresh_token', refresh_token: secret },
@@ -123,7 +131,7 @@ it('no line of the log has a secret', () => {
   const log = registry.log.join('')
   expect(log.length).toBeGreaterThan(10_000)
   expect(found({ 'the log': log })).toEqual([])
-  expect(log).not.toMatch(/rk[yru]_[\w-]{43}|eyJ[\w-]+\.eyJ/)
+  expect(log).not.toMatch(/rk[yrus]_[\w-]{43}|eyJ[\w-]+\.eyJ/)
 })
 
 it('no entry of the audit log has a secret, nor do the metrics', async () => {
@@ -162,6 +170,7 @@ it('no column of the database has a secret: there are only hashes', async () => 
     ['credentials', 'a credential'],
     ['refresh_tokens', 'a refresh token'],
     ['upload_urls', 'an upload URL'],
+    ['sessions', 'a session'],
   ] as const) {
     const query = `select 1 from ${table} where secret_sha256 = $1`
     expect(await sql(registry, query, [hashOf(what)])).toHaveLength(1)
