@@ -3,6 +3,9 @@ import type { ComponentChildren } from 'preact'
 /** A file that pages load: its path, and the digest that a browser compares (Subresource Integrity). */
 export type Asset = { readonly path: string; readonly integrity: string }
 
+/** The reader of a page, by name. A session is the login of a browser, which can end. */
+export type FrameCaller = { readonly name: string; readonly hasSession: boolean }
+
 /** What every page shows around its content. */
 export type Frame = {
   /** The heading of the browser's window, before the name of the registry. */
@@ -11,8 +14,8 @@ export type Frame = {
   readonly registry: string
   /** The path of the page, to which a login returns. */
   readonly path: string
-  /** The name of the caller; undefined for an anonymous one. */
-  readonly caller: string | undefined
+  /** The caller; undefined for an anonymous one. */
+  readonly caller: FrameCaller | undefined
   /** The text in the search field. */
   readonly search?: string | undefined
   readonly assets: { readonly style: Asset; readonly script: Asset }
@@ -106,21 +109,24 @@ function Head({ frame: { registry, path, caller, search } }: { frame: Frame }) {
   )
 }
 
-function Session({ path, caller }: { path: string; caller: string | undefined }) {
+function Session({ path, caller }: { path: string; caller: FrameCaller | undefined }) {
   if (caller === undefined) {
+    if (isWithin(path, '/login')) return null
     return (
       <a class="session" href={`/login?next=${encodeURIComponent(path)}`}>
         Log in
       </a>
     )
   }
+  if (!caller.hasSession) return <span class="session">{caller.name}</span>
   return (
     <form class="session" action="/logout" method="post">
-      <span>{caller}</span> <button type="submit">Log out</button>
+      <span>{caller.name}</span> <button type="submit">Log out</button>
     </form>
   )
 }
 
-function isWithin(path: string, section: string): boolean {
+function isWithin(url: string, section: string): boolean {
+  const [path = ''] = url.split('?', 1)
   return path === section || path.startsWith(`${section}/`)
 }

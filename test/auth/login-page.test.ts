@@ -168,12 +168,22 @@ describe('a login that is wrong', () => {
       ['application/x-www-form-urlencoded', `name=admin&secret=${registry.password}&role=root`],
       ['application/x-www-form-urlencoded', `name=a&name=admin&secret=${registry.password}`],
       ['application/x-www-form-urlencoded', 'name=admin'],
+      ['application/x-www-form-urlencoded', ''],
     ] as const) {
       const headers = { 'content-type': type }
       const answer = await fetch(new URL('/login', registry.url), { method: 'POST', headers, body })
       expect([type, answer.status]).toEqual([type, 400])
       expect(answer.headers.getSetCookie()).toEqual([])
     }
+  })
+})
+
+describe('a form that is too long', () => {
+  it('is refused before it is read, or as a wrong login', async () => {
+    const secret = 'x'.repeat(60_000)
+    expect((await sendLogin(registry, { name: 'admin', secret })).status).toBe(403)
+    expect((await sendLogin(registry, { name: secret, secret: 'x' })).status).toBe(403)
+    expect((await sendLogin(registry, { name: 'admin', secret: secret + secret })).status).toBe(413)
   })
 })
 

@@ -31,6 +31,7 @@ function publicPages(): Record<string, string> {
   const { repository, longRepository, tag } = samples
   return {
     start: '/',
+    login: '/login',
     repositories: '/repositories',
     repository: `/r/${repository}`,
     'repository-with-a-long-name': `/r/${longRepository}`,

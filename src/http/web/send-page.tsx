@@ -36,7 +36,9 @@ export function sendPage(ctx: RouteContext, page: Page): void {
     title,
     registry: ctx.host,
     path: ctx.url,
-    caller: isAnonymous ? undefined : caller.actor,
+    caller: isAnonymous
+      ? undefined
+      : { name: caller.actor, hasSession: caller.scheme === 'session' },
     search,
     assets: ASSETS,
     json,
