@@ -63,6 +63,7 @@ const COUNTED = `select (select count(*) from repositories) as repositories,
   (select string_agg(number || state, ',' order by id) from deployments) as deployments,
   (select count(*) from rollouts) as rollouts,
   (select count(*) from refresh_tokens) as "refreshTokens",
+  (select count(*) from sessions) as sessions,
   (select string_agg(visibility || immutable_tags::text, ',' order by id) from repositories) as settings,
   (select count(*) from audit where decision = 'allowed') as changes`
 
@@ -179,7 +180,10 @@ describe('a right that is revoked after the door', () => {
         '/api/v1/repositories/a/b/tags/v1/rollback',
         {},
       ],
-      'POST /r/*repository/-/tags/:tag/rollback': ['/r/a/b/-/tags/v1/rollback', 'from=page'],
+      'POST /r/*repository/-/tags/:tag/rollback': [
+        '/r/a/b/-/tags/v1/rollback',
+        `digest=${digestOf(manifestOf(`one ${kind}`))}`,
+      ],
       'POST /upload': ['/upload', encodeExec({ ...runOf('hello-key-1'), job: 'new~job' })],
       'POST /job/:job/platform/:platform/upload': [
         '/job/new~job/platform/debian-12/upload?binary_name=x.deb',

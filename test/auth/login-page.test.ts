@@ -56,7 +56,7 @@ describe('a person logs in', () => {
     }
   })
 
-  it('and gets a secret of its own each time, whatever the browser sent', async () => {
+  it('and gets a new secret each time, also with a cookie that somebody planted', async () => {
     const planted = `rookery=rks_${'a'.repeat(43)}_00000000`
     const first = await logIn(registry, builder, { cookie: planted })
     const second = await logIn(registry, admin(), { cookie: first })
