@@ -56,7 +56,7 @@ export class Reports {
   readonly #kernels: ImageKernelsCache
   readonly #onCommitted: () => void
 
-  /** `onCommitted` is called after each commit that has events. */
+  /** `onCommitted` is called after each commit that may have events. */
   constructor(db: Database, kernels: ImageKernelsCache, onCommitted: () => void) {
     this.#db = db
     this.#kernels = kernels
@@ -75,13 +75,15 @@ export class Reports {
 
   /** Removes a unit. Returns false when the host has no such unit. */
   async remove(host: ReportingHost, name: string): Promise<boolean> {
-    return this.#db.transaction(async (tx) => {
+    const isRemoved = await this.#db.transaction(async (tx) => {
       const unit = await lockUnit(tx, host.id, name, host.author)
       if (unit === undefined) return false
       await removeUnit(tx, host.id, name)
       await this.#leave(tx, host.id, name)
       return true
     })
+    if (isRemoved) this.#onCommitted()
+    return isRemoved
   }
 
   async #store(tx: Transaction, host: ReportingHost, name: string, report: Report) {
@@ -113,7 +115,7 @@ export class Reports {
     const { host: machine } = changes
     const isConflict = machine?.isConflict === true && !context.host.isConflictKnown
     if (isConflict) await recordConflict(tx, context, report.bootId, machine.previousBootId)
-    const hasEvents = isConflict || changes.target !== undefined
+    const hasEvents = isConflict || isRegistration || changes.target !== undefined
     const isMoved = isRegistration || changes.grant !== undefined
     const { kernel, state, sequence, target, devices } = report
     const tenders = report.tenders ?? context.tenders
@@ -152,6 +154,7 @@ export class Reports {
         await notifyHost(tx, hostId)
       })
     }
+    if (missed.length > 0) this.#onCommitted()
     return missed.length
   }
 

@@ -46,7 +46,7 @@ export type HostsOptions = {
   readonly db: Database
   /** Applies a revocation in this process at once. Other replicas read it within seconds. */
   readonly onRevoked: () => Promise<void>
-  /** Called after a commit that has events. */
+  /** Called after a commit that may have events. */
   readonly onCommitted: () => void
 }
 
@@ -144,6 +144,7 @@ export class Hosts {
       }
       return row
     })
+    this.#options.onCommitted()
     await this.#options.onRevoked()
     return changed
   }
@@ -168,6 +169,7 @@ export class Hosts {
       await revokeHost(tx, id)
       await notifyHost(tx, id)
     })
+    this.#options.onCommitted()
     await this.#options.onRevoked()
   }
 }

@@ -4,6 +4,7 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import type { StoredReport } from './reports.ts'
+import { RECORD_TARGETS } from './targets.ts'
 
 /** The state of a tag that a unit begins to follow. */
 export type FollowedTag = {
@@ -173,7 +174,7 @@ export async function listMissedUnits(
   return rows
 }
 
-/** Adds a unit to a deployment in progress, after all its other units. */
+/** Adds a unit to a deployment in progress, after all its other units. A unit that is refused has an event. */
 export async function insertLateTarget(
   tx: Transaction,
   deployment: string,
@@ -187,11 +188,19 @@ export async function insertLateTarget(
   },
 ): Promise<void> {
   await tx.query(
-    `insert into targets (deployment_id, host_id, unit, place, state, kernel, reason, message, ended_at)
-     select $1, $2, $3,
-            coalesce((select max(place) from targets where deployment_id = $1), 0) + 1,
-            $4, $5, $6, $7, case when $4 = 'refused' then clock_timestamp() end
-         on conflict (deployment_id, host_id, unit) do nothing`,
+    `with added as (
+       insert into targets (deployment_id, host_id, unit, place, state, kernel, reason, message, ended_at)
+       select $1, $2, $3,
+              coalesce((select max(place) from targets where deployment_id = $1), 0) + 1,
+              $4, $5, $6, $7, case when $4 = 'refused' then clock_timestamp() end
+           on conflict (deployment_id, host_id, unit) do nothing
+       returning *
+     ), changed as (
+       select *
+         from added
+        where state = 'refused'
+     ), ${RECORD_TARGETS}
+     select count(*) from added`,
     [deployment, hostId, unit, target.state, target.kernel, target.reason, target.message],
   )
 }

@@ -2,6 +2,7 @@ import type { UnitState } from '../../deployments/states.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
+import { RECORD_TARGETS } from './targets.ts'
 
 /** The sender of a report: the arguments of `assert_unrevoked`. */
 export type Author = {
@@ -116,7 +117,7 @@ export async function listUnitsOfHost(db: Queryable, hostId: number): Promise<Li
   return rows
 }
 
-/** Removes a unit: its run ends, and its open targets are skipped. Returns false when the host has no such unit. */
+/** Removes a unit, and ends its run. Returns false when the host has no such unit. */
 export async function removeUnit(tx: Transaction, hostId: number, name: string): Promise<boolean> {
   const { rows } = await tx.query<{ name: string }>(
     `with ended as (
@@ -135,22 +136,26 @@ export async function removeUnit(tx: Transaction, hostId: number, name: string):
   return rows.length > 0
 }
 
-/** Skips the open targets of a unit that does not follow their tag any more. Returns their deployments. */
+/** Skips the open targets of a unit that does not follow their tag any more, with their events. Returns their deployments. */
 export async function skipTargetsOfUnit(
   tx: Transaction,
   hostId: number,
   name: string,
 ): Promise<string[]> {
   const { rows } = await tx.query<{ id: string }>(
-    `update targets
-        set state = 'skipped',
-            reason = 'unfollowed',
-            ended_at = clock_timestamp(),
-            changed_at = clock_timestamp()
-      where host_id = $1
-        and unit = $2
-        and state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
-     returning deployment_id as id`,
+    `with changed as (
+       update targets
+          set state = 'skipped',
+              reason = 'unfollowed',
+              ended_at = clock_timestamp(),
+              changed_at = clock_timestamp()
+        where host_id = $1
+          and unit = $2
+          and state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
+       returning *
+     ), ${RECORD_TARGETS}
+     select deployment_id as id
+       from changed`,
     [hostId, name],
   )
   return rows.map(({ id }) => id)

@@ -1,4 +1,5 @@
 import type { Transaction } from '../database.ts'
+import { RECORD_TARGETS } from '../deployments/targets.ts'
 
 /** Revokes a locked host with its keys and its secret. Its row stays, because runs name it. */
 export async function revokeHost(tx: Transaction, id: number): Promise<void> {
@@ -44,18 +45,22 @@ export async function removeUnitsOfHost(tx: Transaction, id: number): Promise<vo
   )
 }
 
-/** Skips the open targets of a host, so that no deployment waits for it. Returns their deployments. */
+/** Skips the open targets of a host, with their events, so that no deployment waits for it. Returns their deployments. */
 export async function skipTargetsOfHost(tx: Transaction, id: number): Promise<string[]> {
   const { rows } = await tx.query<{ id: string }>(
-    `update targets
-        set state = 'skipped',
-            reason = 'revoked',
-            ended_at = clock_timestamp(),
-            changed_at = clock_timestamp()
-      where host_id = $1
-        and state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
-     returning deployment_id as id`,
+    `with changed as (
+       update targets
+          set state = 'skipped',
+              reason = 'revoked',
+              ended_at = clock_timestamp(),
+              changed_at = clock_timestamp()
+        where host_id = $1
+          and state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
+       returning *
+     ), ${RECORD_TARGETS}
+     select distinct deployment_id as id
+       from changed`,
     [id],
   )
-  return [...new Set(rows.map((row) => row.id))]
+  return rows.map((row) => row.id)
 }
