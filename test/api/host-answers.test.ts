@@ -86,6 +86,8 @@ it('an enrolment is refused as described', async () => {
   expect(await enrol(keyed({ code: elsewhere }))).toBe(403)
   expect(await enrol(keyed({ code: 'rke_mistyped' }))).toBe(404)
   expect(await enrol(keyed({ name: 'web-1' }))).toBe(409)
+  const taken = { name: 'web-1', repositories: ['builds/*'] }
+  expect(await statusOf(registry.request, 'POST', '/api/v1/enrolments', taken)).toBe(409)
   expect(await enrol(keyed({ code: used }))).toBe(410)
   expect(await enrol({ proof: 'a'.repeat(70_000) })).toBe(413)
   let last = 0

@@ -49,8 +49,8 @@ describe('a code', () => {
   })
 
   it('for a name that is taken is 409, stays unused, and the old key still works', async () => {
-    const taken = await enrolHost(registry, { name: 'taken' })
     const code = await makeCode(registry, { name: 'taken' })
+    const taken = await enrolHost(registry, { name: 'taken' })
     const key = makeHostKey()
     await expectError(await client.enrol(client.keyed(key, { code })), 409, 'CONFLICT')
     const assertion = assertionOf(taken.key, audience)
@@ -58,6 +58,18 @@ describe('a code', () => {
     expect(answer.status).toBe(200)
     expect((await registry.request('/api/v1/hosts/taken', { method: 'DELETE' })).status).toBe(204)
     expect((await client.enrol(client.keyed(key, { code }))).status).toBe(201)
+  })
+
+  it('is not made for the name of an active host, and again when that was revoked', async () => {
+    const request = { method: 'POST', headers: { 'content-type': 'application/json' } }
+    const body = JSON.stringify({ name: 'active', repositories: ['builds/*'] })
+    const make = () => registry.request('/api/v1/enrolments', { ...request, body })
+    await enrolHost(registry, { name: 'active' })
+    const refused = await make()
+    expect(await refused.clone().text()).toContain('revoke it first, or use another name')
+    await expectError(refused, 409, 'CONFLICT')
+    expect((await registry.request('/api/v1/hosts/active', { method: 'DELETE' })).status).toBe(204)
+    expect((await make()).status).toBe(201)
   })
 
   it('is for its name, and for a key that no other host has', async () => {

@@ -7,7 +7,7 @@ import {
   markEnrolmentUsed,
 } from '../../db/hosts/enrolments.ts'
 import { findHostOfKey, markAssertionUsed } from '../../db/hosts/host-keys.ts'
-import { addHost, type HostState } from '../../db/hosts/hosts.ts'
+import { addHost, findHost, type HostState } from '../../db/hosts/hosts.ts'
 import { removePendingHost } from '../../db/hosts/pending-hosts.ts'
 import { parseNetworks } from '../../networks/networks.ts'
 import { badRequest, conflict, denied, notFound, RegistryError } from '../../oci/errors.ts'
@@ -25,7 +25,7 @@ import {
   type HostRequester,
   ownerOriginOf,
 } from './host-rights.ts'
-import { giveKey, requireNew } from './new-host.ts'
+import { giveKey, nameTaken, requireNew } from './new-host.ts'
 
 /** A request for a code with which one host enrols. */
 export type EnrolmentRequest = HostGrantRequest & {
@@ -87,7 +87,7 @@ export class HostEnrolments {
 
   /**
    * Creates a code with which one host enrols, once, under a name and with a grant that is not more than the requester
-   * has. The code is stored as a hash only. Throws REQUEST_INVALID and DENIED.
+   * has. The code is stored as a hash only. Throws REQUEST_INVALID, DENIED, and CONFLICT for the name of an active host.
    */
   async createCode(request: EnrolmentRequest, requester: HostRequester): Promise<CreatedEnrolment> {
     const { name, seconds = CODE_SECONDS_DEFAULT } = request
@@ -101,6 +101,7 @@ export class HostEnrolments {
     const expiresAt = await this.#options.db.transaction(async (tx) => {
       const detail = `${name}: ${grant.repositories.join(', ')}`
       await recordChange(tx, actor, { action: 'create-enrolment', detail })
+      if ((await findHost(tx, name))?.state === 'active') throw nameTaken(name)
       const { origin, tokenId, keyId } = actor
       const row = { name, ...grant, createdBy: actor.name, origin, tokenId, keyId }
       return addEnrolment(tx, row, hashSecret(code), seconds)

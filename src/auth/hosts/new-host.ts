@@ -1,7 +1,7 @@
 import type { Transaction } from '../../db/database.ts'
 import { addHostKey } from '../../db/hosts/host-keys.ts'
 import { countActiveHosts, type HostRow } from '../../db/hosts/hosts.ts'
-import { conflict } from '../../oci/errors.ts'
+import { conflict, type RegistryError } from '../../oci/errors.ts'
 import type { HostKey } from './host-key.ts'
 
 /** Hosts of a registry that may be active at once. */
@@ -22,7 +22,12 @@ export async function giveKey(
 /** Returns a host that was added. Throws CONFLICT when the name was taken. */
 export function requireNew(host: HostRow | undefined, name: string): HostRow {
   if (host !== undefined) return host
-  throw conflict(
+  throw nameTaken(name)
+}
+
+/** The error for the name of an active host. */
+export function nameTaken(name: string): RegistryError {
+  return conflict(
     `there is a host ${name} already, which an enrolment never replaces: revoke it first, or use another name`,
   )
 }
