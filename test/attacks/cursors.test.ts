@@ -93,9 +93,8 @@ describe('a cursor of a list', () => {
       if (method !== 'GET') continue
       const asked = answeredPath(path, samples)
       const answer = await registry.anonymous(`${asked}?n=1`)
-      const link = answer.headers.get('link')
-      if (link === null || BY_NAME.test(path)) continue
-      const next = /^<([^>]+)>; rel="next"$/.exec(link)?.[1] ?? ''
+      const next = /<([^>]+)>; rel="next"/.exec(answer.headers.get('link') ?? '')?.[1]
+      if (next === undefined || BY_NAME.test(path)) continue
       const last = new URL(next, registry.url).searchParams.get('last') ?? ''
       expect([path, last]).toEqual([path, expect.stringMatching(TEXT)])
       expect((await registry.anonymous(next)).status).toBe(200)
