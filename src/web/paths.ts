@@ -26,6 +26,16 @@ export function imagePath(repository: Repository, digest: Digest): string {
   return `${imagesPath(repository)}/${digest}`
 }
 
+/** Returns the path of the dependencies of an image. */
+export function graphPath(repository: Repository, digest: Digest): string {
+  return `${imagePath(repository, digest)}/graph`
+}
+
+/** Returns the path of the sizes of an image's parts. */
+export function sizePath(repository: Repository, digest: Digest): string {
+  return `${imagePath(repository, digest)}/size`
+}
+
 /** Returns the path of the comparison of two images, each a digest or a tag. */
 export function comparisonPath(repository: Repository, from: string, to: string): string {
   return `${repositoryPath(repository)}/-/compare/${from}...${to}`

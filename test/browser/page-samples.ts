@@ -1,8 +1,9 @@
 import { expect, vi } from 'vitest'
 import { KERNEL, OTHER_KERNEL, report } from '../deployments/reporting.ts'
-import { pushBuild } from '../images/image-fixtures.ts'
+import { formOf, postImage, pushBuild } from '../images/image-fixtures.ts'
 import { enrolHost, type TestHost } from '../support/hosts.ts'
 import type { TestRegistry } from '../support/registry.ts'
+import { elfWithSymbols } from '../unikernel/sizes/elf-with-symbols.ts'
 
 /** The content that `seedPages` puts into a registry. */
 export type PageSamples = {
@@ -15,6 +16,8 @@ export type PageSamples = {
   /** Digests of manifests: the first image of the tag, and the present one. */
   readonly first: string
   readonly present: string
+  /** An image whose debug twin has symbols. */
+  readonly withTwin: string
   readonly kernel: string
   /** The id of the newest deployment of the tag. */
   readonly deployment: string
@@ -30,6 +33,10 @@ export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
   await pushBuild(registry, longRepository, 'main', 'hello-key-2')
   await pushBuild(registry, hidden, 'live', 'hello-key-1')
   await setVisibility(registry, hidden, 'private')
+  const twin = formOf('hello-key-2', { debug: twinWithSymbols() })
+  const { digest: withTwin } = await (
+    await postImage(registry, repository, '?tag=2.0', twin)
+  ).json()
   const hosts = [
     await enrolHost(registry, { name: 'web-1', labels: { site: 'nantes' } }),
     await enrolHost(registry, { name: 'web-2', labels: { site: 'berlin' } }),
@@ -54,7 +61,7 @@ export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
     log: { text: 'Solo5: Bindings version v0.9.0\nFatal error: exception Not_found\n' },
   })
   return {
-    ...{ repository, longRepository, hidden, tag: 'live', first, present },
+    ...{ repository, longRepository, hidden, tag: 'live', first, present, withTwin },
     ...{ kernel: OTHER_KERNEL, deployment, hosts },
   }
 }
@@ -83,4 +90,30 @@ async function newestDeployment(registry: TestRegistry, repository: string): Pro
     expect(newest?.counts.inFlight).toBe(2)
     return newest?.id ?? ''
   }, GRANTED)
+}
+
+/** A debug twin with the symbols of some libraries. */
+function twinWithSymbols(): Buffer {
+  const libraries = ['Stdlib', 'Lwt', 'Dns', 'Tcpip', 'Mirage_crypto', 'X509', 'Tls', 'Cstruct']
+  const units = libraries.flatMap((library, index) =>
+    Array.from({ length: 4 + 3 * index }, (_, module) => `caml${library}__Module${module}`),
+  )
+  const names = [
+    ...units,
+    'caml_major_collection_slice',
+    'caml_alloc_small',
+    'solo5_net_read',
+    'memcpy',
+  ]
+  const symbols = names.map((name, index) => ({
+    ...{
+      name: name.startsWith('caml_') || !name.startsWith('caml') ? name : `${name}__code_begin`,
+    },
+    at: 200 * index * (index + 1),
+  }))
+  return elfWithSymbols([
+    { name: '.text', size: 200 * names.length * (names.length + 1), symbols },
+    { name: '.rodata', size: 90_000 },
+    { name: '.eh_frame', size: 60_000 },
+  ])
 }

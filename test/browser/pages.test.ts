@@ -28,7 +28,7 @@ afterAll(async () => {
 
 /** The pages that anybody sees, by a name. */
 function publicPages(): Record<string, string> {
-  const { repository, longRepository, tag } = samples
+  const { repository, longRepository, tag, present, withTwin } = samples
   return {
     start: '/',
     login: '/login',
@@ -37,6 +37,9 @@ function publicPages(): Record<string, string> {
     'repository-with-a-long-name': `/r/${longRepository}`,
     tags: `/r/${repository}/-/tags`,
     tag: `/r/${repository}/-/tags/${tag}`,
+    dependencies: `/r/${repository}/-/images/${present}/graph`,
+    'why-a-package': `/r/${repository}/-/images/${present}/graph?package=lwt`,
+    sizes: `/r/${repository}/-/images/${withTwin}/size`,
   }
 }
 

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ROUTES } from '../attacks/route-paths.ts'
 import { ROOT } from '../house/tree.ts'
-import { pushBuild } from '../images/image-fixtures.ts'
+import { formOf, postImage, pushBuild } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { waitUntil } from '../support/wait-until.ts'
 
 let registry: TestRegistry
 let first: string
@@ -30,6 +31,16 @@ describe('an empty registry', () => {
   })
 })
 
+/** Reads again while the page says that its picture is being made. */
+async function drawn(path: string): Promise<string> {
+  let answer = await registry.anonymous(path)
+  await waitUntil(async () => {
+    if (answer.headers.has('refresh')) answer = await registry.anonymous(path)
+    return !answer.headers.has('refresh')
+  })
+  return answer.text()
+}
+
 describe('pages', () => {
   beforeAll(async () => {
     first = await pushBuild(registry, REPOSITORY, 'live', 'hello-key-1')
@@ -51,6 +62,32 @@ describe('pages', () => {
     expect(page).toContain(first)
     expect(page.indexOf(second)).toBeLessThan(page.lastIndexOf(first))
     expect(page).toContain(`/r/${REPOSITORY}/-/compare/${first}...${second}`)
+  })
+
+  it('draw the dependencies of an image, and say why a package is in it', async () => {
+    const path = `/r/${REPOSITORY}/-/images/${first}/graph`
+    const page = await drawn(path)
+    expect(page.match(/<rect /g)).toHaveLength(39)
+    expect(page).toContain(`<a href="${path}?package=lwt"`)
+    const why = await text(`${path}?package=lwt`)
+    expect(why.replaceAll(/<[^>]+>/g, '')).toContain(
+      'hello-key 1.0.0 → mirage-runtime 4.11.0 → lwt 6.1.2',
+    )
+    expect(why).toContain('<svg ')
+    expect(await text(`${path}?package=no-such`)).toContain('has no package no-such')
+    expect((await registry.anonymous(`${path}?package=a%20b`)).status).toBe(400)
+  })
+
+  it('draw what takes the room, or say why there is no picture', async () => {
+    const page = await drawn(`/r/${REPOSITORY}/-/images/${first}/size`)
+    expect(page).toContain('<svg ')
+    expect(page).toContain('<title>without a symbol / .text: 128 KiB</title>')
+    const form = formOf('hello-key-2', { debug: Buffer.from('#!/bin/sh\n') })
+    const pushed = await postImage(registry, REPOSITORY, '?tag=no-twin', form)
+    expect(pushed.status).toBe(201)
+    const { digest } = (await pushed.json()) as { digest: string }
+    const none = await drawn(`/r/${REPOSITORY}/-/images/${digest}/size`)
+    expect(none).toContain('is not an ELF executable')
   })
 
   it.each(['/', `/r/${REPOSITORY}`, `/r/${REPOSITORY}/-/tags`, TAG_PAGE])(

@@ -2,7 +2,7 @@ import { hierarchy, treemap } from 'd3-hierarchy'
 import type { SizeTree } from '../../unikernel/sizes/size-tree.ts'
 import { HEADING_HEIGHT, type TreemapPicture } from '../../unikernel/sizes/treemap-picture.ts'
 
-export const TREEMAP_WIDTH = 960
+export const TREEMAP_WIDTH = 1200
 export const TREEMAP_HEIGHT = 560
 // Thinner parts cannot be pointed at, and a page with all of them would be large.
 const SIDE_MIN = 4

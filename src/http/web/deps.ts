@@ -1,6 +1,7 @@
 import type { DeploymentWatch } from '../../deployments/watch.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { Images } from '../../registry/images/images.ts'
+import type { Pictures } from '../../registry/images/pictures.ts'
 import type { Listings } from '../../registry/listings.ts'
 import type { Overviews } from '../../registry/overviews.ts'
 import type { TagHistory } from '../../registry/tag-history.ts'
@@ -12,6 +13,7 @@ import type { LoginPageDeps } from './login.tsx'
 export type PageDeps = LoginPageDeps & {
   readonly blobs: Blobs
   readonly images: Images
+  readonly pictures: Pictures
   readonly listings: Listings
   readonly overviews: Overviews
   readonly tagHistory: TagHistory

@@ -3,6 +3,7 @@ import { assetRoutes } from './assets.ts'
 import type { PageDeps } from './deps.ts'
 import { homePages } from './home.tsx'
 import { loginPages } from './login.tsx'
+import { picturePages } from './pictures.tsx'
 import { repositoryPages } from './repository.tsx'
 import { tagPages } from './tags.tsx'
 
@@ -14,5 +15,6 @@ export function pageRoutes(deps: PageDeps): Route[] {
     ...homePages(deps),
     ...repositoryPages(deps),
     ...tagPages(deps),
+    ...picturePages(deps),
   ]
 }
