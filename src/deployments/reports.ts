@@ -195,7 +195,7 @@ export class Reports {
     const lacksLabel = Object.entries(rollout.require).some(([key, value]) => labels[key] !== value)
     if (lacksLabel) return
     const { repository, digest, target, devices } = follows
-    const kernels = await this.#kernels.load([{ repository, digest }])
+    const kernels = await this.#kernels.loadWithin(tx, [{ repository, digest }])
     const image = kernels({ repository, digest })
     if (image === undefined) return
     const tenders = follows.tenders ?? context.tenders
