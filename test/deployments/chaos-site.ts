@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { expect } from 'vitest'
 import type { Rollout } from '../../src/deployments/rollout.ts'
+import { processesOf } from '../agent/host-processes.ts'
 import { elf } from '../cli/builder.ts'
 import { digestOf } from '../support/digest.ts'
 import { enrolHost } from '../support/hosts.ts'
@@ -91,9 +92,15 @@ export class ChaosSite {
   }
 
   async remove(): Promise<void> {
-    await this.feed.stop()
-    await Promise.all(this.simulated.map((host) => host.kill()))
-    await Promise.all(this.agents.map((agent) => agent.remove()))
+    const ends = await Promise.allSettled([
+      this.feed.stop(),
+      ...this.simulated.map((host) => host.kill()),
+      ...this.agents.map((agent) => agent.remove()),
+    ])
+    const left = this.agents.flatMap(({ folder }) => processesOf(folder))
+    expect({ ends: ends.filter(({ status }) => status === 'rejected'), left }).toEqual({
+      ...{ ends: [], left: [] },
+    })
   }
 
   /** Repeats a request until a server answers it, and returns the answer. */

@@ -21,8 +21,11 @@ beforeAll(async () => {
 }, 120_000)
 
 afterAll(async () => {
-  await site?.remove()
-  await services?.dispose()
+  try {
+    await site?.remove()
+  } finally {
+    await services?.dispose()
+  }
 })
 
 it(
