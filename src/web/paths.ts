@@ -51,9 +51,19 @@ export function buildPath(repository: Repository, id: string): string {
   return `${buildsPath(repository)}/${id}`
 }
 
-/** `ecosystem`: `opam`, or that of the host's packages, such as `debian`. */
+/** `ecosystem`: `opam`, or that of the host's packages, such as `deb`. */
 export function packagePath(ecosystem: string, name: string): string {
   return `/packages/${encodeURIComponent(ecosystem)}/${encodeURIComponent(name)}`
+}
+
+/** Returns the path of the page of a package whose versions satisfy a constraint; undefined and empty: all versions. */
+export function packageVersionsPath(
+  ecosystem: string,
+  name: string,
+  version: string | undefined,
+): string {
+  const query = version ? `?${new URLSearchParams({ version })}` : ''
+  return `${packagePath(ecosystem, name)}${query}`
 }
 
 /** Returns the path of the images with a kernel. */

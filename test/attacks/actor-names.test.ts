@@ -120,6 +120,8 @@ describe('the name of a credential', () => {
         '/',
         `/r/${REPOSITORY}`,
         `/r/${REPOSITORY}/-/tags/v1`,
+        `/kernels/${samples.kernel}`,
+        `/inputs/${INPUTS}`,
         `/api/v1/events?after=${start}`,
         '/api/v1/images',
         `/api/v1/inputs/${INPUTS}`,

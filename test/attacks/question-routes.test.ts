@@ -108,6 +108,7 @@ describe('every route that reads', () => {
         '/metrics',
         '/assets/style.css',
         '/assets/script.js',
+        '/packages',
         '/.well-known/jwks.json',
         '/api/v1/repositories/*repository/settings',
       ]

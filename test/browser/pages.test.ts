@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { type Browser, chromium } from 'playwright-core'
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { clientPath, hasClient } from '../clients/client-sandbox.ts'
+import { expectedOf } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { BROWSER_OPTIONS } from './browser-options.ts'
 import { expectNoFaults, type Faults, faultsOf, openView, VIEWS } from './page-checks.ts'
@@ -28,7 +29,7 @@ afterAll(async () => {
 
 /** The pages that anybody sees, by a name. */
 function publicPages(): Record<string, string> {
-  const { repository, longRepository, tag, present, withTwin } = samples
+  const { repository, longRepository, tag, present, withTwin, kernel } = samples
   return {
     start: '/',
     login: '/login',
@@ -40,6 +41,10 @@ function publicPages(): Record<string, string> {
     dependencies: `/r/${repository}/-/images/${present}/graph`,
     'why-a-package': `/r/${repository}/-/images/${present}/graph?package=lwt`,
     sizes: `/r/${repository}/-/images/${withTwin}/size`,
+    packages: '/packages',
+    package: '/packages/opam/bigstringaf?version=%3C9',
+    kernel: `/kernels/${kernel}`,
+    inputs: `/inputs/${expectedOf('hello-key-1').input_id}`,
   }
 }
 

@@ -1,6 +1,8 @@
 import type { DeploymentWatch } from '../../deployments/watch.ts'
 import type { Blobs } from '../../registry/blobs.ts'
+import type { Builds } from '../../registry/builds/builds.ts'
 import type { Images } from '../../registry/images/images.ts'
+import type { PackageSearch } from '../../registry/images/package-search.ts'
 import type { Pictures } from '../../registry/images/pictures.ts'
 import type { Listings } from '../../registry/listings.ts'
 import type { Overviews } from '../../registry/overviews.ts'
@@ -12,8 +14,10 @@ import type { LoginPageDeps } from './login.tsx'
 /** The objects that pages call. */
 export type PageDeps = LoginPageDeps & {
   readonly blobs: Blobs
+  readonly builds: Builds
   readonly images: Images
   readonly pictures: Pictures
+  readonly packageSearch: PackageSearch
   readonly listings: Listings
   readonly overviews: Overviews
   readonly tagHistory: TagHistory

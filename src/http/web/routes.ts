@@ -2,7 +2,9 @@ import type { Route } from '../route.ts'
 import { assetRoutes } from './assets.ts'
 import type { PageDeps } from './deps.ts'
 import { homePages } from './home.tsx'
+import { kernelPages } from './kernels.tsx'
 import { loginPages } from './login.tsx'
+import { packagePages } from './packages.tsx'
 import { picturePages } from './pictures.tsx'
 import { repositoryPages } from './repository.tsx'
 import { tagPages } from './tags.tsx'
@@ -16,5 +18,7 @@ export function pageRoutes(deps: PageDeps): Route[] {
     ...repositoryPages(deps),
     ...tagPages(deps),
     ...picturePages(deps),
+    ...packagePages(deps),
+    ...kernelPages(deps),
   ]
 }
