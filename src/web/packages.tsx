@@ -14,8 +14,8 @@ export const ECOSYSTEM_NAMES: Readonly<Record<Ecosystem, string>> = {
 export function VersionField({ version }: { version: string | undefined }) {
   return (
     <label>
-      Versions
-      <input type="text" name="version" value={version ?? ''} placeholder="all" maxlength={1000} />
+      Versions (empty: all)
+      <input type="text" name="version" value={version ?? ''} maxlength={1000} />
     </label>
   )
 }

@@ -8,7 +8,7 @@ import type { RouteContext } from '../route.ts'
 const RUNS = 10
 const NEWEST = Number.MAX_SAFE_INTEGER
 
-/** What a page asks about runs. */
+/** Runs that a page shows, and the path of their list in the API. */
 export type RunQuestion = Partial<RunFilter> & {
   readonly package?: RunPackage
   /** The path of the list in the API. */
