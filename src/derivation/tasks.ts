@@ -16,6 +16,7 @@ import { cycloneDx } from '../unikernel/documents/cyclonedx.ts'
 import { describeImage } from '../unikernel/documents/description.ts'
 import { slsaProvenance } from '../unikernel/documents/slsa.ts'
 import { spdx } from '../unikernel/documents/spdx.ts'
+import { outlineImage } from '../unikernel/documents/outline.ts'
 import type { UnikernelImage } from '../unikernel/image.ts'
 import type { ImagePackage } from '../unikernel/image-packages.ts'
 import {
@@ -47,6 +48,7 @@ export type DocumentFormat = keyof typeof DOCUMENTS
 /** JSON to derive from images. */
 export type Derivation =
   | { readonly kind: 'description' | 'dependencies'; readonly image: StoredImage }
+  | { readonly kind: 'outline'; readonly image: StoredImage; readonly name: string }
   | {
       readonly kind: 'dependency-paths' | 'drawn-dependency-paths'
       readonly image: StoredImage
@@ -73,6 +75,12 @@ function objectOf(derivation: Derivation): object {
   switch (derivation.kind) {
     case 'description':
       return describeImage(imageOf(derivation.image), packagesOf(derivation.image))
+    case 'outline':
+      return outlineImage(
+        imageOf(derivation.image),
+        packagesOf(derivation.image),
+        derivation.name,
+      )
     case 'dependencies':
       return describeDependencies(imageOf(derivation.image), packagesOf(derivation.image))
     case 'dependency-paths':

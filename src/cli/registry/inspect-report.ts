@@ -11,10 +11,10 @@ import {
   type UnikernelImage,
 } from '../../unikernel/image.ts'
 import type { Device } from '../../unikernel/kernel/solo5-notes.ts'
+import { runLine } from '../../unikernel/run-line.ts'
 import { type BuildHashComparison, listMissingInputs } from '../../unikernel/validation.ts'
 import { sizeText, visible } from '../printing.ts'
 import { countPackages, type PackagesOfImage, packageLines } from './inspect-packages.ts'
-import { quoted } from './login.ts'
 import { targetOfChild } from './platform-options.ts'
 import { wideTable } from './wide-table.ts'
 
@@ -37,9 +37,6 @@ export type Inspected = PackagesOfImage & {
   readonly contradiction: string | undefined
 }
 
-/** The tenders that take devices as options, by target. */
-const TENDERS: Readonly<Record<string, string>> = { hvt: 'solo5-hvt', spt: 'solo5-spt' }
-const PLAIN_WORD = /^[A-Za-z0-9_./:=-]+$/
 const ROOTS_SHOWN_MAX = 5
 /** The packages of the toolchain. */
 const TOOLCHAIN = ['ocaml', 'mirage', 'solo5', 'ocaml-solo5']
@@ -198,24 +195,6 @@ function targetText(kernel: Kernel): string {
 function devicesRows(devices: readonly Device[]): (readonly [string, string])[] {
   if (devices.length === 0) return [['devices', 'none']]
   return devices.map(({ kind, name }, index) => [index === 0 ? 'devices' : '', `${kind} ${name}`])
-}
-
-/** The command line of the tender with each device as an option: solo5's docs, "Running Solo5 unikernels". */
-function runLine({ kernel, config }: UnikernelImage): string | undefined {
-  const tender = TENDERS[kernel.target]
-  const needed = devicesOf(kernel)
-  if (tender === undefined || needed === undefined) return undefined
-  const devices = needed.map(({ kind, name }) =>
-    word(`--${kind}:${name}=${kind === 'net' ? 'TAP' : 'DISK'}`),
-  )
-  const memory = config?.memory === undefined ? [] : [`--mem=${config.memory}`]
-  const title = baseName(kernel.title ?? 'KERNEL')
-  const argv = (config?.argv ?? []).map(word)
-  return [tender, ...memory, ...devices, '--', word(title), ...argv].join(' ')
-}
-
-function word(text: string): string {
-  return PLAIN_WORD.test(text) ? text : quoted(text)
 }
 
 function configText({ config }: UnikernelImage): string | undefined {

@@ -1,6 +1,7 @@
 import { parseDigest } from '../../oci/digest.ts'
 import { RegistryError } from '../../oci/errors.ts'
 import { parseRepository, parseTag } from '../../oci/reference.ts'
+import { quoted } from '../../unikernel/run-line.ts'
 import { UsageError } from '../errors.ts'
 
 /** A login with a password at a host. */
@@ -77,10 +78,6 @@ function curlConfig(username: string, password: string): string {
   return `user = "${`${username}:${password}`.replace(/[\\"]/g, '\\$&')}"`
 }
 
-/** Quotes any text as one word of a shell. */
-export function quoted(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`
-}
 
 function imageOf(path: string): Pick<LoginUrl, 'repository' | 'reference'> {
   const name = path.replace(/^\//, '').replace(/\/$/, '')

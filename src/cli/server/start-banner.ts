@@ -3,7 +3,7 @@ import { basename, dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { AdminPassword } from '../../server/admin-password.ts'
 import { VERSION } from '../../server/version.ts'
-import { quoted } from '../registry/login.ts'
+import { quoted } from '../../unikernel/run-line.ts'
 
 export type BannerOptions = {
   readonly url: string

@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer'
 import type { Database, Queryable } from '../../db/database.ts'
 import type { HitFilter } from '../../db/images/hit-filters.ts'
 import {
@@ -16,6 +17,7 @@ import {
   findImages,
 } from '../../db/images/image-lookups.ts'
 import { listImagePackages } from '../../db/images/image-packages.ts'
+import { findSurroundings, type Surroundings } from '../../db/images/image-surroundings.ts'
 import { searchImages } from '../../db/images/image-search.ts'
 import { nameRanges, resolveVisible } from '../../db/name-patterns.ts'
 import { listDigestsWithPrefix } from '../../db/registry/digest-prefixes.ts'
@@ -27,10 +29,11 @@ import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
 import type { Glob } from '../../oci/glob.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
 import type { DocumentContext } from '../../unikernel/documents/context.ts'
+import type { ImageOutline } from '../../unikernel/documents/outline.ts'
 import type { Role } from '../../unikernel/format.ts'
 import type { QuestionQueryable } from '../questions.ts'
 
-export type { DocumentFormat, ImageFilter, ImageRow }
+export type { DocumentFormat, ImageFilter, ImageRow, Surroundings }
 export { ANY_IMAGE }
 
 /** Selects an image of an index. Undefined matches any. */
@@ -199,6 +202,22 @@ export class Images {
       load: async () => ({ kind: 'description', image: await load(db, details) }),
       spend: (milliseconds) => db.spend(milliseconds),
     })
+  }
+
+  /** Outlines an image of the repository `name` for its page, as `outlineImage`. Throws as `describe`. */
+  async outline(db: QuestionQueryable, details: ImageDetails, name: string): Promise<ImageOutline> {
+    const json = await this.#deriver.derive({
+      key: `outline ${versionOf(details)} ${name}`,
+      bytes: details.size,
+      load: async () => ({ kind: 'outline', image: await load(db, details), name }),
+      spend: (milliseconds) => db.spend(milliseconds),
+    })
+    return JSON.parse(Buffer.from(json).toString())
+  }
+
+  /** Finds what surrounds an image in its repository, in one round trip. */
+  async surroundings(db: Queryable, details: Pick<ImageDetails, 'id'>): Promise<Surroundings> {
+    return findSurroundings(db, details.id)
   }
 
   /** Describes the dependencies between the packages of an image in JSON, as `describeDependencies`. Throws as `describe`. */
