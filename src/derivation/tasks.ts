@@ -5,7 +5,8 @@ import { parseManifest } from '../oci/manifest.ts'
 import { AnalysisCache } from '../unikernel/analysis-cache.ts'
 import { assembleImage } from '../unikernel/assembly.ts'
 import { builderWebComparison } from '../unikernel/compare/builder-web.ts'
-import { compareImages } from '../unikernel/compare/images.ts'
+import { type Comparison, compareImages } from '../unikernel/compare/images.ts'
+import { outlineComparison } from '../unikernel/compare/outline.ts'
 import {
   describeDependencies,
   describePaths,
@@ -14,9 +15,9 @@ import {
 import type { DocumentContext } from '../unikernel/documents/context.ts'
 import { cycloneDx } from '../unikernel/documents/cyclonedx.ts'
 import { describeImage } from '../unikernel/documents/description.ts'
+import { outlineImage } from '../unikernel/documents/outline.ts'
 import { slsaProvenance } from '../unikernel/documents/slsa.ts'
 import { spdx } from '../unikernel/documents/spdx.ts'
-import { outlineImage } from '../unikernel/documents/outline.ts'
 import type { UnikernelImage } from '../unikernel/image.ts'
 import type { ImagePackage } from '../unikernel/image-packages.ts'
 import {
@@ -55,7 +56,7 @@ export type Derivation =
       readonly package: string
     }
   | {
-      readonly kind: 'comparison' | 'builder-web-comparison'
+      readonly kind: 'comparison' | 'comparison-outline' | 'builder-web-comparison'
       readonly from: StoredImage
       readonly to: StoredImage
     }
@@ -76,11 +77,7 @@ function objectOf(derivation: Derivation): object {
     case 'description':
       return describeImage(imageOf(derivation.image), packagesOf(derivation.image))
     case 'outline':
-      return outlineImage(
-        imageOf(derivation.image),
-        packagesOf(derivation.image),
-        derivation.name,
-      )
+      return outlineImage(imageOf(derivation.image), packagesOf(derivation.image), derivation.name)
     case 'dependencies':
       return describeDependencies(imageOf(derivation.image), packagesOf(derivation.image))
     case 'dependency-paths':
@@ -88,11 +85,12 @@ function objectOf(derivation: Derivation): object {
     case 'drawn-dependency-paths':
       return drawPaths(pathsOf(derivation.image, derivation.package))
     case 'comparison':
-      return compareImages(
+      return comparisonOf(derivation)
+    case 'comparison-outline':
+      return outlineComparison(
         imageOf(derivation.from),
         imageOf(derivation.to),
-        Buffer.compare(derivation.from.manifest, derivation.to.manifest) === 0,
-        { from: packagesOf(derivation.from), to: packagesOf(derivation.to) },
+        comparisonOf(derivation),
       )
     case 'builder-web-comparison':
       return (
@@ -105,6 +103,15 @@ function objectOf(derivation: Derivation): object {
         packagesOf(derivation.image),
       )
   }
+}
+
+function comparisonOf({ from, to }: { from: StoredImage; to: StoredImage }): Comparison {
+  return compareImages(
+    imageOf(from),
+    imageOf(to),
+    Buffer.compare(from.manifest, to.manifest) === 0,
+    { from: packagesOf(from), to: packagesOf(to) },
+  )
 }
 
 function pathsOf(image: StoredImage, name: string): PathsDescription {

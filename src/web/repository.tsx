@@ -1,12 +1,14 @@
-import type { Repository, Tag } from '../oci/reference.ts'
-import { Empty, Heading, Lines, Section, State } from './elements.tsx'
+import type { Repository } from '../oci/reference.ts'
+import { Empty, Heading, Section, State } from './elements.tsx'
 import { type FollowerItem, FollowerTable } from './followers.tsx'
 import { type ImageItem, ImageTable } from './image-table.tsx'
 import { buildsPath, imagesPath, tagsPath } from './paths.ts'
+import { PullLines } from './pull-lines.tsx'
 import { Readme, type ReadmeText } from './readme.tsx'
 
 export type RepositoryView = {
-  readonly registry: string
+  /** The address of the registry. */
+  readonly base: string
   readonly repository: Repository
   readonly visibility: 'public' | 'private'
   readonly images: readonly ImageItem[]
@@ -19,7 +21,7 @@ export type RepositoryView = {
 
 /** The page of a repository: what is live, who runs it, what was pushed last, and its README. */
 export function RepositoryPage(view: RepositoryView) {
-  const { registry, repository, visibility, images, more, followers, readme } = view
+  const { base, repository, visibility, images, more, followers, readme } = view
   const [newest] = images
   const synopsis = images.find((image) => image.synopsis !== null)?.synopsis ?? undefined
   return (
@@ -55,7 +57,11 @@ export function RepositoryPage(view: RepositoryView) {
       </Section>
       {newest === undefined ? null : (
         <Section id="pull" title="Pull it">
-          <PullLines registry={registry} repository={repository} tag={newest.tags[0]} />
+          <PullLines
+            base={base}
+            repository={repository}
+            reference={newest.tags[0] ?? newest.digest}
+          />
         </Section>
       )}
       {readme === undefined ? null : (
@@ -68,25 +74,6 @@ export function RepositoryPage(view: RepositoryView) {
           <State mood="idle">empty</State>
         </p>
       ) : null}
-    </>
-  )
-}
-
-function PullLines({
-  registry,
-  repository,
-  tag = 'TAG' as Tag,
-}: {
-  registry: string
-  repository: Repository
-  tag?: Tag | undefined
-}) {
-  return (
-    <>
-      <Lines label="The kernel, with curl">
-        {`curl -fLo unikernel "http://${registry}/api/v1/repositories/${repository}/images/${tag}/kernel"`}
-      </Lines>
-      <Lines label="Everything, with oras">{`oras pull ${registry}/${repository}:${tag}`}</Lines>
     </>
   )
 }

@@ -122,6 +122,8 @@ describe('the name of a credential', () => {
         `/r/${REPOSITORY}/-/tags/v1`,
         `/kernels/${samples.kernel}`,
         `/inputs/${INPUTS}`,
+        `/r/${REPOSITORY}/-/images`,
+        `/r/${REPOSITORY}/-/images/v1`,
         `/api/v1/events?after=${start}`,
         '/api/v1/images',
         `/api/v1/inputs/${INPUTS}`,

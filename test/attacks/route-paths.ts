@@ -60,6 +60,7 @@ export function answeredPath(pattern: string, samples: Samples): string {
     .replace(':deployment', samples.deployment)
     .replace(':inputId', samples.inputId)
     .replace(/:(?:reference|other|tag)(?=\/|$)/g, samples.tag)
+    .replace(':pair', `${samples.tag}...${samples.tag}`)
     .replace(':format', 'slsa')
   return pathOfRoute(named, samples.repository).replace(digestOf('missing'), digest)
 }

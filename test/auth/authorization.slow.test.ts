@@ -26,6 +26,7 @@ const filled = (path: string, repository: string) =>
     .replace(':digest', MISSING)
     .replace(':ecosystem', 'opam')
     .replace(':format', 'spdx')
+    .replace(':pair', 'missing...missing')
     .replace(':inputId', '0'.repeat(64))
     .replace(/:(reference|tag|name|id|secret|file|host)/, 'missing')
     .replace(/:(file|other|event|unit)/, 'missing')

@@ -78,7 +78,6 @@ function curlConfig(username: string, password: string): string {
   return `user = "${`${username}:${password}`.replace(/[\\"]/g, '\\$&')}"`
 }
 
-
 function imageOf(path: string): Pick<LoginUrl, 'repository' | 'reference'> {
   const name = path.replace(/^\//, '').replace(/\/$/, '')
   if (name === '') return {}

@@ -3,12 +3,13 @@ import { invalidQuery } from '../../oci/errors.ts'
 import type { Reference } from '../../oci/reference.ts'
 import type { Images, KernelSelector } from '../../registry/images/images.ts'
 import type { QuestionQueryable } from '../../registry/questions.ts'
+import type { View } from '../../registry/repositories.ts'
 import { OCI_ARCHITECTURES } from '../../unikernel/declared-kernel.ts'
 import { ARCHITECTURES } from '../../unikernel/kernel/solo5.ts'
 import { findTarget, TARGET_NAMES } from '../../unikernel/targets.ts'
 import type { QueryParameters } from '../query.ts'
 import { param, queryAll, queryOnce, type RouteContext, viewOf } from '../route.ts'
-import { parseLookupReference } from '../v2/manifests.ts'
+import { parseLookupText } from '../v2/manifests.ts'
 
 /** The parameters that select a kernel. */
 export const SELECTOR = {
@@ -19,7 +20,7 @@ export const SELECTOR = {
 
 /**
  * Reads the tag or digest of an image from the path. A shortened digest costs a statement. Throws as
- * `parseLookupReference` and `Images.findByPrefix`.
+ * `parseLookupText` and `Images.findByPrefix`.
  */
 export async function readImageReference(
   ctx: RouteContext,
@@ -27,10 +28,17 @@ export async function readImageReference(
   db?: QuestionQueryable,
   name = 'reference',
 ): Promise<Reference> {
-  const text = param(ctx, name)
-  return isDigestPrefix(text)
-    ? images.findByPrefix(viewOf(ctx), text, db)
-    : parseLookupReference(ctx, name)
+  return findImageReference(viewOf(ctx), images, param(ctx, name), db)
+}
+
+/** Does the same for a text. */
+export async function findImageReference(
+  view: View,
+  images: Images,
+  text: string,
+  db?: QuestionQueryable,
+): Promise<Reference> {
+  return isDigestPrefix(text) ? images.findByPrefix(view, text, db) : parseLookupText(text)
 }
 
 /** Solo5 has had three versions of its ABI. */

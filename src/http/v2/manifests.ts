@@ -158,12 +158,15 @@ function parsePushReference(ctx: RouteContext): Reference {
 }
 
 /** Parses a reference to look up. A malformed tag does not exist: MANIFEST_UNKNOWN, as the spec's tests expect. */
-export function parseLookupReference(ctx: RouteContext, name = 'reference'): Reference {
-  const text = param(ctx, name)
+export function parseLookupText(text: string): Reference {
   if (!text.includes(':') && !isTag(text)) {
     throw new RegistryError('MANIFEST_UNKNOWN', { reference: text.slice(0, 160) })
   }
   return parseReference(text)
+}
+
+function parseLookupReference(ctx: RouteContext): Reference {
+  return parseLookupText(param(ctx, 'reference'))
 }
 
 /** Returns the one digest that the client has, so that the manifest's bytes need not be read. */

@@ -9,6 +9,7 @@ import type { Overviews } from '../../registry/overviews.ts'
 import type { TagHistory } from '../../registry/tag-history.ts'
 import type { PageCursors } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
+import type { RouteContext } from '../route.ts'
 import type { LoginPageDeps } from './login.tsx'
 
 /** The objects that pages call. */
@@ -24,4 +25,6 @@ export type PageDeps = LoginPageDeps & {
   readonly deployments: { readonly watch: DeploymentWatch }
   readonly ask: AskQuestion
   readonly pageCursors: PageCursors
+  /** The address of the registry, as the client reaches it. */
+  readonly clientBaseUrl: (ctx: RouteContext) => string
 }

@@ -1,12 +1,9 @@
-import { type Blobs, readStart } from '../../registry/blobs.ts'
-import type { RepositoryOverview } from '../../registry/overviews.ts'
-import type { View } from '../../registry/repositories.ts'
 import { apiPath } from '../../web/paths.ts'
-import type { ReadmeText } from '../../web/readme.tsx'
 import { RepositoryPage } from '../../web/repository.tsx'
 import { imageSummary } from '../api/image-json.ts'
 import { type Route, repositoryOf, viewOf } from '../route.ts'
 import type { PageDeps } from './deps.ts'
+import { readReadme } from './read-readme.ts'
 import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 
 const IMAGES = 10
@@ -18,7 +15,8 @@ export function repositoryPages({
   blobs,
   overviews,
   ask,
-}: Pick<PageDeps, 'blobs' | 'overviews' | 'ask'>): Route[] {
+  clientBaseUrl,
+}: Pick<PageDeps, 'blobs' | 'overviews' | 'ask' | 'clientBaseUrl'>): Route[] {
   return [
     {
       method: 'GET',
@@ -29,13 +27,18 @@ export function repositoryPages({
       async handle(ctx) {
         const [view, repository] = [viewOf(ctx), repositoryOf(ctx)]
         const found = await overviews.repository(ask(ctx), view, IMAGES)
-        const readme = await readReadme(blobs, view, found.readme)
+        const readme = await readReadme(
+          blobs,
+          found.readme,
+          apiPath(repository, `images/${found.readme?.image}/readme`),
+          README_BYTES_MAX,
+        )
         sendPage(ctx, {
           title: repository,
           json: apiPath(repository, 'images'),
           content: (
             <RepositoryPage
-              registry={ctx.host}
+              base={clientBaseUrl(ctx)}
               repository={repository}
               visibility={found.visibility}
               images={found.images.map((image) => imageSummary(image, ctx.state.caller))}
@@ -48,16 +51,4 @@ export function repositoryPages({
       },
     },
   ]
-}
-
-async function readReadme(
-  blobs: Blobs,
-  view: View,
-  readme: RepositoryOverview['readme'],
-): Promise<ReadmeText | undefined> {
-  if (readme === null) return undefined
-  const blob = blobs.open(readme)
-  const markdown = await readStart(blob, README_BYTES_MAX)
-  const path = apiPath(view.repository, `images/${readme.image}/readme`)
-  return { markdown, path, isWhole: blob.size <= README_BYTES_MAX }
 }

@@ -1,8 +1,10 @@
 import type { Route } from '../route.ts'
 import { assetRoutes } from './assets.ts'
+import { comparisonPages } from './comparison.tsx'
 import type { PageDeps } from './deps.ts'
 import { homePages } from './home.tsx'
 import { kernelPages } from './kernels.tsx'
+import { imagePages } from './images.tsx'
 import { loginPages } from './login.tsx'
 import { packagePages } from './packages.tsx'
 import { picturePages } from './pictures.tsx'
@@ -20,5 +22,7 @@ export function pageRoutes(deps: PageDeps): Route[] {
     ...picturePages(deps),
     ...packagePages(deps),
     ...kernelPages(deps),
+    ...imagePages(deps),
+    ...comparisonPages(deps),
   ]
 }

@@ -17,8 +17,8 @@ import {
   findImages,
 } from '../../db/images/image-lookups.ts'
 import { listImagePackages } from '../../db/images/image-packages.ts'
-import { findSurroundings, type Surroundings } from '../../db/images/image-surroundings.ts'
 import { searchImages } from '../../db/images/image-search.ts'
+import { findSurroundings, type Surroundings } from '../../db/images/image-surroundings.ts'
 import { nameRanges, resolveVisible } from '../../db/name-patterns.ts'
 import { listDigestsWithPrefix } from '../../db/registry/digest-prefixes.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
@@ -28,6 +28,7 @@ import { type Digest, type DigestPrefix, onlyDigestOf } from '../../oci/digest.t
 import { badRequest, notFound, RegistryError } from '../../oci/errors.ts'
 import type { Glob } from '../../oci/glob.ts'
 import type { Reference, Tag } from '../../oci/reference.ts'
+import type { ComparisonOutline } from '../../unikernel/compare/outline.ts'
 import type { DocumentContext } from '../../unikernel/documents/context.ts'
 import type { ImageOutline } from '../../unikernel/documents/outline.ts'
 import type { Role } from '../../unikernel/format.ts'
@@ -245,12 +246,12 @@ export class Images {
     })
   }
 
-  /** Compares two images in JSON, as `compareImages` or `builderWebComparison`. Throws as `describe`. */
+  /** Compares two images in JSON, as `compareImages`, `outlineComparison` or `builderWebComparison`. Throws as `describe`. */
   async compare(
     db: QuestionQueryable,
     from: ImageDetails,
     to: ImageDetails,
-    kind: 'comparison' | 'builder-web-comparison' = 'comparison',
+    kind: 'comparison' | 'comparison-outline' | 'builder-web-comparison' = 'comparison',
   ): Promise<Uint8Array> {
     return this.#deriver.derive({
       key: `${kind} ${versionOf(from)} ${versionOf(to)}`,
@@ -262,6 +263,16 @@ export class Images {
       }),
       spend: (milliseconds) => db.spend(milliseconds),
     })
+  }
+
+  /** Compares two images for their page. Throws as `describe`. */
+  async outlineComparison(
+    db: QuestionQueryable,
+    from: ImageDetails,
+    to: ImageDetails,
+  ): Promise<ComparisonOutline> {
+    const json = await this.compare(db, from, to, 'comparison-outline')
+    return JSON.parse(Buffer.from(json).toString())
   }
 
   /** Writes a document about an image in JSON. Throws as `describe`. */

@@ -15,7 +15,8 @@ const VERDICTS: Readonly<Record<Verdict, string>> = {
   unknown: 'the inputs of at least one image are unknown',
 }
 
-const ASPECTS: Readonly<Record<Aspect, string>> = {
+/** What differs although the version is the same. */
+export const ASPECTS: Readonly<Record<Aspect, string>> = {
   url: 'another address of the sources',
   checksums: 'OTHER BYTES of the sources',
   'no-common-checksum': 'no kind of checksum on both sides, so the bytes may differ',
@@ -23,7 +24,8 @@ const ASPECTS: Readonly<Record<Aspect, string>> = {
   pinned: 'pinned on one side only',
 }
 
-const BYTES: Readonly<Record<Bytes, string>> = {
+/** The relation of the bytes of two sources. */
+export const BYTES: Readonly<Record<Bytes, string>> = {
   same: 'the same bytes',
   other: 'OTHER BYTES',
   unknown: 'no kind of checksum on both sides, so the bytes may differ',
