@@ -19,11 +19,12 @@ import {
   apiPath,
   buildPath,
   comparisonPath,
-  imagePath,
+  graphPath,
   imagesPath,
   inputsPath,
   kernelPath,
   repositoryPath,
+  sizePath,
 } from './paths.ts'
 import { PullLines } from './pull-lines.tsx'
 import { Readme, type ReadmeText } from './readme.tsx'
@@ -86,10 +87,10 @@ export function ImagePage(view: ImageView) {
           </li>
         )}
         <li>
-          <a href={`${imagePath(repository, digest)}/graph`}>Why a package is in it</a>
+          <a href={graphPath(repository, digest)}>Why a package is in it</a>
         </li>
         <li>
-          <a href={`${imagePath(repository, digest)}/size`}>What takes the room</a>
+          <a href={sizePath(repository, digest)}>What takes the room</a>
         </li>
       </ul>
       <div class="columns">
