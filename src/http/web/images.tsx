@@ -67,17 +67,17 @@ export function imagePages({
         const [repository, view, db] = [repositoryOf(ctx), viewOf(ctx), ask(ctx)]
         const reference = await readImageReference(ctx, images, db)
         const details = await images.details(db, view, reference, selectorOf(ctx))
-        const [surroundings, outline] = await Promise.all([
-          images.surroundings(db, details),
+        const [neighbours, outline] = await Promise.all([
+          images.neighbours(db, details),
           images.outline(db, details, repository.slice(repository.lastIndexOf('/') + 1)),
         ])
         const { digest, tags, pushedAt, pushedBy, container, containerProblem } = details
-        const { previous, referrers, moreReferrers, builds } = surroundings
+        const { previous, referrers, moreReferrers, builds } = neighbours
         const showsActor = maySeeActors(ctx.state.caller, repository)
         const json = apiPath(repository, `images/${digest}`)
         const readme = await readReadme(
           blobs,
-          surroundings.readme,
+          neighbours.readme,
           `${json}/readme`,
           README_BYTES_MAX,
         )

@@ -16,9 +16,9 @@ import {
   findImageManifest,
   findImages,
 } from '../../db/images/image-lookups.ts'
+import { findNeighbours, type Neighbours } from '../../db/images/image-neighbours.ts'
 import { listImagePackages } from '../../db/images/image-packages.ts'
 import { searchImages } from '../../db/images/image-search.ts'
-import { findSurroundings, type Surroundings } from '../../db/images/image-surroundings.ts'
 import { nameRanges, resolveVisible } from '../../db/name-patterns.ts'
 import { listDigestsWithPrefix } from '../../db/registry/digest-prefixes.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
@@ -34,7 +34,7 @@ import type { ImageOutline } from '../../unikernel/documents/outline.ts'
 import type { Role } from '../../unikernel/format.ts'
 import type { QuestionQueryable } from '../questions.ts'
 
-export type { DocumentFormat, ImageFilter, ImageRow, Surroundings }
+export type { DocumentFormat, ImageFilter, ImageRow, Neighbours }
 export { ANY_IMAGE }
 
 /** Selects an image of an index. Undefined matches any. */
@@ -216,9 +216,9 @@ export class Images {
     return JSON.parse(Buffer.from(json).toString())
   }
 
-  /** Finds what surrounds an image in its repository, in one round trip. */
-  async surroundings(db: Queryable, details: Pick<ImageDetails, 'id'>): Promise<Surroundings> {
-    return findSurroundings(db, details.id)
+  /** Finds the README, referrers and builds of an image, and the image before it, in one round trip. */
+  async neighbours(db: Queryable, details: Pick<ImageDetails, 'id'>): Promise<Neighbours> {
+    return findNeighbours(db, details.id)
   }
 
   /** Describes the dependencies between the packages of an image in JSON, as `describeDependencies`. Throws as `describe`. */

@@ -20,7 +20,7 @@ export type Change = {
 /** The first differences of a kind. */
 export type ChangeList = { readonly count: number; readonly shown: readonly Change[] }
 
-/** The differences of two images as their page shows them: bounded, whatever the images have. */
+/** The differences of two images as their page shows them: the first ones of each kind. */
 export type ComparisonOutline = {
   readonly verdict: Verdict
   readonly kernel: ValueChange<KernelSide> & { readonly same: boolean }
@@ -33,10 +33,10 @@ export type ComparisonOutline = {
   /** Vendored sources. */
   readonly sources: ChangeList | null
   readonly hostPackages: ChangeList | null
-  /** Of the packages of the host. Null when both sides differ in it. */
+  /** The ecosystem of the packages of the host. Null when both sides differ in it. */
   readonly ecosystem: Ecosystem | null
   readonly environment: ChangeList | null
-  /** The sizes of files by role, in bytes. Those with the same size on both sides are left out. */
+  /** The sizes of files by role, in bytes, without files whose size is the same on both sides. */
   readonly files: readonly {
     readonly role: string
     readonly from: number | null

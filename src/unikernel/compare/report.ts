@@ -15,7 +15,7 @@ const VERDICTS: Readonly<Record<Verdict, string>> = {
   unknown: 'the inputs of at least one image are unknown',
 }
 
-/** What differs although the version is the same. */
+/** The words for what differs although the version is the same. */
 export const ASPECTS: Readonly<Record<Aspect, string>> = {
   url: 'another address of the sources',
   checksums: 'OTHER BYTES of the sources',

@@ -17,7 +17,7 @@ const TEXT_SHOWN_MAX = 400
 /** The first packages of a list. */
 type PackageOutline<P> = { readonly count: number; readonly shown: readonly P[] }
 
-/** The contents of an image as its page shows them: bounded, whatever the image has. */
+/** The contents of an image as its page shows them: the first packages and files. */
 export type ImageOutline = {
   readonly kernel: {
     readonly digest: ImageLayer['digest']

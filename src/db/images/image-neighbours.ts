@@ -9,8 +9,8 @@ const BUILDS_MAX = 10
 /** Images that are searched for the one before. */
 const EARLIER_MAX = 200
 
-/** What surrounds an image in its repository. */
-export type Surroundings = {
+/** The README, referrers and builds of an image, and the image before it. */
+export type Neighbours = {
   /** The newest earlier image with another kernel, for the same target and processor. */
   readonly previous: Digest | null
   readonly readme: BlobRow | null
@@ -34,9 +34,9 @@ export type Surroundings = {
   }[]
 }
 
-/** Finds what surrounds the image with this id, in one round trip. */
-export async function findSurroundings(db: Queryable, id: number): Promise<Surroundings> {
-  const { rows } = await db.query<Omit<Surroundings, 'moreReferrers'>>(
+/** Finds the neighbours of the image with this id, in one round trip. */
+export async function findNeighbours(db: Queryable, id: number): Promise<Neighbours> {
+  const { rows } = await db.query<Omit<Neighbours, 'moreReferrers'>>(
     `select (
        select pm.digest
          from (
