@@ -87,6 +87,7 @@ create table deployments (
 create index deployments_due on deployments (wake_at) where wake_at is not null;
 create index deployments_ended on deployments (finished_at, id) where finished_at is not null;
 create index deployments_open on deployments (repository_id, tag, number) where finished_at is null;
+create index deployments_succeeded on deployments (repository_id, tag, number) where state = 'succeeded';
 create index deployments_by_repository on deployments (repository_id, id);
 create index deployments_by_tag on deployments (repository_id, tag, id);
 create index deployments_by_digest on deployments (repository_id, digest, id);
