@@ -18,6 +18,16 @@ export function timeText(at: Date): string {
   return `${at.toISOString().slice(0, 19).replace('T', ' ')} UTC`
 }
 
+/** Returns the time between two moments, such as `2 min 5 s`. Undefined without both. */
+export function durationText(from: Date | null, to: Date | null): string | undefined {
+  if (from === null || to === null) return undefined
+  const seconds = Math.max(0, Math.round((to.getTime() - from.getTime()) / 1000))
+  if (seconds < 60) return `${seconds} s`
+  const minutes = Math.floor(seconds / 60)
+  if (minutes < 60) return `${minutes} min ${seconds % 60} s`
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+}
+
 /** Returns the first characters of a digest, such as `sha256:0123456789ab`. */
 export function shortDigest(digest: string): string {
   const colon = digest.indexOf(':')

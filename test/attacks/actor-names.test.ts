@@ -123,6 +123,8 @@ describe('the name of a credential', () => {
         `/kernels/${samples.kernel}`,
         `/inputs/${INPUTS}`,
         `/r/${REPOSITORY}/-/images`,
+        `/r/${REPOSITORY}/-/builds`,
+        `/r/${REPOSITORY}/-/builds/${samples.build}`,
         `/r/${REPOSITORY}/-/images/v1`,
         `/api/v1/events?after=${start}`,
         '/api/v1/images',

@@ -190,6 +190,8 @@ export const ROUTE_RIGHTS: Record<string, RouteRights> = {
   'GET /r/*repository/-/images/:reference/size': { needs: 'pull', answers: 404, page: true },
   'GET /r/*repository/-/images': { needs: 'pull', answers: 200, page: true },
   'GET /r/*repository/-/images/:reference': { needs: 'pull', answers: 404, page: true },
+  'GET /r/*repository/-/builds': { needs: 'pull', answers: 200, page: true },
+  'GET /r/*repository/-/builds/:build': { needs: 'pull', answers: 404, page: true },
   'GET /r/*repository/-/compare/:pair': { needs: 'pull', answers: 404, page: true },
   'POST /r/*repository/-/tags/:tag/rollback': {
     ...{ needs: 'push', answers: 400, tag: true, page: true },

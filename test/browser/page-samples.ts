@@ -1,6 +1,6 @@
 import { expect, vi } from 'vitest'
 import { KERNEL, OTHER_KERNEL, report } from '../deployments/reporting.ts'
-import { formOf, postImage, pushBuild } from '../images/image-fixtures.ts'
+import { formOf, newestBuild, postImage, pushBuild } from '../images/image-fixtures.ts'
 import { enrolHost, type TestHost } from '../support/hosts.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { elfWithSymbols } from '../unikernel/sizes/elf-with-symbols.ts'
@@ -19,6 +19,8 @@ export type PageSamples = {
   /** An image whose debug twin has symbols. */
   readonly withTwin: string
   readonly kernel: string
+  /** The id of a build that diverged. */
+  readonly build: string
   /** The id of the newest deployment of the tag. */
   readonly deployment: string
   readonly hosts: readonly TestHost[]
@@ -63,6 +65,7 @@ export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
   return {
     ...{ repository, longRepository, hidden, tag: 'live', first, present, withTwin },
     ...{ kernel: OTHER_KERNEL, deployment, hosts },
+    build: await newestBuild(registry, repository),
   }
 }
 

@@ -45,6 +45,8 @@ function publicPages(): Record<string, string> {
     package: '/packages/opam/bigstringaf?version=%3C9',
     kernel: `/kernels/${kernel}`,
     inputs: `/inputs/${expectedOf('hello-key-1').input_id}`,
+    builds: `/r/${repository}/-/builds`,
+    build: `/r/${repository}/-/builds/${samples.build}`,
     images: `/r/${repository}/-/images`,
     comparison: `/r/${repository}/-/compare/${samples.first}...${samples.present}`,
     image: `/r/${repository}/-/images/${samples.present}`,

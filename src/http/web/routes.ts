@@ -1,5 +1,6 @@
 import type { Route } from '../route.ts'
 import { assetRoutes } from './assets.ts'
+import { buildPages } from './builds.tsx'
 import { comparisonPages } from './comparison.tsx'
 import type { PageDeps } from './deps.ts'
 import { homePages } from './home.tsx'
@@ -24,5 +25,6 @@ export function pageRoutes(deps: PageDeps): Route[] {
     ...kernelPages(deps),
     ...imagePages(deps),
     ...comparisonPages(deps),
+    ...buildPages(deps),
   ]
 }

@@ -1,4 +1,10 @@
 import {
+  type BuildPageRow,
+  type ComparedBuild,
+  findBuildPage,
+  listComparedBuilds,
+} from '../../db/builds/build-pages.ts'
+import {
   type BuildFilter,
   type BuildPage,
   type BuildRow,
@@ -21,7 +27,7 @@ import type { Blob, Blobs } from '../blobs.ts'
 /** The builds that an image is compared with. */
 export const OTHER_BUILDS = ['previous', 'next', 'latest'] as const satisfies OtherBuild[]
 
-export type { BuildFilter, BuildPage, BuildRow }
+export type { BuildFilter, BuildPage, BuildPageRow, BuildRow, ComparedBuild }
 
 /** The files of a build that people read. */
 export const TEXT_ROLES = ['console', 'script', 'readme'] as const
@@ -51,6 +57,38 @@ export class Builds {
     const repositoryId = await idOf(db, view)
     if (limit === 0) return { builds: [], next: undefined }
     return listBuilds(db, repositoryId, filter, before ?? NEWEST, limit)
+  }
+
+  /** Lists builds with what others got from the same inputs, newest first. Throws NAME_UNKNOWN. */
+  async compared(
+    db: Queryable,
+    view: View,
+    before: number | undefined,
+    limit: number,
+  ): Promise<{ readonly builds: readonly ComparedBuild[]; readonly next: number | undefined }> {
+    const rows = await listComparedBuilds(db, await idOf(db, view), before ?? NEWEST, limit + 1)
+    const builds = rows.slice(0, limit)
+    return { builds, next: rows.length > limit ? builds.at(-1)?.position : undefined }
+  }
+
+  /** Finds a build for its page, with the files that people read. Throws NAME_UNKNOWN, NOT_FOUND. */
+  async page(
+    db: Queryable,
+    view: View,
+    id: string,
+  ): Promise<
+    BuildPageRow & {
+      readonly texts: readonly { readonly role: TextRole; readonly digest: Digest }[]
+    }
+  > {
+    const found = await findBuildPage(db, view, id)
+    if (found === undefined) throw noBuild(id)
+    const layers = found.manifest === null ? [] : parseManifest(found.manifest, undefined).layers
+    const texts = TEXT_ROLES.flatMap((role) => {
+      const layer = layers.find(({ mediaType, title }) => findRole(mediaType, title) === role)
+      return layer === undefined ? [] : [{ role, digest: layer.digest }]
+    })
+    return { ...found, texts }
   }
 
   /** Lists builds from these inputs in public repositories and those that match `visible`, newest first. */
@@ -102,9 +140,13 @@ export class Builds {
 
   async #find(repositoryId: number, id: string): Promise<BuildRow> {
     const build = await findBuild(this.#db, repositoryId, id)
-    if (build === undefined) throw notFound(`the repository has no build ${id}`)
+    if (build === undefined) throw noBuild(id)
     return build
   }
+}
+
+function noBuild(id: string): RegistryError {
+  return notFound(`the repository has no build ${id}`)
 }
 
 async function idOf(db: Queryable, view: View): Promise<number> {
