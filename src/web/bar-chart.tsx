@@ -1,6 +1,8 @@
 const WIDTH = 320
 const HEIGHT = 64
 const GAP = 2
+/** Fewer bars leave room at the right. */
+const BARS_MIN = 12
 
 /** One bar: its title says what it is, for a pointer and for a reader of the screen. */
 export type Bar = {
@@ -13,7 +15,7 @@ export type Bar = {
 /** A small picture of values, from the left to the right. The table beside it has the same values. */
 export function BarChart({ name, bars }: { name: string; bars: readonly Bar[] }) {
   const largest = Math.max(1, ...bars.map(({ value }) => value))
-  const step = WIDTH / bars.length
+  const step = WIDTH / Math.max(bars.length, BARS_MIN)
   return (
     <figure class="chart">
       <figcaption>{name}</figcaption>

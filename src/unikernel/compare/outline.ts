@@ -95,7 +95,8 @@ export function outlineComparison(
               name: directory,
               from: url.from,
               to: url.to,
-              note: BYTES[bytes],
+              // Another release has other bytes.
+              note: url.from !== url.to && bytes === 'other' ? null : BYTES[bytes],
             }),
           ),
     hostPackages:
