@@ -13,6 +13,12 @@ const UNSAFE_IN_JSON = new RegExp(
   'gu',
 )
 
+// Also the controls that HTML leaves as they are, except for the tab and the ends of lines.
+const UNSAFE_IN_HTML = new RegExp(
+  `[\\x01-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f${DIRECTION_CONTROLS}${INVISIBLE}]+`,
+  'gu',
+)
+
 /**
  * Returns the problem of a text that would look different from what it is, such as `exe.lvh` for `hvl.exe`, to follow
  * the name of a field. Undefined for other text.
@@ -42,6 +48,14 @@ export function withoutHiddenCharacters(text: string): string {
  */
 export function visibleJson(value: unknown): string {
   return JSON.stringify(value).replace(UNSAFE_IN_JSON, escapedUnits)
+}
+
+/**
+ * Makes hidden characters of a page visible, also for those who read it in a terminal: `exe.\\u202elvh` for `exe.hvl`. No markup
+ * has such characters, so they are of texts and attributes.
+ */
+export function visibleHtml(html: string): string {
+  return html.replace(UNSAFE_IN_HTML, escapedUnits)
 }
 
 const escapes = new Map<number, string>()

@@ -174,6 +174,7 @@ export const ROUTE_RIGHTS: Record<string, RouteRights> = {
   'POST /login': { needs: 'anybody', answers: 403, page: true },
   'POST /logout': { needs: 'anybody', answers: 303, page: true },
   'GET /repositories': { needs: 'anybody', answers: 200, page: true, authenticatesItself: true },
+  'GET /search': { needs: 'anybody', answers: 200, page: true, authenticatesItself: true },
   'GET /packages': { needs: 'anybody', answers: 200, page: true, authenticatesItself: true },
   'GET /packages/:ecosystem/:name': {
     needs: 'anybody',

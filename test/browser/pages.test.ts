@@ -41,6 +41,8 @@ function publicPages(): Record<string, string> {
     dependencies: `/r/${repository}/-/images/${present}/graph`,
     'why-a-package': `/r/${repository}/-/images/${present}/graph?package=lwt`,
     sizes: `/r/${repository}/-/images/${withTwin}/size`,
+    search: '/search?q=hel',
+    'search-without-a-hit': '/search?q=nothing-is-called-so',
     packages: '/packages',
     package: '/packages/opam/bigstringaf?version=%3C9',
     kernel: `/kernels/${kernel}`,

@@ -1,3 +1,4 @@
+import type { Hosts } from '../../auth/hosts/hosts.ts'
 import type { DeploymentWatch } from '../../deployments/watch.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { Builds } from '../../registry/builds/builds.ts'
@@ -14,6 +15,7 @@ import type { LoginPageDeps } from './login.tsx'
 
 /** The objects that pages call. */
 export type PageDeps = LoginPageDeps & {
+  readonly auth: { readonly hosts: Hosts }
   readonly blobs: Blobs
   readonly builds: Builds
   readonly images: Images

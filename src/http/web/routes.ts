@@ -10,6 +10,7 @@ import { loginPages } from './login.tsx'
 import { packagePages } from './packages.tsx'
 import { picturePages } from './pictures.tsx'
 import { repositoryPages } from './repository.tsx'
+import { searchPages } from './search.tsx'
 import { tagPages } from './tags.tsx'
 
 /** The table of the pages for people: spec/pages.md. */
@@ -18,6 +19,7 @@ export function pageRoutes(deps: PageDeps): Route[] {
     ...assetRoutes(),
     ...loginPages(deps),
     ...homePages(deps),
+    ...searchPages(deps),
     ...repositoryPages(deps),
     ...tagPages(deps),
     ...picturePages(deps),
