@@ -1,7 +1,12 @@
 import type { Queryable } from '../db/database.ts'
 import { listVersions } from '../db/images/packages.ts'
 import { resolveVisible } from '../db/name-patterns.ts'
-import { type FoundPlace, findPlaces, PLACES_MAX, type SearchWords } from '../db/registry/search.ts'
+import {
+  type FoundPlace,
+  findByWords,
+  PLACES_MAX,
+  type SearchWords,
+} from '../db/registry/search.ts'
 import { badRequest, RegistryError } from '../oci/errors.ts'
 import type { Glob } from '../oci/glob.ts'
 import { isTag, parseRepository, type Repository } from '../oci/reference.ts'
@@ -57,7 +62,7 @@ export async function findMeanings(
   }
   const [words, names] = [wordsOf(text), await resolveVisible(db, visible)]
   const isWord = Object.values(words).some((word) => word !== null)
-  const places = isWord ? await findPlaces(db, words, names) : []
+  const places = isWord ? await findByWords(db, words, names) : []
   if (!PACKAGE.test(text)) return places
   const versions = await listVersions(db, 'opam', text, ['opam-switch', 'opam-lock'], names, 0)
   return versions.length === 0

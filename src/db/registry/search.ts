@@ -1,5 +1,6 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
+import { given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import {
   RANGE_COLUMNS,
@@ -8,7 +9,7 @@ import {
   type VisibleNames,
 } from '../name-patterns.ts'
 
-/** What a person may have meant by a text. Null: it cannot be that. */
+/** Words that a text may be. Null: it cannot be that. */
 export type SearchWords = {
   /** The beginning of a digest of a manifest or a kernel, or a whole one. */
   readonly digest: string | null
@@ -40,31 +41,31 @@ const IMAGES_MAX = 2_000
 /** Places of each kind. */
 export const PLACES_MAX = 10
 
-/** True for a repository `r` with content whose name begins with $3. No character of a name is above `~`. */
-const BEGINS_WITH_NAME = `r.name >= $3
-             and r.name < $3 || '~'
+/** True for a repository `r` with content whose name begins with $2. No character of a name is above `~`. */
+const BEGINS_WITH_NAME = `r.name >= $2
+             and r.name < $2 || '~'
              and r.deleted_at is null
              and exists (select 1 from manifests m where m.repository_id = r.id offset 0)`
 
 /**
- * Finds what the words may mean in public repositories, and in those of `visible`: at most PLACES_MAX of each kind. Of a
- * registry with more than REPOSITORIES_MAX repositories, manifests and tags are found in the first of them by name, unless
- * the words name one.
+ * Finds what the words may mean in public repositories, and in those of `visible`: at most PLACES_MAX of each kind.
+ * Manifests and tags are found in the first REPOSITORIES_MAX repositories by name, unless the words name one.
  */
-export async function findPlaces(
+export async function findByWords(
   db: Queryable,
   { digest, inputId, tag, name, repository, id }: SearchWords,
   visible: VisibleNames,
 ): Promise<FoundPlace[]> {
   const { rows } = await db.query<FoundPlace>(
-    `with seen as materialized (
+    ...withConditions(
+      `with seen as materialized (
        select id, name
          from (
            (select r.id, r.name
               from repositories r
              where r.visibility = 'public'
                and r.deleted_at is null
-               and ($2::text is null or r.name = $2)
+               {repository}
              order by r.name
              limit ${REPOSITORIES_MAX})
            union
@@ -77,7 +78,7 @@ export async function findPlaces(
                     from repositories r
                    where ${REPOSITORY_IN_BOUNDS}
                      and r.deleted_at is null
-                     and ($2::text is null or r.name = $2)
+                     {repository}
                          order by r.name
                   offset 0
                 ) r
@@ -124,12 +125,12 @@ export async function findPlaces(
             select digest
               from manifests
              where repository_id = s.id
-               and digest >= $4
-               and digest < $4 || 'g'
+               and digest >= $3
+               and digest < $3 || 'g'
              order by digest
              limit ${PLACES_MAX}
           ) m
-          where $4::text is not null
+          where $3::text is not null
           limit ${PLACES_MAX}
        ) m
      union all
@@ -137,8 +138,8 @@ export async function findPlaces(
        from (
          select s.name, t.name as tag
            from seen s
-           join tags t on t.repository_id = s.id and t.name = $5
-          where $5::text is not null
+           join tags t on t.repository_id = s.id and t.name = $4
+          where $4::text is not null
           order by s.name
           limit ${PLACES_MAX}
        ) t
@@ -149,13 +150,13 @@ export async function findPlaces(
            from (
              select kernel_digest, repository_id
                from images
-              where kernel_digest >= $4
-                and kernel_digest < $4 || 'g'
+              where kernel_digest >= $3
+                and kernel_digest < $3 || 'g'
               order by kernel_digest
               limit ${IMAGES_MAX}
            ) i
            join seen s on s.id = i.repository_id
-          where $4::text is not null
+          where $3::text is not null
           limit ${PLACES_MAX}
        ) i
      union all
@@ -165,30 +166,32 @@ export async function findPlaces(
            from (
              select input_id, repository_id
                from images
-              where input_id >= $6
-                and input_id < $6 || 'g'
+              where input_id >= $5
+                and input_id < $5 || 'g'
               order by input_id
               limit ${IMAGES_MAX}
            ) i
            join seen s on s.id = i.repository_id
-          where $6::text is not null
+          where $5::text is not null
           limit ${PLACES_MAX}
        ) i
      union all
      select 'deployment', s.name, d.id::text
        from deployments d
        join seen s on s.id = d.repository_id
-      where d.id = $7::uuid
+      where d.id = $6::uuid
      union all
      select 'build', name, id
        from (
          select s.name, b.id::text as id
            from builds b
            join seen s on s.id = b.repository_id
-          where b.id = $7::uuid
+          where b.id = $6::uuid
           limit ${PLACES_MAX}
        ) b`,
-    [visible, repository, name, digest, tag, inputId, id],
+      [visible, name, digest, tag, inputId, id],
+      { repository: given('and r.name = $', repository ?? undefined) },
+    ),
   )
   return rows
 }
