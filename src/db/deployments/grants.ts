@@ -1,7 +1,7 @@
 import type { TargetState } from '../../deployments/states.ts'
 import type { Transaction } from '../database.ts'
 import type { LockedDeployment } from './deployments.ts'
-import { RECORD_TARGETS, type UnitKey } from './targets.ts'
+import { RECORD_TARGETS, TARGET_IS_OPEN, type UnitKey } from './targets.ts'
 
 /** Locks units in the order of hosts and names, so that two deployments wait for each other instead of deadlocking. */
 export async function lockUnits(tx: Transaction, units: readonly UnitKey[]): Promise<void> {
@@ -56,12 +56,17 @@ export async function grantUnits(
                 when t.state = 'waiting' and t.kernel = w.runs and u.good_digest <> $4 then u.good_digest
                 else u.earlier_good_digest end
          from wanted w
-         join targets t
-           on t.deployment_id = w.deployment_id
-          and t.host_id = w.host_id
-          and t.unit = w.unit
-          and t.state in ('waiting', 'offline')
-        where u.host_id = w.host_id
+        -- By its key: with its state, Postgres would find it among all open targets of the deployment.
+        cross join lateral (
+          select state, kernel
+            from targets
+           where deployment_id = w.deployment_id
+             and host_id = w.host_id
+             and unit = w.unit
+          offset 0
+        ) t
+        where t.state in ('waiting', 'offline')
+          and u.host_id = w.host_id
           and u.name = w.unit
           and u.repository = $5
           and u.tag = $6
@@ -78,7 +83,7 @@ export async function grantUnits(
         where o.host_id = g.host_id
           and o.unit = g.name
           and o.deployment_id <> g.deployment_id
-          and o.state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
+          and ${TARGET_IS_OPEN}
        returning o.*
      ), taken as (
      update targets t

@@ -1,4 +1,5 @@
 import type { Queryable, Transaction } from '../database.ts'
+import { TARGET_IS_OPEN } from './targets.ts'
 
 /** A host whose presence changed. */
 export type PresenceChange = {
@@ -78,10 +79,10 @@ export async function listOpenDeploymentsOf(
   hostIds: readonly number[],
 ): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>(
-    `select distinct deployment_id as id
-       from targets
-      where host_id = any($1::bigint[])
-        and state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')`,
+    `select distinct o.deployment_id as id
+       from targets o
+      where o.host_id = any($1::bigint[])
+        and ${TARGET_IS_OPEN}`,
     [hostIds],
   )
   return rows.map(({ id }) => id)

@@ -5,6 +5,12 @@ import { given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import type { LockedDeployment } from './deployments.ts'
 
+/**
+ * True for an open target `o` of a unit. `|| ''` is no condition of the index of open targets, in which Postgres would read all
+ * of a deployment for each unit.
+ */
+export const TARGET_IS_OPEN = `o.state || '' in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')`
+
 /** A unit of a host. */
 export type UnitKey = { readonly hostId: number; readonly unit: string }
 
@@ -58,15 +64,21 @@ export async function listCandidates(
               or coalesce(last.state in ('granted', 'fetching', 'starting', 'checking', 'overdue'), false)
               as "isDisturbed"
        from units u
-       join hosts h on h.id = u.host_id
+       -- One probe for each unit: Postgres knows little of new hosts, and would compare all of them with each unit.
+      cross join lateral (
+         select name, tenders, labels
+           from hosts
+          where id = u.host_id
+            and state = 'active'
+            and labels @> $5
+         offset 0
+       ) h
        left join targets last
          on last.deployment_id = u.granted_by
         and last.host_id = u.host_id
         and last.unit = u.name
       where u.repository = $2
         and u.tag = $3
-        and h.state = 'active'
-        and h.labels @> $5
         and (u.host_id, u.name) > ($6, $7)
         and not exists (
               select 1

@@ -2,7 +2,7 @@ import type { UnitState } from '../../deployments/states.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
-import { RECORD_TARGETS } from './targets.ts'
+import { RECORD_TARGETS, TARGET_IS_OPEN } from './targets.ts'
 
 /** The sender of a report: the arguments of `assert_unrevoked`. */
 export type Author = {
@@ -144,15 +144,15 @@ export async function skipTargetsOfUnit(
 ): Promise<string[]> {
   const { rows } = await tx.query<{ id: string }>(
     `with changed as (
-       update targets
+       update targets o
           set state = 'skipped',
               reason = 'unfollowed',
               ended_at = clock_timestamp(),
               changed_at = clock_timestamp()
-        where host_id = $1
-          and unit = $2
-          and state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
-       returning *
+        where o.host_id = $1
+          and o.unit = $2
+          and ${TARGET_IS_OPEN}
+       returning o.*
      ), ${RECORD_TARGETS}
      select deployment_id as id
        from changed`,

@@ -1,5 +1,5 @@
 import type { Transaction } from '../database.ts'
-import { RECORD_TARGETS } from '../deployments/targets.ts'
+import { RECORD_TARGETS, TARGET_IS_OPEN } from '../deployments/targets.ts'
 
 /** Revokes a locked host with its keys and its secret. Its row stays, because runs name it. */
 export async function revokeHost(tx: Transaction, id: number): Promise<void> {
@@ -49,14 +49,14 @@ export async function removeUnitsOfHost(tx: Transaction, id: number): Promise<vo
 export async function skipTargetsOfHost(tx: Transaction, id: number): Promise<string[]> {
   const { rows } = await tx.query<{ id: string }>(
     `with changed as (
-       update targets
+       update targets o
           set state = 'skipped',
               reason = 'revoked',
               ended_at = clock_timestamp(),
               changed_at = clock_timestamp()
-        where host_id = $1
-          and state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')
-       returning *
+        where o.host_id = $1
+          and ${TARGET_IS_OPEN}
+       returning o.*
      ), ${RECORD_TARGETS}
      select distinct deployment_id as id
        from changed`,
