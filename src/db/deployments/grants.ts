@@ -44,7 +44,16 @@ export async function grantUnits(
                 when u.granted_digest is not distinct from u.good_digest and u.state in ('healthy', 'rolled-back')
                 then u.kernel end as runs
          from unnest($2::bigint[], $3::text[]) as w (host_id, unit)
-         join units u on u.host_id = w.host_id and u.name = w.unit
+        -- By their keys: Postgres would compare all units of the tag with each.
+        cross join lateral (
+          select repository, tag, state, kernel, granted_digest, good_digest
+            from units
+           where host_id = w.host_id
+             and name = w.unit
+          offset 0
+        ) u
+        where u.repository = $5
+          and u.tag = $6
      ), granted as (
        update units u
           set granted_digest = $4,
@@ -68,8 +77,6 @@ export async function grantUnits(
         where t.state in ('waiting', 'offline')
           and u.host_id = w.host_id
           and u.name = w.unit
-          and u.repository = $5
-          and u.tag = $6
           and not ${IS_SUPERSEDED}
        returning w.deployment_id, u.host_id, u.name,
               coalesce(t.kernel = w.runs, false) as runs

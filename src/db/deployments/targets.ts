@@ -66,11 +66,9 @@ export async function listCandidates(
        from units u
        -- One probe for each unit: Postgres knows little of new hosts, and would compare all of them with each unit.
       cross join lateral (
-         select name, tenders, labels
+         select name, state, tenders, labels
            from hosts
           where id = u.host_id
-            and state = 'active'
-            and labels @> $5
          offset 0
        ) h
        left join targets last
@@ -79,6 +77,8 @@ export async function listCandidates(
         and last.unit = u.name
       where u.repository = $2
         and u.tag = $3
+        and h.state = 'active'
+        and h.labels @> $5
         and (u.host_id, u.name) > ($6, $7)
         and not exists (
               select 1
