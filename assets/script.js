@@ -58,7 +58,7 @@ function addKeys() {
 /** Follows a deployment: an element with data-live has the URL of its event stream. Its content is loaded again on an event. */
 function followChanges() {
   const live = document.querySelector('[data-live]')
-  if (live === null) return
+  if (live === null || live.dataset.ended !== undefined) return
   const source = new EventSource(live.dataset.live)
   let loading = false
   let again = false

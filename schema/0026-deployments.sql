@@ -91,6 +91,7 @@ create index deployments_succeeded on deployments (repository_id, tag, number) w
 create index deployments_by_repository on deployments (repository_id, id);
 create index deployments_by_tag on deployments (repository_id, tag, id);
 create index deployments_by_digest on deployments (repository_id, digest, id);
+create index deployments_by_state on deployments (state, id);
 
 -- One unit in a deployment.
 create table targets (

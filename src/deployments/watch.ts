@@ -12,14 +12,24 @@ import {
   listTargets,
   type TargetRow,
 } from '../db/deployments/deployment-reads.ts'
+import { scanDeployments } from '../db/deployments/visible-deployments.ts'
 import { findRepository, type View } from '../db/registry/repositories.ts'
 import { RegistryError } from '../oci/errors.ts'
+import type { Glob } from '../oci/glob.ts'
 import type { DeploymentSignals } from './signals.ts'
+import type { DeploymentState } from './states.ts'
 
 export type { DeploymentFilter, DeploymentRow, LogRow, TargetRow }
 
 /** A deployment with its targets. */
 export type WatchedDeployment = DeploymentRow & { readonly targets: readonly TargetRow[] }
+
+/** A page of deployments, which may have fewer than its limit. */
+export type DeploymentPage = {
+  readonly deployments: readonly DeploymentRow[]
+  /** The id before which the next page begins; undefined at the end. Nobody may see it: encrypt it. */
+  readonly next: string | undefined
+}
 
 /** Targets of one answer; `counts` has all of them. */
 export const TARGETS_MAX = 1000
@@ -112,6 +122,24 @@ export class DeploymentWatch {
     before?: string,
   ): Promise<DeploymentRow[]> {
     return listDeployments(db, view, filter, before, limit)
+  }
+
+  /**
+   * Lists deployments of all repositories before an id, newest first, without their targets: those of public repositories, and
+   * of private ones that match `visible` and that the caller may see.
+   */
+  async listVisible(
+    db: Queryable,
+    state: DeploymentState | undefined,
+    visible: readonly Glob[],
+    maySee: (deployment: DeploymentRow) => boolean,
+    before: string | undefined,
+    limit: number,
+  ): Promise<DeploymentPage> {
+    const { deployments, last } = await scanDeployments(db, state, visible, before, limit + 1)
+    const found = deployments.slice(0, limit)
+    const next = deployments.length > limit ? found.at(-1)?.id : last
+    return { deployments: found.filter(maySee), next }
   }
 
   /** Lists what the kernels of a deployment printed after the entry `after`. */

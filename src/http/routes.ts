@@ -171,7 +171,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...webhookRoutes(deps.webhooks, deps.ask),
     ...webhookDeliveryRoutes(deps.webhookDeliveries, deps.ask, deps.pageCursors),
     ...eventRoutes(deps.feed, deps.ask),
-    ...deploymentRoutes(deps.deployments, deps.ask),
+    ...deploymentRoutes(deps.deployments, deps.ask, deps.pageCursors),
     ...deploymentActionRoutes(deps.deployments),
     ...desiredRoutes({
       ...deps,

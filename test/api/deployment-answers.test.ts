@@ -27,6 +27,8 @@ it('deployments are as described when they are listed, read and followed', async
   await addDeployment(registry, repository)
   const list = `/api/v1/repositories/${repository}/deployments?n=1`
   expect(await listAll(registry.request, list, 'deployments')).toHaveLength(2)
+  const all = '/api/v1/deployments?n=1&state=rolling'
+  expect(await listAll(registry.request, all, 'deployments')).toHaveLength(2)
   await addTarget(registry, first, 'answers-1', 'starting')
   await addTarget(registry, first, 'answers-2', 'waiting')
   await changeTarget(registry, first, 'answers-1', 'failed', { exitCode: 2, log: 'Fatal error' })

@@ -118,6 +118,12 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { path: '/api/v1/deployments/7/retry' },
     { path: `/api/v1/deployments/${BUILD_ID}/retry?host=a&host=b` },
   ],
+  'GET /api/v1/deployments': [
+    { path: '/api/v1/deployments?n=all' },
+    { path: '/api/v1/deployments?state=open' },
+    { path: '/api/v1/deployments?last=x' },
+    { path: `/api/v1/deployments?last=${BUILD_ID}` },
+  ],
   'GET /api/v1/deployments/{deployment}': [
     { path: '/api/v1/deployments/7' },
     { path: `/api/v1/deployments/${BUILD_ID}?wait=60` },

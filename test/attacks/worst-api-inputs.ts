@@ -220,6 +220,7 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
         [send('POST', `/api/v1/deployments/${NO_BUILD}/${action}`, 404)],
       ]),
     ),
+    'GET /api/v1/deployments': [read('/api/v1/deployments?n=100&state=rolling')],
     'GET /api/v1/deployments/:deployment': [read(`/api/v1/deployments/${NO_BUILD}`, 404)],
     'GET /api/v1/repositories/*repository/builds': [
       input('the largest inputs', () => reportFailure(registry), 201),

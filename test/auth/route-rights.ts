@@ -101,6 +101,7 @@ export const ROUTE_RIGHTS: Record<string, RouteRights> = {
   'POST /api/v1/deployments/:deployment/resume': { needs: 'holder', answers: 404 },
   'POST /api/v1/deployments/:deployment/cancel': { needs: 'holder', answers: 404 },
   'POST /api/v1/deployments/:deployment/retry': { needs: 'holder', answers: 404 },
+  'GET /api/v1/deployments': { needs: 'holder', answers: 200 },
   'GET /api/v1/deployments/:deployment': { needs: 'holder', answers: 404 },
   'GET /api/v1/repositories/*repository/builds/:build': { needs: 'pull', answers: 404 },
   'GET /api/v1/repositories/*repository/builds/:build/console': { needs: 'pull', answers: 404 },

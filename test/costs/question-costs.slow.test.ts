@@ -44,6 +44,7 @@ const ADMINISTRATOR = ['administrator'] as const
  */
 const BY_CALLER: readonly string[] = [
   ...['/v2/_catalog', '/api/v1/events', '/api/v1/webhooks', '/api/v1/hosts'],
+  '/api/v1/deployments',
 ]
 
 const NONE = ['']
@@ -87,6 +88,7 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   ]),
   '/api/v1/rollouts': ['n=20', 'n=20&last=r2'],
   '/api/v1/rollouts/:name': NONE,
+  '/api/v1/deployments': ['n=20', 'n=20&state=succeeded', 'n=20&state=halted'],
   '/api/v1/deployments/:deployment': NONE,
   '/api/v1/repositories/*repository/builds/:build': NONE,
   '/api/v1/repositories/*repository/builds/:build/console': NONE,

@@ -140,6 +140,42 @@ describe('a deployment', () => {
   })
 })
 
+describe('the list of all deployments', () => {
+  /** All deployments that a caller sees, by following the links. */
+  async function listed(who: string, query = ''): Promise<Deployment[]> {
+    const all: Deployment[] = []
+    let path: string | undefined = `/api/v1/deployments?n=3${query}`
+    for (let pages = 0; path !== undefined; pages += 1) {
+      expect(pages).toBeLessThan(100)
+      const answer = await get(who, path)
+      expect(answer.status).toBe(200)
+      const { deployments } = (await answer.json()) as { deployments: Deployment[] }
+      expect(deployments.length).toBeLessThanOrEqual(3)
+      all.push(...deployments)
+      path = /<([^>]+)>/.exec(answer.headers.get('link') ?? '')?.[1]
+    }
+    return all
+  }
+
+  it('has those of every repository that the caller may pull, newest first, each once', async () => {
+    const [open, secret, ended] = [
+      await deploy('public/www', 'healthy'),
+      await deploy('private/www', 'healthy'),
+      await deploy('public/www', 'failed'),
+    ]
+    await endDeployment(registry, ended.id, 'halted')
+    const ids = (await listed('puller')).map(({ id }) => id)
+    expect(ids.slice(0, 3)).toEqual([ended.id, secret.id, open.id])
+    expect(new Set(ids).size).toBe(ids.length)
+    const strange = await listed('stranger')
+    expect(strange.slice(0, 2).map(({ id }) => id)).toEqual([ended.id, open.id])
+    expect(strange.filter(({ repository }) => repository !== 'public/www')).toEqual([])
+    expect(strange.filter(({ actor, reason }) => actor !== null || reason !== null)).toEqual([])
+    expect((await listed('pusher', '&state=halted')).map(({ id }) => id)).toEqual([ended.id])
+    expect((await get('anonymous', '/api/v1/deployments')).status).toBe(401)
+  })
+})
+
 describe('a request that waits', () => {
   it('answers as soon as the deployment changes', async () => {
     const { id, names } = await deploy('public/www', 'starting')

@@ -27,7 +27,8 @@ export type DeploymentRow = {
   readonly counts: TargetCounts
 }
 
-const COLUMNS = `d.id, r.name as repository, r.visibility, d.tag, d.number, d.digest, d.previous, d.kind, d.state,
+/** The columns of a DeploymentRow, for queries on deployments `d` and repositories `r`. */
+export const DEPLOYMENT_COLUMNS = `d.id, r.name as repository, r.visibility, d.tag, d.number, d.digest, d.previous, d.kind, d.state,
             d.reason, d.rollout, d.actor, d.created_at as "createdAt", d.finished_at as "finishedAt",
             ${TARGET_COUNTS} as counts`
 
@@ -37,7 +38,7 @@ export async function findDeployments(
   ids: readonly string[],
 ): Promise<DeploymentRow[]> {
   const { rows } = await db.query<DeploymentRow>(
-    `select ${COLUMNS}
+    `select ${DEPLOYMENT_COLUMNS}
        from deployments d
        join repositories r on r.id = d.repository_id and r.deleted_at is null
       where d.id = any($1::uuid[])`,
@@ -64,7 +65,7 @@ export async function listDeployments(
   limit: number,
 ): Promise<DeploymentRow[]> {
   const statement = withConditions(
-    `select ${COLUMNS}
+    `select ${DEPLOYMENT_COLUMNS}
        from deployments d
        join repositories r on r.id = d.repository_id
       where d.repository_id = (

@@ -11,17 +11,18 @@ import {
 
 type Deps = Pick<DeploymentRouteDeps, 'watch'> & { readonly actions: DeploymentActions }
 
-const CHANGES = ['pause', 'resume', 'cancel'] as const
+/** The changes of an open deployment. */
+export const DEPLOYMENT_CHANGES = ['pause', 'resume', 'cancel'] as const
 
 /** Pauses, resumes and cancels deployments, and retries them: for those who may push the tag, who could do worse. */
 export function deploymentActionRoutes(deps: Deps): Route[] {
-  const changes = CHANGES.map(
+  const changes = DEPLOYMENT_CHANGES.map(
     (change): Route => ({
       method: 'POST',
       path: `${DEPLOYMENT}/${change}`,
       access: 'authenticated',
       async handle(ctx) {
-        const id = await permitted(ctx, deps)
+        const id = await permittedDeployment(ctx, deps)
         await deps.actions[change](id, actorOf(ctx))
         await answerWith(ctx, deps, id)
       },
@@ -36,7 +37,7 @@ export function deploymentActionRoutes(deps: Deps): Route[] {
       query: { host: 'once' },
       async handle(ctx) {
         const host = queryOnce(ctx, 'host') || undefined
-        const id = await permitted(ctx, deps)
+        const id = await permittedDeployment(ctx, deps)
         const made = await deps.actions.retry(id, host, actorOf(ctx))
         ctx.set('Location', `/api/v1/deployments/${made}`)
         ctx.status = 201
@@ -47,7 +48,7 @@ export function deploymentActionRoutes(deps: Deps): Route[] {
 }
 
 /** Returns the id of the path. Throws NOT_FOUND, and DENIED for a caller that may not push the tag. */
-async function permitted(ctx: RouteContext, deps: Deps): Promise<string> {
+export async function permittedDeployment(ctx: RouteContext, deps: Deps): Promise<string> {
   const id = deploymentIdOf(ctx)
   const { repository, tag } = await requireDeployment(deps, id, ctx.state.caller)
   requireRight(ctx, 'push', repository, [tag])

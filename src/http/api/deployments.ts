@@ -1,6 +1,15 @@
-import { allows, type Caller, maySeeActors, maySeeHosts } from '../../auth/access.ts'
+import {
+  allows,
+  type Caller,
+  hostPatterns,
+  maySeeActors,
+  maySeeHosts,
+  pullablePatterns,
+} from '../../auth/access.ts'
+import { DEPLOYMENT_STATES, type DeploymentState } from '../../deployments/states.ts'
 import type {
   DeploymentFilter,
+  DeploymentPage,
   DeploymentRow,
   DeploymentWatch,
   WatchedDeployment,
@@ -9,9 +18,9 @@ import { type Digest, digestOf, parseDigest } from '../../oci/digest.ts'
 import { badRequest, invalidQuery, notFound, unauthorized } from '../../oci/errors.ts'
 import { visibleJson } from '../../oci/hidden-characters.ts'
 import { parseTag } from '../../oci/reference.ts'
-import { isUuid, isUuidInAnyCase } from '../../oci/uuid.ts'
+import { isUuid, isUuidInAnyCase, uuidNumbers, uuidOfNumbers } from '../../oci/uuid.ts'
 import { EventStream } from '../event-stream.ts'
-import { pageLimit, setNextLink } from '../pages.ts'
+import { type PageCursors, pageLimit, setNextLink } from '../pages.ts'
 import { entityTag, isNotModified } from '../preconditions.ts'
 import { PAGE } from '../query.ts'
 import type { AskQuestion } from '../question-budget.ts'
@@ -29,6 +38,8 @@ export const DEPLOYMENT = '/api/v1/deployments/:deployment'
 const LIMIT = 20
 /** A list counts the targets of each deployment. */
 const LIMIT_MAX = 100
+/** Numbers of a cursor that is an id. */
+const ID_NUMBERS = 3
 const WAIT_SECONDS_MAX = 55
 const STREAM_MILLISECONDS_MAX = 3_600_000
 /** Proxies close connections that are silent for a minute or less. */
@@ -39,8 +50,28 @@ const AUTHENTICATION_CHECK_MILLISECONDS = 2_000
 const LOGS_AT_ONCE = 100
 
 /** Lists deployments, and shows one: at once, when it changes, or as a stream. */
-export function deploymentRoutes(deps: DeploymentRouteDeps, ask: AskQuestion): Route[] {
+export function deploymentRoutes(
+  deps: DeploymentRouteDeps,
+  ask: AskQuestion,
+  cursors: PageCursors,
+): Route[] {
   return [
+    {
+      method: 'GET',
+      path: '/api/v1/deployments',
+      access: 'authenticated',
+      query: { ...PAGE, state: 'once' },
+      reads: 'question',
+      async handle(ctx) {
+        const limit = Math.min(pageLimit(ctx, LIMIT), LIMIT_MAX)
+        const { deployments, next } = await listVisible(ctx, deps, ask, cursors, limit)
+        if (next !== undefined && limit > 0) {
+          const query = Object.fromEntries(new URLSearchParams(ctx.querystring))
+          setNextLink(ctx, { ...query, last: next, n: String(limit) })
+        }
+        ctx.body = { deployments: deployments.map((one) => deploymentJson(one, ctx.state.caller)) }
+      },
+    },
     {
       method: 'GET',
       path: '/api/v1/repositories/*repository/deployments',
@@ -77,6 +108,34 @@ export function deploymentRoutes(deps: DeploymentRouteDeps, ask: AskQuestion): R
       },
     },
   ]
+}
+
+/** Lists a page of the deployments that the caller may see. `next` is the cursor of the next one. Throws QUERY_INVALID. */
+export async function listVisible(
+  ctx: RouteContext,
+  { watch }: Pick<DeploymentRouteDeps, 'watch'>,
+  ask: AskQuestion,
+  cursors: PageCursors,
+  limit: number,
+): Promise<DeploymentPage> {
+  const { caller } = ctx.state
+  const [state, numbers] = [stateOf(ctx), cursors.readNumbers(ctx, ID_NUMBERS)]
+  const before = numbers === undefined ? undefined : uuidOfNumbers(numbers)
+  if (before !== undefined && !isUuid(before)) throw invalidLast()
+  const patterns = [...pullablePatterns(caller), ...hostPatterns(caller)]
+  const may = (deployment: DeploymentRow) => maySee(caller, deployment)
+  const page = await watch.listVisible(ask(ctx), state, patterns, may, before, limit)
+  const next = page.next === undefined ? undefined : cursors.format(...uuidNumbers(page.next))
+  return { deployments: page.deployments, next }
+}
+
+function stateOf(ctx: RouteContext): DeploymentState | undefined {
+  const given = queryOnce(ctx, 'state') || undefined
+  const state = DEPLOYMENT_STATES.find((one) => one === given)
+  if (given === undefined || state !== undefined) return state
+  throw invalidQuery(
+    `state must be one of ${DEPLOYMENT_STATES.join(', ')}, not "${given.slice(0, 32)}"`,
+  )
 }
 
 /** Reads the id of a deployment from the path. Throws REQUEST_INVALID. */
@@ -122,7 +181,11 @@ function filterOf(ctx: RouteContext): DeploymentFilter {
 function lastOf(ctx: RouteContext): string | undefined {
   const last = queryOnce(ctx, 'last')
   if (last === undefined || isUuid(last)) return last
-  throw invalidQuery("last must be the cursor from the previous page's Link header")
+  throw invalidLast()
+}
+
+function invalidLast() {
+  return invalidQuery("last must be the cursor from the previous page's Link header")
 }
 
 function waitOf(ctx: RouteContext): number {
@@ -192,7 +255,11 @@ async function answer(
 }
 
 /** Sends the deployment at each change, and what its kernels print, until it ends. */
-async function stream(ctx: RouteContext, deps: DeploymentRouteDeps, id: string): Promise<void> {
+export async function stream(
+  ctx: RouteContext,
+  deps: DeploymentRouteDeps,
+  id: string,
+): Promise<void> {
   const { caller, address } = ctx.state
   const first = await requireDeployment(deps, id, caller)
   const lastId = ctx.headers['last-event-id']

@@ -1,5 +1,6 @@
 import type { Hosts } from '../../auth/hosts/hosts.ts'
 import type { DeploymentWatch } from '../../deployments/watch.ts'
+import type { DeploymentActions } from '../../deployments/actions.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { Builds } from '../../registry/builds/builds.ts'
 import type { Images } from '../../registry/images/images.ts'
@@ -8,6 +9,7 @@ import type { Pictures } from '../../registry/images/pictures.ts'
 import type { Listings } from '../../registry/listings.ts'
 import type { Overviews } from '../../registry/overviews.ts'
 import type { TagHistory } from '../../registry/tag-history.ts'
+import type { DeploymentRouteDeps } from '../api/deployments.ts'
 import type { PageCursors } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import type { RouteContext } from '../route.ts'
@@ -24,7 +26,7 @@ export type PageDeps = LoginPageDeps & {
   readonly listings: Listings
   readonly overviews: Overviews
   readonly tagHistory: TagHistory
-  readonly deployments: { readonly watch: DeploymentWatch }
+  readonly deployments: DeploymentRouteDeps & { readonly actions: DeploymentActions }
   readonly ask: AskQuestion
   readonly pageCursors: PageCursors
   /** The address of the registry, as the client reaches it. */

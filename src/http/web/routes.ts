@@ -2,6 +2,7 @@ import type { Route } from '../route.ts'
 import { assetRoutes } from './assets.ts'
 import { buildPages } from './builds.tsx'
 import { comparisonPages } from './comparison.tsx'
+import { deploymentPages } from './deployments.tsx'
 import type { PageDeps } from './deps.ts'
 import { homePages } from './home.tsx'
 import { imagePages } from './images.tsx'
@@ -28,5 +29,6 @@ export function pageRoutes(deps: PageDeps): Route[] {
     ...imagePages(deps),
     ...comparisonPages(deps),
     ...buildPages(deps),
+    ...deploymentPages(deps),
   ]
 }

@@ -1,0 +1,32 @@
+/** Links that choose one value of a parameter of a list, or any. */
+export function FilterLinks({
+  label,
+  path,
+  parameter,
+  values,
+  chosen,
+}: {
+  label: string
+  path: string
+  parameter: string
+  values: readonly string[]
+  chosen: string | undefined
+}) {
+  const links = [undefined, ...values]
+  return (
+    <nav class="filters" aria-label={label}>
+      <ul>
+        {links.map((value) => (
+          <li key={value ?? ''}>
+            <a
+              href={value === undefined ? path : `${path}?${parameter}=${value}`}
+              aria-current={value === chosen ? 'true' : undefined}
+            >
+              {value ?? 'all'}
+            </a>
+          </li>
+        ))}
+      </ul>
+    </nav>
+  )
+}
