@@ -1,16 +1,9 @@
 import type { ComponentChildren } from 'preact'
 import type { DeploymentKind } from '../deployments/states.ts'
+import type { Digest } from '../oci/digest.ts'
 import { CAUSES, DeploymentStateWord, deploymentSummary } from './deployment-words.tsx'
 import type { DeploymentItem } from './deployments.tsx'
-import {
-  ActionButton,
-  Facts,
-  Heading,
-  ImageLink,
-  Section,
-  Time,
-} from './elements.tsx'
-import type { Digest } from '../oci/digest.ts'
+import { ActionButton, Facts, Heading, ImageLink, Section, Time } from './elements.tsx'
 import { comparisonPath, deploymentPath, repositoryPath, tagPath } from './paths.ts'
 import { Failures, type TargetItem, TargetTable } from './targets.tsx'
 import { counted } from './texts.ts'
@@ -51,7 +44,10 @@ export function DeploymentPage({
 }) {
   const { id, repository, tag, number, state, counts, reason, finishedAt, targets } = deployment
   return (
-    <div data-live={`${deploymentPath(id)}/stream`} data-ended={finishedAt === null ? undefined : ''}>
+    <div
+      data-live={`${deploymentPath(id)}/stream`}
+      data-ended={finishedAt === null ? undefined : ''}
+    >
       <Heading
         trail={[
           { href: '/deployments', name: 'Deployments' },
@@ -173,15 +169,17 @@ const MOMENTS_MAX = 25
 
 function Timeline({ deployment }: { deployment: DeploymentView }) {
   const { createdAt, finishedAt, state, targets = [] } = deployment
-  const ofTargets = targets.flatMap(({ host, unit, grantedAt, healthyAt, settledAt, ...target }) => {
-    const name = `${unit} on ${host}`
-    return [
-      ...moments(grantedAt, `${name} may update`),
-      ...moments(healthyAt, `${name} is healthy`),
-      ...moments(settledAt, `${name} has settled`),
-      ...(target.isFailure ? moments(target.since, `${name}: ${target.state}`) : []),
-    ]
-  })
+  const ofTargets = targets.flatMap(
+    ({ host, unit, grantedAt, healthyAt, settledAt, ...target }) => {
+      const name = `${unit} on ${host}`
+      return [
+        ...moments(grantedAt, `${name} may update`),
+        ...moments(healthyAt, `${name} is healthy`),
+        ...moments(settledAt, `${name} has settled`),
+        ...(target.isFailure ? moments(target.since, `${name}: ${target.state}`) : []),
+      ]
+    },
+  )
   const all = [
     { at: createdAt, text: 'begun' },
     ...ofTargets.sort((one, other) => one.at.getTime() - other.at.getTime()),
@@ -196,7 +194,10 @@ function Timeline({ deployment }: { deployment: DeploymentView }) {
       <ol class="timeline">
         {shown.map(({ at, text }, index) => (
           <li key={index} class={index === shown.length - 1 ? 'now' : undefined}>
-            {text} <span class="faint"><Time at={at} /></span>
+            {text}{' '}
+            <span class="faint">
+              <Time at={at} />
+            </span>
           </li>
         ))}
       </ol>

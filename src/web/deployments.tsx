@@ -62,7 +62,16 @@ export function DeploymentsPage({
   )
 }
 
-function cellsOf({ id, repository, tag, number, digest, state, createdAt, counts }: DeploymentItem) {
+function cellsOf({
+  id,
+  repository,
+  tag,
+  number,
+  digest,
+  state,
+  createdAt,
+  counts,
+}: DeploymentItem) {
   return [
     <a href={deploymentPath(id)}>Deployment {number}</a>,
     <DeploymentStateWord state={state} />,

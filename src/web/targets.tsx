@@ -1,7 +1,7 @@
 import type { TargetState } from '../deployments/states.ts'
 import type { Digest } from '../oci/digest.ts'
 import { TargetStateWord } from './deployment-words.tsx'
-import { DataTable, Section, ShortDigest, Time } from './elements.tsx'
+import { DataTable, Lines, Section, ShortDigest, Time } from './elements.tsx'
 import { hostPath, kernelPath } from './paths.ts'
 import { counted } from './texts.ts'
 
@@ -57,11 +57,7 @@ function Failure({ target }: { target: TargetItem }) {
         <TargetStateWord state={state} /> <Time at={since} />
         {causes.length === 0 ? null : `: ${causes.join('; ')}`}
       </p>
-      {log === undefined ? null : (
-        <pre tabindex={0} aria-label={`The last lines of ${unit} on ${host}`}>
-          {lastLines(log)}
-        </pre>
-      )}
+      {log === undefined ? null : <Lines label="What it printed last">{lastLines(log)}</Lines>}
     </article>
   )
 }

@@ -1,11 +1,12 @@
 import { mkdirSync } from 'node:fs'
 import { type Browser, chromium } from 'playwright-core'
 import { afterAll, beforeAll, describe, it } from 'vitest'
+import { logIn } from '../auth/session-client.ts'
 import { clientPath, hasClient } from '../clients/client-sandbox.ts'
 import { expectedOf } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { BROWSER_OPTIONS } from './browser-options.ts'
-import { expectNoFaults, type Faults, faultsOf, openView, VIEWS } from './page-checks.ts'
+import { expectNoFaults, type Faults, faultsOf, openView, VIEWS, type View } from './page-checks.ts'
 import { type PageSamples, seedPages } from './page-samples.ts'
 
 let registry: TestRegistry
@@ -55,14 +56,40 @@ function publicPages(): Record<string, string> {
   }
 }
 
+/** The pages that need a login, by a name. */
+function ownPages(): Record<string, string> {
+  const { deployment } = samples
+  return {
+    deployments: '/deployments',
+    deployment: `/deployments/${deployment}`,
+  }
+}
+
+/** The cookie of the administrator's session. */
+async function sessionCookie() {
+  const cookie = await logIn(registry, { name: 'admin', secret: registry.password })
+  const [name = '', value = ''] = cookie.split('=')
+  return { name, value, url: registry.url }
+}
+
 /** A folder for pictures of every page, to look at. */
 const { PAGE_PICTURES } = process.env
 
 describe.skipIf(!hasClient('chromium'))('pages in a browser', () => {
-  it.each(VIEWS)('have no faults: $name', async (view) => {
+  it.each(VIEWS)('have no faults: $name', (view) => expectSound(view, publicPages(), []))
+
+  it.each(VIEWS)('have no faults for a reader who is logged in: $name', async (view) => {
+    await expectSound(view, ownPages(), [await sessionCookie()])
+  })
+
+  async function expectSound(
+    view: View,
+    pages: Record<string, string>,
+    cookies: Parameters<typeof openView>[3],
+  ) {
     const faults: Faults = []
-    const { context, page } = await openView(browser, view, faults)
-    for (const [name, path] of Object.entries(publicPages())) {
+    const { context, page } = await openView(browser, view, faults, cookies)
+    for (const [name, path] of Object.entries(pages)) {
       faults.push(...(await faultsOf(page, `${registry.url}${path}`, view)))
       if (PAGE_PICTURES === undefined) continue
       mkdirSync(PAGE_PICTURES, { recursive: true })
@@ -70,5 +97,5 @@ describe.skipIf(!hasClient('chromium'))('pages in a browser', () => {
     }
     await context.close()
     expectNoFaults(faults)
-  })
+  }
 })

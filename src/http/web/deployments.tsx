@@ -3,17 +3,9 @@ import { FAILURES } from '../../deployments/states.ts'
 import { DeploymentPage } from '../../web/deployment.tsx'
 import { DeploymentsPage } from '../../web/deployments.tsx'
 import { deploymentPath } from '../../web/paths.ts'
-import {
-  DEPLOYMENT_CHANGES,
-  permittedDeployment,
-} from '../api/deployment-actions.ts'
+import { DEPLOYMENT_CHANGES, permittedDeployment } from '../api/deployment-actions.ts'
 import { deploymentJson } from '../api/deployment-json.ts'
-import {
-  deploymentIdOf,
-  listVisible,
-  requireDeployment,
-  stream,
-} from '../api/deployments.ts'
+import { deploymentIdOf, listVisible, requireDeployment, stream } from '../api/deployments.ts'
 import { actorOf, queryOnce, type Route, type RouteContext } from '../route.ts'
 import type { PageDeps } from './deps.ts'
 import { nextPath } from './next-path.ts'
