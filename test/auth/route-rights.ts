@@ -187,7 +187,7 @@ export const ROUTE_RIGHTS: Record<string, RouteRights> = {
   'GET /inputs/:inputId': { needs: 'anybody', answers: 200, page: true, authenticatesItself: true },
   'GET /deployments': { needs: 'holder', answers: 200, page: true },
   'GET /deployments/:deployment': { needs: 'holder', answers: 404, page: true },
-  'GET /deployments/:deployment/stream': { needs: 'holder', answers: 404, page: true },
+  'GET /deployments/:deployment/stream': { needs: 'holder', answers: 303, page: true },
   'POST /deployments/:deployment/pause': { needs: 'holder', answers: 404, page: true },
   'POST /deployments/:deployment/resume': { needs: 'holder', answers: 404, page: true },
   'POST /deployments/:deployment/cancel': { needs: 'holder', answers: 404, page: true },

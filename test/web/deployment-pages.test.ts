@@ -7,6 +7,7 @@ import {
   changeTarget,
   endDeployment,
 } from '../deployments/deployment-rows.ts'
+import { rowsOf } from '../deployments/rows.ts'
 import { pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
@@ -73,26 +74,28 @@ describe('the page of a deployment', () => {
   })
 
   it('is paused and resumed by forms', async () => {
-    const { digest } = await pushImage(registry, 'web/other', 'live')
-    const other = await addDeployment(registry, 'web/other', { digest })
-    await addTarget(registry, other, 'web-3', 'starting')
-    for (const [change, next] of [
-      ['pause', 'resume'],
-      ['resume', 'pause'],
+    await pushImage(registry, 'web/other', 'live')
+    for (const [state, change, next] of [
+      ['rolling', 'pause', 'resume'],
+      ['paused', 'resume', undefined],
     ] as const) {
+      const other = await addDeployment(registry, 'web/other')
+      await rowsOf(registry, 'update deployments set state = $2 where id = $1', [other, state])
       const answer = await send(`/deployments/${other}/${change}`)
       expect([answer.status, answer.headers.get('location')]).toEqual([
         303,
         `/deployments/${other}`,
       ])
       const { text } = await page(`/deployments/${other}`)
-      expect(text).toContain(`action="/deployments/${other}/${next}"`)
       expect(text).not.toContain(`action="/deployments/${other}/${change}"`)
+      if (next !== undefined) expect(text).toContain(`action="/deployments/${other}/${next}"`)
     }
   })
 
   it('is cancelled by a form, and its stream says so to the session', async () => {
-    const stream = await registry.anonymous(`/deployments/${id}/stream`, { headers: { cookie } })
+    const stream = await registry.anonymous(`/deployments/${id}/stream`, {
+      headers: { cookie, accept: 'text/event-stream' },
+    })
     expect(stream.headers.get('content-type')).toBe('text/event-stream; charset=utf-8')
     const events = stream.text()
     const answer = await send(`/deployments/${id}/cancel`)

@@ -81,8 +81,10 @@ export function deploymentPages({
       ...PAGE_ROUTE,
       access: 'authenticated',
       reads: 'rows',
-      handle(ctx) {
-        return stream(ctx, deployments, deploymentIdOf(ctx))
+      async handle(ctx) {
+        const id = deploymentIdOf(ctx)
+        if (ctx.headers.accept?.includes('text/event-stream')) await stream(ctx, deployments, id)
+        else showDeployment(ctx, id)
       },
     },
     ...DEPLOYMENT_CHANGES.map(
