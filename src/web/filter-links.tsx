@@ -20,6 +20,7 @@ export function FilterLinks({
           <li key={value ?? ''}>
             <a
               href={value === undefined ? path : `${path}?${parameter}=${value}`}
+              class={value === chosen ? 'chosen' : undefined}
               aria-current={value === chosen ? 'true' : undefined}
             >
               {value ?? 'all'}
