@@ -1,5 +1,4 @@
 import type { Hosts } from '../../auth/hosts/hosts.ts'
-import type { DeploymentWatch } from '../../deployments/watch.ts'
 import type { DeploymentActions } from '../../deployments/actions.ts'
 import type { Blobs } from '../../registry/blobs.ts'
 import type { Builds } from '../../registry/builds/builds.ts'
