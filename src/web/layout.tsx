@@ -28,9 +28,6 @@ const SECTIONS = [
   ['/repositories', 'Repositories'],
   ['/packages', 'Packages'],
   ['/deployments', 'Deployments'],
-  ['/hosts', 'Hosts'],
-  ['/webhooks', 'Webhooks'],
-  ['/credentials', 'Credentials'],
 ] as const
 
 /** A whole page: head, navigation, content and foot. */

@@ -161,15 +161,13 @@ describe('a right that is revoked after the door', () => {
       ],
       'PUT /api/v1/rollouts/:name': ['/api/v1/rollouts/all', { repositories: ['a/**'] }],
       'DELETE /api/v1/rollouts/:name': [`/api/v1/rollouts/${policy.name}`],
-      'POST /api/v1/deployments/:deployment/pause': [`/api/v1/deployments/${deployment}/pause`],
-      'POST /api/v1/deployments/:deployment/resume': [`/api/v1/deployments/${deployment}/resume`],
-      'POST /api/v1/deployments/:deployment/cancel': [`/api/v1/deployments/${deployment}/cancel`],
-      'POST /api/v1/deployments/:deployment/retry': [`/api/v1/deployments/${deployment}/retry`],
       ...Object.fromEntries(
-        ['pause', 'resume', 'cancel', 'retry'].map((change) => [
-          `POST /deployments/:deployment/${change}`,
-          [`/deployments/${deployment}/${change}`] as [string],
-        ]),
+        ['/api/v1/deployments', '/deployments'].flatMap((path) =>
+          ['pause', 'resume', 'cancel', 'retry'].map((change) => [
+            `POST ${path}/:deployment/${change}`,
+            [`${path}/${deployment}/${change}`] as [string],
+          ]),
+        ),
       ),
       'DELETE /api/v1/tokens/:id': ['/api/v1/tokens/7a6b4bd5-1fc4-4ad4-9a4b-5d10e8bd1d46'],
       'PUT /api/v1/repositories/*repository/settings': [
