@@ -1,7 +1,7 @@
 import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
 import { DataTable, Empty, Section, ShortDigest, State, Time } from './elements.tsx'
-import { hostPath, kernelPath, repositoryPath } from './paths.ts'
+import { kernelPath, repositoryPath } from './paths.ts'
 
 /** A kernel that ran in a unit of a host. */
 export type RunItem = {
@@ -74,7 +74,7 @@ function RunTable({ caption, runs }: { caption: string; runs: readonly RunItem[]
       rows={runs.map(({ id, host, unit, repository, kernel, from, to, versions }) => ({
         key: String(id),
         cells: [
-          <a href={hostPath(host)}>{host}</a>,
+          host,
           unit,
           to === null ? <State mood="good">runs</State> : <State mood="idle">ended</State>,
           ...(showsVersions ? [(versions ?? []).map((one) => one || 'unknown').join(', ')] : []),

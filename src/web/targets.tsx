@@ -2,7 +2,7 @@ import type { TargetState } from '../deployments/states.ts'
 import type { Digest } from '../oci/digest.ts'
 import { TargetStateWord } from './deployment-words.tsx'
 import { DataTable, Lines, Section, ShortDigest, Time } from './elements.tsx'
-import { hostPath, kernelPath } from './paths.ts'
+import { kernelPath } from './paths.ts'
 import { counted } from './texts.ts'
 
 /** A unit in a deployment. */
@@ -51,7 +51,7 @@ function Failure({ target }: { target: TargetItem }) {
   return (
     <article class="failure">
       <h3>
-        {unit} on <a href={hostPath(host)}>{host}</a>
+        {unit} on {host}
       </h3>
       <p>
         <TargetStateWord state={state} /> <Time at={since} />
@@ -94,7 +94,7 @@ export function TargetTable({ targets, of }: { targets: readonly TargetItem[]; o
         rows={shown.map(({ host, unit, state, since, kernel, healthyAt }) => ({
           key: `${host} ${unit}`,
           cells: [
-            <a href={hostPath(host)}>{host}</a>,
+            host,
             unit,
             <TargetStateWord state={state} />,
             <Time at={since} />,

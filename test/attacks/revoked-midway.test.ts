@@ -1,14 +1,13 @@
-import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
 import { basic, makeCredential, openTokenMinter, sql } from '../auth/credentials-client.ts'
 import { encodeExec, runOf } from '../builder-web/exec.ts'
 import { addDeployment } from '../deployments/deployment-rows.ts'
+import { digestOf } from '../support/digest.ts'
 import { pushBlob } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
-const digestOf = (bytes: string) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 const EMPTY = digestOf('{}')
 const manifestOf = (name: string) =>
   JSON.stringify({
@@ -20,7 +19,6 @@ const manifestOf = (name: string) =>
   })
 
 let registry: TestRegistry
-
 beforeAll(async () => {
   registry = await startRegistry({
     ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
@@ -128,7 +126,6 @@ describe('a right that is revoked after the door', () => {
     const upload = started.headers.get('location') ?? ''
     await revokeUnnoticed(subject)
     const before = await sql(registry, COUNTED)
-
     const form = new FormData()
     form.append('kernel', new Blob(['a kernel']), 'kernel.hvt')
     const report = new FormData()
@@ -229,7 +226,6 @@ describe('a right that is revoked after the door', () => {
       .filter(({ method }) => method !== 'GET' && method !== 'HEAD')
       .map(({ method, path }) => `${method} ${path}`)
     expect([...Object.keys(cases), ...without].sort()).toEqual([...writing].sort())
-
     for (const [route, [path, body]] of Object.entries(cases)) {
       const isJson =
         typeof body === 'object' && !(body instanceof FormData || Buffer.isBuffer(body))
