@@ -119,6 +119,9 @@ create table targets (
      'failed', 'rolled-back', 'refused', 'skipped', 'offline', 'overdue'))
 );
 create index targets_by_unit on targets (host_id, unit, deployment_id);
+-- The open targets of a unit, beside all that it ever had.
+create index targets_open_by_unit on targets (host_id, unit, deployment_id)
+  where state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline');
 create index targets_open on targets (deployment_id, place)
   where state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline');
 

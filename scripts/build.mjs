@@ -98,7 +98,7 @@ async function loadCompiler() {
     let { code } = withoutTypes(path, text)
     // From the last import to the first: the positions of those before stay.
     for (const { n: name, e: end } of parse(code, path)[0].toReversed()) {
-      const [ending] = (/^\./.test(name ?? '') && SOURCE.exec(name)) || []
+      const [ending] = (/^\./.test(name || '') && SOURCE.exec(name)) || []
       if (ending === undefined) continue
       // The end of a dynamic import is behind its quote.
       const at = code.lastIndexOf(ending, end)

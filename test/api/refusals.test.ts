@@ -8,6 +8,7 @@ import { addDeployment, endDeployment } from '../deployments/deployment-rows.ts'
 import { formOf, postImage } from '../images/image-fixtures.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { digestOf } from '../support/digest.ts'
+import { enrolHost } from '../support/hosts.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { call, type RequestFunction } from './described-request.ts'
 import { seen } from './expect-answer.ts'
@@ -190,7 +191,11 @@ describe('requests are refused as described', () => {
   )
   it.each(answering(409, naming))('409 when the name is taken: %s', async (_key, operation) => {
     await expectStatus(201, admin, operation)
-    await expectStatus(409, admin, operation)
+    // A code takes no name: the host that uses it does.
+    const isCode = operation.path === '/api/v1/enrolments'
+    if (isCode) await enrolHost(registry, { name: 'runs-already' })
+    const sent = isCode ? { name: 'runs-already', repositories: ['**'] } : rightBody(operation)
+    await expectStatus(409, admin, operation, { sent })
   })
 
   it.each(answering(409, OPERATIONS.filter(isDeployment)))(

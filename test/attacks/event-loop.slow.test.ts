@@ -22,6 +22,7 @@ import {
   type WorstInput,
   type WorstInputs,
 } from './worst-inputs.ts'
+import { worstPageInputs } from './worst-page-inputs.ts'
 import { worstV2Inputs } from './worst-v2-inputs.ts'
 
 /**
@@ -71,7 +72,11 @@ beforeAll(async () => {
   })
   const page = (await (await registry.request('/api/v1/events?n=0')).json()) as { cursor: string }
   await fill(digest ?? '')
-  inputs = { ...v2Inputs, ...worstApiInputs(registry, page.cursor) }
+  inputs = {
+    ...v2Inputs,
+    ...worstApiInputs(registry, page.cursor),
+    ...worstPageInputs(registry),
+  }
   // The first run compiles and makes room.
   await control()
 }, 120_000)

@@ -94,7 +94,10 @@ describe('a newer push', () => {
     await pushKernel(registry, repository)
     await becomes('rolling', 'b granted', 'c waiting', 'a waiting', 'd waiting')
     const [first] = await deploymentsOf(registry, repository)
-    expect(first).toMatchObject({ state: 'superseded', reason: 'deployment 2 of the tag is newer' })
+    // It ends in a step of its own, after the first one of the newer.
+    await expect
+      .poll(async () => (await deploymentsOf(registry, repository))[0], SOON)
+      .toMatchObject({ state: 'superseded', reason: 'deployment 2 of the tag is newer' })
     const states = await rowsOf<{ state: string }>(
       registry,
       'select state from targets where deployment_id = $1 order by place',

@@ -166,12 +166,15 @@ describe('the built rookery', () => {
     const paths = await readdir(join(ROOT, 'dist'), { recursive: true })
     const built = paths.filter((path) => path.endsWith('.js'))
     const sources = await readdir(join(ROOT, 'src'), { recursive: true })
-    expect(built.map((path) => path.replace(/js$/, 'ts')).sort()).toEqual(
-      sources.filter((path) => path.endsWith('.ts')).sort(),
+    const builtFrom = new Map(
+      sources
+        .filter((path) => /\.tsx?$/.test(path))
+        .map((path) => [path.replace(/tsx?$/, 'js'), path]),
     )
+    expect(built.toSorted()).toEqual([...builtFrom.keys()].sort())
     for (const path of built) {
       const text = await readFile(join(ROOT, 'dist', path), 'utf8')
-      const typed = await readFile(join(ROOT, 'src', path.replace(/js$/, 'ts')), 'utf8')
+      const typed = await readFile(join(ROOT, 'src', builtFrom.get(path) ?? ''), 'utf8')
       expect(text.split('\n').length, path).toBe(typed.split('\n').length)
       for (const { n: name } of parse(text)[0]) {
         if (name?.startsWith('.')) expect(built).toContain(join(path, '..', name))

@@ -60,8 +60,7 @@ export const DESIRED_TABLES = `units u
            from targets waiting
           where waiting.host_id = u.host_id
             and waiting.unit = u.name
-            -- No condition of the index of open targets, in which Postgres would read all of a deployment.
-            and waiting.state || '' = 'waiting'
+            and waiting.state = 'waiting'
           order by waiting.deployment_id desc
           limit 1
        ) w on true`

@@ -5,11 +5,8 @@ import { given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import type { LockedDeployment } from './deployments.ts'
 
-/**
- * True for an open target `o` of a unit. `|| ''` is no condition of the index of open targets, in which Postgres would read all
- * of a deployment for each unit.
- */
-export const TARGET_IS_OPEN = `o.state || '' in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')`
+/** True for an open target `o`, as the indexes of open targets say it. */
+export const TARGET_IS_OPEN = `o.state in ('waiting', 'granted', 'fetching', 'starting', 'checking', 'offline')`
 
 /** A unit of a host. */
 export type UnitKey = { readonly hostId: number; readonly unit: string }

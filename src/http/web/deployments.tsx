@@ -32,7 +32,7 @@ export function deploymentPages({
         const { caller } = ctx.state
         const limit = DEPLOYMENTS_A_PAGE
         const found = await listVisible(ctx, deployments, ask, pageCursors, limit)
-        const next = nextPath(ctx, found.next)
+        const next = nextPath(ctx, found.next, ['state'])
         sendPage(ctx, {
           title: 'Deployments',
           json: '/api/v1/deployments',

@@ -2,7 +2,7 @@ import { maySeeActors } from '../../auth/access.ts'
 import { ImagePage } from '../../web/image.tsx'
 import { ImagesPage } from '../../web/images.tsx'
 import { apiPath } from '../../web/paths.ts'
-import { imageFilterOf } from '../api/image-filter.ts'
+import { IMAGE_FILTER, imageFilterOf } from '../api/image-filter.ts'
 import { imageSummary } from '../api/image-json.ts'
 import { readImageReference, selectorOf } from '../api/kernel-query.ts'
 import { type Route, repositoryOf, viewOf } from '../route.ts'
@@ -41,7 +41,9 @@ export function imagePages({
           IMAGES_A_PAGE,
         )
         const next =
-          page.next === undefined ? undefined : nextPath(ctx, pageCursors.format(page.next))
+          page.next === undefined
+            ? undefined
+            : nextPath(ctx, pageCursors.format(page.next), Object.keys(IMAGE_FILTER))
         sendPage(ctx, {
           title: `Images of ${repository}`,
           json: apiPath(repository, 'images'),

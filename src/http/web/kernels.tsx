@@ -7,7 +7,7 @@ import { inputsPath, kernelPath } from '../../web/paths.ts'
 import { shortDigest } from '../../web/texts.ts'
 import { parseInputId } from '../api/build-query.ts'
 import { buildJson } from '../api/builds.ts'
-import { hitFilterOf } from '../api/hit-query.ts'
+import { HIT_FILTER, hitFilterOf } from '../api/hit-query.ts'
 import { imageSummary } from '../api/image-json.ts'
 import { param, type Route } from '../route.ts'
 import type { PageDeps } from './deps.ts'
@@ -46,7 +46,7 @@ export function kernelPages({
             : undefined,
         ])
         const last = page.next === undefined ? undefined : pageCursors.format(page.next)
-        const next = nextPath(ctx, last)
+        const next = nextPath(ctx, last, Object.keys(HIT_FILTER))
         sendPage(ctx, {
           title: `Kernel ${shortDigest(kernel)}`,
           json: `/api/v1${kernelPath(kernel)}`,

@@ -3,6 +3,7 @@ import { versionMatcher } from '../../registry/images/package-search.ts'
 import { PackagePage } from '../../web/package.tsx'
 import { PackagesPage } from '../../web/packages.tsx'
 import { packageVersionsPath } from '../../web/paths.ts'
+import { HIT_FILTER } from '../api/hit-query.ts'
 import { packageHit } from '../api/image-json.ts'
 import {
   formatPackageCursor,
@@ -67,7 +68,7 @@ export function packagePages({
             : undefined,
         ])
         const last = page.next && formatPackageCursor(pageCursors, page.next)
-        const next = nextPath(ctx, last)
+        const next = nextPath(ctx, last, ['version', ...Object.keys(HIT_FILTER)])
         sendPage(ctx, {
           title: `${name} (${ecosystem})`,
           json: `/api/v1${packageVersionsPath(ecosystem, name, version)}`,
