@@ -22,8 +22,17 @@ const FACTOR = 4
 /** Several filters compare up to 2000 rows of an index, each on a page of its own at worst. */
 const SCANNED_PAGES_MAX = 1_000
 
+/** A search looks into a bounded number of repositories, and the page of a repository or tag counts a bounded number of units. */
+const BOUNDED_PAGES_MAX = [
+  ['/search?', 20_000],
+  [`/r/${REPOSITORY}?`, SCANNED_PAGES_MAX],
+  [`/r/${REPOSITORY}/-/tags/`, SCANNED_PAGES_MAX],
+] as const
+
 /** Pages that an answer may read with FACTOR times as many rows: an index has one level more. */
 function pagesAllowed(request: string, before: number): number {
+  const bounded = BOUNDED_PAGES_MAX.find(([start]) => request.startsWith(`administrator ${start}`))
+  if (bounded !== undefined) return bounded[1]
   const filters = request.split('&').length - 1
   return Math.max(before * 1.3 + 30, filters > 1 ? SCANNED_PAGES_MAX : 0)
 }

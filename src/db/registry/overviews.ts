@@ -106,7 +106,10 @@ export type TagRow = {
   readonly kernel: Digest | null
 }
 
-/** Lists tags after `last`, in byte order. Undefined: the view has no such repository. */
+/**
+ * Lists tags after `last`, in byte order. Undefined: the view has no such repository. The images are looked up for the tags of
+ * the page alone, each by a range of one digest, because Postgres would otherwise read all manifests of the repository.
+ */
 export async function listTagRows(
   db: Queryable,
   view: View,
@@ -119,13 +122,27 @@ export async function listTagRows(
          from (
            select t.name as tag, t.digest, t.moved_at as "movedAt", i.target,
                   i.kernel_digest as kernel
-             from tags t
-             left join manifests m on m.repository_id = r.id and m.digest = t.digest
-             left join images i on i.manifest_id = m.id
-            where t.repository_id = r.id
-              and t.name > $3
-            order by t.name
-            limit $4
+             from (
+               select name, digest, moved_at
+                 from tags
+                where repository_id = r.id
+                  and name > $3
+                order by name
+                limit $4
+             ) t
+             left join lateral (
+               select i.target, i.kernel_digest
+                 from (
+                   select id
+                     from manifests
+                    where repository_id = r.id
+                      and digest >= t.digest
+                      and digest <= t.digest
+                    order by digest
+                    limit 1
+                 ) m
+                 join images i on i.manifest_id = m.id
+             ) i on true
          ) page
      ) as tags
        from repositories r
