@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { type Browser, chromium } from 'playwright-core'
-import { afterAll, beforeAll, describe, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { logIn } from '../auth/session-client.ts'
 import { clientPath, hasClient } from '../clients/client-sandbox.ts'
 import { expectedOf } from '../images/image-fixtures.ts'
@@ -12,11 +12,17 @@ import { type PageSamples, seedPages } from './page-samples.ts'
 let registry: TestRegistry
 let browser: Browser
 let samples: PageSamples
+const DRAWN = { timeout: 20_000, interval: 200 }
 
 beforeAll(async () => {
   if (!hasClient('chromium')) return
   registry = await startRegistry()
   samples = await seedPages(registry)
+  // Until its picture is made, a page loads itself again, which would end a check.
+  for (const path of Object.values(publicPages())) {
+    const reloads = async () => (await registry.anonymous(path)).headers.has('refresh')
+    await vi.waitFor(async () => expect([path, await reloads()]).toEqual([path, false]), DRAWN)
+  }
   browser = await chromium.launch({
     executablePath: clientPath('chromium'),
     args: BROWSER_OPTIONS,
