@@ -213,7 +213,7 @@ function Changes({
   title: string
   list: ChangeList | null
   json: string
-  /** Of packages, whose names are then links. */
+  /** The ecosystem of the packages in the table, whose names become links; null for other facts. */
   ecosystem?: string | null
 }) {
   if (list === null || list.count === 0) return null

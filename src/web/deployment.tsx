@@ -96,7 +96,9 @@ function factsOf(deployment: DeploymentView): (readonly [string, ComponentChildr
       previous === null ? null : (
         <>
           <ImageLink repository={repository} digest={previous} />{' '}
-          <a href={comparisonPath(repository, previous, digest)}>What changed</a>
+          <a href={comparisonPath(repository, previous, digest)}>
+            Changes since the previous image
+          </a>
         </>
       ),
     ],

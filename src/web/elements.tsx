@@ -212,7 +212,7 @@ export function Lines({ label, children }: { label: string; children: string }) 
   )
 }
 
-/** What stands in the place of an empty list: what would be here, and how it gets there. */
+/** The text in the place of an empty list: which items it will have, and how to make the first one. */
 export function Empty({ children }: { children: ComponentChildren }) {
   return <p class="empty">{children}</p>
 }

@@ -82,7 +82,7 @@ export function ImagePage(view: ImageView) {
         {previous === null ? null : (
           <li>
             <a href={comparisonPath(repository, previous, digest)}>
-              What changed against the image before
+              Changes since the previous image
             </a>
           </li>
         )}
@@ -90,7 +90,7 @@ export function ImagePage(view: ImageView) {
           <a href={graphPath(repository, digest)}>Why a package is in it</a>
         </li>
         <li>
-          <a href={sizePath(repository, digest)}>What takes the room</a>
+          <a href={sizePath(repository, digest)}>Sizes of its parts</a>
         </li>
       </ul>
       <div class="columns">

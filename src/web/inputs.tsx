@@ -170,7 +170,7 @@ function Output({ kernel, own, images }: OutputItem) {
 
 type Row = { name: string; made: Map<string, number>; failed: number }
 
-/** Who made which kernel from the inputs, in counts of builds. */
+/** A table of builders and kernels: the number of builds in which a builder made a kernel from these inputs. */
 function Matrix({
   outputs,
   builds,

@@ -6,7 +6,7 @@ export type Asset = { readonly path: string; readonly integrity: string }
 /** The reader of a page, by name. A session is the login of a browser, which can end. */
 export type FrameCaller = { readonly name: string; readonly hasSession: boolean }
 
-/** What every page shows around its content. */
+/** The parts of a page around its content. */
 export type Frame = {
   /** The heading of the browser's window, before the name of the registry. */
   readonly title: string

@@ -2,7 +2,7 @@ import { ECOSYSTEMS, type Ecosystem } from '../unikernel/versions/orders.ts'
 import { Heading, Section } from './elements.tsx'
 import { packagePath, packageVersionsPath } from './paths.ts'
 
-/** What people call the packages of an ecosystem. */
+/** The name of each ecosystem, as pages show it. */
 export const ECOSYSTEM_NAMES: Readonly<Record<Ecosystem, string>> = {
   opam: 'opam (OCaml)',
   deb: 'deb (Debian, Ubuntu)',

@@ -121,7 +121,7 @@ function Present({ view, position }: { view: TagView; position: PositionItem }) 
         <>
           {'. '}
           <a href={comparisonPath(repository, position.previousDigest, position.digest)}>
-            What changed with it
+            Changes of this move
           </a>
         </>
       )}

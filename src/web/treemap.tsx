@@ -19,7 +19,7 @@ export type DrawnSizes = {
   readonly file: { readonly role: string; readonly digest: Digest; readonly size: number }
 }
 
-/** The page of an image's sizes: what takes the room in its program. */
+/** The page of an image's sizes: the sizes of the parts of its program. */
 export function SizePage({
   repository,
   digest,
@@ -38,7 +38,7 @@ export function SizePage({
         ]}
         note="The bytes that are loaded into memory, by library, module and function."
       >
-        What takes the room
+        Sizes of the parts
       </Heading>
       <PictureOrReason picture={picture} missing="The image has no kernel that could be read.">
         {(drawn) => <Sizes drawn={drawn} />}
@@ -120,9 +120,9 @@ function Treemap({ picture: { width, height, cells } }: { picture: TreemapPictur
   const libraries = [...new Set(cells.map(({ path }) => keyOf(path)))]
   const shades = new Map(libraries.map((key, index) => [key, index % SHADES]))
   return (
-    <section class="picture" tabindex={0} aria-label="Picture: what takes the room">
+    <section class="picture" tabindex={0} aria-label="Picture: sizes of the parts">
       <svg class="whole" width={width} height={height} viewBox={`0 0 ${width} ${height}`}>
-        <title>What takes the room</title>
+        <title>Sizes of the parts</title>
         {cells.map((cell) => (
           <Cell key={cell.path.join('/')} cell={cell} shade={shades.get(keyOf(cell.path)) ?? 0} />
         ))}

@@ -13,7 +13,7 @@ import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 /** Seconds after which a browser loads a page again whose picture was being made. */
 const RELOAD_SECONDS = 2
 
-/** The pages with pictures of an image: its dependencies, and what takes the room in it. */
+/** The pages with pictures of an image: its dependencies, and the sizes of its parts. */
 export function picturePages({
   images,
   pictures,
@@ -78,7 +78,7 @@ export function picturePages({
           }),
         )
         sendPage(ctx, {
-          title: `What takes the room · ${repository}`,
+          title: `Sizes of the parts · ${repository}`,
           json: apiPath(repository, `images/${digest}/sizes`),
           content: <SizePage repository={repository} digest={digest} picture={picture} />,
         })

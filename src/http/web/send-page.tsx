@@ -47,7 +47,7 @@ export function sendPage(ctx: RouteContext, page: Page): void {
   setPageHeaders(ctx)
   ctx.vary('Cookie, Authorization')
   ctx.set({
-    // What a caller sees with a login is stored nowhere.
+    // No browser and no proxy stores a page that depends on a login.
     'Cache-Control': isAnonymous ? 'private, no-cache' : 'private, no-store',
   })
   const links = [
