@@ -330,12 +330,22 @@ describe('every route that reads, and every loop', () => {
     await grow(client, samples, 0, ROWS)
     const before = await pagesOfAll()
     await grow(client, samples, ROWS, FACTOR * ROWS)
-    const grown = [...(await pagesOfAll())].flatMap(([request, pages]) => {
-      const small = before.get(request) ?? 0
-      return pages <= pagesAllowed(request, small)
-        ? []
-        : [`${request}: ${small} pages, then ${pages}`]
-    })
-    expect(grown).toEqual([])
+    const grown = async () =>
+      [...(await pagesOfAll())].flatMap(([request, pages]) => {
+        const small = before.get(request) ?? 0
+        return pages <= pagesAllowed(request, small)
+          ? []
+          : [{ request, message: `${request}: ${small} pages, then ${pages}` }]
+      })
+    let first = await grown()
+    // A request also reads what the registry's memory let go, and rows that a transaction kept from being vacuumed: what has
+    // grown, has grown twice.
+    if (first.length > 0) {
+      await client.query('vacuum (analyze)')
+      const again = new Set((await grown()).map(({ request }) => request))
+      first = first.filter(({ request }) => again.has(request))
+    }
+    // One text, which a summary shows whole.
+    expect(first.map(({ message }) => message).join('\n')).toBe('')
   }, 600_000)
 })
