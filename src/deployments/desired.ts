@@ -8,7 +8,7 @@ import type { DeploymentNotice } from '../db/deployments/notifications.ts'
 import { type DesiredUnit, desiredUnit } from './desired-unit.ts'
 import type { ImageKernelsCache } from './image-kernels.ts'
 import type { DeploymentSignals } from './signals.ts'
-import { WaitingHosts } from './waiting-hosts.ts'
+import { WaitingHosts, type WaitingPlace } from './waiting-hosts.ts'
 
 /** Hosts that one statement reads. */
 const HOSTS_AT_ONCE = 500
@@ -89,30 +89,38 @@ export class DesiredUnits {
 
   /**
    * Returns what a host should run: at once when `isKnown` is false for it, otherwise after a change, a notice to the host,
-   * its next request, or `waitSeconds`. `isEnded`: the host sent another request, or the server stops. Throws TOOMANYREQUESTS when too many hosts wait.
+   * its next request, or `waitSeconds`. `isEnded`: the host sent another request, or the server stops. `place`: the place of a
+   * request that waits several times. Throws TOOMANYREQUESTS when it has none, and too many hosts wait.
    */
   async wait(
     hostId: number,
     isKnown: (desired: Desired) => boolean,
     waitSeconds: number,
     signal: AbortSignal,
+    place?: WaitingPlace,
   ): Promise<{ readonly desired: Desired; readonly isEnded: boolean }> {
     const deadline = performance.now() + waitSeconds * 1000
-    for (let reads = 0; ; reads += 1) {
-      const noticed = this.#noticed
-      const desired = await this.read(hostId)
-      const left = deadline - performance.now()
-      if (!isKnown(desired) || left <= 0 || reads === READS_MAX) {
-        return { desired, isEnded: false }
+    let taken = place
+    try {
+      for (let reads = 0; ; reads += 1) {
+        const noticed = this.#noticed
+        const desired = await this.read(hostId)
+        const left = deadline - performance.now()
+        if (!isKnown(desired) || left <= 0 || reads === READS_MAX) {
+          return { desired, isEnded: false }
+        }
+        taken ??= this.waiting.enter(hostId)
+        const waiting = taken.wait(desired.version, left, signal)
+        // A notice arrived after the statement had begun, and before the host waited.
+        if (noticed !== this.#noticed) this.#receive(undefined)
+        const end = await waiting
+        if (end === 'replaced' || end === 'closed') return { desired, isEnded: true }
+        // A wait that ends in time is followed by the next request of the host, which reads again.
+        if (end === 'time') return { desired, isEnded: false }
+        if (end === 'host') return { desired: await this.read(hostId), isEnded: false }
       }
-      const waiting = this.waiting.wait(hostId, desired.version, left, signal)
-      // A notice arrived after the statement had begun, and before the host waited.
-      if (noticed !== this.#noticed) this.#receive(undefined)
-      const end = await waiting
-      if (end === 'replaced' || end === 'closed') return { desired, isEnded: true }
-      // A wait that ends in time is followed by the next request of the host, which reads again.
-      if (end === 'time') return { desired, isEnded: false }
-      if (end === 'host') return { desired: await this.read(hostId), isEnded: false }
+    } finally {
+      if (place === undefined) taken?.leave()
     }
   }
 

@@ -97,7 +97,10 @@ export class OpenConnections {
     const closed = new Promise<void>((resolve) => {
       NetServer.prototype.close.call(this.#server, () => resolve())
     })
-    this.#closeIdle()
+    // Node would wait for connections without a complete request.
+    for (const { socket, unanswered } of this.#open.values()) {
+      if (unanswered === 0) socket.destroySoon()
+    }
     const timer = setTimeout(() => this.#server.closeAllConnections(), milliseconds)
     await closed
     clearTimeout(timer)
@@ -165,7 +168,7 @@ export class OpenConnections {
       if (connection.unanswered > 0) return
       connection.waitingSince = performance.now()
       connection.patience = this.#options.limits.slowMilliseconds
-      if (this.#draining) this.#closeIdle()
+      if (this.#draining) req.socket.destroySoon()
     })
   }
 
@@ -234,13 +237,6 @@ export class OpenConnections {
     if (error !== undefined && request !== undefined && failReading(request, error)) return
     // A close would keep the unsent bytes in the system for minutes.
     socket.resetAndDestroy()
-  }
-
-  /** Closes idle connections, also those without a complete request, for which Node would wait. */
-  #closeIdle(): void {
-    for (const { socket, unanswered } of this.#open.values()) {
-      if (unanswered === 0) socket.destroySoon()
-    }
   }
 }
 

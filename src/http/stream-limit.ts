@@ -1,17 +1,20 @@
 import { RegistryError, unavailable } from '../oci/errors.ts'
 
+/** Where the limit of open connections allows as many. */
 const CONNECTIONS_MAX = 10_000
 const RETRY_SECONDS = 10
 
 /** Limits the event streams and other long-lived requests of this process: their total, and those of one client address. */
 export class StreamLimit {
   readonly #perAddressMax: number
+  readonly #max: number
   readonly #counts = new Map<string, number>()
   readonly #open = new Set<AbortController>()
   #isClosed = false
 
-  constructor(perAddressMax: number) {
+  constructor(perAddressMax: number, max: number) {
     this.#perAddressMax = perAddressMax
+    this.#max = Math.min(max, CONNECTIONS_MAX)
   }
 
   /** The number of requests that run now. */
@@ -29,8 +32,8 @@ export class StreamLimit {
       const retryAfterSeconds = RETRY_SECONDS
       throw unavailable('this server is shutting down, try again', { retryAfterSeconds })
     }
-    if (this.#open.size >= CONNECTIONS_MAX) {
-      throw tooManyClients(`${CONNECTIONS_MAX} clients already wait for events`)
+    if (this.#open.size >= this.#max) {
+      throw tooManyClients(`${this.#max} clients already wait for events`)
     }
     if (count >= this.#perAddressMax) {
       throw tooManyClients(`${this.#perAddressMax} clients of ${address} already wait for events`)

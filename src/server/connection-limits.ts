@@ -12,11 +12,14 @@ const DESCRIPTORS_A_CONNECTION = 2
 const RESERVED_DESCRIPTORS = 100
 const CONNECTIONS_MIN = 10
 
+/** `waiting`: the hosts that wait, and as many other requests that wait or are streams. */
+export type Limits = ConnectionLimits & { readonly waiting: number }
+
 /**
- * Returns the limits of the open connections. The total follows from the limit of file descriptors, and
- * no client takes more than half of it. Throws StartError when the limit of descriptors is too low.
+ * Returns the limits of the open connections. The total follows from the limit of file descriptors. No client takes more
+ * than half of it, and neither do hosts that wait. Throws StartError when the limit of descriptors is too low.
  */
-export async function connectionLimits(config: Config): Promise<ConnectionLimits> {
+export async function connectionLimits(config: Config): Promise<Limits> {
   const descriptors = (await readDescriptorLimit()) ?? DESCRIPTORS_DEFAULT
   const reserved = RESERVED_DESCRIPTORS + config.databaseConnectionsMax
   const possible = Math.floor((descriptors - reserved) / DESCRIPTORS_A_CONNECTION)
@@ -29,9 +32,11 @@ export async function connectionLimits(config: Config): Promise<ConnectionLimits
   const total = Math.min(possible, config.connectionsMax ?? CONNECTIONS_MAX)
   // Clients of the feed have a limit of their own.
   const perClient = config.connectionsPerAddress + config.feedClientsPerAddress
+  const half = Math.max(1, Math.floor(total / 2))
   return {
     total,
-    perClient: Math.max(1, Math.min(perClient, Math.floor(total / 2))),
+    perClient: Math.min(perClient, half),
+    waiting: half,
     slowMilliseconds: config.slowClientSeconds * 1000,
   }
 }

@@ -16,6 +16,13 @@ export type HostServices = {
   readonly presence: Presence
 }
 
+type HostDeps = {
+  readonly db: Database
+  readonly signals: DeploymentSignals
+  /** Hosts that wait at the same time. */
+  readonly hostsMax: number
+}
+
 // Hosts wait up to a minute before they try a registry again that was down.
 const PRESENCE_GRACE_SECONDS = 120
 const JOINING_SECONDS = 15
@@ -23,8 +30,7 @@ const RETENTION_SECONDS = 3600
 
 /** Builds and starts what answers hosts. Lines that kernels printed are kept for `logDays`. `onCommitted` is called after each commit that has events. */
 export function startHostServices(
-  db: Database,
-  signals: DeploymentSignals,
+  { db, signals, hostsMax }: HostDeps,
   logDays: number,
   onCommitted: () => void,
   log: Log,
@@ -33,7 +39,7 @@ export function startHostServices(
   const logError = (message: string) => (error: unknown) => log.error({ err: error }, message)
   const kernels = new ImageKernelsCache(db)
   const desired = new DesiredUnits({
-    ...{ db, kernels, signals },
+    ...{ db, kernels, signals, hostsMax },
     onError: logError('looking for changes of what hosts should run failed, retrying'),
   })
   const presence = new Presence({

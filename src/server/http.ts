@@ -17,7 +17,7 @@ import { type AuthServices, allRoutes } from '../http/routes.ts'
 import { StreamLimit } from '../http/stream-limit.ts'
 import { clientNetwork, unmapAddress } from '../networks/networks.ts'
 import type { CleanupStack } from './cleanup.ts'
-import { connectionLimits } from './connection-limits.ts'
+import type { Limits } from './connection-limits.ts'
 import type { EventPipeline } from './events.ts'
 import type { HostServices } from './hosts.ts'
 import { listen } from './listen.ts'
@@ -39,6 +39,7 @@ export type HttpDeps = {
   readonly signals: DeploymentSignals
   readonly actions: DeploymentActions
   readonly address: RegistryAddress
+  readonly limits: Limits
 }
 
 // For handlers whose connection was closed: they still release their rows in the database.
@@ -54,10 +55,11 @@ export async function startHttp(
   log: Log,
   cleanup: CleanupStack,
 ): Promise<string> {
-  const limits = await connectionLimits(config)
+  const { limits } = deps
   const inFlight = new InFlightRequests(limits.perClient)
-  const feedConnections = new StreamLimit(config.feedClientsPerAddress)
-  deps.metrics.registerFeedClients(() => feedConnections.count)
+  const feedConnections = new StreamLimit(config.feedClientsPerAddress, limits.waiting)
+  deps.metrics.registerCount('feedClients', () => feedConnections.count)
+  deps.metrics.registerCount('waitingHosts', () => deps.hosts.desired.waiting.count)
   const beyondAddressLimit: BeyondAddressLimit = async (ctx, work) => {
     inFlight.endOf(ctx.req)
     const count = connections.exempt(ctx.req.socket)
@@ -77,7 +79,7 @@ export async function startHttp(
     },
     onCut: cutReporter(deps.metrics, log),
   })
-  deps.metrics.registerConnections(() => connections.count)
+  deps.metrics.registerCount('connections', () => connections.count)
   const url = await listen(server, config.listen)
   cleanup.defer(async () => {
     feedConnections.close()

@@ -6,16 +6,23 @@ export type Metrics = {
   sequenced(events: number): void
   /** Counts a delivery attempt, or a delivery that ended without one, by its outcome such as `delivered`. */
   attempted(outcome: string): void
-  /** Registers the number of feed clients, which is read at every scrape. */
-  registerFeedClients(count: () => number): void
-  /** Registers the number of open connections, which is read at every scrape. */
-  registerConnections(count: () => number): void
+  /** Registers a number that is read at every scrape. */
+  registerCount(what: keyof typeof COUNTS, count: () => number): void
   /** Registers the numbers of files and documents that wait for a thread, which are read at every scrape. */
   registerDerivations(waiting: () => Readonly<Record<string, number>>): void
   /** Counts a connection that was refused or closed early, by reason such as `slow-body`. */
   cut(reason: string): void
   render(): Promise<{ contentType: string; text: string }>
 }
+
+const COUNTS = {
+  connections: ['rookery_connections', 'Open connections.'],
+  feedClients: [
+    'rookery_feed_clients',
+    'Clients with an open stream or long poll of events or of a deployment.',
+  ],
+  waitingHosts: ['rookery_waiting_hosts', 'Hosts that wait for something else to run.'],
+} as const
 
 // From a cached manifest to a blob of some GB.
 const SECONDS_BUCKETS = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60]
@@ -63,11 +70,10 @@ export function createMetrics(version: string): Metrics {
   })
   return {
     cut: (reason) => cuts.inc({ reason }),
-    registerConnections(count) {
+    registerCount(what, count) {
+      const [name, help] = COUNTS[what]
       new Gauge({
-        name: 'rookery_connections',
-        help: 'Open connections.',
-        registers: [registry],
+        ...{ name, help, registers: [registry] },
         collect() {
           this.set(count())
         },
@@ -86,16 +92,6 @@ export function createMetrics(version: string): Metrics {
     },
     sequenced: (count) => events.inc(count),
     attempted: (outcome) => attempts.inc({ outcome }),
-    registerFeedClients(count) {
-      new Gauge({
-        name: 'rookery_feed_clients',
-        help: 'Clients with an open stream or long poll of events.',
-        registers: [registry],
-        collect() {
-          this.set(count())
-        },
-      })
-    },
     observe({ method, route, status, seconds: taken }) {
       requests.inc({ method, route, status })
       seconds.observe({ method, route }, taken)

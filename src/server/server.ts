@@ -9,6 +9,7 @@ import { startEmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
 import { type AdminPassword, ensureAdminPassword } from './admin-password.ts'
 import { buildAuth } from './auth.ts'
 import { CleanupStack } from './cleanup.ts'
+import { connectionLimits } from './connection-limits.ts'
 import { startDeployments } from './deployments.ts'
 import { buildEventPipeline } from './events.ts'
 import { startHostServices } from './hosts.ts'
@@ -61,6 +62,7 @@ async function start(
   cleanup: CleanupStack,
 ): Promise<RunningServer> {
   await assertAddressFree(config.listen)
+  const limits = await connectionLimits(config)
   const stores = await openStores(config, {
     ...{ log, cleanup, mayCreate: true, wait: { seconds: config.databaseWaitSeconds, signal } },
     startEmbedded: (options) => startEmbeddedPostgres({ ...options, onLost: onPostgresLost }),
@@ -92,8 +94,9 @@ async function start(
   startMaintenance(stores, registry, onCommitted, config, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)
   const actions = startDeployments({ db, signals }, config.eventDays, onCommitted, log, cleanup)
-  const hosts = startHostServices(db, signals, config.eventDays, onCommitted, log, cleanup)
-  const http = { stores, auth, registry, events, hosts, metrics, signals, actions, address }
+  const hostDeps = { db, signals, hostsMax: limits.waiting }
+  const hosts = startHostServices(hostDeps, config.eventDays, onCommitted, log, cleanup)
+  const http = { stores, auth, registry, events, hosts, metrics, signals, actions, address, limits }
   const url = await startHttp(http, config, log, cleanup)
   address.listensAt(url)
   await leaveSettings(db, { url, settings: config.shared }, log)

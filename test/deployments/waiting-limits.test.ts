@@ -93,19 +93,19 @@ it('connections without a token have the limit of their address also when they a
 it('a host that asks again takes no other place, and one too many is sent to try again', async () => {
   const waiting = new WaitingHosts(2)
   const { signal } = new AbortController()
-  const first = waiting.wait(1, '', 5_000, signal)
-  const second = waiting.wait(2, '', 5_000, signal)
-  const again = waiting.wait(1, '', 5_000, signal)
+  const wait = (hostId: number) => waiting.enter(hostId).wait('', 5_000, signal)
+  const earlier = waiting.enter(1)
+  const first = earlier.wait('', 5_000, signal)
+  const second = wait(2)
+  const again = wait(1)
   expect(await first).toBe('replaced')
+  expect(await earlier.wait('', 5_000, signal)).toBe('replaced')
+  earlier.leave()
   expect(waiting.count).toBe(2)
-  await expect(waiting.wait(3, '', 5_000, signal)).rejects.toMatchObject({
-    code: 'TOOMANYREQUESTS',
-    message: '2 hosts already wait at this server',
-    data: { retryAfterSeconds: 10 },
-  })
+  expect(() => waiting.enter(3)).toThrowError('2 hosts already wait at this server')
   waiting.wake(2)
   expect(await second).toBe('host')
-  const third = waiting.wait(3, '', 5_000, signal)
   waiting.close()
-  expect(await Promise.all([again, third])).toEqual(['closed', 'closed'])
+  expect(await again).toBe('closed')
+  expect(await wait(1)).toBe('closed')
 })

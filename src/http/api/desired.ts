@@ -1,5 +1,6 @@
 import type { Desired, DesiredUnits } from '../../deployments/desired.ts'
 import type { DesiredUnit } from '../../deployments/desired-unit.ts'
+import type { WaitingPlace } from '../../deployments/waiting-hosts.ts'
 import { digestOf } from '../../oci/digest.ts'
 import { invalidQuery, unauthorized } from '../../oci/errors.ts'
 import { visibleJson } from '../../oci/hidden-characters.ts'
@@ -83,6 +84,20 @@ async function answer(
 
 /** Sends the desired units, and again at each change, until the client leaves, its token ends or the host asks anew. */
 async function stream(ctx: RouteContext, deps: DesiredRouteDeps): Promise<void> {
+  // Before the headers: a host without a place is refused as one that polls.
+  const place = deps.desired.waiting.enter(hostOf(ctx).id)
+  try {
+    await sendChanges(ctx, deps, place)
+  } finally {
+    place.leave()
+  }
+}
+
+async function sendChanges(
+  ctx: RouteContext,
+  deps: DesiredRouteDeps,
+  place: WaitingPlace,
+): Promise<void> {
   const { id } = hostOf(ctx)
   const render = rendererOf(ctx, deps, 'json')
   const stopping = abortedOnClose(ctx)
@@ -106,7 +121,7 @@ async function stream(ctx: RouteContext, deps: DesiredRouteDeps): Promise<void> 
       if (body !== sent) events.send({ event: 'desired', data: body })
       sent = body
       const isKnown = (one: Desired) => render(one.units) === sent
-      const next = await deps.desired.wait(id, isKnown, STREAM_READ_SECONDS, signal)
+      const next = await deps.desired.wait(id, isKnown, STREAM_READ_SECONDS, signal, place)
       if (next.isEnded) return
       desired = next.desired
     }
