@@ -39,20 +39,6 @@ export async function findEventTime(db: Queryable, position: number): Promise<Da
   return rows[0]?.occurredAt
 }
 
-/** Returns the `subject` of events, by position. */
-export async function listEventSubjects(
-  db: Queryable,
-  positions: readonly number[],
-): Promise<ReadonlyMap<number, string>> {
-  const { rows } = await db.query<{ position: number; subject: string | null }>(
-    `select position, body::json ->> 'subject' as subject
-       from events
-      where position = any($1)`,
-    [positions],
-  )
-  return new Map(rows.map(({ position, subject }) => [position, subject ?? '']))
-}
-
 /** An event, with the fields that decide who may see it. */
 export type FeedEvent = {
   readonly position: number

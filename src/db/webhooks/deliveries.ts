@@ -31,6 +31,8 @@ export type DeliveryRow = {
   readonly visibility: 'public' | 'private' | null
   readonly tag: Tag | null
   readonly digest: Digest | null
+  /** The subject of an event about the registry; null for one of a repository. */
+  readonly subject: string | null
   readonly occurredAt: Date
   readonly state: DeliveryState
   /** All attempts, of every round. */
@@ -59,8 +61,10 @@ export type AttemptRow = {
 }
 
 const DELIVERY_COLUMNS = `d.event_position as position, e.event_id as "eventId", e.type,
-  r.name as repository, r.visibility, e.tag, e.digest, e.occurred_at as "occurredAt", d.state,
-  d.attempts, d.due_at as "dueAt", d.finished_at as "finishedAt"`
+  r.name as repository, r.visibility, e.tag, e.digest,
+  case when r.id is null then e.body::json ->> 'subject' end as subject,
+  e.occurred_at as "occurredAt", d.state, d.attempts, d.due_at as "dueAt",
+  d.finished_at as "finishedAt"`
 
 /** Deliveries that one page reads, however few of them are in the state. */
 const LISTED_SCAN_MAX = 2_000
@@ -118,7 +122,7 @@ export async function listDeliveries(
             limit $2
          ) d
         cross join lateral (
-              select event_id, type, repository_id, tag, digest, occurred_at
+              select event_id, type, repository_id, tag, digest, occurred_at, body
                 from events
                where position = d.event_position
               offset 0
@@ -139,6 +143,8 @@ export async function listDeliveries(
   )
   const shown = rows.slice(0, limit)
   if (rows.length > limit) return { rows: shown, next: shown.at(-1)?.position }
+  // Without a filter of the scanned rows, a page that is not full is the last.
+  if (conditions.state.length === 0) return { rows: shown, next: undefined }
   const { rows: last } = await db.query<{ position: number }>(
     ...withConditions(
       `select event_position as position

@@ -36,6 +36,15 @@ export function canManage({ grants }: Requester, { repositories, types }: Scope)
   return repositories.every((glob) => isCovered(grants, 'admin', glob))
 }
 
+/** True when the requester may also change such a webhook, as `assertCanWrite` checks. */
+export function canWrite(requester: Requester, scope: Scope): boolean {
+  const { grants } = requester
+  if (grants === null) return true
+  return (
+    canManage(requester, scope) && scope.repositories.every((one) => isCovered(grants, 'pull', one))
+  )
+}
+
 /**
  * Throws DENIED unless the requester may own such a webhook: it needs `admin`, and `pull` too, because
  * events of a private repository are sent only to owners that may pull it.

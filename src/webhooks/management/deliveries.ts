@@ -1,6 +1,5 @@
 import { recordChange } from '../../db/auth/audit.ts'
 import type { Database, Queryable, Transaction } from '../../db/database.ts'
-import { listEventSubjects } from '../../db/events/feed.ts'
 import {
   type AttemptRow,
   type DeliveryRow,
@@ -38,7 +37,11 @@ export type WebhookDeliveriesOptions = {
 }
 
 /** A page of deliveries that the requester may see, newest first. `next` is the position where the next page begins. */
-export type DeliveryPage = { readonly deliveries: Delivery[]; readonly next: number | null }
+export type DeliveryPage = {
+  readonly webhook: WebhookRow
+  readonly deliveries: Delivery[]
+  readonly next: number | null
+}
 
 /** Events of one redelivery. Keeps its transaction short. */
 const REDELIVERED_AT_ONCE = 1000
@@ -66,17 +69,11 @@ export class WebhookDeliveries {
     query: DeliveryQuery,
     requester: Requester,
   ): Promise<DeliveryPage> {
-    const { id } = await requireWebhook(db, name, requester)
+    const webhook = await requireWebhook(db, name, requester)
     const { limit, ...filter } = query
-    const { rows, next = null } = await listDeliveries(db, id, filter, limit)
-    return {
-      deliveries: await describe(
-        db,
-        rows.filter((row) => canReceive(requester, row)),
-        requester,
-      ),
-      next,
-    }
+    const { rows, next = null } = await listDeliveries(db, webhook.id, filter, limit)
+    const permitted = rows.filter((row) => canReceive(requester, row))
+    return { webhook, deliveries: permitted.map((row) => deliveryOf(row, requester)), next }
   }
 
   /** Reads a delivery with its attempts. `db` is the connection of the question. Throws NOT_FOUND. */
@@ -88,10 +85,8 @@ export class WebhookDeliveries {
   ): Promise<DeliveryDetail> {
     const webhook = await requireWebhook(db, name, requester)
     const row = await requireDelivery(db, webhook, event, requester)
-    const [delivery] = await describe(db, [row], requester)
-    if (delivery === undefined) throw noDelivery(name, event)
     return {
-      ...delivery,
+      ...deliveryOf(row, requester),
       attemptLog: row.attemptLog.map((one) => attemptOf(one, requester)),
       body: eventBodyFor(requester, row),
     }
@@ -151,19 +146,6 @@ export class WebhookDeliveries {
   }
 }
 
-async function describe(
-  db: Queryable,
-  rows: readonly DeliveryRow[],
-  requester: Requester,
-): Promise<Delivery[]> {
-  // The subject of an event about the registry is only in the event itself.
-  const others = rows.filter(({ repository }) => repository === null)
-  const positions = others.map(({ position }) => position)
-  const subjects =
-    positions.length === 0 ? new Map<number, string>() : await listEventSubjects(db, positions)
-  return rows.map((row) => deliveryOf(row, subjects.get(row.position) ?? '', requester))
-}
-
 /**
  * Finds a delivery whose event the requester may read. It may be older than the webhook's present
  * repositories and owner. Throws NOT_FOUND.
@@ -190,11 +172,11 @@ function parseStates(texts: readonly string[] | undefined): readonly DeliverySta
   return DELIVERY_STATES.filter((state) => texts.includes(state))
 }
 
-function deliveryOf(row: DeliveryRow, subject: string, requester: Requester): Delivery {
+function deliveryOf(row: DeliveryRow, requester: Requester): Delivery {
   return {
     event: row.eventId,
     type: row.type,
-    subject: subjectOf(row) ?? subject,
+    subject: subjectOf(row),
     time: row.occurredAt.toISOString(),
     state: row.state,
     attempts: row.attempts,
@@ -205,9 +187,8 @@ function deliveryOf(row: DeliveryRow, subject: string, requester: Requester): De
   }
 }
 
-/** The event's subject; undefined for an event about the registry. */
-function subjectOf({ repository, tag, digest }: DeliveryRow): string | undefined {
-  if (repository === null) return undefined
+function subjectOf({ repository, tag, digest, subject }: DeliveryRow): string {
+  if (repository === null) return subject ?? ''
   return tag === null ? `${repository}@${digest}` : `${repository}:${tag}`
 }
 

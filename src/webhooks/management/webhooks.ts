@@ -129,12 +129,16 @@ export class Webhooks {
       requester.grants === null
         ? await listWebhooks(db, last, limit)
         : await listNamedWebhooks(db, await listManagedNames(db, last, limit, requester))
-    return Promise.all(found.map(async (row) => webhookView(row, await this.#decrypt(row))))
+    return Promise.all(found.map((row) => this.view(row)))
   }
 
   /** Reads a webhook. Throws NOT_FOUND. */
   async read(name: string, requester: Requester): Promise<WebhookView> {
-    const row = await requireWebhook(this.#db, name, requester)
+    return this.view(await requireWebhook(this.#db, name, requester))
+  }
+
+  /** Describes a webhook that was found for a requester who may manage it. */
+  async view(row: WebhookRow): Promise<WebhookView> {
     return webhookView(row, await this.#decrypt(row))
   }
 
@@ -168,6 +172,11 @@ export class Webhooks {
       const keepsOwner = changesOnlyPaused(change) && !row.disabledReason?.startsWith('owner: ')
       return { columns: { ...settings, ...state }, secrets, keepsOwner }
     })
+  }
+
+  /** Pauses or resumes a webhook, and changes nothing else. Throws what `change` throws. */
+  async setPaused(name: string, paused: boolean, requester: Requester): Promise<void> {
+    await this.change(name, { ...NOTHING_CHANGED, paused }, requester)
   }
 
   /**
@@ -297,6 +306,21 @@ const UNCHANGED = {
   webhookSecret: undefined,
   oidcAudience: undefined,
 } as const
+
+const NOTHING_CHANGED: WebhookChange = {
+  url: undefined,
+  repositories: undefined,
+  tags: undefined,
+  types: undefined,
+  format: undefined,
+  body: undefined,
+  authentication: UNCHANGED,
+  headers: undefined,
+  description: undefined,
+  maxAgeSeconds: undefined,
+  coalesceTags: undefined,
+  paused: undefined,
+}
 
 function ownerColumns({ actor, grants }: Requester) {
   return { ownerName: actor.name, ownerOrigin: ownerOriginOf(actor), ownerGrants: grants }
