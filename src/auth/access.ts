@@ -164,6 +164,11 @@ export function maySeeHosts(caller: Caller, repository: Repository): boolean {
   return allows(caller, 'push', repository) || allows(caller, 'admin', repository)
 }
 
+/** True when the caller administers any repositories, so that it may have webhooks. */
+export function administersAny(caller: Caller): boolean {
+  return namesFor(caller, ['admin']).length > 0
+}
+
 /** True when the caller administers all repositories that match the patterns, and there all tags that match theirs. */
 export function administersAll(
   caller: Caller,

@@ -4,7 +4,12 @@ import type { ComponentChildren } from 'preact'
 export type Asset = { readonly path: string; readonly integrity: string }
 
 /** The reader of a page, by name. A session is the login of a browser, which can end. */
-export type FrameCaller = { readonly name: string; readonly hasSession: boolean }
+export type FrameCaller = {
+  readonly name: string
+  readonly hasSession: boolean
+  /** True when the caller may have webhooks. */
+  readonly mayHaveWebhooks: boolean
+}
 
 /** The parts of a page around its content. */
 export type Frame = {
@@ -23,7 +28,7 @@ export type Frame = {
   readonly json?: string | undefined
 }
 
-/** The sections that the head of every page links. */
+/** The sections that the head of every page links; further ones depend on the caller. */
 const SECTIONS = [
   ['/repositories', 'Repositories'],
   ['/packages', 'Packages'],
@@ -77,7 +82,7 @@ function Head({ frame: { registry, path, caller, search } }: { frame: Frame }) {
       </a>
       <nav aria-label="Sections">
         <ul>
-          {SECTIONS.map(([href, name]) => (
+          {sectionsFor(caller).map(([href, name]) => (
             <li key={href}>
               <a href={href} aria-current={isWithin(path, href) ? 'page' : undefined}>
                 {name}
@@ -104,6 +109,11 @@ function Head({ frame: { registry, path, caller, search } }: { frame: Frame }) {
       <Session path={path} caller={caller} />
     </header>
   )
+}
+
+/** Returns the sections that the caller may open. */
+function sectionsFor(caller: FrameCaller | undefined): readonly (readonly [string, string])[] {
+  return [...SECTIONS, ...(caller?.mayHaveWebhooks ? [['/webhooks', 'Webhooks'] as const] : [])]
 }
 
 function Session({ path, caller }: { path: string; caller: FrameCaller | undefined }) {

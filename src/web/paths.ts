@@ -86,6 +86,16 @@ export function deploymentPath(id: string): string {
   return `/deployments/${id}`
 }
 
+/** Returns the path of the page of a webhook. */
+export function webhookPath(name: string): string {
+  return `/webhooks/${encodeURIComponent(name)}`
+}
+
+/** Returns the path of the delivery of an event to a webhook. */
+export function deliveryPath(webhook: string, event: string): string {
+  return `${webhookPath(webhook)}/deliveries/${encodeURIComponent(event)}`
+}
+
 /** Returns the path of what the API answers about a repository. */
 export function apiPath(repository: Repository, rest: string): string {
   return `/api/v1/repositories/${repository}/${rest}`

@@ -34,6 +34,12 @@ export function shortDigest(digest: string): string {
   return digest.slice(0, colon + 1 + SHOWN_HEX)
 }
 
+/** Returns the first names of a list, and how many more there are. */
+export function firstOf(names: readonly string[], max: number): string {
+  const shown = names.slice(0, max).join(', ')
+  return names.length > max ? `${shown} and ${names.length - max} more` : shown
+}
+
 /** Returns a number with its noun: `1 host`, `2 hosts`. `many` is the plural when it does not end with `s` only. */
 export function counted(count: number, one: string, many = `${one}s`): string {
   return `${count.toLocaleString('en')} ${count === 1 ? one : many}`

@@ -64,5 +64,21 @@ export function worstPageInputs(registry: TestRegistry): WorstInputs {
     'POST /deployments/:deployment/resume': change('resume'),
     'POST /deployments/:deployment/cancel': change('cancel'),
     'POST /deployments/:deployment/retry': change('retry'),
+    'GET /webhooks': page('/webhooks'),
+    'GET /webhooks/:name': page('/webhooks/none', 404),
+    'GET /webhooks/:name/deliveries/:event': page(`/webhooks/none/deliveries/${NO_BUILD}`, 404),
+    'POST /webhooks/:name/pause': form('/webhooks/none/pause', { a: FORM_TEXT }, 404),
+    'POST /webhooks/:name/resume': form('/webhooks/none/resume', { a: FORM_TEXT }, 404),
+    'POST /webhooks/:name/test': form('/webhooks/none/test', { a: FORM_TEXT }, 404),
+    'POST /webhooks/:name/redeliver': form(
+      '/webhooks/none/redeliver',
+      { after: '2030-01-31T12:00', states: FORM_TEXT },
+      400,
+    ),
+    'POST /webhooks/:name/deliveries/:event/redeliver': form(
+      `/webhooks/none/deliveries/${NO_BUILD}/redeliver`,
+      { a: FORM_TEXT },
+      404,
+    ),
   }
 }

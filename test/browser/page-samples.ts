@@ -4,6 +4,8 @@ import { formOf, newestBuild, postImage, pushBuild } from '../images/image-fixtu
 import { enrolHost, type TestHost } from '../support/hosts.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { elfWithSymbols } from '../unikernel/sizes/elf-with-symbols.ts'
+import { type Receiver, startReceiver } from '../webhooks/receiver.ts'
+import { listDeliveries, requestWebhooks } from '../webhooks/webhook-client.ts'
 
 /** The content that `seedPages` puts into a registry. */
 export type PageSamples = {
@@ -24,7 +26,14 @@ export type PageSamples = {
   /** The id of the newest deployment of the tag. */
   readonly deployment: string
   readonly hosts: readonly TestHost[]
+  /** A webhook whose receiver fails, and the id of an event that it did not get. */
+  readonly webhook: string
+  readonly delivery: string
+  readonly receiver: Receiver
 }
+
+/** The settings of a registry for `seedPages`: the receiver is on this machine. */
+export const SAMPLE_SETTINGS = { ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1' }
 
 /** Fills a registry with everything that pages show: images, tags that moved, hosts, and deployments that went well and badly. */
 export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
@@ -47,6 +56,7 @@ export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
   for (const host of hosts) {
     await report(host, { follows, kernel: KERNEL, state: 'healthy' })
   }
+  const receiver = await seedWebhooks(registry, repository)
   const present = await pushBuild(
     registry,
     repository,
@@ -64,7 +74,9 @@ export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
   })
   return {
     ...{ repository, longRepository, hidden, tag: 'live', first, present, withTwin },
-    ...{ kernel: OTHER_KERNEL, deployment, hosts },
+    ...{ kernel: OTHER_KERNEL, deployment, hosts, receiver },
+    webhook: FAILING,
+    delivery: await failedDelivery(registry, FAILING),
     build: await newestBuild(registry, repository),
   }
 }
@@ -92,6 +104,39 @@ async function newestDeployment(registry: TestRegistry, repository: string): Pro
     const newest = await granted()
     expect(newest?.counts.inFlight).toBe(2)
     return newest?.id ?? ''
+  }, GRANTED)
+}
+
+const FAILING = 'room-of-the-operators'
+
+/** Makes a webhook that delivers, one that fails and one that is paused. */
+async function seedWebhooks(registry: TestRegistry, repository: string): Promise<Receiver> {
+  const receiver = await startReceiver(({ path }, res) => {
+    if (path === '/deploy') res.writeHead(204).end()
+    else res.writeHead(503).end('the room is closed for maintenance\n')
+  })
+  const webhooks = [
+    { name: 'deploy', url: `${receiver.url}/deploy` },
+    {
+      name: FAILING,
+      url: `${receiver.url}/room`,
+      description: 'Tells the operators what changed.',
+    },
+    { name: 'mirror', url: 'https://mirror.example/hooks/rookery', paused: true },
+  ]
+  for (const webhook of webhooks) {
+    const body = { ...webhook, repositories: [repository, 'web/**'] }
+    expect((await requestWebhooks(registry, 'POST', '', body)).status).toBe(201)
+  }
+  return receiver
+}
+
+/** Returns the id of an event that the webhook's receiver refused. */
+function failedDelivery(registry: TestRegistry, webhook: string): Promise<string> {
+  return vi.waitFor(async () => {
+    const failed = (await listDeliveries(registry, webhook)).find(({ status }) => status === 503)
+    expect(failed).toBeDefined()
+    return failed?.event ?? ''
   }, GRANTED)
 }
 

@@ -7,7 +7,7 @@ import { expectedOf } from '../images/image-fixtures.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { BROWSER_OPTIONS } from './browser-options.ts'
 import { expectNoFaults, type Faults, faultsOf, openView, VIEWS, type View } from './page-checks.ts'
-import { type PageSamples, seedPages } from './page-samples.ts'
+import { type PageSamples, SAMPLE_SETTINGS, seedPages } from './page-samples.ts'
 
 let registry: TestRegistry
 let browser: Browser
@@ -16,7 +16,7 @@ const DRAWN = { timeout: 20_000, interval: 200 }
 
 beforeAll(async () => {
   if (!hasClient('chromium')) return
-  registry = await startRegistry()
+  registry = await startRegistry(SAMPLE_SETTINGS)
   samples = await seedPages(registry)
   // Until its picture is made, a page loads itself again, which would end a check.
   for (const path of Object.values(publicPages())) {
@@ -31,6 +31,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await browser?.close()
+  await samples?.receiver.close()
   await registry?.close()
 })
 
@@ -64,10 +65,14 @@ function publicPages(): Record<string, string> {
 
 /** The pages that need a login, by a name. */
 function ownPages(): Record<string, string> {
-  const { deployment } = samples
+  const { deployment, webhook } = samples
   return {
     deployments: '/deployments',
     deployment: `/deployments/${deployment}`,
+    webhooks: '/webhooks',
+    webhook: `/webhooks/${webhook}`,
+    'webhook-that-waits': `/webhooks/${webhook}?state=pending`,
+    delivery: `/webhooks/${webhook}/deliveries/${samples.delivery}`,
   }
 }
 

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { expectedOf } from '../images/image-fixtures.ts'
 import { hasProgram } from '../support/has-program.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { type PageSamples, seedPages } from './page-samples.ts'
+import { type PageSamples, SAMPLE_SETTINGS, seedPages } from './page-samples.ts'
 
 const run = promisify(execFile)
 const BROWSERS: Readonly<Record<string, readonly string[]>> = {
@@ -23,11 +23,14 @@ describe.each(Object.keys(BROWSERS))('%s', (browser) => {
     const home = mkdtempSync(join(tmpdir(), 'text-browser-'))
 
     beforeAll(async () => {
-      registry = await startRegistry()
+      registry = await startRegistry(SAMPLE_SETTINGS)
       samples = await seedPages(registry)
     })
 
-    afterAll(() => registry.close())
+    afterAll(async () => {
+      await samples?.receiver.close()
+      await registry?.close()
+    })
 
     const textOf = async (path: string) => {
       const url = `${registry.url}${path}`

@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Transaction } from '../../src/db/database.ts'
+import { DELIVERY_STATES } from '../../src/db/webhooks/deliveries.ts'
 import { answeredPath, ROUTES, type Samples } from '../attacks/route-paths.ts'
 import { addDeployment, DIGEST } from '../deployments/deployment-rows.ts'
 import { expectedOf, newestBuild, pushBuild } from '../images/image-fixtures.ts'
@@ -53,7 +54,7 @@ const ADMINISTRATOR = ['administrator'] as const
  */
 const BY_CALLER: readonly string[] = [
   ...['/v2/_catalog', '/api/v1/events', '/api/v1/webhooks', '/api/v1/hosts'],
-  '/api/v1/deployments',
+  ...['/api/v1/deployments', '/webhooks'],
 ]
 
 const NONE = ['']
@@ -118,6 +119,9 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   '/deployments': NONE,
   '/deployments/:deployment': NONE,
   '/deployments/:deployment/stream': NONE,
+  '/webhooks': ['', 'last=w2'],
+  '/webhooks/:name': ['', ...DELIVERY_STATES.map((state) => `state=${state}`)],
+  '/webhooks/:name/deliveries/:event': NONE,
   '/api/v1/repositories/*repository/builds/:build': NONE,
   '/api/v1/repositories/*repository/builds/:build/console': NONE,
   '/api/v1/repositories/*repository/builds/:build/script': NONE,
@@ -183,12 +187,7 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   ],
   '/api/v1/webhooks': ['n=20', 'n=20&last=w2'],
   '/api/v1/webhooks/:name': NONE,
-  '/api/v1/webhooks/:name/deliveries': [
-    'n=20',
-    ...['pending', 'delivered', 'failed', 'expired', 'superseded', 'refused'].map(
-      (s) => `n=20&state=${s}`,
-    ),
-  ],
+  '/api/v1/webhooks/:name/deliveries': ['n=20', ...DELIVERY_STATES.map((s) => `n=20&state=${s}`)],
   '/api/v1/webhooks/:name/deliveries/:event': NONE,
   '/api/v1/credentials': ['n=20', 'n=20&last=c2'],
   '/api/v1/hosts': [

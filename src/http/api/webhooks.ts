@@ -157,7 +157,8 @@ export function webhookDeliveryRoutes(
   ]
 }
 
-function requesterOf(ctx: RouteContext): Requester {
+/** Returns the caller as the management of webhooks sees it. */
+export function requesterOf(ctx: RouteContext): Requester {
   const { caller } = ctx.state
   const grants = caller.kind === 'holder' ? caller.grants : []
   return { actor: actorOf(ctx), grants: caller.kind === 'admin' ? null : grants }
@@ -180,7 +181,8 @@ function readRange(ctx: RouteContext) {
   }))
 }
 
-function parseState(ctx: RouteContext): DeliveryState | undefined {
+/** Reads the parameter `state` of a list of deliveries. Throws QUERY_INVALID. */
+export function parseState(ctx: RouteContext): DeliveryState | undefined {
   const text = queryOnce(ctx, 'state')
   const state = DELIVERY_STATES.find((one) => one === text)
   if (text === undefined || state !== undefined) return state

@@ -13,21 +13,23 @@ import type { PageCursors } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import type { RouteContext } from '../route.ts'
 import type { LoginPageDeps } from './login.tsx'
+import type { WebhookPageDeps } from './webhooks.tsx'
 
 /** The objects that pages call. */
-export type PageDeps = LoginPageDeps & {
-  readonly auth: { readonly hosts: Hosts }
-  readonly blobs: Blobs
-  readonly builds: Builds
-  readonly images: Images
-  readonly pictures: Pictures
-  readonly packageSearch: PackageSearch
-  readonly listings: Listings
-  readonly overviews: Overviews
-  readonly tagHistory: TagHistory
-  readonly deployments: DeploymentRouteDeps & { readonly actions: DeploymentActions }
-  readonly ask: AskQuestion
-  readonly pageCursors: PageCursors
-  /** The address of the registry, as the client reaches it. */
-  readonly clientBaseUrl: (ctx: RouteContext) => string
-}
+export type PageDeps = LoginPageDeps &
+  WebhookPageDeps & {
+    readonly auth: { readonly hosts: Hosts }
+    readonly blobs: Blobs
+    readonly builds: Builds
+    readonly images: Images
+    readonly pictures: Pictures
+    readonly packageSearch: PackageSearch
+    readonly listings: Listings
+    readonly overviews: Overviews
+    readonly tagHistory: TagHistory
+    readonly deployments: DeploymentRouteDeps & { readonly actions: DeploymentActions }
+    readonly ask: AskQuestion
+    readonly pageCursors: PageCursors
+    /** The address of the registry, as the client reaches it. */
+    readonly clientBaseUrl: (ctx: RouteContext) => string
+  }

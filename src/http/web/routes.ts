@@ -13,6 +13,7 @@ import { picturePages } from './pictures.tsx'
 import { repositoryPages } from './repository.tsx'
 import { searchPages } from './search.tsx'
 import { tagPages } from './tags.tsx'
+import { webhookPages } from './webhooks.tsx'
 
 /** The table of the pages for people: spec/pages.md. */
 export function pageRoutes(deps: PageDeps): Route[] {
@@ -30,5 +31,6 @@ export function pageRoutes(deps: PageDeps): Route[] {
     ...comparisonPages(deps),
     ...buildPages(deps),
     ...deploymentPages(deps),
+    ...webhookPages(deps),
   ]
 }

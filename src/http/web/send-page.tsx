@@ -1,4 +1,5 @@
 import type { VNode } from 'preact'
+import { administersAny } from '../../auth/access.ts'
 import { digestOf } from '../../oci/digest.ts'
 import { Layout } from '../../web/layout.tsx'
 import { renderHtml } from '../../web/render.ts'
@@ -38,7 +39,11 @@ export function sendPage(ctx: RouteContext, page: Page): void {
     path: ctx.url,
     caller: isAnonymous
       ? undefined
-      : { name: caller.actor, hasSession: caller.scheme === 'session' },
+      : {
+          name: caller.actor,
+          hasSession: caller.scheme === 'session',
+          mayHaveWebhooks: administersAny(caller),
+        },
     search,
     assets: ASSETS,
     json,
