@@ -246,7 +246,7 @@ function RangeForm({ path, states }: { path: string; states: readonly string[] }
         <input name="after" type="datetime-local" required />
       </label>
       <label>
-        Until, or empty for now
+        Until; empty: the present
         <input name="until" type="datetime-local" />
       </label>
       <label>
