@@ -1,8 +1,8 @@
 import type { Queryable } from '../db/database.ts'
 import {
   type KernelVersions,
-  listHostNames,
   listKernelVersions,
+  listRunHosts,
   type RunFilter,
   type RunRow,
   scanRuns,
@@ -13,7 +13,12 @@ import type { Repository } from '../oci/reference.ts'
 export type { RunFilter }
 
 /** A run, with its host and the versions of the wanted package that its image has. */
-export type Run = RunRow & { readonly host: string; readonly versions?: readonly string[] }
+export type Run = RunRow & {
+  readonly host: string
+  /** The patterns of what its host may follow. Undefined for a revoked host, and for runs of one host only. */
+  readonly hostRepositories: readonly string[] | undefined
+  readonly versions?: readonly string[]
+}
 
 type FoundRun = RunRow & { readonly versions?: readonly string[] }
 
@@ -48,9 +53,16 @@ export async function listRuns(
   const seen = scanned.runs.filter(({ repository }) => maySee(repository))
   const hits = wanted === undefined ? seen : await withPackage(db, seen, wanted)
   const shown = hits.slice(0, limit)
-  const hostIds = shown.map(({ hostId }) => hostId)
-  const names = hostIds.length === 0 ? undefined : await listHostNames(db, hostIds)
-  const runs = shown.map((run) => ({ ...run, host: names?.get(run.hostId) ?? '' }))
+  const ids = filter.host === undefined ? shown.map(({ hostId }) => hostId) : []
+  const hosts = ids.length === 0 ? undefined : await listRunHosts(db, ids)
+  const runs = shown.map((run) => {
+    const host = hosts?.get(run.hostId)
+    return {
+      ...run,
+      host: host?.name ?? filter.host ?? '',
+      hostRepositories: host?.repositories ?? undefined,
+    }
+  })
   return { runs, next: hits.length > limit ? hits[limit - 1]?.id : scanned.last }
 }
 

@@ -5,12 +5,15 @@ export function FilterLinks({
   parameter,
   values,
   chosen,
+  any = 'all',
 }: {
   label: string
   path: string
   parameter: string
   values: readonly string[]
   chosen: string | undefined
+  /** The text of the link to the list without the parameter. */
+  any?: string
 }) {
   const links = [undefined, ...values]
   return (
@@ -23,7 +26,7 @@ export function FilterLinks({
               class={value === chosen ? 'chosen' : undefined}
               aria-current={value === chosen ? 'true' : undefined}
             >
-              {value ?? 'all'}
+              {value ?? any}
             </a>
           </li>
         ))}

@@ -13,7 +13,8 @@ export type FollowerItem = {
   readonly count: number
 }
 
-const MOODS: Readonly<Record<UnitState, Mood>> = {
+/** How good the states of units are. */
+export const UNIT_MOODS: Readonly<Record<UnitState, Mood>> = {
   absent: 'idle',
   fetching: 'busy',
   starting: 'busy',
@@ -26,7 +27,7 @@ const MOODS: Readonly<Record<UnitState, Mood>> = {
 
 /** The state of a unit. */
 export function UnitStateWord({ state }: { state: UnitState }) {
-  return <State mood={MOODS[state]}>{state}</State>
+  return <State mood={UNIT_MOODS[state]}>{state}</State>
 }
 
 /** A table of the units that follow tags of a repository. `showsTag`: false when they all follow one. */

@@ -33,6 +33,7 @@ const SECTIONS = [
   ['/repositories', 'Repositories'],
   ['/packages', 'Packages'],
   ['/deployments', 'Deployments'],
+  ['/hosts', 'Hosts'],
 ] as const
 
 /** A whole page: head, navigation, content and foot. */

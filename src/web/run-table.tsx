@@ -1,12 +1,15 @@
 import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
 import { DataTable, Empty, Section, ShortDigest, State, Time } from './elements.tsx'
+import { HostName } from './host-words.tsx'
 import { kernelPath, repositoryPath } from './paths.ts'
 
 /** A kernel that ran in a unit of a host. */
 export type RunItem = {
   readonly id: number
   readonly host: string
+  /** The page of the host; undefined for a reader who may not see it. */
+  readonly hostPath: string | undefined
   readonly unit: string
   readonly repository: Repository
   readonly kernel: Digest
@@ -31,11 +34,14 @@ export function RunSection({
   title,
   list,
   none,
+  showsHost = true,
 }: {
   title: string
   list: RunList | undefined
   /** The text in place of an empty list. */
   none: string
+  /** False when they are all of one host. */
+  showsHost?: boolean
 }) {
   return (
     <Section id="runs" title={title}>
@@ -44,7 +50,7 @@ export function RunSection({
       ) : null}
       {list !== undefined && list.runs.length === 0 ? <Empty>{none}</Empty> : null}
       {list !== undefined && list.runs.length > 0 ? (
-        <RunTable caption={title} runs={list.runs} />
+        <RunTable caption={title} runs={list.runs} showsHost={showsHost} />
       ) : null}
       {list?.more ? (
         <p>
@@ -55,14 +61,22 @@ export function RunSection({
   )
 }
 
-function RunTable({ caption, runs }: { caption: string; runs: readonly RunItem[] }) {
+function RunTable({
+  caption,
+  runs,
+  showsHost,
+}: {
+  caption: string
+  runs: readonly RunItem[]
+  showsHost: boolean
+}) {
   const showsVersions = runs.some(({ versions }) => versions !== undefined)
   const showsEnd = runs.some(({ to }) => to !== null)
   return (
     <DataTable
       caption={caption}
       columns={[
-        'Host',
+        ...(showsHost ? ['Host'] : []),
         'Unit',
         'State',
         ...(showsVersions ? ['Version'] : []),
@@ -71,10 +85,10 @@ function RunTable({ caption, runs }: { caption: string; runs: readonly RunItem[]
         'Since',
         ...(showsEnd ? ['Until'] : []),
       ]}
-      rows={runs.map(({ id, host, unit, repository, kernel, from, to, versions }) => ({
+      rows={runs.map(({ id, host, hostPath, unit, repository, kernel, from, to, versions }) => ({
         key: String(id),
         cells: [
-          host,
+          ...(showsHost ? [<HostName name={host} path={hostPath} />] : []),
           unit,
           to === null ? <State mood="good">runs</State> : <State mood="idle">ended</State>,
           ...(showsVersions ? [(versions ?? []).map((one) => one || 'unknown').join(', ')] : []),

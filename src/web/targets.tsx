@@ -2,12 +2,15 @@ import type { TargetState } from '../deployments/states.ts'
 import type { Digest } from '../oci/digest.ts'
 import { TargetStateWord } from './deployment-words.tsx'
 import { DataTable, Lines, Section, ShortDigest, Time } from './elements.tsx'
+import { HostName } from './host-words.tsx'
 import { kernelPath } from './paths.ts'
 import { counted } from './texts.ts'
 
 /** A unit in a deployment. */
 export type TargetItem = {
   readonly host: string
+  /** The page of the host; undefined for a reader who may not see it. */
+  readonly hostPath: string | undefined
   readonly unit: string
   readonly state: TargetState
   readonly isFailure: boolean
@@ -24,7 +27,8 @@ export type TargetItem = {
 
 /** Failed units whose messages and logs the page shows; the JSON has all. */
 const FAILURES_SHOWN = 8
-const TARGETS_SHOWN = 40
+/** Targets that the page shows: the failed ones come first. */
+export const TARGETS_SHOWN = 40
 const LOG_LINES_SHOWN = 12
 const LINE_CHARACTERS_SHOWN = 240
 
@@ -46,12 +50,12 @@ export function Failures({ targets }: { targets: readonly TargetItem[] }) {
 }
 
 function Failure({ target }: { target: TargetItem }) {
-  const { host, unit, state, reason, message, exit, log, since } = target
+  const { host, hostPath, unit, state, reason, message, exit, log, since } = target
   const causes = [reason, exitText(exit), message].filter((one) => one !== null)
   return (
     <article class="failure">
       <h3>
-        {unit} on {host}
+        {unit} on <HostName name={host} path={hostPath} />
       </h3>
       <p>
         <TargetStateWord state={state} /> <Time at={since} />
@@ -91,10 +95,10 @@ export function TargetTable({ targets, of }: { targets: readonly TargetItem[]; o
         caption="Units of the deployment"
         filter
         columns={['Host', 'Unit', 'State', 'Since', 'Kernel', 'Healthy']}
-        rows={shown.map(({ host, unit, state, since, kernel, healthyAt }) => ({
+        rows={shown.map(({ host, hostPath, unit, state, since, kernel, healthyAt }) => ({
           key: `${host} ${unit}`,
           cells: [
-            host,
+            <HostName name={host} path={hostPath} />,
             unit,
             <TargetStateWord state={state} />,
             <Time at={since} />,

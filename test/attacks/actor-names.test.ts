@@ -8,6 +8,7 @@ import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { addDeployment } from '../deployments/deployment-rows.ts'
 import { openStream, waitForBlocks } from '../feed/event-stream-client.ts'
 import { expectedOf, formOf, newestBuild } from '../images/image-fixtures.ts'
+import { enrolHost } from '../support/hosts.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { answeredUrl, ROUTES, type Samples } from './route-paths.ts'
 
@@ -69,6 +70,7 @@ beforeAll(async () => {
     event,
     build: await newestBuild(registry, REPOSITORY),
     deployment: await addDeployment(registry, REPOSITORY),
+    host: (await enrolHost(registry, { repositories: ['mine/**'] })).name,
   }
 })
 afterAll(() => registry.close())

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { addDeployment } from '../deployments/deployment-rows.ts'
 import { expectedOf, newestBuild, pushBuild } from '../images/image-fixtures.ts'
+import { enrolHost } from '../support/hosts.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { answeredUrl, ROUTES, type Samples } from './route-paths.ts'
 
@@ -73,6 +74,7 @@ beforeAll(async () => {
     event,
     build: await newestBuild(registry, REPOSITORY),
     deployment: await addDeployment(registry, REPOSITORY),
+    host: (await enrolHost(registry)).name,
   }
 })
 afterAll(async () => {

@@ -140,6 +140,11 @@ describe('a right that is revoked after the door', () => {
         `/api/v1/hosts/${host}/approve`,
         { fingerprint: 'a'.repeat(43), repositories: ['a/**'] },
       ],
+      'POST /hosts/:host/approve': [
+        `/hosts/${host}/approve`,
+        `fingerprint=${'a'.repeat(43)}&repositories=a/**`,
+      ],
+      'POST /hosts/:host/revoke': [`/hosts/${host}/revoke`],
       'PUT /api/v1/rollouts/:name': ['/api/v1/rollouts/all', { repositories: ['a/**'] }],
       'DELETE /api/v1/rollouts/:name': [`/api/v1/rollouts/${policy.name}`],
       ...Object.fromEntries(

@@ -47,6 +47,8 @@ export type Samples = {
   readonly build: string
   /** The id of a deployment of the image. */
   readonly deployment: string
+  /** A host. Without it, paths name one that is missing. */
+  readonly host?: string
 }
 
 /** Returns a path of the route that names the samples, so that the route has something to answer. */
@@ -58,6 +60,7 @@ export function answeredPath(pattern: string, samples: Samples): string {
     .replace(':event', samples.event)
     .replace(':build', samples.build)
     .replace(':deployment', samples.deployment)
+    .replace(':host', samples.host ?? ':host')
     .replace(':inputId', samples.inputId)
     .replace(/:(?:reference|other|tag)(?=\/|$)/g, samples.tag)
     .replace(':pair', `${samples.tag}...${samples.tag}`)

@@ -1,7 +1,14 @@
 import { expect, vi } from 'vitest'
 import { KERNEL, OTHER_KERNEL, report } from '../deployments/reporting.ts'
 import { formOf, newestBuild, postImage, pushBuild } from '../images/image-fixtures.ts'
-import { enrolHost, type TestHost } from '../support/hosts.ts'
+import {
+  enrolHost,
+  issuerOf,
+  keyFields,
+  makeHostKey,
+  postForm,
+  type TestHost,
+} from '../support/hosts.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { elfWithSymbols } from '../unikernel/sizes/elf-with-symbols.ts'
 import { type Receiver, startReceiver } from '../webhooks/receiver.ts'
@@ -32,8 +39,11 @@ export type PageSamples = {
   readonly receiver: Receiver
 }
 
-/** The settings of a registry for `seedPages`: the receiver is on this machine. */
-export const SAMPLE_SETTINGS = { ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1' }
+/** The settings of a registry for `seedPages`: the receiver is on this machine, and a host waits for its approval. */
+export const SAMPLE_SETTINGS = {
+  ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
+  ROOKERY_HOST_ENROLMENT: 'approve',
+}
 
 /** Fills a registry with everything that pages show: images, tags that moved, hosts, and deployments that went well and badly. */
 export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
@@ -72,6 +82,7 @@ export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
     ...{ reason: 'exit', message: 'the unikernel ended 0.3 s after its start' },
     log: { text: 'Solo5: Bindings version v0.9.0\nFatal error: exception Not_found\n' },
   })
+  await seedOtherHosts(registry, repository)
   return {
     ...{ repository, longRepository, hidden, tag: 'live', first, present, withTwin },
     ...{ kernel: OTHER_KERNEL, deployment, hosts, receiver },
@@ -79,6 +90,28 @@ export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
     delivery: await failedDelivery(registry, FAILING),
     build: await newestBuild(registry, repository),
   }
+}
+
+/** Adds hosts that are offline, that wait for an approval, and that have many units with long names. */
+async function seedOtherHosts(registry: TestRegistry, repository: string) {
+  const follows = { repository, tag: '1.0' }
+  const labels = { site: 'a-data-centre-with-a-long-name', rack: 'r7', tier: 'edge' }
+  const many = await enrolHost(registry, { name: 'many-units-on-one-host.example.org', labels })
+  for (const unit of [
+    'dns',
+    'mail',
+    'ntp',
+    'a-unit-with-a-name-that-is-rather-long',
+    'vpn',
+    'www',
+  ]) {
+    await report(many, { follows, kernel: KERNEL, state: 'healthy' }, unit)
+  }
+  await enrolHost(registry, { name: 'never-called', labels })
+  const key = makeHostKey()
+  const fields = keyFields(key, await issuerOf(registry), { name: 'waits' })
+  const answer = await postForm(registry, '/api/v1/hosts/enrol', fields)
+  expect(answer.status).toBe(202)
 }
 
 async function setVisibility(registry: TestRegistry, repository: string, visibility: string) {

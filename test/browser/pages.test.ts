@@ -69,6 +69,12 @@ function ownPages(): Record<string, string> {
   return {
     deployments: '/deployments',
     deployment: `/deployments/${deployment}`,
+    hosts: '/hosts',
+    'hosts-that-wait': '/hosts?state=pending',
+    host: '/hosts/web-2',
+    'host-with-many-units': '/hosts/many-units-on-one-host.example.org',
+    'host-without-units': '/hosts/never-called',
+    'host-that-waits': '/hosts/waits',
     webhooks: '/webhooks',
     webhook: `/webhooks/${webhook}`,
     'webhook-that-waits': `/webhooks/${webhook}?state=pending`,

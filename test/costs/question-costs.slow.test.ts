@@ -54,7 +54,7 @@ const ADMINISTRATOR = ['administrator'] as const
  */
 const BY_CALLER: readonly string[] = [
   ...['/v2/_catalog', '/api/v1/events', '/api/v1/webhooks', '/api/v1/hosts'],
-  ...['/api/v1/deployments', '/webhooks'],
+  ...['/api/v1/deployments', '/hosts', '/webhooks'],
 ]
 
 const NONE = ['']
@@ -119,6 +119,8 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   '/deployments': NONE,
   '/deployments/:deployment': NONE,
   '/deployments/:deployment/stream': NONE,
+  '/hosts': [...combined('label=site%3Da'), 'state=pending', 'state=revoked'],
+  '/hosts/:host': NONE,
   '/webhooks': ['', 'last=w2'],
   '/webhooks/:name': ['', ...DELIVERY_STATES.map((state) => `state=${state}`)],
   '/webhooks/:name/deliveries/:event': NONE,
@@ -240,6 +242,7 @@ beforeAll(async () => {
     event,
     build: await newestBuild(registry, REPOSITORY),
     deployment: await addDeployment(registry, REPOSITORY),
+    host: 'h1',
   }
   // The first request has it computed.
   const sizes = `/api/v1/repositories/${REPOSITORY}/images/v1/sizes`

@@ -6,8 +6,10 @@ import { notifyDeployment, notifyHost } from '../../db/deployments/notifications
 import {
   type ListedUnit,
   listUnitsOfHost,
+  listUnitsOfHosts,
   removeUnit,
   skipTargetsOfUnit,
+  type UnitOfHost,
 } from '../../db/deployments/units.ts'
 import { removeUnitsOfHost, revokeHost, skipTargetsOfHost } from '../../db/hosts/host-ends.ts'
 import {
@@ -40,7 +42,14 @@ import {
 import { type HostPage, listManagedHosts, requireManaged, unknownHost } from './managed-hosts.ts'
 import { assertBelowHostLimit, requireNew } from './new-host.ts'
 
-export { HOST_STATES, type HostFilter, type HostPlace, type HostRow, type ListedUnit }
+export {
+  HOST_STATES,
+  type HostFilter,
+  type HostPlace,
+  type HostRow,
+  type ListedUnit,
+  type UnitOfHost,
+}
 
 export type HostsOptions = {
   readonly db: Database
@@ -76,13 +85,21 @@ export class Hosts {
     return listManagedHosts(db, filter, after, limit, requester)
   }
 
+  /** Lists some units of hosts: those that failed first. */
+  unitsOf(db: Queryable, hosts: readonly HostRow[]): Promise<UnitOfHost[]> {
+    return listUnitsOfHosts(
+      db,
+      hosts.map(({ id }) => id),
+    )
+  }
+
   /** Returns a host that the requester may manage, with its units. Throws NOT_FOUND. */
   async require(
     name: string,
     requester: HostRequester,
+    db: Queryable = this.#options.db,
   ): Promise<{ host: HostRow; units: readonly ListedUnit[] }> {
     assertCanExist(name)
-    const { db } = this.#options
     const host = requireManaged(await findHost(db, name), name, requester)
     return { host, units: await listUnitsOfHost(db, host.id) }
   }

@@ -94,6 +94,8 @@ export async function listDeployments(
 export type TargetRow = {
   readonly deploymentId: string
   readonly host: string
+  /** The patterns of what its host may follow; null for a revoked host. */
+  readonly hostRepositories: readonly string[] | null
   readonly unit: string
   readonly state: TargetState
   readonly kernel: Digest | null
@@ -121,7 +123,9 @@ export async function listTargets(
   limit: number,
 ): Promise<TargetRow[]> {
   const { rows } = await db.query<TargetRow>(
-    `select k.id as "deploymentId", h.name as host, t.unit, t.state, t.kernel, t.changed_at as since,
+    `select k.id as "deploymentId", h.name as host,
+            case when h.state = 'active' then h.repositories end as "hostRepositories",
+            t.unit, t.state, t.kernel, t.changed_at as since,
             t.granted_at as "grantedAt", t.healthy_at as "healthyAt", t.settled_at as "settledAt",
             t.exit_code as "exitCode", t.exit_meaning as "exitMeaning", t.reason, t.message, printed.log
        from unnest($1::uuid[]) as k (id)

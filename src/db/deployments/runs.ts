@@ -104,18 +104,26 @@ export async function scanRuns(
   }
 }
 
-/** Lists the names of hosts, also of revoked ones, by their ids. */
-export async function listHostNames(
+/** A host on which something ran. */
+export type RunHost = {
+  readonly id: number
+  readonly name: string
+  /** The patterns of what it may follow; null for a revoked host. */
+  readonly repositories: readonly string[] | null
+}
+
+/** Lists hosts, also revoked ones, by their ids. */
+export async function listRunHosts(
   db: Queryable,
   ids: readonly number[],
-): Promise<ReadonlyMap<number, string>> {
-  const { rows } = await db.query<{ id: number; name: string }>(
-    `select id, name
+): Promise<ReadonlyMap<number, RunHost>> {
+  const { rows } = await db.query<RunHost>(
+    `select id, name, case when state = 'active' then repositories end as repositories
        from hosts
       where id = any($1::bigint[])`,
     [ids],
   )
-  return new Map(rows.map(({ id, name }) => [id, name]))
+  return new Map(rows.map((row) => [row.id, row]))
 }
 
 /** The versions of a package in the images of a repository that have this kernel. */

@@ -103,16 +103,69 @@ export type ListedUnit = Omit<UnitRow, 'bootId' | 'sequence' | 'earlier' | 'earl
   readonly name: string
   readonly since: Date
   readonly reportedAt: Date
+  /** The last lines that its kernels printed; null: none are kept. */
+  readonly log: string | null
+  readonly loggedAt: Date | null
 }
+
+/** Characters of the log of a unit in the list. */
+const LOG_LENGTH_MAX = 4096
 
 /** Lists the units of a host, in the order of names. */
 export async function listUnitsOfHost(db: Queryable, hostId: number): Promise<ListedUnit[]> {
   const { rows } = await db.query<ListedUnit>(
-    `select u.name, ${UNIT_COLUMNS}, u.since, u.reported_at as "reportedAt"
+    `select u.name, ${UNIT_COLUMNS}, u.since, u.reported_at as "reportedAt", printed.log,
+            printed.at as "loggedAt"
        from units u
+       left join lateral (
+         select right(l.text, ${LOG_LENGTH_MAX}) as log, l.at
+           from unit_logs l
+          where l.host_id = u.host_id
+            and l.unit = u.name
+            -- Before, it may have followed a repository that the caller may not see.
+            and l.at >= u.registered_at
+          order by l.id desc
+          limit 1
+       ) printed on true
       where u.host_id = $1
       order by u.name`,
     [hostId],
+  )
+  return rows
+}
+
+/** Units of one host that a list of hosts shows. */
+const UNITS_SHOWN_MAX = 6
+
+/** A unit in a list of hosts. */
+export type UnitOfHost = Pick<
+  ListedUnit,
+  'name' | 'repository' | 'tag' | 'state' | 'grantedDigest' | 'goodDigest'
+> & {
+  readonly hostId: number
+  /** How many units the host has. */
+  readonly of: number
+}
+
+/** Lists units of many hosts, of each at most UNITS_SHOWN_MAX: those that failed first, and then in the order of names. */
+export async function listUnitsOfHosts(
+  db: Queryable,
+  hostIds: readonly number[],
+): Promise<UnitOfHost[]> {
+  const { rows } = await db.query<UnitOfHost>(
+    `select h.id as "hostId", u.name, u.repository, u.tag, u.state, u.granted_digest as "grantedDigest",
+            u.good_digest as "goodDigest", u.of
+       from unnest($1::bigint[]) as h (id)
+      cross join lateral (
+        select name, repository, tag, state, granted_digest, good_digest,
+               state in ('failed', 'rolled-back') as is_failure, count(*) over () as of
+          from units
+         where host_id = h.id
+         order by is_failure desc, name
+         limit ${UNITS_SHOWN_MAX}
+      ) u
+      order by h.id, u.is_failure desc, u.name`,
+    [hostIds],
   )
   return rows
 }

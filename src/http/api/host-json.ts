@@ -15,8 +15,8 @@ export function hostJson(host: HostRow) {
     agent: host.agent,
     presence:
       host.state === 'active' && host.seenAt !== null && host.lostAt === null
-        ? 'online'
-        : 'offline',
+        ? ('online' as const)
+        : ('offline' as const),
     seenAt: host.seenAt,
     conflictAt: host.conflictAt,
     // Nobody made a host that waits for its approval: its row has the network that it called from.
@@ -48,5 +48,7 @@ export function unitJson(unit: ListedUnit) {
     grantedDigest: unit.grantedDigest,
     goodDigest: unit.goodDigest,
     failedDigest: unit.failedDigest,
+    log: unit.log,
+    loggedAt: unit.loggedAt,
   }
 }

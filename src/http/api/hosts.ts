@@ -1,7 +1,7 @@
 import type { HostKeys } from '../../auth/hosts/host-keys.ts'
 import { HOST_STATES, type HostFilter, type HostPlace, type Hosts } from '../../auth/hosts/hosts.ts'
 import { parseDigest } from '../../oci/digest.ts'
-import { invalidQuery } from '../../oci/errors.ts'
+import { invalidQuery, type RegistryError } from '../../oci/errors.ts'
 import { parseRepository } from '../../oci/reference.ts'
 import { pageLimit, setNextLink } from '../pages.ts'
 import { PAGE } from '../query.ts'
@@ -52,12 +52,12 @@ export function hostRoutes(hosts: Hosts, ask: AskQuestion): Route[] {
       reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, HOSTS_PER_PAGE)
-        const filter = filterOf(ctx)
+        const filter = hostFilterOf(ctx)
         const requester = hostRequesterOf(ctx)
         const { hosts: shown, next } = await hosts.list(
           ask(ctx),
           filter,
-          placeOf(ctx),
+          hostPlaceOf(ctx),
           limit,
           requester,
         )
@@ -140,7 +140,8 @@ export function readGrant(fields: JsonFields) {
   }
 }
 
-function filterOf(ctx: RouteContext): HostFilter {
+/** Reads the filter of a list of hosts from the query. Throws QUERY_INVALID. */
+export function hostFilterOf(ctx: RouteContext): HostFilter {
   const given = queryOnce(ctx, 'state') || undefined
   const state = HOST_STATES.find((one) => one === given)
   if (given !== undefined && state === undefined) {
@@ -161,19 +162,25 @@ function filterOf(ctx: RouteContext): HostFilter {
 function labelsOf(ctx: RouteContext): Record<string, string> | undefined {
   const texts = queryAll(ctx, 'label').filter((text) => text !== '')
   if (texts.length === 0) return undefined
-  if (texts.length > LABELS_MAX) {
-    throw invalidQuery(`label may be given at most ${LABELS_MAX} times`, { parameter: 'label' })
-  }
+  return parseLabels(texts, (message) => invalidQuery(message, { parameter: 'label' }))
+}
+
+/** Parses labels, each `NAME=VALUE`. Throws the error that `problem` makes of a message. */
+export function parseLabels(
+  texts: readonly string[],
+  problem: (message: string) => RegistryError,
+): Record<string, string> {
+  if (texts.length > LABELS_MAX) throw problem(`label may be given at most ${LABELS_MAX} times`)
   const entries = texts.map((text): [string, string] => {
     const at = text.indexOf('=')
-    if (at < 1) throw invalidQuery('label must be NAME=VALUE', { parameter: 'label' })
+    if (at < 1) throw problem('label must be NAME=VALUE')
     return [text.slice(0, at), text.slice(at + 1)]
   })
   return Object.fromEntries(entries)
 }
 
 /** `last` has the name, and the number of a revoked host, whose name others may have had. */
-function placeOf(ctx: RouteContext): HostPlace {
+export function hostPlaceOf(ctx: RouteContext): HostPlace {
   const [name = '', id = String(Number.MAX_SAFE_INTEGER)] = (queryOnce(ctx, 'last') ?? '').split(
     ':',
   )
@@ -181,8 +188,13 @@ function placeOf(ctx: RouteContext): HostPlace {
   throw invalidQuery("last must be the cursor from the previous page's Link header")
 }
 
-function linkNext(ctx: RouteContext, { name, id }: HostPlace, limit: number): void {
+/** Returns the text of `last` for the page after a host. */
+export function hostCursor({ name, id }: HostPlace): string {
+  return `${name}:${id}`
+}
+
+function linkNext(ctx: RouteContext, next: HostPlace, limit: number): void {
   const kept = new URLSearchParams(ctx.querystring)
   const pairs = [...kept].filter(([parameter]) => !Object.hasOwn(PAGE, parameter))
-  setNextLink(ctx, [...pairs, ['last', `${name}:${id}`], ['n', String(limit)]])
+  setNextLink(ctx, [...pairs, ['last', hostCursor(next)], ['n', String(limit)]])
 }

@@ -3,11 +3,13 @@ import { FAILURES } from '../../deployments/states.ts'
 import { DeploymentPage } from '../../web/deployment.tsx'
 import { DeploymentsPage } from '../../web/deployments.tsx'
 import { deploymentPath } from '../../web/paths.ts'
+import { TARGETS_SHOWN } from '../../web/targets.tsx'
 import { DEPLOYMENT_CHANGES, permittedDeployment } from '../api/deployment-actions.ts'
 import { deploymentJson } from '../api/deployment-json.ts'
 import { deploymentIdOf, listVisible, requireDeployment, stream } from '../api/deployments.ts'
 import { actorOf, queryOnce, type Route, type RouteContext } from '../route.ts'
 import type { PageDeps } from './deps.ts'
+import { hostPathFor } from './host-links.ts'
 import { nextPath } from './next-path.ts'
 import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 
@@ -56,10 +58,14 @@ export function deploymentPages({
       async handle(ctx) {
         const { caller } = ctx.state
         const deployment = await requireDeployment(deployments, deploymentIdOf(ctx), caller)
-        const { repository, tag, number } = deployment
+        const { repository, tag, number, targets: rows } = deployment
         const { targets, ...shown } = deploymentJson(deployment, caller)
-        const items = targets?.map((target) => ({
+        const items = targets?.map((target, index) => ({
           ...target,
+          hostPath:
+            index < TARGETS_SHOWN
+              ? hostPathFor(ctx, target.host, rows[index]?.hostRepositories ?? undefined)
+              : undefined,
           isFailure: FAILURES.includes(target.state),
         }))
         sendPage(ctx, {

@@ -5,6 +5,7 @@ import { comparisonPages } from './comparison.tsx'
 import { deploymentPages } from './deployments.tsx'
 import type { PageDeps } from './deps.ts'
 import { homePages } from './home.tsx'
+import { hostPages } from './hosts.tsx'
 import { imagePages } from './images.tsx'
 import { kernelPages } from './kernels.tsx'
 import { loginPages } from './login.tsx'
@@ -31,6 +32,7 @@ export function pageRoutes(deps: PageDeps): Route[] {
     ...comparisonPages(deps),
     ...buildPages(deps),
     ...deploymentPages(deps),
+    ...hostPages(deps),
     ...webhookPages(deps),
   ]
 }

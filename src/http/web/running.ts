@@ -3,6 +3,7 @@ import { listRuns, type Run, type RunFilter, type RunPackage } from '../../deplo
 import type { RunList } from '../../web/run-table.tsx'
 import type { AskQuestion } from '../question-budget.ts'
 import type { RouteContext } from '../route.ts'
+import { hostPathFor } from './host-links.ts'
 
 /** Runs that a page shows. */
 const RUNS = 10
@@ -28,5 +29,9 @@ export async function listRunsForPage(
   const filter = { kernel, repository, host, running }
   const maySee = (one: Run['repository']) => maySeeHosts(caller, one)
   const { runs, next } = await listRuns(ask(ctx), filter, wanted, patterns, maySee, NEWEST, RUNS)
-  return { runs, more: next !== undefined, json }
+  const items = runs.map((run) => ({
+    ...run,
+    hostPath: hostPathFor(ctx, run.host, run.hostRepositories),
+  }))
+  return { runs: items, more: next !== undefined, json }
 }
