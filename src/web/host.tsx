@@ -249,22 +249,16 @@ function Approval({
       <form class="fields" action={`${hostPath(name)}/approve`} method="post">
         <input type="hidden" name="fingerprint" value={fingerprint ?? ''} />
         <label>
-          Repositories that it may follow
-          <input
-            type="text"
-            name="repositories"
-            required
-            maxlength={2048}
-            placeholder="hello/* builds/www"
-          />
+          Repositories that it may follow, such as hello/* and builds/www, with spaces between them
+          <input type="text" name="repositories" required maxlength={2048} />
         </label>
         <label>
-          Networks from which it may call; any when empty
-          <input type="text" name="networks" maxlength={2048} placeholder="192.0.2.0/24" />
+          Networks from which it may call, such as 192.0.2.0/24; any when empty
+          <input type="text" name="networks" maxlength={2048} />
         </label>
         <label>
-          Labels
-          <input type="text" name="labels" maxlength={2048} placeholder="site=a tier=edge" />
+          Labels, such as site=a
+          <input type="text" name="labels" maxlength={2048} />
         </label>
         <label class="tick">
           <input type="checkbox" required /> The host printed the same fingerprint

@@ -81,15 +81,8 @@ export function HostsPage(view: HostsView) {
           )}
           <form class="ask" action="/hosts" method="get">
             {state === 'active' ? null : <input type="hidden" name="state" value={state} />}
-            <label for="label">With the label</label>{' '}
-            <input
-              id="label"
-              name="label"
-              type="text"
-              value={label}
-              maxlength={128}
-              placeholder="site=a"
-            />{' '}
+            <label for="label">With the label NAME=VALUE</label>{' '}
+            <input id="label" name="label" type="text" value={label} maxlength={128} />{' '}
             <button type="submit">Show</button>
           </form>
           {hosts.length === 0 ? (
@@ -107,13 +100,13 @@ export function HostsPage(view: HostsView) {
 function summaryOf(hosts: readonly HostItem[]): string | undefined {
   const active = hosts.filter(({ word }) => word === 'online' || word === 'offline')
   if (active.length === 0) return undefined
-  const known = active.filter(({ word }) => word === 'online').flatMap(({ units }) => units)
+  const units = active.filter(({ word }) => word === 'online').flatMap(({ units }) => units)
   const offline = active.filter(({ word }) => word === 'offline').length
-  const right = known.filter(runsWhatItShould).length
+  const right = units.filter(runsWhatItShould).length
   return [
-    ...(known.length === 0
+    ...(units.length === 0
       ? []
-      : [`${right} of ${counted(known.length, 'unit')} run what they should.`]),
+      : [`${right} of ${counted(units.length, 'unit')} run what they should.`]),
     ...(offline === 0 ? [] : [`${counted(offline, 'host is', 'hosts are')} offline.`]),
   ].join(' ')
 }
