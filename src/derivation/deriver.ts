@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import { QueueFullError, type WorkerTask, WorkerThread } from '../async/worker-thread.ts'
+import { QueueFullError, WorkerProcess } from '../async/worker-process.ts'
 import type { Digest } from '../oci/digest.ts'
 import { unavailable } from '../oci/errors.ts'
 import type { WholeRole } from '../unikernel/layer-analysis.ts'
@@ -14,7 +14,7 @@ import {
 export type { AnalysisRecord, Derivation, DocumentFormat, StoredImage } from './tasks.ts'
 export { recordOf } from './tasks.ts'
 
-// Smaller inputs are computed at once, because a thread takes time to start: 50 ms at most, even for hostile ones.
+// Smaller inputs are computed at once, because a process takes time to start: 50 ms at most, even for hostile ones.
 // The switch of a unikernel has 80 KB, and 25 KB of facts.
 const ANALYZED_AT_ONCE_BYTES_MAX = 96 * 1024
 const DERIVED_AT_ONCE_BYTES_MAX = 48 * 1024
@@ -26,7 +26,7 @@ const ENTRY = new URL(
   import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js',
   import.meta.url,
 )
-const THREAD = {
+const PROCESS = {
   entry: ENTRY,
   waitingMax: WAITING_MAX,
   clientWaitingMax: CLIENT_WAITING_MAX,
@@ -48,19 +48,19 @@ export type DerivationRequest = {
 }
 
 /**
- * Analyzes blobs and derives JSON from images, large ones in threads, so that no request waits for them.
- * Pushes have a thread of their own: readers of documents cannot delay them.
+ * Analyzes blobs and derives JSON from images, large ones in processes, so that no request waits for them.
+ * Pushes have a process of their own: readers of documents cannot delay them.
  */
 export class Deriver {
-  readonly #analyses = new WorkerThread<AnalysisTask, AnalysisRecord>(THREAD)
-  readonly #derivations = new WorkerThread<Derivation, Uint8Array>(THREAD)
+  readonly #analyses = new WorkerProcess<AnalysisTask, AnalysisRecord>(PROCESS)
+  readonly #derivations = new WorkerProcess<Derivation, Uint8Array>(PROCESS)
   readonly #derived = new LRUCache<string, Uint8Array>({
     maxSize: CACHE_BYTES_MAX,
     sizeCalculation: (json, key) => json.length + key.length,
   })
   readonly #running = new Map<string, Promise<Uint8Array>>()
 
-  /** The tasks that wait for each thread. */
+  /** The tasks that wait for each process. */
   get waiting(): { readonly analyses: number; readonly derivations: number } {
     return { analyses: this.#analyses.waiting, derivations: this.#derivations.waiting }
   }
@@ -74,11 +74,7 @@ export class Deriver {
   ): Promise<AnalysisRecord> {
     const task = { kind: 'analysis', role, digest, bytes } as const
     if (bytes.length <= ANALYZED_AT_ONCE_BYTES_MAX) return analyze(task)
-    return inThread(this.#analyses, client, async () => {
-      // A view of a larger buffer cannot move.
-      const copy = new Uint8Array(bytes)
-      return { task: { ...task, bytes: copy }, transfer: [copy.buffer] }
-    })
+    return inProcess(this.#analyses, client, async () => task)
   }
 
   /**
@@ -114,25 +110,25 @@ export class Deriver {
     }
     try {
       if (bytes <= DERIVED_AT_ONCE_BYTES_MAX) return derive(await loadAndStart())
-      return await inThread(this.#derivations, key, async () => ({ task: await loadAndStart() }))
+      return await inProcess(this.#derivations, key, loadAndStart)
     } finally {
       if (started !== undefined) spend(performance.now() - started)
     }
   }
 
-  /** Ends the threads. */
+  /** Ends the processes. */
   async close(): Promise<void> {
     await Promise.all([this.#analyses.close(), this.#derivations.close()])
   }
 }
 
-async function inThread<Task, Result>(
-  thread: WorkerThread<Task, Result>,
+async function inProcess<Task, Result>(
+  process: WorkerProcess<Task, Result>,
   client: string,
-  prepare: () => Promise<WorkerTask<Task>>,
+  prepare: () => Promise<Task>,
 ): Promise<Result> {
   try {
-    return await thread.run(client, prepare)
+    return await process.run(client, prepare)
   } catch (cause) {
     if (!(cause instanceof QueueFullError)) throw cause
     const message = 'too many large files or documents wait to be read, try again'

@@ -1,4 +1,4 @@
-import { WorkerThread } from '../async/worker-thread.ts'
+import { WorkerProcess } from '../async/worker-process.ts'
 import type { OpamFileKeys, OpamFilesTask } from './tasks.ts'
 
 export type { OpamFileKeys } from './tasks.ts'
@@ -8,9 +8,9 @@ const ENTRY = new URL(
   import.meta.url,
 )
 
-/** Parses the `opam` files of an opam repository in a thread of its own. */
+/** Parses the `opam` files of an opam repository in a process of its own. */
 export class OpamFileParser {
-  readonly #thread = new WorkerThread<OpamFilesTask, readonly OpamFileKeys[]>({
+  readonly #process = new WorkerProcess<OpamFilesTask, readonly OpamFileKeys[]>({
     entry: ENTRY,
     waitingMax: 2,
     clientWaitingMax: 2,
@@ -21,11 +21,11 @@ export class OpamFileParser {
 
   /** Returns the keys of each file's source, in the order of the files. */
   parse(files: readonly Uint8Array[]): Promise<readonly OpamFileKeys[]> {
-    return this.#thread.run('', async () => ({ task: { kind: 'opam-files', files } }))
+    return this.#process.run('', async () => ({ kind: 'opam-files', files }))
   }
 
-  /** Ends the thread. */
+  /** Ends the process. */
   async close(): Promise<void> {
-    await this.#thread.close()
+    await this.#process.close()
   }
 }

@@ -1,9 +1,4 @@
-import {
-  QueueFullError,
-  TaskFailedError,
-  type WorkerTask,
-  WorkerThread,
-} from '../async/worker-thread.ts'
+import { QueueFullError, TaskFailedError, WorkerProcess } from '../async/worker-process.ts'
 import { unavailable } from '../oci/errors.ts'
 import type { MadePicture, PictureTask } from './pictures/tasks.ts'
 
@@ -18,12 +13,12 @@ const RETRY_SECONDS = 5
 export const PICTURE_MILLISECONDS_MAX = 20_000
 const WAITING_MAX = 8
 
-/** Makes pictures one after the other in a thread of their own, because they take seconds. */
+/** Makes pictures one after the other in a process of their own, because they take seconds. */
 export class PictureMaker {
-  readonly #thread: WorkerThread<PictureTask, MadePicture>
+  readonly #process: WorkerProcess<PictureTask, MadePicture>
 
   constructor(entry = ENTRY, taskMillisecondsMax = PICTURE_MILLISECONDS_MAX) {
-    this.#thread = new WorkerThread({
+    this.#process = new WorkerProcess({
       ...{ entry, taskMillisecondsMax },
       waitingMax: WAITING_MAX,
       clientWaitingMax: WAITING_MAX,
@@ -35,7 +30,7 @@ export class PictureMaker {
    * Makes a picture. `prepare` is called when its turn comes. A picture that takes too long or too much memory is a problem. Throws
    * UNAVAILABLE when too many pictures wait, and what `prepare` throws.
    */
-  async make(prepare: () => Promise<WorkerTask<PictureTask>>): Promise<MadePicture> {
+  async make(prepare: () => Promise<PictureTask>): Promise<MadePicture> {
     let isPrepared = false
     const prepareOnce = async () => {
       const task = await prepare()
@@ -43,7 +38,7 @@ export class PictureMaker {
       return task
     }
     try {
-      return await this.#thread.run('', prepareOnce)
+      return await this.#process.run('', prepareOnce)
     } catch (cause) {
       if (cause instanceof QueueFullError) {
         const message = 'too many pictures wait to be made, try again'
@@ -58,9 +53,9 @@ export class PictureMaker {
 
   #isClosed = false
 
-  /** Ends the thread. */
+  /** Ends the process. */
   async close(): Promise<void> {
     this.#isClosed = true
-    await this.#thread.close()
+    await this.#process.close()
   }
 }

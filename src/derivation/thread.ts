@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads'
-import type { Answer } from '../async/worker-thread.ts'
+import type { Answer } from '../async/worker-process.ts'
 import { type MadePicture, makePicture, type PictureTask } from './pictures/tasks.ts'
 import {
   type AnalysisRecord,

@@ -8,7 +8,7 @@ export type Metrics = {
   attempted(outcome: string): void
   /** Registers a number that is read at every scrape. */
   registerCount(what: keyof typeof COUNTS, count: () => number): void
-  /** Registers the numbers of files and documents that wait for a thread, which are read at every scrape. */
+  /** Registers the numbers of files and documents that wait for a process of their own, which are read at every scrape. */
   registerDerivations(waiting: () => Readonly<Record<string, number>>): void
   /** Counts a connection that was refused or closed early, by reason such as `slow-body`. */
   cut(reason: string): void
@@ -82,11 +82,11 @@ export function createMetrics(version: string): Metrics {
     registerDerivations(waiting) {
       new Gauge({
         name: 'rookery_derivations_waiting',
-        help: 'Large files to analyze, and documents to derive from images, that wait for their thread.',
-        labelNames: ['thread'] as const,
+        help: 'Large files to analyze, and documents to derive from images, that wait for their process.',
+        labelNames: ['process'] as const,
         registers: [registry],
         collect() {
-          for (const [thread, count] of Object.entries(waiting())) this.set({ thread }, count)
+          for (const [process, count] of Object.entries(waiting())) this.set({ process }, count)
         },
       })
     },

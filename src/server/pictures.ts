@@ -4,7 +4,7 @@ import type { CleanupStack } from './cleanup.ts'
 import type { Log } from './log.ts'
 import type { Stores } from './stores.ts'
 
-/** Builds the pictures of images, and the thread that makes them, which starts with the first one. */
+/** Builds the pictures of images, and the process that makes them, which starts with the first one. */
 export function startPictures({ db, store }: Stores, log: Log, cleanup: CleanupStack): Pictures {
   const maker = new PictureMaker()
   const pictures = new Pictures(db, store, maker, (error) =>

@@ -98,7 +98,7 @@ export function isAnalyzedRole(role: string): role is AnalyzedRole {
   return isKernelRole(role) || isHeadRole(role) || Object.hasOwn(PARSERS, role)
 }
 
-/** Analyzes all bytes of a blob as one role. `analyzeBytes`, or the same in another thread. */
+/** Analyzes all bytes of a blob as one role. `analyzeBytes`, or the same in another process. */
 export type AnalyzeBytes = (
   role: WholeRole,
   digest: Digest,

@@ -27,7 +27,7 @@ import { worstV2Inputs } from './worst-v2-inputs.ts'
 
 /**
  * A block takes less CPU time than so many runs of `control`, which takes about 10 ms: on an idle machine each block is
- * below 5 of them, and without the bounds and the threads some took hundreds. A busy machine slows both down alike.
+ * below 5 of them, and without the bounds and the other processes some took hundreds. A busy machine slows both down alike.
  */
 const BLOCK_CONTROLS_MAX = 15
 const ROUNDS_MAX = 5

@@ -96,7 +96,7 @@ describe.each([
   })
 })
 
-describe('when many requests wait for a thread', () => {
+describe('when many requests wait for a process', () => {
   it('one more is refused, with the time to wait', async () => {
     let go = (_: Derivation) => {}
     const running = derive(

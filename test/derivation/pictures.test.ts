@@ -140,13 +140,11 @@ describe('the treemap', () => {
   })
 })
 
-describe('a thread that makes pictures', () => {
+describe('a process that makes pictures', () => {
   let maker: PictureMaker
   afterEach(() => maker.close())
-  const thread = (code: string) => new URL(`data:text/javascript,${encodeURIComponent(code)}`)
-  const task = async () => ({
-    task: { kind: 'graph-picture', facts: '{"dependencies":[]}' } as const,
-  })
+  const module = (code: string) => new URL(`data:text/javascript,${encodeURIComponent(code)}`)
+  const task = async () => ({ kind: 'graph-picture', facts: '{"dependencies":[]}' }) as const
 
   it.each([
     [
@@ -160,7 +158,7 @@ describe('a thread that makes pictures', () => {
   ])(
     'that %s ends in a refusal, and another one makes the next picture',
     async (_what, code) => {
-      maker = new PictureMaker(thread(code), 5_000)
+      maker = new PictureMaker(module(code), 5_000)
       const refused = { problem: expect.stringMatching(/^too large to draw: /) }
       expect(await maker.make(task)).toEqual(refused)
       expect(await maker.make(task)).toEqual(refused)

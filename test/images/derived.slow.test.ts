@@ -20,7 +20,7 @@ afterAll(async () => {
 
 const ANSWERS = ['', '/compare/b', '/documents/cyclonedx', '/documents/spdx', '/documents/slsa']
 
-/** Large enough for a thread. */
+/** Large enough for a process of its own. */
 const MANY_PACKAGES = Buffer.from(
   Array.from({ length: 20_000 }, (_, index) => `p${index}=1.${index}\n`).join(''),
 )

@@ -71,7 +71,7 @@ const PACKAGES_MAX = 20_000
 /** Digests with a prefix that are counted. */
 const PREFIXED_MAX = 10
 /** The size of an input that is not computed at once: a layout takes longer than its input shows. */
-const IN_THREAD = Number.POSITIVE_INFINITY
+const IN_PROCESS = Number.POSITIVE_INFINITY
 const NEWEST = Number.MAX_SAFE_INTEGER
 
 /** Lists, finds and describes unikernel images. */
@@ -240,7 +240,7 @@ export class Images {
   ): Promise<Uint8Array> {
     return this.#deriver.derive({
       key: `${kind} ${versionOf(details)} ${name}`,
-      bytes: kind === 'dependency-paths' ? details.size : IN_THREAD,
+      bytes: kind === 'dependency-paths' ? details.size : IN_PROCESS,
       load: async () => ({ kind, image: await load(db, details), package: name }),
       spend: (milliseconds) => db.spend(milliseconds),
     })

@@ -1,6 +1,5 @@
 import { Buffer } from 'node:buffer'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { WorkerTask } from '../../async/worker-thread.ts'
 import type { Database, Queryable } from '../../db/database.ts'
 import {
   claimPicture,
@@ -58,7 +57,7 @@ export type PictureLayer = {
   readonly size: number
 }
 
-/** Makes pictures of the layers of images, each once in a thread, and keeps them. */
+/** Makes pictures of the layers of images, each once in a process, and keeps them. */
 export class Pictures {
   readonly #db: Database
   readonly #store: BlobStore
@@ -140,12 +139,12 @@ export class Pictures {
     if (kind === 'graph') {
       const facts = await findLayerFacts(this.#db, row.blobId, row.role)
       if (facts === null) return { problem: 'the switch export could not be parsed' }
-      return this.#maker.make(async () => ({ task: { kind: 'graph-picture', facts } }))
+      return this.#maker.make(async () => ({ kind: 'graph-picture', facts }))
     }
     return this.#maker.make(() => this.#sizesTask(row))
   }
 
-  async #sizesTask({ size, storageKey }: PictureRow): Promise<WorkerTask<PictureTask>> {
+  async #sizesTask({ size, storageKey }: PictureRow): Promise<PictureTask> {
     const table = await readSymbolTable(size, async (start, end) => {
       const chunks: Uint8Array[] = []
       // The store reuses a chunk's memory for the next chunk.
@@ -155,10 +154,7 @@ export class Pictures {
       return Buffer.concat(chunks)
     })
     if (table === undefined) throw new NoPictureError('the file is not an ELF executable')
-    // Empty ones are not made for one table.
-    const large = [table.symbols, table.names].filter(({ length }) => length > 0)
-    const transfer = large.map(({ buffer }) => buffer as ArrayBuffer)
-    return { task: { kind: 'sizes-picture', table }, transfer }
+    return { kind: 'sizes-picture', table }
   }
 }
 

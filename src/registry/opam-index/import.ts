@@ -132,7 +132,7 @@ async function importFiles(
 
 type Pending = OpamFileRow & { readonly bytes: Uint8Array }
 
-/** Collects the new files of a repository, and parses them in a thread. */
+/** Collects the new files of a repository, and parses them in another process. */
 class Collector {
   readonly #parser = new OpamFileParser()
   readonly #seen: Set<string>
@@ -142,7 +142,7 @@ class Collector {
   #count = 0
   #batch: Pending[] = []
   #batchBytes = 0
-  /** The batch that the thread parses. */
+  /** The batch that the other process parses. */
   #parsing: Promise<void> = Promise.resolve()
   #sliceEnds = performance.now() + SLICE_MILLISECONDS_MAX
 
@@ -186,7 +186,7 @@ class Collector {
     await this.#parser.close()
   }
 
-  /** Gives the batch to the thread, after the one before. */
+  /** Gives the batch to the other process, after the one before. */
   async #flush(): Promise<void> {
     await this.#parsing
     const batch = this.#batch

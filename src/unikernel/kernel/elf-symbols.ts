@@ -110,7 +110,7 @@ export async function readSymbolTable(
     return { ...table, problem }
   }
   const bytesOf = async ({ offset, length }: { offset: number; length: number }) =>
-    // The bytes are valid until the next read, and move to another thread.
+    // The bytes are valid until the next read.
     length === 0 ? EMPTY : new Uint8Array(await read(offset, offset + length - 1))
   return { ...table, symbols: await bytesOf(symbols), names: await bytesOf(names) }
 }

@@ -1,9 +1,10 @@
+import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { type TransferListItem, Worker } from 'node:worker_threads'
+import { fileURLToPath } from 'node:url'
 import { FairQueue } from './fair-queue.ts'
 
-export type WorkerThreadOptions = {
-  /** The module that the thread runs. It answers each message with an `Answer`. */
+export type WorkerProcessOptions = {
+  /** The module that a thread of the process runs. It answers each message to its `parentPort` with an `Answer`. */
   readonly entry: URL
   /** Tasks that wait, beside the one that runs: of all clients, and of one. */
   readonly waitingMax: number
@@ -12,45 +13,49 @@ export type WorkerThreadOptions = {
   readonly heapMebibytesMax: number
 }
 
-/** A message to the thread, and the buffers that move to it. */
-export type WorkerTask<Task> = {
-  readonly task: Task
-  readonly transfer?: readonly TransferListItem[]
-}
-
-/** The message by which the thread ends a task. */
+/** The message that ends a task. */
 export type Answer<Result> =
   | { readonly isDone: true; readonly result: Result }
   | { readonly isDone: false; readonly error: Error }
 
-/** As many tasks wait for a thread as may, of all clients or of one. */
+/** As many tasks wait for a process as may, of all clients or of one. */
 export class QueueFullError extends Error {
   override readonly name = 'QueueFullError'
 }
 
-/** A task took too long or too much memory, so that its thread was ended. */
+/** A task took too long or too much memory, so that its process ended. */
 export class TaskFailedError extends Error {
   override readonly name = 'TaskFailedError'
 }
 
 type Waiting<Task, Result> = {
-  prepare(): Promise<WorkerTask<Task>>
+  prepare(): Promise<Task>
   resolve(result: Result): void
   reject(error: unknown): void
 }
 
+/** The module that a process runs. */
+const PROCESS_ENTRY = new URL(
+  import.meta.url.endsWith('.ts') ? './worker-process-entry.ts' : './worker-process-entry.js',
+  import.meta.url,
+)
+// A process has 60 MB. One without tasks ends after this time.
+const IDLE_MILLISECONDS_MAX = 60_000
+
 /**
- * Runs tasks that compute for long, one after the other in a thread of their own; clients take turns. The thread
- * starts with the first task, and starts again after a task that ended it.
+ * Runs tasks that compute for long, one after the other in a process of their own; clients take turns. The process
+ * starts with a task, starts again after a task that ended it, and ends when it has had no task for IDLE_MILLISECONDS_MAX.
+ * Its memory is its own: where Node ends a process whose thread exceeds its heap, as Node 24 does, the registry goes on.
  */
-export class WorkerThread<Task, Result> {
-  readonly #options: WorkerThreadOptions
+export class WorkerProcess<Task, Result> {
+  readonly #options: WorkerProcessOptions
   readonly #queue = new FairQueue<Waiting<Task, Result>>()
-  #worker: Worker | undefined
+  #worker: ChildProcess | undefined
+  #idle: NodeJS.Timeout | undefined
   #isRunning = false
   #isClosed = false
 
-  constructor(options: WorkerThreadOptions) {
+  constructor(options: WorkerProcessOptions) {
     this.#options = options
   }
 
@@ -63,7 +68,7 @@ export class WorkerThread<Task, Result> {
    * Runs a task of a client. `prepare` is called when its turn comes, so that a waiting task takes no memory. Throws
    * QueueFullError, TaskFailedError, and what `prepare` and the task throw.
    */
-  run(client: string, prepare: () => Promise<WorkerTask<Task>>): Promise<Result> {
+  run(client: string, prepare: () => Promise<Task>): Promise<Result> {
     if (this.#isClosed) throw closed()
     const { waitingMax, clientWaitingMax } = this.#options
     const waiting = this.#queue.lengthOf(client)
@@ -76,7 +81,7 @@ export class WorkerThread<Task, Result> {
     })
   }
 
-  /** Ends the thread. The tasks fail. */
+  /** Ends the process. The tasks fail. */
   async close(): Promise<void> {
     this.#isClosed = true
     for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
@@ -87,6 +92,7 @@ export class WorkerThread<Task, Result> {
 
   async #drain(): Promise<void> {
     this.#isRunning = true
+    clearTimeout(this.#idle)
     for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
       try {
         next.resolve(await this.#compute(await next.prepare()))
@@ -95,15 +101,15 @@ export class WorkerThread<Task, Result> {
       }
     }
     this.#isRunning = false
+    this.#idle = setTimeout(() => void this.#end(), IDLE_MILLISECONDS_MAX).unref()
   }
 
-  async #compute({ task, transfer = [] }: WorkerTask<Task>): Promise<Result> {
+  async #compute(task: Task): Promise<Result> {
     if (this.#isClosed) throw closed()
     this.#worker ??= this.#start()
     const worker = this.#worker
-    worker.postMessage(task, transfer)
     try {
-      const answer = await this.#answerOf(worker)
+      const answer = await this.#ask(worker, task)
       if (!answer.isDone) throw answer.error
       return answer.result
     } catch (error) {
@@ -112,23 +118,26 @@ export class WorkerThread<Task, Result> {
     }
   }
 
-  async #answerOf(worker: Worker): Promise<Answer<Result>> {
+  async #ask(worker: ChildProcess, task: Task): Promise<Answer<Result>> {
     const { taskMillisecondsMax } = this.#options
     const listening = new AbortController()
     const { signal } = listening
     const timer = setTimeout(() => listening.abort(), taskMillisecondsMax)
     try {
-      const [answer] = await Promise.race([
+      const answered = Promise.race([
         once(worker, 'message', { signal }),
         once(worker, 'exit', { signal }).then(() => {
-          throw new Error('the thread ended')
+          throw new Error('the process ended')
         }),
       ])
+      // A process that receives nothing any more ends, too.
+      worker.send(task as object, () => {})
+      const [answer] = await answered
       return answer
     } catch (cause) {
       const reason = signal.aborted
         ? `it takes more than ${taskMillisecondsMax} ms`
-        : 'its thread ended'
+        : 'its process ended'
       throw new TaskFailedError(`a task failed: ${reason}`, { cause })
     } finally {
       clearTimeout(timer)
@@ -136,36 +145,39 @@ export class WorkerThread<Task, Result> {
     }
   }
 
-  #start(): Worker {
+  #start(): ChildProcess {
     const { entry, heapMebibytesMax } = this.#options
-    const isSource = entry.pathname.endsWith('.ts')
-    const worker = new Worker(isSource ? withTypeScript(entry) : entry, {
-      eval: isSource,
-      execArgv: [],
-      resourceLimits: { maxOldGenerationSizeMb: heapMebibytesMax },
+    const worker = fork(fileURLToPath(PROCESS_ENTRY), [entry.href, String(heapMebibytesMax)], {
+      serialization: 'advanced',
+      // No secret of the registry, and none of its options.
+      env: {},
+      execArgv: PROCESS_ENTRY.pathname.endsWith('.ts')
+        ? ['--import', import.meta.resolve('tsx')]
+        : [],
+      // Node prints a trace when the heap is full.
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     })
     // A server that has nothing else to do may exit.
     worker.unref()
+    worker.channel?.unref()
     const forget = () => {
       if (this.#worker === worker) this.#worker = undefined
     }
-    worker.on('error', forget)
-    worker.on('exit', forget)
+    for (const end of ['error', 'disconnect', 'exit']) worker.on(end, forget)
     return worker
   }
 
   async #end(): Promise<void> {
     const worker = this.#worker
     this.#worker = undefined
-    await worker?.terminate()
+    clearTimeout(this.#idle)
+    if (worker?.pid === undefined || worker.exitCode !== null || worker.signalCode !== null) return
+    const ended = once(worker, 'exit')
+    worker.kill('SIGKILL')
+    await ended
   }
 }
 
 function closed(): TaskFailedError {
-  return new TaskFailedError('the thread was closed')
-}
-
-/** Returns a program that runs a module of the sources, for tests: a build has JavaScript. */
-function withTypeScript({ href }: URL): string {
-  return `import('tsx/esm/api').then(({ register }) => { register(); return import('${href}') })`
+  return new TaskFailedError('the process was closed')
 }
