@@ -12,6 +12,7 @@ import {
   listTargets,
   type TargetRow,
 } from '../db/deployments/deployment-reads.ts'
+import { findLastLog, hasLogs } from '../db/deployments/unit-logs.ts'
 import { scanDeployments } from '../db/deployments/visible-deployments.ts'
 import { findRepository, type View } from '../db/registry/repositories.ts'
 import { RegistryError } from '../oci/errors.ts'
@@ -45,6 +46,9 @@ const READ_SHARE = 4
 /** Deployments whose last read is remembered. */
 const REMEMBERED_MAX = 1_000
 
+/** Result of a look at a deployment: its end, more to read now, or nothing more before its next change. */
+export type Looked = 'end' | 'more' | 'wait'
+
 /** The reads of one deployment for those who wait. */
 type Reads = {
   startedAt: number
@@ -54,15 +58,17 @@ type Reads = {
 
 /** Deployments for those who made them. Requests that wait for changes share their reads. */
 export class DeploymentWatch {
-  readonly #db: Queryable
+  readonly #db: Database
   readonly #signals: DeploymentSignals
   readonly #reads: Batcher<string, WatchedDeployment | undefined>
+  readonly #lastLogs: Batcher<string, number>
   readonly #shared = new LRUCache<string, Reads>({ max: REMEMBERED_MAX })
 
   constructor(db: Database, signals: DeploymentSignals) {
     this.#db = db
     this.#signals = signals
     this.#reads = new Batcher((ids) => read(db, ids), DEPLOYMENTS_AT_ONCE)
+    this.#lastLogs = new Batcher((ids) => findLastLogs(db, ids), DEPLOYMENTS_AT_ONCE)
   }
 
   /** Reads a deployment as it is now; undefined: there is none of this id. */
@@ -142,20 +148,21 @@ export class DeploymentWatch {
     return { deployments: found.filter(maySee), next }
   }
 
-  /** Lists what the kernels of a deployment printed after the entry `after`. */
-  logs(id: string, after: number, limit: number): Promise<LogRow[]> {
-    return listDeploymentLogs(this.#db, id, after, limit)
+  /** Lists what the kernels of a deployment printed after the entry `after`. No entry comes later with an id before the last. */
+  async logs(id: string, after: number, limit: number): Promise<LogRow[]> {
+    if (!(await hasLogs(this.#db, id, after))) return []
+    return listDeploymentLogs(this.#db, id, after, await this.#lastLogs.load(id), limit)
   }
 
   /**
-   * Calls `look` now and whenever the deployment may have changed, until it returns true, the signal is aborted or the time
-   * is over. `look` reads by `readNext`. Nothing changes between a read and the wait for the next one without another read.
+   * Calls `look` now, at once again after `more`, and whenever the deployment may have changed, until it returns `end`, the
+   * signal is aborted or the time is over. `look` reads by `readNext`. Nothing changes between a read and the wait for the next one without another read.
    */
   async follow(
     id: string,
     milliseconds: number,
     signal: AbortSignal,
-    look: () => Promise<boolean>,
+    look: () => Promise<Looked>,
   ): Promise<void> {
     const deadline = performance.now() + milliseconds
     let isChanged = false
@@ -168,10 +175,10 @@ export class DeploymentWatch {
     try {
       while (!signal.aborted) {
         isChanged = false
-        if (await look()) return
+        const looked = await look()
         const left = deadline - performance.now()
-        if (left <= 0) return
-        if (isChanged) continue
+        if (looked === 'end' || left <= 0) return
+        if (isChanged || looked === 'more') continue
         await pause(Math.min(left, READ_AGAIN_MILLISECONDS), signal, (end) => {
           wake = end
         })
@@ -199,6 +206,12 @@ async function pause(
     signal.addEventListener('abort', end)
     onStart(end)
   })
+}
+
+async function findLastLogs(db: Database, ids: readonly string[]): Promise<number[]> {
+  const found = new Map<string, number>()
+  for (const id of new Set(ids)) found.set(id, await db.transaction((tx) => findLastLog(tx, id)))
+  return ids.map((id) => found.get(id) ?? 0)
 }
 
 async function read(

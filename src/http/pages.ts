@@ -50,12 +50,18 @@ export class PageCursors {
   readNumbers(ctx: RouteContext, count: number): number[] | undefined {
     const text = queryOnce(ctx, 'last')
     if (text === undefined) return undefined
+    const numbers = this.numbersOf(text, count)
+    if (numbers !== undefined) return numbers
+    throw invalidQuery("last must be the cursor from the previous page's Link header")
+  }
+
+  /** The `count` numbers of a text of `format`; undefined for another text. */
+  numbersOf(text: string, count: number): number[] | undefined {
     const numbers = text.split('.', count + 1).flatMap((part) => {
       const found = this.#cipher.decrypt(part)
       return found?.space === LIST ? [found.value] : []
     })
-    if (numbers.length === count) return numbers
-    throw invalidQuery("last must be the cursor from the previous page's Link header")
+    return numbers.length === count ? numbers : undefined
   }
 }
 

@@ -39,7 +39,7 @@ import { comparisonRoutes } from './api/comparisons.ts'
 import { credentialRoutes } from './api/credentials.ts'
 import { dependencyRoutes } from './api/dependencies.ts'
 import { deploymentActionRoutes } from './api/deployment-actions.ts'
-import { type DeploymentRouteDeps, deploymentRoutes } from './api/deployments.ts'
+import { deploymentRoutes } from './api/deployments.ts'
 import { desiredRoutes } from './api/desired.ts'
 import { documentRoutes } from './api/documents.ts'
 import { enrolmentRoutes } from './api/enrolments.ts'
@@ -59,6 +59,7 @@ import { textRoutes } from './api/texts.ts'
 import { tokenRevocationRoutes } from './api/tokens.ts'
 import { unitRoutes } from './api/units.ts'
 import { uploadUrlCreationRoutes } from './api/upload-urls.ts'
+import type { DeploymentRouteDeps } from './api/visible-deployment.ts'
 import { webhookDeliveryRoutes, webhookRoutes } from './api/webhooks.ts'
 import type { BuilderWeb } from './builder-web/jobs.ts'
 import { builderWebRoutes } from './builder-web/routes.ts'
@@ -171,7 +172,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...webhookRoutes(deps.webhooks, deps.ask),
     ...webhookDeliveryRoutes(deps.webhookDeliveries, deps.ask, deps.pageCursors),
     ...eventRoutes(deps.feed, deps.ask),
-    ...deploymentRoutes(deps.deployments, deps.ask, deps.pageCursors),
+    ...deploymentRoutes(deps.deployments, deps.ask),
     ...deploymentActionRoutes(deps.deployments),
     ...desiredRoutes({
       ...deps,

@@ -144,6 +144,7 @@ function buildApp(
         watch: new DeploymentWatch(stores.db, signals),
         actions,
         connections: feedConnections,
+        cursors: pageCursors(masterKey),
       },
       auth,
       ...hosts,

@@ -42,7 +42,8 @@ it('deployments are as described when they are listed, read and followed', async
   const line = await call(registry.request, 'GET', path, undefined, { accept: 'text/plain' })
   expect(line.status).toBe(200)
   const stream = { accept: 'text/event-stream' }
-  const last = /^id: (.+)$/m.exec(await (await read(stream)).text())?.[1] ?? ''
+  const ids = [...(await (await read(stream)).text()).matchAll(/^id: (.+)$/gm)]
+  const last = ids.at(-1)?.[1] ?? ''
   const again = { ...stream, 'last-event-id': last }
   expect((await call(registry.request, 'GET', path, undefined, again)).status).toBe(204)
 })

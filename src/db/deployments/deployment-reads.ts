@@ -162,11 +162,12 @@ export type LogRow = {
   readonly text: string
 }
 
-/** Lists what the kernels of a deployment printed after the entry `after`, in the order of arrival. */
+/** Lists what the kernels of a deployment printed after the entry `after` and up to the entry `last`, in the order of arrival. */
 export async function listDeploymentLogs(
   db: Queryable,
   id: string,
   after: number,
+  last: number,
   limit: number,
 ): Promise<LogRow[]> {
   const { rows } = await db.query<LogRow>(
@@ -175,9 +176,10 @@ export async function listDeploymentLogs(
        join hosts h on h.id = l.host_id
       where l.deployment_id = $1
         and l.id > $2
+        and l.id <= $3
       order by l.id
-      limit $3`,
-    [id, after, limit],
+      limit $4`,
+    [id, after, last, limit],
   )
   return rows
 }

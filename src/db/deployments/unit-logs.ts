@@ -13,10 +13,15 @@ export type NewUnitLog = {
   readonly text: string
 }
 
-/** Adds lines to the log of a unit, and removes its oldest ones. */
+/** The class of advisory locks of the logs of deployments. */
+const LOGS_LOCK = 7
+
+/** Adds lines to the log of a unit, and removes its oldest ones. Its shared lock is for `findLastLog`. */
 export async function addUnitLog(tx: Transaction, log: NewUnitLog): Promise<void> {
   await tx.query(
-    `with old as (
+    `with held as materialized (
+       select pg_advisory_xact_lock_shared(${LOGS_LOCK}, hashtext($3::uuid::text))
+     ), old as (
        delete from unit_logs
         where id in (
           select kept.id
@@ -30,9 +35,38 @@ export async function addUnitLog(tx: Transaction, log: NewUnitLog): Promise<void
         )
      )
      insert into unit_logs (host_id, unit, deployment_id, kernel, text)
-     values ($1, $2, $3, $4, $5)`,
+     select $1, $2, $3, $4, $5
+       from held`,
     [log.hostId, log.unit, log.deployment, log.kernel, log.text],
   )
+}
+
+/** True when the kernels of a deployment printed anything after the entry `after`. */
+export async function hasLogs(db: Queryable, deployment: string, after: number): Promise<boolean> {
+  const { rows } = await db.query<{ id: number }>(
+    `select id
+       from unit_logs
+      where deployment_id = $1
+        and id > $2
+      limit 1`,
+    [deployment, after],
+  )
+  return rows.length > 0
+}
+
+/**
+ * Finds the last entry of a deployment, 0 without any. Waits for reports that are being stored: each later entry has a greater
+ * id, so that a reader who continues after this one misses none.
+ */
+export async function findLastLog(tx: Transaction, deployment: string): Promise<number> {
+  await tx.query('select pg_advisory_xact_lock($1, hashtext($2))', [LOGS_LOCK, deployment])
+  const { rows } = await tx.query<{ last: number }>(
+    `select coalesce(max(id), 0) as last
+       from unit_logs
+      where deployment_id = $1`,
+    [deployment],
+  )
+  return rows[0]?.last ?? 0
 }
 
 /** Removes lines of more than `days` days, at most `limit`. Returns how many were removed. */

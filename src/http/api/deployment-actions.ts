@@ -2,12 +2,12 @@ import type { DeploymentActions } from '../../deployments/actions.ts'
 import { requireRight } from '../authorize.ts'
 import { actorOf, queryOnce, type Route, type RouteContext } from '../route.ts'
 import { deploymentJson } from './deployment-json.ts'
+import { DEPLOYMENT } from './deployments.ts'
 import {
-  DEPLOYMENT,
   type DeploymentRouteDeps,
   deploymentIdOf,
   requireDeployment,
-} from './deployments.ts'
+} from './visible-deployment.ts'
 
 type Deps = Pick<DeploymentRouteDeps, 'watch'> & { readonly actions: DeploymentActions }
 

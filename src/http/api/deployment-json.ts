@@ -1,5 +1,12 @@
 import { type Caller, maySeeActors, maySeeHosts } from '../../auth/access.ts'
-import type { DeploymentRow, LogRow, TargetRow } from '../../deployments/watch.ts'
+import type {
+  DeploymentRow,
+  LogRow,
+  TargetRow,
+  WatchedDeployment,
+} from '../../deployments/watch.ts'
+import { type Digest, digestOf } from '../../oci/digest.ts'
+import { visibleJson } from '../../oci/hidden-characters.ts'
 
 /** Formats a deployment for a caller who may see it: spec/openapi.yaml, Deployment. Only some callers see its targets. */
 export function deploymentJson(
@@ -53,4 +60,29 @@ export function deploymentLine({ state, counts }: DeploymentRow): string {
 /** Formats what a kernel printed, for streams. */
 export function logJson({ host, unit, at, text }: LogRow) {
   return { host, unit, at, text }
+}
+
+/** Text for a caller, and a tag that differs when it differs. */
+export type ShownDeployment = { readonly body: string; readonly tag: Digest }
+
+/** Requests that wait share a read, and most of them see the same of it. */
+const shownBefore = new WeakMap<WatchedDeployment, Map<string, ShownDeployment>>()
+
+/** Formats a deployment for a caller who may see it: as JSON, or as one line. */
+export function showDeployment(
+  deployment: WatchedDeployment,
+  caller: Caller,
+  asLine: boolean,
+): ShownDeployment {
+  const { repository } = deployment
+  const sees = [maySeeHosts, maySeeActors].map((may) => may(caller, repository))
+  const key = [asLine, ...sees].join(' ')
+  const before = shownBefore.get(deployment) ?? new Map<string, ShownDeployment>()
+  shownBefore.set(deployment, before)
+  const present = before.get(key)
+  if (present !== undefined) return present
+  const body = asLine ? deploymentLine(deployment) : visibleJson(deploymentJson(deployment, caller))
+  const shown = { body, tag: digestOf(Buffer.from(body)) }
+  before.set(key, shown)
+  return shown
 }

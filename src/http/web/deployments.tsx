@@ -6,7 +6,9 @@ import { deploymentPath } from '../../web/paths.ts'
 import { TARGETS_SHOWN } from '../../web/targets.tsx'
 import { DEPLOYMENT_CHANGES, permittedDeployment } from '../api/deployment-actions.ts'
 import { deploymentJson } from '../api/deployment-json.ts'
-import { deploymentIdOf, listVisible, requireDeployment, stream } from '../api/deployments.ts'
+import { streamDeployment } from '../api/deployment-stream.ts'
+import { listVisible } from '../api/deployments.ts'
+import { deploymentIdOf, requireDeployment } from '../api/visible-deployment.ts'
 import { actorOf, queryOnce, type Route, type RouteContext } from '../route.ts'
 import type { PageDeps } from './deps.ts'
 import { hostPathFor } from './host-links.ts'
@@ -20,8 +22,7 @@ const DEPLOYMENT = '/deployments/:deployment'
 export function deploymentPages({
   deployments,
   ask,
-  pageCursors,
-}: Pick<PageDeps, 'deployments' | 'ask' | 'pageCursors'>): Route[] {
+}: Pick<PageDeps, 'deployments' | 'ask'>): Route[] {
   return [
     {
       method: 'GET',
@@ -33,7 +34,7 @@ export function deploymentPages({
         const state = queryOnce(ctx, 'state') || undefined
         const { caller } = ctx.state
         const limit = DEPLOYMENTS_A_PAGE
-        const found = await listVisible(ctx, deployments, ask, pageCursors, limit)
+        const found = await listVisible(ctx, deployments, ask, limit)
         const next = nextPath(ctx, found.next, ['state'])
         sendPage(ctx, {
           title: 'Deployments',
@@ -89,7 +90,8 @@ export function deploymentPages({
       reads: 'rows',
       async handle(ctx) {
         const id = deploymentIdOf(ctx)
-        if (ctx.headers.accept?.includes('text/event-stream')) await stream(ctx, deployments, id)
+        if (ctx.headers.accept?.includes('text/event-stream'))
+          await streamDeployment(ctx, deployments, id)
         else showDeployment(ctx, id)
       },
     },
