@@ -49,6 +49,7 @@ create index hosts_by_repository on hosts (state, (repositories[1]));
 create index hosts_by_label on hosts using gin (labels jsonb_path_ops) where state <> 'revoked';
 create index hosts_revoked_by_label on hosts using gin (labels jsonb_path_ops) where state = 'revoked';
 create index hosts_by_presence on hosts (seen_at) where state = 'active' and lost_at is null;
+create index hosts_lost on hosts (lost_at) where state = 'active' and lost_at is not null;
 
 -- The public keys of hosts, by their thumbprint (RFC 7638). A rotated key ends a little after its successor came.
 create table host_keys (

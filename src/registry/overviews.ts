@@ -1,5 +1,7 @@
 import type { Queryable } from '../db/database.ts'
 import { ANY_IMAGE, type ImagePage, listImages } from '../db/images/image-lists.ts'
+import { resolveVisible } from '../db/name-patterns.ts'
+import { type Attention, findAttention } from '../db/registry/attention.ts'
 import {
   type FollowerRow,
   findRepositoryOverview,
@@ -10,10 +12,11 @@ import {
 } from '../db/registry/overviews.ts'
 import type { View } from '../db/registry/repositories.ts'
 import { RegistryError } from '../oci/errors.ts'
+import type { Glob } from '../oci/glob.ts'
 import type { Tag } from '../oci/reference.ts'
 import type { Page, PageRequest } from './listings.ts'
 
-export type { FollowerRow, RepositoryOverview, TagRow }
+export type { Attention, FollowerRow, RepositoryOverview, TagRow }
 
 /** Repositories and tags as their pages show them. `db` is the connection of the question. */
 export class Overviews {
@@ -39,5 +42,18 @@ export class Overviews {
   /** Counts the units that follow a tag. */
   followers(db: Queryable, view: View, tag: Tag): Promise<FollowerRow[]> {
     return listFollowers(db, view, tag)
+  }
+
+  /**
+   * Finds what failed lately and is not mended, in public repositories and in private ones that match `visible`. With
+   * `seesDeployments`, also deployments; with `seesHosts`, also hosts that wait or are offline, of which the caller shows those
+   * that the reader may manage.
+   */
+  async attention(
+    db: Queryable,
+    visible: readonly Glob[],
+    { seesDeployments, seesHosts }: { seesDeployments: boolean; seesHosts: boolean },
+  ): Promise<Attention> {
+    return findAttention(db, await resolveVisible(db, visible), seesDeployments, seesHosts)
   }
 }

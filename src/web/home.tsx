@@ -1,4 +1,5 @@
 import type { Repository } from '../oci/reference.ts'
+import { AttentionSection, type AttentionView } from './attention.tsx'
 import { Empty, Heading, Lines, Section } from './elements.tsx'
 import { type ImageItem, ImageTable } from './image-table.tsx'
 import { repositoryPath } from './paths.ts'
@@ -12,14 +13,16 @@ export type Home = {
   /** True when there are more repositories. */
   readonly more: boolean
   readonly isLoggedIn: boolean
+  readonly attention: AttentionView
 }
 
 /** The start page: what is here, and what changed lately. An empty registry explains the first push. */
-export function HomePage({ registry, images, repositories, more, isLoggedIn }: Home) {
+export function HomePage({ registry, images, repositories, more, isLoggedIn, attention }: Home) {
   if (repositories.length === 0) return <FirstPush registry={registry} isLoggedIn={isLoggedIn} />
   return (
     <>
       <Heading note="Unikernels, how they were built, and where they run.">{registry}</Heading>
+      <AttentionSection attention={attention} />
       <Section id="latest" title="Latest images">
         {images.length === 0 ? (
           <Empty>No repository that you may see has a unikernel yet.</Empty>

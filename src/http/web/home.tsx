@@ -1,7 +1,9 @@
 import { listablePatterns, pullablePatterns } from '../../auth/access.ts'
+import { mayManageHost } from '../../auth/hosts/host-rights.ts'
 import { ANY_IMAGE } from '../../registry/images/images.ts'
 import { HomePage } from '../../web/home.tsx'
 import { RepositoriesPage } from '../../web/repositories.tsx'
+import { hostRequesterOf } from '../api/enrolments.ts'
 import { imageSummary } from '../api/image-json.ts'
 import { queryOnce, type Route } from '../route.ts'
 import type { PageDeps } from './deps.ts'
@@ -16,8 +18,9 @@ const REPOSITORIES_A_PAGE = 200
 export function homePages({
   images,
   listings,
+  overviews,
   ask,
-}: Pick<PageDeps, 'images' | 'listings' | 'ask'>): Route[] {
+}: Pick<PageDeps, 'images' | 'listings' | 'overviews' | 'ask'>): Route[] {
   return [
     {
       method: 'GET',
@@ -28,7 +31,9 @@ export function homePages({
       async handle(ctx) {
         const { caller } = ctx.state
         const db = ask(ctx)
-        const [latest, repositories] = await Promise.all([
+        const isLoggedIn = caller.kind !== 'anonymous'
+        const grants = isLoggedIn ? hostRequesterOf(ctx).grants : []
+        const [latest, repositories, attention] = await Promise.all([
           images.search(
             db,
             ANY_IMAGE,
@@ -38,7 +43,15 @@ export function homePages({
             IMAGES,
           ),
           listings.repositories(db, listablePatterns(caller), { last: '', limit: REPOSITORIES }),
+          // As in the API: only callers with a credential see deployments.
+          overviews.attention(db, pullablePatterns(caller), {
+            seesDeployments: isLoggedIn,
+            seesHosts: isLoggedIn && mayManageHost(grants, []),
+          }),
         ])
+        const hosts = attention.hosts.filter(({ repositories: globs }) =>
+          mayManageHost(grants, globs),
+        )
         sendPage(ctx, {
           title: 'Start',
           json: '/api/v1/images',
@@ -48,7 +61,8 @@ export function homePages({
               images={latest.images.map((image) => imageSummary(image, caller))}
               repositories={repositories.items}
               more={repositories.more}
-              isLoggedIn={caller.kind !== 'anonymous'}
+              isLoggedIn={isLoggedIn}
+              attention={{ ...attention, hosts }}
             />
           ),
         })
