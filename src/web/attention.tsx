@@ -7,7 +7,7 @@ import { HostStateWord } from './host-words.tsx'
 import { buildPath, deploymentPath, hostPath, repositoryPath, tagPath } from './paths.ts'
 import { counted } from './texts.ts'
 
-/** What failed lately and is not mended, as far as the reader may see it. */
+/** Failures of the last days, and hosts, that the reader may see and should look at. */
 export type AttentionView = {
   readonly deployments: readonly {
     readonly id: string
@@ -35,7 +35,7 @@ export type AttentionView = {
 /** Hosts that the section names; the page of hosts has all. */
 const HOSTS_SHOWN = 5
 
-/** The section of what a person should look at. Nothing when all is well. */
+/** The section of failures, and of hosts that need a person. Nothing when all is well. */
 export function AttentionSection({
   attention: { deployments, builds, hosts },
 }: {

@@ -3,7 +3,7 @@ import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
 
-/** What may need the attention of a reader. Times are texts. */
+/** Failures of the last days, and hosts, that may need a person. Times are texts. */
 export type Attention = {
   /** The newest deployments of their tags that failed or were halted. */
   readonly deployments: readonly {
