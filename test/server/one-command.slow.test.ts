@@ -84,6 +84,8 @@ describe('rookery serve with no settings but an address and a folder', () => {
     const { banner, url } = await begin()
     const { version } = JSON.parse(await readFile('package.json', 'utf8'))
     expect(banner.startsWith(`Rookery ${version} listens on ${url}\n`)).toBe(true)
+    const [, page = ''] = /^Or open (\S+) in a browser\.$/m.exec(banner) ?? []
+    expect((await fetch(page)).headers.get('content-type')).toBe('text/html; charset=utf-8')
     expect(banner).toMatch(/^ {2}rookery --help$/m)
     expect(banner).not.toContain('npx')
     expect(banner).toMatch(/^Documentation: README\.md and docs\/$/m)

@@ -55,6 +55,8 @@ export function startBanner(options: BannerOptions): string {
     `    ${image}`,
     '  rookery --help',
     '',
+    `Or open ${base}/ in a browser.`,
+    '',
     `Documentation: ${build === '.' ? DOCS : 'README.md and docs/'}`,
     '',
   ].join('\n')
