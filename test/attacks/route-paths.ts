@@ -12,22 +12,24 @@ export const BUILDER_WEB_ROUTES = allRoutes({ auth: {}, builderWeb: {} } as Rout
 const BUILD = '00000000-0000-4000-8000-000000000001'
 const UPLOAD = '00000000-0000-4000-8000-000000000000'
 
+const MISSING: Readonly<Record<string, string>> = {
+  upload: UPLOAD,
+  build: BUILD,
+  deployment: BUILD,
+  ecosystem: 'opam',
+  format: 'spdx',
+  inputId: '0'.repeat(64),
+  digest: digestOf('missing'),
+}
+
 /** Values of the parameters of routes, by name. */
 export type RouteValues = Readonly<Record<string, string>>
 
 /** Returns a path of the route that names the repository, the values, and missing content for other parameters. */
 export function pathOfRoute(pattern: string, repository: string, values: RouteValues = {}): string {
   return pattern
-    .replace(/:(\w+)/g, (parameter, name) => values[name] ?? parameter)
+    .replace(/:(\w+)/g, (_, name) => values[name] ?? MISSING[name] ?? 'missing')
     .replace('*repository', repository)
-    .replace(':upload', UPLOAD)
-    .replace(':build', BUILD)
-    .replace(':deployment', BUILD)
-    .replace(':ecosystem', 'opam')
-    .replace(':format', 'spdx')
-    .replace(':inputId', '0'.repeat(64))
-    .replace(/:(?!digest)\w+/g, 'missing')
-    .replace(':digest', digestOf('missing'))
 }
 
 /** Content that answers of routes are about. */
@@ -53,19 +55,16 @@ export type Samples = {
 
 /** Returns a path of the route that names the samples, so that the route has something to answer. */
 export function answeredPath(pattern: string, samples: Samples): string {
-  const digest = pattern.includes('/kernels/') ? samples.kernel : samples.manifest
-  const named = pattern
-    .replace('/webhooks/:name', `/webhooks/${samples.webhook}`)
-    .replace('/:ecosystem/:name', `/opam/${samples.package}`)
-    .replace(':event', samples.event)
-    .replace(':build', samples.build)
-    .replace(':deployment', samples.deployment)
-    .replace(':host', samples.host ?? ':host')
-    .replace(':inputId', samples.inputId)
-    .replace(/:(?:reference|other|tag)(?=\/|$)/g, samples.tag)
-    .replace(':pair', `${samples.tag}...${samples.tag}`)
-    .replace(':format', 'slsa')
-  return pathOfRoute(named, samples.repository).replace(digestOf('missing'), digest)
+  const { tag, build, deployment, event, inputId } = samples
+  return pathOfRoute(pattern, samples.repository, {
+    ...{ build, deployment, event, inputId, tag, reference: tag, other: tag },
+    pair: `${tag}...${tag}`,
+    format: 'slsa',
+    ...(samples.host === undefined ? {} : { host: samples.host }),
+    digest: pattern.includes('/kernels/') ? samples.kernel : samples.manifest,
+    ...(pattern.includes('/webhooks/:name') && { name: samples.webhook }),
+    ...(pattern.includes('/:ecosystem/:name') && { name: samples.package }),
+  })
 }
 
 /** Returns the same with the query that the route needs. */
