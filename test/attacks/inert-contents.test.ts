@@ -21,11 +21,8 @@ afterAll(() => registry.close())
 function pathsOf(path: string): string[] {
   const { repository, image, annotated, kernel, plain, inputId, event } = stored
   const common = {
-    inputId,
-    host: stored.host,
-    deployment: stored.deployment,
-    tag: stored.tag,
-    other: plain,
+    ...{ inputId, event, host: stored.host },
+    ...{ deployment: stored.deployment, tag: stored.tag, other: plain },
   }
   return [image, annotated, 'index'].flatMap((reference) =>
     [stored.build, stored.failedBuild].map((build) =>

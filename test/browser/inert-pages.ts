@@ -144,6 +144,17 @@ export const INERT_PAGES: Readonly<Record<string, InertPage>> = {
     paths: ({ inputId }) => [`/inputs/${inputId}`, `/inputs/${short('input')}`],
     shows: ['actor'],
   },
+  '/hosts': {
+    paths: () => [
+      '/hosts',
+      `/hosts?state=${short('state')}&label=${short('label')}&last=${short('last')}`,
+    ],
+    shows: [],
+  },
+  '/hosts/:host': {
+    paths: ({ host }) => [`/hosts/${host}`, `/hosts/${short('host')}`],
+    shows: ['agent', 'log'],
+  },
   '/webhooks': { paths: () => ['/webhooks', `/webhooks?last=${short('last')}`], shows: [] },
   '/webhooks/:name': {
     paths: ({ webhook }) => [
@@ -172,6 +183,12 @@ export const INERT_FORMS: Readonly<Record<string, Readonly<Record<string, string
   '/deployments/:deployment/resume': { reason: shortScript('reason') },
   '/deployments/:deployment/cancel': { reason: shortScript('reason') },
   '/deployments/:deployment/retry': { host: shortScript('host') },
+  '/hosts/:host/approve': {
+    repositories: shortScript('repositories'),
+    name: shortScript('name'),
+    networks: shortScript('networks'),
+  },
+  '/hosts/:host/revoke': { fingerprint: shortScript('fingerprint') },
   '/webhooks/:name/pause': { reason: shortScript('reason') },
   '/webhooks/:name/resume': { reason: shortScript('reason') },
   '/webhooks/:name/test': { text: shortScript('text') },

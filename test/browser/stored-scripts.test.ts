@@ -169,8 +169,8 @@ describe.skipIf(!hasClient('chromium'))('scripts that are stored in any field', 
       const visit = await openBrowser('administrator', policy === 'without')
       const { page } = visit
       for (const [route, fields] of Object.entries(INERT_FORMS)) {
-        const { tag, deployment, event, webhook: name } = stored
-        const values = { tag, deployment, event, name }
+        const { tag, deployment, event, host, webhook: name } = stored
+        const values = { tag, deployment, event, host, name }
         const action = pathOfRoute(route, stored.repository, values)
         await page.goto(`${registry.url}/search`)
         await Promise.all([
