@@ -163,6 +163,17 @@ describe.skipIf(!hasClient('chromium'))('scripts that are stored in any field', 
     expect(visit.faults).toEqual([])
   })
 
+  it('are text in every page, and are there: an administrator', async () => {
+    const visit = await openBrowser('administrator')
+    const shown = await openAll(visit)
+    await visit.context.close()
+    expect(visit.faults).toEqual([])
+    const missing = Object.entries(INERT_PAGES).flatMap(([route, { shows }]) =>
+      shows.filter((field) => !shown.get(route)?.has(field)).map((field) => `${route}: ${field}`),
+    )
+    expect(missing).toEqual([])
+  })
+
   it.each(['with', 'without'])(
     'are text in what answers to a form, %s its policy',
     async (policy) => {
