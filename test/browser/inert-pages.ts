@@ -200,7 +200,7 @@ export const INERT_FORMS: Readonly<Record<string, Readonly<Record<string, string
   '/webhooks/:name/deliveries/:event/redeliver': { text: shortScript('text') },
 }
 
-/** What a page is made of. */
+/** The parts of a page that a text could add, and its text. */
 export type Contents = {
   /** Elements and attributes that no template makes, and links of other schemes than those of the web and of mail. */
   readonly foreign: readonly string[]

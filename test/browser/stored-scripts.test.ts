@@ -44,15 +44,15 @@ afterAll(async () => {
   await registry?.close()
 })
 
-type Visit = {
+type Reader = {
   readonly context: BrowserContext
   readonly page: Page
   /** Everything that went wrong, one line each. */
   readonly faults: string[]
 }
 
-/** Opens a browser for a reader; without the policy of pages only the escaping of texts protects it. */
-async function openBrowser(who: 'stranger' | 'administrator', bypassCSP = false): Promise<Visit> {
+/** Opens the browser of a person; without the policy of pages only the escaping of texts protects it. */
+async function openBrowser(who: 'stranger' | 'administrator', bypassCSP = false): Promise<Reader> {
   const context = await browser.newContext({ bypassCSP })
   const faults: string[] = []
   if (who === 'administrator') {
@@ -85,7 +85,7 @@ async function openBrowser(who: 'stranger' | 'administrator', bypassCSP = false)
 }
 
 /** Adds what is wrong with the open page to the faults, and returns the fields whose scripts are text in it. */
-async function inspect({ page, faults }: Visit): Promise<string[]> {
+async function inspect({ page, faults }: Reader): Promise<string[]> {
   const { foreign, text } = await readContents(page)
   faults.push(...foreign.map((element) => `${page.url()} has ${element}`))
   const hidden = HIDDEN.exec(text)
@@ -94,19 +94,19 @@ async function inspect({ page, faults }: Visit): Promise<string[]> {
 }
 
 /** Opens all pages, and returns the fields that each shows, by the path of its route. */
-async function openAll(visit: Visit): Promise<Map<string, ReadonlySet<string>>> {
+async function openAll(reader: Reader): Promise<Map<string, ReadonlySet<string>>> {
   const shown = new Map<string, ReadonlySet<string>>()
   for (const [route, { paths }] of Object.entries(INERT_PAGES)) {
     const fields = new Set<string>()
     for (const path of paths(stored)) {
-      const answer = await visit.page.goto(`${registry.url}${path}`)
+      const answer = await reader.page.goto(`${registry.url}${path}`)
       const status = answer?.status() ?? 0
-      if (![200, 400, 401, 403, 404].includes(status)) visit.faults.push(`${path} is ${status}`)
-      for (const field of await inspect(visit)) fields.add(field)
+      if (![200, 400, 401, 403, 404].includes(status)) reader.faults.push(`${path} is ${status}`)
+      for (const field of await inspect(reader)) fields.add(field)
     }
     shown.set(route, fields)
   }
-  await visit.page.waitForTimeout(SETTLING_MILLISECONDS)
+  await reader.page.waitForTimeout(SETTLING_MILLISECONDS)
   return shown
 }
 
@@ -128,16 +128,16 @@ describe.skipIf(!hasClient('chromium'))('the table of pages with stored scripts'
 
 describe.skipIf(!hasClient('chromium'))('scripts that are stored in any field', () => {
   it('would run in a page that does not escape them, so that these tests can fail', async () => {
-    const visit = await openBrowser('stranger', true)
-    await visit.page.route('**/page', (route) =>
+    const reader = await openBrowser('stranger', true)
+    await reader.page.route('**/page', (route) =>
       route.fulfill({ contentType: 'text/html', body: scripts('a-page').join('\n') }),
     )
     // Without an answer, a page stays when a text leads to the other site.
-    await visit.page.route('https://other.example/', (route) => route.fulfill({ status: 204 }))
-    await visit.page.goto(`${registry.url}/page`)
-    await inspect(visit)
+    await reader.page.route('https://other.example/', (route) => route.fulfill({ status: 204 }))
+    await reader.page.goto(`${registry.url}/page`)
+    await inspect(reader)
     await expect
-      .poll(() => visit.faults.filter((one) => one.endsWith('a-page ran')).length)
+      .poll(() => reader.faults.filter((one) => one.endsWith('a-page ran')).length)
       .toBeGreaterThan(3)
     for (const what of [
       'a request to https://other.example/',
@@ -145,11 +145,11 @@ describe.skipIf(!hasClient('chromium'))('scripts that are stored in any field', 
       'has <a href="java',
     ]) {
       expect(
-        visit.faults.filter((one) => one.includes(what)),
+        reader.faults.filter((one) => one.includes(what)),
         what,
       ).not.toEqual([])
     }
-    await visit.context.close()
+    await reader.context.close()
   })
 
   it.each([
@@ -157,17 +157,17 @@ describe.skipIf(!hasClient('chromium'))('scripts that are stored in any field', 
     ['stranger', 'without'],
     ['administrator', 'without'],
   ] as const)('are text in every page: a %s, %s its policy', async (who, policy) => {
-    const visit = await openBrowser(who, policy === 'without')
-    await openAll(visit)
-    await visit.context.close()
-    expect(visit.faults).toEqual([])
+    const reader = await openBrowser(who, policy === 'without')
+    await openAll(reader)
+    await reader.context.close()
+    expect(reader.faults).toEqual([])
   })
 
   it('are text in every page, and are there: an administrator', async () => {
-    const visit = await openBrowser('administrator')
-    const shown = await openAll(visit)
-    await visit.context.close()
-    expect(visit.faults).toEqual([])
+    const reader = await openBrowser('administrator')
+    const shown = await openAll(reader)
+    await reader.context.close()
+    expect(reader.faults).toEqual([])
     const missing = Object.entries(INERT_PAGES).flatMap(([route, { shows }]) =>
       shows.filter((field) => !shown.get(route)?.has(field)).map((field) => `${route}: ${field}`),
     )
@@ -177,8 +177,8 @@ describe.skipIf(!hasClient('chromium'))('scripts that are stored in any field', 
   it.each(['with', 'without'])(
     'are text in what answers to a form, %s its policy',
     async (policy) => {
-      const visit = await openBrowser('administrator', policy === 'without')
-      const { page } = visit
+      const reader = await openBrowser('administrator', policy === 'without')
+      const { page } = reader
       for (const [route, fields] of Object.entries(INERT_FORMS)) {
         const { tag, deployment, event, host, webhook: name } = stored
         const values = { tag, deployment, event, host, name }
@@ -200,11 +200,11 @@ describe.skipIf(!hasClient('chromium'))('scripts that are stored in any field', 
           ),
         ])
         await page.waitForLoadState()
-        await inspect(visit)
+        await inspect(reader)
       }
       await page.waitForTimeout(SETTLING_MILLISECONDS)
-      await visit.context.close()
-      expect(visit.faults).toEqual([])
+      await reader.context.close()
+      expect(reader.faults).toEqual([])
     },
   )
 })
