@@ -1,5 +1,4 @@
 import type { Queryable } from '../db/database.ts'
-import { listVersions } from '../db/images/packages.ts'
 import { resolveVisible } from '../db/name-patterns.ts'
 import {
   type FoundPlace,
@@ -13,12 +12,7 @@ import { isTag, parseRepository, type Repository } from '../oci/reference.ts'
 import { isUuidInAnyCase } from '../oci/uuid.ts'
 import { ECOSYSTEMS, type Ecosystem } from '../unikernel/versions/orders.ts'
 
-export { PLACES_MAX }
-
-/** A place that a text may mean, or a package of opam that a visible image has. */
-export type FoundMeaning =
-  | FoundPlace
-  | { readonly kind: 'package'; readonly repository: null; readonly text: string }
+export { type FoundPlace, PLACES_MAX }
 
 /** A package that a text names, with a constraint for its versions, or an ecosystem before it. */
 export type NamedPackage = {
@@ -56,23 +50,18 @@ export async function findMeanings(
   db: Queryable,
   text: string,
   visible: readonly Glob[],
-): Promise<FoundMeaning[]> {
+): Promise<FoundPlace[]> {
   if (text.length > SEARCH_CHARACTERS_MAX) {
     throw badRequest(`a search has at most ${SEARCH_CHARACTERS_MAX} characters`)
   }
-  const [words, names] = [wordsOf(text), await resolveVisible(db, visible)]
+  const words = wordsOf(text)
   const isWord = Object.values(words).some((word) => word !== null)
-  const places = isWord ? await findByWords(db, words, names) : []
-  if (!PACKAGE.test(text)) return places
-  const versions = await listVersions(db, 'opam', text, ['opam-switch', 'opam-lock'], names, 0)
-  return versions.length === 0
-    ? places
-    : [...places, { kind: 'package', repository: null, text } as const]
+  return isWord ? findByWords(db, words, await resolveVisible(db, visible)) : []
 }
 
 const NOTHING: SearchWords = {
   ...{ digest: null, inputId: null, tag: null, name: null },
-  ...{ repository: null, id: null },
+  ...{ repository: null, id: null, package: null },
 }
 
 function wordsOf(text: string): SearchWords {
@@ -95,6 +84,7 @@ function wordsOf(text: string): SearchWords {
     inputId: isHex ? text : null,
     tag: isTag(text) ? text : null,
     name: text.length <= NAME_MAX && NAME_START.test(text) ? text : null,
+    package: PACKAGE.test(text) ? text : null,
   }
 }
 

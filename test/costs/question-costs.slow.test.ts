@@ -23,9 +23,9 @@ const FACTOR = 4
 /** Several filters compare up to 2000 rows of an index, each on a page of its own at worst. */
 const SCANNED_PAGES_MAX = 1_000
 
-/** A search looks into a bounded number of repositories, and the page of a repository or tag counts a bounded number of units. */
+/** A search compares a bounded number of repositories, and the page of a repository or tag counts a bounded number of units. */
 const BOUNDED_PAGES_MAX = [
-  ['/search?', 20_000],
+  ['/search?', SCANNED_PAGES_MAX],
   [`/r/${REPOSITORY}?`, SCANNED_PAGES_MAX],
   [`/r/${REPOSITORY}/-/tags/`, SCANNED_PAGES_MAX],
 ] as const

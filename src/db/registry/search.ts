@@ -5,6 +5,7 @@ import type { Queryable } from '../database.ts'
 import {
   RANGE_COLUMNS,
   REPOSITORY_IN_BOUNDS,
+  REPOSITORY_IN_RANGE,
   REPOSITORY_SELECTED,
   type VisibleNames,
 } from '../name-patterns.ts'
@@ -22,6 +23,8 @@ export type SearchWords = {
   readonly repository: Repository | null
   /** The UUID of a deployment or a build. */
   readonly id: string | null
+  /** The name of a package of opam. */
+  readonly package: string | null
 }
 
 /** A place that a text may mean. */
@@ -33,164 +36,202 @@ export type FoundPlace =
   | { readonly kind: 'repository'; readonly repository: Repository; readonly text: Repository }
   | { readonly kind: 'deployment'; readonly repository: Repository; readonly text: string }
   | { readonly kind: 'build'; readonly repository: Repository; readonly text: string }
+  | { readonly kind: 'package'; readonly repository: null; readonly text: string }
 
-/** Repositories in which manifests and tags are looked up, each with one probe of an index. */
-const REPOSITORIES_MAX = 5_000
-/** Images of one kernel or input id whose repository is compared with what the caller may see. */
-const IMAGES_MAX = 2_000
+/**
+ * Rows of one kind whose repository is compared with what the caller may see, each with a probe of an index: the oldest
+ * repositories and images first, so that nobody hides those of others by pushing the same again. For a package these are the newest images.
+ */
+const COMPARED_MAX = 200
 /** Places of each kind. */
 export const PLACES_MAX = 10
 
-/** True for a repository `r` with content whose name begins with $2. No character of a name is above `~`. */
+/** The repository of row `c`, when the caller may see it. */
+const VISIBLE_REPOSITORY = `lateral (
+              select r.name
+                from repositories r
+               where r.id = c.repository_id
+                 and r.deleted_at is null
+                 and (r.visibility = 'public' or exists (
+                       select 1
+                         from visible g
+                        where ${REPOSITORY_IN_RANGE}))
+              offset 0
+            ) r`
+
+/** True for a repository `r` whose name begins with $2. No character of a name is above `~`. */
 const BEGINS_WITH_NAME = `r.name >= $2
-             and r.name < $2 || '~'
-             and r.deleted_at is null
-             and exists (select 1 from manifests m where m.repository_id = r.id offset 0)`
+                 and r.name < $2 || '~'
+                 and r.deleted_at is null`
+
+/** True for a repository `r` with content. */
+const HAS_MANIFEST = 'exists (select 1 from manifests m where m.repository_id = r.id offset 0)'
 
 /**
- * Finds what the words may mean in public repositories, and in those of `visible`: at most PLACES_MAX of each kind.
- * Manifests and tags are found in the first REPOSITORIES_MAX repositories by name, unless the words name one.
+ * Finds what the words may mean in public repositories, and in those of `visible`: at most PLACES_MAX of each kind. Compares
+ * COMPARED_MAX rows of each kind with what the caller may see.
  */
 export async function findByWords(
   db: Queryable,
-  { digest, inputId, tag, name, repository, id }: SearchWords,
+  words: SearchWords,
   visible: VisibleNames,
 ): Promise<FoundPlace[]> {
+  const { digest, inputId, tag, name, id, package: packageName } = words
+  const repository = words.repository ?? undefined
   const { rows } = await db.query<FoundPlace>(
     ...withConditions(
-      `with seen as materialized (
-       select id, name
-         from (
-           (select r.id, r.name
-              from repositories r
-             where r.visibility = 'public'
-               and r.deleted_at is null
-               {repository}
-             order by r.name
-             limit ${REPOSITORIES_MAX})
-           union
-           select own.id, own.name
-             from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
-            cross join lateral (
-              select r.id, r.name
-                from (
-                  select r.id, r.name
-                    from repositories r
-                   where ${REPOSITORY_IN_BOUNDS}
-                     and r.deleted_at is null
-                     {repository}
-                         order by r.name
-                  offset 0
-                ) r
-               where ${REPOSITORY_SELECTED}
-               limit ${REPOSITORIES_MAX}
-            ) own
-         ) r
-        order by name
-        limit ${REPOSITORIES_MAX}
+      `with visible as materialized (
+       select *
+         from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
      )
      select 'repository' as kind, name as repository, name as text
        from (
          (select r.name
-            from repositories r
-           where r.visibility = 'public'
-             and ${BEGINS_WITH_NAME}
+            from (
+              select r.id, r.name
+                from repositories r
+               where r.visibility = 'public'
+                 and ${BEGINS_WITH_NAME}
+               order by r.name
+               limit ${COMPARED_MAX}
+            ) r
+           where ${HAS_MANIFEST}
            order by r.name
            limit ${PLACES_MAX})
          union
          select own.name
-           from json_to_recordset($1::json) as g (${RANGE_COLUMNS})
+           from visible g
           cross join lateral (
             select r.name
               from (
-                select r.name
+                select r.id, r.name
                   from repositories r
                  where ${REPOSITORY_IN_BOUNDS}
                    and ${BEGINS_WITH_NAME}
                  order by r.name
-                offset 0
+                 limit ${COMPARED_MAX}
               ) r
              where ${REPOSITORY_SELECTED}
+               and ${HAS_MANIFEST}
+             order by r.name
              limit ${PLACES_MAX}
           ) own
+          where g.low < $2 || '~'
+            and g.high > $2
           order by name
           limit ${PLACES_MAX}
        ) r
      union all
-     select 'image', name, digest
-       from (
-         select s.name, m.digest
-           from seen s
-          cross join lateral (
-            select digest
-              from manifests
-             where repository_id = s.id
-               and digest >= $3
-               and digest < $3 || 'g'
-             order by digest
-             limit ${PLACES_MAX}
-          ) m
-          where $3::text is not null
-          limit ${PLACES_MAX}
-       ) m
+     (select 'image', r.name, c.digest
+        from (
+          select digest, repository_id
+            from manifests
+           where digest >= $3
+             and digest < $3 || 'g'
+             {repository}
+           order by digest, repository_id
+           limit ${COMPARED_MAX}
+        ) c
+       cross join ${VISIBLE_REPOSITORY}
+       limit ${PLACES_MAX})
      union all
-     select 'tag', name, tag
-       from (
-         select s.name, t.name as tag
-           from seen s
-           join tags t on t.repository_id = s.id and t.name = $4
-          where $4::text is not null
-          order by s.name
-          limit ${PLACES_MAX}
-       ) t
+     (select 'tag', r.name, c.name
+        from (
+          select name, repository_id
+            from tags
+           where name >= $4
+             and name <= $4
+             {repository}
+           order by name, repository_id
+           limit ${COMPARED_MAX}
+        ) c
+       cross join ${VISIBLE_REPOSITORY}
+       limit ${PLACES_MAX})
      union all
-     select 'kernel', null, kernel_digest
+     (select distinct 'kernel', null, c.kernel_digest
+        from (
+          select kernel_digest, repository_id
+            from images
+           where kernel_digest >= $3
+             and kernel_digest < $3 || 'g'
+           order by kernel_digest, manifest_id
+           limit ${COMPARED_MAX}
+        ) c
+       cross join ${VISIBLE_REPOSITORY}
+       where true
+         {named}
+       limit ${PLACES_MAX})
+     union all
+     (select distinct 'inputs', null, c.input_id
+        from (
+          select input_id, repository_id
+            from images
+           where input_id >= $5
+             and input_id < $5 || 'g'
+           order by input_id, manifest_id
+           limit ${COMPARED_MAX}
+        ) c
+       cross join ${VISIBLE_REPOSITORY}
+       limit ${PLACES_MAX})
+     union all
+     select 'deployment', r.name, c.id::text
        from (
-         select distinct i.kernel_digest
-           from (
-             select kernel_digest, repository_id
+         select id, repository_id
+           from deployments
+          where id = $6::uuid
+       ) c
+      cross join ${VISIBLE_REPOSITORY}
+     union all
+     (select 'build', r.name, c.id::text
+        from (
+          select id, repository_id
+            from builds
+           where id = $6::uuid
+           order by id, position
+           limit ${COMPARED_MAX}
+        ) c
+       cross join ${VISIBLE_REPOSITORY}
+       limit ${PLACES_MAX})
+     union all
+     (select 'package', null, $7
+        from (
+          select i.repository_id
+            from packages p
+           cross join lateral (
+             select blob_id
+               from layer_packages
+              where package_id = p.id
+              order by blob_id desc
+              limit ${COMPARED_MAX}
+           ) list
+           cross join lateral (
+             select manifest_id
+               from image_layers
+              where blob_id = list.blob_id
+                and role || '' in ('opam-switch', 'opam-lock')
+              order by manifest_id desc
+              limit ${COMPARED_MAX}
+           ) l
+           cross join lateral (
+             select repository_id
                from images
-              where kernel_digest >= $3
-                and kernel_digest < $3 || 'g'
-              order by kernel_digest
-              limit ${IMAGES_MAX}
+              where manifest_id = l.manifest_id
+             offset 0
            ) i
-           join seen s on s.id = i.repository_id
-          where $3::text is not null
-          limit ${PLACES_MAX}
-       ) i
-     union all
-     select 'inputs', null, input_id
-       from (
-         select distinct i.input_id
-           from (
-             select input_id, repository_id
-               from images
-              where input_id >= $5
-                and input_id < $5 || 'g'
-              order by input_id
-              limit ${IMAGES_MAX}
-           ) i
-           join seen s on s.id = i.repository_id
-          where $5::text is not null
-          limit ${PLACES_MAX}
-       ) i
-     union all
-     select 'deployment', s.name, d.id::text
-       from deployments d
-       join seen s on s.id = d.repository_id
-      where d.id = $6::uuid
-     union all
-     select 'build', name, id
-       from (
-         select s.name, b.id::text as id
-           from builds b
-           join seen s on s.id = b.repository_id
-          where b.id = $6::uuid
-          limit ${PLACES_MAX}
-       ) b`,
-      [visible, name, digest, tag, inputId, id],
-      { repository: given('and r.name = $', repository ?? undefined) },
+           where p.ecosystem = 'opam'
+             and p.name = $7
+           limit ${COMPARED_MAX}
+        ) c
+       cross join ${VISIBLE_REPOSITORY}
+       limit 1)`,
+      [visible, name, digest, tag, inputId, id, packageName],
+      {
+        repository: given(
+          'and repository_id = (select id from repositories where name = $)',
+          repository,
+        ),
+        named: given('and r.name = $', repository),
+      },
     ),
   )
   return rows

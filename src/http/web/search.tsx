@@ -2,7 +2,7 @@ import { pullablePatterns } from '../../auth/access.ts'
 import type { Hosts } from '../../auth/hosts/hosts.ts'
 import { versionMatcher } from '../../registry/images/package-search.ts'
 import type { QuestionQueryable } from '../../registry/questions.ts'
-import { type FoundMeaning, findMeanings, namedPackage } from '../../registry/search.ts'
+import { type FoundPlace, findMeanings, namedPackage } from '../../registry/search.ts'
 import {
   buildPath,
   deploymentPath,
@@ -99,7 +99,7 @@ async function findHost(
     .map(() => ({ kind: 'host', name, href: hostPath(name), where: null }))
 }
 
-function hitOf(found: FoundMeaning): SearchHit {
+function hitOf(found: FoundPlace): SearchHit {
   const { kind, repository: where, text } = found
   switch (found.kind) {
     case 'image':
