@@ -153,7 +153,7 @@ export function ShortDigest({ digest }: { digest: string }) {
 export function ImageLink({ repository, digest }: { repository: Repository; digest: Digest }) {
   return (
     <a href={imagePath(repository, digest)}>
-      <ShortDigest digest={digest} />
+      <code>{shortDigest(digest)}</code>
     </a>
   )
 }

@@ -59,16 +59,12 @@ export function GraphPage({ view }: { view: GraphView }) {
         />{' '}
         <button type="submit">Show the paths</button>
       </form>
-      {content.kind === 'paths' ? (
-        <Paths paths={content.paths} page={page} />
-      ) : (
-        <Whole {...content} page={page} />
-      )}
+      {content.kind === 'paths' ? <Paths paths={content.paths} /> : <Whole {...content} />}
     </>
   )
 }
 
-function Paths({ paths: view, page }: { paths: DrawnPaths; page: string }) {
+function Paths({ paths: view }: { paths: DrawnPaths }) {
   const { package: name, versions, paths, more, picture } = view
   if (versions.length === 0) return <Empty>The image has no package {name} of opam.</Empty>
   return (
@@ -89,7 +85,7 @@ function Paths({ paths: view, page }: { paths: DrawnPaths; page: string }) {
             <GraphDrawing
               picture={picture}
               name={`Paths to ${name}`}
-              hrefOf={(label) => whyPath(page, label)}
+              hrefOf={whyPath}
               marked={name}
             />
           )}
@@ -99,7 +95,7 @@ function Paths({ paths: view, page }: { paths: DrawnPaths; page: string }) {
                 {path.map((one, index) => (
                   <>
                     {index === 0 ? '' : ' → '}
-                    <a href={whyPath(page, one.name)}>{one.name}</a>
+                    <a href={whyPath(one.name)}>{one.name}</a>
                     {one.version === null ? '' : ` ${one.version}`}
                   </>
                 ))}
@@ -116,11 +112,9 @@ function Paths({ paths: view, page }: { paths: DrawnPaths; page: string }) {
 function Whole({
   dependencies: { packages, omitted },
   picture,
-  page,
 }: {
   dependencies: DependenciesDescription
   picture: PictureState<GraphPicture>
-  page: string
 }) {
   const dependents = new Map<string, number>()
   for (const { dependsOn } of packages) {
@@ -135,13 +129,7 @@ function Whole({
         note="An arrow points to a dependency. A dependency that follows from others is not drawn."
       >
         <PictureOrReason picture={picture} missing="The image was pushed without its opam switch.">
-          {(made) => (
-            <GraphDrawing
-              picture={made}
-              name="Dependencies"
-              hrefOf={(label) => whyPath(page, label)}
-            />
-          )}
+          {(made) => <GraphDrawing picture={made} name="Dependencies" hrefOf={whyPath} />}
         </PictureOrReason>
       </Section>
       <Section id="packages" title={counted(packages.length, 'package')}>
@@ -160,7 +148,7 @@ function Whole({
             rows={sorted.map(({ ref, name, version, dependsOn }) => ({
               key: ref,
               cells: [
-                <a href={whyPath(page, name)}>{name}</a>,
+                <a href={whyPath(name)}>{name}</a>,
                 version ?? <span class="faint">unknown</span>,
                 dependsOn.length,
                 dependents.get(ref) ?? 0,
@@ -196,11 +184,11 @@ export function PictureOrReason<T>({
   }
 }
 
-function whyPath(page: string, name: string): string {
-  return `${page}?package=${encodeURIComponent(name)}`
+/** Relative to the page, which has many of them. */
+function whyPath(name: string): string {
+  return `?package=${encodeURIComponent(name)}`
 }
 
-const CORNER = 4
 const TEXT_BASE = 4
 
 /** A graph as SVG in a box that scrolls. Every node is a link. */
@@ -233,32 +221,37 @@ function GraphDrawing({
             <path class="head" d="M0 0 8 4 0 8z" />
           </marker>
         </defs>
-        {edges.map(({ from, to, points }) => (
-          <polyline
-            key={`${from} ${to}`}
-            class="edge"
-            points={points.map((point) => point.join()).join(' ')}
-            marker-end="url(#arrow)"
-          />
-        ))}
-        {nodes.map(({ label, x, y, width: own }) => (
-          <a key={label} href={hrefOf(label)} class={label === marked ? 'node marked' : 'node'}>
-            <title>{label}</title>
-            <rect
-              x={x - own / 2}
-              y={y - NODE_HEIGHT / 2}
-              width={own}
-              height={NODE_HEIGHT}
-              rx={CORNER}
-            />
-            <text x={x} y={y + TEXT_BASE} text-anchor="middle">
-              {cut(label, LABEL_CHARACTERS_MAX)}
-            </text>
-          </a>
-        ))}
+        <g class="edges" marker-end="url(#arrow)">
+          {edges.map(({ from, to, points }) => (
+            <path key={`${from} ${to}`} d={`M${cornersOf(points)}`} />
+          ))}
+        </g>
+        <g class="nodes" text-anchor="middle">
+          {nodes.map(({ label, x, y, width: own }) => {
+            const shown = cut(label, LABEL_CHARACTERS_MAX)
+            return (
+              <a key={label} href={hrefOf(label)} class={label === marked ? 'marked' : undefined}>
+                {shown === label ? null : <title>{label}</title>}
+                <rect x={x - own / 2} y={y - NODE_HEIGHT / 2} width={own} height={NODE_HEIGHT} />
+                <text x={x} y={y + TEXT_BASE}>
+                  {shown}
+                </text>
+              </a>
+            )
+          })}
+        </g>
       </svg>
     </section>
   )
+}
+
+/** The points of a polyline as SVG, in whole pixels and without those on a level line between two others. */
+function cornersOf(points: GraphPicture['edges'][number]['points']): string {
+  const rounded = points.map(([x, y]) => [Math.round(x), Math.round(y)] as const)
+  const isLevel = (index: number) =>
+    rounded[index - 1]?.[1] === rounded[index]?.[1] &&
+    rounded[index]?.[1] === rounded[index + 1]?.[1]
+  return rounded.filter((_, index) => !isLevel(index)).join(' ')
 }
 
 /** Cuts a text that is longer than its place. The whole text is in the title beside it. */

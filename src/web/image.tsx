@@ -267,7 +267,7 @@ function Referrers({
             cells: [
               artifactType ?? 'unknown',
               <a href={`/v2/${repository}/manifests/${referrer}`}>
-                <ShortDigest digest={referrer} />
+                <code>{shortDigest(referrer)}</code>
               </a>,
               <Time at={pushedAt} />,
             ],

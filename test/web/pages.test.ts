@@ -68,7 +68,7 @@ describe('pages', () => {
     const path = `/r/${REPOSITORY}/-/images/${first}/graph`
     const page = await drawn(path)
     expect(page.match(/<rect /g)).toHaveLength(39)
-    expect(page).toContain(`<a href="${path}?package=lwt"`)
+    expect(page).toContain('<a href="?package=lwt"')
     const why = await text(`${path}?package=lwt`)
     expect(why.replaceAll(/<[^>]+>/g, '')).toContain(
       'hello-key 1.0.0 → mirage-runtime 4.11.0 → lwt 6.1.2',

@@ -4,8 +4,8 @@ import type { Queryable } from '../database.ts'
 import type { BlobRow } from '../registry/blobs.ts'
 
 /** Referrers and builds that the page of an image has. */
-const REFERRERS_MAX = 50
-const BUILDS_MAX = 10
+const REFERRERS_MAX = 10
+const BUILDS_MAX = 6
 /** Images that are searched for the one before. */
 const EARLIER_MAX = 200
 

@@ -15,7 +15,7 @@ import { hostPathFor } from './host-links.ts'
 import { nextPath } from './next-path.ts'
 import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 
-const DEPLOYMENTS_A_PAGE = 30
+const DEPLOYMENTS_A_PAGE = 25
 const DEPLOYMENT = '/deployments/:deployment'
 
 /** The pages of deployments, and the forms that change them. */

@@ -11,7 +11,7 @@ import { nextPath } from './next-path.ts'
 import { readReadme } from './read-readme.ts'
 import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 
-const IMAGES_A_PAGE = 50
+const IMAGES_A_PAGE = 40
 /** Bytes of a README that the page of an image shows. */
 const README_BYTES_MAX = 1024
 

@@ -18,7 +18,7 @@ import type { PageDeps } from './deps.ts'
 import { nextPath } from './next-path.ts'
 import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 
-const TAGS_A_PAGE = 100
+const TAGS_A_PAGE = 50
 const POSITIONS_A_PAGE = 25
 const DEPLOYMENTS = 25
 const TAG = '/r/*repository/-/tags/:tag'

@@ -8,9 +8,9 @@ import { listMissingInputs } from '../validation.ts'
 import { ecosystemOf } from '../versions/orders.ts'
 
 /** Packages of each kind that an outline has. */
-const OPAM_SHOWN_MAX = 80
-const HOST_SHOWN_MAX = 20
-const LAYERS_SHOWN_MAX = 40
+const OPAM_SHOWN_MAX = 50
+const HOST_SHOWN_MAX = 12
+const LAYERS_SHOWN_MAX = 20
 /** Characters of a text that an outline has. */
 const TEXT_SHOWN_MAX = 400
 
