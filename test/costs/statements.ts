@@ -20,9 +20,8 @@ export function recordStatements(): void {
   const { query } = client
   vi.spyOn(client, 'query').mockImplementation(function (this: pg.Client, ...args) {
     const [config] = args as [Partial<Statement> | string]
-    if (typeof config === 'object' && config.text !== undefined) {
-      requests.getStore()?.push({ text: config.text, values: config.values ?? [] })
-    }
+    const { text, values = [] } = typeof config === 'string' ? { text: config } : config
+    if (text !== undefined) requests.getStore()?.push({ text, values })
     return Reflect.apply(query, this, args)
   })
 }

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { listImagePackages } from '../../src/db/images/image-packages.ts'
+import { listImageContents } from '../../src/db/images/image-contents.ts'
 import { resolveOldLists } from '../../src/db/images/layer-analyses.ts'
 import { putOpamImport } from '../../src/db/opam-index/opam-index.ts'
 import { withDatabaseOf } from '../opam-index/fixture-repository.ts'
@@ -87,7 +87,8 @@ describe('the packages of an image', () => {
            join repositories r on r.id = m.repository_id
           where r.name = 'facts/switch'`,
       )
-      return listImagePackages(db, rows[0]?.id ?? 0, 'opam', 10_000)
+      const [contents] = await listImageContents(db, [rows[0]?.id ?? 0])
+      return JSON.parse(contents?.packages ?? '[]') as { name: string }[]
     })
     expect((await hits('metrics-lwt')).toSorted()).toEqual([
       ['facts/both', '0.5.0', 'lock'],

@@ -4,7 +4,7 @@ import { type Condition, given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
 import type { VisibleNames } from '../name-patterns.ts'
 import { type HitFilter, imageHitConditions, NAMED_DIGESTS, TAGGED_DIGEST } from './hit-filters.ts'
-import { IMAGE_IS_VISIBLE, REPOSITORY_IS_WITHIN } from './visible-images.ts'
+import { IMAGE_IS_VISIBLE } from './visible-images.ts'
 
 /** An image in a list. */
 export type ImageRow = {
@@ -94,7 +94,9 @@ export const ANY_IMAGE: ImageFilter = {
   builder: undefined,
 }
 
-/** Images that one page reads, however few of them match. */
+/**
+ * Images that one page reads, however few of them match. No page has so many: without a filter, one that is not full is the last.
+ */
 export const SCANNED_MAX = 2_000
 export const SCANNED_BEFORE_LAST = SCANNED_MAX - 1
 
@@ -143,6 +145,7 @@ export async function listImages(
   before: number,
   limit: number,
 ): Promise<ImagePage> {
+  const filters = imageConditions(filter)
   const { rows } = await db.query<ImageRow>(
     ...withConditions(
       `select ${IMAGE_COLUMNS}
@@ -165,13 +168,12 @@ export async function listImages(
          join repositories r on r.id = i.repository_id
         order by i.manifest_id desc`,
       [repositoryId, before, limit + 1],
-      {
-        filters: imageConditions(filter),
-      },
+      { filters },
     ),
   )
   const images = rows.slice(0, limit)
   if (rows.length > limit) return { images, next: images.at(-1)?.id }
+  if (filters.length === 0) return { images, next: undefined }
   const { rows: last } = await db.query<{ id: number }>(
     `select manifest_id as id
        from images
@@ -195,121 +197,62 @@ const BUILDER_IS = `and exists (
                  where m.id = i.manifest_id
                    and m.pushed_by = $)`
 
-/** Filters the images of all repositories. Undefined matches any. */
-export type ImageKey = {
-  readonly kernels?: readonly Digest[]
-  readonly inputId?: string
-  /** Made from known inputs with another input id. */
-  readonly otherThan?: string
-  /** Only images of these repositories. */
-  readonly within?: VisibleNames
-  readonly filter?: HitFilter
-  /** Only the newest image of each repository and kernel that the filter selects. */
-  readonly newestOnly?: boolean
-}
-
 /**
- * Lists images with these kernels or these inputs, newest first, with ids below `before`. Only public
- * repositories, and repositories in `visible`, count: those of others neither fill a page nor end it. Compares at most
- * SCANNED_MAX of them for each kernel, or for the inputs.
+ * Lists images with this kernel, newest first, with ids below `before`. Only public repositories, and repositories in
+ * `visible`, count: those of others neither fill a page nor end it. Compares at most SCANNED_MAX of them.
  */
-export async function listImagesBy(
+export async function listImagesOfKernel(
   db: Queryable,
-  key: ImageKey,
+  kernel: Digest,
+  filter: HitFilter,
   visible: VisibleNames,
   before: number,
   limit: number,
 ): Promise<ImagePage> {
-  const { kernels, inputId, otherThan, within, filter, newestOnly = false } = key
-  const source = kernels === undefined ? OF_INPUTS : OF_KERNELS
+  const filters = imageHitConditions(filter)
   const { rows } = await db.query<ImageRow>(
     ...withConditions(
       `select ${IMAGE_COLUMNS}
          from (
-           select ranked.*
+           select i.*
              from (
-               select i.*, {rank} as rank
-                 from {scanned} i
-                 join repositories r on r.id = i.repository_id
-                where true
-                  {filters}
-             ) ranked
-            where ranked.rank = 1
-            order by ranked.manifest_id desc
+               select i.*
+                 from images i
+                where i.kernel_digest = $1
+                  and i.manifest_id < $2
+                  {visible}
+                order by i.manifest_id desc
+                limit ${SCANNED_MAX}
+             ) i
+             join repositories r on r.id = i.repository_id
+            where true
+              {filters}
+            order by i.manifest_id desc
             limit $3
          ) i
          join manifests m on m.id = i.manifest_id
          join repositories r on r.id = i.repository_id
         order by i.manifest_id desc`,
-      [kernels ?? inputId, before, limit + 1],
-      {
-        rank: newestOnly ? NEWEST_FIRST : ALL_FIRST,
-        scanned: given(source.scanned, visible),
-        filters: [
-          ...given('and i.input_id <> $', otherThan),
-          ...given(REPOSITORY_IS_WITHIN, within),
-          ...(filter === undefined ? [] : imageHitConditions(filter)),
-        ],
-      },
+      [kernel, before, limit + 1],
+      { visible: given(IMAGE_IS_VISIBLE, visible), filters },
     ),
   )
   const images = rows.slice(0, limit)
   if (rows.length > limit) return { images, next: images.at(-1)?.id }
+  if (filters.length === 0) return { images, next: undefined }
   const { rows: last } = await db.query<{ id: number }>(
     ...withConditions(
-      `select max(manifest_id) as id
-         from {last} i`,
-      [kernels ?? inputId, before],
-      { last: given(source.last, visible) },
+      `select i.manifest_id as id
+         from images i
+        where i.kernel_digest = $1
+          and i.manifest_id < $2
+          {visible}
+        order by i.manifest_id desc
+       offset ${SCANNED_BEFORE_LAST}
+        limit 1`,
+      [kernel, before],
+      { visible: given(IMAGE_IS_VISIBLE, visible) },
     ),
   )
-  return { images, next: last[0]?.id ?? undefined }
-}
-
-const NEWEST_FIRST = given(
-  `row_number() over (partition by i.repository_id, i.kernel_digest order by i.manifest_id desc)`,
-  true,
-)
-const ALL_FIRST = given('1', true)
-
-/** The visible images of the inputs `$1` below the id `$2`, and the last of them that one page compares. The value: who sees them. */
-const OF_INPUTS = {
-  scanned: `(select i.*
-                         from images i
-                        where i.input_id = $1
-                          and i.manifest_id < $2
-                          ${IMAGE_IS_VISIBLE}
-                        order by i.manifest_id desc
-                        limit ${SCANNED_MAX})` as const,
-  last: `(select i.manifest_id
-                         from images i
-                        where i.input_id = $1
-                          and i.manifest_id < $2
-                          ${IMAGE_IS_VISIBLE}
-                        order by i.manifest_id desc
-                       offset ${SCANNED_BEFORE_LAST}
-                        limit 1)` as const,
-}
-
-/** The same of each of the kernels `$1`. */
-const OF_KERNELS = {
-  scanned: `unnest($1::text[]) as kernel (digest)
-                cross join lateral (
-                  select i.*
-                    from images i
-                   where i.kernel_digest = kernel.digest
-                     and i.manifest_id < $2
-                     ${IMAGE_IS_VISIBLE}
-                   order by i.manifest_id desc
-                   limit ${SCANNED_MAX})` as const,
-  last: `unnest($1::text[]) as kernel (digest)
-                cross join lateral (
-                  select i.manifest_id
-                    from images i
-                   where i.kernel_digest = kernel.digest
-                     and i.manifest_id < $2
-                     ${IMAGE_IS_VISIBLE}
-                   order by i.manifest_id desc
-                  offset ${SCANNED_BEFORE_LAST}
-                   limit 1)` as const,
+  return { images, next: last[0]?.id }
 }

@@ -5,12 +5,12 @@ import type { View } from '../registry/repositories.ts'
 import { SYNOPSIS_OF_IMAGE, TAGS_OF_MANIFEST } from './image-lists.ts'
 
 /** A manifest of a repository, and its images: the manifest itself, those unwrapped from it, or those of an index. */
-export type FoundImages = {
+export type FoundImages<Image = FoundImage> = {
   /** Null when the view has no such repository. */
   readonly repositoryId: number | null
   /** Null when the repository has no such manifest. */
   readonly digest: Digest | null
-  readonly images: readonly FoundImage[]
+  readonly images: readonly Image[]
 }
 
 export type FoundImage = {
@@ -27,19 +27,13 @@ export type FoundImage = {
 // An index has about six images: one or two a target.
 const INDEX_IMAGES_MAX = 64
 
-/** Finds the manifest of a tag or digest, and its images, in one round trip. */
-export async function findImages(
-  db: Queryable,
-  view: View,
-  reference: Tag | Digest,
-): Promise<FoundImages> {
-  const { rows } = await db.query<FoundImages>(
-    `with r as (
+/** The manifest of the tag or digest $3 in the view of the repository $1, and the manifests that may be its images: `members`. */
+const MEMBERS = `r as (
        select id
          from repositories
         where name = $1
           and (visibility = 'public' or not $2)
-     ), m as (
+     ), named as (
        select id, digest
          from manifests
         where repository_id = (select id from r)
@@ -51,11 +45,11 @@ export async function findImages(
               ), $3)
      ), listed as (
        select id, digest
-         from m
+         from named
        union all
        select c.id, c.digest
-         from m
-         join manifest_children mc on mc.manifest_id = m.id
+         from named
+         join manifest_children mc on mc.manifest_id = named.id
          join manifests c on c.repository_id = (select id from r) and c.digest = mc.digest
         limit $4
      ), members as (
@@ -65,9 +59,18 @@ export async function findImages(
        select u.id, u.digest
          from listed
          join manifests u on u.unwrapped_from = listed.id
-     )
+     )`
+
+/** Finds the manifest of a tag or digest, and its images, in one round trip. */
+export async function findImages(
+  db: Queryable,
+  view: View,
+  reference: Tag | Digest,
+): Promise<FoundImages> {
+  const { rows } = await db.query<FoundImages>(
+    `with ${MEMBERS}
      select (select id from r) as "repositoryId",
-            (select digest from m) as digest,
+            (select digest from named) as digest,
             coalesce((
               select json_agg(json_build_object(
                        'id', i.manifest_id, 'digest', members.digest,
@@ -101,8 +104,8 @@ export async function findImageLayer(
   return rows[0]?.digest
 }
 
-/** The manifest of an image. */
-export type ImageManifestRow = {
+/** An image with its manifest. */
+export type ImageManifestRow = FoundImage & {
   readonly mediaType: string
   readonly pushedAt: Date
   readonly pushedBy: string
@@ -120,33 +123,48 @@ export type ImageManifestRow = {
   readonly size: number
 }
 
-/** Finds the manifest of an image. Undefined when the image was removed meanwhile. */
-export async function findImageManifest(
+/** Does the same as `findImages`, and returns the manifests of the images as well. */
+export async function findImageManifests(
   db: Queryable,
-  id: number,
-): Promise<ImageManifestRow | undefined> {
-  const { rows } = await db.query<ImageManifestRow>(
-    `select m.media_type as "mediaType", m.pushed_at as "pushedAt", m.pushed_by as "pushedBy",
-            m.analyzer_version as "analyzerVersion", ${TAGS_OF_MANIFEST} as tags,
-            case when m.unwrapped_from is not null then m.subject end as container,
-            (select u.problem from unwraps u where u.manifest_id = m.unwrapped_from) as "containerProblem",
-            coalesce((
-              select sum(f.index_version)
-                from image_layers il
-                join layer_analyses f on f.blob_id = il.blob_id and f.role = il.role
-               where il.manifest_id = m.id
-            ), 0)::bigint as "indexVersion",
-            octet_length(m.bytes) + coalesce((
-              select sum(octet_length(f.facts))
-                from manifest_blobs mb
-                join layer_analyses f on f.blob_id = mb.blob_id
-               where mb.manifest_id = m.id
-            ), 0)::bigint as size
-       from manifests m
-      where m.id = $1`,
-    [id],
+  view: View,
+  reference: Tag | Digest,
+): Promise<FoundImages<ImageManifestRow>> {
+  type Found = { readonly repositoryId: number | null; readonly found: Digest | null }
+  const { rows } = await db.query<Found & (ImageManifestRow | { readonly id: null })>(
+    `with ${MEMBERS}
+     select (select id from r) as "repositoryId", (select digest from named) as found, image.*
+       from (select true) one
+       left join (
+         select i.manifest_id as id, m.digest, i.kernel_digest as "kernelDigest",
+                i.kernel_title as "kernelTitle", i.target, i.abi_version as "abiVersion",
+                i.architecture, m.media_type as "mediaType", m.pushed_at as "pushedAt",
+                m.pushed_by as "pushedBy", m.analyzer_version as "analyzerVersion",
+                ${TAGS_OF_MANIFEST} as tags,
+                case when m.unwrapped_from is not null then m.subject end as container,
+                (select u.problem from unwraps u where u.manifest_id = m.unwrapped_from) as "containerProblem",
+                coalesce((
+                  select sum(f.index_version)
+                    from image_layers il
+                    join layer_analyses f on f.blob_id = il.blob_id and f.role = il.role
+                   where il.manifest_id = m.id
+                ), 0)::bigint as "indexVersion",
+                octet_length(m.bytes) + coalesce((
+                  select sum(octet_length(f.facts))
+                    from manifest_blobs mb
+                    join layer_analyses f on f.blob_id = mb.blob_id
+                   where mb.manifest_id = m.id
+                ), 0)::bigint as size
+           from members
+           join images i on i.manifest_id = members.id
+           join manifests m on m.id = members.id
+       ) image on true
+      order by image.id`,
+    [view.repository, view.publicOnly, reference, INDEX_IMAGES_MAX],
   )
-  return rows[0]
+  const [first] = rows
+  if (first === undefined) throw new Error('a left join of one row returns a row')
+  const { repositoryId, found: digest } = first
+  return { repositoryId, digest, images: rows.flatMap((row) => (row.id === null ? [] : [row])) }
 }
 
 /**
@@ -168,30 +186,4 @@ export async function listSynopses(
   return new Map(
     rows.flatMap(({ digest, synopsis }) => (synopsis === null ? [] : [[digest, synopsis]])),
   )
-}
-
-/** The bytes of a manifest, and the analyses of its blobs as JSON: StoredAnalysis[] of `unikernel`. */
-export type ImageAnalysesRow = { readonly bytes: Buffer; readonly analyses: string }
-
-/** Finds the analyses of an image, as text: they may have megabytes. Undefined when it was removed meanwhile. */
-export async function findImageAnalyses(
-  db: Queryable,
-  id: number,
-): Promise<ImageAnalysesRow | undefined> {
-  const { rows } = await db.query<ImageAnalysesRow>(
-    `select m.bytes,
-            coalesce((
-              select json_agg(json_build_object(
-                       'digest', b.digest, 'role', f.role, 'sha256', f.sha256,
-                       'problem', f.problem, 'facts', f.facts))
-                from manifest_blobs mb
-                join blobs b on b.id = mb.blob_id
-                join layer_analyses f on f.blob_id = b.id
-               where mb.manifest_id = m.id
-            ), '[]')::text as analyses
-       from manifests m
-      where m.id = $1`,
-    [id],
-  )
-  return rows[0]
 }

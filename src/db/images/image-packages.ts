@@ -1,21 +1,3 @@
-import type { Queryable } from '../database.ts'
-
-/** A package of an image. */
-export type ImagePackageRow = {
-  readonly ecosystem: string
-  readonly name: string
-  /** Null when it is unknown. */
-  readonly version: string | null
-  /** How the package is known. */
-  readonly basis: string
-  /** The vendored source that holds it, or null. */
-  readonly source: {
-    readonly directory: string
-    readonly url: string
-    readonly checksums: readonly string[]
-  } | null
-}
-
 /**
  * The packages of the manifests `$1`, each name and version once a manifest: the rows of `counted`. A package in the lock file
  * counts before the vendored one of its name in the switch export.
@@ -41,29 +23,3 @@ export const COUNTED_PACKAGES = `listed as materialized (
                    and locked.name = l.name)
         order by l.manifest_id, l.ecosystem, l.name, l.version, l.role = 'opam-lock' desc
      )`
-
-/** Lists the packages of an image in one ecosystem, each name and version once, by name and version. */
-export async function listImagePackages(
-  db: Queryable,
-  manifestId: number,
-  ecosystem: string,
-  limit: number,
-): Promise<ImagePackageRow[]> {
-  const { rows } = await db.query<ImagePackageRow>(
-    `with ${COUNTED_PACKAGES}
-     select c.ecosystem, c.name, nullif(c.version, '') as version, c.basis,
-            (
-              select json_build_object('directory', ls.directory, 'url', s.url, 'checksums', s.checksums)
-                from layer_sources ls
-                join sources s on s.id = ls.source_id
-               where ls.blob_id = c.blob_id
-                 and ls.ordinal = c.source
-            ) as source
-       from counted c
-      where c.ecosystem = $2
-      order by c.name, c.version
-      limit $3`,
-    [[manifestId], ecosystem, limit],
-  )
-  return rows
-}

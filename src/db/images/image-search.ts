@@ -34,6 +34,10 @@ export async function searchImages(
     ...given('and i.target >= $ and i.target <= $', filter.target),
     ...given(IMAGE_IS_VISIBLE, visible),
   ]
+  const filters = [
+    ...imageConditions(filter),
+    ...within.flatMap((ranges) => given(REPOSITORY_IS_WITHIN, ranges)),
+  ]
   const order = filter.target === undefined ? NEWEST_FIRST : NEWEST_OF_TARGET
   const { rows } = await db.query<ImageRow>(
     ...withConditions(
@@ -61,15 +65,13 @@ export async function searchImages(
       {
         scanned,
         order,
-        filters: [
-          ...imageConditions(filter),
-          ...within.flatMap((ranges) => given(REPOSITORY_IS_WITHIN, ranges)),
-        ],
+        filters,
       },
     ),
   )
   const images = rows.slice(0, limit)
   if (rows.length > limit) return { images, next: images.at(-1)?.id }
+  if (filters.length === 0) return { images, next: undefined }
   const { rows: last } = await db.query<{ id: number }>(
     ...withConditions(
       `select i.manifest_id as id

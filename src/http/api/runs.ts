@@ -73,7 +73,10 @@ function packageOf(ctx: RouteContext): RunPackage | undefined {
       parameter: 'ecosystem',
     })
   }
-  return { ecosystem, name, isWanted: versionMatcher(ecosystem, version) }
+  return {
+    ...{ ecosystem, name },
+    isWanted: version === undefined ? undefined : versionMatcher(ecosystem, version),
+  }
 }
 
 function runJson({ host, unit, repository, kernel, from, to, versions }: Run): object {

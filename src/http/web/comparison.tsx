@@ -25,7 +25,7 @@ export function comparisonPages({ images, ask }: Pick<PageDeps, 'images' | 'ask'
         const selector = selectorOf(ctx)
         const detailsOf = async (name: string) =>
           images.details(db, view, await findImageReference(view, images, name, db), selector)
-        const [from, to] = [await detailsOf(before), await detailsOf(after)]
+        const [from, to] = await Promise.all([detailsOf(before), detailsOf(after)])
         const outline = await images.outlineComparison(db, from, to)
         const json = apiPath(repository, `images/${from.digest}/compare/${to.digest}`)
         sendPage(ctx, {

@@ -55,7 +55,7 @@ export function packagePages({
         const { ecosystem, name, version } = query
         const visible = pullablePatterns(ctx.state.caller)
         const before = readPackageCursor(ctx, pageCursors)
-        const isWanted = versionMatcher(ecosystem, version)
+        const isWanted = version === undefined ? undefined : versionMatcher(ecosystem, version)
         const asked = { running: '1', package: name, ecosystem, ...(version && { version }) }
         const [page, running] = await Promise.all([
           packageSearch.listImages(ask(ctx), query, visible, before, IMAGES_A_PAGE),

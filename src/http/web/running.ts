@@ -31,7 +31,11 @@ export async function listRunsForPage(
   const { runs, next } = await listRuns(ask(ctx), filter, wanted, patterns, maySee, NEWEST, RUNS)
   const items = runs.map((run) => ({
     ...run,
-    hostPath: hostPathFor(ctx, run.host, run.hostRepositories),
+    // The page of a host has no links to itself.
+    hostPath:
+      host === undefined
+        ? hostPathFor(ctx, run.host, run.hostRepositories ?? undefined)
+        : undefined,
   }))
   return { runs: items, more: next !== undefined, json }
 }

@@ -14,12 +14,11 @@ import {
 } from '../../db/builds/builds.ts'
 import { findOtherBuild, listPlatformsOf, type OtherBuild } from '../../db/builds/other-builds.ts'
 import type { Database, Queryable } from '../../db/database.ts'
-import { resolveVisible } from '../../db/name-patterns.ts'
+import type { VisibleNames } from '../../db/name-patterns.ts'
 import { findManifestBytes } from '../../db/registry/manifests.ts'
 import { findRepository, type View } from '../../db/registry/repositories.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { notFound, RegistryError } from '../../oci/errors.ts'
-import type { Glob } from '../../oci/glob.ts'
 import { parseManifest } from '../../oci/manifest.ts'
 import { findRole } from '../../unikernel/format.ts'
 import type { Blob, Blobs } from '../blobs.ts'
@@ -91,10 +90,9 @@ export class Builds {
     return { ...found, texts }
   }
 
-  /** Lists builds from these inputs in public repositories and those that match `visible`, newest first. */
-  async listByInputs(db: Queryable, inputId: string, visible: readonly Glob[]): Promise<BuildPage> {
-    const names = await resolveVisible(db, visible)
-    return listBuildsOfInputs(db, inputId, names, BUILDS_OF_INPUTS_MAX)
+  /** Lists builds from these inputs in public repositories and those of `visible`, newest first. */
+  listByInputs(db: Queryable, inputId: string, visible: VisibleNames): Promise<BuildPage> {
+    return listBuildsOfInputs(db, inputId, visible, BUILDS_OF_INPUTS_MAX)
   }
 
   /**

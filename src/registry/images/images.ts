@@ -1,23 +1,24 @@
 import { Buffer } from 'node:buffer'
 import type { Database, Queryable } from '../../db/database.ts'
 import type { HitFilter } from '../../db/images/hit-filters.ts'
+import { listImageContents } from '../../db/images/image-contents.ts'
 import {
   ANY_IMAGE,
   type ImageFilter,
   type ImagePage,
   type ImageRow,
   listImages,
-  listImagesBy,
+  listImagesOfKernel,
 } from '../../db/images/image-lists.ts'
 import {
   type FoundImage,
-  findImageAnalyses,
+  type FoundImages,
   findImageLayer,
-  findImageManifest,
+  findImageManifests,
   findImages,
+  type ImageManifestRow,
 } from '../../db/images/image-lookups.ts'
 import { findNeighbours, type Neighbours } from '../../db/images/image-neighbours.ts'
-import { listImagePackages } from '../../db/images/image-packages.ts'
 import { searchImages } from '../../db/images/image-search.ts'
 import { nameRanges, resolveVisible } from '../../db/name-patterns.ts'
 import { listDigestsWithPrefix } from '../../db/registry/digest-prefixes.ts'
@@ -46,28 +47,8 @@ export type KernelSelector = {
 }
 
 /** An image whose analysis can be read. */
-export type ImageDetails = {
-  readonly id: number
-  /** Digest of the manifest. */
-  readonly digest: Digest
-  readonly mediaType: string
-  readonly tags: readonly Tag[]
-  readonly pushedAt: Date
-  readonly pushedBy: string
-  /** The container image that it was unwrapped from. */
-  readonly container: Digest | null
-  /** Why a layer, a link or another kernel of the container image was not read. */
-  readonly containerProblem: string | null
-  /** The version of the analyzer that analyzed it last. */
-  readonly analyzerVersion: number
-  /** Increases when more is known about its packages. */
-  readonly indexVersion: number
-  /** Bytes of the manifest and of its analysis. */
-  readonly size: number
-}
+export type ImageDetails = ImageManifestRow
 
-/** Packages of opam that an answer about one image has; a unikernel has some hundreds. */
-const PACKAGES_MAX = 20_000
 /** Digests with a prefix that are counted. */
 const PREFIXED_MAX = 10
 /** The size of an input that is not computed at once: a layout takes longer than its input shows. */
@@ -110,20 +91,8 @@ export class Images {
     selector: KernelSelector,
     db: Queryable = this.#db,
   ): Promise<FoundImage> {
-    const name = reference.kind === 'tag' ? reference.tag : reference.digest
-    const { repositoryId, digest, images } = await findImages(db, view, name)
-    if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
-    if (digest === null) throw new RegistryError('MANIFEST_UNKNOWN', { reference: name })
-    const [first, ...others] = images.filter((image) => isSelected(image, selector))
-    if (first === undefined) {
-      const state = images.length > 0 ? undefined : await findUnwrapState(db, repositoryId, digest)
-      throw noMatch(name, images, state)
-    }
-    // A container image for several platforms may have one kernel in each.
-    if (others.some(({ kernelDigest }) => kernelDigest !== first.kernelDigest)) {
-      throw ambiguous([first, ...others])
-    }
-    return first
+    const name = nameOf(reference)
+    return select(db, view, name, await findImages(db, view, name), selector)
   }
 
   /**
@@ -186,10 +155,8 @@ export class Images {
     reference: Reference,
     selector: KernelSelector,
   ): Promise<ImageDetails> {
-    const { id, digest } = await this.find(view, reference, selector, db)
-    const row = await findImageManifest(db, id)
-    if (row === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
-    return { id, digest, ...row }
+    const name = nameOf(reference)
+    return select(db, view, name, await findImageManifests(db, view, name), selector)
   }
 
   /**
@@ -200,7 +167,7 @@ export class Images {
     return this.#deriver.derive({
       key: `description ${versionOf(details)}`,
       bytes: details.size,
-      load: async () => ({ kind: 'description', image: await load(db, details) }),
+      load: async () => ({ kind: 'description', image: await loadOne(db, details) }),
       spend: (milliseconds) => db.spend(milliseconds),
     })
   }
@@ -210,7 +177,7 @@ export class Images {
     const json = await this.#deriver.derive({
       key: `outline ${versionOf(details)} ${name}`,
       bytes: details.size,
-      load: async () => ({ kind: 'outline', image: await load(db, details), name }),
+      load: async () => ({ kind: 'outline', image: await loadOne(db, details), name }),
       spend: (milliseconds) => db.spend(milliseconds),
     })
     return JSON.parse(Buffer.from(json).toString())
@@ -226,7 +193,7 @@ export class Images {
     return this.#deriver.derive({
       key: `dependencies ${versionOf(details)}`,
       bytes: details.size,
-      load: async () => ({ kind: 'dependencies', image: await load(db, details) }),
+      load: async () => ({ kind: 'dependencies', image: await loadOne(db, details) }),
       spend: (milliseconds) => db.spend(milliseconds),
     })
   }
@@ -241,7 +208,7 @@ export class Images {
     return this.#deriver.derive({
       key: `${kind} ${versionOf(details)} ${name}`,
       bytes: kind === 'dependency-paths' ? details.size : IN_PROCESS,
-      load: async () => ({ kind, image: await load(db, details), package: name }),
+      load: async () => ({ kind, image: await loadOne(db, details), package: name }),
       spend: (milliseconds) => db.spend(milliseconds),
     })
   }
@@ -256,11 +223,10 @@ export class Images {
     return this.#deriver.derive({
       key: `${kind} ${versionOf(from)} ${versionOf(to)}`,
       bytes: from.size + to.size,
-      load: async () => ({
-        kind,
-        from: await load(db, from),
-        to: await load(db, to),
-      }),
+      load: async () => {
+        const stored = await load(db, [from, to])
+        return { kind, from: stored(from), to: stored(to) }
+      },
       spend: (milliseconds) => db.spend(milliseconds),
     })
   }
@@ -285,7 +251,7 @@ export class Images {
     return this.#deriver.derive({
       key: `${format} ${versionOf(details)} ${JSON.stringify(context)}`,
       bytes: details.size,
-      load: async () => ({ kind: 'document', format, image: await load(db, details), context }),
+      load: async () => ({ kind: 'document', format, image: await loadOne(db, details), context }),
       spend: (milliseconds) => db.spend(milliseconds),
     })
   }
@@ -304,7 +270,7 @@ export class Images {
   ): Promise<ImagePage> {
     if (limit === 0) return { images: [], next: undefined }
     const names = await resolveVisible(db, visible)
-    return listImagesBy(db, { kernels: [kernel], filter }, names, before ?? NEWEST, limit)
+    return listImagesOfKernel(db, kernel, filter, names, before ?? NEWEST, limit)
   }
 }
 
@@ -313,16 +279,51 @@ function versionOf({ digest, analyzerVersion, indexVersion }: ImageDetails): str
   return `${digest} ${analyzerVersion} ${indexVersion}`
 }
 
-async function load(db: Queryable, { id, digest, mediaType }: ImageDetails): Promise<StoredImage> {
-  const row = await findImageAnalyses(db, id)
-  if (row === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
-  const packages = await listImagePackages(db, id, 'opam', PACKAGES_MAX)
-  return {
-    mediaType,
-    manifest: row.bytes,
-    analyses: row.analyses,
-    packages: JSON.stringify(packages),
+async function loadOne(db: Queryable, image: ImageDetails): Promise<StoredImage> {
+  return (await load(db, [image]))(image)
+}
+
+/** Loads images in one round trip. The function throws MANIFEST_UNKNOWN for one that was removed meanwhile. */
+async function load(
+  db: Queryable,
+  images: readonly ImageDetails[],
+): Promise<(image: ImageDetails) => StoredImage> {
+  const rows = await listImageContents(
+    db,
+    images.map(({ id }) => id),
+  )
+  return ({ id, digest }) => {
+    const row = rows.find((one) => one.id === id)
+    if (row === undefined) throw new RegistryError('MANIFEST_UNKNOWN', { reference: digest })
+    const { mediaType, bytes: manifest, analyses, packages } = row
+    return { mediaType, manifest, analyses, packages }
   }
+}
+
+function nameOf(reference: Reference): Tag | Digest {
+  return reference.kind === 'tag' ? reference.tag : reference.digest
+}
+
+/** Returns the image that the selector selects. Throws as `Images.find`. */
+async function select<Image extends FoundImage>(
+  db: Queryable,
+  view: View,
+  name: Tag | Digest,
+  { repositoryId, digest, images }: FoundImages<Image>,
+  selector: KernelSelector,
+): Promise<Image> {
+  if (repositoryId === null) throw new RegistryError('NAME_UNKNOWN', { name: view.repository })
+  if (digest === null) throw new RegistryError('MANIFEST_UNKNOWN', { reference: name })
+  const [first, ...others] = images.filter((image) => isSelected(image, selector))
+  if (first === undefined) {
+    const state = images.length > 0 ? undefined : await findUnwrapState(db, repositoryId, digest)
+    throw noMatch(name, images, state)
+  }
+  // A container image for several platforms may have one kernel in each.
+  if (others.some(({ kernelDigest }) => kernelDigest !== first.kernelDigest)) {
+    throw ambiguous([first, ...others])
+  }
+  return first
 }
 
 function isSelected(

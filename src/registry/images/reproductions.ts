@@ -1,11 +1,7 @@
 import type { Queryable } from '../../db/database.ts'
 import type { TagFilter } from '../../db/images/hit-filters.ts'
-import {
-  type ImageKey,
-  type ImagePage,
-  type ImageRow,
-  listImagesBy,
-} from '../../db/images/image-lists.ts'
+import type { ImageRow } from '../../db/images/image-lists.ts'
+import { listImagesOfInputs } from '../../db/images/images-of-inputs.ts'
 import { resolveVisible } from '../../db/name-patterns.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { type Glob, matchesAnyGlob } from '../../oci/glob.ts'
@@ -37,8 +33,6 @@ export type ReproductionOutput = {
 }
 
 export const REPRODUCTIONS_MAX = 200
-const NEWEST = Number.MAX_SAFE_INTEGER
-const NO_IMAGES: ImagePage = { images: [], next: undefined }
 
 /**
  * Lists the images made from these inputs that the filter selects, and images with the same kernels from other inputs. Own
@@ -49,34 +43,28 @@ export async function listReproductions(
   db: Queryable,
   builds: Builds,
   inputId: string,
-  tags: TagFilter,
+  filter: TagFilter,
   visible: readonly Glob[],
   own: readonly Glob[],
 ): Promise<Reproductions> {
-  const names = await resolveVisible(db, visible)
-  const within = await resolveVisible(db, own)
-  const filter = { ...tags, repository: undefined }
-  const isFiltered = tags.tagged !== undefined || tags.tag !== undefined
-  const list = (key: ImageKey) => listImagesBy(db, key, names, NEWEST, REPRODUCTIONS_MAX)
-  const mine = await list({ inputId, within, filter })
-  // The filter selects what is listed, not which kernels were made.
-  const compared = isFiltered ? await list({ inputId, within, newestOnly: true }) : mine
-  const claimed = await list({ inputId, filter, newestOnly: true })
-  const ownIds = new Set(mine.images.map(({ id }) => id))
+  const [names, within] = [await resolveVisible(db, visible), await resolveVisible(db, own)]
+  const [found, made] = await Promise.all([
+    listImagesOfInputs(db, inputId, filter, names, within, REPRODUCTIONS_MAX),
+    builds.listByInputs(db, inputId, names),
+  ])
   const isOwn = (image: ImageRow) => matchesAnyGlob(own, image.repository)
-  const images = [...mine.images, ...claimed.images.filter(({ id }) => !ownIds.has(id))]
+  const images = [...found.own, ...found.claimed]
   const byKernel = new Map<Digest, ImageRow[]>()
   for (const image of images) {
     const group = byKernel.get(image.kernelDigest)
     if (group === undefined) byKernel.set(image.kernelDigest, [image])
     else group.push(image)
   }
-  const key = { kernels: [...byKernel.keys()], otherThan: inputId, filter, newestOnly: true }
-  const others = byKernel.size === 0 ? NO_IMAGES : await list(key)
-  const made = await builds.listByInputs(db, inputId, visible)
+  const ownKernels = images.filter(isOwn).map(({ kernelDigest }) => kernelDigest)
   return {
+    // The filter selects what is listed, not which kernels were made.
     reproducible: isReproducible(
-      [...compared.images, ...images.filter(isOwn)],
+      new Set([...found.ownKernels, ...ownKernels]),
       made.builds.filter(({ repository }) => matchesAnyGlob(own, repository)),
     ),
     outputs: [...byKernel].map(([kernel, group]) => ({
@@ -84,9 +72,9 @@ export async function listReproductions(
       own: group.some(isOwn),
       images: group,
     })),
-    otherInputs: others.images,
+    otherInputs: found.others,
     builds: made.builds,
-    more: [mine, claimed, others, made].some(({ next }) => next !== undefined),
+    more: found.more || made.next !== undefined,
   }
 }
 
@@ -94,8 +82,7 @@ export async function listReproductions(
  * One kernel of the asker's own images is reproducible when the asker's own builds made it more than once: a single build
  * shows nothing.
  */
-function isReproducible(images: readonly ImageRow[], builds: readonly BuildRow[]): boolean | null {
-  const kernels = new Set(images.map(({ kernelDigest }) => kernelDigest))
+function isReproducible(kernels: ReadonlySet<Digest>, builds: readonly BuildRow[]): boolean | null {
   if (kernels.size > 1) return false
   const succeeded = builds.filter(({ result }) => result === 'succeeded')
   return kernels.size === 1 && succeeded.length > 1 ? true : null
