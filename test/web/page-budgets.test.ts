@@ -2,7 +2,7 @@ import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { answeredPath, ROUTES } from '../attacks/route-paths.ts'
 import { logIn } from '../auth/session-client.ts'
-import { type PageSamples, seedPages } from '../browser/page-samples.ts'
+import { type PageSamples, SAMPLE_SETTINGS, seedPages } from '../browser/page-samples.ts'
 import { grow } from '../costs/seed.ts'
 import { recordStatements, statementsOf } from '../costs/statements.ts'
 import { expectedOf } from '../images/image-fixtures.ts'
@@ -35,7 +35,7 @@ let samples: PageSamples
 let cookie: string
 
 beforeAll(async () => {
-  registry = await startRegistry()
+  registry = await startRegistry(SAMPLE_SETTINGS)
   samples = await seedPages(registry)
   await withManyRows()
   for (const page of PAGES) {
@@ -50,6 +50,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   vi.restoreAllMocks()
+  await samples.receiver.close()
   await registry.close()
 })
 
@@ -61,11 +62,11 @@ async function withManyRows(): Promise<void> {
 }
 
 function valuesOf() {
-  const { repository, tag, present, kernel, build, deployment } = samples
+  const { repository, tag, present, kernel, build, deployment, webhook, delivery } = samples
   const { input_id: inputId } = expectedOf('hello-key-1')
   return {
     ...{ repository, tag, manifest: present, kernel, inputId, build, deployment },
-    ...{ package: 'bigstringaf', webhook: 'none', event: 'none' },
+    ...{ package: 'bigstringaf', webhook, event: delivery },
   }
 }
 
