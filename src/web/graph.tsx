@@ -232,8 +232,8 @@ function GraphDrawing({
             return (
               <a key={label} href={hrefOf(label)} class={label === marked ? 'marked' : undefined}>
                 {shown === label ? null : <title>{label}</title>}
-                <rect x={x - own / 2} y={y - NODE_HEIGHT / 2} width={own} height={NODE_HEIGHT} />
-                <text x={x} y={y + TEXT_BASE}>
+                <rect x={Math.round(x - own / 2)} y={Math.round(y - NODE_HEIGHT / 2)} width={own} />
+                <text x={Math.round(x)} y={Math.round(y + TEXT_BASE)}>
                   {shown}
                 </text>
               </a>

@@ -72,7 +72,8 @@ function valuesOf() {
 
 function pathsOf(page: string): string[] {
   const pair = `${samples.first}...${samples.present}`
-  const path = answeredPath(page, valuesOf()).replace(`${samples.tag}...${samples.tag}`, pair)
+  const named = page.replace(':host', samples.hosts[0]?.name ?? '')
+  const path = answeredPath(named, valuesOf()).replace(`${samples.tag}...${samples.tag}`, pair)
   return (QUERIES[page] ?? ['']).map((query) => `${path}${query}`)
 }
 
