@@ -1,7 +1,7 @@
 import type { Queryable } from '../database.ts'
 import { COUNTED_PACKAGES } from './image-packages.ts'
 
-/** What the documents about an image are made of. The texts are JSON, which may have megabytes. */
+/** The contents of an image, for documents about it. The texts are JSON, which may have megabytes. */
 export type ImageContentsRow = {
   readonly id: number
   readonly mediaType: string
