@@ -6,14 +6,16 @@ import {
   deploymentsPath,
   parseDeployment,
 } from '../../client/deployments.ts'
-import { argument, command, JSON_OPTION, value } from '../command.ts'
-import { STATUS } from '../errors.ts'
+import type { RegistryApi } from '../../client/registry-api.ts'
+import { DEPLOYMENT_STATES } from '../../deployments/states.ts'
+import { argument, choice, command, JSON_OPTION, value } from '../command.ts'
+import { STATUS, UsageError } from '../errors.ts'
 import { LIMIT_OPTION, MORE_LINE } from '../numbers.ts'
 import { printJson, printLines, printResult, printTable, utcText } from '../printing.ts'
-import { parseDigestOption, queryOf, shortDigest, withImageApi } from './api-client.ts'
+import { parseDigestOption, queryOf, shortDigest, withHostApi, withImageApi } from './api-client.ts'
 import { statusLines } from './deployment-display.ts'
 import { countsText, headLine } from './deployment-text.ts'
-import { LOGIN_OPTIONS } from './login-options.ts'
+import { LOGIN_OPTIONS, readReference } from './login-options.ts'
 import { DEPLOYMENT_OPTION, DIGEST_OPTION, requireNamed } from './named-deployment.ts'
 
 const TAG = { image: argument('HOST/REPOSITORY:TAG', 'tag that hosts follow') }
@@ -35,36 +37,68 @@ export const statusCommand = command({
   },
 })
 
-/** `rookery deploy list`: the deployments of a repository. */
+/** `rookery deploy list`: the deployments of a repository, or of all that the login may see. */
 export const listCommand = command({
-  arguments: { image: argument('HOST/REPOSITORY', 'repository, with :TAG for one tag') },
-  options: { ...DIGEST_OPTION, ...LIMIT_OPTION, ...JSON_OPTION, ...LOGIN_OPTIONS },
+  arguments: { image: argument('HOST[/REPOSITORY]', 'registry, repository, or :TAG of one') },
+  options: {
+    state: choice('STATE', DEPLOYMENT_STATES, 'only deployments in this state; with HOST alone'),
+    ...DIGEST_OPTION,
+    ...LIMIT_OPTION,
+    ...JSON_OPTION,
+    ...LOGIN_OPTIONS,
+  },
+  notes: '--digest needs a repository.',
   examples: [
     ['rookery deploy list registry.example.org/builds/www:live', 'list the deployments of a tag'],
+    ['rookery deploy list registry.example.org --state rolling', 'list the open ones everywhere'],
   ],
-  run(values, environment) {
-    return withImageApi(values.image, values, environment, async (api, { reference }) => {
-      const { repository, tag } = reference
-      const digest = parseDigestOption(values.digest) ?? reference.digest
-      const query = queryOf({ tag, digest })
-      const path = `${deploymentsPath(repository)}${query}`
-      const { items, more } = await api.listUpTo(path, 'deployments', DEPLOYMENTS, values.limit)
+  async run(values, environment) {
+    const { state, digest, limit, json } = values
+    const text = await readReference(values.image)
+    const list = async (api: RegistryApi, path: string, headings: readonly Heading[]) => {
+      const { items, more } = await api.listUpTo(path, 'deployments', DEPLOYMENTS, limit)
       const deployments = items.map(parseDeployment)
-      if (values.json) printJson({ deployments, more })
-      else printTable(HEADINGS, deployments.map(cellsOf))
-      if (!values.json && more) printLines([MORE_LINE])
+      if (json) printJson({ deployments, more })
+      else
+        printTable(
+          headings,
+          deployments.map((one) => headings.map((head) => CELLS[head](one))),
+        )
+      if (!json && more) printLines([MORE_LINE])
       return STATUS.ok
+    }
+    if (!HAS_REPOSITORY.test(text.replace(SCHEME, ''))) {
+      if (digest !== undefined) throw new UsageError('--digest needs HOST/REPOSITORY')
+      return withHostApi(text, values, environment, (api) =>
+        list(api, `/api/v1/deployments${queryOf({ state })}`, HEADINGS),
+      )
+    }
+    if (state !== undefined) throw new UsageError('--state is for HOST without a repository')
+    return withImageApi(text, values, environment, (api, { reference }) => {
+      const { repository, tag } = reference
+      const wanted = parseDigestOption(digest) ?? reference.digest
+      const path = `${deploymentsPath(repository)}${queryOf({ tag, digest: wanted })}`
+      return list(api, path, HEADINGS_OF_REPOSITORY)
     })
   },
 })
 
-const HEADINGS = ['CREATED', 'TAG', 'NUMBER', 'KIND', 'STATE', 'DIGEST', 'UNITS']
+const SCHEME = /^https?:\/\//
+const HAS_REPOSITORY = /^[^/]+\/+[^/]/
 
-function cellsOf(deployment: Deployment): string[] {
-  const { createdAt, tag, number, kind, state, digest } = deployment
-  const units = countsText(deployment)
-  return [utcText(createdAt), tag, String(number), kind, state, shortDigest(digest), units]
+const CELLS = {
+  CREATED: ({ createdAt }: Deployment) => utcText(createdAt),
+  REPOSITORY: ({ repository }: Deployment) => repository,
+  TAG: ({ tag }: Deployment) => tag,
+  NUMBER: ({ number }: Deployment) => String(number),
+  KIND: ({ kind }: Deployment) => kind,
+  STATE: ({ state }: Deployment) => state,
+  DIGEST: ({ digest }: Deployment) => shortDigest(digest),
+  UNITS: countsText,
 }
+type Heading = keyof typeof CELLS
+const HEADINGS = Object.keys(CELLS) as Heading[]
+const HEADINGS_OF_REPOSITORY = HEADINGS.filter((heading) => heading !== 'REPOSITORY')
 
 /** `rookery deploy pause`: no more hosts are updated. */
 export const pauseCommand = actionCommand('pause', {
