@@ -3,7 +3,7 @@
 -- hash of the session's secret and that password, so that nobody can guess the password from it. A session is used until
 -- `ends_at`, unless nobody uses it for too long. `actor` and `origin` are the name of the caller and the source of its rights.
 create table sessions (
-  id bigint generated always as identity primary key,
+  id uuid primary key default gen_random_uuid(),
   secret_sha256 bytea not null,
   actor text not null,
   origin text,

@@ -5,6 +5,7 @@ import {
   type CredentialKind,
   type CredentialRow,
   listCredentials,
+  listExpiringCredentials,
   lockCredential,
   revokeCredential,
   rotateCredential,
@@ -124,6 +125,11 @@ export class Credentials {
   /** Lists the credentials after `last`, by name. */
   async list(last: string, limit: number, db: Queryable = this.#db): Promise<Credential[]> {
     return (await listCredentials(db, last, limit)).map(credentialOf)
+  }
+
+  /** Lists the credentials that expire within so many days, the first one first. */
+  async listExpiring(days: number, limit: number, db: Queryable = this.#db): Promise<Credential[]> {
+    return (await listExpiringCredentials(db, days, limit)).map(credentialOf)
   }
 
   /** Revokes a credential and all its tokens, on every replica within seconds. Throws NOT_FOUND. */

@@ -1,18 +1,24 @@
 import { timingSafeEqual } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { addAuditEntries, recordChange } from '../db/auth/audit.ts'
+import { type Actor, addAuditEntries, recordChange } from '../db/auth/audit.ts'
 import { addRevocation } from '../db/auth/revocations.ts'
 import {
   addSession,
+  endSessions,
   findSession,
+  type ListedSession,
+  listSessions,
   removeSession,
   SESSION_SECONDS_MAX,
+  type SessionFilter,
   type SessionLogin,
   type SessionRow,
   touchSession,
 } from '../db/auth/sessions.ts'
-import type { Database } from '../db/database.ts'
-import { loginEnded, RegistryError, unauthorized } from '../oci/errors.ts'
+import type { Database, Queryable } from '../db/database.ts'
+import { denied, loginEnded, notFound, RegistryError, unauthorized } from '../oci/errors.ts'
+import { isUuid } from '../oci/uuid.ts'
+import type { Caller } from './access.ts'
 import { isTokenLike, type VerifiedToken } from './access-tokens.ts'
 import { completeEntry } from './audit.ts'
 import {
@@ -44,6 +50,9 @@ export type NewSession = {
   /** Lifetime in seconds; the session ends sooner when nobody uses it, or with its login. */
   readonly seconds: number
 }
+
+/** Sessions that one list has, and that one request ends. A login has at most 100 of one source. */
+const LISTED_MAX = 1000
 
 const CACHED_MAX = 10_000
 /** The end of a session must outlive its entry in the cache of every replica. */
@@ -171,6 +180,58 @@ export class Sessions {
     return authenticationOfPassword('session')
   }
 
+  /**
+   * Lists the caller's own sessions, or those of the login `actor`, the one that was used last first. `secret` is the cookie of the
+   * request, whose session is marked. Throws DENIED.
+   */
+  list(
+    db: Queryable,
+    caller: Caller,
+    {
+      actor,
+      secret,
+    }: { readonly actor?: string | undefined; readonly secret?: string | undefined },
+  ): Promise<ListedSession[]> {
+    const secretSha256 = secret === undefined ? null : hashSecret(secret)
+    return listSessions(db, sessionsOf(caller, actor), secretSha256, LISTED_MAX)
+  }
+
+  /** Ends one session on every replica within seconds: the caller's own, or that of anybody for an administrator. Throws NOT_FOUND. */
+  async revoke(id: string, caller: Caller, actor: Actor): Promise<void> {
+    if (!isUuid(id)) throw noSession()
+    const owner = caller.kind === 'admin' ? {} : ownSessions(caller)
+    const count = await this.#endAll({ ...owner, id }, id, actor)
+    if (count === 0) throw noSession()
+  }
+
+  /**
+   * Ends the caller's own sessions, or those of the login `name`, and returns how many there were. `exceptSecret` is the cookie of a
+   * session that stays. Throws DENIED.
+   */
+  revokeAll(
+    {
+      name,
+      exceptSecret,
+    }: { readonly name?: string | undefined; readonly exceptSecret?: string | undefined },
+    caller: Caller,
+    actor: Actor,
+  ): Promise<number> {
+    const exceptSecretSha256 = exceptSecret === undefined ? undefined : hashSecret(exceptSecret)
+    const filter = { ...sessionsOf(caller, name), exceptSecretSha256 }
+    return this.#endAll(filter, `all of ${name ?? actor.name}`, actor)
+  }
+
+  async #endAll(filter: SessionFilter, detail: string, actor: Actor): Promise<number> {
+    const { db, onRevoked } = this.#options
+    const count = await db.transaction(async (tx) => {
+      // First, because a session may end itself.
+      await recordChange(tx, actor, { action: 'end-session', detail })
+      return endSessions(tx, filter, END_KEPT_SECONDS)
+    })
+    if (count > 0) await onRevoked()
+    return count
+  }
+
   /** Ends a session on every replica within seconds. A text that is no session of this registry changes nothing. */
   async end(secret: string, request: SessionRequest): Promise<void> {
     if (!isSecretLike(secret, 'session')) return
@@ -191,8 +252,26 @@ export class Sessions {
   }
 }
 
+/** Returns the filter of the caller's own sessions: a token has those that began with it, and another login all of its name and source. */
+function ownSessions(caller: Caller): SessionFilter {
+  if (caller.kind === 'anonymous') throw unauthorized('a session belongs to a login')
+  const { actor, origin = null, tokenId } = caller
+  return { actor, origin, tokenId }
+}
+
+/** Returns the filter of the sessions that the caller names. Throws DENIED for those of others, unless it is an administrator. */
+function sessionsOf(caller: Caller, actor: string | undefined): SessionFilter {
+  if (actor === undefined) return ownSessions(caller)
+  if (caller.kind !== 'admin') throw denied('only an administrator sees the sessions of a name')
+  return { actor }
+}
+
+function noSession(): RegistryError {
+  return notFound('there is no such session, or it has ended')
+}
+
 /** Returns the subject of the revocation list that ends a session. */
-function sessionSubject(id: number): string {
+function sessionSubject(id: string): string {
   return `session:${id}`
 }
 

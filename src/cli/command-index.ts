@@ -179,7 +179,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
           },
           {
             word: 'list',
-            summary: 'List the deployments of a repository or tag, newest first',
+            summary: 'List the deployments of a registry, repository or tag, newest first',
             load: async () => (await import('./registry/deploy.ts')).listCommand,
           },
           {
@@ -376,6 +376,22 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
             word: 'revoke',
             summary: 'Revoke one token on every replica within seconds',
             load: async () => (await import('./server/token.ts')).revokeCommand,
+          },
+        ],
+      },
+      {
+        word: 'session',
+        summary: 'List and end the logins of browsers',
+        commands: [
+          {
+            word: 'list',
+            summary: 'List the browsers that are logged in as you',
+            load: async () => (await import('./registry/session.ts')).listCommand,
+          },
+          {
+            word: 'revoke',
+            summary: 'End one of these logins, or all',
+            load: async () => (await import('./registry/session.ts')).revokeCommand,
           },
         ],
       },

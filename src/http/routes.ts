@@ -52,6 +52,7 @@ import { policyRoutes } from './api/policies.ts'
 import { repositoryRoutes } from './api/repositories.ts'
 import { rolloutRoutes } from './api/rollouts.ts'
 import { runRoutes } from './api/runs.ts'
+import { sessionRoutes } from './api/sessions.ts'
 import { sizeRoutes } from './api/sizes.ts'
 import { sourceRoutes } from './api/sources.ts'
 import { tagRoutes } from './api/tags.ts'
@@ -150,6 +151,7 @@ export function allRoutes(deps: RouteDeps): Route[] {
     ...agentRoutes(),
     ...wellKnownRoutes(auth.keys, auth.issuer, deps.publicBaseUrl),
     ...credentialRoutes(auth.credentials, deps.ask),
+    ...sessionRoutes(auth.sessions, deps.ask),
     ...policyRoutes(auth.policies, deps.ask),
     ...enrolmentRoutes(auth.hostEnrolments, deps.clientBaseUrl),
     ...hostRoutes(auth.hosts, deps.ask),

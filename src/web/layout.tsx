@@ -114,7 +114,11 @@ function Head({ frame: { registry, path, caller, search } }: { frame: Frame }) {
 
 /** Returns the sections that the caller may open. */
 function sectionsFor(caller: FrameCaller | undefined): readonly (readonly [string, string])[] {
-  return [...SECTIONS, ...(caller?.mayHaveWebhooks ? [['/webhooks', 'Webhooks'] as const] : [])]
+  return [
+    ...SECTIONS,
+    ...(caller?.mayHaveWebhooks ? [['/webhooks', 'Webhooks'] as const] : []),
+    ...(caller === undefined ? [] : [['/credentials', 'Credentials'] as const]),
+  ]
 }
 
 function Session({ path, caller }: { path: string; caller: FrameCaller | undefined }) {

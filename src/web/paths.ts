@@ -96,6 +96,11 @@ export function deliveryPath(webhook: string, event: string): string {
   return `${webhookPath(webhook)}/deliveries/${encodeURIComponent(event)}`
 }
 
+/** Returns the path of a credential, below which are the forms that change it. */
+export function credentialPath(name: string): string {
+  return `/credentials/${encodeURIComponent(name)}`
+}
+
 /** Returns the path of what the API answers about a repository. */
 export function apiPath(repository: Repository, rest: string): string {
   return `/api/v1/repositories/${repository}/${rest}`

@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { basic, requestToken } from '../auth/credentials-client.ts'
 import { startIssuer, type TestIssuer } from '../auth/issuer.ts'
+import { logIn } from '../auth/session-client.ts'
 import { ROOT } from '../house/tree.ts'
 import {
   BUILDS,
@@ -317,6 +318,19 @@ describe('access control is as described:', () => {
     for (const name of ['all', 'bounded']) {
       expect((await call(admin, 'DELETE', `${path}/${name}`)).status).toBe(204)
     }
+  })
+
+  it('sessions, of which one and then all end', async () => {
+    const path = '/api/v1/sessions'
+    for (let count = 0; count < 3; count += 1) {
+      await logIn(registry, { name: 'admin', secret: registry.password })
+    }
+    const { body } = await call(admin, 'GET', path)
+    expect(body.sessions).toHaveLength(3)
+    const [{ id }] = body.sessions as [{ id: string }]
+    expect((await call(admin, 'DELETE', `${path}/${id}`)).status).toBe(204)
+    expect((await call(admin, 'GET', `${path}?actor=admin`)).body.sessions).toHaveLength(2)
+    expect((await call(admin, 'DELETE', path)).body).toEqual({ ended: 2 })
   })
 
   it('revoked tokens', async () => {

@@ -24,18 +24,23 @@ export const isManagement = ({ path }: Pick<Operation, 'path'>) =>
 
 /** Returns the path of an operation, by default for resources that do not exist. */
 export function pathOf(operation: Operation, repository = 'a/b'): string {
-  return operation.path
-    .replace('{repository}', repository)
-    .replace('{digest}', digestOf('what nobody pushed'))
-    .replace('{inputId}', '0'.repeat(64))
-    .replace('{ecosystem}', 'opam')
-    .replace('{format}', 'spdx')
-    .replace('{id}', TOKEN_ID)
-    .replace('{build}', BUILD_ID)
-    .replace('{deployment}', BUILD_ID)
-    .replace('{secret}', `${UPLOAD_SECRET}_${CHECKSUM}`)
-    .replace(/\{\w+\}/g, 'missing')
-    .replace(/\/sources$/, '/sources?from=github.com/a/b')
+  return (
+    operation.path
+      .replace('{repository}', repository)
+      .replace('{digest}', digestOf('what nobody pushed'))
+      .replace('{inputId}', '0'.repeat(64))
+      .replace('{ecosystem}', 'opam')
+      .replace('{format}', 'spdx')
+      .replace('{id}', TOKEN_ID)
+      .replace('{build}', BUILD_ID)
+      .replace('{deployment}', BUILD_ID)
+      .replace('{session}', BUILD_ID)
+      .replace('{secret}', `${UPLOAD_SECRET}_${CHECKSUM}`)
+      .replace(/\{\w+\}/g, 'missing')
+      .replace(/\/sources$/, '/sources?from=github.com/a/b')
+      // Sessions of others: everybody may have those of his own.
+      .replace(/\/sessions$/, '/sessions?actor=admin')
+  )
 }
 
 /** Returns the form of an image with one small kernel. */

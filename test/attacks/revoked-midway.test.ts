@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allRoutes, type RouteDeps } from '../../src/http/routes.ts'
 import { openTokenMinter, sql } from '../auth/credentials-client.ts'
+import { logIn } from '../auth/session-client.ts'
 import { encodeExec, runOf } from '../builder-web/exec.ts'
 import { addDeployment } from '../deployments/deployment-rows.ts'
 import { digestOf } from '../support/digest.ts'
@@ -44,7 +45,7 @@ const COUNTED = `select (select count(*) from repositories) as repositories,
   (select string_agg(number || state, ',' order by id) from deployments) as deployments,
   (select count(*) from rollouts) as rollouts,
   (select count(*) from refresh_tokens) as "refreshTokens",
-  (select count(*) from sessions) as sessions,
+  (select string_agg(id::text || ends_at, ',' order by id) from sessions) as sessions,
   (select string_agg(visibility || immutable_tags::text, ',' order by id) from repositories) as settings,
   (select count(*) from audit where decision = 'allowed') as changes`
 
@@ -102,6 +103,8 @@ describe('a right that is revoked after the door', () => {
     const host = `host-${kind}`
     expect((await post('/api/v1/hosts', { name: host, repositories: ['a/**'] })).status).toBe(201)
     const other = await credentialWithOrigin(registry, { repositories: ['x'], actions: ['pull'] })
+    await logIn(registry, { name: 'admin', secret: registry.password })
+    const [session] = await sql<{ id: string }>(registry, 'select id from sessions')
     const { authorization, subject, name } = await ADMINS[kind]()
     const started = await registry.anonymous('/v2/a/b/blobs/uploads/', {
       method: 'POST',
@@ -129,6 +132,11 @@ describe('a right that is revoked after the door', () => {
         `/api/v1/credentials/${other.name}/rotate-secret`,
         {},
       ],
+      'POST /credentials/:name/revoke': [`/credentials/${other.name}/revoke`],
+      'DELETE /api/v1/sessions': ['/api/v1/sessions?actor=admin'],
+      'DELETE /api/v1/sessions/:session': [`/api/v1/sessions/${session?.id}`],
+      'POST /sessions/:session/end': [`/sessions/${session?.id}/end`],
+      'POST /sessions/end-others': ['/sessions/end-others'],
       'DELETE /api/v1/repositories/*repository': ['/api/v1/repositories/a/b'],
       'POST /api/v1/policies': ['/api/v1/policies', { ...policy, name: 'other' }],
       'DELETE /api/v1/policies/:name': [`/api/v1/policies/${policy.name}`],

@@ -148,6 +148,9 @@ export function worstApiInputs(registry: TestRegistry, cursor: string): WorstInp
       json('POST', '/api/v1/credentials/missing/rotate-secret', () => ({}), 404),
     ],
     'DELETE /api/v1/credentials/:name': [send('DELETE', '/api/v1/credentials/missing', 404)],
+    'GET /api/v1/sessions': [read('/api/v1/sessions?actor=admin')],
+    'DELETE /api/v1/sessions': [send('DELETE', `/api/v1/sessions?actor=${'a'.repeat(8000)}`)],
+    'DELETE /api/v1/sessions/:session': [send('DELETE', '/api/v1/sessions/missing', 404)],
     'POST /api/v1/policies': [
       json('POST', '/api/v1/policies', policy, 201),
       deep('POST', '/api/v1/policies'),

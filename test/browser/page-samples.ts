@@ -66,6 +66,7 @@ export async function seedPages(registry: TestRegistry): Promise<PageSamples> {
   for (const host of hosts) {
     await report(host, { follows, kernel: KERNEL, state: 'healthy' })
   }
+  await seedCredentials(registry)
   const receiver = await seedWebhooks(registry, repository)
   const present = await pushBuild(
     registry,
@@ -138,6 +139,31 @@ async function newestDeployment(registry: TestRegistry, repository: string): Pro
     expect(newest?.counts.inFlight).toBe(2)
     return newest?.id ?? ''
   }, GRANTED)
+}
+
+const DAY_MILLISECONDS = 86_400_000
+
+/** Makes credentials of each kind: with bounds, one that expires soon, and one that is revoked. */
+async function seedCredentials(registry: TestRegistry): Promise<void> {
+  const inDays = (days: number) => new Date(Date.now() + days * DAY_MILLISECONDS).toISOString()
+  const rights = { repositories: ['web/**'], actions: ['pull', 'push'] }
+  const credentials = [
+    { name: 'orb-of-the-build-farm', ...rights, tags: ['v*', 'live'], networks: ['10.0.0.0/8'] },
+    { name: 'contractor', ...rights, expiresAt: inDays(3) },
+    { name: 'release', ...rights, expiresAt: inDays(300) },
+    { name: 'prometheus', kind: 'metrics' },
+    { name: 'former', ...rights },
+  ]
+  for (const credential of credentials) {
+    const answer = await registry.request('/api/v1/credentials', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(credential),
+    })
+    expect(answer.status).toBe(201)
+  }
+  const revoked = await registry.request('/api/v1/credentials/former', { method: 'DELETE' })
+  expect(revoked.status).toBe(204)
 }
 
 const FAILING = 'room-of-the-operators'

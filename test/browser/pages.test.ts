@@ -76,6 +76,7 @@ function ownPages(): Record<string, string> {
     'host-without-units': '/hosts/never-called',
     'host-that-waits': '/hosts/waits',
     webhooks: '/webhooks',
+    credentials: '/credentials',
     webhook: `/webhooks/${webhook}`,
     'webhook-that-waits': `/webhooks/${webhook}?state=pending`,
     delivery: `/webhooks/${webhook}/deliveries/${samples.delivery}`,

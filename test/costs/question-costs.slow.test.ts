@@ -121,6 +121,7 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   '/deployments/:deployment/stream': NONE,
   '/hosts': [...combined('label=site%3Da'), 'state=pending', 'state=revoked'],
   '/hosts/:host': NONE,
+  '/credentials': ['', 'last=c2'],
   '/webhooks': ['', 'last=w2'],
   '/webhooks/:name': ['', ...DELIVERY_STATES.map((state) => `state=${state}`)],
   '/webhooks/:name/deliveries/:event': NONE,
@@ -192,6 +193,7 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   '/api/v1/webhooks/:name/deliveries': ['n=20', ...DELIVERY_STATES.map((s) => `n=20&state=${s}`)],
   '/api/v1/webhooks/:name/deliveries/:event': NONE,
   '/api/v1/credentials': ['n=20', 'n=20&last=c2'],
+  '/api/v1/sessions': ['', 'actor=admin'],
   '/api/v1/hosts': [
     ...combined('label=site%3Da', `repository=${REPOSITORY}`, `kernel=sha256:${'a'.repeat(64)}`),
     ...['n=20&state=pending', 'n=20&state=revoked', 'n=20&state=revoked&label=site%3Da'],

@@ -175,8 +175,9 @@ export async function grow(
     [webhook],
   )
   await run(
-    `insert into credentials (name, kind, secret_sha256, repositories, actions)
-     select 'c' || n, 'builder', sha256(convert_to('c' || n, 'utf8')), '{a/b}', '{pull}' from ROWS`,
+    `insert into credentials (name, kind, secret_sha256, repositories, actions, expires_at)
+     select 'c' || n, 'builder', sha256(convert_to('c' || n, 'utf8')), '{a/b}', '{pull}', now() + n % 400 * interval '1 day'
+       from ROWS`,
   )
   await run(
     `insert into trust_policies (name, issuer, audience, conditions, repositories, actions, token_seconds, created_by)
@@ -209,6 +210,12 @@ export async function grow(
   await run(
     `insert into refresh_tokens (secret_sha256, credential_id, expires_at)
      select sha256(convert_to('r' || n, 'utf8')), c.id, now() + interval '1 day' from ROWS join credentials c on c.name = 'c' || n`,
+  )
+  await run(
+    `insert into sessions (secret_sha256, actor, origin, credential_id, credential_secret_sha256, ends_at)
+     select sha256(convert_to('s' || n, 'utf8')), c.name, 'credential:' || c.id, c.id, c.secret_sha256,
+            now() + interval '1 day'
+       from ROWS join credentials c on c.name = 'c' || n`,
   )
   await run(
     `insert into revocations (subject, revoked_at, expires_at)

@@ -217,6 +217,26 @@ export async function listCredentials(
   return rows
 }
 
+/** Lists the valid credentials that expire within so many days, the first one first. */
+export async function listExpiringCredentials(
+  db: Queryable,
+  days: number,
+  limit: number,
+): Promise<CredentialRow[]> {
+  const { rows } = await db.query<CredentialRow>(
+    `select ${CREDENTIAL_COLUMNS}
+       from credentials
+      where expires_at > now()
+        and expires_at <= now() + make_interval(days => $1)
+        and revoked_at is null
+        and kind <> 'host'
+      order by expires_at
+      limit $2`,
+    [days, limit],
+  )
+  return rows
+}
+
 /**
  * Revokes a credential and with it its refresh tokens, and adds a revocation that every replica reads. Returns
  * undefined when there is no credential of that name.

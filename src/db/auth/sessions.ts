@@ -1,3 +1,4 @@
+import { given, withConditions } from '../conditions.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import { CREDENTIAL_COLUMNS, type CredentialRow } from './credentials.ts'
 
@@ -70,7 +71,7 @@ export async function addSession(
 }
 
 export type SessionRow = {
-  readonly sessionId: number
+  readonly sessionId: string
   readonly endsAt: Date
   readonly isEnded: boolean
   /** True when `touchSession` would change it. */
@@ -103,7 +104,7 @@ export async function findSession(
 }
 
 /** Records that a session is used, to the minute. */
-export async function touchSession(db: Queryable, id: number): Promise<void> {
+export async function touchSession(db: Queryable, id: string): Promise<void> {
   await db.query(
     `update sessions
         set seen_at = now()
@@ -115,7 +116,7 @@ export async function touchSession(db: Queryable, id: number): Promise<void> {
 
 /** A session that was removed, and the caller that it stood for. */
 export type RemovedSession = {
-  readonly id: number
+  readonly id: string
   readonly actor: string
   readonly origin: string | null
   readonly tokenId: string | null
@@ -135,13 +136,117 @@ export async function removeSession(
   return rows[0]
 }
 
+/** Which sessions are meant. */
+export type SessionFilter = {
+  /** The name of their login; undefined: any. */
+  readonly actor?: string | undefined
+  /** The source of its rights, null for none; undefined: any. */
+  readonly origin?: string | null | undefined
+  /** Only sessions from this token. */
+  readonly tokenId?: string | undefined
+  readonly id?: string | undefined
+  /** All but the one whose secret has this hash. */
+  readonly exceptSecretSha256?: Buffer | undefined
+}
+
+function conditionsOf({ actor, origin, tokenId, id, exceptSecretSha256 }: SessionFilter) {
+  return [
+    ...given('and s.actor = $', actor),
+    ...given('and s.origin is not distinct from $', origin),
+    ...given("and s.token ->> 'tokenId' = $", tokenId),
+    ...given('and s.id = $::uuid', id),
+    ...given('and s.secret_sha256 <> $', exceptSecretSha256),
+  ]
+}
+
+/** A session as people see it. */
+export type ListedSession = {
+  readonly id: string
+  readonly actor: string
+  readonly login: 'credential' | 'token' | 'password'
+  readonly createdAt: Date
+  /** The time of its last use, to the minute. */
+  readonly seenAt: Date
+  /** Its end when nobody uses it any more. */
+  readonly endsAt: Date
+  /** True when its secret has the hash that was given. */
+  readonly isCurrent: boolean
+}
+
+/** Lists sessions that have not ended and whose login is not revoked, the one that was used last first. */
+export async function listSessions(
+  db: Queryable,
+  filter: SessionFilter,
+  secretSha256: Buffer | null,
+  limit: number,
+): Promise<ListedSession[]> {
+  const { rows } = await db.query<ListedSession>(
+    ...withConditions(
+      `select s.id, s.actor,
+              case when s.credential_id is not null then 'credential'
+                   when s.token is not null then 'token'
+                   else 'password' end as login,
+              s.created_at as "createdAt", s.seen_at as "seenAt",
+              least(s.ends_at, s.seen_at + make_interval(secs => $1)) as "endsAt",
+              coalesce(s.secret_sha256 = $2, false) as "isCurrent"
+         from sessions s
+        where s.ends_at > now()
+          and s.seen_at > now() - make_interval(secs => $1)
+          and not exists (
+                select 1
+                  from revocations r
+                 where r.subject in (s.origin, 'token:' || (s.token ->> 'tokenId'))
+              )
+          {wanted}
+        order by s.seen_at desc, s.id
+        limit $3`,
+      [SESSION_IDLE_SECONDS, secretSha256, limit],
+      { wanted: conditionsOf(filter) },
+    ),
+  )
+  return rows
+}
+
+/**
+ * Ends sessions, and adds revocations that every replica reads. They stay in the table until `removeEndedSessions`, so that
+ * their cookies are recognized. Returns how many there were.
+ */
+export async function endSessions(
+  tx: Transaction,
+  filter: SessionFilter,
+  keepSeconds: number,
+): Promise<number> {
+  const { rows } = await tx.query<{ count: number }>(
+    ...withConditions(
+      `with ended as (
+         update sessions s
+            set ends_at = now()
+          where s.ends_at > now()
+            and s.seen_at > now() - make_interval(secs => $1)
+            {wanted}
+         returning s.id
+       ), revocation as (
+         insert into revocations (subject, expires_at)
+         select 'session:' || id, now() + make_interval(secs => $2)
+           from ended
+             on conflict (subject) do nothing
+       )
+       select count(*) as count
+         from ended`,
+      [SESSION_IDLE_SECONDS, keepSeconds],
+      { wanted: conditionsOf(filter) },
+    ),
+  )
+  return rows[0]?.count ?? 0
+}
+
 const REMOVED_AT_ONCE = 1000
 /** An ended session is kept for this time: a browser that still sends its cookie is recognized, and no guesser. */
 const ENDED_KEPT_SECONDS = 86_400
 
 /** Removes sessions that ended a day ago, at most 1000. Returns how many were removed. */
 export async function removeEndedSessions(db: Queryable): Promise<number> {
-  const { rows } = await db.query<{ id: number }>(
+  const { rows } = await db.query<{ id: string }>(
     `delete from sessions
       where id in (
         select id

@@ -12,12 +12,14 @@ import type { DeploymentRouteDeps } from '../api/visible-deployment.ts'
 import type { PageCursors } from '../pages.ts'
 import type { AskQuestion } from '../question-budget.ts'
 import type { RouteContext } from '../route.ts'
+import type { CredentialPageDeps } from './credentials.tsx'
 import type { LoginPageDeps } from './login.tsx'
 import type { WebhookPageDeps } from './webhooks.tsx'
 
 /** The objects that pages call. */
 export type PageDeps = LoginPageDeps &
-  WebhookPageDeps & {
+  WebhookPageDeps &
+  CredentialPageDeps & {
     readonly auth: { readonly hosts: Hosts }
     readonly blobs: Blobs
     readonly builds: Builds

@@ -2,6 +2,7 @@ import type { Route } from '../route.ts'
 import { assetRoutes } from './assets.ts'
 import { buildPages } from './builds.tsx'
 import { comparisonPages } from './comparison.tsx'
+import { credentialPages } from './credentials.tsx'
 import { deploymentPages } from './deployments.tsx'
 import type { PageDeps } from './deps.ts'
 import { homePages } from './home.tsx'
@@ -34,5 +35,6 @@ export function pageRoutes(deps: PageDeps): Route[] {
     ...deploymentPages(deps),
     ...hostPages(deps),
     ...webhookPages(deps),
+    ...credentialPages(deps),
   ]
 }
