@@ -2,7 +2,11 @@ import { type Actor, recordChange } from '../db/auth/audit.ts'
 import type { Database, Queryable } from '../db/database.ts'
 import { lockContents } from '../db/registry/manifests.ts'
 import { findRepository, type View } from '../db/registry/repositories.ts'
-import { listTagPositions, type TagPosition } from '../db/registry/tag-history.ts'
+import {
+  listTagPositions,
+  POSITION_RUNS_MAX,
+  type TagPosition,
+} from '../db/registry/tag-history.ts'
 import { moveTags } from '../db/registry/tags.ts'
 import { type CreatedDeployment, createDeployments } from '../deployments/creation.ts'
 import { type Digest, type DigestPrefix, isDigestPrefix, onlyDigestOf } from '../oci/digest.ts'
@@ -14,6 +18,7 @@ import type { Page } from './listings.ts'
 import { assertPrecondition, type Precondition } from './precondition.ts'
 
 export type { TagPosition }
+export { POSITION_RUNS_MAX }
 
 /** A request to move a tag back to an earlier position. */
 export type Rollback = {
@@ -52,7 +57,7 @@ export class TagHistory {
 
   /**
    * Lists positions before the id `before`, newest first. `db` is the connection of the question. Throws NAME_UNKNOWN, and MANIFEST_UNKNOWN for
-   * a tag that never existed.
+   * a tag that never existed. `withRuns`: also where the kernels of each position ran.
    */
   async list(
     db: Queryable,
@@ -60,9 +65,10 @@ export class TagHistory {
     tag: Tag,
     before: number | undefined,
     limit: number,
+    withRuns = false,
   ): Promise<Page<TagPosition>> {
     const from = before ?? Number.MAX_SAFE_INTEGER
-    const rows = await listTagPositions(db, view, tag, from, limit + 1)
+    const rows = await listTagPositions(db, view, tag, from, limit + 1, withRuns)
     if (rows.length === 0) await assertExisted(db, view, tag)
     return { items: rows.slice(0, limit), more: rows.length > limit }
   }

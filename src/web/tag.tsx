@@ -16,6 +16,7 @@ import {
 } from './elements.tsx'
 import { type FollowerItem, FollowerTable } from './followers.tsx'
 import { comparisonPath, deploymentPath, repositoryPath, tagPath, tagsPath } from './paths.ts'
+import { type PositionRuns, RanOn } from './position-runs.tsx'
 import { shortDigest } from './texts.ts'
 
 /** A position of a tag. */
@@ -30,6 +31,8 @@ export type PositionItem = {
   readonly movedAt: Date
   /** False when the manifest is deleted. */
   readonly present: boolean
+  /** Empty for a caller who may not see hosts. */
+  readonly ran: PositionRuns
 }
 
 /** A deployment of the tag. */
@@ -145,7 +148,7 @@ function Position({
   isPresent: boolean
 }) {
   const { repository, tag, deployments, mayMove } = view
-  const { digest, actor, reason, movedAt, present } = position
+  const { digest, actor, reason, movedAt, present, ran: runs } = position
   const mayReturn = mayMove && !isPresent && digest !== null && present
   const ran = deployments.filter((one) => one.digest === digest)
   return (
@@ -169,6 +172,7 @@ function Position({
           <span class="faint">{deploymentSummary(counts)}</span>
         </div>
       ))}
+      <RanOn ran={runs} />
       {mayReturn && digest !== null ? (
         <ActionButton
           action={`${tagPath(repository, tag)}/rollback`}

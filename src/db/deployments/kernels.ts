@@ -21,6 +21,25 @@ export type ImageKernelsRow = ImageName & {
 /** Kernels of one image that are looked at: an index has about six. */
 const KERNELS_MAX = 64
 
+/** The images `i` of a manifest `m`: its own, those of its children, and those that were unwrapped from them. */
+export const IMAGES_OF_MANIFEST = `(
+            select m.id
+            union all
+            select c.id
+              from manifest_children mc
+              join manifests c on c.repository_id = m.repository_id and c.digest = mc.digest
+             where mc.manifest_id = m.id
+             limit ${KERNELS_MAX}
+          ) listed
+         cross join lateral (
+            select listed.id
+            union all
+            select u.id
+              from manifests u
+             where u.unwrapped_from = listed.id
+          ) members
+          join images i on i.manifest_id = members.id`
+
 /** Lists the kernels of manifests. A manifest that does not exist is left out. */
 export async function listImageKernels(
   db: Queryable,
@@ -46,23 +65,7 @@ export async function listImageKernels(
                  'kernel', i.kernel_digest, 'size', b.size, 'target', i.target,
                  'abi', i.abi_version, 'architecture', i.architecture,
                  'devices', i.devices) order by i.manifest_id), '[]') as kernels
-          from (
-            select m.id
-            union all
-            select c.id
-              from manifest_children mc
-              join manifests c on c.repository_id = r.id and c.digest = mc.digest
-             where mc.manifest_id = m.id
-             limit ${KERNELS_MAX}
-          ) listed
-         cross join lateral (
-            select listed.id
-            union all
-            select u.id
-              from manifests u
-             where u.unwrapped_from = listed.id
-          ) members
-          join images i on i.manifest_id = members.id
+          from ${IMAGES_OF_MANIFEST}
           join blobs b on b.digest = i.kernel_digest
       ) found`,
     [images.map(({ repository }) => repository), images.map(({ digest }) => digest)],

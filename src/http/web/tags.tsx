@@ -1,4 +1,4 @@
-import { allowsTag, maySeeActors } from '../../auth/access.ts'
+import { allowsTag, maySeeActors, maySeeHosts } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import { parseTag } from '../../oci/reference.ts'
 import { apiPath, tagPath } from '../../web/paths.ts'
@@ -16,6 +16,7 @@ import {
 } from '../route.ts'
 import type { PageDeps } from './deps.ts'
 import { nextPath } from './next-path.ts'
+import { runsOfPosition } from './position-runs.ts'
 import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 
 const TAGS_A_PAGE = 50
@@ -65,7 +66,7 @@ export function tagPages({
         const { caller } = ctx.state
         const [db, before] = [ask(ctx), pageCursors.read(ctx)]
         const [history, followers, made] = await Promise.all([
-          tagHistory.list(db, view, tag, before, POSITIONS_A_PAGE),
+          tagHistory.list(db, view, tag, before, POSITIONS_A_PAGE, maySeeHosts(caller, repository)),
           overviews.followers(db, view, tag),
           // As in the API: only callers with a credential see deployments.
           caller.kind === 'anonymous'
@@ -87,10 +88,11 @@ export function tagPages({
               registry={ctx.host}
               repository={repository}
               tag={tag}
-              positions={history.items.map(({ actor, ...position }) => ({
+              positions={history.items.map((position, _index, all) => ({
                 ...position,
-                actor: showsActor ? actor : null,
+                actor: showsActor ? position.actor : null,
                 present: position.digest !== null && position.mediaType !== null,
+                ran: runsOfPosition(ctx, position, all),
               }))}
               isNewest={before === undefined}
               next={next}
