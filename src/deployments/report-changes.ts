@@ -8,6 +8,8 @@ import { IN_FLIGHT, type TargetState } from './states.ts'
 export type Report = StoredReport & {
   /** The deployment that the state is about. Null: the report does not say. */
   readonly deployment: string | null
+  /** Time for which a kernel was healthy before it failed. Null: the report does not say. */
+  readonly healthySeconds: number | null
   readonly log: string | null
   /** The programs that start kernels; undefined: the report does not say. */
   readonly tenders: readonly Tender[] | undefined
@@ -84,7 +86,7 @@ const OPEN: readonly TargetState[] = [...IN_FLIGHT, 'healthy', 'overdue', 'offli
 
 function targetStateOf(
   unit: UnitRow,
-  { granted }: ReportContext,
+  { granted, settleSeconds }: ReportContext,
   report: Report,
 ): TargetState | undefined {
   if (granted === null || !OPEN.includes(granted.state)) return undefined
@@ -100,10 +102,14 @@ function targetStateOf(
       : report.deployment === unit.grantedBy
   if (!isAbout) return undefined
   // A failure after the watch time is one of the unit, and never turns a deployment around.
-  if (state === 'failed' || state === 'rolled-back') return granted.isSettled ? undefined : state
+  const isLate = granted.state === 'healthy' && (report.healthySeconds ?? -1) >= (settleSeconds ?? 0)
+  const isWatched = !granted.isSettled && !isLate
+  if (state === 'failed' || state === 'rolled-back') return isWatched ? state : undefined
+  // A kernel that ended within the watch time is not healthy any more while the host restores the previous one.
+  if (granted.state === 'healthy') return state === 'checking' && isWatched ? state : undefined
   const isProgress = state === 'fetching' || state === 'starting' || state === 'checking'
   // An overdue target stays a failure until the unit is healthy.
-  const canProgress = granted.state !== 'healthy' && granted.state !== 'overdue'
+  const canProgress = granted.state !== 'overdue'
   return isProgress && canProgress && state !== granted.state ? state : undefined
 }
 

@@ -83,6 +83,14 @@ export async function takeStep(
   return { hasEvents, isRollbackDue, isUnfinished }
 }
 
+/** A host looks at its kernel each second, and sends a report again after another two, that it does not run any more. */
+const REPORT_SECONDS = 5
+
+/** Returns for how long after the watch time a report of a failure within it may arrive. */
+function reportSecondsOf({ settleSeconds }: LockedDeployment['rollout']): number {
+  return Math.min(settleSeconds, REPORT_SECONDS)
+}
+
 /** Returns why a deployment has to end, in any state of its targets; undefined: it has not. */
 function endOf(deployment: LockedDeployment): PlanInput['end'] {
   const { tag, tagDigest, digest, number, newestNumber, isRepositoryDeleted } = deployment
@@ -102,7 +110,8 @@ function inputOf(
 ): PlanInput {
   return {
     deployment: { state, resumes, inReview },
-    ...{ end, rollout, now: now.getTime() },
+    ...{ end, now: now.getTime() },
+    rollout: { ...rollout, settleSeconds: rollout.settleSeconds + reportSecondsOf(rollout) },
     targets: targets.map((one) => ({
       ...{ place: one.place, state: one.state, presence: one.presence },
       name: `${one.unit} on ${one.host}`,

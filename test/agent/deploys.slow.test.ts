@@ -1,7 +1,11 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { digestOf } from '../support/digest.ts'
-import { AgentHost, ending, SHELLS, steady } from './agent-host.ts'
+import { AgentHost, ending, kernelThat, SHELLS, steady } from './agent-host.ts'
 import { FakeRegistry } from './fake-registry.ts'
+
+const WATCH_SECONDS = 5
 
 let registry: FakeRegistry
 let host: AgentHost
@@ -48,5 +52,27 @@ describe.each(SHELLS)('under %s', (shell) => {
     expect(host.pid('www')).toBeDefined()
     const states = registry.reports.map((one) => one.state)
     expect(states.filter((one) => one === 'healthy')).toHaveLength(1)
+  })
+
+  it.each([
+    [-1, ['checking', 'rolled-back']],
+    [1, ['failed']],
+  ])('a kernel that ends %d s after the watch time is reported so', async (after, reported) => {
+    host.start()
+    await says('www', 'absent')
+    const first = registry.want('www', steady('one'))
+    await says('www', 'healthy', first.kernel)
+    const end = join(host.folder, 'end')
+    const kernel = kernelThat(`while [ ! -e ${end} ]; do sleep 0.1; done; exit 2`)
+    const second = registry.want('www', kernel, { watch: WATCH_SECONDS })
+    await says('www', 'healthy', second.kernel)
+    await new Promise((resolve) => setTimeout(resolve, (WATCH_SECONDS + after) * 1000))
+    const before = registry.reports.length
+    await writeFile(end, '')
+    await says('www', reported.at(-1) ?? '')
+    const states = registry.reports.slice(before).map((one) => one.state)
+    expect(states.slice(0, reported.length)).toEqual(reported)
+    const healthySeconds = registry.last('www')?.healthySeconds
+    expect(Number(healthySeconds) < WATCH_SECONDS).toBe(after < 0)
   })
 })

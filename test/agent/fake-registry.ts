@@ -13,6 +13,7 @@ export type Report = {
   readonly deployment?: string
   readonly reason?: string
   readonly message?: string
+  readonly healthySeconds?: string
   readonly exit?: { readonly code: number; readonly meaning: string }
   readonly log?: string
   readonly follows: { readonly repository: string; readonly tag: string; readonly target?: string }

@@ -109,6 +109,7 @@ it('a report of a unit that the registry knows takes three statements', async ()
   const report: Report = {
     ...{ repository, tag: 'live' as Tag, target: null, devices: null, bootId: 'boot' },
     ...{ sequence: 10, kernel: null, deployment: null, since: null },
+    healthySeconds: null,
     state: 'fetching',
     ...{
       exitCode: null,

@@ -22,7 +22,7 @@ const AGENT_CHARACTERS_MAX = 100
 const EXIT_CODE_MAX = 2 ** 31 - 1
 /** The fields of a form that are JSON text. */
 const NESTED = ['follows', 'devices', 'exit', 'tenders'] as const
-const NUMBERS = ['sequence'] as const
+const NUMBERS = ['sequence', 'healthySeconds'] as const
 
 /** Parses the name of a unit. Throws REQUEST_INVALID. */
 export function parseUnitName(text: string): string {
@@ -100,6 +100,7 @@ function reportOf(fields: JsonFields): Report {
     kernel: kernel === undefined ? null : parseDigest(kernel),
     state: stateOf(fields.text('state')),
     deployment: deploymentOf(fields.optionalText('deployment')),
+    healthySeconds: secondsOf(fields.optionalNumber('healthySeconds')),
     since: fields.optionalTime('since') ?? null,
     exitCode: exitCodeOf(exit.code),
     exitMeaning: lineOf('exit.meaning', exit.meaning),
@@ -135,6 +136,10 @@ function nameOf(field: string, text: string): string {
 function naturalOf(field: string, value: number | undefined): number {
   if (value !== undefined && value >= 0) return value
   throw badRequest(`${field} must be a whole number, 0 or more`)
+}
+
+function secondsOf(value: number | undefined): number | null {
+  return value === undefined ? null : naturalOf('healthySeconds', value)
 }
 
 function stateOf(text: string): Report['state'] {
