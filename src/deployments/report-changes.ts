@@ -102,7 +102,8 @@ function targetStateOf(
       : report.deployment === unit.grantedBy
   if (!isAbout) return undefined
   // A failure after the watch time is one of the unit, and never turns a deployment around.
-  const isLate = granted.state === 'healthy' && (report.healthySeconds ?? -1) >= (settleSeconds ?? 0)
+  const isLate =
+    granted.state === 'healthy' && (report.healthySeconds ?? -1) >= (settleSeconds ?? 0)
   const isWatched = !granted.isSettled && !isLate
   if (state === 'failed' || state === 'rolled-back') return isWatched ? state : undefined
   // A kernel that ended within the watch time is not healthy any more while the host restores the previous one.

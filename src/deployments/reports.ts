@@ -3,7 +3,6 @@ import { listDesired } from '../db/deployments/desired.ts'
 import { notifyDeployment, notifyHost } from '../db/deployments/notifications.ts'
 import {
   findFollowedTag,
-  insertLateTarget,
   insertUnit,
   listMissedUnits,
   markRegistered,
@@ -15,6 +14,7 @@ import {
   type ReportContext,
   storeReport,
 } from '../db/deployments/reports.ts'
+import { insertTargets } from '../db/deployments/targets.ts'
 import { addUnitLog } from '../db/deployments/unit-logs.ts'
 import {
   type Author,
@@ -200,12 +200,14 @@ export class Reports {
     if (image === undefined) return
     const tenders = follows.tenders ?? context.tenders
     const { kernel, ...refusal } = preflight(image, { target, devices, tenders })
-    await insertLateTarget(tx, id, hostId, name, {
-      state: kernel === null ? 'refused' : 'waiting',
-      kernel: kernel?.kernel ?? null,
-      reason: refusal.reason ?? null,
-      message: 'message' in refusal ? refusal.message : null,
-    })
+    await insertTargets(tx, id, [
+      {
+        ...{ hostId, unit: name, kernel: kernel?.kernel ?? null },
+        state: kernel === null ? 'refused' : 'waiting',
+        reason: refusal.reason ?? null,
+        message: 'message' in refusal ? refusal.message : null,
+      },
+    ])
     await notifyDeployment(tx, id)
   }
 

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { followed, newest, pushKernel, putRollout } from './rolling.ts'
+import { rowsOf } from './rows.ts'
 
 let registry: TestRegistry
 
@@ -38,5 +39,20 @@ describe('a push without a rollout', () => {
     const { repository, becomes } = await followed(registry, 2)
     await pushImage(registry, repository, 'live')
     await becomes('failed', 'a refused', 'b refused')
+    const events = async () =>
+      (
+        await rowsOf<{ body: string }>(
+          registry,
+          `select body
+             from events
+            where type = 'deployment.target.changed'
+              and repository_id = (select id from repositories where name = $1)`,
+          [repository],
+        )
+      ).map(({ body }) => JSON.parse(body).data)
+    await expect.poll(events).toHaveLength(2)
+    for (const data of await events()) {
+      expect(data).toMatchObject({ unit: 'www', state: 'refused', message: expect.any(String) })
+    }
   })
 })

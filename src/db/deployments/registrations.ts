@@ -1,10 +1,9 @@
 import type { Rollout } from '../../deployments/rollout.ts'
-import type { DeploymentState, TargetState } from '../../deployments/states.ts'
+import type { DeploymentState } from '../../deployments/states.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable, Transaction } from '../database.ts'
 import type { StoredReport } from './reports.ts'
-import { RECORD_TARGETS } from './targets.ts'
 
 /** The state of a tag that a unit begins to follow. */
 export type FollowedTag = {
@@ -172,35 +171,4 @@ export async function listMissedUnits(
     [seconds, limit],
   )
   return rows
-}
-
-/** Adds a unit to a deployment in progress, after all its other units. A unit that is refused has an event. */
-export async function insertLateTarget(
-  tx: Transaction,
-  deployment: string,
-  hostId: number,
-  unit: string,
-  target: {
-    readonly state: TargetState
-    readonly kernel: Digest | null
-    readonly reason: string | null
-    readonly message: string | null
-  },
-): Promise<void> {
-  await tx.query(
-    `with added as (
-       insert into targets (deployment_id, host_id, unit, place, state, kernel, reason, message, ended_at)
-       select $1, $2, $3,
-              coalesce((select max(place) from targets where deployment_id = $1), 0) + 1,
-              $4, $5, $6, $7, case when $4 = 'refused' then clock_timestamp() end
-           on conflict (deployment_id, host_id, unit) do nothing
-       returning *
-     ), changed as (
-       select *
-         from added
-        where state = 'refused'
-     ), ${RECORD_TARGETS}
-     select count(*) from added`,
-    [deployment, hostId, unit, target.state, target.kernel, target.reason, target.message],
-  )
 }

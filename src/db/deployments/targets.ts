@@ -112,24 +112,32 @@ export type NewTarget = UnitKey & {
   readonly message: string | null
 }
 
-/** Inserts targets after all targets that the deployment has, in their order. */
+/** Inserts targets after all targets that the deployment has, in their order, and records the events of refused ones. */
 export async function insertTargets(
   tx: Transaction,
   id: string,
   targets: readonly NewTarget[],
 ): Promise<void> {
   await tx.query(
-    `insert into targets (deployment_id, host_id, unit, place, state, kernel, reason, message, ended_at)
-     select $1, n.host_id, n.unit, last.place + n.position, n.state, n.kernel, n.reason, n.message,
-            case when n.state = 'refused' then clock_timestamp() end
-       from (
-         select coalesce(max(place), 0) as place
-           from targets
-          where deployment_id = $1
-       ) last,
-            unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-            with ordinality as n (host_id, unit, state, kernel, reason, message, position)
-         on conflict (deployment_id, host_id, unit) do nothing`,
+    `with added as (
+       insert into targets (deployment_id, host_id, unit, place, state, kernel, reason, message, ended_at)
+       select $1, n.host_id, n.unit, last.place + n.position, n.state, n.kernel, n.reason, n.message,
+              case when n.state = 'refused' then clock_timestamp() end
+         from (
+           select coalesce(max(place), 0) as place
+             from targets
+            where deployment_id = $1
+         ) last,
+              unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+              with ordinality as n (host_id, unit, state, kernel, reason, message, position)
+           on conflict (deployment_id, host_id, unit) do nothing
+       returning *
+     ), changed as (
+       select *
+         from added
+        where state = 'refused'
+     ), ${RECORD_TARGETS}
+     select count(*) from added`,
     [
       id,
       targets.map(({ hostId }) => hostId),
