@@ -11,6 +11,8 @@ export interface Process {
   pid: number
   parent: number
   ticks: number
+  /** Without those of reaped children. */
+  ownTicks: number
   startedAt: string
 }
 
@@ -43,8 +45,9 @@ function readProcess(pid: string): Process | undefined {
   const field = (number: number) => fields[number - 3] ?? '0'
   // utime, stime, and those of reaped children. The parent's sum excludes running children, and the table
   // excludes reaped ones, so the sum over a tree counts each tick once.
-  const ticks = [14, 15, 16, 17].reduce((sum, number) => sum + Number(field(number)), 0)
-  return { pid: Number(pid), parent: Number(field(4)), ticks, startedAt: field(22) }
+  const ticksIn = (fields: number[]) => fields.reduce((sum, one) => sum + Number(field(one)), 0)
+  const [ticks, ownTicks] = [ticksIn([14, 15, 16, 17]), ticksIn([14, 15])]
+  return { pid: Number(pid), parent: Number(field(4)), ticks, ownTicks, startedAt: field(22) }
 }
 
 /** Returns the processes `roots` and all their descendants. */
@@ -101,7 +104,7 @@ export function readCpu(main: number, roots: readonly number[]): Cpu {
   clockTicks ||= ticksPerSecond()
   const tree = listProcessTree(roots)
   const ticks = tree.reduce((sum, member) => sum + member.ticks, 0)
-  const mainTicks = tree.find(({ pid }) => pid === main)?.ticks ?? 0
+  const mainTicks = tree.find(({ pid }) => pid === main)?.ownTicks ?? 0
   return { mainSeconds: mainTicks / clockTicks, totalSeconds: ticks / clockTicks }
 }
 
