@@ -177,7 +177,7 @@ function Position({
         <ActionButton
           action={`${tagPath(repository, tag)}/rollback`}
           name="Move the tag here"
-          label={`Move ${tag} to ${shortDigest(digest)}`}
+          label={`Move the tag here: ${tag} to ${shortDigest(digest)}`}
           fields={{ digest }}
         />
       ) : null}

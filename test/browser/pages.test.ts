@@ -69,6 +69,8 @@ function ownPages(): Record<string, string> {
   return {
     deployments: '/deployments',
     deployment: `/deployments/${deployment}`,
+    'start-with-hosts': '/',
+    'tag-with-hosts': `/r/${samples.repository}/-/tags/${samples.tag}`,
     hosts: '/hosts',
     'hosts-that-wait': '/hosts?state=pending',
     host: '/hosts/web-2',

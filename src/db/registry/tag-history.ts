@@ -36,7 +36,7 @@ export type PositionRun = {
   readonly to: string | null
 }
 
-/** Runs of a position that are returned, the newest ones. */
+/** Runs of a position that are shown, the newest ones. One more is returned, which says that there are more. */
 export const POSITION_RUNS_MAX = 8
 /** Runs of one kernel that are looked at, also those of other repositories. */
 const RUNS_SCANNED_MAX = 20
@@ -61,7 +61,7 @@ const JOIN_RUNS = `left join lateral (
               where h.digest is not null
                 and run.repository = $1
               order by run.id desc
-              limit ${POSITION_RUNS_MAX}
+              limit ${POSITION_RUNS_MAX} + 1
            ) found
            join hosts on hosts.id = found.host_id
        ) ran on true`

@@ -20,10 +20,10 @@ export function runsOfPosition(
     return owner?.id === position.id
   })
   return {
-    runs: runs.map(({ host, hostRepositories, from, to }) => ({
+    runs: runs.slice(0, POSITION_RUNS_MAX).map(({ host, hostRepositories, from, to }) => ({
       ...{ host, from, to },
       hostPath: hostPathFor(ctx, host, hostRepositories ?? undefined),
     })),
-    more: runs.length === POSITION_RUNS_MAX,
+    more: runs.length > POSITION_RUNS_MAX,
   }
 }
