@@ -18,9 +18,9 @@ create table hosts (
   -- The tenders of the host, as its agent reports them: `[{"target", "abi", "architecture"}]`.
   tenders jsonb not null default '[]',
   agent text,
-  -- The boot that reported last, and the one before it: when that one goes on to report, two machines have one key.
+  -- The boot that reported last, and those before it: when one of them goes on to report, several machines have one key.
   boot_id text,
-  previous_boot_id text,
+  previous_boot_ids text[] not null default '{}',
   conflict_at timestamptz,
   -- Written at most once a minute.
   seen_at timestamptz,

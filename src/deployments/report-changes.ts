@@ -22,6 +22,9 @@ export type Report = StoredReport & {
  */
 export type ReportOrder = 'new' | 'repeated' | 'stale' | 'late' | 'conflict'
 
+/** Boots of a host that are remembered beside the last one: so many more machines with one key are noticed. */
+const PREVIOUS_BOOTS_MAX = 8
+
 /** Compares a report with the last ones of its unit and of its host. Another boot counts from the start. */
 export function orderOf(unit: UnitRow, host: ReportContext['host'], report: Report): ReportOrder {
   const isSameBoot = unit.bootId === report.bootId
@@ -32,7 +35,8 @@ export function orderOf(unit: UnitRow, host: ReportContext['host'], report: Repo
     return isSameBoot && report.sequence <= unit.sequence ? 'stale' : 'new'
   }
   if (report.sequence <= last) return 'stale'
-  return earlier?.isLate === true ? 'conflict' : 'late'
+  // A report of one earlier boot may be delayed. Reports of two of them come from other machines.
+  return unit.earlier?.isLate === true ? 'conflict' : 'late'
 }
 
 function isRepeated(unit: UnitRow, report: Report): boolean {
@@ -47,9 +51,9 @@ function isRepeated(unit: UnitRow, report: Report): boolean {
   )
 }
 
-/** True for the boot before the last one, as far as reports of all units of the host say. */
+/** True for a boot before the last one, as far as reports of all units of the host say. */
 function isOfEarlierBoot(host: ReportContext['host'], { bootId }: Report): boolean {
-  return host.bootId !== bootId && host.previousBootId === bootId
+  return host.bootId !== bootId && host.previousBootIds.includes(bootId)
 }
 
 /** True when the unit begins to follow another tag. */
@@ -146,7 +150,7 @@ function hostChangeOf(
     tenders: report.tenders ?? tenders,
     agent: report.agent ?? host.agent,
     bootId: isOtherBoot ? report.bootId : host.bootId,
-    previousBootId: isOtherBoot ? host.bootId : host.previousBootId,
+    previousBootIds: isOtherBoot ? previousBoots(host, report.bootId) : host.previousBootIds,
     isConflict,
   }
   const isSame =
@@ -154,6 +158,11 @@ function hostChangeOf(
     change.agent === host.agent &&
     JSON.stringify(change.tenders.map(tenderText)) === JSON.stringify(tenders.map(tenderText))
   return isSame ? undefined : change
+}
+
+function previousBoots({ bootId, previousBootIds }: ReportContext['host'], present: string) {
+  const others = previousBootIds.filter((one) => one !== present)
+  return (bootId === null ? others : [bootId, ...others]).slice(0, PREVIOUS_BOOTS_MAX)
 }
 
 function tenderText({ target, abi, architecture }: Tender): string {

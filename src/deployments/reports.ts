@@ -114,7 +114,8 @@ export class Reports {
     }
     const { host: machine } = changes
     const isConflict = machine?.isConflict === true && !context.host.isConflictKnown
-    if (isConflict) await recordConflict(tx, context, report.bootId, machine.previousBootId)
+    if (isConflict)
+      await recordConflict(tx, context, report.bootId, machine.previousBootIds[0] ?? null)
     const hasEvents = isConflict || isRegistration || changes.target !== undefined
     const isMoved = isRegistration || changes.grant !== undefined
     const { kernel, state, sequence, target, devices } = report

@@ -102,6 +102,17 @@ describe('a report of the boot before', () => {
     expect(await shown.json()).toMatchObject({ conflictAt: expect.any(String), state: 'active' })
   })
 
+  it.each([3, 5])('shows the same of %i machines that report in turn', async (machines) => {
+    const unit = await runningUnit(registry)
+    const { host, follows } = unit
+    for (let times = 0; times < 3; times += 1) {
+      for (let machine = 1; machine <= machines; machine += 1) {
+        await report(host, { follows, bootId: `boot-${machine}`, state: 'healthy', kernel: KERNEL })
+      }
+    }
+    await expect.poll(() => conflictOf(unit)).toEqual(CONFLICT)
+  })
+
   it('shows the same when the machines report different units', async () => {
     const unit = await runningUnit(registry)
     const { host, follows } = unit

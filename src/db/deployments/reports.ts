@@ -19,7 +19,8 @@ export type ReportContext = DesiredRow & {
     readonly labels: Readonly<Record<string, string>>
     readonly agent: string | null
     readonly bootId: string | null
-    readonly previousBootId: string | null
+    /** The last one first. */
+    readonly previousBootIds: readonly string[]
     /** True when an event of the last hour is about a conflict. */
     readonly isConflictKnown: boolean
   }
@@ -47,7 +48,7 @@ export async function findReportContext(
   const { rows } = await tx.query<ReportContext>(
     `select ${DESIRED_COLUMNS},
             json_build_object('name', h.name, 'labels', h.labels, 'agent', h.agent, 'bootId', h.boot_id,
-                              'previousBootId', h.previous_boot_id,
+                              'previousBootIds', h.previous_boot_ids,
                               'isConflictKnown', coalesce(h.conflict_at between
                                 clock_timestamp() - make_interval(secs => ${CONFLICT_EVENT_SECONDS}) and clock_timestamp(), false)
                              ) as host,
@@ -130,7 +131,7 @@ export type ReportChanges = {
         readonly tenders: readonly TenderRow[]
         readonly agent: string | null
         readonly bootId: string | null
-        readonly previousBootId: string | null
+        readonly previousBootIds: readonly string[]
         readonly isConflict: boolean
       }
     | undefined
@@ -235,7 +236,7 @@ export async function storeReport(
           and $7::text is not null
      ), machine as (
        update hosts
-          set tenders = $23, agent = $24, boot_id = $25, previous_boot_id = $26,
+          set tenders = $23, agent = $24, boot_id = $25, previous_boot_ids = $26,
               conflict_at = case when $27 then clock_timestamp() else conflict_at end
         where id = $1
           and $22
@@ -255,7 +256,7 @@ export async function storeReport(
       ...[grant !== undefined, grant?.digest ?? null, grant?.by ?? null],
       ...[goodDigest ?? null, failedDigest ?? null, target ?? null, isOtherRun],
       ...[host !== undefined, JSON.stringify(host?.tenders ?? []), host?.agent ?? null],
-      ...[host?.bootId ?? null, host?.previousBootId ?? null, host?.isConflict ?? false],
+      ...[host?.bootId ?? null, host?.previousBootIds ?? [], host?.isConflict ?? false],
       ...[report.exitMeaning, goodDigest !== undefined],
     ],
   )
