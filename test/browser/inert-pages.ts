@@ -155,6 +155,10 @@ export const INERT_PAGES: Readonly<Record<string, InertPage>> = {
     paths: ({ host }) => [`/hosts/${host}`, `/hosts/${short('host')}`],
     shows: ['agent', 'log'],
   },
+  '/credentials': {
+    paths: () => ['/credentials', `/credentials?last=${short('last')}`],
+    shows: [],
+  },
   '/webhooks': { paths: () => ['/webhooks', `/webhooks?last=${short('last')}`], shows: [] },
   '/webhooks/:name': {
     paths: ({ webhook }) => [
@@ -189,6 +193,9 @@ export const INERT_FORMS: Readonly<Record<string, Readonly<Record<string, string
     networks: shortScript('networks'),
   },
   '/hosts/:host/revoke': { fingerprint: shortScript('fingerprint') },
+  '/credentials/:name/revoke': { reason: shortScript('reason') },
+  '/sessions/:session/end': { reason: shortScript('reason') },
+  '/sessions/end-others': { reason: shortScript('reason') },
   '/webhooks/:name/pause': { reason: shortScript('reason') },
   '/webhooks/:name/resume': { reason: shortScript('reason') },
   '/webhooks/:name/test': { text: shortScript('text') },
