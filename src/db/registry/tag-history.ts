@@ -37,9 +37,9 @@ export type PositionRun = {
 }
 
 /** Runs of a position that are shown, the newest ones. One more is returned, which says that there are more. */
-export const POSITION_RUNS_MAX = 8
+export const POSITION_RUNS_MAX = 4
 /** Runs of one kernel that are looked at, also those of other repositories. */
-const RUNS_SCANNED_MAX = 20
+const RUNS_SCANNED_MAX = 12
 
 const JOIN_RUNS = `left join lateral (
          select json_agg(json_build_object('host', hosts.name, 'from', found.from_at, 'to', found.to_at,
