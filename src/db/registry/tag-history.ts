@@ -22,7 +22,7 @@ export type TagPosition = {
   readonly mediaType: string | null
   /** Bytes. Null when `mediaType` is. */
   readonly size: number | null
-  /** Undefined unless they were asked for. */
+  /** Undefined unless they were asked for. Only the newest position of a page with an image has its runs. */
   readonly runs?: readonly PositionRun[]
 }
 
@@ -58,7 +58,8 @@ const JOIN_RUNS = `left join lateral (
                   order by kernel desc, id desc
                   limit ${RUNS_SCANNED_MAX}
               ) run
-              where h.digest is not null
+              where h.is_newest
+                and h.digest is not null
                 and run.repository = $1
               order by run.id desc
               limit ${POSITION_RUNS_MAX} + 1
@@ -85,19 +86,23 @@ export async function listTagPositions(
             h.moved_at as "movedAt", m.media_type as "mediaType", octet_length(m.bytes) as size
             {runs}
        from (
-         select id, repository_id, digest, previous_digest, actor, reason, moved_at
-           from tag_history
-          where repository_id = (
-                  select id
-                    from repositories
-                   where name = $1
-                     and (visibility = 'public' or not $2)
-                )
-            and tag >= $3
-            and tag <= $3
-            and id < $4
-          order by tag desc, id desc
-          limit $5
+         select id, repository_id, digest, previous_digest, actor, reason, moved_at,
+                row_number() over (partition by digest order by id desc) = 1 as is_newest
+           from (
+             select id, repository_id, digest, previous_digest, actor, reason, moved_at
+               from tag_history
+              where repository_id = (
+                      select id
+                        from repositories
+                       where name = $1
+                         and (visibility = 'public' or not $2)
+                    )
+                and tag >= $3
+                and tag <= $3
+                and id < $4
+              order by tag desc, id desc
+              limit $5
+           ) listed_positions
        ) h
        left join manifests m on m.repository_id = h.repository_id
                          and m.digest = coalesce(h.digest, h.previous_digest)

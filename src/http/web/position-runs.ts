@@ -12,9 +12,9 @@ export function runsOfPosition(
   position: TagPosition,
   positions: readonly TagPosition[],
 ): PositionRuns {
-  const found = position.runs ?? []
-  // Newest first.
+  // Newest first: the first of them has the runs.
   const same = positions.filter(({ digest }) => digest === position.digest)
+  const found = same[0]?.runs ?? []
   const runs = found.filter(({ from }) => {
     const owner = same.find(({ movedAt }) => movedAt <= new Date(from)) ?? same.at(-1)
     return owner?.id === position.id
