@@ -23,19 +23,26 @@ const FACTOR = 4
 /** Several filters compare up to 2000 rows of an index, each on a page of its own at worst. */
 const SCANNED_PAGES_MAX = 1_000
 
-/** A search compares a bounded number of repositories, and the page of a repository or tag counts a bounded number of units. */
+/** A search compares a bounded number of repositories, and the page of a repository counts a bounded number of units. */
 const BOUNDED_PAGES_MAX = [
   ['/search?', SCANNED_PAGES_MAX],
   [`/r/${REPOSITORY}?`, SCANNED_PAGES_MAX],
-  [`/r/${REPOSITORY}/-/tags/`, SCANNED_PAGES_MAX],
 ] as const
 
-/** Pages that an answer may read with FACTOR times as many rows: an index has one level more. */
+/**
+ * Growth of an answer with FACTOR times as many rows. An index has one level more, and rows that are compared up to a bound
+ * come from another of their indexes: 1.5 times as many pages. Answers that read all rows grow by FACTOR.
+ */
+const GROWTH_MAX = 1.7
+/** Pages that a short answer may read more. */
+const GROWTH_PAGES_MAX = 40
+
+/** Pages that an answer may read with FACTOR times as many rows. */
 function pagesAllowed(request: string, before: number): number {
   const bounded = BOUNDED_PAGES_MAX.find(([start]) => request.startsWith(`administrator ${start}`))
   if (bounded !== undefined) return bounded[1]
   const filters = request.split('&').length - 1
-  return Math.max(before * 1.3 + 30, filters > 1 ? SCANNED_PAGES_MAX : 0)
+  return Math.max(before * GROWTH_MAX + GROWTH_PAGES_MAX, filters > 1 ? SCANNED_PAGES_MAX : 0)
 }
 
 /** Every combination of the filters, each with a small page. */
