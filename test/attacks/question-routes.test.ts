@@ -13,6 +13,8 @@ const { input_id: INPUTS } = expectedOf('hello-key-2')
 /** The start of a reader in the feed is one row, for any reader. */
 const FEED_STATE = /^select .* from feed$/s
 
+const MADE = { timeout: 20_000, interval: 200 }
+
 type Sent = { readonly url: string; readonly statement: string }
 
 let registry: TestRegistry
@@ -124,8 +126,11 @@ describe('a question', () => {
     'runs no statement on the connections of the registry: %s',
     async (pattern) => {
       const path = answeredUrl(pattern, samples)
-      // The first request finds the credential.
-      expect([path, (await registry.request(path)).status]).toEqual([path, 200])
+      // The first requests find the credential, and have a picture made.
+      await vi.waitFor(
+        async () => expect([path, (await registry.request(path)).status]).toEqual([path, 200]),
+        MADE,
+      )
       sent.length = 0
       expect((await registry.request(path)).status).toBe(200)
       const own = sent.filter(({ url, statement }) => url === path && !FEED_STATE.test(statement))
