@@ -62,6 +62,23 @@ describe('the pages of builds', () => {
     expect(list.length).toBeLessThan(20_000)
   })
 
+  it('draw how long builds took, oldest first', async () => {
+    const minutes = [4, 1, 2]
+    for (const [index, one] of minutes.entries()) {
+      const form = new FormData()
+      form.append('console', new Blob([`build ${index}\n`]), 'console')
+      form.append('started', '2026-11-29T10:00:00Z')
+      form.append('finished', `2026-11-29T10:0${one}:00Z`)
+      const path = '/api/v1/repositories/timed/key/builds'
+      expect((await registry.request(path, { method: 'POST', body: form })).status).toBe(201)
+    }
+    const page = await (await registry.request('/r/timed/key/-/builds')).text()
+    const [, chart = ''] = /Durations, oldest first<.*?<svg[^>]*>(.*?)<\/svg>/s.exec(page) ?? []
+    const heights = [...chart.matchAll(/ height="([\d.]+)"/g)].map(([, height]) => Number(height))
+    expect(heights).toEqual([64, 16, 32])
+    expect(chart).toMatch(/<title>[^<]+: 4 min[^<]*, failed<\/title>/)
+  })
+
   it('name builders only to members', async () => {
     for (const path of [BUILDS, `${BUILDS}/${build}`]) {
       expect(await text(path)).not.toContain('admin')
