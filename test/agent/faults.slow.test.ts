@@ -7,6 +7,9 @@ import { describe, expect } from 'vitest'
 import { ending, SHELLS, steady } from './agent-host.ts'
 import { testsUnder } from './scene.ts'
 
+/** After the watch time the agent looks for another second. */
+const WATCHED_MILLISECONDS = 3_000
+
 /** The words of all processes. */
 const listArguments = () =>
   readdirSync('/proc')
@@ -310,10 +313,10 @@ describe.concurrent.each(SHELLS)('under %s', (shell) => {
     startWithFirst,
   }) => {
     await startWithFirst()
-    await host.until(
-      () => /^healthy \S+ \S+ \S+ 0 /.test(host.read('www', 'state')),
-      'the watch is over',
-    )
+    await host.until(() => {
+      const [state, , , , settles] = host.read('www', 'state').split(' ')
+      return state === 'healthy' && Number(settles) * 1000 < Date.now() - WATCHED_MILLISECONDS
+    }, 'the watch is over')
     process.kill(host.pid('www') ?? 0, 'SIGKILL')
     await host.until(() => statesOf('www').includes('failed'), 'the end is reported')
     const failed = registry.reports.findLast((one) => one.state === 'failed')

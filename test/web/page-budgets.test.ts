@@ -13,7 +13,7 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts'
  * session is looked up by the first of its requests in a minute, which is one statement more.
  */
 const STATEMENTS_MAX = 3
-const SESSION_LOOKUP = 'from sessions'
+const SESSION_LOOKUP = 'where s.secret_sha256 = $1'
 /** The first page in UTF-8, not compressed, when each list has more rows than a page. */
 const BYTES_MAX = 20_000
 /** More than a page of each list. */
