@@ -75,7 +75,8 @@ export function worstPageInputs(registry: TestRegistry): WorstInputs {
     'GET /credentials': page('/credentials'),
     'POST /credentials/:name/revoke': form('/credentials/none/revoke', { a: FORM_TEXT }, 404),
     'POST /sessions/:session/end': form(`/sessions/${NO_BUILD}/end`, { a: FORM_TEXT }, 404),
-    'POST /sessions/end-others': form('/sessions/end-others', { a: FORM_TEXT }, 303),
+    // The page to which the answer leads.
+    'POST /sessions/end-others': form('/sessions/end-others', { a: FORM_TEXT }, 200),
     'GET /webhooks': page('/webhooks'),
     'GET /webhooks/:name': page('/webhooks/none', 404),
     'GET /webhooks/:name/deliveries/:event': page(`/webhooks/none/deliveries/${NO_BUILD}`, 404),

@@ -19,11 +19,11 @@ import {
 
 const AS_ROOT = process.getuid?.() === 0
 const OTHER_USER = 1
-const PACKED_BYTES_MAX = 1_000_000
+const PACKED_BYTES_MAX = 1_500_000
 const INSTALLED_KIB_MAX = 150 * 1024
 /** The files that users run and read. */
 const PACKED =
-  /^(?:bin\/rookery|agent\/rookery-agent(?:\.service)?|assets\/(?:style\.css|script\.js)|dist\/.*\.js|schema\/\d{4}-[a-z-]+\.sql|(?:docs|spec)\/[a-z.-]+\.(?:md|json|yaml)|docs\/examples\/[^/]+|scripts\/build\.mjs|README\.md|LICENSE|package\.json)$/
+  /^(?:bin\/rookery|agent\/rookery-agent(?:\.service)?|assets\/(?:style\.css|script\.js)|dist\/.*\.js|schema\/\d{4}-[a-z-]+\.sql|(?:docs|spec)\/[a-z.-]+\.(?:md|json|yaml)|docs\/examples\/[^/]+|docs\/pictures\/[a-z-]+\.webp|scripts\/build\.mjs|README\.md|LICENSE|package\.json)$/
 
 const PAGE = 'docs/install.md'
 const { version } = JSON.parse(readPage('package.json'))
