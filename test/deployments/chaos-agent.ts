@@ -194,8 +194,14 @@ export class ChaosAgent {
   killKernel(unit: string): boolean {
     const pid = this.#host.pid(unit)
     if (pid === undefined) return false
-    process.kill(-pid, 'SIGKILL')
-    return true
+    try {
+      process.kill(-pid, 'SIGKILL')
+      return true
+    } catch (error) {
+      // It has just ended by itself.
+      if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false
+      throw error
+    }
   }
 
   get printed(): string {
