@@ -158,9 +158,9 @@ it('many records of PAX headers do not hold up the event loop', async () => {
   let longest = 0
   async function* chunks() {
     for (let at = 0; at < bytes.length; at += 64 * 1024) {
-      const begun = performance.now()
+      const begun = process.cpuUsage()
       yield bytes.subarray(at, at + 64 * 1024)
-      longest = Math.max(longest, performance.now() - begun)
+      longest = Math.max(longest, process.cpuUsage(begun).user / 1000)
       await nextTurn()
     }
   }
@@ -170,6 +170,6 @@ it('many records of PAX headers do not hold up the event loop', async () => {
     return undefined
   })
   expect(entries).toBe(20)
-  // It takes 20 ms. With an object for all records of the archive it took minutes.
+  // It takes 20 ms of CPU. With an object for all records of the archive it took minutes.
   expect(longest).toBeLessThan(1000)
 })
