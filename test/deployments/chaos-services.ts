@@ -177,14 +177,20 @@ export class KillableServices {
     if (!isUp && !isOut) this.#outages.push({ from: Date.now(), to: Number.POSITIVE_INFINITY })
   }
 
-  /** A server that a busy machine starts too slowly is killed, and started again. */
+  /**
+   * A server that a busy machine starts too slowly is killed, and started again. So is one that ended because Postgres was killed
+   * while it started, as a service manager does.
+   */
   async #startPatiently(settings: Settings): Promise<ServerProcess> {
     for (let starts = 1; ; starts += 1) {
       try {
         return await startProcess(settings)
       } catch (error) {
-        const isSlow = error instanceof Error && error.message.includes('did not greet')
-        if (!isSlow || starts === STARTS_MAX) throw error
+        const reason = error instanceof Error ? error.message : ''
+        const isUnlucky = /did not greet|rookery: the registry cannot reach its database/.test(
+          reason,
+        )
+        if (!isUnlucky || starts === STARTS_MAX) throw error
       }
     }
   }
