@@ -32,6 +32,8 @@ type Line = {
   seen: string
 }
 
+/** Fields of a report that are digits, and nothing else. */
+const NUMBERS = ['sequence', 'healthySeconds']
 const ASSERTION_SECONDS_MAX = 300
 const CLOCK_SECONDS = 30
 let deployments = 0
@@ -209,6 +211,10 @@ export class FakeRegistry {
     const report: Record<string, unknown> = { unit }
     for (const [name, value] of form) {
       const text = typeof value === 'string' ? value : await value.text()
+      if (NUMBERS.includes(name) && !/^\d+$/.test(text)) {
+        const message = `${name} must be a whole number`
+        return sendJson(response, 400, { errors: [{ message }] })
+      }
       const isJson = ['follows', 'exit', 'devices', 'tenders', 'sequence'].includes(name)
       report[name] = isJson ? JSON.parse(text) : text
     }

@@ -93,6 +93,21 @@ describe.runIf(CAN_BOOT).each(SHELLS)('a registry and an agent under %s', (shell
     expect(third).toMatchObject({ state: 'succeeded' })
   })
 
+  it('show that a unikernel which was healthy ended within the watch time', async () => {
+    await host.unit('www', {
+      target: 'virtio',
+      start: `echo 'hello from version'; if grep -qa late "$KERNEL"; then sleep 1; exit 2; fi; exec sleep 600`,
+      check: `exec:cat "${host.state('www', 'console')}"* | grep -q 'hello from version'`,
+    })
+    host.start()
+    await host.until(() => host.read('www', 'reported') !== '', 'the unit is registered')
+    expect(await push(await buildVirtioKernel('version 1'))).toMatchObject({ state: 'succeeded' })
+    expect(await push(await buildVirtioKernel('late version 2'))).toMatchObject({
+      state: expect.stringMatching(/^(?:failed|halted)$/),
+      targets: [{ state: 'rolled-back', reason: 'ended' }],
+    })
+  })
+
   it('refuse a code that was used, and a name that has a key', async () => {
     const other = await AgentHost.create(shell)
     try {
