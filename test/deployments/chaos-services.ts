@@ -178,7 +178,7 @@ export class KillableServices {
   }
 
   /**
-   * A server that a busy machine starts too slowly is killed, and started again. So is one that ended because Postgres was killed
+   * A server that a busy machine starts too slowly is killed, and started again. The same goes for one that ended because Postgres was killed
    * while it started, as a service manager does.
    */
   async #startPatiently(settings: Settings): Promise<ServerProcess> {
