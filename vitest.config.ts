@@ -20,8 +20,8 @@ const SHARED = { isolate: false } as const
 /** Tests that need other programs or servers than Node and Postgres. */
 const OTHERS = ['test/browser/**', 'test/clients/**', 'test/s3/**', 'test/storage/s3-*']
 /**
- * Names of tests that repeat, wait, kill processes or start many of them. `npm test` leaves them out, so that it takes at
- * most three minutes on two cores.
+ * Names of tests that repeat, wait, kill processes or start many of them. `npm test` leaves them out, so that it takes some
+ * four minutes on two cores.
  */
 const SLOW = 'test/**/*.slow.test.ts'
 const MAIN = { ...SHARED, globalSetup: [POSTGRES], ...LIMITS }

@@ -60,6 +60,19 @@ export const REPOSITORY_SELECTED = `case when right(r.name, length(g.suffix)) = 
 export const REPOSITORY_IN_RANGE = `${REPOSITORY_IN_BOUNDS}
               and ${REPOSITORY_SELECTED}`
 
+/** The repository `r` of row `c`, when it is public or one of the names of `visible`, whose columns are RANGE_COLUMNS. */
+export const VISIBLE_REPOSITORY = `lateral (
+              select r.name
+                from repositories r
+               where r.id = c.repository_id
+                 and r.deleted_at is null
+                 and (r.visibility = 'public' or exists (
+                       select 1
+                         from visible g
+                        where ${REPOSITORY_IN_RANGE}))
+              offset 0
+            ) r`
+
 /** True when range `g` has all names that pattern `r.name` matches: between its ends, `*` takes neither `/` nor `**`. */
 export const PATTERN_IN_RANGE = `${REPOSITORY_IN_RANGE}
               and (g.deep or strpos(substr(r.name, length(g.low) + 1,

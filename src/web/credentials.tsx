@@ -63,11 +63,11 @@ export function CredentialsPage({
   next,
 }: {
   login: LoginView
-  /** The one that was used last first. */
+  /** In the order of their last uses, the newest first. */
   sessions: readonly SessionItem[]
   /** By name; undefined for a reader who may not see them. */
   credentials: readonly CredentialItem[] | undefined
-  /** Those that end within `expiringDays`, the first first. */
+  /** Credentials that end within `expiringDays`, in the order of their ends. */
   expiring: readonly CredentialItem[]
   expiringDays: number
   /** The time in so many days. */

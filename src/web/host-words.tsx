@@ -23,7 +23,7 @@ export function HostName({ name, path }: { name: string; path: string | undefine
   return <>{path === undefined ? name : <a href={path}>{name}</a>}</>
 }
 
-/** What is known of a unit: does it run what it should? */
+/** Facts that say whether a unit runs what it should. */
 export type UnitCondition = {
   readonly state: UnitState
   /** The digest of the image that it should run. Null: it waits for the first. */

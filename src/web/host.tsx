@@ -164,7 +164,7 @@ function cellsOf(unit: HostUnit, isOnline: boolean) {
   ]
 }
 
-/** What the units printed last. */
+/** The last lines that the units printed. */
 function LastLines({ units }: { units: readonly HostUnit[] }) {
   const printed = units.filter(({ log }) => log !== null)
   if (printed.length === 0) return null

@@ -2,7 +2,7 @@ import type { DeploymentState } from '../../deployments/states.ts'
 import type { Glob } from '../../oci/glob.ts'
 import { given, withConditions } from '../conditions.ts'
 import type { Queryable } from '../database.ts'
-import { nameRanges, RANGE_COLUMNS, REPOSITORY_IN_RANGE } from '../name-patterns.ts'
+import { nameRanges, RANGE_COLUMNS, VISIBLE_REPOSITORY } from '../name-patterns.ts'
 import { DEPLOYMENT_COLUMNS, type DeploymentRow } from './deployment-reads.ts'
 
 /** Deployments that one page looks at, however few of them are visible. */
@@ -44,21 +44,10 @@ export async function scanDeployments(
           order by {order} d.id desc
           limit ${SCANNED_MAX}
        ), shown as materialized (
-         select s.id
-           from scanned s
-          cross join lateral (
-            select r.name, r.visibility
-              from repositories r
-             where r.id = s.repository_id
-               and r.deleted_at is null
-            offset 0
-         ) r
-          where r.visibility = 'public'
-             or exists (
-                  select 1
-                    from visible g
-                   where ${REPOSITORY_IN_RANGE})
-          order by s.id desc
+         select c.id
+           from scanned c
+          cross join ${VISIBLE_REPOSITORY}
+          order by c.id desc
           limit $2
        )
        select total.scanned, total."scannedTo", seen.*

@@ -1,7 +1,7 @@
 import type { DeploymentState } from '../../deployments/states.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Queryable } from '../database.ts'
-import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
+import { RANGE_COLUMNS, VISIBLE_REPOSITORY, type VisibleNames } from '../name-patterns.ts'
 
 /** Failures of the last days, and hosts, that may need a person. Times are texts. */
 export type Attention = {
@@ -39,22 +39,6 @@ const SCANNED_MAX = 50
 const SHOWN_MAX = 5
 /** Hosts that wait, and hosts that are lost, that are returned. */
 const HOSTS_MAX = 100
-
-const VISIBLE_REPOSITORY = `lateral (
-           select r.name
-             from (
-               select name, visibility
-                 from repositories
-                where id = f.repository_id
-                  and deleted_at is null
-               offset 0
-             ) r
-            where r.visibility = 'public'
-               or exists (
-                    select 1
-                      from visible g
-                     where ${REPOSITORY_IN_RANGE})
-         ) r`
 
 /**
  * Finds what failed lately and is not mended: in public repositories, and in private ones among `names`. `seesDeployments`, `seesHosts`:
@@ -126,20 +110,20 @@ export async function findAttention(
      select (
               select coalesce(json_agg(row_to_json(one)), '[]')
                 from (
-                  select f.id, r.name as repository, f.tag, f.number, f.state, f.finished_at as at
-                    from stopped f
-                    join ${VISIBLE_REPOSITORY} on true
-                   order by f.id desc
+                  select c.id, r.name as repository, c.tag, c.number, c.state, c.finished_at as at
+                    from stopped c
+                   cross join ${VISIBLE_REPOSITORY}
+                   order by c.id desc
                    limit ${SHOWN_MAX}
                 ) one
             ) as deployments,
             (
               select coalesce(json_agg(row_to_json(one)), '[]')
                 from (
-                  select f.id, r.name as repository, f.result, f.platform, f.recorded_at as at
-                    from failed f
-                    join ${VISIBLE_REPOSITORY} on true
-                   order by f.position desc
+                  select c.id, r.name as repository, c.result, c.platform, c.recorded_at as at
+                    from failed c
+                   cross join ${VISIBLE_REPOSITORY}
+                   order by c.position desc
                    limit ${SHOWN_MAX}
                 ) one
             ) as builds,

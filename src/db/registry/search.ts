@@ -5,8 +5,8 @@ import type { Queryable } from '../database.ts'
 import {
   RANGE_COLUMNS,
   REPOSITORY_IN_BOUNDS,
-  REPOSITORY_IN_RANGE,
   REPOSITORY_SELECTED,
+  VISIBLE_REPOSITORY,
   type VisibleNames,
 } from '../name-patterns.ts'
 
@@ -45,19 +45,6 @@ export type FoundPlace =
 const COMPARED_MAX = 200
 /** Places of each kind. */
 export const PLACES_MAX = 10
-
-/** The repository of row `c`, when the caller may see it. */
-const VISIBLE_REPOSITORY = `lateral (
-              select r.name
-                from repositories r
-               where r.id = c.repository_id
-                 and r.deleted_at is null
-                 and (r.visibility = 'public' or exists (
-                       select 1
-                         from visible g
-                        where ${REPOSITORY_IN_RANGE}))
-              offset 0
-            ) r`
 
 /** True for a repository `r` whose name begins with $2. No character of a name is above `~`. */
 const BEGINS_WITH_NAME = `r.name >= $2
