@@ -8,7 +8,16 @@ import { pushBuild } from '../images/image-fixtures.ts'
 import { enrolHost, type TestHost } from '../support/hosts.ts'
 import { newRepository } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
-import { ask, desiredUnits, insertDeployment, OTHER, report, targetOf } from './reporting.ts'
+import {
+  ask,
+  desiredUnits,
+  grant,
+  insertDeployment,
+  KERNEL,
+  OTHER,
+  report,
+  targetOf,
+} from './reporting.ts'
 import { rowsOf } from './rows.ts'
 
 let registry: TestRegistry
@@ -149,6 +158,41 @@ describe('a unit that registered while its tag moved', () => {
     const deployment = await insertDeployment(registry, repository, digest)
     await join()
     expect(await targetOf(registry, deployment)).toMatchObject({ state: 'waiting' })
+    expect(await join()).toBe(0)
+  })
+
+  it.each([
+    ['a retry on another host', 'rolling', 'retry'],
+    ['a retry on another host that succeeded', 'succeeded', 'retry'],
+    ['a deployment that survived the failure', 'succeeded', 'push'],
+  ])('keeps what it runs after its failure, beside %s', async (_, state, kind) => {
+    const repository = newRepository()
+    const digest = await pushBuild(registry, repository, 'live')
+    const host = await enrolHost(registry)
+    await report(host, { follows: { repository, tag: 'live' } })
+    const first = await insertDeployment(registry, repository, digest)
+    await grant(registry, host, first, KERNEL)
+    await report(host, { follows: { repository, tag: 'live' }, state: 'failed', deployment: first })
+    const end = kind === 'retry' ? 'failed' : state
+    const ended = 'update deployments set state = $2, finished_at = now() where id = $1'
+    await rowsOf(registry, ended, [first, end])
+    if (kind === 'retry') await insertDeployment(registry, repository, digest, state)
+    expect(await join()).toBe(0)
+    expect(await desiredUnits(host)).toMatchObject([{ digest: null }])
+  })
+
+  it('keeps what it runs when its deployment halted before its turn', async () => {
+    const repository = newRepository()
+    const digest = await pushBuild(registry, repository, 'live')
+    const host = await enrolHost(registry)
+    await report(host, { follows: { repository, tag: 'live' } })
+    await rowsOf(registry, 'update units set granted_digest = null where host_id = $1', [host.id])
+    const first = await insertDeployment(registry, repository, digest)
+    await join()
+    await rowsOf(registry, `update targets set state = 'skipped' where deployment_id = $1`, [first])
+    const ended = `update deployments set state = 'halted', finished_at = now() where id = $1`
+    await rowsOf(registry, ended, [first])
+    await insertDeployment(registry, repository, digest, 'succeeded')
     expect(await join()).toBe(0)
   })
 })

@@ -132,8 +132,9 @@ export type MissedUnit = {
 }
 
 /**
- * Lists units that registered in the last `seconds`, and have neither the digest of their tag nor a place in its
- * deployment: the move of the tag and the registration did not see each other.
+ * Lists units that registered in the last `seconds`, and have neither the digest of their tag nor a place in a deployment
+ * of it since: the move of the tag and the registration did not see each other. A unit on which the digest failed, or whose
+ * deployment halted before its turn, had its place.
  */
 export async function listMissedUnits(
   db: Queryable,
@@ -166,6 +167,17 @@ export async function listMissedUnits(
                         where g.deployment_id = newest.id
                           and g.host_id = u.host_id
                           and g.unit = u.name)))
+        and u.failed_digest is distinct from t.digest
+        and not exists (
+              select 1
+                from targets had
+                join deployments of on of.id = had.deployment_id
+               where had.host_id = u.host_id
+                 and had.unit = u.name
+                 and had.changed_at > u.registered_at
+                 and of.repository_id = r.id
+                 and of.tag = u.tag
+                 and of.digest = t.digest)
       order by u.registered_at
       limit $2`,
     [seconds, limit],
