@@ -80,18 +80,30 @@ export async function grantUnits(
           and not ${IS_SUPERSEDED}
        returning w.deployment_id, u.host_id, u.name,
               coalesce(t.kernel = w.runs, false) as runs
+     ), earlier as (
+       select o.deployment_id, o.host_id, o.unit
+         from granted g
+        -- One probe for each unit: at rest no target is open, and Postgres would compare all that are now with each unit.
+        cross join lateral (
+          select o.deployment_id, o.host_id, o.unit
+            from targets o
+           where o.host_id = g.host_id
+             and o.unit = g.name
+             and o.deployment_id <> g.deployment_id
+             and ${TARGET_IS_OPEN}
+          offset 0
+        ) o
      ), skipped as (
-       update targets o
+       update targets t
           set state = 'skipped',
               reason = 'superseded',
               changed_at = clock_timestamp(),
               ended_at = clock_timestamp()
-         from granted g
-        where o.host_id = g.host_id
-          and o.unit = g.name
-          and o.deployment_id <> g.deployment_id
-          and ${TARGET_IS_OPEN}
-       returning o.*
+         from earlier e
+        where t.deployment_id = e.deployment_id
+          and t.host_id = e.host_id
+          and t.unit = e.unit
+       returning t.*
      ), taken as (
      update targets t
         set granted_at = clock_timestamp(),

@@ -178,11 +178,14 @@ export async function listTargetsToPlan(
               else 'online' end as presence
        from targets t
        join hosts h on h.id = t.host_id
-       left join units u
-         on u.host_id = t.host_id
-        and u.name = t.unit
-        and u.repository = $2
-        and u.tag = $3
+       -- By its key: Postgres would compare all units of the tag with each target.
+       left join lateral (
+         select host_id, repository, tag
+           from units
+          where host_id = t.host_id
+            and name = t.unit
+         offset 0
+       ) u on u.repository = $2 and u.tag = $3
       where t.deployment_id = $1
       order by t.place, t.host_id, t.unit`,
     [id, repository, tag],
