@@ -32,6 +32,8 @@ const FLEET_PUSHES = 3
 const IDLE_MILLISECONDS = 20_000
 /** Time after which connections and caches have reached their size, and after which the reports of a push have been read. */
 const CALM_MILLISECONDS = 5_000
+/** After a push, units are watched for half a minute, which is no idle time. */
+const WATCHED_MILLISECONDS = 45_000
 /** For so many hosts the cost is computed. */
 const COMPUTED = 10_000
 const MIB = 1024 * 1024
@@ -234,6 +236,7 @@ try {
   for (const [index, hosts] of SIZES.entries()) {
     const more = { prefix: 'fleet', from: SIZES[index - 1] ?? 0, to: hosts }
     await fleet.order({ ...start, ...more, repository: 'bench/fleet', delays: AGENT })
+    if (index > 0) await wait(WATCHED_MILLISECONDS)
     const idle = await measureIdle(server, before)
     rows.push({ hosts, ...idle, ...(await measureGrants(server, fleet, hosts)) })
   }
