@@ -103,6 +103,9 @@ export async function grantUnits(
         where t.deployment_id = e.deployment_id
           and t.host_id = e.host_id
           and t.unit = e.unit
+          -- Once more: another step may have ended it since. In other words than those of the index of open targets, which
+          -- Postgres would read whole.
+          and t.state not in ('healthy', 'failed', 'rolled-back', 'refused', 'skipped', 'overdue')
        returning t.*
      ), taken as (
      update targets t
