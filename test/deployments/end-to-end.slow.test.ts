@@ -228,7 +228,7 @@ describe('rookery deploy', () => {
     const kernel = await site.newKernel()
     bad = kernel.digest
     expect(await site.push(kernel, '--wait')).toMatchObject({ status: 1 })
-    // The deployment has failed with the first of them; the others go on.
+    // The deployment has failed with the first of them; the others continue.
     const ends = () => site.hosts.flatMap(({ happened }) => happened.map(({ state }) => state))
     await expect.poll(() => ends().filter((state) => state === 'failed')).toHaveLength(3)
     bad = ''
