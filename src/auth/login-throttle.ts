@@ -13,6 +13,9 @@ const ADDRESS_LIMIT: Limit = { failuresAtOnce: 200, secondsPerFailure: 0.3 }
 const COUNTED_MAX = 100_000
 const GUESSES_REMEMBERED_MAX = 100_000
 
+/** A wrong secret, by the keys under which it counts. */
+export type Failure = { readonly user: string; readonly network: string; readonly guess: string }
+
 type Count = { readonly failures: number; readonly at: number }
 
 /**
@@ -23,6 +26,8 @@ type Count = { readonly failures: number; readonly at: number }
 export class LoginThrottle {
   readonly #counts = new LRUCache<string, Count>({ max: COUNTED_MAX })
   readonly #guesses = new LRUCache<string, true>({ max: GUESSES_REMEMBERED_MAX })
+  /** Called for each failure that counts, for the other processes of this server. */
+  onFailure: (failure: Failure) => void = () => {}
   readonly #now: () => number
 
   /** `now` is in milliseconds. */
@@ -49,8 +54,16 @@ export class LoginThrottle {
     this.#assertBelow(key, USER_LIMIT, address)
     const network = clientNetwork(address)
     this.#assertBelow(network, ADDRESS_LIMIT, address)
+    const failure = { user: key, network, guess }
+    this.countFailure(failure)
+    this.onFailure(failure)
+  }
+
+  /** Counts a wrong secret that another process of this server was sent. */
+  countFailure({ user, network, guess }: Failure): void {
+    if (this.#guesses.get(guess) !== undefined) return
     this.#guesses.set(guess, true)
-    this.#increment(key, USER_LIMIT)
+    this.#increment(user, USER_LIMIT)
     this.#increment(network, ADDRESS_LIMIT)
   }
 

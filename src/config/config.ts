@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { resolve } from 'node:path'
 import {
   findNetworkProblem,
@@ -33,6 +34,8 @@ export type Config = {
   /** Undefined: the embedded Postgres. */
   readonly databaseUrl: string | undefined
   readonly databaseConnectionsMax: number
+  /** Processes that answer requests. 1: the server is one process. */
+  readonly workers: number
   /** For how long a server waits for a Postgres of the operator at its start. */
   readonly databaseWaitSeconds: number
   readonly adminPassword: string | undefined
@@ -71,6 +74,7 @@ export type Config = {
   readonly gcGraceSeconds: number
   readonly gcIntervalSeconds: number
   readonly drainSeconds: number
+  readonly drainDelaySeconds: number
   readonly logLevel: string
   readonly shared: SharedSettings
 }
@@ -134,6 +138,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     dataFolder: text('ROOKERY_DATA_DIR'),
     databaseUrl: parseDatabaseUrl(secret('ROOKERY_DATABASE_URL')),
     databaseConnectionsMax: number('ROOKERY_DATABASE_CONNECTIONS', 2, 1000),
+    workers: parseWorkers(text('ROOKERY_WORKERS')),
     databaseWaitSeconds: number('ROOKERY_DATABASE_WAIT_SECONDS', 0, 86_400),
     adminPassword: parsePassword('ROOKERY_ADMIN_PASSWORD', secret('ROOKERY_ADMIN_PASSWORD')),
     adminPasswordFile: secretFile(environment, 'ROOKERY_ADMIN_PASSWORD'),
@@ -194,9 +199,24 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     gcGraceSeconds: number('ROOKERY_GC_GRACE_SECONDS', 0, 365 * 86_400),
     gcIntervalSeconds: number('ROOKERY_GC_INTERVAL_SECONDS', 1, 86_400),
     drainSeconds: number('ROOKERY_DRAIN_SECONDS', 0, 3600),
+    drainDelaySeconds: number('ROOKERY_DRAIN_DELAY_SECONDS', 0, 600),
     logLevel: oneOf('ROOKERY_LOG_LEVEL', LOG_LEVELS),
     shared: sharedSettings(environment),
   })
+}
+
+/** More processes than this wait for Postgres and the disk. */
+const WORKERS_AUTO_MAX = 8
+const WORKERS_MAX = 64
+
+function parseWorkers(text: string): number {
+  // The cores that this process may use.
+  if (text === 'auto') return Math.min(availableParallelism(), WORKERS_AUTO_MAX)
+  if (/^\d{1,2}$/.test(text) && Number(text) >= 1 && Number(text) <= WORKERS_MAX)
+    return Number(text)
+  throw new ConfigError(
+    `ROOKERY_WORKERS must be auto, or a whole number from 1 to ${WORKERS_MAX}, not "${text}"`,
+  )
 }
 
 function sharedSettings(environment: NodeJS.ProcessEnv): SharedSettings {

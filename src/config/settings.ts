@@ -31,10 +31,16 @@ export const SETTINGS = [
     description: 'A Postgres (14 or newer) in place of the embedded one: `postgres://…`',
   },
   {
+    name: 'ROOKERY_WORKERS',
+    default: '1',
+    description:
+      'Processes that answer requests, or `auto`: as many as the cores that the server may use, at most 8. With more than 1, SIGHUP replaces them one after the other',
+  },
+  {
     name: 'ROOKERY_DATABASE_CONNECTIONS',
     default: '12',
     description:
-      'Maximum connections to Postgres of one process; lists and searches use 1 or 2 more',
+      'Maximum connections to Postgres of one server, at least 2 for each of its processes; lists and searches use 1 or 2 more in each',
   },
   {
     name: 'ROOKERY_DATABASE_WAIT_SECONDS',
@@ -106,13 +112,13 @@ export const SETTINGS = [
     name: 'ROOKERY_FEED_CLIENTS_PER_ADDRESS',
     default: '100',
     description:
-      'Maximum clients of one address that wait for events at the same time, for each process',
+      'Maximum clients of one address that wait for events at the same time, for each server',
   },
   {
     name: 'ROOKERY_CONNECTIONS_MAX',
     default: '',
     description:
-      'Maximum open connections of one process; by default as many as its limit of open files allows, and at most 20000',
+      'Maximum open connections of one server; by default as many as its limit of open files allows, and at most 20000',
   },
   {
     name: 'ROOKERY_CONNECTIONS_PER_ADDRESS',
@@ -258,6 +264,12 @@ export const SETTINGS = [
     name: 'ROOKERY_DRAIN_SECONDS',
     default: '30',
     description: 'Time for running requests to end after SIGTERM',
+  },
+  {
+    name: 'ROOKERY_DRAIN_DELAY_SECONDS',
+    default: '0',
+    description:
+      'Time after SIGTERM for which the server answers as before, apart from `/readyz`, so that load balancers choose another one',
   },
   {
     name: 'ROOKERY_LOG_LEVEL',

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import { type Counted, type Elsewhere, NOWHERE_ELSE } from '../async/elsewhere.ts'
 import { RegistryError } from '../oci/errors.ts'
 
 const RETRY_SECONDS = 5
@@ -9,12 +10,19 @@ export class InFlightRequests {
   readonly #byClient = new Map<string, number>()
   /** The client of each request that counts. */
   readonly #clients = new Map<IncomingMessage, string>()
+  /** Counts of the other processes of this server. */
+  elsewhere: Elsewhere = NOWHERE_ELSE
   #count = 0
   #idle: (() => void)[] = []
 
   /** `perClientMax` limits the requests of one client behind a proxy, which shares its connections. */
   constructor(perClientMax: number) {
     this.#perClientMax = perClientMax
+  }
+
+  /** The requests of each client behind a proxy. */
+  counted(): Counted {
+    return { total: this.#clients.size, byClient: this.#byClient }
   }
 
   begin(): void {
@@ -42,9 +50,10 @@ export class InFlightRequests {
   /** Counts a request of a client behind a proxy. Throws TOOMANYREQUESTS above the limit. */
   beginOf(client: string, req: IncomingMessage): void {
     const count = this.#byClient.get(client) ?? 0
-    if (count >= this.#perClientMax) {
+    const all = count + this.elsewhere.of(client)
+    if (all >= this.#perClientMax) {
       throw new RegistryError('TOOMANYREQUESTS', undefined, {
-        message: `${client} already has ${count} open requests, try again`,
+        message: `${client} already has ${all} open requests, try again`,
         retryAfterSeconds: RETRY_SECONDS,
       })
     }

@@ -1,11 +1,12 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { Server as NetServer, type Socket } from 'node:net'
+import { type Counted, type Elsewhere, NOWHERE_ELSE } from '../async/elsewhere.ts'
 import { RegistryError } from '../oci/errors.ts'
 import { refuseConnection } from './http-server.ts'
 import { failReading, readingUntil } from './request-body.ts'
 
 export type ConnectionLimits = {
-  /** Open connections of this process. */
+  /** Open connections of this server, in all its processes. */
   readonly total: number
   /** Open connections of one client: an IPv4 address or an IPv6 /64. */
   readonly perClient: number
@@ -21,6 +22,8 @@ export type OpenConnectionsOptions = {
   /** Returns the client of a connection; undefined for a trusted proxy, which has many clients. */
   clientOf(socket: Socket): string | undefined
   onCut(reason: CutReason, client: string | undefined): void
+  /** Counts of the other processes; undefined: there are none. */
+  readonly elsewhere?: Elsewhere
 }
 
 const SWEEP_MILLISECONDS = 1_000
@@ -30,6 +33,8 @@ const RATE_BYTES_A_SECOND_MIN = 1024
 const PATIENCE_FACTOR_MAX = 4
 /** Only connections that did nothing for so long are closed for a new one. */
 const REPLACEABLE_MILLISECONDS = 1_000
+
+const NONE: ReadonlySet<Connection> = new Set()
 
 /** An open connection. Its patience falls while the server waits for the client, and rises with bytes. */
 type Connection = {
@@ -57,6 +62,7 @@ export class OpenConnections {
   readonly #timer: NodeJS.Timeout
   #sweptAt = performance.now()
   #draining = false
+  #closesIdle = false
 
   /** Must be created before the server listens. */
   constructor(server: Server, options: OpenConnectionsOptions) {
@@ -77,6 +83,12 @@ export class OpenConnections {
     return this.#open.size
   }
 
+  /** The connections of this process, by their client. */
+  counted(): Counted {
+    const byClient = [...this.#byClient].map(([client, { size }]) => [client, size] as const)
+    return { total: this.count, byClient }
+  }
+
   /**
    * Stops counting a connection for its client until the function that it returns is called: its request waits, and something
    * else limits such requests.
@@ -90,33 +102,50 @@ export class OpenConnections {
     }
   }
 
-  /** Accepts no new connections, waits for requests up to the limit, and closes the remaining connections. */
-  async drain(milliseconds: number): Promise<void> {
+  /** Closes each connection after its next answer, which says so: the client opens another one, perhaps elsewhere. */
+  retire(): void {
     this.#draining = true
+  }
+
+  /**
+   * Accepts no new connections, waits for requests up to the limit, and closes the remaining connections. A connection
+   * without a request may have its next one on the way: it is closed after `idleMilliseconds`.
+   */
+  async drain(milliseconds: number, idleMilliseconds = 0): Promise<void> {
+    this.retire()
     // `close` of the HTTP server would close connections whose response is on its way, as idle ones.
     const closed = new Promise<void>((resolve) => {
       NetServer.prototype.close.call(this.#server, () => resolve())
     })
     // Node would wait for connections without a complete request.
-    for (const { socket, unanswered } of this.#open.values()) {
-      if (unanswered === 0) socket.destroySoon()
-    }
+    const idle = setTimeout(() => this.#closeIdle(), idleMilliseconds)
+    if (idleMilliseconds === 0) this.#closeIdle()
     const timer = setTimeout(() => this.#server.closeAllConnections(), milliseconds)
     await closed
     clearTimeout(timer)
+    clearTimeout(idle)
     clearInterval(this.#timer)
   }
 
+  #closeIdle(): void {
+    this.#closesIdle = true
+    for (const { socket, unanswered } of this.#open.values()) {
+      if (unanswered === 0) socket.destroySoon()
+    }
+  }
+
   #admit(socket: Socket): void {
-    const { limits, clientOf, onCut } = this.#options
+    const { limits, clientOf, onCut, elsewhere = NOWHERE_ELSE } = this.#options
     const client = clientOf(socket)
-    const siblings = client === undefined ? undefined : this.#byClient.get(client)
-    if (siblings !== undefined && siblings.size >= limits.perClient && !this.#replace(siblings)) {
+    const siblings = (client === undefined ? undefined : this.#byClient.get(client)) ?? NONE
+    const ofClient = client === undefined ? 0 : siblings.size + elsewhere.of(client)
+    if (ofClient >= limits.perClient && !this.#replace(siblings)) {
       onCut('client-limit', client)
       refuseConnection(socket, 'client')
       return
     }
-    if (this.#open.size >= limits.total && !this.#replace(this.#open.values())) {
+    const all = this.#open.size + elsewhere.total
+    if (all >= limits.total && !this.#replace(this.#open.values())) {
       onCut('total-limit', client)
       refuseConnection(socket, 'total')
       return
@@ -157,7 +186,8 @@ export class OpenConnections {
 
   #begin(req: IncomingMessage, res: ServerResponse): void {
     // Announces the shutdown to a client that keeps the connection alive.
-    if (this.#draining) res.setHeader('Connection', 'close')
+    const isLast = this.#draining
+    if (isLast) res.setHeader('Connection', 'close')
     const connection = this.#open.get(req.socket)
     if (connection === undefined) return
     connection.unanswered += 1
@@ -168,7 +198,8 @@ export class OpenConnections {
       if (connection.unanswered > 0) return
       connection.waitingSince = performance.now()
       connection.patience = this.#options.limits.slowMilliseconds
-      if (this.#draining) req.socket.destroySoon()
+      // After an answer that did not announce it, the next request may be on its way.
+      if (isLast || this.#closesIdle) req.socket.destroySoon()
     })
   }
 

@@ -23,6 +23,13 @@ const HELD_MILLISECONDS = 1_000
 /** Refusals that wait at the same time; further ones are answered at once. */
 const HELD_MAX = 5_000
 
+/** Time in Postgres that a client used. */
+export type Spent = {
+  readonly client: string
+  readonly isAnonymous: boolean
+  readonly milliseconds: number
+}
+
 type Account = { left: number; at: number }
 
 /**
@@ -31,6 +38,8 @@ type Account = { left: number; at: number }
  */
 export class QuestionBudget {
   readonly #accounts = new LRUCache<string, Account>({ max: ADDRESSES_MAX })
+  /** Called for the time of each question, for the other processes of this server. */
+  onSpent: (spent: Spent) => void = () => {}
   readonly #now: () => number
 
   /** `now` is in milliseconds. */
@@ -40,7 +49,8 @@ export class QuestionBudget {
 
   /** Throws TOOMANYREQUESTS with `retryAfterSeconds` when the client has used up its time. */
   admit(address: string, actor: string | undefined): void {
-    const { left, rate } = this.#account(address, actor)
+    const isAnonymous = actor === undefined
+    const { left, rate } = this.#account(clientOf(address, actor), isAnonymous)
     if (left > 0) return
     const retryAfterSeconds = Math.ceil((1 - left) / rate.eachSecond)
     throw new RegistryError('TOOMANYREQUESTS', undefined, {
@@ -50,20 +60,27 @@ export class QuestionBudget {
   }
 
   spend(address: string, actor: string | undefined, milliseconds: number): void {
-    const { key, left } = this.#account(address, actor)
-    this.#accounts.set(key, {
+    const isAnonymous = actor === undefined
+    const spent = { client: clientOf(address, actor), isAnonymous, milliseconds }
+    this.countSpent(spent)
+    this.onSpent(spent)
+  }
+
+  /** Counts the time of a question that another process of this server answered. */
+  countSpent({ client, isAnonymous, milliseconds }: Spent): void {
+    const { left } = this.#account(client, isAnonymous)
+    this.#accounts.set(client, {
       left: Math.max(left - milliseconds, -DEBT_MILLISECONDS_MAX),
       at: this.#now(),
     })
   }
 
-  #account(address: string, actor: string | undefined) {
-    const rate = actor === undefined ? ANONYMOUS_RATE : CREDENTIAL_RATE
-    const key = clientOf(address, actor)
-    const account = this.#accounts.get(key)
-    if (account === undefined) return { key, rate, left: rate.atOnce }
+  #account(client: string, isAnonymous: boolean) {
+    const rate = isAnonymous ? ANONYMOUS_RATE : CREDENTIAL_RATE
+    const account = this.#accounts.get(client)
+    if (account === undefined) return { rate, left: rate.atOnce }
     const earned = ((this.#now() - account.at) / 1000) * rate.eachSecond
-    return { key, rate, left: Math.min(account.left + earned, rate.atOnce) }
+    return { rate, left: Math.min(account.left + earned, rate.atOnce) }
   }
 }
 

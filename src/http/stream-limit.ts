@@ -1,15 +1,18 @@
+import { type Counted, type Elsewhere, NOWHERE_ELSE } from '../async/elsewhere.ts'
 import { RegistryError, unavailable } from '../oci/errors.ts'
 
 /** Where the limit of open connections allows as many. */
 const CONNECTIONS_MAX = 10_000
 const RETRY_SECONDS = 10
 
-/** Limits the event streams and other long-lived requests of this process: their total, and those of one client address. */
+/** Limits the event streams and other long-lived requests of this server: their total, and those of one client address. */
 export class StreamLimit {
   readonly #perAddressMax: number
   readonly #max: number
   readonly #counts = new Map<string, number>()
   readonly #open = new Set<AbortController>()
+  /** Counts of the other processes of this server. */
+  elsewhere: Elsewhere = NOWHERE_ELSE
   #isClosed = false
 
   constructor(perAddressMax: number, max: number) {
@@ -17,9 +20,14 @@ export class StreamLimit {
     this.#max = Math.min(max, CONNECTIONS_MAX)
   }
 
-  /** The number of requests that run now. */
+  /** The number of requests that run now in this process. */
   get count(): number {
     return this.#open.size
+  }
+
+  /** The same by address. */
+  counted(): Counted {
+    return { total: this.count, byClient: this.#counts }
   }
 
   /**
@@ -32,10 +40,10 @@ export class StreamLimit {
       const retryAfterSeconds = RETRY_SECONDS
       throw unavailable('this server is shutting down, try again', { retryAfterSeconds })
     }
-    if (this.#open.size >= this.#max) {
+    if (this.#open.size + this.elsewhere.total >= this.#max) {
       throw tooManyClients(`${this.#max} clients already wait for events`)
     }
-    if (count >= this.#perAddressMax) {
+    if (count + this.elsewhere.of(address) >= this.#perAddressMax) {
       throw tooManyClients(`${this.#perAddressMax} clients of ${address} already wait for events`)
     }
     this.#counts.set(address, count + 1)

@@ -19,6 +19,7 @@ import { GuardedClient } from '../outgoing/client.ts'
 import type { CleanupStack } from './cleanup.ts'
 import type { Log } from './log.ts'
 import { findIssuer, type KeyStores, openSigningKeys } from './signing-keys.ts'
+import type { Peers } from './workers/peers.ts'
 
 /**
  * Opens the keys, and builds authentication, token issuing and their administration. `onCommitted` is called after each
@@ -28,6 +29,7 @@ export async function buildAuth(
   { db, dataFolder }: KeyStores,
   config: Config,
   adminSha256: Buffer | undefined,
+  peers: Peers,
   log: Log,
   cleanup: CleanupStack,
   onCommitted: () => void,
@@ -38,11 +40,14 @@ export async function buildAuth(
   const revocations = new RevocationList(db)
   await revocations.refresh()
   const audit = new AuditLog(db, (error) => log.error({ err: error }, 'audit entries were lost'))
+  const loginThrottle = new LoginThrottle()
+  loginThrottle.onFailure = (failure) => peers.post('login-failure', failure)
+  peers.onPost('login-failure', (failure) => loginThrottle.countFailure(failure))
   const authenticator = new Authenticator({
     db,
     tokens,
     revocations,
-    loginThrottle: new LoginThrottle(),
+    loginThrottle,
     adminPasswordSha256: adminSha256,
   })
   const refresh = startAuthRefresh({
@@ -60,7 +65,12 @@ export async function buildAuth(
   const client = createIssuerClient(config)
   cleanup.defer(() => client.close())
   // The revocation is stored; when this read fails, the refresh loop reads it again.
-  const onRevoked = () => revocations.refresh().catch(() => {})
+  const refreshNow = () => revocations.refresh().catch(() => {})
+  const onRevoked = async () => void (await Promise.all([refreshNow(), peers.ask('revocations')]))
+  peers.onAsk('revocations', async () => {
+    await refreshNow()
+    return null
+  })
   const sessions = new Sessions({ db, authenticator, adminPasswordSha256: adminSha256, onRevoked })
   const policies = new TrustPolicies({ db, client, onRevoked })
   const hostKeys = new HostKeys({ db, issuer: issuer.url })

@@ -23,10 +23,13 @@ import type { HostServices } from './hosts.ts'
 import { listen } from './listen.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import type { Readiness } from './readiness.ts'
 import type { RegistryOperations } from './registry.ts'
 import type { RegistryAddress } from './registry-address.ts'
 import type { Stores } from './stores.ts'
 import { VERSION } from './version.ts'
+import type { Peers } from './workers/peers.ts'
+import { SharedCounts } from './workers/shared-counts.ts'
 
 /** Everything that the routes call. */
 export type HttpDeps = {
@@ -40,6 +43,8 @@ export type HttpDeps = {
   readonly actions: DeploymentActions
   readonly address: RegistryAddress
   readonly limits: Limits
+  readonly peers: Peers
+  readonly readiness: Readiness
 }
 
 // For handlers whose connection was closed: they still release their rows in the database.
@@ -70,6 +75,10 @@ export async function startHttp(
     }
   }
   const limited = { inFlight, feedConnections, beyondAddressLimit }
+  const shared = new SharedCounts(deps.peers)
+  cleanup.defer(() => shared.close())
+  inFlight.elsewhere = shared.share('requests', () => inFlight.counted())
+  feedConnections.elsewhere = shared.share('streams', () => feedConnections.counted())
   const server = createHttpServer(buildApp(deps, limited, config, log).callback())
   const connections = new OpenConnections(server, {
     limits,
@@ -78,13 +87,16 @@ export async function startHttp(
       return config.trustedProxies.has(address) ? undefined : clientNetwork(address)
     },
     onCut: cutReporter(deps.metrics, log),
+    elsewhere: shared.share('connections', () => connections.counted()),
   })
   deps.metrics.registerCount('connections', () => connections.count)
+  deps.readiness.onLeave = () => connections.retire()
   const url = await listen(server, config.listen)
   cleanup.defer(async () => {
     feedConnections.close()
     deps.hosts.desired.waiting.close()
-    await connections.drain(config.drainSeconds * 1000)
+    const idleMilliseconds = deps.readiness.idleSeconds * 1000
+    await connections.drain(config.drainSeconds * 1000, idleMilliseconds)
     await inFlight.waitUntilIdle(HANDLERS_MILLISECONDS_MAX)
   })
   return url
@@ -117,12 +129,16 @@ type Limited = {
 }
 
 function buildApp(
-  { stores, auth, registry, events, hosts, metrics, signals, actions, address }: HttpDeps,
+  deps: HttpDeps,
   { inFlight, feedConnections, beyondAddressLimit }: Limited,
   config: Config,
   log: Log,
 ) {
+  const { stores, auth, registry, events, hosts, metrics, signals, actions, address } = deps
   const { authenticator, sessions, audit, issuer, masterKey } = auth
+  const budget = new QuestionBudget()
+  budget.onSpent = (spent) => deps.peers.post('question-time', spent)
+  deps.peers.onPost('question-time', (spent) => budget.countSpent(spent))
   const baseUrl = (ctx: RouteContext) =>
     publicBaseUrl(ctx.req, config.trustedProxies, config.publicUrl)
   const warnOnce = onlyOnce(() => log.warn(UNTRUSTED_PROXY))
@@ -152,12 +168,13 @@ function buildApp(
       publicBaseUrl: baseUrl,
       clientBaseUrl: baseUrlOfClient,
       pageCursors: pageCursors(masterKey),
-      ask: askWithin(stores.questions, new QuestionBudget()),
+      ask: askWithin(stores.questions, budget),
       version: VERSION,
       operations: {
         version: VERSION,
-        metrics: () => metrics.render(),
+        metrics: async () => metrics.render(await deps.peers.ask('metrics')),
         async check() {
+          if (deps.readiness.isLeaving) throw new Error('the server will stop')
           await Promise.all([stores.db.query('select 1 as one'), stores.store.check()])
         },
       },

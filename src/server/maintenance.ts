@@ -9,13 +9,12 @@ import type { RegistryOperations } from './registry.ts'
 import type { Stores } from './stores.ts'
 
 /**
- * Starts garbage collection, the re-analysis of manifests that an earlier release analyzed, and the search for kernels in
- * container images. `onCommitted` is called after each commit that has events.
+ * Starts garbage collection, and the re-analysis of manifests that an earlier release analyzed. One process of a server
+ * does both.
  */
 export function startMaintenance(
   { db, store }: Stores,
-  { analyzer, unwrapper }: RegistryOperations,
-  onCommitted: () => void,
+  { analyzer }: Pick<RegistryOperations, 'analyzer'>,
   config: Config,
   log: Log,
   cleanup: CleanupStack,
@@ -33,6 +32,19 @@ export function startMaintenance(
     (error) => log.error({ err: error }, 'analyzing manifests again failed, retrying'),
   )
   cleanup.defer(() => reanalysis.stop())
+}
+
+/**
+ * Starts the search for kernels in container images that were too much for their pushes. `onCommitted` is called after each
+ * commit that has events.
+ */
+export function startUnwrapQueue(
+  { db }: Stores,
+  { unwrapper }: RegistryOperations,
+  onCommitted: () => void,
+  log: Log,
+  cleanup: CleanupStack,
+): void {
   const unwrapping = startUnwrapping({
     ...{ db, unwrapper, onCommitted },
     onError: (error) => log.error({ err: error }, 'reading a container image failed, retrying'),

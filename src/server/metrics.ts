@@ -1,4 +1,11 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import {
+  AggregatorRegistry,
+  Counter,
+  collectDefaultMetrics,
+  Gauge,
+  Histogram,
+  Registry,
+} from 'prom-client'
 
 export type Metrics = {
   observe(answer: { method: string; route: string; status: number; seconds: number }): void
@@ -12,7 +19,10 @@ export type Metrics = {
   registerDerivations(waiting: () => Readonly<Record<string, number>>): void
   /** Counts a connection that was refused or closed early, by reason such as `slow-body`. */
   cut(reason: string): void
-  render(): Promise<{ contentType: string; text: string }>
+  /** Returns the metrics of this process, in the JSON of prom-client. */
+  collect(): Promise<object[]>
+  /** Returns the metrics of this process and of `others`, added up, in Prometheus' text format. */
+  render(others: readonly object[][]): Promise<{ contentType: string; text: string }>
 }
 
 const COUNTS = {
@@ -35,6 +45,7 @@ export function createMetrics(version: string): Metrics {
     name: 'rookery_build_info',
     help: 'The version of this Rookery, as a label; the value is always 1.',
     labelNames: ['version'] as const,
+    aggregator: 'first',
     registers: [registry],
   })
   buildInfo.set({ version }, 1)
@@ -96,8 +107,12 @@ export function createMetrics(version: string): Metrics {
       requests.inc({ method, route, status })
       seconds.observe({ method, route }, taken)
     },
-    async render() {
-      return { contentType: registry.contentType, text: await registry.metrics() }
+    collect: () => registry.getMetricsAsJSON(),
+    async render(others) {
+      const { contentType } = registry
+      if (others.length === 0) return { contentType, text: await registry.metrics() }
+      const all = AggregatorRegistry.aggregate([await registry.getMetricsAsJSON(), ...others])
+      return { contentType, text: await all.metrics() }
     },
   }
 }

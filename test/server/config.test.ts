@@ -114,7 +114,8 @@ describe('settings that commands share with the server', () => {
       (name) => !shared.some((one) => one === name),
     )
     expect(others.map((name) => name.replace('ROOKERY_', ''))).toEqual([
-      ...['LISTEN', 'DATA_DIR', 'DATABASE_URL', 'DATABASE_CONNECTIONS', 'DATABASE_WAIT_SECONDS'],
+      ...['LISTEN', 'DATA_DIR', 'DATABASE_URL', 'WORKERS', 'DATABASE_CONNECTIONS'],
+      ...['DATABASE_WAIT_SECONDS'],
       ...['ADMIN_PASSWORD', 'OPAM_URL', 'FEED_CLIENTS_PER_ADDRESS', 'CONNECTIONS_MAX'],
       ...['CONNECTIONS_PER_ADDRESS', 'SLOW_CLIENT_SECONDS', 'EVENT_DAYS', 'AUDIT_DAYS'],
       ...[
@@ -127,7 +128,7 @@ describe('settings that commands share with the server', () => {
       ],
       ...['BLOB_BYTES_MAX', 'UPLOAD_LIFETIME_SECONDS', 'S3_REDIRECT'],
       ...['S3_PUBLIC_ENDPOINT', 'S3_TIMEOUT_SECONDS', 'GC_INTERVAL_SECONDS', 'DRAIN_SECONDS'],
-      ...['LOG_LEVEL', 'TOKEN'],
+      ...['DRAIN_DELAY_SECONDS', 'LOG_LEVEL', 'TOKEN'],
     ])
   })
 
@@ -271,6 +272,8 @@ describe('the settings', () => {
     ['ROOKERY_PUBLIC_URL', 'https://r.example.org/', { publicUrl: 'https://r.example.org' }],
     ['ROOKERY_DEFAULT_VISIBILITY', 'private', { defaultVisibility: 'private' }],
     ['ROOKERY_DRAIN_SECONDS', '0', { drainSeconds: 0 }],
+    ['ROOKERY_DRAIN_DELAY_SECONDS', '15', { drainDelaySeconds: 15 }],
+    ['ROOKERY_WORKERS', '4', { workers: 4 }],
   ])('%s=%s is accepted', (name, value, expected) => {
     expect(parseConfig({ [name]: value })).toMatchObject(expected)
   })
@@ -292,6 +295,9 @@ describe('the settings', () => {
     ['ROOKERY_BLOB_BYTES_MAX', '1e9'],
     ['ROOKERY_BLOB_BYTES_MAX', '0'],
     ['ROOKERY_UPLOAD_LIFETIME_SECONDS', '-1'],
+    ['ROOKERY_WORKERS', '0'],
+    ['ROOKERY_WORKERS', 'all'],
+    ['ROOKERY_DRAIN_DELAY_SECONDS', '601'],
     ['ROOKERY_DRAIN_SECONDS', '3601'],
     ['ROOKERY_LOG_LEVEL', 'verbose'],
     ['ROOKERY_DATABASE_URL', 'mysql://x'],

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { parseConfig } from '../../config/config.ts'
+import { type Config, parseConfig } from '../../config/config.ts'
 import { connectionLimits } from '../../server/connection-limits.ts'
 import { createLog, type Log } from '../../server/log.ts'
 import { command } from '../command.ts'
@@ -20,7 +20,7 @@ const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 /** `rookery serve`: runs until a signal, or until the npm that started it ends. */
 export const serveCommand = command({
   notes:
-    'Environment variables configure it (docs/settings.md); none is required. It runs until SIGTERM, SIGINT or SIGHUP. On a terminal it logs only warnings and errors, unless ROOKERY_LOG_LEVEL is set.',
+    'Environment variables configure it (docs/settings.md); none is required. It runs until SIGTERM or SIGINT. SIGHUP ends it, too, or replaces its workers when it has several and no terminal. On a terminal it logs only warnings and errors, unless ROOKERY_LOG_LEVEL is set.',
   examples: [
     ['rookery serve', 'start on 127.0.0.1:5000 with data in ./data'],
     ['ROOKERY_LISTEN=0.0.0.0:5000 rookery serve', 'accept connections from other machines'],
@@ -46,8 +46,8 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   // First, because the modules of the server already need more open files than a low limit allows.
   await connectionLimits(config)
   // Loaded here, so that help does not load the server.
-  const { startServer } = await import('../../server/server.ts')
-  const server = await startServer(config, log, (error) => ending.lost(error), ending.signal).catch(
+  const start = await loadStart(config)
+  const server = await start(config, log, (error) => ending.lost(error), ending.signal).catch(
     (error: unknown) => {
       // A failure after the request to stop, such as that of an initdb that got the same signal.
       if (!ending.signal.aborted) throw error
@@ -64,11 +64,23 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   const { publicUrl } = config
   const dataFolder = resolve(config.dataFolder)
   write(startBanner({ url, publicUrl, dataFolder, adminPassword, onTerminal }))
+  if (server.reload !== undefined && !hasTerminal()) ending.reloadBy(server.reload)
   const status = await ending.status
-  exitAfter(config.drainSeconds * 1000 + STOP_EXTRA_MILLISECONDS, log)
+  const seconds = config.drainDelaySeconds + config.drainSeconds
+  exitAfter(seconds * 1000 + STOP_EXTRA_MILLISECONDS, log)
   await server.close()
   log.info({}, 'stopped')
   return status
+}
+
+async function loadStart({ workers }: Config) {
+  if (workers === 1) return (await import('../../server/server.ts')).startServer
+  return (await import('../../server/workers/primary.ts')).startPrimary
+}
+
+/** A process with a terminal gets SIGHUP when it is closed. */
+function hasTerminal(): boolean {
+  return [process.stdin, process.stdout, process.stderr].some(({ isTTY }) => isTTY)
 }
 
 /** On a terminal, lines of JSON would hide the banner. */
@@ -83,13 +95,24 @@ class Ending {
   readonly #log: Log
   readonly #requested = new AbortController()
   #end: (status: number) => void = () => {}
+  #reload: (() => Promise<void>) | undefined
 
   constructor(log: Log) {
     this.#log = log
     this.status = new Promise((resolve) => {
       this.#end = resolve
     })
-    for (const signal of SIGNALS) process.on(signal, () => this.request({ signal }, 'stopping'))
+    for (const signal of SIGNALS) {
+      process.on(signal, () => {
+        if (signal === 'SIGHUP' && this.#reload !== undefined) void this.#reload()
+        else this.request({ signal }, 'stopping')
+      })
+    }
+  }
+
+  /** SIGHUP reloads from now on, and does not end the process. */
+  reloadBy(reload: () => Promise<void>): void {
+    this.#reload = reload
   }
 
   /** Aborted by the first request. */
