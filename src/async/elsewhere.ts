@@ -1,8 +1,8 @@
 /** How many of a kind other processes of this server have, as they said a moment ago. */
 export type Elsewhere = {
-  /** Those of one client. */
+  /** Count of one client. */
   of(client: string): number
-  /** Those of all clients. */
+  /** Count of all clients. */
   readonly total: number
 }
 

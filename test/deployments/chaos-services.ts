@@ -110,6 +110,8 @@ export class KillableServices {
         ROOKERY_PUBLIC_URL: `http://127.0.0.1:${ports[0]}`,
         ROOKERY_LOG_LEVEL: 'warn',
         ROOKERY_DRAIN_SECONDS: '1',
+        // Simulated hosts do not renew their tokens.
+        ROOKERY_TOKEN_SECONDS: '86400',
       })),
     )
     for (const index of ports.keys()) await services.startServer(index)

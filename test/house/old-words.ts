@@ -24,7 +24,10 @@ export const OLD_WORDS: readonly OldWord[] = [
     word: /\bdispatch(?:er|ers|es|ed|ing)?\b/,
     say: 'sequencer; send',
     except: [
-      { files: /^src\/(?:client|outgoing)\/|^test\/outgoing\//, because: "undici's own word" },
+      {
+        files: /^src\/(?:client|outgoing)\/|^test\/(?:outgoing|workers)\//,
+        because: "undici's own word",
+      },
       {
         phrase: /\b(?:repository|workflow|github|gitea) dispatch\b|\/dispatches\b/,
         because: "GitHub's and Gitea's word for the start of workflows",

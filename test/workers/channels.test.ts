@@ -32,7 +32,7 @@ function counting(channel: Peers, clients: Map<string, number>) {
   return counts.share('streams', read)
 }
 
-/** Lets the processes tell each other what changed. */
+/** Lets the processes send each other what changed. */
 const settle = () => vi.advanceTimersByTimeAsync(300)
 
 it('each process knows how many of a client the others have', async () => {
@@ -54,7 +54,7 @@ it('each process knows how many of a client the others have', async () => {
   expect([atC.of(CLIENT), atC.total]).toEqual([5, 6])
 })
 
-it('a process that starts later is told all counts, and those of a process that ends are forgotten', async () => {
+it('a process that starts later receives all counts, and those of a process that ends count no more', async () => {
   const first = peers.join()
   counting(first.channel, new Map([[CLIENT, 2]]))
   await settle()

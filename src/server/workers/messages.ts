@@ -5,7 +5,7 @@ import type { Answers, Posts } from './peers.ts'
 /** A value for all other processes. */
 export type Post = { readonly topic: keyof Posts; readonly value: unknown }
 
-/** What a worker needs to start, beside the environment. */
+/** Parts that a worker needs to start, beside the environment. */
 export type WorkerStart = {
   /** The embedded Postgres of the primary; undefined: that of ROOKERY_DATABASE_URL. */
   readonly connection: EmbeddedPostgres['connection'] | undefined

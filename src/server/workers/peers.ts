@@ -44,7 +44,7 @@ export type Peers = {
   onLeave(listener: (from: number) => void): void
 }
 
-/** Those of a server that is one process. */
+/** The peers of a server that is one process. */
 export const NO_PEERS: Peers = {
   post() {},
   onPost() {},

@@ -14,7 +14,7 @@ type Kind = {
   readonly others: Map<number, { total: number; readonly byClient: Map<string, number> }>
 }
 
-/** Counts for limits that all processes of this server have together: each process tells the others what changed. */
+/** Counts for limits that all processes of this server have together: each process sends the others what changed. */
 export class SharedCounts {
   readonly #peers: Peers
   readonly #kinds = new Map<string, Kind>()

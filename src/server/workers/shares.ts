@@ -10,7 +10,7 @@ const WORKER_MIN = 2
 export type ConnectionShares = {
   readonly primary: number
   readonly worker: number
-  /** Those of all processes, with those of lists and searches, and of a worker that replaces another. */
+  /** Connections of all processes, with those of lists and searches, and of a worker that replaces another. */
   readonly all: number
 }
 

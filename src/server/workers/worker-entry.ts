@@ -1,4 +1,4 @@
-// The process of a worker. The primary tells it when to start and to stop; signals of a terminal reach both. node:cluster
+// The process of a worker. It starts and stops at messages of the primary; signals of a terminal reach both. node:cluster
 // ends a worker whose primary has ended.
 import cluster from 'node:cluster'
 import { operatorMessageOf } from '../../cli/server/operator-errors.ts'

@@ -142,7 +142,7 @@ export class WorkerSet {
         leave()
       })
     })
-    // Whoever needs it awaits it.
+    // A failure is handled where it is awaited.
     listening.catch(() => {})
     const running: Running = { worker, listening, ended, isLoaded: false, isStopping: false }
     this.#running.add(running)
