@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { errnoOf } from '../async/errno.ts'
 import { RegistryError, unauthorized, unavailable } from '../oci/errors.ts'
+import { StatementNames } from './statement-names.ts'
 
 /** Runs statements: the pool, or the one connection of a transaction. */
 export interface Queryable {
@@ -15,6 +16,8 @@ export interface Transaction extends Queryable {
 export type DatabaseOptions = {
   connection: string | { host: string; port: number; user: string; database: string }
   connectionsMax: number
+  /** The name of its connections in pg_stat_activity. */
+  applicationName?: string
   /** The longest time of a statement. */
   statementMilliseconds?: number
   /** Receives the errors of idle connections. */
@@ -36,12 +39,14 @@ const CONFLICT = 'RK409'
 const TOO_MANY_RETRY_SECONDS = 60
 const POSTGRES_VERSION_MIN = 14
 
+const APPLICATION_NAME = 'rookery'
+
 const INT8_OID = 20
 
 /** The connection pool. A connection prepares each statement once, and then binds and executes it. */
 export class Database implements Queryable {
   readonly #pool: pg.Pool
-  readonly #names = new Map<string, string>()
+  readonly #names = new StatementNames()
 
   constructor(options: DatabaseOptions) {
     const connection =
@@ -51,7 +56,7 @@ export class Database implements Queryable {
           { ...options.connection, ssl: false }
     this.#pool = new pg.Pool({
       ...connection,
-      application_name: 'rookery',
+      application_name: options.applicationName ?? APPLICATION_NAME,
       max: options.connectionsMax,
       connectionTimeoutMillis: CONNECT_MILLISECONDS_MAX,
       idleTimeoutMillis: IDLE_MILLISECONDS_MAX,
@@ -141,13 +146,13 @@ export class Database implements Queryable {
     text: string,
     values: readonly unknown[],
   ): Promise<{ rows: Row[] }> {
-    let name = this.#names.get(text)
-    if (name === undefined) {
-      name = `q${this.#names.size}`
-      this.#names.set(text, name)
-    }
+    const statement = this.#names.nameStatement(text)
     try {
-      const { rows } = await target.query({ name, text, values: [...values] })
+      const { rows } = await target.query({
+        name: statement.name,
+        text: statement.text,
+        values: [...values],
+      })
       return { rows: rows as Row[] }
     } catch (error) {
       throw translateError(error)
@@ -244,6 +249,11 @@ export async function checkPostgres(db: Queryable): Promise<void> {
       `its encoding is ${encoding}, and must be UTF8: create database … encoding 'UTF8' template template0`,
     )
   }
+}
+
+/** Throws when the database does not answer. */
+export async function checkAnswer(db: Queryable): Promise<void> {
+  await db.query('select 1 as one')
 }
 
 function codeOf(error: unknown): unknown {

@@ -12,6 +12,7 @@ const PROCESSORS_FOR_TWO = 3
 export const QUESTION_CONNECTIONS = availableParallelism() < PROCESSORS_FOR_TWO ? 1 : 2
 /** The longest time of one statement of a question. */
 export const QUESTION_MILLISECONDS_MAX = 2_000
+const APPLICATION_NAME = 'rookery questions'
 const RETRY_AFTER_SECONDS = 2
 const CANCELED = '57014'
 
@@ -57,6 +58,7 @@ export class Questions {
     this.#pool = new Database({
       ...options,
       connectionsMax: QUESTION_CONNECTIONS,
+      applicationName: APPLICATION_NAME,
       statementMilliseconds: QUESTION_MILLISECONDS_MAX,
     })
   }
