@@ -6,12 +6,18 @@ import {
   type AuditRow,
   addAllowedEntry,
   addAuditEntries,
+  type EntryFilter,
   listAuditEntries,
 } from '../db/auth/audit.ts'
+import {
+  type AuditExportFilter,
+  type AuditExportPage,
+  listAuditEntriesAfter,
+} from '../db/auth/audit-export.ts'
 import type { Queryable } from '../db/database.ts'
 import type { Caller } from './access.ts'
 
-export type { Actor, AuditEntry, AuditFilter, AuditPage, AuditRow }
+export type { Actor, AuditEntry, AuditFilter, AuditPage, AuditRow, EntryFilter }
 
 /** A new entry. Fields that are left out are null. */
 export type NewAuditEntry = Pick<AuditEntry, 'action' | 'decision'> & Partial<AuditEntry>
@@ -99,6 +105,11 @@ export class AuditLog {
   /** Lists one page of entries, newest first. */
   list(filter: AuditFilter, db: Queryable = this.#db): Promise<AuditPage> {
     return listAuditEntries(db, filter)
+  }
+
+  /** Lists one page of entries, oldest first; none is added before its end later. */
+  listAfter(filter: AuditExportFilter, db: Queryable = this.#db): Promise<AuditExportPage> {
+    return listAuditEntriesAfter(db, filter)
   }
 
   /** Resolves when each queued entry, and each count so far, was written or has failed. */

@@ -5,6 +5,12 @@ export function printJson(value: unknown): void {
   write(`${visibleJson(value)}\n`)
 }
 
+/** Writes values as JSON, one on a line. Resolves when the system has them, and to false when nobody reads them any more. */
+export function deliverJsonLines(values: readonly unknown[]): Promise<boolean> {
+  const text = values.map((value) => `${visibleJson(value)}\n`).join('')
+  return new Promise((resolve) => write(text, (error) => resolve(!error)))
+}
+
 /** Writes lines of text. */
 export function printLines(lines: readonly string[]): void {
   write(lines.map((line) => `${line}\n`).join(''))
@@ -67,11 +73,11 @@ export function visible(text: string): string {
 }
 
 /** Writes to standard output. Ignores that the reader of a pipe ended, as `head` does. */
-export function write(text: string): void {
+export function write(text: string, written?: (error?: Error | null) => void): void {
   if (process.stdout.listenerCount('error') === 0) {
     process.stdout.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EPIPE') throw error
     })
   }
-  process.stdout.write(text)
+  process.stdout.write(text, written)
 }

@@ -326,6 +326,7 @@ export const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     { path: '/api/v1/audit?n=all' },
     { path: '/api/v1/audit?since=then' },
     { path: '/api/v1/audit?before=x' },
+    { path: '/api/v1/audit?after=x' },
   ],
 }
 

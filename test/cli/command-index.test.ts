@@ -12,6 +12,7 @@ const loaded = await Promise.all(
 /** A value that every declared option or argument accepts; some have a format of their own. */
 const VALUES: Readonly<Record<string, string>> = {
   '--abi': '2',
+  '--after': '42',
   '--batch': '25%',
   '--canary': '1',
   '--created': '2026-05-20T12:00:00Z',

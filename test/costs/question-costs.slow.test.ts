@@ -183,6 +183,7 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
     `n=20&kernel=sha256:${'a'.repeat(64)}`,
   ],
   '/api/v1/audit': [
+    ...combined('after=0&action=push', 'actor=somebody', SINCE),
     ...combined('action=push', 'actor=somebody', 'repository=mine/www', 'decision=allowed', SINCE),
     ...combined(`action=${RARE.action}`, 'actor=admin', 'repository=mine/www', SINCE),
     ...combined(`actor=${RARE.actor}`, `repository=${RARE.repository}`, 'decision=refused', SINCE),

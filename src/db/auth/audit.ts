@@ -103,10 +103,8 @@ export async function addAllowedEntry(
 
 export type AuditRow = AuditEntry & { readonly id: number; readonly at: Date }
 
-export type AuditFilter = {
-  /** Only entries before this id. */
-  readonly before: number
-  readonly limit: number
+/** The fields of entries; undefined for any value. */
+export type EntryFilter = {
   readonly action: string | undefined
   readonly actor: string | undefined
   readonly repository: string | undefined
@@ -114,9 +112,15 @@ export type AuditFilter = {
   readonly since: Date | undefined
 }
 
+export type AuditFilter = EntryFilter & {
+  /** Only entries before this id. */
+  readonly before: number
+  readonly limit: number
+}
+
 /** Entries that one page reads, however few of them match several filters. */
-const SCANNED_MAX = 2_000
-const SCANNED_BEFORE_LAST = SCANNED_MAX - 1
+export const SCANNED_MAX = 2_000
+export const SCANNED_BEFORE_LAST = SCANNED_MAX - 1
 
 /** A page of entries. */
 export type AuditPage = {
@@ -125,14 +129,17 @@ export type AuditPage = {
   readonly next: number | undefined
 }
 
+/** The columns of an `AuditRow`, from the table or subquery `a`. */
+export const ENTRY_COLUMNS = `a.id, a.at, a.action, a.decision, a.actor, a.origin, a.token_id as "tokenId",
+              a.address, a.request_id as "requestId", a.repository, a.tags, a.digest, a.detail`
+
 /** Lists one page of entries, newest first. Reads at most SCANNED_MAX entries. */
 export async function listAuditEntries(db: Queryable, question: AuditFilter): Promise<AuditPage> {
   const { before, limit, since } = question
   const conditions = { since: given(SINCE_BY_ID, since), ...conditionsOf(question) }
   const { rows } = await db.query<AuditRow>(
     ...withConditions(
-      `select a.id, a.at, a.action, a.decision, a.actor, a.origin, a.token_id as "tokenId",
-              a.address, a.request_id as "requestId", a.repository, a.tags, a.digest, a.detail
+      `select ${ENTRY_COLUMNS}
          from (
            select *
              from audit
@@ -170,7 +177,7 @@ export async function listAuditEntries(db: Queryable, question: AuditFilter): Pr
 }
 
 // An entry has the time at which its transaction began, and no transaction takes ten minutes.
-const SINCE_BY_ID = `and id > coalesce((
+export const SINCE_BY_ID = `and id > coalesce((
                 select id
                   from audit
                  where at < $::timestamptz - interval '10 minutes'
@@ -183,23 +190,23 @@ const SINCE_BY_ID = `and id > coalesce((
  * so an index has the other ones only. A range of one value and the order of the index keep Postgres from reading all
  * entries in the order of ids, which is the better plan for a frequent value only.
  */
-function conditionsOf({ repository, actor, action, decision, since }: AuditFilter) {
-  const others: Condition[] = [
+function conditionsOf(filter: EntryFilter) {
+  return { ...indexOf(filter), others: comparisonsOf(filter) }
+}
+
+/** Returns the conditions that an entry `a` must fulfil. */
+export function comparisonsOf(filter: EntryFilter): Condition[] {
+  const { repository, actor, action, decision, since } = filter
+  return [
     ...given('and a.repository = $', repository),
     ...given('and a.actor = $', actor),
     ...given('and a.action = $', action),
     ...given('and a.decision = $', decision),
     ...given('and a.at >= $', since),
   ]
-  return { ...indexOf({ repository, actor, action, decision }), others }
 }
 
-function indexOf({
-  repository,
-  actor,
-  action,
-  decision,
-}: Pick<AuditFilter, 'repository' | 'actor' | 'action' | 'decision'>) {
+function indexOf({ repository, actor, action, decision }: Omit<EntryFilter, 'since'>) {
   if (repository !== undefined)
     return {
       indexed: given('and repository >= $ and repository <= $', repository),

@@ -15,14 +15,14 @@ const FILTERS = {
   since: 'once',
 } as const satisfies QueryParameters
 
-/** Lists the entries of the audit log, newest first. */
+/** Lists the entries of the audit log: newest first, or with `after` oldest first, for an export that follows. */
 export function auditRoutes(audit: AuditLog, ask: AskQuestion): Route[] {
   return [
     {
       method: 'GET',
       path: '/api/v1/audit',
       access: 'admin',
-      query: { ...FILTERS, n: 'once', before: 'once' },
+      query: { ...FILTERS, n: 'once', before: 'once', after: 'once' },
       reads: 'question',
       async handle(ctx) {
         const limit = pageLimit(ctx, PAGE_DEFAULT)
@@ -33,13 +33,17 @@ export function auditRoutes(audit: AuditLog, ask: AskQuestion): Route[] {
           decision: decisionOf(queryOnce(ctx, 'decision')),
           since: queryOnce(ctx, 'since'),
         }
+        const filter = { ...filters, since: timeOf(filters.since), limit }
+        const [before, after] = [pageNumber(ctx, 'before'), pageNumber(ctx, 'after')]
+        if (after !== undefined) {
+          if (before !== undefined) throw invalidQuery('before and after exclude each other')
+          const { entries, next, more } = await audit.listAfter({ ...filter, after }, ask(ctx))
+          if (more) setNextLink(ctx, { ...filters, after: String(next), n: String(limit) })
+          ctx.body = { entries: entries satisfies readonly AuditRow[], next }
+          return
+        }
         const page = await audit.list(
-          {
-            ...filters,
-            since: timeOf(filters.since),
-            before: pageNumber(ctx, 'before') ?? Number.MAX_SAFE_INTEGER,
-            limit,
-          },
+          { ...filter, before: before ?? Number.MAX_SAFE_INTEGER },
           ask(ctx),
         )
         if (page.next !== undefined) {
