@@ -71,6 +71,10 @@ export type Config = {
   readonly uploadLifetimeSeconds: number
   /** Undefined: blobs are files below the data folder. */
   readonly s3: S3Config | undefined
+  /** Free bytes of the disk that pushes leave; 0: none. */
+  readonly diskReserveBytes: number
+  /** True: every write of a client is refused. */
+  readonly readOnly: boolean
   readonly gcGraceSeconds: number
   readonly gcIntervalSeconds: number
   readonly drainSeconds: number
@@ -196,6 +200,8 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
       },
       environment,
     ),
+    diskReserveBytes: number('ROOKERY_DISK_RESERVE_BYTES', 0, Number.MAX_SAFE_INTEGER),
+    readOnly: oneOf('ROOKERY_READ_ONLY', ['off', 'on']) === 'on',
     gcGraceSeconds: number('ROOKERY_GC_GRACE_SECONDS', 0, 365 * 86_400),
     gcIntervalSeconds: number('ROOKERY_GC_INTERVAL_SECONDS', 1, 86_400),
     drainSeconds: number('ROOKERY_DRAIN_SECONDS', 0, 3600),

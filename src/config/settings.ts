@@ -250,6 +250,18 @@ export const SETTINGS = [
     description: 'Maximum time of one call to the object store, with its retries',
   },
   {
+    name: 'ROOKERY_DISK_RESERVE_BYTES',
+    default: '268435456',
+    description:
+      'Free bytes that pushes leave on a disk with blobs or the embedded Postgres: a push that needs more is 503; 0 keeps nothing free',
+  },
+  {
+    name: 'ROOKERY_READ_ONLY',
+    default: 'off',
+    description:
+      '`on`: serve pulls, lists and pages, and refuse every write with 405; garbage collection and rollouts rest',
+  },
+  {
     name: 'ROOKERY_GC_GRACE_SECONDS',
     default: '86400',
     shared: 'default',

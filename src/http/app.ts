@@ -4,36 +4,27 @@ import Koa from 'koa'
 import { clientNetwork, unmapAddress } from '../networks/networks.ts'
 import { badRequest } from '../oci/errors.ts'
 import { visibleJson } from '../oci/hidden-characters.ts'
+import { findActiveSpan, nameSpan } from './active-span.ts'
 import { type AuthorizationDeps, runAuthorized } from './authorize.ts'
 import { answerError } from './errors.ts'
 import { awaitPipelineTurn, closeAfterUnconsumedBody } from './http-server.ts'
 import type { InFlightRequests } from './in-flight.ts'
 import { Matcher } from './matcher.ts'
+import { type Observation, observationOf, READS, type RequestIds } from './observation.ts'
 import { assertNotFromAnotherSite, isBrowser } from './other-sites.ts'
+import { assertRead } from './read-only.ts'
 import { assertUnambiguous } from './request-line.ts'
 import type { Route, RouteContext } from './route.ts'
+import { traceOf } from './trace-context.ts'
 import { isForPeople, sendErrorPage } from './web/error-page.tsx'
-
-/** One answered request, for the log and the metrics. */
-export type Observation = {
-  readonly requestId: string
-  readonly method: string
-  /** The path pattern of the route, so that the number of metrics does not grow with the requests. */
-  readonly route: string
-  readonly path: string
-  readonly status: number
-  readonly seconds: number
-  readonly address: string
-  readonly actor: string | undefined
-  /** True for every method but GET and HEAD. */
-  readonly isWrite: boolean
-}
 
 export type AppOptions = {
   routes: readonly Route[]
   authorization: AuthorizationDeps
+  /** True: writes are refused. */
+  readOnly: boolean
   observe(observation: Observation): void
-  reportError(error: unknown, requestId: string): void
+  reportError(error: unknown, ids: RequestIds): void
   /** Sets the headers that every response has. */
   setHeaders(res: ServerResponse): void
   /** Counts the requests that are being answered, also by client behind a proxy. */
@@ -41,8 +32,6 @@ export type AppOptions = {
   /** Returns the client's address, behind trusted proxies. */
   addressOf(ctx: RouteContext): string
 }
-
-const READS: ReadonlySet<string> = new Set(['GET', 'HEAD'])
 
 /** Builds the Koa app. It has one middleware, because each middleware costs time in every request. */
 export function createApp(options: AppOptions): Koa {
@@ -69,11 +58,15 @@ export function createApp(options: AppOptions): Koa {
 async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions): Promise<void> {
   const startedAt = performance.now()
   const requestId = randomUUID()
+  const span = findActiveSpan()
+  const trace = traceOf(traceparentOf(ctx), requestId, span)
+  const ids = { requestId, ...trace }
   const address = options.addressOf(ctx)
   let route = 'unmatched'
   let isPage = false
   options.setHeaders(ctx.res)
   ctx.res.setHeader('X-Request-Id', requestId)
+  if (trace.response !== undefined) ctx.res.setHeader('traceresponse', trace.response)
   let path = ''
   try {
     assertUnambiguous(ctx.req)
@@ -84,31 +77,27 @@ async function answer(ctx: RouteContext, matcher: Matcher, options: AppOptions):
     if (isForwarded(ctx, address)) options.inFlight.beginOf(clientNetwork(address), ctx.req)
     const matched = matcher.match(ctx.method, path)
     route = matched.route.path
+    if (span !== undefined) nameSpan(span, ctx.method, route)
     isPage = matched.route.page === true
+    if (options.readOnly) assertRead(matched.route, () => matcher.methodsOf(path))
     if (!READS.has(ctx.method) || matched.route.hasEffect) {
       assertNotFromAnotherSite(ctx.headers, () => options.authorization.publicBaseUrl(ctx))
     }
     await runAuthorized(ctx, matched, options.authorization, { requestId, address })
   } catch (error) {
-    answerError(ctx, error, requestId, options.reportError)
+    answerError(ctx, error, requestId, (failure) => options.reportError(failure, ids))
     const isWrongPage = route === 'unmatched' && isForPeople(path) && isBrowser(ctx.headers)
     if ((isPage || isWrongPage) && !ctx.res.headersSent) sendErrorPage(ctx, requestId)
   }
   formatJson(ctx)
   options.inFlight.endOf(ctx.req)
   closeAfterUnconsumedBody(ctx.req, ctx.res)
-  const { caller } = ctx.state
-  options.observe({
-    requestId,
-    method: ctx.method,
-    route,
-    path: redactPath(path),
-    status: ctx.status,
-    seconds: (performance.now() - startedAt) / 1000,
-    address,
-    actor: caller === undefined || caller.kind === 'anonymous' ? undefined : caller.actor,
-    isWrite: !READS.has(ctx.method),
-  })
+  options.observe(observationOf(ctx, { ids, route, path, address, startedAt }))
+}
+
+function traceparentOf({ headers }: RouteContext): string | undefined {
+  const { traceparent } = headers
+  return Array.isArray(traceparent) ? traceparent.join() : traceparent
 }
 
 /** Formats a plain object, which Koa would format without escapes for hidden characters. */
@@ -135,18 +124,4 @@ function pathOf(ctx: RouteContext): string {
   }
   if (path !== null) return path
   throw badRequest('the request target must be a path', { cause })
-}
-
-const SECRETS = /^\/+upload\/.*|rk[a-z]_[\w-]+/gi
-
-const ENCODED_ASCII = /%([2-7][0-9a-f])/gi
-
-/** Replaces the secrets in a path, also percent-encoded ones, so that the path can be logged. */
-function redactPath(path: string): string {
-  if (!path.includes('%')) return path.replace(SECRETS, '…')
-  const plain = path.replace(ENCODED_ASCII, (_, hex) =>
-    String.fromCharCode(Number.parseInt(hex, 16)),
-  )
-  const redacted = plain.replace(SECRETS, '…')
-  return redacted === plain ? path : redacted
 }

@@ -31,6 +31,8 @@ export type AuthorizationDeps = {
   readonly service: string
   /** Returns the URL by which the client reached the registry, below which it gets tokens. */
   publicBaseUrl(ctx: RouteContext): string
+  /** Throws UNAVAILABLE when the registry has no space for a push with a body of so many bytes. */
+  assertRoom?(bodyBytes: number): Promise<void>
   /** Called for each request of a host, also one that is refused later. */
   onHostRequest?(hostId: number): void
 }
@@ -77,6 +79,7 @@ export async function runAuthorized(
     if (route.query !== 'any') assertQuery(ctx.querystring, route.query)
     await identify(context)
     permit(context)
+    if (route.storesContent) await deps.assertRoom?.(ctx.state.body.length ?? 0)
     await route.handle(ctx)
   } catch (error) {
     throw refuse(context, error)
@@ -134,6 +137,7 @@ function permit(context: Authorization): void {
     repository,
     publicOnly: context.publicOnly,
     body: new RequestBody(ctx.req, ctx.res),
+    bytesSent: 0,
     isAuthenticated: () => isStillAuthenticated(context),
   }
   requireTags(context, caller)

@@ -9,7 +9,7 @@ import { findTemporaryFailure } from './temporary-failures.ts'
 const DESCRIPTION_CHARACTERS_MAX = 500
 
 /** Logs an error that the client did not cause. */
-export type ReportError = (error: unknown, requestId: string) => void
+export type ReportError = (error: unknown) => void
 
 /**
  * Answers with the spec's JSON for an error; no other code makes a response out of an error. An error
@@ -28,7 +28,7 @@ export function answerError(
       ? error
       : (findTemporaryFailure(error) ??
         new RegistryError('UNKNOWN', { request: requestId }, { cause: error }))
-  if (answer.isFault) report(error, requestId)
+  if (answer.isFault) report(error)
   if (ctx.res.headersSent) {
     // Part of the response is sent: the client detects by the closed connection that the rest is missing.
     ctx.res.destroy()
@@ -45,6 +45,7 @@ export function answerError(
 
 const KEPT_HEADERS: ReadonlySet<string> = new Set([
   'x-request-id',
+  'traceresponse',
   'docker-distribution-api-version',
   ...INERT_HEADER_NAMES,
 ])

@@ -25,14 +25,16 @@ const ENDING_MILLISECONDS = 500
 /** An open stream of Server-Sent Events. */
 export class EventStream {
   readonly #res: ServerResponse
+  readonly #state: RouteContext['state']
 
   /** Sends the headers. */
   constructor(ctx: RouteContext) {
     this.#res = ctx.res
+    this.#state = ctx.state
     ctx.respond = false
     ctx.status = 200
     this.#res.writeHead(200, HEADERS)
-    this.#res.write(`retry: ${RETRY_MILLISECONDS}\n\n`)
+    this.#write(`retry: ${RETRY_MILLISECONDS}\n\n`)
   }
 
   get isOpen(): boolean {
@@ -46,12 +48,17 @@ export class EventStream {
       ...(event === undefined ? [] : [`event: ${event}`]),
       ...(data === undefined ? [] : [`data: ${data}`]),
     ]
-    this.#res.write(`${lines.join('\n')}\n\n`)
+    this.#write(`${lines.join('\n')}\n\n`)
+  }
+
+  #write(text: string): void {
+    this.#state.bytesSent += Buffer.byteLength(text)
+    this.#res.write(text)
   }
 
   /** Sends a line that clients ignore, so that no proxy closes a silent connection. */
   comment(text: string): void {
-    if (this.isOpen) this.#res.write(`: ${text}\n\n`)
+    if (this.isOpen) this.#write(`: ${text}\n\n`)
   }
 
   /** Disconnects a client that does not read what it is sent. */

@@ -62,6 +62,11 @@ export class Matcher {
     })
     return { route, params }
   }
+
+  /** Returns the methods of the routes with this path. */
+  methodsOf(path: string): string[] {
+    return this.#router.match(path, 'GET').path.flatMap(({ methods }) => methods)
+  }
 }
 
 /**

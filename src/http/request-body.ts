@@ -36,6 +36,7 @@ export function failReading(req: IncomingMessage, error: RegistryError): boolean
 export class RequestBody {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
+  #received = 0
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req
@@ -53,13 +54,21 @@ export class RequestBody {
     return this.#req.headers['transfer-encoding'] !== undefined || (this.length ?? 0) > 0
   }
 
+  /** The bytes that were read so far. */
+  get received(): number {
+    return this.#received
+  }
+
   /** Sends 100 Continue if needed, and yields the bytes as they arrive. Throws REQUEST_INVALID for a truncated body, and REQUEST_TIMEOUT for a slow one. */
   async *bytes(millisecondsMax = BODY_MILLISECONDS_MAX): AsyncGenerator<Uint8Array> {
     if (awaitingContinue.delete(this.#req)) this.#res.writeContinue()
     readings.set(this.#req, performance.now() + millisecondsMax)
     try {
       // When the consumer stops early, the response still needs the connection.
-      yield* this.#req.iterator({ destroyOnReturn: false })
+      for await (const chunk of this.#req.iterator({ destroyOnReturn: false })) {
+        this.#received += chunk.length
+        yield chunk
+      }
     } catch (cause) {
       throw cause instanceof RegistryError ? cause : badRequest('the body is truncated', { cause })
     } finally {

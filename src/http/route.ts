@@ -45,6 +45,10 @@ export type Route = (Read | Write) & {
   readonly page?: true
   /** True for a GET with an effect, which a page of another site may not cause. */
   readonly hasEffect?: true
+  /** True for a push, which needs space in the store or in the database. */
+  readonly storesContent?: true
+  /** True for a write that goes on while the registry is read-only: a login, the end of a right, or a question. */
+  readonly inReadOnlyMode?: true
   handle(ctx: RouteContext): Promise<void> | void
 }
 
@@ -56,6 +60,8 @@ export type RouteState = {
   /** True when the caller may see public repositories only. */
   publicOnly: boolean
   body: RequestBody
+  /** Bytes of the response's body, when the handler sends it itself. */
+  bytesSent: number
   /** The networks from which the caller's credential may be used; undefined for any. */
   networks: readonly string[] | undefined
   /** The caller, on a route with the access `host`. */

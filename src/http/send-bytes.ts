@@ -24,6 +24,7 @@ export async function sendBytes(
       sent += chunk.length
       // Also for the last chunk: a connection counts as idle as soon as `end` is called.
       await written(res, chunk)
+      ctx.state.bytesSent = sent
     }
   }
   ctx.respond = false

@@ -49,6 +49,7 @@ export function tokenRoutes(
     {
       method: 'POST',
       path: '/token',
+      inReadOnlyMode: true,
       access: 'none',
       query: 'any',
       async handle(ctx) {

@@ -18,6 +18,7 @@ export function uploadUrlRoutes(uploadUrls: UploadUrls, builder: ImageBuilder): 
     method: 'PUT',
     path,
     access: 'none',
+    storesContent: true,
     async handle(ctx) {
       const { address, requestId, body } = ctx.state
       const request = { address, requestId }

@@ -14,6 +14,8 @@ import {
 export type CheckedStoreOptions = {
   /** The id of the installation, which the store has as its mark. */
   readonly mark: string
+  /** Ends a body that would use the reserve of the disk. Undefined: the disk has none. */
+  readonly reserve?: { guard(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> }
   /** A blob was marked as lost. */
   onLost(digest: Digest, storageKey: string): void
   /** The store has the mark of another installation, or none, as the message says; undefined: it is right again. */
@@ -93,7 +95,9 @@ export class CheckedStore implements BlobStore {
     last: boolean,
   ): Promise<Appended> {
     if (this.#problem !== undefined) await this.checkMark()
-    return this.#store.append(stage, size, source, last)
+    const { reserve } = this.#options
+    const guarded = reserve === undefined ? source : reserve.guard(source)
+    return this.#store.append(stage, size, guarded, last)
   }
 
   fence(stage: Stage, size: number): Promise<Stage> {

@@ -1,5 +1,5 @@
 import { unavailable } from '../oci/errors.ts'
-import { StoreFullError, StoreUnavailableError } from '../storage/blob-store.ts'
+import { StoreFullError, StoreReserveError, StoreUnavailableError } from '../storage/blob-store.ts'
 
 const FULL_RETRY_SECONDS = 60
 const UNAVAILABLE_RETRY_SECONDS = 5
@@ -9,6 +9,7 @@ export function translateStoreError(error: unknown): unknown {
   if (error instanceof StoreFullError) {
     return unavailable('the registry has no space left for blobs', {
       retryAfterSeconds: FULL_RETRY_SECONDS,
+      isFault: !(error instanceof StoreReserveError),
       cause: error,
     })
   }

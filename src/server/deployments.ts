@@ -1,6 +1,5 @@
 import { Loop } from '../async/loop.ts'
 import type { Database } from '../db/database.ts'
-import { DeploymentActions } from '../deployments/actions.ts'
 import { DeploymentController } from '../deployments/controller.ts'
 import { pruneDeployments, RETENTION_SECONDS } from '../deployments/retention.ts'
 import type { DeploymentSignals } from '../deployments/signals.ts'
@@ -9,8 +8,7 @@ import type { CleanupStack } from './cleanup.ts'
 import type { Log } from './log.ts'
 
 /**
- * Starts the work on deployments, which are kept for `eventDays`. Returns the changes that people make. `onCommitted` is
- * called after each commit that has events.
+ * Starts the work on deployments, which are kept for `eventDays`. `onCommitted` is called after each commit that has events.
  */
 export function startDeployments(
   { db, signals }: { readonly db: Database; readonly signals: DeploymentSignals },
@@ -18,7 +16,7 @@ export function startDeployments(
   onCommitted: () => void,
   log: Log,
   cleanup: CleanupStack,
-): DeploymentActions {
+): void {
   const rollbacks = new DeploymentRollbacks(db, onCommitted)
   const controller = new DeploymentController({
     ...{ db, signals, onCommitted },
@@ -32,5 +30,4 @@ export function startDeployments(
     onError: (error) => log.error({ err: error }, 'pruning old deployments failed, retrying'),
   }).start()
   cleanup.defer(() => pruning.stop())
-  return new DeploymentActions(db, onCommitted)
 }

@@ -123,17 +123,26 @@ export function buildEventPipeline(
           ),
       })
       cleanup.defer(() => listener.stop())
-      const pruning = new Loop({
-        everySeconds: RETENTION_SECONDS,
-        work: async (signal) => void (await pruneEvents(db, config.eventDays, signal)),
-        onError: logError('pruning old events failed, retrying'),
-      }).start()
-      cleanup.defer(() => pruning.stop())
+      if (!config.readOnly) startPruning(db, config.eventDays, cleanup, logError)
       void logBlockedWebhooks(cache, clients.client, log).catch((error) => {
         log.warn({ err: error }, 'webhook reachability check failed')
       })
     },
   }
+}
+
+function startPruning(
+  db: Database,
+  days: number,
+  cleanup: CleanupStack,
+  logError: (message: string) => (error: unknown) => void,
+): void {
+  const pruning = new Loop({
+    everySeconds: RETENTION_SECONDS,
+    work: async (signal) => void (await pruneEvents(db, days, signal)),
+    onError: logError('pruning old events failed, retrying'),
+  }).start()
+  cleanup.defer(() => pruning.stop())
 }
 
 /** Logs each webhook whose URL the network guard refuses. */

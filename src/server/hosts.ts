@@ -1,4 +1,5 @@
 import { Loop } from '../async/loop.ts'
+import type { Config } from '../config/config.ts'
 import type { Database } from '../db/database.ts'
 import { DesiredUnits } from '../deployments/desired.ts'
 import { ImageKernelsCache } from '../deployments/image-kernels.ts'
@@ -28,10 +29,10 @@ const PRESENCE_GRACE_SECONDS = 120
 const JOINING_SECONDS = 15
 const RETENTION_SECONDS = 3600
 
-/** Builds and starts what answers hosts. Lines that kernels printed are kept for `logDays`. `onCommitted` is called after each commit that has events. */
+/** Builds and starts what answers hosts. Lines that kernels printed are kept as long as events. `onCommitted` is called after each commit that has events. */
 export function startHostServices(
   { db, signals, hostsMax }: HostDeps,
-  logDays: number,
+  { eventDays: logDays, readOnly }: Pick<Config, 'eventDays' | 'readOnly'>,
   onCommitted: () => void,
   log: Log,
   cleanup: CleanupStack,
@@ -49,6 +50,10 @@ export function startHostServices(
   cleanup.defer(() => presence.stop())
   cleanup.defer(() => desired.stop())
   const reports = new Reports(db, kernels, onCommitted)
+  desired.start()
+  presence.start()
+  const services = { desired, presence, reports }
+  if (readOnly) return services
   const joining = new Loop({
     everySeconds: JOINING_SECONDS,
     work: async (signal) => void (await reports.joinMissed(signal)),
@@ -61,7 +66,5 @@ export function startHostServices(
     onError: logError('pruning old lines of kernels failed, retrying'),
   }).start()
   cleanup.defer(() => pruning.stop())
-  desired.start()
-  presence.start()
-  return { desired, presence, reports }
+  return services
 }

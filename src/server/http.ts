@@ -1,5 +1,6 @@
 import type { MasterKey } from '../auth/master-key.ts'
 import type { Config } from '../config/config.ts'
+import { checkAnswer } from '../db/database.ts'
 import type { DeploymentActions } from '../deployments/actions.ts'
 import { Rollouts } from '../deployments/rollout-management.ts'
 import type { DeploymentSignals } from '../deployments/signals.ts'
@@ -16,6 +17,7 @@ import type { RouteContext } from '../http/route.ts'
 import { type AuthServices, allRoutes } from '../http/routes.ts'
 import { StreamLimit } from '../http/stream-limit.ts'
 import { clientNetwork, unmapAddress } from '../networks/networks.ts'
+import { translateStoreError } from '../registry/store-errors.ts'
 import type { CleanupStack } from './cleanup.ts'
 import type { Limits } from './connection-limits.ts'
 import type { EventPipeline } from './events.ts'
@@ -26,6 +28,7 @@ import type { Metrics } from './metrics.ts'
 import type { Readiness } from './readiness.ts'
 import type { RegistryOperations } from './registry.ts'
 import type { RegistryAddress } from './registry-address.ts'
+import { idFields, logRequest } from './request-log.ts'
 import type { Stores } from './stores.ts'
 import { VERSION } from './version.ts'
 import type { Peers } from './workers/peers.ts'
@@ -175,7 +178,7 @@ function buildApp(
         metrics: async () => metrics.render(await deps.peers.ask('metrics')),
         async check() {
           if (deps.readiness.isLeaving) throw new Error('the server will stop')
-          await Promise.all([stores.db.query('select 1 as one'), stores.store.check()])
+          await Promise.all([checkAnswer(stores.db), stores.store.check()])
         },
       },
     }),
@@ -186,13 +189,20 @@ function buildApp(
       service: issuer.service,
       publicBaseUrl: baseUrlOfClient,
       onHostRequest: (hostId) => hosts.presence.seen(hostId),
+      async assertRoom(bodyBytes) {
+        try {
+          await stores.reserve?.assertRoom(bodyBytes)
+        } catch (error) {
+          throw translateStoreError(error)
+        }
+      },
     },
+    readOnly: config.readOnly,
     observe(observation) {
       metrics.observe(observation)
-      const { isWrite, ...fields } = observation
-      log[isWrite ? 'info' : 'debug'](fields, 'request')
+      logRequest(observation, log)
     },
-    reportError: (error, requestId) => log.error({ err: error, requestId }, 'a request failed'),
+    reportError: (error, ids) => log.error({ err: error, ...idFields(ids) }, 'a request failed'),
     inFlight,
     setHeaders: responseHeaders(config.publicUrl),
     addressOf: (ctx) => clientAddress(ctx.req, config.trustedProxies),

@@ -4,21 +4,27 @@ import { GarbageCollector, type SweepReport } from '../registry/maintenance/garb
 import { startGarbageCollection } from '../registry/maintenance/gc-loop.ts'
 import { startUnwrapping } from '../registry/unwrap/background.ts'
 import type { CleanupStack } from './cleanup.ts'
+import { watchDisk } from './disk-reserve.ts'
 import type { Log } from './log.ts'
 import type { RegistryOperations } from './registry.ts'
 import type { Stores } from './stores.ts'
 
 /**
- * Starts garbage collection, and the re-analysis of manifests that an earlier release analyzed. One process of a server
- * does both.
+ * Watches the disk, and starts garbage collection and the re-analysis of manifests that an earlier release analyzed. One
+ * process of a server does this. Read-only, it only watches.
  */
 export function startMaintenance(
-  { db, store }: Stores,
+  { db, store, reserve }: Stores,
   { analyzer }: Pick<RegistryOperations, 'analyzer'>,
   config: Config,
   log: Log,
   cleanup: CleanupStack,
 ): void {
+  watchDisk(reserve, log, cleanup)
+  if (config.readOnly) {
+    log.warn('the registry is read-only: writes are refused, and garbage collection rests')
+    return
+  }
   const sweeping = startGarbageCollection(new GarbageCollector(db, store, config.gcGraceSeconds), {
     everySeconds: config.gcIntervalSeconds,
     onSwept: (report) => logSweep(report, log),

@@ -53,13 +53,14 @@ function headerOf(value: string | string[] | undefined): string | undefined {
   return typeof value === 'string' ? value : value?.[0]
 }
 
-/** Starts the resolution of packages after imports, and the import from the URL of the setting. */
+/** Starts the resolution of packages after imports, and the import from the URL of the setting. Read-only, it starts nothing. */
 export function startOpamIndex(
   { db }: Stores,
   config: Config,
   log: Log,
   cleanup: CleanupStack,
 ): void {
+  if (config.readOnly) return
   const resolution = startResolution(
     db,
     (lists) => log.info({ lists }, 'packages resolved again with a newer index of opam packages'),

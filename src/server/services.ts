@@ -1,6 +1,7 @@
 import type { MasterKey } from '../auth/master-key.ts'
 import type { Config } from '../config/config.ts'
 import { ProcessLock } from '../db/process-lock.ts'
+import { DeploymentActions } from '../deployments/actions.ts'
 import { DeploymentSignals } from '../deployments/signals.ts'
 import { Deriver } from '../derivation/deriver.ts'
 import type { AuthServices } from '../http/routes.ts'
@@ -65,10 +66,12 @@ export async function startServices(
   metrics.registerDerivations(() => deriver.waiting)
   const pictures = startPictures(stores, log, cleanup)
   const registry = buildRegistry(stores, config, { deriver, pictures }, processLock, onCommitted)
-  startUnwrapQueue(stores, registry, onCommitted, log, cleanup)
-  const actions = startDeployments({ db, signals }, config.eventDays, onCommitted, log, cleanup)
+  if (!config.readOnly) {
+    startUnwrapQueue(stores, registry, onCommitted, log, cleanup)
+    startDeployments({ db, signals }, config.eventDays, onCommitted, log, cleanup)
+  }
   const hostDeps = { db, signals, hostsMax: limits.waiting }
-  const hosts = startHostServices(hostDeps, config.eventDays, onCommitted, log, cleanup)
+  const hosts = startHostServices(hostDeps, config, onCommitted, log, cleanup)
   const parts = {
     stores,
     auth,
@@ -77,7 +80,7 @@ export async function startServices(
     hosts,
     metrics,
     signals,
-    actions,
+    actions: new DeploymentActions(db, onCommitted),
     address,
     limits,
   }

@@ -10,9 +10,11 @@ import { QUESTION_CONNECTIONS, Questions } from '../db/questions.ts'
 import type { EmbeddedOptions, EmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
 import { CheckedStore, type CheckedStoreOptions } from '../registry/checked-store.ts'
 import type { BlobStore } from '../storage/blob-store.ts'
+import type { DiskReserve } from '../storage/filesystem/disk-reserve.ts'
 import { openBlobStore, type StoreName } from './blob-store.ts'
 import { claimStore } from './claim-store.ts'
 import { type CleanupStack, StartError } from './cleanup.ts'
+import { diskReserve } from './disk-reserve.ts'
 import type { Log } from './log.ts'
 import { assertOwnFolder, makeOwnFolder } from './own-folder.ts'
 
@@ -23,6 +25,8 @@ export type Stores = {
   readonly questions: Questions
   readonly store: BlobStore
   readonly storeName: StoreName
+  /** Undefined: no disk of this machine needs one. */
+  readonly reserve: DiskReserve | undefined
 }
 
 const POSTGRES_FOLDER = 'postgres'
@@ -61,13 +65,18 @@ export async function openStore(
   config: Config,
   { db, dataFolder }: OpenDatabase,
   { log, cleanup }: Pick<OpenDatabaseOptions, 'log' | 'cleanup'>,
-): Promise<Pick<Stores, 'store' | 'storeName'>> {
+): Promise<Pick<Stores, 'store' | 'storeName' | 'reserve'>> {
   const { name, store, close } = await openBlobStore(config, dataFolder)
   cleanup.defer(close)
   const sharesFolder = config.databaseUrl === undefined && name === 'filesystem'
   const mark = await claimStore(db, store, { sharesFolder })
-  const checked = new CheckedStore(store, db, { mark, ...storeReports(log) })
-  return { store: checked, storeName: name }
+  const reserve = diskReserve(config, dataFolder)
+  const checked = new CheckedStore(store, db, {
+    mark,
+    ...(reserve !== undefined && name === 'filesystem' ? { reserve } : {}),
+    ...storeReports(log),
+  })
+  return { store: checked, storeName: name, reserve }
 }
 
 function storeReports(log: Log): Pick<CheckedStoreOptions, 'onLost' | 'onMark'> {

@@ -138,7 +138,12 @@ export class StageLostError extends Error {
 
 /** The store has no space for more bytes. */
 export class StoreFullError extends Error {
-  override readonly name = 'StoreFullError'
+  override readonly name: string = 'StoreFullError'
+}
+
+/** The store keeps its last space free. It is reported once, and not for each push. */
+export class StoreReserveError extends StoreFullError {
+  override readonly name = 'StoreReserveError'
 }
 
 /** The store did not answer in time, or failed: a later attempt may succeed. */

@@ -34,6 +34,7 @@ describe.skipIf(disk === undefined)('on a disk that is full', () => {
       ROOKERY_S3_BUCKET: '',
       ROOKERY_S3_ENDPOINT: '',
       ROOKERY_GC_INTERVAL_SECONDS: '3600',
+      ROOKERY_DISK_RESERVE_BYTES: '0',
     })
     sweeper = await openSweeper({ ...registry, folder })
   })

@@ -30,6 +30,7 @@ describe.skipIf(disk === undefined)('on a full disk, the embedded Postgres', () 
     ROOKERY_DATA_DIR: folder,
     ROOKERY_ADMIN_PASSWORD: 'full disks of the tests',
     ROOKERY_LOG_LEVEL: 'warn',
+    ROOKERY_DISK_RESERVE_BYTES: '0',
   }
   let server: ServerProcess
   let registry: TestRegistry

@@ -11,6 +11,7 @@ const ON_DISK = {
   ROOKERY_S3_BUCKET: '',
   ROOKERY_S3_ENDPOINT: '',
   ROOKERY_GC_INTERVAL_SECONDS: '3600',
+  ROOKERY_DISK_RESERVE_BYTES: '0',
 }
 
 let registry: TestRegistry

@@ -33,6 +33,7 @@ describe.skipIf(disk === undefined)('while the disk is read-only', () => {
       ROOKERY_DATA_DIR: folder,
       ROOKERY_S3_BUCKET: '',
       ROOKERY_S3_ENDPOINT: '',
+      ROOKERY_DISK_RESERVE_BYTES: '0',
     })
   })
 

@@ -127,8 +127,8 @@ describe('settings that commands share with the server', () => {
         'BUILDER_WEB_LATEST',
       ],
       ...['BLOB_BYTES_MAX', 'UPLOAD_LIFETIME_SECONDS', 'S3_REDIRECT'],
-      ...['S3_PUBLIC_ENDPOINT', 'S3_TIMEOUT_SECONDS', 'GC_INTERVAL_SECONDS', 'DRAIN_SECONDS'],
-      ...['DRAIN_DELAY_SECONDS', 'LOG_LEVEL', 'TOKEN'],
+      ...['S3_PUBLIC_ENDPOINT', 'S3_TIMEOUT_SECONDS', 'DISK_RESERVE_BYTES', 'READ_ONLY'],
+      ...['GC_INTERVAL_SECONDS', 'DRAIN_SECONDS', 'DRAIN_DELAY_SECONDS', 'LOG_LEVEL', 'TOKEN'],
     ])
   })
 

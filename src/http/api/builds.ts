@@ -61,6 +61,7 @@ export function buildRoutes(
       method: 'POST',
       path: BUILDS,
       access: 'push',
+      storesContent: true,
       async handle(ctx) {
         const repository = repositoryOf(ctx)
         const { digest, files, inputId, buildId } = await builder.build({

@@ -54,6 +54,7 @@ export function credentialRoutes(credentials: Credentials, ask: AskQuestion): Ro
     {
       method: 'DELETE',
       path: `${PATH}/:name`,
+      inReadOnlyMode: true,
       access: 'admin',
       async handle(ctx) {
         await credentials.revoke(param(ctx, 'name'), actorOf(ctx))

@@ -17,6 +17,7 @@ export function imageBuildRoutes(builder: ImageBuilder): Route[] {
       method: 'POST',
       path: PATH,
       access: 'push',
+      storesContent: true,
       query: { tag: 'many' },
       tags: queryTags,
       async handle(ctx) {

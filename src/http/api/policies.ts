@@ -35,6 +35,7 @@ export function policyRoutes(policies: TrustPolicies, ask: AskQuestion): Route[]
     {
       method: 'POST',
       path: `${PATH}/test`,
+      inReadOnlyMode: true,
       access: 'admin',
       async handle(ctx) {
         const token = await readFields(ctx, (fields) => fields.text('token'))

@@ -23,6 +23,7 @@ export function sessionRoutes(sessions: Sessions, ask: AskQuestion): Route[] {
     {
       method: 'DELETE',
       path: PATH,
+      inReadOnlyMode: true,
       access: 'authenticated',
       query: OF_NAME,
       async handle(ctx) {
@@ -34,6 +35,7 @@ export function sessionRoutes(sessions: Sessions, ask: AskQuestion): Route[] {
     {
       method: 'DELETE',
       path: `${PATH}/:session`,
+      inReadOnlyMode: true,
       access: 'authenticated',
       async handle(ctx) {
         await sessions.revoke(param(ctx, 'session'), ctx.state.caller, actorOf(ctx))

@@ -7,6 +7,7 @@ export function tokenRevocationRoutes(revoked: TokenRevocations): Route[] {
     {
       method: 'DELETE',
       path: '/api/v1/tokens/:id',
+      inReadOnlyMode: true,
       access: 'admin',
       async handle(ctx) {
         await revoked.revoke(param(ctx, 'id'), actorOf(ctx))

@@ -54,6 +54,7 @@ export function uploadRoutes({ jobs, execUploads }: BuilderWeb): Route[] {
       method: 'POST',
       path: '/upload',
       access: 'authenticated',
+      storesContent: true,
       async handle(ctx) {
         if (uploads >= UPLOADS_AT_ONCE_MAX) {
           const retryAfterSeconds = RETRY_SECONDS
@@ -74,6 +75,7 @@ export function uploadRoutes({ jobs, execUploads }: BuilderWeb): Route[] {
       method: 'POST',
       path: '/job/:job/platform/:platform/upload',
       access: 'authenticated',
+      storesContent: true,
       query: { binary_name: 'once' },
       async handle(ctx) {
         const job = param(ctx, 'job')

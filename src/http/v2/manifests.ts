@@ -69,6 +69,7 @@ export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Rout
       method: 'PUT',
       path: PATH,
       access: 'push',
+      storesContent: true,
       query: 'any',
       tags: (ctx) => [...tagsOf(parsePushReference(ctx)), ...queryTags(ctx)],
       async handle(ctx) {

@@ -19,6 +19,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'POST',
       path: START_PATH,
       access: 'push',
+      storesContent: true,
       query: 'any',
       async handle(ctx) {
         const mount = queryOnce(ctx, 'mount')
@@ -38,6 +39,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'PATCH',
       path: UPLOAD_PATH,
       access: 'push',
+      storesContent: true,
       query: 'any',
       allowsExpiredToken: true,
       async handle(ctx) {
@@ -49,6 +51,7 @@ export function uploadRoutes(uploads: Uploads, blobs: Blobs): Route[] {
       method: 'PUT',
       path: UPLOAD_PATH,
       access: 'push',
+      storesContent: true,
       query: 'any',
       allowsExpiredToken: true,
       async handle(ctx) {

@@ -73,6 +73,7 @@ export function credentialPages(deps: CredentialPageDeps): Route[] {
     {
       method: 'POST',
       path: `${PAGE}/:name/revoke`,
+      inReadOnlyMode: true,
       ...PAGE_ROUTE,
       access: 'admin',
       async handle(ctx) {
@@ -83,6 +84,7 @@ export function credentialPages(deps: CredentialPageDeps): Route[] {
     {
       method: 'POST',
       path: '/sessions/:session/end',
+      inReadOnlyMode: true,
       ...PAGE_ROUTE,
       access: 'authenticated',
       async handle(ctx) {
@@ -93,6 +95,7 @@ export function credentialPages(deps: CredentialPageDeps): Route[] {
     {
       method: 'POST',
       path: '/sessions/end-others',
+      inReadOnlyMode: true,
       ...PAGE_ROUTE,
       access: 'authenticated',
       async handle(ctx) {

@@ -37,6 +37,7 @@ export function loginPages({ auth: { sessions, audit }, clientBaseUrl }: LoginPa
     {
       method: 'POST',
       path: '/login',
+      inReadOnlyMode: true,
       ...PAGE_ROUTE,
       access: 'none',
       async handle(ctx) {
@@ -60,6 +61,7 @@ export function loginPages({ auth: { sessions, audit }, clientBaseUrl }: LoginPa
     {
       method: 'POST',
       path: '/logout',
+      inReadOnlyMode: true,
       ...PAGE_ROUTE,
       access: 'none',
       async handle(ctx) {
