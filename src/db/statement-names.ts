@@ -31,8 +31,8 @@ export class StatementNames {
 
   /** Returns the statement of a text. To be called by the functions that send it, without a wait between them. */
   nameStatement(text: string): NamedStatement {
-    const known = this.#statements.get(text)
-    if (known !== undefined) return known
+    const cached = this.#statements.get(text)
+    if (cached !== undefined) return cached
     const sender = findSender()
     const count = (this.#counts.get(sender) ?? 0) + 1
     this.#counts.set(sender, count)

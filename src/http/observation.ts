@@ -22,7 +22,7 @@ export type Observation = {
   describe(): Description
 }
 
-/** What a client sent, without secrets. */
+/** The request of a client, without secrets. */
 export type Description = {
   readonly path: string
   readonly address: string
@@ -89,11 +89,11 @@ const USER_AGENT_CHARACTERS_MAX = 200
 /** Returns a header as one short line of ASCII without secrets: other bytes are escaped, such as `\xe9`. */
 function printable(header: string | undefined): string | undefined {
   if (header === undefined) return undefined
-  const known = header.replace(SECRETS, '…')
+  const redacted = header.replace(SECRETS, '…')
   const shown =
-    known.length > USER_AGENT_CHARACTERS_MAX
-      ? `${known.slice(0, USER_AGENT_CHARACTERS_MAX)}…`
-      : known
+    redacted.length > USER_AGENT_CHARACTERS_MAX
+      ? `${redacted.slice(0, USER_AGENT_CHARACTERS_MAX)}…`
+      : redacted
   return shown.replace(
     /[^ -~…]/g,
     (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,

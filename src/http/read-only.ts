@@ -7,7 +7,7 @@ const HOST_RETRY_SECONDS = 60
 
 /**
  * Throws for a write while the registry is read-only: UNAVAILABLE for a host, which repeats it later, and UNSUPPORTED for
- * others, with the methods of the path that go on.
+ * others, with the methods of the path that continue to work.
  */
 export function assertRead(route: Route, methodsOfPath: () => readonly string[]): void {
   if (READS.has(route.method) || route.inReadOnlyMode) return

@@ -10,7 +10,7 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
 const ALL = [...ROUTES, ...BUILDER_WEB_ROUTES]
 const isRead = ({ method }: Route) => method === 'GET' || method === 'HEAD'
-/** What goes on: logins, and what ends them. */
+/** Writes that are not refused: logins, and the end of rights. */
 const GOES_ON = [
   'POST /token',
   'POST /login',
