@@ -43,6 +43,10 @@ describe.skipIf(disk === undefined)('on a disk with a reserve', () => {
 
   const linesOf = (text: string) => registry.log.filter((line) => line.includes(text))
 
+  /** Starts an upload, and returns the status of the answer. */
+  const start = async () =>
+    (await send(registry, 'POST', `/v2/${repository}/blobs/uploads/`)).status
+
   async function expectRefused(answer: Response): Promise<void> {
     const text = await answer.text()
     expect({ status: answer.status, text }).toMatchObject({ status: 503 })
@@ -82,16 +86,12 @@ describe.skipIf(disk === undefined)('on a disk with a reserve', () => {
   })
 
   it('pushes are refused when only the reserve is left, and pulls, deletes and /readyz continue', async () => {
+    await expect.poll(start).toBe(202)
     registry.log.length = 0
     const large = await pushBlob(registry, repository, randomBytes(7 * MIB))
-    await expect
-      .poll(async () => (await send(registry, 'POST', `/v2/${repository}/blobs/uploads/`)).status)
-      .toBe(202)
     const filler = await pushBlob(registry, repository, randomBytes(7 * MIB))
     await writeFile(`${folder}/other-program`, randomBytes(8 * MIB))
-    await expect
-      .poll(async () => (await send(registry, 'POST', `/v2/${repository}/blobs/uploads/`)).status)
-      .toBe(503)
+    await expect.poll(start).toBe(503)
     await expectRefused(await send(registry, 'POST', `/v2/${repository}/blobs/uploads/`))
     const manifest = await registry.request(`/v2/${repository}/manifests/v1`)
     const body = await manifest.text()
