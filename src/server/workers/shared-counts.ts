@@ -1,5 +1,5 @@
 import type { Counted, Elsewhere } from '../../async/elsewhere.ts'
-import type { Peers } from './peers.ts'
+import { NO_PEERS, type Peers } from './peers.ts'
 
 /** A client may exceed a limit for this time, by as many as it reaches at other processes within it. */
 const EVERY_MILLISECONDS = 100
@@ -18,10 +18,11 @@ type Kind = {
 export class SharedCounts {
   readonly #peers: Peers
   readonly #kinds = new Map<string, Kind>()
-  readonly #timer: NodeJS.Timeout
+  readonly #timer: NodeJS.Timeout | undefined
 
   constructor(peers: Peers) {
     this.#peers = peers
+    if (peers === NO_PEERS) return
     this.#timer = setInterval(() => this.#send(), EVERY_MILLISECONDS).unref()
     peers.onPost('counts', ({ kind, total, changed }, from) => {
       const others = this.#kinds.get(kind)?.others
