@@ -103,7 +103,7 @@ export class AgentHost {
         output += chunk
       })
     }
-    const [status] = await once(child, 'exit')
+    const [status] = await once(child, 'close')
     return { status, output }
   }
 

@@ -64,7 +64,7 @@ function following(...words: string[]) {
     lines: () => output.stdout.split('\n').filter((line) => line !== ''),
     async interrupt() {
       child.kill('SIGINT')
-      const [status] = await once(child, 'exit')
+      const [status] = await once(child, 'close')
       return status
     },
   }

@@ -86,10 +86,12 @@ export class KillableServer {
     this.#started().child.kill(name)
   }
 
-  /** Resolves when the process has ended, with its exit status. */
+  /** Resolves when the process has ended and its output was read, with its exit status. */
   async ended(): Promise<number | null> {
     const { child } = this.#started()
-    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+    const isEnded = () => child.exitCode !== null || child.signalCode !== null
+    if (!isEnded()) await once(child, 'exit')
+    if (child.stderr?.closed === false) await once(child.stderr, 'close')
     return child.exitCode
   }
 

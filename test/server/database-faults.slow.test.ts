@@ -204,7 +204,7 @@ describe('a start while Postgres does not answer yet', () => {
     await expect.poll(output, FOUND).toContain('"msg":"listening"')
     expect(output().match(/waiting for the database/g)).toHaveLength(1)
     child.kill('SIGTERM')
-    expect((await once(child, 'exit'))[0]).toBe(0)
+    expect((await once(child, 'close'))[0]).toBe(0)
   })
 
   it('ends at once with SIGTERM', async () => {
@@ -212,7 +212,7 @@ describe('a start while Postgres does not answer yet', () => {
     await expect.poll(output, FOUND).toContain('waiting for the database')
     const begun = performance.now()
     child.kill('SIGTERM')
-    expect((await once(child, 'exit'))[0]).toBe(0)
+    expect((await once(child, 'close'))[0]).toBe(0)
     expect(performance.now() - begun).toBeLessThan(5_000)
     expect(output()).toMatch(/"msg":"stopping".*\n.*"msg":"stopped"/)
   })
@@ -224,7 +224,7 @@ describe('a start while Postgres does not answer yet', () => {
     await expect.poll(() => sockets.size, FOUND).toBe(1)
     const begun = performance.now()
     child.kill('SIGTERM')
-    expect((await once(child, 'exit'))[0]).toBe(0)
+    expect((await once(child, 'close'))[0]).toBe(0)
     expect(performance.now() - begun).toBeLessThan(5_000)
     expect(output()).toContain('"msg":"stopped"')
   })
