@@ -227,6 +227,9 @@ const HAPPENED = [
   'hosts.revoked_at',
   'hosts.seen_at',
   'installation.store_marked_at',
+  'last_backup.finished_at',
+  // An age below zero counts as zero.
+  'last_backup.taken_at',
   'last_start.started_at',
   'layer_analyses.read_at',
   'layer_pictures.made_at',

@@ -70,6 +70,7 @@ export const EXCLUDED_TABLES: readonly string[] = [
   'delivery_attempts',
   'enrolments',
   'installation',
+  'last_backup',
   'last_start',
   'layer_pictures',
   'maintenance',
