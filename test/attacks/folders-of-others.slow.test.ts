@@ -5,6 +5,7 @@ import {
   lstat,
   mkdir,
   mkdtemp,
+  readdir,
   readFile,
   rm,
   stat,
@@ -89,8 +90,9 @@ describe.runIf(AS_ROOT)('a process of root', () => {
     await writeFile(join(to, 'admin-password'), 'old', { mode: 0o644 })
     const done = await printedFor({ settings: settings() }, '', 'backup', '--to', to)
     expect(done.status).toBe(0)
-    for (const name of ['admin-password', 'master-key', 'database.jsonl.gz']) {
-      expect((await lstat(join(to, name))).mode & 0o777).toBe(0o600)
+    const [name = ''] = await readdir(join(to, 'generations'))
+    for (const file of ['admin-password', 'master-key', 'database.jsonl.gz']) {
+      expect((await lstat(join(to, 'generations', name, file))).mode & 0o777).toBe(0o600)
     }
   })
 })

@@ -21,6 +21,8 @@ const VALUES: Readonly<Record<string, string>> = {
   '--expires': '30d',
   '--header': 'X-Team: web',
   '--hold': '1',
+  '--keep': '3',
+  '--keep-daily': '14',
   '--limit': '10',
   '--max-age': '1h',
   '--max-failures': '10%',

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync, gzipSync } from 'node:zlib'
@@ -51,6 +51,22 @@ async function emptyRegistry(name: string): Promise<Record<string, string>> {
 const backup = () => rookery(registry, ['backup', '--to', join(folder, 'backup'), '--json'])
 const restore = (settings: Record<string, string>, from = join(folder, 'backup')) =>
   rookery({ settings }, ['restore', '--from', from, '--json'])
+
+/** Copies the newest backup to a folder of its own, with the files in the places of an earlier release. */
+async function copyOfBackup(name: string): Promise<string> {
+  const copy = await mkdtemp(join(folder, name))
+  const newest = await newestOf(join(folder, 'backup'))
+  await cp(join(folder, 'backup', 'blobs'), join(copy, 'blobs'), { recursive: true })
+  await cp(newest, copy, { recursive: true })
+  await rm(join(copy, 'backup.json'))
+  return copy
+}
+
+/** Returns the folder of the newest backup. */
+async function newestOf(backups: string): Promise<string> {
+  const names = (await readdir(join(backups, 'generations'))).sort()
+  return join(backups, 'generations', names.at(-1) ?? '')
+}
 
 it('every table is in a backup, or in the list of excluded tables', async () => {
   const statement = `select table_name as name from information_schema.tables
@@ -166,7 +182,7 @@ it.each([
   ['is of a newer release', (dump: Buffer) => changed(dump, '"0001-', '"9999-')],
 ])('a backup whose dump %s is refused, and nothing is restored', async (_what, damage) => {
   const broken = await mkdtemp(join(folder, 'broken-'))
-  const dump = await readFile(join(folder, 'backup', 'database.jsonl.gz'))
+  const dump = await readFile(join(await newestOf(join(folder, 'backup')), 'database.jsonl.gz'))
   await writeFile(join(broken, 'database.jsonl.gz'), damage(dump))
   const settings = await emptyRegistry(`into-${broken.slice(-6)}`)
   const refused = await restore(settings, broken)
@@ -184,8 +200,7 @@ function changed(dump: Buffer, from: string, to: string): Buffer {
 }
 
 it('a backup of an older release is restored, and its schema migrated', async () => {
-  const old = await mkdtemp(join(folder, 'old-'))
-  await cp(join(folder, 'backup'), old, { recursive: true })
+  const old = await copyOfBackup('old-')
   const dump = await readFile(join(old, 'database.jsonl.gz'))
   await writeFile(join(old, 'database.jsonl.gz'), withoutAccess(dump))
   const settings = { ...(await emptyRegistry('from-old')) }
@@ -205,8 +220,7 @@ it('a backup of an older release is restored, and its schema migrated', async ()
 })
 
 it('a backup from before tables and columns were renamed is restored, and renamed', async () => {
-  const old = await mkdtemp(join(folder, 'old-names-'))
-  await cp(join(folder, 'backup'), old, { recursive: true })
+  const old = await copyOfBackup('old-names-')
   const dump = await readFile(join(old, 'database.jsonl.gz'))
   await writeFile(join(old, 'database.jsonl.gz'), withFormerNames(dump))
   const database = await createTestDatabase('template0')
@@ -275,7 +289,7 @@ function withoutAccess(dump: Buffer): Buffer {
 
 it('a backup without the bytes of a blob is refused, and the blob is named', async () => {
   const broken = await mkdtemp(join(folder, 'broken-'))
-  const dump = await readFile(join(folder, 'backup', 'database.jsonl.gz'))
+  const dump = await readFile(join(await newestOf(join(folder, 'backup')), 'database.jsonl.gz'))
   await writeFile(join(broken, 'database.jsonl.gz'), dump)
   const refused = await restore(await emptyRegistry('no-bytes'), broken)
   expect(refused.status).toBe(2)

@@ -3,6 +3,7 @@ import { parseConfig } from '../../src/config/config.ts'
 import { Database } from '../../src/db/database.ts'
 import { GarbageCollector } from '../../src/registry/maintenance/garbage.ts'
 import { openBlobStore } from '../../src/server/blob-store.ts'
+import type { StoredObject } from '../../src/storage/blob-store.ts'
 import type { TestRegistry } from '../support/registry.ts'
 
 /** Sweeps the garbage of a running registry. */
@@ -12,6 +13,8 @@ export type Sweeper = {
   readonly client: pg.Client
   /** Sweeps without a grace period until no garbage is left. */
   sweepAll(): Promise<void>
+  /** Removes the bytes of an object, and no row. */
+  removeObject(object: StoredObject): Promise<void>
   close(): Promise<void>
 }
 
@@ -36,6 +39,7 @@ export async function openSweeper(registry: TestRegistry): Promise<Sweeper> {
         if (uploads + checked + deletions === 0) return
       }
     },
+    removeObject: (object) => opened.store.removeObject(object),
     async close() {
       await client.end()
       await db.close()

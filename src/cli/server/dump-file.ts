@@ -118,6 +118,20 @@ export async function* readDumpBlobs(path: string): AsyncGenerator<InventoryRow[
   yield page
 }
 
+/**
+ * Yields the storage keys of the blobs of a dump. Reads it no further than the last blob, which is near its beginning:
+ * a dump that is damaged behind that is not noticed.
+ */
+export async function* readDumpKeys(path: string): AsyncGenerator<string> {
+  let isFound = false
+  for await (const { table, row } of readDumpRows(path)) {
+    if (table === 'blobs') {
+      isFound = true
+      yield String((parseJson(path, row) as Record<string, unknown>).storage_key)
+    } else if (isFound) return
+  }
+}
+
 async function* linesOf(path: string): AsyncGenerator<string> {
   const lines = new PassThrough()
   const read = pipeline(createReadStream(path), createGunzip(), lines)
@@ -133,7 +147,8 @@ async function* linesOf(path: string): AsyncGenerator<string> {
   }
 }
 
-function parseJson(path: string, text: string): unknown {
+/** Returns the value of a row. Throws CommandError, which names the dump. */
+export function parseJson(path: string, text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {

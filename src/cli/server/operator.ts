@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { type AgreeOptions, agreeWithServer } from '../../config/agreement.ts'
 import { type Config, ConfigError, parseConfig } from '../../config/config.ts'
 import type { Actor } from '../../db/auth/audit.ts'
-import type { Queryable } from '../../db/database.ts'
+import type { Database, Queryable } from '../../db/database.ts'
 import { CleanupStack } from '../../server/cleanup.ts'
 import type { Log } from '../../server/log.ts'
 import type {
@@ -61,6 +61,19 @@ export function withDatabase(
   return withCleanup(environment, async (config, options) => {
     const { openDatabase } = await import('../../server/stores.ts')
     return work(await openDatabase(config, { ...options, mayCreate: true }), config)
+  })
+}
+
+/** Runs `work` on the database as it is; undefined when the embedded one does not exist yet. Throws CommandError like `withStores`. */
+export function withExistingDatabase(
+  environment: NodeJS.ProcessEnv,
+  work: (db: Database | undefined, config: Config) => Promise<number>,
+): Promise<number> {
+  return withCleanup(environment, async (config, options) => {
+    if ((await findMissingRegistry(environment)) !== undefined) return work(undefined, config)
+    const { openDatabase } = await import('../../server/stores.ts')
+    const { db } = await openDatabase(config, { ...options, mayCreate: false })
+    return work(db, config)
   })
 }
 

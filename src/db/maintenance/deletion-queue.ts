@@ -104,6 +104,15 @@ export async function endDeletionPause(db: Queryable, id: number): Promise<void>
   )
 }
 
+/** Ends the pauses with this reason, which nobody needs any more. */
+export async function endDeletionPausesOf(db: Queryable, reason: string): Promise<void> {
+  await db.query(
+    `delete from deletion_pauses
+      where reason = $1`,
+    [reason],
+  )
+}
+
 /** Ends every pause. Returns how many still lasted. */
 export async function endDeletionPauses(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ lasted: boolean }>(

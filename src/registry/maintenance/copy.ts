@@ -17,14 +17,25 @@ import { algorithmOf, type Digest } from '../../oci/digest.ts'
 import { BlobMissingError, type BlobStore } from '../../storage/blob-store.ts'
 import { digestOfStream } from '../uploads/hash-stream.ts'
 
-export type CopyReport = {
+export type CopyReport = VerifyReport & {
+  /** Count of `blobs` that the target had before. */
+  present: number
+}
+
+export type VerifyReport = {
   /** Blobs and bytes of the target, read back and verified. */
   blobs: number
   bytes: number
-  /** Count of `blobs` that the target had before. */
-  present: number
-  /** Blobs that could not be copied: the source does not have their bytes, or has other bytes. */
-  readonly failures: { digest: Digest; reason: 'missing' | 'corrupt' }[]
+  /** Blobs whose bytes are missing, or are other bytes; of a copy: in the source. */
+  readonly failures: BlobFailure[]
+}
+
+export type BlobFailure = {
+  readonly digest: Digest
+  readonly storageKey: string
+  readonly reason: 'missing' | 'corrupt'
+  /** True when the registry had lost the blob before. */
+  readonly lost: boolean
 }
 
 export type CopyOptions = {
@@ -121,6 +132,36 @@ export async function copyBlobs(
   return report
 }
 
+/** Reads each blob, and compares its size and digest. Throws the signal's reason. */
+export async function verifyBlobs(
+  pages: AsyncIterable<readonly InventoryRow[]>,
+  store: BlobStore,
+  options: { readonly signal: AbortSignal; onPage(report: VerifyReport): void },
+): Promise<VerifyReport> {
+  const report: VerifyReport = { blobs: 0, bytes: 0, failures: [] }
+  for await (const page of pages) {
+    await forEachConcurrent(page, BLOBS_CONCURRENCY_MAX, async (blob) => {
+      options.signal.throwIfAborted()
+      if (await hasBytes(store, blob)) {
+        report.blobs += 1
+        report.bytes += blob.size
+      } else {
+        const isMissing = (await store.stat(blob.storageKey)) === undefined
+        report.failures.push(failureOf(blob, isMissing ? 'missing' : 'corrupt'))
+      }
+    })
+    options.onPage(report)
+  }
+  return report
+}
+
+function failureOf(
+  { digest, storageKey, lost }: InventoryRow,
+  reason: BlobFailure['reason'],
+): BlobFailure {
+  return { digest, storageKey, reason, lost }
+}
+
 async function copyBlob(
   source: BlobStore,
   target: BlobStore,
@@ -128,19 +169,19 @@ async function copyBlob(
   report: CopyReport,
   { signal, isReferenced: isNamed }: CopyOptions,
 ): Promise<void> {
-  const { digest, size, storageKey } = blob
+  const { size, storageKey } = blob
   const isPresent = await hasBytes(target, blob)
   if (!isPresent) {
     try {
       await target.put(storageKey, copied(bytesOf(source, blob), signal))
     } catch (error) {
       if (!(error instanceof BlobMissingError)) throw error
-      if (await isNamed(blob)) report.failures.push({ digest, reason: 'missing' })
+      if (await isNamed(blob)) report.failures.push(failureOf(blob, 'missing'))
       return
     }
     if (!(await hasBytes(target, blob))) {
       await target.remove(storageKey)
-      report.failures.push({ digest, reason: 'corrupt' })
+      report.failures.push(failureOf(blob, 'corrupt'))
       return
     }
   }

@@ -61,6 +61,11 @@ export class FilesystemStore implements BlobStore {
     this.#markPath = join(this.#blobs, MARK_NAME)
   }
 
+  /** Opens the store to read it: a missing folder has nothing. */
+  static at(folder: string): FilesystemStore {
+    return new FilesystemStore(resolve(folder))
+  }
+
   /** Opens the store, and creates missing folders. */
   static async open(folder: string): Promise<FilesystemStore> {
     const store = new FilesystemStore(resolve(folder))
