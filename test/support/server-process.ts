@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
-const WAIT_MILLISECONDS_MAX = 30_000
+const WAIT_MILLISECONDS_MAX = 60_000
 
 export type ServerProcess = {
   readonly child: ChildProcess
