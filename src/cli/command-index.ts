@@ -1,8 +1,8 @@
-import type { CommandEntry, CommandGroup, ParentCommand } from './command-entry.ts'
+import type { CommandGroup } from './command-entry.ts'
 
 /**
  * All commands in the order of `rookery --help`. Help reads this table alone, and a command's module is loaded when
- * the command runs: all of them take 0.9 s.
+ * the command runs: all of them take 0.9 s. `scripts/bundle-client.mjs` makes the table of the client from it.
  */
 export const COMMAND_GROUPS: readonly CommandGroup[] = [
   {
@@ -539,12 +539,5 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
   },
 ]
 
-const MEMBERS = COMMAND_GROUPS.flatMap(({ members }) => members)
-
-/** All first words. */
-export const FIRST_WORDS: readonly string[] = MEMBERS.map(({ word }) => word)
-
-/** The command or the parent of commands with this first word. */
-export function findMember(word: string | undefined): CommandEntry | ParentCommand | undefined {
-  return MEMBERS.find((one) => one.word === word)
-}
+/** First words that this program does not have: in the client of one file, those of commands that need the server. */
+export const ABSENT_WORDS: readonly string[] = []

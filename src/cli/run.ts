@@ -1,5 +1,6 @@
 import type { CommandEntry, ParentCommand } from './command-entry.ts'
-import { FIRST_WORDS, findMember } from './command-index.ts'
+import { ABSENT_WORDS } from './command-index.ts'
+import { FIRST_WORDS, findMember } from './command-lookup.ts'
 import { CommandError, STATUS, UsageError } from './errors.ts'
 import { overview, parentHelp } from './help.ts'
 import { visible, write } from './printing.ts'
@@ -17,6 +18,10 @@ export async function runCommand(
   if (first === 'help') return runCommand([...rest, '--help'], environment)
   if (HELP.has(first)) return print(overview())
   if (VERSION.has(first)) return print(`${(await import('../server/version.ts')).VERSION}\n`)
+  if (ABSENT_WORDS.includes(first)) {
+    say(`this is the client, in one file; "${first}" is in the package of Rookery`)
+    return STATUS.failed
+  }
   const member = findMember(first)
   if (member === undefined) return refuse(await unknown(first, FIRST_WORDS), '')
   if ('load' in member) return runEntry(first, member, rest, environment)

@@ -2,7 +2,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import type { Command } from '../../src/cli/command.ts'
 import { listEntries } from '../../src/cli/command-entry.ts'
-import { COMMAND_GROUPS, findMember } from '../../src/cli/command-index.ts'
+import { COMMAND_GROUPS } from '../../src/cli/command-index.ts'
+import { findMember } from '../../src/cli/command-lookup.ts'
 import { commandHelp, flagOf, parseArguments, unknownCommand } from '../../src/cli/parser.ts'
 
 const loaded = await Promise.all(

@@ -17,17 +17,24 @@ export type Ran = {
 
 export type RunOptions = {
   readonly env: NodeJS.ProcessEnv
+  readonly cwd?: string
   /** Standard input; empty by default. */
   readonly input?: string
   readonly onStart?: (kill: (signal: NodeJS.Signals) => void) => void
 }
 
 /** Runs the built `rookery` to its end. */
-export async function runMain(
+export function runMain(words: readonly string[], options: RunOptions): Promise<Ran> {
+  return runFile(MAIN, words, options)
+}
+
+/** Runs a file with Node to its end. */
+export async function runFile(
+  file: string,
   words: readonly string[],
-  { env, input = '', onStart = () => {} }: RunOptions,
+  { env, cwd, input = '', onStart = () => {} }: RunOptions,
 ): Promise<Ran> {
-  const child = spawn(process.execPath, [MAIN, ...words], { env })
+  const child = spawn(process.execPath, [file, ...words], { env, cwd })
   const output = { stdout: '', stderr: '' }
   child.stdout.on('data', (chunk) => {
     output.stdout += chunk

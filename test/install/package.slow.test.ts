@@ -19,11 +19,11 @@ import {
 
 const AS_ROOT = process.getuid?.() === 0
 const OTHER_USER = 1
-const PACKED_BYTES_MAX = 1_500_000
+const PACKED_BYTES_MAX = 1_800_000
 const INSTALLED_KIB_MAX = 150 * 1024
 /** The files that users run and read. */
 const PACKED =
-  /^(?:bin\/rookery|agent\/rookery-agent(?:\.service)?|assets\/(?:style\.css|script\.js)|dist\/.*\.js|schema\/\d{4}-[a-z-]+\.sql|(?:docs|spec)\/[a-z.-]+\.(?:md|json|yaml)|docs\/examples\/[^/]+|docs\/pictures\/[a-z-]+\.webp|scripts\/build\.mjs|README\.md|LICENSE|package\.json)$/
+  /^(?:bin\/rookery|agent\/rookery-agent(?:\.service)?|assets\/(?:style\.css|script\.js)|dist\/(?:.*\.js|rookery-client\.cjs)|schema\/\d{4}-[a-z-]+\.sql|(?:docs|spec)\/[a-z.-]+\.(?:md|json|yaml)|docs\/examples\/[^/]+|docs\/pictures\/[a-z-]+\.webp|scripts\/build\.mjs|README\.md|CHANGELOG\.md|LICENSE|package\.json)$/
 
 const PAGE = 'docs/install.md'
 const { version } = JSON.parse(readPage('package.json'))
@@ -132,6 +132,7 @@ describe('the package that npm pack makes', () => {
     expect(paths).toEqual(expect.arrayContaining(await below('dist', /\.js$/)))
     expect(paths).toEqual(expect.arrayContaining(await below('schema', /\.sql$/)))
     expect(paths).toContain('agent/rookery-agent')
+    expect(paths).toContain('dist/rookery-client.cjs')
     expect((await stat(tarball)).size).toBeLessThan(PACKED_BYTES_MAX)
     expect(await succeed(clone, 'git status --porcelain')).toBe('')
   })
@@ -171,15 +172,28 @@ describe('the package that npm pack makes', () => {
     120_000,
   )
 
-  it('works through npx, and in a folder of its own', async () => {
-    const cwd = await emptyFolder('npx')
-    expect(await succeed(place(cwd), `npx --yes --package ${tarball} rookery --version`)).toMatch(
-      /^\d/,
+  it('serves and pushes through npx, in an empty folder', async () => {
+    const user = place(await emptyFolder('npx'))
+    const npx = `npx --yes --package ${tarball} rookery`
+    expect(await succeed(user, `${npx} --version`)).toBe(`${version}\n`)
+    const server = await startServer(user, `${npx} serve`)
+    const image = `${new URL(server.url).host}/hello/world:v1`
+    const pushed = await succeed(
+      { ...user, cwd: build('hello-key-1') },
+      `${npx} push --username admin --password-stdin . ${image} < ${user.cwd}/data/admin-password`,
     )
-    const local = await emptyFolder('local')
-    await succeed(place(local), `npm install ${tarball}`)
-    const server = await startServer(place(local), 'node_modules/.bin/rookery serve')
-    await pushAndPull(place(cwd), server)
+    expect(pushed).toMatch(/^digest {5}sha256:/m)
+    expect(await server.stop()).toBe(0)
+  }, 240_000)
+
+  it('works installed in a folder of its own', async () => {
+    const local = place(await emptyFolder('local'))
+    await succeed(local, `npm install ${tarball}`)
+    const server = await startServer(local, 'node_modules/.bin/rookery serve')
+    await pushAndPull(place(await emptyFolder('user')), server)
+    const client = `node ${local.cwd}/node_modules/rookery/dist/rookery-client.cjs`
+    const image = `${new URL(server.url).host}/hello/world:v1`
+    expect(await succeed(local, `${client} inspect ${image}`)).toMatch(/^target +hvt/m)
     expect(await server.stop()).toBe(0)
   }, 240_000)
 

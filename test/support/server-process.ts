@@ -26,13 +26,15 @@ type Identity = {
   cwd?: string
   /** The limit of open files. */
   openFilesMax?: number
+  /** The `rookery` that runs; the built one of this tree by default. */
+  main?: string
 }
 
-function run(settings: Settings, { openFilesMax, ...identity }: Identity) {
+function run(settings: Settings, { openFilesMax, main = MAIN, ...identity }: Identity) {
   // Without the ROOKERY_ variables of this environment.
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROOKERY_'))
   const env = { ...Object.fromEntries(inherited), ROOKERY_LISTEN: '127.0.0.1:0', ...settings }
-  const words = [process.execPath, MAIN, 'serve']
+  const words = [process.execPath, main, 'serve']
   const limited =
     openFilesMax === undefined
       ? words
