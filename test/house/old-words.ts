@@ -25,7 +25,7 @@ export const OLD_WORDS: readonly OldWord[] = [
     say: 'sequencer; send',
     except: [
       {
-        files: /^src\/(?:client|outgoing)\/|^test\/(?:outgoing|workers)\//,
+        files: /^src\/(?:client|outgoing)\/|^test\/(?:outgoing|workers)\/|^scripts\/bundle-client/,
         because: "undici's own word",
       },
       {
