@@ -125,6 +125,8 @@ create index targets_open_by_unit on targets (host_id, unit, deployment_id)
 -- Not for all open targets: at rest there are none, and Postgres would read the whole index for each unit.
 create index targets_in_flight on targets (deployment_id, place)
   where state in ('granted', 'fetching', 'starting', 'checking');
+-- Few targets are overdue: those of open deployments are counted for the metrics.
+create index targets_overdue on targets (deployment_id) where state = 'overdue';
 
 -- Lines that a kernel printed, as its agent sent them.
 create table unit_logs (

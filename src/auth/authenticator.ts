@@ -7,7 +7,7 @@ import {
 } from '../db/auth/credentials.ts'
 import { findCredentialByRefreshToken } from '../db/auth/refresh-tokens.ts'
 import type { Queryable } from '../db/database.ts'
-import { loginEnded, unauthorized } from '../oci/errors.ts'
+import { loginEnded, RegistryError, unauthorized } from '../oci/errors.ts'
 import { type AccessTokens, InvalidTokenError, isTokenLike } from './access-tokens.ts'
 import {
   ANONYMOUS_AUTHENTICATION,
@@ -24,6 +24,10 @@ import { UPLOAD_FINISH_SECONDS_MAX } from './lifetimes.ts'
 import type { LoginThrottle } from './login-throttle.ts'
 import type { RevocationList } from './revocations.ts'
 import { hashSecret, isSecretLike, matchesSecretHash } from './secrets.ts'
+
+/** `unauthorized`: unknown, wrong, expired or revoked. `throttled`: its address was wrong too often. */
+export const REFUSAL_REASONS = ['unauthorized', 'throttled'] as const
+export type RefusalReason = (typeof REFUSAL_REASONS)[number]
 
 export type AuthenticatorOptions = {
   readonly db: Queryable
@@ -44,6 +48,8 @@ const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i
 export class Authenticator {
   readonly #options: AuthenticatorOptions
   readonly #cache = new LRUCache<string, CachedAuthentication>({ max: CACHED_MAX })
+  /** Called for each credential, token or password that is refused. */
+  onRefused: (reason: RefusalReason) => void = () => {}
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options
@@ -58,9 +64,20 @@ export class Authenticator {
     if (authorization === undefined) return ANONYMOUS_AUTHENTICATION
     // The cache keeps hashes of secrets, not secrets.
     const key = createHash('sha256').update(authorization).digest('base64')
-    const cached =
-      this.#findCached(key) ?? (await this.#authenticateUncached(authorization, key, address))
-    return this.requireUsable(cached, address)
+    try {
+      const cached =
+        this.#findCached(key) ?? (await this.#authenticateUncached(authorization, key, address))
+      return await this.requireUsable(cached, address)
+    } catch (error) {
+      this.#countRefusal(error)
+      throw error
+    }
+  }
+
+  #countRefusal(error: unknown): void {
+    if (!(error instanceof RegistryError)) return
+    if (error.code === 'UNAUTHORIZED') this.onRefused('unauthorized')
+    else if (error.code === 'TOOMANYREQUESTS') this.onRefused('throttled')
   }
 
   /** A host with a secret has another grant at once: its secret stays valid. */
@@ -109,8 +126,13 @@ export class Authenticator {
   ): Promise<T> {
     const found = await find()
     if (found !== undefined) return found
-    this.#options.loginThrottle.recordFailure(address, kind, secret)
-    throw loginEnded(`the ${kind} is unknown or has expired`)
+    try {
+      this.#options.loginThrottle.recordFailure(address, kind, secret)
+      throw loginEnded(`the ${kind} is unknown or has expired`)
+    } catch (error) {
+      this.#countRefusal(error)
+      throw error
+    }
   }
 
   /** Verifies a header. The result is the same from any address; address checks follow on each request. */

@@ -43,6 +43,16 @@ const APPLICATION_NAME = 'rookery'
 
 const INT8_OID = 20
 
+/** How a pool is used now. */
+export type PoolUse = {
+  /** Open connections, those without work among them, and the most that may be open. */
+  readonly open: number
+  readonly idle: number
+  readonly most: number
+  /** Statements and transactions that wait for a connection. */
+  readonly waiting: number
+}
+
 /** The connection pool. A connection prepares each statement once, and then binds and executes it. */
 export class Database implements Queryable {
   readonly #pool: pg.Pool
@@ -135,6 +145,12 @@ export class Database implements Queryable {
   /** Takes a connection out of the pool, for session locks. Release it with `client.release(true)`. */
   async session(): Promise<pg.PoolClient> {
     return this.#pool.connect()
+  }
+
+  /** How the connections are used now. */
+  get use(): PoolUse {
+    const { totalCount: open, idleCount: idle, waitingCount: waiting, options } = this.#pool
+    return { open, idle, waiting, most: options.max }
   }
 
   async close(): Promise<void> {

@@ -1,7 +1,13 @@
 import { availableParallelism } from 'node:os'
 import pg from 'pg'
 import { RegistryError, unavailable } from '../oci/errors.ts'
-import { Database, type DatabaseOptions, type Queryable, type Transaction } from './database.ts'
+import {
+  Database,
+  type DatabaseOptions,
+  type PoolUse,
+  type Queryable,
+  type Transaction,
+} from './database.ts'
 import { QuestionTurn } from './question-turn.ts'
 
 const PROCESSORS_FOR_TWO = 3
@@ -87,6 +93,11 @@ export class Questions {
           return result
         }),
     }
+  }
+
+  /** How the connections are used now. */
+  get use(): PoolUse {
+    return this.#pool.use
   }
 
   async close(): Promise<void> {

@@ -35,6 +35,11 @@ export class InFlightRequests {
     for (const resolve of this.#idle.splice(0)) resolve()
   }
 
+  /** The requests that are being answered. */
+  get count(): number {
+    return this.#count
+  }
+
   /** Resolves when no request is in flight, or when the time is over. */
   async waitUntilIdle(milliseconds: number): Promise<void> {
     if (this.#count === 0) return

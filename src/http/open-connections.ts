@@ -15,7 +15,14 @@ export type ConnectionLimits = {
 }
 
 /** Why a connection was refused or closed, for the metrics. */
-export type CutReason = 'client-limit' | 'total-limit' | 'replaced' | 'slow-body' | 'slow-reader'
+export const CUT_REASONS = [
+  'client-limit',
+  'total-limit',
+  'replaced',
+  'slow-body',
+  'slow-reader',
+] as const
+export type CutReason = (typeof CUT_REASONS)[number]
 
 export type OpenConnectionsOptions = {
   readonly limits: ConnectionLimits
@@ -60,6 +67,8 @@ export class OpenConnections {
   readonly #open = new Map<Socket, Connection>()
   readonly #byClient = new Map<string, Set<Connection>>()
   readonly #timer: NodeJS.Timeout
+  /** Bytes of the connections that were closed. */
+  readonly #transferred = { received: 0, sent: 0 }
   #sweptAt = performance.now()
   #draining = false
   #closesIdle = false
@@ -100,6 +109,16 @@ export class OpenConnections {
     return () => {
       if (this.#open.has(socket)) this.#join(connection)
     }
+  }
+
+  /** Bytes that clients sent and were sent so far, with headers, in all connections that were accepted. */
+  get transferred(): { readonly received: number; readonly sent: number } {
+    let { received, sent } = this.#transferred
+    for (const { socket } of this.#open.values()) {
+      received += socket.bytesRead
+      sent += socket.bytesWritten
+    }
+    return { received, sent }
   }
 
   /** Closes each connection after its next answer, which says so: the client opens another one, perhaps elsewhere. */
@@ -166,7 +185,11 @@ export class OpenConnections {
   }
 
   #remove(connection: Connection): void {
-    if (this.#open.delete(connection.socket)) this.#leave(connection)
+    const { socket } = connection
+    if (!this.#open.delete(socket)) return
+    this.#transferred.received += socket.bytesRead
+    this.#transferred.sent += socket.bytesWritten
+    this.#leave(connection)
   }
 
   #join(connection: Connection): void {

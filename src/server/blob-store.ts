@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import type { Config } from '../config/config.ts'
 import { type BlobStore, StoreUnavailableError } from '../storage/blob-store.ts'
 import { FilesystemStore } from '../storage/filesystem/filesystem-store.ts'
+import type { StoreCall } from '../storage/s3/observe.ts'
 import { StartError } from './cleanup.ts'
 
 export type StoreName = 'filesystem' | 's3'
@@ -9,9 +10,17 @@ export type StoreName = 'filesystem' | 's3'
 /** An open store, with the function that closes it. */
 export type OpenBlobStore = { readonly name: StoreName; readonly store: BlobStore; close(): void }
 
+/** Receives each call of an object store. */
+export type OnStoreCall = (call: StoreCall) => void
+
 /** Opens the configured store. Throws StartError. */
-export function openBlobStore(config: Config, dataFolder: string): Promise<OpenBlobStore> {
-  return openBlobStoreNamed(config.s3 === undefined ? 'filesystem' : 's3', config, dataFolder)
+export function openBlobStore(
+  config: Config,
+  dataFolder: string,
+  onCall?: OnStoreCall,
+): Promise<OpenBlobStore> {
+  const name = config.s3 === undefined ? 'filesystem' : 's3'
+  return openBlobStoreNamed(name, config, dataFolder, onCall)
 }
 
 /** Opens a store by its name, configured or not: for copies from one to the other. Throws StartError. */
@@ -19,6 +28,7 @@ export async function openBlobStoreNamed(
   name: StoreName,
   { s3 }: Config,
   dataFolder: string,
+  onCall?: OnStoreCall,
 ): Promise<OpenBlobStore> {
   if (name === 'filesystem') {
     return { name, store: await FilesystemStore.open(dataFolder), close: () => {} }
@@ -27,7 +37,7 @@ export async function openBlobStoreNamed(
   // Loaded only when used, because the SDK takes a tenth of a second and 30 MiB.
   const { S3Store } = await import('../storage/s3/s3-store.ts')
   try {
-    const store = await S3Store.open({ ...s3, spoolFolder: join(dataFolder, 'spool') })
+    const store = await S3Store.open({ ...s3, spoolFolder: join(dataFolder, 'spool'), onCall })
     return { name, store, close: () => store.close() }
   } catch (cause) {
     if (!(cause instanceof StoreUnavailableError)) throw cause

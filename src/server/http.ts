@@ -94,6 +94,8 @@ export async function startHttp(
   })
   deps.metrics.registerCount('connections', () => connections.count)
   deps.readiness.onLeave = () => connections.retire()
+  deps.metrics.registerCount('requestsInFlight', () => inFlight.count)
+  deps.metrics.registerTransfer(() => connections.transferred)
   const url = await listen(server, config.listen)
   cleanup.defer(async () => {
     feedConnections.close()

@@ -8,6 +8,8 @@ import { CleanupStack } from './cleanup.ts'
 import { assertAddressFree } from './listen.ts'
 import type { Log } from './log.ts'
 import { startMaintenance } from './maintenance.ts'
+import { createMetrics } from './metrics.ts'
+import { startMetricsRefresh } from './metrics-refresh.ts'
 import { startOpamIndex } from './opam-index.ts'
 import { Readiness } from './readiness.ts'
 import { startServices } from './services.ts'
@@ -54,7 +56,9 @@ async function start(
   cleanup: CleanupStack,
 ): Promise<RunningServer> {
   await assertAddressFree(config.listen)
+  const metrics = createMetrics(VERSION)
   const stores = await openStores(config, {
+    onStoreCall: (call) => metrics.storeCalled(call),
     ...{ log, cleanup, mayCreate: true, wait: { seconds: config.databaseWaitSeconds, signal } },
     startEmbedded: (options) => startEmbeddedPostgres({ ...options, onLost: onPostgresLost }),
   })
@@ -65,12 +69,13 @@ async function start(
     stores,
     adminPassword.configuredSha256,
     config,
-    { peers: NO_PEERS, readiness },
+    { peers: NO_PEERS, readiness, metrics },
     log,
     cleanup,
   )
   const { url, registry } = services
-  startMaintenance(stores, registry, config, log, cleanup)
+  startMaintenance(stores, registry, metrics, config, log, cleanup)
+  startMetricsRefresh(stores, metrics, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)
   await leaveSettings(db, { url, settings: config.shared }, log)
   services.start()

@@ -14,13 +14,13 @@ import { startHostServices } from './hosts.ts'
 import { startHttp } from './http.ts'
 import type { Log } from './log.ts'
 import { startUnwrapQueue } from './maintenance.ts'
-import { createMetrics } from './metrics.ts'
+import type { Metrics } from './metrics.ts'
+import { registerPools } from './metrics-refresh.ts'
 import { startPictures } from './pictures.ts'
 import type { Readiness } from './readiness.ts'
 import { buildRegistry, type RegistryOperations } from './registry.ts'
 import { RegistryAddress } from './registry-address.ts'
 import type { Stores } from './stores.ts'
-import { VERSION } from './version.ts'
 import type { Peers } from './workers/peers.ts'
 
 /** A process that answers requests, before it has begun to give events their position. */
@@ -35,12 +35,19 @@ export type Services = {
   start(): void
 }
 
+/** The parts of a process that its other work uses, too. */
+type ProcessParts = {
+  readonly peers: Peers
+  readonly readiness: Readiness
+  readonly metrics: Metrics
+}
+
 /** Builds all that answers requests, with the background work that belongs to it, and listens. Throws StartError. */
 export async function startServices(
   stores: Stores,
   configuredSha256: Buffer | undefined,
   config: Config,
-  { peers, readiness }: { readonly peers: Peers; readonly readiness: Readiness },
+  { peers, readiness, metrics }: ProcessParts,
   log: Log,
   cleanup: CleanupStack,
 ): Promise<Services> {
@@ -50,7 +57,8 @@ export async function startServices(
   peers.onPost('committed', onCommitted)
   const auth = await buildAuth(stores, config, configuredSha256, peers, log, cleanup, onCommitted)
   const { issuer, keys, masterKey } = auth
-  const metrics = createMetrics(VERSION)
+  auth.authenticator.onRefused = (reason) => metrics.loginRefused(reason)
+  registerPools(stores, metrics)
   peers.onAsk('metrics', () => metrics.collect())
   const address = new RegistryAddress(config)
   const processLock = new ProcessLock()

@@ -11,7 +11,7 @@ import type { EmbeddedOptions, EmbeddedPostgres } from '../embedded-postgres/sup
 import { CheckedStore, type CheckedStoreOptions } from '../registry/checked-store.ts'
 import type { BlobStore } from '../storage/blob-store.ts'
 import type { DiskReserve } from '../storage/filesystem/disk-reserve.ts'
-import { openBlobStore, type StoreName } from './blob-store.ts'
+import { type OnStoreCall, openBlobStore, type StoreName } from './blob-store.ts'
 import { claimStore } from './claim-store.ts'
 import { type CleanupStack, StartError } from './cleanup.ts'
 import { diskReserve } from './disk-reserve.ts'
@@ -40,6 +40,8 @@ export type OpenDatabaseOptions = {
   readonly startEmbedded: StartEmbedded
   /** True: a missing data folder is made. */
   readonly mayCreate: boolean
+  /** Receives each call of an object store. */
+  readonly onStoreCall?: OnStoreCall
   /** Undefined: a database that does not answer is a failure at once. */
   readonly wait?: DatabaseWait
 }
@@ -64,9 +66,9 @@ export async function openStores(config: Config, options: OpenDatabaseOptions): 
 export async function openStore(
   config: Config,
   { db, dataFolder }: OpenDatabase,
-  { log, cleanup }: Pick<OpenDatabaseOptions, 'log' | 'cleanup'>,
+  { log, cleanup, onStoreCall }: Pick<OpenDatabaseOptions, 'log' | 'cleanup' | 'onStoreCall'>,
 ): Promise<Pick<Stores, 'store' | 'storeName' | 'reserve'>> {
-  const { name, store, close } = await openBlobStore(config, dataFolder)
+  const { name, store, close } = await openBlobStore(config, dataFolder, onStoreCall)
   cleanup.defer(close)
   const sharesFolder = config.databaseUrl === undefined && name === 'filesystem'
   const mark = await claimStore(db, store, { sharesFolder })

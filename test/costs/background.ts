@@ -25,6 +25,8 @@ import {
   markPermanentRepositories,
 } from '../../src/db/maintenance/garbage.ts'
 import { listBlobs } from '../../src/db/maintenance/inventory.ts'
+import { sumBlobs, sumRepositories } from '../../src/db/maintenance/storage-usage.ts'
+import { readWatchedValues } from '../../src/db/maintenance/watched-values.ts'
 import { listSettings } from '../../src/db/registry/repositories.ts'
 
 const DAYS = 3_650
@@ -62,4 +64,7 @@ export const BACKGROUND: Readonly<Record<string, (db: Transaction) => Promise<un
   'desired units': (db) => listDesired(db, HOSTS),
   'retention of logs': (db) => removeOldUnitLogs(db, DAYS, LIMIT),
   scrub: (db) => listBlobs(db, 100, LIMIT),
+  'values for metrics': (db) => readWatchedValues(db, 'storage-usage'),
+  'bytes of all blobs, by pages': (db) => sumBlobs(db, 0),
+  'bytes of repositories, by pages': (db) => sumRepositories(db, 0, 0),
 }

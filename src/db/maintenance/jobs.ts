@@ -75,6 +75,23 @@ export async function saveProgress(db: Queryable, name: string, progress: unknow
   )
 }
 
+/**
+ * Claims a job for `seconds`, without a lock: a process that dies lets another have it then. Returns false when another
+ * process claimed it, or saved its progress, a shorter time ago.
+ */
+export async function claimJob(db: Queryable, name: string, seconds: number): Promise<boolean> {
+  const { rows } = await db.query(
+    `insert into maintenance as m (name, progress)
+     values ($1, 'null')
+         on conflict (name) do update
+        set updated_at = now()
+      where m.updated_at not between now() - make_interval(secs => $2) and now()
+     returning name`,
+    [name, seconds],
+  )
+  return rows.length > 0
+}
+
 /** Clears the progress of a job that is done or starts over. */
 export async function clearProgress(db: Queryable, name: string): Promise<void> {
   await db.query(

@@ -3,7 +3,8 @@ import type { GarbageCollector, SweepReport } from './garbage.ts'
 
 export type GarbageCollectionOptions = {
   readonly everySeconds: number
-  onSwept(report: SweepReport): void
+  /** Receives each sweep, and how long it took. */
+  onSwept(report: SweepReport, seconds: number): void
   onError(error: unknown): void
 }
 
@@ -57,7 +58,9 @@ export function startGarbageCollection(
     everySeconds,
     onError,
     async work(signal) {
-      onSwept(await sweepAll(collector, signal))
+      const startedAt = performance.now()
+      const report = await sweepAll(collector, signal)
+      onSwept(report, (performance.now() - startedAt) / 1000)
     },
   }).start()
 }

@@ -8,6 +8,7 @@ import { assertAddressFree } from '../listen.ts'
 import type { Log } from '../log.ts'
 import { startMaintenance } from '../maintenance.ts'
 import { createMetrics } from '../metrics.ts'
+import { registerPools, startMetricsRefresh } from '../metrics-refresh.ts'
 import { startOpamIndex } from '../opam-index.ts'
 import { startPictures } from '../pictures.ts'
 import { buildRegistry } from '../registry.ts'
@@ -48,10 +49,12 @@ async function start(
   await assertAddressFree(config.listen)
   await connectionLimits(config)
   const shares = connectionShares(config)
+  const metrics = createMetrics(VERSION)
   let embedded: EmbeddedPostgres | undefined
   const stores = await openStores(
     { ...config, databaseConnectionsMax: shares.primary },
     {
+      onStoreCall: (call) => metrics.storeCalled(call),
       ...{ log, cleanup, mayCreate: true, wait: { seconds: config.databaseWaitSeconds, signal } },
       async startEmbedded(options) {
         const connectionsMax = shares.all
@@ -68,7 +71,7 @@ async function start(
   // Made here, so that the workers find them.
   await openSigningKeys(stores, config)
   const channel = new PrimaryChannel()
-  const metrics = createMetrics(VERSION)
+  registerPools(stores, metrics)
   channel.onAsk('metrics', () => metrics.collect())
   const deriver = new Deriver()
   cleanup.defer(() => deriver.close())
@@ -76,7 +79,8 @@ async function start(
   const onCommitted = () => channel.post('committed', null)
   const made = { deriver, pictures }
   const registry = buildRegistry(stores, config, made, new ProcessLock(), onCommitted)
-  startMaintenance(stores, registry, config, log, cleanup)
+  startMaintenance(stores, registry, metrics, config, log, cleanup)
+  startMetricsRefresh(stores, metrics, log, cleanup)
   startOpamIndex(stores, config, log, cleanup)
   const workers = new WorkerSet({
     ...{ count: config.workers, channel, log, drainSeconds: config.drainSeconds },

@@ -2,9 +2,11 @@ import { hashSecret } from '../../auth/secrets.ts'
 import type { Config } from '../../config/config.ts'
 import { CleanupStack } from '../cleanup.ts'
 import type { Log } from '../log.ts'
+import { createMetrics } from '../metrics.ts'
 import { type Leave, Readiness } from '../readiness.ts'
 import { startServices } from '../services.ts'
 import { openDatabase, openStore } from '../stores.ts'
+import { VERSION } from '../version.ts'
 import type { WorkerStart } from './messages.ts'
 import type { Peers } from './peers.ts'
 
@@ -31,7 +33,10 @@ export async function startWorker(
         return { connection, stop: async () => {} }
       },
     })
-    const stores = { ...database, ...(await openStore(config, database, { log, cleanup })) }
+    const metrics = createMetrics(VERSION)
+    const onStoreCall = metrics.storeCalled
+    const opened = await openStore(config, database, { log, cleanup, onStoreCall })
+    const stores = { ...database, ...opened }
     const { adminPassword } = config
     const configured = adminPassword === undefined ? undefined : hashSecret(adminPassword)
     const readiness = new Readiness()
@@ -39,7 +44,7 @@ export async function startWorker(
       stores,
       configured,
       config,
-      { peers, readiness },
+      { peers, readiness, metrics },
       log,
       cleanup,
     )

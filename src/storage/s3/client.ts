@@ -143,12 +143,17 @@ function translateError(error: unknown): unknown {
   if (error instanceof StoreUnavailableError || !(error instanceof Error)) return error
   const cause = summarize(error)
   const code = s3CodeOf(error)
-  if (MISSING.has(code)) return new ObjectMissingError(cause.message)
+  if (isMissingObject(error)) return new ObjectMissingError(cause.message)
   const status = error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined
   if (FULL.has(code) || status === INSUFFICIENT_STORAGE) {
     return new StoreFullError('the bucket has no space left', { cause })
   }
   return new StoreUnavailableError(`the object store failed: ${cause.message}`, { cause })
+}
+
+/** True when the store answered that the object, upload or part does not exist. */
+export function isMissingObject(error: unknown): boolean {
+  return error instanceof Error && MISSING.has(s3CodeOf(error))
 }
 
 /** Returns the code of S3's error response. The SDK puts it into `name`, and has classes for few codes. */

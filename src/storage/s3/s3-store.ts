@@ -28,6 +28,7 @@ import { Append, ObjectWriter } from './append.ts'
 import { call, createClient, ObjectMissingError, type S3Settings } from './client.ts'
 import { DownloadLinks } from './download-links.ts'
 import { locationOf, ObjectListing } from './listing.ts'
+import { observeCalls, type StoreCall } from './observe.ts'
 import { PartBuffers } from './part-buffers.ts'
 import { readObject } from './read-object.ts'
 import { emptyStage, findStage, requireStage, type S3Stage, sizeOfStage, toStage } from './stage.ts'
@@ -39,6 +40,8 @@ export type S3Options = S3Settings & {
   readonly redirect: boolean
   /** The folder of parts that do not fit into memory. */
   readonly spoolFolder: string
+  /** Called after each call of the store. */
+  readonly onCall?: ((call: StoreCall) => void) | undefined
 }
 
 /** Load balancers do not wait longer for a health check. */
@@ -66,7 +69,9 @@ export class S3Store implements BlobStore {
   /** Throws StoreUnavailableError when the bucket is not writable. */
   static async open(settings: S3Options): Promise<S3Store> {
     const buffers = await PartBuffers.open(settings.spoolFolder)
-    const store = new S3Store(createClient(settings), settings, buffers)
+    const client = createClient(settings)
+    if (settings.onCall !== undefined) observeCalls(client, settings.onCall)
+    const store = new S3Store(client, settings, buffers)
     await store.#probe()
     return store
   }
