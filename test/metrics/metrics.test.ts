@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { Database } from '../../src/db/database.ts'
+import { findProgress } from '../../src/db/maintenance/jobs.ts'
 import { STORAGE_USAGE_JOB } from '../../src/registry/maintenance/storage-usage.ts'
 import { readPage } from '../house/tree.ts'
 import { registryAt } from '../support/process-registry.ts'
@@ -99,7 +100,13 @@ it('the store is measured once for all processes, and the largest repositories h
   })
   // The first measurement was that of the empty store.
   await db.query('delete from maintenance where name = $1', [STORAGE_USAGE_JOB])
+  const measuring = await startRegistry({ ...registry.settings })
+  await expect
+    .poll(async () => (await findProgress(db, STORAGE_USAGE_JOB))?.progress, { timeout: 30_000 })
+    .toMatchObject({ lost: 0 })
+  await measuring.close()
   await db.close()
+  // A server reads the values when it starts.
   const replica = await startRegistry({ ...registry.settings })
   try {
     const sample = `rookery_storage_repository_bytes{repository="${repository}"}`

@@ -36,7 +36,7 @@ export type WatchedValues = {
   readonly storage: unknown
 }
 
-/** Rows of each kind that are counted at most, so that the statement costs the same whatever is stored. */
+/** Rows of each kind that are counted at most, so that the cost of the statement has a bound. */
 export const COUNTED_MAX = 10_000
 /** Credentials are found by their expiry, and each is looked at. */
 const EXPIRING_COUNTED_MAX = 100

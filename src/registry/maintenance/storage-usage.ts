@@ -4,7 +4,7 @@ import type { Queryable } from '../../db/database.ts'
 import { claimJob, findProgress, saveProgress } from '../../db/maintenance/jobs.ts'
 import { listNames, sumBlobs, sumRepositories } from '../../db/maintenance/storage-usage.ts'
 
-/** What the store holds, in bytes according to the database. */
+/** The content of the store, in bytes according to the database. */
 export type StorageUsage = {
   /** Unix time in milliseconds. */
   readonly measuredAt: number
@@ -22,7 +22,7 @@ export type StorageUsage = {
 export const STORAGE_USAGE_JOB = 'storage-usage'
 /** Repositories that are named. */
 const REPOSITORIES_NAMED_MAX = 20
-/** Time between two measurements of the whole registry, by whichever process. */
+/** Time between two measurements of the whole registry, by one of its processes. */
 const MEASURE_MILLISECONDS = 3_600_000
 /** How often a process looks whether the last measurement is old. */
 const LOOK_SECONDS = 60
