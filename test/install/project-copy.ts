@@ -8,7 +8,8 @@ import { expect } from 'vitest'
 import { ROOT } from '../house/tree.ts'
 
 const runFile = promisify(execFile)
-const RUN_MILLISECONDS_MAX = 180_000
+// npm unpacks hundreds of packages, and a busy machine takes minutes.
+const RUN_MILLISECONDS_MAX = 300_000
 const START_MILLISECONDS_MAX = 60_000
 const CACHE = process.env.npm_config_cache ?? join(homedir(), '.npm')
 const GIT = ['-c', 'user.name=test', '-c', 'user.email=test@example.org']
