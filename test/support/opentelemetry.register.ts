@@ -6,7 +6,7 @@ import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { PgInstrumentation } from '@opentelemetry/instrumentation-pg'
 import { BatchSpanProcessor, NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 
-// The exporter and the processor read their settings from variables, such as OTEL_EXPORTER_OTLP_ENDPOINT.
+// The exporter and the processor read their settings from variables that begin with OTEL_.
 new NodeTracerProvider({
   spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
 }).register()
