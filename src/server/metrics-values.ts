@@ -126,6 +126,18 @@ const ROWS: readonly Row[] = [
     (v) => v.expiringCredentials,
   ],
   [
+    'rookery_backup_last_success_timestamp_seconds',
+    'When the snapshot of the last complete backup was taken; missing when there is none.',
+    undefined,
+    (v) => v.backupAt ?? undefined,
+  ],
+  [
+    'rookery_backup_bytes',
+    'Bytes of the blobs of the last complete backup.',
+    undefined,
+    (v) => v.backupBytes ?? undefined,
+  ],
+  [
     'rookery_storage_blobs',
     'Blobs in the store, measured once an hour.',
     undefined,

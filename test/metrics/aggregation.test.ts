@@ -26,6 +26,8 @@ const VALUES: Watched = {
   pendingHosts: 0,
   signingKeySince: 1_700_000_000,
   expiringCredentials: 4,
+  backupAt: 1_700_000_000,
+  backupBytes: 900,
   storage: {
     measuredAt: 1_700_000_000_000,
     blobs: 10,
@@ -62,6 +64,8 @@ it('two processes of one server add up what each of them counts, and no value th
     'rookery_storage_repository_bytes{repository="(others)"}': 400,
     'rookery_disk_free_bytes{folder="data"}': 50,
     rookery_signing_key_active_timestamp_seconds: 1_700_000_000,
+    rookery_backup_last_success_timestamp_seconds: 1_700_000_000,
+    rookery_backup_bytes: 900,
   }
   const found = Object.keys(expected).map((sample) => [sample, sampleOf(text, sample)])
   expect(Object.fromEntries(found)).toEqual(expected)

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { findProgress } from '../../src/db/maintenance/jobs.ts'
+import { recordBackup } from '../../src/db/maintenance/last-backup.ts'
 import { STORAGE_USAGE_JOB } from '../../src/registry/maintenance/storage-usage.ts'
 import { readPage } from '../house/tree.ts'
 import { registryAt } from '../support/process-registry.ts'
@@ -87,6 +88,26 @@ it('connections to Postgres, sweeps and disks have values', async () => {
   }
   expect(sample('rookery_outbox_oldest_age_seconds')).toBe(0)
   expect(sample('rookery_signing_key_active_timestamp_seconds')).toBeGreaterThan(1_600_000_000)
+})
+
+it('a complete backup has its time and its size', async () => {
+  const db = new Database({
+    ...{ connection: registry.databaseUrl, connectionsMax: 1 },
+    onIdleError() {},
+  })
+  const backup = { name: 'b', folder: '/backup', rows: 1, blobs: 2, bytes: 300 }
+  await recordBackup(db, backup, 60)
+  await db.close()
+  const replica = await startRegistry({ ...registry.settings })
+  try {
+    const other = registryAt(replica.url, replica.folder, registry.settings)
+    const read = async (sample: string) => sampleOf(await scrape(other), sample)
+    await expect.poll(() => read('rookery_backup_bytes')).toBe(300)
+    const at = (await read('rookery_backup_last_success_timestamp_seconds')) ?? 0
+    expect(Math.abs(Date.now() / 1000 - 60 - at)).toBeLessThan(30)
+  } finally {
+    await replica.close()
+  }
 })
 
 it('the store is measured once for all processes, and the largest repositories have names', async () => {

@@ -30,6 +30,9 @@ export type WatchedValues = {
   readonly pendingHosts: number
   /** When the signing key became active, as Unix time. */
   readonly signingKeySince: number | null
+  /** When the snapshot of the last complete backup was taken, as Unix time, and the bytes of its blobs; null: there is none. */
+  readonly backupAt: number | null
+  readonly backupBytes: number | null
   /** Credentials that expire within `EXPIRING_DAYS`. */
   readonly expiringCredentials: number
   /** The last result of the job that measures the store; null before the first one. */
@@ -182,6 +185,8 @@ export async function readWatchedValues(db: Queryable, storageJob: string): Prom
                    limit ${EXPIRING_COUNTED_MAX}
                 ) c
             ) as "expiringCredentials",
+            (select extract(epoch from taken_at) from last_backup)::float8 as "backupAt",
+            (select bytes from last_backup) as "backupBytes",
             (
               select progress
                 from maintenance
