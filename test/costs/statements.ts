@@ -8,7 +8,10 @@ export type Statement = { readonly text: string; readonly values: readonly unkno
 const requests = new AsyncLocalStorage<Statement[]>()
 let current: Statement[] = []
 
-/** Records the statements that requests send to Postgres, from now on. */
+/** The name of the function that sends a statement, behind its first word. */
+const SENDER = /^(\s*\w+) \/\* \w+ \*\//
+
+/** Records the statements that requests send to Postgres, from now on: as their functions have them. */
 export function recordStatements(): void {
   const server = Server.prototype as { emit(name: string, ...rest: unknown[]): boolean }
   const { emit } = server
@@ -21,7 +24,7 @@ export function recordStatements(): void {
   vi.spyOn(client, 'query').mockImplementation(function (this: pg.Client, ...args) {
     const [config] = args as [Partial<Statement> | string]
     const { text, values = [] } = typeof config === 'string' ? { text: config } : config
-    if (text !== undefined) requests.getStore()?.push({ text, values })
+    if (text !== undefined) requests.getStore()?.push({ text: text.replace(SENDER, '$1'), values })
     return Reflect.apply(query, this, args)
   })
 }

@@ -10,7 +10,9 @@ it('stored webhooks and events get the new names of their types', async () => {
   const client = new pg.Client(database.url)
   await client.connect()
   try {
-    const files = readdirSync(SCHEMA).sort()
+    const files = readdirSync(SCHEMA)
+      .filter((name) => name.endsWith('.sql'))
+      .sort()
     const at = files.indexOf('0006-names.sql')
     const apply = async (names: string[]) => {
       for (const name of names) await client.query(readFileSync(new URL(name, SCHEMA), 'utf8'))
