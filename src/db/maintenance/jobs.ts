@@ -37,13 +37,24 @@ export async function runExclusively<T>(
     },
   }
   try {
+    const key = [LOCK_CLASS, name]
     const { rows } = await client.query<{ locked: boolean }>(
       'select pg_try_advisory_lock($1, hashtext($2)) as locked',
-      [LOCK_CLASS, name],
+      key,
     )
     if (rows[0]?.locked !== true)
       throw new AlreadyRunningError(`another process is running ${name}`)
-    return await work(lock)
+    try {
+      return await work(lock)
+    } finally {
+      // Postgres sees the end of a connection a moment later, and the next command may already be there. A broken connection
+      // has no lock any more.
+      if (!lost) {
+        await client
+          .query('select pg_advisory_unlock($1, hashtext($2))', key)
+          .catch(() => undefined)
+      }
+    }
   } finally {
     client.release(true)
   }
