@@ -1,7 +1,8 @@
-import { readdir } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { rookery } from '../cli/rookery.ts'
+import { digestOf } from '../support/digest.ts'
 import type { TestRegistry } from '../support/registry.ts'
 
 export type MadeBackup = {
@@ -44,9 +45,11 @@ export async function filesBelow(folder: string): Promise<string[]> {
     .sort()
 }
 
-/** The files of the blobs with these digests in a folder of backups. */
+/** The files with the bytes of these digests in a folder of backups. The names are those of the store, which need not say it. */
 export async function blobFiles(folder: string, digests: readonly string[]): Promise<string[]> {
-  const hexes = digests.map((digest) => digest.replace(/^sha256:/, ''))
-  const files = await filesBelow(join(folder, 'blobs'))
-  return files.filter((file) => hexes.some((hex) => file.includes(hex)))
+  const found: string[] = []
+  for (const file of await filesBelow(join(folder, 'blobs'))) {
+    if (digests.includes(digestOf(await readFile(join(folder, 'blobs', file))))) found.push(file)
+  }
+  return found
 }
