@@ -25,3 +25,14 @@ export class CleanupStack {
     if (failure !== undefined) throw failure.error
   }
 }
+
+/** Runs a start with a stack of its own. When it fails, what it opened is closed, and the failure is thrown. */
+export async function withCleanup<T>(start: (cleanup: CleanupStack) => Promise<T>): Promise<T> {
+  const cleanup = new CleanupStack()
+  try {
+    return await start(cleanup)
+  } catch (error) {
+    await cleanup.run()
+    throw error
+  }
+}

@@ -4,7 +4,7 @@ import type { Queryable } from '../db/database.ts'
 import { findLastStart, type LastStart, recordStart } from '../db/last-start.ts'
 import { startEmbeddedPostgres } from '../embedded-postgres/supervisor.ts'
 import { type AdminPassword, ensureAdminPassword } from './admin-password.ts'
-import { CleanupStack } from './cleanup.ts'
+import { type CleanupStack, withCleanup } from './cleanup.ts'
 import { assertAddressFree } from './listen.ts'
 import type { Log } from './log.ts'
 import { startMaintenance } from './maintenance.ts'
@@ -33,19 +33,13 @@ export type RunningServer = {
  * `onPostgresLost` is called when the embedded Postgres died and cannot be started again. `signal` ends the wait for a
  * database that does not answer yet; its reason is thrown.
  */
-export async function startServer(
+export function startServer(
   config: Config,
   log: Log,
   onPostgresLost: (error: Error) => void,
   signal: AbortSignal = new AbortController().signal,
 ): Promise<RunningServer> {
-  const cleanup = new CleanupStack()
-  try {
-    return await start(config, log, onPostgresLost, signal, cleanup)
-  } catch (error) {
-    await cleanup.run()
-    throw error
-  }
+  return withCleanup((cleanup) => start(config, log, onPostgresLost, signal, cleanup))
 }
 
 async function start(

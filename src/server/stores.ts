@@ -1,7 +1,7 @@
-import { once } from 'node:events'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { errnoOf } from '../async/errno.ts'
+import { unlessAborted } from '../async/unless-aborted.ts'
 import type { Config } from '../config/config.ts'
 import { checkPostgres, Database } from '../db/database.ts'
 import { describeDatabaseFault, isDatabaseFault, isDatabaseNotReady } from '../db/faults.ts'
@@ -214,19 +214,4 @@ function waitedInVain(cause: unknown, seconds: number): StartError {
   const waited = seconds === 0 ? '' : ` (waited ${seconds} s, ROOKERY_DATABASE_WAIT_SECONDS)`
   const message = `cannot use the database: ${describeDatabaseFault(cause)}${waited}`
   return new StartError(message, { cause })
-}
-
-/** Resolves as the work does, or rejects with the reason of the signal as soon as that is aborted. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted()
-  const unneeded = new AbortController()
-  const aborted = once(signal, 'abort', { signal: unneeded.signal }).then(() => {
-    throw signal.reason
-  })
-  try {
-    return await Promise.race([work, aborted])
-  } finally {
-    aborted.catch(() => {})
-    unneeded.abort()
-  }
 }

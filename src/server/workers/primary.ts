@@ -1,8 +1,9 @@
+import { unlessAborted } from '../../async/unless-aborted.ts'
 import type { Config } from '../../config/config.ts'
 import { ProcessLock } from '../../db/process-lock.ts'
 import { Deriver } from '../../derivation/deriver.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../embedded-postgres/supervisor.ts'
-import { CleanupStack } from '../cleanup.ts'
+import { type CleanupStack, withCleanup } from '../cleanup.ts'
 import { connectionLimits } from '../connection-limits.ts'
 import { assertAddressFree } from '../listen.ts'
 import type { Log } from '../log.ts'
@@ -24,19 +25,13 @@ import { WorkerSet } from './worker-set.ts'
  * Starts a server of several processes. This one, the primary, runs the embedded Postgres, migrates the schema, makes the
  * admin password and the keys, sweeps and imports; the workers answer requests. Throws as startServer does.
  */
-export async function startPrimary(
+export function startPrimary(
   config: Config,
   log: Log,
   onPostgresLost: (error: Error) => void,
   signal: AbortSignal,
 ): Promise<RunningServer> {
-  const cleanup = new CleanupStack()
-  try {
-    return await start(config, log, onPostgresLost, signal, cleanup)
-  } catch (error) {
-    await cleanup.run()
-    throw error
-  }
+  return withCleanup((cleanup) => start(config, log, onPostgresLost, signal, cleanup))
 }
 
 async function start(
@@ -89,32 +84,11 @@ async function start(
   cleanup.defer(() => workers.stop())
   const url = await unlessAborted(workers.start(), signal)
   await leaveSettings(stores.db, { url, settings: config.shared }, log)
-  log.info(
-    { url, version: VERSION, ...listeningFields(stores), workers: config.workers },
-    'listening',
-  )
+  const { dataFolder, storeName: blobs } = stores
+  log.info({ url, version: VERSION, dataFolder, blobs, workers: config.workers }, 'listening')
   const close = async () => {
     await workers.stop(config.drainDelaySeconds)
     await cleanup.run()
   }
   return { url, adminPassword, reload: () => workers.replaceAll(), close }
-}
-
-function listeningFields({ dataFolder, storeName }: { dataFolder: string; storeName: string }) {
-  return { dataFolder, blobs: storeName }
-}
-
-/** Resolves as the work does, or rejects with the reason of the signal. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted()
-  let end = () => {}
-  const aborted = new Promise<never>((_, reject) => {
-    end = () => reject(signal.reason)
-    signal.addEventListener('abort', end)
-  })
-  try {
-    return await Promise.race([work, aborted])
-  } finally {
-    signal.removeEventListener('abort', end)
-  }
 }

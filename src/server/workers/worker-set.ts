@@ -40,6 +40,7 @@ type Running = {
   readonly ended: Promise<void>
   /** True when it listens to messages. */
   isLoaded: boolean
+  isListening: boolean
   isStopping: boolean
 }
 
@@ -54,6 +55,8 @@ export class WorkerSet {
 
   constructor(options: WorkerSetOptions) {
     this.#options = options
+    // Workers accept by themselves: a connection that the primary hands to a worker which is just killed would never be answered.
+    cluster.schedulingPolicy = cluster.SCHED_NONE
     cluster.setupPrimary({ exec: ENTRY, args: [] })
   }
 
@@ -62,7 +65,6 @@ export class WorkerSet {
     const { count } = this.#options
     const started = Array.from({ length: count }, () => this.#fork())
     const urls = await Promise.all(started.map(({ listening }) => listening))
-    for (const one of started) this.#replaceWhenLost(one)
     return urls[0] ?? ''
   }
 
@@ -105,13 +107,12 @@ export class WorkerSet {
       this.#options.log.error({ err: error }, 'a new worker cannot start: the old one stays')
       return false
     }
-    this.#replaceWhenLost(next)
     await this.#stopOne(old, { delaySeconds: 0, idleSeconds: IDLE_SECONDS })
     return true
   }
 
   #fork(): Running {
-    const { channel, start } = this.#options
+    const { channel, start, log } = this.#options
     const worker = cluster.fork()
     const reachable = { id: worker.id, send: (message: ToWorker) => send(worker, message) }
     let leave = () => {}
@@ -130,6 +131,7 @@ export class WorkerSet {
           reachable.send({ kind: 'start', start })
         } else if (message.kind === 'listening') {
           clearTimeout(timer)
+          running.isListening = true
           resolve(message.url)
         } else if (message.kind === 'failed') reject(new StartError(message.message))
         else channel.receive(reachable, message)
@@ -140,22 +142,20 @@ export class WorkerSet {
         this.#running.delete(running)
         reject(new StartError(`a worker ended while it started (${signal ?? `status ${code}`})`))
         leave()
+        // One that did not listen yet is the concern of those who wait for it.
+        if (!running.isListening || running.isStopping || this.#isClosed) return
+        log.error({ code, signal }, 'a worker ended, starting another')
+        void this.#startAgain()
       })
     })
     // A failure is handled where it is awaited.
     listening.catch(() => {})
-    const running: Running = { worker, listening, ended, isLoaded: false, isStopping: false }
+    const running: Running = {
+      ...{ worker, listening, ended },
+      ...{ isLoaded: false, isListening: false, isStopping: false },
+    }
     this.#running.add(running)
     return running
-  }
-
-  /** Starts another worker when this one ends without having been stopped. */
-  #replaceWhenLost(one: Running): void {
-    one.worker.once('exit', (code, signal) => {
-      if (one.isStopping || this.#isClosed) return
-      this.#options.log.error({ code, signal }, 'a worker ended, starting another')
-      void this.#startAgain()
-    })
   }
 
   async #startAgain(): Promise<void> {
@@ -168,7 +168,6 @@ export class WorkerSet {
       const next = this.#fork()
       try {
         await next.listening
-        this.#replaceWhenLost(next)
         return
       } catch (error) {
         if (this.#isClosed) return

@@ -1,6 +1,6 @@
 import { hashSecret } from '../../auth/secrets.ts'
 import type { Config } from '../../config/config.ts'
-import { CleanupStack } from '../cleanup.ts'
+import { withCleanup } from '../cleanup.ts'
 import type { Log } from '../log.ts'
 import { createMetrics } from '../metrics.ts'
 import { type Leave, Readiness } from '../readiness.ts'
@@ -17,15 +17,14 @@ export type RunningWorker = {
 }
 
 /** Starts a worker, which answers requests beside others. The primary has prepared Postgres, store and keys. Throws StartError. */
-export async function startWorker(
+export function startWorker(
   given: Config,
   { connection, databaseConnectionsMax }: WorkerStart,
   peers: Peers,
   log: Log,
 ): Promise<RunningWorker> {
   const config = { ...given, databaseConnectionsMax }
-  const cleanup = new CleanupStack()
-  try {
+  return withCleanup(async (cleanup) => {
     const database = await openDatabase(config, {
       ...{ log, cleanup, mayCreate: false },
       async startEmbedded() {
@@ -56,8 +55,5 @@ export async function startWorker(
         await cleanup.run()
       },
     }
-  } catch (error) {
-    await cleanup.run()
-    throw error
-  }
+  })
 }
