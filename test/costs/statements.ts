@@ -3,15 +3,20 @@ import { Server } from 'node:http'
 import pg from 'pg'
 import { vi } from 'vitest'
 
-export type Statement = { readonly text: string; readonly values: readonly unknown[] }
+/** A statement as its function has it, and the name of that function if the statement was sent with one. */
+export type Statement = {
+  readonly text: string
+  readonly values: readonly unknown[]
+  readonly sender?: string | undefined
+}
 
 const requests = new AsyncLocalStorage<Statement[]>()
 let current: Statement[] = []
 
 /** The name of the function that sends a statement, behind its first word. */
-const SENDER = /^(\s*\w+) \/\* \w+ \*\//
+const SENDER = /^(\s*\w+) \/\* (\w+) \*\//
 
-/** Records the statements that requests send to Postgres, from now on: as their functions have them. */
+/** Records the statements that requests send to Postgres, from now on. */
 export function recordStatements(): void {
   const server = Server.prototype as { emit(name: string, ...rest: unknown[]): boolean }
   const { emit } = server
@@ -24,7 +29,10 @@ export function recordStatements(): void {
   vi.spyOn(client, 'query').mockImplementation(function (this: pg.Client, ...args) {
     const [config] = args as [Partial<Statement> | string]
     const { text, values = [] } = typeof config === 'string' ? { text: config } : config
-    if (text !== undefined) requests.getStore()?.push({ text: text.replace(SENDER, '$1'), values })
+    if (text !== undefined) {
+      const sender = SENDER.exec(text)?.[2]
+      requests.getStore()?.push({ text: text.replace(SENDER, '$1'), values, sender })
+    }
     return Reflect.apply(query, this, args)
   })
 }
