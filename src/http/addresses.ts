@@ -7,13 +7,20 @@ const FORWARDED_MAX = 32
 /**
  * Returns the client's address: the nearest one in X-Forwarded-For, or else in Forwarded, that is not a
  * trusted proxy. The headers count only when a trusted proxy sent the request, because any client can
- * write them.
+ * write them. Another sender of such a header is reported by its address.
  */
-export function clientAddress(req: IncomingMessage, trusted: NetworkList): string {
+export function clientAddress(
+  req: IncomingMessage,
+  trusted: NetworkList,
+  onUntrusted: (address: string) => void = () => {},
+): string {
   const peer = unmapAddress(req.socket.remoteAddress ?? '')
   const { headers } = req
   if (headers['x-forwarded-for'] === undefined && headers.forwarded === undefined) return peer
-  if (!trusted.has(peer)) return peer
+  if (!trusted.has(peer)) {
+    onUntrusted(peer)
+    return peer
+  }
   let address = peer
   for (const hop of hopsOf(headers).slice(-FORWARDED_MAX).reverse().map(withoutPort)) {
     if (parseAddress(hop) === undefined) break

@@ -54,7 +54,7 @@ export type HttpDeps = {
 const HANDLERS_MILLISECONDS_MAX = 5_000
 
 const UNTRUSTED_PROXY =
-  'a proxy that is not trusted sends requests that arrived over HTTPS: set ROOKERY_PUBLIC_URL to the URL of the registry, and ROOKERY_TRUSTED_PROXIES to the address of the proxy'
+  'a proxy that is not trusted sends requests, whose clients share its address: set ROOKERY_TRUSTED_PROXIES to the address of the proxy, and ROOKERY_PUBLIC_URL to the URL of the registry'
 
 /** Builds the app, and listens. Returns the URL. Throws StartError. */
 export async function startHttp(
@@ -146,9 +146,11 @@ function buildApp(
   deps.peers.onPost('question-time', (spent) => budget.countSpent(spent))
   const baseUrl = (ctx: RouteContext) =>
     publicBaseUrl(ctx.req, config.trustedProxies, config.publicUrl)
-  const warnOnce = onlyOnce(() => log.warn(UNTRUSTED_PROXY))
+  const warnOnce = onlyOnce((proxy: string) => log.warn({ proxy }, UNTRUSTED_PROXY))
   const baseUrlOfClient = (ctx: RouteContext) =>
-    clientBaseUrl(ctx.req, config.trustedProxies, config.publicUrl, warnOnce)
+    clientBaseUrl(ctx.req, config.trustedProxies, config.publicUrl, () =>
+      warnOnce(unmapAddress(ctx.req.socket.remoteAddress ?? '')),
+    )
   return createApp({
     routes: allRoutes({
       ...registry,
@@ -207,7 +209,7 @@ function buildApp(
     reportError: (error, ids) => log.error({ err: error, ...idFields(ids) }, 'a request failed'),
     inFlight,
     setHeaders: responseHeaders(config.publicUrl),
-    addressOf: (ctx) => clientAddress(ctx.req, config.trustedProxies),
+    addressOf: (ctx) => clientAddress(ctx.req, config.trustedProxies, warnOnce),
   })
 }
 
@@ -217,10 +219,10 @@ export function pageCursors(masterKey: MasterKey): PageCursors {
 }
 
 /** Returns a function whose first call runs `work`; the other calls do nothing. */
-function onlyOnce(work: () => void): () => void {
+function onlyOnce<T>(work: (about: T) => void): (about: T) => void {
   let isDone = false
-  return () => {
-    if (!isDone) work()
+  return (about) => {
+    if (!isDone) work(about)
     isDone = true
   }
 }

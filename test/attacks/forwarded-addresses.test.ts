@@ -140,3 +140,24 @@ describe('behind a proxy with TLS, without settings', () => {
     expect(((await answer.json()) as { jwks_uri: string }).jwks_uri).toMatch(/^http:\/\/127/)
   })
 })
+
+describe('behind a proxy that is not trusted, with the URL of the registry set', () => {
+  let registry: TestRegistry
+
+  beforeAll(async () => {
+    registry = await startRegistry({ ROOKERY_PUBLIC_URL: 'https://registry.example.org' })
+  })
+
+  afterAll(() => registry?.close())
+
+  it('the log names the proxy once', async () => {
+    const warnings = () => registry.log.filter((line) => line.includes('ROOKERY_TRUSTED_PROXIES'))
+    await registry.anonymous('/v2/')
+    expect(warnings()).toEqual([])
+    for (let index = 0; index < 3; index += 1) {
+      await registry.anonymous('/v2/', { headers: { 'x-forwarded-for': '192.0.2.1' } })
+    }
+    expect(warnings()).toHaveLength(1)
+    expect(JSON.parse(warnings()[0] ?? '')).toMatchObject({ level: 'warn', proxy: '127.0.0.1' })
+  })
+})

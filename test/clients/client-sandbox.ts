@@ -49,6 +49,7 @@ export const PLACES = {
   umoci: FETCHED,
   webhook: FETCHED,
   nginx: installed('nginx-light'),
+  caddy: installed('caddy'),
   chromium: installed('chromium'),
 } as const satisfies Record<string, Place>
 

@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { freePorts } from '../support/free-ports.ts'
 import { ClientSandbox, hasClient } from './client-sandbox.ts'
@@ -24,6 +26,8 @@ const PROXIES = {
     trusted: true,
   },
 } as const
+/** More than nginx accepts by default. */
+const BODY_BYTES = 2 * 1024 * 1024
 const NAMES = Object.keys(PROXIES) as (keyof typeof PROXIES)[]
 
 describe.skipIf(!hasClient('nginx'))('behind TLS of nginx, without ROOKERY_PUBLIC_URL', () => {
@@ -68,5 +72,16 @@ describe.skipIf(!hasClient('nginx'))('behind TLS of nginx, without ROOKERY_PUBLI
     expect(realm).toBe(`${base}/token`)
     const token = await sandbox?.run('curl', ['-sS', ...nginx.trust, realm ?? ''])
     expect(JSON.parse(token?.stdout ?? '')).toHaveProperty('token')
+  })
+
+  it('and without client_max_body_size, a blob of more than 1 MiB is 413, which no answer of the registry is', async () => {
+    const [sandbox] = sandboxes
+    if (sandbox === undefined) throw new Error('no sandbox')
+    await writeFile(join(sandbox.folder, 'large'), Buffer.alloc(BODY_BYTES))
+    const address = `https://localhost:${ports[0]}/v2/a/b/blobs/uploads/?digest=sha256:${'0'.repeat(64)}`
+    const words = ['-sSi', ...nginx.trust, '-u', sandbox.credential, '-X', 'POST']
+    const { stdout } = await sandbox.run('curl', [...words, '--data-binary', '@large', address])
+    expect(stdout).toMatch(/^HTTP\/1\.1 413 /m)
+    expect(stdout).not.toMatch(/^x-request-id:/im)
   })
 })

@@ -6,6 +6,8 @@ import type { ClientSandbox } from './client-sandbox.ts'
 export type Nginx = {
   /** curl's options to trust the certificate of `localhost`. */
   readonly trust: readonly string[]
+  /** The certificate of `localhost`, which is its own authority. */
+  readonly authority: string
   /** A path in the folder of nginx, which has `fullchain.pem`, `privkey.pem`, `access.log` and `temporary`. */
   path(...path: string[]): string
   stop(): void
@@ -34,5 +36,6 @@ export async function startNginx(
        }`,
   )
   const nginx = spawn('nginx', ['-c', path('nginx.conf'), '-p', path()], { stdio: 'inherit' })
-  return { trust: ['--cacert', path('fullchain.pem')], path, stop: () => nginx.kill('SIGKILL') }
+  const authority = path('fullchain.pem')
+  return { trust: ['--cacert', authority], authority, path, stop: () => nginx.kill('SIGKILL') }
 }

@@ -7,7 +7,7 @@ import { ROOT } from './tree.ts'
 /** Programs that the tests need for a client, and the receiver of webhooks. */
 const PARTS = new Set([
   ...['dockerd', 'docker-buildx', 'docker-compose', 'runc', 'webhook'],
-  ...['nginx', 'chromium'],
+  ...['caddy', 'nginx', 'chromium'],
 ])
 /** The program that a test asks for, when it is not the client's own name. */
 const ASKED_BY: Record<string, string> = { ctr: 'containerd' }
