@@ -50,6 +50,13 @@ function optionsOf(page: string): Partial<PasteOptions> {
         expect(netrc).toMatch(/^machine registry\.example\.org login host-7 password rky_\S+\n$/)
       },
     },
+    'docs/install.md': {
+      systemFolders: ['/etc/nginx/conf.d', '/etc/caddy'],
+      async check({ folder }) {
+        const nginx = await readFile(join(folder, 'system/etc/nginx/conf.d/rookery.conf'), 'utf8')
+        expect(nginx).toContain('server_name registry.example.org;')
+      },
+    },
     'docs/operations.md': { variables: { BACKUP: 'backup' } },
     'docs/settings.md': { variables: { ROOKERY_DATABASE_URL: database.url } },
     'docs/webhooks.md': {

@@ -9,14 +9,25 @@ export const DASHBOARD_FILE = 'deploy/grafana/rookery.json'
 /** A query, and the name of its alert or panel. */
 export type Expression = { readonly of: string; readonly expression: string }
 
-type Rule = { readonly alert: string; readonly expr: string }
+/** An alert, and the part of a page that says what to do. */
+export type Alert = Expression & { readonly runbook: string }
+
+type Rule = {
+  readonly alert: string
+  readonly expr: string
+  readonly annotations: { readonly runbook: string }
+}
 type Panel = { readonly title: string; readonly targets?: readonly { readonly expr: string }[] }
 
-/** Returns the query of each alert. */
-export function alerts(): Expression[] {
+/** Returns the alerts with their queries. */
+export function alerts(): Alert[] {
   const { groups } = parse(readPage(RULES_FILE)) as { groups: { rules: Rule[] }[] }
   return groups.flatMap(({ rules }) =>
-    rules.map(({ alert, expr }) => ({ of: alert, expression: expr })),
+    rules.map(({ alert, expr, annotations }) => ({
+      of: alert,
+      expression: expr,
+      runbook: annotations.runbook,
+    })),
   )
 }
 

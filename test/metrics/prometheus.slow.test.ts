@@ -43,16 +43,6 @@ describe('alerts and dashboard', () => {
     )
     expect(unknown).toEqual([])
   })
-
-  it('docs/operations.md has a cause and a command for each alert', () => {
-    const [, section = ''] = readPage('docs/operations.md').split('\n## Alerts\n')
-    const rows = [...section.matchAll(/^\| `(Rookery\w+)` \| .+ \| .*`.+`.* \|$/gm)]
-    expect(rows.map(([, name]) => name).sort()).toEqual(
-      alerts()
-        .map(({ of }) => of)
-        .sort(),
-    )
-  })
 })
 
 describe.runIf(hasProgram('promtool'))('promtool accepts', () => {
