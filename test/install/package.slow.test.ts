@@ -25,8 +25,9 @@ const INSTALLED_KIB_MAX = 150 * 1024
 const PACKED =
   /^(?:bin\/rookery|agent\/rookery-agent(?:\.service)?|assets\/(?:style\.css|script\.js)|dist\/(?:.*\.js|rookery-client\.cjs)|schema\/\d{4}-[a-z-]+\.sql|(?:docs|spec)\/[a-z.-]+\.(?:md|json|yaml)|docs\/examples\/[^/]+|docs\/pictures\/[a-z-]+\.webp|scripts\/build\.mjs|README\.md|CHANGELOG\.md|LICENSE|package\.json)$/
 
-/** Rules, dashboard and configuration for the programs that watch a registry. */
-const WATCHING = /^deploy\/(?:grafana|prometheus)\/[a-z.]+\.(?:json|yml)$/
+/** Configuration of the programs around a registry. */
+const DEPLOYED =
+  /^deploy\/(?:(?:grafana|prometheus)\/[a-z.]+\.(?:json|yml)|nginx\/rookery\.conf|caddy\/Caddyfile|kubernetes\/[a-z]+\/[a-z-]+\.yaml)$/
 
 const PAGE = 'docs/install.md'
 const { version } = JSON.parse(readPage('package.json'))
@@ -127,7 +128,7 @@ describe('the package that npm pack makes', () => {
   }, 400_000)
 
   it('has what users run and read, and nothing else', async () => {
-    const packed = (path: string) => PACKED.test(path) || WATCHING.test(path)
+    const packed = (path: string) => PACKED.test(path) || DEPLOYED.test(path)
     expect(paths.filter((path) => !packed(path))).toEqual([])
     const below = async (name: string, ending: RegExp) =>
       (await readdir(join(clone.cwd, name), { recursive: true }))

@@ -90,11 +90,12 @@ export async function findGeneration(folder: string, name?: string): Promise<Gen
   const all = await listGenerations(folder)
   const found = name === undefined ? all.findLast(isComplete) : all.find((one) => one.name === name)
   if (found !== undefined) return found
-  const names = all.map((one) => one.name).join(', ') || 'none'
   const partial = (await listPartials(folder)).length
-  const interrupted = partial === 0 ? '' : `, and ${partial} that did not end`
+  const others = all.map((one) => one.name).join(', ')
+  const interrupted = partial === 0 ? '' : `${partial} that did not end`
+  const there = [others, interrupted].filter((text) => text !== '').join(', and ')
   const wanted = name === undefined ? 'no complete backup' : `no backup ${name}`
-  throw new CommandError(`${folder} has ${wanted}; it has ${names}${interrupted}`)
+  throw new CommandError(`${folder} has ${wanted}${there === '' ? '' : `; it has ${there}`}`)
 }
 
 /** Lists the paths of backups that are being made or removed, or were interrupted. */
