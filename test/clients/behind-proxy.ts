@@ -40,7 +40,7 @@ export type ProxyUnderTest = {
   readonly logsRequests: boolean
 }
 
-/** What every proxy with its shipped configuration must do. The test file of each calls it. */
+/** Describes a proxy with its shipped configuration. The test file of each calls it. */
 export function describeBehindProxy(name: 'nginx' | 'caddy', proxied: ProxyUnderTest): void {
   const isInstalled = hasClient(name) && hasClient('oras')
   describe.skipIf(!isInstalled)(`behind ${name}, with the configuration in deploy/`, () => {
