@@ -22,7 +22,7 @@ const PACKAGE = 'lwt'
 
 /** Views of each page that are measured, one after the other, after those that warm up. */
 const VIEWS = 60
-const WARM_UPS = 20
+const WARM_UPS = 100
 /** A page may cost so much CPU of the main process. */
 const MAIN_MILLISECONDS_AIM = 5
 /** The connection of a question rests four times as long as its statements took: a client that waits longer finds it free. */

@@ -122,10 +122,11 @@ async function holdRefusal(admit: () => void, signal: AbortSignal): Promise<void
   }
 }
 
-/** Returns a signal that the end of the connection aborts. */
+/** Returns a signal that the end of the connection aborts, unless the answer is sent by then. */
 function signalOf(ctx: RouteContext): AbortSignal {
   const leaving = new AbortController()
-  if (ctx.res.destroyed) leaving.abort()
-  else ctx.res.once('close', () => leaving.abort())
+  const { res } = ctx
+  if (res.destroyed) leaving.abort()
+  else res.once('close', () => res.writableFinished || leaving.abort())
   return leaving.signal
 }

@@ -19,6 +19,9 @@ const UNSAFE_IN_HTML = new RegExp(
   'gu',
 )
 
+/** What a page has that is not plain ASCII: one pass over most pages, which have nothing else. */
+const NOT_PLAIN = /[^\t\n\r\x20-\x7e]/
+
 /**
  * Returns the problem of a text that would look different from what it is, such as `exe.lvh` for `hvl.exe`, to follow
  * the name of a field. Undefined for other text.
@@ -55,7 +58,7 @@ export function visibleJson(value: unknown): string {
  * has such characters, so they are of texts and attributes.
  */
 export function visibleHtml(html: string): string {
-  return html.replace(UNSAFE_IN_HTML, escapedUnits)
+  return NOT_PLAIN.test(html) ? html.replace(UNSAFE_IN_HTML, escapedUnits) : html
 }
 
 const escapes = new Map<number, string>()

@@ -2,7 +2,7 @@ import type { ComponentChildren } from 'preact'
 import type { Digest } from '../oci/digest.ts'
 import type { Repository, Tag } from '../oci/reference.ts'
 import { imagePath, tagPath } from './paths.ts'
-import { bytesText, shortDigest, timeText } from './texts.ts'
+import { bytesText, isoTimeText, shortDigest } from './texts.ts'
 
 /** A section of a page with a heading, which links can name. */
 export function Section({
@@ -131,8 +131,8 @@ export function Facts({
 
 /** A time, in UTC. The script adds how long ago that was. */
 export function Time({ at }: { at: Date | string }) {
-  const date = new Date(at)
-  return <time dateTime={date.toISOString()}>{timeText(date)}</time>
+  const iso = new Date(at).toISOString()
+  return <time dateTime={iso}>{isoTimeText(iso)}</time>
 }
 
 /** A size in a unit that people read; the exact count of bytes is in the title. */

@@ -223,7 +223,7 @@ function GraphDrawing({
         </defs>
         <g class="edges" marker-end="url(#arrow)">
           {edges.map(({ from, to, points }) => (
-            <path key={`${from} ${to}`} d={`M${cornersOf(points)}`} />
+            <path key={`${from} ${to}`} d={`M${points.join(' ')}`} />
           ))}
         </g>
         <g class="nodes" text-anchor="middle">
@@ -243,15 +243,6 @@ function GraphDrawing({
       </svg>
     </section>
   )
-}
-
-/** The points of a polyline as SVG, in whole pixels and without those on a level line between two others. */
-function cornersOf(points: GraphPicture['edges'][number]['points']): string {
-  const rounded = points.map(([x, y]) => [Math.round(x), Math.round(y)] as const)
-  const isLevel = (index: number) =>
-    rounded[index - 1]?.[1] === rounded[index]?.[1] &&
-    rounded[index]?.[1] === rounded[index + 1]?.[1]
-  return rounded.filter((_, index) => !isLevel(index)).join(' ')
 }
 
 /** Cuts a text that is longer than its place. The whole text is in the title beside it. */

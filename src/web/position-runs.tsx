@@ -23,6 +23,7 @@ const HOSTS_SHOWN = 3
 
 /** The hosts on which an image runs, since when, and those on which it ran. */
 export function RanOn({ ran: { runs, more } }: { ran: PositionRuns }) {
+  if (runs.length === 0) return null
   const live = runs.filter(({ to }) => to === null)
   const isLive = (host: string) => live.some((run) => run.host === host)
   const ended = runs.filter(({ host, to }) => to !== null && !isLive(host))

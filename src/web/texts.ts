@@ -15,7 +15,12 @@ export function bytesText(count: number): string {
 
 /** Returns a time as `2026-11-30 06:50:12 UTC`. */
 export function timeText(at: Date): string {
-  return `${at.toISOString().slice(0, 19).replace('T', ' ')} UTC`
+  return isoTimeText(at.toISOString())
+}
+
+/** Does the same for a time as `2026-11-30T06:50:12.345Z`. */
+export function isoTimeText(iso: string): string {
+  return `${iso.slice(0, 10)} ${iso.slice(11, 19)} UTC`
 }
 
 /** Returns the time between two moments, such as `2 min 5 s`. Undefined without both. */

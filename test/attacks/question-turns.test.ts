@@ -92,6 +92,29 @@ describe('the turn of a question', () => {
     },
   )
 
+  it('is one for statements that the question sends together', async () => {
+    await occupyOthers()
+    let order: string[] = []
+    for (let round = 0; round < ROUNDS_MAX && order.at(-1) !== 'other'; round += 1) {
+      order = []
+      const long = ask('long')
+      await work(long)
+      const together = Array.from({ length: 3 }, () => work(long).then(() => order.push('long')))
+      await Promise.all([...together, work(ask('other')).then(() => order.push('other'))])
+    }
+    expect(order).toEqual(['long', 'long', 'long', 'other'])
+  })
+
+  it('fails one statement alone of those that are sent together', async () => {
+    const question = ask('long')
+    const [first, second] = await Promise.allSettled([
+      question.query('select 1 / 0'),
+      question.query<{ two: number }>('select 2 as two'),
+    ])
+    expect(first.status).toBe('rejected')
+    expect(second).toMatchObject({ status: 'fulfilled', value: { rows: [{ two: 2 }] } })
+  })
+
   it('ends while the question does something else', async () => {
     await occupyOthers()
     const long = ask('long')

@@ -36,13 +36,21 @@ export function layoutGraph({ labels, edges }: DrawableGraph): GraphPicture {
     }),
     edges: list.map(({ from, to }) => {
       const { points = [] } = graph.edge(`${from}`, `${to}`)
-      return { from, to, points: points.map((at: Point) => [rounded(at.x), rounded(at.y)]) }
+      return { from, to, points: cornersOf(points) }
     }),
   }
 }
 
 function widthOf(label: string): number {
   return Math.min(label.length, LABEL_CHARACTERS_MAX) * CHARACTER_WIDTH + LABEL_MARGIN
+}
+
+/** The points of a polyline in whole pixels, without those on a level line between two others. */
+function cornersOf(points: readonly Point[]): [x: number, y: number][] {
+  const whole = points.map(({ x, y }): [number, number] => [Math.round(x), Math.round(y)])
+  const isLevel = (index: number) =>
+    whole[index - 1]?.[1] === whole[index]?.[1] && whole[index]?.[1] === whole[index + 1]?.[1]
+  return whole.filter((_, index) => !isLevel(index))
 }
 
 function rounded(pixels: number): number {

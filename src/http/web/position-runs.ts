@@ -13,8 +13,9 @@ export function runsOfPosition(
   positions: readonly TagPosition[],
 ): PositionRuns {
   // Newest first: the first of them has the runs.
+  const found = positions.find(({ digest }) => digest === position.digest)?.runs ?? []
+  if (found.length === 0) return { runs: [], more: false }
   const same = positions.filter(({ digest }) => digest === position.digest)
-  const found = same[0]?.runs ?? []
   const runs = found.filter(({ from }) => {
     const owner = same.find(({ movedAt }) => movedAt <= new Date(from)) ?? same.at(-1)
     return owner?.id === position.id

@@ -14,6 +14,7 @@ export type GraphPicture = {
     /** Numbers of nodes. */
     readonly from: number
     readonly to: number
+    /** Whole numbers. */
     readonly points: readonly (readonly [x: number, y: number])[]
   }[]
 }
