@@ -9,7 +9,7 @@ import { waitUntil } from '../support/wait-until.ts'
 import { BUILD, ClientSandbox, hasClient, PASSWORD } from './client-sandbox.ts'
 
 const KERNEL = join(BUILD, 'bin/hello-key.hvt')
-const LARGE_BYTES = 40 * 1024 * 1024
+const LARGE_BYTES = 16 * 1024 * 1024
 const CHUNK_BYTES = 1024 * 1024
 const WAIT_SECONDS = 2
 /** A proxy that collects a stream sends an event with the next heartbeat, after up to 15 seconds. */
