@@ -19,7 +19,7 @@ const UNSAFE_IN_HTML = new RegExp(
   'gu',
 )
 
-/** What a page has that is not plain ASCII: one pass over most pages, which have nothing else. */
+/** A character that is not plain ASCII. Most pages have none, and one pass shows that. */
 const NOT_PLAIN = /[^\t\n\r\x20-\x7e]/
 
 /**
