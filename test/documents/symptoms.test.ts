@@ -7,7 +7,7 @@ const symptoms = listSymptoms()
 /** Signs that other programs print. */
 const OF_OTHERS = new Set([
   ...['too many clients already', 'InvalidAccessKeyId', 'ExpiredToken', 'AccessDenied'],
-  ...['RequestTimeTooSkewed', 'http://'],
+  ...['RequestTimeTooSkewed', 'http://', 'has invalid permissions'],
 ])
 const METRIC = /^(?:rookery|process|nodejs)_\w+$/
 const ALERT = /^Rookery[A-Z]\w+$/
