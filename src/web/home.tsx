@@ -13,12 +13,15 @@ export type Home = {
   /** True when there are more repositories. */
   readonly more: boolean
   readonly isLoggedIn: boolean
+  /** A build that can be pushed from the folder of the registry. Undefined where it was installed without. */
+  readonly sampleBuild: string | undefined
   readonly attention: AttentionView
 }
 
 /** The start page: what is here, and what changed lately. An empty registry explains the first push. */
-export function HomePage({ registry, images, repositories, more, isLoggedIn, attention }: Home) {
-  if (repositories.length === 0) return <FirstPush registry={registry} isLoggedIn={isLoggedIn} />
+export function HomePage(home: Home) {
+  const { registry, images, repositories, more, attention } = home
+  if (repositories.length === 0) return <FirstPush {...home} />
   return (
     <>
       <Heading note="Unikernels, how they were built, and where they run.">{registry}</Heading>
@@ -48,7 +51,15 @@ export function HomePage({ registry, images, repositories, more, isLoggedIn, att
   )
 }
 
-function FirstPush({ registry, isLoggedIn }: { registry: string; isLoggedIn: boolean }) {
+function FirstPush({
+  registry,
+  isLoggedIn,
+  sampleBuild,
+}: Pick<Home, 'registry' | 'isLoggedIn' | 'sampleBuild'>) {
+  const place =
+    sampleBuild === undefined
+      ? "On the machine of the registry, with its settings, in orb's output folder."
+      : 'On the machine of the registry, in the folder in which it was started.'
   return (
     <>
       <Heading note="An OCI registry for unikernels. There is nothing here that you may see yet.">
@@ -63,13 +74,13 @@ function FirstPush({ registry, isLoggedIn }: { registry: string; isLoggedIn: boo
       <Section
         id="push"
         title="Push the first unikernel"
-        note="On the machine of the registry, in the folder in which it was started. The token is valid for 15 minutes, and for this repository only."
+        note={`${place} The token is valid for 15 minutes, and for this repository only.`}
       >
         <Lines label="Make a token, and push the output folder of a build by orb">
           {[
-            'export PATH="$PWD/bin:$PATH"',
+            ...(sampleBuild === undefined ? [] : ['export PATH="$PWD/bin:$PATH"']),
             'export ROOKERY_TOKEN=$(rookery token mint --repository hello/key --action pull --action push)',
-            `rookery push test/fixtures/builds/hello-key-1 ${registry}/hello/key:live`,
+            `rookery push ${sampleBuild ?? '.'} ${registry}/hello/key:live`,
           ].join('\n')}
         </Lines>
         <p>

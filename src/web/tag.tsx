@@ -33,13 +33,14 @@ export type PositionItem = {
   readonly present: boolean
   /** Empty for a caller who may not see hosts. */
   readonly ran: PositionRuns
+  /** Newest first. Empty for a caller who may not see them. */
+  readonly deployments: readonly TagDeployment[]
 }
 
 /** A deployment of the tag. */
 export type TagDeployment = {
   readonly id: string
   readonly number: number
-  readonly digest: Digest
   readonly state: DeploymentState
   readonly counts: TargetCounts
 }
@@ -54,8 +55,6 @@ export type TagView = {
   readonly isNewest: boolean
   readonly next: string | undefined
   readonly followers: readonly FollowerItem[]
-  /** Newest first. Empty for a caller who may not see them. */
-  readonly deployments: readonly TagDeployment[]
   /** True when the caller may move the tag. */
   readonly mayMove: boolean
 }
@@ -138,6 +137,11 @@ const REASONS: Readonly<Record<string, string>> = {
   delete: 'deleted',
 }
 
+/** The first page has the present position. */
+function isPresentImage({ isNewest, positions }: TagView, digest: Digest): boolean {
+  return isNewest && positions[0]?.digest === digest
+}
+
 function Position({
   view,
   position,
@@ -147,10 +151,9 @@ function Position({
   position: PositionItem
   isPresent: boolean
 }) {
-  const { repository, tag, deployments, mayMove } = view
-  const { digest, actor, reason, movedAt, present, ran: runs } = position
-  const mayReturn = mayMove && !isPresent && digest !== null && present
-  const ran = deployments.filter((one) => one.digest === digest)
+  const { repository, tag, mayMove } = view
+  const { digest, actor, reason, movedAt, present, ran, deployments } = position
+  const mayReturn = mayMove && digest !== null && present && !isPresentImage(view, digest)
   return (
     <li class={isPresent ? 'now' : undefined}>
       {digest === null ? <span class="faint">no image</span> : null}
@@ -165,14 +168,14 @@ function Position({
         {REASONS[reason] ?? reason} <Time at={movedAt} />
         {actor === null ? '' : ` by ${actor}`}
       </div>
-      {ran.map(({ id, number, state, counts }) => (
+      {deployments.map(({ id, number, state, counts }) => (
         <div key={id}>
           <a href={deploymentPath(id)}>Deployment {number}</a>:{' '}
           <DeploymentStateWord state={state} />{' '}
           <span class="faint">{deploymentSummary(counts)}</span>
         </div>
       ))}
-      <RanOn ran={runs} />
+      <RanOn ran={ran} />
       {mayReturn && digest !== null ? (
         <ActionButton
           action={`${tagPath(repository, tag)}/rollback`}

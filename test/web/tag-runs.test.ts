@@ -72,3 +72,11 @@ it('names hosts to those who may push, and to nobody else', async () => {
   expect(await page(await holder(['pull']))).not.toContain('web-1')
   expect(await page({})).not.toContain('web-1')
 })
+
+it('shows each deployment once, at the position that it made', async () => {
+  const text = await page({ authorization: basic('admin', registry.password) })
+  const numbers = positionsOf(text).map((position) =>
+    [...position.matchAll(/Deployment (\d+)/g)].map(([, number]) => Number(number)),
+  )
+  expect(numbers).toEqual([[3], [2], [1], []])
+})

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { listablePatterns, pullablePatterns } from '../../auth/access.ts'
 import { mayManageHost } from '../../auth/hosts/host-rights.ts'
 import { ANY_IMAGE } from '../../registry/images/images.ts'
@@ -13,6 +14,9 @@ import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 const IMAGES = 15
 const REPOSITORIES = 60
 const REPOSITORIES_A_PAGE = 200
+/** Only a clone has it. */
+const SAMPLE_BUILD = 'test/fixtures/builds/hello-key-1'
+const HAS_SAMPLE_BUILD = existsSync(new URL(`../../../${SAMPLE_BUILD}`, import.meta.url))
 
 /** The start page, and the list of all repositories. */
 export function homePages({
@@ -62,6 +66,7 @@ export function homePages({
               repositories={repositories.items}
               more={repositories.more}
               isLoggedIn={isLoggedIn}
+              sampleBuild={HAS_SAMPLE_BUILD ? SAMPLE_BUILD : undefined}
               attention={{ ...attention, hosts }}
             />
           ),

@@ -16,7 +16,7 @@ import {
 } from '../route.ts'
 import type { PageDeps } from './deps.ts'
 import { nextPath } from './next-path.ts'
-import { runsOfPosition } from './position-runs.ts'
+import { positionAt, runsOfPosition } from './position-runs.ts'
 import { PAGE_ROUTE, sendPage } from './send-page.tsx'
 
 const TAGS_A_PAGE = 50
@@ -93,11 +93,13 @@ export function tagPages({
                 actor: showsActor ? position.actor : null,
                 present: position.digest !== null && position.mediaType !== null,
                 ran: runsOfPosition(ctx, position, all),
+                deployments: made.filter(
+                  ({ digest, createdAt }) => positionAt(all, digest, createdAt) === position,
+                ),
               }))}
               isNewest={before === undefined}
               next={next}
               followers={followers}
-              deployments={made}
               mayMove={allowsTag(caller, 'push', repository, tag)}
             />
           ),
