@@ -10,7 +10,7 @@ import { newRepository, pushBlob } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { metricsOf, sampleOf, scrape } from './scrape.ts'
 
-const PAGE = 'docs/operations.md'
+const PAGE = 'docs/metrics.md'
 /** More bytes than everything else that the tests send. */
 const BLOB_BYTES = 1_000_000
 /** Repositories with a name in a scrape, and the bytes of each small one. */
@@ -31,10 +31,10 @@ it(`${PAGE} lists every metric of a scrape`, async () => {
   const own = all.filter(({ name }) => name.startsWith('rookery_'))
   expect(own.length).toBeGreaterThan(40)
   const rows = own.map(({ name, type, help }) => `| \`${name}\` | ${type} | ${help} |`).sort()
-  const [, section = ''] = readPage(PAGE).split('\n### All metrics\n')
+  const [, section = ''] = readPage(PAGE).split('\n## All metrics\n')
   const listed = section.split('\n').filter((line) => line.startsWith('| `rookery_'))
   expect(listed).toEqual(rows)
-  const [paragraph = ''] = section.split('\n### ')
+  const [paragraph = ''] = section.split('\n## ')
   const named = [...paragraph.matchAll(/`((?:process|nodejs)_\w+)`/g)].map(([, name]) => name)
   const others = all.filter(({ name }) => !name.startsWith('rookery_')).map(({ name }) => name)
   expect(named.sort()).toEqual(others.sort())
