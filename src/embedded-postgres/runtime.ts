@@ -79,9 +79,10 @@ export async function removeRuntime(folder: string, runtime: RuntimeFiles, osUse
   }
 }
 
-async function writeForPostgres(path: string, text: string, { gid }: OsUser): Promise<void> {
+async function writeForPostgres(path: string, text: string, { gid, via }: OsUser): Promise<void> {
   await replaceFile(path, text, 0o640)
-  await chown(path, -1, gid)
+  // A service that is confined may not call chown at all.
+  if (via === 'spawn') await chown(path, -1, gid)
 }
 
 async function makeSocketFolder(folder: string, osUser: OsUser): Promise<void> {

@@ -71,7 +71,6 @@ it.each([
   ['npm start', 'SIGHUP', 'its own process'],
   ['npm start', 'SIGTERM', 'its process group'],
   ['bin/rookery serve', 'SIGTERM', 'its own process'],
-  ['bin/rookery serve', 'SIGHUP', 'its own process'],
 ] as const)('%s ends in order after %s to %s', async (line, signal, receiver) => {
   const { output } = await start(line)
   process.kill(receiver === 'its own process' ? groupOf() : -groupOf(), signal)
@@ -80,6 +79,17 @@ it.each([
   expect(messages.at(-1)).toBe('stopped')
   expect(messages.filter((text) => text?.endsWith('stopping'))).toHaveLength(1)
   expect(output()).not.toMatch(/"level":"(warn|error)"|^\s+at /m)
+})
+
+it('a server of one process without a terminal goes on after SIGHUP, and says that it has no worker', async () => {
+  const { output } = await start('bin/rookery serve')
+  process.kill(groupOf(), 'SIGHUP')
+  await expect.poll(output, ENDED).toMatch(/"level":"warn".*no worker that SIGHUP can replace/)
+  const url = /http:\/\/[^\s]+:\d+/.exec(output())?.[0] ?? ''
+  expect((await fetch(`${url}/healthz`)).status).toBe(200)
+  process.kill(groupOf(), 'SIGTERM')
+  await expect.poll(isGroupAlive, ENDED).toBe(false)
+  expect(output()).toMatch(/"msg":"stopped"/)
 })
 
 it('npm start goes on when the shell that started it ends, as after a logout', async () => {

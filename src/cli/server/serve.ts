@@ -14,13 +14,13 @@ const STOP_EXTRA_MILLISECONDS = 15_000
 const STATUS_NOT_STARTED = 1
 const LEAVE_MILLISECONDS = 500
 
-/** SIGHUP: its terminal was closed. */
+/** SIGHUP: its terminal was closed, or an operator wants other workers. */
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 /** `rookery serve`: runs until a signal, or until the npm that started it ends. */
 export const serveCommand = command({
   notes:
-    'Environment variables configure it (docs/settings.md); none is required. It runs until SIGTERM or SIGINT. SIGHUP ends it, too, or replaces its workers when it has several and no terminal. On a terminal it logs only warnings and errors, unless ROOKERY_LOG_LEVEL is set.',
+    'Environment variables configure it (docs/settings.md); none is required. It runs until SIGTERM or SIGINT. SIGHUP replaces its workers; on a terminal it ends the server. On a terminal it logs only warnings and errors, unless ROOKERY_LOG_LEVEL is set.',
   examples: [
     ['rookery serve', 'start on 127.0.0.1:5000 with data in ./data'],
     ['ROOKERY_LISTEN=0.0.0.0:5000 rookery serve', 'accept connections from other machines'],
@@ -64,7 +64,7 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   const { publicUrl } = config
   const dataFolder = resolve(config.dataFolder)
   write(startBanner({ url, publicUrl, dataFolder, adminPassword, onTerminal }))
-  if (server.reload !== undefined && !hasTerminal()) ending.reloadBy(server.reload)
+  if (server.reload !== undefined) ending.reloadBy(server.reload)
   const status = await ending.status
   const seconds = config.drainDelaySeconds + config.drainSeconds
   exitAfter(seconds * 1000 + STOP_EXTRA_MILLISECONDS, log)
@@ -95,22 +95,24 @@ class Ending {
   readonly #log: Log
   readonly #requested = new AbortController()
   #end: (status: number) => void = () => {}
-  #reload: (() => Promise<void>) | undefined
+  #reload = async () =>
+    this.#log.warn({}, 'there is no worker that SIGHUP can replace: the server goes on')
 
   constructor(log: Log) {
     this.#log = log
     this.status = new Promise((resolve) => {
       this.#end = resolve
     })
+    const reloads = !hasTerminal()
     for (const signal of SIGNALS) {
       process.on(signal, () => {
-        if (signal === 'SIGHUP' && this.#reload !== undefined) void this.#reload()
+        if (signal === 'SIGHUP' && reloads) void this.#reload()
         else this.request({ signal }, 'stopping')
       })
     }
   }
 
-  /** SIGHUP reloads from now on, and does not end the process. */
+  /** What SIGHUP does from now on, without a terminal. */
   reloadBy(reload: () => Promise<void>): void {
     this.#reload = reload
   }
