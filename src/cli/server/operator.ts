@@ -1,5 +1,6 @@
 import { access } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { errnoOf } from '../../async/errno.ts'
 import { type AgreeOptions, agreeWithServer } from '../../config/agreement.ts'
 import { type Config, ConfigError, parseConfig } from '../../config/config.ts'
 import type { Actor } from '../../db/auth/audit.ts'
@@ -12,7 +13,7 @@ import type {
   StartEmbedded,
   Stores,
 } from '../../server/stores.ts'
-import { CommandError } from '../errors.ts'
+import { CommandError, reasonOf } from '../errors.ts'
 import { operatorMessageOf } from './operator-errors.ts'
 import { loopbackUrl } from './start-banner.ts'
 
@@ -119,11 +120,15 @@ function noRegistry(place: string): CommandError {
   )
 }
 
-function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
+/** Throws CommandError when this user may not look. */
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path)
+    return true
+  } catch (cause) {
+    if (errnoOf(cause) !== 'EACCES') return false
+    throw new CommandError(operatorMessageOf(cause) ?? reasonOf(cause), { cause })
+  }
 }
 
 /** The data folder of an embedded Postgres that does not exist yet. */
