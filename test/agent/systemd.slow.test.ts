@@ -5,9 +5,10 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ROOT } from '../house/tree.ts'
 import { hasProgram } from '../support/has-program.ts'
+import { HAS_SYSTEMD, type Systemd } from '../support/systemd.ts'
 import { AGENT, AgentHost, ending, steady } from './agent-host.ts'
+import { bootAgent } from './agent-systemd.ts'
 import { FakeRegistry } from './fake-registry.ts'
-import { HAS_SYSTEMD, Systemd } from './systemd.ts'
 
 const SERVICE = join(ROOT, 'agent/rookery-agent.service')
 /** From 0 to 10; systemd calls up to 4 OK. */
@@ -59,7 +60,7 @@ describe.runIf(HAS_SYSTEMD)('under a real systemd', () => {
     timeout: TEST_MILLISECONDS_MAX,
   }, async (context) => {
     try {
-      systemd = await Systemd.boot(host.folder)
+      systemd = await bootAgent(host.folder)
     } catch (error) {
       context.skip(String(error))
     }
