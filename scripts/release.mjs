@@ -22,7 +22,7 @@ const CLIENT_MODE = 0o755
 /**
  * The files of a release. Each row makes its files in the folder `out`, from `tree`: the files of the tag alone, with the installed
  * packages, and built by the rows before. Programs of a row get `environment`, with SOURCE_DATE_EPOCH, the time of the tag.
- * A container image and a Debian package are further rows.
+ * A container image is a further row.
  */
 const ARTIFACTS = [
   function npmPackage({ tree, out, environment }) {
@@ -32,6 +32,10 @@ const ARTIFACTS = [
     const file = join(out, `rookery-client-${version}.cjs`)
     fs.copyFileSync(join(tree, 'dist/rookery-client.cjs'), file)
     fs.chmodSync(file, CLIENT_MODE)
+  },
+  function debianPackage({ tree, out, version, environment }) {
+    const words = ['scripts/build-deb.mjs', out, join(out, `rookery-${version}.tgz`)]
+    run(process.execPath, words, tree, environment)
   },
 ]
 

@@ -29,6 +29,7 @@ export const PASTED_ELSEWHERE: readonly PastedElsewhere[] = [
     test: 'test/s3/documents.test.ts',
   },
   { page: 'docs/install.md', section: 'A clone', test: 'test/install/package.slow.test.ts' },
+  { page: 'docs/install.md', section: 'A Debian host', test: 'test/install/debian.slow.test.ts' },
   { page: 'docs/install.md', section: 'A package', test: 'test/install/package.slow.test.ts' },
   { page: 'docs/settings.md', section: 'Blobs on S3', test: 'test/s3/documents.test.ts' },
 ]
