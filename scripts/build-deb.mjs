@@ -24,7 +24,7 @@ const ARCHITECTURES = { x64: 'amd64', arm64: 'arm64' }
 const UMASK = 0o022
 /** The settings may have secrets: postinst gives them to the group rookery. */
 const MODES = { 'etc/rookery/rookery.env': 0o640 }
-/** What a program that runs does not read: files for compilers, debuggers and authors of packages, and what npm writes. */
+/** Files that a running program does not read: those for compilers, debuggers and authors of packages, and those of npm. */
 const NEEDLESS = [
   /\.d\.[cm]?ts$|\.map$|\.a$|\/native\/lib\/(?:pkgconfig|postgresql\/pgxs)$/,
   /^node_modules\/(?:@[^/]+\/)?[^/]+\/(?:\.[^/]+|tests?|index\.html)$/,

@@ -206,7 +206,7 @@ describe.runIf(CAN_BUILD && CAN_INSTALL)('a Debian host with the package', () =>
       )
     })
 
-    it('runs commands of root on the data of the service, and tells an ordinary user who may', async () => {
+    it('runs commands of root on the data of the service, and refuses an ordinary user with the reason', async () => {
       expect(await rookery('rookery credential list')).toMatch(/NAME|no credential/i)
       await rookery('rookery gc')
       expect(await rookery(`find ${DATA} ! -user rookery`)).toBe('')
