@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 const POSTGRES = 'test/support/postgres.global.ts'
 const S3 = 'test/support/s3.global.ts'
 /** Time for a condition to become true: a busy machine takes longer. */
-const POLL = { expect: { poll: { timeout: 10_000, interval: 20 } } }
+const POLL = { expect: { poll: { timeout: 30_000, interval: 20 } } }
 const LIMITS = { testTimeout: 60_000, hookTimeout: 60_000, ...POLL }
 const CLIENTS = {
   include: ['test/clients/**/*.test.ts'],
