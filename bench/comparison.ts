@@ -10,6 +10,7 @@ import type { MemoryReport, Result } from './report.ts'
 import { isFor, type Row, type StoreName } from './rows.ts'
 import { Seeds } from './seed.ts'
 import {
+  BEFORE,
   type Server,
   type ServerName,
   startDockerRegistry,
@@ -27,6 +28,8 @@ export interface ComparisonOptions {
   names: readonly ServerName[]
   /** Rookery's built main file. */
   main: string
+  /** That of the other build; undefined without one. */
+  before: string | undefined
   quick: boolean
   rounds: number
   /** The folder for Rookery's profiles; undefined for none. */
@@ -127,31 +130,36 @@ export class Comparison {
   }
 
   #startServer(name: ServerName, bucket: Bucket | undefined): Promise<Server> {
-    const { folder, main, profiles } = this.#options
+    const { folder, main, before, profiles } = this.#options
     const own = join(folder, name)
     if (name === 'docker-registry') return startDockerRegistry(own, bucket)
     if (name === 'rookery') {
       const nodeArguments = profiles === undefined ? [] : profileArguments(profiles)
       return startRookery(own, { main, nodeArguments, bucket })
     }
+    if (name === BEFORE) {
+      if (before === undefined) throw new Error('there is no other build')
+      return startRookery(own, { main: before, name, bucket })
+    }
     if (!bucket) throw new Error(`${name} needs S3`)
     return startSdkServer(own, name, bucket)
   }
 
   /**
-   * Measures a row on each server, one directly after the other, in the same state of the machine. Other
-   * load on the machine only adds cost, so the cheapest round is the most accurate.
+   * Measures a row on each server, one directly after the other, in the same state of the machine, and the next round in the
+   * other order. Other load on the machine only adds cost, so the cheapest round is the most accurate.
    */
   async #measureRow(row: Row): Promise<Result> {
-    const result: Result = { row, by: {}, failures: [] }
+    const result: Result = { row, by: {}, costs: {}, failures: [] }
     const able = this.#servers.filter(({ server }) => isFor(row, server.name))
     for (let round = 0; round < this.#options.rounds; round++) {
-      for (const compared of able) await this.#measureRound(compared, result)
+      const ordered = round % 2 === 0 ? able : able.toReversed()
+      for (const compared of ordered) await this.#measureRound(compared, round, result)
     }
     return result
   }
 
-  async #measureRound(compared: ComparedServer, result: Result): Promise<void> {
+  async #measureRound(compared: ComparedServer, round: number, result: Result): Promise<void> {
     if (this.#stopped) return
     const { server, bucket } = compared
     const { row } = result
@@ -161,6 +169,9 @@ export class Comparison {
       const kept = pushesTo && (await store?.listKeys(pushesTo))
       const roots = () => store?.roots() ?? []
       const found = await measure(row, compared, this.#load, roots)
+      const costs = result.costs[server.name] ?? []
+      costs[round] = found.cost
+      result.costs[server.name] = costs
       const best = result.by[server.name]
       if (!best || found.cost < best.cost) result.by[server.name] = found
       if (pushesTo && kept) await store?.clear(pushesTo, kept)

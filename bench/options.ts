@@ -1,17 +1,22 @@
 /** Parses the command line. */
 import { parseArgs } from 'node:util'
 import { listRows, type Row, STORE_NAMES, type StoreName, titleOf } from './rows.ts'
-import { SERVER_NAMES, type ServerName } from './servers.ts'
+import { PEER_NAMES, type ServerName } from './servers.ts'
+import { VERDICT_ROUNDS_MIN } from './verdicts.ts'
 
 export const USAGE = `npm run bench -- [options]
   --store NAME     filesystem, s3, or both, one after the other (filesystem)
   --quick          run every row for a moment, at 8 connections only
   --seconds N      duration of a row of small requests (4)
-  --repeat N       measure each row N times, and report the cheapest (1)
+  --repeat N       measure each row N times, and report the cheapest (1; with --against 5)
   --rows REGEXP    only the rows whose "name @connections" matches
   --only NAME      measure only rookery or only docker-registry; on S3 also sdk or sdk-unsigned
+  --against REV    compare Rookery with its build of another commit, such as HEAD~1, in place of
+                   docker-registry: better, equal or worse by row; status 1 when a row is worse
   --json FILE      also write all figures to FILE
   --profile        profile Rookery's main thread in each row, and measure no other server`
+
+const AGAINST_ROUNDS = 5
 
 /** The parsed options. */
 export interface Options {
@@ -21,6 +26,8 @@ export interface Options {
   rounds: number
   stores: readonly StoreName[]
   only: ServerName | undefined
+  /** The name of a commit. */
+  against: string | undefined
   json: string | undefined
   /** The rows by store. */
   rows: ReadonlyMap<StoreName, Row[]>
@@ -34,8 +41,8 @@ function parseStores(text: string): readonly StoreName[] {
 }
 
 function parseServer(text: string | undefined): ServerName | undefined {
-  const found = SERVER_NAMES.find((name) => name === text)
-  if (text !== undefined && !found) throw new Error(`--only ${text}: ${SERVER_NAMES.join(', ')}`)
+  const found = PEER_NAMES.find((name) => name === text)
+  if (text !== undefined && !found) throw new Error(`--only ${text}: ${PEER_NAMES.join(', ')}`)
   return found
 }
 
@@ -47,19 +54,26 @@ export function parseOptions(args: readonly string[]): Options {
       store: { type: 'string', default: 'filesystem' },
       quick: { type: 'boolean', default: false },
       seconds: { type: 'string' },
-      repeat: { type: 'string', default: '1' },
+      repeat: { type: 'string' },
       rows: { type: 'string', default: '' },
       only: { type: 'string' },
+      against: { type: 'string' },
       json: { type: 'string' },
       profile: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   })
-  const { quick, help, profile, json } = values
+  const { quick, help, profile, json, against } = values
   const seconds = Number(values.seconds ?? (quick ? 0.2 : 4))
   if (!(seconds > 0)) throw new Error('--seconds needs a number above 0')
-  const rounds = Number(values.repeat)
+  const rounds = Number(values.repeat ?? (against === undefined ? 1 : AGAINST_ROUNDS))
   if (!(Number.isInteger(rounds) && rounds > 0)) throw new Error('--repeat needs a number above 0')
+  if (against !== undefined && rounds < VERDICT_ROUNDS_MIN) {
+    throw new Error(`--against needs --repeat ${VERDICT_ROUNDS_MIN} or more for a verdict`)
+  }
+  if (against !== undefined && (values.only !== undefined || profile)) {
+    throw new Error('--against measures both builds: without --only and --profile')
+  }
   const stores = parseStores(values.store)
   const pattern = new RegExp(values.rows)
   const rowsOf = (store: StoreName) =>
@@ -69,5 +83,5 @@ export function parseOptions(args: readonly string[]): Options {
     throw new Error(`--rows ${values.rows}: no row matches on ${stores.join(' and ')}`)
   }
   const only = parseServer(values.only)
-  return { help, quick, profile, rounds, stores, only, json, rows }
+  return { help, quick, profile, rounds, stores, only, against, json, rows }
 }

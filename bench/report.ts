@@ -3,14 +3,18 @@ import { MIB } from './content.ts'
 import type { Measurement } from './measure.ts'
 import type { Memory } from './processes.ts'
 import { FLAT_PAGE_AIM, type Row, titleOf } from './rows.ts'
-import { SERVER_NAMES, type ServerName } from './servers.ts'
+import { BEFORE, SERVER_NAMES, type ServerName } from './servers.ts'
+import { type Compared, compareRounds } from './verdicts.ts'
 
 const IDLE_PSS_AIM_BYTES = 150 * MIB
 
 /** The measurements of a row on all servers. */
 export interface Result {
   row: Row
+  /** The cheapest round. */
   by: Partial<Record<ServerName, Measurement>>
+  /** The costs of all rounds, by their numbers. */
+  costs: Partial<Record<ServerName, number[]>>
   failures: string[]
 }
 
@@ -85,6 +89,41 @@ function align(lines: string[][]): string[] {
       .join('  ')
       .trimEnd(),
   )
+}
+
+const AGAINST_COLUMNS = [
+  'row',
+  'conns',
+  'CPU before',
+  'CPU now',
+  'CPU in s per',
+  'ratio',
+  'of all rounds',
+  'verdict',
+]
+
+/** Compares a row of two builds. Undefined when rounds of it are missing. */
+export function comparedOf({ costs }: Result): Compared | undefined {
+  return compareRounds(costs.rookery ?? [], costs[BEFORE] ?? [])
+}
+
+/** Formats the comparison of two builds, and the failures. */
+export function describeAgainst(results: readonly Result[]): string[] {
+  const lines = results.map((result) => {
+    const { row, by } = result
+    const compared = comparedOf(result)
+    return [
+      ...headOf(row),
+      figure(by[BEFORE]?.cost),
+      figure(by.rookery?.cost),
+      unitOf(row),
+      figure(compared?.ratio),
+      compared === undefined ? '-' : `${figure(compared.lowest)} to ${figure(compared.highest)}`,
+      compared?.verdict ?? 'FAILED',
+    ]
+  })
+  const failures = results.flatMap((result) => result.failures)
+  return [...align([AGAINST_COLUMNS, ...lines]), ...failures.map((text) => `FAILED ${text}`)]
 }
 
 /** Formats the tables and the failures. */

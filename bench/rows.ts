@@ -1,7 +1,7 @@
 /** The table of rows to measure. */
 import { blobContent, imageContent, MANIFEST_TYPE, MIB, SEED_MARK } from './content.ts'
 import type { Work } from './load.ts'
-import { PULL_REPOSITORY, SERVER_NAMES, type ServerName } from './servers.ts'
+import { BEFORE, PEER_NAMES, PULL_REPOSITORY, type ServerName } from './servers.ts'
 
 export const TAGS_REPOSITORY = 'bench/tags'
 const PUSH_REPOSITORY = 'bench/pushes'
@@ -130,7 +130,7 @@ function rowsAt(connections: number, level: number, scale: Scale): Row[] {
       unitsMax,
       secondsMax: mib === 1 ? seconds : LARGE_SECONDS_MAX,
       writes: verb === 'push',
-      ...(s3 && { servers: verb === 'push' ? SERVER_NAMES : PULL_SERVERS }),
+      ...(s3 && { servers: verb === 'push' ? PEER_NAMES : PULL_SERVERS }),
       ...(s3 && verb === 'push' && connections === 8 && !quick && { sdkAim: SDK_AIM }),
       ...(s3 && verb === 'push' && { bytesMax: S3_ROW_BYTES_MAX, ownPeak: mib === 256 }),
     })
@@ -253,7 +253,8 @@ export function memoryLabelsOf(row: Row): string[] {
 
 /** True when a server supports the row's work. */
 export function isFor(row: Row, name: ServerName): boolean {
-  return row.servers?.includes(name) ?? (name === 'docker-registry' || name === 'rookery')
+  const kind = name === BEFORE ? 'rookery' : name
+  return row.servers?.includes(kind) ?? (kind === 'docker-registry' || kind === 'rookery')
 }
 
 /** Limits the units to the room in the store; docker-registry copies each complete blob. */

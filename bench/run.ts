@@ -11,10 +11,13 @@ import {
 import { loadavg } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { buildOf, commitOf } from './builds.ts'
 import { Comparison } from './comparison.ts'
 import { type Options, parseOptions, USAGE } from './options.ts'
 import { describeHotFunctions, readProfiles } from './profile.ts'
 import {
+  comparedOf,
+  describeAgainst,
   describeMemory,
   describeResults,
   type MemoryReport,
@@ -22,7 +25,7 @@ import {
   ratioOf,
 } from './report.ts'
 import { bytesOnDisk, type StoreName, titleOf } from './rows.ts'
-import { findDockerRegistry, SERVER_NAMES, type ServerName } from './servers.ts'
+import { BEFORE, findDockerRegistry, PEER_NAMES, type ServerName } from './servers.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const mainFile = join(root, 'dist', 'main.js')
@@ -49,9 +52,10 @@ interface Outcome {
 }
 
 function chooseServers(): ServerName[] {
-  const { only, profile } = options
+  const { only, profile, against } = options
+  if (against !== undefined) return ['rookery', BEFORE]
   if (profile) return ['rookery']
-  const chosen = SERVER_NAMES.filter((name) => only === undefined || name === only)
+  const chosen = PEER_NAMES.filter((name) => only === undefined || name === only)
   if (chosen.includes('docker-registry') && !findDockerRegistry()) {
     console.log('docker-registry is not installed (apt-get install docker-registry)')
     return chosen.filter((name) => name !== 'docker-registry')
@@ -75,8 +79,9 @@ function bytesNeeded(names: readonly ServerName[]): number {
   return Math.max(...needs)
 }
 
+const parent = resolve(process.env.ROOKERY_BENCH_DIR ?? join(root, '.cache', 'bench'))
+
 function makeFolder(needed: number): string {
-  const parent = resolve(process.env.ROOKERY_BENCH_DIR ?? join(root, '.cache', 'bench'))
   mkdirSync(parent, { recursive: true })
   const { bavail, bsize } = statfsSync(parent)
   if (bavail * bsize < needed) {
@@ -100,6 +105,8 @@ function toJson(outcomes: readonly Outcome[]): string {
       per: result.row.per === 'byte' ? 'GB' : '1000',
       aim: result.row.aim,
       ratio: ratioOf(result),
+      against: comparedOf(result),
+      costs: result.costs,
       sdkAim: result.row.sdkAim,
       sdkRatio: ratioOf(result, 'sdk'),
       sdkUnsignedRatio: ratioOf(result, 'sdk-unsigned'),
@@ -117,7 +124,12 @@ function toJson(outcomes: readonly Outcome[]): string {
 
 const busy = () => loadavg()[0]?.toFixed(2)
 
-async function measureStore(store: StoreName, below: string, names: ServerName[]) {
+async function measureStore(
+  store: StoreName,
+  below: string,
+  names: ServerName[],
+  before: string | undefined,
+) {
   const own = join(below, store)
   mkdirSync(own)
   const profiles = options.profile ? join(own, 'profiles') : undefined
@@ -127,6 +139,7 @@ async function measureStore(store: StoreName, below: string, names: ServerName[]
     folder: own,
     names,
     main: mainFile,
+    before,
     quick,
     rounds,
     profiles,
@@ -140,12 +153,20 @@ async function measureStore(store: StoreName, below: string, names: ServerName[]
   const memory = await comparison.readMemories()
   await comparison.stop()
 
-  for (const line of describeResults(results)) console.log(line)
+  const described = before === undefined ? describeResults(results) : describeAgainst(results)
+  for (const line of described) console.log(line)
   for (const [name, report] of memory)
     for (const line of describeMemory(name, report)) console.log(line)
   if (profiles) describeProfiles(results, profiles)
   removeFolder(own)
   return { store, results, memory }
+}
+
+/** Builds the commit to compare with, and returns its main file. */
+function buildBefore(name: string): string {
+  const commit = commitOf(name)
+  console.log(`building ${name}, ${commit.slice(0, 12)}`)
+  return buildOf(commit, parent)
 }
 
 async function main(): Promise<void> {
@@ -155,16 +176,20 @@ async function main(): Promise<void> {
   if (names.includes('rookery') && !existsSync(mainFile))
     throw new Error('run `npm run build` first')
 
+  const before = options.against === undefined ? undefined : buildBefore(options.against)
   folder = makeFolder(bytesNeeded(names))
   const outcomes: Outcome[] = []
   for (const store of options.stores) {
-    const outcome = await measureStore(store, folder, namesOn(store, names))
+    const outcome = await measureStore(store, folder, namesOn(store, names), before)
     if (outcome === undefined) return
     outcomes.push(outcome)
   }
   if (options.json) writeFileSync(options.json, toJson(outcomes))
   const failed = outcomes.some(({ results }) => results.some(({ failures }) => failures.length > 0))
-  if (failed) process.exitCode = 1
+  const worse = outcomes.some(({ results }) =>
+    results.some((result) => comparedOf(result)?.verdict === 'worse'),
+  )
+  if (failed || worse) process.exitCode = 1
 }
 
 function describeProfiles(results: readonly Result[], profiles: string): void {

@@ -15,7 +15,10 @@ const TOKEN_SECONDS = '86400'
 const LISTENING = /http:\/\/127\.0\.0\.1:[1-9]\d*/
 
 /** The servers, in the order in which each row measures them. */
-export const SERVER_NAMES = ['docker-registry', 'rookery', 'sdk', 'sdk-unsigned'] as const
+export const PEER_NAMES = ['docker-registry', 'rookery', 'sdk', 'sdk-unsigned'] as const
+/** Rookery, built from another commit. */
+export const BEFORE = 'rookery-before'
+export const SERVER_NAMES = [...PEER_NAMES, BEFORE] as const
 export type ServerName = (typeof SERVER_NAMES)[number]
 
 /** A running server. */
@@ -46,7 +49,7 @@ export class Server {
 
   /** True when it supports manifests and tags. */
   get isRegistry(): boolean {
-    return this.name === 'rookery' || this.name === 'docker-registry'
+    return !this.name.startsWith('sdk')
   }
 
   get mainPid(): number {
@@ -128,6 +131,7 @@ export async function startDockerRegistry(folder: string, bucket?: Bucket): Prom
 
 export interface RookeryOptions {
   main: string
+  name?: 'rookery' | typeof BEFORE
   nodeArguments?: string[]
   /** Blobs are files without a bucket. */
   bucket?: Bucket | undefined
@@ -138,7 +142,7 @@ export interface RookeryOptions {
 /** Starts the built server with its defaults and an embedded Postgres. */
 export async function startRookery(
   folder: string,
-  { main, nodeArguments = [], bucket, settings = {} }: RookeryOptions,
+  { main, name = 'rookery', nodeArguments = [], bucket, settings = {} }: RookeryOptions,
 ): Promise<Server> {
   const password = randomBytes(18).toString('base64url')
   const env = {
@@ -160,7 +164,7 @@ export async function startRookery(
   const basic = Buffer.from(`admin:${password}`).toString('base64')
   const credentials = `Authorization: Basic ${basic}\r\n`
   const bearer = `Authorization: Bearer ${await fetchToken(origin, basic)}\r\n`
-  return new Server('rookery', origin, child, folder, { credentials, bearer })
+  return new Server(name, origin, child, folder, { credentials, bearer })
 }
 
 /** Fetches a token that lives as long as the bench. */
