@@ -13,6 +13,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Start the registry',
         load: async () => (await import('./server/serve.ts')).serveCommand,
       },
+      {
+        word: 'healthcheck',
+        summary: 'Ask the server of this machine or container whether it is ready',
+        load: async () => (await import('./server/healthcheck.ts')).healthcheckCommand,
+      },
     ],
   },
   {

@@ -15,6 +15,7 @@ import {
   S3_PARTS_MAX,
   TOKEN_SECONDS_MAX,
 } from './limits.ts'
+import { type Listen, readListen } from './listen.ts'
 import {
   readSecretSetting,
   SECRET_FILE_NAMES,
@@ -29,7 +30,7 @@ export { SETTINGS } from './settings.ts'
 
 /** The settings, checked. */
 export type Config = {
-  readonly listen: { readonly host: string; readonly port: number }
+  readonly listen: Listen
   readonly dataFolder: string
   /** Undefined: the embedded Postgres. */
   readonly databaseUrl: string | undefined
@@ -138,7 +139,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): Config {
     return value
   }
   return assertBlobsFitS3({
-    listen: parseListen(text('ROOKERY_LISTEN')),
+    listen: readListen(environment),
     dataFolder: text('ROOKERY_DATA_DIR'),
     databaseUrl: parseDatabaseUrl(secret('ROOKERY_DATABASE_URL')),
     databaseConnectionsMax: number('ROOKERY_DATABASE_CONNECTIONS', 2, 1000),
@@ -249,18 +250,6 @@ function assertAllKnown(environment: NodeJS.ProcessEnv): void {
       `${unknown} is not a setting; the settings are: ${[...names].sort().join(', ')}`,
     )
   }
-}
-
-function parseListen(text: string): Config['listen'] {
-  const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text)
-  const host = match?.[1] ?? match?.[2]
-  const port = Number(match?.[3])
-  if (host === undefined || port > 65_535) {
-    throw new ConfigError(
-      `ROOKERY_LISTEN must be address:port, such as 127.0.0.1:5000 or [::]:5000, not "${text}"`,
-    )
-  }
-  return { host, port }
 }
 
 function parseDatabaseUrl(text: string | undefined): string | undefined {

@@ -38,6 +38,7 @@ const VALUES: Readonly<Record<string, string>> = {
   '--target': 'unix',
   '--ttl': '15m',
   '--until': '1h',
+  '--wait': '60',
   '--wait-timeout': '10m',
 }
 
@@ -91,8 +92,10 @@ describe('the command index', () => {
 
   it('has --json for every command that prints data', () => {
     const without = loaded.filter(({ command }) => !('json' in command.options))
-    // The documents of sbom and provenance are JSON always.
-    expect(without.map(({ name }) => name)).toEqual(['serve', 'sbom', 'provenance', 'completion'])
+    // The documents of sbom and provenance are JSON always; the result of healthcheck is its exit status.
+    expect(without.map(({ name }) => name)).toEqual([
+      ...['serve', 'healthcheck', 'sbom', 'provenance', 'completion'],
+    ])
   })
 
   it('suggests the nearest command', () => {
