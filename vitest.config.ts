@@ -87,7 +87,7 @@ export default defineConfig({
           // Events reach receivers alike, and a proxy passes every answer on. Of the clients, containerd, crane, docker, oras and skopeo follow redirects
           // here: the others have the code of one of these.
           exclude: [
-            'test/clients/{apptainer,buildx,caddy,crane,deploy,documents,nginx,page,podman,receivers,refusals,signatures,umoci}*',
+            'test/clients/{apptainer,buildx,caddy,crane,deploy,documents,image,nginx,page,podman,receivers,refusals,signatures,umoci}*',
           ],
           globalSetup: [S3],
           // Without redirects a client cannot see which store the registry has.

@@ -21,12 +21,11 @@ MARK=made-by-get-clients
 TABLE='
 forky     system    oras                          oras
 bookworm  own       skopeo                        skopeo
-bookworm  own       buildah                       buildah
 forky     system    crane                         crane
 forky     system    umoci                         umoci
 forky     system    notation                      notation
 forky     system    cosign                        cosign
-trixie    own+libc  podman,conmon,crun,netavark   podman
+trixie    own+libc  podman,conmon,crun,netavark,buildah  podman,buildah
 trixie    system    containerd                    containerd,ctr,containerd-shim-runc-v2
 bookworm  own       runc                          runc
 bookworm  system    webhook                       webhook

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Makes the files of a release from the tag that is checked out, in release/, or in the folder that the first argument names:
-//   node scripts/release.mjs [FOLDER]
+//   node scripts/release.mjs [--without ARTIFACT]... [FOLDER]
 // The same tag with the same Node and npm makes the same bytes, in any folder and at any time.
 // Before the tag, this writes the migrations of the release into schema/releases.json:
 //   node scripts/release.mjs --record-schema
@@ -10,6 +10,7 @@ import fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..')
 const RECORD = 'schema/releases.json'
@@ -22,7 +23,7 @@ const CLIENT_MODE = 0o755
 /**
  * The files of a release. Each row makes its files in the folder `out`, from `tree`: the files of the tag alone, with the installed
  * packages, and built by the rows before. Programs of a row get `environment`, with SOURCE_DATE_EPOCH, the time of the tag.
- * A container image is a further row.
+ * `--without` leaves a row out by its name.
  */
 const ARTIFACTS = [
   function npmPackage({ tree, out, environment }) {
@@ -36,6 +37,10 @@ const ARTIFACTS = [
   function debianPackage({ tree, out, version, environment }) {
     const words = ['scripts/build-deb.mjs', out, join(out, `rookery-${version}.tgz`)]
     run(process.execPath, words, tree, environment)
+  },
+  function containerImage({ tree, out, version, revision, environment }) {
+    const words = ['--package', join(out, `rookery-${version}.tgz`), '--revision', revision, out]
+    run(process.execPath, ['scripts/build-image.mjs', ...words], tree, environment)
   },
 ]
 
@@ -125,7 +130,16 @@ function writeChecksums(out) {
   fs.writeFileSync(join(out, CHECKSUMS), lines.join(''))
 }
 
-function release(target) {
+/** Returns the rows that are made. Throws when one to leave out does not exist. */
+function artifactsWithout(left) {
+  const names = ARTIFACTS.map(({ name }) => name)
+  const wrong = left.find((name) => !names.includes(name))
+  if (wrong === undefined) return ARTIFACTS.filter(({ name }) => !left.includes(name))
+  throw new ReleaseError(`there is no ${wrong}; the files of a release are: ${names.join(', ')}`)
+}
+
+function release(target, without) {
+  const artifacts = artifactsWithout(without)
   const version = versionOfFiles()
   const tag = checkedOutTag(version)
   assertDescribed(version)
@@ -138,7 +152,8 @@ function release(target) {
     fs.mkdirSync(out)
     const seconds = run('git', ['log', '-1', '--format=%ct', tag]).trim()
     const environment = { ...process.env, SOURCE_DATE_EPOCH: seconds }
-    for (const make of ARTIFACTS) make({ tree, out, version, environment })
+    const revision = run('git', ['rev-parse', `${tag}^{commit}`]).trim()
+    for (const make of artifacts) make({ tree, out, version, revision, environment })
     writeChecksums(out)
     fs.cpSync(out, target, { recursive: true })
   } finally {
@@ -153,10 +168,15 @@ function recordSchema() {
   fs.writeFileSync(join(ROOT, RECORD), `${JSON.stringify(records, undefined, 2)}\n`)
 }
 
-const [given = join(ROOT, 'release')] = process.argv.slice(2)
+const OPTIONS = {
+  'record-schema': { type: 'boolean' },
+  without: { type: 'string', multiple: true, default: [] },
+}
+
 try {
-  if (given === '--record-schema') recordSchema()
-  else release(resolve(given))
+  const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true })
+  if (values['record-schema']) recordSchema()
+  else release(resolve(positionals[0] ?? join(ROOT, 'release')), values.without)
 } catch (error) {
   process.stderr.write(`release: ${error instanceof ReleaseError ? error.message : error.stack}\n`)
   process.exitCode = 1

@@ -129,10 +129,9 @@ export class ClientSandbox {
     expect(status).toBe(0)
   }
 
-  /** Runs a client, and returns its status and output. */
-  async run(command: string, args: readonly string[], cwd = this.folder): Promise<Ran> {
-    const env = {
-      ...process.env,
+  /** The variables of a client of this user. */
+  get variables(): Record<string, string> {
+    return {
       PATH: `${CLIENTS}:${process.env.PATH}`,
       HOME: this.home,
       DOCKER_CONFIG: join(this.home, 'docker'),
@@ -147,6 +146,11 @@ export class ClientSandbox {
       no_proxy: '127.0.0.1',
       ...this.environment,
     }
+  }
+
+  /** Runs a client, and returns its status and output. */
+  async run(command: string, args: readonly string[], cwd = this.folder): Promise<Ran> {
+    const env = { ...process.env, ...this.variables }
     const options = {
       cwd,
       env,

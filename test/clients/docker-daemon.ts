@@ -2,9 +2,16 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
-import { dirname, join } from 'node:path'
+import { delimiter, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { type ClientSandbox, clientPath, hasClient, type Ran, skipped } from './client-sandbox.ts'
+import {
+  CLIENTS,
+  type ClientSandbox,
+  clientPath,
+  hasClient,
+  type Ran,
+  skipped,
+} from './client-sandbox.ts'
 
 const START_MILLISECONDS_MAX = 60_000
 const LOOK_EVERY_MILLISECONDS = 20
@@ -30,8 +37,13 @@ const STORE_OPTIONS = {
 
 /** The daemon gets namespaces of its own, so that its mounts and all its processes end with the first of them. */
 const NAMESPACES = ['unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc']
+/** Without a network, containers have that of the daemon, which is that of this machine. */
+const NO_NETWORK = ['--bridge', 'none', '--userland-proxy=false']
+/** The folder of docker-proxy, which publishes ports. */
+const PARTS = join(CLIENTS, '../docker.io/usr/sbin')
 /** Its /etc is a folder of the test, which may have certificates and names of hosts. */
 const WITH_ETC = ['sh', '-c', 'mount --bind "$0" /etc && exec "$@"']
+const WITH_LOOPBACK = ['sh', '-c', 'ip link set lo up && exec "$@"', 'sh']
 
 /** Returns true where a daemon of docker can run. Throws in CI where none can; elsewhere it reports the skip. */
 export function hasDocker(): boolean {
@@ -48,18 +60,24 @@ export type DockerDaemon = {
   readonly address: string
   /** A path below its /etc. */
   etc(...path: string[]): string
+  /** The words before a command that runs in the network of the daemon. */
+  inNetwork(): Promise<readonly string[]>
   /** Ends the daemon with its processes and mounts. */
   stop(): Promise<void>
 }
 
-/**
- * Starts a daemon, and waits until it answers. Its system trusts the certificate authority in the file, if there is one,
- * and no other. Throws with the end of its log when it does not answer.
- */
+type DockerOptions = {
+  /** The file of a certificate authority, which the system of the daemon trusts, and no other. */
+  readonly authority?: string | undefined
+  /** True: the daemon has a network of its own, in which containers have addresses and publish ports. */
+  readonly hasNetwork?: boolean
+}
+
+/** Starts a daemon, and waits until it answers. Throws with the end of its log when it does not answer. */
 export async function startDocker(
-  sandbox: ClientSandbox,
+  sandbox: Pick<ClientSandbox, 'folder'>,
   store: ImageStore,
-  authority?: string,
+  { authority, hasNetwork = false }: DockerOptions = {},
 ): Promise<DockerDaemon> {
   const path = (...parts: string[]) => join(sandbox.folder, `docker-${store}`, ...parts)
   await mkdir(path('etc'), { recursive: true })
@@ -74,20 +92,15 @@ export async function startDocker(
   const folders = ['--data-root', path('data'), '--exec-root', path('exec')]
   const socket = path('socket')
   const files = ['--pidfile', path('pid'), '--host', `unix://${socket}`]
-  const network = [
-    '--bridge',
-    'none',
-    '--iptables=false',
-    '--ip6tables=false',
-    '--userland-proxy=false',
-  ]
+  const network = ['--iptables=false', '--ip6tables=false', ...(hasNetwork ? [] : NO_NETWORK)]
   const daemon = ['dockerd', ...network, ...STORE_OPTIONS[store], ...folders, ...files]
-  const words = [...NAMESPACES, ...WITH_ETC, path('etc'), ...daemon]
+  const namespaces = [...NAMESPACES, ...(hasNetwork ? ['--net', ...WITH_LOOPBACK] : [])]
+  const words = [...namespaces, ...WITH_ETC, path('etc'), ...daemon]
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...words], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       ...process.env,
-      PATH: `${dirname(clientPath('dockerd'))}:${process.env.PATH}`,
+      PATH: [dirname(clientPath('dockerd')), process.env.PATH, PARTS].join(delimiter),
       NO_PROXY: '127.0.0.1,localhost',
     },
   })
@@ -109,6 +122,7 @@ export async function startDocker(
     store,
     address: `unix://${socket}`,
     etc: (...parts) => path('etc', ...parts),
+    inNetwork: async () => ['nsenter', '--net', '--target', `${await firstOf(child)}`],
     stop,
   }
 }
@@ -143,10 +157,15 @@ function pings(socketPath: string): Promise<boolean> {
   })
 }
 
+/** The first process of the namespace; 0 when there is none. */
+async function firstOf(parent: ChildProcess): Promise<number> {
+  const file = `/proc/${parent.pid}/task/${parent.pid}/children`
+  return Number((await readFile(file, 'utf8').catch(() => '')).trim())
+}
+
 /** Kills the first process of the namespace, with which all others end; its parent then ends by itself. */
 async function killFirst(parent: ChildProcess): Promise<void> {
-  const file = `/proc/${parent.pid}/task/${parent.pid}/children`
-  const first = Number((await readFile(file, 'utf8').catch(() => '')).trim())
+  const first = await firstOf(parent)
   if (first > 0) process.kill(first, 'SIGKILL')
   else parent.kill('SIGKILL')
 }

@@ -66,7 +66,7 @@ describe.skipIf(!(hasDocker() && hasClient('nginx')))('docker', () => {
     tls = await startTls()
     const authority = { containerd: tls.nginx.path('fullchain.pem'), classic: undefined }
     for (const store of IMAGE_STORES) {
-      daemons.set(store, await startDocker(sandbox, store, authority[store]))
+      daemons.set(store, await startDocker(sandbox, store, { authority: authority[store] }))
       await buildWith('0', await on(store, 'seed'), 'seed')
     }
   })

@@ -31,6 +31,8 @@ export const PASTED_ELSEWHERE: readonly PastedElsewhere[] = [
   { page: 'docs/install.md', section: 'A clone', test: 'test/install/package.slow.test.ts' },
   { page: 'docs/install.md', section: 'A Debian host', test: 'test/install/debian.slow.test.ts' },
   { page: 'docs/install.md', section: 'A package', test: 'test/install/package.slow.test.ts' },
+  { page: 'docs/install.md', section: 'A container', test: 'test/clients/image.test.ts' },
+  { page: 'docs/install.md', section: 'Compose', test: 'test/clients/image.test.ts' },
   { page: 'docs/settings.md', section: 'Blobs on S3', test: 'test/s3/documents.test.ts' },
 ]
 

@@ -27,7 +27,7 @@ const PACKED =
 
 /** Configuration of the programs around a registry. */
 const DEPLOYED =
-  /^deploy\/(?:(?:grafana|prometheus)\/[a-z.]+\.(?:json|yml)|nginx\/rookery\.conf|caddy\/Caddyfile|kubernetes\/[a-z]+\/[a-z-]+\.yaml|systemd\/rookery\.service)$/
+  /^deploy\/(?:compose(?:\.[a-z0-9-]+)?\.yaml|(?:grafana|prometheus)\/[a-z.]+\.(?:json|yml)|nginx\/rookery\.conf|caddy\/Caddyfile|kubernetes\/[a-z]+\/[a-z-]+\.yaml|systemd\/rookery\.service)$/
 
 const PAGE = 'docs/install.md'
 const { version } = JSON.parse(readPage('package.json'))

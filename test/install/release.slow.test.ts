@@ -36,8 +36,10 @@ let folder: string
 let clone: Place
 
 const inClone = (...lines: string[]) => succeed(clone, `set -e\n${lines.join('\n')}`)
+/** Without the image, which test/clients/image.test.ts builds. */
+const COMMAND = 'node scripts/release.mjs --without containerImage'
 const release = (out: string, place = clone): Promise<Ended> =>
-  shell(place, `node scripts/release.mjs ${join(folder, out)}`)
+  shell(place, `${COMMAND} ${join(folder, out)}`)
 
 /** Expects that no release is made, and returns the reason. */
 async function refused(): Promise<string> {
@@ -91,7 +93,7 @@ describe.runIf(hasProgram('dpkg-deb'))('scripts/release.mjs', () => {
     await succeed({ ...clone, cwd: folder }, `umask 077; git clone -q clone '${other.cwd}'`)
     await symlink(join(ROOT, 'node_modules'), join(other.cwd, 'node_modules'))
     await succeed(other, 'echo node_modules >> .git/info/exclude')
-    const second = await shell(other, `umask 077; node scripts/release.mjs ${folder}/second`)
+    const second = await shell(other, `umask 077; ${COMMAND} ${folder}/second`)
     expect(second).toEqual(first)
   }, 240_000)
 
@@ -109,6 +111,20 @@ describe.runIf(hasProgram('dpkg-deb'))('scripts/release.mjs', () => {
     expect(again.status).toBe(1)
     expect(again.stderr).toMatch(/first exists/)
   })
+
+  it.skipIf(hasProgram('buildah'))(
+    'names a missing program of the image, and a file that it does not know',
+    async () => {
+      const ended = await shell(clone, `node scripts/release.mjs ${join(folder, 'refused')}`)
+      expect(ended.status).toBe(1)
+      expect(ended.stderr).toMatch(/build-image: buildah is not installed/)
+      const unknown = await shell(clone, `node scripts/release.mjs --without image`)
+      expect(unknown.status).toBe(1)
+      expect(unknown.stderr).toMatch(/^release: there is no image; .*containerImage/)
+      expect(await readdir(folder)).not.toContain('refused')
+    },
+    120_000,
+  )
 
   it('refuses a tree with changes, and a commit without the tag of the version', async () => {
     await inClone('echo >> README.md')

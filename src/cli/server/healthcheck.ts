@@ -10,7 +10,7 @@ import { printLines } from '../printing.ts'
 const ANSWER_SECONDS_MAX = 5
 const WAIT_SECONDS_MAX = 3600
 const ASK_AGAIN_MILLISECONDS = 500
-/** Of an answer that is an error; the rest is not read. */
+/** The limit of what is read of an answer. */
 const BODY_BYTES_MAX = 4096
 /** Addresses that a server listens on, and nobody connects to. */
 const EVERY_ADDRESS: ReadonlySet<string> = new Set(['0.0.0.0', '::'])
@@ -23,7 +23,7 @@ const STATUS_UNHEALTHY = 1
  */
 export const healthcheckCommand = command({
   options: {
-    live: flag('ask only whether its process answers, whatever database and store do'),
+    live: flag('ask only whether its process answers, and not whether it is ready'),
     wait: withDefault(
       parsed('SECONDS', 'ask again for SECONDS, until the answer is good', (name, text) =>
         parseNumber(name, text, 0, WAIT_SECONDS_MAX),
