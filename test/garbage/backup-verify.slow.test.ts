@@ -112,7 +112,8 @@ it.each<[what: string, damage: () => Promise<void>, problem: () => string]>([
 
 it('a folder without a backup is refused, and names what it has', async () => {
   const empty = await mkdtemp(join(folder, 'empty-'))
-  expect(await verify(empty)).toMatchObject({ status: 2, stdout: '' })
+  const stderr = `rookery: ${empty} has no complete backup\n`
+  expect(await verify(empty)).toMatchObject({ status: 2, stdout: '', stderr })
   expect(await filesBelow(empty)).toEqual([])
   const other = await verify(damaged, '--generation', '2020-01-01T00-00-00Z')
   expect(other.status).toBe(2)
