@@ -81,6 +81,19 @@ describe('the files for Kubernetes', () => {
     }
   })
 
+  it('agree with the image: its user, its port and its data folder', () => {
+    const image = readPage('deploy/Containerfile')
+    expect(image).toContain(`USER ${UID}:${UID}\n`)
+    const [, port] = /^EXPOSE (\d+)$/m.exec(image) ?? []
+    const [, dataFolder] = /ROOKERY_DATA_DIR=(\S+)/.exec(image) ?? []
+    expect(image).toMatch(/^ENTRYPOINT \["rookery"\]$/m)
+    for (const kind of ['Deployment', 'StatefulSet']) {
+      const [container] = pods.find((one) => one.kind === kind)?.pod.spec.containers ?? []
+      expect(container?.ports?.map(({ containerPort }) => String(containerPort))).toEqual([port])
+      expect(container?.volumeMounts.map(({ mountPath }) => mountPath)).toContain(dataFolder)
+    }
+  })
+
   it.each(pods)('$path runs without rights: the standard "restricted"', ({ pod }) => {
     const { spec } = pod
     expect(spec.automountServiceAccountToken).toBe(false)
