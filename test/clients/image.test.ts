@@ -231,10 +231,11 @@ describe.skipIf(!isHere)('the container image', () => {
       await daemon?.stop()
     })
 
-    it('is loaded from its archive', async () => {
+    it('is loaded from its archive, and runs any command', async () => {
       expect(await user.docker('load --input', archive('first'))).toContain(`rookery:${version}`)
       const inspect = 'image inspect --format {{.Config.Healthcheck.Test}}'
       expect(await user.docker(inspect, `rookery:${version}`)).toContain('healthcheck')
+      expect(await user.docker('run --rm', `rookery:${version}`, '--version')).toBe(`${version}\n`)
     })
 
     it('is built and serves as the page says, and keeps its data', async () => {
