@@ -33,12 +33,6 @@ let deb: string
 let creating: Promise<DebianHost> | undefined
 
 const inFolder = (line: string) => succeed({ cwd: folder, home: folder }, line)
-/** Makes the package in a folder, and returns its file. */
-async function buildDeb(out: string, place: Place, before = ''): Promise<string> {
-  const line = `${before} node scripts/build-deb.mjs '${join(folder, out)}'`
-  return (await succeed(place, line)).trim()
-}
-
 async function copyWithPackages(name: string): Promise<Place> {
   const place = { cwd: join(folder, name), home: folder, env: BUILDING }
   await mkdir(place.cwd)
@@ -64,7 +58,7 @@ afterAll(async () => {
 describe.runIf(CAN_BUILD)('scripts/build-deb.mjs', () => {
   beforeAll(async () => {
     clone = await copyWithPackages('clone')
-    deb = await buildDeb('first', clone)
+    deb = (await succeed(clone, `node scripts/build-deb.mjs '${folder}/first'`)).trim()
   }, 300_000)
 
   it('makes a package of its version, no larger than it need be', async () => {
@@ -75,9 +69,11 @@ describe.runIf(CAN_BUILD)('scripts/build-deb.mjs', () => {
     expect(Number(kib)).toBeLessThan(INSTALLED_KIB_MAX)
   })
 
-  it('makes the same bytes in another folder, under another umask and later', async () => {
+  it('makes the same bytes in another folder, under another umask and later, also of a package that is given', async () => {
     const other = await copyWithPackages('another clone')
-    const second = await buildDeb('second', other, 'umask 077;')
+    const out = join(folder, 'second')
+    const line = `node scripts/build-deb.mjs '${out}' "$(npm pack --silent)"`
+    const second = (await succeed(other, `umask 077; ${line}`)).trim()
     await inFolder(`cmp '${deb}' '${second}'`)
   }, 300_000)
 
@@ -227,11 +223,14 @@ describe.runIf(CAN_BUILD && CAN_INSTALL)('a Debian host with the package', () =>
         .poll(() => rookery('journalctl -u rookery -o cat'))
         .toMatch(/no worker that SIGHUP can replace/)
       await rookery(`echo ROOKERY_WORKERS=2 >> ${SETTINGS} && systemctl restart rookery`)
-      await untilReady()
+      const log = () => rookery('journalctl -u rookery -o cat')
+      // One worker is ready before all of them are.
+      await expect
+        .poll(log, { timeout: 60_000, interval: 100 })
+        .toMatch(/"workers":2,"msg":"listening"/)
       const primary = await property('MainPID')
       expect(primary).not.toBe(pid)
       await rookery('systemctl reload rookery')
-      const log = () => rookery('journalctl -u rookery -o cat')
       await expect.poll(log, { timeout: 40_000, interval: 500 }).toMatch(/"replaced the workers"/)
       expect(await property('MainPID')).toBe(primary)
       expect(await isReady()).toBe(200)
@@ -276,12 +275,18 @@ describe.runIf(CAN_BUILD && CAN_INSTALL)('a Debian host with the package', () =>
       expect(await tags()).toMatchObject({ tags: ['v1', 'v2'] })
     }, 120_000)
 
-    it('does not start a service that the administrator has disabled', async () => {
+    it('does not start a service that the administrator has disabled, or that the policy of the host forbids', async () => {
       await rookery('systemctl disable --now rookery')
       const newer = await offer(`${packaged}+newer`)
       await rookery(`apt-get install -y ${newer}`)
       expect(await property('ActiveState')).toBe('inactive')
-      await rookery('systemctl enable --now rookery')
+      const policy = '/usr/sbin/policy-rc.d'
+      await rookery(
+        `systemctl enable rookery && printf '#!/bin/sh\\nexit 101\\n' > ${policy} && chmod +x ${policy}`,
+      )
+      await rookery(`apt-get install -y --reinstall ${newer}`)
+      expect(await property('ActiveState')).toBe('inactive')
+      await rookery(`rm ${policy} && systemctl start rookery`)
       await untilReady()
     }, 120_000)
 
