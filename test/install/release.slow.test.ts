@@ -23,21 +23,15 @@ import {
 
 const { version } = JSON.parse(readPage('package.json'))
 const TAG = `v${version}`
-/** The name that Debian has for this processor. */
-const ARCHITECTURE = process.arch === 'x64' ? 'amd64' : process.arch
-const FILES = [
-  'SHA256SUMS',
-  ...[`rookery-${version}.tgz`, `rookery-client-${version}.cjs`],
-  `rookery_${version.replaceAll('-', '~')}_${ARCHITECTURE}.deb`,
-]
+const FILES = ['SHA256SUMS', `rookery-${version}.tgz`, `rookery-client-${version}.cjs`]
 const GIT = 'git -c user.name=test -c user.email=test@example.org'
 
 let folder: string
 let clone: Place
 
 const inClone = (...lines: string[]) => succeed(clone, `set -e\n${lines.join('\n')}`)
-/** Without the image, which test/clients/image.test.ts builds. */
-const COMMAND = 'node scripts/release.mjs --without containerImage'
+/** Without those that test/clients/image.test.ts and debian.slow.test.ts make. */
+const COMMAND = 'node scripts/release.mjs --without containerImage --without debianPackage'
 const release = (out: string, place = clone): Promise<Ended> =>
   shell(place, `${COMMAND} ${join(folder, out)}`)
 
@@ -58,9 +52,7 @@ async function tagWith(path: string, change: (text: string) => string): Promise<
 
 beforeAll(async () => {
   folder = await realpath(await mkdtemp(join(tmpdir(), 'rookery-release-test-')))
-  // To compress the package takes longer than everything else: debian.slow.test.ts does it.
-  const env = { DPKG_DEB_COMPRESSOR_TYPE: 'none' }
-  clone = { cwd: join(folder, 'clone'), home: folder, env }
+  clone = { cwd: join(folder, 'clone'), home: folder }
   await succeed({ ...clone, cwd: folder }, 'mkdir clone')
   await copyProject(clone.cwd)
   await symlink(join(ROOT, 'node_modules'), join(clone.cwd, 'node_modules'))
@@ -74,7 +66,7 @@ beforeAll(async () => {
 }, 60_000)
 afterAll(() => removeFolder(folder))
 
-describe.runIf(hasProgram('dpkg-deb'))('scripts/release.mjs', () => {
+describe('scripts/release.mjs', () => {
   it('makes the same bytes in another folder, under another umask and later', async () => {
     const first = await release('first')
     expect(first).toMatchObject({ status: 0, stderr: '' })
@@ -115,7 +107,10 @@ describe.runIf(hasProgram('dpkg-deb'))('scripts/release.mjs', () => {
   it.skipIf(hasProgram('buildah'))(
     'names a missing program of the image, and a file that it does not know',
     async () => {
-      const ended = await shell(clone, `node scripts/release.mjs ${join(folder, 'refused')}`)
+      const ended = await shell(
+        clone,
+        `node scripts/release.mjs --without debianPackage ${join(folder, 'refused')}`,
+      )
       expect(ended.status).toBe(1)
       expect(ended.stderr).toMatch(/build-image: buildah is not installed/)
       const unknown = await shell(clone, `node scripts/release.mjs --without image`)
@@ -125,6 +120,19 @@ describe.runIf(hasProgram('dpkg-deb'))('scripts/release.mjs', () => {
     },
     120_000,
   )
+
+  it('names a missing program of the Debian package', async () => {
+    const programs = join(folder, 'programs')
+    await inClone(
+      `mkdir '${programs}'`,
+      `for one in node npm git tar gzip sh; do ln -s "$(command -v $one)" '${programs}'; done`,
+    )
+    const line = `PATH='${programs}' node scripts/release.mjs --without containerImage ${folder}/refused`
+    const ended = await shell(clone, line)
+    expect(ended.status).toBe(1)
+    expect(ended.stderr).toMatch(/build-deb: the program dpkg-deb is missing; install/)
+    expect(await readdir(folder)).not.toContain('refused')
+  }, 120_000)
 
   it('refuses a tree with changes, and a commit without the tag of the version', async () => {
     await inClone('echo >> README.md')
