@@ -1,4 +1,4 @@
-// What the scripts share that make the files of a release.
+// The common parts of the scripts that make the files of a release.
 import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import { tmpdir } from 'node:os'
