@@ -75,18 +75,23 @@ export class Questions {
    */
   of(asker: Asker): QuestionQueryable {
     let turn: QuestionTurn | undefined
-    let last: Promise<unknown> = Promise.resolve()
-    const next = async <T>(work: (db: Transaction) => Promise<T>) => {
-      await asker.admitSlowly()
-      asker.signal.throwIfAborted()
-      if (turn?.resume() !== true) turn = await this.#startTurn(asker)
-      return this.#run(asker, turn, work)
-    }
+    let last: Promise<void> = Promise.resolve()
     // Statements that a question sends together have one turn: a turn of each would wait for the rest of the one before.
-    const run = <T>(work: (db: Transaction) => Promise<T>) => {
-      const mine = last.then(() => next(work))
-      last = mine.catch(() => {})
-      return mine
+    const run = async <T>(work: (db: Transaction) => Promise<T>) => {
+      const before = last
+      let end = () => {}
+      last = new Promise((resolve) => {
+        end = resolve
+      })
+      try {
+        await before
+        await asker.admitSlowly()
+        asker.signal.throwIfAborted()
+        if (turn?.resume() !== true) turn = await this.#startTurn(asker)
+        return await this.#run(asker, turn, work)
+      } finally {
+        end()
+      }
     }
     return {
       spend: (milliseconds) => asker.spend(milliseconds),
