@@ -171,7 +171,10 @@ async function openEmbedded(
 /** Brings the schema up to date. Throws StartError. */
 export async function migrateSchema(db: Database, log: Log): Promise<void> {
   try {
-    for (const name of await migrate(db)) log.info({ migration: name }, 'schema migrated')
+    const migrations = await migrate(db)
+    if (migrations.length > 0) {
+      log.info({ migrations: migrations.length, last: migrations.at(-1) }, 'schema migrated')
+    }
   } catch (cause) {
     if (!isDatabaseFault(cause)) throw cause
     throw new StartError(`cannot change the schema: ${describeDatabaseFault(cause)}`, { cause })

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { withoutActor } from '../../src/events/cloud-event.ts'
 import { renderDockerEnvelope } from '../../src/events/docker-envelope.ts'
 import type { Glob } from '../../src/oci/glob.ts'
@@ -8,6 +8,7 @@ import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { addDeployment } from '../deployments/deployment-rows.ts'
 import { openStream, waitForBlocks } from '../feed/event-stream-client.ts'
 import { expectedOf, formOf, newestBuild } from '../images/image-fixtures.ts'
+import { eventually } from '../support/eventually.ts'
 import { enrolHost } from '../support/hosts.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { answeredUrl, ROUTES, type Samples } from './route-paths.ts'
@@ -54,7 +55,7 @@ beforeAll(async () => {
   const { digest } = (await pushed.json()) as { digest: string }
   const image = `/api/v1/repositories/${REPOSITORY}/images/v1`
   const { kernel } = await json<{ kernel: { digest: string } }>(image)
-  const event = await vi.waitFor(async () => {
+  const event = await eventually(async () => {
     const page = await json<{ events: { id: string }[] }>(`/api/v1/events?after=${start}`)
     expect(page.events).toHaveLength(2)
     return page.events[0]?.id ?? ''

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Database } from '../../src/db/database.ts'
 import { addDeployment } from '../deployments/deployment-rows.ts'
 import { expectedOf, newestBuild, pushBuild } from '../images/image-fixtures.ts'
+import { eventually } from '../support/eventually.ts'
 import { enrolHost } from '../support/hosts.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { answeredUrl, ROUTES, type Samples } from './route-paths.ts'
@@ -60,7 +61,7 @@ beforeAll(async () => {
     const answer = await registry.request('/api/v1/webhooks/deploy/deliveries')
     return ((await answer.json()) as { deliveries: { event: string }[] }).deliveries
   }
-  const event = await vi.waitFor(async () => {
+  const event = await eventually(async () => {
     const [delivery] = await deliveries()
     if (delivery === undefined) throw new Error('there is no delivery yet')
     return delivery.event

@@ -4,6 +4,7 @@ import { Database } from '../../src/db/database.ts'
 import { basic, makeCredential } from '../auth/credentials-client.ts'
 import { builder } from '../cli/builder.ts'
 import { EMPTY, expectedOf, formOf, pushBuild } from '../images/image-fixtures.ts'
+import { eventually } from '../support/eventually.ts'
 import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { putManifest } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -139,7 +140,7 @@ describe('the private work of others', () => {
     const position = async () =>
       Number((await client.query('select position from feed')).rows[0].position)
     const before = await position()
-    await vi.waitFor(async () => expect(await position()).toBeGreaterThan(0))
+    await eventually(async () => expect(await position()).toBeGreaterThan(0))
     await client.query(
       `insert into repositories (name, visibility)
        select 'hidden/' || n, 'private'

@@ -52,7 +52,7 @@ describe('a session lives no longer than its login', () => {
     expect(answer.headers.getSetCookie()[0]).toMatch(/; Max-Age=[12];/)
     const cookie = cookieOf(answer)
     expect(await nameOnPage(registry, cookie)).toBe('operator')
-    await expect.poll(() => nameOnPage(registry, cookie), { timeout: 4_000 }).toBeUndefined()
+    await expect.poll(() => nameOnPage(registry, cookie), { timeout: 15_000 }).toBeUndefined()
   })
 
   it('and ends with the day on which its credential expires', async () => {

@@ -1,6 +1,7 @@
 import pg from 'pg'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, expect, it } from 'vitest'
 import { removeExpiredAuthRows } from '../../src/auth/refresh-loop.ts'
+import { eventually } from '../support/eventually.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import {
@@ -100,7 +101,7 @@ it('no upload URL is in the log, the audit log or the metrics, for any form of r
   }
   raw.close()
   expect([...new Set(statuses)].sort()).toEqual([200, 201, 400, 401, 404, 405, 410])
-  await vi.waitFor(async () => expect(await written()).toContain('was used at'))
+  await eventually(async () => expect(await written()).toContain('was used at'))
   const text = await written()
   for (const secret of secrets) {
     expect(text.toLowerCase()).not.toContain(secret.slice(4, 40).toLowerCase())

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { GarbageCollector } from '../../src/registry/maintenance/garbage.ts'
 import { FilesystemStore } from '../../src/storage/filesystem/filesystem-store.ts'
 import { digestOf } from '../support/digest.ts'
+import { eventually } from '../support/eventually.ts'
 import { EMPTY_JSON, IMAGE_MANIFEST } from '../support/media-types.ts'
 import { expectError } from '../support/push.ts'
 import { RawClient, RawConnection, requestBytes } from '../support/raw-client.ts'
@@ -45,7 +46,7 @@ afterAll(async () => {
 
 /** Waits for the refusal in the audit log, which is written shortly after the response. */
 function expectRefusal(repository: string, why: string): Promise<void> {
-  return vi.waitFor(async () => {
+  return eventually(async () => {
     const refused = (await auditOf(client, repository)).filter(
       ({ decision }) => decision === 'refused',
     )
@@ -207,7 +208,7 @@ describe('an upload URL accepts a file', () => {
     const repository = newRepository()
     const { url } = await createUploadUrl(registry, repository)
     const both = [putSlowly(url, 'the first'), putSlowly(url, 'the second')]
-    await vi.waitFor(async () => expect(await uploadsIn(client, repository)).toBe(2))
+    await eventually(async () => expect(await uploadsIn(client, repository)).toBe(2))
     await Promise.all(both.map(({ end }) => end()))
     const answers = await Promise.all(both.map(({ answer }) => answer))
     expect(answers.map(({ status }) => status).sort()).toEqual([201, 410])
@@ -231,13 +232,13 @@ describe('a failed upload does not use up the URL:', () => {
       const target = new URL(url).pathname
       await raw.send(requestBytes({ method: 'PUT', target, headers }))
       await raw.send('3\r\nfew\r\n')
-      await vi.waitFor(async () => expect(await uploadsIn(client, repository)).toBe(1))
+      await eventually(async () => expect(await uploadsIn(client, repository)).toBe(1))
       raw.close()
-      await vi.waitFor(async () => expect(await uploadsIn(client, repository)).toBe(0))
+      await eventually(async () => expect(await uploadsIn(client, repository)).toBe(0))
     }
     // The repository that the upload created goes with it.
     const tags = () => registry.request(`/v2/${repository}/tags/list`)
-    await vi.waitFor(async () => expect((await tags()).status).toBe(404))
+    await eventually(async () => expect((await tags()).status).toBe(404))
     expect((await put(url)).status).toBe(201)
   })
 
@@ -314,7 +315,7 @@ describe('an upload URL is refused', () => {
     await welcome.send(expecting)
     expect((await welcome.answer('PUT')).status).toBe(100)
     welcome.close()
-    await vi.waitFor(async () => expect(await uploadsIn(client, repository)).toBe(0))
+    await eventually(async () => expect(await uploadsIn(client, repository)).toBe(0))
     const age =
       "update upload_urls set expires_at = now() - interval '1 second' where repository = $1"
     await client.query(age, [repository])
@@ -332,7 +333,7 @@ describe('an upload URL is refused', () => {
     const repository = newRepository()
     const { url } = await createUploadUrl(registry, repository)
     const { answer, end } = putSlowly(url)
-    await vi.waitFor(async () => expect(await uploadsIn(client, repository)).toBe(1))
+    await eventually(async () => expect(await uploadsIn(client, repository)).toBe(1))
     await client.query('update upload_urls set expires_at = now() where repository = $1', [
       repository,
     ])
@@ -348,7 +349,7 @@ describe('an upload URL is refused', () => {
       await createUploadUrl(registry, repository, 'v2', builder),
     ]
     const { answer: running, end } = putSlowly(early.url)
-    await vi.waitFor(async () => expect(await uploadsIn(client, repository)).toBe(1))
+    await eventually(async () => expect(await uploadsIn(client, repository)).toBe(1))
     const revoked = await registry.request('/api/v1/credentials/leaver', { method: 'DELETE' })
     expect(revoked.status).toBe(204)
     await end()

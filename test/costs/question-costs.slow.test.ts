@@ -5,6 +5,7 @@ import { DELIVERY_STATES } from '../../src/db/webhooks/deliveries.ts'
 import { answeredPath, ROUTES, type Samples } from '../attacks/route-paths.ts'
 import { addDeployment, DIGEST } from '../deployments/deployment-rows.ts'
 import { expectedOf, newestBuild, pushBuild } from '../images/image-fixtures.ts'
+import { eventually } from '../support/eventually.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { BACKGROUND } from './background.ts'
 import { addRareRows, grow, RARE } from './seed.ts'
@@ -235,7 +236,7 @@ beforeAll(async () => {
   const manifest = await pushBuild(registry, REPOSITORY, 'v1', 'hello-key-2')
   const details = await registry.request(`/api/v1/repositories/${REPOSITORY}/images/v1`)
   const { kernel } = (await details.json()) as { kernel: { digest: string } }
-  const event = await vi.waitFor(async () => {
+  const event = await eventually(async () => {
     const answer = await registry.request('/api/v1/webhooks/deploy/deliveries')
     const [delivery] = ((await answer.json()) as { deliveries: { event: string }[] }).deliveries
     if (delivery === undefined) throw new Error('there is no delivery yet')

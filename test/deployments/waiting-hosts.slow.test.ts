@@ -8,6 +8,7 @@ import { DeploymentSignals } from '../../src/deployments/signals.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import type { Repository, Tag } from '../../src/oci/reference.ts'
 import { pushBuild } from '../images/image-fixtures.ts'
+import { eventually } from '../support/eventually.ts'
 import { newRepository } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { insertDeployment, KERNEL } from './reporting.ts'
@@ -76,7 +77,7 @@ it('a thousand waiting hosts cost one statement in five seconds, and all have th
     last = performance.now()
     return answer.desired.units[0]?.digest
   })
-  await vi.waitFor(() => expect(desired.waiting.count).toBe(HOSTS))
+  await eventually(() => expect(desired.waiting.count).toBe(HOSTS))
   statements.length = 0
   await new Promise((resolve) => setTimeout(resolve, 2 * CHECK_MILLISECONDS + 500))
   expect(statements.length).toBeGreaterThanOrEqual(1)

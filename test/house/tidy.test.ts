@@ -7,6 +7,7 @@ import {
   badNames,
   brokenLinks,
   brokenPaths,
+  hastyWaits,
   openEnds,
   sleepingTests,
   tooLong,
@@ -30,6 +31,7 @@ describe('the house has the form that the guide asks for', () => {
     ['files are short', tooLong, [...source, ...tests]],
     ['nothing is left open', openEnds, [...source, ...schema, ...spec]],
     ['every test runs', sleepingTests, tests],
+    ['every wait suits a busy machine', hastyWaits, tests],
     ['what is exported is explained', undocumented, source],
     ['verbs tell what to expect', vagueVerbs, source],
   ])('%s', (_what, check, files) => {
@@ -106,6 +108,7 @@ describe('a breach is caught:', () => {
     ['a TODO without an issue', () => openEnds(file('a.ts', '// TODO later'))],
     ['an unfinished sentence', () => openEnds(file('a.ts', '// Simplified: one page'))],
     ['a test that runs alone', () => sleepingTests(file('a.test.ts', "it.only('x', f)"))],
+    ['a wait without a limit', () => hastyWaits(file('a.ts', 'vi.waitFor(() => f(1, [2]))'))],
     ['a class without a docstring', () => undocumented(file('a.ts', 'export class Store {\n}'))],
     ['a get', () => vagueVerbs(file('a.ts', 'export function getBlob() {}'))],
     ['a dead path', () => brokenPaths(file('A.md', 'See `src/old.ts`.'), () => false)],

@@ -59,6 +59,27 @@ export function sleepingTests(sources: readonly Source[]): string[] {
   return linesWith(sources, pattern, 'does not run with the others')
 }
 
+/** Lists calls of `vi.waitFor` without a limit, which is a second then: `eventually` waits as long as a busy machine takes. */
+export function hastyWaits(sources: readonly Source[]): string[] {
+  return sources.flatMap(({ path, text }) =>
+    [...text.matchAll(/vi\.waitFor\(/g)]
+      .filter(({ index, 0: call }) => !hasSecondArgument(text, index + call.length))
+      .map(({ index }) => `${path}:${text.slice(0, index).split('\n').length} names no limit`),
+  )
+}
+
+/** `start`: behind the opening parenthesis of a call, whose strings have no single brackets. */
+function hasSecondArgument(text: string, start: number): boolean {
+  let depth = 0
+  for (let at = start; at < text.length && depth >= 0; at += 1) {
+    const character = text.charAt(at)
+    if ('([{'.includes(character)) depth += 1
+    else if (')]}'.includes(character)) depth -= 1
+    else if (character === ',' && depth === 0) return !/^\s*\)/.test(text.slice(at + 1))
+  }
+  return false
+}
+
 /** Lists exported functions and classes without a doc comment. */
 export function undocumented(sources: readonly Source[]): string[] {
   return sources.flatMap(({ path, text }) => {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { digestOf } from '../support/digest.ts'
+import { eventually } from '../support/eventually.ts'
 import { newRepository, OCTETS, pushBlob } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
@@ -21,7 +22,7 @@ type Line = Record<string, unknown>
 /** Returns the line of the answer in the access log. */
 async function lineOf(answer: Response): Promise<Line> {
   const requestId = answer.headers.get('x-request-id')
-  return vi.waitFor(() => {
+  return eventually(() => {
     const lines = registry.log.map((line) => JSON.parse(line) as Line)
     const found = lines.find((line) => line.msg === 'request' && line.requestId === requestId)
     expect(found).toBeDefined()

@@ -59,8 +59,8 @@ async function openSockets(): Promise<number> {
 }
 
 async function expectNothingLeaked(socketsBefore: number): Promise<void> {
-  await expect.poll(openFiles, { timeout: 5_000 }).toEqual([])
-  await expect.poll(openSockets, { timeout: 5_000 }).toBeLessThanOrEqual(socketsBefore)
+  await expect.poll(openFiles).toEqual([])
+  await expect.poll(openSockets).toBeLessThanOrEqual(socketsBefore)
 }
 
 const LOST = 'the store lost the bytes of this blob'

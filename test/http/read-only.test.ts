@@ -5,6 +5,7 @@ import { GarbageCollector } from '../../src/registry/maintenance/garbage.ts'
 import { createLog } from '../../src/server/log.ts'
 import { type RunningServer, startServer } from '../../src/server/server.ts'
 import { BUILDER_WEB_ROUTES, pathOfRoute, ROUTES } from '../attacks/route-paths.ts'
+import { eventually } from '../support/eventually.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
@@ -37,7 +38,7 @@ beforeAll(async () => {
   sweep = vi.spyOn(GarbageCollector.prototype, 'sweep')
   registry = await startRegistry({ ROOKERY_BUILDER_WEB: 'on' })
   await pushImage(registry, repository, 'v1')
-  await vi.waitFor(() => expect(sweep).toHaveBeenCalled())
+  await eventually(() => expect(sweep).toHaveBeenCalled())
   sweeper = sweep.mock.contexts[0]
   const config = parseConfig({ ...registry.settings, ROOKERY_READ_ONLY: 'on' })
   server = await startServer(config, createLog('silent'), (error) => {

@@ -99,7 +99,7 @@ describe('connections', () => {
     })
     const idle = clientOf({ keepAliveMilliseconds: 50 })
     await idle.request(url, { pool: '1' })
-    await expect.poll(() => sockets[0]?.destroyed, { timeout: 5_000 }).toBe(true)
+    await expect.poll(() => sockets[0]?.destroyed).toBe(true)
     const ended = clientOf()
     await ended.request(url, { pool: '1' })
     expect(sockets[1]?.destroyed).toBe(false)

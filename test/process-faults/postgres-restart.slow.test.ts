@@ -125,7 +125,7 @@ async function untilClaimed(location: string): Promise<void> {
       const text = 'select lease from uploads where id = $1 and lease is not null'
       return (await client.query(text, [location.split('/').at(-1)])).rows.length
     }
-    await expect.poll(claimed, { interval: 5, timeout: 5_000 }).toBe(1)
+    await expect.poll(claimed, { interval: 5 }).toBe(1)
   } finally {
     await client.end()
   }

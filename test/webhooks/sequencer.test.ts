@@ -216,7 +216,7 @@ it('the events of a dead process are found by polling', async () => {
   try {
     await expect.poll(async () => (await published()).length).toBe(1)
     await note(db, updated('unsaid'))
-    await expect.poll(async () => (await published()).length, { timeout: 5_000 }).toBe(2)
+    await expect.poll(async () => (await published()).length).toBe(2)
   } finally {
     await sequencer.stop()
   }
