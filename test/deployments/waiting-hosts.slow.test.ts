@@ -58,7 +58,7 @@ afterAll(async () => {
   await registry.close()
 })
 
-it('a thousand waiting hosts cost one statement in five seconds, and all have their answer within a second', async () => {
+it('a thousand waiting hosts cost one statement in five seconds, and all have their answer before the next check', async () => {
   const signals = new DeploymentSignals()
   const desired = new DesiredUnits({
     ...{ db, signals, kernels: new ImageKernelsCache(db) },
@@ -97,7 +97,7 @@ it('a thousand waiting hosts cost one statement in five seconds, and all have th
   statements.length = 0
   signals.emit({ kind: 'granted', id: deployment })
   expect(new Set(await Promise.all(waiting))).toEqual(new Set([digest]))
-  expect(last - granted).toBeLessThan(1_000)
+  expect(last - granted).toBeLessThan(CHECK_MILLISECONDS)
   // The changed hosts, and two pages of what they should run now.
   expect(statements.length).toBeLessThanOrEqual(5)
   await desired.stop()
