@@ -15,7 +15,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       {
         word: 'healthcheck',
-        summary: 'Ask the server of this machine or container whether it is ready',
+        summary: 'Ask whether the server of this machine or container is ready',
         load: async () => (await import('./server/healthcheck.ts')).healthcheckCommand,
       },
     ],

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -74,8 +74,12 @@ export class AgentHost {
 
   /** The text of a file of the state of a unit; empty if there is none. */
   read(unit: string, file: string): string {
-    const path = this.state(unit, file)
-    return existsSync(path) ? readFileSync(path, 'utf8') : ''
+    try {
+      return readFileSync(this.state(unit, file), 'utf8')
+    } catch {
+      // The agent removes it, too.
+      return ''
+    }
   }
 
   /** Runs a command of the agent to its end. */

@@ -57,6 +57,8 @@ export class FakeRegistry {
   readonly downloads: ((request: IncomingMessage, response: ServerResponse) => boolean)[] = []
   /** The text of every answer to `desired`, if it is not the real one. */
   answer: string | undefined
+  /** Answers to `desired` that break off behind their ETag. */
+  cuts = 0
   /** Milliseconds by which the clock of the registry is ahead. */
   ahead = 0
   mayReport = true
@@ -247,6 +249,11 @@ export class FakeRegistry {
       response.writeHead(304).end()
       return
     }
+    if (this.cuts > 0) {
+      this.cuts -= 1
+      breakOff(response, `ETag: ${etag}\r\nContent-Ty`)
+      return
+    }
     response.writeHead(200, { 'content-type': 'text/plain' }).end(this.#text())
   }
 
@@ -281,6 +288,11 @@ export class FakeRegistry {
     }
     response.writeHead(200, { 'content-length': blob.length }).end(blob)
   }
+}
+
+/** Sends the start of an answer, up to the middle of its headers. */
+export function breakOff(response: ServerResponse, headers: string): void {
+  response.socket?.end(`HTTP/1.1 200 OK\r\n${headers}`)
 }
 
 function sendJson(response: ServerResponse, status: number, value: unknown): void {

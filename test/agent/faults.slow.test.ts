@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect } from 'vitest'
 import { ending, SHELLS, steady } from './agent-host.ts'
+import { breakOff } from './fake-registry.ts'
 import { testsUnder } from './scene.ts'
 
 /** After the watch time the agent looks for another second. */
@@ -83,6 +84,25 @@ describe.concurrent.each(SHELLS)('under %s', (shell) => {
         return true
       })
     }
+    const { kernel } = registry.want('www', steady('two'))
+    await says('www', 'healthy', kernel)
+    expect(statesOf('www')).not.toContain('failed')
+  })
+
+  test('answers that break off in their headers are none', async ({
+    registry,
+    says,
+    statesOf,
+    startWithFirst,
+  }) => {
+    await startWithFirst()
+    for (let count = 0; count < 3; count += 1) {
+      registry.downloads.push((_, response) => {
+        breakOff(response, 'Content-Le')
+        return true
+      })
+    }
+    registry.cuts = 1
     const { kernel } = registry.want('www', steady('two'))
     await says('www', 'healthy', kernel)
     expect(statesOf('www')).not.toContain('failed')

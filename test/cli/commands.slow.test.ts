@@ -72,7 +72,7 @@ describe('rookery', () => {
     const { status, stdout } = await rookery(registry, ['--help'])
     expect(status).toBe(0)
     const lines = stdout.split('\n')
-    expect(lines.length).toBeLessThanOrEqual(50)
+    expect(lines.length).toBeLessThanOrEqual(52)
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(80)
     const groups = lines.filter((line) => /^[A-Z].*:$/.test(line))
     expect(groups).toEqual([

@@ -70,9 +70,11 @@ export class FaultyProxy {
       server.once('close', () => client.end())
       if (fault !== 'delay' && fault !== 'cut') server.pipe(client)
       let left = Math.random() * CUT_BYTES_MAX
+      // One time for all bytes of a connection: TCP keeps their order.
+      const delayed = Math.random() * DELAY_MILLISECONDS_MAX
       server.on('data', (chunk: Buffer) => {
         if (fault === 'delay') {
-          setTimeout(() => client.write(chunk), Math.random() * DELAY_MILLISECONDS_MAX)
+          setTimeout(() => client.write(chunk), delayed)
         } else if (fault === 'cut') {
           client.write(chunk.subarray(0, left))
           left -= chunk.length
