@@ -25,7 +25,7 @@ export function run(program, words, options = {}) {
     return execFileSync(program, words, { ...given, stdio: ['ignore', 'pipe', 'pipe'] })
   } catch (error) {
     if (error.code === 'ENOENT' && fs.existsSync(given.cwd)) {
-      throw new BuildError(`the program ${program} is not installed`)
+      throw new BuildError(`${program} is not installed`)
     }
     const why = String(error.stderr || error.message).trim()
     throw new BuildError(`${[program, ...words].join(' ')}: ${why}`)
