@@ -15,7 +15,7 @@ deploy() {
   rm -f "$kernel.new" "$kernel.etag.new"
   ask -m 600 --etag-compare "$kernel.etag" --etag-save "$kernel.etag.new" -D "$kernel.head" -o "$kernel.new" "$image" ||
     { failed "$image" "$(head -c 2000 "$kernel.new" 2>/dev/null | message)"; return 1; }
-  [ -s "$kernel.new" ] || return 0 # not changed
+  [ -s "$kernel.new" ] || { grep -q '^HTTP/[0-9.]* 304' "$kernel.head"; return; } # not changed, or broken off in the headers
   digest=$(sed -n 's/^docker-content-digest: sha256:\([0-9a-f]*\).*/\1/Ip' "$kernel.head")
   echo "$digest  $kernel.new" | sha256sum -c --status || { failed "$image" 'wrong digest'; return 1; }
   mv "$kernel.new" "$kernel" && systemctl restart "unikernel@$name" && mv "$kernel.etag.new" "$kernel.etag"
