@@ -29,7 +29,7 @@ const WAITING_MAX = 2_000
 export type Asker = {
   /** Identifies the client: its questions have their turns one after the other. */
   readonly client: string
-  /** Aborted when the client leaves: its statement is canceled. */
+  /** Aborted when the client leaves: its statement is canceled, and a question that waits throws the reason. */
   readonly signal: AbortSignal
   /** Throws TOOMANYREQUESTS when the client has used up its time. Called before each statement. */
   admit(): void
@@ -70,8 +70,8 @@ export class Questions {
   }
 
   /**
-   * Returns the connection of one question. Its statements throw UNAVAILABLE when they take too long, and what
-   * `admit` throws.
+   * Returns the connection of one question. Its statements throw UNAVAILABLE when they take too long, what `admit`
+   * throws, and the reason of `signal` when that is aborted.
    */
   of(asker: Asker): QuestionQueryable {
     let turn: QuestionTurn | undefined
@@ -159,7 +159,9 @@ export class Questions {
       return await work(db)
     } catch (error) {
       failed = true
-      throw isCanceled(error) ? tookTooLong(error) : error
+      if (!isCanceled(error)) throw error
+      asker.signal.throwIfAborted()
+      throw tookTooLong(error)
     } finally {
       asker.signal.removeEventListener('abort', cancel)
       const took = performance.now() - started

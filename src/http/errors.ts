@@ -5,6 +5,9 @@ import type { RouteContext } from './route.ts'
 import { ClientDisconnectedError } from './send-bytes.ts'
 import { findTemporaryFailure } from './temporary-failures.ts'
 
+/** The status in log and metrics when the client left before it had an answer. nginx writes the same. */
+const CLIENT_CLOSED_REQUEST = 499
+
 /** Proxies accept headers of 4 KiB in total, and names are long. */
 const DESCRIPTION_CHARACTERS_MAX = 500
 
@@ -22,7 +25,10 @@ export function answerError(
   requestId: string,
   report: ReportError,
 ): void {
-  if (error instanceof ClientDisconnectedError) return
+  if (error instanceof ClientDisconnectedError) {
+    if (!ctx.res.headersSent) ctx.status = CLIENT_CLOSED_REQUEST
+    return
+  }
   const answer =
     error instanceof RegistryError
       ? error

@@ -4,6 +4,7 @@ import { clientNetwork } from '../networks/networks.ts'
 import { RegistryError } from '../oci/errors.ts'
 import type { QuestionQueryable, Questions } from '../registry/questions.ts'
 import type { RouteContext } from './route.ts'
+import { ClientDisconnectedError } from './send-bytes.ts'
 
 /** Returns the connection for the lists and searches of a request. */
 export type AskQuestion = (ctx: RouteContext) => QuestionQueryable
@@ -126,7 +127,9 @@ async function holdRefusal(admit: () => void, signal: AbortSignal): Promise<void
 function signalOf(ctx: RouteContext): AbortSignal {
   const leaving = new AbortController()
   const { res } = ctx
-  if (res.destroyed) leaving.abort()
-  else res.once('close', () => res.writableFinished || leaving.abort())
+  // The reason is what a question throws that waits for its turn.
+  const leave = () => leaving.abort(new ClientDisconnectedError())
+  if (res.destroyed) leave()
+  else res.once('close', () => res.writableFinished || leave())
   return leaving.signal
 }

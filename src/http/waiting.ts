@@ -1,9 +1,11 @@
 import type { RouteContext } from './route.ts'
+import { ClientDisconnectedError } from './send-bytes.ts'
 
 /** Returns a controller that the end of the connection aborts. */
 export function abortedOnClose(ctx: RouteContext): AbortController {
   const stopping = new AbortController()
-  if (ctx.res.destroyed) stopping.abort()
-  else ctx.res.once('close', () => stopping.abort())
+  const leave = () => stopping.abort(new ClientDisconnectedError())
+  if (ctx.res.destroyed) leave()
+  else ctx.res.once('close', leave)
   return stopping
 }

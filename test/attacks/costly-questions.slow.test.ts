@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { QuestionBudget } from '../../src/http/question-budget.ts'
 import { newRepository, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -165,5 +165,34 @@ describe('the budget for questions', () => {
     await expect.poll(waiting, { timeout: 1_500, interval: 20 }).toBe(0)
     await client.query('rollback')
     await client.end()
+  })
+
+  it('logs no failure when clients leave that wait for their turn', async () => {
+    const own = await startRegistry({ ROOKERY_LOG_LEVEL: 'debug' })
+    onTestFinished(() => own.close())
+    const name = newRepository()
+    await pushImage(own, name, 'live')
+    const client = new pg.Client(own.databaseUrl)
+    await client.connect()
+    await client.query('begin')
+    await client.query('lock table tags in access exclusive mode')
+    const leaving = new AbortController()
+    const asked = Array.from({ length: 4 }, () =>
+      own.anonymous(`/v2/${name}/tags/list`, { signal: leaving.signal }).catch(() => 'left'),
+    )
+    const lines = () => own.log.map((line) => JSON.parse(line))
+    const statuses = () =>
+      lines().flatMap(({ path, status }) => (path === `/v2/${name}/tags/list` ? [status] : []))
+    const open = async () => {
+      const text = await (await own.request('/metrics')).text()
+      return Number(/^rookery_http_requests_in_flight (\d+)/m.exec(text)?.[1])
+    }
+    await expect.poll(open, { interval: 20 }).toBe(asked.length + 1)
+    leaving.abort()
+    expect(await Promise.all(asked)).toEqual(asked.map(() => 'left'))
+    await expect.poll(statuses, { interval: 20 }).toEqual(asked.map(() => 499))
+    await client.query('rollback')
+    await client.end()
+    expect(lines().filter(({ level }) => level === 'error' || level === 'warn')).toEqual([])
   })
 })

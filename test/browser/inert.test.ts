@@ -2,7 +2,13 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import pg from 'pg'
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import {
+  type Browser,
+  type BrowserContext,
+  chromium,
+  type Page,
+  type Request,
+} from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { pathOfRoute, ROUTES } from '../attacks/route-paths.ts'
 import { clientPath, hasClient } from '../clients/client-sandbox.ts'
@@ -232,11 +238,16 @@ describe.skipIf(!hasClient('chromium'))('in a real browser with an administrator
       const parts = [...stored].flatMap(([payload, paths]) =>
         paths.map((path) => PARTS[payload](`${registry.url}${path}`)),
       )
+      const open = new Set([...stored].flatMap(([, paths]) => paths))
+      const ended = (request: Request) => open.delete(new URL(request.url()).pathname)
+      page.on('requestfinished', ended)
+      page.on('requestfailed', ended)
       await page.route('**/page', (route) =>
         route.fulfill({ contentType: 'text/html', body: `<body>${parts.join('')}` }),
       )
       await page.goto(`${base}/page`, { waitUntil: 'commit' })
-      await page.waitForLoadState('load')
+      // A page whose frames are refused or saved may never be "loaded".
+      await expect.poll(() => [...open]).toEqual([])
       await page.waitForTimeout(SETTLING_MILLISECONDS)
     })
     expect(ran).toEqual([])
