@@ -69,6 +69,9 @@ function ask(method: string, target: string, status: number, length: number, hea
   return { kind: 'ask', method, target, status, length, headers }
 }
 
+/** A client checks with this that its credential is right. The body is `{}`. */
+const askVersion = () => ask('GET', '/v2/', 200, 2)
+
 const accept = `Accept: ${MANIFEST_TYPE}\r\n`
 const seedManifest = () => imageContent(blobContent(LAYER_BYTES, SEED_MARK)).manifest
 
@@ -137,6 +140,7 @@ function rowsAt(connections: number, level: number, scale: Scale): Row[] {
   }
   const image: Work = { kind: 'image', repository: 'bench/images', bytes: LAYER_BYTES }
   return [
+    row('GET /v2/, password', () => ({ ...askVersion(), as: 'password' }), {}),
     row(
       'manifest by tag',
       askManifest(() => 'v1', false),
