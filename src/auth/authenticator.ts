@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import {
   type CredentialRow,
@@ -63,7 +63,7 @@ export class Authenticator {
   async authenticate(authorization: string | undefined, address: string): Promise<Authentication> {
     if (authorization === undefined) return ANONYMOUS_AUTHENTICATION
     // The cache keeps hashes of secrets, not secrets.
-    const key = createHash('sha256').update(authorization).digest('base64')
+    const key = hash('sha256', authorization, 'base64')
     try {
       const cached =
         this.#findCached(key) ?? (await this.#authenticateUncached(authorization, key, address))

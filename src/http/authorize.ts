@@ -128,8 +128,10 @@ function permit(context: Authorization): void {
   const decision = decide(route.access, caller, repository, params.host)
   requireAllowed(decision, context, caller)
   context.publicOnly = decision === 'public-only'
+  // Each field by itself: `...request` before a method would take 10 µs.
   ctx.state = {
-    ...request,
+    requestId: request.requestId,
+    address: request.address,
     caller,
     networks: context.authentication?.networks,
     host: route.access === 'host' && caller.kind === 'holder' ? caller.host : undefined,

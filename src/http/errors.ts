@@ -1,4 +1,5 @@
 import { type Challenge, type ErrorData, RegistryError } from '../oci/errors.ts'
+import { HotContext } from './hot-context.ts'
 import { receivedRange } from './ranges.ts'
 import { INERT_HEADER_NAMES } from './response-headers.ts'
 import type { RouteContext } from './route.ts'
@@ -40,9 +41,7 @@ export function answerError(
     ctx.res.destroy()
     return
   }
-  for (const name of ctx.res.getHeaderNames()) {
-    if (!KEPT_HEADERS.has(name)) ctx.res.removeHeader(name)
-  }
+  keepHeaders(ctx)
   ctx.respond = true
   ctx.status = answer.status
   ctx.set(headersOf(answer.data))
@@ -55,6 +54,14 @@ const KEPT_HEADERS: ReadonlySet<string> = new Set([
   'docker-distribution-api-version',
   ...INERT_HEADER_NAMES,
 ])
+
+/** Removes what the handler has set. */
+function keepHeaders(ctx: RouteContext | HotContext): void {
+  if (ctx instanceof HotContext) ctx.keepOnly(KEPT_HEADERS)
+  for (const name of ctx.res.getHeaderNames()) {
+    if (!KEPT_HEADERS.has(name)) ctx.res.removeHeader(name)
+  }
+}
 
 function headersOf({
   retryAfterSeconds,

@@ -13,12 +13,15 @@ type Layer = ReturnType<Router['match']>['pathAndMethod'][number]
 // Repository names contain slashes, so the last of these words counts.
 const HOT = /^\/v2\/(.+)\/(manifests|blobs)\/([^/]+)$/
 const HOT_PATHS: ReadonlyMap<string, string> = new Map([
+  ['/v2/', ''],
   ['/v2/*repository/manifests/:reference', 'manifests'],
   ['/v2/*repository/blobs/:digest', 'blobs'],
 ])
 
+const NO_PARAMETERS: Matched['params'] = {}
+
 /**
- * Finds the route of a request. One expression matches the two path patterns of nearly all requests;
+ * Finds the route of a request. One expression matches the path patterns of nearly all requests;
  * the router matches the others at twice the cost.
  */
 export class Matcher {
@@ -41,15 +44,8 @@ export class Matcher {
 
   /** Throws PATH_UNKNOWN, UNSUPPORTED with Allow, and REQUEST_INVALID for a path that cannot be decoded. */
   match(method: string, path: string): Matched {
-    const hot = HOT.exec(path)
-    if (hot !== null) {
-      const [, repository = '', kind = '', last = ''] = hot
-      const route = this.#hot.get(`${method} ${kind}`)
-      if (route !== undefined) {
-        const name = route.path.slice(route.path.lastIndexOf(':') + 1)
-        return { route, params: { repository: decoded(repository), [name]: decoded(last) } }
-      }
-    }
+    const hot = this.findHot(method, path)
+    if (hot !== undefined) return hot
     const { path: matching, pathAndMethod } = this.#router.match(path, method)
     const layer =
       pathAndMethod.length > 1 ? withLongestRepository(pathAndMethod, path) : pathAndMethod[0]
@@ -61,6 +57,20 @@ export class Matcher {
       params[String(name)] = decoded(captured?.[index + 1] ?? '')
     })
     return { route, params }
+  }
+
+  /** Finds the route of nearly all requests, or undefined. Throws REQUEST_INVALID as `match`. */
+  findHot(method: string, path: string): Matched | undefined {
+    if (path === '/v2/') {
+      const route = this.#hot.get(`${method} `)
+      return route === undefined ? undefined : { route, params: NO_PARAMETERS }
+    }
+    const [, name = '', kind = '', last = ''] = HOT.exec(path) ?? []
+    const route = this.#hot.get(`${method} ${kind}`)
+    if (kind === '' || route === undefined) return undefined
+    const repository = decoded(name)
+    if (kind === 'blobs') return { route, params: { repository, digest: decoded(last) } }
+    return { route, params: { repository, reference: decoded(last) } }
   }
 
   /** Returns the methods of the routes with this path. */

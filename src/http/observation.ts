@@ -17,7 +17,8 @@ export type Observation = {
   readonly bytesSent: number
   /** True for every method but GET and HEAD. */
   readonly isWrite: boolean
-  readonly ids: RequestIds
+  /** Returns the ids, which only the access log has. */
+  ids(): RequestIds
   /** Returns what only the access log has. It takes time, and most requests are not logged. */
   describe(): Description
 }
@@ -36,7 +37,7 @@ export const READS: ReadonlySet<string> = new Set(['GET', 'HEAD'])
 export function observationOf(
   ctx: RouteContext,
   request: {
-    readonly ids: RequestIds
+    readonly ids: () => RequestIds
     readonly route: string
     readonly path: string
     readonly address: string

@@ -1,5 +1,3 @@
-import type { ServerResponse } from 'node:http'
-
 /**
  * Headers of every response: a browser that opens it runs nothing, loads nothing, and shows it in no
  * frame. Tenants choose the bytes and texts of many responses.
@@ -26,14 +24,10 @@ export const INERT_HEADER_NAMES: readonly string[] = [
   TRANSPORT_SECURITY,
 ].map((name) => name.toLowerCase())
 
-/** Returns a function that sets the headers of every response. It runs in every request. */
-export function responseHeaders(publicUrl: string | undefined): (res: ServerResponse) => void {
-  const entries = Object.entries(INERT_HEADERS)
+/** Returns the headers of every response. */
+export function responseHeaders(publicUrl: string | undefined): Readonly<Record<string, string>> {
   // The header applies to all ports of a host, so that a registry beside other servers must not send it.
-  if (publicUrl !== undefined && /^https:\/\/[^:]+(\]|:443)?$/.test(publicUrl)) {
-    entries.push([TRANSPORT_SECURITY, `max-age=${TRANSPORT_SECURITY_SECONDS}`])
-  }
-  return (res) => {
-    for (const [name, value] of entries) res.setHeader(name, value)
-  }
+  const isHostsOwn = publicUrl !== undefined && /^https:\/\/[^:]+(\]|:443)?$/.test(publicUrl)
+  if (!isHostsOwn) return INERT_HEADERS
+  return { ...INERT_HEADERS, [TRANSPORT_SECURITY]: `max-age=${TRANSPORT_SECURITY_SECONDS}` }
 }

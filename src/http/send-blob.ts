@@ -2,11 +2,14 @@ import type { Digest } from '../oci/digest.ts'
 import type { Blob, ByteRange } from '../registry/blobs.ts'
 import { entityTag, isNotModified } from './preconditions.ts'
 import { parseRange } from './ranges.ts'
-import type { RouteContext } from './route.ts'
+import type { HotRouteContext, RouteContext } from './route.ts'
 import { sendBytes } from './send-bytes.ts'
 
 /** Answers HEAD for a blob: the headers, or 304 when the client has the blob. */
-export function sendBlobHeaders(ctx: RouteContext, blob: { digest: Digest; size: number }): void {
+export function sendBlobHeaders(
+  ctx: HotRouteContext,
+  blob: { digest: Digest; size: number },
+): void {
   setBlobHeaders(ctx, blob)
   if (isNotModified(ctx.headers['if-none-match'], blob.digest)) ctx.status = 304
   else ctx.length = blob.size
@@ -50,7 +53,7 @@ export async function sendBlob(
   await sendBytes(ctx, length, length === 0 ? noBytes() : blob.read({ start, end }))
 }
 
-function setBlobHeaders(ctx: RouteContext, blob: { digest: Digest }): void {
+function setBlobHeaders(ctx: HotRouteContext, blob: { digest: Digest }): void {
   ctx.status = 200
   ctx.set({
     'Content-Type': 'application/octet-stream',

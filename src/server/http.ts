@@ -82,7 +82,7 @@ export async function startHttp(
   cleanup.defer(() => shared.close())
   inFlight.elsewhere = shared.share('requests', () => inFlight.counted())
   feedConnections.elsewhere = shared.share('streams', () => feedConnections.counted())
-  const server = createHttpServer(buildApp(deps, limited, config, log).callback())
+  const server = createHttpServer(buildApp(deps, limited, config, log))
   const connections = new OpenConnections(server, {
     limits,
     clientOf: ({ remoteAddress = '' }) => {
@@ -208,7 +208,7 @@ function buildApp(
     },
     reportError: (error, ids) => log.error({ err: error, ...idFields(ids) }, 'a request failed'),
     inFlight,
-    setHeaders: responseHeaders(config.publicUrl),
+    headers: responseHeaders(config.publicUrl),
     addressOf: (ctx) => clientAddress(ctx.req, config.trustedProxies, warnOnce),
   })
 }

@@ -8,8 +8,8 @@ export function idFields({ requestId, traceId, spanId }: RequestIds): object {
 
 /** Writes the line of a request: a write at `info`, a read at `debug`. */
 export function logRequest(observation: Observation, log: Log): void {
-  const { isWrite, ids, describe, ...fields } = observation
-  const level = isWrite ? 'info' : 'debug'
+  const level = observation.isWrite ? 'info' : 'debug'
   if (!log.isLevelEnabled(level)) return
-  log[level]({ ...idFields(ids), ...fields, ...describe() }, 'request')
+  const { isWrite: _, ids, describe, ...fields } = observation
+  log[level]({ ...idFields(ids()), ...fields, ...describe() }, 'request')
 }

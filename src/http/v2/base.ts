@@ -1,12 +1,12 @@
-import type { Route } from '../route.ts'
+import { hotRoute, type Route } from '../route.ts'
 
 /** The routes of "Determining Support" in the distribution spec, and the list of extensions. */
 export function baseRoutes(): Route[] {
   const discover = '_oci/ext/discover'
   return [
     // Some clients omit the slash.
-    ...['/v2/', '/v2'].map(
-      (path): Route => ({
+    ...['/v2/', '/v2'].map((path) =>
+      hotRoute({
         spec: ['end-1'],
         method: 'GET',
         path,

@@ -1,7 +1,7 @@
 import { tagBoundsOf } from '../../auth/access.ts'
 import { parseDigest } from '../../oci/digest.ts'
 import type { Blobs } from '../../registry/blobs.ts'
-import { actorOf, param, type Route, repositoryOf, viewOf } from '../route.ts'
+import { actorOf, hotRoute, param, type Route, repositoryOf, viewOf } from '../route.ts'
 import { sendBlob, sendBlobHeaders } from '../send-blob.ts'
 
 const PATH = '/v2/*repository/blobs/:digest'
@@ -9,7 +9,7 @@ const PATH = '/v2/*repository/blobs/:digest'
 /** The routes of "Pulling blobs" and "Deleting Blobs" in the distribution spec. */
 export function blobRoutes(blobs: Blobs): Route[] {
   return [
-    {
+    hotRoute({
       spec: ['end-2'],
       method: 'HEAD',
       path: PATH,
@@ -20,7 +20,7 @@ export function blobRoutes(blobs: Blobs): Route[] {
         const blob = await blobs.stat(viewOf(ctx), parseDigest(param(ctx, 'digest')))
         sendBlobHeaders(ctx, blob)
       },
-    },
+    }),
     {
       spec: ['end-2'],
       method: 'GET',

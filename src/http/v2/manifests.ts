@@ -15,7 +15,16 @@ import type { Manifests, StoredManifest } from '../../registry/manifests.ts'
 import { parseBuildId } from '../build-id.ts'
 import { setMonitorLinks } from '../monitor-links.ts'
 import { entityTag, isNotModified, parseEntityTags, parsePrecondition } from '../preconditions.ts'
-import { actorOf, param, type Route, type RouteContext, repositoryOf, viewOf } from '../route.ts'
+import {
+  actorOf,
+  type HotRouteContext,
+  hotRoute,
+  param,
+  type Route,
+  type RouteContext,
+  repositoryOf,
+  viewOf,
+} from '../route.ts'
 import { queryTags } from '../tag-query.ts'
 
 const PATH = '/v2/*repository/manifests/:reference'
@@ -23,7 +32,7 @@ const PATH = '/v2/*repository/manifests/:reference'
 /** The routes of "Pulling manifests", "Pushing Manifests" and "Deleting Manifests" in the distribution spec. */
 export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Route[] {
   return [
-    {
+    hotRoute({
       spec: ['end-3'],
       method: 'HEAD',
       path: PATH,
@@ -38,8 +47,8 @@ export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Rout
         if (isNotModified(ctx.headers['if-none-match'], manifest.digest)) ctx.status = 304
         else ctx.length = manifest.size
       },
-    },
-    {
+    }),
+    hotRoute({
       spec: ['end-3'],
       method: 'GET',
       path: PATH,
@@ -63,7 +72,7 @@ export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Rout
         // After the body, because Koa sets a type for a body without one.
         ctx.set('Content-Type', servedManifestType(manifest.mediaType))
       },
-    },
+    }),
     {
       spec: ['end-7a', 'end-7b'],
       method: 'PUT',
@@ -123,7 +132,7 @@ export function manifestRoutes(manifests: Manifests, reads: ManifestReads): Rout
 
 /** Notes, before the answer, that a client which may push has the manifest: its push of the same is a copy. */
 async function noteRead(
-  { state }: RouteContext,
+  { state }: HotRouteContext,
   reads: ManifestReads,
   { digest }: StoredManifest,
 ): Promise<void> {
@@ -135,7 +144,7 @@ function tagsOf(reference: Reference): Tag[] {
   return reference.kind === 'tag' ? [reference.tag] : []
 }
 
-function setManifestHeaders(ctx: RouteContext, manifest: StoredManifest): void {
+function setManifestHeaders(ctx: HotRouteContext, manifest: StoredManifest): void {
   const contentType = servedManifestType(manifest.mediaType)
   ctx.status = 200
   ctx.set({
@@ -147,7 +156,7 @@ function setManifestHeaders(ctx: RouteContext, manifest: StoredManifest): void {
 }
 
 /** Runs `work` when the response is sent, or its connection closed. */
-function afterResponse({ res }: RouteContext, work: () => void): void {
+function afterResponse({ res }: HotRouteContext, work: () => void): void {
   if (res.closed) work()
   else res.once('close', work)
 }
@@ -166,7 +175,7 @@ export function parseLookupText(text: string): Reference {
   return parseReference(text)
 }
 
-function parseLookupReference(ctx: RouteContext): Reference {
+function parseLookupReference(ctx: HotRouteContext): Reference {
   return parseLookupText(param(ctx, 'reference'))
 }
 
