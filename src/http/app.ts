@@ -86,7 +86,7 @@ async function answerHot(
     await answer(ctx, matcher, options, matched)
     hot.send()
   } catch {
-    // As of Koa, for an error of the server outside of a handler.
+    // An error outside of the handler, such as a full disk of the log.
     hot.res.destroy()
   }
 }

@@ -80,7 +80,7 @@ export type RouteState = {
 
 export type RouteContext = Context & { state: RouteState }
 
-/** What the handler of a hot route uses: `HotContext` has no other fields of Koa's context. */
+/** The fields of Koa's context that the handler of a hot route may use: `HotContext` has them. */
 export type HotRouteContext = Pick<
   RouteContext,
   | 'req'
