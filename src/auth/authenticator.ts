@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
+import { entriesMax } from '../async/entries-max.ts'
 import {
   type CredentialRow,
   findCredentialBySecret,
@@ -47,7 +48,7 @@ const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i
 /** Finds the caller of a request from its Authorization header. Verified signatures are cached. */
 export class Authenticator {
   readonly #options: AuthenticatorOptions
-  readonly #cache = new LRUCache<string, CachedAuthentication>({ max: CACHED_MAX })
+  readonly #cache = new LRUCache<string, CachedAuthentication>(entriesMax(CACHED_MAX))
   /** Called for each credential, token or password that is refused. */
   onRefused: (reason: RefusalReason) => void = () => {}
 

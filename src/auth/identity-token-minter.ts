@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { SignJWT } from 'jose'
 import { LRUCache } from 'lru-cache'
+import { entriesMax } from '../async/entries-max.ts'
 import type { RegistryIssuer } from './access-tokens.ts'
 import type { KeyRing } from './signing-keys.ts'
 
@@ -19,7 +20,7 @@ export class IdentityTokenMinter {
   readonly #keys: KeyRing
   readonly #issuer: RegistryIssuer
   readonly #now: () => number
-  readonly #minted = new LRUCache<string, Minted>({ max: CACHED_MAX })
+  readonly #minted = new LRUCache<string, Minted>(entriesMax(CACHED_MAX))
 
   /** `now` is in milliseconds since the epoch. */
   constructor(keys: KeyRing, issuer: RegistryIssuer, now: () => number = Date.now) {

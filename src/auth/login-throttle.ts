@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
+import { entriesMax } from '../async/entries-max.ts'
 import { clientNetwork } from '../networks/networks.ts'
 import { RegistryError } from '../oci/errors.ts'
 
@@ -24,8 +25,8 @@ type Count = { readonly failures: number; readonly at: number }
  * looks a secret up first, so a valid one never waits for the failures of others behind its address.
  */
 export class LoginThrottle {
-  readonly #counts = new LRUCache<string, Count>({ max: COUNTED_MAX })
-  readonly #guesses = new LRUCache<string, true>({ max: GUESSES_REMEMBERED_MAX })
+  readonly #counts = new LRUCache<string, Count>(entriesMax(COUNTED_MAX))
+  readonly #guesses = new LRUCache<string, true>(entriesMax(GUESSES_REMEMBERED_MAX))
   /** Called for each failure that counts, for the other processes of this server. */
   onFailure: (failure: Failure) => void = () => {}
   readonly #now: () => number

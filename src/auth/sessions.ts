@@ -1,5 +1,6 @@
 import { timingSafeEqual } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
+import { entriesMax } from '../async/entries-max.ts'
 import { type Actor, addAuditEntries, recordChange } from '../db/auth/audit.ts'
 import { addRevocation } from '../db/auth/revocations.ts'
 import {
@@ -65,7 +66,7 @@ const END_KEPT_SECONDS = 3600
 export class Sessions {
   readonly #options: SessionsOptions
   readonly #cache = new LRUCache<string, CachedAuthentication>({
-    max: CACHED_MAX,
+    ...entriesMax(CACHED_MAX),
     ttl: CREDENTIAL_MILLISECONDS_MAX,
   })
 

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
+import { entriesMax } from '../async/entries-max.ts'
 import { clientNetwork } from '../networks/networks.ts'
 import { RegistryError } from '../oci/errors.ts'
 import type { QuestionQueryable, Questions } from '../registry/questions.ts'
@@ -38,7 +39,7 @@ type Account = { left: number; at: number }
  * address counts with its /64), or of a credential at an address.
  */
 export class QuestionBudget {
-  readonly #accounts = new LRUCache<string, Account>({ max: ADDRESSES_MAX })
+  readonly #accounts = new LRUCache<string, Account>(entriesMax(ADDRESSES_MAX))
   /** Called for the time of each question, for the other processes of this server. */
   onSpent: (spent: Spent) => void = () => {}
   readonly #now: () => number

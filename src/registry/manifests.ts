@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { entriesMax } from '../async/entries-max.ts'
 import { type Actor, recordChange } from '../db/auth/audit.ts'
 import type { Database, Transaction } from '../db/database.ts'
 import { notifyOpenDeployments } from '../db/deployments/deployments.ts'
@@ -136,7 +137,7 @@ export class Manifests {
   })
   readonly #large = new LargeManifests()
   // The last digest of each tag: a guess that saves sending bytes, checked by the database.
-  readonly #lastDigests = new LRUCache<string, Digest>({ max: 10_000 })
+  readonly #lastDigests = new LRUCache<string, Digest>(entriesMax(10_000))
 
   /** `onCommitted` is called after every change, so that events are delivered at once. */
   constructor(

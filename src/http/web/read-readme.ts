@@ -11,5 +11,7 @@ export async function readReadme(
   if (readme === null) return undefined
   const blob = blobs.open(readme)
   const markdown = await readStart(blob, bytesMax)
-  return { markdown, path, isWhole: blob.size <= bytesMax }
+  // Loaded for the first README: the parser takes 1.5 MB of memory.
+  const { renderMarkdown } = await import('../../web/markdown.ts')
+  return { html: renderMarkdown(markdown), path, isWhole: blob.size <= bytesMax }
 }

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { Batcher } from '../../async/batcher.ts'
+import { entriesMax } from '../../async/entries-max.ts'
 import { COPY_SECONDS, type ManifestRead, recordManifestReads } from '../../db/builds/builds.ts'
 import type { Database } from '../../db/database.ts'
 import type { Digest } from '../../oci/digest.ts'
@@ -22,7 +23,7 @@ export class ManifestReads {
   readonly #reads: Batcher<ManifestRead, void>
   /** Reads that are recorded, or are being recorded. */
   readonly #recorded = new LRUCache<string, Promise<void>>({
-    max: REMEMBERED_MAX,
+    ...entriesMax(REMEMBERED_MAX),
     ttl: REPEAT_MILLISECONDS,
   })
   #pending = 0
