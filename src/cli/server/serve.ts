@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 import { type Config, parseConfig } from '../../config/config.ts'
 import { connectionLimits } from '../../server/connection-limits.ts'
 import { createLog, type Log } from '../../server/log.ts'
+import { growYoungGeneration, keepYoungGenerationSmall } from '../../server/young-generation.ts'
 import { command } from '../command.ts'
 import { CommandError, STATUS } from '../errors.ts'
 import { write } from '../printing.ts'
@@ -45,6 +46,7 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
   )
   // First, because the modules of the server already need more open files than a low limit allows.
   await connectionLimits(config)
+  keepYoungGenerationSmall()
   // Loaded here, so that help does not load the server.
   const start = await loadStart(config)
   const server = await start(config, log, (error) => ending.lost(error), ending.signal).catch(
@@ -59,6 +61,7 @@ async function serve(environment: NodeJS.ProcessEnv): Promise<number> {
     setTimeout(() => process.exit(), LEAVE_MILLISECONDS).unref()
     return ending.status
   }
+  growYoungGeneration()
   const { url, adminPassword } = server
   const onTerminal = process.stdout.isTTY === true
   const { publicUrl } = config

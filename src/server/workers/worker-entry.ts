@@ -5,6 +5,7 @@ import { operatorMessageOf } from '../../cli/server/operator-errors.ts'
 import { parseConfig } from '../../config/config.ts'
 import { createLog } from '../log.ts'
 import type { Leave } from '../readiness.ts'
+import { growYoungGeneration } from '../young-generation.ts'
 import type { ToPrimary, ToWorker, WorkerStart } from './messages.ts'
 import { type RunningWorker, startWorker } from './worker.ts'
 import { WorkerChannel } from './worker-channel.ts'
@@ -31,6 +32,7 @@ send({ kind: 'loaded' })
 async function start(options: WorkerStart): Promise<RunningWorker> {
   try {
     const worker = await startWorker(config, options, channel, log)
+    growYoungGeneration()
     send({ kind: 'listening', url: worker.url })
     return worker
   } catch (error) {

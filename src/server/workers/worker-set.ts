@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { StartError } from '../cleanup.ts'
 import type { Log } from '../log.ts'
 import type { Leave } from '../readiness.ts'
+import { YOUNG_GENERATION_SMALL } from '../young-generation.ts'
 import type { ToPrimary, ToWorker, WorkerStart } from './messages.ts'
 import type { PrimaryChannel } from './primary-channel.ts'
 
@@ -57,7 +58,8 @@ export class WorkerSet {
     this.#options = options
     // Workers accept by themselves: a connection that the primary hands to a worker which is just killed would never be answered.
     cluster.schedulingPolicy = cluster.SCHED_NONE
-    cluster.setupPrimary({ exec: ENTRY, args: [] })
+    const execArgv = [...process.execArgv, YOUNG_GENERATION_SMALL]
+    cluster.setupPrimary({ exec: ENTRY, args: [], execArgv })
   }
 
   /** Starts all workers. Returns the URL on which they listen. Throws StartError when one of them cannot start. */
