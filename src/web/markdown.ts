@@ -2,7 +2,7 @@ import MarkdownIt from 'markdown-it'
 
 /**
  * Tenants write these files. HTML in them is text, links with other schemes than these are text, and images are not loaded:
- * they would tell another server who reads the page.
+ * with them, another server would learn who reads the page.
  */
 const MARKDOWN = new MarkdownIt({ html: false, linkify: false })
 MARKDOWN.validateLink = (url) => /^(https?:\/\/|mailto:|#)/i.test(url)
