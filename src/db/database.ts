@@ -1,7 +1,8 @@
 import pg from 'pg'
 import { errnoOf } from '../async/errno.ts'
 import { RegistryError, unauthorized, unavailable } from '../oci/errors.ts'
-import { StatementNames } from './statement-names.ts'
+import { type Content, ContentWrites } from './content-writes.ts'
+import { type NamedStatement, StatementNames } from './statement-names.ts'
 
 /** Runs statements: the pool, or the one connection of a transaction. */
 export interface Queryable {
@@ -17,9 +18,11 @@ export type DatabaseOptions = {
   connection: string | { host: string; port: number; user: string; database: string }
   connectionsMax: number
   /** The name of its connections in pg_stat_activity. */
-  applicationName?: string
+  applicationName?: string | undefined
   /** The longest time of a statement. */
   statementMilliseconds?: number
+  /** True for the server that is alone with its embedded Postgres: see `ContentLease`. */
+  isServer?: boolean
   /** Receives the errors of idle connections. */
   onIdleError(error: Error): void
 }
@@ -40,7 +43,11 @@ const CONFLICT = 'RK409'
 const TOO_MANY_RETRY_SECONDS = 60
 const POSTGRES_VERSION_MIN = 14
 
+/** Connections of a command have another name than those of a server. */
+export const COMMAND_NAME = 'rookery command'
 const APPLICATION_NAME = 'rookery'
+/** Its changes of content do not wait for the lock of `ContentLease`. */
+const SERVER_OPTIONS = '-c rookery.remembers=on'
 
 const INT8_OID = 20
 
@@ -58,6 +65,11 @@ export type PoolUse = {
 export class Database implements Queryable {
   readonly #pool: pg.Pool
   readonly #names = new StatementNames()
+  readonly #isServer: boolean
+  /** The writes that change content. */
+  readonly writes = new ContentWrites()
+  /** Without a `ContentLease`, others may change the content at any time. */
+  content: Content = { version: undefined }
 
   constructor(options: DatabaseOptions) {
     const connection =
@@ -65,8 +77,10 @@ export class Database implements Queryable {
         ? { connectionString: options.connection }
         : // The embedded Postgres has a Unix socket without TLS: PGSSLMODE does not apply.
           { ...options.connection, ssl: false }
+    this.#isServer = options.isServer === true
     this.#pool = new pg.Pool({
       ...connection,
+      ...(this.#isServer && { options: SERVER_OPTIONS }),
       application_name: options.applicationName ?? APPLICATION_NAME,
       max: options.connectionsMax,
       connectionTimeoutMillis: CONNECT_MILLISECONDS_MAX,
@@ -86,7 +100,7 @@ export class Database implements Queryable {
 
   /** Runs one statement in a transaction of its own, and repeats it when Postgres asks for that. */
   async query<Row>(text: string, values: readonly unknown[] = []): Promise<{ rows: Row[] }> {
-    return repeated(() => this.#send<Row>(this.#pool, text, values))
+    return repeated(() => this.#queryOnce<Row>(text, values))
   }
 
   /**
@@ -100,11 +114,19 @@ export class Database implements Queryable {
   async #transactionOnce<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
     const client = await this.#connect()
     let broken: Error | undefined
+    let changesContent = false
     try {
       await client.query('begin')
       const result = await work({
         __transaction: true,
-        query: (text, values = []) => this.#send(client, text, values),
+        query: (text, values = []) => {
+          const statement = this.#names.nameStatement(text)
+          if (statement.changesContent && !changesContent) {
+            changesContent = true
+            this.writes.begin()
+          }
+          return send(client, statement, values)
+        },
       })
       await client.query('commit')
       return result
@@ -114,7 +136,23 @@ export class Database implements Queryable {
       })
       throw translateError(error)
     } finally {
+      if (changesContent) this.writes.end(broken === undefined)
       client.release(broken)
+    }
+  }
+
+  async #queryOnce<Row>(text: string, values: readonly unknown[]): Promise<{ rows: Row[] }> {
+    const statement = this.#names.nameStatement(text)
+    if (!statement.changesContent) return send<Row>(this.#pool, statement, values)
+    let isKnown = true
+    this.writes.begin()
+    try {
+      return await send<Row>(this.#pool, statement, values)
+    } catch (error) {
+      isKnown = !(error instanceof RegistryError && isUnreachable(error.cause))
+      throw error
+    } finally {
+      this.writes.end(isKnown)
     }
   }
 
@@ -136,7 +174,7 @@ export class Database implements Queryable {
     return {
       db: {
         __transaction: true,
-        query: (text, values = []) => this.#send(client, text, values),
+        query: (text, values = []) => send(client, this.#names.nameStatement(text), values),
       },
       processId: (client as pg.PoolClient & { processID: number }).processID,
       release: (close) => client.release(close),
@@ -145,7 +183,10 @@ export class Database implements Queryable {
 
   /** Takes a connection out of the pool, for session locks. Release it with `client.release(true)`. */
   async session(): Promise<pg.PoolClient> {
-    return this.#pool.connect()
+    const client = await this.#pool.connect()
+    // Its statements are not counted as writes of this process.
+    if (this.#isServer) await client.query("set rookery.remembers = 'off'")
+    return client
   }
 
   /** How the connections are used now. */
@@ -157,23 +198,18 @@ export class Database implements Queryable {
   async close(): Promise<void> {
     await this.#pool.end()
   }
+}
 
-  async #send<Row>(
-    target: pg.Pool | pg.PoolClient,
-    text: string,
-    values: readonly unknown[],
-  ): Promise<{ rows: Row[] }> {
-    const statement = this.#names.nameStatement(text)
-    try {
-      const { rows } = await target.query({
-        name: statement.name,
-        text: statement.text,
-        values: [...values],
-      })
-      return { rows: rows as Row[] }
-    } catch (error) {
-      throw translateError(error)
-    }
+async function send<Row>(
+  target: pg.Pool | pg.PoolClient,
+  { name, text }: NamedStatement,
+  values: readonly unknown[],
+): Promise<{ rows: Row[] }> {
+  try {
+    const { rows } = await target.query({ name, text, values: [...values] })
+    return { rows: rows as Row[] }
+  } catch (error) {
+    throw translateError(error)
   }
 }
 

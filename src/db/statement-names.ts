@@ -1,7 +1,13 @@
 import { fileURLToPath } from 'node:url'
+import { changesContent } from './content-writes.ts'
 
 /** A statement under the name by which a connection prepares it once. */
-export type NamedStatement = { readonly name: string; readonly text: string }
+export type NamedStatement = {
+  readonly name: string
+  readonly text: string
+  /** True when it may change content that a pull found before. */
+  readonly changesContent: boolean
+}
 
 const FRAMES_MAX = 25
 // Postgres cuts names of more than 63 bytes.
@@ -37,7 +43,11 @@ export class StatementNames {
     const count = (this.#counts.get(sender) ?? 0) + 1
     this.#counts.set(sender, count)
     const name = count === 1 ? sender : `${sender}_${count}`
-    const named = { name, text: text.replace(FIRST_WORD, (word) => `${word} /* ${sender} */`) }
+    const named = {
+      name,
+      text: text.replace(FIRST_WORD, (word) => `${word} /* ${sender} */`),
+      changesContent: changesContent(text),
+    }
     this.#statements.set(text, named)
     return named
   }

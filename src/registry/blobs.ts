@@ -111,8 +111,8 @@ export class Blobs {
    */
   async stat(view: View, digest: Digest): Promise<{ digest: Digest; size: number }> {
     const blob = await this.#find(view, digest)
-    const { size, storageKey, stale } = blob
-    if (stale && !(await touchBlob(this.#db, digest, storageKey))) {
+    const { size, storageKey, staleAt } = blob
+    if (staleAt <= performance.now() && !(await touchBlob(this.#db, digest, storageKey))) {
       throw new RegistryError('BLOB_UNKNOWN', { digest })
     }
     return { digest, size }

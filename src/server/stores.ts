@@ -3,7 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { errnoOf } from '../async/errno.ts'
 import { unlessAborted } from '../async/unless-aborted.ts'
 import type { Config } from '../config/config.ts'
-import { checkPostgres, Database } from '../db/database.ts'
+import { ContentLease } from '../db/content-lease.ts'
+import { checkPostgres, Database, type DatabaseOptions } from '../db/database.ts'
 import { describeDatabaseFault, isDatabaseFault, isDatabaseNotReady } from '../db/faults.ts'
 import { migrate } from '../db/migrations.ts'
 import { QUESTION_CONNECTIONS, Questions } from '../db/questions.ts'
@@ -44,7 +45,7 @@ export type OpenDatabaseOptions = {
   readonly onStoreCall?: OnStoreCall
   /** Undefined: a database that does not answer is a failure at once. */
   readonly wait?: DatabaseWait
-}
+} & Pick<DatabaseOptions, 'applicationName' | 'isServer'>
 
 /** For how long a start waits for a database that does not answer yet, and what ends the wait. */
 export type DatabaseWait = { readonly seconds: number; readonly signal: AbortSignal }
@@ -99,8 +100,9 @@ function storeReports(log: Log): Pick<CheckedStoreOptions, 'onLost' | 'onMark'> 
 /** Opens the database alone, without migrating it. Throws as `openStores` does. */
 export async function openDatabase(
   config: Config,
-  { log, cleanup, startEmbedded, mayCreate, wait }: OpenDatabaseOptions,
+  options: OpenDatabaseOptions,
 ): Promise<OpenDatabase> {
+  const { log, cleanup, startEmbedded, mayCreate, wait, applicationName } = options
   const dataFolder = resolve(config.dataFolder)
   const { databaseConnectionsMax: connectionsMax } = config
   if (mayCreate) await makeDataFolder(dataFolder)
@@ -117,7 +119,8 @@ export async function openDatabase(
       startEmbedded,
     ))
   const onIdleError = brokenReporter(log)
-  const db = new Database({ connection, connectionsMax, onIdleError })
+  const isServer = options.isServer === true && config.databaseUrl === undefined
+  const db = new Database({ connection, connectionsMax, applicationName, isServer, onIdleError })
   try {
     if (wait === undefined || config.databaseUrl === undefined) await assertUsable(db)
     else await waitUntilUsable(db, log, wait)
@@ -129,7 +132,16 @@ export async function openDatabase(
   cleanup.defer(() => db.close())
   const questions = new Questions(db, { connection, onIdleError })
   cleanup.defer(() => questions.close())
+  if (isServer) rememberAnswers(db, log, cleanup)
   return { db, questions, dataFolder }
+}
+
+function rememberAnswers(db: Database, log: Log, cleanup: CleanupStack): void {
+  const lease = new ContentLease(db, (error) => {
+    const reason = describeDatabaseFault(error)
+    log.warn({ reason }, 'answers to pulls are not remembered at the moment')
+  })
+  cleanup.defer(() => lease.close())
 }
 
 /** The connections of a pool break at the same time. */

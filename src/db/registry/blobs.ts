@@ -3,13 +3,15 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import { type Actor, rightsValues } from '../auth/audit.ts'
 import { given, withConditions } from '../conditions.ts'
-import type { Queryable, Transaction } from '../database.ts'
+import type { Database, Queryable, Transaction } from '../database.ts'
 import { RANGE_COLUMNS, REPOSITORY_IN_RANGE, type VisibleNames } from '../name-patterns.ts'
+import { RememberedLookups } from '../remembered-lookups.ts'
 import {
   ENSURE_REPOSITORY,
   JOIN_VISIBLE_REPOSITORY,
   type View,
   type Visibility,
+  viewKey,
 } from './repositories.ts'
 
 export type BlobRow = {
@@ -20,8 +22,8 @@ export type BlobRow = {
 }
 
 export type FoundBlob = BlobRow & {
-  /** True when nobody touched it for longer than the lookup's `staleSeconds`. */
-  readonly stale: boolean
+  /** When it is stale, by `performance.now()`: nobody touched it for the lookup's `staleSeconds` by then. */
+  readonly staleAt: number
 }
 
 /**
@@ -36,17 +38,29 @@ export type BlobLookup = {
 type BlobQuestion = { readonly view: View; readonly digest: Digest }
 
 const LOOKUPS_A_QUERY_MAX = 256
+const ANSWERS_MAX = 50_000
 
 export type BlobLookups = { load(question: BlobQuestion): Promise<BlobLookup> }
 
-/** Lookups that share round trips: see `Batcher`. */
-export function blobLookups(db: Queryable, staleSeconds: number): BlobLookups {
-  return new Batcher((questions) => findBlobs(db, questions, staleSeconds), LOOKUPS_A_QUERY_MAX)
+/** Lookups that share round trips (see `Batcher`), or are answered from memory (see `ContentLease`). */
+export function blobLookups(db: Database, staleSeconds: number): BlobLookups {
+  const batcher = new Batcher<BlobQuestion, BlobLookup>(
+    (questions) => findBlobs(db, questions, staleSeconds),
+    LOOKUPS_A_QUERY_MAX,
+  )
+  return new RememberedLookups<BlobQuestion, BlobLookup>(db.content, {
+    answersMax: ANSWERS_MAX,
+    load: (question) => batcher.load(question),
+    keyOf: ({ view, digest }) => `${viewKey(view)} ${digest}`,
+    isFound: ({ blob }) => blob !== undefined && performance.now() < blob.staleAt,
+    recall: (answer) =>
+      answer.blob !== undefined && performance.now() < answer.blob.staleAt ? answer : undefined,
+  })
 }
 
 type BlobLookupRow = { repositoryId: number | null } & (
-  | { digest: Digest; size: number; storageKey: string; stale: boolean }
-  | { digest: null; size: null; storageKey: null; stale: null }
+  | { digest: Digest; size: number; storageKey: string; freshSeconds: number }
+  | { digest: null; size: null; storageKey: null; freshSeconds: null }
 )
 
 async function findBlobs(
@@ -54,15 +68,17 @@ async function findBlobs(
   questions: readonly BlobQuestion[],
   staleSeconds: number,
 ): Promise<BlobLookup[]> {
+  const askedAt = performance.now()
   // `limit 1` keeps each lookup an index probe, regardless of the planner's estimates.
   const { rows } = await db.query<BlobLookupRow>(
-    `select r.id as "repositoryId", b.digest, b.size, b.storage_key as "storageKey", b.stale
+    `select r.id as "repositoryId", b.digest, b.size, b.storage_key as "storageKey",
+            b.fresh_seconds as "freshSeconds"
        from unnest($1::text[], $2::bool[], $3::text[])
             with ordinality as k (name, public_only, digest, position)
        ${JOIN_VISIBLE_REPOSITORY}
        left join lateral (
          select digest, size, storage_key,
-                touched_at <= now() - make_interval(secs => $4) as stale
+                extract(epoch from touched_at - now())::float8 + $4 as fresh_seconds
            from blobs
           where digest = k.digest
             and lost_at is null
@@ -84,8 +100,15 @@ async function findBlobs(
   )
   return rows.map((row) => ({
     repositoryId: row.repositoryId,
-    blob: row.digest === null ? undefined : row,
+    blob: row.digest === null ? undefined : foundBlob(row, askedAt),
   }))
+}
+
+function foundBlob(
+  { digest, size, storageKey, freshSeconds }: BlobLookupRow & { digest: Digest },
+  askedAt: number,
+): FoundBlob {
+  return { digest, size, storageKey, staleAt: askedAt + freshSeconds * 1000 }
 }
 
 /**

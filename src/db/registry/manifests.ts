@@ -2,13 +2,14 @@ import { Batcher } from '../../async/batcher.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository, Tag } from '../../oci/reference.ts'
 import type { Actor } from '../auth/audit.ts'
-import type { Queryable, Transaction } from '../database.ts'
+import type { Database, Queryable, Transaction } from '../database.ts'
 import {
   columnsOfLayerFacts,
   type NewLayerFacts,
   PUT_LAYER_FACTS,
 } from '../images/layer-analyses.ts'
-import { JOIN_VISIBLE_REPOSITORY, type View } from './repositories.ts'
+import { RememberedLookups } from '../remembered-lookups.ts'
+import { JOIN_VISIBLE_REPOSITORY, type View, viewKey } from './repositories.ts'
 
 export type ManifestRow = {
   readonly digest: Digest
@@ -33,12 +34,32 @@ export type ManifestQuestion = {
 }
 
 const LOOKUPS_A_QUERY_MAX = 64
+/** Without their bytes, a few hundred bytes each. */
+const ANSWERS_MAX = 10_000
 
 export type ManifestLookups = { load(question: ManifestQuestion): Promise<ManifestLookup> }
 
-/** Lookups that share round trips: see `Batcher`. The bytes of larger manifests than `bytesMax` are left out. */
-export function manifestLookups(db: Queryable, bytesMax: number): ManifestLookups {
-  return new Batcher((questions) => findManifests(db, questions, bytesMax), LOOKUPS_A_QUERY_MAX)
+/**
+ * Lookups that share round trips (see `Batcher`), or are answered from memory (see `ContentLease`). The bytes of larger
+ * manifests than `bytesMax` are left out.
+ */
+export function manifestLookups(db: Database, bytesMax: number): ManifestLookups {
+  const batcher = new Batcher<ManifestQuestion, ManifestLookup>(
+    (questions) => findManifests(db, questions, bytesMax),
+    LOOKUPS_A_QUERY_MAX,
+  )
+  return new RememberedLookups<ManifestQuestion, ManifestLookup>(db.content, {
+    answersMax: ANSWERS_MAX,
+    load: (question) => batcher.load(question),
+    keyOf: ({ view, reference }) => `${viewKey(view)} ${reference}`,
+    isFound: ({ manifest }) => manifest !== undefined,
+    recall(answer, { cached }) {
+      const { repositoryId, manifest } = answer
+      if (manifest === undefined) return undefined
+      const isEnough = cached === 'all' || cached === manifest.digest || manifest.size > bytesMax
+      return isEnough ? { repositoryId, manifest: { ...manifest, bytes: null } } : undefined
+    },
+  })
 }
 
 /** Returns undefined when the repository has no such manifest. */

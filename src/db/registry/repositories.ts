@@ -15,6 +15,11 @@ export type View = {
   readonly publicOnly: boolean
 }
 
+/** Returns a text that is the same for the same view. */
+export function viewKey({ repository, publicOnly }: View): string {
+  return `${publicOnly ? 'public' : 'any'} ${repository}`
+}
+
 /**
  * `repository` has the id of the repository `$1`. It is created with the visibility `$2` when it does
  * not exist. Common table expressions, for statements that need the id of a push's repository. The lock lasts until the

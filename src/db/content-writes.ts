@@ -1,0 +1,52 @@
+/** The tables from which pulls are answered. The triggers of schema/0032-remembered-answers.sql are on the same. */
+export const CONTENT_TABLES = [
+  'repositories',
+  'tags',
+  'manifests',
+  'blobs',
+  'repository_blobs',
+] as const
+
+const TABLE = `(?:only\\s+)?(?:public\\.)?(?:${CONTENT_TABLES.join('|')})\\b`
+const CHANGE = new RegExp(`\\b(?:update|delete\\s+from|merge\\s+into|truncate)\\s+${TABLE}`, 'i')
+const INSERT = new RegExp(`\\binsert\\s+into\\s+${TABLE}`, 'i')
+const UPSERT = /\bdo\s+update\b/i
+
+/** True when the statement may change or remove content that a pull found before. A new row does not. */
+export function changesContent(text: string): boolean {
+  return CHANGE.test(text) || (INSERT.test(text) && UPSERT.test(text))
+}
+
+/** Says whether answers may be remembered. */
+export interface Content {
+  /**
+   * To be read at each lookup: a number as long as what the database answers to pulls stays the same, another one after a
+   * change, and undefined while that is unknown. What was asked for under one number is true while it is the number.
+   */
+  readonly version: number | undefined
+}
+
+/** The writes of this process that change content, so that no answer is remembered that one of them makes old. */
+export class ContentWrites {
+  #open = 0
+  #version = 0
+  /** Called when nobody knows whether a write was committed, or will be. */
+  onUnknownEnd: () => void = () => {}
+
+  /** A number that is another one after each write; undefined while one runs. */
+  get version(): number | undefined {
+    return this.#open === 0 ? this.#version : undefined
+  }
+
+  /** To be called before the first statement that changes content is sent. */
+  begin(): void {
+    this.#open += 1
+    this.#version += 1
+  }
+
+  /** To be called when the transaction has ended. `isKnown`: Postgres said how. */
+  end(isKnown: boolean): void {
+    this.#open -= 1
+    if (!isKnown) this.onUnknownEnd()
+  }
+}
