@@ -1,49 +1,57 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type pg from 'pg'
 import { Loop } from '../async/loop.ts'
 import type { Content } from './content-writes.ts'
-import type { Database } from './database.ts'
+import type { Database, Queryable } from './database.ts'
 
-/** The key in schema/0032-remembered-answers.sql. */
-const LOCK_KEYS = [1919905643, 1818583411] as const
-
-/** Fewer lookups a second cost less than the lease. */
+/** Fewer lookups a second cost less than the checks of the lease. */
 const LOOKUPS_A_SECOND_MIN = 50
 /** With fewer lookups for so long, the lease is given back. */
 const IDLE_MILLISECONDS = 10_000
-/** Others who change content wait at most about this long. */
 const CHECK_MILLISECONDS = 100
 const LOOKUPS_A_CHECK_MIN = (LOOKUPS_A_SECOND_MIN * CHECK_MILLISECONDS) / 1000
-/** Answers are remembered for so long after the start of the last check. */
-const VALID_MILLISECONDS = 250
-/** After somebody else changed content, there is no lease for this time. */
-const PAUSE_MILLISECONDS = 10_000
-/** A write whose connection broke has ended by then, because a statement may not take longer. */
-const UNKNOWN_END_MILLISECONDS = 60_000
-/** For the end of the connections of an earlier process, each. */
-const EARLIER_MILLISECONDS_MAX = 10_000
+/** Answers are remembered for so long after the start of the last check. Others who change content wait for as long, in SQL. */
+const VALID_MILLISECONDS = 200
+/** For how long there is no lease. */
+const PAUSES = {
+  /** After somebody else changed content, or the database did not answer a check. */
+  afterOthers: 10_000,
+  /** After the connection of a write broke: its statement has ended by then, because it may not take longer. */
+  afterUnknownEnd: 60_000,
+}
 
 /**
- * A proof that nobody but this process changes the content of its embedded Postgres: a lock, for which others who do wait. It is taken
- * while many clients pull, checked ten times a second, and given back as soon as somebody waits for it. A connection of the
- * embedded Postgres is a socket of this machine, so its end is seen at once.
+ * A proof that nobody but this process changes what the database answers to pulls, so that the answers can be remembered. It is
+ * taken while many clients pull, checked ten times a second, and given back as soon as somebody else changes content. That change
+ * waits first until the last check is no longer valid (schema/0032-remembered-answers.sql), so no answer is ever old: neither when
+ * this process stands still, nor when its connections break, nor when Postgres is killed.
  */
 export class ContentLease implements Content {
   readonly #db: Database
+  readonly #server: string
   readonly #loop: Loop
-  #hasEndedEarlier = false
+  readonly #pauses: typeof PAUSES
   #validUntil = Number.NEGATIVE_INFINITY
   #pausedUntil = Number.NEGATIVE_INFINITY
   #lookups = 0
   #countedFrom = performance.now()
   #isWanted = false
 
-  /** `db` was opened with `isServer`, and gets this as its `content`. `onError` receives failures to take or check the lock. */
-  constructor(db: Database, onError: (error: unknown) => void) {
+  /**
+   * `db` was opened with the id of this `server`, a UUID that no other process has, and gets this as its `content`. `onError`
+   * receives failures to take or check the lease.
+   */
+  constructor(
+    db: Database,
+    server: string,
+    onError: (error: unknown) => void,
+    pauses: typeof PAUSES = PAUSES,
+  ) {
     this.#db = db
+    this.#server = server
+    this.#pauses = pauses
     this.#loop = new Loop({ work: (signal) => this.#run(signal), onError })
     db.content = this
-    db.writes.onUnknownEnd = () => this.#pause(UNKNOWN_END_MILLISECONDS)
+    db.writes.onUnknownEnd = () => this.#pause(pauses.afterUnknownEnd)
   }
 
   get version(): number | undefined {
@@ -77,89 +85,93 @@ export class ContentLease implements Content {
   }
 
   async #run(signal: AbortSignal): Promise<void> {
-    const client = await this.#db.session()
-    let isBroken = false
-    const broken = () => {
-      isBroken = true
-      this.#pause(UNKNOWN_END_MILLISECONDS)
-    }
-    client.once('end', broken)
     try {
-      if (!this.#hasEndedEarlier) await endEarlierProcess(client)
-      this.#hasEndedEarlier = true
-      if (await tryLock(client)) await this.#hold(client, signal, () => isBroken)
-      else this.#pause(PAUSE_MILLISECONDS)
+      if (await this.#take()) await this.#hold(signal)
+      else this.#pause(this.#pauses.afterOthers)
+    } catch (error) {
+      this.#pause(this.#pauses.afterOthers)
+      throw error
     } finally {
       this.#validUntil = Number.NEGATIVE_INFINITY
       this.#isWanted = false
-      client.off('end', broken)
-      client.release(true)
     }
   }
 
-  /** Holds the lock until somebody waits for it, nobody pulls, or the connection breaks. */
-  async #hold(client: pg.PoolClient, signal: AbortSignal, isBroken: () => boolean): Promise<void> {
-    let busyAt = performance.now()
+  async #take(): Promise<boolean> {
+    const isTaken = await takeLease(this.#db, this.#server)
     // What was remembered before may be old.
     this.#db.writes.begin()
     this.#db.writes.end(true)
+    return isTaken
+  }
+
+  /** Checks until somebody else changes content, or few pull. */
+  async #hold(signal: AbortSignal): Promise<void> {
+    let busyAt = performance.now()
     while (!signal.aborted) {
       const askedAt = performance.now()
-      const isWaitedFor = await isLockWaitedFor(client)
-      if (isBroken() || askedAt < this.#pausedUntil) return
-      if (isWaitedFor) return this.#pause(PAUSE_MILLISECONDS)
+      const isHeld = await checkLease(this.#db, this.#server)
+      if (askedAt < this.#pausedUntil) break
+      if (!isHeld) {
+        this.#pause(this.#pauses.afterOthers)
+        break
+      }
       if (this.#lookups >= LOOKUPS_A_CHECK_MIN) busyAt = askedAt
-      if (askedAt - busyAt > IDLE_MILLISECONDS) return
+      if (askedAt - busyAt > IDLE_MILLISECONDS) break
       this.#lookups = 0
       this.#validUntil = askedAt + VALID_MILLISECONDS
       await delay(CHECK_MILLISECONDS, undefined, { signal }).catch(() => {})
     }
+    this.#validUntil = Number.NEGATIVE_INFINITY
+    await giveLeaseBack(this.#db, this.#server)
   }
 }
 
 /**
- * Ends the connections that a killed process of this server left: what they still write would not wait for the lock. Throws
- * when one does not end.
+ * Takes the lease for this server. False while somebody else changes content. The keys of the locks are those of
+ * schema/0032-remembered-answers.sql; the second is needed when another server had the lease before, whose changes may still run.
  */
-async function endEarlierProcess(client: pg.PoolClient): Promise<void> {
-  const { rows } = await client.query<{ ended: boolean }>(
-    `select pg_terminate_backend(pid, $1) as ended
-       from pg_stat_activity
-      where datname = current_database()
-        and application_name = current_setting('application_name')
-        and backend_start < (select $2::timestamptz)`,
-    [EARLIER_MILLISECONDS_MAX, new Date(performance.timeOrigin)],
+async function takeLease(db: Queryable, server: string): Promise<boolean> {
+  const { rows } = await db.query<{ taken: boolean }>(
+    `with locked as (
+       select pg_try_advisory_xact_lock(1919905643, 1818583411) as changes,
+              pg_try_advisory_xact_lock(1919905643, 1936028278) as others
+     )
+     update remembered_answers
+        set server = $1,
+            held = true
+       from locked
+      where locked.changes
+        and (locked.others or server = $1)
+     returning held as taken`,
+    [server],
   )
-  if (rows.some(({ ended }) => !ended)) {
-    throw new Error('a connection of an earlier process of this server does not end')
-  }
+  return rows.length > 0
 }
 
-async function tryLock(client: pg.PoolClient): Promise<boolean> {
-  const { rows } = await client.query<{ locked: boolean }>(
-    'select pg_try_advisory_lock($1, $2) as locked',
-    [...LOCK_KEYS],
+/** True when nobody else changes content now, or did since the last check. */
+async function checkLease(db: Queryable, server: string): Promise<boolean> {
+  const { rows } = await db.query<{ held: boolean }>(
+    `select pg_try_advisory_xact_lock(1919905643, 1818583411) as held
+       from remembered_answers
+      where held
+        and server = $1`,
+    [server],
   )
-  return rows[0]?.locked === true
+  return rows[0]?.held === true
 }
 
-async function isLockWaitedFor(client: pg.PoolClient): Promise<boolean> {
-  const { rows } = await client.query<{ waited: boolean }>({
-    name: 'isLockWaitedFor',
-    text: `select exists (
-             select 1
-               from pg_locks
-              where locktype = 'advisory'
-                and classid = $1
-                and objid = $2
-                and not granted
-                and database = (
-                  select oid
-                    from pg_database
-                   where datname = current_database()
-                )
-           ) as waited`,
-    values: [...LOCK_KEYS],
-  })
-  return rows[0]?.waited === true
+/** Others need not wait any more. One who waits now says so itself. */
+async function giveLeaseBack(db: Queryable, server: string): Promise<void> {
+  await db.query(
+    `update remembered_answers
+        set held = false
+      where single in (
+        select single
+          from remembered_answers
+         where server = $1
+           for update skip locked
+      )`,
+    [server],
+  )
 }

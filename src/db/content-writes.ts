@@ -8,13 +8,15 @@ export const CONTENT_TABLES = [
 ] as const
 
 const TABLE = `(?:only\\s+)?(?:public\\.)?(?:${CONTENT_TABLES.join('|')})\\b`
-const CHANGE = new RegExp(`\\b(?:update|delete\\s+from|merge\\s+into|truncate)\\s+${TABLE}`, 'i')
-const INSERT = new RegExp(`\\binsert\\s+into\\s+${TABLE}`, 'i')
-const UPSERT = /\bdo\s+update\b/i
+const CHANGE = `\\b(?:update|delete\\s+from|merge\\s+into|truncate(?:\\s+table)?)\\s+${TABLE}`
+const UPSERT = `\\binsert\\s+into\\s+${TABLE}.*\\bdo\\s+update\\b`
+/** Also for Postgres, whose `\y` is `\b` here. */
+export const CONTENT_CHANGE = `${CHANGE}|${UPSERT}`
+const PATTERN = new RegExp(CONTENT_CHANGE, 'is')
 
 /** True when the statement may change or remove content that a pull found before. A new row does not. */
 export function changesContent(text: string): boolean {
-  return CHANGE.test(text) || (INSERT.test(text) && UPSERT.test(text))
+  return PATTERN.test(text)
 }
 
 /** Says whether answers may be remembered. */

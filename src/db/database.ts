@@ -18,11 +18,11 @@ export type DatabaseOptions = {
   connection: string | { host: string; port: number; user: string; database: string }
   connectionsMax: number
   /** The name of its connections in pg_stat_activity. */
-  applicationName?: string | undefined
+  applicationName?: string
   /** The longest time of a statement. */
   statementMilliseconds?: number
-  /** True for the server that is alone with its embedded Postgres: see `ContentLease`. */
-  isServer?: boolean
+  /** The UUID of a server that has a `ContentLease`: its own changes of content do not wait for it. */
+  server?: string | undefined
   /** Receives the errors of idle connections. */
   onIdleError(error: Error): void
 }
@@ -43,11 +43,7 @@ const CONFLICT = 'RK409'
 const TOO_MANY_RETRY_SECONDS = 60
 const POSTGRES_VERSION_MIN = 14
 
-/** Connections of a command have another name than those of a server. */
-export const COMMAND_NAME = 'rookery command'
 const APPLICATION_NAME = 'rookery'
-/** Its changes of content do not wait for the lock of `ContentLease`. */
-const SERVER_OPTIONS = '-c rookery.remembers=on'
 
 const INT8_OID = 20
 
@@ -65,7 +61,7 @@ export type PoolUse = {
 export class Database implements Queryable {
   readonly #pool: pg.Pool
   readonly #names = new StatementNames()
-  readonly #isServer: boolean
+  readonly #server: string | undefined
   /** The writes that change content. */
   readonly writes = new ContentWrites()
   /** Without a `ContentLease`, others may change the content at any time. */
@@ -77,10 +73,10 @@ export class Database implements Queryable {
         ? { connectionString: options.connection }
         : // The embedded Postgres has a Unix socket without TLS: PGSSLMODE does not apply.
           { ...options.connection, ssl: false }
-    this.#isServer = options.isServer === true
+    this.#server = options.server
     this.#pool = new pg.Pool({
       ...connection,
-      ...(this.#isServer && { options: SERVER_OPTIONS }),
+      ...(options.server !== undefined && { options: `-c rookery.server=${options.server}` }),
       application_name: options.applicationName ?? APPLICATION_NAME,
       max: options.connectionsMax,
       connectionTimeoutMillis: CONNECT_MILLISECONDS_MAX,
@@ -185,7 +181,7 @@ export class Database implements Queryable {
   async session(): Promise<pg.PoolClient> {
     const client = await this.#pool.connect()
     // Its statements are not counted as writes of this process.
-    if (this.#isServer) await client.query("set rookery.remembers = 'off'")
+    if (this.#server !== undefined) await client.query("set rookery.server = ''")
     return client
   }
 

@@ -22,7 +22,7 @@ const FIRST_WORD = /^\s*\w+/
 /** Functions that pass the statements of others on. */
 const FORWARDERS: ReadonlySet<string> = new Set([
   ...['findSender', 'nameStatement', 'send', 'query', 'repeated', 'run'],
-  ...['transaction', 'transactionOnce'],
+  ...['transaction', 'transactionOnce', 'queryOnce'],
 ])
 
 /**

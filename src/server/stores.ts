@@ -1,10 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { errnoOf } from '../async/errno.ts'
 import { unlessAborted } from '../async/unless-aborted.ts'
 import type { Config } from '../config/config.ts'
 import { ContentLease } from '../db/content-lease.ts'
-import { checkPostgres, Database, type DatabaseOptions } from '../db/database.ts'
+import { checkPostgres, Database } from '../db/database.ts'
 import { describeDatabaseFault, isDatabaseFault, isDatabaseNotReady } from '../db/faults.ts'
 import { migrate } from '../db/migrations.ts'
 import { QUESTION_CONNECTIONS, Questions } from '../db/questions.ts'
@@ -45,7 +46,9 @@ export type OpenDatabaseOptions = {
   readonly onStoreCall?: OnStoreCall
   /** Undefined: a database that does not answer is a failure at once. */
   readonly wait?: DatabaseWait
-} & Pick<DatabaseOptions, 'applicationName' | 'isServer'>
+  /** True for a server of one process. */
+  readonly isOnlyServer?: boolean
+}
 
 /** For how long a start waits for a database that does not answer yet, and what ends the wait. */
 export type DatabaseWait = { readonly seconds: number; readonly signal: AbortSignal }
@@ -102,7 +105,7 @@ export async function openDatabase(
   config: Config,
   options: OpenDatabaseOptions,
 ): Promise<OpenDatabase> {
-  const { log, cleanup, startEmbedded, mayCreate, wait, applicationName } = options
+  const { log, cleanup, startEmbedded, mayCreate, wait } = options
   const dataFolder = resolve(config.dataFolder)
   const { databaseConnectionsMax: connectionsMax } = config
   if (mayCreate) await makeDataFolder(dataFolder)
@@ -119,8 +122,9 @@ export async function openDatabase(
       startEmbedded,
     ))
   const onIdleError = brokenReporter(log)
-  const isServer = options.isServer === true && config.databaseUrl === undefined
-  const db = new Database({ connection, connectionsMax, applicationName, isServer, onIdleError })
+  // Nobody but commands shares an embedded Postgres with its server.
+  const server = options.isOnlyServer && config.databaseUrl === undefined ? randomUUID() : undefined
+  const db = new Database({ connection, connectionsMax, server, onIdleError })
   try {
     if (wait === undefined || config.databaseUrl === undefined) await assertUsable(db)
     else await waitUntilUsable(db, log, wait)
@@ -132,16 +136,17 @@ export async function openDatabase(
   cleanup.defer(() => db.close())
   const questions = new Questions(db, { connection, onIdleError })
   cleanup.defer(() => questions.close())
-  if (isServer) rememberAnswers(db, log, cleanup)
+  if (server !== undefined) cleanup.defer(rememberAnswers(db, server, log))
   return { db, questions, dataFolder }
 }
 
-function rememberAnswers(db: Database, log: Log, cleanup: CleanupStack): void {
-  const lease = new ContentLease(db, (error) => {
+/** Remembers answers to pulls while nobody else changes them. Returns what ends that. */
+function rememberAnswers(db: Database, server: string, log: Log): () => Promise<void> {
+  const lease = new ContentLease(db, server, (error) => {
     const reason = describeDatabaseFault(error)
     log.warn({ reason }, 'answers to pulls are not remembered at the moment')
   })
-  cleanup.defer(() => lease.close())
+  return () => lease.close()
 }
 
 /** The connections of a pool break at the same time. */

@@ -7,6 +7,7 @@ import { Database } from '../../src/db/database.ts'
 import { migrate } from '../../src/db/migrations.ts'
 import { SUPERUSER } from '../../src/embedded-postgres/settings.ts'
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/supervisor.ts'
+import { guardContentWrites } from './content-guard.ts'
 import { TEMPLATE, type TestPostgres } from './database.ts'
 import { memoryFolder } from './memory-folder.ts'
 
@@ -46,6 +47,7 @@ export async function setup(project: TestProject): Promise<void> {
     onIdleError: () => {},
   })
   await migrate(template)
+  await guardContentWrites(template)
   await template.close()
   project.provide('postgres', connection)
   stop = async () => {

@@ -4,7 +4,7 @@ import { errnoOf } from '../../async/errno.ts'
 import { type AgreeOptions, agreeWithServer } from '../../config/agreement.ts'
 import { type Config, ConfigError, parseConfig } from '../../config/config.ts'
 import type { Actor } from '../../db/auth/audit.ts'
-import { COMMAND_NAME, type Database, type Queryable } from '../../db/database.ts'
+import type { Database, Queryable } from '../../db/database.ts'
 import { CleanupStack } from '../../server/cleanup.ts'
 import type { Log } from '../../server/log.ts'
 import type {
@@ -173,7 +173,7 @@ export async function withCleanup(
     const log = createLog(WARNINGS_ONLY)
     const startEmbedded = await loadEmbedded(config, log)
     await becomeOwnerOf(resolve(config.dataFolder))
-    return await work(config, { log, cleanup, startEmbedded, applicationName: COMMAND_NAME })
+    return await work(config, { log, cleanup, startEmbedded })
   } catch (error) {
     const message = operatorMessageOf(error)
     if (message === undefined) throw error

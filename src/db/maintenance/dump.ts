@@ -76,6 +76,7 @@ export const EXCLUDED_TABLES: readonly string[] = [
   'maintenance',
   'manifest_reads',
   'refresh_tokens',
+  'remembered_answers',
   'revocations',
   'schema_migrations',
   'sessions',
