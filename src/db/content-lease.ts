@@ -23,7 +23,7 @@ const PAUSES = {
  * A proof that nobody but this process changes what the database answers to pulls, so that the answers can be remembered. It is
  * taken while many clients pull, checked ten times a second, and given back as soon as somebody else changes content. That change
  * waits first until the last check is no longer valid (schema/0032-remembered-answers.sql), so no answer is ever old: neither when
- * this process stands still, nor when its connections break, nor when Postgres is killed.
+ * this process is stopped for a moment, nor when its connections break, nor when Postgres is killed.
  */
 export class ContentLease implements Content {
   readonly #db: Database
@@ -99,7 +99,7 @@ export class ContentLease implements Content {
 
   async #take(): Promise<boolean> {
     const isTaken = await takeLease(this.#db, this.#server)
-    // What was remembered before may be old.
+    // Remembered answers may be old.
     this.#db.writes.begin()
     this.#db.writes.end(true)
     return isTaken

@@ -23,7 +23,7 @@ export function changesContent(text: string): boolean {
 export interface Content {
   /**
    * To be read at each lookup: a number as long as what the database answers to pulls stays the same, another one after a
-   * change, and undefined while that is unknown. What was asked for under one number is true while it is the number.
+   * change, and undefined while that is unknown. An answer is true as long as the number is that from before its question.
    */
   readonly version: number | undefined
 }

@@ -48,7 +48,7 @@ async function moveBySql(client: pg.Client, digest: string): Promise<void> {
   await client.query(`update tags set digest = $1 where name = 'now'`, [digest])
 }
 
-it('a pull never has an older answer than the last acknowledged change, whatever is killed', async () => {
+it('a pull never has an older answer than the last acknowledged change, also when Postgres or the server is killed', async () => {
   server = await KillableServer.create('embedded')
   await server.start()
   const target = `${server.url}/v2/moving/tag/blobs/uploads/?digest=${digestOf(EMPTY)}`

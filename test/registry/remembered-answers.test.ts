@@ -200,7 +200,7 @@ describe('an answer to a pull', () => {
     expect(await digestOfTag(one.repository)).toBe(next)
   })
 
-  it('is never older than an acknowledged change, whoever makes it and whatever breaks', async () => {
+  it('is never older than an acknowledged change of this process or another one', async () => {
     const one = await subject()
     const digests = [one.image.digest as Digest, await nextDigest(one)]
     const client = await connect()
