@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { entriesMax } from '../async/entries-max.ts'
 import type { Content } from './content-writes.ts'
 
 type Remembered<Answer> = { readonly answer: Answer; readonly version: number }
@@ -24,7 +25,7 @@ export class RememberedLookups<Question, Answer extends object> {
   constructor(content: Content, options: LookupOptions<Question, Answer>) {
     this.#content = content
     this.#options = options
-    this.#answers = new LRUCache({ max: options.answersMax })
+    this.#answers = new LRUCache(entriesMax(options.answersMax))
   }
 
   /** Throws what `load` throws. */

@@ -1,11 +1,10 @@
 import { isIP, type LookupFunction } from 'node:net'
-import type { buildConnector, Client, Dispatcher } from 'undici'
+import { buildConnector, Client, type Dispatcher } from 'undici'
 import {
   type ConnectionPool,
   ConnectionPools,
   type Destination,
   isConnectionClosed,
-  type Undici,
 } from './connection-pools.ts'
 import { Guard, type GuardOptions, literalOf, OutgoingRefusedError } from './guard.ts'
 import { HostLookups, type Resolve } from './host-lookups.ts'
@@ -92,7 +91,7 @@ export class GuardedClient {
       this.#pools = new ConnectionPools({
         keepAliveMilliseconds,
         headerBytesMax: HEADER_BYTES_MAX,
-        connectorFor: (undici, url, destination) => this.#connectorFor(undici, url, destination),
+        connectorFor: (url, destination) => this.#connectorFor(url, destination),
       })
     }
   }
@@ -116,16 +115,13 @@ export class GuardedClient {
   /** Sends a request. Throws OutgoingRefusedError when the guard refuses it, and otherwise OutgoingFailedError. */
   async request(text: string, request: OutgoingRequest = {}): Promise<OutgoingResponse> {
     const url = this.#guard.parse(text)
-    // It takes 5 MB of memory, which a server without webhooks and trust policies saves.
-    const undici = await import('undici')
     if (this.#closed) {
       throw new OutgoingFailedError(
         `no request to ${url.origin}: the server is shutting down`,
         NOTHING_CONTACTED,
       )
     }
-    const pooled =
-      request.pool === undefined ? undefined : this.#pools?.find(undici, request.pool, url)
+    const pooled = request.pool === undefined ? undefined : this.#pools?.find(request.pool, url)
     const destination = pooled?.destination ?? { isInternal: false }
     const literal = literalOf(url)
     if (literal !== undefined) destination.isInternal = this.#guard.isInternal(literal)
@@ -145,8 +141,8 @@ export class GuardedClient {
     const { signal } = controller
     try {
       return pooled === undefined
-        ? await this.#requestAlone(undici, url, request, destination, signal)
-        : await this.#requestFromPool(undici, pooled, url, request, signal)
+        ? await this.#requestAlone(url, request, destination, signal)
+        : await this.#requestFromPool(pooled, url, request, signal)
     } catch (error) {
       throw failure(url, signal.aborted ? signal.reason : error, destination)
     } finally {
@@ -171,12 +167,11 @@ export class GuardedClient {
   }
 
   #connectorFor(
-    undici: Undici,
     url: URL,
     destination: Destination,
     signal?: AbortSignal,
   ): buildConnector.connector {
-    return undici.buildConnector({
+    return buildConnector({
       // Explicit, so that no environment variable turns it off.
       rejectUnauthorized: true,
       timeout: this.#connectMilliseconds,
@@ -190,13 +185,12 @@ export class GuardedClient {
   }
 
   async #requestAlone(
-    undici: Undici,
     url: URL,
     request: OutgoingRequest,
     destination: Destination,
     signal: AbortSignal,
   ): Promise<OutgoingResponse> {
-    const client = this.#connectTo(undici, url, destination, signal)
+    const client = this.#connectTo(url, destination, signal)
     try {
       const answer = await send(client, url, request, signal)
       return await readResponse(url, request, answer, destination)
@@ -210,7 +204,6 @@ export class GuardedClient {
    * read the first request, so it can get a request twice.
    */
   async #requestFromPool(
-    undici: Undici,
     { pool, destination }: ConnectionPool,
     url: URL,
     request: OutgoingRequest,
@@ -222,14 +215,14 @@ export class GuardedClient {
       answer = await send(pool, url, request, signal)
     } catch (error) {
       if (!mayReuse || signal.aborted || !isConnectionClosed(error)) throw error
-      return this.#requestAlone(undici, url, request, destination, signal)
+      return this.#requestAlone(url, request, destination, signal)
     }
     return readResponse(url, request, answer, destination)
   }
 
-  #connectTo(undici: Undici, url: URL, destination: Destination, signal: AbortSignal): Client {
-    return new undici.Client(url.origin, {
-      connect: this.#connectorFor(undici, url, destination, signal),
+  #connectTo(url: URL, destination: Destination, signal: AbortSignal): Client {
+    return new Client(url.origin, {
+      connect: this.#connectorFor(url, destination, signal),
       maxHeaderSize: HEADER_BYTES_MAX,
       pipelining: 0,
       // The limit of the whole request covers these.

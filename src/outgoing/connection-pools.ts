@@ -1,15 +1,12 @@
 import { LRUCache } from 'lru-cache'
-import type { buildConnector, Pool } from 'undici'
+import { type buildConnector, Pool } from 'undici'
 import { errnoOf } from '../async/errno.ts'
-
-/** The package, which is loaded for the first request. */
-export type Undici = typeof import('undici')
 
 export type ConnectionPoolsOptions = {
   /** How long an idle connection stays open. */
   readonly keepAliveMilliseconds: number
   /** Returns a connector to an origin that checks each connection. */
-  connectorFor(undici: Undici, url: URL, destination: Destination): buildConnector.connector
+  connectorFor(url: URL, destination: Destination): buildConnector.connector
   readonly headerBytesMax: number
 }
 
@@ -43,14 +40,14 @@ export class ConnectionPools {
   }
 
   /** Returns the pool of that name for the URL's origin, and creates it if necessary. */
-  find(undici: Undici, name: string, url: URL): ConnectionPool {
+  find(name: string, url: URL): ConnectionPool {
     const key = `${name} ${url.origin}`
     const cached = this.#pools.get(key)
     if (cached !== undefined) return cached
     const { keepAliveMilliseconds, headerBytesMax } = this.#options
     const destination: Destination = { isInternal: false }
-    const pool = new undici.Pool(url.origin, {
-      connect: this.#options.connectorFor(undici, url, destination),
+    const pool = new Pool(url.origin, {
+      connect: this.#options.connectorFor(url, destination),
       connections: POOL_CONNECTIONS_MAX,
       clientTtl: CONNECTION_MILLISECONDS_MAX,
       keepAliveTimeout: keepAliveMilliseconds,

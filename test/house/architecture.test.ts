@@ -6,6 +6,7 @@ import {
   defaultExports,
   forbiddenImports,
   importsOf,
+  lateImports,
   misplacedPackages,
   misplacedSql,
   parseImportTable,
@@ -38,6 +39,7 @@ describe('the house', () => {
     ['keeps packages in their places', misplacedPackages],
     ['has no circles', cycles],
     ['has no default exports', defaultExports],
+    ['loads no module while a server runs', lateImports],
     ['has SQL in db alone, and no values in it', misplacedSql],
   ])('%s', (_what, check) => {
     expect(check(sources)).toEqual([])
@@ -65,6 +67,13 @@ describe('a breach is caught:', () => {
     expect(forbidden(file('registry/x.ts', store))).toHaveLength(1)
     const seam = "import { a } from '../storage/blob-store.ts'"
     expect(forbidden(file('registry/x.ts', seam))).toEqual([])
+  })
+
+  it('a module that a running server loads', () => {
+    const late = "const { a } = await import('undici')"
+    expect(lateImports(file('outgoing/x.ts', late))).toHaveLength(1)
+    expect(lateImports(file('cli/x.ts', late))).toEqual([])
+    expect(lateImports(file('outgoing/x.ts', "import { a } from 'undici'"))).toEqual([])
   })
 
   it('a part that is not in the table', () => {

@@ -151,6 +151,20 @@ export function defaultExports(sources: readonly Source[]): string[] {
     .map(({ path }) => `${path} has a default export; name it`)
 }
 
+/** Commands, and the start of a process: a module that cannot be loaded ends them. */
+const LOADERS =
+  /^(?:cli|client)\/|^main\.ts$|^server\/blob-store\.ts$|^async\/worker-process-entry\.ts$/
+
+/**
+ * Lists the modules that a running server loads. Node remembers a failed import for ever: one moment without a free file
+ * descriptor would last until the next start.
+ */
+export function lateImports(sources: readonly Source[]): string[] {
+  return sources
+    .filter(({ path, text }) => !LOADERS.test(path) && /\bimport\(/.test(withoutComments(text)))
+    .map(({ path }) => `${path} loads a module late; import it above`)
+}
+
 /** Parts with SQL. The embedded Postgres queries its own cluster before there is a pool. */
 const SQL_PARTS = ['db', 'embedded-postgres']
 

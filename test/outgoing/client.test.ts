@@ -230,15 +230,10 @@ it('a certificate of an unknown authority is refused, even if the environment al
 })
 
 it('closing the client aborts requests in flight, and refuses new ones', async () => {
-  let arrived = 0
-  const url = await speaking((socket) => {
-    arrived += 1
-    socket.resume()
-  })
+  const url = await speaking((socket) => socket.resume())
   const client = clientOf()
   const running = outcome(client, url)
   const other = outcome(client, url)
-  await expect.poll(() => arrived).toBe(2)
   client.close()
   expect((await running).message).toContain('was aborted')
   expect((await other).kind).toBe('failed')

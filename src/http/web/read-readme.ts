@@ -1,4 +1,5 @@
 import { type Blobs, readStart } from '../../registry/blobs.ts'
+import { renderMarkdown } from '../../web/markdown.ts'
 import type { ReadmeText } from '../../web/readme.tsx'
 
 /** Reads the first bytes of a README for a page. `path`: where the whole file is. Throws BLOB_UNKNOWN when it is lost. */
@@ -11,7 +12,5 @@ export async function readReadme(
   if (readme === null) return undefined
   const blob = blobs.open(readme)
   const markdown = await readStart(blob, bytesMax)
-  // Loaded for the first README: the parser takes 1.5 MB of memory.
-  const { renderMarkdown } = await import('../../web/markdown.ts')
   return { html: renderMarkdown(markdown), path, isWhole: blob.size <= bytesMax }
 }
