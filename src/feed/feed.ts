@@ -1,4 +1,5 @@
-import { setImmediate } from 'node:timers/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { Batcher } from '../async/batcher.ts'
 import { Loop } from '../async/loop.ts'
 import type { Database } from '../db/database.ts'
 import {
@@ -13,7 +14,7 @@ import type { Cursor } from '../events/cursor.ts'
 import { matchesFilter } from '../events/filter.ts'
 import { type ResetReason, resetReason } from './cursor.ts'
 import { type FeedFollower, type FeedReader, Followers, maySee } from './followers.ts'
-import { readPage } from './page.ts'
+import { type FeedPage, readPage } from './page.ts'
 import { readSnapshot } from './snapshot.ts'
 
 export type { CurrentTag, FeedEvent, FeedReader }
@@ -76,6 +77,7 @@ const EVENTS_PER_TURN_MAX = 8
 const PAGES_MAX = 1_000_000
 const SNAPSHOT_ATTEMPTS_MAX = 4
 const POLL_SECONDS = 1
+const READERS_AT_ONCE_MAX = 1000
 
 /**
  * The events for connected clients. A process reads each new event once for all of its followers; a
@@ -88,12 +90,18 @@ export class Feed {
   /** Long polls that wait for an event of theirs. */
   readonly #polls = new Set<() => void>()
   readonly #reading: Loop
+  /** Readers that begin at the same time share a statement. */
+  readonly #states: Batcher<undefined, FeedState>
   /** The last event that the followers got. */
   #tail: FeedState | undefined
   #isStopped = false
 
   constructor(options: FeedOptions) {
     this.#options = options
+    this.#states = new Batcher(async (readers) => {
+      const state = await findFeedState(options.db)
+      return readers.map(() => state)
+    }, READERS_AT_ONCE_MAX)
     this.#reading = new Loop({
       everySeconds: POLL_SECONDS,
       work: (signal) => this.#readNew(signal),
@@ -135,16 +143,19 @@ export class Feed {
     if (limit === 0) return { ...start, events: [] }
     const canWait = start.reset === undefined && start.tags === undefined
     const deadline = performance.now() + waitSeconds * 1000
-    let { position } = start
+    let page: FeedPage = { events: [], scannedTo: start.position, isEnd: start.isEnd }
     for (;;) {
-      const tail = this.#tail?.position ?? 0
-      const { events, scannedTo, isEnd } = await readPage(db, position, reader, limit, signal)
-      // Events up to the tail are committed, and pruned ones are no reason to read again.
-      position = isEnd ? Math.max(scannedTo, tail) : scannedTo
+      if (!page.isEnd && page.events.length === 0) {
+        const tail = this.#tail?.position ?? 0
+        const read = await readPage(db, page.scannedTo, reader, limit, signal)
+        // Events up to the tail are committed, and pruned ones are no reason to read again.
+        page = read.isEnd ? { ...read, scannedTo: Math.max(read.scannedTo, tail) } : read
+      }
+      const { events, scannedTo: position, isEnd } = page
       const left = deadline - performance.now()
       const isOver = signal.aborted || this.#isStopped || left <= 0
       if (!canWait || events.length > 0 || isOver) return { ...start, events, position, isEnd }
-      if (isEnd) position = await this.#nextMatch(reader, position, left, signal)
+      if (isEnd) page = await this.#nextPage(reader, position, limit, left, signal)
     }
   }
 
@@ -185,7 +196,7 @@ export class Feed {
     withSnapshot: boolean,
   ): Promise<FeedStart> {
     // One row, for any reader: this is no question, so a thousand readers start at once.
-    const state = await findFeedState(this.#options.db)
+    const state = await this.#states.load(undefined)
     const { epoch } = state
     const reset = cursor && resetReason(cursor, state)
     const resumed = reset === undefined ? cursor : undefined
@@ -237,23 +248,26 @@ export class Feed {
   }
 
   /**
-   * Waits for an event that the reader gets: events of others cost it no question. Returns the position up to which
-   * there was none.
+   * Waits for an event that the reader gets, and returns it with those that were read with it: neither they nor events of
+   * others cost a question. A page without events that is not the end has to be read.
    */
-  async #nextMatch(
+  async #nextPage(
     reader: FeedReader,
     after: number,
+    limit: number,
     milliseconds: number,
     signal: AbortSignal,
-  ): Promise<number> {
+  ): Promise<FeedPage> {
     // This process has not read the last events yet, or the reader has not.
     if (this.#tail === undefined) await this.#change(milliseconds, signal)
-    if (this.#tail === undefined || after < this.#tail.position) return after
-    let isMatched = false
+    if (this.#tail === undefined || after < this.#tail.position) {
+      return { events: [], scannedTo: after, isEnd: false }
+    }
+    const matching: FeedEvent[] = []
     await this.#wait(milliseconds, signal, (wake) => {
-      const onEvent = () => {
-        isMatched = true
-        wake()
+      const onEvent = (event: FeedEvent) => {
+        // The events after it in this turn are read, too.
+        if (matching.push(event) === 1) setImmediate(wake)
       }
       const leave = this.#followers.add({ ...reader, onEvent }, after)
       this.#polls.add(wake)
@@ -262,7 +276,11 @@ export class Feed {
         this.#polls.delete(wake)
       }
     })
-    return isMatched ? after : Math.max(after, this.#tail.position)
+    const events = matching.slice(0, limit)
+    const isEnd = events.length === matching.length
+    // Followers got all events up to the tail.
+    const scannedTo = isEnd ? this.#tail.position : (events.at(-1)?.position ?? after)
+    return { events, scannedTo: Math.max(after, scannedTo), isEnd }
   }
 
   /** Resolves when `begin` calls its argument, the signal is aborted, or the time is over. `begin` returns its end. */
@@ -306,7 +324,7 @@ export class Feed {
         this.#tail = { ...this.#tail, position: turn.at(-1)?.position ?? scannedTo }
         for (const event of turn) this.#deliver(event)
         // Lets sockets send what they have before there is more.
-        await setImmediate()
+        await nextTurn()
       }
       this.#tail = { ...this.#tail, position: scannedTo }
       this.#wakeAll()
