@@ -8,7 +8,7 @@ export const CONTENT_TABLES = [
 ] as const
 
 const TABLE = `(?:only\\s+)?(?:public\\.)?(?:${CONTENT_TABLES.join('|')})\\b`
-const CHANGE = `\\b(?:update|delete\\s+from|merge\\s+into|truncate(?:\\s+table)?)\\s+${TABLE}`
+const CHANGE = `\\btruncate\\b|\\b(?:update|delete\\s+from|merge\\s+into)\\s+${TABLE}`
 const UPSERT = `\\binsert\\s+into\\s+${TABLE}.*\\bdo\\s+update\\b`
 /** Also for Postgres, whose `\y` is `\b` here. */
 export const CONTENT_CHANGE = `${CHANGE}|${UPSERT}`

@@ -166,7 +166,7 @@ function createRequests(registry: Registry): Pick<Metrics, 'observe' | 'register
   const registers = [registry]
   const requests = new Counter({
     name: 'rookery_http_requests_total',
-    help: 'Answered requests, by route and status.',
+    help: 'Answered requests, by route and status. 499: the client left before its answer.',
     labelNames: ['method', 'route', 'status'] as const,
     registers,
   })

@@ -10,6 +10,7 @@ import { moveTags, removeTag } from '../../src/db/registry/tags.ts'
 import { SUPERUSER } from '../../src/embedded-postgres/settings.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import { parseRepository, type Tag } from '../../src/oci/reference.ts'
+import { eventually } from '../support/eventually.ts'
 import { newRepository, type PushedImage, pushBlob, pushImage } from '../support/push.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 
@@ -46,9 +47,8 @@ async function open(): Promise<void> {
     statements += 1
     return query(text, values) as never
   })
-  const onError = (error: unknown) => {
-    throw error
-  }
+  // Some tests end its connection.
+  const onError = () => {}
   lease = new ContentLease(db, server, onError, PAUSES)
   manifests = manifestLookups(db, BYTES_MAX)
   blobs = blobLookups(db, STALE_SECONDS)
@@ -216,7 +216,8 @@ describe('an answer to a pull', () => {
       while (isOpen) {
         const [before, moved] = [acknowledged, changes]
         const during = isMoving
-        const read = await digestOfTag(one.repository)
+        // A question whose connection was ended has no answer.
+        const read = await digestOfTag(one.repository).catch(() => before)
         if (!during && !isMoving && moved === changes && read !== before) old.push(`${read}`)
         if (db.content.version !== undefined) remembered += 1
         await new Promise((resolve) => setImmediate(resolve))
@@ -226,7 +227,8 @@ describe('an answer to a pull', () => {
       const digest = digests[(round + 1) % 2] as Digest
       isMoving = true
       if (round % 4 === 0) await client.query(MOVE, [digest, id, TAG])
-      else await db.transaction((tx) => moveTags(tx, id, [TAG], digest, 'tester'))
+      // The connection that was ended may be that of this transaction.
+      else await eventually(() => db.transaction((tx) => moveTags(tx, id, [TAG], digest, 'tester')))
       acknowledged = digest
       changes += 1
       isMoving = false
