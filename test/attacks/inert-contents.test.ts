@@ -36,10 +36,13 @@ function pathsOf(path: string): string[] {
 }
 
 async function read(path: string, accept: string) {
-  const signal = AbortSignal.timeout(STREAM_MILLISECONDS_MAX)
+  const reading = new AbortController()
+  const { signal } = reading
   const answer = await registry.request(path, { headers: { accept }, signal })
   // A stream does not end.
+  const end = setTimeout(() => reading.abort(), STREAM_MILLISECONDS_MAX)
   const text = await answer.text().catch(() => '')
+  clearTimeout(end)
   return { status: answer.status, headers: answer.headers, text }
 }
 

@@ -62,7 +62,8 @@ describe('while the body of a push is read', () => {
           body: form,
           ...stream,
         })
-        expect([kind, answer.status]).toEqual([kind, 401])
+        const text = await answer.text()
+        expect([kind, answer.status, text]).toEqual([kind, 401, expect.any(String)])
         continue
       }
       if (kind === 'url') {
