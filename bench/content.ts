@@ -71,15 +71,22 @@ export function textContent(text: string): Content {
   return { digest: digestOf(bytes), length: bytes.length, chunks: [bytes] }
 }
 
-/** Returns the config and manifest of an image with the one layer `layer`. */
-export function imageContent(layer: Content): { config: Content; manifest: Content } {
-  const config = textContent(
+/** Returns the config of an image with the one layer `layer`. */
+function configOf({ digest }: Content): Content {
+  return textContent(
     JSON.stringify({
       architecture: 'amd64',
       os: 'linux',
-      rootfs: { type: 'layers', diff_ids: [layer.digest] },
+      rootfs: { type: 'layers', diff_ids: [digest] },
     }),
   )
+}
+
+/** Returns the config and manifest of an image with the one layer `layer`. Each `title` gives another manifest. */
+export function imageContent(
+  layer: Content,
+  { title = 'bench', config = configOf(layer) } = {},
+): { config: Content; manifest: Content } {
   const descriptor = (mediaType: string, { digest, length }: Content) => ({
     mediaType,
     digest,
@@ -91,7 +98,7 @@ export function imageContent(layer: Content): { config: Content; manifest: Conte
       mediaType: MANIFEST_TYPE,
       config: descriptor('application/vnd.oci.image.config.v1+json', config),
       layers: [descriptor('application/vnd.oci.image.layer.v1.tar', layer)],
-      annotations: { 'org.opencontainers.image.title': 'bench' },
+      annotations: { 'org.opencontainers.image.title': title },
     }),
   )
   return { config, manifest }

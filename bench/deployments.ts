@@ -1,18 +1,19 @@
 /** Measures the time from a push until hosts know and run it, and the cost of hosts that wait. See README.md. */
-import { type ChildProcess, execFile, fork } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
 import type { FleetOrder, FleetReport } from './fleet.ts'
+import { BUILT_MAIN, makeFolder, ROOT, removeFolder } from './folder.ts'
+import { describeTimes } from './percentiles.ts'
 import { type Cpu, type Memory, readCpu, readMemory } from './processes.ts'
 import { type Server, startRookery } from './servers.ts'
 import type { Delays } from './waiting-host.ts'
+import { Worker } from './worker.ts'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
-const KERNEL = join(root, 'test', 'fixtures', 'elf', 'mini-net.hvt')
+const KERNEL = join(ROOT, 'test', 'fixtures', 'elf', 'mini-net.hvt')
 const { values: options } = parseArgs({
   options: {
     /** Numbers of hosts that wait, ascending. */
@@ -20,7 +21,7 @@ const { values: options } = parseArgs({
     /** Pushes that one host runs; 0: not measured. */
     pushes: { type: 'string', default: '100' },
     /** The built server, to compare another one. */
-    main: { type: 'string', default: join(root, 'dist', 'main.js') },
+    main: { type: 'string', default: BUILT_MAIN },
     /** Arguments of the server's Node, such as `--cpu-prof`. */
     node: { type: 'string', default: '' },
   },
@@ -42,25 +43,7 @@ const AT_ONCE: Delays = { fetching: 0, checking: 0, healthy: 0 }
 /** As rookery-agent does: a process for each request, and a kernel that needs a moment. */
 const AGENT: Delays = { fetching: 100, checking: 1000, healthy: 1000 }
 
-/** The parent's side of fleet.ts. */
-class Fleet {
-  readonly #worker: ChildProcess = fork(fileURLToPath(new URL('fleet.ts', import.meta.url)))
-
-  order(order: FleetOrder): Promise<FleetReport> {
-    return new Promise((resolve, reject) => {
-      this.#worker.once('exit', () => reject(new Error('the hosts died')))
-      this.#worker.once('message', (message: FleetReport) => {
-        this.#worker.removeAllListeners('exit')
-        resolve(message)
-      })
-      this.#worker.send(order)
-    })
-  }
-
-  stop(): void {
-    this.#worker.kill('SIGKILL')
-  }
-}
+type Fleet = Worker<FleetOrder, FleetReport>
 
 type Pushed = { readonly kernel: string; readonly startedAt: number; readonly milliseconds: number }
 
@@ -96,12 +79,6 @@ async function findCommit(of: Server, repository: string): Promise<number> {
   return Date.parse(deployments[0]?.createdAt ?? '')
 }
 
-function percentiles(times: number[]): string {
-  times.sort((a, b) => a - b)
-  const at = (part: number) => times[Math.floor(part * (times.length - 1))]?.toFixed(0)
-  return `median ${at(0.5)} ms, p99 ${at(0.99)} ms, longest ${at(1)} ms (${times.length} measured)`
-}
-
 async function measurePushes(of: Server): Promise<void> {
   const [alone, waiting]: [number[], number[]] = [[], []]
   // By turns, so that both meet the same machine.
@@ -110,8 +87,8 @@ async function measurePushes(of: Server): Promise<void> {
     waiting.push((await push(of, 'bench/one:live', ['--wait'])).milliseconds)
   }
   console.log('rookery push, from the start of the command to its end:')
-  console.log(`  nobody follows the tag:       ${percentiles(alone)}`)
-  console.log(`  --wait, 1 host, until healthy: ${percentiles(waiting)}`)
+  console.log(`  nobody follows the tag:       ${describeTimes(alone, 0)}`)
+  console.log(`  --wait, 1 host, until healthy: ${describeTimes(waiting, 0)}`)
 }
 
 /** One row of the curve. */
@@ -210,12 +187,8 @@ function line({ hosts, idle, idleInNode, bytes, bytesInNode, last, seconds }: Ro
   ].join(' ')
 }
 
-const parent = resolve(process.env.ROOKERY_BENCH_DIR ?? join(root, '.cache', 'bench'))
-mkdirSync(parent, { recursive: true })
-const folder = mkdtempSync(join(parent, 'deployments-'))
-// Postgres does not run as root, and its user has to enter the folder.
-chmodSync(folder, 0o755)
-const fleet = new Fleet()
+const folder = makeFolder('deployments')
+const fleet: Fleet = new Worker('fleet.ts')
 // All hosts have one address, and each has a second connection while it updates.
 const settings = { ROOKERY_CONNECTIONS_PER_ADDRESS: '9000' }
 const nodeArguments = options.node.split(' ').filter((word) => word !== '')
@@ -247,5 +220,5 @@ try {
 } finally {
   fleet.stop()
   await server.stop()
-  rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
+  removeFolder(folder)
 }

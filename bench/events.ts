@@ -1,15 +1,14 @@
 /** Measures the delay from a push to its webhooks and feed clients, and the cost of events. See README.md. */
-import { type ChildProcess, fork } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { withDatabase } from '../src/cli/server/operator.ts'
+import { BUILT_MAIN as main, makeFolder, removeFolder } from './folder.ts'
 import type { ListenerOrder, ReceivedReport } from './listeners.ts'
+import { describeTimes } from './percentiles.ts'
 import { readCpu } from './processes.ts'
 import { type Server, startRookery } from './servers.ts'
+import { Worker } from './worker.ts'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
 const WEBHOOKS = 100
 const IDLE_CLIENTS = 1000
 const LISTENING_CLIENTS = 10
@@ -22,25 +21,7 @@ const PUSHES_A_ROUND = 100
 const PUSHERS = 8
 const DRAIN_MILLISECONDS_MAX = 300_000
 
-/** The parent's side of listeners.ts. */
-class Listeners {
-  readonly #worker: ChildProcess = fork(fileURLToPath(new URL('listeners.ts', import.meta.url)))
-
-  order(order: ListenerOrder): Promise<ReceivedReport> {
-    return new Promise((resolve, reject) => {
-      this.#worker.once('exit', () => reject(new Error('the listeners died')))
-      this.#worker.once('message', (message: ReceivedReport) => {
-        this.#worker.removeAllListeners('exit')
-        resolve(message)
-      })
-      this.#worker.send(order)
-    })
-  }
-
-  stop(): void {
-    this.#worker.kill('SIGKILL')
-  }
-}
+type Listeners = Worker<ListenerOrder, ReceivedReport>
 
 async function ask(of: Server, path: string, init: RequestInit = {}): Promise<Response> {
   const authorization = /Basic \S+/.exec(of.credentials)?.[0] ?? ''
@@ -102,12 +83,6 @@ async function createWebhooks(of: Server, count: number, port: number, repositor
   }
 }
 
-function percentiles(times: number[]): string {
-  times.sort((a, b) => a - b)
-  const at = (part: number) => times[Math.floor(part * (times.length - 1))]?.toFixed(1)
-  return `median ${at(0.5)} ms, p99 ${at(0.99)} ms, longest ${at(1)} ms (${times.length} measured)`
-}
-
 /** Measures from before the push is sent, so the times include the push itself. */
 async function measureLatency(of: Server, listeners: Listeners, what: string, receivers: number) {
   await listeners.order({ order: 'clear' })
@@ -127,9 +102,9 @@ async function measureLatency(of: Server, listeners: Listeners, what: string, re
   const [posted, shown] = [since(posts), since(lines)]
   const missing = TIMED_PUSHES * receivers - posted.length
   console.log(`${what}:`)
-  console.log(`  the push itself: ${percentiles(pushes)}`)
-  console.log(`  push → POST:     ${percentiles(posted)}${missing ? `, ${missing} MISSING` : ''}`)
-  console.log(`  push → SSE line: ${percentiles(shown)}`)
+  console.log(`  the push itself: ${describeTimes(pushes)}`)
+  console.log(`  push → POST:     ${describeTimes(posted)}${missing ? `, ${missing} MISSING` : ''}`)
+  console.log(`  push → SSE line: ${describeTimes(shown)}`)
   if (missing > 0) process.exitCode = 1
 }
 
@@ -213,17 +188,12 @@ async function measureDrain(of: Server, folder: string, listeners: Listeners): P
   if (report.count < PENDING) process.exitCode = 1
 }
 
-const parent = resolve(process.env.ROOKERY_BENCH_DIR ?? join(root, '.cache', 'bench'))
-mkdirSync(parent, { recursive: true })
-const folder = mkdtempSync(join(parent, 'events-'))
-// Postgres does not run as root, and its user has to enter the folder.
-chmodSync(folder, 0o755)
+const folder = makeFolder('events')
 const settings = {
   ROOKERY_WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
   ROOKERY_FEED_CLIENTS_PER_ADDRESS: '5000',
 }
-const main = join(root, 'dist', 'main.js')
-const listeners = new Listeners()
+const listeners: Listeners = new Worker('listeners.ts')
 const quiet = await startRookery(join(folder, 'quiet'), { main, settings })
 const busy = await startRookery(join(folder, 'busy'), { main, settings })
 try {
@@ -260,5 +230,5 @@ try {
 } finally {
   listeners.stop()
   await Promise.all([quiet.stop(), busy.stop()])
-  rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
+  removeFolder(folder)
 }

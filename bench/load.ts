@@ -2,7 +2,7 @@
 import { performance } from 'node:perf_hooks'
 import { Connection } from './connection.ts'
 import { blobContent, nextMark } from './content.ts'
-import { expect, pushBlob, pushImage, walkTags } from './operations.ts'
+import { deleteManifest, expect, pushBlob, pushImage, walkTags } from './operations.ts'
 
 /** One unit of work. */
 export type Work =
@@ -18,7 +18,10 @@ export type Work =
     }
   /** Pushes blobs of these sizes in turn. */
   | { kind: 'push'; repository: string; sizes: readonly number[] }
+  /** Pushes an image. */
   | { kind: 'image'; repository: string; bytes: number }
+  /** Each connection pushes an image to a repository of its own, and deletes the one before. */
+  | { kind: 'build'; repositories: readonly string[]; bytes: number }
   | { kind: 'tags'; repository: string; pageSize: number; tags: number }
 
 export interface Job {
@@ -70,6 +73,14 @@ async function doUnit(
     case 'image':
       await pushImage(connection, work.repository, work.bytes, nextMark(), credentials)
       return 1
+    case 'build': {
+      const repository = work.repositories[connections.indexOf(connection)] ?? ''
+      const digest = await pushImage(connection, repository, work.bytes, nextMark(), credentials)
+      const before = pushed.get(connection)
+      pushed.set(connection, digest)
+      if (before !== undefined) await deleteManifest(connection, repository, before, credentials)
+      return 1
+    }
     case 'tags':
       return walkTags(connection, work.repository, work.pageSize, work.tags)
   }
@@ -96,6 +107,8 @@ async function run(
 }
 
 let connections: Connection[] = []
+/** The digest of the last image of each connection. */
+const pushed = new WeakMap<Connection, string>()
 let job: Job | undefined
 
 async function execute(order: Order): Promise<Report> {
@@ -103,7 +116,7 @@ async function execute(order: Order): Promise<Report> {
     job = order.job
     const { origin, work, warmUps } = job
     if (work.kind === 'push') for (const size of work.sizes) blobContent(size, nextMark())
-    if (work.kind === 'image') blobContent(work.bytes, nextMark())
+    if (work.kind === 'image' || work.kind === 'build') blobContent(work.bytes, nextMark())
     const opening = Array.from({ length: job.connections }, () => Connection.open(origin))
     connections = await Promise.all(opening)
     await run(connections, job, warmUps, Number.POSITIVE_INFINITY)

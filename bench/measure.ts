@@ -7,6 +7,7 @@ import { type Cpu, type MemoryPeaks, readCpu, readMemory } from './processes.ts'
 import { memoryLabelsOf, type Row, titleOf, unitsMaxOn } from './rows.ts'
 import type { Seeds } from './seed.ts'
 import type { Server } from './servers.ts'
+import { lowerPriority } from './worker.ts'
 
 const ORDER_MILLISECONDS_MAX = 180_000
 /** Work that a server does after its response counts for the row, too. */
@@ -29,6 +30,11 @@ export interface Measurement extends Outcome {
 /** The parent's side of load.ts. */
 export class Load {
   readonly #worker: ChildProcess = fork(fileURLToPath(new URL('load.ts', import.meta.url)))
+
+  /** `nice`: how much lower its priority is than that of this process. */
+  constructor({ nice = 0 } = {}) {
+    lowerPriority(this.#worker, nice)
+  }
 
   async order(order: Order): Promise<Report> {
     return await new Promise<Report>((resolve, reject) => {
@@ -57,7 +63,8 @@ export class Load {
 
 const now = () => Number(process.hrtime.bigint() / 1000n)
 
-async function orderFrom(load: Load, order: Order): Promise<Report> {
+/** Like `load.order`, and throws when the load failed. */
+export async function orderFrom(load: Load, order: Order): Promise<Report> {
   const report = await load.order(order)
   if (report.report === 'failed') throw new Error(report.message)
   return report

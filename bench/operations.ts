@@ -62,19 +62,34 @@ export async function pushManifest(
   await expect(connection, put, 201)
 }
 
-/** Pushes an image in five requests: layer and config by POST and PUT, then the manifest by tag. */
+/** Deletes a manifest and its tags. */
+export async function deleteManifest(
+  connection: Connection,
+  repository: string,
+  digest: string,
+  headers: string,
+): Promise<void> {
+  const target = `/v2/${repository}/manifests/${digest}`
+  await expect(connection, { method: 'DELETE', target, headers }, 202)
+}
+
+/**
+ * Pushes an image in five requests: layer and config by POST and PUT, then the manifest by tag. Returns the digest of the
+ * manifest.
+ */
 export async function pushImage(
   connection: Connection,
   repository: string,
   layerBytes: number,
   mark: Buffer,
   headers: string,
-): Promise<void> {
+): Promise<string> {
   const layer = blobContent(layerBytes, mark)
   const { config, manifest } = imageContent(layer)
   await pushBlob(connection, repository, layer, headers)
   await pushBlob(connection, repository, config, headers)
   await pushManifest(connection, repository, `t-${mark.toString('hex')}`, manifest, headers)
+  return manifest.digest
 }
 
 /** Follows the Link headers to the end, and returns the number of pages. Throws unless there were `tags` tags. */

@@ -108,6 +108,11 @@ export function readCpu(main: number, roots: readonly number[]): Cpu {
   return { mainSeconds: mainTicks / clockTicks, totalSeconds: ticks / clockTicks }
 }
 
+/** Returns for how many seconds the main thread of a process was ready to run, and waited for a core. */
+export function readCoreWait(pid: number): number {
+  return Number(readText(`/proc/${pid}/schedstat`)?.split(' ')[1] ?? 0) / 1e9
+}
+
 function readKilobytes(path: string, name: string): number {
   const found = readText(path)?.match(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm'))
   return Number(found?.[1] ?? 0) * 1024
