@@ -18,6 +18,9 @@ import {
   startSdkServer,
 } from './servers.ts'
 
+/** The time after the run in which a server must have given memory back. */
+const LATER_MILLISECONDS = 60_000
+
 /** Memory that the S3 server needs beside its content. */
 const OBJECT_STORE_OVERHEAD_BYTES = 2 * 1024 ** 3
 
@@ -87,9 +90,16 @@ export class Comparison {
 
   async readMemories(): Promise<Map<ServerName, MemoryReport>> {
     await this.#settle()
-    const memories = this.#servers.map(({ server, peaks, idle }) => {
-      const after = readMemory(server.mainPid, server.roots())
-      return [server.name, { idle, peaks: peaks.peaks, after }] as const
+    const read = ({ server }: ComparedServer) => readMemory(server.mainPid, server.roots())
+    const afters = this.#servers.map(read)
+    const { quick, before } = this.#options
+    const waits = !quick && before === undefined && !this.#stopped
+    if (waits) await wait(LATER_MILLISECONDS)
+    const memories = this.#servers.map((compared, at) => {
+      const { server, peaks, idle } = compared
+      const now = read(compared)
+      const later = waits ? now : undefined
+      return [server.name, { idle, peaks: peaks.peaks, after: afters[at] ?? now, later }] as const
     })
     return new Map(memories)
   }

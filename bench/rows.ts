@@ -246,10 +246,13 @@ export function titleOf(row: Row): string {
   return `${row.name} @${row.connections}`
 }
 
+/** The label of the memory peak of all rows at 64 connections. */
+export const CONNECTIONS_64 = '64 connections'
+
 /** Returns the labels of the memory peaks that a row counts for. */
 export function memoryLabelsOf(row: Row): string[] {
   const labels = ['whole run']
-  if (row.connections === 64) labels.push('64 connections')
+  if (row.connections === 64) labels.push(CONNECTIONS_64)
   if (row.bytes === 256 * MIB) labels.push('256 MiB blobs')
   if (row.ownPeak) labels.push(titleOf(row))
   return labels
