@@ -57,7 +57,7 @@ const parts = options.load.split(',')
 const main = resolve(options.main)
 
 /** Calls `act` at a fixed rate, one call after the other. The times of calls that had to wait for others count from their turn. */
-async function pace(
+async function atRate(
   perSecond: number,
   seconds: number,
   act: (turn: number) => Promise<void>,
@@ -93,8 +93,8 @@ async function measure(of: Server, listener: Listeners, seconds: number): Promis
     acknowledged.set(tag, performance.timeOrigin + performance.now())
   }
   const [pulls, pushes] = await Promise.all([
-    pace(PULLS_A_SECOND, seconds, pull),
-    pace(PUSHES_A_SECOND, seconds, push),
+    atRate(PULLS_A_SECOND, seconds, pull),
+    atRate(PUSHES_A_SECOND, seconds, push),
   ])
   const after = readCpu(of.mainPid, of.roots())
   const waiting = readCoreWait(of.mainPid) - waited

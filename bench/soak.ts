@@ -30,7 +30,7 @@ const CONNECTIONS = 8
 const REPOSITORIES = 4
 /** Tags of a repository, which move. */
 const TAGS = 200
-/** Manifests that stay until others are deleted. Of those after them, one of KEPT stays. */
+/** Manifests that stay until others are deleted. One of KEPT later ones stays for ever. */
 const LIVE_MANIFESTS = Math.min(2_000, PUSHES / 50)
 const KEPT = 5
 const SETTLE_MILLISECONDS = 1_000
@@ -107,8 +107,8 @@ function printLists({ tables, indexes }: DatabaseFigures): void {
   for (const { name, bytes, scans } of indexes.slice(0, LISTED)) {
     console.log(`    ${name}: ${mib(bytes)} MiB, ${scans} scans`)
   }
-  const unread = indexes.filter(({ scans }) => scans === 0).map(({ name }) => name)
-  console.log(`    never read: ${unread.join(', ')}`)
+  const neverRead = indexes.filter(({ scans }) => scans === 0).map(({ name }) => name)
+  console.log(`    never read: ${neverRead.join(', ')}`)
 }
 
 const mib = (bytes: number) => (bytes / MIB).toFixed(1)
@@ -154,7 +154,7 @@ async function measure(of: Server, database: Worker<DatabaseOrder, DatabaseFigur
 }
 
 /** Compares the second fifth of the intervals with the last one: the first one fills empty tables and caches. */
-function judge(intervals: readonly Interval[]): void {
+function compareFifths(intervals: readonly Interval[]): void {
   const fifth = Math.floor(INTERVALS / 5)
   const mean = (some: readonly Interval[], of: (one: Interval) => number) =>
     some.reduce((sum, one) => sum + of(one), 0) / some.length
@@ -175,7 +175,7 @@ const database = new Worker<DatabaseOrder, DatabaseFigures>('database.ts')
 const server = await startRookery(folder, { main: resolve(options.main), settings: SETTINGS })
 try {
   await prepare(server)
-  judge(await measure(server, database))
+  compareFifths(await measure(server, database))
 } finally {
   database.stop()
   await server.stop()
