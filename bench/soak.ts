@@ -94,7 +94,7 @@ type Interval = { readonly cpu: number; readonly rowBytes: number }
 
 function printTitle(): void {
   console.log(
-    '  pushes | CPU-ms a push: Node, Postgres | push: p50, p99 ms | pull: p50, p99 ms | MiB | bytes a live row | WAL a push | PSS MiB',
+    '  pushes | CPU-ms a push: Node, Postgres | push: p50, p99 ms | pull: p50, p99 ms | MiB | bytes a live row | WAL a push | MiB of memory: Node, all',
   )
 }
 
@@ -125,7 +125,7 @@ async function measure(of: Server, database: Worker<DatabaseOrder, DatabaseFigur
     const figures = await database.order({ folder, trim: true })
     await wait(SETTLE_MILLISECONDS)
     const after = readCpu(of.mainPid, of.roots())
-    const { totalBytes } = readMemory(of.mainPid, of.roots())
+    const { mainBytes, totalBytes } = readMemory(of.mainPid, of.roots())
     const count = pushed - first
     const each = (seconds: number) => (seconds * 1000) / count
     const node = each(after.mainSeconds - before.mainSeconds)
@@ -143,7 +143,7 @@ async function measure(of: Server, database: Worker<DatabaseOrder, DatabaseFigur
         mib(figures.bytes),
         rowBytes.toFixed(0),
         ((figures.walBytes - wal) / count).toFixed(0),
-        mib(totalBytes),
+        `${mib(mainBytes)}, ${mib(totalBytes)}`,
       ].join(' | '),
     )
     wal = figures.walBytes
