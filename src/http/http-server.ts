@@ -173,6 +173,8 @@ export async function awaitPipelineTurn(
   if (socket.destroyed) return false
   return new Promise((resolve) => {
     const closed = () => resolve(false)
+    // Each request that waits has a listener, so many are no leak that Node should warn of.
+    socket.setMaxListeners(0)
     socket.once('close', closed)
     res.once('socket', () => {
       socket.off('close', closed)

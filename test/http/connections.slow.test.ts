@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { readdir, readlink, rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, expect, it, onTestFinished } from 'vitest'
 import { digestOf } from '../support/digest.ts'
 import { IMAGE_MANIFEST } from '../support/media-types.ts'
 import { basic, NoAnswerError, requestBytes } from '../support/raw-client.ts'
@@ -146,7 +146,11 @@ it('pipelined downloads are answered in order', async () => {
   }
 })
 
-it('pipelined downloads leak nothing when the client disconnects', async () => {
+it('pipelined downloads leak nothing when the client disconnects, and no warning says so', async () => {
+  const warnings: string[] = []
+  const onWarning = ({ message }: Error) => warnings.push(message)
+  process.on('warning', onWarning)
+  onTestFinished(() => void process.off('warning', onWarning))
   const path = await push(randomBytes(2 * MIB))
   const sockets = await openSockets()
   const request = requestBytes({ method: 'GET', target: path })
@@ -161,6 +165,7 @@ it('pipelined downloads leak nothing when the client disconnects', async () => {
   }
   await expectNothingLeaked(sockets)
   expect(errorsLogged()).toEqual([])
+  expect(warnings).toEqual([])
 })
 
 it('a client that disconnects in the middle of a download of 64 MiB leaves nothing open', async () => {
