@@ -1,35 +1,35 @@
--- One row: the server that remembers answers to pulls while it alone changes them (src/db/content-lease.ts). `held` is false when
--- it remembers nothing.
+-- The servers of one embedded Postgres: each worker is one. While `held` is true, the server remembers answers to pulls, because nobody
+-- else changes them (src/db/content-lease.ts).
 create table remembered_answers (
-  single boolean primary key default true,
-  server uuid not null,
-  held boolean not null,
-  constraint remembered_answers_once check (single)
+  server uuid primary key,
+  held boolean not null
 );
-insert into remembered_answers (server, held) values (gen_random_uuid(), false);
 
--- A change by anybody else waits until the server has forgotten the answers. New rows change none, because only what was
--- found is remembered. The keys are "rook", "leas" and "serv" in ASCII.
+-- A change by anybody else waits until the servers have forgotten the answers. New rows change none, because only found content
+-- is remembered. The keys are "rook", "serv" and "leas" in ASCII.
 create function wait_for_remembered_answers() returns trigger language plpgsql as $$
 declare
-  lease record;
+  own constant text := nullif(current_setting('rookery.server', true), '');
 begin
-  -- Until the end of this transaction, no other server begins to remember.
+  -- Until the end of this transaction, no server begins to remember.
   perform pg_advisory_xact_lock_shared(1919905643, 1936028278);
-  select server, held into lease from remembered_answers;
-  if current_setting('rookery.server', true) = lease.server::text then
-    return null;
-  end if;
-  -- From here on, the server cannot remember for longer, and what it may still remember ends within this time.
-  perform pg_advisory_xact_lock_shared(1919905643, 1818583411);
   if current_setting('transaction_isolation') <> 'read committed' then
-    -- Its snapshot may be older than the row.
+    -- Its snapshot may be older than the rows.
+    perform pg_advisory_xact_lock_shared(1919905643, 1818583411);
     perform pg_sleep(0.2);
-  elsif exists (select from remembered_answers where held) then
+  elsif exists (select from remembered_answers where held and server::text is distinct from own) then
+    -- From here on, no server can remember for longer, and it forgets within this time.
+    perform pg_advisory_xact_lock_shared(1919905643, 1818583411);
     perform pg_sleep(0.2);
     update remembered_answers
        set held = false
-     where single in (select single from remembered_answers for update skip locked);
+     where server in (
+       select server
+         from remembered_answers
+        where held
+          and server::text is distinct from own
+          for update skip locked
+     );
   end if;
   return null;
 end

@@ -8,6 +8,8 @@ const LOOKUPS_A_SECOND_MIN = 50
 /** With fewer lookups for so long, the lease is given back. */
 const IDLE_MILLISECONDS = 10_000
 const CHECK_MILLISECONDS = 100
+const ATTEMPTS_MAX = 3
+const ATTEMPT_MILLISECONDS = 5
 const LOOKUPS_A_CHECK_MIN = (LOOKUPS_A_SECOND_MIN * CHECK_MILLISECONDS) / 1000
 /** Answers are remembered for so long after the start of the last check. Others who change content wait for as long, in SQL. */
 const VALID_MILLISECONDS = 200
@@ -15,6 +17,8 @@ const VALID_MILLISECONDS = 200
 const PAUSES = {
   /** After somebody else changed content, or the database did not answer a check. */
   afterOthers: 10_000,
+  /** After a change of content ran when the lease was wanted. */
+  afterBusy: 1_000,
   /** After the connection of a write broke: its statement has ended by then, because it may not take longer. */
   afterUnknownEnd: 60_000,
 }
@@ -87,7 +91,7 @@ export class ContentLease implements Content {
   async #run(signal: AbortSignal): Promise<void> {
     try {
       if (await this.#take()) await this.#hold(signal)
-      else this.#pause(this.#pauses.afterOthers)
+      else this.#pause(this.#pauses.afterBusy)
     } catch (error) {
       this.#pause(this.#pauses.afterOthers)
       throw error
@@ -105,12 +109,21 @@ export class ContentLease implements Content {
     return isTaken
   }
 
+  /** True when nobody else changes content. The checks of two servers may hinder each other for a moment. */
+  async #check(): Promise<boolean> {
+    for (let attempts = 1; attempts < ATTEMPTS_MAX; attempts += 1) {
+      if (await checkLease(this.#db, this.#server)) return true
+      await delay(ATTEMPT_MILLISECONDS)
+    }
+    return checkLease(this.#db, this.#server)
+  }
+
   /** Checks until somebody else changes content, or few pull. */
   async #hold(signal: AbortSignal): Promise<void> {
     let busyAt = performance.now()
     while (!signal.aborted) {
       const askedAt = performance.now()
-      const isHeld = await checkLease(this.#db, this.#server)
+      const isHeld = await this.#check()
       if (askedAt < this.#pausedUntil) break
       if (!isHeld) {
         this.#pause(this.#pauses.afterOthers)
@@ -128,21 +141,23 @@ export class ContentLease implements Content {
 }
 
 /**
- * Takes the lease for this server. False while somebody else changes content. The keys of the locks are those of
- * schema/0032-remembered-answers.sql; the second is needed when another server had the lease before, whose changes may still run.
+ * Takes the lease for this server. False while anybody changes content. The keys of the locks are those of
+ * schema/0032-remembered-answers.sql. Rows of servers that have gone are removed.
  */
 async function takeLease(db: Queryable, server: string): Promise<boolean> {
   const { rows } = await db.query<{ taken: boolean }>(
     `with locked as (
-       select pg_try_advisory_xact_lock(1919905643, 1818583411) as changes,
-              pg_try_advisory_xact_lock(1919905643, 1936028278) as others
+       select pg_try_advisory_xact_lock(1919905643, 1936028278) as free
+     ), removed as (
+       delete from remembered_answers
+        where not held
+          and server <> $1
      )
-     update remembered_answers
-        set server = $1,
-            held = true
+     insert into remembered_answers (server, held)
+     select $1, true
        from locked
-      where locked.changes
-        and (locked.others or server = $1)
+      where free
+         on conflict (server) do update set held = true
      returning held as taken`,
     [server],
   )
@@ -166,8 +181,8 @@ async function giveLeaseBack(db: Queryable, server: string): Promise<void> {
   await db.query(
     `update remembered_answers
         set held = false
-      where single in (
-        select single
+      where server in (
+        select server
           from remembered_answers
          where server = $1
            for update skip locked

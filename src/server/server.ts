@@ -52,7 +52,7 @@ async function start(
   await assertAddressFree(config.listen)
   const metrics = createMetrics(VERSION)
   const stores = await openStores(config, {
-    isOnlyServer: true,
+    remembersAnswers: true,
     onStoreCall: (call) => metrics.storeCalled(call),
     ...{ log, cleanup, mayCreate: true, wait: { seconds: config.databaseWaitSeconds, signal } },
     startEmbedded: (options) => startEmbeddedPostgres({ ...options, onLost: onPostgresLost }),

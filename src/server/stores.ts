@@ -46,8 +46,8 @@ export type OpenDatabaseOptions = {
   readonly onStoreCall?: OnStoreCall
   /** Undefined: a database that does not answer is a failure at once. */
   readonly wait?: DatabaseWait
-  /** True for a server of one process. */
-  readonly isOnlyServer?: boolean
+  /** True: it answers pulls, with an embedded Postgres from memory. */
+  readonly remembersAnswers?: boolean
 }
 
 /** For how long a start waits for a database that does not answer yet, and what ends the wait. */
@@ -123,7 +123,8 @@ export async function openDatabase(
     ))
   const onIdleError = brokenReporter(log)
   // Nobody but commands shares an embedded Postgres with its server.
-  const server = options.isOnlyServer && config.databaseUrl === undefined ? randomUUID() : undefined
+  const server =
+    options.remembersAnswers && config.databaseUrl === undefined ? randomUUID() : undefined
   const db = new Database({ connection, connectionsMax, server, onIdleError })
   try {
     if (wait === undefined || config.databaseUrl === undefined) await assertUsable(db)

@@ -21,12 +21,11 @@ const BYTES_MAX = 1024 * 1024
 const STALE_SECONDS = 3600
 const TAG = 'live' as Tag
 /** Short, so that a test sees the lock taken again. */
-const PAUSES = { afterOthers: 20, afterUnknownEnd: 20 }
+const PAUSES = { afterOthers: 20, afterBusy: 20, afterUnknownEnd: 20 }
 
 /** Another server of the same database: its changes are those of others. */
 let other: TestRegistry
 let db: Database
-let lease: ContentLease
 let manifests: ManifestLookups
 let blobs: BlobLookups
 let statements = 0
@@ -36,33 +35,39 @@ beforeAll(async () => {
 })
 afterAll(() => other.close())
 
-async function open(): Promise<void> {
+type Server = { readonly db: Database; readonly manifests: ManifestLookups; close(): Promise<void> }
+
+function openServer(): Server {
   const server = randomUUID()
-  db = new Database({
+  const opened = new Database({
     ...{ connection: other.databaseUrl, connectionsMax: 4, server },
     onIdleError: () => {},
   })
+  // Some tests end its connection.
+  const onError = () => {}
+  const lease = new ContentLease(opened, server, onError, PAUSES)
+  return {
+    db: opened,
+    manifests: manifestLookups(opened, BYTES_MAX),
+    async close() {
+      await lease.close()
+      await opened.close()
+    },
+  }
+}
+
+beforeEach(() => {
+  statements = 0
+  const server = openServer()
+  db = server.db
+  manifests = server.manifests
   const query = db.query.bind(db)
   vi.spyOn(db, 'query').mockImplementation((text, values) => {
     statements += 1
     return query(text, values) as never
   })
-  // Some tests end its connection.
-  const onError = () => {}
-  lease = new ContentLease(db, server, onError, PAUSES)
-  manifests = manifestLookups(db, BYTES_MAX)
   blobs = blobLookups(db, STALE_SECONDS)
-  statements = 0
-}
-
-async function close(): Promise<void> {
-  await lease.close()
-  await db.close()
-}
-
-beforeEach(async () => {
-  await open()
-  return close
+  return server.close
 })
 
 type Subject = { readonly repository: string; readonly image: PushedImage; readonly blob: Digest }
@@ -78,8 +83,8 @@ const view = (repository: string) => ({
   publicOnly: false,
 })
 
-async function digestOfTag(repository: string): Promise<Digest | undefined> {
-  const { manifest } = await manifests.load({
+async function digestOfTag(repository: string, of = manifests): Promise<Digest | undefined> {
+  const { manifest } = await of.load({
     view: view(repository),
     reference: TAG,
     cached: 'all',
@@ -273,7 +278,10 @@ describe('a change by others', () => {
       await client.query(MOVE, [one.image.digest, id, TAG])
       return performance.now() - started
     }
-    await client.query('update remembered_answers set server = gen_random_uuid(), held = true')
+    await client.query('delete from remembered_answers')
+    await client.query(
+      'insert into remembered_answers (server, held) values (gen_random_uuid(), true)',
+    )
     expect(await move()).toBeGreaterThan(195)
     const { rows } = await client.query('select held from remembered_answers')
     expect(rows).toEqual([{ held: false }])
@@ -299,7 +307,6 @@ describe('a change by others', () => {
       const client = await connect()
       const id = await repositoryId(client, one.repository)
       const server = randomUUID()
-      await client.query('update remembered_answers set server = $1, held = false', [server])
       if (whose === 'of another server') await client.query(`set rookery.server = '${server}'`)
       await client.query('begin')
       await client.query(MOVE, [next, id, TAG])
@@ -311,6 +318,27 @@ describe('a change by others', () => {
       expect(await digestOfTag(one.repository)).toBe(next)
     },
   )
+
+  it('is one of another server that remembers answers at the same time', async () => {
+    const one = await subject()
+    const digests = [await nextDigest(one), one.image.digest as Digest]
+    const second = openServer()
+    onTestFinished(second.close)
+    const id = await repositoryId(await connect(), one.repository)
+    for (const [index, digest] of digests.entries()) {
+      await vi.waitFor(
+        async () => {
+          for (const { content } of [db, second.db]) expect(content.version).toBeDefined()
+          for (const of of [manifests, second.manifests]) await digestOfTag(one.repository, of)
+        },
+        { timeout: 30_000, interval: 2 },
+      )
+      const writer = index === 0 ? db : second.db
+      await writer.transaction((tx) => moveTags(tx, id, [TAG], digest, 'tester'))
+      expect(await digestOfTag(one.repository, manifests)).toBe(digest)
+      expect(await digestOfTag(one.repository, second.manifests)).toBe(digest)
+    }
+  })
 
   const WRITES = [
     ['update repositories set name = name', true],
@@ -338,7 +366,10 @@ describe('a change by others', () => {
     async (statement, waits) => {
       const server = randomUUID()
       const checking = await connect()
-      await checking.query('update remembered_answers set server = $1, held = true', [server])
+      await checking.query('delete from remembered_answers')
+      await checking.query('insert into remembered_answers (server, held) values ($1, true)', [
+        server,
+      ])
       await checking.query('begin')
       await checking.query(`select ${LEASE}`)
       for (const writer of ['', server]) {

@@ -26,7 +26,7 @@ export function startWorker(
   const config = { ...given, databaseConnectionsMax }
   return withCleanup(async (cleanup) => {
     const database = await openDatabase(config, {
-      ...{ log, cleanup, mayCreate: false },
+      ...{ log, cleanup, mayCreate: false, remembersAnswers: true },
       async startEmbedded() {
         if (connection === undefined) throw new Error('the primary did not say where Postgres is')
         return { connection, stop: async () => {} }
