@@ -28,6 +28,40 @@ describe.each(SHELLS)('the agent under %s', (shell) => {
       },
     })
 
+  it('sees a kernel that the system has not started yet, as on a busy host', () => {
+    const text = readFileSync(AGENT, 'utf8')
+    const functions = ['is_number', 'is_alive', 'is_kernel', 'is_starting'].map((name) => {
+      const [found] = new RegExp(`^${name}\\(\\) \\{(?:.*\\}$|[^]*?^\\}$)`, 'm').exec(text) ?? []
+      return found
+    })
+    const script = `${functions.join('\n')}
+      unit_kernel=/kernel keeper=$$
+      says() { if is_kernel "$2"; then echo "$1: alive"; else echo "$1: gone"; fi; }
+      mkfifo "$1/pipe"
+      sleep 60 < /dev/null > "$1/pipe" & waiting=$!
+      says 'waits for its reader' "$waiting"
+      KERNEL=/kernel sleep 60 & started=$!
+      true & ended=$!
+      for _ in 1 2 3; do sleep 0.2; done
+      keeper=2147483647
+      says 'started' "$started"
+      says 'child of another one' "$waiting"
+      keeper=$$
+      wait "$ended"
+      says 'ended' "$ended"
+      kill "$waiting" "$started"`
+    const { stdout } = spawnSync(program, [...words, '-c', script, 'sh', folder], {
+      encoding: 'utf8',
+    })
+    expect(stdout.split('\n')).toEqual([
+      'waits for its reader: alive',
+      'started: alive',
+      'child of another one: gone',
+      'ended: gone',
+      '',
+    ])
+  })
+
   it('states its version and how it is called', () => {
     expect(run('version').stdout).toMatch(/^rookery-agent \d+\n$/)
     for (const wrong of [[], ['help'], ['enrol'], ['enrol', 'registry.example.org'], ['dance']]) {
